@@ -1,0 +1,19 @@
+//! Limits, units, checksums, time passed in, randomness passed in, aligned buffers.
+//!
+//! Everything here is a value or a pure function. Nothing reads a clock, a file or the environment.
+
+mod buffer;
+mod checksum;
+mod fault;
+pub mod limits;
+mod prng;
+mod units;
+
+pub use buffer::AlignedBuf;
+pub use checksum::{chain_next, crc32c, crc32c_parts};
+pub use fault::Fault;
+pub use prng::Prng;
+pub use units::{
+    AckLevel, Chain, ConnId, Epoch, FileId, JournalKind, Mono, Now, Ordinal, Position, SegmentIndex, Seq,
+    Wait,
+};

@@ -1,0 +1,181 @@
+//! Newtypes for every number with a meaning, so that one cannot stand in for another.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number!(
+    /// An entry's number in a journal: from 1, no gaps. 0 means "before the first".
+    Seq
+);
+number!(
+    /// Number of a primary's term. Its lowest bit is the [`Ordinal`] of the node that opened it, so that two
+    /// nodes can never open the same one. 0 means "no primary yet".
+    Epoch
+);
+number!(
+    /// Running checksum of a journal's history up to a sequence number.
+    Chain
+);
+number!(
+    /// Stable id of an account or file; its lowest bit is the ordinal of the node that made it. Never reused.
+    FileId
+);
+number!(
+    /// One connection, link or client; never reused within a process.
+    ConnId
+);
+number!(
+    /// Number of a segment file; only grows.
+    SegmentIndex
+);
+number!(
+    /// Monotonic time since the node started (microseconds).
+    Mono
+);
+
+impl Seq {
+    /// The following number.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl Mono {
+    /// This time plus `ms` milliseconds.
+    #[must_use]
+    pub fn plus_ms(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms.saturating_mul(1000)))
+    }
+
+    /// Microseconds from `earlier` to this, 0 if it is not earlier.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Both clocks, read by the caller. Decisions use `mono` only; `wall_ms` is information for people.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// Monotonic time.
+    pub mono: Mono,
+    /// Milliseconds since 1970-01-01 UTC.
+    pub wall_ms: u64,
+}
+
+/// Which of a pair's two nodes: 0 was initialised as primary, 1 as standby. It never changes, roles do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Ordinal(pub u8);
+
+impl Epoch {
+    /// The lowest epoch above this one that a node with `ordinal` may open.
+    #[must_use]
+    pub fn next_for(self, ordinal: Ordinal) -> Self {
+        let bit = u64::from(ordinal.0 & 1);
+        let mut next = self.0 + 1;
+        if next & 1 != bit {
+            next += 1;
+        }
+        Self(next)
+    }
+}
+
+/// A point in a journal's history.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The epoch of the entry at `seq`.
+    pub epoch: Epoch,
+    /// The last entry included.
+    pub seq: Seq,
+    /// Checksum of everything up to and with `seq`.
+    pub chain: Chain,
+}
+
+/// Which of a node's two journals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JournalKind {
+    /// Changes to DL files; has a peer.
+    Replicated,
+    /// Changes to all other files; stays here.
+    Local,
+}
+
+impl JournalKind {
+    /// Both, in a fixed order.
+    pub const ALL: [Self; 2] = [Self::Replicated, Self::Local];
+
+    /// 0 or 1, for tables.
+    #[must_use]
+    pub fn index(self) -> usize {
+        match self {
+            Self::Replicated => 0,
+            Self::Local => 1,
+        }
+    }
+
+    /// The directory name and the word in messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Replicated => "replicated",
+            Self::Local => "local",
+        }
+    }
+}
+
+/// How far an update must be before the client hears "ok". Every level includes the local disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AckLevel {
+    /// On this node's disk.
+    #[default]
+    Local,
+    /// And in the peer's memory.
+    Received,
+    /// And on the peer's disk.
+    Durable,
+    /// And visible in the peer's store.
+    Applied,
+}
+
+impl AckLevel {
+    /// The word used in config, status and help.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Received => "received",
+            Self::Durable => "durable",
+            Self::Applied => "applied",
+        }
+    }
+}
+
+/// What must be reached before a reply may be sent: `journal` is at `level` up to `seq`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// The journal that carries the update.
+    pub journal: JournalKind,
+    /// The last entry of the update.
+    pub seq: Seq,
+    /// The promise.
+    pub level: AckLevel,
+}

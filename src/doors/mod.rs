@@ -1,0 +1,178 @@
+//! The ways in for applications, each as machines without I/O: bytes in, requests to a [`Backend`], bytes out.
+
+pub mod resp;
+
+use crate::base::{AckLevel, FileId, JournalKind, Seq, Wait};
+use bytes::Bytes;
+
+/// One change that a client asks for.
+#[derive(Clone, Debug)]
+pub enum Update<'a> {
+    /// The item holds `value` from now on.
+    Put {
+        /// The file.
+        file: FileId,
+        /// The item.
+        id: &'a [u8],
+        /// The new content.
+        value: &'a [u8],
+    },
+    /// The item is gone.
+    Delete {
+        /// The file.
+        file: FileId,
+        /// The item.
+        id: &'a [u8],
+    },
+}
+
+/// Why a request was not done; nothing of it was. Doors turn this into the words of their protocol in one place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// This node is a standby and the file is replicated.
+    #[error("this node is a standby; write to the primary")]
+    ReadOnly,
+    /// This node serves nobody now.
+    #[error("this node does not serve: {0}")]
+    NotServing(String),
+    /// No account or file of that name.
+    #[error("no such file {0}")]
+    NoSuchFile(String),
+    /// The file holds blocks, not items.
+    #[error("{0} is a block file")]
+    NotRecords(String),
+    /// Id or value over the limit, or an empty id.
+    #[error("{what} of {found} bytes: {limit}")]
+    TooLarge {
+        /// Id, value or transaction.
+        what: &'static str,
+        /// Its size.
+        found: usize,
+        /// The rule.
+        limit: &'static str,
+    },
+    /// A transaction over files of both journals.
+    #[error("a transaction cannot span replicated and other files")]
+    MixedJournals,
+    /// The disk is full.
+    #[error("no space left for the journal; updates resume by themselves when there is room")]
+    NoSpace,
+    /// The journal failed twice: this node is read-only until it was repaired and restarted.
+    #[error("the journal's disk failed; this node is read-only")]
+    DiskFailed,
+    /// The peer is away and the ack level says to wait for it.
+    #[error("the peer is away and the ack level {0} may not be lowered")]
+    PeerAway(&'static str),
+    /// The store could not be read.
+    #[error("the store could not be read: {0}")]
+    Store(String),
+}
+
+/// How far each journal is, on this node and at the peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Watermarks {
+    /// Durable on this node's disk, by [`JournalKind::index`].
+    pub durable: [Seq; 2],
+    /// What may be answered, by [`AckLevel`] (index 0 local .. 3 applied), for the replicated journal: the local
+    /// disk and the peer at that level, or less where a degraded promise was declared.
+    pub replicated: [Seq; 4],
+}
+
+impl Watermarks {
+    /// Whether `wait` is over.
+    #[must_use]
+    pub fn reached(&self, wait: Wait) -> bool {
+        match wait.journal {
+            JournalKind::Local => self.durable[1] >= wait.seq,
+            JournalKind::Replicated => {
+                let level = match wait.level {
+                    AckLevel::Local => 0,
+                    AckLevel::Received => 1,
+                    AckLevel::Durable => 2,
+                    AckLevel::Applied => 3,
+                };
+                self.replicated[level] >= wait.seq
+            }
+        }
+    }
+}
+
+/// What INFO, ROLE and status say about replication, in plain numbers.
+#[derive(Clone, Debug, Default)]
+pub struct ReplicationView {
+    /// This node's name.
+    pub name: String,
+    /// Whether it serves as primary.
+    pub primary: bool,
+    /// Epoch.
+    pub epoch: u64,
+    /// End of the replicated journal.
+    pub appended: Seq,
+    /// Applied here.
+    pub applied: Seq,
+    /// Whether the peer is connected.
+    pub peer_connected: bool,
+    /// The peer's host.
+    pub peer_host: String,
+    /// The peer's port.
+    pub peer_port: u16,
+    /// Acknowledged by the peer: received, durable, applied.
+    pub peer: [Seq; 3],
+    /// Age of the last word from the peer (seconds).
+    pub peer_silence_s: u64,
+    /// Lag of the peer's durable position (seconds).
+    pub lag_s: u64,
+}
+
+/// What the doors ask of the database. The engine is one; the doors' own tests have a small model.
+pub trait Backend {
+    /// The file named `account,file`.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchFile`], [`Refusal::NotRecords`].
+    fn resolve(&self, account_and_file: &[u8]) -> Result<FileId, Refusal>;
+
+    /// The item's value after every update accepted so far. The answer may be told to a client only when the
+    /// wait beside it is over: it may hold an update that is not durable.
+    ///
+    /// # Errors
+    /// [`Refusal::Store`], [`Refusal::NotServing`].
+    fn read(&mut self, file: FileId, id: &[u8]) -> Result<(Option<Bytes>, Option<Wait>), Refusal>;
+
+    /// Accepts updates as one atomic batch in one journal. "ok" may be told only when the wait is over.
+    ///
+    /// # Errors
+    /// Any [`Refusal`]; nothing was changed then.
+    fn update(&mut self, updates: &[Update<'_>]) -> Result<Wait, Refusal>;
+
+    /// Up to `limit` ids of a file after `after`, in order, every update accepted so far included. Fewer than
+    /// `limit` ids mean the end. The wait is as for [`Self::read`].
+    ///
+    /// # Errors
+    /// [`Refusal::Store`], [`Refusal::NoSuchFile`] when the file is gone.
+    fn scan(
+        &mut self,
+        file: FileId,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<(Vec<Bytes>, Option<Wait>), Refusal>;
+
+    /// All record files as (id, `account,file`), in order of id.
+    fn record_files(&self) -> Vec<(FileId, String)>;
+
+    /// How far things are; moves only forward but for declared degradations.
+    fn watermarks(&self) -> Watermarks;
+
+    /// End of the replicated journal; what `WAIT` waits for when the client wrote nothing itself.
+    fn appended(&self) -> Seq;
+
+    /// Acknowledged by the peer, never more than the truth: received, durable, applied. Zero when it is away.
+    fn peer_acked(&self) -> [Seq; 3];
+
+    /// Whether queues are full: a session leaves further commands unparsed until this is over.
+    fn congested(&self) -> bool;
+
+    /// For INFO and ROLE.
+    fn view(&self) -> ReplicationView;
+}

@@ -1,0 +1,342 @@
+//! What an operator can ask of a running node, and the answers, as they go over the admin socket (JSON lines).
+
+use crate::base::AckLevel;
+use crate::format::dptr::{DptrKind, FileState, LoggingMode};
+use serde::{Deserialize, Serialize};
+
+/// A request. On the socket: one JSON object a line, `{"verb":"status"}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum AdminRequest {
+    /// Answered by [`Status`].
+    Status,
+    /// Answered by a list of [`super::effect::Incident`], newest last.
+    Incidents,
+    /// Become primary; answered by [`TakeoverAccount`].
+    Takeover {
+        /// The operator's word that the peer does not serve.
+        peer_is_down: bool,
+        /// Only say what would happen.
+        #[serde(default)]
+        dry_run: bool,
+    },
+    /// Serve as primary although the peer could not be asked.
+    StartAlone,
+    /// Answered by [`AccountView`].
+    AccountCreate {
+        /// Name.
+        name: String,
+        /// Letters of L, X, Y, T; its files inherit them.
+        #[serde(default)]
+        flags: String,
+    },
+    /// Answered by a list of [`AccountView`].
+    AccountList,
+    /// Delete an account and its files; answered by `{"files":n}`.
+    AccountDelete {
+        /// Name.
+        name: String,
+        /// Only count what would go.
+        #[serde(default)]
+        dry_run: bool,
+    },
+    /// Rename an account.
+    AccountRename {
+        /// Old name.
+        name: String,
+        /// New name.
+        to: String,
+    },
+    /// Answered by [`FileView`].
+    FileCreate {
+        /// `account,file`.
+        name: String,
+        /// Records or blocks.
+        kind: DptrKind,
+        /// Letters, or none to inherit the account's.
+        #[serde(default)]
+        flags: Option<String>,
+        /// Size of a block file (bytes).
+        #[serde(default)]
+        bytes: Option<u64>,
+        /// Its own ack level.
+        #[serde(default)]
+        ack: Option<AckLevel>,
+    },
+    /// Answered by a list of [`FileView`].
+    FileList {
+        /// Only this account's.
+        #[serde(default)]
+        account: Option<String>,
+    },
+    /// Delete a file and its items.
+    FileDelete {
+        /// `account,file`.
+        name: String,
+        /// Only say what would go.
+        #[serde(default)]
+        dry_run: bool,
+    },
+    /// Delete a file's items.
+    FileClear {
+        /// `account,file`.
+        name: String,
+        /// Only say what would go.
+        #[serde(default)]
+        dry_run: bool,
+    },
+    /// Rename a file within its account.
+    FileRename {
+        /// `account,file`.
+        name: String,
+        /// New file name, without account.
+        to: String,
+    },
+    /// Change flags; without changes, show them. Answered by a list of [`FileView`] or [`AccountView`].
+    SetDptr {
+        /// Letters to set.
+        #[serde(default)]
+        set: String,
+        /// Letters to clear.
+        #[serde(default)]
+        clear: String,
+        /// Whether `names` are accounts.
+        #[serde(default)]
+        accounts: bool,
+        /// Accounts, or `account,file`.
+        names: Vec<String>,
+        /// A file's own ack level, or `default`.
+        #[serde(default)]
+        ack: Option<String>,
+    },
+    /// Set the logging mode (D3's transaction-log menu).
+    Logging {
+        /// DL files only, all, or paused.
+        mode: LoggingMode,
+    },
+    /// Resume logging after a pause, in the mode before it; what changed meanwhile is copied.
+    LoggingResume,
+    /// The newest entries queued for the peer; answered by a list of [`LogEntryView`].
+    LogShow {
+        /// How many at most.
+        limit: usize,
+    },
+    /// The entries that this node had and the pair never kept; answered by a list of file names.
+    DivergedList,
+}
+
+/// An answer. On the socket: one JSON object a line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum AdminReply {
+    /// Done; what was asked for.
+    Ok {
+        /// The value, by request.
+        value: serde_json::Value,
+    },
+    /// No: nothing was changed (exit code 1).
+    No {
+        /// What, to what, why.
+        message: String,
+        /// What to do next.
+        next: String,
+    },
+    /// It failed (exit code 2).
+    Error {
+        /// What, to what, why.
+        message: String,
+        /// What to do next.
+        next: String,
+    },
+}
+
+/// A position for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Positions {
+    /// In the local journal's buffer.
+    pub appended: u64,
+    /// On the local disk.
+    pub durable: u64,
+    /// In the peer's memory.
+    pub received: u64,
+    /// On the peer's disk.
+    pub acked: u64,
+    /// May be answered to a client at the database's ack level.
+    pub committed: u64,
+    /// Visible in this node's store.
+    pub applied: u64,
+}
+
+/// The other node, as seen from here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerView {
+    /// Its name, once it told it.
+    pub name: String,
+    /// Whether the link is up.
+    pub connected: bool,
+    /// Idle, busy, lagging, stuck or away.
+    pub state: String,
+    /// Entries it does not have on disk.
+    pub lag_entries: u64,
+    /// Bytes of batches it does not have on disk.
+    pub lag_bytes: u64,
+    /// Age of the oldest of them.
+    pub lag_seconds: f64,
+    /// Since the last word from it.
+    pub silence_seconds: f64,
+    /// What it has applied.
+    pub applied: u64,
+}
+
+/// A journal's use of the disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalView {
+    /// Bytes in segment files.
+    pub bytes: u64,
+    /// Bytes allowed.
+    pub quota_bytes: u64,
+    /// The oldest entry still there.
+    pub oldest_seq: u64,
+    /// Segment files.
+    pub segments: u64,
+    /// End of the local journal, and what of it is durable.
+    pub local_appended: u64,
+    /// See `local_appended`.
+    pub local_durable: u64,
+}
+
+/// What would be lost if this primary died now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AtRisk {
+    /// Entries.
+    pub entries: u64,
+    /// Bytes of batches.
+    pub bytes: u64,
+    /// Age of the oldest.
+    pub seconds: f64,
+}
+
+/// The state of a node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The node.
+    pub name: String,
+    /// primary, standby or diverged.
+    pub role: String,
+    /// serving, standby, asking-peer, taking-over, starting-epoch, diverged, read-only, replaying, stopping.
+    pub state: String,
+    /// Why it does not serve, if it does not.
+    pub reason: String,
+    /// Its epoch.
+    pub epoch: u64,
+    /// The database's ack level.
+    pub ack_level: String,
+    /// Whether that promise is lowered now because the peer is away.
+    pub degraded: bool,
+    /// dl-only, all or paused.
+    pub logging: String,
+    /// The replicated journal.
+    pub positions: Positions,
+    /// The other node.
+    pub peer: PeerView,
+    /// Disk use.
+    pub journal: JournalView,
+    /// What would be lost now.
+    pub at_risk: AtRisk,
+    /// The last durable position that the primary announced (on a standby).
+    pub announced: u64,
+    /// Clients connected.
+    pub clients: u64,
+    /// Incidents since the start.
+    pub incidents: u64,
+    /// Frames and connections refused since the start.
+    pub refused: u64,
+    /// The newest incident.
+    pub last_incident: Option<String>,
+    /// Since the start (seconds).
+    pub uptime_seconds: f64,
+}
+
+/// What a takeover found: what is proven kept, what is at most lost.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TakeoverAccount {
+    /// The node that is primary now.
+    pub name: String,
+    /// Whether it only was tried out.
+    pub dry_run: bool,
+    /// Its new epoch.
+    pub epoch: u64,
+    /// The epoch of the old primary.
+    pub old_epoch: u64,
+    /// The last entry applied; all up to it are kept.
+    pub applied: u64,
+    /// The last entry received.
+    pub received: u64,
+    /// The last entry the old primary announced as durable on its disk.
+    pub announced: u64,
+    /// Entries that the old primary had announced and this node does not have.
+    pub lost_announced: u64,
+    /// Whether nothing acknowledged at level `durable` or above can be lost (always so).
+    pub durable_level_lost: u64,
+    /// One sentence: none lost, or from which entry on updates acknowledged at level `local` may be lost.
+    pub lost: String,
+    /// The first entry of the new epoch; whatever the old primary numbered from here on is not kept.
+    pub kept_up_to: u64,
+    /// Since the last word from the old primary (seconds).
+    pub silence_seconds: f64,
+    /// Files whose content was being copied and is incomplete.
+    pub incomplete_files: Vec<String>,
+    /// How long it took (seconds).
+    pub seconds: f64,
+}
+
+/// An account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountView {
+    /// Its name.
+    pub name: String,
+    /// Its flags.
+    pub flags: String,
+    /// How many files it holds.
+    pub files: u64,
+    /// Its stable id.
+    pub id: u64,
+}
+
+/// A file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileView {
+    /// `account,file`.
+    pub name: String,
+    /// Records or blocks.
+    pub kind: DptrKind,
+    /// Its flags.
+    pub flags: String,
+    /// Whether its updates go to the peer now.
+    pub replicated: bool,
+    /// Whether its content is complete.
+    pub state: FileState,
+    /// Its own ack level, if any.
+    pub ack: Option<AckLevel>,
+    /// Size of a block file (bytes).
+    pub bytes: u64,
+    /// Its stable id.
+    pub id: u64,
+}
+
+/// One entry of the replicated journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEntryView {
+    /// Its number.
+    pub seq: u64,
+    /// Its epoch.
+    pub epoch: u64,
+    /// What it does.
+    pub kind: String,
+    /// `account,file`, or the id when the name is not known.
+    pub file: String,
+    /// The item id, lossy UTF-8, control characters escaped.
+    pub item: String,
+    /// Bytes of its value.
+    pub bytes: u64,
+}

@@ -1,0 +1,302 @@
+//! What the engine is told and what it asks for. The daemon and the simulator are its two drivers.
+//!
+//! Order: effects are carried out in the order in which they come out, but completions may come back in any
+//! order and at any time, except that batches handed to [`Effect::Apply`] of one journal are applied in order.
+//! A driver never invents a completion and never gives one twice.
+
+use super::admin::{AdminReply, AdminRequest};
+use crate::base::{ConnId, Fault, JournalKind, SegmentIndex, Seq};
+use crate::format::batch::Batch;
+use bytes::Bytes;
+
+/// Something that happened outside.
+#[derive(Debug)]
+pub enum Event {
+    /// Time has come to the engine's deadline (or not: looking at the clock too early is harmless).
+    Tick,
+    /// A file `index` of the size asked for exists, holds zeros only, and it and its name are durable.
+    SegmentReady {
+        /// The journal.
+        journal: JournalKind,
+        /// The segment.
+        index: SegmentIndex,
+    },
+    /// The segment could not be made; nothing of it is left.
+    SegmentFailed {
+        /// The journal.
+        journal: JournalKind,
+        /// The segment.
+        index: SegmentIndex,
+        /// Why.
+        fault: Fault,
+    },
+    /// The bytes of [`Effect::Write`] are durable.
+    Written {
+        /// The write.
+        write: u64,
+    },
+    /// The write failed; what is on disk at its place is unknown.
+    WriteFailed {
+        /// The write.
+        write: u64,
+        /// Why.
+        fault: Fault,
+    },
+    /// The control file was replaced durably.
+    ControlWritten {
+        /// The write.
+        write: u64,
+    },
+    /// The control file could not be replaced; the old or the new one is there.
+    ControlFailed {
+        /// The write.
+        write: u64,
+        /// Why.
+        fault: Fault,
+    },
+    /// Bytes of a segment, as asked for by [`Effect::Read`]; fewer only at the segment's end.
+    Read {
+        /// The read.
+        read: u64,
+        /// The bytes, or why not.
+        result: Result<Bytes, Fault>,
+    },
+    /// Everything of `journal` up to `seq` is visible in the store.
+    Applied {
+        /// The journal.
+        journal: JournalKind,
+        /// The last entry.
+        seq: Seq,
+    },
+    /// The store could not apply; it holds what was applied before.
+    ApplyFailed {
+        /// The journal.
+        journal: JournalKind,
+        /// Why.
+        fault: Fault,
+    },
+    /// The store holds, durably, everything up to these entries (by [`JournalKind::index`]).
+    Checkpointed {
+        /// The last entries.
+        applied: [Seq; 2],
+    },
+    /// The checkpoint failed.
+    CheckpointFailed {
+        /// Why.
+        fault: Fault,
+    },
+    /// The bytes of [`Effect::SaveDiverged`] are durable in their file.
+    DivergedSaved,
+    /// They are not.
+    DivergedFailed {
+        /// Why.
+        fault: Fault,
+    },
+    /// The peer (its key was checked) connected to this node's link port.
+    LinkAccepted {
+        /// A number not used before, from the driver's range (highest bit set).
+        conn: ConnId,
+    },
+    /// [`Effect::LinkConnect`] succeeded and the peer's key was checked.
+    LinkConnected {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Bytes from the peer, in order, cut anywhere.
+    LinkBytes {
+        /// The connection.
+        conn: ConnId,
+        /// What came.
+        bytes: Bytes,
+    },
+    /// All bytes handed to [`Effect::LinkSend`] on this connection up to now were taken by the operating system.
+    LinkSent {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// The connection is over, or was never made. Nothing more comes from it.
+    LinkClosed {
+        /// The connection.
+        conn: ConnId,
+        /// Why, for people.
+        why: String,
+    },
+    /// A client connected to the RESP door.
+    ClientOpened {
+        /// A number not used before.
+        conn: ConnId,
+        /// Whether it needs no password (the node's own Unix socket).
+        trusted: bool,
+    },
+    /// Bytes from a client, as allowed by [`Effect::ClientReceive`].
+    ClientBytes {
+        /// The client.
+        conn: ConnId,
+        /// What came; the engine gives the buffer back with the next [`Effect::ClientReceive`].
+        bytes: Vec<u8>,
+    },
+    /// The bytes of one [`Effect::ClientSend`] were taken by the operating system.
+    ClientSent {
+        /// The client.
+        conn: ConnId,
+    },
+    /// The client is gone.
+    ClientClosed {
+        /// The client.
+        conn: ConnId,
+    },
+    /// An operator asks.
+    Admin {
+        /// Goes back with the answer.
+        token: u64,
+        /// What.
+        request: AdminRequest,
+    },
+    /// Finish what is under way, refuse what is new, then [`Effect::Stopped`].
+    Stop,
+}
+
+/// Something to do outside.
+#[derive(Debug)]
+pub enum Effect {
+    /// Make a segment of `bytes` zeros and sync it and its directory; answer ready or failed.
+    PrepareSegment {
+        /// The journal.
+        journal: JournalKind,
+        /// Its number.
+        index: SegmentIndex,
+        /// Its size, a multiple of the block.
+        bytes: u64,
+    },
+    /// Write durably (O_DIRECT and DSYNC, or write and fdatasync); answer written or failed. At most one per
+    /// journal is under way.
+    Write {
+        /// Comes back with the answer.
+        write: u64,
+        /// The journal.
+        journal: JournalKind,
+        /// The segment.
+        segment: SegmentIndex,
+        /// Offset in it, on a block boundary.
+        offset: u64,
+        /// Whole blocks, aligned in memory.
+        bytes: Bytes,
+    },
+    /// The segment is needed no more: delete it. No answer.
+    RemoveSegment {
+        /// The journal.
+        journal: JournalKind,
+        /// Its number.
+        index: SegmentIndex,
+    },
+    /// Read `len` bytes of a segment from `offset`; fewer at its end.
+    Read {
+        /// Comes back with the answer.
+        read: u64,
+        /// The journal.
+        journal: JournalKind,
+        /// The segment.
+        segment: SegmentIndex,
+        /// Offset in it, on a block boundary.
+        offset: u64,
+        /// How much.
+        len: usize,
+    },
+    /// Replace the control file durably.
+    WriteControl {
+        /// Comes back with the answer.
+        write: u64,
+        /// Its content.
+        bytes: Vec<u8>,
+    },
+    /// Apply a batch to the store; answer applied (one answer may cover several batches) or failed.
+    Apply {
+        /// The journal.
+        journal: JournalKind,
+        /// The batch.
+        batch: Batch,
+    },
+    /// Make the store durable; answer checkpointed or failed. At most one is under way.
+    Checkpoint,
+    /// Append to a file in `diverged/`, durably; answer saved or failed.
+    SaveDiverged {
+        /// File name, without directory.
+        file: String,
+        /// What to append.
+        bytes: Bytes,
+    },
+    /// Connect to the peer; answer connected or closed.
+    LinkConnect {
+        /// The number of the new connection.
+        conn: ConnId,
+    },
+    /// Send to the peer, after all that was given before.
+    LinkSend {
+        /// The connection.
+        conn: ConnId,
+        /// What, in order.
+        parts: Vec<Bytes>,
+    },
+    /// End the connection once what was given is sent, or now if `abort`. No answer is needed afterwards.
+    LinkClose {
+        /// The connection.
+        conn: ConnId,
+        /// Drop what is not sent.
+        abort: bool,
+    },
+    /// Send to a client, after all that was given before; answer sent.
+    ClientSend {
+        /// The client.
+        conn: ConnId,
+        /// What.
+        bytes: Bytes,
+    },
+    /// Read from a client once.
+    ClientReceive {
+        /// The client.
+        conn: ConnId,
+        /// A buffer to use again (its content is of no use), or an empty one.
+        buffer: Vec<u8>,
+    },
+    /// End the connection once what was given is sent.
+    ClientClose {
+        /// The client.
+        conn: ConnId,
+    },
+    /// Answer an operator.
+    Admin {
+        /// From the request.
+        token: u64,
+        /// The answer.
+        reply: AdminReply,
+    },
+    /// Tell people.
+    Incident(Incident),
+    /// Everything is finished; the process may end.
+    Stopped,
+}
+
+/// How much an incident matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Good to know; also the end of a trouble.
+    Notice,
+    /// A promise is weaker than configured, or will be.
+    Warning,
+    /// Updates or protection have stopped.
+    Critical,
+}
+
+/// An unusual event that a person should know.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Incident {
+    /// How much it matters.
+    pub severity: Severity,
+    /// A fixed word for programs, such as `peer-lost`.
+    pub kind: &'static str,
+    /// One sentence for people.
+    pub text: String,
+    /// When (milliseconds since 1970).
+    pub wall_ms: u64,
+}

@@ -1,0 +1,228 @@
+//! An entry: one change, as it stands inside a batch.
+//!
+//! | offset | size | field | rule |
+//! |---|---|---|---|
+//! | 0 | 4 | `len` | whole entry in bytes; MUST be 24 + `id_len` + `value_len` |
+//! | 4 | 1 | `kind` | [`EntryKind`]; an unknown one is refused, never skipped |
+//! | 5 | 1 | `flags` | 0 |
+//! | 6 | 2 | `id_len` | at most 255 |
+//! | 8 | 8 | `file` | id of the file or account that changes |
+//! | 16 | 4 | `value_len` | at most 16 MiB + 1 KiB |
+//! | 20 | 4 | reserved | 0 |
+//! | 24 | `id_len` | `id` | item id; empty for changes of files and accounts |
+//! | .. | `value_len` | `value` | item value, or the encoded D-pointer (see [`super::dptr`]) |
+
+use super::{DecodeError, Reader};
+use crate::base::FileId;
+use crate::base::limits::{ITEM_ID_MAX, ITEM_VALUE_MAX};
+
+/// Bytes before id and value.
+pub const ENTRY_HEADER: usize = 24;
+const VALUE_MAX: usize = ITEM_VALUE_MAX + 1024;
+
+/// What an entry changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum EntryKind {
+    /// The item `id` of `file` holds `value` from now on.
+    Put = 1,
+    /// The item `id` of `file` is gone.
+    Delete = 2,
+    /// `file` is an account id; `value` its D-pointer. Creating what exists with the same id changes nothing.
+    AccountCreate = 16,
+    /// The account is gone, and with it the files it holds.
+    AccountDelete = 17,
+    /// The account's D-pointer changed (name or flags); `value` is the new one.
+    AccountChange = 18,
+    /// `value` is the new file's D-pointer.
+    FileCreate = 20,
+    /// The file and its items are gone.
+    FileDelete = 21,
+    /// The file's items are gone; `value` is its D-pointer with the new generation.
+    FileClear = 22,
+    /// The file's D-pointer changed (name, flags, state); `value` is the new one.
+    FileChange = 24,
+    /// A file's content follows as puts from the node whose ordinal stands in `value` (1 byte): elsewhere what was
+    /// there is dropped, and the file is incomplete until [`EntryKind::CopyEnd`].
+    CopyBegin = 25,
+    /// The file is complete again.
+    CopyEnd = 26,
+    /// The first entry of every epoch; `value` is an [`EpochStart`].
+    EpochStart = 32,
+    /// The database's logging mode changed; `value` is one byte, see [`super::dptr::LoggingMode`].
+    Logging = 33,
+}
+
+impl EntryKind {
+    fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::Put,
+            2 => Self::Delete,
+            16 => Self::AccountCreate,
+            17 => Self::AccountDelete,
+            18 => Self::AccountChange,
+            20 => Self::FileCreate,
+            21 => Self::FileDelete,
+            22 => Self::FileClear,
+            24 => Self::FileChange,
+            25 => Self::CopyBegin,
+            26 => Self::CopyEnd,
+            32 => Self::EpochStart,
+            33 => Self::Logging,
+            _ => return None,
+        })
+    }
+
+    /// The word in listings.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Delete => "delete",
+            Self::AccountCreate => "account-create",
+            Self::AccountDelete => "account-delete",
+            Self::AccountChange => "account-change",
+            Self::FileCreate => "file-create",
+            Self::FileDelete => "file-delete",
+            Self::FileClear => "file-clear",
+            Self::FileChange => "file-change",
+            Self::CopyBegin => "copy-begin",
+            Self::CopyEnd => "copy-end",
+            Self::EpochStart => "epoch-start",
+            Self::Logging => "logging",
+        }
+    }
+}
+
+/// One change, borrowed from a batch or from its maker.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// What changes.
+    pub kind: EntryKind,
+    /// Where.
+    pub file: FileId,
+    /// The item, or empty.
+    pub id: &'a [u8],
+    /// The new content, or empty.
+    pub value: &'a [u8],
+}
+
+impl std::fmt::Debug for Entry<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} file {} id {} B value {} B", self.kind.name(), self.file, self.id.len(), self.value.len())
+    }
+}
+
+impl<'a> Entry<'a> {
+    /// Bytes this entry takes in a batch.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        ENTRY_HEADER + self.id.len() + self.value.len()
+    }
+
+    /// The fixed part; id and value follow it.
+    ///
+    /// # Panics
+    /// If id or value are over their limits: the caller has checked them.
+    #[must_use]
+    pub fn header(&self) -> [u8; ENTRY_HEADER] {
+        assert!(self.id.len() <= ITEM_ID_MAX, "item id within its limit");
+        assert!(self.value.len() <= VALUE_MAX, "item value within its limit");
+        let mut out = [0; ENTRY_HEADER];
+        let len = u32::try_from(self.encoded_len()).expect("limits fit");
+        let id_len = u16::try_from(self.id.len()).expect("limits fit");
+        let value_len = u32::try_from(self.value.len()).expect("limits fit");
+        out[0..4].copy_from_slice(&len.to_le_bytes());
+        out[4] = self.kind as u8;
+        out[6..8].copy_from_slice(&id_len.to_le_bytes());
+        out[8..16].copy_from_slice(&self.file.0.to_le_bytes());
+        out[16..20].copy_from_slice(&value_len.to_le_bytes());
+        out
+    }
+
+    /// Takes the entry at the front of `bytes`; also returns what follows it.
+    ///
+    /// # Errors
+    /// Any [`DecodeError`]; never panics.
+    pub fn decode(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), DecodeError> {
+        let mut r = Reader::new("entry", bytes);
+        let len = r.u32()?;
+        let kind_byte = r.u8()?;
+        let kind = EntryKind::from_byte(kind_byte).ok_or(DecodeError::Field {
+            what: "entry kind",
+            expected: 1,
+            found: u64::from(kind_byte),
+        })?;
+        let flags = r.u8()?;
+        r.expect("entry flags", 0, u64::from(flags))?;
+        let id_len = usize::from(r.u16()?);
+        let file = FileId(r.u64()?);
+        let value_len = r.u32()? as usize;
+        let reserved = r.u32()?;
+        r.expect("entry reserved field", 0, u64::from(reserved))?;
+        if id_len > ITEM_ID_MAX {
+            return Err(DecodeError::Limit { what: "item id", limit: ITEM_ID_MAX as u64, found: id_len as u64 });
+        }
+        if value_len > VALUE_MAX {
+            return Err(DecodeError::Limit {
+                what: "item value",
+                limit: VALUE_MAX as u64,
+                found: value_len as u64,
+            });
+        }
+        r.expect("entry length", (ENTRY_HEADER + id_len + value_len) as u64, u64::from(len))?;
+        let id = r.take(id_len)?;
+        let value = r.take(value_len)?;
+        Ok((Self { kind, file, id, value }, r.rest()))
+    }
+}
+
+/// The value of an [`EntryKind::EpochStart`] entry: epoch u64, ordinal u8, name (u16 length, UTF-8).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EpochStart {
+    /// The epoch that starts; equals the batch's.
+    pub epoch: crate::base::Epoch,
+    /// The node that opened it.
+    pub ordinal: crate::base::Ordinal,
+    /// Its name, for people.
+    pub name: String,
+}
+
+impl EpochStart {
+    /// The value's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = super::Writer::default();
+        w.u64(self.epoch.0).u8(self.ordinal.0).text(&self.name);
+        w.into_bytes()
+    }
+
+    /// Reads the value back.
+    ///
+    /// # Errors
+    /// Any [`DecodeError`]; never panics.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new("epoch start", bytes);
+        Ok(Self {
+            epoch: crate::base::Epoch(r.u64()?),
+            ordinal: crate::base::Ordinal(r.u8()?),
+            name: r.text(crate::base::limits::NAME_MAX)?.to_owned(),
+        })
+    }
+}
+
+/// Decodes any bytes as a run of entries.
+pub fn fuzz_entry(mut bytes: &[u8]) {
+    while let Ok((entry, rest)) = Entry::decode(bytes) {
+        assert!(rest.len() < bytes.len(), "an entry takes at least its header");
+        let mut again = entry.header().to_vec();
+        again.extend_from_slice(entry.id);
+        again.extend_from_slice(entry.value);
+        assert!(bytes.starts_with(&again), "decode and encode are inverse");
+        if entry.kind == EntryKind::EpochStart {
+            let _ = EpochStart::decode(entry.value);
+        }
+        bytes = rest;
+    }
+}

@@ -1,0 +1,442 @@
+//! A link frame: a 64-byte header and a payload.
+//!
+//! | offset | size | field | rule |
+//! |---|---|---|---|
+//! | 0 | 4 | `magic` | `HBf1` |
+//! | 4 | 4 | `crc` | CRC32C of bytes 8 .. 64 and, unless the payload is a batch, of the payload |
+//! | 8 | 1 | `kind` | [`FrameKind`] |
+//! | 9 | 3 | reserved | 0 |
+//! | 12 | 4 | `len` | payload in bytes, at most 32 MiB; 4 KiB before the hello was accepted |
+//! | 16 | 8 | `session` | chosen by the node that connected; every frame of a connection carries it |
+//! | 24 | 8 | `number` | 1, 2, 3 .. in each direction |
+//! | 32 | 8 | `epoch` | the sender's epoch |
+//! | 40 | 8 | `durable` | a primary's durable head, in every frame; else 0 |
+//! | 48 | 8 | `credit` | a receiver's grant: batch bytes its peer may have sent in this session, in all |
+//! | 56 | 8 | `wall_ms` | when it was sent, for people |
+//!
+//! A batch carries its own checksum, so its bytes are not summed twice.
+
+use super::control::{EpochMark, Role};
+use super::{DecodeError, PairId, Reader, Writer};
+use crate::base::limits::{FRAME_PAYLOAD_MAX, HELLO_EPOCHS_MAX, NAME_MAX};
+use crate::base::{Chain, Epoch, Ordinal, Position, Seq, crc32c_parts};
+
+/// Bytes before the payload.
+pub const FRAME_HEADER: usize = 64;
+/// Protocol version spoken here.
+pub const PROTOCOL_VERSION: u16 = 1;
+/// Lowest protocol version understood here.
+pub const PROTOCOL_FLOOR: u16 = 1;
+const MAGIC: u32 = u32::from_le_bytes(*b"HBf1");
+
+/// What a frame carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FrameKind {
+    /// [`Hello`]; the first frame each way.
+    Hello = 1,
+    /// [`Refuse`]; the last frame.
+    Refuse = 2,
+    /// [`Begin`]: the stream starts after this position.
+    Begin = 3,
+    /// A batch, byte for byte as in the journal.
+    Batch = 4,
+    /// [`Ack`].
+    Ack = 5,
+    /// Nothing but its header; keeps the link known to be alive and tells the durable head.
+    Heartbeat = 6,
+}
+
+impl FrameKind {
+    fn from_byte(byte: u8) -> Result<Self, DecodeError> {
+        Ok(match byte {
+            1 => Self::Hello,
+            2 => Self::Refuse,
+            3 => Self::Begin,
+            4 => Self::Batch,
+            5 => Self::Ack,
+            6 => Self::Heartbeat,
+            other => {
+                return Err(DecodeError::Field { what: "frame kind", expected: 1, found: u64::from(other) });
+            }
+        })
+    }
+}
+
+/// A frame's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// What it carries.
+    pub kind: FrameKind,
+    /// Payload (bytes).
+    pub len: u32,
+    /// The connection's number.
+    pub session: u64,
+    /// 1, 2, 3 .. in each direction.
+    pub number: u64,
+    /// The sender's epoch.
+    pub epoch: Epoch,
+    /// A primary's durable head.
+    pub durable: Seq,
+    /// A receiver's grant (bytes of batches in this session, in all).
+    pub credit: u64,
+    /// When it was sent, for people.
+    pub wall_ms: u64,
+    crc: u32,
+}
+
+/// What a sender fills in; kind and length come from the payload.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FrameFields {
+    /// See [`FrameHeader::session`].
+    pub session: u64,
+    /// See [`FrameHeader::number`].
+    pub number: u64,
+    /// See [`FrameHeader::epoch`].
+    pub epoch: Epoch,
+    /// See [`FrameHeader::durable`].
+    pub durable: Seq,
+    /// See [`FrameHeader::credit`].
+    pub credit: u64,
+    /// See [`FrameHeader::wall_ms`].
+    pub wall_ms: u64,
+}
+
+/// The header's bytes for `payload`; they are sent right before it.
+///
+/// # Panics
+/// If the payload is over [`FRAME_PAYLOAD_MAX`].
+#[must_use]
+pub fn encode_header(kind: FrameKind, fields: &FrameFields, payload: &[u8]) -> [u8; FRAME_HEADER] {
+    assert!(payload.len() <= FRAME_PAYLOAD_MAX, "a payload stays within its limit");
+    let mut w = Writer::with_capacity(FRAME_HEADER);
+    w.u32(MAGIC).u32(0).u8(kind as u8).put(&[0; 3]);
+    w.u32(u32::try_from(payload.len()).expect("limit fits"));
+    w.u64(fields.session).u64(fields.number).u64(fields.epoch.0).u64(fields.durable.0);
+    w.u64(fields.credit).u64(fields.wall_ms);
+    let mut out = [0; FRAME_HEADER];
+    out.copy_from_slice(&w.into_bytes());
+    let summed = if kind == FrameKind::Batch { &[][..] } else { payload };
+    let crc = crc32c_parts(&[out.get(8..).unwrap_or_default(), summed]);
+    out[4..8].copy_from_slice(&crc.to_le_bytes());
+    out
+}
+
+impl FrameHeader {
+    /// Reads a header; `limit` bounds the payload it may announce.
+    ///
+    /// For a batch this also checks the header's own checksum; for others see [`Self::check`].
+    ///
+    /// # Errors
+    /// Any [`DecodeError`]; never panics.
+    pub fn decode(bytes: &[u8], limit: usize) -> Result<Self, DecodeError> {
+        let mut r = Reader::new("frame header", bytes);
+        let magic = r.u32()?;
+        r.expect("frame magic", u64::from(MAGIC), u64::from(magic))?;
+        let crc = r.u32()?;
+        let kind = FrameKind::from_byte(r.u8()?)?;
+        let reserved = r.array::<3>()?;
+        r.expect("frame reserved bytes", 0, u64::from(reserved != [0; 3]))?;
+        let len = r.u32()?;
+        if len as usize > limit {
+            return Err(DecodeError::Limit { what: "frame payload", limit: limit as u64, found: u64::from(len) });
+        }
+        let header = Self {
+            kind,
+            len,
+            session: r.u64()?,
+            number: r.u64()?,
+            epoch: Epoch(r.u64()?),
+            durable: Seq(r.u64()?),
+            credit: r.u64()?,
+            wall_ms: r.u64()?,
+            crc,
+        };
+        if kind == FrameKind::Batch {
+            header.check(bytes, &[])?;
+        }
+        Ok(header)
+    }
+
+    /// Checks the checksum over header and payload.
+    ///
+    /// # Errors
+    /// [`DecodeError::Checksum`].
+    pub fn check(&self, header: &[u8], payload: &[u8]) -> Result<(), DecodeError> {
+        let computed = crc32c_parts(&[header.get(8..FRAME_HEADER).unwrap_or_default(), payload]);
+        if computed == self.crc {
+            Ok(())
+        } else {
+            Err(DecodeError::Checksum { what: "frame", found: self.crc, computed })
+        }
+    }
+}
+
+/// Who is calling, and how much of the history it has.
+///
+/// version u16, floor u16, features u32, pair 16, ordinal u8, role u8, serving u8, reserved u8, end (epoch,
+/// seq, chain) 24, applied u64, epoch count u32, epochs (24 each, newest last, at most 64), name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Protocol version spoken.
+    pub version: u16,
+    /// Lowest version understood.
+    pub floor: u16,
+    /// Feature bits; unknown ones are ignored, the session uses those that both have.
+    pub features: u32,
+    /// The pair.
+    pub pair: PairId,
+    /// Which of the two.
+    pub ordinal: Ordinal,
+    /// The role in its control file.
+    pub role: Role,
+    /// Whether it accepts updates now.
+    pub serving: bool,
+    /// End of its journal.
+    pub end: Position,
+    /// Applied to its store.
+    pub applied: Seq,
+    /// Where its epochs begin, newest last.
+    pub table: Vec<EpochMark>,
+    /// Its name, for people.
+    pub name: String,
+}
+
+impl Hello {
+    /// The payload's bytes; only the newest [`HELLO_EPOCHS_MAX`] epochs are told.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let skip = self.table.len().saturating_sub(HELLO_EPOCHS_MAX);
+        let told = self.table.get(skip..).unwrap_or_default();
+        let mut w = Writer::with_capacity(128 + told.len() * EpochMark::LEN);
+        w.u16(self.version).u16(self.floor).u32(self.features).put(&self.pair.0);
+        w.u8(self.ordinal.0).u8(self.role.byte()).u8(u8::from(self.serving)).u8(0);
+        w.u64(self.end.epoch.0).u64(self.end.seq.0).u64(self.end.chain.0).u64(self.applied.0);
+        w.u32(u32::try_from(told.len()).expect("limit fits"));
+        told.iter().for_each(|mark| mark.encode(&mut w));
+        w.text(&self.name);
+        w.into_bytes()
+    }
+
+    /// Reads the payload.
+    ///
+    /// # Errors
+    /// Any [`DecodeError`]; never panics.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new("hello", bytes);
+        let (version, floor, features) = (r.u16()?, r.u16()?, r.u32()?);
+        let pair = PairId(r.array()?);
+        let ordinal = r.u8()?;
+        if ordinal > 1 {
+            return Err(DecodeError::Field { what: "hello ordinal", expected: 1, found: u64::from(ordinal) });
+        }
+        let role = Role::from_byte(r.u8()?)?;
+        let serving = r.u8()? != 0;
+        r.u8()?;
+        let end = Position { epoch: Epoch(r.u64()?), seq: Seq(r.u64()?), chain: Chain(r.u64()?) };
+        let applied = Seq(r.u64()?);
+        let count = r.u32()? as usize;
+        let table = EpochMark::decode_table(&mut r, count, HELLO_EPOCHS_MAX)?;
+        let name = r.text(NAME_MAX)?.to_owned();
+        let ordinal = Ordinal(ordinal);
+        Ok(Self { version, floor, features, pair, ordinal, role, serving, end, applied, table, name })
+    }
+}
+
+/// Why a node will not talk. Sent once, then the connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+#[non_exhaustive]
+pub enum RefuseCode {
+    /// No common protocol version.
+    Version = 1,
+    /// Another pair.
+    Pair = 2,
+    /// Both nodes have the same ordinal, or a node called itself.
+    Ordinal = 3,
+    /// The caller's epoch is behind what the receiver has seen.
+    Epoch = 4,
+    /// The two roles do not fit together.
+    Role = 5,
+    /// The histories differ where they must not.
+    History = 6,
+    /// A frame broke a rule of this module.
+    Protocol = 7,
+    /// The receiver cannot take part now (starting, stopping, disk failed).
+    NotNow = 8,
+}
+
+/// Payload: code u16, text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refuse {
+    /// The code, as a number: a newer peer may know more.
+    pub code: u16,
+    /// For people.
+    pub text: String,
+}
+
+impl Refuse {
+    /// The payload's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::default();
+        w.u16(self.code).text(&self.text);
+        w.into_bytes()
+    }
+
+    /// Reads the payload.
+    ///
+    /// # Errors
+    /// Any [`DecodeError`]; never panics.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new("refusal", bytes);
+        Ok(Self { code: r.u16()?, text: r.text(1024)?.to_owned() })
+    }
+}
+
+/// Payload: the position (epoch, seq, chain) after which the stream starts; what the receiver holds beyond it
+/// is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begin {
+    /// The last position both have.
+    pub common: Position,
+}
+
+impl Begin {
+    /// The payload's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::default();
+        w.u64(self.common.epoch.0).u64(self.common.seq.0).u64(self.common.chain.0);
+        w.into_bytes()
+    }
+
+    /// Reads the payload.
+    ///
+    /// # Errors
+    /// Any [`DecodeError`]; never panics.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new("begin", bytes);
+        let common = Position { epoch: Epoch(r.u64()?), seq: Seq(r.u64()?), chain: Chain(r.u64()?) };
+        Ok(Self { common })
+    }
+}
+
+/// Payload: received, durable, applied (u64 each): how far the standby is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ack {
+    /// In its memory.
+    pub received: Seq,
+    /// On its disk.
+    pub durable: Seq,
+    /// Visible in its store.
+    pub applied: Seq,
+}
+
+impl Ack {
+    /// The payload's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::default();
+        w.u64(self.received.0).u64(self.durable.0).u64(self.applied.0);
+        w.into_bytes()
+    }
+
+    /// Reads the payload.
+    ///
+    /// # Errors
+    /// Any [`DecodeError`]; never panics.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new("ack", bytes);
+        Ok(Self { received: Seq(r.u64()?), durable: Seq(r.u64()?), applied: Seq(r.u64()?) })
+    }
+}
+
+/// Decodes any bytes as a frame and its payload.
+pub fn fuzz_frame(bytes: &[u8]) {
+    let Ok(header) = FrameHeader::decode(bytes, FRAME_PAYLOAD_MAX) else { return };
+    let payload = bytes.get(FRAME_HEADER..).unwrap_or_default();
+    let _ = header.check(bytes, payload);
+    match header.kind {
+        FrameKind::Hello => drop(Hello::decode(payload)),
+        FrameKind::Refuse => drop(Refuse::decode(payload)),
+        FrameKind::Begin => drop(Begin::decode(payload)),
+        FrameKind::Batch => super::batch::fuzz_batch(payload),
+        FrameKind::Ack => drop(Ack::decode(payload)),
+        FrameKind::Heartbeat => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Prng;
+
+    fn hello() -> Hello {
+        Hello {
+            version: 1,
+            floor: 1,
+            features: 0,
+            pair: PairId([3; 16]),
+            ordinal: Ordinal(1),
+            role: Role::Standby,
+            serving: false,
+            end: Position { epoch: Epoch(2), seq: Seq(10), chain: Chain(5) },
+            applied: Seq(9),
+            table: vec![EpochMark { epoch: Epoch(2), first_seq: Seq(1), prev_chain: Chain(0) }],
+            name: "b".to_owned(),
+        }
+    }
+
+    fn frame() -> Vec<u8> {
+        let payload = hello().encode();
+        let fields = FrameFields { session: 8, number: 1, epoch: Epoch(2), ..FrameFields::default() };
+        let mut bytes = encode_header(FrameKind::Hello, &fields, &payload).to_vec();
+        bytes.extend_from_slice(&payload);
+        bytes
+    }
+
+    #[test]
+    fn a_hello_reads_back_as_it_was_written() {
+        let bytes = frame();
+        let header = FrameHeader::decode(&bytes, 4096).unwrap();
+        assert_eq!(header.kind, FrameKind::Hello);
+        header.check(&bytes, &bytes[FRAME_HEADER..]).unwrap();
+        assert_eq!(Hello::decode(&bytes[FRAME_HEADER..]), Ok(hello()));
+    }
+
+    #[test]
+    fn every_single_bit_flip_is_detected() {
+        let good = frame();
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            let noticed = match FrameHeader::decode(&bad, 4096) {
+                Err(_) => true,
+                Ok(header) => {
+                    header.kind != FrameKind::Batch && header.check(&bad, &bad[FRAME_HEADER..]).is_err()
+                }
+            };
+            assert!(noticed, "bit {bit} went unnoticed");
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_refused_without_a_panic() {
+        let mut prng = Prng::new(3);
+        let good = frame();
+        for _ in 0..20_000 {
+            let mut bytes = good.clone();
+            for _ in 0..=prng.below(3) {
+                let at = usize::try_from(prng.below(bytes.len() as u64)).unwrap();
+                bytes[at] = u8::try_from(prng.below(256)).unwrap();
+            }
+            fuzz_frame(&bytes);
+            let _ = Hello::decode(bytes.get(FRAME_HEADER..).unwrap());
+            let _ = Refuse::decode(bytes.get(FRAME_HEADER..).unwrap());
+        }
+    }
+}

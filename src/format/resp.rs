@@ -1,0 +1,1 @@
+//! The Redis serialisation protocol, versions 2 and 3.

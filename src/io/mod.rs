@@ -1,0 +1,100 @@
+//! Operations and completions: the face that the two drivers (io_uring, epoll) share.
+//!
+//! A driver owns every buffer and descriptor given to it until the operation's completion has been handed out.
+//! Each operation completes exactly once. Short reads are the caller's business, short writes and sends are not:
+//! a driver goes on until all is done or it failed.
+
+use bytes::Bytes;
+use std::os::fd::{OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Comes back with the completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token(pub u64);
+
+/// How a journal file is written.
+#[derive(Debug)]
+pub struct JournalFile {
+    /// The descriptor, opened for writing.
+    pub fd: OwnedFd,
+    /// Whether it was opened with O_DIRECT: then buffers and offsets are block aligned.
+    pub direct: bool,
+}
+
+/// Something to do.
+#[derive(Debug)]
+pub enum Op {
+    /// Wait for one connection on a listening socket (stream, IP or Unix).
+    Accept(Arc<OwnedFd>),
+    /// Connect a socket to an address.
+    Connect(Arc<OwnedFd>, std::net::SocketAddr),
+    /// Read once into `buffer`'s capacity (its content is dropped; capacity is at least 1).
+    Receive(Arc<OwnedFd>, Vec<u8>),
+    /// Send all of the parts in order.
+    Send(Arc<OwnedFd>, Vec<Bytes>),
+    /// Write all of the bytes at the offset and make them durable: with O_DIRECT one RWF_DSYNC write, otherwise a
+    /// write followed by fdatasync.
+    WriteDurable(Arc<JournalFile>, Bytes, u64),
+}
+
+/// What came of an operation.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A connection.
+    Accepted(std::io::Result<OwnedFd>),
+    /// Connected, or not.
+    Connected(std::io::Result<()>),
+    /// The buffer, its length set to what was read (0: the other side ended the stream); or the error.
+    Received(std::io::Result<Vec<u8>>),
+    /// All sent, or not.
+    Sent(std::io::Result<()>),
+    /// All durable, or not.
+    Written(std::io::Result<()>),
+}
+
+/// An operation's end.
+#[derive(Debug)]
+pub struct Completion {
+    /// From the submission.
+    pub token: Token,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// Which driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriverKind {
+    /// io_uring.
+    Uring,
+    /// epoll and a small pool of blocking threads.
+    Epoll,
+}
+
+/// Wakes a [`Driver`] that waits, from any thread.
+pub trait Wake: Send + Sync {
+    /// Makes the current or next [`Driver::wait`] return.
+    fn wake(&self);
+}
+
+/// One reactor of one thread.
+pub trait Driver {
+    /// Starts an operation. Nothing may reach the kernel before the next [`Self::wait`].
+    fn submit(&mut self, token: Token, op: Op);
+
+    /// Submits what is queued, waits until at least one completion is there, `timeout` has passed or it was woken,
+    /// and appends all completions to `out`. `None` waits without bound, zero does not wait.
+    ///
+    /// # Errors
+    /// Only when the driver itself is broken; single failures are completions.
+    fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion>) -> std::io::Result<()>;
+
+    /// Makes pending operations on a socket end soon, with an error or end of stream (shutdown, then cancel).
+    fn cancel(&mut self, fd: RawFd);
+
+    /// A handle for other threads.
+    fn waker(&self) -> Arc<dyn Wake>;
+
+    /// Which one this is.
+    fn kind(&self) -> DriverKind;
+}

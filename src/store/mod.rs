@@ -1,0 +1,83 @@
+//! The database itself: namespace and items.
+
+pub mod fjall_store;
+pub mod memory;
+pub mod namespace;
+
+use crate::base::{FileId, JournalKind, Seq};
+use crate::format::batch::Batch;
+use bytes::Bytes;
+
+/// Why the store could not answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The disk or the file system failed.
+    #[error("{doing}: {fault}")]
+    Disk {
+        /// What was being done, to what.
+        doing: &'static str,
+        /// What came back.
+        fault: crate::base::Fault,
+    },
+    /// What is stored cannot be what was written.
+    #[error("{what} in the store is damaged: {why}")]
+    Damaged {
+        /// Which part.
+        what: &'static str,
+        /// How it was seen.
+        why: String,
+    },
+    /// A batch does not follow the last one applied.
+    #[error("{} journal: batch {first}..={last} offered, but {applied} is the last applied", journal.name())]
+    OutOfOrder {
+        /// The journal.
+        journal: JournalKind,
+        /// First entry offered.
+        first: Seq,
+        /// Last entry offered.
+        last: Seq,
+        /// Applied so far.
+        applied: Seq,
+    },
+}
+
+/// Reads of applied state. The sequencer holds one; it never sees half a batch.
+pub trait StoreRead {
+    /// The value of an item.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`] or [`StoreError::Damaged`].
+    fn get(&self, file: FileId, generation: u32, id: &[u8]) -> Result<Option<Bytes>, StoreError>;
+
+    /// Up to `limit` items of a file whose id is greater than `after`, in order of id, values included only if
+    /// `with_values`.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`] or [`StoreError::Damaged`].
+    fn scan(
+        &self,
+        file: FileId,
+        generation: u32,
+        after: Option<&[u8]>,
+        limit: usize,
+        with_values: bool,
+    ) -> Result<Vec<(Bytes, Bytes)>, StoreError>;
+}
+
+/// Writes of applied state: one thread, batches of each journal in order.
+pub trait StoreWrite {
+    /// Applies whole batches of one journal, atomically with the number of their last entry.
+    ///
+    /// A batch at or below what is applied changes nothing (I-11); a gap is [`StoreError::OutOfOrder`].
+    ///
+    /// # Errors
+    /// Any [`StoreError`]; nothing of the failed batch is visible then.
+    fn apply(&mut self, journal: JournalKind, batches: &[Batch]) -> Result<(), StoreError>;
+
+    /// Makes everything applied so far survive a power loss; returns the last entry of each journal it covers.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`].
+    fn checkpoint(&mut self) -> Result<[Seq; 2], StoreError>;
+}
