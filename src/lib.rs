@@ -1,4 +1,9 @@
 //! hot-backup: two ordinary Linux machines keep one database.
 
 pub mod base;
+pub mod doors;
+pub mod engine;
 pub mod format;
+pub mod io;
+pub mod journal;
+pub mod store;

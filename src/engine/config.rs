@@ -1,0 +1,73 @@
+//! What the engine is told once, at its start.
+
+use crate::base::{AckLevel, Ordinal, Seq};
+use crate::format::PairId;
+use crate::format::control::Control;
+use crate::journal::Recovered;
+use crate::store::namespace::Namespace;
+
+/// What to do with a promise above `local` when the peer is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerLoss {
+    /// After this long, answer at level `local` and raise an incident (milliseconds).
+    Degrade {
+        /// Grace.
+        after_ms: u64,
+    },
+    /// Let clients wait until the peer is back.
+    Block,
+}
+
+/// Settings; the daemon makes them from the config file.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// This node's name.
+    pub name: String,
+    /// Which of the two it is.
+    pub ordinal: Ordinal,
+    /// The pair.
+    pub pair: PairId,
+    /// Size of a segment (bytes, a multiple of the block).
+    pub segment_bytes: u64,
+    /// What the replicated journal may take on disk (bytes).
+    pub quota_bytes: u64,
+    /// The database's ack level.
+    pub ack_level: AckLevel,
+    /// See [`PeerLoss`].
+    pub on_peer_loss: PeerLoss,
+    /// Whether a restarted primary serves although its peer is silent. Risky: see the README.
+    pub serve_alone: bool,
+    /// Heartbeats are sent this often (milliseconds).
+    pub heartbeat_ms: u64,
+    /// A silent link is closed after this (milliseconds).
+    pub peer_timeout_ms: u64,
+    /// The store is checkpointed at least this often while it changes (milliseconds) ..
+    pub checkpoint_ms: u64,
+    /// .. and when this much was applied since (bytes).
+    pub checkpoint_bytes: u64,
+    /// `account,file` for RESP keys without two commas.
+    pub resp_default: Option<String>,
+    /// Password of the RESP door, unless a client is trusted.
+    pub resp_password: Option<String>,
+    /// The peer's host, for ROLE and INFO.
+    pub peer_host: String,
+    /// The peer's port.
+    pub peer_port: u16,
+    /// For back-off jitter.
+    pub seed: u64,
+}
+
+/// What was found on disk.
+#[derive(Debug)]
+pub struct StartState<S> {
+    /// The control file.
+    pub control: Control,
+    /// Both journals, walked and judged, by [`crate::base::JournalKind::index`].
+    pub journals: [Recovered; 2],
+    /// Reads of the store.
+    pub store: S,
+    /// The namespace as applied.
+    pub namespace: Namespace,
+    /// The last entries applied.
+    pub applied: [Seq; 2],
+}
