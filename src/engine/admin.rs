@@ -168,7 +168,7 @@ pub struct Positions {
 }
 
 /// The other node, as seen from here.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PeerView {
     /// Its name, once it told it.
     pub name: String,
