@@ -1,0 +1,26 @@
+//! The daemon: sockets, threads, files and clocks around an [`crate::engine::Engine`]. It translates, it never
+//! decides.
+//!
+//! | thread | owns | may block on |
+//! |---|---|---|
+//! | core | the engine, the driver, every socket | nothing but the driver's wait |
+//! | bulk | segments in the making | the disk |
+//! | files | reads, removals, the control file, diverged entries | the disk |
+//! | apply | the store's writer | the disk |
+//! | incidents | the incident file and what the core logs | the disk, stderr |
+//! | signals | SIGTERM, SIGINT, SIGHUP | waiting for them |
+//!
+//! The core hands work to the others through channels that never block it; what may be queued there is bounded by
+//! the engine (bytes unapplied, one write per journal, one checkpoint, the quota). The others answer through the
+//! [`Inbox`], which is bounded and blocks them. The core never waits for them, so no circle of waits can close.
+
+mod apply;
+mod clients;
+mod core;
+mod disk;
+mod incidents;
+mod inbox;
+mod link;
+pub mod log;
+pub mod serve;
+mod signals;
