@@ -16,11 +16,20 @@
 
 mod apply;
 mod clients;
+pub mod config;
+pub mod config_file;
 mod core;
 mod disk;
-mod incidents;
+pub mod identity;
 mod inbox;
+mod incidents;
+pub mod layout;
 mod link;
+mod listen;
 pub mod log;
+mod operators;
+mod segment_source;
+mod segments;
 pub mod serve;
+pub mod setup;
 mod signals;
