@@ -4,7 +4,7 @@
 //! ambiguous. The slot's number is part of the [`ConnId`], so that an effect finds its connection without a search.
 
 use super::core::{Target, Turn};
-use crate::base::limits::{CLIENT_RECEIVE_MAX, CLIENT_RECEIVE_MIN, CLIENTS_MAX, LINGER_MS, SEND_PARTS_MAX};
+use crate::base::limits::{CLIENT_RECEIVE_MAX, CLIENT_RECEIVE_MIN, CLIENTS_MAX, SEND_PARTS_MAX};
 use crate::base::{ConnId, Mono};
 use crate::engine::Event;
 use crate::io::Op;
@@ -114,7 +114,7 @@ impl Clients {
         }
         client.tell_gone(turn);
         client.leaving = true;
-        self.lingering.push_back((turn.now.plus_ms(LINGER_MS), conn));
+        self.lingering.push_back((turn.now.plus_ms(turn.patience.linger_ms), conn));
         self.settle(turn, slot);
     }
 
@@ -135,7 +135,7 @@ impl Clients {
                 client.tell_gone(turn);
                 if !client.leaving {
                     client.leaving = true;
-                    self.lingering.push_back((turn.now.plus_ms(LINGER_MS), client.id));
+                    self.lingering.push_back((turn.now.plus_ms(turn.patience.linger_ms), client.id));
                 }
             }
             Err(_) => client.lose(turn),

@@ -4,21 +4,25 @@
 //! Everything that one wait brought is fed before anything is carried out: the engine sees the updates of many
 //! clients at once and seals them into one batch.
 
+use super::apply::Apply;
 use super::clients::Clients;
 use super::disk::{Bulk, Files};
 use super::inbox::{Message, Outbox};
 use super::incidents::{Notes, Quiet};
-use super::link::Links;
+use super::layout::Layout;
+use super::link::{Keys, Links};
 use super::operators::Operators;
 use super::segments::Segments;
-use super::apply::Apply;
-use crate::base::limits::{ACCEPT_PAUSE_MS, INBOX_MAX, STOP_FLUSH_MS, STOP_MS};
+use crate::base::limits::{
+    ACCEPT_PAUSE_MS, INBOX_MAX, LINGER_MS, LINK_HANDSHAKE_MS, STOP_FLUSH_MS, STOP_MS,
+};
 use crate::base::{Mono, Now};
 use crate::engine::{Effect, Engine, Event, Incident};
 use crate::io::{Completion, Driver, Op, Outcome, Token};
 use crate::store::StoreRead;
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -60,6 +64,8 @@ pub(crate) struct Turn {
     pub(crate) now: Mono,
     /// The same on the wall (milliseconds since 1970).
     pub(crate) wall_ms: u64,
+    /// With others.
+    pub(crate) patience: Patience,
 }
 
 /// What a completion is for. The number is a slot of the part it belongs to.
@@ -162,6 +168,37 @@ impl Clock {
     }
 }
 
+/// Where the core begins and ends.
+pub(crate) struct Ends {
+    /// The node's directory.
+    pub(crate) layout: Layout,
+    /// Open already.
+    pub(crate) listeners: Vec<Listener>,
+    /// What this node proves and expects on the link.
+    pub(crate) keys: Keys,
+    /// Where the peer listens.
+    pub(crate) peer: SocketAddr,
+    /// With others.
+    pub(crate) patience: Patience,
+}
+
+/// How long the core waits for others (milliseconds); tests are less patient.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// See [`STOP_MS`].
+    pub(crate) stop_ms: u64,
+    /// See [`LINGER_MS`].
+    pub(crate) linger_ms: u64,
+    /// See [`LINK_HANDSHAKE_MS`].
+    pub(crate) handshake_ms: u64,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { stop_ms: STOP_MS, linger_ms: LINGER_MS, handshake_ms: LINK_HANDSHAKE_MS }
+    }
+}
+
 /// How the loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -201,30 +238,23 @@ pub(crate) struct Core<B> {
 
 impl<B: Brain> Core<B> {
     /// A core that has not begun.
-    pub(crate) fn new(
-        brain: B,
-        driver: Box<dyn Driver>,
-        outbox: Outbox,
-        workers: Workers,
-        listeners: Vec<Listener>,
-        links: Links,
-        segments: Segments,
-    ) -> Self {
+    pub(crate) fn new(brain: B, driver: Box<dyn Driver>, outbox: Outbox, workers: Workers, ends: Ends) -> Self {
         let clock = Clock::start();
         let (now, wall_ms) = clock.read();
+        let patience = ends.patience;
         Self {
             brain,
-            turn: Turn { driver, events: Vec::new(), incidents: Vec::new(), now, wall_ms },
+            turn: Turn { driver, events: Vec::new(), incidents: Vec::new(), now, wall_ms, patience },
             clock,
             outbox,
             workers,
-            listeners,
+            listeners: ends.listeners,
             paused_until: None,
             paused: Vec::new(),
             accept_trouble: Quiet::new("accept-failed"),
             clients: Clients::default(),
-            links,
-            segments,
+            links: Links::new(ends.keys, ends.peer),
+            segments: Segments::new(ends.layout),
             operators: Operators::default(),
             stage: Stage::Running,
             completions: Vec::new(),
@@ -349,8 +379,7 @@ impl<B: Brain> Core<B> {
     }
 
     fn take_messages(&mut self) {
-        self.outbox.hush();
-        // More than that at once come with the next round; the bell has rung for them.
+        // More than a full inbox came in meanwhile, and woke the driver for the next round.
         for _ in 0..=INBOX_MAX {
             let Some(message) = self.outbox.take() else { return };
             match message {
@@ -367,7 +396,7 @@ impl<B: Brain> Core<B> {
 
     fn stop(&mut self) {
         if self.stage == Stage::Running {
-            self.stage = Stage::Stopping(self.turn.now.plus_ms(STOP_MS));
+            self.stage = Stage::Stopping(self.turn.now.plus_ms(self.turn.patience.stop_ms));
             self.turn.events.push(Event::Stop);
             for listener in &self.listeners {
                 self.turn.driver.cancel(listener.socket.as_raw_fd());

@@ -5,7 +5,7 @@ use super::inbox::{CoreEnded, Inbox, Message};
 use super::layout::Layout;
 use crate::base::{Fault, JournalKind, SegmentIndex};
 use crate::engine::Event;
-use crate::io::{self as disk, MappedSegment};
+use crate::io::{self as disk, JournalFile, MappedSegment};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -75,13 +75,10 @@ pub(crate) fn run_bulk(layout: &Layout, work: &Receiver<Bulk>, inbox: &Inbox, st
             return;
         }
         let path = layout.segment(journal, index);
-        let made = disk::zero_file(&path, bytes).and_then(|()| disk::open_journal(&path, false));
-        let message = match made {
+        let message = match make_segment(&path, bytes) {
             Ok(file) => Message::SegmentReady { journal, index, file: Arc::new(file) },
             Err(error) => {
                 tracing::warn!("making {}: {error}", path.display());
-                // Nothing of it may be left; if even that fails, the next start removes it.
-                let _ = std::fs::remove_file(&path);
                 Message::Event(Event::SegmentFailed { journal, index, fault: Fault::from_io(&error) })
             }
         };
@@ -89,6 +86,14 @@ pub(crate) fn run_bulk(layout: &Layout, work: &Receiver<Bulk>, inbox: &Inbox, st
             return;
         }
     }
+}
+
+fn make_segment(path: &Path, bytes: u64) -> io::Result<JournalFile> {
+    disk::zero_file(path, bytes)?;
+    disk::open_journal(path, false).inspect_err(|_| {
+        // It was made just now and holds zeros. If even that fails, the next start finds it unused.
+        let _ = std::fs::remove_file(path);
+    })
 }
 
 /// Works on files until the core is gone or `stop` is set.
@@ -172,7 +177,8 @@ impl Desk {
             self.maps.insert(journal, (segment, disk::map_segment(&path)?));
         }
         let (_, map) = self.maps.get(&journal).expect("it was put there just now");
-        map.read(offset, len)
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(map.len());
+        map.range(offset, len.min(map.len() - offset))
     }
 
     /// Appends durably. The first time a name is used its file must be new: one of that name, left by a save that

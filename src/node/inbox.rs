@@ -1,4 +1,4 @@
-//! How the other threads speak to the core: a bounded queue and a bell.
+//! How the other threads speak to the core: a bounded queue and the driver's wake, which is cheap to repeat.
 
 use crate::base::limits::INBOX_MAX;
 use crate::base::{JournalKind, SegmentIndex};
@@ -6,7 +6,6 @@ use crate::engine::Event;
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::io::{JournalFile, Wake};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// What another thread tells the core.
@@ -37,32 +36,24 @@ pub(crate) enum Message {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CoreEnded;
 
-struct Bell {
-    rung: AtomicBool,
-    wake: Arc<dyn Wake>,
-}
-
 /// The senders' side. Cloning is cheap.
 #[derive(Clone)]
 pub(crate) struct Inbox {
     sender: SyncSender<Message>,
-    bell: Arc<Bell>,
+    wake: Arc<dyn Wake>,
 }
 
 impl Inbox {
-    /// An inbox whose bell wakes the core's driver, and the core's side of it.
+    /// An inbox that wakes the core's driver, and the core's side of it.
     pub(crate) fn new(wake: Arc<dyn Wake>) -> (Self, Outbox) {
         let (sender, receiver) = sync_channel(INBOX_MAX);
-        let bell = Arc::new(Bell { rung: AtomicBool::new(false), wake });
-        (Self { sender, bell: Arc::clone(&bell) }, Outbox { receiver, bell })
+        (Self { sender, wake }, Outbox { receiver })
     }
 
-    /// Puts a message in, waiting while the inbox is full, and wakes the core unless that was done already.
+    /// Puts a message in, waiting while the inbox is full, and wakes the core.
     pub(crate) fn send(&self, message: Message) -> Result<(), CoreEnded> {
         self.sender.send(message).map_err(|_| CoreEnded)?;
-        if !self.bell.rung.swap(true, Ordering::SeqCst) {
-            self.bell.wake.wake();
-        }
+        self.wake.wake();
         Ok(())
     }
 
@@ -75,16 +66,11 @@ impl Inbox {
 /// The core's side of an [`Inbox`].
 pub(crate) struct Outbox {
     receiver: Receiver<Message>,
-    bell: Arc<Bell>,
 }
 
 impl Outbox {
-    /// Lets the bell ring again. Must come before the messages are taken, so that none can be missed.
-    pub(crate) fn hush(&self) {
-        self.bell.rung.store(false, Ordering::SeqCst);
-    }
-
-    /// The next message, if one is there.
+    /// The next message, if one is there. A message is in before its wake: whoever takes all after a wait misses
+    /// none, for what comes in later wakes again.
     pub(crate) fn take(&self) -> Option<Message> {
         self.receiver.try_recv().ok()
     }
@@ -93,7 +79,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[derive(Default)]
     struct Count(AtomicUsize);
@@ -105,23 +91,15 @@ mod tests {
     }
 
     #[test]
-    fn the_bell_rings_once_for_many_messages_and_again_after_they_were_taken() {
+    fn every_message_is_there_before_its_wake_and_a_sender_hears_that_the_core_has_ended() {
         let count = Arc::new(Count::default());
         let (inbox, outbox) = Inbox::new(Arc::clone(&count) as Arc<dyn Wake>);
-        for _ in 0..5 {
-            inbox.event(Event::Tick).unwrap();
-        }
-        assert_eq!(count.0.load(Ordering::SeqCst), 1);
-        outbox.hush();
-        assert_eq!(std::iter::from_fn(|| outbox.take()).count(), 5);
+        inbox.event(Event::Tick).unwrap();
         inbox.send(Message::Stop).unwrap();
         assert_eq!(count.0.load(Ordering::SeqCst), 2);
-    }
-
-    #[test]
-    fn a_sender_hears_that_the_core_has_ended() {
-        let (inbox, outbox) = Inbox::new(Arc::new(Count::default()));
+        assert_eq!(std::iter::from_fn(|| outbox.take()).count(), 2);
         drop(outbox);
         assert_eq!(inbox.event(Event::Tick), Err(CoreEnded));
+        assert_eq!(count.0.load(Ordering::SeqCst), 2);
     }
 }

@@ -46,11 +46,18 @@ impl Recorder {
     /// Logs and files incidents until the last [`Notes`] is gone.
     pub(crate) fn run(self, file: &Path) {
         let mut file = IncidentFile::new(file, INCIDENT_FILE_MAX);
-        while let Ok(incident) = self.receiver.recv() {
-            log(&incident);
-            if let Err(error) = file.append(&incident) {
+        self.each(|incident| {
+            log(incident);
+            if let Err(error) = file.append(incident) {
                 tracing::warn!("appending to {}: {error}", file.path.display());
             }
+        });
+    }
+
+    /// Gives each incident to `take` until the last [`Notes`] is gone.
+    pub(crate) fn each(self, mut take: impl FnMut(&Incident)) {
+        while let Ok(incident) = self.receiver.recv() {
+            take(&incident);
             let dropped = self.dropped.swap(0, Ordering::Relaxed);
             if dropped > 0 {
                 tracing::warn!("{dropped} incidents came too fast and were not written down");

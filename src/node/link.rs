@@ -5,9 +5,9 @@
 
 use super::core::{Target, Turn};
 use super::incidents::Quiet;
-use super::tls::{LinkIdentity, SecureLink};
+use super::tls::{LinkIdentity, LinkSecurityError, SecureLink};
 use crate::base::limits::{
-    LINGER_MS, LINK_HANDSHAKE_MS, LINK_RECEIVE, LINK_UNACKED_MS, LINKS_MAX, LINKS_UNKNOWN_MAX,
+    LINK_RECEIVE, LINK_UNACKED_MS, LINKS_MAX, LINKS_UNKNOWN_MAX,
     SEND_PARTS_MAX,
 };
 use crate::base::{ConnId, Mono};
@@ -26,11 +26,13 @@ use std::sync::Arc;
 /// The highest bit marks the driver's numbers, so that they never meet those that the engine gives out.
 const ACCEPTED: u64 = 1 << 63;
 
+/// Gives the keys as they stand on disk, for each connection anew, so that a peer may be trusted without a restart.
+pub(crate) type Keys = Box<dyn Fn() -> Result<LinkIdentity, LinkSecurityError> + Send>;
+
 /// All link connections.
-#[derive(Debug)]
 pub(crate) struct Links {
     slots: Vec<Option<Link>>,
-    identity: LinkIdentity,
+    keys: Keys,
     peer: SocketAddr,
     serial: u64,
     refusals: Quiet,
@@ -75,8 +77,8 @@ struct Link {
 
 impl Links {
     /// No connections yet; `peer` is where [`Self::connect`] goes.
-    pub(crate) fn new(identity: LinkIdentity, peer: SocketAddr) -> Self {
-        Self { slots: Vec::new(), identity, peer, serial: 0, refusals: Quiet::new("link-refused") }
+    pub(crate) fn new(keys: Keys, peer: SocketAddr) -> Self {
+        Self { slots: Vec::new(), keys, peer, serial: 0, refusals: Quiet::new("link-refused") }
     }
 
     /// Connections refused since the start, by reason or for want of a slot.
@@ -94,7 +96,7 @@ impl Links {
         }
         self.serial += 1;
         let id = ConnId(ACCEPTED | self.serial);
-        let secure = SecureLink::accept(&self.identity);
+        let secure = (self.keys)().and_then(|keys| SecureLink::accept(&keys));
         self.start(turn, id, socket, far, Phase::Proving, secure);
     }
 
@@ -104,7 +106,7 @@ impl Links {
         let far = self.peer.to_string();
         match socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None) {
             Ok(socket) => {
-                let secure = SecureLink::dial(&self.identity);
+                let secure = (self.keys)().and_then(|keys| SecureLink::dial(&keys));
                 self.start(turn, conn, socket, far, Phase::Connecting, secure);
             }
             Err(errno) => {
@@ -114,14 +116,14 @@ impl Links {
         }
     }
 
-    fn start<E: std::fmt::Display>(
+    fn start(
         &mut self,
         turn: &mut Turn,
         id: ConnId,
         socket: OwnedFd,
         far: String,
         phase: Phase,
-        secure: Result<SecureLink, E>,
+        secure: Result<SecureLink, LinkSecurityError>,
     ) {
         let slot = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
         let secure = match secure {
@@ -141,7 +143,7 @@ impl Links {
             connecting: false,
             queue: VecDeque::new(),
             owed: false,
-            deadline: Some(turn.now.plus_ms(LINK_HANDSHAKE_MS)),
+            deadline: Some(turn.now.plus_ms(turn.patience.handshake_ms)),
         };
         if phase == Phase::Connecting {
             link.connecting = true;
@@ -186,8 +188,10 @@ impl Links {
         if abort || link.phase < Phase::Established {
             link.cut(turn);
         } else if link.phase == Phase::Established {
+            link.secure.close();
+            link.pump(turn, slot);
             link.phase = Phase::Leaving;
-            link.deadline = Some(turn.now.plus_ms(LINGER_MS));
+            link.deadline = Some(turn.now.plus_ms(turn.patience.linger_ms));
         }
         self.settle(turn, slot);
     }
@@ -211,7 +215,7 @@ impl Links {
         link.receiving = false;
         let trouble = match result {
             _ if link.phase >= Phase::Leaving => None,
-            Ok(bytes) if bytes.is_empty() => Some("the other side ended the connection".to_owned()),
+            Ok(bytes) if bytes.is_empty() => Some(link.end_of_stream()),
             Ok(bytes) => link.take_in(turn, slot, bytes).err(),
             Err(error) => Some(error.to_string()),
         };
@@ -251,7 +255,7 @@ impl Links {
             let Some(link) = self.slots.get(slot).and_then(Option::as_ref) else { continue };
             if link.deadline.is_some_and(|at| at <= turn.now) {
                 let doing = if link.phase == Phase::Connecting { "connecting to" } else { "proving the key of" };
-                let trouble = format!("not done within {LINK_HANDSHAKE_MS} ms");
+                let trouble = format!("not done within {} ms", turn.patience.handshake_ms);
                 self.lose(turn, slot, doing, &trouble);
                 self.settle(turn, slot);
             }
@@ -296,7 +300,7 @@ impl Links {
         self.tell_lost(turn, slot, doing, trouble);
         if let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) {
             link.phase = Phase::Leaving;
-            link.deadline = Some(turn.now.plus_ms(LINGER_MS));
+            link.deadline = Some(turn.now.plus_ms(turn.patience.linger_ms));
         }
     }
 
@@ -362,15 +366,20 @@ impl Link {
         }
         self.pump(turn, slot);
         result.map_err(|error| error.to_string())?;
+        if self.secure.peer_closed() {
+            return Err(self.end_of_stream());
+        }
         self.receive(turn, slot, wire);
         Ok(())
     }
 
+    fn end_of_stream(&mut self) -> String {
+        self.secure.wire_end().map_or_else(|error| error.to_string(), |()| "the peer closed the link".to_owned())
+    }
+
     /// Starts a send of what is queued unless one is under way.
     fn pump(&mut self, turn: &mut Turn, slot: usize) {
-        while let Some(bytes) = self.secure.take_wire() {
-            self.queue.push_back(bytes);
-        }
+        self.queue.extend(self.secure.take_wire());
         let ready = matches!(self.phase, Phase::Proving | Phase::Established | Phase::Leaving);
         if self.sending || self.queue.is_empty() || !ready {
             return;

@@ -2,20 +2,17 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use tracing::Level;
 use tracing_subscriber::filter::LevelFilter;
 
 /// The variable that overrides the config's `log`.
 pub const LOG_VARIABLE: &str = "HOT_BACKUP_LOG";
 
-/// Starts logging at `level` (`error`, `warn`, `info`, `debug`, `trace` or `off`) unless [`LOG_VARIABLE`] names
-/// another. Under systemd, which notes the time itself, lines have none. A second call changes nothing.
-pub fn start(level: &str) {
-    let chosen = std::env::var(LOG_VARIABLE).ok();
-    let level = [chosen.as_deref(), Some(level)]
-        .into_iter()
-        .flatten()
-        .find_map(|word| word.parse::<LevelFilter>().ok())
-        .unwrap_or(LevelFilter::INFO);
+/// Starts logging at `level` unless [`LOG_VARIABLE`] names another (`error`, `warn`, `info`, `debug`, `trace` or
+/// `off`). Under systemd, which notes the time itself, lines have none. A second call changes nothing.
+pub fn start(level: Level) {
+    let chosen = std::env::var(LOG_VARIABLE).ok().and_then(|word| word.parse().ok());
+    let level = chosen.unwrap_or(LevelFilter::from_level(level));
     let builder = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)

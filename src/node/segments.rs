@@ -4,7 +4,7 @@ use super::core::{Target, Turn};
 use super::layout::Layout;
 use crate::base::{Fault, JournalKind, SegmentIndex};
 use crate::engine::Event;
-use crate::io::{JournalFile, Op, file};
+use crate::io::{JournalFile, Op, open_journal};
 use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
@@ -95,7 +95,7 @@ impl Segments {
             return Ok(Arc::clone(file));
         }
         // Only a segment of an earlier run was not opened when it was made.
-        let file = Arc::new(file::open_journal(&path, false)?);
+        let file = Arc::new(open_journal(&path, false)?);
         open.push((segment, Arc::clone(&file)));
         Ok(file)
     }

@@ -1,23 +1,21 @@
 //! From a node's directory to a running daemon, and back to an orderly end.
 
-use super::config::Config;
+use super::config::{Config, IoChoice};
 use super::config_file::ConfigErrors;
-use super::core::{Core, Ending, Workers};
+use super::core::{Core, Ending, Ends, Patience, Workers};
 use super::inbox::{Inbox, Message};
 use super::incidents::Notes;
 use super::layout::Layout;
-use super::link::Links;
 use super::listen::{ListenError, Listeners};
 use super::segment_source::{self, DiskSegments};
-use super::segments::Segments;
 use super::tls::LinkIdentity;
+use super::setup::{self, DirLock, SetupError};
 use super::{admin, apply, disk, log, signals};
 use crate::base::JournalKind;
 use crate::base::limits::{ADMIN_WAIT_MS, STOP_JOIN_MS};
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::engine::{Engine, StartState};
-use crate::format::control::Control;
-use crate::io::{DirLock, IoChoice, lock_dir, open};
+use crate::io::{Driver, open};
 use crate::journal::{Recovered, recover};
 use crate::store::fjall_store::{FjallStore, StoreReader, StoreWriter};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -49,6 +47,9 @@ pub enum ServeError {
     /// The config is wrong; all that is wrong.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
+    /// The directory is not a node's, or another process has it.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
     /// A file or directory of the node.
     #[error("{doing} {}: {why}", path.display())]
     File {
@@ -92,8 +93,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let stoppers = signals::block().map_err(system_error("blocking signals"))?;
     let layout = Layout::new(dir);
     let found = Found::on_disk(&layout, &config)?;
-    let driver = open(options.io.unwrap_or(config.io), DRIVER_ENTRIES)
-        .map_err(system_error("opening the I/O driver"))?;
+    let driver = open_driver(options.io.unwrap_or(config.io)).map_err(system_error("opening the I/O driver"))?;
     tracing::info!("node {} with {:?} driver", config.name, driver.kind());
     let (inbox, outbox) = Inbox::new(driver.waker());
     let listeners = Listeners::open(&config, &layout)?;
@@ -103,9 +103,16 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let (crew, workers) = Crew::start(&layout, found.writer, &inbox)?;
     let admin = admin::spawn(&layout, operator_desk(inbox)).map_err(system_error("opening the admin socket"))?;
     let engine = Engine::new(config.engine_config(seed()), found.start);
-    let links = Links::new(found.identity, config.peer);
-    let segments = Segments::new(layout);
-    let core = Core::new(engine, driver, outbox, workers, listeners.all.clone(), links, segments);
+    let (at, encryption) = (layout.clone(), config.encryption);
+    let keys = Box::new(move || LinkIdentity::load(&at, encryption));
+    let ends = Ends {
+        layout,
+        listeners: listeners.all.clone(),
+        keys,
+        peer: config.peer,
+        patience: Patience::default(),
+    };
+    let core = Core::new(engine, driver, outbox, workers, ends);
     notify(&[NotifyState::Ready, NotifyState::Status("running")]);
     let ending = core.run().map_err(system_error("waiting for I/O"))?;
     notify(&[NotifyState::Stopping]);
@@ -122,20 +129,29 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     Ok(())
 }
 
+fn open_driver(choice: IoChoice) -> io::Result<Box<dyn Driver>> {
+    let choice = match choice {
+        IoChoice::Auto => crate::io::IoChoice::Auto,
+        IoChoice::Uring => crate::io::IoChoice::Uring,
+        IoChoice::Epoll => crate::io::IoChoice::Epoll,
+    };
+    open(choice, DRIVER_ENTRIES)
+}
+
 /// What the node's directory holds.
 struct Found {
     lock: DirLock,
-    identity: LinkIdentity,
     start: StartState<StoreReader>,
     writer: StoreWriter,
 }
 
 impl Found {
     fn on_disk(layout: &Layout, config: &Config) -> Result<Self, ServeError> {
-        let lock = lock_dir(layout.dir()).map_err(|error| file_error("locking", layout.dir(), &error))?;
-        let identity = LinkIdentity::load(layout, config.encryption)
+        let lock = setup::lock(layout)?;
+        // Read again for each connection; what is wrong with them now is told now.
+        LinkIdentity::load(layout, config.encryption)
             .map_err(|error| file_error("loading the keys of", layout.dir(), &error))?;
-        let control = read_control(layout, config)?;
+        let control = setup::load_control(layout, config)?;
         remove_leftovers(layout)?;
         let (writer, store, namespace, applied) = FjallStore::open(&layout.store())
             .map_err(|error| file_error("opening the store in", &layout.store(), &error))?;
@@ -144,19 +160,8 @@ impl Found {
             *place = recover_journal(layout, config, journal)?;
         }
         let start = StartState { control, journals, store, namespace, applied };
-        Ok(Self { lock, identity, start, writer })
+        Ok(Self { lock, start, writer })
     }
-}
-
-fn read_control(layout: &Layout, config: &Config) -> Result<Control, ServeError> {
-    let path = layout.control();
-    let bytes = std::fs::read(&path).map_err(|error| file_error("reading", &path, &error))?;
-    let control = Control::decode(&bytes).map_err(|error| file_error("reading", &path, &error))?;
-    if control.pair != config.pair_id {
-        let why = format!("it belongs to pair {}, config.toml says {}", control.pair, config.pair_id);
-        return Err(file_error("checking", &path, &why));
-    }
-    Ok(control)
 }
 
 fn recover_journal(
@@ -169,7 +174,7 @@ fn recover_journal(
     let failed = |error: io::Error| file_error("reading", &path, &error);
     let segments = segment_source::list(layout, journal).map_err(failed)?;
     let mut source = DiskSegments::new(layout, journal, &segments).map_err(failed)?;
-    let recovered = recover(journal, config.pair_id, &segments, &mut source)
+    let recovered = recover(journal, config.pair_id, config.ordinal, &segments, &mut source)
         .map_err(|error| file_error("recovering the journal in", &path, &error))?;
     tracing::info!(
         "{} journal: {} segments walked in {} ms, last entry {}",
