@@ -3,7 +3,9 @@
 use super::super::disk;
 use super::super::inbox::{Inbox, Message};
 use super::super::segment_source;
-use super::super::tls::test_identities;
+use super::super::config::Encryption;
+use super::super::identity::{NewKey, NodeKey};
+use super::super::tls::LinkIdentity;
 use super::*;
 use crate::base::{AlignedBuf, ConnId, Fault, JournalKind, SegmentIndex};
 use crate::engine::admin::{AdminReply, AdminRequest};
@@ -63,8 +65,19 @@ impl Setting {
     fn of(choice: IoChoice) -> Self {
         let peer = "127.0.0.1:1".parse().unwrap();
         let patience = Patience { stop_ms: 300, linger_ms: 300, handshake_ms: 300 };
-        Self { choice, identity: test_identities().0, peer, patience }
+        Self { choice, identity: identities(Encryption::Tls).0, peer, patience }
     }
+}
+
+/// The two nodes of a pair.
+fn identities(encryption: Encryption) -> (LinkIdentity, LinkIdentity) {
+    let key = |name| NodeKey::from_pem(&NewKey::generate(name).unwrap()).unwrap();
+    let (a, b) = (key("a"), key("b"));
+    let (of_a, of_b) = (a.fingerprint, b.fingerprint);
+    (
+        LinkIdentity::new(a, vec![of_b], encryption).unwrap(),
+        LinkIdentity::new(b, vec![of_a], encryption).unwrap(),
+    )
 }
 
 /// `None` where the kernel does not let io_uring be used, which is said.
@@ -88,7 +101,7 @@ fn start(setting: Setting, play: impl FnMut(Event, &mut VecDeque<Effect>) + Send
     let ends = Ends {
         layout: layout.clone(),
         listeners,
-        identity: setting.identity,
+        keys: Box::new(move || Ok(setting.identity.clone())),
         peer: setting.peer,
         patience: setting.patience,
     };
