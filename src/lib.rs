@@ -7,3 +7,4 @@ pub mod format;
 pub mod io;
 pub mod journal;
 pub mod store;
+pub mod sys;
