@@ -9,3 +9,4 @@ pub mod journal;
 pub mod node;
 pub mod pair;
 pub mod store;
+pub mod sys;
