@@ -6,3 +6,4 @@ pub mod config_file;
 pub mod identity;
 pub mod layout;
 pub mod setup;
+pub mod tls;
