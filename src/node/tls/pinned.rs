@@ -20,6 +20,13 @@ use rustls::{
 use std::fmt;
 use std::sync::Arc;
 
+/// Size of the records that are sent (bytes).
+///
+/// rustls copies each record that it decrypted. Copies from 8 KiB on are done by glibc with `rep movsb`, which was
+/// three times slower on an AMD machine (the bytes are not aligned); below it the receiving side went from 1.0 to
+/// 2.9 GB/s, and the sending side did not change.
+pub(super) const RECORD_MAX: usize = 8000;
+
 /// Why a key is not accepted; carried through rustls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeyRefusal {
@@ -196,6 +203,7 @@ impl TlsConfigs {
             .dangerous()
             .with_custom_certificate_verifier(verifier.clone())
             .with_client_cert_resolver(shown.clone());
+        dial.max_fragment_size = Some(RECORD_MAX);
         dial.resumption = Resumption::disabled();
         dial.enable_sni = false;
         dial.enable_early_data = false;
@@ -204,6 +212,7 @@ impl TlsConfigs {
             .map_err(local)?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(shown);
+        accept.max_fragment_size = Some(RECORD_MAX);
         accept.session_storage = Arc::new(NoServerSessionStorage {});
         accept.send_tls13_tickets = 0;
         accept.max_early_data_size = 0;

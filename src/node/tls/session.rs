@@ -1,7 +1,7 @@
 //! One TLS connection as a machine: bytes of the wire in, bytes of the wire out, plain bytes beside them.
 
 use super::error::LinkSecurityError;
-use super::pinned::{KeyRefusal, TlsConfigs};
+use super::pinned::{KeyRefusal, RECORD_MAX, TlsConfigs};
 use super::{GREETING, HANDSHAKE_MAX, PLAIN_MAGIC, Side, proof};
 use crate::node::identity::{Fingerprint, certificate_public_key};
 use bytes::Bytes;
@@ -13,9 +13,8 @@ use std::io::{self, BufRead as _, IoSlice, Write as _};
 const CHUNK: usize = 64 << 10;
 /// An unknown peer's bytes are looked at in small steps, so that little is held for it.
 const HANDSHAKE_STEP: usize = 1024;
-/// What TLS adds to a record, and what a record holds at most (bytes).
-const RECORD_OVERHEAD: usize = 22;
-const RECORD_MAX: usize = 16 << 10;
+/// More than TLS adds to a record (bytes): header 5, content type 1, tag 16.
+const RECORD_OVERHEAD: usize = 32;
 /// Content types of TLS records (RFC 8446, section 5.1).
 const ALERT: u8 = 0x15;
 const HANDSHAKE: u8 = 0x16;
@@ -166,7 +165,8 @@ impl TlsSession {
 
     pub(super) fn send_plain(&mut self, parts: &[Bytes]) -> Result<(), LinkSecurityError> {
         let total: usize = parts.iter().map(Bytes::len).sum();
-        self.wire.reserve(total + (total / RECORD_MAX + 2) * RECORD_OVERHEAD);
+        self.wire
+            .reserve(total + (total / (RECORD_MAX - RECORD_OVERHEAD) + total / CHUNK + 2) * RECORD_OVERHEAD);
         let mut slices: Vec<IoSlice<'_>> =
             parts.iter().filter(|part| !part.is_empty()).map(|part| IoSlice::new(part)).collect();
         let mut left = slices.as_mut_slice();
