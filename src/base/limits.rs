@@ -82,6 +82,8 @@ pub const ADMIN_PENDING_MAX: usize = 64;
 pub const ADMIN_WAIT_MS: u64 = 60_000;
 /// Batches waiting for the store that one call applies together (bytes).
 pub const APPLY_MERGE_MAX: usize = 4 << 20;
+/// Items of dropped files that are deleted between two looks for other work.
+pub const PURGE_STEP: usize = 1024;
 /// From the wish to stop to the end of the loop at most (milliseconds).
 pub const STOP_MS: u64 = 10_000;
 /// After the engine stopped, answers still on their way may take this long (milliseconds).

@@ -18,35 +18,31 @@ pub(crate) enum Apply {
     Checkpoint,
 }
 
-/// What the store does when nothing else is to be done, a little at a time.
-pub(crate) trait Chores {
-    /// Does a little; whether more is to do.
-    fn chore(&mut self) -> Result<bool, StoreError>;
-}
-
-/// Applies until the core is gone or `stop` is set.
-pub(crate) fn run<W: StoreWrite + Chores>(
+/// Applies until the core is gone or `stop` is set. When nothing waits, `tidy` is called until it says that nothing
+/// is left to tidy.
+pub(crate) fn run<W: StoreWrite>(
     store: &mut W,
+    tidy: impl Fn(&mut W) -> Result<bool, StoreError>,
     work: &Receiver<Apply>,
     inbox: &Inbox,
     stop: &AtomicBool,
 ) {
     let mut next = None;
-    let mut idle = false;
+    let mut tidied = false;
     while !stop.load(Ordering::Relaxed) {
         let job = match next.take().map_or_else(|| work.try_recv(), Ok) {
             Ok(job) => job,
             Err(TryRecvError::Disconnected) => return,
-            Err(TryRecvError::Empty) if idle => match work.recv() {
+            Err(TryRecvError::Empty) if !tidied => {
+                tidied = is_tidy(tidy(store));
+                continue;
+            }
+            Err(TryRecvError::Empty) => match work.recv() {
                 Ok(job) => job,
                 Err(_) => return,
             },
-            Err(TryRecvError::Empty) => {
-                idle = !chore(store);
-                continue;
-            }
         };
-        idle = false;
+        tidied = false;
         let done = match job {
             Apply::Batch(journal, batch) => {
                 let batches;
@@ -59,6 +55,14 @@ pub(crate) fn run<W: StoreWrite + Chores>(
             return;
         }
     }
+}
+
+/// Whether there is nothing more to do now. After a failure nothing is tried before there was other work.
+fn is_tidy(more: Result<bool, StoreError>) -> bool {
+    !more.unwrap_or_else(|error| {
+        tracing::warn!("tidying the store: {error}");
+        false
+    })
 }
 
 /// All batches of `journal` that wait already, up to a limit, and the job after them.
@@ -101,14 +105,6 @@ fn checkpoint(store: &mut impl StoreWrite) -> Event {
     }
 }
 
-/// Whether there is more to do. A chore that fails is left alone until there was other work.
-fn chore(store: &mut impl Chores) -> bool {
-    store.chore().unwrap_or_else(|error| {
-        tracing::warn!("tidying the store: {error}");
-        false
-    })
-}
-
 /// What the engine needs to know of a failure; the log has its words.
 fn fault(error: &StoreError) -> Fault {
     match error {
@@ -116,5 +112,137 @@ fn fault(error: &StoreError) -> Fault {
         // Not a matter of room, so that nothing waits for it to pass.
         StoreError::Damaged { .. } => Fault::Errno(nix::libc::EUCLEAN),
         StoreError::OutOfOrder { .. } => Fault::Errno(nix::libc::EINVAL),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::inbox::Message;
+    use super::*;
+    use crate::base::{Chain, Epoch};
+    use crate::format::PairId;
+    use crate::format::batch::{BatchBuilder, Seal};
+    use crate::format::entry::{Entry, EntryKind};
+    use crate::io::Wake;
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+
+    struct NoWake;
+
+    impl Wake for NoWake {
+        fn wake(&self) {}
+    }
+
+    /// Notes what it is given; fails where told.
+    #[derive(Default)]
+    struct Notebook {
+        calls: Vec<(JournalKind, Vec<u64>)>,
+        fail: Option<JournalKind>,
+        mess: u32,
+    }
+
+    impl StoreWrite for Notebook {
+        fn apply(&mut self, journal: JournalKind, batches: &[Batch]) -> Result<(), StoreError> {
+            self.calls.push((journal, batches.iter().map(|batch| batch.header().last_seq().0).collect()));
+            if self.fail == Some(journal) {
+                return Err(StoreError::Disk { doing: "applying", fault: Fault::NoSpace });
+            }
+            Ok(())
+        }
+
+        fn checkpoint(&mut self) -> Result<[Seq; 2], StoreError> {
+            self.calls.push((JournalKind::Local, Vec::new()));
+            Ok([Seq(5), Seq(6)])
+        }
+    }
+
+    fn batch(journal: JournalKind, seq: u64, value: usize) -> Apply {
+        let mut builder = BatchBuilder::new(Seq(seq), 4096);
+        let value = vec![0; value];
+        builder.push(&Entry { kind: EntryKind::Put, file: crate::base::FileId(4), id: b"i", value: &value });
+        let seal = Seal {
+            epoch: Epoch(1),
+            prev_chain: Chain(0),
+            durable: Seq(0),
+            wall_ms: 0,
+            pair: PairId([0; 16]),
+            journal,
+        };
+        Apply::Batch(journal, builder.seal(&seal))
+    }
+
+    /// What the store was asked, and what the core was told.
+    fn run_all(store: &mut Notebook, jobs: Vec<Apply>) -> Vec<String> {
+        let (inbox, outbox) = Inbox::new(Arc::new(NoWake));
+        let (give, work) = channel();
+        jobs.into_iter().for_each(|job| give.send(job).unwrap());
+        drop(give);
+        let tidy = |store: &mut Notebook| {
+            store.mess = store.mess.saturating_sub(1);
+            Ok(store.mess > 0)
+        };
+        run(store, tidy, &work, &inbox, &AtomicBool::new(false));
+        let told = std::iter::from_fn(|| outbox.take());
+        told.map(|message| match message {
+            Message::Event(event) => format!("{event:?}"),
+            _ => "something else".to_owned(),
+        })
+        .collect()
+    }
+
+    #[test]
+    fn waiting_batches_of_one_journal_are_applied_in_one_call_and_in_order() {
+        use JournalKind::{Local, Replicated};
+        let mut store = Notebook::default();
+        let jobs = vec![
+            batch(Replicated, 1, 1),
+            batch(Replicated, 2, 1),
+            batch(Local, 1, 1),
+            Apply::Checkpoint,
+            batch(Local, 2, 3 << 20),
+            batch(Local, 3, 3 << 20),
+            batch(Local, 4, 1),
+        ];
+        let told = run_all(&mut store, jobs);
+        let calls = [
+            (Replicated, vec![1, 2]),
+            (Local, vec![1]),
+            (Local, Vec::new()),
+            (Local, vec![2, 3]),
+            (Local, vec![4]),
+        ];
+        assert_eq!(store.calls, calls);
+        assert_eq!(told.len(), 5);
+        assert_eq!(told[0], "Applied { journal: Replicated, seq: Seq(2) }");
+        assert_eq!(told[2], "Checkpointed { applied: [Seq(5), Seq(6)] }");
+        assert_eq!(told[4], "Applied { journal: Local, seq: Seq(4) }");
+    }
+
+    #[test]
+    fn a_failure_is_told_once_for_the_call_and_work_goes_on() {
+        use JournalKind::{Local, Replicated};
+        let mut store = Notebook { fail: Some(Local), ..Notebook::default() };
+        let told = run_all(&mut store, vec![batch(Local, 1, 1), batch(Local, 2, 1), batch(Replicated, 1, 1)]);
+        assert_eq!(told[0], "ApplyFailed { journal: Local, fault: NoSpace }");
+        assert_eq!(told[1], "Applied { journal: Replicated, seq: Seq(1) }");
+        assert_eq!(told.len(), 2);
+    }
+
+    #[test]
+    fn the_store_is_tidied_until_it_is_tidy_while_nothing_waits() {
+        let (inbox, _outbox) = Inbox::new(Arc::new(NoWake));
+        let (give, work) = channel();
+        let mut store = Notebook { mess: 3, ..Notebook::default() };
+        let give = std::cell::RefCell::new(Some(give));
+        let tidy = |store: &mut Notebook| {
+            store.mess -= 1;
+            if store.mess == 0 {
+                give.take();
+            }
+            Ok(store.mess > 0)
+        };
+        run(&mut store, tidy, &work, &inbox, &AtomicBool::new(false));
+        assert_eq!(store.mess, 0);
+        assert!(store.calls.is_empty());
     }
 }

@@ -14,7 +14,7 @@
 //! the engine (bytes unapplied, one write per journal, one checkpoint, the quota). The others answer through the
 //! [`Inbox`], which is bounded and blocks them. The core never waits for them, so no circle of waits can close.
 
-pub(crate) mod apply;
+mod apply;
 mod clients;
 pub mod config;
 pub mod config_file;
@@ -33,3 +33,4 @@ mod segments;
 pub mod serve;
 pub mod setup;
 mod signals;
+pub mod tls;

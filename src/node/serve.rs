@@ -12,12 +12,12 @@ use super::tls::LinkIdentity;
 use super::setup::{self, DirLock, SetupError};
 use super::{admin, apply, disk, log, signals};
 use crate::base::JournalKind;
-use crate::base::limits::{ADMIN_WAIT_MS, STOP_JOIN_MS};
+use crate::base::limits::{ADMIN_WAIT_MS, PURGE_STEP, STOP_JOIN_MS};
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::engine::{Engine, StartState};
 use crate::io::{Driver, open};
 use crate::journal::{Recovered, recover};
-use crate::store::fjall_store::{FjallStore, StoreReader, StoreWriter};
+use crate::store::fjall_store::{FjallStore, Opened, StoreReader, StoreWriter};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use sd_notify::NotifyState;
@@ -153,13 +153,17 @@ impl Found {
             .map_err(|error| file_error("loading the keys of", layout.dir(), &error))?;
         let control = setup::load_control(layout, config)?;
         remove_leftovers(layout)?;
-        let (writer, store, namespace, applied) = FjallStore::open(&layout.store())
+        let store = FjallStore::open(&layout.store(), config.ordinal)
             .map_err(|error| file_error("opening the store in", &layout.store(), &error))?;
+        if store.cut_bytes > 0 {
+            tracing::info!("{} bytes of the store were torn and are taken from the journal", store.cut_bytes);
+        }
         let mut journals = [Recovered::default(), Recovered::default()];
         for (journal, place) in JournalKind::ALL.into_iter().zip(&mut journals) {
             *place = recover_journal(layout, config, journal)?;
         }
-        let start = StartState { control, journals, store, namespace, applied };
+        let Opened { writer, reader, namespace, applied, .. } = store;
+        let start = StartState { control, journals, store: reader, namespace, applied };
         Ok(Self { lock, start, writer })
     }
 }
@@ -225,7 +229,9 @@ impl Crew {
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("files", move || disk::run_files(at, &files_work, &to, &halt))?);
         let (to, halt) = (inbox.clone(), Arc::clone(&stop));
-        threads.push(spawn("apply", move || apply::run(&mut writer, &apply_work, &to, &halt))?);
+        threads.push(spawn("apply", move || {
+            apply::run(&mut writer, |store| store.purge_step(PURGE_STEP), &apply_work, &to, &halt);
+        })?);
         let file = layout.incidents();
         threads.push(spawn("incidents", move || recorder.run(&file))?);
         Ok((Self { stop, threads }, workers))
