@@ -1,10 +1,12 @@
 //! Opens the listening sockets: the link port, the RESP doors, and the node's own Unix socket.
 
+use super::admin::bind_in_dir;
 use super::config::{Config, RespAddress};
 use super::core::{Door, Listener};
 use super::layout::Layout;
 use crate::base::limits::ACCEPT_BACKLOG;
 use nix::sys::socket::{Backlog, listen};
+use std::ffi::OsStr;
 use std::fs::Permissions;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -52,7 +54,7 @@ impl Listeners {
     pub(crate) fn open(config: &Config, layout: &Layout) -> Result<Self, ListenError> {
         let mut listeners = Self::default();
         listeners.tcp(config.link_listen, "link_listen", Door::Link)?;
-        listeners.unix(layout.resp_socket(), "the node's own user", Door::Resp { trusted: true }, 0o600)?;
+        listeners.own(layout)?;
         for address in &config.resp {
             let door = Door::Resp { trusted: false };
             match address {
@@ -80,6 +82,23 @@ impl Listeners {
         Ok(())
     }
 
+    /// The socket of the node's own user. Its directory is locked, so one that is there was left by a killed process.
+    fn own(&mut self, layout: &Layout) -> Result<(), ListenError> {
+        let path = layout.resp_socket();
+        let failed = |error: io::Error| ListenError {
+            place: path.display().to_string(),
+            whom: "the node's own user",
+            error,
+            next: "are path and permissions right?",
+        };
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        let socket = bind_in_dir(layout.dir(), name).map_err(failed)?;
+        self.files.push(SocketFile::of(&path).map_err(failed)?);
+        self.take(socket.into(), Door::Resp { trusted: true }).map_err(failed)?;
+        tracing::info!("listening on {} (the node's own user)", path.display());
+        Ok(())
+    }
+
     fn unix(
         &mut self,
         path: PathBuf,
@@ -98,8 +117,7 @@ impl Listeners {
         };
         remove_stale(&path).map_err(failed)?;
         let socket = UnixListener::bind(&path).map_err(failed)?;
-        let found = std::fs::symlink_metadata(&path).map_err(failed)?;
-        self.files.push(SocketFile { path: path.clone(), inode: (found.st_dev(), found.st_ino()) });
+        self.files.push(SocketFile::of(&path).map_err(failed)?);
         std::fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(failed)?;
         self.take(socket.into(), door).map_err(failed)?;
         tracing::info!("listening on {place} ({whom})");
@@ -110,6 +128,13 @@ impl Listeners {
         listen(&socket.as_fd(), Backlog::new(ACCEPT_BACKLOG)?)?;
         self.all.push(Listener { socket: Arc::new(socket), door });
         Ok(())
+    }
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        let found = std::fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_path_buf(), inode: (found.st_dev(), found.st_ino()) })
     }
 }
 

@@ -14,6 +14,7 @@
 //! the engine (bytes unapplied, one write per journal, one checkpoint, the quota). The others answer through the
 //! [`Inbox`], which is bounded and blocks them. The core never waits for them, so no circle of waits can close.
 
+pub mod admin;
 mod apply;
 mod clients;
 pub mod config;

@@ -1,5 +1,6 @@
 //! From a node's directory to a running daemon, and back to an orderly end.
 
+use super::admin::{self, Ucred};
 use super::config::{Config, IoChoice};
 use super::config_file::ConfigErrors;
 use super::core::{Core, Ending, Ends, Patience, Workers};
@@ -10,7 +11,7 @@ use super::listen::{ListenError, Listeners};
 use super::segment_source::{self, DiskSegments};
 use super::tls::LinkIdentity;
 use super::setup::{self, DirLock, SetupError};
-use super::{admin, apply, disk, log, signals};
+use super::{apply, disk, log, signals};
 use crate::base::JournalKind;
 use crate::base::limits::{ADMIN_WAIT_MS, PURGE_STEP, STOP_JOIN_MS};
 use crate::engine::admin::{AdminReply, AdminRequest};
@@ -260,8 +261,8 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
 }
 
 /// Answers operators by asking the core.
-fn operator_desk(inbox: Inbox) -> impl Fn(AdminRequest) -> AdminReply + Send + Sync + 'static {
-    move |request| {
+fn operator_desk(inbox: Inbox) -> impl Fn(AdminRequest, Ucred) -> AdminReply + Clone + Send + 'static {
+    move |request, _| {
         let (reply, answer) = sync_channel(1);
         let stopping = || AdminReply::Error {
             message: "asking the node: it is stopping".to_owned(),
