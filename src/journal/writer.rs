@@ -444,8 +444,7 @@ impl Journal {
         }
         self.spare = Spare::None;
         let base = self.durable;
-        let header =
-            SegmentHeader { journal: self.kind, index, base, pair: self.pair, wall_ms: now.wall_ms };
+        let header = SegmentHeader { journal: self.kind, index, base, pair: self.pair, wall_ms: now.wall_ms };
         let info = SegmentInfo { index, bytes, base, end: base, used: BLOCK_U64 };
         self.start_write(index, 0, header.encode(), Writing::Header { info });
         self.prepare();

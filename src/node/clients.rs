@@ -93,7 +93,8 @@ impl Clients {
             buffer = Vec::with_capacity(client.wanted);
         }
         client.receiving = true;
-        turn.driver.submit(Target::ClientReceive(slot).token(), Op::Receive(Arc::clone(&client.socket), buffer));
+        turn.driver
+            .submit(Target::ClientReceive(slot).token(), Op::Receive(Arc::clone(&client.socket), buffer));
     }
 
     /// Sends after all that was given before.
@@ -178,7 +179,10 @@ impl Clients {
 
     /// Whether anything given for sending was not taken by the operating system yet.
     pub(crate) fn unsent(&self) -> bool {
-        self.slots.iter().flatten().any(|client| !client.cut && (client.sending > 0 || !client.queue.is_empty()))
+        self.slots
+            .iter()
+            .flatten()
+            .any(|client| !client.cut && (client.sending > 0 || !client.queue.is_empty()))
     }
 
     /// Ends all connections at once.

@@ -13,9 +13,7 @@ use super::layout::Layout;
 use super::link::{Keys, Links};
 use super::operators::Operators;
 use super::segments::Segments;
-use crate::base::limits::{
-    ACCEPT_PAUSE_MS, INBOX_MAX, LINGER_MS, LINK_HANDSHAKE_MS, STOP_FLUSH_MS, STOP_MS,
-};
+use crate::base::limits::{ACCEPT_PAUSE_MS, INBOX_MAX, LINGER_MS, LINK_HANDSHAKE_MS, STOP_FLUSH_MS, STOP_MS};
 use crate::base::{Mono, Now};
 use crate::engine::{Effect, Engine, Event, Incident};
 use crate::io::{Completion, Driver, Op, Outcome, Token};
@@ -238,7 +236,13 @@ pub(crate) struct Core<B> {
 
 impl<B: Brain> Core<B> {
     /// A core that has not begun.
-    pub(crate) fn new(brain: B, driver: Box<dyn Driver>, outbox: Outbox, workers: Workers, ends: Ends) -> Self {
+    pub(crate) fn new(
+        brain: B,
+        driver: Box<dyn Driver>,
+        outbox: Outbox,
+        workers: Workers,
+        ends: Ends,
+    ) -> Self {
         let clock = Clock::start();
         let (now, wall_ms) = clock.read();
         let patience = ends.patience;

@@ -1,10 +1,10 @@
 //! The loop with a script in the engine's place, real sockets and files, on both drivers.
 
+use super::super::config::Encryption;
 use super::super::disk;
+use super::super::identity::{NewKey, NodeKey};
 use super::super::inbox::{Inbox, Message};
 use super::super::segment_source;
-use super::super::config::Encryption;
-use super::super::identity::{NewKey, NodeKey};
 use super::super::tls::LinkIdentity;
 use super::*;
 use crate::base::{AlignedBuf, ConnId, Fault, JournalKind, SegmentIndex};
@@ -455,9 +455,9 @@ fn segments_are_made_written_read_back_and_removed() {
         assert!(matches!(next()[..], [Event::Written { write: 12 }]));
         for event in next() {
             match event {
-                Event::Read { read: 22, result } => assert!(
-                    result.as_ref().unwrap()[..] == [vec![7; BLOCK], vec![0; BLOCK]].concat()[..]
-                ),
+                Event::Read { read: 22, result } => {
+                    assert!(result.as_ref().unwrap()[..] == [vec![7; BLOCK], vec![0; BLOCK]].concat()[..])
+                }
                 Event::Read { read: 23, result } => assert!(result.unwrap()[..] == vec![0; 2 * BLOCK][..]),
                 Event::Read { read: 24, result } => assert_eq!(result, Ok(Bytes::new())),
                 Event::Read { read: 25, result } => assert_eq!(result, Err(Fault::Errno(2))),

@@ -162,7 +162,8 @@ impl Quiet {
             }
             self.told.push(Told { reason: reason.to_owned(), at: turn.now, unsaid: 0 });
         }
-        let again = if unsaid > 0 { format!(" ({unsaid} more times in the last minute)") } else { String::new() };
+        let again =
+            if unsaid > 0 { format!(" ({unsaid} more times in the last minute)") } else { String::new() };
         turn.incidents.push(Incident {
             severity: Severity::Warning,
             kind: self.kind,

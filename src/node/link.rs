@@ -6,10 +6,7 @@
 use super::core::{Target, Turn};
 use super::incidents::Quiet;
 use super::tls::{LinkIdentity, LinkSecurityError, SecureLink};
-use crate::base::limits::{
-    LINK_RECEIVE, LINK_UNACKED_MS, LINKS_MAX, LINKS_UNKNOWN_MAX,
-    SEND_PARTS_MAX,
-};
+use crate::base::limits::{LINK_RECEIVE, LINK_UNACKED_MS, LINKS_MAX, LINKS_UNKNOWN_MAX, SEND_PARTS_MAX};
 use crate::base::{ConnId, Mono};
 use crate::engine::Event;
 use crate::io::Op;
@@ -89,9 +86,15 @@ impl Links {
     /// Takes in a connection that came to the link port.
     pub(crate) fn accepted(&mut self, turn: &mut Turn, socket: OwnedFd) {
         let far = far_name(&socket);
-        let unknown = self.slots.iter().flatten().filter(|link| link.phase == Phase::Proving && link.was_accepted()).count();
+        let unknown = self
+            .slots
+            .iter()
+            .flatten()
+            .filter(|link| link.phase == Phase::Proving && link.was_accepted())
+            .count();
         if unknown >= LINKS_UNKNOWN_MAX {
-            let why = format!("refusing {far}: {LINKS_UNKNOWN_MAX} other connections are still to prove their key");
+            let why =
+                format!("refusing {far}: {LINKS_UNKNOWN_MAX} other connections are still to prove their key");
             return self.refusals.note(turn, "slots", &why);
         }
         self.serial += 1;
@@ -220,7 +223,8 @@ impl Links {
             Err(error) => Some(error.to_string()),
         };
         if let Some(trouble) = trouble {
-            let doing = if link.phase == Phase::Established { "receiving from" } else { "proving the key of" };
+            let doing =
+                if link.phase == Phase::Established { "receiving from" } else { "proving the key of" };
             // A TLS alert should still reach the other side, so that its operator sees the reason there too.
             link.pump(turn, slot);
             self.lose_gently(turn, slot, doing, &trouble);
@@ -254,7 +258,8 @@ impl Links {
         for slot in 0..self.slots.len() {
             let Some(link) = self.slots.get(slot).and_then(Option::as_ref) else { continue };
             if link.deadline.is_some_and(|at| at <= turn.now) {
-                let doing = if link.phase == Phase::Connecting { "connecting to" } else { "proving the key of" };
+                let doing =
+                    if link.phase == Phase::Connecting { "connecting to" } else { "proving the key of" };
                 let trouble = format!("not done within {} ms", turn.patience.handshake_ms);
                 self.lose(turn, slot, doing, &trouble);
                 self.settle(turn, slot);
@@ -359,7 +364,11 @@ impl Link {
             self.deadline = None;
             let conn = self.id;
             let accepted = self.was_accepted();
-            turn.events.push(if accepted { Event::LinkAccepted { conn } } else { Event::LinkConnected { conn } });
+            turn.events.push(if accepted {
+                Event::LinkAccepted { conn }
+            } else {
+                Event::LinkConnected { conn }
+            });
         }
         while let Some(bytes) = self.secure.take_plain() {
             turn.events.push(Event::LinkBytes { conn: self.id, bytes });
@@ -374,7 +383,9 @@ impl Link {
     }
 
     fn end_of_stream(&mut self) -> String {
-        self.secure.wire_end().map_or_else(|error| error.to_string(), |()| "the peer closed the link".to_owned())
+        self.secure
+            .wire_end()
+            .map_or_else(|error| error.to_string(), |()| "the peer closed the link".to_owned())
     }
 
     /// Starts a send of what is queued unless one is under way.

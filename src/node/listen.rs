@@ -99,18 +99,14 @@ impl Listeners {
         Ok(())
     }
 
-    fn unix(
-        &mut self,
-        path: PathBuf,
-        whom: &'static str,
-        door: Door,
-        mode: u32,
-    ) -> Result<(), ListenError> {
+    fn unix(&mut self, path: PathBuf, whom: &'static str, door: Door, mode: u32) -> Result<(), ListenError> {
         let place = path.display().to_string();
         let failed = |error: io::Error| {
             let next = match error.kind() {
                 io::ErrorKind::AddrInUse => "is another node or program running?",
-                io::ErrorKind::InvalidInput => "the path of a Unix socket has at most 107 bytes: use a shorter one",
+                io::ErrorKind::InvalidInput => {
+                    "the path of a Unix socket has at most 107 bytes: use a shorter one"
+                }
                 _ => "are path and permissions right?",
             };
             ListenError { place: place.clone(), whom, error, next }

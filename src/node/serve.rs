@@ -9,8 +9,8 @@ use super::incidents::Notes;
 use super::layout::Layout;
 use super::listen::{ListenError, Listeners};
 use super::segment_source::{self, DiskSegments};
-use super::tls::LinkIdentity;
 use super::setup::{self, DirLock, SetupError};
+use super::tls::LinkIdentity;
 use super::{apply, disk, log, signals};
 use crate::base::JournalKind;
 use crate::base::limits::{ADMIN_WAIT_MS, PURGE_STEP, STOP_JOIN_MS};
@@ -94,7 +94,8 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let stoppers = signals::block().map_err(system_error("blocking signals"))?;
     let layout = Layout::new(dir);
     let found = Found::on_disk(&layout, &config)?;
-    let driver = open_driver(options.io.unwrap_or(config.io)).map_err(system_error("opening the I/O driver"))?;
+    let driver =
+        open_driver(options.io.unwrap_or(config.io)).map_err(system_error("opening the I/O driver"))?;
     tracing::info!("node {} with {:?} driver", config.name, driver.kind());
     let (inbox, outbox) = Inbox::new(driver.waker());
     let listeners = Listeners::open(&config, &layout)?;
@@ -102,7 +103,8 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     // Waits for signals to the end of the process, so nobody waits for it.
     let _ = spawn("signals", move || stoppers.run(&stoppers_inbox))?;
     let (crew, workers) = Crew::start(&layout, found.writer, &inbox)?;
-    let admin = admin::spawn(&layout, operator_desk(inbox)).map_err(system_error("opening the admin socket"))?;
+    let admin =
+        admin::spawn(&layout, operator_desk(inbox)).map_err(system_error("opening the admin socket"))?;
     let engine = Engine::new(config.engine_config(seed()), found.start);
     let (at, encryption) = (layout.clone(), config.encryption);
     let keys = Box::new(move || LinkIdentity::load(&at, encryption));
@@ -169,11 +171,7 @@ impl Found {
     }
 }
 
-fn recover_journal(
-    layout: &Layout,
-    config: &Config,
-    journal: JournalKind,
-) -> Result<Recovered, ServeError> {
+fn recover_journal(layout: &Layout, config: &Config, journal: JournalKind) -> Result<Recovered, ServeError> {
     let begin = Instant::now();
     let path = layout.journal(journal);
     let failed = |error: io::Error| file_error("reading", &path, &error);
@@ -250,7 +248,10 @@ impl Crew {
                 // A panic has ended the process already.
                 let _ = thread.join();
             } else {
-                tracing::warn!("thread {} still waits for the disk", thread.thread().name().unwrap_or_default());
+                tracing::warn!(
+                    "thread {} still waits for the disk",
+                    thread.thread().name().unwrap_or_default()
+                );
             }
         }
     }
