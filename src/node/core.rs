@@ -485,5 +485,8 @@ fn refuse(socket: &OwnedFd) {
 }
 
 #[cfg(test)]
+#[path = "core_testing.rs"]
+pub(super) mod testing;
+#[cfg(test)]
 #[path = "core_tests.rs"]
 mod tests;

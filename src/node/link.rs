@@ -424,3 +424,7 @@ fn far_name(socket: &OwnedFd) -> String {
     getpeername::<SockaddrStorage>(socket.as_raw_fd())
         .map_or_else(|_| "an unknown address".to_owned(), |address| address.to_string())
 }
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;
