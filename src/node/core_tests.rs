@@ -148,6 +148,38 @@ fn a_client_that_does_not_read_holds_up_nobody_and_is_cut_in_the_end() {
 }
 
 #[test]
+fn one_client_too_many_is_told_so_and_a_place_that_is_free_is_given_again() {
+    for choice in DRIVERS {
+        let mut few = Setting::of(choice);
+        few.clients_max = 3;
+        let Some(node) = start(few, echo) else { continue };
+        let talk = |client: &mut TcpStream| {
+            client.write_all(b"hello").unwrap();
+            client.read_exact(&mut [0; 5]).unwrap();
+        };
+        let mut clients: Vec<_> = (0..3).map(|_| node.client()).collect();
+        clients.iter_mut().for_each(talk);
+        let mut words = String::new();
+        node.client().read_to_string(&mut words).unwrap();
+        assert_eq!(words, "-ERR max number of clients reached\r\n");
+        drop(clients.pop());
+        // When the place is free again is the kernel's business.
+        let begin = Instant::now();
+        loop {
+            let mut client = node.client();
+            let _ = client.write_all(b"hello");
+            let mut answer = [0; 5];
+            if client.read_exact(&mut answer).is_ok() && &answer == b"hello" {
+                break;
+            }
+            assert!(begin.elapsed() < TIMEOUT);
+        }
+        clients.iter_mut().for_each(talk);
+        assert_eq!(node.stop(), Ending::Clean);
+    }
+}
+
+#[test]
 fn what_was_sent_before_a_close_arrives_before_the_end() {
     for choice in DRIVERS {
         let node = start(Setting::of(choice), |event, effects| match event {
