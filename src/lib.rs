@@ -8,3 +8,4 @@ pub mod io;
 pub mod journal;
 pub mod pair;
 pub mod store;
+pub mod sys;
