@@ -6,6 +6,7 @@ pub mod engine;
 pub mod format;
 pub mod io;
 pub mod journal;
+pub mod node;
 pub mod pair;
 pub mod store;
 pub mod sys;
