@@ -477,7 +477,7 @@ fn speed_of_a_link() {
             (std::time::Duration::ZERO, std::time::Duration::ZERO, 0);
         for _ in 0..32_768 {
             let start = std::time::Instant::now();
-            wire.left.send_plain(&[piece.clone()]).expect("established");
+            wire.left.send_plain(std::slice::from_ref(&piece)).expect("established");
             let sent = wire.left.take_wire();
             sending += start.elapsed();
             let start = std::time::Instant::now();
