@@ -1,6 +1,7 @@
 //! hot-backup: two ordinary Linux machines keep one database.
 
 pub mod base;
+pub mod cli;
 pub mod doors;
 pub mod engine;
 pub mod format;

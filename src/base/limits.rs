@@ -42,6 +42,43 @@ pub const CLIENT_OUT_MAX: usize = 1 << 20;
 pub const RESP_ARGS_MAX: usize = 1 << 20;
 /// Commands queued in one MULTI.
 pub const MULTI_MAX: usize = 100_000;
+/// One bulk string of a RESP command; a little above the longest value, so that one slightly too long is refused
+/// by name and the connection lives on (bytes).
+pub const RESP_BULK_MAX: usize = ITEM_VALUE_MAX + 4096;
+/// One whole RESP command; holds a transaction as large as a batch may be (bytes).
+pub const RESP_REQUEST_MAX: usize = BATCH_MAX + (8 << 20);
+/// One inline RESP command, without its line end (bytes).
+pub const RESP_INLINE_MAX: usize = 64 << 10;
+/// One RESP command of a client that has not authenticated (bytes).
+pub const RESP_LOCKED_MAX: usize = 4096;
+/// Arguments of one RESP command of a client that has not authenticated.
+pub const RESP_LOCKED_ARGS_MAX: usize = 10;
+/// A client that has not authenticated in this time is disconnected (milliseconds).
+pub const AUTHENTICATE_MS: u64 = 60_000;
+/// Replies of one client that wait for their update to be safe; above it the client is parsed no further.
+pub const CLIENT_HOLDS_MAX: usize = 4096;
+/// One reply (bytes).
+pub const CLIENT_REPLY_MAX: usize = 32 << 20;
+/// What a client that waits (WAIT, KEYS, DBSIZE) may send meanwhile before it is read no further (bytes).
+pub const CLIENT_AHEAD_MAX: usize = 4096;
+/// A receive buffer at first, and at most (bytes).
+pub const RECEIVE_MIN: usize = 4096;
+/// See [`RECEIVE_MIN`].
+pub const RECEIVE_MAX: usize = 64 << 10;
+/// Input, queued transactions and replies of all clients together; above it only small things are still done (bytes).
+pub const CLIENTS_MEMORY_MAX: usize = 128 << 20;
+/// SCAN positions remembered for all clients together; the least recently used is forgotten first.
+pub const SCAN_CURSORS_MAX: usize = 16_384;
+/// Items that one SCAN call looks at.
+pub const SCAN_COUNT_MAX: usize = 10_000;
+/// Items that one turn of KEYS or DBSIZE looks at before other clients are served.
+pub const WALK_STEP: usize = 2_000;
+/// Keys that KEYS returns; with more it is refused.
+pub const KEYS_MAX: usize = 100_000;
+/// Longest pattern of SCAN and KEYS (bytes).
+pub const PATTERN_MAX: usize = 1024;
+/// Keys watched by all clients together.
+pub const WATCHED_MAX: usize = 100_000;
 /// Recent incidents kept in memory for status.
 pub const INCIDENTS_MAX: usize = 256;
 /// Journal segment: default, least and most (bytes).
@@ -103,4 +140,6 @@ pub const RECOVERY_READ: usize = 4 << 20;
 
 const _: () = assert!(ITEM_VALUE_MAX + ITEM_ID_MAX + 4096 < BATCH_MAX);
 const _: () = assert!(BATCH_SOFT <= BATCH_MAX);
-const _: () = assert!(BATCH_MAX % BLOCK == 0);
+const _: () = assert!(RESP_REQUEST_MAX > BATCH_MAX && RESP_REQUEST_MAX < CLIENTS_MEMORY_MAX);
+const _: () = assert!(CLIENT_REPLY_MAX > ITEM_VALUE_MAX && CLIENT_REPLY_MAX < CLIENTS_MEMORY_MAX);
+const _: () = assert!(BATCH_MAX.is_multiple_of(BLOCK));

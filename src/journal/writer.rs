@@ -352,6 +352,12 @@ impl Journal {
         self.segments.oldest()
     }
 
+    /// Where the second segment begins: up to here the oldest one is the only copy.
+    #[must_use]
+    pub fn second_base(&self) -> Option<Seq> {
+        self.segments.second_base()
+    }
+
     /// A cursor that gives the batch holding the entry after `after` first.
     ///
     /// # Errors
