@@ -345,8 +345,8 @@ impl<B: Brain> Core<B> {
             Effect::WriteControl { write, bytes } => {
                 let _ = workers.files.send(Files::Control { write, bytes });
             }
-            Effect::SaveDiverged { file, bytes } => {
-                let _ = workers.files.send(Files::Diverged { file, bytes });
+            Effect::SaveDiverged { file, first, bytes } => {
+                let _ = workers.files.send(Files::Diverged { file, first, bytes });
             }
             Effect::Admin { token, reply } => self.operators.answer(token, reply, self.links.refused()),
             Effect::Incident(incident) => workers.notes.incident(incident),

@@ -344,6 +344,7 @@ fn diverged_entries_are_appended_and_an_older_file_is_never_written_over() {
     let (tell, told) = channel();
     let save = |file: &str, bytes: &'static [u8]| Effect::SaveDiverged {
         file: file.to_owned(),
+        first: bytes == b"one ",
         bytes: Bytes::from_static(bytes),
     };
     let script = VecDeque::from([

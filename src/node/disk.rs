@@ -63,6 +63,8 @@ pub(crate) enum Files {
     Diverged {
         /// File name.
         file: String,
+        /// Begin anew; an older file of that name is put aside.
+        first: bool,
         /// What to append.
         bytes: Bytes,
     },
@@ -149,7 +151,7 @@ impl Desk {
                     }
                 })
             }
-            Files::Diverged { file, bytes } => inbox.event(match self.save_diverged(&file, &bytes) {
+            Files::Diverged { file, first, bytes } => inbox.event(match self.save_diverged(&file, first, &bytes) {
                 Ok(()) => Event::DivergedSaved,
                 Err(error) => {
                     self.diverged.remove(&file);
@@ -183,8 +185,11 @@ impl Desk {
 
     /// Appends durably. The first time a name is used its file must be new: one of that name, left by a save that
     /// was cut short, is put aside and never written over, for it may be the only copy of what it holds.
-    fn save_diverged(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+    fn save_diverged(&mut self, name: &str, first: bool, bytes: &[u8]) -> io::Result<()> {
         let dir = self.layout.diverged();
+        if first {
+            self.diverged.remove(name);
+        }
         if !self.diverged.contains_key(name) {
             if name.is_empty() || name.starts_with('.') || name.contains('/') {
                 return Err(io::Error::from(io::ErrorKind::InvalidInput));
