@@ -105,8 +105,8 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let listeners = Listeners::open(&config, &layout)?;
     let _ = core_inbox.set(inbox.clone());
     let (crew, workers) = Crew::start(&layout, found.writer, &inbox)?;
-    let admin =
-        admin::spawn(&layout, operator_desk(inbox)).map_err(system_error("opening the admin socket"))?;
+    let admin = admin::spawn(&layout, operator_desk(layout.clone(), inbox))
+        .map_err(system_error("opening the admin socket"))?;
     let engine = Engine::new(config.engine_config(seed()), found.start);
     let (at, encryption) = (layout.clone(), config.encryption);
     let keys = Box::new(move || LinkIdentity::load(&at, encryption));
@@ -264,9 +264,15 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     thread::Builder::new().name(name.to_owned()).spawn(work).map_err(system_error("starting a thread"))
 }
 
-/// Answers operators by asking the core.
-fn operator_desk(inbox: Inbox) -> impl Fn(AdminRequest, Ucred) -> AdminReply + Clone + Send + 'static {
+/// Answers operators: from the directory what only the disk knows, everything else by asking the core.
+fn operator_desk(
+    layout: Layout,
+    inbox: Inbox,
+) -> impl Fn(AdminRequest, Ucred) -> AdminReply + Clone + Send + 'static {
     move |request, _| {
+        if request == AdminRequest::DivergedList {
+            return diverged_files(&layout);
+        }
         let (reply, answer) = sync_channel(1);
         let stopping = || AdminReply::Error {
             message: "asking the node: it is stopping".to_owned(),
@@ -283,6 +289,29 @@ fn operator_desk(inbox: Inbox) -> impl Fn(AdminRequest, Ucred) -> AdminReply + C
                 next: "it may still be carried out; look at `hot-backup status`".to_owned(),
             },
         }
+    }
+}
+
+/// The files in `diverged/`, also those of earlier runs.
+fn diverged_files(layout: &Layout) -> AdminReply {
+    let dir = layout.diverged();
+    let names = std::fs::read_dir(&dir).and_then(|entries| {
+        entries
+            .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+            .collect::<io::Result<Vec<_>>>()
+    });
+    match names {
+        Ok(mut names) => {
+            names.sort_unstable();
+            AdminReply::Ok { value: names.into() }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            AdminReply::Ok { value: Vec::<String>::new().into() }
+        }
+        Err(error) => AdminReply::Error {
+            message: format!("listing {}: {error}", dir.display()),
+            next: "check the directory and its permissions".to_owned(),
+        },
     }
 }
 
@@ -315,3 +344,7 @@ fn notify(states: &[NotifyState<'_>]) {
         tracing::warn!("notifying the service manager: {error}");
     }
 }
+
+#[cfg(test)]
+#[path = "serve_tests.rs"]
+mod tests;
