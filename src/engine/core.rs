@@ -57,6 +57,8 @@ pub(super) struct Core<S> {
     /// Since when the configured ack level is lowered to `local`, and from which entry on.
     pub(super) degraded: Option<Seq>,
     pub(super) peer_lost_at: Option<Mono>,
+    /// Whether any ack level above `local` is configured.
+    pub(super) promises_more: bool,
     pub(super) barrier: Option<Barrier>,
     pub(super) definitions: VecDeque<(u64, super::admin::AdminRequest)>,
     pub(super) admin_waits: Vec<(Wait, u64, AdminReply)>,
@@ -103,7 +105,7 @@ impl<S: StoreRead> Core<S> {
             Journal::new(JournalKind::Local, pair, bytes, local),
         ];
         let link = Link::new(config.seed);
-        Self {
+        let mut core = Self {
             now: Now::default(),
             out: VecDeque::new(),
             control,
@@ -122,6 +124,7 @@ impl<S: StoreRead> Core<S> {
             risk: Risk::default(),
             degraded: None,
             peer_lost_at: None,
+            promises_more: false,
             barrier: None,
             definitions: VecDeque::new(),
             admin_waits: Vec::new(),
@@ -134,7 +137,9 @@ impl<S: StoreRead> Core<S> {
             dirty: true,
             stopping: false,
             config,
-        }
+        };
+        core.promises_more = core.any_promise();
+        core
     }
 
     pub(super) fn ordinal(&self) -> Ordinal {
