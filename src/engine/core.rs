@@ -11,7 +11,7 @@ use super::listing::Listing;
 use super::overlay::Overlay;
 use super::risk::Risk;
 use super::roles::{RoleState, Step};
-use crate::base::limits::INCIDENTS_MAX;
+use crate::base::limits::{BLOCK_U64, INCIDENTS_MAX, SEGMENT_MIN};
 use crate::base::{AckLevel, JournalKind, Mono, Now, Ordinal, Seq, Wait};
 use crate::format::control::{Control, Role};
 use crate::journal::Journal;
@@ -74,6 +74,11 @@ pub(super) struct Core<S> {
     pub(super) stopping: bool,
 }
 
+/// The local journal carries little, and is walked at every start: its segments are an eighth of the others'.
+fn local_segment(bytes: u64) -> u64 {
+    (bytes / 8).next_multiple_of(BLOCK_U64).clamp(SEGMENT_MIN.min(bytes), bytes)
+}
+
 /// When the store was last made durable, and what it was then.
 #[derive(Debug, Default)]
 pub(super) struct Checkpoint {
@@ -102,7 +107,7 @@ impl<S: StoreRead> Core<S> {
         let (pair, bytes) = (config.pair, config.segment_bytes);
         let journals = [
             Journal::new(JournalKind::Replicated, pair, bytes, replicated),
-            Journal::new(JournalKind::Local, pair, bytes, local),
+            Journal::new(JournalKind::Local, pair, local_segment(bytes), local),
         ];
         let link = Link::new(config.seed);
         let mut core = Self {
