@@ -307,6 +307,16 @@ impl RespDoor {
         self.sessions.len()
     }
 
+    /// Ends every client that waits for an answer: none will come, and what it asked for may be there or not.
+    pub fn abandon(&mut self) {
+        for conn in std::mem::take(&mut self.shared.waiting) {
+            if self.sessions.contains_key(&conn) {
+                self.close(conn);
+                self.shared.outputs.push_back(DoorOutput::Close { conn });
+            }
+        }
+    }
+
     /// An item (or with `None` perhaps all of a file) was changed by other means than this door: transactions of
     /// clients that watch it are void.
     pub fn changed(&mut self, file: FileId, id: Option<&[u8]>) {
