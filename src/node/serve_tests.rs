@@ -148,7 +148,7 @@ fn a_node_under_load_stops_within_its_bound_and_a_second_signal_ends_it_at_once(
     let dir = tempfile::tempdir().unwrap();
     let (a, _) = pair(dir.path());
     let mut primary = Process::start(&a);
-    // A primary that begins its first epoch needs nobody's word.
+    wait_for("the primary to serve alone", || ask(&a, &AdminRequest::StartAlone));
     status(&a, |status| status["state"] == "serving");
     make_file(&a);
     let writers: Vec<_> = (0..4)
