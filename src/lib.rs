@@ -6,4 +6,5 @@ pub mod engine;
 pub mod format;
 pub mod io;
 pub mod journal;
+pub mod pair;
 pub mod store;

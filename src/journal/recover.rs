@@ -1,8 +1,37 @@
 //! Walks the segments found on disk and decides what the history is.
+//!
+//! The table below is the whole decision; `tests::the_table` walks it row by row.
+//!
+//! | # | what is found | decision |
+//! |---|---|---|
+//! | 1 | no segment, or only ones without a header and without any batch | the history is empty |
+//! | 2 | a segment without a valid header and without any batch | unused: it was made ahead, or its header write tore |
+//! | 3 | a segment without a valid header, but with batches | damaged: refuse |
+//! | 4 | a header of another pair, journal or number | foreign: refuse |
+//! | 5 | batches follow each other up to the end of the last segment's content | the end of the history |
+//! | 6 | the last segment goes bad and nothing behind proves that the bad part was durable | torn tail: the history ends before it |
+//! | 7 | the last segment goes bad, and a mark or a batch of an epoch of this node behind it says that the bad part was durable here | damaged: refuse, name the range |
+//! | 8 | a segment goes bad before the base of a later segment | damaged: refuse, name the range |
+//! | 9 | a later segment's base lies inside an earlier segment, at a batch boundary with the same checksum | what is beyond it is cut |
+//! | 10 | the same, but there is no such boundary | damaged: refuse |
+//! | 11 | a later segment begins beyond the end of what is before it | a segment is missing: refuse |
+//! | 12 | a read fails | refuse: nothing can be decided |
+//!
+//! Why a batch proves something only in an epoch of this node (row 7): the batch's `durable` is about the disk of
+//! the node that sealed it. A standby writes several received batches at once, so on its disk a batch may be whole
+//! although the one before it tore; only its own marks speak of its own disk.
 
-use crate::base::{Fault, Position, SegmentIndex, Seq};
+use crate::base::limits::{BLOCK, BLOCK_U64, READ_CHUNK};
+use crate::base::{Fault, JournalKind, Ordinal, Position, SegmentIndex, Seq};
+use crate::format::batch::{Batch, BatchHeader};
 use crate::format::control::EpochMark;
+use crate::format::segment::SegmentHeader;
+use crate::format::{DecodeError, PairId};
 use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// Batch ends remembered, so that a tail can be cut at one of them.
+pub(super) const ENDS_KEPT: usize = 4096;
 
 /// Reads of segments during recovery.
 pub trait SegmentSource {
@@ -31,9 +60,9 @@ pub struct SegmentInfo {
 /// A journal as recovery found it. Nothing was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
-    /// Segments with entries that count, in order.
+    /// Segments of the history, in order.
     pub segments: Vec<SegmentInfo>,
-    /// Segment files without any; to be deleted.
+    /// Segment files of which nothing counts; to be deleted.
     pub unused: Vec<SegmentIndex>,
     /// End of the history.
     pub end: Position,
@@ -41,6 +70,334 @@ pub struct Recovered {
     pub announced: Seq,
     /// Where each epoch begins, as far as the segments reach.
     pub epochs: Vec<EpochMark>,
+    /// The newest ends of batches, oldest first.
+    pub ends: VecDeque<Position>,
     /// The lowest segment number never used here.
     pub next_index: u64,
+    /// Bytes of a torn tail that was cut, if any.
+    pub torn: Option<u64>,
 }
+
+/// Why a journal cannot be used as it is. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoveryError {
+    /// A segment of something else.
+    #[error("segment {segment} of the {} journal belongs to another {what}", journal.name())]
+    Foreign {
+        /// The journal.
+        journal: JournalKind,
+        /// The segment.
+        segment: SegmentIndex,
+        /// Pair, journal or segment number.
+        what: &'static str,
+    },
+    /// Entries that were durable cannot be read back.
+    #[error(
+        "segment {segment} of the {} journal is damaged at byte {offset}: entry {first} and following, which were \
+         durable, cannot be read ({why})", journal.name()
+    )]
+    Damaged {
+        /// The journal.
+        journal: JournalKind,
+        /// The segment.
+        segment: SegmentIndex,
+        /// Where in it.
+        offset: u64,
+        /// The first entry that is missing.
+        first: Seq,
+        /// How it was seen.
+        why: String,
+    },
+    /// A segment is missing.
+    #[error("entries {first} to {last} of the {} journal are missing before segment {segment}", journal.name())]
+    Missing {
+        /// The journal.
+        journal: JournalKind,
+        /// The segment after the hole.
+        segment: SegmentIndex,
+        /// First missing entry.
+        first: Seq,
+        /// Last missing entry.
+        last: Seq,
+    },
+    /// A read failed.
+    #[error("reading segment {segment} of the {} journal at byte {offset}: {fault}", journal.name())]
+    Read {
+        /// The journal.
+        journal: JournalKind,
+        /// The segment.
+        segment: SegmentIndex,
+        /// Where in it.
+        offset: u64,
+        /// What came back.
+        fault: Fault,
+    },
+}
+
+/// Walks `files` (number and size, in any order) and decides by the table at the head of this module.
+///
+/// # Errors
+/// Any [`RecoveryError`]; nothing is ever written, so calling it again gives the same answer (I-07).
+pub fn recover(
+    journal: JournalKind,
+    pair: PairId,
+    ordinal: Ordinal,
+    files: &[(SegmentIndex, u64)],
+    source: &mut dyn SegmentSource,
+) -> Result<Recovered, RecoveryError> {
+    let mut walk = Walk { journal, pair, ordinal, source, out: Recovered::default() };
+    let mut files = files.to_vec();
+    files.sort_unstable();
+    walk.out.next_index = files.last().map_or(1, |(index, _)| index.0 + 1);
+    let mut headers = Vec::new();
+    for &(index, bytes) in &files {
+        match walk.header(index, bytes)? {
+            Some(header) => headers.push((index, bytes, header.base)),
+            None => walk.out.unused.push(index),
+        }
+    }
+    // The lowest base of any later segment: what is beyond it in this one no longer counts.
+    let mut cut_by: Option<Position> = None;
+    let mut plan = Vec::new();
+    for &(index, bytes, base) in headers.iter().rev() {
+        plan.push((index, bytes, base, cut_by));
+        if cut_by.is_none_or(|cut| base.seq < cut.seq) {
+            cut_by = Some(base);
+        }
+    }
+    for (index, bytes, base, cut) in plan.into_iter().rev() {
+        walk.segment(index, bytes, base, cut)?;
+    }
+    Ok(walk.out)
+}
+
+struct Walk<'a> {
+    journal: JournalKind,
+    pair: PairId,
+    ordinal: Ordinal,
+    source: &'a mut dyn SegmentSource,
+    out: Recovered,
+}
+
+impl Walk<'_> {
+    fn read(&mut self, segment: SegmentIndex, offset: u64, len: usize) -> Result<Bytes, RecoveryError> {
+        let journal = self.journal;
+        self.source
+            .read(segment, offset, len)
+            .map_err(|fault| RecoveryError::Read { journal, segment, offset, fault })
+    }
+
+    fn damaged(&self, segment: SegmentIndex, offset: u64, first: Seq, why: String) -> RecoveryError {
+        RecoveryError::Damaged { journal: self.journal, segment, offset, first, why }
+    }
+
+    /// Rows 1 to 4: the header, or none if the segment is unused.
+    fn header(&mut self, index: SegmentIndex, bytes: u64) -> Result<Option<SegmentHeader>, RecoveryError> {
+        let block = self.read(index, 0, BLOCK)?;
+        match SegmentHeader::decode(&block) {
+            Ok(header) => {
+                let what = if header.pair != self.pair {
+                    "pair"
+                } else if header.journal != self.journal {
+                    "journal"
+                } else if header.index != index {
+                    "segment number"
+                } else {
+                    return Ok(Some(header));
+                };
+                Err(RecoveryError::Foreign { journal: self.journal, segment: index, what })
+            }
+            Err(error) => {
+                let first = self.find(index, bytes, BLOCK_U64, |_| true)?;
+                match first {
+                    None => Ok(None),
+                    Some((_, found)) => Err(self.damaged(index, 0, found.first_seq, error.to_string())),
+                }
+            }
+        }
+    }
+
+    /// The first valid batch or mark of this pair and journal at or after `offset` that satisfies `wanted`.
+    fn find(
+        &mut self,
+        index: SegmentIndex,
+        bytes: u64,
+        mut offset: u64,
+        wanted: impl Fn(&BatchHeader) -> bool,
+    ) -> Result<Option<(u64, BatchHeader)>, RecoveryError> {
+        while offset < bytes {
+            let chunk = self.read(index, offset, READ_CHUNK)?;
+            if chunk.len() < BLOCK {
+                break;
+            }
+            for (block, at) in chunk.chunks_exact(BLOCK).zip((offset..).step_by(BLOCK)) {
+                let Ok(header) = BatchHeader::decode(block) else { continue };
+                if header.pair != self.pair || header.journal != self.journal || !wanted(&header) {
+                    continue;
+                }
+                let whole = self.read(index, at, header.padded_len())?;
+                if Batch::from_disk(&whole).is_ok() {
+                    return Ok(Some((at, header)));
+                }
+            }
+            offset += (chunk.len() / BLOCK * BLOCK) as u64;
+        }
+        Ok(None)
+    }
+
+    /// Rows 5 to 11 for one segment; `cut` is the lowest base of a later one.
+    fn segment(
+        &mut self,
+        index: SegmentIndex,
+        bytes: u64,
+        base: Position,
+        cut: Option<Position>,
+    ) -> Result<(), RecoveryError> {
+        if cut.is_some_and(|cut| cut.seq < base.seq) {
+            self.out.unused.push(index);
+            return Ok(());
+        }
+        let first = self.out.segments.is_empty();
+        if !first && self.out.end != base {
+            return Err(self.join_error(index, base));
+        }
+        if first {
+            self.out.end = base;
+            self.out.ends.push_back(base);
+        }
+        let mut info = SegmentInfo { index, bytes, base, end: base, used: BLOCK_U64 };
+        let mut chunk = (0_u64, Bytes::new());
+        loop {
+            if cut.is_some_and(|cut| cut.seq == info.end.seq) {
+                break;
+            }
+            match self.batch_at(&info, &mut chunk)? {
+                Ok(batch) if cut.is_none_or(|cut| batch.header().last_seq() <= cut.seq) => {
+                    self.take(&mut info, &batch);
+                }
+                Ok(batch) => {
+                    let why = format!("a later segment begins inside {batch:?}");
+                    return Err(self.damaged(index, info.used, batch.header().first_seq, why));
+                }
+                Err(error) => {
+                    if cut.is_some() {
+                        return Err(self.damaged(index, info.used, info.end.seq.next(), error.to_string()));
+                    }
+                    self.judge_tail(&info, &error)?;
+                    break;
+                }
+            }
+        }
+        if let Some(cut) = cut
+            && cut != info.end
+        {
+            let why = "a later segment continues another history".to_owned();
+            return Err(self.damaged(index, info.used, cut.seq, why));
+        }
+        self.out.end = info.end;
+        self.out.segments.push(info);
+        Ok(())
+    }
+
+    fn join_error(&self, index: SegmentIndex, base: Position) -> RecoveryError {
+        let end = self.out.end;
+        if base.seq > end.seq {
+            let (first, last) = (end.seq.next(), base.seq);
+            RecoveryError::Missing { journal: self.journal, segment: index, first, last }
+        } else {
+            self.damaged(index, 0, base.seq, "it continues another history".to_owned())
+        }
+    }
+
+    /// The batch that continues the history at `info.used`; the inner error says why there is none.
+    #[allow(clippy::type_complexity, reason = "the outer error stops recovery, the inner one is judged")]
+    fn batch_at(
+        &mut self,
+        info: &SegmentInfo,
+        chunk: &mut (u64, Bytes),
+    ) -> Result<Result<Batch, DecodeError>, RecoveryError> {
+        if info.used >= info.bytes {
+            let (needed, found) = (BLOCK, 0);
+            return Ok(Err(DecodeError::Short { what: "segment", needed, found }));
+        }
+        let mut want = READ_CHUNK;
+        loop {
+            let at = usize::try_from(info.used.saturating_sub(chunk.0)).unwrap_or(usize::MAX);
+            let here = if info.used < chunk.0 || at > chunk.1.len() { Bytes::new() } else { chunk.1.slice(at..) };
+            match Batch::from_disk(&here) {
+                Ok(batch) => return Ok(self.continues(info, batch)),
+                Err(DecodeError::Short { needed, .. }) if chunk.0 != info.used || needed > want => {
+                    want = want.max(needed.next_multiple_of(BLOCK));
+                    *chunk = (info.used, self.read(info.index, info.used, want)?);
+                    if chunk.1.len() < needed {
+                        return Ok(Batch::from_disk(&chunk.1));
+                    }
+                }
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+    }
+
+    fn continues(&self, info: &SegmentInfo, batch: Batch) -> Result<Batch, DecodeError> {
+        let h = batch.header();
+        let differ = |what, expected, found| Err(DecodeError::Field { what, expected, found });
+        if h.pair != self.pair || h.journal != self.journal {
+            return differ("batch of this pair and journal", 1, 0);
+        }
+        if h.first_seq != info.end.seq.next() {
+            return differ("batch first seq", info.end.seq.0 + 1, h.first_seq.0);
+        }
+        if h.prev_chain != info.end.chain {
+            return differ("batch history checksum", info.end.chain.0, h.prev_chain.0);
+        }
+        if h.epoch < info.end.epoch {
+            return differ("batch epoch", info.end.epoch.0, h.epoch.0);
+        }
+        Ok(batch)
+    }
+
+    fn take(&mut self, info: &mut SegmentInfo, batch: &Batch) {
+        let h = batch.header();
+        info.used += h.padded_len() as u64;
+        self.out.announced = self.out.announced.max(h.durable);
+        if h.mark {
+            return;
+        }
+        if self.journal == JournalKind::Replicated && self.out.epochs.last().is_none_or(|e| e.epoch < h.epoch) {
+            let starts_here = h.epoch > info.end.epoch;
+            if starts_here {
+                let (epoch, first_seq, prev_chain) = (h.epoch, h.first_seq, h.prev_chain);
+                self.out.epochs.push(EpochMark { epoch, first_seq, prev_chain });
+            }
+        }
+        info.end = batch.end();
+        self.out.ends.push_back(info.end);
+        if self.out.ends.len() > ENDS_KEPT {
+            self.out.ends.pop_front();
+        }
+    }
+
+    /// Rows 5, 6 and 7.
+    fn judge_tail(&mut self, info: &SegmentInfo, error: &DecodeError) -> Result<(), RecoveryError> {
+        let missing = info.end.seq.next();
+        let (journal, ordinal) = (self.journal, self.ordinal);
+        let proves = |h: &BatchHeader| {
+            let own = journal == JournalKind::Local || h.epoch.0 & 1 == u64::from(ordinal.0 & 1);
+            if h.mark { h.last_seq() >= missing } else { own && h.durable >= missing && h.first_seq > missing }
+        };
+        if let Some((at, proof)) = self.find(info.index, info.bytes, info.used, proves)? {
+            let why = format!("{error}; what was written at byte {at} says that entry {} was durable", proof.durable);
+            return Err(self.damaged(info.index, info.used, missing, why));
+        }
+        let rest = self.read(info.index, info.used.min(info.bytes), BLOCK)?;
+        if rest.iter().any(|&byte| byte != 0) {
+            self.out.torn = Some(info.used);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "recover_tests.rs"]
+mod tests;

@@ -1,0 +1,615 @@
+//! Appending: entries collect in open batches, one durable write is under way at a time, and the next batch is
+//! whatever has queued meanwhile (self-clocking group commit, no timer).
+//!
+//! Life of a segment: *prepared* (zeros, ahead of time) -> *opened* by writing its header -> *active* -> *sealed*
+//! when the next one is opened. A failed write poisons the active segment: it is sealed at its last durable entry
+//! and the batches that were not acknowledged are written again, unchanged, to the next segment, whose header cuts
+//! off whatever the failed write left behind. A second failure in a row makes the journal read-only.
+
+use super::cursor::{Cursor, CursorError, ReadRequest, Step};
+use super::recover::ENDS_KEPT;
+use super::segments::Segments;
+use super::{Recovered, SegmentInfo};
+use crate::base::limits::{BATCH_ENTRIES_MAX, BATCH_SOFT, BLOCK_U64};
+use crate::base::{AlignedBuf, Epoch, Fault, JournalKind, Mono, Now, Position, SegmentIndex, Seq};
+use crate::format::PairId;
+use crate::format::batch::{BATCH_HEADER, Batch, BatchBuilder, Seal, mark};
+use crate::format::entry::Entry;
+use crate::format::segment::SegmentHeader;
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// A mark is written when the journal was idle this long (milliseconds).
+const MARK_AFTER_MS: u64 = 20;
+/// A segment that could not be made is tried again after this (milliseconds).
+const PREPARE_RETRY_MS: u64 = 250;
+/// Received batches written in one go at most (bytes).
+const GROUP_MAX: usize = 1 << 20;
+
+/// Something that the journal needs done.
+#[derive(Clone, Debug)]
+pub enum JournalOp {
+    /// Make a segment of zeros.
+    Prepare {
+        /// Its number.
+        index: SegmentIndex,
+        /// Its size.
+        bytes: u64,
+    },
+    /// Write durably.
+    Write {
+        /// Comes back with the answer; unique within this journal.
+        write: u64,
+        /// The segment.
+        segment: SegmentIndex,
+        /// Where in it.
+        offset: u64,
+        /// What.
+        bytes: Bytes,
+    },
+    /// Delete a segment.
+    Remove {
+        /// Its number.
+        index: SegmentIndex,
+    },
+}
+
+/// What the journal can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JournalState {
+    /// Everything.
+    Open,
+    /// Nothing until there is room on the disk; it tries again by itself.
+    NoSpace,
+    /// Nothing until the process is restarted: two writes in a row failed.
+    Failed,
+}
+
+/// How far a journal is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// The last entry accepted.
+    pub appended: Seq,
+    /// The last entry on this disk.
+    pub durable: Seq,
+}
+
+#[derive(Debug)]
+enum Pending {
+    Open(BatchBuilder),
+    Sealed(Batch),
+}
+
+impl Pending {
+    fn len(&self) -> usize {
+        match self {
+            Self::Open(builder) => builder.len(),
+            Self::Sealed(batch) => batch.header().len as usize,
+        }
+    }
+
+    fn padded(&self) -> u64 {
+        (self.len() as u64).next_multiple_of(BLOCK_U64)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spare {
+    None,
+    Preparing { index: SegmentIndex, bytes: u64 },
+    Ready { index: SegmentIndex, bytes: u64 },
+    Waiting { until: Mono, no_space: bool },
+}
+
+#[derive(Debug)]
+enum Writing {
+    Header { info: SegmentInfo },
+    Batches { batches: Vec<Batch>, padded: u64 },
+    Mark,
+}
+
+/// One of a node's two journals.
+#[derive(Debug)]
+pub struct Journal {
+    kind: JournalKind,
+    pair: PairId,
+    segment_bytes: u64,
+    epoch: Epoch,
+    segments: Segments,
+    /// Whether the last segment of the catalogue may be written to.
+    active: bool,
+    spare: Spare,
+    next_index: u64,
+    next_write: u64,
+    writing: Option<(u64, Writing)>,
+    /// Not yet written, oldest first; only the last may be open.
+    pending: VecDeque<Pending>,
+    pending_bytes: usize,
+    /// End of what is sealed (written or not).
+    sealed: Position,
+    /// The last entry accepted, sealed or not.
+    appended: Seq,
+    durable: Position,
+    /// For the headers of marks: on a standby, what the primary announced.
+    announced: Seq,
+    ends: VecDeque<Position>,
+    mark_at: Option<Mono>,
+    failures: u32,
+    unused: Vec<SegmentIndex>,
+    ops: VecDeque<JournalOp>,
+}
+
+impl Journal {
+    /// A journal that goes on where recovery found its end. It always opens a new segment: the old one's tail is
+    /// never written over.
+    #[must_use]
+    pub fn new(kind: JournalKind, pair: PairId, segment_bytes: u64, found: Recovered) -> Self {
+        Self {
+            kind,
+            pair,
+            segment_bytes,
+            epoch: found.end.epoch,
+            segments: Segments::new(found.segments),
+            active: false,
+            spare: Spare::None,
+            next_index: found.next_index,
+            next_write: 1,
+            writing: None,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            sealed: found.end,
+            appended: found.end.seq,
+            durable: found.end,
+            announced: found.announced,
+            ends: found.ends,
+            mark_at: None,
+            failures: 0,
+            unused: found.unused,
+            ops: VecDeque::new(),
+        }
+    }
+
+    /// The journal's kind.
+    #[must_use]
+    pub fn kind(&self) -> JournalKind {
+        self.kind
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        Pace { appended: self.appended, durable: self.durable.seq }
+    }
+
+    /// End of what is on this disk.
+    #[must_use]
+    pub fn durable(&self) -> Position {
+        self.durable
+    }
+
+    /// End of what is sealed, written or not.
+    #[must_use]
+    pub fn sealed(&self) -> Position {
+        self.sealed
+    }
+
+    /// Whether nothing waits and nothing is being written.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.pending.is_empty() && self.writing.is_none()
+    }
+
+    /// Accepted and not yet durable (bytes).
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        let writing = match &self.writing {
+            Some((_, Writing::Batches { padded, .. })) => usize::try_from(*padded).unwrap_or(usize::MAX),
+            _ => 0,
+        };
+        self.pending_bytes + writing
+    }
+
+    /// Bytes in segment files, those made ahead included, and how many they are.
+    #[must_use]
+    pub fn disk_use(&self) -> (u64, u64) {
+        let spare = match self.spare {
+            Spare::Preparing { bytes, .. } | Spare::Ready { bytes, .. } => bytes,
+            Spare::None | Spare::Waiting { .. } => 0,
+        };
+        (self.segments.bytes() + spare, self.segments.len() as u64 + u64::from(spare > 0))
+    }
+
+    /// The oldest entry that can be read.
+    #[must_use]
+    pub fn oldest(&self) -> Seq {
+        self.segments.oldest().unwrap_or(self.appended.next())
+    }
+
+    /// Whether an update of `bytes` can be taken now.
+    #[must_use]
+    pub fn state_for(&self, bytes: usize) -> JournalState {
+        if self.failures >= 2 {
+            return JournalState::Failed;
+        }
+        let Spare::Waiting { no_space, .. } = self.spare else { return JournalState::Open };
+        let pending: u64 = self.pending.iter().map(Pending::padded).sum();
+        let need = pending + (bytes + BATCH_HEADER) as u64 + 2 * BLOCK_U64;
+        match (need <= self.room(), no_space) {
+            (true, _) => JournalState::Open,
+            (false, true) => JournalState::NoSpace,
+            (false, false) => JournalState::Failed,
+        }
+    }
+
+    /// Sets the epoch of the batches to come. Batches sealed so far keep theirs.
+    ///
+    /// # Panics
+    /// If entries of the old epoch wait unsealed: an epoch begins on a quiet journal.
+    pub fn set_epoch(&mut self, epoch: Epoch) {
+        assert!(self.pending.is_empty(), "an epoch begins on a quiet journal");
+        self.epoch = epoch;
+    }
+
+    /// Tells what the primary announced, for the marks of a standby.
+    pub fn set_announced(&mut self, announced: Seq) {
+        self.announced = self.announced.max(announced);
+    }
+
+    /// Appends entries that belong together: one batch holds all of them. Returns the number of the last, and for
+    /// each the slot (see [`Self::value`]).
+    ///
+    /// # Durability
+    /// In memory. Durable once [`Self::pace`] says so.
+    ///
+    /// # Panics
+    /// If `entries` is empty or over the batch limits: the caller has looked.
+    pub fn append<'a>(&mut self, entries: impl Iterator<Item = Entry<'a>> + Clone) -> Seq {
+        let need: usize = entries.clone().map(|entry| entry.encoded_len()).sum();
+        let count = entries.clone().count();
+        let fits = |builder: &BatchBuilder| {
+            builder.is_empty()
+                || (builder.len() + need <= BATCH_SOFT
+                    && builder.count() as usize + count <= BATCH_ENTRIES_MAX as usize)
+        };
+        if !matches!(self.pending.back(), Some(Pending::Open(builder)) if fits(builder)) {
+            let capacity = (need + BATCH_HEADER).max(16 << 10);
+            self.pending.push_back(Pending::Open(BatchBuilder::new(self.appended.next(), capacity)));
+            self.pending_bytes += BATCH_HEADER;
+        }
+        let Some(Pending::Open(builder)) = self.pending.back_mut() else {
+            unreachable!("an open batch was just made sure of")
+        };
+        for entry in entries {
+            (self.appended, _) = builder.push(&entry);
+        }
+        self.pending_bytes += need;
+        self.mark_at = None;
+        self.appended
+    }
+
+    /// Appends a batch that the peer sealed; it must continue the history.
+    ///
+    /// # Panics
+    /// If it does not: the caller has looked.
+    pub fn accept(&mut self, batch: Batch) {
+        let h = batch.header();
+        assert_eq!(h.first_seq, self.appended.next(), "a received batch continues the journal");
+        assert_eq!(h.prev_chain, self.sealed.chain, "a received batch continues the history");
+        assert_eq!(self.sealed.seq, self.appended, "own entries and received ones never mix");
+        self.epoch = h.epoch;
+        self.appended = h.last_seq();
+        self.sealed = batch.end();
+        self.pending_bytes += h.len as usize;
+        self.remember_end(self.sealed);
+        self.pending.push_back(Pending::Sealed(batch));
+        self.mark_at = None;
+    }
+
+    fn remember_end(&mut self, end: Position) {
+        self.ends.push_back(end);
+        if self.ends.len() > ENDS_KEPT {
+            self.ends.pop_front();
+        }
+    }
+
+    /// The end of a batch at `seq`, if it is remembered.
+    #[must_use]
+    pub fn end_at(&self, seq: Seq) -> Option<Position> {
+        let at = self.ends.partition_point(|end| end.seq < seq);
+        self.ends.get(at).filter(|end| end.seq == seq).copied()
+    }
+
+    /// Cuts the history back to `end`, which must be the end of a batch (see [`Self::end_at`]). What is beyond it
+    /// stays on disk until the next segment's header makes the cut durable.
+    ///
+    /// # Panics
+    /// If something is being written or waits: the caller has waited for [`Self::is_quiet`].
+    pub fn cut(&mut self, end: Position) {
+        assert!(self.is_quiet(), "a journal is cut when it is quiet");
+        assert_eq!(self.end_at(end.seq), Some(end), "a journal is cut at the end of a batch");
+        while self.ends.back().is_some_and(|last| last.seq > end.seq) {
+            self.ends.pop_back();
+        }
+        let gone = self.segments.cut(end);
+        self.unused.extend(gone);
+        (self.sealed, self.durable, self.appended, self.epoch) = (end, end, end.seq, end.epoch);
+        self.announced = self.announced.min(end.seq);
+        self.active = false;
+        self.mark_at = None;
+    }
+
+    /// Forgets segments that hold nothing beyond `up_to`.
+    pub fn release(&mut self, up_to: Seq) {
+        while let Some(index) = self.segments.release_one(up_to) {
+            self.ops.push_back(JournalOp::Remove { index });
+        }
+    }
+
+    /// Forgets the oldest segment whatever it holds, unless it is the last; returns the oldest entry left.
+    pub fn drop_oldest(&mut self) -> Option<Seq> {
+        let index = self.segments.release_one(Seq(u64::MAX))?;
+        self.ops.push_back(JournalOp::Remove { index });
+        self.segments.oldest()
+    }
+
+    /// A cursor that gives the batch holding the entry after `after` first.
+    ///
+    /// # Errors
+    /// [`CursorError::Released`].
+    pub fn cursor(&self, after: Seq) -> Result<Cursor, CursorError> {
+        Cursor::new(&self.segments, after)
+    }
+
+    /// Moves a cursor: the next batch, or a read that must be done first, or neither at the end of what is durable.
+    ///
+    /// # Errors
+    /// Any [`CursorError`].
+    pub fn advance(&self, cursor: &mut Cursor) -> Result<(Option<Batch>, Option<ReadRequest>), CursorError> {
+        Ok(match cursor.step(&self.segments)? {
+            Step::Batch(batch) => (Some(batch), None),
+            Step::Read(request) => (None, Some(request)),
+            Step::End => (None, None),
+        })
+    }
+
+    /// The next thing to do, if any.
+    pub fn poll_op(&mut self) -> Option<JournalOp> {
+        self.ops.pop_front()
+    }
+
+    /// When [`Self::pump`] has something to do although nothing happened.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Mono> {
+        let retry = match self.spare {
+            Spare::Waiting { until, .. } => Some(until),
+            _ => None,
+        };
+        match (retry, self.mark_at) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Starts what can be started. Returns the batches that were sealed, in order: they may be sent to the peer.
+    pub fn pump(&mut self, now: Now) -> Vec<Batch> {
+        if self.failures >= 2 {
+            return Vec::new();
+        }
+        if let Spare::Waiting { until, .. } = self.spare
+            && now.mono >= until
+        {
+            self.spare = Spare::None;
+        }
+        if self.spare == Spare::None {
+            self.prepare();
+        }
+        if self.writing.is_some() {
+            return Vec::new();
+        }
+        let Some(first) = self.pending.front() else {
+            self.pump_mark(now);
+            return Vec::new();
+        };
+        let need = first.padded();
+        if need > self.room() {
+            self.open_next(need, now);
+            return Vec::new();
+        }
+        self.write_pending(now)
+    }
+
+    fn room(&self) -> u64 {
+        if !self.active {
+            return 0;
+        }
+        self.segments.newest().map_or(0, |info| info.bytes - info.used)
+    }
+
+    fn prepare(&mut self) {
+        let biggest = self.pending.iter().map(Pending::padded).max().unwrap_or(0);
+        let bytes = self.segment_bytes.max(biggest + BLOCK_U64);
+        let index = SegmentIndex(self.next_index);
+        self.next_index += 1;
+        self.spare = Spare::Preparing { index, bytes };
+        self.ops.push_back(JournalOp::Prepare { index, bytes });
+    }
+
+    /// Opens the prepared segment, if it is there and large enough for the next batch.
+    fn open_next(&mut self, need: u64, now: Now) {
+        let Spare::Ready { index, bytes } = self.spare else { return };
+        if bytes < need + BLOCK_U64 {
+            self.ops.push_back(JournalOp::Remove { index });
+            self.prepare();
+            return;
+        }
+        self.spare = Spare::None;
+        let base = self.durable;
+        let header =
+            SegmentHeader { journal: self.kind, index, base, pair: self.pair, wall_ms: now.wall_ms };
+        let info = SegmentInfo { index, bytes, base, end: base, used: BLOCK_U64 };
+        self.start_write(index, 0, header.encode(), Writing::Header { info });
+        self.prepare();
+    }
+
+    fn start_write(&mut self, segment: SegmentIndex, offset: u64, bytes: Bytes, writing: Writing) {
+        let write = self.next_write;
+        self.next_write += 1;
+        self.writing = Some((write, writing));
+        self.ops.push_back(JournalOp::Write { write, segment, offset, bytes });
+    }
+
+    fn seal(&self, now: Now, durable: Seq) -> Seal {
+        Seal {
+            epoch: self.epoch,
+            prev_chain: self.sealed.chain,
+            durable,
+            wall_ms: now.wall_ms,
+            pair: self.pair,
+            journal: self.kind,
+        }
+    }
+
+    /// Writes the batch at the front; received ones in groups.
+    fn write_pending(&mut self, now: Now) -> Vec<Batch> {
+        let Some(info) = self.segments.newest().copied() else { return Vec::new() };
+        let room = info.bytes - info.used;
+        let mut batches = Vec::new();
+        let mut newly_sealed = Vec::new();
+        let mut padded = 0;
+        while let Some(next) = self.pending.front() {
+            let grows = padded + next.padded();
+            let group_full = !batches.is_empty()
+                && (matches!(next, Pending::Open(_)) || grows > GROUP_MAX as u64 || grows > room);
+            if group_full {
+                break;
+            }
+            self.pending_bytes -= next.len();
+            padded = grows;
+            match self.pending.pop_front() {
+                Some(Pending::Sealed(batch)) => batches.push(batch),
+                Some(Pending::Open(builder)) => {
+                    let batch = builder.seal(&self.seal(now, self.durable.seq));
+                    self.sealed = batch.end();
+                    self.remember_end(self.sealed);
+                    newly_sealed.push(batch.clone());
+                    batches.push(batch);
+                    break;
+                }
+                None => break,
+            }
+        }
+        let bytes = joined(&batches, padded);
+        self.start_write(info.index, info.used, bytes, Writing::Batches { batches, padded });
+        newly_sealed
+    }
+
+    fn pump_mark(&mut self, now: Now) {
+        let due = self.mark_at.is_some_and(|at| now.mono >= at);
+        if !due || self.room() < BLOCK_U64 {
+            return;
+        }
+        let Some(info) = self.segments.newest().copied() else { return };
+        self.mark_at = None;
+        let seal = self.seal(now, self.announced);
+        let block = mark(self.durable.seq.next(), &seal);
+        self.start_write(info.index, info.used, block.disk().clone(), Writing::Mark);
+    }
+
+    /// The segment asked for is there.
+    pub fn segment_ready(&mut self, index: SegmentIndex) {
+        if let Spare::Preparing { index: wanted, bytes } = self.spare
+            && wanted == index
+        {
+            self.spare = Spare::Ready { index, bytes };
+        }
+    }
+
+    /// The segment asked for could not be made.
+    pub fn segment_failed(&mut self, now: Now, index: SegmentIndex, fault: Fault) {
+        if let Spare::Preparing { index: wanted, .. } = self.spare
+            && wanted == index
+        {
+            let until = now.mono.plus_ms(PREPARE_RETRY_MS);
+            self.spare = Spare::Waiting { until, no_space: fault == Fault::NoSpace };
+        }
+    }
+
+    /// The write is durable. Returns the batches it carried.
+    pub fn written(&mut self, now: Now, write: u64) -> Vec<Batch> {
+        let Some((_, writing)) = self.writing.take_if(|(id, _)| *id == write) else { return Vec::new() };
+        match writing {
+            Writing::Header { info } => {
+                self.segments.push(info);
+                self.active = true;
+                for index in self.unused.drain(..) {
+                    self.ops.push_back(JournalOp::Remove { index });
+                }
+                Vec::new()
+            }
+            Writing::Mark => {
+                if let Some(info) = self.segments.last_mut() {
+                    info.used += BLOCK_U64;
+                }
+                Vec::new()
+            }
+            Writing::Batches { batches, padded } => {
+                self.failures = 0;
+                if let Some(last) = batches.last() {
+                    self.durable = last.end();
+                }
+                if let Some(info) = self.segments.last_mut() {
+                    info.used += padded;
+                    info.end = self.durable;
+                }
+                if self.pending.is_empty() {
+                    self.mark_at = Some(now.mono.plus_ms(MARK_AFTER_MS));
+                }
+                batches
+            }
+        }
+    }
+
+    /// The write failed: the segment is poisoned, what it carried goes to the next one.
+    pub fn write_failed(&mut self, write: u64) {
+        let Some((_, writing)) = self.writing.take_if(|(id, _)| *id == write) else { return };
+        self.failures += 1;
+        self.active = false;
+        match writing {
+            Writing::Header { info } => self.unused.push(info.index),
+            Writing::Mark => {}
+            Writing::Batches { batches, .. } => {
+                for batch in batches.into_iter().rev() {
+                    self.pending_bytes += batch.header().len as usize;
+                    self.pending.push_front(Pending::Sealed(batch));
+                }
+            }
+        }
+    }
+
+    /// Whether two writes in a row failed.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failures >= 2
+    }
+
+    /// Whether the last attempt to make a segment failed, for lack of space or otherwise.
+    #[must_use]
+    pub fn waits_for_segment(&self) -> Option<bool> {
+        match self.spare {
+            Spare::Waiting { no_space, .. } => Some(no_space),
+            _ => None,
+        }
+    }
+}
+
+/// One buffer of all batches: the batch's own when it is alone, else a copy.
+fn joined(batches: &[Batch], padded: u64) -> Bytes {
+    if let [only] = batches {
+        return only.disk().clone();
+    }
+    let mut buf = AlignedBuf::with_capacity(usize::try_from(padded).unwrap_or(0));
+    for batch in batches {
+        buf.extend_from_slice(batch.disk());
+    }
+    Bytes::from_owner(buf)
+}

@@ -1,0 +1,76 @@
+//! The entries that a returned primary had and the pair never kept, one JSON object a line: readable by people,
+//! and enough to play an item back by hand.
+
+use crate::base::{Epoch, Seq};
+use crate::format::entry::{Entry, EntryKind};
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct Line<'a> {
+    seq: u64,
+    epoch: u64,
+    kind: &'static str,
+    file: &'a str,
+    file_id: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    item: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    item_hex: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_hex: Option<String>,
+}
+
+/// Text as it is, other bytes in hexadecimal.
+fn split(bytes: &[u8]) -> (Option<&str>, Option<String>) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (Some(text), None),
+        Err(_) => (None, Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())),
+    }
+}
+
+/// One line, with its newline. `file` is the file's name as far as it is known.
+#[must_use]
+pub fn diverged_line(seq: Seq, epoch: Epoch, file: &str, entry: &Entry<'_>) -> Vec<u8> {
+    let of_item = matches!(entry.kind, EntryKind::Put | EntryKind::Delete);
+    let (item, item_hex) = if of_item { split(entry.id) } else { (None, None) };
+    let (value, value_hex) = match entry.kind {
+        EntryKind::Put => split(entry.value),
+        EntryKind::Delete => (None, None),
+        _ => (None, Some(entry.value.iter().map(|byte| format!("{byte:02x}")).collect())),
+    };
+    let line = Line {
+        seq: seq.0,
+        epoch: epoch.0,
+        kind: entry.kind.name(),
+        file,
+        file_id: entry.file.0,
+        item,
+        item_hex,
+        value,
+        value_hex,
+    };
+    let mut bytes = serde_json::to_vec(&line).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::FileId;
+
+    #[test]
+    fn text_stays_readable_and_other_bytes_come_in_hexadecimal() {
+        let entry =
+            Entry { kind: EntryKind::Put, file: FileId(4), id: b"1001", value: &[0xff, 0x00] };
+        let line = diverged_line(Seq(7), Epoch(2), "app,orders", &entry);
+        let text = String::from_utf8(line).unwrap();
+        assert_eq!(
+            text,
+            "{\"seq\":7,\"epoch\":2,\"kind\":\"put\",\"file\":\"app,orders\",\"file_id\":4,\"item\":\"1001\",\
+             \"value_hex\":\"ff00\"}\n"
+        );
+    }
+}

@@ -1,0 +1,284 @@
+//! What to make of a peer's hello: a pure function, and a table that a test walks.
+
+use crate::base::{Epoch, Ordinal, Position, Seq};
+use crate::format::PairId;
+use crate::format::control::{EpochMark, Role};
+use crate::format::frame::{Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION, RefuseCode};
+
+/// This node, as it must be known to judge the other.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// The pair.
+    pub pair: PairId,
+    /// Which of the two.
+    pub ordinal: Ordinal,
+    /// The role in the control file.
+    pub role: Role,
+    /// Whether it accepts updates now.
+    pub serving: bool,
+    /// The highest epoch opened or accepted.
+    pub epoch: Epoch,
+    /// End of the journal.
+    pub end: Position,
+    /// Applied to the store.
+    pub applied: Seq,
+    /// Where epochs begin.
+    pub table: Vec<EpochMark>,
+}
+
+/// What follows from a hello.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Never talk to this one.
+    Refuse(RefuseCode, String),
+    /// This node is primary and sends everything after `common`.
+    Stream {
+        /// The last position both have.
+        common: Position,
+    },
+    /// This node is primary, the peer a standby whose history cannot be joined: it needs a full copy.
+    NeedsFullSync(String),
+    /// This node is a standby of that primary and waits for the stream.
+    Follow,
+    /// This node may serve: the other does not and will not.
+    MayServe,
+    /// The other serves in a higher epoch: stop serving for good.
+    StepDown {
+        /// The last position both have.
+        common: Position,
+        /// Whether this node holds entries beyond it.
+        diverged: bool,
+    },
+    /// The peer's copy is ahead of what this node has on disk: this node's state was lost or set back.
+    OwnStateOld(String),
+    /// Nothing to do but to know it; try again later.
+    Wait(&'static str),
+}
+
+/// Judges the peer's hello, sent in epoch `peer_epoch`.
+#[must_use]
+pub fn judge(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
+    if let Some(refusal) = stranger(own, peer) {
+        return refusal;
+    }
+    match (own.role, peer.role) {
+        (Role::Standby, Role::Primary) if !peer.serving => Verdict::Wait("the peer asks before it serves"),
+        (Role::Standby, Role::Primary) if peer_epoch < own.epoch => Verdict::Refuse(
+            RefuseCode::Epoch,
+            format!("epoch {peer_epoch} is over: this node has seen epoch {}", own.epoch),
+        ),
+        (Role::Standby, Role::Primary) => Verdict::Follow,
+        (Role::Standby | Role::Diverged, _) => Verdict::Wait("neither node serves"),
+        (Role::Primary, Role::Primary) => two_primaries(own, peer, peer_epoch),
+        (Role::Primary, Role::Standby) if own.serving => stream(own, peer, peer_epoch),
+        (Role::Primary, Role::Standby) => may_serve(own, peer, peer_epoch),
+        (Role::Primary, Role::Diverged) if own.serving => Verdict::Wait("the peer has diverged: rewind it"),
+        (Role::Primary, Role::Diverged) => Verdict::MayServe,
+    }
+}
+
+fn stranger(own: &Own, peer: &Hello) -> Option<Verdict> {
+    let refuse = |code, text: String| Some(Verdict::Refuse(code, text));
+    if peer.version < PROTOCOL_FLOOR || peer.floor > PROTOCOL_VERSION {
+        let text = format!(
+            "protocol versions {}..={} there, {PROTOCOL_FLOOR}..={PROTOCOL_VERSION} here",
+            peer.floor, peer.version
+        );
+        return refuse(RefuseCode::Version, text);
+    }
+    if peer.pair != own.pair {
+        return refuse(RefuseCode::Pair, format!("pair {} there, {} here", peer.pair, own.pair));
+    }
+    if peer.ordinal == own.ordinal {
+        let text = format!("both nodes are number {} of the pair", own.ordinal.0);
+        return refuse(RefuseCode::Ordinal, text);
+    }
+    None
+}
+
+fn stream(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
+    if peer_epoch > own.epoch {
+        return Verdict::OwnStateOld(format!(
+            "the peer has seen epoch {peer_epoch}, this node only {}: its state was set back",
+            own.epoch
+        ));
+    }
+    match common_point(&own.table, own.end, &peer.table, peer.end) {
+        Some(common) if peer.applied <= common.seq => Verdict::Stream { common },
+        Some(common) => Verdict::NeedsFullSync(format!(
+            "the peer has applied up to {}, the histories agree up to {}",
+            peer.applied, common.seq
+        )),
+        None => Verdict::NeedsFullSync("the histories have no epoch in common".to_owned()),
+    }
+}
+
+fn may_serve(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
+    if peer_epoch > own.epoch {
+        return Verdict::OwnStateOld(format!(
+            "the peer has seen epoch {peer_epoch}, this node only {}: its state was set back",
+            own.epoch
+        ));
+    }
+    if peer.applied > own.end.seq {
+        return Verdict::OwnStateOld(format!(
+            "the peer has applied up to {}, this node's journal ends at {}: its state was set back",
+            peer.applied, own.end.seq
+        ));
+    }
+    Verdict::MayServe
+}
+
+fn two_primaries(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
+    if peer_epoch < own.epoch {
+        return if own.serving || peer.serving {
+            Verdict::Wait("the peer has to step down")
+        } else {
+            Verdict::MayServe
+        };
+    }
+    match common_point(&peer.table, peer.end, &own.table, own.end) {
+        Some(common) => Verdict::StepDown { common, diverged: own.end.seq > common.seq },
+        None => Verdict::StepDown { common: Position::default(), diverged: own.end.seq.0 > 0 },
+    }
+}
+
+/// The last position that both histories share, or none if their tables do not reach far enough back.
+///
+/// Two histories that hold the same epoch from the same first entry agree up to the lower of their two ends in
+/// that epoch, because only one node ever writes in an epoch, and always in order (I-20).
+#[must_use]
+pub fn common_point(
+    sender: &[EpochMark],
+    sender_end: Position,
+    receiver: &[EpochMark],
+    receiver_end: Position,
+) -> Option<Position> {
+    if receiver_end.seq == Seq(0) || sender_end.seq == Seq(0) {
+        return Some(Position::default());
+    }
+    for (at, mark) in receiver.iter().enumerate().rev() {
+        let Some(there) = sender.iter().position(|m| m == mark) else { continue };
+        let ends = |table: &[EpochMark], at: usize, end: Position| match table.get(at + 1) {
+            Some(next) => Position {
+                epoch: mark.epoch,
+                seq: Seq(next.first_seq.0 - 1),
+                chain: next.prev_chain,
+            },
+            None => end,
+        };
+        let (a, b) = (ends(sender, there, sender_end), ends(receiver, at, receiver_end));
+        return Some(if a.seq <= b.seq { a } else { b });
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Chain;
+
+    fn mark(epoch: u64, first: u64) -> EpochMark {
+        EpochMark { epoch: Epoch(epoch), first_seq: Seq(first), prev_chain: Chain(first * 1000) }
+    }
+
+    fn at(epoch: u64, seq: u64) -> Position {
+        Position { epoch: Epoch(epoch), seq: Seq(seq), chain: Chain(seq * 7) }
+    }
+
+    fn own(role: Role, serving: bool, epoch: u64, end: u64) -> Own {
+        Own {
+            pair: PairId([1; 16]),
+            ordinal: Ordinal(0),
+            role,
+            serving,
+            epoch: Epoch(epoch),
+            end: at(epoch, end),
+            applied: Seq(end),
+            table: vec![mark(2, 1)],
+        }
+    }
+
+    fn peer(role: Role, serving: bool, end: u64) -> Hello {
+        Hello {
+            version: 1,
+            floor: 1,
+            features: 0,
+            pair: PairId([1; 16]),
+            ordinal: Ordinal(1),
+            role,
+            serving,
+            end: at(2, end),
+            applied: Seq(end),
+            table: vec![mark(2, 1)],
+            name: "b".to_owned(),
+        }
+    }
+
+    #[test]
+    fn strangers_are_refused_by_name() {
+        let me = own(Role::Primary, true, 2, 10);
+        let code = |hello: &Hello| match judge(&me, hello, Epoch(2)) {
+            Verdict::Refuse(code, _) => code,
+            other => panic!("not refused: {other:?}"),
+        };
+        let good = peer(Role::Standby, false, 10);
+        assert_eq!(code(&Hello { pair: PairId([2; 16]), ..good.clone() }), RefuseCode::Pair);
+        assert_eq!(code(&Hello { ordinal: Ordinal(0), ..good.clone() }), RefuseCode::Ordinal);
+        assert_eq!(code(&Hello { version: 9, floor: 9, ..good }), RefuseCode::Version);
+    }
+
+    #[test]
+    fn every_pair_of_roles_has_one_verdict() {
+        use Role::{Diverged, Primary, Standby};
+        let wait = |v: &Verdict| matches!(v, Verdict::Wait(_));
+        let check = |me: (Role, bool, u64), it: (Role, bool, u64), ok: &dyn Fn(&Verdict) -> bool| {
+            let verdict = judge(&own(me.0, me.1, me.2, 10), &peer(it.0, it.1, 10), Epoch(it.2));
+            assert!(ok(&verdict), "{me:?} meets {it:?}: {verdict:?}");
+        };
+        check((Standby, false, 2), (Standby, false, 2), &wait);
+        check((Standby, false, 2), (Diverged, false, 2), &wait);
+        check((Standby, false, 2), (Primary, false, 2), &wait);
+        check((Standby, false, 2), (Primary, true, 2), &|v| *v == Verdict::Follow);
+        check((Standby, false, 2), (Primary, true, 4), &|v| *v == Verdict::Follow);
+        check((Standby, false, 3), (Primary, true, 2), &|v| matches!(v, Verdict::Refuse(RefuseCode::Epoch, _)));
+        check((Diverged, false, 3), (Primary, true, 3), &wait);
+        check((Primary, true, 2), (Standby, false, 2), &|v| *v == Verdict::Stream { common: at(2, 10) });
+        check((Primary, false, 2), (Standby, false, 2), &|v| *v == Verdict::MayServe);
+        check((Primary, false, 2), (Standby, false, 3), &|v| matches!(v, Verdict::OwnStateOld(_)));
+        check((Primary, true, 2), (Standby, false, 3), &|v| matches!(v, Verdict::OwnStateOld(_)));
+        check((Primary, false, 2), (Diverged, false, 1), &|v| *v == Verdict::MayServe);
+        check((Primary, true, 2), (Diverged, false, 1), &wait);
+        check((Primary, true, 2), (Primary, true, 1), &wait);
+        check((Primary, false, 2), (Primary, true, 1), &wait);
+        check((Primary, false, 2), (Primary, false, 1), &|v| *v == Verdict::MayServe);
+        check((Primary, true, 2), (Primary, true, 3), &|v| matches!(v, Verdict::StepDown { .. }));
+        check((Primary, false, 2), (Primary, false, 3), &|v| matches!(v, Verdict::StepDown { .. }));
+    }
+
+    #[test]
+    fn a_primary_whose_journal_was_set_back_does_not_serve() {
+        let mut me = own(Role::Primary, false, 2, 10);
+        me.end = at(2, 5);
+        assert!(matches!(judge(&me, &peer(Role::Standby, false, 10), Epoch(2)), Verdict::OwnStateOld(_)));
+    }
+
+    #[test]
+    fn histories_agree_up_to_the_lower_end_of_the_newest_common_epoch() {
+        let a = [mark(2, 1), mark(4, 50)];
+        let same = common_point(&a, at(4, 80), &a, at(4, 70));
+        assert_eq!(same, Some(at(4, 70)));
+        // The receiver wrote on in epoch 2 after the sender's epoch 4 began: it diverged at 49.
+        let common = common_point(&a, at(4, 80), &[mark(2, 1)], at(2, 60)).unwrap();
+        assert_eq!((common.epoch, common.seq, common.chain), (Epoch(2), Seq(49), Chain(50_000)));
+        // The receiver had not seen all of epoch 2.
+        assert_eq!(common_point(&a, at(4, 80), &[mark(2, 1)], at(2, 30)), Some(at(2, 30)));
+        // Each opened an epoch of its own after 49.
+        let b = [mark(2, 1), mark(3, 50)];
+        let common = common_point(&a, at(4, 80), &b, at(3, 90)).unwrap();
+        assert_eq!((common.epoch, common.seq), (Epoch(2), Seq(49)));
+        // An empty receiver starts at the beginning; strangers have nothing in common.
+        assert_eq!(common_point(&a, at(4, 80), &[], Position::default()), Some(Position::default()));
+        assert_eq!(common_point(&a, at(4, 80), &[mark(6, 1)], at(6, 3)), None);
+    }
+}

@@ -1,0 +1,12 @@
+//! The two nodes of a pair: who may serve, where histories agree, and the frames between them.
+//!
+//! Invariants held here: at most one node accepts updates in an epoch (I-20); nothing of an older epoch is taken
+//! once a newer was seen (I-21); bytes of an old connection are never read as a new one's (I-14).
+
+mod diverged;
+mod judge;
+mod session;
+
+pub use diverged::diverged_line;
+pub use judge::{Own, Verdict, common_point, judge};
+pub use session::{Frame, Head, LinkFault, Session};
