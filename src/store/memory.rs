@@ -1,1 +1,497 @@
-//! The store in memory.
+//! The store in memory: the model that the store on disk is tested against, and the simulator's disk of items.
+
+use super::namespace::{FileInfo, Namespace, NamespaceError};
+use super::{StoreError, StoreRead, StoreWrite};
+use crate::base::{FileId, JournalKind, Ordinal, Seq};
+use crate::format::batch::Batch;
+use crate::format::dptr::{DptrKind, FileState};
+use crate::format::entry::{Entry, EntryKind};
+use bytes::Bytes;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::rc::Rc;
+
+/// A file's items in one generation, with a sum of their hashes kept up to date.
+#[derive(Clone, Debug, Default)]
+struct Table {
+    items: BTreeMap<Bytes, Bytes>,
+    sum: u64,
+}
+
+impl Table {
+    fn set(&mut self, id: Bytes, value: Option<Bytes>) -> Option<Bytes> {
+        if let Some(value) = &value {
+            self.sum = self.sum.wrapping_add(item_hash(&id, value));
+        }
+        let old = match value {
+            Some(value) => self.items.insert(id.clone(), value),
+            None => self.items.remove(&id),
+        };
+        if let Some(old) = &old {
+            self.sum = self.sum.wrapping_sub(item_hash(&id, old));
+        }
+        old
+    }
+}
+
+type TableKey = (FileId, u32);
+
+/// What takes one batch back.
+#[derive(Debug)]
+struct Undo {
+    applied: [Seq; 2],
+    namespace: Option<Rc<Namespace>>,
+    changes: Vec<UndoChange>,
+}
+
+#[derive(Debug)]
+enum UndoChange {
+    Item(TableKey, Bytes, Option<Bytes>),
+    Table(TableKey, Table),
+}
+
+#[derive(Debug)]
+struct Inner {
+    node: Ordinal,
+    namespace: Rc<Namespace>,
+    tables: BTreeMap<TableKey, Table>,
+    applied: [Seq; 2],
+    /// Batches since the last checkpoint, oldest first.
+    undo: Vec<Undo>,
+}
+
+/// A store without a disk. Clones share one content, so that one can be the reader and one the writer.
+///
+/// It keeps what it needs to fall back, as after a power loss, to any batch since the last checkpoint; a driver that
+/// never checkpoints lets it grow.
+#[derive(Clone, Debug)]
+pub struct MemoryStore {
+    inner: Rc<RefCell<Inner>>,
+}
+
+impl MemoryStore {
+    /// An empty store of a node.
+    #[must_use]
+    pub fn new(node: Ordinal) -> Self {
+        let inner = Inner {
+            node,
+            namespace: Rc::new(Namespace::new()),
+            tables: BTreeMap::new(),
+            applied: [Seq(0); 2],
+            undo: Vec::new(),
+        };
+        Self { inner: Rc::new(RefCell::new(inner)) }
+    }
+
+    /// The namespace as applied.
+    #[must_use]
+    pub fn namespace(&self) -> Rc<Namespace> {
+        self.inner.borrow().namespace.clone()
+    }
+
+    /// The last entry of each journal that is applied.
+    #[must_use]
+    pub fn applied(&self) -> [Seq; 2] {
+        self.inner.borrow().applied
+    }
+
+    /// What a power loss may leave: the last checkpoint and the state after each batch since, oldest first.
+    #[must_use]
+    pub fn boundaries(&self) -> Vec<[Seq; 2]> {
+        let inner = self.inner.borrow();
+        inner.undo.iter().map(|step| step.applied).chain([inner.applied]).collect()
+    }
+
+    /// Loses everything after the state with these marks, one of [`Self::boundaries`], as a power loss does.
+    /// Returns false, and changes nothing, if there is no such state since the last checkpoint. What is left counts
+    /// as on disk: the next power loss loses nothing of it.
+    #[must_use]
+    pub fn fall_back(&self, to: [Seq; 2]) -> bool {
+        let inner = &mut *self.inner.borrow_mut();
+        let keep = if inner.applied == to {
+            inner.undo.len()
+        } else {
+            match inner.undo.iter().position(|step| step.applied == to) {
+                Some(keep) => keep,
+                None => return false,
+            }
+        };
+        inner.undo_to(keep);
+        inner.undo.clear();
+        true
+    }
+
+    /// The items of a file in its present generation, in order of id; none if there is no such file.
+    #[must_use]
+    pub fn items(&self, file: FileId) -> Vec<(Bytes, Bytes)> {
+        let inner = self.inner.borrow();
+        let table = inner.namespace.file(file).and_then(|info| inner.table(file, info));
+        let pairs = table.into_iter().flat_map(|table| &table.items);
+        pairs.map(|(id, value)| (id.clone(), value.clone())).collect()
+    }
+
+    /// A hash over a file's items; 0 if there are none. It does not depend on how they came to be.
+    #[must_use]
+    pub fn file_digest(&self, file: FileId) -> u64 {
+        let inner = self.inner.borrow();
+        inner.namespace.file(file).map_or(0, |info| inner.items_sum(file, info))
+    }
+
+    /// A hash over definitions and items, equal on two nodes with the same content.
+    ///
+    /// With `replicated_only`, over what a pair shares: replicated files and their accounts, by the names they want,
+    /// without what belongs to the node (generations, states). The content of a file that is not whole on this node
+    /// is left out; a file that is stale is stale only here, so compare after it was copied.
+    #[must_use]
+    pub fn digest(&self, replicated_only: bool) -> u64 {
+        let inner = self.inner.borrow();
+        let ns = &inner.namespace;
+        let mut hash = 0;
+        for (id, info) in ns.accounts() {
+            if !replicated_only || ns.account_is_replicated(id) {
+                let flags = u64::from(info.dptr.flags.bits());
+                hash = mix(mix(mix(hash, id.0), flags), hash_bytes(0, info.dptr.name.as_bytes()));
+            }
+        }
+        for (id, info) in ns.files() {
+            if !replicated_only || info.replicated {
+                hash = mix(mix(hash, id.0), dptr_hash(info));
+                if !replicated_only || info.dptr.state == FileState::Whole {
+                    hash = mix(hash, inner.items_sum(id, info));
+                }
+            }
+        }
+        if !replicated_only {
+            hash = mix(hash, hash_bytes(0, &ns.meta()));
+        }
+        hash
+    }
+}
+
+impl Inner {
+    fn table(&self, file: FileId, info: &FileInfo) -> Option<&Table> {
+        self.tables.get(&(file, info.dptr.generation))
+    }
+
+    fn items_sum(&self, file: FileId, info: &FileInfo) -> u64 {
+        self.table(file, info).map_or(0, |table| table.sum)
+    }
+
+    fn apply_batch(&mut self, journal: JournalKind, batch: &Batch) -> Result<(), StoreError> {
+        let mut step = Undo { applied: self.applied, namespace: None, changes: Vec::new() };
+        let mut result = Ok(());
+        for (_, entry) in batch.entries() {
+            result = self.apply_entry(journal, &entry, &mut step);
+            if result.is_err() {
+                break;
+            }
+        }
+        self.applied[journal.index()] = batch.header().last_seq();
+        self.undo.push(step);
+        result
+    }
+
+    fn apply_entry(
+        &mut self,
+        journal: JournalKind,
+        entry: &Entry<'_>,
+        step: &mut Undo,
+    ) -> Result<(), StoreError> {
+        let value = match entry.kind {
+            EntryKind::Put => Some(entry.value),
+            EntryKind::Delete => None,
+            EntryKind::EpochStart => return Ok(()),
+            _ => return self.apply_definition(journal, entry, step),
+        };
+        // A file that is gone: its last updates came late out of the other journal.
+        let Some(info) = self.namespace.file(entry.file) else { return Ok(()) };
+        let key = (entry.file, info.dptr.generation);
+        let id = Bytes::copy_from_slice(entry.id);
+        let table = self.tables.entry(key).or_default();
+        let old = table.set(id.clone(), value.map(Bytes::copy_from_slice));
+        step.changes.push(UndoChange::Item(key, id, old));
+        Ok(())
+    }
+
+    fn apply_definition(
+        &mut self,
+        journal: JournalKind,
+        entry: &Entry<'_>,
+        step: &mut Undo,
+    ) -> Result<(), StoreError> {
+        step.namespace.get_or_insert_with(|| self.namespace.clone());
+        let out =
+            Rc::make_mut(&mut self.namespace).apply(self.node, journal, entry).map_err(damaged_entry)?;
+        for key in out.dropped {
+            if let Some(table) = self.tables.remove(&key) {
+                step.changes.push(UndoChange::Table(key, table));
+            }
+        }
+        Ok(())
+    }
+
+    fn undo_to(&mut self, keep: usize) {
+        while self.undo.len() > keep {
+            let Some(step) = self.undo.pop() else { return };
+            for change in step.changes.into_iter().rev() {
+                match change {
+                    UndoChange::Item(key, id, old) => {
+                        self.tables.entry(key).or_default().set(id, old);
+                    }
+                    UndoChange::Table(key, table) => {
+                        self.tables.insert(key, table);
+                    }
+                }
+            }
+            if let Some(namespace) = step.namespace {
+                self.namespace = namespace;
+            }
+            self.applied = step.applied;
+        }
+    }
+}
+
+impl StoreRead for MemoryStore {
+    fn get(&self, file: FileId, generation: u32, id: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let inner = self.inner.borrow();
+        Ok(inner.tables.get(&(file, generation)).and_then(|table| table.items.get(id)).cloned())
+    }
+
+    fn scan(
+        &self,
+        file: FileId,
+        generation: u32,
+        after: Option<&[u8]>,
+        limit: usize,
+        with_values: bool,
+    ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        let inner = self.inner.borrow();
+        let Some(table) = inner.tables.get(&(file, generation)) else { return Ok(Vec::new()) };
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = table.items.range::<[u8], _>((from, Bound::Unbounded)).take(limit);
+        let value = |value: &Bytes| if with_values { value.clone() } else { Bytes::new() };
+        Ok(range.map(|(id, item)| (id.clone(), value(item))).collect())
+    }
+}
+
+impl StoreWrite for MemoryStore {
+    fn apply(&mut self, journal: JournalKind, batches: &[Batch]) -> Result<(), StoreError> {
+        let inner = &mut *self.inner.borrow_mut();
+        let due = batches_due(journal, inner.applied[journal.index()], batches)?;
+        let keep = inner.undo.len();
+        for batch in due {
+            if let Err(error) = inner.apply_batch(journal, batch) {
+                inner.undo_to(keep);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self) -> Result<[Seq; 2], StoreError> {
+        let inner = &mut *self.inner.borrow_mut();
+        inner.undo.clear();
+        Ok(inner.applied)
+    }
+}
+
+/// The batches that are not applied yet, without marks and duplicates.
+///
+/// # Errors
+/// [`StoreError::OutOfOrder`] at a gap, or where a batch was applied in part: it is not the batch it was.
+pub(super) fn batches_due(
+    journal: JournalKind,
+    mut applied: Seq,
+    batches: &[Batch],
+) -> Result<Vec<&Batch>, StoreError> {
+    let mut due = Vec::with_capacity(batches.len());
+    for batch in batches {
+        let header = batch.header();
+        let (first, last) = (header.first_seq, header.last_seq());
+        if header.mark || last <= applied {
+            continue;
+        }
+        if first != applied.next() || header.journal != journal {
+            return Err(StoreError::OutOfOrder { journal, first, last, applied });
+        }
+        applied = last;
+        due.push(batch);
+    }
+    Ok(due)
+}
+
+pub(super) fn damaged_entry(error: NamespaceError) -> StoreError {
+    StoreError::Damaged { what: "an entry to apply", why: error.to_string() }
+}
+
+fn dptr_hash(info: &FileInfo) -> u64 {
+    let dptr = &info.dptr;
+    let kind = match dptr.kind {
+        DptrKind::Account => 0,
+        DptrKind::Records => 1,
+        DptrKind::Blocks => 2,
+    };
+    let ack = dptr.ack.map_or(0, |level| 1 + u64::from(level.name().as_bytes()[0]));
+    let numbers = [kind, u64::from(dptr.flags.bits()), dptr.account.0, dptr.blocks, ack];
+    numbers.into_iter().fold(hash_bytes(0, dptr.name.as_bytes()), mix)
+}
+
+fn item_hash(id: &[u8], value: &[u8]) -> u64 {
+    hash_bytes(hash_bytes(1, id), value)
+}
+
+fn hash_bytes(seed: u64, bytes: &[u8]) -> u64 {
+    let mut hash = mix(seed, bytes.len() as u64);
+    let mut words = bytes.chunks_exact(8);
+    for word in &mut words {
+        let mut array = [0; 8];
+        array.copy_from_slice(word);
+        hash = mix(hash, u64::from_le_bytes(array));
+    }
+    let mut last = [0; 8];
+    last[..words.remainder().len()].copy_from_slice(words.remainder());
+    mix(hash, u64::from_le_bytes(last))
+}
+
+/// Folds a word into a hash: both halves of a 128-bit product, so that every bit reaches every other.
+fn mix(hash: u64, word: u64) -> u64 {
+    let product = u128::from(hash ^ 0x9E37_79B9_7F4A_7C15) * u128::from(word ^ 0xD6E8_FEB8_6659_FD93);
+    let low = u64::try_from(product & u128::from(u64::MAX)).expect("masked to 64 bits");
+    let high = u64::try_from(product >> 64).expect("the upper 64 bits of 128");
+    (low ^ high).rotate_left(29).wrapping_add(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Prng;
+    use crate::format::dptr::Flags;
+    use crate::store::testkit::{History, new_file};
+
+    const A: Ordinal = Ordinal(0);
+    const R: JournalKind = JournalKind::Replicated;
+
+    /// `app,orders` (L) with items 1 and 2 in three batches of the replicated journal.
+    fn sample() -> (MemoryStore, History, FileId) {
+        let (mut store, mut history) = (MemoryStore::new(A), History::new(A, 1));
+        let account = history.change(|ns| ns.create_account("app", Flags::L, A));
+        let file = history.change(|ns| ns.create_file(&new_file("app", "orders", Flags::L), A));
+        let id = history.ahead.resolve(b"app,orders").unwrap();
+        let puts = [(EntryKind::Put, id, vec![1], vec![10]), (EntryKind::Put, id, vec![2], vec![20])];
+        let items = (R, history.seal(R, &puts));
+        for (journal, batch) in [account, file, items] {
+            store.apply(journal, &[batch]).unwrap();
+        }
+        (store, history, id)
+    }
+
+    #[test]
+    fn items_are_read_and_scanned_in_order_with_values_only_if_asked() {
+        let (store, _, id) = sample();
+        assert_eq!(store.get(id, 0, &[1]).unwrap().as_deref(), Some(&[10][..]));
+        assert_eq!(store.get(id, 1, &[1]).unwrap(), None);
+        let ids = |pairs: Vec<(Bytes, Bytes)>| pairs.into_iter().map(|(id, v)| (id[0], v.len())).collect();
+        let found: Vec<_> = ids(store.scan(id, 0, None, 9, true).unwrap());
+        assert_eq!(found, [(1, 1), (2, 1)]);
+        let found: Vec<_> = ids(store.scan(id, 0, Some(&[1]), 9, false).unwrap());
+        assert_eq!(found, [(2, 0)]);
+        assert_eq!(store.scan(id, 0, None, 1, true).unwrap().len(), 1);
+        assert_eq!(store.applied(), [Seq(4), Seq(0)]);
+    }
+
+    #[test]
+    fn a_duplicate_changes_nothing_and_a_gap_is_refused() {
+        let (mut store, mut history, id) = sample();
+        let again = history.clone().seal(R, &[(EntryKind::Put, id, vec![3], vec![30])]);
+        let late = history.seal(R, &[(EntryKind::Delete, id, vec![1], vec![])]);
+        let next = history.seal(R, &[(EntryKind::Delete, id, vec![2], vec![])]);
+        let refused = store.apply(R, std::slice::from_ref(&next));
+        assert!(matches!(refused, Err(StoreError::OutOfOrder { .. })), "{refused:?}");
+        store.apply(R, &[late, next]).unwrap();
+        let before = store.digest(false);
+        store.apply(R, &[again]).unwrap();
+        assert_eq!(store.digest(false), before);
+        assert_eq!(store.items(id), []);
+    }
+
+    #[test]
+    fn a_batch_that_cannot_be_applied_takes_its_whole_call_back() {
+        let (mut store, mut history, id) = sample();
+        let before = (store.digest(false), store.applied());
+        let good = history.seal(R, &[(EntryKind::Put, id, vec![3], vec![30])]);
+        // Its value is no D-pointer; no builder of a change would make it.
+        let mut builder = crate::format::batch::BatchBuilder::new(history.heads[0].next(), 0);
+        builder.push(&Entry { kind: EntryKind::FileChange, file: id, id: &[], value: &[9] });
+        let pair = crate::format::PairId([7; 16]);
+        let (epoch, prev_chain) = (crate::base::Epoch(2), crate::base::Chain(1));
+        let seal =
+            crate::format::batch::Seal { epoch, prev_chain, durable: Seq(0), wall_ms: 0, pair, journal: R };
+        let refused = store.apply(R, &[good, builder.seal(&seal)]);
+        assert!(matches!(refused, Err(StoreError::Damaged { .. })), "{refused:?}");
+        assert_eq!((store.digest(false), store.applied()), before);
+    }
+
+    #[test]
+    fn a_power_loss_leaves_exactly_the_state_at_the_boundary_it_fell_back_to() {
+        for seed in 0..200 {
+            let (mut store, mut history) = (MemoryStore::new(A), History::new(A, seed));
+            let mut prng = Prng::new(seed);
+            let mut states = vec![(store.applied(), store.digest(false))];
+            for _ in 0..60 {
+                let (journal, batch) = history.random(30);
+                store.apply(journal, &[batch]).unwrap();
+                states.push((store.applied(), store.digest(false)));
+                if prng.percent(10) {
+                    store.checkpoint().unwrap();
+                    states.drain(..states.len() - 1);
+                }
+            }
+            let marks: Vec<_> = states.iter().map(|(applied, _)| *applied).collect();
+            assert_eq!(store.boundaries(), marks, "seed {seed}");
+            let (to, digest) = states[usize::try_from(prng.below(states.len() as u64)).unwrap()];
+            assert!(store.fall_back(to), "seed {seed}");
+            assert_eq!((store.applied(), store.digest(false)), (to, digest), "seed {seed}");
+            assert!(!store.fall_back([Seq(9999), Seq(0)]), "never a state that was not");
+        }
+    }
+
+    #[test]
+    fn digests_differ_when_an_item_or_a_definition_does() {
+        let (mut store, mut history, id) = sample();
+        let (all, shared) = (store.digest(false), store.digest(true));
+        let swapped = [(EntryKind::Put, id, vec![1], vec![20]), (EntryKind::Put, id, vec![2], vec![10])];
+        store.apply(R, &[history.seal(R, &swapped)]).unwrap();
+        assert_ne!((store.digest(false), store.digest(true)), (all, shared));
+        let back = [(EntryKind::Put, id, vec![1], vec![10]), (EntryKind::Put, id, vec![2], vec![20])];
+        store.apply(R, &[history.seal(R, &back)]).unwrap();
+        assert_eq!((store.digest(false), store.digest(true)), (all, shared));
+        let (journal, batch) = history.change(|ns| ns.create_account("mine", Flags::NONE, A));
+        store.apply(journal, &[batch]).unwrap();
+        assert_ne!(store.digest(false), all);
+        assert_eq!(store.digest(true), shared, "a local account is no business of the pair");
+    }
+
+    #[test]
+    fn both_nodes_digest_the_same_after_a_copy_although_their_generations_differ() {
+        let (mut store, mut history, id) = sample();
+        let mut peer = MemoryStore::new(Ordinal(1));
+        let (_, begin) = history.change(|ns| ns.begin_copy(id, A));
+        let puts = [(EntryKind::Put, id, vec![1], vec![10]), (EntryKind::Put, id, vec![2], vec![20])];
+        let content = history.seal(R, &puts);
+        let (_, end) = history.change(|ns| ns.end_copy(id));
+        // The peer saw the account and the file, and has an item too many.
+        let mut early = History::new(A, 1);
+        let account = early.change(|ns| ns.create_account("app", Flags::L, A)).1;
+        let file = early.change(|ns| ns.create_file(&new_file("app", "orders", Flags::L), A)).1;
+        let odd = [(EntryKind::Put, id, vec![8], vec![80]), (EntryKind::Put, id, vec![9], vec![90])];
+        peer.apply(R, &[account, file, early.seal(R, &odd)]).unwrap();
+        assert_ne!(peer.digest(true), store.digest(true));
+        for batch in [begin, content, end] {
+            store.apply(R, std::slice::from_ref(&batch)).unwrap();
+            peer.apply(R, &[batch]).unwrap();
+        }
+        assert_eq!(peer.digest(true), store.digest(true));
+        assert_eq!(peer.namespace().file(id).unwrap().dptr.generation, 1);
+    }
+}

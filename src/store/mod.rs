@@ -3,6 +3,8 @@
 pub mod fjall_store;
 pub mod memory;
 pub mod namespace;
+#[cfg(test)]
+mod testkit;
 
 use crate::base::{FileId, JournalKind, Seq};
 use crate::format::batch::Batch;
