@@ -111,6 +111,12 @@ impl Pipe {
         }
     }
 
+    /// Drops what is under way.
+    pub(super) fn drop_all(&mut self) {
+        self.chunks.clear();
+        self.queued = 0;
+    }
+
     /// Whether the operating system has taken everything.
     pub(super) fn taken(&self) -> bool {
         self.queued <= SOCKET_BUFFER
