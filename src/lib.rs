@@ -7,4 +7,5 @@ pub mod format;
 pub mod io;
 pub mod journal;
 pub mod pair;
+pub mod sim;
 pub mod store;

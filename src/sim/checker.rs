@@ -35,15 +35,6 @@ pub(super) struct Acked {
     pub(super) peer_deaths: u64,
 }
 
-/// A takeover, as the new primary told it.
-#[derive(Clone, Debug)]
-pub(super) struct Takeover {
-    /// The new primary.
-    pub(super) node: usize,
-    /// Its account.
-    pub(super) account: TakeoverAccount,
-}
-
 /// What a node has been, as far as rules depend on it.
 #[derive(Debug)]
 pub(super) struct NodeTruth {
@@ -74,8 +65,10 @@ pub(super) struct Checker {
     pub(super) nodes: [NodeTruth; 2],
     /// What clients were told.
     pub(super) acked: Vec<Acked>,
-    /// Takeovers done.
-    pub(super) takeovers: Vec<Takeover>,
+    /// Who has taken over.
+    pub(super) takeovers: Vec<usize>,
+    /// Epochs opened: by whom, which.
+    pub(super) openings: Vec<(usize, u64)>,
     /// Commands that were acknowledged and then lost by a takeover.
     pub(super) lost: BTreeSet<usize>,
     /// Bytes saved to `diverged/`, by node.
@@ -84,6 +77,7 @@ pub(super) struct Checker {
     pub(super) batch_frames: u64,
     /// Batches sequenced.
     pub(super) batches: u64,
+    batches_at_calm: u64,
     pair: PairId,
     now: u64,
 }
@@ -106,10 +100,12 @@ impl Checker {
             nodes: controls.map(node),
             acked: Vec::new(),
             takeovers: Vec::new(),
+            openings: Vec::new(),
             lost: BTreeSet::new(),
             saved: [Vec::new(), Vec::new()],
             batch_frames: 0,
             batches: 0,
+            batches_at_calm: 0,
             pair,
             now: 0,
         }
@@ -334,11 +330,47 @@ impl Checker {
 
     /// A node's control file is on disk.
     pub(super) fn on_control(&mut self, node: usize, control: Control) {
+        if control.role == Role::Primary && control.epoch > self.nodes[node].control.epoch {
+            self.openings.push((node, control.epoch.0));
+        }
         if control.epoch < self.nodes[node].control.epoch {
             let (old, new) = (self.nodes[node].control.epoch, control.epoch);
             self.fail("I-20", format!("node {node} goes back from epoch {old} to {new}"));
         }
         self.nodes[node].control = control;
+    }
+
+    /// A node starts with this control file: the last one that was reported durable, or the one that was under way.
+    pub(super) fn restarted(&mut self, node: usize, control: &Control) {
+        self.on_control(node, control.clone());
+        self.nodes[node].taking_over = false;
+        self.nodes[node].degraded = false;
+    }
+
+    /// A node has died, or ended.
+    pub(super) fn died(&mut self, node: usize) {
+        let truth = &mut self.nodes[node];
+        truth.deaths += 1;
+        if truth.taking_over && truth.control.role == Role::Primary {
+            // It may have taken over without telling its account; what is not there then is lost.
+            let gone: Vec<usize> = self.gone(node).iter().map(|a| a.op).collect();
+            self.lost.extend(gone);
+        }
+    }
+
+    /// The last trouble is over: from here on work must be bounded.
+    pub(super) fn calm(&mut self) {
+        self.batch_frames = 0;
+        self.batches_at_calm = self.batches;
+    }
+
+    /// Acknowledged updates of the replicated journal that are not on a node and not yet known to be lost.
+    fn gone(&self, node: usize) -> Vec<Acked> {
+        let truth = &self.nodes[node].journals[0];
+        let gone = |a: &&Acked| {
+            a.place.space == 0 && !truth.holds(a.place.chain) && !self.lost.contains(&a.op)
+        };
+        self.acked.iter().filter(gone).cloned().collect()
     }
 
     /// Recovery found this; a wrong answer loses or invents entries.
@@ -479,12 +511,8 @@ impl Checker {
     }
 
     /// A standby has become primary and told its account.
-    pub(super) fn on_takeover(&mut self, node: usize, account: TakeoverAccount) {
-        let truth = &self.nodes[node].journals[0];
-        let gone = |a: &&Acked| {
-            a.place.space == 0 && !truth.holds(a.place.chain) && !self.lost.contains(&a.op)
-        };
-        let lost: Vec<Acked> = self.acked.iter().filter(gone).cloned().collect();
+    pub(super) fn on_takeover(&mut self, node: usize, account: &TakeoverAccount) {
+        let lost = self.gone(node);
         let (deaths, shortened) = (self.nodes[node].deaths, self.nodes[node].shortened);
         let mut why = None;
         for a in &lost {
@@ -512,16 +540,15 @@ impl Checker {
             self.fail("I-22", format!("the account of node {node}'s takeover: {why}: {account:?}"));
         }
         self.lost.extend(lost.iter().map(|a| a.op));
-        self.takeovers.push(Takeover { node, account });
+        self.takeovers.push(node);
     }
 
     /// At the end: every acknowledged update is on the survivor, or was lost by a takeover that said so.
-    pub(super) fn check_survival(&mut self, survivor: Option<usize>) -> usize {
+    pub(super) fn check_survival(&mut self, survivor: usize) -> usize {
         let mut lost = Vec::new();
         for a in &self.acked {
             if a.place.space == 0 {
-                let kept = survivor.is_none_or(|node| self.nodes[node].journals[0].holds(a.place.chain));
-                if !kept {
+                if !self.nodes[survivor].journals[0].holds(a.place.chain) {
                     lost.push(a.clone());
                 }
             } else if !self.nodes[a.place.space - 1].journals[1].holds(a.place.chain) {
@@ -531,9 +558,9 @@ impl Checker {
         }
         for a in &lost {
             let epoch = self.history.batches.get(&(0, a.place.chain)).map_or(0, |k| k.batch.header().epoch.0);
-            // Told by the old primary after the takeover: its return lists it.
-            let late = self.takeovers.iter().any(|t| t.node != a.place.origin && t.account.epoch > epoch);
-            if !late && !self.lost.contains(&a.op) {
+            // Only another node that became primary may leave updates behind.
+            let replaced = self.openings.iter().any(|(node, opened)| *node != a.place.origin && *opened > epoch);
+            if !replaced {
                 let text = format!("command {} (entry {}) was acknowledged and is gone", a.op, a.place.seq);
                 return self.fail_one("I-01", text);
             }
@@ -542,7 +569,18 @@ impl Checker {
                 return self.fail_one("I-01", text);
             }
         }
+        self.check_work();
         lost.len()
+    }
+
+    /// In quiet times each batch is sent a few times at most (I-51).
+    fn check_work(&mut self) {
+        let new = self.batches - self.batches_at_calm;
+        let all = self.batches;
+        if self.batch_frames > 4 * all + 8 * new + 16 {
+            let text = format!("{} batch frames after the last trouble, for {all} batches in all", self.batch_frames);
+            self.fail("I-51", text);
+        }
     }
 
     fn fail_one(&mut self, invariant: &'static str, text: String) -> usize {

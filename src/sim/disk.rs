@@ -97,11 +97,16 @@ pub(super) struct Disk {
     /// Whether there is no room for new segments.
     pub(super) full: bool,
     /// Whether removals become durable in the order in which they were made.
-    pub(super) ordered_names: bool,
+    ordered_names: bool,
     past: [Vec<Past>; 2],
 }
 
 impl Disk {
+    /// A disk with nothing but a control file.
+    pub(super) fn new(control: Vec<u8>, ordered_names: bool) -> Self {
+        Self { control, ordered_names, ..Self::default() }
+    }
+
     /// Segment files of a journal: number and size.
     pub(super) fn segments(&self, journal: JournalKind) -> Vec<(SegmentIndex, u64)> {
         self.segments[journal.index()].iter().map(|(&index, file)| (SegmentIndex(index), file.size)).collect()

@@ -6,7 +6,7 @@ use super::world::{Ev, World};
 use crate::base::{AckLevel, Fault, JournalKind, SegmentIndex, Seq};
 use crate::engine::{Effect, Event, Incident};
 use crate::format::batch::{Batch, BatchBuilder, Seal};
-use crate::format::control::{Control, Role};
+use crate::format::control::Control;
 use crate::store::StoreWrite;
 use bytes::Bytes;
 
@@ -254,10 +254,6 @@ impl World {
     fn control_on_disk(&mut self, n: usize, bytes: Vec<u8>) {
         match Control::decode(&bytes) {
             Ok(control) => {
-                let was = self.check.nodes[n].control.role;
-                if was == Role::Standby && control.role == Role::Primary {
-                    self.check.becomes_primary(n, control.epoch);
-                }
                 self.check.on_control(n, control);
             }
             Err(error) => self.check.fail("driver", format!("node {n} writes a bad control file: {error}")),
@@ -464,8 +460,8 @@ fn words(effect: &Effect) -> String {
 /// The level at which an update is promised.
 pub(super) fn level_of(file: super::client::File, replicated: bool, database: AckLevel) -> AckLevel {
     match file {
+        _ if !replicated => AckLevel::Local,
         super::client::File::Safe => AckLevel::Durable,
-        _ if replicated => database,
-        _ => AckLevel::Local,
+        _ => database,
     }
 }

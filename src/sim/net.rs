@@ -22,8 +22,10 @@ pub(super) struct Seen {
 #[derive(Debug)]
 pub(super) enum Body {
     /// The first frame.
+    #[allow(dead_code, reason = "shown in the words of a run")]
     Hello(Hello),
     /// The stream's start.
+    #[allow(dead_code, reason = "shown in the words of a run")]
     Begin(Begin),
     /// A batch.
     Batch(Batch),

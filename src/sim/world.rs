@@ -65,6 +65,8 @@ pub(super) enum Ev {
     ClientBytes(ConnId),
     /// Bytes to a client were taken.
     ClientSent(ConnId),
+    /// A client has hung up.
+    ClientGone(ConnId),
     /// An operator's request arrives.
     Admin(u64),
     /// The node starts.
@@ -188,6 +190,13 @@ pub(super) struct Node {
     pub(super) stopping: Option<u64>,
 }
 
+impl Node {
+    /// A timer of an earlier life is no timer.
+    pub(super) fn forget_tick(&mut self) {
+        self.tick_at = None;
+    }
+}
+
 /// Everything.
 #[derive(Debug)]
 pub(super) struct World {
@@ -226,11 +235,7 @@ impl World {
         let mut streams = Streams::new(options.seed);
         let drift = |node: usize| if node == 0 { 0 } else { 10_000 };
         let node = |n: usize| Node {
-            disk: Disk {
-                control: controls[n].encode(),
-                ordered_names: !options.hostile_names,
-                ..Disk::default()
-            },
+            disk: Disk::new(controls[n].encode(), !options.hostile_names),
             store: MemoryStore::new(Ordinal(u8::try_from(n).unwrap_or(0))),
             log: Vec::new(),
             engine: None,
@@ -253,7 +258,7 @@ impl World {
             nodes: [node(0), node(1)],
             check: Checker::new(PAIR, controls.clone()),
             trace: Trace::new(keep),
-            net: Net { corrupt_one_in: 0, ..Net::default() },
+            net: Net::default(),
             clients,
             ops: Vec::new(),
             operator,
@@ -391,6 +396,7 @@ impl World {
             Ev::Down(id, why) => self.conn_down(n, id, why),
             Ev::ClientBytes(conn) => self.client_bytes(n, conn),
             Ev::ClientSent(conn) => self.client_sent(n, conn),
+            Ev::ClientGone(conn) => self.input(n, Event::ClientClosed { conn }),
             Ev::Admin(token) => self.admin_arrives(n, token),
             Ev::Boot => self.boot(n),
             Ev::DieAgain => self.die_again(n),

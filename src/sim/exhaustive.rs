@@ -1,0 +1,1 @@
+//! Every crash point of a small run.
