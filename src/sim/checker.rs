@@ -36,7 +36,7 @@ pub(super) struct Acked {
 }
 
 /// What a node has been, as far as rules depend on it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct NodeTruth {
     /// Both journals.
     pub(super) journals: [JournalTruth; 2],
@@ -55,7 +55,7 @@ pub(super) struct NodeTruth {
 }
 
 /// All rules.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Checker {
     /// The first broken rule.
     pub(super) violation: Option<Violation>,

@@ -68,6 +68,19 @@ struct Past {
     len: usize,
 }
 
+/// What exactly a power loss leaves of what was under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exact {
+    /// By journal: which sectors of the write are new; the others are old.
+    pub(super) sectors: [u64; 2],
+    /// A sector that holds neither.
+    pub(super) garbage: Option<usize>,
+    /// Whether the control file is the new one.
+    pub(super) control: bool,
+    /// Whether segments being made are there.
+    pub(super) made: bool,
+}
+
 /// How durable bytes went bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decay {
@@ -280,6 +293,35 @@ impl Disk {
                 }
             }
         }
+    }
+
+    /// The node loses its power, and exactly this is left.
+    pub(super) fn die_exactly(&mut self, exact: &Exact) {
+        for journal in JournalKind::ALL {
+            let mask = exact.sectors[journal.index()];
+            self.resolve(journal, |i| match exact.garbage {
+                Some(at) if at == i => Fate::Garbage(7),
+                _ if mask >> (i % 64) & 1 == 1 => Fate::New,
+                _ => Fate::Old,
+            });
+        }
+        if let Some((_, new)) = self.control_flight.take()
+            && exact.control
+        {
+            self.control = new;
+        }
+        for (kind, index, size) in std::mem::take(&mut self.making) {
+            if exact.made {
+                self.segments[kind].insert(index, SegmentFile { size, content: Vec::new() });
+            }
+        }
+        self.diverged_flight = None;
+        self.removed = Default::default();
+    }
+
+    /// Whether something is under way besides journal writes: a control file, a segment being made.
+    pub(super) fn under_way(&self) -> (bool, bool) {
+        (self.control_flight.is_some(), !self.making.is_empty())
     }
 
     /// Damages a durable write that another durable write of the same journal follows; false if there is none.

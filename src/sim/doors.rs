@@ -1,6 +1,6 @@
 //! Clients at the nodes' RESP doors, as events.
 
-use super::client::{Client, Ending, File, Kind, invent};
+use super::client::{Client, Ending, File, Kind, Op, invent};
 use super::effects::level_of;
 use super::options::Mutation;
 use super::resp::Reply;
@@ -31,7 +31,7 @@ impl World {
         }
     }
 
-    fn client_connects(&mut self, c: usize) -> bool {
+    pub(super) fn client_connects(&mut self, c: usize) -> bool {
         let mut n = self.clients[c].believes;
         if c < self.options.clients && self.streams.client.percent(15) {
             n = 1 - n;
@@ -54,13 +54,18 @@ impl World {
         if probe {
             (op.kind, op.file, op.items) = (Kind::Set, File::Main, vec![b"probe".to_vec()]);
         }
-        op.at = self.trace.now;
-        let number = self.ops.len();
         let pad: Vec<usize> = (0..op.items.len())
             .map(|_| usize::try_from(self.streams.client.below(self.options.value_max)).unwrap_or(0))
             .collect();
+        self.client_sends_op(c, (n, conn), op, &pad);
+    }
+
+    /// A client sends this command.
+    pub(super) fn client_sends_op(&mut self, c: usize, (n, conn): (usize, ConnId), mut op: Op, pad: &[usize]) {
+        op.at = self.trace.now;
+        let number = self.ops.len();
         let Some(door) = self.nodes[n].doors.get_mut(&conn) else { return };
-        op.encode(number, &pad, &mut door.inbox);
+        op.encode(number, pad, &mut door.inbox);
         let reading = door.receive.is_some();
         self.clients[c].expect(number, &op);
         self.trace.event("command", number as u64, c as u64, || format!("client {c} to node {n}: #{number} {op:?}"));

@@ -104,10 +104,29 @@ impl World {
             Death::Power => "a power loss of a node",
         });
         self.store_of_the_dead(n, death);
+        self.nodes[n].disk.die(death, &mut self.streams.disk);
+        self.buried(n, death);
+    }
+
+    /// A node loses its power, and exactly this is left on its disk.
+    pub(super) fn die_exactly(&mut self, n: usize, exact: &super::disk::Exact) {
+        self.store_of_the_dead(n, Death::Power);
+        self.nodes[n].disk.die_exactly(exact);
+        self.buried(n, Death::Power);
+    }
+
+    /// The process is gone; what was under way on its disk still is.
+    pub(super) fn stand_still(&mut self, n: usize) {
+        self.nodes[n].engine = None;
+        self.nodes[n].life += 1;
+        self.after_life(n);
+        self.clients_of_the_dead(n);
+    }
+
+    fn buried(&mut self, n: usize, death: Death) {
         let node = &mut self.nodes[n];
         node.engine = None;
         node.life += 1;
-        node.disk.die(death, &mut self.streams.disk);
         self.after_life(n);
         self.check.died(n);
         self.connections_of_the_dead(n, death == Death::Kill);

@@ -59,7 +59,7 @@ struct Plan {
 }
 
 /// The operator's notes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Operator {
     phase: Phase,
     requests: BTreeMap<u64, (usize, AdminRequest)>,
@@ -174,6 +174,9 @@ impl World {
     /// Begins a run.
     pub(super) fn begin(&mut self) {
         self.node_after(0, 0, Ev::Boot);
+        if self.options.solo {
+            self.nodes[1].halted = Some("there is no second node".to_owned());
+        }
         self.node_after(1_000, 1, Ev::Boot);
         self.after(LOOK, WorldEv::Operator);
     }
@@ -271,7 +274,8 @@ impl World {
 
     fn set_up(&mut self, step: usize) {
         let now = self.trace.now;
-        let Some((n, request)) = setup().into_iter().nth(step) else {
+        let solo = self.options.solo;
+        let Some((n, request)) = setup().into_iter().filter(|(n, _)| *n == 0 || !solo).nth(step) else {
             self.operator.phase = Phase::Trouble { since: now };
             self.net.corrupt_one_in = self.options.corrupt_one_in;
             self.after(self.options.trouble_every_us, WorldEv::Trouble);
@@ -501,6 +505,20 @@ impl World {
         self.operator.plan = Some(Plan { node, tries: 0, next, over: false, old_returns: !split });
     }
 
+    /// The primary dies and the standby takes over; used where the moment is chosen exactly.
+    pub(super) fn take_over_now(&mut self) {
+        self.plan_takeover(false);
+        if let Some(plan) = &mut self.operator.plan {
+            plan.next = self.trace.now;
+        }
+        self.pursue_plan();
+    }
+
+    /// Whether a takeover is under way.
+    pub(super) fn takeover_pending(&self) -> bool {
+        self.operator.plan.is_some()
+    }
+
     /// Asks for the takeover until it is done or has no sense any more.
     fn pursue_plan(&mut self) {
         let Some(mut plan) = self.operator.plan else { return };
@@ -579,7 +597,7 @@ impl World {
     }
 
     /// Every trouble ends; now the pair has to find together again.
-    fn heal(&mut self) {
+    pub(super) fn heal(&mut self) {
         let now = self.trace.now;
         self.trace.event("heal", 0, 0, String::new);
         self.net.corrupt_one_in = 0;

@@ -184,6 +184,8 @@ pub struct Options {
     pub value_max: u64,
     /// The rule to break, if any.
     pub mutation: Option<Mutation>,
+    /// Node 1 does not exist.
+    pub solo: bool,
 }
 
 impl Options {
@@ -231,6 +233,7 @@ impl Options {
             hostile_names: prng.percent(30),
             value_max: pick(&mut prng, &[40, 40, 2_000, 9_000]),
             mutation: None,
+            solo: false,
         }
     }
 
@@ -242,7 +245,7 @@ impl Options {
 }
 
 /// Independent streams of randomness, so that one more draw in one place does not change all the others.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Streams {
     /// Wire.
     pub(super) net: Prng,

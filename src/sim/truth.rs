@@ -17,7 +17,7 @@ pub(super) fn space(node: usize, journal: JournalKind) -> usize {
 }
 
 /// A batch as its sequencer made it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Known {
     /// The batch.
     pub(super) batch: Batch,
@@ -206,7 +206,7 @@ pub(super) fn value_tag(value: &[u8]) -> Option<(usize, usize)> {
 }
 
 /// Everything sequenced so far.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct History {
     /// By space and end.
     pub(super) batches: HashMap<(usize, u64), Known>,

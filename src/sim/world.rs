@@ -12,6 +12,7 @@ use crate::engine::{Engine, EngineConfig, Event};
 use crate::format::PairId;
 use crate::format::batch::Batch;
 use crate::format::control::{Control, Role};
+use crate::store::StoreWrite;
 use crate::store::memory::MemoryStore;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -269,6 +270,60 @@ impl World {
             streams,
             options,
         }
+    }
+
+    /// The world again, as it is while no node lives: everything that is on disk, and what is known of it. `which`
+    /// chooses to which batch since the last checkpoint the stores fell back.
+    pub(super) fn dead_copy(&self, which: usize) -> Self {
+        let node = |n: usize| {
+            let old = &self.nodes[n];
+            let mut store = MemoryStore::new(Ordinal(u8::try_from(n).unwrap_or(0)));
+            let loose = old.store.boundaries().len();
+            let log = &old.log[..old.log.len() - which % loose];
+            for (journal, batch) in log {
+                let same = store.apply(*journal, std::slice::from_ref(batch));
+                assert!(same.is_ok(), "what was applied once can be applied again");
+            }
+            let covered = store.checkpoint();
+            assert!(covered.is_ok(), "a store in memory can be checkpointed");
+            Node {
+                disk: old.disk.clone(),
+                store,
+                log: log.to_vec(),
+                engine: None,
+                life: old.life,
+                booted_at: 0,
+                drift_ppm: old.drift_ppm,
+                wall_offset_ms: old.wall_offset_ms,
+                tick_at: None,
+                halted: old.halted.clone(),
+                queue: VecDeque::new(),
+                store_busy: false,
+                checkpointing: false,
+                doors: BTreeMap::new(),
+                ills: Ills::default(),
+                stopping: None,
+            }
+        };
+        let mut trace = Trace::new(0);
+        trace.now = self.trace.now;
+        let mut copy = Self {
+            nodes: [node(0), node(1)],
+            check: self.check.clone(),
+            trace,
+            net: Net::default(),
+            clients: (0..=self.options.clients).map(|_| Client::new()).collect(),
+            ops: self.ops.clone(),
+            operator: self.operator.clone(),
+            next_conn: self.next_conn,
+            mutated: false,
+            heap: BinaryHeap::new(),
+            ties: 0,
+            streams: self.streams.clone(),
+            options: self.options.clone(),
+        };
+        copy.after(0, WorldEv::Operator);
+        copy
     }
 
     /// What a node's engine is told at its start.
