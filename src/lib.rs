@@ -1,11 +1,14 @@
 //! hot-backup: two ordinary Linux machines keep one database.
 
 pub mod base;
+pub mod cli;
 pub mod doors;
 pub mod engine;
 pub mod format;
 pub mod io;
 pub mod journal;
+pub mod node;
 pub mod pair;
 pub mod sim;
 pub mod store;
+pub mod sys;

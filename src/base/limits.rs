@@ -53,4 +53,4 @@ pub const SEGMENT_MAX: u64 = 4 << 30;
 
 const _: () = assert!(ITEM_VALUE_MAX + ITEM_ID_MAX + 4096 < BATCH_MAX);
 const _: () = assert!(BATCH_SOFT <= BATCH_MAX);
-const _: () = assert!(BATCH_MAX % BLOCK == 0);
+const _: () = assert!(BATCH_MAX.is_multiple_of(BLOCK));

@@ -222,6 +222,8 @@ pub enum Effect {
     SaveDiverged {
         /// File name, without directory.
         file: String,
+        /// Begin the file anew: what an interrupted attempt left is dropped.
+        first: bool,
         /// What to append.
         bytes: Bytes,
     },

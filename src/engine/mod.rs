@@ -1,39 +1,185 @@
 //! The decisions: composes the rooms below into one node, without I/O, clock, threads or randomness.
+//!
+//! The daemon drives it with real disks and sockets, the simulator with hostile ones; neither decides anything.
+//! Nothing here reads a clock, a file, a socket or the environment. The one exception to "only events" is the store,
+//! which the sequencer reads directly ([`crate::store::StoreRead`]): a read must see every update accepted before it.
 
 pub mod admin;
+mod apply;
+mod backend;
+mod commit;
 pub mod config;
+mod copy;
+mod core;
+mod definitions;
 pub mod effect;
+mod link;
+mod listing;
+mod overlay;
+mod receiver;
+mod risk;
+mod roles;
+mod sender;
+mod status;
 
+use self::core::{Core, ReadFor};
 use crate::base::{Mono, Now};
+use crate::doors::resp::{DoorOutput, RespConfig, RespDoor};
 use crate::store::StoreRead;
+use admin::AdminRequest;
 pub use config::{EngineConfig, PeerLoss, StartState};
 pub use effect::{Effect, Event, Incident, Severity};
 
 /// One node's decisions. Call [`Engine::input`] with each event, then take [`Engine::output`] until it is empty,
 /// then wait for the next event or for [`Engine::deadline`].
+///
+/// Several events may be told before the effects are taken: what they ask for is then decided together, so that
+/// updates that came at the same time share one durable write.
 #[derive(Debug)]
 pub struct Engine<S: StoreRead> {
-    _start: StartState<S>,
+    core: Core<S>,
+    door: RespDoor,
 }
 
 impl<S: StoreRead> Engine<S> {
     /// A node as found on disk; its first effects come out at the first [`Self::input`] (a [`Event::Tick`] will do).
     #[must_use]
-    pub fn new(_config: EngineConfig, start: StartState<S>) -> Self {
-        Self { _start: start }
+    pub fn new(config: EngineConfig, start: StartState<S>) -> Self {
+        let door = RespDoor::new(RespConfig {
+            default_file: config.resp_default.clone(),
+            password: config.resp_password.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        });
+        Self { core: Core::new(config, start), door }
     }
 
     /// Tells what happened.
-    pub fn input(&mut self, _now: Now, _event: Event) {}
+    pub fn input(&mut self, now: Now, event: Event) {
+        let core = &mut self.core;
+        core.now = now;
+        core.dirty = true;
+        match event {
+            Event::Tick => {}
+            Event::SegmentReady { journal, index } => core.journals[journal.index()].segment_ready(index),
+            Event::SegmentFailed { journal, index, fault } => {
+                core.journals[journal.index()].segment_failed(now, index, fault);
+            }
+            Event::Written { write } => core.written(write),
+            Event::WriteFailed { write, fault } => core.write_failed(write, fault),
+            Event::ControlWritten { write } => core.control_written(write),
+            Event::ControlFailed { write, fault } => core.control_failed(write, fault),
+            Event::Read { read, result } => match core.reads.remove(&read) {
+                Some(ReadFor::Apply(journal)) => core.apply_read(journal, result),
+                Some(ReadFor::Stream) => core.stream_read(result),
+                Some(ReadFor::Listing) => core.listing_read(result),
+                Some(ReadFor::Diverged) => core.diverged_read(result),
+                None => {}
+            },
+            Event::Applied { journal, seq } => core.applied(journal, seq),
+            Event::ApplyFailed { journal, fault } => core.apply_failed(journal, fault),
+            Event::Checkpointed { applied } => core.checkpointed(applied),
+            Event::CheckpointFailed { fault } => core.checkpoint_failed(fault),
+            Event::DivergedSaved => core.diverged_saved(),
+            Event::DivergedFailed { fault } => core.diverged_failed(fault),
+            Event::LinkAccepted { conn } => core.link_accepted(conn),
+            Event::LinkConnected { conn } => core.link_connected(conn),
+            Event::LinkBytes { conn, bytes } => core.link_bytes(conn, &bytes),
+            Event::LinkSent { conn } => core.link_sent(conn),
+            Event::LinkClosed { conn, why } => core.link_closed(conn, &why),
+            Event::ClientOpened { conn, trusted } => self.door.open(now, conn, trusted),
+            Event::ClientBytes { conn, bytes } => self.door.input(now, conn, bytes, core),
+            Event::ClientSent { conn } => self.door.sent(conn),
+            Event::ClientClosed { conn } => self.door.close(conn),
+            Event::Admin { token, request } => self.admin(token, request),
+            Event::Stop => core.stopping = true,
+        }
+    }
+
+    fn admin(&mut self, token: u64, request: AdminRequest) {
+        let core = &mut self.core;
+        match request {
+            AdminRequest::Status => {
+                let status = core.status(self.door.clients() as u64);
+                core.reply_value(token, &status);
+            }
+            AdminRequest::Incidents => {
+                let list: Vec<_> = core.incidents.iter().cloned().collect();
+                core.reply_value(token, &list);
+            }
+            AdminRequest::Takeover { peer_is_down, dry_run } => core.takeover(token, peer_is_down, dry_run),
+            AdminRequest::StartAlone => core.start_alone(token),
+            AdminRequest::AccountList => {
+                let list = core.account_views();
+                core.reply_value(token, &list);
+            }
+            AdminRequest::FileList { account } => {
+                let list = core.file_views(account.as_deref());
+                core.reply_value(token, &list);
+            }
+            AdminRequest::LogShow { limit } => core.start_listing(token, limit),
+            AdminRequest::DivergedList => {
+                let list = core.state.diverged_files.clone();
+                core.reply_value(token, &list);
+            }
+            other => core.queue_definition(token, other),
+        }
+    }
 
     /// The next thing to do.
     pub fn output(&mut self) -> Option<Effect> {
-        None
+        loop {
+            if let Some(effect) = self.core.out.pop_front() {
+                return Some(effect);
+            }
+            if let Some(output) = self.door.output() {
+                return Some(match output {
+                    DoorOutput::Send { conn, bytes } => Effect::ClientSend { conn, bytes },
+                    DoorOutput::Receive { conn, buffer } => Effect::ClientReceive { conn, buffer },
+                    DoorOutput::Close { conn } => Effect::ClientClose { conn },
+                });
+            }
+            if !std::mem::take(&mut self.core.dirty) {
+                return None;
+            }
+            self.pump();
+        }
+    }
+
+    /// Lets every part go on as far as it can.
+    fn pump(&mut self) {
+        let core = &mut self.core;
+        core.pump_journals();
+        core.pump_apply();
+        core.pump_roles();
+        core.pump_link();
+        core.pump_degrade();
+        core.pump_definitions();
+        core.pump_copy();
+        core.pump_listing();
+        core.watch_peer();
+        if std::mem::take(&mut core.state.abandon_clients) {
+            self.door.abandon();
+        }
+        self.door.tick(core.now, core);
+        self.door.release(core.now, core);
     }
 
     /// When [`Event::Tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
-        None
+        let core = &self.core;
+        let journals = core.journals.iter().filter_map(crate::journal::Journal::deadline).min();
+        [
+            journals,
+            core.apply_deadline(),
+            core.checkpoint_deadline(),
+            core.roles_deadline(),
+            core.link_deadline(),
+            core.degrade_deadline(),
+            self.door.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 }

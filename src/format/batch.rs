@@ -126,7 +126,11 @@ impl BatchHeader {
             0 => JournalKind::Replicated,
             1 => JournalKind::Local,
             other => {
-                return Err(DecodeError::Field { what: "batch journal", expected: 0, found: u64::from(other) });
+                return Err(DecodeError::Field {
+                    what: "batch journal",
+                    expected: 0,
+                    found: u64::from(other),
+                });
             }
         };
         let tail = r.array::<15>()?;

@@ -103,8 +103,7 @@ impl EpochMark {
         }
         let mut table: Vec<Self> = Vec::with_capacity(count);
         for _ in 0..count {
-            let mark =
-                Self { epoch: Epoch(r.u64()?), first_seq: Seq(r.u64()?), prev_chain: Chain(r.u64()?) };
+            let mark = Self { epoch: Epoch(r.u64()?), first_seq: Seq(r.u64()?), prev_chain: Chain(r.u64()?) };
             if let Some(last) = table.last()
                 && (last.epoch >= mark.epoch || last.first_seq >= mark.first_seq)
             {

@@ -110,7 +110,14 @@ pub struct Entry<'a> {
 
 impl std::fmt::Debug for Entry<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} file {} id {} B value {} B", self.kind.name(), self.file, self.id.len(), self.value.len())
+        write!(
+            f,
+            "{} file {} id {} B value {} B",
+            self.kind.name(),
+            self.file,
+            self.id.len(),
+            self.value.len()
+        )
     }
 }
 
@@ -162,7 +169,11 @@ impl<'a> Entry<'a> {
         let reserved = r.u32()?;
         r.expect("entry reserved field", 0, u64::from(reserved))?;
         if id_len > ITEM_ID_MAX {
-            return Err(DecodeError::Limit { what: "item id", limit: ITEM_ID_MAX as u64, found: id_len as u64 });
+            return Err(DecodeError::Limit {
+                what: "item id",
+                limit: ITEM_ID_MAX as u64,
+                found: id_len as u64,
+            });
         }
         if value_len > VALUE_MAX {
             return Err(DecodeError::Limit {

@@ -139,7 +139,11 @@ impl FrameHeader {
         r.expect("frame reserved bytes", 0, u64::from(reserved != [0; 3]))?;
         let len = r.u32()?;
         if len as usize > limit {
-            return Err(DecodeError::Limit { what: "frame payload", limit: limit as u64, found: u64::from(len) });
+            return Err(DecodeError::Limit {
+                what: "frame payload",
+                limit: limit as u64,
+                found: u64::from(len),
+            });
         }
         let header = Self {
             kind,

@@ -82,7 +82,11 @@ impl SegmentHeader {
             0 => JournalKind::Replicated,
             1 => JournalKind::Local,
             other => {
-                return Err(DecodeError::Field { what: "segment journal", expected: 0, found: u64::from(other) });
+                return Err(DecodeError::Field {
+                    what: "segment journal",
+                    expected: 0,
+                    found: u64::from(other),
+                });
             }
         };
         r.take(5)?;

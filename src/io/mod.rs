@@ -4,8 +4,25 @@
 //! Each operation completes exactly once. Short reads are the caller's business, short writes and sends are not:
 //! a driver goes on until all is done or it failed.
 
+mod epoll;
+mod file;
+mod open;
+mod probe;
+#[cfg(test)]
+mod suite;
+mod uring;
+mod waker;
+
+pub use file::{
+    DirLock, MappedSegment, lock_dir, make_dir, map_segment, open_journal, read_direct, replace_file_durably,
+    sync_dir, zero_file,
+};
+pub use open::{IoChoice, open};
+pub use probe::{Finding, Level, probe};
+
+use crate::base::limits::BLOCK;
 use bytes::Bytes;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +37,12 @@ pub struct JournalFile {
     pub fd: OwnedFd,
     /// Whether it was opened with O_DIRECT: then buffers and offsets are block aligned.
     pub direct: bool,
+}
+
+impl AsFd for JournalFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
 /// Something to do.
@@ -97,4 +120,34 @@ pub trait Driver {
 
     /// Which one this is.
     fn kind(&self) -> DriverKind;
+}
+
+/// How far a write is after `count` more bytes; with O_DIRECT only whole blocks count, so that the rest starts
+/// aligned.
+fn write_progress(done: usize, count: usize, len: usize, direct: bool) -> std::io::Result<usize> {
+    let reached = done.saturating_add(count);
+    let reached = if direct && reached < len { reached / BLOCK * BLOCK } else { reached };
+    if reached <= done || reached > len {
+        return Err(std::io::Error::from(std::io::ErrorKind::WriteZero));
+    }
+    Ok(reached)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::write_progress;
+
+    #[test]
+    fn a_short_direct_write_goes_on_at_a_block() {
+        assert_eq!(write_progress(0, 5000, 12288, true).ok(), Some(4096));
+        assert_eq!(write_progress(4096, 8192, 12288, true).ok(), Some(12288));
+        assert_eq!(write_progress(0, 5000, 12288, false).ok(), Some(5000));
+    }
+
+    #[test]
+    fn a_write_that_does_not_move_fails() {
+        assert!(write_progress(4096, 0, 12288, true).is_err());
+        assert!(write_progress(4096, 512, 12288, true).is_err());
+        assert!(write_progress(10, 0, 20, false).is_err());
+    }
 }

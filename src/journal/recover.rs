@@ -183,9 +183,12 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn read(&mut self, segment: SegmentIndex, offset: u64, len: usize) -> Result<Bytes, RecoveryError> {
         let journal = self.journal;
-        self.source
-            .read(segment, offset, len)
-            .map_err(|fault| RecoveryError::Read { journal, segment, offset, fault })
+        self.source.read(segment, offset, len).map_err(|fault| RecoveryError::Read {
+            journal,
+            segment,
+            offset,
+            fault,
+        })
     }
 
     fn damaged(&self, segment: SegmentIndex, offset: u64, first: Seq, why: String) -> RecoveryError {
@@ -324,7 +327,8 @@ impl Walk<'_> {
         let mut want = READ_CHUNK;
         loop {
             let at = usize::try_from(info.used.saturating_sub(chunk.0)).unwrap_or(usize::MAX);
-            let here = if info.used < chunk.0 || at > chunk.1.len() { Bytes::new() } else { chunk.1.slice(at..) };
+            let here =
+                if info.used < chunk.0 || at > chunk.1.len() { Bytes::new() } else { chunk.1.slice(at..) };
             match Batch::from_disk(&here) {
                 Ok(batch) => return Ok(self.continues(info, batch)),
                 Err(DecodeError::Short { needed, .. }) if chunk.0 != info.used || needed > want => {
@@ -364,7 +368,8 @@ impl Walk<'_> {
         if h.mark {
             return;
         }
-        if self.journal == JournalKind::Replicated && self.out.epochs.last().is_none_or(|e| e.epoch < h.epoch) {
+        if self.journal == JournalKind::Replicated && self.out.epochs.last().is_none_or(|e| e.epoch < h.epoch)
+        {
             let starts_here = h.epoch > info.end.epoch;
             if starts_here {
                 let (epoch, first_seq, prev_chain) = (h.epoch, h.first_seq, h.prev_chain);
@@ -384,10 +389,17 @@ impl Walk<'_> {
         let (journal, ordinal) = (self.journal, self.ordinal);
         let proves = |h: &BatchHeader| {
             let own = journal == JournalKind::Local || h.epoch.0 & 1 == u64::from(ordinal.0 & 1);
-            if h.mark { h.last_seq() >= missing } else { own && h.durable >= missing && h.first_seq > missing }
+            if h.mark {
+                h.last_seq() >= missing
+            } else {
+                own && h.durable >= missing && h.first_seq > missing
+            }
         };
         if let Some((at, proof)) = self.find(info.index, info.bytes, info.used, proves)? {
-            let why = format!("{error}; what was written at byte {at} says that entry {} was durable", proof.durable);
+            let why = format!(
+                "{error}; what was written at byte {at} says that entry {} was durable",
+                proof.durable
+            );
             return Err(self.damaged(info.index, info.used, missing, why));
         }
         let rest = self.read(info.index, info.used.min(info.bytes), BLOCK)?;

@@ -48,6 +48,10 @@ impl Segments {
         self.list.front().map(|info| info.base.seq.next())
     }
 
+    pub(super) fn second_base(&self) -> Option<Seq> {
+        self.list.get(1).map(|info| info.base.seq)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.list.len()
     }

@@ -352,6 +352,12 @@ impl Journal {
         self.segments.oldest()
     }
 
+    /// Where the second segment begins: up to here the oldest one is the only copy.
+    #[must_use]
+    pub fn second_base(&self) -> Option<Seq> {
+        self.segments.second_base()
+    }
+
     /// A cursor that gives the batch holding the entry after `after` first.
     ///
     /// # Errors
@@ -444,8 +450,7 @@ impl Journal {
         }
         self.spare = Spare::None;
         let base = self.durable;
-        let header =
-            SegmentHeader { journal: self.kind, index, base, pair: self.pair, wall_ms: now.wall_ms };
+        let header = SegmentHeader { journal: self.kind, index, base, pair: self.pair, wall_ms: now.wall_ms };
         let info = SegmentInfo { index, bytes, base, end: base, used: BLOCK_U64 };
         self.start_write(index, 0, header.encode(), Writing::Header { info });
         self.prepare();

@@ -63,8 +63,7 @@ mod tests {
 
     #[test]
     fn text_stays_readable_and_other_bytes_come_in_hexadecimal() {
-        let entry =
-            Entry { kind: EntryKind::Put, file: FileId(4), id: b"1001", value: &[0xff, 0x00] };
+        let entry = Entry { kind: EntryKind::Put, file: FileId(4), id: b"1001", value: &[0xff, 0x00] };
         let line = diverged_line(Seq(7), Epoch(2), "app,orders", &entry);
         let text = String::from_utf8(line).unwrap();
         assert_eq!(

@@ -160,11 +160,9 @@ pub fn common_point(
     for (at, mark) in receiver.iter().enumerate().rev() {
         let Some(there) = sender.iter().position(|m| m == mark) else { continue };
         let ends = |table: &[EpochMark], at: usize, end: Position| match table.get(at + 1) {
-            Some(next) => Position {
-                epoch: mark.epoch,
-                seq: Seq(next.first_seq.0 - 1),
-                chain: next.prev_chain,
-            },
+            Some(next) => {
+                Position { epoch: mark.epoch, seq: Seq(next.first_seq.0 - 1), chain: next.prev_chain }
+            }
             None => end,
         };
         let (a, b) = (ends(sender, there, sender_end), ends(receiver, at, receiver_end));
@@ -241,7 +239,9 @@ mod tests {
         check((Standby, false, 2), (Primary, false, 2), &wait);
         check((Standby, false, 2), (Primary, true, 2), &|v| *v == Verdict::Follow);
         check((Standby, false, 2), (Primary, true, 4), &|v| *v == Verdict::Follow);
-        check((Standby, false, 3), (Primary, true, 2), &|v| matches!(v, Verdict::Refuse(RefuseCode::Epoch, _)));
+        check((Standby, false, 3), (Primary, true, 2), &|v| {
+            matches!(v, Verdict::Refuse(RefuseCode::Epoch, _))
+        });
         check((Diverged, false, 3), (Primary, true, 3), &wait);
         check((Primary, true, 2), (Standby, false, 2), &|v| *v == Verdict::Stream { common: at(2, 10) });
         check((Primary, false, 2), (Standby, false, 2), &|v| *v == Verdict::MayServe);

@@ -1,1 +1,491 @@
-//! The store on disk.
+//! The store on disk, on the embedded engine `fjall`: one keyspace, see [`super::keys`] for what is in it.
+//!
+//! - Invariant: items, definitions, the purge list and the last entries applied change in one atomic batch of the
+//!   engine for each call of [`StoreWrite::apply`]. After a kill or a power loss the store is at some exact
+//!   batch boundary, not older than the last checkpoint.
+//! - Invariant: nothing is synced but by [`StoreWrite::checkpoint`] (and by the engine before it writes a table): our
+//!   journal is the write-ahead log.
+//! - Boundary: no fsync is ever tried again after it failed; the store stays failed until the process restarts.
+//!
+//! Memory: block cache 32 MiB, at most five write buffers of 8 MiB.
+
+use super::memory::{batches_due, damaged_entry};
+use super::namespace::{Namespace, NamespaceError, Outcome};
+use super::{StoreError, StoreRead, StoreWrite, keys, torn_tail};
+use crate::base::{Fault, FileId, JournalKind, Ordinal, Seq};
+use crate::format::DecodeError;
+use crate::format::batch::Batch;
+use crate::format::entry::{Entry, EntryKind};
+use bytes::Bytes;
+use fjall::config::CompressionPolicy;
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Cached blocks of tables (bytes).
+const CACHE: u64 = 32 << 20;
+/// One write buffer (bytes); the engine holds up to five before it makes the writer wait.
+const WRITE_BUFFER: u64 = 8 << 20;
+/// The engine's own journal files together (bytes); a file is 64 MB.
+const ENGINE_JOURNAL: u64 = 128 << 20;
+/// Threads that flush and compact.
+const WORKERS: usize = 1;
+/// Open table files.
+const TABLES_OPEN: usize = 256;
+/// Values longer than this are handed out without a copy (bytes).
+const SHARE_FROM: usize = 4096;
+/// What has to fit on the disk for a failure not to be blamed on its being full (bytes).
+const PROBE: usize = 1 << 20;
+
+/// A store as found on disk.
+#[derive(Debug)]
+pub struct Opened {
+    /// The one writer.
+    pub writer: StoreWriter,
+    /// Reads; clone it for other threads.
+    pub reader: StoreReader,
+    /// The namespace as applied.
+    pub namespace: Namespace,
+    /// The last entries applied, by [`JournalKind::index`].
+    pub applied: [Seq; 2],
+    /// What a power loss had torn of the engine's journal and was cut (bytes); our journal has it.
+    pub cut_bytes: u64,
+}
+
+/// Opens stores.
+#[derive(Debug)]
+pub struct FjallStore;
+
+impl FjallStore {
+    /// Opens the store of `node` in `dir`, or makes an empty one.
+    ///
+    /// # Durability
+    /// A store that was made is durable when this returns, but for the name of `dir` in its parent.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`], also when another process has it open; [`StoreError::Damaged`] when it cannot be what was
+    /// written, or is another node's.
+    pub fn open(dir: &Path, node: Ordinal) -> Result<Opened, StoreError> {
+        let (handle, cut_bytes) = open_engine(dir)?;
+        let state = match load(&handle, node)? {
+            Some(state) => state,
+            None => create(&handle, node)?,
+        };
+        let namespace = state.namespace.clone();
+        let applied = state.applied;
+        let handle = Arc::new(RwLock::new(Some(handle)));
+        let reader = StoreReader { handle: handle.clone() };
+        let writer = StoreWriter { handle, dir: dir.to_owned(), node, state, failed: None, key: Vec::new() };
+        Ok(Opened { writer, reader, namespace, applied, cut_bytes })
+    }
+}
+
+struct Handle {
+    db: Database,
+    items: Keyspace,
+}
+
+/// None after a failure, until the engine could be opened again.
+type Shared = Arc<RwLock<Option<Handle>>>;
+
+/// What the writer knows of what is stored.
+#[derive(Debug)]
+struct State {
+    namespace: Namespace,
+    applied: [Seq; 2],
+    purge: BTreeSet<(FileId, u32)>,
+}
+
+/// Reads of the store, from any thread. Each call sees a state between two calls of [`StoreWrite::apply`].
+#[derive(Clone)]
+pub struct StoreReader {
+    handle: Shared,
+}
+
+impl std::fmt::Debug for StoreReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StoreReader")
+    }
+}
+
+impl StoreReader {
+    fn with<T>(&self, read: impl FnOnce(&Handle) -> fjall::Result<T>) -> Result<T, StoreError> {
+        let guard = self.handle.read().unwrap_or_else(PoisonError::into_inner);
+        let closed = StoreError::Disk { doing: "reading the store, which failed before", fault: EIO };
+        read(guard.as_ref().ok_or(closed)?).map_err(|error| engine_error("reading the store", error))
+    }
+}
+
+impl StoreRead for StoreReader {
+    fn get(&self, file: FileId, generation: u32, id: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let mut key = Vec::with_capacity(12 + id.len());
+        keys::item(&mut key, file, generation, id);
+        self.with(|handle| Ok(handle.db.snapshot().get(&handle.items, &key)?.map(to_bytes)))
+    }
+
+    fn scan(
+        &self,
+        file: FileId,
+        generation: u32,
+        after: Option<&[u8]>,
+        limit: usize,
+        with_values: bool,
+    ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        let range = keys::range(file, generation, after);
+        self.with(|handle| {
+            let mut found = Vec::new();
+            for guard in handle.db.snapshot().range(&handle.items, range).take(limit) {
+                let (key, value) = if with_values {
+                    guard.into_inner().map(|(key, value)| (key, to_bytes(value)))?
+                } else {
+                    (guard.key()?, Bytes::new())
+                };
+                found.push((Bytes::copy_from_slice(keys::id_of(&key)), value));
+            }
+            Ok(found)
+        })
+    }
+}
+
+/// Writes of the store; there is one, on the apply thread. Every call may block on the disk.
+pub struct StoreWriter {
+    handle: Shared,
+    dir: PathBuf,
+    node: Ordinal,
+    state: State,
+    failed: Option<Failure>,
+    key: Vec<u8>,
+}
+
+/// What a failed call leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failure {
+    /// The engine has to be opened again, from what it stored.
+    Reopen,
+    /// What is on disk is unknown; only a restart of the process reads it afresh.
+    Final(Fault),
+}
+
+impl std::fmt::Debug for StoreWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StoreWriter(applied {:?}, failed {:?})", self.state.applied, self.failed)
+    }
+}
+
+impl StoreWriter {
+    /// The last entry of each journal that is applied.
+    #[must_use]
+    pub fn applied(&self) -> [Seq; 2] {
+        self.state.applied
+    }
+
+    /// Deletes up to `max_items` items of dropped files and generations; returns whether there are more. To be called
+    /// when there is nothing to apply. No read ever sees them, deleted or not.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`].
+    pub fn purge_step(&mut self, max_items: usize) -> Result<bool, StoreError> {
+        self.ready()?;
+        let Some((file, generation)) = self.state.purge.first().copied() else { return Ok(false) };
+        let result = self.purge_some(file, generation, max_items.max(1));
+        let done = self.outcome("purging the store", result)?;
+        if done {
+            self.state.purge.remove(&(file, generation));
+        }
+        Ok(!self.state.purge.is_empty())
+    }
+
+    fn purge_some(&self, file: FileId, generation: u32, max_items: usize) -> fjall::Result<bool> {
+        let guard = self.handle.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(handle) = guard.as_ref() else { return Err(fjall::Error::Poisoned) };
+        let mut batch = handle.db.batch();
+        let range = keys::range(file, generation, None);
+        for found in handle.db.snapshot().range(&handle.items, range).take(max_items) {
+            batch.remove(&handle.items, found.key()?);
+        }
+        let done = batch.len() < max_items;
+        if done {
+            batch.remove(&handle.items, keys::purge(file, generation));
+        }
+        batch.commit()?;
+        Ok(done)
+    }
+
+    /// Opens the engine again after a failure that allows it.
+    fn ready(&mut self) -> Result<(), StoreError> {
+        match self.failed {
+            None => return Ok(()),
+            Some(Failure::Final(fault)) => {
+                return Err(StoreError::Disk { doing: "using the store, which failed before", fault });
+            }
+            Some(Failure::Reopen) => {}
+        }
+        let mut guard = self.handle.write().unwrap_or_else(PoisonError::into_inner);
+        // The engine holds a lock on its directory until it is gone.
+        drop(guard.take());
+        let (handle, _) = open_engine(&self.dir)?;
+        let missing = || damaged("its records", "they are gone");
+        self.state = load(&handle, self.node)?.ok_or_else(missing)?;
+        *guard = Some(handle);
+        self.failed = None;
+        Ok(())
+    }
+
+    /// Decides what a failure of the engine means for the next call.
+    fn outcome<T>(&mut self, doing: &'static str, result: fjall::Result<T>) -> Result<T, StoreError> {
+        result.map_err(|error| {
+            let mut error = engine_error(doing, error);
+            if let StoreError::Disk { fault, .. } = &mut error {
+                // The engine does not say why its threads failed.
+                if *fault != Fault::NoSpace && disk_is_full(&self.dir) {
+                    *fault = Fault::NoSpace;
+                }
+                self.failed = Some(match *fault {
+                    Fault::NoSpace => Failure::Reopen,
+                    fault @ Fault::Errno(_) => Failure::Final(fault),
+                });
+            }
+            error
+        })
+    }
+
+    fn stage(
+        &mut self,
+        handle: &Handle,
+        batch: &mut fjall::OwnedWriteBatch,
+        journal: JournalKind,
+        entry: &Entry<'_>,
+    ) -> Result<(), StoreError> {
+        if !matches!(entry.kind, EntryKind::Put | EntryKind::Delete) {
+            return self.stage_definition(handle, batch, journal, entry);
+        }
+        // A file that is gone: its last updates came late out of the other journal.
+        let Some(info) = self.state.namespace.file(entry.file) else { return Ok(()) };
+        keys::item(&mut self.key, entry.file, info.dptr.generation, entry.id);
+        if entry.kind == EntryKind::Put {
+            batch.insert(&handle.items, self.key.as_slice(), entry.value);
+        } else {
+            batch.remove(&handle.items, self.key.as_slice());
+        }
+        Ok(())
+    }
+
+    fn stage_definition(
+        &mut self,
+        handle: &Handle,
+        batch: &mut fjall::OwnedWriteBatch,
+        journal: JournalKind,
+        entry: &Entry<'_>,
+    ) -> Result<(), StoreError> {
+        let namespace = &mut self.state.namespace;
+        let out: Outcome = namespace.apply(self.node, journal, entry).map_err(damaged_entry)?;
+        for id in out.records {
+            match namespace.record(id) {
+                Some(record) => batch.insert(&handle.items, keys::dptr(id), record),
+                None => batch.remove(&handle.items, keys::dptr(id)),
+            }
+        }
+        if out.meta {
+            batch.insert(&handle.items, keys::NAMESPACE, namespace.meta());
+        }
+        for (file, generation) in out.dropped {
+            batch.insert(&handle.items, keys::purge(file, generation), []);
+            self.state.purge.insert((file, generation));
+        }
+        Ok(())
+    }
+
+    fn apply_due(&mut self, journal: JournalKind, due: &[&Batch]) -> Result<(), StoreError> {
+        let shared = self.handle.clone();
+        let guard = shared.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(handle) = guard.as_ref() else { return Err(damaged("its engine", "it is closed")) };
+        let mut batch = handle.db.batch();
+        for source in due {
+            for (_, entry) in source.entries() {
+                self.stage(handle, &mut batch, journal, &entry)?;
+            }
+            self.state.applied[journal.index()] = source.header().last_seq();
+        }
+        batch.insert(&handle.items, keys::APPLIED, keys::applied_value(self.state.applied));
+        let result = batch.commit();
+        drop(guard);
+        self.outcome("applying to the store", result)
+    }
+}
+
+impl StoreWrite for StoreWriter {
+    fn apply(&mut self, journal: JournalKind, batches: &[Batch]) -> Result<(), StoreError> {
+        self.ready()?;
+        let due = batches_due(journal, self.state.applied[journal.index()], batches)?;
+        if due.is_empty() {
+            return Ok(());
+        }
+        self.apply_due(journal, &due).inspect_err(|_| {
+            // What was staged in memory is not stored: the next call starts from what is.
+            self.failed.get_or_insert(Failure::Reopen);
+        })
+    }
+
+    fn checkpoint(&mut self) -> Result<[Seq; 2], StoreError> {
+        self.ready()?;
+        let guard = self.handle.read().unwrap_or_else(PoisonError::into_inner);
+        let persist = |handle: &Handle| handle.db.persist(PersistMode::SyncAll);
+        let result = guard.as_ref().map_or(Err(fjall::Error::Poisoned), persist);
+        drop(guard);
+        if let Err(error) = result {
+            let error = engine_error("syncing the store", error);
+            // What a failed sync left on disk is unknown, whatever a second one says.
+            self.failed = Some(Failure::Final(EIO));
+            return Err(error);
+        }
+        Ok(self.state.applied)
+    }
+}
+
+const EIO: Fault = Fault::Errno(5);
+
+fn open_engine(dir: &Path) -> Result<(Handle, u64), StoreError> {
+    let disk = |doing| move |error| StoreError::Disk { doing, fault: Fault::from_io(&error) };
+    if !remove_unfinished(dir).map_err(disk("removing what is left of an unfinished store"))? {
+        return Err(damaged("its engine's files", "the version file is missing"));
+    }
+    let (db, cut_bytes) = match open_database(dir) {
+        Err(fjall::Error::JournalRecovery(why)) => {
+            let cut = torn_tail::cut(dir).map_err(disk("cutting the torn end of the store's journal"))?;
+            if cut == 0 {
+                return Err(damaged("its journal", &format!("{why:?}")));
+            }
+            (open_database(dir), cut)
+        }
+        other => (other, 0),
+    };
+    let db = db.map_err(|error| engine_error("opening the store", error))?;
+    let options = || {
+        let compression = CompressionPolicy::all(CompressionType::None);
+        KeyspaceCreateOptions::default()
+            .max_memtable_size(WRITE_BUFFER)
+            .data_block_compression_policy(compression)
+    };
+    let items = db.keyspace("items", options).map_err(|error| engine_error("opening the store", error))?;
+    Ok((Handle { db, items }, cut_bytes))
+}
+
+fn open_database(dir: &Path) -> fjall::Result<Database> {
+    Database::builder(dir)
+        .cache_size(CACHE)
+        .max_journaling_size(ENGINE_JOURNAL)
+        .journal_compression(CompressionType::None)
+        .worker_threads(WORKERS)
+        .max_cached_files(Some(TABLES_OPEN))
+        .open()
+}
+
+/// The engine cannot go on where it was interrupted in making a database, before the first thing was stored. Returns
+/// false if there is more than that.
+fn remove_unfinished(dir: &Path) -> std::io::Result<bool> {
+    let keyspaces = dir.join("keyspaces");
+    if !dir.try_exists()? || dir.join("version").try_exists()? {
+        return Ok(true);
+    }
+    if keyspaces.try_exists()? {
+        if std::fs::read_dir(&keyspaces)?.next().is_some() {
+            return Ok(false);
+        }
+        std::fs::remove_dir(&keyspaces)?;
+    }
+    for name in ["lock", "0.jnl"] {
+        match std::fs::remove_file(dir.join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(true)
+}
+
+/// Reads every record; none if there is nothing at all.
+fn load(handle: &Handle, node: Ordinal) -> Result<Option<State>, StoreError> {
+    let range = keys::range(FileId(0), 0, None);
+    let until = keys::range(FileId(1), 0, None);
+    let all = (
+        range.0,
+        match until.0 {
+            std::ops::Bound::Included(key) => std::ops::Bound::Excluded(key),
+            other => other,
+        },
+    );
+    let (mut format, mut applied, mut meta) = (None, None, None);
+    let (mut records, mut purge) = (Vec::new(), BTreeSet::new());
+    for found in handle.db.snapshot().range(&handle.items, all) {
+        let (key, value) = found.into_inner().map_err(|error| engine_error("reading the store", error))?;
+        match keys::Record::decode(&key).map_err(damaged_record)? {
+            keys::Record::Format => format = Some(keys::read_format(&value).map_err(damaged_record)?),
+            keys::Record::Applied => applied = Some(keys::read_applied(&value).map_err(damaged_record)?),
+            keys::Record::Namespace => meta = Some(value),
+            keys::Record::Dptr(id) => records.push((id, value)),
+            keys::Record::Purge(file, generation) => {
+                purge.insert((file, generation));
+            }
+        }
+    }
+    let (Some(found), Some(applied), Some(meta)) = (format, applied, meta) else {
+        if handle.items.is_empty().map_err(|error| engine_error("reading the store", error))? {
+            return Ok(None);
+        }
+        return Err(damaged("its records", "some are missing"));
+    };
+    if found != node {
+        return Err(damaged("its format record", "it is the store of the other node"));
+    }
+    let borrowed = records.iter().map(|(id, value)| (*id, value.as_ref()));
+    let namespace = Namespace::from_records(&meta, borrowed)
+        .map_err(|error: NamespaceError| damaged("its namespace", &error.to_string()))?;
+    Ok(Some(State { namespace, applied, purge }))
+}
+
+fn create(handle: &Handle, node: Ordinal) -> Result<State, StoreError> {
+    let state = State { namespace: Namespace::new(), applied: [Seq(0); 2], purge: BTreeSet::new() };
+    let mut batch = handle.db.batch().durability(Some(PersistMode::SyncAll));
+    batch.insert(&handle.items, keys::FORMAT, keys::format_value(node));
+    batch.insert(&handle.items, keys::APPLIED, keys::applied_value(state.applied));
+    batch.insert(&handle.items, keys::NAMESPACE, state.namespace.meta());
+    for (id, _) in state.namespace.accounts() {
+        batch.insert(&handle.items, keys::dptr(id), state.namespace.record(id).unwrap_or_default());
+    }
+    batch.commit().map_err(|error| engine_error("making the store", error))?;
+    Ok(state)
+}
+
+fn to_bytes(value: fjall::UserValue) -> Bytes {
+    if value.len() > SHARE_FROM { Bytes::from_owner(value) } else { Bytes::copy_from_slice(&value) }
+}
+
+fn disk_is_full(dir: &Path) -> bool {
+    let path = dir.join("probe.tmp");
+    let result = std::fs::write(&path, vec![0x5a; PROBE]);
+    let _ = std::fs::remove_file(&path);
+    result.is_err_and(|error| Fault::from_io(&error) == Fault::NoSpace)
+}
+
+fn engine_error(doing: &'static str, error: fjall::Error) -> StoreError {
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
+            StoreError::Disk { doing, fault: Fault::from_io(&error) }
+        }
+        // EBUSY: another process has it.
+        fjall::Error::Locked => StoreError::Disk { doing, fault: Fault::Errno(16) },
+        fjall::Error::Poisoned => StoreError::Disk { doing, fault: EIO },
+        other => damaged("its engine's files", &format!("{doing}: {other:?}")),
+    }
+}
+
+fn damaged_record(error: DecodeError) -> StoreError {
+    damaged("a record", &error.to_string())
+}
+
+fn damaged(what: &'static str, why: &str) -> StoreError {
+    StoreError::Damaged { what, why: why.to_owned() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,12 @@
 //! The database itself: namespace and items.
 
 pub mod fjall_store;
+mod keys;
 pub mod memory;
 pub mod namespace;
 #[cfg(test)]
 mod testkit;
+mod torn_tail;
 
 use crate::base::{FileId, JournalKind, Seq};
 use crate::format::batch::Batch;

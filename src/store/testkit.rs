@@ -95,12 +95,12 @@ impl History {
                 entries.extend(change.entries.into_iter().map(|e| (e.kind, e.file, Vec::new(), e.value)));
             }
             let files: Vec<_> = self.ahead.files().map(|(id, info)| (id, info.journal)).collect();
-            if let Some((file, its)) = files.get(self.below(files.len())) {
-                if journal.is_none_or(|journal| journal == *its) {
-                    journal = Some(*its);
-                    for _ in 0..self.below(12) {
-                        entries.push(self.item(*file));
-                    }
+            if let Some((file, its)) = files.get(self.below(files.len()))
+                && journal.is_none_or(|journal| journal == *its)
+            {
+                journal = Some(*its);
+                for _ in 0..self.below(12) {
+                    entries.push(self.item(*file));
                 }
             }
             if let (Some(journal), false) = (journal, entries.is_empty()) {

@@ -1,0 +1,91 @@
+//! Questions to the running node, and the answers as types.
+
+use super::failure::Failure;
+use super::{Context, glue};
+use crate::engine::admin::{AdminReply, AdminRequest, Status};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::io::{BufRead, IsTerminal, Write};
+use std::time::Duration;
+
+/// How long an ordinary verb may take: it may wait for a slow disk, not for the peer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks, and gives back what the node answered; a refusal is a failure with the node's own words.
+pub(crate) fn ask(context: &Context, request: &AdminRequest) -> Result<Value, Failure> {
+    ask_within(context, request, PATIENCE)
+}
+
+/// Like [`ask`], for verbs that may take long.
+pub(crate) fn ask_within(
+    context: &Context,
+    request: &AdminRequest,
+    patience: Duration,
+) -> Result<Value, Failure> {
+    answer_of(glue::call(context.dir()?, request, patience)?)
+}
+
+/// Asks for a value of a known type.
+pub(crate) fn ask_for<T: DeserializeOwned>(context: &Context, request: &AdminRequest) -> Result<T, Failure> {
+    read(ask(context, request)?)
+}
+
+/// The value of an answer.
+pub(crate) fn answer_of(reply: AdminReply) -> Result<Value, Failure> {
+    match reply {
+        AdminReply::Ok { value } => Ok(value),
+        AdminReply::No { message, next } => Err(Failure::No { message, next }),
+        AdminReply::Error { message, next } => Err(Failure::Error { message, next }),
+    }
+}
+
+/// A value as its type.
+pub(crate) fn read<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
+    serde_json::from_value(value).map_err(|e| {
+        Failure::error(
+            format!("reading the node's answer: {e}"),
+            "use the same version of hot-backup for the node and for this command",
+        )
+    })
+}
+
+/// Asks the person at the terminal whether to go on; without one, or with `--yes`, goes on.
+pub(crate) fn confirm(context: &Context, what: &str, yes: bool) -> Result<(), Failure> {
+    let stdin = std::io::stdin();
+    if yes || !stdin.is_terminal() || !std::io::stderr().is_terminal() {
+        return Ok(());
+    }
+    let node: Status = ask_for(context, &AdminRequest::Status)?;
+    let question = format!("On node {} ({}): {what} Go on? (yes/no) ", node.name, node.role);
+    let mut stderr = std::io::stderr().lock();
+    let _ = write!(stderr, "hot-backup: {}", super::out::visible(&question));
+    let _ = stderr.flush();
+    let mut answer = String::new();
+    stdin.lock().read_line(&mut answer).map_err(|e| Failure::io("reading the answer from stdin", &e))?;
+    if matches!(answer.trim(), "yes" | "y") {
+        Ok(())
+    } else {
+        Err(Failure::no("nothing was changed", "answer yes to go on, or use --yes in scripts"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_of_the_node_keeps_its_words_and_its_exit_code() {
+        let no = AdminReply::No { message: "deleting app,x: no such file".into(), next: "list them".into() };
+        let failure = answer_of(no).unwrap_err();
+        assert_eq!((failure.code(), failure.to_string()), (1, "deleting app,x: no such file".to_owned()));
+        let error = AdminReply::Error { message: "m".into(), next: String::new() };
+        assert_eq!(answer_of(error).unwrap_err().code(), 2);
+    }
+
+    #[test]
+    fn an_answer_of_another_shape_is_an_error_that_says_so() {
+        let failure = read::<Status>(serde_json::json!({"role": 7})).unwrap_err();
+        assert_eq!(failure.code(), 2);
+        assert!(failure.to_string().starts_with("reading the node's answer"), "{failure}");
+    }
+}

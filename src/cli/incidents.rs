@@ -1,0 +1,64 @@
+//! `incidents` and `diverged`: what happened that a person should know.
+
+use super::failure::{Answer, Done};
+use super::out::{Table, say, utc};
+use super::{Context, ask};
+use crate::engine::admin::AdminRequest;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+/// Lists recent incidents, newest last
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+An incident is any event that a person should know: a promise lowered, the peer lost and found, a disk that failed.
+severity: notice (good to know, or the end of a trouble), warning (a promise is weaker than configured),
+critical (updates or protection have stopped).")]
+pub(crate) struct IncidentsArgs {}
+
+/// Lists the files of updates that this node had and the pair never kept
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+When a primary comes back after its peer took over, its updates that the standby never received are saved in
+DIR/diverged before anything is undone. This lists those files.")]
+pub(crate) struct DivergedArgs {}
+
+/// An incident as it arrives.
+#[derive(Debug, Serialize, Deserialize)]
+struct IncidentView {
+    severity: String,
+    kind: String,
+    text: String,
+    wall_ms: u64,
+}
+
+/// Runs `incidents`.
+pub(crate) fn incidents(context: &mut Context) -> Done {
+    let incidents: Vec<IncidentView> = ask::ask_for(context, &AdminRequest::Incidents)?;
+    if context.json {
+        context.out.json(&incidents)?;
+    } else if incidents.is_empty() {
+        say("no incidents since the node started");
+    } else {
+        let mut table = Table::new(&["when", "severity", "kind", "what"]);
+        for i in incidents {
+            table.row([utc(i.wall_ms), i.severity, i.kind, i.text]);
+        }
+        context.out.text(table.render())?;
+    }
+    Ok(Answer::Yes)
+}
+
+/// Runs `diverged`.
+pub(crate) fn diverged(context: &mut Context) -> Done {
+    let files: Vec<String> = ask::ask_for(context, &AdminRequest::DivergedList)?;
+    if context.json {
+        context.out.json(&files)?;
+    } else if files.is_empty() {
+        say("nothing diverged: every update of this node is one of the pair");
+    } else {
+        for file in files {
+            context.out.line(super::out::visible(&file))?;
+        }
+    }
+    Ok(Answer::Yes)
+}

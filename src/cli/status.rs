@@ -1,0 +1,275 @@
+//! `status`: one calm screen, JSON, or either of them each second.
+
+use super::failure::{Answer, Done, Failure};
+use super::out::{bytes, count, counted, seconds, visible};
+use super::{Context, ask};
+use crate::engine::admin::{AdminRequest, Status};
+use clap::Args;
+use std::fmt::Write as _;
+use std::io::Read;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+const REFRESH: Duration = Duration::from_secs(1);
+
+/// Shows role, positions, lag, what would be lost now, space, incidents
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Positions count entries of the replicated journal:
+  appended   in this node's buffer          received  in the peer's memory
+  durable    on this node's disk            acked     on the peer's disk
+  committed  may be answered to clients     applied   visible in this node's store
+Examples:
+  hot-backup status --watch
+  hot-backup status --check || mail -s 'the pair is not well' operator
+  hot-backup status --json --watch | jq .at_risk        one object a line, each second")]
+pub(crate) struct StatusArgs {
+    /// Show it again each second, until ctrl-C or the end of stdin
+    #[arg(long)]
+    watch: bool,
+    /// Exit with 1 unless the node serves or stands by, with its peer and with all promises kept
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs `status`.
+pub(crate) fn run(context: &mut Context, args: &StatusArgs) -> Done {
+    if args.watch {
+        return watch(context);
+    }
+    let status: Status = ask::ask_for(context, &AdminRequest::Status)?;
+    if context.json {
+        context.out.json(&status)?;
+    } else {
+        context.out.text(screen(&status))?;
+    }
+    Ok(Answer::of(!args.check || is_well(&status)))
+}
+
+fn watch(context: &mut Context) -> Done {
+    let stdin_end = end_of_stdin();
+    let mut lines_shown = 0;
+    loop {
+        match ask::ask_for::<Status>(context, &AdminRequest::Status) {
+            Ok(status) if context.json => context.out.json_line(&status)?,
+            Ok(status) => lines_shown = redraw(context, lines_shown, &screen(&status))?,
+            Err(failure) if context.json => return Err(failure),
+            Err(failure) => {
+                let text = format!("{}\n", visible(&failure.to_string()));
+                lines_shown = redraw(context, lines_shown, &text)?;
+            }
+        }
+        context.out.flush()?;
+        match stdin_end.recv_timeout(REFRESH) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(Answer::Yes),
+        }
+    }
+}
+
+/// Shows `text` where the last one stood; on a pipe, below it.
+fn redraw(context: &mut Context, lines_shown: usize, text: &str) -> Result<usize, Failure> {
+    if lines_shown > 0 {
+        if context.out.is_terminal() {
+            context.out.text(format_args!("\x1b[{lines_shown}A\x1b[J"))?;
+        } else {
+            context.out.line("")?;
+        }
+    }
+    context.out.text(text)?;
+    Ok(text.lines().count())
+}
+
+/// Tells once stdin has ended.
+fn end_of_stdin() -> Receiver<()> {
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        let mut stdin = std::io::stdin().lock();
+        let mut buffer = [0; 256];
+        while stdin.read(&mut buffer).is_ok_and(|n| n > 0) {}
+        let _ = tell.send(());
+    });
+    told
+}
+
+/// Whether a person need not look.
+fn is_well(status: &Status) -> bool {
+    let at_work = matches!(status.state.as_str(), "serving" | "standby");
+    at_work && status.peer.connected && !status.degraded && status.logging != "paused"
+}
+
+/// The status for people.
+pub(crate) fn screen(s: &Status) -> String {
+    let mut text = String::new();
+    headline(&mut text, s);
+    let p = &s.positions;
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "  {name:<11} {value}");
+    };
+    let lowered = if s.degraded { ", lowered to local while the peer is away" } else { "" };
+    line("ack level", format!("{}{lowered}", s.ack_level));
+    let paused = if s.logging == "paused" { ": the standby misses what changes now" } else { "" };
+    line("logging", format!("{}{paused}", s.logging));
+    line(
+        "positions",
+        format!(
+            "appended {}  durable {}  committed {}  applied {}",
+            count(p.appended),
+            count(p.durable),
+            count(p.committed),
+            count(p.applied)
+        ),
+    );
+    if s.role == "standby" {
+        line("primary", format!("announced {} as durable on its disk", count(s.announced)));
+    } else {
+        let at_peer = format!("received {}  acked {}", count(p.received), count(p.acked));
+        line("at the peer", format!("{at_peer}  applied {}", count(s.peer.applied)));
+    }
+    line("peer", peer(s));
+    if s.role == "primary" {
+        let risk = &s.at_risk;
+        line("at risk now", amount(risk.entries, risk.bytes, risk.seconds));
+    }
+    line("journal", journal(s));
+    line("clients", format!("{} connected, {} refused since the start", count(s.clients), count(s.refused)));
+    line("up", seconds(s.uptime_seconds));
+    let last = s.last_incident.as_deref().map(|last| format!("; last: {}", visible(last)));
+    line("incidents", format!("{}{}", count(s.incidents), last.unwrap_or_default()));
+    text
+}
+
+fn headline(text: &mut String, s: &Status) {
+    let state = if s.role == s.state { String::new() } else { format!(", {}", s.state) };
+    let _ = writeln!(text, "{}: {}{state}, epoch {}", visible(&s.name), s.role, s.epoch);
+    if !s.reason.is_empty() {
+        let _ = writeln!(text, "  {}", visible(&s.reason));
+    }
+}
+
+fn peer(s: &Status) -> String {
+    let peer = &s.peer;
+    let name = if peer.name.is_empty() { "not heard of yet".to_owned() } else { visible(&peer.name) };
+    if !peer.connected {
+        let silence = seconds(peer.silence_seconds);
+        let behind = match (s.role.as_str(), peer.lag_entries) {
+            ("primary", n) if n > 0 => {
+                format!("; misses {}", amount(n, peer.lag_bytes, peer.lag_seconds))
+            }
+            _ => String::new(),
+        };
+        return format!("{name}: away, silent for {silence}{behind}");
+    }
+    let state = if peer.state.is_empty() { "connected" } else { peer.state.as_str() };
+    if s.role == "primary" {
+        let lag = match peer.lag_entries {
+            0 => "has everything on disk".to_owned(),
+            n => format!("behind by {}", amount(n, peer.lag_bytes, peer.lag_seconds)),
+        };
+        format!("{name}: connected, {state}; {lag}")
+    } else {
+        format!("{name}: connected, {state}; last word {} ago", seconds(peer.silence_seconds))
+    }
+}
+
+/// Entries, bytes and age of what is missing.
+pub(crate) fn amount(entries: u64, size: u64, age: f64) -> String {
+    if entries == 0 {
+        return "nothing".to_owned();
+    }
+    format!("{}, {}, {}", counted(entries, "entry", "entries"), bytes(size), seconds(age))
+}
+
+fn journal(s: &Status) -> String {
+    let j = &s.journal;
+    let share = match j.quota_bytes {
+        0 => String::new(),
+        quota => {
+            let permille = u128::from(j.bytes) * 1000 / u128::from(quota);
+            format!(" of {} ({}.{} %)", bytes(quota), permille / 10, permille % 10)
+        }
+    };
+    let segments = counted(j.segments, "segment", "segments");
+    format!("{}{share}, {segments}, oldest entry {}", bytes(j.bytes), count(j.oldest_seq))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::admin::{AtRisk, JournalView, PeerView, Positions};
+
+    fn serving() -> Status {
+        Status {
+            name: "a".into(),
+            role: "primary".into(),
+            state: "serving".into(),
+            epoch: 2,
+            ack_level: "durable".into(),
+            logging: "dl-only".into(),
+            positions: Positions {
+                appended: 1203,
+                durable: 1203,
+                received: 1201,
+                acked: 1200,
+                committed: 1200,
+                applied: 1199,
+            },
+            peer: PeerView {
+                name: "b".into(),
+                connected: true,
+                state: "busy".into(),
+                lag_entries: 3,
+                lag_bytes: 384,
+                lag_seconds: 0.012,
+                silence_seconds: 0.1,
+                applied: 1190,
+            },
+            journal: JournalView {
+                bytes: 12 << 20,
+                quota_bytes: 4 << 30,
+                oldest_seq: 1,
+                segments: 3,
+                ..JournalView::default()
+            },
+            at_risk: AtRisk { entries: 3, bytes: 384, seconds: 0.012 },
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn a_serving_primary_says_what_would_be_lost_now() {
+        let screen = screen(&serving());
+        for part in [
+            "a: primary, serving, epoch 2",
+            "at risk now 3 entries, 384 B, 12 ms",
+            "b: connected, busy; behind by 3 entries",
+            "12.0 MiB of 4.0 GiB (0.2 %), 3 segments, oldest entry 1",
+            "received 1,201  acked 1,200  applied 1,190",
+        ] {
+            assert!(screen.contains(part), "{part:?} is not in\n{screen}");
+        }
+    }
+
+    #[test]
+    fn a_lowered_promise_and_an_absent_peer_are_said_in_words() {
+        let mut status = serving();
+        status.degraded = true;
+        status.peer.connected = false;
+        status.peer.silence_seconds = 600.0;
+        let screen = screen(&status);
+        assert!(screen.contains("durable, lowered to local"), "{screen}");
+        assert!(screen.contains("b: away, silent for 10 min; misses 3 entries"), "{screen}");
+        assert!(!is_well(&status));
+        assert!(is_well(&serving()));
+    }
+
+    #[test]
+    fn a_node_that_does_not_serve_says_why() {
+        let mut status = serving();
+        status.role = "diverged".into();
+        status.state = "diverged".into();
+        status.reason = "b took over in epoch 3".into();
+        let screen = screen(&status);
+        assert!(screen.starts_with("a: diverged, epoch 2\n  b took over in epoch 3\n"), "{screen}");
+    }
+}

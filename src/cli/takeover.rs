@@ -1,0 +1,109 @@
+//! `takeover`: the standby becomes primary, and says what is kept and what may be lost.
+
+use super::failure::{Answer, Done};
+use super::out::{count, counted, seconds, visible};
+use super::{Context, ask};
+use crate::engine::admin::{AdminRequest, TakeoverAccount};
+use clap::Args;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// A takeover first applies what was received, which may be much.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// Makes this standby the primary, because the primary is gone
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Two primaries at once would each accept updates that the other never sees. No program can tell a dead peer from a
+silent one; so a takeover needs your word, --peer-is-down, and you should have made sure: power is off, the
+process has ended, or nobody can reach it.
+
+It applies everything received, opens a new epoch, lets the users in, and prints the account: what is kept for
+certain, and what may be lost. When the old primary comes back it sees the new epoch and refuses to serve.
+
+Examples:
+  hot-backup takeover --dry-run           what would be kept, without doing it
+  hot-backup takeover --peer-is-down
+  hot-backup takeover --peer-is-down --json")]
+pub(crate) struct TakeoverArgs {
+    /// Your word that the primary does not serve
+    #[arg(long)]
+    peer_is_down: bool,
+    /// Only say what would happen
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Runs `takeover`.
+pub(crate) fn run(context: &mut Context, args: &TakeoverArgs) -> Done {
+    let request = AdminRequest::Takeover { peer_is_down: args.peer_is_down, dry_run: args.dry_run };
+    let account: TakeoverAccount = ask::read(ask::ask_within(context, &request, PATIENCE)?)?;
+    if context.json {
+        context.out.json(&account)?;
+    } else {
+        context.out.text(sentences(&account))?;
+    }
+    Ok(Answer::Yes)
+}
+
+/// The account for people.
+pub(crate) fn sentences(a: &TakeoverAccount) -> String {
+    let mut text = String::new();
+    let name = visible(&a.name);
+    let epochs = format!("in epoch {} (the old primary's was {})", a.epoch, a.old_epoch);
+    let _ = if a.dry_run {
+        writeln!(text, "{name} would be primary {epochs}. Nothing was done yet.")
+    } else {
+        writeln!(text, "{name} is primary {epochs}. It took {}.", seconds(a.seconds))
+    };
+    let _ = writeln!(text, "Kept: every update up to entry {}.", count(a.applied));
+    let silence = seconds(a.silence_seconds);
+    let announced = count(a.announced);
+    let _ = writeln!(
+        text,
+        "The old primary was last heard of {silence} before; it had announced entry {announced} as durable."
+    );
+    if a.lost_announced > 0 {
+        let entries = counted(a.lost_announced, "entry", "entries");
+        let _ = writeln!(text, "Not here: {entries} that the old primary had announced.");
+    }
+    let _ = writeln!(text, "Lost: {}", visible(&a.lost));
+    let _ = match a.durable_level_lost {
+        0 => writeln!(text, "Of updates acknowledged at level durable or above, none is lost."),
+        n => writeln!(text, "Of updates acknowledged at level durable or above, {n} may be lost."),
+    };
+    if !a.incomplete_files.is_empty() {
+        let files = a.incomplete_files.iter().map(|f| visible(f)).collect::<Vec<_>>().join(", ");
+        let _ = writeln!(text, "These files were being copied and are incomplete: {files}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_account_says_in_sentences_what_is_kept_and_what_may_be_lost() {
+        let account = TakeoverAccount {
+            name: "b".into(),
+            epoch: 3,
+            old_epoch: 2,
+            applied: 1203,
+            announced: 1205,
+            lost_announced: 2,
+            lost: "updates from entry 1204 on".into(),
+            silence_seconds: 3.0,
+            seconds: 0.05,
+            ..TakeoverAccount::default()
+        };
+        let text = sentences(&account);
+        for part in
+            ["b is primary in epoch 3", "Kept: every update up to entry 1,203.", "Not here: 2 entries"]
+        {
+            assert!(text.contains(part), "{part:?} is not in\n{text}");
+        }
+        let dry = sentences(&TakeoverAccount { dry_run: true, ..account });
+        assert!(dry.starts_with("b would be primary"), "{dry}");
+    }
+}

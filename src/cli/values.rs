@@ -1,0 +1,181 @@
+//! Values on the command line, parsed once into types that cannot be wrong.
+
+use crate::base::AckLevel;
+use crate::format::dptr::{Flags, name_is_valid};
+use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+/// The role a node is made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleArg {
+    /// Serves the users first (D3: master)
+    #[value(alias = "master")]
+    Primary,
+    /// Holds the copy first (D3: slave)
+    #[value(alias = "slave")]
+    Standby,
+}
+
+/// Which I/O driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IoArg {
+    /// io_uring where it works, else epoll
+    Auto,
+    /// io_uring, or refuse to start
+    Uring,
+    /// epoll and a few blocking threads
+    Epoll,
+}
+
+/// What happens to a promise above `local` when the peer is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PeerLossArg {
+    /// After this long, answer at level `local` and raise an incident (milliseconds).
+    Degrade(u64),
+    /// Clients wait until the peer is back.
+    Block,
+}
+
+/// Grace of `degrade` without a time (milliseconds).
+pub(crate) const DEGRADE_AFTER_MS: u64 = 5000;
+
+/// A parser for ack levels that names them in help and errors.
+pub(crate) fn ack_parser() -> impl TypedValueParser<Value = AckLevel> {
+    PossibleValuesParser::new(["local", "received", "durable", "applied"])
+        .map(|word| ack_level(&word).unwrap_or_default())
+}
+
+/// An ack level from its word.
+pub(crate) fn ack_level(word: &str) -> Option<AckLevel> {
+    [AckLevel::Local, AckLevel::Received, AckLevel::Durable, AckLevel::Applied]
+        .into_iter()
+        .find(|level| level.name() == word)
+}
+
+/// `block`, `degrade` or `degrade:10s`.
+pub(crate) fn peer_loss(text: &str) -> Result<PeerLossArg, String> {
+    match text.split_once(':') {
+        None if text == "block" => Ok(PeerLossArg::Block),
+        None if text == "degrade" => Ok(PeerLossArg::Degrade(DEGRADE_AFTER_MS)),
+        Some(("degrade", after)) => milliseconds(after).map(PeerLossArg::Degrade),
+        _ => Err("expected block, degrade or degrade:TIME such as degrade:10s".to_owned()),
+    }
+}
+
+/// A time such as `500ms`, `10s`, `2m`; a bare number is seconds.
+pub(crate) fn milliseconds(text: &str) -> Result<u64, String> {
+    let (digits, unit) = split_number(text);
+    let factor = match unit {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(format!("unknown unit {unit:?}: use ms, s, m or h")),
+    };
+    let number: u64 = digits.parse().map_err(|_| "expected a time such as 500ms, 10s or 2m".to_owned())?;
+    number.checked_mul(factor).ok_or_else(|| "too long".to_owned())
+}
+
+/// A size such as `512`, `64K`, `10G`, `10GiB`; units are powers of 1024.
+pub(crate) fn byte_size(text: &str) -> Result<u64, String> {
+    let (digits, unit) = split_number(text);
+    let shift = match unit.to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 10,
+        "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        "T" | "TB" | "TIB" => 40,
+        _ => return Err(format!("unknown unit {unit:?}: use K, M, G or T (powers of 1024)")),
+    };
+    let number: u64 = digits.parse().map_err(|_| "expected a size such as 512M or 10G".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+}
+
+fn split_number(text: &str) -> (&str, &str) {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(end);
+    (digits, unit.trim_start())
+}
+
+/// Letters of L, X, Y, T, in any case.
+pub(crate) fn flags(text: &str) -> Result<String, String> {
+    match Flags::parse(text) {
+        Some(flags) => Ok(flags.to_string()),
+        None => Err("flags are letters of L (logged and replicated), X (never saved nor logged), \
+                     Y (definition saved, content not), T (never logged)"
+            .to_owned()),
+    }
+}
+
+/// The name of an account.
+pub(crate) fn account_name(text: &str) -> Result<String, String> {
+    if name_is_valid(text) { Ok(text.to_owned()) } else { Err(bad_name(text)) }
+}
+
+/// `account,file`.
+pub(crate) fn file_name(text: &str) -> Result<String, String> {
+    match text.split_once(',') {
+        None => Err("a file is named account,file, as in app,orders".to_owned()),
+        Some((account, file)) if !name_is_valid(account) => {
+            Err(bad_name(if account.is_empty() { file } else { account }))
+        }
+        Some((_, file)) if !name_is_valid(file) => Err(bad_name(file)),
+        Some(_) => Ok(text.to_owned()),
+    }
+}
+
+fn bad_name(name: &str) -> String {
+    if name.contains(',') {
+        return format!("{name:?} holds a comma too many");
+    }
+    "a name has 1-128 bytes, no comma, slash or control character, and does not start with a dash".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_powers_of_1024_and_overflow_is_refused() {
+        assert_eq!(byte_size("512"), Ok(512));
+        assert_eq!(byte_size("10G"), Ok(10 << 30));
+        assert_eq!(byte_size("64 kib"), Ok(64 << 10));
+        for bad in ["", "G", "-1", "1.5G", "10Q", "99999999999T", "1 0"] {
+            assert!(byte_size(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn times_carry_their_unit() {
+        assert_eq!(milliseconds("250ms"), Ok(250));
+        assert_eq!(milliseconds("10"), Ok(10_000));
+        assert_eq!(milliseconds("2m"), Ok(120_000));
+        assert!(milliseconds("2 weeks").is_err());
+        assert_eq!(peer_loss("degrade:10s"), Ok(PeerLossArg::Degrade(10_000)));
+        assert_eq!(peer_loss("block"), Ok(PeerLossArg::Block));
+        assert!(peer_loss("block:10s").is_err());
+    }
+
+    #[test]
+    fn a_file_is_named_by_exactly_two_good_names() {
+        assert_eq!(file_name("app,orders"), Ok("app,orders".to_owned()));
+        for bad in ["app", "app,", ",orders", "app,a,b", "app,a/b", "-app,x", "a\npp,x"] {
+            assert!(file_name(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn flags_are_letters_and_every_ack_level_has_a_word() {
+        assert_eq!(flags("tl"), Ok("LT".to_owned()));
+        assert!(flags("Q").is_err());
+        assert_eq!(ack_level("durable"), Some(AckLevel::Durable));
+        assert_eq!(ack_level("always"), None);
+    }
+
+    #[test]
+    fn master_and_slave_are_the_same_roles() {
+        assert_eq!(RoleArg::from_str("master", false), Ok(RoleArg::Primary));
+        assert_eq!(RoleArg::from_str("slave", false), Ok(RoleArg::Standby));
+        assert_eq!(RoleArg::from_str("standby", false), Ok(RoleArg::Standby));
+    }
+}

@@ -1,0 +1,331 @@
+//! From durable batches to the store: in order, bounded, also after a restart and after a fault.
+
+use super::core::{Core, ReadFor};
+use super::effect::{Effect, Severity};
+use crate::base::limits::UNAPPLIED_MAX;
+use crate::base::{Fault, JournalKind, Mono, Seq};
+use crate::format::batch::Batch;
+use crate::format::entry::EntryKind;
+use crate::journal::Cursor;
+use crate::store::StoreRead;
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// A store that failed is tried again after this (milliseconds).
+const RETRY_MS: u64 = 250;
+
+/// One journal's way into the store.
+#[derive(Debug)]
+pub(super) struct Applier {
+    /// Visible in the store.
+    pub(super) applied: Seq,
+    /// The last entry given to the store.
+    handed: Seq,
+    /// Up to here batches come from the journal on disk; beyond, from `queue`.
+    disk_until: Seq,
+    cursor: Option<Cursor>,
+    reading: bool,
+    /// The next batch on disk ends here: no use in reading it again before that may be applied.
+    disk_needs: Seq,
+    /// The namespace knows the definitions up to here.
+    learned: Seq,
+    /// Durable (or received) batches beyond `disk_until`, in order, and whether the namespace knows them.
+    queue: VecDeque<(Batch, bool)>,
+    /// Given to the store, not yet seen applied.
+    under_way: VecDeque<Batch>,
+    pub(super) bytes: usize,
+    /// On a standby: what the primary announced as durable on its own disk.
+    pub(super) announced: Seq,
+    /// The same, never set back by a cut: what a takeover must account for.
+    pub(super) announced_ever: Seq,
+    pub(super) fault: Option<(Fault, Mono)>,
+}
+
+impl Applier {
+    pub(super) fn new(applied: Seq, end: Seq, announced: Seq) -> Self {
+        Self {
+            applied,
+            handed: applied,
+            disk_until: end,
+            cursor: None,
+            reading: false,
+            disk_needs: Seq(0),
+            learned: applied,
+            queue: VecDeque::new(),
+            under_way: VecDeque::new(),
+            bytes: 0,
+            announced,
+            announced_ever: announced,
+            fault: None,
+        }
+    }
+
+    fn enqueue(&mut self, batch: Batch, known: bool) {
+        self.bytes += batch.header().len as usize;
+        self.queue.push_back((batch, known));
+    }
+
+    /// Drops what is beyond `end`: it is no longer part of the history.
+    pub(super) fn cut(&mut self, end: Seq) {
+        while let Some((batch, _)) = self.queue.back()
+            && batch.header().last_seq() > end
+        {
+            self.bytes -= batch.header().len as usize;
+            self.queue.pop_back();
+        }
+        self.disk_until = self.disk_until.min(end);
+        self.disk_needs = Seq(0);
+        self.announced = self.announced.min(end);
+    }
+}
+
+impl<S: StoreRead> Core<S> {
+    /// How far a journal may be applied now.
+    fn apply_limit(&self, journal: JournalKind) -> Seq {
+        let durable = self.journals[journal.index()].pace().durable;
+        let follows = journal == JournalKind::Replicated && !self.is_primary() && !self.state.applies_all();
+        if follows { durable.min(self.appliers[0].announced) } else { durable }
+    }
+
+    pub(super) fn enqueue_own(&mut self, journal: JournalKind, batch: Batch) {
+        self.appliers[journal.index()].enqueue(batch, true);
+    }
+
+    pub(super) fn enqueue_received(&mut self, batch: Batch) {
+        self.appliers[0].enqueue(batch, false);
+    }
+
+    /// Updates accepted and not yet applied (bytes).
+    pub(super) fn unapplied_bytes(&self) -> usize {
+        self.appliers.iter().map(|applier| applier.bytes).sum()
+    }
+
+    /// Whether the store shows all that a journal holds.
+    pub(super) fn all_applied(&self, journal: JournalKind) -> bool {
+        self.appliers[journal.index()].applied == self.journals[journal.index()].pace().appended
+    }
+
+    /// Whether the store shows all it may show now.
+    pub(super) fn applied_to_limit(&self, journal: JournalKind) -> bool {
+        self.appliers[journal.index()].applied >= self.apply_limit(journal)
+    }
+
+    pub(super) fn pump_apply(&mut self) {
+        for journal in JournalKind::ALL {
+            if let Some((_, retry)) = self.appliers[journal.index()].fault
+                && self.now.mono < retry
+            {
+                continue;
+            }
+            while self.hand_one(journal) {}
+        }
+        self.pump_checkpoint();
+    }
+
+    /// Gives the next batch to the store; false when there is none to give now.
+    fn hand_one(&mut self, journal: JournalKind) -> bool {
+        let limit = self.apply_limit(journal);
+        let applier = &mut self.appliers[journal.index()];
+        if applier.handed >= limit {
+            return false;
+        }
+        if applier.handed < applier.disk_until {
+            return self.hand_from_disk(journal, limit);
+        }
+        let ready = applier.queue.front().is_some_and(|(batch, _)| batch.header().last_seq() <= limit);
+        if !ready {
+            return false;
+        }
+        let Some((batch, known)) = applier.queue.pop_front() else { return false };
+        self.hand(journal, batch, known);
+        true
+    }
+
+    fn hand_from_disk(&mut self, journal: JournalKind, limit: Seq) -> bool {
+        let applier = &mut self.appliers[journal.index()];
+        if applier.reading || applier.bytes > UNAPPLIED_MAX || applier.disk_needs > limit {
+            return false;
+        }
+        let cursor = match applier.cursor.take() {
+            Some(cursor) => Ok(cursor),
+            None => self.journals[journal.index()].cursor(applier.handed),
+        };
+        let step = cursor.and_then(|mut cursor| {
+            self.journals[journal.index()].advance(&mut cursor).map(|(batch, read)| (cursor, batch, read))
+        });
+        let applier = &mut self.appliers[journal.index()];
+        match step {
+            Ok((cursor, Some(batch), _)) if batch.header().last_seq() <= limit => {
+                applier.cursor = Some(cursor);
+                applier.bytes += batch.header().len as usize;
+                self.hand(journal, batch, false);
+                true
+            }
+            // Beyond what may be applied: found again, from its segment's start, when it may.
+            Ok((_, Some(batch), _)) => {
+                applier.disk_needs = batch.header().last_seq();
+                false
+            }
+            Ok((cursor, None, Some(request))) => {
+                applier.cursor = Some(cursor);
+                applier.reading = true;
+                self.read_segment(ReadFor::Apply(journal), journal, request);
+                false
+            }
+            Ok((_, None, None)) => false,
+            Err(error) => {
+                let fault = Fault::Errno(5);
+                applier.fault = Some((fault, self.now.mono.plus_ms(10_000)));
+                let text = format!("replaying the {} journal: {error}", journal.name());
+                self.incident_once(Severity::Critical, "replay-failed", text);
+                false
+            }
+        }
+    }
+
+    pub(super) fn apply_read(&mut self, journal: JournalKind, result: Result<Bytes, Fault>) {
+        let retry = self.now.mono.plus_ms(RETRY_MS);
+        let applier = &mut self.appliers[journal.index()];
+        applier.reading = false;
+        match (result, &mut applier.cursor) {
+            (Ok(bytes), Some(cursor)) => cursor.feed(bytes),
+            (Ok(_), None) => {}
+            (Err(fault), _) => {
+                applier.cursor = None;
+                applier.fault = Some((fault, retry));
+                let text = format!("reading back the {} journal: {fault}", journal.name());
+                self.incident_once(Severity::Critical, "replay-failed", text);
+            }
+        }
+    }
+
+    fn hand(&mut self, journal: JournalKind, batch: Batch, known: bool) {
+        if !known && batch.header().first_seq > self.appliers[journal.index()].learned {
+            self.learn_definitions(journal, &batch);
+        }
+        let applier = &mut self.appliers[journal.index()];
+        applier.learned = applier.learned.max(batch.header().last_seq());
+        applier.handed = batch.header().last_seq();
+        applier.under_way.push_back(batch.clone());
+        self.checkpoint.bytes_since += u64::from(batch.header().len);
+        self.effect(Effect::Apply { journal, batch });
+    }
+
+    /// Lets the sequencer's namespace follow entries that it did not make itself.
+    fn learn_definitions(&mut self, journal: JournalKind, batch: &Batch) {
+        let ordinal = self.ordinal();
+        for (seq, entry) in batch.entries() {
+            if matches!(entry.kind, EntryKind::Put | EntryKind::Delete | EntryKind::EpochStart) {
+                continue;
+            }
+            match self.namespace.apply(ordinal, journal, &entry) {
+                Ok(outcome) => self.note_outcome(&outcome),
+                Err(error) => {
+                    let text = format!("entry {seq} of the {} journal: {error}", journal.name());
+                    self.incident(Severity::Critical, "definition-refused", text);
+                }
+            }
+        }
+    }
+
+    pub(super) fn note_outcome(&mut self, outcome: &crate::store::namespace::Outcome) {
+        for renamed in &outcome.renamed {
+            let text =
+                format!("{} goes by {} now: the other journal holds that name", renamed.from, renamed.to);
+            self.incident(Severity::Warning, "renamed", text);
+        }
+        for (file, _) in &outcome.dropped {
+            self.overlay.forget(*file);
+        }
+    }
+
+    pub(super) fn applied(&mut self, journal: JournalKind, seq: Seq) {
+        let own = journal == JournalKind::Local || self.is_primary();
+        let applier = &mut self.appliers[journal.index()];
+        if seq <= applier.applied {
+            return;
+        }
+        assert!(seq <= applier.handed, "the store shows nothing that it was not given");
+        applier.applied = seq;
+        applier.fault = None;
+        let mut done = Vec::new();
+        while applier.under_way.front().is_some_and(|batch| batch.header().last_seq() <= seq) {
+            let Some(batch) = applier.under_way.pop_front() else { break };
+            applier.bytes -= batch.header().len as usize;
+            done.push(batch);
+        }
+        if own {
+            for batch in &done {
+                for (_, entry) in batch.entries() {
+                    if !entry.id.is_empty() {
+                        self.overlay.applied(journal, seq, entry.file, entry.id);
+                    }
+                }
+            }
+        }
+        self.incident_over("store-failed", "store-back", "the store applies again".to_owned());
+    }
+
+    pub(super) fn apply_failed(&mut self, journal: JournalKind, fault: Fault) {
+        let retry = self.now.mono.plus_ms(RETRY_MS);
+        let applier = &mut self.appliers[journal.index()];
+        applier.fault = Some((fault, retry));
+        // All that the store has not shown is given again, in order; what it has is no change to it (I-11).
+        while let Some(batch) = applier.under_way.pop_back() {
+            if batch.header().first_seq > applier.disk_until {
+                applier.queue.push_front((batch, true));
+            } else {
+                applier.bytes -= batch.header().len as usize;
+            }
+        }
+        applier.cursor = None;
+        applier.disk_needs = Seq(0);
+        applier.handed = applier.applied;
+        let text = format!("applying the {} journal to the store: {fault}", journal.name());
+        self.incident_once(Severity::Critical, "store-failed", text);
+    }
+
+    /// The store's fault, if it has one now.
+    pub(super) fn store_fault(&self) -> Option<Fault> {
+        self.appliers.iter().find_map(|applier| applier.fault.map(|(fault, _)| fault))
+    }
+
+    pub(super) fn apply_deadline(&self) -> Option<Mono> {
+        self.appliers.iter().filter_map(|applier| applier.fault.map(|(_, retry)| retry)).min()
+    }
+
+    fn pump_checkpoint(&mut self) {
+        let applied = [self.appliers[0].applied, self.appliers[1].applied];
+        let changed = applied != self.checkpoint.covered;
+        let due = self.checkpoint.wanted
+            || self.checkpoint.bytes_since >= self.config.checkpoint_bytes
+            || self.now.mono >= self.checkpoint.at.plus_ms(self.config.checkpoint_ms);
+        if self.checkpoint.running || !changed || !due {
+            return;
+        }
+        self.checkpoint.running = true;
+        self.checkpoint.wanted = false;
+        self.checkpoint.bytes_since = 0;
+        self.checkpoint.at = self.now.mono;
+        self.effect(Effect::Checkpoint);
+    }
+
+    pub(super) fn checkpoint_deadline(&self) -> Option<Mono> {
+        let applied = [self.appliers[0].applied, self.appliers[1].applied];
+        let idle = self.checkpoint.running || applied == self.checkpoint.covered;
+        if idle { None } else { Some(self.checkpoint.at.plus_ms(self.config.checkpoint_ms)) }
+    }
+
+    pub(super) fn checkpointed(&mut self, applied: [Seq; 2]) {
+        self.checkpoint.running = false;
+        self.checkpoint.covered = applied;
+        self.release_journals();
+    }
+
+    pub(super) fn checkpoint_failed(&mut self, fault: Fault) {
+        self.checkpoint.running = false;
+        self.checkpoint.at = self.now.mono;
+        let text = format!("making the store durable: {fault}; the journal is kept until it succeeds");
+        self.incident_once(Severity::Warning, "checkpoint-failed", text);
+    }
+}

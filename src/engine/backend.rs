@@ -1,0 +1,289 @@
+//! What the doors may ask of the database.
+
+use super::core::Core;
+use super::overlay::Unapplied;
+use crate::base::limits::{BATCH_MAX, ITEM_ID_MAX, ITEM_VALUE_MAX};
+use crate::base::{AckLevel, FileId, JournalKind, Seq, Wait};
+use crate::doors::{Backend, Refusal, ReplicationView, Update, Watermarks};
+use crate::format::batch::BATCH_HEADER;
+use crate::format::dptr::DptrKind;
+use crate::format::entry::{ENTRY_HEADER, Entry, EntryKind};
+use crate::journal::JournalState;
+use crate::store::StoreRead;
+use crate::store::namespace::FileInfo;
+use bytes::Bytes;
+
+fn parts<'a>(update: &Update<'a>) -> (FileId, &'a [u8], Option<&'a [u8]>) {
+    match *update {
+        Update::Put { file, id, value } => (file, id, Some(value)),
+        Update::Delete { file, id } => (file, id, None),
+    }
+}
+
+fn entry_of<'a>(update: &Update<'a>) -> Entry<'a> {
+    match parts(update) {
+        (file, id, Some(value)) => Entry { kind: EntryKind::Put, file, id, value },
+        (file, id, None) => Entry { kind: EntryKind::Delete, file, id, value: &[] },
+    }
+}
+
+fn too_large(what: &'static str, found: usize, limit: &'static str) -> Refusal {
+    Refusal::TooLarge { what, found, limit }
+}
+
+impl<S: StoreRead> Core<S> {
+    fn file_info(&self, file: FileId) -> Result<&FileInfo, Refusal> {
+        self.namespace.file(file).ok_or_else(|| Refusal::NoSuchFile(format!("with id {file}")))
+    }
+
+    fn not_serving(&self) -> Refusal {
+        Refusal::NotServing(self.state.reason())
+    }
+
+    /// Checks a group of updates; returns its journal, level and size.
+    fn check(&self, updates: &[Update<'_>]) -> Result<(JournalKind, AckLevel, usize), Refusal> {
+        let mut journal = None;
+        let mut level = AckLevel::Local;
+        let mut bytes = 0;
+        for update in updates {
+            let (file, id, value) = parts(update);
+            let info = self.file_info(file)?;
+            if id.is_empty() || id.len() > ITEM_ID_MAX {
+                return Err(too_large("item id", id.len(), "1 to 255 bytes"));
+            }
+            let len = value.map_or(0, <[u8]>::len);
+            if len > ITEM_VALUE_MAX {
+                return Err(too_large("item value", len, "at most 16 MiB"));
+            }
+            if *journal.get_or_insert(info.journal) != info.journal {
+                return Err(Refusal::MixedJournals);
+            }
+            if info.replicated && !self.serving() {
+                return Err(if self.readable() { Refusal::ReadOnly } else { self.not_serving() });
+            }
+            if info.journal == JournalKind::Replicated {
+                level = level.max(self.level(info.dptr.ack));
+            }
+            bytes += ENTRY_HEADER + id.len() + len;
+        }
+        if bytes + BATCH_HEADER + 4096 > BATCH_MAX {
+            return Err(too_large("transaction", bytes, "at most 32 MiB in one batch"));
+        }
+        Ok((journal.unwrap_or(JournalKind::Local), level, bytes))
+    }
+
+    fn check_disk(&self, journal: JournalKind, bytes: usize) -> Result<(), Refusal> {
+        match self.journal_takes(journal, bytes) {
+            JournalState::Open => {}
+            JournalState::NoSpace => return Err(Refusal::NoSpace),
+            JournalState::Failed => return Err(Refusal::DiskFailed),
+        }
+        match self.store_fault() {
+            None => Ok(()),
+            Some(crate::base::Fault::NoSpace) => Err(Refusal::NoSpace),
+            Some(_) => Err(Refusal::DiskFailed),
+        }
+    }
+
+    /// Marks files as stale that are changed while logging is paused, in the same batch.
+    fn stale_marks(&self, updates: &[Update<'_>]) -> Vec<crate::store::namespace::NewEntry> {
+        let mut marks: Vec<crate::store::namespace::NewEntry> = Vec::new();
+        for update in updates {
+            let (file, ..) = parts(update);
+            let due = self.namespace.file(file).is_some_and(FileInfo::needs_stale_mark);
+            if due
+                && !marks.iter().any(|mark| mark.file == file)
+                && let Ok(change) = self.namespace.mark_stale(file)
+            {
+                marks.extend(change.entries);
+            }
+        }
+        marks
+    }
+
+    fn overlay_updates(&mut self, journal: JournalKind, updates: &[Update<'_>], last: Seq) {
+        for update in updates {
+            let (file, id, value) = parts(update);
+            let value = value.map(Bytes::copy_from_slice);
+            self.overlay.set(file, id, Unapplied { journal, seq: last, value });
+        }
+    }
+
+    /// The wait for an update that may not be durable yet; none if it is.
+    fn seen(&self, update: &Unapplied) -> Option<Wait> {
+        let durable = self.journals[update.journal.index()].pace().durable;
+        (update.seq > durable).then_some(Wait {
+            journal: update.journal,
+            seq: update.seq,
+            level: AckLevel::Local,
+        })
+    }
+
+    /// The value of an item after every update accepted so far, and whether it is durable.
+    pub(super) fn item(&self, file: FileId, id: &[u8]) -> Result<(Option<Bytes>, Option<Wait>), Refusal> {
+        let info = self.file_info(file)?;
+        if let Some(update) = self.overlay.get(file, id) {
+            return Ok((update.value.clone(), self.seen(update)));
+        }
+        let value = self.store.get(file, info.dptr.generation, id);
+        value.map(|value| (value, None)).map_err(|error| Refusal::Store(error.to_string()))
+    }
+}
+
+impl<S: StoreRead> Backend for Core<S> {
+    fn resolve(&self, account_and_file: &[u8]) -> Result<FileId, Refusal> {
+        let name = || String::from_utf8_lossy(account_and_file).into_owned();
+        if !self.readable() {
+            return Err(self.not_serving());
+        }
+        let id = self.namespace.resolve(account_and_file).ok_or_else(|| Refusal::NoSuchFile(name()))?;
+        match self.file_info(id)?.dptr.kind {
+            DptrKind::Records => Ok(id),
+            DptrKind::Blocks | DptrKind::Account => Err(Refusal::NotRecords(name())),
+        }
+    }
+
+    fn read(&mut self, file: FileId, id: &[u8]) -> Result<(Option<Bytes>, Option<Wait>), Refusal> {
+        if !self.readable() {
+            return Err(self.not_serving());
+        }
+        self.item(file, id)
+    }
+
+    fn update(&mut self, updates: &[Update<'_>]) -> Result<Wait, Refusal> {
+        if self.stopping || !self.readable() {
+            return Err(self.not_serving());
+        }
+        let (journal, level, bytes) = self.check(updates)?;
+        self.check_disk(journal, bytes)?;
+        let marks = self.stale_marks(updates);
+        if marks.is_empty() {
+            let last = self.journals[journal.index()].append(updates.iter().map(entry_of));
+            self.overlay_updates(journal, updates, last);
+            self.dirty = true;
+            return Ok(Wait { journal, seq: last, level });
+        }
+        let entries: Vec<Entry<'_>> =
+            marks.iter().map(|mark| mark.entry()).chain(updates.iter().map(entry_of)).collect();
+        let last = self.journals[journal.index()].append(entries.iter().copied());
+        for mark in &marks {
+            self.define(journal, &mark.entry());
+        }
+        self.overlay_updates(journal, updates, last);
+        self.dirty = true;
+        Ok(Wait { journal, seq: last, level })
+    }
+
+    fn scan(
+        &mut self,
+        file: FileId,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<(Vec<Bytes>, Option<Wait>), Refusal> {
+        if !self.readable() {
+            return Err(self.not_serving());
+        }
+        let (items, wait) = self.merged(file, after, limit, false)?;
+        Ok((items.into_iter().map(|(id, _)| id).collect(), wait))
+    }
+
+    fn record_files(&self) -> Vec<(FileId, String)> {
+        self.namespace
+            .files()
+            .filter(|(_, info)| info.dptr.kind == DptrKind::Records && !info.key.is_empty())
+            .map(|(id, info)| (id, info.key.clone()))
+            .collect()
+    }
+
+    fn watermarks(&self) -> Watermarks {
+        self.marks()
+    }
+
+    fn appended(&self) -> Seq {
+        self.replicated().pace().appended
+    }
+
+    fn peer_acked(&self) -> [Seq; 3] {
+        let acked = self.link.acked;
+        // What was only in a lost peer's memory may be gone.
+        let received = if self.link.is_streaming() { acked.received } else { acked.durable };
+        [received, acked.durable, acked.applied]
+    }
+
+    fn congested(&self) -> bool {
+        self.is_congested()
+    }
+
+    fn view(&self) -> ReplicationView {
+        self.replication_view()
+    }
+}
+
+impl<S: StoreRead> Core<S> {
+    /// Items of a file after `after`, in order, as the updates accepted so far leave them. Fewer than `limit` mean
+    /// the end.
+    #[allow(clippy::type_complexity, reason = "items and the wait beside them")]
+    pub(super) fn merged(
+        &self,
+        file: FileId,
+        after: Option<&[u8]>,
+        limit: usize,
+        with_values: bool,
+    ) -> Result<(Vec<(Bytes, Bytes)>, Option<Wait>), Refusal> {
+        let info = self.file_info(file)?;
+        let unapplied = self.overlay.of(file, after);
+        let mut wait: Option<Wait> = None;
+        let mut out: Vec<(Bytes, Bytes)> = Vec::new();
+        let mut pending = unapplied.into_iter().peekable();
+        let mut from: Option<Bytes> = after.map(Bytes::copy_from_slice);
+        'store: loop {
+            let stored = self
+                .store
+                .scan(file, info.dptr.generation, from.as_deref(), limit, with_values)
+                .map_err(|error| Refusal::Store(error.to_string()))?;
+            let ended = stored.len() < limit;
+            from = stored.last().map(|(id, _)| id.clone());
+            for (id, value) in stored {
+                while let Some((new, update)) = pending.next_if(|(new, _)| *new < id.as_ref()) {
+                    self.push_unapplied(&mut out, &mut wait, new, update);
+                    if out.len() == limit {
+                        break 'store;
+                    }
+                }
+                match pending.next_if(|(new, _)| *new == id.as_ref()) {
+                    Some((new, update)) => self.push_unapplied(&mut out, &mut wait, new, update),
+                    None => out.push((id, value)),
+                }
+                if out.len() == limit {
+                    break 'store;
+                }
+            }
+            if ended {
+                break;
+            }
+        }
+        while out.len() < limit
+            && let Some((new, update)) = pending.next()
+        {
+            self.push_unapplied(&mut out, &mut wait, new, update);
+        }
+        Ok((out, wait))
+    }
+
+    fn push_unapplied(
+        &self,
+        out: &mut Vec<(Bytes, Bytes)>,
+        wait: &mut Option<Wait>,
+        id: &[u8],
+        update: &Unapplied,
+    ) {
+        if let Some(due) = self.seen(update)
+            && wait.is_none_or(|wait| wait.journal == due.journal && wait.seq < due.seq)
+        {
+            *wait = Some(due);
+        }
+        if let Some(value) = &update.value {
+            out.push((Bytes::copy_from_slice(id), value.clone()));
+        }
+    }
+}

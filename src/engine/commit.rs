@@ -1,0 +1,202 @@
+//! The sequencer: journals driven, watermarks, what may be answered.
+
+use super::config::PeerLoss;
+use super::core::{Core, ReadFor};
+use super::effect::{Effect, Severity};
+use crate::base::limits::{BLOCK_U64, QUEUE_MAX, UNAPPLIED_MAX};
+use crate::base::{Fault, JournalKind, Seq};
+use crate::doors::Watermarks;
+use crate::journal::{JournalOp, JournalState, ReadRequest};
+use crate::store::StoreRead;
+
+impl<S: StoreRead> Core<S> {
+    /// Starts writes, hands sealed batches to the link.
+    pub(super) fn pump_journals(&mut self) {
+        for kind in JournalKind::ALL {
+            let sealed = self.journals[kind.index()].pump(self.now);
+            for batch in sealed {
+                if kind == JournalKind::Replicated {
+                    self.risk.sealed(batch.header().last_seq(), u64::from(batch.header().len), self.now.mono);
+                    self.link.live.push(batch);
+                }
+            }
+            self.journal_ops(kind);
+        }
+        self.note_journal_state();
+    }
+
+    pub(super) fn journal_ops(&mut self, journal: JournalKind) {
+        while let Some(op) = self.journals[journal.index()].poll_op() {
+            let effect = match op {
+                JournalOp::Prepare { index, bytes } => {
+                    self.keep_quota(journal, bytes);
+                    Effect::PrepareSegment { journal, index, bytes }
+                }
+                JournalOp::Write { write: inner, segment, offset, bytes } => {
+                    let write = self.fresh_id();
+                    self.writes.insert(write, (journal, inner));
+                    Effect::Write { write, journal, segment, offset, bytes }
+                }
+                JournalOp::Remove { index } => Effect::RemoveSegment { journal, index },
+            };
+            self.effect(effect);
+        }
+    }
+
+    pub(super) fn read_segment(&mut self, purpose: ReadFor, journal: JournalKind, request: ReadRequest) {
+        let read = self.fresh_id();
+        self.reads.insert(read, purpose);
+        let ReadRequest { segment, offset, len } = request;
+        self.effect(Effect::Read { read, journal, segment, offset, len });
+    }
+
+    pub(super) fn written(&mut self, write: u64) {
+        let Some((journal, inner)) = self.writes.remove(&write) else { return };
+        let at = journal.index();
+        let batches = self.journals[at].written(self.now, inner);
+        let primary = journal == JournalKind::Local || self.is_primary();
+        if primary {
+            let durable = self.journals[at].pace().durable;
+            self.journals[at].set_announced(durable);
+            for batch in batches {
+                self.enqueue_own(journal, batch);
+            }
+        }
+    }
+
+    pub(super) fn write_failed(&mut self, write: u64, fault: Fault) {
+        let Some((journal, inner)) = self.writes.remove(&write) else { return };
+        self.journals[journal.index()].write_failed(inner);
+        let name = journal.name();
+        if self.journals[journal.index()].has_failed() {
+            let text = format!("writing the {name} journal failed twice ({fault}): this node is read-only");
+            self.incident_once(Severity::Critical, "journal-failed", text);
+        } else {
+            let text = format!(
+                "writing the {name} journal: {fault}; the segment is poisoned, what was not acknowledged goes to a new one"
+            );
+            self.incident(Severity::Critical, "journal-poisoned", text);
+        }
+    }
+
+    /// Tells when the disk is full and when there is room again.
+    fn note_journal_state(&mut self) {
+        let full =
+            JournalKind::ALL.iter().any(|kind| self.journals[kind.index()].waits_for_segment() == Some(true));
+        if full {
+            let text =
+                "no space for the next journal segment: updates are refused when this one is full".to_owned();
+            self.incident_once(Severity::Critical, "journal-no-space", text);
+        } else if JournalKind::ALL
+            .iter()
+            .all(|kind| self.journals[kind.index()].waits_for_segment().is_none())
+        {
+            self.incident_over("journal-no-space", "journal-space", "the journal has room again".to_owned());
+        }
+    }
+
+    /// Whether an update of `bytes` can go into `journal` now.
+    pub(super) fn journal_takes(&self, journal: JournalKind, bytes: usize) -> JournalState {
+        self.journals[journal.index()].state_for(bytes)
+    }
+
+    /// Whether queues are full.
+    pub(super) fn is_congested(&self) -> bool {
+        let queued: usize = self.journals.iter().map(crate::journal::Journal::queued_bytes).sum();
+        queued > QUEUE_MAX || self.unapplied_bytes() > UNAPPLIED_MAX || self.barrier.is_some()
+    }
+
+    /// How far things are, for replies.
+    pub(super) fn marks(&self) -> Watermarks {
+        let durable = [self.journals[0].pace().durable, self.journals[1].pace().durable];
+        let acked = self.link.acked;
+        let at_peer = |seq: Seq| if self.degraded.is_some() { durable[0] } else { durable[0].min(seq) };
+        Watermarks {
+            durable,
+            replicated: [durable[0], at_peer(acked.received), at_peer(acked.durable), at_peer(acked.applied)],
+        }
+    }
+
+    /// Lowers the promise when the peer was away for the grace time, and restores it.
+    pub(super) fn pump_degrade(&mut self) {
+        let streaming = self.link.is_streaming();
+        if streaming {
+            self.peer_lost_at = None;
+        } else if self.peer_lost_at.is_none() && self.serving() {
+            self.peer_lost_at = Some(self.now.mono);
+        }
+        let PeerLoss::Degrade { after_ms } = self.config.on_peer_loss else { return };
+        let appended = self.replicated().pace().appended;
+        match (self.degraded, self.peer_lost_at) {
+            (None, Some(since)) if self.serving() && self.now.mono >= since.plus_ms(after_ms) => {
+                self.degraded = Some(self.replicated().pace().durable);
+                let level = self.config.ack_level.name();
+                let text = format!(
+                    "the peer is away: updates after entry {appended} are answered at level local instead of {level}"
+                );
+                self.incident(Severity::Warning, "degraded", text);
+            }
+            (Some(from), None) if self.link.caught_up() => {
+                self.degraded = None;
+                let text = format!(
+                    "the peer is back: entries {} to {appended} were answered at level local, and are there now",
+                    from.next()
+                );
+                self.incident(Severity::Notice, "restored", text);
+            }
+            _ => {}
+        }
+    }
+
+    /// What every consumer has confirmed: journals may forget it (I-06).
+    pub(super) fn release_journals(&mut self) {
+        if self.control_write.is_some() {
+            return;
+        }
+        let [replicated, local] = self.checkpoint.covered;
+        let busy = self.state.needs_journal() || self.listing.is_some();
+        if !busy {
+            let at_peer = if self.is_primary() { self.link.retained } else { Seq(u64::MAX) };
+            self.journals[0].release(replicated.min(at_peer));
+            self.journal_ops(JournalKind::Replicated);
+        }
+        self.journals[1].release(local);
+        self.journal_ops(JournalKind::Local);
+    }
+
+    /// Makes room under the quota: a peer that is away too long loses its claim, and will need a full copy.
+    fn keep_quota(&mut self, journal: JournalKind, more: u64) {
+        if journal == JournalKind::Local {
+            return;
+        }
+        let quota = self.config.quota_bytes.max(3 * self.config.segment_bytes + BLOCK_U64);
+        let stored = self.checkpoint.covered[0];
+        while self.journals[0].disk_use().0 > quota.max(more) {
+            let Some(next) = self.journals[0].second_base() else { return };
+            if next > stored || self.state.needs_journal() {
+                self.checkpoint.wanted = true;
+                return;
+            }
+            let Some(oldest) = self.journals[0].drop_oldest() else { return };
+            if self.link.retained < Seq(oldest.0 - 1) {
+                let text = format!(
+                    "the journal is at its quota of {quota} bytes: entries before {oldest} are gone that the peer \
+                     does not have; it will need a full copy"
+                );
+                self.incident_once(Severity::Critical, "peer-dropped", text);
+            }
+        }
+    }
+}
+
+impl<S: StoreRead> Core<S> {
+    /// When the grace of an absent peer ends.
+    pub(super) fn degrade_deadline(&self) -> Option<crate::base::Mono> {
+        match (self.config.on_peer_loss, self.peer_lost_at) {
+            (PeerLoss::Degrade { after_ms }, Some(since)) if self.degraded.is_none() && self.serving() => {
+                Some(since.plus_ms(after_ms))
+            }
+            _ => None,
+        }
+    }
+}

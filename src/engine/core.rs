@@ -1,0 +1,232 @@
+//! The state of a node's decisions, and the helpers that every part of them uses.
+
+use super::admin::AdminReply;
+use super::apply::Applier;
+use super::config::{EngineConfig, StartState};
+use super::copy::CopyJob;
+use super::definitions::Barrier;
+use super::effect::{Effect, Incident, Severity};
+use super::link::Link;
+use super::listing::Listing;
+use super::overlay::Overlay;
+use super::risk::Risk;
+use super::roles::{RoleState, Step};
+use crate::base::limits::INCIDENTS_MAX;
+use crate::base::{AckLevel, JournalKind, Mono, Now, Ordinal, Seq, Wait};
+use crate::format::control::{Control, Role};
+use crate::journal::Journal;
+use crate::store::StoreRead;
+use crate::store::namespace::Namespace;
+use std::collections::{HashMap, VecDeque};
+
+/// What a read of a segment is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReadFor {
+    /// Replay into the store.
+    Apply(JournalKind),
+    /// Catch-up of the peer.
+    Stream,
+    /// `log show`.
+    Listing,
+    /// The entries that the pair never kept.
+    Diverged,
+}
+
+/// Everything but the doors.
+#[derive(Debug)]
+pub(super) struct Core<S> {
+    pub(super) config: EngineConfig,
+    pub(super) now: Now,
+    pub(super) out: VecDeque<Effect>,
+    pub(super) control: Control,
+    /// The control file being written.
+    pub(super) control_write: Option<u64>,
+    pub(super) next_id: u64,
+    pub(super) journals: [Journal; 2],
+    /// Writes under way, by the number in their effect.
+    pub(super) writes: HashMap<u64, (JournalKind, u64)>,
+    pub(super) reads: HashMap<u64, ReadFor>,
+    pub(super) namespace: Namespace,
+    pub(super) store: S,
+    pub(super) appliers: [Applier; 2],
+    pub(super) overlay: Overlay,
+    pub(super) checkpoint: Checkpoint,
+    pub(super) state: RoleState,
+    pub(super) link: Link,
+    pub(super) risk: Risk,
+    /// Since when the configured ack level is lowered to `local`, and from which entry on.
+    pub(super) degraded: Option<Seq>,
+    pub(super) peer_lost_at: Option<Mono>,
+    pub(super) barrier: Option<Barrier>,
+    pub(super) definitions: VecDeque<(u64, super::admin::AdminRequest)>,
+    pub(super) admin_waits: Vec<(Wait, u64, AdminReply)>,
+    pub(super) copy: Option<CopyJob>,
+    pub(super) listing: Option<Listing>,
+    pub(super) incidents: VecDeque<Incident>,
+    pub(super) incident_count: u64,
+    pub(super) refused: u64,
+    /// What was said once and need not be said again until it changes.
+    pub(super) said: HashMap<&'static str, String>,
+    /// Set by whatever may let something else go on.
+    pub(super) dirty: bool,
+    pub(super) stopping: bool,
+}
+
+/// When the store was last made durable, and what it was then.
+#[derive(Debug, Default)]
+pub(super) struct Checkpoint {
+    pub(super) running: bool,
+    pub(super) wanted: bool,
+    pub(super) at: Mono,
+    pub(super) covered: [Seq; 2],
+    pub(super) bytes_since: u64,
+}
+
+impl<S: StoreRead> Core<S> {
+    pub(super) fn new(config: EngineConfig, start: StartState<S>) -> Self {
+        let StartState { mut control, journals: [replicated, local], store, namespace, applied } = start;
+        let end = replicated.end.seq;
+        for mark in &replicated.epochs {
+            if control.table.last().is_none_or(|last| last.epoch < mark.epoch) {
+                control.table.push(*mark);
+            }
+        }
+        control.table.retain(|mark| mark.first_seq <= end);
+        control.epoch = control.epoch.max(replicated.end.epoch);
+        let appliers = [
+            Applier::new(applied[0], replicated.end.seq, replicated.announced),
+            Applier::new(applied[1], local.end.seq, local.announced),
+        ];
+        let (pair, bytes) = (config.pair, config.segment_bytes);
+        let journals = [
+            Journal::new(JournalKind::Replicated, pair, bytes, replicated),
+            Journal::new(JournalKind::Local, pair, bytes, local),
+        ];
+        let link = Link::new(config.seed);
+        Self {
+            now: Now::default(),
+            out: VecDeque::new(),
+            control,
+            control_write: None,
+            next_id: 1,
+            journals,
+            writes: HashMap::new(),
+            reads: HashMap::new(),
+            namespace,
+            store,
+            appliers,
+            overlay: Overlay::default(),
+            checkpoint: Checkpoint { covered: applied, ..Checkpoint::default() },
+            state: RoleState::new(Step::Replaying),
+            link,
+            risk: Risk::default(),
+            degraded: None,
+            peer_lost_at: None,
+            barrier: None,
+            definitions: VecDeque::new(),
+            admin_waits: Vec::new(),
+            copy: None,
+            listing: None,
+            incidents: VecDeque::new(),
+            incident_count: 0,
+            refused: 0,
+            said: HashMap::new(),
+            dirty: true,
+            stopping: false,
+            config,
+        }
+    }
+
+    pub(super) fn ordinal(&self) -> Ordinal {
+        self.config.ordinal
+    }
+
+    pub(super) fn fresh_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    pub(super) fn replicated(&self) -> &Journal {
+        &self.journals[0]
+    }
+
+    pub(super) fn replicated_mut(&mut self) -> &mut Journal {
+        &mut self.journals[0]
+    }
+
+    /// Whether this node accepts updates to replicated files now.
+    pub(super) fn serving(&self) -> bool {
+        matches!(self.state.step, Step::Serving) && !self.stopping
+    }
+
+    /// Whether this node answers reads, and updates of its own local files.
+    pub(super) fn readable(&self) -> bool {
+        matches!(self.state.step, Step::Serving | Step::Standby)
+    }
+
+    /// Whether the replicated journal carries this node's own entries.
+    pub(super) fn is_primary(&self) -> bool {
+        self.control.role == Role::Primary
+    }
+
+    pub(super) fn effect(&mut self, effect: Effect) {
+        self.out.push_back(effect);
+    }
+
+    /// Tells people.
+    pub(super) fn incident(&mut self, severity: Severity, kind: &'static str, text: String) {
+        let incident = Incident { severity, kind, text, wall_ms: self.now.wall_ms };
+        self.incident_count += 1;
+        self.incidents.push_back(incident.clone());
+        if self.incidents.len() > INCIDENTS_MAX {
+            self.incidents.pop_front();
+        }
+        self.effect(Effect::Incident(incident));
+    }
+
+    /// Tells people, unless the same was the last thing told under `kind`.
+    pub(super) fn incident_once(&mut self, severity: Severity, kind: &'static str, text: String) {
+        if self.said.get(kind) != Some(&text) {
+            self.said.insert(kind, text.clone());
+            self.incident(severity, kind, text);
+        }
+    }
+
+    /// The trouble `kind` is over: tells so if it had been told.
+    pub(super) fn incident_over(&mut self, kind: &'static str, over: &'static str, text: String) {
+        if self.said.remove(kind).is_some() {
+            self.incident(Severity::Notice, over, text);
+        }
+    }
+
+    pub(super) fn reply(&mut self, token: u64, reply: AdminReply) {
+        self.effect(Effect::Admin { token, reply });
+    }
+
+    pub(super) fn reply_value(&mut self, token: u64, value: &impl serde::Serialize) {
+        let reply = match serde_json::to_value(value) {
+            Ok(value) => AdminReply::Ok { value },
+            Err(error) => {
+                AdminReply::Error { message: format!("encoding the answer: {error}"), next: String::new() }
+            }
+        };
+        self.reply(token, reply);
+    }
+
+    pub(super) fn reply_no(&mut self, token: u64, message: impl Into<String>, next: impl Into<String>) {
+        self.reply(token, AdminReply::No { message: message.into(), next: next.into() });
+    }
+
+    /// Starts replacing the control file; `control` already holds what shall stand there.
+    pub(super) fn write_control(&mut self) {
+        let write = self.fresh_id();
+        self.control_write = Some(write);
+        let bytes = self.control.encode();
+        self.effect(Effect::WriteControl { write, bytes });
+    }
+
+    /// The ack level of a file, or the database's.
+    pub(super) fn level(&self, own: Option<AckLevel>) -> AckLevel {
+        own.unwrap_or(self.config.ack_level)
+    }
+}

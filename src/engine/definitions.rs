@@ -1,0 +1,303 @@
+//! What an operator changes: accounts, files, flags, the logging mode.
+//!
+//! A change that moves an account or file from one journal to the other waits behind a *barrier*: clients pause,
+//! both journals drain into the store, the store is checkpointed, then the change is journaled, and the same again
+//! behind it. So no crash can replay the two journals in an order that never was.
+
+use super::admin::{AdminReply, AdminRequest};
+use super::core::Core;
+use crate::base::limits::BLOCK_U64;
+use crate::base::{AckLevel, FileId, JournalKind, Seq, Wait};
+use crate::format::dptr::{Flags, LoggingMode};
+use crate::format::entry::Entry;
+use crate::journal::JournalState;
+use crate::store::StoreRead;
+use crate::store::namespace::{Change, NamespaceError, NewFile};
+
+/// A change that waits for everything before it, or for itself, to be applied and checkpointed.
+#[derive(Debug)]
+pub(super) struct Barrier {
+    /// Not yet done; none once it was journaled.
+    change: Option<(u64, AdminRequest)>,
+}
+
+/// Why a request was not done.
+enum Refused {
+    Namespace(NamespaceError),
+    Bad { message: String, next: &'static str },
+}
+
+impl From<NamespaceError> for Refused {
+    fn from(error: NamespaceError) -> Self {
+        Self::Namespace(error)
+    }
+}
+
+fn bad(message: impl Into<String>, next: &'static str) -> Refused {
+    Refused::Bad { message: message.into(), next }
+}
+
+fn flags_of(letters: &str) -> Result<Flags, Refused> {
+    Flags::parse(letters).ok_or_else(|| {
+        bad(format!("{letters:?} holds a letter that is no flag"), "the flags are L, X, Y and T")
+    })
+}
+
+impl<S: StoreRead> Core<S> {
+    pub(super) fn queue_definition(&mut self, token: u64, request: AdminRequest) {
+        self.definitions.push_back((token, request));
+        self.dirty = true;
+    }
+
+    pub(super) fn pump_definitions(&mut self) {
+        if self.barrier.is_some() {
+            self.pump_barrier();
+        }
+        while self.barrier.is_none()
+            && let Some((token, request)) = self.definitions.pop_front()
+        {
+            match self.changes(&request) {
+                Err(refused) => self.refuse_definition(token, refused),
+                Ok(changes) if changes.iter().any(|change| change.moves) => {
+                    self.barrier = Some(Barrier { change: Some((token, request)) });
+                    self.pump_barrier();
+                }
+                Ok(changes) => self.carry_out(token, &request, &changes),
+            }
+        }
+        let marks = self.marks();
+        let mut at = 0;
+        while at < self.admin_waits.len() {
+            if marks.reached(self.admin_waits[at].0) {
+                let (_, token, reply) = self.admin_waits.swap_remove(at);
+                self.reply(token, reply);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    fn pump_barrier(&mut self) {
+        if !self.is_settled() {
+            self.checkpoint.wanted = self.is_drained();
+            return;
+        }
+        match self.barrier.take().and_then(|barrier| barrier.change) {
+            None => self.dirty = true,
+            Some((token, request)) => match self.changes(&request) {
+                Err(refused) => self.refuse_definition(token, refused),
+                Ok(changes) => {
+                    self.carry_out(token, &request, &changes);
+                    self.barrier = Some(Barrier { change: None });
+                }
+            },
+        }
+    }
+
+    /// The journals that carry this node's own entries.
+    fn own_journals(&self) -> impl Iterator<Item = JournalKind> + '_ {
+        JournalKind::ALL.into_iter().filter(|kind| *kind == JournalKind::Local || self.is_primary())
+    }
+
+    fn is_drained(&self) -> bool {
+        self.own_journals().all(|kind| self.journals[kind.index()].is_quiet() && self.all_applied(kind))
+    }
+
+    fn is_settled(&self) -> bool {
+        self.is_drained()
+            && !self.checkpoint.running
+            && self
+                .own_journals()
+                .all(|kind| self.checkpoint.covered[kind.index()] >= self.appliers[kind.index()].applied)
+    }
+
+    fn refuse_definition(&mut self, token: u64, refused: Refused) {
+        match refused {
+            Refused::Namespace(error) => self.reply_no(
+                token,
+                error.to_string(),
+                "see `hot-backup file list` and `hot-backup account list`",
+            ),
+            Refused::Bad { message, next } => self.reply_no(token, message, next),
+        }
+    }
+
+    fn file_named(&self, name: &str) -> Result<FileId, Refused> {
+        self.namespace
+            .resolve(name.as_bytes())
+            .ok_or_else(|| bad(format!("there is no file {name}"), "see `hot-backup file list`"))
+    }
+
+    /// The changes that do what is asked.
+    fn changes(&self, request: &AdminRequest) -> Result<Vec<Change>, Refused> {
+        let changes = self.plan(request)?;
+        for change in &changes {
+            let replicated = change.journal == JournalKind::Replicated
+                || matches!(request, AdminRequest::Logging { .. } | AdminRequest::LoggingResume)
+                || change.entries.iter().any(|entry| {
+                    self.namespace.is_replicated(entry.file)
+                        || self.namespace.account_is_replicated(entry.file)
+                });
+            if replicated && !self.serving() {
+                let message = format!("this node does not serve as primary (it is {})", self.state.word());
+                return Err(bad(message, "definitions that are replicated are changed on the primary"));
+            }
+            if !self.readable() {
+                return Err(bad(format!("this node is {}", self.state.word()), "see `hot-backup status`"));
+            }
+            match self.journal_takes(change.journal, 64 << 10) {
+                JournalState::Open => {}
+                JournalState::NoSpace => {
+                    return Err(bad("no space left for the journal", "make room on the disk"));
+                }
+                JournalState::Failed => {
+                    return Err(bad("the journal's disk failed", "see `hot-backup incidents`"));
+                }
+            }
+        }
+        Ok(changes)
+    }
+
+    fn plan(&self, request: &AdminRequest) -> Result<Vec<Change>, Refused> {
+        let ns = &self.namespace;
+        let change = match request {
+            AdminRequest::AccountCreate { name, flags } => {
+                ns.create_account(name, flags_of(flags)?, self.ordinal())?
+            }
+            AdminRequest::AccountDelete { name, .. } => ns.delete_account(name)?,
+            AdminRequest::AccountRename { name, to } => ns.rename_account(name, to)?,
+            AdminRequest::FileCreate { .. } => self.plan_file(request)?,
+            AdminRequest::FileDelete { name, .. } => ns.delete_file(self.file_named(name)?)?,
+            AdminRequest::FileClear { name, .. } => ns.clear_file(self.file_named(name)?)?,
+            AdminRequest::FileRename { name, to } => ns.rename_file(self.file_named(name)?, to)?,
+            AdminRequest::SetDptr { .. } => return self.plan_dptr(request),
+            AdminRequest::Logging { mode: LoggingMode::Paused } => ns.set_logging(LoggingMode::Paused)?,
+            AdminRequest::Logging { mode } => ns.set_logging(*mode)?,
+            AdminRequest::LoggingResume => ns.resume_logging()?,
+            _ => return Ok(Vec::new()),
+        };
+        Ok(vec![change])
+    }
+
+    fn plan_file(&self, request: &AdminRequest) -> Result<Change, Refused> {
+        let AdminRequest::FileCreate { name, kind, flags, bytes, ack } = request else {
+            return Err(bad("not a file", ""));
+        };
+        let (account, file) = name
+            .split_once(',')
+            .ok_or_else(|| bad(format!("{name:?} is not account,file"), "name it like app,orders"))?;
+        let flags = flags.as_deref().map(flags_of).transpose()?;
+        let blocks = bytes.unwrap_or(0).div_ceil(BLOCK_U64);
+        let new = NewFile { account, name: file, kind: *kind, flags, blocks, ack: *ack };
+        Ok(self.namespace.create_file(&new, self.ordinal())?)
+    }
+
+    fn plan_dptr(&self, request: &AdminRequest) -> Result<Vec<Change>, Refused> {
+        let AdminRequest::SetDptr { set, clear, accounts, names, ack } = request else {
+            return Err(bad("not flags", ""));
+        };
+        let (set, clear) = (flags_of(set)?, flags_of(clear)?);
+        let ack = ack.as_deref().map(ack_of).transpose()?;
+        let mut changes = Vec::new();
+        for name in names {
+            if *accounts {
+                if set != Flags::NONE || clear != Flags::NONE {
+                    changes.push(self.namespace.change_account_flags(name, set, clear)?);
+                }
+                continue;
+            }
+            let id = self.file_named(name)?;
+            if set != Flags::NONE || clear != Flags::NONE {
+                changes.push(self.namespace.change_file_flags(id, set, clear)?);
+            }
+            if let Some(ack) = ack {
+                changes.push(self.namespace.change_ack(id, ack)?);
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Journals the changes and answers once they are durable.
+    fn carry_out(&mut self, token: u64, request: &AdminRequest, changes: &[Change]) {
+        let mut wait: Option<Wait> = None;
+        for change in changes {
+            let entries: Vec<Entry<'_>> = change.entries.iter().map(|entry| entry.entry()).collect();
+            if entries.is_empty() {
+                continue;
+            }
+            let seq = self.journals[change.journal.index()].append(entries.iter().copied());
+            for entry in &entries {
+                self.define(change.journal, entry);
+            }
+            wait = Some(Wait { journal: change.journal, seq, level: AckLevel::Local });
+        }
+        self.dirty = true;
+        let value = self.definition_value(request);
+        let reply = match serde_json::to_value(value) {
+            Ok(value) => AdminReply::Ok { value },
+            Err(error) => {
+                AdminReply::Error { message: format!("encoding the answer: {error}"), next: String::new() }
+            }
+        };
+        match wait {
+            Some(wait) => self.admin_waits.push((wait, token, reply)),
+            None => self.reply(token, reply),
+        }
+    }
+
+    fn definition_value(&self, request: &AdminRequest) -> serde_json::Value {
+        let value = match request {
+            AdminRequest::AccountCreate { name, .. } | AdminRequest::AccountRename { to: name, .. } => {
+                serde_json::to_value(self.account_views().into_iter().find(|view| view.name == *name))
+            }
+            AdminRequest::FileCreate { name, .. } | AdminRequest::FileClear { name, .. } => {
+                serde_json::to_value(self.file_views(None).into_iter().find(|view| view.name == *name))
+            }
+            AdminRequest::SetDptr { accounts: true, names, .. } => serde_json::to_value(
+                self.account_views()
+                    .into_iter()
+                    .filter(|view| names.contains(&view.name))
+                    .collect::<Vec<_>>(),
+            ),
+            AdminRequest::SetDptr { names, .. } => serde_json::to_value(
+                self.file_views(None)
+                    .into_iter()
+                    .filter(|view| names.contains(&view.name))
+                    .collect::<Vec<_>>(),
+            ),
+            AdminRequest::Logging { .. } | AdminRequest::LoggingResume => {
+                Ok(serde_json::json!({ "logging": super::status::mode_name(self.namespace.mode()) }))
+            }
+            _ => Ok(serde_json::json!({ "done": true })),
+        };
+        value.unwrap_or_default()
+    }
+
+    /// Lets the sequencer's namespace follow an entry that this node makes.
+    pub(super) fn define(&mut self, journal: JournalKind, entry: &Entry<'_>) {
+        let ordinal = self.ordinal();
+        match self.namespace.apply(ordinal, journal, entry) {
+            Ok(outcome) => self.note_outcome(&outcome),
+            Err(error) => unreachable!("an entry made here is one the namespace takes: {error}"),
+        }
+    }
+
+    /// The entry after the last one that both this node and its store have.
+    pub(super) fn applied_seq(&self, journal: JournalKind) -> Seq {
+        self.appliers[journal.index()].applied
+    }
+}
+
+fn ack_of(word: &str) -> Result<Option<AckLevel>, Refused> {
+    Ok(match word {
+        "default" => None,
+        "local" => Some(AckLevel::Local),
+        "received" => Some(AckLevel::Received),
+        "durable" => Some(AckLevel::Durable),
+        "applied" => Some(AckLevel::Applied),
+        other => {
+            let message = format!("{other:?} is not an ack level");
+            return Err(bad(message, "the levels are local, received, durable, applied and default"));
+        }
+    })
+}

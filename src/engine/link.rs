@@ -1,0 +1,391 @@
+//! The link as the engine sees it: dialing, hellos, what both sides do with the verdict.
+//!
+//! The node whose role is primary dials; a standby listens. Both directions may be open at once for a moment, when a
+//! returned primary asks while its successor dials: each connection is judged by itself.
+
+use super::core::Core;
+use super::effect::{Effect, Severity};
+use super::receiver::Inbound;
+use super::roles::Step;
+use super::sender::{Live, Outbound, OutboundPhase};
+use crate::base::limits::NAME_MAX;
+use crate::base::{ConnId, Epoch, Mono, Now, Prng, Seq};
+use crate::format::control::Role;
+use crate::format::frame::{Ack, FrameKind, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION, Refuse, RefuseCode};
+use crate::pair::{Frame, Head, Own, Session, Verdict, judge};
+use crate::store::StoreRead;
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+const BACKOFF_FIRST_MS: u64 = 100;
+const BACKOFF_MAX_MS: u64 = 5_000;
+
+/// Both directions of the link, and what is known of the peer.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) outbound: Option<Outbound>,
+    pub(super) inbound: Option<Inbound>,
+    pub(super) live: Live,
+    /// The last acknowledgement heard; it stays true when the peer is away, but for `received`.
+    pub(super) acked: Ack,
+    /// What the peer is known to have on disk: the journal is kept from here.
+    pub(super) retained: Seq,
+    pub(super) progress_at: Mono,
+    pub(super) heard: Mono,
+    pub(super) peer_name: String,
+    /// The peer answered, and what it said forbids to serve.
+    pub(super) refuses_us: bool,
+    next_dial: Mono,
+    backoff_ms: u64,
+    next_conn: u64,
+    prng: Prng,
+}
+
+impl Link {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut prng = Prng::new(seed);
+        let first = prng.next_u64() >> 2;
+        Self {
+            outbound: None,
+            inbound: None,
+            live: Live::default(),
+            acked: Ack::default(),
+            retained: Seq(0),
+            progress_at: Mono(0),
+            heard: Mono(0),
+            peer_name: String::new(),
+            refuses_us: false,
+            next_dial: Mono(0),
+            backoff_ms: BACKOFF_FIRST_MS,
+            next_conn: first,
+            prng,
+        }
+    }
+
+    /// Whether the peer follows this node's stream.
+    pub(super) fn is_streaming(&self) -> bool {
+        self.outbound.as_ref().is_some_and(Outbound::is_streaming)
+    }
+
+    /// Whether the stream has reached the live tail.
+    pub(super) fn caught_up(&self) -> bool {
+        match self.outbound.as_ref().map(|outbound| &outbound.phase) {
+            Some(OutboundPhase::Streaming(stream)) => stream.is_live(&self.live),
+            _ => false,
+        }
+    }
+
+    /// Whether the link is up in either direction.
+    pub(super) fn is_up(&self) -> bool {
+        self.is_streaming() || self.inbound.as_ref().is_some_and(Inbound::is_following)
+    }
+
+    /// Whether a primary streams to this node.
+    pub(super) fn hears_primary(&self) -> bool {
+        self.inbound.as_ref().is_some_and(Inbound::is_following)
+    }
+
+    pub(super) fn dial_now(&mut self, now: Mono) {
+        self.next_dial = now;
+        self.backoff_ms = BACKOFF_FIRST_MS;
+    }
+
+    fn back_off(&mut self, now: Mono) {
+        let jitter = self.prng.below(self.backoff_ms / 2 + 1);
+        self.next_dial = now.plus_ms(self.backoff_ms / 2 + jitter);
+        self.backoff_ms = (self.backoff_ms * 2).min(BACKOFF_MAX_MS);
+    }
+
+    /// Ends every connection.
+    pub(super) fn close_all(&mut self, out: &mut VecDeque<Effect>) {
+        if let Some(outbound) = self.outbound.take() {
+            out.push_back(Effect::LinkClose { conn: outbound.session.conn, abort: true });
+        }
+        if let Some(inbound) = self.inbound.take() {
+            out.push_back(Effect::LinkClose { conn: inbound.session.conn, abort: true });
+        }
+    }
+}
+
+impl<S: StoreRead> Core<S> {
+    fn own(&self) -> Own {
+        Own {
+            pair: self.config.pair,
+            ordinal: self.config.ordinal,
+            role: self.control.role,
+            serving: self.serving(),
+            epoch: self.control.epoch,
+            end: self.replicated().sealed(),
+            applied: self.appliers[0].applied,
+            table: self.control.table.clone(),
+        }
+    }
+
+    pub(super) fn hello(&self) -> Bytes {
+        let own = self.own();
+        let mut name = self.config.name.clone();
+        name.truncate(NAME_MAX);
+        Hello {
+            version: PROTOCOL_VERSION,
+            floor: PROTOCOL_FLOOR,
+            features: 0,
+            pair: own.pair,
+            ordinal: own.ordinal,
+            role: own.role,
+            serving: own.serving,
+            end: own.end,
+            applied: own.applied,
+            table: own.table,
+            name,
+        }
+        .encode()
+        .into()
+    }
+
+    /// What every frame's header says now.
+    pub(super) fn head(&self) -> Head {
+        let durable = if self.is_primary() { self.replicated().pace().durable } else { Seq(0) };
+        Head { epoch: self.control.epoch, durable, credit: 0 }
+    }
+
+    pub(super) fn pump_link(&mut self) {
+        self.check_silence();
+        self.pump_dial();
+        self.pump_sender();
+        self.pump_receiver();
+    }
+
+    pub(super) fn link_deadline(&self) -> Option<Mono> {
+        let timeout = self.config.peer_timeout_ms;
+        let beat = self.config.heartbeat_ms;
+        let of = |session: &Session| session.heard.plus_ms(timeout).min(session.sent.plus_ms(beat));
+        let outbound = self.link.outbound.as_ref().map(|outbound| of(&outbound.session));
+        let inbound = self.link.inbound.as_ref().map(|inbound| of(&inbound.session));
+        let dial = (self.link.outbound.is_none() && self.wants_to_dial()).then_some(self.link.next_dial);
+        [outbound, inbound, dial].into_iter().flatten().min()
+    }
+
+    fn wants_to_dial(&self) -> bool {
+        !self.stopping && matches!(self.state.step, Step::Asking | Step::Serving)
+    }
+
+    fn pump_dial(&mut self) {
+        if self.link.outbound.is_some() || !self.wants_to_dial() || self.now.mono < self.link.next_dial {
+            return;
+        }
+        self.link.next_conn += 1;
+        let conn = ConnId(self.link.next_conn & !(1 << 63));
+        let session = Session::dialed(conn, conn.0, self.now.mono);
+        self.link.outbound = Some(Outbound { session, phase: OutboundPhase::Connecting });
+        self.effect(Effect::LinkConnect { conn });
+    }
+
+    fn check_silence(&mut self) {
+        let silent = |session: &Session, now: Now, timeout: u64| now.mono >= session.heard.plus_ms(timeout);
+        let timeout = self.config.peer_timeout_ms;
+        if self.link.outbound.as_ref().is_some_and(|o| silent(&o.session, self.now, timeout)) {
+            self.end_outbound(true, "it was silent for too long");
+        }
+        if self.link.inbound.as_ref().is_some_and(|i| silent(&i.session, self.now, timeout)) {
+            self.end_inbound("it was silent for too long");
+        }
+    }
+
+    /// Ends the connection this node made, and dials again later.
+    pub(super) fn end_outbound(&mut self, abort: bool, why: &str) {
+        let Some(outbound) = self.link.outbound.take() else { return };
+        self.effect(Effect::LinkClose { conn: outbound.session.conn, abort });
+        self.outbound_gone(&outbound, why);
+    }
+
+    fn outbound_gone(&mut self, outbound: &Outbound, why: &str) {
+        self.dirty = true;
+        if outbound.is_streaming() {
+            let text = format!("the link to the peer is down: {why}");
+            self.incident_once(Severity::Warning, "peer-lost", text);
+        }
+        self.link.back_off(self.now.mono);
+    }
+
+    pub(super) fn end_inbound(&mut self, why: &str) {
+        let Some(inbound) = self.link.inbound.take() else { return };
+        self.effect(Effect::LinkClose { conn: inbound.session.conn, abort: false });
+        self.inbound_gone(&inbound, why);
+    }
+
+    fn inbound_gone(&mut self, inbound: &Inbound, why: &str) {
+        self.dirty = true;
+        if inbound.is_following() {
+            let text = format!("the link from the primary is down: {why}");
+            self.incident_once(Severity::Warning, "peer-lost", text);
+        }
+    }
+
+    pub(super) fn link_accepted(&mut self, conn: ConnId) {
+        if self.stopping || matches!(self.state.step, Step::Stopped) {
+            self.effect(Effect::LinkClose { conn, abort: true });
+            return;
+        }
+        // The peer has one connection; a new one means that the old one is dead (I-14).
+        self.end_inbound("the peer connected anew");
+        self.link.inbound = Some(Inbound::new(conn, self.now.mono));
+    }
+
+    pub(super) fn link_connected(&mut self, conn: ConnId) {
+        let (hello, head, now) = (self.hello(), self.head(), self.now);
+        let Some(outbound) = &mut self.link.outbound else { return };
+        if outbound.session.conn != conn || !matches!(outbound.phase, OutboundPhase::Connecting) {
+            return;
+        }
+        outbound.session.heard = now.mono;
+        outbound.phase = OutboundPhase::Greeting;
+        outbound.session.send(now, FrameKind::Hello, head, hello);
+    }
+
+    pub(super) fn link_closed(&mut self, conn: ConnId, why: &str) {
+        if self.link.outbound.as_ref().is_some_and(|outbound| outbound.session.conn == conn) {
+            if let Some(outbound) = self.link.outbound.take() {
+                self.outbound_gone(&outbound, why);
+            }
+        } else if self.link.inbound.as_ref().is_some_and(|inbound| inbound.session.conn == conn)
+            && let Some(inbound) = self.link.inbound.take()
+        {
+            self.inbound_gone(&inbound, why);
+        }
+    }
+
+    pub(super) fn link_bytes(&mut self, conn: ConnId, bytes: &[u8]) {
+        let now = self.now.mono;
+        if let Some(outbound) = &mut self.link.outbound
+            && outbound.session.conn == conn
+        {
+            outbound.session.feed(now, bytes);
+            self.link.heard = now;
+            self.read_outbound();
+        } else if let Some(inbound) = &mut self.link.inbound
+            && inbound.session.conn == conn
+        {
+            inbound.session.feed(now, bytes);
+            self.link.heard = now;
+            self.read_inbound();
+        }
+        // Bytes of any other connection are of one that is over: nobody reads them (I-14).
+    }
+
+    /// Frames of the connection that this node made.
+    fn read_outbound(&mut self) {
+        while let Some(outbound) = &mut self.link.outbound {
+            match outbound.session.poll() {
+                Ok(None) => return,
+                Ok(Some((header, frame))) => match (frame, &outbound.phase) {
+                    (Frame::Hello(hello), OutboundPhase::Greeting) => self.greeted(&hello, header.epoch),
+                    (Frame::Refuse(refuse), _) => self.refused_by_peer(&refuse),
+                    (Frame::Ack(ack), OutboundPhase::Streaming(_)) => self.sender_ack(ack, header.credit),
+                    (Frame::Heartbeat, _) => {}
+                    _ => self.outbound_fault("a frame came that has no place in an answer"),
+                },
+                Err(fault) => self.outbound_fault(&fault.to_string()),
+            }
+        }
+    }
+
+    /// The peer broke a rule: counted, told, and the connection ends.
+    pub(super) fn outbound_fault(&mut self, text: &str) {
+        self.refused += 1;
+        let incident = format!("the peer was cut off: {text}");
+        self.incident(Severity::Warning, "link-refused", incident);
+        self.end_outbound(true, text);
+    }
+
+    fn refused_by_peer(&mut self, refuse: &Refuse) {
+        let text = format!("the peer refuses this node: {}", refuse.text);
+        if refuse.code != RefuseCode::NotNow as u16 {
+            self.link.refuses_us = true;
+            self.incident_once(Severity::Warning, "refused-by-peer", text.clone());
+            if matches!(self.state.step, Step::Asking) {
+                self.state.why.clone_from(&text);
+            }
+        }
+        self.end_outbound(false, &text);
+    }
+
+    /// The peer answered this node's hello.
+    fn greeted(&mut self, hello: &Hello, peer_epoch: Epoch) {
+        self.link.peer_name.clone_from(&hello.name);
+        let verdict = judge(&self.own(), hello, peer_epoch);
+        if !matches!(verdict, Verdict::Refuse(..) | Verdict::OwnStateOld(_)) {
+            self.link.refuses_us = false;
+        }
+        match verdict {
+            Verdict::Stream { common } => self.start_stream(common),
+            Verdict::NeedsFullSync(why) => {
+                let text = format!("the peer cannot follow: {why}; it needs a full copy");
+                self.incident_once(Severity::Critical, "needs-full-sync", text);
+                self.end_outbound(false, "it needs a full copy");
+            }
+            Verdict::MayServe => {
+                self.end_outbound(false, "the question is answered");
+                self.may_serve();
+            }
+            other => {
+                let why = self.act_on(other, peer_epoch);
+                self.end_outbound(false, &why);
+            }
+        }
+    }
+
+    /// What a hello means in either direction.
+    pub(super) fn act_on(&mut self, verdict: Verdict, peer_epoch: Epoch) -> String {
+        match verdict {
+            Verdict::StepDown { common, .. } => {
+                self.step_down(common, peer_epoch);
+                "the peer serves in a higher epoch".to_owned()
+            }
+            Verdict::OwnStateOld(why) => {
+                self.link.refuses_us = true;
+                let text = format!("this node must not serve: {why}");
+                self.state.why.clone_from(&text);
+                self.incident_once(Severity::Critical, "state-set-back", text);
+                why
+            }
+            Verdict::Refuse(_, text) => {
+                self.refused += 1;
+                self.incident_once(
+                    Severity::Warning,
+                    "peer-refused",
+                    format!("the peer was refused: {text}"),
+                );
+                text
+            }
+            Verdict::MayServe => {
+                self.may_serve();
+                "the question is answered".to_owned()
+            }
+            Verdict::Wait(why) => why.to_owned(),
+            Verdict::Stream { .. } | Verdict::NeedsFullSync(_) | Verdict::Follow => {
+                "wrong direction".to_owned()
+            }
+        }
+    }
+
+    /// Whether this node can take part in a conversation now.
+    pub(super) fn can_talk(&self) -> bool {
+        match &self.state.step {
+            Step::Standby | Step::Asking | Step::Serving | Step::Diverged => true,
+            Step::Replaying => self.control.role != Role::Standby,
+            Step::Opening(_) | Step::SteppingDown(_) | Step::Stopped => false,
+        }
+    }
+
+    /// The control file that a connection waited for is durable.
+    pub(super) fn link_control_written(&mut self, write: u64) {
+        self.receiver_control_written(write);
+        self.release_journals();
+    }
+
+    pub(super) fn link_control_failed(&mut self, write: u64) {
+        if self.link.inbound.as_ref().is_some_and(|inbound| inbound.waits_for_control(write)) {
+            self.end_inbound("the control file could not be written");
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! The standby's side of the stream, and the answer to every hello.
+
+use super::core::Core;
+use super::effect::{Effect, Severity};
+use crate::base::limits::CREDIT_WINDOW;
+use crate::base::{ConnId, Epoch, Mono, Position, Seq};
+use crate::format::batch::Batch;
+use crate::format::control::EpochMark;
+use crate::format::frame::{Ack, FrameHeader, FrameKind, Hello, Refuse, RefuseCode};
+use crate::journal::JournalState;
+use crate::pair::{Frame, Head, Session, Verdict, judge};
+use crate::store::StoreRead;
+use bytes::Bytes;
+
+/// The connection that the peer made.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    pub(super) session: Session,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Its hello is due.
+    Hello,
+    /// It was answered; a primary's stream may begin.
+    Answered { follow: bool, epoch: Epoch },
+    /// Until the journal is quiet, has been cut, and the control file holds the primary's epoch.
+    Beginning { common: Position, epoch: Epoch, control: Option<u64> },
+    /// Batches come.
+    Following(Following),
+}
+
+#[derive(Debug)]
+struct Following {
+    epoch: Epoch,
+    received_bytes: u64,
+    sent_ack: Option<Ack>,
+    sent_credit: u64,
+}
+
+impl Inbound {
+    pub(super) fn new(conn: ConnId, now: Mono) -> Self {
+        Self { session: Session::accepted(conn, now), phase: Phase::Hello }
+    }
+
+    pub(super) fn is_following(&self) -> bool {
+        matches!(self.phase, Phase::Following(_) | Phase::Beginning { .. })
+    }
+
+    pub(super) fn waits_for_control(&self, write: u64) -> bool {
+        matches!(self.phase, Phase::Beginning { control: Some(id), .. } if id == write)
+    }
+}
+
+impl<S: StoreRead> Core<S> {
+    /// Frames of the connection that the peer made.
+    pub(super) fn read_inbound(&mut self) {
+        while let Some(inbound) = &mut self.link.inbound {
+            if matches!(inbound.phase, Phase::Beginning { .. }) {
+                // What follows is read when the beginning is done; the credit given bounds it.
+                return;
+            }
+            match inbound.session.poll() {
+                Ok(None) => return,
+                Ok(Some((header, frame))) => self.inbound_frame(&header, frame),
+                Err(fault) => self.inbound_fault(&fault.to_string()),
+            }
+        }
+    }
+
+    fn inbound_frame(&mut self, header: &FrameHeader, frame: Frame) {
+        let Some(inbound) = &mut self.link.inbound else { return };
+        match (frame, &inbound.phase) {
+            (Frame::Hello(hello), Phase::Hello) => self.answer(&hello, header.epoch),
+            (Frame::Begin(begin), Phase::Answered { follow: true, epoch }) if header.epoch == *epoch => {
+                let (common, epoch) = (begin.common, *epoch);
+                inbound.phase = Phase::Beginning { common, epoch, control: None };
+                self.dirty = true;
+            }
+            (Frame::Batch(batch), Phase::Following(following)) if header.epoch == following.epoch => {
+                self.take_batch(batch, header.durable);
+            }
+            (Frame::Heartbeat, Phase::Following(following)) if header.epoch == following.epoch => {
+                self.announce(header.durable);
+            }
+            (Frame::Heartbeat, Phase::Answered { .. }) => {}
+            (Frame::Refuse(_), _) => self.end_inbound("the peer gave up"),
+            _ => self.inbound_fault("a frame came that has no place now"),
+        }
+    }
+
+    /// The peer broke a rule: counted, told, and the connection ends.
+    fn inbound_fault(&mut self, text: &str) {
+        self.refused += 1;
+        self.incident(Severity::Warning, "link-refused", format!("the peer was cut off: {text}"));
+        self.end_inbound(text);
+    }
+
+    fn answer(&mut self, hello: &Hello, peer_epoch: Epoch) {
+        let own_hello = self.hello();
+        let (head, now) = (self.head(), self.now);
+        if !self.can_talk() {
+            let text = format!("this node is {}", self.state.word());
+            return self.refuse_inbound(RefuseCode::NotNow, text);
+        }
+        self.link.peer_name.clone_from(&hello.name);
+        let verdict = self.judge_hello(hello, peer_epoch);
+        if let Verdict::Refuse(code, text) = &verdict
+            && *code != RefuseCode::Epoch
+        {
+            self.refused += 1;
+            self.incident_once(Severity::Warning, "peer-refused", format!("the peer was refused: {text}"));
+            return self.refuse_inbound(*code, text.clone());
+        }
+        // A peer of an older epoch is answered, so that it learns of the newer one.
+        let follow = verdict == Verdict::Follow;
+        if let Some(inbound) = &mut self.link.inbound {
+            inbound.session.admit();
+            inbound.session.send(now, FrameKind::Hello, head, own_hello);
+            inbound.phase = Phase::Answered { follow, epoch: peer_epoch };
+        }
+        if !follow {
+            self.flush_inbound();
+            self.act_on(verdict, peer_epoch);
+        }
+    }
+
+    fn judge_hello(&self, hello: &Hello, peer_epoch: Epoch) -> Verdict {
+        let own = crate::pair::Own {
+            pair: self.config.pair,
+            ordinal: self.config.ordinal,
+            role: self.control.role,
+            serving: self.serving(),
+            epoch: self.control.epoch,
+            end: self.replicated().sealed(),
+            applied: self.appliers[0].applied,
+            table: self.control.table.clone(),
+        };
+        judge(&own, hello, peer_epoch)
+    }
+
+    fn refuse_inbound(&mut self, code: RefuseCode, text: String) {
+        let (head, now) = (self.head(), self.now);
+        if let Some(inbound) = &mut self.link.inbound {
+            let refuse = Refuse { code: code as u16, text: text.clone() };
+            inbound.session.send(now, FrameKind::Refuse, head, refuse.encode().into());
+        }
+        self.flush_inbound();
+        self.end_inbound(&text);
+    }
+
+    fn flush_inbound(&mut self) {
+        if let Some(inbound) = &mut self.link.inbound {
+            let (conn, parts) = (inbound.session.conn, inbound.session.take_out());
+            if !parts.is_empty() {
+                self.effect(Effect::LinkSend { conn, parts });
+            }
+        }
+    }
+
+    pub(super) fn pump_receiver(&mut self) {
+        self.pump_beginning();
+        let unapplied = self.appliers[0].bytes as u64;
+        let ack = self.own_ack();
+        let (mut head, now, beat) = (self.head(), self.now, self.config.heartbeat_ms);
+        let Some(inbound) = &mut self.link.inbound else { return };
+        match &mut inbound.phase {
+            Phase::Following(following) => {
+                let credit = following.received_bytes + CREDIT_WINDOW.saturating_sub(unapplied);
+                head = Head { credit: credit.max(following.sent_credit), ..head };
+                let moved = following.sent_ack != Some(ack)
+                    || head.credit >= following.sent_credit + CREDIT_WINDOW / 4;
+                if moved || now.mono >= inbound.session.sent.plus_ms(beat) {
+                    following.sent_ack = Some(ack);
+                    following.sent_credit = head.credit;
+                    inbound.session.send(now, FrameKind::Ack, head, ack.encode().into());
+                }
+            }
+            Phase::Answered { .. } | Phase::Beginning { .. } => {
+                if now.mono >= inbound.session.sent.plus_ms(beat) {
+                    inbound.session.send(now, FrameKind::Heartbeat, head, Bytes::new());
+                }
+            }
+            Phase::Hello => {}
+        }
+        self.flush_inbound();
+    }
+
+    fn own_ack(&self) -> Ack {
+        let pace = self.replicated().pace();
+        Ack { received: pace.appended, durable: pace.durable, applied: self.appliers[0].applied }
+    }
+
+    /// Carries a beginning on as far as it can go now: quiet journal, cut, control file, first ack.
+    fn pump_beginning(&mut self) {
+        let Some(Inbound { phase: Phase::Beginning { common, epoch, control: None }, .. }) =
+            &self.link.inbound
+        else {
+            return;
+        };
+        let (common, epoch) = (*common, *epoch);
+        if !self.replicated().is_quiet() || self.control_write.is_some() {
+            return;
+        }
+        let end = self.replicated().sealed();
+        if common.seq > end.seq || self.replicated().end_at(common.seq) != Some(common) {
+            let text =
+                format!("the stream begins after entry {}, which is not in this node's history", common.seq);
+            self.incident_once(Severity::Critical, "history-differs", text.clone());
+            return self.refuse_inbound(RefuseCode::History, text);
+        }
+        if common.seq < end.seq {
+            if self.appliers[0].applied > common.seq {
+                let text =
+                    format!("entries after {} are applied here and unknown to the primary", common.seq);
+                self.incident_once(Severity::Critical, "history-differs", text.clone());
+                return self.refuse_inbound(RefuseCode::History, text);
+            }
+            let text = format!(
+                "entries {} to {} were acknowledged to nobody and are cut",
+                common.seq.next(),
+                end.seq
+            );
+            self.incident(Severity::Notice, "tail-cut", text);
+            self.replicated_mut().cut(common);
+            self.appliers[0].cut(common.seq);
+        }
+        self.control.table.retain(|mark| mark.first_seq <= common.seq);
+        if self.control.epoch == epoch {
+            return self.follow(epoch);
+        }
+        self.control.epoch = epoch;
+        self.write_control();
+        let write = self.control_write;
+        if let Some(Inbound { phase: Phase::Beginning { control, .. }, .. }) = &mut self.link.inbound {
+            *control = write;
+        }
+    }
+
+    /// An epoch is durable before it acts (I-20).
+    pub(super) fn receiver_control_written(&mut self, write: u64) {
+        if let Some(Inbound { phase: Phase::Beginning { control: Some(id), epoch, .. }, .. }) =
+            &self.link.inbound
+            && *id == write
+        {
+            self.follow(*epoch);
+        }
+    }
+
+    fn follow(&mut self, epoch: Epoch) {
+        let Some(inbound) = &mut self.link.inbound else { return };
+        let following = Following { epoch, received_bytes: 0, sent_ack: None, sent_credit: 0 };
+        inbound.phase = Phase::Following(following);
+        self.dirty = true;
+        self.said.remove("peer-lost");
+        let text = format!("this node follows the primary {} in epoch {epoch}", self.link.peer_name);
+        self.incident(Severity::Notice, "following", text);
+        self.read_inbound();
+    }
+
+    fn take_batch(&mut self, batch: Batch, durable: Seq) {
+        let header = *batch.header();
+        let end = self.replicated().sealed();
+        let Some(Inbound { phase: Phase::Following(following), .. }) = &mut self.link.inbound else { return };
+        following.received_bytes += u64::from(header.len);
+        let wrong = if header.mark || header.journal != crate::base::JournalKind::Replicated {
+            Some("a batch of the wrong kind")
+        } else if header.pair != self.config.pair {
+            Some("a batch of another pair")
+        } else if header.epoch > following.epoch || header.epoch < end.epoch {
+            Some("a batch of an epoch that has no place here")
+        } else if header.last_seq() <= end.seq {
+            return self.take_duplicate(&batch);
+        } else if header.first_seq != end.seq.next() || header.prev_chain != end.chain {
+            Some("a batch that does not continue the history")
+        } else {
+            None
+        };
+        if let Some(text) = wrong {
+            return self.inbound_fault(text);
+        }
+        if self.journal_takes(crate::base::JournalKind::Replicated, header.len as usize)
+            == JournalState::Failed
+        {
+            return self.end_inbound("the journal's disk failed");
+        }
+        if header.epoch > end.epoch {
+            let (epoch, first_seq, prev_chain) = (header.epoch, header.first_seq, header.prev_chain);
+            self.control.table.push(EpochMark { epoch, first_seq, prev_chain });
+        }
+        self.replicated_mut().accept(batch.clone());
+        self.enqueue_received(batch);
+        self.announce(durable);
+    }
+
+    /// A batch that is here already changes nothing; the same numbers with other content are an incident (I-11).
+    fn take_duplicate(&mut self, batch: &Batch) {
+        let known = self.replicated().end_at(batch.header().last_seq());
+        if known.is_some_and(|known| known != batch.end()) {
+            let text = format!("{batch:?} has other content than what is here under the same numbers");
+            self.incident(Severity::Critical, "history-differs", text);
+            self.end_inbound("its history differs");
+        }
+    }
+
+    fn announce(&mut self, durable: Seq) {
+        let applier = &mut self.appliers[0];
+        applier.announced = applier.announced.max(durable);
+        applier.announced_ever = applier.announced_ever.max(durable);
+        let announced = applier.announced;
+        self.replicated_mut().set_announced(announced);
+        self.dirty = true;
+    }
+}

@@ -1,0 +1,666 @@
+//! Who this node is allowed to be: asking, serving, taking over, stepping down.
+//!
+//! ```text
+//!  start -> Replaying -+- role standby ----------------> Standby --takeover--> Opening -> Serving
+//!                      +- role primary -> Asking -+- peer does not serve ----> Opening -> Serving
+//!                      |                          +- start --alone ----------> Opening -> Serving
+//!                      |                          +- peer serves, higher epoch -> SteppingDown
+//!                      +- role diverged ---------------> Diverged                  |
+//!  Serving -- a higher epoch is seen --> SteppingDown -+- nothing beyond the common history -> Standby
+//!                                                      +- entries the pair never kept ------> Diverged
+//! ```
+//! Opening: (1) everything in the journal is durable and applied, (2) the control file with the new epoch is
+//! durable, (3) the epoch's first entry is durable, (4) the doors open. A crash before (2) leaves what was, after
+//! it a primary that must ask before it serves (I-20, I-26).
+
+use super::admin::TakeoverAccount;
+use super::core::{Core, ReadFor};
+use super::effect::{Effect, Severity};
+use crate::base::{Epoch, Fault, JournalKind, Mono, Position, Seq, Wait};
+use crate::format::control::{EpochMark, Role};
+use crate::format::dptr::FileState;
+use crate::format::entry::{Entry, EntryKind, EpochStart};
+use crate::journal::Cursor;
+use crate::pair::diverged_line;
+use crate::store::StoreRead;
+use bytes::Bytes;
+
+/// A takeover waits this long for the link to a dead peer to be noticed as dead (milliseconds).
+const TAKEOVER_GRACE_MS: u64 = 1500;
+/// A failed control file is written again after this (milliseconds).
+const CONTROL_RETRY_MS: u64 = 500;
+
+/// See the picture at the head of this module.
+#[derive(Debug)]
+pub(super) enum Step {
+    Replaying,
+    Standby,
+    Asking,
+    Opening(Opening),
+    Serving,
+    SteppingDown(Fall),
+    Diverged,
+    Stopped,
+}
+
+#[derive(Debug)]
+pub(super) struct Opening {
+    stage: OpenStage,
+    takeover: Option<PendingTakeover>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OpenStage {
+    Drain,
+    Control(u64),
+    Entry(Seq),
+}
+
+#[derive(Debug)]
+struct PendingTakeover {
+    token: u64,
+    account: TakeoverAccount,
+    started: Mono,
+}
+
+#[derive(Debug)]
+pub(super) struct Fall {
+    common: Position,
+    epoch: Epoch,
+    stage: FallStage,
+    cursor: Option<Cursor>,
+    started_file: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FallStage {
+    Drain,
+    Export,
+    Reading,
+    Saving { last: bool },
+    Control(u64),
+}
+
+/// The step, and what goes with it.
+#[derive(Debug)]
+pub(super) struct RoleState {
+    pub(super) step: Step,
+    /// Why it does not serve, from outside (the peer's silence, say).
+    pub(super) why: String,
+    /// The operator said `start --alone`.
+    alone: bool,
+    asking_since: Mono,
+    /// A takeover that waits for the link to be noticed as dead.
+    waiting_takeover: Option<(u64, Mono)>,
+    retry_at: Option<Mono>,
+    stop_sent: bool,
+    /// Clients that wait for an answer which will never come must be let go.
+    pub(super) abandon_clients: bool,
+    pub(super) diverged_files: Vec<String>,
+}
+
+impl RoleState {
+    pub(super) fn new(step: Step) -> Self {
+        Self {
+            step,
+            why: String::new(),
+            alone: false,
+            asking_since: Mono(0),
+            waiting_takeover: None,
+            retry_at: None,
+            stop_sent: false,
+            abandon_clients: false,
+            diverged_files: Vec::new(),
+        }
+    }
+
+    /// Whether everything that is durable here may be applied, announced or not: a takeover is under way.
+    pub(super) fn applies_all(&self) -> bool {
+        matches!(self.step, Step::Opening(_))
+    }
+
+    /// Whether the journal must not shrink now.
+    pub(super) fn needs_journal(&self) -> bool {
+        matches!(self.step, Step::Opening(_) | Step::SteppingDown(_) | Step::Diverged)
+    }
+
+    pub(super) fn word(&self) -> &'static str {
+        match &self.step {
+            Step::Replaying => "replaying",
+            Step::Standby => "standby",
+            Step::Asking => "asking-peer",
+            Step::Opening(opening) if opening.takeover.is_some() => "taking-over",
+            Step::Opening(_) => "starting-epoch",
+            Step::Serving => "serving",
+            Step::SteppingDown(_) => "stepping-down",
+            Step::Diverged => "diverged",
+            Step::Stopped => "stopping",
+        }
+    }
+
+    /// Why this node does not serve, in words for a client.
+    pub(super) fn reason(&self) -> String {
+        match &self.step {
+            Step::Replaying => "it replays its journal".to_owned(),
+            Step::Asking if self.why.is_empty() => {
+                "it was primary and has not yet heard from its peer; `hot-backup start --alone` overrides"
+                    .to_owned()
+            }
+            Step::Asking => self.why.clone(),
+            Step::Opening(_) => "it begins a new epoch".to_owned(),
+            Step::SteppingDown(_) => "its peer serves in a higher epoch".to_owned(),
+            Step::Diverged => "its peer has taken over, and it holds entries the pair never kept".to_owned(),
+            Step::Stopped => "it is shutting down".to_owned(),
+            Step::Standby | Step::Serving => String::new(),
+        }
+    }
+}
+
+impl<S: StoreRead> Core<S> {
+    pub(super) fn pump_roles(&mut self) {
+        if self.stopping {
+            self.pump_stop();
+        }
+        if let Some(retry) = self.state.retry_at {
+            if self.now.mono < retry {
+                return;
+            }
+            self.state.retry_at = None;
+        }
+        match &self.state.step {
+            Step::Replaying => self.pump_replaying(),
+            Step::Asking => self.pump_asking(),
+            Step::Opening(_) => self.pump_opening(),
+            Step::SteppingDown(_) => self.pump_fall(),
+            Step::Standby | Step::Serving | Step::Diverged | Step::Stopped => {}
+        }
+        if let Some((token, until)) = self.state.waiting_takeover {
+            self.retry_takeover(token, until);
+        }
+    }
+
+    pub(super) fn roles_deadline(&self) -> Option<Mono> {
+        let alone = match self.state.step {
+            Step::Asking if self.config.serve_alone => {
+                Some(self.state.asking_since.plus_ms(self.config.peer_timeout_ms))
+            }
+            _ => None,
+        };
+        let waiting = self.state.waiting_takeover.map(|(_, until)| until);
+        [alone, waiting, self.state.retry_at].into_iter().flatten().min()
+    }
+
+    fn pump_replaying(&mut self) {
+        if !JournalKind::ALL.iter().all(|kind| self.applied_to_limit(*kind)) {
+            return;
+        }
+        self.dirty = true;
+        self.state.step = match self.control.role {
+            Role::Standby => Step::Standby,
+            Role::Diverged => Step::Diverged,
+            Role::Primary => {
+                self.state.asking_since = self.now.mono;
+                self.state.why.clear();
+                Step::Asking
+            }
+        };
+    }
+
+    fn pump_asking(&mut self) {
+        let silent_for_good = self.config.serve_alone
+            && self.now.mono >= self.state.asking_since.plus_ms(self.config.peer_timeout_ms)
+            && !self.link.refuses_us;
+        if self.state.alone || silent_for_good {
+            let text = if self.state.alone {
+                "serving without having asked the peer, on the operator's word".to_owned()
+            } else {
+                "serving without having heard from the peer, as on_restart_alone = \"serve\" says".to_owned()
+            };
+            self.incident(Severity::Warning, "alone", text);
+            self.open_epoch(None);
+        } else if self.now.mono >= self.state.asking_since.plus_ms(self.config.peer_timeout_ms)
+            && self.state.why.is_empty()
+        {
+            let text = "this node was primary; its peer is silent, so it waits: it may have been replaced. \
+                        `hot-backup start --alone` overrides";
+            self.incident_once(Severity::Warning, "waiting-for-peer", text.to_owned());
+        }
+    }
+
+    /// The peer does not serve and will not: this node may.
+    pub(super) fn may_serve(&mut self) {
+        if matches!(self.state.step, Step::Asking) {
+            self.open_epoch(None);
+        }
+    }
+
+    fn open_epoch(&mut self, takeover: Option<PendingTakeover>) {
+        self.link.close_all(&mut self.out);
+        self.state.alone = false;
+        self.state.why.clear();
+        self.state.step = Step::Opening(Opening { stage: OpenStage::Drain, takeover });
+        self.dirty = true;
+    }
+
+    fn pump_opening(&mut self) {
+        let Step::Opening(opening) = &self.state.step else { return };
+        match opening.stage {
+            OpenStage::Drain => {
+                let quiet = self.replicated().is_quiet() && self.all_applied(JournalKind::Replicated);
+                if quiet && self.control_write.is_none() {
+                    self.write_new_epoch();
+                }
+            }
+            OpenStage::Control(_) => {}
+            OpenStage::Entry(seq) => {
+                if self.replicated().pace().durable >= seq {
+                    self.finish_opening();
+                }
+            }
+        }
+    }
+
+    fn write_new_epoch(&mut self) {
+        let end = self.replicated().sealed();
+        let epoch = self.control.epoch.next_for(self.ordinal());
+        self.control.table.retain(|mark| mark.first_seq <= end.seq);
+        self.control.table.push(EpochMark { epoch, first_seq: end.seq.next(), prev_chain: end.chain });
+        self.control.epoch = epoch;
+        self.control.role = Role::Primary;
+        self.write_control();
+        let write = self.control_write.unwrap_or_default();
+        if let Step::Opening(opening) = &mut self.state.step {
+            opening.stage = OpenStage::Control(write);
+        }
+    }
+
+    fn start_epoch(&mut self) {
+        let epoch = self.control.epoch;
+        self.replicated_mut().set_epoch(epoch);
+        let start = EpochStart { epoch, ordinal: self.ordinal(), name: self.config.name.clone() };
+        let value = start.encode();
+        let entry =
+            Entry { kind: EntryKind::EpochStart, file: crate::base::FileId(0), id: &[], value: &value };
+        let seq = self.replicated_mut().append(std::iter::once(entry));
+        if let Step::Opening(opening) = &mut self.state.step {
+            opening.stage = OpenStage::Entry(seq);
+        }
+        self.dirty = true;
+    }
+
+    fn finish_opening(&mut self) {
+        let Step::Opening(opening) = std::mem::replace(&mut self.state.step, Step::Serving) else { return };
+        self.link.dial_now(self.now.mono);
+        self.dirty = true;
+        self.incident_over("waiting-for-peer", "serving", "this node serves again".to_owned());
+        let epoch = self.control.epoch;
+        let Some(mut takeover) = opening.takeover else {
+            self.incident(Severity::Notice, "epoch", format!("this node serves as primary in epoch {epoch}"));
+            return;
+        };
+        takeover.account.epoch = epoch.0;
+        takeover.account.seconds = seconds(self.now.mono.since(takeover.started));
+        let text = format!("taken over in epoch {epoch}: {}", takeover.account.lost);
+        self.incident(Severity::Warning, "takeover", text);
+        self.reply_value(takeover.token, &takeover.account);
+    }
+
+    /// The control file is durable.
+    pub(super) fn control_written(&mut self, write: u64) {
+        if self.control_write != Some(write) {
+            return;
+        }
+        self.control_write = None;
+        self.dirty = true;
+        match &mut self.state.step {
+            Step::Opening(opening) if opening.stage == OpenStage::Control(write) => self.start_epoch(),
+            Step::SteppingDown(fall) if fall.stage == FallStage::Control(write) => self.finish_fall(),
+            _ => self.link_control_written(write),
+        }
+    }
+
+    pub(super) fn control_failed(&mut self, write: u64, fault: Fault) {
+        if self.control_write != Some(write) {
+            return;
+        }
+        self.control_write = None;
+        self.dirty = true;
+        let text = format!("writing the control file: {fault}; it is tried again");
+        self.incident_once(Severity::Critical, "control-failed", text);
+        let retry = Some(self.now.mono.plus_ms(CONTROL_RETRY_MS));
+        match &mut self.state.step {
+            Step::Opening(opening) if opening.stage == OpenStage::Control(write) => {
+                opening.stage = OpenStage::Drain;
+                self.state.retry_at = retry;
+            }
+            Step::SteppingDown(fall) if fall.stage == FallStage::Control(write) => {
+                fall.stage = FallStage::Drain;
+                self.state.retry_at = retry;
+            }
+            _ => self.link_control_failed(write),
+        }
+    }
+
+    /// The peer serves in a higher epoch: nothing is accepted any more.
+    pub(super) fn step_down(&mut self, common: Position, epoch: Epoch) {
+        if matches!(self.state.step, Step::SteppingDown(_) | Step::Diverged | Step::Replaying | Step::Stopped)
+        {
+            return;
+        }
+        let text = format!(
+            "the peer serves in epoch {epoch}: this node (epoch {}) stops serving",
+            self.control.epoch
+        );
+        self.incident(Severity::Critical, "fenced", text);
+        self.refuse_pending("this node steps down: its peer has taken over");
+        self.copy = None;
+        self.state.abandon_clients = true;
+        self.link.close_all(&mut self.out);
+        let stage = FallStage::Drain;
+        self.state.step =
+            Step::SteppingDown(Fall { common, epoch, stage, cursor: None, started_file: false });
+        self.dirty = true;
+    }
+
+    fn pump_fall(&mut self) {
+        let quiet = self.replicated().is_quiet() && self.all_applied(JournalKind::Replicated);
+        let end = self.replicated().sealed().seq;
+        let control_free = self.control_write.is_none();
+        let Step::SteppingDown(fall) = &mut self.state.step else { return };
+        match fall.stage {
+            FallStage::Drain if quiet && end > fall.common.seq && !fall.started_file => {
+                fall.stage = FallStage::Export;
+                self.pump_export();
+            }
+            FallStage::Drain if quiet && control_free => self.write_fall(),
+            FallStage::Export => self.pump_export(),
+            _ => {}
+        }
+    }
+
+    fn diverged_name(&self, common: Seq) -> String {
+        let end = self.replicated().sealed();
+        format!("epoch-{}-entries-{}-{}.jsonl", end.epoch, common.next(), end.seq)
+    }
+
+    /// Saves the entries after the common history, one batch at a time, before anything else may happen to them.
+    fn pump_export(&mut self) {
+        let Step::SteppingDown(fall) = &mut self.state.step else { return };
+        let common = fall.common.seq;
+        let cursor = match fall.cursor.take() {
+            Some(cursor) => Ok(cursor),
+            None => self.journals[0].cursor(common),
+        };
+        let step =
+            cursor.and_then(|mut cursor| self.journals[0].advance(&mut cursor).map(|(b, r)| (cursor, b, r)));
+        match step {
+            Ok((cursor, Some(batch), _)) => {
+                let last = batch.header().last_seq() == self.journals[0].sealed().seq;
+                let mut bytes = Vec::new();
+                for (seq, entry) in batch.entries().filter(|(seq, _)| *seq > common) {
+                    let name = self.namespace.file(entry.file).map_or("", |info| info.key.as_str());
+                    bytes.extend_from_slice(&diverged_line(seq, batch.header().epoch, name, &entry));
+                }
+                let file = self.diverged_name(common);
+                let Step::SteppingDown(fall) = &mut self.state.step else { return };
+                let first = !std::mem::replace(&mut fall.started_file, true);
+                fall.stage = FallStage::Saving { last };
+                fall.cursor = Some(cursor);
+                self.effect(Effect::SaveDiverged { file, first, bytes: Bytes::from(bytes) });
+            }
+            Ok((cursor, None, Some(request))) => {
+                let Step::SteppingDown(fall) = &mut self.state.step else { return };
+                fall.stage = FallStage::Reading;
+                fall.cursor = Some(cursor);
+                self.read_segment(ReadFor::Diverged, JournalKind::Replicated, request);
+            }
+            Ok((_, None, None)) | Err(_) => {
+                let text =
+                    "the entries that the pair never kept cannot all be read back; this node stays as it is";
+                self.incident_once(Severity::Critical, "diverged-unsaved", text.to_owned());
+                self.state.retry_at = Some(self.now.mono.plus_ms(10_000));
+            }
+        }
+    }
+
+    pub(super) fn diverged_read(&mut self, result: Result<Bytes, Fault>) {
+        let Step::SteppingDown(fall) = &mut self.state.step else { return };
+        fall.stage = FallStage::Export;
+        match (result, &mut fall.cursor) {
+            (Ok(bytes), Some(cursor)) => cursor.feed(bytes),
+            _ => {
+                fall.cursor = None;
+                self.state.retry_at = Some(self.now.mono.plus_ms(CONTROL_RETRY_MS));
+            }
+        }
+        self.dirty = true;
+    }
+
+    pub(super) fn diverged_saved(&mut self) {
+        let Step::SteppingDown(fall) = &mut self.state.step else { return };
+        let FallStage::Saving { last } = fall.stage else { return };
+        self.dirty = true;
+        if !last {
+            fall.stage = FallStage::Export;
+            return;
+        }
+        fall.stage = FallStage::Drain;
+        let file = self.diverged_name(self.fall_common());
+        self.state.diverged_files.push(file);
+    }
+
+    fn fall_common(&self) -> Seq {
+        match &self.state.step {
+            Step::SteppingDown(fall) => fall.common.seq,
+            _ => Seq(0),
+        }
+    }
+
+    pub(super) fn diverged_failed(&mut self, fault: Fault) {
+        let text = format!("saving the entries that the pair never kept: {fault}; it is tried again");
+        self.incident_once(Severity::Critical, "diverged-unsaved", text);
+        if let Step::SteppingDown(fall) = &mut self.state.step {
+            fall.stage = FallStage::Drain;
+            fall.started_file = false;
+            fall.cursor = None;
+            self.state.retry_at = Some(self.now.mono.plus_ms(CONTROL_RETRY_MS));
+        }
+    }
+
+    fn write_fall(&mut self) {
+        let end = self.replicated().sealed().seq;
+        let Step::SteppingDown(fall) = &self.state.step else { return };
+        let diverged = end > fall.common.seq;
+        self.control.epoch = self.control.epoch.max(fall.epoch);
+        self.control.role = if diverged { Role::Diverged } else { Role::Standby };
+        self.write_control();
+        let write = self.control_write.unwrap_or_default();
+        if let Step::SteppingDown(fall) = &mut self.state.step {
+            fall.stage = FallStage::Control(write);
+        }
+    }
+
+    fn finish_fall(&mut self) {
+        let (common, end) = (self.fall_common(), self.replicated().sealed().seq);
+        self.appliers[0].announced = end;
+        if self.control.role == Role::Diverged {
+            self.state.step = Step::Diverged;
+            let text = format!(
+                "entries {} to {end} were never kept by the pair; they are saved in diverged/{}",
+                common.next(),
+                self.state.diverged_files.last().map_or("", String::as_str)
+            );
+            self.incident(Severity::Critical, "diverged", text);
+        } else {
+            self.state.step = Step::Standby;
+            let text = "this node holds nothing that the pair never kept: it is the standby now".to_owned();
+            self.incident(Severity::Notice, "standby", text);
+        }
+    }
+
+    /// `start --alone`.
+    pub(super) fn start_alone(&mut self, token: u64) {
+        match self.state.step {
+            Step::Asking => {
+                self.state.alone = true;
+                self.dirty = true;
+                self.reply_value(token, &serde_json::json!({ "state": "starting-epoch" }));
+            }
+            Step::Serving => self.reply_no(token, "this node serves already", ""),
+            _ if !self.is_primary() => self.reply_no(
+                token,
+                format!("this node is not the primary (its role is {})", self.control.role.name()),
+                "to make a standby the primary: hot-backup takeover --peer-is-down",
+            ),
+            _ => self.reply_no(token, format!("this node is {}", self.state.word()), "try again in a moment"),
+        }
+    }
+
+    /// `takeover`.
+    pub(super) fn takeover(&mut self, token: u64, peer_is_down: bool, dry_run: bool) {
+        let name = self.config.name.clone();
+        if self.is_primary() {
+            let message = format!("{name} is the primary already (epoch {})", self.control.epoch);
+            return self.reply_no(token, message, "nothing to do; see `hot-backup status`");
+        }
+        if !matches!(self.state.step, Step::Standby | Step::Replaying) {
+            let message = format!("{name} cannot take over: it is {}", self.state.word());
+            return self.reply_no(token, message, "see `hot-backup status`");
+        }
+        if dry_run {
+            let mut account = self.takeover_account();
+            account.dry_run = true;
+            return self.reply_value(token, &account);
+        }
+        if !peer_is_down {
+            return self.reply_no(
+                token,
+                "a takeover needs your word that the peer does not serve any more",
+                "make sure that it is down or fenced, then say: hot-backup takeover --peer-is-down",
+            );
+        }
+        if self.link.hears_primary() {
+            let until = self.now.mono.plus_ms(TAKEOVER_GRACE_MS);
+            self.state.waiting_takeover = Some((token, until));
+            return;
+        }
+        self.begin_takeover(token);
+    }
+
+    fn retry_takeover(&mut self, token: u64, until: Mono) {
+        if !self.link.hears_primary() {
+            self.state.waiting_takeover = None;
+            self.begin_takeover(token);
+        } else if self.now.mono >= until {
+            self.state.waiting_takeover = None;
+            self.reply_no(
+                token,
+                "the peer is not down: it is connected and sends",
+                "stop the primary first (or cut it off), then take over",
+            );
+        }
+    }
+
+    fn begin_takeover(&mut self, token: u64) {
+        if !matches!(self.state.step, Step::Standby | Step::Replaying) {
+            let message = format!("this node is {} now", self.state.word());
+            return self.reply_no(token, message, "see `hot-backup status`");
+        }
+        let (account, started) = (self.takeover_account(), self.now.mono);
+        self.refuse_pending("a takeover begins");
+        self.open_epoch(Some(PendingTakeover { token, account, started }));
+    }
+
+    /// What a takeover now keeps and may lose.
+    fn takeover_account(&self) -> TakeoverAccount {
+        let end = self.replicated().sealed();
+        let announced = self.appliers[0].announced_ever;
+        let lost_announced = announced.0.saturating_sub(end.seq.0);
+        let lost = if lost_announced == 0 {
+            format!(
+                "everything the old primary announced as durable (entries up to {announced}) is kept; updates it \
+                 acknowledged at level local after entry {}, unheard of here, are lost if there are any; at level \
+                 received and above none is lost",
+                end.seq
+            )
+        } else {
+            format!(
+                "entries {} to {announced}, which the old primary announced, are not here, nor is anything after \
+                 them: updates acknowledged at level local from entry {} on are lost",
+                end.seq.next(),
+                end.seq.next()
+            )
+        };
+        TakeoverAccount {
+            name: self.config.name.clone(),
+            dry_run: false,
+            epoch: self.control.epoch.next_for(self.ordinal()).0,
+            old_epoch: end.epoch.0,
+            applied: end.seq.0,
+            received: end.seq.0,
+            announced: announced.0,
+            lost_announced,
+            durable_level_lost: 0,
+            lost,
+            kept_up_to: end.seq.0,
+            silence_seconds: seconds(self.now.mono.since(self.link.heard)),
+            incomplete_files: self
+                .namespace
+                .files()
+                .filter(|(_, info)| info.replicated && info.dptr.state != FileState::Whole)
+                .map(|(_, info)| info.key.clone())
+                .collect(),
+            seconds: 0.0,
+        }
+    }
+
+    /// Everything under way is finished, then the process may end.
+    fn pump_stop(&mut self) {
+        if self.state.stop_sent {
+            return;
+        }
+        let quiet = self.journals.iter().all(crate::journal::Journal::is_quiet) || self.journals_failed();
+        let applied =
+            JournalKind::ALL.iter().all(|kind| self.applied_to_limit(*kind)) || self.store_fault().is_some();
+        if !quiet || !applied || self.control_write.is_some() {
+            return;
+        }
+        let shown = [self.appliers[0].applied, self.appliers[1].applied];
+        if shown != self.checkpoint.covered
+            && self.store_fault().is_none()
+            && !self.said.contains_key("checkpoint-failed")
+        {
+            self.checkpoint.wanted = true;
+            return;
+        }
+        self.state.stop_sent = true;
+        self.state.step = Step::Stopped;
+        self.link.close_all(&mut self.out);
+        self.effect(Effect::Stopped);
+    }
+
+    fn journals_failed(&self) -> bool {
+        self.journals.iter().any(crate::journal::Journal::has_failed)
+    }
+
+    /// Lets go of operators whose request will not be carried out.
+    fn refuse_pending(&mut self, why: &str) {
+        self.barrier = None;
+        let waiting: Vec<u64> = self
+            .definitions
+            .drain(..)
+            .map(|(token, _)| token)
+            .chain(self.admin_waits.drain(..).map(|(_, token, _): (Wait, u64, _)| token))
+            .collect();
+        for token in waiting {
+            self.reply_no(token, why, "see `hot-backup status`");
+        }
+    }
+}
+
+/// Seconds from microseconds, for people.
+pub(super) fn seconds(micros: u64) -> f64 {
+    #[allow(clippy::cast_precision_loss, reason = "an age for people to read")]
+    let micros = micros as f64;
+    micros / 1_000_000.0
+}

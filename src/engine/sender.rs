@@ -1,0 +1,325 @@
+//! The primary's side of the stream: from the live tail in memory, or from the journal for a peer that is behind.
+
+use super::core::{Core, ReadFor};
+use super::effect::{Effect, Severity};
+use super::link::Link;
+use crate::base::limits::LIVE_WINDOW_MAX;
+use crate::base::{Fault, JournalKind, Position, Seq};
+use crate::format::batch::Batch;
+use crate::format::frame::{Ack, Begin, FrameKind};
+use crate::journal::Cursor;
+use crate::pair::{LinkFault, Session};
+use crate::store::StoreRead;
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// Bytes given to the driver and not yet taken by the operating system, above which no more are given.
+const UNSENT_MAX: u64 = 4 << 20;
+
+/// The connection that this node made.
+#[derive(Debug)]
+pub(super) struct Outbound {
+    pub(super) session: Session,
+    pub(super) phase: OutboundPhase,
+}
+
+impl Outbound {
+    pub(super) fn is_streaming(&self) -> bool {
+        matches!(self.phase, OutboundPhase::Streaming(_))
+    }
+}
+
+#[derive(Debug)]
+pub(super) enum OutboundPhase {
+    Connecting,
+    Greeting,
+    Streaming(Stream),
+}
+
+/// Where the stream is.
+#[derive(Debug)]
+pub(super) struct Stream {
+    /// The history up to the last batch sent.
+    sent: Position,
+    sent_bytes: u64,
+    unsent: u64,
+    /// The peer's grant.
+    credit: u64,
+    heard_credit: bool,
+    acked: Ack,
+    /// The durable head last told.
+    told: Seq,
+    cursor: Option<Cursor>,
+    reading: bool,
+}
+
+impl Stream {
+    /// Whether the next batch to send is in memory, or yet to come.
+    pub(super) fn is_live(&self, live: &Live) -> bool {
+        self.heard_credit && live.reaches(self.sent.seq.next())
+    }
+}
+
+/// The newest batches, kept in memory for the link.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    batches: VecDeque<Batch>,
+    bytes: usize,
+    /// End of what was ever pushed.
+    end: Seq,
+}
+
+impl Live {
+    pub(super) fn push(&mut self, batch: Batch) {
+        self.bytes += batch.header().len as usize;
+        self.end = batch.header().last_seq();
+        self.batches.push_back(batch);
+    }
+
+    /// Whether the batch that begins at `seq` is here, or is the next to be pushed.
+    fn reaches(&self, seq: Seq) -> bool {
+        match self.batches.front() {
+            Some(front) => front.header().first_seq <= seq,
+            None => seq > self.end,
+        }
+    }
+
+    fn starting_at(&self, seq: Seq) -> Option<&Batch> {
+        let at = self.batches.partition_point(|batch| batch.header().first_seq < seq);
+        self.batches.get(at).filter(|batch| batch.header().first_seq == seq)
+    }
+
+    /// Forgets what is durable here and either at the peer, or too much, or of no use to anyone.
+    fn trim(&mut self, durable: Seq, acked: Seq, streaming: bool) {
+        while let Some(front) = self.batches.front() {
+            let last = front.header().last_seq();
+            let needless = acked >= last || !streaming || self.bytes > LIVE_WINDOW_MAX;
+            if last > durable || !needless {
+                return;
+            }
+            self.bytes -= front.header().len as usize;
+            self.batches.pop_front();
+        }
+    }
+}
+
+impl Link {
+    fn stream(&mut self) -> Option<(&mut Session, &mut Stream)> {
+        match &mut self.outbound {
+            Some(Outbound { session, phase: OutboundPhase::Streaming(stream) }) => Some((session, stream)),
+            _ => None,
+        }
+    }
+}
+
+impl<S: StoreRead> Core<S> {
+    pub(super) fn start_stream(&mut self, common: Position) {
+        let (head, now) = (self.head(), self.now);
+        let known = self.replicated().end_at(common.seq);
+        if known.is_some_and(|known| known != common) {
+            let text = format!("the peer's history differs at entry {}, where both should agree", common.seq);
+            self.incident_once(Severity::Critical, "history-differs", text);
+            return self.end_outbound(true, "its history differs");
+        }
+        if common.seq.next() < self.replicated().oldest() {
+            let oldest = self.replicated().oldest();
+            let text =
+                format!("the peer needs entries from {}, the oldest here is {oldest}", common.seq.next());
+            self.incident_once(Severity::Critical, "needs-full-sync", text);
+            return self.end_outbound(false, "it needs a full copy");
+        }
+        let Some(outbound) = &mut self.link.outbound else { return };
+        outbound.session.admit();
+        outbound.session.send(now, FrameKind::Begin, head, Begin { common }.encode().into());
+        outbound.phase = OutboundPhase::Streaming(Stream {
+            sent: common,
+            sent_bytes: 0,
+            unsent: 0,
+            credit: 0,
+            heard_credit: false,
+            acked: Ack { received: common.seq, ..Ack::default() },
+            told: Seq(0),
+            cursor: None,
+            reading: false,
+        });
+        self.link.progress_at = now.mono;
+        self.dirty = true;
+    }
+
+    /// The standby tells how far it is. What cannot be ends the session and frees nothing (N17).
+    pub(super) fn sender_ack(&mut self, ack: Ack, credit: u64) {
+        let now = self.now.mono;
+        let Some((_, stream)) = self.link.stream() else { return };
+        let first = !stream.heard_credit;
+        if let Err(fault) = check_ack(stream, ack) {
+            return self.outbound_fault(&fault.to_string());
+        }
+        stream.acked = ack;
+        stream.credit = stream.credit.max(credit);
+        stream.heard_credit = true;
+        if ack.durable > self.link.acked.durable || ack.received > self.link.acked.received {
+            self.link.progress_at = now;
+        }
+        self.link.acked = ack;
+        self.dirty = true;
+        if ack.durable > self.link.retained {
+            self.link.retained = ack.durable;
+            self.risk.acked(ack.durable);
+        }
+        if first {
+            self.link.dial_now(now);
+            self.said.remove("needs-full-sync");
+            let text = format!("the peer {} follows from entry {}", self.link.peer_name, ack.durable);
+            self.said.remove("peer-lost");
+            self.incident(Severity::Notice, "peer-follows", text);
+        }
+    }
+
+    pub(super) fn link_sent(&mut self, conn: crate::base::ConnId) {
+        if let Some((session, stream)) = self.link.stream()
+            && session.conn == conn
+        {
+            stream.unsent = 0;
+            self.dirty = true;
+        }
+    }
+
+    pub(super) fn stream_read(&mut self, result: Result<Bytes, Fault>) {
+        let Some((_, stream)) = self.link.stream() else { return };
+        if !std::mem::take(&mut stream.reading) {
+            return;
+        }
+        self.dirty = true;
+        match (result, &mut stream.cursor) {
+            (Ok(bytes), Some(cursor)) => cursor.feed(bytes),
+            (Ok(_), None) => {}
+            (Err(fault), _) => {
+                let text = format!("reading the journal for the peer: {fault}");
+                self.incident_once(Severity::Critical, "catch-up-failed", text.clone());
+                self.end_outbound(true, &text);
+            }
+        }
+    }
+
+    pub(super) fn pump_sender(&mut self) {
+        while self.send_batch() {}
+        let (head, now, beat) = (self.head(), self.now, self.config.heartbeat_ms);
+        let Some(outbound) = &mut self.link.outbound else {
+            let durable = self.replicated().pace().durable;
+            self.link.live.trim(durable, Seq(0), false);
+            return;
+        };
+        let mut speak = now.mono >= outbound.session.sent.plus_ms(beat);
+        if let OutboundPhase::Streaming(stream) = &mut outbound.phase
+            && stream.heard_credit
+            && stream.told < head.durable.min(stream.sent.seq)
+        {
+            speak = true;
+            stream.told = head.durable;
+        }
+        if speak && !matches!(outbound.phase, OutboundPhase::Connecting) {
+            outbound.session.send(now, FrameKind::Heartbeat, head, Bytes::new());
+        }
+        let (conn, parts) = (outbound.session.conn, outbound.session.take_out());
+        if !parts.is_empty() {
+            self.effect(Effect::LinkSend { conn, parts });
+        }
+        let (durable, acked) = (self.replicated().pace().durable, self.link.acked.durable);
+        let streaming = self.link.is_streaming();
+        self.link.live.trim(durable, acked, streaming);
+    }
+
+    /// Sends the next batch if there is one and the peer has granted room for it.
+    fn send_batch(&mut self) -> bool {
+        let (head, now) = (self.head(), self.now);
+        let Some((_, stream)) = self.link.stream() else { return false };
+        if !stream.heard_credit || stream.unsent > UNSENT_MAX || stream.reading {
+            return false;
+        }
+        let next = stream.sent.seq.next();
+        let batch = match self.link.live.starting_at(next) {
+            Some(batch) => batch.clone(),
+            None => match self.batch_from_disk(next) {
+                Some(batch) => batch,
+                None => return false,
+            },
+        };
+        let Some((session, stream)) = self.link.stream() else { return false };
+        let header = batch.header();
+        if header.first_seq != next || header.prev_chain != stream.sent.chain {
+            let text = format!("the peer's history differs before entry {next}: it needs a full copy");
+            self.incident_once(Severity::Critical, "history-differs", text);
+            self.end_outbound(true, "its history differs");
+            return false;
+        }
+        if stream.sent_bytes + u64::from(header.len) > stream.credit {
+            if stream.cursor.is_some() {
+                // It was taken off the cursor: it comes from there again when there is credit.
+                stream.cursor = None;
+            }
+            return false;
+        }
+        session.send(now, FrameKind::Batch, head, batch.wire());
+        stream.told = stream.told.max(head.durable);
+        stream.sent = batch.end();
+        stream.sent_bytes += u64::from(header.len);
+        stream.unsent += u64::from(header.len);
+        true
+    }
+
+    /// The batch that begins at `next`, from the journal; none while it is being read or is not yet durable.
+    fn batch_from_disk(&mut self, next: Seq) -> Option<Batch> {
+        if next > self.replicated().pace().durable {
+            return None;
+        }
+        let taken = self.link.stream().and_then(|(_, stream)| stream.cursor.take());
+        let cursor = match taken.filter(|cursor| cursor.next_seq() == next) {
+            Some(cursor) => Ok(cursor),
+            None => self.replicated().cursor(Seq(next.0 - 1)),
+        };
+        let step = cursor.and_then(|mut cursor| {
+            let (batch, read) = self.replicated().advance(&mut cursor)?;
+            Ok((cursor, batch, read))
+        });
+        match step {
+            Ok((cursor, batch, read)) => {
+                let (_, stream) = self.link.stream()?;
+                stream.cursor = Some(cursor);
+                stream.reading = read.is_some();
+                if let Some(request) = read {
+                    self.read_segment(ReadFor::Stream, JournalKind::Replicated, request);
+                }
+                batch
+            }
+            Err(error) => {
+                let text = format!("catching the peer up: {error}");
+                self.incident_once(Severity::Critical, "catch-up-failed", text.clone());
+                self.end_outbound(true, &text);
+                None
+            }
+        }
+    }
+}
+
+/// Acks never go back, never exceed what was sent, and each level is within the one before it (I-12).
+fn check_ack(stream: &Stream, ack: Ack) -> Result<(), LinkFault> {
+    let fault = |what, found: Seq, expected: String| LinkFault::Ack { what, found: found.0, expected };
+    let old = stream.acked;
+    if ack.received > stream.sent.seq {
+        return Err(fault("received", ack.received, format!("only {} was sent", stream.sent.seq)));
+    }
+    if ack.durable > ack.received || ack.applied > ack.durable {
+        let expected = format!("received {} is the most", ack.received);
+        return Err(fault("durable or applied", ack.durable.max(ack.applied), expected));
+    }
+    for (what, before, now) in [
+        ("received", old.received, ack.received),
+        ("durable", old.durable, ack.durable),
+        ("applied", old.applied, ack.applied),
+    ] {
+        if now < before {
+            return Err(fault(what, now, format!("it was {before} already")));
+        }
+    }
+    Ok(())
+}

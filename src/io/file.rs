@@ -1,0 +1,262 @@
+//! Files of the node: journals, small files that are replaced as a whole, sealed segments that are read.
+//!
+//! Errors come back as the kernel gave them, with their errno, because recovery decides by it; the caller knows
+//! which file it was. Files have mode 0600, directories 0700; the last part of a path is never a symbolic link.
+
+mod lock;
+mod map;
+
+pub use lock::{DirLock, lock_dir};
+pub use map::{MappedSegment, map_segment};
+
+use super::JournalFile;
+use crate::base::AlignedBuf;
+use crate::base::limits::{BLOCK, BLOCK_U64};
+use crate::sys::{DirectAlignment, direct_alignment, write_at, write_durably_at};
+use bytes::Bytes;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, FallocateFlags, RenameFlags, fallocate, renameat2};
+use nix::sys::uio::pread;
+use nix::unistd::fdatasync;
+use std::ffi::OsString;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Bytes of zeros written at once: what a journal write has to wait for at most when it comes in between.
+const ZERO_PIECE: usize = 1 << 20;
+
+/// Opens a journal file for reading and writing, with O_DIRECT where this file and its file system take it with
+/// blocks of [`BLOCK`]. With `create` it is made if it is missing; the caller then syncs the directory.
+///
+/// Whether O_DIRECT works is found out by opening and reading with it, never from the file system's name.
+///
+/// # Errors
+/// Those of open(2).
+pub fn open_journal(path: &Path, create: bool) -> io::Result<JournalFile> {
+    if let Some(file) = open_direct(options().write(true).create(create), path)? {
+        return Ok(JournalFile { fd: file.into(), direct: true });
+    }
+    let file = options().write(true).create(create).open(path)?;
+    Ok(JournalFile { fd: file.into(), direct: false })
+}
+
+/// Makes a file of `bytes` zeros that are really on the disk, so that later writes into it change no metadata. It
+/// appears under its name only when it is complete. What a crash leaves has the name with `.tmp` behind it.
+///
+/// # Durability
+/// File and name are synced. Each piece is synced before the next, so that a journal write on the same device
+/// never finds more than a piece of zeros in front of it.
+///
+/// # Errors
+/// `InvalidInput` if `bytes` is not a multiple of a block; `AlreadyExists`; ENOSPC and all else from the file
+/// system. Nothing is left behind then.
+///
+/// # Blocking
+/// For as long as the device needs; not for a thread that serves.
+pub fn zero_file(path: &Path, bytes: u64) -> io::Result<()> {
+    if !bytes.is_multiple_of(BLOCK_U64) {
+        return Err(Errno::EINVAL.into());
+    }
+    let making = Making::new(path);
+    let file = making.journal()?;
+    match fallocate(file.as_fd(), FallocateFlags::empty(), 0, i64::try_from(bytes).unwrap_or(i64::MAX)) {
+        // Only a help against scattered blocks, and the earliest word of a full disk.
+        Ok(()) | Err(Errno::EOPNOTSUPP) => {}
+        Err(Errno::EINVAL) if bytes == 0 => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let zeros = zeros(ZERO_PIECE);
+    let mut done = 0;
+    while done < bytes {
+        let piece = usize::try_from(bytes - done).unwrap_or(ZERO_PIECE).min(ZERO_PIECE);
+        let piece = zeros.as_ref().get(..piece).unwrap_or_default();
+        let count = if file.direct {
+            write_durably_at(file.as_fd(), piece, done)?
+        } else {
+            let count = write_at(file.as_fd(), piece, done)?;
+            fdatasync(file.as_fd())?;
+            count
+        };
+        let moved = super::write_progress(0, count, piece.len(), file.direct)?;
+        done += u64::try_from(moved).unwrap_or_default();
+    }
+    nix::unistd::fsync(file.as_fd())?;
+    drop(file);
+    making.finish_new()
+}
+
+/// Replaces the file at `path`, or makes it: afterwards it holds exactly `bytes`; after a crash it holds these or
+/// what it held before.
+///
+/// # Durability
+/// File and name are synced.
+///
+/// # Errors
+/// Those of the file system; the old file is untouched if its name still shows it.
+pub fn replace_file_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let making = Making::new(path);
+    let mut file = options().write(true).create(true).truncate(true).open(&making.temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    drop(file);
+    making.finish()
+}
+
+/// Makes what was created, renamed or removed in a directory durable.
+///
+/// # Errors
+/// Those of open(2) and fsync(2).
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(dir)?.sync_all()
+}
+
+/// Makes a directory of mode 0700 with its missing parents, and its name durable. One that is there is left as it
+/// is.
+///
+/// # Errors
+/// Those of mkdir(2) and fsync(2).
+pub fn make_dir(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = parent_of(dir);
+    make_dir(parent)?;
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+        result => result?,
+    }
+    sync_dir(parent)
+}
+
+/// Reads from the disk itself, not from memory that a failed write may have left behind: `len` bytes from `offset`,
+/// fewer only at the end of the file. Without O_DIRECT (see [`open_journal`]) it is an ordinary read.
+///
+/// # Errors
+/// Those of open(2) and read(2).
+pub fn read_direct(path: &Path, offset: u64, len: usize) -> io::Result<Bytes> {
+    let file = match open_direct(&mut options(), path)? {
+        Some(file) => file,
+        None => options().open(path)?,
+    };
+    let start = offset / BLOCK_U64 * BLOCK_U64;
+    let before = usize::try_from(offset - start).unwrap_or_default();
+    let mut buffer = zeros((before + len).next_multiple_of(BLOCK));
+    let got = read_blocks(file.as_fd(), &mut buffer, start)?;
+    buffer.truncate(got.min(before + len));
+    let from = before.min(buffer.len());
+    Ok(Bytes::from_owner(buffer).slice(from..))
+}
+
+/// Reads until the buffer is full or the file ends. Returns the bytes read.
+fn read_blocks(file: BorrowedFd<'_>, buffer: &mut AlignedBuf, start: u64) -> io::Result<usize> {
+    let mut got = 0;
+    while let Some(room) = buffer.as_mut_slice().get_mut(got..).filter(|room| !room.is_empty()) {
+        let at = start.saturating_add(u64::try_from(got).unwrap_or(u64::MAX));
+        let at = i64::try_from(at).map_err(|_| io::Error::from(Errno::EFBIG))?;
+        match pread(file, room, at) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+            Ok(0) => break,
+            Ok(count) => {
+                got += count;
+                // open(2): O_DIRECT needs aligned offsets, and only the end of a file is not aligned.
+                if count % BLOCK != 0 {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(got)
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
+    options
+}
+
+/// The file with O_DIRECT, or `None` if that does not work for it in blocks of [`BLOCK`].
+fn open_direct(options: &mut OpenOptions, path: &Path) -> io::Result<Option<File>> {
+    let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_DIRECT;
+    let file = match options.custom_flags(flags).open(path) {
+        Ok(file) => file,
+        // open(2): "EINVAL The filesystem does not support the O_DIRECT flag."
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let fits = |bytes: u32| (1..=BLOCK).contains(&usize::try_from(bytes).unwrap_or(usize::MAX));
+    if let Some(DirectAlignment { memory, offset }) = direct_alignment(file.as_fd())
+        && !(fits(memory) && fits(offset))
+    {
+        return Ok(None);
+    }
+    // Some file systems take the flag and refuse the transfer. Any other error is not about O_DIRECT.
+    let refused = pread(&file, zeros(BLOCK).as_mut_slice(), 0) == Err(Errno::EINVAL);
+    Ok((!refused).then_some(file))
+}
+
+fn zeros(len: usize) -> AlignedBuf {
+    let mut buffer = AlignedBuf::with_capacity(len);
+    let block = [0; BLOCK];
+    while let Some(more) = block.get(..BLOCK.min(len - buffer.len())).filter(|more| !more.is_empty()) {
+        buffer.extend_from_slice(more);
+    }
+    buffer
+}
+
+fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A file being made under a temporary name, which is removed unless it was finished.
+struct Making<'a> {
+    path: &'a Path,
+    temporary: PathBuf,
+}
+
+impl<'a> Making<'a> {
+    fn new(path: &'a Path) -> Self {
+        let mut temporary = OsString::from(path);
+        temporary.push(".tmp");
+        Self { path, temporary: temporary.into() }
+    }
+
+    /// Opens the temporary file, emptied of what a crash may have left.
+    fn journal(&self) -> io::Result<JournalFile> {
+        let file = open_journal(&self.temporary, true)?;
+        nix::unistd::ftruncate(file.as_fd(), 0)?;
+        Ok(file)
+    }
+
+    /// Gives it its name, in place of what had it.
+    fn finish(self) -> io::Result<()> {
+        std::fs::rename(&self.temporary, self.path)?;
+        sync_dir(parent_of(self.path))
+    }
+
+    /// Gives it its name, which nothing may have.
+    fn finish_new(self) -> io::Result<()> {
+        let flags = RenameFlags::RENAME_NOREPLACE;
+        match renameat2(AT_FDCWD, &self.temporary, AT_FDCWD, self.path, flags) {
+            // rename(2): "EINVAL ... The filesystem does not support one of the flags". The directory belongs to
+            // one daemon, so looking first is as good.
+            Err(Errno::EINVAL) if !self.path.try_exists()? => std::fs::rename(&self.temporary, self.path)?,
+            Err(Errno::EINVAL) => return Err(Errno::EEXIST.into()),
+            result => result?,
+        }
+        sync_dir(parent_of(self.path))
+    }
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        // After the rename there is nothing under this name; else the error that is being returned says more.
+        let _ = std::fs::remove_file(&self.temporary);
+    }
+}
+
+#[cfg(test)]
+mod tests;

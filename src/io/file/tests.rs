@@ -1,0 +1,184 @@
+//! What is on the disk after each call, and what is left after a failure.
+
+use super::*;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+/// A file system without O_DIRECT semantics and with a small capacity is not at hand everywhere; tmpfs is.
+const MEMORY: &str = "/dev/shm";
+
+fn dir() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(dir)
+        .expect("the directory is readable")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_zeroed_file_is_whole_allocated_and_alone() {
+    let dir = dir();
+    let path = dir.path().join("segment");
+    let bytes = 3 * (1 << 20) + 8192;
+    zero_file(&path, bytes).expect("there is room");
+    let meta = std::fs::metadata(&path).expect("it is there");
+    assert_eq!(meta.len(), bytes);
+    assert!(meta.blocks() * 512 >= bytes, "the zeros are on the disk, not a hole");
+    assert_eq!(meta.permissions().mode() & 0o777, 0o600);
+    assert!(std::fs::read(&path).expect("it is readable").iter().all(|&byte| byte == 0));
+    assert_eq!(names(dir.path()), ["segment"]);
+}
+
+#[test]
+fn zeroing_never_replaces_a_file() {
+    let dir = dir();
+    let path = dir.path().join("segment");
+    std::fs::write(&path, b"precious").expect("writable");
+    let error = zero_file(&path, 8192).expect_err("the name is taken");
+    assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(std::fs::read(&path).expect("readable"), b"precious");
+    assert_eq!(names(dir.path()), ["segment"]);
+}
+
+#[test]
+fn zeroing_takes_over_what_a_crash_left() {
+    let dir = dir();
+    std::fs::write(dir.path().join("segment.tmp"), vec![7; 100_000]).expect("writable");
+    zero_file(&dir.path().join("segment"), 8192).expect("there is room");
+    assert_eq!(std::fs::read(dir.path().join("segment")).expect("readable"), vec![0; 8192]);
+    assert_eq!(names(dir.path()), ["segment"]);
+}
+
+#[test]
+fn a_full_disk_is_told_and_nothing_is_left() {
+    for place in [dir(), tempfile::tempdir_in(MEMORY).expect("memory is writable")] {
+        let error = zero_file(&place.path().join("segment"), 1 << 50).expect_err("nobody has a petabyte");
+        let errno = error.raw_os_error();
+        assert!(matches!(errno, Some(libc::ENOSPC | libc::EFBIG)), "{error}");
+        assert!(names(place.path()).is_empty());
+    }
+}
+
+#[test]
+fn a_size_that_is_not_in_blocks_is_refused() {
+    let dir = dir();
+    assert!(zero_file(&dir.path().join("segment"), 4097).is_err());
+    assert!(names(dir.path()).is_empty());
+}
+
+#[test]
+fn a_replaced_file_holds_the_new_bytes_only() {
+    let dir = dir();
+    let path = dir.path().join("control");
+    replace_file_durably(&path, &[1; 10_000]).expect("writable");
+    replace_file_durably(&path, b"short").expect("writable");
+    assert_eq!(std::fs::read(&path).expect("readable"), b"short");
+    assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+    assert_eq!(names(dir.path()), ["control"]);
+}
+
+#[test]
+fn a_replacement_that_fails_leaves_the_old_file() {
+    let dir = dir();
+    let path = dir.path().join("control");
+    std::fs::create_dir(&path).expect("writable");
+    assert!(replace_file_durably(&path, b"new").is_err(), "a directory is in the way");
+    assert_eq!(names(dir.path()), ["control"]);
+}
+
+#[test]
+fn a_symbolic_link_is_never_followed() {
+    let dir = dir();
+    let target = dir.path().join("target");
+    std::fs::write(&target, vec![0; 4096]).expect("writable");
+    let link = dir.path().join("link");
+    symlink(&target, &link).expect("writable");
+    assert!(open_journal(&link, false).is_err());
+    assert!(read_direct(&link, 0, 10).is_err());
+    assert!(map_segment(&link).is_err());
+}
+
+#[test]
+fn reads_give_exactly_the_range_and_are_short_only_at_the_end() {
+    for place in [dir(), tempfile::tempdir_in(MEMORY).expect("memory is writable")] {
+        let path = place.path().join("file");
+        let content: Vec<u8> = (0..20_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        std::fs::write(&path, &content).expect("writable");
+        for offset in [0, 1, 4095, 4096, 8192, 12_345, 19_999, 20_000, 30_000] {
+            for len in [0, 1, 4096, 8191, 20_000, 50_000] {
+                let read = read_direct(&path, offset as u64, len).expect("readable");
+                let from = offset.min(content.len());
+                let to = (offset + len).min(content.len()).max(from);
+                assert_eq!(read, content[from..to], "offset {offset}, length {len}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_journal_file_opens_and_a_missing_one_does_not() {
+    let dir = dir();
+    let path = dir.path().join("journal");
+    let missing = open_journal(&path, false).expect_err("it is missing");
+    assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    open_journal(&path, true).expect("it is made");
+    assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+    open_journal(&path, false).expect("it is there");
+}
+
+#[test]
+fn ranges_of_a_map_outlive_it_and_stay_within_the_file() {
+    let dir = dir();
+    let path = dir.path().join("sealed");
+    let content: Vec<u8> = (0..100_000_u32).map(|n| n.to_le_bytes()[1]).collect();
+    std::fs::write(&path, &content).expect("writable");
+    let map = map_segment(&path).expect("it can be mapped");
+    assert_eq!(map.len(), content.len());
+    let range = map.range(5000, 90_000).expect("it is within");
+    let end = map.range(100_000, 0).expect("the end is within");
+    assert_eq!(map.range(99_999, 2).expect_err("beyond the end").kind(), io::ErrorKind::UnexpectedEof);
+    map.read_through(0, 100_000).expect("the way of old kernels works too");
+    drop(map);
+    assert_eq!(range, content[5000..95_000]);
+    assert!(end.is_empty());
+}
+
+#[test]
+fn an_unreadable_page_of_a_map_is_an_error_not_a_signal() {
+    let dir = dir();
+    let path = dir.path().join("sealed");
+    std::fs::write(&path, vec![1; 64 << 10]).expect("writable");
+    let map = map_segment(&path).expect("it can be mapped");
+    // A page beyond the end of the file fails like one on a bad disk.
+    OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(4096)).expect("writable");
+    assert_eq!(map.range(0, 4096).expect("still there"), vec![1; 4096]);
+    let error = map.range(32 << 10, 4096).expect_err("the page is gone");
+    assert_eq!(error.raw_os_error(), Some(libc::EIO));
+}
+
+#[test]
+fn a_second_lock_is_refused_by_name_until_the_first_is_gone() {
+    let dir = dir();
+    let first = lock_dir(dir.path()).expect("nobody holds it");
+    let error = lock_dir(dir.path()).expect_err("it is held");
+    assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+    let holder = format!("process {} holds it", std::process::id());
+    assert!(error.to_string().contains(&holder), "{error}");
+    drop(first);
+    lock_dir(dir.path()).expect("it is free again");
+}
+
+#[test]
+fn directories_are_made_for_their_owner_only() {
+    let dir = dir();
+    let deep = dir.path().join("a/b");
+    make_dir(&deep).expect("writable");
+    make_dir(&deep).expect("a second time changes nothing");
+    for path in [dir.path().join("a"), deep] {
+        assert_eq!(std::fs::metadata(path).expect("there").permissions().mode() & 0o777, 0o700);
+    }
+}

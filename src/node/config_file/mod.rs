@@ -1,0 +1,14 @@
+//! The config file: one table of keys, a reader that reports every error with its line, and the writer.
+
+mod errors;
+mod keys;
+mod read;
+mod size;
+mod write;
+
+pub use errors::{ConfigError, ConfigErrors};
+pub use keys::{Fallback, KEYS, Key, Kind};
+pub(in crate::node) use read::is_node_name;
+pub use read::{RespAddress, Settings, replace_value};
+pub use size::{parse_size, size_text};
+pub use write::{quoted, reference, render};

@@ -1,0 +1,728 @@
+//! Making a node's directory, introducing two nodes to each other, and the lock that keeps a second daemon out.
+
+use super::config::Config;
+use super::config_file::{ConfigErrors, Key, Kind, quoted, render, replace_value};
+use super::identity::{Identity, IdentityError, NewKey, NodeKey, PEER_KEYS_MAX, Peers, random};
+pub use super::layout::Layout;
+use crate::base::{Epoch, JournalKind};
+use crate::format::control::{Control, Role};
+use crate::format::{DecodeError, PairId};
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Longest control file that is read (bytes).
+const CONTROL_MAX: u64 = 1 << 20;
+
+/// Why a node cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// The directory is a node already. Nothing was changed.
+    #[error("initialising {}: it is a node already", dir.display())]
+    AlreadyANode {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The directory holds an initialisation that was interrupted. Nothing was changed.
+    #[error("initialising {}: it holds an initialisation that was interrupted", dir.display())]
+    Unfinished {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The directory holds something else. Nothing was changed.
+    #[error("initialising {}: the directory is not empty", dir.display())]
+    NotEmpty {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The settings are bad. Nothing was changed.
+    #[error("{0}")]
+    Settings(#[from] ConfigErrors),
+    /// An identity is bad. Nothing was changed.
+    #[error("{0}")]
+    Identity(#[from] IdentityError),
+    /// The identity is this node's own. Nothing was changed.
+    #[error("trusting a peer: this is the identity of this very node")]
+    OwnIdentity,
+    /// Both nodes were initialised in the same role. Nothing was changed.
+    #[error("trusting {peer}: both nodes were initialised as {role}")]
+    SameOrdinal {
+        /// The peer's name.
+        peer: String,
+        /// The role of both.
+        role: &'static str,
+    },
+    /// There are enough keys. Nothing was changed.
+    #[error("trusting {peer}: {} already lists {PEER_KEYS_MAX} keys", file.display())]
+    TooManyKeys {
+        /// The peer's name.
+        peer: String,
+        /// The list.
+        file: PathBuf,
+    },
+    /// The standby holds data of another pair. Nothing was changed.
+    #[error("trusting {peer}: this node holds data of pair {own}, the peer belongs to pair {theirs}")]
+    OtherPair {
+        /// The peer's name.
+        peer: String,
+        /// This node's pair.
+        own: PairId,
+        /// The peer's.
+        theirs: PairId,
+    },
+    /// Somebody else holds the directory's lock. Nothing was changed.
+    #[error("locking {}: {}", dir.display(), holder_text(*.holder))]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+        /// The process that holds it, if it told.
+        holder: Option<u32>,
+    },
+    /// Config and control file are not of the same pair. Nothing was changed.
+    #[error("reading {}: the control file is of pair {control}, the config of pair {config}", dir.display())]
+    PairMismatch {
+        /// The directory.
+        dir: PathBuf,
+        /// In the control file.
+        control: PairId,
+        /// In the config.
+        config: PairId,
+    },
+    /// The control file is damaged. Nothing was changed.
+    #[error("reading {}: {source}", path.display())]
+    Control {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: DecodeError,
+    },
+    /// The file system refused. What was made before it did is still there.
+    #[error("{what} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+fn holder_text(holder: Option<u32>) -> String {
+    match holder {
+        Some(pid) => format!("process {pid} uses it"),
+        None => "another process uses it".to_owned(),
+    }
+}
+
+impl SetupError {
+    /// What to do next, for people.
+    #[must_use]
+    pub fn next(&self) -> String {
+        match self {
+            Self::AlreadyANode { .. } => {
+                "choose another directory, or start this node with `hot-backup serve`".to_owned()
+            }
+            Self::Unfinished { dir } => format!("remove {} and initialise again", dir.display()),
+            Self::NotEmpty { .. } => "choose a directory that is empty or not there yet".to_owned(),
+            Self::Settings(_) => "correct these settings and try again".to_owned(),
+            Self::Identity(IdentityError::NotAnIdentity | IdentityError::Damaged { .. }) => {
+                "copy the whole line that `hot-backup identity` prints on the other node".to_owned()
+            }
+            Self::Identity(IdentityError::Version { .. }) => "use the same version on both nodes".to_owned(),
+            Self::Identity(_) => "check the directory given with --dir".to_owned(),
+            Self::OwnIdentity => {
+                "give it the line that `hot-backup identity` prints on the other node".to_owned()
+            }
+            Self::SameOrdinal { .. } => {
+                "initialise one node with --role primary and the other with --role standby".to_owned()
+            }
+            Self::TooManyKeys { file, .. } => {
+                format!("remove the line of the key that is no longer used from {}", file.display())
+            }
+            Self::OtherPair { own, .. } => format!(
+                "if this node's data is not needed, initialise a new directory; if it is, initialise the other \
+                 node again with --pair-id {own}"
+            ),
+            Self::Locked { .. } => "stop that process first (a running node: SIGTERM)".to_owned(),
+            Self::PairMismatch { .. } => {
+                "a `hot-backup trust` was interrupted: run it again with the peer's identity".to_owned()
+            }
+            Self::Control { .. } => {
+                "the disk or a hand has damaged it; set this node up anew from its peer".to_owned()
+            }
+            Self::Io { .. } => "check the path, its owner and the free space".to_owned(),
+        }
+    }
+}
+
+/// What `init` is told, as on the command line; [`KEYS`](super::config_file::KEYS) says what is allowed.
+#[derive(Clone, Debug, Default)]
+pub struct InitOptions {
+    /// The directory to make.
+    pub dir: PathBuf,
+    /// The node's name.
+    pub name: String,
+    /// primary or standby; master and slave mean the same.
+    pub role: String,
+    /// Where this node receives from its peer.
+    pub link_listen: String,
+    /// Where the peer does.
+    pub peer: String,
+    /// The pair to join, for a node that replaces a lost one; normally none.
+    pub pair_id: Option<PairId>,
+    /// Where Redis clients connect.
+    pub resp: Vec<String>,
+    /// Any other key of the config with its value as text, such as `("ack_level", "durable")`.
+    pub settings: Vec<(String, String)>,
+}
+
+impl InitOptions {
+    /// With what must be given.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>, name: &str, role: &str, link_listen: &str, peer: &str) -> Self {
+        Self {
+            dir: dir.into(),
+            name: name.to_owned(),
+            role: role.to_owned(),
+            link_listen: link_listen.to_owned(),
+            peer: peer.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// The same with one more setting; `None` leaves it at its default.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: Option<impl ToString>) -> Self {
+        self.settings.extend(value.map(|value| (key.to_owned(), value.to_string())));
+        self
+    }
+
+    /// The config text, checked.
+    fn config_text(&self, pair: PairId) -> Result<(String, Config), ConfigErrors> {
+        let role = match self.role.as_str() {
+            "master" => "primary",
+            "slave" => "standby",
+            other => other,
+        };
+        let mut given: Vec<(&str, String)> = vec![
+            ("name", quoted(&self.name)),
+            ("ordinal", if role == "primary" { "0" } else { "1" }.to_owned()),
+            ("initial_role", quoted(role)),
+            ("pair_id", quoted(&pair.to_string())),
+            ("link_listen", quoted(&self.link_listen)),
+            ("peer", quoted(&self.peer)),
+        ];
+        match self.resp.as_slice() {
+            [] => {}
+            [one] => given.push(("resp", quoted(one))),
+            many => {
+                let list = many.iter().map(|one| quoted(one)).collect::<Vec<_>>().join(", ");
+                given.push(("resp", format!("[{list}]")));
+            }
+        }
+        let file = Layout::new(&self.dir).config();
+        for (name, value) in &self.settings {
+            let unknown = || ConfigErrors::whole(&file, format!("unknown setting `{}`", name.escape_debug()));
+            let key = Key::named(name).ok_or_else(unknown)?;
+            if given.iter().any(|(other, _)| other == name) {
+                return Err(ConfigErrors::whole(&file, format!("`{name}` is given twice")));
+            }
+            let number = matches!(key.kind, Kind::Number { .. } | Kind::Size { .. });
+            let literal = match value.parse::<u64>() {
+                Ok(value) if number => value.to_string(),
+                _ => quoted(value),
+            };
+            given.push((key.name, literal));
+        }
+        let text = render(&given);
+        let config = Config::parse(&file, &text).map_err(without_lines)?;
+        Ok((text, config))
+    }
+}
+
+/// The file is not written yet, so its lines would mislead.
+fn without_lines(mut errors: ConfigErrors) -> ConfigErrors {
+    errors.errors.iter_mut().for_each(|error| error.line = None);
+    errors
+}
+
+/// Makes a node: its directory (mode 0700), config, key, empty journals and store, control file.
+///
+/// # Durability
+/// When it returns, all of it is synced. The control file comes last: without it the directory is no node.
+///
+/// # Errors
+/// [`SetupError`]; a directory that is not empty is never touched.
+pub fn init(options: &InitOptions) -> Result<Layout, SetupError> {
+    let pair = match options.pair_id {
+        Some(pair) => pair,
+        None => {
+            let mut bytes = [0; 16];
+            random(&mut bytes)?;
+            PairId(bytes)
+        }
+    };
+    let (text, config) = options.config_text(pair)?;
+    let key = NewKey::generate(&config.name)?;
+    let layout = Layout::new(&options.dir);
+    make_dir(&layout)?;
+    let dirs = [
+        layout.dir().join("journal"),
+        layout.journal(JournalKind::Replicated),
+        layout.journal(JournalKind::Local),
+        layout.store(),
+        layout.diverged(),
+    ];
+    for dir in &dirs {
+        DirBuilder::new().mode(0o700).create(dir).map_err(io_error("creating", dir))?;
+    }
+    write_durably(&layout.config(), text.as_bytes())?;
+    write_durably(&layout.identity_key(), key.key_pem.as_bytes())?;
+    write_durably(&layout.identity_certificate(), key.certificate_pem.as_bytes())?;
+    sync_dir(&layout.dir().join("journal"))?;
+    let control = Control { role: config.initial_role, pair, epoch: Epoch(0), table: Vec::new() };
+    write_durably(&layout.control(), &control.encode())?;
+    if let Some(parent) = std::path::absolute(layout.dir()).ok().as_deref().and_then(Path::parent) {
+        sync_dir(parent)?;
+    }
+    Ok(layout)
+}
+
+/// The line that introduces the node in `dir` to its peer.
+///
+/// # Errors
+/// [`SetupError::Settings`] or [`SetupError::Identity`].
+pub fn identity(dir: impl Into<PathBuf>) -> Result<Identity, SetupError> {
+    let layout = Layout::new(dir);
+    let config = Config::load(layout.dir())?;
+    let key = NodeKey::load(&layout)?;
+    Ok(Identity {
+        name: config.name,
+        ordinal: config.ordinal,
+        pair: config.pair_id,
+        fingerprint: key.fingerprint,
+    })
+}
+
+/// What a [`trust`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustOutcome {
+    /// The peer.
+    pub peer: Identity,
+    /// Whether its key was not accepted before.
+    pub added: bool,
+    /// The pair that this node joined, if it changed.
+    pub adopted_pair: Option<PairId>,
+    /// How many keys are accepted now.
+    pub keys: usize,
+}
+
+/// Accepts the key of the identity in `text` as the peer's. A standby that holds no data yet joins its pair.
+/// Doing it again changes nothing.
+///
+/// # Durability
+/// When it returns, the change is synced. Interrupted, it can be done again.
+///
+/// # Errors
+/// [`SetupError`].
+pub fn trust(dir: impl Into<PathBuf>, text: &str) -> Result<TrustOutcome, SetupError> {
+    let peer: Identity = text.parse()?;
+    let layout = Layout::new(dir);
+    let own = identity(layout.dir())?;
+    if peer.fingerprint == own.fingerprint {
+        return Err(SetupError::OwnIdentity);
+    }
+    if peer.ordinal == own.ordinal {
+        let role = if own.ordinal.0 == 0 { "primary" } else { "standby" };
+        return Err(SetupError::SameOrdinal { peer: peer.name, role });
+    }
+    // Two of these at once must not lose each other's line; the certificate is a file that always exists.
+    let certificate = layout.identity_certificate();
+    let guard = File::open(&certificate).map_err(io_error("opening", &certificate))?;
+    let _guard = Flock::lock(guard, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| io_error("locking", &certificate)(errno.into()))?;
+    let mut peers = Peers::load(&layout)?;
+    let known = peers.identities.iter().any(|known| known.fingerprint == peer.fingerprint);
+    if !known && peers.identities.len() >= PEER_KEYS_MAX {
+        return Err(SetupError::TooManyKeys { peer: peer.name, file: layout.peers() });
+    }
+    // The primary keeps its pair: the standby is the one that has nothing yet.
+    let control_pair = read_control(&layout)?.pair;
+    let adopt = own.ordinal.0 == 1 && (peer.pair != own.pair || peer.pair != control_pair);
+    if adopt {
+        adopt_pair(&layout, &own, &peer)?;
+    }
+    if !known {
+        peers.identities.push(peer.clone());
+        write_durably(&layout.peers(), peers.text().as_bytes())?;
+    }
+    let keys = peers.identities.len();
+    Ok(TrustOutcome { adopted_pair: adopt.then_some(peer.pair), added: !known, peer, keys })
+}
+
+fn adopt_pair(layout: &Layout, own: &Identity, peer: &Identity) -> Result<(), SetupError> {
+    let _lock = lock(layout)?;
+    let mut control = read_control(layout)?;
+    if control.epoch != Epoch(0) || !control.table.is_empty() || has_segments(layout)? {
+        let (own, theirs) = (own.pair, peer.pair);
+        return Err(SetupError::OtherPair { peer: peer.name.clone(), own, theirs });
+    }
+    control.pair = peer.pair;
+    write_durably(&layout.control(), &control.encode())?;
+    let path = layout.config();
+    let text = std::fs::read_to_string(&path).map_err(io_error("reading", &path))?;
+    let literal = quoted(&peer.pair.to_string());
+    let text = replace_value(&text, "pair_id", &literal)
+        .ok_or_else(|| ConfigErrors::whole(&path, "`pair_id` could not be replaced"))?;
+    write_durably(&path, text.as_bytes())
+}
+
+fn has_segments(layout: &Layout) -> Result<bool, SetupError> {
+    for journal in JournalKind::ALL {
+        let dir = layout.journal(journal);
+        let entries = std::fs::read_dir(&dir).map_err(io_error("listing", &dir))?;
+        for entry in entries {
+            let name = entry.map_err(io_error("listing", &dir))?.file_name();
+            if name.to_str().and_then(Layout::segment_index).is_some() {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Reads the control file.
+///
+/// # Errors
+/// [`SetupError::Io`] or [`SetupError::Control`].
+pub fn read_control(layout: &Layout) -> Result<Control, SetupError> {
+    let path = layout.control();
+    let mut bytes = Vec::new();
+    File::open(&path)
+        .and_then(|file| file.take(CONTROL_MAX).read_to_end(&mut bytes))
+        .map_err(io_error("reading", &path))?;
+    Control::decode(&bytes).map_err(|source| SetupError::Control { path, source })
+}
+
+/// Reads the control file of the node that `config` belongs to, and tests that both are of one pair.
+///
+/// # Errors
+/// As [`read_control`], and [`SetupError::PairMismatch`].
+pub fn load_control(layout: &Layout, config: &Config) -> Result<Control, SetupError> {
+    let control = read_control(layout)?;
+    if control.pair != config.pair_id {
+        let (dir, config) = (layout.dir().to_owned(), config.pair_id);
+        return Err(SetupError::PairMismatch { dir, control: control.pair, config });
+    }
+    Ok(control)
+}
+
+/// The right to change a node's directory; given back when dropped or when the process ends.
+#[derive(Debug)]
+pub struct DirLock {
+    _file: Flock<File>,
+}
+
+/// Takes the directory's lock without waiting.
+///
+/// # Errors
+/// [`SetupError::Locked`] if another process has it, [`SetupError::Io`].
+pub fn lock(layout: &Layout) -> Result<DirLock, SetupError> {
+    let path = layout.lock();
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(io_error("opening", &path))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(mut file) => {
+            // Only for messages: the lock itself is what counts.
+            file.set_len(0)
+                .and_then(|()| writeln!(file, "{}", std::process::id()))
+                .map_err(io_error("writing", &path))?;
+            Ok(DirLock { _file: file })
+        }
+        Err((file, nix::errno::Errno::EWOULDBLOCK)) => {
+            let mut text = String::new();
+            let holder = file.take(32).read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+            Err(SetupError::Locked { dir: layout.dir().to_owned(), holder })
+        }
+        Err((_, errno)) => Err(io_error("locking", &path)(errno.into())),
+    }
+}
+
+/// Replaces a small file (mode 0600): written beside, synced, renamed over the old one, the directory synced.
+///
+/// # Durability
+/// When it returns, the new content is synced, and so is its name (`fsync` of file and directory). Interrupted, the
+/// old or the new content is there, never a part.
+///
+/// # Errors
+/// [`SetupError::Io`]: the old or the new content is there.
+pub fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), SetupError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(&beside).map_err(io_error("creating", &beside))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io_error("writing", &beside))?;
+    std::fs::rename(&beside, path).map_err(io_error("renaming to", path))?;
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+        _ => sync_dir(Path::new(".")),
+    }
+}
+
+fn sync_dir(dir: &Path) -> Result<(), SetupError> {
+    File::open(dir).and_then(|file| file.sync_all()).map_err(io_error("syncing", dir))
+}
+
+/// Makes the directory, or takes one that is empty.
+fn make_dir(layout: &Layout) -> Result<(), SetupError> {
+    let dir = layout.dir();
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent).map_err(io_error("creating", parent))?;
+    }
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => return other.map_err(io_error("creating", dir)),
+    }
+    let mut entries = std::fs::read_dir(dir).map_err(io_error("listing", dir))?;
+    if entries.next().is_some() {
+        let dir = dir.to_owned();
+        return Err(match (layout.control().exists(), layout.config().exists()) {
+            (true, _) => SetupError::AlreadyANode { dir },
+            (false, true) => SetupError::Unfinished { dir },
+            (false, false) => SetupError::NotEmpty { dir },
+        });
+    }
+    let private = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(dir, private).map_err(io_error("setting the mode of", dir))
+}
+
+fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SetupError {
+    let path = path.to_owned();
+    move |source| SetupError::Io { what, path, source }
+}
+
+/// The role of that name: `primary` or `master`, `standby` or `slave`.
+#[must_use]
+pub fn parse_role(text: &str) -> Option<Role> {
+    match text {
+        "primary" | "master" => Some(Role::Primary),
+        "standby" | "slave" => Some(Role::Standby),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{AckLevel, SegmentIndex};
+
+    fn make(dir: &Path, name: &str, role: &str) -> Layout {
+        let (own, other) = if role == "primary" {
+            ("127.0.0.1:2001", "127.0.0.1:2000")
+        } else {
+            ("127.0.0.1:2000", "127.0.0.1:2001")
+        };
+        init(&InitOptions::new(dir.join(name), name, role, own, other)).expect("init")
+    }
+
+    fn line(layout: &Layout) -> String {
+        identity(layout.dir()).expect("identity").to_string()
+    }
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).expect("exists").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_new_node_has_private_files_and_no_history() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut options = InitOptions::new(dir.path().join("x/a"), "a", "master", "[::1]:2001", "[::1]:2000")
+            .with("ack_level", Some("durable"))
+            .with("segment_bytes", Some("1M"))
+            .with("heartbeat_ms", Some(100))
+            .with("io", None::<String>);
+        options.resp = vec!["127.0.0.1:7001".to_owned(), "door.sock".to_owned()];
+        assert!(
+            init(&options)
+                .expect_err("a path needs a slash")
+                .to_string()
+                .contains("a list with \"door.sock\"")
+        );
+        assert!(!dir.path().join("x").exists(), "bad settings make nothing");
+        options.resp[1] = "./door.sock".to_owned();
+        let layout = init(&options).expect("init");
+        let config = Config::load(layout.dir()).expect("config");
+        assert_eq!((config.initial_role, config.ordinal.0), (Role::Primary, 0));
+        assert_eq!(
+            (config.ack_level, config.segment_bytes, config.heartbeat_ms),
+            (AckLevel::Durable, 1 << 20, 100)
+        );
+        assert_eq!(config.resp.len(), 2);
+        let control = load_control(&layout, &config).expect("control");
+        assert_eq!((control.role, control.epoch, control.table.len()), (Role::Primary, Epoch(0), 0));
+        assert_eq!(mode(layout.dir()), 0o700);
+        for file in [layout.identity_key(), layout.config(), layout.control()] {
+            assert_eq!(mode(&file), 0o600, "{}", file.display());
+        }
+        for journal in JournalKind::ALL {
+            assert_eq!(std::fs::read_dir(layout.journal(journal)).expect("there").count(), 0);
+        }
+        assert!(layout.store().is_dir() && layout.diverged().is_dir());
+        assert!(matches!(init(&options), Err(SetupError::AlreadyANode { .. })));
+        std::fs::remove_file(layout.control()).expect("remove");
+        assert!(matches!(init(&options), Err(SetupError::Unfinished { .. })));
+    }
+
+    #[test]
+    fn a_directory_with_something_in_it_is_not_touched() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        std::fs::write(dir.path().join("letter"), "dear").expect("write");
+        let options = InitOptions::new(dir.path(), "a", "primary", "127.0.0.1:1", "127.0.0.1:2");
+        assert!(matches!(init(&options), Err(SetupError::NotEmpty { .. })));
+        assert_eq!((std::fs::read_dir(dir.path()).expect("there").count(), mode(dir.path())), (1, 0o755));
+        std::fs::remove_file(dir.path().join("letter")).expect("remove");
+        init(&options).expect("an empty one is taken");
+        assert_eq!(mode(dir.path()), 0o700);
+    }
+
+    #[test]
+    fn settings_of_init_are_checked_by_the_table() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let options = InitOptions::new(dir.path().join("a"), "a", "boss", "here", "127.0.0.1:2");
+        let errors = init(&options).expect_err("bad");
+        let SetupError::Settings(errors) = errors else { panic!("{errors}") };
+        assert_eq!(errors.errors.len(), 2, "{errors}");
+        assert!(errors.errors.iter().all(|error| error.line.is_none()));
+        for (key, needle) in [("colour", "unknown setting"), ("name", "given twice"), ("log", "allowed are")]
+        {
+            let options =
+                InitOptions::new(dir.path().join("a"), "a", "primary", "127.0.0.1:1", "127.0.0.1:2");
+            let error = init(&options.with(key, Some("x"))).expect_err("bad").to_string();
+            assert!(error.contains(needle), "{error}");
+        }
+    }
+
+    #[test]
+    fn both_orders_of_trust_end_in_one_pair() {
+        for primary_first in [true, false] {
+            let dir = tempfile::tempdir().expect("temp dir");
+            let (a, b) = (make(dir.path(), "a", "primary"), make(dir.path(), "b", "standby"));
+            let pair = Config::load(a.dir()).expect("config").pair_id;
+            let to_a = || trust(a.dir(), &line(&b)).expect("primary trusts");
+            let to_b = || trust(b.dir(), &format!(" {}\n", line(&a))).expect("standby trusts");
+            let (at_a, at_b) = if primary_first {
+                (to_a(), to_b())
+            } else {
+                let b = to_b();
+                (to_a(), b)
+            };
+            assert_eq!((at_a.adopted_pair, at_a.added, at_a.keys), (None, true, 1));
+            assert_eq!((at_b.adopted_pair, at_b.added, at_b.keys), (Some(pair), true, 1));
+            for node in [&a, &b] {
+                let config = Config::load(node.dir()).expect("config");
+                assert_eq!(config.pair_id, pair);
+                assert_eq!(load_control(node, &config).expect("one pair").pair, pair);
+            }
+            assert!(
+                std::fs::read_to_string(b.config()).expect("text").contains("# The pair."),
+                "comments stay"
+            );
+            let again = to_b();
+            assert_eq!((again.adopted_pair, again.added, again.keys), (None, false, 1));
+        }
+    }
+
+    #[test]
+    fn an_interrupted_trust_is_noticed_and_can_be_done_again() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (a, b) = (make(dir.path(), "a", "primary"), make(dir.path(), "b", "standby"));
+        let config = Config::load(b.dir()).expect("config");
+        let before = std::fs::read_to_string(b.config()).expect("text");
+        trust(b.dir(), &line(&a)).expect("trust");
+        // As if it had stopped after the control file.
+        std::fs::write(b.config(), before).expect("write");
+        assert!(matches!(load_control(&b, &config), Err(SetupError::PairMismatch { .. })));
+        assert!(trust(b.dir(), &line(&a)).expect("again").adopted_pair.is_some());
+        load_control(&b, &Config::load(b.dir()).expect("config")).expect("one pair now");
+    }
+
+    #[test]
+    fn a_node_trusts_neither_itself_nor_its_like_nor_a_third_key() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (a, b) = (make(dir.path(), "a", "primary"), make(dir.path(), "b", "standby"));
+        let other = make(dir.path(), "other", "primary");
+        assert!(matches!(trust(a.dir(), &line(&a)), Err(SetupError::OwnIdentity)));
+        let error = trust(a.dir(), &line(&other)).expect_err("two primaries");
+        assert!(error.to_string().contains("both nodes were initialised as primary"), "{error}");
+        assert!(error.next().contains("--role standby"));
+        trust(a.dir(), &line(&b)).expect("first key");
+        trust(a.dir(), &line(&make(dir.path(), "b2", "standby"))).expect("next key");
+        let third = line(&make(dir.path(), "b3", "standby"));
+        assert!(matches!(trust(a.dir(), &third), Err(SetupError::TooManyKeys { .. })));
+        assert_eq!(Peers::load(&a).expect("peers").identities.len(), 2);
+        assert!(matches!(trust(a.dir(), "hb1:x"), Err(SetupError::Identity(_))));
+    }
+
+    #[test]
+    fn a_standby_with_data_keeps_its_pair_and_says_what_to_do() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (a, b) = (make(dir.path(), "a", "primary"), make(dir.path(), "b", "standby"));
+        let segment = b.segment(JournalKind::Local, SegmentIndex(1));
+        std::fs::write(&segment, "x").expect("write");
+        let error = trust(b.dir(), &line(&a)).expect_err("it has data");
+        assert!(matches!(error, SetupError::OtherPair { .. }), "{error}");
+        assert_eq!(Peers::load(&b).expect("peers"), Peers::default(), "nothing was changed");
+        // What the error proposes works.
+        let own = Config::load(b.dir()).expect("config").pair_id;
+        assert!(error.next().contains(&format!("--pair-id {own}")));
+        let mut options =
+            InitOptions::new(dir.path().join("a2"), "a2", "primary", "127.0.0.1:1", "127.0.0.1:2");
+        options.pair_id = Some(own);
+        let joined = init(&options).expect("init");
+        assert_eq!(trust(b.dir(), &line(&joined)).expect("same pair").adopted_pair, None);
+        // A history without segments is data too.
+        std::fs::remove_file(segment).expect("remove");
+        let mut control = read_control(&b).expect("control");
+        control.epoch = Epoch(2);
+        write_durably(&b.control(), &control.encode()).expect("write");
+        assert!(matches!(trust(b.dir(), &line(&a)), Err(SetupError::OtherPair { .. })));
+    }
+
+    #[test]
+    fn the_lock_keeps_a_second_holder_out_and_names_the_first() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (a, b) = (make(dir.path(), "a", "primary"), make(dir.path(), "b", "standby"));
+        let held = lock(&b).expect("free");
+        let error = lock(&b).expect_err("held");
+        assert!(error.to_string().contains(&format!("process {} uses it", std::process::id())), "{error}");
+        assert!(
+            matches!(trust(b.dir(), &line(&a)), Err(SetupError::Locked { .. })),
+            "the pair cannot change now"
+        );
+        drop(held);
+        lock(&b).expect("free again");
+    }
+
+    #[test]
+    fn a_private_key_that_others_may_read_and_a_damaged_control_file_are_refused() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let a = make(dir.path(), "a", "primary");
+        std::fs::set_permissions(a.identity_key(), std::fs::Permissions::from_mode(0o640)).expect("chmod");
+        assert!(identity(a.dir()).expect_err("open").to_string().contains("chmod 600"));
+        std::fs::write(a.control(), "rubbish").expect("write");
+        assert!(matches!(read_control(&a), Err(SetupError::Control { .. })));
+    }
+}

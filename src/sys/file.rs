@@ -1,0 +1,69 @@
+//! File calls for which no safe wrapper exists.
+
+use super::TRANSFER_MAX;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Writes once at `offset`; what was written is durable when this returns (RWF_DSYNC). Returns how much that was.
+///
+/// # Durability
+/// pwritev2(2): RWF_DSYNC is "a per-write equivalent of the O_DSYNC flag".
+///
+/// # Errors
+/// Those of pwritev2(2).
+pub fn write_durably_at(file: BorrowedFd<'_>, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    write_once(file, bytes, offset, libc::RWF_DSYNC)
+}
+
+/// Writes once at `offset` without making it durable. Returns how much was written.
+///
+/// # Errors
+/// Those of pwritev2(2).
+pub fn write_at(file: BorrowedFd<'_>, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    write_once(file, bytes, offset, 0)
+}
+
+fn write_once(file: BorrowedFd<'_>, bytes: &[u8], offset: u64, flags: libc::c_int) -> io::Result<usize> {
+    let offset = i64::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
+    let part =
+        libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len().min(TRANSFER_MAX) };
+    // SAFETY: pwritev2(2) reads one iovec at the pointer and at most its length at its base; both outlive the
+    // call, and a write does not change the bytes although the field is a mutable pointer.
+    let written = unsafe { libc::pwritev2(file.as_raw_fd(), &raw const part, 1, offset, flags) };
+    usize::try_from(written).map_err(|_| io::Error::last_os_error())
+}
+
+/// What O_DIRECT demands of a file (bytes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirectAlignment {
+    /// Of buffers in memory.
+    pub memory: u32,
+    /// Of offsets and lengths.
+    pub offset: u32,
+}
+
+/// What O_DIRECT demands of `file`: `None` when kernel or file system do not tell; zeros when they tell that it
+/// is not possible.
+#[must_use]
+pub fn direct_alignment(file: BorrowedFd<'_>) -> Option<DirectAlignment> {
+    let mut found = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: statx(2) reads the path, an empty C string together with AT_EMPTY_PATH, and writes one struct statx
+    // at the last pointer, which has room for it.
+    let result = unsafe {
+        libc::statx(
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            libc::STATX_DIOALIGN,
+            found.as_mut_ptr(),
+        )
+    };
+    if result != 0 {
+        return None;
+    }
+    // SAFETY: every field is a number or an array of numbers, for which the zeros it began with are valid too.
+    let found = unsafe { found.assume_init() };
+    (found.stx_mask & libc::STATX_DIOALIGN != 0)
+        .then_some(DirectAlignment { memory: found.stx_dio_mem_align, offset: found.stx_dio_offset_align })
+}

@@ -1,0 +1,20 @@
+//! The only room with unsafe code: small safe wrappers around what the kernel offers.
+//!
+//! Every unsafe block is argued against the manual page it relies on. Nothing here decides anything.
+
+#![allow(unsafe_code, reason = "this room exists to keep all unsafe code in one place")]
+
+mod file;
+mod map;
+mod parts;
+mod ring;
+mod socket;
+
+pub use file::{DirectAlignment, direct_alignment, write_at, write_durably_at};
+pub use map::map_read_only;
+pub use parts::Parts;
+pub use ring::{Finished, Ring, Task, WriteTask, missing_operations};
+pub use socket::{accept, receive, send};
+
+/// The most bytes that one read, write or send moves (Linux, read(2): 0x7ffff000).
+pub const TRANSFER_MAX: usize = 0x7fff_f000;

@@ -1,0 +1,482 @@
+//! An io_uring that owns what its operations use.
+//!
+//! Soundness rests on one rule: whatever an entry in the ring points to (buffers, ranges, addresses, descriptors)
+//! belongs to a slot of the table here from before the entry is pushed until its completion was taken. Each entry
+//! has exactly one completion (nothing here is multishot or zero-copy), and a slot in flight is never touched. A
+//! ring that is dropped first cancels and waits; what the kernel does not give back in time is leaked.
+
+use super::{Parts, TRANSFER_MAX};
+use io_uring::{IoUring, Probe, opcode, squeue, types};
+use nix::sys::socket::{SockaddrLike, SockaddrStorage};
+use std::collections::VecDeque;
+use std::io;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The completion of a cancellation; no slot has this number.
+const CANCELLED: u64 = u64::MAX;
+/// The completion of the test at the start; no slot has this number.
+const NOTHING: u64 = u64::MAX - 1;
+/// Ranges handed to one sendmsg; a stream with more is continued.
+const RANGES: usize = 256;
+/// Attempts to find room in the submission queue before an operation fails.
+const ROOM_TRIES: u32 = 1000;
+/// How long a full kernel is left alone between two such attempts.
+const ROOM_PAUSE: Duration = Duration::from_millis(1);
+/// How long a dropped ring waits for the kernel to give its buffers back.
+const DRAIN: Duration = Duration::from_secs(10);
+/// The longest wait that the kernel is asked for (seconds); it takes no number that overflows when negated.
+const LONGEST_S: u64 = 1 << 30;
+/// Room for completions at least, whatever the room for submissions.
+const COMPLETIONS_MIN: u32 = 4096;
+/// io_uring_enter(2): wait for, or at least look for, completions.
+const ENTER_GETEVENTS: u32 = 1;
+/// io_uring_enter(2): the argument is an extended one, with a time limit.
+const ENTER_EXT_ARG: u32 = 8;
+
+/// A write to a file and how far it is.
+#[derive(Debug)]
+pub struct WriteTask<F> {
+    /// Where to.
+    pub file: Arc<F>,
+    /// What.
+    pub bytes: bytes::Bytes,
+    /// Where the first byte goes.
+    pub offset: u64,
+    /// Bytes that are written already.
+    pub done: usize,
+}
+
+/// One step that the kernel can do.
+#[derive(Debug)]
+pub enum Task<F> {
+    /// Wait for one connection.
+    Accept(Arc<OwnedFd>),
+    /// Connect to an address.
+    Connect(Arc<OwnedFd>, SocketAddr),
+    /// Receive once into the whole capacity; the content is dropped.
+    Receive(Arc<OwnedFd>, Vec<u8>),
+    /// Read once from a file without offsets (an eventfd) into the whole capacity; the content is dropped.
+    Read(Arc<OwnedFd>, Vec<u8>),
+    /// Send some of what is left.
+    Send(Arc<OwnedFd>, Parts),
+    /// Write some of what is left; what was written is durable (RWF_DSYNC).
+    WriteDurably(WriteTask<F>),
+    /// Write some of what is left.
+    Write(WriteTask<F>),
+    /// Make what was written durable (fdatasync).
+    Sync(WriteTask<F>),
+}
+
+/// A step's end.
+#[derive(Debug)]
+pub struct Finished<F> {
+    /// From the start.
+    pub token: u64,
+    /// The step with all it owned. Buffers hold what was read.
+    pub task: Task<F>,
+    /// The new connection of a successful [`Task::Accept`].
+    pub accepted: Option<OwnedFd>,
+    /// Bytes moved, where bytes are moved.
+    pub result: io::Result<usize>,
+}
+
+/// What sendmsg and connect point to besides the data. Kept per slot, so that it is allocated once.
+struct Arguments {
+    ranges: Vec<libc::iovec>,
+    message: Option<Box<libc::msghdr>>,
+    address: Option<Box<SockaddrStorage>>,
+}
+
+struct Slot<F> {
+    token: u64,
+    task: Option<Task<F>>,
+    arguments: Arguments,
+}
+
+/// An io_uring with the table of its operations in flight. It stays on the thread that opened it.
+pub struct Ring<F: AsFd> {
+    uring: IoUring,
+    slots: Vec<Slot<F>>,
+    free: Vec<u32>,
+    /// Completions taken from the queue early to make room.
+    parked: VecDeque<(u64, i32)>,
+    /// Only the thread that made the ring may enter it (IORING_SETUP_SINGLE_ISSUER).
+    stays: PhantomData<*const ()>,
+}
+
+impl<F: AsFd> Ring<F> {
+    /// A ring with room for `entries` submissions between two enters, which has proved that it works.
+    ///
+    /// # Errors
+    /// When the kernel forbids io_uring, lacks an operation, or does not complete a first one.
+    pub fn open(entries: u32) -> io::Result<Self> {
+        let uring = set_up(entries)?;
+        let params = uring.params();
+        if !(params.is_feature_nodrop() && params.is_feature_ext_arg() && params.is_feature_submit_stable()) {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring of this kernel is too old"));
+        }
+        for (name, code) in operations() {
+            if !supported(&uring, code)? {
+                let text = format!("io_uring of this kernel lacks {name}");
+                return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+            }
+        }
+        let mut ring =
+            Self { uring, slots: Vec::new(), free: Vec::new(), parked: VecDeque::new(), stays: PhantomData };
+        ring.try_nothing()?;
+        Ok(ring)
+    }
+
+    /// Starts a step. The kernel hears of it at the next [`Self::enter`] or when the queue is full.
+    ///
+    /// # Panics
+    /// When there are 2^32 steps in flight.
+    pub fn start(&mut self, token: u64, task: Task<F>) {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot {
+                token,
+                task: None,
+                arguments: Arguments { ranges: Vec::new(), message: None, address: None },
+            });
+            u32::try_from(self.slots.len() - 1).expect("no 2^32 operations are in flight")
+        });
+        let slot = self.slots.get_mut(position(u64::from(index))).expect("a free slot exists");
+        slot.token = token;
+        let entry = entry_of(slot.task.insert(task), &mut slot.arguments).user_data(u64::from(index));
+        if let Err(error) = self.push(&entry) {
+            self.parked.push_back((u64::from(index), -error.raw_os_error().unwrap_or(libc::EIO)));
+        }
+    }
+
+    /// Submits what was started; if `wait` and nothing has finished yet, waits until something has or `timeout`
+    /// is over. A signal also ends the wait.
+    ///
+    /// # Errors
+    /// When the ring itself is broken.
+    pub fn enter(&mut self, wait: bool, timeout: Option<Duration>) -> io::Result<()> {
+        let (queued, work) = {
+            let queue = self.uring.submission();
+            (queue.len(), queue.taskrun() || queue.cq_overflow())
+        };
+        let ready = !self.parked.is_empty() || !self.uring.completion().is_empty();
+        let wait = wait && !ready;
+        if queued == 0 && !wait && !work {
+            return Ok(());
+        }
+        match self.enter_kernel(queued, u32::from(wait), timeout) {
+            Ok(()) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ETIME | libc::EINTR) => Ok(()),
+                // EBUSY: completions must be taken first. EAGAIN: no memory for requests just now.
+                Some(libc::EBUSY | libc::EAGAIN) if ready => Ok(()),
+                Some(libc::EBUSY | libc::EAGAIN) => self.pause(),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Takes the next step that has finished.
+    ///
+    /// # Panics
+    /// When the kernel completes what was never started.
+    pub fn finished(&mut self) -> Option<Finished<F>> {
+        loop {
+            let (data, code) = self.parked.pop_front().or_else(|| self.completion())?;
+            if data == CANCELLED || data == NOTHING {
+                continue;
+            }
+            let slot = self.slots.get_mut(position(data)).expect("the kernel completes what was started");
+            let task = slot.task.take().expect("the kernel completes each step once");
+            let token = slot.token;
+            self.free.push(u32::try_from(data).expect("it is the number of a slot"));
+            return Some(conclude(token, task, code));
+        }
+    }
+
+    /// Asks the kernel to end all that is in flight on `fd`, at once: after this call the number may be reused.
+    pub fn cancel(&mut self, fd: RawFd) {
+        let wanted = types::CancelBuilder::fd(types::Fd(fd)).all();
+        let entry = opcode::AsyncCancel2::new(wanted).build().user_data(CANCELLED);
+        // Best effort on top of the shutdown: a kernel before 5.19 does not know it.
+        if self.push(&entry).is_ok() {
+            let _ = self.make_room();
+        }
+    }
+
+    fn completion(&mut self) -> Option<(u64, i32)> {
+        self.uring.completion().next().map(|entry| (entry.user_data(), entry.result()))
+    }
+
+    fn in_flight(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
+        for _ in 0..ROOM_TRIES {
+            // SAFETY: whatever the entry points to is owned by the slot whose number it carries (a cancellation
+            // points to nothing), and stays there, unmoved in memory, until `finished` takes that completion.
+            if unsafe { self.uring.submission().push(entry) }.is_ok() {
+                return Ok(());
+            }
+            self.make_room()?;
+        }
+        Err(io::Error::from_raw_os_error(libc::EAGAIN))
+    }
+
+    fn make_room(&mut self) -> io::Result<()> {
+        let error = match self.uring.submit() {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        match error.raw_os_error() {
+            Some(libc::EINTR) => Ok(()),
+            Some(libc::EBUSY | libc::EAGAIN) => {
+                while let Some(completion) = self.completion() {
+                    self.parked.push_back(completion);
+                }
+                self.pause()
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Lets the kernel finish something.
+    fn pause(&mut self) -> io::Result<()> {
+        match self.enter_kernel(0, 1, Some(ROOM_PAUSE)) {
+            Err(error)
+                if !matches!(
+                    error.raw_os_error(),
+                    Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)
+                ) =>
+            {
+                Err(error)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn enter_kernel(&mut self, queued: usize, want: u32, timeout: Option<Duration>) -> io::Result<()> {
+        let limit = timeout
+            .map(|time| types::Timespec::new().sec(time.as_secs().min(LONGEST_S)).nsec(time.subsec_nanos()));
+        let mut arguments = types::SubmitArgs::new();
+        if let Some(limit) = &limit {
+            arguments = arguments.timespec(limit);
+        }
+        let queued = u32::try_from(queued).unwrap_or(u32::MAX);
+        let flags = ENTER_GETEVENTS | ENTER_EXT_ARG;
+        // SAFETY: io_uring_enter(2) with IORING_ENTER_EXT_ARG reads a struct io_uring_getevents_arg, which is what
+        // the crate's `SubmitArgs` is (its own `submit_with_args` passes it so); it and the time it points to
+        // outlive the call. That the submitted entries point to live memory was settled at their push.
+        unsafe { self.uring.submitter().enter(queued, want, flags, Some(&arguments)) }.map(drop)
+    }
+
+    fn try_nothing(&mut self) -> io::Result<()> {
+        self.push(&opcode::Nop::new().build().user_data(NOTHING))?;
+        self.enter(true, Some(Duration::from_secs(1)))?;
+        match self.completion() {
+            Some((NOTHING, 0)) => Ok(()),
+            Some((_, code)) => Err(io::Error::from_raw_os_error(code.saturating_abs())),
+            None => Err(io::Error::new(io::ErrorKind::TimedOut, "io_uring completed nothing in a second")),
+        }
+    }
+}
+
+impl<F: AsFd> Drop for Ring<F> {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + DRAIN;
+        let mut in_flight: Vec<u64> = (0..).zip(&self.slots).filter_map(busy).collect();
+        while let Some(index) = in_flight.pop() {
+            let entry = opcode::AsyncCancel::new(index).build().user_data(CANCELLED);
+            if self.push(&entry).is_err() {
+                break;
+            }
+        }
+        loop {
+            while self.finished().is_some() {}
+            let left = deadline.saturating_duration_since(Instant::now());
+            if self.in_flight() == 0 || left.is_zero() || self.enter(true, Some(left)).is_err() {
+                break;
+            }
+        }
+        if self.in_flight() > 0 {
+            // A device that answers nothing for this long may still write into these buffers one day; memory that
+            // is never freed cannot be hit while it is something else.
+            std::mem::forget(std::mem::take(&mut self.slots));
+        }
+    }
+}
+
+/// Whether io_uring can be had at all, and which of the operations that are needed this kernel lacks.
+///
+/// # Errors
+/// What io_uring_setup(2) answered.
+pub fn missing_operations() -> io::Result<Vec<&'static str>> {
+    let uring = set_up(8)?;
+    let mut missing = Vec::new();
+    for (name, code) in operations() {
+        if !supported(&uring, code)? {
+            missing.push(name);
+        }
+    }
+    Ok(missing)
+}
+
+fn operations() -> [(&'static str, u8); 9] {
+    [
+        ("ACCEPT", opcode::Accept::CODE),
+        ("CONNECT", opcode::Connect::CODE),
+        ("RECV", opcode::Recv::CODE),
+        ("READ", opcode::Read::CODE),
+        ("SEND", opcode::Send::CODE),
+        ("SENDMSG", opcode::SendMsg::CODE),
+        ("WRITE", opcode::Write::CODE),
+        ("FSYNC", opcode::Fsync::CODE),
+        ("ASYNC_CANCEL", opcode::AsyncCancel::CODE),
+    ]
+}
+
+fn supported(uring: &IoUring, code: u8) -> io::Result<bool> {
+    let mut probe = Probe::new();
+    uring.submitter().register_probe(&mut probe)?;
+    Ok(probe.is_supported(code))
+}
+
+/// Sets up a ring with the fastest way of running completions that the kernel has.
+fn set_up(entries: u32) -> io::Result<IoUring> {
+    let completions = entries.saturating_mul(4).max(COMPLETIONS_MIN);
+    let mut best = IoUring::builder();
+    best.dontfork().setup_clamp().setup_cqsize(completions).setup_submit_all();
+    best.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
+    let mut good = IoUring::builder();
+    good.dontfork().setup_clamp().setup_cqsize(completions).setup_submit_all();
+    good.setup_coop_taskrun().setup_taskrun_flag();
+    let mut plain = IoUring::builder();
+    plain.dontfork().setup_clamp().setup_cqsize(completions);
+    let mut last = Err(io::Error::from_raw_os_error(libc::EINVAL));
+    for builder in [best, good, plain] {
+        last = builder.build(entries);
+        match &last {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            _ => return last,
+        }
+    }
+    last
+}
+
+fn busy<F>((index, slot): (u64, &Slot<F>)) -> Option<u64> {
+    slot.task.is_some().then_some(index)
+}
+
+fn position(data: u64) -> usize {
+    usize::try_from(data).unwrap_or(usize::MAX)
+}
+
+fn length(len: usize) -> u32 {
+    u32::try_from(len.min(TRANSFER_MAX)).unwrap_or(u32::MAX)
+}
+
+/// The entry for `task`, which may point into both arguments; both stay in the same slot.
+fn entry_of<F: AsFd>(task: &mut Task<F>, arguments: &mut Arguments) -> squeue::Entry {
+    match task {
+        Task::Accept(socket) => {
+            opcode::Accept::new(types::Fd(socket.as_raw_fd()), ptr::null_mut(), ptr::null_mut())
+                .flags(libc::SOCK_CLOEXEC)
+                .build()
+        }
+        Task::Connect(socket, address) => {
+            let address = arguments.address.insert(Box::new(SockaddrStorage::from(*address)));
+            opcode::Connect::new(types::Fd(socket.as_raw_fd()), address.as_ptr(), address.len()).build()
+        }
+        Task::Receive(socket, buffer) => {
+            buffer.clear();
+            let (start, len) = (buffer.as_mut_ptr(), length(buffer.capacity()));
+            opcode::Recv::new(types::Fd(socket.as_raw_fd()), start, len).build()
+        }
+        Task::Read(file, buffer) => {
+            buffer.clear();
+            let (start, len) = (buffer.as_mut_ptr(), length(buffer.capacity()));
+            opcode::Read::new(types::Fd(file.as_raw_fd()), start, len).offset(u64::MAX).build()
+        }
+        Task::Send(socket, parts) => send_entry(socket.as_raw_fd(), parts, arguments),
+        Task::WriteDurably(write) => write_entry(write, libc::RWF_DSYNC),
+        Task::Write(write) => write_entry(write, 0),
+        Task::Sync(write) => opcode::Fsync::new(types::Fd(write.file.as_fd().as_raw_fd()))
+            .flags(types::FsyncFlags::DATASYNC)
+            .build(),
+    }
+}
+
+fn write_entry<F: AsFd>(write: &WriteTask<F>, flags: i32) -> squeue::Entry {
+    let rest = write.bytes.get(write.done..).unwrap_or_default();
+    let file = types::Fd(write.file.as_fd().as_raw_fd());
+    let done = u64::try_from(write.done).unwrap_or(u64::MAX);
+    opcode::Write::new(file, rest.as_ptr(), length(rest.len()))
+        .offset(write.offset.saturating_add(done))
+        .rw_flags(flags)
+        .build()
+}
+
+/// MSG_WAITALL lets the kernel itself go on after a short send; kernels that do not know it ignore it, and then
+/// the caller goes on.
+fn send_entry(socket: RawFd, parts: &Parts, arguments: &mut Arguments) -> squeue::Entry {
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+    let mut left = parts.remaining();
+    let first = left.next().unwrap_or_default();
+    let Some(second) = left.next() else {
+        return opcode::Send::new(types::Fd(socket), first.as_ptr(), length(first.len()))
+            .flags(flags)
+            .build();
+    };
+    let ranges = &mut arguments.ranges;
+    ranges.clear();
+    let mut room = TRANSFER_MAX;
+    for part in [first, second].into_iter().chain(left).take(RANGES) {
+        let len = part.len().min(room);
+        ranges.push(libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: len });
+        room -= len;
+        if room == 0 {
+            break;
+        }
+    }
+    let message = arguments.message.get_or_insert_with(|| Box::new(no_message()));
+    message.msg_iov = ranges.as_mut_ptr();
+    message.msg_iovlen = ranges.len();
+    let flags = u32::try_from(flags).unwrap_or_default();
+    opcode::SendMsg::new(types::Fd(socket), &raw const **message).flags(flags).build()
+}
+
+fn no_message() -> libc::msghdr {
+    // SAFETY: sendmsg(2): all fields are numbers and pointers that may be null; zero is "no name, no ranges, no
+    // control data". The struct has padding with private names, so it cannot be written out.
+    unsafe { std::mem::zeroed() }
+}
+
+/// Turns the kernel's answer to `task` into its end.
+fn conclude<F>(token: u64, mut task: Task<F>, code: i32) -> Finished<F> {
+    let mut accepted = None;
+    let result = match usize::try_from(code) {
+        Err(_) => Err(io::Error::from_raw_os_error(code.saturating_abs())),
+        Ok(count) => match &mut task {
+            Task::Accept(_) => {
+                // SAFETY: io_uring_enter(2): the result of IORING_OP_ACCEPT is that of accept4(2), a new descriptor
+                // that nobody else knows, and each completion is taken once.
+                accepted = Some(unsafe { OwnedFd::from_raw_fd(code) });
+                Ok(0)
+            }
+            Task::Receive(_, buffer) | Task::Read(_, buffer) => {
+                assert!(count <= buffer.capacity(), "the kernel keeps within the buffer");
+                // SAFETY: recv(2), read(2): the result is the number of bytes that were written from the start of
+                // the buffer, and it lies within the capacity.
+                unsafe { buffer.set_len(count) };
+                Ok(count)
+            }
+            _ => Ok(count),
+        },
+    };
+    Finished { token, task, accepted, result }
+}

@@ -1,0 +1,64 @@
+//! Socket calls that never block, for the driver that waits with epoll.
+
+use super::{Parts, TRANSFER_MAX};
+use nix::sys::socket::{MsgFlags, SockFlag, accept4, sendmsg};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// Ranges handed to one call; a stream with more is continued.
+const SLICES: usize = 64;
+
+/// Takes one connection off a listening socket that is in non-blocking mode. The connection is in blocking mode
+/// and closed on exec.
+///
+/// # Errors
+/// Those of accept4(2); `WouldBlock` when nobody waits.
+pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let fd = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
+    // SAFETY: accept4(2) returned it just now as "a file descriptor for the accepted socket": it is open, and
+    // nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Receives once into the whole capacity of `buffer`, whose content is dropped, and sets its length.
+///
+/// # Errors
+/// Those of recv(2); `WouldBlock` when nothing is there. The buffer is empty then.
+///
+/// # Panics
+/// Never: the kernel does not receive more than it was given room for.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    buffer.clear();
+    let room = buffer.spare_capacity_mut();
+    let len = room.len().min(TRANSFER_MAX);
+    // SAFETY: recv(2) writes at most `len` bytes at the pointer, and `room` is that long and borrowed mutably
+    // here. The bytes need not be initialised, they are only written.
+    let got = unsafe { libc::recv(socket.as_raw_fd(), room.as_mut_ptr().cast(), len, libc::MSG_DONTWAIT) };
+    let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
+    assert!(got <= len, "the kernel keeps within the buffer");
+    // SAFETY: `got` is at most the capacity, and recv(2) "returns the number of bytes received", which it wrote.
+    unsafe { buffer.set_len(got) };
+    Ok(got)
+}
+
+/// Sends as much as the socket takes now of what is left of `parts`, and returns how much that was.
+///
+/// # Errors
+/// Those of sendmsg(2); `WouldBlock` when the socket takes nothing now. No SIGPIPE is raised.
+pub fn send(socket: BorrowedFd<'_>, parts: &Parts) -> io::Result<usize> {
+    let mut slices = [IoSlice::new(&[]); SLICES];
+    let mut count = 0;
+    let mut bytes = 0_usize;
+    for (slice, part) in slices.iter_mut().zip(parts.remaining()) {
+        let part = part.get(..TRANSFER_MAX - bytes).unwrap_or(part);
+        *slice = IoSlice::new(part);
+        count += 1;
+        bytes += part.len();
+        if bytes == TRANSFER_MAX {
+            break;
+        }
+    }
+    let slices = slices.get(..count).unwrap_or_default();
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    Ok(sendmsg::<()>(socket.as_raw_fd(), slices, &[], flags, None)?)
+}
