@@ -106,7 +106,7 @@ pub(super) struct Disk {
     removed: [Vec<(u64, SegmentFile)>; 2],
     /// Files of entries that the pair never kept.
     pub(super) diverged: BTreeMap<String, Vec<u8>>,
-    diverged_flight: Option<(String, Bytes)>,
+    diverged_flight: Option<(String, bool, Bytes)>,
     /// Whether there is no room for new segments.
     pub(super) full: bool,
     /// Whether removals become durable in the order in which they were made.
@@ -247,15 +247,18 @@ impl Disk {
         Some(Bytes::from(out))
     }
 
-    /// Starts appending to a file of diverged entries.
-    pub(super) fn save_diverged(&mut self, file: String, bytes: Bytes) {
-        self.diverged_flight = Some((file, bytes));
+    /// Starts appending to a file of diverged entries, or begins it anew.
+    pub(super) fn save_diverged(&mut self, file: String, first: bool, bytes: Bytes) {
+        self.diverged_flight = Some((file, first, bytes));
     }
 
     /// Ends it.
     pub(super) fn saved_diverged(&mut self, whole: bool) {
-        if let Some((file, bytes)) = self.diverged_flight.take() {
+        if let Some((file, first, bytes)) = self.diverged_flight.take() {
             let len = if whole { bytes.len() } else { bytes.len() / 2 };
+            if first {
+                self.diverged.remove(&file);
+            }
             self.diverged.entry(file).or_default().extend_from_slice(&bytes[..len]);
         }
     }

@@ -41,8 +41,8 @@ impl World {
                 let us = self.disk_latency(n) * 4;
                 self.node_after(us, n, Ev::Checkpoint);
             }
-            Effect::SaveDiverged { file, bytes } => {
-                self.nodes[n].disk.save_diverged(file, bytes);
+            Effect::SaveDiverged { file, first, bytes } => {
+                self.nodes[n].disk.save_diverged(file, first, bytes);
                 let us = self.disk_latency(n);
                 self.node_after(us, n, Ev::Diverged);
             }
@@ -452,7 +452,7 @@ fn words(effect: &Effect) -> String {
         }
         Effect::ClientSend { conn, bytes } => format!("{conn} {:?}", String::from_utf8_lossy(bytes)),
         Effect::ClientReceive { conn, .. } => format!("{conn}"),
-        Effect::SaveDiverged { file, bytes } => format!("{file} {:?}", String::from_utf8_lossy(bytes)),
+        Effect::SaveDiverged { file, first, bytes } => format!("{file} first {first} {:?}", String::from_utf8_lossy(bytes)),
         other => format!("{other:?}"),
     }
 }
