@@ -42,6 +42,43 @@ pub const CLIENT_OUT_MAX: usize = 1 << 20;
 pub const RESP_ARGS_MAX: usize = 1 << 20;
 /// Commands queued in one MULTI.
 pub const MULTI_MAX: usize = 100_000;
+/// One bulk string of a RESP command; a little above the longest value, so that one slightly too long is refused
+/// by name and the connection lives on (bytes).
+pub const RESP_BULK_MAX: usize = ITEM_VALUE_MAX + 4096;
+/// One whole RESP command; holds a transaction as large as a batch may be (bytes).
+pub const RESP_REQUEST_MAX: usize = BATCH_MAX + (8 << 20);
+/// One inline RESP command, without its line end (bytes).
+pub const RESP_INLINE_MAX: usize = 64 << 10;
+/// One RESP command of a client that has not authenticated (bytes).
+pub const RESP_LOCKED_MAX: usize = 4096;
+/// Arguments of one RESP command of a client that has not authenticated.
+pub const RESP_LOCKED_ARGS_MAX: usize = 10;
+/// A client that has not authenticated in this time is disconnected (milliseconds).
+pub const AUTHENTICATE_MS: u64 = 60_000;
+/// Replies of one client that wait for their update to be safe; above it the client is parsed no further.
+pub const CLIENT_HOLDS_MAX: usize = 4096;
+/// One reply (bytes).
+pub const CLIENT_REPLY_MAX: usize = 32 << 20;
+/// What a client that waits (WAIT, KEYS, DBSIZE) may send meanwhile before it is read no further (bytes).
+pub const CLIENT_AHEAD_MAX: usize = 4096;
+/// A receive buffer at first, and at most (bytes).
+pub const RECEIVE_MIN: usize = 4096;
+/// See [`RECEIVE_MIN`].
+pub const RECEIVE_MAX: usize = 64 << 10;
+/// Input, queued transactions and replies of all clients together; above it only small things are still done (bytes).
+pub const CLIENTS_MEMORY_MAX: usize = 128 << 20;
+/// SCAN positions remembered for all clients together; the least recently used is forgotten first.
+pub const SCAN_CURSORS_MAX: usize = 16_384;
+/// Items that one SCAN call looks at.
+pub const SCAN_COUNT_MAX: usize = 10_000;
+/// Items that one turn of KEYS or DBSIZE looks at before other clients are served.
+pub const WALK_STEP: usize = 2_000;
+/// Keys that KEYS returns; with more it is refused.
+pub const KEYS_MAX: usize = 100_000;
+/// Longest pattern of SCAN and KEYS (bytes).
+pub const PATTERN_MAX: usize = 1024;
+/// Keys watched by all clients together.
+pub const WATCHED_MAX: usize = 100_000;
 /// Recent incidents kept in memory for status.
 pub const INCIDENTS_MAX: usize = 256;
 /// Journal segment: default, least and most (bytes).
@@ -50,7 +87,55 @@ pub const SEGMENT_DEFAULT: u64 = 64 << 20;
 pub const SEGMENT_MIN: u64 = 64 << 10;
 /// See [`SEGMENT_DEFAULT`].
 pub const SEGMENT_MAX: u64 = 4 << 30;
+/// Messages from other threads to the core that wait at once; senders block above it.
+pub const INBOX_MAX: usize = 1024;
+/// First and least size of a client's receive buffer (bytes).
+pub const CLIENT_RECEIVE_MIN: usize = 8 << 10;
+/// What the buffer of a client that fills it grows to (bytes).
+pub const CLIENT_RECEIVE_MAX: usize = 128 << 10;
+/// A connection that was told to go may take this long to read what is left for it (milliseconds).
+pub const LINGER_MS: u64 = 5000;
+/// Buffers in one send at most; the rest follows with the next.
+pub const SEND_PARTS_MAX: usize = 512;
+/// Link connections held at once, whatever their state.
+pub const LINKS_MAX: usize = 64;
+/// Of them, accepted ones whose key was not checked yet.
+pub const LINKS_UNKNOWN_MAX: usize = 16;
+/// A link connection is made and its key checked within this, or dropped (milliseconds).
+pub const LINK_HANDSHAKE_MS: u64 = 5000;
+/// One receive on a link connection (bytes).
+pub const LINK_RECEIVE: usize = 128 << 10;
+/// Unacknowledged bytes may stay that long before the kernel gives a link connection up (milliseconds).
+pub const LINK_UNACKED_MS: u64 = 15_000;
+/// The same refusal of a link connection is told at most this often (milliseconds).
+pub const REFUSAL_QUIET_MS: u64 = 60_000;
+/// After a failed accept (no descriptors, no memory) none is tried for this long (milliseconds).
+pub const ACCEPT_PAUSE_MS: u64 = 100;
+/// Connections that may wait to be accepted on each listening socket.
+pub const ACCEPT_BACKLOG: i32 = 1024;
+/// Operators' requests under way at once.
+pub const ADMIN_PENDING_MAX: usize = 64;
+/// An operator's request is answered within this, or said to be still under way (milliseconds).
+pub const ADMIN_WAIT_MS: u64 = 60_000;
+/// Batches waiting for the store that one call applies together (bytes).
+pub const APPLY_MERGE_MAX: usize = 4 << 20;
+/// Items of dropped files that are deleted between two looks for other work.
+pub const PURGE_STEP: usize = 1024;
+/// From the wish to stop to the end of the loop at most (milliseconds).
+pub const STOP_MS: u64 = 10_000;
+/// After the engine stopped, answers still on their way may take this long (milliseconds).
+pub const STOP_FLUSH_MS: u64 = 500;
+/// After the loop ended, the other threads may take this long (milliseconds).
+pub const STOP_JOIN_MS: u64 = 5000;
+/// Notes of the core that wait to be written down; above it they are counted and dropped.
+pub const NOTES_MAX: usize = 1024;
+/// The incident file is put aside at this size; one old one is kept (bytes).
+pub const INCIDENT_FILE_MAX: u64 = 8 << 20;
+/// One read of the walk over the journal at a start (bytes).
+pub const RECOVERY_READ: usize = 4 << 20;
 
 const _: () = assert!(ITEM_VALUE_MAX + ITEM_ID_MAX + 4096 < BATCH_MAX);
 const _: () = assert!(BATCH_SOFT <= BATCH_MAX);
+const _: () = assert!(RESP_REQUEST_MAX > BATCH_MAX && RESP_REQUEST_MAX < CLIENTS_MEMORY_MAX);
+const _: () = assert!(CLIENT_REPLY_MAX > ITEM_VALUE_MAX && CLIENT_REPLY_MAX < CLIENTS_MEMORY_MAX);
 const _: () = assert!(BATCH_MAX.is_multiple_of(BLOCK));

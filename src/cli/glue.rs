@@ -1,38 +1,19 @@
 //! What the command line asks of the node's parts: the only file here that names them.
 
 use super::failure::Failure;
-use super::values::{IoArg, PeerLossArg, RoleArg};
-use crate::base::AckLevel;
+use super::values::IoArg;
 use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::node::setup;
+pub(crate) use crate::node::setup::InitOptions;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// The node's own Unix socket for items, within its directory.
 pub(crate) const RESP_SOCKET: &str = "resp.sock";
 const ADMIN_SOCKET: &str = "admin.sock";
 const REPLY_MAX: u64 = 64 << 20;
-
-/// What `init` is told.
-#[derive(Clone, Debug)]
-pub(crate) struct Init {
-    pub(crate) dir: PathBuf,
-    pub(crate) name: String,
-    pub(crate) role: RoleArg,
-    pub(crate) link_listen: String,
-    pub(crate) peer: String,
-    pub(crate) resp: Vec<String>,
-    pub(crate) resp_default: Option<String>,
-    pub(crate) resp_password_file: Option<PathBuf>,
-    pub(crate) ack_level: AckLevel,
-    pub(crate) on_peer_loss: PeerLossArg,
-    pub(crate) encrypted: bool,
-    pub(crate) io: IoArg,
-    pub(crate) segment_bytes: Option<u64>,
-    pub(crate) journal_quota_bytes: Option<u64>,
-    pub(crate) serve_alone: bool,
-}
 
 /// One thing that `doctor` looked at.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -60,18 +41,22 @@ pub(crate) enum Level {
 }
 
 /// Makes a node's directory, keys and config.
-pub(crate) fn init(init: &Init) -> Result<(), Failure> {
-    Err(missing("init", &init.dir))
+pub(crate) fn init(options: &InitOptions) -> Result<(), Failure> {
+    setup::init(options).map(|_| ()).map_err(|e| setup_failure(&e))
 }
 
 /// The line by which the peer will know this node.
 pub(crate) fn identity(dir: &Path) -> Result<String, Failure> {
-    Err(missing("identity", dir))
+    setup::identity(dir).map(|identity| identity.to_string()).map_err(|e| setup_failure(&e))
 }
 
-/// Remembers the peer's line.
-pub(crate) fn trust(dir: &Path, _identity: &str) -> Result<(), Failure> {
-    Err(missing("trust", dir))
+/// Remembers the peer's line; gives back the peer's name.
+pub(crate) fn trust(dir: &Path, identity: &str) -> Result<String, Failure> {
+    setup::trust(dir, identity).map(|outcome| outcome.peer.name).map_err(|e| setup_failure(&e))
+}
+
+fn setup_failure(error: &setup::SetupError) -> Failure {
+    Failure::error(error.to_string(), error.next())
 }
 
 /// Runs the node until it is told to stop.

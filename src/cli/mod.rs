@@ -4,7 +4,7 @@
 
 mod account;
 mod ask;
-// mod demo;
+mod demo;
 mod doctor;
 mod dptr;
 mod failure;
@@ -77,7 +77,7 @@ struct Common {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    //DEMO
+    Demo(demo::DemoArgs),
     Init(Box<setup::InitArgs>),
     Identity(setup::IdentityArgs),
     Trust(setup::TrustArgs),
@@ -141,7 +141,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn execute(context: &mut Context, command: Command) -> Done {
     match command {
-        //DEMO
+        Command::Demo(args) => demo::run(context, &args),
         Command::Init(args) => setup::init(context, *args),
         Command::Identity(_) => setup::identity(context),
         Command::Trust(args) => setup::trust(context, &args),

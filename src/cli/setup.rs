@@ -1,15 +1,17 @@
 //! `init`, `identity`, `trust`, `serve` and `start`: from an empty directory to a running node.
 
 use super::failure::{Answer, Done, Failure};
+use super::glue::InitOptions;
 use super::out::say;
 use super::values::{self, IoArg, PeerLossArg, RoleArg};
 use super::{Context, ask, glue};
 use crate::base::AckLevel;
 use crate::base::limits::{SEGMENT_MAX, SEGMENT_MIN};
 use crate::engine::admin::AdminRequest;
+use crate::format::PairId;
 use clap::{Args, ValueEnum};
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const INIT_EXAMPLES: &str = "\
 Example, the two nodes of a pair:
@@ -51,33 +53,37 @@ pub(crate) struct InitArgs {
     /// A file whose first line is the password of the RESP door; needed to listen beyond loopback
     #[arg(long, value_name = "PATH")]
     resp_password_file: Option<PathBuf>,
-    /// How far an update must be before the client hears "ok"
-    #[arg(long, value_name = "LEVEL", default_value = "local", value_parser = values::ack_parser())]
-    ack_level: AckLevel,
-    /// With a level above local, when the peer is away: block, degrade or degrade:TIME
+    /// How far an update must be before the client hears "ok" [default: local]
+    #[arg(long, value_name = "LEVEL", value_parser = values::ack_parser())]
+    ack_level: Option<AckLevel>,
+    /// With a level above local, when the peer is away: block, degrade or degrade:TIME [default: degrade:5s]
     ///
-    /// block: clients wait until the peer is back. degrade: after TIME (5s unless given) updates are answered at level
-    /// local, which is an incident and shown in status.
-    #[arg(long, value_name = "POLICY", default_value = "degrade", value_parser = values::peer_loss)]
-    on_peer_loss: PeerLossArg,
+    /// block: clients wait until the peer is back. degrade: after TIME updates are answered at level local, which is
+    /// an incident and shown in status. [default: degrade:5s]
+    #[arg(long, value_name = "POLICY", value_parser = values::peer_loss)]
+    on_peer_loss: Option<PeerLossArg>,
     /// Encryption of the link; "none" is for a private wire, must be said on both sides, and still authenticates
-    #[arg(long, value_enum, default_value_t = Encryption::Tls)]
-    encryption: Encryption,
-    /// How this node does its I/O
-    #[arg(long, value_enum, default_value_t = IoArg::Auto)]
-    io: IoArg,
+    /// [default: tls]
+    #[arg(long, value_enum)]
+    encryption: Option<Encryption>,
+    /// How this node does its I/O [default: auto]
+    #[arg(long, value_enum)]
+    io: Option<IoArg>,
     /// Size of a journal segment (64K to 4G) [default: 64M]
     #[arg(long, value_name = "SIZE", value_parser = segment_size)]
     segment_bytes: Option<u64>,
-    /// What the replicated journal may take on disk
+    /// What the replicated journal may take on disk; at least four segments [default: 8G]
     #[arg(long, value_name = "SIZE", value_parser = values::byte_size)]
     journal_quota_bytes: Option<u64>,
-    /// What a restarted primary does while its peer is silent
+    /// What a restarted primary does while its peer is silent [default: wait]
     ///
     /// wait: it serves nobody until the peer answers or you say "start --alone". serve: it serves at once; if the peer
     /// took over meanwhile, both serve, and the updates of one of them are not kept.
-    #[arg(long, value_enum, default_value_t = Alone::Wait)]
-    on_restart_alone: Alone,
+    #[arg(long, value_enum)]
+    on_restart_alone: Option<Alone>,
+    /// The pair to join, for a node that replaces a lost one; identity shows it
+    #[arg(long, value_name = "ID", value_parser = pair_id)]
+    pair_id: Option<PairId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -140,6 +146,14 @@ pub(crate) struct StartArgs {
     alone: bool,
 }
 
+fn pair_id(text: &str) -> Result<PairId, String> {
+    let digits = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    match u128::from_str_radix(text, 16) {
+        Ok(id) if digits => Ok(PairId(id.to_be_bytes())),
+        _ => Err("a pair id has 32 hexadecimal digits".to_owned()),
+    }
+}
+
 fn segment_size(text: &str) -> Result<u64, String> {
     let size = values::byte_size(text)?;
     if (SEGMENT_MIN..=SEGMENT_MAX).contains(&size) && size % crate::base::limits::BLOCK_U64 == 0 {
@@ -152,25 +166,9 @@ fn segment_size(text: &str) -> Result<u64, String> {
 /// `init`.
 pub(crate) fn init(context: &mut Context, args: InitArgs) -> Done {
     let dir = context.dir()?.to_owned();
-    let InitArgs { name, role, link_listen, peer, resp, resp_default, resp_password_file, ack_level, .. } =
-        args;
-    glue::init(&glue::Init {
-        dir: dir.clone(),
-        name: name.clone(),
-        role,
-        link_listen,
-        peer,
-        resp,
-        resp_default,
-        resp_password_file,
-        ack_level,
-        on_peer_loss: args.on_peer_loss,
-        encrypted: args.encryption == Encryption::Tls,
-        io: args.io,
-        segment_bytes: args.segment_bytes,
-        journal_quota_bytes: args.journal_quota_bytes,
-        serve_alone: args.on_restart_alone == Alone::Serve,
-    })?;
+    let options = init_options(&dir, &args)?;
+    glue::init(&options)?;
+    let InitArgs { name, role, .. } = args;
     if context.json {
         let role = if role == RoleArg::Primary { "primary" } else { "standby" };
         context.out.json(&serde_json::json!({ "name": name, "role": role, "dir": dir }))?;
@@ -182,6 +180,49 @@ pub(crate) fn init(context: &mut Context, args: InitArgs) -> Done {
         ));
     }
     Ok(Answer::Yes)
+}
+
+/// The settings; each is left to the config's default unless it was given.
+fn init_options(dir: &Path, args: &InitArgs) -> Result<InitOptions, Failure> {
+    let role = if args.role == RoleArg::Primary { "primary" } else { "standby" };
+    let mut options = InitOptions::new(dir, &args.name, role, &args.link_listen, &args.peer);
+    options.pair_id = args.pair_id;
+    options.resp = args.resp.iter().map(|text| absolute_socket(text)).collect::<Result<_, _>>()?;
+    let password = args.resp_password_file.as_deref().map(absolute).transpose()?;
+    let peer_loss =
+        args.on_peer_loss.map(|policy| if policy == PeerLossArg::Block { "block" } else { "degrade" });
+    let grace = match args.on_peer_loss {
+        Some(PeerLossArg::Degrade(after_ms)) => after_ms,
+        _ => None,
+    };
+    Ok(options
+        .with("resp_default", args.resp_default.as_ref())
+        .with("resp_password_file", password)
+        .with("ack_level", args.ack_level.map(AckLevel::name))
+        .with("on_peer_loss", peer_loss)
+        .with("degrade_after_ms", grace)
+        .with("encryption", args.encryption.map(word))
+        .with("io", args.io.map(word))
+        .with("segment_bytes", args.segment_bytes)
+        .with("journal_quota_bytes", args.journal_quota_bytes)
+        .with("on_restart_alone", args.on_restart_alone.map(word)))
+}
+
+/// The word by which a value is chosen.
+fn word(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+/// The config resolves relative paths from the node's directory; on a command line they start where the user is.
+fn absolute(path: &Path) -> Result<String, Failure> {
+    let failed = |why: String| Failure::error(format!("resolving {}: {why}", path.display()), "");
+    let absolute = std::path::absolute(path).map_err(|e| failed(e.to_string()))?;
+    absolute.into_os_string().into_string().map_err(|_| failed("the path is not UTF-8".to_owned()))
+}
+
+/// An address as it is, the path of a socket absolute.
+fn absolute_socket(text: &str) -> Result<String, Failure> {
+    if text.contains('/') { absolute(Path::new(text)) } else { Ok(text.to_owned()) }
 }
 
 /// `identity`.
@@ -206,11 +247,11 @@ pub(crate) fn trust(context: &mut Context, args: &TrustArgs) -> Done {
             .read_to_string(&mut identity)
             .map_err(|e| Failure::io("reading the peer's identity from stdin", &e))?;
     }
-    glue::trust(context.dir()?, identity.trim())?;
+    let peer = glue::trust(context.dir()?, identity.trim())?;
     if context.json {
-        context.out.json(&serde_json::json!({ "trusted": identity.trim() }))?;
+        context.out.json(&serde_json::json!({ "trusted": peer }))?;
     } else {
-        say("the peer is trusted; a running node takes this in at its next start");
+        say(format_args!("{peer} is trusted as the peer; a running node takes this in at its next start"));
     }
     Ok(Answer::Yes)
 }
@@ -244,6 +285,40 @@ pub(crate) fn start(context: &mut Context, args: &StartArgs) -> Done {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pair_id_reads_as_it_is_shown() {
+        let id = PairId([0x0a; 16]);
+        assert_eq!(pair_id(&id.to_string()), Ok(id));
+        for bad in ["", "0a", &"g".repeat(32), &format!("+{}", "0".repeat(31))] {
+            assert!(pair_id(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_said_is_left_to_the_config() {
+        use clap::Parser;
+        let line =
+            "hot-backup init --dir A --name a --role master --link-listen 127.0.0.1:1 --peer 127.0.0.1:2";
+        let parse = |more: &str| {
+            let words = format!("{line} {more}");
+            let cli = super::super::Cli::try_parse_from(words.split_whitespace()).expect("valid");
+            let super::super::Command::Init(args) = cli.command else { panic!("init") };
+            init_options(Path::new("A"), &args).expect("valid")
+        };
+        let bare = parse("");
+        assert_eq!((bare.role.as_str(), bare.settings.len()), ("primary", 0));
+        let said =
+            parse("--on-peer-loss degrade:2s --encryption none --on-restart-alone serve --resp x/r.sock");
+        let expected = [
+            ("on_peer_loss", "degrade"),
+            ("degrade_after_ms", "2000"),
+            ("encryption", "none"),
+            ("on_restart_alone", "serve"),
+        ];
+        assert!(said.settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).eq(expected), "{said:?}");
+        assert!(Path::new(&said.resp[0]).is_absolute());
+    }
 
     #[test]
     fn a_segment_has_whole_blocks_between_the_limits() {

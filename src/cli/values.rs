@@ -30,14 +30,11 @@ pub(crate) enum IoArg {
 /// What happens to a promise above `local` when the peer is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PeerLossArg {
-    /// After this long, answer at level `local` and raise an incident (milliseconds).
-    Degrade(u64),
+    /// After this long (milliseconds, or the config's default), answer at level `local` and raise an incident.
+    Degrade(Option<u64>),
     /// Clients wait until the peer is back.
     Block,
 }
-
-/// Grace of `degrade` without a time (milliseconds).
-pub(crate) const DEGRADE_AFTER_MS: u64 = 5000;
 
 /// A parser for ack levels that names them in help and errors.
 pub(crate) fn ack_parser() -> impl TypedValueParser<Value = AckLevel> {
@@ -56,8 +53,8 @@ pub(crate) fn ack_level(word: &str) -> Option<AckLevel> {
 pub(crate) fn peer_loss(text: &str) -> Result<PeerLossArg, String> {
     match text.split_once(':') {
         None if text == "block" => Ok(PeerLossArg::Block),
-        None if text == "degrade" => Ok(PeerLossArg::Degrade(DEGRADE_AFTER_MS)),
-        Some(("degrade", after)) => milliseconds(after).map(PeerLossArg::Degrade),
+        None if text == "degrade" => Ok(PeerLossArg::Degrade(None)),
+        Some(("degrade", after)) => milliseconds(after).map(|ms| PeerLossArg::Degrade(Some(ms))),
         _ => Err("expected block, degrade or degrade:TIME such as degrade:10s".to_owned()),
     }
 }
@@ -151,7 +148,7 @@ mod tests {
         assert_eq!(milliseconds("10"), Ok(10_000));
         assert_eq!(milliseconds("2m"), Ok(120_000));
         assert!(milliseconds("2 weeks").is_err());
-        assert_eq!(peer_loss("degrade:10s"), Ok(PeerLossArg::Degrade(10_000)));
+        assert_eq!(peer_loss("degrade:10s"), Ok(PeerLossArg::Degrade(Some(10_000))));
         assert_eq!(peer_loss("block"), Ok(PeerLossArg::Block));
         assert!(peer_loss("block:10s").is_err());
     }

@@ -92,6 +92,12 @@ impl Layout {
         self.dir.join("diverged")
     }
 
+    /// What people should know, newest last: one JSON object a line.
+    #[must_use]
+    pub fn incidents(&self) -> PathBuf {
+        self.dir.join("incidents.jsonl")
+    }
+
     /// Where the command line reaches the daemon.
     #[must_use]
     pub fn admin_socket(&self) -> PathBuf {

@@ -1,9 +1,37 @@
-//! The daemon around the engine: config, keys, sockets, threads. It translates and carries out; it decides nothing
-//! about the history.
+//! The daemon: sockets, threads, files and clocks around an [`crate::engine::Engine`]. It translates, it never
+//! decides.
+//!
+//! | thread | owns | may block on |
+//! |---|---|---|
+//! | core | the engine, the driver, every socket | nothing but the driver's wait |
+//! | bulk | segments in the making | the disk |
+//! | files | reads, removals, the control file, diverged entries | the disk |
+//! | apply | the store's writer | the disk |
+//! | incidents | the incident file and what the core logs | the disk, stderr |
+//! | signals | SIGTERM, SIGINT, SIGHUP | waiting for them |
+//!
+//! The core hands work to the others through channels that never block it; what may be queued there is bounded by
+//! the engine (bytes unapplied, one write per journal, one checkpoint, the quota). The others answer through the
+//! [`Inbox`], which is bounded and blocks them. The core never waits for them, so no circle of waits can close.
 
+pub mod admin;
+mod apply;
+mod clients;
 pub mod config;
 pub mod config_file;
+mod core;
+mod disk;
 pub mod identity;
+mod inbox;
+mod incidents;
 pub mod layout;
+mod link;
+mod listen;
+pub mod log;
+mod operators;
+mod segment_source;
+mod segments;
+pub mod serve;
 pub mod setup;
+mod signals;
 pub mod tls;

@@ -651,10 +651,15 @@ mod tests {
         let (a, b) = (make(dir.path(), "a", "primary"), make(dir.path(), "b", "standby"));
         let config = Config::load(b.dir()).expect("config");
         let before = std::fs::read_to_string(b.config()).expect("text");
+        let control = std::fs::read(b.control()).expect("bytes");
         trust(b.dir(), &line(&a)).expect("trust");
         // As if it had stopped after the control file.
         std::fs::write(b.config(), before).expect("write");
         assert!(matches!(load_control(&b, &config), Err(SetupError::PairMismatch { .. })));
+        assert!(trust(b.dir(), &line(&a)).expect("again").adopted_pair.is_some());
+        load_control(&b, &Config::load(b.dir()).expect("config")).expect("one pair now");
+        // Or the other way round, by an old control file put back.
+        std::fs::write(b.control(), control).expect("write");
         assert!(trust(b.dir(), &line(&a)).expect("again").adopted_pair.is_some());
         load_control(&b, &Config::load(b.dir()).expect("config")).expect("one pair now");
     }

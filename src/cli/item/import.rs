@@ -77,7 +77,7 @@ enum Source {
 
 /// What a source yields.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Piece {
+enum Piece {
     /// An item.
     Item {
         /// Its id.
@@ -93,21 +93,21 @@ pub(crate) enum Piece {
 }
 
 /// Pieces, until there are no more or reading failed.
-pub(crate) type Pieces<'a> = Box<dyn Iterator<Item = Result<Piece, Failure>> + 'a>;
+type Pieces<'a> = Box<dyn Iterator<Item = Result<Piece, Failure>> + 'a>;
 
 /// What an import did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
-pub(crate) struct Totals {
+struct Totals {
     /// Items written.
-    pub(crate) items: u64,
+    items: u64,
     /// Bytes of their values.
-    pub(crate) bytes: u64,
+    bytes: u64,
     /// Pieces left out.
-    pub(crate) skipped: u64,
+    skipped: u64,
     /// Items whose id came before in the same import: the last one stays.
-    pub(crate) repeated: u64,
+    repeated: u64,
     /// How long it took.
-    pub(crate) seconds: f64,
+    seconds: f64,
 }
 
 /// Runs `item import`.
@@ -163,7 +163,7 @@ fn told(t: &Totals, file: &str) -> String {
 }
 
 /// Writes all pieces, many under way at once; ends at the first one that the node refuses.
-pub(crate) fn load(
+fn load(
     client: &mut RespClient,
     file: &str,
     pieces: Pieces<'_>,
@@ -368,7 +368,7 @@ impl Iterator for Lines {
 }
 
 /// The content of a file as an item of that id.
-pub(crate) fn file_piece(id: Vec<u8>, path: &Path) -> Piece {
+fn file_piece(id: Vec<u8>, path: &Path) -> Piece {
     let skipped = |why: String| Piece::Skipped { why: format!("{}: {why}", path.display()) };
     if let Some(why) = too_large(id.len(), 0) {
         return skipped(why);

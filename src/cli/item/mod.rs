@@ -12,7 +12,6 @@ use super::resp_client::{Reply, RespClient, RespError};
 use super::values;
 use crate::base::limits::{ITEM_ID_MAX, ITEM_VALUE_MAX};
 use clap::{Args, Subcommand};
-pub(crate) use import::{Piece, load};
 use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

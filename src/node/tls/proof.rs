@@ -288,3 +288,24 @@ fn signed_bytes(kind: u8, dialler: Half, acceptor: Half) -> Vec<u8> {
     }
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_signed_differs_by_kind_side_nonce_and_key() {
+        let half = |nonce, public| Half { nonce: [nonce; NONCE], public: [public; KEY] };
+        let all = [
+            signed_bytes(ACCEPT_HELLO, half(1, 3), half(2, 4)),
+            signed_bytes(DIAL_PROOF, half(1, 3), half(2, 4)),
+            signed_bytes(DIAL_PROOF, half(2, 3), half(1, 4)),
+            signed_bytes(DIAL_PROOF, half(1, 4), half(2, 3)),
+            signed_bytes(DIAL_PROOF, half(1, 3), half(2, 5)),
+            signed_bytes(DIAL_PROOF, half(1, 3), half(9, 4)),
+        ];
+        for (index, one) in all.iter().enumerate() {
+            assert!(all.iter().skip(index + 1).all(|other| other != one), "{index}");
+        }
+    }
+}

@@ -358,12 +358,13 @@ fn one_sides_signature_cannot_be_used_as_the_others() {
 #[test]
 fn too_many_bytes_before_the_proof_end_the_link() {
     let (a, _) = pair(Encryption::Tls);
-    for mut link in [SecureLink::dial(&a).expect("dial"), SecureLink::accept(&a).expect("accept")] {
-        // The first piece of a handshake message that claims 16 MiB, in records of 1000 bytes.
+    let sides = [(SecureLink::dial(&a).expect("dial"), 2), (SecureLink::accept(&a).expect("accept"), 1)];
+    for (mut link, kind) in sides {
+        // A hello that claims 65280 bytes, in records of 1000: rustls alone would hold all of it.
         let mut taken = 0;
         let error = loop {
             let mut piece = vec![0x16, 3, 3, 0x03, 0xe8];
-            piece.extend(if taken == 0 { [1, 0xff, 0xff, 0xff] } else { [0; 4] });
+            piece.extend(if taken == 0 { [kind, 0, 0xff, 0] } else { [0; 4] });
             piece.extend([0; 996]);
             match link.wire_input(&piece) {
                 Ok(()) => taken += piece.len(),
@@ -371,18 +372,42 @@ fn too_many_bytes_before_the_proof_end_the_link() {
             }
             assert!(taken <= HANDSHAKE_MAX);
         };
-        let named = matches!(
-            error,
-            LinkSecurityError::HandshakeTooLong { .. }
-                | LinkSecurityError::NotALink
-                | LinkSecurityError::Protocol { .. }
-        );
-        assert!(named, "{error:?}");
+        assert!(matches!(error, LinkSecurityError::HandshakeTooLong { .. }), "{error:?}");
     }
     let mut link = SecureLink::accept(&a).expect("accept");
-    // Good records without end: warnings that say nothing.
+    // Records without end that say nothing.
     let flood = [0x16, 3, 3, 0, 1, 1].repeat(HANDSHAKE_MAX);
     assert!(link.wire_input(&flood).is_err());
+}
+
+#[test]
+fn a_key_holder_that_does_not_greet_as_a_node_is_refused() {
+    let (a, b) = pair(Encryption::Tls);
+    for (greeting, met) in [("HBok", true), ("HBno", false), ("HTTP", false)] {
+        let mut link = SecureLink::dial(&a).expect("dial");
+        let mut server = rustls::ServerConnection::new(b.configs.accept.clone()).expect("server");
+        let mut result = Ok(());
+        for _ in 0..3 {
+            let bytes = link.take_wire().concat();
+            let mut rest = bytes.as_slice();
+            while !rest.is_empty() {
+                server.read_tls(&mut rest).expect("room");
+                server.process_new_packets().expect("a good client");
+            }
+            let mut answer = Vec::new();
+            if !server.is_handshaking() && result.is_ok() && !link.is_established() {
+                std::io::Write::write_all(&mut server.writer(), greeting.as_bytes()).expect("room");
+            }
+            while server.wants_write() {
+                server.write_tls(&mut answer).expect("memory");
+            }
+            if !answer.is_empty() {
+                result = link.wire_input(&answer);
+            }
+        }
+        assert_eq!(link.is_established(), met, "{greeting}: {result:?}");
+        assert_eq!(matches!(result, Err(LinkSecurityError::Protocol { .. })), !met, "{result:?}");
+    }
 }
 
 #[test]
@@ -477,7 +502,7 @@ fn speed_of_a_link() {
             (std::time::Duration::ZERO, std::time::Duration::ZERO, 0);
         for _ in 0..32_768 {
             let start = std::time::Instant::now();
-            wire.left.send_plain(&[piece.clone()]).expect("established");
+            wire.left.send_plain(std::slice::from_ref(&piece)).expect("established");
             let sent = wire.left.take_wire();
             sending += start.elapsed();
             let start = std::time::Instant::now();

@@ -1,0 +1,230 @@
+//! Two real nodes on loopback, set up by the very commands that a user would type.
+
+use super::super::failure::Failure;
+use super::super::glue;
+use super::super::resp_client::RespClient;
+use super::cleanup::{Leftovers, Process};
+use crate::base::{AckLevel, Prng};
+use crate::engine::admin::{AdminReply, AdminRequest, Status};
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a node may take to start, or the pair to find each other.
+const START_PATIENCE: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(25);
+
+/// One node of the demo.
+pub(super) struct Node {
+    pub(super) name: &'static str,
+    pub(super) dir: PathBuf,
+    pub(super) resp: SocketAddr,
+    process: Option<Process>,
+}
+
+/// The pair.
+pub(super) struct Pair<'a> {
+    pub(super) a: Node,
+    pub(super) b: Node,
+    program: PathBuf,
+    leftovers: &'a Leftovers,
+    tell: &'a dyn Fn(&str),
+}
+
+impl<'a> Pair<'a> {
+    /// Makes both nodes below `root`; `tell` is told each command.
+    pub(super) fn set_up(
+        root: &Path,
+        level: AckLevel,
+        leftovers: &'a Leftovers,
+        tell: &'a dyn Fn(&str),
+    ) -> Result<Self, Failure> {
+        let program = std::env::current_exe().map_err(|e| Failure::io("finding this program", &e))?;
+        let [link_a, link_b, resp_a, resp_b] = free_ports()?;
+        let node = |name: &'static str, resp| Node { name, dir: root.join(name), resp, process: None };
+        let pair = Self { a: node("a", resp_a), b: node("b", resp_b), program, leftovers, tell };
+        pair.init(&pair.a, "primary", link_a, link_b, level)?;
+        pair.init(&pair.b, "standby", link_b, link_a, level)?;
+        for (node, other) in [(&pair.a, &pair.b), (&pair.b, &pair.a)] {
+            let identity = pair.run(other, &["identity"])?;
+            pair.run(node, &["trust", identity.trim()])?;
+        }
+        Ok(pair)
+    }
+
+    fn init(
+        &self,
+        node: &Node,
+        role: &str,
+        link: SocketAddr,
+        peer: SocketAddr,
+        level: AckLevel,
+    ) -> Result<(), Failure> {
+        let (link, peer, resp) = (link.to_string(), peer.to_string(), node.resp.to_string());
+        let mut args = vec!["init", "--name", node.name, "--role", role];
+        args.extend(["--link-listen", &link, "--peer", &peer, "--resp", &resp]);
+        if level != AckLevel::Local {
+            // A busy machine must not lower the promise that is to be shown.
+            args.extend(["--ack-level", level.name(), "--on-peer-loss", "block"]);
+        }
+        self.run(node, &args).map(|_| ())
+    }
+
+    /// Runs a command of hot-backup on a node, and gives back what it printed.
+    pub(super) fn run(&self, node: &Node, args: &[&str]) -> Result<String, Failure> {
+        let shown: Vec<String> = args.iter().map(|arg| shorten(arg)).collect();
+        (self.tell)(&format!("$ hot-backup {} --dir {}", shown.join(" "), node.name.to_uppercase()));
+        let output = Command::new(&self.program)
+            .args(args)
+            .arg("--dir")
+            .arg(&node.dir)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|e| Failure::io(format_args!("running hot-backup {}", args.join(" ")), &e))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.trim().replace("hot-backup: ", "");
+        Err(Failure::error(format!("hot-backup {}: {said}", args.first().unwrap_or(&"")), ""))
+    }
+
+    /// Starts the old or new primary.
+    pub(super) fn start_a(&mut self) -> Result<(), Failure> {
+        self.a.process = Some(self.start(&self.a)?);
+        Ok(())
+    }
+
+    /// Starts the standby.
+    pub(super) fn start_b(&mut self) -> Result<(), Failure> {
+        self.b.process = Some(self.start(&self.b)?);
+        Ok(())
+    }
+
+    fn start(&self, node: &Node) -> Result<Process, Failure> {
+        let failed = |e: &std::io::Error| Failure::io(format_args!("starting node {}", node.name), e);
+        (self.tell)(&format!("$ hot-backup serve --dir {} &", node.name.to_uppercase()));
+        let log = File::options().create(true).append(true).open(log_of(node)).map_err(|e| failed(&e))?;
+        let child = Command::new(&self.program)
+            .args(["serve", "--die-with-parent", &std::process::id().to_string(), "--dir"])
+            .arg(&node.dir)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().map_err(|e| failed(&e))?)
+            .stderr(log)
+            .spawn()
+            .map_err(|e| failed(&e))?;
+        Ok(self.leftovers.adopt(child))
+    }
+
+    /// Ends node A with SIGKILL.
+    pub(super) fn kill_a(&self) {
+        self.a.process.iter().for_each(|&process| self.leftovers.kill(process));
+    }
+
+    /// Ends both nodes.
+    pub(super) fn stop(&self) {
+        for process in [self.a.process, self.b.process].into_iter().flatten() {
+            self.leftovers.kill(process);
+        }
+    }
+
+    /// Waits until `node` is as wanted; its status then.
+    pub(super) fn wait_for(
+        &self,
+        node: &Node,
+        what: &str,
+        wanted: impl Fn(&Status) -> bool,
+    ) -> Result<Status, Failure> {
+        let deadline = Instant::now() + START_PATIENCE;
+        loop {
+            let last = match status(node) {
+                Ok(status) if wanted(&status) => return Ok(status),
+                Ok(status) => format!("it is {}, {}; {}", status.role, status.state, status.reason),
+                Err(failure) => failure.to_string(),
+            };
+            let ended = node.process.is_some_and(|process| self.leftovers.has_ended(process));
+            if ended || Instant::now() > deadline {
+                let said = if ended { "its process ended".to_owned() } else { last };
+                return Err(Failure::error(
+                    format!("waiting for node {} to be {what}: {said}", node.name),
+                    format!("its log says: {}", last_words(node)),
+                ));
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+/// A client of a node, over TCP.
+pub(super) fn client(node: &Node, patience: Duration) -> Result<RespClient, Failure> {
+    RespClient::tcp(node.resp, patience)
+        .map_err(|e| Failure::io(format_args!("connecting to node {} at {}", node.name, node.resp), &e))
+}
+
+/// What a node says about itself.
+pub(super) fn status(node: &Node) -> Result<Status, Failure> {
+    let patience = Duration::from_secs(5);
+    match glue::call(&node.dir, &AdminRequest::Status, patience)? {
+        AdminReply::Ok { value } => super::super::ask::read(value),
+        AdminReply::No { message, next } | AdminReply::Error { message, next } => {
+            Err(Failure::Error { message, next })
+        }
+    }
+}
+
+fn log_of(node: &Node) -> PathBuf {
+    node.dir.with_extension("log")
+}
+
+/// The end of a node's log.
+fn last_words(node: &Node) -> String {
+    let log = std::fs::read(log_of(node)).unwrap_or_default();
+    let tail = log.get(log.len().saturating_sub(2000)..).unwrap_or_default();
+    String::from_utf8_lossy(tail).trim().to_owned()
+}
+
+/// Long arguments, such as identities, as their beginning.
+fn shorten(arg: &str) -> String {
+    match arg.char_indices().nth(60) {
+        Some((at, _)) => format!("{}...", arg.split_at(at).0),
+        None => arg.to_owned(),
+    }
+}
+
+/// Four ports that nobody listens on, outside of the range from which outgoing connections take theirs: the demo's
+/// own clients would otherwise now and then sit on the port of a node that is about to start again.
+fn free_ports() -> Result<[SocketAddr; 4], Failure> {
+    let seed = u64::from(std::process::id()) << 32
+        | u64::from(std::time::UNIX_EPOCH.elapsed().map_or(0, |t| t.subsec_nanos()));
+    let mut prng = Prng::new(seed);
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let first_outgoing =
+        range.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(32_768);
+    let mut held = Vec::new();
+    for _ in 0..400 {
+        let low = 10_000;
+        let port = u16::try_from(low + prng.below(first_outgoing.saturating_sub(low).max(1))).unwrap_or(0);
+        // All are held until four are found, so that they differ.
+        held.extend(TcpListener::bind(("127.0.0.1", port)).ok());
+        if let [a, b, c, d] = held.as_slice() {
+            let address = |l: &TcpListener| l.local_addr().map_err(|e| Failure::io("finding a port", &e));
+            return Ok([address(a)?, address(b)?, address(c)?, address(d)?]);
+        }
+    }
+    Err(Failure::error("finding four free ports on 127.0.0.1: none of 400 tried is free", ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_different_ports_are_found() {
+        let mut ports = free_ports().unwrap().map(|address| address.port());
+        ports.sort_unstable();
+        assert!(ports.windows(2).all(|pair| pair[0] != pair[1]), "{ports:?}");
+        assert!(ports.iter().all(|&port| port >= 1024), "{ports:?}");
+    }
+}

@@ -1,0 +1,375 @@
+//! The RESP door: applications read and write items with any Redis client.
+//!
+//! A pure machine: bytes of clients go in, [`DoorOutput`]s come out, everything about the database is asked of a
+//! [`Backend`]. Keys are `account,file,item-id`, split at the first two commas; a key without two commas is an item
+//! of the default file, if there is one. A key with two commas never falls back to the default file.
+//!
+//! # Rules
+//! - Replies of one client leave in the order of its commands. A reply whose update is not yet safe holds back
+//!   itself and those behind it; commands behind it are carried out meanwhile, up to a limit.
+//! - A client is read further only when what it sent is carried out, it has taken its replies and the backend is
+//!   not congested, so that none can grow this node's memory. A client that waits in WAIT, KEYS or DBSIZE may
+//!   send a little ahead.
+//! - A transaction is one batch of one journal. Commands that would have to look at very many items (KEYS, SCAN,
+//!   DBSIZE) are not allowed in it.
+//! - WATCH sees every update made through this door. Whoever else changes items tells it by [`RespDoor::changed`].
+//! - WAIT counts the peer only when it has the client's updates on its disk. That is more than in Redis, where
+//!   memory is enough. It speaks of updates to replicated files; a client that made none waits for all there are.
+//!   WAITAOF counts this node's disk likewise, for both journals.
+//! - Before a client has authenticated it may send commands of 4 KiB only, and for a minute only.
+
+mod connection;
+mod glob;
+mod items;
+mod outbox;
+mod refusal;
+mod report;
+mod session;
+mod table;
+mod transaction;
+mod turn;
+mod walk;
+mod watch;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod vectors;
+
+use crate::base::limits::{AUTHENTICATE_MS, CLIENTS_MAX, SCAN_CURSORS_MAX};
+use crate::base::{ConnId, FileId, Mono, Now};
+use crate::doors::Backend;
+use bytes::{Bytes, BytesMut};
+use session::{Blocked, Session};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// The Redis whose commands and replies this door follows, as told to clients.
+const COMPATIBLE_WITH: &str = "7.2.0";
+
+/// What the door is set to.
+#[derive(Clone, Debug, Default)]
+pub struct RespConfig {
+    /// `account,file` for keys without two commas.
+    pub default_file: Option<String>,
+    /// What clients that are not trusted have to give first.
+    pub password: Option<String>,
+    /// This program's version, for INFO.
+    pub version: String,
+}
+
+/// What the door wants done.
+#[derive(Debug)]
+pub enum DoorOutput {
+    /// Send to a client; answered by [`RespDoor::sent`]. At most one is under way for each client.
+    Send {
+        /// The client.
+        conn: ConnId,
+        /// What.
+        bytes: Bytes,
+    },
+    /// Read from a client once; answered by [`RespDoor::input`]. At most one is under way for each client.
+    Receive {
+        /// The client.
+        conn: ConnId,
+        /// An empty buffer; its capacity is how much to read at most.
+        buffer: Vec<u8>,
+    },
+    /// End the connection once what was given is sent. The door has forgotten the client.
+    Close {
+        /// The client.
+        conn: ConnId,
+    },
+}
+
+/// Counts since the start.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stats {
+    connections: u64,
+    rejected: u64,
+    denied: u64,
+    commands: u64,
+    updates: u64,
+    error_replies: u64,
+    protocol_errors: u64,
+    input_bytes: u64,
+    output_bytes: u64,
+}
+
+/// What all clients share.
+#[derive(Debug)]
+struct Shared {
+    config: RespConfig,
+    lookup: table::Lookup,
+    outputs: VecDeque<DoorOutput>,
+    arena: BytesMut,
+    /// Clients with replies held back or in WAIT.
+    waiting: Vec<ConnId>,
+    /// Clients that can go on at once.
+    ready: Vec<ConnId>,
+    /// Clients that can go on when the backend is not congested.
+    congested: Vec<ConnId>,
+    /// Clients whose KEYS or DBSIZE goes on.
+    walks: VecDeque<ConnId>,
+    /// Clients in WAIT or WAITAOF.
+    blocked: usize,
+    /// Ends of those that have one.
+    deadlines: BTreeSet<(Mono, ConnId)>,
+    /// Until when clients have to authenticate, in order; some have done so, or are gone.
+    unauthenticated: VecDeque<(Mono, ConnId)>,
+    watches: watch::Watches,
+    cursors: walk::Cursors,
+    /// Input, queued transactions and replies of all clients (bytes).
+    memory: usize,
+    clients: usize,
+    stats: Stats,
+}
+
+impl Shared {
+    fn must_authenticate(&mut self, now: Now, conn: ConnId) {
+        self.unauthenticated.push_back((now.mono.plus_ms(AUTHENTICATE_MS), conn));
+    }
+}
+
+/// A hash for numbers that no outsider chooses.
+#[derive(Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        let mixed = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}
+
+type FastHash = BuildHasherDefault<NumberHasher>;
+
+/// The door. See the module's head.
+#[derive(Debug)]
+pub struct RespDoor {
+    sessions: HashMap<ConnId, Box<Session>, FastHash>,
+    shared: Shared,
+}
+
+impl RespDoor {
+    /// A door without clients.
+    #[must_use]
+    pub fn new(config: RespConfig) -> Self {
+        let shared = Shared {
+            config,
+            lookup: table::Lookup::new(),
+            outputs: VecDeque::new(),
+            arena: BytesMut::new(),
+            waiting: Vec::new(),
+            ready: Vec::new(),
+            congested: Vec::new(),
+            walks: VecDeque::new(),
+            blocked: 0,
+            deadlines: BTreeSet::new(),
+            unauthenticated: VecDeque::new(),
+            watches: watch::Watches::default(),
+            cursors: walk::Cursors::default(),
+            memory: 0,
+            clients: 0,
+            stats: Stats::default(),
+        };
+        Self { sessions: HashMap::default(), shared }
+    }
+
+    /// A client connected; a `trusted` one needs no password.
+    pub fn open(&mut self, now: Now, conn: ConnId, trusted: bool) {
+        self.shared.stats.connections += 1;
+        if self.sessions.len() >= CLIENTS_MAX {
+            self.shared.stats.rejected += 1;
+            let bytes = Bytes::from_static(b"-ERR max number of clients reached\r\n");
+            self.shared.outputs.push_back(DoorOutput::Send { conn, bytes });
+            self.shared.outputs.push_back(DoorOutput::Close { conn });
+            return;
+        }
+        let authenticated = trusted || self.shared.config.password.is_none();
+        if !authenticated {
+            self.shared.must_authenticate(now, conn);
+        }
+        let mut session = Box::new(Session::new(conn, now, trusted, authenticated));
+        session.begin(&mut self.shared);
+        self.sessions.insert(conn, session);
+        self.shared.clients = self.sessions.len();
+    }
+
+    /// The client is gone. What it was not told stays as it is in the database.
+    pub fn close(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.remove(&conn) else { return };
+        session.leave(&mut self.shared);
+        self.shared.clients = self.sessions.len();
+    }
+
+    /// Bytes came, as allowed by a [`DoorOutput::Receive`]; `bytes` goes back with the next one.
+    pub fn input<B: Backend>(&mut self, now: Now, conn: ConnId, bytes: Vec<u8>, backend: &mut B) {
+        self.shared.stats.input_bytes += bytes.len() as u64;
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.received(bytes);
+            self.advance(now, conn, backend);
+        }
+    }
+
+    /// The bytes of one [`DoorOutput::Send`] were taken by the operating system.
+    pub fn sent(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        session.sent(&mut self.shared);
+        if session.send(&mut self.shared) {
+            self.close(conn);
+        } else if session.could_go_on() && !session.in_ready {
+            session.in_ready = true;
+            self.shared.ready.push(conn);
+        }
+    }
+
+    /// Watermarks may have moved, congestion may be over: sends the replies whose waits are over, goes on with
+    /// the clients that were stopped. To be called after every such event; [`Self::deadline`] does not ask for it.
+    pub fn release<B: Backend>(&mut self, now: Now, backend: &mut B) {
+        let marks = backend.watermarks();
+        let mut waiting = std::mem::take(&mut self.shared.waiting);
+        waiting.retain(|&conn| {
+            let Some(session) = self.sessions.get_mut(&conn) else { return false };
+            session.release(&marks, &mut self.shared, backend);
+            if session.could_go_on() {
+                self.advance(now, conn, backend);
+                return self.sessions.get_mut(&conn).is_some_and(|session| session.still_waits());
+            }
+            if session.send(&mut self.shared) {
+                self.close(conn);
+                return false;
+            }
+            session.still_waits()
+        });
+        waiting.append(&mut self.shared.waiting);
+        self.shared.waiting = waiting;
+        self.go_on(now, backend);
+    }
+
+    /// Time has come to [`Self::deadline`].
+    pub fn tick<B: Backend>(&mut self, now: Now, backend: &mut B) {
+        while let Some(&(deadline, conn)) = self.shared.deadlines.first() {
+            if deadline > now.mono {
+                break;
+            }
+            self.shared.deadlines.pop_first();
+            if let Some(session) = self.sessions.get_mut(&conn) {
+                session.expire(&mut self.shared, backend);
+                self.advance(now, conn, backend);
+            }
+        }
+        while let Some(&(deadline, conn)) = self.shared.unauthenticated.front() {
+            if deadline > now.mono {
+                break;
+            }
+            self.shared.unauthenticated.pop_front();
+            if let Some(session) = self.sessions.get_mut(&conn)
+                && !session.client.authenticated
+            {
+                session.client.closing = true;
+                self.advance(now, conn, backend);
+            }
+        }
+        self.walk_on(now, backend);
+        self.go_on(now, backend);
+    }
+
+    /// The next thing to do.
+    pub fn output(&mut self) -> Option<DoorOutput> {
+        self.shared.outputs.pop_front()
+    }
+
+    /// When [`Self::tick`] is due; the past if at once.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Mono> {
+        if !self.shared.ready.is_empty() || !self.shared.walks.is_empty() {
+            return Some(Mono(0));
+        }
+        let wait = self.shared.deadlines.first().map(|(deadline, _)| *deadline);
+        let authenticate = self.shared.unauthenticated.front().map(|(deadline, _)| *deadline);
+        wait.into_iter().chain(authenticate).min()
+    }
+
+    /// Clients connected.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Ends every client that waits for an answer: none will come, and what it asked for may be there or not.
+    pub fn abandon(&mut self) {
+        for conn in std::mem::take(&mut self.shared.waiting) {
+            if self.sessions.contains_key(&conn) {
+                self.close(conn);
+                self.shared.outputs.push_back(DoorOutput::Close { conn });
+            }
+        }
+    }
+
+    /// An item (or with `None` perhaps all of a file) was changed by other means than this door: transactions of
+    /// clients that watch it are void.
+    pub fn changed(&mut self, file: FileId, id: Option<&[u8]>) {
+        if !self.shared.watches.is_empty() {
+            self.shared.watches.changed(file, id);
+        }
+    }
+
+    fn advance<B: Backend>(&mut self, now: Now, conn: ConnId, backend: &mut B) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        if session.advance(now, &mut self.shared, backend) {
+            self.close(conn);
+        }
+    }
+
+    /// Goes on with the clients that can.
+    fn go_on<B: Backend>(&mut self, now: Now, backend: &mut B) {
+        let ready = std::mem::take(&mut self.shared.ready);
+        for conn in ready {
+            if let Some(session) = self.sessions.get_mut(&conn) {
+                session.in_ready = false;
+                self.advance(now, conn, backend);
+            }
+        }
+        // Those that find it congested again come back to the end of the list, so that all have their turn.
+        let mut left = self.shared.congested.len();
+        while left > 0 && !backend.congested() {
+            let congested = std::mem::take(&mut self.shared.congested);
+            let mut congested = congested.into_iter();
+            for conn in congested.by_ref() {
+                left -= 1;
+                if let Some(session) = self.sessions.get_mut(&conn) {
+                    session.in_congested = false;
+                    self.advance(now, conn, backend);
+                }
+                if backend.congested() {
+                    break;
+                }
+            }
+            let again = std::mem::take(&mut self.shared.congested);
+            self.shared.congested = congested.chain(again).collect();
+        }
+    }
+
+    /// One step of the walk that waited longest.
+    fn walk_on<B: Backend>(&mut self, now: Now, backend: &mut B) {
+        let Some(conn) = self.shared.walks.pop_front() else { return };
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        let Some(Blocked::Walk(mut walk)) = session.client.blocked.take() else { return };
+        if !walk.step(&mut session.client, backend) {
+            session.client.blocked = Some(Blocked::Walk(walk));
+            self.shared.walks.push_back(conn);
+        }
+        self.advance(now, conn, backend);
+    }
+}

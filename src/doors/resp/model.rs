@@ -1,0 +1,378 @@
+//! A small database in memory, and a rig that plays clients and operating system, for the door's tests.
+
+use super::{DoorOutput, RespConfig, RespDoor};
+use crate::base::limits::{ITEM_VALUE_MAX, RECEIVE_MAX};
+use crate::base::{AckLevel, ConnId, FileId, JournalKind, Mono, Now, Prng, Seq, Wait};
+use crate::doors::{Backend, Refusal, ReplicationView, Update, Watermarks};
+use bytes::Bytes;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+
+#[derive(Debug)]
+struct File {
+    name: String,
+    replicated: bool,
+    /// Deleted items stay as `None`: that they are gone has to be waited for as well.
+    items: BTreeMap<Vec<u8>, (Option<Bytes>, Wait)>,
+}
+
+/// The database.
+#[derive(Debug)]
+pub(super) struct Model {
+    files: BTreeMap<FileId, File>,
+    ends: [Seq; 2],
+    pub(super) marks: Watermarks,
+    pub(super) peer: [Seq; 3],
+    pub(super) primary: bool,
+    pub(super) connected: bool,
+    pub(super) congested: bool,
+    pub(super) refuse: Option<Refusal>,
+    pub(super) level: AckLevel,
+    /// Sizes of the batches accepted.
+    pub(super) batches: Vec<usize>,
+}
+
+impl Model {
+    /// Files `app,items`, `app,orders` (replicated), `tmp,cache` (not).
+    pub(super) fn new() -> Self {
+        let mut model = Self {
+            files: BTreeMap::new(),
+            ends: [Seq(0); 2],
+            marks: Watermarks::default(),
+            peer: [Seq(0); 3],
+            primary: true,
+            connected: true,
+            congested: false,
+            refuse: None,
+            level: AckLevel::Local,
+            batches: Vec::new(),
+        };
+        model.create(2, "app,items", true);
+        model.create(4, "app,orders", true);
+        model.create(6, "tmp,cache", false);
+        model
+    }
+
+    pub(super) fn create(&mut self, id: u64, name: &str, replicated: bool) {
+        let file = File { name: name.to_owned(), replicated, items: BTreeMap::new() };
+        self.files.insert(FileId(id), file);
+    }
+
+    pub(super) fn remove(&mut self, id: u64) {
+        self.files.remove(&FileId(id));
+    }
+
+    /// Everything accepted is safe everywhere now.
+    pub(super) fn settle(&mut self) {
+        self.marks = Watermarks { durable: self.ends, replicated: [self.ends[0]; 4] };
+        self.peer = [self.ends[0]; 3];
+    }
+
+    /// A little more is safe.
+    pub(super) fn settle_some(&mut self, prng: &mut Prng) {
+        let mut step = |mark: Seq, end: Seq| Seq((mark.0 + prng.below(4)).min(end.0));
+        for (mark, end) in self.marks.durable.iter_mut().zip(self.ends) {
+            *mark = step(*mark, end);
+        }
+        self.marks.replicated[0] = self.marks.durable[0];
+        for at in 1..4 {
+            self.marks.replicated[at] = step(self.marks.replicated[at], self.marks.replicated[at - 1]);
+        }
+    }
+
+    fn pending(&self, wait: Wait) -> Option<Wait> {
+        (!self.marks.reached(wait)).then_some(wait)
+    }
+
+    fn file(&self, file: FileId) -> Result<&File, Refusal> {
+        self.files.get(&file).ok_or_else(|| Refusal::NoSuchFile(file.to_string()))
+    }
+}
+
+impl Backend for Model {
+    fn resolve(&self, name: &[u8]) -> Result<FileId, Refusal> {
+        let found = self.files.iter().find(|(_, file)| file.name.as_bytes() == name);
+        found
+            .map(|(id, _)| *id)
+            .ok_or_else(|| Refusal::NoSuchFile(String::from_utf8_lossy(name).into_owned()))
+    }
+
+    fn read(&mut self, file: FileId, id: &[u8]) -> Result<(Option<Bytes>, Option<Wait>), Refusal> {
+        match self.file(file)?.items.get(id) {
+            None => Ok((None, None)),
+            Some((value, wait)) => Ok((value.clone(), self.pending(*wait))),
+        }
+    }
+
+    fn update(&mut self, updates: &[Update<'_>]) -> Result<Wait, Refusal> {
+        if let Some(refusal) = &self.refuse {
+            return Err(refusal.clone());
+        }
+        let mut journals = Vec::new();
+        for update in updates {
+            let (Update::Put { file, .. } | Update::Delete { file, .. }) = update;
+            journals.push(self.file(*file)?.replicated);
+            if let Update::Put { value, .. } = update
+                && value.len() > ITEM_VALUE_MAX
+            {
+                let limit = "an item's value has at most 16 MiB";
+                return Err(Refusal::TooLarge { what: "item value", found: value.len(), limit });
+            }
+        }
+        if journals.windows(2).any(|pair| pair[0] != pair[1]) {
+            return Err(Refusal::MixedJournals);
+        }
+        let replicated = journals[0];
+        if replicated && !self.primary {
+            return Err(Refusal::ReadOnly);
+        }
+        let journal = if replicated { JournalKind::Replicated } else { JournalKind::Local };
+        let end = &mut self.ends[journal.index()];
+        end.0 += updates.len() as u64;
+        let wait = Wait { journal, seq: *end, level: self.level };
+        self.batches.push(updates.len());
+        for update in updates {
+            let (file, id, value) = match update {
+                Update::Put { file, id, value } => (file, *id, Some(Bytes::copy_from_slice(value))),
+                Update::Delete { file, id } => (file, *id, None),
+            };
+            let items = &mut self.files.get_mut(file).unwrap().items;
+            assert!(
+                value.is_some() || items.get(id).is_some_and(|(old, _)| old.is_some()) || updates.len() > 1
+            );
+            items.insert(id.to_vec(), (value, wait));
+        }
+        Ok(wait)
+    }
+
+    fn scan(
+        &mut self,
+        file: FileId,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<(Vec<Bytes>, Option<Wait>), Refusal> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = self.file(file)?.items.range::<[u8], _>((from, Bound::Unbounded));
+        let live = range.filter(|(_, (value, _))| value.is_some()).take(limit);
+        let (mut ids, mut wait) = (Vec::new(), None);
+        for (id, (_, item)) in live {
+            ids.push(Bytes::copy_from_slice(id));
+            wait = self.pending(*item).or(wait);
+        }
+        Ok((ids, wait))
+    }
+
+    fn record_files(&self) -> Vec<(FileId, String)> {
+        self.files.iter().map(|(id, file)| (*id, file.name.clone())).collect()
+    }
+
+    fn watermarks(&self) -> Watermarks {
+        self.marks
+    }
+
+    fn appended(&self) -> Seq {
+        self.ends[0]
+    }
+
+    fn peer_acked(&self) -> [Seq; 3] {
+        self.peer
+    }
+
+    fn congested(&self) -> bool {
+        self.congested
+    }
+
+    fn view(&self) -> ReplicationView {
+        ReplicationView {
+            name: "a".to_owned(),
+            primary: self.primary,
+            epoch: 2,
+            appended: self.ends[0],
+            applied: self.ends[0],
+            peer_connected: self.connected,
+            peer_host: "10.0.0.2".to_owned(),
+            peer_port: 7002,
+            peer: self.peer,
+            peer_silence_s: 1,
+            lag_s: 0,
+        }
+    }
+}
+
+/// One client as its own end sees it.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    /// What it wrote that nobody read yet.
+    to_send: Vec<u8>,
+    pub(super) got: Vec<u8>,
+    receive: Option<Vec<u8>>,
+    pub(super) sending: bool,
+    pub(super) closed: bool,
+    /// Takes no more replies: sends stay under way.
+    pub(super) deaf: bool,
+}
+
+/// The door, the model, and clients.
+#[derive(Debug)]
+pub(super) struct Rig {
+    pub(super) door: RespDoor,
+    pub(super) model: Model,
+    pub(super) peers: HashMap<u64, Peer>,
+    pub(super) now: Now,
+}
+
+impl Rig {
+    pub(super) fn new(config: RespConfig) -> Self {
+        let now = Now { mono: Mono(1_000_000), wall_ms: 1_700_000_000_123 };
+        Self { door: RespDoor::new(config), model: Model::new(), peers: HashMap::new(), now }
+    }
+
+    /// With the default file `app,items` and client 1 connected.
+    pub(super) fn usual() -> Self {
+        let config = RespConfig {
+            default_file: Some("app,items".to_owned()),
+            password: None,
+            version: "0.1.0".to_owned(),
+        };
+        let mut rig = Self::new(config);
+        rig.open(1);
+        rig
+    }
+
+    pub(super) fn open(&mut self, client: u64) {
+        self.peers.insert(client, Peer::default());
+        self.door.open(self.now, ConnId(client), false);
+        self.collect();
+    }
+
+    pub(super) fn peer(&mut self, client: u64) -> &mut Peer {
+        self.peers.get_mut(&client).unwrap()
+    }
+
+    pub(super) fn write(&mut self, client: u64, bytes: &[u8]) {
+        self.peer(client).to_send.extend_from_slice(bytes);
+    }
+
+    pub(super) fn unread(&mut self, client: u64) -> usize {
+        self.peer(client).to_send.len()
+    }
+
+    /// Takes what the door wants done.
+    pub(super) fn collect(&mut self) {
+        while let Some(output) = self.door.output() {
+            match output {
+                DoorOutput::Send { conn, bytes } => {
+                    let peer = self.peer(conn.0);
+                    assert!(!peer.sending && !peer.closed, "one send at a time, none after the end");
+                    peer.sending = true;
+                    peer.got.extend_from_slice(&bytes);
+                }
+                DoorOutput::Receive { conn, buffer } => {
+                    let peer = self.peer(conn.0);
+                    assert!(peer.receive.is_none() && !peer.closed, "one receive at a time");
+                    assert!(
+                        buffer.is_empty() && buffer.capacity() > 0 && buffer.capacity() <= RECEIVE_MAX * 8
+                    );
+                    peer.receive = Some(buffer);
+                }
+                DoorOutput::Close { conn } => self.peer(conn.0).closed = true,
+            }
+        }
+    }
+
+    /// Gives the door up to `most` bytes of a client, if it asked. False if nothing was given.
+    pub(super) fn give(&mut self, client: u64, most: usize) -> bool {
+        let peer = self.peers.get_mut(&client).unwrap();
+        let Some(buffer) = peer.receive.as_ref() else { return false };
+        let len = most.min(peer.to_send.len()).min(buffer.capacity());
+        if len == 0 {
+            return false;
+        }
+        let mut buffer = peer.receive.take().unwrap();
+        buffer.extend(peer.to_send.drain(..len));
+        self.door.input(self.now, ConnId(client), buffer, &mut self.model);
+        self.collect();
+        true
+    }
+
+    /// Completes a send. False if none was under way.
+    pub(super) fn complete(&mut self, client: u64) -> bool {
+        let peer = self.peer(client);
+        let completes = peer.sending && !peer.deaf;
+        if completes {
+            peer.sending = false;
+            self.door.sent(ConnId(client));
+            self.collect();
+        }
+        completes
+    }
+
+    pub(super) fn release(&mut self) {
+        self.door.release(self.now, &mut self.model);
+        self.collect();
+    }
+
+    pub(super) fn tick(&mut self) {
+        self.door.tick(self.now, &mut self.model);
+        self.collect();
+    }
+
+    pub(super) fn due(&self) -> bool {
+        self.door.deadline().is_some_and(|deadline| deadline <= self.now.mono)
+    }
+
+    /// Goes on until nothing more happens by itself; `safe` makes all updates safe on the way.
+    pub(super) fn run(&mut self, safe: bool) {
+        let mut clients: Vec<u64> = self.peers.keys().copied().collect();
+        clients.sort_unstable();
+        loop {
+            let mut moved = false;
+            for client in &clients {
+                moved |= self.give(*client, usize::MAX);
+                moved |= self.complete(*client);
+            }
+            if safe {
+                self.model.settle();
+            }
+            self.release();
+            if self.due() {
+                self.tick();
+                moved = true;
+            }
+            moved |= clients
+                .iter()
+                .map(|client| &self.peers[client])
+                .any(|peer| peer.sending && !peer.deaf || peer.receive.is_some() && !peer.to_send.is_empty());
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// What a client was told since the last call.
+    pub(super) fn got(&mut self, client: u64) -> String {
+        String::from_utf8_lossy(&std::mem::take(&mut self.peer(client).got)).into_owned()
+    }
+
+    /// Sends commands (separated by `;`, words by blanks) as client 1 and returns the replies.
+    pub(super) fn ask(&mut self, commands: &str) -> String {
+        self.ask_as(1, commands)
+    }
+
+    pub(super) fn ask_as(&mut self, client: u64, commands: &str) -> String {
+        let bytes = encode(commands);
+        self.write(client, &bytes);
+        self.run(true);
+        self.got(client)
+    }
+}
+
+/// Commands separated by `;`, words by blanks, as requests.
+pub(super) fn encode(commands: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    for command in commands.split(';') {
+        let words: Vec<&[u8]> = command.split_whitespace().map(str::as_bytes).collect();
+        crate::format::resp::command(&mut out, &words);
+    }
+    out
+}

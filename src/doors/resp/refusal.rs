@@ -1,0 +1,80 @@
+//! Why a command was not done, in Redis's words.
+
+use crate::doors::Refusal;
+use std::borrow::Cow;
+
+/// A command's error reply.
+#[derive(Debug)]
+pub(super) enum Fail {
+    /// The database said no.
+    Refused(Refusal),
+    /// The command itself was wrong; the text begins with a prefix.
+    Text(Cow<'static, str>),
+}
+
+impl From<Refusal> for Fail {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<&'static str> for Fail {
+    fn from(text: &'static str) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+}
+
+impl From<String> for Fail {
+    fn from(text: String) -> Self {
+        Self::Text(Cow::Owned(text))
+    }
+}
+
+impl Fail {
+    /// The error's text.
+    pub(super) fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Refused(refusal) => Cow::Owned(refusal_text(refusal)),
+            Self::Text(text) => Cow::Borrowed(text),
+        }
+    }
+}
+
+pub(super) const SYNTAX: &str = "ERR syntax error";
+pub(super) const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
+
+/// The one place where a refusal gets its prefix, the word that client libraries act on.
+fn refusal_text(refusal: &Refusal) -> String {
+    let prefix = match refusal {
+        // Redis's own sentence: some clients compare the whole of it.
+        Refusal::ReadOnly => return "READONLY You can't write against a read only replica.".to_owned(),
+        // The node is up, but which node has the truth is not settled: what Redis says of a replica without master.
+        Refusal::NotServing(_) => "MASTERDOWN",
+        Refusal::NotRecords(_) => "WRONGTYPE",
+        Refusal::MixedJournals => "CROSSSLOT",
+        Refusal::NoSpace => "OOM",
+        Refusal::DiskFailed => "MISCONF",
+        Refusal::PeerAway(_) => "NOREPLICAS",
+        _ => "ERR",
+    };
+    format!("{prefix} {refusal}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_the_prefix_that_clients_know() {
+        let text = |refusal| Fail::Refused(refusal).text().into_owned();
+        assert_eq!(text(Refusal::ReadOnly), "READONLY You can't write against a read only replica.");
+        assert_eq!(text(Refusal::NotServing("x".into())), "MASTERDOWN this node does not serve: x");
+        assert_eq!(text(Refusal::NoSuchFile("a,b".into())), "ERR no such file a,b");
+        assert_eq!(text(Refusal::NotRecords("a,b".into())), "WRONGTYPE a,b is a block file");
+        assert!(text(Refusal::MixedJournals).starts_with("CROSSSLOT a transaction"));
+        assert!(text(Refusal::NoSpace).starts_with("OOM no space"));
+        assert!(text(Refusal::DiskFailed).starts_with("MISCONF the journal"));
+        assert!(text(Refusal::PeerAway("durable")).starts_with("NOREPLICAS the peer is away"));
+        assert!(text(Refusal::Store("x".into())).starts_with("ERR the store"));
+    }
+}

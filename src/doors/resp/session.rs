@@ -1,0 +1,382 @@
+//! One client: what it sent, what it is to be told, and when it is read further.
+
+use super::outbox::Outbox;
+use super::transaction::Queue;
+use super::turn::Turn;
+use super::walk::Walk;
+use super::{DoorOutput, Shared};
+use crate::base::limits::{
+    CLIENT_AHEAD_MAX, CLIENT_HOLDS_MAX, CLIENT_OUT_MAX, CLIENTS_MEMORY_MAX, RECEIVE_MAX, RECEIVE_MIN,
+};
+use crate::base::{ConnId, Mono, Now, Seq};
+use crate::doors::{Backend, Watermarks};
+use crate::format::resp::{RequestLimits, RequestParser, Version, error, integer};
+
+/// What commands see and change of a client.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) conn: ConnId,
+    pub(super) version: Version,
+    /// Came over a way in that needs no password.
+    pub(super) trusted: bool,
+    pub(super) authenticated: bool,
+    pub(super) name: Vec<u8>,
+    /// Name and version of the client's library.
+    pub(super) library: [Vec<u8>; 2],
+    pub(super) out: Outbox,
+    pub(super) queue: Option<Box<Queue>>,
+    /// The last update in each journal, by index.
+    pub(super) last: [Seq; 2],
+    pub(super) blocked: Option<Blocked>,
+    /// Nothing more is read; the connection ends once all replies are sent.
+    pub(super) closing: bool,
+    pub(super) opened: Mono,
+    pub(super) active: Mono,
+    pub(super) last_command: &'static str,
+}
+
+/// Why a client's next command is not looked at yet.
+#[derive(Debug)]
+pub(super) enum Blocked {
+    /// WAIT or WAITAOF.
+    Ack(AckWait),
+    /// KEYS or DBSIZE.
+    Walk(Box<Walk>),
+}
+
+/// A WAIT or WAITAOF under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AckWait {
+    /// Entries that must be on this node's disk, by journal.
+    pub(super) here: [Seq; 2],
+    /// The entry that must be on the peer's disk.
+    pub(super) there: Seq,
+    /// How many local disks must have them; `None` for WAIT, whose reply does not tell.
+    pub(super) local: Option<u64>,
+    /// How many replicas must have them.
+    pub(super) replicas: u64,
+    /// Until when.
+    pub(super) deadline: Option<Mono>,
+}
+
+impl AckWait {
+    /// How many local disks and replicas have the target now.
+    pub(super) fn counts<B: Backend>(&self, backend: &B, marks: &Watermarks) -> (u64, u64) {
+        let local = marks.durable[0] >= self.here[0] && marks.durable[1] >= self.here[1];
+        let [_, on_disk, _] = backend.peer_acked();
+        // Nothing was ever written: even a peer that is away has acknowledged that much, but it must not count.
+        let replica = on_disk >= self.there && (self.there > Seq(0) || backend.view().peer_connected);
+        (u64::from(local), u64::from(replica))
+    }
+
+    /// Whether the counts are enough.
+    pub(super) fn enough(&self, (local, replicas): (u64, u64)) -> bool {
+        local >= self.local.unwrap_or(0) && replicas >= self.replicas
+    }
+
+    /// Writes the reply.
+    pub(super) fn reply(&self, out: &mut Vec<u8>, (local, replicas): (u64, u64)) {
+        if self.local.is_some() {
+            crate::format::resp::array(out, 2);
+            integer(out, i64::try_from(local).unwrap_or(i64::MAX));
+        }
+        integer(out, i64::try_from(replicas).unwrap_or(i64::MAX));
+    }
+}
+
+impl Client {
+    fn may_run(&self) -> bool {
+        !self.closing
+            && self.blocked.is_none()
+            && self.out.holds() < CLIENT_HOLDS_MAX
+            && self.out.pending() < CLIENT_OUT_MAX
+    }
+}
+
+/// Why parsing stopped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// Nothing is left but perhaps a part of a command.
+    Hungry,
+    /// The backend's queues are full.
+    Congested,
+    /// The client has to take or to wait for replies first.
+    Full,
+}
+
+/// One client.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) client: Client,
+    input: Vec<u8>,
+    /// Where in `input` the first command stands that was not carried out.
+    start: usize,
+    parser: RequestParser,
+    spare: Vec<u8>,
+    receiving: bool,
+    receive_size: usize,
+    small_receives: u8,
+    /// Neither reading nor closing: somebody has to go on with this client.
+    stopped: bool,
+    pub(super) in_waiting: bool,
+    pub(super) in_ready: bool,
+    pub(super) in_congested: bool,
+    charged: usize,
+}
+
+impl Session {
+    /// A client that has just connected.
+    pub(super) fn new(conn: ConnId, now: Now, trusted: bool, authenticated: bool) -> Self {
+        let client = Client {
+            conn,
+            version: Version::V2,
+            trusted,
+            authenticated,
+            name: Vec::new(),
+            library: [Vec::new(), Vec::new()],
+            out: Outbox::default(),
+            queue: None,
+            last: [Seq(0); 2],
+            blocked: None,
+            closing: false,
+            opened: now.mono,
+            active: now.mono,
+            last_command: "NULL",
+        };
+        Self {
+            client,
+            input: Vec::new(),
+            start: 0,
+            parser: RequestParser::default(),
+            spare: Vec::new(),
+            receiving: false,
+            receive_size: RECEIVE_MIN,
+            small_receives: 0,
+            stopped: false,
+            in_waiting: false,
+            in_ready: false,
+            in_congested: false,
+            charged: 0,
+        }
+    }
+
+    /// Whether it was left where it stood and could go on now.
+    pub(super) fn could_go_on(&self) -> bool {
+        self.stopped && self.client.may_run()
+    }
+
+    /// Takes what was received.
+    pub(super) fn received(&mut self, bytes: Vec<u8>) {
+        self.receiving = false;
+        self.adapt(bytes.len());
+        if self.start == self.input.len() {
+            self.spare = std::mem::replace(&mut self.input, bytes);
+        } else {
+            // What is left is one partial command, or more in front of a client that was stopped: it moves once.
+            self.input.drain(..self.start);
+            self.input.extend_from_slice(&bytes);
+            self.spare = bytes;
+        }
+        self.start = 0;
+    }
+
+    /// Larger buffers for those who fill them, small ones for all others.
+    fn adapt(&mut self, received: usize) {
+        const PATIENCE: u8 = 32;
+        if received >= self.receive_size {
+            self.receive_size = (self.receive_size * 4).min(RECEIVE_MAX);
+            self.small_receives = 0;
+        } else if received < self.receive_size / 8 && self.receive_size > RECEIVE_MIN {
+            self.small_receives += 1;
+            if self.small_receives >= PATIENCE {
+                (self.receive_size, self.small_receives) = (RECEIVE_MIN, 0);
+            }
+        } else {
+            self.small_receives = 0;
+        }
+    }
+
+    /// Carries out what can be, sends what may be sent, reads on if there is room. True when the client is done with.
+    pub(super) fn advance<B: Backend>(&mut self, now: Now, shared: &mut Shared, backend: &mut B) -> bool {
+        let stop = self.run(now, shared, backend);
+        self.charge(shared);
+        if stop == Stop::Hungry && self.over_memory(shared) {
+            error(
+                &mut self.client.out.bytes,
+                "ERR the node's memory for clients is used up: try again later",
+            );
+            self.client.closing = true;
+        }
+        if self.send(shared) {
+            return true;
+        }
+        self.read_on(stop, shared);
+        self.enlist(shared, stop == Stop::Congested);
+        false
+    }
+
+    fn run<B: Backend>(&mut self, now: Now, shared: &mut Shared, backend: &mut B) -> Stop {
+        let stop = loop {
+            if !self.client.may_run() {
+                break Stop::Full;
+            }
+            if backend.congested() {
+                break Stop::Congested;
+            }
+            let input = self.input.get(self.start..).unwrap_or_default();
+            if input.is_empty() {
+                break Stop::Hungry;
+            }
+            let open = self.client.authenticated;
+            let limits = if open { RequestLimits::OPEN } else { RequestLimits::LOCKED };
+            match self.parser.parse(input, limits) {
+                Ok(None) => break Stop::Hungry,
+                Ok(Some(taken)) => {
+                    let args = self.parser.args(input);
+                    if !args.is_empty() {
+                        Turn::new(now, shared, &mut self.client, backend).command(args);
+                    }
+                    self.start += taken;
+                }
+                Err(why) => {
+                    shared.stats.protocol_errors += 1;
+                    error(&mut self.client.out.bytes, &format!("ERR {why}"));
+                    self.client.closing = true;
+                }
+            }
+        };
+        if self.start == self.input.len() {
+            self.input.clear();
+            self.start = 0;
+            self.parser.shrink();
+        }
+        stop
+    }
+
+    /// Tells the shared account how much memory this client holds.
+    fn charge(&mut self, shared: &mut Shared) {
+        let walk = match &self.client.blocked {
+            Some(Blocked::Walk(walk)) => walk.bytes(),
+            _ => 0,
+        };
+        let queued = self.client.queue.as_ref().map_or(0, |queue| queue.bytes());
+        let held = self.input.len() + self.client.out.pending() + queued + walk;
+        shared.memory = shared.memory + held - self.charged;
+        self.charged = held;
+    }
+
+    /// The client is gone: nothing that is shared knows of it any more, but for lists that are gone through anyway.
+    pub(super) fn leave(mut self, shared: &mut Shared) {
+        shared.memory -= self.charged;
+        shared.watches.end(self.client.conn);
+        self.forget_wait(shared);
+    }
+
+    fn over_memory(&self, shared: &Shared) -> bool {
+        shared.memory > CLIENTS_MEMORY_MAX && self.input.len() > RECEIVE_MAX
+    }
+
+    /// A send is over: what it held is free.
+    pub(super) fn sent(&mut self, shared: &mut Shared) {
+        self.client.out.sent();
+        self.charge(shared);
+    }
+
+    /// Hands out what may be sent. True when that was all there will ever be.
+    pub(super) fn send(&mut self, shared: &mut Shared) -> bool {
+        let conn = self.client.conn;
+        if let Some(bytes) = self.client.out.take(&mut shared.arena) {
+            shared.stats.output_bytes += bytes.len() as u64;
+            shared.outputs.push_back(DoorOutput::Send { conn, bytes });
+        }
+        let done = self.client.closing && self.client.out.is_empty();
+        if done {
+            shared.outputs.push_back(DoorOutput::Close { conn });
+        }
+        done
+    }
+
+    /// Asks for the first bytes.
+    pub(super) fn begin(&mut self, shared: &mut Shared) {
+        self.read_on(Stop::Hungry, shared);
+    }
+
+    fn read_on(&mut self, stop: Stop, shared: &mut Shared) {
+        let ahead = self.input.len() - self.start < CLIENT_AHEAD_MAX;
+        let waits = self.client.blocked.is_some() && ahead && self.client.out.pending() < CLIENT_OUT_MAX;
+        let wanted = !self.client.closing && (stop == Stop::Hungry || waits);
+        self.stopped = !self.client.closing && stop != Stop::Hungry;
+        if !wanted || self.receiving {
+            return;
+        }
+        self.receiving = true;
+        let mut buffer = std::mem::take(&mut self.spare);
+        if self.input.is_empty() && self.input.capacity() > 0 {
+            buffer = std::mem::take(&mut self.input);
+        }
+        // A large value is on its way: fewer and larger reads.
+        let missing = self.parser.missing(self.input.len() - self.start);
+        let size = if missing > self.receive_size { RECEIVE_MAX } else { self.receive_size };
+        buffer.clear();
+        if buffer.capacity() < size || buffer.capacity() > size * 8 {
+            buffer = Vec::with_capacity(size);
+        }
+        shared.outputs.push_back(DoorOutput::Receive { conn: self.client.conn, buffer });
+    }
+
+    /// Notes where this client waits.
+    fn enlist(&mut self, shared: &mut Shared, congested: bool) {
+        let conn = self.client.conn;
+        let waits = self.client.out.holds() > 0 || matches!(self.client.blocked, Some(Blocked::Ack(_)));
+        if waits && !self.in_waiting {
+            self.in_waiting = true;
+            shared.waiting.push(conn);
+        }
+        if congested && !self.in_congested {
+            self.in_congested = true;
+            shared.congested.push(conn);
+        }
+    }
+
+    /// The watermarks moved: lets replies go and ends a WAIT that is over.
+    pub(super) fn release<B: Backend>(&mut self, marks: &Watermarks, shared: &mut Shared, backend: &B) {
+        self.client.out.release(marks);
+        if let Some(Blocked::Ack(wait)) = self.client.blocked {
+            let counts = wait.counts(backend, marks);
+            if wait.enough(counts) {
+                self.end_wait(wait, counts, shared);
+            }
+        }
+    }
+
+    /// A wait's time is over.
+    pub(super) fn expire<B: Backend>(&mut self, shared: &mut Shared, backend: &B) {
+        if let Some(Blocked::Ack(wait)) = self.client.blocked {
+            let counts = wait.counts(backend, &backend.watermarks());
+            self.end_wait(wait, counts, shared);
+        }
+    }
+
+    fn end_wait(&mut self, wait: AckWait, counts: (u64, u64), shared: &mut Shared) {
+        wait.reply(&mut self.client.out.bytes, counts);
+        self.forget_wait(shared);
+    }
+
+    fn forget_wait(&mut self, shared: &mut Shared) {
+        if let Some(Blocked::Ack(wait)) =
+            self.client.blocked.take_if(|blocked| matches!(blocked, Blocked::Ack(_)))
+        {
+            shared.blocked -= 1;
+            if let Some(deadline) = wait.deadline {
+                shared.deadlines.remove(&(deadline, self.client.conn));
+            }
+        }
+    }
+
+    /// Whether it still belongs to the list of those that [`Self::release`] is for.
+    pub(super) fn still_waits(&mut self) -> bool {
+        let blocked = matches!(self.client.blocked, Some(Blocked::Ack(_)));
+        self.in_waiting = self.client.out.holds() > 0 || blocked;
+        self.in_waiting
+    }
+}

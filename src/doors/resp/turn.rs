@@ -1,0 +1,303 @@
+//! One command's turn: finds it, checks it, carries it out, and notes what its reply waits for.
+
+use super::Shared;
+use super::outbox::Waits;
+use super::refusal::Fail;
+use super::session::{AckWait, Blocked, Client};
+use super::table::{Cmd, Spec, flag};
+use super::transaction::{Queue, Staged};
+use crate::base::limits::{CLIENT_REPLY_MAX, CLIENTS_MEMORY_MAX, ITEM_ID_MAX};
+use crate::base::{FileId, JournalKind, Now, Seq};
+use crate::doors::{Backend, Refusal, Update};
+use crate::format::resp::{self, Args};
+use bytes::Bytes;
+
+/// What a command works with.
+pub(super) struct Turn<'t, B: Backend> {
+    pub(super) now: Now,
+    pub(super) shared: &'t mut Shared,
+    pub(super) client: &'t mut Client,
+    pub(super) backend: &'t mut B,
+    /// What the reply waits for.
+    pub(super) waits: Waits,
+    /// Where in the client's replies this command's begins.
+    pub(super) start: usize,
+    /// Inside EXEC: updates so far, seen by the transaction only.
+    pub(super) staged: Option<Staged>,
+}
+
+impl<'t, B: Backend> Turn<'t, B> {
+    /// A turn of `client`.
+    pub(super) fn new(now: Now, shared: &'t mut Shared, client: &'t mut Client, backend: &'t mut B) -> Self {
+        let start = client.out.bytes.len();
+        Self { now, shared, client, backend, waits: Waits::default(), start, staged: None }
+    }
+
+    /// Carries out or queues a command as it came.
+    pub(super) fn command(mut self, args: Args<'_>) {
+        self.shared.stats.commands += 1;
+        self.client.active = self.now.mono;
+        let Some(spec) = self.shared.lookup.find(args.at(0)) else {
+            return self.unknown(args);
+        };
+        self.client.last_command = spec.name;
+        if !spec.takes(args.len()) {
+            return self.reject(&wrong_arity(spec.name));
+        }
+        if !self.client.authenticated && !spec.has(flag::NO_AUTH) {
+            return self.reject("NOAUTH Authentication required.");
+        }
+        if self.client.queue.is_some() && !spec.has(flag::NOT_QUEUED) {
+            return self.enqueue(spec, args);
+        }
+        self.run(spec, args);
+        if !self.waits.is_empty() && self.client.out.bytes.len() > self.start {
+            let marks = self.backend.watermarks();
+            self.client.out.hold(self.start, &self.waits, &marks);
+        }
+    }
+
+    /// Carries out a command and writes its reply, which may be an error.
+    pub(super) fn run(&mut self, spec: &'static Spec, args: Args<'_>) {
+        let start = self.client.out.bytes.len();
+        if let Err(fail) = self.dispatch(spec, args) {
+            self.client.out.bytes.truncate(start);
+            self.error(&fail.text());
+        }
+    }
+
+    fn dispatch(&mut self, spec: &'static Spec, args: Args<'_>) -> Result<(), Fail> {
+        match spec.cmd {
+            Cmd::Set => self.set(args),
+            Cmd::Get => self.get(args),
+            Cmd::SetNx => self.set_nx(args),
+            Cmd::GetDel => self.get_del(args),
+            Cmd::GetSet => self.get_set(args),
+            Cmd::GetRange => self.get_range(args),
+            Cmd::StrLen => self.str_len(args),
+            Cmd::Del => self.del(args),
+            Cmd::Exists => self.exists(args),
+            Cmd::MGet => self.mget(args),
+            Cmd::MSet => self.mset(args),
+            Cmd::MSetNx => self.mset_nx(args),
+            Cmd::Append => self.append(args),
+            Cmd::Incr => self.add(args.at(1), 1),
+            Cmd::Decr => self.add(args.at(1), -1),
+            Cmd::IncrBy => self.incr_by(args),
+            Cmd::DecrBy => self.decr_by(args),
+            Cmd::Type => self.type_of(args),
+            Cmd::Ttl | Cmd::ExpireTime => self.ttl(args),
+            Cmd::Persist => self.persist(args),
+            Cmd::Keys => self.keys(args),
+            Cmd::Scan => self.scan(args),
+            Cmd::DbSize => self.db_size(),
+            Cmd::Multi => self.multi(),
+            Cmd::Exec => self.exec(),
+            Cmd::Discard => self.discard(),
+            Cmd::Watch => self.watch(args),
+            Cmd::Unwatch => self.unwatch(),
+            Cmd::Wait => self.wait(args),
+            Cmd::WaitAof => self.wait_aof(args),
+            Cmd::Flush => Err(format!(
+                "ERR {} is not possible here: use `hot-backup file clear account,file` on the node",
+                spec.name
+            )
+            .into()),
+            Cmd::Debug => Err("ERR DEBUG command not allowed.".into()),
+            _ => self.dispatch_connection(spec.cmd, args),
+        }
+    }
+
+    /// Appends an error reply.
+    pub(super) fn error(&mut self, text: &str) {
+        self.shared.stats.error_replies += 1;
+        resp::error(&mut self.client.out.bytes, text);
+    }
+
+    /// An error that also voids the transaction being queued.
+    fn reject(&mut self, text: &str) {
+        self.error(text);
+        if let Some(queue) = &mut self.client.queue {
+            queue.void();
+        }
+    }
+
+    fn unknown(&mut self, args: Args<'_>) {
+        const SHOWN_MAX: usize = 128;
+        let name = args.at(0);
+        // A browser was made to talk to this port: its headers must not be taken for commands.
+        if name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:") {
+            self.client.closing = true;
+            return;
+        }
+        let cut = |bytes: &[u8], at: usize| {
+            String::from_utf8_lossy(bytes.split_at(at.min(bytes.len())).0).into_owned()
+        };
+        let mut shown = String::new();
+        for arg in args.tail(1) {
+            if shown.len() >= SHOWN_MAX {
+                break;
+            }
+            shown += &format!("'{}' ", cut(arg, SHOWN_MAX - shown.len()));
+        }
+        let name = cut(name, SHOWN_MAX);
+        self.reject(&format!("ERR unknown command '{name}', with args beginning with: {shown}"));
+    }
+
+    fn enqueue(&mut self, spec: &'static Spec, args: Args<'_>) {
+        if spec.has(flag::NO_MULTI) {
+            return self.reject("ERR Command not allowed inside a transaction");
+        }
+        let full = self.shared.memory > CLIENTS_MEMORY_MAX;
+        let queue = self.client.queue.get_or_insert_with(|| Box::new(Queue::default()));
+        match queue.push(spec, args, full) {
+            Ok(()) => self.client.out.bytes.extend_from_slice(b"+QUEUED\r\n"),
+            Err(why) => self.reject(why),
+        }
+    }
+
+    /// The file and the id that a key names.
+    pub(super) fn key<'k>(&self, key: &'k [u8]) -> Result<(FileId, &'k [u8]), Fail> {
+        let mut commas = key.iter().enumerate().filter(|(_, byte)| **byte == b',').map(|(at, _)| at);
+        let (file, id) = match (commas.next(), commas.next()) {
+            (Some(_), Some(second)) => (self.backend.resolve(&key[..second])?, &key[second + 1..]),
+            _ => match &self.shared.config.default_file {
+                Some(file) => (self.backend.resolve(file.as_bytes())?, key),
+                None => {
+                    return Err("ERR key must be account,file,item-id (no default file is configured)".into());
+                }
+            },
+        };
+        if id.is_empty() || id.len() > ITEM_ID_MAX {
+            let limit = "an item id has 1 to 255 bytes";
+            return Err(Refusal::TooLarge { what: "item id", found: id.len(), limit }.into());
+        }
+        Ok((file, id))
+    }
+
+    /// The item's value as this command has to see it.
+    pub(super) fn read(&mut self, (file, id): (FileId, &[u8])) -> Result<Option<Bytes>, Fail> {
+        if let Some(value) = self.staged.as_ref().and_then(|staged| staged.value(file, id)) {
+            return Ok(value.clone());
+        }
+        let (value, wait) = self.backend.read(file, id)?;
+        if let Some(wait) = wait {
+            self.waits.add(wait);
+        }
+        Ok(value)
+    }
+
+    /// Makes updates: at once, or with the rest of the transaction.
+    pub(super) fn write(&mut self, updates: &[Update<'_>]) -> Result<(), Fail> {
+        if let Some(staged) = &mut self.staged {
+            updates.iter().for_each(|update| staged.put(update));
+            return Ok(());
+        }
+        let wait = self.backend.update(updates)?;
+        self.shared.stats.updates += updates.len() as u64;
+        self.waits.add(wait);
+        self.client.last[wait.journal.index()] = wait.seq;
+        if !self.shared.watches.is_empty() {
+            for update in updates {
+                let (Update::Put { file, id, .. } | Update::Delete { file, id }) = update;
+                self.shared.watches.changed(*file, Some(id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends `+OK`.
+    pub(super) fn ok(&mut self) -> Result<(), Fail> {
+        self.client.out.bytes.extend_from_slice(b"+OK\r\n");
+        Ok(())
+    }
+
+    /// Appends an integer.
+    pub(super) fn integer(&mut self, value: i64) -> Result<(), Fail> {
+        resp::integer(&mut self.client.out.bytes, value);
+        Ok(())
+    }
+
+    /// Appends a bulk string, if there is room for it.
+    pub(super) fn bulk(&mut self, bytes: &[u8]) -> Result<(), Fail> {
+        const SMALL: usize = 4096;
+        let reply = self.client.out.bytes.len() - self.start + bytes.len();
+        if reply > CLIENT_REPLY_MAX {
+            return Err(format!(
+                "ERR the reply would be over {CLIENT_REPLY_MAX} bytes: ask for less at once"
+            )
+            .into());
+        }
+        if reply > SMALL && self.shared.memory + reply > CLIENTS_MEMORY_MAX {
+            return Err("OOM the node's memory for clients is used up: try again later".into());
+        }
+        resp::bulk(&mut self.client.out.bytes, bytes);
+        Ok(())
+    }
+
+    /// Appends a bulk string or nothing.
+    pub(super) fn bulk_or_null(&mut self, bytes: Option<&[u8]>) -> Result<(), Fail> {
+        match bytes {
+            Some(bytes) => self.bulk(bytes),
+            None => {
+                resp::null(&mut self.client.out.bytes, self.client.version);
+                Ok(())
+            }
+        }
+    }
+
+    fn wait(&mut self, args: Args<'_>) -> Result<(), Fail> {
+        if !self.backend.view().primary {
+            return Err("ERR WAIT cannot be used with replica instances: this node is the standby".into());
+        }
+        let replicas = self.parse_integer(args.at(1))?;
+        self.wait_for(None, replicas, args.at(2))
+    }
+
+    fn wait_aof(&mut self, args: Args<'_>) -> Result<(), Fail> {
+        let local = self.parse_integer(args.at(1))?;
+        if !(0..=1).contains(&local) {
+            return Err("ERR value is out of range, value must between 0 and 1".into());
+        }
+        let replicas = self.parse_integer(args.at(2))?;
+        if replicas < 0 {
+            return Err("ERR value is out of range, must be positive".into());
+        }
+        if replicas > 0 && !self.backend.view().primary {
+            return Err("ERR WAITAOF cannot be used with replica instances: this node is the standby".into());
+        }
+        self.wait_for(Some(local.unsigned_abs()), replicas, args.at(3))
+    }
+
+    fn wait_for(&mut self, local: Option<u64>, replicas: i64, timeout: &[u8]) -> Result<(), Fail> {
+        let timeout = super::items::parse_integer(timeout)
+            .ok_or(Fail::from("ERR timeout is not an integer or out of range"))?;
+        let timeout = u64::try_from(timeout).map_err(|_| Fail::from("ERR timeout is negative"))?;
+        let replicated = JournalKind::Replicated.index();
+        let (mut here, mut there) = (self.client.last, self.client.last[replicated]);
+        if there == Seq(0) {
+            there = self.backend.appended();
+        }
+        if here == [Seq(0); 2] {
+            here[replicated] = there;
+        }
+        let deadline = (timeout > 0).then(|| self.now.mono.plus_ms(timeout));
+        let wait = AckWait { here, there, local, replicas: u64::try_from(replicas).unwrap_or(0), deadline };
+        let counts = wait.counts(self.backend, &self.backend.watermarks());
+        if wait.enough(counts) || self.staged.is_some() {
+            wait.reply(&mut self.client.out.bytes, counts);
+            return Ok(());
+        }
+        if let Some(deadline) = deadline {
+            self.shared.deadlines.insert((deadline, self.client.conn));
+        }
+        self.shared.blocked += 1;
+        self.client.blocked = Some(Blocked::Ack(wait));
+        Ok(())
+    }
+}
+
+/// Redis's text for a wrong number of arguments; `name` may be `command|subcommand`.
+pub(super) fn wrong_arity(name: &str) -> String {
+    format!("ERR wrong number of arguments for '{name}' command")
+}

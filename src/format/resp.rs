@@ -1,1 +1,0 @@
-//! The Redis serialisation protocol, versions 2 and 3.

@@ -1,0 +1,248 @@
+//! The thread that owns the store's writer: batches in order, as many at once as wait.
+
+use super::inbox::{CoreEnded, Inbox};
+use crate::base::limits::APPLY_MERGE_MAX;
+use crate::base::{Fault, JournalKind, Seq};
+use crate::engine::Event;
+use crate::format::batch::Batch;
+use crate::store::{StoreError, StoreWrite};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError};
+
+/// Work for the store.
+#[derive(Debug)]
+pub(crate) enum Apply {
+    /// Apply a batch of a journal.
+    Batch(JournalKind, Batch),
+    /// Make what is applied durable.
+    Checkpoint,
+}
+
+/// Applies until the core is gone or `stop` is set. When nothing waits, `tidy` is called until it says that nothing
+/// is left to tidy.
+pub(crate) fn run<W: StoreWrite>(
+    store: &mut W,
+    tidy: impl Fn(&mut W) -> Result<bool, StoreError>,
+    work: &Receiver<Apply>,
+    inbox: &Inbox,
+    stop: &AtomicBool,
+) {
+    let mut next = None;
+    let mut tidied = false;
+    while !stop.load(Ordering::Relaxed) {
+        let job = match next.take().map_or_else(|| work.try_recv(), Ok) {
+            Ok(job) => job,
+            Err(TryRecvError::Disconnected) => return,
+            Err(TryRecvError::Empty) if !tidied => {
+                tidied = is_tidy(tidy(store));
+                continue;
+            }
+            Err(TryRecvError::Empty) => match work.recv() {
+                Ok(job) => job,
+                Err(_) => return,
+            },
+        };
+        tidied = false;
+        let done = match job {
+            Apply::Batch(journal, batch) => {
+                let batches;
+                (batches, next) = gather(journal, batch, work);
+                inbox.event(apply(store, journal, &batches))
+            }
+            Apply::Checkpoint => inbox.event(checkpoint(store)),
+        };
+        if done == Err(CoreEnded) {
+            return;
+        }
+    }
+}
+
+/// Whether there is nothing more to do now. After a failure nothing is tried before there was other work.
+fn is_tidy(more: Result<bool, StoreError>) -> bool {
+    !more.unwrap_or_else(|error| {
+        tracing::warn!("tidying the store: {error}");
+        false
+    })
+}
+
+/// All batches of `journal` that wait already, up to a limit, and the job after them.
+fn gather(journal: JournalKind, first: Batch, work: &Receiver<Apply>) -> (Vec<Batch>, Option<Apply>) {
+    let mut bytes = first.disk().len();
+    let mut batches = vec![first];
+    while bytes < APPLY_MERGE_MAX {
+        match work.try_recv() {
+            Ok(Apply::Batch(other, batch)) if other == journal => {
+                bytes += batch.disk().len();
+                batches.push(batch);
+            }
+            Ok(job) => return (batches, Some(job)),
+            Err(_) => break,
+        }
+    }
+    (batches, None)
+}
+
+fn apply(store: &mut impl StoreWrite, journal: JournalKind, batches: &[Batch]) -> Event {
+    match store.apply(journal, batches) {
+        Ok(()) => {
+            let seq = batches.iter().map(|batch| batch.header().last_seq()).max().unwrap_or(Seq(0));
+            Event::Applied { journal, seq }
+        }
+        Err(error) => {
+            tracing::error!("applying to the store: {error}");
+            Event::ApplyFailed { journal, fault: fault(&error) }
+        }
+    }
+}
+
+fn checkpoint(store: &mut impl StoreWrite) -> Event {
+    match store.checkpoint() {
+        Ok(applied) => Event::Checkpointed { applied },
+        Err(error) => {
+            tracing::error!("making the store durable: {error}");
+            Event::CheckpointFailed { fault: fault(&error) }
+        }
+    }
+}
+
+/// What the engine needs to know of a failure; the log has its words.
+fn fault(error: &StoreError) -> Fault {
+    match error {
+        StoreError::Disk { fault, .. } => *fault,
+        // Not a matter of room, so that nothing waits for it to pass.
+        StoreError::Damaged { .. } => Fault::Errno(nix::libc::EUCLEAN),
+        StoreError::OutOfOrder { .. } => Fault::Errno(nix::libc::EINVAL),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::inbox::Message;
+    use super::*;
+    use crate::base::{Chain, Epoch};
+    use crate::format::PairId;
+    use crate::format::batch::{BatchBuilder, Seal};
+    use crate::format::entry::{Entry, EntryKind};
+    use crate::io::Wake;
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+
+    struct NoWake;
+
+    impl Wake for NoWake {
+        fn wake(&self) {}
+    }
+
+    /// Notes what it is given; fails where told.
+    #[derive(Default)]
+    struct Notebook {
+        calls: Vec<(JournalKind, Vec<u64>)>,
+        fail: Option<JournalKind>,
+        mess: u32,
+    }
+
+    impl StoreWrite for Notebook {
+        fn apply(&mut self, journal: JournalKind, batches: &[Batch]) -> Result<(), StoreError> {
+            self.calls.push((journal, batches.iter().map(|batch| batch.header().last_seq().0).collect()));
+            if self.fail == Some(journal) {
+                return Err(StoreError::Disk { doing: "applying", fault: Fault::NoSpace });
+            }
+            Ok(())
+        }
+
+        fn checkpoint(&mut self) -> Result<[Seq; 2], StoreError> {
+            self.calls.push((JournalKind::Local, Vec::new()));
+            Ok([Seq(5), Seq(6)])
+        }
+    }
+
+    fn batch(journal: JournalKind, seq: u64, value: usize) -> Apply {
+        let mut builder = BatchBuilder::new(Seq(seq), 4096);
+        let value = vec![0; value];
+        builder.push(&Entry { kind: EntryKind::Put, file: crate::base::FileId(4), id: b"i", value: &value });
+        let seal = Seal {
+            epoch: Epoch(1),
+            prev_chain: Chain(0),
+            durable: Seq(0),
+            wall_ms: 0,
+            pair: PairId([0; 16]),
+            journal,
+        };
+        Apply::Batch(journal, builder.seal(&seal))
+    }
+
+    /// What the store was asked, and what the core was told.
+    fn run_all(store: &mut Notebook, jobs: Vec<Apply>) -> Vec<String> {
+        let (inbox, outbox) = Inbox::new(Arc::new(NoWake));
+        let (give, work) = channel();
+        jobs.into_iter().for_each(|job| give.send(job).unwrap());
+        drop(give);
+        let tidy = |store: &mut Notebook| {
+            store.mess = store.mess.saturating_sub(1);
+            Ok(store.mess > 0)
+        };
+        run(store, tidy, &work, &inbox, &AtomicBool::new(false));
+        let told = std::iter::from_fn(|| outbox.take());
+        told.map(|message| match message {
+            Message::Event(event) => format!("{event:?}"),
+            _ => "something else".to_owned(),
+        })
+        .collect()
+    }
+
+    #[test]
+    fn waiting_batches_of_one_journal_are_applied_in_one_call_and_in_order() {
+        use JournalKind::{Local, Replicated};
+        let mut store = Notebook::default();
+        let jobs = vec![
+            batch(Replicated, 1, 1),
+            batch(Replicated, 2, 1),
+            batch(Local, 1, 1),
+            Apply::Checkpoint,
+            batch(Local, 2, 3 << 20),
+            batch(Local, 3, 3 << 20),
+            batch(Local, 4, 1),
+        ];
+        let told = run_all(&mut store, jobs);
+        let calls = [
+            (Replicated, vec![1, 2]),
+            (Local, vec![1]),
+            (Local, Vec::new()),
+            (Local, vec![2, 3]),
+            (Local, vec![4]),
+        ];
+        assert_eq!(store.calls, calls);
+        assert_eq!(told.len(), 5);
+        assert_eq!(told[0], "Applied { journal: Replicated, seq: Seq(2) }");
+        assert_eq!(told[2], "Checkpointed { applied: [Seq(5), Seq(6)] }");
+        assert_eq!(told[4], "Applied { journal: Local, seq: Seq(4) }");
+    }
+
+    #[test]
+    fn a_failure_is_told_once_for_the_call_and_work_goes_on() {
+        use JournalKind::{Local, Replicated};
+        let mut store = Notebook { fail: Some(Local), ..Notebook::default() };
+        let told = run_all(&mut store, vec![batch(Local, 1, 1), batch(Local, 2, 1), batch(Replicated, 1, 1)]);
+        assert_eq!(told[0], "ApplyFailed { journal: Local, fault: NoSpace }");
+        assert_eq!(told[1], "Applied { journal: Replicated, seq: Seq(1) }");
+        assert_eq!(told.len(), 2);
+    }
+
+    #[test]
+    fn the_store_is_tidied_until_it_is_tidy_while_nothing_waits() {
+        let (inbox, _outbox) = Inbox::new(Arc::new(NoWake));
+        let (give, work) = channel();
+        let mut store = Notebook { mess: 3, ..Notebook::default() };
+        let give = std::cell::RefCell::new(Some(give));
+        let tidy = |store: &mut Notebook| {
+            store.mess -= 1;
+            if store.mess == 0 {
+                give.take();
+            }
+            Ok(store.mess > 0)
+        };
+        run(&mut store, tidy, &work, &inbox, &AtomicBool::new(false));
+        assert_eq!(store.mess, 0);
+        assert!(store.calls.is_empty());
+    }
+}

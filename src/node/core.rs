@@ -1,0 +1,492 @@
+//! The core thread: one engine, one driver, every socket. Each round is one wait, all that came of it into the
+//! engine, then all that the engine asks for out to the driver and the other threads.
+//!
+//! Everything that one wait brought is fed before anything is carried out: the engine sees the updates of many
+//! clients at once and seals them into one batch.
+
+use super::apply::Apply;
+use super::clients::Clients;
+use super::disk::{Bulk, Files};
+use super::inbox::{Message, Outbox};
+use super::incidents::{Notes, Quiet};
+use super::layout::Layout;
+use super::link::{Keys, Links};
+use super::operators::Operators;
+use super::segments::Segments;
+use crate::base::limits::{ACCEPT_PAUSE_MS, INBOX_MAX, LINGER_MS, LINK_HANDSHAKE_MS, STOP_FLUSH_MS, STOP_MS};
+use crate::base::{Mono, Now};
+use crate::engine::{Effect, Engine, Event, Incident};
+use crate::io::{Completion, Driver, Op, Outcome, Token};
+use crate::store::StoreRead;
+use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// What the loop drives: the engine, or a test's script.
+pub(crate) trait Brain {
+    /// Tells what happened.
+    fn input(&mut self, now: Now, event: Event);
+    /// The next thing to do.
+    fn output(&mut self) -> Option<Effect>;
+    /// When [`Event::Tick`] is due.
+    fn deadline(&self) -> Option<Mono>;
+}
+
+impl<S: StoreRead> Brain for Engine<S> {
+    fn input(&mut self, now: Now, event: Event) {
+        Engine::input(self, now, event);
+    }
+
+    fn output(&mut self) -> Option<Effect> {
+        Engine::output(self)
+    }
+
+    fn deadline(&self) -> Option<Mono> {
+        Engine::deadline(self)
+    }
+}
+
+/// What every part of the core needs in a round.
+pub(crate) struct Turn {
+    /// Takes operations; nothing reaches the kernel before the next wait.
+    pub(crate) driver: Box<dyn Driver>,
+    /// For the engine, in order.
+    pub(crate) events: Vec<Event>,
+    /// Raised here, not by the engine.
+    pub(crate) incidents: Vec<Incident>,
+    /// This round's time.
+    pub(crate) now: Mono,
+    /// The same on the wall (milliseconds since 1970).
+    pub(crate) wall_ms: u64,
+    /// With others.
+    pub(crate) patience: Patience,
+}
+
+/// What a completion is for. The number is a slot of the part it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// A listening socket.
+    Accept(usize),
+    /// A client's receive.
+    ClientReceive(usize),
+    /// A client's send.
+    ClientSend(usize),
+    /// A connect to the peer.
+    LinkConnect(usize),
+    /// A link connection's receive.
+    LinkReceive(usize),
+    /// A link connection's send.
+    LinkSend(usize),
+    /// A journal write.
+    Write(usize),
+}
+
+impl Target {
+    /// As a driver's token.
+    pub(crate) fn token(self) -> Token {
+        let (kind, slot) = match self {
+            Self::Accept(slot) => (0, slot),
+            Self::ClientReceive(slot) => (1, slot),
+            Self::ClientSend(slot) => (2, slot),
+            Self::LinkConnect(slot) => (3, slot),
+            Self::LinkReceive(slot) => (4, slot),
+            Self::LinkSend(slot) => (5, slot),
+            Self::Write(slot) => (6, slot),
+        };
+        Token((slot as u64) << 3 | kind)
+    }
+
+    /// From a driver's token.
+    pub(crate) fn of(token: Token) -> Option<Self> {
+        let slot = usize::try_from(token.0 >> 3).ok()?;
+        Some(match token.0 & 7 {
+            0 => Self::Accept(slot),
+            1 => Self::ClientReceive(slot),
+            2 => Self::ClientSend(slot),
+            3 => Self::LinkConnect(slot),
+            4 => Self::LinkReceive(slot),
+            5 => Self::LinkSend(slot),
+            6 => Self::Write(slot),
+            _ => return None,
+        })
+    }
+}
+
+/// Who is expected on a listening socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// The peer.
+    Link,
+    /// Redis clients.
+    Resp {
+        /// Whether they need no password.
+        trusted: bool,
+    },
+}
+
+/// A listening socket.
+#[derive(Clone, Debug)]
+pub(crate) struct Listener {
+    /// Bound and listening, in blocking mode.
+    pub(crate) socket: Arc<OwnedFd>,
+    /// Who is expected.
+    pub(crate) door: Door,
+}
+
+/// The other threads' ends.
+pub(crate) struct Workers {
+    /// Makes segments.
+    pub(crate) bulk: Sender<Bulk>,
+    /// Reads, removes, replaces and saves files.
+    pub(crate) files: Sender<Files>,
+    /// Applies to the store.
+    pub(crate) apply: Sender<Apply>,
+    /// Tells people.
+    pub(crate) notes: Notes,
+}
+
+/// Monotonic time since it was made, and the wall clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock(Instant);
+
+impl Clock {
+    /// Begins at zero.
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn read(self) -> (Mono, u64) {
+        let mono = u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        (Mono(mono), u64::try_from(wall.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Where the core begins and ends.
+pub(crate) struct Ends {
+    /// The node's directory.
+    pub(crate) layout: Layout,
+    /// Open already.
+    pub(crate) listeners: Vec<Listener>,
+    /// What this node proves and expects on the link.
+    pub(crate) keys: Keys,
+    /// Where the peer listens.
+    pub(crate) peer: SocketAddr,
+    /// With others.
+    pub(crate) patience: Patience,
+}
+
+/// How long the core waits for others (milliseconds); tests are less patient.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// See [`STOP_MS`].
+    pub(crate) stop_ms: u64,
+    /// See [`LINGER_MS`].
+    pub(crate) linger_ms: u64,
+    /// See [`LINK_HANDSHAKE_MS`].
+    pub(crate) handshake_ms: u64,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { stop_ms: STOP_MS, linger_ms: LINGER_MS, handshake_ms: LINK_HANDSHAKE_MS }
+    }
+}
+
+/// How the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The engine finished everything.
+    Clean,
+    /// It did not within its time; the journal will tell at the next start.
+    OutOfTime,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Running,
+    /// The engine was told to stop, and has until then.
+    Stopping(Mono),
+    /// The engine stopped; answers on their way have until then.
+    Flushing(Mono),
+}
+
+/// The core thread's state.
+pub(crate) struct Core<B> {
+    brain: B,
+    turn: Turn,
+    clock: Clock,
+    outbox: Outbox,
+    workers: Workers,
+    listeners: Vec<Listener>,
+    paused_until: Option<Mono>,
+    paused: Vec<usize>,
+    accept_trouble: Quiet,
+    clients: Clients,
+    links: Links,
+    segments: Segments,
+    operators: Operators,
+    stage: Stage,
+    completions: Vec<Completion>,
+}
+
+impl<B: Brain> Core<B> {
+    /// A core that has not begun.
+    pub(crate) fn new(
+        brain: B,
+        driver: Box<dyn Driver>,
+        outbox: Outbox,
+        workers: Workers,
+        ends: Ends,
+    ) -> Self {
+        let clock = Clock::start();
+        let (now, wall_ms) = clock.read();
+        let patience = ends.patience;
+        Self {
+            brain,
+            turn: Turn { driver, events: Vec::new(), incidents: Vec::new(), now, wall_ms, patience },
+            clock,
+            outbox,
+            workers,
+            listeners: ends.listeners,
+            paused_until: None,
+            paused: Vec::new(),
+            accept_trouble: Quiet::new("accept-failed"),
+            clients: Clients::default(),
+            links: Links::new(ends.keys, ends.peer),
+            segments: Segments::new(ends.layout),
+            operators: Operators::default(),
+            stage: Stage::Running,
+            completions: Vec::new(),
+        }
+    }
+
+    /// Runs until the node has stopped.
+    ///
+    /// # Errors
+    /// When the driver itself is broken.
+    pub(crate) fn run(mut self) -> io::Result<Ending> {
+        for door in 0..self.listeners.len() {
+            self.accept(door);
+        }
+        self.turn.events.push(Event::Tick);
+        loop {
+            self.feed();
+            self.carry_out();
+            if let Some(ending) = self.ending() {
+                self.clients.cut_all(&mut self.turn);
+                self.links.cut_all(&mut self.turn);
+                return Ok(ending);
+            }
+            let timeout = self.timeout();
+            self.turn.driver.wait(timeout, &mut self.completions)?;
+            (self.turn.now, self.turn.wall_ms) = self.clock.read();
+            self.take_completions();
+            self.take_messages();
+            self.expire();
+        }
+    }
+
+    fn feed(&mut self) {
+        let now = Now { mono: self.turn.now, wall_ms: self.turn.wall_ms };
+        for event in self.turn.events.drain(..) {
+            self.brain.input(now, event);
+        }
+        if self.brain.deadline().is_some_and(|at| at <= now.mono) {
+            self.brain.input(now, Event::Tick);
+        }
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(effect) = self.brain.output() {
+            self.perform(effect);
+        }
+        for incident in self.turn.incidents.drain(..) {
+            self.operators.remember(&incident);
+            self.workers.notes.incident(incident);
+        }
+    }
+
+    /// A worker whose end is gone has panicked, and then the process is ending: its sends may fail unseen.
+    fn perform(&mut self, effect: Effect) {
+        let turn = &mut self.turn;
+        let workers = &self.workers;
+        match effect {
+            Effect::ClientSend { conn, bytes } => self.clients.send(turn, conn, bytes),
+            Effect::ClientReceive { conn, buffer } => self.clients.receive(turn, conn, buffer),
+            Effect::ClientClose { conn } => self.clients.close(turn, conn),
+            Effect::LinkSend { conn, parts } => self.links.send(turn, conn, parts),
+            Effect::LinkConnect { conn } => self.links.connect(turn, conn),
+            Effect::LinkClose { conn, abort } => self.links.close(turn, conn, abort),
+            Effect::Write { write, journal, segment, offset, bytes } => {
+                self.segments.write(turn, write, (journal, segment), offset, bytes);
+            }
+            Effect::Apply { journal, batch } => {
+                let _ = workers.apply.send(Apply::Batch(journal, batch));
+            }
+            Effect::Checkpoint => {
+                let _ = workers.apply.send(Apply::Checkpoint);
+            }
+            Effect::PrepareSegment { journal, index, bytes } => {
+                let _ = workers.bulk.send(Bulk { journal, index, bytes });
+            }
+            Effect::RemoveSegment { journal, index } => {
+                self.segments.forget(journal, index);
+                let _ = workers.files.send(Files::Remove { journal, index });
+            }
+            Effect::Read { read, journal, segment, offset, len } => {
+                let sealed = self.segments.is_sealed(journal, segment);
+                let _ = workers.files.send(Files::Read { read, journal, segment, offset, len, sealed });
+            }
+            Effect::WriteControl { write, bytes } => {
+                let _ = workers.files.send(Files::Control { write, bytes });
+            }
+            Effect::SaveDiverged { file, first, bytes } => {
+                let _ = workers.files.send(Files::Diverged { file, first, bytes });
+            }
+            Effect::Admin { token, reply } => self.operators.answer(token, reply, self.links.refused()),
+            Effect::Incident(incident) => workers.notes.incident(incident),
+            Effect::Stopped => self.stage = Stage::Flushing(turn.now.plus_ms(STOP_FLUSH_MS)),
+        }
+    }
+
+    fn take_completions(&mut self) {
+        let mut completions = std::mem::take(&mut self.completions);
+        for Completion { token, outcome } in completions.drain(..) {
+            let turn = &mut self.turn;
+            match (Target::of(token), outcome) {
+                (Some(Target::ClientReceive(slot)), Outcome::Received(result)) => {
+                    self.clients.received(turn, slot, result);
+                }
+                (Some(Target::ClientSend(slot)), Outcome::Sent(result)) => {
+                    self.clients.sent(turn, slot, &result);
+                }
+                (Some(Target::LinkReceive(slot)), Outcome::Received(result)) => {
+                    self.links.received(turn, slot, result);
+                }
+                (Some(Target::LinkSend(slot)), Outcome::Sent(result)) => self.links.sent(turn, slot, result),
+                (Some(Target::LinkConnect(slot)), Outcome::Connected(result)) => {
+                    self.links.connected(turn, slot, result);
+                }
+                (Some(Target::Write(slot)), Outcome::Written(result)) => {
+                    self.segments.written(turn, slot, result);
+                }
+                (Some(Target::Accept(door)), Outcome::Accepted(result)) => self.accepted(door, result),
+                (target, outcome) => unreachable!("{target:?} was completed by {outcome:?}"),
+            }
+        }
+        self.completions = completions;
+    }
+
+    fn take_messages(&mut self) {
+        // More than a full inbox came in meanwhile, and woke the driver for the next round.
+        for _ in 0..=INBOX_MAX {
+            let Some(message) = self.outbox.take() else { return };
+            match message {
+                Message::Event(event) => self.turn.events.push(event),
+                Message::SegmentReady { journal, index, file } => {
+                    self.segments.keep(journal, index, file);
+                    self.turn.events.push(Event::SegmentReady { journal, index });
+                }
+                Message::Admin { request, reply } => self.operators.ask(&mut self.turn, request, reply),
+                Message::Stop => self.stop(),
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        if self.stage == Stage::Running {
+            self.stage = Stage::Stopping(self.turn.now.plus_ms(self.turn.patience.stop_ms));
+            self.turn.events.push(Event::Stop);
+            for listener in &self.listeners {
+                self.turn.driver.cancel(listener.socket.as_raw_fd());
+            }
+        }
+    }
+
+    fn ending(&self) -> Option<Ending> {
+        match self.stage {
+            Stage::Running => None,
+            Stage::Stopping(until) => (until <= self.turn.now).then_some(Ending::OutOfTime),
+            Stage::Flushing(until) => {
+                let flushed = !self.clients.unsent() && !self.links.unsent();
+                (flushed || until <= self.turn.now).then_some(Ending::Clean)
+            }
+        }
+    }
+
+    fn accept(&mut self, door: usize) {
+        if let Some(listener) = self.listeners.get(door) {
+            let op = Op::Accept(Arc::clone(&listener.socket));
+            self.turn.driver.submit(Target::Accept(door).token(), op);
+        }
+    }
+
+    fn accepted(&mut self, door: usize, result: io::Result<OwnedFd>) {
+        if self.stage != Stage::Running {
+            return;
+        }
+        match (result, self.listeners.get(door).map(|listener| listener.door)) {
+            (Ok(socket), Some(Door::Link)) => self.links.accepted(&mut self.turn, socket),
+            (Ok(socket), Some(Door::Resp { trusted })) => {
+                // Fails on a Unix socket, which never holds small packets back.
+                let _ = setsockopt(&socket, sockopt::TcpNoDelay, &true);
+                if let Err(socket) = self.clients.open(&mut self.turn, socket, trusted) {
+                    refuse(&socket);
+                }
+            }
+            (Ok(_), None) => {}
+            (Err(error), _) => {
+                // No descriptors or no memory: trying again at once would only burn the processor.
+                let text = format!("accepting a connection: {error}");
+                self.accept_trouble.note(&mut self.turn, &text, &text);
+                self.paused.push(door);
+                self.paused_until = Some(self.turn.now.plus_ms(ACCEPT_PAUSE_MS));
+                return;
+            }
+        }
+        self.accept(door);
+    }
+
+    fn expire(&mut self) {
+        self.clients.expire(&mut self.turn);
+        self.links.expire(&mut self.turn);
+        if self.paused_until.is_some_and(|until| until <= self.turn.now) {
+            self.paused_until = None;
+            for door in std::mem::take(&mut self.paused) {
+                self.accept(door);
+            }
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if !self.turn.events.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let stage = match self.stage {
+            Stage::Running => None,
+            Stage::Stopping(until) | Stage::Flushing(until) => Some(until),
+        };
+        let deadlines =
+            [self.brain.deadline(), self.clients.deadline(), self.links.deadline(), self.paused_until, stage];
+        let first = deadlines.into_iter().flatten().min()?;
+        Some(Duration::from_micros(first.since(self.turn.now)))
+    }
+}
+
+/// Tells a client why it may not stay, if it can be told without waiting.
+fn refuse(socket: &OwnedFd) {
+    let words = b"-ERR max number of clients reached\r\n";
+    let _ = send(socket.as_raw_fd(), words, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+}
+
+#[cfg(test)]
+#[path = "core_testing.rs"]
+pub(super) mod testing;
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;

@@ -1,0 +1,226 @@
+//! The threads that may wait for the disk: one makes segments, which takes long, the other does all the rest in
+//! order, so that no read can meet a removal that was asked for later.
+
+use super::inbox::{CoreEnded, Inbox, Message};
+use super::layout::Layout;
+use crate::base::{Fault, JournalKind, SegmentIndex};
+use crate::engine::Event;
+use crate::io::{self as disk, JournalFile, MappedSegment};
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+
+/// Make a segment of zeros.
+#[derive(Debug)]
+pub(crate) struct Bulk {
+    /// The journal.
+    pub(crate) journal: JournalKind,
+    /// The segment.
+    pub(crate) index: SegmentIndex,
+    /// Its size.
+    pub(crate) bytes: u64,
+}
+
+/// Work on files; see the effects of the same names.
+#[derive(Debug)]
+pub(crate) enum Files {
+    /// [`crate::engine::Effect::Read`].
+    Read {
+        /// Comes back with the answer.
+        read: u64,
+        /// The journal.
+        journal: JournalKind,
+        /// The segment.
+        segment: SegmentIndex,
+        /// Where.
+        offset: u64,
+        /// How much.
+        len: usize,
+        /// Whether nothing is written to the segment any more, so that it may be mapped.
+        sealed: bool,
+    },
+    /// [`crate::engine::Effect::RemoveSegment`].
+    Remove {
+        /// The journal.
+        journal: JournalKind,
+        /// The segment.
+        index: SegmentIndex,
+    },
+    /// [`crate::engine::Effect::WriteControl`].
+    Control {
+        /// Comes back with the answer.
+        write: u64,
+        /// The content.
+        bytes: Vec<u8>,
+    },
+    /// [`crate::engine::Effect::SaveDiverged`].
+    Diverged {
+        /// File name.
+        file: String,
+        /// Begin anew; an older file of that name is put aside.
+        first: bool,
+        /// What to append.
+        bytes: Bytes,
+    },
+}
+
+/// Makes segments until the core is gone or `stop` is set.
+pub(crate) fn run_bulk(layout: &Layout, work: &Receiver<Bulk>, inbox: &Inbox, stop: &AtomicBool) {
+    while let Ok(Bulk { journal, index, bytes }) = work.recv() {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let path = layout.segment(journal, index);
+        let message = match make_segment(&path, bytes) {
+            Ok(file) => Message::SegmentReady { journal, index, file: Arc::new(file) },
+            Err(error) => {
+                tracing::warn!("making {}: {error}", path.display());
+                Message::Event(Event::SegmentFailed { journal, index, fault: Fault::from_io(&error) })
+            }
+        };
+        if inbox.send(message).is_err() {
+            return;
+        }
+    }
+}
+
+fn make_segment(path: &Path, bytes: u64) -> io::Result<JournalFile> {
+    disk::zero_file(path, bytes)?;
+    disk::open_journal(path, false).inspect_err(|_| {
+        // It was made just now and holds zeros. If even that fails, the next start finds it unused.
+        let _ = std::fs::remove_file(path);
+    })
+}
+
+/// Works on files until the core is gone or `stop` is set.
+pub(crate) fn run_files(layout: Layout, work: &Receiver<Files>, inbox: &Inbox, stop: &AtomicBool) {
+    let mut desk = Desk { layout, maps: HashMap::new(), diverged: HashMap::new() };
+    while let Ok(job) = work.recv() {
+        if stop.load(Ordering::Relaxed) || desk.work(job, inbox).is_err() {
+            return;
+        }
+    }
+}
+
+struct Desk {
+    layout: Layout,
+    /// The last segment read of each journal: catch-up reads one from its start to its end.
+    maps: HashMap<JournalKind, (SegmentIndex, MappedSegment)>,
+    diverged: HashMap<String, File>,
+}
+
+impl Desk {
+    fn work(&mut self, job: Files, inbox: &Inbox) -> Result<(), CoreEnded> {
+        match job {
+            Files::Read { read, journal, segment, offset, len, sealed } => {
+                let result = self.read(journal, segment, offset, len, sealed);
+                let result = result.map_err(|error| {
+                    let path = self.layout.segment(journal, segment);
+                    tracing::warn!("reading {len} bytes at {offset} of {}: {error}", path.display());
+                    Fault::from_io(&error)
+                });
+                inbox.event(Event::Read { read, result })
+            }
+            Files::Remove { journal, index } => {
+                if self.maps.get(&journal).is_some_and(|(mapped, _)| *mapped == index) {
+                    self.maps.remove(&journal);
+                }
+                let path = self.layout.segment(journal, index);
+                // What stays costs space until the next start, which asks for its removal again.
+                match std::fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        tracing::warn!("removing {}: {error}", path.display());
+                    }
+                    _ => {}
+                }
+                Ok(())
+            }
+            Files::Control { write, bytes } => {
+                let path = self.layout.control();
+                inbox.event(match disk::replace_file_durably(&path, &bytes) {
+                    Ok(()) => Event::ControlWritten { write },
+                    Err(error) => {
+                        tracing::error!("replacing {}: {error}", path.display());
+                        Event::ControlFailed { write, fault: Fault::from_io(&error) }
+                    }
+                })
+            }
+            Files::Diverged { file, first, bytes } => inbox.event(match self.save_diverged(&file, first, &bytes) {
+                Ok(()) => Event::DivergedSaved,
+                Err(error) => {
+                    self.diverged.remove(&file);
+                    let path = self.layout.diverged().join(&file);
+                    tracing::error!("appending {} bytes to {}: {error}", bytes.len(), path.display());
+                    Event::DivergedFailed { fault: Fault::from_io(&error) }
+                }
+            }),
+        }
+    }
+
+    fn read(
+        &mut self,
+        journal: JournalKind,
+        segment: SegmentIndex,
+        offset: u64,
+        len: usize,
+        sealed: bool,
+    ) -> io::Result<Bytes> {
+        let path = self.layout.segment(journal, segment);
+        if !sealed {
+            return disk::read_direct(&path, offset, len);
+        }
+        if self.maps.get(&journal).is_none_or(|(mapped, _)| *mapped != segment) {
+            self.maps.insert(journal, (segment, disk::map_segment(&path)?));
+        }
+        let (_, map) = self.maps.get(&journal).expect("it was put there just now");
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(map.len());
+        map.range(offset, len.min(map.len() - offset))
+    }
+
+    /// Appends durably. The first time a name is used its file must be new: one of that name, left by a save that
+    /// was cut short, is put aside and never written over, for it may be the only copy of what it holds.
+    fn save_diverged(&mut self, name: &str, first: bool, bytes: &[u8]) -> io::Result<()> {
+        let dir = self.layout.diverged();
+        if first {
+            self.diverged.remove(name);
+        }
+        if !self.diverged.contains_key(name) {
+            if name.is_empty() || name.starts_with('.') || name.contains('/') {
+                return Err(io::Error::from(io::ErrorKind::InvalidInput));
+            }
+            std::fs::create_dir_all(&dir)?;
+            let path = dir.join(name);
+            put_aside(&path)?;
+            let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
+            disk::sync_dir(&dir)?;
+            disk::sync_dir(self.layout.dir())?;
+            self.diverged.insert(name.to_owned(), file);
+        }
+        let file = self.diverged.get_mut(name).expect("it was put there just now");
+        file.write_all(bytes)?;
+        file.sync_data()
+    }
+}
+
+/// Attempts to save the same entries that are told apart by name.
+const ASIDE_MAX: u32 = 10_000;
+
+fn put_aside(path: &Path) -> io::Result<()> {
+    if !path.try_exists()? {
+        return Ok(());
+    }
+    for number in 1..ASIDE_MAX {
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(format!(".{number}"));
+        if !Path::new(&aside).try_exists()? {
+            return std::fs::rename(path, aside);
+        }
+    }
+    Err(io::Error::from(io::ErrorKind::AlreadyExists))
+}

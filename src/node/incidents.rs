@@ -1,0 +1,210 @@
+//! What people should know: to the log, and to a file of bounded size. Off the hot thread.
+
+use super::core::Turn;
+use super::log::one_line;
+use crate::base::Mono;
+use crate::base::limits::{INCIDENT_FILE_MAX, NOTES_MAX, REFUSAL_QUIET_MS};
+use crate::engine::{Incident, Severity};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+/// Hands incidents over to their thread without ever waiting.
+#[derive(Clone, Debug)]
+pub(crate) struct Notes {
+    sender: SyncSender<Incident>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Notes {
+    /// A sender, and what its thread runs on.
+    pub(crate) fn new() -> (Self, Recorder) {
+        let (sender, receiver) = sync_channel(NOTES_MAX);
+        let dropped = Arc::new(AtomicU64::new(0));
+        (Self { sender, dropped: Arc::clone(&dropped) }, Recorder { receiver, dropped })
+    }
+
+    /// Tells people, later. When far too much is told, the rest is counted only.
+    pub(crate) fn incident(&self, incident: Incident) {
+        if let Err(TrySendError::Full(_)) = self.sender.try_send(incident) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The other end of [`Notes`].
+pub(crate) struct Recorder {
+    receiver: Receiver<Incident>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Recorder {
+    /// Logs and files incidents until the last [`Notes`] is gone.
+    pub(crate) fn run(self, file: &Path) {
+        let mut file = IncidentFile::new(file, INCIDENT_FILE_MAX);
+        self.each(|incident| {
+            log(incident);
+            if let Err(error) = file.append(incident) {
+                tracing::warn!("appending to {}: {error}", file.path.display());
+            }
+        });
+    }
+
+    /// Gives each incident to `take` until the last [`Notes`] is gone.
+    pub(crate) fn each(self, mut take: impl FnMut(&Incident)) {
+        while let Ok(incident) = self.receiver.recv() {
+            take(&incident);
+            let dropped = self.dropped.swap(0, Ordering::Relaxed);
+            if dropped > 0 {
+                tracing::warn!("{dropped} incidents came too fast and were not written down");
+            }
+        }
+    }
+}
+
+fn log(incident: &Incident) {
+    let text = one_line(&incident.text);
+    match incident.severity {
+        Severity::Notice => tracing::info!("{}: {text}", incident.kind),
+        Severity::Warning => tracing::warn!("{}: {text}", incident.kind),
+        Severity::Critical => tracing::error!("{}: {text}", incident.kind),
+    }
+}
+
+/// JSON lines; at its limit it becomes `<name>.old` and a new one begins.
+#[derive(Debug)]
+struct IncidentFile {
+    path: PathBuf,
+    limit: u64,
+    open: Option<(File, u64)>,
+}
+
+impl IncidentFile {
+    fn new(path: &Path, limit: u64) -> Self {
+        Self { path: path.to_path_buf(), limit, open: None }
+    }
+
+    fn append(&mut self, incident: &Incident) -> io::Result<()> {
+        let mut line = serde_json::to_vec(incident)?;
+        line.push(b'\n');
+        let more = line.len() as u64;
+        if self.open.as_ref().is_some_and(|(_, bytes)| bytes + more > self.limit) {
+            self.open = None;
+            let mut old = self.path.clone().into_os_string();
+            old.push(".old");
+            std::fs::rename(&self.path, old)?;
+        }
+        let (file, bytes) = match &mut self.open {
+            Some(open) => open,
+            closed @ None => {
+                let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path)?;
+                let bytes = file.metadata()?.len();
+                closed.insert((file, bytes))
+            }
+        };
+        file.write_all(&line)?;
+        *bytes += more;
+        Ok(())
+    }
+}
+
+/// Turns a trouble that may repeat a thousand times a second into an incident a minute for each reason.
+#[derive(Debug)]
+pub(crate) struct Quiet {
+    kind: &'static str,
+    count: u64,
+    told: Vec<Told>,
+}
+
+#[derive(Debug)]
+struct Told {
+    reason: String,
+    at: Mono,
+    /// Times since then that were not told.
+    unsaid: u64,
+}
+
+/// Reasons remembered; texts may hold what a stranger sent, so their number is not ours.
+const REASONS_MAX: usize = 32;
+
+impl Quiet {
+    /// Nothing happened yet.
+    pub(crate) fn new(kind: &'static str) -> Self {
+        Self { kind, count: 0, told: Vec::new() }
+    }
+
+    /// How often it happened.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// It happened: counts it, and makes an incident of `text` if `reason` was not told within a minute.
+    pub(crate) fn note(&mut self, turn: &mut Turn, reason: &str, text: &str) {
+        self.count += 1;
+        let mut unsaid = 0;
+        if let Some(told) = self.told.iter_mut().find(|told| told.reason == reason) {
+            if turn.now < told.at.plus_ms(REFUSAL_QUIET_MS) {
+                told.unsaid += 1;
+                return;
+            }
+            unsaid = std::mem::take(&mut told.unsaid);
+            told.at = turn.now;
+        } else {
+            if self.told.len() >= REASONS_MAX {
+                self.told.retain(|told| turn.now < told.at.plus_ms(REFUSAL_QUIET_MS));
+            }
+            if self.told.len() >= REASONS_MAX {
+                return;
+            }
+            self.told.push(Told { reason: reason.to_owned(), at: turn.now, unsaid: 0 });
+        }
+        let again =
+            if unsaid > 0 { format!(" ({unsaid} more times in the last minute)") } else { String::new() };
+        turn.incidents.push(Incident {
+            severity: Severity::Warning,
+            kind: self.kind,
+            text: format!("{text}{again}"),
+            wall_ms: turn.wall_ms,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn incident(text: &str) -> Incident {
+        Incident { severity: Severity::Notice, kind: "test", text: text.to_owned(), wall_ms: 7 }
+    }
+
+    #[test]
+    fn the_incident_file_stays_within_twice_its_limit_and_keeps_the_newest() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("incidents.jsonl");
+        let mut file = IncidentFile::new(&path, 1000);
+        for round in 0..100 {
+            file.append(&incident(&format!("number {round}"))).unwrap();
+        }
+        let old = std::fs::read_to_string(dir.path().join("incidents.jsonl.old")).unwrap();
+        let new = std::fs::read_to_string(&path).unwrap();
+        assert!(old.len() <= 1000 && new.len() <= 1000, "{} and {}", old.len(), new.len());
+        assert!(new.ends_with("\"text\":\"number 99\",\"wall_ms\":7}\n"), "{new}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+        let lines = old.lines().chain(new.lines());
+        assert!(lines.map(serde_json::from_str::<serde_json::Value>).all(|line| line.is_ok()));
+    }
+
+    #[test]
+    fn a_reopened_incident_file_counts_what_it_held() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("incidents.jsonl");
+        for _ in 0..50 {
+            IncidentFile::new(&path, 400).append(&incident("again")).unwrap();
+        }
+        assert_eq!(std::fs::read(&path).unwrap().len() as u64, std::fs::metadata(&path).unwrap().len());
+    }
+}

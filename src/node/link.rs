@@ -1,0 +1,430 @@
+//! Connections to and from the peer: made, proven, pumped.
+//!
+//! The engine hears of a connection only once the peer's key was checked. Until then it costs one of a few slots
+//! and has a few seconds; what fails is counted, and told once a minute for each reason.
+
+use super::core::{Target, Turn};
+use super::incidents::Quiet;
+use super::tls::{LinkIdentity, LinkSecurityError, SecureLink};
+use crate::base::limits::{LINK_RECEIVE, LINK_UNACKED_MS, LINKS_MAX, LINKS_UNKNOWN_MAX, SEND_PARTS_MAX};
+use crate::base::{ConnId, Mono};
+use crate::engine::Event;
+use crate::io::Op;
+use bytes::Bytes;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, getpeername, setsockopt, socket, sockopt,
+};
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+/// The highest bit marks the driver's numbers, so that they never meet those that the engine gives out.
+const ACCEPTED: u64 = 1 << 63;
+
+/// Gives the keys as they stand on disk, for each connection anew, so that a peer may be trusted without a restart.
+pub(crate) type Keys = Box<dyn Fn() -> Result<LinkIdentity, LinkSecurityError> + Send>;
+
+/// All link connections.
+pub(crate) struct Links {
+    slots: Vec<Option<Link>>,
+    keys: Keys,
+    peer: SocketAddr,
+    serial: u64,
+    refusals: Quiet,
+}
+
+/// Where a connection is in its life.
+///
+/// ```text
+/// Connecting -> Proving -> Established -> Leaving -> Cut
+/// ```
+/// Every state may go to `Cut` at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// The three-way handshake of a connection made from here.
+    Connecting,
+    /// The keys are being checked.
+    Proving,
+    /// The engine uses it.
+    Established,
+    /// Ends when what was given is sent.
+    Leaving,
+    /// Only completions are waited for.
+    Cut,
+}
+
+#[derive(Debug)]
+struct Link {
+    id: ConnId,
+    socket: Arc<OwnedFd>,
+    far: String,
+    phase: Phase,
+    secure: SecureLink,
+    receiving: bool,
+    sending: bool,
+    connecting: bool,
+    queue: VecDeque<Bytes>,
+    /// The engine gave something since it was last told that all is sent.
+    owed: bool,
+    /// End of patience while connecting, proving or leaving.
+    deadline: Option<Mono>,
+}
+
+impl Links {
+    /// No connections yet; `peer` is where [`Self::connect`] goes.
+    pub(crate) fn new(keys: Keys, peer: SocketAddr) -> Self {
+        Self { slots: Vec::new(), keys, peer, serial: 0, refusals: Quiet::new("link-refused") }
+    }
+
+    /// Connections refused since the start, by reason or for want of a slot.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refusals.count()
+    }
+
+    /// Takes in a connection that came to the link port.
+    pub(crate) fn accepted(&mut self, turn: &mut Turn, socket: OwnedFd) {
+        let far = far_name(&socket);
+        let unknown = self
+            .slots
+            .iter()
+            .flatten()
+            .filter(|link| link.phase == Phase::Proving && link.was_accepted())
+            .count();
+        if unknown >= LINKS_UNKNOWN_MAX {
+            let why =
+                format!("refusing {far}: {LINKS_UNKNOWN_MAX} other connections are still to prove their key");
+            return self.refusals.note(turn, "slots", &why);
+        }
+        self.serial += 1;
+        let id = ConnId(ACCEPTED | self.serial);
+        let secure = (self.keys)().and_then(|keys| SecureLink::accept(&keys));
+        self.start(turn, id, socket, far, Phase::Proving, secure);
+    }
+
+    /// Begins a connection to the peer.
+    pub(crate) fn connect(&mut self, turn: &mut Turn, conn: ConnId) {
+        let family = if self.peer.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let far = self.peer.to_string();
+        match socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None) {
+            Ok(socket) => {
+                let secure = (self.keys)().and_then(|keys| SecureLink::dial(&keys));
+                self.start(turn, conn, socket, far, Phase::Connecting, secure);
+            }
+            Err(errno) => {
+                let why = format!("making a socket to connect to {far}: {errno}");
+                turn.events.push(Event::LinkClosed { conn, why });
+            }
+        }
+    }
+
+    fn start(
+        &mut self,
+        turn: &mut Turn,
+        id: ConnId,
+        socket: OwnedFd,
+        far: String,
+        phase: Phase,
+        secure: Result<SecureLink, LinkSecurityError>,
+    ) {
+        let slot = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
+        let secure = match secure {
+            Ok(secure) if slot < LINKS_MAX => secure,
+            Ok(_) => return self.turn_away(turn, id, &far, "too many link connections"),
+            Err(error) => return self.turn_away(turn, id, &far, &error.to_string()),
+        };
+        tune(&socket);
+        let mut link = Link {
+            id,
+            socket: Arc::new(socket),
+            far,
+            phase,
+            secure,
+            receiving: false,
+            sending: false,
+            connecting: false,
+            queue: VecDeque::new(),
+            owed: false,
+            deadline: Some(turn.now.plus_ms(turn.patience.handshake_ms)),
+        };
+        if phase == Phase::Connecting {
+            link.connecting = true;
+            let op = Op::Connect(Arc::clone(&link.socket), self.peer);
+            turn.driver.submit(Target::LinkConnect(slot).token(), op);
+        } else {
+            link.begin_proof(turn, slot);
+        }
+        if slot == self.slots.len() {
+            self.slots.push(Some(link));
+        } else if let Some(place) = self.slots.get_mut(slot) {
+            *place = Some(link);
+        }
+    }
+
+    fn turn_away(&mut self, turn: &mut Turn, conn: ConnId, far: &str, trouble: &str) {
+        if conn.0 & ACCEPTED == 0 {
+            turn.events.push(Event::LinkClosed { conn, why: format!("connecting to {far}: {trouble}") });
+        } else {
+            self.refusals.note(turn, trouble, &format!("refusing {far}: {trouble}"));
+        }
+    }
+
+    /// Sends after all that was given before.
+    pub(crate) fn send(&mut self, turn: &mut Turn, conn: ConnId, parts: Vec<Bytes>) {
+        let Some((slot, link)) = self.find(conn) else { return };
+        if link.phase != Phase::Established {
+            return;
+        }
+        link.owed = true;
+        if let Err(error) = link.secure.send_plain(&parts) {
+            self.lose(turn, slot, "sending to", &error.to_string());
+            self.settle(turn, slot);
+            return;
+        }
+        link.pump(turn, slot);
+    }
+
+    /// Ends a connection, after what was given is sent or at once.
+    pub(crate) fn close(&mut self, turn: &mut Turn, conn: ConnId, abort: bool) {
+        let Some((slot, link)) = self.find(conn) else { return };
+        if abort || link.phase < Phase::Established {
+            link.cut(turn);
+        } else if link.phase == Phase::Established {
+            link.secure.close();
+            link.pump(turn, slot);
+            link.phase = Phase::Leaving;
+            link.deadline = Some(turn.now.plus_ms(turn.patience.linger_ms));
+        }
+        self.settle(turn, slot);
+    }
+
+    /// A connect ended.
+    pub(crate) fn connected(&mut self, turn: &mut Turn, slot: usize, result: io::Result<()>) {
+        let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
+        link.connecting = false;
+        if link.phase == Phase::Connecting {
+            match result {
+                Ok(()) => link.begin_proof(turn, slot),
+                Err(error) => self.lose(turn, slot, "connecting to", &error.to_string()),
+            }
+        }
+        self.settle(turn, slot);
+    }
+
+    /// A receive ended.
+    pub(crate) fn received(&mut self, turn: &mut Turn, slot: usize, result: io::Result<Vec<u8>>) {
+        let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
+        link.receiving = false;
+        let trouble = match result {
+            _ if link.phase >= Phase::Leaving => None,
+            Ok(bytes) if bytes.is_empty() => Some(link.end_of_stream()),
+            Ok(bytes) => link.take_in(turn, slot, bytes).err(),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(trouble) = trouble {
+            let doing =
+                if link.phase == Phase::Established { "receiving from" } else { "proving the key of" };
+            // A TLS alert should still reach the other side, so that its operator sees the reason there too.
+            link.pump(turn, slot);
+            self.lose_gently(turn, slot, doing, &trouble);
+        }
+        self.settle(turn, slot);
+    }
+
+    /// A send ended.
+    pub(crate) fn sent(&mut self, turn: &mut Turn, slot: usize, result: io::Result<()>) {
+        let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
+        link.sending = false;
+        match result {
+            Ok(()) => {
+                link.pump(turn, slot);
+                if !link.sending && link.phase == Phase::Established && std::mem::take(&mut link.owed) {
+                    turn.events.push(Event::LinkSent { conn: link.id });
+                }
+            }
+            Err(error) => self.lose(turn, slot, "sending to", &error.to_string()),
+        }
+        self.settle(turn, slot);
+    }
+
+    /// When the next connection's patience ends.
+    pub(crate) fn deadline(&self) -> Option<Mono> {
+        self.slots.iter().flatten().filter_map(|link| link.deadline).min()
+    }
+
+    /// Ends the connections whose time is over.
+    pub(crate) fn expire(&mut self, turn: &mut Turn) {
+        for slot in 0..self.slots.len() {
+            let Some(link) = self.slots.get(slot).and_then(Option::as_ref) else { continue };
+            if link.deadline.is_some_and(|at| at <= turn.now) {
+                let doing =
+                    if link.phase == Phase::Connecting { "connecting to" } else { "proving the key of" };
+                let trouble = format!("not done within {} ms", turn.patience.handshake_ms);
+                self.lose(turn, slot, doing, &trouble);
+                self.settle(turn, slot);
+            }
+        }
+    }
+
+    /// Whether anything given for sending was not taken by the operating system yet.
+    pub(crate) fn unsent(&self) -> bool {
+        let busy = |link: &Link| link.phase != Phase::Cut && (link.sending || !link.queue.is_empty());
+        self.slots.iter().flatten().any(busy)
+    }
+
+    /// Ends all connections at once.
+    pub(crate) fn cut_all(&mut self, turn: &mut Turn) {
+        for slot in 0..self.slots.len() {
+            if let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) {
+                link.cut(turn);
+            }
+            self.settle(turn, slot);
+        }
+    }
+
+    fn find(&mut self, conn: ConnId) -> Option<(usize, &mut Link)> {
+        let (slot, place) = self
+            .slots
+            .iter_mut()
+            .enumerate()
+            .find(|(_, place)| place.as_ref().is_some_and(|link| link.id == conn))?;
+        place.as_mut().map(|link| (slot, link))
+    }
+
+    /// The connection failed: tells whoever knows of it and cuts it.
+    fn lose(&mut self, turn: &mut Turn, slot: usize, doing: &str, trouble: &str) {
+        self.tell_lost(turn, slot, doing, trouble);
+        if let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) {
+            link.cut(turn);
+        }
+    }
+
+    /// The same, but what is queued may still be sent.
+    fn lose_gently(&mut self, turn: &mut Turn, slot: usize, doing: &str, trouble: &str) {
+        self.tell_lost(turn, slot, doing, trouble);
+        if let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) {
+            link.phase = Phase::Leaving;
+            link.deadline = Some(turn.now.plus_ms(turn.patience.linger_ms));
+        }
+    }
+
+    fn tell_lost(&mut self, turn: &mut Turn, slot: usize, doing: &str, trouble: &str) {
+        let Some(link) = self.slots.get(slot).and_then(Option::as_ref) else { return };
+        if link.phase >= Phase::Leaving {
+            return;
+        }
+        let why = format!("{doing} {}: {trouble}", link.far);
+        if link.phase == Phase::Proving {
+            self.refusals.note(turn, &format!("{doing} {trouble}"), &why);
+        }
+        if link.phase == Phase::Established || !link.was_accepted() {
+            turn.events.push(Event::LinkClosed { conn: link.id, why });
+        }
+    }
+
+    /// Cuts a leaving connection with nothing left to send; frees the slot when the driver holds nothing of it.
+    fn settle(&mut self, turn: &mut Turn, slot: usize) {
+        let Some(place) = self.slots.get_mut(slot) else { return };
+        let Some(link) = place.as_mut() else { return };
+        if link.phase == Phase::Leaving && !link.sending && link.queue.is_empty() {
+            link.cut(turn);
+        }
+        if link.phase == Phase::Cut && !link.receiving && !link.sending && !link.connecting {
+            *place = None;
+        }
+    }
+}
+
+impl Link {
+    fn was_accepted(&self) -> bool {
+        self.id.0 & ACCEPTED != 0
+    }
+
+    fn begin_proof(&mut self, turn: &mut Turn, slot: usize) {
+        self.phase = Phase::Proving;
+        self.pump(turn, slot);
+        self.receive(turn, slot, Vec::new());
+    }
+
+    fn receive(&mut self, turn: &mut Turn, slot: usize, mut buffer: Vec<u8>) {
+        buffer.clear();
+        if buffer.capacity() < LINK_RECEIVE {
+            buffer = Vec::with_capacity(LINK_RECEIVE);
+        }
+        self.receiving = true;
+        turn.driver.submit(Target::LinkReceive(slot).token(), Op::Receive(Arc::clone(&self.socket), buffer));
+    }
+
+    /// Bytes from the wire, to the engine once the peer is proven.
+    fn take_in(&mut self, turn: &mut Turn, slot: usize, wire: Vec<u8>) -> Result<(), String> {
+        let result = self.secure.wire_input(&wire);
+        if self.phase == Phase::Proving && self.secure.is_established() {
+            self.phase = Phase::Established;
+            self.deadline = None;
+            let conn = self.id;
+            let accepted = self.was_accepted();
+            turn.events.push(if accepted {
+                Event::LinkAccepted { conn }
+            } else {
+                Event::LinkConnected { conn }
+            });
+        }
+        while let Some(bytes) = self.secure.take_plain() {
+            turn.events.push(Event::LinkBytes { conn: self.id, bytes });
+        }
+        self.pump(turn, slot);
+        result.map_err(|error| error.to_string())?;
+        if self.secure.peer_closed() {
+            return Err(self.end_of_stream());
+        }
+        self.receive(turn, slot, wire);
+        Ok(())
+    }
+
+    fn end_of_stream(&mut self) -> String {
+        self.secure
+            .wire_end()
+            .map_or_else(|error| error.to_string(), |()| "the peer closed the link".to_owned())
+    }
+
+    /// Starts a send of what is queued unless one is under way.
+    fn pump(&mut self, turn: &mut Turn, slot: usize) {
+        self.queue.extend(self.secure.take_wire());
+        let ready = matches!(self.phase, Phase::Proving | Phase::Established | Phase::Leaving);
+        if self.sending || self.queue.is_empty() || !ready {
+            return;
+        }
+        let parts: Vec<Bytes> = self.queue.drain(..self.queue.len().min(SEND_PARTS_MAX)).collect();
+        self.sending = true;
+        turn.driver.submit(Target::LinkSend(slot).token(), Op::Send(Arc::clone(&self.socket), parts));
+    }
+
+    fn cut(&mut self, turn: &mut Turn) {
+        self.queue.clear();
+        self.deadline = None;
+        if self.phase != Phase::Cut {
+            self.phase = Phase::Cut;
+            turn.driver.cancel(self.socket.as_raw_fd());
+        }
+    }
+}
+
+/// Small frames must not wait for each other, and a peer that vanished must not hold a socket for ever. A socket
+/// without these still works, so a failure changes nothing.
+fn tune(socket: &OwnedFd) {
+    let unacked = u32::try_from(LINK_UNACKED_MS).expect("a few seconds fit");
+    let _ = setsockopt(socket, sockopt::TcpNoDelay, &true);
+    let _ = setsockopt(socket, sockopt::KeepAlive, &true);
+    let _ = setsockopt(socket, sockopt::TcpUserTimeout, &unacked);
+}
+
+/// The other end's address, for people.
+fn far_name(socket: &OwnedFd) -> String {
+    getpeername::<SockaddrStorage>(socket.as_raw_fd())
+        .map_or_else(|_| "an unknown address".to_owned(), |address| address.to_string())
+}
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;

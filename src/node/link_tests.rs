@@ -1,0 +1,197 @@
+//! Two loops on loopback with scripts in the engines' places: what they hear of each other, and of strangers.
+
+use super::super::config::Encryption;
+use super::super::core::testing::{DRIVERS, Node, Setting, TIMEOUT, identities, start};
+use super::super::inbox::Message;
+use super::super::tls::LinkIdentity;
+use crate::base::ConnId;
+use crate::base::limits::LINKS_UNKNOWN_MAX;
+use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::engine::{Effect, Event, Incident};
+use crate::io::IoChoice;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::time::Duration;
+
+const CONN: ConnId = ConnId(1);
+
+/// Sends back what the peer sends; tells of everything else.
+fn echo(tell: Sender<String>) -> impl FnMut(Event, &mut VecDeque<Effect>) + Send + 'static {
+    move |event, effects| match event {
+        Event::LinkBytes { conn, bytes } => {
+            let middle = bytes.len() / 2;
+            let parts = vec![bytes.slice(..middle), bytes.slice(middle..)];
+            effects.push_back(Effect::LinkSend { conn, parts });
+        }
+        Event::LinkAccepted { conn } => {
+            assert_eq!(conn.0 >> 63, 1, "a number from the driver's range");
+            tell.send("accepted".to_owned()).unwrap();
+        }
+        Event::LinkClosed { why, .. } => tell.send(why).unwrap(),
+        Event::Stop => effects.push_back(Effect::Stopped),
+        Event::Admin { token, .. } => {
+            let reply = AdminReply::Ok { value: serde_json::json!({"refused": 0, "incidents": 0}) };
+            effects.push_back(Effect::Admin { token, reply });
+        }
+        _ => {}
+    }
+}
+
+/// Connects at once, sends `bytes` as one when connected, and hands on what happens.
+fn dialler(bytes: Bytes, tell: Sender<Event>) -> impl FnMut(Event, &mut VecDeque<Effect>) + Send + 'static {
+    let mut begun = false;
+    let mut left = bytes.len();
+    move |event, effects| match event {
+        Event::Tick if !std::mem::replace(&mut begun, true) => {
+            effects.push_back(Effect::LinkConnect { conn: CONN });
+        }
+        Event::LinkConnected { conn } => {
+            let parts = bytes.chunks(100_000).map(Bytes::copy_from_slice).collect();
+            effects.push_back(Effect::LinkSend { conn, parts });
+            tell.send(event).unwrap();
+        }
+        Event::LinkBytes { conn, bytes } => {
+            left -= bytes.len();
+            if left == 0 {
+                effects.push_back(Effect::LinkClose { conn, abort: false });
+            }
+            tell.send(Event::LinkBytes { conn, bytes }).unwrap();
+        }
+        Event::LinkSent { .. } | Event::LinkClosed { .. } => tell.send(event).unwrap(),
+        Event::Stop => effects.push_back(Effect::Stopped),
+        _ => {}
+    }
+}
+
+fn setting(choice: IoChoice, identity: LinkIdentity, peer: Option<SocketAddr>) -> Setting {
+    let mut setting = Setting::of(choice);
+    setting.identity = identity;
+    setting.peer = peer.unwrap_or(setting.peer);
+    setting
+}
+
+fn next<T>(told: &Receiver<T>) -> T {
+    told.recv_timeout(TIMEOUT).unwrap()
+}
+
+#[test]
+fn two_nodes_prove_their_keys_and_exchange_megabytes_in_order() {
+    for encryption in [Encryption::Tls, Encryption::None] {
+        for choice in DRIVERS {
+            let (a, b) = identities(encryption);
+            let (tell, heard) = channel();
+            let Some(far) = start(setting(choice, b, None), echo(tell)) else { continue };
+            let sent: Bytes = (0..3_000_000_u32).map(|at| u8::try_from(at % 253).unwrap()).collect();
+            let (tell, told) = channel();
+            let near = start(setting(choice, a, Some(far.link)), dialler(sent.clone(), tell)).unwrap();
+            assert!(matches!(next(&told), Event::LinkConnected { conn: CONN }));
+            assert_eq!(next(&heard), "accepted");
+            let mut back = Vec::new();
+            let mut sent_told = 0;
+            while back.len() < sent.len() {
+                match next(&told) {
+                    Event::LinkBytes { bytes, .. } => back.extend_from_slice(&bytes),
+                    Event::LinkSent { conn: CONN } => sent_told += 1,
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert!(back[..] == sent[..], "what came back is what was sent");
+            assert_eq!(sent_told, 1, "one word for all that was given");
+            assert!(next(&heard).contains("the peer closed the link"));
+            near.stop();
+            far.stop();
+            assert!(!told.try_iter().any(|event| matches!(event, Event::LinkClosed { .. })));
+        }
+    }
+}
+
+#[test]
+fn nobody_at_the_peers_address_is_a_closed_connection_with_the_reason() {
+    for choice in DRIVERS {
+        let (tell, told) = channel();
+        let (identity, _) = identities(Encryption::Tls);
+        // A port of the loopback on which nothing listens.
+        let Some(node) = start(setting(choice, identity, None), dialler(Bytes::new(), tell)) else {
+            continue;
+        };
+        match next(&told) {
+            Event::LinkClosed { conn: CONN, why } => {
+                assert!(why.starts_with("connecting to 127.0.0.1:1: "), "{why}");
+            }
+            other => panic!("{other:?}"),
+        }
+        node.stop();
+    }
+}
+
+#[test]
+fn a_node_whose_key_is_not_trusted_is_refused_by_name_and_the_engine_hears_nothing() {
+    for encryption in [Encryption::Tls, Encryption::None] {
+        let ((_, b), (stranger, _)) = (identities(encryption), identities(encryption));
+        let (tell, heard) = channel();
+        let far = start(setting(IoChoice::Epoll, b, None), echo(tell)).unwrap();
+        let (tell, told) = channel();
+        let near = start(setting(IoChoice::Epoll, stranger, Some(far.link)), dialler(Bytes::new(), tell));
+        assert!(matches!(next(&told), Event::LinkClosed { conn: CONN, .. }));
+        let incident = next(&far.incidents);
+        assert_eq!(incident.kind, "link-refused");
+        assert_eq!(refused(&far), (1, 1));
+        near.unwrap().stop();
+        far.stop();
+        assert!(heard.try_recv().is_err());
+    }
+}
+
+/// Connections refused and incidents, as a status tells them.
+fn refused(node: &Node) -> (u64, u64) {
+    let (reply, answer) = sync_channel(1);
+    node.inbox.send(Message::Admin { request: AdminRequest::Status, reply }).unwrap();
+    match next(&answer) {
+        AdminReply::Ok { value } => {
+            (value["refused"].as_u64().unwrap(), value["incidents"].as_u64().unwrap())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn is_over(stream: &mut TcpStream) -> bool {
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    // An alert may come first.
+    let mut buffer = Vec::new();
+    match stream.read_to_end(&mut buffer) {
+        Ok(_) => true,
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    }
+}
+
+#[test]
+fn strangers_cost_a_few_slots_for_a_moment_and_one_line_in_the_log() {
+    for choice in DRIVERS {
+        let (tell, heard) = channel();
+        let mut patient = setting(choice, identities(Encryption::Tls).1, None);
+        patient.patience.handshake_ms = 1000;
+        let Some(node) = start(patient, echo(tell)) else { continue };
+        for _ in 0..5 {
+            let mut chatty = TcpStream::connect(node.link).unwrap();
+            chatty.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+            assert!(is_over(&mut chatty));
+        }
+        assert_eq!(refused(&node), (5, 1));
+        let mut silent: Vec<_> =
+            (0..LINKS_UNKNOWN_MAX + 4).map(|_| TcpStream::connect(node.link).unwrap()).collect();
+        assert!(silent.split_off(LINKS_UNKNOWN_MAX).iter_mut().all(is_over));
+        // The slots are taken, but only for their time.
+        let before = std::time::Instant::now();
+        assert!(silent.iter_mut().all(is_over));
+        assert!(before.elapsed() < Duration::from_secs(10));
+        let all = u64::try_from(5 + LINKS_UNKNOWN_MAX + 4).unwrap();
+        assert_eq!(refused(&node).0, all);
+        let incidents: Vec<Incident> = node.incidents.try_iter().collect();
+        assert_eq!(incidents.len(), 3, "{incidents:?}");
+        node.stop();
+        assert!(heard.try_recv().is_err());
+    }
+}

@@ -1,0 +1,194 @@
+//! Opens the listening sockets: the link port, the RESP doors, and the node's own Unix socket.
+
+use super::admin::bind_in_dir;
+use super::config::{Config, RespAddress};
+use super::core::{Door, Listener};
+use super::layout::Layout;
+use crate::base::limits::ACCEPT_BACKLOG;
+use nix::sys::socket::{Backlog, listen};
+use std::ffi::OsStr;
+use std::fs::Permissions;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::linux::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Why a listening socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("opening {place} for {whom}: {error}; {next}")]
+pub struct ListenError {
+    /// Address or path.
+    pub place: String,
+    /// The config key, or what the socket is for.
+    pub whom: &'static str,
+    /// What came back.
+    pub error: io::Error,
+    /// What to do.
+    pub next: &'static str,
+}
+
+/// All listening sockets, and the files to remove at the end.
+#[derive(Debug, Default)]
+pub(crate) struct Listeners {
+    /// In the order of [`Config`].
+    pub(crate) all: Vec<Listener>,
+    files: Vec<SocketFile>,
+}
+
+/// A Unix socket's file; dropping removes it, unless it is another's by now.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+impl Listeners {
+    /// Opens everything that the config names.
+    ///
+    /// # Errors
+    /// The first that cannot be opened; none is left open then.
+    pub(crate) fn open(config: &Config, layout: &Layout) -> Result<Self, ListenError> {
+        let mut listeners = Self::default();
+        listeners.tcp(config.link_listen, "link_listen", Door::Link)?;
+        listeners.own(layout)?;
+        for address in &config.resp {
+            let door = Door::Resp { trusted: false };
+            match address {
+                RespAddress::Tcp(address) => listeners.tcp(*address, "resp", door)?,
+                RespAddress::Unix(path) => listeners.unix(layout.resolve(path), "resp", door, 0o660)?,
+            }
+        }
+        Ok(listeners)
+    }
+
+    fn tcp(&mut self, address: SocketAddr, whom: &'static str, door: Door) -> Result<(), ListenError> {
+        let failed = |error: io::Error| {
+            let next = match error.kind() {
+                io::ErrorKind::AddrInUse => "is another node or program running? `ss -ltnp` names it",
+                io::ErrorKind::AddrNotAvailable => "use an address of this machine in config.toml",
+                io::ErrorKind::PermissionDenied => "use a port above 1023 in config.toml",
+                _ => "change it in config.toml",
+            };
+            ListenError { place: address.to_string(), whom, error, next }
+        };
+        let socket = TcpListener::bind(address).map_err(failed)?;
+        let bound = socket.local_addr().map_err(failed)?;
+        self.take(socket.into(), door).map_err(failed)?;
+        tracing::info!("listening on {bound} ({whom})");
+        Ok(())
+    }
+
+    /// The socket of the node's own user. Its directory is locked, so one that is there was left by a killed process.
+    fn own(&mut self, layout: &Layout) -> Result<(), ListenError> {
+        let path = layout.resp_socket();
+        let failed = |error: io::Error| ListenError {
+            place: path.display().to_string(),
+            whom: "the node's own user",
+            error,
+            next: "are path and permissions right?",
+        };
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        let socket = bind_in_dir(layout.dir(), name).map_err(failed)?;
+        self.files.push(SocketFile::of(&path).map_err(failed)?);
+        self.take(socket.into(), Door::Resp { trusted: true }).map_err(failed)?;
+        tracing::info!("listening on {} (the node's own user)", path.display());
+        Ok(())
+    }
+
+    fn unix(&mut self, path: PathBuf, whom: &'static str, door: Door, mode: u32) -> Result<(), ListenError> {
+        let place = path.display().to_string();
+        let failed = |error: io::Error| {
+            let next = match error.kind() {
+                io::ErrorKind::AddrInUse => "is another node or program running?",
+                io::ErrorKind::InvalidInput => {
+                    "the path of a Unix socket has at most 107 bytes: use a shorter one"
+                }
+                _ => "are path and permissions right?",
+            };
+            ListenError { place: place.clone(), whom, error, next }
+        };
+        remove_stale(&path).map_err(failed)?;
+        let socket = UnixListener::bind(&path).map_err(failed)?;
+        self.files.push(SocketFile::of(&path).map_err(failed)?);
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(failed)?;
+        self.take(socket.into(), door).map_err(failed)?;
+        tracing::info!("listening on {place} ({whom})");
+        Ok(())
+    }
+
+    fn take(&mut self, socket: OwnedFd, door: Door) -> io::Result<()> {
+        listen(&socket.as_fd(), Backlog::new(ACCEPT_BACKLOG)?)?;
+        self.all.push(Listener { socket: Arc::new(socket), door });
+        Ok(())
+    }
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        let found = std::fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_path_buf(), inode: (found.st_dev(), found.st_ino()) })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| (found.st_dev(), found.st_ino()) == self.inode);
+        if ours {
+            // What stays is removed at the next start.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Removes a socket file that nobody listens on, as a killed process leaves it. Anything else stays.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => {}
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else has this name")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Err(io::Error::from(io::ErrorKind::AddrInUse)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_left_by_a_killed_process_is_replaced_and_a_living_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("resp.sock");
+        let door = Door::Resp { trusted: true };
+        drop(UnixListener::bind(&path).unwrap());
+        let mut first = Listeners::default();
+        first.unix(path.clone(), "a test", door, 0o600).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let refused = Listeners::default().unix(path.clone(), "a test", door, 0o600).unwrap_err();
+        assert_eq!(refused.error.kind(), io::ErrorKind::AddrInUse);
+        UnixStream::connect(&path).unwrap();
+        drop(first);
+        assert!(!path.exists());
+        std::fs::write(&path, b"precious").unwrap();
+        Listeners::default().unix(path.clone(), "a test", door, 0o600).unwrap_err();
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn a_port_in_use_is_refused_with_its_address_and_key() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let refused = Listeners::default().tcp(address, "link_listen", Door::Link).unwrap_err().to_string();
+        assert!(refused.contains(&format!("opening {address} for link_listen: ")), "{refused}");
+    }
+}

@@ -1,0 +1,305 @@
+//! From a node's directory to a running daemon, and back to an orderly end.
+
+use super::admin::{self, Ucred};
+use super::config::{Config, IoChoice};
+use super::config_file::ConfigErrors;
+use super::core::{Core, Ending, Ends, Patience, Workers};
+use super::inbox::{Inbox, Message};
+use super::incidents::Notes;
+use super::layout::Layout;
+use super::listen::{ListenError, Listeners};
+use super::segment_source::{self, DiskSegments};
+use super::setup::{self, DirLock, SetupError};
+use super::tls::LinkIdentity;
+use super::{apply, disk, log, signals};
+use crate::base::JournalKind;
+use crate::base::limits::{ADMIN_WAIT_MS, PURGE_STEP, STOP_JOIN_MS};
+use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::engine::{Engine, StartState};
+use crate::io::{Driver, open};
+use crate::journal::{Recovered, recover};
+use crate::store::fjall_store::{FjallStore, Opened, StoreReader, StoreWriter};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::{Mode, umask};
+use sd_notify::NotifyState;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// Operations handed to the kernel in one call.
+const DRIVER_ENTRIES: u32 = 1024;
+
+/// What the command line may say besides the config.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ServeOptions {
+    /// Overrides the config's `io`.
+    pub io: Option<IoChoice>,
+}
+
+/// Why the daemon could not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The config is wrong; all that is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The directory is not a node's, or another process has it.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// A file or directory of the node.
+    #[error("{doing} {}: {why}", path.display())]
+    File {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why it failed.
+        why: String,
+    },
+    /// A socket.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A thread, the driver, a signal mask.
+    #[error("{doing}: {error}")]
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// What came back.
+        error: io::Error,
+    },
+}
+
+fn file_error(doing: &'static str, path: &Path, why: &impl ToString) -> ServeError {
+    ServeError::File { doing, path: path.to_path_buf(), why: why.to_string() }
+}
+
+fn system_error(doing: &'static str) -> impl Fn(io::Error) -> ServeError {
+    move |error| ServeError::System { doing, error }
+}
+
+/// Runs the node in `dir` until it is told to stop by a signal. Signals are blocked for the whole process.
+///
+/// # Errors
+/// Whatever keeps the node from starting, or breaks its driver.
+pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
+    let config = Config::load(dir)?;
+    log::start(config.log);
+    umask(Mode::from_bits_truncate(0o077));
+    raise_descriptor_limit();
+    let stoppers = signals::block().map_err(system_error("blocking signals"))?;
+    let layout = Layout::new(dir);
+    let found = Found::on_disk(&layout, &config)?;
+    let driver =
+        open_driver(options.io.unwrap_or(config.io)).map_err(system_error("opening the I/O driver"))?;
+    tracing::info!("node {} with {:?} driver", config.name, driver.kind());
+    let (inbox, outbox) = Inbox::new(driver.waker());
+    let listeners = Listeners::open(&config, &layout)?;
+    let stoppers_inbox = inbox.clone();
+    // Waits for signals to the end of the process, so nobody waits for it.
+    let _ = spawn("signals", move || stoppers.run(&stoppers_inbox))?;
+    let (crew, workers) = Crew::start(&layout, found.writer, &inbox)?;
+    let admin =
+        admin::spawn(&layout, operator_desk(inbox)).map_err(system_error("opening the admin socket"))?;
+    let engine = Engine::new(config.engine_config(seed()), found.start);
+    let (at, encryption) = (layout.clone(), config.encryption);
+    let keys = Box::new(move || LinkIdentity::load(&at, encryption));
+    let ends = Ends {
+        layout,
+        listeners: listeners.all.clone(),
+        keys,
+        peer: config.peer,
+        patience: Patience::default(),
+    };
+    let core = Core::new(engine, driver, outbox, workers, ends);
+    notify(&[NotifyState::Ready, NotifyState::Status("running")]);
+    let ending = core.run().map_err(system_error("waiting for I/O"))?;
+    notify(&[NotifyState::Stopping]);
+    drop(admin);
+    drop(listeners);
+    crew.dismiss();
+    match ending {
+        Ending::Clean => tracing::info!("stopped"),
+        Ending::OutOfTime => {
+            tracing::warn!("stopped without finishing: the next start replays the journal");
+        }
+    }
+    drop(found.lock);
+    Ok(())
+}
+
+fn open_driver(choice: IoChoice) -> io::Result<Box<dyn Driver>> {
+    let choice = match choice {
+        IoChoice::Auto => crate::io::IoChoice::Auto,
+        IoChoice::Uring => crate::io::IoChoice::Uring,
+        IoChoice::Epoll => crate::io::IoChoice::Epoll,
+    };
+    open(choice, DRIVER_ENTRIES)
+}
+
+/// What the node's directory holds.
+struct Found {
+    lock: DirLock,
+    start: StartState<StoreReader>,
+    writer: StoreWriter,
+}
+
+impl Found {
+    fn on_disk(layout: &Layout, config: &Config) -> Result<Self, ServeError> {
+        let lock = setup::lock(layout)?;
+        // Read again for each connection; what is wrong with them now is told now.
+        LinkIdentity::load(layout, config.encryption)
+            .map_err(|error| file_error("loading the keys of", layout.dir(), &error))?;
+        let control = setup::load_control(layout, config)?;
+        remove_leftovers(layout)?;
+        let store = FjallStore::open(&layout.store(), config.ordinal)
+            .map_err(|error| file_error("opening the store in", &layout.store(), &error))?;
+        if store.cut_bytes > 0 {
+            tracing::info!("{} bytes of the store were torn and are taken from the journal", store.cut_bytes);
+        }
+        let mut journals = [Recovered::default(), Recovered::default()];
+        for (journal, place) in JournalKind::ALL.into_iter().zip(&mut journals) {
+            *place = recover_journal(layout, config, journal)?;
+        }
+        let Opened { writer, reader, namespace, applied, .. } = store;
+        let start = StartState { control, journals, store: reader, namespace, applied };
+        Ok(Self { lock, start, writer })
+    }
+}
+
+fn recover_journal(layout: &Layout, config: &Config, journal: JournalKind) -> Result<Recovered, ServeError> {
+    let begin = Instant::now();
+    let path = layout.journal(journal);
+    let failed = |error: io::Error| file_error("reading", &path, &error);
+    let segments = segment_source::list(layout, journal).map_err(failed)?;
+    let mut source = DiskSegments::new(layout, journal, &segments).map_err(failed)?;
+    let recovered = recover(journal, config.pair_id, config.ordinal, &segments, &mut source)
+        .map_err(|error| file_error("recovering the journal in", &path, &error))?;
+    tracing::info!(
+        "{} journal: {} segments walked in {} ms, last entry {}",
+        journal.name(),
+        segments.len(),
+        begin.elapsed().as_millis(),
+        recovered.end.seq
+    );
+    Ok(recovered)
+}
+
+/// Removes what a replacement or a segment in the making left behind when the process was killed.
+fn remove_leftovers(layout: &Layout) -> Result<(), ServeError> {
+    let journals = JournalKind::ALL.map(|journal| layout.journal(journal));
+    for dir in &journals {
+        std::fs::create_dir_all(dir).map_err(|error| file_error("making", dir, &error))?;
+    }
+    for dir in journals.iter().map(PathBuf::as_path).chain([layout.dir()]) {
+        let failed = |error: io::Error| file_error("removing leftovers in", dir, &error);
+        for entry in std::fs::read_dir(dir).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.extension().is_some_and(|extension| extension == "tmp") && path.is_file() {
+                tracing::info!("removing {}, left by a process that was killed", path.display());
+                std::fs::remove_file(&path).map_err(failed)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The threads beside the core.
+struct Crew {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Crew {
+    fn start(layout: &Layout, mut writer: StoreWriter, inbox: &Inbox) -> Result<(Self, Workers), ServeError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (bulk, bulk_work) = channel();
+        let (files, files_work) = channel();
+        let (apply, apply_work) = channel();
+        let (notes, recorder) = Notes::new();
+        let workers = Workers { bulk, files, apply, notes };
+        let mut threads = Vec::new();
+        let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
+        threads.push(spawn("bulk", move || disk::run_bulk(&at, &bulk_work, &to, &halt))?);
+        let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
+        threads.push(spawn("files", move || disk::run_files(at, &files_work, &to, &halt))?);
+        let (to, halt) = (inbox.clone(), Arc::clone(&stop));
+        threads.push(spawn("apply", move || {
+            apply::run(&mut writer, |store| store.purge_step(PURGE_STEP), &apply_work, &to, &halt);
+        })?);
+        let file = layout.incidents();
+        threads.push(spawn("incidents", move || recorder.run(&file))?);
+        Ok((Self { stop, threads }, workers))
+    }
+
+    /// Waits for the threads, whose work is over when the core is gone; those that hang in the disk are left.
+    fn dismiss(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let until = Instant::now() + Duration::from_millis(STOP_JOIN_MS);
+        for thread in self.threads {
+            while !thread.is_finished() && Instant::now() < until {
+                thread::sleep(Duration::from_millis(2));
+            }
+            if thread.is_finished() {
+                // A panic has ended the process already.
+                let _ = thread.join();
+            } else {
+                tracing::warn!(
+                    "thread {} still waits for the disk",
+                    thread.thread().name().unwrap_or_default()
+                );
+            }
+        }
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ServeError> {
+    thread::Builder::new().name(name.to_owned()).spawn(work).map_err(system_error("starting a thread"))
+}
+
+/// Answers operators by asking the core.
+fn operator_desk(inbox: Inbox) -> impl Fn(AdminRequest, Ucred) -> AdminReply + Clone + Send + 'static {
+    move |request, _| {
+        let (reply, answer) = sync_channel(1);
+        let stopping = || AdminReply::Error {
+            message: "asking the node: it is stopping".to_owned(),
+            next: "start it again with `hot-backup serve`".to_owned(),
+        };
+        if inbox.send(Message::Admin { request, reply }).is_err() {
+            return stopping();
+        }
+        match answer.recv_timeout(Duration::from_millis(ADMIN_WAIT_MS)) {
+            Ok(reply) => reply,
+            Err(RecvTimeoutError::Disconnected) => stopping(),
+            Err(RecvTimeoutError::Timeout) => AdminReply::Error {
+                message: format!("asking the node: no answer within {} s", ADMIN_WAIT_MS / 1000),
+                next: "it may still be carried out; look at `hot-backup status`".to_owned(),
+            },
+        }
+    }
+}
+
+/// Each client and file needs one; without more than the usual 1024 the limits of the product are not reached.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(errno) = raised {
+        tracing::warn!("raising the limit of open files: {errno}");
+    }
+}
+
+/// Not for secrets: jitter should differ between nodes and starts.
+fn seed() -> u64 {
+    RandomState::new().hash_one(std::process::id())
+}
+
+/// Tells systemd, if it asked to be told.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!("notifying the service manager: {error}");
+    }
+}
