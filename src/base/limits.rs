@@ -78,7 +78,7 @@ pub const KEYS_MAX: usize = 100_000;
 /// Longest pattern of SCAN and KEYS (bytes).
 pub const PATTERN_MAX: usize = 1024;
 /// Keys watched by all clients together.
-pub const WATCHED_MAX: usize = 100_000;
+pub const WATCHED_MAX: usize = 50_000;
 /// Recent incidents kept in memory for status.
 pub const INCIDENTS_MAX: usize = 256;
 /// Journal segment: default, least and most (bytes).

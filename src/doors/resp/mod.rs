@@ -32,6 +32,8 @@ mod walk;
 mod watch;
 
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod tests;
@@ -121,7 +123,7 @@ struct Shared {
     unauthenticated: VecDeque<(Mono, ConnId)>,
     watches: watch::Watches,
     cursors: walk::Cursors,
-    /// Input, queued transactions and replies of all clients (bytes).
+    /// Buffers, queued transactions and replies of all clients (bytes).
     memory: usize,
     clients: usize,
     stats: Stats,
@@ -228,7 +230,7 @@ impl RespDoor {
         session.sent(&mut self.shared);
         if session.send(&mut self.shared) {
             self.close(conn);
-        } else if session.could_go_on() && !session.in_ready {
+        } else if session.could_go_on(&self.shared) && !session.in_ready {
             session.in_ready = true;
             self.shared.ready.push(conn);
         }
@@ -242,7 +244,7 @@ impl RespDoor {
         waiting.retain(|&conn| {
             let Some(session) = self.sessions.get_mut(&conn) else { return false };
             session.release(&marks, &mut self.shared, backend);
-            if session.could_go_on() {
+            if session.could_go_on(&self.shared) {
                 self.advance(now, conn, backend);
                 return self.sessions.get_mut(&conn).is_some_and(|session| session.still_waits());
             }

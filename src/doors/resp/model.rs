@@ -202,8 +202,9 @@ impl Backend for Model {
 /// One client as its own end sees it.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
-    /// What it wrote that nobody read yet.
-    to_send: Vec<u8>,
+    /// What it wrote, and how much of that was read.
+    wrote: Vec<u8>,
+    read: usize,
     pub(super) got: Vec<u8>,
     receive: Option<Vec<u8>>,
     pub(super) sending: bool,
@@ -250,11 +251,12 @@ impl Rig {
     }
 
     pub(super) fn write(&mut self, client: u64, bytes: &[u8]) {
-        self.peer(client).to_send.extend_from_slice(bytes);
+        self.peer(client).wrote.extend_from_slice(bytes);
     }
 
     pub(super) fn unread(&mut self, client: u64) -> usize {
-        self.peer(client).to_send.len()
+        let peer = self.peer(client);
+        peer.wrote.len() - peer.read
     }
 
     /// Takes what the door wants done.
@@ -284,12 +286,13 @@ impl Rig {
     pub(super) fn give(&mut self, client: u64, most: usize) -> bool {
         let peer = self.peers.get_mut(&client).unwrap();
         let Some(buffer) = peer.receive.as_ref() else { return false };
-        let len = most.min(peer.to_send.len()).min(buffer.capacity());
+        let len = most.min(peer.wrote.len() - peer.read).min(buffer.capacity());
         if len == 0 {
             return false;
         }
         let mut buffer = peer.receive.take().unwrap();
-        buffer.extend(peer.to_send.drain(..len));
+        buffer.extend_from_slice(&peer.wrote[peer.read..peer.read + len]);
+        peer.read += len;
         self.door.input(self.now, ConnId(client), buffer, &mut self.model);
         self.collect();
         true
@@ -305,6 +308,11 @@ impl Rig {
             self.collect();
         }
         completes
+    }
+
+    /// Capacity of all buffers that are being received into.
+    pub(super) fn lent(&self) -> usize {
+        self.peers.values().filter_map(|peer| peer.receive.as_ref()).map(Vec::capacity).sum()
     }
 
     pub(super) fn release(&mut self) {
@@ -339,10 +347,9 @@ impl Rig {
                 self.tick();
                 moved = true;
             }
-            moved |= clients
-                .iter()
-                .map(|client| &self.peers[client])
-                .any(|peer| peer.sending && !peer.deaf || peer.receive.is_some() && !peer.to_send.is_empty());
+            moved |= clients.iter().map(|client| &self.peers[client]).any(|peer| {
+                peer.sending && !peer.deaf || peer.receive.is_some() && peer.read < peer.wrote.len()
+            });
             if !moved {
                 return;
             }

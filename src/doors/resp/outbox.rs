@@ -88,6 +88,11 @@ impl Outbox {
         self.bytes.len() - self.head + self.under_way
     }
 
+    /// Memory held (bytes).
+    pub(super) fn held(&self) -> usize {
+        self.pending() + self.holds.len() * size_of::<Hold>()
+    }
+
     /// Whether everything was handed out for sending.
     pub(super) fn is_empty(&self) -> bool {
         self.bytes.len() == self.head

@@ -85,8 +85,11 @@ impl AckWait {
 }
 
 impl Client {
-    fn may_run(&self) -> bool {
+    fn may_run(&self, shared: &Shared) -> bool {
+        // With little memory left only those go on who have taken their replies.
+        let short = shared.memory > CLIENTS_MEMORY_MAX && self.out.held() > RECEIVE_MIN;
         !self.closing
+            && !short
             && self.blocked.is_none()
             && self.out.holds() < CLIENT_HOLDS_MAX
             && self.out.pending() < CLIENT_OUT_MAX
@@ -113,7 +116,8 @@ pub(super) struct Session {
     start: usize,
     parser: RequestParser,
     spare: Vec<u8>,
-    receiving: bool,
+    /// The capacity of the buffer that is being received into; 0 when none is.
+    receiving: usize,
     receive_size: usize,
     small_receives: u8,
     /// Neither reading nor closing: somebody has to go on with this client.
@@ -149,7 +153,7 @@ impl Session {
             start: 0,
             parser: RequestParser::default(),
             spare: Vec::new(),
-            receiving: false,
+            receiving: 0,
             receive_size: RECEIVE_MIN,
             small_receives: 0,
             stopped: false,
@@ -161,13 +165,13 @@ impl Session {
     }
 
     /// Whether it was left where it stood and could go on now.
-    pub(super) fn could_go_on(&self) -> bool {
-        self.stopped && self.client.may_run()
+    pub(super) fn could_go_on(&self, shared: &Shared) -> bool {
+        self.stopped && self.client.may_run(shared)
     }
 
     /// Takes what was received.
     pub(super) fn received(&mut self, bytes: Vec<u8>) {
-        self.receiving = false;
+        self.receiving = 0;
         self.adapt(bytes.len());
         if self.start == self.input.len() {
             self.spare = std::mem::replace(&mut self.input, bytes);
@@ -207,17 +211,22 @@ impl Session {
             );
             self.client.closing = true;
         }
+        if self.client.closing {
+            // Nothing of it will be looked at, and the last replies may have to wait for long.
+            (self.input, self.spare, self.start) = (Vec::new(), Vec::new(), 0);
+        }
         if self.send(shared) {
             return true;
         }
         self.read_on(stop, shared);
+        self.charge(shared);
         self.enlist(shared, stop == Stop::Congested);
         false
     }
 
     fn run<B: Backend>(&mut self, now: Now, shared: &mut Shared, backend: &mut B) -> Stop {
         let stop = loop {
-            if !self.client.may_run() {
+            if !self.client.may_run(shared) {
                 break Stop::Full;
             }
             if backend.congested() {
@@ -260,7 +269,7 @@ impl Session {
             _ => 0,
         };
         let queued = self.client.queue.as_ref().map_or(0, |queue| queue.bytes());
-        let held = self.input.len() + self.client.out.pending() + queued + walk;
+        let held = self.input.len() + self.receiving + self.client.out.held() + queued + walk;
         shared.memory = shared.memory + held - self.charged;
         self.charged = held;
     }
@@ -273,7 +282,7 @@ impl Session {
     }
 
     fn over_memory(&self, shared: &Shared) -> bool {
-        shared.memory > CLIENTS_MEMORY_MAX && self.input.len() > RECEIVE_MAX
+        shared.memory > CLIENTS_MEMORY_MAX && self.input.len() - self.start > RECEIVE_MIN
     }
 
     /// A send is over: what it held is free.
@@ -299,6 +308,7 @@ impl Session {
     /// Asks for the first bytes.
     pub(super) fn begin(&mut self, shared: &mut Shared) {
         self.read_on(Stop::Hungry, shared);
+        self.charge(shared);
     }
 
     fn read_on(&mut self, stop: Stop, shared: &mut Shared) {
@@ -306,21 +316,25 @@ impl Session {
         let waits = self.client.blocked.is_some() && ahead && self.client.out.pending() < CLIENT_OUT_MAX;
         let wanted = !self.client.closing && (stop == Stop::Hungry || waits);
         self.stopped = !self.client.closing && stop != Stop::Hungry;
-        if !wanted || self.receiving {
+        if !wanted || self.receiving > 0 {
             return;
         }
-        self.receiving = true;
         let mut buffer = std::mem::take(&mut self.spare);
         if self.input.is_empty() && self.input.capacity() > 0 {
             buffer = std::mem::take(&mut self.input);
         }
         // A large value is on its way: fewer and larger reads.
         let missing = self.parser.missing(self.input.len() - self.start);
-        let size = if missing > self.receive_size { RECEIVE_MAX } else { self.receive_size };
+        let size = match shared.memory > CLIENTS_MEMORY_MAX / 2 {
+            true => RECEIVE_MIN,
+            false if missing > self.receive_size => RECEIVE_MAX,
+            false => self.receive_size,
+        };
         buffer.clear();
         if buffer.capacity() < size || buffer.capacity() > size * 8 {
             buffer = Vec::with_capacity(size);
         }
+        self.receiving = buffer.capacity();
         shared.outputs.push_back(DoorOutput::Receive { conn: self.client.conn, buffer });
     }
 
