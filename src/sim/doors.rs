@@ -22,7 +22,10 @@ impl World {
             return;
         }
         if self.clients[c].conn.is_none() && !self.client_connects(c) {
-            return self.after(20_000, WorldEv::Client(c));
+            if !probe {
+                self.after(20_000, WorldEv::Client(c));
+            }
+            return;
         }
         let Some((n, conn)) = self.clients[c].conn else { return };
         let count = if probe { 1 } else { 1 + self.streams.client.below(3) };
@@ -142,7 +145,8 @@ impl World {
             }
             Err(error) => self.check.fail("RESP", format!("node {n} to client {conn}: {error}")),
         }
-        if self.clients[client].idle() && self.clients[client].conn.is_some() {
+        let probe = client == self.options.clients;
+        if !probe && self.clients[client].idle() && self.clients[client].conn.is_some() {
             let us = 1 + self.streams.client.below(self.options.think_us);
             self.after(us, WorldEv::Client(client));
         }
@@ -233,6 +237,12 @@ impl World {
             {
                 self.trace.sometimes("a transaction committed");
                 self.ended_ok(n, number);
+            }
+            (Kind::Transaction, Reply::Array(Some(all)))
+                if !all.is_empty() && all.iter().all(|r| matches!(r, Reply::Error(_))) =>
+            {
+                let text = format!("{:?}", all[0]);
+                self.refused(number, text);
             }
             (Kind::Delete, Reply::Number(found @ (0 | 1))) => {
                 self.ops[number].found = found == 1;
@@ -394,15 +404,19 @@ impl World {
         let mut best: Option<Place> = None;
         for acked in &self.check.acked {
             let other = &self.ops[acked.op];
-            let same = other.file == op.file && other.items.contains(&op.items[0]) && acked.place.space == space;
+            let part = other.items.iter().position(|item| *item == op.items[0]);
+            let Some(part) = part.filter(|_| other.file == op.file && acked.place.space == space) else { continue };
+            // The part's own place, for a command's last part stands later than its first.
+            let all = self.check.history.values.get(&(acked.op, part));
+            let place = all.and_then(|all| all.iter().find(|p| p.chain == acked.place.chain)).copied();
+            let place = place.unwrap_or(acked.place);
             let visible = space != 0 || serves || acked.level == AckLevel::Applied;
-            if same
-                && visible
+            if visible
                 && other.done_at < op.at
-                && best.is_none_or(|b| acked.place.seq > b.seq)
-                && self.check.nodes[n].journals[journal.index()].holds(acked.place.chain)
+                && best.is_none_or(|b| place.seq > b.seq)
+                && self.check.nodes[n].journals[journal.index()].holds(place.chain)
             {
-                best = Some(acked.place);
+                best = Some(place);
             }
         }
         let best = best?;

@@ -21,6 +21,7 @@ pub const SOMETIMES: &[&str] = &[
     "a silent link was noticed",
     "a standby accepted an update of its own file",
     "a standby refused an update",
+    "a standby with a stale file",
     "a takeover",
     "a takeover while the old primary served",
     "a takeover with an unapplied tail",
