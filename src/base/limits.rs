@@ -89,6 +89,10 @@ pub const SEGMENT_MIN: u64 = 64 << 10;
 pub const SEGMENT_MAX: u64 = 4 << 30;
 /// Messages from other threads to the core that wait at once; senders block above it.
 pub const INBOX_MAX: usize = 1024;
+/// Descriptors that clients leave for segments, the store, the link and operators.
+pub const DESCRIPTORS_RESERVED: usize = 512;
+/// A silent client is asked for a sign of life by its kernel after this (seconds).
+pub const CLIENT_KEEPALIVE_S: u32 = 300;
 /// First and least size of a client's receive buffer (bytes).
 pub const CLIENT_RECEIVE_MIN: usize = 8 << 10;
 /// What the buffer of a client that fills it grows to (bytes).

@@ -97,6 +97,19 @@ impl Epoch {
     }
 }
 
+/// How far a takeover moves the epoch: it must outrank every epoch that the old primary can have opened unheard, by
+/// restarting while it was cut off.
+const TAKEOVER_STRIDE: u64 = 1_000_000;
+
+impl Epoch {
+    /// The epoch that a takeover by the node with `ordinal` opens: above any number of restarts of the old primary.
+    #[must_use]
+    pub fn takeover_for(self, ordinal: Ordinal) -> Self {
+        let base = (self.0 / TAKEOVER_STRIDE + 1) * TAKEOVER_STRIDE;
+        Self(base + u64::from(ordinal.0 & 1))
+    }
+}
+
 /// A point in a journal's history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {

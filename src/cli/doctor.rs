@@ -34,8 +34,9 @@ pub(crate) fn run(context: &mut Context) -> Done {
 
 fn word(level: Level) -> &'static str {
     match level {
-        Level::Good => "good",
-        Level::Warning => "could be better",
+        Level::Ok => "good",
+        Level::Note => "worth knowing",
+        Level::Warn => "could be better",
         Level::Bad => "does not work",
     }
 }

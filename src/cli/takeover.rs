@@ -67,7 +67,7 @@ pub(crate) fn sentences(a: &TakeoverAccount) -> String {
         let entries = counted(a.lost_announced, "entry", "entries");
         let _ = writeln!(text, "Not here: {entries} that the old primary had announced.");
     }
-    let _ = writeln!(text, "Lost: {}", visible(&a.lost));
+    let _ = writeln!(text, "{}", sentence(&a.lost));
     let _ = match a.durable_level_lost {
         0 => writeln!(text, "Of updates acknowledged at level durable or above, none is lost."),
         n => writeln!(text, "Of updates acknowledged at level durable or above, {n} may be lost."),
@@ -77,6 +77,15 @@ pub(crate) fn sentences(a: &TakeoverAccount) -> String {
         let _ = writeln!(text, "These files were being copied and are incomplete: {files}");
     }
     text
+}
+
+/// The node's words as a sentence.
+fn sentence(text: &str) -> String {
+    let text = visible(text);
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    let end = if text.ends_with('.') { "" } else { "." };
+    format!("{first}{}{end}", chars.as_str())
 }
 
 #[cfg(test)]
@@ -98,9 +107,12 @@ mod tests {
             ..TakeoverAccount::default()
         };
         let text = sentences(&account);
-        for part in
-            ["b is primary in epoch 3", "Kept: every update up to entry 1,203.", "Not here: 2 entries"]
-        {
+        for part in [
+            "b is primary in epoch 3",
+            "Kept: every update up to entry 1,203.",
+            "Not here: 2 entries",
+            "\nUpdates from entry 1204 on.\n",
+        ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
         let dry = sentences(&TakeoverAccount { dry_run: true, ..account });

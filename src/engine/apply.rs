@@ -237,6 +237,7 @@ impl<S: StoreRead> Core<S> {
         for (file, _) in &outcome.dropped {
             self.overlay.forget(*file);
         }
+        self.promises_more = self.any_promise();
     }
 
     pub(super) fn applied(&mut self, journal: JournalKind, seq: Seq) {

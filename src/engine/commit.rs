@@ -128,11 +128,13 @@ impl<S: StoreRead> Core<S> {
         let PeerLoss::Degrade { after_ms } = self.config.on_peer_loss else { return };
         let appended = self.replicated().pace().appended;
         match (self.degraded, self.peer_lost_at) {
-            (None, Some(since)) if self.serving() && self.now.mono >= since.plus_ms(after_ms) => {
+            (None, Some(since))
+                if self.promises_more && self.serving() && self.now.mono >= since.plus_ms(after_ms) =>
+            {
                 self.degraded = Some(self.replicated().pace().durable);
-                let level = self.config.ack_level.name();
                 let text = format!(
-                    "the peer is away: updates after entry {appended} are answered at level local instead of {level}"
+                    "the peer is away: updates after entry {appended} are answered at level local, whatever level \
+                     was configured"
                 );
                 self.incident(Severity::Warning, "degraded", text);
             }
@@ -193,10 +195,21 @@ impl<S: StoreRead> Core<S> {
     /// When the grace of an absent peer ends.
     pub(super) fn degrade_deadline(&self) -> Option<crate::base::Mono> {
         match (self.config.on_peer_loss, self.peer_lost_at) {
-            (PeerLoss::Degrade { after_ms }, Some(since)) if self.degraded.is_none() && self.serving() => {
+            (PeerLoss::Degrade { after_ms }, Some(since))
+                if self.degraded.is_none() && self.promises_more && self.serving() =>
+            {
                 Some(since.plus_ms(after_ms))
             }
             _ => None,
         }
+    }
+}
+
+impl<S: StoreRead> Core<S> {
+    /// Whether the database or any of its files promises more than the local disk.
+    pub(super) fn any_promise(&self) -> bool {
+        let files =
+            || self.namespace.files().any(|(_, info)| info.dptr.ack > Some(crate::base::AckLevel::Local));
+        self.config.ack_level > crate::base::AckLevel::Local || files()
     }
 }

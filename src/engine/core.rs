@@ -11,7 +11,7 @@ use super::listing::Listing;
 use super::overlay::Overlay;
 use super::risk::Risk;
 use super::roles::{RoleState, Step};
-use crate::base::limits::INCIDENTS_MAX;
+use crate::base::limits::{BLOCK_U64, INCIDENTS_MAX, SEGMENT_MIN};
 use crate::base::{AckLevel, JournalKind, Mono, Now, Ordinal, Seq, Wait};
 use crate::format::control::{Control, Role};
 use crate::journal::Journal;
@@ -57,6 +57,8 @@ pub(super) struct Core<S> {
     /// Since when the configured ack level is lowered to `local`, and from which entry on.
     pub(super) degraded: Option<Seq>,
     pub(super) peer_lost_at: Option<Mono>,
+    /// Whether any ack level above `local` is configured.
+    pub(super) promises_more: bool,
     pub(super) barrier: Option<Barrier>,
     pub(super) definitions: VecDeque<(u64, super::admin::AdminRequest)>,
     pub(super) admin_waits: Vec<(Wait, u64, AdminReply)>,
@@ -70,6 +72,11 @@ pub(super) struct Core<S> {
     /// Set by whatever may let something else go on.
     pub(super) dirty: bool,
     pub(super) stopping: bool,
+}
+
+/// The local journal carries little, and is walked at every start: its segments are an eighth of the others'.
+fn local_segment(bytes: u64) -> u64 {
+    (bytes / 8).next_multiple_of(BLOCK_U64).clamp(SEGMENT_MIN.min(bytes), bytes)
 }
 
 /// When the store was last made durable, and what it was then.
@@ -100,10 +107,10 @@ impl<S: StoreRead> Core<S> {
         let (pair, bytes) = (config.pair, config.segment_bytes);
         let journals = [
             Journal::new(JournalKind::Replicated, pair, bytes, replicated),
-            Journal::new(JournalKind::Local, pair, bytes, local),
+            Journal::new(JournalKind::Local, pair, local_segment(bytes), local),
         ];
         let link = Link::new(config.seed);
-        Self {
+        let mut core = Self {
             now: Now::default(),
             out: VecDeque::new(),
             control,
@@ -122,6 +129,7 @@ impl<S: StoreRead> Core<S> {
             risk: Risk::default(),
             degraded: None,
             peer_lost_at: None,
+            promises_more: false,
             barrier: None,
             definitions: VecDeque::new(),
             admin_waits: Vec::new(),
@@ -134,7 +142,9 @@ impl<S: StoreRead> Core<S> {
             dirty: true,
             stopping: false,
             config,
-        }
+        };
+        core.promises_more = core.any_promise();
+        core
     }
 
     pub(super) fn ordinal(&self) -> Ordinal {

@@ -370,6 +370,9 @@ impl<S: StoreRead> Core<S> {
 
     /// Whether this node can take part in a conversation now.
     pub(super) fn can_talk(&self) -> bool {
+        if self.replicated().has_failed() {
+            return false;
+        }
         match &self.state.step {
             Step::Standby | Step::Asking | Step::Serving | Step::Diverged => true,
             Step::Replaying => self.control.role != Role::Standby,

@@ -169,7 +169,13 @@ impl<S: StoreRead> Core<S> {
             Phase::Following(following) => {
                 let credit = following.received_bytes + CREDIT_WINDOW.saturating_sub(unapplied);
                 head = Head { credit: credit.max(following.sent_credit), ..head };
-                let moved = following.sent_ack != Some(ack)
+                // What is applied alone is told when all is: under load the next batch's ack carries it.
+                let worth = |told: Ack| {
+                    told.received != ack.received
+                        || told.durable != ack.durable
+                        || (told.applied != ack.applied && ack.applied == ack.received)
+                };
+                let moved = following.sent_ack.is_none_or(worth)
                     || head.credit >= following.sent_credit + CREDIT_WINDOW / 4;
                 if moved || now.mono >= inbound.session.sent.plus_ms(beat) {
                     following.sent_ack = Some(ack);

@@ -262,7 +262,11 @@ impl<S: StoreRead> Core<S> {
 
     fn write_new_epoch(&mut self) {
         let end = self.replicated().sealed();
-        let epoch = self.control.epoch.next_for(self.ordinal());
+        let Step::Opening(opening) = &self.state.step else { return };
+        let epoch = match opening.takeover {
+            Some(_) => self.control.epoch.takeover_for(self.ordinal()),
+            None => self.control.epoch.next_for(self.ordinal()),
+        };
         self.control.table.retain(|mark| mark.first_seq <= end.seq);
         self.control.table.push(EpochMark { epoch, first_seq: end.seq.next(), prev_chain: end.chain });
         self.control.epoch = epoch;
@@ -594,7 +598,7 @@ impl<S: StoreRead> Core<S> {
         TakeoverAccount {
             name: self.config.name.clone(),
             dry_run: false,
-            epoch: self.control.epoch.next_for(self.ordinal()).0,
+            epoch: self.control.epoch.takeover_for(self.ordinal()).0,
             old_epoch: end.epoch.0,
             applied: end.seq.0,
             received: end.seq.0,

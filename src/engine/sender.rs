@@ -51,6 +51,8 @@ pub(super) struct Stream {
     told: Seq,
     cursor: Option<Cursor>,
     reading: bool,
+    /// Read back from the journal, and waiting for credit.
+    ready: Option<Batch>,
 }
 
 impl Stream {
@@ -141,6 +143,7 @@ impl<S: StoreRead> Core<S> {
             told: Seq(0),
             cursor: None,
             reading: false,
+            ready: None,
         });
         self.link.progress_at = now.mono;
         self.dirty = true;
@@ -237,13 +240,9 @@ impl<S: StoreRead> Core<S> {
             return false;
         }
         let next = stream.sent.seq.next();
-        let batch = match self.link.live.starting_at(next) {
-            Some(batch) => batch.clone(),
-            None => match self.batch_from_disk(next) {
-                Some(batch) => batch,
-                None => return false,
-            },
-        };
+        let ready = stream.ready.take();
+        let live = self.link.live.starting_at(next).cloned();
+        let Some(batch) = ready.or(live).or_else(|| self.batch_from_disk(next)) else { return false };
         let Some((session, stream)) = self.link.stream() else { return false };
         let header = batch.header();
         if header.first_seq != next || header.prev_chain != stream.sent.chain {
@@ -253,10 +252,7 @@ impl<S: StoreRead> Core<S> {
             return false;
         }
         if stream.sent_bytes + u64::from(header.len) > stream.credit {
-            if stream.cursor.is_some() {
-                // It was taken off the cursor: it comes from there again when there is credit.
-                stream.cursor = None;
-            }
+            stream.ready = Some(batch);
             return false;
         }
         session.send(now, FrameKind::Batch, head, batch.wire());

@@ -4,11 +4,10 @@
 //! for its next edge. Sockets may be in blocking mode: receives and sends ask not to block, and a socket that
 //! accepts or connects is put into non-blocking mode.
 
-mod pool;
 mod socket;
 
-use self::pool::{Job, Pool};
 use self::socket::{ReadOp, Socket, WriteOp};
+use super::pool::{Job, Pool};
 use super::waker::EventWaker;
 use super::{Completion, Driver, DriverKind, Op, Outcome, Token, Wake};
 use crate::sys::Parts;
@@ -50,7 +49,7 @@ impl EpollDriver {
         epoll.add(&*waker, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, WAKER))?;
         Ok(Self {
             epoll,
-            pool: Pool::open(Arc::clone(&waker))?,
+            pool: Pool::new(Arc::clone(&waker)),
             waker,
             sockets: Vec::new(),
             runnable: VecDeque::new(),
@@ -174,7 +173,9 @@ impl Driver for EpollDriver {
                     self.write(token, &Arc::clone(&socket), WriteOp::Send(socket, parts));
                 }
             }
-            Op::WriteDurable(file, bytes, offset) => self.pool.start(Job { token, file, bytes, offset }),
+            Op::WriteDurable(file, bytes, offset) => {
+                self.pool.start(Job { token, file, bytes, offset });
+            }
         }
     }
 

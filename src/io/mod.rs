@@ -4,9 +4,11 @@
 //! Each operation completes exactly once. Short reads are the caller's business, short writes and sends are not:
 //! a driver goes on until all is done or it failed.
 
+mod device;
 mod epoll;
 mod file;
 mod open;
+mod pool;
 mod probe;
 #[cfg(test)]
 mod suite;
@@ -37,6 +39,10 @@ pub struct JournalFile {
     pub fd: OwnedFd,
     /// Whether it was opened with O_DIRECT: then buffers and offsets are block aligned.
     pub direct: bool,
+    /// Whether durable writes go to a blocking thread even where a ring is at hand. Where they end in a flush of
+    /// the device, the ring needs a worker of the kernel that is bound to one processor, and on a busy machine
+    /// waits for it longer than a thread of our own does.
+    pub by_thread: bool,
 }
 
 impl AsFd for JournalFile {
@@ -48,13 +54,13 @@ impl AsFd for JournalFile {
 /// Something to do.
 #[derive(Debug)]
 pub enum Op {
-    /// Wait for one connection on a listening socket (stream, IP or Unix).
+    /// Wait for one connection on a listening socket (stream, IP or Unix). It is closed on exec, in blocking mode.
     Accept(Arc<OwnedFd>),
     /// Connect a socket to an address.
     Connect(Arc<OwnedFd>, std::net::SocketAddr),
     /// Read once into `buffer`'s capacity (its content is dropped; capacity is at least 1).
     Receive(Arc<OwnedFd>, Vec<u8>),
-    /// Send all of the parts in order.
+    /// Send all of the parts in order. One at a time per socket: two under way at once may mix.
     Send(Arc<OwnedFd>, Vec<Bytes>),
     /// Write all of the bytes at the offset and make them durable: with O_DIRECT one RWF_DSYNC write, otherwise a
     /// write followed by fdatasync.

@@ -2,9 +2,7 @@
 //!
 //! Nothing here needs special rights, and what is made in the directory is removed.
 
-mod device;
-
-use self::device::Place;
+use super::device::{Place, kernel_file};
 use super::{open_journal, read_direct, zero_file};
 use crate::base::AlignedBuf;
 use crate::base::limits::{BLOCK, BLOCK_U64, SEGMENT_DEFAULT};
@@ -68,11 +66,6 @@ pub fn probe(dir: &Path) -> Vec<Finding> {
 
 fn finding(name: &str, level: Level, found: impl Into<String>, advice: &str) -> Finding {
     Finding { name: name.to_owned(), level, found: found.into(), advice: advice.to_owned() }
-}
-
-/// The content of one of the kernel's small files, without the line's end.
-fn kernel_file(path: impl AsRef<Path>) -> Option<String> {
-    std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
 fn kernel() -> Finding {
@@ -212,7 +205,12 @@ fn device_cache(place: &Place) -> Finding {
         }
         (Some("write back"), _) => {
             let found = format!("{}: write back, no FUA", device.name);
-            finding(NAME, Level::Note, found, "each durable write also flushes the device's cache")
+            finding(
+                NAME,
+                Level::Note,
+                found,
+                "each durable write also flushes the device's cache; journals are written by threads, which wait better",
+            )
         }
         (Some("write through"), _) => {
             let found = format!("{}: write through", device.name);

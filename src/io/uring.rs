@@ -1,5 +1,6 @@
 //! The driver over io_uring: one ring on one thread, one system call per wait.
 
+use super::pool::{Job, Pool};
 use super::waker::EventWaker;
 use super::{Completion, Driver, DriverKind, JournalFile, Op, Outcome, Token, Wake};
 use crate::sys::{Finished, Parts, Ring, Task, WriteTask};
@@ -21,6 +22,8 @@ pub(super) struct UringDriver {
     waker: Arc<EventWaker>,
     /// What the ring reads to be woken.
     event: Arc<OwnedFd>,
+    /// Writes what is better written by a thread.
+    pool: Pool,
     /// Completions that needed no kernel.
     ready: Vec<Completion>,
 }
@@ -30,7 +33,8 @@ impl UringDriver {
     pub(super) fn open(entries: u32) -> io::Result<Self> {
         let waker = Arc::new(EventWaker::new(EfdFlags::empty())?);
         let event = Arc::new(waker.as_fd().try_clone_to_owned()?);
-        let mut driver = Self { ring: Ring::open(entries)?, waker, event, ready: Vec::new() };
+        let pool = Pool::new(Arc::clone(&waker));
+        let mut driver = Self { ring: Ring::open(entries)?, waker, event, pool, ready: Vec::new() };
         driver.listen(Vec::with_capacity(COUNTER));
         driver.waker.wake();
         driver.wait(Some(TRIAL), &mut Vec::new())?;
@@ -138,6 +142,9 @@ impl Driver for UringDriver {
             }
             Op::Receive(socket, buffer) => self.ring.start(token.0, Task::Receive(socket, buffer)),
             Op::Send(socket, parts) => self.send(token, socket, Parts::new(parts)),
+            Op::WriteDurable(file, bytes, offset) if file.by_thread => {
+                self.pool.start(Job { token, file, bytes, offset });
+            }
             Op::WriteDurable(file, bytes, offset) => {
                 self.write(token, WriteTask { file, bytes, offset, done: 0 });
             }
@@ -165,6 +172,10 @@ impl Driver for UringDriver {
                 }
             }
             out.append(&mut self.ready);
+            if woken {
+                // The threads wake like anybody else.
+                self.pool.take(out);
+            }
             if out.len() > before || woken || left == Some(Duration::ZERO) {
                 return Ok(());
             }

@@ -21,7 +21,7 @@
 //! the node that sealed it. A standby writes several received batches at once, so on its disk a batch may be whole
 //! although the one before it tore; only its own marks speak of its own disk.
 
-use crate::base::limits::{BLOCK, BLOCK_U64, READ_CHUNK};
+use crate::base::limits::{BATCH_MAX, BLOCK, BLOCK_U64, READ_CHUNK};
 use crate::base::{Fault, JournalKind, Ordinal, Position, SegmentIndex, Seq};
 use crate::format::batch::{Batch, BatchHeader};
 use crate::format::control::EpochMark;
@@ -229,6 +229,8 @@ impl Walk<'_> {
         mut offset: u64,
         wanted: impl Fn(&BatchHeader) -> bool,
     ) -> Result<Option<(u64, BatchHeader)>, RecoveryError> {
+        // One write is under way at a time, so what follows a bad one begins within the longest write.
+        let bytes = bytes.min(offset + (BATCH_MAX + BLOCK) as u64);
         while offset < bytes {
             let chunk = self.read(index, offset, READ_CHUNK)?;
             if chunk.len() < BLOCK {

@@ -306,7 +306,8 @@ fn a_crash_at_every_write_with_every_subset_of_its_first_sectors_keeps_what_was_
                     disk.put(segment.0, at, &bytes[sector * 512..(sector + 1) * 512]);
                 }
             }
-            let found = disk.recover().unwrap_or_else(|error| panic!("crash {crash_at} case {case}: {error}"));
+            let found =
+                disk.recover().unwrap_or_else(|error| panic!("crash {crash_at} case {case}: {error}"));
             assert!(found.end.seq >= rig.acked, "an acknowledged entry was cut");
             assert_eq!(disk.recover().unwrap(), found, "recovery is repeatable");
             // Life goes on, and a second recovery sees one history.

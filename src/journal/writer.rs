@@ -143,7 +143,10 @@ impl Journal {
     /// A journal that goes on where recovery found its end. It always opens a new segment: the old one's tail is
     /// never written over.
     #[must_use]
-    pub fn new(kind: JournalKind, pair: PairId, segment_bytes: u64, found: Recovered) -> Self {
+    pub fn new(kind: JournalKind, pair: PairId, segment_bytes: u64, mut found: Recovered) -> Self {
+        if found.ends.is_empty() {
+            found.ends.push_back(found.end);
+        }
         Self {
             kind,
             pair,

@@ -19,8 +19,9 @@ const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
 const _: () = assert!(CLIENTS_MAX < 1 << SLOT_BITS);
 
 /// All clients.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Clients {
+    limit: usize,
     slots: Vec<Option<Client>>,
     free: Vec<usize>,
     serial: u64,
@@ -48,14 +49,20 @@ struct Client {
 }
 
 impl Clients {
+    /// None yet; at most `limit` at once, and never more than [`CLIENTS_MAX`].
+    pub(crate) fn new(limit: usize) -> Self {
+        let limit = limit.min(CLIENTS_MAX);
+        Self { limit, slots: Vec::new(), free: Vec::new(), serial: 0, lingering: VecDeque::new() }
+    }
+
     /// How many sockets are held.
-    pub(crate) fn count(&self) -> usize {
+    fn count(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
     /// Takes a new connection in; gives the socket back when there are too many.
     pub(crate) fn open(&mut self, turn: &mut Turn, socket: OwnedFd, trusted: bool) -> Result<(), OwnedFd> {
-        if self.count() >= CLIENTS_MAX {
+        if self.count() >= self.limit {
             return Err(socket);
         }
         let slot = self.free.pop().unwrap_or_else(|| {

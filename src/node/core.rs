@@ -13,7 +13,9 @@ use super::layout::Layout;
 use super::link::{Keys, Links};
 use super::operators::Operators;
 use super::segments::Segments;
-use crate::base::limits::{ACCEPT_PAUSE_MS, INBOX_MAX, LINGER_MS, LINK_HANDSHAKE_MS, STOP_FLUSH_MS, STOP_MS};
+use crate::base::limits::{
+    ACCEPT_PAUSE_MS, CLIENT_KEEPALIVE_S, INBOX_MAX, LINGER_MS, LINK_HANDSHAKE_MS, STOP_FLUSH_MS, STOP_MS,
+};
 use crate::base::{Mono, Now};
 use crate::engine::{Effect, Engine, Event, Incident};
 use crate::io::{Completion, Driver, Op, Outcome, Token};
@@ -176,6 +178,8 @@ pub(crate) struct Ends {
     pub(crate) keys: Keys,
     /// Where the peer listens.
     pub(crate) peer: SocketAddr,
+    /// Clients at once.
+    pub(crate) clients_max: usize,
     /// With others.
     pub(crate) patience: Patience,
 }
@@ -256,7 +260,7 @@ impl<B: Brain> Core<B> {
             paused_until: None,
             paused: Vec::new(),
             accept_trouble: Quiet::new("accept-failed"),
-            clients: Clients::default(),
+            clients: Clients::new(ends.clients_max),
             links: Links::new(ends.keys, ends.peer),
             segments: Segments::new(ends.layout),
             operators: Operators::default(),
@@ -433,8 +437,7 @@ impl<B: Brain> Core<B> {
         match (result, self.listeners.get(door).map(|listener| listener.door)) {
             (Ok(socket), Some(Door::Link)) => self.links.accepted(&mut self.turn, socket),
             (Ok(socket), Some(Door::Resp { trusted })) => {
-                // Fails on a Unix socket, which never holds small packets back.
-                let _ = setsockopt(&socket, sockopt::TcpNoDelay, &true);
+                tune(&socket);
                 if let Err(socket) = self.clients.open(&mut self.turn, socket, trusted) {
                     refuse(&socket);
                 }
@@ -476,6 +479,15 @@ impl<B: Brain> Core<B> {
         let first = deadlines.into_iter().flatten().min()?;
         Some(Duration::from_micros(first.since(self.turn.now)))
     }
+}
+
+/// Answers must not wait for each other, and a client whose machine is gone must not keep its slot. These fail on a
+/// Unix socket, which needs none of them.
+fn tune(socket: &OwnedFd) {
+    let idle = CLIENT_KEEPALIVE_S;
+    let _ = setsockopt(socket, sockopt::TcpNoDelay, &true)
+        .and_then(|()| setsockopt(socket, sockopt::KeepAlive, &true))
+        .and_then(|()| setsockopt(socket, sockopt::TcpKeepIdle, &idle));
 }
 
 /// Tells a client why it may not stay, if it can be told without waiting.

@@ -56,6 +56,7 @@ pub(in crate::node) struct Setting {
     pub(in crate::node) choice: IoChoice,
     pub(in crate::node) identity: LinkIdentity,
     pub(in crate::node) peer: SocketAddr,
+    pub(in crate::node) clients_max: usize,
     pub(in crate::node) patience: Patience,
 }
 
@@ -63,7 +64,7 @@ impl Setting {
     pub(in crate::node) fn of(choice: IoChoice) -> Self {
         let peer = "127.0.0.1:1".parse().unwrap();
         let patience = Patience { stop_ms: 300, linger_ms: 300, handshake_ms: 300 };
-        Self { choice, identity: identities(Encryption::Tls).0, peer, patience }
+        Self { choice, identity: identities(Encryption::Tls).0, peer, clients_max: 100, patience }
     }
 }
 
@@ -104,6 +105,7 @@ pub(in crate::node) fn start(
         listeners,
         keys: Box::new(move || Ok(setting.identity.clone())),
         peer: setting.peer,
+        clients_max: setting.clients_max,
         patience: setting.patience,
     };
     let (tell, told) = sync_channel(1);

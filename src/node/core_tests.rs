@@ -38,7 +38,7 @@ fn many_clients_get_back_exactly_what_they_sent() {
                 let mut writer = node.client();
                 thread::spawn(move || {
                     let mut reader = writer.try_clone().unwrap();
-                    let sent: Vec<u8> = (0..300_000_usize).map(|at| (at % 251) as u8 ^ number).collect();
+                    let sent: Vec<u8> = (0..=250).map(|at| at ^ number).cycle().take(300_000).collect();
                     let expected = sent.clone();
                     let reading = thread::spawn(move || {
                         let mut found = vec![0; expected.len()];
@@ -143,6 +143,38 @@ fn a_client_that_does_not_read_holds_up_nobody_and_is_cut_in_the_end() {
             }
         }
         assert!(left <= (taken + 2) << 20, "{left} bytes for a client that was cut");
+        assert_eq!(node.stop(), Ending::Clean);
+    }
+}
+
+#[test]
+fn one_client_too_many_is_told_so_and_a_place_that_is_free_is_given_again() {
+    for choice in DRIVERS {
+        let mut few = Setting::of(choice);
+        few.clients_max = 3;
+        let Some(node) = start(few, echo) else { continue };
+        let talk = |client: &mut TcpStream| {
+            client.write_all(b"hello").unwrap();
+            client.read_exact(&mut [0; 5]).unwrap();
+        };
+        let mut clients: Vec<_> = (0..3).map(|_| node.client()).collect();
+        clients.iter_mut().for_each(talk);
+        let mut words = String::new();
+        node.client().read_to_string(&mut words).unwrap();
+        assert_eq!(words, "-ERR max number of clients reached\r\n");
+        drop(clients.pop());
+        // When the place is free again is the kernel's business.
+        let begin = Instant::now();
+        loop {
+            let mut client = node.client();
+            let _ = client.write_all(b"hello");
+            let mut answer = [0; 5];
+            if client.read_exact(&mut answer).is_ok() && &answer == b"hello" {
+                break;
+            }
+            assert!(begin.elapsed() < TIMEOUT);
+        }
+        clients.iter_mut().for_each(talk);
         assert_eq!(node.stop(), Ending::Clean);
     }
 }
@@ -340,29 +372,31 @@ fn segments_are_made_written_read_back_and_removed() {
 }
 
 #[test]
-fn diverged_entries_are_appended_and_an_older_file_is_never_written_over() {
+fn diverged_entries_are_appended_and_a_first_append_begins_the_file_anew() {
     let (tell, told) = channel();
-    let save = |file: &str, bytes: &'static [u8]| Effect::SaveDiverged {
+    let save = |file: &str, first, bytes: &'static [u8]| Effect::SaveDiverged {
         file: file.to_owned(),
-        first: bytes == b"one ",
+        first,
         bytes: Bytes::from_static(bytes),
     };
     let script = VecDeque::from([
         (vec![Effect::WriteControl { write: 1, bytes: Vec::new() }], 1),
-        (vec![save("e3", b"one "), save("e3", b"two"), save("../e3", b"out")], 3),
+        (vec![save("e3", true, b"one "), save("e3", false, b"two")], 2),
+        // Outside the directory, and never begun.
+        (vec![save("../e4", true, b"out"), save("e5", false, b"lost")], 2),
     ]);
     let play = scenes(script, tell);
     let Some(node) = start(Setting::of(IoChoice::Epoll), play) else { return };
     let dir = node.layout.diverged();
     std::fs::create_dir_all(&dir).unwrap();
-    std::fs::write(dir.join("e3"), b"precious").unwrap();
-    told.recv_timeout(TIMEOUT).unwrap();
-    let answers = told.recv_timeout(TIMEOUT).unwrap();
-    assert!(matches!(
-        answers[..],
-        [Event::DivergedSaved, Event::DivergedSaved, Event::DivergedFailed { fault: Fault::Errno(_) }]
-    ));
+    std::fs::write(dir.join("e3"), b"an attempt that was cut short").unwrap();
+    let next = || told.recv_timeout(TIMEOUT).unwrap();
+    next();
+    assert!(matches!(next()[..], [Event::DivergedSaved, Event::DivergedSaved]));
+    let failed = |errno| format!("DivergedFailed {{ fault: Errno({errno}) }}");
+    let answers: Vec<_> = next().iter().map(|event| format!("{event:?}")).collect();
+    assert_eq!(answers, [failed(22), failed(2)]);
     assert_eq!(std::fs::read(dir.join("e3")).unwrap(), b"one two");
-    assert_eq!(std::fs::read(dir.join("e3.1")).unwrap(), b"precious");
+    assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
     assert_eq!(node.stop(), Ending::Clean);
 }

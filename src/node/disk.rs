@@ -7,6 +7,7 @@ use crate::base::{Fault, JournalKind, SegmentIndex};
 use crate::engine::Event;
 use crate::io::{self as disk, JournalFile, MappedSegment};
 use bytes::Bytes;
+use nix::errno::Errno;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -63,7 +64,7 @@ pub(crate) enum Files {
     Diverged {
         /// File name.
         file: String,
-        /// Begin anew; an older file of that name is put aside.
+        /// Begin the file anew.
         first: bool,
         /// What to append.
         bytes: Bytes,
@@ -100,7 +101,7 @@ fn make_segment(path: &Path, bytes: u64) -> io::Result<JournalFile> {
 
 /// Works on files until the core is gone or `stop` is set.
 pub(crate) fn run_files(layout: Layout, work: &Receiver<Files>, inbox: &Inbox, stop: &AtomicBool) {
-    let mut desk = Desk { layout, maps: HashMap::new(), diverged: HashMap::new() };
+    let mut desk = Desk { layout, maps: HashMap::new(), diverged: None };
     while let Ok(job) = work.recv() {
         if stop.load(Ordering::Relaxed) || desk.work(job, inbox).is_err() {
             return;
@@ -112,7 +113,8 @@ struct Desk {
     layout: Layout,
     /// The last segment read of each journal: catch-up reads one from its start to its end.
     maps: HashMap<JournalKind, (SegmentIndex, MappedSegment)>,
-    diverged: HashMap<String, File>,
+    /// The file of diverged entries that was begun last.
+    diverged: Option<(String, File)>,
 }
 
 impl Desk {
@@ -151,15 +153,17 @@ impl Desk {
                     }
                 })
             }
-            Files::Diverged { file, first, bytes } => inbox.event(match self.save_diverged(&file, first, &bytes) {
-                Ok(()) => Event::DivergedSaved,
-                Err(error) => {
-                    self.diverged.remove(&file);
-                    let path = self.layout.diverged().join(&file);
-                    tracing::error!("appending {} bytes to {}: {error}", bytes.len(), path.display());
-                    Event::DivergedFailed { fault: Fault::from_io(&error) }
-                }
-            }),
+            Files::Diverged { file, first, bytes } => {
+                inbox.event(match self.save_diverged(&file, first, &bytes) {
+                    Ok(()) => Event::DivergedSaved,
+                    Err(error) => {
+                        self.diverged = None;
+                        let path = self.layout.diverged().join(&file);
+                        tracing::error!("appending {} bytes to {}: {error}", bytes.len(), path.display());
+                        Event::DivergedFailed { fault: Fault::from_io(&error) }
+                    }
+                })
+            }
         }
     }
 
@@ -183,44 +187,25 @@ impl Desk {
         map.range(offset, len.min(map.len() - offset))
     }
 
-    /// Appends durably. The first time a name is used its file must be new: one of that name, left by a save that
-    /// was cut short, is put aside and never written over, for it may be the only copy of what it holds.
+    /// Appends durably. The first append of a file that is there already, as an attempt that was cut short leaves
+    /// it, begins it anew.
     fn save_diverged(&mut self, name: &str, first: bool, bytes: &[u8]) -> io::Result<()> {
-        let dir = self.layout.diverged();
-        if first {
-            self.diverged.remove(name);
+        if name.is_empty() || name.starts_with('.') || name.contains('/') {
+            return Err(io::Error::from(Errno::EINVAL));
         }
-        if !self.diverged.contains_key(name) {
-            if name.is_empty() || name.starts_with('.') || name.contains('/') {
-                return Err(io::Error::from(io::ErrorKind::InvalidInput));
-            }
+        if first {
+            let dir = self.layout.diverged();
             std::fs::create_dir_all(&dir)?;
-            let path = dir.join(name);
-            put_aside(&path)?;
-            let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
+            let mut options = OpenOptions::new();
+            let file = options.write(true).create(true).truncate(true).mode(0o600).open(dir.join(name))?;
             disk::sync_dir(&dir)?;
             disk::sync_dir(self.layout.dir())?;
-            self.diverged.insert(name.to_owned(), file);
+            self.diverged = Some((name.to_owned(), file));
         }
-        let file = self.diverged.get_mut(name).expect("it was put there just now");
+        let Some((_, file)) = self.diverged.as_mut().filter(|(begun, _)| begun == name) else {
+            return Err(io::Error::from(Errno::ENOENT));
+        };
         file.write_all(bytes)?;
         file.sync_data()
     }
-}
-
-/// Attempts to save the same entries that are told apart by name.
-const ASIDE_MAX: u32 = 10_000;
-
-fn put_aside(path: &Path) -> io::Result<()> {
-    if !path.try_exists()? {
-        return Ok(());
-    }
-    for number in 1..ASIDE_MAX {
-        let mut aside = path.as_os_str().to_owned();
-        aside.push(format!(".{number}"));
-        if !Path::new(&aside).try_exists()? {
-            return std::fs::rename(path, aside);
-        }
-    }
-    Err(io::Error::from(io::ErrorKind::AlreadyExists))
 }

@@ -183,6 +183,7 @@ impl Links {
             return;
         }
         link.pump(turn, slot);
+        link.tell_sent(turn);
     }
 
     /// Ends a connection, after what was given is sent or at once.
@@ -239,9 +240,7 @@ impl Links {
         match result {
             Ok(()) => {
                 link.pump(turn, slot);
-                if !link.sending && link.phase == Phase::Established && std::mem::take(&mut link.owed) {
-                    turn.events.push(Event::LinkSent { conn: link.id });
-                }
+                link.tell_sent(turn);
             }
             Err(error) => self.lose(turn, slot, "sending to", &error.to_string()),
         }
@@ -398,6 +397,13 @@ impl Link {
         let parts: Vec<Bytes> = self.queue.drain(..self.queue.len().min(SEND_PARTS_MAX)).collect();
         self.sending = true;
         turn.driver.submit(Target::LinkSend(slot).token(), Op::Send(Arc::clone(&self.socket), parts));
+    }
+
+    /// Tells the engine that nothing of what it gave waits any more.
+    fn tell_sent(&mut self, turn: &mut Turn) {
+        if !self.sending && self.phase == Phase::Established && std::mem::take(&mut self.owed) {
+            turn.events.push(Event::LinkSent { conn: self.id });
+        }
     }
 
     fn cut(&mut self, turn: &mut Turn) {

@@ -13,7 +13,7 @@ use super::setup::{self, DirLock, SetupError};
 use super::tls::LinkIdentity;
 use super::{apply, disk, log, signals};
 use crate::base::JournalKind;
-use crate::base::limits::{ADMIN_WAIT_MS, PURGE_STEP, STOP_JOIN_MS};
+use crate::base::limits::{ADMIN_WAIT_MS, CLIENTS_MAX, DESCRIPTORS_RESERVED, PURGE_STEP, STOP_JOIN_MS};
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::engine::{Engine, StartState};
 use crate::io::{Driver, open};
@@ -25,9 +25,9 @@ use sd_notify::NotifyState;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -90,8 +90,12 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let config = Config::load(dir)?;
     log::start(config.log);
     umask(Mode::from_bits_truncate(0o077));
-    raise_descriptor_limit();
+    let clients_max = raise_descriptor_limit().saturating_sub(DESCRIPTORS_RESERVED);
     let stoppers = signals::block().map_err(system_error("blocking signals"))?;
+    let core_inbox = Arc::new(OnceLock::new());
+    let to_core = Arc::clone(&core_inbox);
+    // Waits for signals to the end of the process, so nobody waits for it.
+    let _ = spawn("signals", move || stoppers.run(&to_core))?;
     let layout = Layout::new(dir);
     let found = Found::on_disk(&layout, &config)?;
     let driver =
@@ -99,12 +103,10 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     tracing::info!("node {} with {:?} driver", config.name, driver.kind());
     let (inbox, outbox) = Inbox::new(driver.waker());
     let listeners = Listeners::open(&config, &layout)?;
-    let stoppers_inbox = inbox.clone();
-    // Waits for signals to the end of the process, so nobody waits for it.
-    let _ = spawn("signals", move || stoppers.run(&stoppers_inbox))?;
+    let _ = core_inbox.set(inbox.clone());
     let (crew, workers) = Crew::start(&layout, found.writer, &inbox)?;
-    let admin =
-        admin::spawn(&layout, operator_desk(inbox)).map_err(system_error("opening the admin socket"))?;
+    let admin = admin::spawn(&layout, operator_desk(layout.clone(), inbox))
+        .map_err(system_error("opening the admin socket"))?;
     let engine = Engine::new(config.engine_config(seed()), found.start);
     let (at, encryption) = (layout.clone(), config.encryption);
     let keys = Box::new(move || LinkIdentity::load(&at, encryption));
@@ -113,6 +115,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
         listeners: listeners.all.clone(),
         keys,
         peer: config.peer,
+        clients_max,
         patience: Patience::default(),
     };
     let core = Core::new(engine, driver, outbox, workers, ends);
@@ -261,9 +264,15 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     thread::Builder::new().name(name.to_owned()).spawn(work).map_err(system_error("starting a thread"))
 }
 
-/// Answers operators by asking the core.
-fn operator_desk(inbox: Inbox) -> impl Fn(AdminRequest, Ucred) -> AdminReply + Clone + Send + 'static {
+/// Answers operators: from the directory what only the disk knows, everything else by asking the core.
+fn operator_desk(
+    layout: Layout,
+    inbox: Inbox,
+) -> impl Fn(AdminRequest, Ucred) -> AdminReply + Clone + Send + 'static {
     move |request, _| {
+        if request == AdminRequest::DivergedList {
+            return diverged_files(&layout);
+        }
         let (reply, answer) = sync_channel(1);
         let stopping = || AdminReply::Error {
             message: "asking the node: it is stopping".to_owned(),
@@ -283,13 +292,45 @@ fn operator_desk(inbox: Inbox) -> impl Fn(AdminRequest, Ucred) -> AdminReply + C
     }
 }
 
-/// Each client and file needs one; without more than the usual 1024 the limits of the product are not reached.
-fn raise_descriptor_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(errno) = raised {
-        tracing::warn!("raising the limit of open files: {errno}");
+/// The files in `diverged/`, also those of earlier runs.
+fn diverged_files(layout: &Layout) -> AdminReply {
+    let dir = layout.diverged();
+    let names = std::fs::read_dir(&dir).and_then(|entries| {
+        entries
+            .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+            .collect::<io::Result<Vec<_>>>()
+    });
+    match names {
+        Ok(mut names) => {
+            names.sort_unstable();
+            AdminReply::Ok { value: names.into() }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            AdminReply::Ok { value: Vec::<String>::new().into() }
+        }
+        Err(error) => AdminReply::Error {
+            message: format!("listing {}: {error}", dir.display()),
+            next: "check the directory and its permissions".to_owned(),
+        },
     }
+}
+
+/// Every client and file needs a descriptor: without more than the usual 1024 the product's limits are not reached.
+/// Returns how many there may be.
+fn raise_descriptor_limit() -> usize {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    let limit = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(errno) => {
+            tracing::warn!("raising the limit of open files from {soft} to {hard}: {errno}");
+            soft
+        }
+    };
+    let wanted = CLIENTS_MAX + DESCRIPTORS_RESERVED;
+    if limit < wanted as u64 {
+        tracing::warn!("only {limit} files may be open: fewer than {CLIENTS_MAX} clients can connect");
+    }
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 /// Not for secrets: jitter should differ between nodes and starts.
@@ -303,3 +344,7 @@ fn notify(states: &[NotifyState<'_>]) {
         tracing::warn!("notifying the service manager: {error}");
     }
 }
+
+#[cfg(test)]
+#[path = "serve_tests.rs"]
+mod tests;

@@ -3,6 +3,7 @@
 use super::inbox::{Inbox, Message};
 use nix::sys::signal::{SigSet, Signal};
 use std::io;
+use std::sync::OnceLock;
 
 /// The exit code of a process that was told twice.
 const KILLED: i32 = 130;
@@ -29,17 +30,22 @@ pub(crate) fn block() -> io::Result<Stoppers> {
 pub(crate) struct Stoppers(SigSet);
 
 impl Stoppers {
-    /// Waits for signals for the rest of the process's life.
-    pub(crate) fn run(self, inbox: &Inbox) {
+    /// Waits for signals for the rest of the process's life. As long as `core` is empty the node is still starting
+    /// and has nothing to finish.
+    pub(crate) fn run(self, core: &OnceLock<Inbox>) {
         let mut asked = false;
         while let Ok(signal) = self.0.wait() {
             if asked {
                 tracing::error!("{signal} again: ending at once");
                 std::process::exit(KILLED);
             }
-            tracing::info!("{signal}: stopping; once more ends at once");
             asked = true;
-            if inbox.send(Message::Stop).is_err() {
+            let Some(core) = core.get() else {
+                tracing::info!("{signal} while starting: ending");
+                std::process::exit(0);
+            };
+            tracing::info!("{signal}: stopping; once more ends at once");
+            if core.send(Message::Stop).is_err() {
                 return;
             }
         }

@@ -1,13 +1,14 @@
 //! The store on disk, on the embedded engine `fjall`: one keyspace, see [`super::keys`] for what is in it.
 //!
-//! - Invariant: items, definitions, the purge list and the last entries applied change in one atomic batch of the
-//!   engine for each call of [`StoreWrite::apply`]. After a kill or a power loss the store is at some exact
-//!   batch boundary, not older than the last checkpoint.
+//! - Invariant: items, definitions, the purge list and the last entries applied change in one atomic commit of the
+//!   engine for one or more whole batches. After a kill or a power loss the store is at some exact batch boundary, not
+//!   older than the last checkpoint.
 //! - Invariant: nothing is synced but by [`StoreWrite::checkpoint`] (and by the engine before it writes a table): our
 //!   journal is the write-ahead log.
 //! - Boundary: no fsync is ever tried again after it failed; the store stays failed until the process restarts.
 //!
-//! Memory: block cache 32 MiB, at most five write buffers of 8 MiB.
+//! Memory: block cache 32 MiB and at most four write buffers. The engine would let the one in use grow for as long as
+//! its threads are behind, and would wait for ever when they have failed; so the writer looks after both itself.
 
 use super::memory::{batches_due, damaged_entry};
 use super::namespace::{Namespace, NamespaceError, Outcome};
@@ -18,15 +19,26 @@ use crate::format::batch::Batch;
 use crate::format::entry::{Entry, EntryKind};
 use bytes::Bytes;
 use fjall::config::CompressionPolicy;
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+use fjall::{
+    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable,
+};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 /// Cached blocks of tables (bytes).
 const CACHE: u64 = 32 << 20;
-/// One write buffer (bytes); the engine holds up to five before it makes the writer wait.
-const WRITE_BUFFER: u64 = 8 << 20;
+/// One write buffer (bytes). The next write begins a new one.
+const WRITE_BUFFER: u64 = 12 << 20;
+/// Full write buffers that wait to be written to tables; with so many the writer waits.
+const BUFFERS_WAITING: usize = 3;
+/// Tables that wait to be merged; with so many the writer waits. The engine's own limits are 4 and 30.
+const TABLES_WAITING: usize = 20;
+/// The writer looks this often whether it may go on.
+const WAIT: Duration = Duration::from_millis(1);
+/// A commit takes whole batches until it has this much (bytes).
+const COMMIT: usize = 2 << 20;
 /// The engine's own journal files together (bytes); a file is 64 MB.
 const ENGINE_JOURNAL: u64 = 128 << 20;
 /// Threads that flush and compact.
@@ -86,6 +98,23 @@ struct Handle {
     items: Keyspace,
 }
 
+impl Handle {
+    /// Begins a new write buffer when the one in use is full; waits while the engine's threads are behind.
+    fn make_room(&self) -> fjall::Result<()> {
+        while self.items.tree.sealed_memtable_count() >= BUFFERS_WAITING
+            || self.items.tree.l0_run_count() >= TABLES_WAITING
+        {
+            // Fails if the threads have failed: nothing would ever become free then.
+            self.db.persist(PersistMode::Buffer)?;
+            std::thread::sleep(WAIT);
+        }
+        if self.items.tree.active_memtable().size() >= WRITE_BUFFER {
+            self.items.rotate_memtable()?;
+        }
+        Ok(())
+    }
+}
+
 /// None after a failure, until the engine could be opened again.
 type Shared = Arc<RwLock<Option<Handle>>>;
 
@@ -97,7 +126,7 @@ struct State {
     purge: BTreeSet<(FileId, u32)>,
 }
 
-/// Reads of the store, from any thread. Each call sees a state between two calls of [`StoreWrite::apply`].
+/// Reads of the store, from any thread. Each call sees a state between two batches.
 #[derive(Clone)]
 pub struct StoreReader {
     handle: Shared,
@@ -208,6 +237,7 @@ impl StoreWriter {
         if done {
             batch.remove(&handle.items, keys::purge(file, generation));
         }
+        handle.make_room()?;
         batch.commit()?;
         Ok(done)
     }
@@ -296,35 +326,45 @@ impl StoreWriter {
         Ok(())
     }
 
-    fn apply_due(&mut self, journal: JournalKind, due: &[&Batch]) -> Result<(), StoreError> {
+    /// Commits the batches at the front of `due` that fit one commit, at least one; returns how many.
+    fn commit_some(&mut self, journal: JournalKind, due: &[&Batch]) -> Result<usize, StoreError> {
         let shared = self.handle.clone();
         let guard = shared.read().unwrap_or_else(PoisonError::into_inner);
         let Some(handle) = guard.as_ref() else { return Err(damaged("its engine", "it is closed")) };
         let mut batch = handle.db.batch();
+        let (mut count, mut bytes) = (0, 0);
         for source in due {
+            let len = source.header().len as usize;
+            if count > 0 && bytes + len > COMMIT {
+                break;
+            }
+            (count, bytes) = (count + 1, bytes + len);
             for (_, entry) in source.entries() {
                 self.stage(handle, &mut batch, journal, &entry)?;
             }
             self.state.applied[journal.index()] = source.header().last_seq();
         }
         batch.insert(&handle.items, keys::APPLIED, keys::applied_value(self.state.applied));
-        let result = batch.commit();
+        let result = handle.make_room().and_then(|()| batch.commit());
         drop(guard);
-        self.outcome("applying to the store", result)
+        self.outcome("applying to the store", result)?;
+        Ok(count)
     }
 }
 
 impl StoreWrite for StoreWriter {
     fn apply(&mut self, journal: JournalKind, batches: &[Batch]) -> Result<(), StoreError> {
         self.ready()?;
-        let due = batches_due(journal, self.state.applied[journal.index()], batches)?;
-        if due.is_empty() {
-            return Ok(());
+        let all = batches_due(journal, self.state.applied[journal.index()], batches)?;
+        let mut due = all.as_slice();
+        while !due.is_empty() {
+            let count = self.commit_some(journal, due).inspect_err(|_| {
+                // What was staged in memory is not stored: the next call starts from what is.
+                self.failed.get_or_insert(Failure::Reopen);
+            })?;
+            due = due.get(count..).unwrap_or_default();
         }
-        self.apply_due(journal, &due).inspect_err(|_| {
-            // What was staged in memory is not stored: the next call starts from what is.
-            self.failed.get_or_insert(Failure::Reopen);
-        })
+        Ok(())
     }
 
     fn checkpoint(&mut self) -> Result<[Seq; 2], StoreError> {
@@ -350,21 +390,12 @@ fn open_engine(dir: &Path) -> Result<(Handle, u64), StoreError> {
     if !remove_unfinished(dir).map_err(disk("removing what is left of an unfinished store"))? {
         return Err(damaged("its engine's files", "the version file is missing"));
     }
-    let (db, cut_bytes) = match open_database(dir) {
-        Err(fjall::Error::JournalRecovery(why)) => {
-            let cut = torn_tail::cut(dir).map_err(disk("cutting the torn end of the store's journal"))?;
-            if cut == 0 {
-                return Err(damaged("its journal", &format!("{why:?}")));
-            }
-            (open_database(dir), cut)
-        }
-        other => (other, 0),
-    };
-    let db = db.map_err(|error| engine_error("opening the store", error))?;
+    let cut_bytes = torn_tail::cut(dir).map_err(disk("cutting the torn end of the store's journal"))?;
+    let db = open_database(dir).map_err(|error| engine_error("opening the store", error))?;
     let options = || {
         let compression = CompressionPolicy::all(CompressionType::None);
         KeyspaceCreateOptions::default()
-            .max_memtable_size(WRITE_BUFFER)
+            .max_memtable_size(u64::MAX)
             .data_block_compression_policy(compression)
     };
     let items = db.keyspace("items", options).map_err(|error| engine_error("opening the store", error))?;
@@ -405,18 +436,9 @@ fn remove_unfinished(dir: &Path) -> std::io::Result<bool> {
 
 /// Reads every record; none if there is nothing at all.
 fn load(handle: &Handle, node: Ordinal) -> Result<Option<State>, StoreError> {
-    let range = keys::range(FileId(0), 0, None);
-    let until = keys::range(FileId(1), 0, None);
-    let all = (
-        range.0,
-        match until.0 {
-            std::ops::Bound::Included(key) => std::ops::Bound::Excluded(key),
-            other => other,
-        },
-    );
     let (mut format, mut applied, mut meta) = (None, None, None);
     let (mut records, mut purge) = (Vec::new(), BTreeSet::new());
-    for found in handle.db.snapshot().range(&handle.items, all) {
+    for found in handle.db.snapshot().range(&handle.items, keys::records()) {
         let (key, value) = found.into_inner().map_err(|error| engine_error("reading the store", error))?;
         match keys::Record::decode(&key).map_err(damaged_record)? {
             keys::Record::Format => format = Some(keys::read_format(&value).map_err(damaged_record)?),

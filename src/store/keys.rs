@@ -2,35 +2,32 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | file u64, generation u32, item id | the item |
-//! | 0 u64, 0 u32 | version u8 (1), ordinal of the node u8 |
-//! | 0 u64, 1 u32 | last entry applied: replicated u64, local u64 |
-//! | 0 u64, 2 u32 | [`super::namespace::Namespace::meta`] |
-//! | 0 u64, 3 u32, id u64 | D-pointer of an account or file |
-//! | 0 u64, 4 u32, file u64, generation u32 | nothing: the items of that generation wait to be purged |
+//! | file, generation, item id | the item |
+//! | 0, 0 | version u8 (1), ordinal of the node u8 |
+//! | 0, 1 | last entry applied: replicated u64, local u64 |
+//! | 0, 2 | [`super::namespace::Namespace::meta`] |
+//! | 0, 3, id u64 | D-pointer of an account or file |
+//! | 0, 4, file u64, generation u32 | nothing: the items of that generation wait to be purged |
 //!
-//! Numbers in keys are big-endian, so that keys sort as numbers do; in values they are little-endian.
+//! File and generation are each written as a count of bytes u8 and that many bytes, without leading zeros: 3 bytes
+//! for both in most databases, so that most keys fit the 20 bytes which the engine compares without following a
+//! pointer. All numbers in keys are big-endian, so that keys sort as numbers do; in values they are little-endian.
 
 use crate::base::{FileId, Ordinal, Seq};
 use crate::format::{DecodeError, Reader, Writer};
 use std::ops::Bound;
 
 const VERSION: u8 = 1;
-const PREFIX: usize = 12;
 /// Key of the format record.
-pub(super) const FORMAT: [u8; PREFIX] = record_prefix(0);
+pub(super) const FORMAT: [u8; 2] = [0, 0];
 /// Key of the applied marks.
-pub(super) const APPLIED: [u8; PREFIX] = record_prefix(1);
+pub(super) const APPLIED: [u8; 3] = [0, 1, 1];
 /// Key of the namespace's own record.
-pub(super) const NAMESPACE: [u8; PREFIX] = record_prefix(2);
-const DPTR: [u8; PREFIX] = record_prefix(3);
-const PURGE: [u8; PREFIX] = record_prefix(4);
-
-const fn record_prefix(tag: u8) -> [u8; PREFIX] {
-    let mut prefix = [0; PREFIX];
-    prefix[PREFIX - 1] = tag;
-    prefix
-}
+pub(super) const NAMESPACE: [u8; 3] = [0, 1, 2];
+const DPTR: [u8; 3] = [0, 1, 3];
+const PURGE: [u8; 3] = [0, 1, 4];
+/// Longest prefix: file and generation.
+const PREFIX_MAX: usize = 1 + 8 + 1 + 4;
 
 /// What a record under file id 0 is about.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,7 +42,7 @@ pub(super) enum Record {
 impl Record {
     /// From its key.
     pub(super) fn decode(key: &[u8]) -> Result<Self, DecodeError> {
-        let (prefix, rest) = key.split_at_checked(PREFIX).unwrap_or((key, &[]));
+        let (prefix, rest) = key.split_at_checked(APPLIED.len()).unwrap_or((key, &[]));
         let mut r = Reader::new("store record key", rest);
         let record = if prefix == FORMAT {
             Self::Format
@@ -76,41 +73,50 @@ pub(super) fn purge(file: FileId, generation: u32) -> Vec<u8> {
     [&PURGE[..], &file.0.to_be_bytes(), &generation.to_be_bytes()].concat()
 }
 
-/// Where the keys of a file's generation begin; also the prefix of each.
-pub(super) fn prefix(file: FileId, generation: u32) -> [u8; PREFIX] {
-    let mut prefix = [0; PREFIX];
-    prefix[..8].copy_from_slice(&file.0.to_be_bytes());
-    prefix[8..].copy_from_slice(&generation.to_be_bytes());
-    prefix
-}
-
 /// Writes the key of an item into `key`.
 pub(super) fn item(key: &mut Vec<u8>, file: FileId, generation: u32, id: &[u8]) {
     key.clear();
-    key.extend_from_slice(&prefix(file, generation));
+    number(key, &file.0.to_be_bytes());
+    number(key, &generation.to_be_bytes());
     key.extend_from_slice(id);
+}
+
+fn number(key: &mut Vec<u8>, bytes: &[u8]) {
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    let rest = bytes.get(zeros..).unwrap_or_default();
+    key.push(u8::try_from(rest.len()).expect("at most 8 bytes"));
+    key.extend_from_slice(rest);
 }
 
 /// The item id in a key.
 pub(super) fn id_of(key: &[u8]) -> &[u8] {
-    key.get(PREFIX..).unwrap_or_default()
+    let file = key.first().map_or(0, |count| 1 + usize::from(*count));
+    let generation = key.get(file).map_or(0, |count| 1 + usize::from(*count));
+    key.get(file + generation..).unwrap_or_default()
 }
 
 /// The keys of a file's generation whose id is greater than `after`.
 pub(super) fn range(file: FileId, generation: u32, after: Option<&[u8]>) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
-    let first = prefix(file, generation);
+    let mut first = Vec::with_capacity(PREFIX_MAX);
+    item(&mut first, file, generation, &[]);
     let from = match after {
-        Some(after) => Bound::Excluded([&first[..], after].concat()),
-        None => Bound::Included(first.to_vec()),
+        Some(after) => Bound::Excluded([first.as_slice(), after].concat()),
+        None => Bound::Included(first.clone()),
     };
+    // The first byte is a small count, so the carry ends before it runs out of bytes.
     let mut end = first;
     for byte in end.iter_mut().rev() {
         *byte = byte.wrapping_add(1);
         if *byte != 0 {
-            return (from, Bound::Excluded(end.to_vec()));
+            break;
         }
     }
-    (from, Bound::Unbounded)
+    (from, Bound::Excluded(end))
+}
+
+/// All records, and nothing else.
+pub(super) fn records() -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+    (Bound::Included(vec![0]), Bound::Excluded(vec![1]))
 }
 
 /// The value of [`FORMAT`].
@@ -149,7 +155,7 @@ mod tests {
         assert_eq!(Record::decode(&APPLIED), Ok(Record::Applied));
         assert_eq!(Record::decode(&dptr(FileId(258))), Ok(Record::Dptr(FileId(258))));
         assert_eq!(Record::decode(&purge(FileId(9), 7)), Ok(Record::Purge(FileId(9), 7)));
-        for bad in [&[0; 11][..], &record_prefix(9), &dptr(FileId(1))[..15], &[1; 12]] {
+        for bad in [&[0][..], &[0, 1, 9], &dptr(FileId(1))[..10], &[1; 12], &[0, 1, 1, 0]] {
             assert!(Record::decode(bad).is_err(), "{bad:?}");
         }
     }
@@ -161,15 +167,41 @@ mod tests {
             item(&mut key, FileId(file), generation, id);
             std::ops::RangeBounds::contains(range, &key)
         };
-        for generation in [0, 255, u32::MAX] {
-            let all = range(FileId(5), generation, None);
-            assert!(inside(&all, 5, generation, b"\0") && inside(&all, 5, generation, &[255; 255]));
-            assert!(!inside(&all, 5, generation.wrapping_add(1), b"a"));
-            assert!(!inside(&all, 5, generation.wrapping_sub(1), &[255; 255]));
-            assert!(!inside(&all, 6, 0, b"a") && !inside(&all, 4, generation, b"a"));
+        for file in [5, 255, 256, u64::MAX - 1] {
+            for generation in [0, 1, 255, 256, u32::MAX] {
+                let all = range(FileId(file), generation, None);
+                assert!(inside(&all, file, generation, b"\0") && inside(&all, file, generation, &[255; 255]));
+                for other in [0, 1, 2, 254, 255, 256, 257, 65_536, u32::MAX - 1, u32::MAX] {
+                    for near in [file - 1, file, file + 1, 1, 4, 65_536] {
+                        for id in [&b"\0"[..], b"\x01\x05\0a", &[255; 255]] {
+                            let same = (near, other) == (file, generation);
+                            assert_eq!(
+                                inside(&all, near, other, id),
+                                same,
+                                "{near} {other} in {file} {generation}"
+                            );
+                        }
+                    }
+                }
+            }
         }
         let after = range(FileId(5), 1, Some(b"b"));
         assert!(!inside(&after, 5, 1, b"b") && inside(&after, 5, 1, b"b\0"));
         assert!(inside(&range(FileId(u64::MAX), u32::MAX, None), u64::MAX, u32::MAX, b"x"));
+    }
+
+    #[test]
+    fn the_id_is_what_follows_file_and_generation() {
+        let mut key = Vec::new();
+        for file in [1, 255, 256, u64::MAX] {
+            for generation in [0, 1, 65_536, u32::MAX] {
+                item(&mut key, FileId(file), generation, b"\x01\0id");
+                assert_eq!(id_of(&key), b"\x01\0id");
+                assert!(std::ops::RangeBounds::contains(&range(FileId(file), generation, None), &key));
+                assert!(!std::ops::RangeBounds::contains(&records(), &key));
+            }
+        }
+        item(&mut key, FileId(4), 0, b"123456789012");
+        assert!(key.len() <= 20);
     }
 }

@@ -71,12 +71,12 @@ pub trait StoreRead {
 
 /// Writes of applied state: one thread, batches of each journal in order.
 pub trait StoreWrite {
-    /// Applies whole batches of one journal, atomically with the number of their last entry.
+    /// Applies whole batches of one journal, each atomically with the number of its last entry.
     ///
     /// A batch at or below what is applied changes nothing (I-11); a gap is [`StoreError::OutOfOrder`].
     ///
     /// # Errors
-    /// Any [`StoreError`]; nothing of the failed batch is visible then.
+    /// Any [`StoreError`]; nothing of the failed batch and those after it is visible then.
     fn apply(&mut self, journal: JournalKind, batches: &[Batch]) -> Result<(), StoreError>;
 
     /// Makes everything applied so far survive a power loss; returns the last entry of each journal it covers.

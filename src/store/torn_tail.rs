@@ -2,14 +2,16 @@
 //!
 //! The engine (fjall 3.1) writes its journal without syncing each batch, as our own journal is the one that counts.
 //! A power loss may therefore keep a later page of the file and lose an earlier one. The engine cuts an incomplete
-//! last batch by itself, but refuses to open when a batch is whole in shape and wrong in content. What it refuses is
-//! cut here, at the first batch whose checksum does not fit: everything that was synced, at a checkpoint or before a
-//! table was written, lies before the first page that can be missing. What is left is some exact state not older than
-//! the last checkpoint, and our journal goes on from there.
+//! last batch by itself, but refuses to open (or panics, in a debug build) when a batch is whole in shape and wrong in
+//! content. So the file is cut before the engine sees it, at the first batch whose checksum does not fit: everything
+//! that was synced, at a checkpoint or before a table was written, lies before the first page that can be missing.
+//! What is left is some exact state not older than the last checkpoint, and our journal goes on from there. Should
+//! rot have hit what was synced, the store falls back further than our journal reaches, and its next apply says so.
 //!
 //! Layout of that journal, little-endian: a batch is a start (1 u8, count u32, number u64), items (2 u8, kind u8,
 //! compression u8, keyspace u64, key length u16, value length u32, stored length u32, key, stored value) and an end (3 u8,
-//! XXH3 of the items u64, `FJL` and 3).
+//! XXH3 of the items u64, `FJL` and 3). Other kinds of entry exist, but we cause none. Files of another format
+//! version are left alone.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read};
@@ -19,6 +21,7 @@ use xxhash_rust::xxh3::Xxh3;
 const START: u8 = 1;
 const ITEM: u8 = 2;
 const END: u8 = 3;
+/// Ends each batch; is also the content of the engine's version file.
 const TRAILER: [u8; 4] = *b"FJL\x03";
 /// Kind to stored length.
 const ITEM_HEAD: usize = 20;
@@ -26,6 +29,9 @@ const ITEM_HEAD: usize = 20;
 /// Cuts the newest journal file in `dir` after its last good batch and syncs it; returns the bytes cut, 0 when
 /// nothing is wrong with it.
 pub(super) fn cut(dir: &Path) -> io::Result<u64> {
+    if !dir.join("version").try_exists()? || std::fs::read(dir.join("version"))? != TRAILER {
+        return Ok(0);
+    }
     let Some(path) = newest_journal(dir)? else { return Ok(0) };
     let len = path.metadata()?.len();
     let good = good_bytes(BufReader::new(File::open(&path)?))?;

@@ -6,6 +6,7 @@ use super::writers::{REFUSED, WriterLog, id};
 use crate::base::AckLevel;
 use crate::engine::admin::TakeoverAccount;
 use serde::Serialize;
+use std::collections::HashSet;
 
 /// One thing that must hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -96,9 +97,7 @@ pub(super) fn checks(logs: &[WriterLog], facts: &Facts<'_>) -> Vec<Check> {
         all_writers_in_order(logs, facts.found),
         account_agrees(logs, facts),
     ];
-    if facts.level == AckLevel::Local {
-        checks.push(loss_is_named(&counts, facts));
-    } else {
+    if facts.level != AckLevel::Local {
         checks.push(Check {
             name: "nothing acknowledged is lost",
             ok: counts.missing == 0 && facts.account.durable_level_lost == 0,
@@ -159,34 +158,34 @@ fn account_agrees(logs: &[WriterLog], facts: &Facts<'_>) -> Check {
     let said = facts.account.applied.saturating_sub(facts.before);
     let sent: u64 = logs.iter().map(|log| log.sent_at.len() as u64).sum();
     Check {
-        name: "the account's last kept entry agrees with the updates found",
+        name: "all entries up to the account's last kept one are there, and none after it",
         ok: there == said,
         detail: format!("{said} entries kept by the account, {there} of {sent} updates found"),
     }
 }
 
-/// What is missing must be covered by what the account says may be lost, which it cannot if it says: nothing.
-fn loss_is_named(counts: &Counts, facts: &Facts<'_>) -> Check {
-    let a = facts.account;
-    Check {
-        name: "what is missing is what the account says may be lost",
-        ok: counts.missing == 0 || a.lost_announced > 0 || !a.lost.is_empty(),
-        detail: format!(
-            "{} acknowledged updates missing; the account: kept up to entry {}, {} announced entries not here: {}",
-            counts.missing, a.applied, a.lost_announced, a.lost
-        ),
+/// The old primary, when it is back, lists what it had and the pair never kept: each missing update must be on that
+/// list, and none that is kept.
+pub(super) fn list_agrees(logs: &[WriterLog], found: &[Vec<bool>], listed: &HashSet<String>) -> Check {
+    let mut unlisted = 0_u64;
+    let mut kept = 0_u64;
+    let mut missing = 0_u64;
+    for (log, found) in logs.iter().zip(found) {
+        for (n, &there) in found.iter().enumerate() {
+            let acknowledged = log.answered_at.get(n).is_some_and(|&at| at != REFUSED);
+            missing += u64::from(!there && acknowledged);
+            // A list without entries needs no look-up of each update.
+            let listed = !listed.is_empty() && listed.contains(&id(log.writer, n));
+            unlisted += u64::from(!there && acknowledged && !listed);
+            kept += u64::from(there && listed);
+        }
     }
-}
-
-/// When the old primary is back, its journal tells how much it really had.
-pub(super) fn loss_within(counts: &Counts, account: &TakeoverAccount, old_head: u64) -> Check {
-    let not_kept = old_head.saturating_sub(account.applied);
     Check {
-        name: "no more is missing than the old primary's journal holds beyond the account",
-        ok: counts.missing <= not_kept,
+        name: "what is missing is what the returned old primary lists as never kept",
+        ok: unlisted == 0 && kept == 0,
         detail: format!(
-            "its journal ends at entry {old_head}: {not_kept} entries were not kept, of which {} were acknowledged",
-            counts.missing
+            "{} listed; of {missing} missing {unlisted} are not listed; {kept} listed are there",
+            listed.len()
         ),
     }
 }
@@ -251,7 +250,11 @@ mod tests {
     fn an_account_that_promises_more_or_less_than_is_there_is_found_out() {
         for wrong in [104, 106] {
             let names = failed(AckLevel::Local, &found([3, 2]), &kept_up_to(wrong));
-            assert_eq!(names, ["the account's last kept entry agrees with the updates found"], "{wrong}");
+            assert_eq!(
+                names,
+                ["all entries up to the account's last kept one are there, and none after it"],
+                "{wrong}"
+            );
         }
     }
 
@@ -270,9 +273,14 @@ mod tests {
     }
 
     #[test]
-    fn the_old_journal_bounds_the_loss() {
-        let counts = Counts { missing: 3, ..Counts::default() };
-        assert!(loss_within(&counts, &kept_up_to(105), 108).ok);
-        assert!(!loss_within(&counts, &kept_up_to(105), 107).ok);
+    fn each_missing_update_must_be_on_the_list_of_the_old_primary() {
+        let listed = |ids: &[&str]| ids.iter().map(|&id| id.to_owned()).collect::<HashSet<_>>();
+        let agrees = |ids: &[&str]| list_agrees(&logs(), &found([3, 2]), &listed(ids)).ok;
+        // w1-2 was acknowledged and is missing; w0-3 and w1-3 were never answered.
+        assert!(agrees(&["w1-2"]));
+        assert!(agrees(&["w1-2", "w1-3", "w0-3"]));
+        assert!(!agrees(&["w1-3"]), "one missing update is not on the list");
+        assert!(!agrees(&["w1-2", "w1-1"]), "one update of the list is there");
+        assert!(!agrees(&[]));
     }
 }

@@ -1,6 +1,7 @@
 //! What the demo must not leave behind: its node processes and its directory, whatever ends it.
 
 use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::Pid;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,6 +43,17 @@ impl Leftovers {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(child) = inner.children.get_mut(process.0).and_then(Option::take) {
             end(child);
+        }
+    }
+
+    /// Lets a process stand still, or go on.
+    pub(super) fn freeze(&self, process: Process, still: bool) {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let child = inner.children.get(process.0).and_then(Option::as_ref);
+        if let Some(pid) = child.and_then(|child| i32::try_from(child.id()).ok()) {
+            let signal = if still { Signal::SIGSTOP } else { Signal::SIGCONT };
+            // Of a process that has ended meanwhile, the next question to it tells.
+            let _ = nix::sys::signal::kill(Pid::from_raw(pid), signal);
         }
     }
 
@@ -120,7 +132,7 @@ mod tests {
         let inner = Inner { children: Vec::new(), dir: Some(dir.clone()) };
         let guard = Guard(Leftovers { inner: Arc::new(Mutex::new(inner)) });
         let child = Command::new("sleep").arg("1000").spawn().unwrap();
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
         let process = guard.0.adopt(child);
         assert!(!guard.0.has_ended(process));
         drop(guard);

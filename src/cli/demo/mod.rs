@@ -47,6 +47,10 @@ pub(crate) struct DemoArgs {
     /// How many writers
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     writers: u16,
+    /// Freeze the standby for the last N seconds before the kill: what it then cannot receive is lost at level local
+    /// (if more than fits on the way to it), while at level durable no update is answered
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    freeze: u64,
     /// Keep the temp directory, with both nodes' data and logs
     #[arg(long)]
     keep: bool,
@@ -90,7 +94,8 @@ pub(crate) fn run(context: &mut Context, args: &DemoArgs) -> Done {
     for &level in args.level.each() {
         let dir = root.join(level.name());
         make_dir(&dir)?;
-        let plan = run::Plan { level, seconds: args.seconds, writers: usize::from(args.writers), dir };
+        let (seconds, writers) = (args.seconds, usize::from(args.writers));
+        let plan = run::Plan { level, seconds, freeze: args.freeze.min(seconds), writers, dir };
         runs.push(run::run(&plan, &guard.0, &narrator)?);
     }
     if args.keep {

@@ -123,6 +123,11 @@ impl<'a> Pair<'a> {
         self.a.process.iter().for_each(|&process| self.leftovers.kill(process));
     }
 
+    /// Lets the standby stand still, or go on.
+    pub(super) fn freeze_b(&self, still: bool) {
+        self.b.process.iter().for_each(|&process| self.leftovers.freeze(process, still));
+    }
+
     /// Ends both nodes.
     pub(super) fn stop(&self) {
         for process in [self.a.process, self.b.process].into_iter().flatten() {

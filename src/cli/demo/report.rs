@@ -178,7 +178,8 @@ pub(super) fn text(run: &Run) -> String {
         let _ = writeln!(text, "    {line}");
     });
     let old = &run.old_primary;
-    let _ = writeln!(text, "  The old primary came back, and is {}: {}", old.state, old.reason);
+    let reason = if old.reason.is_empty() { String::new() } else { format!(": {}", old.reason) };
+    let _ = writeln!(text, "  The old primary came back, and is {} now{reason}", old.role);
     let _ = writeln!(text, "    it answered to a write: {}", old.answer_to_a_write);
     for file in &old.diverged {
         let _ = writeln!(text, "    its updates that the pair never kept are saved: {file}");

@@ -13,6 +13,10 @@ use super::report::{self, Imported, Narrator, OldPrimary, Run};
 use super::writers::{self, WriterLog, Writers};
 use crate::base::AckLevel;
 use crate::engine::admin::{Status, TakeoverAccount};
+use serde::Deserialize;
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -28,6 +32,7 @@ const NOTES: &str = "app,notes";
 pub(super) struct Plan {
     pub(super) level: AckLevel,
     pub(super) seconds: u64,
+    pub(super) freeze: u64,
     pub(super) writers: usize,
     pub(super) dir: PathBuf,
 }
@@ -73,8 +78,9 @@ pub(super) fn run(plan: &Plan, leftovers: &Leftovers, narrator: &Narrator<'_>) -
     let mut checks = audit::checks(&logs, &facts);
     checks.push(imported_check(&survey.imported));
     checks.push(serves(&pair)?);
-    let (old_primary, old_head, refused) = return_of_the_old(&mut pair)?;
-    checks.push(audit::loss_within(&updates, &account, old_head));
+    let (old_primary, refused) = return_of_the_old(&mut pair)?;
+    let listed = listed(&pair, &old_primary.diverged)?;
+    checks.push(audit::list_agrees(&logs, &survey.found, &listed));
     checks.push(refused);
     pair.stop();
 
@@ -135,6 +141,10 @@ fn load_and_kill(
     let mut last = (start, 0);
     let ticks = plan.seconds * 5;
     for tick in 1..=ticks {
+        if plan.freeze > 0 && tick == ticks - plan.freeze * 5 + 1 {
+            narrator.line("  the standby is frozen: it receives nothing more");
+            pair.freeze_b(true);
+        }
         let due = start + TICK * u32::try_from(tick).unwrap_or(u32::MAX);
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         if !narrator.is_live() && !tick.is_multiple_of(5) {
@@ -148,6 +158,7 @@ fn load_and_kill(
         narrator.check()?;
     }
     pair.kill_a();
+    pair.freeze_b(false);
     let load = start.elapsed();
     narrator.line("  kill -9: the primary is gone, in the middle of its work");
     let logs = writers.finish();
@@ -242,9 +253,10 @@ fn serves(pair: &Pair<'_>) -> Result<Check, Failure> {
 }
 
 /// Starts the old primary again: it must find out that it is none any more.
-fn return_of_the_old(pair: &mut Pair<'_>) -> Result<(OldPrimary, u64, Check), Failure> {
+fn return_of_the_old(pair: &mut Pair<'_>) -> Result<(OldPrimary, Check), Failure> {
     pair.start_a()?;
-    let status = pair.wait_for(&pair.a, "back, and aware of the new primary", |s| s.role != "primary")?;
+    let settled = |s: &Status| matches!(s.state.as_str(), "standby" | "diverged");
+    let status = pair.wait_for(&pair.a, "back, and aware of the new primary", settled)?;
     let mut client = pair::client(&pair.a, PATIENCE)?;
     let key = format!("{NOTES},on the old primary");
     let reply = client
@@ -259,7 +271,6 @@ fn return_of_the_old(pair: &mut Pair<'_>) -> Result<(OldPrimary, u64, Check), Fa
         ok: matches!(reply, Reply::Error(_)) && status.state != "serving",
         detail: format!("{}, {}; to a write: {reply:?}", status.role, status.state),
     };
-    let head = status.positions.durable;
     let old = OldPrimary {
         role: status.role,
         state: status.state,
@@ -267,5 +278,29 @@ fn return_of_the_old(pair: &mut Pair<'_>) -> Result<(OldPrimary, u64, Check), Fa
         answer_to_a_write: format!("{reply:?}"),
         diverged,
     };
-    Ok((old, head, refused))
+    Ok((old, refused))
+}
+
+/// One line of a file in `diverged/`, as far as it matters here.
+#[derive(Deserialize)]
+struct DivergedLine {
+    file: String,
+    item: Option<String>,
+}
+
+/// The updates that the old primary lists as never kept.
+fn listed(pair: &Pair<'_>, files: &[String]) -> Result<HashSet<String>, Failure> {
+    let mut listed = HashSet::new();
+    for name in files {
+        let path = pair.a.dir.join("diverged").join(name);
+        let failed = |e: &std::io::Error| Failure::io(format_args!("reading {}", path.display()), e);
+        let file = File::open(&path).map_err(|e| failed(&e))?;
+        for line in BufReader::new(file).lines() {
+            let line = line.map_err(|e| failed(&e))?;
+            let line: DivergedLine = serde_json::from_str(&line)
+                .map_err(|e| Failure::error(format!("reading {}: {e}", path.display()), ""))?;
+            listed.extend(line.item.filter(|_| line.file == FILE));
+        }
+    }
+    Ok(listed)
 }

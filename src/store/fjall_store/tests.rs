@@ -340,11 +340,11 @@ fn a_journal_that_lost_pages_in_a_power_loss_gives_an_exact_earlier_state() {
             }
             std::fs::write(copy.path().join(journal.file_name().unwrap()), &torn).unwrap();
             let what = format!("seed {seed} round {round}");
-            cut_by_us += u64::from(open_database(copy.path()).is_err());
+            cut_by_us += torn_tail::cut(copy.path()).unwrap();
             assert_some_state(copy.path(), &states, durable, &what);
         }
     }
-    assert!(cut_by_us > 0, "some are refused by the engine itself");
+    assert!(cut_by_us > 0);
 }
 
 #[test]

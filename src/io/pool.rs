@@ -1,7 +1,7 @@
 //! Two threads that write journals, because a durable write blocks.
 
-use super::super::waker::EventWaker;
-use super::super::{Completion, JournalFile, Outcome, Token, Wake, write_progress};
+use super::waker::EventWaker;
+use super::{Completion, JournalFile, Outcome, Token, Wake, write_progress};
 use crate::sys::{write_at, write_durably_at};
 use bytes::Bytes;
 use nix::unistd::fdatasync;
@@ -27,6 +27,8 @@ pub(super) struct Job {
 /// The threads and their queues. The queues are bounded by what the caller has in flight.
 pub(super) struct Pool {
     shared: Arc<Shared>,
+    /// Threads begun; a driver that never writes has none.
+    threads: usize,
 }
 
 struct Shared {
@@ -42,27 +44,47 @@ struct Shared {
 struct State {
     jobs: VecDeque<Job>,
     done: Vec<Completion>,
+    /// Threads that live.
     threads: usize,
+    /// Threads that wait for a job.
+    idle: usize,
     stopping: bool,
 }
 
 impl Pool {
-    /// Starts the threads; they wake `waker` at each completion.
-    pub(super) fn open(waker: Arc<EventWaker>) -> io::Result<Self> {
+    /// A pool that begins its threads when they are needed; they wake `waker` at each completion.
+    pub(super) fn new(waker: Arc<EventWaker>) -> Self {
         let state = Mutex::new(State::default());
         let shared = Arc::new(Shared { state, work: Condvar::new(), ended: Condvar::new(), waker });
-        let pool = Self { shared };
-        for _ in 0..THREADS {
-            let shared = Arc::clone(&pool.shared);
-            std::thread::Builder::new().name("journal-write".into()).spawn(move || shared.serve())?;
-            pool.shared.lock().threads += 1;
-        }
-        Ok(pool)
+        Self { shared, threads: 0 }
     }
 
-    /// Hands a job to the threads.
-    pub(super) fn start(&self, job: Job) {
-        self.shared.lock().jobs.push_back(job);
+    /// Hands a job to the threads. It fails like any write when the system gives no thread at all.
+    pub(super) fn start(&mut self, job: Job) {
+        let mut state = self.shared.lock();
+        if state.jobs.len() >= state.idle && self.threads < THREADS {
+            state.threads += 1;
+            drop(state);
+            let shared = Arc::clone(&self.shared);
+            let begun =
+                std::thread::Builder::new().name("journal-write".into()).spawn(move || shared.serve());
+            state = self.shared.lock();
+            match begun {
+                Ok(_) => self.threads += 1,
+                Err(error) => {
+                    state.threads -= 1;
+                    if self.threads == 0 {
+                        let outcome = Outcome::Written(Err(error));
+                        state.done.push(Completion { token: job.token, outcome });
+                        drop(state);
+                        self.shared.waker.wake();
+                        return;
+                    }
+                }
+            }
+        }
+        state.jobs.push_back(job);
+        drop(state);
         self.shared.work.notify_one();
     }
 
@@ -93,7 +115,9 @@ impl Shared {
         let mut state = self.lock();
         while !state.stopping {
             let Some(job) = state.jobs.pop_front() else {
+                state.idle += 1;
                 state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.idle -= 1;
                 continue;
             };
             drop(state);

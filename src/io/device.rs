@@ -1,7 +1,7 @@
 //! Which file system and which block device a directory is on.
 
-use super::kernel_file;
 use nix::sys::stat::{major, minor};
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +44,19 @@ impl Place {
 }
 
 impl Device {
+    /// The device that `file` is on, if it is on exactly one that the kernel names.
+    pub(super) fn of(file: &File) -> Option<Self> {
+        let number = file.metadata().ok()?.dev();
+        whole_device(&format!("{}:{}", major(number), minor(number))).map(|path| Self::read(&path))
+    }
+
+    /// Whether a durable write needs a flush of the device after it, because the device has a cache and single
+    /// writes cannot be forced through it. Unknown devices are taken to.
+    pub(super) fn flushes(&self) -> bool {
+        let write_through = self.write_cache.as_deref() == Some("write through");
+        !write_through && self.fua != Some(true)
+    }
+
     fn read(path: &Path) -> Self {
         Self {
             name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -51,6 +64,11 @@ impl Device {
             fua: kernel_file(path.join("queue/fua")).map(|fua| fua == "1"),
         }
     }
+}
+
+/// The content of one of the kernel's small files, without the line's end.
+pub(super) fn kernel_file(path: impl AsRef<Path>) -> Option<String> {
+    std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
 /// The directory of the device under /sys; of its disk, if it is a partition.
@@ -80,6 +98,19 @@ impl<'a> Mount<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_cache_that_cannot_be_written_through_needs_flushes() {
+        let device = |cache: Option<&str>, fua| Device {
+            name: "disk".to_owned(),
+            write_cache: cache.map(str::to_owned),
+            fua,
+        };
+        assert!(device(Some("write back"), Some(false)).flushes());
+        assert!(!device(Some("write back"), Some(true)).flushes());
+        assert!(!device(Some("write through"), Some(false)).flushes());
+        assert!(device(None, None).flushes());
+    }
 
     #[test]
     fn the_manual_pages_example_is_understood() {

@@ -1,0 +1,6 @@
+//! Proves what a client of the door sees, with a small database in memory in place of the engine.
+
+mod commands;
+mod limits;
+mod order;
+mod walks;

@@ -1,0 +1,138 @@
+//! Proves that SCAN, KEYS and DBSIZE find what is there and let others be served.
+
+use super::super::model::{Rig, encode};
+use crate::base::limits::KEYS_MAX;
+use crate::base::{ConnId, Prng};
+
+fn keys_of(rig: &mut Rig, scan: &str) -> (Vec<String>, usize) {
+    let (mut cursor, mut found, mut calls) = ("0".to_owned(), Vec::new(), 0);
+    loop {
+        let reply = rig.ask(&scan.replacen("0", &cursor, 1));
+        let mut lines = reply.lines();
+        assert_eq!(lines.next(), Some("*2"), "{reply}");
+        cursor = lines.nth(1).unwrap().to_owned();
+        found.extend(lines.skip(1).skip(1).step_by(2).map(str::to_owned));
+        calls += 1;
+        if cursor == "0" {
+            return (found, calls);
+        }
+    }
+}
+
+#[test]
+fn scan_walks_a_file_or_everything() {
+    let mut rig = Rig::usual();
+    rig.ask("mset a 1 b 2 x,y 3 app,items,p,q,r 4 app,orders,1001 5 app,orders,1002 6 app,orders,2001 7");
+    rig.ask("set tmp,cache,c 1");
+    let keys = |rig: &mut Rig, scan: &str| keys_of(rig, scan).0.join(" ");
+    let everything = "a b app,items,p,q,r x,y app,orders,1001 app,orders,1002 app,orders,2001 tmp,cache,c";
+    for count in [1, 2, 3, 7, 100] {
+        assert_eq!(keys(&mut rig, &format!("scan 0 count {count}")), everything);
+    }
+    assert_eq!(keys(&mut rig, "scan 0 match app,orders,10* count 1"), "app,orders,1001 app,orders,1002");
+    assert_eq!(keys(&mut rig, "scan 0 match app,orders,*1"), "app,orders,1001 app,orders,2001");
+    assert_eq!(
+        keys(&mut rig, "scan 0 match app,items,*"),
+        "app,items,a app,items,b app,items,p,q,r app,items,x,y"
+    );
+    assert_eq!(keys(&mut rig, "scan 0 match app,orders,1001"), "app,orders,1001");
+    assert_eq!(keys(&mut rig, "scan 0 match ?"), "a b");
+    assert_eq!(keys(&mut rig, "scan 0 match *1"), "app,orders,1001 app,orders,2001");
+    assert_eq!(
+        keys(&mut rig, "scan 0 match app,i*"),
+        "app,items,a app,items,b app,items,p,q,r app,items,x,y"
+    );
+    assert_eq!(keys(&mut rig, "scan 0 type list"), "");
+    assert_eq!(rig.ask("scan 0 match no,file,*"), "-ERR no such file no,file\r\n");
+    assert!(rig.ask("scan 77").starts_with("-ERR unknown cursor"));
+    assert_eq!(
+        rig.ask("keys app,orders,1*; dbsize"),
+        "*2\r\n$15\r\napp,orders,1001\r\n$15\r\napp,orders,1002\r\n:8\r\n"
+    );
+}
+
+#[test]
+fn scan_starts_at_the_literal_part_of_the_pattern() {
+    let mut rig = Rig::usual();
+    let items: Vec<String> = (0..500).map(|n| format!("app,orders,{n:04} v")).collect();
+    rig.ask(&format!("mset {}", items.join(" ")));
+    let (found, calls) = keys_of(&mut rig, "scan 0 match app,orders,040* count 20");
+    assert_eq!((found.len(), calls), (10, 1), "only the ten that fit were looked at");
+}
+
+#[test]
+fn scan_misses_no_item_that_was_there_throughout() {
+    let mut prng = Prng::new(5);
+    for _ in 0..40 {
+        let mut rig = Rig::usual();
+        let item =
+            |n: u64| format!("{}{n}", ["", "app,orders,", "tmp,cache,"][usize::try_from(n % 3).unwrap()]);
+        for n in 0..120 {
+            rig.ask(&format!("set {} v", item(n)));
+        }
+        let (mut cursor, mut found) = ("0".to_owned(), Vec::new());
+        loop {
+            let reply = rig.ask(&format!("scan {cursor} count {}", 1 + prng.below(15)));
+            let mut lines = reply.lines().skip(2);
+            cursor = lines.next().unwrap().to_owned();
+            found.extend(lines.skip(2).step_by(2).map(str::to_owned));
+            if cursor == "0" {
+                break;
+            }
+            // Items from 60 on come and go meanwhile, also those the cursor stands on.
+            for _ in 0..10 {
+                let n = 60 + prng.below(100);
+                rig.ask(&if prng.percent(50) {
+                    format!("del {}", item(n))
+                } else {
+                    format!("set {} w", item(n))
+                });
+            }
+            if prng.percent(10) {
+                rig.model.create(5, "app,new", true);
+                rig.ask("set app,new,x 1");
+            } else if prng.percent(10) {
+                rig.model.remove(5);
+            }
+        }
+        for n in 0..60 {
+            assert_eq!(found.iter().filter(|key| **key == item(n)).count(), 1, "{}", item(n));
+        }
+    }
+}
+
+#[test]
+fn keys_and_dbsize_let_others_in_between() {
+    let mut rig = Rig::usual();
+    rig.open(2);
+    for part in 0..10 {
+        let items: Vec<String> = (0..1000).map(|n| format!("app,orders,{part}-{n} v")).collect();
+        rig.ask(&format!("mset {}", items.join(" ")));
+    }
+    rig.write(1, &encode("dbsize; keys nothing*; ping"));
+    rig.give(1, usize::MAX);
+    assert!(rig.due());
+    assert_eq!(rig.ask_as(2, "get app,orders,3-3"), "$1\r\nv\r\n");
+    rig.run(true);
+    assert_eq!(rig.got(1), ":10000\r\n*0\r\n+PONG\r\n");
+    assert_eq!(rig.door.deadline(), None);
+    rig.write(1, &encode("dbsize"));
+    rig.give(1, usize::MAX);
+    rig.door.close(ConnId(1));
+    rig.tick();
+    assert_eq!(rig.door.deadline(), None, "a walk ends with its client");
+}
+
+#[test]
+fn keys_refuses_to_return_very_many() {
+    let mut rig = Rig::usual();
+    for part in 0..=KEYS_MAX / 1000 {
+        let items: Vec<String> = (0..1000).map(|n| format!("app,orders,{part}-{n} v")).collect();
+        rig.ask(&format!("mset {}", items.join(" ")));
+    }
+    assert_eq!(
+        rig.ask("keys *; dbsize"),
+        "-ERR more than 100000 keys would be returned: use SCAN\r\n:101000\r\n"
+    );
+    assert!(rig.ask("keys app,orders,1-*").starts_with("*1000\r\n"));
+}
