@@ -305,7 +305,7 @@ impl Checker {
         let Some(known) = self.history.batches.get(&(space, end.chain)) else {
             return self.fail("I-40", format!("node {node} applies {batch:?}, which nobody sequenced"));
         };
-        let (same, origin, there) = (known.batch.disk() == batch.disk(), known.origin, known.durable_at_origin);
+        let (same, origin, there) = (known.batch.wire() == batch.wire(), known.origin, known.durable_at_origin);
         if !same {
             self.fail("I-40", format!("node {node} applies {batch:?} with other bytes than were sequenced"));
         }

@@ -109,15 +109,13 @@ pub(super) struct Disk {
     diverged_flight: Option<(String, bool, Bytes)>,
     /// Whether there is no room for new segments.
     pub(super) full: bool,
-    /// Whether removals become durable in the order in which they were made.
-    ordered_names: bool,
     past: [Vec<Past>; 2],
 }
 
 impl Disk {
     /// A disk with nothing but a control file.
-    pub(super) fn new(control: Vec<u8>, ordered_names: bool) -> Self {
-        Self { control, ordered_names, ..Self::default() }
+    pub(super) fn new(control: Vec<u8>) -> Self {
+        Self { control, ..Self::default() }
     }
 
     /// Segment files of a journal: number and size.
@@ -289,12 +287,9 @@ impl Disk {
                 continue;
             }
             let gone = std::mem::take(&mut self.removed[kind]);
+            // Removals become durable in the order in which they were made: the newest come back.
             let from = usize::try_from(prng.below(gone.len() as u64 + 1)).unwrap_or(0);
-            for (i, (index, file)) in gone.into_iter().enumerate() {
-                if if self.ordered_names { i >= from } else { prng.percent(50) } {
-                    self.segments[kind].insert(index, file);
-                }
-            }
+            self.segments[kind].extend(gone.into_iter().skip(from));
         }
     }
 

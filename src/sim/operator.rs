@@ -214,6 +214,12 @@ impl World {
                 if let AdminReply::Ok { value } = reply {
                     self.operator.status[n] = serde_json::from_value(value).ok();
                 }
+                if let Some(status) = &self.operator.status[n]
+                    && status.state == "serving"
+                {
+                    // A new primary may never have been told of the pause.
+                    self.operator.paused &= status.logging == "paused";
+                }
             }
             Purpose::Takeover => self.takeover_answer(n, reply),
             Purpose::Alone => {}

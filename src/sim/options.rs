@@ -178,8 +178,6 @@ pub struct Options {
     pub net_us: u64,
     /// Bits are flipped in one of so many pieces on the wire; never if 0.
     pub corrupt_one_in: u64,
-    /// Whether a directory forgets removals in any order, not only the newest ones.
-    pub hostile_names: bool,
     /// Largest value (bytes).
     pub value_max: u64,
     /// The rule to break, if any.
@@ -230,7 +228,6 @@ impl Options {
             disk_tail_percent: if fault_free { 0 } else { pick(&mut prng, &[0, 1, 5]) },
             net_us: pick(&mut prng, &[50, 500, 10_000]),
             corrupt_one_in: if fault_free { 0 } else { pick(&mut prng, &[0, 0, 0, 200]) },
-            hostile_names: prng.percent(30),
             value_max: pick(&mut prng, &[40, 40, 2_000, 9_000]),
             mutation: None,
             solo: false,

@@ -236,7 +236,7 @@ impl World {
         let mut streams = Streams::new(options.seed);
         let drift = |node: usize| if node == 0 { 0 } else { 10_000 };
         let node = |n: usize| Node {
-            disk: Disk::new(controls[n].encode(), !options.hostile_names),
+            disk: Disk::new(controls[n].encode()),
             store: MemoryStore::new(Ordinal(u8::try_from(n).unwrap_or(0))),
             log: Vec::new(),
             engine: None,
