@@ -48,6 +48,8 @@ pub(super) struct NodeTruth {
     pub(super) decayed: Option<Decay>,
     /// It was reported degraded since.
     pub(super) degraded: bool,
+    /// What it said in this life to have in memory.
+    pub(super) received: u64,
     /// It died at least once since it received something (an ack level of `received` promises no more).
     pub(super) deaths: u64,
     /// It may have lost acknowledged entries to decay, with a copy elsewhere.
@@ -91,6 +93,7 @@ impl Checker {
             taking_over: false,
             decayed: None,
             degraded: false,
+            received: 0,
             deaths: 0,
             shortened: false,
         };
@@ -351,6 +354,7 @@ impl Checker {
     pub(super) fn died(&mut self, node: usize) {
         let truth = &mut self.nodes[node];
         truth.deaths += 1;
+        truth.received = 0;
         if truth.taking_over && truth.control.role == Role::Primary {
             // It may have taken over without telling its account; what is not there then is lost.
             let gone: Vec<usize> = self.gone(node).iter().map(|a| a.op).collect();
@@ -439,6 +443,7 @@ impl Checker {
                     let text = format!("node {node} says {ack:?}; it has {durable} on disk, {applied} applied");
                     self.fail("I-12", text);
                 }
+                self.nodes[node].received = self.nodes[node].received.max(ack.received.0);
                 if ack.received < before.received
                     || ack.durable < before.durable
                     || ack.applied < before.applied
@@ -456,8 +461,7 @@ impl Checker {
         if !self.history.batches.contains_key(&(0, end.chain)) {
             self.sequenced(node, JournalKind::Replicated, batch);
         }
-        if let Some(known) = self.history.batches.get_mut(&(0, end.chain)) {
-            known.sent += 1;
+        if let Some(known) = self.history.batches.get(&(0, end.chain)) {
             if known.batch.wire() != batch.wire() {
                 self.fail("I-40", format!("node {node} sends {batch:?} with other bytes than were sequenced"));
             }
@@ -488,10 +492,8 @@ impl Checker {
             let peer = &self.nodes[1 - node].journals[0];
             let reached = match level {
                 AckLevel::Local => true,
-                // What is in the peer's memory cannot be seen from outside; that it was sent can.
-                AckLevel::Received => {
-                    self.history.batches.get(&(0, place.chain)).is_some_and(|known| known.sent > 0)
-                }
+                // What is in the peer's memory cannot be seen from outside, but what it said of it.
+                AckLevel::Received => peer.holds(place.chain) || self.nodes[1 - node].received >= place.seq,
                 AckLevel::Durable => peer.holds(place.chain),
                 AckLevel::Applied => peer.holds(place.chain) && peer.applied >= place.seq,
             };

@@ -412,7 +412,9 @@ impl World {
             let all = self.check.history.values.get(&(acked.op, part));
             let place = all.and_then(|all| all.iter().find(|p| p.chain == acked.place.chain)).copied();
             let place = place.unwrap_or(acked.place);
-            let visible = space != 0 || serves || acked.level == AckLevel::Applied;
+            // A standby that restarted shows less until its primary announces again what is durable.
+            let still = acked.level == AckLevel::Applied && acked.peer_deaths == self.check.nodes[n].deaths;
+            let visible = space != 0 || serves || still;
             if visible
                 && other.done_at < op.at
                 && best.is_none_or(|b| place.seq > b.seq)

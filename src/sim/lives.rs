@@ -66,6 +66,11 @@ impl World {
                     if recovered.end.chain.0 != self.check.nodes[n].journals[journal.index()].tip().chain {
                         self.trace.sometimes("a whole in-flight write was found at a restart");
                     }
+                    let applied = self.nodes[n].store.applied()[journal.index()];
+                    if let Err(error) = recovered.check_applied(journal, applied) {
+                        self.refused_journal(n, &error);
+                        return None;
+                    }
                     self.check.on_recovered(n, journal, &recovered);
                     found.push(recovered);
                 }

@@ -25,8 +25,6 @@ pub(super) struct Known {
     pub(super) origin: usize,
     /// Whether it was ever durable where it was sequenced.
     pub(super) durable_at_origin: bool,
-    /// How often it was sent.
-    pub(super) sent: u64,
 }
 
 /// Where a value (or a deletion) stands in a history.
@@ -248,7 +246,7 @@ impl History {
                 _ => {}
             }
         }
-        let known = Known { batch: batch.clone(), origin: node, durable_at_origin: false, sent: 0 };
+        let known = Known { batch: batch.clone(), origin: node, durable_at_origin: false };
         self.batches.insert((space, chain), known);
         Ok(())
     }
