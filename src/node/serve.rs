@@ -182,6 +182,9 @@ impl Found {
         let mut journals = [Recovered::default(), Recovered::default()];
         for (journal, place) in JournalKind::ALL.into_iter().zip(&mut journals) {
             *place = recover_journal(layout, config, journal)?;
+            place
+                .check_applied(journal, store.applied[journal.index()])
+                .map_err(|error| file_error("recovering the journal in", &layout.journal(journal), &error))?;
         }
         let Opened { writer, reader, namespace, applied, .. } = store;
         let start = StartState { control, journals, store: reader, namespace, applied };
