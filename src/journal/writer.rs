@@ -258,8 +258,7 @@ impl Journal {
         self.announced = self.announced.max(announced);
     }
 
-    /// Appends entries that belong together: one batch holds all of them. Returns the number of the last, and for
-    /// each the slot (see [`Self::value`]).
+    /// Appends entries that belong together: one batch holds all of them. Returns the number of the last.
     ///
     /// # Durability
     /// In memory. Durable once [`Self::pace`] says so.

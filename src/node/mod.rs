@@ -12,7 +12,7 @@
 //!
 //! The core hands work to the others through channels that never block it; what may be queued there is bounded by
 //! the engine (bytes unapplied, one write per journal, one checkpoint, the quota). The others answer through the
-//! [`Inbox`], which is bounded and blocks them. The core never waits for them, so no circle of waits can close.
+//! `Inbox`, which is bounded and blocks them. The core never waits for them, so no circle of waits can close.
 
 pub mod admin;
 mod apply;

@@ -1,4 +1,4 @@
-//! The store on disk, on the embedded engine `fjall`: one keyspace, see [`super::keys`] for what is in it.
+//! The store on disk, on the embedded engine `fjall`: one keyspace, see `keys.rs` for what is in it.
 //!
 //! - Invariant: items, definitions, the purge list and the last entries applied change in one atomic commit of the
 //!   engine for one or more whole batches. After a kill or a power loss the store is at some exact batch boundary, not
