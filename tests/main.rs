@@ -1,4 +1,5 @@
 //! All integration tests in one program, so that it is linked once.
 
-mod simulation;
+mod docs;
 mod layering;
+mod simulation;

@@ -1,7 +1,7 @@
 //! SIGTERM, SIGINT and SIGHUP: the first asks the node to stop, the second ends the process at once.
 
 use super::inbox::{Inbox, Message};
-use crate::sys::catch_signals;
+use crate::io::catch_signals;
 use nix::sys::signal::{SigSet, Signal};
 use std::io::{self, PipeReader, Read};
 use std::sync::OnceLock;
