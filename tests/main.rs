@@ -1,0 +1,3 @@
+//! All integration tests in one program, so that it is linked once.
+
+mod cli;
