@@ -1,0 +1,7 @@
+//! All integration tests in one program, so that it is linked once.
+
+mod clients;
+mod crash;
+mod network;
+mod pair;
+mod support;
