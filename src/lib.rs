@@ -9,5 +9,6 @@ pub mod io;
 pub mod journal;
 pub mod node;
 pub mod pair;
+pub mod sim;
 pub mod store;
 pub mod sys;

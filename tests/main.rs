@@ -2,6 +2,8 @@
 
 mod clients;
 mod crash;
+mod layering;
 mod network;
 mod pair;
+mod simulation;
 mod support;

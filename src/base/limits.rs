@@ -122,7 +122,7 @@ pub const ADMIN_PENDING_MAX: usize = 64;
 /// An operator's request is answered within this, or said to be still under way (milliseconds).
 pub const ADMIN_WAIT_MS: u64 = 60_000;
 /// Batches waiting for the store that one call applies together (bytes).
-pub const APPLY_MERGE_MAX: usize = 4 << 20;
+pub const APPLY_MERGE_MAX: usize = 16 << 20;
 /// Items of dropped files that are deleted between two looks for other work.
 pub const PURGE_STEP: usize = 1024;
 /// From the wish to stop to the end of the loop at most (milliseconds).

@@ -295,7 +295,7 @@ impl<S: StoreRead> Core<S> {
         self.appliers.iter().filter_map(|applier| applier.fault.map(|(_, retry)| retry)).min()
     }
 
-    fn pump_checkpoint(&mut self) {
+    pub(super) fn pump_checkpoint(&mut self) {
         let applied = [self.appliers[0].applied, self.appliers[1].applied];
         let changed = applied != self.checkpoint.covered;
         let due = self.checkpoint.wanted

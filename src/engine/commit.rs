@@ -159,7 +159,15 @@ impl<S: StoreRead> Core<S> {
         let busy = self.state.needs_journal() || self.listing.is_some();
         if !busy {
             let at_peer = if self.is_primary() { self.link.retained } else { Seq(u64::MAX) };
-            self.journals[0].release(replicated.min(at_peer));
+            let up_to = replicated.min(at_peer);
+            if self.journals[0].second_base().is_some_and(|base| base <= up_to)
+                && self.saved_table != self.control.table
+            {
+                // Where an epoch began must not be known from the journal alone when that part of it goes.
+                self.write_control();
+                return;
+            }
+            self.journals[0].release(up_to);
             self.journal_ops(JournalKind::Replicated);
         }
         self.journals[1].release(local);

@@ -13,7 +13,7 @@ use super::risk::Risk;
 use super::roles::{RoleState, Step};
 use crate::base::limits::{BLOCK_U64, INCIDENTS_MAX, SEGMENT_MIN};
 use crate::base::{AckLevel, JournalKind, Mono, Now, Ordinal, Seq, Wait};
-use crate::format::control::{Control, Role};
+use crate::format::control::{Control, EpochMark, Role};
 use crate::journal::Journal;
 use crate::store::StoreRead;
 use crate::store::namespace::Namespace;
@@ -41,6 +41,10 @@ pub(super) struct Core<S> {
     pub(super) control: Control,
     /// The control file being written.
     pub(super) control_write: Option<u64>,
+    /// The epochs that the control file on disk names, and those in the one being written: a segment that an epoch
+    /// begins in may be released only once the control file knows that epoch.
+    pub(super) saved_table: Vec<EpochMark>,
+    pub(super) writing_table: Vec<EpochMark>,
     pub(super) next_id: u64,
     pub(super) journals: [Journal; 2],
     /// Writes under way, by the number in their effect.
@@ -93,6 +97,7 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn new(config: EngineConfig, start: StartState<S>) -> Self {
         let StartState { mut control, journals: [replicated, local], store, namespace, applied } = start;
         let end = replicated.end.seq;
+        let saved_table = control.table.clone();
         for mark in &replicated.epochs {
             if control.table.last().is_none_or(|last| last.epoch < mark.epoch) {
                 control.table.push(*mark);
@@ -115,6 +120,8 @@ impl<S: StoreRead> Core<S> {
             out: VecDeque::new(),
             control,
             control_write: None,
+            saved_table,
+            writing_table: Vec::new(),
             next_id: 1,
             journals,
             writes: HashMap::new(),
@@ -123,7 +130,9 @@ impl<S: StoreRead> Core<S> {
             store,
             appliers,
             overlay: Overlay::default(),
-            checkpoint: Checkpoint { covered: applied, ..Checkpoint::default() },
+            // The store shows this much, but a process that died may have left it only in the page cache: nothing
+            // counts as durable before the first checkpoint of this life (I-06).
+            checkpoint: Checkpoint { wanted: applied != [Seq(0); 2], ..Checkpoint::default() },
             state: RoleState::new(Step::Replaying),
             link,
             risk: Risk::default(),
@@ -231,6 +240,7 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn write_control(&mut self) {
         let write = self.fresh_id();
         self.control_write = Some(write);
+        self.writing_table.clone_from(&self.control.table);
         let bytes = self.control.encode();
         self.effect(Effect::WriteControl { write, bytes });
     }

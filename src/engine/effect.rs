@@ -182,7 +182,9 @@ pub enum Effect {
         /// Whole blocks, aligned in memory.
         bytes: Bytes,
     },
-    /// The segment is needed no more: delete it. No answer.
+    /// The segment is needed no more: delete it. No answer. Removals of one journal become durable in the order in
+    /// which they are asked for, and one that fails keeps the later ones from being done: a gap between segments
+    /// would look like a loss.
     RemoveSegment {
         /// The journal.
         journal: JournalKind,

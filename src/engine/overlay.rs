@@ -4,6 +4,9 @@ use crate::base::{FileId, JournalKind, Seq};
 use bytes::Bytes;
 use std::collections::HashMap;
 
+/// Keys are short and chosen by clients: a fast hash, seeded at random.
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
 /// An update that the store does not show yet.
 #[derive(Clone, Debug)]
 pub(super) struct Unapplied {
@@ -16,7 +19,7 @@ pub(super) struct Unapplied {
 /// By file, then by item.
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
-    files: HashMap<FileId, HashMap<Box<[u8]>, Unapplied>>,
+    files: Map<FileId, Map<Box<[u8]>, Unapplied>>,
 }
 
 impl Overlay {

@@ -315,6 +315,7 @@ impl<S: StoreRead> Core<S> {
             return;
         }
         self.control_write = None;
+        self.saved_table = std::mem::take(&mut self.writing_table);
         self.dirty = true;
         match &mut self.state.step {
             Step::Opening(opening) if opening.stage == OpenStage::Control(write) => self.start_epoch(),
@@ -635,6 +636,7 @@ impl<S: StoreRead> Core<S> {
             && !self.said.contains_key("checkpoint-failed")
         {
             self.checkpoint.wanted = true;
+            self.pump_checkpoint();
             return;
         }
         self.state.stop_sent = true;

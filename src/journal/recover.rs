@@ -78,6 +78,18 @@ pub struct Recovered {
     pub torn: Option<u64>,
 }
 
+impl Recovered {
+    /// Holds the journal against the store. Only what is durable in the journal is ever applied, so a store that is
+    /// ahead proves that the journal lost entries at its end (rot there looks like a torn tail, row 6).
+    ///
+    /// # Errors
+    /// [`RecoveryError::Behind`].
+    pub fn check_applied(&self, journal: JournalKind, applied: Seq) -> Result<(), RecoveryError> {
+        let end = self.end.seq;
+        if applied > end { Err(RecoveryError::Behind { journal, end, applied }) } else { Ok(()) }
+    }
+}
+
 /// Why a journal cannot be used as it is. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -120,6 +132,19 @@ pub enum RecoveryError {
         first: Seq,
         /// Last missing entry.
         last: Seq,
+    },
+    /// The journal ends before what the store shows.
+    #[error(
+        "the {} journal ends at entry {end}, but the store shows entry {applied}: it was damaged or set back",
+        journal.name()
+    )]
+    Behind {
+        /// The journal.
+        journal: JournalKind,
+        /// Its last entry.
+        end: Seq,
+        /// The last entry in the store.
+        applied: Seq,
     },
     /// A read failed.
     #[error("reading segment {segment} of the {} journal at byte {offset}: {fault}", journal.name())]

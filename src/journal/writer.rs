@@ -315,9 +315,12 @@ impl Journal {
         }
     }
 
-    /// The end of a batch at `seq`, if it is remembered.
+    /// The end of a batch at `seq`, if it is remembered. Before the first entry every history stands alike.
     #[must_use]
     pub fn end_at(&self, seq: Seq) -> Option<Position> {
+        if seq == Seq(0) {
+            return Some(Position::default());
+        }
         let at = self.ends.partition_point(|end| end.seq < seq);
         self.ends.get(at).filter(|end| end.seq == seq).copied()
     }

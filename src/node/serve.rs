@@ -18,6 +18,7 @@ use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::engine::{Engine, StartState};
 use crate::io::{Driver, open};
 use crate::journal::{Recovered, recover};
+use crate::store::StoreError;
 use crate::store::fjall_store::{FjallStore, Opened, StoreReader, StoreWriter};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
@@ -33,6 +34,8 @@ use std::time::{Duration, Instant};
 
 /// Operations handed to the kernel in one call.
 const DRIVER_ENTRIES: u32 = 1024;
+/// How far the store's threads give way to the others.
+const STORE_NICE: i32 = 5;
 
 /// What the command line may say besides the config.
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,7 +67,7 @@ pub enum ServeError {
     /// A socket.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// A thread, the driver, a signal mask.
+    /// A thread, the driver, the signals.
     #[error("{doing}: {error}")]
     System {
         /// What was being done.
@@ -82,7 +85,8 @@ fn system_error(doing: &'static str) -> impl Fn(io::Error) -> ServeError {
     move |error| ServeError::System { doing, error }
 }
 
-/// Runs the node in `dir` until it is told to stop by a signal. Signals are blocked for the whole process.
+/// Runs the node in `dir` until it is told to stop by a signal. These signals are
+/// caught for the rest of the process's life.
 ///
 /// # Errors
 /// Whatever keeps the node from starting, or breaks its driver.
@@ -91,7 +95,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     log::start(config.log);
     umask(Mode::from_bits_truncate(0o077));
     let clients_max = raise_descriptor_limit().saturating_sub(DESCRIPTORS_RESERVED);
-    let stoppers = signals::block().map_err(system_error("blocking signals"))?;
+    let stoppers = signals::catch().map_err(system_error("catching signals"))?;
     let core_inbox = Arc::new(OnceLock::new());
     let to_core = Arc::clone(&core_inbox);
     // Waits for signals to the end of the process, so nobody waits for it.
@@ -144,6 +148,17 @@ fn open_driver(choice: IoChoice) -> io::Result<Box<dyn Driver>> {
     open(choice, DRIVER_ENTRIES)
 }
 
+/// Opens the store on a thread that gives way to others, for the engine's own threads to inherit that: they have
+/// time, the clients have not. What waits for them meanwhile is written once, however often it changes.
+fn open_store(layout: &Layout, config: &Config) -> Result<Opened, StoreError> {
+    let (path, ordinal) = (layout.store(), config.ordinal);
+    let opener = std::thread::spawn(move || {
+        let _ = crate::io::give_way(STORE_NICE);
+        FjallStore::open(&path, ordinal)
+    });
+    opener.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// What the node's directory holds.
 struct Found {
     lock: DirLock,
@@ -159,7 +174,7 @@ impl Found {
             .map_err(|error| file_error("loading the keys of", layout.dir(), &error))?;
         let control = setup::load_control(layout, config)?;
         remove_leftovers(layout)?;
-        let store = FjallStore::open(&layout.store(), config.ordinal)
+        let store = open_store(layout, config)
             .map_err(|error| file_error("opening the store in", &layout.store(), &error))?;
         if store.cut_bytes > 0 {
             tracing::info!("{} bytes of the store were torn and are taken from the journal", store.cut_bytes);
@@ -167,6 +182,9 @@ impl Found {
         let mut journals = [Recovered::default(), Recovered::default()];
         for (journal, place) in JournalKind::ALL.into_iter().zip(&mut journals) {
             *place = recover_journal(layout, config, journal)?;
+            place
+                .check_applied(journal, store.applied[journal.index()])
+                .map_err(|error| file_error("recovering the journal in", &layout.journal(journal), &error))?;
         }
         let Opened { writer, reader, namespace, applied, .. } = store;
         let start = StartState { control, journals, store: reader, namespace, applied };
@@ -232,6 +250,7 @@ impl Crew {
         threads.push(spawn("files", move || disk::run_files(at, &files_work, &to, &halt))?);
         let (to, halt) = (inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("apply", move || {
+            let _ = crate::io::give_way(STORE_NICE);
             apply::run(&mut writer, |store| store.purge_step(PURGE_STEP), &apply_work, &to, &halt);
         })?);
         let file = layout.incidents();

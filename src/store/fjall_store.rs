@@ -30,15 +30,15 @@ use std::time::Duration;
 /// Cached blocks of tables (bytes).
 const CACHE: u64 = 32 << 20;
 /// One write buffer (bytes). The next write begins a new one.
-const WRITE_BUFFER: u64 = 12 << 20;
+const WRITE_BUFFER: u64 = 24 << 20;
 /// Full write buffers that wait to be written to tables; with so many the writer waits.
-const BUFFERS_WAITING: usize = 3;
+const BUFFERS_WAITING: usize = 2;
 /// Tables that wait to be merged; with so many the writer waits. The engine's own limits are 4 and 30.
 const TABLES_WAITING: usize = 20;
 /// The writer looks this often whether it may go on.
 const WAIT: Duration = Duration::from_millis(1);
 /// A commit takes whole batches until it has this much (bytes).
-const COMMIT: usize = 2 << 20;
+const COMMIT: usize = 16 << 20;
 /// The engine's own journal files together (bytes); a file is 64 MB.
 const ENGINE_JOURNAL: u64 = 128 << 20;
 /// Threads that flush and compact.
@@ -280,25 +280,19 @@ impl StoreWriter {
         })
     }
 
-    fn stage(
-        &mut self,
-        handle: &Handle,
-        batch: &mut fjall::OwnedWriteBatch,
-        journal: JournalKind,
-        entry: &Entry<'_>,
-    ) -> Result<(), StoreError> {
-        if !matches!(entry.kind, EntryKind::Put | EntryKind::Delete) {
-            return self.stage_definition(handle, batch, journal, entry);
+    /// Puts the newest content of each item into the batch, in the order of keys: what was overwritten meanwhile is
+    /// written once, and neighbours are found where the processor's cache still has them.
+    fn stage_items(&mut self, handle: &Handle, batch: &mut fjall::OwnedWriteBatch, items: &mut [Staged<'_>]) {
+        // The sort is stable: of the updates of one item the newest is the last.
+        items.sort_by(|a, b| a.key().cmp(&b.key()));
+        let newest = items.chunk_by(|a, b| a.key() == b.key()).filter_map(<[Staged<'_>]>::last);
+        for item in newest {
+            keys::item(&mut self.key, item.file, item.generation, item.id);
+            match item.value {
+                Some(value) => batch.insert(&handle.items, self.key.as_slice(), value),
+                None => batch.remove(&handle.items, self.key.as_slice()),
+            }
         }
-        // A file that is gone: its last updates came late out of the other journal.
-        let Some(info) = self.state.namespace.file(entry.file) else { return Ok(()) };
-        keys::item(&mut self.key, entry.file, info.dptr.generation, entry.id);
-        if entry.kind == EntryKind::Put {
-            batch.insert(&handle.items, self.key.as_slice(), entry.value);
-        } else {
-            batch.remove(&handle.items, self.key.as_slice());
-        }
-        Ok(())
     }
 
     fn stage_definition(
@@ -333,6 +327,7 @@ impl StoreWriter {
         let Some(handle) = guard.as_ref() else { return Err(damaged("its engine", "it is closed")) };
         let mut batch = handle.db.batch();
         let (mut count, mut bytes) = (0, 0);
+        let mut items: Vec<Staged<'_>> = Vec::new();
         for source in due {
             let len = source.header().len as usize;
             if count > 0 && bytes + len > COMMIT {
@@ -340,15 +335,42 @@ impl StoreWriter {
             }
             (count, bytes) = (count + 1, bytes + len);
             for (_, entry) in source.entries() {
-                self.stage(handle, &mut batch, journal, &entry)?;
+                let value = match entry.kind {
+                    EntryKind::Put => Some(entry.value),
+                    EntryKind::Delete => None,
+                    _ => {
+                        self.stage_definition(handle, &mut batch, journal, &entry)?;
+                        continue;
+                    }
+                };
+                // Of a file that is gone the last updates may come late, out of the other journal.
+                if let Some(info) = self.state.namespace.file(entry.file) {
+                    let generation = info.dptr.generation;
+                    items.push(Staged { file: entry.file, generation, id: entry.id, value });
+                }
             }
             self.state.applied[journal.index()] = source.header().last_seq();
         }
+        self.stage_items(handle, &mut batch, &mut items);
         batch.insert(&handle.items, keys::APPLIED, keys::applied_value(self.state.applied));
         let result = handle.make_room().and_then(|()| batch.commit());
         drop(guard);
         self.outcome("applying to the store", result)?;
         Ok(count)
+    }
+}
+
+/// An update of an item on its way into a commit.
+struct Staged<'a> {
+    file: FileId,
+    generation: u32,
+    id: &'a [u8],
+    value: Option<&'a [u8]>,
+}
+
+impl Staged<'_> {
+    fn key(&self) -> (FileId, u32, &[u8]) {
+        (self.file, self.generation, self.id)
     }
 }
 

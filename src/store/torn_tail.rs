@@ -161,9 +161,12 @@ mod tests {
     fn the_newest_journal_is_the_one_with_the_highest_number() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(newest_journal(dir.path()).unwrap(), None);
-        for name in ["9.jnl", "10.jnl", "lock", "x.jnl"] {
+        for name in ["lock", "x.jnl"] {
             std::fs::write(dir.path().join(name), b"").unwrap();
         }
-        assert_eq!(newest_journal(dir.path()).unwrap(), Some(dir.path().join("10.jnl")));
+        for number in 3..31 {
+            std::fs::write(dir.path().join(format!("{number}.jnl")), b"").unwrap();
+        }
+        assert_eq!(newest_journal(dir.path()).unwrap(), Some(dir.path().join("30.jnl")));
     }
 }

@@ -8,13 +8,17 @@ mod file;
 mod map;
 mod parts;
 mod ring;
+mod signal;
 mod socket;
+mod thread;
 
 pub use file::{DirectAlignment, direct_alignment, write_at, write_durably_at};
 pub use map::map_read_only;
 pub use parts::Parts;
 pub use ring::{Finished, Ring, Task, WriteTask, missing_operations};
+pub use signal::catch_signals;
 pub use socket::{accept, receive, send};
+pub use thread::give_way;
 
 /// The most bytes that one read, write or send moves (Linux, read(2): 0x7ffff000).
 pub const TRANSFER_MAX: usize = 0x7fff_f000;

@@ -1,0 +1,655 @@
+//! The rules, held against what the nodes do, at every step. Each violation names its invariant.
+
+use super::disk::Decay;
+use super::net::{Body, Pipe, Seen};
+use super::truth::{History, JournalTruth, Move, Place, Tip, parse, space};
+use crate::base::{AckLevel, JournalKind, SegmentIndex, Seq};
+use crate::engine::admin::TakeoverAccount;
+use crate::format::batch::Batch;
+use crate::format::control::{Control, Role};
+use crate::format::entry::EntryKind;
+use crate::format::PairId;
+use crate::journal::Recovered;
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A broken rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The invariant, such as `I-10`.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub text: String,
+}
+
+/// An update that a client was told is done.
+#[derive(Clone, Debug)]
+pub(super) struct Acked {
+    /// The command.
+    pub(super) op: usize,
+    /// Where it stands.
+    pub(super) place: Place,
+    /// What was promised, and held when it was promised.
+    pub(super) level: AckLevel,
+    /// How often the peer had died then.
+    pub(super) peer_deaths: u64,
+}
+
+/// What a node has been, as far as rules depend on it.
+#[derive(Clone, Debug)]
+pub(super) struct NodeTruth {
+    /// Both journals.
+    pub(super) journals: [JournalTruth; 2],
+    /// The control file that is certainly on disk.
+    pub(super) control: Control,
+    /// A takeover was asked for in this life.
+    pub(super) taking_over: bool,
+    /// Durable bytes of it went bad.
+    pub(super) decayed: Option<Decay>,
+    /// It was reported degraded since.
+    pub(super) degraded: bool,
+    /// What it said in this life to have in memory.
+    pub(super) received: u64,
+    /// It died at least once since it received something (an ack level of `received` promises no more).
+    pub(super) deaths: u64,
+    /// It may have lost acknowledged entries to decay, with a copy elsewhere.
+    pub(super) shortened: bool,
+}
+
+/// All rules.
+#[derive(Clone, Debug)]
+pub(super) struct Checker {
+    /// The first broken rule.
+    pub(super) violation: Option<Violation>,
+    /// Everything sequenced.
+    pub(super) history: History,
+    /// Per node.
+    pub(super) nodes: [NodeTruth; 2],
+    /// What clients were told.
+    pub(super) acked: Vec<Acked>,
+    /// Who has taken over.
+    pub(super) takeovers: Vec<usize>,
+    /// Epochs opened: by whom, which.
+    pub(super) openings: Vec<(usize, u64)>,
+    /// Commands that were acknowledged and then lost by a takeover.
+    pub(super) lost: BTreeSet<usize>,
+    /// Bytes saved to `diverged/`, by node.
+    pub(super) saved: [Vec<u8>; 2],
+    /// Batch frames sent.
+    pub(super) batch_frames: u64,
+    /// Batches sequenced.
+    pub(super) batches: u64,
+    batches_at_calm: u64,
+    pair: PairId,
+    now: u64,
+}
+
+impl Checker {
+    /// Nothing has happened yet.
+    pub(super) fn new(pair: PairId, controls: [Control; 2]) -> Self {
+        let node = |control| NodeTruth {
+            journals: [JournalTruth::default(), JournalTruth::default()],
+            control,
+            taking_over: false,
+            decayed: None,
+            degraded: false,
+            received: 0,
+            deaths: 0,
+            shortened: false,
+        };
+        Self {
+            violation: None,
+            history: History::default(),
+            nodes: controls.map(node),
+            acked: Vec::new(),
+            takeovers: Vec::new(),
+            openings: Vec::new(),
+            lost: BTreeSet::new(),
+            saved: [Vec::new(), Vec::new()],
+            batch_frames: 0,
+            batches: 0,
+            batches_at_calm: 0,
+            pair,
+            now: 0,
+        }
+    }
+
+    /// The time, for what follows.
+    pub(super) fn at(&mut self, now: u64) {
+        self.now = now;
+    }
+
+    /// Notes a broken rule; the first one counts.
+    pub(super) fn fail(&mut self, invariant: &'static str, text: String) {
+        if self.violation.is_none() {
+            self.violation = Some(Violation { invariant, text });
+        }
+    }
+
+    fn journal(&mut self, node: usize, journal: JournalKind) -> &mut JournalTruth {
+        &mut self.nodes[node].journals[journal.index()]
+    }
+
+    /// A batch seen for the first time was sequenced by this node.
+    fn sequenced(&mut self, node: usize, journal: JournalKind, batch: &Batch) {
+        self.batches += 1;
+        let h = *batch.header();
+        if h.pair != self.pair || h.journal != journal {
+            self.fail("I-40", format!("node {node} sequenced {batch:?} for another pair or journal"));
+        }
+        if journal == JournalKind::Replicated {
+            let control = &self.nodes[node].control;
+            let (role, epoch) = (control.role, control.epoch.0);
+            let client = batch.entries().any(|(_, e)| matches!(e.kind, EntryKind::Put | EntryKind::Delete));
+            if usize::try_from(h.epoch.0 & 1) != Ok(node) {
+                self.fail("I-20", format!("node {node} sequenced {batch:?} in an epoch of the other node"));
+            }
+            if h.epoch.0 < epoch {
+                self.fail("I-21", format!("node {node} sequenced {batch:?} although it knows epoch {epoch}"));
+            }
+            if client && (role != Role::Primary || epoch != h.epoch.0) {
+                let text = format!("node {node} sequenced {batch:?} as {} of epoch {epoch} on disk", role.name());
+                self.fail("I-20", text);
+            }
+        }
+        if let Err(other) = self.history.register(node, journal, batch, self.now) {
+            let text = format!("node {node} sequenced {batch:?}, but {other:#x} has the same number");
+            self.fail("I-11", text);
+        }
+        self.check_parts(batch, space(node, journal));
+    }
+
+    /// A command's parts stand in one batch (unless a file was copied, which repeats them).
+    fn check_parts(&mut self, batch: &Batch, space: usize) {
+        let chain = batch.end().chain.0;
+        for (_, entry) in batch.entries() {
+            let Some((op, part)) = super::truth::value_tag(entry.value) else { continue };
+            let first = self.history.values.get(&(op, 0)).and_then(|p| p.first()).copied();
+            let here = self.history.values.get(&(op, part)).and_then(|p| p.first()).copied();
+            let (Some(first), Some(here)) = (first, here) else {
+                self.fail("I-04", format!("part {part} of command {op} stands without its first part"));
+                continue;
+            };
+            if here.chain == chain && here.space == space && first.chain != chain {
+                self.fail("I-04", format!("command {op} is split over two batches"));
+            }
+        }
+    }
+
+    /// A node hands bytes to its disk.
+    pub(super) fn on_write(
+        &mut self,
+        node: usize,
+        journal: JournalKind,
+        segment: SegmentIndex,
+        offset: u64,
+        bytes: &Bytes,
+    ) {
+        let parsed = match parse(offset, bytes) {
+            Ok(parsed) => parsed,
+            Err(error) => return self.fail("I-40", format!("node {node} writes to its journal: {error}")),
+        };
+        let mut moves = Vec::new();
+        let mut tip = self.journal(node, journal).tip();
+        if let Some(header) = parsed.header {
+            if header.pair != self.pair || header.journal != journal || header.index != segment {
+                self.fail("I-40", format!("node {node} writes a foreign header to segment {segment}"));
+            }
+            let base = Tip::of(header.base);
+            self.check_cut(node, journal, base);
+            tip = base;
+            moves.push(Move::Header(base));
+        }
+        for batch in parsed.batches {
+            let h = *batch.header();
+            if h.prev_chain.0 != tip.chain || h.first_seq.0 != tip.seq + 1 {
+                let text = format!("node {node} writes {batch:?} after entry {} (a hole)", tip.seq);
+                self.fail("I-04", text);
+            }
+            if h.mark {
+                continue;
+            }
+            if !self.history.batches.contains_key(&(space(node, journal), batch.end().chain.0)) {
+                self.sequenced(node, journal, &batch);
+            }
+            tip = Tip::of(batch.end());
+            moves.push(Move::Batch(tip));
+        }
+        let truth = self.journal(node, journal);
+        truth.pending = moves;
+        truth.writing = segment.0;
+    }
+
+    /// A header that begins before the end of what is durable cuts the rest off.
+    fn check_cut(&mut self, node: usize, journal: JournalKind, base: Tip) {
+        let truth = self.journal(node, journal);
+        let Some(at) = truth.path.iter().rposition(|tip| tip.chain == base.chain && tip.seq == base.seq) else {
+            let text = format!("node {node} opens a segment after entry {}, which is not its history", base.seq);
+            return self.fail("I-04", text);
+        };
+        let cut: Vec<Tip> = truth.path[at + 1..].to_vec();
+        let applied = truth.applied;
+        if let Some(tip) = cut.iter().find(|tip| tip.seq <= applied) {
+            self.fail("I-10", format!("node {node} cuts entry {} although it is applied", tip.seq));
+        }
+        if let Some(acked) = self.acked_among(node, journal, &cut) {
+            self.fail("I-08", format!("node {node} cuts command {acked}, which was acknowledged"));
+        }
+    }
+
+    fn acked_among(&self, node: usize, journal: JournalKind, tips: &[Tip]) -> Option<usize> {
+        let space = space(node, journal);
+        let hit = |a: &&Acked| a.place.space == space && tips.iter().any(|tip| tip.chain == a.place.chain);
+        self.acked.iter().find(hit).map(|a| a.op)
+    }
+
+    /// The write under way is durable.
+    pub(super) fn on_written(&mut self, node: usize, journal: JournalKind) {
+        self.journal(node, journal).written();
+        self.note_origin(node, journal);
+    }
+
+    fn note_origin(&mut self, node: usize, journal: JournalKind) {
+        let space = space(node, journal);
+        let tips: Vec<u64> =
+            self.nodes[node].journals[journal.index()].path.iter().rev().take(8).map(|t| t.chain).collect();
+        for chain in tips {
+            if let Some(known) = self.history.batches.get_mut(&(space, chain))
+                && known.origin == node
+            {
+                known.durable_at_origin = true;
+            }
+        }
+    }
+
+    /// The write under way failed.
+    pub(super) fn on_write_failed(&mut self, node: usize, journal: JournalKind) {
+        self.journal(node, journal).failed();
+    }
+
+    /// A node removes a segment.
+    pub(super) fn on_remove(&mut self, node: usize, journal: JournalKind, index: SegmentIndex) {
+        let truth = &self.nodes[node].journals[journal.index()];
+        let Some(chains) = truth.segments.get(&index.0) else { return };
+        let peer = &self.nodes[1 - node].journals[0];
+        let lost = chains.iter().filter_map(|chain| truth.path.iter().find(|tip| tip.chain == *chain));
+        let mut why = None;
+        for tip in lost {
+            if tip.seq > truth.checkpointed {
+                why = Some(format!("entry {} is not in a checkpoint ({})", tip.seq, truth.checkpointed));
+            } else if journal == JournalKind::Replicated && !peer.holds(tip.chain) && !self.nodes[1 - node].shortened {
+                why = Some(format!("the peer does not have entry {} on disk", tip.seq));
+            }
+        }
+        if let Some(why) = why {
+            let name = journal.name();
+            self.fail("I-06", format!("node {node} removes segment {index} of its {name} journal: {why}"));
+        }
+        self.journal(node, journal).segments.remove(&index.0);
+    }
+
+    /// A node hands a batch to its store.
+    pub(super) fn on_apply(&mut self, node: usize, journal: JournalKind, batch: &Batch) {
+        let (space, end) = (space(node, journal), Tip::of(batch.end()));
+        let truth = self.journal(node, journal);
+        let offered = truth.offered;
+        let durable = truth.holds(end.chain);
+        truth.offered = end;
+        let h = *batch.header();
+        if end.seq <= offered.seq {
+            self.fail("I-11", format!("node {node} applies {batch:?} again after entry {}", offered.seq));
+        }
+        if h.first_seq.0 != offered.seq + 1 || h.prev_chain.0 != offered.chain {
+            self.fail("I-10", format!("node {node} applies {batch:?} after entry {}", offered.seq));
+        }
+        if !durable {
+            self.fail("I-10", format!("node {node} applies {batch:?}, which its own journal may lose"));
+        }
+        let Some(known) = self.history.batches.get(&(space, end.chain)) else {
+            return self.fail("I-40", format!("node {node} applies {batch:?}, which nobody sequenced"));
+        };
+        let (same, origin, there) = (known.batch.wire() == batch.wire(), known.origin, known.durable_at_origin);
+        if !same {
+            self.fail("I-40", format!("node {node} applies {batch:?} with other bytes than were sequenced"));
+        }
+        let control = &self.nodes[node].control;
+        if origin != node && !there && !self.nodes[node].taking_over && control.role != Role::Primary {
+            let text = format!("node {node} applies {batch:?}, which is not durable where it was sequenced");
+            self.fail("I-10", text);
+        }
+    }
+
+    /// A node's store holds everything up to `seq`.
+    pub(super) fn on_applied(&mut self, node: usize, journal: JournalKind, seq: Seq) {
+        self.journal(node, journal).applied = seq.0;
+    }
+
+    /// A node's store holds that durably.
+    pub(super) fn on_checkpointed(&mut self, node: usize, applied: [Seq; 2]) {
+        for journal in JournalKind::ALL {
+            self.journal(node, journal).checkpointed = applied[journal.index()].0;
+        }
+    }
+
+    /// A node's control file is on disk.
+    pub(super) fn on_control(&mut self, node: usize, control: Control) {
+        if control.role == Role::Primary && control.epoch > self.nodes[node].control.epoch {
+            self.openings.push((node, control.epoch.0));
+        }
+        if control.epoch < self.nodes[node].control.epoch {
+            let (old, new) = (self.nodes[node].control.epoch, control.epoch);
+            self.fail("I-20", format!("node {node} goes back from epoch {old} to {new}"));
+        }
+        self.nodes[node].control = control;
+    }
+
+    /// A node starts with this control file: the last one that was reported durable, or the one that was under way.
+    pub(super) fn restarted(&mut self, node: usize, control: &Control) {
+        self.on_control(node, control.clone());
+        self.nodes[node].taking_over = false;
+        self.nodes[node].degraded = false;
+    }
+
+    /// A node has died, or ended.
+    pub(super) fn died(&mut self, node: usize) {
+        let truth = &mut self.nodes[node];
+        truth.deaths += 1;
+        truth.received = 0;
+        if truth.taking_over && truth.control.role == Role::Primary {
+            // It may have taken over without telling its account; what is not there then is lost.
+            let gone: Vec<usize> = self.gone(node).iter().map(|a| a.op).collect();
+            self.lost.extend(gone);
+        }
+    }
+
+    /// The last trouble is over: from here on work must be bounded.
+    pub(super) fn calm(&mut self) {
+        self.batch_frames = 0;
+        self.batches_at_calm = self.batches;
+    }
+
+    /// Acknowledged updates of the replicated journal that are not on a node and not yet known to be lost.
+    fn gone(&self, node: usize) -> Vec<Acked> {
+        let truth = &self.nodes[node].journals[0];
+        let gone = |a: &&Acked| {
+            a.place.space == 0 && !truth.holds(a.place.chain) && !self.lost.contains(&a.op)
+        };
+        self.acked.iter().filter(gone).cloned().collect()
+    }
+
+    /// Recovery found this; a wrong answer loses or invents entries.
+    pub(super) fn on_recovered(&mut self, node: usize, journal: JournalKind, found: &Recovered) {
+        let truth = &self.nodes[node].journals[journal.index()];
+        let end = Tip::of(found.end);
+        let fits = |path: &Vec<Tip>| path.last().is_some_and(|tip| tip.chain == end.chain && tip.seq == end.seq);
+        let (last, tip) = (truth.admissible().into_iter().find(fits), truth.tip());
+        match last {
+            Some(path) => self.journal(node, journal).path = path,
+            None => self.recovered_otherwise(node, journal, end, tip),
+        }
+        let truth = self.journal(node, journal);
+        truth.others.clear();
+        truth.pending.clear();
+        self.note_origin(node, journal);
+    }
+
+    /// With damage within the budget, a copy may have become shorter if the other node holds what is gone.
+    fn recovered_otherwise(&mut self, node: usize, journal: JournalKind, end: Tip, tip: Tip) {
+        let truth = &self.nodes[node].journals[journal.index()];
+        let at = truth.path.iter().rposition(|t| t.chain == end.chain && t.seq == end.seq);
+        let peer = &self.nodes[1 - node].journals[0];
+        let cut = at.map(|at| truth.path[at + 1..].to_vec()).unwrap_or_default();
+        let covered = journal == JournalKind::Replicated && cut.iter().all(|t| peer.holds(t.chain));
+        if let Some(at) = at
+            && self.nodes[node].decayed.is_some()
+            && covered
+        {
+            self.nodes[node].shortened = true;
+            self.journal(node, journal).path.truncate(at + 1);
+            return;
+        }
+        let name = journal.name();
+        let text = format!(
+            "node {node} recovers its {name} journal up to entry {} of epoch {}, but entry {} was durable",
+            end.seq, end.epoch, tip.seq
+        );
+        self.fail("I-08", text);
+    }
+
+    /// A frame leaves a node.
+    pub(super) fn on_frame(&mut self, node: usize, seen: &Seen, pipe: &mut Pipe) {
+        let header = seen.header;
+        if header.number != pipe.last_number + 1 {
+            let text = format!("node {node} sends frame {} after {}", header.number, pipe.last_number);
+            self.fail("I-14", text);
+        }
+        if header.epoch < pipe.last_epoch {
+            self.fail("I-20", format!("node {node} goes back to epoch {} on a connection", header.epoch));
+        }
+        let durable = self.nodes[node].journals[0].tip().seq;
+        if header.durable.0 > durable {
+            let text = format!("node {node} announces {} as durable, {durable} is", header.durable);
+            self.fail("I-12", text);
+        }
+        pipe.last_number = header.number;
+        pipe.last_epoch = header.epoch;
+        pipe.last_durable = header.durable;
+        match &seen.body {
+            Body::Batch(batch) => self.on_sent_batch(node, batch, pipe),
+            Body::Ack(ack) => {
+                let before = std::mem::replace(&mut pipe.last_ack, *ack);
+                let applied = self.nodes[node].journals[0].applied;
+                if ack.durable.0 > durable || ack.applied.0 > applied || ack.received < ack.durable {
+                    let text = format!("node {node} says {ack:?}; it has {durable} on disk, {applied} applied");
+                    self.fail("I-12", text);
+                }
+                self.nodes[node].received = self.nodes[node].received.max(ack.received.0);
+                if ack.received < before.received
+                    || ack.durable < before.durable
+                    || ack.applied < before.applied
+                {
+                    self.fail("I-12", format!("node {node} says {ack:?} after {before:?}"));
+                }
+            }
+            Body::Hello(_) | Body::Begin(_) | Body::Other => {}
+        }
+    }
+
+    fn on_sent_batch(&mut self, node: usize, batch: &Batch, pipe: &mut Pipe) {
+        self.batch_frames += 1;
+        let (end, h) = (Tip::of(batch.end()), *batch.header());
+        if !self.history.batches.contains_key(&(0, end.chain)) {
+            self.sequenced(node, JournalKind::Replicated, batch);
+        }
+        if let Some(known) = self.history.batches.get(&(0, end.chain)) {
+            if known.batch.wire() != batch.wire() {
+                self.fail("I-40", format!("node {node} sends {batch:?} with other bytes than were sequenced"));
+            }
+        }
+        if pipe.last_batch.is_some_and(|last| last != h.prev_chain.0) {
+            self.fail("I-10", format!("node {node} sends {batch:?} out of order"));
+        }
+        pipe.last_batch = Some(end.chain);
+        let truth = &self.nodes[node].journals[0];
+        let own = truth.holds(end.chain)
+            || truth.pending.iter().any(|m| matches!(m, Move::Batch(tip) if tip.chain == end.chain))
+            || truth.others.iter().flatten().any(|tip| tip.chain == end.chain)
+            || self.history.batches.get(&(0, end.chain)).is_some_and(|known| known.origin == node);
+        if !own {
+            self.fail("I-10", format!("node {node} sends {batch:?}, which is not in its journal"));
+        }
+    }
+
+    /// A client was told that its update is done.
+    pub(super) fn on_ok(&mut self, node: usize, op: usize, place: Place, level: AckLevel) {
+        let journal = if place.space == 0 { JournalKind::Replicated } else { JournalKind::Local };
+        if !self.nodes[node].journals[journal.index()].holds(place.chain) {
+            let text = format!("command {op} was told ok, but entry {} is not on node {node}'s disk", place.seq);
+            self.fail("I-03", text);
+        }
+        let mut held = AckLevel::Local;
+        if place.space == 0 && level > AckLevel::Local {
+            let peer = &self.nodes[1 - node].journals[0];
+            let reached = match level {
+                AckLevel::Local => true,
+                // What is in the peer's memory cannot be seen from outside, but what it said of it.
+                AckLevel::Received => peer.holds(place.chain) || self.nodes[1 - node].received >= place.seq,
+                AckLevel::Durable => peer.holds(place.chain),
+                AckLevel::Applied => peer.holds(place.chain) && peer.applied >= place.seq,
+            };
+            if reached {
+                held = level;
+            } else if !self.nodes[node].degraded && !self.nodes[1 - node].shortened {
+                let text = format!(
+                    "command {op} was told ok at level {}, but the peer is not that far with entry {}",
+                    level.name(),
+                    place.seq
+                );
+                self.fail("I-03", text);
+            }
+        }
+        let peer_deaths = self.nodes[1 - node].deaths;
+        self.acked.push(Acked { op, place, level: held, peer_deaths });
+    }
+
+    /// A standby has become primary and told its account.
+    pub(super) fn on_takeover(&mut self, node: usize, account: &TakeoverAccount) {
+        let lost = self.gone(node);
+        let (deaths, shortened) = (self.nodes[node].deaths, self.nodes[node].shortened);
+        let mut why = None;
+        for a in &lost {
+            if a.place.seq <= account.kept_up_to {
+                why = Some(format!("it says that entry {} is kept, and it is not", a.place.seq));
+            }
+            let promised = a.level >= AckLevel::Durable
+                || a.level == AckLevel::Received && a.peer_deaths == deaths && a.place.origin != node;
+            if promised && !shortened {
+                let level = a.level.name();
+                why = Some(format!("command {} was acknowledged at level {level} and is lost", a.op));
+            }
+        }
+        let mut below: Vec<u64> =
+            lost.iter().map(|a| a.place.seq).filter(|seq| *seq <= account.announced).collect();
+        below.dedup();
+        if below.len() as u64 > account.lost_announced {
+            let n = below.len();
+            why = Some(format!("{n} entries announced as durable are lost, it says {}", account.lost_announced));
+        }
+        if account.durable_level_lost > 0 {
+            why = Some("it says that updates acknowledged at level durable are lost".to_owned());
+        }
+        if let Some(why) = why {
+            self.fail("I-22", format!("the account of node {node}'s takeover: {why}: {account:?}"));
+        }
+        self.lost.extend(lost.iter().map(|a| a.op));
+        self.takeovers.push(node);
+    }
+
+    /// At the end: every acknowledged update is on the survivor, or was lost by a takeover that said so.
+    pub(super) fn check_survival(&mut self, survivor: usize) -> usize {
+        let mut lost = Vec::new();
+        for a in &self.acked {
+            if a.place.space == 0 {
+                if !self.nodes[survivor].journals[0].holds(a.place.chain) {
+                    lost.push(a.clone());
+                }
+            } else if !self.nodes[a.place.space - 1].journals[1].holds(a.place.chain) {
+                let text = format!("command {} on a local file is gone", a.op);
+                return self.fail_one("I-01", text);
+            }
+        }
+        for a in &lost {
+            let epoch = self.history.batches.get(&(0, a.place.chain)).map_or(0, |k| k.batch.header().epoch.0);
+            // Only another node that became primary may leave updates behind.
+            let replaced = self.openings.iter().any(|(node, opened)| *node != a.place.origin && *opened > epoch);
+            if !replaced {
+                let text = format!("command {} (entry {}) was acknowledged and is gone", a.op, a.place.seq);
+                return self.fail_one("I-01", text);
+            }
+            if a.level >= AckLevel::Durable && !self.nodes.iter().any(|n| n.shortened) {
+                let text = format!("command {} was acknowledged at level durable and is gone", a.op);
+                return self.fail_one("I-01", text);
+            }
+        }
+        self.check_work();
+        lost.len()
+    }
+
+    /// In quiet times each batch is sent a few times at most (I-51).
+    fn check_work(&mut self) {
+        let new = self.batches - self.batches_at_calm;
+        let all = self.batches;
+        if self.batch_frames > 4 * all + 8 * new + 16 {
+            let text = format!("{} batch frames after the last trouble, for {all} batches in all", self.batch_frames);
+            self.fail("I-51", text);
+        }
+    }
+
+    fn fail_one(&mut self, invariant: &'static str, text: String) -> usize {
+        self.fail(invariant, text);
+        0
+    }
+
+    /// Puts of a node's own entries that the survivor does not have must be in its `diverged/` files.
+    pub(super) fn check_diverged(&mut self, node: usize) {
+        let other = &self.nodes[1 - node].journals[0];
+        let own = &self.nodes[node].journals[0];
+        let mut missing = None;
+        for tip in own.path.iter().filter(|tip| !other.holds(tip.chain)) {
+            let Some(known) = self.history.batches.get(&(0, tip.chain)) else { continue };
+            for (seq, entry) in known.batch.entries() {
+                let value = entry.value;
+                let there = value.is_empty() || contains(&self.saved[node], value);
+                if entry.kind == EntryKind::Put && !there {
+                    missing = Some(seq);
+                }
+            }
+        }
+        if let Some(seq) = missing {
+            self.fail("I-24", format!("entry {seq} of node {node} diverged and is not in its saved files"));
+        }
+    }
+}
+
+fn contains(hay: &[u8], needle: &[u8]) -> bool {
+    let Some(&first) = needle.first() else { return true };
+    let mut at = 0;
+    while let Some(skip) = hay[at..].iter().position(|&b| b == first) {
+        at += skip;
+        if hay[at..].starts_with(needle) {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
+/// A file's items.
+pub(super) type Items = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Plays batches into files of items: the small model that a store is compared with.
+pub(super) fn model<'a>(
+    node: usize,
+    log: impl Iterator<Item = &'a Batch>,
+) -> BTreeMap<u64, Items> {
+    let mut files: BTreeMap<u64, Items> = BTreeMap::new();
+    for batch in log {
+        for (_, entry) in batch.entries() {
+            let items = files.entry(entry.file.0);
+            match entry.kind {
+                EntryKind::Put => {
+                    items.or_default().insert(entry.id.to_vec(), entry.value.to_vec());
+                }
+                EntryKind::Delete => {
+                    items.or_default().remove(entry.id);
+                }
+                EntryKind::FileClear | EntryKind::FileDelete => items.or_default().clear(),
+                EntryKind::CopyBegin if entry.value.first().map(|&o| usize::from(o)) != Some(node) => {
+                    items.or_default().clear();
+                }
+                _ => {}
+            }
+        }
+    }
+    files
+}

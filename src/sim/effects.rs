@@ -1,0 +1,467 @@
+//! What an engine asks for, carried out on the simulated disk, store and wire.
+
+use super::disk::{Death, random_fate};
+use super::options::Mutation;
+use super::world::{Ev, World};
+use crate::base::{AckLevel, Fault, JournalKind, SegmentIndex, Seq};
+use crate::engine::{Effect, Event, Incident};
+use crate::format::batch::{Batch, BatchBuilder, Seal};
+use crate::format::control::Control;
+use crate::store::StoreWrite;
+use bytes::Bytes;
+
+impl World {
+    /// Carries out one effect.
+    pub(super) fn effect(&mut self, n: usize, effect: Effect) {
+        self.note_effect(n, &effect);
+        match effect {
+            Effect::PrepareSegment { journal, index, bytes } => {
+                self.nodes[n].disk.prepare(journal, index, bytes);
+                let us = self.disk_latency(n) * 3;
+                self.node_after(us, n, Ev::Prepared(journal, index));
+            }
+            Effect::Write { write, journal, segment, offset, bytes } => {
+                self.write(n, (write, journal), segment, offset, bytes);
+            }
+            Effect::RemoveSegment { journal, index } => {
+                self.check.on_remove(n, journal, index);
+                self.nodes[n].disk.remove(journal, index);
+            }
+            Effect::Read { read, journal, segment, offset, len } => {
+                let us = self.disk_latency(n);
+                self.node_after(us, n, Ev::Read { read, journal, segment, offset, len });
+            }
+            Effect::WriteControl { write, bytes } => self.write_control(n, write, bytes),
+            Effect::Apply { journal, batch } => self.apply(n, journal, batch),
+            Effect::Checkpoint => {
+                if self.nodes[n].checkpointing {
+                    self.check.fail("driver", format!("node {n} asks for two checkpoints at once"));
+                }
+                self.nodes[n].checkpointing = true;
+                let us = self.disk_latency(n) * 4;
+                self.node_after(us, n, Ev::Checkpoint);
+            }
+            Effect::SaveDiverged { file, first, bytes } => {
+                self.nodes[n].disk.save_diverged(file, first, bytes);
+                let us = self.disk_latency(n);
+                self.node_after(us, n, Ev::Diverged);
+            }
+            Effect::LinkConnect { conn } => self.link_connect(n, conn),
+            Effect::LinkSend { conn, parts } => self.link_send(n, conn, &parts),
+            Effect::LinkClose { conn, abort } => self.link_close(n, conn, abort),
+            Effect::ClientSend { conn, bytes } => self.client_send(n, conn, &bytes),
+            Effect::ClientReceive { conn, buffer } => self.client_receive(n, conn, buffer),
+            Effect::ClientClose { conn } => self.client_closed(n, conn),
+            Effect::Admin { token, reply } => self.admin_answer(n, token, reply),
+            Effect::Incident(incident) => self.incident(n, &incident),
+            Effect::Stopped => self.stopped(n),
+        }
+    }
+
+    fn note_effect(&mut self, n: usize, effect: &Effect) {
+        let (tag, a, b) = match effect {
+            Effect::PrepareSegment { journal, index, .. } => ("prepare", journal.index() as u64, index.0),
+            Effect::Write { segment, offset, .. } => ("write", segment.0, *offset),
+            Effect::RemoveSegment { journal, index } => ("remove", journal.index() as u64, index.0),
+            Effect::Read { segment, offset, .. } => ("read", segment.0, *offset),
+            Effect::WriteControl { bytes, .. } => ("control", bytes.len() as u64, 0),
+            Effect::Apply { batch, .. } => ("apply", batch.header().first_seq.0, batch.end().chain.0),
+            Effect::Checkpoint => ("checkpoint", 0, 0),
+            Effect::SaveDiverged { bytes, .. } => ("save-diverged", bytes.len() as u64, 0),
+            Effect::LinkConnect { conn } => ("connect", conn.0, 0),
+            Effect::LinkSend { conn, parts } => {
+                ("link-send", conn.0, parts.iter().map(|p| p.len() as u64).sum())
+            }
+            Effect::LinkClose { conn, abort } => ("link-close", conn.0, u64::from(*abort)),
+            Effect::ClientSend { conn, bytes } => ("client-send", conn.0, bytes.len() as u64),
+            Effect::ClientReceive { conn, .. } => ("client-receive", conn.0, 0),
+            Effect::ClientClose { conn } => ("client-close", conn.0, 0),
+            Effect::Admin { token, .. } => ("admin-answer", *token, 0),
+            Effect::Incident(incident) => ("incident", incident.kind.len() as u64, 0),
+            Effect::Stopped => ("stopped", 0, 0),
+        };
+        self.trace.event(tag, a ^ (n as u64) << 60, b, || format!("node {n}: {}", words(effect)));
+    }
+
+    /// How long a disk operation takes now.
+    pub(super) fn disk_latency(&mut self, n: usize) -> u64 {
+        let median = self.options.disk_us;
+        let mut us = median / 2 + self.streams.disk.below(median + 1);
+        if self.streams.disk.percent(self.options.disk_tail_percent) {
+            us *= 1 + self.streams.disk.below(100);
+        }
+        if self.nodes[n].ills.slow_until > self.trace.now { us * 30 } else { us }
+    }
+
+    fn write(
+        &mut self,
+        n: usize,
+        (write, journal): (u64, JournalKind),
+        segment: SegmentIndex,
+        offset: u64,
+        bytes: Bytes,
+    ) {
+        let seen = self.mutated_write(n, offset, &bytes);
+        self.check.on_write(n, journal, segment, offset, &seen);
+        if self.mutate(Mutation::RemoveEarly) {
+            let all = &self.check.nodes[n].journals[journal.index()];
+            let needed = all.segments.keys().next_back().copied();
+            self.check.nodes[n].journals[journal.index()].checkpointed = 0;
+            if let Some(index) = needed {
+                self.check.on_remove(n, journal, SegmentIndex(index));
+            } else {
+                self.mutated = false;
+            }
+        }
+        if let Ok(batch) = Batch::from_disk(&bytes)
+            && !batch.header().mark
+            && self.mutate(Mutation::ApplyBeforeDurable)
+        {
+            self.check.on_apply(n, journal, &batch);
+        }
+        if let Err(why) = self.nodes[n].disk.write(journal, segment, offset, (write, bytes)) {
+            self.check.fail("driver", format!("node {n}: {why}"));
+        }
+        let us = self.disk_latency(n);
+        if self.options.mutation == Some(Mutation::LieWritten) && self.operator.ready() {
+            self.mutated = true;
+            self.node_after(us * 50, n, Ev::Written(journal, u64::MAX));
+            self.node_after(1, n, Ev::Written(journal, write));
+            return;
+        }
+        self.node_after(us, n, Ev::Written(journal, write));
+    }
+
+    /// What the checker is shown of a write.
+    fn mutated_write(&mut self, n: usize, offset: u64, bytes: &Bytes) -> Bytes {
+        if offset == 0 || self.options.mutation != Some(Mutation::ForeignEpoch) {
+            return bytes.clone();
+        }
+        let Ok(batch) = Batch::from_disk(bytes) else { return bytes.clone() };
+        let h = *batch.header();
+        let foreign = usize::try_from(h.epoch.0 & 1) == Ok(n);
+        if h.mark || h.journal != JournalKind::Replicated || !foreign || !self.mutate(Mutation::ForeignEpoch) {
+            return bytes.clone();
+        }
+        resealed(&batch, crate::base::Epoch(h.epoch.0 + 1), None).disk().clone()
+    }
+
+    /// A journal write ends.
+    pub(super) fn disk_written(&mut self, n: usize, journal: JournalKind, write: u64) {
+        let under_way = self.nodes[n].disk.flights[journal.index()].as_ref().map(|f| f.write);
+        if self.options.mutation == Some(Mutation::LieWritten) && self.mutated {
+            // Told durable at once, durable (perhaps) much later.
+            if write == u64::MAX {
+                if under_way.is_some() {
+                    self.nodes[n].disk.written(journal);
+                    self.check.on_written(n, journal);
+                }
+            } else {
+                self.input(n, Event::Written { write });
+                if under_way == Some(write) {
+                    self.nodes[n].disk.written(journal);
+                }
+            }
+            return;
+        }
+        if under_way != Some(write) {
+            return;
+        }
+        if self.nodes[n].ills.write_errors > 0 {
+            self.nodes[n].ills.write_errors -= 1;
+            let mode = self.streams.disk.below(4);
+            let (disk, prng) = (&mut self.nodes[n].disk, &mut self.streams.disk);
+            disk.resolve(journal, |_| random_fate(Death::Power, mode, prng));
+            self.check.on_write_failed(n, journal);
+            self.trace.sometimes("a poisoned segment");
+            self.note(n, "write-failed", write, 0);
+            return self.input(n, Event::WriteFailed { write, fault: Fault::Errno(5) });
+        }
+        self.nodes[n].disk.written(journal);
+        self.check.on_written(n, journal);
+        self.note(n, "written", write, 0);
+        self.input(n, Event::Written { write });
+    }
+
+    fn note(&mut self, n: usize, tag: &'static str, a: u64, b: u64) {
+        self.trace.event(tag, a ^ (n as u64) << 60, b, || format!("node {n}: {a} {b}"));
+    }
+
+    /// A segment was made, or not.
+    pub(super) fn disk_prepared(&mut self, n: usize, journal: JournalKind, index: SegmentIndex) {
+        let ready = self.nodes[n].disk.prepared(journal, index, false);
+        self.note(n, "prepared", index.0, u64::from(ready));
+        let event = if ready {
+            Event::SegmentReady { journal, index }
+        } else {
+            Event::SegmentFailed { journal, index, fault: Fault::NoSpace }
+        };
+        self.input(n, event);
+    }
+
+    /// A read ends.
+    pub(super) fn disk_read(
+        &mut self,
+        n: usize,
+        read: u64,
+        (journal, segment): (JournalKind, SegmentIndex),
+        offset: u64,
+        len: usize,
+    ) {
+        let bytes = self.nodes[n].disk.read(journal, segment, offset, len);
+        let result = match bytes {
+            Some(_) if self.nodes[n].ills.read_until > self.trace.now => Err(Fault::Errno(5)),
+            Some(bytes) => Ok(bytes),
+            None => Err(Fault::Errno(2)),
+        };
+        self.note(n, "read-done", read, u64::from(result.is_ok()));
+        self.input(n, Event::Read { read, result });
+    }
+
+    fn write_control(&mut self, n: usize, write: u64, bytes: Vec<u8>) {
+        if self.nodes[n].disk.control_flight.is_some() {
+            self.check.fail("driver", format!("node {n} replaces the control file twice at once"));
+        }
+        self.nodes[n].disk.control_flight = Some((write, bytes));
+        let us = self.disk_latency(n) * 2;
+        if self.options.mutation == Some(Mutation::LieControl) && self.operator.ready() {
+            self.mutated = true;
+            self.nodes[n].disk.control_flight = None;
+            return self.node_after(1, n, Ev::Control(write));
+        }
+        self.node_after(us, n, Ev::Control(write));
+    }
+
+    /// The control file was replaced, or not.
+    pub(super) fn control_done(&mut self, n: usize, write: u64) {
+        let lie = self.options.mutation == Some(Mutation::LieControl) && self.mutated;
+        if lie {
+            return self.input(n, Event::ControlWritten { write });
+        }
+        let Some((_, bytes)) = self.nodes[n].disk.control_flight.take() else { return };
+        let fails = self.nodes[n].ills.control_until > self.trace.now;
+        self.note(n, "control-done", write, u64::from(!fails));
+        if fails {
+            if self.streams.disk.percent(50) {
+                self.control_on_disk(n, bytes);
+            }
+            return self.input(n, Event::ControlFailed { write, fault: Fault::Errno(5) });
+        }
+        self.control_on_disk(n, bytes);
+        self.input(n, Event::ControlWritten { write });
+    }
+
+    fn control_on_disk(&mut self, n: usize, bytes: Vec<u8>) {
+        match Control::decode(&bytes) {
+            Ok(control) => {
+                self.check.on_control(n, control);
+            }
+            Err(error) => self.check.fail("driver", format!("node {n} writes a bad control file: {error}")),
+        }
+        self.nodes[n].disk.control = bytes;
+    }
+
+    fn apply(&mut self, n: usize, journal: JournalKind, batch: Batch) {
+        let ready = batch.header().count > 0 && self.operator.ready();
+        if ready && self.mutate(Mutation::SkipApply) {
+            return;
+        }
+        self.check.on_apply(n, journal, &batch);
+        if ready && self.mutate(Mutation::DoubleApply) {
+            self.check.on_apply(n, journal, &batch);
+        }
+        if ready && self.options.mutation == Some(Mutation::SwapApply) {
+            self.swap_apply(n, journal);
+        }
+        self.nodes[n].queue.push_back((journal, batch));
+        if !self.nodes[n].store_busy {
+            self.nodes[n].store_busy = true;
+            let us = self.disk_latency(n) / 2 + 1;
+            self.node_after(us, n, Ev::Store);
+        }
+    }
+
+    /// Shows the checker the two newest batches of a history in the wrong order.
+    fn swap_apply(&mut self, n: usize, journal: JournalKind) {
+        let truth = &self.check.nodes[n].journals[journal.index()];
+        let [.., a, b] = truth.path[..] else { return };
+        let space = super::truth::space(n, journal);
+        let batch = |chain| self.check.history.batches.get(&(space, chain)).map(|k| k.batch.clone());
+        let (Some(first), Some(second)) = (batch(a.chain), batch(b.chain)) else { return };
+        if self.mutate(Mutation::SwapApply) {
+            let journal_truth = &mut self.check.nodes[n].journals[journal.index()];
+            if let Some(at) = journal_truth.path.iter().position(|tip| tip.chain == a.chain) {
+                journal_truth.offered = journal_truth.path[at - 1];
+            }
+            self.check.on_apply(n, journal, &second);
+            self.check.on_apply(n, journal, &first);
+        }
+    }
+
+    /// The store applies some of what waits, not always in the order in which the two journals asked.
+    pub(super) fn store_work(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        node.store_busy = false;
+        let Some(&(mut journal, _)) = node.queue.front() else { return };
+        if self.streams.disk.percent(20)
+            && let Some((other, _)) = node.queue.iter().find(|(j, _)| *j != journal)
+        {
+            journal = *other;
+        }
+        if node.ills.store_errors > 0 {
+            node.ills.store_errors -= 1;
+            node.queue.retain(|(j, _)| *j != journal);
+            let applied = node.store.applied()[journal.index()];
+            if let Some(tip) = self.tip_at(n, journal, applied) {
+                self.check.nodes[n].journals[journal.index()].offered = tip;
+            }
+            self.note(n, "apply-failed", journal.index() as u64, 0);
+            self.input(n, Event::ApplyFailed { journal, fault: Fault::Errno(5) });
+        } else {
+            let count = 1 + self.streams.disk.below(4);
+            if let Some(seq) = self.apply_some(n, journal, count) {
+                self.note(n, "applied", journal.index() as u64, seq.0);
+                self.input(n, Event::Applied { journal, seq });
+            }
+        }
+        let node = &mut self.nodes[n];
+        if !node.queue.is_empty() && !node.store_busy {
+            node.store_busy = true;
+            let us = self.disk_latency(n) / 2 + 1;
+            self.node_after(us, n, Ev::Store);
+        }
+    }
+
+    /// Applies up to `count` waiting batches of a journal; the last entry applied.
+    pub(super) fn apply_some(&mut self, n: usize, journal: JournalKind, count: u64) -> Option<Seq> {
+        let mut last = None;
+        for _ in 0..count {
+            let Some(at) = self.nodes[n].queue.iter().position(|(j, _)| *j == journal) else { break };
+            let Some((_, batch)) = self.nodes[n].queue.remove(at) else { break };
+            let corrupt = batch.header().count > 0 && self.mutate(Mutation::CorruptApply);
+            let stored = if corrupt {
+                let epoch = batch.header().epoch;
+                resealed(&batch, epoch, Some(b"v0.0~corrupted"))
+            } else {
+                batch.clone()
+            };
+            if let Err(error) = self.nodes[n].store.apply(journal, &[stored]) {
+                self.check.fail("I-10", format!("node {n}'s store refuses {batch:?}: {error}"));
+                break;
+            }
+            let seq = batch.header().last_seq();
+            self.check.on_applied(n, journal, seq);
+            self.nodes[n].log.push((journal, batch));
+            last = Some(seq);
+        }
+        last
+    }
+
+    /// The checkpoint ends.
+    pub(super) fn checkpoint_done(&mut self, n: usize) {
+        self.nodes[n].checkpointing = false;
+        if self.nodes[n].ills.store_errors > 0 {
+            self.nodes[n].ills.store_errors -= 1;
+            self.note(n, "checkpoint-failed", 0, 0);
+            return self.input(n, Event::CheckpointFailed { fault: Fault::Errno(5) });
+        }
+        match self.nodes[n].store.checkpoint() {
+            Ok(applied) => {
+                self.check.on_checkpointed(n, applied);
+                self.note(n, "checkpointed", applied[0].0, applied[1].0);
+                self.input(n, Event::Checkpointed { applied });
+            }
+            Err(error) => self.check.fail("driver", format!("the model store fails: {error}")),
+        }
+    }
+
+    /// Diverged entries were saved, or not.
+    pub(super) fn diverged_done(&mut self, n: usize) {
+        if self.options.mutation == Some(Mutation::ForgetDiverged) {
+            self.mutated = true;
+            return self.input(n, Event::DivergedSaved);
+        }
+        let fails = self.nodes[n].ills.control_until > self.trace.now;
+        self.nodes[n].disk.saved_diverged(!fails);
+        self.note(n, "diverged-done", u64::from(!fails), 0);
+        if fails {
+            return self.input(n, Event::DivergedFailed { fault: Fault::Errno(5) });
+        }
+        self.trace.sometimes("diverged entries were saved");
+        self.input(n, Event::DivergedSaved);
+    }
+
+    fn incident(&mut self, n: usize, incident: &Incident) {
+        match incident.kind {
+            "ack-degraded" | "degraded" => {
+                self.check.nodes[n].degraded = true;
+                self.trace.sometimes("a promise was degraded");
+            }
+            "ack-restored" | "restored" => self.check.nodes[n].degraded = false,
+            "read-only" => self.trace.sometimes("a node became read-only"),
+            _ => {}
+        }
+    }
+}
+
+/// The batch again with another epoch, or with another value in its first put.
+fn resealed(batch: &Batch, epoch: crate::base::Epoch, value: Option<&[u8]>) -> Batch {
+    let h = *batch.header();
+    let mut builder = BatchBuilder::new(h.first_seq, 0);
+    for (i, (_, mut entry)) in batch.entries().enumerate() {
+        if let Some(value) = value
+            && i == 0
+            && !entry.id.is_empty()
+        {
+            entry.value = value;
+        }
+        builder.push(&entry);
+    }
+    let (pair, journal) = (h.pair, h.journal);
+    builder.seal(&Seal { epoch, prev_chain: h.prev_chain, durable: h.durable, wall_ms: h.wall_ms, pair, journal })
+}
+
+/// An effect for people.
+fn words(effect: &Effect) -> String {
+    match effect {
+        Effect::Write { write, journal, segment, offset, bytes } => {
+            let what = match super::truth::parse(*offset, bytes) {
+                Ok(parsed) => {
+                    let head = parsed.header.map(|h| format!("header after {:?} ", h.base));
+                    format!("{}{:?}", head.unwrap_or_default(), parsed.batches)
+                }
+                Err(error) => error,
+            };
+            format!("#{write} {} segment {segment} at {offset}: {what}", journal.name())
+        }
+        Effect::Apply { journal, batch } => format!("{} {batch:?}", journal.name()),
+        Effect::WriteControl { bytes, .. } => match Control::decode(bytes) {
+            Ok(c) => format!("{} epoch {} {:?}", c.role.name(), c.epoch, c.table),
+            Err(error) => error.to_string(),
+        },
+        Effect::LinkSend { conn, parts } => {
+            let frames = super::net::Tap::default().feed(parts);
+            let text: Vec<String> = match frames {
+                Ok(frames) => frames
+                    .iter()
+                    .map(|f| format!("{:?} durable {}", f.body, f.header.durable))
+                    .collect(),
+                Err(error) => vec![error],
+            };
+            format!("conn {:x} {}", conn.0, text.join(", "))
+        }
+        Effect::ClientSend { conn, bytes } => format!("{conn} {:?}", String::from_utf8_lossy(bytes)),
+        Effect::ClientReceive { conn, .. } => format!("{conn}"),
+        Effect::SaveDiverged { file, first, bytes } => format!("{file} first {first} {:?}", String::from_utf8_lossy(bytes)),
+        other => format!("{other:?}"),
+    }
+}
+
+/// The level at which an update is promised.
+pub(super) fn level_of(file: super::client::File, replicated: bool, database: AckLevel) -> AckLevel {
+    match file {
+        _ if !replicated => AckLevel::Local,
+        super::client::File::Safe => AckLevel::Durable,
+        _ => database,
+    }
+}

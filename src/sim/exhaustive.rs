@@ -1,0 +1,315 @@
+//! Every crash point of small runs: at every event, with every subset of the sectors of the write under way, and a
+//! second crash during what follows. Where random runs sample, this walks.
+
+use super::checker::Violation;
+use super::client::{Ending, File, Kind, Op};
+use super::disk::{Death, Exact};
+use super::options::{Options, Streams};
+use super::world::World;
+use crate::base::{AckLevel, JournalKind};
+use crate::engine::PeerLoss;
+
+/// Subsets of one write that are all tried; of more, so many are drawn.
+const SUBSETS_MAX: u64 = 1 << 10;
+/// A small run takes no more steps than this.
+const STEPS_MAX: u64 = 200_000;
+/// Steps walked after the last update was told ok: checkpoint, mark, the next segment.
+const STEPS_AFTER: u64 = 12;
+
+/// What a walk found.
+#[derive(Clone, Debug, Default)]
+pub struct Walk {
+    /// Crash points.
+    pub points: u64,
+    /// Crashes: a point, and what was left of what was under way.
+    pub crashes: u64,
+    /// The first broken rule, and at which crash.
+    pub violation: Option<(String, Violation)>,
+}
+
+impl Walk {
+    fn fail(&mut self, place: String, world: &World) {
+        if self.violation.is_none()
+            && let Some(violation) = &world.check.violation
+        {
+            self.violation = Some((place, violation.clone()));
+        }
+    }
+}
+
+fn options(solo: bool) -> Options {
+    Options {
+        troubles: Vec::new(),
+        clients: 1,
+        ops: 0,
+        ack_level: if solo { AckLevel::Local } else { AckLevel::Durable },
+        on_peer_loss: PeerLoss::Degrade { after_ms: 300 },
+        heartbeat_ms: 200,
+        peer_timeout_ms: 600,
+        checkpoint_ms: 5,
+        checkpoint_bytes: 1 << 20,
+        serve_alone: solo,
+        disk_us: 100,
+        disk_tail_percent: 0,
+        net_us: 100,
+        corrupt_one_in: 0,
+        value_max: 600,
+        solo,
+        ..Options::from_seed(16)
+    }
+}
+
+/// The `number`-th update: a transaction of two items of its own.
+fn update(number: usize) -> Op {
+    Op {
+        kind: if number % 2 == 0 { Kind::Transaction } else { Kind::Set },
+        file: File::Main,
+        items: vec![format!("a{number}").into_bytes(), format!("b{number}").into_bytes()],
+        node: 0,
+        at: 0,
+        done_at: 0,
+        ending: Ending::Open,
+        found: false,
+    }
+}
+
+/// A small run: set up, then `updates` updates, all at once or one after another.
+struct Small {
+    world: World,
+    updates: usize,
+    at_once: bool,
+    sent: usize,
+}
+
+impl Small {
+    fn new(solo: bool, updates: usize, at_once: bool) -> Self {
+        let mut world = World::new(options(solo), 0);
+        world.begin();
+        let mut steps = 0;
+        while !world.operator.ready() && world.check.violation.is_none() && steps < STEPS_MAX {
+            world.step();
+            steps += 1;
+        }
+        Self { world, updates, at_once, sent: 0 }
+    }
+
+    fn send(&mut self) {
+        if self.world.clients[0].conn.is_none() && !self.world.client_connects(0) {
+            return;
+        }
+        while self.sent < self.updates && (self.at_once || self.world.clients[0].idle()) {
+            let Some(at) = self.world.clients[0].conn else { return };
+            let op = update(self.sent);
+            self.sent += 1;
+            self.world.client_sends_op(0, at, op, &[200, 300]);
+        }
+    }
+
+    fn step(&mut self) {
+        self.send();
+        self.world.step();
+    }
+
+    fn finished(&self) -> bool {
+        self.sent == self.updates && self.world.ops.iter().all(|op| op.ending != Ending::Open)
+    }
+
+    /// How many steps until all is done and a little more.
+    fn length(mut self) -> u64 {
+        let mut steps = 0;
+        while !self.finished() && steps < STEPS_MAX && self.world.check.violation.is_none() {
+            self.step();
+            steps += 1;
+        }
+        steps + STEPS_AFTER
+    }
+
+    fn advance(mut self, steps: u64) -> Self {
+        for _ in 0..steps {
+            self.step();
+        }
+        self
+    }
+}
+
+/// Lets a world heal and holds it against every rule.
+fn settle(world: &mut World) {
+    if !world.operator.healing() {
+        world.heal();
+    }
+    let mut steps = 0;
+    while world.check.violation.is_none() && !world.operator.done() && steps < STEPS_MAX {
+        if !world.step() {
+            world.check.fail("I-50", "nothing will ever happen again".to_owned());
+        }
+        steps += 1;
+    }
+    if !world.operator.done() {
+        world.check.fail("I-50", "a small run does not end".to_owned());
+    }
+    nothing_half(world);
+}
+
+/// Every update is wholly there or not at all, and wholly if it was told ok (I-05, I-01).
+fn nothing_half(world: &mut World) {
+    let Some(node) = (0..2).find(|&n| world.is_primary(n)) else { return };
+    let store = &world.nodes[node].store;
+    let Some(id) = store.namespace().resolve(File::Main.name().as_bytes()) else { return };
+    let items = store.items(id);
+    let mut why = None;
+    for (number, op) in world.ops.iter().enumerate() {
+        let there = op.items.iter().filter(|item| items.iter().any(|(id, _)| id == item.as_slice())).count();
+        if there != 0 && there != op.items.len() {
+            why = Some(("I-05", format!("update {number} is there by half")));
+        }
+        if there == 0 && op.ending == Ending::Ok {
+            why = Some(("I-01", format!("update {number} was told ok and is gone")));
+        }
+    }
+    if let Some((invariant, text)) = why {
+        world.check.fail(invariant, text);
+    }
+}
+
+/// Every way in which a power loss may leave what is under way on node 0.
+fn leavings(world: &World, streams: &mut Streams) -> Vec<Exact> {
+    let disk = &world.nodes[0].disk;
+    let sectors = JournalKind::ALL.map(|j| disk.flights[j.index()].as_ref().map_or(0, super::disk::Flight::sectors));
+    let all = u32::try_from(sectors[0] + sectors[1]).unwrap_or(u32::MAX);
+    let masks: Vec<u64> = match 1_u64.checked_shl(all) {
+        Some(count) if count <= SUBSETS_MAX => (0..count).collect(),
+        _ => (0..SUBSETS_MAX).map(|_| streams.disk.next_u64()).chain([0, u64::MAX]).collect(),
+    };
+    let (control, making) = disk.under_way();
+    let mut out = Vec::new();
+    for mask in masks {
+        for control in if control { vec![false, true] } else { vec![false] } {
+            for made in if making { vec![false, true] } else { vec![false] } {
+                let sectors = [mask, mask >> (sectors[0] % 64)];
+                out.push(Exact { sectors, garbage: None, control, made });
+            }
+        }
+    }
+    let most = sectors[0].max(sectors[1]);
+    out.extend((0..most).map(|at| Exact { sectors: [u64::MAX; 2], garbage: Some(at), control: true, made: true }));
+    out
+}
+
+/// One node, `updates` updates: a power loss at every event, with every admissible remainder of what was under
+/// way, and every few of them again soon after the restart.
+#[must_use]
+pub fn walk_one_node(updates: usize, at_once: bool) -> Walk {
+    let mut walk = Walk::default();
+    let length = Small::new(true, updates, at_once).length();
+    let mut streams = Streams::new(updates as u64);
+    for point in 0..=length {
+        walk.points += 1;
+        let mut living = Small::new(true, updates, at_once).advance(point).world;
+        walk.fail(format!("before any crash, step {point}"), &living);
+        let leavings = leavings(&living, &mut streams);
+        // The dead are all copies of one; a living engine cannot be copied.
+        living.stand_still(0);
+        for (i, exact) in leavings.iter().enumerate() {
+            let mut dead = living.dead_copy(i);
+            dead.die_exactly(0, exact);
+            walk.crashes += 1;
+            if i % 8 == 3 {
+                again(&mut dead, &mut streams);
+            }
+            settle(&mut dead);
+            walk.fail(format!("{updates} updates, at once {at_once}, step {point}, {exact:?}"), &dead);
+            if walk.violation.is_some() {
+                return walk;
+            }
+        }
+    }
+    walk
+}
+
+/// The node starts and dies again after a few steps.
+fn again(world: &mut World, streams: &mut Streams) {
+    world.boot(0);
+    for _ in 0..streams.operator.below(40) {
+        world.step();
+    }
+    world.die(0, Death::Power);
+}
+
+/// Who dies in [`walk_pair`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Victim {
+    /// The primary loses its power and returns.
+    Primary,
+    /// The standby.
+    Standby,
+    /// Both at once.
+    Both,
+    /// The primary dies and the standby takes over.
+    Takeover,
+}
+
+/// The pair at level `durable`, `updates` updates: `victim` dies at every event.
+#[must_use]
+pub fn walk_pair(updates: usize, victim: Victim) -> Walk {
+    let mut walk = Walk::default();
+    let length = Small::new(false, updates, true).length();
+    for point in 0..=length {
+        walk.points += 1;
+        walk.crashes += 1;
+        let mut world = Small::new(false, updates, true).advance(point).world;
+        match victim {
+            Victim::Primary => world.die(0, Death::Power),
+            Victim::Standby => world.die(1, Death::Power),
+            Victim::Both => {
+                world.die(0, Death::Power);
+                world.die(1, Death::Power);
+            }
+            Victim::Takeover => {
+                world.take_over_now();
+                pursue(&mut world);
+            }
+        }
+        settle(&mut world);
+        walk.fail(format!("{updates} updates, {victim:?} dies at step {point}"), &world);
+        if walk.violation.is_some() {
+            break;
+        }
+    }
+    walk
+}
+
+/// A takeover, and the node that takes over loses its power at every event of it (I-26).
+#[must_use]
+pub fn walk_takeover() -> Walk {
+    let mut walk = Walk::default();
+    let length = Small::new(false, 2, true).length();
+    for point in 0..STEPS_MAX {
+        let mut world = Small::new(false, 2, true).advance(length).world;
+        world.take_over_now();
+        let mut steps = 0;
+        while steps < point && world.takeover_pending() && world.check.violation.is_none() {
+            world.step();
+            steps += 1;
+        }
+        let over = !world.takeover_pending();
+        walk.points += 1;
+        walk.crashes += 1;
+        world.die(1, Death::Power);
+        pursue(&mut world);
+        settle(&mut world);
+        walk.fail(format!("the new primary dies at step {point} of its takeover"), &world);
+        if over || walk.violation.is_some() {
+            break;
+        }
+    }
+    walk
+}
+
+/// Lets a takeover come to its end.
+fn pursue(world: &mut World) {
+    let mut steps = 0;
+    while world.takeover_pending() && world.check.violation.is_none() && steps < STEPS_MAX {
+        world.step();
+        steps += 1;
+    }
+}

@@ -1,0 +1,265 @@
+//! One seed, expanded into what a run is made of: which faults exist in it at all, and how often they come.
+
+use crate::base::{AckLevel, Prng};
+use crate::engine::PeerLoss;
+
+/// Something bad (or just unusual) that is done to the pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// `kill -9` of a node.
+    Kill,
+    /// Power loss of a node.
+    Power,
+    /// Power loss of both.
+    PowerBoth,
+    /// A clean stop and a start.
+    Stop,
+    /// All connections reset.
+    Reset,
+    /// No bytes pass for a while, silently.
+    Silence,
+    /// No bytes pass one way.
+    HalfOpen,
+    /// Connecting fails for a while.
+    Refusing,
+    /// One or two journal writes of a node fail.
+    WriteError,
+    /// A node's control file cannot be replaced for a while.
+    ControlError,
+    /// Reads of segments fail for a while.
+    ReadError,
+    /// No room for segments on a node for a while.
+    Full,
+    /// A node's disk is slow for a while.
+    SlowDisk,
+    /// A node's store fails once.
+    StoreError,
+    /// A node's process is suspended for a while.
+    Suspend,
+    /// A node's wall clock jumps.
+    WallJump,
+    /// The primary dies and the standby takes over; the old one returns later.
+    Takeover,
+    /// The standby takes over while the old primary is cut off but alive.
+    SplitBrain,
+    /// The primary dies and is told to start although its peer cannot be asked.
+    StartAlone,
+    /// A file with content becomes replicated.
+    SetDptr,
+    /// Logging is paused and later resumed.
+    Pause,
+    /// Files are created, cleared and deleted.
+    Churn,
+    /// A node dies and durable bytes of it go bad (only where its peer still has them or a later write tells).
+    Decay,
+}
+
+/// Every kind, so that each seed can switch each on or off.
+const ALL: [Trouble; 23] = [
+    Trouble::Kill,
+    Trouble::Power,
+    Trouble::PowerBoth,
+    Trouble::Stop,
+    Trouble::Reset,
+    Trouble::Silence,
+    Trouble::HalfOpen,
+    Trouble::Refusing,
+    Trouble::WriteError,
+    Trouble::ControlError,
+    Trouble::ReadError,
+    Trouble::Full,
+    Trouble::SlowDisk,
+    Trouble::StoreError,
+    Trouble::Suspend,
+    Trouble::WallJump,
+    Trouble::Takeover,
+    Trouble::SplitBrain,
+    Trouble::StartAlone,
+    Trouble::SetDptr,
+    Trouble::Pause,
+    Trouble::Churn,
+    Trouble::Decay,
+];
+
+/// A rule that the simulator breaks on purpose, to prove that its checkers see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    /// The client hears "ok" when its command arrives.
+    OkBeforeDurable,
+    /// A batch reaches the store when it is handed to the disk.
+    ApplyBeforeDurable,
+    /// A batch is not applied.
+    SkipApply,
+    /// A batch is applied twice.
+    DoubleApply,
+    /// Two batches are applied in the wrong order.
+    SwapApply,
+    /// The store holds another value than the journal says.
+    CorruptApply,
+    /// A write is reported durable, and is not.
+    LieWritten,
+    /// A control file is reported durable, and is not.
+    LieControl,
+    /// The oldest segment is removed although it is needed.
+    RemoveEarly,
+    /// A standby says that it has on disk what it has not.
+    LieAck,
+    /// A primary announces as durable what is not.
+    LieDurable,
+    /// A takeover's account names a later last entry kept than is true.
+    UnderstateLoss,
+    /// Diverged entries are reported saved, and are not.
+    ForgetDiverged,
+    /// A read tells an old value.
+    StaleRead,
+    /// A batch is written under an epoch that the node does not hold.
+    ForeignEpoch,
+    /// Each batch is sent many times over.
+    Storm,
+    /// After the last fault a node never connects again.
+    NeverConnect,
+}
+
+/// Every mutation.
+pub const MUTATIONS: [Mutation; 17] = [
+    Mutation::OkBeforeDurable,
+    Mutation::ApplyBeforeDurable,
+    Mutation::SkipApply,
+    Mutation::DoubleApply,
+    Mutation::SwapApply,
+    Mutation::CorruptApply,
+    Mutation::LieWritten,
+    Mutation::LieControl,
+    Mutation::RemoveEarly,
+    Mutation::LieAck,
+    Mutation::LieDurable,
+    Mutation::UnderstateLoss,
+    Mutation::ForgetDiverged,
+    Mutation::StaleRead,
+    Mutation::ForeignEpoch,
+    Mutation::Storm,
+    Mutation::NeverConnect,
+];
+
+/// What a run is made of. Printed with every failure.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The seed that all this comes from.
+    pub seed: u64,
+    /// The kinds of trouble in this run; empty in a fault-free one.
+    pub troubles: Vec<Trouble>,
+    /// About how often trouble comes (microseconds).
+    pub trouble_every_us: u64,
+    /// Clients.
+    pub clients: usize,
+    /// Commands of all clients together.
+    pub ops: usize,
+    /// The clients' pause between commands, at most (microseconds).
+    pub think_us: u64,
+    /// The database's ack level.
+    pub ack_level: AckLevel,
+    /// What happens to it when the peer is away.
+    pub on_peer_loss: PeerLoss,
+    /// Heartbeat interval (milliseconds).
+    pub heartbeat_ms: u64,
+    /// A silent link is closed after this (milliseconds).
+    pub peer_timeout_ms: u64,
+    /// Checkpoint interval (milliseconds).
+    pub checkpoint_ms: u64,
+    /// Checkpoint after so many bytes applied.
+    pub checkpoint_bytes: u64,
+    /// Whether a restarted primary serves although its peer is silent.
+    pub serve_alone: bool,
+    /// Median latency of a disk operation (microseconds).
+    pub disk_us: u64,
+    /// Of 100 disk operations, so many take up to 100 times as long.
+    pub disk_tail_percent: u64,
+    /// Median delay of the wire (microseconds).
+    pub net_us: u64,
+    /// Bits are flipped in one of so many pieces on the wire; never if 0.
+    pub corrupt_one_in: u64,
+    /// Largest value (bytes).
+    pub value_max: u64,
+    /// The rule to break, if any.
+    pub mutation: Option<Mutation>,
+    /// Node 1 does not exist.
+    pub solo: bool,
+}
+
+impl Options {
+    /// Expands a seed. Every 16th has no faults.
+    #[must_use]
+    pub fn from_seed(seed: u64) -> Self {
+        let mut prng = Prng::new(seed ^ 0x0091_1075);
+        let fault_free = seed.is_multiple_of(16);
+        let share = [10, 25, 50, 80][usize::try_from(prng.below(4)).unwrap_or(0)];
+        let mut troubles: Vec<Trouble> = ALL.into_iter().filter(|_| prng.percent(share)).collect();
+        if troubles.is_empty() {
+            troubles.push(ALL[usize::try_from(prng.below(ALL.len() as u64)).unwrap_or(0)]);
+        }
+        if prng.percent(85) {
+            troubles.retain(|t| *t != Trouble::Decay);
+        }
+        if fault_free {
+            troubles.clear();
+        }
+        let pick = |prng: &mut Prng, of: &[u64]| of[usize::try_from(prng.below(of.len() as u64)).unwrap_or(0)];
+        let ack_level = [AckLevel::Local, AckLevel::Local, AckLevel::Received, AckLevel::Durable, AckLevel::Applied]
+            [usize::try_from(prng.below(5)).unwrap_or(0)];
+        let heartbeat_ms = pick(&mut prng, &[100, 200, 400]);
+        let grace = pick(&mut prng, &[50, 300, 1000]);
+        let on_peer_loss =
+            if prng.percent(70) { PeerLoss::Degrade { after_ms: grace } } else { PeerLoss::Block };
+        Self {
+            seed,
+            troubles,
+            trouble_every_us: pick(&mut prng, &[40_000, 150_000, 600_000]),
+            clients: usize::try_from(1 + prng.below(5)).unwrap_or(1),
+            ops: usize::try_from(40 + prng.below(60)).unwrap_or(60),
+            think_us: pick(&mut prng, &[1_000, 20_000, 100_000]),
+            ack_level,
+            on_peer_loss,
+            heartbeat_ms,
+            peer_timeout_ms: heartbeat_ms * pick(&mut prng, &[3, 5, 8]),
+            checkpoint_ms: pick(&mut prng, &[50, 500, 5_000]),
+            checkpoint_bytes: pick(&mut prng, &[8 << 10, 64 << 10, 16 << 20]),
+            serve_alone: prng.percent(15),
+            disk_us: pick(&mut prng, &[50, 500, 3_000]),
+            disk_tail_percent: if fault_free { 0 } else { pick(&mut prng, &[0, 1, 5]) },
+            net_us: pick(&mut prng, &[50, 500, 10_000]),
+            corrupt_one_in: if fault_free { 0 } else { pick(&mut prng, &[0, 0, 0, 200]) },
+            value_max: pick(&mut prng, &[40, 40, 2_000, 9_000]),
+            mutation: None,
+            solo: false,
+        }
+    }
+
+    /// Whether this run has that kind of trouble.
+    #[must_use]
+    pub fn has(&self, trouble: Trouble) -> bool {
+        self.troubles.contains(&trouble)
+    }
+}
+
+/// Independent streams of randomness, so that one more draw in one place does not change all the others.
+#[derive(Clone, Debug)]
+pub(super) struct Streams {
+    /// Wire.
+    pub(super) net: Prng,
+    /// Disks and stores.
+    pub(super) disk: Prng,
+    /// Clients.
+    pub(super) client: Prng,
+    /// Operator and troubles.
+    pub(super) operator: Prng,
+    /// The nodes' scheduling.
+    pub(super) node: Prng,
+}
+
+impl Streams {
+    /// The streams of a seed.
+    pub(super) fn new(seed: u64) -> Self {
+        let stream = |n: u64| Prng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ n << 56);
+        Self { net: stream(1), disk: stream(2), client: stream(3), operator: stream(4), node: stream(5) }
+    }
+}

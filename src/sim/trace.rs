@@ -1,0 +1,102 @@
+//! What happened in a run: a digest of every event, the last events in words, and the named states reached.
+
+use std::collections::{BTreeSet, VecDeque};
+
+/// States that a full run over many seeds must reach at least once; otherwise the simulator has gone blind there.
+pub const SOMETIMES: &[&str] = &[
+    "a clean stop and start",
+    "a client was refused because the disk was full",
+    "a connection was cut",
+    "a copy of a file reached the standby",
+    "a corrupted frame closed the connection",
+    "a damaged journal was refused",
+    "a fault-free run",
+    "a file was cleared",
+    "a file was deleted",
+    "a kill of a node",
+    "a poisoned segment",
+    "a power loss of a node",
+    "a process was suspended",
+    "a promise was degraded",
+    "a silent link was noticed",
+    "a standby accepted an update of its own file",
+    "a standby refused an update",
+    "a standby with a stale file",
+    "a takeover",
+    "a takeover while the old primary served",
+    "a takeover with an unapplied tail",
+    "a torn write was found at a restart",
+    "a transaction committed",
+    "a whole in-flight write was found at a restart",
+    "acknowledged updates were lost by a takeover and accounted",
+    "an epoch was opened at a restart",
+    "bytes of a closed connection came late",
+    "catch-up from the disk",
+    "diverged entries were saved",
+    "disk full, then updates again",
+    "logging was paused and resumed",
+    "a node became read-only",
+    "half-open link",
+    "the old primary returned and served nobody",
+    "the old primary returned and became standby",
+    "the standby cut its tail",
+    "the store fell back behind its journal at a power loss",
+    "the wall clock jumped",
+    "update after a takeover",
+    "WAIT was told a count",
+    "a second crash during recovery",
+];
+
+/// The record of one run.
+#[derive(Debug)]
+pub(super) struct Trace {
+    /// Simulated time (microseconds).
+    pub(super) now: u64,
+    /// Events so far.
+    pub(super) events: u64,
+    digest: u64,
+    keep: usize,
+    lines: VecDeque<String>,
+    reached: BTreeSet<&'static str>,
+}
+
+impl Trace {
+    /// Keeps the last `keep` events in words; 0 for none.
+    pub(super) fn new(keep: usize) -> Self {
+        Self { now: 0, events: 0, digest: 0, keep, lines: VecDeque::new(), reached: BTreeSet::new() }
+    }
+
+    /// Adds an event to the digest and, if words are kept, to the words.
+    pub(super) fn event(&mut self, tag: &'static str, a: u64, b: u64, words: impl FnOnce() -> String) {
+        self.events += 1;
+        let head = u64::from(tag.as_bytes().iter().fold(0_u32, |h, &c| h.rotate_left(5) ^ u32::from(c)));
+        for part in [self.now, head, a, b] {
+            let mut z = self.digest.rotate_left(17) ^ part;
+            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            self.digest = z ^ (z >> 31);
+        }
+        if self.keep > 0 {
+            if self.lines.len() == self.keep {
+                self.lines.pop_front();
+            }
+            let (s, us) = (self.now / 1_000_000, self.now % 1_000_000);
+            self.lines.push_back(format!("{s:3}.{us:06} {tag} {}", words()));
+        }
+    }
+
+    /// Notes that a named state was reached.
+    pub(super) fn sometimes(&mut self, name: &'static str) {
+        debug_assert!(SOMETIMES.contains(&name), "{name} is not registered");
+        self.reached.insert(name);
+    }
+
+    /// Digest of all events.
+    pub(super) fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// The kept words and the names reached.
+    pub(super) fn into_parts(self) -> (Vec<String>, BTreeSet<&'static str>) {
+        (self.lines.into_iter().collect(), self.reached)
+    }
+}

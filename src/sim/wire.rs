@@ -1,0 +1,309 @@
+//! Connections between the nodes, as events.
+
+use super::net::{Body, EndState};
+use super::options::Mutation;
+use super::world::{Ev, World};
+use crate::base::{ConnId, Seq};
+use crate::engine::Event;
+use bytes::Bytes;
+
+impl World {
+    fn net_delay(&mut self) -> u64 {
+        let median = self.options.net_us;
+        let us = median / 2 + self.streams.net.below(median + 1);
+        if self.streams.net.percent(2) { us * 20 } else { us }
+    }
+
+    /// A node wants to connect.
+    pub(super) fn link_connect(&mut self, n: usize, conn: ConnId) {
+        let lives = [self.nodes[0].life, self.nodes[1].life];
+        let id = self.net.connect(n, conn, lives);
+        let stuck = self.net.blocked[0] || self.net.blocked[1];
+        let us = self.net_delay() * 2 + if stuck { 300_000 } else { 0 };
+        self.node_after(us, n, Ev::Connect(id));
+    }
+
+    /// The attempt to connect ends.
+    pub(super) fn connect_done(&mut self, n: usize, id: u64) {
+        let peer = 1 - n;
+        let never = self.options.mutation == Some(Mutation::NeverConnect) && self.operator.ready();
+        let there = self.nodes[peer].engine.is_some() && !self.net.refusing && !never;
+        let stuck = self.net.blocked[0] || self.net.blocked[1];
+        let life = self.nodes[peer].life;
+        let Some(connection) = self.net.connections.get_mut(&id) else { return };
+        if connection.ends[n].state == EndState::Left {
+            connection.ends.iter_mut().for_each(|end| end.state = EndState::Over);
+            return;
+        }
+        if !there || stuck {
+            connection.ends.iter_mut().for_each(|end| end.state = EndState::Over);
+            let conn = connection.ends[n].conn;
+            self.trace.event("connect-failed", conn.0, n as u64, || format!("node {n}: {conn}"));
+            return self.input(n, Event::LinkClosed { conn, why: "connection refused".into() });
+        }
+        connection.ends[peer].life = life;
+        let (a, b) = (self.net_delay(), self.net_delay());
+        self.node_after(a, n, Ev::ConnUp(id));
+        self.node_after(b, peer, Ev::ConnUp(id));
+    }
+
+    /// A node is told of a connection.
+    pub(super) fn conn_up(&mut self, n: usize, id: u64) {
+        let Some(connection) = self.net.connections.get_mut(&id) else { return };
+        let caller = connection.caller == n;
+        let end = &mut connection.ends[n];
+        if end.state != EndState::Unknown {
+            return;
+        }
+        end.state = EndState::Open;
+        let conn = end.conn;
+        self.trace.event("connected", conn.0, n as u64, || format!("node {n}: conn {:x}", conn.0));
+        let event = if caller { Event::LinkConnected { conn } } else { Event::LinkAccepted { conn } };
+        self.input(n, event);
+    }
+
+    /// A node sends.
+    pub(super) fn link_send(&mut self, n: usize, conn: ConnId, parts: &[Bytes]) {
+        let life = self.nodes[n].life;
+        let Some((id, connection)) = self.net.find(n, life, conn) else {
+            return self.check.fail("driver", format!("node {n} sends on connection {conn}, which never was"));
+        };
+        if connection.ends[n].state == EndState::Over {
+            // The node has not heard of the end yet.
+            return;
+        }
+        let mut pipe = std::mem::take(&mut connection.ends[n].out);
+        match pipe.tap.feed(parts) {
+            Ok(frames) => {
+                for mut seen in frames {
+                    self.mutate_frame(&mut seen);
+                    self.check.on_frame(n, &seen, &mut pipe);
+                }
+            }
+            Err(error) => self.check.fail("I-40", format!("node {n}: {error}")),
+        }
+        if let Some(connection) = self.net.connections.get_mut(&id) {
+            connection.ends[n].out = pipe;
+        }
+        if self.net.send(id, n, parts) {
+            self.kick(id, n);
+        }
+        if let Some(connection) = self.net.connections.get_mut(&id) {
+            connection.ends[n].out.owes_sent = true;
+        }
+        let us = 1 + self.streams.net.below(200);
+        self.node_after(us, n, Ev::Sent(id));
+    }
+
+    fn mutate_frame(&mut self, seen: &mut super::net::Seen) {
+        match &mut seen.body {
+            Body::Ack(ack) if self.mutate(Mutation::LieAck) => {
+                ack.durable = Seq(ack.durable.0 + 5);
+                ack.received = ack.durable;
+            }
+            Body::Batch(_) if self.options.mutation == Some(Mutation::Storm) => {
+                self.mutated = true;
+                self.check.batch_frames += 200;
+            }
+            _ => {}
+        }
+        if seen.header.durable.0 > 0 && self.mutate(Mutation::LieDurable) {
+            seen.header.durable = Seq(seen.header.durable.0 + 5);
+        }
+    }
+
+    /// Schedules a delivery of what `from` has sent.
+    pub(super) fn kick(&mut self, id: u64, from: usize) {
+        let us = self.net_delay();
+        let Some(connection) = self.net.connections.get_mut(&id) else { return };
+        let pipe = &mut connection.ends[from].out;
+        if !pipe.scheduled && (pipe.queued > 0 || pipe.ended) {
+            pipe.scheduled = true;
+            self.node_after(us, 1 - from, Ev::Pipe(id));
+        }
+    }
+
+    /// Nobody is there to take the delivery.
+    pub(super) fn undeliverable(&mut self, id: u64, to: usize) {
+        if let Some(connection) = self.net.connections.get_mut(&id) {
+            connection.ends[1 - to].out.scheduled = false;
+        }
+    }
+
+    /// Bytes arrive at `n`.
+    pub(super) fn deliver(&mut self, n: usize, id: u64) {
+        let from = 1 - n;
+        let blocked = self.net.blocked[from];
+        let (corrupt, now) = (self.net.corrupt_one_in, self.trace.now);
+        let Some(connection) = self.net.connections.get_mut(&id) else { return };
+        connection.ends[from].out.scheduled = false;
+        let (state, conn) = (connection.ends[n].state, connection.ends[n].conn);
+        if blocked || state == EndState::Over {
+            return;
+        }
+        if state == EndState::Unknown {
+            return self.kick(id, from);
+        }
+        let pipe = &mut connection.ends[from].out;
+        if pipe.queued == 0 {
+            if pipe.ended {
+                self.node_after(1, n, Ev::Down(id, "closed by the peer"));
+            }
+            return;
+        }
+        let mut bytes = pipe.piece(&mut self.streams.net);
+        if corrupt > 0 && self.streams.net.below(corrupt) == 0 {
+            let mut bad = bytes.to_vec();
+            let at = usize::try_from(self.streams.net.below(bad.len() as u64)).unwrap_or(0);
+            bad[at] ^= 1 << self.streams.net.below(8);
+            bytes = Bytes::from(bad);
+            pipe.tainted = true;
+            connection.tainted_at.get_or_insert(now);
+        }
+        let (pipe, len) = (&connection.ends[from].out, bytes.len());
+        let told = pipe.owes_sent && pipe.taken();
+        self.trace.event("link-bytes", conn.0, len as u64, || format!("node {n}: {len} on conn {:x}", conn.0));
+        if told {
+            self.node_after(1, from, Ev::Sent(id));
+        }
+        self.kick(id, from);
+        if state == EndState::Open {
+            self.input(n, Event::LinkBytes { conn, bytes });
+        } else if self.streams.net.percent(50) {
+            self.trace.sometimes("bytes of a closed connection came late");
+            self.input(n, Event::LinkBytes { conn, bytes });
+        }
+    }
+
+    /// The node's bytes were taken, if there is room.
+    pub(super) fn sent(&mut self, n: usize, id: u64) {
+        let Some(connection) = self.net.connections.get_mut(&id) else { return };
+        let end = &mut connection.ends[n];
+        if end.state != EndState::Open || !end.out.owes_sent || !end.out.taken() {
+            return;
+        }
+        end.out.owes_sent = false;
+        let conn = end.conn;
+        self.input(n, Event::LinkSent { conn });
+    }
+
+    /// A node gives a connection up.
+    pub(super) fn link_close(&mut self, n: usize, conn: ConnId, abort: bool) {
+        let life = self.nodes[n].life;
+        let Some((id, connection)) = self.net.find(n, life, conn) else { return };
+        if connection.tainted_at.is_some() {
+            self.trace.sometimes("a corrupted frame closed the connection");
+        }
+        let end = &mut connection.ends[n];
+        let connecting = end.state == EndState::Unknown;
+        if end.state != EndState::Over {
+            end.state = EndState::Left;
+        }
+        end.out.ended = true;
+        if abort || connecting {
+            end.out.drop_all();
+            let us = self.net_delay();
+            if !self.net.blocked[n] {
+                self.node_after(us, 1 - n, Ev::Down(id, "reset by the peer"));
+            }
+        } else {
+            self.kick(id, n);
+        }
+        // Late bytes may come until the driver says that it is over, if it ever does.
+        let us = self.net_delay() * 4;
+        self.node_after(us, n, Ev::Down(id, "closed here"));
+    }
+
+    /// A node is told that a connection is over.
+    pub(super) fn conn_down(&mut self, n: usize, id: u64, why: &'static str) {
+        let Some(connection) = self.net.connections.get_mut(&id) else { return };
+        let caller = connection.caller == n;
+        let end = &mut connection.ends[n];
+        let (state, conn) = (end.state, end.conn);
+        end.state = EndState::Over;
+        end.out.drop_all();
+        let tell = match state {
+            EndState::Open => true,
+            EndState::Unknown => caller,
+            EndState::Left => self.streams.net.percent(50),
+            EndState::Over => false,
+        };
+        // The other side hears of it too, if the wire lets it.
+        if state != EndState::Over && !self.net.blocked[n] {
+            let us = self.net_delay();
+            self.node_after(us, 1 - n, Ev::Down(id, "reset by the peer"));
+        }
+        if tell {
+            self.trace.event("link-closed", conn.0, n as u64, || format!("node {n}: conn {:x} {why}", conn.0));
+            self.input(n, Event::LinkClosed { conn, why: why.to_owned() });
+        }
+        self.net.sweep();
+    }
+
+    /// Ends every connection that is open, noisily.
+    pub(super) fn reset_all(&mut self) {
+        let ids: Vec<u64> = self.net.connections.keys().copied().collect();
+        for id in ids {
+            for n in 0..2 {
+                let us = self.net_delay();
+                self.node_after(us, n, Ev::Down(id, "connection reset"));
+            }
+        }
+        self.trace.sometimes("a connection was cut");
+    }
+
+    /// The wire works again: what was on its way comes, or the connections turn out to be gone.
+    pub(super) fn unblock(&mut self) {
+        self.net.blocked = [false; 2];
+        self.net.refusing = false;
+        let ids: Vec<u64> = self.net.connections.keys().copied().collect();
+        let goes_on = self.streams.net.percent(50);
+        for id in ids {
+            for n in 0..2 {
+                let gone = self.net.connections.get(&id).is_some_and(|c| c.ends[1 - n].state == EndState::Over);
+                if gone || !goes_on {
+                    let us = self.net_delay();
+                    self.node_after(us, n, Ev::Down(id, "connection reset"));
+                } else {
+                    self.kick(id, n);
+                }
+            }
+        }
+    }
+
+    /// The connections of a node that died. Its kernel closes them, unless the power went.
+    pub(super) fn connections_of_the_dead(&mut self, n: usize, kernel_lives: bool) {
+        let ids: Vec<u64> = self.net.connections.keys().copied().collect();
+        for id in ids {
+            let Some(connection) = self.net.connections.get_mut(&id) else { continue };
+            connection.ends[n].state = EndState::Over;
+            connection.ends[1 - n].out.drop_all();
+            let out = &mut connection.ends[n].out;
+            out.owes_sent = false;
+            if kernel_lives {
+                out.ended = true;
+                self.kick(id, n);
+            } else {
+                out.drop_all();
+            }
+        }
+        self.net.sweep();
+    }
+
+    /// A node that lost its power is back: its kernel knows nothing of the old connections.
+    pub(super) fn reset_orphans(&mut self, n: usize) {
+        let orphans: Vec<u64> = self
+            .net
+            .connections
+            .iter()
+            .filter(|(_, c)| c.ends[n].state == EndState::Over && c.ends[1 - n].state != EndState::Over)
+            .map(|(&id, _)| id)
+            .collect();
+        for id in orphans {
+            let us = self.net_delay();
+            if !self.net.blocked[n] {
+                self.node_after(us, 1 - n, Ev::Down(id, "connection reset"));
+            }
+        }
+    }
+}

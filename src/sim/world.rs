@@ -1,0 +1,499 @@
+//! Two nodes, their disks, the wire between them, clients and an operator, on one simulated clock.
+
+use super::checker::Checker;
+use super::client::{Client, Op};
+use super::disk::Disk;
+use super::net::Net;
+use super::operator::Operator;
+use super::options::{Mutation, Options, Streams};
+use super::trace::Trace;
+use crate::base::{ConnId, Epoch, JournalKind, Mono, Now, Ordinal, SegmentIndex, Seq};
+use crate::engine::{Engine, EngineConfig, Event};
+use crate::format::PairId;
+use crate::format::batch::Batch;
+use crate::format::control::{Control, Role};
+use crate::store::StoreWrite;
+use crate::store::memory::MemoryStore;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+
+/// The pair of every run.
+pub(super) const PAIR: PairId = PairId([0x5a; 16]);
+/// Smallest segments, so that they change often.
+const SEGMENT_BYTES: u64 = 64 << 10;
+
+/// Something that will happen.
+#[derive(Debug)]
+pub(super) enum Ev {
+    /// A node's engine wants to look at the clock.
+    Tick,
+    /// A journal write ends.
+    Written(JournalKind, u64),
+    /// A segment was made, or not.
+    Prepared(JournalKind, SegmentIndex),
+    /// A read ends.
+    Read {
+        /// Its number.
+        read: u64,
+        /// The journal.
+        journal: JournalKind,
+        /// The segment.
+        segment: SegmentIndex,
+        /// Where.
+        offset: u64,
+        /// How much.
+        len: usize,
+    },
+    /// The control file was replaced, or not.
+    Control(u64),
+    /// The store applies some of what waits.
+    Store,
+    /// The checkpoint ends.
+    Checkpoint,
+    /// Diverged entries were saved, or not.
+    Diverged,
+    /// An attempt to connect ends (connection).
+    Connect(u64),
+    /// A node is told of a connection.
+    ConnUp(u64),
+    /// Bytes arrive at the node.
+    Pipe(u64),
+    /// The node's bytes were taken.
+    Sent(u64),
+    /// The node is told that a connection is over.
+    Down(u64, &'static str),
+    /// Bytes of a client arrive at the node.
+    ClientBytes(ConnId),
+    /// Bytes to a client were taken.
+    ClientSent(ConnId),
+    /// A client has hung up.
+    ClientGone(ConnId),
+    /// An operator's request arrives.
+    Admin(u64),
+    /// The node starts.
+    Boot,
+    /// The node dies at a bad moment: during its recovery.
+    DieAgain,
+}
+
+/// What happens to no node.
+#[derive(Debug)]
+pub(super) enum WorldEv {
+    /// A client acts.
+    Client(usize),
+    /// A client gives up: client, session, command.
+    GiveUp(usize, u64, usize),
+    /// Trouble comes.
+    Trouble,
+    /// A trouble ends.
+    TroubleOver(super::operator::Undo),
+    /// The operator looks.
+    Operator,
+}
+
+/// Either, with the life of the node that it is for.
+#[derive(Debug)]
+enum What {
+    Node(usize, u64, Ev),
+    World(WorldEv),
+}
+
+#[derive(Debug)]
+struct Scheduled {
+    time: u64,
+    tie: u64,
+    what: What,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        (self.time, self.tie) == (other.time, other.tie)
+    }
+}
+impl Eq for Scheduled {}
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // The heap gives the greatest first; the earliest is wanted.
+        (other.time, other.tie).cmp(&(self.time, self.tie))
+    }
+}
+
+/// A client's connection at a node.
+#[derive(Debug, Default)]
+pub(super) struct Door {
+    /// Whose.
+    pub(super) client: usize,
+    /// The node reads: into this buffer.
+    pub(super) receive: Option<Vec<u8>>,
+    /// Not yet read.
+    pub(super) inbox: Vec<u8>,
+    /// Sends under way (bytes each).
+    pub(super) sends: VecDeque<usize>,
+}
+
+/// What is wrong with a node's surroundings now.
+#[derive(Debug, Default)]
+pub(super) struct Ills {
+    /// So many journal writes will fail.
+    pub(super) write_errors: u32,
+    /// So many applications to the store will fail.
+    pub(super) store_errors: u32,
+    /// Control files cannot be replaced until.
+    pub(super) control_until: u64,
+    /// Reads fail until.
+    pub(super) read_until: u64,
+    /// The disk is slow until.
+    pub(super) slow_until: u64,
+    /// The process stands still until.
+    pub(super) suspended_until: u64,
+    /// When something of all this was last so.
+    pub(super) last: u64,
+}
+
+/// A node and its surroundings.
+#[derive(Debug)]
+pub(super) struct Node {
+    /// Its disk.
+    pub(super) disk: Disk,
+    /// Its store.
+    pub(super) store: MemoryStore,
+    /// What the store was given, in order.
+    pub(super) log: Vec<(JournalKind, Batch)>,
+    /// Its decisions, while it lives.
+    pub(super) engine: Option<Engine<MemoryStore>>,
+    /// Counts its lives.
+    pub(super) life: u64,
+    /// When this life began.
+    pub(super) booted_at: u64,
+    /// Its clock runs wrong by so much (millionths).
+    drift_ppm: i64,
+    /// How far its wall clock has jumped (milliseconds).
+    pub(super) wall_offset_ms: i64,
+    tick_at: Option<u64>,
+    /// Why it cannot start at all.
+    pub(super) halted: Option<String>,
+    /// Batches that wait for the store.
+    pub(super) queue: VecDeque<(JournalKind, Batch)>,
+    /// Whether the store works on them.
+    pub(super) store_busy: bool,
+    /// Whether a checkpoint is under way.
+    pub(super) checkpointing: bool,
+    /// Clients.
+    pub(super) doors: BTreeMap<ConnId, Door>,
+    /// See [`Ills`].
+    pub(super) ills: Ills,
+    /// A clean stop was asked for at this time.
+    pub(super) stopping: Option<u64>,
+}
+
+impl Node {
+    /// A timer of an earlier life is no timer.
+    pub(super) fn forget_tick(&mut self) {
+        self.tick_at = None;
+    }
+}
+
+/// Everything.
+#[derive(Debug)]
+pub(super) struct World {
+    /// What the run is made of.
+    pub(super) options: Options,
+    /// Randomness.
+    pub(super) streams: Streams,
+    /// The record.
+    pub(super) trace: Trace,
+    /// The rules.
+    pub(super) check: Checker,
+    /// The nodes.
+    pub(super) nodes: [Node; 2],
+    /// The wire.
+    pub(super) net: Net,
+    /// The clients.
+    pub(super) clients: Vec<Client>,
+    /// Their commands.
+    pub(super) ops: Vec<Op>,
+    /// The operator.
+    pub(super) operator: Operator,
+    /// Numbers of clients' connections.
+    pub(super) next_conn: u64,
+    /// The mutation has struck.
+    pub(super) mutated: bool,
+    heap: BinaryHeap<Scheduled>,
+    ties: u64,
+}
+
+impl World {
+    /// A new pair; nothing runs yet. The last `keep` events are kept in words.
+    pub(super) fn new(options: Options, keep: usize) -> Self {
+        let control =
+            |role| Control { role, pair: PAIR, epoch: Epoch(0), table: Vec::new() };
+        let controls = [control(Role::Primary), control(Role::Standby)];
+        let mut streams = Streams::new(options.seed);
+        let drift = |node: usize| if node == 0 { 0 } else { 10_000 };
+        let node = |n: usize| Node {
+            disk: Disk::new(controls[n].encode()),
+            store: MemoryStore::new(Ordinal(u8::try_from(n).unwrap_or(0))),
+            log: Vec::new(),
+            engine: None,
+            life: 0,
+            booted_at: 0,
+            drift_ppm: drift(n),
+            wall_offset_ms: 0,
+            tick_at: None,
+            halted: None,
+            queue: VecDeque::new(),
+            store_busy: false,
+            checkpointing: false,
+            doors: BTreeMap::new(),
+            ills: Ills::default(),
+            stopping: None,
+        };
+        let clients = (0..=options.clients).map(|_| Client::new()).collect();
+        let operator = Operator::new(&mut streams.operator);
+        Self {
+            nodes: [node(0), node(1)],
+            check: Checker::new(PAIR, controls.clone()),
+            trace: Trace::new(keep),
+            net: Net::default(),
+            clients,
+            ops: Vec::new(),
+            operator,
+            next_conn: 1,
+            mutated: false,
+            heap: BinaryHeap::new(),
+            ties: 0,
+            streams,
+            options,
+        }
+    }
+
+    /// The world again, as it is while no node lives: everything that is on disk, and what is known of it. `which`
+    /// chooses to which batch since the last checkpoint the stores fell back.
+    pub(super) fn dead_copy(&self, which: usize) -> Self {
+        let node = |n: usize| {
+            let old = &self.nodes[n];
+            let mut store = MemoryStore::new(Ordinal(u8::try_from(n).unwrap_or(0)));
+            let loose = old.store.boundaries().len();
+            let log = &old.log[..old.log.len() - which % loose];
+            for (journal, batch) in log {
+                let same = store.apply(*journal, std::slice::from_ref(batch));
+                assert!(same.is_ok(), "what was applied once can be applied again");
+            }
+            let covered = store.checkpoint();
+            assert!(covered.is_ok(), "a store in memory can be checkpointed");
+            Node {
+                disk: old.disk.clone(),
+                store,
+                log: log.to_vec(),
+                engine: None,
+                life: old.life,
+                booted_at: 0,
+                drift_ppm: old.drift_ppm,
+                wall_offset_ms: old.wall_offset_ms,
+                tick_at: None,
+                halted: old.halted.clone(),
+                queue: VecDeque::new(),
+                store_busy: false,
+                checkpointing: false,
+                doors: BTreeMap::new(),
+                ills: Ills::default(),
+                stopping: None,
+            }
+        };
+        let mut trace = Trace::new(0);
+        trace.now = self.trace.now;
+        let mut copy = Self {
+            nodes: [node(0), node(1)],
+            check: self.check.clone(),
+            trace,
+            net: Net::default(),
+            clients: (0..=self.options.clients).map(|_| Client::new()).collect(),
+            ops: self.ops.clone(),
+            operator: self.operator.clone(),
+            next_conn: self.next_conn,
+            mutated: false,
+            heap: BinaryHeap::new(),
+            ties: 0,
+            streams: self.streams.clone(),
+            options: self.options.clone(),
+        };
+        copy.after(0, WorldEv::Operator);
+        copy
+    }
+
+    /// What a node's engine is told at its start.
+    pub(super) fn config(&self, n: usize) -> EngineConfig {
+        let o = &self.options;
+        EngineConfig {
+            name: if n == 0 { "a" } else { "b" }.to_owned(),
+            ordinal: Ordinal(u8::try_from(n).unwrap_or(0)),
+            pair: PAIR,
+            segment_bytes: SEGMENT_BYTES,
+            quota_bytes: 1 << 30,
+            ack_level: o.ack_level,
+            on_peer_loss: o.on_peer_loss,
+            serve_alone: o.serve_alone,
+            heartbeat_ms: o.heartbeat_ms,
+            peer_timeout_ms: o.peer_timeout_ms,
+            checkpoint_ms: o.checkpoint_ms,
+            checkpoint_bytes: o.checkpoint_bytes,
+            resp_default: None,
+            resp_password: None,
+            peer_host: "peer".to_owned(),
+            peer_port: 2000,
+            seed: o.seed ^ n as u64 ^ self.nodes[n].life << 8,
+        }
+    }
+
+    /// Schedules something for a node in its present life.
+    pub(super) fn node_after(&mut self, us: u64, n: usize, ev: Ev) {
+        let life = self.nodes[n].life;
+        self.push(us, What::Node(n, life, ev));
+    }
+
+    /// Schedules something else.
+    pub(super) fn after(&mut self, us: u64, ev: WorldEv) {
+        self.push(us, What::World(ev));
+    }
+
+    fn push(&mut self, us: u64, what: What) {
+        self.ties += 1;
+        self.heap.push(Scheduled { time: self.trace.now + us, tie: self.ties, what });
+    }
+
+    /// Lets the next thing happen; false when nothing ever will.
+    pub(super) fn step(&mut self) -> bool {
+        let Some(Scheduled { time, what, .. }) = self.heap.pop() else { return false };
+        self.trace.now = self.trace.now.max(time);
+        self.check.at(self.trace.now);
+        match what {
+            What::World(ev) => self.world_event(ev),
+            What::Node(n, life, ev) => {
+                let boot = matches!(ev, Ev::Boot);
+                if !boot && (life != self.nodes[n].life || self.nodes[n].engine.is_none()) {
+                    if let Ev::Pipe(id) = ev {
+                        self.undeliverable(id, n);
+                    }
+                    return true;
+                }
+                let until = self.nodes[n].ills.suspended_until;
+                if until > self.trace.now && !matches!(ev, Ev::DieAgain | Ev::Connect(_)) {
+                    self.ties += 1;
+                    self.heap.push(Scheduled { time: until, tie: self.ties, what: What::Node(n, life, ev) });
+                    return true;
+                }
+                self.node_event(n, ev);
+            }
+        }
+        true
+    }
+
+    /// A node's clocks.
+    pub(super) fn now_at(&self, n: usize) -> Now {
+        let node = &self.nodes[n];
+        let real = self.trace.now - node.booted_at;
+        let wall = 1_700_000_000_000_i64.saturating_add(node.wall_offset_ms);
+        Now {
+            mono: Mono(stretch(real, node.drift_ppm)),
+            wall_ms: u64::try_from(wall).unwrap_or(0).saturating_add(self.trace.now / 1000),
+        }
+    }
+
+    /// Tells a node what happened and carries out what it wants.
+    pub(super) fn input(&mut self, n: usize, event: Event) {
+        let now = self.now_at(n);
+        let Some(engine) = &mut self.nodes[n].engine else { return };
+        engine.input(now, event);
+        while let Some(effect) = self.nodes[n].engine.as_mut().and_then(Engine::output) {
+            self.effect(n, effect);
+        }
+        self.schedule_tick(n);
+    }
+
+    fn schedule_tick(&mut self, n: usize) {
+        let node = &self.nodes[n];
+        let Some(deadline) = node.engine.as_ref().and_then(Engine::deadline) else { return };
+        let real = node.booted_at + unstretch(deadline.0, node.drift_ppm) + 1;
+        let at = real.max(self.trace.now);
+        if node.tick_at.is_some_and(|tick| tick <= at) {
+            return;
+        }
+        self.nodes[n].tick_at = Some(at);
+        // Timers come late, and in bulk.
+        let late = if self.streams.node.percent(20) { self.streams.node.below(2_000) } else { 0 };
+        self.node_after(at - self.trace.now + late, n, Ev::Tick);
+    }
+
+    fn node_event(&mut self, n: usize, ev: Ev) {
+        match ev {
+            Ev::Tick => {
+                self.nodes[n].tick_at = None;
+                self.input(n, Event::Tick);
+            }
+            Ev::Written(journal, write) => self.disk_written(n, journal, write),
+            Ev::Prepared(journal, index) => self.disk_prepared(n, journal, index),
+            Ev::Read { read, journal, segment, offset, len } => {
+                self.disk_read(n, read, (journal, segment), offset, len);
+            }
+            Ev::Control(write) => self.control_done(n, write),
+            Ev::Store => self.store_work(n),
+            Ev::Checkpoint => self.checkpoint_done(n),
+            Ev::Diverged => self.diverged_done(n),
+            Ev::Connect(id) => self.connect_done(n, id),
+            Ev::ConnUp(id) => self.conn_up(n, id),
+            Ev::Pipe(id) => self.deliver(n, id),
+            Ev::Sent(id) => self.sent(n, id),
+            Ev::Down(id, why) => self.conn_down(n, id, why),
+            Ev::ClientBytes(conn) => self.client_bytes(n, conn),
+            Ev::ClientSent(conn) => self.client_sent(n, conn),
+            Ev::ClientGone(conn) => self.input(n, Event::ClientClosed { conn }),
+            Ev::Admin(token) => self.admin_arrives(n, token),
+            Ev::Boot => self.boot(n),
+            Ev::DieAgain => self.die_again(n),
+        }
+    }
+
+    fn world_event(&mut self, ev: WorldEv) {
+        match ev {
+            WorldEv::Client(c) => self.client_acts(c),
+            WorldEv::GiveUp(c, session, op) => self.client_gives_up(c, session, op),
+            WorldEv::Trouble => self.trouble(),
+            WorldEv::TroubleOver(undo) => self.trouble_over(undo),
+            WorldEv::Operator => self.operator_looks(),
+        }
+    }
+
+    /// Whether the rule `mutation` is to be broken now; each is broken once, at a moment chosen by chance.
+    pub(super) fn mutate(&mut self, mutation: Mutation) -> bool {
+        if self.options.mutation != Some(mutation) || self.mutated || !self.operator.ready() {
+            return false;
+        }
+        if self.streams.node.percent(80) {
+            return false;
+        }
+        self.mutated = true;
+        self.trace.event("mutation", 0, 0, || format!("{mutation:?}"));
+        true
+    }
+
+    /// The node with that seq applied: where its history stands then.
+    pub(super) fn tip_at(&self, n: usize, journal: JournalKind, seq: Seq) -> Option<super::truth::Tip> {
+        let path = &self.check.nodes[n].journals[journal.index()].path;
+        path.iter().rev().find(|tip| tip.seq == seq.0).copied()
+    }
+}
+
+fn stretch(real: u64, ppm: i64) -> u64 {
+    let extra = i128::from(real) * i128::from(ppm) / 1_000_000;
+    u64::try_from(i128::from(real) + extra).unwrap_or(real)
+}
+
+fn unstretch(node: u64, ppm: i64) -> u64 {
+    let real = i128::from(node) * 1_000_000 / (1_000_000 + i128::from(ppm));
+    u64::try_from(real).unwrap_or(node)
+}
