@@ -4,3 +4,8 @@ mod docs;
 mod layering;
 mod simulation;
 mod cli;
+mod clients;
+mod crash;
+mod network;
+mod pair;
+mod support;
