@@ -17,7 +17,9 @@ fn some(least: u64) -> u64 {
 fn has_uring(node: &Node) -> bool {
     let found = node.json(&["doctor"]);
     let checks = found.as_array().unwrap();
-    checks.iter().any(|check| check["name"] == "io_uring" && check["found"].as_str().unwrap().starts_with("works"))
+    checks
+        .iter()
+        .any(|check| check["name"] == "io_uring" && check["found"].as_str().unwrap().starts_with("works"))
 }
 
 fn error_of(result: RedisResult<()>) -> String {
@@ -255,7 +257,8 @@ fn what_was_written_while_logging_was_paused_is_copied_when_it_goes_on() {
     assert_eq!(pair.a.json(&["status"])["logging"], "paused");
     let () = a.mset(&[("app,orders,2", "meanwhile"), ("app,orders,3", "meanwhile")]).unwrap();
     let () = a.del("app,orders,1").unwrap();
-    let on_b: Vec<Option<String>> = pair.b.redis().mget(&["app,orders,1", "app,orders,2", "app,orders,3"]).unwrap();
+    let on_b: Vec<Option<String>> =
+        pair.b.redis().mget(&["app,orders,1", "app,orders,2", "app,orders,3"]).unwrap();
     assert_eq!(on_b, [Some("before".to_owned()), Some("before".to_owned()), None]);
     pair.a.done(&["log", "resume"]);
     let () = a.set("app,orders,4", "after").unwrap();

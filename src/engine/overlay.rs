@@ -28,12 +28,12 @@ impl Overlay {
     /// Nothing; `seed` differs from process to process.
     pub(super) fn new(seed: u64) -> Self {
         let hash = FixedState::with_seed(seed);
-        Self { hash, files: HashMap::with_hasher(hash) }
+        Self { files: HashMap::with_hasher(hash.clone()), hash }
     }
 
     pub(super) fn set(&mut self, file: FileId, id: &[u8], update: Unapplied) {
-        let hash = self.hash;
-        let items = self.files.entry(file).or_insert_with(|| HashMap::with_hasher(hash));
+        let hash = &self.hash;
+        let items = self.files.entry(file).or_insert_with(|| HashMap::with_hasher(hash.clone()));
         match items.get_mut(id) {
             Some(old) => *old = update,
             None => drop(items.insert(id.into(), update)),

@@ -81,7 +81,8 @@ mod tests {
         for cut in 0..whole {
             assert_eq!(reply(&bytes[..cut]), Ok(None), "cut at {cut}");
         }
-        let items = vec![Reply::Simple("OK".into()), Reply::Bulk(Some(b"ab\r\nc".to_vec())), Reply::Number(-7)];
+        let items =
+            vec![Reply::Simple("OK".into()), Reply::Bulk(Some(b"ab\r\nc".to_vec())), Reply::Number(-7)];
         assert_eq!(reply(bytes), Ok(Some((Reply::Array(Some(items)), whole))));
         assert_eq!(reply(&bytes[whole..]), Ok(Some((Reply::Bulk(None), 5))));
     }

@@ -171,7 +171,11 @@ impl Audit {
     #[track_caller]
     pub(crate) fn is_complete(&self) {
         let Self { acked, missing } = self;
-        assert!(missing.is_empty(), "{} of {acked} acknowledged updates are missing: {missing:?}", missing.len());
+        assert!(
+            missing.is_empty(),
+            "{} of {acked} acknowledged updates are missing: {missing:?}",
+            missing.len()
+        );
     }
 }
 
@@ -186,7 +190,8 @@ pub(crate) fn audit(door: &Door, all: &[Told]) -> Audit {
     let mut audit = Audit::default();
     for (at, told) in all.iter().enumerate() {
         let found = |n: usize| stored.get(format!("app,orders,{}", told.id(n)).as_bytes());
-        let newest = (0..told.sent).rev().filter(|n| is_repeated(*n)).find(|n| found(*n) == Some(&told.value(*n)));
+        let newest =
+            (0..told.sent).rev().filter(|n| is_repeated(*n)).find(|n| found(*n) == Some(&told.value(*n)));
         let there = |n: usize| if is_repeated(n) { newest >= Some(n) } else { found(n).is_some() };
         let mut gap = None;
         for n in 0..told.sent {
@@ -196,7 +201,9 @@ pub(crate) fn audit(door: &Door, all: &[Told]) -> Audit {
             assert!(found(n).is_none() || !is_repeated(n) || newest.is_some(), "{} is half", told.id(n));
             let refused = told.answers.get(n).is_some_and(Option::is_some);
             match (there(n), refused) {
-                (true, _) => assert!(gap.is_none(), "{} is there, update {gap:?} before it is not", told.id(n)),
+                (true, _) => {
+                    assert!(gap.is_none(), "{} is there, update {gap:?} before it is not", told.id(n))
+                }
                 (false, true) => {}
                 (false, false) => gap = gap.or(Some(n)),
             }

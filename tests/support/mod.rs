@@ -10,5 +10,5 @@ mod rules;
 
 pub(crate) use load::{Audit, Load, Shape, Told, audit, items};
 pub(crate) use node::{Door, Node, Pair, Plan, loopback_addresses, program, shell};
-pub(crate) use rules::{missing, scratch, skipped, tool, wait_until};
 pub(crate) use rules::{here, tier};
+pub(crate) use rules::{missing, scratch, skipped, tool, wait_until};

@@ -240,7 +240,9 @@ impl Node {
         let files = self.json(&["diverged"]);
         let files = files.as_array().unwrap().iter().map(|file| file.as_str().unwrap());
         let texts = files.map(|file| std::fs::read_to_string(self.dir.join("diverged").join(file)).unwrap());
-        texts.flat_map(|text| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>()).collect()
+        texts
+            .flat_map(|text| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>())
+            .collect()
     }
 
     /// What the node says of itself, once that is `good`.
@@ -272,7 +274,9 @@ impl Node {
     pub(crate) fn incidents(&self) -> Vec<(String, String)> {
         let text = std::fs::read_to_string(self.dir.join("incidents.jsonl")).unwrap_or_default();
         let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.map(|i| (i["kind"].as_str().unwrap().to_owned(), i["text"].as_str().unwrap().to_owned())).collect()
+        lines
+            .map(|i| (i["kind"].as_str().unwrap().to_owned(), i["text"].as_str().unwrap().to_owned()))
+            .collect()
     }
 
     /// Waits for an incident of a kind, and gives its text.
