@@ -1,4 +1,6 @@
 //! hot-backup: two ordinary Linux machines keep one database.
+#![doc = ""]
+#![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod base;
 pub mod cli;

@@ -37,7 +37,10 @@ fn sweep(more: impl Fn(u64) -> bool + Sync) -> (u64, BTreeSet<&'static str>) {
             must_hold(&outcome);
             if seed % TWICE == 0 {
                 let again = run(Options::from_seed(seed), 0);
-                assert_eq!(outcome.digest, again.digest, "I-61: seed {seed} runs differently the second time");
+                assert_eq!(
+                    outcome.digest, again.digest,
+                    "I-61: seed {seed} runs differently the second time"
+                );
             }
             mine.extend(outcome.reached);
         }

@@ -187,6 +187,11 @@ fn usage(error: &clap::Error) -> u8 {
         let _ = error.print();
         return 0;
     }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Nothing was asked: the help is the message.
+        let _ = error.print();
+        return 2;
+    }
     let text = error.render().to_string();
     say(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
     2

@@ -78,7 +78,7 @@ fn json_failure(error: &serde_json::Error) -> Failure {
 /// Tells a person something, on stderr. A closed stderr is no reason to stop.
 pub(crate) fn say(text: impl Display) {
     let mut stderr = io::stderr().lock();
-    for line in text.to_string().lines() {
+    for line in text.to_string().lines().filter(|line| !line.is_empty()) {
         let _ = writeln!(stderr, "hot-backup: {}", visible(line));
     }
 }

@@ -20,10 +20,13 @@ const LINE_MAX: u64 = 64 << 10;
 const ARRAY_MAX: usize = 1 << 20;
 /// Arrays in arrays.
 const DEPTH_MAX: u32 = 8;
-/// Commands without an answer at once. Their requests must fit the socket's buffers when replies are large.
+/// Commands without an answer at once.
 const IN_FLIGHT_MAX: usize = 256;
-/// Bytes of commands without an answer at once.
-const IN_FLIGHT_BYTES: usize = 4 << 20;
+/// Bytes of writes without an answer at once; their answers are small and always fit the socket.
+const WRITES_IN_FLIGHT: usize = 4 << 20;
+/// Bytes of reads without an answer at once. The node reads no further from a client that does not take its answers,
+/// so requests must fit the socket's buffer: only then is sending them never a wait for ourselves.
+const READS_IN_FLIGHT: usize = 32 << 10;
 /// How long the node may take for one answer: a full queue or an absent peer may hold it back.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -154,12 +157,18 @@ pub(crate) struct Pipeline<'a, T> {
     client: &'a mut RespClient,
     under_way: VecDeque<(T, usize)>,
     bytes: usize,
+    bytes_max: usize,
 }
 
 impl<'a, T> Pipeline<'a, T> {
-    /// An empty pipeline over a connection without commands under way.
-    pub(crate) fn new(client: &'a mut RespClient) -> Self {
-        Self { client, under_way: VecDeque::new(), bytes: 0 }
+    /// A pipeline of commands with small answers, over a connection without commands under way.
+    pub(crate) fn of_writes(client: &'a mut RespClient) -> Self {
+        Self { client, under_way: VecDeque::new(), bytes: 0, bytes_max: WRITES_IN_FLIGHT }
+    }
+
+    /// A pipeline of small commands with answers of any size.
+    pub(crate) fn of_reads(client: &'a mut RespClient) -> Self {
+        Self { client, under_way: VecDeque::new(), bytes: 0, bytes_max: READS_IN_FLIGHT }
     }
 
     /// Sends a command; when too many are under way, first takes in half of their answers.
@@ -173,8 +182,8 @@ impl<'a, T> Pipeline<'a, T> {
         if self.under_way.len() >= IN_FLIGHT_MAX {
             self.take_in(IN_FLIGHT_MAX / 2, usize::MAX, done)?;
         }
-        if !self.under_way.is_empty() && self.bytes + size > IN_FLIGHT_BYTES {
-            self.take_in(usize::MAX, IN_FLIGHT_BYTES.saturating_sub(size) / 2, done)?;
+        if !self.under_way.is_empty() && self.bytes + size > self.bytes_max {
+            self.take_in(usize::MAX, self.bytes_max.saturating_sub(size) / 2, done)?;
         }
         self.client.send(args)?;
         self.under_way.push_back((tag, size));
@@ -370,7 +379,7 @@ mod tests {
         let server = std::thread::spawn(move || count_pings(&listener, 2000));
 
         let mut client = RespClient::of_node(&dir).unwrap();
-        let mut pipeline = Pipeline::new(&mut client);
+        let mut pipeline = Pipeline::of_reads(&mut client);
         let mut next = 0;
         let mut check = |tag: i64, reply| -> Result<(), RespError> {
             assert_eq!((tag, reply), (next, Reply::Integer(next)));

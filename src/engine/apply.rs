@@ -297,7 +297,7 @@ impl<S: StoreRead> Core<S> {
         retries.filter(|retry| *retry > self.now.mono).min()
     }
 
-    fn pump_checkpoint(&mut self) {
+    pub(super) fn pump_checkpoint(&mut self) {
         let applied = [self.appliers[0].applied, self.appliers[1].applied];
         let changed = applied != self.checkpoint.covered;
         let due = self.checkpoint.wanted

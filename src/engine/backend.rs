@@ -205,9 +205,7 @@ impl<S: StoreRead> Backend for Core<S> {
 
     fn peer_acked(&self) -> [Seq; 3] {
         let acked = self.link.acked;
-        // What was only in a lost peer's memory may be gone.
-        let received = if self.link.is_streaming() { acked.received } else { acked.durable };
-        [received, acked.durable, acked.applied]
+        [acked.received, acked.durable, acked.applied]
     }
 
     fn congested(&self) -> bool {

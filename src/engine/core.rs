@@ -129,7 +129,7 @@ impl<S: StoreRead> Core<S> {
             namespace,
             store,
             appliers,
-            overlay: Overlay::default(),
+            overlay: Overlay::new(config.seed),
             // The store shows this much, but a process that died may have left it only in the page cache: nothing
             // counts as durable before the first checkpoint of this life (I-06).
             checkpoint: Checkpoint { wanted: applied != [Seq(0); 2], ..Checkpoint::default() },

@@ -14,6 +14,9 @@ use crate::journal::JournalState;
 use crate::store::StoreRead;
 use crate::store::namespace::{Change, NamespaceError, NewFile};
 
+/// A dry run counts this many items of a file at most.
+const COUNT_MAX: usize = 10_000;
+
 /// A change that waits for everything before it, or for itself, to be applied and checkpointed.
 #[derive(Debug)]
 pub(super) struct Barrier {
@@ -37,6 +40,15 @@ fn bad(message: impl Into<String>, next: &'static str) -> Refused {
     Refused::Bad { message: message.into(), next }
 }
 
+fn is_dry_run(request: &AdminRequest) -> bool {
+    matches!(
+        request,
+        AdminRequest::AccountDelete { dry_run: true, .. }
+            | AdminRequest::FileDelete { dry_run: true, .. }
+            | AdminRequest::FileClear { dry_run: true, .. }
+    )
+}
+
 fn flags_of(letters: &str) -> Result<Flags, Refused> {
     Flags::parse(letters).ok_or_else(|| {
         bad(format!("{letters:?} holds a letter that is no flag"), "the flags are L, X, Y and T")
@@ -58,6 +70,10 @@ impl<S: StoreRead> Core<S> {
         {
             match self.changes(&request) {
                 Err(refused) => self.refuse_definition(token, refused),
+                Ok(_) if is_dry_run(&request) => {
+                    let value = self.would_go(&request);
+                    self.reply_value(token, &value);
+                }
                 Ok(changes) if changes.iter().any(|change| change.moves) => {
                     self.barrier = Some(Barrier { change: Some((token, request)) });
                     self.pump_barrier();
@@ -75,6 +91,33 @@ impl<S: StoreRead> Core<S> {
                 at += 1;
             }
         }
+    }
+
+    /// What a dry run of a deletion counts.
+    fn would_go(&self, request: &AdminRequest) -> serde_json::Value {
+        let items = |id: FileId| match self.merged(id, None, COUNT_MAX, false) {
+            Ok((found, _)) => found.len(),
+            Err(_) => 0,
+        };
+        let (account, files): (_, Vec<FileId>) = match request {
+            AdminRequest::AccountDelete { name, .. } => {
+                let id = self.namespace.account_id(name);
+                let files = id.into_iter().flat_map(|id| self.namespace.files_of(id).map(|(file, _)| file));
+                (true, files.collect())
+            }
+            AdminRequest::FileDelete { name, .. } | AdminRequest::FileClear { name, .. } => {
+                (false, self.namespace.resolve(name.as_bytes()).into_iter().collect())
+            }
+            _ => (false, Vec::new()),
+        };
+        let counts: Vec<usize> = files.iter().map(|file| items(*file)).collect();
+        let (counted, at_least) = (counts.iter().sum::<usize>(), counts.contains(&COUNT_MAX));
+        let node = &self.config.name;
+        let role = self.control.role.name();
+        serde_json::json!({
+            "dry_run": true, "node": node, "role": role, "account": account, "files": files.len(),
+            "items": counted, "at_least": at_least,
+        })
     }
 
     fn pump_barrier(&mut self) {

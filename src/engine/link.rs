@@ -98,6 +98,7 @@ impl Link {
 
     /// Ends every connection.
     pub(super) fn close_all(&mut self, out: &mut VecDeque<Effect>) {
+        self.acked.received = self.acked.durable;
         if let Some(outbound) = self.outbound.take() {
             out.push_back(Effect::LinkClose { conn: outbound.session.conn, abort: true });
         }
@@ -203,6 +204,8 @@ impl<S: StoreRead> Core<S> {
 
     fn outbound_gone(&mut self, outbound: &Outbound, why: &str) {
         self.dirty = true;
+        // What was only in the peer's memory may be gone with it: nobody is told "received" any more.
+        self.link.acked.received = self.link.acked.durable;
         if outbound.is_streaming() {
             let text = format!("the link to the peer is down: {why}");
             self.incident_once(Severity::Warning, "peer-lost", text);

@@ -2,10 +2,11 @@
 
 use crate::base::{FileId, JournalKind, Seq};
 use bytes::Bytes;
+use foldhash::fast::FixedState;
 use std::collections::HashMap;
 
-/// Keys are short and chosen by clients: a fast hash, seeded at random.
-type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+/// Keys are short and chosen by clients: a fast hash whose seed they do not know.
+type Map<K, V> = HashMap<K, V, FixedState>;
 
 /// An update that the store does not show yet.
 #[derive(Clone, Debug)]
@@ -17,14 +18,22 @@ pub(super) struct Unapplied {
 }
 
 /// By file, then by item.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Overlay {
+    hash: FixedState,
     files: Map<FileId, Map<Box<[u8]>, Unapplied>>,
 }
 
 impl Overlay {
+    /// Nothing; `seed` differs from process to process.
+    pub(super) fn new(seed: u64) -> Self {
+        let hash = FixedState::with_seed(seed);
+        Self { files: HashMap::with_hasher(hash.clone()), hash }
+    }
+
     pub(super) fn set(&mut self, file: FileId, id: &[u8], update: Unapplied) {
-        let items = self.files.entry(file).or_default();
+        let hash = &self.hash;
+        let items = self.files.entry(file).or_insert_with(|| HashMap::with_hasher(hash.clone()));
         match items.get_mut(id) {
             Some(old) => *old = update,
             None => drop(items.insert(id.into(), update)),

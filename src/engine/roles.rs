@@ -637,6 +637,7 @@ impl<S: StoreRead> Core<S> {
             && !self.said.contains_key("checkpoint-failed")
         {
             self.checkpoint.wanted = true;
+            self.pump_checkpoint();
             return;
         }
         self.state.stop_sent = true;

@@ -38,7 +38,7 @@ impl Outbound {
 pub(super) enum OutboundPhase {
     Connecting,
     Greeting,
-    Streaming(Stream),
+    Streaming(Box<Stream>),
 }
 
 /// Where the stream is.
@@ -138,7 +138,7 @@ impl<S: StoreRead> Core<S> {
         let Some(outbound) = &mut self.link.outbound else { return };
         outbound.session.admit();
         outbound.session.send(now, FrameKind::Begin, head, Begin { common }.encode().into());
-        outbound.phase = OutboundPhase::Streaming(Stream {
+        outbound.phase = OutboundPhase::Streaming(Box::new(Stream {
             sent: common,
             sent_bytes: 0,
             unsent: 0,
@@ -149,7 +149,7 @@ impl<S: StoreRead> Core<S> {
             cursor: None,
             reading: false,
             ready: None,
-        });
+        }));
         self.link.progress_at = now.mono;
         self.dirty = true;
     }

@@ -199,8 +199,8 @@ mod tests {
             batch(Replicated, 2, 1),
             batch(Local, 1, 1),
             Apply::Checkpoint,
-            batch(Local, 2, 3 << 20),
-            batch(Local, 3, 3 << 20),
+            batch(Local, 2, APPLY_MERGE_MAX * 3 / 4),
+            batch(Local, 3, APPLY_MERGE_MAX * 3 / 4),
             batch(Local, 4, 1),
         ];
         let told = run_all(&mut store, jobs);

@@ -67,7 +67,7 @@ pub enum ServeError {
     /// A socket.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// A thread, the driver, a signal mask.
+    /// A thread, the driver, the signals.
     #[error("{doing}: {error}")]
     System {
         /// What was being done.
@@ -85,7 +85,8 @@ fn system_error(doing: &'static str) -> impl Fn(io::Error) -> ServeError {
     move |error| ServeError::System { doing, error }
 }
 
-/// Runs the node in `dir` until it is told to stop by a signal. Signals are blocked for the whole process.
+/// Runs the node in `dir` until it is told to stop by a signal. These signals are
+/// caught for the rest of the process's life.
 ///
 /// # Errors
 /// Whatever keeps the node from starting, or breaks its driver.
@@ -94,7 +95,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     log::start(config.log);
     umask(Mode::from_bits_truncate(0o077));
     let clients_max = raise_descriptor_limit().saturating_sub(DESCRIPTORS_RESERVED);
-    let stoppers = signals::block().map_err(system_error("blocking signals"))?;
+    let stoppers = signals::catch().map_err(system_error("catching signals"))?;
     let core_inbox = Arc::new(OnceLock::new());
     let to_core = Arc::clone(&core_inbox);
     // Waits for signals to the end of the process, so nobody waits for it.

@@ -1,40 +1,49 @@
 //! SIGTERM, SIGINT and SIGHUP: the first asks the node to stop, the second ends the process at once.
 
 use super::inbox::{Inbox, Message};
+use crate::io::catch_signals;
 use nix::sys::signal::{SigSet, Signal};
-use std::io;
+use std::io::{self, PipeReader, Read};
 use std::sync::OnceLock;
 
 /// The exit code of a process that was told twice.
 const KILLED: i32 = 130;
 
-/// Keeps the signals from every thread started from now on; they wait for [`Stoppers::run`].
+/// Catches the signals for [`Stoppers::run`]. Threads started from now on are not interrupted by them.
 ///
 /// # Errors
-/// When the signal mask cannot be set.
-pub(crate) fn block() -> io::Result<Stoppers> {
-    let ignored = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mut set = SigSet::empty();
-    set.add(Signal::SIGTERM);
-    set.add(Signal::SIGINT);
+/// When the handlers or the signal mask cannot be set.
+pub(crate) fn catch() -> io::Result<Stoppers> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut signals = vec![Signal::SIGTERM, Signal::SIGINT];
     // Started by nohup: stays so.
-    if !is_ignored(&ignored, Signal::SIGHUP) {
-        set.add(Signal::SIGHUP);
+    if !is_ignored(&status, Signal::SIGHUP) {
+        signals.push(Signal::SIGHUP);
     }
+    let notes = catch_signals(&signals)?;
+    let set: SigSet = signals.into_iter().collect();
     set.thread_block()?;
-    Ok(Stoppers(set))
+    Ok(Stoppers { set, notes })
 }
 
-/// The blocked signals.
+/// The signals that stop a node.
 #[derive(Debug)]
-pub(crate) struct Stoppers(SigSet);
+pub(crate) struct Stoppers {
+    set: SigSet,
+    notes: PipeReader,
+}
 
 impl Stoppers {
     /// Waits for signals for the rest of the process's life. As long as `core` is empty the node is still starting
     /// and has nothing to finish.
-    pub(crate) fn run(self, core: &OnceLock<Inbox>) {
+    pub(crate) fn run(mut self, core: &OnceLock<Inbox>) {
+        // If this fails, another thread of the process may still take the signals.
+        let _ = self.set.thread_unblock();
         let mut asked = false;
-        while let Ok(signal) = self.0.wait() {
+        let mut number = [0];
+        while self.notes.read_exact(&mut number).is_ok() {
+            let [number] = number;
+            let signal = Signal::try_from(i32::from(number)).map_or("a signal", Signal::as_str);
             if asked {
                 tracing::error!("{signal} again: ending at once");
                 std::process::exit(KILLED);
@@ -45,9 +54,8 @@ impl Stoppers {
                 std::process::exit(0);
             };
             tracing::info!("{signal}: stopping; once more ends at once");
-            if core.send(Message::Stop).is_err() {
-                return;
-            }
+            // A core that has ended needs not be told.
+            let _ = core.send(Message::Stop);
         }
     }
 }

@@ -5,10 +5,10 @@ use super::net::{Body, Pipe, Seen};
 use super::truth::{History, JournalTruth, Move, Place, Tip, parse, space};
 use crate::base::{AckLevel, JournalKind, SegmentIndex, Seq};
 use crate::engine::admin::TakeoverAccount;
+use crate::format::PairId;
 use crate::format::batch::Batch;
 use crate::format::control::{Control, Role};
 use crate::format::entry::EntryKind;
-use crate::format::PairId;
 use crate::journal::Recovered;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -158,7 +158,8 @@ impl Checker {
                 self.fail("I-21", format!("node {node} sequenced {batch:?} although it knows epoch {epoch}"));
             }
             if client && (role != Role::Primary || epoch != h.epoch.0) {
-                let text = format!("node {node} sequenced {batch:?} as {} of epoch {epoch} on disk", role.name());
+                let text =
+                    format!("node {node} sequenced {batch:?} as {} of epoch {epoch} on disk", role.name());
                 self.fail("I-20", text);
             }
         }
@@ -233,8 +234,10 @@ impl Checker {
     /// A header that begins before the end of what is durable cuts the rest off.
     fn check_cut(&mut self, node: usize, journal: JournalKind, base: Tip) {
         let truth = self.journal(node, journal);
-        let Some(at) = truth.path.iter().rposition(|tip| tip.chain == base.chain && tip.seq == base.seq) else {
-            let text = format!("node {node} opens a segment after entry {}, which is not its history", base.seq);
+        let Some(at) = truth.path.iter().rposition(|tip| tip.chain == base.chain && tip.seq == base.seq)
+        else {
+            let text =
+                format!("node {node} opens a segment after entry {}, which is not its history", base.seq);
             return self.fail("I-04", text);
         };
         let cut: Vec<Tip> = truth.path[at + 1..].to_vec();
@@ -287,7 +290,10 @@ impl Checker {
         for tip in lost {
             if tip.seq > truth.checkpointed {
                 why = Some(format!("entry {} is not in a checkpoint ({})", tip.seq, truth.checkpointed));
-            } else if journal == JournalKind::Replicated && !peer.holds(tip.chain) && !self.nodes[1 - node].shortened {
+            } else if journal == JournalKind::Replicated
+                && !peer.holds(tip.chain)
+                && !self.nodes[1 - node].shortened
+            {
                 why = Some(format!("the peer does not have entry {} on disk", tip.seq));
             }
         }
@@ -318,7 +324,8 @@ impl Checker {
         let Some(known) = self.history.batches.get(&(space, end.chain)) else {
             return self.fail("I-40", format!("node {node} applies {batch:?}, which nobody sequenced"));
         };
-        let (same, origin, there) = (known.batch.wire() == batch.wire(), known.origin, known.durable_at_origin);
+        let (same, origin, there) =
+            (known.batch.wire() == batch.wire(), known.origin, known.durable_at_origin);
         if !same {
             self.fail("I-40", format!("node {node} applies {batch:?} with other bytes than were sequenced"));
         }
@@ -391,9 +398,8 @@ impl Checker {
     /// Acknowledged updates of the replicated journal that are not on a node and not yet known to be lost.
     fn gone(&self, node: usize) -> Vec<Acked> {
         let truth = &self.nodes[node].journals[0];
-        let gone = |a: &&Acked| {
-            a.place.space == 0 && !truth.holds(a.place.chain) && !self.lost.contains(&a.op)
-        };
+        let gone =
+            |a: &&Acked| a.place.space == 0 && !truth.holds(a.place.chain) && !self.lost.contains(&a.op);
         self.acked.iter().filter(gone).cloned().collect()
     }
 
@@ -401,7 +407,8 @@ impl Checker {
     pub(super) fn on_recovered(&mut self, node: usize, journal: JournalKind, found: &Recovered) {
         let truth = &self.nodes[node].journals[journal.index()];
         let end = Tip::of(found.end);
-        let fits = |path: &Vec<Tip>| path.last().is_some_and(|tip| tip.chain == end.chain && tip.seq == end.seq);
+        let fits =
+            |path: &Vec<Tip>| path.last().is_some_and(|tip| tip.chain == end.chain && tip.seq == end.seq);
         let (last, tip) = (truth.admissible().into_iter().find(fits), truth.tip());
         match last {
             Some(path) => self.journal(node, journal).path = path,
@@ -460,7 +467,8 @@ impl Checker {
                 let before = std::mem::replace(&mut pipe.last_ack, *ack);
                 let applied = self.nodes[node].journals[0].applied;
                 if ack.durable.0 > durable || ack.applied.0 > applied || ack.received < ack.durable {
-                    let text = format!("node {node} says {ack:?}; it has {durable} on disk, {applied} applied");
+                    let text =
+                        format!("node {node} says {ack:?}; it has {durable} on disk, {applied} applied");
                     self.fail("I-12", text);
                 }
                 let deaths = self.nodes[node].deaths;
@@ -495,7 +503,10 @@ impl Checker {
         }
         if let Some(known) = self.history.batches.get(&(0, end.chain)) {
             if known.batch.wire() != batch.wire() {
-                self.fail("I-40", format!("node {node} sends {batch:?} with other bytes than were sequenced"));
+                self.fail(
+                    "I-40",
+                    format!("node {node} sends {batch:?} with other bytes than were sequenced"),
+                );
             }
         }
         if pipe.last_batch.is_some_and(|last| last != h.prev_chain.0) {
@@ -525,7 +536,8 @@ impl Checker {
     pub(super) fn on_ok(&mut self, node: usize, op: usize, place: Place, level: AckLevel) {
         let journal = if place.space == 0 { JournalKind::Replicated } else { JournalKind::Local };
         if !self.nodes[node].journals[journal.index()].holds(place.chain) {
-            let text = format!("command {op} was told ok, but entry {} is not on node {node}'s disk", place.seq);
+            let text =
+                format!("command {op} was told ok, but entry {} is not on node {node}'s disk", place.seq);
             self.fail("I-03", text);
         }
         let mut held = AckLevel::Local;
@@ -583,7 +595,10 @@ impl Checker {
         below.dedup();
         if below.len() as u64 > account.lost_announced {
             let n = below.len();
-            why = Some(format!("{n} entries announced as durable are lost, it says {}", account.lost_announced));
+            why = Some(format!(
+                "{n} entries announced as durable are lost, it says {}",
+                account.lost_announced
+            ));
         }
         if account.durable_level_lost > 0 {
             why = Some("it says that updates acknowledged at level durable are lost".to_owned());
@@ -611,7 +626,8 @@ impl Checker {
         for a in &lost {
             let epoch = self.history.batches.get(&(0, a.place.chain)).map_or(0, |k| k.batch.header().epoch.0);
             // Only another node that became primary may leave updates behind.
-            let replaced = self.openings.iter().any(|(node, opened)| *node != a.place.origin && *opened > epoch);
+            let replaced =
+                self.openings.iter().any(|(node, opened)| *node != a.place.origin && *opened > epoch);
             if !replaced {
                 let text = format!("command {} (entry {}) was acknowledged and is gone", a.op, a.place.seq);
                 return self.fail_one("I-01", text);
@@ -630,7 +646,10 @@ impl Checker {
         let new = self.batches - self.batches_at_calm;
         let all = self.batches;
         if self.batch_frames > 4 * all + 8 * new + 16 {
-            let text = format!("{} batch frames after the last trouble, for {all} batches in all", self.batch_frames);
+            let text = format!(
+                "{} batch frames after the last trouble, for {all} batches in all",
+                self.batch_frames
+            );
             self.fail("I-51", text);
         }
     }
@@ -678,10 +697,7 @@ fn contains(hay: &[u8], needle: &[u8]) -> bool {
 pub(super) type Items = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Plays batches into files of items: the small model that a store is compared with.
-pub(super) fn model<'a>(
-    node: usize,
-    log: impl Iterator<Item = &'a Batch>,
-) -> BTreeMap<u64, Items> {
+pub(super) fn model<'a>(node: usize, log: impl Iterator<Item = &'a Batch>) -> BTreeMap<u64, Items> {
     let mut files: BTreeMap<u64, Items> = BTreeMap::new();
     for batch in log {
         for (_, entry) in batch.entries() {

@@ -18,7 +18,9 @@ impl World {
     /// A client acts: connects if it must, then sends one to three commands.
     pub(super) fn client_acts(&mut self, c: usize) {
         let probe = c == self.options.clients;
-        if !self.clients[c].idle() || (!probe && (self.ops.len() >= self.options.ops || self.operator.healing())) {
+        if !self.clients[c].idle()
+            || (!probe && (self.ops.len() >= self.options.ops || self.operator.healing()))
+        {
             return;
         }
         if self.clients[c].conn.is_none() && !self.client_connects(c) {
@@ -64,14 +66,22 @@ impl World {
     }
 
     /// A client sends this command.
-    pub(super) fn client_sends_op(&mut self, c: usize, (n, conn): (usize, ConnId), mut op: Op, pad: &[usize]) {
+    pub(super) fn client_sends_op(
+        &mut self,
+        c: usize,
+        (n, conn): (usize, ConnId),
+        mut op: Op,
+        pad: &[usize],
+    ) {
         op.at = self.trace.now;
         let number = self.ops.len();
         let Some(door) = self.nodes[n].doors.get_mut(&conn) else { return };
         op.encode(number, pad, &mut door.inbox);
         let reading = door.receive.is_some();
         self.clients[c].expect(number, &op);
-        self.trace.event("command", number as u64, c as u64, || format!("client {c} to node {n}: #{number} {op:?}"));
+        self.trace.event("command", number as u64, c as u64, || {
+            format!("client {c} to node {n}: #{number} {op:?}")
+        });
         self.ops.push(op);
         let session = self.clients[c].session;
         self.after(PATIENCE, WorldEv::GiveUp(c, session, number));
@@ -257,7 +267,9 @@ impl World {
                 self.trace.sometimes("WAIT was told a count");
                 self.end(number, Ending::Ok);
             }
-            (_, reply) => self.check.fail("RESP", format!("command {number} ({kind:?}) is answered by {reply:?}")),
+            (_, reply) => {
+                self.check.fail("RESP", format!("command {number} ({kind:?}) is answered by {reply:?}"))
+            }
         }
     }
 
@@ -325,7 +337,8 @@ impl World {
         let whole = places.len() == if op.kind == Kind::Delete { 1 } else { op.items.len() };
         let (file, kind) = (op.file, op.kind);
         if !whole {
-            let text = format!("command {number} was told ok, but was not even written to node {n}'s journal");
+            let text =
+                format!("command {number} was told ok, but was not even written to node {n}'s journal");
             return self.check.fail("I-03", text);
         }
         if places.iter().any(|p| p.chain != places[0].chain) && kind != Kind::Delete {
@@ -353,7 +366,9 @@ impl World {
     /// A read was answered: with something that was written, is durable here, and is not older than what was
     /// told ok before the read began.
     fn got(&mut self, n: usize, number: usize, mut value: Option<Vec<u8>>) {
-        if self.ops[number].file == File::Main && self.floor(n, number).is_some() && self.mutate(Mutation::StaleRead)
+        if self.ops[number].file == File::Main
+            && self.floor(n, number).is_some()
+            && self.mutate(Mutation::StaleRead)
         {
             value = None;
         }
@@ -365,7 +380,8 @@ impl World {
             let Some((source, part)) = value_tag(value) else {
                 return self.check.fail("I-40", format!("command {number} read what nobody wrote"));
             };
-            let same = self.ops.get(source).is_some_and(|s| s.file == file && s.items.get(part) == Some(&item));
+            let same =
+                self.ops.get(source).is_some_and(|s| s.file == file && s.items.get(part) == Some(&item));
             if !same {
                 return self.check.fail("I-40", format!("command {number} read another item's value"));
             }
@@ -392,7 +408,9 @@ impl World {
             None => !deleted,
         };
         if stale {
-            let text = format!("command {number} on node {n} read {seen:?}, but {floor:?} was told ok before it began");
+            let text = format!(
+                "command {number} on node {n} read {seen:?}, but {floor:?} was told ok before it began"
+            );
             self.check.fail("I-01", text);
         }
     }
@@ -407,7 +425,9 @@ impl World {
         for acked in &self.check.acked {
             let other = &self.ops[acked.op];
             let part = other.items.iter().position(|item| *item == op.items[0]);
-            let Some(part) = part.filter(|_| other.file == op.file && acked.place.space == space) else { continue };
+            let Some(part) = part.filter(|_| other.file == op.file && acked.place.space == space) else {
+                continue;
+            };
             // The part's own place, for a command's last part stands later than its first.
             let all = self.check.history.values.get(&(acked.op, part));
             let place = all.and_then(|all| all.iter().find(|p| p.chain == acked.place.chain)).copied();

@@ -144,7 +144,8 @@ impl World {
         let Ok(batch) = Batch::from_disk(bytes) else { return bytes.clone() };
         let h = *batch.header();
         let foreign = usize::try_from(h.epoch.0 & 1) == Ok(n);
-        if h.mark || h.journal != JournalKind::Replicated || !foreign || !self.mutate(Mutation::ForeignEpoch) {
+        if h.mark || h.journal != JournalKind::Replicated || !foreign || !self.mutate(Mutation::ForeignEpoch)
+        {
             return bytes.clone();
         }
         resealed(&batch, crate::base::Epoch(h.epoch.0 + 1), None).disk().clone()
@@ -429,7 +430,14 @@ fn resealed(batch: &Batch, epoch: crate::base::Epoch, value: Option<&[u8]>) -> B
         builder.push(&entry);
     }
     let (pair, journal) = (h.pair, h.journal);
-    builder.seal(&Seal { epoch, prev_chain: h.prev_chain, durable: h.durable, wall_ms: h.wall_ms, pair, journal })
+    builder.seal(&Seal {
+        epoch,
+        prev_chain: h.prev_chain,
+        durable: h.durable,
+        wall_ms: h.wall_ms,
+        pair,
+        journal,
+    })
 }
 
 /// An effect for people.
@@ -453,17 +461,18 @@ fn words(effect: &Effect) -> String {
         Effect::LinkSend { conn, parts } => {
             let frames = super::net::Tap::default().feed(parts);
             let text: Vec<String> = match frames {
-                Ok(frames) => frames
-                    .iter()
-                    .map(|f| format!("{:?} durable {}", f.body, f.header.durable))
-                    .collect(),
+                Ok(frames) => {
+                    frames.iter().map(|f| format!("{:?} durable {}", f.body, f.header.durable)).collect()
+                }
                 Err(error) => vec![error],
             };
             format!("conn {:x} {}", conn.0, text.join(", "))
         }
         Effect::ClientSend { conn, bytes } => format!("{conn} {:?}", String::from_utf8_lossy(bytes)),
         Effect::ClientReceive { conn, .. } => format!("{conn}"),
-        Effect::SaveDiverged { file, first, bytes } => format!("{file} first {first} {:?}", String::from_utf8_lossy(bytes)),
+        Effect::SaveDiverged { file, first, bytes } => {
+            format!("{file} first {first} {:?}", String::from_utf8_lossy(bytes))
+        }
         other => format!("{other:?}"),
     }
 }

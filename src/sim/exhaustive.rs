@@ -174,7 +174,8 @@ fn nothing_half(world: &mut World) {
 /// Every way in which a power loss may leave what is under way on node 0.
 fn leavings(world: &World, streams: &mut Streams) -> Vec<Exact> {
     let disk = &world.nodes[0].disk;
-    let sectors = JournalKind::ALL.map(|j| disk.flights[j.index()].as_ref().map_or(0, super::disk::Flight::sectors));
+    let sectors =
+        JournalKind::ALL.map(|j| disk.flights[j.index()].as_ref().map_or(0, super::disk::Flight::sectors));
     let all = u32::try_from(sectors[0] + sectors[1]).unwrap_or(u32::MAX);
     let masks: Vec<u64> = match 1_u64.checked_shl(all) {
         Some(count) if count <= SUBSETS_MAX => (0..count).collect(),
@@ -191,7 +192,12 @@ fn leavings(world: &World, streams: &mut Streams) -> Vec<Exact> {
         }
     }
     let most = sectors[0].max(sectors[1]);
-    out.extend((0..most).map(|at| Exact { sectors: [u64::MAX; 2], garbage: Some(at), control: true, made: true }));
+    out.extend((0..most).map(|at| Exact {
+        sectors: [u64::MAX; 2],
+        garbage: Some(at),
+        control: true,
+        made: true,
+    }));
     out
 }
 

@@ -103,7 +103,8 @@ impl World {
         if self.nodes[n].engine.is_none() {
             return;
         }
-        self.trace.event("death", n as u64, u64::from(death == Death::Power), || format!("node {n}: {death:?}"));
+        self.trace
+            .event("death", n as u64, u64::from(death == Death::Power), || format!("node {n}: {death:?}"));
         self.trace.sometimes(match death {
             Death::Kill => "a kill of a node",
             Death::Power => "a power loss of a node",

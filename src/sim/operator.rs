@@ -149,7 +149,8 @@ impl Operator {
 
 /// What is set up before trouble begins: node, request.
 fn setup() -> Vec<(usize, AdminRequest)> {
-    let account = |name: &str, flags: &str| AdminRequest::AccountCreate { name: name.into(), flags: flags.into() };
+    let account =
+        |name: &str, flags: &str| AdminRequest::AccountCreate { name: name.into(), flags: flags.into() };
     let file = |name: &str, ack| AdminRequest::FileCreate {
         name: name.into(),
         kind: DptrKind::Records,
@@ -208,7 +209,9 @@ impl World {
     /// An answer.
     pub(super) fn admin_answer(&mut self, n: usize, token: u64, reply: AdminReply) {
         let Some(purpose) = self.operator.waiting.remove(&token) else {
-            return self.check.fail("driver", format!("node {n} answers request {token}, which was not asked"));
+            return self
+                .check
+                .fail("driver", format!("node {n} answers request {token}, which was not asked"));
         };
         let ok = matches!(reply, AdminReply::Ok { .. });
         match purpose {
@@ -271,7 +274,8 @@ impl World {
                 self.pursue_plan();
                 self.pursue_alone();
                 self.check_stops();
-                let served = self.ops.len() >= self.options.ops && self.clients.iter().all(super::client::Client::idle);
+                let served = self.ops.len() >= self.options.ops
+                    && self.clients.iter().all(super::client::Client::idle);
                 if served || now - since > TROUBLE_MAX {
                     self.heal();
                 }
@@ -296,7 +300,8 @@ impl World {
             return;
         };
         if now > 60_000_000 {
-            self.check.fail("I-50", format!("a new pair is not set up within a minute: step {step} {request:?}"));
+            self.check
+                .fail("I-50", format!("a new pair is not set up within a minute: step {step} {request:?}"));
         }
         if self.operator.asked_at == 0 || now > self.operator.asked_at + 2_000_000 {
             self.operator.asked_at = now;
@@ -315,7 +320,8 @@ impl World {
         let at = self.streams.operator.below(self.options.troubles.len() as u64);
         let kind = self.options.troubles[usize::try_from(at).unwrap_or(0)];
         let n = usize::try_from(self.streams.operator.below(2)).unwrap_or(0);
-        let long = [5_000, 100_000, 1_000_000, 3_000_000][usize::try_from(self.streams.operator.below(4)).unwrap_or(0)];
+        let long = [5_000, 100_000, 1_000_000, 3_000_000]
+            [usize::try_from(self.streams.operator.below(4)).unwrap_or(0)];
         self.trace.event("trouble", kind as u64, n as u64, || format!("{kind:?} node {n} for {long} us"));
         self.nodes[n].ills.last = self.trace.now + long;
         match kind {
@@ -435,7 +441,11 @@ impl World {
                 continue;
             }
             let slow = self.options.disk_tail_percent > 0;
-            if node.engine.is_some() && ills + 10_000_000 < self.trace.now && !slow && !self.nodes[n].disk.full {
+            if node.engine.is_some()
+                && ills + 10_000_000 < self.trace.now
+                && !slow
+                && !self.nodes[n].disk.full
+            {
                 self.check.fail("I-54", format!("node {n} does not stop within {waits} us"));
             }
             self.die_and_return(n, Death::Kill);
@@ -486,12 +496,13 @@ impl World {
         }
         self.die(n, Death::Kill);
         let journal = JournalKind::ALL[usize::try_from(self.streams.operator.below(2)).unwrap_or(0)];
-        let kind =
-            [Decay::Rot, Decay::Lost, Decay::Misdirected][usize::try_from(self.streams.operator.below(3)).unwrap_or(0)];
+        let kind = [Decay::Rot, Decay::Lost, Decay::Misdirected]
+            [usize::try_from(self.streams.operator.below(3)).unwrap_or(0)];
         if self.nodes[n].disk.decay(journal, kind, &mut self.streams.disk) {
             self.operator.decayed = true;
             self.check.nodes[n].decayed = Some(kind);
-            self.trace.event("decay", n as u64, 0, || format!("node {n}: {kind:?} of the {}", journal.name()));
+            self.trace
+                .event("decay", n as u64, 0, || format!("node {n}: {kind:?} of the {}", journal.name()));
         }
         self.node_after(1_000, n, Ev::Boot);
     }
@@ -557,7 +568,11 @@ impl World {
             plan.next = now + 400_000;
             plan.over = self.is_primary(node);
             if !plan.over {
-                self.ask(node, AdminRequest::Takeover { peer_is_down: true, dry_run: false }, Purpose::Takeover);
+                self.ask(
+                    node,
+                    AdminRequest::Takeover { peer_is_down: true, dry_run: false },
+                    Purpose::Takeover,
+                );
             }
         }
         self.operator.plan = Some(plan);
@@ -567,7 +582,9 @@ impl World {
         let AdminReply::Ok { value } = reply else { return };
         let account: TakeoverAccount = match serde_json::from_value(value) {
             Ok(account) => account,
-            Err(error) => return self.check.fail("I-22", format!("node {n}'s account cannot be read: {error}")),
+            Err(error) => {
+                return self.check.fail("I-22", format!("node {n}'s account cannot be read: {error}"));
+            }
         };
         self.trace.event("taken-over", n as u64, account.epoch, || format!("node {n}: {account:?}"));
         self.trace.sometimes("a takeover");
@@ -585,7 +602,8 @@ impl World {
 
     fn start_alone(&mut self) {
         let Some(node) = (0..2).find(|&n| self.is_primary(n) && !self.is_primary(1 - n)) else { return };
-        if self.operator.plan.is_some() || self.operator.alone.is_some() || self.nodes[node].halted.is_some() {
+        if self.operator.plan.is_some() || self.operator.alone.is_some() || self.nodes[node].halted.is_some()
+        {
             return;
         }
         self.operator.alone = Some(node);
@@ -652,8 +670,15 @@ impl World {
         self.prod(waited);
         let whole = self.is_whole();
         if waited > 60_000_000 {
-            let states = self.operator.status.each_ref().map(|s| s.as_ref().map(|s| (s.role.clone(), s.state.clone(), s.reason.clone())));
-            let text = format!("the pair is not whole a minute after the last trouble ({}): {states:?}", self.why_not());
+            let states = self
+                .operator
+                .status
+                .each_ref()
+                .map(|s| s.as_ref().map(|s| (s.role.clone(), s.state.clone(), s.reason.clone())));
+            let text = format!(
+                "the pair is not whole a minute after the last trouble ({}): {states:?}",
+                self.why_not()
+            );
             return self.check.fail("I-50", text);
         }
         let Some(serving) = whole else { return };
@@ -676,7 +701,8 @@ impl World {
     /// Whether an update must succeed now.
     fn may_probe(&self, serving: usize) -> bool {
         let other = 1 - serving;
-        let peer = self.nodes[other].engine.is_some() && self.check.nodes[other].control.role == Role::Standby;
+        let peer =
+            self.nodes[other].engine.is_some() && self.check.nodes[other].control.role == Role::Standby;
         peer || self.options.ack_level == AckLevel::Local
     }
 
@@ -741,7 +767,13 @@ impl World {
         let of = |n: usize| {
             let j = &self.check.nodes[n].journals;
             let up = self.nodes[n].engine.is_some();
-            format!("node {n} up {up} ends at {:?} applied {} / {:?} {}", j[0].tip(), j[0].applied, j[1].tip(), j[1].applied)
+            format!(
+                "node {n} up {up} ends at {:?} applied {} / {:?} {}",
+                j[0].tip(),
+                j[0].applied,
+                j[1].tip(),
+                j[1].applied
+            )
         };
         format!("{}; {}", of(0), of(1))
     }

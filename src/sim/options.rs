@@ -203,9 +203,11 @@ impl Options {
         if fault_free {
             troubles.clear();
         }
-        let pick = |prng: &mut Prng, of: &[u64]| of[usize::try_from(prng.below(of.len() as u64)).unwrap_or(0)];
-        let ack_level = [AckLevel::Local, AckLevel::Local, AckLevel::Received, AckLevel::Durable, AckLevel::Applied]
-            [usize::try_from(prng.below(5)).unwrap_or(0)];
+        let pick =
+            |prng: &mut Prng, of: &[u64]| of[usize::try_from(prng.below(of.len() as u64)).unwrap_or(0)];
+        let ack_level =
+            [AckLevel::Local, AckLevel::Local, AckLevel::Received, AckLevel::Durable, AckLevel::Applied]
+                [usize::try_from(prng.below(5)).unwrap_or(0)];
         let heartbeat_ms = pick(&mut prng, &[100, 200, 400]);
         let grace = pick(&mut prng, &[50, 300, 1000]);
         let on_peer_loss =

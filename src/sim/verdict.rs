@@ -26,7 +26,8 @@ impl World {
             match self.check.nodes[other].control.role {
                 Role::Diverged => {
                     self.trace.sometimes("the old primary returned and served nobody");
-                    self.check.saved[other] = self.nodes[other].disk.diverged.values().flatten().copied().collect();
+                    self.check.saved[other] =
+                        self.nodes[other].disk.diverged.values().flatten().copied().collect();
                     self.check.check_diverged(other);
                 }
                 Role::Standby => {
@@ -78,7 +79,9 @@ impl World {
         // says itself that it is not whole.
         there.retain(|id, (_, state, _)| here.contains_key(id) || *state == FileState::Whole);
         if here.len() != there.len() {
-            return self.check.fail("I-10", format!("{} replicated files here, {} there", here.len(), there.len()));
+            return self
+                .check
+                .fail("I-10", format!("{} replicated files here, {} there", here.len(), there.len()));
         }
         for (id, (name, state, items)) in &here {
             let Some((_, other_state, other)) = there.get(id) else {
@@ -90,7 +93,9 @@ impl World {
                 continue;
             }
             if *state != FileState::Whole || *other_state != FileState::Whole {
-                let text = format!("file {name} is {state:?} on the primary, {other_state:?} on the standby at the end");
+                let text = format!(
+                    "file {name} is {state:?} on the primary, {other_state:?} on the standby at the end"
+                );
                 return self.check.fail("I-50", text);
             }
             if items != other {
@@ -113,7 +118,8 @@ impl World {
                 let Some((op, _)) = value_tag(&value) else { continue };
                 if let Some(newer) = self.replaced(serving, file, &item, op) {
                     let name = String::from_utf8_lossy(&item).into_owned();
-                    let text = format!("{} item {name} shows command {op}, but {newer} replaced it", file.name());
+                    let text =
+                        format!("{} item {name} shows command {op}, but {newer} replaced it", file.name());
                     return self.check.fail("I-01", text);
                 }
             }

@@ -66,7 +66,9 @@ impl World {
     pub(super) fn link_send(&mut self, n: usize, conn: ConnId, parts: &[Bytes]) {
         let life = self.nodes[n].life;
         let Some((id, connection)) = self.net.find(n, life, conn) else {
-            return self.check.fail("driver", format!("node {n} sends on connection {conn}, which never was"));
+            return self
+                .check
+                .fail("driver", format!("node {n} sends on connection {conn}, which never was"));
         };
         if connection.ends[n].state == EndState::Over {
             // The node has not heard of the end yet.
@@ -162,7 +164,8 @@ impl World {
         }
         let (pipe, len) = (&connection.ends[from].out, bytes.len());
         let told = pipe.owes_sent && pipe.taken();
-        self.trace.event("link-bytes", conn.0, len as u64, || format!("node {n}: {len} on conn {:x}", conn.0));
+        self.trace
+            .event("link-bytes", conn.0, len as u64, || format!("node {n}: {len} on conn {:x}", conn.0));
         if told {
             self.node_after(1, from, Ev::Sent(id));
         }
@@ -234,7 +237,8 @@ impl World {
             self.node_after(us, 1 - n, Ev::Down(id, "reset by the peer"));
         }
         if tell {
-            self.trace.event("link-closed", conn.0, n as u64, || format!("node {n}: conn {:x} {why}", conn.0));
+            self.trace
+                .event("link-closed", conn.0, n as u64, || format!("node {n}: conn {:x} {why}", conn.0));
             self.input(n, Event::LinkClosed { conn, why: why.to_owned() });
         }
         self.net.sweep();
@@ -260,7 +264,8 @@ impl World {
         let goes_on = self.streams.net.percent(50);
         for id in ids {
             for n in 0..2 {
-                let gone = self.net.connections.get(&id).is_some_and(|c| c.ends[1 - n].state == EndState::Over);
+                let gone =
+                    self.net.connections.get(&id).is_some_and(|c| c.ends[1 - n].state == EndState::Over);
                 if gone || !goes_on {
                     let us = self.net_delay();
                     self.node_after(us, n, Ev::Down(id, "connection reset"));

@@ -234,8 +234,7 @@ pub(super) struct World {
 impl World {
     /// A new pair; nothing runs yet. The last `keep` events are kept in words.
     pub(super) fn new(options: Options, keep: usize) -> Self {
-        let control =
-            |role| Control { role, pair: PAIR, epoch: Epoch(0), table: Vec::new() };
+        let control = |role| Control { role, pair: PAIR, epoch: Epoch(0), table: Vec::new() };
         let controls = [control(Role::Primary), control(Role::Standby)];
         let mut streams = Streams::new(options.seed);
         let drift = |node: usize| if node == 0 { 0 } else { 10_000 };

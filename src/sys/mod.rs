@@ -8,6 +8,7 @@ mod file;
 mod map;
 mod parts;
 mod ring;
+mod signal;
 mod socket;
 mod thread;
 
@@ -15,6 +16,7 @@ pub use file::{DirectAlignment, direct_alignment, write_at, write_durably_at};
 pub use map::map_read_only;
 pub use parts::Parts;
 pub use ring::{Finished, Ring, Task, WriteTask, missing_operations};
+pub use signal::catch_signals;
 pub use socket::{accept, receive, send};
 pub use thread::give_way;
 

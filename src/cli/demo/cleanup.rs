@@ -87,7 +87,7 @@ impl Leftovers {
             let Ok(signal) = set.wait() else { return };
             // A kept directory is not removed, but no process is left.
             Self::clean(&mut inner.lock().unwrap_or_else(PoisonError::into_inner));
-            super::super::out::say("interrupted; everything was cleared away");
+            super::super::out::say("interrupted; no process of the demo is left");
             std::process::exit(128 + signal as i32);
         });
     }

@@ -221,7 +221,7 @@ fn look_up(
             _ => Err(RespError::Protocol("a read was not answered with a value")),
         }
     };
-    let mut pipeline = Pipeline::new(client);
+    let mut pipeline = Pipeline::of_reads(client);
     for (n, key) in keys.enumerate() {
         pipeline.send(&[b"GET", key.as_bytes()], n, &mut done)?;
     }

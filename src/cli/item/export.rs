@@ -166,7 +166,7 @@ fn export(client: &mut RespClient, file: &str, sink: &mut Sink<'_>) -> Result<To
                 other => Err(ExportError::Refused { id, error: format!("unexpected answer {other:?}") }),
             }
         };
-        let mut pipeline = Pipeline::new(client);
+        let mut pipeline = Pipeline::of_reads(client);
         let page = ids.into_iter().try_for_each(|id| {
             let key = key(file, &id);
             pipeline.send(&[b"GET", &key], id, &mut done)

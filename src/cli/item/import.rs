@@ -173,7 +173,7 @@ fn load(
     let start = Instant::now();
     let hasher = RandomState::new();
     let mut ids: HashSet<u64> = HashSet::new();
-    let mut pipeline = Pipeline::new(client);
+    let mut pipeline = Pipeline::of_writes(client);
     let mut stored = 0_u64;
     let mut done = |(id, size): (Vec<u8>, u64), reply: Reply| -> Result<(), LoadError> {
         match reply {

@@ -1,0 +1,14 @@
+//! What tests of whole nodes share: pairs in temporary directories, clients that remember what they were told, and
+//! the rules by which a test may be left out.
+//!
+//! A test whose name begins with `tier_` runs only with `HB_TIER=ci`. A test that needs a tool or root, and does not
+//! have it, says `skipped: NAME needs TOOL` on stderr; with `HB_REQUIRE=1` that is a failure.
+
+mod load;
+mod node;
+mod rules;
+
+pub(crate) use load::{Audit, Load, Shape, Told, audit, items};
+pub(crate) use node::{Door, Node, Pair, Plan, loopback_addresses, program, shell};
+pub(crate) use rules::{here, tier};
+pub(crate) use rules::{missing, scratch, skipped, tool, wait_until};

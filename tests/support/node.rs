@@ -1,0 +1,393 @@
+//! Nodes as processes, driven by the command line as an operator would.
+
+use super::wait_until;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+/// No answer of a node may take so long.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// The program under test.
+pub(crate) fn program() -> &'static str {
+    env!("CARGO_BIN_EXE_hot-backup")
+}
+
+/// Runs a command line and gives its stdout.
+///
+/// # Panics
+/// If it fails.
+#[track_caller]
+pub(crate) fn shell(words: &[&str]) -> String {
+    let [program, args @ ..] = words else { panic!("a command has a name") };
+    let program = super::tool(program).unwrap_or_else(|| PathBuf::from(program));
+    let output = Command::new(&program).args(args).stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|error| panic!("starting {words:?}: {error}"));
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{words:?}: {}\n{out}\n{err}", output.status);
+    out.into_owned()
+}
+
+/// Addresses that nobody else has. Each call takes a loopback host of its own: a port that is free for a moment,
+/// while a node restarts, can neither be given to another test nor be the source of an outgoing connection.
+pub(crate) fn loopback_addresses<const N: usize>() -> [SocketAddr; N] {
+    static HOSTS: AtomicU8 = AtomicU8::new(1);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let host = Ipv4Addr::new(127, 1 + high % 250, low, HOSTS.fetch_add(1, Ordering::Relaxed));
+    let held = [(); N].map(|()| TcpListener::bind((host, 0)).expect("loopback has room"));
+    held.map(|listener| listener.local_addr().expect("it is bound"))
+}
+
+/// Where Redis clients reach a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    Tcp(SocketAddr),
+    /// For a node in another network namespace.
+    Unix(PathBuf),
+}
+
+/// The two halves of a connection.
+pub(crate) type Halves = (Box<dyn Read + Send>, Box<dyn Write + Send>);
+
+impl Door {
+    /// A connection by the Redis client crate, made when the door is open.
+    #[track_caller]
+    pub(crate) fn connect(&self) -> redis::Connection {
+        let url = match self {
+            Self::Tcp(address) => format!("redis://{address}/"),
+            Self::Unix(path) => format!("redis+unix://{}", path.display()),
+        };
+        let client = redis::Client::open(url).expect("an address");
+        let connection = wait_until("a connection", || client.get_connection().ok());
+        connection.set_read_timeout(Some(ANSWER)).expect("a timeout");
+        connection
+    }
+
+    /// A bare connection.
+    pub(crate) fn stream(&self) -> io::Result<Halves> {
+        match self {
+            Self::Tcp(address) => {
+                let stream = TcpStream::connect(address)?;
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(ANSWER))?;
+                Ok((Box::new(stream.try_clone()?), Box::new(stream)))
+            }
+            Self::Unix(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_read_timeout(Some(ANSWER))?;
+                Ok((Box::new(stream.try_clone()?), Box::new(stream)))
+            }
+        }
+    }
+}
+
+/// How a node is set up, beyond its name, role and addresses.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plan {
+    /// Arguments of `init`.
+    pub(crate) init: Vec<&'static str>,
+    /// Lines of the config that `init` has no argument for.
+    pub(crate) config: Vec<&'static str>,
+    /// Arguments of `serve`.
+    pub(crate) serve: Vec<&'static str>,
+}
+
+impl Plan {
+    /// Small segments, quick heartbeats: right for tests.
+    pub(crate) fn quick() -> Self {
+        Self { init: vec!["--segment-bytes", "1M"], config: vec!["heartbeat_ms = 100"], serve: Vec::new() }
+    }
+
+    /// With segments of another size.
+    pub(crate) fn segments(mut self, size: &'static str) -> Self {
+        self.init[1] = size;
+        self
+    }
+
+    /// With these arguments of `init` too.
+    pub(crate) fn init(mut self, args: &[&'static str]) -> Self {
+        self.init.extend(args);
+        self
+    }
+
+    /// With this line in the config.
+    pub(crate) fn config(mut self, line: &'static str) -> Self {
+        self.config.push(line);
+        self
+    }
+
+    /// With this driver.
+    pub(crate) fn io(mut self, driver: &'static str) -> Self {
+        self.serve.extend(["--io", driver]);
+        self
+    }
+}
+
+/// A node. Its process is killed when this is dropped, and by the kernel when the test program ends.
+pub(crate) struct Node {
+    pub(crate) dir: PathBuf,
+    /// Where Redis clients connect.
+    pub(crate) door: Door,
+    /// What the process is started through, such as `ip netns exec NAME`.
+    pub(crate) through: Vec<String>,
+    serve: Vec<&'static str>,
+    process: Option<Child>,
+}
+
+impl Node {
+    /// Makes a node that is not started yet. Without an address for Redis clients they come through its own socket.
+    #[track_caller]
+    pub(crate) fn init(
+        dir: PathBuf,
+        (name, role): (&str, &str),
+        (link, peer, resp): (SocketAddr, SocketAddr, Option<SocketAddr>),
+        plan: &Plan,
+    ) -> Self {
+        let door = resp.map_or_else(|| Door::Unix(dir.join("resp.sock")), Door::Tcp);
+        let node = Self { dir, door, through: Vec::new(), serve: plan.serve.clone(), process: None };
+        let [link, peer] = [link, peer].map(|address| address.to_string());
+        let mut args = vec!["init", "--name", name, "--role", role, "--link-listen", &link, "--peer", &peer];
+        let resp = resp.map(|address| address.to_string());
+        args.extend(resp.iter().flat_map(|address| ["--resp", address]));
+        args.extend(&plan.init);
+        node.done(&args);
+        let path = node.dir.join("config.toml");
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        plan.config.iter().for_each(|line| text.push_str(&format!("{line}\n")));
+        std::fs::write(&path, text).unwrap();
+        node
+    }
+
+    /// Makes a primary whose peer is never there, in `dir`; not started.
+    #[track_caller]
+    pub(crate) fn alone(dir: PathBuf, plan: &Plan) -> Self {
+        let [link, peer, resp] = loopback_addresses();
+        let other = tempfile::tempdir().unwrap();
+        let other = Self::init(other.path().join("B"), ("b", "standby"), (peer, link, None), plan);
+        let node = Self::init(dir, ("a", "primary"), (link, peer, Some(resp)), plan);
+        node.trusts(&other);
+        node
+    }
+
+    /// Lets this node accept the other.
+    #[track_caller]
+    pub(crate) fn trusts(&self, other: &Self) {
+        self.done(&["trust", other.done(&["identity"]).trim()]);
+    }
+
+    /// Starts the process. Whatever it logs goes to a file beside its directory.
+    pub(crate) fn start(&mut self) {
+        let through = self.through.clone();
+        self.start_through(&through);
+    }
+
+    /// Starts the process by way of another program, which must end up being it, or its tracer.
+    pub(crate) fn start_through(&mut self, through: &[String]) {
+        assert!(self.process.is_none(), "it runs already");
+        let log = File::options().create(true).append(true).open(self.dir.with_extension("log")).unwrap();
+        let words: Vec<&str> = through.iter().map(String::as_str).chain([program()]).collect();
+        let mut command = Command::new(super::tool(words[0]).unwrap_or_else(|| PathBuf::from(words[0])));
+        command.args(&words[1..]).arg("serve").arg("--dir").arg(&self.dir).args(&self.serve);
+        command.args(["--die-with-parent", &std::process::id().to_string()]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.process = Some(command.spawn().expect("the program starts"));
+    }
+
+    /// One run of the command line on this node.
+    pub(crate) fn verb(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(program());
+        command.args(args).arg("--dir").arg(&self.dir).env_remove("HOT_BACKUP_DIR").stdin(Stdio::null());
+        command.output().expect("the program runs")
+    }
+
+    /// One that must succeed; its stdout.
+    #[track_caller]
+    pub(crate) fn done(&self, args: &[&str]) -> String {
+        let output = self.verb(args);
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {}\n{err}\nlog:\n{}", output.status, self.log());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// One that must succeed, with `--json`.
+    #[track_caller]
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
+        let text = self.done(&[args, &["--json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}: {text}"))
+    }
+
+    /// As [`Self::json`], tried until the node has come up far enough to do it.
+    #[track_caller]
+    pub(crate) fn json_when_up(&self, args: &[&str]) -> Value {
+        let words = [args, &["--json"]].concat();
+        wait_until(&format!("{args:?}"), || {
+            let output = self.verb(&words);
+            output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
+        })
+    }
+
+    /// The entries that it had and the pair never kept, from all files that it lists.
+    #[track_caller]
+    pub(crate) fn diverged(&self) -> Vec<Value> {
+        let files = self.json(&["diverged"]);
+        let files = files.as_array().unwrap().iter().map(|file| file.as_str().unwrap());
+        let texts = files.map(|file| std::fs::read_to_string(self.dir.join("diverged").join(file)).unwrap());
+        texts
+            .flat_map(|text| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>())
+            .collect()
+    }
+
+    /// What the node says of itself, once that is `good`.
+    #[track_caller]
+    pub(crate) fn status(&self, what: &str, good: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        let look = || {
+            let output = self.verb(&["status", "--json"]);
+            last = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+            (last != Value::Null && good(&last)).then(|| last.clone())
+        };
+        wait_until(&format!("{} {what}\nlog:\n", self.dir.display()), look)
+    }
+
+    /// Waits until it serves as primary.
+    #[track_caller]
+    pub(crate) fn serves(&self) -> Value {
+        self.status("to serve", |status| status["state"] == "serving")
+    }
+
+    /// Makes the DL file `app,orders`.
+    #[track_caller]
+    pub(crate) fn make_orders(&self) {
+        self.done(&["account", "create", "app"]);
+        self.done(&["file", "create", "app,orders", "--records", "--flags", "L"]);
+    }
+
+    /// The kinds of the incidents so far, those of earlier runs included.
+    pub(crate) fn incidents(&self) -> Vec<(String, String)> {
+        let text = std::fs::read_to_string(self.dir.join("incidents.jsonl")).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines
+            .map(|i| (i["kind"].as_str().unwrap().to_owned(), i["text"].as_str().unwrap().to_owned()))
+            .collect()
+    }
+
+    /// Waits for an incident of a kind, and gives its text.
+    #[track_caller]
+    pub(crate) fn incident(&self, kind: &str) -> String {
+        wait_until(kind, || self.incidents().into_iter().rev().find(|(k, _)| k == kind).map(|(_, text)| text))
+    }
+
+    /// A client of its RESP door.
+    #[track_caller]
+    pub(crate) fn redis(&self) -> redis::Connection {
+        self.door.connect()
+    }
+
+    /// What it logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.with_extension("log")).unwrap_or_default()
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().expect("it runs");
+        kill(Pid::from_raw(i32::try_from(process.id()).unwrap()), signal).unwrap();
+    }
+
+    /// Waits for the process to end.
+    #[track_caller]
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        let process = self.process.as_mut().expect("it runs");
+        let status = wait_until("the process to end", || process.try_wait().unwrap());
+        self.process = None;
+        status
+    }
+
+    /// Whether the process still runs.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| process.try_wait().unwrap().is_none())
+    }
+
+    /// Ends the process at once, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            // The directory is removed; its log is what explains a failed test.
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = &lines[lines.len().saturating_sub(40)..];
+            eprintln!("end of the log of {}:\n{}", self.dir.display(), tail.join("\n"));
+        }
+    }
+}
+
+/// A primary `a` and a standby `b` on loopback.
+pub(crate) struct Pair {
+    pub(crate) a: Node,
+    pub(crate) b: Node,
+    /// Dropped last.
+    pub(crate) root: tempfile::TempDir,
+}
+
+impl Pair {
+    /// Both nodes, trusting each other, not started.
+    #[track_caller]
+    pub(crate) fn set_up(plan: &Plan) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let [link_a, link_b, resp_a, resp_b] = loopback_addresses();
+        let a = Node::init(root.path().join("A"), ("a", "primary"), (link_a, link_b, Some(resp_a)), plan);
+        let b = Node::init(root.path().join("B"), ("b", "standby"), (link_b, link_a, Some(resp_b)), plan);
+        a.trusts(&b);
+        b.trusts(&a);
+        Self { a, b, root }
+    }
+
+    /// Both nodes serving, with the DL file `app,orders`.
+    #[track_caller]
+    pub(crate) fn start(plan: &Plan) -> Self {
+        let mut pair = Self::set_up(plan);
+        pair.a.start();
+        pair.b.start();
+        pair.a.serves();
+        pair.a.make_orders();
+        pair.connected();
+        pair
+    }
+
+    /// Waits until the link is up.
+    #[track_caller]
+    pub(crate) fn connected(&self) {
+        self.a.status("to have its peer", |status| status["peer"]["connected"] == true);
+    }
+
+    /// Waits until the standby has applied all of the primary's history; nobody may be writing.
+    #[track_caller]
+    pub(crate) fn converges(&self) {
+        let end = self.a.status("to be quiet", |s| s["positions"]["durable"] == s["positions"]["appended"]);
+        let end = &end["positions"]["appended"];
+        self.b.status("to have applied everything", |status| &status["positions"]["applied"] == end);
+        assert_eq!(super::items(&self.a.door, "app,"), super::items(&self.b.door, "app,"));
+    }
+
+    /// The directory that holds both.
+    pub(crate) fn path(&self) -> &Path {
+        self.root.path()
+    }
+}
