@@ -1,6 +1,7 @@
 //! Proves the engine against a hostile world: thousands of whole lives of a pair, each from one seed, with every
 //! rule checked at every step; and proves the checkers by breaking the rules on purpose.
 
+use hot_backup::sim::exhaustive::{Victim, Walk, walk_one_node, walk_pair, walk_takeover};
 use hot_backup::sim::{MUTATIONS, Mutation, Options, Outcome, SOMETIMES, run};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -105,4 +106,38 @@ fn every_rule_broken_on_purpose_is_noticed_by_the_checker_of_that_rule() {
             None => panic!("{mutation:?} went unnoticed"),
         }
     }
+}
+
+fn must_pass(walk: &Walk) {
+    if let Some((place, violation)) = &walk.violation {
+        panic!("{place}: {}: {}", violation.invariant, violation.text);
+    }
+}
+
+#[test]
+fn every_crash_point_and_every_remainder_of_a_write_keeps_what_was_told_ok() {
+    for updates in 1..=4 {
+        for at_once in [false, true] {
+            let walk = walk_one_node(updates, at_once);
+            must_pass(&walk);
+            println!("{updates} updates, at once {at_once}: {} points, {} crashes", walk.points, walk.crashes);
+            assert!(walk.crashes > 256, "a block under way has at least 256 remainders");
+        }
+    }
+}
+
+#[test]
+fn a_pair_keeps_every_durable_update_whoever_dies_at_whichever_event() {
+    for victim in [Victim::Primary, Victim::Standby, Victim::Both, Victim::Takeover] {
+        let walk = walk_pair(3, victim);
+        must_pass(&walk);
+        println!("{victim:?}: {} points", walk.points);
+    }
+}
+
+#[test]
+fn a_takeover_that_dies_at_any_event_is_done_or_not_done() {
+    let walk = walk_takeover();
+    must_pass(&walk);
+    assert!(walk.points > 10, "a takeover takes more than {} events", walk.points);
 }

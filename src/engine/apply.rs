@@ -292,7 +292,9 @@ impl<S: StoreRead> Core<S> {
     }
 
     pub(super) fn apply_deadline(&self) -> Option<Mono> {
-        self.appliers.iter().filter_map(|applier| applier.fault.map(|(_, retry)| retry)).min()
+        // A retry that is under way ends the fault or sets the next one.
+        let retries = self.appliers.iter().filter_map(|applier| applier.fault.map(|(_, retry)| retry));
+        retries.filter(|retry| *retry > self.now.mono).min()
     }
 
     pub(super) fn pump_checkpoint(&mut self) {

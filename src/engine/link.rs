@@ -159,9 +159,12 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn link_deadline(&self) -> Option<Mono> {
         let timeout = self.config.peer_timeout_ms;
         let beat = self.config.heartbeat_ms;
-        let of = |session: &Session| session.heard.plus_ms(timeout).min(session.sent.plus_ms(beat));
-        let outbound = self.link.outbound.as_ref().map(|outbound| of(&outbound.session));
-        let inbound = self.link.inbound.as_ref().map(|inbound| of(&inbound.session));
+        let of = |session: &Session, speaks: bool| {
+            let silent = session.heard.plus_ms(timeout);
+            if speaks { silent.min(session.sent.plus_ms(beat)) } else { silent }
+        };
+        let outbound = self.link.outbound.as_ref().map(|outbound| of(&outbound.session, outbound.speaks()));
+        let inbound = self.link.inbound.as_ref().map(|inbound| of(&inbound.session, inbound.speaks()));
         let dial = (self.link.outbound.is_none() && self.wants_to_dial()).then_some(self.link.next_dial);
         [outbound, inbound, dial].into_iter().flatten().min()
     }

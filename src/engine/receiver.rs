@@ -48,6 +48,11 @@ impl Inbound {
         matches!(self.phase, Phase::Following(_) | Phase::Beginning { .. })
     }
 
+    /// Whether heartbeats are sent on it.
+    pub(super) fn speaks(&self) -> bool {
+        !matches!(self.phase, Phase::Hello)
+    }
+
     pub(super) fn waits_for_control(&self, write: u64) -> bool {
         matches!(self.phase, Phase::Beginning { control: Some(id), .. } if id == write)
     }

@@ -121,7 +121,7 @@ impl RoleState {
 
     /// Whether the journal must not shrink now.
     pub(super) fn needs_journal(&self) -> bool {
-        matches!(self.step, Step::Opening(_) | Step::SteppingDown(_) | Step::Diverged)
+        matches!(self.step, Step::Replaying | Step::Opening(_) | Step::SteppingDown(_) | Step::Diverged)
     }
 
     pub(super) fn word(&self) -> &'static str {
@@ -181,7 +181,7 @@ impl<S: StoreRead> Core<S> {
 
     pub(super) fn roles_deadline(&self) -> Option<Mono> {
         let alone = match self.state.step {
-            Step::Asking if self.config.serve_alone => {
+            Step::Asking if self.config.serve_alone && !self.link.refuses_us => {
                 Some(self.state.asking_since.plus_ms(self.config.peer_timeout_ms))
             }
             _ => None,
@@ -624,7 +624,8 @@ impl<S: StoreRead> Core<S> {
         if self.state.stop_sent {
             return;
         }
-        let quiet = self.journals.iter().all(crate::journal::Journal::is_quiet) || self.journals_failed();
+        // A journal that failed stays as it is; the other one still finishes its write.
+        let quiet = self.journals.iter().all(|journal| journal.is_quiet() || journal.has_failed());
         let applied =
             JournalKind::ALL.iter().all(|kind| self.applied_to_limit(*kind)) || self.store_fault().is_some();
         if !quiet || !applied || self.control_write.is_some() {
@@ -643,10 +644,6 @@ impl<S: StoreRead> Core<S> {
         self.state.step = Step::Stopped;
         self.link.close_all(&mut self.out);
         self.effect(Effect::Stopped);
-    }
-
-    fn journals_failed(&self) -> bool {
-        self.journals.iter().any(crate::journal::Journal::has_failed)
     }
 
     /// Lets go of operators whose request will not be carried out.

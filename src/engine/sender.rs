@@ -27,6 +27,11 @@ impl Outbound {
     pub(super) fn is_streaming(&self) -> bool {
         matches!(self.phase, OutboundPhase::Streaming(_))
     }
+
+    /// Whether heartbeats are sent on it.
+    pub(super) fn speaks(&self) -> bool {
+        !matches!(self.phase, OutboundPhase::Connecting)
+    }
 }
 
 #[derive(Debug)]
@@ -220,7 +225,7 @@ impl<S: StoreRead> Core<S> {
             speak = true;
             stream.told = head.durable;
         }
-        if speak && !matches!(outbound.phase, OutboundPhase::Connecting) {
+        if speak && outbound.speaks() {
             outbound.session.send(now, FrameKind::Heartbeat, head, Bytes::new());
         }
         let (conn, parts) = (outbound.session.conn, outbound.session.take_out());

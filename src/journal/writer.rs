@@ -395,10 +395,12 @@ impl Journal {
             Spare::Waiting { until, .. } => Some(until),
             _ => None,
         };
-        match (retry, self.mark_at) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
+        if self.failures >= 2 {
+            return None;
         }
+        // A mark that has no room, or waits for the write under way, is not brought on by time.
+        let mark = self.mark_at.filter(|_| self.writing.is_none() && self.room() >= BLOCK_U64);
+        retry.into_iter().chain(mark).min()
     }
 
     /// Starts what can be started. Returns the batches that were sealed, in order: they may be sent to the peer.

@@ -35,6 +35,16 @@ pub(super) struct Acked {
     pub(super) peer_deaths: u64,
 }
 
+/// What a node said in an ack.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Said {
+    epoch: u64,
+    deaths: u64,
+    received: u64,
+    applied_up_to: u64,
+    applied: bool,
+}
+
 /// What a node has been, as far as rules depend on it.
 #[derive(Clone, Debug)]
 pub(super) struct NodeTruth {
@@ -48,8 +58,8 @@ pub(super) struct NodeTruth {
     pub(super) decayed: Option<Decay>,
     /// It was reported degraded since.
     pub(super) degraded: bool,
-    /// What it said in this life to have in memory.
-    pub(super) received: u64,
+    /// What it said in its acks, the last of each life and epoch.
+    pub(super) said: Vec<Said>,
     /// It died at least once since it received something (an ack level of `received` promises no more).
     pub(super) deaths: u64,
     /// It may have lost acknowledged entries to decay, with a copy elsewhere.
@@ -93,7 +103,7 @@ impl Checker {
             taking_over: false,
             decayed: None,
             degraded: false,
-            received: 0,
+            said: Vec::new(),
             deaths: 0,
             shortened: false,
         };
@@ -326,6 +336,17 @@ impl Checker {
         }
     }
 
+    /// Whether a node is primary by its control file.
+    pub(super) fn is_primary(&self, node: usize) -> bool {
+        self.nodes[node].control.role == Role::Primary
+    }
+
+    /// Whether a node's store shows all that its replicated journal holds: what it still reads there is for the peer.
+    pub(super) fn fully_applied(&self, node: usize) -> bool {
+        let journal = &self.nodes[node].journals[0];
+        journal.applied == journal.tip().seq
+    }
+
     /// A node's store holds everything up to `seq`.
     pub(super) fn on_applied(&mut self, node: usize, journal: JournalKind, seq: Seq) {
         self.journal(node, journal).applied = seq.0;
@@ -361,7 +382,6 @@ impl Checker {
     pub(super) fn died(&mut self, node: usize) {
         let truth = &mut self.nodes[node];
         truth.deaths += 1;
-        truth.received = 0;
         if truth.taking_over && truth.control.role == Role::Primary {
             // It may have taken over without telling its account; what is not there then is lost.
             let gone: Vec<usize> = self.gone(node).iter().map(|a| a.op).collect();
@@ -451,7 +471,19 @@ impl Checker {
                         format!("node {node} says {ack:?}; it has {durable} on disk, {applied} applied");
                     self.fail("I-12", text);
                 }
-                self.nodes[node].received = self.nodes[node].received.max(ack.received.0);
+                let deaths = self.nodes[node].deaths;
+                let said = Said {
+                    epoch: header.epoch.0,
+                    deaths,
+                    received: ack.received.0,
+                    applied_up_to: ack.applied.0,
+                    applied: false,
+                };
+                let all = &mut self.nodes[node].said;
+                match all.last_mut() {
+                    Some(last) if last.epoch == said.epoch && last.deaths == deaths => *last = said,
+                    _ => all.push(said),
+                }
                 if ack.received < before.received
                     || ack.durable < before.durable
                     || ack.applied < before.applied
@@ -491,6 +523,15 @@ impl Checker {
         }
     }
 
+    /// What a node said of an entry, in whichever of its lives.
+    fn said(&self, node: usize, place: Place) -> Option<Said> {
+        let epoch = self.history.batches.get(&(0, place.chain))?.batch.header().epoch.0;
+        let all = self.nodes[node].said.iter().rev();
+        let received = all.clone().find(|s| s.epoch >= epoch && s.received >= place.seq)?;
+        let applied = all.clone().any(|s| s.epoch >= epoch && s.applied_up_to >= place.seq);
+        Some(Said { applied, ..*received })
+    }
+
     /// A client was told that its update is done.
     pub(super) fn on_ok(&mut self, node: usize, op: usize, place: Place, level: AckLevel) {
         let journal = if place.space == 0 { JournalKind::Replicated } else { JournalKind::Local };
@@ -505,12 +546,17 @@ impl Checker {
             let reached = match level {
                 AckLevel::Local => true,
                 // What is in the peer's memory cannot be seen from outside, but what it said of it.
-                AckLevel::Received => peer.holds(place.chain) || self.nodes[1 - node].received >= place.seq,
+                AckLevel::Received => peer.holds(place.chain) || self.said(1 - node, place).is_some(),
                 AckLevel::Durable => peer.holds(place.chain),
-                AckLevel::Applied => peer.holds(place.chain) && peer.applied >= place.seq,
+                AckLevel::Applied => {
+                    peer.holds(place.chain)
+                        && (peer.applied >= place.seq || self.said(1 - node, place).is_some_and(|s| s.applied))
+                }
             };
             if reached {
-                held = level;
+                // What was visible at a peer that died since is still on its disk.
+                let shown = level != AckLevel::Applied || peer.applied >= place.seq;
+                held = if shown { level } else { AckLevel::Durable };
             } else if !self.nodes[node].degraded && !self.nodes[1 - node].shortened {
                 let text = format!(
                     "command {op} was told ok at level {}, but the peer is not that far with entry {}",
@@ -520,7 +566,11 @@ impl Checker {
                 self.fail("I-03", text);
             }
         }
-        let peer_deaths = self.nodes[1 - node].deaths;
+        let now = self.nodes[1 - node].deaths;
+        let peer_deaths = match held {
+            AckLevel::Received => self.said(1 - node, place).map_or(now, |said| said.deaths),
+            _ => now,
+        };
         self.acked.push(Acked { op, place, level: held, peer_deaths });
     }
 

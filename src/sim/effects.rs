@@ -10,6 +10,9 @@ use crate::format::control::Control;
 use crate::store::StoreWrite;
 use bytes::Bytes;
 
+/// No disk operation takes longer (microseconds).
+const HANG_MAX: u64 = 600_000;
+
 impl World {
     /// Carries out one effect.
     pub(super) fn effect(&mut self, n: usize, effect: Effect) {
@@ -90,7 +93,8 @@ impl World {
         if self.streams.disk.percent(self.options.disk_tail_percent) {
             us *= 1 + self.streams.disk.below(100);
         }
-        if self.nodes[n].ills.slow_until > self.trace.now { us * 30 } else { us }
+        let us = if self.nodes[n].ills.slow_until > self.trace.now { us * 30 } else { us };
+        us.min(HANG_MAX)
     }
 
     fn write(
@@ -216,6 +220,9 @@ impl World {
             None => Err(Fault::Errno(2)),
         };
         self.note(n, "read-done", read, u64::from(result.is_ok()));
+        if self.check.is_primary(n) && journal == JournalKind::Replicated && self.check.fully_applied(n) {
+            self.trace.sometimes("catch-up from the disk");
+        }
         self.input(n, Event::Read { read, result });
     }
 
@@ -394,12 +401,16 @@ impl World {
 
     fn incident(&mut self, n: usize, incident: &Incident) {
         match incident.kind {
-            "ack-degraded" | "degraded" => {
+            "degraded" => {
                 self.check.nodes[n].degraded = true;
                 self.trace.sometimes("a promise was degraded");
             }
-            "ack-restored" | "restored" => self.check.nodes[n].degraded = false,
-            "read-only" => self.trace.sometimes("a node became read-only"),
+            "restored" => self.check.nodes[n].degraded = false,
+            "tail-cut" => self.trace.sometimes("the standby cut its tail"),
+            "peer-lost" if incident.text.contains("silent") => self.trace.sometimes("a silent link was noticed"),
+            "epoch" if self.check.openings.len() > 1 => self.trace.sometimes("an epoch was opened at a restart"),
+            "journal-no-space" => self.trace.sometimes("a journal had no room for its next segment"),
+            "copied" => self.trace.sometimes("a file was copied into the journal"),
             _ => {}
         }
     }

@@ -4,7 +4,7 @@ use super::disk::{Death, DiskSource};
 use super::world::{Ev, PAIR, World};
 use crate::base::{JournalKind, Ordinal};
 use crate::engine::{Engine, Event, StartState};
-use crate::format::control::{Control, Role};
+use crate::format::control::Control;
 use crate::journal::{Recovered, RecoveryError, recover};
 
 impl World {
@@ -212,6 +212,6 @@ impl World {
 
     /// Whether a node is primary by its control file.
     pub(super) fn is_primary(&self, n: usize) -> bool {
-        self.check.nodes[n].control.role == Role::Primary
+        self.check.is_primary(n)
     }
 }

@@ -44,6 +44,8 @@ pub struct Outcome {
     pub digest: u64,
     /// How many events.
     pub events: u64,
+    /// How often an engine looked at the clock.
+    pub ticks: u64,
     /// Simulated time (microseconds).
     pub micros: u64,
     /// Commands that were told ok.
@@ -77,7 +79,7 @@ impl Outcome {
 /// Runs the pair that `options` describe; the last `keep` events are told in words.
 #[must_use]
 pub fn run(options: Options, keep: usize) -> Outcome {
-    let mut world = World::new(options, keep);
+    let mut world = World::new(options.clone(), keep);
     let result = catch_unwind(AssertUnwindSafe(|| drive(&mut world)));
     if let Err(panic) = result {
         let text = panic
@@ -88,10 +90,11 @@ pub fn run(options: Options, keep: usize) -> Outcome {
         world.check.fail("panic", text);
     }
     let (digest, events, micros) = (world.trace.digest(), world.trace.events, world.trace.now);
+    let ticks = world.trace.ticks;
     let acked = world.check.acked.len();
     let (lines, reached) = world.trace.into_parts();
     let violation = world.check.violation;
-    Outcome { options: world.options, violation, digest, events, micros, acked, reached, lines }
+    Outcome { options, violation, digest, events, ticks, micros, acked, reached, lines }
 }
 
 fn drive(world: &mut World) {

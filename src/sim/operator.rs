@@ -199,6 +199,9 @@ impl World {
         let Some((_, request)) = self.operator.requests.remove(&token) else { return };
         if matches!(request, AdminRequest::Takeover { dry_run: false, .. }) {
             self.check.nodes[n].taking_over = true;
+            if !self.check.fully_applied(n) {
+                self.trace.sometimes("a takeover with an unapplied tail");
+            }
         }
         self.input(n, Event::Admin { token, request });
     }
@@ -221,7 +224,8 @@ impl World {
                     && status.state == "serving"
                 {
                     // A new primary may never have been told of the pause.
-                    self.operator.paused &= status.logging == "paused";
+                    self.operator.paused = status.logging == "paused";
+                    self.operator.paused_ever |= self.operator.paused;
                 }
             }
             Purpose::Takeover => self.takeover_answer(n, reply),
@@ -390,6 +394,8 @@ impl World {
     pub(super) fn trouble_over(&mut self, undo: Undo) {
         self.trace.event("trouble-over", 0, 0, || format!("{undo:?}"));
         match undo {
+            // The wire works already.
+            Undo::Wire if self.operator.healing() => {}
             Undo::Wire => self.unblock(),
             Undo::Room(n) => {
                 self.nodes[n].disk.full = false;
@@ -483,6 +489,11 @@ impl World {
             return;
         }
         let Some(_) = &self.nodes[n].engine else { return };
+        let roles = self.check.nodes.each_ref().map(|node| node.control.role);
+        if roles != [Role::Primary, Role::Standby] || self.operator.takeovers > 0 {
+            // A damaged disk beside one that has diverged is the end of any pair.
+            return;
+        }
         self.die(n, Death::Kill);
         let journal = JournalKind::ALL[usize::try_from(self.streams.operator.below(2)).unwrap_or(0)];
         let kind = [Decay::Rot, Decay::Lost, Decay::Misdirected]

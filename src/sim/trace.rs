@@ -12,7 +12,9 @@ pub const SOMETIMES: &[&str] = &[
     "a damaged journal was refused",
     "a fault-free run",
     "a file was cleared",
+    "a file was copied into the journal",
     "a file was deleted",
+    "a journal had no room for its next segment",
     "a kill of a node",
     "a poisoned segment",
     "a power loss of a node",
@@ -54,6 +56,8 @@ pub(super) struct Trace {
     pub(super) now: u64,
     /// Events so far.
     pub(super) events: u64,
+    /// Ticks so far; they leave no trace of their own.
+    pub(super) ticks: u64,
     digest: u64,
     keep: usize,
     lines: VecDeque<String>,
@@ -63,7 +67,7 @@ pub(super) struct Trace {
 impl Trace {
     /// Keeps the last `keep` events in words; 0 for none.
     pub(super) fn new(keep: usize) -> Self {
-        Self { now: 0, events: 0, digest: 0, keep, lines: VecDeque::new(), reached: BTreeSet::new() }
+        Self { now: 0, events: 0, ticks: 0, digest: 0, keep, lines: VecDeque::new(), reached: BTreeSet::new() }
     }
 
     /// Adds an event to the digest and, if words are kept, to the words.

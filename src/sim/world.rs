@@ -21,6 +21,8 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 pub(super) const PAIR: PairId = PairId([0x5a; 16]);
 /// Smallest segments, so that they change often.
 const SEGMENT_BYTES: u64 = 64 << 10;
+/// More ticks in a row that lead to nothing are a busy loop.
+const SPINS_MAX: u32 = 20;
 
 /// Something that will happen.
 #[derive(Debug)]
@@ -175,6 +177,8 @@ pub(super) struct Node {
     /// How far its wall clock has jumped (milliseconds).
     pub(super) wall_offset_ms: i64,
     tick_at: Option<u64>,
+    /// Ticks in a row that led to nothing, although one was due at once.
+    spins: u32,
     /// Why it cannot start at all.
     pub(super) halted: Option<String>,
     /// Batches that wait for the store.
@@ -244,6 +248,7 @@ impl World {
             drift_ppm: drift(n),
             wall_offset_ms: 0,
             tick_at: None,
+            spins: 0,
             halted: None,
             queue: VecDeque::new(),
             store_busy: false,
@@ -295,6 +300,7 @@ impl World {
                 drift_ppm: old.drift_ppm,
                 wall_offset_ms: old.wall_offset_ms,
                 tick_at: None,
+                spins: 0,
                 halted: old.halted.clone(),
                 queue: VecDeque::new(),
                 store_busy: false,
@@ -431,8 +437,11 @@ impl World {
     fn node_event(&mut self, n: usize, ev: Ev) {
         match ev {
             Ev::Tick => {
+                self.trace.ticks += 1;
                 self.nodes[n].tick_at = None;
+                let before = self.trace.events;
                 self.input(n, Event::Tick);
+                self.check_spin(n, before);
             }
             Ev::Written(journal, write) => self.disk_written(n, journal, write),
             Ev::Prepared(journal, index) => self.disk_prepared(n, journal, index),
@@ -454,6 +463,19 @@ impl World {
             Ev::Admin(token) => self.admin_arrives(n, token),
             Ev::Boot => self.boot(n),
             Ev::DieAgain => self.die_again(n),
+        }
+    }
+
+    /// A deadline that has passed is acted upon: a node that only asks to be woken again burns its processor.
+    fn check_spin(&mut self, n: usize, events_before: u64) {
+        let now = self.now_at(n).mono;
+        let due = self.nodes[n].engine.as_ref().and_then(Engine::deadline).is_some_and(|at| at <= now);
+        let idle = due && self.trace.events == events_before;
+        let node = &mut self.nodes[n];
+        node.spins = if idle { node.spins + 1 } else { 0 };
+        if node.spins > SPINS_MAX {
+            let text = format!("node {n} asks to be woken at once, {SPINS_MAX} times over, and does nothing");
+            self.check.fail("I-51", text);
         }
     }
 
