@@ -87,7 +87,11 @@ impl<S: StoreRead> Engine<S> {
             Event::LinkSent { conn } => core.link_sent(conn),
             Event::LinkClosed { conn, why } => core.link_closed(conn, &why),
             Event::ClientOpened { conn, trusted } => self.door.open(now, conn, trusted),
-            Event::ClientBytes { conn, bytes } => self.door.input(now, conn, bytes, core),
+            Event::ClientBytes { conn, bytes } => {
+                core.store.pin();
+                self.door.input(now, conn, bytes, core);
+                core.store.unpin();
+            }
             Event::ClientSent { conn } => self.door.sent(conn),
             Event::ClientClosed { conn } => self.door.close(conn),
             Event::Admin { token, request } => self.admin(token, request),
@@ -160,8 +164,10 @@ impl<S: StoreRead> Engine<S> {
         if std::mem::take(&mut core.state.abandon_clients) {
             self.door.abandon();
         }
+        core.store.pin();
         self.door.tick(core.now, core);
         self.door.release(core.now, core);
+        core.store.unpin();
     }
 
     /// When [`Event::Tick`] is due.

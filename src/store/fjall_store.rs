@@ -20,11 +20,11 @@ use crate::format::entry::{Entry, EntryKind};
 use bytes::Bytes;
 use fjall::config::CompressionPolicy;
 use fjall::{
-    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable,
+    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot,
 };
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 /// Cached blocks of tables (bytes).
@@ -87,7 +87,7 @@ impl FjallStore {
         let namespace = state.namespace.clone();
         let applied = state.applied;
         let handle = Arc::new(RwLock::new(Some(handle)));
-        let reader = StoreReader { handle: handle.clone() };
+        let reader = StoreReader { handle: handle.clone(), pin: Mutex::new(Pin::None) };
         let writer = StoreWriter { handle, dir: dir.to_owned(), node, state, failed: None, key: Vec::new() };
         Ok(Opened { writer, reader, namespace, applied, cut_bytes })
     }
@@ -96,6 +96,8 @@ impl FjallStore {
 struct Handle {
     db: Database,
     items: Keyspace,
+    /// Tells one opening of the engine from the next.
+    opening: Arc<()>,
 }
 
 impl Handle {
@@ -127,9 +129,20 @@ struct State {
 }
 
 /// Reads of the store, from any thread. Each call sees a state between two batches.
-#[derive(Clone)]
 pub struct StoreReader {
     handle: Shared,
+    /// Of this reader alone, not of its clones.
+    pin: Mutex<Pin>,
+}
+
+/// Which state reads see.
+enum Pin {
+    /// The newest.
+    None,
+    /// That of the first read to come.
+    Wanted,
+    /// This one, of that opening of the engine.
+    Taken(Arc<()>, Snapshot),
 }
 
 impl std::fmt::Debug for StoreReader {
@@ -139,18 +152,52 @@ impl std::fmt::Debug for StoreReader {
 }
 
 impl StoreReader {
-    fn with<T>(&self, read: impl FnOnce(&Handle) -> fjall::Result<T>) -> Result<T, StoreError> {
+    fn with<T>(&self, read: impl FnOnce(&Snapshot, &Keyspace) -> fjall::Result<T>) -> Result<T, StoreError> {
         let guard = self.handle.read().unwrap_or_else(PoisonError::into_inner);
         let closed = StoreError::Disk { doing: "reading the store, which failed before", fault: EIO };
-        read(guard.as_ref().ok_or(closed)?).map_err(|error| engine_error("reading the store", error))
+        let handle = guard.as_ref().ok_or(closed)?;
+        let snapshot = self.snapshot(handle);
+        read(&snapshot, &handle.items).map_err(|error| engine_error("reading the store", error))
+    }
+
+    fn snapshot(&self, Handle { db, opening, .. }: &Handle) -> Snapshot {
+        let mut pin = self.pin.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*pin {
+            Pin::None => db.snapshot(),
+            // The numbers of an engine that was closed meanwhile mean nothing to the next.
+            Pin::Taken(of, snapshot) if Arc::ptr_eq(of, opening) => snapshot.clone(),
+            Pin::Wanted | Pin::Taken(..) => {
+                let snapshot = db.snapshot();
+                *pin = Pin::Taken(Arc::clone(opening), snapshot.clone());
+                snapshot
+            }
+        }
+    }
+
+    fn set_pin(&self, pin: Pin) {
+        *self.pin.lock().unwrap_or_else(PoisonError::into_inner) = pin;
+    }
+}
+
+impl Clone for StoreReader {
+    fn clone(&self) -> Self {
+        Self { handle: Arc::clone(&self.handle), pin: Mutex::new(Pin::None) }
     }
 }
 
 impl StoreRead for StoreReader {
+    fn pin(&self) {
+        self.set_pin(Pin::Wanted);
+    }
+
+    fn unpin(&self) {
+        self.set_pin(Pin::None);
+    }
+
     fn get(&self, file: FileId, generation: u32, id: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let mut key = Vec::with_capacity(12 + id.len());
         keys::item(&mut key, file, generation, id);
-        self.with(|handle| Ok(handle.db.snapshot().get(&handle.items, &key)?.map(to_bytes)))
+        self.with(|snapshot, items| Ok(snapshot.get(items, &key)?.map(to_bytes)))
     }
 
     fn scan(
@@ -162,9 +209,9 @@ impl StoreRead for StoreReader {
         with_values: bool,
     ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
         let range = keys::range(file, generation, after);
-        self.with(|handle| {
+        self.with(|snapshot, items| {
             let mut found = Vec::new();
-            for guard in handle.db.snapshot().range(&handle.items, range).take(limit) {
+            for guard in snapshot.range(items, range).take(limit) {
                 let (key, value) = if with_values {
                     guard.into_inner().map(|(key, value)| (key, to_bytes(value)))?
                 } else {
@@ -421,7 +468,7 @@ fn open_engine(dir: &Path) -> Result<(Handle, u64), StoreError> {
             .data_block_compression_policy(compression)
     };
     let items = db.keyspace("items", options).map_err(|error| engine_error("opening the store", error))?;
-    Ok((Handle { db, items }, cut_bytes))
+    Ok((Handle { db, items, opening: Arc::new(()) }, cut_bytes))
 }
 
 fn open_database(dir: &Path) -> fjall::Result<Database> {

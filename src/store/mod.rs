@@ -48,6 +48,13 @@ pub enum StoreError {
 
 /// Reads of applied state. The sequencer holds one; it never sees half a batch.
 pub trait StoreRead {
+    /// From here to [`Self::unpin`] all reads see one and the same state, whatever is applied meanwhile: so a command
+    /// of many reads never sees half a batch either. A store that has one owner need not do anything.
+    fn pin(&self) {}
+
+    /// Reads see the newest state again. What was pinned takes space, so this comes soon.
+    fn unpin(&self) {}
+
     /// The value of an item.
     ///
     /// # Errors

@@ -157,6 +157,32 @@ fn duplicates_change_nothing_and_gaps_are_refused_without_harm() {
 }
 
 #[test]
+fn pinned_reads_see_one_state_until_they_are_unpinned_or_the_engine_is_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened = FjallStore::open(dir.path(), A).unwrap();
+    let (mut history, file) = with_orders(&mut opened);
+    let mut set_both = |value: &[u8]| {
+        let batch = history.seal(R, &[put(file, b"x", value), put(file, b"y", value)]);
+        opened.writer.apply(R, &[batch]).unwrap();
+    };
+    let read = |id: &[u8]| opened.reader.get(file, 0, id).unwrap();
+    set_both(b"1");
+    opened.reader.pin();
+    assert_eq!(read(b"x").as_deref(), Some(&b"1"[..]));
+    set_both(b"2");
+    assert_eq!(read(b"y").as_deref(), Some(&b"1"[..]));
+    assert_eq!(opened.reader.scan(file, 0, None, 9, true).unwrap()[1].1[..], b"1"[..]);
+    assert_eq!(opened.reader.clone().get(file, 0, b"y").unwrap().as_deref(), Some(&b"2"[..]));
+    opened.writer.failed = Some(Failure::Reopen);
+    opened.writer.ready().unwrap();
+    assert_eq!(opened.reader.get(file, 0, b"y").unwrap().as_deref(), Some(&b"2"[..]));
+    opened.reader.unpin();
+    let batch = history.seal(R, &[put(file, b"y", b"3")]);
+    opened.writer.apply(R, &[batch]).unwrap();
+    assert_eq!(opened.reader.get(file, 0, b"y").unwrap().as_deref(), Some(&b"3"[..]));
+}
+
+#[test]
 fn a_batch_that_cannot_be_applied_leaves_what_was_and_the_store_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let mut opened = FjallStore::open(dir.path(), A).unwrap();
