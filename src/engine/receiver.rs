@@ -236,6 +236,10 @@ impl<S: StoreRead> Core<S> {
             self.incident(Severity::Notice, "tail-cut", text);
             self.replicated_mut().cut(common);
             self.appliers[0].cut(common.seq);
+            // The new epoch is accepted only when the cut is on disk: else a crash would bring the tail back beside
+            // what the primary has numbered alike since.
+            self.dirty = true;
+            return;
         }
         self.control.table.retain(|mark| mark.first_seq <= common.seq);
         if self.control.epoch == epoch {

@@ -625,7 +625,7 @@ impl<S: StoreRead> Core<S> {
             return;
         }
         // A journal that failed stays as it is; the other one still finishes its write.
-        let quiet = self.journals.iter().all(|journal| journal.is_quiet() || journal.has_failed());
+        let quiet = self.journals.iter().all(|journal| journal.is_written() || journal.has_failed());
         let applied =
             JournalKind::ALL.iter().all(|kind| self.applied_to_limit(*kind)) || self.store_fault().is_some();
         if !quiet || !applied || self.control_write.is_some() {

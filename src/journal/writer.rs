@@ -134,6 +134,8 @@ pub struct Journal {
     announced: Seq,
     ends: VecDeque<Position>,
     mark_at: Option<Mono>,
+    /// A cut that is not durable yet: the next header makes it so, and is written without waiting for a batch.
+    cutting: bool,
     failures: u32,
     unused: Vec<SegmentIndex>,
     ops: VecDeque<JournalOp>,
@@ -166,6 +168,7 @@ impl Journal {
             announced: found.announced,
             ends: found.ends,
             mark_at: None,
+            cutting: false,
             failures: 0,
             unused: found.unused,
             ops: VecDeque::new(),
@@ -196,9 +199,15 @@ impl Journal {
         self.sealed
     }
 
-    /// Whether nothing waits and nothing is being written.
+    /// Whether nothing waits and nothing is being written, a cut included.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
+        self.is_written() && !self.cutting
+    }
+
+    /// Whether every entry accepted is written. A cut (see [`Self::cut`]) may still wait to become durable.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
         self.pending.is_empty() && self.writing.is_none()
     }
 
@@ -325,7 +334,7 @@ impl Journal {
     }
 
     /// Cuts the history back to `end`, which must be the end of a batch (see [`Self::end_at`]). What is beyond it
-    /// stays on disk until the next segment's header makes the cut durable.
+    /// stays on disk until the next segment's header makes the cut durable; [`Self::is_quiet`] tells when it is.
     ///
     /// # Panics
     /// If something is being written or waits: the caller has waited for [`Self::is_quiet`].
@@ -340,6 +349,7 @@ impl Journal {
         (self.sealed, self.durable, self.appended, self.epoch) = (end, end, end.seq, end.epoch);
         self.announced = self.announced.min(end.seq);
         self.active = false;
+        self.cutting = true;
         self.mark_at = None;
     }
 
@@ -420,7 +430,11 @@ impl Journal {
             return Vec::new();
         }
         let Some(first) = self.pending.front() else {
-            self.pump_mark(now);
+            if self.cutting {
+                self.open_next(0, now);
+            } else {
+                self.pump_mark(now);
+            }
             return Vec::new();
         };
         let need = first.padded();
@@ -553,6 +567,7 @@ impl Journal {
             Writing::Header { info } => {
                 self.segments.push(info);
                 self.active = true;
+                self.cutting = false;
                 for index in self.unused.drain(..) {
                     self.ops.push_back(JournalOp::Remove { index });
                 }

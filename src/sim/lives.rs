@@ -60,6 +60,9 @@ impl World {
             let files = disk.segments(journal);
             match recover(journal, PAIR, ordinal, &files, &mut source) {
                 Ok(recovered) => {
+                    self.trace.event("recovered", n as u64, recovered.end.seq.0, || {
+                        format!("node {n}: {} {recovered:?} of {files:?}", journal.name())
+                    });
                     if recovered.torn.is_some() {
                         self.trace.sometimes("a torn write was found at a restart");
                     }
@@ -199,6 +202,8 @@ impl World {
         }
         self.trace.sometimes("a clean stop and start");
         let node = &mut self.nodes[n];
+        // A segment that was being made may be there or not.
+        node.disk.die(Death::Kill, &mut self.streams.disk);
         node.engine = None;
         node.life += 1;
         self.after_life(n);
