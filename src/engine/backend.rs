@@ -109,21 +109,24 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    /// The wait for an update that may not be durable yet; none if it is.
-    fn seen(&self, update: &Unapplied) -> Option<Wait> {
-        let durable = self.journals[update.journal.index()].pace().durable;
-        (update.seq > durable).then_some(Wait {
-            journal: update.journal,
-            seq: update.seq,
-            level: AckLevel::Local,
-        })
+    /// The wait for an update that may not be durable yet; none if it is. What will never be durable cannot be seen.
+    fn seen(&self, update: &Unapplied) -> Result<Option<Wait>, Refusal> {
+        let Unapplied { journal, seq, .. } = *update;
+        let own = &self.journals[journal.index()];
+        if seq <= own.pace().durable {
+            return Ok(None);
+        }
+        if own.has_failed() {
+            return Err(Refusal::DiskFailed);
+        }
+        Ok(Some(Wait { journal, seq, level: AckLevel::Local }))
     }
 
     /// The value of an item after every update accepted so far, and whether it is durable.
     pub(super) fn item(&self, file: FileId, id: &[u8]) -> Result<(Option<Bytes>, Option<Wait>), Refusal> {
         let info = self.file_info(file)?;
         if let Some(update) = self.overlay.get(file, id) {
-            return Ok((update.value.clone(), self.seen(update)));
+            return Ok((update.value.clone(), self.seen(update)?));
         }
         let value = self.store.get(file, info.dptr.generation, id);
         value.map(|value| (value, None)).map_err(|error| Refusal::Store(error.to_string()))
@@ -243,13 +246,13 @@ impl<S: StoreRead> Core<S> {
             from = stored.last().map(|(id, _)| id.clone());
             for (id, value) in stored {
                 while let Some((new, update)) = pending.next_if(|(new, _)| *new < id.as_ref()) {
-                    self.push_unapplied(&mut out, &mut wait, new, update);
+                    self.push_unapplied(&mut out, &mut wait, new, update)?;
                     if out.len() == limit {
                         break 'store;
                     }
                 }
                 match pending.next_if(|(new, _)| *new == id.as_ref()) {
-                    Some((new, update)) => self.push_unapplied(&mut out, &mut wait, new, update),
+                    Some((new, update)) => self.push_unapplied(&mut out, &mut wait, new, update)?,
                     None => out.push((id, value)),
                 }
                 if out.len() == limit {
@@ -263,7 +266,7 @@ impl<S: StoreRead> Core<S> {
         while out.len() < limit
             && let Some((new, update)) = pending.next()
         {
-            self.push_unapplied(&mut out, &mut wait, new, update);
+            self.push_unapplied(&mut out, &mut wait, new, update)?;
         }
         Ok((out, wait))
     }
@@ -274,8 +277,8 @@ impl<S: StoreRead> Core<S> {
         wait: &mut Option<Wait>,
         id: &[u8],
         update: &Unapplied,
-    ) {
-        if let Some(due) = self.seen(update)
+    ) -> Result<(), Refusal> {
+        if let Some(due) = self.seen(update)?
             && wait.is_none_or(|wait| wait.journal == due.journal && wait.seq < due.seq)
         {
             *wait = Some(due);
@@ -283,5 +286,6 @@ impl<S: StoreRead> Core<S> {
         if let Some(value) = &update.value {
             out.push((Bytes::copy_from_slice(id), value.clone()));
         }
+        Ok(())
     }
 }

@@ -71,6 +71,8 @@ impl<S: StoreRead> Core<S> {
         if self.journals[journal.index()].has_failed() {
             let text = format!("writing the {name} journal failed twice ({fault}): this node is read-only");
             self.incident_once(Severity::Critical, "journal-failed", text);
+            // What they wait for will never be durable.
+            self.state.abandon_clients = true;
         } else {
             let text = format!(
                 "writing the {name} journal: {fault}; the segment is poisoned, what was not acknowledged goes to a new one"
