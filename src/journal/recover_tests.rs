@@ -249,7 +249,7 @@ impl Rig {
     fn run(&mut self, budget: &mut u64) -> Option<(SegmentIndex, u64, Bytes)> {
         loop {
             self.journal.pump(self.now);
-            let Some(op) = self.journal.poll_op() else { return None };
+            let op = self.journal.poll_op()?;
             match op {
                 JournalOp::Prepare { index, bytes } => {
                     let len = usize::try_from(bytes).unwrap();

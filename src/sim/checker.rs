@@ -501,13 +501,10 @@ impl Checker {
         if !self.history.batches.contains_key(&(0, end.chain)) {
             self.sequenced(node, JournalKind::Replicated, batch);
         }
-        if let Some(known) = self.history.batches.get(&(0, end.chain)) {
-            if known.batch.wire() != batch.wire() {
-                self.fail(
-                    "I-40",
-                    format!("node {node} sends {batch:?} with other bytes than were sequenced"),
-                );
-            }
+        if let Some(known) = self.history.batches.get(&(0, end.chain))
+            && known.batch.wire() != batch.wire()
+        {
+            self.fail("I-40", format!("node {node} sends {batch:?} with other bytes than were sequenced"));
         }
         if pipe.last_batch.is_some_and(|last| last != h.prev_chain.0) {
             self.fail("I-10", format!("node {node} sends {batch:?} out of order"));
@@ -550,7 +547,8 @@ impl Checker {
                 AckLevel::Durable => peer.holds(place.chain),
                 AckLevel::Applied => {
                     peer.holds(place.chain)
-                        && (peer.applied >= place.seq || self.said(1 - node, place).is_some_and(|s| s.applied))
+                        && (peer.applied >= place.seq
+                            || self.said(1 - node, place).is_some_and(|s| s.applied))
                 }
             };
             if reached {

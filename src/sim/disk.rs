@@ -170,7 +170,11 @@ impl Disk {
             return Err(format!("a write to segment {segment}, which does not exist"));
         };
         let end = offset + bytes.len() as u64;
-        if end > file.size || offset % 4096 != 0 || bytes.is_empty() || bytes.len() % 4096 != 0 {
+        if end > file.size
+            || !offset.is_multiple_of(4096)
+            || bytes.is_empty()
+            || !bytes.len().is_multiple_of(4096)
+        {
             return Err(format!("a write of {offset}..{end} to a segment of {} bytes", file.size));
         }
         let offset = usize::try_from(offset).map_err(|e| e.to_string())?;

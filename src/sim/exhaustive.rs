@@ -62,7 +62,7 @@ fn options(solo: bool) -> Options {
 /// The `number`-th update: a transaction of two items of its own.
 fn update(number: usize) -> Op {
     Op {
-        kind: if number % 2 == 0 { Kind::Transaction } else { Kind::Set },
+        kind: if number.is_multiple_of(2) { Kind::Transaction } else { Kind::Set },
         file: File::Main,
         items: vec![format!("a{number}").into_bytes(), format!("b{number}").into_bytes()],
         node: 0,

@@ -368,11 +368,10 @@ impl World {
             Trouble::ControlError => self.nodes[n].ills.control_until = until,
             Trouble::ReadError => self.nodes[n].ills.read_until = until,
             Trouble::SlowDisk => self.nodes[n].ills.slow_until = until,
+            Trouble::Suspend if self.nodes[n].engine.is_none() => {}
             Trouble::Suspend => {
-                if self.nodes[n].engine.is_some() {
-                    self.nodes[n].ills.suspended_until = until;
-                    self.trace.sometimes("a process was suspended");
-                }
+                self.nodes[n].ills.suspended_until = until;
+                self.trace.sometimes("a process was suspended");
             }
             Trouble::Takeover => self.plan_takeover(false),
             Trouble::SplitBrain => self.plan_takeover(true),
@@ -453,8 +452,8 @@ impl World {
     }
 
     fn block(&mut self, which: [bool; 2], long: u64) {
-        for n in 0..2 {
-            self.net.blocked[n] |= which[n];
+        for (n, blocked) in which.into_iter().enumerate() {
+            self.net.blocked[n] |= blocked;
             self.nodes[n].ills.last = self.trace.now + long;
         }
         self.after(long, WorldEv::TroubleOver(Undo::Wire));

@@ -8,7 +8,7 @@ mod load;
 mod node;
 mod rules;
 
-pub(crate) use load::{Audit, Load, Shape, Told, audit, items};
-pub(crate) use node::{Door, Node, Pair, Plan, loopback_addresses, program, shell};
+pub(crate) use load::{Load, Shape, audit, items};
+pub(crate) use node::{Door, Node, Pair, Plan};
 pub(crate) use rules::{here, tier};
-pub(crate) use rules::{missing, scratch, skipped, tool, wait_until};
+pub(crate) use rules::{lacking, missing, scratch, skipped, tool, wait_until};
