@@ -35,7 +35,7 @@ fn sweep(more: impl Fn(u64) -> bool + Sync) -> (u64, BTreeSet<&'static str>) {
             }
             let outcome = run(Options::from_seed(seed), 0);
             must_hold(&outcome);
-            if seed % TWICE == 0 {
+            if seed.is_multiple_of(TWICE) {
                 let again = run(Options::from_seed(seed), 0);
                 assert_eq!(
                     outcome.digest, again.digest,
