@@ -2,7 +2,7 @@
 //! rule checked at every step; and proves the checkers by breaking the rules on purpose.
 
 use hot_backup::sim::exhaustive::{Victim, Walk, walk_one_node, walk_pair, walk_takeover};
-use hot_backup::sim::{MUTATIONS, Mutation, Options, Outcome, SOMETIMES, run};
+use hot_backup::sim::{MUTATIONS, Mutation, Options, Outcome, SOMETIMES, Violation, run, scenario};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -105,6 +105,19 @@ fn every_rule_broken_on_purpose_is_noticed_by_the_checker_of_that_rule() {
             }
             None => panic!("{mutation:?} went unnoticed"),
         }
+    }
+}
+
+#[test]
+fn what_was_found_once_does_not_come_back() {
+    let all: [(&str, fn() -> Option<Violation>); 4] = [
+        ("first segment released", scenario::restart_after_the_first_segment_was_released),
+        ("store in the page cache", scenario::restart_with_a_store_that_is_only_in_the_page_cache),
+        ("tail cut", scenario::death_right_after_a_tail_was_cut),
+        ("diverged", scenario::restart_of_a_node_that_has_diverged),
+    ];
+    for (name, scenario) in all {
+        assert_eq!(scenario(), None, "{name}");
     }
 }
 

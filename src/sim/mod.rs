@@ -16,6 +16,7 @@ mod net;
 mod operator;
 mod options;
 mod resp;
+pub mod scenario;
 mod trace;
 mod truth;
 mod verdict;

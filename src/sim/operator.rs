@@ -541,6 +541,17 @@ impl World {
         self.pursue_plan();
     }
 
+    /// The standby takes over beside a primary that is cut off; used where the moment is chosen exactly.
+    pub(super) fn take_over_beside(&mut self) {
+        self.plan_takeover(true);
+        self.pursue_plan();
+    }
+
+    /// A node starts a little later.
+    pub(super) fn node_boots(&mut self, n: usize) {
+        self.node_after(100, n, Ev::Boot);
+    }
+
     /// Whether a takeover is under way.
     pub(super) fn takeover_pending(&self) -> bool {
         self.operator.plan.is_some()

@@ -1,0 +1,105 @@
+//! Faults that were found by chance once, made again on purpose: short lives of a pair with the trouble at exactly the
+//! moment that mattered. Each gives the first broken rule, which must be none.
+
+use super::checker::Violation;
+use super::disk::{Death, Exact};
+use super::exhaustive::{Small, settle};
+use super::world::World;
+use crate::base::JournalKind;
+use crate::format::control::Role;
+
+/// A scenario that waits longer than this for what it needs has lost its sense.
+const STEPS_MAX: u64 = 100_000;
+
+/// Steps until `done`; a broken rule if that never happens.
+fn until(world: &mut World, what: &str, done: impl Fn(&World) -> bool) {
+    let mut steps = 0;
+    while !done(world) && world.check.violation.is_none() {
+        if steps == STEPS_MAX || !world.step() {
+            world.check.fail("scenario", format!("it never came to this: {what}"));
+        }
+        steps += 1;
+    }
+}
+
+fn ended(mut world: World) -> Option<Violation> {
+    settle(&mut world);
+    world.check.violation
+}
+
+/// Nothing of what was under way is left.
+const NOTHING: Exact = Exact { sectors: [0; 2], garbage: None, control: false, made: false };
+
+/// The standby restarts after it has released the segment in which its primary's epoch began. It must still know
+/// where that epoch began, or the two can never find a common point again.
+#[must_use]
+pub fn restart_after_the_first_segment_was_released() -> Option<Violation> {
+    let mut world = Small::new(false, 40, false).finish();
+    until(&mut world, "the standby releases its first segment", |world| {
+        world.nodes[1].disk.segments(JournalKind::Replicated).iter().all(|(index, _)| index.0 > 1)
+    });
+    world.die(1, Death::Power);
+    ended(world)
+}
+
+/// The standby is killed while its store holds more than it has made durable, and restarts. What the page cache kept
+/// is not durable for that, and the journal must not be released on the strength of it.
+#[must_use]
+pub fn restart_with_a_store_that_is_only_in_the_page_cache() -> Option<Violation> {
+    let mut small = Small::new(false, 40, false);
+    small.world.options.checkpoint_ms = 60_000;
+    small.world.die(1, Death::Kill);
+    small.world.node_boots(1);
+    let mut world = small.finish();
+    world.die(1, Death::Kill);
+    world.node_boots(1);
+    // A new epoch makes the standby write its control file, and a written control file lets it release.
+    world.die(0, Death::Kill);
+    world.node_boots(0);
+    ended(world)
+}
+
+/// The primary loses its last write, which the standby has; it restarts, the standby cuts its tail, and dies as soon as
+/// it has accepted the new epoch. The tail must not come back beside what the primary numbers alike from then on.
+#[must_use]
+pub fn death_right_after_a_tail_was_cut() -> Option<Violation> {
+    let mut small = Small::new(false, 12, false);
+    small.world.nodes[0].ills.slow_until = u64::MAX;
+    for _ in 0..STEPS_MAX {
+        small.step();
+        let tip = |n: usize| small.world.check.nodes[n].journals[0].tip().seq;
+        if tip(1) > tip(0) && small.world.check.acked.len() >= 2 {
+            break;
+        }
+    }
+    let mut world = small.world;
+    world.nodes[0].ills.slow_until = 0;
+    let before = world.check.nodes[1].control.epoch;
+    world.die_exactly(0, &NOTHING);
+    world.node_boots(0);
+    until(&mut world, "the standby accepts the new epoch", |world| world.check.nodes[1].control.epoch > before);
+    world.die_exactly(1, &NOTHING);
+    let mut small = Small::again(world, 6);
+    small.run();
+    let mut world = small.world;
+    world.take_over_now();
+    until(&mut world, "the standby takes over", |world| !world.takeover_pending());
+    ended(world)
+}
+
+/// A primary that was replaced while it wrote on has diverged, and restarts. Its journal still holds the entries that
+/// the pair never kept, and must go on holding them.
+#[must_use]
+pub fn restart_of_a_node_that_has_diverged() -> Option<Violation> {
+    let mut small = Small::new(false, 40, false);
+    small.world.options.checkpoint_bytes = 1;
+    small.world.net.blocked = [true; 2];
+    small.run();
+    let mut world = small.world;
+    world.take_over_beside();
+    until(&mut world, "the standby takes over", |world| !world.takeover_pending());
+    until(&mut world, "the old primary has diverged", |world| world.check.nodes[0].control.role == Role::Diverged);
+    world.die(0, Death::Kill);
+    world.node_boots(0);
+    ended(world)
+}
