@@ -120,7 +120,10 @@ fn every_crash_point_and_every_remainder_of_a_write_keeps_what_was_told_ok() {
         for at_once in [false, true] {
             let walk = walk_one_node(updates, at_once);
             must_pass(&walk);
-            println!("{updates} updates, at once {at_once}: {} points, {} crashes", walk.points, walk.crashes);
+            println!(
+                "{updates} updates, at once {at_once}: {} points, {} crashes",
+                walk.points, walk.crashes
+            );
             assert!(walk.crashes > 256, "a block under way has at least 256 remainders");
         }
     }

@@ -550,7 +550,8 @@ impl Checker {
                 AckLevel::Durable => peer.holds(place.chain),
                 AckLevel::Applied => {
                     peer.holds(place.chain)
-                        && (peer.applied >= place.seq || self.said(1 - node, place).is_some_and(|s| s.applied))
+                        && (peer.applied >= place.seq
+                            || self.said(1 - node, place).is_some_and(|s| s.applied))
                 }
             };
             if reached {

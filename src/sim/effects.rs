@@ -407,8 +407,12 @@ impl World {
             }
             "restored" => self.check.nodes[n].degraded = false,
             "tail-cut" => self.trace.sometimes("the standby cut its tail"),
-            "peer-lost" if incident.text.contains("silent") => self.trace.sometimes("a silent link was noticed"),
-            "epoch" if self.check.openings.len() > 1 => self.trace.sometimes("an epoch was opened at a restart"),
+            "peer-lost" if incident.text.contains("silent") => {
+                self.trace.sometimes("a silent link was noticed")
+            }
+            "epoch" if self.check.openings.len() > 1 => {
+                self.trace.sometimes("an epoch was opened at a restart")
+            }
             "journal-no-space" => self.trace.sometimes("a journal had no room for its next segment"),
             "copied" => self.trace.sometimes("a file was copied into the journal"),
             _ => {}

@@ -67,7 +67,15 @@ pub(super) struct Trace {
 impl Trace {
     /// Keeps the last `keep` events in words; 0 for none.
     pub(super) fn new(keep: usize) -> Self {
-        Self { now: 0, events: 0, ticks: 0, digest: 0, keep, lines: VecDeque::new(), reached: BTreeSet::new() }
+        Self {
+            now: 0,
+            events: 0,
+            ticks: 0,
+            digest: 0,
+            keep,
+            lines: VecDeque::new(),
+            reached: BTreeSet::new(),
+        }
     }
 
     /// Adds an event to the digest and, if words are kept, to the words.
