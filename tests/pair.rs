@@ -1,26 +1,11 @@
 //! A pair of real nodes as its users meet it, through the command line and the Redis client crate: what reaches the
 //! standby, what survives a killed node, and that nothing that was acknowledged is unaccounted for.
 
-use crate::support::{Load, Node, Pair, Plan, Shape, audit, here, items, skipped, wait_until};
+use crate::support::{Load, Node, Pair, Plan, Shape, audit, here, items, skipped, some, wait_until};
 use nix::sys::signal::Signal;
 use redis::{Commands, RedisResult};
 use std::collections::HashSet;
-use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
-
-/// A moment between `least` and twice that, different in each run: crashes are not to hit the same place always.
-fn some(least: u64) -> u64 {
-    least + RandomState::new().hash_one(least) % least
-}
-
-/// Whether io_uring can be used here; containers often forbid it.
-fn has_uring(node: &Node) -> bool {
-    let found = node.json(&["doctor"]);
-    let checks = found.as_array().unwrap();
-    checks
-        .iter()
-        .any(|check| check["name"] == "io_uring" && check["found"].as_str().unwrap().starts_with("works"))
-}
 
 fn error_of(result: RedisResult<()>) -> String {
     result.expect_err("it must be refused").code().unwrap_or_default().to_owned()
@@ -178,7 +163,7 @@ fn at_level_durable_no_acknowledged_update_is_missing_after_a_takeover_with_epol
 #[test]
 fn at_level_durable_no_acknowledged_update_is_missing_after_a_takeover_with_io_uring() {
     let probe = Pair::set_up(&Plan::quick());
-    if !has_uring(&probe.a) {
+    if !probe.a.has_uring() {
         return skipped(here!(), "needs io_uring");
     }
     nothing_durable_is_lost("uring");

@@ -41,6 +41,7 @@ pub(crate) struct Load {
 struct Shared {
     stop: AtomicBool,
     acked: AtomicU64,
+    refused: AtomicU64,
 }
 
 /// What one writer sent, and what it was told.
@@ -105,6 +106,12 @@ impl Load {
         self.shared.acked.load(Ordering::Relaxed)
     }
 
+    /// Waits until the node has refused an update.
+    #[track_caller]
+    pub(crate) fn is_refused(&self) {
+        super::wait_until("a refusal", || (self.shared.refused.load(Ordering::Relaxed) > 0).then_some(()));
+    }
+
     /// Waits until `more` further updates are answered with "ok".
     #[track_caller]
     pub(crate) fn goes_on(&self, more: u64) {
@@ -112,15 +119,15 @@ impl Load {
         super::wait_until("updates to be answered", || (self.acked() >= goal).then_some(()));
     }
 
-    /// Whether all writers have ended by themselves.
-    pub(crate) fn ended(&self) -> bool {
-        self.threads.iter().all(JoinHandle::is_finished)
+    /// Lets all writers come to their end, that of the connection or of what they have to send.
+    pub(crate) fn to_the_end(self) -> Vec<Told> {
+        self.threads.into_iter().map(|thread| thread.join().expect("a writer does not panic")).collect()
     }
 
     /// Sends nothing new, waits for the answers, and gives the accounts.
     pub(crate) fn finish(self) -> Vec<Told> {
         self.shared.stop.store(true, Ordering::Relaxed);
-        self.threads.into_iter().map(|thread| thread.join().expect("a writer does not panic")).collect()
+        self.to_the_end()
     }
 }
 
@@ -150,9 +157,8 @@ fn write(told: &mut Told, door: &Door, shape: Shape, shared: &Shared) -> std::io
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         };
         let error = answer.strip_prefix('-').map(str::to_owned);
-        if error.is_none() {
-            shared.acked.fetch_add(1, Ordering::Relaxed);
-        }
+        let count = if error.is_none() { &shared.acked } else { &shared.refused };
+        count.fetch_add(1, Ordering::Relaxed);
         told.answers.push(error);
     }
 }

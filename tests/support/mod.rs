@@ -4,11 +4,13 @@
 //! A test whose name begins with `tier_` runs only with `HB_TIER=ci`. A test that needs a tool or root, and does not
 //! have it, says `skipped: NAME needs TOOL` on stderr; with `HB_REQUIRE=1` that is a failure.
 
+mod disk;
 mod load;
 mod node;
 mod rules;
 
-pub(crate) use load::{Load, Shape, audit, items};
-pub(crate) use node::{Door, Node, Pair, Plan};
+pub(crate) use disk::Disk;
+pub(crate) use load::{Load, Shape, Told, audit, items};
+pub(crate) use node::{Door, Node, Pair, Plan, shell};
 pub(crate) use rules::{here, tier};
-pub(crate) use rules::{lacking, missing, scratch, skipped, tool, wait_until};
+pub(crate) use rules::{lacking, missing, scratch, skipped, some, tool, wait_until};

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -263,6 +263,57 @@ impl Node {
         self.status("to serve", |status| status["state"] == "serving")
     }
 
+    /// Starts the process and, when it finds nobody to ask, gives it the operator's word that it may serve.
+    #[track_caller]
+    pub(crate) fn start_alone(&mut self) {
+        self.start();
+        assert!(self.serves_alone(), "it ended\nlog:\n{}", self.log());
+    }
+
+    /// Gives the operator's word that it may serve; whether the process lived to do so.
+    #[track_caller]
+    pub(crate) fn serves_alone(&mut self) -> bool {
+        wait_until("to serve alone", || {
+            let state = self.state();
+            if state == "asking-peer" {
+                self.verb(&["start", "--alone"]);
+            }
+            (state == "serving" || !self.runs()).then_some(state == "serving")
+        })
+    }
+
+    /// What it does now; nothing if it does not answer.
+    pub(crate) fn state(&self) -> String {
+        let output = self.verb(&["status", "--json"]);
+        let status: Value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+        status["state"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// A node in another directory that holds what this one, which must be stopped, holds.
+    pub(crate) fn copy(&self, dir: PathBuf) -> Self {
+        assert!(self.process.is_none(), "it runs");
+        shell(&["cp", "-a", self.dir.to_str().unwrap(), dir.to_str().unwrap()]);
+        let door = self.door.clone();
+        Self { dir, door, through: Vec::new(), serve: self.serve.clone(), process: None }
+    }
+
+    /// The ids of the threads of a name.
+    pub(crate) fn threads(&self, name: &str) -> Vec<String> {
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.process.as_ref().expect("it runs").id()));
+        let tasks = std::fs::read_dir(tasks).unwrap().map(|task| task.unwrap().path());
+        let named = tasks.filter(|task| std::fs::read_to_string(task.join("comm")).unwrap().trim() == name);
+        named.map(|task| task.file_name().unwrap().to_str().unwrap().to_owned()).collect()
+    }
+
+    /// Whether io_uring can be used here; containers often forbid it.
+    #[track_caller]
+    pub(crate) fn has_uring(&self) -> bool {
+        let found = self.json(&["doctor"]);
+        let mut checks = found.as_array().unwrap().iter();
+        checks
+            .any(|check| check["name"] == "io_uring" && check["found"].as_str().unwrap().starts_with("works"))
+    }
+
     /// Makes the DL file `app,orders`.
     #[track_caller]
     pub(crate) fn make_orders(&self) {
@@ -342,8 +393,8 @@ impl Drop for Node {
 pub(crate) struct Pair {
     pub(crate) a: Node,
     pub(crate) b: Node,
-    /// Dropped last.
-    pub(crate) root: tempfile::TempDir,
+    /// Holds both directories; dropped last.
+    _root: tempfile::TempDir,
 }
 
 impl Pair {
@@ -351,24 +402,37 @@ impl Pair {
     #[track_caller]
     pub(crate) fn set_up(plan: &Plan) -> Self {
         let root = tempfile::tempdir().unwrap();
+        let dirs = ["A", "B"].map(|name| root.path().join(name));
+        Self::set_up_in(root, dirs, plan)
+    }
+
+    /// As [`Self::set_up`], in these directories.
+    #[track_caller]
+    pub(crate) fn set_up_in(root: tempfile::TempDir, [dir_a, dir_b]: [PathBuf; 2], plan: &Plan) -> Self {
         let [link_a, link_b, resp_a, resp_b] = loopback_addresses();
-        let a = Node::init(root.path().join("A"), ("a", "primary"), (link_a, link_b, Some(resp_a)), plan);
-        let b = Node::init(root.path().join("B"), ("b", "standby"), (link_b, link_a, Some(resp_b)), plan);
+        let a = Node::init(dir_a, ("a", "primary"), (link_a, link_b, Some(resp_a)), plan);
+        let b = Node::init(dir_b, ("b", "standby"), (link_b, link_a, Some(resp_b)), plan);
         a.trusts(&b);
         b.trusts(&a);
-        Self { a, b, root }
+        Self { a, b, _root: root }
     }
 
     /// Both nodes serving, with the DL file `app,orders`.
     #[track_caller]
     pub(crate) fn start(plan: &Plan) -> Self {
         let mut pair = Self::set_up(plan);
-        pair.a.start();
-        pair.b.start();
-        pair.a.serves();
-        pair.a.make_orders();
-        pair.connected();
+        pair.serve();
         pair
+    }
+
+    /// Starts both nodes and makes the DL file `app,orders`.
+    #[track_caller]
+    pub(crate) fn serve(&mut self) {
+        self.a.start();
+        self.b.start();
+        self.a.serves();
+        self.a.make_orders();
+        self.connected();
     }
 
     /// Waits until the link is up.
@@ -384,10 +448,5 @@ impl Pair {
         let end = &end["positions"]["appended"];
         self.b.status("to have applied everything", |status| &status["positions"]["applied"] == end);
         assert_eq!(super::items(&self.a.door, "app,"), super::items(&self.b.door, "app,"));
-    }
-
-    /// The directory that holds both.
-    pub(crate) fn path(&self) -> &Path {
-        self.root.path()
     }
 }

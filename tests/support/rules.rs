@@ -1,5 +1,6 @@
 //! When a test is left out, where it may write, how long it waits.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -66,6 +67,11 @@ pub(crate) fn tool(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let more = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(more).map(|dir| dir.join(program)).find(|file| file.is_file())
+}
+
+/// A number from `least` to below twice that, different in each run: crashes are not to hit the same place always.
+pub(crate) fn some(least: u64) -> u64 {
+    least + RandomState::new().hash_one(least) % least
 }
 
 /// A directory on the disk that the build is on: temporary directories may be in memory.

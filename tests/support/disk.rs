@@ -1,0 +1,87 @@
+//! A small disk of our own: a file, a loop device on it, ext4.
+
+use super::{shell, wait_until};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Mounted until it is dropped. Needs root.
+pub(crate) struct Disk {
+    device: String,
+    at: PathBuf,
+    mounted: bool,
+    /// Holds the image and the place where it is mounted.
+    _root: tempfile::TempDir,
+}
+
+/// Ends all I/O of the file system at once, without writing back what is only in memory: EXT4_IOC_SHUTDOWN with
+/// EXT4_GOING_FLAGS_NOLOGFLUSH.
+const SHUTDOWN: &str = "import fcntl, os, struct, sys
+fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587D, struct.pack('I', 2))";
+
+impl Disk {
+    /// A fresh one.
+    pub(crate) fn new(mebibytes: u64) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let (image, at) = (root.path().join("image"), root.path().join("disk"));
+        std::fs::create_dir(&at).unwrap();
+        std::fs::File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
+        shell(&["mkfs.ext4", "-q", "-F", image.to_str().unwrap()]);
+        let device = shell(&["losetup", "--find", "--show", image.to_str().unwrap()]).trim().to_owned();
+        let mut disk = Self { device, at, mounted: false, _root: root };
+        disk.mount();
+        disk
+    }
+
+    /// Where it is mounted.
+    pub(crate) fn path(&self) -> &Path {
+        &self.at
+    }
+
+    fn mount(&mut self) {
+        shell(&["mount", "-t", "ext4", &self.device, self.at.to_str().unwrap()]);
+        self.mounted = true;
+    }
+
+    fn unmount(&mut self) {
+        let unmounted =
+            || Command::new("umount").arg(&self.at).output().is_ok_and(|out| out.status.success());
+        wait_until("the disk to be unmounted", || unmounted().then_some(()));
+        self.mounted = false;
+    }
+
+    /// From here on nothing reaches the disk any more, as if the power had gone.
+    pub(crate) fn lose_power(&self) {
+        shell(&["python3", "-c", SHUTDOWN, self.at.to_str().unwrap()]);
+    }
+
+    /// The power is back: mounted afresh. Nobody may have a file of it open.
+    pub(crate) fn restart(&mut self) {
+        self.unmount();
+        self.mount();
+    }
+
+    /// Takes all the space that is left.
+    pub(crate) fn fill(&self) {
+        use std::io::Write;
+        let mut file = std::fs::File::create(self.at.join("filler")).unwrap();
+        for piece in [vec![1; 1 << 16], vec![1; 1 << 10]] {
+            while file.write_all(&piece).and_then(|()| file.sync_data()).is_ok() {}
+        }
+    }
+
+    /// Gives back what [`Self::fill`] took.
+    pub(crate) fn free(&self) {
+        std::fs::remove_file(self.at.join("filler")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Also when the test has failed: nothing of it may stay behind.
+        if self.mounted && !Command::new("umount").arg(&self.at).status().is_ok_and(|status| status.success())
+        {
+            let _ = Command::new("umount").arg("--lazy").arg(&self.at).status();
+        }
+        let _ = Command::new("losetup").args(["--detach", &self.device]).status();
+    }
+}
