@@ -3,7 +3,7 @@
 //! What each test proves: the client connects without a setting of its own, does what it is for on the primary, reads
 //! the same on the standby, and is told by the standby what Redis would tell it.
 
-use crate::support::{Door, Pair, Plan, tier, tool};
+use crate::support::{Door, Pair, Plan, scratch, tier, tool};
 use std::net::SocketAddr;
 use std::process::Command;
 
@@ -130,7 +130,8 @@ fn tier_the_real_text_of_this_program_survives_import_and_export() {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
     pair.a.done(&["item", "import", "app,orders", source]);
     pair.converges();
-    let out = pair.path().join("exported");
+    let dir = scratch();
+    let out = dir.path().join("exported");
     pair.b.done(&["item", "export", "app,orders", out.to_str().expect("a plain path")]);
     let diff = tool("diff").expect("it was looked for");
     let found = Command::new(diff).args(["--recursive", "--brief", source]).arg(&out).output().unwrap();

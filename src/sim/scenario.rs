@@ -77,7 +77,9 @@ pub fn death_right_after_a_tail_was_cut() -> Option<Violation> {
     let before = world.check.nodes[1].control.epoch;
     world.die_exactly(0, &NOTHING);
     world.node_boots(0);
-    until(&mut world, "the standby accepts the new epoch", |world| world.check.nodes[1].control.epoch > before);
+    until(&mut world, "the standby accepts the new epoch", |world| {
+        world.check.nodes[1].control.epoch > before
+    });
     world.die_exactly(1, &NOTHING);
     let mut small = Small::again(world, 6);
     small.run();
@@ -98,7 +100,9 @@ pub fn restart_of_a_node_that_has_diverged() -> Option<Violation> {
     let mut world = small.world;
     world.take_over_beside();
     until(&mut world, "the standby takes over", |world| !world.takeover_pending());
-    until(&mut world, "the old primary has diverged", |world| world.check.nodes[0].control.role == Role::Diverged);
+    until(&mut world, "the old primary has diverged", |world| {
+        world.check.nodes[0].control.role == Role::Diverged
+    });
     world.die(0, Death::Kill);
     world.node_boots(0);
     ended(world)
