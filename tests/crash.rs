@@ -32,7 +32,7 @@ fn tier_a_primary_killed_at_any_write_or_sync_has_all_that_it_acknowledged() {
     const CALLS: [&str; 6] = ["pwritev2", "pwrite64", "fdatasync", "fsync", "rename", "renameat2"];
     let root = scratch();
     let mut base = primary(root.path().join("base"), &Plan::quick().segments("64K").io("epoll"));
-    let first = Load::start(&base.door, Shape { most: 4, ..Shape::default() }).to_the_end();
+    let first = Load::start(&base.door, Shape { most: 4, ..Shape::default() }).run_to_the_end();
     base.kill();
     let until = Instant::now() + Duration::from_secs(90);
     let mut calls = CALLS.to_vec();
@@ -68,7 +68,7 @@ impl Round<'_> {
         let mut told = first.to_vec();
         if node.serves_alone() {
             let shape = Shape { writers: 2, window: 2, most: 16, first: 10, ..Shape::default() };
-            told.extend(Load::start(&node.door, shape).to_the_end());
+            told.extend(Load::start(&node.door, shape).run_to_the_end());
         }
         let mut kills = u32::from(!node.runs());
         node.kill();
@@ -101,7 +101,7 @@ fn tier_a_primary_killed_at_random_under_load_has_all_that_it_acknowledged() {
         load.goes_on(some(50));
         std::thread::sleep(Duration::from_micros(some(5000)));
         node.kill();
-        told.extend(load.to_the_end());
+        told.extend(load.run_to_the_end());
         node.start_alone();
         audit(&node.door, &told).is_complete();
     }
@@ -122,7 +122,7 @@ fn tier_a_primary_whose_power_was_lost_has_all_that_it_acknowledged() {
         // What it still answers now, it may not have on disk: the worst moment to be believed.
         std::thread::sleep(Duration::from_millis(some(20)));
         node.kill();
-        told.extend(load.to_the_end());
+        told.extend(load.run_to_the_end());
         disk.restart();
         node.start_alone();
         audit(&node.door, &told).is_complete();
@@ -183,7 +183,7 @@ fn tier_one_failed_write_costs_a_segment_and_two_in_a_row_make_the_node_read_onl
     let tracer = Tracer::attach(&threads, "inject=pwritev2:error=EIO");
     node.incident("journal-failed");
     // Those who wait for an answer that will never come are let go.
-    told.extend(load.to_the_end());
+    told.extend(load.run_to_the_end());
     drop(tracer);
     assert_eq!(node.state(), "read-only");
     let mut client = node.redis();

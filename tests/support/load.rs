@@ -120,14 +120,14 @@ impl Load {
     }
 
     /// Lets all writers come to their end, that of the connection or of what they have to send.
-    pub(crate) fn to_the_end(self) -> Vec<Told> {
+    pub(crate) fn run_to_the_end(self) -> Vec<Told> {
         self.threads.into_iter().map(|thread| thread.join().expect("a writer does not panic")).collect()
     }
 
     /// Sends nothing new, waits for the answers, and gives the accounts.
     pub(crate) fn finish(self) -> Vec<Told> {
         self.shared.stop.store(true, Ordering::Relaxed);
-        self.to_the_end()
+        self.run_to_the_end()
     }
 }
 
