@@ -233,26 +233,3 @@ fn tier_a_full_disk_refuses_updates_until_there_is_room_again() {
     node.start_alone();
     audit(&node.door, &told).is_complete();
 }
-
-#[test]
-fn tier_a_standby_whose_disk_is_full_holds_nobody_up_and_catches_up_when_there_is_room() {
-    tier!("root", "losetup", "mkfs.ext4");
-    let disk = Disk::new(64);
-    let root = scratch();
-    let dirs = [root.path().join("A"), disk.path().join("B")];
-    let mut pair = Pair::set_up_in(root, dirs, &Plan::quick());
-    pair.serve();
-    let load = Load::start(&pair.a.door, Shape { value: 2000, ..Shape::default() });
-    load.goes_on(100);
-    disk.fill();
-    // Until it can take no more ..
-    pair.a.status("to be ahead", |status| status["at_risk"]["bytes"].as_u64() > Some(4 << 20));
-    // .. and on.
-    load.goes_on(500);
-    let told = load.finish();
-    assert_eq!(told.iter().flat_map(Told::refusals).next(), None);
-    assert!(pair.b.runs());
-    disk.free();
-    pair.converges();
-    audit(&pair.b.door, &told).is_complete();
-}
