@@ -2,7 +2,7 @@
 //! After each, every update that was acknowledged is there and none is half.
 
 use crate::support::{
-    Disk, Load, Node, Pair, Plan, Shape, Told, audit, here, lacking, scratch, some, tier, wait_until,
+    Disk, Load, Node, Plan, Shape, Told, audit, here, lacking, scratch, some, tier, wait_until,
 };
 use redis::Commands;
 use std::path::PathBuf;
