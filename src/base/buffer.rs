@@ -60,6 +60,17 @@ impl AlignedBuf {
         self.bytes.split_at_mut(self.start).1
     }
 
+    /// Bytes that can be appended without moving the content.
+    #[must_use]
+    pub fn spare(&self) -> usize {
+        self.bytes.capacity() - self.bytes.len()
+    }
+
+    /// The vector underneath, for a driver that appends to it within its capacity: what is there stays there.
+    pub(crate) fn as_vec_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
     fn reserve(&mut self, more: usize) {
         if self.bytes.capacity() - self.bytes.len() >= more {
             return;

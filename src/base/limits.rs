@@ -8,6 +8,12 @@ pub const BLOCK_U64: u64 = 4096;
 pub const ITEM_ID_MAX: usize = 255;
 /// Longest item value (bytes).
 pub const ITEM_VALUE_MAX: usize = 16 << 20;
+/// Largest volume (bytes).
+pub const VOLUME_MAX: u64 = 64 << 40;
+/// Bytes that one change of a volume carries; a longer request becomes several changes.
+pub const BLOCK_PAYLOAD_MAX: usize = 1 << 20;
+/// A write to a volume of at least this size is received into a buffer of its own, which becomes a batch (bytes).
+pub const BLOCK_OWN_BATCH_MIN: usize = 64 << 10;
 /// Longest account, file or node name (bytes).
 pub const NAME_MAX: usize = 128;
 /// A batch is sealed when it has reached this size, even if more is queued (bytes).

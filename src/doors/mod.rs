@@ -2,7 +2,9 @@
 
 pub mod resp;
 
-use crate::base::{AckLevel, FileId, JournalKind, Seq, Wait};
+use crate::base::{AckLevel, AlignedBuf, FileId, JournalKind, Seq, Wait};
+use crate::format::batch::BATCH_HEADER;
+use crate::format::entry::{BLOCK_WRITE_ID, ENTRY_HEADER};
 use bytes::Bytes;
 
 /// One change that a client asks for.
@@ -42,6 +44,9 @@ pub enum Refusal {
     /// The file holds blocks, not items.
     #[error("{0} is a block file")]
     NotRecords(String),
+    /// The file holds items, not blocks.
+    #[error("{0} is a record file")]
+    NotBlocks(String),
     /// Id or value over the limit, or an empty id.
     #[error("{what} of {found} bytes: {limit}")]
     TooLarge {
@@ -175,4 +180,123 @@ pub trait Backend {
 
     /// For INFO and ROLE.
     fn view(&self) -> ReplicationView;
+}
+
+/// A block file, as a door shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Its id.
+    pub file: FileId,
+    /// `account/file`.
+    pub name: String,
+    /// Its size (bytes).
+    pub bytes: u64,
+    /// Whether this node accepts changes of it now.
+    pub writable: bool,
+}
+
+/// What a [`Payload::Owned`] leaves free at its front: there the header of a batch and of its one entry will stand, so
+/// that the bytes go from the socket to the disk and the wire without being copied.
+pub const PAYLOAD_HEADROOM: usize = BATCH_HEADER + ENTRY_HEADER + BLOCK_WRITE_ID;
+
+/// The bytes of a write to a volume.
+#[derive(Debug)]
+pub enum Payload<'a> {
+    /// To be copied into the batch that is open.
+    Borrowed(&'a [u8]),
+    /// A buffer that becomes a batch of its own: [`PAYLOAD_HEADROOM`] bytes of any content, then the payload.
+    Owned(AlignedBuf),
+}
+
+impl Payload<'_> {
+    /// Size of the payload alone (bytes).
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Borrowed(bytes) => bytes.len(),
+            Self::Owned(buf) => buf.len().saturating_sub(PAYLOAD_HEADROOM),
+        }
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A part of what was read from a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// These bytes.
+    Data(Bytes),
+    /// So many zeros (bytes).
+    Zeros(u64),
+}
+
+/// A part of a volume, as `base:allocation` tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allocation {
+    /// How long (bytes).
+    pub len: u64,
+    /// No space is taken, and it reads as zeros.
+    pub hole: bool,
+}
+
+/// What a door for blocks may ask of the database. A write or zero that was accepted is seen by every later read; it is
+/// safe only when the wait that came with it, or that of a later [`Self::flush`], is over.
+pub trait BlockBackend {
+    /// All block files, in order of id.
+    fn volumes(&self) -> Vec<Volume>;
+
+    /// The block file that goes by `account/file`.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchFile`], [`Refusal::NotBlocks`], [`Refusal::NotServing`].
+    fn volume_named(&self, name: &[u8]) -> Result<Volume, Refusal>;
+
+    /// A block file as it is now: it may have grown, become read-only, or be gone.
+    ///
+    /// # Errors
+    /// As [`Self::volume_named`].
+    fn volume(&self, file: FileId) -> Result<Volume, Refusal>;
+
+    /// Accepts a write. The range lies within the volume; the payload is neither empty nor longer than
+    /// [`crate::base::limits::BLOCK_PAYLOAD_MAX`].
+    ///
+    /// # Errors
+    /// Any [`Refusal`]; nothing was changed then.
+    fn write_blocks(&mut self, file: FileId, offset: u64, payload: Payload<'_>) -> Result<Wait, Refusal>;
+
+    /// Accepts that a range reads as zeros; with `hole` no space need be taken for it. The range lies within the
+    /// volume and is not empty.
+    ///
+    /// # Errors
+    /// Any [`Refusal`]; nothing was changed then.
+    fn zero_blocks(&mut self, file: FileId, offset: u64, len: u64, hole: bool) -> Result<Wait, Refusal>;
+
+    /// The wait for everything that was accepted for this volume so far, from any client.
+    ///
+    /// # Errors
+    /// Any [`Refusal`].
+    fn flush_blocks(&mut self, file: FileId) -> Result<Wait, Refusal>;
+
+    /// Begins to read a range within the volume as every change accepted so far leaves it. The answer comes under
+    /// `token`, at once or later.
+    ///
+    /// # Errors
+    /// Any [`Refusal`]; no answer comes then.
+    fn read_blocks(&mut self, token: u64, file: FileId, offset: u64, len: u32) -> Result<(), Refusal>;
+
+    /// Begins to find out which parts of a range within the volume take space. The answer comes under `token`.
+    ///
+    /// # Errors
+    /// Any [`Refusal`]; no answer comes then.
+    fn allocation(&mut self, token: u64, file: FileId, offset: u64, len: u64) -> Result<(), Refusal>;
+
+    /// How far things are.
+    fn watermarks(&self) -> Watermarks;
+
+    /// Whether clients must wait before they change more.
+    fn blocks_congested(&self) -> bool;
 }

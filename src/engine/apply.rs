@@ -5,7 +5,6 @@ use super::effect::{Effect, Severity};
 use crate::base::limits::UNAPPLIED_MAX;
 use crate::base::{Fault, JournalKind, Mono, Seq};
 use crate::format::batch::Batch;
-use crate::format::entry::EntryKind;
 use crate::journal::Cursor;
 use crate::store::StoreRead;
 use bytes::Bytes;
@@ -215,7 +214,7 @@ impl<S: StoreRead> Core<S> {
     fn learn_definitions(&mut self, journal: JournalKind, batch: &Batch) {
         let ordinal = self.ordinal();
         for (seq, entry) in batch.entries() {
-            if matches!(entry.kind, EntryKind::Put | EntryKind::Delete | EntryKind::EpochStart) {
+            if !entry.kind.defines() {
                 continue;
             }
             match self.namespace.apply(ordinal, journal, &entry) {

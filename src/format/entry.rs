@@ -9,15 +9,21 @@
 //! | 8 | 8 | `file` | id of the file or account that changes |
 //! | 16 | 4 | `value_len` | at most 16 MiB + 1 KiB |
 //! | 20 | 4 | reserved | 0 |
-//! | 24 | `id_len` | `id` | item id; empty for changes of files and accounts |
-//! | .. | `value_len` | `value` | item value, or the encoded D-pointer (see [`super::dptr`]) |
+//! | 24 | `id_len` | `id` | item id; where, for changes of blocks; empty for changes of files and accounts |
+//! | .. | `value_len` | `value` | item value, blocks, or the encoded D-pointer (see [`super::dptr`]) |
+//!
+//! The `id` of a change of blocks (see [`BlockChange`]) is an offset in the volume u64, and for those without a
+//! payload the length u64 (both bytes; no alignment is asked for). Offset and length MUST NOT reach beyond 64 TiB, and
+//! the length MUST NOT be 0. The size of the volume is not looked at: whoever made the entry did.
 
 use super::{DecodeError, Reader};
 use crate::base::FileId;
-use crate::base::limits::{ITEM_ID_MAX, ITEM_VALUE_MAX};
+use crate::base::limits::{ITEM_ID_MAX, ITEM_VALUE_MAX, VOLUME_MAX};
 
 /// Bytes before id and value.
 pub const ENTRY_HEADER: usize = 24;
+/// Bytes of the id of an [`EntryKind::BlockWrite`].
+pub const BLOCK_WRITE_ID: usize = 8;
 const VALUE_MAX: usize = ITEM_VALUE_MAX + 1024;
 
 /// What an entry changes.
@@ -29,6 +35,12 @@ pub enum EntryKind {
     Put = 1,
     /// The item `id` of `file` is gone.
     Delete = 2,
+    /// The volume `file` holds `value` at the offset in `id` from now on.
+    BlockWrite = 3,
+    /// A range of the volume reads as zeros from now on, and need not take space.
+    BlockPunch = 4,
+    /// A range of the volume reads as zeros from now on, and space for it stays taken.
+    BlockZero = 5,
     /// `file` is an account id; `value` its D-pointer. Creating what exists with the same id changes nothing.
     AccountCreate = 16,
     /// The account is gone, and with it the files it holds.
@@ -59,6 +71,9 @@ impl EntryKind {
         Some(match byte {
             1 => Self::Put,
             2 => Self::Delete,
+            3 => Self::BlockWrite,
+            4 => Self::BlockPunch,
+            5 => Self::BlockZero,
             16 => Self::AccountCreate,
             17 => Self::AccountDelete,
             18 => Self::AccountChange,
@@ -74,12 +89,27 @@ impl EntryKind {
         })
     }
 
+    /// Whether it is a change of a range of a volume.
+    #[must_use]
+    pub fn changes_blocks(self) -> bool {
+        matches!(self, Self::BlockWrite | Self::BlockPunch | Self::BlockZero)
+    }
+
+    /// Whether it changes accounts, files or the database rather than what is in a file.
+    #[must_use]
+    pub fn defines(self) -> bool {
+        !matches!(self, Self::Put | Self::Delete | Self::EpochStart) && !self.changes_blocks()
+    }
+
     /// The word in listings.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Put => "put",
             Self::Delete => "delete",
+            Self::BlockWrite => "block-write",
+            Self::BlockPunch => "block-punch",
+            Self::BlockZero => "block-zero",
             Self::AccountCreate => "account-create",
             Self::AccountDelete => "account-delete",
             Self::AccountChange => "account-change",
@@ -185,7 +215,112 @@ impl<'a> Entry<'a> {
         r.expect("entry length", (ENTRY_HEADER + id_len + value_len) as u64, u64::from(len))?;
         let id = r.take(id_len)?;
         let value = r.take(value_len)?;
+        if kind.changes_blocks() {
+            BlockChange::decode(kind, id, value)?;
+        }
         Ok((Self { kind, file, id, value }, r.rest()))
+    }
+
+    /// The change of blocks that this entry is, if it is one.
+    #[must_use]
+    pub fn block_change(&self) -> Option<BlockChange<'a>> {
+        if !self.kind.changes_blocks() {
+            return None;
+        }
+        BlockChange::decode(self.kind, self.id, self.value).ok()
+    }
+}
+
+/// A change of a range of a volume, decoded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct BlockChange<'a> {
+    /// Where it begins (bytes).
+    pub offset: u64,
+    /// How long it is (bytes); at least 1.
+    pub len: u64,
+    /// What is there afterwards.
+    pub content: BlockContent<'a>,
+}
+
+/// What a range of a volume holds after a change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum BlockContent<'a> {
+    /// These bytes.
+    Data(&'a [u8]),
+    /// Zeros; space need not be taken.
+    Hole,
+    /// Zeros; space stays taken.
+    Zeros,
+}
+
+/// The `id` of a change of blocks: on the stack, as every write makes one.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockId {
+    bytes: [u8; 16],
+    len: usize,
+}
+
+impl AsRef<[u8]> for BlockId {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.split_at(self.len).0
+    }
+}
+
+impl BlockId {
+    /// Of a [`EntryKind::BlockWrite`] at `offset`.
+    #[must_use]
+    pub fn write(offset: u64) -> Self {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&offset.to_le_bytes());
+        Self { bytes, len: BLOCK_WRITE_ID }
+    }
+
+    /// Of a [`EntryKind::BlockPunch`] or [`EntryKind::BlockZero`].
+    #[must_use]
+    pub fn range(offset: u64, len: u64) -> Self {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&offset.to_le_bytes());
+        bytes[8..].copy_from_slice(&len.to_le_bytes());
+        Self { bytes, len: 16 }
+    }
+}
+
+impl<'a> BlockChange<'a> {
+    /// Where it ends (bytes, not included).
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.offset + self.len
+    }
+
+    fn decode(kind: EntryKind, id: &[u8], value: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new("block range", id);
+        let offset = r.u64()?;
+        let (len, content) = match kind {
+            EntryKind::BlockWrite => (value.len() as u64, BlockContent::Data(value)),
+            kind => {
+                r.expect("payload of a change without one", 0, value.len() as u64)?;
+                let hole = kind == EntryKind::BlockPunch;
+                (r.u64()?, if hole { BlockContent::Hole } else { BlockContent::Zeros })
+            }
+        };
+        r.expect("bytes after a block range", 0, r.rest().len() as u64)?;
+        r.expect("an empty block range", 0, u64::from(len == 0))?;
+        let end = offset.checked_add(len).unwrap_or(u64::MAX);
+        if end > VOLUME_MAX {
+            return Err(DecodeError::Limit { what: "block range", limit: VOLUME_MAX, found: end });
+        }
+        Ok(Self { offset, len, content })
+    }
+}
+
+impl std::fmt::Debug for BlockChange<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let what = match self.content {
+            BlockContent::Data(_) => "data",
+            BlockContent::Hole => "hole",
+            BlockContent::Zeros => "zeros",
+        };
+        write!(f, "{what} at {} for {} B", self.offset, self.len)
     }
 }
 
@@ -235,5 +370,52 @@ pub fn fuzz_entry(mut bytes: &[u8]) {
             let _ = EpochStart::decode(entry.value);
         }
         bytes = rest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of(entry: &Entry<'_>) -> Vec<u8> {
+        [&entry.header()[..], entry.id, entry.value].concat()
+    }
+
+    #[test]
+    fn changes_of_blocks_read_back_as_they_were_written() {
+        let (at, range) = (BlockId::write(4096), BlockId::range(1, 1 << 40));
+        let file = FileId(9);
+        let write = Entry { kind: EntryKind::BlockWrite, file, id: at.as_ref(), value: b"abc" };
+        let punch = Entry { kind: EntryKind::BlockPunch, file, id: range.as_ref(), value: b"" };
+        let zero = Entry { kind: EntryKind::BlockZero, ..punch };
+        for (entry, offset, len, content) in [
+            (write, 4096, 3, BlockContent::Data(b"abc")),
+            (punch, 1, 1 << 40, BlockContent::Hole),
+            (zero, 1, 1 << 40, BlockContent::Zeros),
+        ] {
+            let bytes = bytes_of(&entry);
+            let (back, rest) = Entry::decode(&bytes).unwrap();
+            assert_eq!((back, rest.len()), (entry, 0));
+            assert_eq!(back.block_change(), Some(BlockChange { offset, len, content }));
+        }
+    }
+
+    #[test]
+    fn a_range_that_is_empty_or_beyond_any_volume_is_refused() {
+        let file = FileId(9);
+        let far = BlockId::write(VOLUME_MAX - 2);
+        let entry = |kind, id, value| bytes_of(&Entry { kind, file, id, value });
+        assert!(Entry::decode(&entry(EntryKind::BlockWrite, far.as_ref(), b"ab")).is_ok());
+        for bad in [
+            entry(EntryKind::BlockWrite, far.as_ref(), b"abc"),
+            entry(EntryKind::BlockWrite, far.as_ref(), b""),
+            entry(EntryKind::BlockWrite, b"1234567", b"abc"),
+            entry(EntryKind::BlockPunch, BlockId::range(0, 0).as_ref(), b""),
+            entry(EntryKind::BlockPunch, BlockId::range(u64::MAX, 2).as_ref(), b""),
+            entry(EntryKind::BlockZero, BlockId::range(0, VOLUME_MAX + 1).as_ref(), b""),
+            entry(EntryKind::BlockZero, BlockId::range(0, 1).as_ref(), b"x"),
+        ] {
+            assert!(Entry::decode(&bad).is_err(), "{bad:?}");
+        }
     }
 }

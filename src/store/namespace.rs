@@ -273,6 +273,7 @@ impl Namespace {
             EntryKind::CopyEnd => self.edit(id, &mut out, |dptr, _| dptr.state = FileState::Whole),
             EntryKind::Logging => self.logging_entry(journal, entry.value, &mut out)?,
             EntryKind::Put | EntryKind::Delete | EntryKind::EpochStart => {}
+            EntryKind::BlockWrite | EntryKind::BlockPunch | EntryKind::BlockZero => {}
         }
         Ok(out)
     }
