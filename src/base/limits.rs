@@ -18,6 +18,8 @@ pub const BLOCK_OWN_BATCH_MIN: usize = 64 << 10;
 pub const NAME_MAX: usize = 128;
 /// A batch is sealed when it has reached this size, even if more is queued (bytes).
 pub const BATCH_SOFT: usize = 1 << 20;
+/// Batches that wait are written together, up to this (bytes); a larger one is written alone.
+pub const GROUP_MAX: usize = 8 << 20;
 /// No batch is larger; a transaction that needs more is refused (bytes).
 pub const BATCH_MAX: usize = 32 << 20;
 /// Entries in one batch at most.

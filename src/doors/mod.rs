@@ -3,8 +3,7 @@
 pub mod resp;
 
 use crate::base::{AckLevel, AlignedBuf, FileId, JournalKind, Seq, Wait};
-use crate::format::batch::BATCH_HEADER;
-use crate::format::entry::{BLOCK_WRITE_ID, ENTRY_HEADER};
+use crate::format::batch::AROUND;
 use bytes::Bytes;
 
 /// One change that a client asks for.
@@ -197,7 +196,7 @@ pub struct Volume {
 
 /// What a [`Payload::Owned`] leaves free at its front: there the header of a batch and of its one entry will stand, so
 /// that the bytes go from the socket to the disk and the wire without being copied.
-pub const PAYLOAD_HEADROOM: usize = BATCH_HEADER + ENTRY_HEADER + BLOCK_WRITE_ID;
+pub const PAYLOAD_HEADROOM: usize = AROUND;
 
 /// The bytes of a write to a volume.
 #[derive(Debug)]

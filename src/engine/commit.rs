@@ -32,10 +32,10 @@ impl<S: StoreRead> Core<S> {
                     self.keep_quota(journal, bytes);
                     Effect::PrepareSegment { journal, index, bytes }
                 }
-                JournalOp::Write { write: inner, segment, offset, bytes } => {
+                JournalOp::Write { write: inner, segment, offset, parts } => {
                     let write = self.fresh_id();
                     self.writes.insert(write, (journal, inner));
-                    Effect::Write { write, journal, segment, offset, bytes }
+                    Effect::Write { write, journal, segment, offset, parts }
                 }
                 JournalOp::Remove { index } => Effect::RemoveSegment { journal, index },
             };

@@ -179,8 +179,8 @@ pub enum Effect {
         segment: SegmentIndex,
         /// Offset in it, on a block boundary.
         offset: u64,
-        /// Whole blocks, aligned in memory.
-        bytes: Bytes,
+        /// One after the other; each is whole blocks, aligned in memory.
+        parts: Vec<Bytes>,
     },
     /// The segment is needed no more: delete it. No answer. Removals of one journal become durable in the order in
     /// which they are asked for, and one that fails keeps the later ones from being done: a gap between segments

@@ -23,14 +23,16 @@
 //! A **mark** holds no entry and is not part of the history: it is written when the journal goes idle and proves
 //! that everything before it was durable, so that rot in the last batch can be told from a torn tail.
 
-use super::entry::Entry;
+use super::entry::{BLOCK_WRITE_ID, BlockId, ENTRY_HEADER, Entry, EntryKind};
 use super::{DecodeError, PairId, Reader};
 use crate::base::limits::{BATCH_ENTRIES_MAX, BATCH_MAX, BLOCK};
-use crate::base::{AlignedBuf, Chain, Epoch, JournalKind, Position, Seq, chain_next, crc32c};
+use crate::base::{AlignedBuf, Chain, Epoch, FileId, JournalKind, Position, Seq, chain_next, crc32c};
 use bytes::Bytes;
 
 /// Bytes before the first entry.
 pub const BATCH_HEADER: usize = 96;
+/// What stands before the payload of a batch that holds one [`EntryKind::BlockWrite`].
+pub const AROUND: usize = BATCH_HEADER + ENTRY_HEADER + BLOCK_WRITE_ID;
 const MAGIC: u32 = u32::from_le_bytes(*b"HBb1");
 const VERSION: u16 = 1;
 const FLAG_MARK: u16 = 1;
@@ -282,6 +284,7 @@ pub struct BatchBuilder {
     buf: AlignedBuf,
     first_seq: Seq,
     count: u32,
+    whole: bool,
 }
 
 impl BatchBuilder {
@@ -290,7 +293,38 @@ impl BatchBuilder {
     pub fn new(first_seq: Seq, capacity: usize) -> Self {
         let mut buf = AlignedBuf::with_capacity(capacity.max(BLOCK));
         buf.extend_from_slice(&[0; BATCH_HEADER]);
-        Self { buf, first_seq, count: 0 }
+        Self { buf, first_seq, count: 0, whole: false }
+    }
+
+    /// A batch of one [`EntryKind::BlockWrite`] around a payload that is in place already: `buf` holds room for both
+    /// headers and the offset, whose content is of no use, and then the payload. Nothing can be pushed behind it.
+    ///
+    /// # Panics
+    /// If `buf` has no room in front, or a payload that is empty or beyond the limit of an entry.
+    #[must_use]
+    pub fn around(first_seq: Seq, file: FileId, offset: u64, mut buf: AlignedBuf) -> Self {
+        let id = BlockId::write(offset);
+        let (front, value) = buf.as_mut_slice().split_at_mut(AROUND);
+        assert!(!value.is_empty(), "a write has a payload");
+        let entry = Entry { kind: EntryKind::BlockWrite, file, id: id.as_ref(), value };
+        let header = entry.header();
+        let (_, rest) = front.split_at_mut(BATCH_HEADER);
+        let (place, at) = rest.split_at_mut(ENTRY_HEADER);
+        place.copy_from_slice(&header);
+        at.copy_from_slice(id.as_ref());
+        Self { buf, first_seq, count: 1, whole: true }
+    }
+
+    /// Number of the first entry.
+    #[must_use]
+    pub fn first_seq(&self) -> Seq {
+        self.first_seq
+    }
+
+    /// Whether nothing more may be pushed.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.whole
     }
 
     /// Bytes so far, header included.
@@ -312,7 +346,11 @@ impl BatchBuilder {
     }
 
     /// Appends an entry; returns its number and the offset of its value in the batch's bytes.
+    ///
+    /// # Panics
+    /// If the batch is whole.
     pub fn push(&mut self, entry: &Entry<'_>) -> (Seq, usize) {
+        assert!(!self.whole, "nothing follows a payload that was received in place");
         self.buf.extend_from_slice(&entry.header());
         self.buf.extend_from_slice(entry.id);
         let value_at = self.buf.len();
@@ -384,8 +422,7 @@ pub fn fuzz_batch(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{FileId, Prng};
-    use crate::format::entry::EntryKind;
+    use crate::base::Prng;
 
     fn seal() -> Seal {
         Seal {
@@ -425,6 +462,22 @@ mod tests {
     fn the_golden_batch_is_byte_for_byte_what_version_1_wrote() {
         let golden = include_bytes!("../../tests/data/batch-v1.bin");
         assert_eq!(sample().wire().as_ref(), golden.as_slice());
+    }
+
+    #[test]
+    fn a_payload_received_in_place_is_the_same_batch_as_one_that_was_copied() {
+        let mut copied = BatchBuilder::new(Seq(3), 0);
+        let id = BlockId::write(8192);
+        let file = FileId(4);
+        let (_, at) =
+            copied.push(&Entry { kind: EntryKind::BlockWrite, file, id: id.as_ref(), value: b"payload" });
+        let mut buf = AlignedBuf::with_capacity(0);
+        buf.extend_from_slice(&[0xee; AROUND]);
+        buf.extend_from_slice(b"payload");
+        let around = BatchBuilder::around(Seq(3), file, 8192, buf);
+        assert_eq!(at, AROUND);
+        assert!(around.is_whole());
+        assert_eq!(around.seal(&seal()).disk(), copied.seal(&seal()).disk());
     }
 
     #[test]

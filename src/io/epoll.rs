@@ -10,7 +10,7 @@ use self::socket::{ReadOp, Socket, WriteOp};
 use super::pool::{Job, Pool};
 use super::waker::EventWaker;
 use super::{Completion, Driver, DriverKind, Op, Outcome, Token, Wake};
-use crate::sys::Parts;
+use crate::sys::{Parts, WriteTask};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::EfdFlags;
@@ -173,8 +173,18 @@ impl Driver for EpollDriver {
                     self.write(token, &Arc::clone(&socket), WriteOp::Send(socket, parts));
                 }
             }
-            Op::WriteDurable(file, bytes, offset) => {
-                self.pool.start(Job { token, file, bytes, offset });
+            Op::Fill(_, buffer, until) if buffer.len() >= until => {
+                self.ready.push(Completion { token, outcome: Outcome::Filled(Ok(buffer)) });
+            }
+            Op::Fill(_, buffer, until) if buffer.spare() < until - buffer.len() => {
+                let outcome = Outcome::Filled(Err(Errno::EINVAL.into()));
+                self.ready.push(Completion { token, outcome });
+            }
+            Op::Fill(socket, buffer, until) => {
+                self.read(token, &Arc::clone(&socket), ReadOp::Fill(socket, buffer, until));
+            }
+            Op::WriteDurable(file, parts, offset) => {
+                self.pool.start(Job { token, write: WriteTask::new(file, parts, offset) });
             }
         }
     }

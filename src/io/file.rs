@@ -13,7 +13,7 @@ use super::JournalFile;
 use super::device::Device;
 use crate::base::AlignedBuf;
 use crate::base::limits::{BLOCK, BLOCK_U64};
-use crate::sys::{DirectAlignment, direct_alignment, write_at, write_durably_at};
+use crate::sys::{DirectAlignment, Parts, direct_alignment, write_at, write_durably_at};
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, FallocateFlags, RenameFlags, fallocate, renameat2};
@@ -72,19 +72,19 @@ pub fn zero_file(path: &Path, bytes: u64) -> io::Result<()> {
         Err(Errno::EINVAL) if bytes == 0 => {}
         Err(errno) => return Err(errno.into()),
     }
-    let zeros = zeros(ZERO_PIECE);
+    let zeros = Bytes::from_owner(zeros(ZERO_PIECE));
     let mut done = 0;
     while done < bytes {
         let piece = usize::try_from(bytes - done).unwrap_or(ZERO_PIECE).min(ZERO_PIECE);
-        let piece = zeros.as_ref().get(..piece).unwrap_or_default();
+        let part = Parts::new(vec![zeros.slice(..piece)]);
         let count = if file.direct {
-            write_durably_at(file.as_fd(), piece, done)?
+            write_durably_at(file.as_fd(), &part, done)?
         } else {
-            let count = write_at(file.as_fd(), piece, done)?;
+            let count = write_at(file.as_fd(), &part, done)?;
             fdatasync(file.as_fd())?;
             count
         };
-        let moved = super::write_progress(0, count, piece.len(), file.direct)?;
+        let moved = super::write_progress(0, count, piece, file.direct)?;
         done += u64::try_from(moved).unwrap_or_default();
     }
     nix::unistd::fsync(file.as_fd())?;

@@ -23,6 +23,7 @@ pub use file::{
 pub use open::{IoChoice, open};
 pub use probe::{Finding, Level, probe};
 
+use crate::base::AlignedBuf;
 use crate::base::limits::BLOCK;
 use bytes::Bytes;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -61,11 +62,13 @@ pub enum Op {
     Connect(Arc<OwnedFd>, std::net::SocketAddr),
     /// Read once into `buffer`'s capacity (its content is dropped; capacity is at least 1).
     Receive(Arc<OwnedFd>, Vec<u8>),
+    /// Append to the buffer's content, within its capacity, until it has this many bytes in all.
+    Fill(Arc<OwnedFd>, AlignedBuf, usize),
     /// Send all of the parts in order. One at a time per socket: two under way at once may mix.
     Send(Arc<OwnedFd>, Vec<Bytes>),
-    /// Write all of the bytes at the offset and make them durable: with O_DIRECT one RWF_DSYNC write, otherwise a
-    /// write followed by fdatasync.
-    WriteDurable(Arc<JournalFile>, Bytes, u64),
+    /// Write all of the parts, one after the other from the offset on, and make them durable: with O_DIRECT one
+    /// RWF_DSYNC write (each part is block aligned and whole blocks then), otherwise a write followed by fdatasync.
+    WriteDurable(Arc<JournalFile>, Vec<Bytes>, u64),
 }
 
 /// What came of an operation.
@@ -77,6 +80,8 @@ pub enum Outcome {
     Connected(std::io::Result<()>),
     /// The buffer, its length set to what was read (0: the other side ended the stream); or the error.
     Received(std::io::Result<Vec<u8>>),
+    /// The buffer, full as asked for; or the error, which is `UnexpectedEof` when the stream ended before.
+    Filled(std::io::Result<AlignedBuf>),
     /// All sent, or not.
     Sent(std::io::Result<()>),
     /// All durable, or not.

@@ -2,8 +2,7 @@
 
 use super::waker::EventWaker;
 use super::{Completion, JournalFile, Outcome, Token, Wake, write_progress};
-use crate::sys::{write_at, write_durably_at};
-use bytes::Bytes;
+use crate::sys::{WriteTask, write_at, write_durably_at};
 use nix::unistd::fdatasync;
 use std::collections::VecDeque;
 use std::io;
@@ -19,9 +18,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// A write to do.
 pub(super) struct Job {
     pub(super) token: Token,
-    pub(super) file: Arc<JournalFile>,
-    pub(super) bytes: Bytes,
-    pub(super) offset: u64,
+    pub(super) write: WriteTask<JournalFile>,
 }
 
 /// The threads and their queues. The queues are bounded by what the caller has in flight.
@@ -122,7 +119,7 @@ impl Shared {
             };
             drop(state);
             let token = job.token;
-            let outcome = Outcome::Written(write_durable(job));
+            let outcome = Outcome::Written(write_durable(job.write));
             self.lock().done.push(Completion { token, outcome });
             // After the unlock, or the woken thread would only wait for the lock.
             self.waker.wake();
@@ -135,17 +132,16 @@ impl Shared {
 
 /// Writes all of the bytes, durable when it returns; file and bytes are given up before the completion is seen. A
 /// failed sync is never tried again.
-fn write_durable(job: Job) -> io::Result<()> {
-    let Job { file, bytes, offset, .. } = job;
-    let mut done = 0;
-    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
-        let at = offset.saturating_add(u64::try_from(done).unwrap_or(u64::MAX));
-        let count = if file.direct {
-            write_durably_at(file.as_fd(), rest, at)?
+fn write_durable(mut write: WriteTask<JournalFile>) -> io::Result<()> {
+    let direct = write.file.direct;
+    while write.done < write.len {
+        let file = write.file.as_fd();
+        let count = if direct {
+            write_durably_at(file, &write.parts, write.at())?
         } else {
-            write_at(file.as_fd(), rest, at)?
+            write_at(file, &write.parts, write.at())?
         };
-        done = write_progress(done, count, bytes.len(), file.direct)?;
+        write.reached(write_progress(write.done, count, write.len, direct)?);
     }
-    if file.direct { Ok(()) } else { Ok(fdatasync(file.as_fd())?) }
+    if direct { Ok(()) } else { Ok(fdatasync(write.file.as_fd())?) }
 }

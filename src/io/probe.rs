@@ -6,7 +6,8 @@ use super::device::{Place, kernel_file};
 use super::{open_journal, read_direct, zero_file};
 use crate::base::AlignedBuf;
 use crate::base::limits::{BLOCK, BLOCK_U64, SEGMENT_DEFAULT};
-use crate::sys::{direct_alignment, missing_operations, write_at, write_durably_at};
+use crate::sys::{Parts, direct_alignment, missing_operations, write_at, write_durably_at};
+use bytes::Bytes;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::unistd::fdatasync;
 use serde::{Deserialize, Serialize};
@@ -278,19 +279,21 @@ fn try_disk(path: &Path) -> io::Result<Vec<Finding>> {
     };
     let mut block = AlignedBuf::with_capacity(BLOCK);
     block.extend_from_slice(&[0xA5; BLOCK]);
+    let block = Bytes::from_owner(block);
+    let part = Parts::new(vec![block.clone()]);
     let mut times = Vec::new();
     for at in (0..TRIES).map(|block| block * BLOCK_U64) {
         let start = Instant::now();
         if file.direct {
-            write_durably_at(file.as_fd(), block.as_ref(), at)?;
+            write_durably_at(file.as_fd(), &part, at)?;
         } else {
-            write_at(file.as_fd(), block.as_ref(), at)?;
+            write_at(file.as_fd(), &part, at)?;
             fdatasync(file.as_fd())?;
         }
         times.push(start.elapsed());
     }
     let all = read_direct(path, 0, usize::try_from(TRIES * BLOCK_U64).unwrap_or(BLOCK))?;
-    let whole = all.chunks(BLOCK).all(|found| found == block.as_ref());
+    let whole = all.chunks(BLOCK).all(|found| *found == block);
     let written = if whole {
         latency(times)
     } else {

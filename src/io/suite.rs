@@ -97,6 +97,13 @@ impl Rig {
         }
     }
 
+    fn filled(&mut self, token: Token) -> std::io::Result<AlignedBuf> {
+        match self.until(token) {
+            Outcome::Filled(result) => result,
+            other => panic!("a fill ended as {other:?}"),
+        }
+    }
+
     fn sent(&mut self, token: Token) -> std::io::Result<()> {
         match self.until(token) {
             Outcome::Sent(result) => result,

@@ -53,7 +53,7 @@ impl UringDriver {
     }
 
     fn write(&mut self, token: Token, write: WriteTask<JournalFile>) {
-        let task = if write.done < write.bytes.len() {
+        let task = if write.done < write.len {
             if write.file.direct { Task::WriteDurably(write) } else { Task::Write(write) }
         } else if write.file.direct {
             self.ready.push(Completion { token, outcome: Outcome::Written(Ok(())) });
@@ -88,6 +88,19 @@ impl UringDriver {
             }
             Task::Connect(..) => Some(Outcome::Connected(result.map(drop))),
             Task::Receive(_, buffer) => Some(Outcome::Received(result.map(|_| buffer))),
+            Task::Fill(..) if interrupted => {
+                self.ring.start(token, task);
+                None
+            }
+            Task::Fill(socket, buffer, until) => match result {
+                Err(error) => Some(Outcome::Filled(Err(error))),
+                Ok(_) if buffer.len() >= until => Some(Outcome::Filled(Ok(buffer))),
+                Ok(0) => Some(Outcome::Filled(Err(io::ErrorKind::UnexpectedEof.into()))),
+                Ok(_) => {
+                    self.ring.start(token, Task::Fill(socket, buffer, until));
+                    None
+                }
+            },
             Task::Read(_, buffer) => {
                 self.waker.taken();
                 self.listen(buffer);
@@ -119,11 +132,11 @@ impl UringDriver {
         count: usize,
     ) -> Option<Outcome> {
         let direct = write.file.direct;
-        match super::write_progress(write.done, count, write.bytes.len(), direct) {
+        match super::write_progress(write.done, count, write.len, direct) {
             Err(error) => Some(Outcome::Written(Err(error))),
-            Ok(done) if direct && done == write.bytes.len() => Some(Outcome::Written(Ok(()))),
+            Ok(done) if direct && done == write.len => Some(Outcome::Written(Ok(()))),
             Ok(done) => {
-                write.done = done;
+                write.reached(done);
                 self.write(token, write);
                 None
             }
@@ -141,12 +154,22 @@ impl Driver for UringDriver {
                 self.ready.push(Completion { token, outcome: Outcome::Received(Err(error)) });
             }
             Op::Receive(socket, buffer) => self.ring.start(token.0, Task::Receive(socket, buffer)),
-            Op::Send(socket, parts) => self.send(token, socket, Parts::new(parts)),
-            Op::WriteDurable(file, bytes, offset) if file.by_thread => {
-                self.pool.start(Job { token, file, bytes, offset });
+            Op::Fill(_, buffer, until) if buffer.len() >= until => {
+                self.ready.push(Completion { token, outcome: Outcome::Filled(Ok(buffer)) });
             }
-            Op::WriteDurable(file, bytes, offset) => {
-                self.write(token, WriteTask { file, bytes, offset, done: 0 });
+            Op::Fill(_, buffer, until) if buffer.spare() < until - buffer.len() => {
+                let error = io::Error::from_raw_os_error(libc::EINVAL);
+                self.ready.push(Completion { token, outcome: Outcome::Filled(Err(error)) });
+            }
+            Op::Fill(socket, buffer, until) => self.ring.start(token.0, Task::Fill(socket, buffer, until)),
+            Op::Send(socket, parts) => self.send(token, socket, Parts::new(parts)),
+            Op::WriteDurable(file, parts, offset) => {
+                let write = WriteTask::new(file, parts, offset);
+                if write.file.by_thread {
+                    self.pool.start(Job { token, write });
+                } else {
+                    self.write(token, write);
+                }
             }
         }
     }

@@ -257,7 +257,8 @@ impl Rig {
                     self.journal.segment_ready(index);
                 }
                 JournalOp::Remove { index } => drop(self.disk.files.remove(&index)),
-                JournalOp::Write { write, segment, offset, bytes } => {
+                JournalOp::Write { write, segment, offset, parts } => {
+                    let bytes = Bytes::from(parts.concat());
                     if *budget == 0 {
                         return Some((segment, offset, bytes));
                     }

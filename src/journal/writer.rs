@@ -10,10 +10,10 @@ use super::cursor::{Cursor, CursorError, ReadRequest, Step};
 use super::recover::ENDS_KEPT;
 use super::segments::Segments;
 use super::{Recovered, SegmentInfo};
-use crate::base::limits::{BATCH_ENTRIES_MAX, BATCH_SOFT, BLOCK_U64};
-use crate::base::{AlignedBuf, Epoch, Fault, JournalKind, Mono, Now, Position, SegmentIndex, Seq};
+use crate::base::limits::{BATCH_ENTRIES_MAX, BATCH_SOFT, BLOCK_U64, GROUP_MAX};
+use crate::base::{AlignedBuf, Epoch, Fault, FileId, JournalKind, Mono, Now, Position, SegmentIndex, Seq};
 use crate::format::PairId;
-use crate::format::batch::{BATCH_HEADER, Batch, BatchBuilder, Seal, mark};
+use crate::format::batch::{AROUND, BATCH_HEADER, Batch, BatchBuilder, Seal, mark};
 use crate::format::entry::Entry;
 use crate::format::segment::SegmentHeader;
 use bytes::Bytes;
@@ -21,10 +21,10 @@ use std::collections::VecDeque;
 
 /// A mark is written when the journal was idle this long (milliseconds).
 const MARK_AFTER_MS: u64 = 20;
+/// Batches in one write at most: ranges that the kernel takes in one call.
+const GROUP_BATCHES: usize = 256;
 /// A segment that could not be made is tried again after this (milliseconds).
 const PREPARE_RETRY_MS: u64 = 250;
-/// Received batches written in one go at most (bytes).
-const GROUP_MAX: usize = 1 << 20;
 
 /// Something that the journal needs done.
 #[derive(Clone, Debug)]
@@ -44,8 +44,8 @@ pub enum JournalOp {
         segment: SegmentIndex,
         /// Where in it.
         offset: u64,
-        /// What.
-        bytes: Bytes,
+        /// What, one part after the other; each is aligned and whole blocks.
+        parts: Vec<Bytes>,
     },
     /// Delete a segment.
     Remove {
@@ -72,6 +72,17 @@ pub struct Pace {
     pub appended: Seq,
     /// The last entry on this disk.
     pub durable: Seq,
+}
+
+/// Where an entry's value stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// The entry.
+    pub seq: Seq,
+    /// The first entry of its batch.
+    pub batch: Seq,
+    /// Offset of the value in the batch's bytes.
+    pub at: usize,
 }
 
 #[derive(Debug)]
@@ -277,9 +288,58 @@ impl Journal {
     pub fn append<'a>(&mut self, entries: impl Iterator<Item = Entry<'a>> + Clone) -> Seq {
         let need: usize = entries.clone().map(|entry| entry.encoded_len()).sum();
         let count = entries.clone().count();
+        let mut last = self.appended;
+        let builder = self.open_batch(need, count);
+        for entry in entries {
+            (last, _) = builder.push(&entry);
+        }
+        self.appended(last, need)
+    }
+
+    /// Appends one entry and tells where its value stands.
+    ///
+    /// # Durability
+    /// As [`Self::append`].
+    pub fn append_placed(&mut self, entry: &Entry<'_>) -> Placed {
+        let need = entry.encoded_len();
+        let builder = self.open_batch(need, 1);
+        let batch = builder.first_seq();
+        let (seq, at) = builder.push(entry);
+        self.appended(seq, need);
+        Placed { seq, batch, at }
+    }
+
+    /// Appends a write to a volume whose payload is in place already; see [`BatchBuilder::around`].
+    ///
+    /// # Durability
+    /// As [`Self::append`].
+    ///
+    /// # Panics
+    /// As [`BatchBuilder::around`].
+    pub fn append_around(&mut self, file: FileId, offset: u64, buf: AlignedBuf) -> Placed {
+        let seq = self.appended.next();
+        let len = buf.len();
+        let builder = BatchBuilder::around(seq, file, offset, buf);
+        self.pending.push_back(Pending::Open(builder));
+        self.appended(seq, len);
+        Placed { seq, batch: seq, at: AROUND }
+    }
+
+    /// The bytes so far of the batch that begins with `first`, if it is not sealed.
+    #[must_use]
+    pub fn unsealed(&self, first: Seq) -> Option<&[u8]> {
+        self.pending.iter().rev().find_map(|pending| match pending {
+            Pending::Open(builder) if builder.first_seq() == first => Some(builder.bytes()),
+            _ => None,
+        })
+    }
+
+    /// The batch that takes `count` entries of `need` bytes.
+    fn open_batch(&mut self, need: usize, count: usize) -> &mut BatchBuilder {
         let fits = |builder: &BatchBuilder| {
             builder.is_empty()
-                || (builder.len() + need <= BATCH_SOFT
+                || (!builder.is_whole()
+                    && builder.len() + need <= BATCH_SOFT
                     && builder.count() as usize + count <= BATCH_ENTRIES_MAX as usize)
         };
         if !matches!(self.pending.back(), Some(Pending::Open(builder)) if fits(builder)) {
@@ -290,12 +350,14 @@ impl Journal {
         let Some(Pending::Open(builder)) = self.pending.back_mut() else {
             unreachable!("an open batch was just made sure of")
         };
-        for entry in entries {
-            (self.appended, _) = builder.push(&entry);
-        }
-        self.pending_bytes += need;
+        builder
+    }
+
+    fn appended(&mut self, last: Seq, bytes: usize) -> Seq {
+        self.appended = last;
+        self.pending_bytes += bytes;
         self.mark_at = None;
-        self.appended
+        last
     }
 
     /// Appends a batch that the peer sealed; it must continue the history.
@@ -473,15 +535,15 @@ impl Journal {
         let base = self.durable;
         let header = SegmentHeader { journal: self.kind, index, base, pair: self.pair, wall_ms: now.wall_ms };
         let info = SegmentInfo { index, bytes, base, end: base, used: BLOCK_U64 };
-        self.start_write(index, 0, header.encode(), Writing::Header { info });
+        self.start_write(index, 0, vec![header.encode()], Writing::Header { info });
         self.prepare();
     }
 
-    fn start_write(&mut self, segment: SegmentIndex, offset: u64, bytes: Bytes, writing: Writing) {
+    fn start_write(&mut self, segment: SegmentIndex, offset: u64, parts: Vec<Bytes>, writing: Writing) {
         let write = self.next_write;
         self.next_write += 1;
         self.writing = Some((write, writing));
-        self.ops.push_back(JournalOp::Write { write, segment, offset, bytes });
+        self.ops.push_back(JournalOp::Write { write, segment, offset, parts });
     }
 
     fn seal(&self, now: Now, durable: Seq) -> Seal {
@@ -495,18 +557,16 @@ impl Journal {
         }
     }
 
-    /// Writes the batch at the front; received ones in groups.
+    /// Writes what waits: whole batches, one behind the other, up to a limit, in one write.
     fn write_pending(&mut self, now: Now) -> Vec<Batch> {
         let Some(info) = self.segments.newest().copied() else { return Vec::new() };
-        let room = info.bytes - info.used;
-        let mut batches = Vec::new();
+        let room = (info.bytes - info.used).min(GROUP_MAX as u64);
+        let mut batches: Vec<Batch> = Vec::new();
         let mut newly_sealed = Vec::new();
         let mut padded = 0;
         while let Some(next) = self.pending.front() {
             let grows = padded + next.padded();
-            let group_full = !batches.is_empty()
-                && (matches!(next, Pending::Open(_)) || grows > GROUP_MAX as u64 || grows > room);
-            if group_full {
+            if !batches.is_empty() && (grows > room || batches.len() == GROUP_BATCHES) {
                 break;
             }
             self.pending_bytes -= next.len();
@@ -519,13 +579,12 @@ impl Journal {
                     self.remember_end(self.sealed);
                     newly_sealed.push(batch.clone());
                     batches.push(batch);
-                    break;
                 }
                 None => break,
             }
         }
-        let bytes = joined(&batches, padded);
-        self.start_write(info.index, info.used, bytes, Writing::Batches { batches, padded });
+        let parts = batches.iter().map(|batch| batch.disk().clone()).collect();
+        self.start_write(info.index, info.used, parts, Writing::Batches { batches, padded });
         newly_sealed
     }
 
@@ -538,7 +597,7 @@ impl Journal {
         self.mark_at = None;
         let seal = self.seal(now, self.announced);
         let block = mark(self.durable.seq.next(), &seal);
-        self.start_write(info.index, info.used, block.disk().clone(), Writing::Mark);
+        self.start_write(info.index, info.used, vec![block.disk().clone()], Writing::Mark);
     }
 
     /// The segment asked for is there.
@@ -627,16 +686,4 @@ impl Journal {
             _ => None,
         }
     }
-}
-
-/// One buffer of all batches: the batch's own when it is alone, else a copy.
-fn joined(batches: &[Batch], padded: u64) -> Bytes {
-    if let [only] = batches {
-        return only.disk().clone();
-    }
-    let mut buf = AlignedBuf::with_capacity(usize::try_from(padded).unwrap_or(0));
-    for batch in batches {
-        buf.extend_from_slice(batch.disk());
-    }
-    Bytes::from_owner(buf)
 }

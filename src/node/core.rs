@@ -326,8 +326,8 @@ impl<B: Brain> Core<B> {
             Effect::LinkSend { conn, parts } => self.links.send(turn, conn, parts),
             Effect::LinkConnect { conn } => self.links.connect(turn, conn),
             Effect::LinkClose { conn, abort } => self.links.close(turn, conn, abort),
-            Effect::Write { write, journal, segment, offset, bytes } => {
-                self.segments.write(turn, write, (journal, segment), offset, bytes);
+            Effect::Write { write, journal, segment, offset, parts } => {
+                self.segments.write(turn, write, (journal, segment), offset, parts);
             }
             Effect::Apply { journal, batch } => {
                 let _ = workers.apply.send(Apply::Batch(journal, batch));

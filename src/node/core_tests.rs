@@ -279,7 +279,8 @@ fn segment(journal: JournalKind, index: u64) -> Effect {
 }
 
 fn write(write: u64, journal: JournalKind, segment: u64, bytes: Bytes) -> Effect {
-    Effect::Write { write, journal, segment: SegmentIndex(segment), offset: BLOCK as u64, bytes }
+    let segment = SegmentIndex(segment);
+    Effect::Write { write, journal, segment, offset: BLOCK as u64, parts: vec![bytes] }
 }
 
 fn read(read: u64, journal: JournalKind, segment: u64, offset: usize, len: usize) -> Effect {

@@ -53,7 +53,7 @@ impl Segments {
         write: u64,
         (journal, segment): (JournalKind, SegmentIndex),
         offset: u64,
-        bytes: Bytes,
+        parts: Vec<Bytes>,
     ) {
         let file = match self.file(journal, segment) {
             Ok(file) => file,
@@ -68,7 +68,7 @@ impl Segments {
         } else if let Some(place) = self.writes.get_mut(slot) {
             *place = Some(write);
         }
-        turn.driver.submit(Target::Write(slot).token(), Op::WriteDurable(file, bytes, offset));
+        turn.driver.submit(Target::Write(slot).token(), Op::WriteDurable(file, parts, offset));
     }
 
     /// A write ended.

@@ -23,8 +23,8 @@ impl World {
                 let us = self.disk_latency(n) * 3;
                 self.node_after(us, n, Ev::Prepared(journal, index));
             }
-            Effect::Write { write, journal, segment, offset, bytes } => {
-                self.write(n, (write, journal), segment, offset, bytes);
+            Effect::Write { write, journal, segment, offset, parts } => {
+                self.write(n, (write, journal), segment, offset, whole(&parts));
             }
             Effect::RemoveSegment { journal, index } => {
                 self.check.on_remove(n, journal, index);
@@ -444,11 +444,19 @@ fn resealed(batch: &Batch, epoch: crate::base::Epoch, value: Option<&[u8]>) -> B
     })
 }
 
+/// The bytes of a write as one piece.
+pub(super) fn whole(parts: &[Bytes]) -> Bytes {
+    match parts {
+        [only] => only.clone(),
+        parts => parts.concat().into(),
+    }
+}
+
 /// An effect for people.
 fn words(effect: &Effect) -> String {
     match effect {
-        Effect::Write { write, journal, segment, offset, bytes } => {
-            let what = match super::truth::parse(*offset, bytes) {
+        Effect::Write { write, journal, segment, offset, parts } => {
+            let what = match super::truth::parse(*offset, &whole(parts)) {
                 Ok(parsed) => {
                     let head = parsed.header.map(|h| format!("header after {:?} ", h.base));
                     format!("{}{:?}", head.unwrap_or_default(), parsed.batches)

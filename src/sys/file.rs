@@ -1,6 +1,6 @@
 //! File calls for which no safe wrapper exists.
 
-use super::TRANSFER_MAX;
+use super::{Parts, RANGES, TRANSFER_MAX};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -12,26 +12,41 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 ///
 /// # Errors
 /// Those of pwritev2(2).
-pub fn write_durably_at(file: BorrowedFd<'_>, bytes: &[u8], offset: u64) -> io::Result<usize> {
-    write_once(file, bytes, offset, libc::RWF_DSYNC)
+pub fn write_durably_at(file: BorrowedFd<'_>, parts: &Parts, offset: u64) -> io::Result<usize> {
+    write_once(file, parts, offset, libc::RWF_DSYNC)
 }
 
 /// Writes once at `offset` without making it durable. Returns how much was written.
 ///
 /// # Errors
 /// Those of pwritev2(2).
-pub fn write_at(file: BorrowedFd<'_>, bytes: &[u8], offset: u64) -> io::Result<usize> {
-    write_once(file, bytes, offset, 0)
+pub fn write_at(file: BorrowedFd<'_>, parts: &Parts, offset: u64) -> io::Result<usize> {
+    write_once(file, parts, offset, 0)
 }
 
-fn write_once(file: BorrowedFd<'_>, bytes: &[u8], offset: u64, flags: libc::c_int) -> io::Result<usize> {
+fn write_once(file: BorrowedFd<'_>, parts: &Parts, offset: u64, flags: libc::c_int) -> io::Result<usize> {
     let offset = i64::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
-    let part =
-        libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len().min(TRANSFER_MAX) };
-    // SAFETY: pwritev2(2) reads one iovec at the pointer and at most its length at its base; both outlive the
-    // call, and a write does not change the bytes although the field is a mutable pointer.
-    let written = unsafe { libc::pwritev2(file.as_raw_fd(), &raw const part, 1, offset, flags) };
+    let mut ranges = Vec::new();
+    gather(parts, &mut ranges);
+    let count = libc::c_int::try_from(ranges.len()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: pwritev2(2) reads `count` iovecs at the pointer and at most its length at the base of each; ranges and
+    // parts outlive the call, and a write does not change the bytes although the field is a mutable pointer.
+    let written = unsafe { libc::pwritev2(file.as_raw_fd(), ranges.as_ptr(), count, offset, flags) };
     usize::try_from(written).map_err(|_| io::Error::last_os_error())
+}
+
+/// Points `ranges` at what is left of `parts`, as much as one call may move.
+pub(super) fn gather(parts: &Parts, ranges: &mut Vec<libc::iovec>) {
+    ranges.clear();
+    let mut room = TRANSFER_MAX;
+    for part in parts.remaining().take(RANGES) {
+        let len = part.len().min(room);
+        ranges.push(libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: len });
+        room -= len;
+        if room == 0 {
+            break;
+        }
+    }
 }
 
 /// What O_DIRECT demands of a file (bytes).

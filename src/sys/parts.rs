@@ -1,8 +1,8 @@
-//! Several byte ranges that are sent as one stream.
+//! Several byte ranges that are sent as one stream, or written as one piece.
 
 use bytes::Bytes;
 
-/// What is left to send of some ranges of bytes.
+/// What is left to send or write of some ranges of bytes.
 #[derive(Debug, Default)]
 pub struct Parts {
     parts: Vec<Bytes>,
@@ -44,6 +44,12 @@ impl Parts {
             self.skip = 0;
         }
         assert_eq!(sent, 0, "no more is sent than was there");
+    }
+
+    /// How much is left (bytes).
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.remaining().map(<[u8]>::len).sum()
     }
 
     /// What is left, in order, without empty ranges.

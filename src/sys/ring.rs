@@ -5,7 +5,9 @@
 //! has exactly one completion (nothing here is multishot or zero-copy), and a slot in flight is never touched. A
 //! ring that is dropped first cancels and waits; what the kernel does not give back in time is leaked.
 
+use super::file::gather;
 use super::{Parts, TRANSFER_MAX};
+use crate::base::AlignedBuf;
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
 use std::collections::VecDeque;
@@ -21,8 +23,6 @@ use std::time::{Duration, Instant};
 const CANCELLED: u64 = u64::MAX;
 /// The completion of the test at the start; no slot has this number.
 const NOTHING: u64 = u64::MAX - 1;
-/// Ranges handed to one sendmsg; a stream with more is continued.
-const RANGES: usize = 256;
 /// Attempts to find room in the submission queue before an operation fails.
 const ROOM_TRIES: u32 = 1000;
 /// How long a full kernel is left alone between two such attempts.
@@ -43,12 +43,39 @@ const ENTER_EXT_ARG: u32 = 8;
 pub struct WriteTask<F> {
     /// Where to.
     pub file: Arc<F>,
-    /// What.
-    pub bytes: bytes::Bytes,
-    /// Where the first byte goes.
+    /// What is left of it.
+    pub parts: Parts,
+    /// Where the first byte of the whole goes.
     pub offset: u64,
     /// Bytes that are written already.
     pub done: usize,
+    /// Bytes of the whole.
+    pub len: usize,
+}
+
+impl<F> WriteTask<F> {
+    /// A write that has not begun.
+    #[must_use]
+    pub fn new(file: Arc<F>, parts: Vec<bytes::Bytes>, offset: u64) -> Self {
+        let parts = Parts::new(parts);
+        let len = parts.left();
+        Self { file, parts, offset, done: 0, len }
+    }
+
+    /// Where what is left goes.
+    #[must_use]
+    pub fn at(&self) -> u64 {
+        self.offset.saturating_add(u64::try_from(self.done).unwrap_or(u64::MAX))
+    }
+
+    /// Notes that `done` bytes of the whole are written.
+    ///
+    /// # Panics
+    /// If that is less than before, or more than the whole.
+    pub fn reached(&mut self, done: usize) {
+        self.parts.advance(done - self.done);
+        self.done = done;
+    }
 }
 
 /// One step that the kernel can do.
@@ -60,6 +87,8 @@ pub enum Task<F> {
     Connect(Arc<OwnedFd>, SocketAddr),
     /// Receive once into the whole capacity; the content is dropped.
     Receive(Arc<OwnedFd>, Vec<u8>),
+    /// Append to the content until it has this length, the stream ends or some came.
+    Fill(Arc<OwnedFd>, AlignedBuf, usize),
     /// Read once from a file without offsets (an eventfd) into the whole capacity; the content is dropped.
     Read(Arc<OwnedFd>, Vec<u8>),
     /// Send some of what is left.
@@ -326,7 +355,7 @@ pub fn missing_operations() -> io::Result<Vec<&'static str>> {
     Ok(missing)
 }
 
-fn operations() -> [(&'static str, u8); 9] {
+fn operations() -> [(&'static str, u8); 10] {
     [
         ("ACCEPT", opcode::Accept::CODE),
         ("CONNECT", opcode::Connect::CODE),
@@ -335,6 +364,7 @@ fn operations() -> [(&'static str, u8); 9] {
         ("SEND", opcode::Send::CODE),
         ("SENDMSG", opcode::SendMsg::CODE),
         ("WRITE", opcode::Write::CODE),
+        ("WRITEV", opcode::Writev::CODE),
         ("FSYNC", opcode::Fsync::CODE),
         ("ASYNC_CANCEL", opcode::AsyncCancel::CODE),
     ]
@@ -397,28 +427,41 @@ fn entry_of<F: AsFd>(task: &mut Task<F>, arguments: &mut Arguments) -> squeue::E
             let (start, len) = (buffer.as_mut_ptr(), length(buffer.capacity()));
             opcode::Recv::new(types::Fd(socket.as_raw_fd()), start, len).build()
         }
+        Task::Fill(socket, buffer, until) => {
+            let want = until.saturating_sub(buffer.len()).min(buffer.spare());
+            let start = buffer.as_vec_mut().spare_capacity_mut().as_mut_ptr().cast();
+            opcode::Recv::new(types::Fd(socket.as_raw_fd()), start, length(want))
+                .flags(libc::MSG_WAITALL)
+                .build()
+        }
         Task::Read(file, buffer) => {
             buffer.clear();
             let (start, len) = (buffer.as_mut_ptr(), length(buffer.capacity()));
             opcode::Read::new(types::Fd(file.as_raw_fd()), start, len).offset(u64::MAX).build()
         }
         Task::Send(socket, parts) => send_entry(socket.as_raw_fd(), parts, arguments),
-        Task::WriteDurably(write) => write_entry(write, libc::RWF_DSYNC),
-        Task::Write(write) => write_entry(write, 0),
+        Task::WriteDurably(write) => write_entry(write, arguments, libc::RWF_DSYNC),
+        Task::Write(write) => write_entry(write, arguments, 0),
         Task::Sync(write) => opcode::Fsync::new(types::Fd(write.file.as_fd().as_raw_fd()))
             .flags(types::FsyncFlags::DATASYNC)
             .build(),
     }
 }
 
-fn write_entry<F: AsFd>(write: &WriteTask<F>, flags: i32) -> squeue::Entry {
-    let rest = write.bytes.get(write.done..).unwrap_or_default();
+fn write_entry<F: AsFd>(write: &WriteTask<F>, arguments: &mut Arguments, flags: i32) -> squeue::Entry {
     let file = types::Fd(write.file.as_fd().as_raw_fd());
-    let done = u64::try_from(write.done).unwrap_or(u64::MAX);
-    opcode::Write::new(file, rest.as_ptr(), length(rest.len()))
-        .offset(write.offset.saturating_add(done))
-        .rw_flags(flags)
-        .build()
+    let mut left = write.parts.remaining();
+    let first = left.next().unwrap_or_default();
+    if left.next().is_none() {
+        return opcode::Write::new(file, first.as_ptr(), length(first.len()))
+            .offset(write.at())
+            .rw_flags(flags)
+            .build();
+    }
+    let ranges = &mut arguments.ranges;
+    gather(&write.parts, ranges);
+    let count = u32::try_from(ranges.len()).unwrap_or_default();
+    opcode::Writev::new(file, ranges.as_ptr(), count).offset(write.at()).rw_flags(flags).build()
 }
 
 /// MSG_WAITALL lets the kernel itself go on after a short send; kernels that do not know it ignore it, and then
@@ -427,22 +470,13 @@ fn send_entry(socket: RawFd, parts: &Parts, arguments: &mut Arguments) -> squeue
     let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
     let mut left = parts.remaining();
     let first = left.next().unwrap_or_default();
-    let Some(second) = left.next() else {
+    if left.next().is_none() {
         return opcode::Send::new(types::Fd(socket), first.as_ptr(), length(first.len()))
             .flags(flags)
             .build();
-    };
-    let ranges = &mut arguments.ranges;
-    ranges.clear();
-    let mut room = TRANSFER_MAX;
-    for part in [first, second].into_iter().chain(left).take(RANGES) {
-        let len = part.len().min(room);
-        ranges.push(libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: len });
-        room -= len;
-        if room == 0 {
-            break;
-        }
     }
+    let ranges = &mut arguments.ranges;
+    gather(parts, ranges);
     let message = arguments.message.get_or_insert_with(|| Box::new(no_message()));
     message.msg_iov = ranges.as_mut_ptr();
     message.msg_iovlen = ranges.len();
@@ -473,6 +507,16 @@ fn conclude<F>(token: u64, mut task: Task<F>, code: i32) -> Finished<F> {
                 // SAFETY: recv(2), read(2): the result is the number of bytes that were written from the start of
                 // the buffer, and it lies within the capacity.
                 unsafe { buffer.set_len(count) };
+                Ok(count)
+            }
+            Task::Fill(_, buffer, until) => {
+                assert!(buffer.len() + count <= *until, "the kernel keeps within what was asked for");
+                let bytes = buffer.as_vec_mut();
+                let filled = bytes.len() + count;
+                assert!(filled <= bytes.capacity(), "the kernel keeps within the buffer");
+                // SAFETY: recv(2): the result is the number of bytes that were written from the first free byte of
+                // the buffer on, and it lies within the capacity.
+                unsafe { bytes.set_len(filled) };
                 Ok(count)
             }
             _ => Ok(count),

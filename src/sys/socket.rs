@@ -1,6 +1,7 @@
 //! Socket calls that never block, for the driver that waits with epoll.
 
 use super::{Parts, TRANSFER_MAX};
+use crate::base::AlignedBuf;
 use nix::sys::socket::{MsgFlags, SockFlag, accept4, sendmsg};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -29,15 +30,32 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 /// Never: the kernel does not receive more than it was given room for.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> io::Result<usize> {
     buffer.clear();
+    append(socket, buffer, usize::MAX)
+}
+
+/// Receives once, after what is in `buffer` and not beyond `until` bytes of it nor its capacity.
+///
+/// # Errors
+/// Those of recv(2); `WouldBlock` when nothing is there. The buffer is as before then.
+///
+/// # Panics
+/// Never: the kernel does not receive more than it was given room for.
+pub fn fill(socket: BorrowedFd<'_>, buffer: &mut AlignedBuf, until: usize) -> io::Result<usize> {
+    let want = until.saturating_sub(buffer.len());
+    append(socket, buffer.as_vec_mut(), want)
+}
+
+fn append(socket: BorrowedFd<'_>, buffer: &mut Vec<u8>, most: usize) -> io::Result<usize> {
     let room = buffer.spare_capacity_mut();
-    let len = room.len().min(TRANSFER_MAX);
+    let len = room.len().min(most).min(TRANSFER_MAX);
     // SAFETY: recv(2) writes at most `len` bytes at the pointer, and `room` is that long and borrowed mutably
     // here. The bytes need not be initialised, they are only written.
     let got = unsafe { libc::recv(socket.as_raw_fd(), room.as_mut_ptr().cast(), len, libc::MSG_DONTWAIT) };
     let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
     assert!(got <= len, "the kernel keeps within the buffer");
-    // SAFETY: `got` is at most the capacity, and recv(2) "returns the number of bytes received", which it wrote.
-    unsafe { buffer.set_len(got) };
+    let filled = buffer.len() + got;
+    // SAFETY: `got` is at most the free capacity, and recv(2) "returns the number of bytes received", which it wrote.
+    unsafe { buffer.set_len(filled) };
     Ok(got)
 }
 

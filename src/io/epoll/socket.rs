@@ -1,6 +1,7 @@
 //! One socket: what waits for it, and what its last edges said.
 
 use super::super::{Completion, Outcome, Token};
+use crate::base::AlignedBuf;
 use crate::sys::{self, Parts};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -19,6 +20,7 @@ const TURN: u32 = 16;
 pub(super) enum ReadOp {
     Accept(Arc<OwnedFd>),
     Receive(Arc<OwnedFd>, Vec<u8>),
+    Fill(Arc<OwnedFd>, AlignedBuf, usize),
 }
 
 /// What waits for a socket to become writable. A connect knows whether it was begun.
@@ -33,6 +35,7 @@ impl ReadOp {
         match self {
             Self::Accept(_) => Outcome::Accepted(Err(error)),
             Self::Receive(..) => Outcome::Received(Err(error)),
+            Self::Fill(..) => Outcome::Filled(Err(error)),
         }
     }
 }
@@ -125,6 +128,14 @@ impl Socket {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => return true,
                 Err(error) if again(&error) => None,
                 Err(error) => Some(Outcome::Received(Err(error))),
+            },
+            ReadOp::Fill(socket, buffer, until) => match sys::fill(socket.as_fd(), buffer, *until) {
+                Ok(0) => Some(Outcome::Filled(Err(io::ErrorKind::UnexpectedEof.into()))),
+                Ok(_) if buffer.len() < *until => return true,
+                Ok(_) => Some(Outcome::Filled(Ok(std::mem::replace(buffer, AlignedBuf::with_capacity(0))))),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => return true,
+                Err(error) if again(&error) => None,
+                Err(error) => Some(Outcome::Filled(Err(error))),
             },
         };
         let Some(outcome) = outcome else {

@@ -45,10 +45,16 @@ fn contents(rig: &mut Rig, file: &Arc<JournalFile>, path: &Path, len: usize) {
         (0..).zip([(0, 4096), (8192, 65_536), (len - 4096, 4096), (1 << 20, 2 << 20)])
     {
         let bytes = noise(seed, size);
-        let token = rig.start(Op::WriteDurable(Arc::clone(file), aligned(&bytes), offset as u64));
+        let token = rig.start(Op::WriteDurable(Arc::clone(file), vec![aligned(&bytes)], offset as u64));
         rig.written(token).expect("written");
         expected[offset..offset + size].copy_from_slice(&bytes);
     }
+    // More parts than one call takes, of different sizes.
+    let parts: Vec<Bytes> = (0..300).map(|n| aligned(&noise(n, 4096 * (1 + n as usize % 2)))).collect();
+    let all = parts.concat();
+    let token = rig.start(Op::WriteDurable(Arc::clone(file), parts, 4096));
+    rig.written(token).expect("written");
+    expected[4096..4096 + all.len()].copy_from_slice(&all);
     assert_eq!(crc32c(&read_direct(path, 0, len + 1).expect("readable")), crc32c(&expected));
     assert_eq!(std::fs::metadata(path).expect("there").len(), len as u64);
 }
@@ -77,7 +83,7 @@ fn a_write_without_o_direct_is_in_the_file(rig: &mut Rig) {
         let file = Arc::new(JournalFile { fd: file.into(), direct: false, by_thread });
         contents(rig, &file, &path, 4 << 20);
         // Without O_DIRECT nothing needs to be aligned.
-        let token = rig.start(Op::WriteDurable(file, Bytes::from_static(b"odd"), 5));
+        let token = rig.start(Op::WriteDurable(file, vec![Bytes::from_static(b"odd")], 5));
         rig.written(token).expect("written");
         assert_eq!(&std::fs::read(&path).expect("readable")[5..8], b"odd");
     }
@@ -97,7 +103,7 @@ fn a_write_to_a_read_only_descriptor_is_an_error(rig: &mut Rig) {
         let file = tempfile::NamedTempFile::new().expect("writable");
         let fd = OpenOptions::new().read(true).open(file.path()).expect("readable").into();
         let file = Arc::new(JournalFile { fd, direct, by_thread });
-        let token = rig.start(Op::WriteDurable(file, aligned(&[1; 4096]), 0));
+        let token = rig.start(Op::WriteDurable(file, vec![aligned(&[1; 4096])], 0));
         let error = rig.written(token).expect_err("it is not open for writing");
         assert_eq!(error.raw_os_error(), Some(libc::EBADF));
     }
@@ -107,7 +113,7 @@ fn a_full_device_is_told_as_such(rig: &mut Rig) {
     for by_thread in [false, true] {
         let fd = OpenOptions::new().write(true).open("/dev/full").expect("a device").into();
         let file = Arc::new(JournalFile { fd, direct: false, by_thread });
-        let token = rig.start(Op::WriteDurable(file, Bytes::from_static(b"more"), 0));
+        let token = rig.start(Op::WriteDurable(file, vec![Bytes::from_static(b"more")], 0));
         let error = rig.written(token).expect_err("it is always full");
         assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
     }
@@ -120,7 +126,7 @@ fn an_unaligned_direct_write_is_an_error(rig: &mut Rig) {
         println!("skipped: the file system of {} has no O_DIRECT", dir.path().display());
         return;
     }
-    let token = rig.start(Op::WriteDurable(file, aligned(&[1; 1000]), 0));
+    let token = rig.start(Op::WriteDurable(file, vec![aligned(&[1; 1000])], 0));
     assert_eq!(rig.written(token).expect_err("not a block").raw_os_error(), Some(libc::EINVAL));
 }
 
@@ -131,7 +137,7 @@ fn many_writes_are_under_way_at_once(rig: &mut Rig) {
     for n in 0..100_u8 {
         for (_, file) in &files {
             let offset = u64::from(n) * 4096;
-            tokens.push(rig.start(Op::WriteDurable(Arc::clone(file), aligned(&[n; 4096]), offset)));
+            tokens.push(rig.start(Op::WriteDurable(Arc::clone(file), vec![aligned(&[n; 4096])], offset)));
         }
     }
     for token in tokens {
@@ -150,7 +156,7 @@ fn a_dropped_driver_leaves_no_write_behind(rig: &mut Rig) {
     let files = both_ways(dir.path(), 4096 * 64);
     for block in 0..64 {
         for (_, file) in &files {
-            rig.start(Op::WriteDurable(Arc::clone(file), aligned(&[1; 4096]), block * 4096));
+            rig.start(Op::WriteDurable(Arc::clone(file), vec![aligned(&[1; 4096])], block * 4096));
         }
     }
     rig.flush();
@@ -174,7 +180,8 @@ fn a_write_and_sockets_do_not_wait_for_each_other(rig: &mut Rig) {
     let file = zeroed(&dir.path().join("journal"), 1 << 20);
     let (socket, mut peer) = unix_pair();
     for round in 0..50_u64 {
-        let write = rig.start(Op::WriteDurable(Arc::clone(&file), aligned(&[9; 4096]), (round % 256) * 4096));
+        let write =
+            rig.start(Op::WriteDurable(Arc::clone(&file), vec![aligned(&[9; 4096])], (round % 256) * 4096));
         let receive = rig.start(Op::Receive(Arc::clone(&socket), Vec::with_capacity(16)));
         peer.write_all(b"ping").expect("connected");
         assert_eq!(rig.received(receive).expect("received"), b"ping");

@@ -3,6 +3,7 @@
 use super::*;
 
 on_both_drivers! {
+    a_fill_takes_what_comes_in_pieces_behind_what_is_there_and_no_byte_more,
     what_is_sent_over_tcp_comes_back,
     what_is_sent_over_unix_sockets_comes_back,
     a_large_send_waits_for_a_slow_tcp_reader,
@@ -117,6 +118,32 @@ fn a_large_send_waits_for_a_slow_unix_reader(rig: &mut Rig) {
 fn a_send_of_sixty_four_mebibytes_arrives_whole(rig: &mut Rig) {
     let (socket, peer) = tcp_pair();
     slow(rig, socket, peer, 64 << 20);
+}
+
+fn a_fill_takes_what_comes_in_pieces_behind_what_is_there_and_no_byte_more(rig: &mut Rig) {
+    let (socket, mut peer) = tcp_pair();
+    let bytes = noise(7, 900_010);
+    let expected = bytes.clone();
+    let thread = thread::spawn(move || {
+        for piece in bytes.chunks(70_001) {
+            peer.write_all(piece).expect("connected");
+            thread::yield_now();
+        }
+        peer
+    });
+    let mut buffer = AlignedBuf::with_capacity(900_003);
+    buffer.extend_from_slice(b"abc");
+    let token = rig.start(Op::Fill(Arc::clone(&socket), buffer, 900_003));
+    let buffer = rig.filled(token).expect("the peer sends");
+    assert_eq!(buffer.as_ref(), [b"abc", &expected[..900_000]].concat());
+    let token = rig.start(Op::Fill(Arc::clone(&socket), AlignedBuf::with_capacity(10), 10));
+    assert_eq!(rig.filled(token).expect("the rest").as_ref(), &expected[900_000..]);
+    // Full already.
+    let token = rig.start(Op::Fill(Arc::clone(&socket), buffer, 900_003));
+    assert_eq!(rig.filled(token).expect("nothing to do").len(), 900_003);
+    drop(thread.join().expect("the writer ends"));
+    let token = rig.start(Op::Fill(socket, AlignedBuf::with_capacity(10), 10));
+    assert_eq!(rig.filled(token).expect_err("the stream ended").kind(), ErrorKind::UnexpectedEof);
 }
 
 fn many_connections_are_accepted(rig: &mut Rig) {
