@@ -266,7 +266,8 @@ pub struct TakeoverAccount {
     pub dry_run: bool,
     /// Its new epoch.
     pub epoch: u64,
-    /// The epoch of the old primary.
+    /// The epoch of the last entry here. A primary that was restarted in solitude meanwhile is in a later one, of which
+    /// nothing is here, whatever its entries are numbered.
     pub old_epoch: u64,
     /// The last entry applied; all up to it are kept.
     pub applied: u64,
@@ -280,7 +281,7 @@ pub struct TakeoverAccount {
     pub durable_level_lost: u64,
     /// One sentence: none lost, or from which entry on updates acknowledged at level `local` may be lost.
     pub lost: String,
-    /// The first entry of the new epoch; whatever the old primary numbered from here on is not kept.
+    /// The last entry, of [`Self::old_epoch`] or before, that is kept.
     pub kept_up_to: u64,
     /// Since the last word from the old primary (seconds).
     pub silence_seconds: f64,

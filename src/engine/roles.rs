@@ -584,9 +584,9 @@ impl<S: StoreRead> Core<S> {
         let lost = if lost_announced == 0 {
             format!(
                 "everything the old primary announced as durable (entries up to {announced}) is kept; updates it \
-                 acknowledged at level local after entry {}, unheard of here, are lost if there are any; at level \
-                 received and above none is lost",
-                end.seq
+                 acknowledged at level local after entry {} of epoch {}, or in a later epoch of its own, unheard of \
+                 here, are lost if there are any; at level received and above none is lost",
+                end.seq, end.epoch
             )
         } else {
             format!(

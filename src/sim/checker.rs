@@ -578,7 +578,8 @@ impl Checker {
         let (deaths, shortened) = (self.nodes[node].deaths, self.nodes[node].shortened);
         let mut why = None;
         for a in &lost {
-            if a.place.seq <= account.kept_up_to {
+            let epoch = self.epoch_of(a);
+            if a.place.seq <= account.kept_up_to && epoch <= account.old_epoch {
                 why = Some(format!("it says that entry {} is kept, and it is not", a.place.seq));
             }
             let promised = a.level >= AckLevel::Durable
@@ -608,6 +609,11 @@ impl Checker {
         self.takeovers.push(node);
     }
 
+    /// The epoch in which an update of the replicated journal was sequenced.
+    fn epoch_of(&self, acked: &Acked) -> u64 {
+        self.history.batches.get(&(0, acked.place.chain)).map_or(0, |known| known.batch.header().epoch.0)
+    }
+
     /// At the end: every acknowledged update is on the survivor, or was lost by a takeover that said so.
     pub(super) fn check_survival(&mut self, survivor: usize) -> usize {
         let mut lost = Vec::new();
@@ -622,7 +628,7 @@ impl Checker {
             }
         }
         for a in &lost {
-            let epoch = self.history.batches.get(&(0, a.place.chain)).map_or(0, |k| k.batch.header().epoch.0);
+            let epoch = self.epoch_of(a);
             // Only another node that became primary may leave updates behind.
             let replaced =
                 self.openings.iter().any(|(node, opened)| *node != a.place.origin && *opened > epoch);
