@@ -36,6 +36,12 @@ pub const EPOCH_TABLE_MAX: usize = 1024;
 pub const QUEUE_MAX: usize = 48 << 20;
 /// Sealed batches held in memory until the store has applied them; above it clients wait (bytes).
 pub const UNAPPLIED_MAX: usize = 64 << 20;
+/// Changes of volumes wait when this much is queued or being written: what is above it is for items (bytes).
+pub const BLOCK_QUEUE_MAX: usize = 24 << 20;
+/// The same for what is not yet in the store (bytes).
+pub const BLOCK_UNAPPLIED_MAX: usize = 32 << 20;
+/// Ranges of volumes that are not yet in the store; above it their clients wait.
+pub const BLOCKS_UNAPPLIED_MAX: usize = 100_000;
 /// Sealed batches kept in memory for the link; older ones are read back from the journal (bytes).
 pub const LIVE_WINDOW_MAX: usize = 24 << 20;
 /// What a receiver lets its sender have under way (bytes).
@@ -131,6 +137,16 @@ pub const ADMIN_PENDING_MAX: usize = 64;
 pub const ADMIN_WAIT_MS: u64 = 60_000;
 /// Batches waiting for the store that one call applies together (bytes).
 pub const APPLY_MERGE_MAX: usize = 16 << 20;
+/// Parts that an answer about the allocation of a volume tells apart; what follows is told as data.
+pub const VOLUME_EXTENTS_MAX: usize = 65_536;
+/// Ranges handed to one write of a volume.
+pub const VOLUME_SLICES_MAX: usize = 512;
+/// Volumes that `status` lists; `file list` has all.
+pub const VOLUMES_SHOWN: usize = 100;
+/// Files of volumes that the core keeps open for reading.
+pub const VOLUME_FILES_MAX: usize = 128;
+/// Threads that read of volumes what is not in memory.
+pub const VOLUME_READERS: usize = 2;
 /// Items of dropped files that are deleted between two looks for other work.
 pub const PURGE_STEP: usize = 1024;
 /// From the wish to stop to the end of the loop at most (milliseconds).
@@ -148,6 +164,8 @@ pub const RECOVERY_READ: usize = 4 << 20;
 
 const _: () = assert!(ITEM_VALUE_MAX + ITEM_ID_MAX + 4096 < BATCH_MAX);
 const _: () = assert!(BATCH_SOFT <= BATCH_MAX);
+const _: () = assert!(BLOCK_QUEUE_MAX < QUEUE_MAX && BLOCK_UNAPPLIED_MAX < UNAPPLIED_MAX);
+const _: () = assert!(BLOCK_PAYLOAD_MAX <= ITEM_VALUE_MAX && BLOCK_PAYLOAD_MAX + 4096 <= GROUP_MAX);
 const _: () = assert!(RESP_REQUEST_MAX > BATCH_MAX && RESP_REQUEST_MAX < CLIENTS_MEMORY_MAX);
 const _: () = assert!(CLIENT_REPLY_MAX > ITEM_VALUE_MAX && CLIENT_REPLY_MAX < CLIENTS_MEMORY_MAX);
 const _: () = assert!(BATCH_MAX.is_multiple_of(BLOCK));

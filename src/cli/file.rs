@@ -1,4 +1,4 @@
-//! `file create|list|delete|clear|rename`.
+//! `file create|list|delete|clear|grow|rename`.
 
 use super::account::{dash, finish};
 use super::failure::{Answer, Done, Failure};
@@ -19,6 +19,7 @@ Examples:
   hot-backup file create app,orders --flags L                  items, replicated
   hot-backup file create app,ledger --flags L --ack durable    .. and never lost with the primary
   hot-backup file create app,disk1 --blocks --size 10G --flags L
+  hot-backup file grow app,disk1 --size 20G
   hot-backup file list app
   hot-backup file clear app,orders --dry-run
 
@@ -42,6 +43,15 @@ enum Verb {
     Delete(DropArgs),
     /// Deletes all items of a file, which stays
     Clear(DropArgs),
+    /// Gives a block file more room; shrinking is refused
+    Grow {
+        /// account,file
+        #[arg(value_parser = values::file_name)]
+        name: String,
+        /// Its new size, such as 20G
+        #[arg(long, value_name = "SIZE", value_parser = block_size)]
+        size: u64,
+    },
     /// Gives a file another name in its account
     Rename {
         /// account,file
@@ -114,6 +124,19 @@ pub(crate) fn run(context: &mut Context, args: FileArgs) -> Done {
         Verb::Clear(args) => {
             let request = |name: &str, dry_run| AdminRequest::FileClear { name: name.to_owned(), dry_run };
             discard(context, &args, "clear", "cleared", request)
+        }
+        Verb::Grow { name, size } => {
+            let grown: FileView = ask::ask_for(context, &AdminRequest::FileGrow { name, bytes: size })?;
+            if context.json {
+                context.out.json(&grown)?;
+            } else {
+                say(format_args!(
+                    "{} has {} now; clients see it when they connect again",
+                    grown.name,
+                    bytes(grown.bytes)
+                ));
+            }
+            Ok(Answer::Yes)
         }
         Verb::Rename { name, to } => {
             let to = new_name(&name, &to)?;
@@ -204,7 +227,8 @@ pub(crate) fn print(context: &mut Context, files: &[FileView]) -> Result<(), Fai
         say("no files; make one with: hot-backup file create ACCOUNT,FILE --flags L");
         return Ok(());
     }
-    let mut table = Table::new(&["file", "kind", "flags", "replicated", "ack", "content", ">size"]);
+    let mut table =
+        Table::new(&["file", "kind", "flags", "replicated", "ack", "content", ">size", ">clients"]);
     for f in files {
         table.row([
             f.name.clone(),
@@ -214,6 +238,7 @@ pub(crate) fn print(context: &mut Context, files: &[FileView]) -> Result<(), Fai
             f.ack.map_or("-", AckLevel::name).to_owned(),
             state_word(f.state).to_owned(),
             if f.kind == DptrKind::Blocks { bytes(f.bytes) } else { "-".to_owned() },
+            if f.kind == DptrKind::Blocks { f.clients.to_string() } else { "-".to_owned() },
         ]);
     }
     context.out.text(table.render())

@@ -13,6 +13,7 @@ mod glue;
 mod incidents;
 mod item;
 mod log;
+mod nbd_client;
 mod out;
 mod resp_client;
 mod setup;

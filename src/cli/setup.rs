@@ -47,6 +47,9 @@ pub(crate) struct InitArgs {
     /// Where applications connect (RESP): an address or the path of a Unix socket; may be given again
     #[arg(long, value_name = "ADDR|PATH")]
     resp: Vec<String>,
+    /// Where clients of volumes connect (NBD): an address or the path of a Unix socket; may be given again
+    #[arg(long, value_name = "ADDR|PATH")]
+    nbd: Vec<String>,
     /// The file for keys without two commas, so that unmodified Redis programs run
     #[arg(long, value_name = "ACCOUNT,FILE", value_parser = values::file_name)]
     resp_default: Option<String>,
@@ -188,6 +191,7 @@ fn init_options(dir: &Path, args: &InitArgs) -> Result<InitOptions, Failure> {
     let mut options = InitOptions::new(dir, &args.name, role, &args.link_listen, &args.peer);
     options.pair_id = args.pair_id;
     options.resp = args.resp.iter().map(|text| absolute_socket(text)).collect::<Result<_, _>>()?;
+    options.nbd = args.nbd.iter().map(|text| absolute_socket(text)).collect::<Result<_, _>>()?;
     let password = args.resp_password_file.as_deref().map(absolute).transpose()?;
     let peer_loss =
         args.on_peer_loss.map(|policy| if policy == PeerLossArg::Block { "block" } else { "degrade" });

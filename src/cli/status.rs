@@ -3,7 +3,7 @@
 use super::failure::{Answer, Done, Failure};
 use super::out::{bytes, count, counted, seconds, visible};
 use super::{Context, ask};
-use crate::engine::admin::{AdminRequest, Status};
+use crate::engine::admin::{AdminRequest, Status, VolumeView};
 use clap::Args;
 use std::fmt::Write as _;
 use std::io::Read;
@@ -133,6 +133,9 @@ pub(crate) fn screen(s: &Status) -> String {
     }
     line("journal", journal(s));
     line("clients", format!("{} connected, {} refused since the start", count(s.clients), count(s.refused)));
+    for volume in s.volumes.iter().filter(|volume| volume.clients > 0) {
+        line("volume", volume_line(volume));
+    }
     line("up", seconds(s.uptime_seconds));
     let last = s.last_incident.as_deref().map(|last| format!("; last: {}", visible(last)));
     line("incidents", format!("{}{}", count(s.incidents), last.unwrap_or_default()));
@@ -145,6 +148,24 @@ fn headline(text: &mut String, s: &Status) {
     if !s.reason.is_empty() {
         let _ = writeln!(text, "  {}", visible(&s.reason));
     }
+}
+
+/// A volume in use, in a line.
+fn volume_line(v: &VolumeView) -> String {
+    let whole = |rate: f64| format!("{rate:.0}");
+    let mib = |rate: f64| format!("{:.1} MiB/s", rate / 1_048_576.0);
+    let access = if v.writable { "" } else { ", read-only here" };
+    format!(
+        "{}: {}, {}{access}; reads {}/s ({}), writes {}/s ({}); {} not yet applied",
+        visible(&v.name),
+        bytes(v.bytes),
+        counted(v.clients, "client", "clients"),
+        whole(v.reads_per_second),
+        mib(v.read_bytes_per_second),
+        whole(v.writes_per_second),
+        mib(v.written_bytes_per_second),
+        counted(v.dirty_extents, "range", "ranges"),
+    )
 }
 
 fn peer(s: &Status) -> String {
@@ -248,6 +269,25 @@ mod tests {
         ] {
             assert!(screen.contains(part), "{part:?} is not in\n{screen}");
         }
+    }
+
+    #[test]
+    fn a_volume_in_use_says_how_fast_it_is() {
+        let volume = VolumeView {
+            name: "app,disk".into(),
+            bytes: 10 << 30,
+            writable: true,
+            clients: 2,
+            writes_per_second: 1234.4,
+            written_bytes_per_second: 5_056_102.4,
+            dirty_extents: 7,
+            ..VolumeView::default()
+        };
+        let mut status = serving();
+        status.volumes = vec![volume, VolumeView { name: "app,idle".into(), ..VolumeView::default() }];
+        let screen = screen(&status);
+        let line = "app,disk: 10.0 GiB, 2 clients; reads 0/s (0.0 MiB/s), writes 1234/s (4.8 MiB/s); 7 ranges not yet";
+        assert!(screen.contains(line) && !screen.contains("idle"), "{screen}");
     }
 
     #[test]

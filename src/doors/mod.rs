@@ -208,6 +208,15 @@ pub enum Payload<'a> {
 }
 
 impl Payload<'_> {
+    /// The payload alone.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Borrowed(bytes) => bytes,
+            Self::Owned(buf) => buf.as_ref().get(PAYLOAD_HEADROOM..).unwrap_or_default(),
+        }
+    }
+
     /// Size of the payload alone (bytes).
     #[must_use]
     pub fn len(&self) -> usize {

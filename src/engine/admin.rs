@@ -85,6 +85,13 @@ pub enum AdminRequest {
         #[serde(default)]
         dry_run: bool,
     },
+    /// Give a block file more room. Answered by its [`FileView`].
+    FileGrow {
+        /// `account,file`.
+        name: String,
+        /// Its new size (bytes).
+        bytes: u64,
+    },
     /// Rename a file within its account.
     FileRename {
         /// `account,file`.
@@ -216,6 +223,29 @@ pub struct AtRisk {
     pub seconds: f64,
 }
 
+/// A volume in use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VolumeView {
+    /// `account,file`.
+    pub name: String,
+    /// Its size (bytes).
+    pub bytes: u64,
+    /// Whether clients may change it here and now.
+    pub writable: bool,
+    /// Clients connected.
+    pub clients: u64,
+    /// Of the last seconds: reads a second ..
+    pub reads_per_second: f64,
+    /// .. writes, trims and zeros a second ..
+    pub writes_per_second: f64,
+    /// .. bytes read a second ..
+    pub read_bytes_per_second: f64,
+    /// .. and bytes written a second.
+    pub written_bytes_per_second: f64,
+    /// Ranges that were accepted and are not in the volume's file yet.
+    pub dirty_extents: u64,
+}
+
 /// The state of a node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -245,6 +275,9 @@ pub struct Status {
     pub at_risk: AtRisk,
     /// The last durable position that the primary announced (on a standby).
     pub announced: u64,
+    /// Volumes, those that are in use first.
+    #[serde(default)]
+    pub volumes: Vec<VolumeView>,
     /// Clients connected.
     pub clients: u64,
     /// Incidents since the start.
@@ -321,6 +354,9 @@ pub struct FileView {
     pub ack: Option<AckLevel>,
     /// Size of a block file (bytes).
     pub bytes: u64,
+    /// Clients of a block file connected now.
+    #[serde(default)]
+    pub clients: u64,
     /// Its stable id.
     pub id: u64,
 }

@@ -5,8 +5,10 @@ use super::effect::{Effect, Severity};
 use crate::base::limits::UNAPPLIED_MAX;
 use crate::base::{Fault, JournalKind, Mono, Seq};
 use crate::format::batch::Batch;
+use crate::format::dptr::DptrKind;
 use crate::journal::Cursor;
 use crate::store::StoreRead;
+use crate::store::namespace::FileInfo;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -18,6 +20,9 @@ const RETRY_MS: u64 = 250;
 pub(super) struct Applier {
     /// Visible in the store.
     pub(super) applied: Seq,
+    /// Up to here the store was given everything in this life, and has shown it. Behind `applied` only after a start
+    /// that found volumes behind the items.
+    shown: Seq,
     /// The last entry given to the store.
     handed: Seq,
     /// Up to here batches come from the journal on disk; beyond, from `queue`.
@@ -41,10 +46,13 @@ pub(super) struct Applier {
 }
 
 impl Applier {
-    pub(super) fn new(applied: Seq, end: Seq, announced: Seq) -> Self {
+    /// A store that shows everything up to `applied`, but has to be given everything after `replay_from` again.
+    pub(super) fn new(applied: Seq, replay_from: Seq, end: Seq, announced: Seq) -> Self {
+        let shown = replay_from.min(applied);
         Self {
             applied,
-            handed: applied,
+            shown,
+            handed: shown,
             disk_until: end,
             cursor: None,
             reading: false,
@@ -79,11 +87,35 @@ impl Applier {
 }
 
 impl<S: StoreRead> Core<S> {
+    /// Whether only what the primary announced may be applied.
+    fn follows_journal(&self, journal: JournalKind) -> bool {
+        journal == JournalKind::Replicated && !self.is_primary() && !self.state.applies_all()
+    }
+
+    fn follows_with_volumes(&self, journal: JournalKind) -> bool {
+        let volume = |info: &FileInfo| info.dptr.kind == DptrKind::Blocks;
+        self.follows_journal(journal) && self.namespace.files().any(|(_, info)| volume(info))
+    }
+
     /// How far a journal may be applied now.
     fn apply_limit(&self, journal: JournalKind) -> Seq {
         let durable = self.journals[journal.index()].pace().durable;
-        let follows = journal == JournalKind::Replicated && !self.is_primary() && !self.state.applies_all();
-        if follows { durable.min(self.appliers[0].announced) } else { durable }
+        if self.follows_journal(journal) { durable.min(self.appliers[0].announced) } else { durable }
+    }
+
+    /// Whether `batch` must wait although it may be applied. What is written into a volume is there at once, not at the
+    /// next checkpoint: after a crash of a standby everything that may be in its volumes has to be replayed, so it must
+    /// be known from the disk that the primary had announced it. If it is not yet, a mark is asked for.
+    fn must_be_told(&mut self, journal: JournalKind, batch: &Batch) -> bool {
+        if !self.follows_journal(journal)
+            || !batch.changes_volumes()
+            || batch.header().last_seq() <= self.replicated().told()
+        {
+            return false;
+        }
+        self.replicated_mut().want_mark();
+        self.dirty |= self.replicated().wants_mark();
+        true
     }
 
     pub(super) fn enqueue_own(&mut self, journal: JournalKind, batch: Batch) {
@@ -101,12 +133,12 @@ impl<S: StoreRead> Core<S> {
 
     /// Whether the store shows all that a journal holds.
     pub(super) fn all_applied(&self, journal: JournalKind) -> bool {
-        self.appliers[journal.index()].applied == self.journals[journal.index()].pace().appended
+        self.appliers[journal.index()].shown == self.journals[journal.index()].pace().appended
     }
 
     /// Whether the store shows all it may show now.
     pub(super) fn applied_to_limit(&self, journal: JournalKind) -> bool {
-        self.appliers[journal.index()].applied >= self.apply_limit(journal)
+        self.appliers[journal.index()].shown >= self.apply_limit(journal)
     }
 
     pub(super) fn pump_apply(&mut self) {
@@ -129,12 +161,21 @@ impl<S: StoreRead> Core<S> {
             return false;
         }
         if applier.handed < applier.disk_until {
+            let told = self.replicated().told();
+            let limit = if self.follows_with_volumes(journal) { limit.min(told) } else { limit };
+            if self.appliers[journal.index()].handed >= limit {
+                self.replicated_mut().want_mark();
+                self.dirty |= self.replicated().wants_mark();
+                return false;
+            }
             return self.hand_from_disk(journal, limit);
         }
-        let ready = applier.queue.front().is_some_and(|(batch, _)| batch.header().last_seq() <= limit);
-        if !ready {
+        let Some((next, _)) = applier.queue.front() else { return false };
+        let next = next.clone();
+        if next.header().last_seq() > limit || self.must_be_told(journal, &next) {
             return false;
         }
+        let applier = &mut self.appliers[journal.index()];
         let Some((batch, known)) = applier.queue.pop_front() else { return false };
         self.hand(journal, batch, known);
         true
@@ -235,6 +276,10 @@ impl<S: StoreRead> Core<S> {
         }
         for (file, _) in &outcome.dropped {
             self.overlay.forget(*file);
+            self.extents.forget(*file);
+            if self.namespace.file(*file).is_none() {
+                self.effect(Effect::ForgetVolume { file: *file });
+            }
         }
         self.promises_more = self.any_promise();
     }
@@ -242,11 +287,12 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn applied(&mut self, journal: JournalKind, seq: Seq) {
         let own = journal == JournalKind::Local || self.is_primary();
         let applier = &mut self.appliers[journal.index()];
-        if seq <= applier.applied {
+        if seq <= applier.shown {
             return;
         }
         assert!(seq <= applier.handed, "the store shows nothing that it was not given");
-        applier.applied = seq;
+        applier.shown = seq;
+        applier.applied = applier.applied.max(seq);
         applier.fault = None;
         let mut done = Vec::new();
         while applier.under_way.front().is_some_and(|batch| batch.header().last_seq() <= seq) {
@@ -256,6 +302,7 @@ impl<S: StoreRead> Core<S> {
         }
         if own {
             for batch in &done {
+                self.extents.applied(journal, seq, batch);
                 for (_, entry) in batch.entries() {
                     if !entry.id.is_empty() {
                         self.overlay.applied(journal, seq, entry.file, entry.id);
@@ -280,7 +327,7 @@ impl<S: StoreRead> Core<S> {
         }
         applier.cursor = None;
         applier.disk_needs = Seq(0);
-        applier.handed = applier.applied;
+        applier.handed = applier.shown;
         let text = format!("applying the {} journal to the store: {fault}", journal.name());
         self.incident_once(Severity::Critical, "store-failed", text);
     }

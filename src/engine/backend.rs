@@ -72,7 +72,7 @@ impl<S: StoreRead> Core<S> {
         Ok((journal.unwrap_or(JournalKind::Local), level, bytes))
     }
 
-    fn check_disk(&self, journal: JournalKind, bytes: usize) -> Result<(), Refusal> {
+    pub(super) fn check_disk(&self, journal: JournalKind, bytes: usize) -> Result<(), Refusal> {
         match self.journal_takes(journal, bytes) {
             JournalState::Open => {}
             JournalState::NoSpace => return Err(Refusal::NoSpace),

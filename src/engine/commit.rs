@@ -15,6 +15,7 @@ impl<S: StoreRead> Core<S> {
         for kind in JournalKind::ALL {
             let sealed = self.journals[kind.index()].pump(self.now);
             for batch in sealed {
+                self.extents.sealed(kind, &batch);
                 if kind == JournalKind::Replicated {
                     self.risk.sealed(batch.header().last_seq(), u64::from(batch.header().len), self.now.mono);
                     self.link.live.push(batch);

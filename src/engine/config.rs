@@ -70,4 +70,6 @@ pub struct StartState<S> {
     pub namespace: Namespace,
     /// The last entries applied.
     pub applied: [Seq; 2],
+    /// Where the store has to be given the journals again from: behind `applied` where volumes may be behind the items.
+    pub replay_from: [Seq; 2],
 }

@@ -1,12 +1,16 @@
 //! Copies a file's content into the replicated journal, while users write: after `+L`, after a pause of logging.
 //!
-//! The sequencer reads each item as it is at that moment and puts it in order among the users' updates, so a copied
-//! value can never overtake a newer one.
+//! The sequencer puts each item or range, as it is at that moment, in order among the users' updates, so a copied value
+//! can never overtake a newer one.
 
+use super::blocks::{Asker, joined};
 use super::core::Core;
 use super::effect::Severity;
+use crate::base::limits::BLOCK_U64;
 use crate::base::{FileId, JournalKind};
-use crate::format::entry::{Entry, EntryKind};
+use crate::doors::{Allocation, Piece, Refusal};
+use crate::format::dptr::DptrKind;
+use crate::format::entry::{BlockId, Entry, EntryKind};
 use crate::store::StoreRead;
 use bytes::Bytes;
 
@@ -14,13 +18,30 @@ use bytes::Bytes;
 const ITEMS: usize = 64;
 /// The copy pauses while more than this waits for the disk (bytes): users come first.
 const QUEUED_MAX: usize = 2 << 20;
+/// One read of a volume, and one entry (bytes).
+const PIECE: u64 = 256 << 10;
+/// How much of a volume one look for data covers (bytes).
+const LOOK: u64 = 1 << 30;
 
 /// A copy under way.
 #[derive(Debug)]
 pub(super) struct CopyJob {
     file: FileId,
-    after: Option<Bytes>,
-    items: u64,
+    copied: u64,
+    at: CopyAt,
+}
+
+/// How far it is.
+#[derive(Debug)]
+enum CopyAt {
+    /// After this item.
+    Item(Option<Bytes>),
+    /// What takes space from this offset on is asked for.
+    Looking(u64),
+    /// From here to there something takes space.
+    Data(u64, u64),
+    /// The first piece of that is being read, and whether a client has changed it meanwhile.
+    Reading { at: u64, until: u64, changed: bool },
 }
 
 impl<S: StoreRead> Core<S> {
@@ -34,7 +55,11 @@ impl<S: StoreRead> Core<S> {
                 self.begin_copy(file);
             }
         }
-        while self.copy.is_some() && self.replicated().queued_bytes() < QUEUED_MAX && !self.is_congested() {
+        let waits = |job: &CopyJob| matches!(job.at, CopyAt::Looking(_) | CopyAt::Reading { .. });
+        while self.copy.as_ref().is_some_and(|job| !waits(job))
+            && self.replicated().queued_bytes() < QUEUED_MAX
+            && !self.is_congested()
+        {
             self.copy_some();
         }
     }
@@ -46,36 +71,52 @@ impl<S: StoreRead> Core<S> {
         for entry in &entries {
             self.define(JournalKind::Replicated, entry);
         }
-        self.copy = Some(CopyJob { file, after: None, items: 0 });
+        let blocks = self.namespace.file(file).is_some_and(|info| info.dptr.kind == DptrKind::Blocks);
+        let at = if blocks { CopyAt::Data(0, 0) } else { CopyAt::Item(None) };
+        self.copy = Some(CopyJob { file, copied: 0, at });
         self.dirty = true;
     }
 
     fn copy_some(&mut self) {
         let Some(job) = self.copy.take() else { return };
-        let CopyJob { file, after, mut items } = job;
         // The file was deleted, cleared, or is no longer replicated: nothing is left to copy.
-        let due = self.namespace.file(file).is_some_and(crate::store::namespace::FileInfo::copy_is_due);
+        let due = self.namespace.file(job.file).is_some_and(crate::store::namespace::FileInfo::copy_is_due);
         if !due {
             return;
         }
+        self.dirty = true;
+        match job.at {
+            CopyAt::Item(after) => self.copy_items(job.file, job.copied, after),
+            CopyAt::Data(at, until) if at < until => self.read_piece(job.file, job.copied, at, until),
+            CopyAt::Data(at, _) => self.look_for_data(job.file, job.copied, at),
+            at @ (CopyAt::Looking(_) | CopyAt::Reading { .. }) => self.copy = Some(CopyJob { at, ..job }),
+        }
+    }
+
+    fn copy_items(&mut self, file: FileId, mut copied: u64, after: Option<Bytes>) {
         let found = match self.merged(file, after.as_deref(), ITEMS, true) {
             Ok((found, _)) => found,
-            Err(error) => {
-                let text = format!("copying a file to the peer: {error}");
-                self.incident_once(Severity::Warning, "copy-failed", text);
-                return;
-            }
+            Err(error) => return self.copy_failed(&error),
         };
-        self.dirty = true;
         for (id, value) in &found {
             self.replicated_mut().append(std::iter::once(Entry { kind: EntryKind::Put, file, id, value }));
         }
-        items += found.len() as u64;
+        copied += found.len() as u64;
         if found.len() == ITEMS {
             let after = found.last().map(|(id, _)| id.clone());
-            self.copy = Some(CopyJob { file, after, items });
+            self.copy = Some(CopyJob { file, copied, at: CopyAt::Item(after) });
             return;
         }
+        self.end_copy(file, &format!("{copied} items are copied into the journal"));
+    }
+
+    /// The job ends; it is due still, and begins again from the start.
+    fn copy_failed(&mut self, error: &Refusal) {
+        let text = format!("copying a file to the peer: {error}");
+        self.incident_once(Severity::Warning, "copy-failed", text);
+    }
+
+    fn end_copy(&mut self, file: FileId, what: &str) {
         if let Ok(change) = self.namespace.end_copy(file) {
             for new in &change.entries {
                 self.replicated_mut().append(std::iter::once(new.entry()));
@@ -83,10 +124,79 @@ impl<S: StoreRead> Core<S> {
             }
         }
         let name = self.namespace.file(file).map_or_else(String::new, |info| info.key.clone());
-        self.incident(
-            Severity::Notice,
-            "copied",
-            format!("{name}: {items} items are copied into the journal"),
-        );
+        self.incident(Severity::Notice, "copied", format!("{name}: {what}"));
+    }
+}
+
+/// Volumes: only what takes space is copied; the peer begins with an empty volume.
+impl<S: StoreRead> Core<S> {
+    fn look_for_data(&mut self, file: FileId, copied: u64, at: u64) {
+        let bytes = self.namespace.file(file).map_or(0, |info| info.dptr.blocks * BLOCK_U64);
+        if at >= bytes {
+            return self.end_copy(file, &format!("{copied} bytes are copied into the journal"));
+        }
+        self.copy = Some(CopyJob { file, copied, at: CopyAt::Looking(at) });
+        if let Err(error) = self.begin_allocation(Asker::Copy, file, at, LOOK.min(bytes - at)) {
+            self.copy = None;
+            self.copy_failed(&error);
+        }
+    }
+
+    /// What takes space is known.
+    pub(super) fn copy_found(&mut self, result: Result<Vec<Allocation>, Refusal>) {
+        let Some(CopyJob { file, copied, at: CopyAt::Looking(at) }) = self.copy else { return };
+        self.copy = None;
+        match result {
+            Err(error) => self.copy_failed(&error),
+            Ok(parts) => {
+                let hole: u64 = parts.iter().take_while(|part| part.hole).map(|part| part.len).sum();
+                let data = parts.iter().find(|part| !part.hole).map_or(0, |part| part.len);
+                let (from, until) = (at + hole, at + hole + data);
+                self.copy = Some(CopyJob { file, copied, at: CopyAt::Data(from, until) });
+            }
+        }
+    }
+
+    fn read_piece(&mut self, file: FileId, copied: u64, at: u64, until: u64) {
+        self.copy = Some(CopyJob { file, copied, at: CopyAt::Reading { at, until, changed: false } });
+        if let Err(error) = self.begin_read(Asker::Copy, file, at, PIECE.min(until - at)) {
+            self.copy = None;
+            self.copy_failed(&error);
+        }
+    }
+
+    /// A client changes a range: what was read of it and is not in the journal yet is out of date.
+    pub(super) fn note_copied_over(&mut self, file: FileId, start: u64, end: u64) {
+        if let Some(CopyJob { file: copying, at: CopyAt::Reading { at, until, changed }, .. }) =
+            &mut self.copy
+            && *copying == file
+        {
+            *changed |= start < (*at + PIECE).min(*until) && end > *at;
+        }
+    }
+
+    /// A piece was read.
+    pub(super) fn copy_read(&mut self, result: Result<Vec<Piece>, Refusal>) {
+        let Some(CopyJob { file, copied, at: CopyAt::Reading { at, until, changed } }) = self.copy else {
+            return;
+        };
+        self.copy = None;
+        let due = self.namespace.file(file).is_some_and(crate::store::namespace::FileInfo::copy_is_due);
+        match result {
+            Err(error) => self.copy_failed(&error),
+            Ok(_) if !due || !self.serving() => {}
+            Ok(_) if changed => self.copy = Some(CopyJob { file, copied, at: CopyAt::Data(at, until) }),
+            Ok(pieces) => {
+                let value = joined(&pieces);
+                let id = BlockId::write(at);
+                let kind = EntryKind::BlockWrite;
+                let entry = Entry { kind, file, id: id.as_ref(), value: &value };
+                self.replicated_mut().append(std::iter::once(entry));
+                let len = value.len() as u64;
+                let at = CopyAt::Data(at + len, until);
+                self.copy = Some(CopyJob { file, copied: copied + len, at });
+            }
+        }
+        self.dirty = true;
     }
 }

@@ -2,10 +2,12 @@
 
 use super::admin::AdminReply;
 use super::apply::Applier;
+use super::blocks::BlockReads;
 use super::config::{EngineConfig, StartState};
 use super::copy::CopyJob;
 use super::definitions::Barrier;
 use super::effect::{Effect, Incident, Severity};
+use super::extents::Extents;
 use super::link::Link;
 use super::listing::Listing;
 use super::overlay::Overlay;
@@ -54,6 +56,8 @@ pub(super) struct Core<S> {
     pub(super) store: S,
     pub(super) appliers: [Applier; 2],
     pub(super) overlay: Overlay,
+    pub(super) extents: Extents,
+    pub(super) block_reads: BlockReads,
     pub(super) checkpoint: Checkpoint,
     pub(super) state: RoleState,
     pub(super) link: Link,
@@ -95,7 +99,8 @@ pub(super) struct Checkpoint {
 
 impl<S: StoreRead> Core<S> {
     pub(super) fn new(config: EngineConfig, start: StartState<S>) -> Self {
-        let StartState { mut control, journals: [replicated, local], store, namespace, applied } = start;
+        let StartState { mut control, journals: [replicated, local], store, namespace, applied, replay_from } =
+            start;
         let end = replicated.end.seq;
         let saved_table = control.table.clone();
         for mark in &replicated.epochs {
@@ -106,8 +111,8 @@ impl<S: StoreRead> Core<S> {
         control.table.retain(|mark| mark.first_seq <= end);
         control.epoch = control.epoch.max(replicated.end.epoch);
         let appliers = [
-            Applier::new(applied[0], replicated.end.seq, replicated.announced),
-            Applier::new(applied[1], local.end.seq, local.announced),
+            Applier::new(applied[0], replay_from[0], replicated.end.seq, replicated.announced),
+            Applier::new(applied[1], replay_from[1], local.end.seq, local.announced),
         ];
         let (pair, bytes) = (config.pair, config.segment_bytes);
         let journals = [
@@ -130,6 +135,8 @@ impl<S: StoreRead> Core<S> {
             store,
             appliers,
             overlay: Overlay::new(config.seed),
+            extents: Extents::default(),
+            block_reads: BlockReads::default(),
             // The store shows this much, but a process that died may have left it only in the page cache: nothing
             // counts as durable before the first checkpoint of this life (I-06).
             checkpoint: Checkpoint { wanted: applied != [Seq(0); 2], ..Checkpoint::default() },

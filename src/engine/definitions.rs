@@ -9,7 +9,7 @@ use super::core::Core;
 use crate::base::limits::BLOCK_U64;
 use crate::base::{AckLevel, FileId, JournalKind, Seq, Wait};
 use crate::format::dptr::{Flags, LoggingMode};
-use crate::format::entry::Entry;
+use crate::format::entry::{Entry, EntryKind};
 use crate::journal::JournalState;
 use crate::store::StoreRead;
 use crate::store::namespace::{Change, NamespaceError, NewFile};
@@ -212,6 +212,9 @@ impl<S: StoreRead> Core<S> {
             AdminRequest::FileCreate { .. } => self.plan_file(request)?,
             AdminRequest::FileDelete { name, .. } => ns.delete_file(self.file_named(name)?)?,
             AdminRequest::FileClear { name, .. } => ns.clear_file(self.file_named(name)?)?,
+            AdminRequest::FileGrow { name, bytes } => {
+                ns.grow_file(self.file_named(name)?, bytes.div_ceil(BLOCK_U64))?
+            }
             AdminRequest::FileRename { name, to } => ns.rename_file(self.file_named(name)?, to)?,
             AdminRequest::SetDptr { .. } => return self.plan_dptr(request),
             AdminRequest::Logging { mode: LoggingMode::Paused } => ns.set_logging(LoggingMode::Paused)?,
@@ -271,6 +274,9 @@ impl<S: StoreRead> Core<S> {
             let seq = self.journals[change.journal.index()].append(entries.iter().copied());
             for entry in &entries {
                 self.define(change.journal, entry);
+                if entry.kind == EntryKind::FileClear {
+                    self.note_cleared(change.journal, entry.file, seq);
+                }
             }
             wait = Some(Wait { journal: change.journal, seq, level: AckLevel::Local });
         }
@@ -293,7 +299,9 @@ impl<S: StoreRead> Core<S> {
             AdminRequest::AccountCreate { name, .. } | AdminRequest::AccountRename { to: name, .. } => {
                 serde_json::to_value(self.account_views().into_iter().find(|view| view.name == *name))
             }
-            AdminRequest::FileCreate { name, .. } | AdminRequest::FileClear { name, .. } => {
+            AdminRequest::FileCreate { name, .. }
+            | AdminRequest::FileClear { name, .. }
+            | AdminRequest::FileGrow { name, .. } => {
                 serde_json::to_value(self.file_views(None).into_iter().find(|view| view.name == *name))
             }
             AdminRequest::SetDptr { accounts: true, names, .. } => serde_json::to_value(

@@ -5,7 +5,9 @@
 //! A driver never invents a completion and never gives one twice.
 
 use super::admin::{AdminReply, AdminRequest};
-use crate::base::{ConnId, Fault, JournalKind, SegmentIndex, Seq};
+use crate::base::{AlignedBuf, ConnId, Fault, FileId, JournalKind, SegmentIndex, Seq};
+pub use crate::doors::Allocation;
+pub use crate::doors::nbd::Tls;
 use crate::format::batch::Batch;
 use bytes::Bytes;
 
@@ -85,6 +87,20 @@ pub enum Event {
         /// Why.
         fault: Fault,
     },
+    /// Bytes of a volume, as asked for by [`Effect::ReadVolume`]: as many as were asked for.
+    VolumeRead {
+        /// The read.
+        read: u64,
+        /// The bytes, or why not.
+        result: Result<Bytes, Fault>,
+    },
+    /// What takes space in a volume, as asked for by [`Effect::VolumeAllocation`]: the parts cover the whole range.
+    VolumeAllocation {
+        /// The question.
+        read: u64,
+        /// The parts in order, or why not.
+        result: Result<Vec<Allocation>, Fault>,
+    },
     /// The bytes of [`Effect::SaveDiverged`] are durable in their file.
     DivergedSaved,
     /// They are not.
@@ -121,12 +137,24 @@ pub enum Event {
         /// Why, for people.
         why: String,
     },
-    /// A client connected to the RESP door.
+    /// A client connected.
     ClientOpened {
         /// A number not used before.
         conn: ConnId,
-        /// Whether it needs no password (the node's own Unix socket).
-        trusted: bool,
+        /// Where.
+        door: ClientDoor,
+    },
+    /// The buffer of [`Effect::ClientFill`], as full as was asked for.
+    ClientFilled {
+        /// The client.
+        conn: ConnId,
+        /// The buffer.
+        buffer: AlignedBuf,
+    },
+    /// The connection is secure from here on, as [`Effect::ClientStartTls`] asked for.
+    ClientSecured {
+        /// The client.
+        conn: ConnId,
     },
     /// Bytes from a client, as allowed by [`Effect::ClientReceive`].
     ClientBytes {
@@ -220,6 +248,37 @@ pub enum Effect {
     },
     /// Make the store durable; answer checkpointed or failed. At most one is under way.
     Checkpoint,
+    /// Read `len` bytes of a volume as the store shows it; what was never written reads as zeros.
+    ReadVolume {
+        /// Comes back with the answer.
+        read: u64,
+        /// The volume.
+        file: FileId,
+        /// Where (bytes, any).
+        offset: u64,
+        /// How much (bytes).
+        len: usize,
+        /// Between two batches that are applied, and not while one is.
+        ordered: bool,
+    },
+    /// Tell what takes space in a range of a volume, as the store shows it.
+    VolumeAllocation {
+        /// Comes back with the answer.
+        read: u64,
+        /// The volume.
+        file: FileId,
+        /// Where (bytes, any).
+        offset: u64,
+        /// How much (bytes).
+        len: u64,
+        /// As for [`Effect::ReadVolume`].
+        ordered: bool,
+    },
+    /// The volume is gone: nothing of it is needed any more.
+    ForgetVolume {
+        /// The volume.
+        file: FileId,
+    },
     /// Append to a file in `diverged/`, durably; answer saved or failed.
     SaveDiverged {
         /// File name, without directory.
@@ -262,6 +321,21 @@ pub enum Effect {
         /// A buffer to use again (its content is of no use), or an empty one.
         buffer: Vec<u8>,
     },
+    /// Receive from a client into the buffer, behind what is in it, until it holds so many bytes; answer filled.
+    ClientFill {
+        /// The client.
+        conn: ConnId,
+        /// Where to.
+        buffer: AlignedBuf,
+        /// Bytes in it in the end; they fit.
+        until: usize,
+    },
+    /// What was given is sent in clear; from then on the connection is TLS, this node being its server. Answer secured,
+    /// or closed.
+    ClientStartTls {
+        /// The client.
+        conn: ConnId,
+    },
     /// End the connection once what was given is sent.
     ClientClose {
         /// The client.
@@ -278,6 +352,21 @@ pub enum Effect {
     Incident(Incident),
     /// Everything is finished; the process may end.
     Stopped,
+}
+
+/// Which door a client came in by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientDoor {
+    /// RESP.
+    Items {
+        /// Whether it needs no password (the node's own Unix socket).
+        trusted: bool,
+    },
+    /// NBD.
+    Blocks {
+        /// Whether it may or must secure the connection.
+        tls: Tls,
+    },
 }
 
 /// How much an incident matters.

@@ -7,14 +7,17 @@
 pub mod admin;
 mod apply;
 mod backend;
+mod blocks;
 mod commit;
 pub mod config;
 mod copy;
 mod core;
 mod definitions;
 pub mod effect;
+mod extents;
 mod link;
 mod listing;
+mod meters;
 mod overlay;
 mod receiver;
 mod risk;
@@ -24,11 +27,14 @@ mod status;
 
 use self::core::{Core, ReadFor};
 use crate::base::{Mono, Now};
+use crate::doors::nbd::{NbdConfig, NbdDoor, NbdOutput};
+use crate::doors::BlockBackend as _;
 use crate::doors::resp::{DoorOutput, RespConfig, RespDoor};
 use crate::store::StoreRead;
 use admin::AdminRequest;
+use blocks::Answer;
 pub use config::{EngineConfig, PeerLoss, StartState};
-pub use effect::{Effect, Event, Incident, Severity};
+pub use effect::{Allocation, ClientDoor, Effect, Event, Incident, Severity, Tls};
 
 /// One node's decisions. Call [`Engine::input`] with each event, then take [`Engine::output`] until it is empty,
 /// then wait for the next event or for [`Engine::deadline`].
@@ -39,6 +45,8 @@ pub use effect::{Effect, Event, Incident, Severity};
 pub struct Engine<S: StoreRead> {
     core: Core<S>,
     door: RespDoor,
+    nbd: NbdDoor,
+    meters: meters::Meters,
 }
 
 impl<S: StoreRead> Engine<S> {
@@ -50,7 +58,12 @@ impl<S: StoreRead> Engine<S> {
             password: config.resp_password.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         });
-        Self { core: Core::new(config, start), door }
+        Self {
+            core: Core::new(config, start),
+            door,
+            nbd: NbdDoor::new(NbdConfig::default()),
+            meters: meters::Meters::default(),
+        }
     }
 
     /// Tells what happened.
@@ -79,6 +92,8 @@ impl<S: StoreRead> Engine<S> {
             Event::ApplyFailed { journal, fault } => core.apply_failed(journal, fault),
             Event::Checkpointed { applied } => core.checkpointed(applied),
             Event::CheckpointFailed { fault } => core.checkpoint_failed(fault),
+            Event::VolumeRead { read, result } => core.volume_read(read, result),
+            Event::VolumeAllocation { read, result } => core.volume_allocation(read, result),
             Event::DivergedSaved => core.diverged_saved(),
             Event::DivergedFailed { fault } => core.diverged_failed(fault),
             Event::LinkAccepted { conn } => core.link_accepted(conn),
@@ -86,7 +101,17 @@ impl<S: StoreRead> Engine<S> {
             Event::LinkBytes { conn, bytes } => core.link_bytes(conn, &bytes),
             Event::LinkSent { conn } => core.link_sent(conn),
             Event::LinkClosed { conn, why } => core.link_closed(conn, &why),
-            Event::ClientOpened { conn, trusted } => self.door.open(now, conn, trusted),
+            Event::ClientOpened { conn, door: ClientDoor::Items { trusted } } => {
+                self.door.open(now, conn, trusted)
+            }
+            Event::ClientOpened { conn, door: ClientDoor::Blocks { tls } } => self.nbd.open(now, conn, tls),
+            Event::ClientBytes { conn, bytes } if self.nbd.knows(conn) => {
+                self.nbd.input(now, conn, bytes, core)
+            }
+            Event::ClientFilled { conn, buffer } => self.nbd.filled(now, conn, buffer, core),
+            Event::ClientSecured { conn } => self.nbd.secured(conn),
+            Event::ClientSent { conn } if self.nbd.knows(conn) => self.nbd.sent(conn),
+            Event::ClientClosed { conn } if self.nbd.knows(conn) => self.nbd.close(conn),
             Event::ClientBytes { conn, bytes } => {
                 core.store.pin();
                 self.door.input(now, conn, bytes, core);
@@ -103,7 +128,9 @@ impl<S: StoreRead> Engine<S> {
         let core = &mut self.core;
         match request {
             AdminRequest::Status => {
-                let status = core.status(self.door.clients() as u64);
+                let clients = self.door.clients() + self.nbd.clients();
+                let volumes = core.volume_views(|file| self.nbd.traffic(file), &self.meters);
+                let status = admin::Status { volumes, ..core.status(clients as u64) };
                 core.reply_value(token, &status);
             }
             AdminRequest::Incidents => {
@@ -117,7 +144,10 @@ impl<S: StoreRead> Engine<S> {
                 core.reply_value(token, &list);
             }
             AdminRequest::FileList { account } => {
-                let list = core.file_views(account.as_deref());
+                let mut list = core.file_views(account.as_deref());
+                for view in &mut list {
+                    view.clients = self.nbd.traffic(crate::base::FileId(view.id)).clients;
+                }
                 core.reply_value(token, &list);
             }
             AdminRequest::LogShow { limit } => core.start_listing(token, limit),
@@ -142,6 +172,15 @@ impl<S: StoreRead> Engine<S> {
                     DoorOutput::Close { conn } => Effect::ClientClose { conn },
                 });
             }
+            if let Some(output) = self.nbd.output() {
+                return Some(match output {
+                    NbdOutput::Send { conn, bytes } => Effect::ClientSend { conn, bytes },
+                    NbdOutput::Receive { conn, buffer } => Effect::ClientReceive { conn, buffer },
+                    NbdOutput::Fill { conn, buffer, until } => Effect::ClientFill { conn, buffer, until },
+                    NbdOutput::StartTls { conn } => Effect::ClientStartTls { conn },
+                    NbdOutput::Close { conn } => Effect::ClientClose { conn },
+                });
+            }
             if !std::mem::take(&mut self.core.dirty) {
                 return None;
             }
@@ -163,11 +202,24 @@ impl<S: StoreRead> Engine<S> {
         core.watch_peer();
         if std::mem::take(&mut core.state.abandon_clients) {
             self.door.abandon();
+            self.nbd.abandon();
+        }
+        while let Some(answer) = core.block_reads.answers.pop_front() {
+            match answer {
+                Answer::Read(token, result) => self.nbd.read_done(token, result),
+                Answer::Allocation(token, result) => self.nbd.allocation_done(token, result),
+            }
         }
         core.store.pin();
         self.door.tick(core.now, core);
         self.door.release(core.now, core);
         core.store.unpin();
+        self.nbd.tick(core.now, core);
+        self.nbd.release(core.now, core);
+        let door = &self.nbd;
+        self.meters.look(core.now.mono, || {
+            core.volumes().iter().map(|volume| (volume.file, door.traffic(volume.file))).collect()
+        });
     }
 
     /// When [`Event::Tick`] is due.
@@ -183,6 +235,7 @@ impl<S: StoreRead> Engine<S> {
             core.link_deadline(),
             core.degrade_deadline(),
             self.door.deadline(),
+            self.nbd.deadline(),
         ]
         .into_iter()
         .flatten()

@@ -1,11 +1,13 @@
 //! What this node says of itself.
 
-use super::admin::{AccountView, AtRisk, FileView, JournalView, PeerView, Positions, Status};
+use super::admin::{AccountView, AtRisk, FileView, JournalView, PeerView, Positions, Status, VolumeView};
 use super::core::Core;
+use super::meters::Meters;
 use super::roles::{Step, seconds};
-use crate::base::AckLevel;
-use crate::base::limits::BLOCK_U64;
-use crate::doors::ReplicationView;
+use crate::base::limits::{BLOCK_U64, VOLUMES_SHOWN};
+use crate::base::{AckLevel, FileId};
+use crate::doors::nbd::VolumeTraffic;
+use crate::doors::{BlockBackend as _, ReplicationView, Volume};
 use crate::format::dptr::LoggingMode;
 use crate::store::StoreRead;
 
@@ -110,12 +112,40 @@ impl<S: StoreRead> Core<S> {
             },
             at_risk: AtRisk { entries: behind, bytes: risk_bytes, seconds: risk_age },
             announced: self.appliers[0].announced_ever.0,
+            volumes: Vec::new(),
             clients,
             incidents: self.incident_count,
             refused,
             last_incident: self.incidents.back().map(|incident| incident.text.clone()),
             uptime_seconds: seconds(self.now.mono.0),
         }
+    }
+
+    /// The volumes, those in use first, with what `traffic` and `meters` tell of them.
+    pub(super) fn volume_views(
+        &self,
+        traffic: impl Fn(FileId) -> VolumeTraffic,
+        meters: &Meters,
+    ) -> Vec<VolumeView> {
+        let view = |volume: Volume| {
+            let traffic = traffic(volume.file);
+            let rates = meters.rates(self.now.mono, volume.file, &traffic);
+            VolumeView {
+                name: volume.name.replacen('/', ",", 1),
+                bytes: volume.bytes,
+                writable: volume.writable,
+                clients: traffic.clients,
+                reads_per_second: rates.reads,
+                writes_per_second: rates.writes,
+                read_bytes_per_second: rates.read_bytes,
+                written_bytes_per_second: rates.written_bytes,
+                dirty_extents: self.extents.of(volume.file) as u64,
+            }
+        };
+        let mut views: Vec<VolumeView> = self.volumes().into_iter().map(view).collect();
+        views.sort_by_key(|view| view.clients == 0);
+        views.truncate(VOLUMES_SHOWN);
+        views
     }
 
     pub(super) fn account_views(&self) -> Vec<AccountView> {
@@ -143,6 +173,7 @@ impl<S: StoreRead> Core<S> {
                 state: info.dptr.state,
                 ack: info.dptr.ack,
                 bytes: info.dptr.blocks * BLOCK_U64,
+                clients: 0,
                 id: id.0,
             })
             .collect()

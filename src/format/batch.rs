@@ -157,6 +157,8 @@ impl BatchHeader {
 pub struct Batch {
     header: BatchHeader,
     disk: Bytes,
+    /// Whether any entry changes what a volume holds, or may.
+    volumes: bool,
 }
 
 impl std::fmt::Debug for Batch {
@@ -177,6 +179,12 @@ impl Batch {
     #[must_use]
     pub fn end(&self) -> Position {
         self.header.end()
+    }
+
+    /// Whether it may change what a volume holds: it has changes of blocks, or of files as a whole.
+    #[must_use]
+    pub fn changes_volumes(&self) -> bool {
+        self.volumes
     }
 
     /// The bytes for the disk: aligned, a whole number of blocks.
@@ -202,11 +210,11 @@ impl Batch {
     /// # Errors
     /// Any [`DecodeError`]; never panics.
     pub fn from_wire(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let header = verify(bytes)?;
+        let (header, volumes) = verify_entries(bytes)?;
         let mut buf = AlignedBuf::with_capacity(header.padded_len());
         buf.extend_from_slice(bytes.get(..header.len as usize).unwrap_or_default());
         buf.pad_to_block();
-        Ok(Self { header, disk: Bytes::from_owner(buf) })
+        Ok(Self { header, disk: Bytes::from_owner(buf), volumes })
     }
 
     /// Takes a batch off the front of bytes read from a segment, sharing them. The memory need not be aligned.
@@ -214,12 +222,12 @@ impl Batch {
     /// # Errors
     /// Any [`DecodeError`]; [`DecodeError::Short`] also when the batch goes on beyond `bytes`; never panics.
     pub fn from_disk(bytes: &Bytes) -> Result<Self, DecodeError> {
-        let header = verify(bytes)?;
+        let (header, volumes) = verify_entries(bytes)?;
         let padded = header.padded_len();
         if bytes.len() < padded {
             return Err(DecodeError::Short { what: "batch padding", needed: padded, found: bytes.len() });
         }
-        Ok(Self { header, disk: bytes.slice(..padded) })
+        Ok(Self { header, disk: bytes.slice(..padded), volumes })
     }
 }
 
@@ -239,6 +247,10 @@ fn entries_of(first: Seq, mut body: &[u8]) -> impl Iterator<Item = (Seq, Entry<'
 /// # Errors
 /// Any [`DecodeError`]; never panics.
 pub fn verify(bytes: &[u8]) -> Result<BatchHeader, DecodeError> {
+    verify_entries(bytes).map(|(header, _)| header)
+}
+
+fn verify_entries(bytes: &[u8]) -> Result<(BatchHeader, bool), DecodeError> {
     let header = BatchHeader::decode(bytes)?;
     let len = header.len as usize;
     let found = bytes.len();
@@ -249,8 +261,10 @@ pub fn verify(bytes: &[u8]) -> Result<BatchHeader, DecodeError> {
     }
     let mut body = whole.get(BATCH_HEADER..).unwrap_or_default();
     let mut count = 0_u32;
+    let mut volumes = false;
     while !body.is_empty() {
-        let (_, rest) = Entry::decode(body)?;
+        let (entry, rest) = Entry::decode(body)?;
+        volumes |= entry.kind.may_change_volumes();
         body = rest;
         count += 1;
     }
@@ -258,7 +272,7 @@ pub fn verify(bytes: &[u8]) -> Result<BatchHeader, DecodeError> {
         let (expected, found) = (u64::from(header.count), u64::from(count));
         return Err(DecodeError::Field { what: "batch entry count", expected, found });
     }
-    Ok(header)
+    Ok((header, volumes))
 }
 
 /// What the sealer adds to the entries.
@@ -285,6 +299,7 @@ pub struct BatchBuilder {
     first_seq: Seq,
     count: u32,
     whole: bool,
+    volumes: bool,
 }
 
 impl BatchBuilder {
@@ -293,7 +308,7 @@ impl BatchBuilder {
     pub fn new(first_seq: Seq, capacity: usize) -> Self {
         let mut buf = AlignedBuf::with_capacity(capacity.max(BLOCK));
         buf.extend_from_slice(&[0; BATCH_HEADER]);
-        Self { buf, first_seq, count: 0, whole: false }
+        Self { buf, first_seq, count: 0, whole: false, volumes: false }
     }
 
     /// A batch of one [`EntryKind::BlockWrite`] around a payload that is in place already: `buf` holds room for both
@@ -312,7 +327,7 @@ impl BatchBuilder {
         let (place, at) = rest.split_at_mut(ENTRY_HEADER);
         place.copy_from_slice(&header);
         at.copy_from_slice(id.as_ref());
-        Self { buf, first_seq, count: 1, whole: true }
+        Self { buf, first_seq, count: 1, whole: true, volumes: true }
     }
 
     /// Number of the first entry.
@@ -356,6 +371,7 @@ impl BatchBuilder {
         let value_at = self.buf.len();
         self.buf.extend_from_slice(entry.value);
         let seq = Seq(self.first_seq.0 + u64::from(self.count));
+        self.volumes |= entry.kind.may_change_volumes();
         self.count += 1;
         (seq, value_at)
     }
@@ -373,7 +389,7 @@ impl BatchBuilder {
     #[must_use]
     pub fn seal(self, seal: &Seal) -> Batch {
         assert!(self.count > 0, "a batch holds entries");
-        finish(self.buf, self.first_seq, self.count, seal)
+        Batch { volumes: self.volumes, ..finish(self.buf, self.first_seq, self.count, seal) }
     }
 }
 
@@ -407,7 +423,7 @@ fn finish(mut buf: AlignedBuf, first_seq: Seq, count: u32, seal: &Seal) -> Batch
         field.copy_from_slice(&header.crc.to_le_bytes());
     }
     buf.pad_to_block();
-    Batch { header, disk: Bytes::from_owner(buf) }
+    Batch { header, disk: Bytes::from_owner(buf), volumes: false }
 }
 
 /// Decodes any bytes as a batch.

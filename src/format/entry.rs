@@ -101,6 +101,13 @@ impl EntryKind {
         !matches!(self, Self::Put | Self::Delete | Self::EpochStart) && !self.changes_blocks()
     }
 
+    /// Whether it changes blocks, or a file as a whole, which may be a volume.
+    #[must_use]
+    pub fn may_change_volumes(self) -> bool {
+        self.changes_blocks()
+            || matches!(self, Self::AccountDelete | Self::FileDelete | Self::FileClear | Self::CopyBegin)
+    }
+
     /// The word in listings.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -11,4 +11,4 @@ mod writer;
 
 pub use cursor::{Cursor, CursorError, ReadRequest};
 pub use recover::{Recovered, RecoveryError, SegmentInfo, SegmentSource, recover};
-pub use writer::{Journal, JournalOp, JournalState, Pace};
+pub use writer::{Journal, JournalOp, JournalState, Pace, Placed};

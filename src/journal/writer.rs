@@ -116,7 +116,7 @@ enum Spare {
 enum Writing {
     Header { info: SegmentInfo },
     Batches { batches: Vec<Batch>, padded: u64 },
-    Mark,
+    Mark { announced: Seq },
 }
 
 /// One of a node's two journals.
@@ -143,6 +143,10 @@ pub struct Journal {
     durable: Position,
     /// For the headers of marks: on a standby, what the primary announced.
     announced: Seq,
+    /// What a recovery of this journal would find announced: the most that a durable header here says.
+    told: Seq,
+    /// A mark is wanted although the journal was not idle for long: `announced` has to become part of `told`.
+    mark_wanted: bool,
     ends: VecDeque<Position>,
     mark_at: Option<Mono>,
     /// A cut that is not durable yet: the next header makes it so, and is written without waiting for a batch.
@@ -177,6 +181,8 @@ impl Journal {
             appended: found.end.seq,
             durable: found.end,
             announced: found.announced,
+            told: found.announced,
+            mark_wanted: false,
             ends: found.ends,
             mark_at: None,
             cutting: false,
@@ -278,6 +284,23 @@ impl Journal {
         self.announced = self.announced.max(announced);
     }
 
+    /// What the headers on this disk tell of what was announced: a restart knows this much again.
+    #[must_use]
+    pub fn told(&self) -> Seq {
+        self.told
+    }
+
+    /// Asks for a mark as soon as nothing else is written, unless one would tell nothing new.
+    pub fn want_mark(&mut self) {
+        self.mark_wanted = self.announced > self.told && !self.has_failed();
+    }
+
+    /// Whether [`Self::pump`] would write a wanted mark now.
+    #[must_use]
+    pub fn wants_mark(&self) -> bool {
+        self.mark_wanted && self.is_written() && self.room() >= BLOCK_U64
+    }
+
     /// Appends entries that belong together: one batch holds all of them. Returns the number of the last.
     ///
     /// # Durability
@@ -286,26 +309,27 @@ impl Journal {
     /// # Panics
     /// If `entries` is empty or over the batch limits: the caller has looked.
     pub fn append<'a>(&mut self, entries: impl Iterator<Item = Entry<'a>> + Clone) -> Seq {
-        let need: usize = entries.clone().map(|entry| entry.encoded_len()).sum();
-        let count = entries.clone().count();
-        let mut last = self.appended;
-        let builder = self.open_batch(need, count);
-        for entry in entries {
-            (last, _) = builder.push(&entry);
-        }
-        self.appended(last, need)
+        self.append_placed(entries).seq
     }
 
-    /// Appends one entry and tells where its value stands.
+    /// The same, and tells where the last one's value stands.
     ///
     /// # Durability
     /// As [`Self::append`].
-    pub fn append_placed(&mut self, entry: &Entry<'_>) -> Placed {
-        let need = entry.encoded_len();
-        let builder = self.open_batch(need, 1);
+    ///
+    /// # Panics
+    /// As [`Self::append`].
+    pub fn append_placed<'a>(&mut self, entries: impl Iterator<Item = Entry<'a>> + Clone) -> Placed {
+        let need: usize = entries.clone().map(|entry| entry.encoded_len()).sum();
+        let count = entries.clone().count();
+        assert!(count > 0, "there is something to append");
+        let builder = self.open_batch(need, count);
         let batch = builder.first_seq();
-        let (seq, at) = builder.push(entry);
-        self.appended(seq, need);
+        let (mut seq, mut at) = (batch, 0);
+        for entry in entries {
+            (seq, at) = builder.push(&entry);
+        }
+        self.took(seq, need);
         Placed { seq, batch, at }
     }
 
@@ -321,7 +345,7 @@ impl Journal {
         let len = buf.len();
         let builder = BatchBuilder::around(seq, file, offset, buf);
         self.pending.push_back(Pending::Open(builder));
-        self.appended(seq, len);
+        self.took(seq, len);
         Placed { seq, batch: seq, at: AROUND }
     }
 
@@ -353,11 +377,10 @@ impl Journal {
         builder
     }
 
-    fn appended(&mut self, last: Seq, bytes: usize) -> Seq {
+    fn took(&mut self, last: Seq, bytes: usize) {
         self.appended = last;
         self.pending_bytes += bytes;
         self.mark_at = None;
-        last
     }
 
     /// Appends a batch that the peer sealed; it must continue the history.
@@ -410,6 +433,7 @@ impl Journal {
         self.unused.extend(gone);
         (self.sealed, self.durable, self.appended, self.epoch) = (end, end, end.seq, end.epoch);
         self.announced = self.announced.min(end.seq);
+        self.told = self.told.min(end.seq);
         self.active = false;
         self.cutting = true;
         self.mark_at = None;
@@ -589,15 +613,22 @@ impl Journal {
     }
 
     fn pump_mark(&mut self, now: Now) {
-        let due = self.mark_at.is_some_and(|at| now.mono >= at);
-        if !due || self.room() < BLOCK_U64 {
+        let due = self.mark_wanted || self.mark_at.is_some_and(|at| now.mono >= at);
+        if !due {
+            return;
+        }
+        if self.room() < BLOCK_U64 {
+            if self.mark_wanted {
+                self.open_next(0, now);
+            }
             return;
         }
         let Some(info) = self.segments.newest().copied() else { return };
         self.mark_at = None;
-        let seal = self.seal(now, self.announced);
-        let block = mark(self.durable.seq.next(), &seal);
-        self.start_write(info.index, info.used, vec![block.disk().clone()], Writing::Mark);
+        self.mark_wanted = false;
+        let announced = self.announced;
+        let block = mark(self.durable.seq.next(), &self.seal(now, announced));
+        self.start_write(info.index, info.used, vec![block.disk().clone()], Writing::Mark { announced });
     }
 
     /// The segment asked for is there.
@@ -632,7 +663,8 @@ impl Journal {
                 }
                 Vec::new()
             }
-            Writing::Mark => {
+            Writing::Mark { announced } => {
+                self.told = self.told.max(announced);
                 if let Some(info) = self.segments.last_mut() {
                     info.used += BLOCK_U64;
                 }
@@ -642,6 +674,7 @@ impl Journal {
                 self.failures = 0;
                 if let Some(last) = batches.last() {
                     self.durable = last.end();
+                    self.told = self.told.max(last.header().durable);
                 }
                 if let Some(info) = self.segments.last_mut() {
                     info.used += padded;
@@ -662,7 +695,7 @@ impl Journal {
         self.active = false;
         match writing {
             Writing::Header { info } => self.unused.push(info.index),
-            Writing::Mark => {}
+            Writing::Mark { .. } => {}
             Writing::Batches { batches, .. } => {
                 for batch in batches.into_iter().rev() {
                     self.pending_bytes += batch.header().len as usize;

@@ -1,21 +1,47 @@
 //! The thread that owns the store's writer: batches in order, as many at once as wait.
 
 use super::inbox::{CoreEnded, Inbox};
+use super::volumes::parts;
 use crate::base::limits::APPLY_MERGE_MAX;
-use crate::base::{Fault, JournalKind, Seq};
+use crate::base::{Fault, FileId, JournalKind, Seq};
 use crate::engine::Event;
 use crate::format::batch::Batch;
-use crate::store::{StoreError, StoreWrite};
+use crate::store::{SlowSync, StoreError, StoreWrite};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 
 /// Work for the store.
 #[derive(Debug)]
 pub(crate) enum Apply {
     /// Apply a batch of a journal.
     Batch(JournalKind, Batch),
-    /// Make what is applied durable.
-    Checkpoint,
+    /// Make what is applied durable. The slow part of that is told through the sender.
+    Checkpoint(Sender<Apply>),
+    /// The slow part of a checkpoint is done.
+    Synced(io::Result<()>),
+    /// See [`crate::engine::Effect::ReadVolume`].
+    ReadVolume {
+        /// Comes back with the answer.
+        read: u64,
+        /// The volume.
+        file: FileId,
+        /// Where.
+        offset: u64,
+        /// How much.
+        len: usize,
+    },
+    /// See [`crate::engine::Effect::VolumeAllocation`].
+    VolumeAllocation {
+        /// Comes back with the answer.
+        read: u64,
+        /// The volume.
+        file: FileId,
+        /// Where.
+        offset: u64,
+        /// How much.
+        len: u64,
+    },
 }
 
 /// Applies until the core is gone or `stop` is set. When nothing waits, `tidy` is called until it says that nothing
@@ -24,6 +50,7 @@ pub(crate) fn run<W: StoreWrite>(
     store: &mut W,
     tidy: impl Fn(&mut W) -> Result<bool, StoreError>,
     work: &Receiver<Apply>,
+    syncs: &Sender<SyncJob>,
     inbox: &Inbox,
     stop: &AtomicBool,
 ) {
@@ -49,7 +76,26 @@ pub(crate) fn run<W: StoreWrite>(
                 (batches, next) = gather(journal, batch, work);
                 inbox.event(apply(store, journal, &batches))
             }
-            Apply::Checkpoint => inbox.event(checkpoint(store)),
+            Apply::Checkpoint(back) => match store.begin_checkpoint() {
+                None => inbox.event(checkpoint(store)),
+                // Fails when that thread is gone, and then the process is ending.
+                Some(sync) => syncs.send((sync, back)).map_err(|_| CoreEnded),
+            },
+            Apply::Synced(Ok(())) => inbox.event(checkpoint(store)),
+            Apply::Synced(Err(error)) => {
+                tracing::error!("making the volumes durable: {error}");
+                let fault = Fault::from_io(&error);
+                store.checkpoint_failed(fault);
+                inbox.event(Event::CheckpointFailed { fault })
+            }
+            Apply::ReadVolume { read, file, offset, len } => {
+                let result = store.read_volume(file, offset, len).map_err(|error| told(&error));
+                inbox.event(Event::VolumeRead { read, result })
+            }
+            Apply::VolumeAllocation { read, file, offset, len } => {
+                let result = store.allocation(file, offset, len).map_err(|error| told(&error));
+                inbox.event(Event::VolumeAllocation { read, result: result.map(parts) })
+            }
         };
         if done == Err(CoreEnded) {
             return;
@@ -80,6 +126,22 @@ fn gather(journal: JournalKind, first: Batch, work: &Receiver<Apply>) -> (Vec<Ba
         }
     }
     (batches, None)
+}
+
+/// The slow part of a checkpoint, and who is to be told of its end.
+pub(crate) type SyncJob = (SlowSync, Sender<Apply>);
+
+/// Does the slow parts of checkpoints until nobody asks for any more, while batches are applied on.
+pub(crate) fn run_syncs(jobs: &Receiver<SyncJob>) {
+    while let Ok((sync, back)) = jobs.recv() {
+        // Nobody waits for it any more when the node stops.
+        let _ = back.send(Apply::Synced(sync()));
+    }
+}
+
+fn told(error: &StoreError) -> Fault {
+    tracing::warn!("reading a volume: {error}");
+    fault(error)
 }
 
 fn apply(store: &mut impl StoreWrite, journal: JournalKind, batches: &[Batch]) -> Event {
@@ -139,6 +201,9 @@ mod tests {
         calls: Vec<(JournalKind, Vec<u64>)>,
         fail: Option<JournalKind>,
         mess: u32,
+        /// Checkpoints have a slow part, and whether it fails.
+        slow: Option<bool>,
+        sync_fault: Option<Fault>,
     }
 
     impl StoreWrite for Notebook {
@@ -150,13 +215,37 @@ mod tests {
             Ok(())
         }
 
+        fn begin_checkpoint(&mut self) -> Option<SlowSync> {
+            let fails = self.slow?;
+            Some(Box::new(move || if fails { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }))
+        }
+
         fn checkpoint(&mut self) -> Result<[Seq; 2], StoreError> {
             self.calls.push((JournalKind::Local, Vec::new()));
             Ok([Seq(5), Seq(6)])
         }
+
+        fn checkpoint_failed(&mut self, fault: Fault) {
+            self.sync_fault = Some(fault);
+        }
+
+        fn read_volume(&mut self, _: FileId, offset: u64, len: usize) -> Result<bytes::Bytes, StoreError> {
+            let byte = u8::try_from(offset).unwrap();
+            Ok(vec![byte; len].into())
+        }
+
+        fn allocation(&mut self, _: FileId, _: u64, len: u64) -> Result<Vec<(u64, bool)>, StoreError> {
+            Ok(vec![(len, true)])
+        }
     }
 
-    fn batch(journal: JournalKind, seq: u64, value: usize) -> Apply {
+    /// What the apply thread is given.
+    enum Job {
+        Checkpoint,
+        Other(Apply),
+    }
+
+    fn batch(journal: JournalKind, seq: u64, value: usize) -> Job {
         let mut builder = BatchBuilder::new(Seq(seq), 4096);
         let value = vec![0; value];
         builder.push(&Entry { kind: EntryKind::Put, file: crate::base::FileId(4), id: b"i", value: &value });
@@ -168,20 +257,29 @@ mod tests {
             pair: PairId([0; 16]),
             journal,
         };
-        Apply::Batch(journal, builder.seal(&seal))
+        Job::Other(Apply::Batch(journal, builder.seal(&seal)))
     }
 
     /// What the store was asked, and what the core was told.
-    fn run_all(store: &mut Notebook, jobs: Vec<Apply>) -> Vec<String> {
+    fn run_all(store: &mut Notebook, jobs: Vec<Job>) -> Vec<String> {
         let (inbox, outbox) = Inbox::new(Arc::new(NoWake));
         let (give, work) = channel();
-        jobs.into_iter().for_each(|job| give.send(job).unwrap());
+        for job in jobs {
+            match job {
+                Job::Checkpoint => give.send(Apply::Checkpoint(give.clone())).unwrap(),
+                Job::Other(job) => give.send(job).unwrap(),
+            }
+        }
         drop(give);
+        let (syncs, sync_work) = channel();
+        let syncer = std::thread::spawn(move || run_syncs(&sync_work));
         let tidy = |store: &mut Notebook| {
             store.mess = store.mess.saturating_sub(1);
             Ok(store.mess > 0)
         };
-        run(store, tidy, &work, &inbox, &AtomicBool::new(false));
+        run(store, tidy, &work, &syncs, &inbox, &AtomicBool::new(false));
+        drop(syncs);
+        syncer.join().unwrap();
         let told = std::iter::from_fn(|| outbox.take());
         told.map(|message| match message {
             Message::Event(event) => format!("{event:?}"),
@@ -198,7 +296,7 @@ mod tests {
             batch(Replicated, 1, 1),
             batch(Replicated, 2, 1),
             batch(Local, 1, 1),
-            Apply::Checkpoint,
+            Job::Checkpoint,
             batch(Local, 2, APPLY_MERGE_MAX * 3 / 4),
             batch(Local, 3, APPLY_MERGE_MAX * 3 / 4),
             batch(Local, 4, 1),
@@ -216,6 +314,29 @@ mod tests {
         assert_eq!(told[0], "Applied { journal: Replicated, seq: Seq(2) }");
         assert_eq!(told[2], "Checkpointed { applied: [Seq(5), Seq(6)] }");
         assert_eq!(told[4], "Applied { journal: Local, seq: Seq(4) }");
+    }
+
+    #[test]
+    fn the_slow_part_of_a_checkpoint_is_done_aside_and_what_came_of_it_is_told() {
+        use JournalKind::Replicated;
+        let mut store = Notebook { slow: Some(false), ..Notebook::default() };
+        let told = run_all(&mut store, vec![Job::Checkpoint, batch(Replicated, 1, 1)]);
+        assert!(told.contains(&"Checkpointed { applied: [Seq(5), Seq(6)] }".to_owned()), "{told:?}");
+        let mut store = Notebook { slow: Some(true), ..Notebook::default() };
+        let told = run_all(&mut store, vec![Job::Checkpoint]);
+        assert_eq!(told, ["CheckpointFailed { fault: Errno(5) }"]);
+        assert_eq!((store.sync_fault, store.calls.len()), (Some(Fault::Errno(5)), 0));
+    }
+
+    #[test]
+    fn reads_of_volumes_are_answered_between_the_batches() {
+        let file = FileId(4);
+        let read = Job::Other(Apply::ReadVolume { read: 7, file, offset: 3, len: 2 });
+        let look = Job::Other(Apply::VolumeAllocation { read: 8, file, offset: 0, len: 9 });
+        let told = run_all(&mut Notebook::default(), vec![batch(JournalKind::Local, 1, 1), read, look]);
+        assert_eq!(told[0], "Applied { journal: Local, seq: Seq(1) }");
+        assert!(told[1].starts_with("VolumeRead { read: 7, result: Ok("), "{told:?}");
+        assert!(told[2].starts_with("VolumeAllocation { read: 8, result: Ok("), "{told:?}");
     }
 
     #[test]
@@ -241,7 +362,7 @@ mod tests {
             }
             Ok(store.mess > 0)
         };
-        run(&mut store, tidy, &work, &inbox, &AtomicBool::new(false));
+        run(&mut store, tidy, &work, &channel().0, &inbox, &AtomicBool::new(false));
         assert_eq!(store.mess, 0);
         assert!(store.calls.is_empty());
     }

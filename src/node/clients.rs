@@ -1,12 +1,12 @@
-//! The RESP door's connections: bytes in when the engine allows it, bytes out in order, bounded patience.
+//! The clients' connections, of both doors: bytes in when the engine allows it, bytes out in order, bounded patience.
 //!
 //! A slot is free again only when none of its operations is under way, so a token that names a slot is never
 //! ambiguous. The slot's number is part of the [`ConnId`], so that an effect finds its connection without a search.
 
 use super::core::{Target, Turn};
 use crate::base::limits::{CLIENT_RECEIVE_MAX, CLIENT_RECEIVE_MIN, CLIENTS_MAX, SEND_PARTS_MAX};
-use crate::base::{ConnId, Mono};
-use crate::engine::Event;
+use crate::base::{AlignedBuf, ConnId, Mono};
+use crate::engine::{ClientDoor, Event};
 use crate::io::Op;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -33,6 +33,8 @@ pub(crate) struct Clients {
 struct Client {
     id: ConnId,
     socket: Arc<OwnedFd>,
+    /// Which door it came in by.
+    blocks: bool,
     /// A receive is under way.
     receiving: bool,
     /// How many of the engine's sends the send under way carries; 0 when none is.
@@ -61,7 +63,7 @@ impl Clients {
     }
 
     /// Takes a new connection in; gives the socket back when there are too many.
-    pub(crate) fn open(&mut self, turn: &mut Turn, socket: OwnedFd, trusted: bool) -> Result<(), OwnedFd> {
+    pub(crate) fn open(&mut self, turn: &mut Turn, socket: OwnedFd, door: ClientDoor) -> Result<(), OwnedFd> {
         if self.count() >= self.limit {
             return Err(socket);
         }
@@ -74,6 +76,7 @@ impl Clients {
         let client = Client {
             id: conn,
             socket: Arc::new(socket),
+            blocks: matches!(door, ClientDoor::Blocks { .. }),
             receiving: false,
             sending: 0,
             queue: VecDeque::new(),
@@ -85,7 +88,7 @@ impl Clients {
         if let Some(place) = self.slots.get_mut(slot) {
             *place = Some(client);
         }
-        turn.events.push(Event::ClientOpened { conn, trusted });
+        turn.events.push(Event::ClientOpened { conn, door });
         Ok(())
     }
 
@@ -102,6 +105,17 @@ impl Clients {
         client.receiving = true;
         turn.driver
             .submit(Target::ClientReceive(slot).token(), Op::Receive(Arc::clone(&client.socket), buffer));
+    }
+
+    /// Receives into the buffer, behind what is in it, until it holds so much.
+    pub(crate) fn fill(&mut self, turn: &mut Turn, conn: ConnId, buffer: AlignedBuf, until: usize) {
+        let Some((slot, client)) = self.find(conn) else { return };
+        if client.told || client.leaving || client.receiving {
+            return;
+        }
+        client.receiving = true;
+        let op = Op::Fill(Arc::clone(&client.socket), buffer, until);
+        turn.driver.submit(Target::ClientFill(slot).token(), op);
     }
 
     /// Sends after all that was given before.
@@ -146,6 +160,20 @@ impl Clients {
                     self.lingering.push_back((turn.now.plus_ms(turn.patience.linger_ms), client.id));
                 }
             }
+            Err(_) => client.lose(turn),
+        }
+        self.settle(turn, slot);
+    }
+
+    /// A fill ended.
+    pub(crate) fn filled(&mut self, turn: &mut Turn, slot: usize, result: io::Result<AlignedBuf>) {
+        let Some(client) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
+        client.receiving = false;
+        match result {
+            Ok(buffer) if !client.told => {
+                turn.events.push(Event::ClientFilled { conn: client.id, buffer });
+            }
+            Ok(_) => {}
             Err(_) => client.lose(turn),
         }
         self.settle(turn, slot);

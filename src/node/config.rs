@@ -1,6 +1,6 @@
 //! A node's settings: `config.toml`, read once at the start.
 
-pub use super::config_file::RespAddress;
+pub use super::config_file::DoorAddress;
 use super::config_file::{ConfigError, ConfigErrors, Settings};
 use super::layout::Layout;
 use crate::base::{AckLevel, Ordinal};
@@ -75,7 +75,9 @@ pub struct Config {
     /// How the link is protected.
     pub encryption: Encryption,
     /// Where Redis clients connect, besides [`Layout::resp_socket`]. Paths are not yet resolved.
-    pub resp: Vec<RespAddress>,
+    pub resp: Vec<DoorAddress>,
+    /// Where NBD clients connect, besides [`Layout::nbd_socket`]. Paths are not yet resolved.
+    pub nbd: Vec<DoorAddress>,
     /// `account,file` of keys without two commas.
     pub resp_default: Option<String>,
     /// Where the password is.
@@ -158,6 +160,7 @@ impl Config {
             peer: s.address("peer"),
             encryption: if s.word("encryption") == "none" { Encryption::None } else { Encryption::Tls },
             resp: s.listen("resp"),
+            nbd: s.listen("nbd"),
             resp_default: s.text("resp_default"),
             resp_password_file: s.text("resp_password_file").map(PathBuf::from),
             resp_password: None,

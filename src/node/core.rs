@@ -13,11 +13,12 @@ use super::layout::Layout;
 use super::link::{Keys, Links};
 use super::operators::Operators;
 use super::segments::Segments;
+use super::volumes::Volumes;
 use crate::base::limits::{
     ACCEPT_PAUSE_MS, CLIENT_KEEPALIVE_S, INBOX_MAX, LINGER_MS, LINK_HANDSHAKE_MS, STOP_FLUSH_MS, STOP_MS,
 };
 use crate::base::{Mono, Now};
-use crate::engine::{Effect, Engine, Event, Incident};
+use crate::engine::{ClientDoor, Effect, Engine, Event, Incident, Tls};
 use crate::io::{Completion, Driver, Op, Outcome, Token};
 use crate::store::StoreRead;
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
@@ -85,6 +86,8 @@ pub(crate) enum Target {
     LinkSend(usize),
     /// A journal write.
     Write(usize),
+    /// A client's receive of a payload in place.
+    ClientFill(usize),
 }
 
 impl Target {
@@ -98,6 +101,7 @@ impl Target {
             Self::LinkReceive(slot) => (4, slot),
             Self::LinkSend(slot) => (5, slot),
             Self::Write(slot) => (6, slot),
+            Self::ClientFill(slot) => (7, slot),
         };
         Token((slot as u64) << 3 | kind)
     }
@@ -113,7 +117,7 @@ impl Target {
             4 => Self::LinkReceive(slot),
             5 => Self::LinkSend(slot),
             6 => Self::Write(slot),
-            _ => return None,
+            _ => Self::ClientFill(slot),
         })
     }
 }
@@ -127,6 +131,11 @@ pub(crate) enum Door {
     Resp {
         /// Whether they need no password.
         trusted: bool,
+    },
+    /// Clients of volumes.
+    Nbd {
+        /// Whether they may or must secure the connection.
+        tls: Tls,
     },
 }
 
@@ -174,6 +183,8 @@ pub(crate) struct Ends {
     pub(crate) layout: Layout,
     /// Open already.
     pub(crate) listeners: Vec<Listener>,
+    /// Reads of volumes.
+    pub(crate) volumes: Volumes,
     /// What this node proves and expects on the link.
     pub(crate) keys: Keys,
     /// Where the peer listens.
@@ -233,6 +244,7 @@ pub(crate) struct Core<B> {
     clients: Clients,
     links: Links,
     segments: Segments,
+    volumes: Volumes,
     operators: Operators,
     stage: Stage,
     completions: Vec<Completion>,
@@ -263,6 +275,7 @@ impl<B: Brain> Core<B> {
             clients: Clients::new(ends.clients_max),
             links: Links::new(ends.keys, ends.peer),
             segments: Segments::new(ends.layout),
+            volumes: ends.volumes,
             operators: Operators::default(),
             stage: Stage::Running,
             completions: Vec::new(),
@@ -322,6 +335,8 @@ impl<B: Brain> Core<B> {
         match effect {
             Effect::ClientSend { conn, bytes } => self.clients.send(turn, conn, bytes),
             Effect::ClientReceive { conn, buffer } => self.clients.receive(turn, conn, buffer),
+            Effect::ClientStartTls { conn } => self.clients.close(turn, conn),
+            Effect::ClientFill { conn, buffer, until } => self.clients.fill(turn, conn, buffer, until),
             Effect::ClientClose { conn } => self.clients.close(turn, conn),
             Effect::LinkSend { conn, parts } => self.links.send(turn, conn, parts),
             Effect::LinkConnect { conn } => self.links.connect(turn, conn),
@@ -333,7 +348,7 @@ impl<B: Brain> Core<B> {
                 let _ = workers.apply.send(Apply::Batch(journal, batch));
             }
             Effect::Checkpoint => {
-                let _ = workers.apply.send(Apply::Checkpoint);
+                let _ = workers.apply.send(Apply::Checkpoint(workers.apply.clone()));
             }
             Effect::PrepareSegment { journal, index, bytes } => {
                 let _ = workers.bulk.send(Bulk { journal, index, bytes });
@@ -346,6 +361,19 @@ impl<B: Brain> Core<B> {
                 let sealed = self.segments.is_sealed(journal, segment);
                 let _ = workers.files.send(Files::Read { read, journal, segment, offset, len, sealed });
             }
+            Effect::ReadVolume { read, file, offset, len, ordered: false } => {
+                self.volumes.read(turn, read, file, offset, len);
+            }
+            Effect::ReadVolume { read, file, offset, len, ordered: true } => {
+                let _ = workers.apply.send(Apply::ReadVolume { read, file, offset, len });
+            }
+            Effect::VolumeAllocation { read, file, offset, len, ordered: false } => {
+                self.volumes.allocation(read, file, offset, len);
+            }
+            Effect::VolumeAllocation { read, file, offset, len, ordered: true } => {
+                let _ = workers.apply.send(Apply::VolumeAllocation { read, file, offset, len });
+            }
+            Effect::ForgetVolume { file } => self.volumes.forget(file),
             Effect::WriteControl { write, bytes } => {
                 let _ = workers.files.send(Files::Control { write, bytes });
             }
@@ -365,6 +393,9 @@ impl<B: Brain> Core<B> {
             match (Target::of(token), outcome) {
                 (Some(Target::ClientReceive(slot)), Outcome::Received(result)) => {
                     self.clients.received(turn, slot, result);
+                }
+                (Some(Target::ClientFill(slot)), Outcome::Filled(result)) => {
+                    self.clients.filled(turn, slot, result);
                 }
                 (Some(Target::ClientSend(slot)), Outcome::Sent(result)) => {
                     self.clients.sent(turn, slot, &result);
@@ -438,9 +469,15 @@ impl<B: Brain> Core<B> {
             (Ok(socket), Some(Door::Link)) => self.links.accepted(&mut self.turn, socket),
             (Ok(socket), Some(Door::Resp { trusted })) => {
                 tune(&socket);
-                if let Err(socket) = self.clients.open(&mut self.turn, socket, trusted) {
+                if let Err(socket) = self.clients.open(&mut self.turn, socket, ClientDoor::Items { trusted })
+                {
                     refuse(&socket);
                 }
+            }
+            (Ok(socket), Some(Door::Nbd { tls })) => {
+                tune(&socket);
+                // Dropped if there are too many: the protocol has no words for that before its greeting.
+                let _ = self.clients.open(&mut self.turn, socket, ClientDoor::Blocks { tls });
             }
             (Ok(_), None) => {}
             (Err(error), _) => {

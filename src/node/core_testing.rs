@@ -103,6 +103,7 @@ pub(in crate::node) fn start(
     let ends = Ends {
         layout: layout.clone(),
         listeners,
+        volumes: Volumes::new(&layout).0,
         keys: Box::new(move || Ok(setting.identity.clone())),
         peer: setting.peer,
         clients_max: setting.clients_max,

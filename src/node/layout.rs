@@ -86,6 +86,12 @@ impl Layout {
         self.dir.join("store")
     }
 
+    /// What the volumes hold.
+    #[must_use]
+    pub fn volumes(&self) -> PathBuf {
+        self.dir.join("volumes")
+    }
+
     /// What this node had and the pair never kept.
     #[must_use]
     pub fn diverged(&self) -> PathBuf {
@@ -108,6 +114,12 @@ impl Layout {
     #[must_use]
     pub fn resp_socket(&self) -> PathBuf {
         self.dir.join("resp.sock")
+    }
+
+    /// The NBD door for the node's own user.
+    #[must_use]
+    pub fn nbd_socket(&self) -> PathBuf {
+        self.dir.join("nbd.sock")
     }
 
     /// Held by whoever may change the directory.

@@ -1,10 +1,11 @@
 //! Opens the listening sockets: the link port, the RESP doors, and the node's own Unix socket.
 
 use super::admin::bind_in_dir;
-use super::config::{Config, RespAddress};
+use super::config::{Config, DoorAddress};
 use super::core::{Door, Listener};
 use super::layout::Layout;
 use crate::base::limits::ACCEPT_BACKLOG;
+use crate::engine::Tls;
 use nix::sys::socket::{Backlog, listen};
 use std::ffi::OsStr;
 use std::fs::Permissions;
@@ -54,12 +55,25 @@ impl Listeners {
     pub(crate) fn open(config: &Config, layout: &Layout) -> Result<Self, ListenError> {
         let mut listeners = Self::default();
         listeners.tcp(config.link_listen, "link_listen", Door::Link)?;
-        listeners.own(layout)?;
+        let (resp, nbd) = (Door::Resp { trusted: true }, Door::Nbd { tls: Tls::Off });
+        listeners.own(layout, layout.resp_socket(), resp)?;
+        listeners.own(layout, layout.nbd_socket(), nbd)?;
         for address in &config.resp {
             let door = Door::Resp { trusted: false };
             match address {
-                RespAddress::Tcp(address) => listeners.tcp(*address, "resp", door)?,
-                RespAddress::Unix(path) => listeners.unix(layout.resolve(path), "resp", door, 0o660)?,
+                DoorAddress::Tcp(address) => listeners.tcp(*address, "resp", door)?,
+                DoorAddress::Unix(path) => listeners.unix(layout.resolve(path), "resp", door, 0o660)?,
+            }
+        }
+        for place in &config.nbd {
+            match place {
+                DoorAddress::Tcp(address) => {
+                    let tls = if place.is_private() { Tls::Offered } else { Tls::Required };
+                    listeners.tcp(*address, "nbd", Door::Nbd { tls })?;
+                }
+                DoorAddress::Unix(path) => {
+                    listeners.unix(layout.resolve(path), "nbd", Door::Nbd { tls: Tls::Off }, 0o660)?;
+                }
             }
         }
         Ok(listeners)
@@ -83,8 +97,7 @@ impl Listeners {
     }
 
     /// The socket of the node's own user. Its directory is locked, so one that is there was left by a killed process.
-    fn own(&mut self, layout: &Layout) -> Result<(), ListenError> {
-        let path = layout.resp_socket();
+    fn own(&mut self, layout: &Layout, path: PathBuf, door: Door) -> Result<(), ListenError> {
         let failed = |error: io::Error| ListenError {
             place: path.display().to_string(),
             whom: "the node's own user",
@@ -94,7 +107,7 @@ impl Listeners {
         let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
         let socket = bind_in_dir(layout.dir(), name).map_err(failed)?;
         self.files.push(SocketFile::of(&path).map_err(failed)?);
-        self.take(socket.into(), Door::Resp { trusted: true }).map_err(failed)?;
+        self.take(socket.into(), door).map_err(failed)?;
         tracing::info!("listening on {} (the node's own user)", path.display());
         Ok(())
     }

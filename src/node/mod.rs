@@ -35,3 +35,4 @@ pub mod serve;
 pub mod setup;
 mod signals;
 pub mod tls;
+mod volumes;

@@ -11,6 +11,7 @@ use super::listen::{ListenError, Listeners};
 use super::segment_source::{self, DiskSegments};
 use super::setup::{self, DirLock, SetupError};
 use super::tls::LinkIdentity;
+use super::volumes::{Readers, Volumes};
 use super::{apply, disk, log, signals};
 use crate::base::JournalKind;
 use crate::base::limits::{ADMIN_WAIT_MS, CLIENTS_MAX, DESCRIPTORS_RESERVED, PURGE_STEP, STOP_JOIN_MS};
@@ -108,7 +109,8 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let (inbox, outbox) = Inbox::new(driver.waker());
     let listeners = Listeners::open(&config, &layout)?;
     let _ = core_inbox.set(inbox.clone());
-    let (crew, workers) = Crew::start(&layout, found.writer, &inbox)?;
+    let (volumes, readers) = Volumes::new(&layout);
+    let (crew, workers) = Crew::start(&layout, found.writer, readers, &inbox)?;
     let admin = admin::spawn(&layout, operator_desk(layout.clone(), inbox))
         .map_err(system_error("opening the admin socket"))?;
     let engine = Engine::new(config.engine_config(seed()), found.start);
@@ -117,6 +119,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let ends = Ends {
         layout,
         listeners: listeners.all.clone(),
+        volumes,
         keys,
         peer: config.peer,
         clients_max,
@@ -151,10 +154,10 @@ fn open_driver(choice: IoChoice) -> io::Result<Box<dyn Driver>> {
 /// Opens the store on a thread that gives way to others, for the engine's own threads to inherit that: they have
 /// time, the clients have not. What waits for them meanwhile is written once, however often it changes.
 fn open_store(layout: &Layout, config: &Config) -> Result<Opened, StoreError> {
-    let (path, ordinal) = (layout.store(), config.ordinal);
+    let (path, volumes, ordinal) = (layout.store(), layout.volumes(), config.ordinal);
     let opener = std::thread::spawn(move || {
         let _ = crate::io::give_way(STORE_NICE);
-        FjallStore::open(&path, ordinal)
+        FjallStore::open(&path, &volumes, ordinal)
     });
     opener.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
@@ -186,8 +189,8 @@ impl Found {
                 .check_applied(journal, store.applied[journal.index()])
                 .map_err(|error| file_error("recovering the journal in", &layout.journal(journal), &error))?;
         }
-        let Opened { writer, reader, namespace, applied, .. } = store;
-        let start = StartState { control, journals, store: reader, namespace, applied };
+        let Opened { writer, reader, namespace, applied, replay_from, .. } = store;
+        let start = StartState { control, journals, store: reader, namespace, applied, replay_from };
         Ok(Self { lock, start, writer })
     }
 }
@@ -236,7 +239,12 @@ struct Crew {
 }
 
 impl Crew {
-    fn start(layout: &Layout, mut writer: StoreWriter, inbox: &Inbox) -> Result<(Self, Workers), ServeError> {
+    fn start(
+        layout: &Layout,
+        mut writer: StoreWriter,
+        readers: Readers,
+        inbox: &Inbox,
+    ) -> Result<(Self, Workers), ServeError> {
         let stop = Arc::new(AtomicBool::new(false));
         let (bulk, bulk_work) = channel();
         let (files, files_work) = channel();
@@ -246,13 +254,19 @@ impl Crew {
         let mut threads = Vec::new();
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("bulk", move || disk::run_bulk(&at, &bulk_work, &to, &halt))?);
+        let (syncs, sync_work) = channel();
+        threads.push(spawn("volume-sync", move || apply::run_syncs(&sync_work))?);
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("files", move || disk::run_files(at, &files_work, &to, &halt))?);
         let (to, halt) = (inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("apply", move || {
             let _ = crate::io::give_way(STORE_NICE);
-            apply::run(&mut writer, |store| store.purge_step(PURGE_STEP), &apply_work, &to, &halt);
+            apply::run(&mut writer, |store| store.purge_step(PURGE_STEP), &apply_work, &syncs, &to, &halt);
         })?);
+        for _ in 0..Readers::THREADS {
+            let (readers, to) = (readers.clone(), inbox.clone());
+            threads.push(spawn("volume-read", move || readers.run(&to))?);
+        }
         let file = layout.incidents();
         threads.push(spawn("incidents", move || recorder.run(&file))?);
         Ok((Self { stop, threads }, workers))

@@ -176,6 +176,8 @@ pub struct InitOptions {
     pub pair_id: Option<PairId>,
     /// Where Redis clients connect.
     pub resp: Vec<String>,
+    /// Where NBD clients connect.
+    pub nbd: Vec<String>,
     /// Any other key of the config with its value as text, such as `("ack_level", "durable")`.
     pub settings: Vec<(String, String)>,
 }
@@ -216,12 +218,14 @@ impl InitOptions {
             ("link_listen", quoted(&self.link_listen)),
             ("peer", quoted(&self.peer)),
         ];
-        match self.resp.as_slice() {
-            [] => {}
-            [one] => given.push(("resp", quoted(one))),
-            many => {
-                let list = many.iter().map(|one| quoted(one)).collect::<Vec<_>>().join(", ");
-                given.push(("resp", format!("[{list}]")));
+        for (key, places) in [("resp", &self.resp), ("nbd", &self.nbd)] {
+            match places.as_slice() {
+                [] => {}
+                [one] => given.push((key, quoted(one))),
+                many => {
+                    let list = many.iter().map(|one| quoted(one)).collect::<Vec<_>>().join(", ");
+                    given.push((key, format!("[{list}]")));
+                }
             }
         }
         let file = Layout::new(&self.dir).config();

@@ -150,7 +150,9 @@ impl Checker {
         if journal == JournalKind::Replicated {
             let control = &self.nodes[node].control;
             let (role, epoch) = (control.role, control.epoch.0);
-            let client = batch.entries().any(|(_, e)| matches!(e.kind, EntryKind::Put | EntryKind::Delete));
+            let client = batch
+                .entries()
+                .any(|(_, e)| matches!(e.kind, EntryKind::Put | EntryKind::Delete | EntryKind::BlockWrite));
             if usize::try_from(h.epoch.0 & 1) != Ok(node) {
                 self.fail("I-20", format!("node {node} sequenced {batch:?} in an epoch of the other node"));
             }

@@ -19,6 +19,8 @@ pub(super) enum File {
     Mixed,
     /// Replicated; cleared, deleted and made anew by the operator.
     Churn,
+    /// The replicated volume.
+    Volume,
 }
 
 impl File {
@@ -31,6 +33,7 @@ impl File {
             Self::OwnB => "ownb,f",
             Self::Mixed => "mixed,f",
             Self::Churn => "app,churn",
+            Self::Volume => "app,vol",
         }
     }
 }
@@ -48,6 +51,10 @@ pub(super) enum Kind {
     Get,
     /// WAIT 1 with a time limit.
     Wait,
+    /// A write to a volume.
+    BlockWrite,
+    /// Anything else asked of a volume.
+    BlockOther,
 }
 
 /// How a command ended.
@@ -121,6 +128,7 @@ impl Op {
             Kind::Delete => command(out, &[b"DEL", &keys[0]]),
             Kind::Get => command(out, &[b"GET", &keys[0]]),
             Kind::Wait => command(out, &[b"WAIT", b"1", b"200"]),
+            Kind::BlockWrite | Kind::BlockOther => {}
         }
     }
 

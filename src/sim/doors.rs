@@ -7,8 +7,8 @@ use super::resp::Reply;
 use super::truth::{Place, value_tag};
 use super::world::{Door, Ev, World, WorldEv};
 use crate::base::limits::CLIENT_OUT_MAX;
-use crate::base::{AckLevel, ConnId, JournalKind};
-use crate::engine::Event;
+use crate::base::{AckLevel, AlignedBuf, ConnId, JournalKind};
+use crate::engine::{ClientDoor, Event};
 use bytes::Bytes;
 
 /// A client gives up after this (microseconds).
@@ -49,7 +49,7 @@ impl World {
         self.next_conn += 1;
         self.clients[c].conn = Some((n, conn));
         self.nodes[n].doors.insert(conn, Door { client: c, ..Door::default() });
-        self.input(n, Event::ClientOpened { conn, trusted: true });
+        self.input(n, Event::ClientOpened { conn, door: ClientDoor::Items { trusted: true } });
         self.clients[c].conn.is_some()
     }
 
@@ -105,11 +105,39 @@ impl World {
         }
     }
 
+    /// The node fills a buffer from a client.
+    pub(super) fn client_fill(&mut self, n: usize, conn: ConnId, buffer: AlignedBuf, until: usize) {
+        let Some(door) = self.nodes[n].doors.get_mut(&conn) else { return };
+        let twice = door.receive.is_some() || door.fill.is_some();
+        door.fill = Some((buffer, until));
+        let waiting = !door.inbox.is_empty();
+        if twice {
+            self.check.fail("driver", format!("node {n} reads twice from client {conn}"));
+        }
+        if waiting {
+            self.door_has_bytes(n, conn);
+        }
+    }
+
     /// Bytes of a client arrive at the node, cut anywhere.
     pub(super) fn client_bytes(&mut self, n: usize, conn: ConnId) {
         let cut = self.streams.client.percent(30);
         let Some(door) = self.nodes[n].doors.get_mut(&conn) else { return };
         if door.inbox.is_empty() {
+            return;
+        }
+        if let Some((mut buffer, until)) = door.fill.take() {
+            // A driver fills a buffer in as many steps as it takes; the node is told of the last.
+            let some = door.inbox.len().min(until - buffer.len());
+            buffer.extend_from_slice(&door.inbox[..some]);
+            door.inbox.drain(..some);
+            if buffer.len() < until {
+                door.fill = Some((buffer, until));
+            } else {
+                self.trace.event("client-filled", conn.0, until as u64, || format!("node {n}: {conn}"));
+                self.trace.sometimes("a payload was received in place");
+                self.input(n, Event::ClientFilled { conn, buffer });
+            }
             return;
         }
         let Some(mut bytes) = door.receive.take() else { return };
@@ -129,6 +157,9 @@ impl World {
     fn early_ok(&mut self, n: usize, conn: ConnId) {
         let Some(door) = self.nodes[n].doors.get(&conn) else { return };
         let (client, last) = (door.client, self.ops.len().saturating_sub(1));
+        if client > self.options.clients {
+            return;
+        }
         let Some(op) = self.ops.get(last) else { return };
         let fits = op.kind == Kind::Set && op.node == n && self.clients[client].conn == Some((n, conn));
         if fits && op.ending == Ending::Open && self.mutate(Mutation::OkBeforeDurable) {
@@ -147,6 +178,9 @@ impl World {
         }
         let us = 1 + self.streams.client.below(300);
         self.node_after(us, n, Ev::ClientSent(conn));
+        if client > self.options.clients {
+            return self.blocker_receives(n, client, bytes);
+        }
         match self.clients[client].receive(bytes) {
             Ok(done) => {
                 for (number, reply) in done {
@@ -173,8 +207,11 @@ impl World {
     /// The node closes a client's connection.
     pub(super) fn client_closed(&mut self, n: usize, conn: ConnId) {
         let Some(door) = self.nodes[n].doors.remove(&conn) else { return };
-        self.hang_up(door.client);
         let us = 1 + self.streams.client.below(20_000);
+        if door.client > self.options.clients {
+            return self.gone_from_door(door.client, n, us);
+        }
+        self.hang_up(door.client);
         self.after(us, WorldEv::Client(door.client));
     }
 
@@ -187,6 +224,11 @@ impl World {
     /// The clients of a node that died.
     pub(super) fn clients_of_the_dead(&mut self, n: usize) {
         for (_, door) in std::mem::take(&mut self.nodes[n].doors) {
+            if door.client > self.options.clients {
+                let us = 1 + self.streams.client.below(50_000);
+                self.gone_from_door(door.client, n, us);
+                continue;
+            }
             self.hang_up(door.client);
             if self.streams.client.percent(50) {
                 self.clients[door.client].believes = 1 - n;

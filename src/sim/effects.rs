@@ -3,8 +3,8 @@
 use super::disk::{Death, random_fate};
 use super::options::Mutation;
 use super::world::{Ev, World};
-use crate::base::{AckLevel, Fault, JournalKind, SegmentIndex, Seq};
-use crate::engine::{Effect, Event, Incident};
+use crate::base::{AckLevel, Fault, FileId, JournalKind, SegmentIndex, Seq};
+use crate::engine::{Allocation, Effect, Event, Incident};
 use crate::format::batch::{Batch, BatchBuilder, Seal};
 use crate::format::control::Control;
 use crate::store::StoreWrite;
@@ -54,7 +54,21 @@ impl World {
             Effect::LinkClose { conn, abort } => self.link_close(n, conn, abort),
             Effect::ClientSend { conn, bytes } => self.client_send(n, conn, &bytes),
             Effect::ClientReceive { conn, buffer } => self.client_receive(n, conn, buffer),
+            Effect::ClientFill { conn, buffer, until } => self.client_fill(n, conn, buffer, until),
+            Effect::ClientStartTls { .. } => {
+                self.check.fail("driver", format!("node {n} wants TLS, which nobody asked for"));
+            }
             Effect::ClientClose { conn } => self.client_closed(n, conn),
+            Effect::ReadVolume { read, file, offset, len, .. } => {
+                let us = if self.streams.disk.percent(50) { 0 } else { self.disk_latency(n) };
+                self.node_after(us, n, Ev::Volume(read, file, offset, len, false));
+            }
+            Effect::VolumeAllocation { read, file, offset, len, .. } => {
+                let us = self.disk_latency(n);
+                let len = usize::try_from(len).unwrap_or(usize::MAX);
+                self.node_after(us, n, Ev::Volume(read, file, offset, len, true));
+            }
+            Effect::ForgetVolume { .. } => {}
             Effect::Admin { token, reply } => self.admin_answer(n, token, reply),
             Effect::Incident(incident) => self.incident(n, &incident),
             Effect::Stopped => self.stopped(n),
@@ -78,6 +92,11 @@ impl World {
             Effect::LinkClose { conn, abort } => ("link-close", conn.0, u64::from(*abort)),
             Effect::ClientSend { conn, bytes } => ("client-send", conn.0, bytes.len() as u64),
             Effect::ClientReceive { conn, .. } => ("client-receive", conn.0, 0),
+            Effect::ClientFill { conn, until, .. } => ("client-fill", conn.0, *until as u64),
+            Effect::ClientStartTls { conn } => ("client-tls", conn.0, 0),
+            Effect::ReadVolume { file, offset, .. } => ("read-volume", file.0, *offset),
+            Effect::VolumeAllocation { file, offset, .. } => ("volume-allocation", file.0, *offset),
+            Effect::ForgetVolume { file } => ("forget-volume", file.0, 0),
             Effect::ClientClose { conn } => ("client-close", conn.0, 0),
             Effect::Admin { token, .. } => ("admin-answer", *token, 0),
             Effect::Incident(incident) => ("incident", incident.kind.len() as u64, 0),
@@ -363,6 +382,24 @@ impl World {
             last = Some(seq);
         }
         last
+    }
+
+    /// The store is asked for a part of a volume, or for what takes space in it. Each batch is applied whole here, so
+    /// every moment is one between two batches.
+    pub(super) fn volume_asked(
+        &mut self,
+        n: usize,
+        read: u64,
+        (file, offset, len): (FileId, u64, usize),
+        allocation: bool,
+    ) {
+        if allocation {
+            let found = self.nodes[n].store.volume_allocation(file, offset, len as u64);
+            let parts = found.into_iter().map(|(len, hole)| Allocation { len, hole }).collect();
+            return self.input(n, Event::VolumeAllocation { read, result: Ok(parts) });
+        }
+        let bytes = self.store_reads(n, file, offset, len);
+        self.input(n, Event::VolumeRead { read, result: Ok(bytes) });
     }
 
     /// The checkpoint ends.

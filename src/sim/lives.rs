@@ -21,15 +21,23 @@ impl World {
         self.check.restarted(n, &control);
         let Some(journals) = self.recover_both(n) else { return };
         let store = self.nodes[n].store.clone();
-        let applied = store.applied();
+        let (applied, replay_from) = (store.applied(), store.replay_from());
         for journal in JournalKind::ALL {
             let Some(tip) = self.tip_at(n, journal, applied[journal.index()]) else {
                 let (name, seq) = (journal.name(), applied[journal.index()]);
                 let text = format!("node {n}'s store shows entry {seq}, which is not in its {name} history");
                 return self.check.fail("I-10", text);
             };
+            let seq = replay_from[journal.index()];
+            let Some(from) = self.tip_at(n, journal, seq) else {
+                let text = format!("node {n}'s volumes are at entry {seq}, which is not in its history");
+                return self.check.fail("I-10", text);
+            };
+            if from.seq < tip.seq {
+                self.trace.sometimes("volumes were behind the items at a start");
+            }
             let truth = &mut self.check.nodes[n].journals[journal.index()];
-            truth.offered = tip;
+            truth.offered = from;
             truth.applied = tip.seq;
             if truth.tip().seq > tip.seq {
                 self.trace.sometimes("the store fell back behind its journal at a power loss");
@@ -39,7 +47,8 @@ impl World {
         let config = self.config(n);
         self.nodes[n].life += 1;
         self.nodes[n].booted_at = self.trace.now;
-        let engine = Engine::new(config, StartState { control, journals, store, namespace, applied });
+        let engine =
+            Engine::new(config, StartState { control, journals, store, namespace, applied, replay_from });
         self.nodes[n].engine = Some(engine);
         self.reset_orphans(n);
         if self.operator.nested_deaths() && self.streams.operator.percent(25) {

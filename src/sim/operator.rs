@@ -1,5 +1,6 @@
 //! The operator, and everything that goes wrong around the pair.
 
+use super::blocks::{BLOCKERS, Blocker, VOLUME};
 use super::disk::{Death, Decay};
 use super::options::{Mutation, Trouble};
 use super::world::{Ev, World, WorldEv};
@@ -158,10 +159,18 @@ fn setup() -> Vec<(usize, AdminRequest)> {
         bytes: None,
         ack,
     };
+    let volume = |name: &str| AdminRequest::FileCreate {
+        name: name.into(),
+        kind: DptrKind::Blocks,
+        flags: None,
+        bytes: Some(VOLUME),
+        ack: None,
+    };
     vec![
         (0, account("app", "L")),
         (0, file("app,main", None)),
         (0, file("app,safe", Some(AckLevel::Durable))),
+        (0, volume("app,vol")),
         (0, account("owna", "")),
         (0, file("owna,f", None)),
         (0, account("mixed", "")),
@@ -275,7 +284,8 @@ impl World {
                 self.pursue_alone();
                 self.check_stops();
                 let served = self.ops.len() >= self.options.ops
-                    && self.clients.iter().all(super::client::Client::idle);
+                    && self.clients.iter().all(super::client::Client::idle)
+                    && self.blockers.iter().all(Blocker::idle);
                 if served || now - since > TROUBLE_MAX {
                     self.heal();
                 }
@@ -289,13 +299,22 @@ impl World {
     fn set_up(&mut self, step: usize) {
         let now = self.trace.now;
         let solo = self.options.solo;
-        let Some((n, request)) = setup().into_iter().filter(|(n, _)| *n == 0 || !solo).nth(step) else {
+        let volumes = self.options.volumes;
+        let wanted = |(n, request): &(usize, AdminRequest)| {
+            let volume = matches!(request, AdminRequest::FileCreate { kind: DptrKind::Blocks, .. });
+            (*n == 0 || !solo) && (volumes || !volume)
+        };
+        let Some((n, request)) = setup().into_iter().filter(wanted).nth(step) else {
             self.operator.phase = Phase::Trouble { since: now };
             self.net.corrupt_one_in = self.options.corrupt_one_in;
             self.after(self.options.trouble_every_us, WorldEv::Trouble);
             for c in 0..self.options.clients {
                 let us = self.streams.client.below(self.options.think_us);
                 self.after(us, WorldEv::Client(c));
+            }
+            for b in 0..BLOCKERS {
+                let us = self.streams.client.below(self.options.think_us);
+                self.after(us, WorldEv::Blocker(b));
             }
             return;
         };

@@ -184,6 +184,8 @@ pub struct Options {
     pub mutation: Option<Mutation>,
     /// Node 1 does not exist.
     pub solo: bool,
+    /// There is a volume, and clients of it.
+    pub volumes: bool,
 }
 
 impl Options {
@@ -233,6 +235,7 @@ impl Options {
             value_max: pick(&mut prng, &[40, 40, 2_000, 9_000]),
             mutation: None,
             solo: false,
+            volumes: seed % 3 != 1,
         }
     }
 

@@ -237,7 +237,7 @@ impl History {
         for (seq, entry) in batch.entries() {
             let place = Place { space, chain, seq: seq.0, origin: node };
             match entry.kind {
-                EntryKind::Put => {
+                EntryKind::Put | EntryKind::BlockWrite => {
                     if let Some(tag) = value_tag(entry.value) {
                         self.values.entry(tag).or_default().push(place);
                     }

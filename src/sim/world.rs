@@ -1,5 +1,6 @@
 //! Two nodes, their disks, the wire between them, clients and an operator, on one simulated clock.
 
+use super::blocks::{BLOCKERS, Blocker};
 use super::checker::Checker;
 use super::client::{Client, Op};
 use super::disk::Disk;
@@ -7,7 +8,7 @@ use super::net::Net;
 use super::operator::Operator;
 use super::options::{Mutation, Options, Streams};
 use super::trace::Trace;
-use crate::base::{ConnId, Epoch, JournalKind, Mono, Now, Ordinal, SegmentIndex, Seq};
+use crate::base::{AlignedBuf, ConnId, Epoch, FileId, JournalKind, Mono, Now, Ordinal, SegmentIndex, Seq};
 use crate::engine::{Engine, EngineConfig, Event};
 use crate::format::PairId;
 use crate::format::batch::Batch;
@@ -50,6 +51,8 @@ pub(super) enum Ev {
     Control(u64),
     /// The store applies some of what waits.
     Store,
+    /// The store reads a volume, or tells what takes space in it: number, file, offset, length, which.
+    Volume(u64, FileId, u64, usize, bool),
     /// The checkpoint ends.
     Checkpoint,
     /// Diverged entries were saved, or not.
@@ -85,6 +88,10 @@ pub(super) enum WorldEv {
     Client(usize),
     /// A client gives up: client, session, command.
     GiveUp(usize, u64, usize),
+    /// A client of the volume acts.
+    Blocker(usize),
+    /// A client of the volume gives up: client, session, request (none: it is not even connected).
+    BlockerGivesUp(usize, u64, Option<u64>),
     /// Trouble comes.
     Trouble,
     /// A trouble ends.
@@ -134,6 +141,8 @@ pub(super) struct Door {
     pub(super) receive: Option<Vec<u8>>,
     /// Not yet read.
     pub(super) inbox: Vec<u8>,
+    /// The node fills this buffer up to here.
+    pub(super) fill: Option<(AlignedBuf, usize)>,
     /// Sends under way (bytes each).
     pub(super) sends: VecDeque<usize>,
 }
@@ -219,7 +228,9 @@ pub(super) struct World {
     pub(super) net: Net,
     /// The clients.
     pub(super) clients: Vec<Client>,
-    /// Their commands.
+    /// The clients of the volume.
+    pub(super) blockers: Vec<Blocker>,
+    /// What all of them asked for.
     pub(super) ops: Vec<Op>,
     /// The operator.
     pub(super) operator: Operator,
@@ -265,6 +276,7 @@ impl World {
             trace: Trace::new(keep),
             net: Net::default(),
             clients,
+            blockers: (0..BLOCKERS).map(|_| Blocker::new()).collect(),
             ops: Vec::new(),
             operator,
             next_conn: 1,
@@ -318,6 +330,7 @@ impl World {
             trace,
             net: Net::default(),
             clients: (0..=self.options.clients).map(|_| Client::new()).collect(),
+            blockers: (0..BLOCKERS).map(|_| Blocker::new()).collect(),
             ops: self.ops.clone(),
             operator: self.operator.clone(),
             next_conn: self.next_conn,
@@ -450,6 +463,9 @@ impl World {
             }
             Ev::Control(write) => self.control_done(n, write),
             Ev::Store => self.store_work(n),
+            Ev::Volume(read, file, offset, len, allocation) => {
+                self.volume_asked(n, read, (file, offset, len), allocation);
+            }
             Ev::Checkpoint => self.checkpoint_done(n),
             Ev::Diverged => self.diverged_done(n),
             Ev::Connect(id) => self.connect_done(n, id),
@@ -483,6 +499,8 @@ impl World {
         match ev {
             WorldEv::Client(c) => self.client_acts(c),
             WorldEv::GiveUp(c, session, op) => self.client_gives_up(c, session, op),
+            WorldEv::Blocker(b) => self.blocker_acts(b),
+            WorldEv::BlockerGivesUp(b, session, cookie) => self.blocker_gives_up(b, session, cookie),
             WorldEv::Trouble => self.trouble(),
             WorldEv::TroubleOver(undo) => self.trouble_over(undo),
             WorldEv::Operator => self.operator_looks(),

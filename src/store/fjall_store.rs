@@ -12,10 +12,12 @@
 
 use super::memory::{batches_due, damaged_entry};
 use super::namespace::{Namespace, NamespaceError, Outcome};
-use super::{StoreError, StoreRead, StoreWrite, keys, torn_tail};
+use super::volumes::Volumes;
+use super::{SlowSync, StoreError, StoreRead, StoreWrite, keys, torn_tail};
 use crate::base::{Fault, FileId, JournalKind, Ordinal, Seq};
 use crate::format::DecodeError;
 use crate::format::batch::Batch;
+use crate::format::dptr::DptrKind;
 use crate::format::entry::{Entry, EntryKind};
 use bytes::Bytes;
 use fjall::config::CompressionPolicy;
@@ -61,6 +63,8 @@ pub struct Opened {
     pub namespace: Namespace,
     /// The last entries applied, by [`JournalKind::index`].
     pub applied: [Seq; 2],
+    /// Where the journals have to be given again from, at most `applied`: volumes may lack what came after.
+    pub replay_from: [Seq; 2],
     /// What a power loss had torn of the engine's journal and was cut (bytes); our journal has it.
     pub cut_bytes: u64,
 }
@@ -70,7 +74,7 @@ pub struct Opened {
 pub struct FjallStore;
 
 impl FjallStore {
-    /// Opens the store of `node` in `dir`, or makes an empty one.
+    /// Opens the store of `node` in `dir`, with its volumes in `volumes`, or makes an empty one.
     ///
     /// # Durability
     /// A store that was made is durable when this returns, but for the name of `dir` in its parent.
@@ -78,7 +82,7 @@ impl FjallStore {
     /// # Errors
     /// [`StoreError::Disk`], also when another process has it open; [`StoreError::Damaged`] when it cannot be what was
     /// written, or is another node's.
-    pub fn open(dir: &Path, node: Ordinal) -> Result<Opened, StoreError> {
+    pub fn open(dir: &Path, volumes: &Path, node: Ordinal) -> Result<Opened, StoreError> {
         let (handle, cut_bytes) = open_engine(dir)?;
         let state = match load(&handle, node)? {
             Some(state) => state,
@@ -86,10 +90,13 @@ impl FjallStore {
         };
         let namespace = state.namespace.clone();
         let applied = state.applied;
+        let volumes = Volumes::open(volumes, node, state.volumes_since, applied)?;
+        let replay_from = volumes.given();
         let handle = Arc::new(RwLock::new(Some(handle)));
         let reader = StoreReader { handle: handle.clone(), pin: Mutex::new(Pin::None) };
-        let writer = StoreWriter { handle, dir: dir.to_owned(), node, state, failed: None, key: Vec::new() };
-        Ok(Opened { writer, reader, namespace, applied, cut_bytes })
+        let (dir, key) = (dir.to_owned(), Vec::new());
+        let writer = StoreWriter { handle, dir, node, state, volumes, failed: None, key };
+        Ok(Opened { writer, reader, namespace, applied, replay_from, cut_bytes })
     }
 }
 
@@ -126,6 +133,8 @@ struct State {
     namespace: Namespace,
     applied: [Seq; 2],
     purge: BTreeSet<(FileId, u32)>,
+    /// As stored; see [`keys::VOLUMES`].
+    volumes_since: [Option<Seq>; 2],
 }
 
 /// Reads of the store, from any thread. Each call sees a state between two batches.
@@ -230,6 +239,7 @@ pub struct StoreWriter {
     dir: PathBuf,
     node: Ordinal,
     state: State,
+    volumes: Volumes,
     failed: Option<Failure>,
     key: Vec<u8>,
 }
@@ -385,6 +395,7 @@ impl StoreWriter {
                 let value = match entry.kind {
                     EntryKind::Put => Some(entry.value),
                     EntryKind::Delete => None,
+                    kind if kind.changes_blocks() => continue,
                     _ => {
                         self.stage_definition(handle, &mut batch, journal, &entry)?;
                         continue;
@@ -400,6 +411,11 @@ impl StoreWriter {
         }
         self.stage_items(handle, &mut batch, &mut items);
         batch.insert(&handle.items, keys::APPLIED, keys::applied_value(self.state.applied));
+        let since = self.volumes.since();
+        if since != self.state.volumes_since {
+            batch.insert(&handle.items, keys::VOLUMES, keys::volumes_value(since));
+            self.state.volumes_since = since;
+        }
         let result = handle.make_room().and_then(|()| batch.commit());
         drop(guard);
         self.outcome("applying to the store", result)?;
@@ -424,6 +440,8 @@ impl Staged<'_> {
 impl StoreWrite for StoreWriter {
     fn apply(&mut self, journal: JournalKind, batches: &[Batch]) -> Result<(), StoreError> {
         self.ready()?;
+        // First the volumes: what a crash leaves of them without the rest is written again by the replay.
+        self.volumes.apply(journal, batches)?;
         let all = batches_due(journal, self.state.applied[journal.index()], batches)?;
         let mut due = all.as_slice();
         while !due.is_empty() {
@@ -436,10 +454,38 @@ impl StoreWrite for StoreWriter {
         Ok(())
     }
 
+    fn begin_checkpoint(&mut self) -> Option<SlowSync> {
+        self.volumes.begin_sync()
+    }
+
+    fn checkpoint_failed(&mut self, fault: Fault) {
+        // What a failed sync left on disk is unknown, whatever a second one says.
+        self.failed = Some(Failure::Final(fault));
+    }
+
+    fn read_volume(&mut self, file: FileId, offset: u64, len: usize) -> Result<Bytes, StoreError> {
+        self.volumes.read(file, offset, len)
+    }
+
+    fn allocation(&mut self, file: FileId, offset: u64, len: u64) -> Result<Vec<(u64, bool)>, StoreError> {
+        self.volumes.allocation(file, offset, len)
+    }
+
     fn checkpoint(&mut self) -> Result<[Seq; 2], StoreError> {
         self.ready()?;
+        let since = self.volumes.synced(self.state.applied).inspect_err(|_| {
+            self.failed = Some(Failure::Final(EIO));
+        })?;
         let guard = self.handle.read().unwrap_or_else(PoisonError::into_inner);
-        let persist = |handle: &Handle| handle.db.persist(PersistMode::SyncAll);
+        let changed = since != self.state.volumes_since;
+        let persist = |handle: &Handle| {
+            if changed {
+                let mut batch = handle.db.batch();
+                batch.insert(&handle.items, keys::VOLUMES, keys::volumes_value(since));
+                batch.commit()?;
+            }
+            handle.db.persist(PersistMode::SyncAll)
+        };
         let result = guard.as_ref().map_or(Err(fjall::Error::Poisoned), persist);
         drop(guard);
         if let Err(error) = result {
@@ -448,7 +494,11 @@ impl StoreWrite for StoreWriter {
             self.failed = Some(Failure::Final(EIO));
             return Err(error);
         }
-        Ok(self.state.applied)
+        self.state.volumes_since = since;
+        let namespace = &self.state.namespace;
+        let volume = |file| namespace.file(file).is_some_and(|info| info.dptr.kind == DptrKind::Blocks);
+        self.volumes.remove_strays(volume);
+        Ok(self.volumes.covered(self.state.applied))
     }
 }
 
@@ -505,7 +555,7 @@ fn remove_unfinished(dir: &Path) -> std::io::Result<bool> {
 
 /// Reads every record; none if there is nothing at all.
 fn load(handle: &Handle, node: Ordinal) -> Result<Option<State>, StoreError> {
-    let (mut format, mut applied, mut meta) = (None, None, None);
+    let (mut format, mut applied, mut meta, mut volumes_since) = (None, None, None, [None; 2]);
     let (mut records, mut purge) = (Vec::new(), BTreeSet::new());
     for found in handle.db.snapshot().range(&handle.items, keys::records()) {
         let (key, value) = found.into_inner().map_err(|error| engine_error("reading the store", error))?;
@@ -513,6 +563,7 @@ fn load(handle: &Handle, node: Ordinal) -> Result<Option<State>, StoreError> {
             keys::Record::Format => format = Some(keys::read_format(&value).map_err(damaged_record)?),
             keys::Record::Applied => applied = Some(keys::read_applied(&value).map_err(damaged_record)?),
             keys::Record::Namespace => meta = Some(value),
+            keys::Record::Volumes => volumes_since = keys::read_volumes(&value).map_err(damaged_record)?,
             keys::Record::Dptr(id) => records.push((id, value)),
             keys::Record::Purge(file, generation) => {
                 purge.insert((file, generation));
@@ -531,11 +582,12 @@ fn load(handle: &Handle, node: Ordinal) -> Result<Option<State>, StoreError> {
     let borrowed = records.iter().map(|(id, value)| (*id, value.as_ref()));
     let namespace = Namespace::from_records(&meta, borrowed)
         .map_err(|error: NamespaceError| damaged("its namespace", &error.to_string()))?;
-    Ok(Some(State { namespace, applied, purge }))
+    Ok(Some(State { namespace, applied, purge, volumes_since }))
 }
 
 fn create(handle: &Handle, node: Ordinal) -> Result<State, StoreError> {
-    let state = State { namespace: Namespace::new(), applied: [Seq(0); 2], purge: BTreeSet::new() };
+    let namespace = Namespace::new();
+    let state = State { namespace, applied: [Seq(0); 2], purge: BTreeSet::new(), volumes_since: [None; 2] };
     let mut batch = handle.db.batch().durability(Some(PersistMode::SyncAll));
     batch.insert(&handle.items, keys::FORMAT, keys::format_value(node));
     batch.insert(&handle.items, keys::APPLIED, keys::applied_value(state.applied));
@@ -580,3 +632,5 @@ fn damaged(what: &'static str, why: &str) -> StoreError {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod volume_tests;

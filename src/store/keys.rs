@@ -7,6 +7,7 @@
 //! | 0, 1 | last entry applied: replicated u64, local u64 |
 //! | 0, 2 | [`super::namespace::Namespace::meta`] |
 //! | 0, 3, id u64 | D-pointer of an account or file |
+//! | 0, 5 | for each journal u64: volumes may lack what came after this entry; all ones: they lack nothing |
 //! | 0, 4, file u64, generation u32 | nothing: the items of that generation wait to be purged |
 //!
 //! File and generation are each written as a count of bytes u8 and that many bytes, without leading zeros: 3 bytes
@@ -26,6 +27,8 @@ pub(super) const APPLIED: [u8; 3] = [0, 1, 1];
 pub(super) const NAMESPACE: [u8; 3] = [0, 1, 2];
 const DPTR: [u8; 3] = [0, 1, 3];
 const PURGE: [u8; 3] = [0, 1, 4];
+/// Key of where volumes stand.
+pub(super) const VOLUMES: [u8; 3] = [0, 1, 5];
 /// Longest prefix: file and generation.
 const PREFIX_MAX: usize = 1 + 8 + 1 + 4;
 
@@ -37,6 +40,7 @@ pub(super) enum Record {
     Namespace,
     Dptr(FileId),
     Purge(FileId, u32),
+    Volumes,
 }
 
 impl Record {
@@ -50,6 +54,8 @@ impl Record {
             Self::Applied
         } else if prefix == NAMESPACE {
             Self::Namespace
+        } else if prefix == VOLUMES {
+            Self::Volumes
         } else if prefix == DPTR {
             Self::Dptr(FileId(u64::from_be_bytes(r.array()?)))
         } else if prefix == PURGE {
@@ -132,6 +138,16 @@ pub(super) fn read_format(value: &[u8]) -> Result<Ordinal, DecodeError> {
     Ok(Ordinal(r.u8()?))
 }
 
+/// The value of [`VOLUMES`].
+pub(super) fn volumes_value(since: [Option<Seq>; 2]) -> Vec<u8> {
+    applied_value(since.map(|seq| seq.unwrap_or(Seq(u64::MAX))))
+}
+
+/// Reads the value of [`VOLUMES`].
+pub(super) fn read_volumes(value: &[u8]) -> Result<[Option<Seq>; 2], DecodeError> {
+    Ok(read_applied(value)?.map(|seq| (seq != Seq(u64::MAX)).then_some(seq)))
+}
+
 /// The value of [`APPLIED`].
 pub(super) fn applied_value(applied: [Seq; 2]) -> Vec<u8> {
     let mut w = Writer::with_capacity(16);
@@ -155,6 +171,10 @@ mod tests {
         assert_eq!(Record::decode(&APPLIED), Ok(Record::Applied));
         assert_eq!(Record::decode(&dptr(FileId(258))), Ok(Record::Dptr(FileId(258))));
         assert_eq!(Record::decode(&purge(FileId(9), 7)), Ok(Record::Purge(FileId(9), 7)));
+        assert_eq!(Record::decode(&VOLUMES), Ok(Record::Volumes));
+        for since in [[None, None], [Some(Seq(7)), None], [Some(Seq(0)), Some(Seq(8))]] {
+            assert_eq!(read_volumes(&volumes_value(since)), Ok(since));
+        }
         for bad in [&[0][..], &[0, 1, 9], &dptr(FileId(1))[..10], &[1; 12], &[0, 1, 1, 0]] {
             assert!(Record::decode(bad).is_err(), "{bad:?}");
         }

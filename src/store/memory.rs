@@ -1,6 +1,8 @@
 //! The store in memory: the model that the store on disk is tested against, and the simulator's disk of items.
 
+use super::memory_volumes::MemoryVolumes;
 use super::namespace::{FileInfo, Namespace, NamespaceError};
+use super::volumes::{Plan, Standing};
 use super::{StoreError, StoreRead, StoreWrite};
 use crate::base::{FileId, JournalKind, Ordinal, Seq};
 use crate::format::batch::Batch;
@@ -41,6 +43,7 @@ type TableKey = (FileId, u32);
 #[derive(Debug)]
 struct Undo {
     applied: [Seq; 2],
+    since: [Option<Seq>; 2],
     namespace: Option<Rc<Namespace>>,
     changes: Vec<UndoChange>,
 }
@@ -57,6 +60,10 @@ struct Inner {
     namespace: Rc<Namespace>,
     tables: BTreeMap<TableKey, Table>,
     applied: [Seq; 2],
+    volumes: MemoryVolumes,
+    standing: Standing,
+    /// Where volumes stand, as committed with the items.
+    since: [Option<Seq>; 2],
     /// Batches since the last checkpoint, oldest first.
     undo: Vec<Undo>,
 }
@@ -79,6 +86,9 @@ impl MemoryStore {
             namespace: Rc::new(Namespace::new()),
             tables: BTreeMap::new(),
             applied: [Seq(0); 2],
+            volumes: MemoryVolumes::default(),
+            standing: Standing::default(),
+            since: [None; 2],
             undo: Vec::new(),
         };
         Self { inner: Rc::new(RefCell::new(inner)) }
@@ -169,17 +179,76 @@ impl MemoryStore {
     }
 }
 
+/// Volumes.
+impl MemoryStore {
+    /// Where the journals have to be given again from: volumes may lack what came after.
+    #[must_use]
+    pub fn replay_from(&self) -> [Seq; 2] {
+        let inner = self.inner.borrow();
+        Standing::new(inner.since, inner.applied).given()
+    }
+
+    /// A process that died is followed by another: what it was given it has to be given again.
+    pub fn restarted(&self) {
+        let inner = &mut *self.inner.borrow_mut();
+        inner.standing = Standing::new(inner.since, inner.applied);
+    }
+
+    /// The volumes' part of applying a batch, and no more: what a death between the two leaves.
+    ///
+    /// # Errors
+    /// As [`StoreWrite::apply`].
+    pub fn apply_volumes_only(&self, journal: JournalKind, batch: &Batch) -> Result<(), StoreError> {
+        self.inner.borrow_mut().apply_volumes(journal, std::slice::from_ref(batch))
+    }
+
+    /// A power loss leaves of each sector of a volume any content that it had since the last checkpoint: `choose` is
+    /// told how many there were, and says which.
+    pub fn power_loss_of_volumes(&self, choose: &mut dyn FnMut(usize) -> usize) {
+        let inner = &mut *self.inner.borrow_mut();
+        inner.volumes.power_loss(choose);
+        inner.volumes.checkpoint();
+    }
+
+    /// A range of a volume.
+    #[must_use]
+    pub fn volume_bytes(&self, file: FileId, offset: u64, len: usize) -> Bytes {
+        self.inner.borrow().volumes.read(file, offset, len).into()
+    }
+
+    /// What takes space in a range of a volume.
+    #[must_use]
+    pub fn volume_allocation(&self, file: FileId, offset: u64, len: u64) -> Vec<(u64, bool)> {
+        self.inner.borrow().volumes.allocation(file, offset, len)
+    }
+}
+
 impl Inner {
+    fn apply_volumes(&mut self, journal: JournalKind, batches: &[Batch]) -> Result<(), StoreError> {
+        let due = batches_due(journal, self.standing.given()[journal.index()], batches)?;
+        let Some(last) = due.last().map(|batch| batch.header().last_seq()) else { return Ok(()) };
+        let plan = Plan::of(self.node, due);
+        if plan.changes(|file| self.volumes.holds(file)) {
+            self.standing.changes(journal);
+            self.volumes.apply(&plan);
+        }
+        self.standing.gave(journal, last);
+        Ok(())
+    }
+
     fn table(&self, file: FileId, info: &FileInfo) -> Option<&Table> {
         self.tables.get(&(file, info.dptr.generation))
     }
 
     fn items_sum(&self, file: FileId, info: &FileInfo) -> u64 {
-        self.table(file, info).map_or(0, |table| table.sum)
+        let hash = |(sector, bytes): (u64, &[u8])| hash_bytes(mix(3, sector), bytes);
+        let blocks = self.volumes.content(file).map(hash).fold(0, u64::wrapping_add);
+        self.table(file, info).map_or(0, |table| table.sum).wrapping_add(blocks)
     }
 
     fn apply_batch(&mut self, journal: JournalKind, batch: &Batch) -> Result<(), StoreError> {
-        let mut step = Undo { applied: self.applied, namespace: None, changes: Vec::new() };
+        let (applied, since) = (self.applied, self.since);
+        let mut step = Undo { applied, since, namespace: None, changes: Vec::new() };
         let mut result = Ok(());
         for (_, entry) in batch.entries() {
             result = self.apply_entry(journal, &entry, &mut step);
@@ -188,6 +257,7 @@ impl Inner {
             }
         }
         self.applied[journal.index()] = batch.header().last_seq();
+        self.since = self.standing.since();
         self.undo.push(step);
         result
     }
@@ -202,6 +272,7 @@ impl Inner {
             EntryKind::Put => Some(entry.value),
             EntryKind::Delete => None,
             EntryKind::EpochStart => return Ok(()),
+            kind if kind.changes_blocks() => return Ok(()),
             _ => return self.apply_definition(journal, entry, step),
         };
         // A file that is gone: its last updates came late out of the other journal.
@@ -248,6 +319,7 @@ impl Inner {
                 self.namespace = namespace;
             }
             self.applied = step.applied;
+            self.since = step.since;
         }
     }
 }
@@ -278,6 +350,7 @@ impl StoreRead for MemoryStore {
 impl StoreWrite for MemoryStore {
     fn apply(&mut self, journal: JournalKind, batches: &[Batch]) -> Result<(), StoreError> {
         let inner = &mut *self.inner.borrow_mut();
+        inner.apply_volumes(journal, batches)?;
         let due = batches_due(journal, inner.applied[journal.index()], batches)?;
         let keep = inner.undo.len();
         for batch in due {
@@ -292,7 +365,21 @@ impl StoreWrite for MemoryStore {
     fn checkpoint(&mut self) -> Result<[Seq; 2], StoreError> {
         let inner = &mut *self.inner.borrow_mut();
         inner.undo.clear();
-        Ok(inner.applied)
+        inner.volumes.checkpoint();
+        let namespace = Rc::clone(&inner.namespace);
+        let volume = |file| namespace.file(file).is_some_and(|info| info.dptr.kind == DptrKind::Blocks);
+        inner.volumes.remove_strays(volume);
+        inner.standing.begin();
+        inner.since = inner.standing.synced(inner.applied);
+        Ok(inner.standing.covered(inner.applied))
+    }
+
+    fn read_volume(&mut self, file: FileId, offset: u64, len: usize) -> Result<Bytes, StoreError> {
+        Ok(self.volume_bytes(file, offset, len))
+    }
+
+    fn allocation(&mut self, file: FileId, offset: u64, len: u64) -> Result<Vec<(u64, bool)>, StoreError> {
+        Ok(self.inner.borrow().volumes.allocation(file, offset, len))
     }
 }
 

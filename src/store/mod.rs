@@ -3,14 +3,19 @@
 pub mod fjall_store;
 mod keys;
 pub mod memory;
+mod memory_volumes;
 pub mod namespace;
 #[cfg(test)]
 mod testkit;
 mod torn_tail;
+pub mod volumes;
 
-use crate::base::{FileId, JournalKind, Seq};
+use crate::base::{Fault, FileId, JournalKind, Seq};
 use crate::format::batch::Batch;
 use bytes::Bytes;
+
+/// The slow part of a checkpoint.
+pub type SlowSync = Box<dyn FnOnce() -> std::io::Result<()> + Send>;
 
 /// Why the store could not answer.
 #[derive(Debug, thiserror::Error)]
@@ -86,9 +91,31 @@ pub trait StoreWrite {
     /// Any [`StoreError`]; nothing of the failed batch and those after it is visible then.
     fn apply(&mut self, journal: JournalKind, batches: &[Batch]) -> Result<(), StoreError>;
 
-    /// Makes everything applied so far survive a power loss; returns the last entry of each journal it covers.
+    /// Begins a checkpoint: gives the slow part of it, to be done by any thread while batches are applied on, and ended
+    /// by [`Self::checkpoint`]; none if there is no slow part.
+    fn begin_checkpoint(&mut self) -> Option<SlowSync> {
+        None
+    }
+
+    /// Makes everything applied when the checkpoint began (or, if none was begun, everything applied so far) survive a
+    /// power loss; returns the last entry of each journal that it covers.
     ///
     /// # Errors
     /// [`StoreError::Disk`].
     fn checkpoint(&mut self) -> Result<[Seq; 2], StoreError>;
+
+    /// The slow part of the checkpoint failed.
+    fn checkpoint_failed(&mut self, _fault: Fault) {}
+
+    /// Reads a range of a volume as applied; what was never written is zeros.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`].
+    fn read_volume(&mut self, file: FileId, offset: u64, len: usize) -> Result<Bytes, StoreError>;
+
+    /// What takes space in a range of a volume as applied, in order: how long, and whether it is a hole.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`].
+    fn allocation(&mut self, file: FileId, offset: u64, len: u64) -> Result<Vec<(u64, bool)>, StoreError>;
 }

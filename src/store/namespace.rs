@@ -423,7 +423,9 @@ impl Namespace {
             out.ignored = true;
             return;
         };
-        let dptr = Dptr { kind: old.kind, account: old.account, generation: old.generation, ..new };
+        // A volume never shrinks, whatever an entry that was made beside a growth still says.
+        let blocks = new.blocks.max(old.blocks);
+        let dptr = Dptr { kind: old.kind, account: old.account, generation: old.generation, blocks, ..new };
         if dptr.name != old.name {
             self.wanted.entry((old.account, dptr.name.clone())).or_default().insert(id);
         }

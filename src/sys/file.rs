@@ -49,6 +49,55 @@ pub(super) fn gather(parts: &Parts, ranges: &mut Vec<libc::iovec>) {
     }
 }
 
+/// Reads once at `offset` behind what is in `buffer`, at most `most` bytes and its capacity, without waiting for the disk.
+/// Returns how much that was; 0 at the end of the file.
+///
+/// # Errors
+/// Those of preadv2(2); `WouldBlock` when the first byte is not in the page cache (RWF_NOWAIT), or when the file system
+/// cannot tell.
+pub fn read_cached(
+    file: BorrowedFd<'_>,
+    buffer: &mut Vec<u8>,
+    most: usize,
+    offset: u64,
+) -> io::Result<usize> {
+    match read_once(file, buffer, most, offset, libc::RWF_NOWAIT) {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Err(io::ErrorKind::WouldBlock.into()),
+        result => result,
+    }
+}
+
+/// Reads once at `offset` behind what is in `buffer`, at most `most` bytes and its capacity. Returns how much that was; 0
+/// at the end of the file.
+///
+/// # Errors
+/// Those of preadv2(2).
+pub fn read_at(file: BorrowedFd<'_>, buffer: &mut Vec<u8>, most: usize, offset: u64) -> io::Result<usize> {
+    read_once(file, buffer, most, offset, 0)
+}
+
+fn read_once(
+    file: BorrowedFd<'_>,
+    buffer: &mut Vec<u8>,
+    most: usize,
+    offset: u64,
+    flags: libc::c_int,
+) -> io::Result<usize> {
+    let offset = i64::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
+    let room = buffer.spare_capacity_mut();
+    let len = room.len().min(most).min(TRANSFER_MAX);
+    let range = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: len };
+    // SAFETY: preadv2(2) reads one iovec at the pointer and writes at most its length at its base, which is free capacity
+    // of the buffer, borrowed mutably here. The bytes need not be initialised, they are only written.
+    let got = unsafe { libc::preadv2(file.as_raw_fd(), &raw const range, 1, offset, flags) };
+    let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
+    assert!(got <= len, "the kernel keeps within the buffer");
+    let filled = buffer.len() + got;
+    // SAFETY: `got` is at most the free capacity, and preadv2(2) "returns the number of bytes read", which it wrote.
+    unsafe { buffer.set_len(filled) };
+    Ok(got)
+}
+
 /// What O_DIRECT demands of a file (bytes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirectAlignment {

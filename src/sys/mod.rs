@@ -12,7 +12,7 @@ mod signal;
 mod socket;
 mod thread;
 
-pub use file::{DirectAlignment, direct_alignment, write_at, write_durably_at};
+pub use file::{DirectAlignment, direct_alignment, read_at, read_cached, write_at, write_durably_at};
 pub use map::map_read_only;
 pub use parts::Parts;
 pub use ring::{Finished, Ring, Task, WriteTask, missing_operations};

@@ -50,6 +50,8 @@ pub(super) struct Facts<'a> {
     pub(super) altered: u64,
     /// The last entry before the load.
     pub(super) before: u64,
+    /// Blocks of the volume that are there.
+    pub(super) blocks: u64,
     /// What the takeover said.
     pub(super) account: &'a TakeoverAccount,
 }
@@ -151,16 +153,19 @@ fn all_writers_in_order(logs: &[WriterLog], found: &[Vec<bool>]) -> Check {
     }
 }
 
-/// Each update is one entry of the journal, and nothing else was written meanwhile: the entries that the account
-/// says are kept are exactly the updates that are there.
+/// Each update and each block is one entry of the journal, and nothing else was written meanwhile: the entries that the
+/// account says are kept are exactly the updates and blocks that are there.
 fn account_agrees(logs: &[WriterLog], facts: &Facts<'_>) -> Check {
     let there: u64 = facts.found.iter().flatten().map(|&there| u64::from(there)).sum();
     let said = facts.account.applied.saturating_sub(facts.before);
     let sent: u64 = logs.iter().map(|log| log.sent_at.len() as u64).sum();
     Check {
         name: "all entries up to the account's last kept one are there, and none after it",
-        ok: there == said,
-        detail: format!("{said} entries kept by the account, {there} of {sent} updates found"),
+        ok: there + facts.blocks == said,
+        detail: format!(
+            "{said} entries kept by the account; found {there} of {sent} updates and {} blocks",
+            facts.blocks
+        ),
     }
 }
 
@@ -211,7 +216,7 @@ mod tests {
     }
 
     fn failed(level: AckLevel, found: &[Vec<bool>], account: &TakeoverAccount) -> Vec<&'static str> {
-        let facts = Facts { level, found, altered: 0, before: 100, account };
+        let facts = Facts { level, found, altered: 0, before: 100, blocks: 0, account };
         checks(&logs(), &facts).into_iter().filter(|check| !check.ok).map(|check| check.name).collect()
     }
 

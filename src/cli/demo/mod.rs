@@ -6,6 +6,7 @@ mod input;
 mod pair;
 mod report;
 mod run;
+mod volume;
 mod writers;
 
 use super::Context;

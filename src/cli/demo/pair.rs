@@ -21,6 +21,7 @@ pub(super) struct Node {
     pub(super) name: &'static str,
     pub(super) dir: PathBuf,
     pub(super) resp: SocketAddr,
+    pub(super) nbd: SocketAddr,
     process: Option<Process>,
 }
 
@@ -42,9 +43,11 @@ impl<'a> Pair<'a> {
         tell: &'a dyn Fn(&str),
     ) -> Result<Self, Failure> {
         let program = std::env::current_exe().map_err(|e| Failure::io("finding this program", &e))?;
-        let [link_a, link_b, resp_a, resp_b] = free_ports()?;
-        let node = |name: &'static str, resp| Node { name, dir: root.join(name), resp, process: None };
-        let pair = Self { a: node("a", resp_a), b: node("b", resp_b), program, leftovers, tell };
+        let [link_a, link_b, resp_a, resp_b, nbd_a, nbd_b] = free_ports()?;
+        let node =
+            |name: &'static str, resp, nbd| Node { name, dir: root.join(name), resp, nbd, process: None };
+        let (a, b) = (node("a", resp_a, nbd_a), node("b", resp_b, nbd_b));
+        let pair = Self { a, b, program, leftovers, tell };
         pair.init(&pair.a, "primary", link_a, link_b, level)?;
         pair.init(&pair.b, "standby", link_b, link_a, level)?;
         for (node, other) in [(&pair.a, &pair.b), (&pair.b, &pair.a)] {
@@ -62,9 +65,10 @@ impl<'a> Pair<'a> {
         peer: SocketAddr,
         level: AckLevel,
     ) -> Result<(), Failure> {
-        let (link, peer, resp) = (link.to_string(), peer.to_string(), node.resp.to_string());
+        let (link, peer) = (link.to_string(), peer.to_string());
+        let (resp, nbd) = (node.resp.to_string(), node.nbd.to_string());
         let mut args = vec!["init", "--name", node.name, "--role", role];
-        args.extend(["--link-listen", &link, "--peer", &peer, "--resp", &resp]);
+        args.extend(["--link-listen", &link, "--peer", &peer, "--resp", &resp, "--nbd", &nbd]);
         if level != AckLevel::Local {
             // A busy machine must not lower the promise that is to be shown.
             args.extend(["--ack-level", level.name(), "--on-peer-loss", "block"]);
@@ -198,9 +202,9 @@ fn shorten(arg: &str) -> String {
     }
 }
 
-/// Four ports that nobody listens on, outside of the range from which outgoing connections take theirs: the demo's
+/// Ports that nobody listens on, outside of the range from which outgoing connections take theirs: the demo's
 /// own clients would otherwise now and then sit on the port of a node that is about to start again.
-fn free_ports() -> Result<[SocketAddr; 4], Failure> {
+fn free_ports() -> Result<[SocketAddr; 6], Failure> {
     let seed = u64::from(std::process::id()) << 32
         | u64::from(std::time::UNIX_EPOCH.elapsed().map_or(0, |t| t.subsec_nanos()));
     let mut prng = Prng::new(seed);
@@ -211,14 +215,14 @@ fn free_ports() -> Result<[SocketAddr; 4], Failure> {
     for _ in 0..400 {
         let low = 10_000;
         let port = u16::try_from(low + prng.below(first_outgoing.saturating_sub(low).max(1))).unwrap_or(0);
-        // All are held until four are found, so that they differ.
+        // All are held until there are enough, so that they differ.
         held.extend(TcpListener::bind(("127.0.0.1", port)).ok());
-        if let [a, b, c, d] = held.as_slice() {
+        if let [a, b, c, d, e, f] = held.as_slice() {
             let address = |l: &TcpListener| l.local_addr().map_err(|e| Failure::io("finding a port", &e));
-            return Ok([address(a)?, address(b)?, address(c)?, address(d)?]);
+            return Ok([address(a)?, address(b)?, address(c)?, address(d)?, address(e)?, address(f)?]);
         }
     }
-    Err(Failure::error("finding four free ports on 127.0.0.1: none of 400 tried is free", ""))
+    Err(Failure::error("finding six free ports on 127.0.0.1: too few of 400 tried are free", ""))
 }
 
 #[cfg(test)]
@@ -226,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn four_different_ports_are_found() {
+    fn six_different_ports_are_found() {
         let mut ports = free_ports().unwrap().map(|address| address.port());
         ports.sort_unstable();
         assert!(ports.windows(2).all(|pair| pair[0] != pair[1]), "{ports:?}");

@@ -4,6 +4,7 @@ use super::super::failure::Failure;
 use super::super::out::{Out, count, per_second, say, seconds};
 use super::super::takeover::sentences;
 use super::audit::{Check, Counts};
+use super::volume::Blocks;
 use crate::engine::admin::{Status, TakeoverAccount};
 use serde::Serialize;
 use std::cell::RefCell;
@@ -29,6 +30,8 @@ pub(super) struct Run {
     pub(super) imported: Imported,
     /// The updates.
     pub(super) updates: Counts,
+    /// The blocks of the volume.
+    pub(super) blocks: Blocks,
     /// What the takeover said.
     pub(super) account: TakeoverAccount,
     /// The old primary, when it was back.
@@ -171,6 +174,12 @@ pub(super) fn text(run: &Run) -> String {
     if u.refused > 0 {
         line("answered with an error", u.refused, "");
     }
+    let blocks = run.blocks;
+    line(
+        "blocks of the volume",
+        blocks.sent,
+        &format!("{} flushed, {} kept", count(blocks.flushed), count(blocks.kept)),
+    );
     let imported = &run.imported;
     line("imported before", imported.files + imported.rows, &format!("{} wrong now", imported.wrong));
     text.push_str("  The takeover's account:\n");

@@ -10,6 +10,7 @@ use super::cleanup::Leftovers;
 use super::input::{self, Input};
 use super::pair::{self, Pair};
 use super::report::{self, Imported, Narrator, OldPrimary, Run};
+use super::volume::{self, VolumeLog};
 use super::writers::{self, WriterLog, Writers};
 use crate::base::AckLevel;
 use crate::engine::admin::{Status, TakeoverAccount};
@@ -59,7 +60,7 @@ pub(super) fn run(plan: &Plan, leftovers: &Leftovers, narrator: &Narrator<'_>) -
     let input = input::prepare(&plan.dir)?;
     let before = import(&pair, &input, narrator)?;
 
-    let (logs, load) = load_and_kill(plan, &pair, narrator)?;
+    let (logs, volume_log, load) = load_and_kill(plan, &pair, narrator)?;
     let killed = Instant::now();
     let printed = pair.run(&pair.b, &["takeover", "--peer-is-down", "--json"])?;
     let outage = killed.elapsed();
@@ -72,10 +73,13 @@ pub(super) fn run(plan: &Plan, leftovers: &Leftovers, narrator: &Narrator<'_>) -
     ));
 
     let survey = survey(&pair, &logs, input)?;
+    let blocks = volume::survey(pair.b.nbd, volume_log)?;
+    let (altered, kept) = (survey.altered, blocks.kept);
     let facts =
-        Facts { level: plan.level, found: &survey.found, altered: survey.altered, before, account: &account };
+        Facts { level: plan.level, found: &survey.found, altered, before, blocks: kept, account: &account };
     let updates = Counts::of(&logs, &survey.found);
     let mut checks = audit::checks(&logs, &facts);
+    checks.extend(volume::checks(plan.level, blocks));
     checks.push(imported_check(&survey.imported));
     checks.push(serves(&pair)?);
     let (old_primary, refused) = return_of_the_old(&mut pair)?;
@@ -93,6 +97,7 @@ pub(super) fn run(plan: &Plan, leftovers: &Leftovers, narrator: &Narrator<'_>) -
         outage_seconds: outage.as_secs_f64(),
         imported: survey.imported,
         updates,
+        blocks,
         account,
         old_primary,
         checks,
@@ -116,6 +121,7 @@ fn import(pair: &Pair<'_>, input: &Input, narrator: &Narrator<'_>) -> Result<u64
     for file in ["app,docs", "app,inventory", FILE] {
         pair.run(&pair.a, &["file", "create", file, "--records"])?;
     }
+    pair.run(&pair.a, &["file", "create", volume::VOLUME, "--blocks", "--size", volume::SIZE])?;
     // Alone, a node that has promised both disks lets clients of that promise wait: this file promises less.
     pair.run(&pair.a, &["file", "create", NOTES, "--records", "--ack", "local"])?;
     let (docs, table) = (input.docs.display().to_string(), input.table.display().to_string());
@@ -134,10 +140,11 @@ fn load_and_kill(
     plan: &Plan,
     pair: &Pair<'_>,
     narrator: &Narrator<'_>,
-) -> Result<(Vec<WriterLog>, Duration), Failure> {
-    narrator.line(&format!("  {} writers write ...", plan.writers));
+) -> Result<(Vec<WriterLog>, VolumeLog, Duration), Failure> {
+    narrator.line(&format!("  {} writers write items, one writes blocks of a volume ...", plan.writers));
     let start = Instant::now();
     let writers = Writers::start(plan.writers, pair.a.resp);
+    let blocks = volume::start(pair.a.nbd);
     let mut last = (start, 0);
     let ticks = plan.seconds * 5;
     for tick in 1..=ticks {
@@ -162,11 +169,12 @@ fn load_and_kill(
     let load = start.elapsed();
     narrator.line("  kill -9: the primary is gone, in the middle of its work");
     let logs = writers.finish();
+    let blocks = blocks.join().expect("a panic ends the whole process");
     if logs.iter().all(|log| log.answered_at.is_empty()) {
         let why = logs.iter().find_map(|log| log.refusal.clone()).unwrap_or_else(|| "no answer".to_owned());
         return Err(Failure::error(format!("loading the primary: no update was accepted: {why}"), ""));
     }
-    Ok((logs, load))
+    Ok((logs, blocks, load))
 }
 
 /// Looks up every update and every imported item on the survivor.

@@ -139,6 +139,13 @@ pub const KEYS: &[Key] = &[
          loopback.",
     ),
     key(
+        "nbd",
+        Kind::Listen,
+        Fallback::Off,
+        "Where clients of volumes connect (NBD): one address or path, or a list. Beyond loopback only with TLS, and \
+         only for clients that this pair gave a certificate. DIR/nbd.sock is always open to the node's own user.",
+    ),
+    key(
         "ack_level",
         Kind::Word(&["local", "received", "durable", "applied"]),
         Fallback::Literal("\"local\""),

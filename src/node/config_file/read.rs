@@ -20,14 +20,14 @@ const ERRORS_MAX: usize = 100;
 
 /// Where a door is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RespAddress {
+pub enum DoorAddress {
     /// A TCP address.
     Tcp(SocketAddr),
     /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
-impl RespAddress {
+impl DoorAddress {
     /// Whether only programs on this machine can reach it.
     #[must_use]
     pub fn is_private(&self) -> bool {
@@ -38,7 +38,7 @@ impl RespAddress {
     }
 }
 
-impl std::fmt::Display for RespAddress {
+impl std::fmt::Display for DoorAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
@@ -201,7 +201,7 @@ impl Settings {
     }
 
     /// The addresses given for a [`Kind::Listen`] key.
-    pub fn listen(&mut self, name: &'static str) -> Vec<RespAddress> {
+    pub fn listen(&mut self, name: &'static str) -> Vec<DoorAddress> {
         self.ask(name, |_, raw| match raw {
             Raw::Text(text) => Some(vec![resp_address(text)?]),
             Raw::List(list) if (1..=LISTEN_MAX).contains(&list.len()) => list
@@ -277,10 +277,10 @@ fn is_path(text: &str) -> bool {
     (1..=4096).contains(&text.len()) && !text.contains('\0')
 }
 
-fn resp_address(text: &str) -> Option<RespAddress> {
+fn resp_address(text: &str) -> Option<DoorAddress> {
     match text.parse() {
-        Ok(address) => Some(RespAddress::Tcp(address)),
-        Err(_) => (is_path(text) && text.contains('/')).then(|| RespAddress::Unix(text.into())),
+        Ok(address) => Some(DoorAddress::Tcp(address)),
+        Err(_) => (is_path(text) && text.contains('/')).then(|| DoorAddress::Unix(text.into())),
     }
 }
 

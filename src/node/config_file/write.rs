@@ -55,6 +55,7 @@ fn facts(key: &Key) -> String {
 fn example(key: &Key) -> &'static str {
     match key.name {
         "resp" => "\"127.0.0.1:7001\"",
+        "nbd" => "\"127.0.0.1:10809\"",
         "resp_default" => "\"app,items\"",
         "resp_password_file" => "\"resp.password\"",
         _ => "\"\"",

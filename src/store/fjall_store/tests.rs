@@ -72,7 +72,7 @@ proptest! {
         merge in 1..6_usize,
     ) {
         let dir = tempfile::tempdir().unwrap();
-        let mut opened = FjallStore::open(dir.path(), A).unwrap();
+        let mut opened = FjallStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
         let mut memory = MemoryStore::new(A);
         let (mut history, mut prng) = (History::new(A, seed), Prng::new(seed));
         for _ in 0..40 {
@@ -101,13 +101,13 @@ proptest! {
             }
             if prng.percent(reopen_percent) {
                 drop(opened);
-                opened = FjallStore::open(dir.path(), A).unwrap();
+                opened = FjallStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
                 assert_same(&opened, &memory);
             }
         }
         while opened.writer.purge_step(7).unwrap() {}
         drop(opened);
-        let opened = FjallStore::open(dir.path(), A).unwrap();
+        let opened = FjallStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
         assert_same(&opened, &memory);
         let stored: usize = dump(&opened.namespace, &opened.reader).iter().map(|(_, _, items)| items.len()).sum();
         let guard = opened.reader.handle.read().unwrap();
@@ -120,7 +120,7 @@ proptest! {
 #[test]
 fn changes_of_one_item_in_one_call_count_in_their_order() {
     let dir = tempfile::tempdir().unwrap();
-    let mut opened = FjallStore::open(dir.path(), A).unwrap();
+    let mut opened = FjallStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
     let (mut history, file) = with_orders(&mut opened);
     let gone = |id: &[u8]| (EntryKind::Delete, file, id.to_vec(), Vec::new());
     let first = history.seal(R, &[put(file, b"a", b"1"), gone(b"a"), put(file, b"b", b"1")]);
@@ -134,7 +134,7 @@ fn changes_of_one_item_in_one_call_count_in_their_order() {
     };
     check(&opened.reader);
     drop(opened);
-    let opened = FjallStore::open(dir.path(), A).unwrap();
+    let opened = FjallStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
     check(&opened.reader);
     // The same once the engine has written it to a table.
     opened.reader.handle.read().unwrap().as_ref().unwrap().items.rotate_memtable_and_wait().unwrap();
@@ -144,7 +144,7 @@ fn changes_of_one_item_in_one_call_count_in_their_order() {
 #[test]
 fn duplicates_change_nothing_and_gaps_are_refused_without_harm() {
     let dir = tempfile::tempdir().unwrap();
-    let mut opened = FjallStore::open(dir.path(), A).unwrap();
+    let mut opened = FjallStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
     let (mut history, file) = with_orders(&mut opened);
     let first = history.seal(R, &[put(file, b"a", b"1")]);
     let second = history.seal(R, &[put(file, b"a", b"2")]);
@@ -159,7 +159,7 @@ fn duplicates_change_nothing_and_gaps_are_refused_without_harm() {
 #[test]
 fn pinned_reads_see_one_state_until_they_are_unpinned_or_the_engine_is_opened_again() {
     let dir = tempfile::tempdir().unwrap();
-    let mut opened = FjallStore::open(dir.path(), A).unwrap();
+    let mut opened = FjallStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
     let (mut history, file) = with_orders(&mut opened);
     let mut set_both = |value: &[u8]| {
         let batch = history.seal(R, &[put(file, b"x", value), put(file, b"y", value)]);
@@ -185,7 +185,7 @@ fn pinned_reads_see_one_state_until_they_are_unpinned_or_the_engine_is_opened_ag
 #[test]
 fn a_batch_that_cannot_be_applied_leaves_what_was_and_the_store_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    let mut opened = FjallStore::open(dir.path(), A).unwrap();
+    let mut opened = FjallStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
     let (mut history, file) = with_orders(&mut opened);
     let good = history.seal(R, &[put(file, b"a", b"1")]);
     let next = history.heads[0].next();
@@ -211,7 +211,7 @@ fn a_batch_that_cannot_be_applied_leaves_what_was_and_the_store_goes_on() {
 #[test]
 fn large_values_and_odd_ids_come_back_whole_and_in_order() {
     let dir = tempfile::tempdir().unwrap();
-    let mut opened = FjallStore::open(dir.path(), A).unwrap();
+    let mut opened = FjallStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
     let (mut history, file) = with_orders(&mut opened);
     let big = vec![0xab; crate::base::limits::ITEM_VALUE_MAX];
     let ids: [&[u8]; 4] = [b"\0", b"a", &[b'z'; 255], &[255; 255]];
@@ -228,13 +228,13 @@ fn large_values_and_odd_ids_come_back_whole_and_in_order() {
 #[test]
 fn a_store_is_refused_to_the_other_node_and_to_a_second_process() {
     let dir = tempfile::tempdir().unwrap();
-    let opened = FjallStore::open(dir.path(), A).unwrap();
-    let second = FjallStore::open(dir.path(), A).unwrap_err();
+    let opened = FjallStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
+    let second = FjallStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap_err();
     assert!(matches!(second, StoreError::Disk { fault: Fault::Errno(16), .. }), "{second}");
     drop(opened);
-    let other = FjallStore::open(dir.path(), Ordinal(1)).unwrap_err();
+    let other = FjallStore::open(dir.path(), &dir.path().join("volumes"), Ordinal(1)).unwrap_err();
     assert!(matches!(other, StoreError::Damaged { .. }), "{other}");
-    assert!(FjallStore::open(dir.path(), A).is_ok());
+    assert!(FjallStore::open(dir.path(), &dir.path().join("volumes"), A).is_ok());
 }
 
 #[test]
@@ -243,16 +243,16 @@ fn an_interrupted_creation_is_begun_again_but_a_missing_version_is_damage() {
     std::fs::write(dir.path().join("lock"), b"").unwrap();
     std::fs::write(dir.path().join("0.jnl"), b"").unwrap();
     std::fs::create_dir(dir.path().join("keyspaces")).unwrap();
-    drop(FjallStore::open(dir.path(), A).unwrap());
+    drop(FjallStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap());
     std::fs::remove_file(dir.path().join("version")).unwrap();
-    let refused = FjallStore::open(dir.path(), A).unwrap_err();
+    let refused = FjallStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap_err();
     assert!(refused.to_string().contains("version file"), "{refused}");
 }
 
 #[test]
 fn a_reader_never_sees_half_a_batch() {
     let dir = tempfile::tempdir().unwrap();
-    let mut opened = FjallStore::open(dir.path(), A).unwrap();
+    let mut opened = FjallStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
     let (mut history, file) = with_orders(&mut opened);
     let reader = opened.reader.clone();
     let done = std::sync::atomic::AtomicBool::new(false);
@@ -285,7 +285,8 @@ type States = HashMap<[Seq; 2], (Namespace, Dump)>;
 
 /// Opens a store that was cut off somehow; it must be in a state that was, not older than `at_least`.
 fn assert_some_state(dir: &Path, states: &States, at_least: [Seq; 2], what: &str) -> [Seq; 2] {
-    let opened = FjallStore::open(dir, A).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let opened =
+        FjallStore::open(dir, &dir.join("volumes"), A).unwrap_or_else(|error| panic!("{what}: {error}"));
     let at = opened.applied;
     assert!(at[0] >= at_least[0] && at[1] >= at_least[1], "{what}: {at:?} is older than {at_least:?}");
     let (namespace, items) = states.get(&at).unwrap_or_else(|| panic!("{what}: {at:?} never was"));
@@ -302,7 +303,7 @@ fn used_bytes(journal: &Path) -> usize {
 /// A store in `dir` with a random history and a checkpoint on the way: its states, the marks and the journal's length
 /// at the checkpoint.
 fn cut_off(dir: &Path, seed: u64) -> (States, [Seq; 2], usize) {
-    let mut opened = FjallStore::open(dir, A).unwrap();
+    let mut opened = FjallStore::open(dir, &dir.join("volumes"), A).unwrap();
     let (mut memory, mut history) = (MemoryStore::new(A), History::new(A, seed));
     let mut states = States::new();
     let (mut durable, mut synced) = ([Seq(0); 2], 0);
@@ -376,7 +377,7 @@ fn a_journal_that_lost_pages_in_a_power_loss_gives_an_exact_earlier_state() {
 #[test]
 fn a_store_copied_while_it_is_written_gives_an_exact_state() {
     let dir = tempfile::tempdir().unwrap();
-    let mut opened = FjallStore::open(dir.path(), A).unwrap();
+    let mut opened = FjallStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
     let (mut memory, mut history) = (MemoryStore::new(A), History::new(A, 77));
     let (mut states, mut prng) = (States::new(), Prng::new(77));
     let copies = tempfile::tempdir().unwrap();

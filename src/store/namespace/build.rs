@@ -4,9 +4,14 @@ use super::{
     AccountInfo, FileInfo, Namespace, NamespaceError, Question, SYSTEM_ACCOUNT, account_dptr,
     account_is_replicated, route,
 };
+use crate::base::limits::{BLOCK_U64, VOLUME_MAX};
 use crate::base::{AckLevel, FileId, JournalKind, Ordinal};
 use crate::format::dptr::{Dptr, DptrKind, FileState, Flags, LoggingMode, name_is_valid};
 use crate::format::entry::{Entry, EntryKind};
+
+/// Largest volume, and what is said of a larger one.
+const BLOCKS_MAX: u64 = VOLUME_MAX / BLOCK_U64;
+const TOO_LARGE: &str = "a block file has at most 64 TiB";
 
 /// An entry that owns its value; such entries have no item id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +116,7 @@ impl Namespace {
         let rule = match file.kind {
             DptrKind::Account => Some("a file holds records or blocks"),
             DptrKind::Blocks if file.blocks == 0 => Some("a block file needs a size of at least one block"),
+            DptrKind::Blocks if file.blocks > BLOCKS_MAX => Some(TOO_LARGE),
             DptrKind::Records if file.blocks != 0 => Some("a record file has no size"),
             DptrKind::Records | DptrKind::Blocks => None,
         };
@@ -221,6 +227,28 @@ impl Namespace {
         let generation = info.dptr.generation.wrapping_add(1);
         let dptr = Dptr { generation, state: self.state_after(info), ..info.dptr.clone() };
         Ok(self.one(info, EntryKind::FileClear, id, &dptr))
+    }
+
+    /// Gives a block file more blocks.
+    ///
+    /// # Errors
+    /// [`NamespaceError::NoSuchFile`]; [`NamespaceError::Blocks`] for a record file and a size beyond the limit;
+    /// [`NamespaceError::Shrinks`].
+    pub fn grow_file(&self, id: FileId, blocks: u64) -> Result<Change, NamespaceError> {
+        let info = self.file_with(id)?;
+        let name = info.key.clone();
+        let now = info.dptr.blocks;
+        if info.dptr.kind != DptrKind::Blocks {
+            return Err(NamespaceError::Blocks { name, rule: "a record file has no size" });
+        }
+        if blocks > BLOCKS_MAX {
+            return Err(NamespaceError::Blocks { name, rule: TOO_LARGE });
+        }
+        if blocks < now {
+            return Err(NamespaceError::Shrinks { name, now: now * BLOCK_U64, wanted: blocks * BLOCK_U64 });
+        }
+        let dptr = Dptr { blocks, state: self.state_after(info), ..info.dptr.clone() };
+        Ok(self.one(info, EntryKind::FileChange, id, &dptr))
     }
 
     /// Renames a file within its account. `to` is the new name without the account.

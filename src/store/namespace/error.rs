@@ -76,8 +76,18 @@ pub enum NamespaceError {
         /// The account, or `account,file`.
         name: String,
     },
+    /// Blocks that hold something would be gone.
+    #[error("resizing {name} to {wanted} bytes: it has {now}, and a volume never shrinks")]
+    Shrinks {
+        /// `account,file`.
+        name: String,
+        /// Its size (bytes).
+        now: u64,
+        /// What was asked for (bytes).
+        wanted: u64,
+    },
     /// A block file without a size, or a record file with one.
-    #[error("creating {name}: {rule}")]
+    #[error("sizing {name}: {rule}")]
     Blocks {
         /// `account,file`.
         name: String,

@@ -221,6 +221,8 @@ fn names_that_look_like_a_displaced_files_are_refused() {
 #[test]
 fn a_block_file_needs_a_size_and_a_record_file_has_none() {
     let ns = sample();
+    let huge = NewFile { kind: DptrKind::Blocks, blocks: (64 << 28) + 1, ..new_file("app", "v", Flags::L) };
+    assert!(matches!(ns.create_file(&huge, A), Err(NamespaceError::Blocks { .. })));
     let blocks = NewFile { kind: DptrKind::Blocks, ..new_file("app", "v", Flags::L) };
     assert!(matches!(ns.create_file(&blocks, A), Err(NamespaceError::Blocks { .. })));
     assert!(ns.create_file(&NewFile { blocks: 8, ..blocks }, A).is_ok());
@@ -337,4 +339,33 @@ fn a_standbys_own_definitions_and_its_primarys_commute() {
             assert_eq!(interleaved(&mut prng, &journals), standby, "seed {seed}");
         }
     }
+}
+
+#[test]
+fn a_volume_grows_and_never_shrinks() {
+    let mut ns = Namespace::new();
+    let apply = |ns: &mut Namespace, change: Change| {
+        for entry in &change.entries {
+            ns.apply(A, change.journal, &entry.entry()).unwrap();
+        }
+    };
+    let change = ns.create_account("app", Flags::L, A).unwrap();
+    apply(&mut ns, change);
+    let disk = NewFile { kind: DptrKind::Blocks, blocks: 10, ..new_file("app", "disk", Flags::L) };
+    let change = ns.create_file(&disk, A).unwrap();
+    apply(&mut ns, change);
+    let change = ns.create_file(&new_file("app", "items", Flags::L), A).unwrap();
+    apply(&mut ns, change);
+    let (disk, items) = (ns.resolve(b"app,disk").unwrap(), ns.resolve(b"app,items").unwrap());
+    let renamed_before = ns.rename_file(disk, "drive").unwrap();
+    let change = ns.grow_file(disk, 25).unwrap();
+    apply(&mut ns, change);
+    assert_eq!(ns.file(disk).unwrap().dptr.blocks, 25);
+    let refused = ns.grow_file(disk, 24).unwrap_err().to_string();
+    assert_eq!(refused, "resizing app,disk to 98304 bytes: it has 102400, and a volume never shrinks");
+    assert!(matches!(ns.grow_file(disk, (64 << 28) + 1), Err(NamespaceError::Blocks { .. })));
+    assert!(matches!(ns.grow_file(items, 5), Err(NamespaceError::Blocks { .. })));
+    // A change that was planned before the growth carries the old size.
+    apply(&mut ns, renamed_before);
+    assert_eq!(ns.file(disk).unwrap().dptr.blocks, 25);
 }

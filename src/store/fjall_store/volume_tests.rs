@@ -1,0 +1,205 @@
+//! Volumes of the store on disk, against those in memory: whatever is given again, regrouped, or left of a crash, the
+//! content ends the same.
+
+use super::super::memory::MemoryStore;
+use super::super::namespace::NewFile;
+use super::super::testkit::History;
+use super::super::volumes::{PART_BYTES, part_path};
+use super::*;
+use crate::base::{Prng, Seq};
+use crate::format::dptr::Flags;
+use crate::format::entry::BlockId;
+use proptest::prelude::*;
+
+const A: Ordinal = Ordinal(0);
+const R: JournalKind = JournalKind::Replicated;
+const SIZE: u64 = 40_000;
+
+fn open(dir: &Path) -> Opened {
+    FjallStore::open(&dir.join("store"), &dir.join("volumes"), A).unwrap()
+}
+
+/// An account with a volume and a record file, as the first batches of a history.
+fn begin(seed: u64) -> (History, Vec<Batch>, FileId, FileId) {
+    let mut history = History::new(A, seed);
+    let mut batches = vec![history.change(|ns| ns.create_account("app", Flags::L, A)).1];
+    let mut file = |history: &mut History, name: &str, kind, blocks| {
+        let new = NewFile { account: "app", name, kind, flags: Some(Flags::L), blocks, ack: None };
+        batches.push(history.change(|ns| ns.create_file(&new, A)).1);
+        history.ahead.resolve(format!("app,{name}").as_bytes()).unwrap()
+    };
+    let volume = file(&mut history, "disk", DptrKind::Blocks, 10);
+    let items = file(&mut history, "items", DptrKind::Records, 0);
+    (history, batches, volume, items)
+}
+
+fn random(history: &mut History, prng: &mut Prng, volume: FileId, items: FileId) -> Batch {
+    let mut entries = Vec::new();
+    for _ in 0..=prng.below(5) {
+        let offset = prng.below(SIZE - 1);
+        let len = 1 + prng.below((SIZE - offset).min(6000));
+        entries.push(match prng.below(12) {
+            0 | 1 => {
+                let kind = if prng.percent(50) { EntryKind::BlockPunch } else { EntryKind::BlockZero };
+                (kind, volume, BlockId::range(offset, len).as_ref().to_vec(), Vec::new())
+            }
+            2..=4 => (EntryKind::Put, items, vec![u8::try_from(prng.below(9)).unwrap()], vec![7; 20]),
+            _ => {
+                let value = vec![u8::try_from(1 + prng.below(255)).unwrap(); usize::try_from(len).unwrap()];
+                (EntryKind::BlockWrite, volume, BlockId::write(offset).as_ref().to_vec(), value)
+            }
+        });
+    }
+    if prng.percent(4) {
+        return history.change(|ns| ns.clear_file(volume)).1;
+    }
+    history.seal(R, &entries)
+}
+
+fn assert_same(opened: &mut Opened, memory: &mut MemoryStore, volume: FileId, what: &str) {
+    let len = usize::try_from(SIZE).unwrap();
+    let (found, expected) =
+        (opened.writer.read_volume(volume, 0, len).unwrap(), memory.volume_bytes(volume, 0, len));
+    let wrong = found.iter().zip(&expected).position(|(a, b)| a != b);
+    assert_eq!(wrong, None, "{what}: the first byte that differs");
+    let parts = opened.writer.allocation(volume, 0, SIZE).unwrap();
+    assert_eq!(parts.iter().map(|(len, _)| len).sum::<u64>(), SIZE);
+    let mut at = 0;
+    for (len, hole) in parts {
+        let range = usize::try_from(at).unwrap()..usize::try_from(at + len).unwrap();
+        assert!(
+            !hole || expected[range].iter().all(|&byte| byte == 0),
+            "{what}: a hole with something in it"
+        );
+        at += len;
+    }
+}
+
+/// Gives every batch after `from`, some in one call.
+fn give(opened: &mut Opened, all: &[Batch], from: Seq, prng: &mut Prng) {
+    let mut rest = &all[all.iter().take_while(|batch| batch.header().last_seq() <= from).count()..];
+    while !rest.is_empty() {
+        let some = usize::try_from(1 + prng.below(5)).unwrap().min(rest.len());
+        opened.writer.apply(R, &rest[..some]).unwrap();
+        rest = &rest[some..];
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn volumes_are_the_same_as_in_memory_however_the_journal_is_given_again(seed in any::<u64>()) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut prng = Prng::new(seed);
+        let (mut history, mut all, volume, items) = begin(seed);
+        let mut opened = open(dir.path());
+        let mut memory = MemoryStore::new(A);
+        opened.writer.apply(R, &all).unwrap();
+        memory.apply(R, &all).unwrap();
+        for round in 0..60 {
+            let batch = random(&mut history, &mut prng, volume, items);
+            all.push(batch.clone());
+            opened.writer.apply(R, std::slice::from_ref(&batch)).unwrap();
+            memory.apply(R, &[batch]).unwrap();
+            if prng.percent(15) {
+                let sync = opened.writer.begin_checkpoint();
+                // Applied while the sync is under way: not covered.
+                let batch = random(&mut history, &mut prng, volume, items);
+                all.push(batch.clone());
+                opened.writer.apply(R, std::slice::from_ref(&batch)).unwrap();
+                memory.apply(R, &[batch]).unwrap();
+                sync.map_or(Ok(()), |sync| sync()).unwrap();
+                opened.writer.checkpoint().unwrap();
+            }
+            if prng.percent(15) {
+                drop(opened);
+                opened = open(dir.path());
+                assert!(opened.replay_from[0] <= opened.applied[0]);
+                let from = opened.replay_from[0];
+                give(&mut opened, &all, from, &mut prng);
+            }
+            assert_same(&mut opened, &mut memory, volume, &format!("seed {seed} round {round}"));
+        }
+    }
+}
+
+#[test]
+fn what_a_power_loss_left_of_a_volume_is_made_right_by_the_replay() {
+    for seed in 0..12 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut prng = Prng::new(seed);
+        let (mut history, mut all, volume, items) = begin(seed);
+        let mut opened = open(dir.path());
+        let mut memory = MemoryStore::new(A);
+        for _ in 0..20 {
+            all.push(random(&mut history, &mut prng, volume, items));
+        }
+        opened.writer.apply(R, &all).unwrap();
+        let covered = opened.writer.checkpoint().unwrap();
+        assert_eq!(covered[0], all.last().unwrap().header().last_seq());
+        let path = part_path(&dir.path().join("volumes"), volume, 0);
+        let old = std::fs::read(&path).unwrap_or_default();
+        for _ in 0..20 {
+            all.push(random(&mut history, &mut prng, volume, items));
+        }
+        memory.apply(R, &all).unwrap();
+        give(&mut opened, &all, covered[0], &mut prng);
+        drop(opened);
+        // Of each sector the old content or the new.
+        if let Ok(mut now) = std::fs::read(&path) {
+            for (n, sector) in now.chunks_mut(512).enumerate() {
+                if prng.percent(50) {
+                    let old = old.get((n * 512).min(old.len())..(n * 512 + sector.len()).min(old.len()));
+                    let old = old.unwrap_or_default();
+                    sector.fill(0);
+                    sector[..old.len()].copy_from_slice(old);
+                }
+            }
+            std::fs::write(&path, now).unwrap();
+        }
+        let mut opened = open(dir.path());
+        assert_eq!(opened.replay_from[0], covered[0], "seed {seed}: since the checkpoint");
+        let from = opened.replay_from[0];
+        give(&mut opened, &all, from, &mut prng);
+        assert_same(&mut opened, &mut memory, volume, &format!("seed {seed}"));
+    }
+}
+
+#[test]
+fn blocks_that_are_overwritten_while_they_wait_are_written_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut history, mut all, volume, _) = begin(1);
+    let mut opened = open(dir.path());
+    for n in 0..100_u8 {
+        for block in 0..2 {
+            let id = BlockId::write(block * 4096).as_ref().to_vec();
+            all.push(history.seal(R, &[(EntryKind::BlockWrite, volume, id, vec![n; 4096])]));
+        }
+    }
+    opened.writer.apply(R, &all).unwrap();
+    assert_eq!(opened.writer.volumes.writes(), 1, "two neighbours in one call");
+    assert!(opened.writer.read_volume(volume, 0, 8192).unwrap().iter().all(|&byte| byte == 99));
+}
+
+#[test]
+fn a_deleted_volume_leaves_no_files_and_a_huge_one_costs_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut history, mut all, volume, _) = begin(2);
+    let mut opened = open(dir.path());
+    // Across the border of two parts, 63 TiB away.
+    let id = BlockId::write(63 * PART_BYTES - 5).as_ref().to_vec();
+    all.push(history.seal(R, &[(EntryKind::BlockWrite, volume, id, b"0123456789".to_vec())]));
+    opened.writer.apply(R, &all).unwrap();
+    let there = || std::fs::read_dir(dir.path().join("volumes")).unwrap().count();
+    assert_eq!(there(), 2);
+    let read = opened.writer.read_volume(volume, 63 * PART_BYTES - 6, 12).unwrap();
+    assert_eq!(read.as_ref(), b"\x000123456789\x00");
+    let parts = opened.writer.allocation(volume, 0, 64 * PART_BYTES).unwrap();
+    assert_eq!(parts.iter().map(|(len, _)| len).sum::<u64>(), 64 * PART_BYTES);
+    assert_eq!(parts.iter().map(|(_, hole)| *hole).collect::<Vec<_>>(), [true, false, true]);
+    let gone = history.change(|ns| ns.delete_account("app")).1;
+    opened.writer.apply(R, &[gone]).unwrap();
+    opened.writer.checkpoint().unwrap();
+    assert_eq!(there(), 0);
+}

@@ -1,0 +1,360 @@
+//! The files of volumes.
+
+use super::plan::{Content, Plan};
+use crate::base::FileId;
+use crate::base::limits::{VOLUME_EXTENTS_MAX, VOLUME_SLICES_MAX};
+use bytes::Bytes;
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::uio::pwritev;
+use nix::unistd::{Whence, lseek64};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSlice};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What one file holds of a volume (bytes): less than any file system's limit for a file.
+pub const PART_BYTES: u64 = 1 << 40;
+/// Zeros are written in pieces of this size where the file system cannot make them (bytes).
+const ZEROS: usize = 256 << 10;
+
+/// The file of a volume's part: the file id in 16 hexadecimal digits, a dot, the part in 2.
+#[must_use]
+pub fn part_path(dir: &Path, file: FileId, part: u64) -> PathBuf {
+    dir.join(format!("{:016x}.{part:02x}", file.0))
+}
+
+fn part_of_name(name: &str) -> Option<(FileId, u64)> {
+    let (file, part) = name.split_once('.')?;
+    let found = (FileId(u64::from_str_radix(file, 16).ok()?), u64::from_str_radix(part, 16).ok()?);
+    (part_path(Path::new(""), found.0, found.1) == Path::new(name)).then_some(found)
+}
+
+/// A part of a volume.
+type Part = (FileId, u64);
+
+/// What a range of a volume is cut into: the part, where in it, how much.
+fn parts_of(offset: u64, len: u64) -> impl Iterator<Item = (u64, u64, u64)> {
+    let (mut at, end) = (offset, offset + len);
+    std::iter::from_fn(move || {
+        let within = at % PART_BYTES;
+        let some = (PART_BYTES - within).min(end - at);
+        let this = (at / PART_BYTES, within, some);
+        at += some;
+        (some > 0).then_some(this)
+    })
+}
+
+/// All files of all volumes, for their one writer.
+#[derive(Debug)]
+pub(in crate::store) struct VolumeFiles {
+    dir: PathBuf,
+    /// Those that exist, with their descriptor once it is open.
+    parts: BTreeMap<Part, Option<Arc<File>>>,
+    /// Written since the last sync began.
+    dirty: BTreeSet<Part>,
+    /// Files were made or removed since.
+    names_changed: bool,
+    /// Writes so far, for tests.
+    writes: u64,
+}
+
+/// The slow part of a checkpoint. Any thread may do it, while the volumes are written on.
+#[derive(Debug)]
+pub(in crate::store) struct VolumeSync {
+    files: Vec<Arc<File>>,
+    dir: Option<PathBuf>,
+}
+
+impl VolumeSync {
+    /// Makes everything written before [`VolumeFiles::begin_sync`] durable.
+    ///
+    /// # Errors
+    /// Those of fdatasync(2). What is on disk is unknown then.
+    pub(in crate::store) fn run(self) -> io::Result<()> {
+        for file in self.files {
+            file.sync_data()?;
+        }
+        self.dir.map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+    }
+}
+
+impl VolumeFiles {
+    /// The volumes in `dir`, which is made when the first is written.
+    ///
+    /// # Errors
+    /// Those of reading a directory.
+    pub(in crate::store) fn open(dir: &Path) -> io::Result<Self> {
+        let mut parts = BTreeMap::new();
+        match std::fs::read_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            entries => {
+                for entry in entries? {
+                    let name = entry?.file_name();
+                    parts.extend(name.to_str().and_then(part_of_name).map(|part| (part, None)));
+                }
+            }
+        }
+        let dir = dir.to_owned();
+        Ok(Self { dir, parts, dirty: BTreeSet::new(), names_changed: false, writes: 0 })
+    }
+
+    /// Whether a file of this volume exists.
+    pub(in crate::store) fn holds(&self, file: FileId) -> bool {
+        self.parts.range((file, 0)..=(file, u64::MAX)).next().is_some()
+    }
+
+    /// Carries out what a plan says. After an error any part of it may be done; all of it may be done again.
+    ///
+    /// # Errors
+    /// Those of pwritev(2) and fallocate(2).
+    pub(in crate::store) fn apply(&mut self, plan: &Plan<'_>) -> io::Result<()> {
+        for file in plan.emptied() {
+            self.remove(file)?;
+        }
+        let mut run = Run::default();
+        for (file, offset, len, content) in plan.ranges() {
+            for (part, within, some) in parts_of(offset, len) {
+                let Content::Data(bytes) = content else {
+                    self.flush(&mut run)?;
+                    self.zero((file, part), within, some, content == Content::Hole)?;
+                    continue;
+                };
+                let skip = usize::try_from(part * PART_BYTES + within - offset).unwrap_or(usize::MAX);
+                let some = usize::try_from(some).unwrap_or(usize::MAX);
+                let bytes = bytes.get(skip..skip.saturating_add(some)).unwrap_or_default();
+                if !run.follows((file, part), within) {
+                    self.flush(&mut run)?;
+                    run = Run { part: Some((file, part)), offset: within, ..Run::default() };
+                }
+                run.push(bytes);
+            }
+        }
+        self.flush(&mut run)
+    }
+
+    /// Writes what was gathered, in one call if the kernel takes it in one.
+    fn flush(&mut self, run: &mut Run<'_>) -> io::Result<()> {
+        let Run { part, offset, slices, len: _ } = std::mem::take(run);
+        let Some(part) = part else { return Ok(()) };
+        let file = self.part(part)?;
+        self.writes += 1;
+        let mut all: Vec<IoSlice<'_>> = slices.into_iter().map(IoSlice::new).collect();
+        let (mut left, mut at) = (all.as_mut_slice(), offset);
+        while !left.is_empty() {
+            let where_to = i64::try_from(at).map_err(|_| Errno::EFBIG)?;
+            let written = match pwritev(file.as_ref(), left, where_to) {
+                Err(Errno::EINTR) => continue,
+                result => result?,
+            };
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            IoSlice::advance_slices(&mut left, written);
+            at += u64::try_from(written).unwrap_or(u64::MAX);
+        }
+        Ok(())
+    }
+
+    /// The file of a part, made if it is not there, and known to be written to.
+    fn part(&mut self, part: Part) -> io::Result<Arc<File>> {
+        self.dirty.insert(part);
+        if let Some(Some(file)) = self.parts.get(&part) {
+            return Ok(Arc::clone(file));
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let path = part_path(&self.dir, part.0, part.1);
+        let file = match options.open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&self.dir)?;
+                options.open(&path)?
+            }
+            result => result?,
+        };
+        self.names_changed |= !self.parts.contains_key(&part);
+        let file = Arc::new(file);
+        self.parts.insert(part, Some(Arc::clone(&file)));
+        Ok(file)
+    }
+
+    fn zero(&mut self, part: Part, offset: u64, len: u64, hole: bool) -> io::Result<()> {
+        if hole && !self.parts.contains_key(&part) {
+            return Ok(());
+        }
+        let file = self.part(part)?;
+        self.writes += 1;
+        let how = match hole {
+            true => FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE,
+            false => FallocateFlags::FALLOC_FL_ZERO_RANGE | FallocateFlags::FALLOC_FL_KEEP_SIZE,
+        };
+        let (at, count) = (i64::try_from(offset), i64::try_from(len));
+        let (Ok(at), Ok(count)) = (at, count) else { return Err(Errno::EFBIG.into()) };
+        match fallocate(file.as_ref(), how, at, count) {
+            Ok(()) => Ok(()),
+            Err(Errno::EOPNOTSUPP) => write_zeros(&file, offset, len, hole),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Removes what a volume holds.
+    fn remove(&mut self, file: FileId) -> io::Result<()> {
+        let parts: Vec<Part> =
+            self.parts.range((file, 0)..=(file, u64::MAX)).map(|(part, _)| *part).collect();
+        for part in parts {
+            match std::fs::remove_file(part_path(&self.dir, part.0, part.1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            self.parts.remove(&part);
+            self.dirty.remove(&part);
+            self.names_changed = true;
+        }
+        Ok(())
+    }
+
+    /// Removes every volume that is none: `is_volume` tells.
+    ///
+    /// # Errors
+    /// Those of unlink(2).
+    pub(in crate::store) fn remove_strays(&mut self, is_volume: impl Fn(FileId) -> bool) -> io::Result<()> {
+        let strays: BTreeSet<FileId> =
+            self.parts.keys().map(|(file, _)| *file).filter(|file| !is_volume(*file)).collect();
+        strays.into_iter().try_for_each(|file| self.remove(file))
+    }
+
+    /// What has to be synced for everything written so far to be durable; none if nothing was written.
+    pub(in crate::store) fn begin_sync(&mut self) -> Option<VolumeSync> {
+        let dirty = std::mem::take(&mut self.dirty);
+        let names_changed = std::mem::take(&mut self.names_changed);
+        let files: Vec<Arc<File>> =
+            dirty.iter().filter_map(|part| self.parts.get(part)?.as_ref().map(Arc::clone)).collect();
+        let dir = (names_changed && self.dir.exists()).then(|| self.dir.clone());
+        (!files.is_empty() || dir.is_some()).then_some(VolumeSync { files, dir })
+    }
+
+    /// Reads a range; what was never written is zeros.
+    ///
+    /// # Errors
+    /// Those of pread(2).
+    pub(in crate::store) fn read(&self, file: FileId, offset: u64, len: usize) -> io::Result<Bytes> {
+        let mut all = vec![0; len];
+        let mut rest = all.as_mut_slice();
+        for (part, within, some) in parts_of(offset, u64::try_from(len).unwrap_or(0)) {
+            let (mut this, other) = rest.split_at_mut(usize::try_from(some).unwrap_or(0));
+            rest = other;
+            let Some(known) = self.parts.get(&(file, part)) else { continue };
+            let opened;
+            let source: &File = match known {
+                Some(open) => open,
+                None => {
+                    opened = File::open(part_path(&self.dir, file, part))?;
+                    &opened
+                }
+            };
+            let mut at = within;
+            while !this.is_empty() {
+                let got = match source.read_at(this, at) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    result => result?,
+                };
+                if got == 0 {
+                    break;
+                }
+                at += u64::try_from(got).unwrap_or(u64::MAX);
+                this = this.split_at_mut(got).1;
+            }
+        }
+        Ok(Bytes::from(all))
+    }
+
+    /// Writes so far.
+    #[cfg(test)]
+    pub(in crate::store) fn writes(&self) -> u64 {
+        self.writes
+    }
+}
+
+/// Data for one place, gathered from several ranges that follow each other.
+#[derive(Default)]
+struct Run<'a> {
+    part: Option<Part>,
+    offset: u64,
+    len: u64,
+    slices: Vec<&'a [u8]>,
+}
+
+impl<'a> Run<'a> {
+    fn follows(&self, part: Part, offset: u64) -> bool {
+        self.part == Some(part) && self.offset + self.len == offset && self.slices.len() < VOLUME_SLICES_MAX
+    }
+
+    fn push(&mut self, bytes: &'a [u8]) {
+        self.len += u64::try_from(bytes.len()).unwrap_or(0);
+        self.slices.push(bytes);
+    }
+}
+
+/// Writes zeros where the file system knows no better; beyond the end of the file only if space is to be taken.
+fn write_zeros(file: &File, offset: u64, len: u64, hole: bool) -> io::Result<()> {
+    let end = if hole { (offset + len).min(file.metadata()?.len()) } else { offset + len };
+    let zeros = vec![0; ZEROS];
+    let mut at = offset;
+    while at < end {
+        let some = usize::try_from(end - at).unwrap_or(ZEROS).min(ZEROS);
+        file.write_all_at(zeros.get(..some).unwrap_or_default(), at)?;
+        at += u64::try_from(some).unwrap_or(u64::MAX);
+    }
+    Ok(())
+}
+
+/// What takes space in a range of a volume, in order: how long, and whether it is a hole. With more than a limit of
+/// them the rest is told as data.
+///
+/// # Errors
+/// Those of lseek(2).
+pub fn allocation_of(dir: &Path, file: FileId, offset: u64, len: u64) -> io::Result<Vec<(u64, bool)>> {
+    let mut found: Vec<(u64, bool)> = Vec::new();
+    let mut push = |len: u64, hole: bool| {
+        // A client that takes too much for data loses nothing.
+        let hole = hole && found.len() < VOLUME_EXTENTS_MAX;
+        match found.last_mut() {
+            Some(last) if last.1 == hole => last.0 += len,
+            _ if len > 0 => found.push((len, hole)),
+            _ => {}
+        }
+    };
+    for (part, within, some) in parts_of(offset, len) {
+        let source = match File::open(part_path(dir, file, part)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                push(some, true);
+                continue;
+            }
+            result => result?,
+        };
+        let (mut at, end) = (within, within + some);
+        while at < end {
+            let data = seek(&source, at, Whence::SeekData)?.unwrap_or(end).min(end);
+            push(data - at, true);
+            if data == end {
+                break;
+            }
+            let hole = seek(&source, data, Whence::SeekHole)?.unwrap_or(end).clamp(data, end);
+            push(hole - data, false);
+            at = hole;
+        }
+    }
+    Ok(found)
+}
+
+/// None beyond the last data.
+fn seek(file: &File, at: u64, whence: Whence) -> io::Result<Option<u64>> {
+    let at = i64::try_from(at).map_err(|_| Errno::EFBIG)?;
+    match lseek64(file, at, whence) {
+        Ok(found) => Ok(u64::try_from(found).ok()),
+        Err(Errno::ENXIO) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}

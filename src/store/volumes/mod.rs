@@ -1,0 +1,195 @@
+//! Volumes on disk: sparse files, written by whoever applies, read by anybody.
+//!
+//! A volume is one file for each TiB of it that was ever written ([`part_path`]); what no file holds reads as zeros.
+//! Its size stands in the D-pointer alone, so a large volume costs neither start-up time nor memory.
+//!
+//! - Invariant: content is keyed by file id alone. A clearing, or a copy that begins anew, empties the volume at its
+//!   place in the journal; so giving the store a part of the journal again, in order, ends in the same content.
+//! - Invariant: what is written here is not durable before a checkpoint. A record in the store, committed together with
+//!   the items of the same batches, tells from where on the journals have to be given again after a crash.
+//! - Boundary: a descriptor whose sync failed is never synced again.
+
+mod files;
+mod plan;
+
+pub use files::{PART_BYTES, allocation_of, part_path};
+
+use super::memory::batches_due;
+use super::{SlowSync, StoreError};
+use crate::base::{Fault, FileId, JournalKind, Ordinal, Seq};
+use crate::format::batch::Batch;
+use bytes::Bytes;
+use files::VolumeFiles;
+pub(super) use plan::{Content, Plan};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// How far volumes are, by [`JournalKind::index`], and what a crash would have to be followed by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// The last entry whose changes of volumes were carried out in this life.
+    given: [Seq; 2],
+    /// Volumes may lack, after a power loss, what came after this entry; none if they lack nothing.
+    since: [Option<Seq>; 2],
+    /// What was given when the sync under way began.
+    begun: Option<[Seq; 2]>,
+    /// Whether volumes changed since it began.
+    changed: [bool; 2],
+}
+
+impl Standing {
+    /// At a start: as the store tells.
+    pub(super) fn new(since: [Option<Seq>; 2], applied: [Seq; 2]) -> Self {
+        let from = |n: usize| since[n].map_or(applied[n], |seq| seq.min(applied[n]));
+        Self { given: [from(0), from(1)], since, begun: None, changed: [false; 2] }
+    }
+
+    /// Volumes were changed by what was given up to `last`.
+    pub(super) fn changes(&mut self, journal: JournalKind) {
+        let n = journal.index();
+        self.since[n].get_or_insert(self.given[n]);
+        self.changed[n] = true;
+    }
+
+    /// Everything up to `last` was carried out.
+    pub(super) fn gave(&mut self, journal: JournalKind, last: Seq) {
+        self.given[journal.index()] = last;
+    }
+
+    /// See [`Volumes::given`].
+    pub(super) fn given(&self) -> [Seq; 2] {
+        self.given
+    }
+
+    /// See [`Volumes::since`].
+    pub(super) fn since(&self) -> [Option<Seq>; 2] {
+        self.since
+    }
+
+    /// Whether a sync was begun and is not ended.
+    fn is_begun(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    /// A sync begins.
+    pub(super) fn begin(&mut self) {
+        self.begun = Some(self.given);
+        self.changed = [false; 2];
+    }
+
+    /// It succeeded; tells what is to be stored. While a replay is behind the items, what it has still to give is
+    /// lacking.
+    pub(super) fn synced(&mut self, applied: [Seq; 2]) -> [Option<Seq>; 2] {
+        let begun = self.begun.take().unwrap_or(self.given);
+        for n in 0..2 {
+            let lacking = self.changed[n] || self.given[n] < applied[n];
+            self.since[n] = self.since[n].and(lacking.then_some(begun[n]));
+        }
+        self.since
+    }
+
+    /// What items and volumes both hold durably when the store holds `applied`.
+    pub(super) fn covered(&self, applied: [Seq; 2]) -> [Seq; 2] {
+        let covered = |n: usize| self.since[n].map_or(applied[n], |seq| seq.min(applied[n]));
+        [covered(0), covered(1)]
+    }
+}
+
+/// The volumes of a store, for its one writer.
+#[derive(Debug)]
+pub(super) struct Volumes {
+    dir: PathBuf,
+    node: Ordinal,
+    files: VolumeFiles,
+    standing: Standing,
+}
+
+fn failed(doing: &'static str) -> impl Fn(io::Error) -> StoreError {
+    move |error| StoreError::Disk { doing, fault: Fault::from_io(&error) }
+}
+
+impl Volumes {
+    /// The volumes of `node` in `dir`; `since` and `applied` as the store tells them.
+    pub(super) fn open(
+        dir: &Path,
+        node: Ordinal,
+        since: [Option<Seq>; 2],
+        applied: [Seq; 2],
+    ) -> Result<Self, StoreError> {
+        let files = VolumeFiles::open(dir).map_err(failed("opening the volumes"))?;
+        Ok(Self { dir: dir.to_owned(), node, files, standing: Standing::new(since, applied) })
+    }
+
+    /// The last entries whose changes of volumes were carried out in this life.
+    pub(super) fn given(&self) -> [Seq; 2] {
+        self.standing.given()
+    }
+
+    /// Where the journals would have to be given again from after a power loss now.
+    pub(super) fn since(&self) -> [Option<Seq>; 2] {
+        self.standing.since()
+    }
+
+    /// Carries out what batches change; those that were carried out in this life change nothing.
+    pub(super) fn apply(&mut self, journal: JournalKind, batches: &[Batch]) -> Result<(), StoreError> {
+        let due = batches_due(journal, self.standing.given()[journal.index()], batches)?;
+        let Some(last) = due.last().map(|batch| batch.header().last_seq()) else { return Ok(()) };
+        let plan = Plan::of(self.node, due);
+        if plan.changes(|file| self.files.holds(file)) {
+            self.standing.changes(journal);
+            self.files.apply(&plan).map_err(failed("writing a volume"))?;
+        }
+        self.standing.gave(journal, last);
+        Ok(())
+    }
+
+    /// The slow part of a checkpoint, if any volume was written.
+    pub(super) fn begin_sync(&mut self) -> Option<SlowSync> {
+        self.standing.begin();
+        let sync = self.files.begin_sync()?;
+        Some(Box::new(move || sync.run()))
+    }
+
+    /// The sync that was begun succeeded; if none was begun, it is made here. See [`Standing::synced`].
+    pub(super) fn synced(&mut self, applied: [Seq; 2]) -> Result<[Option<Seq>; 2], StoreError> {
+        if !self.standing.is_begun()
+            && let Some(sync) = self.begin_sync()
+        {
+            sync().map_err(failed("syncing the volumes"))?;
+        }
+        Ok(self.standing.synced(applied))
+    }
+
+    /// See [`Standing::covered`].
+    pub(super) fn covered(&self, applied: [Seq; 2]) -> [Seq; 2] {
+        self.standing.covered(applied)
+    }
+
+    /// Writes so far.
+    #[cfg(test)]
+    pub(super) fn writes(&self) -> u64 {
+        self.files.writes()
+    }
+
+    /// Removes the files of what is no volume any more; what cannot be removed is tried again next time.
+    pub(super) fn remove_strays(&mut self, is_volume: impl Fn(FileId) -> bool) {
+        if let Err(error) = self.files.remove_strays(is_volume) {
+            tracing::warn!("removing the files of deleted volumes: {error}");
+        }
+    }
+
+    /// Reads a range.
+    pub(super) fn read(&self, file: FileId, offset: u64, len: usize) -> Result<Bytes, StoreError> {
+        self.files.read(file, offset, len).map_err(failed("reading a volume"))
+    }
+
+    /// What takes space in a range.
+    pub(super) fn allocation(
+        &self,
+        file: FileId,
+        offset: u64,
+        len: u64,
+    ) -> Result<Vec<(u64, bool)>, StoreError> {
+        allocation_of(&self.dir, file, offset, len).map_err(failed("looking at a volume"))
+    }
+}
