@@ -93,6 +93,30 @@ pub const KEYS_MAX: usize = 100_000;
 pub const PATTERN_MAX: usize = 1024;
 /// Keys watched by all clients together.
 pub const WATCHED_MAX: usize = 50_000;
+/// NBD connections at once.
+pub const NBD_CLIENTS_MAX: usize = 256;
+/// Requests of one NBD connection that wait for the disk or the peer; above it the connection is parsed no further.
+pub const NBD_IN_FLIGHT_MAX: usize = 128;
+/// One READ or the payload of one WRITE, as told to clients (bytes).
+pub const NBD_REQUEST_MAX: u32 = 32 << 20;
+/// What one NBD connection may have asked to read and not got yet (bytes).
+pub const NBD_READS_MAX: usize = 32 << 20;
+/// The same for all NBD connections together (bytes).
+pub const NBD_READS_ALL_MAX: usize = 64 << 20;
+/// Unsent replies of one NBD connection; above it the connection is read no further (bytes).
+pub const NBD_OUT_MAX: usize = 4 << 20;
+/// Unsent replies of all NBD connections; above it only those that took all of theirs go on (bytes).
+pub const NBD_OUT_ALL_MAX: usize = 128 << 20;
+/// Data of one NBD option; more is thrown away and refused (bytes).
+pub const NBD_OPTION_MAX: usize = 8 << 10;
+/// With more data than this in one NBD option the connection is ended (bytes).
+pub const NBD_OPTION_DRAIN_MAX: usize = 1 << 20;
+/// From the connection to the choice of an export (milliseconds).
+pub const NBD_HANDSHAKE_MS: u64 = 30_000;
+/// Extents told in one reply to BLOCK_STATUS.
+pub const NBD_EXTENTS_MAX: usize = 8192;
+/// Volumes whose traffic is remembered though nobody uses them.
+pub const NBD_TRAFFIC_MAX: usize = 4096;
 /// Recent incidents kept in memory for status.
 pub const INCIDENTS_MAX: usize = 256;
 /// Journal segment: default, least and most (bytes).
@@ -169,3 +193,5 @@ const _: () = assert!(BLOCK_PAYLOAD_MAX <= ITEM_VALUE_MAX && BLOCK_PAYLOAD_MAX +
 const _: () = assert!(RESP_REQUEST_MAX > BATCH_MAX && RESP_REQUEST_MAX < CLIENTS_MEMORY_MAX);
 const _: () = assert!(CLIENT_REPLY_MAX > ITEM_VALUE_MAX && CLIENT_REPLY_MAX < CLIENTS_MEMORY_MAX);
 const _: () = assert!(BATCH_MAX.is_multiple_of(BLOCK));
+const _: () =
+    assert!(NBD_READS_MAX == 32 << 20 && NBD_REQUEST_MAX == 32 << 20 && NBD_READS_MAX <= NBD_READS_ALL_MAX);

@@ -1,5 +1,6 @@
 //! The ways in for applications, each as machines without I/O: bytes in, requests to a [`Backend`], bytes out.
 
+pub mod nbd;
 pub mod resp;
 
 use crate::base::{AckLevel, AlignedBuf, FileId, JournalKind, Seq, Wait};

@@ -1,6 +1,6 @@
 //! Bytes to types and back, each layout in exactly one file.
 //!
-//! All numbers are little-endian. Decoders take any bytes, never panic, never allocate before a limit was
+//! All numbers are little-endian, but for [`nbd`], whose layout others fixed. Decoders take any bytes, never panic, never allocate before a limit was
 //! checked, and say what was expected and found. Beside each stands a `fuzz_*` function that a unit test runs.
 
 #![warn(clippy::indexing_slicing)]
@@ -11,6 +11,7 @@ mod cursor;
 pub mod dptr;
 pub mod entry;
 pub mod frame;
+pub mod nbd;
 pub mod resp;
 pub mod segment;
 

@@ -1,0 +1,444 @@
+//! Requests after the choice of an export. Words in quotes are those of the protocol document.
+
+use super::flight::{Asked, Flight, size};
+use super::handshake::ALLOCATION_ID;
+use super::incoming::Incoming;
+use super::outbox::Outbox;
+use super::refusal::Fail;
+use super::session::{Io, Step};
+use super::{Allocation, BlockBackend, Piece, Refusal, Shared};
+use crate::base::limits::{NBD_EXTENTS_MAX, NBD_IN_FLIGHT_MAX, NBD_READS_MAX, NBD_REQUEST_MAX};
+use crate::base::{AlignedBuf, FileId, Wait};
+use crate::doors::{Volume, Watermarks};
+use crate::format::nbd::{self, Request};
+
+/// A client that uses an export.
+#[derive(Debug)]
+pub(super) struct Serving {
+    file: FileId,
+    structured: bool,
+    /// The allocations may be asked for.
+    status: bool,
+    /// A write whose payload comes.
+    incoming: Option<Incoming>,
+    /// Replies that wait until a change is safe: it, and the cookie.
+    holds: Vec<(Wait, u64)>,
+    /// Requests that the backend will answer.
+    flights: usize,
+    /// What it will be read for them (bytes).
+    reads: usize,
+    /// It said goodbye.
+    ending: bool,
+}
+
+impl Serving {
+    pub(super) fn new(file: FileId, structured: bool, status: bool) -> Self {
+        let holds = Vec::new();
+        Self { file, structured, status, incoming: None, holds, flights: 0, reads: 0, ending: false }
+    }
+
+    pub(super) fn file(&self) -> FileId {
+        self.file
+    }
+
+    /// Whether an answer is owed.
+    pub(super) fn waits(&self) -> bool {
+        let half_done = self.incoming.as_ref().is_some_and(|incoming| incoming.wait.is_some());
+        half_done || self.in_flight() > 0
+    }
+
+    fn in_flight(&self) -> usize {
+        self.holds.len() + self.flights
+    }
+
+    pub(super) fn filled(&mut self, buffer: AlignedBuf) {
+        if let Some(incoming) = &mut self.incoming {
+            incoming.filled(buffer);
+        }
+    }
+
+    /// Replies to what is safe now.
+    pub(super) fn release(&mut self, marks: &Watermarks, io: &mut Io, shared: &mut Shared) {
+        self.holds.retain(|(wait, cookie)| {
+            let reached = marks.reached(*wait);
+            if reached {
+                nbd::simple_reply(io.out.small(shared), 0, *cookie);
+            }
+            !reached
+        });
+    }
+
+    /// Takes one thing of what came.
+    pub(super) fn step(&mut self, io: &mut Io, shared: &mut Shared, backend: &mut impl BlockBackend) -> Step {
+        if let Some(incoming) = &mut self.incoming {
+            if let Some(step) = incoming.step(self.file, io, backend) {
+                return step;
+            }
+            self.written(io, shared, backend);
+            return Step::Again;
+        }
+        if self.ending {
+            // "The server MUST handle all outstanding requests, [..] and close the TCP session."
+            return if self.in_flight() == 0 { Step::End } else { Step::Blocked };
+        }
+        if self.in_flight() >= NBD_IN_FLIGHT_MAX || !io.may_reply(shared) {
+            shared.flights.step_back(io.conn);
+            return Step::Blocked;
+        }
+        let Some(head) = io.unread().first_chunk() else { return Step::Input };
+        let Some(request) = Request::decode(head) else { return Step::End };
+        self.request(&request, io, shared, backend)
+    }
+
+    fn request(
+        &mut self,
+        request: &Request,
+        io: &mut Io,
+        shared: &mut Shared,
+        backend: &mut impl BlockBackend,
+    ) -> Step {
+        if request.command == nbd::CMD_DISC {
+            io.consume(nbd::REQUEST_LEN);
+            self.ending = true;
+            return Step::Again;
+        }
+        let checked = self.check(request, backend);
+        if request.command == nbd::CMD_WRITE {
+            io.consume(nbd::REQUEST_LEN);
+            self.incoming = Some(Incoming::new(request, checked));
+            return Step::Again;
+        }
+        let done = match (checked, request.command) {
+            (Err(fail), _) => Err(fail),
+            (Ok(()), nbd::CMD_FLUSH) => self.flush(request, io, shared, backend),
+            // "The behavior of a server on such a request is unspecified although the server SHOULD NOT disconnect."
+            (Ok(()), nbd::CMD_READ) if request.len == 0 && self.structured => {
+                nbd::none_chunk(io.out.small(shared), request.cookie);
+                Ok(())
+            }
+            (Ok(()), nbd::CMD_CACHE) => {
+                nbd::simple_reply(io.out.small(shared), 0, request.cookie);
+                Ok(())
+            }
+            (Ok(()), _) if request.len == 0 => {
+                nbd::simple_reply(io.out.small(shared), 0, request.cookie);
+                Ok(())
+            }
+            (Ok(()), nbd::CMD_TRIM | nbd::CMD_WRITE_ZEROES) => {
+                if backend.blocks_congested() {
+                    return Step::Blocked;
+                }
+                self.zero(request, io, shared, backend)
+            }
+            (Ok(()), _) => {
+                if !self.room(request, io, shared) {
+                    return Step::Blocked;
+                }
+                self.read(request, io, shared, backend)
+            }
+        };
+        io.consume(nbd::REQUEST_LEN);
+        if let Err(fail) = done {
+            self.fail(request.command, request.cookie, &fail, io, shared);
+        }
+        Step::Again
+    }
+
+    /// Whether a request may be carried out. The only place that decides it, but for what changes while a payload
+    /// comes.
+    fn check(&self, request: &Request, backend: &impl BlockBackend) -> Result<(), Fail> {
+        let (flags, changes) = match request.command {
+            nbd::CMD_READ if self.structured => (nbd::CMD_FLAG_DF, false),
+            nbd::CMD_WRITE | nbd::CMD_TRIM => (0, true),
+            nbd::CMD_WRITE_ZEROES => (nbd::CMD_FLAG_NO_HOLE | nbd::CMD_FLAG_FAST_ZERO, true),
+            nbd::CMD_BLOCK_STATUS => (nbd::CMD_FLAG_REQ_ONE, false),
+            nbd::CMD_READ | nbd::CMD_FLUSH | nbd::CMD_CACHE => (0, false),
+            // "The server SHOULD return `NBD_EINVAL` if it receives an unknown command."
+            _ => return Err(Fail::new(nbd::EINVAL, "unknown command")),
+        };
+        // FUA: "the server MUST accept all commands with this bit set (even by ignoring the bit)". Others: "it also
+        // SHOULD return `NBD_EINVAL` if it receives a request with a flag not explicitly documented as applicable".
+        if request.flags & !(flags | nbd::CMD_FLAG_FUA) != 0 {
+            return Err(Fail::new(nbd::EINVAL, "a flag that the command does not have"));
+        }
+        match request.command {
+            // "Length and offset are reserved, and MUST be set to all-zero."
+            nbd::CMD_FLUSH if request.offset != 0 || request.len != 0 => {
+                return Err(Fail::new(nbd::EINVAL, "a flush of a range"));
+            }
+            nbd::CMD_BLOCK_STATUS if !self.status || request.len == 0 => {
+                return Err(Fail::new(nbd::EINVAL, "no metadata was negotiated, or none of no bytes"));
+            }
+            _ => {}
+        }
+        let volume = backend.volume(self.file)?;
+        self.check_range(request, changes, &volume)
+    }
+
+    fn check_range(&self, request: &Request, changes: bool, volume: &Volume) -> Result<(), Fail> {
+        // "It SHOULD return `NBD_EPERM` if it receives a write or trim request on a read-only export."
+        if changes && !volume.writable {
+            return Err(Fail::new(nbd::EPERM, "the volume is read-only"));
+        }
+        let end = request.offset.checked_add(u64::from(request.len));
+        if end.is_none_or(|end| end > volume.bytes) {
+            // "`NBD_ENOSPC` if it receives a write request including one or more sectors beyond the size of the
+            // device", the same for zeros; "`NBD_EINVAL` if it receives a read or trim request" of that kind.
+            let grows = matches!(request.command, nbd::CMD_WRITE | nbd::CMD_WRITE_ZEROES);
+            let error = if grows { nbd::ENOSPC } else { nbd::EINVAL };
+            return Err(Fail::new(error, "beyond the end of the volume"));
+        }
+        let carries = matches!(request.command, nbd::CMD_READ | nbd::CMD_WRITE);
+        if carries && request.len > NBD_REQUEST_MAX {
+            // With structured replies the server is "permitted to reject large read requests up front with
+            // `NBD_EOVERFLOW`".
+            let read = self.structured && request.command == nbd::CMD_READ;
+            let error = if read { nbd::EOVERFLOW } else { nbd::EINVAL };
+            return Err(Fail::new(error, "more than the largest request"));
+        }
+        Ok(())
+    }
+
+    /// A read must be replied to in chunks where those were negotiated, and so must be what asks for metadata; all
+    /// else is simple.
+    fn fail(&self, command: u16, cookie: u64, fail: &Fail, io: &mut Io, shared: &mut Shared) {
+        let out = io.out.small(shared);
+        if self.structured && matches!(command, nbd::CMD_READ | nbd::CMD_BLOCK_STATUS) {
+            nbd::error_chunk(out, cookie, fail.error, &fail.message);
+        } else {
+            nbd::simple_reply(out, fail.error, cookie);
+        }
+    }
+
+    /// Replies when `wait` is over.
+    fn reply_after(
+        &mut self,
+        wait: Wait,
+        cookie: u64,
+        io: &mut Io,
+        shared: &mut Shared,
+        backend: &impl BlockBackend,
+    ) {
+        if backend.watermarks().reached(wait) {
+            nbd::simple_reply(io.out.small(shared), 0, cookie);
+        } else {
+            self.holds.push((wait, cookie));
+        }
+    }
+
+    /// The payload of a write is at its end.
+    fn written(&mut self, io: &mut Io, shared: &mut Shared, backend: &impl BlockBackend) {
+        let Some(incoming) = self.incoming.take() else { return };
+        if let Some(fail) = &incoming.failed {
+            self.fail(nbd::CMD_WRITE, incoming.cookie, fail, io, shared);
+            return;
+        }
+        let traffic = shared.traffic(self.file);
+        traffic.writes += 1;
+        traffic.written_bytes += incoming.bytes();
+        match incoming.wait {
+            // "If the server receives a command with `NBD_CMD_FLAG_FUA` set it MUST NOT send its reply to that command
+            // until all write operations (if any) associated with that command have been completed and persisted".
+            Some(wait) if incoming.fua => self.reply_after(wait, incoming.cookie, io, shared, backend),
+            _ => nbd::simple_reply(io.out.small(shared), 0, incoming.cookie),
+        }
+    }
+
+    fn flush(
+        &mut self,
+        request: &Request,
+        io: &mut Io,
+        shared: &mut Shared,
+        backend: &mut impl BlockBackend,
+    ) -> Result<(), Fail> {
+        // It waits "before all write requests for which a reply has already been sent to the client have reached
+        // permanent storage", those of other connections included.
+        let wait = backend.flush_blocks(self.file)?;
+        shared.traffic(self.file).flushes += 1;
+        self.reply_after(wait, request.cookie, io, shared, backend);
+        Ok(())
+    }
+
+    fn zero(
+        &mut self,
+        request: &Request,
+        io: &mut Io,
+        shared: &mut Shared,
+        backend: &mut impl BlockBackend,
+    ) -> Result<(), Fail> {
+        let hole = request.command == nbd::CMD_TRIM || request.flags & nbd::CMD_FLAG_NO_HOLE == 0;
+        let wait = backend.zero_blocks(self.file, request.offset, u64::from(request.len), hole)?;
+        shared.traffic(self.file).zeros += 1;
+        if request.flags & nbd::CMD_FLAG_FUA != 0 {
+            self.reply_after(wait, request.cookie, io, shared, backend);
+        } else {
+            nbd::simple_reply(io.out.small(shared), 0, request.cookie);
+        }
+        Ok(())
+    }
+
+    /// Whether there is room for what a request would read.
+    fn room(&self, request: &Request, io: &Io, shared: &mut Shared) -> bool {
+        if request.command != nbd::CMD_READ {
+            return true;
+        }
+        let bytes = size(request.len);
+        if self.reads + bytes > NBD_READS_MAX {
+            shared.flights.step_back(io.conn);
+            return false;
+        }
+        shared.flights.room(io.conn, bytes)
+    }
+
+    /// Begins a read of content or of allocations.
+    fn read(
+        &mut self,
+        request: &Request,
+        io: &Io,
+        shared: &mut Shared,
+        backend: &mut impl BlockBackend,
+    ) -> Result<(), Fail> {
+        let &Request { flags, cookie, offset, len, .. } = request;
+        let reads = request.command == nbd::CMD_READ;
+        let asked = match reads {
+            true => Asked::Read { whole: flags & nbd::CMD_FLAG_DF != 0 },
+            false => Asked::Status { one: flags & nbd::CMD_FLAG_REQ_ONE != 0 },
+        };
+        let flight = Flight { conn: io.conn, cookie, offset, len, asked };
+        let token = shared.flights.begin(flight);
+        let begun = match reads {
+            true => backend.read_blocks(token, self.file, offset, len),
+            false => backend.allocation(token, self.file, offset, u64::from(len)),
+        };
+        if let Err(refusal) = begun {
+            shared.flights.take(token);
+            return Err(refusal.into());
+        }
+        self.flights += 1;
+        self.reads += flight.bytes();
+        Ok(())
+    }
+
+    fn landed(&mut self, flight: &Flight) {
+        self.flights = self.flights.saturating_sub(1);
+        self.reads = self.reads.saturating_sub(flight.bytes());
+    }
+
+    pub(super) fn read_done(
+        &mut self,
+        flight: Flight,
+        result: Result<Vec<Piece>, Refusal>,
+        io: &mut Io,
+        shared: &mut Shared,
+    ) {
+        self.landed(&flight);
+        let pieces = result.map_err(Fail::from).and_then(|pieces| fitting(pieces, &flight));
+        let pieces = match pieces {
+            Ok(pieces) => pieces,
+            Err(fail) => return self.fail(nbd::CMD_READ, flight.cookie, &fail, io, shared),
+        };
+        let traffic = shared.traffic(self.file);
+        traffic.reads += 1;
+        traffic.read_bytes += u64::from(flight.len);
+        match (self.structured, flight.asked, pieces.as_slice()) {
+            (false, ..) => {
+                nbd::simple_reply(io.out.small(shared), 0, flight.cookie);
+                content(pieces, &mut io.out, shared);
+            }
+            // "If the area being read contains both data and a hole, the server MUST use `NBD_REPLY_TYPE_OFFSET_DATA`
+            // with the zeroes explicitly present."
+            (true, Asked::Read { whole: true }, [_, _, ..]) => {
+                let out = io.out.small(shared);
+                nbd::data_chunk(out, true, flight.cookie, flight.offset, flight.len);
+                content(pieces, &mut io.out, shared);
+            }
+            (true, ..) => chunks(&flight, pieces, &mut io.out, shared),
+        }
+    }
+
+    pub(super) fn allocation_done(
+        &mut self,
+        flight: Flight,
+        result: Result<Vec<Allocation>, Refusal>,
+        io: &mut Io,
+        shared: &mut Shared,
+    ) {
+        self.landed(&flight);
+        let one = flight.asked == Asked::Status { one: true };
+        let extents = result.map_err(Fail::from).and_then(|allocations| {
+            let extents = extents(&allocations, flight.len, if one { 1 } else { NBD_EXTENTS_MAX });
+            // The status of "at least one" extent is due.
+            if extents.is_empty() { Err(Fail::new(nbd::EIO, "no allocations found")) } else { Ok(extents) }
+        });
+        match extents {
+            Ok(extents) => {
+                nbd::status_chunk(io.out.small(shared), flight.cookie, ALLOCATION_ID, &extents);
+            }
+            Err(fail) => self.fail(nbd::CMD_BLOCK_STATUS, flight.cookie, &fail, io, shared),
+        }
+    }
+}
+
+fn len_of(piece: &Piece) -> u64 {
+    match piece {
+        Piece::Data(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+        Piece::Zeros(len) => *len,
+    }
+}
+
+/// The pieces that are not empty, when together they are as long as was asked for.
+fn fitting(mut pieces: Vec<Piece>, flight: &Flight) -> Result<Vec<Piece>, Fail> {
+    pieces.retain(|piece| len_of(piece) > 0);
+    let len = pieces.iter().fold(0_u64, |sum, piece| sum.saturating_add(len_of(piece)));
+    if len == u64::from(flight.len) { Ok(pieces) } else { Err(Fail::new(nbd::EIO, "read another length")) }
+}
+
+/// Sends bytes and zeros one after the other.
+fn content(pieces: Vec<Piece>, out: &mut Outbox, shared: &mut Shared) {
+    for piece in pieces {
+        match piece {
+            Piece::Data(bytes) => out.data(bytes, shared),
+            Piece::Zeros(len) => out.zeros(usize::try_from(len).unwrap_or(0), shared),
+        }
+    }
+}
+
+/// Sends each piece as a chunk.
+fn chunks(flight: &Flight, pieces: Vec<Piece>, out: &mut Outbox, shared: &mut Shared) {
+    let mut offset = flight.offset;
+    let mut left = pieces.len();
+    for piece in pieces {
+        left -= 1;
+        let len = len_of(&piece);
+        let short = u32::try_from(len).unwrap_or(u32::MAX);
+        match piece {
+            Piece::Data(bytes) => {
+                nbd::data_chunk(out.small(shared), left == 0, flight.cookie, offset, short);
+                out.data(bytes, shared);
+            }
+            Piece::Zeros(_) => {
+                nbd::hole_chunk(out.small(shared), left == 0, flight.cookie, offset, short);
+            }
+        }
+        offset = offset.saturating_add(len);
+    }
+}
+
+/// What is told of allocations: not more than `limit`, and not beyond what was asked for.
+fn extents(allocations: &[Allocation], asked: u32, limit: usize) -> Vec<(u32, u32)> {
+    let mut left = asked;
+    let mut extents = Vec::new();
+    for allocation in allocations {
+        let len = u32::try_from(allocation.len).unwrap_or(u32::MAX).min(left);
+        if len == 0 {
+            continue;
+        }
+        if extents.len() == limit {
+            break;
+        }
+        let state = if allocation.hole { nbd::STATE_HOLE | nbd::STATE_ZERO } else { 0 };
+        extents.push((len, state));
+        left -= len;
+    }
+    extents
+}
