@@ -27,8 +27,8 @@ mod status;
 
 use self::core::{Core, ReadFor};
 use crate::base::{Mono, Now};
-use crate::doors::nbd::{NbdConfig, NbdDoor, NbdOutput};
 use crate::doors::BlockBackend as _;
+use crate::doors::nbd::{NbdConfig, NbdDoor, NbdOutput};
 use crate::doors::resp::{DoorOutput, RespConfig, RespDoor};
 use crate::store::StoreRead;
 use admin::AdminRequest;

@@ -35,9 +35,11 @@ const FUA: u16 = 1;
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ask {
+    /// Sent after so many changes, which are handled before it.
     Read {
         offset: u64,
         len: u64,
+        after: usize,
     },
     Write {
         at: usize,
@@ -200,7 +202,7 @@ impl World {
         let at = client.log.len();
         let written = Written { number, offset, len, zeros: false, accepted: None, safe: false };
         let (ask, flags, command, offset, len) = match dice {
-            0..=3 => (Ask::Read { offset, len }, 0, 0, offset, len),
+            0..=3 => (Ask::Read { offset, len, after: at }, 0, 0, offset, len),
             4..=5 => {
                 client.log.push(Written { zeros: true, ..written });
                 (Ask::Zero { at }, 0, if dice == 4 { 4 } else { 6 }, offset, len)
@@ -347,7 +349,7 @@ impl World {
             }
             Ask::Zero { at } => self.blockers[b].log[at].accepted = Some(session),
             Ask::Flush { covers } => self.blocker_safe(n, b, covers, usize::MAX),
-            Ask::Read { offset, len } => self.blocker_read(n, b, offset, len, bytes),
+            Ask::Read { offset, after, .. } => self.blocker_read(n, b, offset, after, bytes),
         }
     }
 
@@ -374,14 +376,14 @@ impl World {
     }
 
     /// What was read must be what the client's own writes allow.
-    fn blocker_read(&mut self, n: usize, b: usize, offset: u64, len: u64, bytes: &[u8]) {
+    fn blocker_read(&mut self, n: usize, b: usize, offset: u64, after: usize, bytes: &[u8]) {
         if !self.is_primary(n) || self.blockers[b].read_only {
             // Compared with the node's own history where it was read from the store.
             return;
         }
         let stale = self.mutate(Mutation::StaleRead);
         let client = &self.blockers[b];
-        let end = offset + len;
+        let end = offset + bytes.len() as u64;
         let touching: Vec<(usize, &Written)> = client
             .log
             .iter()
@@ -395,10 +397,11 @@ impl World {
             let covering = touching.iter().filter(|(_, w)| w.offset <= at && w.offset + w.len > at);
             let mut floor = true;
             let mut allowed = false;
-            for (_, w) in covering.rev() {
+            for (index, w) in covering.rev() {
                 allowed |= byte == byte_of(w, at);
-                let certain =
-                    w.accepted == Some(client.session) || (w.safe && !self.check.lost.contains(&w.number));
+                let certain = *index < after
+                    && (w.accepted == Some(client.session)
+                        || (w.safe && !self.check.lost.contains(&w.number)));
                 if certain {
                     floor = false;
                     break;

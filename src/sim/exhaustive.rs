@@ -40,6 +40,7 @@ impl Walk {
 fn options(solo: bool) -> Options {
     Options {
         troubles: Vec::new(),
+        volumes: false,
         clients: 1,
         ops: 0,
         ack_level: if solo { AckLevel::Local } else { AckLevel::Durable },

@@ -43,6 +43,7 @@ impl World {
                 self.trace.sometimes("the store fell back behind its journal at a power loss");
             }
         }
+        store.restarted();
         let namespace = (*store.namespace()).clone();
         let config = self.config(n);
         self.nodes[n].life += 1;
@@ -169,10 +170,21 @@ impl World {
         for journal in JournalKind::ALL {
             let more = self.streams.disk.below(4);
             self.apply_some(n, journal, more);
+            // Volumes are written before the items of the same batch are committed.
+            let next = self.nodes[n].queue.iter().find(|(kind, _)| *kind == journal).cloned();
+            if let Some((_, batch)) = next.filter(|_| self.streams.disk.percent(50))
+                && let Err(error) = self.nodes[n].store.apply_volumes_only(journal, &batch)
+            {
+                self.check.fail("driver", format!("node {n}'s model store refuses {batch:?}: {error}"));
+            }
         }
         if death == Death::Kill {
             return;
         }
+        let disk = &mut self.streams.disk;
+        self.nodes[n]
+            .store
+            .power_loss_of_volumes(&mut |versions| usize::try_from(disk.below(versions as u64)).unwrap_or(0));
         let boundaries = self.nodes[n].store.boundaries();
         let keep = usize::try_from(self.streams.disk.below(boundaries.len() as u64)).unwrap_or(0);
         let lost = boundaries.len() - 1 - keep;
@@ -187,7 +199,7 @@ impl World {
             self.check.on_applied(n, journal, applied[journal.index()]);
         }
         // What a power loss left is what the next one leaves.
-        self.check.on_checkpointed(n, applied);
+        self.check.on_checkpointed(n, self.nodes[n].store.replay_from());
     }
 
     /// A node dies again, soon after its start.

@@ -11,12 +11,14 @@ pub const SOMETIMES: &[&str] = &[
     "a corrupted frame closed the connection",
     "a damaged journal was refused",
     "a fault-free run",
+    "a flush of a volume was answered",
     "a file was cleared",
     "a file was copied into the journal",
     "a file was deleted",
     "a journal had no room for its next segment",
     "a kill of a node",
     "a poisoned segment",
+    "a payload was received in place",
     "a power loss of a node",
     "a process was suspended",
     "a promise was degraded",
@@ -47,6 +49,8 @@ pub const SOMETIMES: &[&str] = &[
     "update after a takeover",
     "WAIT was told a count",
     "a second crash during recovery",
+    "a standby showed a volume read-only",
+    "volumes were behind the items at a start",
 ];
 
 /// The record of one run.

@@ -188,6 +188,12 @@ impl MemoryStore {
         Standing::new(inner.since, inner.applied).given()
     }
 
+    /// The last entries whose changes of volumes were carried out in this life.
+    #[must_use]
+    pub fn given(&self) -> [Seq; 2] {
+        self.inner.borrow().standing.given()
+    }
+
     /// A process that died is followed by another: what it was given it has to be given again.
     pub fn restarted(&self) {
         let inner = &mut *self.inner.borrow_mut();
