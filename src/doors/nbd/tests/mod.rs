@@ -10,9 +10,7 @@ use super::fuzz::{fuzz_nbd_handshake, fuzz_nbd_transmission};
 use super::{NbdConfig, NbdDoor, NbdOutput, Tls};
 use crate::base::limits::BLOCK_PAYLOAD_MAX;
 use crate::base::{AckLevel, AlignedBuf, ConnId, FileId, JournalKind, Mono, Now, Prng, Seq, Wait};
-use crate::doors::{
-    Allocation, BlockBackend, PAYLOAD_HEADROOM, Payload, Piece, Refusal, Volume, Watermarks,
-};
+use crate::doors::{Allocation, BlockBackend, PAYLOAD_HEADROOM, Payload, Piece, Refusal, Volume, Watermarks};
 use crate::format::nbd::{self, Request};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
