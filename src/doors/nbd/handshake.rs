@@ -276,9 +276,7 @@ fn reply(io: &mut Io, shared: &mut Shared, option: u32, kind: u32) -> Step {
 
 fn refuse(io: &mut Io, shared: &mut Shared, option: u32, refusal: &Refusal) -> Step {
     let text = refusal.to_string();
-    let end = text.floor_char_boundary(nbd::STRING_MAX.min(text.len()));
-    let text = text.get(..end).unwrap_or_default();
-    nbd::option_reply(io.out.small(shared), option, option_error(refusal), text.as_bytes());
+    nbd::option_reply(io.out.small(shared), option, option_error(refusal), nbd::cut(&text).as_bytes());
     Step::Again
 }
 

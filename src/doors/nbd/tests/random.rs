@@ -80,41 +80,42 @@ impl Client {
         bytes
     }
 
-    /// Takes one reply off what came; false when it is not whole.
-    fn reply(&mut self, from: &mut Vec<u8>, model: &Model) -> bool {
-        if from.len() < 20 && from.first_chunk() != Some(&nbd::SIMPLE_REPLY_MAGIC.to_be_bytes())
-            || from.len() < 16
-        {
-            return false;
+    /// Takes the replies that came whole.
+    fn replies(&mut self, world: &mut World) {
+        let from = world.take(self.conn);
+        let mut rest = from.as_slice();
+        while let Some(len) = self.reply(rest, &world.model) {
+            rest = &rest[len..];
+        }
+        world.peer(self.conn).from = rest.to_vec();
+    }
+
+    /// Looks at the first reply; its length, if it is whole.
+    fn reply(&mut self, from: &[u8], model: &Model) -> Option<usize> {
+        let simple = from.first_chunk() == Some(&nbd::SIMPLE_REPLY_MAGIC.to_be_bytes());
+        if from.len() < if simple { 16 } else { 20 } {
+            return None;
         }
         let cookie = u64::from_be_bytes(number(from, 8));
         let sent = self.sent.get(&cookie).cloned().expect("a reply to what was asked, once");
-        if from.first_chunk() == Some(&nbd::SIMPLE_REPLY_MAGIC.to_be_bytes()) {
-            let error = u32::from_be_bytes(number(from, 4));
-            assert_eq!(error, sent.error);
-            let reads = sent.command == nbd::CMD_READ;
+        let reads = sent.command == nbd::CMD_READ;
+        let content = if reads && sent.error == 0 { sent.len } else { 0 };
+        let whole = match simple {
+            true => 16 + content,
+            false => 20 + usize::try_from(u32::from_be_bytes(number(from, 16))).expect("small"),
+        };
+        let reply = from.get(..whole)?;
+        if simple {
+            assert_eq!(u32::from_be_bytes(number(reply, 4)), sent.error);
             assert!(!(reads && self.structured));
-            let whole = 16 + if reads && error == 0 { sent.len } else { 0 };
-            if from.len() < whole {
-                return false;
-            }
-            assert!(!reads || error != 0 || from[16..whole] == sent.content);
-            from.drain(..whole);
-        } else {
-            let whole = 20 + usize::try_from(u32::from_be_bytes(number(from, 16))).expect("small");
-            if from.len() < whole {
-                return false;
-            }
-            let chunk = chunks(&from[..whole]).remove(0);
-            from.drain(..whole);
-            if !self.chunk(&chunk, &sent) {
-                return true;
-            }
+            assert!(content == 0 || reply[16..] == sent.content);
+        } else if !self.chunk(&chunks(reply).remove(0), &sent) {
+            return Some(whole);
         }
         self.check_safe(&sent, model);
         self.sent.remove(&cookie);
         self.answered += 1;
-        true
+        Some(whole)
     }
 
     /// Whether a reply is whole with this chunk.
@@ -195,9 +196,7 @@ fn step(world: &mut World, random: &mut Prng, next: &mut u64, clients: &mut [Cli
     world.door.release(world.now, &mut world.model);
     world.outputs();
     for client in clients {
-        let mut from = world.take(client.conn);
-        while client.reply(&mut from, &world.model) {}
-        world.peer(client.conn).from = from;
+        client.replies(world);
     }
 }
 
@@ -214,9 +213,7 @@ fn finish(world: &mut World, clients: &mut [Client]) {
         world.answer();
         world.safe(world.model.seq);
         for client in clients.iter_mut() {
-            let mut from = world.take(client.conn);
-            while client.reply(&mut from, &world.model) {}
-            world.peer(client.conn).from = from;
+            client.replies(world);
         }
     }
 }
