@@ -220,7 +220,7 @@ fn finish(world: &mut World, clients: &mut [Client]) {
 
 #[test]
 fn every_request_is_answered_once_and_rightly_and_nothing_is_called_safe_too_early() {
-    for seed in 0..4 {
+    for seed in 0..2 {
         let mut random = Prng::new(seed);
         let size = PART * u32::try_from(CLIENTS).expect("few");
         let mut world = World::new(usize::try_from(size).expect("small"));
