@@ -194,6 +194,16 @@ fn take_string<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(string)
 }
 
+/// As much of a text as a string of the protocol may hold.
+#[must_use]
+pub fn cut(text: &str) -> &str {
+    let mut end = STRING_MAX.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
+}
+
 fn len32(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
@@ -415,8 +425,7 @@ pub fn hole_chunk(out: &mut Vec<u8>, done: bool, cookie: u64, offset: u64, len: 
 
 /// Appends a chunk with an error, which ends a reply. A long message is cut.
 pub fn error_chunk(out: &mut Vec<u8>, cookie: u64, error: u32, message: &str) {
-    let end = message.floor_char_boundary(STRING_MAX.min(message.len()));
-    let message = message.get(..end).unwrap_or_default().as_bytes();
+    let message = cut(message).as_bytes();
     chunk(out, true, REPLY_TYPE_ERROR, cookie, len32(message).saturating_add(6));
     out.extend_from_slice(&error.to_be_bytes());
     out.extend_from_slice(&u16::try_from(message.len()).unwrap_or(0).to_be_bytes());

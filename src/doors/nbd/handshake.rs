@@ -196,7 +196,8 @@ impl Haggling {
             Err(refusal) => return refuse(io, shared, option, &refusal),
         };
         let out = io.out.small(shared);
-        // "The server MUST reply with at least one `NBD_INFO_EXPORT`", asked for or not.
+        // "The server MUST send at least one `NBD_REP_INFO`, with an `NBD_INFO_EXPORT` information type", asked for or
+        // not.
         nbd::info_export(out, option, volume.bytes, self.flags_of(&volume));
         if query.wanted.contains(&nbd::INFO_NAME) {
             nbd::info_name(out, option, volume.name.as_bytes());
@@ -276,9 +277,7 @@ fn reply(io: &mut Io, shared: &mut Shared, option: u32, kind: u32) -> Step {
 
 fn refuse(io: &mut Io, shared: &mut Shared, option: u32, refusal: &Refusal) -> Step {
     let text = refusal.to_string();
-    let end = text.floor_char_boundary(nbd::STRING_MAX.min(text.len()));
-    let text = text.get(..end).unwrap_or_default();
-    nbd::option_reply(io.out.small(shared), option, option_error(refusal), text.as_bytes());
+    nbd::option_reply(io.out.small(shared), option, option_error(refusal), nbd::cut(&text).as_bytes());
     Step::Again
 }
 
@@ -294,7 +293,7 @@ fn list(data: &[u8], io: &mut Io, shared: &mut Shared, backend: &impl BlockBacke
     reply(io, shared, option, nbd::REP_ACK)
 }
 
-/// The export of that name; the empty one is "a default export": the only volume.
+/// The export of that name; the empty one means the only volume.
 fn find(name: &[u8], backend: &impl BlockBackend) -> Result<Volume, Refusal> {
     if !name.is_empty() {
         return backend.volume_named(name);

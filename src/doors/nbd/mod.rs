@@ -19,6 +19,7 @@ mod handshake;
 mod incoming;
 mod outbox;
 mod refusal;
+mod replies;
 mod session;
 mod transmission;
 

@@ -3,8 +3,8 @@
 use super::flight::{Asked, Flight, size};
 use super::handshake::ALLOCATION_ID;
 use super::incoming::Incoming;
-use super::outbox::Outbox;
 use super::refusal::Fail;
+use super::replies::{chunks, content, extents, fitting};
 use super::session::{Io, Step};
 use super::{Allocation, BlockBackend, Piece, Refusal, Shared};
 use crate::base::limits::{NBD_EXTENTS_MAX, NBD_IN_FLIGHT_MAX, NBD_READS_MAX, NBD_REQUEST_MAX};
@@ -162,7 +162,7 @@ impl Serving {
             return Err(Fail::new(nbd::EINVAL, "a flag that the command does not have"));
         }
         match request.command {
-            // "Length and offset are reserved, and MUST be set to all-zero."
+            // "*length* and *offset* are reserved, and MUST be set to all-zero."
             nbd::CMD_FLUSH if request.offset != 0 || request.len != 0 => {
                 return Err(Fail::new(nbd::EINVAL, "a flush of a range"));
             }
@@ -377,68 +377,4 @@ impl Serving {
             Err(fail) => self.fail(nbd::CMD_BLOCK_STATUS, flight.cookie, &fail, io, shared),
         }
     }
-}
-
-fn len_of(piece: &Piece) -> u64 {
-    match piece {
-        Piece::Data(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
-        Piece::Zeros(len) => *len,
-    }
-}
-
-/// The pieces that are not empty, when together they are as long as was asked for.
-fn fitting(mut pieces: Vec<Piece>, flight: &Flight) -> Result<Vec<Piece>, Fail> {
-    pieces.retain(|piece| len_of(piece) > 0);
-    let len = pieces.iter().fold(0_u64, |sum, piece| sum.saturating_add(len_of(piece)));
-    if len == u64::from(flight.len) { Ok(pieces) } else { Err(Fail::new(nbd::EIO, "read another length")) }
-}
-
-/// Sends bytes and zeros one after the other.
-fn content(pieces: Vec<Piece>, out: &mut Outbox, shared: &mut Shared) {
-    for piece in pieces {
-        match piece {
-            Piece::Data(bytes) => out.data(bytes, shared),
-            Piece::Zeros(len) => out.zeros(usize::try_from(len).unwrap_or(0), shared),
-        }
-    }
-}
-
-/// Sends each piece as a chunk.
-fn chunks(flight: &Flight, pieces: Vec<Piece>, out: &mut Outbox, shared: &mut Shared) {
-    let mut offset = flight.offset;
-    let mut left = pieces.len();
-    for piece in pieces {
-        left -= 1;
-        let len = len_of(&piece);
-        let short = u32::try_from(len).unwrap_or(u32::MAX);
-        match piece {
-            Piece::Data(bytes) => {
-                nbd::data_chunk(out.small(shared), left == 0, flight.cookie, offset, short);
-                out.data(bytes, shared);
-            }
-            Piece::Zeros(_) => {
-                nbd::hole_chunk(out.small(shared), left == 0, flight.cookie, offset, short);
-            }
-        }
-        offset = offset.saturating_add(len);
-    }
-}
-
-/// What is told of allocations: not more than `limit`, and not beyond what was asked for.
-fn extents(allocations: &[Allocation], asked: u32, limit: usize) -> Vec<(u32, u32)> {
-    let mut left = asked;
-    let mut extents = Vec::new();
-    for allocation in allocations {
-        let len = u32::try_from(allocation.len).unwrap_or(u32::MAX).min(left);
-        if len == 0 {
-            continue;
-        }
-        if extents.len() == limit {
-            break;
-        }
-        let state = if allocation.hole { nbd::STATE_HOLE | nbd::STATE_ZERO } else { 0 };
-        extents.push((len, state));
-        left -= len;
-    }
-    extents
 }

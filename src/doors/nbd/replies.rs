@@ -1,0 +1,71 @@
+//! The bodies of replies: what was read and what is allocated.
+
+use super::flight::Flight;
+use super::outbox::Outbox;
+use super::refusal::Fail;
+use super::{Allocation, Piece, Shared};
+use crate::format::nbd;
+
+fn len_of(piece: &Piece) -> u64 {
+    match piece {
+        Piece::Data(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+        Piece::Zeros(len) => *len,
+    }
+}
+
+/// The pieces that are not empty, when together they are as long as was asked for.
+pub(super) fn fitting(mut pieces: Vec<Piece>, flight: &Flight) -> Result<Vec<Piece>, Fail> {
+    pieces.retain(|piece| len_of(piece) > 0);
+    let len = pieces.iter().fold(0_u64, |sum, piece| sum.saturating_add(len_of(piece)));
+    if len == u64::from(flight.len) { Ok(pieces) } else { Err(Fail::new(nbd::EIO, "read another length")) }
+}
+
+/// Sends bytes and zeros one after the other.
+pub(super) fn content(pieces: Vec<Piece>, out: &mut Outbox, shared: &mut Shared) {
+    for piece in pieces {
+        match piece {
+            Piece::Data(bytes) => out.data(bytes, shared),
+            Piece::Zeros(len) => out.zeros(usize::try_from(len).unwrap_or(0), shared),
+        }
+    }
+}
+
+/// Sends each piece as a chunk.
+pub(super) fn chunks(flight: &Flight, pieces: Vec<Piece>, out: &mut Outbox, shared: &mut Shared) {
+    let mut offset = flight.offset;
+    let mut left = pieces.len();
+    for piece in pieces {
+        left -= 1;
+        let len = len_of(&piece);
+        let short = u32::try_from(len).unwrap_or(u32::MAX);
+        match piece {
+            Piece::Data(bytes) => {
+                nbd::data_chunk(out.small(shared), left == 0, flight.cookie, offset, short);
+                out.data(bytes, shared);
+            }
+            Piece::Zeros(_) => {
+                nbd::hole_chunk(out.small(shared), left == 0, flight.cookie, offset, short);
+            }
+        }
+        offset = offset.saturating_add(len);
+    }
+}
+
+/// What is told of allocations: not more than `limit`, and not beyond what was asked for.
+pub(super) fn extents(allocations: &[Allocation], asked: u32, limit: usize) -> Vec<(u32, u32)> {
+    let mut left = asked;
+    let mut extents = Vec::new();
+    for allocation in allocations {
+        let len = u32::try_from(allocation.len).unwrap_or(u32::MAX).min(left);
+        if len == 0 {
+            continue;
+        }
+        if extents.len() == limit {
+            break;
+        }
+        let state = if allocation.hole { nbd::STATE_HOLE | nbd::STATE_ZERO } else { 0 };
+        extents.push((len, state));
+        left -= len;
+    }
+    extents
+}
