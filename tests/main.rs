@@ -7,6 +7,7 @@ mod clients;
 mod crash;
 mod docs;
 mod layering;
+mod network;
 mod pair;
 mod simulation;
 #[allow(dead_code, reason = "what one tier needs another may not")]

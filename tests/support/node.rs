@@ -312,6 +312,14 @@ impl Node {
         named.map(|task| task.file_name().unwrap().to_str().unwrap().to_owned()).collect()
     }
 
+    /// Bytes of memory that the process has now.
+    pub(crate) fn memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.as_ref().expect("it runs").id());
+        let text = std::fs::read_to_string(path).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
+    }
+
     /// Whether io_uring can be used here; containers often forbid it.
     #[track_caller]
     pub(crate) fn has_uring(&self) -> bool {
@@ -414,6 +422,17 @@ impl Pair {
         let root = tempfile::tempdir().unwrap();
         let dirs = ["A", "B"].map(|name| root.path().join(name));
         Self::set_up_in(root, dirs, plan)
+    }
+
+    /// As [`Self::set_up`], with these addresses for the link; clients come through the nodes' own sockets.
+    #[track_caller]
+    pub(crate) fn set_up_at([link_a, link_b]: [SocketAddr; 2], plan: &Plan) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let a = Node::init(root.path().join("A"), ("a", "primary"), (link_a, link_b, None), plan);
+        let b = Node::init(root.path().join("B"), ("b", "standby"), (link_b, link_a, None), plan);
+        a.trusts(&b);
+        b.trusts(&a);
+        Self { a, b, _root: root }
     }
 
     /// As [`Self::set_up`], in these directories.
