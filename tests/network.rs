@@ -2,7 +2,7 @@
 //! live in network namespaces, their clients come through sockets in the file system.
 
 use crate::support::{Load, Node, Pair, Plan, Shape, Told, Wire, audit, some, tier, wait_until};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A pair at the ends of a wire. The nodes are killed before their network goes.
 struct Apart {
@@ -37,10 +37,12 @@ fn tier_a_partition_costs_the_primary_nothing_and_the_standby_catches_up_when_it
     for _ in 0..3 {
         load.goes_on(some(100));
         wire.cut();
+        let begin = Instant::now();
         // Nobody told them: only silence does.
         for node in [&pair.a, &pair.b] {
             node.status("to miss its peer", |status| status["peer"]["connected"] == false);
         }
+        assert!(begin.elapsed() < Duration::from_secs(15), "{:?} of silence", begin.elapsed());
         load.goes_on(some(300));
         assert!(lag(&pair.a) >= 300, "the cut let something through");
         wire.mend();
@@ -112,9 +114,9 @@ fn tier_a_wire_that_loses_packets_loses_no_update() {
     load.goes_on(100);
     wire.loses(10);
     load.goes_on(some(300));
+    wait_until("packets to get lost", || (wire.dropped() >= 30).then_some(()));
     let told = load.finish();
-    let lost = wire.mend();
-    assert!(lost >= 10, "only {lost} packets were lost");
+    wire.mend();
     refused_none(&told);
     pair.connected();
     pair.converges();

@@ -85,15 +85,21 @@ impl Wire {
         }
     }
 
-    /// Nothing is dropped any more; how many packets were.
-    pub(crate) fn mend(&self) -> u64 {
-        let dropped = |name| {
+    /// Packets dropped since [`Self::cut`] or [`Self::loses`].
+    pub(crate) fn dropped(&self) -> u64 {
+        let dropped = |name: &String| {
             let rules = self.at(name, &["nft", "list", "table", "inet", "hb"]);
-            self.at(name, &["nft", "delete", "table", "inet", "hb"]);
             let mut words = rules.split_whitespace().skip_while(|word| *word != "packets").skip(1);
             words.next().and_then(|count| count.parse::<u64>().ok()).expect("a rule that counts")
         };
-        self.ends.iter().map(|name| dropped(name)).sum()
+        self.ends.iter().map(dropped).sum()
+    }
+
+    /// Nothing is dropped any more.
+    pub(crate) fn mend(&self) {
+        for name in &self.ends {
+            self.at(name, &["nft", "delete", "table", "inet", "hb"]);
+        }
     }
 }
 
