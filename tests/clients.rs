@@ -114,10 +114,11 @@ for protocol in (2, 3):
         raise SystemExit('the standby took a write')
     except redis.exceptions.ReadOnlyError:
         pass
-    assert b.get('app,orders,py1') == b'1'
+    a.set('app,orders,end', protocol)
     deadline = time.monotonic() + 60
-    while b.get('app,orders,py') != b'changed' and time.monotonic() < deadline:
+    while b.get('app,orders,end') != b'%d' % protocol and time.monotonic() < deadline:
         time.sleep(0.01)
+    assert b.get('app,orders,py1') == b'1'
     assert b.get('app,orders,py') == b'changed'
     assert b.mget('app,orders,py1', 'app,orders,py0') == [b'1', None]
     with b.pipeline(transaction=True) as pipe:
