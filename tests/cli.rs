@@ -212,6 +212,17 @@ fn a_pair_is_set_up_used_and_taken_over_by_the_commands_of_the_readme() {
 
     let status: serde_json::Value = serde_json::from_str(&a.done(&["status", "--json"])).unwrap();
     assert_eq!((&status["name"], &status["role"]), (&"a".into(), &"primary".into()));
+    for field in [
+        "/ack_level /epoch /state /peer/name /peer/connected /peer/lag_entries /peer/lag_bytes /peer/lag_seconds",
+        "/positions/appended /positions/durable /positions/received /positions/acked /positions/committed",
+        "/positions/applied /journal/bytes /journal/quota_bytes /journal/oldest_seq",
+        "/at_risk/entries /at_risk/bytes /at_risk/seconds",
+    ]
+    .iter()
+    .flat_map(|fields| fields.split(' '))
+    {
+        assert!(status.pointer(field).is_some(), "{field} is missing: {status}");
+    }
     assert!(a.done(&["status"]).starts_with("a: primary, serving"));
     let refused = b.verb(&["item", "put", "app,orders", "1002", "no"]);
     assert_code(&refused, 2);
@@ -377,6 +388,22 @@ fn the_demo_loses_nothing_at_level_durable() {
     assert_code(&output, 0);
     let report: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(report["runs"][0]["updates"]["missing"], 0);
+    assert_eq!(report["ok"], true);
+}
+
+#[test]
+fn tier_the_demo_shows_both_promises_in_less_than_a_minute() {
+    crate::support::tier!();
+    let temp = tempfile::tempdir().unwrap();
+    let begin = Instant::now();
+    let output = program().args(["demo", "--json"]).env("TMPDIR", temp.path()).output().unwrap();
+    let took = begin.elapsed();
+    assert_code(&output, 0);
+    assert!(took < Duration::from_secs(60), "{took:?}");
+    let report: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let levels: Vec<_> = report["runs"].as_array().unwrap().iter().map(|run| &run["level"]).collect();
+    assert_eq!(levels, ["local", "durable"]);
+    assert_eq!(report["runs"][1]["updates"]["missing"], 0);
     assert_eq!(report["ok"], true);
 }
 

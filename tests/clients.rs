@@ -43,6 +43,8 @@ fn tier_redis_cli_reads_and_writes_and_is_refused_where_it_must_be() {
         assert_eq!(a(&["set", &format!("app,orders,{n}"), "v"]), "OK");
     }
     assert_eq!(a(&["--scan", "--pattern", "app,orders,*"]).lines().count(), 501);
+    pair.converges();
+    assert_eq!(b(&["--scan", "--pattern", "app,orders,*"]).lines().count(), 501);
     assert!(a(&["info", "replication"]).contains("role:master"));
     assert!(b(&["info", "replication"]).contains("role:slave"));
     assert!(a(&["role"]).starts_with("master"));
@@ -64,6 +66,9 @@ fn tier_redis_benchmark_runs_as_it_is() {
         run(&["-q", "-n", "5000", "-c", "16", "-r", "1000", "SET", "app,orders,__rand_int__", "__data__"]);
     assert!(random.contains("requests per second") && !random.contains("rror"), "{random}");
     pair.converges();
+    let standby = |args: &[&str]| client("redis-benchmark", &pair.b.door, args);
+    let reads = standby(&["-q", "-n", "20000", "-c", "16", "-P", "16", "-r", "1000", "-t", "get"]);
+    assert!(reads.contains("GET: ") && reads.contains("requests per second"), "{reads}");
 }
 
 #[test]
@@ -76,7 +81,7 @@ fn tier_redis_py_works_unchanged_on_both_nodes() {
     }
     let pair = Pair::start(&Plan::quick());
     let script = r"
-import sys, redis
+import sys, time, redis
 (host_a, port_a, host_b, port_b) = sys.argv[1:]
 for protocol in (2, 3):
     a = redis.Redis(host=host_a, port=int(port_a), protocol=protocol)
@@ -109,7 +114,21 @@ for protocol in (2, 3):
         raise SystemExit('the standby took a write')
     except redis.exceptions.ReadOnlyError:
         pass
+    a.set('app,orders,end', protocol)
+    deadline = time.monotonic() + 60
+    while b.get('app,orders,end') != b'%d' % protocol and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert b.get('app,orders,py1') == b'1'
+    assert b.get('app,orders,py') == b'changed'
+    assert b.mget('app,orders,py1', 'app,orders,py0') == [b'1', None]
+    with b.pipeline(transaction=True) as pipe:
+        for n in range(1, 100):
+            pipe.get(f'app,orders,py{n}')
+        assert pipe.execute() == [b'%d' % n for n in range(1, 100)]
+    assert len(set(b.scan_iter(match='app,orders,py*', count=7))) == 100
+    assert b.exists('app,orders,py1', 'app,orders,py0') == 1
+    assert b.info('replication')['role'] == 'slave'
+    assert b.role()[0] in (b'slave', 'slave'), b.role()
 print('all well')
 ";
     let (a, b) = (address(&pair.a.door), address(&pair.b.door));

@@ -67,7 +67,7 @@ impl Round<'_> {
         node.start_through(&injecting(call, "signal=KILL", nth));
         let mut told = first.to_vec();
         if node.serves_alone() {
-            let shape = Shape { writers: 2, window: 2, most: 16, first: 10, ..Shape::default() };
+            let shape = Shape { writers: 2, window: 2, most: 40, first: 10, ..Shape::default() };
             told.extend(Load::start(&node.door, shape).run_to_the_end());
         }
         let mut kills = u32::from(!node.runs());

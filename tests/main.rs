@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod bad_input;
 mod cli;
 mod clients;
 mod crash;
 mod docs;
 mod layering;
+mod network;
 mod pair;
 mod simulation;
 #[allow(dead_code, reason = "what one tier needs another may not")]

@@ -106,7 +106,8 @@ impl<S: StoreRead> Core<S> {
     /// Whether queues are full.
     pub(super) fn is_congested(&self) -> bool {
         let queued: usize = self.journals.iter().map(crate::journal::Journal::queued_bytes).sum();
-        queued > QUEUE_MAX || self.unapplied_bytes() > UNAPPLIED_MAX || self.barrier.is_some()
+        let short = self.journals.iter().any(crate::journal::Journal::is_short);
+        queued > QUEUE_MAX || self.unapplied_bytes() > UNAPPLIED_MAX || self.barrier.is_some() || short
     }
 
     /// How far things are, for replies.

@@ -23,6 +23,8 @@ use std::collections::VecDeque;
 const MARK_AFTER_MS: u64 = 20;
 /// Batches in one write at most: ranges that the kernel takes in one call.
 const GROUP_BATCHES: usize = 256;
+/// Room at the end of a segment into which updates are taken only when it is known whether another will follow.
+const RESERVE: u64 = 256 << 10;
 /// A segment that could not be made is tried again after this (milliseconds).
 const PREPARE_RETRY_MS: u64 = 250;
 
@@ -109,7 +111,7 @@ enum Spare {
     None,
     Preparing { index: SegmentIndex, bytes: u64 },
     Ready { index: SegmentIndex, bytes: u64 },
-    Waiting { until: Mono, no_space: bool },
+    Waiting { until: Mono },
 }
 
 #[derive(Debug)]
@@ -130,6 +132,9 @@ pub struct Journal {
     /// Whether the last segment of the catalogue may be written to.
     active: bool,
     spare: Spare,
+    /// Why the last attempt to make a segment failed: for lack of space or otherwise. Stands until one is made: while
+    /// it is tried again nothing is better yet.
+    lacking: Option<bool>,
     next_index: u64,
     next_write: u64,
     writing: Option<(u64, Writing)>,
@@ -172,6 +177,7 @@ impl Journal {
             segments: Segments::new(found.segments),
             active: false,
             spare: Spare::None,
+            lacking: None,
             next_index: found.next_index,
             next_write: 1,
             writing: None,
@@ -260,14 +266,24 @@ impl Journal {
         if self.failures >= 2 {
             return JournalState::Failed;
         }
-        let Spare::Waiting { no_space, .. } = self.spare else { return JournalState::Open };
+        let Some(no_space) = self.lacking else { return JournalState::Open };
         let pending: u64 = self.pending.iter().map(Pending::padded).sum();
         let need = pending + (bytes + BATCH_HEADER) as u64 + 2 * BLOCK_U64;
-        match (need <= self.room(), no_space) {
+        match (need <= self.room_left(), no_space) {
             (true, _) => JournalState::Open,
             (false, true) => JournalState::NoSpace,
             (false, false) => JournalState::Failed,
         }
+    }
+
+    /// Whether what is accepted comes near the end of the room there is for certain, and it is not known yet whether
+    /// there will be more. What were taken now would get no answer, should there be none.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        let ready = if let Spare::Ready { bytes, .. } = self.spare { bytes - BLOCK_U64 } else { 0 };
+        let pending = self.pending_bytes as u64 + self.pending.len() as u64 * BLOCK_U64;
+        let need = pending + RESERVE.min(self.segment_bytes / 4);
+        self.active && self.lacking.is_none() && need > self.room_left().max(ready)
     }
 
     /// Sets the epoch of the batches to come. Batches sealed so far keep theirs.
@@ -488,7 +504,7 @@ impl Journal {
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
         let retry = match self.spare {
-            Spare::Waiting { until, .. } => Some(until),
+            Spare::Waiting { until } => Some(until),
             _ => None,
         };
         if self.failures >= 2 {
@@ -504,7 +520,7 @@ impl Journal {
         if self.failures >= 2 {
             return Vec::new();
         }
-        if let Spare::Waiting { until, .. } = self.spare
+        if let Spare::Waiting { until } = self.spare
             && now.mono >= until
         {
             self.spare = Spare::None;
@@ -536,6 +552,16 @@ impl Journal {
             return 0;
         }
         self.segments.newest().map_or(0, |info| info.bytes - info.used)
+    }
+
+    /// Room behind what is being written.
+    fn room_left(&self) -> u64 {
+        match &self.writing {
+            Some((_, Writing::Header { info })) => info.bytes - info.used,
+            Some((_, Writing::Batches { padded, .. })) => self.room().saturating_sub(*padded),
+            Some((_, Writing::Mark)) => self.room().saturating_sub(BLOCK_U64),
+            None => self.room(),
+        }
     }
 
     fn prepare(&mut self) {
@@ -637,6 +663,7 @@ impl Journal {
             && wanted == index
         {
             self.spare = Spare::Ready { index, bytes };
+            self.lacking = None;
         }
     }
 
@@ -646,7 +673,8 @@ impl Journal {
             && wanted == index
         {
             let until = now.mono.plus_ms(PREPARE_RETRY_MS);
-            self.spare = Spare::Waiting { until, no_space: fault == Fault::NoSpace };
+            self.spare = Spare::Waiting { until };
+            self.lacking = Some(fault == Fault::NoSpace);
         }
     }
 
@@ -714,9 +742,10 @@ impl Journal {
     /// Whether the last attempt to make a segment failed, for lack of space or otherwise.
     #[must_use]
     pub fn waits_for_segment(&self) -> Option<bool> {
-        match self.spare {
-            Spare::Waiting { no_space, .. } => Some(no_space),
-            _ => None,
-        }
+        self.lacking
     }
 }
+
+#[cfg(test)]
+#[path = "full_tests.rs"]
+mod full_tests;

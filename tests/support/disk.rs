@@ -1,8 +1,9 @@
 //! A small disk of our own: a file, a loop device on it, ext4.
 
-use super::{shell, wait_until};
+use super::shell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// Mounted until it is dropped. Needs root.
 pub(crate) struct Disk {
@@ -42,11 +43,38 @@ impl Disk {
         self.mounted = true;
     }
 
-    fn unmount(&mut self) {
+    /// The kernel lets go of the files of a killed process only after the process can be waited for: what io_uring
+    /// holds is released by a worker of its own.
+    fn try_unmount(&mut self) -> bool {
         let unmounted =
             || Command::new("umount").arg(&self.at).output().is_ok_and(|out| out.status.success());
-        wait_until("the disk to be unmounted", || unmounted().then_some(()));
-        self.mounted = false;
+        let until = Instant::now() + Duration::from_secs(30);
+        while self.mounted && Instant::now() < until {
+            self.mounted = !unmounted();
+            std::thread::sleep(Duration::from_millis(if self.mounted { 20 } else { 0 }));
+        }
+        !self.mounted
+    }
+
+    #[track_caller]
+    fn unmount(&mut self) {
+        assert!(self.try_unmount(), "{} cannot be unmounted: {}", self.at.display(), self.holders());
+    }
+
+    /// Processes that keep it from being unmounted.
+    fn holders(&self) -> String {
+        let links = |process: &Path| {
+            let mut links: Vec<_> = ["cwd", "root", "exe"].map(|name| process.join(name)).to_vec();
+            let fds = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+            links.extend(fds.map(|fd| fd.path()));
+            links
+        };
+        let holds =
+            |link: &PathBuf| std::fs::read_link(link).is_ok_and(|target| target.starts_with(&self.at));
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+        let found = processes.flat_map(|process| links(&process)).filter(holds);
+        let text: Vec<String> = found.map(|link| link.display().to_string()).collect();
+        if text.is_empty() { "no process has a file of it open".to_owned() } else { text.join(" ") }
     }
 
     /// From here on nothing reaches the disk any more, as if the power had gone.
@@ -78,10 +106,12 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         // Also when the test has failed: nothing of it may stay behind.
-        if self.mounted && !Command::new("umount").arg(&self.at).status().is_ok_and(|status| status.success())
-        {
+        let unmounted = self.try_unmount();
+        let held = if unmounted { String::new() } else { self.holders() };
+        if !unmounted {
             let _ = Command::new("umount").arg("--lazy").arg(&self.at).status();
         }
         let _ = Command::new("losetup").args(["--detach", &self.device]).status();
+        assert!(unmounted || std::thread::panicking(), "{} is still in use: {held}", self.at.display());
     }
 }

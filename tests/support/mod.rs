@@ -8,9 +8,11 @@ mod disk;
 mod load;
 mod node;
 mod rules;
+mod wire;
 
 pub(crate) use disk::Disk;
 pub(crate) use load::{Load, Shape, Told, audit, items};
 pub(crate) use node::{Door, Node, Pair, Plan, shell};
 pub(crate) use rules::{here, tier};
 pub(crate) use rules::{lacking, missing, scratch, skipped, some, tool, wait_until};
+pub(crate) use wire::Wire;

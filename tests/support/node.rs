@@ -7,6 +7,7 @@ use serde_json::Value;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -140,9 +141,16 @@ pub(crate) struct Node {
     pub(crate) through: Vec<String>,
     serve: Vec<&'static str>,
     process: Option<Child>,
+    /// What the process writes to its log, over all its lives. Not on the disk of the node: that may be full or dead.
+    log: File,
 }
 
 impl Node {
+    fn new(dir: PathBuf, door: Door, serve: Vec<&'static str>) -> Self {
+        let log = tempfile::tempfile().expect("a file for the log");
+        Self { dir, door, through: Vec::new(), serve, process: None, log }
+    }
+
     /// Makes a node that is not started yet. Without an address for Redis clients they come through its own socket.
     #[track_caller]
     pub(crate) fn init(
@@ -152,7 +160,7 @@ impl Node {
         plan: &Plan,
     ) -> Self {
         let door = resp.map_or_else(|| Door::Unix(dir.join("resp.sock")), Door::Tcp);
-        let node = Self { dir, door, through: Vec::new(), serve: plan.serve.clone(), process: None };
+        let node = Self::new(dir, door, plan.serve.clone());
         let [link, peer] = [link, peer].map(|address| address.to_string());
         let mut args = vec!["init", "--name", name, "--role", role, "--link-listen", &link, "--peer", &peer];
         let resp = resp.map(|address| address.to_string());
@@ -183,7 +191,7 @@ impl Node {
         self.done(&["trust", other.done(&["identity"]).trim()]);
     }
 
-    /// Starts the process. Whatever it logs goes to a file beside its directory.
+    /// Starts the process.
     pub(crate) fn start(&mut self) {
         let through = self.through.clone();
         self.start_through(&through);
@@ -192,7 +200,7 @@ impl Node {
     /// Starts the process by way of another program, which must end up being it, or its tracer.
     pub(crate) fn start_through(&mut self, through: &[String]) {
         assert!(self.process.is_none(), "it runs already");
-        let log = File::options().create(true).append(true).open(self.dir.with_extension("log")).unwrap();
+        let log = self.log.try_clone().unwrap();
         let words: Vec<&str> = through.iter().map(String::as_str).chain([program()]).collect();
         let mut command = Command::new(super::tool(words[0]).unwrap_or_else(|| PathBuf::from(words[0])));
         command.args(&words[1..]).arg("serve").arg("--dir").arg(&self.dir).args(&self.serve);
@@ -293,8 +301,7 @@ impl Node {
     pub(crate) fn copy(&self, dir: PathBuf) -> Self {
         assert!(self.process.is_none(), "it runs");
         shell(&["cp", "-a", self.dir.to_str().unwrap(), dir.to_str().unwrap()]);
-        let door = self.door.clone();
-        Self { dir, door, through: Vec::new(), serve: self.serve.clone(), process: None }
+        Self::new(dir, self.door.clone(), self.serve.clone())
     }
 
     /// The ids of the threads of a name.
@@ -303,6 +310,14 @@ impl Node {
         let tasks = std::fs::read_dir(tasks).unwrap().map(|task| task.unwrap().path());
         let named = tasks.filter(|task| std::fs::read_to_string(task.join("comm")).unwrap().trim() == name);
         named.map(|task| task.file_name().unwrap().to_str().unwrap().to_owned()).collect()
+    }
+
+    /// Bytes of memory that the process has now.
+    pub(crate) fn memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.as_ref().expect("it runs").id());
+        let text = std::fs::read_to_string(path).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
     }
 
     /// Whether io_uring can be used here; containers often forbid it.
@@ -344,7 +359,10 @@ impl Node {
 
     /// What it logged.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.with_extension("log")).unwrap_or_default()
+        let mut bytes = vec![0; usize::try_from(self.log.metadata().unwrap().len()).unwrap()];
+        // The processes write at the offset that they share with us: it must stay where it is.
+        let _ = self.log.read_exact_at(&mut bytes, 0);
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Sends a signal.
@@ -404,6 +422,17 @@ impl Pair {
         let root = tempfile::tempdir().unwrap();
         let dirs = ["A", "B"].map(|name| root.path().join(name));
         Self::set_up_in(root, dirs, plan)
+    }
+
+    /// As [`Self::set_up`], with these addresses for the link; clients come through the nodes' own sockets.
+    #[track_caller]
+    pub(crate) fn set_up_at([link_a, link_b]: [SocketAddr; 2], plan: &Plan) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let a = Node::init(root.path().join("A"), ("a", "primary"), (link_a, link_b, None), plan);
+        let b = Node::init(root.path().join("B"), ("b", "standby"), (link_b, link_a, None), plan);
+        a.trusts(&b);
+        b.trusts(&a);
+        Self { a, b, _root: root }
     }
 
     /// As [`Self::set_up`], in these directories.
