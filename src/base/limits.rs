@@ -27,7 +27,7 @@ pub const EPOCH_TABLE_MAX: usize = 1024;
 /// Updates queued or being written, not yet durable; above it clients are read no further (bytes).
 pub const QUEUE_MAX: usize = 48 << 20;
 /// Sealed batches held in memory until the store has applied them; above it clients wait (bytes).
-pub const UNAPPLIED_MAX: usize = 64 << 20;
+pub const UNAPPLIED_MAX: usize = 32 << 20;
 /// Sealed batches kept in memory for the link; older ones are read back from the journal (bytes).
 pub const LIVE_WINDOW_MAX: usize = 24 << 20;
 /// What a receiver lets its sender have under way (bytes).
@@ -123,6 +123,16 @@ pub const ADMIN_PENDING_MAX: usize = 64;
 pub const ADMIN_WAIT_MS: u64 = 60_000;
 /// Batches waiting for the store that one call applies together (bytes).
 pub const APPLY_MERGE_MAX: usize = 16 << 20;
+/// While batches keep coming, the store's writer lets them collect for so long at most (milliseconds).
+pub const APPLY_LINGER_MS: u64 = 20;
+/// It looks this often whether they still come (milliseconds).
+pub const APPLY_LOOK_MS: u64 = 2;
+/// With so much it does not wait for more (bytes).
+pub const APPLY_LINGER_BYTES: usize = 1 << 20;
+/// After the batches stopped coming it does not linger for so many times at most.
+pub const APPLY_PROMPT_MAX: u32 = 64;
+const _: () =
+    assert!(APPLY_LOOK_MS > 0 && APPLY_LOOK_MS < APPLY_LINGER_MS && APPLY_LINGER_BYTES < APPLY_MERGE_MAX);
 /// Items of dropped files that are deleted between two looks for other work.
 pub const PURGE_STEP: usize = 1024;
 /// From the wish to stop to the end of the loop at most (milliseconds).
