@@ -24,6 +24,10 @@ pub const GROUP_MAX: usize = 8 << 20;
 pub const BATCH_MAX: usize = 32 << 20;
 /// Entries in one batch at most.
 pub const BATCH_ENTRIES_MAX: u32 = 1 << 20;
+/// After a write of at least so many entries, the next one may wait for as many.
+pub const HOLD_AFTER: u32 = 8;
+/// It waits for so long at most, from the end of the one before (microseconds).
+pub const HOLD_US: u64 = 500;
 /// Payload of a link frame at most (bytes).
 pub const FRAME_PAYLOAD_MAX: usize = BATCH_MAX;
 /// Payload of a frame before the peer's hello was accepted (bytes).
@@ -34,14 +38,14 @@ pub const HELLO_EPOCHS_MAX: usize = 64;
 pub const EPOCH_TABLE_MAX: usize = 1024;
 /// Updates queued or being written, not yet durable; above it clients are read no further (bytes).
 pub const QUEUE_MAX: usize = 48 << 20;
-/// Sealed batches held in memory until the store has applied them; above it clients wait (bytes).
-pub const UNAPPLIED_MAX: usize = 64 << 20;
 /// Changes of volumes wait when this much is queued or being written: what is above it is for items (bytes).
 pub const BLOCK_QUEUE_MAX: usize = 24 << 20;
 /// The same for what is not yet in the store (bytes).
-pub const BLOCK_UNAPPLIED_MAX: usize = 32 << 20;
+pub const BLOCK_UNAPPLIED_MAX: usize = 24 << 20;
 /// Ranges of volumes that are not yet in the store; above it their clients wait.
 pub const BLOCKS_UNAPPLIED_MAX: usize = 100_000;
+/// Sealed batches held in memory until the store has applied them; above it clients wait (bytes).
+pub const UNAPPLIED_MAX: usize = 32 << 20;
 /// Sealed batches kept in memory for the link; older ones are read back from the journal (bytes).
 pub const LIVE_WINDOW_MAX: usize = 24 << 20;
 /// What a receiver lets its sender have under way (bytes).
@@ -171,6 +175,16 @@ pub const VOLUMES_SHOWN: usize = 100;
 pub const VOLUME_FILES_MAX: usize = 128;
 /// Threads that read of volumes what is not in memory.
 pub const VOLUME_READERS: usize = 2;
+/// While batches keep coming, the store's writer lets them collect for so long at most (milliseconds).
+pub const APPLY_LINGER_MS: u64 = 20;
+/// It looks this often whether they still come (milliseconds).
+pub const APPLY_LOOK_MS: u64 = 2;
+/// With so much it does not wait for more (bytes).
+pub const APPLY_LINGER_BYTES: usize = 1 << 20;
+/// After the batches stopped coming it does not linger for so many times at most.
+pub const APPLY_PROMPT_MAX: u32 = 64;
+const _: () =
+    assert!(APPLY_LOOK_MS > 0 && APPLY_LOOK_MS < APPLY_LINGER_MS && APPLY_LINGER_BYTES < APPLY_MERGE_MAX);
 /// Items of dropped files that are deleted between two looks for other work.
 pub const PURGE_STEP: usize = 1024;
 /// From the wish to stop to the end of the loop at most (milliseconds).

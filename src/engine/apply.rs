@@ -94,7 +94,8 @@ impl<S: StoreRead> Core<S> {
 
     fn follows_with_volumes(&self, journal: JournalKind) -> bool {
         let volume = |info: &FileInfo| info.dptr.kind == DptrKind::Blocks;
-        self.follows_journal(journal) && self.namespace.files().any(|(_, info)| volume(info))
+        let follows = journal == JournalKind::Replicated && !self.is_primary();
+        follows && self.namespace.files().any(|(_, info)| volume(info))
     }
 
     /// How far a journal may be applied now.
@@ -107,10 +108,9 @@ impl<S: StoreRead> Core<S> {
     /// next checkpoint: after a crash of a standby everything that may be in its volumes has to be replayed, so it must
     /// be known from the disk that the primary had announced it. If it is not yet, a mark is asked for.
     fn must_be_told(&mut self, journal: JournalKind, batch: &Batch) -> bool {
-        if !self.follows_journal(journal)
-            || !batch.changes_volumes()
-            || batch.header().last_seq() <= self.replicated().told()
-        {
+        // A takeover that is interrupted leaves a standby again: it too has to know what its volumes may show.
+        let follows = journal == JournalKind::Replicated && !self.is_primary();
+        if !follows || !batch.changes_volumes() || batch.header().last_seq() <= self.replicated().told() {
             return false;
         }
         self.replicated_mut().want_mark();

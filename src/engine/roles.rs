@@ -573,6 +573,9 @@ impl<S: StoreRead> Core<S> {
         }
         let (account, started) = (self.takeover_account(), self.now.mono);
         self.refuse_pending("a takeover begins");
+        // All that is here is applied now, announced or not, and must be found applied again after a crash.
+        let end = self.replicated().pace().appended;
+        self.replicated_mut().set_announced(end);
         self.open_epoch(Some(PendingTakeover { token, account, started }));
     }
 

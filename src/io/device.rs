@@ -1,7 +1,6 @@
 //! Which file system and which block device a directory is on.
 
 use nix::sys::stat::{major, minor};
-use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -44,19 +43,6 @@ impl Place {
 }
 
 impl Device {
-    /// The device that `file` is on, if it is on exactly one that the kernel names.
-    pub(super) fn of(file: &File) -> Option<Self> {
-        let number = file.metadata().ok()?.dev();
-        whole_device(&format!("{}:{}", major(number), minor(number))).map(|path| Self::read(&path))
-    }
-
-    /// Whether a durable write needs a flush of the device after it, because the device has a cache and single
-    /// writes cannot be forced through it. Unknown devices are taken to.
-    pub(super) fn flushes(&self) -> bool {
-        let write_through = self.write_cache.as_deref() == Some("write through");
-        !write_through && self.fua != Some(true)
-    }
-
     fn read(path: &Path) -> Self {
         Self {
             name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -98,19 +84,6 @@ impl<'a> Mount<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_cache_that_cannot_be_written_through_needs_flushes() {
-        let device = |cache: Option<&str>, fua| Device {
-            name: "disk".to_owned(),
-            write_cache: cache.map(str::to_owned),
-            fua,
-        };
-        assert!(device(Some("write back"), Some(false)).flushes());
-        assert!(!device(Some("write back"), Some(true)).flushes());
-        assert!(!device(Some("write through"), Some(false)).flushes());
-        assert!(device(None, None).flushes());
-    }
 
     #[test]
     fn the_manual_pages_example_is_understood() {

@@ -10,7 +10,6 @@ pub use lock::{DirLock, lock_dir};
 pub use map::{MappedSegment, map_segment};
 
 use super::JournalFile;
-use super::device::Device;
 use crate::base::AlignedBuf;
 use crate::base::limits::{BLOCK, BLOCK_U64};
 use crate::sys::{DirectAlignment, Parts, direct_alignment, write_at, write_durably_at};
@@ -32,7 +31,7 @@ const ZERO_PIECE: usize = 1 << 20;
 /// Opens a journal file for reading and writing, with O_DIRECT where this file and its file system take it with
 /// blocks of [`BLOCK`]. With `create` it is made if it is missing; the caller then syncs the directory.
 ///
-/// Durable writes to it go by a thread unless its device makes single writes durable by itself.
+/// Without O_DIRECT, durable writes to it go by a thread.
 ///
 /// Whether O_DIRECT works is found out by opening and reading with it, never from the file system's name.
 ///
@@ -40,8 +39,7 @@ const ZERO_PIECE: usize = 1 << 20;
 /// Those of open(2).
 pub fn open_journal(path: &Path, create: bool) -> io::Result<JournalFile> {
     if let Some(file) = open_direct(options().write(true).create(create), path)? {
-        let by_thread = Device::of(&file).is_none_or(|device| device.flushes());
-        return Ok(JournalFile { fd: file.into(), direct: true, by_thread });
+        return Ok(JournalFile { fd: file.into(), direct: true, by_thread: false });
     }
     let file = options().write(true).create(create).open(path)?;
     Ok(JournalFile { fd: file.into(), direct: false, by_thread: true })

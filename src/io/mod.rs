@@ -41,9 +41,8 @@ pub struct JournalFile {
     pub fd: OwnedFd,
     /// Whether it was opened with O_DIRECT: then buffers and offsets are block aligned.
     pub direct: bool,
-    /// Whether durable writes go to a blocking thread even where a ring is at hand. Where they end in a flush of
-    /// the device, the ring needs a worker of the kernel that is bound to one processor, and on a busy machine
-    /// waits for it longer than a thread of our own does.
+    /// Whether durable writes go to a blocking thread even where a ring is at hand: with a separate sync the ring
+    /// needs a worker of the kernel for each step.
     pub by_thread: bool,
 }
 

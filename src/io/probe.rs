@@ -206,12 +206,7 @@ fn device_cache(place: &Place) -> Finding {
         }
         (Some("write back"), _) => {
             let found = format!("{}: write back, no FUA", device.name);
-            finding(
-                NAME,
-                Level::Note,
-                found,
-                "each durable write also flushes the device's cache; journals are written by threads, which wait better",
-            )
+            finding(NAME, Level::Note, found, "each durable write also flushes the device's cache")
         }
         (Some("write through"), _) => {
             let found = format!("{}: write through", device.name);

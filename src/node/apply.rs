@@ -1,8 +1,13 @@
 //! The thread that owns the store's writer: batches in order, as many at once as wait.
+//!
+//! A commit of the store costs much the same whether it holds ten updates or a thousand, and the processor that it
+//! takes is missing elsewhere. So while batches keep coming, this thread lets them collect for a moment ([`Linger`]).
 
 use super::inbox::{CoreEnded, Inbox};
 use super::volumes::parts;
-use crate::base::limits::APPLY_MERGE_MAX;
+use crate::base::limits::{
+    APPLY_LINGER_BYTES, APPLY_LINGER_MS, APPLY_LOOK_MS, APPLY_MERGE_MAX, APPLY_PROMPT_MAX,
+};
 use crate::base::{Fault, FileId, JournalKind, Seq};
 use crate::engine::Event;
 use crate::format::batch::Batch;
@@ -10,6 +15,7 @@ use crate::store::{SlowSync, StoreError, StoreWrite};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::time::Duration;
 
 /// Work for the store.
 #[derive(Debug)]
@@ -56,6 +62,7 @@ pub(crate) fn run<W: StoreWrite>(
 ) {
     let mut next = None;
     let mut tidied = false;
+    let mut linger = Linger::default();
     while !stop.load(Ordering::Relaxed) {
         let job = match next.take().map_or_else(|| work.try_recv(), Ok) {
             Ok(job) => job,
@@ -72,9 +79,12 @@ pub(crate) fn run<W: StoreWrite>(
         tidied = false;
         let done = match job {
             Apply::Batch(journal, batch) => {
-                let batches;
-                (batches, next) = gather(journal, batch, work);
-                inbox.event(apply(store, journal, &batches))
+                let mut gathered = Gathered::new(journal, batch);
+                if gathered.look(work) != Look::Enough {
+                    linger.collect(|| gathered.look(work));
+                }
+                next = gathered.after.take();
+                inbox.event(apply(store, journal, &gathered.batches))
             }
             Apply::Checkpoint(back) => match store.begin_checkpoint() {
                 None => inbox.event(checkpoint(store)),
@@ -111,21 +121,86 @@ fn is_tidy(more: Result<bool, StoreError>) -> bool {
     })
 }
 
-/// All batches of `journal` that wait already, up to a limit, and the job after them.
-fn gather(journal: JournalKind, first: Batch, work: &Receiver<Apply>) -> (Vec<Batch>, Option<Apply>) {
-    let mut bytes = first.disk().len();
-    let mut batches = vec![first];
-    while bytes < APPLY_MERGE_MAX {
-        match work.try_recv() {
-            Ok(Apply::Batch(other, batch)) if other == journal => {
-                bytes += batch.disk().len();
-                batches.push(batch);
+/// Batches of one journal that are applied together.
+struct Gathered {
+    journal: JournalKind,
+    batches: Vec<Batch>,
+    bytes: usize,
+    /// The job after them, of another kind.
+    after: Option<Apply>,
+}
+
+/// What a look at the work brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// Nothing came.
+    Nothing,
+    /// Some came, and there is room for more.
+    More,
+    /// There is no use in waiting on.
+    Enough,
+}
+
+impl Gathered {
+    fn new(journal: JournalKind, first: Batch) -> Self {
+        Self { journal, bytes: first.disk().len(), batches: vec![first], after: None }
+    }
+
+    /// Takes what waits already, up to a limit or the first job of another kind.
+    fn look(&mut self, work: &Receiver<Apply>) -> Look {
+        let before = self.batches.len();
+        while self.bytes < APPLY_MERGE_MAX && self.after.is_none() {
+            match work.try_recv() {
+                Ok(Apply::Batch(journal, batch)) if journal == self.journal => {
+                    self.bytes += batch.disk().len();
+                    self.batches.push(batch);
+                }
+                Ok(job) => self.after = Some(job),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return Look::Enough,
             }
-            Ok(job) => return (batches, Some(job)),
-            Err(_) => break,
+        }
+        if self.after.is_some() || self.bytes >= APPLY_LINGER_BYTES {
+            Look::Enough
+        } else if self.batches.len() > before {
+            Look::More
+        } else {
+            Look::Nothing
         }
     }
-    (batches, None)
+}
+
+/// When it pays to let batches collect. Whoever waits for them to be applied sends nothing meanwhile: then they stop
+/// coming, and this thread stops lingering, for longer each time that happens.
+#[derive(Debug, Default)]
+struct Linger {
+    /// Applies to come that do not linger.
+    prompt: u32,
+    /// How many they were the last time.
+    backoff: u32,
+}
+
+impl Linger {
+    /// Waits as long as it pays; `look` takes in what came.
+    fn collect(&mut self, mut look: impl FnMut() -> Look) {
+        if let Some(left) = self.prompt.checked_sub(1) {
+            self.prompt = left;
+            return;
+        }
+        for _ in 0..APPLY_LINGER_MS / APPLY_LOOK_MS {
+            std::thread::sleep(Duration::from_millis(APPLY_LOOK_MS));
+            match look() {
+                Look::More => {}
+                Look::Enough => break,
+                Look::Nothing => {
+                    self.backoff = (self.backoff * 2).clamp(1, APPLY_PROMPT_MAX);
+                    self.prompt = self.backoff;
+                    return;
+                }
+            }
+        }
+        self.backoff = 0;
+    }
 }
 
 /// The slow part of a checkpoint, and who is to be told of its end.
@@ -337,6 +412,24 @@ mod tests {
         assert_eq!(told[0], "Applied { journal: Local, seq: Seq(1) }");
         assert!(told[1].starts_with("VolumeRead { read: 7, result: Ok("), "{told:?}");
         assert!(told[2].starts_with("VolumeAllocation { read: 8, result: Ok("), "{told:?}");
+    }
+
+    #[test]
+    fn batches_collect_while_they_keep_coming_and_are_applied_at_once_when_they_do_not() {
+        let mut linger = Linger::default();
+        let looks = std::cell::Cell::new(0_u32);
+        let mut collect = |what| {
+            looks.set(0);
+            linger.collect(|| {
+                looks.set(looks.get() + 1);
+                what
+            });
+            looks.get()
+        };
+        assert_eq!(collect(Look::More), u32::try_from(APPLY_LINGER_MS / APPLY_LOOK_MS).unwrap());
+        assert_eq!(collect(Look::Enough), 1);
+        let found: Vec<u32> = (0..8).map(|_| collect(Look::Nothing)).collect();
+        assert_eq!(found, [1, 0, 1, 0, 0, 1, 0, 0]);
     }
 
     #[test]

@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 /// Operations handed to the kernel in one call.
 const DRIVER_ENTRIES: u32 = 1024;
 /// How far the store's threads give way to the others.
-const STORE_NICE: i32 = 5;
+const STORE_NICE: i32 = 19;
 
 /// What the command line may say besides the config.
 #[derive(Clone, Copy, Debug, Default)]

@@ -54,6 +54,8 @@ pub(super) struct NodeTruth {
     pub(super) control: Control,
     /// A takeover was asked for in this life.
     pub(super) taking_over: bool,
+    /// A takeover has applied up to here, announced or not.
+    pub(super) taken_up_to: u64,
     /// Durable bytes of it went bad.
     pub(super) decayed: Option<Decay>,
     /// It was reported degraded since.
@@ -101,6 +103,7 @@ impl Checker {
             journals: [JournalTruth::default(), JournalTruth::default()],
             control,
             taking_over: false,
+            taken_up_to: 0,
             decayed: None,
             degraded: false,
             said: Vec::new(),
@@ -331,8 +334,14 @@ impl Checker {
         if !same {
             self.fail("I-40", format!("node {node} applies {batch:?} with other bytes than were sequenced"));
         }
+        let taking_over = self.nodes[node].taking_over;
+        if taking_over {
+            self.nodes[node].taken_up_to = self.nodes[node].taken_up_to.max(end.seq);
+        }
+        // What a takeover that was interrupted had applied is given to the volumes again.
+        let again = end.seq <= self.nodes[node].taken_up_to;
         let control = &self.nodes[node].control;
-        if origin != node && !there && !self.nodes[node].taking_over && control.role != Role::Primary {
+        if origin != node && !there && !taking_over && !again && control.role != Role::Primary {
             let text = format!("node {node} applies {batch:?}, which is not durable where it was sequenced");
             self.fail("I-10", text);
         }

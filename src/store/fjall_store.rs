@@ -315,6 +315,7 @@ impl StoreWriter {
         let missing = || damaged("its records", "they are gone");
         self.state = load(&handle, self.node)?.ok_or_else(missing)?;
         *guard = Some(handle);
+        self.volumes.fell_back(self.state.applied);
         self.failed = None;
         Ok(())
     }
@@ -476,16 +477,18 @@ impl StoreWrite for StoreWriter {
         let since = self.volumes.synced(self.state.applied).inspect_err(|_| {
             self.failed = Some(Failure::Final(EIO));
         })?;
-        let guard = self.handle.read().unwrap_or_else(PoisonError::into_inner);
-        let changed = since != self.state.volumes_since;
-        let persist = |handle: &Handle| {
-            if changed {
+        let shared = self.handle.clone();
+        let guard = shared.read().unwrap_or_else(PoisonError::into_inner);
+        if since != self.state.volumes_since {
+            let record = |handle: &Handle| {
                 let mut batch = handle.db.batch();
                 batch.insert(&handle.items, keys::VOLUMES, keys::volumes_value(since));
-                batch.commit()?;
-            }
-            handle.db.persist(PersistMode::SyncAll)
-        };
+                batch.commit()
+            };
+            let result = guard.as_ref().map_or(Err(fjall::Error::Poisoned), record);
+            self.outcome("writing down where volumes stand", result)?;
+        }
+        let persist = |handle: &Handle| handle.db.persist(PersistMode::SyncAll);
         let result = guard.as_ref().map_or(Err(fjall::Error::Poisoned), persist);
         drop(guard);
         if let Err(error) = result {
@@ -497,7 +500,7 @@ impl StoreWrite for StoreWriter {
         self.state.volumes_since = since;
         let namespace = &self.state.namespace;
         let volume = |file| namespace.file(file).is_some_and(|info| info.dptr.kind == DptrKind::Blocks);
-        self.volumes.remove_strays(volume);
+        self.volumes.remove_strays(self.state.applied, volume);
         Ok(self.volumes.covered(self.state.applied))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::plan::{Content, Plan};
 use crate::base::FileId;
-use crate::base::limits::{VOLUME_EXTENTS_MAX, VOLUME_SLICES_MAX};
+use crate::base::limits::{VOLUME_EXTENTS_MAX, VOLUME_FILES_MAX, VOLUME_SLICES_MAX};
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -98,7 +98,9 @@ impl VolumeFiles {
             }
         }
         let dir = dir.to_owned();
-        Ok(Self { dir, parts, dirty: BTreeSet::new(), names_changed: false, writes: 0 })
+        // What an earlier life made may not be durable yet.
+        let names_changed = !parts.is_empty();
+        Ok(Self { dir, parts, dirty: BTreeSet::new(), names_changed, writes: 0 })
     }
 
     /// Whether a file of this volume exists.
@@ -112,7 +114,7 @@ impl VolumeFiles {
     /// Those of pwritev(2) and fallocate(2).
     pub(in crate::store) fn apply(&mut self, plan: &Plan<'_>) -> io::Result<()> {
         for file in plan.emptied() {
-            self.remove(file)?;
+            self.empty(file)?;
         }
         let mut run = Run::default();
         for (file, offset, len, content) in plan.ranges() {
@@ -175,9 +177,23 @@ impl VolumeFiles {
             result => result?,
         };
         self.names_changed |= !self.parts.contains_key(&part);
+        self.close_some();
         let file = Arc::new(file);
         self.parts.insert(part, Some(Arc::clone(&file)));
         Ok(file)
+    }
+
+    /// Closes files when too many are open; those that were written to stay, to hear of it if that fails.
+    fn close_some(&mut self) {
+        let open = self.parts.values().filter(|file| file.is_some()).count();
+        if open < VOLUME_FILES_MAX {
+            return;
+        }
+        for (part, file) in &mut self.parts {
+            if !self.dirty.contains(part) {
+                *file = None;
+            }
+        }
     }
 
     fn zero(&mut self, part: Part, offset: u64, len: u64, hole: bool) -> io::Result<()> {
@@ -192,18 +208,35 @@ impl VolumeFiles {
         };
         let (at, count) = (i64::try_from(offset), i64::try_from(len));
         let (Ok(at), Ok(count)) = (at, count) else { return Err(Errno::EFBIG.into()) };
+        let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         match fallocate(file.as_ref(), how, at, count) {
-            Ok(()) => Ok(()),
-            Err(Errno::EOPNOTSUPP) => write_zeros(&file, offset, len, hole),
-            Err(errno) => Err(errno.into()),
+            // Space is a wish, zeros are a must: no range may keep everything behind it from being applied.
+            Err(Errno::EOPNOTSUPP | Errno::ENOSPC) if !hole => {
+                match fallocate(file.as_ref(), punch, at, count) {
+                    Err(Errno::EOPNOTSUPP) => write_zeros(&file, offset, len),
+                    result => Ok(result?),
+                }
+            }
+            Err(Errno::EOPNOTSUPP) => write_zeros(&file, offset, len),
+            result => Ok(result?),
         }
+    }
+
+    /// Drops what a volume holds. The files stay, so that whoever has them open sees it.
+    fn empty(&mut self, file: FileId) -> io::Result<()> {
+        for part in self.parts_of_file(file) {
+            self.part(part)?.set_len(0)?;
+        }
+        Ok(())
+    }
+
+    fn parts_of_file(&self, file: FileId) -> Vec<Part> {
+        self.parts.range((file, 0)..=(file, u64::MAX)).map(|(part, _)| *part).collect()
     }
 
     /// Removes what a volume holds.
     fn remove(&mut self, file: FileId) -> io::Result<()> {
-        let parts: Vec<Part> =
-            self.parts.range((file, 0)..=(file, u64::MAX)).map(|(part, _)| *part).collect();
-        for part in parts {
+        for part in self.parts_of_file(file) {
             match std::fs::remove_file(part_path(&self.dir, part.0, part.1)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -297,9 +330,9 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Writes zeros where the file system knows no better; beyond the end of the file only if space is to be taken.
-fn write_zeros(file: &File, offset: u64, len: u64, hole: bool) -> io::Result<()> {
-    let end = if hole { (offset + len).min(file.metadata()?.len()) } else { offset + len };
+/// Writes zeros where the file system knows no better; what lies beyond the end of the file is zeros already.
+fn write_zeros(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let end = (offset + len).min(file.metadata()?.len());
     let zeros = vec![0; ZEROS];
     let mut at = offset;
     while at < end {

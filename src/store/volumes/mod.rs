@@ -56,6 +56,13 @@ impl Standing {
         self.given[journal.index()] = last;
     }
 
+    /// The store fell back to what it has stored: what it lacks is given again, to volumes too.
+    pub(super) fn fell_back(&mut self, applied: [Seq; 2]) {
+        for (given, applied) in self.given.iter_mut().zip(applied) {
+            *given = (*given).min(applied);
+        }
+    }
+
     /// See [`Volumes::given`].
     pub(super) fn given(&self) -> [Seq; 2] {
         self.given
@@ -130,6 +137,11 @@ impl Volumes {
         self.standing.since()
     }
 
+    /// See [`Standing::fell_back`].
+    pub(super) fn fell_back(&mut self, applied: [Seq; 2]) {
+        self.standing.fell_back(applied);
+    }
+
     /// Carries out what batches change; those that were carried out in this life change nothing.
     pub(super) fn apply(&mut self, journal: JournalKind, batches: &[Batch]) -> Result<(), StoreError> {
         let due = batches_due(journal, self.standing.given()[journal.index()], batches)?;
@@ -171,8 +183,12 @@ impl Volumes {
         self.files.writes()
     }
 
-    /// Removes the files of what is no volume any more; what cannot be removed is tried again next time.
-    pub(super) fn remove_strays(&mut self, is_volume: impl Fn(FileId) -> bool) {
+    /// Removes the files of what is no volume any more, when volumes are as far as the items, which are at `applied`.
+    /// What cannot be removed is tried again next time.
+    pub(super) fn remove_strays(&mut self, applied: [Seq; 2], is_volume: impl Fn(FileId) -> bool) {
+        if self.standing.given() != applied {
+            return;
+        }
         if let Err(error) = self.files.remove_strays(is_volume) {
             tracing::warn!("removing the files of deleted volumes: {error}");
         }
