@@ -31,7 +31,7 @@ fn refused_none(told: &[Told]) {
 
 #[test]
 fn tier_a_partition_costs_the_primary_nothing_and_the_standby_catches_up_when_it_ends() {
-    tier!("root", "ip", "nft");
+    tier!("root", "ip", "nsenter", "nft");
     let Apart { wire, pair } = Apart::start(&Plan::quick().config("peer_timeout_ms = 1000"));
     let load = Load::start(&pair.a.door, Shape::default());
     for _ in 0..3 {
@@ -56,7 +56,7 @@ fn tier_a_partition_costs_the_primary_nothing_and_the_standby_catches_up_when_it
 
 #[test]
 fn tier_a_primary_that_a_partition_cut_off_steps_down_and_no_durable_update_is_missing() {
-    tier!("root", "ip", "nft");
+    tier!("root", "ip", "nsenter", "nft");
     let plan = Plan::quick()
         .init(&["--ack-level", "durable"])
         .config("on_peer_loss = \"block\"")
@@ -89,7 +89,7 @@ fn tier_a_primary_that_a_partition_cut_off_steps_down_and_no_durable_update_is_m
 
 #[test]
 fn tier_a_wire_slower_than_the_load_costs_the_primary_neither_speed_nor_memory() {
-    tier!("root", "ip", "tc");
+    tier!("root", "ip", "nsenter", "tc");
     let Apart { wire, pair } = Apart::start(&Plan::quick());
     let load = Load::start(&pair.a.door, Shape { value: 8000, ..Shape::default() });
     load.goes_on(some(100));
@@ -108,7 +108,7 @@ fn tier_a_wire_slower_than_the_load_costs_the_primary_neither_speed_nor_memory()
 
 #[test]
 fn tier_a_wire_that_loses_packets_loses_no_update() {
-    tier!("root", "ip", "nft");
+    tier!("root", "ip", "nsenter", "nft");
     let Apart { wire, pair } = Apart::start(&Plan::quick().init(&["--ack-level", "durable"]));
     let load = Load::start(&pair.a.door, Shape::default());
     load.goes_on(100);

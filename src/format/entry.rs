@@ -312,7 +312,7 @@ impl<'a> BlockChange<'a> {
         };
         r.expect("bytes after a block range", 0, r.rest().len() as u64)?;
         r.expect("an empty block range", 0, u64::from(len == 0))?;
-        let end = offset.checked_add(len).unwrap_or(u64::MAX);
+        let end = offset.saturating_add(len);
         if end > VOLUME_MAX {
             return Err(DecodeError::Limit { what: "block range", limit: VOLUME_MAX, found: end });
         }

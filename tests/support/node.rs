@@ -137,7 +137,7 @@ pub(crate) struct Node {
     pub(crate) dir: PathBuf,
     /// Where Redis clients connect.
     pub(crate) door: Door,
-    /// What the process is started through, such as `ip netns exec NAME`.
+    /// What the process is started through, such as `nsenter --net=FILE`.
     pub(crate) through: Vec<String>,
     serve: Vec<&'static str>,
     process: Option<Child>,

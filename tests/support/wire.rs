@@ -5,7 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// There until it is dropped. Needs root, ip, tc and nft.
+/// Not by `ip netns exec`, which gives the process copies of all mounts: a disk that another test unmounts would stay.
+fn enter(name: &str) -> [String; 2] {
+    ["nsenter".to_owned(), format!("--net=/run/netns/{name}")]
+}
+
+/// There until it is dropped. Needs root, ip, nsenter, and tc or nft.
 pub(crate) struct Wire {
     /// The names of the namespaces.
     pub(crate) ends: [String; 2],
@@ -43,11 +48,12 @@ impl Wire {
 
     /// What a node at an end is started through.
     pub(crate) fn through(&self, end: usize) -> Vec<String> {
-        ["ip", "netns", "exec", &self.ends[end]].map(str::to_owned).to_vec()
+        enter(&self.ends[end]).to_vec()
     }
 
     fn at(&self, name: &str, words: &[&str]) -> String {
-        shell(&[&["ip", "netns", "exec", name], words].concat())
+        let enter = enter(name);
+        shell(&[&enter.each_ref().map(String::as_str)[..], words].concat())
     }
 
     /// Packets that come in at both ends and match `rule` are dropped, beginning now.

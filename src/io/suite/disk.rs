@@ -50,7 +50,8 @@ fn contents(rig: &mut Rig, file: &Arc<JournalFile>, path: &Path, len: usize) {
         expected[offset..offset + size].copy_from_slice(&bytes);
     }
     // More parts than one call takes, of different sizes.
-    let parts: Vec<Bytes> = (0..300).map(|n| aligned(&noise(n, 4096 * (1 + n as usize % 2)))).collect();
+    let parts: Vec<Bytes> =
+        (0..300).map(|n| aligned(&noise(n, if n % 2 == 0 { 4096 } else { 8192 }))).collect();
     let all = parts.concat();
     let token = rig.start(Op::WriteDurable(Arc::clone(file), parts, 4096));
     rig.written(token).expect("written");
