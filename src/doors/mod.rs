@@ -284,11 +284,12 @@ pub trait BlockBackend {
     /// Any [`Refusal`]; nothing was changed then.
     fn zero_blocks(&mut self, file: FileId, offset: u64, len: u64, hole: bool) -> Result<Wait, Refusal>;
 
-    /// The wait for everything that was accepted for this volume so far, from any client.
+    /// The waits for everything that was accepted for this volume so far, from any client: both have to be over. There
+    /// are two as changes of a volume may stand in both journals, while logging is paused.
     ///
     /// # Errors
     /// Any [`Refusal`].
-    fn flush_blocks(&mut self, file: FileId) -> Result<Wait, Refusal>;
+    fn flush_blocks(&mut self, file: FileId) -> Result<[Wait; 2], Refusal>;
 
     /// Begins to read a range within the volume as every change accepted so far leaves it. The answer comes under
     /// `token`, at once or later.

@@ -380,17 +380,20 @@ impl<S: StoreRead> BlockBackend for Core<S> {
         Ok(Wait { journal, seq: placed.seq, level })
     }
 
-    fn flush_blocks(&mut self, file: FileId) -> Result<Wait, Refusal> {
+    fn flush_blocks(&mut self, file: FileId) -> Result<[Wait; 2], Refusal> {
         let info = self.volume_info(file)?;
-        let journal = info.journal;
-        let level =
-            if journal == JournalKind::Replicated { self.level(info.dptr.ack) } else { AckLevel::Local };
-        let seq = self.extents.last(file, journal);
-        if self.journals[journal.index()].has_failed() && seq > self.journals[journal.index()].pace().durable
-        {
+        // A pause of logging sends changes elsewhere, and takes back nothing of what was promised before.
+        let level = if info.replicated { self.level(info.dptr.ack) } else { AckLevel::Local };
+        let wait = |journal, level| Wait { journal, seq: self.extents.last(file, journal), level };
+        let waits = [wait(JournalKind::Replicated, level), wait(JournalKind::Local, AckLevel::Local)];
+        let lost = |wait: &Wait| {
+            let journal = &self.journals[wait.journal.index()];
+            journal.has_failed() && wait.seq > journal.pace().durable
+        };
+        if waits.iter().any(lost) {
             return Err(Refusal::DiskFailed);
         }
-        Ok(Wait { journal, seq, level })
+        Ok(waits)
     }
 
     fn read_blocks(&mut self, token: u64, file: FileId, offset: u64, len: u32) -> Result<(), Refusal> {

@@ -40,12 +40,15 @@ enum Job {
     Allocation { read: u64, file: FileId, offset: u64, len: u64 },
 }
 
+/// What is left of a part to read: its file, or none where nothing was ever written; offset in it; length.
+type Left = (Option<Arc<File>>, u64, usize);
+
 /// A read that is not done.
 #[derive(Debug)]
 struct Rest {
     buffer: Vec<u8>,
-    /// What is left, in order: the part's file, or none where nothing was ever written; offset in it; length.
-    ranges: VecDeque<(Option<Arc<File>>, u64, usize)>,
+    /// What is left, in order.
+    ranges: VecDeque<Left>,
 }
 
 impl Rest {
@@ -120,12 +123,7 @@ impl Volumes {
         self.open.retain(|((other, _), _)| *other != file);
     }
 
-    fn ranges(
-        &mut self,
-        file: FileId,
-        offset: u64,
-        len: usize,
-    ) -> io::Result<VecDeque<(Option<Arc<File>>, u64, usize)>> {
+    fn ranges(&mut self, file: FileId, offset: u64, len: usize) -> io::Result<VecDeque<Left>> {
         let mut ranges = VecDeque::new();
         let (mut at, mut left) = (offset, len);
         while left > 0 {

@@ -407,7 +407,8 @@ impl World {
                     break;
                 }
             }
-            if !allowed && !(floor && byte == 0) {
+            let nothing_there = floor && byte == 0;
+            if !allowed && !nothing_there {
                 wrong = Some(at);
                 break;
             }

@@ -39,8 +39,8 @@ impl BlockBackend for Tiny {
         Ok(SAFE)
     }
 
-    fn flush_blocks(&mut self, _: FileId) -> Result<Wait, Refusal> {
-        Ok(SAFE)
+    fn flush_blocks(&mut self, _: FileId) -> Result<[Wait; 2], Refusal> {
+        Ok([SAFE; 2])
     }
 
     fn read_blocks(&mut self, token: u64, _: FileId, _: u64, len: u32) -> Result<(), Refusal> {

@@ -21,8 +21,8 @@ pub(super) struct Serving {
     status: bool,
     /// A write whose payload comes.
     incoming: Option<Incoming>,
-    /// Replies that wait until a change is safe: it, and the cookie.
-    holds: Vec<(Wait, u64)>,
+    /// Replies that wait until changes are safe: these, and the cookie.
+    holds: Vec<([Wait; 2], u64)>,
     /// Requests that the backend will answer.
     flights: usize,
     /// What it will be read for them (bytes).
@@ -59,8 +59,8 @@ impl Serving {
 
     /// Replies to what is safe now.
     pub(super) fn release(&mut self, marks: &Watermarks, io: &mut Io, shared: &mut Shared) {
-        self.holds.retain(|(wait, cookie)| {
-            let reached = marks.reached(*wait);
+        self.holds.retain(|(waits, cookie)| {
+            let reached = waits.iter().all(|wait| marks.reached(*wait));
             if reached {
                 nbd::simple_reply(io.out.small(shared), 0, *cookie);
             }
@@ -210,19 +210,20 @@ impl Serving {
         }
     }
 
-    /// Replies when `wait` is over.
+    /// Replies when the waits are over.
     fn reply_after(
         &mut self,
-        wait: Wait,
+        waits: [Wait; 2],
         cookie: u64,
         io: &mut Io,
         shared: &mut Shared,
         backend: &impl BlockBackend,
     ) {
-        if backend.watermarks().reached(wait) {
+        let marks = backend.watermarks();
+        if waits.iter().all(|wait| marks.reached(*wait)) {
             nbd::simple_reply(io.out.small(shared), 0, cookie);
         } else {
-            self.holds.push((wait, cookie));
+            self.holds.push((waits, cookie));
         }
     }
 
@@ -239,7 +240,9 @@ impl Serving {
         match incoming.wait {
             // "If the server receives a command with `NBD_CMD_FLAG_FUA` set it MUST NOT send its reply to that command
             // until all write operations (if any) associated with that command have been completed and persisted".
-            Some(wait) if incoming.fua => self.reply_after(wait, incoming.cookie, io, shared, backend),
+            Some(wait) if incoming.fua => {
+                self.reply_after([wait; 2], incoming.cookie, io, shared, backend);
+            }
             _ => nbd::simple_reply(io.out.small(shared), 0, incoming.cookie),
         }
     }
@@ -253,9 +256,9 @@ impl Serving {
     ) -> Result<(), Fail> {
         // It waits "before all write requests for which a reply has already been sent to the client have reached
         // permanent storage", those of other connections included.
-        let wait = backend.flush_blocks(self.file)?;
+        let waits = backend.flush_blocks(self.file)?;
         shared.traffic(self.file).flushes += 1;
-        self.reply_after(wait, request.cookie, io, shared, backend);
+        self.reply_after(waits, request.cookie, io, shared, backend);
         Ok(())
     }
 
@@ -270,7 +273,7 @@ impl Serving {
         let wait = backend.zero_blocks(self.file, request.offset, u64::from(request.len), hole)?;
         shared.traffic(self.file).zeros += 1;
         if request.flags & nbd::CMD_FLAG_FUA != 0 {
-            self.reply_after(wait, request.cookie, io, shared, backend);
+            self.reply_after([wait; 2], request.cookie, io, shared, backend);
         } else {
             nbd::simple_reply(io.out.small(shared), 0, request.cookie);
         }

@@ -119,8 +119,8 @@ impl BlockBackend for Model {
         Ok(wait)
     }
 
-    fn flush_blocks(&mut self, _: FileId) -> Result<Wait, Refusal> {
-        self.refuse.clone().map_or_else(|| Ok(self.wait()), Err)
+    fn flush_blocks(&mut self, _: FileId) -> Result<[Wait; 2], Refusal> {
+        self.refuse.clone().map_or_else(|| Ok([self.wait(); 2]), Err)
     }
 
     fn read_blocks(&mut self, token: u64, file: FileId, offset: u64, len: u32) -> Result<(), Refusal> {
