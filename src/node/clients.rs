@@ -4,16 +4,20 @@
 //! ambiguous. The slot's number is part of the [`ConnId`], so that an effect finds its connection without a search.
 
 use super::core::{Target, Turn};
+use super::door_tls::DoorSession;
 use crate::base::limits::{CLIENT_RECEIVE_MAX, CLIENT_RECEIVE_MIN, CLIENTS_MAX, SEND_PARTS_MAX};
 use crate::base::{AlignedBuf, ConnId, Mono};
 use crate::engine::{ClientDoor, Event};
 use crate::io::Op;
 use bytes::Bytes;
+use rustls::ServerConfig;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
+/// One receive of a client that speaks TLS (bytes).
+const TLS_RECEIVE: usize = 64 << 10;
 const SLOT_BITS: u32 = 16;
 const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
 const _: () = assert!(CLIENTS_MAX < 1 << SLOT_BITS);
@@ -33,13 +37,13 @@ pub(crate) struct Clients {
 struct Client {
     id: ConnId,
     socket: Arc<OwnedFd>,
-    /// Which door it came in by.
-    blocks: bool,
+    /// Its TLS, once it asked for that.
+    tls: Option<Box<Secured>>,
     /// A receive is under way.
     receiving: bool,
-    /// How many of the engine's sends the send under way carries; 0 when none is.
-    sending: usize,
-    queue: VecDeque<Bytes>,
+    /// A send is under way, and how many of the engine's sends it carries.
+    sending: Option<usize>,
+    queue: VecDeque<Part>,
     /// What the next buffer should hold (bytes).
     wanted: usize,
     /// The engine was told that it is gone; nothing more comes from it.
@@ -76,9 +80,9 @@ impl Clients {
         let client = Client {
             id: conn,
             socket: Arc::new(socket),
-            blocks: matches!(door, ClientDoor::Blocks { .. }),
+            tls: None,
             receiving: false,
-            sending: 0,
+            sending: None,
             queue: VecDeque::new(),
             wanted: CLIENT_RECEIVE_MIN,
             told: false,
@@ -102,9 +106,12 @@ impl Clients {
         if buffer.capacity() < client.wanted || buffer.capacity() > client.wanted.saturating_mul(4) {
             buffer = Vec::with_capacity(client.wanted);
         }
-        client.receiving = true;
-        turn.driver
-            .submit(Target::ClientReceive(slot).token(), Op::Receive(Arc::clone(&client.socket), buffer));
+        if let Some(tls) = &mut client.tls {
+            tls.wanted = Some(Wanted::Some(buffer));
+            client.serve_secured(turn, slot);
+            return self.settle(turn, slot);
+        }
+        client.read(turn, slot, buffer);
     }
 
     /// Receives into the buffer, behind what is in it, until it holds so much.
@@ -113,9 +120,37 @@ impl Clients {
         if client.told || client.leaving || client.receiving {
             return;
         }
+        if let Some(tls) = &mut client.tls {
+            tls.wanted = Some(Wanted::Until(buffer, until));
+            client.serve_secured(turn, slot);
+            return self.settle(turn, slot);
+        }
         client.receiving = true;
         let op = Op::Fill(Arc::clone(&client.socket), buffer, until);
         turn.driver.submit(Target::ClientFill(slot).token(), op);
+    }
+
+    /// From here on the connection is TLS; the client speaks first.
+    pub(crate) fn start_tls(
+        &mut self,
+        turn: &mut Turn,
+        conn: ConnId,
+        config: Result<Arc<ServerConfig>, String>,
+    ) {
+        let Some((slot, client)) = self.find(conn) else { return };
+        let session = config.and_then(|config| DoorSession::new(config).map_err(|error| error.to_string()));
+        match session {
+            Ok(session) => {
+                client.tls =
+                    Some(Box::new(Secured { session, plain: Vec::new(), wanted: None, told: false }));
+                client.read(turn, slot, Vec::with_capacity(TLS_RECEIVE));
+            }
+            Err(error) => {
+                tracing::warn!("securing a client's connection: {error}");
+                client.lose(turn);
+            }
+        }
+        self.settle(turn, slot);
     }
 
     /// Sends after all that was given before.
@@ -124,7 +159,14 @@ impl Clients {
         if client.told || client.leaving {
             return;
         }
-        client.queue.push_back(bytes);
+        match &mut client.tls {
+            None => client.queue.push_back(Part { bytes, counts: true }),
+            Some(tls) => {
+                // Only memory can fail, and does not.
+                let _ = tls.session.send(&bytes);
+                client.queue.push_back(Part { bytes: tls.session.take_wire(), counts: true });
+            }
+        }
         client.pump(turn, slot);
     }
 
@@ -136,6 +178,11 @@ impl Clients {
         }
         client.tell_gone(turn);
         client.leaving = true;
+        if let Some(tls) = &mut client.tls {
+            tls.session.close();
+            client.queue.push_back(Part { bytes: tls.session.take_wire(), counts: false });
+            client.pump(turn, slot);
+        }
         self.lingering.push_back((turn.now.plus_ms(turn.patience.linger_ms), conn));
         self.settle(turn, slot);
     }
@@ -145,13 +192,14 @@ impl Clients {
         let Some(client) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
         client.receiving = false;
         match result {
+            Ok(bytes) if client.tls.is_some() => client.secured_bytes(turn, slot, bytes),
             Ok(bytes) if !bytes.is_empty() => {
                 client.adapt(bytes.len());
                 if !client.told {
                     turn.events.push(Event::ClientBytes { conn: client.id, bytes });
                 }
             }
-            Ok(_) if client.queue.is_empty() && client.sending == 0 => client.lose(turn),
+            Ok(_) if client.queue.is_empty() && client.sending.is_none() => client.lose(turn),
             // The client sends no more, but may still read the answers that are on their way.
             Ok(_) => {
                 client.tell_gone(turn);
@@ -182,7 +230,7 @@ impl Clients {
     /// A send ended.
     pub(crate) fn sent(&mut self, turn: &mut Turn, slot: usize, result: &io::Result<()>) {
         let Some(client) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
-        let covered = std::mem::take(&mut client.sending);
+        let covered = client.sending.take().unwrap_or(0);
         match result {
             Ok(()) => {
                 if !client.told {
@@ -217,7 +265,7 @@ impl Clients {
         self.slots
             .iter()
             .flatten()
-            .any(|client| !client.cut && (client.sending > 0 || !client.queue.is_empty()))
+            .any(|client| !client.cut && (client.sending.is_some() || !client.queue.is_empty()))
     }
 
     /// Ends all connections at once.
@@ -240,24 +288,119 @@ impl Clients {
     fn settle(&mut self, turn: &mut Turn, slot: usize) {
         let Some(place) = self.slots.get_mut(slot) else { return };
         let Some(client) = place.as_mut() else { return };
-        if client.leaving && client.queue.is_empty() && client.sending == 0 {
+        if client.leaving && client.queue.is_empty() && client.sending.is_none() {
             client.lose(turn);
         }
-        if client.cut && !client.receiving && client.sending == 0 {
+        if client.cut && !client.receiving && client.sending.is_none() {
             *place = None;
             self.free.push(slot);
         }
     }
 }
 
+/// What is to be sent.
+#[derive(Debug)]
+struct Part {
+    bytes: Bytes,
+    /// It is one of the engine's sends, which hears of it.
+    counts: bool,
+}
+
+/// A client's TLS, and what the engine waits for of it.
+#[derive(Debug)]
+struct Secured {
+    session: DoorSession,
+    /// Decrypted, not yet asked for.
+    plain: Vec<u8>,
+    wanted: Option<Wanted>,
+    /// The engine knows that the connection is secure.
+    told: bool,
+}
+
+/// What the engine asked for.
+#[derive(Debug)]
+enum Wanted {
+    /// Anything.
+    Some(Vec<u8>),
+    /// A buffer filled so far.
+    Until(AlignedBuf, usize),
+}
+
 impl Client {
-    /// Starts a send of what is queued unless one is under way.
-    fn pump(&mut self, turn: &mut Turn, slot: usize) {
-        if self.sending > 0 || self.queue.is_empty() || self.cut {
+    fn read(&mut self, turn: &mut Turn, slot: usize, buffer: Vec<u8>) {
+        self.receiving = true;
+        let op = Op::Receive(Arc::clone(&self.socket), buffer);
+        turn.driver.submit(Target::ClientReceive(slot).token(), op);
+    }
+
+    /// Bytes of the wire came, or its end.
+    fn secured_bytes(&mut self, turn: &mut Turn, slot: usize, bytes: Vec<u8>) {
+        let Some(tls) = &mut self.tls else { return };
+        if bytes.is_empty() {
+            return self.lose(turn);
+        }
+        let result = tls.session.wire_input(&bytes, &mut tls.plain);
+        let wire = tls.session.take_wire();
+        if !wire.is_empty() {
+            self.queue.push_back(Part { bytes: wire, counts: false });
+            self.pump(turn, slot);
+        }
+        if let Err(error) = result {
+            tracing::info!("a client's TLS: {error}");
+            self.tell_gone(turn);
+            // Gone once it was told why.
+            self.leaving = true;
             return;
         }
-        let parts: Vec<Bytes> = self.queue.drain(..self.queue.len().min(SEND_PARTS_MAX)).collect();
-        self.sending = parts.len();
+        self.serve_secured(turn, slot);
+    }
+
+    /// Gives the engine what it waits for, as far as it is there, and reads on.
+    fn serve_secured(&mut self, turn: &mut Turn, slot: usize) {
+        let (conn, told) = (self.id, self.told);
+        let Some(tls) = &mut self.tls else { return };
+        if tls.session.is_established() && !std::mem::replace(&mut tls.told, true) && !told {
+            turn.events.push(Event::ClientSecured { conn });
+        }
+        match tls.wanted.take() {
+            Some(Wanted::Some(mut buffer)) if !tls.plain.is_empty() => {
+                buffer.clear();
+                std::mem::swap(&mut buffer, &mut tls.plain);
+                turn.events.push(Event::ClientBytes { conn, bytes: buffer });
+            }
+            Some(Wanted::Until(mut buffer, until)) => {
+                let some = tls.plain.len().min(until.saturating_sub(buffer.len()));
+                buffer.extend_from_slice(tls.plain.get(..some).unwrap_or_default());
+                tls.plain.drain(..some);
+                if buffer.len() >= until {
+                    turn.events.push(Event::ClientFilled { conn, buffer });
+                } else {
+                    tls.wanted = Some(Wanted::Until(buffer, until));
+                }
+            }
+            other => tls.wanted = other,
+        }
+        // Before the end of the handshake nobody has to ask.
+        let reads_on = tls.wanted.is_some() || !tls.told;
+        if reads_on && !self.receiving && !self.told && !self.leaving && !self.cut {
+            self.read(turn, slot, Vec::with_capacity(TLS_RECEIVE));
+        }
+    }
+
+    /// Starts a send of what is queued unless one is under way.
+    fn pump(&mut self, turn: &mut Turn, slot: usize) {
+        if self.sending.is_some() || self.queue.is_empty() || self.cut {
+            return;
+        }
+        let some = self.queue.drain(..self.queue.len().min(SEND_PARTS_MAX));
+        let mut counted = 0;
+        let parts: Vec<Bytes> = some
+            .map(|part| {
+                counted += usize::from(part.counts);
+                part.bytes
+            })
+            .collect();
+        self.sending = Some(counted);
         turn.driver.submit(Target::ClientSend(slot).token(), Op::Send(Arc::clone(&self.socket), parts));
     }
 

@@ -238,6 +238,18 @@ impl Config {
         }
     }
 
+    /// What clients of volumes may call this node: its name and the addresses of its NBD door.
+    pub(crate) fn door_names(&self) -> Vec<String> {
+        let addresses = self.nbd.iter().filter_map(|place| match place {
+            DoorAddress::Tcp(address) => Some(address.ip().to_string()),
+            DoorAddress::Unix(_) => None,
+        });
+        let names = [self.name.clone(), "localhost".to_owned()];
+        let mut all: Vec<String> = names.into_iter().chain(addresses).collect();
+        all.dedup();
+        all
+    }
+
     /// The engine's settings; `seed` is for jitter.
     #[must_use]
     pub fn engine_config(&self, seed: u64) -> EngineConfig {

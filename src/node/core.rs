@@ -177,6 +177,9 @@ impl Clock {
     }
 }
 
+/// The door's TLS as it stands on disk.
+pub(crate) type DoorKeys = Box<dyn Fn() -> Result<Arc<rustls::ServerConfig>, String> + Send>;
+
 /// Where the core begins and ends.
 pub(crate) struct Ends {
     /// The node's directory.
@@ -185,6 +188,8 @@ pub(crate) struct Ends {
     pub(crate) listeners: Vec<Listener>,
     /// Reads of volumes.
     pub(crate) volumes: Volumes,
+    /// What this node shows clients of volumes that want TLS.
+    pub(crate) door_tls: DoorKeys,
     /// What this node proves and expects on the link.
     pub(crate) keys: Keys,
     /// Where the peer listens.
@@ -245,6 +250,7 @@ pub(crate) struct Core<B> {
     links: Links,
     segments: Segments,
     volumes: Volumes,
+    door_tls: DoorKeys,
     operators: Operators,
     stage: Stage,
     completions: Vec<Completion>,
@@ -276,6 +282,7 @@ impl<B: Brain> Core<B> {
             links: Links::new(ends.keys, ends.peer),
             segments: Segments::new(ends.layout),
             volumes: ends.volumes,
+            door_tls: ends.door_tls,
             operators: Operators::default(),
             stage: Stage::Running,
             completions: Vec::new(),
@@ -335,7 +342,7 @@ impl<B: Brain> Core<B> {
         match effect {
             Effect::ClientSend { conn, bytes } => self.clients.send(turn, conn, bytes),
             Effect::ClientReceive { conn, buffer } => self.clients.receive(turn, conn, buffer),
-            Effect::ClientStartTls { conn } => self.clients.close(turn, conn),
+            Effect::ClientStartTls { conn } => self.clients.start_tls(turn, conn, (self.door_tls)()),
             Effect::ClientFill { conn, buffer, until } => self.clients.fill(turn, conn, buffer, until),
             Effect::ClientClose { conn } => self.clients.close(turn, conn),
             Effect::LinkSend { conn, parts } => self.links.send(turn, conn, parts),

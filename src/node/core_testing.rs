@@ -104,6 +104,7 @@ pub(in crate::node) fn start(
         layout: layout.clone(),
         listeners,
         volumes: Volumes::new(&layout).0,
+        door_tls: Box::new(|| Err("no TLS in this test".to_owned())),
         keys: Box::new(move || Ok(setting.identity.clone())),
         peer: setting.peer,
         clients_max: setting.clients_max,

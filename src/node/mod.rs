@@ -21,6 +21,7 @@ pub mod config;
 pub mod config_file;
 mod core;
 mod disk;
+pub mod door_tls;
 pub mod identity;
 mod inbox;
 mod incidents;

@@ -115,11 +115,15 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
         .map_err(system_error("opening the admin socket"))?;
     let engine = Engine::new(config.engine_config(seed()), found.start);
     let (at, encryption) = (layout.clone(), config.encryption);
+    let names = config.door_names();
+    let shown = layout.clone();
+    let door_tls = Box::new(move || super::door_tls::config(&shown, &names));
     let keys = Box::new(move || LinkIdentity::load(&at, encryption));
     let ends = Ends {
         layout,
         listeners: listeners.all.clone(),
         volumes,
+        door_tls,
         keys,
         peer: config.peer,
         clients_max,
