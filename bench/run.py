@@ -5,7 +5,7 @@ Usage: bench/run.py [--rounds 5] [--only journal,local,durable,outage] [--dir DI
 
 Everything is started and stopped here, on loopback and on the disk that --dir is on (/var/tmp). Systems alternate, so
 that a machine whose speed drifts treats all alike; figures are medians. What --only leaves out is kept from the last
-run. Needs redis-server, redis-benchmark, PostgreSQL 15 with pgbench, and strace.
+run. Needs redis-server, redis-benchmark, PostgreSQL 15 with pgbench, strace and perf.
 """
 import argparse, json, os, subprocess, sys, time
 import durable, local, outage, picture
@@ -34,7 +34,9 @@ def table(head, rows):
 
 
 def report(found):
-    lines = ["# Results", "", found["machine"], "", found["settings"], "", "![the same as a picture](results.svg)", ""]
+    lines = ["# Results", "", found["machine"], "", found["settings"], "",
+              "Load of the machine before each part (2 is all of it; more is the work of others): "
+              + ", ".join(f"{name} {load}" for name, load in found["load"].items()) + ".", "", "![the same as a picture](results.svg)", ""]
     lines += ["## Journal alone against the raw disk", ""]
     lines += table(["entries in a batch", "bytes of a write", "journal, writes/s", "raw, writes/s", "ratio (asked: 0.90)"],
                    [[str(r["entries"]), str(r["bytes"]), f"{r['journal']:,.0f}", f"{r['raw']:,.0f}", f"{r['ratio']:.2f}"]
@@ -62,7 +64,7 @@ def report(found):
     lines += table(["", "updates/s", "hot-backup is faster by", "p50", "p99"],
                    [[name, f"{f['per_second']:,.0f}", f"{own / f['per_second']:.2f}{asked[name]}", f"{f['p50_ms']:.1f} ms",
                      f"{f['p99_ms']:.1f} ms"] for name, f in medians.items()])
-    lines += ["In a separate short run under strace (which slows all of them), durable system calls of each side:", ""]
+    lines += ["In a separate short run that strace slows, durable system calls and durable writes by the ring of each side:", ""]
     lines += table(["", "updates", "syncs, primary", "syncs, standby", "updates for each sync (at most 64 clients wait)", "flushes of the device"],
                    [[name, f"{c['updates']:,}", f"{c['syncs']['primary']:,}", f"{c['syncs']['standby']:,}",
                      f"{c['updates_per_sync']['primary']} / {c['updates_per_sync']['standby']}", f"{c['device_flushes']:,}"]
@@ -93,6 +95,7 @@ def main():
     found = json.load(open(kept)) if os.path.exists(kept) else {}
     for name in ask.only.split(","):
         begun = time.monotonic()
+        found.setdefault("load", {})[name] = round(os.getloadavg()[0], 1)
         found[name] = MEASURES[name](ask.dir, ask.rounds)
         print(f"{name}: {time.monotonic() - begun:.0f} s, load of the machine {os.getloadavg()[0]:.1f}", file=sys.stderr)
     found["machine"] = s.machine(ask.dir)

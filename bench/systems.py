@@ -196,6 +196,8 @@ class Postgres:
                 with open(path) as lines:
                     taken += [int(line.split()[2]) for line in lines]
                 os.remove(path)
+        if not taken:
+            sys.exit("pgbench: nothing was answered")
         taken.sort()
         at = lambda part: taken[int(len(taken) * part)] / 1000
         return {"updates": len(taken), "per_second": len(taken) / seconds, "p50_ms": at(0.5), "p99_ms": at(0.99),
