@@ -69,39 +69,28 @@ impl Alone {
         Now { mono, wall_ms: 0 }
     }
 
-    /// Queues `count` entries.
-    fn append(&mut self, count: usize) -> Result<(), Failure> {
+    /// One batch of `count` entries, durable when this returns.
+    fn commit(&mut self, count: usize) -> Result<(), Failure> {
         let value = [0x5a; VALUE];
+        let mut last = self.journal.pace().durable;
         for _ in 0..count {
             self.number += 1;
             let id = self.number.to_be_bytes();
             let mut name = [b'k'; ID];
             name.get_mut(..id.len()).ok_or("an id is longer than a number")?.copy_from_slice(&id);
             let entry = Entry { kind: EntryKind::Put, file: FileId(9), id: &name, value: &value };
-            self.journal.append(std::iter::once(entry));
+            last = self.journal.append(std::iter::once(entry));
+        }
+        while self.journal.pace().durable < last {
+            let now = self.now();
+            drop(self.journal.pump(now));
+            self.carry_out()?;
+            if self.journal.pace().durable < last {
+                self.driver.wait(Some(Duration::from_millis(10)), &mut self.completions)?;
+                self.conclude()?;
+            }
         }
         Ok(())
-    }
-
-    /// Makes the batch that is queued durable; meanwhile the next one, of `count` entries, queues behind it.
-    fn commit(&mut self, count: usize) -> Result<(), Failure> {
-        let last = self.journal.pace().appended;
-        let mut filled = false;
-        loop {
-            let now = self.now();
-            let sealed = !self.journal.pump(now).is_empty();
-            self.carry_out()?;
-            // Nothing reaches the kernel before the wait, so the first one only hands the write over.
-            self.driver
-                .wait(Some(Duration::from_millis(if sealed { 0 } else { 10 })), &mut self.completions)?;
-            if sealed && !std::mem::replace(&mut filled, true) {
-                self.append(count)?;
-            }
-            self.conclude()?;
-            if self.journal.pace().durable >= last {
-                return Ok(());
-            }
-        }
     }
 
     fn carry_out(&mut self) -> Result<(), Failure> {
@@ -146,7 +135,6 @@ impl Alone {
     /// Writes per second of one slice, and the bytes of each.
     fn slice(&mut self, count: usize) -> Result<(f64, usize), Failure> {
         let durable = self.journal.durable().seq;
-        self.append(count)?;
         let (begun, making) = (Instant::now(), self.making);
         let mut commits = 0_u32;
         while begun.elapsed().saturating_sub(self.making - making) < SLICE {
@@ -154,8 +142,6 @@ impl Alone {
             commits += 1;
         }
         let spent = begun.elapsed().saturating_sub(self.making - making);
-        // What queued behind the last one belongs to no slice.
-        self.commit(0)?;
         self.journal.release(durable);
         self.carry_out()?;
         Ok((f64::from(commits) / spent.as_secs_f64(), self.written))

@@ -41,11 +41,8 @@ def used_by_children():
 
 def one(system, shape, requests):
     pids = {role: pids[0] for role, pids in system.processes().items()}
-    flushes = s.flushes()
     before, client = {role: spent(pid) for role, pid in pids.items()}, used_by_children()
     run = benchmark(system.port, shape, requests)
-    # Of all servers of the system together.
-    run["updates_per_flush"] = requests / max(1, s.flushes() - flushes)
     run["client_us"] = (used_by_children() - client) / requests * 1e6
     for role, pid in pids.items():
         after = spent(pid)

@@ -24,10 +24,6 @@ pub const GROUP_MAX: usize = 8 << 20;
 pub const BATCH_MAX: usize = 32 << 20;
 /// Entries in one batch at most.
 pub const BATCH_ENTRIES_MAX: u32 = 1 << 20;
-/// After a write of at least so many entries, the next one may wait for as many.
-pub const HOLD_AFTER: u32 = 8;
-/// It waits for so long at most, from the end of the one before (microseconds).
-pub const HOLD_US: u64 = 500;
 /// Payload of a link frame at most (bytes).
 pub const FRAME_PAYLOAD_MAX: usize = BATCH_MAX;
 /// Payload of a frame before the peer's hello was accepted (bytes).

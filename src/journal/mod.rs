@@ -5,7 +5,6 @@
 //! released only up to what every consumer has confirmed (I-06); reading never writes (I-07).
 
 mod cursor;
-mod hold;
 mod recover;
 mod segments;
 mod writer;

@@ -1,6 +1,5 @@
 //! Appending: entries collect in open batches, one durable write is under way at a time, and the next batch is
-//! whatever has queued meanwhile (self-clocking group commit; after a write of many, [`Hold`] keeps a small one back
-//! for a moment).
+//! whatever has queued meanwhile (self-clocking group commit, no timer).
 //!
 //! Life of a segment: *prepared* (zeros, ahead of time) -> *opened* by writing its header -> *active* -> *sealed*
 //! when the next one is opened. A failed write poisons the active segment: it is sealed at its last durable entry
@@ -8,7 +7,6 @@
 //! off whatever the failed write left behind. A second failure in a row makes the journal read-only.
 
 use super::cursor::{Cursor, CursorError, ReadRequest, Step};
-use super::hold::Hold;
 use super::recover::ENDS_KEPT;
 use super::segments::Segments;
 use super::{Recovered, SegmentInfo};
@@ -156,7 +154,6 @@ pub struct Journal {
     mark_wanted: bool,
     ends: VecDeque<Position>,
     mark_at: Option<Mono>,
-    hold: Hold,
     /// A cut that is not durable yet: the next header makes it so, and is written without waiting for a batch.
     cutting: bool,
     failures: u32,
@@ -194,7 +191,6 @@ impl Journal {
             mark_wanted: false,
             ends: found.ends,
             mark_at: None,
-            hold: Hold::default(),
             cutting: false,
             failures: 0,
             unused: found.unused,
@@ -516,7 +512,7 @@ impl Journal {
         }
         // A mark that has no room, or waits for the write under way, is not brought on by time.
         let mark = self.mark_at.filter(|_| self.writing.is_none() && self.room() >= BLOCK_U64);
-        retry.into_iter().chain(mark).chain(self.held_until()).min()
+        retry.into_iter().chain(mark).min()
     }
 
     /// Starts what can be started. Returns the batches that were sealed, in order: they may be sent to the peer.
@@ -544,25 +540,11 @@ impl Journal {
             return Vec::new();
         };
         let need = first.padded();
-        if let Some(until) = self.held_until() {
-            if now.mono < until {
-                return Vec::new();
-            }
-            self.hold = Hold::default();
-        }
         if need > self.room() {
             self.open_next(need, now);
             return Vec::new();
         }
         self.write_pending(now)
-    }
-
-    /// Until when what is queued, which could be written now, waits for more.
-    fn held_until(&self) -> Option<Mono> {
-        match self.pending.front() {
-            Some(Pending::Open(builder)) if self.writing.is_none() => self.hold.until(builder.count()),
-            _ => None,
-        }
     }
 
     fn room(&self) -> u64 {
@@ -718,7 +700,6 @@ impl Journal {
             }
             Writing::Batches { batches, padded } => {
                 self.failures = 0;
-                self.hold.written(now.mono, batches.iter().map(|batch| batch.header().count).sum());
                 if let Some(last) = batches.last() {
                     self.durable = last.end();
                     self.told = self.told.max(last.header().durable);
