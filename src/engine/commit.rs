@@ -114,7 +114,11 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn marks(&self) -> Watermarks {
         let durable = [self.journals[0].pace().durable, self.journals[1].pace().durable];
         let acked = self.link.acked;
-        let at_peer = |seq: Seq| if self.degraded.is_some() { durable[0] } else { durable[0].min(seq) };
+        let at_peer = |seq: Seq| match (self.degraded, self.restoring) {
+            (None, _) => durable[0].min(seq),
+            (Some(_), None) => durable[0],
+            (Some(_), Some(lowered)) => durable[0].min(seq.max(lowered)),
+        };
         Watermarks {
             durable,
             replicated: [durable[0], at_peer(acked.received), at_peer(acked.durable), at_peer(acked.applied)],
@@ -142,15 +146,23 @@ impl<S: StoreRead> Core<S> {
                 );
                 self.incident(Severity::Warning, "degraded", text);
             }
-            (Some(from), None) if self.link.caught_up() => {
-                self.degraded = None;
-                let text = format!(
-                    "the peer is back: entries {} to {appended} were answered at level local, and are there now",
-                    from.next()
-                );
-                self.incident(Severity::Notice, "restored", text);
+            // What is durable here was answered at level local; what comes from now on is not.
+            (Some(_), None) if self.link.caught_up() && self.restoring.is_none() => {
+                self.restoring = Some(self.replicated().pace().durable);
             }
+            (Some(_), Some(since)) if self.now.mono >= since.plus_ms(after_ms) => self.restoring = None,
             _ => {}
+        }
+        if let (Some(from), Some(until)) = (self.degraded, self.restoring)
+            && self.link.acked.durable >= until
+        {
+            self.degraded = None;
+            self.restoring = None;
+            let text = format!(
+                "the peer is back: entries {} to {until} were answered at level local, and are on its disk now",
+                from.next()
+            );
+            self.incident(Severity::Notice, "restored", text);
         }
     }
 
@@ -208,7 +220,9 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn degrade_deadline(&self) -> Option<crate::base::Mono> {
         match (self.config.on_peer_loss, self.peer_lost_at) {
             (PeerLoss::Degrade { after_ms }, Some(since))
-                if self.degraded.is_none() && self.promises_more && self.serving() =>
+                if (self.degraded.is_none() || self.restoring.is_some())
+                    && self.promises_more
+                    && self.serving() =>
             {
                 Some(since.plus_ms(after_ms))
             }

@@ -64,6 +64,8 @@ pub(super) struct Core<S> {
     pub(super) risk: Risk,
     /// Since when the configured ack level is lowered to `local`, and from which entry on.
     pub(super) degraded: Option<Seq>,
+    /// The peer is back, but the promise stays lowered up to here until all up to here is there.
+    pub(super) restoring: Option<Seq>,
     pub(super) peer_lost_at: Option<Mono>,
     /// Whether any ack level above `local` is configured.
     pub(super) promises_more: bool,
@@ -144,6 +146,7 @@ impl<S: StoreRead> Core<S> {
             link,
             risk: Risk::default(),
             degraded: None,
+            restoring: None,
             peer_lost_at: None,
             promises_more: false,
             barrier: None,

@@ -300,6 +300,7 @@ impl Walk<'_> {
         let mut chunk = (0_u64, Bytes::new());
         loop {
             if cut.is_some_and(|cut| cut.seq == info.end.seq) {
+                self.marks_behind(&mut info, &mut chunk)?;
                 break;
             }
             match self.batch_at(&info, &mut chunk)? {
@@ -327,6 +328,21 @@ impl Walk<'_> {
         }
         self.out.end = info.end;
         self.out.segments.push(info);
+        Ok(())
+    }
+
+    /// Marks behind the last batch of a segment that another follows: they tell what was announced, and a standby must
+    /// find that again. What else stands there was cut.
+    fn marks_behind(
+        &mut self,
+        info: &mut SegmentInfo,
+        chunk: &mut (u64, Bytes),
+    ) -> Result<(), RecoveryError> {
+        while let Ok(batch) = self.batch_at(info, chunk)?
+            && batch.header().mark
+        {
+            self.take(info, &batch);
+        }
         Ok(())
     }
 

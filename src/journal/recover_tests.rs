@@ -361,3 +361,14 @@ fn an_idle_journal_writes_one_mark() {
     assert_eq!(budget, 4, "one mark and nothing else");
     assert_eq!(rig.disk.recover().unwrap().end.seq, Seq(1));
 }
+
+#[test]
+fn what_a_mark_tells_is_found_also_in_a_segment_that_another_follows() {
+    let (mut disk, ends) = three();
+    let end = ends[3];
+    disk.put(1, 4 * BLOCK, mark(end.seq.next(), &seal(end, 2, end.seq.0)).disk());
+    disk.files.insert(SegmentIndex(2), vec![0; 10 * BLOCK]);
+    disk.header(2, end);
+    let found = disk.recover().unwrap();
+    assert_eq!((found.end, found.announced), (end, end.seq));
+}
