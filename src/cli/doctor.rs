@@ -10,7 +10,8 @@ use clap::Args;
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Looks at io_uring, direct and durable writes, the disk's write cache, memory limits and the clock by using them.
-Without --dir, the current directory's disk is tried. Exit code: 0 a node can run here, 1 something does not work.")]
+Without --dir, the current directory's disk is tried. Also says which ways this machine has to attach a volume.
+Exit code: 0 a node can run here, 1 something does not work.")]
 pub(crate) struct DoctorArgs {}
 
 /// Runs `doctor`.

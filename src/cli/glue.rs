@@ -5,6 +5,10 @@ use super::values::IoArg;
 use crate::engine::admin::{AdminReply, AdminRequest};
 pub(crate) use crate::io::{Level, probe};
 use crate::node::config::IoChoice;
+use crate::node::door_tls::{self, Credentials};
+pub(crate) use crate::node::door_tls::{CA_FILE, CERTIFICATE_FILE, KEY_FILE};
+use crate::node::identity::IdentityError;
+use crate::node::layout::Layout;
 use crate::node::serve::{self, ServeError, ServeOptions};
 pub(crate) use crate::node::setup::InitOptions;
 use crate::node::{admin, setup};
@@ -27,6 +31,23 @@ pub(crate) fn identity(dir: &Path) -> Result<String, Failure> {
 /// Remembers the peer's line; gives back the peer's name.
 pub(crate) fn trust(dir: &Path, identity: &str) -> Result<String, Failure> {
     setup::trust(dir, identity).map(|outcome| outcome.peer.name).map_err(|e| setup_failure(&e))
+}
+
+/// What a client of volumes needs to be let in.
+pub(crate) fn nbd_credentials(dir: &Path, name: &str) -> Result<Credentials, Failure> {
+    door_tls::credentials(&Layout::new(dir), name).map_err(|e| key_failure(dir, &e))
+}
+
+/// What vouches for a node, for clients of volumes.
+pub(crate) fn nbd_authority(dir: &Path) -> Result<String, Failure> {
+    door_tls::authority_pem(&Layout::new(dir)).map_err(|e| key_failure(dir, &e))
+}
+
+fn key_failure(dir: &Path, error: &IdentityError) -> Failure {
+    Failure::error(
+        format!("using the key of {}: {error}", dir.display()),
+        "is --dir the directory of a node?",
+    )
 }
 
 fn setup_failure(error: &setup::SetupError) -> Failure {

@@ -13,6 +13,7 @@ mod glue;
 mod incidents;
 mod item;
 mod log;
+mod nbd_access;
 mod nbd_client;
 mod out;
 mod resp_client;
@@ -93,6 +94,7 @@ enum Command {
     Takeover(takeover::TakeoverArgs),
     Incidents(incidents::IncidentsArgs),
     Diverged(incidents::DivergedArgs),
+    NbdAccess(nbd_access::NbdAccessArgs),
     Doctor(doctor::DoctorArgs),
     /// Prints a completion script for your shell
     ///
@@ -157,6 +159,7 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Takeover(args) => takeover::run(context, &args),
         Command::Incidents(_) => incidents::incidents(context),
         Command::Diverged(_) => incidents::diverged(context),
+        Command::NbdAccess(args) => nbd_access::run(context, &args),
         Command::Doctor(_) => doctor::run(context),
         Command::Completions { shell } => completions(context, shell),
     }

@@ -8,6 +8,7 @@ use crate::base::AlignedBuf;
 use crate::base::limits::{BLOCK, BLOCK_U64, SEGMENT_DEFAULT};
 use crate::sys::{Parts, direct_alignment, missing_operations, write_at, write_durably_at};
 use bytes::Bytes;
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::unistd::fdatasync;
 use serde::{Deserialize, Serialize};
@@ -62,7 +63,71 @@ pub fn probe(dir: &Path) -> Vec<Finding> {
     all.push(device_cache(&place));
     all.push(free_space(dir));
     all.extend(disk(dir));
+    all.push(sparse_files(dir));
+    all.push(attaching());
     all
+}
+
+/// Whether holes can be punched into files here, as volumes do.
+fn sparse_files(dir: &Path) -> Finding {
+    const NAME: &str = "volumes";
+    let path = dir.join("sparse.tmp");
+    let tried = (|| {
+        let file = std::fs::File::create_new(&path)?;
+        std::os::unix::fs::FileExt::write_all_at(&file, &[1; 8 * BLOCK], 0)?;
+        let how = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        fallocate(&file, how, 0, 4 * 4096).map_err(io::Error::from)
+    })();
+    let _ = std::fs::remove_file(&path);
+    match tried {
+        Ok(()) => {
+            finding(NAME, Level::Ok, "files here can have holes: what is trimmed gives its space back", "")
+        }
+        Err(error) => finding(
+            NAME,
+            Level::Warn,
+            format!("no holes can be punched here: {error}"),
+            "what clients trim is written as zeros and keeps its space; ext4, xfs, btrfs and tmpfs have holes",
+        ),
+    }
+}
+
+/// Which ways this machine has to use a volume as a disk.
+fn attaching() -> Finding {
+    const NAME: &str = "attaching volumes";
+    let program = |name: &str| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path)
+            .chain(["/usr/sbin".into(), "/sbin".into()])
+            .any(|dir| dir.join(name).is_file())
+    };
+    let module = |root: &str| {
+        let release = kernel_file("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let listed = std::fs::read_to_string(format!("{root}/{release}/modules.dep"));
+        listed.is_ok_and(|text| text.contains("/nbd.ko"))
+    };
+    let kernel =
+        Path::new("/sys/module/nbd").exists() || module("/lib/modules") || module("/usr/lib/modules");
+    let mut ways = Vec::new();
+    if kernel && program("nbd-client") {
+        ways.push("as a disk: nbd-client HOST PORT /dev/nbd0 -N account/file");
+    }
+    if program("qemu-img") {
+        ways.push("QEMU: -drive file=nbd://HOST:PORT/account/file,format=raw");
+    }
+    if program("nbdcopy") || program("nbdinfo") {
+        ways.push("libnbd: nbdcopy FILE nbd://HOST:PORT/account/file");
+    }
+    let lacks = match (kernel, program("nbd-client")) {
+        (true, true) => "",
+        (true, false) => "to have a volume as a disk here, install nbd-client",
+        (false, _) => {
+            "this kernel has no nbd module, so a volume cannot be a disk of this machine; programs that speak \
+                       NBD themselves (QEMU, libnbd, nbdkit, fio) need none"
+        }
+    };
+    let found = if ways.is_empty() { "no client found on PATH".to_owned() } else { ways.join("; ") };
+    finding(NAME, if lacks.is_empty() { Level::Ok } else { Level::Note }, found, lacks)
 }
 
 fn finding(name: &str, level: Level, found: impl Into<String>, advice: &str) -> Finding {

@@ -94,9 +94,7 @@ impl World {
         let state = |n: usize| self.operator.status[n].as_ref().map_or("", |s| s.state.as_str());
         let serving = (0..2).find(|&n| state(n) == "serving")?;
         let other = 1 - serving;
-        let changes =
-            |p: &Purpose| matches!(p, Purpose::Pause | Purpose::Resume | Purpose::Churn(_) | Purpose::Dptr);
-        if self.operator.paused || self.operator.waiting.values().any(changes) || !self.settled(serving) {
+        if self.operator.paused || !self.settled(serving) {
             return None;
         }
         if self.nodes[other].halted.is_some() {
