@@ -87,7 +87,8 @@ fn leaf(
 pub fn credentials(layout: &Layout, name: &str) -> Result<Credentials, IdentityError> {
     let (params, key) = authority(layout)?;
     let ca = params.self_signed(&key).map_err(make)?.pem();
-    let own = KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(make)?;
+    // Not Ed25519: GnuTLS, which most clients use, does not read such a key as it is written here.
+    let own = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(make)?;
     let usage = ExtendedKeyUsagePurpose::ClientAuth;
     let issuer = Issuer::from_params(&params, &key);
     let certificate = leaf(name, Vec::new(), usage)?.signed_by(&own, &issuer).map_err(make)?;
@@ -112,7 +113,7 @@ pub(crate) fn config(layout: &Layout, names: &[String]) -> Result<Arc<ServerConf
     let told = |error: IdentityError| error.to_string();
     let (params, key) = authority(layout).map_err(told)?;
     let ca = params.self_signed(&key).map_err(|error| error.to_string())?;
-    let own = KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(|error| error.to_string())?;
+    let own = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(|error| error.to_string())?;
     let usage = ExtendedKeyUsagePurpose::ServerAuth;
     let issuer = Issuer::from_params(&params, &key);
     let shown = leaf("hot-backup", names.to_vec(), usage)
@@ -272,3 +273,7 @@ impl DoorSession {
         Bytes::from(wire)
     }
 }
+
+#[cfg(test)]
+#[path = "door_tls_tests.rs"]
+mod tests;
