@@ -8,7 +8,6 @@ use super::client::{Ending, File, Kind, Op};
 use super::effects::level_of;
 use super::options::Mutation;
 use super::world::{Door, Ev, World, WorldEv};
-use crate::base::JournalKind;
 use crate::base::{ConnId, FileId};
 use crate::engine::{ClientDoor, Event, Tls};
 use crate::format::batch::Batch;
@@ -114,9 +113,10 @@ impl Blocker {
 
 /// The bytes of a write.
 fn payload(number: usize, len: u64) -> Vec<u8> {
-    let mut bytes = format!("v{number}.0~").into_bytes();
-    let fill = b'a' + u8::try_from(number % 26).unwrap_or(0);
-    bytes.resize(usize::try_from(len).unwrap_or(0), fill);
+    let tag = format!("v{number}.0~");
+    let mut bytes = vec![b'a' + u8::try_from(number % 26).unwrap_or(0); usize::try_from(len).unwrap_or(0)];
+    let some = tag.len().min(bytes.len());
+    bytes[..some].copy_from_slice(&tag.as_bytes()[..some]);
     bytes
 }
 
@@ -464,13 +464,13 @@ impl World {
     /// A node reads a volume from its store: what is there must be what its own history makes of it.
     pub(super) fn store_reads(&mut self, n: usize, file: FileId, offset: u64, len: usize) -> Bytes {
         let bytes = self.nodes[n].store.volume_bytes(file, offset, len);
-        let model = volume_model(n, file, self.nodes[n].log.iter().map(|(journal, batch)| (*journal, batch)));
-        let expected = |at: u64| model.get(usize::try_from(at).unwrap_or(usize::MAX)).copied().unwrap_or(0);
-        let wrong = bytes.iter().enumerate().find(|(i, byte)| **byte != expected(offset + *i as u64));
-        if let Some((i, _)) = wrong {
+        let log = self.nodes[n].log.iter().map(|(_, batch)| batch);
+        let model = volume_model(n, file, (offset, len), log);
+        if model != bytes.as_ref() {
+            let i = bytes.iter().zip(&model).position(|(a, b)| a != b).unwrap_or(0);
             let at = offset + i as u64;
-            self.check
-                .fail("I-10", format!("node {n}'s volume {file} differs from its history at byte {at}"));
+            let text = format!("node {n}'s volume {file} differs from its history at byte {at}");
+            self.check.fail("I-10", text);
         }
         bytes
     }
@@ -486,37 +486,40 @@ fn byte_of(written: &Written, at: u64) -> u8 {
     tag.as_bytes().get(index).copied().unwrap_or(fill)
 }
 
-/// Plays batches into one volume: the small model that a store is compared with.
+/// Plays batches into a range of one volume: the small model that a store is compared with.
 pub(super) fn volume_model<'a>(
     node: usize,
     file: FileId,
-    log: impl Iterator<Item = (JournalKind, &'a Batch)>,
+    (offset, len): (u64, usize),
+    log: impl Iterator<Item = &'a Batch>,
 ) -> Vec<u8> {
-    let mut volume: Vec<u8> = Vec::new();
-    for (_, batch) in log {
-        if !batch.changes_volumes() {
-            continue;
-        }
+    let mut range = vec![0; len];
+    let end = offset + len as u64;
+    for batch in log.filter(|batch| batch.changes_volumes()) {
         for (_, entry) in batch.entries().filter(|(_, entry)| entry.file == file) {
             match entry.kind {
-                EntryKind::FileClear | EntryKind::FileDelete => volume.clear(),
+                EntryKind::FileClear | EntryKind::FileDelete => range = vec![0; len],
                 EntryKind::CopyBegin if entry.value.first().map(|&o| usize::from(o)) != Some(node) => {
-                    volume.clear();
+                    range = vec![0; len];
                 }
                 _ => {
                     let Some(change) = entry.block_change() else { continue };
-                    let start = usize::try_from(change.offset).unwrap_or(0);
-                    let end = usize::try_from(change.end()).unwrap_or(0);
-                    if volume.len() < end {
-                        volume.resize(end, 0);
+                    let (from, until) = (change.offset.max(offset), change.end().min(end));
+                    if from >= until {
+                        continue;
                     }
+                    let index = |at: u64, base: u64| usize::try_from(at - base).unwrap_or(0);
+                    let place = &mut range[index(from, offset)..index(until, offset)];
                     match change.content {
-                        BlockContent::Data(bytes) => volume[start..end].copy_from_slice(bytes),
-                        BlockContent::Hole | BlockContent::Zeros => volume[start..end].fill(0),
+                        BlockContent::Data(bytes) => {
+                            let (a, b) = (index(from, change.offset), index(until, change.offset));
+                            place.copy_from_slice(&bytes[a..b]);
+                        }
+                        BlockContent::Hole | BlockContent::Zeros => place.fill(0),
                     }
                 }
             }
         }
     }
-    volume
+    range
 }
