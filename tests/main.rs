@@ -13,3 +13,5 @@ mod pair;
 mod simulation;
 #[allow(dead_code, reason = "what one tier needs another may not")]
 mod support;
+mod volumes;
+mod volumes_crash;

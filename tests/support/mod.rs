@@ -6,13 +6,19 @@
 
 mod disk;
 mod load;
+mod nbd;
 mod node;
 mod rules;
+mod uml;
+mod volumes;
 mod wire;
 
 pub(crate) use disk::Disk;
 pub(crate) use load::{Load, Shape, Told, audit, items};
-pub(crate) use node::{Door, Node, Pair, Plan, shell};
+pub(crate) use nbd::{Safe, Stamper, audit_stamps};
+pub(crate) use node::{Door, Node, Pair, Plan, loopback_addresses, shell};
 pub(crate) use rules::{here, tier};
 pub(crate) use rules::{lacking, missing, scratch, skipped, some, tool, wait_until};
+pub(crate) use uml::{Kernel, Lan};
+pub(crate) use volumes::{Detour, EXPORT, Volumes, make_volume, serves_volumes_at};
 pub(crate) use wire::Wire;

@@ -1,0 +1,270 @@
+//! A small client of volumes that shares nothing with the program, a writer of stamps on it, and the audit of those.
+
+use super::wait_until;
+use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+const WRITE: u16 = 1;
+const DISCONNECT: u16 = 2;
+const FLUSH: u16 = 3;
+const FUA: u16 = 1;
+/// No answer may take so long.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// A connection to one export.
+#[derive(Debug)]
+pub(crate) struct Nbd {
+    replies: BufReader<TcpStream>,
+    requests: BufWriter<TcpStream>,
+    /// Size of the export (bytes).
+    pub(crate) bytes: u64,
+    /// The transmission flags.
+    pub(crate) flags: u16,
+}
+
+fn array<const N: usize>(from: &mut impl Read) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    from.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn wrong(what: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, what.to_owned())
+}
+
+impl Nbd {
+    /// Chooses an export in the old way, by `NBD_OPT_EXPORT_NAME`.
+    pub(crate) fn open(address: SocketAddr, export: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(ANSWER))?;
+        stream.set_write_timeout(Some(ANSWER))?;
+        let (mut replies, mut requests) = (BufReader::new(stream.try_clone()?), BufWriter::new(stream));
+        if array(&mut replies)? != *b"NBDMAGICIHAVEOPT" {
+            return Err(wrong("no greeting"));
+        }
+        let offered = u16::from_be_bytes(array(&mut replies)?);
+        // Fixed newstyle, no zeros.
+        requests.write_all(&u32::from(offered & 3).to_be_bytes())?;
+        requests.write_all(b"IHAVEOPT\0\0\0\x01")?;
+        requests.write_all(&u32::try_from(export.len()).unwrap().to_be_bytes())?;
+        requests.write_all(export.as_bytes())?;
+        requests.flush()?;
+        let bytes = u64::from_be_bytes(array(&mut replies)?);
+        let flags = u16::from_be_bytes(array(&mut replies)?);
+        if offered & 2 == 0 {
+            array::<124>(&mut replies)?;
+        }
+        Ok(Self { replies, requests, bytes, flags })
+    }
+
+    fn request(&mut self, (flags, kind): (u16, u16), cookie: u64, offset: u64, len: usize) -> io::Result<()> {
+        let mut head = Vec::with_capacity(28);
+        head.extend(0x2560_9513_u32.to_be_bytes());
+        head.extend(flags.to_be_bytes());
+        head.extend(kind.to_be_bytes());
+        head.extend(cookie.to_be_bytes());
+        head.extend(offset.to_be_bytes());
+        head.extend(u32::try_from(len).unwrap().to_be_bytes());
+        self.requests.write_all(&head)
+    }
+
+    /// Waits for the next reply; its cookie.
+    fn reply(&mut self) -> io::Result<u64> {
+        self.requests.flush()?;
+        if u32::from_be_bytes(array(&mut self.replies)?) != 0x6744_6698 {
+            return Err(wrong("not a simple reply"));
+        }
+        let error = u32::from_be_bytes(array(&mut self.replies)?);
+        let cookie = u64::from_be_bytes(array(&mut self.replies)?);
+        if error == 0 { Ok(cookie) } else { Err(io::Error::other(format!("{cookie}: error {error}"))) }
+    }
+
+    /// Reads; nothing else may be under way.
+    pub(crate) fn read(&mut self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        self.request((0, 0), 0, offset, len)?;
+        self.reply()?;
+        let mut bytes = vec![0; len];
+        self.replies.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Writes; nothing else may be under way.
+    pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.request((0, WRITE), 0, offset, bytes.len())?;
+        self.requests.write_all(bytes)?;
+        self.reply().map(|_| ())
+    }
+}
+
+impl Drop for Nbd {
+    fn drop(&mut self) {
+        let _ = self.request((0, DISCONNECT), 0, 0, 0);
+        let _ = self.requests.flush();
+    }
+}
+
+/// Bytes of a stamp: they begin and end within blocks.
+const STAMP: usize = 4608;
+/// Stamps have so many places, which they take one after the other, again and again.
+const PLACES: u64 = 500;
+/// Writes in flight, and between two flushes.
+const BURST: u64 = 16;
+/// The cookie of a flush; those of writes are the numbers of their stamps.
+const OF_FLUSH: u64 = u64::MAX;
+
+fn place(stamp: u64) -> u64 {
+    (stamp % PLACES) * u64::try_from(STAMP).unwrap()
+}
+
+/// Content that no other stamp has, of which no part looks like another.
+fn stamp(number: u64) -> Vec<u8> {
+    let line = format!("stamp {number}; ");
+    line.bytes().cycle().take(STAMP).collect()
+}
+
+fn number(stamp: &[u8]) -> Option<u64> {
+    let text = stamp.strip_prefix(b"stamp ")?;
+    let end = text.iter().position(|byte| *byte == b';')?;
+    std::str::from_utf8(&text[..end]).ok()?.parse().ok()
+}
+
+/// How a writer makes its stamps safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Safe {
+    /// A flush after each burst.
+    Flushed,
+    /// Every write asks for it.
+    Fua,
+}
+
+/// What a writer sent and was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamped {
+    /// Stamps up to this one may have reached the node.
+    pub(crate) sent: u64,
+    /// Those up to this one are promised.
+    pub(crate) safe: u64,
+}
+
+/// One connection that stamps a volume, in order.
+pub(crate) struct Stamper {
+    thread: JoinHandle<(Stamped, io::Result<()>)>,
+    safe: Arc<AtomicU64>,
+    most: Arc<AtomicU64>,
+}
+
+impl Stamper {
+    /// Begins with stamp `first`.
+    #[track_caller]
+    pub(crate) fn start(address: SocketAddr, export: &str, first: u64, how: Safe) -> Self {
+        let nbd = Nbd::open(address, export).expect("the export is there");
+        let (safe, most) = (Arc::new(AtomicU64::new(first)), Arc::new(AtomicU64::new(u64::MAX)));
+        let mut work = Work { nbd, how, sent: first, safe: Arc::clone(&safe), most: Arc::clone(&most) };
+        let thread = thread::spawn(move || {
+            let end = work.until_the_end();
+            (Stamped { sent: work.sent, safe: work.safe.load(Ordering::Relaxed) }, end)
+        });
+        Self { thread, safe, most }
+    }
+
+    /// Stamps that are promised so far.
+    pub(crate) fn safe(&self) -> u64 {
+        self.safe.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many more are promised.
+    #[track_caller]
+    pub(crate) fn goes_on(&self, more: u64) {
+        let goal = self.safe() + more;
+        wait_until("stamps to be safe", || {
+            assert!(!self.thread.is_finished() || self.safe() >= goal, "the writer ended");
+            (self.safe() >= goal).then_some(())
+        });
+    }
+
+    /// Waits until the node hangs up.
+    pub(crate) fn run_to_the_end(self) -> Stamped {
+        self.thread.join().expect("a writer does not panic").0
+    }
+
+    /// Makes safe what was sent, and ends.
+    #[track_caller]
+    pub(crate) fn finish(self) -> Stamped {
+        self.most.store(0, Ordering::Relaxed);
+        let (stamped, end) = self.thread.join().expect("a writer does not panic");
+        end.unwrap_or_else(|error| panic!("{error} after {stamped:?}"));
+        assert_eq!(stamped.safe, stamped.sent);
+        stamped
+    }
+}
+
+struct Work {
+    nbd: Nbd,
+    how: Safe,
+    sent: u64,
+    safe: Arc<AtomicU64>,
+    most: Arc<AtomicU64>,
+}
+
+impl Work {
+    fn until_the_end(&mut self) -> io::Result<()> {
+        loop {
+            let answered = self.sent;
+            let flush = self.how == Safe::Flushed && self.safe.load(Ordering::Relaxed) < answered;
+            if flush {
+                self.nbd.request((0, FLUSH), OF_FLUSH, 0, 0)?;
+            }
+            // The next burst is under way while the last one is made safe: something is always half done.
+            if self.most.load(Ordering::Relaxed) > 0 {
+                (0..BURST).try_for_each(|_| self.send())?;
+            } else if !flush {
+                return Ok(());
+            }
+            for _ in 0..self.sent - answered + u64::from(flush) {
+                if self.nbd.reply()? == OF_FLUSH {
+                    self.safe.store(answered, Ordering::Relaxed);
+                }
+            }
+            if self.how == Safe::Fua {
+                self.safe.store(self.sent, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        let flags = if self.how == Safe::Fua { FUA } else { 0 };
+        let (number, bytes) = (self.sent, stamp(self.sent));
+        self.sent += 1;
+        self.nbd.request((flags, WRITE), number, place(number), bytes.len())?;
+        self.nbd.requests.write_all(&bytes)
+    }
+}
+
+/// Holds the export to what the writer of all its stamps was told last; how many are there.
+///
+/// # Panics
+/// If a stamp that was promised is missing, or if what is there is not the first so many of what was sent.
+#[track_caller]
+pub(crate) fn audit_stamps(address: SocketAddr, export: &str, told: Stamped) -> u64 {
+    let mut nbd = Nbd::open(address, export).expect("the export is there");
+    let mut read = |at| nbd.read(place(at), STAMP).expect("it can be read");
+    let found: Vec<Vec<u8>> = (0..PLACES).map(&mut read).collect();
+    let there = found.iter().filter_map(|stamp| number(stamp)).max().map_or(0, |newest| newest + 1);
+    assert!(there >= told.safe, "only {there} stamps are there of {told:?}");
+    assert!(there <= told.sent, "{there} stamps are there of {told:?}");
+    for (at, found) in (0..).zip(&found) {
+        let newest = (at..there).step_by(usize::try_from(PLACES).unwrap()).last();
+        let right = newest.map_or_else(|| vec![0; STAMP], stamp);
+        let text = String::from_utf8_lossy(&found[..40]);
+        assert!(
+            *found == right,
+            "with {there} stamps there, stamp {newest:?} is not, but {text:?}; {told:?}"
+        );
+    }
+    there
+}
