@@ -2,7 +2,8 @@
 import html, json, os, sys
 
 COLOURS = {"hot-backup": "#2563eb", "Redis": "#dc2626", "PostgreSQL": "#0891b2", "ceiling": "#9ca3af", "raw disk": "#9ca3af",
-           "limit": "#9ca3af"}
+           "limit": "#9ca3af", "local": "#2563eb", "durable": "#60a5fa", "link plain": "#2563eb", "link TLS": "#60a5fa",
+           "nbdkit file": "#dc2626", "nbdkit memory": "#dc2626"}
 WIDTH, BAR, GAP, LEFT = 860, 16, 5, 250
 
 
@@ -23,6 +24,19 @@ def panel(title, groups, unit, out, y):
             y += BAR + 2
         y += GAP
     return y + 26
+
+
+def volumes(medians, out, y):
+    note = lambda f: f"p99 {f['p99_ms']:.1f} ms" if "p99_ms" in f else ""
+    small = [(load, [(name, f["per_second"], note(f)) for name, f in systems.items()])
+             for load, systems in medians.items() if "random" in load]
+    y = panel("Volumes: 4 KiB, 32 in flight (local, durable: levels of hot-backup)", small, "/s", out, y)
+    big = []
+    for load, systems in medians.items():
+        if "sequential" in load:
+            big.append((load, [(name, f["mb_per_second"], f"({f['device_per_byte']:.1f} bytes to disk for each)"
+                                if "device_per_byte" in f and "tmpfs" not in load else "") for name, f in systems.items()]))
+    return panel("Volumes: 1 MiB, 8 in flight, and a flush", big, "MB/s", out, y)
 
 
 def draw(found):
@@ -53,6 +67,8 @@ def draw(found):
     y = panel("Resident memory of a node, at most", memory, "MiB", out, y)
     restart = [("1 GiB of journal", [("hot-backup", outage["restart_median_s"], "")]), ("asked", [("limit", 3, "")])]
     y = panel("Restart after kill -9", restart, "s", out, y)
+    if "volumes" in found:
+        y = volumes(found["volumes"]["medians"], out, y)
     head = (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y}" viewBox="0 0 {WIDTH} {y}">'
             '<style>text{font:12px sans-serif;fill:#111}.t{font-weight:bold;font-size:13px}.s{font-size:11px;fill:#333}'
             '.h{font-size:11px;fill:#555}</style><rect width="100%" height="100%" fill="#fff"/>'

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """All measurements, each beside its peer in the same run; writes results/results.json, .md and .svg.
 
-Usage: bench/run.py [--rounds 5] [--only journal,local,durable,outage] [--dir DIR]
+Usage: bench/run.py [--rounds 5] [--only journal,local,durable,outage,volumes] [--dir DIR] [--program FILE]
 
 Everything is started and stopped here, on loopback and on the disk that --dir is on (/var/tmp). Systems alternate, so
 that a machine whose speed drifts treats all alike; figures are medians. What --only leaves out is kept from the last
-run. Needs redis-server, redis-benchmark, PostgreSQL 15 with pgbench, strace and perf.
+run. Needs redis-server, redis-benchmark, PostgreSQL 15 with pgbench, strace and perf; for volumes nbdkit and fio. With
+--program nothing is built, and that program is measured.
 """
 import argparse, json, os, subprocess, sys, time
-import durable, local, outage, picture
+import durable, local, outage, picture, volumes
 import systems as s
 
 
@@ -21,7 +22,8 @@ def journal(where, rounds):
 
 
 MEASURES = {"journal": journal, "local": local.measure, "durable": durable.measure,
-            "outage": lambda where, rounds: outage.measure(where, rounds)}
+            "outage": lambda where, rounds: outage.measure(where, rounds),
+            "volumes": volumes.measure}
 
 
 def build():
@@ -80,7 +82,22 @@ def report(found):
         ["during the catch-up after it (primary, standby)", "{primary}, {standby} MiB".format(**o["memory_catch_up_mib"]), "256 MiB"],
         ["kill -9 under load until the next update is answered, with that journal to walk",
          f"{o['restart_median_s']:.2f} s (all: {', '.join(f'{t:.2f}' for t in o['restart_s'])})", "3 s"]])
+    if "volumes" in found:
+        v = found["volumes"]
+        lines += ["## Volumes over NBD", "", v["settings"], ""]
+        lines += table(["", "hot-backup", "beside it", "ratio", "asked", "met"], volumes.facts(v["medians"]))
+        lines += ["Bytes written of a node are what /proc/PID/io says, of the device what all of the machine wrote; in the random "
+                  "loads only the device tells, since the kernel counts whole folios of the page cache.", ""]
+        lines += table(volumes.COSTS, volumes.costs(v["medians"]))
     return "\n".join(lines)
+
+
+def settings(rounds):
+    redis, postgres = s.tool_version("redis-server", "--version"), s.tool_version(os.path.join(s.POSTGRES, "postgres"), "--version")
+    return (f"Clients and all servers share the processors; all on loopback and one disk. Medians of {rounds} rounds, "
+            "systems alternating. hot-backup: link without encryption, everything else as it comes. "
+            f"{redis.split(' sha')[0]}: appendonly yes, appendfsync always, no snapshots, one replica alike; ceiling: appendonly "
+            f"no, no replica. {postgres}: synchronous_commit on, one synchronous standby.")
 
 
 def main():
@@ -88,8 +105,12 @@ def main():
     ask.add_argument("--rounds", type=int, default=5)
     ask.add_argument("--only", default=",".join(MEASURES))
     ask.add_argument("--dir")
+    ask.add_argument("--program")
     ask = ask.parse_args()
-    build()
+    if ask.program:
+        s.PROGRAM = os.path.abspath(ask.program)
+    else:
+        build()
     os.makedirs(s.RESULTS, exist_ok=True)
     kept = os.path.join(s.RESULTS, "results.json")
     found = json.load(open(kept)) if os.path.exists(kept) else {}
@@ -99,12 +120,8 @@ def main():
         found[name] = MEASURES[name](ask.dir, ask.rounds)
         print(f"{name}: {time.monotonic() - begun:.0f} s, load of the machine {os.getloadavg()[0]:.1f}", file=sys.stderr)
     found["machine"] = s.machine(ask.dir)
-    redis, postgres = s.tool_version("redis-server", "--version"), s.tool_version(os.path.join(s.POSTGRES, "postgres"), "--version")
-    found["settings"] = (
-        f"Clients and all servers share the processors; all on loopback and one disk. Medians of {ask.rounds} rounds, "
-        "systems alternating. hot-backup: link without encryption, everything else as it comes. "
-        f"{redis.split(' sha')[0]}: appendonly yes, appendfsync always, no snapshots, one replica alike; ceiling: appendonly "
-        f"no, no replica. {postgres}: synchronous_commit on, one synchronous standby.")
+    if ask.only != "volumes":
+        found["settings"] = settings(ask.rounds)
     with open(kept, "w") as out:
         json.dump(found, out, indent=1)
     with open(os.path.join(s.RESULTS, "results.md"), "w") as out:

@@ -45,7 +45,7 @@ class HotBackup:
     """A pair of nodes; the default file of the RESP door is app,items."""
     name = "hot-backup"
 
-    def __init__(self, base, ack="local", init=()):
+    def __init__(self, base, ack="local", init=(), encryption="none"):
         self.base, self.dirs = base, [os.path.join(base, n) for n in "AB"]
         link = free_ports(2)
         self.port = free_ports(1)[0]
@@ -53,7 +53,7 @@ class HotBackup:
             resp = ["--resp", f"127.0.0.1:{self.port}", "--resp-default", "app,items"] if n == 0 else []
             self.run("init", "--dir", directory, "--name", "ab"[n], "--role", ["primary", "standby"][n],
                      "--link-listen", f"127.0.0.1:{link[n]}", "--peer", f"127.0.0.1:{link[1 - n]}",
-                     "--encryption", "none", "--ack-level", ack, "--on-peer-loss", "block", *init, *resp)
+                     "--encryption", encryption, "--ack-level", ack, "--on-peer-loss", "block", *init, *resp)
         for n in (0, 1):
             self.run("trust", "--dir", self.dirs[n], self.run("identity", "--dir", self.dirs[1 - n]).strip())
         self.children = [None, None]
