@@ -51,7 +51,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("io_uring", &["sys"]),
     ("libc", &["sys", "io", "node", "cli"]),
     ("memmap2", &["sys", "io"]),
-    ("nix", &["sys", "io", "node", "cli"]),
+    ("nix", &["sys", "io", "store", "node", "cli"]),
     ("rcgen", &["node"]),
     ("rustls", &["node"]),
     ("sd_notify", &["node"]),

@@ -15,3 +15,4 @@ mod simulation;
 mod support;
 mod volumes;
 mod volumes_crash;
+mod volumes_limits;

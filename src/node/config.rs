@@ -373,7 +373,9 @@ mod tests {
         let on: String = text
             .lines()
             .map(|line| match line.strip_prefix('#') {
-                Some(rest) if !rest.starts_with(' ') && !rest.starts_with("resp") => format!("{rest}\n"),
+                Some(rest) if ![" ", "resp", "nbd"].iter().any(|other| rest.starts_with(other)) => {
+                    format!("{rest}\n")
+                }
                 _ => format!("{line}\n"),
             })
             .collect();

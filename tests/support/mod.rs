@@ -15,7 +15,7 @@ mod wire;
 
 pub(crate) use disk::Disk;
 pub(crate) use load::{Load, Shape, Told, audit, items};
-pub(crate) use nbd::{Safe, Stamper, audit_stamps};
+pub(crate) use nbd::{Nbd, Safe, Stamper, audit_stamps};
 pub(crate) use node::{Door, Node, Pair, Plan, loopback_addresses, shell};
 pub(crate) use rules::{here, tier};
 pub(crate) use rules::{lacking, missing, scratch, skipped, some, tool, wait_until};

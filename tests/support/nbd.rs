@@ -99,6 +99,32 @@ impl Nbd {
         self.requests.write_all(bytes)?;
         self.reply().map(|_| ())
     }
+
+    /// Writes `bytes` at each offset, so many at a time; nothing else may be under way.
+    pub(crate) fn writes(
+        &mut self,
+        offsets: impl Iterator<Item = u64>,
+        bytes: &[u8],
+        in_flight: usize,
+    ) -> io::Result<()> {
+        let mut open = 0;
+        for offset in offsets {
+            if open == in_flight {
+                self.reply()?;
+                open -= 1;
+            }
+            self.request((0, WRITE), offset, offset, bytes.len())?;
+            self.requests.write_all(bytes)?;
+            open += 1;
+        }
+        (0..open).try_for_each(|_| self.reply().map(|_| ()))
+    }
+
+    /// Makes safe what was written; nothing else may be under way.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.request((0, FLUSH), OF_FLUSH, 0, 0)?;
+        self.reply().map(|_| ())
+    }
 }
 
 impl Drop for Nbd {

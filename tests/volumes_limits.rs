@@ -1,0 +1,176 @@
+//! Volumes at their limits: a full disk, bursts of big writes, clients beyond loopback.
+
+use crate::support::{
+    Disk, EXPORT, Nbd, Node, Pair, Plan, Volumes, Wire, items, loopback_addresses, make_volume, scratch,
+    serves_volumes_at, shell, some, tier, tool, wait_until,
+};
+use redis::Commands;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const MIB: u64 = 1 << 20;
+const PIECE: usize = 64 << 10;
+
+/// Content that no other piece has.
+fn piece(number: u64) -> Vec<u8> {
+    format!("piece {number}; ").bytes().cycle().take(PIECE).collect()
+}
+
+fn place(number: u64) -> u64 {
+    number * PIECE as u64
+}
+
+/// The first so many pieces are there, whole.
+#[track_caller]
+fn has(nbd: &mut Nbd, pieces: u64) {
+    for number in 0..pieces {
+        assert!(nbd.read(place(number), PIECE).unwrap() == piece(number), "piece {number} of {pieces}");
+    }
+}
+
+#[test]
+fn tier_volume_on_a_full_disk_refuses_writes_until_there_is_room_again() {
+    tier!("root", "losetup", "mkfs.ext4");
+    let disk = Disk::new(96);
+    let [at] = loopback_addresses();
+    let mut node = Node::alone(disk.path().join("node"), &Plan::quick());
+    serves_volumes_at(&node, at);
+    node.start_alone();
+    make_volume(&node, "64M");
+    let mut nbd = Nbd::open(at, EXPORT).unwrap();
+    let mut written = 0;
+    while written < 64 {
+        nbd.write(place(written), &piece(written)).unwrap();
+        written += 1;
+    }
+    nbd.flush().unwrap();
+    disk.fill();
+    let refused = loop {
+        match nbd.write(place(written), &piece(written)) {
+            Ok(()) => written += 1,
+            Err(error) => break error.to_string(),
+        }
+        assert!(written < 1000, "no end of the room");
+    };
+    assert!(refused.ends_with("error 28"), "{refused}");
+    let incidents = node.incidents();
+    let known = |kind: &str| incidents.iter().any(|(found, _)| found == kind);
+    assert!(known("store-failed") || known("journal-no-space"), "{incidents:?}");
+    // The connection goes on, and all that was taken can be read.
+    has(&mut nbd, written);
+    disk.free();
+    wait_until("writes to be taken again", || nbd.write(place(written), &piece(written)).ok());
+    for number in written + 1..written + 32 {
+        nbd.write(place(number), &piece(number)).unwrap();
+    }
+    written += 32;
+    nbd.flush().unwrap();
+    has(&mut nbd, written);
+    node.kill();
+    node.start_alone();
+    has(&mut Nbd::open(at, EXPORT).unwrap(), written);
+}
+
+#[test]
+fn tier_volume_of_a_tebibyte_takes_a_burst_that_costs_others_nothing_and_little_memory() {
+    tier!();
+    let volumes = Volumes::start(&Plan::quick().segments("64M").config("peer_timeout_ms = 1000"), "1T");
+    let Volumes { pair, at } = &volumes;
+    let before = [&pair.a, &pair.b].map(|node| node.incidents().len());
+    let over = AtomicBool::new(false);
+    let (mut slowest, mut sets, mut most) = (Duration::ZERO, 0_usize, [0, 0]);
+    thread::scope(|scope| {
+        let writers = [0_u64, 1].map(|half| {
+            let mut nbd = Nbd::open(at[0], EXPORT).unwrap();
+            scope.spawn(move || {
+                let big = vec![7; 1 << 20];
+                // All over the volume: no two writes touch.
+                let offsets = (0..some(300)).map(|n| (n * 1741 % 1000 + half * 1000) * 500 * MIB);
+                nbd.writes(offsets, &big, 32).unwrap();
+                nbd.flush().unwrap();
+            })
+        });
+        let over = &over;
+        let watcher = scope.spawn(move || {
+            let mut most = [0, 0];
+            while !over.load(Ordering::Relaxed) {
+                let now = [&pair.a, &pair.b].map(Node::memory);
+                most = [0, 1].map(|node| most[node].max(now[node]));
+                thread::sleep(Duration::from_millis(20));
+            }
+            most
+        });
+        let mut client = pair.a.redis();
+        while sets < 10 || writers.iter().any(|writer| !writer.is_finished()) {
+            let begin = Instant::now();
+            let () = client.set(format!("app,orders,{sets}"), "x").unwrap();
+            (slowest, sets) = (slowest.max(begin.elapsed()), sets + 1);
+        }
+        over.store(true, Ordering::Relaxed);
+        most = watcher.join().unwrap();
+    });
+    println!("{sets} SETs, the slowest took {slowest:?}; memory {:?} MiB", most.map(|bytes| bytes >> 20));
+    assert!(slowest < Duration::from_secs(2), "a SET took {slowest:?}");
+    assert!(most.iter().all(|bytes| *bytes < 256 * MIB), "{most:?} bytes of memory");
+    pair.converges();
+    // Nobody missed a heartbeat.
+    let after = [&pair.a, &pair.b].map(Node::incidents);
+    for (before, after) in before.iter().zip(&after) {
+        assert!(after[*before..].iter().all(|(kind, _)| !kind.starts_with("peer")), "{after:?}");
+    }
+    assert_eq!(items(&pair.b.door, "app,orders,").len(), sets);
+    let mut standby = Nbd::open(at[1], EXPORT).unwrap();
+    assert_eq!(standby.bytes, 1 << 40);
+    assert!(standby.read(0, 1 << 20).unwrap().iter().all(|byte| *byte == 7));
+}
+
+#[test]
+fn tier_volume_beyond_loopback_is_there_only_for_clients_with_credentials() {
+    tier!("root", "ip", "nsenter", "nbdinfo");
+    let wire = Wire::new();
+    let mut pair = Pair::set_up_at(wire.links(), &Plan::quick());
+    pair.a.through = wire.through(0);
+    pair.b.through = wire.through(1);
+    let doors = wire.links().map(|link| SocketAddr::new(link.ip(), 10_809));
+    serves_volumes_at(&pair.a, doors[0]);
+    serves_volumes_at(&pair.b, doors[1]);
+    pair.serve();
+    make_volume(&pair.a, "64M");
+    pair.converges();
+    let dir = scratch();
+    let folder = dir.path().join("web1");
+    let folder = folder.to_str().unwrap();
+    pair.a.done(&["nbd-access", "web1", "--out", folder]);
+    pair.b.done(&["nbd-access", "--add-ca", "--out", folder]);
+    let info = |from: usize, uri: &str| {
+        let through = wire.through(from);
+        let mut command = Command::new("timeout");
+        command.args(["-k", "5", "30"]).args(&through).arg(tool("nbdinfo").unwrap()).args(["--json", uri]);
+        let output = command.output().unwrap();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+        )
+    };
+    for (from, door) in [(1, doors[0]), (0, doors[1])] {
+        let (content, text) = info(from, &format!("nbds://{door}/{EXPORT}?tls-certificates={folder}"));
+        assert!(content && text.contains("\"TLS\": true"), "{text}");
+        let (content, text) = info(from, &format!("nbd://{door}/{EXPORT}"));
+        assert!(!content, "in the clear: {text}");
+        // A stranger knows the nodes, and has a certificate that he made himself.
+        let stranger = dir.path().join(format!("stranger{from}"));
+        let stranger = stranger.to_str().unwrap();
+        shell(&["cp", "-a", folder, stranger]);
+        let other = Node::alone(dir.path().join(format!("other{from}")), &Plan::quick());
+        let own = dir.path().join(format!("own{from}"));
+        other.done(&["nbd-access", "web1", "--out", own.to_str().unwrap()]);
+        for file in ["client-cert.pem", "client-key.pem"] {
+            shell(&["cp", own.join(file).to_str().unwrap(), stranger]);
+        }
+        let (content, text) = info(from, &format!("nbds://{door}/{EXPORT}?tls-certificates={stranger}"));
+        assert!(!content, "a stranger: {text}");
+    }
+}
