@@ -11,8 +11,7 @@ use std::time::Duration;
 
 /// Flushed is what both nodes have, until one is left alone.
 fn durable(driver: &'static str) -> Plan {
-    let plan = Plan::quick().init(&["--ack-level", "durable"]).config("degrade_after_ms = 300");
-    plan.config("peer_timeout_ms = 1000").io(driver)
+    Plan::quick().init(&["--ack-level", "durable"]).config("degrade_after_ms = 300").io(driver)
 }
 
 fn taken_over(driver: &'static str) {
@@ -20,7 +19,10 @@ fn taken_over(driver: &'static str) {
         let mut volumes = Volumes::start(&durable(driver), "64M");
         let stamper = Stamper::start(volumes.at[0], EXPORT, 0, Safe::Flushed);
         stamper.goes_on(some(100) << (round * 2));
-        volumes.pair.a.kill();
+        match round {
+            0 => volumes.dies_unheard(Duration::from_secs(1)),
+            _ => volumes.pair.a.kill(),
+        }
         let told = stamper.run_to_the_end();
         volumes.take_over();
         let there = audit_stamps(volumes.at[1], EXPORT, told);
@@ -113,12 +115,13 @@ fn tier_volume_behind_the_retry_filter_of_nbdkit_goes_through_a_takeover_unseen(
     // Writes that were answered and not made safe are not sent again by the filter: each is to be safe by itself.
     let stamper = Stamper::start(at, EXPORT, 0, Safe::Fua);
     stamper.goes_on(some(1000));
-    volumes.pair.a.kill();
+    volumes.dies_unheard(Duration::from_millis(1500));
     // At first it is read-only there.
     detour.lead_to(volumes.at[1]);
     let before = stamper.safe();
     volumes.take_over();
-    stamper.goes_on(some(1000));
+    // Not so many that they cover up what came before.
+    stamper.goes_on(some(50));
     let told = stamper.finish();
     assert!(before < told.safe);
     assert_eq!(audit_stamps(volumes.at[1], EXPORT, told), told.sent);
@@ -186,6 +189,7 @@ fn tier_volume_with_a_file_system_of_a_real_kernel_is_whole_after_a_takeover() {
     let mut kernel = Kernel::boot(&lan, dir.path(), FILL);
     kernel.makes("synced-4");
     std::thread::sleep(Duration::from_millis(some(100)));
+    volumes.dies_unheard(Duration::from_secs(3));
     volumes.take_over();
     kernel.kill();
     Kernel::boot(&lan, dir.path(), CHECK).ends();

@@ -111,7 +111,9 @@ impl Drop for Nbd {
 /// Bytes of a stamp: they begin and end within blocks.
 const STAMP: usize = 4608;
 /// Stamps have so many places, which they take one after the other, again and again.
-const PLACES: u64 = 500;
+const PLACES: u64 = 2000;
+/// Stamps that are read at once.
+const AT_ONCE: usize = 200;
 /// Writes in flight, and between two flushes.
 const BURST: u64 = 16;
 /// The cookie of a flush; those of writes are the numbers of their stamps.
@@ -252,12 +254,13 @@ impl Work {
 #[track_caller]
 pub(crate) fn audit_stamps(address: SocketAddr, export: &str, told: Stamped) -> u64 {
     let mut nbd = Nbd::open(address, export).expect("the export is there");
-    let mut read = |at| nbd.read(place(at), STAMP).expect("it can be read");
-    let found: Vec<Vec<u8>> = (0..PLACES).map(&mut read).collect();
-    let there = found.iter().filter_map(|stamp| number(stamp)).max().map_or(0, |newest| newest + 1);
+    let mut read = |first| nbd.read(place(first), STAMP * AT_ONCE).expect("it can be read");
+    let content: Vec<u8> = (0..PLACES).step_by(AT_ONCE).flat_map(&mut read).collect();
+    let found: Vec<&[u8]> = content.chunks(STAMP).collect();
+    let there = found.iter().copied().filter_map(number).max().map_or(0, |newest| newest + 1);
     assert!(there >= told.safe, "only {there} stamps are there of {told:?}");
     assert!(there <= told.sent, "{there} stamps are there of {told:?}");
-    for (at, found) in (0..).zip(&found) {
+    for (at, found) in (0..).zip(found) {
         let newest = (at..there).step_by(usize::try_from(PLACES).unwrap()).last();
         let right = newest.map_or_else(|| vec![0; STAMP], stamp);
         let text = String::from_utf8_lossy(&found[..40]);
