@@ -38,7 +38,8 @@ fn taken_over(driver: &'static str) {
 fn restarted(driver: &'static str) {
     let root = scratch();
     let [at] = loopback_addresses();
-    let mut node = Node::alone(root.path().join("node"), &Plan::quick().segments("256K").io(driver));
+    let plan = Plan::quick().segments("256K").config("checkpoint_ms = 200").io(driver);
+    let mut node = Node::alone(root.path().join("node"), &plan);
     serves_volumes_at(&node, at);
     node.start_alone();
     make_volume(&node, "64M");
