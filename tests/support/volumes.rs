@@ -2,11 +2,13 @@
 
 use super::node::loopback_addresses;
 use super::{Node, Pair, Plan};
+use nix::sys::signal::Signal;
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// The volume as an export.
 pub(crate) const EXPORT: &str = "app/disk1";
@@ -57,6 +59,16 @@ impl Volumes {
     /// The volume at the standby.
     pub(crate) fn b(&self) -> String {
         format!("nbd://{}/{EXPORT}", self.at[1])
+    }
+
+    /// The primary dies when the standby has heard nothing for so long: what does not fit into the buffers of the link
+    /// is lost with it.
+    #[track_caller]
+    pub(crate) fn dies_unheard(&mut self, last: Duration) {
+        self.pair.b.signal(Signal::SIGSTOP);
+        thread::sleep(last);
+        self.pair.a.kill();
+        self.pair.b.signal(Signal::SIGCONT);
     }
 
     /// The primary dies, the standby takes over.
