@@ -97,6 +97,8 @@ pub(super) struct Extents {
     count: usize,
     /// Sealed batches with changes of volumes, by journal, oldest first, until they are applied.
     sealed: [VecDeque<Batch>; 2],
+    /// The first entry of the epoch in which this node serves; what came before may be of any volume.
+    epoch: Seq,
 }
 
 impl Extents {
@@ -110,9 +112,19 @@ impl Extents {
         self.volumes.get(&file).map_or(0, |volume| volume.map.len())
     }
 
-    /// The last change accepted for a volume in this life.
+    /// An epoch begins with this entry, in which this node serves.
+    pub(super) fn epoch(&mut self, first: Seq) {
+        self.epoch = first;
+        // Numbers of an earlier epoch of this node may be beyond the end of the journal now.
+        self.volumes.values_mut().for_each(|volume| volume.last[JournalKind::Replicated.index()] = Seq(0));
+    }
+
+    /// The entry up to which a volume's changes may have been answered: the last one accepted in this epoch, or its
+    /// first, as those of an earlier life, or of the peer as primary, are not known by volume. What this node's own
+    /// journal had when it started is on its disk.
     pub(super) fn last(&self, file: FileId, journal: JournalKind) -> Seq {
-        self.volumes.get(&file).map_or(Seq(0), |volume| volume.last[journal.index()])
+        let last = self.volumes.get(&file).map_or(Seq(0), |volume| volume.last[journal.index()]);
+        if journal == JournalKind::Replicated { last.max(self.epoch) } else { last }
     }
 
     /// Notes a change.
@@ -293,5 +305,19 @@ mod tests {
         write(&mut extents, JournalKind::Local, 91, 0, &[1; 40]);
         extents.forget(FILE);
         assert_eq!((extents.count(), extents.of(FILE)), (0, 0));
+    }
+
+    #[test]
+    fn a_flush_waits_for_all_that_came_before_the_epoch() {
+        let mut extents = Extents::default();
+        write(&mut extents, JournalKind::Replicated, 90, 0, &[1; 40]);
+        write(&mut extents, JournalKind::Local, 7, 0, &[1; 40]);
+        // The node was cut off: entries from 51 on were never the pair's.
+        extents.epoch(Seq(60));
+        assert_eq!(extents.last(FILE, JournalKind::Replicated), Seq(60));
+        assert_eq!(extents.last(FileId(1 << 40), JournalKind::Replicated), Seq(60));
+        assert_eq!(extents.last(FILE, JournalKind::Local), Seq(7));
+        write(&mut extents, JournalKind::Replicated, 61, 0, &[1; 40]);
+        assert_eq!(extents.last(FILE, JournalKind::Replicated), Seq(61));
     }
 }

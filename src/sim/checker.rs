@@ -540,6 +540,16 @@ impl Checker {
         Some(Said { applied, ..*received })
     }
 
+    /// Whether the journals on a node's disk have the entry.
+    pub(super) fn has(&self, node: usize, place: &Place) -> bool {
+        let journals = &self.nodes[node].journals;
+        if place.space == 0 {
+            journals[0].holds(place.chain)
+        } else {
+            place.origin == node && journals[1].holds(place.chain)
+        }
+    }
+
     /// A client was told that its update is done.
     pub(super) fn on_ok(&mut self, node: usize, op: usize, place: Place, level: AckLevel) {
         let journal = if place.space == 0 { JournalKind::Replicated } else { JournalKind::Local };

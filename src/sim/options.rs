@@ -235,7 +235,7 @@ impl Options {
             value_max: pick(&mut prng, &[40, 40, 2_000, 9_000]),
             mutation: None,
             solo: false,
-            volumes: seed % 3 != 1,
+            volumes: seed.is_multiple_of(3),
         }
     }
 

@@ -11,6 +11,7 @@ pub const SOMETIMES: &[&str] = &[
     "a corrupted frame closed the connection",
     "a damaged journal was refused",
     "a fault-free run",
+    "a flush covered a write of an earlier connection",
     "a flush of a volume was answered",
     "a file was cleared",
     "a file was copied into the journal",
