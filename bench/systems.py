@@ -246,6 +246,8 @@ class Base:
         self.where = where or "/var/tmp"
 
     def __enter__(self):
+        # So that an end by a signal stops and removes everything too.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
         os.makedirs(self.where, exist_ok=True)
         self.path = tempfile.mkdtemp(prefix="hot-backup-bench-", dir=self.where)
         os.chmod(self.path, 0o755)
