@@ -253,7 +253,7 @@ pub struct Allocation {
 }
 
 /// What a door for blocks may ask of the database. A write or zero that was accepted is seen by every later read; it is
-/// safe only when the wait that came with it, or that of a later [`Self::flush`], is over.
+/// safe only when the wait that came with it, or that of a later [`Self::flush_blocks`], is over.
 pub trait BlockBackend {
     /// All block files, in order of id.
     fn volumes(&self) -> Vec<Volume>;

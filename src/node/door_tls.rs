@@ -2,7 +2,7 @@
 //! certificate the key of either node vouches for. So what one node gave a client serves at the other after a takeover.
 //!
 //! - Invariant: no plain byte comes out before the client's certificate was verified.
-//! - Invariant: a client that has not proved itself makes this node hold no more than [`HANDSHAKE_MAX`] bytes.
+//! - Invariant: a client that has not proved itself makes this node hold no more than `HANDSHAKE_MAX` bytes.
 //! - Boundary: a client's certificate is believed for as long as the key that signed it is trusted. To shut a client out,
 //!   the node's key has to be replaced.
 
