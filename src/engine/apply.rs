@@ -316,6 +316,10 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn apply_failed(&mut self, journal: JournalKind, fault: Fault) {
         let retry = self.now.mono.plus_ms(RETRY_MS);
         let applier = &mut self.appliers[journal.index()];
+        if applier.fault.is_some() && applier.under_way.is_empty() {
+            // What was given behind a batch that failed cannot follow it either: the first fault is the reason.
+            return;
+        }
         applier.fault = Some((fault, retry));
         // All that the store has not shown is given again, in order; what it has is no change to it (I-11).
         while let Some(batch) = applier.under_way.pop_back() {
