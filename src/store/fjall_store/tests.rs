@@ -49,17 +49,49 @@ fn put(file: FileId, id: &[u8], value: &[u8]) -> Owned {
     (EntryKind::Put, file, id.to_vec(), value.to_vec())
 }
 
-fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for found in std::fs::read_dir(from).unwrap() {
-        let path = found.unwrap().path();
+/// Every file below, with its size and the time of its last change.
+fn listing(dir: &Path) -> std::io::Result<Vec<(std::path::PathBuf, u64, std::time::SystemTime)>> {
+    let mut all = Vec::new();
+    for found in std::fs::read_dir(dir)? {
+        let path = found?.path();
+        let data = path.metadata()?;
+        if data.is_dir() {
+            all.extend(listing(&path)?);
+        }
+        all.push((path, data.len(), data.modified()?));
+    }
+    all.sort();
+    Ok(all)
+}
+
+fn copy_once(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for found in std::fs::read_dir(from)? {
+        let path = found?.path();
         let target = to.join(path.file_name().unwrap());
         if path.is_dir() {
-            copy_dir(&path, &target);
+            copy_once(&path, &target)?;
         } else {
-            std::fs::copy(&path, &target).unwrap();
+            std::fs::copy(&path, &target)?;
         }
     }
+    Ok(())
+}
+
+/// What was there at one moment: the store's own threads make and remove files at any time, and a copy during which
+/// they did shows what no kill leaves.
+fn copy_dir(from: &Path, to: &Path) {
+    for _ in 0..1000 {
+        let before = listing(from);
+        if copy_once(from, to).is_ok()
+            && let (Ok(before), Ok(after)) = (before, listing(from))
+            && before == after
+        {
+            return;
+        }
+        std::fs::remove_dir_all(to).unwrap();
+    }
+    panic!("{} is never at rest", from.display());
 }
 
 proptest! {
