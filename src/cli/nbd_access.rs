@@ -26,7 +26,8 @@ Examples:
   hot-backup nbd-access --add-ca --out web1 --dir B
   nbdinfo 'nbds://10.0.0.1/app/disk1?tls-certificates=web1'
 
-To shut a client out, the keys of both nodes have to be replaced.")]
+To shut a client out, replace the key of the node that made its certificate, and remove the old one from the other
+node's file `peers`.")]
 pub(crate) struct NbdAccessArgs {
     /// The client, as its certificate names it
     #[arg(value_parser = values::account_name, required_unless_present = "add_ca")]

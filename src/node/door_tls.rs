@@ -8,6 +8,7 @@
 
 use super::identity::{Fingerprint, IdentityError, NodeKey, Peers, certificate_public_key, provider};
 use super::layout::Layout;
+use super::tls::no_tls12;
 use bytes::Bytes;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -173,7 +174,7 @@ impl ClientCertVerifier for Vouched {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
+        Err(no_tls12())
     }
 
     fn verify_tls13_signature(

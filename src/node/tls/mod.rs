@@ -18,6 +18,7 @@ mod session;
 mod tests;
 
 pub use error::LinkSecurityError;
+pub(crate) use pinned::no_tls12;
 
 use super::config::Encryption;
 use super::identity::{Fingerprint, NodeKey, Peers};

@@ -96,7 +96,8 @@ impl PinnedVerifier {
     }
 }
 
-fn no_tls12() -> Error {
+/// The answer to a signature of an older TLS.
+pub(crate) fn no_tls12() -> Error {
     Error::General("TLS 1.2 is not spoken here".to_owned())
 }
 
