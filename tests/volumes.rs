@@ -289,7 +289,7 @@ fn fio(dir: &Path, uri: &str, how: &str) -> (bool, String) {
     let job = dir.join("job");
     let text = format!(
         "[global]\nioengine=nbd\nuri={uri}\n{how}\nbsrange=512-64k\nbs_unaligned=1\niodepth=16\nsize=8m\n\
-         verify=crc32c\nfsync=50\nrandseed=7\n[one]\noffset=0\n[two]\noffset=20m\n[three]\noffset=40000001\n"
+         verify=crc32c\nverify_state_save=0\nfsync=50\nrandseed=7\n[one]\noffset=0\n[two]\noffset=20m\n[three]\noffset=40000001\n"
     );
     std::fs::write(&job, text).unwrap();
     run(&["fio", job.to_str().unwrap()])
