@@ -6,7 +6,7 @@
 //! alike; the figures are medians over slices. Usage: `cargo run --release --example bench-journal -- [--dir DIR] [--slices 30] [--json]`
 
 use hot_backup::base::limits::{BLOCK_U64, SEGMENT_DEFAULT};
-use hot_backup::base::{AlignedBuf, FileId, JournalKind, Mono, Now, SegmentIndex};
+use hot_backup::base::{AlignedBuf, FileId, JournalKind, Mono, Now, SegmentIndex, Seq};
 use hot_backup::format::PairId;
 use hot_backup::format::entry::{Entry, EntryKind};
 use hot_backup::io::{Driver, IoChoice, JournalFile, Op, Outcome, Token, open, open_journal, zero_file};
@@ -69,28 +69,36 @@ impl Alone {
         Now { mono, wall_ms: 0 }
     }
 
-    /// One batch of `count` entries, durable when this returns.
+    /// Fills a batch of `count` entries while the one before it is being written, and then has it written.
     fn commit(&mut self, count: usize) -> Result<(), Failure> {
         let value = [0x5a; VALUE];
-        let mut last = self.journal.pace().durable;
+        let written = self.journal.pace().appended;
         for _ in 0..count {
             self.number += 1;
             let id = self.number.to_be_bytes();
             let mut name = [b'k'; ID];
             name.get_mut(..id.len()).ok_or("an id is longer than a number")?.copy_from_slice(&id);
             let entry = Entry { kind: EntryKind::Put, file: FileId(9), id: &name, value: &value };
-            last = self.journal.append(std::iter::once(entry));
+            self.journal.append(std::iter::once(entry));
         }
+        self.until_durable(written)?;
+        self.pump()
+    }
+
+    /// As the daemon does: pump, carry out, wait, conclude.
+    fn until_durable(&mut self, last: Seq) -> Result<(), Failure> {
         while self.journal.pace().durable < last {
-            let now = self.now();
-            drop(self.journal.pump(now));
-            self.carry_out()?;
-            if self.journal.pace().durable < last {
-                self.driver.wait(Some(Duration::from_millis(10)), &mut self.completions)?;
-                self.conclude()?;
-            }
+            self.pump()?;
+            self.driver.wait(Some(Duration::from_millis(10)), &mut self.completions)?;
+            self.conclude()?;
         }
         Ok(())
+    }
+
+    fn pump(&mut self) -> Result<(), Failure> {
+        let now = self.now();
+        drop(self.journal.pump(now));
+        self.carry_out()
     }
 
     fn carry_out(&mut self) -> Result<(), Failure> {
@@ -109,7 +117,7 @@ impl Alone {
                     self.journal.segment_ready(index);
                     self.making += begun.elapsed();
                 }
-                JournalOp::Remove { index } => {
+                JournalOp::Remove { index, .. } => {
                     self.files.remove(&index);
                     std::fs::remove_file(self.path(index))?;
                 }
@@ -141,6 +149,7 @@ impl Alone {
             self.commit(count)?;
             commits += 1;
         }
+        self.until_durable(self.journal.pace().appended)?;
         let spent = begun.elapsed().saturating_sub(self.making - making);
         self.journal.release(durable);
         self.carry_out()?;

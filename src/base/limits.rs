@@ -119,6 +119,8 @@ pub const NBD_EXTENTS_MAX: usize = 8192;
 pub const NBD_TRAFFIC_MAX: usize = 4096;
 /// Recent incidents kept in memory for status.
 pub const INCIDENTS_MAX: usize = 256;
+/// Of a journal's quota, one part in so many may wait beside it in files of released segments, to be used again.
+pub const RETIRED_SHARE: u64 = 8;
 /// Journal segment: default, least and most (bytes).
 pub const SEGMENT_DEFAULT: u64 = 64 << 20;
 /// See [`SEGMENT_DEFAULT`].

@@ -10,7 +10,7 @@ mod prng;
 mod units;
 
 pub use buffer::AlignedBuf;
-pub use checksum::{chain_next, crc32c, crc32c_parts};
+pub use checksum::{chain_next, crc32c, crc32c_append, crc32c_joined, crc32c_parts};
 pub use fault::Fault;
 pub use prng::Prng;
 pub use units::{

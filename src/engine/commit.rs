@@ -38,7 +38,7 @@ impl<S: StoreRead> Core<S> {
                     self.writes.insert(write, (journal, inner));
                     Effect::Write { write, journal, segment, offset, parts }
                 }
-                JournalOp::Remove { index } => Effect::RemoveSegment { journal, index },
+                JournalOp::Remove { index, reuse } => Effect::RemoveSegment { journal, index, reuse },
             };
             self.effect(effect);
         }

@@ -187,7 +187,8 @@ pub enum Event {
 /// Something to do outside.
 #[derive(Debug)]
 pub enum Effect {
-    /// Make a segment of `bytes` zeros and sync it and its directory; answer ready or failed.
+    /// Make a segment, of zeros or of a file kept for reuse behind a first block of zeros, and sync it and its
+    /// directory; answer ready or failed.
     PrepareSegment {
         /// The journal.
         journal: JournalKind,
@@ -210,14 +211,16 @@ pub enum Effect {
         /// One after the other; each is whole blocks, aligned in memory.
         parts: Vec<Bytes>,
     },
-    /// The segment is needed no more: delete it. No answer. Removals of one journal become durable in the order in
-    /// which they are asked for, and one that fails keeps the later ones from being done: a gap between segments
-    /// would look like a loss.
+    /// The segment is needed no more: delete it, or keep its file for a segment to come. No answer. Removals of one
+    /// journal become durable in the order in which they are asked for, and one that fails keeps the later ones from
+    /// being done: a gap between segments would look like a loss.
     RemoveSegment {
         /// The journal.
         journal: JournalKind,
         /// Its number.
         index: SegmentIndex,
+        /// Whether the file may be used again, see [`crate::journal::JournalOp::Remove`].
+        reuse: bool,
     },
     /// Read `len` bytes of a segment from `offset`; fewer at its end.
     Read {

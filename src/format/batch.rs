@@ -26,11 +26,15 @@
 use super::entry::{BLOCK_WRITE_ID, BlockId, ENTRY_HEADER, Entry, EntryKind};
 use super::{DecodeError, PairId, Reader};
 use crate::base::limits::{BATCH_ENTRIES_MAX, BATCH_MAX, BLOCK};
-use crate::base::{AlignedBuf, Chain, Epoch, FileId, JournalKind, Position, Seq, chain_next, crc32c};
+use crate::base::{
+    AlignedBuf, Chain, Epoch, FileId, JournalKind, Position, Seq, chain_next, crc32c, crc32c_append,
+    crc32c_joined,
+};
 use bytes::Bytes;
 
 /// Bytes before the first entry.
 pub const BATCH_HEADER: usize = 96;
+const BATCH_HEADER_LEN: u32 = 96;
 /// What stands before the payload of a batch that holds one [`EntryKind::BlockWrite`].
 pub const AROUND: usize = BATCH_HEADER + ENTRY_HEADER + BLOCK_WRITE_ID;
 const MAGIC: u32 = u32::from_le_bytes(*b"HBb1");
@@ -300,6 +304,9 @@ pub struct BatchBuilder {
     count: u32,
     whole: bool,
     volumes: bool,
+    /// Checksum of the entries up to `summed`.
+    crc: u32,
+    summed: usize,
 }
 
 impl BatchBuilder {
@@ -308,7 +315,7 @@ impl BatchBuilder {
     pub fn new(first_seq: Seq, capacity: usize) -> Self {
         let mut buf = AlignedBuf::with_capacity(capacity.max(BLOCK));
         buf.extend_from_slice(&[0; BATCH_HEADER]);
-        Self { buf, first_seq, count: 0, whole: false, volumes: false }
+        Self { buf, first_seq, count: 0, whole: false, volumes: false, crc: 0, summed: BATCH_HEADER }
     }
 
     /// A batch of one [`EntryKind::BlockWrite`] around a payload that is in place already: `buf` holds room for both
@@ -327,7 +334,7 @@ impl BatchBuilder {
         let (place, at) = rest.split_at_mut(ENTRY_HEADER);
         place.copy_from_slice(&header);
         at.copy_from_slice(id.as_ref());
-        Self { buf, first_seq, count: 1, whole: true, volumes: true }
+        Self { buf, first_seq, count: 1, whole: true, volumes: true, crc: 0, summed: BATCH_HEADER }
     }
 
     /// Number of the first entry.
@@ -382,14 +389,21 @@ impl BatchBuilder {
         self.buf.as_ref()
     }
 
+    /// Takes what was pushed into the checksum, so that sealing has less to do.
+    pub fn sum(&mut self) {
+        self.crc = crc32c_append(self.crc, self.buf.as_ref().get(self.summed..).unwrap_or_default());
+        self.summed = self.buf.len();
+    }
+
     /// Sets header and checksum.
     ///
     /// # Panics
     /// If the batch is empty or over [`BATCH_MAX`]: the caller looks before it seals.
     #[must_use]
-    pub fn seal(self, seal: &Seal) -> Batch {
+    pub fn seal(mut self, seal: &Seal) -> Batch {
         assert!(self.count > 0, "a batch holds entries");
-        Batch { volumes: self.volumes, ..finish(self.buf, self.first_seq, self.count, seal) }
+        self.sum();
+        Batch { volumes: self.volumes, ..finish(self.buf, self.first_seq, self.count, self.crc, seal) }
     }
 }
 
@@ -398,10 +412,11 @@ impl BatchBuilder {
 pub fn mark(next_seq: Seq, seal: &Seal) -> Batch {
     let mut buf = AlignedBuf::with_capacity(BLOCK);
     buf.extend_from_slice(&[0; BATCH_HEADER]);
-    finish(buf, next_seq, 0, seal)
+    finish(buf, next_seq, 0, 0, seal)
 }
 
-fn finish(mut buf: AlignedBuf, first_seq: Seq, count: u32, seal: &Seal) -> Batch {
+/// Puts the header in front of entries whose checksum is `entries`.
+fn finish(mut buf: AlignedBuf, first_seq: Seq, count: u32, entries: u32, seal: &Seal) -> Batch {
     let len = buf.len();
     assert!(len <= BATCH_MAX, "a batch stays within its limit");
     let mut header = BatchHeader {
@@ -418,7 +433,8 @@ fn finish(mut buf: AlignedBuf, first_seq: Seq, count: u32, seal: &Seal) -> Batch
         journal: seal.journal,
     };
     header.encode(buf.as_mut_slice());
-    header.crc = crc32c(buf.as_ref().get(8..).unwrap_or_default());
+    let front = crc32c(buf.as_ref().get(8..BATCH_HEADER).unwrap_or_default());
+    header.crc = crc32c_joined(front, entries, header.len - BATCH_HEADER_LEN);
     if let Some(field) = buf.as_mut_slice().get_mut(4..8) {
         field.copy_from_slice(&header.crc.to_le_bytes());
     }

@@ -15,7 +15,9 @@ use crate::base::limits::{BLOCK, BLOCK_U64};
 use crate::sys::{DirectAlignment, Parts, direct_alignment, write_at, write_durably_at};
 use bytes::Bytes;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, FallocateFlags, RenameFlags, fallocate, renameat2};
+use nix::fcntl::{
+    AT_FDCWD, FallocateFlags, PosixFadviseAdvice, RenameFlags, fallocate, posix_fadvise, renameat2,
+};
 use nix::sys::uio::pread;
 use nix::unistd::fdatasync;
 use std::ffi::OsString;
@@ -70,10 +72,19 @@ pub fn zero_file(path: &Path, bytes: u64) -> io::Result<()> {
         Err(Errno::EINVAL) if bytes == 0 => {}
         Err(errno) => return Err(errno.into()),
     }
-    let zeros = Bytes::from_owner(zeros(ZERO_PIECE));
+    write_zeros(&file, bytes)?;
+    nix::unistd::fsync(file.as_fd())?;
+    drop(file);
+    making.finish_new()
+}
+
+/// Zeros from the start of a file on, durable piece by piece.
+fn write_zeros(file: &JournalFile, bytes: u64) -> io::Result<()> {
+    let most = usize::try_from(bytes).unwrap_or(ZERO_PIECE).min(ZERO_PIECE);
+    let zeros = Bytes::from_owner(zeros(most));
     let mut done = 0;
     while done < bytes {
-        let piece = usize::try_from(bytes - done).unwrap_or(ZERO_PIECE).min(ZERO_PIECE);
+        let piece = usize::try_from(bytes - done).unwrap_or(most).min(most);
         let part = Parts::new(vec![zeros.slice(..piece)]);
         let count = if file.direct {
             write_durably_at(file.as_fd(), &part, done)?
@@ -85,9 +96,28 @@ pub fn zero_file(path: &Path, bytes: u64) -> io::Result<()> {
         let moved = super::write_progress(0, count, piece, file.direct)?;
         done += u64::try_from(moved).unwrap_or_default();
     }
-    nix::unistd::fsync(file.as_fd())?;
+    Ok(())
+}
+
+/// Gives the file at `old` the name `path`, which nothing may have, with its first block zeroed and all else as it
+/// is: its blocks are on the disk already, so that writes into it change no metadata.
+///
+/// # Durability
+/// In this order: that the file has the name `old` and no earlier one; the block of zeros; the new name.
+///
+/// # Errors
+/// `AlreadyExists`; all else from the file system. The file then has one of both names.
+///
+/// # Blocking
+/// For as long as the device needs.
+pub fn renew_file(old: &Path, path: &Path) -> io::Result<()> {
+    sync_dir(parent_of(old))?;
+    let file = open_journal(old, false)?;
+    write_zeros(&file, BLOCK_U64)?;
+    // Pages of its earlier life, if it was read through a map. Only a help: writes with O_DIRECT drop them too.
+    let _ = posix_fadvise(file.as_fd(), 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
     drop(file);
-    making.finish_new()
+    rename_new(old, path)
 }
 
 /// Replaces the file at `path`, or makes it: afterwards it holds exactly `bytes`; after a crash it holds these or
@@ -241,16 +271,20 @@ impl<'a> Making<'a> {
 
     /// Gives it its name, which nothing may have.
     fn finish_new(self) -> io::Result<()> {
-        let flags = RenameFlags::RENAME_NOREPLACE;
-        match renameat2(AT_FDCWD, &self.temporary, AT_FDCWD, self.path, flags) {
-            // rename(2): "EINVAL ... The filesystem does not support one of the flags". The directory belongs to
-            // one daemon, so looking first is as good.
-            Err(Errno::EINVAL) if !self.path.try_exists()? => std::fs::rename(&self.temporary, self.path)?,
-            Err(Errno::EINVAL) => return Err(Errno::EEXIST.into()),
-            result => result?,
-        }
-        sync_dir(parent_of(self.path))
+        rename_new(&self.temporary, self.path)
     }
+}
+
+/// Renames durably to a name that nothing may have.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+        // rename(2): "EINVAL ... The filesystem does not support one of the flags". The directory belongs to one
+        // daemon, so looking first is as good.
+        Err(Errno::EINVAL) if !to.try_exists()? => std::fs::rename(from, to)?,
+        Err(Errno::EINVAL) => return Err(Errno::EEXIST.into()),
+        result => result?,
+    }
+    sync_dir(parent_of(to))
 }
 
 impl Drop for Making<'_> {

@@ -17,8 +17,8 @@ mod waker;
 
 pub use crate::sys::{catch_signals, give_way, read_at, read_cached};
 pub use file::{
-    DirLock, MappedSegment, lock_dir, make_dir, map_segment, open_journal, read_direct, replace_file_durably,
-    sync_dir, zero_file,
+    DirLock, MappedSegment, lock_dir, make_dir, map_segment, open_journal, read_direct, renew_file,
+    replace_file_durably, sync_dir, zero_file,
 };
 pub use open::{IoChoice, open};
 pub use probe::{Finding, Level, probe};

@@ -5,8 +5,8 @@
 //! | # | what is found | decision |
 //! |---|---|---|
 //! | 1 | no segment, or only ones without a header and without any batch | the history is empty |
-//! | 2 | a segment without a valid header and without any batch | unused: it was made ahead, or its header write tore |
-//! | 3 | a segment without a valid header, but with batches | damaged: refuse |
+//! | 2 | a segment without a valid header that holds nothing beyond the end of the history | unused: it was made ahead, or its header write tore |
+//! | 3 | a segment without a valid header that does, or that holds anything and is older than the oldest one | damaged: refuse |
 //! | 4 | a header of another pair, journal or number | foreign: refuse |
 //! | 5 | batches follow each other up to the end of the last segment's content | the end of the history |
 //! | 6 | the last segment goes bad and nothing behind proves that the bad part was durable | torn tail: the history ends before it |
@@ -16,6 +16,10 @@
 //! | 10 | the same, but there is no such boundary | damaged: refuse |
 //! | 11 | a later segment begins beyond the end of what is before it | a segment is missing: refuse |
 //! | 12 | a read fails | refuse: nothing can be decided |
+//!
+//! A segment may have been used before, see [`super::JournalOp::Remove`]: what it holds of its earlier life ends at or
+//! before the base in its header, and so never counts. It cannot continue the history, and proves nothing by row 7,
+//! which asks for something beyond that base.
 //!
 //! Why a batch proves something only in an epoch of this node (row 7): the batch's `durable` is about the disk of
 //! the node that sealed it. A standby writes several received batches at once, so on its disk a batch may be whole
@@ -55,6 +59,9 @@ pub struct SegmentInfo {
     pub end: Position,
     /// Offset after that batch.
     pub used: u64,
+    /// Whether the file may become another segment once it was released: all that it holds is history up to `end`. So
+    /// it is if this process began it, no write to it failed, and nothing of it was cut.
+    pub reusable: bool,
 }
 
 /// A journal as recovery found it. Nothing was written.
@@ -74,7 +81,7 @@ pub struct Recovered {
     pub ends: VecDeque<Position>,
     /// The lowest segment number never used here.
     pub next_index: u64,
-    /// Bytes of a torn tail that was cut, if any.
+    /// Where the last segment has the head of a batch whose rest is torn, if it has.
     pub torn: Option<u64>,
 }
 
@@ -176,10 +183,11 @@ pub fn recover(
     files.sort_unstable();
     walk.out.next_index = files.last().map_or(1, |(index, _)| index.0 + 1);
     let mut headers = Vec::new();
+    let mut headless = Vec::new();
     for &(index, bytes) in &files {
-        match walk.header(index, bytes)? {
-            Some(header) => headers.push((index, bytes, header.base)),
-            None => walk.out.unused.push(index),
+        match walk.header(index)? {
+            Ok(header) => headers.push((index, bytes, header.base)),
+            Err(error) => headless.push((index, bytes, error)),
         }
     }
     // The lowest base of any later segment: what is beyond it in this one no longer counts.
@@ -193,6 +201,10 @@ pub fn recover(
     }
     for (index, bytes, base, cut) in plan.into_iter().rev() {
         walk.segment(index, bytes, base, cut)?;
+    }
+    for (index, bytes, error) in headless {
+        let oldest = headers.first().is_none_or(|(first, ..)| index < *first);
+        walk.headless(index, bytes, oldest, &error)?;
     }
     Ok(walk.out)
 }
@@ -220,30 +232,39 @@ impl Walk<'_> {
         RecoveryError::Damaged { journal: self.journal, segment, offset, first, why }
     }
 
-    /// Rows 1 to 4: the header, or none if the segment is unused.
-    fn header(&mut self, index: SegmentIndex, bytes: u64) -> Result<Option<SegmentHeader>, RecoveryError> {
+    /// Row 4; the inner error says why there is no header.
+    fn header(&mut self, index: SegmentIndex) -> Result<Result<SegmentHeader, DecodeError>, RecoveryError> {
         let block = self.read(index, 0, BLOCK)?;
-        match SegmentHeader::decode(&block) {
-            Ok(header) => {
-                let what = if header.pair != self.pair {
-                    "pair"
-                } else if header.journal != self.journal {
-                    "journal"
-                } else if header.index != index {
-                    "segment number"
-                } else {
-                    return Ok(Some(header));
-                };
-                Err(RecoveryError::Foreign { journal: self.journal, segment: index, what })
-            }
-            Err(error) => {
-                let first = self.find(index, bytes, BLOCK_U64, |_| true)?;
-                match first {
-                    None => Ok(None),
-                    Some((_, found)) => Err(self.damaged(index, 0, found.first_seq, error.to_string())),
-                }
-            }
+        let header = match SegmentHeader::decode(&block) {
+            Ok(header) => header,
+            Err(error) => return Ok(Err(error)),
+        };
+        let what = if header.pair != self.pair {
+            "pair"
+        } else if header.journal != self.journal {
+            "journal"
+        } else if header.index != index {
+            "segment number"
+        } else {
+            return Ok(Ok(header));
+        };
+        Err(RecoveryError::Foreign { journal: self.journal, segment: index, what })
+    }
+
+    /// Rows 1 to 3, when the end of the history is known.
+    fn headless(
+        &mut self,
+        index: SegmentIndex,
+        bytes: u64,
+        oldest: bool,
+        error: &DecodeError,
+    ) -> Result<(), RecoveryError> {
+        let known = if oldest { Seq(0) } else { self.out.end.seq };
+        match self.find(index, bytes, BLOCK_U64, |h| h.last_seq() > known)? {
+            None => self.out.unused.push(index),
+            Some((_, found)) => return Err(self.damaged(index, 0, found.first_seq, error.to_string())),
         }
+        Ok(())
     }
 
     /// The first valid batch or mark of this pair and journal at or after `offset` that satisfies `wanted`.
@@ -296,7 +317,7 @@ impl Walk<'_> {
             self.out.end = base;
             self.out.ends.push_back(base);
         }
-        let mut info = SegmentInfo { index, bytes, base, end: base, used: BLOCK_U64 };
+        let mut info = SegmentInfo { index, bytes, base, end: base, used: BLOCK_U64, reusable: false };
         let mut chunk = (0_u64, Bytes::new());
         loop {
             if cut.is_some_and(|cut| cut.seq == info.end.seq) {
@@ -445,8 +466,10 @@ impl Walk<'_> {
             );
             return Err(self.damaged(info.index, info.used, missing, why));
         }
+        // Nothing, or what is left of an earlier life of the file, unless a batch begins there that would continue.
         let rest = self.read(info.index, info.used.min(info.bytes), BLOCK)?;
-        if rest.iter().any(|&byte| byte != 0) {
+        let began = BatchHeader::decode(&rest);
+        if began.is_ok_and(|h| h.first_seq == missing && h.prev_chain == info.end.chain) {
             self.out.torn = Some(info.used);
         }
         Ok(())

@@ -83,6 +83,17 @@ fn three() -> (Disk, Vec<Position>) {
     (disk, ends)
 }
 
+/// The history goes on in a second segment, and the first is made the third, without its header.
+fn disk_with_a_spare() -> Disk {
+    let (mut disk, ends) = three();
+    disk.header(2, ends[3]);
+    disk.put(2, BLOCK, batch(ends[3], 2, 6, 1).disk());
+    let mut file = disk.files.remove(&SegmentIndex(1)).unwrap();
+    file[..BLOCK].fill(0);
+    disk.files.insert(SegmentIndex(3), file);
+    disk
+}
+
 fn damaged(result: &Result<Recovered, RecoveryError>) -> bool {
     matches!(result, Err(RecoveryError::Damaged { .. }))
 }
@@ -101,6 +112,18 @@ fn the_table() {
     let (mut disk, _) = three();
     disk.put(1, 0, &[0; BLOCK]);
     assert!(damaged(&disk.recover()));
+
+    // Rows 2 and 3 of a file that was used before: below the end of the history, what it holds is of no account.
+    let mut spare = disk_with_a_spare();
+    assert_eq!(spare.recover().unwrap().unused, [SegmentIndex(3)]);
+    let end = spare.recover().unwrap().end;
+    spare.put(3, 5 * BLOCK, batch(end, 2, 0, 1).disk());
+    assert!(damaged(&spare.recover()));
+    // Nothing was made ahead of the oldest segment: its header is gone.
+    let mut oldest = disk_with_a_spare();
+    let file = oldest.files.remove(&SegmentIndex(3)).unwrap();
+    oldest.files.insert(SegmentIndex(0), file);
+    assert!(damaged(&oldest.recover()));
 
     // Row 4: another pair's segment, or one under another number.
     let (disk, _) = three();
@@ -236,13 +259,17 @@ struct Rig {
     journal: Journal,
     now: Now,
     acked: Seq,
+    /// Files of released segments that may be used again.
+    retired: VecDeque<Vec<u8>>,
+    renewed: usize,
 }
 
 impl Rig {
     fn start(mut disk: Disk) -> Self {
         let found = disk.recover().unwrap();
         let journal = Journal::new(JournalKind::Replicated, PAIR, SIZE as u64, found);
-        Self { disk, journal, now: Now::default(), acked: Seq(0) }
+        let (retired, renewed) = (VecDeque::new(), 0);
+        Self { disk, journal, now: Now::default(), acked: Seq(0), retired, renewed }
     }
 
     /// Carries out ops until `budget` writes are done; the write after that is left in the hands of the caller.
@@ -253,10 +280,16 @@ impl Rig {
             match op {
                 JournalOp::Prepare { index, bytes } => {
                     let len = usize::try_from(bytes).unwrap();
-                    self.disk.files.insert(index, vec![0; len]);
+                    let mut file = self.retired.pop_front().unwrap_or_else(|| vec![0; len]);
+                    file[..BLOCK].fill(0);
+                    self.renewed += usize::from(file.iter().any(|&byte| byte != 0));
+                    self.disk.files.insert(index, file);
                     self.journal.segment_ready(index);
                 }
-                JournalOp::Remove { index } => drop(self.disk.files.remove(&index)),
+                JournalOp::Remove { index, reuse } => {
+                    let file = self.disk.files.remove(&index).expect("what is removed is there");
+                    self.retired.extend(reuse.then_some(file));
+                }
                 JournalOp::Write { write, segment, offset, parts } => {
                     let bytes = Bytes::from(parts.concat());
                     if *budget == 0 {
@@ -281,19 +314,37 @@ impl Rig {
 
 #[test]
 fn a_crash_at_every_write_with_every_subset_of_its_first_sectors_keeps_what_was_acknowledged() {
-    let mut images = 0_u64;
-    for crash_at in 0..14 {
+    let (images, _) = crashes(0..14, false);
+    assert!(images > 2000, "only {images} crash images were looked at");
+}
+
+#[test]
+fn a_crash_in_a_segment_that_was_used_before_keeps_what_was_acknowledged() {
+    let (images, renewed) = crashes(60..90, true);
+    assert!(images > 5000, "only {images} crash images were looked at");
+    assert!(renewed > 4, "only {renewed} segments were used again");
+}
+
+/// Crashes at these writes; with `releases` of a journal that keeps only what it must. Returns how many images were
+/// looked at, and how many segments were used again in the longest life.
+fn crashes(at: std::ops::Range<u64>, releases: bool) -> (u64, usize) {
+    let (mut images, mut renewed) = (0_u64, 0);
+    for crash_at in at {
         let mut rig = Rig::start(Disk::default());
         rig.journal.set_epoch(Epoch(2));
         let mut budget = crash_at;
         let mut torn = None;
-        for n in 0..8 {
+        for n in 0.. {
             rig.append(n);
             torn = rig.run(&mut budget);
             if torn.is_some() {
                 break;
             }
+            if releases {
+                rig.journal.release(rig.acked);
+            }
         }
+        renewed = renewed.max(rig.renewed);
         let Some((segment, offset, bytes)) = torn else { continue };
         let sectors = bytes.len() / 512;
         let mut prng = Prng::new(crash_at);
@@ -319,7 +370,7 @@ fn a_crash_at_every_write_with_every_subset_of_its_first_sectors_keeps_what_was_
             images += 1;
         }
     }
-    assert!(images > 2000, "only {images} crash images were looked at");
+    (images, renewed)
 }
 
 #[test]

@@ -61,11 +61,11 @@ impl Segments {
     }
 
     /// Takes out the oldest segment if all of it is at or below `up_to` and another follows it.
-    pub(super) fn release_one(&mut self, up_to: Seq) -> Option<SegmentIndex> {
+    pub(super) fn release_one(&mut self, up_to: Seq) -> Option<SegmentInfo> {
         let front = self.list.front()?;
         let next = self.list.get(1)?;
         let done = front.end.seq <= up_to && next.base.seq <= up_to;
-        if done { self.list.pop_front().map(|info| info.index) } else { None }
+        if done { self.list.pop_front() } else { None }
     }
 
     /// Forgets what is beyond `end`; returns segments of which nothing is left.
@@ -79,6 +79,7 @@ impl Segments {
             }
             if last.end.seq > end.seq {
                 last.end = end;
+                last.reusable = false;
             }
             break;
         }

@@ -1,8 +1,8 @@
 //! Appending: entries collect in open batches, one durable write is under way at a time, and the next batch is
 //! whatever has queued meanwhile (self-clocking group commit, no timer).
 //!
-//! Life of a segment: *prepared* (zeros, ahead of time) -> *opened* by writing its header -> *active* -> *sealed*
-//! when the next one is opened. A failed write poisons the active segment: it is sealed at its last durable entry
+//! Life of a segment: *prepared* (ahead of time) -> *opened* by writing its header -> *active* -> *sealed* when the
+//! next one is opened -> *released*, after which its file may be prepared again. A failed write poisons the active segment: it is sealed at its last durable entry
 //! and the batches that were not acknowledged are written again, unchanged, to the next segment, whose header cuts
 //! off whatever the failed write left behind. A second failure in a row makes the journal read-only.
 
@@ -31,7 +31,7 @@ const PREPARE_RETRY_MS: u64 = 250;
 /// Something that the journal needs done.
 #[derive(Clone, Debug)]
 pub enum JournalOp {
-    /// Make a segment of zeros.
+    /// Make a segment whose first block is zeros, and the others too or what a removed one left for reuse.
     Prepare {
         /// Its number.
         index: SegmentIndex,
@@ -49,10 +49,14 @@ pub enum JournalOp {
         /// What, one part after the other; each is aligned and whole blocks.
         parts: Vec<Bytes>,
     },
-    /// Delete a segment.
+    /// A segment is needed no more.
     Remove {
         /// Its number.
         index: SegmentIndex,
+        /// Whether its file may become a segment that is asked for later, with its content behind a first block of
+        /// zeros. All of that content was released: it is at or below the base in any header written from now on.
+        /// Else the file has to go: what was cut of it could be taken for history once numbers come there again.
+        reuse: bool,
     },
 }
 
@@ -457,15 +461,16 @@ impl Journal {
 
     /// Forgets segments that hold nothing beyond `up_to`.
     pub fn release(&mut self, up_to: Seq) {
-        while let Some(index) = self.segments.release_one(up_to) {
-            self.ops.push_back(JournalOp::Remove { index });
+        while let Some(info) = self.segments.release_one(up_to) {
+            self.ops.push_back(JournalOp::Remove { index: info.index, reuse: info.reusable });
         }
     }
 
-    /// Forgets the oldest segment whatever it holds, unless it is the last; returns the oldest entry left.
+    /// Forgets the oldest segment whatever the peer lacks of it, unless it is the last; returns the oldest entry left.
+    /// The store must have all of it.
     pub fn drop_oldest(&mut self) -> Option<Seq> {
-        let index = self.segments.release_one(Seq(u64::MAX))?;
-        self.ops.push_back(JournalOp::Remove { index });
+        let info = self.segments.release_one(Seq(u64::MAX))?;
+        self.ops.push_back(JournalOp::Remove { index: info.index, reuse: info.reusable });
         self.segments.oldest()
     }
 
@@ -529,6 +534,12 @@ impl Journal {
             self.prepare();
         }
         if self.writing.is_some() {
+            // Meanwhile the disk is busy, and what can be done now keeps it waiting no longer afterwards.
+            for pending in &mut self.pending {
+                if let Pending::Open(builder) = pending {
+                    builder.sum();
+                }
+            }
             return Vec::new();
         }
         let Some(first) = self.pending.front() else {
@@ -577,14 +588,14 @@ impl Journal {
     fn open_next(&mut self, need: u64, now: Now) {
         let Spare::Ready { index, bytes } = self.spare else { return };
         if bytes < need + BLOCK_U64 {
-            self.ops.push_back(JournalOp::Remove { index });
+            self.ops.push_back(JournalOp::Remove { index, reuse: true });
             self.prepare();
             return;
         }
         self.spare = Spare::None;
         let base = self.durable;
         let header = SegmentHeader { journal: self.kind, index, base, pair: self.pair, wall_ms: now.wall_ms };
-        let info = SegmentInfo { index, bytes, base, end: base, used: BLOCK_U64 };
+        let info = SegmentInfo { index, bytes, base, end: base, used: BLOCK_U64, reusable: true };
         self.start_write(index, 0, vec![header.encode()], Writing::Header { info });
         self.prepare();
     }
@@ -687,7 +698,7 @@ impl Journal {
                 self.active = true;
                 self.cutting = false;
                 for index in self.unused.drain(..) {
-                    self.ops.push_back(JournalOp::Remove { index });
+                    self.ops.push_back(JournalOp::Remove { index, reuse: false });
                 }
                 Vec::new()
             }
@@ -721,6 +732,11 @@ impl Journal {
         let Some((_, writing)) = self.writing.take_if(|(id, _)| *id == write) else { return };
         self.failures += 1;
         self.active = false;
+        if let Some(info) = self.segments.last_mut()
+            && !matches!(writing, Writing::Header { .. })
+        {
+            info.reusable = false;
+        }
         match writing {
             Writing::Header { info } => self.unused.push(info.index),
             Writing::Mark { .. } => {}

@@ -51,10 +51,11 @@ pub(crate) enum Apply {
 }
 
 /// Applies until the core is gone or `stop` is set. When nothing waits, `tidy` is called until it says that nothing
-/// is left to tidy.
+/// is left to tidy. When the disk is full, `make_room` is called before that is told.
 pub(crate) fn run<W: StoreWrite>(
     store: &mut W,
     tidy: impl Fn(&mut W) -> Result<bool, StoreError>,
+    make_room: impl Fn(),
     work: &Receiver<Apply>,
     syncs: &Sender<SyncJob>,
     inbox: &Inbox,
@@ -84,7 +85,11 @@ pub(crate) fn run<W: StoreWrite>(
                     linger.collect(|| gathered.look(work));
                 }
                 next = gathered.after.take();
-                inbox.event(apply(store, journal, &gathered.batches))
+                let event = apply(store, journal, &gathered.batches);
+                if matches!(event, Event::ApplyFailed { fault: Fault::NoSpace, .. }) {
+                    make_room();
+                }
+                inbox.event(event)
             }
             Apply::Checkpoint(back) => match store.begin_checkpoint() {
                 None => inbox.event(checkpoint(store)),
@@ -352,7 +357,7 @@ mod tests {
             store.mess = store.mess.saturating_sub(1);
             Ok(store.mess > 0)
         };
-        run(store, tidy, &work, &syncs, &inbox, &AtomicBool::new(false));
+        run(store, tidy, || (), &work, &syncs, &inbox, &AtomicBool::new(false));
         drop(syncs);
         syncer.join().unwrap();
         let told = std::iter::from_fn(|| outbox.take());
@@ -455,7 +460,7 @@ mod tests {
             }
             Ok(store.mess > 0)
         };
-        run(&mut store, tidy, &work, &channel().0, &inbox, &AtomicBool::new(false));
+        run(&mut store, tidy, || (), &work, &channel().0, &inbox, &AtomicBool::new(false));
         assert_eq!(store.mess, 0);
         assert!(store.calls.is_empty());
     }

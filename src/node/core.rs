@@ -360,9 +360,9 @@ impl<B: Brain> Core<B> {
             Effect::PrepareSegment { journal, index, bytes } => {
                 let _ = workers.bulk.send(Bulk { journal, index, bytes });
             }
-            Effect::RemoveSegment { journal, index } => {
+            Effect::RemoveSegment { journal, index, reuse } => {
                 self.segments.forget(journal, index);
-                let _ = workers.files.send(Files::Remove { journal, index });
+                let _ = workers.files.send(Files::Remove { journal, index, reuse });
             }
             Effect::Read { read, journal, segment, offset, len } => {
                 let sealed = self.segments.is_sealed(journal, segment);

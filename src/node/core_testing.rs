@@ -135,7 +135,7 @@ fn workers(layout: &Layout, inbox: &Inbox, note: Sender<Incident>) -> Workers {
     let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
     thread::spawn(move || disk::run_bulk(&at, &bulk_work, &to, &halt));
     let (at, to) = (layout.clone(), inbox.clone());
-    thread::spawn(move || disk::run_files(at, &files_work, &to, &stop));
+    thread::spawn(move || disk::run_files(at, 4 << 20, &files_work, &to, &stop));
     thread::spawn(move || recorder.each(|incident| note.send(incident.clone()).unwrap_or_default()));
     Workers { bulk, files, apply, notes }
 }

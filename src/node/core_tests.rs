@@ -331,7 +331,7 @@ fn segments_are_made_written_read_back_and_removed() {
                     read(23, Replicated, 1, 62 * BLOCK, 99 * BLOCK),
                     read(24, Replicated, 1, 64 * BLOCK, BLOCK),
                     read(25, Replicated, 77, 0, BLOCK),
-                    Effect::RemoveSegment { journal: Replicated, index: SegmentIndex(1) },
+                    Effect::RemoveSegment { journal: Replicated, index: SegmentIndex(1), reuse: true },
                     Effect::WriteControl { write: 30, bytes: b"control".to_vec() },
                 ],
                 5,

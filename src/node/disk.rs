@@ -3,12 +3,13 @@
 
 use super::inbox::{CoreEnded, Inbox, Message};
 use super::layout::Layout;
+use super::retired::Retired;
 use crate::base::{Fault, JournalKind, SegmentIndex};
 use crate::engine::Event;
 use crate::io::{self as disk, JournalFile, MappedSegment};
 use bytes::Bytes;
 use nix::errno::Errno;
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 
-/// Make a segment of zeros.
+/// Make a segment.
 #[derive(Debug)]
 pub(crate) struct Bulk {
     /// The journal.
@@ -52,6 +53,8 @@ pub(crate) enum Files {
         journal: JournalKind,
         /// The segment.
         index: SegmentIndex,
+        /// Whether its file may be used again.
+        reuse: bool,
     },
     /// [`crate::engine::Effect::WriteControl`].
     Control {
@@ -73,12 +76,17 @@ pub(crate) enum Files {
 
 /// Makes segments until the core is gone or `stop` is set.
 pub(crate) fn run_bulk(layout: &Layout, work: &Receiver<Bulk>, inbox: &Inbox, stop: &AtomicBool) {
+    let retired = Retired::new(layout);
     while let Ok(Bulk { journal, index, bytes }) = work.recv() {
         if stop.load(Ordering::Relaxed) {
             return;
         }
         let path = layout.segment(journal, index);
-        let message = match make_segment(&path, bytes) {
+        let renewed = retired.renew(journal, index, bytes).unwrap_or_else(|error| {
+            tracing::warn!("using an old segment again as {}: {error}", path.display());
+            false
+        });
+        let message = match make_segment(&path, bytes, renewed) {
             Ok(file) => Message::SegmentReady { journal, index, file: Arc::new(file) },
             Err(error) => {
                 tracing::warn!("making {}: {error}", path.display());
@@ -91,17 +99,32 @@ pub(crate) fn run_bulk(layout: &Layout, work: &Receiver<Bulk>, inbox: &Inbox, st
     }
 }
 
-fn make_segment(path: &Path, bytes: u64) -> io::Result<JournalFile> {
-    disk::zero_file(path, bytes)?;
+fn make_segment(path: &Path, bytes: u64, renewed: bool) -> io::Result<JournalFile> {
+    if !renewed {
+        disk::zero_file(path, bytes)?;
+    }
     disk::open_journal(path, false).inspect_err(|_| {
-        // It was made just now and holds zeros. If even that fails, the next start finds it unused.
+        // It was made just now and holds nothing. If even that fails, the next start finds it unused.
         let _ = std::fs::remove_file(path);
     })
 }
 
 /// Works on files until the core is gone or `stop` is set.
-pub(crate) fn run_files(layout: Layout, work: &Receiver<Files>, inbox: &Inbox, stop: &AtomicBool) {
-    let mut desk = Desk { layout, maps: HashMap::new(), diverged: None };
+pub(crate) fn run_files(
+    layout: Layout,
+    retired_max: u64,
+    work: &Receiver<Files>,
+    inbox: &Inbox,
+    stop: &AtomicBool,
+) {
+    let mut desk = Desk {
+        retired: Retired::new(&layout),
+        layout,
+        retired_max,
+        maps: Vec::new(),
+        leaving: Default::default(),
+        diverged: None,
+    };
     while let Ok(job) = work.recv() {
         if stop.load(Ordering::Relaxed) || desk.work(job, inbox).is_err() {
             return;
@@ -111,8 +134,14 @@ pub(crate) fn run_files(layout: Layout, work: &Receiver<Files>, inbox: &Inbox, s
 
 struct Desk {
     layout: Layout,
-    /// The last segment read of each journal: catch-up reads one from its start to its end.
-    maps: HashMap<JournalKind, (SegmentIndex, MappedSegment)>,
+    retired: Retired,
+    /// As many bytes of each journal may wait to be used again.
+    retired_max: u64,
+    /// The last segment read of each journal, since catch-up reads one from its start to its end, and those before it
+    /// of which ranges are in use.
+    maps: Vec<(JournalKind, SegmentIndex, MappedSegment)>,
+    /// What has to go of each journal, oldest first: more than one only after a failure.
+    leaving: [VecDeque<(SegmentIndex, bool)>; 2],
     /// The file of diverged entries that was begun last.
     diverged: Option<(String, File)>,
 }
@@ -129,18 +158,11 @@ impl Desk {
                 });
                 inbox.event(Event::Read { read, result })
             }
-            Files::Remove { journal, index } => {
-                if self.maps.get(&journal).is_some_and(|(mapped, _)| *mapped == index) {
-                    self.maps.remove(&journal);
+            Files::Remove { journal, index, reuse } => {
+                if let Some(leaving) = self.leaving.get_mut(journal.index()) {
+                    leaving.push_back((index, reuse));
                 }
-                let path = self.layout.segment(journal, index);
-                // What stays costs space until the next start, which asks for its removal again.
-                match std::fs::remove_file(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        tracing::warn!("removing {}: {error}", path.display());
-                    }
-                    _ => {}
-                }
+                self.remove(journal);
                 Ok(())
             }
             Files::Control { write, bytes } => {
@@ -167,6 +189,25 @@ impl Desk {
         }
     }
 
+    /// Removes what has to go, in order. What cannot be removed keeps the ones behind it from going, until the next is
+    /// asked for, or until a start asks for all of them again: a gap between segments would look like a loss.
+    fn remove(&mut self, journal: JournalKind) {
+        while let Some(&(index, reuse)) = self.leaving.get(journal.index()).and_then(VecDeque::front) {
+            let this = |(kind, mapped, _): &&(_, _, MappedSegment)| *kind == journal && *mapped == index;
+            // What somebody still reads must not be written to.
+            let in_use = self.maps.iter().find(this).is_some_and(|(.., map)| map.is_in_use());
+            self.maps.retain(|map| !this(&map));
+            let most = if reuse && !in_use { self.retired_max } else { 0 };
+            if let Err(error) = self.retired.keep(journal, index, most) {
+                let path = self.layout.segment(journal, index);
+                return tracing::warn!("removing {}: {error}", path.display());
+            }
+            if let Some(leaving) = self.leaving.get_mut(journal.index()) {
+                leaving.pop_front();
+            }
+        }
+    }
+
     fn read(
         &mut self,
         journal: JournalKind,
@@ -179,10 +220,17 @@ impl Desk {
         if !sealed {
             return disk::read_direct(&path, offset, len);
         }
-        if self.maps.get(&journal).is_none_or(|(mapped, _)| *mapped != segment) {
-            self.maps.insert(journal, (segment, disk::map_segment(&path)?));
-        }
-        let (_, map) = self.maps.get(&journal).expect("it was put there just now");
+        let this = |(kind, mapped, _): &(_, _, MappedSegment)| *kind == journal && *mapped == segment;
+        let at = match self.maps.iter().position(this) {
+            Some(at) => at,
+            None => {
+                let map = disk::map_segment(&path)?;
+                self.maps.retain(|(kind, _, map)| *kind != journal || map.is_in_use());
+                self.maps.push((journal, segment, map));
+                self.maps.len() - 1
+            }
+        };
+        let (.., map) = self.maps.get(at).ok_or(io::ErrorKind::NotFound)?;
         let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(map.len());
         map.range(offset, len.min(map.len() - offset))
     }

@@ -3,6 +3,9 @@
 use crate::base::{JournalKind, SegmentIndex};
 use std::path::{Path, PathBuf};
 
+/// Ending of the names of files that wait to become segments again.
+pub(in crate::node) const RETIRED: &str = "old";
+
 /// A node's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -65,6 +68,12 @@ impl Layout {
     #[must_use]
     pub fn segment(&self, journal: JournalKind, index: SegmentIndex) -> PathBuf {
         self.journal(journal).join(Self::segment_name(index))
+    }
+
+    /// A segment that was released, while its file waits to become another.
+    #[must_use]
+    pub fn retired(&self, journal: JournalKind, index: SegmentIndex) -> PathBuf {
+        self.segment(journal, index).with_extension(RETIRED)
     }
 
     /// A segment's file name.

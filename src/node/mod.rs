@@ -30,6 +30,7 @@ mod link;
 mod listen;
 pub mod log;
 mod operators;
+mod retired;
 mod segment_source;
 mod segments;
 pub mod serve;

@@ -6,15 +6,18 @@ use super::config_file::ConfigErrors;
 use super::core::{Core, Ending, Ends, Patience, Workers};
 use super::inbox::{Inbox, Message};
 use super::incidents::Notes;
-use super::layout::Layout;
+use super::layout::{Layout, RETIRED};
 use super::listen::{ListenError, Listeners};
+use super::retired::Retired;
 use super::segment_source::{self, DiskSegments};
 use super::setup::{self, DirLock, SetupError};
 use super::tls::LinkIdentity;
 use super::volumes::{Readers, Volumes};
 use super::{apply, disk, log, signals};
 use crate::base::JournalKind;
-use crate::base::limits::{ADMIN_WAIT_MS, CLIENTS_MAX, DESCRIPTORS_RESERVED, PURGE_STEP, STOP_JOIN_MS};
+use crate::base::limits::{
+    ADMIN_WAIT_MS, CLIENTS_MAX, DESCRIPTORS_RESERVED, PURGE_STEP, RETIRED_SHARE, STOP_JOIN_MS,
+};
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::engine::{Engine, StartState};
 use crate::io::{Driver, open};
@@ -110,7 +113,8 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let listeners = Listeners::open(&config, &layout)?;
     let _ = core_inbox.set(inbox.clone());
     let (volumes, readers) = Volumes::new(&layout);
-    let (crew, workers) = Crew::start(&layout, found.writer, readers, &inbox)?;
+    let retired_max = (config.journal_quota_bytes / RETIRED_SHARE).max(config.segment_bytes);
+    let (crew, workers) = Crew::start(&layout, found.writer, readers, retired_max, &inbox)?;
     let admin = admin::spawn(&layout, operator_desk(layout.clone(), inbox))
         .map_err(system_error("opening the admin socket"))?;
     let engine = Engine::new(config.engine_config(seed()), found.start);
@@ -227,8 +231,9 @@ fn remove_leftovers(layout: &Layout) -> Result<(), ServeError> {
         let failed = |error: io::Error| file_error("removing leftovers in", dir, &error);
         for entry in std::fs::read_dir(dir).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            if path.extension().is_some_and(|extension| extension == "tmp") && path.is_file() {
-                tracing::info!("removing {}, left by a process that was killed", path.display());
+            let left = |name: &str| path.extension().is_some_and(|extension| extension == name);
+            if (left("tmp") || left(RETIRED)) && path.is_file() {
+                tracing::info!("removing {}, left by the process before this one", path.display());
                 std::fs::remove_file(&path).map_err(failed)?;
             }
         }
@@ -247,6 +252,7 @@ impl Crew {
         layout: &Layout,
         mut writer: StoreWriter,
         readers: Readers,
+        retired_max: u64,
         inbox: &Inbox,
     ) -> Result<(Self, Workers), ServeError> {
         let stop = Arc::new(AtomicBool::new(false));
@@ -261,11 +267,14 @@ impl Crew {
         let (syncs, sync_work) = channel();
         threads.push(spawn("volume-sync", move || apply::run_syncs(&sync_work))?);
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
-        threads.push(spawn("files", move || disk::run_files(at, &files_work, &to, &halt))?);
+        threads.push(spawn("files", move || disk::run_files(at, retired_max, &files_work, &to, &halt))?);
         let (to, halt) = (inbox.clone(), Arc::clone(&stop));
+        let retired = Retired::new(layout);
         threads.push(spawn("apply", move || {
             let _ = crate::io::give_way(STORE_NICE);
-            apply::run(&mut writer, |store| store.purge_step(PURGE_STEP), &apply_work, &syncs, &to, &halt);
+            let (tidy, make_room) =
+                (|store: &mut StoreWriter| store.purge_step(PURGE_STEP), || retired.give_up());
+            apply::run(&mut writer, tidy, make_room, &apply_work, &syncs, &to, &halt);
         })?);
         for _ in 0..Readers::THREADS {
             let (readers, to) = (readers.clone(), inbox.clone());

@@ -309,6 +309,21 @@ impl Checker {
         self.journal(node, journal).segments.remove(&index.0);
     }
 
+    /// A node keeps a segment's file to use it again, which holds batches and marks up to `highest`.
+    pub(super) fn on_reuse(&mut self, node: usize, journal: JournalKind, index: SegmentIndex, highest: Seq) {
+        let settled = self.nodes[node].journals[journal.index()].checkpointed;
+        if highest.0 > settled {
+            let name = journal.name();
+            self.fail(
+                "I-06",
+                format!(
+                    "node {node} uses segment {index} of its {name} journal again, which holds entry {highest}: \
+                     after {settled} numbers may be given again"
+                ),
+            );
+        }
+    }
+
     /// A node hands a batch to its store.
     pub(super) fn on_apply(&mut self, node: usize, journal: JournalKind, batch: &Batch) {
         let (space, end) = (space(node, journal), Tip::of(batch.end()));

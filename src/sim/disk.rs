@@ -3,15 +3,21 @@
 //! A write is durable when its completion is delivered, not before. At a power loss each 512-byte sector of a
 //! write under way is old, new, torn at any byte, or garbage; at a `kill -9` the kernel still holds the write, so
 //! each sector is old or new. A new segment is there for certain only once it was reported ready; a removed one
-//! may be back after a power loss until the directory was synced again.
+//! may be back after a power loss until the directory was synced again. Removed ones that may be used again are,
+//! with all that they held behind the first block.
 
-use crate::base::{Fault, JournalKind, Prng, SegmentIndex};
+use crate::base::limits::BLOCK;
+use crate::base::{Fault, JournalKind, Prng, SegmentIndex, Seq};
+use crate::format::batch::BatchHeader;
 use crate::journal::SegmentSource;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Smallest unit that a disk may write for itself.
 pub(super) const SECTOR: usize = 512;
+
+/// Files that wait to be used again, at most; more are deleted.
+const RETIRED_MAX: usize = 2;
 
 /// How a node dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +46,26 @@ pub(super) enum Fate {
 struct SegmentFile {
     size: u64,
     content: Vec<u8>,
+    /// Under the number that it has, it was written up to here.
+    end: usize,
+}
+
+impl SegmentFile {
+    fn renewed(mut self) -> Self {
+        let block = self.content.len().min(BLOCK);
+        self.content[..block].fill(0);
+        Self { end: 0, ..self }
+    }
+}
+
+/// A segment being made.
+#[derive(Clone, Debug)]
+struct Making {
+    kind: usize,
+    index: u64,
+    file: SegmentFile,
+    /// Of a file that was there, so that no room is needed for it.
+    renewed: bool,
 }
 
 /// A write under way.
@@ -61,11 +87,13 @@ impl Flight {
 }
 
 /// A durable write, as remembered for later damage.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Past {
     segment: u64,
     offset: usize,
     len: usize,
+    /// What its place held before.
+    before: Vec<u8>,
 }
 
 /// What exactly a power loss leaves of what was under way.
@@ -102,8 +130,10 @@ pub(super) struct Disk {
     segments: [BTreeMap<u64, SegmentFile>; 2],
     /// Journal writes under way.
     pub(super) flights: [Option<Flight>; 2],
-    making: Vec<(usize, u64, u64)>,
+    making: Vec<Making>,
     removed: [Vec<(u64, SegmentFile)>; 2],
+    /// Files that wait to be used again, oldest first.
+    retired: [VecDeque<SegmentFile>; 2],
     /// Files of entries that the pair never kept.
     pub(super) diverged: BTreeMap<String, Vec<u8>>,
     diverged_flight: Option<(String, bool, Bytes)>,
@@ -125,29 +155,49 @@ impl Disk {
 
     /// Starts making a segment.
     pub(super) fn prepare(&mut self, journal: JournalKind, index: SegmentIndex, bytes: u64) {
-        self.making.push((journal.index(), index.0, bytes));
+        let (kind, index) = (journal.index(), index.0);
+        let waiting = &mut self.retired[kind];
+        let old = waiting.iter().position(|file| file.size == bytes).and_then(|at| waiting.remove(at));
+        let renewed = old.is_some();
+        if renewed {
+            // That it has left the journal is made durable first.
+            self.removed[kind].clear();
+        }
+        let file = old.map_or(SegmentFile { size: bytes, ..SegmentFile::default() }, SegmentFile::renewed);
+        self.making.push(Making { kind, index, file, renewed });
     }
 
     /// Ends making a segment; false when there was no room.
     pub(super) fn prepared(&mut self, journal: JournalKind, index: SegmentIndex, fails: bool) -> bool {
-        let Some(at) = self.making.iter().position(|m| m.0 == journal.index() && m.1 == index.0) else {
+        let Some(at) = self.making.iter().position(|m| m.kind == journal.index() && m.index == index.0)
+        else {
             return false;
         };
-        let (kind, index, size) = self.making.remove(at);
-        if fails || self.full {
+        let Making { kind, index, file, renewed } = self.making.remove(at);
+        if fails || (self.full && !renewed) {
             return false;
         }
-        self.segments[kind].insert(index, SegmentFile { size, content: Vec::new() });
+        self.segments[kind].insert(index, file);
         self.removed[kind].clear();
         true
     }
 
-    /// Deletes a segment's name; false when there was none.
-    pub(super) fn remove(&mut self, journal: JournalKind, index: SegmentIndex) -> bool {
+    /// Takes a segment out of the journal, to be used again or not; false when there was none.
+    pub(super) fn remove(&mut self, journal: JournalKind, index: SegmentIndex, reuse: bool) -> bool {
         let kind = journal.index();
         let Some(file) = self.segments[kind].remove(&index.0) else { return false };
+        if reuse && self.retired[kind].len() < RETIRED_MAX {
+            self.retired[kind].push_back(file.clone());
+        }
         self.removed[kind].push((index.0, file));
         true
+    }
+
+    /// The last entry of any batch or mark that a segment holds, of whatever life of its file.
+    pub(super) fn highest(&self, journal: JournalKind, index: SegmentIndex) -> Option<Seq> {
+        let file = self.segments[journal.index()].get(&index.0)?;
+        let headers = file.content.chunks(BLOCK).filter_map(|block| BatchHeader::decode(block).ok());
+        headers.map(|header| header.last_seq()).max()
     }
 
     /// Starts a write.
@@ -166,7 +216,7 @@ impl Disk {
         if self.flights[kind].is_some() {
             return Err("two writes of one journal at the same time".into());
         }
-        let Some(file) = self.segments[kind].get(&segment.0) else {
+        let Some(file) = self.segments[kind].get_mut(&segment.0) else {
             return Err(format!("a write to segment {segment}, which does not exist"));
         };
         let end = offset + bytes.len() as u64;
@@ -178,9 +228,10 @@ impl Disk {
             return Err(format!("a write of {offset}..{end} to a segment of {} bytes", file.size));
         }
         let offset = usize::try_from(offset).map_err(|e| e.to_string())?;
-        if file.content.iter().skip(offset).take(bytes.len()).any(|&b| b != 0) {
+        if offset < file.end {
             return Err(format!("a block of segment {segment} at {offset} is written twice"));
         }
+        file.end = offset + bytes.len();
         self.flights[kind] = Some(Flight { write, segment: segment.0, offset, bytes });
         Ok(())
     }
@@ -189,11 +240,10 @@ impl Disk {
     pub(super) fn written(&mut self, journal: JournalKind) {
         let kind = journal.index();
         if let Some(flight) = self.flights[kind].take() {
-            self.past[kind].push(Past {
-                segment: flight.segment,
-                offset: flight.offset,
-                len: flight.bytes.len(),
-            });
+            let (segment, offset, len) = (flight.segment, flight.offset, flight.bytes.len());
+            let place = (SegmentIndex(segment), offset as u64);
+            let before = self.read(journal, place.0, place.1, len).unwrap_or_default().to_vec();
+            self.past[kind].push(Past { segment, offset, len, before });
             self.land(kind, &flight, |_| Fate::New);
         }
     }
@@ -278,11 +328,13 @@ impl Disk {
         {
             self.control = new;
         }
-        for (kind, index, size) in std::mem::take(&mut self.making) {
-            if !self.full && prng.percent(40) {
-                self.segments[kind].insert(index, SegmentFile { size, content: Vec::new() });
+        for Making { kind, index, file, renewed } in std::mem::take(&mut self.making) {
+            if (renewed || !self.full) && prng.percent(40) {
+                self.segments[kind].insert(index, file);
             }
         }
+        // A start removes them.
+        self.retired = Default::default();
         if self.diverged_flight.is_some() {
             self.saved_diverged(prng.percent(50));
         }
@@ -312,11 +364,12 @@ impl Disk {
         {
             self.control = new;
         }
-        for (kind, index, size) in std::mem::take(&mut self.making) {
+        for Making { kind, index, file, .. } in std::mem::take(&mut self.making) {
             if exact.made {
-                self.segments[kind].insert(index, SegmentFile { size, content: Vec::new() });
+                self.segments[kind].insert(index, file);
             }
         }
+        self.retired = Default::default();
         self.diverged_flight = None;
         self.removed = Default::default();
     }
@@ -330,10 +383,10 @@ impl Disk {
     pub(super) fn decay(&mut self, journal: JournalKind, decay: Decay, prng: &mut Prng) -> bool {
         let kind = journal.index();
         let alive = |p: &&Past| self.segments[kind].contains_key(&p.segment);
-        let past: Vec<Past> = self.past[kind].iter().filter(alive).copied().collect();
+        let past: Vec<Past> = self.past[kind].iter().filter(alive).cloned().collect();
         let Some((last, before)) = past.split_last() else { return false };
         let pick = usize::try_from(prng.below(before.len() as u64)).unwrap_or(0);
-        let Some(&victim) = before.get(pick) else { return false };
+        let Some(victim) = before.get(pick) else { return false };
         let Some(file) = self.segments[kind].get_mut(&victim.segment) else { return false };
         let place = victim.offset..victim.offset + victim.len;
         match decay {
@@ -341,10 +394,10 @@ impl Disk {
                 let at = place.start + usize::try_from(prng.below(victim.len as u64)).unwrap_or(0);
                 file.content[at] ^= 1 << prng.below(8);
             }
-            Decay::Lost => file.content[place].fill(0),
+            Decay::Lost => file.content[place].copy_from_slice(&victim.before),
             Decay::Misdirected => {
                 let moved = file.content[place.clone()].to_vec();
-                file.content[place].fill(0);
+                file.content[place].copy_from_slice(&victim.before);
                 // Behind the last write of the journal: the worst place, for there a walk expects what comes next.
                 let to = last.offset + last.len;
                 if let Some(target) = self.segments[kind].get_mut(&last.segment)
@@ -441,7 +494,7 @@ mod tests {
             let mut any = false;
             for seed in 0..32 {
                 let mut disk = disk_with_a_segment();
-                assert!(disk.remove(JournalKind::Local, SegmentIndex(1)));
+                assert!(disk.remove(JournalKind::Local, SegmentIndex(1), false));
                 if synced {
                     disk.prepare(JournalKind::Local, SegmentIndex(2), 65536);
                     disk.prepared(JournalKind::Local, SegmentIndex(2), false);

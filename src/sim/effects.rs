@@ -26,9 +26,13 @@ impl World {
             Effect::Write { write, journal, segment, offset, parts } => {
                 self.write(n, (write, journal), segment, offset, whole(&parts));
             }
-            Effect::RemoveSegment { journal, index } => {
+            Effect::RemoveSegment { journal, index, reuse } => {
+                let reuse = reuse || self.mutate(Mutation::ReuseCut);
                 self.check.on_remove(n, journal, index);
-                self.nodes[n].disk.remove(journal, index);
+                if reuse && let Some(seq) = self.nodes[n].disk.highest(journal, index) {
+                    self.check.on_reuse(n, journal, index, seq);
+                }
+                self.nodes[n].disk.remove(journal, index, reuse);
             }
             Effect::Read { read, journal, segment, offset, len } => {
                 let us = self.disk_latency(n);
@@ -79,7 +83,7 @@ impl World {
         let (tag, a, b) = match effect {
             Effect::PrepareSegment { journal, index, .. } => ("prepare", journal.index() as u64, index.0),
             Effect::Write { segment, offset, .. } => ("write", segment.0, *offset),
-            Effect::RemoveSegment { journal, index } => ("remove", journal.index() as u64, index.0),
+            Effect::RemoveSegment { journal, index, .. } => ("remove", journal.index() as u64, index.0),
             Effect::Read { segment, offset, .. } => ("read", segment.0, *offset),
             Effect::WriteControl { bytes, .. } => ("control", bytes.len() as u64, 0),
             Effect::Apply { batch, .. } => ("apply", batch.header().first_seq.0, batch.end().chain.0),

@@ -102,6 +102,8 @@ pub enum Mutation {
     LieControl,
     /// The oldest segment is removed although it is needed.
     RemoveEarly,
+    /// The file of a segment that held more than the history is used again.
+    ReuseCut,
     /// A standby says that it has on disk what it has not.
     LieAck,
     /// A primary announces as durable what is not.
@@ -121,7 +123,7 @@ pub enum Mutation {
 }
 
 /// Every mutation.
-pub const MUTATIONS: [Mutation; 17] = [
+pub const MUTATIONS: [Mutation; 18] = [
     Mutation::OkBeforeDurable,
     Mutation::ApplyBeforeDurable,
     Mutation::SkipApply,
@@ -131,6 +133,7 @@ pub const MUTATIONS: [Mutation; 17] = [
     Mutation::LieWritten,
     Mutation::LieControl,
     Mutation::RemoveEarly,
+    Mutation::ReuseCut,
     Mutation::LieAck,
     Mutation::LieDurable,
     Mutation::UnderstateLoss,

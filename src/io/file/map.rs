@@ -19,7 +19,6 @@ const SCRATCH: usize = 64 << 10;
 pub struct MappedSegment {
     file: File,
     map: Arc<Mmap>,
-    bytes: Bytes,
 }
 
 struct Owner(Arc<Mmap>);
@@ -37,21 +36,26 @@ impl AsRef<[u8]> for Owner {
 pub fn map_segment(path: &Path) -> io::Result<MappedSegment> {
     let file = options().open(path)?;
     let map = Arc::new(map_read_only(&file)?);
-    let bytes = Bytes::from_owner(Owner(Arc::clone(&map)));
-    Ok(MappedSegment { file, map, bytes })
+    Ok(MappedSegment { file, map })
 }
 
 impl MappedSegment {
     /// Size of the file (bytes).
     #[must_use]
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.map.len()
     }
 
     /// Whether the file is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.map.is_empty()
+    }
+
+    /// Whether a range of it lives.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.map) > 1
     }
 
     /// The bytes from `offset`, brought into memory first, without a copy.
@@ -70,7 +74,7 @@ impl MappedSegment {
         if len > 0 {
             self.populate(offset, end)?;
         }
-        Ok(self.bytes.slice(offset..end))
+        Ok(Bytes::from_owner(Owner(Arc::clone(&self.map))).slice(offset..end))
     }
 
     fn populate(&self, offset: usize, end: usize) -> io::Result<()> {

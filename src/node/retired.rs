@@ -1,0 +1,171 @@
+//! Files of released segments, kept to become segments again: to make one of zeros writes every byte of it to the
+//! disk, where renewing one writes a block.
+//!
+//! They lie beside the segments under another name, so that no start takes them for history; it removes them. The
+//! thread for files puts them there, the one that makes segments takes them.
+
+use super::layout::{Layout, RETIRED};
+use crate::base::{JournalKind, SegmentIndex};
+use crate::io as disk;
+use std::io;
+use std::path::PathBuf;
+
+/// The files of a node that wait.
+#[derive(Debug)]
+pub(crate) struct Retired {
+    layout: Layout,
+}
+
+impl Retired {
+    pub(crate) fn new(layout: &Layout) -> Self {
+        Self { layout: layout.clone() }
+    }
+
+    /// What waits of a journal, oldest first: path and size.
+    fn waiting(&self, journal: JournalKind) -> io::Result<Vec<(PathBuf, u64)>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(self.layout.journal(journal))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == RETIRED) {
+                match std::fs::metadata(&path) {
+                    Ok(meta) => found.push((path, meta.len())),
+                    // The other thread took it meanwhile.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Takes a segment out of the journal. Its file waits, unless as much as `most` bytes do already, or removes it.
+    ///
+    /// # Durability
+    /// As of renames and removals in a directory that nobody syncs: in the order in which they are made.
+    ///
+    /// # Errors
+    /// Those of the file system; not that it is gone.
+    pub(crate) fn keep(&self, journal: JournalKind, index: SegmentIndex, most: u64) -> io::Result<()> {
+        let path = self.layout.segment(journal, index);
+        let done = match std::fs::metadata(&path) {
+            Ok(meta) => {
+                let waits: u64 = self.waiting(journal)?.iter().map(|(_, bytes)| bytes).sum();
+                if waits + meta.len() <= most {
+                    std::fs::rename(&path, self.layout.retired(journal, index))
+                } else {
+                    std::fs::remove_file(&path)
+                }
+            }
+            Err(error) => Err(error),
+        };
+        match done {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Makes a waiting file of exactly `bytes` a segment; false if there is none.
+    ///
+    /// # Durability
+    /// See [`disk::renew_file`].
+    ///
+    /// # Errors
+    /// Those of the file system. The file is gone then.
+    pub(crate) fn renew(&self, journal: JournalKind, index: SegmentIndex, bytes: u64) -> io::Result<bool> {
+        let fits = self.waiting(journal)?.into_iter().find(|(_, size)| *size == bytes);
+        let Some((old, _)) = fits else { return Ok(false) };
+        let path = self.layout.segment(journal, index);
+        disk::renew_file(&old, &path).inspect_err(|_| {
+            // It has one of the two names. If even the removal fails, the next start finds it of no use.
+            if std::fs::remove_file(&old).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                let _ = std::fs::remove_file(&path);
+            }
+        })?;
+        Ok(true)
+    }
+
+    /// Removes all that waits: the disk is full.
+    pub(crate) fn give_up(&self) {
+        for journal in JournalKind::ALL {
+            for (path, bytes) in self.waiting(journal).unwrap_or_default() {
+                match std::fs::remove_file(&path) {
+                    Ok(()) => tracing::info!("removed {} ({bytes} bytes): the disk is full", path.display()),
+                    Err(error) => tracing::warn!("removing {}: {error}", path.display()),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::JournalKind::Replicated;
+
+    const SIZE: u64 = 64 << 10;
+
+    fn node() -> (tempfile::TempDir, Layout, Retired) {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        for journal in JournalKind::ALL {
+            std::fs::create_dir_all(layout.journal(journal)).unwrap();
+        }
+        let retired = Retired::new(&layout);
+        (dir, layout, retired)
+    }
+
+    fn segment(layout: &Layout, index: u64, byte: u8) {
+        let path = layout.segment(Replicated, SegmentIndex(index));
+        std::fs::write(path, vec![byte; usize::try_from(SIZE).unwrap()]).unwrap();
+    }
+
+    fn files(layout: &Layout) -> Vec<String> {
+        let dir = std::fs::read_dir(layout.journal(Replicated)).unwrap();
+        let mut names: Vec<_> =
+            dir.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_released_segment_comes_back_under_a_new_number_behind_a_block_of_zeros() {
+        let (_dir, layout, retired) = node();
+        segment(&layout, 1, 7);
+        retired.keep(Replicated, SegmentIndex(1), SIZE).unwrap();
+        assert_eq!(files(&layout), ["0000000000000001.old"]);
+        assert!(!retired.renew(Replicated, SegmentIndex(8), 2 * SIZE).unwrap(), "of another size");
+        assert!(retired.renew(Replicated, SegmentIndex(9), SIZE).unwrap());
+        assert_eq!(files(&layout), ["0000000000000009.seg"]);
+        let content = std::fs::read(layout.segment(Replicated, SegmentIndex(9))).unwrap();
+        assert!(content[..4096].iter().all(|&byte| byte == 0));
+        assert!(content.len() == 65536 && content[4096..].iter().all(|&byte| byte == 7));
+        assert!(!retired.renew(Replicated, SegmentIndex(10), SIZE).unwrap(), "nothing waits any more");
+    }
+
+    #[test]
+    fn no_more_wait_than_is_allowed_and_the_oldest_is_taken_first() {
+        let (_dir, layout, retired) = node();
+        for index in 1..=3 {
+            segment(&layout, index, 7);
+            retired.keep(Replicated, SegmentIndex(index), 2 * SIZE).unwrap();
+        }
+        assert_eq!(files(&layout), ["0000000000000001.old", "0000000000000002.old"]);
+        retired.keep(Replicated, SegmentIndex(4), 2 * SIZE).expect("what is gone is gone");
+        assert!(retired.renew(Replicated, SegmentIndex(5), SIZE).unwrap());
+        assert_eq!(files(&layout), ["0000000000000002.old", "0000000000000005.seg"]);
+        retired.give_up();
+        assert_eq!(files(&layout), ["0000000000000005.seg"]);
+    }
+
+    #[test]
+    fn a_segment_that_is_there_is_never_replaced() {
+        let (_dir, layout, retired) = node();
+        segment(&layout, 1, 7);
+        segment(&layout, 2, 8);
+        retired.keep(Replicated, SegmentIndex(1), SIZE).unwrap();
+        let _ = retired.renew(Replicated, SegmentIndex(2), SIZE).expect_err("the name is taken");
+        assert_eq!(files(&layout), ["0000000000000002.seg"]);
+        assert_eq!(std::fs::read(layout.segment(Replicated, SegmentIndex(2))).unwrap()[0], 8);
+    }
+}
