@@ -85,6 +85,18 @@ impl Rig {
         }
     }
 
+    /// Which of these has completed, as soon as one has.
+    fn first_of(&mut self, tokens: &[Token]) -> usize {
+        let start = Instant::now();
+        loop {
+            if let Some(at) = tokens.iter().position(|token| self.done.contains_key(token)) {
+                return at;
+            }
+            assert!(start.elapsed() < PATIENCE, "none of {} operations completes", tokens.len());
+            self.wait(PATIENCE);
+        }
+    }
+
     /// Has everything so far reach the kernel, without waiting.
     fn flush(&mut self) {
         self.wait(Duration::ZERO);
