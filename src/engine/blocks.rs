@@ -135,12 +135,14 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    /// The bytes of an extent that holds data.
+    /// The bytes of an extent that holds data. Few bytes are copied: as a part they would keep the whole batch for as
+    /// long as the client does not take them.
     fn extent_data(&self, extent: &Extent) -> Option<Bytes> {
         let Content::Data { batch, at } = extent.content else { return None };
         let len = usize::try_from(extent.end - extent.start).unwrap_or(usize::MAX);
         let range = at..at.saturating_add(len);
         let found = match self.extents.batch(extent.journal, batch) {
+            Some(bytes) if len < bytes.len() / 2 => bytes.get(range).map(Bytes::copy_from_slice),
             Some(bytes) => (range.end <= bytes.len()).then(|| bytes.slice(range)),
             None => self.journals[extent.journal.index()]
                 .unsealed(batch)

@@ -30,25 +30,43 @@ pub(super) fn content(pieces: Vec<Piece>, out: &mut Outbox, shared: &mut Shared)
     }
 }
 
-/// Sends each piece as a chunk.
+/// A hole that is told as such is longer than what telling it takes, so that a reply in chunks is never longer than one
+/// with all the bytes (bytes).
+const HOLE_MIN: u64 = 4096;
+
+/// Sends pieces as chunks: long zeros as holes, what lies between them as bytes.
 pub(super) fn chunks(flight: &Flight, pieces: Vec<Piece>, out: &mut Outbox, shared: &mut Shared) {
     let mut offset = flight.offset;
-    let mut left = pieces.len();
-    for piece in pieces {
-        left -= 1;
-        let len = len_of(&piece);
-        let short = u32::try_from(len).unwrap_or(u32::MAX);
-        match piece {
-            Piece::Data(bytes) => {
-                nbd::data_chunk(out.small(shared), left == 0, flight.cookie, offset, short);
-                out.data(bytes, shared);
+    let mut pieces = pieces.into_iter().peekable();
+    while let Some(first) = pieces.next() {
+        let mut len = len_of(&first);
+        if is_hole(&first) {
+            while let Some(next) = pieces.next_if(|next| matches!(next, Piece::Zeros(_))) {
+                len = len.saturating_add(len_of(&next));
             }
-            Piece::Zeros(_) => {
-                nbd::hole_chunk(out.small(shared), left == 0, flight.cookie, offset, short);
+            let done = pieces.peek().is_none();
+            nbd::hole_chunk(out.small(shared), done, flight.cookie, offset, short(len));
+        } else {
+            let mut run = vec![first];
+            while let Some(next) = pieces.next_if(|next| !is_hole(next)) {
+                len = len.saturating_add(len_of(&next));
+                run.push(next);
             }
+            let done = pieces.peek().is_none();
+            nbd::data_chunk(out.small(shared), done, flight.cookie, offset, short(len));
+            content(run, out, shared);
         }
         offset = offset.saturating_add(len);
     }
+}
+
+fn is_hole(piece: &Piece) -> bool {
+    matches!(piece, Piece::Zeros(len) if *len >= HOLE_MIN)
+}
+
+/// A length that was checked to be within that of a request.
+fn short(len: u64) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 /// What is told of allocations: not more than `limit`, and not beyond what was asked for.
