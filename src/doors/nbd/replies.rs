@@ -69,20 +69,21 @@ fn short(len: u64) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
 
-/// What is told of allocations: not more than `limit`, and not beyond what was asked for.
+/// What is told of allocations: not more than `limit`, and not beyond what was asked for. "The server SHOULD use
+/// different *status* values between consecutive descriptors where feasible".
 pub(super) fn extents(allocations: &[Allocation], asked: u32, limit: usize) -> Vec<(u32, u32)> {
     let mut left = asked;
-    let mut extents = Vec::new();
+    let mut extents: Vec<(u32, u32)> = Vec::new();
     for allocation in allocations {
-        let len = u32::try_from(allocation.len).unwrap_or(u32::MAX).min(left);
-        if len == 0 {
-            continue;
-        }
-        if extents.len() == limit {
-            break;
-        }
+        let len = short(allocation.len).min(left);
         let state = if allocation.hole { nbd::STATE_HOLE | nbd::STATE_ZERO } else { 0 };
-        extents.push((len, state));
+        let told = extents.len();
+        match extents.last_mut() {
+            _ if len == 0 => continue,
+            Some((before, same)) if *same == state => *before += len,
+            _ if told == limit => break,
+            _ => extents.push((len, state)),
+        }
         left -= len;
     }
     extents

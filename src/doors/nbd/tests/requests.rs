@@ -292,11 +292,29 @@ fn extents_never_reach_beyond_what_was_asked_and_are_not_too_many() {
     for (parts, len, told) in [(1, u64::MAX, 1), (20_000, 1, 8192)] {
         world.ask(ONE, nbd::CMD_BLOCK_STATUS, 0, 3, (0, 30_000));
         let (token, _) = world.model.allocations.pop_front().expect("one");
-        world.door.allocation_done(world.now, token, Ok(vec![Allocation { len, hole: false }; parts]));
+        let parts = (0..parts).map(|at| Allocation { len, hole: at % 2 == 1 });
+        world.door.allocation_done(world.now, token, Ok(parts.collect()));
         world.run();
         let data = chunks(&world.take(ONE)).remove(0).data;
         assert_eq!((data.len() - 4) / 8, told);
         assert!(u32::from_be_bytes(number(&data, 4)) <= 30_000);
+    }
+}
+
+#[test]
+fn extents_side_by_side_of_one_kind_are_told_as_one_and_also_where_only_one_is_asked_for() {
+    let mut world = world(true);
+    for (flags, told) in [
+        (0, &[0, 0, 4, 0, 0, 0, 0, 3, 0, 0, 12, 0, 0, 0, 0, 0][..]),
+        (nbd::CMD_FLAG_REQ_ONE, &[0, 0, 4, 0, 0, 0, 0, 3]),
+    ] {
+        world.ask(ONE, nbd::CMD_BLOCK_STATUS, flags, 3, (0, 4096));
+        let (token, _) = world.model.allocations.pop_front().expect("one");
+        let parts = [(512, true), (0, false), (512, true), (1024, false), (9000, false)];
+        let parts = parts.map(|(len, hole)| Allocation { len, hole });
+        world.door.allocation_done(world.now, token, Ok(parts.to_vec()));
+        world.run();
+        assert_eq!(chunks(&world.take(ONE))[0].data[4..], *told);
     }
 }
 
