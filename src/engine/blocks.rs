@@ -327,6 +327,16 @@ pub(super) fn joined(pieces: &[Piece]) -> Bytes {
     all.freeze()
 }
 
+/// The name `account,file` of an export `account/file`, which may be written so too. The names of accounts and files
+/// hold neither a comma nor a slash.
+fn key_of_export(name: &[u8]) -> Option<Vec<u8>> {
+    let mut parts = name.split(|byte| matches!(byte, b'/' | b','));
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(account), Some(file), None) => Some([account, b",", file].concat()),
+        _ => None,
+    }
+}
+
 impl<S: StoreRead> BlockBackend for Core<S> {
     fn volumes(&self) -> Vec<Volume> {
         if !self.readable() {
@@ -341,9 +351,8 @@ impl<S: StoreRead> BlockBackend for Core<S> {
         if !self.readable() {
             return Err(Refusal::NotServing(self.state.reason()));
         }
-        // The names of accounts and files hold neither a comma nor a slash.
-        let key: Vec<u8> = name.iter().map(|&byte| if byte == b'/' { b',' } else { byte }).collect();
         let unknown = || Refusal::NoSuchFile(String::from_utf8_lossy(name).into_owned());
+        let key = key_of_export(name).ok_or_else(unknown)?;
         let file = self.namespace.resolve(&key).ok_or_else(unknown)?;
         self.volume(file)
     }
@@ -418,3 +427,7 @@ impl<S: StoreRead> BlockBackend for Core<S> {
             || self.barrier.is_some()
     }
 }
+
+#[cfg(test)]
+#[path = "blocks_tests.rs"]
+mod tests;
