@@ -422,6 +422,7 @@ impl<S: StoreRead> BlockBackend for Core<S> {
     fn blocks_congested(&self) -> bool {
         let queued: usize = self.journals.iter().map(crate::journal::Journal::queued_bytes).sum();
         queued > BLOCK_QUEUE_MAX
+            || self.journals.iter().any(crate::journal::Journal::is_short)
             || self.unapplied_bytes() > BLOCK_UNAPPLIED_MAX
             || self.extents.count() > BLOCKS_UNAPPLIED_MAX
             || self.barrier.is_some()

@@ -107,3 +107,23 @@ fn an_export_is_account_and_file_and_no_other_spelling() {
         assert_eq!(refused, Err(Refusal::NoSuchFile(wrong.to_owned())));
     }
 }
+
+#[test]
+fn near_the_end_of_the_room_that_is_certain_clients_of_volumes_wait() {
+    let mut core = core();
+    let write = |core: &mut Core<MemoryStore>| {
+        core.write_blocks(DISK, 0, Payload::Borrowed(&[7; 4096])).expect("there is room");
+    };
+    write(&mut core);
+    let next = preparing(&mut core.journals[0]).expect("the next segment is wanted");
+    assert!(!core.blocks_congested());
+    let mut taken = 0;
+    while !core.blocks_congested() {
+        write(&mut core);
+        taken += 1;
+        assert!(taken < 64, "more than the segment holds was taken");
+    }
+    assert!(core.journals[0].is_short() && core.journals[0].queued_bytes() < BLOCK_QUEUE_MAX);
+    core.journals[0].segment_ready(next);
+    assert!(!core.blocks_congested(), "there is room for certain again");
+}
