@@ -60,7 +60,11 @@ impl Haggling {
 
     /// Takes one thing of what came.
     pub(super) fn step(&mut self, io: &mut Io, shared: &mut Shared, backend: &impl BlockBackend) -> Step {
-        if !io.takes() || !io.admits(OPTION_REPLIES_MAX, 0, shared) {
+        if !io.takes() {
+            shared.budget.step_back(io.conn);
+            return Step::Blocked;
+        }
+        if !io.admits(self.replies_max(io), 0, shared) {
             return Step::Blocked;
         }
         if self.flags.is_none() {
@@ -82,12 +86,19 @@ impl Haggling {
         }
         let whole = nbd::OPTION_HEADER + len;
         let Some(data) = io.unread().get(nbd::OPTION_HEADER..whole) else { return Step::Input };
-        if option == nbd::OPT_LIST && !io.admits(NBD_LIST_MAX, 0, shared) {
-            return Step::Blocked;
-        }
         let data = data.to_vec();
         io.consume(whole);
         self.option(option, &data, io, shared, backend)
+    }
+
+    /// The longest that the replies to what comes next can be (bytes).
+    fn replies_max(&self, io: &Io) -> usize {
+        let head = io.unread().first_chunk().and_then(OptionHeader::decode);
+        let next = head.filter(|_| self.flags.is_some() && self.drained.is_none() && !self.tls_missing());
+        match next {
+            Some(head) if head.option == nbd::OPT_LIST => NBD_LIST_MAX,
+            _ => OPTION_REPLIES_MAX,
+        }
     }
 
     /// "The server MUST drop the TCP connection if the client sets an unknown flag".
