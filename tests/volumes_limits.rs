@@ -56,9 +56,11 @@ fn tier_volume_on_a_full_disk_refuses_writes_until_there_is_room_again() {
         assert!(written < 1000, "no end of the room");
     };
     assert!(refused.ends_with("error 28"), "{refused}");
-    let incidents = node.incidents();
-    let known = |kind: &str| incidents.iter().any(|(found, _)| found == kind);
-    assert!(known("store-failed") || known("journal-no-space"), "{incidents:?}");
+    // A thread of its own writes incidents down.
+    wait_until("the incident", || {
+        let full = |(kind, _): &(String, String)| kind == "store-failed" || kind == "journal-no-space";
+        node.incidents().into_iter().find(full)
+    });
     // The connection goes on, and all that was taken can be read.
     has(&mut nbd, written);
     disk.free();

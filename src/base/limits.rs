@@ -105,8 +105,16 @@ pub const NBD_READS_MAX: usize = 32 << 20;
 pub const NBD_READS_ALL_MAX: usize = 64 << 20;
 /// Unsent replies of one NBD connection; above it the connection is read no further (bytes).
 pub const NBD_OUT_MAX: usize = 4 << 20;
-/// Unsent replies of all NBD connections; above it only those that took all of theirs go on (bytes).
+/// Replies of all NBD connections: unsent, and the longest that requests under way can have (bytes).
 pub const NBD_OUT_ALL_MAX: usize = 128 << 20;
+/// So much of it is each connection's own; a request that needs more waits until the others leave room (bytes).
+pub const NBD_OUT_FREE: usize = 64 << 10;
+/// What is sent to an NBD connection at once; when it is taken, the client is known to read (bytes).
+pub const NBD_SEND_MAX: usize = 256 << 10;
+/// An NBD client that takes nothing of what waits for it is cut after this (milliseconds).
+pub const NBD_STUCK_MS: u64 = 60_000;
+/// The answer to one NBD_OPT_LIST; with more exports than fit it ends in an error (bytes).
+pub const NBD_LIST_MAX: usize = 4 << 20;
 /// Data of one NBD option; more is thrown away and refused (bytes).
 pub const NBD_OPTION_MAX: usize = 8 << 10;
 /// With more data than this in one NBD option the connection is ended (bytes).
@@ -141,6 +149,8 @@ pub const CLIENT_RECEIVE_MAX: usize = 128 << 10;
 pub const LINGER_MS: u64 = 5000;
 /// Buffers in one send at most; the rest follows with the next.
 pub const SEND_PARTS_MAX: usize = 512;
+/// A send takes no further buffer when it has so much, so that progress with a slow client is seen (bytes).
+pub const SEND_BYTES_MAX: usize = 256 << 10;
 /// Link connections held at once, whatever their state.
 pub const LINKS_MAX: usize = 64;
 /// Of them, accepted ones whose key was not checked yet.
@@ -205,5 +215,8 @@ const _: () = assert!(BLOCK_PAYLOAD_MAX <= ITEM_VALUE_MAX && BLOCK_PAYLOAD_MAX +
 const _: () = assert!(RESP_REQUEST_MAX > BATCH_MAX && RESP_REQUEST_MAX < CLIENTS_MEMORY_MAX);
 const _: () = assert!(CLIENT_REPLY_MAX > ITEM_VALUE_MAX && CLIENT_REPLY_MAX < CLIENTS_MEMORY_MAX);
 const _: () = assert!(BATCH_MAX.is_multiple_of(BLOCK));
+const _: () = assert!(NBD_CLIENTS_MAX * NBD_OUT_FREE + NBD_READS_ALL_MAX <= NBD_OUT_ALL_MAX);
+const _: () = assert!(NBD_CLIENTS_MAX * NBD_OUT_FREE + NBD_READS_MAX <= NBD_READS_ALL_MAX);
+const _: () = assert!(NBD_OUT_MAX + NBD_READS_MAX + NBD_LIST_MAX <= NBD_READS_ALL_MAX);
 const _: () =
     assert!(NBD_READS_MAX == 32 << 20 && NBD_REQUEST_MAX == 32 << 20 && NBD_READS_MAX <= NBD_READS_ALL_MAX);

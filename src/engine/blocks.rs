@@ -135,12 +135,14 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    /// The bytes of an extent that holds data.
+    /// The bytes of an extent that holds data. Few bytes are copied: as a part they would keep the whole batch for as
+    /// long as the client does not take them.
     fn extent_data(&self, extent: &Extent) -> Option<Bytes> {
         let Content::Data { batch, at } = extent.content else { return None };
         let len = usize::try_from(extent.end - extent.start).unwrap_or(usize::MAX);
         let range = at..at.saturating_add(len);
         let found = match self.extents.batch(extent.journal, batch) {
+            Some(bytes) if len < bytes.len() / 2 => bytes.get(range).map(Bytes::copy_from_slice),
             Some(bytes) => (range.end <= bytes.len()).then(|| bytes.slice(range)),
             None => self.journals[extent.journal.index()]
                 .unsealed(batch)
@@ -325,6 +327,16 @@ pub(super) fn joined(pieces: &[Piece]) -> Bytes {
     all.freeze()
 }
 
+/// The name `account,file` of an export `account/file`, which may be written so too. The names of accounts and files
+/// hold neither a comma nor a slash.
+fn key_of_export(name: &[u8]) -> Option<Vec<u8>> {
+    let mut parts = name.split(|byte| matches!(byte, b'/' | b','));
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(account), Some(file), None) => Some([account, b",", file].concat()),
+        _ => None,
+    }
+}
+
 impl<S: StoreRead> BlockBackend for Core<S> {
     fn volumes(&self) -> Vec<Volume> {
         if !self.readable() {
@@ -339,9 +351,8 @@ impl<S: StoreRead> BlockBackend for Core<S> {
         if !self.readable() {
             return Err(Refusal::NotServing(self.state.reason()));
         }
-        // The names of accounts and files hold neither a comma nor a slash.
-        let key: Vec<u8> = name.iter().map(|&byte| if byte == b'/' { b',' } else { byte }).collect();
         let unknown = || Refusal::NoSuchFile(String::from_utf8_lossy(name).into_owned());
+        let key = key_of_export(name).ok_or_else(unknown)?;
         let file = self.namespace.resolve(&key).ok_or_else(unknown)?;
         self.volume(file)
     }
@@ -411,8 +422,13 @@ impl<S: StoreRead> BlockBackend for Core<S> {
     fn blocks_congested(&self) -> bool {
         let queued: usize = self.journals.iter().map(crate::journal::Journal::queued_bytes).sum();
         queued > BLOCK_QUEUE_MAX
+            || self.journals.iter().any(crate::journal::Journal::is_short)
             || self.unapplied_bytes() > BLOCK_UNAPPLIED_MAX
             || self.extents.count() > BLOCKS_UNAPPLIED_MAX
             || self.barrier.is_some()
     }
 }
+
+#[cfg(test)]
+#[path = "blocks_tests.rs"]
+mod tests;

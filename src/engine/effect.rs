@@ -343,6 +343,8 @@ pub enum Effect {
     ClientClose {
         /// The client.
         conn: ConnId,
+        /// Now, as it takes nothing of what was given.
+        stuck: bool,
     },
     /// Answer an operator.
     Admin {

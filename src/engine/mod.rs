@@ -110,7 +110,7 @@ impl<S: StoreRead> Engine<S> {
             }
             Event::ClientFilled { conn, buffer } => self.nbd.filled(now, conn, buffer, core),
             Event::ClientSecured { conn } => self.nbd.secured(conn),
-            Event::ClientSent { conn } if self.nbd.knows(conn) => self.nbd.sent(conn),
+            Event::ClientSent { conn } if self.nbd.knows(conn) => self.nbd.sent(now, conn),
             Event::ClientClosed { conn } if self.nbd.knows(conn) => self.nbd.close(conn),
             Event::ClientBytes { conn, bytes } => {
                 core.store.pin();
@@ -169,7 +169,7 @@ impl<S: StoreRead> Engine<S> {
                 return Some(match output {
                     DoorOutput::Send { conn, bytes } => Effect::ClientSend { conn, bytes },
                     DoorOutput::Receive { conn, buffer } => Effect::ClientReceive { conn, buffer },
-                    DoorOutput::Close { conn } => Effect::ClientClose { conn },
+                    DoorOutput::Close { conn } => Effect::ClientClose { conn, stuck: false },
                 });
             }
             if let Some(output) = self.nbd.output() {
@@ -178,7 +178,7 @@ impl<S: StoreRead> Engine<S> {
                     NbdOutput::Receive { conn, buffer } => Effect::ClientReceive { conn, buffer },
                     NbdOutput::Fill { conn, buffer, until } => Effect::ClientFill { conn, buffer, until },
                     NbdOutput::StartTls { conn } => Effect::ClientStartTls { conn },
-                    NbdOutput::Close { conn } => Effect::ClientClose { conn },
+                    NbdOutput::Close { conn, stuck } => Effect::ClientClose { conn, stuck },
                 });
             }
             if !std::mem::take(&mut self.core.dirty) {
@@ -206,8 +206,8 @@ impl<S: StoreRead> Engine<S> {
         }
         while let Some(answer) = core.block_reads.answers.pop_front() {
             match answer {
-                Answer::Read(token, result) => self.nbd.read_done(token, result),
-                Answer::Allocation(token, result) => self.nbd.allocation_done(token, result),
+                Answer::Read(token, result) => self.nbd.read_done(core.now, token, result),
+                Answer::Allocation(token, result) => self.nbd.allocation_done(core.now, token, result),
             }
         }
         core.store.pin();

@@ -494,6 +494,7 @@ mod tests {
     fn the_golden_batch_is_byte_for_byte_what_version_1_wrote() {
         let golden = include_bytes!("../../tests/data/batch-v1.bin");
         assert_eq!(sample().wire().as_ref(), golden.as_slice());
+        assert_eq!(Batch::from_wire(&Bytes::from_static(golden)).unwrap().disk(), sample().disk());
     }
 
     #[test]

@@ -187,17 +187,27 @@ pub fn fuzz_control(bytes: &[u8]) {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_control_file_reads_back_and_every_bit_flip_is_detected() {
+    fn sample() -> Control {
         let mark = |e, s| EpochMark { epoch: Epoch(e), first_seq: Seq(s), prev_chain: Chain(e * 7) };
-        let control = Control {
+        Control {
             role: Role::Primary,
             pair: PairId([9; 16]),
             epoch: Epoch(5),
             table: vec![mark(2, 1), mark(5, 40)],
-        };
-        let bytes = control.encode();
-        assert_eq!(Control::decode(&bytes), Ok(control));
+        }
+    }
+
+    #[test]
+    fn the_golden_control_file_is_byte_for_byte_what_version_1_wrote() {
+        let golden = include_bytes!("../../tests/data/control-v1.bin");
+        assert_eq!(sample().encode(), golden);
+        assert_eq!(Control::decode(golden), Ok(sample()));
+    }
+
+    #[test]
+    fn a_control_file_reads_back_and_every_bit_flip_is_detected() {
+        let bytes = sample().encode();
+        assert_eq!(Control::decode(&bytes), Ok(sample()));
         for bit in 0..bytes.len() * 8 {
             let mut bad = bytes.clone();
             bad[bit / 8] ^= 1 << (bit % 8);

@@ -291,6 +291,20 @@ mod tests {
     }
 
     #[test]
+    fn the_golden_d_pointer_is_byte_for_byte_what_version_1_wrote() {
+        let golden = include_bytes!("../../tests/data/dptr-v1.bin");
+        let dptr = Dptr {
+            kind: DptrKind::Blocks,
+            state: FileState::Stale,
+            blocks: 256,
+            name: "disk1".to_owned(),
+            ..sample()
+        };
+        assert_eq!(dptr.encode(), golden);
+        assert_eq!(Dptr::decode(golden), Ok(dptr));
+    }
+
+    #[test]
     fn any_bytes_are_refused_without_a_panic() {
         let mut prng = Prng::new(2);
         let good = sample().encode();

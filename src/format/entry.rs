@@ -408,6 +408,42 @@ mod tests {
     }
 
     #[test]
+    fn the_golden_entries_are_byte_for_byte_what_version_1_wrote() {
+        let golden = include_bytes!("../../tests/data/entries-v1.bin");
+        let dptr = include_bytes!("../../tests/data/dptr-v1.bin");
+        let name = "b".to_owned();
+        let epoch =
+            EpochStart { epoch: crate::base::Epoch(5), ordinal: crate::base::Ordinal(1), name }.encode();
+        let (at, range) = (BlockId::write(4096), BlockId::range(1, 1 << 40));
+        let paused = [super::super::dptr::LoggingMode::Paused.byte()];
+        let entries = [
+            (EntryKind::BlockWrite, 9, at.as_ref(), &b"abc"[..]),
+            (EntryKind::BlockPunch, 9, range.as_ref(), b""),
+            (EntryKind::BlockZero, 9, range.as_ref(), b""),
+            (EntryKind::AccountCreate, 9, b"", dptr),
+            (EntryKind::AccountDelete, 9, b"", b""),
+            (EntryKind::AccountChange, 9, b"", dptr),
+            (EntryKind::FileCreate, 9, b"", dptr),
+            (EntryKind::FileDelete, 9, b"", b""),
+            (EntryKind::FileClear, 9, b"", dptr),
+            (EntryKind::FileChange, 9, b"", dptr),
+            (EntryKind::CopyBegin, 9, b"", &[1]),
+            (EntryKind::CopyEnd, 9, b"", b""),
+            (EntryKind::EpochStart, 0, b"", &epoch),
+            (EntryKind::Logging, 0, b"", &paused),
+        ];
+        let mut rest = &golden[..];
+        for (kind, file, id, value) in entries {
+            let entry = Entry { kind, file: FileId(file), id, value };
+            let (back, behind) = Entry::decode(rest).unwrap();
+            assert_eq!(back, entry);
+            assert_eq!(bytes_of(&entry), rest[..rest.len() - behind.len()], "{kind:?}");
+            rest = behind;
+        }
+        assert!(rest.is_empty());
+    }
+
+    #[test]
     fn a_range_that_is_empty_or_beyond_any_volume_is_refused() {
         let file = FileId(9);
         let far = BlockId::write(VOLUME_MAX - 2);

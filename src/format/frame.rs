@@ -413,6 +413,49 @@ mod tests {
     }
 
     #[test]
+    fn the_golden_frames_are_byte_for_byte_what_version_1_sent() {
+        let golden = include_bytes!("../../tests/data/frames-v1.bin");
+        let refuse = Refuse { code: RefuseCode::Epoch as u16, text: "behind".to_owned() };
+        let begin = Begin { common: hello().end };
+        let ack = Ack { received: Seq(12), durable: Seq(11), applied: Seq(10) };
+        let batch = include_bytes!("../../tests/data/batch-v1.bin");
+        let payloads = [
+            (FrameKind::Hello, hello().encode()),
+            (FrameKind::Refuse, refuse.encode()),
+            (FrameKind::Begin, begin.encode()),
+            (FrameKind::Batch, batch.to_vec()),
+            (FrameKind::Ack, ack.encode()),
+            (FrameKind::Heartbeat, Vec::new()),
+        ];
+        let mut rest = &golden[..];
+        for (number, (kind, payload)) in (1..).zip(payloads) {
+            let (epoch, durable) = (Epoch(2), Seq(7));
+            let wall_ms = 1_700_000_000_000;
+            let fields = FrameFields { session: 8, number, epoch, durable, credit: 1 << 25, wall_ms };
+            let (head, behind) = rest.split_at(FRAME_HEADER);
+            assert_eq!(encode_header(kind, &fields, &payload), head, "{kind:?}");
+            let header = FrameHeader::decode(head, FRAME_PAYLOAD_MAX).unwrap();
+            let told = (header.session, header.number, header.credit, header.wall_ms);
+            assert_eq!(told, (8, number, 1 << 25, wall_ms));
+            assert_eq!((header.kind, header.epoch, header.durable), (kind, epoch, durable));
+            let (found, next) = behind.split_at(header.len as usize);
+            assert_eq!(payload, found, "{kind:?}");
+            if kind != FrameKind::Batch {
+                header.check(head, found).unwrap();
+            }
+            match kind {
+                FrameKind::Hello => assert_eq!(Hello::decode(found), Ok(hello())),
+                FrameKind::Refuse => assert_eq!(Refuse::decode(found).as_ref(), Ok(&refuse)),
+                FrameKind::Begin => assert_eq!(Begin::decode(found), Ok(begin)),
+                FrameKind::Ack => assert_eq!(Ack::decode(found), Ok(ack)),
+                FrameKind::Batch | FrameKind::Heartbeat => {}
+            }
+            rest = next;
+        }
+        assert!(rest.is_empty());
+    }
+
+    #[test]
     fn every_single_bit_flip_is_detected() {
         let good = frame();
         for bit in 0..good.len() * 8 {

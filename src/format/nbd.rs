@@ -174,6 +174,14 @@ pub const OPTION_HEADER: usize = 16;
 pub const REQUEST_LEN: usize = 28;
 /// Bytes of a simple reply before its payload.
 pub const SIMPLE_REPLY_LEN: usize = 16;
+/// Bytes of a chunk before its payload.
+pub const CHUNK_HEAD: usize = 20;
+/// Bytes of a whole [`REPLY_TYPE_OFFSET_HOLE`]; not less than those of a [`REPLY_TYPE_OFFSET_DATA`] before its data.
+pub const READ_CHUNK_HEAD: usize = CHUNK_HEAD + 12;
+/// Bytes of a whole [`REPLY_TYPE_ERROR`] at most.
+pub const ERROR_CHUNK_MAX: usize = CHUNK_HEAD + 6 + STRING_MAX;
+/// Bytes of a reply to an option before its data.
+pub const OPTION_REPLY_HEAD: usize = 20;
 /// Zeros after the reply to [`OPT_EXPORT_NAME`], unless both sides do without.
 pub const EXPORT_ZEROS: usize = 124;
 /// Longest string of the protocol (bytes).
@@ -430,6 +438,12 @@ pub fn error_chunk(out: &mut Vec<u8>, cookie: u64, error: u32, message: &str) {
     out.extend_from_slice(&error.to_be_bytes());
     out.extend_from_slice(&u16::try_from(message.len()).unwrap_or(0).to_be_bytes());
     out.extend_from_slice(message);
+}
+
+/// Bytes of a whole [`REPLY_TYPE_BLOCK_STATUS`] with so many extents.
+#[must_use]
+pub fn status_len(extents: usize) -> usize {
+    CHUNK_HEAD + 4 + extents.saturating_mul(8)
 }
 
 /// Appends a chunk with extents as (length, `STATE_*`) of one metadata context, which ends a reply.

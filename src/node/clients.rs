@@ -5,7 +5,9 @@
 
 use super::core::{Target, Turn};
 use super::door_tls::DoorSession;
-use crate::base::limits::{CLIENT_RECEIVE_MAX, CLIENT_RECEIVE_MIN, CLIENTS_MAX, SEND_PARTS_MAX};
+use crate::base::limits::{
+    CLIENT_RECEIVE_MAX, CLIENT_RECEIVE_MIN, CLIENTS_MAX, NBD_STUCK_MS, SEND_BYTES_MAX, SEND_PARTS_MAX,
+};
 use crate::base::{AlignedBuf, ConnId, Mono};
 use crate::engine::{ClientDoor, Event};
 use crate::io::Op;
@@ -37,6 +39,8 @@ pub(crate) struct Clients {
 struct Client {
     id: ConnId,
     socket: Arc<OwnedFd>,
+    /// It is one of volumes.
+    blocks: bool,
     /// Its TLS, once it asked for that.
     tls: Option<Box<Secured>>,
     /// A receive is under way.
@@ -80,6 +84,7 @@ impl Clients {
         let client = Client {
             id: conn,
             socket: Arc::new(socket),
+            blocks: matches!(door, ClientDoor::Blocks { .. }),
             tls: None,
             receiving: false,
             sending: None,
@@ -187,6 +192,19 @@ impl Clients {
         self.settle(turn, slot);
     }
 
+    /// Ends a connection at once whose client takes nothing.
+    pub(crate) fn cut_stuck(&mut self, turn: &mut Turn, conn: ConnId) {
+        let Some((slot, client)) = self.find(conn) else { return };
+        let unsent: usize = client.queue.iter().map(|part| part.bytes.len()).sum();
+        tracing::warn!(
+            "a client took nothing of what waits for it for {} s and is cut; {unsent} bytes and what is being sent \
+             are dropped",
+            NBD_STUCK_MS / 1000
+        );
+        client.lose(turn);
+        self.settle(turn, slot);
+    }
+
     /// A receive ended.
     pub(crate) fn received(&mut self, turn: &mut Turn, slot: usize, result: io::Result<Vec<u8>>) {
         let Some(client) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
@@ -199,7 +217,10 @@ impl Clients {
                     turn.events.push(Event::ClientBytes { conn: client.id, bytes });
                 }
             }
-            Ok(_) if client.queue.is_empty() && client.sending.is_none() => client.lose(turn),
+            // Of volumes no client does that: it says goodbye, or is gone, and nothing is kept for it.
+            Ok(_) if client.blocks || client.queue.is_empty() && client.sending.is_none() => {
+                client.lose(turn)
+            }
             // The client sends no more, but may still read the answers that are on their way.
             Ok(_) => {
                 client.tell_gone(turn);
@@ -392,7 +413,14 @@ impl Client {
         if self.sending.is_some() || self.queue.is_empty() || self.cut {
             return;
         }
-        let some = self.queue.drain(..self.queue.len().min(SEND_PARTS_MAX));
+        let mut bytes = 0;
+        let fits = |part: &&Part| {
+            let first = bytes == 0;
+            bytes += part.bytes.len();
+            first || bytes <= SEND_BYTES_MAX
+        };
+        let count = self.queue.iter().take(SEND_PARTS_MAX).take_while(fits).count();
+        let some = self.queue.drain(..count);
         let mut counted = 0;
         let parts: Vec<Bytes> = some
             .map(|part| {

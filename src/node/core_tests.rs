@@ -110,7 +110,7 @@ fn a_client_that_does_not_read_holds_up_nobody_and_is_cut_in_the_end() {
                 effects.push_back(Effect::ClientSend { conn, bytes: Bytes::from(vec![0; 1 << 20]) });
             }
             Event::ClientBytes { conn, bytes } if bytes == b"cut" => {
-                effects.push_back(Effect::ClientClose { conn: slow.unwrap() });
+                effects.push_back(Effect::ClientClose { conn: slow.unwrap(), stuck: false });
                 echo(Event::ClientBytes { conn, bytes }, effects);
             }
             Event::ClientClosed { conn } if Some(conn) == slow => tell.send(taken).unwrap(),
@@ -143,6 +143,54 @@ fn a_client_that_does_not_read_holds_up_nobody_and_is_cut_in_the_end() {
             }
         }
         assert!(left <= (taken + 2) << 20, "{left} bytes for a client that was cut");
+        assert_eq!(node.stop(), Ending::Clean);
+    }
+}
+
+/// Sends this much to each client, which is more than the operating system takes by itself.
+const MUCH: usize = 64 << 20;
+
+fn send_much(conn: ConnId, effects: &mut VecDeque<Effect>) {
+    let part = Bytes::from(vec![0; 256 << 10]);
+    (0..MUCH / part.len()).for_each(|_| effects.push_back(Effect::ClientSend { conn, bytes: part.clone() }));
+}
+
+#[test]
+fn what_waits_for_a_client_that_is_stuck_is_dropped_at_once() {
+    for choice in DRIVERS {
+        let (tell, told) = channel();
+        let node = start(Setting::of(choice), move |event, effects| match event {
+            Event::ClientOpened { conn, .. } => {
+                send_much(conn, effects);
+                effects.push_back(Effect::ClientClose { conn, stuck: true });
+            }
+            Event::ClientClosed { .. } => tell.send(()).unwrap(),
+            event => echo(event, effects),
+        });
+        let Some(node) = node else { continue };
+        let mut client = node.client();
+        told.recv_timeout(TIMEOUT).unwrap();
+        let mut all = Vec::new();
+        let _ = client.read_to_end(&mut all);
+        assert!(all.len() < MUCH, "{} bytes for a client that was cut", all.len());
+        assert_eq!(node.stop(), Ending::Clean);
+    }
+}
+
+#[test]
+fn what_a_slow_client_takes_is_told_while_more_waits_for_it() {
+    for choice in DRIVERS {
+        let (tell, told) = channel();
+        let node = start(Setting::of(choice), move |event, effects| match event {
+            Event::ClientOpened { conn, .. } => send_much(conn, effects),
+            Event::ClientSent { .. } => tell.send(()).unwrap(),
+            event => echo(event, effects),
+        });
+        let Some(node) = node else { continue };
+        let mut client = node.client();
+        client.read_exact(&mut vec![0; 1 << 20]).unwrap();
+        (0..4).for_each(|_| told.recv_timeout(TIMEOUT).unwrap());
+        drop(client);
         assert_eq!(node.stop(), Ending::Clean);
     }
 }
@@ -187,7 +235,7 @@ fn what_was_sent_before_a_close_arrives_before_the_end() {
                 for _ in 0..2000 {
                     effects.push_back(Effect::ClientSend { conn, bytes: Bytes::from_static(b"goodbye ") });
                 }
-                effects.push_back(Effect::ClientClose { conn });
+                effects.push_back(Effect::ClientClose { conn, stuck: false });
             }
             event => echo(event, effects),
         });

@@ -1,5 +1,5 @@
 //! The entries that a returned primary had and the pair never kept, one JSON object a line: readable by people,
-//! and enough to play an item back by hand.
+//! and enough to play an item, or a change of a volume, back by hand.
 
 use crate::base::{Epoch, Seq};
 use crate::format::entry::{Entry, EntryKind};
@@ -17,29 +17,39 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     item_hex: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     value_hex: Option<String>,
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Text as it is, other bytes in hexadecimal.
 fn split(bytes: &[u8]) -> (Option<&str>, Option<String>) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (Some(text), None),
-        Err(_) => (None, Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())),
+        Err(_) => (None, Some(hex(bytes))),
     }
 }
 
-/// One line, with its newline. `file` is the file's name as far as it is known.
+/// One line, with its newline. `file` is the file's name as far as it is known. A change of a volume tells where it
+/// begins and how long it is (bytes), and what was written in hexadecimal.
 #[must_use]
 pub fn diverged_line(seq: Seq, epoch: Epoch, file: &str, entry: &Entry<'_>) -> Vec<u8> {
     let of_item = matches!(entry.kind, EntryKind::Put | EntryKind::Delete);
     let (item, item_hex) = if of_item { split(entry.id) } else { (None, None) };
     let (value, value_hex) = match entry.kind {
         EntryKind::Put => split(entry.value),
-        EntryKind::Delete => (None, None),
-        _ => (None, Some(entry.value.iter().map(|byte| format!("{byte:02x}")).collect())),
+        EntryKind::Delete | EntryKind::BlockPunch | EntryKind::BlockZero => (None, None),
+        _ => (None, Some(hex(entry.value))),
     };
+    let blocks = entry.block_change();
     let line = Line {
         seq: seq.0,
         epoch: epoch.0,
@@ -48,6 +58,8 @@ pub fn diverged_line(seq: Seq, epoch: Epoch, file: &str, entry: &Entry<'_>) -> V
         file_id: entry.file.0,
         item,
         item_hex,
+        offset: blocks.map(|change| change.offset),
+        bytes: blocks.map(|change| change.len),
         value,
         value_hex,
     };
@@ -60,6 +72,7 @@ pub fn diverged_line(seq: Seq, epoch: Epoch, file: &str, entry: &Entry<'_>) -> V
 mod tests {
     use super::*;
     use crate::base::FileId;
+    use crate::format::entry::BlockId;
 
     #[test]
     fn text_stays_readable_and_other_bytes_come_in_hexadecimal() {
@@ -71,5 +84,26 @@ mod tests {
             "{\"seq\":7,\"epoch\":2,\"kind\":\"put\",\"file\":\"app,orders\",\"file_id\":4,\"item\":\"1001\",\
              \"value_hex\":\"ff00\"}\n"
         );
+    }
+
+    #[test]
+    fn a_change_of_a_volume_tells_where_it_begins_and_how_long_it_is() {
+        let (at, range) = (BlockId::write(8192), BlockId::range(4096, 1 << 30));
+        let file = FileId(4);
+        let line = |kind, id, value| {
+            let entry = Entry { kind, file, id, value };
+            String::from_utf8(diverged_line(Seq(7), Epoch(2), "app,disk", &entry)).unwrap()
+        };
+        let start = |kind| {
+            format!("{{\"seq\":7,\"epoch\":2,\"kind\":\"{kind}\",\"file\":\"app,disk\",\"file_id\":4,")
+        };
+        assert_eq!(
+            line(EntryKind::BlockWrite, at.as_ref(), b"ab"),
+            start("block-write") + "\"offset\":8192,\"bytes\":2,\"value_hex\":\"6162\"}\n"
+        );
+        for (kind, word) in [(EntryKind::BlockPunch, "block-punch"), (EntryKind::BlockZero, "block-zero")] {
+            let told = start(word) + "\"offset\":4096,\"bytes\":1073741824}\n";
+            assert_eq!(line(kind, range.as_ref(), b""), told);
+        }
     }
 }

@@ -62,7 +62,7 @@ impl World {
             Effect::ClientStartTls { .. } => {
                 self.check.fail("driver", format!("node {n} wants TLS, which nobody asked for"));
             }
-            Effect::ClientClose { conn } => self.client_closed(n, conn),
+            Effect::ClientClose { conn, .. } => self.client_closed(n, conn),
             Effect::ReadVolume { read, file, offset, len, .. } => {
                 let us = if self.streams.disk.percent(50) { 0 } else { self.disk_latency(n) };
                 self.node_after(us, n, Ev::Volume(read, file, offset, len, false));
@@ -101,7 +101,7 @@ impl World {
             Effect::ReadVolume { file, offset, .. } => ("read-volume", file.0, *offset),
             Effect::VolumeAllocation { file, offset, .. } => ("volume-allocation", file.0, *offset),
             Effect::ForgetVolume { file } => ("forget-volume", file.0, 0),
-            Effect::ClientClose { conn } => ("client-close", conn.0, 0),
+            Effect::ClientClose { conn, stuck } => ("client-close", conn.0, u64::from(*stuck)),
             Effect::Admin { token, .. } => ("admin-answer", *token, 0),
             Effect::Incident(incident) => ("incident", incident.kind.len() as u64, 0),
             Effect::Stopped => ("stopped", 0, 0),

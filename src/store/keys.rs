@@ -180,6 +180,34 @@ mod tests {
         }
     }
 
+    /// Each key and each value behind its length (u8).
+    #[test]
+    fn the_golden_records_are_byte_for_byte_what_version_1_wrote() {
+        let golden = include_bytes!("../../tests/data/store-v1.bin");
+        let meta =
+            [&[1, 1, 1, 19, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 10], &[0; 7][..], &[12], &[0; 7]].concat();
+        let namespace = crate::store::namespace::Namespace::from_records(&meta, []).unwrap();
+        let (applied, since) = ([Seq(41), Seq(7)], [Some(Seq(30)), None]);
+        let mut key = Vec::new();
+        item(&mut key, FileId(258), 0, b"1001");
+        let records = [
+            (FORMAT.to_vec(), format_value(Ordinal(1))),
+            (APPLIED.to_vec(), applied_value(applied)),
+            (NAMESPACE.to_vec(), namespace.meta()),
+            (dptr(FileId(258)), include_bytes!("../../tests/data/dptr-v1.bin").to_vec()),
+            (purge(FileId(9), 7), Vec::new()),
+            (VOLUMES.to_vec(), volumes_value(since)),
+            (key, b"hello".to_vec()),
+        ];
+        let with_length =
+            |bytes: &Vec<u8>| [&[u8::try_from(bytes.len()).unwrap()], bytes.as_slice()].concat();
+        let all = records.iter().flat_map(|(key, value)| [with_length(key), with_length(value)]);
+        assert_eq!(all.collect::<Vec<_>>().concat(), golden);
+        assert_eq!(read_format(&records[0].1), Ok(Ordinal(1)));
+        assert_eq!(read_applied(&records[1].1), Ok(applied));
+        assert_eq!(read_volumes(&records[5].1), Ok(since));
+    }
+
     #[test]
     fn a_range_holds_one_generation_of_one_file_and_nothing_else() {
         let inside = |range: &(Bound<Vec<u8>>, Bound<Vec<u8>>), file, generation, id: &[u8]| {

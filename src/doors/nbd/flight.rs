@@ -2,7 +2,7 @@
 
 use crate::base::ConnId;
 use crate::base::limits::NBD_READS_ALL_MAX;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 /// What was asked of the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub(super) struct Flight {
     pub(super) offset: u64,
     pub(super) len: u32,
     pub(super) asked: Asked,
+    /// What was reserved for the reply (bytes).
+    pub(super) reserved: usize,
 }
 
 impl Flight {
@@ -51,26 +53,12 @@ pub(super) struct Flights {
     by_token: BTreeMap<u64, Flight>,
     /// What is read for all of them (bytes).
     bytes: usize,
-    /// Clients whose next read found no room, in order.
-    queue: VecDeque<ConnId>,
 }
 
 impl Flights {
-    /// Whether a client may read so much now. If not, nobody else may before it.
-    pub(super) fn room(&mut self, conn: ConnId, bytes: usize) -> bool {
-        let first = self.queue.front().is_none_or(|first| *first == conn);
-        let room = first && self.bytes + bytes <= NBD_READS_ALL_MAX;
-        if room {
-            self.step_back(conn);
-        } else if !self.queue.contains(&conn) {
-            self.queue.push_back(conn);
-        }
-        room
-    }
-
-    /// The client wants no room now.
-    pub(super) fn step_back(&mut self, conn: ConnId) {
-        self.queue.retain(|other| *other != conn);
+    /// Whether so much may be read now, besides the rest.
+    pub(super) fn room(&self, bytes: usize) -> bool {
+        self.bytes + bytes <= NBD_READS_ALL_MAX
     }
 
     /// The token of a request that begins.
@@ -88,15 +76,9 @@ impl Flights {
         Some(flight)
     }
 
-    /// The client is gone.
-    pub(super) fn leave(&mut self, conn: ConnId) {
-        self.step_back(conn);
-        let bytes = &mut self.bytes;
-        self.by_token.retain(|_, flight| {
-            let stays = flight.conn != conn;
-            *bytes -= if stays { 0 } else { flight.bytes() };
-            stays
-        });
+    /// What is reserved for the requests of a client (bytes).
+    pub(super) fn reserved(&self, conn: ConnId) -> usize {
+        self.by_token.values().filter(|flight| flight.conn == conn).map(|flight| flight.reserved).sum()
     }
 
     /// What is read for all clients (bytes).

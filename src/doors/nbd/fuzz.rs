@@ -73,7 +73,7 @@ fn drive(start: &[u8], bytes: &[u8]) {
     loop {
         while let Some(output) = door.output() {
             match output {
-                NbdOutput::Send { .. } => door.sent(conn),
+                NbdOutput::Send { .. } => door.sent(now, conn),
                 NbdOutput::StartTls { .. } => door.secured(conn),
                 NbdOutput::Close { .. } => {}
                 NbdOutput::Receive { mut buffer, .. } => {
@@ -101,10 +101,10 @@ fn drive(start: &[u8], bytes: &[u8]) {
             return;
         }
         for (token, len) in std::mem::take(&mut backend.reads) {
-            door.read_done(token, Ok(vec![Piece::Zeros(len)]));
+            door.read_done(now, token, Ok(vec![Piece::Zeros(len)]));
         }
         for (token, len) in std::mem::take(&mut backend.allocations) {
-            door.allocation_done(token, Ok(vec![Allocation { len, hole: true }]));
+            door.allocation_done(now, token, Ok(vec![Allocation { len, hole: true }]));
         }
         door.tick(now, &mut backend);
         door.release(now, &mut backend);

@@ -5,7 +5,7 @@ use super::session::{Io, Step};
 use super::transmission::Serving;
 use super::{BlockBackend, Refusal, Shared, Tls};
 use crate::base::FileId;
-use crate::base::limits::{NBD_OPTION_DRAIN_MAX, NBD_OPTION_MAX, NBD_REQUEST_MAX};
+use crate::base::limits::{NAME_MAX, NBD_LIST_MAX, NBD_OPTION_DRAIN_MAX, NBD_OPTION_MAX, NBD_REQUEST_MAX};
 use crate::doors::Volume;
 use crate::format::nbd::{self, InfoQuery, MetaQuery, OptionHeader};
 
@@ -17,6 +17,9 @@ const ALL_OF_BASE: &[u8] = b"base:";
 pub(super) const ALLOCATION_ID: u32 = 1;
 /// Least, best and largest request (bytes).
 const BLOCK_SIZES: [u32; 3] = [1, 4096, NBD_REQUEST_MAX];
+/// What the replies to one option are at most, those to a list aside: a text for people, or some facts (bytes).
+const OPTION_REPLIES_MAX: usize = 2 * (nbd::OPTION_REPLY_HEAD + nbd::STRING_MAX);
+const _: () = assert!(2 * NAME_MAX + nbd::EXPORT_ZEROS + 5 * nbd::OPTION_REPLY_HEAD < nbd::STRING_MAX);
 
 /// How it is with TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +60,11 @@ impl Haggling {
 
     /// Takes one thing of what came.
     pub(super) fn step(&mut self, io: &mut Io, shared: &mut Shared, backend: &impl BlockBackend) -> Step {
-        if !io.may_reply(shared) {
+        if !io.takes() {
+            shared.budget.step_back(io.conn);
+            return Step::Blocked;
+        }
+        if !io.admits(self.replies_max(io), 0, shared) {
             return Step::Blocked;
         }
         if self.flags.is_none() {
@@ -82,6 +89,16 @@ impl Haggling {
         let data = data.to_vec();
         io.consume(whole);
         self.option(option, &data, io, shared, backend)
+    }
+
+    /// The longest that the replies to what comes next can be (bytes).
+    fn replies_max(&self, io: &Io) -> usize {
+        let head = io.unread().first_chunk().and_then(OptionHeader::decode);
+        let next = head.filter(|_| self.flags.is_some() && self.drained.is_none() && !self.tls_missing());
+        match next {
+            Some(head) if head.option == nbd::OPT_LIST => NBD_LIST_MAX,
+            _ => OPTION_REPLIES_MAX,
+        }
     }
 
     /// "The server MUST drop the TCP connection if the client sets an unknown flag".
@@ -287,7 +304,13 @@ fn list(data: &[u8], io: &mut Io, shared: &mut Shared, backend: &impl BlockBacke
     if !data.is_empty() {
         return reply(io, shared, option, nbd::REP_ERR_INVALID);
     }
+    let mut left = NBD_LIST_MAX - nbd::OPTION_REPLY_HEAD;
     for volume in backend.volumes() {
+        let Some(less) = left.checked_sub(nbd::OPTION_REPLY_HEAD + 4 + volume.name.len()) else {
+            // "Return zero or more `NBD_REP_SERVER` replies, [..] followed by `NBD_REP_ACK` or an error".
+            return reply(io, shared, option, nbd::REP_ERR_TOO_BIG);
+        };
+        left = less;
         nbd::server_reply(io.out.small(shared), option, volume.name.as_bytes());
     }
     reply(io, shared, option, nbd::REP_ACK)

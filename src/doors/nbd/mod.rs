@@ -11,8 +11,12 @@
 //!   before a change, the backend is not congested. So none can grow this node's memory.
 //! - The payload of a large write is received into the buffers that become batches, 1 MiB at most each. That of a
 //!   write that was refused is thrown away as it comes.
-//! - Reads of one connection and of all together are bounded; those that find no room go on in order of arrival.
+//! - Reads of one connection and of all together are bounded, and so is what clients have not taken: before a request
+//!   is begun there is room for its reply. Those that find no room go on in order of arrival.
+//! - A client that takes nothing of what waits for it for [`NBD_STUCK_MS`] is cut. One that was ended has that long to
+//!   take its replies, and counts as a client until then, and until nothing is read for it any more.
 
+mod budget;
 mod flight;
 pub mod fuzz;
 mod handshake;
@@ -27,8 +31,11 @@ mod transmission;
 mod tests;
 
 use super::{Allocation, BlockBackend, Piece, Refusal};
+#[cfg(doc)]
+use crate::base::limits::NBD_STUCK_MS;
 use crate::base::limits::{NBD_CLIENTS_MAX, NBD_HANDSHAKE_MS, NBD_TRAFFIC_MAX};
 use crate::base::{AlignedBuf, ConnId, FileId, Mono, Now};
+use budget::Budget;
 use bytes::Bytes;
 use flight::Flights;
 use session::{Fate, Session};
@@ -81,10 +88,12 @@ pub enum NbdOutput {
         /// The client.
         conn: ConnId,
     },
-    /// End the connection once what was given is sent. The door has forgotten the client.
+    /// End the connection once what was given is sent. Nothing more comes for the client.
     Close {
         /// The client.
         conn: ConnId,
+        /// Now, as it takes nothing of what was given.
+        stuck: bool,
     },
 }
 
@@ -118,8 +127,11 @@ struct Shared {
     /// Until when clients have to choose an export.
     deadlines: BTreeSet<(Mono, ConnId)>,
     flights: Flights,
-    /// Replies of all clients in `outputs` or under way (bytes).
-    unsent: usize,
+    budget: Budget,
+    /// When it is looked at whether clients take their replies.
+    watches: BTreeSet<(Mono, ConnId)>,
+    /// The time of what is being done.
+    now: Mono,
     traffic: BTreeMap<FileId, VolumeTraffic>,
     zeros: Bytes,
 }
@@ -150,7 +162,9 @@ impl NbdDoor {
             blocked: VecDeque::new(),
             deadlines: BTreeSet::new(),
             flights: Flights::default(),
-            unsent: 0,
+            budget: Budget::default(),
+            watches: BTreeSet::new(),
+            now: Mono::default(),
             traffic: BTreeMap::new(),
             zeros: outbox::zeros(),
         };
@@ -160,9 +174,10 @@ impl NbdDoor {
     /// A client connected.
     pub fn open(&mut self, now: Now, conn: ConnId, tls: Tls) {
         if self.sessions.len() >= NBD_CLIENTS_MAX {
-            self.shared.outputs.push_back(NbdOutput::Close { conn });
+            self.shared.outputs.push_back(NbdOutput::Close { conn, stuck: false });
             return;
         }
+        self.shared.now = now.mono;
         let deadline = now.mono.plus_ms(NBD_HANDSHAKE_MS);
         self.shared.deadlines.insert((deadline, conn));
         let mut session = Session::new(conn, tls, deadline);
@@ -173,7 +188,7 @@ impl NbdDoor {
     /// Whether this is a client of this door.
     #[must_use]
     pub fn knows(&self, conn: ConnId) -> bool {
-        self.sessions.contains_key(&conn)
+        self.sessions.get(&conn).is_some_and(|session| !session.is_gone())
     }
 
     /// A [`NbdOutput::StartTls`] was done: what comes from now on came under TLS.
@@ -184,7 +199,8 @@ impl NbdDoor {
     }
 
     /// Bytes came, as allowed by a [`NbdOutput::Receive`]; `bytes` goes back with a later one.
-    pub fn input(&mut self, _now: Now, conn: ConnId, bytes: Vec<u8>, backend: &mut impl BlockBackend) {
+    pub fn input(&mut self, now: Now, conn: ConnId, bytes: Vec<u8>, backend: &mut impl BlockBackend) {
+        self.shared.now = now.mono;
         if let Some(session) = self.sessions.get_mut(&conn) {
             session.received(bytes);
             self.advance(conn, backend);
@@ -192,7 +208,8 @@ impl NbdDoor {
     }
 
     /// A [`NbdOutput::Fill`] was done.
-    pub fn filled(&mut self, _now: Now, conn: ConnId, buffer: AlignedBuf, backend: &mut impl BlockBackend) {
+    pub fn filled(&mut self, now: Now, conn: ConnId, buffer: AlignedBuf, backend: &mut impl BlockBackend) {
+        self.shared.now = now.mono;
         if let Some(session) = self.sessions.get_mut(&conn) {
             session.filled(buffer);
             self.advance(conn, backend);
@@ -200,35 +217,43 @@ impl NbdDoor {
     }
 
     /// The bytes of one [`NbdOutput::Send`] were taken by the operating system.
-    pub fn sent(&mut self, conn: ConnId) {
+    pub fn sent(&mut self, now: Now, conn: ConnId) {
+        self.shared.now = now.mono;
         if let Some(session) = self.sessions.get_mut(&conn) {
             session.sent(&mut self.shared);
+            self.finish(conn);
         }
     }
 
     /// The client is gone. What it was not told stays as it is in the volume.
     pub fn close(&mut self, conn: ConnId) {
-        if let Some(session) = self.sessions.remove(&conn) {
+        if let Some(session) = self.sessions.get_mut(&conn) {
             session.leave(&mut self.shared);
+            self.finish(conn);
         }
     }
 
     /// What a read of the backend found.
-    pub fn read_done(&mut self, token: u64, result: Result<Vec<Piece>, Refusal>) {
+    pub fn read_done(&mut self, now: Now, token: u64, result: Result<Vec<Piece>, Refusal>) {
+        self.shared.now = now.mono;
         let Some(flight) = self.shared.flights.take(token) else { return };
         let Some(session) = self.sessions.get_mut(&flight.conn) else { return };
         session.read_done(flight, result, &mut self.shared);
+        self.finish(flight.conn);
     }
 
     /// What a look of the backend for allocations found.
-    pub fn allocation_done(&mut self, token: u64, result: Result<Vec<Allocation>, Refusal>) {
+    pub fn allocation_done(&mut self, now: Now, token: u64, result: Result<Vec<Allocation>, Refusal>) {
+        self.shared.now = now.mono;
         let Some(flight) = self.shared.flights.take(token) else { return };
         let Some(session) = self.sessions.get_mut(&flight.conn) else { return };
         session.allocation_done(flight, result, &mut self.shared);
+        self.finish(flight.conn);
     }
 
     /// Time has come to [`Self::deadline`].
     pub fn tick(&mut self, now: Now, _backend: &mut impl BlockBackend) {
+        self.shared.now = now.mono;
         while let Some(&(deadline, conn)) = self.shared.deadlines.first() {
             if deadline > now.mono {
                 break;
@@ -236,11 +261,24 @@ impl NbdDoor {
             self.shared.deadlines.pop_first();
             self.end(conn);
         }
+        while let Some(&(at, conn)) = self.shared.watches.first() {
+            if at > now.mono {
+                break;
+            }
+            self.shared.watches.pop_first();
+            let Some(session) = self.sessions.get_mut(&conn) else { continue };
+            if session.is_stuck(&mut self.shared) {
+                session.leave(&mut self.shared);
+                self.shared.outputs.push_back(NbdOutput::Close { conn, stuck: true });
+                self.finish(conn);
+            }
+        }
     }
 
     /// Watermarks may have moved, congestion may be over, replies may have been taken: sends the replies whose waits
     /// are over and goes on with the clients that were stopped. To be called after every round of events.
-    pub fn release(&mut self, _now: Now, backend: &mut impl BlockBackend) {
+    pub fn release(&mut self, now: Now, backend: &mut impl BlockBackend) {
+        self.shared.now = now.mono;
         let marks = backend.watermarks();
         for session in self.sessions.values_mut() {
             session.release(&marks, &mut self.shared);
@@ -259,7 +297,8 @@ impl NbdDoor {
     /// When [`Self::tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
-        self.shared.deadlines.first().map(|(deadline, _)| *deadline)
+        let first = [self.shared.deadlines.first(), self.shared.watches.first()];
+        first.into_iter().flatten().map(|(at, _)| *at).min()
     }
 
     /// Ends every client that waits for an answer: none will come, and what it asked for may be there or not.
@@ -272,7 +311,7 @@ impl NbdDoor {
     /// Clients connected.
     #[must_use]
     pub fn clients(&self) -> usize {
-        self.sessions.len()
+        self.sessions.values().filter(|session| !session.is_gone()).count()
     }
 
     /// What the clients of a volume did.
@@ -308,9 +347,27 @@ impl NbdDoor {
     }
 
     fn end(&mut self, conn: ConnId) {
-        let Some(mut session) = self.sessions.remove(&conn) else { return };
-        session.flush(&mut self.shared);
-        session.leave(&mut self.shared);
-        self.shared.outputs.push_back(NbdOutput::Close { conn });
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.end(&mut self.shared);
+            self.finish(conn);
+        }
+    }
+
+    /// Closes the connection of one that was ended and has all its replies, and forgets one that is over.
+    fn finish(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        if session.has_taken_all() {
+            session.leave(&mut self.shared);
+            self.shared.outputs.push_back(NbdOutput::Close { conn, stuck: false });
+        }
+        if session.is_over() {
+            self.sessions.remove(&conn);
+        }
+    }
+
+    /// What clients have not taken, and what requests under way may add (bytes).
+    #[cfg(test)]
+    fn held(&self) -> usize {
+        self.sessions.values().map(Session::held).sum()
     }
 }

@@ -30,41 +30,60 @@ pub(super) fn content(pieces: Vec<Piece>, out: &mut Outbox, shared: &mut Shared)
     }
 }
 
-/// Sends each piece as a chunk.
+/// A hole that is told as such is longer than what telling it takes, so that a reply in chunks is never longer than one
+/// with all the bytes (bytes).
+const HOLE_MIN: u64 = 4096;
+
+/// Sends pieces as chunks: long zeros as holes, what lies between them as bytes.
 pub(super) fn chunks(flight: &Flight, pieces: Vec<Piece>, out: &mut Outbox, shared: &mut Shared) {
     let mut offset = flight.offset;
-    let mut left = pieces.len();
-    for piece in pieces {
-        left -= 1;
-        let len = len_of(&piece);
-        let short = u32::try_from(len).unwrap_or(u32::MAX);
-        match piece {
-            Piece::Data(bytes) => {
-                nbd::data_chunk(out.small(shared), left == 0, flight.cookie, offset, short);
-                out.data(bytes, shared);
+    let mut pieces = pieces.into_iter().peekable();
+    while let Some(first) = pieces.next() {
+        let mut len = len_of(&first);
+        if is_hole(&first) {
+            while let Some(next) = pieces.next_if(|next| matches!(next, Piece::Zeros(_))) {
+                len = len.saturating_add(len_of(&next));
             }
-            Piece::Zeros(_) => {
-                nbd::hole_chunk(out.small(shared), left == 0, flight.cookie, offset, short);
+            let done = pieces.peek().is_none();
+            nbd::hole_chunk(out.small(shared), done, flight.cookie, offset, short(len));
+        } else {
+            let mut run = vec![first];
+            while let Some(next) = pieces.next_if(|next| !is_hole(next)) {
+                len = len.saturating_add(len_of(&next));
+                run.push(next);
             }
+            let done = pieces.peek().is_none();
+            nbd::data_chunk(out.small(shared), done, flight.cookie, offset, short(len));
+            content(run, out, shared);
         }
         offset = offset.saturating_add(len);
     }
 }
 
-/// What is told of allocations: not more than `limit`, and not beyond what was asked for.
+fn is_hole(piece: &Piece) -> bool {
+    matches!(piece, Piece::Zeros(len) if *len >= HOLE_MIN)
+}
+
+/// A length that was checked to be within that of a request.
+fn short(len: u64) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+/// What is told of allocations: not more than `limit`, and not beyond what was asked for. "The server SHOULD use
+/// different *status* values between consecutive descriptors where feasible".
 pub(super) fn extents(allocations: &[Allocation], asked: u32, limit: usize) -> Vec<(u32, u32)> {
     let mut left = asked;
-    let mut extents = Vec::new();
+    let mut extents: Vec<(u32, u32)> = Vec::new();
     for allocation in allocations {
-        let len = u32::try_from(allocation.len).unwrap_or(u32::MAX).min(left);
-        if len == 0 {
-            continue;
-        }
-        if extents.len() == limit {
-            break;
-        }
+        let len = short(allocation.len).min(left);
         let state = if allocation.hole { nbd::STATE_HOLE | nbd::STATE_ZERO } else { 0 };
-        extents.push((len, state));
+        let told = extents.len();
+        match extents.last_mut() {
+            _ if len == 0 => continue,
+            Some((before, same)) if *same == state => *before += len,
+            _ if told == limit => break,
+            _ => extents.push((len, state)),
+        }
         left -= len;
     }
     extents

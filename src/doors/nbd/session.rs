@@ -5,7 +5,7 @@ use super::handshake::Haggling;
 use super::outbox::Outbox;
 use super::transmission::Serving;
 use super::{Allocation, BlockBackend, NbdOutput, Piece, Refusal, Shared, Tls};
-use crate::base::limits::{NBD_OUT_ALL_MAX, NBD_OUT_MAX, RECEIVE_MAX, RECEIVE_MIN};
+use crate::base::limits::{NBD_OUT_MAX, RECEIVE_MAX, RECEIVE_MIN};
 use crate::base::{AlignedBuf, ConnId, Mono};
 use crate::doors::Watermarks;
 use crate::format::nbd;
@@ -92,9 +92,14 @@ impl Io {
     }
 
     /// Whether it has taken enough of its replies to be carried on.
-    pub(super) fn may_reply(&self, shared: &Shared) -> bool {
-        let unsent = self.out.unsent();
-        unsent == 0 || unsent < NBD_OUT_MAX && shared.unsent < NBD_OUT_ALL_MAX
+    pub(super) fn takes(&self) -> bool {
+        self.out.unsent() < NBD_OUT_MAX
+    }
+
+    /// Whether what has a reply of up to `need` bytes may be begun now; `reads` of them the backend reads.
+    pub(super) fn admits(&self, need: usize, reads: usize, shared: &mut Shared) -> bool {
+        let room = shared.flights.room(reads);
+        shared.budget.admit(self.conn, self.out.held(), need, room)
     }
 }
 
@@ -105,6 +110,10 @@ enum Phase {
     /// Waits for TLS.
     Securing,
     Serving(Box<Serving>),
+    /// It is ended once it has taken its replies.
+    Leaving,
+    /// Its connection is over; what is read for it is still under way.
+    Gone,
 }
 
 /// One client.
@@ -145,10 +154,16 @@ impl Session {
 
     pub(super) fn sent(&mut self, shared: &mut Shared) {
         self.io.out.sent(shared);
+        self.io.out.settle(shared);
     }
 
     pub(super) fn flush(&mut self, shared: &mut Shared) {
         self.io.out.flush(shared);
+    }
+
+    /// The time to look at it has come: whether it takes nothing.
+    pub(super) fn is_stuck(&mut self, shared: &mut Shared) -> bool {
+        self.io.out.is_stuck(shared)
     }
 
     /// Options begin anew, without a greeting.
@@ -165,9 +180,11 @@ impl Session {
         result: Result<Vec<Piece>, Refusal>,
         shared: &mut Shared,
     ) {
+        self.io.out.release(flight.reserved);
         if let Phase::Serving(serving) = &mut self.phase {
             serving.read_done(flight, result, &mut self.io, shared);
         }
+        self.io.out.settle(shared);
     }
 
     pub(super) fn allocation_done(
@@ -176,15 +193,18 @@ impl Session {
         result: Result<Vec<Allocation>, Refusal>,
         shared: &mut Shared,
     ) {
+        self.io.out.release(flight.reserved);
         if let Phase::Serving(serving) = &mut self.phase {
             serving.allocation_done(flight, result, &mut self.io, shared);
         }
+        self.io.out.settle(shared);
     }
 
     /// Replies to what is safe now.
     pub(super) fn release(&mut self, marks: &Watermarks, shared: &mut Shared) {
         if let Phase::Serving(serving) = &mut self.phase {
             serving.release(marks, &mut self.io, shared);
+            self.io.out.settle(shared);
         }
     }
 
@@ -193,15 +213,49 @@ impl Session {
         matches!(&self.phase, Phase::Serving(serving) if serving.waits())
     }
 
-    /// The client is gone.
-    pub(super) fn leave(self, shared: &mut Shared) {
-        self.io.out.leave(shared);
+    /// Nothing more is carried out; it stays until it has taken its replies.
+    pub(super) fn end(&mut self, shared: &mut Shared) {
+        if matches!(self.phase, Phase::Leaving | Phase::Gone) {
+            return;
+        }
+        self.io.out.flush(shared);
         shared.deadlines.remove(&(self.deadline, self.io.conn));
-        if let Phase::Serving(serving) = self.phase {
-            shared.flights.leave(self.io.conn);
+        if let Phase::Serving(serving) = std::mem::replace(&mut self.phase, Phase::Leaving) {
             let traffic = shared.traffic(serving.file());
             traffic.clients = traffic.clients.saturating_sub(1);
         }
+        let reserved = shared.flights.reserved(self.io.conn);
+        self.io.out.only(reserved, shared);
+        self.io.out.settle(shared);
+    }
+
+    /// Whether it was ended and has nothing more to take.
+    pub(super) fn has_taken_all(&self) -> bool {
+        matches!(self.phase, Phase::Leaving) && self.io.out.unsent() == 0
+    }
+
+    /// Its connection is over.
+    pub(super) fn leave(&mut self, shared: &mut Shared) {
+        self.end(shared);
+        self.phase = Phase::Gone;
+        self.io.out.forget(shared);
+        self.io.out.settle(shared);
+    }
+
+    /// Whether its connection is over.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self.phase, Phase::Gone)
+    }
+
+    /// Whether its connection is over and nothing is read for it any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_gone() && self.io.out.held() == 0
+    }
+
+    /// What it has not taken, and what requests under way may add (bytes).
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.io.out.held()
     }
 
     /// Carries out what came, as far as it can be; with whether it got on.
@@ -213,9 +267,10 @@ impl Session {
         loop {
             let step = match &mut self.phase {
                 Phase::Haggling(haggling) => haggling.step(&mut self.io, shared, backend),
-                Phase::Securing => return (Fate::Waits, got_on),
+                Phase::Securing | Phase::Leaving | Phase::Gone => return (Fate::Waits, got_on),
                 Phase::Serving(serving) => serving.step(&mut self.io, shared, backend),
             };
+            self.io.out.settle(shared);
             match step {
                 Step::Again => {}
                 Step::Input => {

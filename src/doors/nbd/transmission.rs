@@ -62,6 +62,7 @@ impl Serving {
         self.holds.retain(|(waits, cookie)| {
             let reached = waits.iter().all(|wait| marks.reached(*wait));
             if reached {
+                io.out.release(nbd::SIMPLE_REPLY_LEN);
                 nbd::simple_reply(io.out.small(shared), 0, *cookie);
             }
             !reached
@@ -74,6 +75,7 @@ impl Serving {
             if let Some(step) = incoming.step(self.file, io, backend) {
                 return step;
             }
+            io.out.release(nbd::SIMPLE_REPLY_LEN);
             self.written(io, shared, backend);
             return Step::Again;
         }
@@ -81,8 +83,8 @@ impl Serving {
             // "The server MUST handle all outstanding requests, [..] and close the TCP session."
             return if self.in_flight() == 0 { Step::End } else { Step::Blocked };
         }
-        if self.in_flight() >= NBD_IN_FLIGHT_MAX || !io.may_reply(shared) {
-            shared.flights.step_back(io.conn);
+        if self.in_flight() >= NBD_IN_FLIGHT_MAX || !io.takes() {
+            shared.budget.step_back(io.conn);
             return Step::Blocked;
         }
         let Some(head) = io.unread().first_chunk() else { return Step::Input };
@@ -103,8 +105,18 @@ impl Serving {
             return Step::Again;
         }
         let checked = self.check(request, backend);
+        let need = self.reply_max(request, checked.is_ok());
+        let reads = if checked.is_ok() && request.command == nbd::CMD_READ { size(request.len) } else { 0 };
+        if self.reads + reads > NBD_READS_MAX {
+            shared.budget.step_back(io.conn);
+            return Step::Blocked;
+        }
+        if !io.admits(need, reads, shared) {
+            return Step::Blocked;
+        }
         if request.command == nbd::CMD_WRITE {
             io.consume(nbd::REQUEST_LEN);
+            io.out.reserve(need);
             self.incoming = Some(Incoming::new(request, checked));
             return Step::Again;
         }
@@ -130,12 +142,7 @@ impl Serving {
                 }
                 self.zero(request, io, shared, backend)
             }
-            (Ok(()), _) => {
-                if !self.room(request, io, shared) {
-                    return Step::Blocked;
-                }
-                self.read(request, io, shared, backend)
-            }
+            (Ok(()), _) => self.read(request, need, io, shared, backend),
         };
         io.consume(nbd::REQUEST_LEN);
         if let Err(fail) = done {
@@ -199,6 +206,27 @@ impl Serving {
         Ok(())
     }
 
+    /// The longest that a reply can be (bytes).
+    fn reply_max(&self, request: &Request, passed: bool) -> usize {
+        match request.command {
+            nbd::CMD_READ | nbd::CMD_BLOCK_STATUS if self.structured && !passed => nbd::ERROR_CHUNK_MAX,
+            // It has no more chunks than one with all the bytes is longer than the holes that it leaves out.
+            nbd::CMD_READ if self.structured => {
+                nbd::ERROR_CHUNK_MAX.max(size(request.len).saturating_add(nbd::READ_CHUNK_HEAD))
+            }
+            nbd::CMD_READ if passed => size(request.len).saturating_add(nbd::SIMPLE_REPLY_LEN),
+            nbd::CMD_BLOCK_STATUS if passed => {
+                nbd::ERROR_CHUNK_MAX.max(nbd::status_len(self.extents_max(request)))
+            }
+            _ => nbd::SIMPLE_REPLY_LEN,
+        }
+    }
+
+    /// How many extents a reply tells.
+    fn extents_max(&self, request: &Request) -> usize {
+        if request.flags & nbd::CMD_FLAG_REQ_ONE != 0 { 1 } else { NBD_EXTENTS_MAX.min(size(request.len)) }
+    }
+
     /// A read must be replied to in chunks where those were negotiated, and so must be what asks for metadata; all
     /// else is simple.
     fn fail(&self, command: u16, cookie: u64, fail: &Fail, io: &mut Io, shared: &mut Shared) {
@@ -223,6 +251,7 @@ impl Serving {
         if waits.iter().all(|wait| marks.reached(*wait)) {
             nbd::simple_reply(io.out.small(shared), 0, cookie);
         } else {
+            io.out.reserve(nbd::SIMPLE_REPLY_LEN);
             self.holds.push((waits, cookie));
         }
     }
@@ -280,24 +309,12 @@ impl Serving {
         Ok(())
     }
 
-    /// Whether there is room for what a request would read.
-    fn room(&self, request: &Request, io: &Io, shared: &mut Shared) -> bool {
-        if request.command != nbd::CMD_READ {
-            return true;
-        }
-        let bytes = size(request.len);
-        if self.reads + bytes > NBD_READS_MAX {
-            shared.flights.step_back(io.conn);
-            return false;
-        }
-        shared.flights.room(io.conn, bytes)
-    }
-
-    /// Begins a read of content or of allocations.
+    /// Begins a read of content or of allocations, with a reply of up to `need` bytes.
     fn read(
         &mut self,
         request: &Request,
-        io: &Io,
+        need: usize,
+        io: &mut Io,
         shared: &mut Shared,
         backend: &mut impl BlockBackend,
     ) -> Result<(), Fail> {
@@ -307,7 +324,7 @@ impl Serving {
             true => Asked::Read { whole: flags & nbd::CMD_FLAG_DF != 0 },
             false => Asked::Status { one: flags & nbd::CMD_FLAG_REQ_ONE != 0 },
         };
-        let flight = Flight { conn: io.conn, cookie, offset, len, asked };
+        let flight = Flight { conn: io.conn, cookie, offset, len, asked, reserved: need };
         let token = shared.flights.begin(flight);
         let begun = match reads {
             true => backend.read_blocks(token, self.file, offset, len),
@@ -317,6 +334,7 @@ impl Serving {
             shared.flights.take(token);
             return Err(refusal.into());
         }
+        io.out.reserve(need);
         self.flights += 1;
         self.reads += flight.bytes();
         Ok(())

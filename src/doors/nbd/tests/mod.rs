@@ -172,6 +172,7 @@ struct Peer {
     wanted: Option<Wanted>,
     tls: bool,
     closed: bool,
+    cut: bool,
 }
 
 /// The door, the model and clients.
@@ -239,7 +240,7 @@ impl World {
                     peer.from.extend_from_slice(&bytes);
                     peer.sends += 1;
                     match takes {
-                        true => self.door.sent(conn),
+                        true => self.door.sent(self.now, conn),
                         false => peer.unanswered += 1,
                     }
                 }
@@ -254,7 +255,10 @@ impl World {
                     assert!(before.is_none(), "two reads at once");
                 }
                 NbdOutput::StartTls { conn } => self.peer(conn).tls = true,
-                NbdOutput::Close { conn } => self.peer(conn).closed = true,
+                NbdOutput::Close { conn, stuck } => {
+                    let peer = self.peer(conn);
+                    (peer.closed, peer.cut) = (true, stuck);
+                }
             }
         }
         any
@@ -307,13 +311,13 @@ impl World {
     /// The backend answers all that it was asked to read.
     fn answer(&mut self) {
         while let Some((token, pieces)) = self.model.reads.pop_front() {
-            self.door.read_done(token, Ok(pieces));
+            self.door.read_done(self.now, token, Ok(pieces));
         }
         while let Some((token, len)) = self.model.allocations.pop_front() {
             let half = len / 2;
             let parts = [(half, true), (len - half, false)];
             let parts = parts.map(|(len, hole)| Allocation { len, hole });
-            self.door.allocation_done(token, Ok(parts.to_vec()));
+            self.door.allocation_done(self.now, token, Ok(parts.to_vec()));
         }
         self.run();
     }

@@ -178,14 +178,14 @@ fn step(world: &mut World, random: &mut Prng, next: &mut u64, clients: &mut [Cli
         5 => {
             let at = small(random, world.model.reads.len() as u64);
             if let Some((token, pieces)) = world.model.reads.remove(at) {
-                world.door.read_done(token, Ok(pieces));
+                world.door.read_done(world.now, token, Ok(pieces));
             }
         }
         6 => {
             let conn = ConnId(1 + random.below(CLIENTS));
             if world.peer(conn).unanswered > 0 {
                 world.peer(conn).unanswered -= 1;
-                world.door.sent(conn);
+                world.door.sent(world.now, conn);
             }
         }
         _ => {
@@ -206,7 +206,7 @@ fn finish(world: &mut World, clients: &mut [Client]) {
     for _ in 0..60 {
         for client in clients.iter_mut() {
             for _ in 0..std::mem::take(&mut world.peer(client.conn).unanswered) {
-                world.door.sent(client.conn);
+                world.door.sent(world.now, client.conn);
             }
         }
         world.run();
@@ -247,7 +247,7 @@ fn every_request_is_answered_once_and_rightly_and_nothing_is_called_safe_too_ear
         }
         finish(&mut world, &mut clients);
         let answered: usize = clients.iter().map(|client| client.answered).sum();
-        assert_eq!((answered as u64, world.door.shared.unsent), (next, 0));
+        assert_eq!((answered as u64, world.door.held()), (next, 0));
         assert!(next > 100);
         for client in &clients {
             assert!(!world.peer(client.conn).closed && client.sent.is_empty());

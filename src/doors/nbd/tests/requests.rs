@@ -111,6 +111,20 @@ fn a_structured_read_is_chunks_of_bytes_and_holes() {
 }
 
 #[test]
+fn short_zeros_and_bytes_side_by_side_are_one_chunk_so_that_chunks_are_no_longer_than_the_bytes() {
+    let mut world = world(true);
+    world.ask(ONE, nbd::CMD_READ, 0, 9, (0, 8192));
+    let (token, _) = world.model.reads.pop_front().expect("one");
+    let pair = [Piece::Data(Bytes::from_static(b"x")), Piece::Zeros(1)];
+    world.door.read_done(world.now, token, Ok(pair.iter().cloned().cycle().take(8192).collect()));
+    world.run();
+    let reply = world.take(ONE);
+    assert!(reply.len() <= 8192 + nbd::READ_CHUNK_HEAD);
+    let chunks = chunks(&reply);
+    assert_eq!((chunks.len(), chunks[0].done, &chunks[0].data[8..12]), (1, true, &b"x\0x\0"[..]));
+}
+
+#[test]
 fn a_read_that_must_not_be_cut_is_one_chunk() {
     let mut world = world(true);
     world.model.content.get_mut(&DISK).expect("there")[4096] = 1;
@@ -127,7 +141,7 @@ fn reads_are_replied_to_in_the_order_of_their_answers() {
     world.ask(ONE, nbd::CMD_READ, 0, 1, (0, 1));
     world.ask(ONE, nbd::CMD_READ, 0, 2, (0, 1));
     let (token, pieces) = world.model.reads.pop_back().expect("the second");
-    world.door.read_done(token, Ok(pieces));
+    world.door.read_done(world.now, token, Ok(pieces));
     world.run();
     assert_eq!(simple(&world.take(ONE)), (2, 0));
 }
@@ -138,7 +152,7 @@ fn a_read_that_fails_is_an_error_in_the_form_that_was_negotiated() {
         let mut world = world(structured);
         world.ask(ONE, nbd::CMD_READ, 0, 9, (0, 10));
         let (token, _) = world.model.reads.pop_front().expect("one");
-        world.door.read_done(token, Err(Refusal::Store("ouch".to_owned())));
+        world.door.read_done(world.now, token, Err(Refusal::Store("ouch".to_owned())));
         world.run();
         let reply = world.take(ONE);
         if structured {
@@ -156,7 +170,7 @@ fn an_answer_of_another_length_is_an_error() {
     let mut world = world(false);
     world.ask(ONE, nbd::CMD_READ, 0, 9, (0, 10));
     let (token, _) = world.model.reads.pop_front().expect("one");
-    world.door.read_done(token, Ok(vec![Piece::Zeros(9)]));
+    world.door.read_done(world.now, token, Ok(vec![Piece::Zeros(9)]));
     world.run();
     assert_eq!(world.replies(ONE), [(9, nbd::EIO)]);
 }
@@ -278,11 +292,29 @@ fn extents_never_reach_beyond_what_was_asked_and_are_not_too_many() {
     for (parts, len, told) in [(1, u64::MAX, 1), (20_000, 1, 8192)] {
         world.ask(ONE, nbd::CMD_BLOCK_STATUS, 0, 3, (0, 30_000));
         let (token, _) = world.model.allocations.pop_front().expect("one");
-        world.door.allocation_done(token, Ok(vec![Allocation { len, hole: false }; parts]));
+        let parts = (0..parts).map(|at| Allocation { len, hole: at % 2 == 1 });
+        world.door.allocation_done(world.now, token, Ok(parts.collect()));
         world.run();
         let data = chunks(&world.take(ONE)).remove(0).data;
         assert_eq!((data.len() - 4) / 8, told);
         assert!(u32::from_be_bytes(number(&data, 4)) <= 30_000);
+    }
+}
+
+#[test]
+fn extents_side_by_side_of_one_kind_are_told_as_one_and_also_where_only_one_is_asked_for() {
+    let mut world = world(true);
+    for (flags, told) in [
+        (0, &[0, 0, 4, 0, 0, 0, 0, 3, 0, 0, 12, 0, 0, 0, 0, 0][..]),
+        (nbd::CMD_FLAG_REQ_ONE, &[0, 0, 4, 0, 0, 0, 0, 3]),
+    ] {
+        world.ask(ONE, nbd::CMD_BLOCK_STATUS, flags, 3, (0, 4096));
+        let (token, _) = world.model.allocations.pop_front().expect("one");
+        let parts = [(512, true), (0, false), (512, true), (1024, false), (9000, false)];
+        let parts = parts.map(|(len, hole)| Allocation { len, hole });
+        world.door.allocation_done(world.now, token, Ok(parts.to_vec()));
+        world.run();
+        assert_eq!(chunks(&world.take(ONE))[0].data[4..], *told);
     }
 }
 

@@ -1,0 +1,129 @@
+//! Volumes on a node that serves and whose effects nobody carries out.
+
+use super::*;
+use crate::base::{Epoch, Now, Ordinal, SegmentIndex};
+use crate::engine::roles::Step;
+use crate::engine::{EngineConfig, PeerLoss, StartState};
+use crate::format::PairId;
+use crate::format::control::{Control, Role};
+use crate::format::dptr::{Dptr, FileState, Flags};
+use crate::journal::{Journal, JournalOp, Recovered, SegmentSource, recover};
+use crate::store::memory::MemoryStore;
+use crate::store::namespace::Namespace;
+
+const PAIR: PairId = PairId([4; 16]);
+const DISK: FileId = FileId(11);
+
+struct Nothing;
+
+impl SegmentSource for Nothing {
+    fn read(&mut self, _: SegmentIndex, _: u64, _: usize) -> Result<Bytes, Fault> {
+        Err(Fault::Errno(2))
+    }
+}
+
+fn empty(journal: JournalKind) -> Recovered {
+    recover(journal, PAIR, Ordinal(0), &[], &mut Nothing).expect("nothing to find")
+}
+
+fn config() -> EngineConfig {
+    EngineConfig {
+        name: "a".to_owned(),
+        ordinal: Ordinal(0),
+        pair: PAIR,
+        segment_bytes: 256 << 10,
+        quota_bytes: 8 << 30,
+        ack_level: AckLevel::Local,
+        on_peer_loss: PeerLoss::Block,
+        serve_alone: false,
+        heartbeat_ms: 1000,
+        peer_timeout_ms: 5000,
+        checkpoint_ms: 60_000,
+        checkpoint_bytes: 1 << 30,
+        resp_default: None,
+        resp_password: None,
+        peer_host: String::new(),
+        peer_port: 0,
+        seed: 1,
+    }
+}
+
+/// A node that serves the volume `acc/disk`, with its first segment at hand.
+fn core() -> Core<MemoryStore> {
+    let dptr = |kind, account, name: &str| Dptr {
+        kind,
+        flags: Flags::L,
+        state: FileState::Whole,
+        generation: 0,
+        account,
+        blocks: 256 << 10,
+        ack: None,
+        name: name.to_owned(),
+    };
+    let account = Dptr { blocks: 0, ..dptr(DptrKind::Account, FileId(0), "acc") }.encode();
+    let disk = dptr(DptrKind::Blocks, FileId(10), "disk").encode();
+    let records = [(FileId(10), account.as_slice()), (DISK, disk.as_slice())];
+    let namespace = Namespace::from_records(&Namespace::new().meta(), records).expect("as encoded");
+    let control = Control { role: Role::Primary, pair: PAIR, epoch: Epoch(2), table: Vec::new() };
+    let journals = JournalKind::ALL.map(empty);
+    let store = MemoryStore::new(Ordinal(0));
+    let (applied, replay_from) = ([Seq(0); 2], [Seq(0); 2]);
+    let mut core =
+        Core::new(config(), StartState { control, journals, store, namespace, applied, replay_from });
+    core.state.step = Step::Serving;
+    for journal in &mut core.journals {
+        journal.set_epoch(Epoch(2));
+        let first = preparing(journal).expect("a segment is wanted");
+        journal.segment_ready(first);
+    }
+    core
+}
+
+/// Lets a journal write all that it wants; which segment it waits for then.
+fn preparing(journal: &mut Journal) -> Option<SegmentIndex> {
+    let mut wanted = None;
+    journal.pump(Now::default());
+    while let Some(op) = journal.poll_op() {
+        match op {
+            JournalOp::Prepare { index, .. } => wanted = Some(index),
+            JournalOp::Write { write, .. } => drop(journal.written(Now::default(), write)),
+            JournalOp::Remove { .. } => {}
+        }
+        journal.pump(Now::default());
+    }
+    wanted
+}
+
+#[test]
+fn an_export_is_account_and_file_and_no_other_spelling() {
+    let core = core();
+    for right in ["acc/disk", "acc,disk"] {
+        assert_eq!(core.volume_named(right.as_bytes()).map(|volume| volume.name).as_deref(), Ok("acc/disk"));
+    }
+    for wrong in
+        ["acc/disk/", "acc/disk,", "acc//disk", "acc,,disk", "/acc/disk", "acc", "acc/", "", "ACC/disk"]
+    {
+        let refused = core.volume_named(wrong.as_bytes());
+        assert_eq!(refused, Err(Refusal::NoSuchFile(wrong.to_owned())));
+    }
+}
+
+#[test]
+fn near_the_end_of_the_room_that_is_certain_clients_of_volumes_wait() {
+    let mut core = core();
+    let write = |core: &mut Core<MemoryStore>| {
+        core.write_blocks(DISK, 0, Payload::Borrowed(&[7; 4096])).expect("there is room");
+    };
+    write(&mut core);
+    let next = preparing(&mut core.journals[0]).expect("the next segment is wanted");
+    assert!(!core.blocks_congested());
+    let mut taken = 0;
+    while !core.blocks_congested() {
+        write(&mut core);
+        taken += 1;
+        assert!(taken < 64, "more than the segment holds was taken");
+    }
+    assert!(core.journals[0].is_short() && core.journals[0].queued_bytes() < BLOCK_QUEUE_MAX);
+    core.journals[0].segment_ready(next);
+    assert!(!core.blocks_congested(), "there is room for certain again");
+}
