@@ -17,3 +17,4 @@ mod support;
 mod volumes;
 mod volumes_crash;
 mod volumes_limits;
+mod wrong_peer;
