@@ -20,7 +20,7 @@ pub(crate) use nbd::{Nbd, Safe, Stamper, audit_stamps};
 pub(crate) use node::{Door, Node, Pair, Plan, loopback_addresses, shell};
 pub(crate) use peer::{Impostor, hello_of, in_place_of};
 pub(crate) use rules::{here, tier};
-pub(crate) use rules::{lacking, missing, scratch, skipped, some, tool, wait_until};
+pub(crate) use rules::{lacking, memory, missing, scratch, skipped, some, tool, wait_until};
 pub(crate) use uml::{Kernel, Lan};
 pub(crate) use volumes::{Detour, EXPORT, Volumes, make_volume, serves_volumes_at};
 pub(crate) use wire::Wire;
