@@ -54,7 +54,6 @@ const CRATES: &[(&str, &[&str])] = &[
     ("nix", &["sys", "io", "store", "node", "cli"]),
     ("rcgen", &["node"]),
     ("rustls", &["node"]),
-    ("sd_notify", &["node"]),
     ("toml", &["node"]),
     ("tracing_subscriber", &["node"]),
     ("xxhash_rust", &["store"]),

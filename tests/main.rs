@@ -10,9 +10,11 @@ mod docs;
 mod layering;
 mod network;
 mod pair;
+mod service;
 mod simulation;
 #[allow(dead_code, reason = "what one tier needs another may not")]
 mod support;
 mod volumes;
 mod volumes_crash;
 mod volumes_limits;
+mod wrong_peer;

@@ -95,6 +95,12 @@ impl Epoch {
         }
         Self(next)
     }
+
+    /// The node that opened this epoch, or may open it.
+    #[must_use]
+    pub fn opener(self) -> Ordinal {
+        Ordinal(u8::from(self.0 & 1 == 1))
+    }
 }
 
 /// How far a takeover moves the epoch: it must outrank every epoch that the old primary can have opened unheard, by

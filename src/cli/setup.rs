@@ -255,7 +255,7 @@ pub(crate) fn trust(context: &mut Context, args: &TrustArgs) -> Done {
     if context.json {
         context.out.json(&serde_json::json!({ "trusted": peer }))?;
     } else {
-        say(format_args!("{peer} is trusted as the peer; a running node takes this in at its next start"));
+        say(format_args!("{peer} is trusted as the peer, from the next connection on"));
     }
     Ok(Answer::Yes)
 }

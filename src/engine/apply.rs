@@ -382,3 +382,7 @@ impl<S: StoreRead> Core<S> {
         self.incident_once(Severity::Warning, "checkpoint-failed", text);
     }
 }
+
+#[cfg(test)]
+#[path = "apply_tests.rs"]
+mod tests;

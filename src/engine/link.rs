@@ -109,7 +109,7 @@ impl Link {
 }
 
 impl<S: StoreRead> Core<S> {
-    fn own(&self) -> Own {
+    pub(super) fn own(&self) -> Own {
         Own {
             pair: self.config.pair,
             ordinal: self.config.ordinal,

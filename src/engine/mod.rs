@@ -35,6 +35,7 @@ use admin::AdminRequest;
 use blocks::Answer;
 pub use config::{EngineConfig, PeerLoss, StartState};
 pub use effect::{Allocation, ClientDoor, Effect, Event, Incident, Severity, Tls};
+use roles::Step;
 
 /// One node's decisions. Call [`Engine::input`] with each event, then take [`Engine::output`] until it is empty,
 /// then wait for the next event or for [`Engine::deadline`].
@@ -220,6 +221,13 @@ impl<S: StoreRead> Engine<S> {
         self.meters.look(core.now.mono, || {
             core.volumes().iter().map(|volume| (volume.file, door.traffic(volume.file))).collect()
         });
+    }
+
+    /// Whether everything that was found on disk and may be applied is, so that the node can take its part: serve,
+    /// ask its peer, stand by.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        !matches!(self.core.state.step, Step::Replaying)
     }
 
     /// When [`Event::Tick`] is due.

@@ -8,7 +8,7 @@ use crate::format::batch::Batch;
 use crate::format::control::EpochMark;
 use crate::format::frame::{Ack, FrameHeader, FrameKind, Hello, Refuse, RefuseCode};
 use crate::journal::JournalState;
-use crate::pair::{Frame, Head, Session, Verdict, judge};
+use crate::pair::{Frame, Head, Session, Verdict, judge_caller};
 use crate::store::StoreRead;
 use bytes::Bytes;
 
@@ -110,7 +110,7 @@ impl<S: StoreRead> Core<S> {
             return self.refuse_inbound(RefuseCode::NotNow, text);
         }
         self.link.peer_name.clone_from(&hello.name);
-        let verdict = self.judge_hello(hello, peer_epoch);
+        let verdict = judge_caller(&self.own(), hello, peer_epoch);
         if let Verdict::Refuse(code, text) = &verdict
             && *code != RefuseCode::Epoch
         {
@@ -129,20 +129,6 @@ impl<S: StoreRead> Core<S> {
             self.flush_inbound();
             self.act_on(verdict, peer_epoch);
         }
-    }
-
-    fn judge_hello(&self, hello: &Hello, peer_epoch: Epoch) -> Verdict {
-        let own = crate::pair::Own {
-            pair: self.config.pair,
-            ordinal: self.config.ordinal,
-            role: self.control.role,
-            serving: self.serving(),
-            epoch: self.control.epoch,
-            end: self.replicated().sealed(),
-            applied: self.appliers[0].applied,
-            table: self.control.table.clone(),
-        };
-        judge(&own, hello, peer_epoch)
     }
 
     fn refuse_inbound(&mut self, code: RefuseCode, text: String) {

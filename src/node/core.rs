@@ -11,6 +11,7 @@ use super::inbox::{Message, Outbox};
 use super::incidents::{Notes, Quiet};
 use super::layout::Layout;
 use super::link::{Keys, Links};
+use super::manager;
 use super::operators::Operators;
 use super::segments::Segments;
 use super::volumes::Volumes;
@@ -26,7 +27,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, SyncSender};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// What the loop drives: the engine, or a test's script.
@@ -37,6 +38,8 @@ pub(crate) trait Brain {
     fn output(&mut self) -> Option<Effect>;
     /// When [`Event::Tick`] is due.
     fn deadline(&self) -> Option<Mono>;
+    /// Whether what the disk held is replayed, so that it can answer.
+    fn is_up(&self) -> bool;
 }
 
 impl<S: StoreRead> Brain for Engine<S> {
@@ -50,6 +53,10 @@ impl<S: StoreRead> Brain for Engine<S> {
 
     fn deadline(&self) -> Option<Mono> {
         Engine::deadline(self)
+    }
+
+    fn is_up(&self) -> bool {
+        Engine::is_up(self)
     }
 }
 
@@ -158,6 +165,8 @@ pub(crate) struct Workers {
     pub(crate) apply: Sender<Apply>,
     /// Tells people.
     pub(crate) notes: Notes,
+    /// Tells the service manager.
+    pub(crate) manager: SyncSender<manager::Life>,
 }
 
 /// Monotonic time since it was made, and the wall clock.
@@ -253,6 +262,7 @@ pub(crate) struct Core<B> {
     door_tls: DoorKeys,
     operators: Operators,
     stage: Stage,
+    is_up: bool,
     completions: Vec<Completion>,
 }
 
@@ -285,6 +295,7 @@ impl<B: Brain> Core<B> {
             door_tls: ends.door_tls,
             operators: Operators::default(),
             stage: Stage::Running,
+            is_up: false,
             completions: Vec::new(),
         }
     }
@@ -301,6 +312,10 @@ impl<B: Brain> Core<B> {
         loop {
             self.feed();
             self.carry_out();
+            if !self.is_up && self.brain.is_up() {
+                self.is_up = true;
+                let _ = self.workers.manager.try_send(manager::Life::Up);
+            }
             if let Some(ending) = self.ending() {
                 self.clients.cut_all(&mut self.turn);
                 self.links.cut_all(&mut self.turn);
@@ -445,6 +460,7 @@ impl<B: Brain> Core<B> {
         if self.stage == Stage::Running {
             self.stage = Stage::Stopping(self.turn.now.plus_ms(self.turn.patience.stop_ms));
             self.turn.events.push(Event::Stop);
+            let _ = self.workers.manager.try_send(manager::Life::Stopping);
             for listener in &self.listeners {
                 self.turn.driver.cancel(listener.socket.as_raw_fd());
             }

@@ -39,6 +39,10 @@ impl Brain for Script {
     fn deadline(&self) -> Option<Mono> {
         None
     }
+
+    fn is_up(&self) -> bool {
+        true
+    }
 }
 
 /// A core on its own thread, with everything around it.
@@ -137,7 +141,8 @@ fn workers(layout: &Layout, inbox: &Inbox, note: Sender<Incident>) -> Workers {
     let (at, to) = (layout.clone(), inbox.clone());
     thread::spawn(move || disk::run_files(at, 4 << 20, &files_work, &to, &stop));
     thread::spawn(move || recorder.each(|incident| note.send(incident.clone()).unwrap_or_default()));
-    Workers { bulk, files, apply, notes }
+    let (manager, _unheard) = manager::channel();
+    Workers { bulk, files, apply, notes, manager }
 }
 
 impl Node {

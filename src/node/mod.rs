@@ -8,6 +8,7 @@
 //! | files | reads, removals, the control file, diverged entries | the disk |
 //! | apply | the store's writer | the disk |
 //! | incidents | the incident file and what the core logs | the disk, stderr |
+//! | manager | what the service manager is told | the service manager |
 //! | signals | SIGTERM, SIGINT, SIGHUP | waiting for them |
 //!
 //! The core hands work to the others through channels that never block it; what may be queued there is bounded by
@@ -29,6 +30,7 @@ pub mod layout;
 mod link;
 mod listen;
 pub mod log;
+mod manager;
 mod operators;
 mod retired;
 mod segment_source;

@@ -13,7 +13,7 @@ use super::segment_source::{self, DiskSegments};
 use super::setup::{self, DirLock, SetupError};
 use super::tls::LinkIdentity;
 use super::volumes::{Readers, Volumes};
-use super::{apply, disk, log, signals};
+use super::{apply, disk, log, manager, signals};
 use crate::base::JournalKind;
 use crate::base::limits::{
     ADMIN_WAIT_MS, CLIENTS_MAX, DESCRIPTORS_RESERVED, PURGE_STEP, RETIRED_SHARE, STOP_JOIN_MS,
@@ -26,7 +26,6 @@ use crate::store::StoreError;
 use crate::store::fjall_store::{FjallStore, Opened, StoreReader, StoreWriter};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
-use sd_notify::NotifyState;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -134,9 +133,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
         patience: Patience::default(),
     };
     let core = Core::new(engine, driver, outbox, workers, ends);
-    notify(&[NotifyState::Ready, NotifyState::Status("running")]);
     let ending = core.run().map_err(system_error("waiting for I/O"))?;
-    notify(&[NotifyState::Stopping]);
     drop(admin);
     drop(listeners);
     crew.dismiss();
@@ -260,8 +257,10 @@ impl Crew {
         let (files, files_work) = channel();
         let (apply, apply_work) = channel();
         let (notes, recorder) = Notes::new();
-        let workers = Workers { bulk, files, apply, notes };
+        let (manager, lives) = manager::channel();
+        let workers = Workers { bulk, files, apply, notes, manager };
         let mut threads = Vec::new();
+        threads.push(spawn("manager", move || manager::run(&lives))?);
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("bulk", move || disk::run_bulk(&at, &bulk_work, &to, &halt))?);
         let (syncs, sync_work) = channel();
@@ -298,7 +297,7 @@ impl Crew {
                 let _ = thread.join();
             } else {
                 tracing::warn!(
-                    "thread {} still waits for the disk",
+                    "thread {} still waits for the disk or for others",
                     thread.thread().name().unwrap_or_default()
                 );
             }
@@ -382,13 +381,6 @@ fn raise_descriptor_limit() -> usize {
 /// Not for secrets: jitter should differ between nodes and starts.
 fn seed() -> u64 {
     RandomState::new().hash_one(std::process::id())
-}
-
-/// Tells systemd, if it asked to be told.
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!("notifying the service manager: {error}");
-    }
 }
 
 #[cfg(test)]

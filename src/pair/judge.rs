@@ -58,7 +58,7 @@ pub enum Verdict {
 /// Judges the peer's hello, sent in epoch `peer_epoch`.
 #[must_use]
 pub fn judge(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
-    if let Some(refusal) = stranger(own, peer) {
+    if let Some(refusal) = stranger(own, peer, peer_epoch) {
         return refusal;
     }
     match (own.role, peer.role) {
@@ -77,7 +77,7 @@ pub fn judge(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
     }
 }
 
-fn stranger(own: &Own, peer: &Hello) -> Option<Verdict> {
+fn stranger(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Option<Verdict> {
     let refuse = |code, text: String| Some(Verdict::Refuse(code, text));
     if peer.version < PROTOCOL_FLOOR || peer.floor > PROTOCOL_VERSION {
         let text = format!(
@@ -93,7 +93,28 @@ fn stranger(own: &Own, peer: &Hello) -> Option<Verdict> {
         let text = format!("both nodes are number {} of the pair", own.ordinal.0);
         return refuse(RefuseCode::Ordinal, text);
     }
+    if peer.serving && peer.role != Role::Primary {
+        return refuse(RefuseCode::Role, format!("it says that it serves, as {}", peer.role.name()));
+    }
+    if peer.serving && peer_epoch.opener() != peer.ordinal {
+        let opener = peer_epoch.opener().0;
+        let text = format!("it says that it serves in epoch {peer_epoch}, which only node {opener} opens");
+        return refuse(RefuseCode::Role, text);
+    }
     None
+}
+
+/// Judges the hello of a peer that called: only a primary does that.
+#[must_use]
+pub fn judge_caller(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
+    match judge(own, peer, peer_epoch) {
+        verdict @ Verdict::Refuse(..) => verdict,
+        _ if peer.role != Role::Primary => {
+            let text = format!("only a primary calls, and it is {}", peer.role.name());
+            Verdict::Refuse(RefuseCode::Role, text)
+        }
+        verdict => verdict,
+    }
 }
 
 fn stream(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
@@ -223,7 +244,24 @@ mod tests {
         let good = peer(Role::Standby, false, 10);
         assert_eq!(code(&Hello { pair: PairId([2; 16]), ..good.clone() }), RefuseCode::Pair);
         assert_eq!(code(&Hello { ordinal: Ordinal(0), ..good.clone() }), RefuseCode::Ordinal);
-        assert_eq!(code(&Hello { version: 9, floor: 9, ..good }), RefuseCode::Version);
+        assert_eq!(code(&Hello { version: 9, floor: 9, ..good.clone() }), RefuseCode::Version);
+        assert_eq!(code(&Hello { serving: true, ..good.clone() }), RefuseCode::Role);
+        // Epoch 2 is one that only this node opens.
+        assert_eq!(code(&Hello { serving: true, role: Role::Primary, ..good }), RefuseCode::Role);
+    }
+
+    #[test]
+    fn only_a_primary_calls() {
+        for (role, refused) in [(Role::Standby, true), (Role::Diverged, true), (Role::Primary, false)] {
+            for own_role in [Role::Standby, Role::Primary, Role::Diverged] {
+                let verdict = judge_caller(&own(own_role, false, 2, 10), &peer(role, false, 10), Epoch(1));
+                let is_refused = matches!(verdict, Verdict::Refuse(RefuseCode::Role, _));
+                assert_eq!(is_refused, refused, "{own_role:?} is called by {role:?}: {verdict:?}");
+            }
+        }
+        let stranger = Hello { pair: PairId([2; 16]), ..peer(Role::Standby, false, 10) };
+        let verdict = judge_caller(&own(Role::Standby, false, 2, 10), &stranger, Epoch(1));
+        assert!(matches!(verdict, Verdict::Refuse(RefuseCode::Pair, _)), "{verdict:?}");
     }
 
     #[test]
@@ -237,9 +275,9 @@ mod tests {
         check((Standby, false, 2), (Standby, false, 2), &wait);
         check((Standby, false, 2), (Diverged, false, 2), &wait);
         check((Standby, false, 2), (Primary, false, 2), &wait);
-        check((Standby, false, 2), (Primary, true, 2), &|v| *v == Verdict::Follow);
-        check((Standby, false, 2), (Primary, true, 4), &|v| *v == Verdict::Follow);
-        check((Standby, false, 3), (Primary, true, 2), &|v| {
+        check((Standby, false, 3), (Primary, true, 3), &|v| *v == Verdict::Follow);
+        check((Standby, false, 2), (Primary, true, 3), &|v| *v == Verdict::Follow);
+        check((Standby, false, 4), (Primary, true, 3), &|v| {
             matches!(v, Verdict::Refuse(RefuseCode::Epoch, _))
         });
         check((Diverged, false, 3), (Primary, true, 3), &wait);

@@ -8,5 +8,5 @@ mod judge;
 mod session;
 
 pub use diverged::diverged_line;
-pub use judge::{Own, Verdict, common_point, judge};
+pub use judge::{Own, Verdict, common_point, judge, judge_caller};
 pub use session::{Frame, Head, LinkFault, Session};

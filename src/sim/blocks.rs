@@ -167,6 +167,12 @@ impl World {
             self.blockers[b].believes = 1 - n;
             return false;
         }
+        self.blocker_calls(b, n);
+        true
+    }
+
+    /// A client of the volume connects to a node that lives.
+    fn blocker_calls(&mut self, b: usize, n: usize) {
         let conn = ConnId(self.next_conn);
         self.next_conn += 1;
         let client = &mut self.blockers[b];
@@ -178,11 +184,9 @@ impl World {
         self.nodes[n].doors.insert(conn, door);
         self.after(PATIENCE, WorldEv::BlockerGivesUp(b, session, None));
         self.input(n, Event::ClientOpened { conn, door: ClientDoor::Blocks { tls: Tls::Off } });
-        true
     }
 
     fn blocker_sends(&mut self, b: usize) {
-        let Some((n, conn)) = self.blockers[b].conn else { return };
         let base = b as u64 * REGION;
         let prng = &mut self.streams.client;
         let reads_only = self.blockers[b].read_only;
@@ -202,22 +206,30 @@ impl World {
         let client = &mut self.blockers[b];
         let at = client.log.len();
         let written = Written { number, offset, len, zeros: false, accepted: None, safe: false };
-        let (ask, flags, command, offset, len) = match dice {
-            0..=3 => (Ask::Read { offset, len, after: at }, 0, 0, offset, len),
+        let (ask, flags, command, range) = match dice {
+            0..=3 => (Ask::Read { offset, len, after: at }, 0, 0, (offset, len)),
             4..=5 => {
                 client.log.push(Written { zeros: true, ..written });
-                (Ask::Zero { at }, 0, if dice == 4 { 4 } else { 6 }, offset, len)
+                (Ask::Zero { at }, 0, if dice == 4 { 4 } else { 6 }, (offset, len))
             }
             6..=8 => {
                 // What was sent before is handled before; what was not answered yet is no part of the promise.
                 let covers = client.log.len();
-                (Ask::Flush { covers }, 0, 3, 0, 0)
+                (Ask::Flush { covers }, 0, 3, (0, 0))
             }
             _ => {
                 client.log.push(written);
-                (Ask::Write { at, fua }, if fua { FUA } else { 0 }, 1, offset, len)
+                (Ask::Write { at, fua }, if fua { FUA } else { 0 }, 1, (offset, len))
             }
         };
+        self.blocker_asks(b, ask, (flags, command), range);
+    }
+
+    /// Sends a request, as the newest command of all.
+    fn blocker_asks(&mut self, b: usize, ask: Ask, (flags, command): (u16, u16), (offset, len): (u64, u64)) {
+        let number = self.ops.len();
+        let client = &mut self.blockers[b];
+        let Some((n, conn)) = client.conn else { return };
         let cookie = client.next_cookie;
         client.next_cookie += 1;
         client.open.insert(cookie, (ask, number));
@@ -236,6 +248,46 @@ impl World {
         self.ops.push(Op { kind, file, items: Vec::new(), node: n, at, done_at: 0, ending, found: false });
         self.after(PATIENCE, WorldEv::BlockerGivesUp(b, session, Some(cookie)));
         self.door_has_bytes(n, conn);
+    }
+
+    /// One step on the way of a client of the volume to a node where it may write; true when it is there.
+    pub(super) fn blocker_comes_to(&mut self, b: usize, n: usize) -> bool {
+        let client = &self.blockers[b];
+        match (client.conn, client.stage) {
+            (Some((at, _)), Stage::Ready) if at == n && !client.read_only => return true,
+            // The node is not yet what it will be.
+            (Some((at, conn)), Stage::Ready) => self.blocker_leaves(b, at, conn),
+            (Some(_), _) => {}
+            (None, _) if self.nodes[n].engine.is_some() => self.blocker_calls(b, n),
+            (None, _) => {}
+        }
+        false
+    }
+
+    /// It writes some bytes.
+    pub(super) fn blocker_writes(&mut self, b: usize) {
+        let (number, at) = (self.ops.len(), self.blockers[b].log.len());
+        let (offset, len) = (b as u64 * REGION, 600);
+        self.blockers[b].log.push(Written { number, offset, len, zeros: false, accepted: None, safe: false });
+        self.blocker_asks(b, Ask::Write { at, fua: false }, (0, 1), (offset, len));
+    }
+
+    /// It flushes.
+    pub(super) fn blocker_flushes(&mut self, b: usize) {
+        let covers = self.blockers[b].log.len();
+        self.blocker_asks(b, Ask::Flush { covers }, (0, 3), (0, 0));
+    }
+
+    /// Whether its last write was answered and is on a node's disk.
+    pub(super) fn blocker_wrote(&self, b: usize, n: usize) -> bool {
+        let last = self.blockers[b].log.last().filter(|last| last.accepted.is_some());
+        let places = last.and_then(|last| self.check.history.values.get(&(last.number, 0)));
+        places.is_some_and(|places| places.iter().any(|place| self.check.has(n, place)))
+    }
+
+    /// Whether its last write was told safe.
+    pub(super) fn blocker_is_safe(&self, b: usize) -> bool {
+        self.blockers[b].log.last().is_some_and(|last| last.safe)
     }
 
     /// Bytes for a node wait at a door.
@@ -440,12 +492,17 @@ impl World {
             return;
         }
         if let Some((n, conn)) = client.conn {
-            self.nodes[n].doors.remove(&conn);
-            self.blocker_hangs_up(b);
-            self.input(n, Event::ClientClosed { conn });
+            self.blocker_leaves(b, n, conn);
         }
         self.blockers[b].believes = 1 - self.blockers[b].believes;
         self.after(20_000, WorldEv::Blocker(b));
+    }
+
+    /// It ends its connection.
+    fn blocker_leaves(&mut self, b: usize, n: usize, conn: ConnId) {
+        self.nodes[n].doors.remove(&conn);
+        self.blocker_hangs_up(b);
+        self.input(n, Event::ClientClosed { conn });
     }
 
     /// The connection is over.

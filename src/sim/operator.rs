@@ -635,7 +635,8 @@ impl World {
         }
     }
 
-    fn start_alone(&mut self) {
+    /// The primary dies and is told to start although its peer cannot be asked, for a while.
+    pub(super) fn start_alone(&mut self) {
         let Some(node) = (0..2).find(|&n| self.is_primary(n) && !self.is_primary(1 - n)) else { return };
         if self.operator.plan.is_some() || self.operator.alone.is_some() || self.nodes[node].halted.is_some()
         {

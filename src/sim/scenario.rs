@@ -6,13 +6,14 @@ use super::disk::{Death, Exact};
 use super::exhaustive::{Small, settle};
 use super::world::World;
 use crate::base::JournalKind;
+use crate::engine::PeerLoss;
 use crate::format::control::Role;
 
 /// A scenario that waits longer than this for what it needs has lost its sense.
 const STEPS_MAX: u64 = 100_000;
 
 /// Steps until `done`; a broken rule if that never happens.
-fn until(world: &mut World, what: &str, done: impl Fn(&World) -> bool) {
+fn until(world: &mut World, what: &str, mut done: impl FnMut(&mut World) -> bool) {
     let mut steps = 0;
     while !done(world) && world.check.violation.is_none() {
         if steps == STEPS_MAX || !world.step() {
@@ -105,5 +106,25 @@ pub fn restart_of_a_node_that_has_diverged() -> Option<Violation> {
     });
     world.die(0, Death::Kill);
     world.node_boots(0);
+    ended(world)
+}
+
+/// A primary at level durable, whose clients wait for their peer, restarts alone with a write to a volume that the peer
+/// never received. A flush on a new connection is for that write too: it waits until the peer has it.
+#[must_use]
+pub fn flush_after_a_restart_alone() -> Option<Violation> {
+    let mut world = Small::with_volume().world;
+    world.options.on_peer_loss = PeerLoss::Block;
+    until(&mut world, "the volume is open", |world| world.blocker_comes_to(0, 0));
+    world.net.blocked = [true; 2];
+    world.blocker_writes(0);
+    until(&mut world, "the write is on the primary's disk", |world| world.blocker_wrote(0, 0));
+    world.start_alone();
+    until(&mut world, "the volume is open again", |world| world.blocker_comes_to(0, 0));
+    if world.blocker_wrote(0, 1) {
+        world.check.fail("scenario", "the peer has the write already".to_owned());
+    }
+    world.blocker_flushes(0);
+    until(&mut world, "the flush is answered", |world| world.blocker_is_safe(0));
     ended(world)
 }

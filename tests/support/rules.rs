@@ -79,6 +79,12 @@ pub(crate) fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the build directory can be written")
 }
 
+/// A directory in memory, where there is one that holds files as a disk does: a process that is killed loses nothing of
+/// what it wrote, and nobody waits for a disk.
+pub(crate) fn memory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| scratch())
+}
+
 /// Looks until there is something to see.
 ///
 /// # Panics

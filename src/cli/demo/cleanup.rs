@@ -5,6 +5,10 @@ use nix::unistd::Pid;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How often the directory is tried to be removed.
+const REMOVALS_MAX: u32 = 50;
 
 /// Processes and directory of a demo. Removed when dropped, on a panic, and on SIGINT, SIGTERM and SIGHUP.
 #[derive(Clone)]
@@ -70,8 +74,14 @@ impl Leftovers {
     fn clean(inner: &mut Inner) {
         inner.children.iter_mut().filter_map(Option::take).for_each(end);
         if let Some(dir) = inner.dir.take() {
-            // What cannot be removed is in the temp directory, where the system clears up.
-            let _ = std::fs::remove_dir_all(dir);
+            // The demo may just make something in it. What cannot be removed is in the temp directory, where the system
+            // clears up.
+            for _ in 0..REMOVALS_MAX {
+                if std::fs::remove_dir_all(&dir).is_ok() || !dir.exists() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
         }
     }
 
@@ -85,8 +95,10 @@ impl Leftovers {
         let inner = Arc::clone(&self.inner);
         std::thread::spawn(move || {
             let Ok(signal) = set.wait() else { return };
+            // Held to the end: the demo, which fails without its nodes, must not end the process in its own way before.
+            let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
             // A kept directory is not removed, but no process is left.
-            Self::clean(&mut inner.lock().unwrap_or_else(PoisonError::into_inner));
+            Self::clean(&mut inner);
             super::super::out::say("interrupted; no process of the demo is left");
             std::process::exit(128 + signal as i32);
         });
