@@ -14,6 +14,8 @@ pub const VOLUME_MAX: u64 = 64 << 40;
 pub const BLOCK_PAYLOAD_MAX: usize = 1 << 20;
 /// A write to a volume of at least this size is received into a buffer of its own, which becomes a batch (bytes).
 pub const BLOCK_OWN_BATCH_MIN: usize = 64 << 10;
+/// A batch on the link of at least this size that has not come as a whole is received into a buffer of its own (bytes).
+pub const LINK_OWN_BUFFER_MIN: usize = 64 << 10;
 /// Longest account, file or node name (bytes).
 pub const NAME_MAX: usize = 128;
 /// A batch is sealed when it has reached this size, even if more is queued (bytes).

@@ -8,7 +8,7 @@ use super::door_tls::DoorSession;
 use crate::base::limits::{CLIENT_RECEIVE_MAX, CLIENT_RECEIVE_MIN, CLIENTS_MAX, SEND_PARTS_MAX};
 use crate::base::{AlignedBuf, ConnId, Mono};
 use crate::engine::{ClientDoor, Event};
-use crate::io::Op;
+use crate::io::{Goal, Op};
 use bytes::Bytes;
 use rustls::ServerConfig;
 use std::collections::VecDeque;
@@ -126,7 +126,7 @@ impl Clients {
             return self.settle(turn, slot);
         }
         client.receiving = true;
-        let op = Op::Fill(Arc::clone(&client.socket), buffer, until);
+        let op = Op::Fill(Arc::clone(&client.socket), buffer, Goal::all(until));
         turn.driver.submit(Target::ClientFill(slot).token(), op);
     }
 

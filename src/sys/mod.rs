@@ -17,7 +17,7 @@ pub use map::map_read_only;
 pub use parts::Parts;
 pub use ring::{Finished, Ring, Task, WriteTask, missing_operations};
 pub use signal::catch_signals;
-pub use socket::{accept, fill, receive, send};
+pub use socket::{Goal, accept, fill, receive, send};
 pub use thread::give_way;
 
 /// The most bytes that one read, write or send moves (Linux, read(2): 0x7ffff000).
