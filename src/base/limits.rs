@@ -185,6 +185,10 @@ const _: () =
     assert!(APPLY_LOOK_MS > 0 && APPLY_LOOK_MS < APPLY_LINGER_MS && APPLY_LINGER_BYTES < APPLY_MERGE_MAX);
 /// Items of dropped files that are deleted between two looks for other work.
 pub const PURGE_STEP: usize = 1024;
+/// Freed memory that the node keeps for what comes next (bytes).
+pub const FREED_KEPT: usize = 64 << 20;
+/// Of it, the largest piece: room for the buffer of a batch (bytes).
+pub const FREED_KEPT_EACH: usize = 4 << 20;
 /// From the wish to stop to the end of the loop at most (milliseconds).
 pub const STOP_MS: u64 = 10_000;
 /// After the engine stopped, answers still on their way may take this long (milliseconds).

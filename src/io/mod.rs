@@ -15,7 +15,7 @@ mod suite;
 mod uring;
 mod waker;
 
-pub use crate::sys::{Goal, catch_signals, give_way, read_at, read_cached};
+pub use crate::sys::{Goal, catch_signals, give_way, keep_freed, read_at, read_cached};
 pub use file::{
     DirLock, MappedSegment, lock_dir, make_dir, map_segment, open_journal, read_direct, replace_file_durably,
     sync_dir, zero_file,

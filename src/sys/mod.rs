@@ -6,6 +6,7 @@
 
 mod file;
 mod map;
+mod memory;
 mod parts;
 mod ring;
 mod signal;
@@ -14,6 +15,7 @@ mod thread;
 
 pub use file::{DirectAlignment, direct_alignment, read_at, read_cached, write_at, write_durably_at};
 pub use map::map_read_only;
+pub use memory::keep_freed;
 pub use parts::Parts;
 pub use ring::{Finished, Ring, Task, WriteTask, missing_operations};
 pub use signal::catch_signals;
