@@ -165,6 +165,9 @@ pub const ADMIN_WAIT_MS: u64 = 60_000;
 pub const APPLY_MERGE_MAX: usize = 16 << 20;
 /// Parts that an answer about the allocation of a volume tells apart; what follows is told as data.
 pub const VOLUME_EXTENTS_MAX: usize = 65_536;
+/// One write of a volume, which ends where a multiple of this lies in the file (bytes). The page cache takes memory in
+/// pieces as large as what is written, and a small write later walks all blocks of the piece that it hits.
+pub const VOLUME_WRITE_MAX: usize = 64 << 10;
 /// Ranges handed to one write of a volume.
 pub const VOLUME_SLICES_MAX: usize = 512;
 /// Volumes that `status` lists; `file list` has all.
@@ -187,8 +190,8 @@ const _: () =
 pub const PURGE_STEP: usize = 1024;
 /// Freed memory that the node keeps for what comes next (bytes).
 pub const FREED_KEPT: usize = 64 << 20;
-/// Of it, the largest piece: room for the buffer of a batch (bytes).
-pub const FREED_KEPT_EACH: usize = 4 << 20;
+/// Of it, the largest piece: room for the buffer of a batch of a client's write, or a read of the journal (bytes).
+pub const FREED_KEPT_EACH: usize = 8 << 20;
 /// From the wish to stop to the end of the loop at most (milliseconds).
 pub const STOP_MS: u64 = 10_000;
 /// After the engine stopped, answers still on their way may take this long (milliseconds).
