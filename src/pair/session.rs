@@ -281,6 +281,37 @@ pub struct Head {
     pub credit: u64,
 }
 
+/// Gives any bytes to a session that lets large frames in, cut by their own first byte, fed and filled in turn.
+///
+/// # Panics
+/// If more is held than came.
+pub fn fuzz_session(bytes: &[u8]) {
+    let mut session = Session::accepted(ConnId(1), Mono(0));
+    session.admit();
+    let step = bytes.first().map_or(1, |&byte| 1 + usize::from(byte) * 37);
+    let mut came = 0;
+    for (turn, mut piece) in bytes.chunks(step).enumerate() {
+        came += piece.len();
+        if turn % 2 == 0
+            && let Some((mut buffer, until)) = session.take_room()
+        {
+            let (here, rest) = piece.split_at(piece.len().min(until - buffer.len()));
+            buffer.extend_from_slice(here);
+            session.filled(Mono(0), buffer);
+            piece = rest;
+        }
+        session.feed(Mono(0), piece);
+        loop {
+            match session.poll() {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(_) => return,
+            }
+        }
+        assert!(session.buffered() <= came, "nothing is held that did not come");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -465,6 +496,28 @@ mod tests {
         assert!(matches!(room(&mut later, &frames[2][..100]), (false, Ok(None))));
         let mut unknown = Session::accepted(ConnId(2), now.mono);
         assert!(matches!(room(&mut unknown, &frames[0][..100]), (false, Err(LinkFault::Decode(_)))));
+    }
+
+    #[test]
+    fn any_bytes_end_a_session_or_wait_without_a_panic() {
+        let now = Now::default();
+        let mut prng = Prng::new(9);
+        let mut a = Session::dialed(ConnId(1), 1, now.mono);
+        for (seq, len) in [(1, 70_000), (2, 300), (3, 66_000)] {
+            a.send(now, FrameKind::Batch, Head::default(), batch(seq, len).wire());
+        }
+        let good = wire(&mut a);
+        fuzz_session(&good);
+        for _ in 0..300 {
+            let mut bytes = good.clone();
+            for _ in 0..prng.below(3) {
+                // Most damage where it matters: in the headers.
+                let most = if prng.below(2) == 0 { 64 } else { bytes.len() as u64 };
+                let at = usize::try_from(prng.below(most)).unwrap();
+                bytes[at] = u8::try_from(prng.below(256)).unwrap();
+            }
+            fuzz_session(&bytes);
+        }
     }
 
     #[test]
