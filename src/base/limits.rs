@@ -48,8 +48,9 @@ pub const UNAPPLIED_MAX: usize = 32 << 20;
 pub const LIVE_WINDOW_MAX: usize = 24 << 20;
 /// What a receiver lets its sender have under way (bytes).
 pub const CREDIT_WINDOW: u64 = 32 << 20;
-/// One read of the journal for catch-up or replay (bytes). Must hold a whole batch, see [`BATCH_MAX`].
-pub const READ_CHUNK: usize = 1 << 20;
+/// One read of the journal for catch-up or replay: four batches of a large write of a client and their headers (bytes). A
+/// batch that goes on beyond it is read again as a whole.
+pub const READ_CHUNK: usize = (4 << 20) + 4 * BLOCK;
 /// Client connections at once.
 pub const CLIENTS_MAX: usize = 10_000;
 /// Unsent replies of one client; above it the client is read no further (bytes).
