@@ -150,6 +150,8 @@ pub const LINKS_UNKNOWN_MAX: usize = 16;
 pub const LINK_HANDSHAKE_MS: u64 = 5000;
 /// One receive on a link connection (bytes).
 pub const LINK_RECEIVE: usize = 128 << 10;
+/// The first one after a large batch, which tells whether another follows: what it takes of that is copied (bytes).
+pub const LINK_RECEIVE_LOOK: usize = 4 << 10;
 /// Unacknowledged bytes may stay that long before the kernel gives a link connection up (milliseconds).
 pub const LINK_UNACKED_MS: u64 = 15_000;
 /// The same refusal of a link connection is told at most this often (milliseconds).

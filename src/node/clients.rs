@@ -219,6 +219,8 @@ impl Clients {
         client.receiving = false;
         match result {
             Ok(buffer) if !client.told => {
+                // Most of what a larger buffer would take next is of a payload like this one, and would be copied.
+                client.wanted = CLIENT_RECEIVE_MIN;
                 turn.events.push(Event::ClientFilled { conn: client.id, buffer });
             }
             Ok(_) => {}

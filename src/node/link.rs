@@ -6,7 +6,9 @@
 use super::core::{Target, Turn};
 use super::incidents::Quiet;
 use super::tls::{LinkIdentity, LinkSecurityError, Room, SecureLink};
-use crate::base::limits::{LINK_RECEIVE, LINK_UNACKED_MS, LINKS_MAX, LINKS_UNKNOWN_MAX, SEND_PARTS_MAX};
+use crate::base::limits::{
+    LINK_RECEIVE, LINK_RECEIVE_LOOK, LINK_UNACKED_MS, LINKS_MAX, LINKS_UNKNOWN_MAX, SEND_PARTS_MAX,
+};
 use crate::base::{AlignedBuf, ConnId, Mono};
 use crate::engine::Event;
 use crate::io::{Goal, Op};
@@ -255,7 +257,7 @@ impl Links {
             _ if link.phase >= Phase::Leaving => Ok(()),
             Ok(buffer) => {
                 turn.events.push(Event::LinkFilled { conn: link.id, buffer });
-                link.idle = Some(Vec::new());
+                link.idle = Some(Vec::with_capacity(LINK_RECEIVE_LOOK));
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(link.end_of_stream()),
@@ -386,7 +388,7 @@ impl Link {
     fn begin_proof(&mut self, turn: &mut Turn, slot: usize) {
         self.phase = Phase::Proving;
         self.pump(turn, slot);
-        self.receive(turn, slot, Vec::new());
+        self.receive(turn, slot, Vec::with_capacity(LINK_RECEIVE));
     }
 
     /// Receives into the engine's buffer if what comes needs no decryption, else into this one.
@@ -401,15 +403,17 @@ impl Link {
             return turn.driver.submit(Target::LinkReceive(slot).token(), op);
         }
         buffer.clear();
-        if buffer.capacity() < LINK_RECEIVE {
-            buffer = Vec::with_capacity(LINK_RECEIVE);
-        }
         self.receiving = true;
         turn.driver.submit(Target::LinkReceive(slot).token(), Op::Receive(Arc::clone(&self.socket), buffer));
     }
 
     /// Bytes from the wire, to the engine once the peer is proven.
     fn take_in(&mut self, turn: &mut Turn, slot: usize, wire: Vec<u8>) -> Result<(), String> {
+        if self.secure.is_bare() {
+            turn.events.push(Event::LinkBytes { conn: self.id, bytes: Bytes::from(wire) });
+            self.idle = Some(Vec::with_capacity(LINK_RECEIVE));
+            return Ok(());
+        }
         let result = self.secure.wire_input(&wire);
         if self.phase == Phase::Proving && self.secure.is_established() {
             self.phase = Phase::Established;
@@ -433,7 +437,8 @@ impl Link {
         if self.secure.peer_closed() {
             return Err(self.end_of_stream());
         }
-        self.idle = Some(wire);
+        self.idle =
+            Some(if wire.capacity() < LINK_RECEIVE { Vec::with_capacity(LINK_RECEIVE) } else { wire });
         Ok(())
     }
 

@@ -197,6 +197,11 @@ impl SecureLink {
         }
     }
 
+    /// Whether what comes from the wire now is what the peer says, as it is: nobody has to look at it here.
+    pub(crate) fn is_bare(&self) -> bool {
+        matches!(&self.session, Session::Plain(session) if session.is_established()) && !self.failed
+    }
+
     /// The buffer given, if what comes from the wire may be received right into it.
     pub(crate) fn take_bare_room(&mut self) -> Option<Room> {
         match &mut self.session {
