@@ -14,6 +14,8 @@ pub const VOLUME_MAX: u64 = 64 << 40;
 pub const BLOCK_PAYLOAD_MAX: usize = 1 << 20;
 /// A write to a volume of at least this size is received into a buffer of its own, which becomes a batch (bytes).
 pub const BLOCK_OWN_BATCH_MIN: usize = 64 << 10;
+/// A batch on the link of at least this size that has not come as a whole is received into a buffer of its own (bytes).
+pub const LINK_OWN_BUFFER_MIN: usize = 64 << 10;
 /// Longest account, file or node name (bytes).
 pub const NAME_MAX: usize = 128;
 /// A batch is sealed when it has reached this size, even if more is queued (bytes).
@@ -46,8 +48,9 @@ pub const UNAPPLIED_MAX: usize = 32 << 20;
 pub const LIVE_WINDOW_MAX: usize = 24 << 20;
 /// What a receiver lets its sender have under way (bytes).
 pub const CREDIT_WINDOW: u64 = 32 << 20;
-/// One read of the journal for catch-up or replay (bytes). Must hold a whole batch, see [`BATCH_MAX`].
-pub const READ_CHUNK: usize = 1 << 20;
+/// One read of the journal for catch-up or replay: four batches of a large write of a client and their headers (bytes). A
+/// batch that goes on beyond it is read again as a whole.
+pub const READ_CHUNK: usize = (4 << 20) + 4 * BLOCK;
 /// Client connections at once.
 pub const CLIENTS_MAX: usize = 10_000;
 /// Unsent replies of one client; above it the client is read no further (bytes).
@@ -159,6 +162,8 @@ pub const LINKS_UNKNOWN_MAX: usize = 16;
 pub const LINK_HANDSHAKE_MS: u64 = 5000;
 /// One receive on a link connection (bytes).
 pub const LINK_RECEIVE: usize = 128 << 10;
+/// The first one after a large batch, which tells whether another follows: what it takes of that is copied (bytes).
+pub const LINK_RECEIVE_LOOK: usize = 4 << 10;
 /// Unacknowledged bytes may stay that long before the kernel gives a link connection up (milliseconds).
 pub const LINK_UNACKED_MS: u64 = 15_000;
 /// The same refusal of a link connection is told at most this often (milliseconds).
@@ -175,6 +180,9 @@ pub const ADMIN_WAIT_MS: u64 = 60_000;
 pub const APPLY_MERGE_MAX: usize = 16 << 20;
 /// Parts that an answer about the allocation of a volume tells apart; what follows is told as data.
 pub const VOLUME_EXTENTS_MAX: usize = 65_536;
+/// One write of a volume, which ends where a multiple of this lies in the file (bytes). The page cache takes memory in
+/// pieces as large as what is written, and a small write later walks all blocks of the piece that it hits.
+pub const VOLUME_WRITE_MAX: usize = 64 << 10;
 /// Ranges handed to one write of a volume.
 pub const VOLUME_SLICES_MAX: usize = 512;
 /// Volumes that `status` lists; `file list` has all.
@@ -195,6 +203,10 @@ const _: () =
     assert!(APPLY_LOOK_MS > 0 && APPLY_LOOK_MS < APPLY_LINGER_MS && APPLY_LINGER_BYTES < APPLY_MERGE_MAX);
 /// Items of dropped files that are deleted between two looks for other work.
 pub const PURGE_STEP: usize = 1024;
+/// Freed memory that the node keeps for what comes next (bytes).
+pub const FREED_KEPT: usize = 64 << 20;
+/// Of it, the largest piece: room for the buffer of a batch of a client's write, or a read of the journal (bytes).
+pub const FREED_KEPT_EACH: usize = 8 << 20;
 /// From the wish to stop to the end of the loop at most (milliseconds).
 pub const STOP_MS: u64 = 10_000;
 /// After the engine stopped, answers still on their way may take this long (milliseconds).

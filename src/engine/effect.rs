@@ -125,6 +125,14 @@ pub enum Event {
         /// What came.
         bytes: Bytes,
     },
+    /// The buffer of [`Effect::LinkFill`], with more in it. What comes with it and does not fit follows as
+    /// [`Self::LinkBytes`].
+    LinkFilled {
+        /// The connection.
+        conn: ConnId,
+        /// The buffer.
+        buffer: AlignedBuf,
+    },
     /// All bytes handed to [`Effect::LinkSend`] on this connection up to now were taken by the operating system.
     LinkSent {
         /// The connection.
@@ -302,6 +310,16 @@ pub enum Effect {
         conn: ConnId,
         /// What, in order.
         parts: Vec<Bytes>,
+    },
+    /// Receive what the peer sends next into the buffer, behind what is in it; answer filled as soon as some came. Without
+    /// this the driver receives as it likes.
+    LinkFill {
+        /// The connection.
+        conn: ConnId,
+        /// Where to.
+        buffer: AlignedBuf,
+        /// Bytes in it in the end; they fit.
+        until: usize,
     },
     /// End the connection once what was given is sent, or now if `abort`. No answer is needed afterwards.
     LinkClose {

@@ -9,7 +9,7 @@ use super::receiver::Inbound;
 use super::roles::Step;
 use super::sender::{Live, Outbound, OutboundPhase};
 use crate::base::limits::NAME_MAX;
-use crate::base::{ConnId, Epoch, Mono, Now, Prng, Seq};
+use crate::base::{AlignedBuf, ConnId, Epoch, Mono, Now, Prng, Seq};
 use crate::format::control::Role;
 use crate::format::frame::{Ack, FrameKind, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION, Refuse, RefuseCode};
 use crate::pair::{Frame, Head, Own, Session, Verdict, judge};
@@ -278,11 +278,34 @@ impl<S: StoreRead> Core<S> {
         // Bytes of any other connection are of one that is over: nobody reads them (I-14).
     }
 
+    pub(super) fn link_filled(&mut self, conn: ConnId, buffer: AlignedBuf) {
+        let now = self.now.mono;
+        if let Some(inbound) = &mut self.link.inbound
+            && inbound.session.conn == conn
+        {
+            inbound.session.filled(now, buffer);
+            self.link.heard = now;
+            self.read_inbound();
+        } else if let Some(outbound) = &mut self.link.outbound
+            && outbound.session.conn == conn
+        {
+            outbound.session.filled(now, buffer);
+            self.link.heard = now;
+            self.read_outbound();
+        }
+    }
+
     /// Frames of the connection that this node made.
     fn read_outbound(&mut self) {
         while let Some(outbound) = &mut self.link.outbound {
             match outbound.session.poll() {
-                Ok(None) => return,
+                Ok(None) => {
+                    if let Some((buffer, until)) = outbound.session.take_room() {
+                        let conn = outbound.session.conn;
+                        self.effect(Effect::LinkFill { conn, buffer, until });
+                    }
+                    return;
+                }
                 Ok(Some((header, frame))) => match (frame, &outbound.phase) {
                     (Frame::Hello(hello), OutboundPhase::Greeting) => self.greeted(&hello, header.epoch),
                     (Frame::Refuse(refuse), _) => self.refused_by_peer(&refuse),

@@ -100,6 +100,7 @@ impl<S: StoreRead> Engine<S> {
             Event::LinkAccepted { conn } => core.link_accepted(conn),
             Event::LinkConnected { conn } => core.link_connected(conn),
             Event::LinkBytes { conn, bytes } => core.link_bytes(conn, &bytes),
+            Event::LinkFilled { conn, buffer } => core.link_filled(conn, buffer),
             Event::LinkSent { conn } => core.link_sent(conn),
             Event::LinkClosed { conn, why } => core.link_closed(conn, &why),
             Event::ClientOpened { conn, door: ClientDoor::Items { trusted } } => {

@@ -67,7 +67,13 @@ impl<S: StoreRead> Core<S> {
                 return;
             }
             match inbound.session.poll() {
-                Ok(None) => return,
+                Ok(None) => {
+                    if let Some((buffer, until)) = inbound.session.take_room() {
+                        let conn = inbound.session.conn;
+                        self.effect(Effect::LinkFill { conn, buffer, until });
+                    }
+                    return;
+                }
                 Ok(Some((header, frame))) => self.inbound_frame(&header, frame),
                 Err(fault) => self.inbound_fault(&fault.to_string()),
             }

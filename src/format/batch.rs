@@ -221,6 +221,17 @@ impl Batch {
         Ok(Self { header, disk: Bytes::from_owner(buf), volumes })
     }
 
+    /// The same for bytes that lie in a buffer of their own already, which is kept.
+    ///
+    /// # Errors
+    /// Any [`DecodeError`]; never panics.
+    pub fn from_buffer(mut bytes: AlignedBuf) -> Result<Self, DecodeError> {
+        let (header, volumes) = verify_entries(bytes.as_ref())?;
+        bytes.truncate(header.len as usize);
+        bytes.pad_to_block();
+        Ok(Self { header, disk: Bytes::from_owner(bytes), volumes })
+    }
+
     /// Takes a batch off the front of bytes read from a segment, sharing them. The memory need not be aligned.
     ///
     /// # Errors

@@ -173,15 +173,15 @@ impl Driver for EpollDriver {
                     self.write(token, &Arc::clone(&socket), WriteOp::Send(socket, parts));
                 }
             }
-            Op::Fill(_, buffer, until) if buffer.len() >= until => {
+            Op::Fill(_, buffer, goal) if buffer.len() >= goal.least => {
                 self.ready.push(Completion { token, outcome: Outcome::Filled(Ok(buffer)) });
             }
-            Op::Fill(_, buffer, until) if buffer.spare() < until - buffer.len() => {
+            Op::Fill(_, buffer, goal) if buffer.spare() < goal.least - buffer.len() => {
                 let outcome = Outcome::Filled(Err(Errno::EINVAL.into()));
                 self.ready.push(Completion { token, outcome });
             }
-            Op::Fill(socket, buffer, until) => {
-                self.read(token, &Arc::clone(&socket), ReadOp::Fill(socket, buffer, until));
+            Op::Fill(socket, buffer, goal) => {
+                self.read(token, &Arc::clone(&socket), ReadOp::Fill(socket, buffer, goal));
             }
             Op::WriteDurable(file, parts, offset) => {
                 self.pool.start(Job { token, write: WriteTask::new(file, parts, offset) });

@@ -15,7 +15,7 @@ mod suite;
 mod uring;
 mod waker;
 
-pub use crate::sys::{catch_signals, give_way, read_at, read_cached};
+pub use crate::sys::{Goal, catch_signals, give_way, keep_freed, read_at, read_cached};
 pub use file::{
     DirLock, MappedSegment, lock_dir, make_dir, map_segment, open_journal, read_direct, renew_file,
     replace_file_durably, sync_dir, zero_file,
@@ -61,8 +61,8 @@ pub enum Op {
     Connect(Arc<OwnedFd>, std::net::SocketAddr),
     /// Read once into `buffer`'s capacity (its content is dropped; capacity is at least 1).
     Receive(Arc<OwnedFd>, Vec<u8>),
-    /// Append to the buffer's content, within its capacity, until it has this many bytes in all.
-    Fill(Arc<OwnedFd>, AlignedBuf, usize),
+    /// Append to the buffer's content, within its capacity, until it has as many bytes in all as asked for.
+    Fill(Arc<OwnedFd>, AlignedBuf, Goal),
     /// Send all of the parts in order. One at a time per socket: two under way at once may mix.
     Send(Arc<OwnedFd>, Vec<Bytes>),
     /// Write all of the parts, one after the other from the offset on, and make them durable: with O_DIRECT one

@@ -92,12 +92,12 @@ impl UringDriver {
                 self.ring.start(token, task);
                 None
             }
-            Task::Fill(socket, buffer, until) => match result {
+            Task::Fill(socket, buffer, goal) => match result {
                 Err(error) => Some(Outcome::Filled(Err(error))),
-                Ok(_) if buffer.len() >= until => Some(Outcome::Filled(Ok(buffer))),
+                Ok(_) if buffer.len() >= goal.least => Some(Outcome::Filled(Ok(buffer))),
                 Ok(0) => Some(Outcome::Filled(Err(io::ErrorKind::UnexpectedEof.into()))),
                 Ok(_) => {
-                    self.ring.start(token, Task::Fill(socket, buffer, until));
+                    self.ring.start(token, Task::Fill(socket, buffer, goal));
                     None
                 }
             },
@@ -154,14 +154,14 @@ impl Driver for UringDriver {
                 self.ready.push(Completion { token, outcome: Outcome::Received(Err(error)) });
             }
             Op::Receive(socket, buffer) => self.ring.start(token.0, Task::Receive(socket, buffer)),
-            Op::Fill(_, buffer, until) if buffer.len() >= until => {
+            Op::Fill(_, buffer, goal) if buffer.len() >= goal.least => {
                 self.ready.push(Completion { token, outcome: Outcome::Filled(Ok(buffer)) });
             }
-            Op::Fill(_, buffer, until) if buffer.spare() < until - buffer.len() => {
+            Op::Fill(_, buffer, goal) if buffer.spare() < goal.least - buffer.len() => {
                 let error = io::Error::from_raw_os_error(libc::EINVAL);
                 self.ready.push(Completion { token, outcome: Outcome::Filled(Err(error)) });
             }
-            Op::Fill(socket, buffer, until) => self.ring.start(token.0, Task::Fill(socket, buffer, until)),
+            Op::Fill(socket, buffer, goal) => self.ring.start(token.0, Task::Fill(socket, buffer, goal)),
             Op::Send(socket, parts) => self.send(token, socket, Parts::new(parts)),
             Op::WriteDurable(file, parts, offset) => {
                 let write = WriteTask::new(file, parts, offset);

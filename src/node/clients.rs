@@ -10,7 +10,7 @@ use crate::base::limits::{
 };
 use crate::base::{AlignedBuf, ConnId, Mono};
 use crate::engine::{ClientDoor, Event};
-use crate::io::Op;
+use crate::io::{Goal, Op};
 use bytes::Bytes;
 use rustls::ServerConfig;
 use std::collections::VecDeque;
@@ -131,7 +131,7 @@ impl Clients {
             return self.settle(turn, slot);
         }
         client.receiving = true;
-        let op = Op::Fill(Arc::clone(&client.socket), buffer, until);
+        let op = Op::Fill(Arc::clone(&client.socket), buffer, Goal::all(until));
         turn.driver.submit(Target::ClientFill(slot).token(), op);
     }
 
@@ -240,6 +240,8 @@ impl Clients {
         client.receiving = false;
         match result {
             Ok(buffer) if !client.told => {
+                // Most of what a larger buffer would take next is of a payload like this one, and would be copied.
+                client.wanted = CLIENT_RECEIVE_MIN;
                 turn.events.push(Event::ClientFilled { conn: client.id, buffer });
             }
             Ok(_) => {}

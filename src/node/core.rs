@@ -344,6 +344,7 @@ impl<B: Brain> Core<B> {
         while let Some(effect) = self.brain.output() {
             self.perform(effect);
         }
+        self.links.read_on(&mut self.turn);
         for incident in self.turn.incidents.drain(..) {
             self.operators.remember(&incident);
             self.workers.notes.incident(incident);
@@ -362,6 +363,7 @@ impl<B: Brain> Core<B> {
             Effect::ClientClose { conn, stuck: false } => self.clients.close(turn, conn),
             Effect::ClientClose { conn, stuck: true } => self.clients.cut_stuck(turn, conn),
             Effect::LinkSend { conn, parts } => self.links.send(turn, conn, parts),
+            Effect::LinkFill { conn, buffer, until } => self.links.fill(conn, buffer, until),
             Effect::LinkConnect { conn } => self.links.connect(turn, conn),
             Effect::LinkClose { conn, abort } => self.links.close(turn, conn, abort),
             Effect::Write { write, journal, segment, offset, parts } => {
@@ -425,6 +427,9 @@ impl<B: Brain> Core<B> {
                 }
                 (Some(Target::LinkReceive(slot)), Outcome::Received(result)) => {
                     self.links.received(turn, slot, result);
+                }
+                (Some(Target::LinkReceive(slot)), Outcome::Filled(result)) => {
+                    self.links.filled(turn, slot, result);
                 }
                 (Some(Target::LinkSend(slot)), Outcome::Sent(result)) => self.links.sent(turn, slot, result),
                 (Some(Target::LinkConnect(slot)), Outcome::Connected(result)) => {

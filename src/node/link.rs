@@ -5,11 +5,13 @@
 
 use super::core::{Target, Turn};
 use super::incidents::Quiet;
-use super::tls::{LinkIdentity, LinkSecurityError, SecureLink};
-use crate::base::limits::{LINK_RECEIVE, LINK_UNACKED_MS, LINKS_MAX, LINKS_UNKNOWN_MAX, SEND_PARTS_MAX};
-use crate::base::{ConnId, Mono};
+use super::tls::{LinkIdentity, LinkSecurityError, Room, SecureLink};
+use crate::base::limits::{
+    LINK_RECEIVE, LINK_RECEIVE_LOOK, LINK_UNACKED_MS, LINKS_MAX, LINKS_UNKNOWN_MAX, SEND_PARTS_MAX,
+};
+use crate::base::{AlignedBuf, ConnId, Mono};
 use crate::engine::Event;
-use crate::io::Op;
+use crate::io::{Goal, Op};
 use bytes::Bytes;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, getpeername, setsockopt, socket, sockopt,
@@ -63,6 +65,8 @@ struct Link {
     phase: Phase,
     secure: SecureLink,
     receiving: bool,
+    /// What the next receive reads into; none while one is under way or none is to come.
+    idle: Option<Vec<u8>>,
     sending: bool,
     connecting: bool,
     queue: VecDeque<Bytes>,
@@ -142,6 +146,7 @@ impl Links {
             phase,
             secure,
             receiving: false,
+            idle: None,
             sending: false,
             connecting: false,
             queue: VecDeque::new(),
@@ -213,17 +218,57 @@ impl Links {
         self.settle(turn, slot);
     }
 
+    /// The engine wants what comes next in this buffer.
+    pub(crate) fn fill(&mut self, conn: ConnId, buffer: AlignedBuf, until: usize) {
+        if let Some((_, link)) = self.find(conn) {
+            link.secure.give_room(Room { buffer, until });
+        }
+    }
+
+    /// Receives on every connection on which the engine has seen all that came.
+    pub(crate) fn read_on(&mut self, turn: &mut Turn) {
+        for (slot, place) in self.slots.iter_mut().enumerate() {
+            if let Some(link) = place
+                && let Some(buffer) = link.idle.take()
+            {
+                link.receive(turn, slot, buffer);
+            }
+        }
+    }
+
     /// A receive ended.
     pub(crate) fn received(&mut self, turn: &mut Turn, slot: usize, result: io::Result<Vec<u8>>) {
         let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
         link.receiving = false;
-        let trouble = match result {
-            _ if link.phase >= Phase::Leaving => None,
-            Ok(bytes) if bytes.is_empty() => Some(link.end_of_stream()),
-            Ok(bytes) => link.take_in(turn, slot, bytes).err(),
-            Err(error) => Some(error.to_string()),
+        let outcome = match result {
+            _ if link.phase >= Phase::Leaving => Ok(()),
+            Ok(bytes) if bytes.is_empty() => Err(link.end_of_stream()),
+            Ok(bytes) => link.take_in(turn, slot, bytes),
+            Err(error) => Err(error.to_string()),
         };
-        if let Some(trouble) = trouble {
+        self.receive_ended(turn, slot, outcome);
+    }
+
+    /// A receive into the engine's buffer ended.
+    pub(crate) fn filled(&mut self, turn: &mut Turn, slot: usize, result: io::Result<AlignedBuf>) {
+        let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
+        link.receiving = false;
+        let outcome = match result {
+            _ if link.phase >= Phase::Leaving => Ok(()),
+            Ok(buffer) => {
+                turn.events.push(Event::LinkFilled { conn: link.id, buffer });
+                link.idle = Some(Vec::with_capacity(LINK_RECEIVE_LOOK));
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(link.end_of_stream()),
+            Err(error) => Err(error.to_string()),
+        };
+        self.receive_ended(turn, slot, outcome);
+    }
+
+    fn receive_ended(&mut self, turn: &mut Turn, slot: usize, outcome: Result<(), String>) {
+        let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
+        if let Err(trouble) = outcome {
             let doing =
                 if link.phase == Phase::Established { "receiving from" } else { "proving the key of" };
             // A TLS alert should still reach the other side, so that its operator sees the reason there too.
@@ -343,20 +388,32 @@ impl Link {
     fn begin_proof(&mut self, turn: &mut Turn, slot: usize) {
         self.phase = Phase::Proving;
         self.pump(turn, slot);
-        self.receive(turn, slot, Vec::new());
+        self.receive(turn, slot, Vec::with_capacity(LINK_RECEIVE));
     }
 
+    /// Receives into the engine's buffer if what comes needs no decryption, else into this one.
     fn receive(&mut self, turn: &mut Turn, slot: usize, mut buffer: Vec<u8>) {
-        buffer.clear();
-        if buffer.capacity() < LINK_RECEIVE {
-            buffer = Vec::with_capacity(LINK_RECEIVE);
+        if self.phase >= Phase::Leaving {
+            return;
         }
+        if let Some(Room { buffer, until }) = self.secure.take_bare_room() {
+            self.receiving = true;
+            let goal = Goal { least: buffer.len() + 1, most: until };
+            let op = Op::Fill(Arc::clone(&self.socket), buffer, goal);
+            return turn.driver.submit(Target::LinkReceive(slot).token(), op);
+        }
+        buffer.clear();
         self.receiving = true;
         turn.driver.submit(Target::LinkReceive(slot).token(), Op::Receive(Arc::clone(&self.socket), buffer));
     }
 
     /// Bytes from the wire, to the engine once the peer is proven.
     fn take_in(&mut self, turn: &mut Turn, slot: usize, wire: Vec<u8>) -> Result<(), String> {
+        if self.secure.is_bare() {
+            turn.events.push(Event::LinkBytes { conn: self.id, bytes: Bytes::from(wire) });
+            self.idle = Some(Vec::with_capacity(LINK_RECEIVE));
+            return Ok(());
+        }
         let result = self.secure.wire_input(&wire);
         if self.phase == Phase::Proving && self.secure.is_established() {
             self.phase = Phase::Established;
@@ -369,6 +426,9 @@ impl Link {
                 Event::LinkConnected { conn }
             });
         }
+        if let Some(buffer) = self.secure.take_filled() {
+            turn.events.push(Event::LinkFilled { conn: self.id, buffer });
+        }
         while let Some(bytes) = self.secure.take_plain() {
             turn.events.push(Event::LinkBytes { conn: self.id, bytes });
         }
@@ -377,7 +437,8 @@ impl Link {
         if self.secure.peer_closed() {
             return Err(self.end_of_stream());
         }
-        self.receive(turn, slot, wire);
+        self.idle =
+            Some(if wire.capacity() < LINK_RECEIVE { Vec::with_capacity(LINK_RECEIVE) } else { wire });
         Ok(())
     }
 
@@ -408,6 +469,7 @@ impl Link {
 
     fn cut(&mut self, turn: &mut Turn) {
         self.queue.clear();
+        self.idle = None;
         self.deadline = None;
         if self.phase != Phase::Cut {
             self.phase = Phase::Cut;

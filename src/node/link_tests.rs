@@ -4,8 +4,8 @@ use super::super::config::Encryption;
 use super::super::core::testing::{DRIVERS, Node, Setting, TIMEOUT, identities, start};
 use super::super::inbox::Message;
 use super::super::tls::LinkIdentity;
-use crate::base::ConnId;
 use crate::base::limits::LINKS_UNKNOWN_MAX;
+use crate::base::{AlignedBuf, ConnId};
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::engine::{Effect, Event, Incident};
 use crate::io::IoChoice;
@@ -66,6 +66,31 @@ fn dialler(bytes: Bytes, tell: Sender<Event>) -> impl FnMut(Event, &mut VecDeque
     }
 }
 
+/// Takes what the peer sends in buffers of its own, each of them until it is full, with some bytes as they come between;
+/// hands on all of it, in order.
+fn filler(tell: Sender<Vec<u8>>) -> impl FnMut(Event, &mut VecDeque<Effect>) + Send + 'static {
+    let mut until = 200_000;
+    move |event, effects| match event {
+        Event::LinkBytes { conn, bytes } => {
+            tell.send(bytes.to_vec()).unwrap();
+            let mut buffer = AlignedBuf::with_capacity(until);
+            buffer.extend_from_slice(b"head");
+            effects.push_back(Effect::LinkFill { conn, buffer, until });
+        }
+        Event::LinkFilled { conn, buffer } if buffer.len() < until => {
+            effects.push_back(Effect::LinkFill { conn, buffer, until });
+        }
+        Event::LinkFilled { buffer, .. } => {
+            assert_eq!((buffer.len(), &buffer.as_ref()[..4]), (until, &b"head"[..]));
+            tell.send(buffer.as_ref()[4..].to_vec()).unwrap();
+            until += 50_001;
+        }
+        Event::LinkClosed { why, .. } => tell.send(why.into_bytes()).unwrap(),
+        Event::Stop => effects.push_back(Effect::Stopped),
+        _ => {}
+    }
+}
+
 fn setting(choice: IoChoice, identity: LinkIdentity, peer: Option<SocketAddr>) -> Setting {
     let mut setting = Setting::of(choice);
     setting.identity = identity;
@@ -104,6 +129,41 @@ fn two_nodes_prove_their_keys_and_exchange_megabytes_in_order() {
             near.stop();
             far.stop();
             assert!(!told.try_iter().any(|event| matches!(event, Event::LinkClosed { .. })));
+        }
+    }
+}
+
+#[test]
+fn what_a_node_wants_in_buffers_of_its_own_comes_there_and_the_rest_as_it_comes() {
+    for encryption in [Encryption::Tls, Encryption::None] {
+        for choice in DRIVERS {
+            let (a, b) = identities(encryption);
+            let (tell, heard) = channel();
+            let Some(far) = start(setting(choice, b, None), filler(tell)) else { continue };
+            let sent: Bytes = (0..3_000_000_u32).map(|at| u8::try_from(at % 253).unwrap()).collect();
+            let (tell, _told) = channel();
+            let near = start(setting(choice, a, Some(far.link)), dialler(sent.clone(), tell)).unwrap();
+            let mut got = Vec::new();
+            let mut pieces = 0;
+            // The last buffer is never full.
+            while got.len() < 1_000_000 {
+                got.extend(next(&heard));
+                pieces += 1;
+            }
+            assert!(got[..] == sent[..got.len()], "everything comes, in order");
+            assert!(pieces > 2);
+            near.stop();
+            let over = loop {
+                let some = next(&heard);
+                if some.starts_with(b"receiving from") {
+                    break String::from_utf8(some).unwrap();
+                }
+            };
+            assert!(
+                over.contains("the peer closed the link") || over.contains("without a goodbye"),
+                "{over}"
+            );
+            far.stop();
         }
     }
 }

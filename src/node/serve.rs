@@ -16,11 +16,12 @@ use super::volumes::{Readers, Volumes};
 use super::{apply, disk, log, manager, signals};
 use crate::base::JournalKind;
 use crate::base::limits::{
-    ADMIN_WAIT_MS, CLIENTS_MAX, DESCRIPTORS_RESERVED, PURGE_STEP, RETIRED_SHARE, STOP_JOIN_MS,
+    ADMIN_WAIT_MS, CLIENTS_MAX, DESCRIPTORS_RESERVED, FREED_KEPT, FREED_KEPT_EACH, PURGE_STEP, RETIRED_SHARE,
+    STOP_JOIN_MS,
 };
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::engine::{Engine, StartState};
-use crate::io::{Driver, open};
+use crate::io::{Driver, keep_freed, open};
 use crate::journal::{Recovered, recover};
 use crate::store::StoreError;
 use crate::store::fjall_store::{FjallStore, Opened, StoreReader, StoreWriter};
@@ -96,6 +97,7 @@ fn system_error(doing: &'static str) -> impl Fn(io::Error) -> ServeError {
 pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let config = Config::load(dir)?;
     log::start(config.log);
+    keep_freed(FREED_KEPT, FREED_KEPT_EACH);
     umask(Mode::from_bits_truncate(0o077));
     let clients_max = raise_descriptor_limit().saturating_sub(DESCRIPTORS_RESERVED);
     let stoppers = signals::catch().map_err(system_error("catching signals"))?;

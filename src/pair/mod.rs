@@ -9,4 +9,4 @@ mod session;
 
 pub use diverged::diverged_line;
 pub use judge::{Own, Verdict, common_point, judge, judge_caller};
-pub use session::{Frame, Head, LinkFault, Session};
+pub use session::{Frame, Head, LinkFault, Session, fuzz_session};

@@ -55,6 +55,7 @@ impl World {
             }
             Effect::LinkConnect { conn } => self.link_connect(n, conn),
             Effect::LinkSend { conn, parts } => self.link_send(n, conn, &parts),
+            Effect::LinkFill { conn, buffer, until } => self.link_fill(n, conn, buffer, until),
             Effect::LinkClose { conn, abort } => self.link_close(n, conn, abort),
             Effect::ClientSend { conn, bytes } => self.client_send(n, conn, &bytes),
             Effect::ClientReceive { conn, buffer } => self.client_receive(n, conn, buffer),
@@ -93,6 +94,7 @@ impl World {
             Effect::LinkSend { conn, parts } => {
                 ("link-send", conn.0, parts.iter().map(|p| p.len() as u64).sum())
             }
+            Effect::LinkFill { conn, until, .. } => ("link-fill", conn.0, *until as u64),
             Effect::LinkClose { conn, abort } => ("link-close", conn.0, u64::from(*abort)),
             Effect::ClientSend { conn, bytes } => ("client-send", conn.0, bytes.len() as u64),
             Effect::ClientReceive { conn, .. } => ("client-receive", conn.0, 0),

@@ -1,6 +1,6 @@
 //! The wire between the two nodes: ordered byte streams, cut in random pieces, late, silent or torn down.
 
-use crate::base::{ConnId, Epoch, Prng, Seq};
+use crate::base::{AlignedBuf, ConnId, Epoch, Prng, Seq};
 use crate::format::batch::Batch;
 use crate::format::frame::{Ack, Begin, FRAME_HEADER, FrameHeader, FrameKind, Hello};
 use bytes::Bytes;
@@ -171,6 +171,8 @@ pub(super) struct End {
     pub(super) life: u64,
     /// See [`EndState`].
     pub(super) state: EndState,
+    /// Where what comes next belongs, and how much fits.
+    pub(super) room: Option<(AlignedBuf, usize)>,
     /// What this end sends.
     pub(super) out: Pipe,
 }
@@ -210,6 +212,7 @@ impl Net {
             conn: if node == caller { conn } else { accepted },
             life: lives[node],
             state: EndState::Unknown,
+            room: None,
             out: Pipe::default(),
         };
         let id = self.next;

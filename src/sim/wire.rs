@@ -3,7 +3,7 @@
 use super::net::{Body, EndState};
 use super::options::Mutation;
 use super::world::{Ev, World};
-use crate::base::{ConnId, Seq};
+use crate::base::{AlignedBuf, ConnId, Seq};
 use crate::engine::Event;
 use bytes::Bytes;
 
@@ -171,10 +171,35 @@ impl World {
         }
         self.kick(id, from);
         if state == EndState::Open {
-            self.input(n, Event::LinkBytes { conn, bytes });
+            let bytes = self.fill_room(n, id, bytes);
+            if !bytes.is_empty() {
+                self.input(n, Event::LinkBytes { conn, bytes });
+            }
         } else if self.streams.net.percent(50) {
             self.trace.sometimes("bytes of a closed connection came late");
             self.input(n, Event::LinkBytes { conn, bytes });
+        }
+    }
+
+    /// Puts what came where the node wants it, tells it so, and gives back what did not fit.
+    fn fill_room(&mut self, n: usize, id: u64, mut bytes: Bytes) -> Bytes {
+        let end = self.net.connections.get_mut(&id).map(|connection| &mut connection.ends[n]);
+        if let Some((conn, (mut buffer, until))) = end.and_then(|end| Some((end.conn, end.room.take()?))) {
+            let here = bytes.split_to(bytes.len().min(until - buffer.len()));
+            buffer.extend_from_slice(&here);
+            self.trace.sometimes("a batch came into the buffer in which it stays");
+            self.input(n, Event::LinkFilled { conn, buffer });
+        }
+        bytes
+    }
+
+    /// A node wants what comes next in this buffer.
+    pub(super) fn link_fill(&mut self, n: usize, conn: ConnId, buffer: AlignedBuf, until: usize) {
+        let life = self.nodes[n].life;
+        let Some((_, connection)) = self.net.find(n, life, conn) else { return };
+        let end = &mut connection.ends[n];
+        if end.room.replace((buffer, until)).is_some() {
+            self.check.fail("driver", format!("node {n} gives two buffers to connection {conn}"));
         }
     }
 

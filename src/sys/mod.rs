@@ -6,6 +6,7 @@
 
 mod file;
 mod map;
+mod memory;
 mod parts;
 mod ring;
 mod signal;
@@ -14,10 +15,11 @@ mod thread;
 
 pub use file::{DirectAlignment, direct_alignment, read_at, read_cached, write_at, write_durably_at};
 pub use map::map_read_only;
+pub use memory::keep_freed;
 pub use parts::Parts;
 pub use ring::{Finished, Ring, Task, WriteTask, missing_operations};
 pub use signal::catch_signals;
-pub use socket::{accept, fill, receive, send};
+pub use socket::{Goal, accept, fill, receive, send};
 pub use thread::give_way;
 
 /// The most bytes that one read, write or send moves (Linux, read(2): 0x7ffff000).

@@ -6,7 +6,7 @@
 //! ring that is dropped first cancels and waits; what the kernel does not give back in time is leaked.
 
 use super::file::gather;
-use super::{Parts, TRANSFER_MAX};
+use super::{Goal, Parts, TRANSFER_MAX};
 use crate::base::AlignedBuf;
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
@@ -87,8 +87,8 @@ pub enum Task<F> {
     Connect(Arc<OwnedFd>, SocketAddr),
     /// Receive once into the whole capacity; the content is dropped.
     Receive(Arc<OwnedFd>, Vec<u8>),
-    /// Append to the content until it has this length, the stream ends or some came.
-    Fill(Arc<OwnedFd>, AlignedBuf, usize),
+    /// Append to the content, not beyond the goal; all of it at once if the kernel can where nothing less is asked for.
+    Fill(Arc<OwnedFd>, AlignedBuf, Goal),
     /// Read once from a file without offsets (an eventfd) into the whole capacity; the content is dropped.
     Read(Arc<OwnedFd>, Vec<u8>),
     /// Send some of what is left.
@@ -427,12 +427,11 @@ fn entry_of<F: AsFd>(task: &mut Task<F>, arguments: &mut Arguments) -> squeue::E
             let (start, len) = (buffer.as_mut_ptr(), length(buffer.capacity()));
             opcode::Recv::new(types::Fd(socket.as_raw_fd()), start, len).build()
         }
-        Task::Fill(socket, buffer, until) => {
-            let want = until.saturating_sub(buffer.len()).min(buffer.spare());
+        Task::Fill(socket, buffer, goal) => {
+            let want = goal.most.saturating_sub(buffer.len()).min(buffer.spare());
+            let flags = if goal.least == goal.most { libc::MSG_WAITALL } else { 0 };
             let start = buffer.as_vec_mut().spare_capacity_mut().as_mut_ptr().cast();
-            opcode::Recv::new(types::Fd(socket.as_raw_fd()), start, length(want))
-                .flags(libc::MSG_WAITALL)
-                .build()
+            opcode::Recv::new(types::Fd(socket.as_raw_fd()), start, length(want)).flags(flags).build()
         }
         Task::Read(file, buffer) => {
             buffer.clear();
@@ -509,8 +508,8 @@ fn conclude<F>(token: u64, mut task: Task<F>, code: i32) -> Finished<F> {
                 unsafe { buffer.set_len(count) };
                 Ok(count)
             }
-            Task::Fill(_, buffer, until) => {
-                assert!(buffer.len() + count <= *until, "the kernel keeps within what was asked for");
+            Task::Fill(_, buffer, goal) => {
+                assert!(buffer.len() + count <= goal.most, "the kernel keeps within what was asked for");
                 let bytes = buffer.as_vec_mut();
                 let filled = bytes.len() + count;
                 assert!(filled <= bytes.capacity(), "the kernel keeps within the buffer");

@@ -33,6 +33,23 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> io::Result<usize
     append(socket, buffer, usize::MAX)
 }
 
+/// How much a buffer is to hold before whoever asked for it is told (bytes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Goal {
+    /// Not less.
+    pub least: usize,
+    /// Not more.
+    pub most: usize,
+}
+
+impl Goal {
+    /// So much and no less.
+    #[must_use]
+    pub fn all(len: usize) -> Self {
+        Self { least: len, most: len }
+    }
+}
+
 /// Receives once, after what is in `buffer` and not beyond `until` bytes of it nor its capacity.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 use super::super::{Completion, Outcome, Token};
 use crate::base::AlignedBuf;
-use crate::sys::{self, Parts};
+use crate::sys::{self, Goal, Parts};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::EpollFlags;
@@ -20,7 +20,7 @@ const TURN: u32 = 16;
 pub(super) enum ReadOp {
     Accept(Arc<OwnedFd>),
     Receive(Arc<OwnedFd>, Vec<u8>),
-    Fill(Arc<OwnedFd>, AlignedBuf, usize),
+    Fill(Arc<OwnedFd>, AlignedBuf, Goal),
 }
 
 /// What waits for a socket to become writable. A connect knows whether it was begun.
@@ -129,9 +129,9 @@ impl Socket {
                 Err(error) if again(&error) => None,
                 Err(error) => Some(Outcome::Received(Err(error))),
             },
-            ReadOp::Fill(socket, buffer, until) => match sys::fill(socket.as_fd(), buffer, *until) {
+            ReadOp::Fill(socket, buffer, goal) => match sys::fill(socket.as_fd(), buffer, goal.most) {
                 Ok(0) => Some(Outcome::Filled(Err(io::ErrorKind::UnexpectedEof.into()))),
-                Ok(_) if buffer.len() < *until => return true,
+                Ok(_) if buffer.len() < goal.least => return true,
                 Ok(_) => Some(Outcome::Filled(Ok(std::mem::replace(buffer, AlignedBuf::with_capacity(0))))),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => return true,
                 Err(error) if again(&error) => None,

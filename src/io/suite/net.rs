@@ -4,6 +4,7 @@ use super::*;
 
 on_both_drivers! {
     a_fill_takes_what_comes_in_pieces_behind_what_is_there_and_no_byte_more,
+    a_fill_that_asks_for_little_ends_with_what_came_and_keeps_within_its_most,
     what_is_sent_over_tcp_comes_back,
     what_is_sent_over_unix_sockets_comes_back,
     a_large_send_waits_for_a_slow_tcp_reader,
@@ -133,16 +134,36 @@ fn a_fill_takes_what_comes_in_pieces_behind_what_is_there_and_no_byte_more(rig: 
     });
     let mut buffer = AlignedBuf::with_capacity(900_003);
     buffer.extend_from_slice(b"abc");
-    let token = rig.start(Op::Fill(Arc::clone(&socket), buffer, 900_003));
+    let token = rig.start(Op::Fill(Arc::clone(&socket), buffer, Goal::all(900_003)));
     let buffer = rig.filled(token).expect("the peer sends");
     assert_eq!(buffer.as_ref(), [b"abc", &expected[..900_000]].concat());
-    let token = rig.start(Op::Fill(Arc::clone(&socket), AlignedBuf::with_capacity(10), 10));
+    let token = rig.start(Op::Fill(Arc::clone(&socket), AlignedBuf::with_capacity(10), Goal::all(10)));
     assert_eq!(rig.filled(token).expect("the rest").as_ref(), &expected[900_000..]);
     // Full already.
-    let token = rig.start(Op::Fill(Arc::clone(&socket), buffer, 900_003));
+    let token = rig.start(Op::Fill(Arc::clone(&socket), buffer, Goal::all(900_003)));
     assert_eq!(rig.filled(token).expect("nothing to do").len(), 900_003);
     drop(thread.join().expect("the writer ends"));
-    let token = rig.start(Op::Fill(socket, AlignedBuf::with_capacity(10), 10));
+    let token = rig.start(Op::Fill(socket, AlignedBuf::with_capacity(10), Goal::all(10)));
+    assert_eq!(rig.filled(token).expect_err("the stream ended").kind(), ErrorKind::UnexpectedEof);
+}
+
+fn a_fill_that_asks_for_little_ends_with_what_came_and_keeps_within_its_most(rig: &mut Rig) {
+    let (socket, mut peer) = tcp_pair();
+    let mut buffer = AlignedBuf::with_capacity(1000);
+    buffer.extend_from_slice(b"abc");
+    peer.write_all(b"defghi").expect("connected");
+    let token = rig.start(Op::Fill(Arc::clone(&socket), buffer, Goal { least: 4, most: 5 }));
+    let mut buffer = rig.filled(token).expect("the peer sent");
+    assert!(buffer.len() <= 5, "no byte beyond the most");
+    // The peer sends no more, and yet this ends.
+    while buffer.len() < 9 {
+        let goal = Goal { least: buffer.len() + 1, most: 1000 };
+        let token = rig.start(Op::Fill(Arc::clone(&socket), buffer, goal));
+        buffer = rig.filled(token).expect("the peer sent");
+    }
+    assert_eq!(buffer.as_ref(), b"abcdefghi");
+    drop(peer);
+    let token = rig.start(Op::Fill(socket, buffer, Goal { least: 10, most: 1000 }));
     assert_eq!(rig.filled(token).expect_err("the stream ended").kind(), ErrorKind::UnexpectedEof);
 }
 

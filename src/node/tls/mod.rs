@@ -23,6 +23,7 @@ pub(crate) use pinned::no_tls12;
 use super::config::Encryption;
 use super::identity::{Fingerprint, NodeKey, Peers};
 use super::layout::Layout;
+use crate::base::AlignedBuf;
 use bytes::Bytes;
 use pinned::{Pins, TlsConfigs};
 use proof::ProofSession;
@@ -76,6 +77,15 @@ impl LinkIdentity {
         let configs = TlsConfigs::new(&key, &pins)?;
         Ok(Self { key, pins, encryption, configs })
     }
+}
+
+/// A buffer for what comes next, and how many bytes it is to hold.
+#[derive(Debug)]
+pub(crate) struct Room {
+    /// What comes goes behind what is in it.
+    pub(crate) buffer: AlignedBuf,
+    /// They fit.
+    pub(crate) until: usize,
 }
 
 enum Session {
@@ -176,6 +186,38 @@ impl SecureLink {
         match &mut self.session {
             Session::Tls(session) => session.take_plain(),
             Session::Plain(session) => session.take_plain(),
+        }
+    }
+
+    /// Where what the peer says next belongs; what does not fit is given by [`Self::take_plain`].
+    pub(crate) fn give_room(&mut self, room: Room) {
+        match &mut self.session {
+            Session::Tls(session) => session.give_room(room),
+            Session::Plain(session) => session.room = Some(room),
+        }
+    }
+
+    /// Whether what comes from the wire now is what the peer says, as it is: nobody has to look at it here.
+    pub(crate) fn is_bare(&self) -> bool {
+        matches!(&self.session, Session::Plain(session) if session.is_established()) && !self.failed
+    }
+
+    /// The buffer given, if what comes from the wire may be received right into it.
+    pub(crate) fn take_bare_room(&mut self) -> Option<Room> {
+        match &mut self.session {
+            Session::Tls(_) => None,
+            Session::Plain(session) => session.room.take(),
+        }
+    }
+
+    /// The buffer given, once there is more in it. It comes before what [`Self::take_plain`] gives.
+    pub(crate) fn take_filled(&mut self) -> Option<AlignedBuf> {
+        if self.failed {
+            return None;
+        }
+        match &mut self.session {
+            Session::Tls(session) => session.take_filled(),
+            Session::Plain(_) => None,
         }
     }
 

@@ -19,7 +19,7 @@
 
 use super::error::LinkSecurityError;
 use super::pinned::{KeyRefusal, Pins};
-use super::{PLAIN_MAGIC, Side};
+use super::{PLAIN_MAGIC, Room, Side};
 use crate::node::identity::{Fingerprint, NodeKey, provider, random};
 use bytes::Bytes;
 use rustls::SignatureScheme;
@@ -99,6 +99,8 @@ pub(super) struct ProofSession {
     peer: Option<Half>,
     /// The message being received; never longer than the longest.
     pending: Vec<u8>,
+    /// Filled by whoever receives.
+    pub(super) room: Option<Room>,
     plain: Vec<u8>,
     wire: VecDeque<Bytes>,
 }
@@ -114,6 +116,7 @@ impl ProofSession {
             own: Half { nonce, public: key.public },
             peer: None,
             pending: Vec::new(),
+            room: None,
             plain: Vec::new(),
             wire: VecDeque::new(),
         };

@@ -2,7 +2,8 @@
 
 use super::error::LinkSecurityError;
 use super::pinned::{KeyRefusal, RECORD_MAX, TlsConfigs};
-use super::{GREETING, HANDSHAKE_MAX, PLAIN_MAGIC, Side, proof};
+use super::{GREETING, HANDSHAKE_MAX, PLAIN_MAGIC, Room, Side, proof};
+use crate::base::AlignedBuf;
 use crate::node::identity::{Fingerprint, certificate_public_key};
 use bytes::Bytes;
 use rustls::pki_types::ServerName;
@@ -39,6 +40,8 @@ pub(super) struct TlsSession {
     greeted: usize,
     established: bool,
     peer_closed: bool,
+    /// Where decrypted bytes go first, and whether some went there.
+    room: Option<(Room, bool)>,
     plain: Vec<u8>,
     wire: Vec<u8>,
 }
@@ -63,6 +66,7 @@ impl TlsSession {
             greeted: 0,
             established: false,
             peer_closed: false,
+            room: None,
             plain: Vec::new(),
             wire: Vec::new(),
         };
@@ -73,7 +77,8 @@ impl TlsSession {
     pub(super) fn wire_input(&mut self, bytes: &[u8]) -> Result<(), LinkSecurityError> {
         let mut rest = self.opened(bytes)?;
         if self.established {
-            self.plain.reserve(rest.len());
+            let room = self.room.as_ref().map_or(0, |(room, _)| room.until.saturating_sub(room.buffer.len()));
+            self.plain.reserve(rest.len().saturating_sub(room));
         }
         // What comes after the peer's goodbye is not looked at.
         while !rest.is_empty() && !self.peer_closed {
@@ -158,6 +163,12 @@ impl TlsSession {
                 self.established = self.greeted == GREETING.len();
                 new = rest;
             }
+            if let Some((Room { buffer, until }, some)) = &mut self.room {
+                let (here, behind) = new.split_at(new.len().min(until.saturating_sub(buffer.len())));
+                buffer.extend_from_slice(here);
+                *some |= !here.is_empty();
+                new = behind;
+            }
             self.plain.extend_from_slice(new);
             reader.consume(len);
         }
@@ -185,6 +196,14 @@ impl TlsSession {
             let moved = self.connection.write_tls(&mut self.wire).expect("writing to memory does not fail");
             assert!(moved > 0, "what wants to be written is not empty");
         }
+    }
+
+    pub(super) fn give_room(&mut self, room: Room) {
+        self.room = Some((room, false));
+    }
+
+    pub(super) fn take_filled(&mut self) -> Option<AlignedBuf> {
+        self.room.take_if(|(_, some)| *some).map(|(room, _)| room.buffer)
     }
 
     pub(super) fn take_plain(&mut self) -> Option<Bytes> {

@@ -2,13 +2,13 @@
 
 use super::plan::{Content, Plan};
 use crate::base::FileId;
-use crate::base::limits::{VOLUME_EXTENTS_MAX, VOLUME_FILES_MAX, VOLUME_SLICES_MAX};
+use crate::base::limits::{VOLUME_EXTENTS_MAX, VOLUME_FILES_MAX, VOLUME_SLICES_MAX, VOLUME_WRITE_MAX};
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::uio::pwritev;
 use nix::unistd::{Whence, lseek64};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -19,6 +19,7 @@ use std::sync::Arc;
 pub const PART_BYTES: u64 = 1 << 40;
 /// Zeros are written in pieces of this size where the file system cannot make them (bytes).
 const ZEROS: usize = 256 << 10;
+const VOLUME_WRITE_BLOCK: u64 = VOLUME_WRITE_MAX as u64;
 
 /// The file of a volume's part: the file id in 16 hexadecimal digits, a dot, the part in 2.
 #[must_use]
@@ -137,24 +138,23 @@ impl VolumeFiles {
         self.flush(&mut run)
     }
 
-    /// Writes what was gathered, in one call if the kernel takes it in one.
+    /// Writes what was gathered, in as few calls as the limit of one allows.
     fn flush(&mut self, run: &mut Run<'_>) -> io::Result<()> {
-        let Run { part, offset, slices, len: _ } = std::mem::take(run);
+        let Run { part, offset, mut slices, len: _ } = std::mem::take(run);
         let Some(part) = part else { return Ok(()) };
         let file = self.part(part)?;
         self.writes += 1;
-        let mut all: Vec<IoSlice<'_>> = slices.into_iter().map(IoSlice::new).collect();
-        let (mut left, mut at) = (all.as_mut_slice(), offset);
-        while !left.is_empty() {
+        let mut at = offset;
+        while !slices.is_empty() {
             let where_to = i64::try_from(at).map_err(|_| Errno::EFBIG)?;
-            let written = match pwritev(file.as_ref(), left, where_to) {
+            let written = match pwritev(file.as_ref(), &front_of(&slices, at), where_to) {
                 Err(Errno::EINTR) => continue,
                 result => result?,
             };
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
-            IoSlice::advance_slices(&mut left, written);
+            drop_front(&mut slices, written);
             at += u64::try_from(written).unwrap_or(u64::MAX);
         }
         Ok(())
@@ -316,7 +316,7 @@ struct Run<'a> {
     part: Option<Part>,
     offset: u64,
     len: u64,
-    slices: Vec<&'a [u8]>,
+    slices: VecDeque<&'a [u8]>,
 }
 
 impl<'a> Run<'a> {
@@ -326,7 +326,36 @@ impl<'a> Run<'a> {
 
     fn push(&mut self, bytes: &'a [u8]) {
         self.len += u64::try_from(bytes.len()).unwrap_or(0);
-        self.slices.push(bytes);
+        self.slices.push_back(bytes);
+    }
+}
+
+/// What one call writes of `slices` at `offset`.
+fn front_of<'a>(slices: &VecDeque<&'a [u8]>, offset: u64) -> Vec<IoSlice<'a>> {
+    let within = usize::try_from(offset % VOLUME_WRITE_BLOCK).unwrap_or(0);
+    let mut room = VOLUME_WRITE_MAX - within;
+    let mut all = Vec::new();
+    for slice in slices {
+        let some = slice.get(..room).unwrap_or(slice);
+        all.push(IoSlice::new(some));
+        room -= some.len();
+        if room == 0 {
+            break;
+        }
+    }
+    all
+}
+
+/// Drops the first `count` bytes, and what is empty then.
+fn drop_front(slices: &mut VecDeque<&[u8]>, mut count: usize) {
+    while let Some(front) = slices.front_mut() {
+        let some = front.len().min(count);
+        *front = front.split_at(some).1;
+        count -= some;
+        if !front.is_empty() {
+            return;
+        }
+        slices.pop_front();
     }
 }
 
@@ -389,5 +418,42 @@ fn seek(file: &File, at: u64, whence: Whence) -> io::Result<Option<u64>> {
         Ok(found) => Ok(u64::try_from(found).ok()),
         Err(Errno::ENXIO) => Ok(None),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Prng;
+
+    #[test]
+    fn what_is_gathered_arrives_whole_and_no_call_goes_beyond_a_multiple_of_its_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let pool: Vec<u8> = (0..600_000_u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
+        for seed in 0..40 {
+            let mut prng = Prng::new(seed);
+            let offset = prng.below(200_000);
+            let mut run = Run { part: Some((FileId(seed), 0)), offset, ..Run::default() };
+            let mut at = 0;
+            while at < pool.len() && run.follows((FileId(seed), 0), offset + run.len) {
+                let len = usize::try_from(1 + prng.below([10, 5_000, 300_000][at % 3])).unwrap();
+                run.push(&pool[at..pool.len().min(at + len)]);
+                at += len;
+            }
+            let (expected, mut left, mut place) =
+                (pool[..pool.len().min(at)].to_vec(), run.slices.clone(), offset);
+            while !left.is_empty() {
+                let call: usize = front_of(&left, place).iter().map(|slice| slice.len()).sum();
+                let end = place + u64::try_from(call).unwrap();
+                assert!(end <= (place / VOLUME_WRITE_BLOCK + 1) * VOLUME_WRITE_BLOCK && call > 0);
+                drop_front(&mut left, call);
+                place = end;
+            }
+            assert_eq!(place - offset, u64::try_from(expected.len()).unwrap());
+            let mut files = VolumeFiles::open(dir.path()).unwrap();
+            files.flush(&mut run).unwrap();
+            let found = files.read(FileId(seed), offset, expected.len()).unwrap();
+            assert!(found == expected, "seed {seed}");
+        }
     }
 }
