@@ -205,8 +205,8 @@ pub enum Effect {
         /// Its size, a multiple of the block.
         bytes: u64,
     },
-    /// Write durably (O_DIRECT and DSYNC, or write and fdatasync); answer written or failed. At most one per
-    /// journal is under way.
+    /// Write durably (O_DIRECT and DSYNC, or write and fdatasync); answer written or failed. At most two per
+    /// journal are under way, and may end in any order.
     Write {
         /// Comes back with the answer.
         write: u64,

@@ -275,7 +275,7 @@ impl Walk<'_> {
         mut offset: u64,
         wanted: impl Fn(&BatchHeader) -> bool,
     ) -> Result<Option<(u64, BatchHeader)>, RecoveryError> {
-        // One write is under way at a time, so what follows a bad one begins within the longest write.
+        // Of two writes under way both are short, so what follows a bad one begins within the longest write.
         let bytes = bytes.min(offset + (BATCH_MAX + BLOCK) as u64);
         while offset < bytes {
             let chunk = self.read(index, offset, READ_CHUNK)?;

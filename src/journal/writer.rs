@@ -1,5 +1,5 @@
-//! Appending: entries collect in open batches, one durable write is under way at a time, and the next batch is
-//! whatever has queued meanwhile (self-clocking group commit, no timer).
+//! Appending: entries collect in open batches while a durable write is under way, and the next batch is whatever has
+//! queued meanwhile (self-clocking group commit). See [`super::flights`] for when a second write goes out beside it.
 //!
 //! Life of a segment: *prepared* (ahead of time) -> *opened* by writing its header -> *active* -> *sealed* when the
 //! next one is opened -> *released*, after which its file may be prepared again. A failed write poisons the active segment: it is sealed at its last durable entry
@@ -7,6 +7,7 @@
 //! off whatever the failed write left behind. A second failure in a row makes the journal read-only.
 
 use super::cursor::{Cursor, CursorError, ReadRequest, Step};
+use super::flights::{Flights, Writing};
 use super::recover::ENDS_KEPT;
 use super::segments::Segments;
 use super::{Recovered, SegmentInfo};
@@ -118,13 +119,6 @@ enum Spare {
     Waiting { until: Mono },
 }
 
-#[derive(Debug)]
-enum Writing {
-    Header { info: SegmentInfo },
-    Batches { batches: Vec<Batch>, padded: u64 },
-    Mark { announced: Seq },
-}
-
 /// One of a node's two journals.
 #[derive(Debug)]
 pub struct Journal {
@@ -141,7 +135,7 @@ pub struct Journal {
     lacking: Option<bool>,
     next_index: u64,
     next_write: u64,
-    writing: Option<(u64, Writing)>,
+    flights: Flights,
     /// Not yet written, oldest first; only the last may be open.
     pending: VecDeque<Pending>,
     pending_bytes: usize,
@@ -184,7 +178,7 @@ impl Journal {
             lacking: None,
             next_index: found.next_index,
             next_write: 1,
-            writing: None,
+            flights: Flights::default(),
             pending: VecDeque::new(),
             pending_bytes: 0,
             sealed: found.end,
@@ -235,17 +229,13 @@ impl Journal {
     /// Whether every entry accepted is written. A cut (see [`Self::cut`]) may still wait to become durable.
     #[must_use]
     pub fn is_written(&self) -> bool {
-        self.pending.is_empty() && self.writing.is_none()
+        self.pending.is_empty() && self.flights.is_empty()
     }
 
     /// Accepted and not yet durable (bytes).
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        let writing = match &self.writing {
-            Some((_, Writing::Batches { padded, .. })) => usize::try_from(*padded).unwrap_or(usize::MAX),
-            _ => 0,
-        };
-        self.pending_bytes + writing
+        self.pending_bytes + usize::try_from(self.flights.room()).unwrap_or(usize::MAX)
     }
 
     /// Bytes in segment files, those made ahead included, and how many they are.
@@ -516,8 +506,8 @@ impl Journal {
             return None;
         }
         // A mark that has no room, or waits for the write under way, is not brought on by time.
-        let mark = self.mark_at.filter(|_| self.writing.is_none() && self.room() >= BLOCK_U64);
-        retry.into_iter().chain(mark).min()
+        let mark = self.mark_at.filter(|_| self.flights.is_empty() && self.room() >= BLOCK_U64);
+        retry.into_iter().chain(mark).chain(self.second_at()).min()
     }
 
     /// Starts what can be started. Returns the batches that were sealed, in order: they may be sent to the peer.
@@ -533,7 +523,10 @@ impl Journal {
         if self.spare == Spare::None {
             self.prepare();
         }
-        if self.writing.is_some() {
+        if !self.flights.is_empty() {
+            if self.second_at().is_some_and(|at| at <= now.mono) {
+                return self.write_pending(now);
+            }
             // Meanwhile the disk is busy, and what can be done now keeps it waiting no longer afterwards.
             for pending in &mut self.pending {
                 if let Pending::Open(builder) = pending {
@@ -558,21 +551,24 @@ impl Journal {
         self.write_pending(now)
     }
 
+    /// When what waits may be written beside the write under way, if it may and has room.
+    fn second_at(&self) -> Option<Mono> {
+        let first = self.pending.front()?.padded();
+        let at = self.flights.second_at(self.pending_bytes, first)?;
+        (first <= self.room()).then_some(at)
+    }
+
+    /// Room in the segment that may be written to, behind what is being written.
     fn room(&self) -> u64 {
         if !self.active {
             return 0;
         }
-        self.segments.newest().map_or(0, |info| info.bytes - info.used)
+        self.segments.newest().map_or(0, |info| info.bytes - info.used - self.flights.room())
     }
 
-    /// Room behind what is being written.
+    /// The same, in the segment that is being opened if one is.
     fn room_left(&self) -> u64 {
-        match &self.writing {
-            Some((_, Writing::Header { info })) => info.bytes - info.used,
-            Some((_, Writing::Batches { padded, .. })) => self.room().saturating_sub(*padded),
-            Some((_, Writing::Mark { .. })) => self.room().saturating_sub(BLOCK_U64),
-            None => self.room(),
-        }
+        self.flights.opening().map_or_else(|| self.room(), |info| info.bytes - info.used)
     }
 
     fn prepare(&mut self) {
@@ -596,14 +592,21 @@ impl Journal {
         let base = self.durable;
         let header = SegmentHeader { journal: self.kind, index, base, pair: self.pair, wall_ms: now.wall_ms };
         let info = SegmentInfo { index, bytes, base, end: base, used: BLOCK_U64, reusable: true };
-        self.start_write(index, 0, vec![header.encode()], Writing::Header { info });
+        self.start_write(now, index, 0, vec![header.encode()], Writing::Header { info });
         self.prepare();
     }
 
-    fn start_write(&mut self, segment: SegmentIndex, offset: u64, parts: Vec<Bytes>, writing: Writing) {
+    fn start_write(
+        &mut self,
+        now: Now,
+        segment: SegmentIndex,
+        offset: u64,
+        parts: Vec<Bytes>,
+        writing: Writing,
+    ) {
         let write = self.next_write;
         self.next_write += 1;
-        self.writing = Some((write, writing));
+        self.flights.push(write, writing, now.mono);
         self.ops.push_back(JournalOp::Write { write, segment, offset, parts });
     }
 
@@ -621,7 +624,7 @@ impl Journal {
     /// Writes what waits: whole batches, one behind the other, up to a limit, in one write.
     fn write_pending(&mut self, now: Now) -> Vec<Batch> {
         let Some(info) = self.segments.newest().copied() else { return Vec::new() };
-        let room = (info.bytes - info.used).min(GROUP_MAX as u64);
+        let (at, room) = (info.used + self.flights.room(), self.room().min(GROUP_MAX as u64));
         let mut batches: Vec<Batch> = Vec::new();
         let mut newly_sealed = Vec::new();
         let mut padded = 0;
@@ -645,7 +648,7 @@ impl Journal {
             }
         }
         let parts = batches.iter().map(|batch| batch.disk().clone()).collect();
-        self.start_write(info.index, info.used, parts, Writing::Batches { batches, padded });
+        self.start_write(now, info.index, at, parts, Writing::Batches { batches, padded });
         newly_sealed
     }
 
@@ -665,7 +668,8 @@ impl Journal {
         self.mark_wanted = false;
         let announced = self.announced;
         let block = mark(self.durable.seq.next(), &self.seal(now, announced));
-        self.start_write(info.index, info.used, vec![block.disk().clone()], Writing::Mark { announced });
+        let parts = vec![block.disk().clone()];
+        self.start_write(now, info.index, info.used, parts, Writing::Mark { announced });
     }
 
     /// The segment asked for is there.
@@ -689,9 +693,20 @@ impl Journal {
         }
     }
 
-    /// The write is durable. Returns the batches it carried.
+    /// The write is durable. Returns the batches that are durable now with all before them: its own, unless an earlier
+    /// write is still under way, and those of a later one that waited for it.
     pub fn written(&mut self, now: Now, write: u64) -> Vec<Batch> {
-        let Some((_, writing)) = self.writing.take_if(|(id, _)| *id == write) else { return Vec::new() };
+        let mut durable = Vec::new();
+        if self.flights.end(write, true) {
+            while let Some(writing) = self.flights.take_done() {
+                durable.extend(self.done(now, writing));
+            }
+            self.write_again();
+        }
+        durable
+    }
+
+    fn done(&mut self, now: Now, writing: Writing) -> Vec<Batch> {
         match writing {
             Writing::Header { info } => {
                 self.segments.push(info);
@@ -710,7 +725,9 @@ impl Journal {
                 Vec::new()
             }
             Writing::Batches { batches, padded } => {
-                self.failures = 0;
+                if !self.flights.have_failed() {
+                    self.failures = 0;
+                }
                 if let Some(last) = batches.last() {
                     self.durable = last.end();
                     self.told = self.told.max(last.header().durable);
@@ -719,7 +736,7 @@ impl Journal {
                     info.used += padded;
                     info.end = self.durable;
                 }
-                if self.pending.is_empty() {
+                if self.pending.is_empty() && self.flights.is_empty() {
                     self.mark_at = Some(now.mono.plus_ms(MARK_AFTER_MS));
                 }
                 batches
@@ -727,23 +744,33 @@ impl Journal {
         }
     }
 
-    /// The write failed: the segment is poisoned, what it carried goes to the next one.
+    /// The write failed: the segment is poisoned, what it carried goes to the next one, and so does what was written
+    /// behind it. Two that were under way together count as one failure.
     pub fn write_failed(&mut self, write: u64) {
-        let Some((_, writing)) = self.writing.take_if(|(id, _)| *id == write) else { return };
-        self.failures += 1;
-        self.active = false;
-        if let Some(info) = self.segments.last_mut()
-            && !matches!(writing, Writing::Header { .. })
-        {
-            info.reusable = false;
+        let first = !self.flights.have_failed();
+        if self.flights.end(write, false) {
+            self.failures += u32::from(first);
+            self.active = false;
+            self.write_again();
         }
-        match writing {
-            Writing::Header { info } => self.unused.push(info.index),
-            Writing::Mark { .. } => {}
-            Writing::Batches { batches, .. } => {
-                for batch in batches.into_iter().rev() {
-                    self.pending_bytes += batch.header().len as usize;
-                    self.pending.push_front(Pending::Sealed(batch));
+    }
+
+    /// Takes back what failed, once no write is under way.
+    fn write_again(&mut self) {
+        for writing in self.flights.take_failed().into_iter().rev() {
+            if let Some(info) = self.segments.last_mut()
+                && !matches!(writing, Writing::Header { .. })
+            {
+                info.reusable = false;
+            }
+            match writing {
+                Writing::Header { info } => self.unused.push(info.index),
+                Writing::Mark { .. } => {}
+                Writing::Batches { batches, .. } => {
+                    for batch in batches.into_iter().rev() {
+                        self.pending_bytes += batch.header().len as usize;
+                        self.pending.push_front(Pending::Sealed(batch));
+                    }
                 }
             }
         }
@@ -762,6 +789,9 @@ impl Journal {
     }
 }
 
+#[cfg(test)]
+#[path = "flights_tests.rs"]
+mod flights_tests;
 #[cfg(test)]
 #[path = "full_tests.rs"]
 mod full_tests;

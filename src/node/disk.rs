@@ -117,14 +117,7 @@ pub(crate) fn run_files(
     inbox: &Inbox,
     stop: &AtomicBool,
 ) {
-    let mut desk = Desk {
-        retired: Retired::new(&layout),
-        layout,
-        retired_max,
-        maps: Vec::new(),
-        leaving: Default::default(),
-        diverged: None,
-    };
+    let mut desk = Desk::new(layout, retired_max);
     while let Ok(job) = work.recv() {
         if stop.load(Ordering::Relaxed) || desk.work(job, inbox).is_err() {
             return;
@@ -147,6 +140,11 @@ struct Desk {
 }
 
 impl Desk {
+    fn new(layout: Layout, retired_max: u64) -> Self {
+        let retired = Retired::new(&layout);
+        Self { layout, retired, retired_max, maps: Vec::new(), leaving: Default::default(), diverged: None }
+    }
+
     fn work(&mut self, job: Files, inbox: &Inbox) -> Result<(), CoreEnded> {
         match job {
             Files::Read { read, journal, segment, offset, len, sealed } => {
@@ -255,5 +253,68 @@ impl Desk {
         };
         file.write_all(bytes)?;
         file.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::JournalKind::Replicated;
+    use crate::base::limits::SEGMENT_MIN;
+
+    fn desk(dir: &Path) -> Desk {
+        let layout = Layout::new(dir);
+        for journal in JournalKind::ALL {
+            std::fs::create_dir_all(layout.journal(journal)).unwrap();
+        }
+        Desk::new(layout, 4 * SEGMENT_MIN)
+    }
+
+    fn make(desk: &Desk, index: u64) {
+        disk::zero_file(&desk.layout.segment(Replicated, SegmentIndex(index)), SEGMENT_MIN).unwrap();
+    }
+
+    fn remove(desk: &mut Desk, index: u64, reuse: bool) {
+        desk.leaving[0].push_back((SegmentIndex(index), reuse));
+        desk.remove(Replicated);
+    }
+
+    fn names(desk: &Desk) -> Vec<String> {
+        let dir = std::fs::read_dir(desk.layout.journal(Replicated)).unwrap();
+        let mut names: Vec<_> =
+            dir.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_segment_that_cannot_be_removed_keeps_the_ones_behind_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut desk = desk(dir.path());
+        let first = desk.layout.segment(Replicated, SegmentIndex(1));
+        std::fs::create_dir(&first).unwrap();
+        make(&desk, 2);
+        make(&desk, 3);
+        remove(&mut desk, 1, false);
+        remove(&mut desk, 2, true);
+        assert_eq!(names(&desk).len(), 3, "a gap would look like a loss");
+        std::fs::remove_dir(&first).unwrap();
+        remove(&mut desk, 3, false);
+        assert_eq!(names(&desk), ["0000000000000002.old"]);
+    }
+
+    #[test]
+    fn a_segment_that_is_still_read_is_not_used_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut desk = desk(dir.path());
+        make(&desk, 1);
+        make(&desk, 2);
+        let range = desk.read(Replicated, SegmentIndex(1), 0, 4096, true).unwrap();
+        // Another one is read meanwhile.
+        drop(desk.read(Replicated, SegmentIndex(2), 0, 4096, true).unwrap());
+        remove(&mut desk, 1, true);
+        remove(&mut desk, 2, true);
+        assert_eq!(names(&desk), ["0000000000000002.old"]);
+        assert!(range.iter().all(|&byte| byte == 0));
     }
 }

@@ -12,7 +12,7 @@
 //! | signals | SIGTERM, SIGINT, SIGHUP | waiting for them |
 //!
 //! The core hands work to the others through channels that never block it; what may be queued there is bounded by
-//! the engine (bytes unapplied, one write per journal, one checkpoint, the quota). The others answer through the
+//! the engine (bytes unapplied, two writes per journal, one checkpoint, the quota). The others answer through the
 //! `Inbox`, which is bounded and blocks them. The core never waits for them, so no circle of waits can close.
 
 pub mod admin;

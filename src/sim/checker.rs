@@ -2,7 +2,7 @@
 
 use super::disk::Decay;
 use super::net::{Body, Pipe, Seen};
-use super::truth::{History, JournalTruth, Move, Place, Tip, parse, space};
+use super::truth::{History, JournalTruth, Move, Pending, Place, Tip, parse, space};
 use crate::base::{AckLevel, JournalKind, SegmentIndex, Seq};
 use crate::engine::admin::TakeoverAccount;
 use crate::format::PairId;
@@ -196,7 +196,7 @@ impl Checker {
     pub(super) fn on_write(
         &mut self,
         node: usize,
-        journal: JournalKind,
+        (write, journal): (u64, JournalKind),
         segment: SegmentIndex,
         offset: u64,
         bytes: &Bytes,
@@ -206,7 +206,7 @@ impl Checker {
             Err(error) => return self.fail("I-40", format!("node {node} writes to its journal: {error}")),
         };
         let mut moves = Vec::new();
-        let mut tip = self.journal(node, journal).tip();
+        let mut tip = self.journal(node, journal).ahead();
         if let Some(header) = parsed.header {
             if header.pair != self.pair || header.journal != journal || header.index != segment {
                 self.fail("I-40", format!("node {node} writes a foreign header to segment {segment}"));
@@ -231,9 +231,7 @@ impl Checker {
             tip = Tip::of(batch.end());
             moves.push(Move::Batch(tip));
         }
-        let truth = self.journal(node, journal);
-        truth.pending = moves;
-        truth.writing = segment.0;
+        self.journal(node, journal).pending.push(Pending { write, segment: segment.0, moves, ended: None });
     }
 
     /// A header that begins before the end of what is durable cuts the rest off.
@@ -261,9 +259,9 @@ impl Checker {
         self.acked.iter().find(hit).map(|a| a.op)
     }
 
-    /// The write under way is durable.
-    pub(super) fn on_written(&mut self, node: usize, journal: JournalKind) {
-        self.journal(node, journal).written();
+    /// A write under way is durable.
+    pub(super) fn on_written(&mut self, node: usize, journal: JournalKind, write: u64) {
+        self.journal(node, journal).ended(write, true);
         self.note_origin(node, journal);
     }
 
@@ -280,9 +278,9 @@ impl Checker {
         }
     }
 
-    /// The write under way failed.
-    pub(super) fn on_write_failed(&mut self, node: usize, journal: JournalKind) {
-        self.journal(node, journal).failed();
+    /// A write under way failed.
+    pub(super) fn on_write_failed(&mut self, node: usize, journal: JournalKind, write: u64) {
+        self.journal(node, journal).ended(write, false);
     }
 
     /// A node removes a segment.
@@ -538,7 +536,7 @@ impl Checker {
         pipe.last_batch = Some(end.chain);
         let truth = &self.nodes[node].journals[0];
         let own = truth.holds(end.chain)
-            || truth.pending.iter().any(|m| matches!(m, Move::Batch(tip) if tip.chain == end.chain))
+            || truth.moves().iter().any(|m| matches!(m, Move::Batch(tip) if tip.chain == end.chain))
             || truth.others.iter().flatten().any(|tip| tip.chain == end.chain)
             || self.history.batches.get(&(0, end.chain)).is_some_and(|known| known.origin == node);
         if !own {

@@ -1,12 +1,12 @@
 //! One node's disk: sectors that are durable, writes that are under way, names that may not be durable yet.
 //!
-//! A write is durable when its completion is delivered, not before. At a power loss each 512-byte sector of a
-//! write under way is old, new, torn at any byte, or garbage; at a `kill -9` the kernel still holds the write, so
+//! A write is durable when its completion is delivered, not before, and two of a journal end in any order. At a power
+//! loss each 512-byte sector of a write under way is old, new, torn at any byte, or garbage; at a `kill -9` the kernel still holds the write, so
 //! each sector is old or new. A new segment is there for certain only once it was reported ready; a removed one
 //! may be back after a power loss until the directory was synced again. Removed ones that may be used again are,
 //! with all that they held behind the first block.
 
-use crate::base::limits::BLOCK;
+use crate::base::limits::{BLOCK, GROUP_MAX};
 use crate::base::{Fault, JournalKind, Prng, SegmentIndex, Seq};
 use crate::format::batch::BatchHeader;
 use crate::journal::SegmentSource;
@@ -77,6 +77,8 @@ pub(super) struct Flight {
     offset: usize,
     /// What is being written.
     pub(super) bytes: Bytes,
+    /// How many writes of the journal were durable when it was asked for.
+    after: u64,
 }
 
 impl Flight {
@@ -94,12 +96,16 @@ struct Past {
     len: usize,
     /// What its place held before.
     before: Vec<u8>,
+    /// As of its flight.
+    after: u64,
+    /// How many writes of the journal were durable with it.
+    durable: u64,
 }
 
 /// What exactly a power loss leaves of what was under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Exact {
-    /// By journal: which sectors of the write are new; the others are old.
+    /// By journal: which sectors of the writes, one after the other, are new; the others are old.
     pub(super) sectors: [u64; 2],
     /// A sector that holds neither.
     pub(super) garbage: Option<usize>,
@@ -128,8 +134,8 @@ pub(super) struct Disk {
     /// Its replacement under way.
     pub(super) control_flight: Option<(u64, Vec<u8>)>,
     segments: [BTreeMap<u64, SegmentFile>; 2],
-    /// Journal writes under way.
-    pub(super) flights: [Option<Flight>; 2],
+    /// Journal writes under way, in the order in which they were asked for.
+    flights: [Vec<Flight>; 2],
     making: Vec<Making>,
     removed: [Vec<(u64, SegmentFile)>; 2],
     /// Files that wait to be used again, oldest first.
@@ -140,6 +146,7 @@ pub(super) struct Disk {
     /// Whether there is no room for new segments.
     pub(super) full: bool,
     past: [Vec<Past>; 2],
+    durable: [u64; 2],
 }
 
 impl Disk {
@@ -213,8 +220,13 @@ impl Disk {
     ) -> Result<(), String> {
         let kind = journal.index();
         let (write, bytes) = flight;
-        if self.flights[kind].is_some() {
-            return Err("two writes of one journal at the same time".into());
+        let under_way = &self.flights[kind];
+        let long = |bytes: &Bytes| bytes.len() > GROUP_MAX;
+        if under_way.len() > 1 || under_way.iter().any(|other| long(&bytes) || long(&other.bytes)) {
+            return Err("a write of a journal beside two, or beside one and too long for that".into());
+        }
+        if under_way.iter().any(|other| other.segment != segment.0 || offset == 0) {
+            return Err("a segment is begun while another is written to".into());
         }
         let Some(file) = self.segments[kind].get_mut(&segment.0) else {
             return Err(format!("a write to segment {segment}, which does not exist"));
@@ -232,25 +244,46 @@ impl Disk {
             return Err(format!("a block of segment {segment} at {offset} is written twice"));
         }
         file.end = offset + bytes.len();
-        self.flights[kind] = Some(Flight { write, segment: segment.0, offset, bytes });
+        self.flights[kind].push(Flight {
+            write,
+            segment: segment.0,
+            offset,
+            bytes,
+            after: self.durable[kind],
+        });
         Ok(())
     }
 
-    /// The write under way is durable now.
-    pub(super) fn written(&mut self, journal: JournalKind) {
+    /// The writes of a journal that are under way.
+    pub(super) fn flights(&self, journal: JournalKind) -> &[Flight] {
+        &self.flights[journal.index()]
+    }
+
+    fn ended(&mut self, journal: JournalKind, write: u64) -> Option<Flight> {
+        let flights = &mut self.flights[journal.index()];
+        flights.iter().position(|flight| flight.write == write).map(|at| flights.remove(at))
+    }
+
+    /// A write under way is durable now; false if there is none of that number.
+    pub(super) fn written(&mut self, journal: JournalKind, write: u64) -> bool {
         let kind = journal.index();
-        if let Some(flight) = self.flights[kind].take() {
+        let ended = self.ended(journal, write);
+        let known = ended.is_some();
+        if let Some(flight) = ended {
             let (segment, offset, len) = (flight.segment, flight.offset, flight.bytes.len());
             let place = (SegmentIndex(segment), offset as u64);
             let before = self.read(journal, place.0, place.1, len).unwrap_or_default().to_vec();
-            self.past[kind].push(Past { segment, offset, len, before });
+            self.durable[kind] += 1;
+            let (after, durable) = (flight.after, self.durable[kind]);
+            self.past[kind].push(Past { segment, offset, len, before, after, durable });
             self.land(kind, &flight, |_| Fate::New);
         }
+        known
     }
 
-    /// The write under way failed; what is at its place is decided by `fate`.
-    pub(super) fn resolve(&mut self, journal: JournalKind, fate: impl FnMut(usize) -> Fate) {
-        if let Some(flight) = self.flights[journal.index()].take() {
+    /// A write under way failed; what is at its place is decided by `fate`.
+    pub(super) fn resolve(&mut self, journal: JournalKind, write: u64, fate: impl FnMut(usize) -> Fate) {
+        if let Some(flight) = self.ended(journal, write) {
             self.land(journal.index(), &flight, fate);
         }
     }
@@ -318,9 +351,9 @@ impl Disk {
     /// The node died; journal writes under way must have been resolved by the caller (see [`Self::fates`]).
     pub(super) fn die(&mut self, death: Death, prng: &mut Prng) {
         for journal in JournalKind::ALL {
-            if self.flights[journal.index()].is_some() {
+            for flight in std::mem::take(&mut self.flights[journal.index()]) {
                 let mode = prng.below(4);
-                self.resolve(journal, |_| random_fate(death, mode, prng));
+                self.land(journal.index(), &flight, |_| random_fate(death, mode, prng));
             }
         }
         if let Some((_, new)) = self.control_flight.take()
@@ -353,11 +386,15 @@ impl Disk {
     pub(super) fn die_exactly(&mut self, exact: &Exact) {
         for journal in JournalKind::ALL {
             let mask = exact.sectors[journal.index()];
-            self.resolve(journal, |i| match exact.garbage {
-                Some(at) if at == i => Fate::Garbage(7),
-                _ if mask >> (i % 64) & 1 == 1 => Fate::New,
-                _ => Fate::Old,
-            });
+            let mut before = 0;
+            for flight in std::mem::take(&mut self.flights[journal.index()]) {
+                self.land(journal.index(), &flight, |i| match exact.garbage {
+                    Some(at) if at == before + i => Fate::Garbage(7),
+                    _ if mask >> ((before + i) % 64) & 1 == 1 => Fate::New,
+                    _ => Fate::Old,
+                });
+                before += flight.sectors();
+            }
         }
         if let Some((_, new)) = self.control_flight.take()
             && exact.control
@@ -379,12 +416,14 @@ impl Disk {
         (self.control_flight.is_some(), !self.making.is_empty())
     }
 
-    /// Damages a durable write that another durable write of the same journal follows; false if there is none.
+    /// Damages a durable write after which another one was asked for that is durable too; false if there is none.
     pub(super) fn decay(&mut self, journal: JournalKind, decay: Decay, prng: &mut Prng) -> bool {
         let kind = journal.index();
         let alive = |p: &&Past| self.segments[kind].contains_key(&p.segment);
         let past: Vec<Past> = self.past[kind].iter().filter(alive).cloned().collect();
-        let Some((last, before)) = past.split_last() else { return false };
+        let Some(last) = past.iter().max_by_key(|p| (p.segment, p.offset)) else { return false };
+        let newest = past.iter().map(|p| p.after).max().unwrap_or(0);
+        let before: Vec<&Past> = past.iter().filter(|p| p.durable <= newest).collect();
         let pick = usize::try_from(prng.below(before.len() as u64)).unwrap_or(0);
         let Some(victim) = before.get(pick) else { return false };
         let Some(file) = self.segments[kind].get_mut(&victim.segment) else { return false };
@@ -467,10 +506,10 @@ mod tests {
         let all = |disk: &Disk| disk.read(JournalKind::Local, SegmentIndex(1), 4096, 4096).unwrap();
         assert_eq!(all(&disk), block(0));
         let mut dead = disk.clone();
-        dead.resolve(JournalKind::Local, |i| if i == 2 { Fate::New } else { Fate::Old });
+        dead.resolve(JournalKind::Local, 1, |i| if i == 2 { Fate::New } else { Fate::Old });
         assert_eq!(all(&dead)[..1024], block(0)[..1024]);
         assert_eq!(all(&dead)[1024..1536], block(7)[..512]);
-        disk.written(JournalKind::Local);
+        assert!(disk.written(JournalKind::Local, 1));
         assert_eq!(all(&disk), block(7));
     }
 
@@ -510,7 +549,7 @@ mod tests {
     fn a_second_write_of_the_same_block_is_refused() {
         let mut disk = disk_with_a_segment();
         disk.write(JournalKind::Local, SegmentIndex(1), 0, (1, block(7))).unwrap();
-        disk.written(JournalKind::Local);
+        assert!(disk.written(JournalKind::Local, 1));
         assert!(disk.write(JournalKind::Local, SegmentIndex(1), 0, (2, block(8))).is_err());
     }
 }

@@ -131,7 +131,7 @@ impl World {
         bytes: Bytes,
     ) {
         let seen = self.mutated_write(n, offset, &bytes);
-        self.check.on_write(n, journal, segment, offset, &seen);
+        self.check.on_write(n, (write, journal), segment, offset, &seen);
         if self.mutate(Mutation::RemoveEarly) {
             let all = &self.check.nodes[n].journals[journal.index()];
             let needed = all.segments.keys().next_back().copied();
@@ -178,37 +178,38 @@ impl World {
 
     /// A journal write ends.
     pub(super) fn disk_written(&mut self, n: usize, journal: JournalKind, write: u64) {
-        let under_way = self.nodes[n].disk.flights[journal.index()].as_ref().map(|f| f.write);
+        let mut under_way = self.nodes[n].disk.flights(journal).iter().map(|flight| flight.write);
         if self.options.mutation == Some(Mutation::LieWritten) && self.mutated {
             // Told durable at once, durable (perhaps) much later.
             if write == u64::MAX {
-                if under_way.is_some() {
-                    self.nodes[n].disk.written(journal);
-                    self.check.on_written(n, journal);
+                if let Some(write) = under_way.next() {
+                    self.nodes[n].disk.written(journal, write);
+                    self.check.on_written(n, journal, write);
                 }
             } else {
                 self.input(n, Event::Written { write });
-                if under_way == Some(write) {
-                    self.nodes[n].disk.written(journal);
-                }
+                self.nodes[n].disk.written(journal, write);
             }
             return;
         }
-        if under_way != Some(write) {
+        if !under_way.any(|number| number == write) {
             return;
         }
         if self.nodes[n].ills.write_errors > 0 {
             self.nodes[n].ills.write_errors -= 1;
             let mode = self.streams.disk.below(4);
             let (disk, prng) = (&mut self.nodes[n].disk, &mut self.streams.disk);
-            disk.resolve(journal, |_| random_fate(Death::Power, mode, prng));
-            self.check.on_write_failed(n, journal);
+            disk.resolve(journal, write, |_| random_fate(Death::Power, mode, prng));
+            self.check.on_write_failed(n, journal, write);
             self.trace.sometimes("a poisoned segment");
             self.note(n, "write-failed", write, 0);
             return self.input(n, Event::WriteFailed { write, fault: Fault::Errno(5) });
         }
-        self.nodes[n].disk.written(journal);
-        self.check.on_written(n, journal);
+        if self.nodes[n].disk.flights(journal).first().is_some_and(|first| first.write != write) {
+            self.trace.sometimes("a later write of a journal ended first");
+        }
+        self.nodes[n].disk.written(journal, write);
+        self.check.on_written(n, journal, write);
         self.note(n, "written", write, 0);
         self.input(n, Event::Written { write });
     }

@@ -23,6 +23,8 @@ pub struct Walk {
     pub points: u64,
     /// Crashes: a point, and what was left of what was under way.
     pub crashes: u64,
+    /// Whether a journal had two writes under way at one of them.
+    pub two_writes: bool,
     /// The first broken rule, and at which crash.
     pub violation: Option<(String, Violation)>,
 }
@@ -211,7 +213,7 @@ fn nothing_half(world: &mut World) {
 fn leavings(world: &World, streams: &mut Streams) -> Vec<Exact> {
     let disk = &world.nodes[0].disk;
     let sectors =
-        JournalKind::ALL.map(|j| disk.flights[j.index()].as_ref().map_or(0, super::disk::Flight::sectors));
+        JournalKind::ALL.map(|j| disk.flights(j).iter().map(super::disk::Flight::sectors).sum::<usize>());
     let all = u32::try_from(sectors[0] + sectors[1]).unwrap_or(u32::MAX);
     let masks: Vec<u64> = match 1_u64.checked_shl(all) {
         Some(count) if count <= SUBSETS_MAX => (0..count).collect(),
@@ -237,16 +239,19 @@ fn leavings(world: &World, streams: &mut Streams) -> Vec<Exact> {
     out
 }
 
-/// One node, `updates` updates: a power loss at every event, with every admissible remainder of what was under
+/// One node on a disk of that latency (microseconds), `updates` updates: a power loss at every event, with every admissible remainder of what was under
 /// way, and every few of them again soon after the restart.
 #[must_use]
-pub fn walk_one_node(updates: usize, at_once: bool) -> Walk {
+pub fn walk_one_node(updates: usize, at_once: bool, disk_us: u64) -> Walk {
+    let small = || Small::of(Options { disk_us, ..options(true) }, updates, at_once);
     let mut walk = Walk::default();
-    let length = Small::new(true, updates, at_once).length();
+    let length = small().length();
     let mut streams = Streams::new(updates as u64);
     for point in 0..=length {
         walk.points += 1;
-        let mut living = Small::new(true, updates, at_once).advance(point).world;
+        let mut living = small().advance(point).world;
+        walk.two_writes |= living.nodes[0].disk.flights(JournalKind::Local).len() > 1
+            || living.nodes[0].disk.flights(JournalKind::Replicated).len() > 1;
         walk.fail(format!("before any crash, step {point}"), &living);
         let leavings = leavings(&living, &mut streams);
         // The dead are all copies of one; a living engine cannot be copied.

@@ -217,7 +217,7 @@ impl World {
             self.check.fail("driver", format!("node {n} stops unasked"));
         }
         for journal in JournalKind::ALL {
-            if self.nodes[n].disk.flights[journal.index()].is_some() {
+            if !self.nodes[n].disk.flights(journal).is_empty() {
                 self.check.fail("driver", format!("node {n} stops while it writes"));
             }
         }

@@ -15,6 +15,7 @@ pub const SOMETIMES: &[&str] = &[
     "a flush covered a write of an earlier connection",
     "a flush of a volume was answered",
     "a file was cleared",
+    "a later write of a journal ended first",
     "a file was copied into the journal",
     "a file was deleted",
     "a journal had no room for its next segment",

@@ -67,6 +67,19 @@ pub(super) enum Move {
     Batch(Tip),
 }
 
+/// A write that is under way, or ended before an earlier one.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    /// Its number.
+    pub(super) write: u64,
+    /// The segment.
+    pub(super) segment: u64,
+    /// What it does to the history.
+    pub(super) moves: Vec<Move>,
+    /// How it ended: well or not.
+    pub(super) ended: Option<bool>,
+}
+
 /// One journal of one node.
 #[derive(Clone, Debug)]
 pub(super) struct JournalTruth {
@@ -74,12 +87,10 @@ pub(super) struct JournalTruth {
     pub(super) path: Vec<Tip>,
     /// Other histories that recovery may find instead: a failed write, a cut whose batch did not follow yet.
     pub(super) others: Vec<Vec<Tip>>,
-    /// What the write under way adds.
-    pub(super) pending: Vec<Move>,
+    /// The writes under way, oldest first.
+    pub(super) pending: Vec<Pending>,
     /// Batch ends by segment.
     pub(super) segments: BTreeMap<u64, Vec<u64>>,
-    /// The segment of the write under way.
-    pub(super) writing: u64,
     /// What was handed to the store last, in this life.
     pub(super) offered: Tip,
     /// What the store holds.
@@ -96,7 +107,6 @@ impl Default for JournalTruth {
             others: Vec::new(),
             pending: Vec::new(),
             segments: BTreeMap::new(),
-            writing: 0,
             offered: start,
             applied: 0,
             checkpointed: 0,
@@ -132,36 +142,56 @@ impl JournalTruth {
         path
     }
 
-    /// The write under way is durable.
-    pub(super) fn written(&mut self) {
-        let pending = std::mem::take(&mut self.pending);
-        let new = Self::after(&self.path, &pending);
-        let batches = pending.iter().any(|m| matches!(m, Move::Batch(_)));
-        let header = pending.iter().any(|m| matches!(m, Move::Header(_)));
+    /// What the writes under way do to the history, in order.
+    pub(super) fn moves(&self) -> Vec<Move> {
+        self.pending.iter().flat_map(|pending| pending.moves.iter().cloned()).collect()
+    }
+
+    /// End of the history once all that is under way is durable.
+    pub(super) fn ahead(&self) -> Tip {
+        Self::after(&self.path, &self.moves()).last().copied().unwrap_or_else(|| self.tip())
+    }
+
+    /// A write ended. It is durable with all before it, however it and they end; and one that failed is settled, with
+    /// those behind it, when none of them is under way: any beginning of what they did may be there.
+    pub(super) fn ended(&mut self, write: u64, well: bool) {
+        if let Some(pending) = self.pending.iter_mut().find(|pending| pending.write == write) {
+            pending.ended = Some(well);
+        }
+        while self.pending.first().is_some_and(|first| first.ended == Some(true)) {
+            let first = self.pending.remove(0);
+            self.written(&first);
+        }
+        let failed = self.pending.first().is_some_and(|first| first.ended == Some(false));
+        if failed && self.pending.iter().all(|pending| pending.ended.is_some()) {
+            self.others = self.admissible().split_off(1);
+            self.pending.clear();
+        }
+    }
+
+    fn written(&mut self, done: &Pending) {
+        let new = Self::after(&self.path, &done.moves);
+        let batches = done.moves.iter().any(|m| matches!(m, Move::Batch(_)));
+        let header = done.moves.iter().any(|m| matches!(m, Move::Header(_)));
         if batches {
             self.others.clear();
         } else if header && new.len() < self.path.len() {
             self.others.push(self.path.clone());
         }
-        for step in &pending {
+        for step in &done.moves {
             if let Move::Batch(tip) = step {
-                self.segments.entry(self.writing).or_default().push(tip.chain);
+                self.segments.entry(done.segment).or_default().push(tip.chain);
             }
         }
         self.path = new;
     }
 
-    /// The write under way failed: any beginning of it may be there.
-    pub(super) fn failed(&mut self) {
-        let pending = std::mem::take(&mut self.pending);
-        self.others.extend((1..=pending.len()).map(|n| Self::after(&self.path, &pending[..n])));
-    }
-
-    /// Every history that recovery may find after a death now.
+    /// Every history that recovery may find after a death now; the first is what is durable.
     pub(super) fn admissible(&self) -> Vec<Vec<Tip>> {
         let mut all = vec![self.path.clone()];
         all.extend(self.others.iter().cloned());
-        all.extend((1..=self.pending.len()).map(|n| Self::after(&self.path, &self.pending[..n])));
+        let moves = self.moves();
+        all.extend((1..=moves.len()).map(|n| Self::after(&self.path, &moves[..n])));
         all
     }
 }
@@ -268,16 +298,38 @@ mod tests {
         let tip = |n| Tip { chain: n, seq: n, epoch: 2 };
         let mut journal = JournalTruth::default();
         journal.path.extend([tip(1), tip(2), tip(3)]);
-        journal.pending = vec![Move::Header(tip(2)), Move::Batch(tip(9))];
+        let pending = |write, moves| Pending { write, segment: 1, moves, ended: None };
+        journal.pending = vec![pending(1, vec![Move::Header(tip(2)), Move::Batch(tip(9))])];
         let ends: Vec<u64> =
             journal.admissible().iter().map(|path| path.last().map_or(0, |t| t.chain)).collect();
         assert_eq!(ends, [3, 2, 9]);
-        journal.failed();
+        journal.ended(1, false);
         assert_eq!(journal.admissible().len(), 3);
         assert_eq!(journal.tip(), tip(3));
-        journal.pending = vec![Move::Header(tip(2)), Move::Batch(tip(9))];
-        journal.written();
+        journal.pending = vec![pending(2, vec![Move::Header(tip(2)), Move::Batch(tip(9))])];
+        journal.ended(2, true);
         assert_eq!(journal.path.len(), 4);
         assert_eq!(journal.admissible().len(), 1);
+    }
+
+    #[test]
+    fn of_two_writes_the_later_one_counts_only_with_the_earlier_one() {
+        let tip = |n| Tip { chain: n, seq: n, epoch: 2 };
+        let pending =
+            |write| Pending { write, segment: 1, moves: vec![Move::Batch(tip(write))], ended: None };
+        let ends = |journal: &JournalTruth| -> Vec<u64> {
+            journal.admissible().iter().map(|path| path.last().map_or(0, |t| t.chain)).collect()
+        };
+        for first_ends_well in [true, false] {
+            let mut journal =
+                JournalTruth { pending: vec![pending(1), pending(2)], ..JournalTruth::default() };
+            assert_eq!(journal.ahead(), tip(2));
+            journal.ended(2, true);
+            assert_eq!((journal.tip().seq, ends(&journal)), (0, vec![0, 1, 2]));
+            journal.ended(1, first_ends_well);
+            let (durable, possible) = if first_ends_well { (2, vec![2]) } else { (0, vec![0, 1, 2]) };
+            assert_eq!((journal.tip().seq, ends(&journal)), (durable, possible));
+            assert!(journal.pending.is_empty());
+        }
     }
 }

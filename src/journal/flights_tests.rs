@@ -1,0 +1,176 @@
+//! Two writes of a journal under way: when, and what counts when they end in whichever way and order.
+
+use super::*;
+use crate::base::FileId;
+use crate::format::entry::EntryKind;
+
+/// A journal with an open segment whose writes wait until the test ends them.
+struct Rig {
+    journal: Journal,
+    now: Now,
+    /// Number, segment, offset, length.
+    writes: VecDeque<(u64, SegmentIndex, u64, usize)>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let found = Recovered { next_index: 1, ..Recovered::default() };
+        let journal = Journal::new(JournalKind::Replicated, PairId([4; 16]), 64 << 20, found);
+        let mut rig = Self { journal, now: Now::default(), writes: VecDeque::new() };
+        rig.journal.set_epoch(Epoch(2));
+        rig.append(100);
+        rig.end(0, true);
+        rig.end(0, true);
+        assert_eq!(rig.durable(), 1);
+        rig
+    }
+
+    fn pump(&mut self) {
+        self.journal.pump(self.now);
+        while let Some(op) = self.journal.poll_op() {
+            match op {
+                JournalOp::Prepare { index, .. } => {
+                    self.journal.segment_ready(index);
+                    self.journal.pump(self.now);
+                }
+                JournalOp::Write { write, segment, offset, parts } => {
+                    let len = parts.iter().map(Bytes::len).sum();
+                    self.writes.push_back((write, segment, offset, len));
+                }
+                JournalOp::Remove { .. } => {}
+            }
+        }
+    }
+
+    fn append(&mut self, len: usize) {
+        let value = vec![b'v'; len];
+        let entry = Entry { kind: EntryKind::Put, file: FileId(4), id: b"id", value: &value };
+        self.journal.append(std::iter::once(entry));
+        self.pump();
+    }
+
+    fn after(&mut self, us: u64) {
+        self.now.mono = Mono(self.now.mono.0 + us);
+        self.pump();
+    }
+
+    /// Ends a write under way; the entries that are durable by it.
+    fn end(&mut self, at: usize, well: bool) -> Vec<u64> {
+        let (write, ..) = self.writes.remove(at).expect("it is under way");
+        let mut batches = Vec::new();
+        if well {
+            batches = self.journal.written(self.now, write);
+        } else {
+            self.journal.write_failed(write);
+        }
+        self.pump();
+        batches.iter().map(|batch| batch.header().last_seq().0).collect()
+    }
+
+    fn durable(&self) -> u64 {
+        self.journal.pace().durable.0
+    }
+
+    /// Two under way, of entry 2 and 3.
+    fn two() -> Self {
+        let mut rig = Self::new();
+        rig.append(100);
+        rig.append(100);
+        assert_eq!(rig.writes.len(), 1, "the second waits for company");
+        rig.after(1000);
+        assert_eq!(rig.writes.len(), 2);
+        rig
+    }
+}
+
+#[test]
+fn the_next_write_waits_no_longer_for_one_that_takes_long() {
+    let mut rig = Rig::new();
+    rig.append(100);
+    assert_eq!(rig.journal.deadline(), None, "nothing waits");
+    rig.append(100);
+    let due = rig.journal.deadline().expect("it goes out by itself");
+    rig.after(due.0 - rig.now.mono.0 - 1);
+    assert_eq!(rig.writes.len(), 1);
+    rig.after(1);
+    let [(_, first, at, len), (_, second, next, _)] = rig.writes.make_contiguous() else {
+        panic!("two are under way")
+    };
+    assert_eq!((first, *at + *len as u64), (second, *next), "one behind the other");
+    rig.append(100);
+    rig.after(10_000);
+    assert_eq!(rig.writes.len(), 2, "never a third");
+    rig.end(0, true);
+    assert_eq!(rig.writes.len(), 2, "beside the second, which took long");
+}
+
+#[test]
+fn a_little_waits_beside_much_and_much_waits_for_nothing() {
+    let mut rig = Rig::new();
+    rig.append(100_000);
+    rig.append(100);
+    rig.after(10_000);
+    assert_eq!(rig.writes.len(), 1, "too little to be worth a write");
+    rig.append(BATCH_SOFT);
+    assert_eq!(rig.writes.len(), 2);
+}
+
+#[test]
+fn what_is_longer_than_a_group_goes_alone() {
+    let mut rig = Rig::new();
+    rig.append(GROUP_MAX);
+    rig.append(GROUP_MAX);
+    rig.after(10_000);
+    assert_eq!(rig.writes.len(), 1, "neither beside it");
+    rig.append(2 * BATCH_SOFT);
+    assert_eq!(rig.end(0, true), [2]);
+    rig.append(2 * BATCH_SOFT);
+    rig.after(10_000);
+    assert_eq!(rig.writes.len(), 1, "nor it beside another");
+}
+
+#[test]
+fn the_later_write_counts_only_with_the_earlier_one() {
+    let mut rig = Rig::two();
+    assert_eq!(rig.end(1, true), [] as [u64; 0]);
+    assert_eq!((rig.durable(), rig.journal.is_written()), (1, false));
+    assert_eq!(rig.end(0, true), [2, 3]);
+    assert_eq!((rig.durable(), rig.journal.is_written()), (3, true));
+    let mut rig = Rig::two();
+    assert_eq!((rig.end(0, true), rig.durable()), (vec![2], 2));
+    assert_eq!((rig.end(0, true), rig.durable()), (vec![3], 3));
+}
+
+#[test]
+fn what_failed_is_written_again_with_what_was_behind_it_and_counts_once() {
+    // Which ends first, and how the first and the second end.
+    for (first_to_end, first, second) in [
+        (0, false, true),
+        (1, false, true),
+        (0, true, false),
+        (1, true, false),
+        (0, false, false),
+        (1, false, false),
+    ] {
+        let mut rig = Rig::two();
+        let (_, poisoned, ..) = rig.writes[0];
+        let ends = [first, second];
+        let mut told = rig.end(first_to_end, ends[first_to_end]);
+        assert_eq!(rig.writes.len(), 1, "nothing is begun beside what is still under way");
+        told.extend(rig.end(0, ends[1 - first_to_end]));
+        let kept: &[u64] = if first { &[2] } else { &[] };
+        assert_eq!((told.as_slice(), rig.durable()), (kept, 1 + kept.len() as u64));
+        assert!(!rig.journal.has_failed());
+        // A new segment, after what is durable; then all of the rest, in one write.
+        assert!(rig.writes[0].1 > poisoned && rig.writes[0].2 == 0);
+        rig.end(0, true);
+        assert_eq!(rig.end(0, true).last(), Some(&3));
+        assert!(rig.journal.is_written() && rig.durable() == 3);
+        // Only now is the next failure the second in a row no longer.
+        rig.append(100);
+        rig.end(0, false);
+        assert!(!rig.journal.has_failed());
+        rig.end(0, false);
+        assert!(rig.journal.has_failed());
+    }
+}
