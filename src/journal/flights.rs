@@ -68,8 +68,8 @@ impl Flights {
     /// When a second write may begin, with `waiting` bytes that it would carry, if one may at all. Both have to be short:
     /// recovery looks no further for what proves that a bad write was once durable than the longest one reaches.
     pub(super) fn second_at(&self, waiting: usize, first_of_it: u64) -> Option<Mono> {
-        let [Flight { writing: Writing::Batches { padded, .. }, began, ended: None, .. }] =
-            self.list.as_slices().0
+        let (Some(Flight { writing: Writing::Batches { batches, padded }, began, ended: None, .. }), 1) =
+            (self.list.front(), self.list.len())
         else {
             return None;
         };
@@ -81,7 +81,8 @@ impl Flights {
             return Some(Mono(0));
         }
         // Company comes while the first is under way: half as much as it carries is worth a write.
-        (waiting as u64 * 2 >= *padded).then_some(Mono(began.0 + OVERLAP_AFTER_US))
+        let carries: usize = batches.iter().map(|batch| batch.header().len as usize).sum();
+        (waiting * 2 >= carries).then_some(Mono(began.0 + OVERLAP_AFTER_US))
     }
 
     pub(super) fn push(&mut self, write: u64, writing: Writing, began: Mono) {
