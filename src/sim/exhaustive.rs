@@ -132,7 +132,9 @@ impl Small {
         if self.world.clients[0].conn.is_none() && !self.world.client_connects(0) {
             return;
         }
-        while self.sent < self.updates && (self.at_once || self.world.clients[0].idle()) {
+        // On a slow disk one a step, so that some come while a write is under way.
+        let until = if self.world.options.disk_us > 1000 { self.sent + 1 } else { self.updates };
+        while self.sent < self.updates.min(until) && (self.at_once || self.world.clients[0].idle()) {
             let Some(at) = self.world.clients[0].conn else { return };
             let op = update(self.sent);
             self.sent += 1;
