@@ -38,9 +38,9 @@ use std::time::{Duration, Instant};
 
 /// Operations handed to the kernel in one call.
 const DRIVER_ENTRIES: u32 = 1024;
-/// How far the store's threads give way to the others: they get a third of what those get. More would starve them where
+/// How far the store's threads give way to the others: they get a tenth of what those get. More would starve them where
 /// other programs keep the processors busy, and with them a start, a takeover, and in the end the clients.
-const STORE_NICE: i32 = 5;
+const STORE_NICE: i32 = 10;
 
 /// What the command line may say besides the config.
 #[derive(Clone, Copy, Debug, Default)]
