@@ -82,7 +82,10 @@ impl Alone {
             self.journal.append(std::iter::once(entry));
         }
         self.until_durable(written)?;
-        self.pump()
+        self.pump()?;
+        // Nothing reaches the kernel before a wait, and the next batch is filled while this one is written.
+        self.driver.wait(Some(Duration::ZERO), &mut self.completions)?;
+        self.conclude()
     }
 
     /// As the daemon does: pump, carry out, wait, conclude.

@@ -103,7 +103,8 @@ fn write_zeros(file: &JournalFile, bytes: u64) -> io::Result<()> {
 /// is: its blocks are on the disk already, so that writes into it change no metadata.
 ///
 /// # Durability
-/// In this order: that the file has the name `old` and no earlier one; the block of zeros; the new name.
+/// First the block of zeros, then the new name. That the file has the name `old` and no earlier one must be durable
+/// already.
 ///
 /// # Errors
 /// `AlreadyExists`; all else from the file system. The file then has one of both names.
@@ -111,7 +112,6 @@ fn write_zeros(file: &JournalFile, bytes: u64) -> io::Result<()> {
 /// # Blocking
 /// For as long as the device needs.
 pub fn renew_file(old: &Path, path: &Path) -> io::Result<()> {
-    sync_dir(parent_of(old))?;
     let file = open_journal(old, false)?;
     write_zeros(&file, BLOCK_U64)?;
     // Pages of its earlier life, if it was read through a map. Only a help: writes with O_DIRECT drop them too.

@@ -219,11 +219,12 @@ impl Desk {
             return disk::read_direct(&path, offset, len);
         }
         let this = |(kind, mapped, _): &(_, _, MappedSegment)| *kind == journal && *mapped == segment;
+        // The others of this journal are of use only while somebody reads in them.
+        self.maps.retain(|map| map.0 != journal || this(map) || map.2.is_in_use());
         let at = match self.maps.iter().position(this) {
             Some(at) => at,
             None => {
                 let map = disk::map_segment(&path)?;
-                self.maps.retain(|(kind, _, map)| *kind != journal || map.is_in_use());
                 self.maps.push((journal, segment, map));
                 self.maps.len() - 1
             }

@@ -7,6 +7,8 @@
 use super::layout::{Layout, RETIRED};
 use crate::base::{JournalKind, SegmentIndex};
 use crate::io as disk;
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 
@@ -14,11 +16,13 @@ use std::path::PathBuf;
 #[derive(Debug)]
 pub(crate) struct Retired {
     layout: Layout,
+    /// Files that are known to have left the journal for good: they waited already when its directory was synced.
+    settled: RefCell<HashSet<PathBuf>>,
 }
 
 impl Retired {
     pub(crate) fn new(layout: &Layout) -> Self {
-        Self { layout: layout.clone() }
+        Self { layout: layout.clone(), settled: RefCell::default() }
     }
 
     /// What waits of a journal, oldest first: path and size.
@@ -73,15 +77,21 @@ impl Retired {
     /// # Errors
     /// Those of the file system. The file is gone then.
     pub(crate) fn renew(&self, journal: JournalKind, index: SegmentIndex, bytes: u64) -> io::Result<bool> {
-        let fits = self.waiting(journal)?.into_iter().find(|(_, size)| *size == bytes);
-        let Some((old, _)) = fits else { return Ok(false) };
+        let waiting = self.waiting(journal)?;
+        let Some((old, _)) = waiting.iter().find(|(_, size)| *size == bytes) else { return Ok(false) };
         let path = self.layout.segment(journal, index);
-        disk::renew_file(&old, &path).inspect_err(|_| {
+        if !self.settled.borrow_mut().remove(old) {
+            disk::sync_dir(&self.layout.journal(journal))?;
+        }
+        disk::renew_file(old, &path).inspect_err(|_| {
             // It has one of the two names. If even the removal fails, the next start finds it of no use.
-            if std::fs::remove_file(&old).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            if std::fs::remove_file(old).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
                 let _ = std::fs::remove_file(&path);
             }
         })?;
+        // The new name was synced, and with it what became of the others before.
+        let others = waiting.iter().map(|(other, _)| other).filter(|other| *other != old);
+        *self.settled.borrow_mut() = others.cloned().collect();
         Ok(true)
     }
 
