@@ -461,9 +461,11 @@ def check(h):
         assert h.pread(64 * K, M + (start + 64) * K) == (b"x" * 64 * K if start < 640 else b""), start
     assert h.pread(102, M + 700 * K - 1) in (b"x" + bytes(100) + b"x", b"x" * 102)
     assert h.pread(102, M + 800 * K - 1) == b"x" + bytes(100) + b"x"
-    holes = [n for n in range(5) if extents(h, 64 * K, M + n * 128 * K)[0][1] & 1]
-    assert holes == [0, 2, 3], holes
-    assert all(extents(h, 64 * K, M + n * 128 * K)[0][1] in (0, 2) for n in (1, 4))
+    found = [extents(h, 64 * K, M + n * 128 * K)[0][1] for n in range(5)]
+    assert all(found[n] & 1 for n in (0, 2, 3)), found
+    # Space that stays taken is no hole while the node holds it. Once it is in place the file system is asked, and some
+    # tell what they keep for zeros as a hole.
+    assert all(found[n] in (0, 2, 3) for n in (1, 4)), found
 check(a)
 # A reply may come in chunks, but for one that must be in one piece.
 def chunks(h, count, offset, flags=0):
