@@ -205,8 +205,8 @@ const _: () =
 pub const PURGE_STEP: usize = 1024;
 /// Freed memory that the node keeps for what comes next (bytes).
 pub const FREED_KEPT: usize = 32 << 20;
-/// Of it, the largest piece: room for the buffer of a batch of a client's write (bytes).
-pub const FREED_KEPT_EACH: usize = 2 << 20;
+/// Of it, the largest piece: room for one read of the journal (bytes).
+pub const FREED_KEPT_EACH: usize = 5 << 20;
 /// From the wish to stop to the end of the loop at most (milliseconds).
 pub const STOP_MS: u64 = 10_000;
 /// After the engine stopped, answers still on their way may take this long (milliseconds).
