@@ -1,4 +1,4 @@
-//! A batch: what one durable write carries, and what the link, a spool and a tape carry unchanged.
+//! A batch: entries that are sealed together, which journal, link, spool and tape carry unchanged.
 //!
 //! | offset | size | field | rule |
 //! |---|---|---|---|

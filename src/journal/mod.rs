@@ -1,7 +1,7 @@
 //! The journal without its disk: batches, watermarks, segments, the walk over them, the recovery table.
 //!
 //! Invariants held here: nothing is told durable before its write was reported durable (I-03), and all before it; of
-//! two writes under way the later one counts only with the earlier one, so nothing counts behind a hole (I-04); segments are
+//! two writes under way the later counts only with the earlier, so nothing counts behind a hole (I-04); segments are
 //! released only up to what every consumer has confirmed (I-06); reading never writes (I-07).
 
 mod cursor;

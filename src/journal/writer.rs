@@ -2,9 +2,10 @@
 //! queued meanwhile (self-clocking group commit). See [`super::flights`] for when a second write goes out beside it.
 //!
 //! Life of a segment: *prepared* (ahead of time) -> *opened* by writing its header -> *active* -> *sealed* when the
-//! next one is opened -> *released*, after which its file may be prepared again. A failed write poisons the active segment: it is sealed at its last durable entry
-//! and the batches that were not acknowledged are written again, unchanged, to the next segment, whose header cuts
-//! off whatever the failed write left behind. A second failure in a row makes the journal read-only.
+//! next one is opened -> *released*, after which its file may be prepared again. A failed write poisons the active
+//! segment: it is sealed at its last durable entry and the batches that were not acknowledged are written again,
+//! unchanged, to the next segment, whose header cuts off whatever the failed write left behind. A second failure in a
+//! row makes the journal read-only.
 
 use super::cursor::{Cursor, CursorError, ReadRequest, Step};
 use super::flights::{Flights, Writing};
