@@ -16,16 +16,15 @@ const OVERLAP_AFTER_US: u64 = 500;
 /// What a write is for.
 #[derive(Debug)]
 pub(super) enum Writing {
-    Header { info: SegmentInfo },
-    Batches { batches: Vec<Batch>, padded: u64 },
+    /// Batches, behind the header of the segment that the write opens, if it opens one. None only behind a header.
+    Batches { opens: Option<SegmentInfo>, batches: Vec<Batch>, padded: u64 },
     Mark { announced: Seq },
 }
 
 impl Writing {
-    /// Bytes of the segment that it takes.
+    /// Bytes of the segment that it takes, a header not counted.
     fn room(&self) -> u64 {
         match self {
-            Self::Header { .. } => 0,
             Self::Batches { padded, .. } => *padded,
             Self::Mark { .. } => BLOCK_U64,
         }
@@ -52,15 +51,15 @@ impl Flights {
         self.list.is_empty()
     }
 
-    /// The segment being opened, if one is.
-    pub(super) fn opening(&self) -> Option<&SegmentInfo> {
-        self.list.iter().find_map(|flight| match &flight.writing {
-            Writing::Header { info } => Some(info),
-            _ => None,
-        })
+    /// The segment being opened, if one is. All that is under way is in it then.
+    pub(super) fn opening(&self) -> Option<SegmentInfo> {
+        match self.list.front()?.writing {
+            Writing::Batches { opens, .. } => opens,
+            Writing::Mark { .. } => None,
+        }
     }
 
-    /// Bytes of the newest segment that are being written to.
+    /// Bytes of the segment that are being written to, a header not counted.
     pub(super) fn room(&self) -> u64 {
         self.list.iter().map(|flight| flight.writing.room()).sum()
     }
@@ -68,7 +67,7 @@ impl Flights {
     /// When a second write may begin, with `waiting` bytes that it would carry, if one may at all. Both have to be short:
     /// recovery looks no further for what proves that a bad write was once durable than the longest one reaches.
     pub(super) fn second_at(&self, waiting: usize, first_of_it: u64) -> Option<Mono> {
-        let (Some(Flight { writing: Writing::Batches { batches, padded }, began, ended: None, .. }), 1) =
+        let (Some(Flight { writing: Writing::Batches { batches, padded, .. }, began, ended: None, .. }), 1) =
             (self.list.front(), self.list.len())
         else {
             return None;

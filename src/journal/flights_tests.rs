@@ -14,14 +14,19 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
+        let mut rig = Self::unopened();
+        rig.append(100);
+        rig.end(0, true);
+        assert_eq!(rig.durable(), 1);
+        rig
+    }
+
+    /// Without a segment so far.
+    fn unopened() -> Self {
         let found = Recovered { next_index: 1, ..Recovered::default() };
         let journal = Journal::new(JournalKind::Replicated, PairId([4; 16]), 64 << 20, found);
         let mut rig = Self { journal, now: Now::default(), writes: VecDeque::new() };
         rig.journal.set_epoch(Epoch(2));
-        rig.append(100);
-        rig.end(0, true);
-        rig.end(0, true);
-        assert_eq!(rig.durable(), 1);
         rig
     }
 
@@ -161,9 +166,8 @@ fn what_failed_is_written_again_with_what_was_behind_it_and_counts_once() {
         let kept: &[u64] = if first { &[2] } else { &[] };
         assert_eq!((told.as_slice(), rig.durable()), (kept, 1 + kept.len() as u64));
         assert!(!rig.journal.has_failed());
-        // A new segment, after what is durable; then all of the rest, in one write.
+        // A new segment, after what is durable, opened with all of the rest in one write.
         assert!(rig.writes[0].1 > poisoned && rig.writes[0].2 == 0);
-        rig.end(0, true);
         assert_eq!(rig.end(0, true).last(), Some(&3));
         assert!(rig.journal.is_written() && rig.durable() == 3);
         // Only now is the next failure the second in a row no longer.
@@ -172,5 +176,52 @@ fn what_failed_is_written_again_with_what_was_behind_it_and_counts_once() {
         assert!(!rig.journal.has_failed());
         rig.end(0, false);
         assert!(rig.journal.has_failed());
+    }
+}
+
+/// A write that opens a segment with entry 1, and one of entry 2 beside it.
+fn opening() -> Rig {
+    let mut rig = Rig::unopened();
+    rig.append(100);
+    rig.append(100);
+    rig.after(1000);
+    let [(_, first, at, len), (_, second, next, _)] = rig.writes.make_contiguous() else {
+        panic!("two are under way")
+    };
+    assert_eq!((first, *at, *at + *len as u64), (second, 0, *next), "one behind the other");
+    rig
+}
+
+#[test]
+fn a_segment_is_opened_with_batches_and_may_have_a_second_write_beside_that() {
+    let mut rig = opening();
+    assert_eq!(rig.journal.oldest(), Seq(3), "none is open yet");
+    assert_eq!(rig.end(1, true), [] as [u64; 0]);
+    assert_eq!(rig.end(0, true), [1, 2]);
+    assert_eq!((rig.durable(), rig.journal.oldest()), (2, Seq(1)));
+    rig.append(100);
+    assert_eq!((rig.writes[0].1, rig.writes[0].2), (SegmentIndex(1), 3 * BLOCK_U64), "it goes on there");
+}
+
+#[test]
+fn a_segment_that_was_opened_in_vain_is_left_and_so_is_one_that_failed_behind_its_header() {
+    for (first_to_end, first, second) in
+        [(0, false, true), (1, false, true), (0, true, false), (1, true, false), (0, false, false)]
+    {
+        let mut rig = opening();
+        let ends = [first, second];
+        let mut told = rig.end(first_to_end, ends[first_to_end]);
+        told.extend(rig.end(0, ends[1 - first_to_end]));
+        let kept: &[u64] = if first { &[1] } else { &[] };
+        assert_eq!(told, kept);
+        assert_eq!((rig.writes.len(), rig.writes[0].1, rig.writes[0].2), (1, SegmentIndex(2), 0));
+        let unused = if first { vec![] } else { vec![SegmentIndex(1)] };
+        assert_eq!(rig.journal.unused, unused);
+        rig.end(0, true);
+        assert!(rig.durable() == 2 && rig.journal.unused.is_empty());
+        assert_eq!(rig.journal.segments.len(), 1 + usize::from(first));
+        // Neither may become another segment.
+        let again = rig.journal.segments.get(SegmentIndex(1)).is_some_and(|info| info.reusable);
+        assert!(!again);
     }
 }

@@ -5,8 +5,8 @@
 //! | # | what is found | decision |
 //! |---|---|---|
 //! | 1 | no segment, or only ones without a header and without any batch | the history is empty |
-//! | 2 | a segment without a valid header that holds nothing beyond the end of the history | unused: it was made ahead, or its header write tore |
-//! | 3 | a segment without a valid header that does, or that holds anything and is older than the oldest one | damaged: refuse |
+//! | 2 | a segment without a valid header that holds nothing by which row 3 applies | unused: it was made ahead, or its first write tore |
+//! | 3 | a segment without a valid header that holds proof, as in row 7, of something beyond the end of the history, or that is older than the oldest one and holds what comes before that | damaged: refuse |
 //! | 4 | a header of another pair, journal or number | foreign: refuse |
 //! | 5 | batches follow each other up to the end of the last segment's content | the end of the history |
 //! | 6 | the last segment goes bad and nothing behind proves that the bad part was durable | torn tail: the history ends before it |
@@ -203,7 +203,7 @@ pub fn recover(
         walk.segment(index, bytes, base, cut)?;
     }
     for (index, bytes, error) in headless {
-        let oldest = headers.first().is_none_or(|(first, ..)| index < *first);
+        let oldest = headers.first().filter(|(first, ..)| index < *first).map(|(.., base)| base.seq);
         walk.headless(index, bytes, oldest, &error)?;
     }
     Ok(walk.out)
@@ -251,16 +251,22 @@ impl Walk<'_> {
         Err(RecoveryError::Foreign { journal: self.journal, segment: index, what })
     }
 
-    /// Rows 1 to 3, when the end of the history is known.
+    /// Rows 1 to 3, when the end of the history is known; `oldest` is where the oldest segment with a header begins, if
+    /// this one is older.
     fn headless(
         &mut self,
         index: SegmentIndex,
         bytes: u64,
-        oldest: bool,
+        oldest: Option<Seq>,
         error: &DecodeError,
     ) -> Result<(), RecoveryError> {
-        let known = if oldest { Seq(0) } else { self.out.end.seq };
-        match self.find(index, bytes, BLOCK_U64, |h| h.last_seq() > known)? {
+        let (journal, ordinal, missing) = (self.journal, self.ordinal, self.out.end.seq.next());
+        let found = match oldest {
+            // One that is made ahead, or opened in vain, is removed before any that holds history.
+            Some(base) => self.find(index, bytes, BLOCK_U64, |h| h.last_seq() <= base)?,
+            None => self.find(index, bytes, BLOCK_U64, |h| proves(journal, ordinal, h, missing))?,
+        };
+        match found {
             None => self.out.unused.push(index),
             Some((_, found)) => return Err(self.damaged(index, 0, found.first_seq, error.to_string())),
         }
@@ -451,15 +457,9 @@ impl Walk<'_> {
     fn judge_tail(&mut self, info: &SegmentInfo, error: &DecodeError) -> Result<(), RecoveryError> {
         let missing = info.end.seq.next();
         let (journal, ordinal) = (self.journal, self.ordinal);
-        let proves = |h: &BatchHeader| {
-            let own = journal == JournalKind::Local || h.epoch.0 & 1 == u64::from(ordinal.0 & 1);
-            if h.mark {
-                h.last_seq() >= missing
-            } else {
-                own && h.durable >= missing && h.first_seq > missing
-            }
-        };
-        if let Some((at, proof)) = self.find(info.index, info.bytes, info.used, proves)? {
+        let proof =
+            self.find(info.index, info.bytes, info.used, |h| proves(journal, ordinal, h, missing))?;
+        if let Some((at, proof)) = proof {
             let why = format!(
                 "{error}; what was written at byte {at} says that entry {} was durable",
                 proof.durable
@@ -474,6 +474,12 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a batch or mark found behind a bad part says that `missing`, which begins there, was durable on this node.
+fn proves(journal: JournalKind, ordinal: Ordinal, h: &BatchHeader, missing: Seq) -> bool {
+    let own = journal == JournalKind::Local || h.epoch.0 & 1 == u64::from(ordinal.0 & 1);
+    if h.mark { h.last_seq() >= missing } else { own && h.durable >= missing && h.first_seq > missing }
 }
 
 #[cfg(test)]

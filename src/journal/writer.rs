@@ -1,8 +1,8 @@
 //! Appending: entries collect in open batches while a durable write is under way, and the next batch is whatever has
 //! queued meanwhile (self-clocking group commit). See [`super::flights`] for when a second write goes out beside it.
 //!
-//! Life of a segment: *prepared* (ahead of time) -> *opened* by writing its header -> *active* -> *sealed* when the
-//! next one is opened -> *released*, after which its file may be prepared again. A failed write poisons the active
+//! Life of a segment: *prepared* (ahead of time) -> *opened* by writing its header, with the batches that wait, in one
+//! write -> *active* -> *sealed* when the next one is opened -> *released*, after which its file may be prepared again. A failed write poisons the active
 //! segment: it is sealed at its last durable entry and the batches that were not acknowledged are written again,
 //! unchanged, to the next segment, whose header cuts off whatever the failed write left behind. A second failure in a
 //! row makes the journal read-only.
@@ -264,7 +264,7 @@ impl Journal {
         let Some(no_space) = self.lacking else { return JournalState::Open };
         let pending: u64 = self.pending.iter().map(Pending::padded).sum();
         let need = pending + (bytes + BATCH_HEADER) as u64 + 2 * BLOCK_U64;
-        match (need <= self.room_left(), no_space) {
+        match (need <= self.room(), no_space) {
             (true, _) => JournalState::Open,
             (false, true) => JournalState::NoSpace,
             (false, false) => JournalState::Failed,
@@ -278,7 +278,7 @@ impl Journal {
         let ready = if let Spare::Ready { bytes, .. } = self.spare { bytes - BLOCK_U64 } else { 0 };
         let pending = self.pending_bytes as u64 + self.pending.len() as u64 * BLOCK_U64;
         let need = pending + RESERVE.min(self.segment_bytes / 4);
-        self.active && self.lacking.is_none() && need > self.room_left().max(ready)
+        self.target().is_some() && self.lacking.is_none() && need > self.room().max(ready)
     }
 
     /// Sets the epoch of the batches to come. Batches sealed so far keep theirs.
@@ -526,7 +526,7 @@ impl Journal {
         }
         if !self.flights.is_empty() {
             if self.second_at().is_some_and(|at| at <= now.mono) {
-                return self.write_pending(now);
+                return self.write_pending(now, None);
             }
             // Meanwhile the disk is busy, and what can be done now keeps it waiting no longer afterwards.
             for pending in &mut self.pending {
@@ -538,18 +538,12 @@ impl Journal {
         }
         let Some(first) = self.pending.front() else {
             if self.cutting {
-                self.open_next(0, now);
-            } else {
-                self.pump_mark(now);
+                return self.open_next(0, now);
             }
-            return Vec::new();
+            return self.pump_mark(now);
         };
         let need = first.padded();
-        if need > self.room() {
-            self.open_next(need, now);
-            return Vec::new();
-        }
-        self.write_pending(now)
+        if need > self.room() { self.open_next(need, now) } else { self.write_pending(now, None) }
     }
 
     /// When what waits may be written beside the write under way, if it may and has room.
@@ -559,17 +553,14 @@ impl Journal {
         (first <= self.room()).then_some(at)
     }
 
-    /// Room in the segment that may be written to, behind what is being written.
-    fn room(&self) -> u64 {
-        if !self.active {
-            return 0;
-        }
-        self.segments.newest().map_or(0, |info| info.bytes - info.used - self.flights.room())
+    /// The segment that may be written to: the one that is being opened, or the active one.
+    fn target(&self) -> Option<SegmentInfo> {
+        self.flights.opening().or_else(|| self.segments.newest().copied().filter(|_| self.active))
     }
 
-    /// The same, in the segment that is being opened if one is.
-    fn room_left(&self) -> u64 {
-        self.flights.opening().map_or_else(|| self.room(), |info| info.bytes - info.used)
+    /// Room in it, behind what is being written.
+    fn room(&self) -> u64 {
+        self.target().map_or(0, |info| info.bytes - info.used - self.flights.room())
     }
 
     fn prepare(&mut self) {
@@ -581,20 +572,20 @@ impl Journal {
         self.ops.push_back(JournalOp::Prepare { index, bytes });
     }
 
-    /// Opens the prepared segment, if it is there and large enough for the next batch.
-    fn open_next(&mut self, need: u64, now: Now) {
-        let Spare::Ready { index, bytes } = self.spare else { return };
+    /// Opens the prepared segment, if it is there and large enough for the next batch, with what waits.
+    fn open_next(&mut self, need: u64, now: Now) -> Vec<Batch> {
+        let Spare::Ready { index, bytes } = self.spare else { return Vec::new() };
         if bytes < need + BLOCK_U64 {
             self.ops.push_back(JournalOp::Remove { index, reuse: true });
             self.prepare();
-            return;
+            return Vec::new();
         }
         self.spare = Spare::None;
         let base = self.durable;
-        let header = SegmentHeader { journal: self.kind, index, base, pair: self.pair, wall_ms: now.wall_ms };
         let info = SegmentInfo { index, bytes, base, end: base, used: BLOCK_U64, reusable: true };
-        self.start_write(now, index, 0, vec![header.encode()], Writing::Header { info });
+        let newly_sealed = self.write_pending(now, Some(info));
         self.prepare();
+        newly_sealed
     }
 
     fn start_write(
@@ -622,10 +613,12 @@ impl Journal {
         }
     }
 
-    /// Writes what waits: whole batches, one behind the other, up to a limit, in one write.
-    fn write_pending(&mut self, now: Now) -> Vec<Batch> {
-        let Some(info) = self.segments.newest().copied() else { return Vec::new() };
-        let (at, room) = (info.used + self.flights.room(), self.room().min(GROUP_MAX as u64));
+    /// Writes what waits: whole batches, one behind the other, up to a limit, in one write; behind the header of the
+    /// segment that it `opens`, if it opens one.
+    fn write_pending(&mut self, now: Now, opens: Option<SegmentInfo>) -> Vec<Batch> {
+        let Some(info) = opens.or_else(|| self.target()) else { return Vec::new() };
+        let at = info.used + self.flights.room();
+        let room = (info.bytes - at).min(GROUP_MAX as u64);
         let mut batches: Vec<Batch> = Vec::new();
         let mut newly_sealed = Vec::new();
         let mut padded = 0;
@@ -648,29 +641,30 @@ impl Journal {
                 None => break,
             }
         }
-        let parts = batches.iter().map(|batch| batch.disk().clone()).collect();
-        self.start_write(now, info.index, at, parts, Writing::Batches { batches, padded });
+        let header = opens.map(|info| {
+            let (journal, pair, wall_ms) = (self.kind, self.pair, now.wall_ms);
+            SegmentHeader { journal, index: info.index, base: info.base, pair, wall_ms }.encode()
+        });
+        let at = if header.is_some() { 0 } else { at };
+        let parts = header.into_iter().chain(batches.iter().map(|batch| batch.disk().clone())).collect();
+        self.start_write(now, info.index, at, parts, Writing::Batches { opens, batches, padded });
         newly_sealed
     }
 
-    fn pump_mark(&mut self, now: Now) {
+    /// Writes a mark if one is due, or the header before it.
+    fn pump_mark(&mut self, now: Now) -> Vec<Batch> {
         let due = self.mark_wanted || self.mark_at.is_some_and(|at| now.mono >= at);
-        if !due {
-            return;
+        if due && self.room() < BLOCK_U64 && self.mark_wanted {
+            return self.open_next(0, now);
         }
-        if self.room() < BLOCK_U64 {
-            if self.mark_wanted {
-                self.open_next(0, now);
-            }
-            return;
-        }
-        let Some(info) = self.segments.newest().copied() else { return };
+        let Some(info) = self.target().filter(|_| due && self.room() >= BLOCK_U64) else { return Vec::new() };
         self.mark_at = None;
         self.mark_wanted = false;
         let announced = self.announced;
         let block = mark(self.durable.seq.next(), &self.seal(now, announced));
         let parts = vec![block.disk().clone()];
         self.start_write(now, info.index, info.used, parts, Writing::Mark { announced });
+        Vec::new()
     }
 
     /// The segment asked for is there.
@@ -709,15 +703,6 @@ impl Journal {
 
     fn done(&mut self, now: Now, writing: Writing) -> Vec<Batch> {
         match writing {
-            Writing::Header { info } => {
-                self.segments.push(info);
-                self.active = true;
-                self.cutting = false;
-                for index in self.unused.drain(..) {
-                    self.ops.push_back(JournalOp::Remove { index, reuse: false });
-                }
-                Vec::new()
-            }
             Writing::Mark { announced } => {
                 self.told = self.told.max(announced);
                 if let Some(info) = self.segments.last_mut() {
@@ -725,14 +710,17 @@ impl Journal {
                 }
                 Vec::new()
             }
-            Writing::Batches { batches, padded } => {
-                if !self.flights.have_failed() {
+            Writing::Batches { opens, batches, padded } => {
+                let failed = self.flights.have_failed();
+                if let Some(info) = opens {
+                    self.opened(info, failed);
+                }
+                let Some(last) = batches.last() else { return batches };
+                if !failed {
                     self.failures = 0;
                 }
-                if let Some(last) = batches.last() {
-                    self.durable = last.end();
-                    self.told = self.told.max(last.header().durable);
-                }
+                self.durable = last.end();
+                self.told = self.told.max(last.header().durable);
                 if let Some(info) = self.segments.last_mut() {
                     info.used += padded;
                     info.end = self.durable;
@@ -742,6 +730,16 @@ impl Journal {
                 }
                 batches
             }
+        }
+    }
+
+    /// The segment's header is durable, and so is a cut that it makes; `failed` if a write behind it is not.
+    fn opened(&mut self, info: SegmentInfo, failed: bool) {
+        self.segments.push(info);
+        self.active = !failed;
+        self.cutting = false;
+        for index in self.unused.drain(..) {
+            self.ops.push_back(JournalOp::Remove { index, reuse: false });
         }
     }
 
@@ -758,21 +756,22 @@ impl Journal {
 
     /// Takes back what failed, once no write is under way.
     fn write_again(&mut self) {
-        for writing in self.flights.take_failed().into_iter().rev() {
-            if let Some(info) = self.segments.last_mut()
-                && !matches!(writing, Writing::Header { .. })
-            {
-                info.reusable = false;
-            }
-            match writing {
-                Writing::Header { info } => self.unused.push(info.index),
-                Writing::Mark { .. } => {}
-                Writing::Batches { batches, .. } => {
-                    for batch in batches.into_iter().rev() {
-                        self.pending_bytes += batch.header().len as usize;
-                        self.pending.push_front(Pending::Sealed(batch));
-                    }
+        let failed = self.flights.take_failed();
+        match failed.first() {
+            // Nothing of the segment counts, nor does what was written behind the header that failed.
+            Some(Writing::Batches { opens: Some(info), .. }) => self.unused.push(info.index),
+            Some(_) => {
+                if let Some(info) = self.segments.last_mut() {
+                    info.reusable = false;
                 }
+            }
+            None => {}
+        }
+        for writing in failed.into_iter().rev() {
+            let Writing::Batches { batches, .. } = writing else { continue };
+            for batch in batches.into_iter().rev() {
+                self.pending_bytes += batch.header().len as usize;
+                self.pending.push_front(Pending::Sealed(batch));
             }
         }
     }
