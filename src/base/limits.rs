@@ -45,7 +45,9 @@ pub const BLOCKS_UNAPPLIED_MAX: usize = 100_000;
 /// Sealed batches held in memory until the store has applied them; above it clients wait (bytes).
 pub const UNAPPLIED_MAX: usize = 32 << 20;
 /// Sealed batches kept in memory for the link; older ones are read back from the journal (bytes).
-pub const LIVE_WINDOW_MAX: usize = 24 << 20;
+pub const LIVE_WINDOW_MAX: usize = 40 << 20;
+/// Above it changes of volumes wait for a standby that is live, so that it stays live (bytes).
+pub const LIVE_WINDOW_FULL: usize = 32 << 20;
 /// What a receiver lets its sender have under way (bytes).
 pub const CREDIT_WINDOW: u64 = 32 << 20;
 /// One read of the journal for catch-up or replay: four batches of a large write of a client and their headers (bytes). A

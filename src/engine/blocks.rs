@@ -426,6 +426,7 @@ impl<S: StoreRead> BlockBackend for Core<S> {
             || self.unapplied_bytes() > BLOCK_UNAPPLIED_MAX
             || self.extents.count() > BLOCKS_UNAPPLIED_MAX
             || self.barrier.is_some()
+            || self.link.pacing.holds()
     }
 }
 

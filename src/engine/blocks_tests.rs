@@ -1,13 +1,18 @@
 //! Volumes on a node that serves and whose effects nobody carries out.
 
 use super::*;
-use crate::base::{Epoch, Now, Ordinal, SegmentIndex};
+use crate::base::limits::LIVE_WINDOW_FULL;
+use crate::base::{ConnId, Epoch, Mono, Now, Ordinal, Position, SegmentIndex};
 use crate::engine::roles::Step;
+use crate::engine::sender::{Live, Outbound, OutboundPhase};
 use crate::engine::{EngineConfig, PeerLoss, StartState};
 use crate::format::PairId;
+use crate::format::batch::{BatchBuilder, Seal};
 use crate::format::control::{Control, Role};
 use crate::format::dptr::{Dptr, FileState, Flags};
+use crate::format::frame::Ack;
 use crate::journal::{Journal, JournalOp, Recovered, SegmentSource, recover};
+use crate::pair::Session;
 use crate::store::memory::MemoryStore;
 use crate::store::namespace::Namespace;
 
@@ -126,4 +131,55 @@ fn near_the_end_of_the_room_that_is_certain_clients_of_volumes_wait() {
     assert!(core.journals[0].is_short() && core.journals[0].queued_bytes() < BLOCK_QUEUE_MAX);
     core.journals[0].segment_ready(next);
     assert!(!core.blocks_congested(), "there is room for certain again");
+}
+
+#[test]
+fn clients_of_volumes_wait_for_a_standby_that_is_live_and_not_for_one_that_is_behind() {
+    let mut core = core();
+    let stream = |core: &mut Core<MemoryStore>| {
+        let session = Session::dialed(ConnId(1), 1, core.now.mono);
+        core.link.outbound = Some(Outbound { session, phase: OutboundPhase::Connecting });
+        core.start_stream(Position::default());
+        core.sender_ack(Ack::default(), 0);
+        core.pump_link();
+    };
+    let mut end = Position::default();
+    let push = |core: &mut Core<MemoryStore>, end: &mut Position| {
+        let mut builder = BatchBuilder::new(end.seq.next(), 0);
+        builder.push(&Entry { kind: EntryKind::Put, file: FileId(4), id: b"id", value: &[7; 4 << 20] });
+        let seal = Seal {
+            epoch: Epoch(2),
+            prev_chain: end.chain,
+            durable: Seq(0),
+            wall_ms: 0,
+            pair: PAIR,
+            journal: JournalKind::Replicated,
+        };
+        let batch = builder.seal(&seal);
+        *end = batch.end();
+        core.link.live.push(batch);
+        core.pump_link();
+    };
+    stream(&mut core);
+    for _ in 0..LIVE_WINDOW_FULL / (4 << 20) - 1 {
+        push(&mut core, &mut end);
+        assert!(!core.blocks_congested(), "there is room for more");
+    }
+    push(&mut core, &mut end);
+    assert!(core.blocks_congested() && !core.is_congested(), "volumes wait, items do not");
+    let until = core.link.pacing.deadline().expect("not for ever");
+    assert!(core.link_deadline() <= Some(until));
+    core.now.mono = until;
+    core.pump_link();
+    assert!(!core.blocks_congested(), "long enough");
+    // One that lacks what is not in memory any more is not waited for.
+    core.now.mono = Mono(until.0 * 10);
+    core.pump_link();
+    assert!(core.blocks_congested(), "there is patience again");
+    core.link.live = Live::default();
+    end = Position { seq: Seq(9), ..Position::default() };
+    for _ in 0..LIVE_WINDOW_FULL / (4 << 20) {
+        push(&mut core, &mut end);
+    }
+    assert!(core.link.live.is_full() && !core.blocks_congested());
 }

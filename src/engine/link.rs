@@ -5,6 +5,7 @@
 
 use super::core::Core;
 use super::effect::{Effect, Severity};
+use super::pacing::Pacing;
 use super::receiver::Inbound;
 use super::roles::Step;
 use super::sender::{Live, Outbound, OutboundPhase};
@@ -26,6 +27,8 @@ pub(super) struct Link {
     pub(super) outbound: Option<Outbound>,
     pub(super) inbound: Option<Inbound>,
     pub(super) live: Live,
+    /// Whether changes of volumes wait for the peer.
+    pub(super) pacing: Pacing,
     /// The last acknowledgement heard; it stays true when the peer is away, but for `received`.
     pub(super) acked: Ack,
     /// What the peer is known to have on disk: the journal is kept from here.
@@ -49,6 +52,7 @@ impl Link {
             outbound: None,
             inbound: None,
             live: Live::default(),
+            pacing: Pacing::default(),
             acked: Ack::default(),
             retained: Seq(0),
             progress_at: Mono(0),
@@ -154,6 +158,8 @@ impl<S: StoreRead> Core<S> {
         self.pump_dial();
         self.pump_sender();
         self.pump_receiver();
+        let full = self.link.live.is_full() && self.link.caught_up();
+        self.link.pacing.look(self.now.mono, full);
     }
 
     pub(super) fn link_deadline(&self) -> Option<Mono> {
@@ -166,7 +172,7 @@ impl<S: StoreRead> Core<S> {
         let outbound = self.link.outbound.as_ref().map(|outbound| of(&outbound.session, outbound.speaks()));
         let inbound = self.link.inbound.as_ref().map(|inbound| of(&inbound.session, inbound.speaks()));
         let dial = (self.link.outbound.is_none() && self.wants_to_dial()).then_some(self.link.next_dial);
-        [outbound, inbound, dial].into_iter().flatten().min()
+        [outbound, inbound, dial, self.link.pacing.deadline()].into_iter().flatten().min()
     }
 
     fn wants_to_dial(&self) -> bool {

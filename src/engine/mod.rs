@@ -19,6 +19,7 @@ mod link;
 mod listing;
 mod meters;
 mod overlay;
+mod pacing;
 mod receiver;
 mod risk;
 mod roles;

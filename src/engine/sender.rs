@@ -3,7 +3,7 @@
 use super::core::{Core, ReadFor};
 use super::effect::{Effect, Severity};
 use super::link::Link;
-use crate::base::limits::LIVE_WINDOW_MAX;
+use crate::base::limits::{LIVE_WINDOW_FULL, LIVE_WINDOW_MAX};
 use crate::base::{Fault, JournalKind, Position, Seq};
 use crate::format::batch::Batch;
 use crate::format::frame::{Ack, Begin, FrameKind};
@@ -89,6 +89,11 @@ impl Live {
             Some(front) => front.header().first_seq <= seq,
             None => seq > self.end,
         }
+    }
+
+    /// Whether there is little room before what the peer lacks has to be forgotten.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes > LIVE_WINDOW_FULL
     }
 
     fn starting_at(&self, seq: Seq) -> Option<&Batch> {

@@ -17,8 +17,14 @@ const OVERLAP_AFTER_US: u64 = 500;
 #[derive(Debug)]
 pub(super) enum Writing {
     /// Batches, behind the header of the segment that the write opens, if it opens one. None only behind a header.
-    Batches { opens: Option<SegmentInfo>, batches: Vec<Batch>, padded: u64 },
-    Mark { announced: Seq },
+    Batches {
+        opens: Option<SegmentInfo>,
+        batches: Vec<Batch>,
+        padded: u64,
+    },
+    Mark {
+        announced: Seq,
+    },
 }
 
 impl Writing {

@@ -457,8 +457,7 @@ impl Walk<'_> {
     fn judge_tail(&mut self, info: &SegmentInfo, error: &DecodeError) -> Result<(), RecoveryError> {
         let missing = info.end.seq.next();
         let (journal, ordinal) = (self.journal, self.ordinal);
-        let proof =
-            self.find(info.index, info.bytes, info.used, |h| proves(journal, ordinal, h, missing))?;
+        let proof = self.find(info.index, info.bytes, info.used, |h| proves(journal, ordinal, h, missing))?;
         if let Some((at, proof)) = proof {
             let why = format!(
                 "{error}; what was written at byte {at} says that entry {} was durable",
