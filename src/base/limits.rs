@@ -50,9 +50,9 @@ pub const LIVE_WINDOW_MAX: usize = 40 << 20;
 pub const LIVE_WINDOW_FULL: usize = 32 << 20;
 /// What a receiver lets its sender have under way (bytes).
 pub const CREDIT_WINDOW: u64 = 32 << 20;
-/// One read of the journal for catch-up or replay: four batches of a large write of a client and their headers (bytes). A
-/// batch that goes on beyond it is read again as a whole.
-pub const READ_CHUNK: usize = (4 << 20) + 4 * BLOCK;
+/// One read of the journal for catch-up or replay: the batch of a large write of a client, and its header (bytes). A batch
+/// that goes on beyond it is read again as a whole.
+pub const READ_CHUNK: usize = (1 << 20) + 2 * BLOCK;
 /// Client connections at once.
 pub const CLIENTS_MAX: usize = 10_000;
 /// Unsent replies of one client; above it the client is read no further (bytes).
@@ -208,7 +208,7 @@ pub const PURGE_STEP: usize = 1024;
 /// Freed memory that the node keeps for what comes next (bytes).
 pub const FREED_KEPT: usize = 32 << 20;
 /// Of it, the largest piece: room for one read of the journal (bytes).
-pub const FREED_KEPT_EACH: usize = 5 << 20;
+pub const FREED_KEPT_EACH: usize = 2 << 20;
 /// From the wish to stop to the end of the loop at most (milliseconds).
 pub const STOP_MS: u64 = 10_000;
 /// After the engine stopped, answers still on their way may take this long (milliseconds).
@@ -220,7 +220,7 @@ pub const NOTES_MAX: usize = 1024;
 /// The incident file is put aside at this size; one old one is kept (bytes).
 pub const INCIDENT_FILE_MAX: u64 = 8 << 20;
 /// One read of the walk over the journal at a start (bytes).
-pub const RECOVERY_READ: usize = 4 << 20;
+pub const RECOVERY_READ: usize = 1 << 20;
 
 const _: () = assert!(ITEM_VALUE_MAX + ITEM_ID_MAX + 4096 < BATCH_MAX);
 const _: () = assert!(BATCH_SOFT <= BATCH_MAX);
