@@ -142,6 +142,9 @@ impl<S: StoreRead> Core<S> {
     }
 
     pub(super) fn pump_apply(&mut self) {
+        let shown = [self.appliers[0].shown, self.appliers[1].shown];
+        // What the peer sends from now on must not be hidden.
+        self.overlay.tidy(shown, !self.is_primary());
         for journal in JournalKind::ALL {
             if let Some((_, retry)) = self.appliers[journal.index()].fault
                 && self.now.mono < retry
@@ -303,12 +306,8 @@ impl<S: StoreRead> Core<S> {
         if own {
             for batch in &done {
                 self.extents.applied(journal, seq, batch);
-                for (_, entry) in batch.entries() {
-                    if !entry.id.is_empty() {
-                        self.overlay.applied(journal, seq, entry.file, entry.id);
-                    }
-                }
             }
+            self.overlay.applied(journal, done);
         }
         self.incident_over("store-failed", "store-back", "the store applies again".to_owned());
     }
@@ -344,7 +343,8 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn apply_deadline(&self) -> Option<Mono> {
         // A retry that is under way ends the fault or sets the next one.
         let retries = self.appliers.iter().filter_map(|applier| applier.fault.map(|(_, retry)| retry));
-        retries.filter(|retry| *retry > self.now.mono).min()
+        let tidying = (!self.overlay.is_tidy()).then_some(self.now.mono);
+        retries.filter(|retry| *retry > self.now.mono).chain(tidying).min()
     }
 
     pub(super) fn pump_checkpoint(&mut self) {

@@ -1,12 +1,24 @@
 //! Items as the updates accepted so far leave them, as long as the store has not applied those updates.
+//!
+//! The store applies many updates at once. What it shows then is taken out of here little by little: until it is, both
+//! say the same, and nobody waits for all of it.
 
 use crate::base::{FileId, JournalKind, Seq};
+use crate::format::batch::Batch;
 use bytes::Bytes;
 use foldhash::fast::FixedState;
-use std::collections::HashMap;
+use smallvec::SmallVec;
+use std::collections::{HashMap, VecDeque};
+
+/// Entries taken out at a time, at least.
+const TIDY_STEP: usize = 2048;
+/// Of the batches that wait to be taken out, the share that is, at least.
+const TIDY_SHARE: usize = 16;
 
 /// Keys are short and chosen by clients: a fast hash whose seed they do not know.
 type Map<K, V> = HashMap<K, V, FixedState>;
+/// Most of them in place.
+type Id = SmallVec<[u8; 24]>;
 
 /// An update that the store does not show yet.
 #[derive(Clone, Debug)]
@@ -21,14 +33,16 @@ pub(super) struct Unapplied {
 #[derive(Debug)]
 pub(super) struct Overlay {
     hash: FixedState,
-    files: Map<FileId, Map<Box<[u8]>, Unapplied>>,
+    files: Map<FileId, Map<Id, Unapplied>>,
+    /// What the store shows and is still here.
+    shown: VecDeque<(JournalKind, Batch)>,
 }
 
 impl Overlay {
     /// Nothing; `seed` differs from process to process.
     pub(super) fn new(seed: u64) -> Self {
         let hash = FixedState::with_seed(seed);
-        Self { files: HashMap::with_hasher(hash.clone()), hash }
+        Self { files: HashMap::with_hasher(hash.clone()), hash, shown: VecDeque::new() }
     }
 
     pub(super) fn set(&mut self, file: FileId, id: &[u8], update: Unapplied) {
@@ -36,7 +50,7 @@ impl Overlay {
         let items = self.files.entry(file).or_insert_with(|| HashMap::with_hasher(hash.clone()));
         match items.get_mut(id) {
             Some(old) => *old = update,
-            None => drop(items.insert(id.into(), update)),
+            None => drop(items.insert(Id::from_slice(id), update)),
         }
     }
 
@@ -44,8 +58,37 @@ impl Overlay {
         self.files.get(&file)?.get(id)
     }
 
+    /// The store shows these.
+    pub(super) fn applied(&mut self, journal: JournalKind, batches: Vec<Batch>) {
+        if !self.files.is_empty() {
+            self.shown.extend(batches.into_iter().map(|batch| (journal, batch)));
+        }
+    }
+
+    /// Whether nothing is here that the store shows.
+    pub(super) fn is_tidy(&self) -> bool {
+        self.shown.is_empty()
+    }
+
+    /// Takes out some of what the store shows, or all of it; it shows each journal up to `shown`.
+    pub(super) fn tidy(&mut self, shown: [Seq; 2], all: bool) {
+        let (mut entries, mut batches) = (0, self.shown.len().div_ceil(TIDY_SHARE));
+        while let Some((journal, batch)) = self.shown.front().cloned()
+            && (all || batches > 0 || entries < TIDY_STEP)
+        {
+            self.shown.pop_front();
+            batches = batches.saturating_sub(1);
+            for (_, entry) in batch.entries() {
+                entries += 1;
+                if !entry.id.is_empty() {
+                    self.remove(journal, shown[journal.index()], entry.file, entry.id);
+                }
+            }
+        }
+    }
+
     /// The store shows everything of `journal` up to `seq`; `file` and `id` were among it.
-    pub(super) fn applied(&mut self, journal: JournalKind, seq: Seq, file: FileId, id: &[u8]) {
+    fn remove(&mut self, journal: JournalKind, seq: Seq, file: FileId, id: &[u8]) {
         let Some(items) = self.files.get_mut(&file) else { return };
         if items.get(id).is_some_and(|item| item.journal == journal && item.seq <= seq) {
             items.remove(id);
@@ -70,5 +113,85 @@ impl Overlay {
             .collect();
         found.sort_unstable_by_key(|(id, _)| *id);
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Chain, Epoch, Prng};
+    use crate::format::PairId;
+    use crate::format::batch::{BatchBuilder, Seal};
+    use crate::format::entry::{Entry, EntryKind};
+
+    const FILE: FileId = FileId(4);
+
+    /// A batch of updates of items by their number, which the overlay has from then on.
+    fn update(overlay: &mut Overlay, journal: JournalKind, first: Seq, ids: &[u64]) -> Batch {
+        let mut builder = BatchBuilder::new(first, 4096);
+        for id in ids {
+            let id = id.to_le_bytes();
+            let (seq, _) = builder.push(&Entry { kind: EntryKind::Put, file: FILE, id: &id, value: b"v" });
+            let value = Some(Bytes::copy_from_slice(&seq.0.to_le_bytes()));
+            overlay.set(FILE, &id, Unapplied { journal, seq, value });
+        }
+        let (epoch, prev_chain, durable, pair) = (Epoch(2), Chain(0), Seq(0), PairId([4; 16]));
+        builder.seal(&Seal { epoch, prev_chain, durable, wall_ms: 0, pair, journal })
+    }
+
+    #[test]
+    fn however_much_is_shown_at_once_the_newest_stays_seen_until_it_is_shown_too() {
+        for seed in 0..200 {
+            let mut prng = Prng::new(seed);
+            let mut overlay = Overlay::new(seed);
+            let (mut next, mut shown) = (Seq(1), [Seq(0); 2]);
+            // The newest update of each item; and what was accepted and is not shown.
+            let (mut newest, mut waiting) = (HashMap::new(), VecDeque::new());
+            for _ in 0..100 {
+                if prng.percent(60) {
+                    let ids: Vec<u64> = (0..=prng.below(100)).map(|_| prng.below(300)).collect();
+                    waiting.push_back(update(&mut overlay, JournalKind::Replicated, next, &ids));
+                    for id in ids {
+                        newest.insert(id, next);
+                        next = next.next();
+                    }
+                } else {
+                    let count = usize::try_from(prng.below(waiting.len() as u64 + 1)).unwrap();
+                    let done: Vec<Batch> = waiting.drain(..count).collect();
+                    shown[0] = done.last().map_or(shown[0], |batch| batch.header().last_seq());
+                    overlay.applied(JournalKind::Replicated, done);
+                }
+                if prng.percent(50) {
+                    overlay.tidy(shown, false);
+                }
+                for (id, seq) in &newest {
+                    let found = overlay.get(FILE, &id.to_le_bytes()).map(|item| item.seq);
+                    assert!(found == Some(*seq) || (found.is_none() && *seq <= shown[0]), "seed {seed}");
+                }
+            }
+            overlay.tidy(shown, true);
+            assert!(overlay.is_tidy(), "seed {seed}");
+            let left = newest.values().filter(|seq| **seq > shown[0]).count();
+            assert_eq!(overlay.of(FILE, None).len(), left, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_taken_out_little_by_little_and_none_of_it_stays() {
+        let mut overlay = Overlay::new(1);
+        let mut batches = Vec::new();
+        for n in 0..1000 {
+            let ids: Vec<u64> = (n * 100..(n + 1) * 100).collect();
+            batches.push(update(&mut overlay, JournalKind::Local, Seq(1 + n * 100), &ids));
+        }
+        overlay.applied(JournalKind::Local, batches);
+        let (mut steps, mut left) = (0, overlay.of(FILE, None).len());
+        while !overlay.is_tidy() {
+            overlay.tidy([Seq(0), Seq(100_000)], false);
+            let now = overlay.of(FILE, None).len();
+            assert!(left - now <= left / TIDY_SHARE + TIDY_STEP, "{} at once", left - now);
+            (left, steps) = (now, steps + 1);
+        }
+        assert!(left == 0 && steps < 50, "{left} are left after {steps} steps");
     }
 }
