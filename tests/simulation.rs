@@ -114,7 +114,7 @@ fn every_rule_broken_on_purpose_is_noticed_by_the_checker_of_that_rule() {
 #[test]
 fn what_was_found_once_does_not_come_back() {
     type Scene = (&'static str, fn() -> Option<Violation>);
-    let all: [Scene; 6] = [
+    let all: [Scene; 7] = [
         ("a takeover after the old primary went on alone, in an epoch that its peer never heard of", || {
             run(Options { volumes: true, ..Options::from_seed(1118) }, 0).violation
         }),
@@ -123,6 +123,10 @@ fn what_was_found_once_does_not_come_back() {
         ("tail cut", scenario::death_right_after_a_tail_was_cut),
         ("diverged", scenario::restart_of_a_node_that_has_diverged),
         ("flush after a restart", scenario::flush_after_a_restart_alone),
+        (
+            "a takeover that is interrupted after the standby showed what the primary lost",
+            scenario::takeover_interrupted_before_its_epoch,
+        ),
     ];
     for (name, scenario) in all {
         assert_eq!(scenario(), None, "{name}");

@@ -378,7 +378,10 @@ impl<S: StoreRead> Core<S> {
             }
             Verdict::OwnStateOld(why) => {
                 self.link.refuses_us = true;
-                let text = format!("this node must not serve: {why}");
+                let text = format!(
+                    "this node must not serve: {why}; if the peer has the newer state, stop this node and say there: \
+                     hot-backup takeover --peer-is-down"
+                );
                 self.state.why.clone_from(&text);
                 self.incident_once(Severity::Critical, "state-set-back", text);
                 why

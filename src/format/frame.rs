@@ -6,7 +6,7 @@
 //! | 4 | 4 | `crc` | CRC32C of bytes 8 .. 64 and, unless the payload is a batch, of the payload |
 //! | 8 | 1 | `kind` | [`FrameKind`] |
 //! | 9 | 3 | reserved | 0 |
-//! | 12 | 4 | `len` | payload in bytes, at most 32 MiB; 4 KiB before the hello was accepted |
+//! | 12 | 4 | `len` | payload in bytes; batch: at most 32 MiB, hello and refuse: 4 KiB, begin and ack: 24, heartbeat: 0 |
 //! | 16 | 8 | `session` | chosen by the node that connected; every frame of a connection carries it |
 //! | 24 | 8 | `number` | 1, 2, 3 .. in each direction |
 //! | 32 | 8 | `epoch` | the sender's epoch |
@@ -14,11 +14,13 @@
 //! | 48 | 8 | `credit` | a receiver's grant: batch bytes its peer may have sent in this session, in all |
 //! | 56 | 8 | `wall_ms` | when it was sent, for people |
 //!
-//! A batch carries its own checksum, so its bytes are not summed twice.
+//! A batch carries its own checksum, so its bytes are not summed twice. The header of any other frame is summed with its
+//! payload, so its length is believed before it is checked: what it can say wrongly is bounded by the kind, or a receiver
+//! would wait for payload that never comes while heartbeats tell it that all is well.
 
 use super::control::{EpochMark, Role};
 use super::{DecodeError, PairId, Reader, Writer};
-use crate::base::limits::{FRAME_PAYLOAD_MAX, HELLO_EPOCHS_MAX, NAME_MAX};
+use crate::base::limits::{FRAME_PAYLOAD_MAX, HELLO_EPOCHS_MAX, HELLO_PAYLOAD_MAX, NAME_MAX};
 use crate::base::{Chain, Epoch, Ordinal, Position, Seq, crc32c_parts};
 
 /// Bytes before the payload.
@@ -60,6 +62,16 @@ impl FrameKind {
                 return Err(DecodeError::Field { what: "frame kind", expected: 1, found: u64::from(other) });
             }
         })
+    }
+
+    /// The least and the most bytes of its payload.
+    fn payload(self) -> (usize, usize) {
+        match self {
+            Self::Hello | Self::Refuse => (0, HELLO_PAYLOAD_MAX),
+            Self::Begin | Self::Ack => (24, 24),
+            Self::Batch => (0, FRAME_PAYLOAD_MAX),
+            Self::Heartbeat => (0, 0),
+        }
     }
 }
 
@@ -138,12 +150,14 @@ impl FrameHeader {
         let reserved = r.array::<3>()?;
         r.expect("frame reserved bytes", 0, u64::from(reserved != [0; 3]))?;
         let len = r.u32()?;
-        if len as usize > limit {
-            return Err(DecodeError::Limit {
-                what: "frame payload",
-                limit: limit as u64,
-                found: u64::from(len),
-            });
+        let (least, most) = kind.payload();
+        if len as usize > most.min(limit) {
+            let (limit, found) = (most.min(limit) as u64, u64::from(len));
+            return Err(DecodeError::Limit { what: "frame payload", limit, found });
+        }
+        if (len as usize) < least {
+            let (needed, found) = (least, len as usize);
+            return Err(DecodeError::Short { what: "frame payload", needed, found });
         }
         let header = Self {
             kind,

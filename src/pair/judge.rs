@@ -143,7 +143,8 @@ fn may_serve(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
     }
     if peer.applied > own.end.seq {
         return Verdict::OwnStateOld(format!(
-            "the peer has applied up to {}, this node's journal ends at {}: its state was set back",
+            "the peer has applied up to {}, this node's journal ends at {}: its state was set back, or a takeover of \
+             the peer was interrupted",
             peer.applied, own.end.seq
         ));
     }

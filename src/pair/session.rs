@@ -466,6 +466,34 @@ mod tests {
     }
 
     #[test]
+    fn a_small_frame_with_one_bit_wrong_ends_the_session_and_does_not_keep_it_waiting() {
+        let now = Now::default();
+        let mut sender = Session::dialed(ConnId(1), 9, Mono(0));
+        let payloads = [(FrameKind::Begin, 24), (FrameKind::Ack, 24), (FrameKind::Heartbeat, 0)];
+        for (kind, len) in payloads {
+            let first = sender.next_out;
+            sender.send(now, kind, Head::default(), Bytes::from(vec![7; len]));
+            let good = wire(&mut sender);
+            // A little of what comes behind it, as long as nobody notices.
+            for _ in 0..4 {
+                sender.send(now, FrameKind::Heartbeat, Head::default(), Bytes::new());
+            }
+            let behind = wire(&mut sender);
+            for bit in 0..good.len() * 8 {
+                let mut bad = good.clone();
+                bad[bit / 8] ^= 1 << (bit % 8);
+                let mut receiver = Session::accepted(ConnId(2), Mono(0));
+                receiver.admit();
+                (receiver.id, receiver.next_in) = (Some(9), first);
+                receiver.feed(Mono(0), &bad);
+                receiver.feed(Mono(0), &behind);
+                let polled = receiver.poll();
+                assert!(polled.is_err(), "{kind:?} with bit {bit} wrong: {polled:?}");
+            }
+        }
+    }
+
+    #[test]
     fn no_buffer_is_made_for_a_batch_whose_header_is_wrong_or_which_is_small_or_whole() {
         let now = Now::default();
         let mut a = Session::dialed(ConnId(1), 1, now.mono);

@@ -28,6 +28,21 @@ fn ended(mut world: World) -> Option<Violation> {
     world.check.violation
 }
 
+/// A pair whose clients were told of this many updates, and whose standby has on its disk what its primary has not.
+fn standby_ahead(acked: usize) -> World {
+    let mut small = Small::new(false, 12, false);
+    small.world.nodes[0].ills.slow_until = u64::MAX;
+    for _ in 0..STEPS_MAX {
+        small.step();
+        let tip = |n: usize| small.world.check.nodes[n].journals[0].tip().seq;
+        if tip(1) > tip(0) && small.world.check.acked.len() >= acked {
+            break;
+        }
+    }
+    small.world.nodes[0].ills.slow_until = 0;
+    small.world
+}
+
 /// Nothing of what was under way is left.
 const NOTHING: Exact = Exact { sectors: [0; 2], garbage: None, control: false, made: false };
 
@@ -64,17 +79,7 @@ pub fn restart_with_a_store_that_is_only_in_the_page_cache() -> Option<Violation
 /// it has accepted the new epoch. The tail must not come back beside what the primary numbers alike from then on.
 #[must_use]
 pub fn death_right_after_a_tail_was_cut() -> Option<Violation> {
-    let mut small = Small::new(false, 12, false);
-    small.world.nodes[0].ills.slow_until = u64::MAX;
-    for _ in 0..STEPS_MAX {
-        small.step();
-        let tip = |n: usize| small.world.check.nodes[n].journals[0].tip().seq;
-        if tip(1) > tip(0) && small.world.check.acked.len() >= 2 {
-            break;
-        }
-    }
-    let mut world = small.world;
-    world.nodes[0].ills.slow_until = 0;
+    let mut world = standby_ahead(2);
     let before = world.check.nodes[1].control.epoch;
     world.die_exactly(0, &NOTHING);
     world.node_boots(0);
@@ -87,6 +92,22 @@ pub fn death_right_after_a_tail_was_cut() -> Option<Violation> {
     let mut world = small.world;
     world.take_over_now();
     until(&mut world, "the standby takes over", |world| !world.takeover_pending());
+    ended(world)
+}
+
+/// The primary loses its last write, which the standby has; the standby begins to take over, shows that write, and dies
+/// before it has an epoch of its own. Its peer must not serve without the write, and an operator can go on.
+#[must_use]
+pub fn takeover_interrupted_before_its_epoch() -> Option<Violation> {
+    let mut world = standby_ahead(2);
+    world.die_exactly(0, &NOTHING);
+    world.take_over_now();
+    until(&mut world, "the standby shows what only it has", |world| {
+        world.check.nodes[1].journals[0].applied > world.check.nodes[0].journals[0].tip().seq
+    });
+    // It dies before its new control file is in place.
+    world.nodes[1].disk.control_flight = None;
+    world.die(1, Death::Kill);
     ended(world)
 }
 
