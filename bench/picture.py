@@ -3,7 +3,8 @@ import html, json, os, sys
 
 COLOURS = {"hot-backup": "#2563eb", "Redis": "#dc2626", "PostgreSQL": "#0891b2", "ceiling": "#9ca3af", "raw disk": "#9ca3af",
            "limit": "#9ca3af", "local": "#2563eb", "durable": "#60a5fa", "link plain": "#2563eb", "link TLS": "#60a5fa",
-           "nbdkit file": "#dc2626", "nbdkit memory": "#dc2626", "raw, 64 KiB one by one": "#9ca3af"}
+           "nbdkit file": "#dc2626", "nbdkit memory": "#dc2626", "raw, 64 KiB one by one": "#9ca3af",
+           "the copies alone": "#9ca3af"}
 WIDTH, BAR, GAP, LEFT = 860, 16, 5, 250
 
 

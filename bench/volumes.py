@@ -3,6 +3,7 @@ file system: random 4 KiB writes with FUA, random 4 KiB reads, sequential writes
 processors, the bytes written to disk and the most memory of each node. Volumes have 1 TiB; the loads lie in the first GiB,
 which has been written before; one more lies all over it."""
 import json, os, statistics, subprocess, sys, time
+import copies
 import systems as s
 
 PYTHON = "/usr/bin/python3"
@@ -150,6 +151,7 @@ def summary(runs):
 
 
 RAW_SYNC = "raw, 64 KiB one by one"
+COPIES = "the copies alone"
 SETTINGS = ("Volumes of 1 TiB, loads in their first GiB, which was written before; one connection over a Unix socket. Random: 32 in "
             "flight, {seconds} s; sequential: 1 GiB (tmpfs: 512 MiB), 8 of 1 MiB in flight, and a flush; all over: 32 MiB. Medians of {rounds} rounds, "
             "systems alternating; memory: the most of all rounds. hot-backup: standby connected, link without encryption "
@@ -200,7 +202,8 @@ def on_disk(where, rounds, seconds):
 
 
 def in_memory(rounds):
-    """Both nodes' directories on tmpfs beside `nbdkit memory`: what the code costs where no disk limits it."""
+    """Both nodes' directories on tmpfs beside `nbdkit memory`, and beside the copies that two nodes cannot do without:
+    what the code costs where no disk limits it."""
     runs, running = {}, []
     total = 512 << 20
     args = ("--size", str(1 << 20), "--flight", "8", "--sequential", "--total", str(total), "--span", str(total))
@@ -211,6 +214,7 @@ def in_memory(rounds):
                 running.append(pair)
                 pair.name = name
             running.append(Nbdkit(base.room("memory"), "memory", "1T", name="nbdkit memory"))
+            room = base.room("copies")
             for system in running:
                 write(system, "disk1", *args)
                 system.settle()
@@ -219,6 +223,7 @@ def in_memory(rounds):
                     run = watched(system, lambda: write(system, "disk1", *args))
                     runs.setdefault("sequential writes, tmpfs", {}).setdefault(system.name, []).append(run)
                     print("tmpfs", system.name, {key: round(value, 3) for key, value in run.items()}, file=sys.stderr)
+                runs["sequential writes, tmpfs"].setdefault(COPIES, []).append(copies.measure(room, total))
         finally:
             for system in running:
                 system.stop()
@@ -254,6 +259,9 @@ def facts(medians):
     for link in ("link plain", "link TLS"):
         row(f"sequential 1 MiB writes, both nodes on tmpfs, {link}; nbdkit memory", tmpfs[link]["mb_per_second"],
             tmpfs["nbdkit memory"]["mb_per_second"], 0.7, "MB/s")
+    own, least = tmpfs["link plain"]["mb_per_second"], tmpfs[COPIES]["mb_per_second"]
+    rows.append(["the same, link plain; the copies alone that two nodes cannot do without (`copies.py`)",
+                 f"{own:,.0f} MB/s", f"{least:,.0f} MB/s", f"{own / least:.2f}", "", ""])
     most = max(value for systems in medians.values() for name, figures in systems.items() if "nbdkit" not in name and "raw" not in name
                for key, value in figures.items() if key.endswith("memory_mib"))
     rows.append(["most memory of a node under any of these loads, also writes all over 1 TiB "
