@@ -32,6 +32,24 @@ fn has(nbd: &mut Nbd, pieces: u64) {
 }
 
 #[test]
+fn a_client_that_goes_within_a_write_leaves_nothing_of_it_and_is_disconnected_at_once() {
+    let dir = scratch();
+    let [at] = loopback_addresses();
+    let mut node = Node::alone(dir.path().join("node"), &Plan::quick());
+    serves_volumes_at(&node, at);
+    node.start_alone();
+    make_volume(&node, "1M");
+    let mut nbd = Nbd::open(at, EXPORT).unwrap();
+    nbd.write(place(0), &piece(0)).unwrap();
+    nbd.flush().unwrap();
+    let left = Instant::now();
+    assert_eq!(nbd.leaves_within_a_write().unwrap(), b"", "there is no answer");
+    assert!(left.elapsed() < Duration::from_secs(5), "closed after {:?}", left.elapsed());
+    node.status("to have no client", |status| status["volumes"][0]["clients"] == 0);
+    has(&mut Nbd::open(at, EXPORT).unwrap(), 1);
+}
+
+#[test]
 fn tier_volume_on_a_full_disk_refuses_writes_until_there_is_room_again() {
     tier!("root", "losetup", "mkfs.ext4");
     let disk = Disk::new(96);

@@ -2,7 +2,7 @@
 
 use super::wait_until;
 use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -120,6 +120,18 @@ impl Nbd {
             open += 1;
         }
         (0..open).try_for_each(|_| self.reply().map(|_| ()))
+    }
+
+    /// Ends its sending side in the middle of a write, and without a goodbye; what still comes until the connection is
+    /// closed.
+    pub(crate) fn leaves_within_a_write(mut self) -> io::Result<Vec<u8>> {
+        self.request((0, WRITE), 1, 0, 8192)?;
+        self.requests.write_all(&[0xEE; 4096])?;
+        self.requests.flush()?;
+        self.requests.get_ref().shutdown(Shutdown::Write)?;
+        let mut rest = Vec::new();
+        self.replies.read_to_end(&mut rest)?;
+        Ok(rest)
     }
 
     /// Makes safe what was written; nothing else may be under way.
