@@ -207,7 +207,7 @@ fn tier_one_failed_write_costs_a_segment_and_two_in_a_row_make_the_node_read_onl
     let tracer = Tracer::attach(&threads, "inject=pwritev2:error=EIO");
     node.incident("journal-failed");
     // Those who wait for an answer that will never come are let go.
-    told.extend(load.run_to_the_end());
+    told.extend(load.finish());
     drop(tracer);
     assert_eq!(node.state(), "read-only");
     let mut client = node.redis();
