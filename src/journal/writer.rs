@@ -1,11 +1,11 @@
 //! Appending: entries collect in open batches while a durable write is under way, and the next batch is whatever has
 //! queued meanwhile (self-clocking group commit). See [`super::flights`] for when a second write goes out beside it.
 //!
-//! Life of a segment: *prepared* (ahead of time) -> *opened* by writing its header, with the batches that wait, in one
-//! write -> *active* -> *sealed* when the next one is opened -> *released*, after which its file may be prepared again. A failed write poisons the active
-//! segment: it is sealed at its last durable entry and the batches that were not acknowledged are written again,
-//! unchanged, to the next segment, whose header cuts off whatever the failed write left behind. A second failure in a
-//! row makes the journal read-only.
+//! Life of a segment: *prepared* (ahead of time) -> *opened* by a write of its header and the batches that wait ->
+//! *active* -> *sealed* when the next one is opened -> *released*, after which its file may be prepared again. A failed
+//! write poisons the active segment: it is sealed at its last durable entry and the batches that were not acknowledged are
+//! written again, unchanged, to the next segment, whose header cuts off whatever the failed write left behind. A second
+//! failure in a row makes the journal read-only.
 
 use super::cursor::{Cursor, CursorError, ReadRequest, Step};
 use super::flights::{Flights, Writing};
@@ -654,10 +654,12 @@ impl Journal {
     /// Writes a mark if one is due, or the header before it.
     fn pump_mark(&mut self, now: Now) -> Vec<Batch> {
         let due = self.mark_wanted || self.mark_at.is_some_and(|at| now.mono >= at);
-        if due && self.room() < BLOCK_U64 && self.mark_wanted {
-            return self.open_next(0, now);
+        if !due {
+            return Vec::new();
         }
-        let Some(info) = self.target().filter(|_| due && self.room() >= BLOCK_U64) else { return Vec::new() };
+        let Some(info) = self.target().filter(|_| self.room() >= BLOCK_U64) else {
+            return if self.mark_wanted { self.open_next(0, now) } else { Vec::new() };
+        };
         self.mark_at = None;
         self.mark_wanted = false;
         let announced = self.announced;
