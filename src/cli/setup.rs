@@ -22,7 +22,7 @@ Example, the two nodes of a pair:
 Then let each node know the other's identity: see hot-backup trust --help.
 
 What the ack levels promise, once a client has heard \"ok\":
-  local      the update is on this node's disk; the peer never delays a user, and the
+  local      the update is on this node's disk; no answer waits for the peer, and the
              last moments may be lost with the primary (they are counted and listed)
   received   .. and in the standby's memory
   durable    .. and on the standby's disk: nothing is lost when the primary is
