@@ -10,7 +10,7 @@
 //! | 4 | a header of another pair, journal or number | foreign: refuse |
 //! | 5 | batches follow each other up to the end of the last segment's content | the end of the history |
 //! | 6 | the last segment goes bad and nothing behind proves that the bad part was durable | torn tail: the history ends before it |
-//! | 7 | the last segment goes bad, and a mark or a batch of an epoch of this node behind it says that the bad part was durable here | damaged: refuse, name the range |
+//! | 7 | the last segment goes bad, and a mark, a batch of an epoch of this node, or any batch so far behind it that it was written later says that the bad part was durable here | damaged: refuse, name the range |
 //! | 8 | a segment goes bad before the base of a later segment | damaged: refuse, name the range |
 //! | 9 | a later segment's base lies inside an earlier segment, at a batch boundary with the same checksum | what is beyond it is cut |
 //! | 10 | the same, but there is no such boundary | damaged: refuse |
@@ -23,9 +23,11 @@
 //!
 //! Why a batch proves something only in an epoch of this node (row 7): the batch's `durable` is about the disk of
 //! the node that sealed it. A standby writes several received batches at once, so on its disk a batch may be whole
-//! although the one before it tore; only its own marks speak of its own disk.
+//! although the one before it tore; of its own disk only its own marks speak, and places: two writes at most are under
+//! way, both short if they are two, so what begins further behind a bad part than both reach was written when the bad part
+//! was durable.
 
-use crate::base::limits::{BATCH_MAX, BLOCK, BLOCK_U64, READ_CHUNK};
+use crate::base::limits::{BATCH_MAX, BLOCK, BLOCK_U64, GROUP_MAX, READ_CHUNK};
 use crate::base::{Fault, JournalKind, Ordinal, Position, SegmentIndex, Seq};
 use crate::format::batch::{Batch, BatchHeader};
 use crate::format::control::EpochMark;
@@ -260,11 +262,10 @@ impl Walk<'_> {
         oldest: Option<Seq>,
         error: &DecodeError,
     ) -> Result<(), RecoveryError> {
-        let (journal, ordinal, missing) = (self.journal, self.ordinal, self.out.end.seq.next());
         let found = match oldest {
             // One that is made ahead, or opened in vain, is removed before any that holds history.
-            Some(base) => self.find(index, bytes, BLOCK_U64, |h| h.last_seq() <= base)?,
-            None => self.find(index, bytes, BLOCK_U64, |h| proves(journal, ordinal, h, missing))?,
+            Some(base) => self.find(index, bytes, BLOCK_U64, |_, h| h.last_seq() <= base)?,
+            None => self.find(index, bytes, BLOCK_U64, self.proof(BLOCK_U64, self.out.end.seq.next()))?,
         };
         match found {
             None => self.out.unused.push(index),
@@ -273,13 +274,27 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// Whether a batch or mark at some place says that `missing`, of which there is only a bad part at `bad`, was durable
+    /// on this node.
+    fn proof(&self, bad: u64, missing: Seq) -> impl Fn(u64, &BatchHeader) -> bool + use<> {
+        let (journal, ordinal) = (self.journal, self.ordinal);
+        let later = bad + 2 * GROUP_MAX as u64;
+        move |at, h| {
+            let own = journal == JournalKind::Local || h.epoch.0 & 1 == u64::from(ordinal.0 & 1);
+            match h.mark {
+                true => h.last_seq() >= missing,
+                false => h.first_seq > missing && (own && h.durable >= missing || at >= later),
+            }
+        }
+    }
+
     /// The first valid batch or mark of this pair and journal at or after `offset` that satisfies `wanted`.
     fn find(
         &mut self,
         index: SegmentIndex,
         bytes: u64,
         mut offset: u64,
-        wanted: impl Fn(&BatchHeader) -> bool,
+        wanted: impl Fn(u64, &BatchHeader) -> bool,
     ) -> Result<Option<(u64, BatchHeader)>, RecoveryError> {
         // Of two writes under way both are short, so what follows a bad one begins within the longest write.
         let bytes = bytes.min(offset + (BATCH_MAX + BLOCK) as u64);
@@ -290,7 +305,7 @@ impl Walk<'_> {
             }
             for (block, at) in chunk.chunks_exact(BLOCK).zip((offset..).step_by(BLOCK)) {
                 let Ok(header) = BatchHeader::decode(block) else { continue };
-                if header.pair != self.pair || header.journal != self.journal || !wanted(&header) {
+                if header.pair != self.pair || header.journal != self.journal || !wanted(at, &header) {
                     continue;
                 }
                 let whole = self.read(index, at, header.padded_len())?;
@@ -456,8 +471,7 @@ impl Walk<'_> {
     /// Rows 5, 6 and 7.
     fn judge_tail(&mut self, info: &SegmentInfo, error: &DecodeError) -> Result<(), RecoveryError> {
         let missing = info.end.seq.next();
-        let (journal, ordinal) = (self.journal, self.ordinal);
-        let proof = self.find(info.index, info.bytes, info.used, |h| proves(journal, ordinal, h, missing))?;
+        let proof = self.find(info.index, info.bytes, info.used, self.proof(info.used, missing))?;
         if let Some((at, proof)) = proof {
             let why = format!(
                 "{error}; what was written at byte {at} says that entry {} was durable",
@@ -473,12 +487,6 @@ impl Walk<'_> {
         }
         Ok(())
     }
-}
-
-/// Whether a batch or mark found behind a bad part says that `missing`, which begins there, was durable on this node.
-fn proves(journal: JournalKind, ordinal: Ordinal, h: &BatchHeader, missing: Seq) -> bool {
-    let own = journal == JournalKind::Local || h.epoch.0 & 1 == u64::from(ordinal.0 & 1);
-    if h.mark { h.last_seq() >= missing } else { own && h.durable >= missing && h.first_seq > missing }
 }
 
 #[cfg(test)]

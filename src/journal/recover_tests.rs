@@ -203,6 +203,28 @@ fn on_a_standby_a_later_batch_proves_nothing_about_the_one_before_it() {
 }
 
 #[test]
+fn what_begins_beyond_two_writes_proves_that_what_is_bad_was_durable_also_on_a_standby() {
+    for (distance, rotten) in [(2 * GROUP_MAX, true), (2 * GROUP_MAX - BLOCK, false)] {
+        let mut disk = Disk::default();
+        disk.files.insert(SegmentIndex(1), vec![0; 2 * GROUP_MAX + 8 * BLOCK]);
+        disk.header(1, Position::default());
+        // Epoch 3 belongs to the other node.
+        let first = batch(Position::default(), 3, 0, 2);
+        disk.put(1, BLOCK, first.disk());
+        disk.put(1, BLOCK + distance, batch(first.end(), 3, 0, 1).disk());
+        assert_eq!(disk.recover().unwrap().end, first.end());
+        // The first batch, or the header before it.
+        for at in [BLOCK + 100, 100] {
+            let mut bad = disk.clone();
+            bad.put(1, at, b"rot");
+            let found = bad.recover();
+            assert_eq!(damaged(&found), rotten, "{found:?}");
+            assert!(rotten || found.is_ok_and(|found| found.end == Position::default()));
+        }
+    }
+}
+
+#[test]
 fn the_table_over_several_segments() {
     // Row 9: the next segment continues inside the first one: what is beyond is cut.
     let (mut disk, ends) = three();
