@@ -5,7 +5,7 @@ COLOURS = {"hot-backup": "#2563eb", "Redis": "#dc2626", "PostgreSQL": "#0891b2",
            "limit": "#9ca3af", "local": "#2563eb", "durable": "#60a5fa", "link plain": "#2563eb", "link TLS": "#60a5fa",
            "nbdkit file": "#dc2626", "nbdkit memory": "#dc2626", "raw, 64 KiB one by one": "#9ca3af",
            "the copies alone": "#9ca3af"}
-WIDTH, BAR, GAP, LEFT = 860, 16, 5, 250
+WIDTH, BAR, GAP, LEFT = 890, 16, 5, 280
 
 
 def panel(title, groups, unit, out, y):
