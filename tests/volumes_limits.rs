@@ -6,6 +6,7 @@ use crate::support::{
 };
 use redis::Commands;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -31,14 +32,20 @@ fn has(nbd: &mut Nbd, pieces: u64) {
     }
 }
 
+/// A node that serves without a peer, and where its one volume is to be had.
+fn alone(dir: &Path, size: &str) -> (Node, SocketAddr) {
+    let [at] = loopback_addresses();
+    let mut node = Node::alone(dir.join("node"), &Plan::quick());
+    serves_volumes_at(&node, at);
+    node.start_alone();
+    make_volume(&node, size);
+    (node, at)
+}
+
 #[test]
 fn a_client_that_goes_within_a_write_leaves_nothing_of_it_and_is_disconnected_at_once() {
     let dir = scratch();
-    let [at] = loopback_addresses();
-    let mut node = Node::alone(dir.path().join("node"), &Plan::quick());
-    serves_volumes_at(&node, at);
-    node.start_alone();
-    make_volume(&node, "1M");
+    let (node, at) = alone(dir.path(), "1M");
     let mut nbd = Nbd::open(at, EXPORT).unwrap();
     nbd.write(place(0), &piece(0)).unwrap();
     nbd.flush().unwrap();
@@ -53,11 +60,7 @@ fn a_client_that_goes_within_a_write_leaves_nothing_of_it_and_is_disconnected_at
 fn tier_volume_on_a_full_disk_refuses_writes_until_there_is_room_again() {
     tier!("root", "losetup", "mkfs.ext4");
     let disk = Disk::new(96);
-    let [at] = loopback_addresses();
-    let mut node = Node::alone(disk.path().join("node"), &Plan::quick());
-    serves_volumes_at(&node, at);
-    node.start_alone();
-    make_volume(&node, "64M");
+    let (mut node, at) = alone(disk.path(), "64M");
     let mut nbd = Nbd::open(at, EXPORT).unwrap();
     let mut written = 0;
     while written < 64 {

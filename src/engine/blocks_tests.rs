@@ -136,13 +136,11 @@ fn near_the_end_of_the_room_that_is_certain_clients_of_volumes_wait() {
 #[test]
 fn clients_of_volumes_wait_for_a_standby_that_is_live_and_not_for_one_that_is_behind() {
     let mut core = core();
-    let stream = |core: &mut Core<MemoryStore>| {
-        let session = Session::dialed(ConnId(1), 1, core.now.mono);
-        core.link.outbound = Some(Outbound { session, phase: OutboundPhase::Connecting });
-        core.start_stream(Position::default());
-        core.sender_ack(Ack::default(), 0);
-        core.pump_link();
-    };
+    let session = Session::dialed(ConnId(1), 1, core.now.mono);
+    core.link.outbound = Some(Outbound { session, phase: OutboundPhase::Connecting });
+    core.start_stream(Position::default());
+    core.sender_ack(Ack::default(), 0);
+    core.pump_link();
     let mut end = Position::default();
     let push = |core: &mut Core<MemoryStore>, end: &mut Position| {
         let mut builder = BatchBuilder::new(end.seq.next(), 0);
@@ -160,7 +158,6 @@ fn clients_of_volumes_wait_for_a_standby_that_is_live_and_not_for_one_that_is_be
         core.link.live.push(batch);
         core.pump_link();
     };
-    stream(&mut core);
     for _ in 0..LIVE_WINDOW_FULL / (4 << 20) - 1 {
         push(&mut core, &mut end);
         assert!(!core.blocks_congested(), "there is room for more");

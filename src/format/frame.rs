@@ -6,7 +6,7 @@
 //! | 4 | 4 | `crc` | CRC32C of bytes 8 .. 64 and, unless the payload is a batch, of the payload |
 //! | 8 | 1 | `kind` | [`FrameKind`] |
 //! | 9 | 3 | reserved | 0 |
-//! | 12 | 4 | `len` | payload in bytes; batch: at most 32 MiB, hello and refuse: 4 KiB, begin and ack: 24, heartbeat: 0 |
+//! | 12 | 4 | `len` | payload in bytes; batch: at most 32 MiB, hello and refuse: 4 KiB, begin and ack: 24, heartbeat: 0; any: 4 KiB before the hello was accepted |
 //! | 16 | 8 | `session` | chosen by the node that connected; every frame of a connection carries it |
 //! | 24 | 8 | `number` | 1, 2, 3 .. in each direction |
 //! | 32 | 8 | `epoch` | the sender's epoch |

@@ -75,11 +75,15 @@ impl World {
             return;
         }
         for n in 0..2 {
+            if self.nodes[n].engine.is_none() {
+                continue;
+            }
+            // Both wait for the operator, and the one that is behind says for what.
             let other = self.operator.status[1 - n].as_ref();
             let behind = other.is_some_and(|s| s.reason.contains("hot-backup takeover --peer-is-down"));
             if behind && self.check.nodes[n].control.role == Role::Standby {
                 self.die(1 - n, Death::Kill);
-            } else if self.nodes[n].engine.is_none() || self.nodes[1 - n].halted.is_none() {
+            } else if self.nodes[1 - n].halted.is_none() {
                 continue;
             }
             match self.check.nodes[n].control.role {
