@@ -15,7 +15,7 @@ use crate::store::{SlowSync, StoreError, StoreWrite};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Work for the store.
 #[derive(Debug)]
@@ -72,10 +72,14 @@ pub(crate) fn run<W: StoreWrite>(
                 tidied = is_tidy(tidy(store));
                 continue;
             }
-            Err(TryRecvError::Empty) => match work.recv() {
-                Ok(job) => job,
-                Err(_) => return,
-            },
+            Err(TryRecvError::Empty) => {
+                let idle = Instant::now();
+                let Ok(job) = work.recv() else { return };
+                if idle.elapsed() >= Duration::from_millis(APPLY_LINGER_MS) {
+                    linger.rested();
+                }
+                job
+            }
         };
         tidied = false;
         let done = match job {
@@ -186,6 +190,11 @@ struct Linger {
 }
 
 impl Linger {
+    /// Nothing came for long: what comes now is alone, as far as one can tell, and is shown at once.
+    fn rested(&mut self) {
+        self.prompt = self.prompt.max(1);
+    }
+
     /// Waits as long as it pays; `look` takes in what came.
     fn collect(&mut self, mut look: impl FnMut() -> Look) {
         if let Some(left) = self.prompt.checked_sub(1) {
@@ -394,6 +403,19 @@ mod tests {
         assert_eq!(told[0], "Applied { journal: Replicated, seq: Seq(2) }");
         assert_eq!(told[2], "Checkpointed { applied: [Seq(5), Seq(6)] }");
         assert_eq!(told[4], "Applied { journal: Local, seq: Seq(4) }");
+    }
+
+    #[test]
+    fn after_a_rest_the_first_batch_does_not_linger_and_the_next_one_does() {
+        let mut linger = Linger::default();
+        linger.rested();
+        linger.collect(|| panic!("it looks for more"));
+        let mut looks = 0;
+        linger.collect(|| {
+            looks += 1;
+            Look::Enough
+        });
+        assert_eq!(looks, 1);
     }
 
     #[test]
