@@ -215,6 +215,12 @@ pub const STOP_MS: u64 = 10_000;
 pub const STOP_FLUSH_MS: u64 = 500;
 /// After the loop ended, the other threads may take this long (milliseconds).
 pub const STOP_JOIN_MS: u64 = 5000;
+/// A command that changes something waits no longer than this for a node that is starting (milliseconds).
+pub const COMMAND_WAIT_MAX_MS: u64 = 86_400_000;
+/// It says so after this (milliseconds) ..
+pub const COMMAND_WAIT_TELL_MS: u64 = 1000;
+/// .. and looks again this often (milliseconds).
+pub const COMMAND_LOOK_MS: u64 = 50;
 /// Notes of the core that wait to be written down; above it they are counted and dropped.
 pub const NOTES_MAX: usize = 1024;
 /// The incident file is put aside at this size; one old one is kept (bytes).

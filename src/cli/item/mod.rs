@@ -10,6 +10,7 @@ use super::failure::{Answer, Done, Failure};
 use super::out::{escape, say};
 use super::resp_client::{Reply, RespClient, RespError};
 use super::values;
+use super::wait::{Need, WaitArgs, until_ready};
 use crate::base::limits::{ITEM_ID_MAX, ITEM_VALUE_MAX};
 use clap::{Args, Subcommand};
 use std::ffi::OsString;
@@ -30,6 +31,8 @@ Examples:
 pub(crate) struct ItemArgs {
     #[command(subcommand)]
     verb: Verb,
+    #[command(flatten)]
+    wait: WaitArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -89,6 +92,7 @@ struct ListArgs {
 
 /// Runs `item`.
 pub(crate) fn run(context: &mut Context, args: ItemArgs) -> Done {
+    args.wait.note(context);
     match args.verb {
         Verb::Get { file, id } => get(context, &file, id.as_bytes()),
         Verb::Put(args) => put(context, args),
@@ -143,8 +147,14 @@ fn unexpected(doing: &str, reply: &Reply) -> Failure {
     }
 }
 
+/// A connection to the node's door for its own user, once it is open.
+fn door(context: &Context) -> Result<RespClient, Failure> {
+    until_ready(context, Need::Settled)?;
+    RespClient::of_node(context.dir()?)
+}
+
 fn call(context: &Context, doing: &str, args: &[&[u8]]) -> Result<Reply, Failure> {
-    let mut client = RespClient::of_node(context.dir()?)?;
+    let mut client = door(context)?;
     client.call(args).map_err(|e| e.failure(doing))
 }
 
@@ -212,7 +222,7 @@ fn delete(context: &mut Context, file: &str, ids: &[OsString]) -> Done {
 }
 
 fn list(context: &mut Context, args: &ListArgs) -> Done {
-    let mut client = RespClient::of_node(context.dir()?)?;
+    let mut client = door(context)?;
     let pattern = args.pattern.as_ref().map_or(&b"*"[..], |p| p.as_bytes());
     let mut scan = Scan::new(&args.file, pattern);
     let mut left = args.limit.unwrap_or(u64::MAX);
