@@ -20,6 +20,7 @@ mod listing;
 mod meters;
 mod overlay;
 mod pacing;
+mod reach;
 mod receiver;
 mod risk;
 mod roles;
