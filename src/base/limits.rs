@@ -162,6 +162,12 @@ pub const LINKS_MAX: usize = 64;
 pub const LINKS_UNKNOWN_MAX: usize = 16;
 /// A link connection is made and its key checked within this, or dropped (milliseconds).
 pub const LINK_HANDSHAKE_MS: u64 = 5000;
+/// Addresses of the peer's name that are dialled.
+pub const PEER_ADDRESSES_MAX: usize = 16;
+/// Longest name of a host (bytes).
+pub const HOST_NAME_MAX: usize = 253;
+/// Reasons for which the peer is not reached that are logged before it is.
+pub const DIAL_TROUBLES_TOLD: usize = 16;
 /// One receive on a link connection (bytes).
 pub const LINK_RECEIVE: usize = 128 << 10;
 /// The first one after a large batch, which tells whether another follows: what it takes of that is copied (bytes).

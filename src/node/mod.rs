@@ -9,6 +9,7 @@
 //! | apply | the store's writer | the disk |
 //! | incidents | the incident file and what the core logs | the disk, stderr |
 //! | manager | what the service manager is told | the service manager |
+//! | resolver | a look-up of the peer's name, while it is under way | the name service |
 //! | signals | SIGTERM, SIGINT, SIGHUP | waiting for them |
 //!
 //! The core hands work to the others through channels that never block it; what may be queued there is bounded by
@@ -21,6 +22,7 @@ mod clients;
 pub mod config;
 pub mod config_file;
 mod core;
+mod dial;
 mod disk;
 pub mod door_tls;
 pub mod identity;
@@ -32,6 +34,7 @@ mod listen;
 pub mod log;
 mod manager;
 mod operators;
+mod peer_address;
 mod retired;
 mod segment_source;
 mod segments;
