@@ -196,7 +196,8 @@ impl<S: StoreRead> Core<S> {
     fn check_silence(&mut self) {
         let silent = |session: &Session, now: Now, timeout: u64| now.mono >= session.heard.plus_ms(timeout);
         let timeout = self.config.peer_timeout_ms;
-        if let Some(outbound) = self.link.outbound.as_ref().filter(|o| silent(&o.session, self.now, timeout)) {
+        if let Some(outbound) = self.link.outbound.as_ref().filter(|o| silent(&o.session, self.now, timeout))
+        {
             let why = match outbound.phase {
                 OutboundPhase::Connecting => {
                     format!("connecting to {}: no answer within {timeout} ms", self.peer_address())

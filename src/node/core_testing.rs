@@ -71,7 +71,14 @@ impl Setting {
     pub(in crate::node) fn of(choice: IoChoice) -> Self {
         let peer = "127.0.0.1:1".parse::<SocketAddr>().unwrap().into();
         let patience = Patience { stop_ms: 300, linger_ms: 300, handshake_ms: 300 };
-        Self { choice, identity: identities(Encryption::Tls).0, peer, names: Arc::new(PeerAddress::look_up), clients_max: 100, patience }
+        Self {
+            choice,
+            identity: identities(Encryption::Tls).0,
+            peer,
+            names: Arc::new(PeerAddress::look_up),
+            clients_max: 100,
+            patience,
+        }
     }
 }
 
@@ -127,7 +134,8 @@ pub(in crate::node) fn start(
         let (inbox, outbox) = Inbox::new(driver.waker());
         tell.send(inbox.clone()).unwrap();
         let script = Script { play: Box::new(play), effects: VecDeque::new() };
-        let ending = Core::new(script, driver, outbox, workers(&at, &inbox, note, names), ends).run().unwrap();
+        let ending =
+            Core::new(script, driver, outbox, workers(&at, &inbox, note, names), ends).run().unwrap();
         drop(inbox);
         ending
     });

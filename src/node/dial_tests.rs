@@ -195,7 +195,7 @@ fn the_next_dial_begins_behind_the_address_at_which_the_last_one_ended() {
     let (inbox, _outbox) = super::super::inbox::Inbox::new(Arc::new(Asleep));
     let resolver = Resolver::with(&inbox, names(vec![vec![at(1)]]));
     let mut dial = Dial::new("b:1".parse().unwrap(), resolver);
-    let mut attempt = |dial: &mut Dial, conn| {
+    let attempt = |dial: &mut Dial, conn| {
         assert!(dial.begin(ConnId(conn), Mono(0), 3000).unwrap().is_none());
         let (_, attempt) = dial.found(Ok(vec![at(1), at(2), at(3)]), 3000).unwrap();
         let attempt = attempt.unwrap();

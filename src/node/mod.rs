@@ -17,6 +17,7 @@
 //! `Inbox`, which is bounded and blocks them. The core never waits for them, so no circle of waits can close.
 
 pub mod admin;
+mod adopt;
 mod apply;
 mod clients;
 pub mod config;
@@ -34,6 +35,7 @@ mod listen;
 pub mod log;
 mod manager;
 mod operators;
+mod owner;
 mod peer_address;
 mod retired;
 mod segment_source;

@@ -100,7 +100,8 @@ impl FromStr for PeerAddress {
 fn is_v6(text: &str) -> bool {
     let (address, zone) = text.split_once('%').map_or((text, None), |(address, zone)| (address, Some(zone)));
     let plain = |zone: &str| zone.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b));
-    address.parse::<Ipv6Addr>().is_ok() && zone.is_none_or(|zone| (1..=15).contains(&zone.len()) && plain(zone))
+    address.parse::<Ipv6Addr>().is_ok()
+        && zone.is_none_or(|zone| (1..=15).contains(&zone.len()) && plain(zone))
 }
 
 /// A name of the name service, or an IPv4 address: what is all digits and dots must be one.
@@ -190,8 +191,27 @@ mod tests {
             }
         }
         for bad in [
-            "", ":", ":2000", "b", "b:", "b:x", "b:65536", "b:+1", "b: 1", "::1:2000", "[::1]", "[b]:1", "a b:1",
-            "-b:1", "a..b:1", "1.2.3:4", "1.2.3.256:4", "[::1%]:1", "b/c:1", "b:1:2", "redis://b:1",
+            "",
+            ":",
+            ":2000",
+            "b",
+            "b:",
+            "b:x",
+            "b:65536",
+            "b:+1",
+            "b: 1",
+            "::1:2000",
+            "[::1]",
+            "[b]:1",
+            "a b:1",
+            "-b:1",
+            "a..b:1",
+            "1.2.3:4",
+            "1.2.3.256:4",
+            "[::1%]:1",
+            "b/c:1",
+            "b:1:2",
+            "redis://b:1",
         ] {
             assert!(bad.parse::<PeerAddress>().is_err(), "{bad:?}");
         }

@@ -8,6 +8,7 @@ use super::inbox::{Inbox, Message};
 use super::incidents::Notes;
 use super::layout::{Layout, RETIRED};
 use super::listen::{ListenError, Listeners};
+use super::owner::check_owner;
 use super::peer_address::Resolver;
 use super::retired::Retired;
 use super::segment_source::{self, DiskSegments};
@@ -97,6 +98,7 @@ fn system_error(doing: &'static str) -> impl Fn(io::Error) -> ServeError {
 /// # Errors
 /// Whatever keeps the node from starting, or breaks its driver.
 pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
+    check_owner(&Layout::new(dir), "serve")?;
     let config = Config::load(dir)?;
     log::start(config.log);
     keep_freed(FREED_KEPT, FREED_KEPT_EACH);

@@ -252,8 +252,10 @@ impl Key {
             }
             Kind::Pair => "32 hexadecimal digits".to_owned(),
             Kind::Address => "\"IP:port\", as \"192.0.2.7:2000\" or \"[2001:db8::7]:2000\"".to_owned(),
-            Kind::Peer => "\"host:port\", the host a name or an IP, as \"b.example.org:2000\" or \"[2001:db8::7]:2000\""
-                .to_owned(),
+            Kind::Peer => {
+                "\"host:port\", the host a name or an IP, as \"b.example.org:2000\" or \"[2001:db8::7]:2000\""
+                    .to_owned()
+            }
             Kind::Listen => "\"IP:port\" or \"/path/of.sock\", or a list of up to 16 of them".to_owned(),
             Kind::File => "\"account,file\"".to_owned(),
             Kind::Path => "a path".to_owned(),

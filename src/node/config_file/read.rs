@@ -3,9 +3,9 @@
 use super::errors::ConfigError;
 use super::keys::{Fallback, KEYS, Key, Kind};
 use super::size::{parse_size, size_text};
-use crate::node::peer_address::PeerAddress;
 use crate::base::limits::NAME_MAX;
 use crate::format::PairId;
+use crate::node::peer_address::PeerAddress;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
