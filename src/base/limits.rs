@@ -166,6 +166,8 @@ pub const LINK_HANDSHAKE_MS: u64 = 5000;
 pub const PEER_ADDRESSES_MAX: usize = 16;
 /// Longest name of a host (bytes).
 pub const HOST_NAME_MAX: usize = 253;
+/// Making a node waits no longer than this to hear whether its peer's name is known (milliseconds).
+pub const NAME_CHECK_MS: u64 = 3000;
 /// Reasons for which the peer is not reached that are logged before it is.
 pub const DIAL_TROUBLES_TOLD: usize = 16;
 /// One receive on a link connection (bytes).
