@@ -11,6 +11,7 @@ use crate::base::limits::{
 };
 use crate::base::{AlignedBuf, ConnId, Mono};
 use crate::engine::Event;
+use crate::engine::incidents::Matter;
 use crate::io::{Goal, Op};
 use bytes::Bytes;
 use nix::sys::socket::{
@@ -79,7 +80,7 @@ struct Link {
 impl Links {
     /// No connections yet; `peer` is where [`Self::connect`] goes.
     pub(crate) fn new(keys: Keys, peer: SocketAddr) -> Self {
-        Self { slots: Vec::new(), keys, peer, serial: 0, refusals: Quiet::new("link-refused") }
+        Self { slots: Vec::new(), keys, peer, serial: 0, refusals: Quiet::new(Matter::LinkRefused) }
     }
 
     /// Connections refused since the start, by reason or for want of a slot.
