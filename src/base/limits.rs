@@ -221,6 +221,18 @@ pub const STOP_FLUSH_MS: u64 = 500;
 pub const STOP_JOIN_MS: u64 = 5000;
 /// Notes of the core that wait to be written down; above it they are counted and dropped.
 pub const NOTES_MAX: usize = 1024;
+/// Log lines that wait for stderr; above it they are counted and dropped.
+pub const LOG_LINES_MAX: usize = 1024;
+/// One log line (bytes).
+pub const LOG_LINE_MAX: usize = 8 << 10;
+/// Warnings and errors of one place in the source logged at once; then one each [`REPEAT_QUIET_MS`].
+pub const LOG_BURST: u32 = 4;
+/// The same for notes that all goes well.
+pub const LOG_BURST_INFO: u32 = 64;
+/// A stderr that takes nothing now is tried again after this (milliseconds).
+pub const LOG_RETRY_MS: u64 = 20;
+/// At its end a process waits so long at most for its last log lines to be written (milliseconds).
+pub const LOG_FLUSH_MS: u64 = 500;
 /// The incident file is put aside at this size; one old one is kept (bytes).
 pub const INCIDENT_FILE_MAX: u64 = 8 << 20;
 /// One read of the walk over the journal at a start (bytes).

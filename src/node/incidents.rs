@@ -1,7 +1,7 @@
 //! What people should know: to the log, and to a file of bounded size. Off the hot thread.
 
 use super::core::Turn;
-use super::log::one_line;
+use super::log::{PACED, one_line};
 use crate::base::Repeats;
 use crate::base::limits::{INCIDENT_FILE_MAX, NOTES_MAX, REPEAT_KEYS_MAX, REPEAT_QUIET_MS};
 use crate::engine::{Incident, Severity};
@@ -69,9 +69,9 @@ impl Recorder {
 fn log(incident: &Incident) {
     let text = one_line(&incident.text);
     match incident.severity {
-        Severity::Notice => tracing::info!("{}: {text}", incident.kind),
-        Severity::Warning => tracing::warn!("{}: {text}", incident.kind),
-        Severity::Critical => tracing::error!("{}: {text}", incident.kind),
+        Severity::Notice => tracing::info!(target: PACED, "{}: {text}", incident.kind),
+        Severity::Warning => tracing::warn!(target: PACED, "{}: {text}", incident.kind),
+        Severity::Critical => tracing::error!(target: PACED, "{}: {text}", incident.kind),
     }
 }
 
