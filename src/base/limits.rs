@@ -168,6 +168,12 @@ pub const LINKS_MAX: usize = 64;
 pub const LINKS_UNKNOWN_MAX: usize = 16;
 /// A link connection is made and its key checked within this, or dropped (milliseconds).
 pub const LINK_HANDSHAKE_MS: u64 = 5000;
+/// Addresses of the peer's name that are dialled.
+pub const PEER_ADDRESSES_MAX: usize = 16;
+/// Longest name of a host (bytes).
+pub const HOST_NAME_MAX: usize = 253;
+/// Reasons for which the peer is not reached that are logged before it is.
+pub const DIAL_TROUBLES_TOLD: usize = 16;
 /// One receive on a link connection (bytes).
 pub const LINK_RECEIVE: usize = 128 << 10;
 /// The first one after a large batch, which tells whether another follows: what it takes of that is copied (bytes).
@@ -219,6 +225,12 @@ pub const STOP_MS: u64 = 10_000;
 pub const STOP_FLUSH_MS: u64 = 500;
 /// After the loop ended, the other threads may take this long (milliseconds).
 pub const STOP_JOIN_MS: u64 = 5000;
+/// A command that changes something waits no longer than this for a node that is starting (milliseconds).
+pub const COMMAND_WAIT_MAX_MS: u64 = 86_400_000;
+/// It says so after this (milliseconds) ..
+pub const COMMAND_WAIT_TELL_MS: u64 = 1000;
+/// .. and looks again this often (milliseconds).
+pub const COMMAND_LOOK_MS: u64 = 50;
 /// Notes of the core that wait to be written down; above it they are counted and dropped.
 pub const NOTES_MAX: usize = 1024;
 /// Log lines that wait for stderr; above it they are counted and dropped.

@@ -21,6 +21,7 @@ mod listing;
 mod meters;
 mod overlay;
 mod pacing;
+mod reach;
 mod receiver;
 mod risk;
 mod roles;

@@ -80,7 +80,7 @@ impl<S: StoreRead> Core<S> {
             } else {
                 self.state.word().to_owned()
             },
-            reason: self.state.reason(),
+            reason: self.reason(),
             epoch: self.control.epoch.0,
             ack_level: level.name().to_owned(),
             degraded: self.degraded.is_some() && level > AckLevel::Local,
@@ -112,6 +112,7 @@ impl<S: StoreRead> Core<S> {
                 local_durable: local.durable.0,
             },
             at_risk: AtRisk { entries: behind, bytes: risk_bytes, seconds: risk_age },
+            link: self.link_view(),
             announced: self.appliers[0].announced_ever.0,
             volumes: Vec::new(),
             clients,

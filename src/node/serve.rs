@@ -8,6 +8,8 @@ use super::inbox::{Inbox, Message};
 use super::incidents::Notes;
 use super::layout::{Layout, RETIRED};
 use super::listen::{ListenError, Listeners};
+use super::owner::check_owner;
+use super::peer_address::Resolver;
 use super::retired::Retired;
 use super::segment_source::{self, DiskSegments};
 use super::setup::{self, DirLock, SetupError};
@@ -96,6 +98,7 @@ fn system_error(doing: &'static str) -> impl Fn(io::Error) -> ServeError {
 /// # Errors
 /// Whatever keeps the node from starting, or breaks its driver.
 pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
+    check_owner(&Layout::new(dir), "serve")?;
     let config = Config::load(dir)?;
     let _log = log::start(config.log).map_err(system_error("starting the log"))?;
     log::take_panics();
@@ -108,6 +111,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     // Waits for signals to the end of the process, so nobody waits for it.
     let _ = spawn("signals", move || stoppers.run(&to_core))?;
     let layout = Layout::new(dir);
+    let identity = setup::identity(dir)?;
     let found = Found::on_disk(&layout, &config)?;
     let driver =
         open_driver(options.io.unwrap_or(config.io)).map_err(system_error("opening the I/O driver"))?;
@@ -133,6 +137,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
         door_tls,
         keys,
         peer: config.peer,
+        identity: identity.to_string(),
         clients_max,
         patience: Patience::default(),
     };
@@ -262,7 +267,7 @@ impl Crew {
         let (apply, apply_work) = channel();
         let (notes, recorder) = Notes::new();
         let (manager, lives) = manager::channel();
-        let workers = Workers { bulk, files, apply, notes, manager };
+        let workers = Workers { bulk, files, apply, notes, manager, resolver: Resolver::new(inbox) };
         let mut threads = Vec::new();
         threads.push(spawn("manager", move || manager::run(&lives))?);
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
