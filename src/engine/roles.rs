@@ -16,6 +16,7 @@
 use super::admin::TakeoverAccount;
 use super::core::{Core, ReadFor};
 use super::effect::{Effect, Severity};
+use super::incidents::Matter;
 use crate::base::{Epoch, Fault, JournalKind, Mono, Position, Seq, Wait};
 use crate::format::control::{EpochMark, Role};
 use crate::format::dptr::FileState;
@@ -320,6 +321,7 @@ impl<S: StoreRead> Core<S> {
             return;
         }
         self.control_write = None;
+        self.incident_over("control-failed", "control-back", "the control file is written again".to_owned());
         self.saved_table = std::mem::take(&mut self.writing_table);
         self.dirty = true;
         match &mut self.state.step {
@@ -492,6 +494,7 @@ impl<S: StoreRead> Core<S> {
 
     fn finish_fall(&mut self) {
         let (common, end) = (self.fall_common(), self.replicated().sealed().seq);
+        self.settled(&[Matter::DivergedUnsaved, Matter::WaitingForPeer]);
         self.appliers[0].announced = end;
         if self.control.role == Role::Diverged {
             self.state.step = Step::Diverged;
@@ -640,10 +643,7 @@ impl<S: StoreRead> Core<S> {
             return;
         }
         let shown = [self.appliers[0].applied, self.appliers[1].applied];
-        if shown != self.checkpoint.covered
-            && self.store_fault().is_none()
-            && !self.said.contains_key("checkpoint-failed")
-        {
+        if shown != self.checkpoint.covered && self.store_fault().is_none() && !self.checkpoint.failed {
             self.checkpoint.wanted = true;
             self.pump_checkpoint();
             return;

@@ -21,6 +21,7 @@ use crate::base::limits::{
     ACCEPT_PAUSE_MS, CLIENT_KEEPALIVE_S, INBOX_MAX, LINGER_MS, LINK_HANDSHAKE_MS, STOP_FLUSH_MS, STOP_MS,
 };
 use crate::base::{Mono, Now};
+use crate::engine::incidents::Matter;
 use crate::engine::{ClientDoor, Effect, Engine, Event, Incident, Tls};
 use crate::io::{Completion, Driver, Op, Outcome, Token};
 use crate::store::StoreRead;
@@ -293,7 +294,7 @@ impl<B: Brain> Core<B> {
             listeners: ends.listeners,
             paused_until: None,
             paused: Vec::new(),
-            accept_trouble: Quiet::new("accept-failed"),
+            accept_trouble: Quiet::new(Matter::AcceptFailed),
             clients: Clients::new(ends.clients_max),
             links: Links::new(ends.keys, ends.identity, dial),
             segments: Segments::new(ends.layout),

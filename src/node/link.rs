@@ -13,6 +13,7 @@ use crate::base::limits::{
 };
 use crate::base::{AlignedBuf, ConnId, Mono};
 use crate::engine::Event;
+use crate::engine::incidents::Matter;
 use crate::io::{Goal, Op};
 use bytes::Bytes;
 use nix::sys::socket::{
@@ -92,7 +93,7 @@ impl Links {
         // A node that trusts nobody yet says so before anybody calls.
         let trouble = keys().and_then(|keys| SecureLink::accept(&keys)).err();
         let trouble = trouble.map(|error| error.to_string()).unwrap_or_default();
-        let refusals = Quiet::new("link-refused");
+        let refusals = Quiet::new(Matter::LinkRefused);
         Self { slots: Vec::new(), keys, identity, dial, serial: 0, refusals, trouble }
     }
 

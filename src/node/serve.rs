@@ -124,7 +124,8 @@ fn system_error(doing: &'static str) -> impl Fn(io::Error) -> ServeError {
 pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     check_owner(&Layout::new(dir), "serve")?;
     let config = Config::load(dir)?;
-    log::start(config.log);
+    let _log = log::start(config.log).map_err(system_error("starting the log"))?;
+    log::take_panics();
     keep_freed(FREED_KEPT, FREED_KEPT_EACH);
     umask(Mode::from_bits_truncate(0o077));
     let clients_max = raise_descriptor_limit().saturating_sub(DESCRIPTORS_RESERVED);
