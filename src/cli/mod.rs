@@ -44,7 +44,7 @@ A pair on one machine:
   hot-backup serve --dir A &
   hot-backup serve --dir B &
   hot-backup account create app --dir A
-  hot-backup file create app,orders --records --flags L --dir A
+  hot-backup file create app,orders --records --flags L --ack applied --dir A
   redis-cli -p 7001 set app,orders,1001 hello
   redis-cli -p 7002 get app,orders,1001
 

@@ -11,7 +11,7 @@ use super::tls::{LinkIdentity, LinkSecurityError, Room, SecureLink};
 use crate::base::limits::{
     LINK_RECEIVE, LINK_RECEIVE_LOOK, LINK_UNACKED_MS, LINKS_MAX, LINKS_UNKNOWN_MAX, SEND_PARTS_MAX,
 };
-use crate::base::{AlignedBuf, ConnId, Mono};
+use crate::base::{AlignedBuf, ConnId, Mono, plainly};
 use crate::engine::Event;
 use crate::engine::incidents::Matter;
 use crate::io::{Goal, Op};
@@ -64,6 +64,29 @@ enum Phase {
     Cut,
 }
 
+/// Whether the node that was dialled trusts this one's key, as far as it shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mistrust {
+    None,
+    /// It ended the connection before anything was proven: so does a node that trusts nobody yet.
+    Likely,
+    /// It said so.
+    Told,
+}
+
+impl Mistrust {
+    /// Adds what to do there.
+    fn explain(self, trouble: String, identity: &str) -> String {
+        match self {
+            Self::None => trouble,
+            Self::Likely => format!(
+                "{trouble}; if the peer trusts nobody yet, run `hot-backup trust` there, with this node's identity: {identity}"
+            ),
+            Self::Told => format!("{trouble}, with this node's identity: {identity}"),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Link {
     id: ConnId,
@@ -78,8 +101,8 @@ struct Link {
     connecting: bool,
     /// Of a connection made from here: the address, and those that are tried after it.
     attempt: Option<Attempt>,
-    /// The peer said that it does not trust this node's key.
-    is_untrusted: bool,
+    /// What came of the proof says that the peer may not trust this node's key.
+    mistrust: Mistrust,
     queue: VecDeque<Bytes>,
     /// The engine gave something since it was last told that all is sent.
     owed: bool,
@@ -190,7 +213,7 @@ impl Links {
             sending: false,
             connecting: false,
             attempt,
-            is_untrusted: false,
+            mistrust: Mistrust::None,
             queue: VecDeque::new(),
             owed: false,
             deadline: Some(turn.now.plus_ms(turn.patience.handshake_ms)),
@@ -307,7 +330,10 @@ impl Links {
             _ if link.phase >= Phase::Leaving => Ok(()),
             Ok(bytes) if bytes.is_empty() => Err(link.end_of_stream()),
             Ok(bytes) => link.take_in(turn, slot, bytes),
-            Err(error) => Err(error.to_string()),
+            Err(error) => {
+                link.note_cut();
+                Err(plainly(&error))
+            }
         };
         self.receive_ended(turn, slot, outcome);
     }
@@ -340,11 +366,7 @@ impl Links {
         if let Err(trouble) = outcome {
             let doing =
                 if link.phase == Phase::Established { "receiving from" } else { "proving the key of" };
-            let trouble = if link.is_untrusted {
-                format!("{trouble}, with this node's identity: {}", self.identity)
-            } else {
-                trouble
-            };
+            let trouble = link.mistrust.explain(trouble, &self.identity);
             // A TLS alert should still reach the other side, so that its operator sees the reason there too.
             link.pump(turn, slot);
             self.lose_gently(turn, slot, doing, &trouble);
@@ -543,7 +565,9 @@ impl Link {
             turn.events.push(Event::LinkBytes { conn: self.id, bytes });
         }
         self.pump(turn, slot);
-        self.is_untrusted = matches!(result, Err(LinkSecurityError::NotTrustedThere));
+        if matches!(result, Err(LinkSecurityError::NotTrustedThere)) {
+            self.mistrust = Mistrust::Told;
+        }
         result.map_err(|error| error.to_string())?;
         if self.secure.peer_closed() {
             return Err(self.end_of_stream());
@@ -553,7 +577,15 @@ impl Link {
         Ok(())
     }
 
+    /// The connection ended from there.
+    fn note_cut(&mut self) {
+        if self.phase == Phase::Proving && !self.was_accepted() {
+            self.mistrust = Mistrust::Likely;
+        }
+    }
+
     fn end_of_stream(&mut self) -> String {
+        self.note_cut();
         self.secure
             .wire_end()
             .map_or_else(|error| error.to_string(), |()| "the peer closed the link".to_owned())
