@@ -1,7 +1,7 @@
 //! The command as a user meets it: the built program, real nodes, exit codes, what is on stdout and what on stderr.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -493,14 +493,10 @@ fn commands_that_change_something_wait_for_nodes_that_are_still_to_start() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut said = [0; 64];
-    let said = early
-        .stderr
-        .as_mut()
-        .unwrap()
-        .read(&mut said)
-        .map(|n| String::from_utf8_lossy(&said[..n]).into_owned());
-    assert!(said.unwrap().starts_with("hot-backup: waiting for the node in "), "it says that it waits");
+    let mut told = BufReader::new(early.stderr.take().unwrap());
+    let mut said = String::new();
+    told.read_line(&mut said).unwrap();
+    assert!(said.starts_with("hot-backup: waiting for the node in "), "it says that it waits: {said}");
     let a = Node::serve(&a);
     // It asks its peer, which is not there either.
     let asking = || stdout(&a.verb(&["status", "--json"])).contains("asking-peer").then_some(());
@@ -653,7 +649,8 @@ fn every_error_of_a_wrong_command_line_or_a_wrong_directory_ends_with_advice_tha
     drop(running);
     let config = Path::new(&node).join("config.toml");
     let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replace("heartbeat_ms", "hartbeat_ms")).unwrap();
+    let (first, rest) = text.split_once("\nname").unwrap();
+    std::fs::write(&config, format!("{first}\nhartbeat_ms = 500\nname{rest}")).unwrap();
     let told = serve();
     assert!(told.contains("did you mean `heartbeat_ms`"), "{told}");
     assert!(told.lines().last().is_some_and(|last| last.contains("correct that in ")), "{told}");

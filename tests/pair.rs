@@ -343,6 +343,6 @@ fn tier_the_five_minutes_of_the_readme_run_as_a_script_word_by_word() {
     assert_eq!(lines.last(), Some(&"OK"), "{out}\n{err}");
     let set = lines.iter().position(|line| *line == "OK").unwrap();
     assert_eq!(lines.get(set + 1), Some(&"hello"), "the standby shows what was set:\n{out}\n{err}");
-    assert!(out.contains("a: primary, serving") && out.contains("\"name\": \"b\""), "{out}\n{err}");
+    assert!(out.contains("a: primary, serving") && out.contains("\"name\":\"b\""), "{out}\n{err}");
     assert!(!err.contains("what to do"), "nothing was refused:\n{err}");
 }
