@@ -116,6 +116,8 @@ impl<S: StoreRead> Core<S> {
             clients,
             incidents: self.incident_count,
             refused,
+            resp_refused: 0,
+            nbd_refused: 0,
             last_incident: self.incidents.back().map(|incident| incident.text.clone()),
             uptime_seconds: seconds(self.now.mono.0),
         }

@@ -1,13 +1,15 @@
 //! Connections to and from the peer: made, proven, pumped.
 //!
 //! The engine hears of a connection only once the peer's key was checked. Until then it costs one of a few slots
-//! and has a few seconds; what fails is counted, and told once a minute for each reason.
+//! and has a few seconds, and the oldest gives way to the next; those from the peer's address have slots of their own.
+//! What fails is counted, and told once a minute for each reason.
 
 use super::core::{Target, Turn};
 use super::incidents::Quiet;
 use super::tls::{LinkIdentity, LinkSecurityError, Room, SecureLink};
 use crate::base::limits::{
-    LINK_RECEIVE, LINK_RECEIVE_LOOK, LINK_UNACKED_MS, LINKS_MAX, LINKS_UNKNOWN_MAX, SEND_PARTS_MAX,
+    LINK_RECEIVE, LINK_RECEIVE_LOOK, LINK_UNACKED_MS, LINKS_MAX, LINKS_OWN_KEPT, LINKS_PEER_UNKNOWN_MAX,
+    LINKS_UNKNOWN_MAX, SEND_PARTS_MAX,
 };
 use crate::base::{AlignedBuf, ConnId, Mono};
 use crate::engine::Event;
@@ -18,7 +20,7 @@ use nix::sys::socket::{
 };
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -33,6 +35,10 @@ pub(crate) struct Links {
     slots: Vec<Option<Link>>,
     keys: Keys,
     peer: SocketAddr,
+    /// Where the peer's connections come from.
+    peer_hosts: Vec<IpAddr>,
+    /// Where the last one came from that proved its key.
+    proven_host: Option<IpAddr>,
     serial: u64,
     refusals: Quiet,
 }
@@ -62,7 +68,11 @@ struct Link {
     id: ConnId,
     socket: Arc<OwnedFd>,
     far: String,
+    /// The address that it came from, if it was accepted.
+    host: Option<IpAddr>,
     phase: Phase,
+    /// Its key was checked.
+    proven: bool,
     secure: SecureLink,
     receiving: bool,
     /// What the next receive reads into; none while one is under way or none is to come.
@@ -79,7 +89,26 @@ struct Link {
 impl Links {
     /// No connections yet; `peer` is where [`Self::connect`] goes.
     pub(crate) fn new(keys: Keys, peer: SocketAddr) -> Self {
-        Self { slots: Vec::new(), keys, peer, serial: 0, refusals: Quiet::new("link-refused") }
+        Self {
+            slots: Vec::new(),
+            keys,
+            peer,
+            peer_hosts: vec![peer.ip().to_canonical()],
+            proven_host: None,
+            serial: 0,
+            refusals: Quiet::new("link-refused"),
+        }
+    }
+
+    /// The addresses that the peer has now.
+    #[expect(dead_code, reason = "the peer's address is a number in the config and does not change yet")]
+    pub(crate) fn set_peer_hosts(&mut self, hosts: impl IntoIterator<Item = IpAddr>) {
+        self.peer_hosts = hosts.into_iter().map(|host| host.to_canonical()).collect();
+    }
+
+    fn is_peer_host(&self, host: Option<IpAddr>) -> bool {
+        host.is_some()
+            && (self.proven_host == host || host.is_some_and(|host| self.peer_hosts.contains(&host)))
     }
 
     /// Connections refused since the start, by reason or for want of a slot.
@@ -89,22 +118,41 @@ impl Links {
 
     /// Takes in a connection that came to the link port.
     pub(crate) fn accepted(&mut self, turn: &mut Turn, socket: OwnedFd) {
+        let host = far_host(&socket);
         let far = far_name(&socket);
-        let unknown = self
-            .slots
-            .iter()
-            .flatten()
-            .filter(|link| link.phase == Phase::Proving && link.was_accepted())
-            .count();
-        if unknown >= LINKS_UNKNOWN_MAX {
-            let why =
-                format!("refusing {far}: {LINKS_UNKNOWN_MAX} other connections are still to prove their key");
-            return self.refusals.note(turn, "slots", &why);
-        }
+        self.make_room(turn, host, &far);
         self.serial += 1;
         let id = ConnId(ACCEPTED | self.serial);
         let secure = (self.keys)().and_then(|keys| SecureLink::accept(&keys));
-        self.start(turn, id, socket, far, Phase::Proving, secure);
+        self.start(turn, id, socket, (far, host), Phase::Proving, secure);
+    }
+
+    /// The oldest of those that have not proved their key gives way to one that comes now, if there are too many. Those
+    /// from the peer's address and all others do not disturb each other.
+    fn make_room(&mut self, turn: &mut Turn, host: Option<IpAddr>, far: &str) {
+        let of_peer = self.is_peer_host(host);
+        let most = if of_peer { LINKS_PEER_UNKNOWN_MAX } else { LINKS_UNKNOWN_MAX };
+        let unknown = self.slots.iter().enumerate().filter_map(|(slot, link)| {
+            let link = link.as_ref()?;
+            let counts = link.was_accepted() && !link.proven && link.phase != Phase::Cut;
+            (counts && self.is_peer_host(link.host) == of_peer).then_some((link.id, slot))
+        });
+        let (count, oldest) = unknown.fold((0, None), |(count, oldest), link| {
+            (count + 1, Some(oldest.map_or(link, |oldest| link.min(oldest))))
+        });
+        if count < most {
+            return;
+        }
+        let Some((_, slot)) = oldest else { return };
+        if let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) {
+            let why = format!(
+                "{} gives its slot to {far}: {count} connections are still to prove their key",
+                link.far
+            );
+            self.refusals.note(turn, "slots", &why);
+            link.cut(turn);
+        }
+        self.settle(turn, slot);
     }
 
     /// Begins a connection to the peer.
@@ -114,7 +162,7 @@ impl Links {
         match socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None) {
             Ok(socket) => {
                 let secure = (self.keys)().and_then(|keys| SecureLink::dial(&keys));
-                self.start(turn, conn, socket, far, Phase::Connecting, secure);
+                self.start(turn, conn, socket, (far, None), Phase::Connecting, secure);
             }
             Err(errno) => {
                 let why = format!("making a socket to connect to {far}: {errno}");
@@ -128,13 +176,14 @@ impl Links {
         turn: &mut Turn,
         id: ConnId,
         socket: OwnedFd,
-        far: String,
+        (far, host): (String, Option<IpAddr>),
         phase: Phase,
         secure: Result<SecureLink, LinkSecurityError>,
     ) {
         let slot = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
+        let most = if host.is_some() { LINKS_MAX - LINKS_OWN_KEPT } else { LINKS_MAX };
         let secure = match secure {
-            Ok(secure) if slot < LINKS_MAX => secure,
+            Ok(secure) if slot < most => secure,
             Ok(_) => return self.turn_away(turn, id, &far, "too many link connections"),
             Err(error) => return self.turn_away(turn, id, &far, &error.to_string()),
         };
@@ -143,7 +192,9 @@ impl Links {
             id,
             socket: Arc::new(socket),
             far,
+            host,
             phase,
+            proven: false,
             secure,
             receiving: false,
             idle: None,
@@ -243,7 +294,13 @@ impl Links {
         let outcome = match result {
             _ if link.phase >= Phase::Leaving => Ok(()),
             Ok(bytes) if bytes.is_empty() => Err(link.end_of_stream()),
-            Ok(bytes) => link.take_in(turn, slot, bytes),
+            Ok(bytes) => {
+                let outcome = link.take_in(turn, slot, bytes);
+                if link.proven && link.host.is_some() {
+                    self.proven_host = link.host;
+                }
+                outcome
+            }
             Err(error) => Err(error.to_string()),
         };
         self.receive_ended(turn, slot, outcome);
@@ -417,6 +474,7 @@ impl Link {
         let result = self.secure.wire_input(&wire);
         if self.phase == Phase::Proving && self.secure.is_established() {
             self.phase = Phase::Established;
+            self.proven = true;
             self.deadline = None;
             let conn = self.id;
             let accepted = self.was_accepted();
@@ -485,6 +543,13 @@ fn tune(socket: &OwnedFd) {
     let _ = setsockopt(socket, sockopt::TcpNoDelay, &true);
     let _ = setsockopt(socket, sockopt::KeepAlive, &true);
     let _ = setsockopt(socket, sockopt::TcpUserTimeout, &unacked);
+}
+
+/// The other end's host.
+fn far_host(socket: &OwnedFd) -> Option<IpAddr> {
+    let address = getpeername::<SockaddrStorage>(socket.as_raw_fd()).ok()?;
+    let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip()).to_canonical()))
 }
 
 /// The other end's address, for people.

@@ -54,8 +54,9 @@ impl Operators {
         turn.events.push(Event::Admin { token: self.serial, request });
     }
 
-    /// Hands the engine's answer back; `refused` connections are added to a status.
-    pub(crate) fn answer(&mut self, token: u64, reply: AdminReply, refused: u64) {
+    /// Hands the engine's answer back; connections that were refused at the link, the RESP and the NBD door are added to
+    /// a status.
+    pub(crate) fn answer(&mut self, token: u64, reply: AdminReply, refused: [u64; 3]) {
         let Some(at) = self.pending.iter().position(|pending| pending.token == token) else { return };
         let pending = self.pending.swap_remove(at);
         let reply = match (reply, pending.asked) {
@@ -80,8 +81,14 @@ impl Operators {
         self.incidents.push_back(incident.clone());
     }
 
-    fn with_counts(&self, mut value: Value, refused: u64) -> Value {
-        for (field, more) in [("refused", refused), ("incidents", self.incident_count)] {
+    fn with_counts(&self, mut value: Value, [link, resp, nbd]: [u64; 3]) -> Value {
+        let more = [
+            ("refused", link),
+            ("resp_refused", resp),
+            ("nbd_refused", nbd),
+            ("incidents", self.incident_count),
+        ];
+        for (field, more) in more {
             if let Some(count) = value.get_mut(field)
                 && let Some(known) = count.as_u64()
             {
@@ -112,8 +119,12 @@ mod tests {
         let incident =
             Incident { severity: Severity::Warning, kind: "link-refused", text: "x".to_owned(), wall_ms: 5 };
         operators.remember(&incident);
-        let counted = operators.with_counts(json!({"refused": 2, "incidents": 1, "role": "primary"}), 3);
-        assert_eq!(counted, json!({"refused": 5, "incidents": 2, "role": "primary"}));
+        let engines =
+            json!({"refused": 2, "resp_refused": 1, "nbd_refused": 0, "incidents": 1, "role": "primary"});
+        let counted = operators.with_counts(engines, [3, 4, 5]);
+        let all =
+            json!({"refused": 5, "resp_refused": 5, "nbd_refused": 5, "incidents": 2, "role": "primary"});
+        assert_eq!(counted, all);
         let merged = operators.with_incidents(json!([{"wall_ms": 4}, {"wall_ms": 6}]));
         let times: Vec<_> = merged.as_array().unwrap().iter().map(|one| one["wall_ms"].as_u64()).collect();
         assert_eq!(times, [Some(4), Some(5), Some(6)]);
