@@ -13,6 +13,7 @@ mod network;
 mod pair;
 mod service;
 mod simulation;
+mod strangers;
 
 #[allow(dead_code, reason = "what one tier needs another may not")]
 mod support;
