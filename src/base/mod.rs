@@ -8,6 +8,7 @@ mod fault;
 pub mod limits;
 mod places;
 mod prng;
+mod repeats;
 mod units;
 
 pub use buffer::AlignedBuf;
@@ -15,6 +16,7 @@ pub use checksum::{chain_next, crc32c, crc32c_append, crc32c_joined, crc32c_part
 pub use fault::Fault;
 pub use places::{Admission, Places, Rank};
 pub use prng::Prng;
+pub use repeats::{Repeats, Telling};
 pub use units::{
     AckLevel, Chain, ConnId, Epoch, FileId, JournalKind, Mono, Now, Ordinal, Position, SegmentIndex, Seq,
     Wait,

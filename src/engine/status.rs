@@ -2,6 +2,7 @@
 
 use super::admin::{AccountView, AtRisk, FileView, JournalView, PeerView, Positions, Status, VolumeView};
 use super::core::Core;
+use super::incidents::Matter;
 use super::meters::Meters;
 use super::roles::{Step, seconds};
 use crate::base::limits::{BLOCK_U64, VOLUMES_SHOWN};
@@ -48,9 +49,9 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn watch_peer(&mut self) {
         if self.peer_state() == "stuck" {
             let text = "the peer is connected but acknowledges nothing any more".to_owned();
-            self.incident_once(super::effect::Severity::Warning, "peer-stuck", text);
+            self.incident_once(super::effect::Severity::Warning, Matter::PeerStuck, text);
         } else {
-            self.incident_over("peer-stuck", "peer-moves", "the peer acknowledges again".to_owned());
+            self.incident_over(Matter::PeerStuck, "peer-moves", "the peer acknowledges again".to_owned());
         }
     }
 
@@ -79,7 +80,7 @@ impl<S: StoreRead> Core<S> {
             } else {
                 self.state.word().to_owned()
             },
-            reason: self.state.reason(),
+            reason: self.reason(),
             epoch: self.control.epoch.0,
             ack_level: level.name().to_owned(),
             degraded: self.degraded.is_some() && level > AckLevel::Local,
@@ -111,14 +112,15 @@ impl<S: StoreRead> Core<S> {
                 local_durable: local.durable.0,
             },
             at_risk: AtRisk { entries: behind, bytes: risk_bytes, seconds: risk_age },
+            link: self.link_view(),
             announced: self.appliers[0].announced_ever.0,
             volumes: Vec::new(),
             clients,
-            incidents: self.incident_count,
+            incidents: self.incidents.count(),
             refused,
             resp_refused: 0,
             nbd_refused: 0,
-            last_incident: self.incidents.back().map(|incident| incident.text.clone()),
+            last_incident: self.incidents.recent().next_back().map(|incident| incident.text.clone()),
             uptime_seconds: seconds(self.now.mono.0),
         }
     }

@@ -11,6 +11,7 @@ use crate::base::limits::{
     NBD_KEPT, NBD_STUCK_MS, NBD_UNPROVEN_MAX, SEND_BYTES_MAX, SEND_PARTS_MAX,
 };
 use crate::base::{Admission, AlignedBuf, ConnId, Mono, Places, Rank};
+use crate::engine::incidents::Matter;
 use crate::engine::{ClientDoor, Event};
 use crate::io::{Goal, Op};
 use bytes::Bytes;
@@ -85,7 +86,7 @@ impl Clients {
     pub(crate) fn new(limit: usize) -> Self {
         let nbd = NBD_CLIENTS_MAX.min(limit / NBD_SHARE);
         let resp = CLIENTS_MAX.min(limit - nbd);
-        let gate = |name, places| Gate { name, places, refusals: Quiet::new("client-refused") };
+        let gate = |name, places| Gate { name, places, refusals: Quiet::new(Matter::ClientRefused) };
         Self {
             doors: [
                 gate("the RESP door", Places::new(resp, CLIENTS_KEPT, CLIENTS_UNPROVEN_MAX)),

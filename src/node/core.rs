@@ -6,6 +6,7 @@
 
 use super::apply::Apply;
 use super::clients::Clients;
+use super::dial::Dial;
 use super::disk::{Bulk, Files};
 use super::inbox::{Message, Outbox};
 use super::incidents::{Notes, Quiet};
@@ -13,6 +14,7 @@ use super::layout::Layout;
 use super::link::{Keys, Links};
 use super::manager;
 use super::operators::Operators;
+use super::peer_address::{PeerAddress, Resolver};
 use super::segments::Segments;
 use super::volumes::Volumes;
 use crate::base::limits::{
@@ -20,12 +22,12 @@ use crate::base::limits::{
     STOP_FLUSH_MS, STOP_MS,
 };
 use crate::base::{Mono, Now, Rank};
+use crate::engine::incidents::Matter;
 use crate::engine::{ClientDoor, Effect, Engine, Event, Incident, Tls};
 use crate::io::{Completion, Driver, Op, Outcome, Token};
 use crate::store::StoreRead;
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender};
@@ -175,6 +177,8 @@ pub(crate) struct Workers {
     pub(crate) apply: Sender<Apply>,
     /// Tells people.
     pub(crate) notes: Notes,
+    /// Looks up the peer's name.
+    pub(crate) resolver: Resolver,
     /// Tells the service manager.
     pub(crate) manager: SyncSender<manager::Life>,
 }
@@ -212,7 +216,9 @@ pub(crate) struct Ends {
     /// What this node proves and expects on the link.
     pub(crate) keys: Keys,
     /// Where the peer listens.
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: PeerAddress,
+    /// The line by which the peer knows this node.
+    pub(crate) identity: String,
     /// Clients at once.
     pub(crate) clients_max: usize,
     /// With others.
@@ -295,6 +301,7 @@ impl<B: Brain> Core<B> {
         let clock = Clock::start();
         let (now, wall_ms) = clock.read();
         let patience = ends.patience;
+        let dial = Dial::new(ends.peer, workers.resolver.clone());
         Self {
             brain,
             turn: Turn { driver, events: Vec::new(), incidents: Vec::new(), now, wall_ms, patience },
@@ -304,9 +311,9 @@ impl<B: Brain> Core<B> {
             listeners: ends.listeners,
             paused_until: None,
             paused: Vec::new(),
-            accept_trouble: Quiet::new("accept-failed"),
+            accept_trouble: Quiet::new(Matter::AcceptFailed),
             clients: Clients::new(ends.clients_max),
-            links: Links::new(ends.keys, ends.peer),
+            links: Links::new(ends.keys, ends.identity, dial),
             segments: Segments::new(ends.layout),
             volumes: ends.volumes,
             door_tls: ends.door_tls,
@@ -425,8 +432,8 @@ impl<B: Brain> Core<B> {
                 let _ = workers.files.send(Files::Diverged { file, first, bytes });
             }
             Effect::Admin { token, reply } => {
-                let [resp, nbd] = self.clients.refusals();
-                self.operators.answer(token, reply, [self.links.refused(), resp, nbd]);
+                let refused = self.clients.refusals();
+                self.operators.answer(token, reply, &self.links.told(), refused);
             }
             Effect::Incident(incident) => workers.notes.incident(incident),
             Effect::Stopped => self.stage = Stage::Flushing(turn.now.plus_ms(STOP_FLUSH_MS)),
@@ -479,6 +486,7 @@ impl<B: Brain> Core<B> {
                     self.turn.events.push(Event::SegmentReady { journal, index });
                 }
                 Message::Admin { request, reply } => self.operators.ask(&mut self.turn, request, reply),
+                Message::PeerFound(answer) => self.links.found(&mut self.turn, answer),
                 Message::Stop => self.stop(),
             }
         }
