@@ -98,8 +98,20 @@ pub const KEYS_MAX: usize = 100_000;
 pub const PATTERN_MAX: usize = 1024;
 /// Keys watched by all clients together.
 pub const WATCHED_MAX: usize = 50_000;
+/// Of them, those from other machines that have not authenticated; the oldest gives way to the next. The same for those
+/// from this machine.
+pub const CLIENTS_UNPROVEN_MAX: usize = 1024;
+/// Of them, kept for clients from this machine, and for the node's own user.
+pub const CLIENTS_KEPT: [usize; 2] = [128, 32];
+/// A client that ended its stream may take this long to be told what is owed to it (milliseconds).
+pub const CLIENT_ENDED_MS: u64 = 60_000;
 /// NBD connections at once.
 pub const NBD_CLIENTS_MAX: usize = 256;
+/// Of them, those from other machines that have not chosen an export; the oldest gives way to the next. The same for
+/// those from this machine.
+pub const NBD_UNPROVEN_MAX: usize = 64;
+/// Of them, kept for clients from this machine, and for the node's own user.
+pub const NBD_KEPT: [usize; 2] = [32, 16];
 /// Requests of one NBD connection that wait for the disk or the peer; above it the connection is parsed no further.
 pub const NBD_IN_FLIGHT_MAX: usize = 128;
 /// One READ or the payload of one WRITE, as told to clients (bytes).
@@ -164,8 +176,12 @@ pub const SEND_PARTS_MAX: usize = 512;
 pub const SEND_BYTES_MAX: usize = 256 << 10;
 /// Link connections held at once, whatever their state.
 pub const LINKS_MAX: usize = 64;
-/// Of them, accepted ones whose key was not checked yet.
+/// Of them, accepted ones whose key was not checked yet; the oldest gives way to the next.
 pub const LINKS_UNKNOWN_MAX: usize = 16;
+/// The same for those that come from the peer's address.
+pub const LINKS_PEER_UNKNOWN_MAX: usize = 8;
+/// Of them, kept for connections that this node makes.
+pub const LINKS_OWN_KEPT: usize = 8;
 /// A link connection is made and its key checked within this, or dropped (milliseconds).
 pub const LINK_HANDSHAKE_MS: u64 = 5000;
 /// Addresses of the peer's name that are dialled.
@@ -258,6 +274,7 @@ const _: () = assert!(BLOCK_QUEUE_MAX < QUEUE_MAX && BLOCK_UNAPPLIED_MAX < UNAPP
 const _: () = assert!(BLOCK_PAYLOAD_MAX <= ITEM_VALUE_MAX && BLOCK_PAYLOAD_MAX + 4096 <= GROUP_MAX);
 const _: () = assert!(RESP_REQUEST_MAX > BATCH_MAX && RESP_REQUEST_MAX < CLIENTS_MEMORY_MAX);
 const _: () = assert!(CLIENT_REPLY_MAX > ITEM_VALUE_MAX && CLIENT_REPLY_MAX < CLIENTS_MEMORY_MAX);
+const _: () = assert!(LINKS_UNKNOWN_MAX + LINKS_PEER_UNKNOWN_MAX + LINKS_OWN_KEPT < LINKS_MAX);
 const _: () = assert!(BATCH_MAX.is_multiple_of(BLOCK));
 const _: () = assert!(NBD_CLIENTS_MAX * NBD_OUT_FREE + NBD_READS_ALL_MAX <= NBD_OUT_ALL_MAX);
 const _: () = assert!(NBD_CLIENTS_MAX * NBD_OUT_FREE + NBD_READS_MAX <= NBD_READS_ALL_MAX);

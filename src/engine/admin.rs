@@ -294,8 +294,14 @@ pub struct Status {
     pub clients: u64,
     /// Incidents since the start.
     pub incidents: u64,
-    /// Frames and connections refused since the start.
+    /// Frames and connections refused on the link since the start.
     pub refused: u64,
+    /// Clients refused at the RESP door since the start.
+    #[serde(default)]
+    pub resp_refused: u64,
+    /// Clients refused at the NBD door since the start.
+    #[serde(default)]
+    pub nbd_refused: u64,
     /// The newest incident.
     pub last_incident: Option<String>,
     /// Since the start (seconds).

@@ -176,6 +176,14 @@ pub enum Event {
         /// The client.
         conn: ConnId,
     },
+    /// The client sends no more than what it has sent already. Of that, what has not been begun and would have to wait is
+    /// not carried out any more.
+    ClientEnded {
+        /// The client.
+        conn: ConnId,
+        /// All that it sent was handed over.
+        drained: bool,
+    },
     /// The client is gone.
     ClientClosed {
         /// The client.
@@ -356,6 +364,18 @@ pub enum Effect {
     ClientStartTls {
         /// The client.
         conn: ConnId,
+    },
+    /// The client has proved that it may be here: its place is its own from now on.
+    ClientProven {
+        /// The client.
+        conn: ConnId,
+    },
+    /// The client was denied what it came for: count it, and tell people.
+    ClientRefused {
+        /// The client.
+        conn: ConnId,
+        /// Why, for people.
+        why: String,
     },
     /// End the connection once what was given is sent.
     ClientClose {

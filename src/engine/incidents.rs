@@ -101,6 +101,8 @@ matters! {
     // Events.
     LinkRefused "link-refused" Warning []
         "see whether the peer runs the same version, and who else calls at the link's port";
+    ClientRefused "client-refused" Warning []
+        "see who calls, and whether clients have the right address, name, password or certificate";
     AcceptFailed "accept-failed" Warning []
         "let the process open more files (LimitNOFILE), or close clients";
     Alone "alone" Warning []

@@ -122,6 +122,12 @@ impl<S: StoreRead> Engine<S> {
                 self.door.input(now, conn, bytes, core);
                 core.store.unpin();
             }
+            Event::ClientEnded { conn, .. } if self.nbd.knows(conn) => self.nbd.ended(conn),
+            Event::ClientEnded { conn, drained } => {
+                core.store.pin();
+                self.door.ended(now, conn, drained, core);
+                core.store.unpin();
+            }
             Event::ClientSent { conn } => self.door.sent(conn),
             Event::ClientClosed { conn } => self.door.close(conn),
             Event::Admin { token, request } => self.admin(token, request),
@@ -174,6 +180,8 @@ impl<S: StoreRead> Engine<S> {
                 return Some(match output {
                     DoorOutput::Send { conn, bytes } => Effect::ClientSend { conn, bytes },
                     DoorOutput::Receive { conn, buffer } => Effect::ClientReceive { conn, buffer },
+                    DoorOutput::Proven { conn } => Effect::ClientProven { conn },
+                    DoorOutput::Refused { conn, why } => Effect::ClientRefused { conn, why },
                     DoorOutput::Close { conn } => Effect::ClientClose { conn, stuck: false },
                 });
             }
@@ -182,6 +190,8 @@ impl<S: StoreRead> Engine<S> {
                     NbdOutput::Send { conn, bytes } => Effect::ClientSend { conn, bytes },
                     NbdOutput::Receive { conn, buffer } => Effect::ClientReceive { conn, buffer },
                     NbdOutput::Fill { conn, buffer, until } => Effect::ClientFill { conn, buffer, until },
+                    NbdOutput::Proven { conn } => Effect::ClientProven { conn },
+                    NbdOutput::Refused { conn, why } => Effect::ClientRefused { conn, why },
                     NbdOutput::StartTls { conn } => Effect::ClientStartTls { conn },
                     NbdOutput::Close { conn, stuck } => Effect::ClientClose { conn, stuck },
                 });

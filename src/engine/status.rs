@@ -118,6 +118,8 @@ impl<S: StoreRead> Core<S> {
             clients,
             incidents: self.incidents.count(),
             refused,
+            resp_refused: 0,
+            nbd_refused: 0,
             last_incident: self.incidents.recent().next_back().map(|incident| incident.text.clone()),
             uptime_seconds: seconds(self.now.mono.0),
         }
