@@ -69,6 +69,7 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn write_failed(&mut self, write: u64, fault: Fault) {
         let Some((journal, inner)) = self.writes.remove(&write) else { return };
         self.journals[journal.index()].write_failed(inner);
+        self.write_fault = Some(fault);
         let name = journal.name();
         if self.journals[journal.index()].has_failed() {
             let text = format!("writing the {name} journal failed twice ({fault}): this node is read-only");

@@ -75,6 +75,8 @@ pub(super) struct Core<S> {
     pub(super) admin_waits: Vec<(Wait, u64, AdminReply)>,
     pub(super) copy: Option<CopyJob>,
     pub(super) listing: Option<Listing>,
+    /// Why the last write of a journal failed.
+    pub(super) write_fault: Option<Fault>,
     /// Why the last segment could not be made, while one waits.
     pub(super) unmade: Option<Fault>,
     pub(super) incidents: Incidents,
@@ -156,6 +158,7 @@ impl<S: StoreRead> Core<S> {
             admin_waits: Vec::new(),
             copy: None,
             listing: None,
+            write_fault: None,
             unmade: None,
             incidents: Incidents::default(),
             refused: 0,

@@ -138,6 +138,11 @@ pub enum Event {
         /// The connection.
         conn: ConnId,
     },
+    /// Some of the bytes handed to [`Effect::LinkSend`] were taken. A driver may tell it or not.
+    LinkMoved {
+        /// The connection.
+        conn: ConnId,
+    },
     /// The connection is over, or was never made. Nothing more comes from it.
     LinkClosed {
         /// The connection.

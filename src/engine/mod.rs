@@ -9,6 +9,7 @@ mod apply;
 mod backend;
 mod blocks;
 mod commit;
+mod condition;
 pub mod config;
 mod copy;
 mod core;
@@ -21,6 +22,7 @@ mod listing;
 mod meters;
 mod overlay;
 mod pacing;
+mod progress;
 mod reach;
 mod receiver;
 mod risk;
@@ -105,6 +107,7 @@ impl<S: StoreRead> Engine<S> {
             Event::LinkBytes { conn, bytes } => core.link_bytes(conn, &bytes),
             Event::LinkFilled { conn, buffer } => core.link_filled(conn, buffer),
             Event::LinkSent { conn } => core.link_sent(conn),
+            Event::LinkMoved { conn } => core.link_moved(conn),
             Event::LinkClosed { conn, why } => core.link_closed(conn, &why),
             Event::ClientOpened { conn, door: ClientDoor::Items { trusted } } => {
                 self.door.open(now, conn, trusted)
@@ -258,6 +261,7 @@ impl<S: StoreRead> Engine<S> {
             core.link_deadline(),
             core.degrade_deadline(),
             core.incidents.deadline(),
+            core.stuck_deadline(),
             self.door.deadline(),
             self.nbd.deadline(),
         ]

@@ -11,7 +11,7 @@ use super::operators::LinkTold;
 use super::tls::{LinkIdentity, LinkSecurityError, Room, SecureLink};
 use crate::base::limits::{
     LINK_RECEIVE, LINK_RECEIVE_LOOK, LINK_UNACKED_MS, LINKS_MAX, LINKS_OWN_KEPT, LINKS_PEER_UNKNOWN_MAX,
-    LINKS_UNKNOWN_MAX, SEND_PARTS_MAX,
+    LINKS_UNKNOWN_MAX, SEND_BYTES_MAX, SEND_PARTS_MAX,
 };
 use crate::base::{AlignedBuf, ConnId, Mono, plainly};
 use crate::engine::Event;
@@ -639,16 +639,21 @@ impl Link {
         if self.sending || self.queue.is_empty() || !ready {
             return;
         }
-        let parts: Vec<Bytes> = self.queue.drain(..self.queue.len().min(SEND_PARTS_MAX)).collect();
+        let parts = take_parts(&mut self.queue);
         self.sending = true;
         turn.driver.submit(Target::LinkSend(slot).token(), Op::Send(Arc::clone(&self.socket), parts));
     }
 
-    /// Tells the engine that nothing of what it gave waits any more.
+    /// Tells the engine that nothing of what it gave waits any more, or that there is less of it.
     fn tell_sent(&mut self, turn: &mut Turn) {
-        if !self.sending && self.phase == Phase::Established && std::mem::take(&mut self.owed) {
-            turn.events.push(Event::LinkSent { conn: self.id });
+        if self.phase != Phase::Established || !self.owed {
+            return;
         }
+        if self.sending {
+            return turn.events.push(Event::LinkMoved { conn: self.id });
+        }
+        self.owed = false;
+        turn.events.push(Event::LinkSent { conn: self.id });
     }
 
     fn cut(&mut self, turn: &mut Turn) {
@@ -665,6 +670,23 @@ impl Link {
 fn dialling_socket(at: SocketAddr) -> io::Result<OwnedFd> {
     let family = if at.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     Ok(socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?)
+}
+
+/// What goes out in one send: not too much, so that progress on a slow link is seen.
+fn take_parts(queue: &mut VecDeque<Bytes>) -> Vec<Bytes> {
+    let (mut parts, mut left) = (Vec::new(), SEND_BYTES_MAX);
+    while parts.len() < SEND_PARTS_MAX
+        && left > 0
+        && let Some(mut part) = queue.pop_front()
+    {
+        let now = part.split_to(part.len().min(left));
+        left -= now.len();
+        parts.push(now);
+        if !part.is_empty() {
+            queue.push_front(part);
+        }
+    }
+    parts
 }
 
 /// Small frames must not wait for each other, and a peer that vanished must not hold a socket for ever. A socket
