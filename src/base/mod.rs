@@ -14,6 +14,6 @@ pub use checksum::{chain_next, crc32c, crc32c_append, crc32c_joined, crc32c_part
 pub use fault::Fault;
 pub use prng::Prng;
 pub use units::{
-    AckLevel, Chain, ConnId, Epoch, FileId, JournalKind, Mono, Now, Ordinal, Position, SegmentIndex, Seq,
-    Wait,
+    AckLevel, Chain, ConnId, Epoch, FileId, JournalKind, Mono, Now, Ordinal, Position, Round, SegmentIndex,
+    Seq, Wait,
 };

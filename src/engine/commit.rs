@@ -44,11 +44,19 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    pub(super) fn read_segment(&mut self, purpose: ReadFor, journal: JournalKind, request: ReadRequest) {
+    /// Asks for a part of a segment. Who asked keeps the number: bytes under another one are those that it, or who was
+    /// in its place before, no longer waits for.
+    pub(super) fn read_segment(
+        &mut self,
+        purpose: ReadFor,
+        journal: JournalKind,
+        request: ReadRequest,
+    ) -> u64 {
         let read = self.fresh_id();
         self.reads.insert(read, purpose);
         let ReadRequest { segment, offset, len } = request;
         self.effect(Effect::Read { read, journal, segment, offset, len });
+        read
     }
 
     pub(super) fn written(&mut self, write: u64) {

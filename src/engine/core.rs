@@ -5,6 +5,7 @@ use super::apply::Applier;
 use super::blocks::BlockReads;
 use super::config::{EngineConfig, StartState};
 use super::copy::CopyJob;
+use super::damage::Damage;
 use super::definitions::Barrier;
 use super::effect::{Effect, Incident, Severity};
 use super::extents::Extents;
@@ -77,6 +78,7 @@ pub(super) struct Core<S> {
     pub(super) incidents: VecDeque<Incident>,
     pub(super) incident_count: u64,
     pub(super) refused: u64,
+    pub(super) damage: Damage,
     /// What was said once and need not be said again until it changes.
     pub(super) said: HashMap<&'static str, String>,
     /// Set by whatever may let something else go on.
@@ -157,6 +159,7 @@ impl<S: StoreRead> Core<S> {
             incidents: VecDeque::new(),
             incident_count: 0,
             refused: 0,
+            damage: Damage::default(),
             said: HashMap::new(),
             dirty: true,
             stopping: false,

@@ -100,6 +100,8 @@ pub enum Mutation {
     LieWritten,
     /// A control file is reported durable, and is not.
     LieControl,
+    /// What waits for the store behind a batch that failed is applied all the same.
+    KeepRound,
     /// The oldest segment is removed although it is needed.
     RemoveEarly,
     /// The file of a segment that held more than the history is used again.
@@ -123,7 +125,7 @@ pub enum Mutation {
 }
 
 /// Every mutation.
-pub const MUTATIONS: [Mutation; 18] = [
+pub const MUTATIONS: [Mutation; 19] = [
     Mutation::OkBeforeDurable,
     Mutation::ApplyBeforeDurable,
     Mutation::SkipApply,
@@ -132,6 +134,7 @@ pub const MUTATIONS: [Mutation; 18] = [
     Mutation::CorruptApply,
     Mutation::LieWritten,
     Mutation::LieControl,
+    Mutation::KeepRound,
     Mutation::RemoveEarly,
     Mutation::ReuseCut,
     Mutation::LieAck,
@@ -175,6 +178,8 @@ pub struct Options {
     pub serve_alone: bool,
     /// Median latency of a disk operation (microseconds).
     pub disk_us: u64,
+    /// The node hears of what its store did up to so much later (microseconds): longer than it takes to try again.
+    pub store_lag_us: u64,
     /// Of 100 disk operations, so many take up to 100 times as long.
     pub disk_tail_percent: u64,
     /// Median delay of the wire (microseconds).
@@ -239,6 +244,7 @@ impl Options {
             mutation: None,
             solo: false,
             volumes: seed.is_multiple_of(3),
+            store_lag_us: pick(&mut prng, &[0, 0, 0, 20_000, 400_000, 1_500_000]),
         }
     }
 

@@ -5,6 +5,8 @@ use std::collections::{BTreeSet, VecDeque};
 /// States that a full run over many seeds must reach at least once; otherwise the simulator has gone blind there.
 pub const SOMETIMES: &[&str] = &[
     "a batch came into the buffer in which it stays",
+    "batches of an earlier round still waited for the store",
+    "batches were applied while a checkpoint was under way",
     "a clean stop and start",
     "a client was refused because the disk was full",
     "a connection was cut",

@@ -8,8 +8,10 @@ use super::net::Net;
 use super::operator::Operator;
 use super::options::{Mutation, Options, Streams};
 use super::trace::Trace;
-use crate::base::{AlignedBuf, ConnId, Epoch, FileId, JournalKind, Mono, Now, Ordinal, SegmentIndex, Seq};
-use crate::engine::{Engine, EngineConfig, Event};
+use crate::base::{
+    AlignedBuf, ConnId, Epoch, FileId, JournalKind, Mono, Now, Ordinal, Round, SegmentIndex, Seq,
+};
+use crate::engine::{Engine, EngineConfig, Event, Rounds};
 use crate::format::PairId;
 use crate::format::batch::Batch;
 use crate::format::control::{Control, Role};
@@ -53,10 +55,14 @@ pub(super) enum Ev {
     Store,
     /// The store reads a volume, or tells what takes space in it: number, file, offset, length, which.
     Volume(u64, FileId, u64, usize, bool),
+    /// What the store did is told.
+    Told,
+    /// The slow part of a checkpoint begins.
+    CheckpointBegins,
     /// The checkpoint ends.
     Checkpoint,
     /// Diverged entries were saved, or not.
-    Diverged,
+    Diverged(u64),
     /// An attempt to connect ends (connection).
     Connect(u64),
     /// A node is told of a connection.
@@ -191,11 +197,17 @@ pub(super) struct Node {
     /// Why it cannot start at all.
     pub(super) halted: Option<String>,
     /// Batches that wait for the store.
-    pub(super) queue: VecDeque<(JournalKind, Batch)>,
+    pub(super) queue: VecDeque<(JournalKind, Round, Batch)>,
+    /// Which of them still count.
+    pub(super) rounds: Rounds,
+    /// What the store did and the node was not told yet, in order.
+    pub(super) to_tell: VecDeque<Event>,
     /// Whether the store works on them.
     pub(super) store_busy: bool,
     /// Whether a checkpoint is under way.
     pub(super) checkpointing: bool,
+    /// What its volumes had been given when its slow part began.
+    pub(super) sync_began_at: [Seq; 2],
     /// Clients.
     pub(super) doors: BTreeMap<ConnId, Door>,
     /// See [`Ills`].
@@ -262,8 +274,11 @@ impl World {
             spins: 0,
             halted: None,
             queue: VecDeque::new(),
+            rounds: Rounds::default(),
+            to_tell: VecDeque::new(),
             store_busy: false,
             checkpointing: false,
+            sync_began_at: [Seq(0); 2],
             doors: BTreeMap::new(),
             ills: Ills::default(),
             stopping: None,
@@ -315,8 +330,11 @@ impl World {
                 spins: 0,
                 halted: old.halted.clone(),
                 queue: VecDeque::new(),
+                rounds: Rounds::default(),
+                to_tell: VecDeque::new(),
                 store_busy: false,
                 checkpointing: false,
+                sync_began_at: [Seq(0); 2],
                 doors: BTreeMap::new(),
                 ills: Ills::default(),
                 stopping: None,
@@ -466,8 +484,10 @@ impl World {
             Ev::Volume(read, file, offset, len, allocation) => {
                 self.volume_asked(n, read, (file, offset, len), allocation);
             }
+            Ev::Told => self.store_told(n),
+            Ev::CheckpointBegins => self.checkpoint_begins(n),
             Ev::Checkpoint => self.checkpoint_done(n),
-            Ev::Diverged => self.diverged_done(n),
+            Ev::Diverged(save) => self.diverged_done(n, save),
             Ev::Connect(id) => self.connect_done(n, id),
             Ev::ConnUp(id) => self.conn_up(n, id),
             Ev::Pipe(id) => self.deliver(n, id),
