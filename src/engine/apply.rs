@@ -331,6 +331,8 @@ impl<S: StoreRead> Core<S> {
             return;
         }
         applier.round = round.next();
+        self.room_wanted |= fault == Fault::NoSpace;
+        let applier = &mut self.appliers[journal.index()];
         applier.fault = Some((fault, retry));
         // All that the store has not shown is given again, in order; what it has is no change to it (I-11).
         while let Some(batch) = applier.under_way.pop_back() {
@@ -385,12 +387,17 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn checkpointed(&mut self, applied: [Seq; 2]) {
         self.checkpoint.running = false;
         self.checkpoint.covered = applied;
+        self.incident_over("checkpoint-failed", "checkpoint-back", "the store is durable again".to_owned());
         self.release_journals();
+        // What was kept only because the store did not have it durably.
+        self.keep_quota(JournalKind::Replicated, 0);
+        self.journal_ops(JournalKind::Replicated);
     }
 
     pub(super) fn checkpoint_failed(&mut self, fault: Fault) {
         self.checkpoint.running = false;
         self.checkpoint.at = self.now.mono;
+        self.room_wanted |= fault == Fault::NoSpace;
         let text = format!("making the store durable: {fault}; the journal is kept until it succeeds");
         self.incident_once(Severity::Warning, "checkpoint-failed", text);
     }

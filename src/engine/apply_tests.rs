@@ -45,6 +45,9 @@ struct Bench {
     given: VecDeque<(JournalKind, Round, Batch)>,
     /// Kinds of incidents.
     told: Vec<&'static str>,
+    /// Segments of both journals that the disk has room for, and those that are there.
+    room: usize,
+    segments: usize,
     /// Answers to the client.
     said: Vec<u8>,
     /// What an operator was answered.
@@ -71,6 +74,8 @@ impl Bench {
             now: Now::default(),
             given: VecDeque::new(),
             told: Vec::new(),
+            room: usize::MAX,
+            segments: 0,
             said: Vec::new(),
             answered: Vec::new(),
         };
@@ -93,8 +98,17 @@ impl Bench {
             self.engine.input(self.now, event);
             while let Some(effect) = self.engine.output() {
                 match effect {
-                    Effect::PrepareSegment { journal, index, .. } => {
+                    Effect::PrepareSegment { journal, index, .. } if self.segments < self.room => {
+                        self.segments += 1;
                         events.push_back(Event::SegmentReady { journal, index });
+                    }
+                    Effect::PrepareSegment { journal, index, .. } => {
+                        events.push_back(Event::SegmentFailed { journal, index, fault: Fault::NoSpace });
+                    }
+                    Effect::RemoveSegment { .. } => self.segments -= 1,
+                    Effect::Checkpoint => {
+                        let applied = self.store.checkpoint().unwrap();
+                        events.push_back(Event::Checkpointed { applied });
                     }
                     Effect::Write { write, .. } => events.push_back(Event::Written { write }),
                     Effect::WriteControl { write, .. } => events.push_back(Event::ControlWritten { write }),
@@ -323,4 +337,76 @@ fn damage_of_a_volume_is_told_with_its_name_and_place() {
     let told = read(&mut bench, Err(Fault::Errno(5)));
     assert!(matches!(&told[..], [("volume-damaged", text)] if text.contains("volume app,disk at byte 8192")));
     assert_eq!(read(&mut bench, Err(Fault::Errno(5))), [], "it was told");
+}
+
+/// Sets so many items of so many bytes, each some milliseconds after the other; the answers that are no OK.
+fn sets(bench: &mut Bench, count: usize, bytes: usize) -> Vec<String> {
+    let value = "v".repeat(bytes);
+    let mut refused = Vec::new();
+    for n in 0..count {
+        bench.said.clear();
+        let line = format!("*3\r\n$3\r\nSET\r\n$12\r\napp,orders,{}\r\n${bytes}\r\n{value}\r\n", n % 10);
+        bench.input(Event::ClientBytes { conn: CLIENT, bytes: line.into_bytes() });
+        // A client that is not read on waits for its answer.
+        for _ in 0..20 {
+            bench.apply();
+            if bench.said.ends_with(b"\r\n") {
+                break;
+            }
+            bench.now.mono = bench.now.mono.plus_ms(10);
+            bench.input(Event::Tick);
+        }
+        let said = String::from_utf8_lossy(&bench.said).into_owned();
+        if said != "+OK\r\n" {
+            refused.push(said);
+        }
+        bench.now.mono = bench.now.mono.plus_ms(5);
+        bench.input(Event::Tick);
+    }
+    refused
+}
+
+#[test]
+fn a_full_disk_beside_an_absent_peer_stops_nobody_at_level_local() {
+    let mut bench = Bench::serving();
+    bench.room = bench.segments + 4;
+    // Far below the quota; ten times what the disk has room for.
+    assert_eq!(sets(&mut bench, 600, 4000), [] as [String; 0]);
+    let dropped = bench.told.iter().filter(|kind| **kind == "peer-dropped").count();
+    assert_eq!(dropped, 1, "people are told once: {:?}", bench.told);
+    let text = bench.engine.core.incidents.iter().find(|incident| incident.kind == "peer-dropped");
+    assert!(text.is_some_and(|incident| incident.text.starts_with("the disk is full: ")), "{text:?}");
+}
+
+#[test]
+fn a_journal_at_its_quota_stays_there_and_says_once_that_the_peer_has_lost_its_claim() {
+    let mut bench = Bench::serving();
+    bench.engine.core.config.quota_bytes = 4 * (64 << 10);
+    let before = bench.segments;
+    assert_eq!(sets(&mut bench, 600, 4000), [] as [String; 0]);
+    assert!(bench.segments <= before + 4, "{} segments", bench.segments);
+    assert_eq!(bench.told.iter().filter(|kind| **kind == "peer-dropped").count(), 1);
+    assert!(bench.engine.core.journals[0].disk_use().0 <= 4 * (64 << 10));
+}
+
+#[test]
+fn a_store_without_room_takes_the_claim_of_an_absent_peer_for_it() {
+    let mut bench = Bench::serving();
+    assert_eq!(sets(&mut bench, 60, 4000), [] as [String; 0]);
+    bench.engine.core.checkpoint.wanted = true;
+    bench.input(Event::Tick);
+    let before = bench.segments;
+    bench.set("1");
+    let (journal, round, _) = bench.given[0];
+    bench.given.clear();
+    bench.input(Event::ApplyFailed { journal, round, fault: Fault::NoSpace });
+    assert_eq!(bench.segments, before - 1, "one segment each time");
+    assert!(bench.told.contains(&"peer-dropped"));
+    // What failed for another reason takes nothing.
+    bench.now.mono = bench.now.mono.plus_ms(RETRY_MS);
+    bench.input(Event::Tick);
+    let (journal, round, _) = bench.given[0];
+    bench.given.clear();
+    bench.input(Event::ApplyFailed { journal, round, fault: Fault::Errno(5) });
+    assert_eq!(bench.segments, before - 1);
 }

@@ -79,6 +79,8 @@ pub(super) struct Core<S> {
     pub(super) incident_count: u64,
     pub(super) refused: u64,
     pub(super) damage: Damage,
+    /// Something besides the journal found the disk full.
+    pub(super) room_wanted: bool,
     /// What was said once and need not be said again until it changes.
     pub(super) said: HashMap<&'static str, String>,
     /// Set by whatever may let something else go on.
@@ -160,6 +162,7 @@ impl<S: StoreRead> Core<S> {
             incident_count: 0,
             refused: 0,
             damage: Damage::default(),
+            room_wanted: false,
             said: HashMap::new(),
             dirty: true,
             stopping: false,

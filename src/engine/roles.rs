@@ -331,6 +331,7 @@ impl<S: StoreRead> Core<S> {
         }
         self.control_write = None;
         self.dirty = true;
+        self.room_wanted |= fault == Fault::NoSpace;
         let text = format!("writing the control file: {fault}; it is tried again");
         self.incident_once(Severity::Critical, "control-failed", text);
         let retry = Some(self.now.mono.plus_ms(CONTROL_RETRY_MS));

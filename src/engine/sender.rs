@@ -183,6 +183,7 @@ impl<S: StoreRead> Core<S> {
         if first {
             self.link.dial_now(now);
             self.said.remove("needs-full-sync");
+            self.said.remove("peer-dropped");
             let text = format!("the peer {} follows from entry {}", self.link.peer_name, ack.durable);
             self.said.remove("peer-lost");
             self.incident(Severity::Notice, "peer-follows", text);

@@ -2,7 +2,7 @@
 
 use super::disk::{Death, random_fate};
 use super::options::Mutation;
-use super::world::{Ev, World};
+use super::world::{Ev, SEGMENT_BYTES, World};
 use crate::base::{AckLevel, Fault, FileId, JournalKind, Round, SegmentIndex, Seq};
 use crate::engine::{Allocation, Effect, Event, Incident};
 use crate::format::batch::{Batch, BatchBuilder, Seal};
@@ -12,6 +12,8 @@ use bytes::Bytes;
 
 /// No disk operation takes longer (microseconds).
 const HANG_MAX: u64 = 600_000;
+/// For so long after a node was told that there is no room it may act on that (microseconds).
+const NO_ROOM_COUNTS: u64 = 2_000_000;
 
 impl World {
     /// Carries out one effect.
@@ -19,6 +21,7 @@ impl World {
         self.note_effect(n, &effect);
         match effect {
             Effect::PrepareSegment { journal, index, bytes } => {
+                self.check_quota(n);
                 self.nodes[n].disk.prepare(journal, index, bytes);
                 let us = self.disk_latency(n) * 3;
                 self.node_after(us, n, Ev::Prepared(journal, index));
@@ -28,7 +31,8 @@ impl World {
             }
             Effect::RemoveSegment { journal, index, reuse } => {
                 let reuse = reuse || self.mutate(Mutation::ReuseCut);
-                self.check.on_remove(n, journal, index);
+                let claimed = self.claim_holds(n, journal);
+                self.check.on_remove(n, journal, index, claimed);
                 if reuse && let Some(seq) = self.nodes[n].disk.highest(journal, index) {
                     self.check.on_reuse(n, journal, index, seq);
                 }
@@ -111,6 +115,24 @@ impl World {
         self.trace.event(tag, a ^ (n as u64) << 60, b, || format!("node {n}: {}", words(effect)));
     }
 
+    /// Whether the peer's claim keeps what it lacks in a node's journal: not above the quota, and not on a full disk.
+    fn claim_holds(&self, n: usize, journal: JournalKind) -> bool {
+        let bytes = self.nodes[n].disk.bytes(journal);
+        let over = bytes > self.config(n).quota_bytes;
+        let full = self.trace.now.saturating_sub(self.nodes[n].ills.no_room_at) < NO_ROOM_COUNTS;
+        !(over || full && self.nodes[n].ills.no_room_at > 0)
+    }
+
+    /// The journal is bounded by its quota as soon as the store has what is beyond that (I-52).
+    fn check_quota(&mut self, n: usize) {
+        let (bytes, quota) =
+            (self.nodes[n].disk.bytes(JournalKind::Replicated), self.config(n).quota_bytes + 2 * SEGMENT_BYTES);
+        let age = self.trace.now.saturating_sub(self.nodes[n].booted_at);
+        if bytes > quota && age > 5_000_000 && self.check.oldest_is_settled(n) {
+            self.check.fail("I-52", format!("node {n} keeps {bytes} bytes of journal, the quota is {quota}"));
+        }
+    }
+
     /// How long a disk operation takes now.
     pub(super) fn disk_latency(&mut self, n: usize) -> u64 {
         let median = self.options.disk_us;
@@ -137,7 +159,7 @@ impl World {
             let needed = all.segments.keys().next_back().copied();
             self.check.nodes[n].journals[journal.index()].checkpointed = 0;
             if let Some(index) = needed {
-                self.check.on_remove(n, journal, SegmentIndex(index));
+                self.check.on_remove(n, journal, SegmentIndex(index), true);
             } else {
                 self.mutated = false;
             }
@@ -225,6 +247,7 @@ impl World {
         let event = if ready {
             Event::SegmentReady { journal, index }
         } else {
+            self.nodes[n].ills.no_room_at = self.trace.now;
             Event::SegmentFailed { journal, index, fault: Fault::NoSpace }
         };
         self.input(n, event);
@@ -345,7 +368,7 @@ impl World {
             if let Some((_, round, _)) = at.and_then(|at| node.queue.remove(at)) {
                 node.rounds.failed(journal, round);
                 self.note(n, "apply-failed", journal.index() as u64, round.0);
-                let fault = if self.streams.disk.percent(50) { Fault::NoSpace } else { Fault::Errno(5) };
+                let fault = self.fault_of_store();
                 self.tell_later(n, Event::ApplyFailed { journal, round, fault });
             }
         } else {
@@ -356,6 +379,12 @@ impl World {
             }
         }
         self.store_goes_on(n);
+    }
+
+    /// No room, where that has no end that nothing brings a pair together after.
+    fn fault_of_store(&mut self) -> Fault {
+        let room = !self.options.troubles.contains(&super::options::Trouble::Full);
+        if room || self.streams.disk.percent(50) { Fault::Errno(5) } else { Fault::NoSpace }
     }
 
     fn store_goes_on(&mut self, n: usize) {
@@ -393,7 +422,10 @@ impl World {
     /// The node hears of the oldest thing that the store did and did not tell yet.
     pub(super) fn store_told(&mut self, n: usize) {
         let Some(event) = self.nodes[n].to_tell.pop_front() else { return };
-        if let Event::ApplyFailed { journal, .. } = event {
+        if let Event::ApplyFailed { journal, fault, .. } = event {
+            if fault == Fault::NoSpace {
+                self.nodes[n].ills.no_room_at = self.trace.now;
+            }
             let given = self.nodes[n].store.given()[journal.index()];
             if let Some(tip) = self.tip_at(n, journal, given) {
                 self.check.nodes[n].journals[journal.index()].offered = tip;
@@ -514,6 +546,15 @@ impl World {
                 self.trace.sometimes("an epoch was opened at a restart")
             }
             "journal-no-space" => self.trace.sometimes("a journal had no room for its next segment"),
+            "peer-dropped" => {
+                self.check.nodes[1 - n].dropped = true;
+                let full = incident.text.starts_with("the disk is full");
+                self.trace.sometimes(if full {
+                    "the peer lost its claim on the journal because the disk was full"
+                } else {
+                    "the peer lost its claim on the journal at the quota"
+                });
+            }
             "copied" => self.trace.sometimes("a file was copied into the journal"),
             _ => {}
         }

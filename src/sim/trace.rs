@@ -48,6 +48,8 @@ pub const SOMETIMES: &[&str] = &[
     "half-open link",
     "the old primary returned and served nobody",
     "the old primary returned and became standby",
+    "the peer lost its claim on the journal at the quota",
+    "the peer lost its claim on the journal because the disk was full",
     "the standby cut its tail",
     "the store fell back behind its journal at a power loss",
     "the wall clock jumped",

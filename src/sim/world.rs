@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 /// The pair of every run.
 pub(super) const PAIR: PairId = PairId([0x5a; 16]);
 /// Smallest segments, so that they change often.
-const SEGMENT_BYTES: u64 = 64 << 10;
+pub(super) const SEGMENT_BYTES: u64 = 64 << 10;
 /// More ticks in a row that lead to nothing are a busy loop.
 const SPINS_MAX: u32 = 20;
 
@@ -168,6 +168,8 @@ pub(super) struct Ills {
     pub(super) slow_until: u64,
     /// The process stands still until.
     pub(super) suspended_until: u64,
+    /// When it was last told that there is no room.
+    pub(super) no_room_at: u64,
     /// When something of all this was last so.
     pub(super) last: u64,
 }
@@ -370,7 +372,7 @@ impl World {
             ordinal: Ordinal(u8::try_from(n).unwrap_or(0)),
             pair: PAIR,
             segment_bytes: SEGMENT_BYTES,
-            quota_bytes: 1 << 30,
+            quota_bytes: o.quota_segments.map_or(1 << 30, |segments| segments * SEGMENT_BYTES),
             ack_level: o.ack_level,
             on_peer_loss: o.on_peer_loss,
             serve_alone: o.serve_alone,
