@@ -18,6 +18,6 @@ pub use places::{Admission, Places, Rank};
 pub use prng::Prng;
 pub use repeats::{Repeats, Telling};
 pub use units::{
-    AckLevel, Chain, ConnId, Epoch, FileId, JournalKind, Mono, Now, Ordinal, Position, SegmentIndex, Seq,
-    Wait,
+    AckLevel, Chain, ConnId, Epoch, FileId, JournalKind, Mono, Now, Ordinal, Position, Round, SegmentIndex,
+    Seq, Wait,
 };

@@ -5,6 +5,7 @@ use super::apply::Applier;
 use super::blocks::BlockReads;
 use super::config::{EngineConfig, StartState};
 use super::copy::CopyJob;
+use super::damage::Damage;
 use super::definitions::Barrier;
 use super::effect::Effect;
 use super::extents::Extents;
@@ -81,6 +82,9 @@ pub(super) struct Core<S> {
     pub(super) unmade: Option<Fault>,
     pub(super) incidents: Incidents,
     pub(super) refused: u64,
+    pub(super) damage: Damage,
+    /// Something besides the journal found the disk full.
+    pub(super) room_wanted: bool,
     /// Set by whatever may let something else go on.
     pub(super) dirty: bool,
     pub(super) stopping: bool,
@@ -162,6 +166,8 @@ impl<S: StoreRead> Core<S> {
             unmade: None,
             incidents: Incidents::default(),
             refused: 0,
+            damage: Damage::default(),
+            room_wanted: false,
             dirty: true,
             stopping: false,
             config,

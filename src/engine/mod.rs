@@ -13,6 +13,7 @@ mod condition;
 pub mod config;
 mod copy;
 mod core;
+mod damage;
 mod definitions;
 pub mod effect;
 mod extents;
@@ -27,6 +28,7 @@ mod reach;
 mod receiver;
 mod risk;
 mod roles;
+mod rounds;
 mod sender;
 mod status;
 
@@ -41,6 +43,7 @@ use blocks::Answer;
 pub use config::{EngineConfig, PeerLoss, StartState};
 pub use effect::{Allocation, ClientDoor, Effect, Event, Incident, Severity, Tls};
 use roles::Step;
+pub use rounds::Rounds;
 
 /// One node's decisions. Call [`Engine::input`] with each event, then take [`Engine::output`] until it is empty,
 /// then wait for the next event or for [`Engine::deadline`].
@@ -88,20 +91,20 @@ impl<S: StoreRead> Engine<S> {
             Event::ControlWritten { write } => core.control_written(write),
             Event::ControlFailed { write, fault } => core.control_failed(write, fault),
             Event::Read { read, result } => match core.reads.remove(&read) {
-                Some(ReadFor::Apply(journal)) => core.apply_read(journal, result),
-                Some(ReadFor::Stream) => core.stream_read(result),
-                Some(ReadFor::Listing) => core.listing_read(result),
-                Some(ReadFor::Diverged) => core.diverged_read(result),
+                Some(ReadFor::Apply(journal)) => core.apply_read(journal, read, result),
+                Some(ReadFor::Stream) => core.stream_read(read, result),
+                Some(ReadFor::Listing) => core.listing_read(read, result),
+                Some(ReadFor::Diverged) => core.diverged_read(read, result),
                 None => {}
             },
-            Event::Applied { journal, seq } => core.applied(journal, seq),
-            Event::ApplyFailed { journal, fault } => core.apply_failed(journal, fault),
+            Event::Applied { journal, round, seq } => core.applied(journal, round, seq),
+            Event::ApplyFailed { journal, round, fault } => core.apply_failed(journal, round, fault),
             Event::Checkpointed { applied } => core.checkpointed(applied),
             Event::CheckpointFailed { fault } => core.checkpoint_failed(fault),
             Event::VolumeRead { read, result } => core.volume_read(read, result),
             Event::VolumeAllocation { read, result } => core.volume_allocation(read, result),
-            Event::DivergedSaved => core.diverged_saved(),
-            Event::DivergedFailed { fault } => core.diverged_failed(fault),
+            Event::DivergedSaved { save } => core.diverged_saved(save),
+            Event::DivergedFailed { save, fault } => core.diverged_failed(save, fault),
             Event::LinkAccepted { conn } => core.link_accepted(conn),
             Event::LinkConnected { conn } => core.link_connected(conn),
             Event::LinkBytes { conn, bytes } => core.link_bytes(conn, &bytes),
@@ -235,6 +238,7 @@ impl<S: StoreRead> Engine<S> {
         core.store.unpin();
         self.nbd.tick(core.now, core);
         self.nbd.release(core.now, core);
+        core.tell_damage();
         let door = &self.nbd;
         self.meters.look(core.now.mono, || {
             core.volumes().iter().map(|volume| (volume.file, door.traffic(volume.file))).collect()
