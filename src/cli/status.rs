@@ -135,7 +135,10 @@ pub(crate) fn screen(s: &Status) -> String {
         line("at risk now", amount(risk.entries, risk.bytes, risk.seconds));
     }
     line("journal", journal(s));
-    line("clients", format!("{} connected, {} refused since the start", count(s.clients), count(s.refused)));
+    let refused = [s.resp_refused, s.nbd_refused, s.refused].map(count);
+    let [resp, nbd, link] = refused;
+    let refused = format!("refused since the start: {resp} by RESP, {nbd} by NBD, {link} on the link");
+    line("clients", format!("{} connected; {refused}", count(s.clients)));
     for volume in s.volumes.iter().filter(|volume| volume.clients > 0) {
         line("volume", volume_line(volume));
     }

@@ -6,7 +6,7 @@ use crate::base::limits::DIAL_TROUBLES_TOLD;
 use crate::base::{ConnId, Mono, plainly};
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// The peer's addresses, and the dial that waits for them.
 pub(crate) struct Dial {
@@ -87,6 +87,12 @@ impl Dial {
     /// The peer, as the config names it.
     pub(crate) fn peer(&self) -> &PeerAddress {
         &self.peer
+    }
+
+    /// Whether this is a host of the peer, as far as is known.
+    pub(crate) fn has_host(&self, host: IpAddr) -> bool {
+        let literal = self.peer.literal();
+        self.known.iter().chain(&literal).any(|address| address.ip().to_canonical() == host)
     }
 
     /// Begins a dial; nothing if its addresses are to be found first, and then [`Self::found`] goes on.

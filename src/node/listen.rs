@@ -4,6 +4,7 @@ use super::admin::bind_in_dir;
 use super::config::{Config, DoorAddress};
 use super::core::{Door, Listener};
 use super::layout::Layout;
+use crate::base::Rank;
 use crate::base::limits::ACCEPT_BACKLOG;
 use crate::base::plainly;
 use crate::engine::Tls;
@@ -58,11 +59,12 @@ impl Listeners {
     pub(crate) fn open(config: &Config, layout: &Layout) -> Result<Self, ListenError> {
         let mut listeners = Self::default();
         listeners.tcp(config.link_listen, "link_listen", Door::Link)?;
-        let (resp, nbd) = (Door::Resp { trusted: true }, Door::Nbd { tls: Tls::Off });
+        let rank = Rank::Own;
+        let (resp, nbd) = (Door::Resp { trusted: true, rank }, Door::Nbd { tls: Tls::Off, rank });
         listeners.own(layout, layout.resp_socket(), resp)?;
         listeners.own(layout, layout.nbd_socket(), nbd)?;
         for address in &config.resp {
-            let door = Door::Resp { trusted: false };
+            let door = Door::Resp { trusted: false, rank: rank_of(address) };
             match address {
                 DoorAddress::Tcp(address) => listeners.tcp(*address, "resp", door)?,
                 DoorAddress::Unix(path) => listeners.unix(layout.resolve(path), "resp", door, 0o660)?,
@@ -72,10 +74,11 @@ impl Listeners {
             match place {
                 DoorAddress::Tcp(address) => {
                     let tls = if place.is_private() { Tls::Offered } else { Tls::Required };
-                    listeners.tcp(*address, "nbd", Door::Nbd { tls })?;
+                    listeners.tcp(*address, "nbd", Door::Nbd { tls, rank: rank_of(place) })?;
                 }
                 DoorAddress::Unix(path) => {
-                    listeners.unix(layout.resolve(path), "nbd", Door::Nbd { tls: Tls::Off }, 0o660)?;
+                    let door = Door::Nbd { tls: Tls::Off, rank: rank_of(place) };
+                    listeners.unix(layout.resolve(path), "nbd", door, 0o660)?;
                 }
             }
         }
@@ -162,6 +165,11 @@ impl Listeners {
     }
 }
 
+/// From where clients of a configured address can come.
+fn rank_of(place: &DoorAddress) -> Rank {
+    if place.is_private() { Rank::Near } else { Rank::Public }
+}
+
 impl SocketFile {
     fn of(path: &Path) -> io::Result<Self> {
         let found = std::fs::symlink_metadata(path)?;
@@ -215,7 +223,7 @@ mod tests {
     fn a_socket_left_by_a_killed_process_is_replaced_and_a_living_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("resp.sock");
-        let door = Door::Resp { trusted: true };
+        let door = Door::Resp { trusted: true, rank: Rank::Own };
         drop(UnixListener::bind(&path).unwrap());
         let mut first = Listeners::default();
         first.unix(path.clone(), "a test", door, 0o600).unwrap();

@@ -19,8 +19,8 @@ use super::volumes::{Readers, Volumes};
 use super::{apply, disk, log, manager, signals};
 use crate::base::JournalKind;
 use crate::base::limits::{
-    ADMIN_WAIT_MS, CLIENTS_MAX, DESCRIPTORS_RESERVED, FREED_KEPT, FREED_KEPT_EACH, PURGE_STEP, RETIRED_SHARE,
-    STOP_JOIN_MS,
+    ADMIN_WAIT_MS, CLIENTS_MAX, DESCRIPTORS_RESERVED, FREED_KEPT, FREED_KEPT_EACH, NBD_CLIENTS_MAX,
+    PURGE_STEP, RETIRED_SHARE, STOP_JOIN_MS,
 };
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::engine::{Engine, StartState};
@@ -410,7 +410,7 @@ fn raise_descriptor_limit() -> usize {
             soft
         }
     };
-    let wanted = CLIENTS_MAX + DESCRIPTORS_RESERVED;
+    let wanted = CLIENTS_MAX + NBD_CLIENTS_MAX + DESCRIPTORS_RESERVED;
     if limit < wanted as u64 {
         tracing::warn!("only {limit} files may be open: fewer than {CLIENTS_MAX} clients can connect");
     }
