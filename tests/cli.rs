@@ -19,6 +19,22 @@ fn run(args: &[&str]) -> Output {
     program().args(args).output().expect("the program runs")
 }
 
+/// The same for what should end by itself, and does not if it is at fault.
+#[track_caller]
+fn run_to_its_end(args: &[&str]) -> Output {
+    let mut child =
+        program().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() >= deadline {
+            let _ = child.kill();
+            panic!("{args:?} does not end: {}", stderr(&child.wait_with_output().unwrap()));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().unwrap()
+}
+
 fn run_with_stdin(args: &[&str], input: &[u8]) -> Output {
     let mut child = program()
         .args(args)
@@ -624,7 +640,7 @@ fn every_error_of_a_wrong_command_line_or_a_wrong_directory_ends_with_advice_tha
         (words(&format!("item get app,x 1 --dir {empty}")), "`hot-backup init` makes one"),
     ] {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let output = run(&args);
+        let output = run_to_its_end(&args);
         assert_code(&output, 2);
         let text = stderr(&output);
         let last = text.lines().last().unwrap_or_default();
@@ -636,7 +652,7 @@ fn every_error_of_a_wrong_command_line_or_a_wrong_directory_ends_with_advice_tha
     let address = taken.local_addr().unwrap().to_string();
     let args = ["init", "--dir", &node, "--name", "a", "--role", "primary", "--link-listen", &address];
     assert_code(&run(&[args.as_slice(), &peer].concat()), 0);
-    let serve = || stderr(&run(&["serve", "--dir", &node]));
+    let serve = || stderr(&run_to_its_end(&["serve", "--dir", &node]));
     let told = serve();
     assert!(told.contains("for link_listen: address already in use"), "{told}");
     assert!(told.lines().last().is_some_and(|last| last.contains("another program has that port")), "{told}");
@@ -667,7 +683,7 @@ fn root_does_not_touch_the_node_of_another_user_and_is_told_how_to_become_that_u
     std::os::unix::fs::chown(&a, Some(65_534), Some(65_534)).unwrap();
     let before = std::fs::read_dir(&a).unwrap().count();
     for args in [&["serve"][..], &["trust", &identity(&b)]] {
-        let refused = run(&[args, &["--dir", dir]].concat());
+        let refused = run_to_its_end(&[args, &["--dir", dir]].concat());
         assert_code(&refused, 2);
         let told = stderr(&refused);
         assert!(told.contains("as root: it belongs to user nobody"), "{told}");

@@ -308,13 +308,20 @@ fn five_minutes() -> String {
 #[test]
 fn tier_the_five_minutes_of_the_readme_run_as_a_script_word_by_word() {
     crate::support::tier!("root", "redis-cli", "unshare", "ip", "bash");
+    // Whatever the shell of a newcomer is.
+    for shell in ["bash", "sh"] {
+        run_five_minutes(shell);
+    }
+}
+
+fn run_five_minutes(shell: &str) {
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().join("bin");
     std::fs::create_dir(&path).unwrap();
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_hot-backup"), path.join("hot-backup")).unwrap();
     std::fs::write(temp.path().join("script"), five_minutes()).unwrap();
     // A loopback of its own, as the ports are those of the README; what still runs at the end goes with the namespace.
-    let script = "ip link set lo up && bash ./script";
+    let script = format!("ip link set lo up && {shell} ./script");
     let output = std::process::Command::new("timeout")
         .args([
             "--kill-after=5",
@@ -326,7 +333,7 @@ fn tier_the_five_minutes_of_the_readme_run_as_a_script_word_by_word() {
             "--kill-child",
             "bash",
             "-c",
-            script,
+            &script,
         ])
         .current_dir(temp.path())
         .env(
