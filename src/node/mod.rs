@@ -33,6 +33,7 @@ pub mod log;
 mod manager;
 mod operators;
 mod retired;
+pub mod room;
 mod segment_source;
 mod segments;
 pub mod serve;

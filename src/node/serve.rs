@@ -9,6 +9,7 @@ use super::incidents::Notes;
 use super::layout::{Layout, RETIRED};
 use super::listen::{ListenError, Listeners};
 use super::retired::Retired;
+use super::room::Room;
 use super::segment_source::{self, DiskSegments};
 use super::setup::{self, DirLock, SetupError};
 use super::tls::LinkIdentity;
@@ -107,6 +108,9 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     // Waits for signals to the end of the process, so nobody waits for it.
     let _ = spawn("signals", move || stoppers.run(&to_core))?;
     let layout = Layout::new(dir);
+    if let Ok(Some(text)) = Room::of(&layout, config.journal_quota_bytes).map(|room| room.warning()) {
+        tracing::warn!("{text}");
+    }
     let found = Found::on_disk(&layout, &config)?;
     let driver =
         open_driver(options.io.unwrap_or(config.io)).map_err(system_error("opening the I/O driver"))?;

@@ -125,8 +125,10 @@ impl World {
 
     /// The journal is bounded by its quota as soon as the store has what is beyond that (I-52).
     fn check_quota(&mut self, n: usize) {
-        let (bytes, quota) =
-            (self.nodes[n].disk.bytes(JournalKind::Replicated), self.config(n).quota_bytes + 2 * SEGMENT_BYTES);
+        let (bytes, quota) = (
+            self.nodes[n].disk.bytes(JournalKind::Replicated),
+            self.config(n).quota_bytes + 2 * SEGMENT_BYTES,
+        );
         let age = self.trace.now.saturating_sub(self.nodes[n].booted_at);
         if bytes > quota && age > 5_000_000 && self.check.oldest_is_settled(n) {
             self.check.fail("I-52", format!("node {n} keeps {bytes} bytes of journal, the quota is {quota}"));

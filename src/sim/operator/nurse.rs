@@ -62,7 +62,9 @@ impl World {
             self.nodes[other].engine.is_some() && self.check.nodes[other].control.role == Role::Standby;
         let degrades = matches!(self.options.on_peer_loss, PeerLoss::Degrade { .. });
         let alone = self.check.cannot_be_followed(serving) && degrades;
-        (peer && !self.check.cannot_be_followed(serving)) || alone || self.options.ack_level == AckLevel::Local
+        (peer && !self.check.cannot_be_followed(serving))
+            || alone
+            || self.options.ack_level == AckLevel::Local
     }
 
     /// What only an operator can decide.
