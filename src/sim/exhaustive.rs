@@ -201,10 +201,10 @@ fn nothing_half(world: &mut World) {
     let mut why = None;
     for (number, op) in world.ops.iter().enumerate() {
         let there = op.items.iter().filter(|item| items.iter().any(|(id, _)| id == item.as_slice())).count();
-        if there != 0 && there != op.items.len() {
+        if op.file == File::Main && there != 0 && there != op.items.len() {
             why = Some(("I-05", format!("update {number} is there by half")));
         }
-        if there == 0 && !op.items.is_empty() && op.ending == Ending::Ok && !lost.contains(&number) {
+        if there == 0 && op.file == File::Main && !op.items.is_empty() && op.ending == Ending::Ok && !lost.contains(&number) {
             why = Some(("I-01", format!("update {number} was told ok and is gone")));
         }
     }
