@@ -387,7 +387,17 @@ fn a_journal_at_its_quota_stays_there_and_says_once_that_the_peer_has_lost_its_c
     assert_eq!(sets(&mut bench, 600, 4000), [] as [String; 0]);
     assert!(bench.segments <= before + 4, "{} segments", bench.segments);
     assert_eq!(bench.told.iter().filter(|kind| **kind == "peer-dropped").count(), 1);
-    assert!(bench.engine.core.journals[0].disk_use().0 <= 4 * (64 << 10));
+    let core = &bench.engine.core;
+    assert!(
+        core.journals[0].disk_use().0 <= 4 * (64 << 10),
+        "{:?} second base {:?} covered {:?} pace {:?} running {} wanted {}",
+        core.journals[0].disk_use(),
+        core.journals[0].second_base(),
+        core.checkpoint.covered,
+        core.journals[0].pace(),
+        core.checkpoint.running,
+        core.checkpoint.wanted
+    );
 }
 
 #[test]

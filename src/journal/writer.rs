@@ -242,14 +242,17 @@ impl Journal {
         self.pending_bytes + usize::try_from(self.flights.room()).unwrap_or(usize::MAX)
     }
 
-    /// Bytes in segment files, those made ahead included, and how many they are.
+    /// Bytes in segment files, those made ahead and being opened included, and how many they are.
     #[must_use]
     pub fn disk_use(&self) -> (u64, u64) {
         let spare = match self.spare {
             Spare::Preparing { bytes, .. } | Spare::Ready { bytes, .. } => bytes,
             Spare::None | Spare::Waiting { .. } => 0,
         };
-        (self.segments.bytes() + spare, self.segments.len() as u64 + u64::from(spare > 0))
+        // One that is being opened is in neither place.
+        let opening = self.flights.opening().map_or(0, |info| info.bytes);
+        let count = self.segments.len() as u64 + u64::from(spare > 0) + u64::from(opening > 0);
+        (self.segments.bytes() + spare + opening, count)
     }
 
     /// The oldest entry that can be read.

@@ -138,6 +138,13 @@ impl Handle {
         Ok(())
     }
 
+    /// Makes the engine's journal durable.
+    fn sync(&self) -> fjall::Result<()> {
+        #[cfg(test)]
+        super::volumes::testing::sync_engine()?;
+        self.db.persist(PersistMode::SyncAll)
+    }
+
     /// Writes all that is in memory to tables, which the engine syncs itself.
     fn write_tables(&self) -> fjall::Result<()> {
         self.items.rotate_memtable()?;
@@ -564,8 +571,7 @@ impl StoreWrite for StoreWriter {
         };
         let result = guard.as_ref().map_or(Err(fjall::Error::Poisoned), write);
         self.outcome("writing the store", result)?;
-        let persist = |handle: &Handle| handle.db.persist(PersistMode::SyncAll);
-        let result = guard.as_ref().map_or(Err(fjall::Error::Poisoned), persist);
+        let result = guard.as_ref().map_or(Err(fjall::Error::Poisoned), Handle::sync);
         drop(guard);
         self.synced(result)?;
         (self.rewrite, self.reopened) = (false, 0);
