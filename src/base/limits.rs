@@ -192,6 +192,8 @@ pub const LINKS_OWN_KEPT: usize = 8;
 pub const LINK_HANDSHAKE_MS: u64 = 5000;
 /// Addresses of the peer's name that are dialled.
 pub const PEER_ADDRESSES_MAX: usize = 16;
+/// A node that is called looks its peer's name up no more often than this (milliseconds).
+pub const PEER_LOOK_MS: u64 = 30_000;
 /// Longest name of a host (bytes).
 pub const HOST_NAME_MAX: usize = 253;
 /// Making a node waits no longer than this to hear whether its peer's name is known (milliseconds).
