@@ -81,6 +81,8 @@ pub(super) struct Core<S> {
     pub(super) damage: Damage,
     /// Something besides the journal found the disk full.
     pub(super) room_wanted: bool,
+    /// Room was made for the store, which tries again: until then nobody is told that the disk is full.
+    pub(super) room_until: Mono,
     /// What was said once and need not be said again until it changes.
     pub(super) said: HashMap<&'static str, String>,
     /// Set by whatever may let something else go on.
@@ -163,6 +165,7 @@ impl<S: StoreRead> Core<S> {
             refused: 0,
             damage: Damage::default(),
             room_wanted: false,
+            room_until: Mono(0),
             said: HashMap::new(),
             dirty: true,
             stopping: false,
