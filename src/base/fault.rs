@@ -38,6 +38,15 @@ impl Fault {
     }
 }
 
+/// The system's words for a failure, as they stand in the middle of a sentence: `no such file or directory`.
+#[must_use]
+pub fn plainly(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_lowercase().collect::<String>()).unwrap_or_default() + chars.as_str()
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -50,6 +59,16 @@ impl fmt::Display for Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_words_of_the_system_fit_into_a_sentence() {
+        for (errno, words) in
+            [(111, "connection refused"), (113, "no route to host"), (2, "no such file or directory")]
+        {
+            assert_eq!(plainly(&std::io::Error::from_raw_os_error(errno)), words);
+        }
+        assert_eq!(plainly(&std::io::Error::other("")), "");
+    }
 
     #[test]
     fn what_ran_out_may_be_there_again_and_what_broke_is_broken() {

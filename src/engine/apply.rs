@@ -323,6 +323,7 @@ impl<S: StoreRead> Core<S> {
             return;
         }
         self.incident_over("store-failed", "store-back", "the store applies again".to_owned());
+        self.incident_over("replay-failed", "replay-back", "the journal is read back again".to_owned());
     }
 
     pub(super) fn apply_failed(&mut self, journal: JournalKind, round: Round, fault: Fault) {
@@ -411,6 +412,7 @@ impl<S: StoreRead> Core<S> {
 
     pub(super) fn checkpointed(&mut self, applied: [Seq; 2]) {
         self.checkpoint.running = false;
+        self.checkpoint.failed = false;
         self.checkpoint.covered = applied;
         self.incident_over("checkpoint-failed", "checkpoint-back", "the store is durable again".to_owned());
         self.release_journals();
@@ -421,6 +423,7 @@ impl<S: StoreRead> Core<S> {
 
     pub(super) fn checkpoint_failed(&mut self, fault: Fault) {
         self.checkpoint.running = false;
+        self.checkpoint.failed = true;
         self.checkpoint.at = self.now.mono;
         self.room_wanted |= fault == Fault::NoSpace;
         let text = format!("making the store durable: {fault}; the journal is kept until it succeeds");

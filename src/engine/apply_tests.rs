@@ -272,7 +272,7 @@ fn rotten(error: fn() -> crate::store::StoreError) -> (Core<Rotten>, FileId) {
 /// What people are told.
 fn told(core: &mut Core<Rotten>) -> Vec<(&'static str, String)> {
     core.tell_damage();
-    core.incidents.drain(..).map(|incident| (incident.kind, incident.text)).collect()
+    core.incidents.take_recent().into_iter().map(|incident| (incident.kind, incident.text)).collect()
 }
 
 #[test]
@@ -328,11 +328,12 @@ fn damage_of_a_volume_is_told_with_its_name_and_place() {
             .engine
             .core
             .incidents
-            .drain(..)
+            .take_recent()
+            .into_iter()
             .map(|incident| (incident.kind, incident.text))
             .collect::<Vec<_>>()
     };
-    bench.engine.core.incidents.clear();
+    bench.engine.core.incidents.take_recent();
     assert_eq!(read(&mut bench, Err(Fault::Errno(24))), []);
     let told = read(&mut bench, Err(Fault::Errno(5)));
     assert!(matches!(&told[..], [("volume-damaged", text)] if text.contains("volume app,disk at byte 8192")));
@@ -374,7 +375,7 @@ fn a_full_disk_beside_an_absent_peer_stops_nobody_at_level_local() {
     assert_eq!(sets(&mut bench, 600, 4000), [] as [String; 0]);
     let dropped = bench.told.iter().filter(|kind| **kind == "peer-dropped").count();
     assert_eq!(dropped, 1, "people are told once: {:?}", bench.told);
-    let text = bench.engine.core.incidents.iter().find(|incident| incident.kind == "peer-dropped");
+    let text = bench.engine.core.incidents.recent().find(|incident| incident.kind == "peer-dropped");
     assert!(text.is_some_and(|incident| incident.text.starts_with("the disk is full: ")), "{text:?}");
 }
 

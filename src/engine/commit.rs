@@ -3,8 +3,9 @@
 use super::config::PeerLoss;
 use super::core::{Core, ReadFor};
 use super::effect::{Effect, Severity};
+use super::incidents::Matter;
 use crate::base::limits::{BLOCK_U64, QUEUE_MAX, UNAPPLIED_MAX};
-use crate::base::{Fault, JournalKind, Seq};
+use crate::base::{Fault, JournalKind, SegmentIndex, Seq};
 use crate::doors::Watermarks;
 use crate::journal::{JournalOp, JournalState, ReadRequest};
 use crate::store::StoreRead;
@@ -80,6 +81,7 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn write_failed(&mut self, write: u64, fault: Fault) {
         let Some((journal, inner)) = self.writes.remove(&write) else { return };
         self.journals[journal.index()].write_failed(inner);
+        self.write_fault = Some(fault);
         let name = journal.name();
         if self.journals[journal.index()].has_failed() {
             let text = format!("writing the {name} journal failed twice ({fault}): this node is read-only");
@@ -94,28 +96,41 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    /// Tells when the disk is full and when there is room again.
+    pub(super) fn segment_failed(&mut self, journal: JournalKind, index: SegmentIndex, fault: Fault) {
+        self.journals[journal.index()].segment_failed(self.now, index, fault);
+        self.unmade = Some(fault);
+    }
+
+    /// Tells when no segment can be made, and when one was made again.
     fn note_journal_state(&mut self) {
-        let faults = self.journals.iter().filter_map(crate::journal::Journal::waits_for_segment);
-        match faults.max_by_key(|fault| *fault == Fault::NoSpace) {
+        let waits =
+            JournalKind::ALL.iter().any(|kind| self.journals[kind.index()].waits_for_segment().is_some());
+        match self.unmade {
+            Some(_) if !waits => {
+                self.unmade = None;
+                self.incident_over(
+                    Matter::JournalNoSpace,
+                    "journal-space",
+                    "the journal has room again".to_owned(),
+                );
+                let text = "journal segments can be made again".to_owned();
+                self.incident_over(Matter::JournalUnmade, "journal-space", text);
+            }
             // While room can still be made nobody is refused, and the loss of the claim is told.
             Some(Fault::NoSpace) if self.has_claim() => {}
             Some(Fault::NoSpace) => {
                 let text = "no space for the next journal segment: updates are refused when this one is full";
-                self.incident_once(Severity::Critical, "journal-no-space", text.to_owned());
+                self.settled(&[Matter::JournalUnmade]);
+                self.incident_once(Severity::Critical, Matter::JournalNoSpace, text.to_owned());
             }
             Some(fault) => {
                 let text = format!(
-                    "making the next journal segment: {fault}; it is tried again, and updates are refused when this one \
-                     is full"
+                    "the next journal segment cannot be made ({fault}): updates are refused when this one is full"
                 );
-                self.incident_once(Severity::Critical, "journal-no-segment", text);
+                self.settled(&[Matter::JournalNoSpace]);
+                self.incident_once(Severity::Critical, Matter::JournalUnmade, text);
             }
-            None => {
-                let text = "the journal has room again";
-                self.incident_over("journal-no-space", "journal-space", text.to_owned());
-                self.incident_over("journal-no-segment", "journal-space", text.to_owned());
-            }
+            None => {}
         }
     }
 
@@ -169,7 +184,7 @@ impl<S: StoreRead> Core<S> {
                     "the peer is away: updates after entry {appended} are answered at level local, whatever level \
                      was configured"
                 );
-                self.incident(Severity::Warning, "degraded", text);
+                self.incident_once(Severity::Warning, "degraded", text);
             }
             // What is durable here was answered at level local; what comes from now on is not.
             (Some(_), None) if self.link.caught_up() && self.restoring.is_none() => {
@@ -187,7 +202,7 @@ impl<S: StoreRead> Core<S> {
                 "the peer is back: entries {} to {until} were answered at level local, and are on its disk now",
                 from.next()
             );
-            self.incident(Severity::Notice, "restored", text);
+            self.incident_over("degraded", "restored", text);
         }
     }
 
@@ -265,12 +280,12 @@ impl<S: StoreRead> Core<S> {
             return false;
         }
         let Some(oldest) = self.journals[0].drop_oldest(kept) else { return false };
-        if self.link.retained < Seq(oldest.0 - 1) && !self.said.contains_key("peer-dropped") {
+        if self.link.retained < Seq(oldest.0 - 1) && !self.incidents.lasts(Matter::PeerDropped) {
             let text = format!(
                 "{}: entries before {oldest} are gone that the peer does not have; it will need a full copy",
                 why()
             );
-            self.incident_once(Severity::Critical, "peer-dropped", text);
+            self.incident_once(Severity::Critical, Matter::PeerDropped, text);
         }
         true
     }

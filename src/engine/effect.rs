@@ -148,6 +148,11 @@ pub enum Event {
         /// The connection.
         conn: ConnId,
     },
+    /// Some of the bytes handed to [`Effect::LinkSend`] were taken. A driver may tell it or not.
+    LinkMoved {
+        /// The connection.
+        conn: ConnId,
+    },
     /// The connection is over, or was never made. Nothing more comes from it.
     LinkClosed {
         /// The connection.
@@ -185,6 +190,14 @@ pub enum Event {
     ClientSent {
         /// The client.
         conn: ConnId,
+    },
+    /// The client sends no more than what it has sent already. Of that, what has not been begun and would have to wait is
+    /// not carried out any more.
+    ClientEnded {
+        /// The client.
+        conn: ConnId,
+        /// All that it sent was handed over.
+        drained: bool,
     },
     /// The client is gone.
     ClientClosed {
@@ -371,6 +384,18 @@ pub enum Effect {
         /// The client.
         conn: ConnId,
     },
+    /// The client has proved that it may be here: its place is its own from now on.
+    ClientProven {
+        /// The client.
+        conn: ConnId,
+    },
+    /// The client was denied what it came for: count it, and tell people.
+    ClientRefused {
+        /// The client.
+        conn: ConnId,
+        /// Why, for people.
+        why: String,
+    },
     /// End the connection once what was given is sent.
     ClientClose {
         /// The client.
@@ -416,6 +441,18 @@ pub enum Severity {
     Warning,
     /// Updates or protection have stopped.
     Critical,
+}
+
+impl Severity {
+    /// Its word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Notice => "notice",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
 }
 
 /// An unusual event that a person should know.

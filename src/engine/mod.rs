@@ -9,6 +9,7 @@ mod apply;
 mod backend;
 mod blocks;
 mod commit;
+mod condition;
 pub mod config;
 mod copy;
 mod core;
@@ -16,11 +17,14 @@ mod damage;
 mod definitions;
 pub mod effect;
 mod extents;
+pub mod incidents;
 mod link;
 mod listing;
 mod meters;
 mod overlay;
 mod pacing;
+mod progress;
+mod reach;
 mod receiver;
 mod risk;
 mod roles;
@@ -80,7 +84,7 @@ impl<S: StoreRead> Engine<S> {
             Event::Tick => {}
             Event::SegmentReady { journal, index } => core.journals[journal.index()].segment_ready(index),
             Event::SegmentFailed { journal, index, fault } => {
-                core.journals[journal.index()].segment_failed(now, index, fault);
+                core.segment_failed(journal, index, fault);
             }
             Event::Written { write } => core.written(write),
             Event::WriteFailed { write, fault } => core.write_failed(write, fault),
@@ -106,6 +110,7 @@ impl<S: StoreRead> Engine<S> {
             Event::LinkBytes { conn, bytes } => core.link_bytes(conn, &bytes),
             Event::LinkFilled { conn, buffer } => core.link_filled(conn, buffer),
             Event::LinkSent { conn } => core.link_sent(conn),
+            Event::LinkMoved { conn } => core.link_moved(conn),
             Event::LinkClosed { conn, why } => core.link_closed(conn, &why),
             Event::ClientOpened { conn, door: ClientDoor::Items { trusted } } => {
                 self.door.open(now, conn, trusted)
@@ -121,6 +126,12 @@ impl<S: StoreRead> Engine<S> {
             Event::ClientBytes { conn, bytes } => {
                 core.store.pin();
                 self.door.input(now, conn, bytes, core);
+                core.store.unpin();
+            }
+            Event::ClientEnded { conn, .. } if self.nbd.knows(conn) => self.nbd.ended(conn),
+            Event::ClientEnded { conn, drained } => {
+                core.store.pin();
+                self.door.ended(now, conn, drained, core);
                 core.store.unpin();
             }
             Event::ClientSent { conn } => self.door.sent(conn),
@@ -140,7 +151,7 @@ impl<S: StoreRead> Engine<S> {
                 core.reply_value(token, &status);
             }
             AdminRequest::Incidents => {
-                let list: Vec<_> = core.incidents.iter().cloned().collect();
+                let list: Vec<_> = core.incidents.recent().cloned().collect();
                 core.reply_value(token, &list);
             }
             AdminRequest::Takeover { peer_is_down, dry_run } => core.takeover(token, peer_is_down, dry_run),
@@ -175,6 +186,8 @@ impl<S: StoreRead> Engine<S> {
                 return Some(match output {
                     DoorOutput::Send { conn, bytes } => Effect::ClientSend { conn, bytes },
                     DoorOutput::Receive { conn, buffer } => Effect::ClientReceive { conn, buffer },
+                    DoorOutput::Proven { conn } => Effect::ClientProven { conn },
+                    DoorOutput::Refused { conn, why } => Effect::ClientRefused { conn, why },
                     DoorOutput::Close { conn } => Effect::ClientClose { conn, stuck: false },
                 });
             }
@@ -183,6 +196,8 @@ impl<S: StoreRead> Engine<S> {
                     NbdOutput::Send { conn, bytes } => Effect::ClientSend { conn, bytes },
                     NbdOutput::Receive { conn, buffer } => Effect::ClientReceive { conn, buffer },
                     NbdOutput::Fill { conn, buffer, until } => Effect::ClientFill { conn, buffer, until },
+                    NbdOutput::Proven { conn } => Effect::ClientProven { conn },
+                    NbdOutput::Refused { conn, why } => Effect::ClientRefused { conn, why },
                     NbdOutput::StartTls { conn } => Effect::ClientStartTls { conn },
                     NbdOutput::Close { conn, stuck } => Effect::ClientClose { conn, stuck },
                 });
@@ -206,6 +221,7 @@ impl<S: StoreRead> Engine<S> {
         core.pump_copy();
         core.pump_listing();
         core.watch_peer();
+        core.pump_incidents();
         if std::mem::take(&mut core.state.abandon_clients) {
             self.door.abandon();
             self.nbd.abandon();
@@ -248,6 +264,8 @@ impl<S: StoreRead> Engine<S> {
             core.roles_deadline(),
             core.link_deadline(),
             core.degrade_deadline(),
+            core.incidents.deadline(),
+            core.stuck_deadline(),
             self.door.deadline(),
             self.nbd.deadline(),
         ]

@@ -2,7 +2,9 @@
 
 use super::core::{Core, ReadFor};
 use super::effect::{Effect, Severity};
+use super::incidents::{FOLLOWED, Matter};
 use super::link::Link;
+use super::progress::Progress;
 use crate::base::limits::{LIVE_WINDOW_FULL, LIVE_WINDOW_MAX};
 use crate::base::{Fault, JournalKind, Position, Seq};
 use crate::format::batch::Batch;
@@ -156,7 +158,7 @@ impl<S: StoreRead> Core<S> {
             reading: None,
             ready: None,
         }));
-        self.link.progress_at = now.mono;
+        self.link.progress = Progress::begin(now.mono);
         self.dirty = true;
     }
 
@@ -169,11 +171,13 @@ impl<S: StoreRead> Core<S> {
             return self.outbound_fault(&fault.to_string());
         }
         stream.acked = ack;
+        let granted = credit > stream.credit;
         stream.credit = stream.credit.max(credit);
         stream.heard_credit = true;
-        if ack.durable > self.link.acked.durable || ack.received > self.link.acked.received {
-            self.link.progress_at = now;
+        if granted {
+            self.link.progress.moved(now);
         }
+        self.link.progress.acked(now, self.link.acked, ack);
         self.link.acked = ack;
         self.dirty = true;
         if ack.durable > self.link.retained {
@@ -182,11 +186,9 @@ impl<S: StoreRead> Core<S> {
         }
         if first {
             self.link.dial_now(now);
-            self.said.remove("needs-full-sync");
-            self.said.remove("peer-dropped");
             let text = format!("the peer {} follows from entry {}", self.link.peer_name, ack.durable);
-            self.said.remove("peer-lost");
-            self.incident(Severity::Notice, "peer-follows", text);
+            self.settled(&FOLLOWED);
+            self.all_well(Matter::PeerLost, "peer-follows", text);
         }
     }
 
@@ -195,7 +197,14 @@ impl<S: StoreRead> Core<S> {
             && session.conn == conn
         {
             stream.unsent = 0;
+            self.link.progress.moved(self.now.mono);
             self.dirty = true;
+        }
+    }
+
+    pub(super) fn link_moved(&mut self, conn: crate::base::ConnId) {
+        if self.link.stream().is_some_and(|(session, _)| session.conn == conn) {
+            self.link.progress.moved(self.now.mono);
         }
     }
 

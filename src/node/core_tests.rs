@@ -18,11 +18,15 @@ use std::thread;
 fn echo(event: Event, effects: &mut VecDeque<Effect>) {
     match event {
         Event::ClientOpened { conn, .. } => {
+            effects.push_back(Effect::ClientProven { conn });
             effects.push_back(Effect::ClientReceive { conn, buffer: Vec::new() });
         }
         Event::ClientBytes { conn, bytes } => {
             effects.push_back(Effect::ClientSend { conn, bytes: Bytes::copy_from_slice(&bytes) });
             effects.push_back(Effect::ClientReceive { conn, buffer: bytes });
+        }
+        Event::ClientEnded { conn, drained: true } => {
+            effects.push_back(Effect::ClientClose { conn, stuck: false });
         }
         Event::Stop => effects.push_back(Effect::Stopped),
         _ => {}
