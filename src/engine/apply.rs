@@ -14,6 +14,8 @@ use std::collections::VecDeque;
 
 /// A store that failed is tried again after this (milliseconds).
 const RETRY_MS: u64 = 250;
+/// The same where room was made for it (milliseconds).
+const ROOM_RETRY_MS: u64 = 20;
 
 /// One journal's way into the store.
 #[derive(Debug)]
@@ -317,7 +319,7 @@ impl<S: StoreRead> Core<S> {
             self.overlay.applied(journal, done);
         }
         // The other journal may still be waiting for its turn.
-        if self.store_fault().is_some() {
+        if self.any_store_fault().is_some() {
             return;
         }
         self.incident_over("store-failed", "store-back", "the store applies again".to_owned());
@@ -347,13 +349,36 @@ impl<S: StoreRead> Core<S> {
         applier.reading = None;
         applier.disk_needs = Seq(0);
         applier.handed = applier.shown;
+        if fault == Fault::NoSpace && self.has_claim() {
+            // Room can be made, which is told.
+            return;
+        }
         let text = format!("applying the {} journal to the store: {fault}", journal.name());
         self.incident_once(Severity::Critical, "store-failed", text);
     }
 
-    /// The store's fault, if it has one now.
+    /// The store's fault, if it has one now that clients have to be told of.
     pub(super) fn store_fault(&self) -> Option<Fault> {
+        if self.room_is_made() { None } else { self.any_store_fault() }
+    }
+
+    fn any_store_fault(&self) -> Option<Fault> {
         self.appliers.iter().find_map(|applier| applier.fault.map(|(fault, _)| fault))
+    }
+
+    /// Whether the store was short of room, and room was just made for it: clients wait for what comes of that.
+    pub(super) fn room_is_made(&self) -> bool {
+        self.now.mono < self.room_until && self.any_store_fault() == Some(Fault::NoSpace)
+    }
+
+    /// Room was made: the store is tried again as soon as that can be gone which made it.
+    pub(super) fn retry_apply_soon(&mut self) {
+        let soon = self.now.mono.plus_ms(ROOM_RETRY_MS);
+        for applier in &mut self.appliers {
+            if let Some((Fault::NoSpace, retry)) = &mut applier.fault {
+                *retry = soon;
+            }
+        }
     }
 
     pub(super) fn apply_deadline(&self) -> Option<Mono> {

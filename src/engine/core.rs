@@ -85,6 +85,8 @@ pub(super) struct Core<S> {
     pub(super) damage: Damage,
     /// Something besides the journal found the disk full.
     pub(super) room_wanted: bool,
+    /// Room was made for the store, which tries again: until then nobody is told that the disk is full.
+    pub(super) room_until: Mono,
     /// Set by whatever may let something else go on.
     pub(super) dirty: bool,
     pub(super) stopping: bool,
@@ -168,6 +170,7 @@ impl<S: StoreRead> Core<S> {
             refused: 0,
             damage: Damage::default(),
             room_wanted: false,
+            room_until: Mono(0),
             dirty: true,
             stopping: false,
             config,

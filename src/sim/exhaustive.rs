@@ -204,7 +204,12 @@ fn nothing_half(world: &mut World) {
         if op.file == File::Main && there != 0 && there != op.items.len() {
             why = Some(("I-05", format!("update {number} is there by half")));
         }
-        if there == 0 && op.file == File::Main && !op.items.is_empty() && op.ending == Ending::Ok && !lost.contains(&number) {
+        if there == 0
+            && op.file == File::Main
+            && !op.items.is_empty()
+            && op.ending == Ending::Ok
+            && !lost.contains(&number)
+        {
             why = Some(("I-01", format!("update {number} was told ok and is gone")));
         }
     }
@@ -452,6 +457,10 @@ pub fn walk_move(kind: Move) -> Walk {
         }
         after += u64::from(moving.finished());
         let mut living = moving.world;
+        if living.operator.healing() {
+            // From here on the run is over.
+            return walk;
+        }
         walk.points += 1;
         walk.fail(format!("before any crash, step {point}"), &living);
         let states = living.nodes[0].store.boundaries().len();
@@ -463,7 +472,7 @@ pub fn walk_move(kind: Move) -> Walk {
             settle(&mut dead);
             walk.fail(format!("{kind:?}, step {point}, {which} batches are gone from the store"), &dead);
         }
-        if walk.violation.is_some() || after > STEPS_AFTER {
+        if walk.violation.is_some() || after > 4 * STEPS_AFTER {
             return walk;
         }
     }
