@@ -10,6 +10,7 @@ mod docs;
 mod layering;
 mod network;
 mod pair;
+mod redis_differential;
 mod service;
 mod simulation;
 #[allow(dead_code, reason = "what one tier needs another may not")]
