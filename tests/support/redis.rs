@@ -29,7 +29,17 @@ impl RedisServer {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("redis.sock");
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "redis-server", "--port", "0", "--save", "", "--appendonly", "no"]);
+        command.args([
+            "--pdeathsig",
+            "KILL",
+            "redis-server",
+            "--port",
+            "0",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]);
         command.args(["--databases", "1", "--daemonize", "no", "--logfile", ""]);
         command.arg("--dir").arg(dir.path()).arg("--unixsocket").arg(&socket);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -80,7 +90,7 @@ impl std::fmt::Display for Reply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.head.escape_ascii())?;
         match &self.body {
-            Some(body) if body.len() > 300 => write!(f, " ({} bytes)", body.len())?,
+            Some(body) if body.len() > 3000 => write!(f, " ({} bytes)", body.len())?,
             Some(body) => write!(f, " \"{}\"", body.escape_ascii())?,
             None => {}
         }
