@@ -94,6 +94,10 @@ pub const SCAN_COUNT_MAX: usize = 10_000;
 pub const WALK_STEP: usize = 2_000;
 /// Keys that KEYS returns; with more it is refused.
 pub const KEYS_MAX: usize = 100_000;
+/// Items that one step of INFO's count of items looks at.
+pub const COUNT_STEP: usize = 2_000;
+/// Between two steps of that count (milliseconds).
+pub const COUNT_PAUSE_MS: u64 = 5;
 /// Longest pattern of SCAN and KEYS (bytes).
 pub const PATTERN_MAX: usize = 1024;
 /// Keys watched by all clients together.

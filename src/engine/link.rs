@@ -6,6 +6,7 @@
 use super::core::Core;
 use super::effect::{Effect, Severity};
 use super::pacing::Pacing;
+use super::peer_door;
 use super::receiver::Inbound;
 use super::roles::Step;
 use super::sender::{Live, Outbound, OutboundPhase};
@@ -17,6 +18,7 @@ use crate::pair::{Frame, Head, Own, Session, Verdict, judge};
 use crate::store::StoreRead;
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 const BACKOFF_FIRST_MS: u64 = 100;
 const BACKOFF_MAX_MS: u64 = 5_000;
@@ -36,6 +38,8 @@ pub(super) struct Link {
     pub(super) progress_at: Mono,
     pub(super) heard: Mono,
     pub(super) peer_name: String,
+    /// Where Redis clients reach the peer, as its last hello told.
+    pub(super) peer_door: Option<SocketAddr>,
     /// The peer answered, and what it said forbids to serve.
     pub(super) refuses_us: bool,
     next_dial: Mono,
@@ -58,6 +62,7 @@ impl Link {
             progress_at: Mono(0),
             heard: Mono(0),
             peer_name: String::new(),
+            peer_door: None,
             refuses_us: false,
             next_dial: Mono(0),
             backoff_ms: BACKOFF_FIRST_MS,
@@ -142,6 +147,7 @@ impl<S: StoreRead> Core<S> {
             applied: own.applied,
             table: own.table,
             name,
+            door: peer_door::told(&self.config.resp_doors),
         }
         .encode()
         .into()
@@ -347,6 +353,7 @@ impl<S: StoreRead> Core<S> {
     /// The peer answered this node's hello.
     fn greeted(&mut self, hello: &Hello, peer_epoch: Epoch) {
         self.link.peer_name.clone_from(&hello.name);
+        self.link.peer_door = hello.door;
         let verdict = judge(&self.own(), hello, peer_epoch);
         if !matches!(verdict, Verdict::Refuse(..) | Verdict::OwnStateOld(_)) {
             self.link.refuses_us = false;

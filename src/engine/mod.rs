@@ -20,6 +20,7 @@ mod listing;
 mod meters;
 mod overlay;
 mod pacing;
+mod peer_door;
 mod receiver;
 mod risk;
 mod roles;
@@ -35,7 +36,7 @@ use crate::store::StoreRead;
 use admin::AdminRequest;
 use blocks::Answer;
 pub use config::{EngineConfig, PeerLoss, StartState};
-pub use effect::{Allocation, ClientDoor, Effect, Event, Incident, Severity, Tls};
+pub use effect::{Allocation, ClientDoor, ClientPlace, Effect, Event, Incident, Memory, Severity, Tls};
 use roles::Step;
 
 /// One node's decisions. Call [`Engine::input`] with each event, then take [`Engine::output`] until it is empty,
@@ -59,6 +60,8 @@ impl<S: StoreRead> Engine<S> {
             default_file: config.resp_default.clone(),
             password: config.resp_password.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            tcp_port: config.resp_doors.first().map_or(0, std::net::SocketAddr::port),
+            run: config.seed,
         });
         Self {
             core: Core::new(config, start),
@@ -108,6 +111,8 @@ impl<S: StoreRead> Engine<S> {
                 self.door.open(now, conn, trusted)
             }
             Event::ClientOpened { conn, door: ClientDoor::Blocks { tls } } => self.nbd.open(now, conn, tls),
+            Event::ClientPlaced { conn, place } => self.door.placed(conn, *place),
+            Event::Measured { memory } => self.door.measured(memory),
             Event::ClientBytes { conn, bytes } if self.nbd.knows(conn) => {
                 self.nbd.input(now, conn, bytes, core)
             }

@@ -9,9 +9,10 @@ use crate::base::limits::{
     CLIENT_RECEIVE_MAX, CLIENT_RECEIVE_MIN, CLIENTS_MAX, NBD_STUCK_MS, SEND_BYTES_MAX, SEND_PARTS_MAX,
 };
 use crate::base::{AlignedBuf, ConnId, Mono};
-use crate::engine::{ClientDoor, Event};
+use crate::engine::{ClientDoor, ClientPlace, Event};
 use crate::io::{Goal, Op};
 use bytes::Bytes;
+use nix::sys::socket::{SockaddrStorage, getpeername, getsockname};
 use rustls::ServerConfig;
 use std::collections::VecDeque;
 use std::io;
@@ -75,6 +76,7 @@ impl Clients {
         if self.count() >= self.limit {
             return Err(socket);
         }
+        let place = matches!(door, ClientDoor::Items { .. }).then(|| Box::new(place_of(&socket)));
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
@@ -98,6 +100,9 @@ impl Clients {
             *place = Some(client);
         }
         turn.events.push(Event::ClientOpened { conn, door });
+        if let Some(place) = place {
+            turn.events.push(Event::ClientPlaced { conn, place });
+        }
         Ok(())
     }
 
@@ -319,6 +324,19 @@ impl Clients {
             self.free.push(slot);
         }
     }
+}
+
+/// Where a connection comes from and to, in Redis's form; empty where the kernel does not tell.
+fn place_of(socket: &OwnedFd) -> ClientPlace {
+    let fd = socket.as_raw_fd();
+    let local = getsockname::<SockaddrStorage>(fd).ok();
+    if let Some(unix) = local.as_ref().and_then(SockaddrStorage::as_unix_addr) {
+        let path = unix.path().map(|path| path.display().to_string()).unwrap_or_default();
+        let name = format!("{path}:0");
+        return ClientPlace { remote: name.clone(), local: name, fd, unix: true };
+    }
+    let text = |address: Option<SockaddrStorage>| address.map(|a| a.to_string()).unwrap_or_default();
+    ClientPlace { remote: text(getpeername(fd).ok()), local: text(local), fd, unix: false }
 }
 
 /// What is to be sent.

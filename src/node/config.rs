@@ -268,8 +268,8 @@ impl Config {
             checkpoint_bytes: self.checkpoint_bytes,
             resp_default: self.resp_default.clone(),
             resp_password: self.resp_password.as_ref().map(|secret| secret.0.clone()),
+            resp_doors: self.resp.iter().filter_map(DoorAddress::tcp).collect(),
             peer_host: self.peer.ip().to_string(),
-            peer_port: self.peer.port(),
             seed,
         }
     }
@@ -510,7 +510,7 @@ mod tests {
         assert!(!format!("{config:?}").contains("hush"));
         let engine = config.engine_config(7);
         assert_eq!(engine.resp_password.as_deref(), Some("hush hush"));
-        assert_eq!((engine.peer_host.as_str(), engine.peer_port, engine.seed), ("127.0.0.1", 2000, 7));
+        assert_eq!((engine.peer_host.as_str(), engine.seed), ("127.0.0.1", 7));
     }
 
     #[test]

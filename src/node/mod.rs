@@ -32,6 +32,7 @@ mod listen;
 pub mod log;
 mod manager;
 mod operators;
+mod process;
 mod retired;
 mod segment_source;
 mod segments;

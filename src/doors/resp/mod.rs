@@ -18,13 +18,18 @@
 //!   WAITAOF counts this node's disk likewise, for both journals.
 //! - Before a client has authenticated it may send commands of 4 KiB only, and for a minute only.
 
+mod clients;
 mod connection;
+mod count;
+mod docs;
 mod glob;
+mod info;
 mod items;
 mod outbox;
 mod refusal;
 mod report;
 mod session;
+mod subcommands;
 mod table;
 mod transaction;
 mod turn;
@@ -44,6 +49,8 @@ use crate::base::limits::{AUTHENTICATE_MS, CLIENTS_MAX, SCAN_CURSORS_MAX};
 use crate::base::{ConnId, FileId, Mono, Now};
 use crate::doors::Backend;
 use bytes::{Bytes, BytesMut};
+pub use clients::ClientPlace;
+pub use info::Memory;
 use session::{Blocked, Session};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -60,6 +67,10 @@ pub struct RespConfig {
     pub password: Option<String>,
     /// This program's version, for INFO.
     pub version: String,
+    /// The port of the door, for INFO; 0 if it is not on TCP.
+    pub tcp_port: u16,
+    /// A number that no other run of the program has, for INFO.
+    pub run: u64,
 }
 
 /// What the door wants done.
@@ -127,6 +138,13 @@ struct Shared {
     memory: usize,
     clients: usize,
     stats: Stats,
+    rate: info::Rate,
+    /// What the process takes.
+    process: Memory,
+    count: count::Count,
+    roster: clients::Roster,
+    /// Clients whose connections another one ended in this turn.
+    killed: Vec<ConnId>,
 }
 
 impl Shared {
@@ -184,6 +202,11 @@ impl RespDoor {
             memory: 0,
             clients: 0,
             stats: Stats::default(),
+            rate: info::Rate::default(),
+            process: Memory::default(),
+            count: count::Count::default(),
+            roster: clients::Roster::default(),
+            killed: Vec::new(),
         };
         Self { sessions: HashMap::default(), shared }
     }
@@ -206,6 +229,20 @@ impl RespDoor {
         session.begin(&mut self.shared);
         self.sessions.insert(conn, session);
         self.shared.clients = self.sessions.len();
+    }
+
+    /// Where a client's connection comes from and to, for CLIENT LIST.
+    pub fn placed(&mut self, conn: ConnId, place: ClientPlace) {
+        if let Some(session) = self.sessions.get(&conn)
+            && let Some(card) = self.shared.roster.card(session.client.card)
+        {
+            card.place = place;
+        }
+    }
+
+    /// What the process takes of the machine's memory, for INFO.
+    pub fn measured(&mut self, memory: Memory) {
+        self.shared.process = memory;
     }
 
     /// The client is gone. What it was not told stays as it is in the database.
@@ -283,6 +320,8 @@ impl RespDoor {
                 self.advance(now, conn, backend);
             }
         }
+        self.shared.rate.look(now.mono, self.shared.stats.commands);
+        self.shared.count.tick(now, backend);
         self.walk_on(now, backend);
         self.go_on(now, backend);
     }
@@ -300,7 +339,7 @@ impl RespDoor {
         }
         let wait = self.shared.deadlines.first().map(|(deadline, _)| *deadline);
         let authenticate = self.shared.unauthenticated.front().map(|(deadline, _)| *deadline);
-        wait.into_iter().chain(authenticate).min()
+        wait.into_iter().chain(authenticate).chain(self.shared.count.deadline()).min()
     }
 
     /// Clients connected.
@@ -331,6 +370,12 @@ impl RespDoor {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         if session.advance(now, &mut self.shared, backend) {
             self.close(conn);
+        }
+        for conn in std::mem::take(&mut self.shared.killed) {
+            if self.sessions.contains_key(&conn) {
+                self.close(conn);
+                self.shared.outputs.push_back(DoorOutput::Close { conn });
+            }
         }
     }
 

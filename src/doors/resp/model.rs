@@ -25,11 +25,14 @@ pub(super) struct Model {
     pub(super) peer: [Seq; 3],
     pub(super) primary: bool,
     pub(super) connected: bool,
+    pub(super) peer_door: Option<(String, u16)>,
     pub(super) congested: bool,
     pub(super) refuse: Option<Refusal>,
     pub(super) level: AckLevel,
     /// Sizes of the batches accepted.
     pub(super) batches: Vec<usize>,
+    /// Scans so far.
+    pub(super) scans: usize,
 }
 
 impl Model {
@@ -42,10 +45,12 @@ impl Model {
             peer: [Seq(0); 3],
             primary: true,
             connected: true,
+            peer_door: Some(("10.0.0.2".to_owned(), 7002)),
             congested: false,
             refuse: None,
             level: AckLevel::Local,
             batches: Vec::new(),
+            scans: 0,
         };
         model.create(2, "app,items", true);
         model.create(4, "app,orders", true);
@@ -56,6 +61,13 @@ impl Model {
     pub(super) fn create(&mut self, id: u64, name: &str, replicated: bool) {
         let file = File { name: name.to_owned(), replicated, items: BTreeMap::new() };
         self.files.insert(FileId(id), file);
+    }
+
+    /// Puts an item that is safe already.
+    pub(super) fn put(&mut self, file: u64, id: &[u8]) {
+        let wait = Wait { journal: JournalKind::Local, seq: Seq(0), level: AckLevel::Local };
+        let items = &mut self.files.get_mut(&FileId(file)).unwrap().items;
+        items.insert(id.to_vec(), (Some(Bytes::from_static(b"v")), wait));
     }
 
     pub(super) fn remove(&mut self, id: u64) {
@@ -151,6 +163,7 @@ impl Backend for Model {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<(Vec<Bytes>, Option<Wait>), Refusal> {
+        self.scans += 1;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let range = self.file(file)?.items.range::<[u8], _>((from, Bound::Unbounded));
         let live = range.filter(|(_, (value, _))| value.is_some()).take(limit);
@@ -190,8 +203,7 @@ impl Backend for Model {
             appended: self.ends[0],
             applied: self.ends[0],
             peer_connected: self.connected,
-            peer_host: "10.0.0.2".to_owned(),
-            peer_port: 7002,
+            peer_door: self.peer_door.clone(),
             peer: self.peer,
             peer_silence_s: 1,
             lag_s: 0,
@@ -234,6 +246,8 @@ impl Rig {
             default_file: Some("app,items".to_owned()),
             password: None,
             version: "0.1.0".to_owned(),
+            tcp_port: 7001,
+            run: 7,
         };
         let mut rig = Self::new(config);
         rig.open(1);

@@ -20,9 +20,8 @@ pub(super) struct Client {
     /// Came over a way in that needs no password.
     pub(super) trusted: bool,
     pub(super) authenticated: bool,
-    pub(super) name: Vec<u8>,
-    /// Name and version of the client's library.
-    pub(super) library: [Vec<u8>; 2],
+    /// Its place in the roster.
+    pub(super) card: usize,
     pub(super) out: Outbox,
     pub(super) queue: Option<Box<Queue>>,
     /// The last update in each journal, by index.
@@ -136,8 +135,7 @@ impl Session {
             version: Version::V2,
             trusted,
             authenticated,
-            name: Vec::new(),
-            library: [Vec::new(), Vec::new()],
+            card: 0,
             out: Outbox::default(),
             queue: None,
             last: [Seq(0); 2],
@@ -272,12 +270,15 @@ impl Session {
         let held = self.input.len() + self.receiving + self.client.out.held() + queued + walk;
         shared.memory = shared.memory + held - self.charged;
         self.charged = held;
+        let unread = self.input.len() - self.start;
+        shared.roster.note(&self.client, unread, self.receiving, held);
     }
 
     /// The client is gone: nothing that is shared knows of it any more, but for lists that are gone through anyway.
     pub(super) fn leave(mut self, shared: &mut Shared) {
         shared.memory -= self.charged;
         shared.watches.end(self.client.conn);
+        shared.roster.remove(self.client.card);
         self.forget_wait(shared);
     }
 
@@ -307,6 +308,7 @@ impl Session {
 
     /// Asks for the first bytes.
     pub(super) fn begin(&mut self, shared: &mut Shared) {
+        self.client.card = shared.roster.add(self.client.conn, &self.client);
         self.read_on(Stop::Hungry, shared);
         self.charge(shared);
     }

@@ -1,11 +1,13 @@
 //! One command's turn: finds it, checks it, carries it out, and notes what its reply waits for.
 
-use super::Shared;
+use super::connection::unknown_subcommand;
+use super::items::NO_EXPIRY;
 use super::outbox::Waits;
 use super::refusal::Fail;
 use super::session::{AckWait, Blocked, Client};
 use super::table::{Cmd, Spec, flag};
 use super::transaction::{Queue, Staged};
+use super::{Shared, subcommands};
 use crate::base::limits::{CLIENT_REPLY_MAX, CLIENTS_MEMORY_MAX, ITEM_ID_MAX};
 use crate::base::{FileId, JournalKind, Now, Seq};
 use crate::doors::{Backend, Refusal, Update};
@@ -40,12 +42,8 @@ impl<'t, B: Backend> Turn<'t, B> {
         let Some(spec) = self.shared.lookup.find(args.at(0)) else {
             return self.unknown(args);
         };
-        self.client.last_command = spec.name;
-        if !spec.takes(args.len()) {
-            return self.reject(&wrong_arity(spec.name));
-        }
-        if !self.client.authenticated && !spec.has(flag::NO_AUTH) {
-            return self.reject("NOAUTH Authentication required.");
+        if let Err(why) = self.check(spec, args) {
+            return self.reject_as(spec, &why);
         }
         if self.client.queue.is_some() && !spec.has(flag::NOT_QUEUED) {
             return self.enqueue(spec, args);
@@ -55,6 +53,25 @@ impl<'t, B: Backend> Turn<'t, B> {
             let marks = self.backend.watermarks();
             self.client.out.hold(self.start, &self.waits, &marks);
         }
+    }
+
+    /// What can be told without carrying it out: whether there is such a subcommand, whether the count of arguments is
+    /// right, whether the client may.
+    fn check(&mut self, spec: &'static Spec, args: Args<'_>) -> Result<(), String> {
+        let (mut name, mut takes) = (spec.name, spec.takes(args.len()));
+        if spec.has(flag::CONTAINER) && args.len() > 1 {
+            let word = args.at(1);
+            let sub = subcommands::find(spec, word).ok_or_else(|| unknown_subcommand(spec.name, word))?;
+            (name, takes) = (sub.name, sub.takes(args.len()));
+        }
+        self.client.last_command = name;
+        if !takes {
+            return Err(wrong_arity(name));
+        }
+        if !self.client.authenticated && !spec.has(flag::NO_AUTH) {
+            return Err("NOAUTH Authentication required.".to_owned());
+        }
+        Ok(())
     }
 
     /// Carries out a command and writes its reply, which may be an error.
@@ -72,6 +89,8 @@ impl<'t, B: Backend> Turn<'t, B> {
             Cmd::Get => self.get(args),
             Cmd::SetNx => self.set_nx(args),
             Cmd::GetDel => self.get_del(args),
+            Cmd::GetEx => self.get_ex(args),
+            Cmd::Expire | Cmd::SetEx => Err(NO_EXPIRY.into()),
             Cmd::GetSet => self.get_set(args),
             Cmd::GetRange => self.get_range(args),
             Cmd::StrLen => self.str_len(args),
@@ -104,7 +123,7 @@ impl<'t, B: Backend> Turn<'t, B> {
             )
             .into()),
             Cmd::Debug => Err("ERR DEBUG command not allowed.".into()),
-            _ => self.dispatch_connection(spec.cmd, args),
+            _ => self.dispatch_connection(spec, args),
         }
     }
 
@@ -120,6 +139,17 @@ impl<'t, B: Backend> Turn<'t, B> {
         if let Some(queue) = &mut self.client.queue {
             queue.void();
         }
+    }
+
+    /// As [`Self::reject`]; an EXEC that is wrong ends its transaction, as in Redis.
+    fn reject_as(&mut self, spec: &Spec, text: &str) {
+        if spec.cmd != Cmd::Exec {
+            return self.reject(text);
+        }
+        self.client.queue = None;
+        self.shared.watches.end(self.client.conn);
+        let why = text.strip_prefix("ERR ").unwrap_or(text);
+        self.error(&format!("EXECABORT Transaction discarded because of: {why}"));
     }
 
     fn unknown(&mut self, args: Args<'_>) {
@@ -220,8 +250,15 @@ impl<'t, B: Backend> Turn<'t, B> {
 
     /// Appends a bulk string, if there is room for it.
     pub(super) fn bulk(&mut self, bytes: &[u8]) -> Result<(), Fail> {
+        self.check_room(bytes.len())?;
+        resp::bulk(&mut self.client.out.bytes, bytes);
+        Ok(())
+    }
+
+    /// Whether so much more may be replied (bytes).
+    pub(super) fn check_room(&self, more: usize) -> Result<(), Fail> {
         const SMALL: usize = 4096;
-        let reply = self.client.out.bytes.len() - self.start + bytes.len();
+        let reply = self.client.out.bytes.len() - self.start + more;
         if reply > CLIENT_REPLY_MAX {
             return Err(format!(
                 "ERR the reply would be over {CLIENT_REPLY_MAX} bytes: ask for less at once"
@@ -231,7 +268,6 @@ impl<'t, B: Backend> Turn<'t, B> {
         if reply > SMALL && self.shared.memory + reply > CLIENTS_MEMORY_MAX {
             return Err("OOM the node's memory for clients is used up: try again later".into());
         }
-        resp::bulk(&mut self.client.out.bytes, bytes);
         Ok(())
     }
 

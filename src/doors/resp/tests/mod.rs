@@ -3,4 +3,5 @@
 mod commands;
 mod limits;
 mod order;
+mod tools;
 mod walks;
