@@ -136,6 +136,12 @@ pub const NBD_EXTENTS_MAX: usize = 8192;
 pub const NBD_TRAFFIC_MAX: usize = 4096;
 /// Recent incidents kept in memory for status.
 pub const INCIDENTS_MAX: usize = 256;
+/// Incidents of one kind told at once; then one is told each [`REPEAT_QUIET_MS`] while they go on.
+pub const INCIDENT_BURST: u32 = 8;
+/// What repeats all the time is told at most this often, with a count (milliseconds).
+pub const REPEAT_QUIET_MS: u64 = 60_000;
+/// Kinds of what repeats that are told apart.
+pub const REPEAT_KEYS_MAX: usize = 64;
 /// Of a journal's quota, one part in so many may wait beside it in files of released segments, to be used again.
 pub const RETIRED_SHARE: u64 = 8;
 /// Journal segment: default, least and most (bytes).
@@ -166,14 +172,18 @@ pub const LINKS_MAX: usize = 64;
 pub const LINKS_UNKNOWN_MAX: usize = 16;
 /// A link connection is made and its key checked within this, or dropped (milliseconds).
 pub const LINK_HANDSHAKE_MS: u64 = 5000;
+/// Addresses of the peer's name that are dialled.
+pub const PEER_ADDRESSES_MAX: usize = 16;
+/// Longest name of a host (bytes).
+pub const HOST_NAME_MAX: usize = 253;
+/// Reasons for which the peer is not reached that are logged before it is.
+pub const DIAL_TROUBLES_TOLD: usize = 16;
 /// One receive on a link connection (bytes).
 pub const LINK_RECEIVE: usize = 128 << 10;
 /// The first one after a large batch, which tells whether another follows: what it takes of that is copied (bytes).
 pub const LINK_RECEIVE_LOOK: usize = 4 << 10;
 /// Unacknowledged bytes may stay that long before the kernel gives a link connection up (milliseconds).
 pub const LINK_UNACKED_MS: u64 = 15_000;
-/// The same refusal of a link connection is told at most this often (milliseconds).
-pub const REFUSAL_QUIET_MS: u64 = 60_000;
 /// After a failed accept (no descriptors, no memory) none is tried for this long (milliseconds).
 pub const ACCEPT_PAUSE_MS: u64 = 100;
 /// Connections that may wait to be accepted on each listening socket.
@@ -219,8 +229,26 @@ pub const STOP_MS: u64 = 10_000;
 pub const STOP_FLUSH_MS: u64 = 500;
 /// After the loop ended, the other threads may take this long (milliseconds).
 pub const STOP_JOIN_MS: u64 = 5000;
+/// A command that changes something waits no longer than this for a node that is starting (milliseconds).
+pub const COMMAND_WAIT_MAX_MS: u64 = 86_400_000;
+/// It says so after this (milliseconds) ..
+pub const COMMAND_WAIT_TELL_MS: u64 = 1000;
+/// .. and looks again this often (milliseconds).
+pub const COMMAND_LOOK_MS: u64 = 50;
 /// Notes of the core that wait to be written down; above it they are counted and dropped.
 pub const NOTES_MAX: usize = 1024;
+/// Log lines that wait for stderr; above it they are counted and dropped.
+pub const LOG_LINES_MAX: usize = 1024;
+/// One log line (bytes).
+pub const LOG_LINE_MAX: usize = 8 << 10;
+/// Warnings and errors of one place in the source logged at once; then one each [`REPEAT_QUIET_MS`].
+pub const LOG_BURST: u32 = 4;
+/// The same for notes that all goes well.
+pub const LOG_BURST_INFO: u32 = 64;
+/// A stderr that takes nothing now is tried again after this (milliseconds).
+pub const LOG_RETRY_MS: u64 = 20;
+/// At its end a process waits so long at most for its last log lines to be written (milliseconds).
+pub const LOG_FLUSH_MS: u64 = 500;
 /// The incident file is put aside at this size; one old one is kept (bytes).
 pub const INCIDENT_FILE_MAX: u64 = 8 << 20;
 /// One read of the walk over the journal at a start (bytes).

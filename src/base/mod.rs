@@ -7,12 +7,14 @@ mod checksum;
 mod fault;
 pub mod limits;
 mod prng;
+mod repeats;
 mod units;
 
 pub use buffer::AlignedBuf;
 pub use checksum::{chain_next, crc32c, crc32c_append, crc32c_joined, crc32c_parts};
 pub use fault::Fault;
 pub use prng::Prng;
+pub use repeats::{Repeats, Telling};
 pub use units::{
     AckLevel, Chain, ConnId, Epoch, FileId, JournalKind, Mono, Now, Ordinal, Position, SegmentIndex, Seq,
     Wait,

@@ -3,6 +3,7 @@
 use super::failure::{Answer, Done};
 use super::out::{Table, count, counted, say};
 use super::values;
+use super::wait::WaitArgs;
 use super::{Context, ask};
 use crate::engine::admin::{AccountView, AdminRequest};
 use clap::{Args, Subcommand};
@@ -18,6 +19,8 @@ Examples:
 pub(crate) struct AccountArgs {
     #[command(subcommand)]
     verb: Verb,
+    #[command(flatten)]
+    wait: WaitArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -58,6 +61,7 @@ enum Verb {
 
 /// Runs `account`.
 pub(crate) fn run(context: &mut Context, args: AccountArgs) -> Done {
+    args.wait.note(context);
     match args.verb {
         Verb::Create { name, flags } => {
             let made: AccountView = ask::ask_for(context, &AdminRequest::AccountCreate { name, flags })?;

@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::values::IoArg;
+use super::wait::Look;
 use crate::engine::admin::{AdminReply, AdminRequest};
 pub(crate) use crate::io::{Level, probe};
 use crate::node::config::IoChoice;
@@ -73,4 +74,16 @@ pub(crate) fn serve(dir: &Path, io: Option<IoArg>) -> Result<(), Failure> {
 /// Asks a running node.
 pub(crate) fn call(dir: &Path, request: &AdminRequest, timeout: Duration) -> Result<AdminReply, Failure> {
     admin::call(dir, request, timeout).map_err(|e| Failure::error(e.to_string(), e.next()))
+}
+
+/// How far the node in `dir` has come.
+pub(crate) fn look(dir: &Path, timeout: Duration) -> Look {
+    match admin::call(dir, &AdminRequest::Status, timeout) {
+        Ok(AdminReply::Ok { value }) => match serde_json::from_value(value) {
+            Ok(status) => Look::Told(status),
+            Err(_) => Look::Hopeless,
+        },
+        Err(error) if error.may_pass() => Look::Absent,
+        _ => Look::Hopeless,
+    }
 }

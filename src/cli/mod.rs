@@ -21,6 +21,7 @@ mod setup;
 mod status;
 mod takeover;
 mod values;
+mod wait;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -29,6 +30,7 @@ use out::{Out, say, say_failure};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 const EXAMPLES: &str = "\
 See it work, in under a minute, without any set-up:
@@ -110,6 +112,8 @@ struct Context {
     dir: Option<PathBuf>,
     json: bool,
     out: Out,
+    /// How long what changes something waits for a node that is starting.
+    wait: Duration,
 }
 
 impl Context {
@@ -131,7 +135,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return ExitCode::from(usage(&error)),
     };
     let Common { dir, json } = cli.common;
-    let mut context = Context { dir, json, out: Out::stdout() };
+    let mut context = Context { dir, json, out: Out::stdout(), wait: Duration::ZERO };
     let done = execute(&mut context, cli.command).and_then(|answer| {
         context.out.flush()?;
         Ok(answer)

@@ -4,6 +4,7 @@ use super::failure::{Answer, Done, Failure};
 use super::glue::InitOptions;
 use super::out::say;
 use super::values::{self, IoArg, PeerLossArg, RoleArg};
+use super::wait::WaitArgs;
 use super::{Context, ask, glue};
 use crate::base::AckLevel;
 use crate::base::limits::{SEGMENT_MAX, SEGMENT_MIN};
@@ -147,6 +148,8 @@ pub(crate) struct StartArgs {
     /// Your word that the peer did not take over and does not serve
     #[arg(long, required = true)]
     alone: bool,
+    #[command(flatten)]
+    wait: WaitArgs,
 }
 
 fn pair_id(text: &str) -> Result<PairId, String> {
@@ -277,6 +280,7 @@ pub(crate) fn serve(context: &mut Context, args: &ServeArgs) -> Done {
 /// `start --alone`.
 pub(crate) fn start(context: &mut Context, args: &StartArgs) -> Done {
     debug_assert!(args.alone, "clap requires it");
+    args.wait.note(context);
     let value = ask::ask(context, &AdminRequest::StartAlone)?;
     if context.json {
         context.out.json(&value)?;

@@ -195,6 +195,15 @@ pub struct PeerView {
     pub applied: u64,
 }
 
+/// The way to the other node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkView {
+    /// Where this node dials; empty on a node that is dialled.
+    pub dialled: String,
+    /// Why the link is down, as far as this node was told; empty while it is up.
+    pub last_error: String,
+}
+
 /// A journal's use of the disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalView {
@@ -269,6 +278,9 @@ pub struct Status {
     pub positions: Positions,
     /// The other node.
     pub peer: PeerView,
+    /// The way to it.
+    #[serde(default)]
+    pub link: LinkView,
     /// Disk use.
     pub journal: JournalView,
     /// What would be lost now.

@@ -310,6 +310,7 @@ impl<S: StoreRead> Core<S> {
             self.overlay.applied(journal, done);
         }
         self.incident_over("store-failed", "store-back", "the store applies again".to_owned());
+        self.incident_over("replay-failed", "replay-back", "the journal is read back again".to_owned());
     }
 
     pub(super) fn apply_failed(&mut self, journal: JournalKind, fault: Fault) {
@@ -371,12 +372,15 @@ impl<S: StoreRead> Core<S> {
 
     pub(super) fn checkpointed(&mut self, applied: [Seq; 2]) {
         self.checkpoint.running = false;
+        self.checkpoint.failed = false;
         self.checkpoint.covered = applied;
+        self.incident_over("checkpoint-failed", "checkpoint-back", "the store is durable again".to_owned());
         self.release_journals();
     }
 
     pub(super) fn checkpoint_failed(&mut self, fault: Fault) {
         self.checkpoint.running = false;
+        self.checkpoint.failed = true;
         self.checkpoint.at = self.now.mono;
         let text = format!("making the store durable: {fault}; the journal is kept until it succeeds");
         self.incident_once(Severity::Warning, "checkpoint-failed", text);

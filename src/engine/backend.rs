@@ -37,7 +37,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn not_serving(&self) -> Refusal {
-        Refusal::NotServing(self.state.reason())
+        Refusal::NotServing(self.reason())
     }
 
     /// Checks a group of updates; returns its journal, level and size.

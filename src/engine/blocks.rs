@@ -60,7 +60,7 @@ pub(super) struct BlockReads {
 impl<S: StoreRead> Core<S> {
     fn volume_info(&self, file: FileId) -> Result<&FileInfo, Refusal> {
         if !self.readable() {
-            return Err(Refusal::NotServing(self.state.reason()));
+            return Err(Refusal::NotServing(self.reason()));
         }
         let info = self.namespace.file(file).ok_or_else(|| Refusal::NoSuchFile(format!("with id {file}")))?;
         match info.dptr.kind {
@@ -86,7 +86,7 @@ impl<S: StoreRead> Core<S> {
     /// Checks a change of a volume; tells its journal, its level, and whether the file has to be marked stale.
     fn check_blocks(&self, file: FileId, bytes: usize) -> Result<(JournalKind, AckLevel, bool), Refusal> {
         if self.stopping {
-            return Err(Refusal::NotServing(self.state.reason()));
+            return Err(Refusal::NotServing(self.reason()));
         }
         let info = self.volume_info(file)?;
         if info.replicated && !self.serving() {
@@ -349,7 +349,7 @@ impl<S: StoreRead> BlockBackend for Core<S> {
 
     fn volume_named(&self, name: &[u8]) -> Result<Volume, Refusal> {
         if !self.readable() {
-            return Err(Refusal::NotServing(self.state.reason()));
+            return Err(Refusal::NotServing(self.reason()));
         }
         let unknown = || Refusal::NoSuchFile(String::from_utf8_lossy(name).into_owned());
         let key = key_of_export(name).ok_or_else(unknown)?;

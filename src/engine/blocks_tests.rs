@@ -49,6 +49,7 @@ fn config() -> EngineConfig {
         resp_password: None,
         resp_doors: Vec::new(),
         peer_host: String::new(),
+        peer_port: 0,
         seed: 1,
     }
 }

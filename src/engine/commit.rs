@@ -3,8 +3,9 @@
 use super::config::PeerLoss;
 use super::core::{Core, ReadFor};
 use super::effect::{Effect, Severity};
+use super::incidents::Matter;
 use crate::base::limits::{BLOCK_U64, QUEUE_MAX, UNAPPLIED_MAX};
-use crate::base::{Fault, JournalKind, Seq};
+use crate::base::{Fault, JournalKind, SegmentIndex, Seq};
 use crate::doors::Watermarks;
 use crate::journal::{JournalOp, JournalState, ReadRequest};
 use crate::store::StoreRead;
@@ -82,19 +83,39 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    /// Tells when the disk is full and when there is room again.
+    pub(super) fn segment_failed(&mut self, journal: JournalKind, index: SegmentIndex, fault: Fault) {
+        self.journals[journal.index()].segment_failed(self.now, index, fault);
+        self.unmade = Some(fault);
+    }
+
+    /// Tells when no segment can be made, and when one was made again.
     fn note_journal_state(&mut self) {
-        let full =
-            JournalKind::ALL.iter().any(|kind| self.journals[kind.index()].waits_for_segment() == Some(true));
-        if full {
-            let text =
-                "no space for the next journal segment: updates are refused when this one is full".to_owned();
-            self.incident_once(Severity::Critical, "journal-no-space", text);
-        } else if JournalKind::ALL
-            .iter()
-            .all(|kind| self.journals[kind.index()].waits_for_segment().is_none())
-        {
-            self.incident_over("journal-no-space", "journal-space", "the journal has room again".to_owned());
+        let waits =
+            JournalKind::ALL.iter().any(|kind| self.journals[kind.index()].waits_for_segment().is_some());
+        match self.unmade {
+            Some(_) if !waits => {
+                self.unmade = None;
+                self.incident_over(
+                    Matter::JournalNoSpace,
+                    "journal-space",
+                    "the journal has room again".to_owned(),
+                );
+                let text = "journal segments can be made again".to_owned();
+                self.incident_over(Matter::JournalUnmade, "journal-space", text);
+            }
+            Some(Fault::NoSpace) => {
+                let text = "no space for the next journal segment: updates are refused when this one is full";
+                self.settled(&[Matter::JournalUnmade]);
+                self.incident_once(Severity::Critical, Matter::JournalNoSpace, text.to_owned());
+            }
+            Some(fault) => {
+                let text = format!(
+                    "the next journal segment cannot be made ({fault}): updates are refused when this one is full"
+                );
+                self.settled(&[Matter::JournalNoSpace]);
+                self.incident_once(Severity::Critical, Matter::JournalUnmade, text);
+            }
+            None => {}
         }
     }
 
@@ -144,7 +165,7 @@ impl<S: StoreRead> Core<S> {
                     "the peer is away: updates after entry {appended} are answered at level local, whatever level \
                      was configured"
                 );
-                self.incident(Severity::Warning, "degraded", text);
+                self.incident_once(Severity::Warning, "degraded", text);
             }
             // What is durable here was answered at level local; what comes from now on is not.
             (Some(_), None) if self.link.caught_up() && self.restoring.is_none() => {
@@ -162,7 +183,7 @@ impl<S: StoreRead> Core<S> {
                 "the peer is back: entries {} to {until} were answered at level local, and are on its disk now",
                 from.next()
             );
-            self.incident(Severity::Notice, "restored", text);
+            self.incident_over("degraded", "restored", text);
         }
     }
 

@@ -52,8 +52,10 @@ pub struct EngineConfig {
     pub resp_password: Option<String>,
     /// Where Redis clients reach this node over TCP, as the config names it.
     pub resp_doors: Vec<SocketAddr>,
-    /// The peer's host, for ROLE and INFO where the peer's door listens at every address.
+    /// The peer's host, for status, and for ROLE and INFO where the peer's door listens at every address.
     pub peer_host: String,
+    /// The peer's link port, for status.
+    pub peer_port: u16,
     /// For back-off jitter.
     pub seed: u64,
 }

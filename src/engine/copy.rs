@@ -6,6 +6,7 @@
 use super::blocks::{Asker, joined};
 use super::core::Core;
 use super::effect::Severity;
+use super::incidents::Matter;
 use crate::base::limits::BLOCK_U64;
 use crate::base::{FileId, JournalKind};
 use crate::doors::{Allocation, Piece, Refusal};
@@ -123,6 +124,7 @@ impl<S: StoreRead> Core<S> {
                 self.define(JournalKind::Replicated, &new.entry());
             }
         }
+        self.settled(&[Matter::CopyFailed]);
         let name = self.namespace.file(file).map_or_else(String::new, |info| info.key.clone());
         self.incident(Severity::Notice, "copied", format!("{name}: {what}"));
     }

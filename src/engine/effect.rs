@@ -417,6 +417,18 @@ pub enum Severity {
     Critical,
 }
 
+impl Severity {
+    /// Its word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Notice => "notice",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 /// An unusual event that a person should know.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Incident {

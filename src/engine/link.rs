@@ -42,6 +42,8 @@ pub(super) struct Link {
     pub(super) peer_door: Option<SocketAddr>,
     /// The peer answered, and what it said forbids to serve.
     pub(super) refuses_us: bool,
+    /// Why the last connection came to nothing or ended.
+    pub(super) trouble: String,
     next_dial: Mono,
     backoff_ms: u64,
     next_conn: u64,
@@ -64,6 +66,7 @@ impl Link {
             peer_name: String::new(),
             peer_door: None,
             refuses_us: false,
+            trouble: String::new(),
             next_dial: Mono(0),
             backoff_ms: BACKOFF_FIRST_MS,
             next_conn: first,
@@ -199,8 +202,15 @@ impl<S: StoreRead> Core<S> {
     fn check_silence(&mut self) {
         let silent = |session: &Session, now: Now, timeout: u64| now.mono >= session.heard.plus_ms(timeout);
         let timeout = self.config.peer_timeout_ms;
-        if self.link.outbound.as_ref().is_some_and(|o| silent(&o.session, self.now, timeout)) {
-            self.end_outbound(true, "it was silent for too long");
+        if let Some(outbound) = self.link.outbound.as_ref().filter(|o| silent(&o.session, self.now, timeout))
+        {
+            let why = match outbound.phase {
+                OutboundPhase::Connecting => {
+                    format!("connecting to {}: no answer within {timeout} ms", self.peer_address())
+                }
+                _ => "it was silent for too long".to_owned(),
+            };
+            self.end_outbound(true, &why);
         }
         if self.link.inbound.as_ref().is_some_and(|i| silent(&i.session, self.now, timeout)) {
             self.end_inbound("it was silent for too long");
@@ -216,6 +226,7 @@ impl<S: StoreRead> Core<S> {
 
     fn outbound_gone(&mut self, outbound: &Outbound, why: &str) {
         self.dirty = true;
+        why.clone_into(&mut self.link.trouble);
         // What was only in the peer's memory may be gone with it: nobody is told "received" any more.
         self.link.acked.received = self.link.acked.durable;
         if outbound.is_streaming() {
@@ -233,6 +244,7 @@ impl<S: StoreRead> Core<S> {
 
     fn inbound_gone(&mut self, inbound: &Inbound, why: &str) {
         self.dirty = true;
+        why.clone_into(&mut self.link.trouble);
         if inbound.is_following() {
             let text = format!("the link from the primary is down: {why}");
             self.incident_once(Severity::Warning, "peer-lost", text);

@@ -15,12 +15,14 @@ mod core;
 mod definitions;
 pub mod effect;
 mod extents;
+pub mod incidents;
 mod link;
 mod listing;
 mod meters;
 mod overlay;
 mod pacing;
 mod peer_door;
+mod reach;
 mod receiver;
 mod risk;
 mod roles;
@@ -80,7 +82,7 @@ impl<S: StoreRead> Engine<S> {
             Event::Tick => {}
             Event::SegmentReady { journal, index } => core.journals[journal.index()].segment_ready(index),
             Event::SegmentFailed { journal, index, fault } => {
-                core.journals[journal.index()].segment_failed(now, index, fault);
+                core.segment_failed(journal, index, fault);
             }
             Event::Written { write } => core.written(write),
             Event::WriteFailed { write, fault } => core.write_failed(write, fault),
@@ -142,7 +144,7 @@ impl<S: StoreRead> Engine<S> {
                 core.reply_value(token, &status);
             }
             AdminRequest::Incidents => {
-                let list: Vec<_> = core.incidents.iter().cloned().collect();
+                let list: Vec<_> = core.incidents.recent().cloned().collect();
                 core.reply_value(token, &list);
             }
             AdminRequest::Takeover { peer_is_down, dry_run } => core.takeover(token, peer_is_down, dry_run),
@@ -208,6 +210,7 @@ impl<S: StoreRead> Engine<S> {
         core.pump_copy();
         core.pump_listing();
         core.watch_peer();
+        core.pump_incidents();
         if std::mem::take(&mut core.state.abandon_clients) {
             self.door.abandon();
             self.nbd.abandon();
@@ -249,6 +252,7 @@ impl<S: StoreRead> Engine<S> {
             core.roles_deadline(),
             core.link_deadline(),
             core.degrade_deadline(),
+            core.incidents.deadline(),
             self.door.deadline(),
             self.nbd.deadline(),
         ]

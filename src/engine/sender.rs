@@ -2,6 +2,7 @@
 
 use super::core::{Core, ReadFor};
 use super::effect::{Effect, Severity};
+use super::incidents::{FOLLOWED, Matter};
 use super::link::Link;
 use crate::base::limits::{LIVE_WINDOW_FULL, LIVE_WINDOW_MAX};
 use crate::base::{Fault, JournalKind, Position, Seq};
@@ -181,10 +182,9 @@ impl<S: StoreRead> Core<S> {
         }
         if first {
             self.link.dial_now(now);
-            self.said.remove("needs-full-sync");
             let text = format!("the peer {} follows from entry {}", self.link.peer_name, ack.durable);
-            self.said.remove("peer-lost");
-            self.incident(Severity::Notice, "peer-follows", text);
+            self.settled(&FOLLOWED);
+            self.all_well(Matter::PeerLost, "peer-follows", text);
         }
     }
 

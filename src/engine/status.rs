@@ -2,6 +2,7 @@
 
 use super::admin::{AccountView, AtRisk, FileView, JournalView, PeerView, Positions, Status, VolumeView};
 use super::core::Core;
+use super::incidents::Matter;
 use super::meters::Meters;
 use super::peer_door;
 use super::roles::{Step, seconds};
@@ -49,9 +50,9 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn watch_peer(&mut self) {
         if self.peer_state() == "stuck" {
             let text = "the peer is connected but acknowledges nothing any more".to_owned();
-            self.incident_once(super::effect::Severity::Warning, "peer-stuck", text);
+            self.incident_once(super::effect::Severity::Warning, Matter::PeerStuck, text);
         } else {
-            self.incident_over("peer-stuck", "peer-moves", "the peer acknowledges again".to_owned());
+            self.incident_over(Matter::PeerStuck, "peer-moves", "the peer acknowledges again".to_owned());
         }
     }
 
@@ -80,7 +81,7 @@ impl<S: StoreRead> Core<S> {
             } else {
                 self.state.word().to_owned()
             },
-            reason: self.state.reason(),
+            reason: self.reason(),
             epoch: self.control.epoch.0,
             ack_level: level.name().to_owned(),
             degraded: self.degraded.is_some() && level > AckLevel::Local,
@@ -112,12 +113,13 @@ impl<S: StoreRead> Core<S> {
                 local_durable: local.durable.0,
             },
             at_risk: AtRisk { entries: behind, bytes: risk_bytes, seconds: risk_age },
+            link: self.link_view(),
             announced: self.appliers[0].announced_ever.0,
             volumes: Vec::new(),
             clients,
-            incidents: self.incident_count,
+            incidents: self.incidents.count(),
             refused,
-            last_incident: self.incidents.back().map(|incident| incident.text.clone()),
+            last_incident: self.incidents.recent().next_back().map(|incident| incident.text.clone()),
             uptime_seconds: seconds(self.now.mono.0),
         }
     }

@@ -3,6 +3,7 @@
 pub use super::config_file::DoorAddress;
 use super::config_file::{ConfigError, ConfigErrors, Settings};
 use super::layout::Layout;
+use super::peer_address::PeerAddress;
 use crate::base::{AckLevel, Ordinal};
 use crate::engine::{EngineConfig, PeerLoss};
 use crate::format::PairId;
@@ -71,7 +72,7 @@ pub struct Config {
     /// Where the peer connects to.
     pub link_listen: SocketAddr,
     /// Where the peer listens.
-    pub peer: SocketAddr,
+    pub peer: PeerAddress,
     /// How the link is protected.
     pub encryption: Encryption,
     /// Where Redis clients connect, besides [`Layout::resp_socket`]. Paths are not yet resolved.
@@ -157,7 +158,7 @@ impl Config {
             initial_role: if s.word("initial_role") == "primary" { Role::Primary } else { Role::Standby },
             pair_id: s.pair("pair_id"),
             link_listen: s.address("link_listen"),
-            peer: s.address("peer"),
+            peer: s.peer("peer"),
             encryption: if s.word("encryption") == "none" { Encryption::None } else { Encryption::Tls },
             resp: s.listen("resp"),
             nbd: s.listen("nbd"),
@@ -224,7 +225,7 @@ impl Config {
         );
         wrong(
             &["peer", "link_listen"],
-            self.peer == self.link_listen && self.peer.port() != 0,
+            self.peer.literal() == Some(self.link_listen) && self.peer.port() != 0,
             format!("`peer` is {}: that is this node's own `link_listen`", self.peer),
         );
         if let Some(public) = self.resp.iter().find(|address| !address.is_private()) {
@@ -269,7 +270,8 @@ impl Config {
             resp_default: self.resp_default.clone(),
             resp_password: self.resp_password.as_ref().map(|secret| secret.0.clone()),
             resp_doors: self.resp.iter().filter_map(DoorAddress::tcp).collect(),
-            peer_host: self.peer.ip().to_string(),
+            peer_host: self.peer.host().to_owned(),
+            peer_port: self.peer.port(),
             seed,
         }
     }
@@ -510,7 +512,7 @@ mod tests {
         assert!(!format!("{config:?}").contains("hush"));
         let engine = config.engine_config(7);
         assert_eq!(engine.resp_password.as_deref(), Some("hush hush"));
-        assert_eq!((engine.peer_host.as_str(), engine.seed), ("127.0.0.1", 7));
+        assert_eq!((engine.peer_host.as_str(), engine.peer_port, engine.seed), ("127.0.0.1", 2000, 7));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use super::apply::Apply;
 use super::clients::Clients;
+use super::dial::Dial;
 use super::disk::{Bulk, Files};
 use super::inbox::{Message, Outbox};
 use super::incidents::{Notes, Quiet};
@@ -13,6 +14,7 @@ use super::layout::Layout;
 use super::link::{Keys, Links};
 use super::manager;
 use super::operators::Operators;
+use super::peer_address::{PeerAddress, Resolver};
 use super::process::MemoryMeter;
 use super::segments::Segments;
 use super::volumes::Volumes;
@@ -20,12 +22,12 @@ use crate::base::limits::{
     ACCEPT_PAUSE_MS, CLIENT_KEEPALIVE_S, INBOX_MAX, LINGER_MS, LINK_HANDSHAKE_MS, STOP_FLUSH_MS, STOP_MS,
 };
 use crate::base::{Mono, Now};
+use crate::engine::incidents::Matter;
 use crate::engine::{ClientDoor, Effect, Engine, Event, Incident, Tls};
 use crate::io::{Completion, Driver, Op, Outcome, Token};
 use crate::store::StoreRead;
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender};
@@ -166,6 +168,8 @@ pub(crate) struct Workers {
     pub(crate) apply: Sender<Apply>,
     /// Tells people.
     pub(crate) notes: Notes,
+    /// Looks up the peer's name.
+    pub(crate) resolver: Resolver,
     /// Tells the service manager.
     pub(crate) manager: SyncSender<manager::Life>,
 }
@@ -203,7 +207,9 @@ pub(crate) struct Ends {
     /// What this node proves and expects on the link.
     pub(crate) keys: Keys,
     /// Where the peer listens.
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: PeerAddress,
+    /// The line by which the peer knows this node.
+    pub(crate) identity: String,
     /// Clients at once.
     pub(crate) clients_max: usize,
     /// With others.
@@ -280,6 +286,7 @@ impl<B: Brain> Core<B> {
         let clock = Clock::start();
         let (now, wall_ms) = clock.read();
         let patience = ends.patience;
+        let dial = Dial::new(ends.peer, workers.resolver.clone());
         Self {
             brain,
             turn: Turn { driver, events: Vec::new(), incidents: Vec::new(), now, wall_ms, patience },
@@ -289,9 +296,9 @@ impl<B: Brain> Core<B> {
             listeners: ends.listeners,
             paused_until: None,
             paused: Vec::new(),
-            accept_trouble: Quiet::new("accept-failed"),
+            accept_trouble: Quiet::new(Matter::AcceptFailed),
             clients: Clients::new(ends.clients_max),
-            links: Links::new(ends.keys, ends.peer),
+            links: Links::new(ends.keys, ends.identity, dial),
             segments: Segments::new(ends.layout),
             volumes: ends.volumes,
             door_tls: ends.door_tls,
@@ -411,7 +418,7 @@ impl<B: Brain> Core<B> {
             Effect::SaveDiverged { file, first, bytes } => {
                 let _ = workers.files.send(Files::Diverged { file, first, bytes });
             }
-            Effect::Admin { token, reply } => self.operators.answer(token, reply, self.links.refused()),
+            Effect::Admin { token, reply } => self.operators.answer(token, reply, &self.links.told()),
             Effect::Incident(incident) => workers.notes.incident(incident),
             Effect::Stopped => self.stage = Stage::Flushing(turn.now.plus_ms(STOP_FLUSH_MS)),
         }
@@ -462,6 +469,7 @@ impl<B: Brain> Core<B> {
                     self.turn.events.push(Event::SegmentReady { journal, index });
                 }
                 Message::Admin { request, reply } => self.operators.ask(&mut self.turn, request, reply),
+                Message::PeerFound(answer) => self.links.found(&mut self.turn, answer),
                 Message::Stop => self.stop(),
             }
         }

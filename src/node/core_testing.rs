@@ -4,12 +4,13 @@ use super::super::config::Encryption;
 use super::super::disk;
 use super::super::identity::{NewKey, NodeKey};
 use super::super::inbox::{Inbox, Message};
+use super::super::peer_address::LookUp;
 use super::super::tls::LinkIdentity;
 use super::*;
 use crate::base::JournalKind;
 use crate::io::{IoChoice, open};
 use std::collections::VecDeque;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, channel, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -62,16 +63,25 @@ pub(in crate::node) struct Node {
 pub(in crate::node) struct Setting {
     pub(in crate::node) choice: IoChoice,
     pub(in crate::node) identity: LinkIdentity,
-    pub(in crate::node) peer: SocketAddr,
+    pub(in crate::node) peer: PeerAddress,
+    /// The name service.
+    pub(in crate::node) names: LookUp,
     pub(in crate::node) clients_max: usize,
     pub(in crate::node) patience: Patience,
 }
 
 impl Setting {
     pub(in crate::node) fn of(choice: IoChoice) -> Self {
-        let peer = "127.0.0.1:1".parse().unwrap();
+        let peer = "127.0.0.1:1".parse::<SocketAddr>().unwrap().into();
         let patience = Patience { stop_ms: 300, linger_ms: 300, handshake_ms: 300 };
-        Self { choice, identity: identities(Encryption::Tls).0, peer, clients_max: 100, patience }
+        Self {
+            choice,
+            identity: identities(Encryption::Tls).0,
+            peer,
+            names: Arc::new(PeerAddress::look_up),
+            clients_max: 100,
+            patience,
+        }
     }
 }
 
@@ -114,9 +124,11 @@ pub(in crate::node) fn start(
         door_tls: Box::new(|| Err("no TLS in this test".to_owned())),
         keys: Box::new(move || Ok(setting.identity.clone())),
         peer: setting.peer,
+        identity: "hb1:own".to_owned(),
         clients_max: setting.clients_max,
         patience: setting.patience,
     };
+    let names = setting.names;
     let (tell, told) = sync_channel(1);
     let (note, incidents) = channel();
     let at = layout.clone();
@@ -125,7 +137,8 @@ pub(in crate::node) fn start(
         let (inbox, outbox) = Inbox::new(driver.waker());
         tell.send(inbox.clone()).unwrap();
         let script = Script { play: Box::new(play), effects: VecDeque::new() };
-        let ending = Core::new(script, driver, outbox, workers(&at, &inbox, note), ends).run().unwrap();
+        let ending =
+            Core::new(script, driver, outbox, workers(&at, &inbox, note, names), ends).run().unwrap();
         drop(inbox);
         ending
     });
@@ -133,7 +146,7 @@ pub(in crate::node) fn start(
     Some(Node { inbox, resp: addresses.0, link: addresses.1, layout, _dir: dir, core, incidents })
 }
 
-fn workers(layout: &Layout, inbox: &Inbox, note: Sender<Incident>) -> Workers {
+fn workers(layout: &Layout, inbox: &Inbox, note: Sender<Incident>, names: LookUp) -> Workers {
     let (bulk, bulk_work) = channel();
     let (files, files_work) = channel();
     let (apply, _unused) = channel();
@@ -145,7 +158,8 @@ fn workers(layout: &Layout, inbox: &Inbox, note: Sender<Incident>) -> Workers {
     thread::spawn(move || disk::run_files(at, 4 << 20, &files_work, &to, &stop));
     thread::spawn(move || recorder.each(|incident| note.send(incident.clone()).unwrap_or_default()));
     let (manager, _unheard) = manager::channel();
-    Workers { bulk, files, apply, notes, manager }
+    let resolver = Resolver::with(inbox, names);
+    Workers { bulk, files, apply, notes, manager, resolver }
 }
 
 impl Node {

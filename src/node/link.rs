@@ -4,13 +4,16 @@
 //! and has a few seconds; what fails is counted, and told once a minute for each reason.
 
 use super::core::{Target, Turn};
+use super::dial::{Attempt, Dial};
 use super::incidents::Quiet;
+use super::operators::LinkTold;
 use super::tls::{LinkIdentity, LinkSecurityError, Room, SecureLink};
 use crate::base::limits::{
     LINK_RECEIVE, LINK_RECEIVE_LOOK, LINK_UNACKED_MS, LINKS_MAX, LINKS_UNKNOWN_MAX, SEND_PARTS_MAX,
 };
 use crate::base::{AlignedBuf, ConnId, Mono};
 use crate::engine::Event;
+use crate::engine::incidents::Matter;
 use crate::io::{Goal, Op};
 use bytes::Bytes;
 use nix::sys::socket::{
@@ -32,9 +35,13 @@ pub(crate) type Keys = Box<dyn Fn() -> Result<LinkIdentity, LinkSecurityError> +
 pub(crate) struct Links {
     slots: Vec<Option<Link>>,
     keys: Keys,
-    peer: SocketAddr,
+    /// The line by which the peer knows this node.
+    identity: String,
+    dial: Dial,
     serial: u64,
     refusals: Quiet,
+    /// Why the last connection that came, or any that could come, is not let in.
+    trouble: String,
 }
 
 /// Where a connection is in its life.
@@ -69,6 +76,10 @@ struct Link {
     idle: Option<Vec<u8>>,
     sending: bool,
     connecting: bool,
+    /// Of a connection made from here: the address, and those that are tried after it.
+    attempt: Option<Attempt>,
+    /// The peer said that it does not trust this node's key.
+    is_untrusted: bool,
     queue: VecDeque<Bytes>,
     /// The engine gave something since it was last told that all is sent.
     owed: bool,
@@ -77,14 +88,18 @@ struct Link {
 }
 
 impl Links {
-    /// No connections yet; `peer` is where [`Self::connect`] goes.
-    pub(crate) fn new(keys: Keys, peer: SocketAddr) -> Self {
-        Self { slots: Vec::new(), keys, peer, serial: 0, refusals: Quiet::new("link-refused") }
+    /// No connections yet; `dial` says where [`Self::connect`] goes.
+    pub(crate) fn new(keys: Keys, identity: String, dial: Dial) -> Self {
+        // A node that trusts nobody yet says so before anybody calls.
+        let trouble = keys().and_then(|keys| SecureLink::accept(&keys)).err();
+        let trouble = trouble.map(|error| error.to_string()).unwrap_or_default();
+        let refusals = Quiet::new(Matter::LinkRefused);
+        Self { slots: Vec::new(), keys, identity, dial, serial: 0, refusals, trouble }
     }
 
-    /// Connections refused since the start, by reason or for want of a slot.
-    pub(crate) fn refused(&self) -> u64 {
-        self.refusals.count()
+    /// What an operator is told of connections that the engine never heard of.
+    pub(crate) fn told(&self) -> LinkTold {
+        LinkTold { refused: self.refusals.count(), trouble: self.trouble.clone() }
     }
 
     /// Takes in a connection that came to the link port.
@@ -104,23 +119,47 @@ impl Links {
         self.serial += 1;
         let id = ConnId(ACCEPTED | self.serial);
         let secure = (self.keys)().and_then(|keys| SecureLink::accept(&keys));
-        self.start(turn, id, socket, far, Phase::Proving, secure);
+        self.start(turn, id, socket, far, None, secure);
     }
 
     /// Begins a connection to the peer.
     pub(crate) fn connect(&mut self, turn: &mut Turn, conn: ConnId) {
-        let family = if self.peer.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-        let far = self.peer.to_string();
-        match socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None) {
-            Ok(socket) => {
-                let secure = (self.keys)().and_then(|keys| SecureLink::dial(&keys));
-                self.start(turn, conn, socket, far, Phase::Connecting, secure);
-            }
-            Err(errno) => {
-                let why = format!("making a socket to connect to {far}: {errno}");
-                turn.events.push(Event::LinkClosed { conn, why });
-            }
+        match self.dial.begin(conn, turn.now, turn.patience.handshake_ms) {
+            Ok(Some(attempt)) => self.dial(turn, conn, attempt),
+            Ok(None) => {}
+            Err(why) => self.not_reached(turn, conn, why),
         }
+    }
+
+    /// The name service answered.
+    pub(crate) fn found(&mut self, turn: &mut Turn, answer: io::Result<Vec<SocketAddr>>) {
+        match self.dial.found(answer, turn.patience.handshake_ms) {
+            Some((conn, Ok(attempt))) => self.dial(turn, conn, attempt),
+            Some((conn, Err(why))) => self.not_reached(turn, conn, why),
+            None => {}
+        }
+    }
+
+    fn dial(&mut self, turn: &mut Turn, conn: ConnId, mut attempt: Attempt) {
+        let far = self.dial.peer().to_string();
+        let socket = loop {
+            match dialling_socket(attempt.at) {
+                Ok(socket) => break socket,
+                Err(error) if !attempt.go_on(&error) => {
+                    let why = format!("making a socket to connect to {far}: {}", attempt.troubles(&far));
+                    return self.not_reached(turn, conn, why);
+                }
+                Err(_) => {}
+            }
+        };
+        let secure = (self.keys)().and_then(|keys| SecureLink::dial(&keys));
+        self.start(turn, conn, socket, far, Some(attempt), secure);
+    }
+
+    /// A dial came to nothing before there was a connection.
+    fn not_reached(&mut self, turn: &mut Turn, conn: ConnId, why: String) {
+        self.dial.tell(&why);
+        turn.events.push(Event::LinkClosed { conn, why });
     }
 
     fn start(
@@ -129,7 +168,7 @@ impl Links {
         id: ConnId,
         socket: OwnedFd,
         far: String,
-        phase: Phase,
+        attempt: Option<Attempt>,
         secure: Result<SecureLink, LinkSecurityError>,
     ) {
         let slot = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
@@ -139,6 +178,7 @@ impl Links {
             Err(error) => return self.turn_away(turn, id, &far, &error.to_string()),
         };
         tune(&socket);
+        let phase = if attempt.is_some() { Phase::Connecting } else { Phase::Proving };
         let mut link = Link {
             id,
             socket: Arc::new(socket),
@@ -149,14 +189,14 @@ impl Links {
             idle: None,
             sending: false,
             connecting: false,
+            attempt,
+            is_untrusted: false,
             queue: VecDeque::new(),
             owed: false,
             deadline: Some(turn.now.plus_ms(turn.patience.handshake_ms)),
         };
         if phase == Phase::Connecting {
-            link.connecting = true;
-            let op = Op::Connect(Arc::clone(&link.socket), self.peer);
-            turn.driver.submit(Target::LinkConnect(slot).token(), op);
+            link.begin_connect(turn, slot, &mut self.dial);
         } else {
             link.begin_proof(turn, slot);
         }
@@ -169,8 +209,9 @@ impl Links {
 
     fn turn_away(&mut self, turn: &mut Turn, conn: ConnId, far: &str, trouble: &str) {
         if conn.0 & ACCEPTED == 0 {
-            turn.events.push(Event::LinkClosed { conn, why: format!("connecting to {far}: {trouble}") });
+            self.not_reached(turn, conn, format!("connecting to {far}: {trouble}"));
         } else {
+            trouble.clone_into(&mut self.trouble);
             self.refusals.note(turn, trouble, &format!("refusing {far}: {trouble}"));
         }
     }
@@ -193,6 +234,9 @@ impl Links {
 
     /// Ends a connection, after what was given is sent or at once.
     pub(crate) fn close(&mut self, turn: &mut Turn, conn: ConnId, abort: bool) {
+        if self.dial.give_up(conn) {
+            return;
+        }
         let Some((slot, link)) = self.find(conn) else { return };
         if abort || link.phase < Phase::Established {
             link.cut(turn);
@@ -212,10 +256,29 @@ impl Links {
         if link.phase == Phase::Connecting {
             match result {
                 Ok(()) => link.begin_proof(turn, slot),
-                Err(error) => self.lose(turn, slot, "connecting to", &error.to_string()),
+                Err(error) => self.try_next(turn, slot, error),
             }
         }
         self.settle(turn, slot);
+    }
+
+    /// An address of the peer does not answer: the next one is tried, if there is one.
+    fn try_next(&mut self, turn: &mut Turn, slot: usize, mut error: io::Error) {
+        let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
+        let far = link.far.clone();
+        let Some(attempt) = &mut link.attempt else { return };
+        while attempt.go_on(&error) {
+            match dialling_socket(attempt.at) {
+                Ok(socket) => {
+                    tune(&socket);
+                    link.socket = Arc::new(socket);
+                    return link.begin_connect(turn, slot, &mut self.dial);
+                }
+                Err(other) => error = other,
+            }
+        }
+        let troubles = attempt.troubles(&far);
+        self.lose(turn, slot, "connecting to", &troubles);
     }
 
     /// The engine wants what comes next in this buffer.
@@ -268,9 +331,20 @@ impl Links {
 
     fn receive_ended(&mut self, turn: &mut Turn, slot: usize, outcome: Result<(), String>) {
         let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
+        if link.phase == Phase::Established {
+            match link.attempt.take() {
+                Some(attempt) => self.dial.reached(attempt.at),
+                None => self.trouble.clear(),
+            }
+        }
         if let Err(trouble) = outcome {
             let doing =
                 if link.phase == Phase::Established { "receiving from" } else { "proving the key of" };
+            let trouble = if link.is_untrusted {
+                format!("{trouble}, with this node's identity: {}", self.identity)
+            } else {
+                trouble
+            };
             // A TLS alert should still reach the other side, so that its operator sees the reason there too.
             link.pump(turn, slot);
             self.lose_gently(turn, slot, doing, &trouble);
@@ -294,17 +368,24 @@ impl Links {
 
     /// When the next connection's patience ends.
     pub(crate) fn deadline(&self) -> Option<Mono> {
-        self.slots.iter().flatten().filter_map(|link| link.deadline).min()
+        let links = self.slots.iter().flatten().filter_map(|link| link.deadline).min();
+        [links, self.dial.deadline()].into_iter().flatten().min()
     }
 
     /// Ends the connections whose time is over.
     pub(crate) fn expire(&mut self, turn: &mut Turn) {
+        if let Some((conn, why)) = self.dial.expire(turn.now, turn.patience.handshake_ms) {
+            self.not_reached(turn, conn, why);
+        }
         for slot in 0..self.slots.len() {
-            let Some(link) = self.slots.get(slot).and_then(Option::as_ref) else { continue };
-            if link.deadline.is_some_and(|at| at <= turn.now) {
-                let doing =
-                    if link.phase == Phase::Connecting { "connecting to" } else { "proving the key of" };
-                let trouble = format!("not done within {} ms", turn.patience.handshake_ms);
+            let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) else { continue };
+            if link.deadline.is_some_and(|at| at <= turn.now) && !link.turn_to_next(turn) {
+                let (doing, trouble) = match &mut link.attempt {
+                    Some(attempt) if link.phase == Phase::Connecting => {
+                        ("connecting to", attempt.end_late(&link.far))
+                    }
+                    _ => ("proving the key of", format!("not done within {} ms", turn.patience.handshake_ms)),
+                };
                 self.lose(turn, slot, doing, &trouble);
                 self.settle(turn, slot);
             }
@@ -360,10 +441,16 @@ impl Links {
         }
         let why = format!("{doing} {}: {trouble}", link.far);
         if link.phase == Phase::Proving {
+            if link.was_accepted() {
+                self.trouble.clone_from(&why);
+            }
             self.refusals.note(turn, &format!("{doing} {trouble}"), &why);
         }
-        if link.phase == Phase::Established || !link.was_accepted() {
-            turn.events.push(Event::LinkClosed { conn: link.id, why });
+        let (conn, phase) = (link.id, link.phase);
+        if phase == Phase::Connecting {
+            self.not_reached(turn, conn, why);
+        } else if phase == Phase::Established || !link.was_accepted() {
+            turn.events.push(Event::LinkClosed { conn, why });
         }
     }
 
@@ -385,8 +472,31 @@ impl Link {
         self.id.0 & ACCEPTED != 0
     }
 
+    fn begin_connect(&mut self, turn: &mut Turn, slot: usize, dial: &mut Dial) {
+        let Some(attempt) = &self.attempt else { return };
+        dial.trying(attempt);
+        self.connecting = true;
+        self.deadline = Some(turn.now.plus_ms(attempt.each_ms));
+        let op = Op::Connect(Arc::clone(&self.socket), attempt.at);
+        turn.driver.submit(Target::LinkConnect(slot).token(), op);
+    }
+
+    /// Gives up an address of the peer that does not answer, if there is another: its completion goes on with that.
+    fn turn_to_next(&mut self, turn: &mut Turn) -> bool {
+        match &mut self.attempt {
+            Some(attempt) if self.phase == Phase::Connecting && attempt.has_more() => {
+                attempt.is_late = true;
+                self.deadline = None;
+                turn.driver.cancel(self.socket.as_raw_fd());
+                true
+            }
+            _ => false,
+        }
+    }
+
     fn begin_proof(&mut self, turn: &mut Turn, slot: usize) {
         self.phase = Phase::Proving;
+        self.deadline = Some(turn.now.plus_ms(turn.patience.handshake_ms));
         self.pump(turn, slot);
         self.receive(turn, slot, Vec::with_capacity(LINK_RECEIVE));
     }
@@ -433,6 +543,7 @@ impl Link {
             turn.events.push(Event::LinkBytes { conn: self.id, bytes });
         }
         self.pump(turn, slot);
+        self.is_untrusted = matches!(result, Err(LinkSecurityError::NotTrustedThere));
         result.map_err(|error| error.to_string())?;
         if self.secure.peer_closed() {
             return Err(self.end_of_stream());
@@ -476,6 +587,11 @@ impl Link {
             turn.driver.cancel(self.socket.as_raw_fd());
         }
     }
+}
+
+fn dialling_socket(at: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if at.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    Ok(socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?)
 }
 
 /// Small frames must not wait for each other, and a peer that vanished must not hold a socket for ever. A socket

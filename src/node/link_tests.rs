@@ -3,6 +3,7 @@
 use super::super::config::Encryption;
 use super::super::core::testing::{DRIVERS, Node, Setting, TIMEOUT, identities, start};
 use super::super::inbox::Message;
+use super::super::peer_address::PeerAddress;
 use super::super::tls::LinkIdentity;
 use crate::base::limits::LINKS_UNKNOWN_MAX;
 use crate::base::{AlignedBuf, ConnId};
@@ -94,7 +95,7 @@ fn filler(tell: Sender<Vec<u8>>) -> impl FnMut(Event, &mut VecDeque<Effect>) + S
 fn setting(choice: IoChoice, identity: LinkIdentity, peer: Option<SocketAddr>) -> Setting {
     let mut setting = Setting::of(choice);
     setting.identity = identity;
-    setting.peer = peer.unwrap_or(setting.peer);
+    setting.peer = peer.map_or(setting.peer, PeerAddress::from);
     setting
 }
 

@@ -6,12 +6,14 @@ use super::core::{Door, Listener};
 use super::layout::Layout;
 use crate::base::limits::ACCEPT_BACKLOG;
 use crate::engine::Tls;
-use nix::sys::socket::{Backlog, listen};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
+};
 use std::ffi::OsStr;
 use std::fs::Permissions;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::linux::fs::MetadataExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -89,7 +91,16 @@ impl Listeners {
             };
             ListenError { place: address.to_string(), whom, error, next }
         };
-        let socket = TcpListener::bind(address).map_err(failed)?;
+        let socket = match TcpListener::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                tracing::warn!(
+                    "{address} ({whom}) is not an address of this machine yet: nobody reaches the node there before \
+                     it is; if it is wrong, correct it in config.toml"
+                );
+                bind_early(address).map_err(failed)?
+            }
+            other => other.map_err(failed)?,
+        };
         let bound = socket.local_addr().map_err(failed)?;
         self.take(socket.into(), door).map_err(failed)?;
         tracing::info!("listening on {bound} ({whom})");
@@ -158,6 +169,17 @@ impl Drop for SocketFile {
     }
 }
 
+/// Binds to an address that the machine may get later: at a boot the network is often configured after this.
+fn bind_early(address: SocketAddr) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    setsockopt(&socket, sockopt::IpFreebind, &true)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    listen(&socket.as_fd(), Backlog::new(ACCEPT_BACKLOG)?)?;
+    Ok(socket.into())
+}
+
 /// Removes a socket file that nobody listens on, as a killed process leaves it. Anything else stays.
 fn remove_stale(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
@@ -195,6 +217,25 @@ mod tests {
         std::fs::write(&path, b"precious").unwrap();
         Listeners::default().unix(path.clone(), "a test", door, 0o600).unwrap_err();
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn an_address_that_the_machine_does_not_have_yet_is_listened_on_all_the_same() {
+        // Documentation addresses, which no machine has.
+        for address in ["192.0.2.1:0", "[2001:db8::1]:0"] {
+            let address: SocketAddr = address.parse().unwrap();
+            if address.is_ipv6() && TcpListener::bind("[::1]:0").is_err() {
+                continue;
+            }
+            let mut listeners = Listeners::default();
+            listeners.tcp(address, "link_listen", Door::Link).expect("bound before the address is there");
+            let socket = TcpListener::from(listeners.all.remove(0).socket.try_clone().unwrap());
+            let bound = socket.local_addr().unwrap();
+            assert_eq!(bound.ip(), address.ip());
+            // It is held as any other is: nobody else gets it.
+            let second = Listeners::default().tcp(bound, "resp", Door::Link).unwrap_err();
+            assert_eq!(second.error.kind(), io::ErrorKind::AddrInUse);
+        }
     }
 
     #[test]

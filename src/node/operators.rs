@@ -26,6 +26,27 @@ struct Pending {
     reply: SyncSender<AdminReply>,
 }
 
+/// What the link knows and the engine does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LinkTold {
+    /// Connections refused since the start.
+    pub(crate) refused: u64,
+    /// Why the last connection that came, or any that could come, is not let in; empty after one that is.
+    pub(crate) trouble: String,
+}
+
+/// A node that is dialled hears of its peer only here, until the peer has proved its key.
+fn with_link(mut value: Value, told: &LinkTold) -> Value {
+    let is_up = value.pointer("/peer/connected") != Some(&Value::Bool(false));
+    if let Some(Value::String(error)) = value.pointer_mut("/link/last_error")
+        && error.is_empty()
+        && !is_up
+    {
+        error.clone_from(&told.trouble);
+    }
+    value
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Status,
@@ -54,13 +75,13 @@ impl Operators {
         turn.events.push(Event::Admin { token: self.serial, request });
     }
 
-    /// Hands the engine's answer back; `refused` connections are added to a status.
-    pub(crate) fn answer(&mut self, token: u64, reply: AdminReply, refused: u64) {
+    /// Hands the engine's answer back; to a status is added what only the link knows.
+    pub(crate) fn answer(&mut self, token: u64, reply: AdminReply, told: &LinkTold) {
         let Some(at) = self.pending.iter().position(|pending| pending.token == token) else { return };
         let pending = self.pending.swap_remove(at);
         let reply = match (reply, pending.asked) {
             (AdminReply::Ok { value }, Asked::Status) => {
-                AdminReply::Ok { value: self.with_counts(value, refused) }
+                AdminReply::Ok { value: with_link(self.with_counts(value, told.refused), told) }
             }
             (AdminReply::Ok { value }, Asked::Incidents) => {
                 AdminReply::Ok { value: self.with_incidents(value) }
@@ -114,6 +135,11 @@ mod tests {
         operators.remember(&incident);
         let counted = operators.with_counts(json!({"refused": 2, "incidents": 1, "role": "primary"}), 3);
         assert_eq!(counted, json!({"refused": 5, "incidents": 2, "role": "primary"}));
+        let away = json!({"peer": {"connected": false}, "link": {"last_error": ""}});
+        let up = json!({"peer": {"connected": true}, "link": {"last_error": ""}});
+        let told = LinkTold { refused: 0, trouble: "no peer is trusted yet".to_owned() };
+        assert_eq!(with_link(away, &told)["link"]["last_error"], "no peer is trusted yet");
+        assert_eq!(with_link(up, &told)["link"]["last_error"], "");
         let merged = operators.with_incidents(json!([{"wall_ms": 4}, {"wall_ms": 6}]));
         let times: Vec<_> = merged.as_array().unwrap().iter().map(|one| one["wall_ms"].as_u64()).collect();
         assert_eq!(times, [Some(4), Some(5), Some(6)]);

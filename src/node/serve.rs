@@ -8,6 +8,8 @@ use super::inbox::{Inbox, Message};
 use super::incidents::Notes;
 use super::layout::{Layout, RETIRED};
 use super::listen::{ListenError, Listeners};
+use super::owner::check_owner;
+use super::peer_address::Resolver;
 use super::retired::Retired;
 use super::segment_source::{self, DiskSegments};
 use super::setup::{self, DirLock, SetupError};
@@ -96,8 +98,10 @@ fn system_error(doing: &'static str) -> impl Fn(io::Error) -> ServeError {
 /// # Errors
 /// Whatever keeps the node from starting, or breaks its driver.
 pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
+    check_owner(&Layout::new(dir), "serve")?;
     let config = Config::load(dir)?;
-    log::start(config.log);
+    let _log = log::start(config.log).map_err(system_error("starting the log"))?;
+    log::take_panics();
     keep_freed(FREED_KEPT, FREED_KEPT_EACH);
     umask(Mode::from_bits_truncate(0o077));
     let clients_max = raise_descriptor_limit().saturating_sub(DESCRIPTORS_RESERVED);
@@ -107,6 +111,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     // Waits for signals to the end of the process, so nobody waits for it.
     let _ = spawn("signals", move || stoppers.run(&to_core))?;
     let layout = Layout::new(dir);
+    let identity = setup::identity(dir)?;
     let found = Found::on_disk(&layout, &config)?;
     let driver =
         open_driver(options.io.unwrap_or(config.io)).map_err(system_error("opening the I/O driver"))?;
@@ -132,6 +137,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
         door_tls,
         keys,
         peer: config.peer,
+        identity: identity.to_string(),
         clients_max,
         patience: Patience::default(),
     };
@@ -261,7 +267,7 @@ impl Crew {
         let (apply, apply_work) = channel();
         let (notes, recorder) = Notes::new();
         let (manager, lives) = manager::channel();
-        let workers = Workers { bulk, files, apply, notes, manager };
+        let workers = Workers { bulk, files, apply, notes, manager, resolver: Resolver::new(inbox) };
         let mut threads = Vec::new();
         threads.push(spawn("manager", move || manager::run(&lives))?);
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));

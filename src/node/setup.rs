@@ -1,9 +1,11 @@
 //! Making a node's directory, introducing two nodes to each other, and the lock that keeps a second daemon out.
 
+use super::adopt::adopt_pair;
 use super::config::Config;
-use super::config_file::{ConfigErrors, Key, Kind, quoted, render, replace_value};
+use super::config_file::{ConfigErrors, Key, Kind, quoted, render};
 use super::identity::{Identity, IdentityError, NewKey, NodeKey, PEER_KEYS_MAX, Peers, random};
 pub use super::layout::Layout;
+use super::owner::check_owner;
 use crate::base::{Epoch, JournalKind};
 use crate::format::control::{Control, Role};
 use crate::format::{DecodeError, PairId};
@@ -81,6 +83,16 @@ pub enum SetupError {
         /// The process that holds it, if it told.
         holder: Option<u32>,
     },
+    /// Root works in the directory of another user's node. Nothing was changed.
+    #[error("using {} as root: it belongs to user {user}", dir.display())]
+    NotRoots {
+        /// The directory.
+        dir: PathBuf,
+        /// Its owner.
+        user: String,
+        /// What was to be done, as on the command line.
+        verb: &'static str,
+    },
     /// Config and control file are not of the same pair. Nothing was changed.
     #[error("reading {}: the control file is of pair {control}, the config of pair {config}", dir.display())]
     PairMismatch {
@@ -147,7 +159,14 @@ impl SetupError {
                 "if this node's data is not needed, initialise a new directory; if it is, initialise the other \
                  node again with --pair-id {own}"
             ),
-            Self::Locked { .. } => "stop that process first (a running node: SIGTERM)".to_owned(),
+            Self::Locked { .. } => {
+                "stop that process first (a running node: SIGTERM), then run this again".to_owned()
+            }
+            Self::NotRoots { dir, user, verb } => format!(
+                "run it as that user, who could not read what root leaves there: runuser -u '{user}' -- hot-backup {verb} \
+                 --dir {}; in a systemd unit say User={user}",
+                dir.display()
+            ),
             Self::PairMismatch { .. } => {
                 "a `hot-backup trust` was interrupted: run it again with the peer's identity".to_owned()
             }
@@ -336,6 +355,7 @@ pub struct TrustOutcome {
 pub fn trust(dir: impl Into<PathBuf>, text: &str) -> Result<TrustOutcome, SetupError> {
     let peer: Identity = text.parse()?;
     let layout = Layout::new(dir);
+    check_owner(&layout, "trust IDENTITY")?;
     let own = identity(layout.dir())?;
     if peer.fingerprint == own.fingerprint {
         return Err(SetupError::OwnIdentity);
@@ -366,37 +386,6 @@ pub fn trust(dir: impl Into<PathBuf>, text: &str) -> Result<TrustOutcome, SetupE
     }
     let keys = peers.identities.len();
     Ok(TrustOutcome { adopted_pair: adopt.then_some(peer.pair), added: !known, peer, keys })
-}
-
-fn adopt_pair(layout: &Layout, own: &Identity, peer: &Identity) -> Result<(), SetupError> {
-    let _lock = lock(layout)?;
-    let mut control = read_control(layout)?;
-    if control.epoch != Epoch(0) || !control.table.is_empty() || has_segments(layout)? {
-        let (own, theirs) = (own.pair, peer.pair);
-        return Err(SetupError::OtherPair { peer: peer.name.clone(), own, theirs });
-    }
-    control.pair = peer.pair;
-    write_durably(&layout.control(), &control.encode())?;
-    let path = layout.config();
-    let text = std::fs::read_to_string(&path).map_err(io_error("reading", &path))?;
-    let literal = quoted(&peer.pair.to_string());
-    let text = replace_value(&text, "pair_id", &literal)
-        .ok_or_else(|| ConfigErrors::whole(&path, "`pair_id` could not be replaced"))?;
-    write_durably(&path, text.as_bytes())
-}
-
-fn has_segments(layout: &Layout) -> Result<bool, SetupError> {
-    for journal in JournalKind::ALL {
-        let dir = layout.journal(journal);
-        let entries = std::fs::read_dir(&dir).map_err(io_error("listing", &dir))?;
-        for entry in entries {
-            let name = entry.map_err(io_error("listing", &dir))?.file_name();
-            if name.to_str().and_then(Layout::segment_index).is_some() {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(false)
 }
 
 /// Reads the control file.
@@ -492,6 +481,7 @@ fn sync_dir(dir: &Path) -> Result<(), SetupError> {
 /// Makes the directory, or takes one that is empty.
 fn make_dir(layout: &Layout) -> Result<(), SetupError> {
     let dir = layout.dir();
+    check_owner(layout, "init ..")?;
     if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         std::fs::create_dir_all(parent).map_err(io_error("creating", parent))?;
     }
@@ -512,7 +502,7 @@ fn make_dir(layout: &Layout) -> Result<(), SetupError> {
     std::fs::set_permissions(dir, private).map_err(io_error("setting the mode of", dir))
 }
 
-fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SetupError {
+pub(super) fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SetupError {
     let path = path.to_owned();
     move |source| SetupError::Io { what, path, source }
 }

@@ -76,6 +76,12 @@ pub enum AdminCallError {
 }
 
 impl AdminCallError {
+    /// Whether a node that is starting mends it.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::NotRunning { .. })
+    }
+
     /// What to do next, for people.
     #[must_use]
     pub fn next(&self) -> String {
