@@ -260,6 +260,15 @@ impl Step {
         }
     }
 
+    /// The command's name in lower case.
+    pub(super) fn name(&self) -> String {
+        let name = match &self.what {
+            What::Walk(_) => b"scan",
+            _ => self.words().first().map_or(&b""[..], Vec::as_slice),
+        };
+        String::from_utf8_lossy(name).to_lowercase()
+    }
+
     /// Whether the server hangs up after it.
     pub(super) fn ends(&self) -> bool {
         matches!(self.what, What::Noise(_)) || is(self.words().first().map_or(&[], Vec::as_slice), "quit")
