@@ -178,8 +178,12 @@ impl Trial {
     }
 
     /// The fewest steps that still differ, as far as leaving some out finds them.
-    fn shrink(&mut self, mut steps: Vec<Step>) -> (Vec<Step>, String) {
-        let (mut at, mut how) = self.differs(&steps).expect("the same steps give the same replies");
+    fn shrink(&mut self, mut steps: Vec<Step>, (mut at, mut how): (usize, String)) -> (Vec<Step>, String) {
+        steps.truncate(at + 1);
+        match self.differs(&steps) {
+            Some(again) => (at, how) = again,
+            None => return (steps, how + "\n  (only after what other sequences left behind)"),
+        }
         steps.truncate(at + 1);
         let mut size = steps.len().div_ceil(2);
         let mut tries = 400;
@@ -222,10 +226,10 @@ fn compare(first_seed: u64, time: Duration) {
     let (mut seed, mut faults) = (first_seed, Vec::<(String, String)>::new());
     while start.elapsed() < time && faults.len() < FAULTS_MAX {
         let steps = Maker::new(seed).sequence();
-        if let Some((at, _)) = trial.differs(&steps)
+        if let Some((at, how)) = trial.differs(&steps)
             && !faults.iter().any(|(name, _)| *name == steps[at].name())
         {
-            let (steps, how) = trial.shrink(steps);
+            let (steps, how) = trial.shrink(steps, (at, how));
             let list: String = steps.iter().map(|step| format!("  {step}\n")).collect();
             let name = steps.last().map_or(String::new(), Step::name);
             faults.push((name, format!("seed {seed}:\n{list}{how}\n")));
