@@ -4,7 +4,8 @@ use super::connection::unknown_subcommand;
 use super::refusal::Fail;
 use super::table::{Cmd, Spec, TABLE};
 use super::turn::{Turn, wrong_arity};
-use super::{COMPATIBLE_WITH, glob};
+use super::COMPATIBLE_WITH;
+use super::glob::Pattern;
 use crate::base::Prng;
 use crate::base::limits::{CLIENTS_MAX, ITEM_VALUE_MAX, PATTERN_MAX};
 use crate::doors::{Backend, ReplicationView};
@@ -140,7 +141,7 @@ impl<B: Backend> Turn<'_, B> {
             "clients" => {
                 field!(out, "connected_clients:{}", self.shared.clients);
                 field!(out, "maxclients:{CLIENTS_MAX}");
-                field!(out, "blocked_clients:{}", self.shared.blocked + self.shared.walks.len());
+                field!(out, "blocked_clients:{}", self.shared.blocked);
             }
             "memory" => {
                 field!(out, "mem_clients_normal:{}", self.shared.memory);
@@ -285,9 +286,8 @@ impl<B: Backend> Turn<'_, B> {
         if args.tail(2).any(|pattern| pattern.len() > PATTERN_MAX) {
             return Err(format!("ERR a pattern has at most {PATTERN_MAX} bytes").into());
         }
-        let asked = |name: &str| {
-            args.tail(2).any(|pattern| glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes()))
-        };
+        let patterns: Vec<_> = args.tail(2).map(|text| Pattern::parse(&text.to_ascii_lowercase())).collect();
+        let asked = |name: &str| patterns.iter().any(|pattern| pattern.matches(name.as_bytes()));
         let found: Vec<_> = settings().into_iter().filter(|(name, _)| asked(name)).collect();
         resp::map(&mut self.client.out.bytes, self.client.version, found.len());
         for (name, value) in found {
