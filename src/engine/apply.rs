@@ -272,6 +272,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     pub(super) fn note_outcome(&mut self, outcome: &crate::store::namespace::Outcome) {
+        self.changes.note_outcome(outcome, &self.namespace);
         for renamed in &outcome.renamed {
             let text =
                 format!("{} goes by {} now: the other journal holds that name", renamed.from, renamed.to);
@@ -308,6 +309,9 @@ impl<S: StoreRead> Core<S> {
                 self.extents.applied(journal, seq, batch);
             }
             self.overlay.applied(journal, done);
+        } else {
+            // Of this node's own entries it was noted when they were made.
+            done.iter().for_each(|batch| self.changes.note_entries(batch.entries().map(|(_, entry)| entry)));
         }
         self.incident_over("store-failed", "store-back", "the store applies again".to_owned());
         self.incident_over("replay-failed", "replay-back", "the journal is read back again".to_owned());

@@ -3,6 +3,7 @@
 use super::admin::AdminReply;
 use super::apply::Applier;
 use super::blocks::BlockReads;
+use super::changes::Changes;
 use super::config::{EngineConfig, StartState};
 use super::copy::CopyJob;
 use super::definitions::Barrier;
@@ -57,6 +58,7 @@ pub(super) struct Core<S> {
     pub(super) store: S,
     pub(super) appliers: [Applier; 2],
     pub(super) overlay: Overlay,
+    pub(super) changes: Changes,
     pub(super) extents: Extents,
     pub(super) block_reads: BlockReads,
     pub(super) checkpoint: Checkpoint,
@@ -139,6 +141,7 @@ impl<S: StoreRead> Core<S> {
             store,
             appliers,
             overlay: Overlay::new(config.seed),
+            changes: Changes::new(config.seed),
             extents: Extents::default(),
             block_reads: BlockReads::default(),
             // The store shows this much, but a process that died may have left it only in the page cache: nothing

@@ -8,6 +8,7 @@ pub mod admin;
 mod apply;
 mod backend;
 mod blocks;
+mod changes;
 mod commit;
 pub mod config;
 mod copy;
@@ -79,7 +80,7 @@ impl<S: StoreRead> Engine<S> {
         core.now = now;
         core.dirty = true;
         match event {
-            Event::Tick => {}
+            Event::Tick => self.door.begin_round(),
             Event::SegmentReady { journal, index } => core.journals[journal.index()].segment_ready(index),
             Event::SegmentFailed { journal, index, fault } => {
                 core.segment_failed(journal, index, fault);

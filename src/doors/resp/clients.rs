@@ -388,7 +388,7 @@ impl<B: Backend> Turn<'_, B> {
             name if is(name, "lib-name") => 0,
             version if is(version, "lib-ver") => 1,
             other => {
-                let other = String::from_utf8_lossy(other).into_owned();
+                let other = String::from_utf8_lossy(other.get(..128).unwrap_or(other)).into_owned();
                 return Err(format!("ERR Unrecognized option '{other}'").into());
             }
         };

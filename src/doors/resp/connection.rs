@@ -4,11 +4,15 @@ use super::COMPATIBLE_WITH;
 use super::refusal::{Fail, SYNTAX};
 use super::table::{Cmd, Spec};
 use super::turn::{Turn, wrong_arity};
+use crate::base::limits::RESP_LOCKED_MAX;
 use crate::doors::Backend;
 use crate::format::resp::{self, Args, Version};
 
 /// Compares in a time that depends only on the length of what was offered.
 fn same_secret(offered: &[u8], secret: &[u8]) -> bool {
+    if offered.len() > RESP_LOCKED_MAX {
+        return false;
+    }
     let mut different = u8::from(offered.len() != secret.len());
     for (at, byte) in offered.iter().enumerate() {
         let other = secret.get(at % secret.len().max(1)).copied().unwrap_or(0);
@@ -82,8 +86,7 @@ impl<B: Backend> Turn<'_, B> {
         self.client.version = Version::V2;
         self.reset_card();
         if self.shared.config.password.is_some() && !self.client.trusted {
-            self.client.authenticated = false;
-            self.shared.must_authenticate(self.now, self.client.conn);
+            self.client.lock(self.now, self.shared);
         }
         resp::simple(&mut self.client.out.bytes, "RESET");
         Ok(())
@@ -113,7 +116,7 @@ impl<B: Backend> Turn<'_, B> {
             self.shared.stats.denied += 1;
             return Err("WRONGPASS invalid username-password pair or user is disabled.".into());
         }
-        self.client.authenticated = true;
+        self.client.unlock(self.shared);
         Ok(())
     }
 
@@ -139,7 +142,7 @@ impl<B: Backend> Turn<'_, B> {
                 name = Some(args.at(at + 1));
                 at += 2;
             } else {
-                let word = String::from_utf8_lossy(word).into_owned();
+                let word = String::from_utf8_lossy(word.get(..128).unwrap_or(word));
                 return Err(format!("ERR Syntax error in HELLO option '{word}'").into());
             }
         }

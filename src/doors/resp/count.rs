@@ -6,7 +6,7 @@
 
 use crate::base::limits::{COUNT_PAUSE_MS, COUNT_STEP};
 use crate::base::{FileId, Mono, Now};
-use crate::doors::Backend;
+use crate::doors::{Backend, Scanned};
 
 /// The last count and the one under way.
 #[derive(Debug, Default)]
@@ -81,14 +81,16 @@ impl Count {
             && let Some(file) = walk.files.last()
         {
             // A file that is gone counts nothing, nor does one of a node that does not serve.
-            let (ids, _) = backend.scan(*file, walk.after.as_deref(), left).unwrap_or_default();
+            let gone = |_| Scanned { ended: true, ..Scanned::default() };
+            let Scanned { ids, ended, .. } =
+                backend.scan(*file, walk.after.as_deref(), left).unwrap_or_else(gone);
             walk.keys += ids.len() as u64;
-            if ids.len() < left {
+            if ended {
                 walk.files.pop();
             }
-            walk.after = ids.last().filter(|_| ids.len() == left).map(|id| id.to_vec());
+            walk.after = ids.last().filter(|_| !ended).map(|id| id.to_vec());
             // An empty file is work, too.
-            left -= ids.len().max(1);
+            left = left.saturating_sub(ids.len().max(1));
         }
         if walk.files.is_empty() {
             let took = now.mono.since(walk.began);

@@ -161,7 +161,7 @@ impl<B: Backend> Turn<'_, B> {
                 field!(out, "connected_clients:{}", self.shared.clients);
                 field!(out, "cluster_connections:0");
                 field!(out, "maxclients:{CLIENTS_MAX}");
-                field!(out, "blocked_clients:{}", self.shared.blocked + self.shared.walks.len());
+                field!(out, "blocked_clients:{}", self.shared.blocked);
                 field!(out, "tracking_clients:0");
             }
             "memory" => memory(out, self.shared.process, self.shared.memory),

@@ -1,10 +1,11 @@
 //! Commands that describe the server: COMMAND, CONFIG, MEMORY, TIME, and HELP of all of them.
 
+use super::docs;
+use super::glob::Pattern;
 use super::refusal::{Fail, SYNTAX};
 use super::subcommands::{self, Sub};
 use super::table::{Cmd, Spec, TABLE, flag};
 use super::turn::Turn;
-use super::{docs, glob};
 use crate::base::limits::{CLIENTS_MAX, ITEM_VALUE_MAX, PATTERN_MAX};
 use crate::doors::Backend;
 use crate::format::resp::{self, Args};
@@ -34,7 +35,7 @@ enum ListFilter<'a> {
     /// Of a module: there is none.
     Module,
     Category(&'a [u8]),
-    Pattern(&'a [u8]),
+    Pattern(Pattern),
 }
 
 impl ListFilter<'_> {
@@ -45,7 +46,9 @@ impl ListFilter<'_> {
             2 => Ok(ListFilter::All),
             5 if is(2, "filterby") && is(3, "module") => Ok(ListFilter::Module),
             5 if is(2, "filterby") && is(3, "aclcat") => Ok(ListFilter::Category(word)),
-            5 if is(2, "filterby") && is(3, "pattern") => Ok(ListFilter::Pattern(word)),
+            5 if is(2, "filterby") && is(3, "pattern") => {
+                Ok(ListFilter::Pattern(Pattern::parse(&word.to_ascii_lowercase())))
+            }
             _ => Err(SYNTAX.into()),
         }
     }
@@ -58,7 +61,7 @@ impl ListFilter<'_> {
                 let word = String::from_utf8_lossy(word).to_ascii_lowercase();
                 spec.categories().iter().any(|category| category.strip_prefix('@') == Some(word.as_str()))
             }
-            Self::Pattern(pattern) => glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes()),
+            Self::Pattern(pattern) => pattern.matches(name.as_bytes()),
         }
     }
 }
@@ -99,7 +102,7 @@ impl<B: Backend> Turn<'_, B> {
 
     /// Appends text for people.
     pub(super) fn verbatim(&mut self, text: &str) -> Result<(), Fail> {
-        self.check_room(text.len())?;
+        self.check_reply(text.len())?;
         resp::verbatim(&mut self.client.out.bytes, self.client.version, *b"txt", text);
         Ok(())
     }
@@ -131,8 +134,8 @@ impl<B: Backend> Turn<'_, B> {
     }
 
     fn command_list(&mut self, args: Args<'_>) -> Result<(), Fail> {
-        let filter = ListFilter::read(args)?;
         check_patterns(args.tail(2))?;
+        let filter = ListFilter::read(args)?;
         let mut names: Vec<&str> = Vec::new();
         for spec in TABLE {
             names.extend(filter.fits(spec, spec.name).then_some(spec.name));
@@ -278,14 +281,11 @@ impl<B: Backend> Turn<'_, B> {
         let settings = settings();
         let mut found: Vec<(Vec<u8>, &str)> = Vec::new();
         for asked in args.tail(2) {
-            let pattern = asked.to_ascii_lowercase();
+            let lower = asked.to_ascii_lowercase();
+            let pattern = Pattern::parse(&lower);
             let literal = !asked.iter().any(|byte| matches!(byte, b'*' | b'?' | b'['));
             for (name, value) in &settings {
-                let fits = if literal {
-                    pattern == name.as_bytes()
-                } else {
-                    glob::matches(&pattern, name.as_bytes())
-                };
+                let fits = if literal { lower == name.as_bytes() } else { pattern.matches(name.as_bytes()) };
                 if fits && !found.iter().any(|(known, _)| known.eq_ignore_ascii_case(name.as_bytes())) {
                     let name = if literal { asked.to_vec() } else { name.as_bytes().to_vec() };
                     found.push((name, value));

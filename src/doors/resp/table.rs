@@ -101,6 +101,11 @@ impl Spec {
         if self.arity < 0 { count >= wanted } else { count == wanted }
     }
 
+    /// Whether it takes as many keys as a client likes.
+    pub(super) fn takes_many_keys(&self) -> bool {
+        self.keys[1] < 0
+    }
+
     /// Whether all of `flags` are set.
     pub(super) fn has(&self, flags: u16) -> bool {
         self.flags & flags == flags

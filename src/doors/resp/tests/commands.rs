@@ -3,7 +3,7 @@
 use super::super::model::Rig;
 use super::super::{Memory, RespConfig, table, vectors};
 use crate::base::{ConnId, FileId};
-use crate::doors::Refusal;
+use crate::doors::{Backend as _, Change, Refusal};
 
 #[test]
 fn replies_are_byte_for_byte_those_of_redis_7() {
@@ -118,15 +118,22 @@ fn a_watched_key_voids_the_transaction_whoever_changes_it() {
         assert_eq!(replies == "*-1\r\n", void, "{change}: {replies}");
     }
     rig.ask("watch k; multi; get k");
-    rig.door.changed(FileId(2), None);
+    rig.model.changed(Change::File(FileId(2)));
     assert_eq!(rig.ask("exec"), "*-1\r\n", "changed by other means");
     rig.ask("watch k; multi; get k");
-    rig.door.changed(FileId(2), Some(b"k"));
-    rig.door.changed(FileId(4), None);
+    let item = rig.model.item_hash(FileId(2), b"k");
+    rig.model.changed(Change::Item(item));
+    rig.model.changed(Change::File(FileId(4)));
     assert_eq!(rig.ask("exec"), "*-1\r\n");
     rig.ask("set k 1; watch k");
+    rig.ask("watch k; multi; get k");
+    rig.model.changed(Change::All);
+    assert_eq!(rig.ask("exec"), "*-1\r\n", "perhaps changed");
+    rig.ask("watch k");
+    assert!(rig.model.tells_changes());
     rig.door.close(ConnId(1));
-    assert!(rig.door.shared.watches.is_empty());
+    rig.tick();
+    assert!(rig.door.shared.watches.is_empty() && !rig.model.tells_changes());
 }
 
 #[test]
