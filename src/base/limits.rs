@@ -94,6 +94,8 @@ pub const SCAN_COUNT_MAX: usize = 10_000;
 pub const WALK_STEP: usize = 256;
 /// Keys that KEYS returns; with more it is refused.
 pub const KEYS_MAX: usize = 100_000;
+/// Items that a transaction may have changed when KEYS, SCAN or DBSIZE comes in it.
+pub const WALK_STAGED_MAX: usize = 2_000;
 /// Items that one step of INFO's count of items looks at.
 pub const COUNT_STEP: usize = 2_000;
 /// Between two steps of that count (milliseconds).

@@ -70,26 +70,6 @@ const TEXTS: &[(&str, &str, &str, &str)] = &[
 const UNPRINTABLE: &str =
     "Redis ends a text at a zero and sends what is no UTF-8 as it is; the door does neither";
 
-/// What the door refuses and Redis does, so that nothing can be compared after it: the command, how the door's error
-/// begins, and why.
-const PARTINGS: &[(&str, &str, &str)] = &[
-    ("keys", "ERR Command not allowed inside", NO_WALKS),
-    ("scan", "ERR Command not allowed inside", NO_WALKS),
-    ("dbsize", "ERR Command not allowed inside", NO_WALKS),
-];
-const NO_WALKS: &str = "a transaction looks at single items only";
-
-/// What a comparison found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// The same replies.
-    Same,
-    /// They differ as is listed, and so does all that follows.
-    Parts,
-    /// They differ.
-    Differs,
-}
-
 /// Compares step by step, and knows what each client has queued.
 #[derive(Default)]
 pub(super) struct Rules {
@@ -97,17 +77,8 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    /// Compares the replies to a step.
-    pub(super) fn compare(&mut self, step: &Step, redis: &Outcome, node: &Outcome) -> Verdict {
-        if let Outcome::Reply(reply) = node
-            && PARTINGS.iter().any(|(name, text, _)| step.name() == *name && reply.text().starts_with(text))
-        {
-            return Verdict::Parts;
-        }
-        if self.same(step, redis, node) { Verdict::Same } else { Verdict::Differs }
-    }
-
-    fn same(&mut self, step: &Step, redis: &Outcome, node: &Outcome) -> bool {
+    /// Whether both replies to a step are the same.
+    pub(super) fn same(&mut self, step: &Step, redis: &Outcome, node: &Outcome) -> bool {
         let words = step.words();
         match (redis, node) {
             (Outcome::Reply(right), Outcome::Reply(found)) => {

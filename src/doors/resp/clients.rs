@@ -5,10 +5,11 @@
 
 use super::connection::check_name;
 use super::refusal::{Fail, SYNTAX};
-use super::session::Client;
+use super::session::{Blocked, Client};
 use super::subcommands;
 use super::table::Spec;
 use super::turn::{Turn, wrong_arity};
+use crate::base::limits::{WORK_COMMAND, WORK_READ};
 use crate::base::{ConnId, Mono};
 use crate::doors::Backend;
 use crate::format::resp::{self, Args, Version};
@@ -134,11 +135,34 @@ impl Roster {
         }
     }
 
-    /// All cards in the order in which the connections were made.
-    fn all(&self) -> Vec<&Card> {
-        let mut all: Vec<&Card> = self.cards.iter().flatten().collect();
-        all.sort_by_key(|card| card.conn);
+    /// All cards and their places, in the order in which the connections were made.
+    fn all(&self) -> Vec<(usize, &Card)> {
+        let cards = self.cards.iter().enumerate();
+        let mut all: Vec<(usize, &Card)> =
+            cards.filter_map(|(at, card)| card.as_ref().map(|card| (at, card))).collect();
+        all.sort_unstable_by_key(|(_, card)| card.conn);
         all
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.cards.len() - self.free.len()
+    }
+}
+
+/// A CLIENT LIST under way.
+#[derive(Debug)]
+pub(super) struct Listing {
+    /// Places in the roster, the next one last.
+    left: Vec<usize>,
+    text: String,
+}
+
+impl Listing {
+    /// Memory held (bytes).
+    pub(super) fn bytes(&self) -> usize {
+        self.left.capacity() * size_of::<usize>() + self.text.capacity()
     }
 }
 
@@ -220,8 +244,21 @@ impl<'a> Filter<'a> {
 }
 
 impl<B: Backend> Turn<'_, B> {
-    /// A line of CLIENT LIST, without its end. Fields are Redis's; sizes that are not kept apart are 0.
-    fn client_line(&self, card: &Card) -> String {
+    /// Of this client more is known now than after its last turn.
+    fn note_self(&mut self) {
+        self.shared.learn(self.backend);
+        let now = Facts::of(self.client);
+        if let Some(card) = self.shared.roster.card(self.client.card) {
+            let Facts { unread, free, held, .. } = card.facts;
+            card.facts = Facts { unread, free, held, ..now };
+        }
+    }
+
+    /// A line of CLIENT LIST. Fields are Redis's; sizes that are not kept apart are 0.
+    fn client_line(&self, at: usize) -> String {
+        let Some(card) = self.shared.roster.cards.get(at).and_then(Option::as_ref) else {
+            return String::new();
+        };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let seconds = |since: Mono| self.now.mono.since(since) / 1_000_000;
         let (conn, place, facts) = (card.conn, &card.place, &card.facts);
@@ -258,7 +295,7 @@ impl<B: Backend> Turn<'_, B> {
         let _ = write!(
             line,
             " qbuf={unread} qbuf-free={free} argv-mem=0 multi-mem={queued_bytes} rbs=0 rbp=0 obl={pending} oll=0 \
-             omem=0 tot-mem={held} events=r cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}",
+             omem=0 tot-mem={held} events=r cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}\n",
             facts.last_command,
             facts.version.number(),
             text(&card.library[0]),
@@ -285,10 +322,15 @@ impl<B: Backend> Turn<'_, B> {
                 self.ok()
             }
             "setinfo" => self.set_info(args),
-            "info" => self.list_clients(|me, card| card.conn == me, Filter::default()),
+            "info" => {
+                self.note_self();
+                let line = self.client_line(self.client.card);
+                self.verbatim(&line)
+            }
             "list" => {
-                let filter = Filter::read(args, 2, self.client.conn, false)?;
-                self.list_clients(|_, _| true, filter)
+                self.note_self();
+                let left = self.shared.roster.all().into_iter().rev().map(|(at, _)| at).collect();
+                self.list_on(Box::new(Listing { left, text: String::new() }), args)
             }
             "kill" => self.kill_clients(args),
             "no-evict" | "no-touch" => {
@@ -331,26 +373,25 @@ impl<B: Backend> Turn<'_, B> {
         resp::array(out, 0);
     }
 
-    fn list_clients(
-        &mut self,
-        wanted: impl Fn(ConnId, &Card) -> bool,
-        filter: Filter<'_>,
-    ) -> Result<(), Fail> {
-        let me = self.client.conn;
-        // Of this client more is known now than after its last turn.
-        let now = Facts::of(self.client);
-        if let Some(card) = self.shared.roster.card(self.client.card) {
-            let Facts { unread, free, held, .. } = card.facts;
-            card.facts = Facts { unread, free, held, ..now };
-        }
-        let mut text = String::new();
-        for card in self.shared.roster.all() {
-            if wanted(me, card) && filter.fits(card) {
-                text += &self.client_line(card);
-                text.push('\n');
+    /// Goes on with a CLIENT LIST, and answers when all connections were looked at.
+    pub(super) fn list_on(&mut self, mut listing: Box<Listing>, args: Args<'_>) -> Result<(), Fail> {
+        let filter = Filter::read(args, 2, self.client.conn, false)?;
+        while let Some(at) = listing.left.pop() {
+            // A transaction is one command; between its commands others are served.
+            if self.shared.work.slice_is_over() && self.staged.is_none() {
+                listing.left.push(at);
+                self.unfinished = Some(Blocked::Listing(listing));
+                return Ok(());
+            }
+            self.shared.work.spend(WORK_READ);
+            // One that came since then in place of another is listed as well.
+            if let Some(card) = self.shared.roster.card(at).map(|card| &*card)
+                && filter.fits(card)
+            {
+                listing.text += &self.client_line(at);
             }
         }
-        self.verbatim(&text)
+        self.verbatim(&listing.text)
     }
 
     fn kill_clients(&mut self, args: Args<'_>) -> Result<(), Fail> {
@@ -360,14 +401,10 @@ impl<B: Backend> Turn<'_, B> {
             true => Filter { remote: Some(args.at(2)), ..Filter::default() },
             false => Filter::read(args, 2, me, true)?,
         };
-        let found: Vec<ConnId> = self
-            .shared
-            .roster
-            .all()
-            .into_iter()
-            .filter(|card| filter.fits(card))
-            .map(|card| card.conn)
-            .collect();
+        let all = self.shared.roster.all();
+        let found: Vec<ConnId> =
+            all.into_iter().filter(|(_, card)| filter.fits(card)).map(|(_, card)| card.conn).collect();
+        self.shared.work.spend(self.shared.clients * (WORK_COMMAND / 4));
         for conn in &found {
             if *conn == me {
                 // It is still told how many there were.

@@ -35,24 +35,27 @@ struct Walk {
 }
 
 impl Count {
-    /// The number to tell now; `files` are those to be counted, if a count has to begin.
+    /// The number to tell now, and how many items were looked at for it; `files` are those to be counted, if a count has
+    /// to begin.
     pub(super) fn ask<B: Backend>(
         &mut self,
         now: Now,
         backend: &mut B,
         files: impl FnOnce(&B) -> Vec<FileId>,
-    ) -> u64 {
+    ) -> (u64, usize) {
+        let mut looked = 0;
         if self.walk.is_none() && self.told.is_none_or(|told| told.again <= now.mono) {
             let mut files = files(backend);
             files.reverse();
             self.walk = Some(Walk { files, after: None, keys: 0, began: now.mono, next: now.mono });
-            self.step(now, backend);
+            looked = self.step(now, backend);
         }
-        match (&self.told, &self.walk) {
+        let keys = match (&self.told, &self.walk) {
             (Some(told), _) => told.keys,
             (None, Some(walk)) => walk.keys,
             (None, None) => 0,
-        }
+        };
+        (keys, looked)
     }
 
     /// When [`Self::tick`] is due.
@@ -72,9 +75,9 @@ impl Count {
         }
     }
 
-    fn step<B: Backend>(&mut self, now: Now, backend: &mut B) {
+    fn step<B: Backend>(&mut self, now: Now, backend: &mut B) -> usize {
         const REST: u64 = 20;
-        let Some(walk) = &mut self.walk else { return };
+        let Some(walk) = &mut self.walk else { return 0 };
         walk.next = now.mono.plus_ms(COUNT_PAUSE_MS);
         let mut left = COUNT_STEP;
         while left > 0
@@ -97,5 +100,6 @@ impl Count {
             self.told = Some(Told { keys: walk.keys, again: now.mono.plus_ms(took / 1000 * REST) });
             self.walk = None;
         }
+        COUNT_STEP - left
     }
 }

@@ -3,7 +3,7 @@
 use super::COMPATIBLE_WITH;
 use super::refusal::Fail;
 use super::turn::Turn;
-use crate::base::limits::CLIENTS_MAX;
+use crate::base::limits::{CLIENTS_MAX, WORK_WALKED};
 use crate::base::{FileId, Mono, Prng};
 use crate::doors::{Backend, ReplicationView};
 use crate::format::resp::{self, Args};
@@ -223,10 +223,12 @@ impl<B: Backend> Turn<'_, B> {
     /// Items of the default file; without one, of all files.
     fn count_keys(&mut self) -> u64 {
         let default = self.shared.config.default_file.clone();
-        self.shared.count.ask(self.now, self.backend, |backend| match &default {
+        let (keys, looked) = self.shared.count.ask(self.now, self.backend, |backend| match &default {
             Some(file) => backend.resolve(file.as_bytes()).into_iter().collect::<Vec<FileId>>(),
             None => backend.record_files().into_iter().map(|(file, _)| file).collect(),
-        })
+        });
+        self.shared.work.spend(looked * WORK_WALKED);
+        keys
     }
 
     pub(super) fn role(&mut self) -> Result<(), Fail> {

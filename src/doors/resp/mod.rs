@@ -10,8 +10,8 @@
 //! - A client is read further only when what it sent is carried out, it has taken its replies and the backend is
 //!   not congested, so that none can grow this node's memory. A client that waits in WAIT, KEYS or DBSIZE may
 //!   send a little ahead.
-//! - A transaction is one batch of one journal. Commands that would have to look at very many items (KEYS, SCAN,
-//!   DBSIZE) are not allowed in it.
+//! - A transaction is one batch of one journal. KEYS, SCAN and DBSIZE in it see what it did so
+//!   far; they begin anew with it when anybody else changes anything meanwhile.
 //! - WATCH sees every update made through this door. Whoever else changes items tells it by [`RespDoor::changed`].
 //! - WAIT counts the peer only when it has the client's updates on its disk. That is more than in Redis, where
 //!   memory is enough. It speaks of updates to replicated files; a client that made none waits for all there are.

@@ -1,5 +1,6 @@
 //! One client: what it sent, what it is to be told, and when it is read further.
 
+use super::clients::Listing;
 use super::gather::Gather;
 use super::line::Place;
 use super::outbox::{Outbox, Waits};
@@ -54,13 +55,16 @@ pub(super) enum Blocked {
     Exec(Box<Exec>),
     /// WATCH, at this argument.
     Watch(usize),
+    /// CLIENT LIST.
+    Listing(Box<Listing>),
 }
 
 impl Blocked {
     /// Memory held (bytes).
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Ack(_) | Self::Watch(_) => 0,
+            Self::Listing(listing) => listing.bytes(),
             Self::Walk(walk) => walk.bytes(),
             Self::Gather(gather) => gather.bytes(),
             Self::Exec(exec) => exec.bytes(),
@@ -70,7 +74,7 @@ impl Blocked {
     /// Whether it has to know what others change.
     fn tracks(&self) -> bool {
         match self {
-            Self::Ack(_) | Self::Walk(_) | Self::Watch(_) => false,
+            Self::Ack(_) | Self::Walk(_) | Self::Watch(_) | Self::Listing(_) => false,
             Self::Gather(gather) => gather.tracks(),
             Self::Exec(exec) => exec.tracks(),
         }

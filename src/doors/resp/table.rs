@@ -66,8 +66,6 @@ pub(super) mod flag {
     pub(in super::super) const FAST: u16 = 1 << 2;
     /// May be used before authentication.
     pub(in super::super) const NO_AUTH: u16 = 1 << 3;
-    /// May not be queued in a transaction.
-    pub(in super::super) const NO_MULTI: u16 = 1 << 4;
     /// Is carried out at once also while a transaction is being queued.
     pub(in super::super) const NOT_QUEUED: u16 = 1 << 5;
     /// For operators.
@@ -77,7 +75,7 @@ pub(super) mod flag {
     /// Has subcommands.
     pub(in super::super) const CONTAINER: u16 = 1 << 8;
 }
-use flag::{ADMIN, BLOCKING, CONTAINER, FAST, NO_AUTH, NO_MULTI, NOT_QUEUED, READ, WRITE};
+use flag::{ADMIN, BLOCKING, CONTAINER, FAST, NO_AUTH, NOT_QUEUED, READ, WRITE};
 
 /// One command.
 #[derive(Debug)]
@@ -117,7 +115,6 @@ impl Spec {
             (WRITE, "write"),
             (READ, "readonly"),
             (ADMIN, "admin"),
-            (NO_MULTI, "no_multi"),
             (FAST, "fast"),
             (NO_AUTH, "no_auth"),
             (BLOCKING, "blocking"),
@@ -168,7 +165,7 @@ pub(super) static TABLE: &[Spec] = &[
     spec("client", Cmd::Client, -2, CONTAINER, NONE),
     spec("command", Cmd::Command, -1, CONTAINER, NONE),
     spec("config", Cmd::Config, -2, ADMIN | CONTAINER, NONE),
-    spec("dbsize", Cmd::DbSize, 1, READ | NO_MULTI, NONE),
+    spec("dbsize", Cmd::DbSize, 1, READ, NONE),
     spec("debug", Cmd::Debug, -2, ADMIN, NONE),
     spec("decr", Cmd::Decr, 2, WRITE | FAST, ONE),
     spec("decrby", Cmd::DecrBy, 3, WRITE | FAST, ONE),
@@ -191,7 +188,7 @@ pub(super) static TABLE: &[Spec] = &[
     spec("incr", Cmd::Incr, 2, WRITE | FAST, ONE),
     spec("incrby", Cmd::IncrBy, 3, WRITE | FAST, ONE),
     spec("info", Cmd::Info, -1, 0, NONE),
-    spec("keys", Cmd::Keys, 2, READ | NO_MULTI, NONE),
+    spec("keys", Cmd::Keys, 2, READ, NONE),
     spec("memory", Cmd::Memory, -2, READ | CONTAINER, NONE),
     spec("mget", Cmd::MGet, -2, READ | FAST, ALL),
     spec("mset", Cmd::MSet, -3, WRITE, PAIRS),
@@ -209,7 +206,7 @@ pub(super) static TABLE: &[Spec] = &[
     spec("readwrite", Cmd::ReadMode, 1, FAST, NONE),
     spec("reset", Cmd::Reset, 1, FAST | NO_AUTH | NOT_QUEUED, NONE),
     spec("role", Cmd::Role, 1, ADMIN | FAST, NONE),
-    spec("scan", Cmd::Scan, -2, READ | NO_MULTI, NONE),
+    spec("scan", Cmd::Scan, -2, READ, NONE),
     spec("select", Cmd::Select, 2, FAST, NONE),
     spec("set", Cmd::Set, -3, WRITE, ONE),
     spec("setex", Cmd::SetEx, 4, WRITE, ONE),

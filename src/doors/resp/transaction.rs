@@ -5,7 +5,7 @@
 //! at once.
 
 use super::changes::Changes;
-use super::gather::{Gather, TOO_BUSY};
+use super::gather::TOO_BUSY;
 use super::index::Index;
 use super::outbox::Waits;
 use super::refusal::Fail;
@@ -95,6 +95,8 @@ pub(super) struct Staged {
     bytes: usize,
     /// Items read from the database.
     reads: Vec<ItemHash>,
+    /// A walk looked at all there are.
+    walked: bool,
 }
 
 fn len(value: Option<&Bytes>) -> usize {
@@ -149,6 +151,21 @@ impl Staged {
         }
     }
 
+    /// A walk looks at the database: what it finds depends on every item.
+    pub(super) fn walk(&mut self) {
+        self.walked = true;
+    }
+
+    /// How many items the transaction touched.
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// The ids of items that it put, and did not delete later, with their files.
+    pub(super) fn puts(&self) -> impl Iterator<Item = (FileId, &[u8])> {
+        self.items.iter().filter(|(_, _, value)| value.is_some()).map(|(file, id, _)| (*file, id.as_slice()))
+    }
+
     /// Takes an item's state out, to be set again.
     pub(super) fn take(&mut self, item: ItemHash, file: FileId, id: &[u8]) -> Option<Bytes> {
         let at = self.place(item, file, id)?;
@@ -178,8 +195,8 @@ pub(super) struct Exec {
     staged: Staged,
     waits: Waits,
     reply: Vec<u8>,
-    /// A command of many keys that is not done.
-    inner: Option<Box<Gather>>,
+    /// What is left of a command of many keys or of a walk.
+    inner: Option<Blocked>,
     /// What was read, once it was interrupted.
     read: Option<HashSet<ItemHash, FastHash>>,
     /// Changes looked at.
@@ -208,7 +225,7 @@ impl Exec {
 
     /// Memory held (bytes).
     pub(super) fn bytes(&self) -> usize {
-        let inner = self.inner.as_ref().map_or(0, |inner| inner.bytes());
+        let inner = self.inner.as_ref().map_or(0, Blocked::bytes);
         let read = self.read.as_ref().map_or(0, |read| read.capacity() * 2 * size_of::<ItemHash>());
         self.queue.bytes() + self.staged.held() + self.reply.capacity() + inner + read
     }
@@ -221,11 +238,12 @@ impl Exec {
     /// Whether others changed what it has read, as far as is known.
     fn is_outdated(&mut self, changes: &Changes, work: &mut work::Work) -> bool {
         let Some(read) = &self.read else { return false };
+        let walked = self.staged.walked;
         let seen = std::mem::replace(&mut self.seen, changes.next());
         let Some(changes) = changes.since(seen) else { return true };
         let mut looked = 0;
         let outdated = changes.inspect(|_| looked += 1).any(|change| match change {
-            Change::Item(item) => read.contains(item),
+            Change::Item(item) => walked || read.contains(item),
             Change::File(_) | Change::All => true,
         });
         work.spend(looked * WORK_COMMAND);
@@ -364,10 +382,10 @@ impl<B: Backend> Turn<'_, B> {
             self.shared.work.spend(WORK_COMMAND);
             match inner.take() {
                 None => self.run(spec, args),
-                Some(inner) => self.run_on(Blocked::Gather(inner), args),
+                Some(inner) => self.run_on(inner, args),
             }
-            if let Some(Blocked::Gather(unfinished)) = self.unfinished.take() {
-                *inner = Some(unfinished);
+            *inner = self.unfinished.take();
+            if inner.is_some() {
                 return Ok(false);
             }
             (*at, *span) = (*at + 1, *span + args.len());

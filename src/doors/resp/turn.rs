@@ -123,6 +123,7 @@ impl<'t, B: Backend> Turn<'t, B> {
             Blocked::Gather(gather) => self.gather_on(gather, args),
             Blocked::Exec(exec) => self.exec_on(exec),
             Blocked::Watch(at) => self.watch_on(args, at),
+            Blocked::Listing(listing) => self.list_on(listing, args),
         };
         self.conclude(start, result);
     }
@@ -228,9 +229,6 @@ impl<'t, B: Backend> Turn<'t, B> {
     }
 
     fn enqueue(&mut self, spec: &'static Spec, args: Args<'_>) {
-        if spec.has(flag::NO_MULTI) {
-            return self.reject("ERR Command not allowed inside a transaction");
-        }
         let full = self.shared.memory > CLIENTS_MEMORY_MAX;
         self.shared.work.spend(args.len() * WORK_COMMAND / 4);
         let queue = self.client.queue.get_or_insert_with(|| Box::new(Queue::default()));

@@ -22,6 +22,27 @@ fn three() -> Rig {
     rig
 }
 
+#[test]
+fn a_list_of_very_many_clients_is_told_in_several_turns() {
+    let mut rig = Rig::usual();
+    for client in 2..=3000 {
+        rig.open(client);
+    }
+    rig.write(1, &encode("client list"));
+    assert!(rig.give(1, usize::MAX));
+    assert!(rig.got(1).is_empty() && rig.due(), "its turn is over before all were looked at");
+    // One that leaves meanwhile is not told; nor does it disturb.
+    rig.door.close(ConnId(2500));
+    rig.peers.remove(&2500);
+    let mut list = String::new();
+    while list.is_empty() || rig.due() {
+        rig.tick();
+        rig.complete(1);
+        list += &rig.got(1);
+    }
+    assert_eq!(list.matches("id=").count(), 2999);
+}
+
 /// The values of a field in the lines of a reply.
 fn field(reply: &str, name: &str) -> Vec<String> {
     let start = format!("{name}=");
