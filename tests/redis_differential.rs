@@ -209,11 +209,17 @@ fn compare(first_seed: u64, time: Duration) {
     node.start_alone();
     node.done(&["account", "create", "app"]);
     node.done(&["file", "create", "app,items", "--records"]);
+    // A program that knows short keys only sees nothing of other files.
+    node.done(&["file", "create", "app,aside", "--records"]);
+    let aside = [b"app,aside,a", b"app,aside,b"];
     let mut trial = Trial {
         redis: Side::new(server.socket.clone()),
         node: Side::new(node.dir.join("resp.sock")),
         compared: 0,
     };
+    for key in aside {
+        assert_eq!(trial.node.control.ask(&[b"SET", key, b"1"]).head, b"+OK");
+    }
     every_command_takes_part(&mut trial.node.control);
     let start = Instant::now();
     let (mut seed, mut faults) = (first_seed, Vec::<(String, String)>::new());
