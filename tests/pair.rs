@@ -1,7 +1,7 @@
 //! A pair of real nodes as its users meet it, through the command line and the Redis client crate: what reaches the
 //! standby, what survives a killed node, and that nothing that was acknowledged is unaccounted for.
 
-use crate::support::{Load, Node, Pair, Plan, Shape, audit, here, items, skipped, some, wait_until};
+use crate::support::{Door, Load, Node, Pair, Plan, Shape, audit, here, items, skipped, some, wait_until};
 use nix::sys::signal::Signal;
 use redis::{Commands, RedisResult};
 use std::collections::HashSet;
@@ -32,6 +32,17 @@ fn the_set_up_of_the_readme_gives_a_pair_that_outlives_its_primary() {
     });
     assert_eq!(refusal(&pair.b), "READONLY");
     pair.converges();
+    let [of_a, of_b] = [&pair.a, &pair.b].map(|node| match node.door {
+        Door::Tcp(address) => address,
+        Door::Unix(_) => unreachable!("its door is on TCP"),
+    });
+    let told: String = redis::cmd("INFO").arg("replication").query(&mut a).unwrap();
+    assert!(told.contains(&format!("slave0:ip={},port={},", of_b.ip(), of_b.port())), "{told}");
+    let told: String = redis::cmd("INFO").arg("replication").query(&mut b).unwrap();
+    assert!(
+        told.contains(&format!("master_host:{}\r\nmaster_port:{}\r\n", of_a.ip(), of_a.port())),
+        "{told}"
+    );
 
     // The standby need not be idle: it has files of its own.
     pair.b.done(&["account", "create", "own"]);

@@ -281,6 +281,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     pub(super) fn note_outcome(&mut self, outcome: &crate::store::namespace::Outcome) {
+        self.changes.note_outcome(outcome, &self.namespace);
         for renamed in &outcome.renamed {
             let text =
                 format!("{} goes by {} now: the other journal holds that name", renamed.from, renamed.to);
@@ -317,6 +318,9 @@ impl<S: StoreRead> Core<S> {
                 self.extents.applied(journal, seq, batch);
             }
             self.overlay.applied(journal, done);
+        } else {
+            // Of this node's own entries it was noted when they were made.
+            done.iter().for_each(|batch| self.changes.note_entries(batch.entries().map(|(_, entry)| entry)));
         }
         // The other journal may still be waiting for its turn.
         if self.any_store_fault().is_some() {

@@ -3,6 +3,7 @@
 use super::admin::AdminReply;
 use super::apply::Applier;
 use super::blocks::BlockReads;
+use super::changes::Changes;
 use super::config::{EngineConfig, StartState};
 use super::copy::CopyJob;
 use super::damage::Damage;
@@ -58,6 +59,7 @@ pub(super) struct Core<S> {
     pub(super) store: S,
     pub(super) appliers: [Applier; 2],
     pub(super) overlay: Overlay,
+    pub(super) changes: Changes,
     pub(super) extents: Extents,
     pub(super) block_reads: BlockReads,
     pub(super) checkpoint: Checkpoint,
@@ -147,6 +149,7 @@ impl<S: StoreRead> Core<S> {
             store,
             appliers,
             overlay: Overlay::new(config.seed),
+            changes: Changes::new(config.seed),
             extents: Extents::default(),
             block_reads: BlockReads::default(),
             // The store shows this much, but a process that died may have left it only in the page cache: nothing
