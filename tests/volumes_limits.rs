@@ -304,3 +304,20 @@ fn tier_users_at_level_local_go_on_beside_a_dead_standby_on_a_disk_smaller_than_
     pair.a.kill();
     drop(pair);
 }
+
+#[test]
+fn a_quota_that_the_disk_has_no_room_for_is_warned_of_when_a_node_starts_and_by_doctor() {
+    let dir = scratch();
+    for (number, (quota, level)) in [("4M", "ok"), ("1000T", "warn")].into_iter().enumerate() {
+        let plan = Plan::quick().init(&["--journal-quota-bytes", quota]);
+        let mut node = Node::alone(dir.path().join(number.to_string()), &plan);
+        let found: serde_json::Value =
+            serde_json::from_slice(&node.verb(&["doctor", "--json"]).stdout).unwrap();
+        let finding =
+            found.as_array().unwrap().iter().find(|finding| finding["name"] == "journal quota").unwrap();
+        assert_eq!(finding["level"], level, "{finding}");
+        node.start_alone();
+        assert_eq!(node.log().contains("journal_quota_bytes allows"), level == "warn", "{}", node.log());
+        node.kill();
+    }
+}
