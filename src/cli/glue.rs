@@ -13,7 +13,7 @@ use crate::node::layout::Layout;
 use crate::node::room::Room;
 use crate::node::serve::{self, ServeOptions};
 pub(crate) use crate::node::setup::InitOptions;
-use crate::node::{admin, setup};
+use crate::node::{admin, peer_address, setup};
 use std::path::Path;
 use std::time::Duration;
 
@@ -102,7 +102,7 @@ pub(crate) fn look(dir: &Path, timeout: Duration) -> Look {
 
 /// What is odd about the addresses of a new node, and need not be wrong.
 pub(crate) fn doubts(peer: &str, listen: &str) -> Vec<String> {
-    setup::doubts(peer, listen)
+    peer_address::doubts(peer, listen)
 }
 
 /// A failed connection to the socket of the node in `dir`.

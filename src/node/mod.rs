@@ -36,7 +36,7 @@ pub mod log;
 mod manager;
 mod operators;
 mod owner;
-mod peer_address;
+pub mod peer_address;
 mod process;
 mod retired;
 pub mod room;

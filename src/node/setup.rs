@@ -6,18 +6,14 @@ use super::config_file::{ConfigErrors, Key, Kind, quoted, render};
 use super::identity::{Identity, IdentityError, NewKey, NodeKey, PEER_KEYS_MAX, Peers, random};
 pub use super::layout::Layout;
 use super::owner::check_owner;
-use super::peer_address::PeerAddress;
-use crate::base::limits::NAME_CHECK_MS;
 use crate::base::{Epoch, JournalKind, plainly};
 use crate::format::control::{Control, Role};
 use crate::format::{DecodeError, PairId};
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Longest control file that is read (bytes).
 const CONTROL_MAX: u64 = 1 << 20;
@@ -337,37 +333,6 @@ pub fn init(options: &InitOptions) -> Result<Layout, SetupError> {
         sync_dir(parent)?;
     }
     Ok(layout)
-}
-
-/// What an operator should look at, of addresses that are allowed: a name that is not known now, an address of
-/// another machine. Waits a few seconds at most for the name service.
-#[must_use]
-pub fn doubts(peer: &str, listen: &str) -> Vec<String> {
-    let mut all = Vec::new();
-    if let Ok(peer) = peer.parse::<PeerAddress>()
-        && peer.literal().is_none()
-    {
-        let (tell, told) = std::sync::mpsc::channel();
-        let asked = peer.clone();
-        // Left to itself if the name service is silent: the process ends soon.
-        std::thread::spawn(move || tell.send(asked.look_up().map(drop)));
-        let why = match told.recv_timeout(Duration::from_millis(NAME_CHECK_MS)) {
-            Ok(answer) => answer.err().map(|error| plainly(&error)),
-            Err(_) => Some("the name service does not answer".to_owned()),
-        };
-        all.extend(why.map(|why| {
-            format!("the name of --peer {peer} is not known now: {why}; it is looked up again at each dial")
-        }));
-    }
-    if let Ok(address) = listen.parse::<SocketAddr>()
-        && let Err(error) = TcpListener::bind((address.ip(), 0))
-        && error.kind() == io::ErrorKind::AddrNotAvailable
-    {
-        all.push(format!(
-            "--link-listen {address} is no address of this machine now: the peer reaches it only once it is"
-        ));
-    }
-    all
 }
 
 /// The line that introduces the node in `dir` to its peer.
