@@ -5,9 +5,15 @@
 
 mod lock;
 mod map;
+mod own;
+mod trusted;
 
-pub use lock::{DirLock, lock_dir};
+pub use lock::{DirLock, LockError, lock_dir};
 pub use map::{MappedSegment, map_segment};
+pub use own::Own;
+pub use trusted::{
+    Access, Demand, Distrust, check_dir, loose_parents, open_trusted, read_trusted, read_trusted_text,
+};
 
 use super::JournalFile;
 use crate::base::AlignedBuf;
@@ -22,7 +28,7 @@ use nix::sys::uio::pread;
 use nix::unistd::fdatasync;
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -118,23 +124,6 @@ pub fn renew_file(old: &Path, path: &Path) -> io::Result<()> {
     let _ = posix_fadvise(file.as_fd(), 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
     drop(file);
     rename_new(old, path)
-}
-
-/// Replaces the file at `path`, or makes it: afterwards it holds exactly `bytes`; after a crash it holds these or
-/// what it held before.
-///
-/// # Durability
-/// File and name are synced.
-///
-/// # Errors
-/// Those of the file system; the old file is untouched if its name still shows it.
-pub fn replace_file_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let making = Making::new(path);
-    let mut file = options().write(true).create(true).truncate(true).open(&making.temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    drop(file);
-    making.finish()
 }
 
 /// Makes what was created, renamed or removed in a directory durable.
@@ -256,17 +245,14 @@ impl<'a> Making<'a> {
         Self { path, temporary: temporary.into() }
     }
 
-    /// Opens the temporary file, emptied of what a crash may have left.
+    /// Makes the temporary file anew: what a crash may have left under its name is no file that is written to.
     fn journal(&self) -> io::Result<JournalFile> {
-        let file = open_journal(&self.temporary, true)?;
-        nix::unistd::ftruncate(file.as_fd(), 0)?;
-        Ok(file)
-    }
-
-    /// Gives it its name, in place of what had it.
-    fn finish(self) -> io::Result<()> {
-        std::fs::rename(&self.temporary, self.path)?;
-        sync_dir(parent_of(self.path))
+        match std::fs::remove_file(&self.temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        drop(options().write(true).create_new(true).open(&self.temporary)?);
+        open_journal(&self.temporary, false)
     }
 
     /// Gives it its name, which nothing may have.

@@ -17,8 +17,9 @@ mod waker;
 
 pub use crate::sys::{Goal, catch_signals, give_way, keep_freed, read_at, read_cached};
 pub use file::{
-    DirLock, MappedSegment, lock_dir, make_dir, map_segment, open_journal, read_direct, renew_file,
-    replace_file_durably, sync_dir, zero_file,
+    Access, Demand, DirLock, Distrust, LockError, MappedSegment, Own, check_dir, lock_dir, loose_parents,
+    make_dir, map_segment, open_journal, open_trusted, read_direct, read_trusted, read_trusted_text,
+    renew_file, sync_dir, zero_file,
 };
 pub use open::{IoChoice, open};
 pub use probe::{Finding, Level, probe};
