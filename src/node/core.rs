@@ -456,6 +456,7 @@ impl<B: Brain> Core<B> {
                     self.turn.events.push(Event::SegmentReady { journal, index });
                 }
                 Message::Admin { request, reply } => self.operators.ask(&mut self.turn, request, reply),
+                Message::CallerRefused { uid, times } => self.operators.refused(&mut self.turn, uid, times),
                 Message::Stop => self.stop(),
             }
         }

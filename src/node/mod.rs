@@ -40,3 +40,4 @@ pub mod setup;
 mod signals;
 pub mod tls;
 mod volumes;
+mod whole;

@@ -608,7 +608,10 @@ fn to_bytes(value: fjall::UserValue) -> Bytes {
 
 fn disk_is_full(dir: &Path) -> bool {
     let path = dir.join("probe.tmp");
-    let result = std::fs::write(&path, vec![0x5a; PROBE]);
+    // What a process that was killed left there; a link is removed, not followed.
+    let _ = std::fs::remove_file(&path);
+    let made = std::fs::File::create_new(&path);
+    let result = made.and_then(|mut file| std::io::Write::write_all(&mut file, &vec![0x5a; PROBE]));
     let _ = std::fs::remove_file(&path);
     result.is_err_and(|error| Fault::from_io(&error) == Fault::NoSpace)
 }
