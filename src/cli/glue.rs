@@ -3,6 +3,7 @@
 use super::failure::Failure;
 use super::values::IoArg;
 use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::io::Access;
 pub(crate) use crate::io::{Level, probe};
 use crate::node::config::IoChoice;
 use crate::node::door_tls::{self, Credentials};
@@ -68,6 +69,19 @@ pub(crate) fn serve(dir: &Path, io: Option<IoArg>) -> Result<(), Failure> {
         };
         Failure::error(format!("serving {}: {error}", dir.display()), next)
     })
+}
+
+/// Checks that nobody but its owner can answer in the place of the node in `dir`.
+pub(crate) fn check_dir(dir: &Path) -> Result<(), Failure> {
+    crate::io::check_dir(dir, Access::Read).map_err(|distrust| {
+        let message = format!("connecting to the node in {}: {distrust}", dir.display());
+        Failure::error(message, "a node's directory belongs to its user, and nobody else may write to it")
+    })
+}
+
+/// What others could do to a node's directory by way of those above it.
+pub(crate) fn loose_parents(dir: &Path) -> Vec<String> {
+    crate::io::loose_parents(dir)
 }
 
 /// Asks a running node.

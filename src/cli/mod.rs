@@ -22,6 +22,8 @@ mod status;
 mod takeover;
 mod values;
 
+pub use item::fuzz_import;
+
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use failure::{Answer, Done, Failure};

@@ -3,7 +3,11 @@
 mod export;
 mod import;
 mod paths;
+mod rows;
+mod sink;
 mod table;
+
+pub use import::fuzz_import;
 
 use super::Context;
 use super::failure::{Answer, Done, Failure};
@@ -11,11 +15,13 @@ use super::out::{escape, say};
 use super::resp_client::{Reply, RespClient, RespError};
 use super::values;
 use crate::base::limits::{ITEM_ID_MAX, ITEM_VALUE_MAX};
+use crate::base::read_at_most;
 use clap::{Args, Subcommand};
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Items: read, write, list, import and export them
 #[derive(Debug, Args)]
@@ -164,22 +170,18 @@ fn get(context: &mut Context, file: &str, id: &[u8]) -> Done {
 fn put(context: &mut Context, args: PutArgs) -> Done {
     let PutArgs { file, id, value, from } = args;
     let doing = format!("writing item {} of {file}", escape(id.as_bytes()));
-    let limit = ITEM_VALUE_MAX as u64 + 1;
-    let mut bytes = Vec::new();
-    match (value, from) {
-        (Some(value), _) => bytes = value.into_vec(),
+    let read = |what: String, source: std::io::Result<Box<dyn Read>>| {
+        let read = source.and_then(|source| read_at_most(source, ITEM_VALUE_MAX));
+        read.map_err(|e| Failure::io(format_args!("{doing}: reading {what}"), &e))
+    };
+    let bytes = match (value, from) {
+        (Some(value), _) => value.into_vec(),
         (None, Some(path)) => {
-            let file = std::fs::File::open(&path);
-            file.and_then(|file| file.take(limit).read_to_end(&mut bytes))
-                .map_err(|e| Failure::io(format_args!("reading {}", path.display()), &e))?;
+            let file = open_value(&path).map(|file| -> Box<dyn Read> { Box::new(file) });
+            read(path.display().to_string(), file)?
         }
-        (None, None) => {
-            std::io::stdin()
-                .take(limit)
-                .read_to_end(&mut bytes)
-                .map_err(|e| Failure::io("reading the value from stdin", &e))?;
-        }
-    }
+        (None, None) => read("the value from stdin".to_owned(), Ok(Box::new(std::io::stdin())))?,
+    };
     if let Some(why) = too_large(id.as_bytes().len(), bytes.len() as u64) {
         return Err(Failure::error(format!("{doing}: {why}"), ""));
     }
@@ -191,6 +193,17 @@ fn put(context: &mut Context, args: PutArgs) -> Done {
         Reply::Simple(_) => Ok(Answer::Yes),
         other => Err(unexpected(&doing, &other)),
     }
+}
+
+/// Opens a file whose content is to be a value. One that is too large is refused before a byte of it is read.
+fn open_value(path: &Path) -> std::io::Result<File> {
+    let file = File::open(path)?;
+    let found = file.metadata()?;
+    if found.is_file() && found.len() > ITEM_VALUE_MAX as u64 {
+        let why = format!("it has {} bytes, more than {} MiB", found.len(), ITEM_VALUE_MAX >> 20);
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(file)
 }
 
 fn delete(context: &mut Context, file: &str, ids: &[OsString]) -> Done {
