@@ -155,7 +155,7 @@ fn a_directory_or_file_of_another_user_is_refused_by_every_command() {
     for words in [&["serve"][..], &["trust", identity.trim()]] {
         let refused = node.verb(words);
         assert_eq!(refused.status.code(), Some(2), "{words:?}: {}", said(&refused));
-        assert!(said(&refused).contains("belongs to user 65534"), "{words:?}: {}", said(&refused));
+        assert!(said(&refused).contains("belongs to user"), "{words:?}: {}", said(&refused));
         assert!(!node.dir.join("lock").exists(), "{words:?} left a file of root");
     }
     node.done(&["identity"]);
@@ -182,7 +182,7 @@ fn a_directory_or_file_of_another_user_is_refused_by_every_command() {
         ["init", "--name", "x", "--role", "primary", "--link-listen", "127.0.0.1:1", "--peer", "127.0.0.1:2"];
     let mut command = Command::new(&program);
     let refused = command.args(args).arg("--dir").arg(&taken).output().unwrap();
-    assert!(said(&refused).contains("belongs to user 65534"), "{}", said(&refused));
+    assert!(said(&refused).contains("belongs to user"), "{}", said(&refused));
     assert_eq!(fs::read_dir(&taken).unwrap().count(), 0);
 }
 

@@ -7,6 +7,7 @@ mod cli;
 mod clients;
 mod crash;
 mod docs;
+mod ends;
 mod files;
 mod fuzzing;
 mod layering;
@@ -15,6 +16,8 @@ mod outside;
 mod pair;
 mod service;
 mod simulation;
+mod strangers;
+
 #[allow(dead_code, reason = "what one tier needs another may not")]
 mod support;
 mod volumes;

@@ -93,6 +93,7 @@ fn every_rule_broken_on_purpose_is_noticed_by_the_checker_of_that_rule() {
             Mutation::DoubleApply => &["I-11"],
             Mutation::SwapApply | Mutation::CorruptApply => &["I-10", "I-11", "I-40"],
             Mutation::LieControl | Mutation::ForeignEpoch => &["I-20"],
+            Mutation::KeepRound => &["I-10"],
             Mutation::RemoveEarly => &["I-06"],
             Mutation::LieAck | Mutation::LieDurable => &["I-12"],
             Mutation::UnderstateLoss => &["I-22"],

@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::values::IoArg;
+use super::wait::Look;
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::io::Access;
 pub(crate) use crate::io::{Level, probe};
@@ -10,7 +11,7 @@ use crate::node::door_tls::{self, Credentials};
 pub(crate) use crate::node::door_tls::{CA_FILE, CERTIFICATE_FILE, KEY_FILE};
 use crate::node::identity::IdentityError;
 use crate::node::layout::Layout;
-use crate::node::serve::{self, ServeError, ServeOptions};
+use crate::node::serve::{self, ServeOptions};
 pub(crate) use crate::node::setup::InitOptions;
 use crate::node::{admin, setup};
 use std::path::Path;
@@ -62,13 +63,8 @@ pub(crate) fn serve(dir: &Path, io: Option<IoArg>) -> Result<(), Failure> {
         IoArg::Uring => IoChoice::Uring,
         IoArg::Epoll => IoChoice::Epoll,
     });
-    serve::serve(dir, ServeOptions { io }).map_err(|error| {
-        let next = match &error {
-            ServeError::Setup(error) => error.next(),
-            _ => "hot-backup doctor says what this machine offers".to_owned(),
-        };
-        Failure::error(format!("serving {}: {error}", dir.display()), next)
-    })
+    serve::serve(dir, ServeOptions { io })
+        .map_err(|error| Failure::error(format!("serving {}: {error}", dir.display()), error.next()))
 }
 
 /// Checks that nobody but its owner can answer in the place of the node in `dir`.
@@ -87,4 +83,27 @@ pub(crate) fn loose_parents(dir: &Path) -> Vec<String> {
 /// Asks a running node.
 pub(crate) fn call(dir: &Path, request: &AdminRequest, timeout: Duration) -> Result<AdminReply, Failure> {
     admin::call(dir, request, timeout).map_err(|e| Failure::error(e.to_string(), e.next()))
+}
+
+/// How far the node in `dir` has come.
+pub(crate) fn look(dir: &Path, timeout: Duration) -> Look {
+    match admin::call(dir, &AdminRequest::Status, timeout) {
+        Ok(AdminReply::Ok { value }) => match serde_json::from_value(value) {
+            Ok(status) => Look::Told(status),
+            Err(_) => Look::Hopeless,
+        },
+        Err(error) if error.may_pass() => Look::Absent,
+        _ => Look::Hopeless,
+    }
+}
+
+/// What is odd about the addresses of a new node, and need not be wrong.
+pub(crate) fn doubts(peer: &str, listen: &str) -> Vec<String> {
+    setup::doubts(peer, listen)
+}
+
+/// A failed connection to the socket of the node in `dir`.
+pub(crate) fn not_connected(dir: &Path, error: std::io::Error) -> Failure {
+    let error = admin::AdminCallError::of_connect(dir, error, Duration::ZERO);
+    Failure::error(error.to_string(), error.next())
 }

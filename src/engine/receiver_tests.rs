@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::base::limits::BATCH_MAX;
-use crate::base::{AckLevel, FileId, JournalKind, Now, Ordinal};
+use crate::base::{AckLevel, FileId, JournalKind, Now, Ordinal, Round};
 use crate::engine::{Engine, EngineConfig, Event, PeerLoss, StartState};
 use crate::format::PairId;
 use crate::format::batch::{BatchBuilder, Seal};
@@ -51,8 +51,8 @@ struct Bench {
     granted: u64,
     sent: u64,
     end: Position,
-    /// Given to the store, the last entry of each.
-    given: VecDeque<Seq>,
+    /// Given to the store: the round and the last entry of each.
+    given: VecDeque<(Round, Seq)>,
     /// Why the standby ended the connection.
     ended: bool,
     told: Vec<String>,
@@ -144,7 +144,9 @@ impl Bench {
                     }
                     Effect::Write { write, .. } => events.push_back(Event::Written { write }),
                     Effect::WriteControl { write, .. } => events.push_back(Event::ControlWritten { write }),
-                    Effect::Apply { batch, .. } => self.given.push_back(batch.header().last_seq()),
+                    Effect::Apply { round, batch, .. } => {
+                        self.given.push_back((round, batch.header().last_seq()))
+                    }
                     Effect::LinkSend { conn: LINK, parts } => self.heard(&parts.concat()),
                     Effect::LinkClose { conn: LINK, .. } => self.ended = true,
                     Effect::LinkConnect { conn } => {
@@ -188,8 +190,8 @@ fn a_standby_whose_store_does_nothing_holds_no_more_than_it_granted() {
         assert!(bench.held() > CREDIT_WINDOW / 2, "what was granted is made use of");
         // The store does some of it; so much more may come.
         let half = bench.given.len() / 2;
-        for seq in bench.given.drain(..half.max(1)).collect::<Vec<_>>() {
-            bench.input(Event::Applied { journal: JournalKind::Replicated, seq });
+        for (round, seq) in bench.given.drain(..half.max(1)).collect::<Vec<_>>() {
+            bench.input(Event::Applied { journal: JournalKind::Replicated, round, seq });
         }
         rounds += u32::from(bench.may_send());
     }

@@ -64,6 +64,8 @@ pub enum Op {
     Receive(Arc<OwnedFd>, Vec<u8>),
     /// Append to the buffer's content, within its capacity, until it has as many bytes in all as asked for.
     Fill(Arc<OwnedFd>, AlignedBuf, Goal),
+    /// Wait until the other side of a connected socket sends no more, or is gone, whether or not all it sent was received.
+    AwaitEnd(Arc<OwnedFd>),
     /// Send all of the parts in order. One at a time per socket: two under way at once may mix.
     Send(Arc<OwnedFd>, Vec<Bytes>),
     /// Write all of the parts, one after the other from the offset on, and make them durable: with O_DIRECT one
@@ -82,6 +84,8 @@ pub enum Outcome {
     Received(std::io::Result<Vec<u8>>),
     /// The buffer, full as asked for; or the error, which is `UnexpectedEof` when the stream ended before.
     Filled(std::io::Result<AlignedBuf>),
+    /// The other side sends no more, or it cannot be found out any more.
+    Ended,
     /// All sent, or not.
     Sent(std::io::Result<()>),
     /// All durable, or not.

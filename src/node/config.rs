@@ -3,6 +3,7 @@
 pub use super::config_file::DoorAddress;
 use super::config_file::{ConfigError, ConfigErrors, Settings};
 use super::layout::Layout;
+use super::peer_address::PeerAddress;
 use crate::base::limits::{CONFIG_FILE_MAX, PASSWORD_FILE_MAX};
 use crate::base::{AckLevel, Ordinal};
 use crate::engine::{EngineConfig, PeerLoss};
@@ -72,7 +73,7 @@ pub struct Config {
     /// Where the peer connects to.
     pub link_listen: SocketAddr,
     /// Where the peer listens.
-    pub peer: SocketAddr,
+    pub peer: PeerAddress,
     /// How the link is protected.
     pub encryption: Encryption,
     /// Where Redis clients connect, besides [`Layout::resp_socket`]. Paths are not yet resolved.
@@ -128,13 +129,13 @@ impl Config {
         let layout = Layout::new(dir);
         let path = layout.config();
         let text = layout.read_text(&path, false, CONFIG_FILE_MAX).map_err(|distrust| {
-            let what = if distrust.is_missing() {
-                format!(
-                    "{} is not a node's directory: no config.toml in it; make one with `hot-backup init`",
-                    layout.dir().display()
-                )
-            } else {
-                format!("reading the file: {distrust}")
+            let shown = layout.dir().display();
+            let what = match distrust.kind() {
+                Some(std::io::ErrorKind::NotFound) => {
+                    format!("{shown} is not a node's directory: no config.toml in it")
+                }
+                Some(std::io::ErrorKind::NotADirectory) => format!("{shown} is not a directory"),
+                _ => format!("reading the file: {distrust}"),
             };
             ConfigErrors::whole(&path, what)
         })?;
@@ -170,7 +171,7 @@ impl Config {
             initial_role: if s.word("initial_role") == "primary" { Role::Primary } else { Role::Standby },
             pair_id: s.pair("pair_id"),
             link_listen: s.address("link_listen"),
-            peer: s.address("peer"),
+            peer: s.peer("peer"),
             encryption: if s.word("encryption") == "none" { Encryption::None } else { Encryption::Tls },
             resp: s.listen("resp"),
             nbd: s.listen("nbd"),
@@ -237,7 +238,7 @@ impl Config {
         );
         wrong(
             &["peer", "link_listen"],
-            self.peer == self.link_listen && self.peer.port() != 0,
+            self.peer.literal() == Some(self.link_listen) && self.peer.port() != 0,
             format!("`peer` is {}: that is this node's own `link_listen`", self.peer),
         );
         if let Some(public) = self.resp.iter().find(|address| !address.is_private()) {
@@ -281,7 +282,7 @@ impl Config {
             checkpoint_bytes: self.checkpoint_bytes,
             resp_default: self.resp_default.clone(),
             resp_password: self.resp_password.as_ref().map(|secret| secret.0.clone()),
-            peer_host: self.peer.ip().to_string(),
+            peer_host: self.peer.host().to_owned(),
             peer_port: self.peer.port(),
             seed,
         }
@@ -575,8 +576,10 @@ mod tests {
     #[test]
     fn a_directory_without_config_is_named_with_what_to_do() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let error = Config::load(dir.path()).expect_err("nothing there").to_string();
-        assert!(error.contains("hot-backup init"), "{error}");
+        let errors = Config::load(dir.path()).expect_err("nothing there");
+        assert!(errors.next().contains("`hot-backup init` makes one"), "{}", errors.next());
+        let error = errors.to_string();
+        assert!(error.contains("is not a node's directory"), "{error}");
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub(crate) enum Files {
     },
     /// [`crate::engine::Effect::SaveDiverged`].
     Diverged {
+        /// Comes back with the answer.
+        save: u64,
         /// File name.
         file: String,
         /// Begin the file anew.
@@ -174,14 +176,14 @@ impl Desk {
                     }
                 })
             }
-            Files::Diverged { file, first, bytes } => {
+            Files::Diverged { save, file, first, bytes } => {
                 inbox.event(match self.save_diverged(&file, first, &bytes) {
-                    Ok(()) => Event::DivergedSaved,
+                    Ok(()) => Event::DivergedSaved { save },
                     Err(error) => {
                         self.diverged = None;
                         let path = self.layout.diverged().join(&file);
                         tracing::error!("appending {} bytes to {}: {error}", bytes.len(), path.display());
-                        Event::DivergedFailed { fault: Fault::from_io(&error) }
+                        Event::DivergedFailed { save, fault: Fault::from_io(&error) }
                     }
                 })
             }

@@ -35,6 +35,8 @@ pub(crate) enum Message {
         /// How often; those before may have been others.
         times: u64,
     },
+    /// The name service answered, see [`super::peer_address::Resolver`].
+    PeerFound(std::io::Result<Vec<std::net::SocketAddr>>),
     /// Finish and end.
     Stop,
 }

@@ -54,6 +54,8 @@ fn options(solo: bool) -> Options {
         serve_alone: solo,
         disk_us: 100,
         disk_tail_percent: 0,
+        store_lag_us: 0,
+        quota_segments: None,
         net_us: 100,
         corrupt_one_in: 0,
         value_max: 600,

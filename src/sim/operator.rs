@@ -679,6 +679,7 @@ impl World {
             node.ills = super::world::Ills { write_errors, store_errors, last: now, ..Default::default() };
         }
         self.options.disk_tail_percent = 0;
+        self.options.store_lag_us = 0;
         self.operator.plan = None;
         self.operator.alone = None;
         self.operator.phase = Phase::Heal { since: now, probe: None };

@@ -5,6 +5,8 @@ use std::collections::{BTreeSet, VecDeque};
 /// States that a full run over many seeds must reach at least once; otherwise the simulator has gone blind there.
 pub const SOMETIMES: &[&str] = &[
     "a batch came into the buffer in which it stays",
+    "batches of an earlier round still waited for the store",
+    "batches were applied while a checkpoint was under way",
     "a clean stop and start",
     "a client was refused because the disk was full",
     "a connection was cut",
@@ -46,6 +48,8 @@ pub const SOMETIMES: &[&str] = &[
     "half-open link",
     "the old primary returned and served nobody",
     "the old primary returned and became standby",
+    "the peer lost its claim on the journal at the quota",
+    "the peer lost its claim on the journal because the disk was full",
     "the standby cut its tail",
     "the store fell back behind its journal at a power loss",
     "the wall clock jumped",

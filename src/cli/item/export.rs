@@ -51,7 +51,7 @@ struct Totals {
 
 /// Runs `item export`.
 pub(crate) fn run(context: &mut Context, args: &ExportArgs) -> Done {
-    let mut client = RespClient::of_node(context.dir()?)?;
+    let mut client = super::door(context)?;
     let mut files = [&args.csv, &args.jsonl].into_iter().flatten();
     // /dev/stdout by its name: what is told of the export must not get in between.
     let to_stdout = files.any(|path| path.as_os_str() == "-" || is_stdout(path));

@@ -135,6 +135,7 @@ impl<B: Backend> Turn<'_, B> {
             return Err("WRONGPASS invalid username-password pair or user is disabled.".into());
         }
         self.client.authenticated = true;
+        self.shared.outputs.push_back(super::DoorOutput::Proven { conn: self.client.conn });
         Ok(())
     }
 

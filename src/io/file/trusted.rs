@@ -1,7 +1,7 @@
 //! Files and directories that are believed: only if nobody but their owner, this process's user or root can have
 //! written them.
 
-use crate::base::read_at_most;
+use crate::base::{plainly, read_at_most};
 use nix::unistd::geteuid;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -30,7 +30,7 @@ pub struct Demand {
 #[derive(Debug, thiserror::Error)]
 pub enum Distrust {
     /// It cannot be read.
-    #[error("{0}")]
+    #[error("{}", plainly(.0))]
     Io(#[from] io::Error),
     /// It is a symbolic link.
     #[error("it is a symbolic link, which is not followed here; put the file itself in its place")]
@@ -67,10 +67,13 @@ pub enum Distrust {
 }
 
 impl Distrust {
-    /// Whether there is no such file or directory.
+    /// What the system said, if it said something.
     #[must_use]
-    pub fn is_missing(&self) -> bool {
-        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::NotFound)
+    pub fn kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            Self::Io(error) => Some(error.kind()),
+            _ => None,
+        }
     }
 }
 

@@ -88,6 +88,18 @@ pub enum AdminCallError {
 }
 
 impl AdminCallError {
+    /// Whether a node that is starting mends it.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::NotRunning { .. })
+    }
+
+    /// Of a connection to a socket of the node in `dir` that came to nothing.
+    #[must_use]
+    pub fn of_connect(dir: &Path, source: io::Error, timeout: Duration) -> Self {
+        of_connect(dir, source, timeout)
+    }
+
     /// What to do next, for people.
     #[must_use]
     pub fn next(&self) -> String {
@@ -139,7 +151,7 @@ pub fn call(
     }
     line.push(b'\n');
     let stream =
-        connect_in_dir(dir, ADMIN_SOCKET, timeout).map_err(|error| not_connected(dir, error, timeout))?;
+        connect_in_dir(dir, ADMIN_SOCKET, timeout).map_err(|error| of_connect(dir, error, timeout))?;
     check_daemon(dir, &stream)?;
     let sent = write_within(&stream, &line, deadline.saturating_duration_since(Instant::now()));
     let mut reader = LineReader::new(stream, REPLY_MAX);
@@ -175,7 +187,7 @@ fn check_daemon(dir: &Path, stream: &UnixStream) -> Result<(), AdminCallError> {
     Ok(())
 }
 
-fn not_connected(dir: &Path, source: io::Error, timeout: Duration) -> AdminCallError {
+fn of_connect(dir: &Path, source: io::Error, timeout: Duration) -> AdminCallError {
     let layout = Layout::new(dir);
     let dir = dir.to_owned();
     match source.kind() {

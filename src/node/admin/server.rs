@@ -1,6 +1,7 @@
 //! The daemon's side: a thread that accepts, and one for each of a bounded number of connections.
 
 use super::{CONNECTIONS_MAX, Line, LineReader, REQUEST_MAX, bind_in_dir, write_within};
+use crate::base::limits::{ADMIN_REFUSED_MAX, ADMIN_REFUSED_MS};
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::node::layout::{ADMIN_SOCKET, Layout, OwnName};
 use nix::sys::socket::{getsockopt, sockopt};
@@ -19,10 +20,8 @@ use std::time::{Duration, Instant};
 const REQUEST_TIME: Duration = Duration::from_secs(30);
 /// A client that does not take its answer within this time is left.
 const REPLY_TIME: Duration = Duration::from_secs(10);
-/// How long a caller that was refused may take to send what it came with.
-const REFUSED_TIME: Duration = Duration::from_millis(500);
-/// Callers that were refused and may still send, at once; more are closed at once.
-const REFUSED_MAX: usize = 8;
+/// See [`ADMIN_REFUSED_MS`].
+const REFUSED_TIME: Duration = Duration::from_millis(ADMIN_REFUSED_MS);
 /// How long [`AdminServer::stop`] waits for answers that are under way.
 const STOP_TIME: Duration = Duration::from_secs(2);
 
@@ -224,7 +223,7 @@ impl Place {
     fn take(shared: &Arc<Shared>) -> Option<Self> {
         let before = shared.turned_away.fetch_add(1, Ordering::SeqCst);
         let place = Self(Arc::clone(shared));
-        if before < REFUSED_MAX {
+        if before < ADMIN_REFUSED_MAX {
             return Some(place);
         }
         shared.uncounted.fetch_add(1, Ordering::SeqCst);
