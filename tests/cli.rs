@@ -1,7 +1,7 @@
 //! The command as a user meets it: the built program, real nodes, exit codes, what is on stdout and what on stderr.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -17,6 +17,22 @@ fn program() -> Command {
 
 fn run(args: &[&str]) -> Output {
     program().args(args).output().expect("the program runs")
+}
+
+/// The same for what should end by itself, and does not if it is at fault.
+#[track_caller]
+fn run_to_its_end(args: &[&str]) -> Output {
+    let mut child =
+        program().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() >= deadline {
+            let _ = child.kill();
+            panic!("{args:?} does not end: {}", stderr(&child.wait_with_output().unwrap()));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().unwrap()
 }
 
 fn run_with_stdin(args: &[&str], input: &[u8]) -> Output {
@@ -493,14 +509,10 @@ fn commands_that_change_something_wait_for_nodes_that_are_still_to_start() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut said = [0; 64];
-    let said = early
-        .stderr
-        .as_mut()
-        .unwrap()
-        .read(&mut said)
-        .map(|n| String::from_utf8_lossy(&said[..n]).into_owned());
-    assert!(said.unwrap().starts_with("hot-backup: waiting for the node in "), "it says that it waits");
+    let mut told = BufReader::new(early.stderr.take().unwrap());
+    let mut said = String::new();
+    told.read_line(&mut said).unwrap();
+    assert!(said.starts_with("hot-backup: waiting for the node in "), "it says that it waits: {said}");
     let a = Node::serve(&a);
     // It asks its peer, which is not there either.
     let asking = || stdout(&a.verb(&["status", "--json"])).contains("asking-peer").then_some(());
@@ -628,7 +640,7 @@ fn every_error_of_a_wrong_command_line_or_a_wrong_directory_ends_with_advice_tha
         (words(&format!("item get app,x 1 --dir {empty}")), "`hot-backup init` makes one"),
     ] {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let output = run(&args);
+        let output = run_to_its_end(&args);
         assert_code(&output, 2);
         let text = stderr(&output);
         let last = text.lines().last().unwrap_or_default();
@@ -640,7 +652,7 @@ fn every_error_of_a_wrong_command_line_or_a_wrong_directory_ends_with_advice_tha
     let address = taken.local_addr().unwrap().to_string();
     let args = ["init", "--dir", &node, "--name", "a", "--role", "primary", "--link-listen", &address];
     assert_code(&run(&[args.as_slice(), &peer].concat()), 0);
-    let serve = || stderr(&run(&["serve", "--dir", &node]));
+    let serve = || stderr(&run_to_its_end(&["serve", "--dir", &node]));
     let told = serve();
     assert!(told.contains("for link_listen: address already in use"), "{told}");
     assert!(told.lines().last().is_some_and(|last| last.contains("another program has that port")), "{told}");
@@ -653,7 +665,8 @@ fn every_error_of_a_wrong_command_line_or_a_wrong_directory_ends_with_advice_tha
     drop(running);
     let config = Path::new(&node).join("config.toml");
     let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replace("heartbeat_ms", "hartbeat_ms")).unwrap();
+    let (first, rest) = text.split_once("\nname").unwrap();
+    std::fs::write(&config, format!("{first}\nhartbeat_ms = 500\nname{rest}")).unwrap();
     let told = serve();
     assert!(told.contains("did you mean `heartbeat_ms`"), "{told}");
     assert!(told.lines().last().is_some_and(|last| last.contains("correct that in ")), "{told}");
@@ -670,7 +683,7 @@ fn root_does_not_touch_the_node_of_another_user_and_is_told_how_to_become_that_u
     std::os::unix::fs::chown(&a, Some(65_534), Some(65_534)).unwrap();
     let before = std::fs::read_dir(&a).unwrap().count();
     for args in [&["serve"][..], &["trust", &identity(&b)]] {
-        let refused = run(&[args, &["--dir", dir]].concat());
+        let refused = run_to_its_end(&[args, &["--dir", dir]].concat());
         assert_code(&refused, 2);
         let told = stderr(&refused);
         assert!(told.contains("as root: it belongs to user nobody"), "{told}");

@@ -14,6 +14,7 @@ mod layering;
 mod network;
 mod outside;
 mod pair;
+mod redis_differential;
 mod service;
 mod simulation;
 mod strangers;

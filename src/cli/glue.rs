@@ -5,12 +5,13 @@ use super::values::IoArg;
 use super::wait::Look;
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::io::Access;
-pub(crate) use crate::io::{Level, probe};
-use crate::node::config::IoChoice;
+pub(crate) use crate::io::{Finding, Level, probe};
+use crate::node::config::{Config, IoChoice};
 use crate::node::door_tls::{self, Credentials};
 pub(crate) use crate::node::door_tls::{CA_FILE, CERTIFICATE_FILE, KEY_FILE};
 use crate::node::identity::IdentityError;
 use crate::node::layout::Layout;
+use crate::node::room::Room;
 use crate::node::serve::{self, ServeOptions};
 pub(crate) use crate::node::setup::InitOptions;
 use crate::node::{admin, setup};
@@ -23,6 +24,22 @@ pub(crate) const RESP_SOCKET: &str = "resp.sock";
 /// Makes a node's directory, keys and config.
 pub(crate) fn init(options: &InitOptions) -> Result<(), Failure> {
     setup::init(options).map(|_| ()).map_err(|e| setup_failure(&e))
+}
+
+/// What should be known of the room that the node in `dir` has for its journal; none if `dir` is no node's.
+pub(crate) fn journal_room(dir: &Path) -> Option<Finding> {
+    let quota = Config::load(dir).ok()?.journal_quota_bytes;
+    let (level, found, advice) = match Room::of(&Layout::new(dir), quota) {
+        Ok(room) => match room.warning() {
+            None => (Level::Ok, format!("{} MiB of quota have room", quota >> 20), String::new()),
+            Some(advice) => {
+                let found = format!("{} MiB of quota, {} MiB free", quota >> 20, room.free >> 20);
+                (Level::Warn, found, advice)
+            }
+        },
+        Err(error) => (Level::Bad, error.to_string(), "the directory cannot be used".to_owned()),
+    };
+    Some(Finding { name: "journal quota".to_owned(), level, found, advice })
 }
 
 /// The line by which the peer will know this node.

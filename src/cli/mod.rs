@@ -43,8 +43,8 @@ A pair on one machine:
   hot-backup init --dir B --name b --role standby --link-listen 127.0.0.1:2000 --peer 127.0.0.1:2001 --resp 127.0.0.1:7002
   hot-backup trust --dir A \"$(hot-backup identity --dir B)\"
   hot-backup trust --dir B \"$(hot-backup identity --dir A)\"
-  hot-backup serve --dir A &
   hot-backup serve --dir B &
+  hot-backup serve --dir A &
   hot-backup account create app --dir A
   hot-backup file create app,orders --records --flags L --ack applied --dir A
   redis-cli -p 7001 set app,orders,1001 hello

@@ -174,6 +174,9 @@ pub(crate) fn init(context: &mut Context, args: InitArgs) -> Done {
     let options = init_options(&dir, &args)?;
     glue::init(&options)?;
     glue::loose_parents(&dir).iter().for_each(say);
+    if let Some(room) = glue::journal_room(&dir).filter(|room| !room.advice.is_empty()) {
+        say(format_args!("note: {}", room.advice));
+    }
     let InitArgs { name, role, .. } = &args;
     if context.json {
         let role = if *role == RoleArg::Primary { "primary" } else { "standby" };

@@ -37,6 +37,7 @@ fn config() -> EngineConfig {
         checkpoint_bytes: 1 << 30,
         resp_default: None,
         resp_password: None,
+        resp_doors: Vec::new(),
         peer_host: String::new(),
         peer_port: 0,
         seed: 1,
@@ -96,6 +97,7 @@ impl Bench {
             applied: Seq(0),
             table: Vec::new(),
             name: "a".to_owned(),
+            door: None,
         };
         bench.send(FrameKind::Hello, hello.encode().into());
         bench.send(FrameKind::Begin, Begin { common: Position::default() }.encode().into());

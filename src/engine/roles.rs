@@ -224,8 +224,7 @@ impl<S: StoreRead> Core<S> {
         {
             // Once for each time of waiting: what comes back may change from dial to dial.
             if !std::mem::replace(&mut self.state.told_asking, true) {
-                let text =
-                    format!("this node waits, for it may have been replaced: {}", self.asking_reason());
+                let text = format!("this node waits for its peer: {}", self.asking_reason());
                 self.incident_once(Severity::Warning, "waiting-for-peer", text);
             }
         }
@@ -290,7 +289,7 @@ impl<S: StoreRead> Core<S> {
         let value = start.encode();
         let entry =
             Entry { kind: EntryKind::EpochStart, file: crate::base::FileId(0), id: &[], value: &value };
-        let seq = self.replicated_mut().append(std::iter::once(entry));
+        let seq = self.appending(JournalKind::Replicated).append(std::iter::once(entry));
         self.extents.epoch(seq);
         if let Step::Opening(opening) = &mut self.state.step {
             opening.stage = OpenStage::Entry(seq);

@@ -3,6 +3,7 @@
 //! Errors come back as the kernel gave them, with their errno, because recovery decides by it; the caller knows
 //! which file it was. Files have mode 0600, directories 0700; the last part of a path is never a symbolic link.
 
+pub(super) mod calls;
 mod lock;
 mod map;
 mod own;
@@ -18,14 +19,13 @@ pub use trusted::{
 use super::JournalFile;
 use crate::base::AlignedBuf;
 use crate::base::limits::{BLOCK, BLOCK_U64};
-use crate::sys::{DirectAlignment, Parts, direct_alignment, write_at, write_durably_at};
+use crate::sys::{DirectAlignment, Parts, direct_alignment};
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::fcntl::{
     AT_FDCWD, FallocateFlags, PosixFadviseAdvice, RenameFlags, fallocate, posix_fadvise, renameat2,
 };
 use nix::sys::uio::pread;
-use nix::unistd::fdatasync;
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
@@ -79,7 +79,7 @@ pub fn zero_file(path: &Path, bytes: u64) -> io::Result<()> {
         Err(errno) => return Err(errno.into()),
     }
     write_zeros(&file, bytes)?;
-    nix::unistd::fsync(file.as_fd())?;
+    calls::sync_all(file.as_fd())?;
     drop(file);
     making.finish_new()
 }
@@ -93,10 +93,10 @@ fn write_zeros(file: &JournalFile, bytes: u64) -> io::Result<()> {
         let piece = usize::try_from(bytes - done).unwrap_or(most).min(most);
         let part = Parts::new(vec![zeros.slice(..piece)]);
         let count = if file.direct {
-            write_durably_at(file.as_fd(), &part, done)?
+            calls::write_durable(file.as_fd(), &part, done)?
         } else {
-            let count = write_at(file.as_fd(), &part, done)?;
-            fdatasync(file.as_fd())?;
+            let count = calls::write(file.as_fd(), &part, done)?;
+            calls::sync_data(file.as_fd())?;
             count
         };
         let moved = super::write_progress(0, count, piece, file.direct)?;
@@ -126,12 +126,25 @@ pub fn renew_file(old: &Path, path: &Path) -> io::Result<()> {
     rename_new(old, path)
 }
 
+/// Appends where the file stands.
+///
+/// # Durability
+/// Of the bytes; the file's name is the caller's to sync, see [`Own::begin`].
+///
+/// # Errors
+/// Those of write(2) and fdatasync(2). How much is there then is unknown.
+pub fn append_durably(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    calls::write_all(file, bytes)?;
+    calls::sync_data(file.as_fd())
+}
+
 /// Makes what was created, renamed or removed in a directory durable.
 ///
 /// # Errors
 /// Those of open(2) and fsync(2).
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(dir)?.sync_all()
+    let dir = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(dir)?;
+    calls::sync_all(dir.as_fd())
 }
 
 /// Makes a directory of mode 0700 with its missing parents, and its name durable. One that is there is left as it
@@ -147,7 +160,10 @@ pub fn make_dir(dir: &Path) -> io::Result<()> {
     make_dir(parent)?;
     match DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
-        result => result?,
+        result => {
+            result?;
+            calls::made(dir);
+        }
     }
     sync_dir(parent)
 }
@@ -270,6 +286,7 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
         Err(Errno::EINVAL) => return Err(Errno::EEXIST.into()),
         result => result?,
     }
+    calls::renamed(from, to);
     sync_dir(parent_of(to))
 }
 

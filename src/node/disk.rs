@@ -11,7 +11,7 @@ use bytes::Bytes;
 use nix::errno::Errno;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -244,20 +244,13 @@ impl Desk {
             return Err(io::Error::from(Errno::EINVAL));
         }
         if first {
-            let dir = self.layout.diverged();
-            disk::make_dir(&dir)?;
-            let begun = self.layout.own(OwnName::Diverged(name.to_owned()));
-            begun.remove()?;
-            let file = begun.make()?;
-            disk::sync_dir(&dir)?;
-            disk::sync_dir(self.layout.dir())?;
+            let file = self.layout.own(OwnName::Diverged(name.to_owned())).begin()?;
             self.diverged = Some((name.to_owned(), file));
         }
         let Some((_, file)) = self.diverged.as_mut().filter(|(begun, _)| begun == name) else {
             return Err(io::Error::from(Errno::ENOENT));
         };
-        file.write_all(bytes)?;
-        file.sync_data()
+        disk::append_durably(file, bytes)
     }
 }
 
@@ -308,6 +301,16 @@ mod tests {
         std::fs::remove_dir(&first).unwrap();
         remove(&mut desk, 3, false);
         assert_eq!(names(&desk), ["0000000000000002.old"]);
+    }
+
+    #[test]
+    fn every_sync_of_diverged_entries_is_made_and_told_when_it_fails() {
+        let empty = |dir: &Path| drop(desk(dir));
+        crate::io::calls::assert_syncs(4, empty, |dir| {
+            let mut desk = desk(dir);
+            desk.save_diverged("e1", true, b"one")?;
+            desk.save_diverged("e1", false, b"two")
+        });
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::listen::{ListenError, Listeners};
 use super::owner::check_owner;
 use super::peer_address::Resolver;
 use super::retired::Retired;
+use super::room::Room;
 use super::segment_source::{self, DiskSegments};
 use super::setup::{self, SetupError};
 use super::tls::LinkIdentity;
@@ -137,6 +138,9 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let to_core = Arc::clone(&core_inbox);
     // Waits for signals to the end of the process, so nobody waits for it.
     let _ = spawn("signals", move || stoppers.run(&to_core))?;
+    if let Ok(Some(text)) = Room::of(&layout, config.journal_quota_bytes).map(|room| room.warning()) {
+        tracing::warn!("{text}");
+    }
     let identity = setup::identity(dir)?;
     let found = Found::on_disk(&layout, &config)?;
     let driver =

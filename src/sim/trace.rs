@@ -39,6 +39,7 @@ pub const SOMETIMES: &[&str] = &[
     "a whole in-flight write was found at a restart",
     "acknowledged updates were lost by a takeover and accounted",
     "an epoch was opened at a restart",
+    "both nodes hold the same bytes of a volume",
     "bytes of a closed connection came late",
     "catch-up from the disk",
     "diverged entries were saved",

@@ -50,7 +50,7 @@ const ENGINE_JOURNAL: u64 = 128 << 20;
 /// Threads that flush and compact.
 const WORKERS: usize = 1;
 /// An engine that fails and cannot say why is opened again so often before that is final; a checkpoint begins anew.
-const REOPENS_MAX: u32 = 8;
+const REOPENS_MAX: u32 = 64;
 /// Values longer than this are handed out without a copy (bytes).
 const SHARE_FROM: usize = 4096;
 /// What has to fit on the disk for a failure not to be blamed on its being full (bytes).
@@ -136,6 +136,13 @@ impl Handle {
             self.items.rotate_memtable()?;
         }
         Ok(())
+    }
+
+    /// Makes the engine's journal durable.
+    fn sync(&self) -> fjall::Result<()> {
+        #[cfg(test)]
+        super::volumes::testing::sync_engine()?;
+        self.db.persist(PersistMode::SyncAll)
     }
 
     /// Writes all that is in memory to tables, which the engine syncs itself.
@@ -564,8 +571,7 @@ impl StoreWrite for StoreWriter {
         };
         let result = guard.as_ref().map_or(Err(fjall::Error::Poisoned), write);
         self.outcome("writing the store", result)?;
-        let persist = |handle: &Handle| handle.db.persist(PersistMode::SyncAll);
-        let result = guard.as_ref().map_or(Err(fjall::Error::Poisoned), persist);
+        let result = guard.as_ref().map_or(Err(fjall::Error::Poisoned), Handle::sync);
         drop(guard);
         self.synced(result)?;
         (self.rewrite, self.reopened) = (false, 0);
@@ -686,7 +692,13 @@ fn shortage_in(dir: &Path) -> Option<Fault> {
     let made = std::fs::File::create_new(&path);
     let result = made.and_then(|mut file| std::io::Write::write_all(&mut file, &vec![0x5a; PROBE]));
     let _ = std::fs::remove_file(&path);
-    result.err().map(|error| Fault::from_io(&error)).filter(|fault| fault.is_shortage())
+    // The engine writes whole tables, which may find no room where this did.
+    let free = nix::sys::statvfs::statvfs(dir).map(|disk| disk.blocks_available() * disk.fragment_size());
+    match result {
+        Ok(()) if free.is_ok_and(|free| free < 2 * WRITE_BUFFER) => Some(Fault::NoSpace),
+        Ok(()) => None,
+        Err(error) => Some(Fault::from_io(&error)).filter(|fault| fault.is_shortage()),
+    }
 }
 
 fn engine_error(doing: &'static str, error: fjall::Error) -> StoreError {

@@ -1,9 +1,10 @@
 //! Files of the node's own. Nothing else is ever replaced, renamed or removed: these calls take an [`Own`], and only
 //! the node's list of names makes one.
 
-use super::{options, parent_of, sync_dir};
+use super::{calls, make_dir, options, parent_of, sync_dir};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -55,8 +56,8 @@ impl Own {
         let temporary = self.temporary();
         temporary.remove()?;
         let made = temporary.make().and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
+            calls::write_all(&mut file, bytes)?;
+            calls::sync_all(file.as_fd())
         });
         let renamed = made.and_then(|()| temporary.rename(self));
         if renamed.is_err() {
@@ -73,6 +74,25 @@ impl Own {
     /// `AlreadyExists`, also for a link that leads nowhere; else those of open(2).
     pub fn make(&self) -> io::Result<File> {
         options().write(true).create_new(true).open(&self.path)
+    }
+
+    /// Makes the file anew (mode 0600), with its directory, to be appended to: what had its name is gone.
+    ///
+    /// # Durability
+    /// The names of file and directory are synced.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn begin(&self) -> io::Result<File> {
+        let dir = parent_of(&self.path);
+        make_dir(dir)?;
+        self.remove()?;
+        let file = self.make()?;
+        calls::made(&self.path);
+        sync_dir(dir)?;
+        // Whoever made it may have ended before this.
+        sync_dir(parent_of(dir))?;
+        Ok(file)
     }
 
     /// Opens the file for writing behind its end, or makes it (mode 0600).
@@ -101,7 +121,9 @@ impl Own {
     /// # Errors
     /// Those of rename(2).
     pub fn rename(&self, to: &Self) -> io::Result<()> {
-        std::fs::rename(&self.path, &to.path)
+        std::fs::rename(&self.path, &to.path)?;
+        calls::renamed(&self.path, &to.path);
+        Ok(())
     }
 
     /// Removes the file; false if there is none. A link is removed, not what it leads to.

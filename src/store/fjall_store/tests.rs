@@ -501,7 +501,7 @@ fn an_engine_that_fails_again_and_again_without_a_reason_is_given_up() {
 
 #[test]
 fn a_sync_that_fails_is_final_and_one_that_finds_no_room_has_all_written_afresh() {
-    let io = |errno| -> fjall::Result<()> { Err(fjall::Error::Io(std::io::Error::from_raw_os_error(errno))) };
+    use super::super::volumes::testing;
     for (errno, next) in [
         (5, Failure::Final(Fault::Errno(5))),
         (30, Failure::Final(Fault::Errno(30))),
@@ -511,10 +511,14 @@ fn a_sync_that_fails_is_final_and_one_that_finds_no_room_has_all_written_afresh(
     ] {
         let dir = tempfile::tempdir().unwrap();
         let mut opened = FjallStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
-        opened.writer.synced(io(errno)).unwrap_err();
+        testing::fail_engine(errno);
+        opened.writer.checkpoint().unwrap_err();
         assert_eq!(opened.writer.failed, Some(next), "errno {errno}");
+        let before = testing::engine_syncs();
         assert_eq!(opened.writer.checkpoint().is_ok(), next == Failure::Reopen);
         assert_eq!(opened.writer.failed.is_none(), next == Failure::Reopen);
         assert!(!opened.writer.rewrite);
+        let again = testing::engine_syncs() - before;
+        assert_eq!(again, u32::from(next == Failure::Reopen), "a sync that failed is not tried again");
     }
 }

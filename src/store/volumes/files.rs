@@ -83,7 +83,7 @@ impl VolumeSync {
     /// Those of fdatasync(2). What is on disk is unknown then.
     pub(in crate::store) fn run(self) -> io::Result<()> {
         self.files.iter().try_for_each(|file| sync(file))?;
-        self.dirs.iter().try_for_each(|dir| dir.sync_all())
+        self.dirs.iter().try_for_each(|dir| sync_names(dir))
     }
 }
 
@@ -373,6 +373,13 @@ fn sync(file: &File) -> io::Result<()> {
     file.sync_data()
 }
 
+/// Makes the names in a directory durable.
+fn sync_names(dir: &File) -> io::Result<()> {
+    #[cfg(test)]
+    testing::sync()?;
+    dir.sync_all()
+}
+
 /// Counts the syncs of a thread, and makes one of them fail.
 #[cfg(test)]
 pub(in crate::store) mod testing {
@@ -382,9 +389,10 @@ pub(in crate::store) mod testing {
     thread_local! {
         static SYNCS: Cell<u32> = const { Cell::new(0) };
         static FAILS: Cell<u32> = const { Cell::new(u32::MAX) };
+        static ENGINE: Cell<(u32, i32)> = const { Cell::new((0, 0)) };
     }
 
-    /// Syncs of files so far.
+    /// Syncs of files and directories so far.
     pub(in crate::store) fn syncs() -> u32 {
         SYNCS.get()
     }
@@ -392,6 +400,21 @@ pub(in crate::store) mod testing {
     /// The `nth` sync from now on fails, 0 being the next.
     pub(in crate::store) fn fail(nth: u32) {
         FAILS.set(SYNCS.get() + nth);
+    }
+
+    /// Syncs of the engine's journal so far.
+    pub(in crate::store) fn engine_syncs() -> u32 {
+        ENGINE.get().0
+    }
+
+    /// The next sync of the engine's journal fails with this errno.
+    pub(in crate::store) fn fail_engine(errno: i32) {
+        ENGINE.set((engine_syncs(), errno));
+    }
+
+    pub(in crate::store) fn sync_engine() -> io::Result<()> {
+        let (_, errno) = ENGINE.replace((engine_syncs() + 1, 0));
+        if errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(errno)) }
     }
 
     pub(super) fn sync() -> io::Result<()> {
