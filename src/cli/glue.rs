@@ -4,6 +4,7 @@ use super::failure::Failure;
 use super::values::IoArg;
 use super::wait::Look;
 use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::io::Access;
 pub(crate) use crate::io::{Finding, Level, probe};
 use crate::node::config::{Config, IoChoice};
 use crate::node::door_tls::{self, Credentials};
@@ -81,6 +82,19 @@ pub(crate) fn serve(dir: &Path, io: Option<IoArg>) -> Result<(), Failure> {
     });
     serve::serve(dir, ServeOptions { io })
         .map_err(|error| Failure::error(format!("serving {}: {error}", dir.display()), error.next()))
+}
+
+/// Checks that nobody but its owner can answer in the place of the node in `dir`.
+pub(crate) fn check_dir(dir: &Path) -> Result<(), Failure> {
+    crate::io::check_dir(dir, Access::Read).map_err(|distrust| {
+        let message = format!("connecting to the node in {}: {distrust}", dir.display());
+        Failure::error(message, "a node's directory belongs to its user, and nobody else may write to it")
+    })
+}
+
+/// What others could do to a node's directory by way of those above it.
+pub(crate) fn loose_parents(dir: &Path) -> Vec<String> {
+    crate::io::loose_parents(dir)
 }
 
 /// Asks a running node.

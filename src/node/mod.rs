@@ -47,3 +47,4 @@ pub mod setup;
 mod signals;
 pub mod tls;
 mod volumes;
+mod whole;

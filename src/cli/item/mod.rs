@@ -4,7 +4,11 @@ mod export;
 mod import;
 mod paths;
 mod put;
+mod rows;
+mod sink;
 mod table;
+
+pub use import::fuzz_import;
 
 use super::Context;
 use super::failure::{Answer, Done, Failure};
@@ -15,7 +19,9 @@ use super::wait::{Need, WaitArgs, until_ready};
 use crate::base::limits::{ITEM_ID_MAX, ITEM_VALUE_MAX};
 use clap::{Args, Subcommand};
 use std::ffi::OsString;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Items: read, write, list, import and export them
 #[derive(Debug, Args)]
@@ -153,6 +159,17 @@ fn get(context: &mut Context, file: &str, id: &[u8]) -> Done {
         other => return Err(unexpected(&doing, &other)),
     }
     Ok(Answer::Yes)
+}
+
+/// Opens a file whose content is to be a value. One that is too large is refused before a byte of it is read.
+fn open_value(path: &Path) -> std::io::Result<File> {
+    let file = File::open(path)?;
+    let found = file.metadata()?;
+    if found.is_file() && found.len() > ITEM_VALUE_MAX as u64 {
+        let why = format!("it has {} bytes, more than {} MiB", found.len(), ITEM_VALUE_MAX >> 20);
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(file)
 }
 
 fn delete(context: &mut Context, file: &str, ids: &[OsString]) -> Done {

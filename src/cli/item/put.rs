@@ -6,6 +6,7 @@ use super::super::resp_client::Reply;
 use super::super::{Context, values};
 use super::{call, key, too_large, unexpected};
 use crate::base::limits::ITEM_VALUE_MAX;
+use crate::base::read_at_most;
 use clap::Args;
 use std::ffi::OsString;
 use std::io::Read;
@@ -67,10 +68,8 @@ impl PutArgs {
 impl Source {
     /// The value; one that is too large is not read to its end, and of a file that tells its size nothing is.
     fn read(self, id: &[u8]) -> Result<Vec<u8>, Failure> {
-        let limit = ITEM_VALUE_MAX as u64 + 1;
-        let mut bytes = Vec::new();
-        match self {
-            Self::Text(text) => bytes = text,
+        let bytes = match self {
+            Self::Text(text) => text,
             Self::File(path) => {
                 let failed = |e: std::io::Error| Failure::io(format_args!("reading {}", path.display()), &e);
                 let file = std::fs::File::open(&path).map_err(failed)?;
@@ -83,19 +82,23 @@ impl Source {
                     ));
                 }
                 check_size(id, found.len(), &path.display())?;
-                file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
-                check_size(id, bytes.len() as u64, &path.display())?;
+                read_value(file, id, &path.display())?
             }
-            Self::Stdin => {
-                std::io::stdin()
-                    .take(limit)
-                    .read_to_end(&mut bytes)
-                    .map_err(|e| Failure::io("reading the value from stdin", &e))?;
-            }
-        }
+            Self::Stdin => read_value(std::io::stdin(), id, &"stdin")?,
+        };
         check_size(id, bytes.len() as u64, &"the value")?;
         Ok(bytes)
     }
+}
+
+/// Reads a value; of one that is too large only a byte more than is allowed.
+fn read_value(source: impl Read, id: &[u8], what: &dyn std::fmt::Display) -> Result<Vec<u8>, Failure> {
+    read_at_most(source, ITEM_VALUE_MAX).or_else(|error| {
+        if error.kind() == std::io::ErrorKind::FileTooLarge {
+            check_size(id, ITEM_VALUE_MAX as u64 + 1, what)?;
+        }
+        Err(Failure::io(format_args!("reading {what}"), &error))
+    })
 }
 
 fn check_size(id: &[u8], len: u64, what: &dyn std::fmt::Display) -> Result<(), Failure> {
