@@ -7,6 +7,7 @@ use super::core::Core;
 use super::effect::{Effect, Severity};
 use super::pacing::Pacing;
 use super::peer_door;
+use super::progress::Progress;
 use super::receiver::Inbound;
 use super::roles::Step;
 use super::sender::{Live, Outbound, OutboundPhase};
@@ -35,7 +36,7 @@ pub(super) struct Link {
     pub(super) acked: Ack,
     /// What the peer is known to have on disk: the journal is kept from here.
     pub(super) retained: Seq,
-    pub(super) progress_at: Mono,
+    pub(super) progress: Progress,
     pub(super) heard: Mono,
     pub(super) peer_name: String,
     /// Where Redis clients reach the peer, as its last hello told.
@@ -61,7 +62,7 @@ impl Link {
             pacing: Pacing::default(),
             acked: Ack::default(),
             retained: Seq(0),
-            progress_at: Mono(0),
+            progress: Progress::default(),
             heard: Mono(0),
             peer_name: String::new(),
             peer_door: None,

@@ -10,9 +10,11 @@ mod backend;
 mod blocks;
 mod changes;
 mod commit;
+mod condition;
 pub mod config;
 mod copy;
 mod core;
+mod damage;
 mod definitions;
 pub mod effect;
 mod extents;
@@ -23,10 +25,12 @@ mod meters;
 mod overlay;
 mod pacing;
 mod peer_door;
+mod progress;
 mod reach;
 mod receiver;
 mod risk;
 mod roles;
+mod rounds;
 mod sender;
 mod status;
 
@@ -41,6 +45,7 @@ use blocks::Answer;
 pub use config::{EngineConfig, PeerLoss, StartState};
 pub use effect::{Allocation, ClientDoor, ClientPlace, Effect, Event, Incident, Memory, Severity, Tls};
 use roles::Step;
+pub use rounds::Rounds;
 
 /// One node's decisions. Call [`Engine::input`] with each event, then take [`Engine::output`] until it is empty,
 /// then wait for the next event or for [`Engine::deadline`].
@@ -90,25 +95,26 @@ impl<S: StoreRead> Engine<S> {
             Event::ControlWritten { write } => core.control_written(write),
             Event::ControlFailed { write, fault } => core.control_failed(write, fault),
             Event::Read { read, result } => match core.reads.remove(&read) {
-                Some(ReadFor::Apply(journal)) => core.apply_read(journal, result),
-                Some(ReadFor::Stream) => core.stream_read(result),
-                Some(ReadFor::Listing) => core.listing_read(result),
-                Some(ReadFor::Diverged) => core.diverged_read(result),
+                Some(ReadFor::Apply(journal)) => core.apply_read(journal, read, result),
+                Some(ReadFor::Stream) => core.stream_read(read, result),
+                Some(ReadFor::Listing) => core.listing_read(read, result),
+                Some(ReadFor::Diverged) => core.diverged_read(read, result),
                 None => {}
             },
-            Event::Applied { journal, seq } => core.applied(journal, seq),
-            Event::ApplyFailed { journal, fault } => core.apply_failed(journal, fault),
+            Event::Applied { journal, round, seq } => core.applied(journal, round, seq),
+            Event::ApplyFailed { journal, round, fault } => core.apply_failed(journal, round, fault),
             Event::Checkpointed { applied } => core.checkpointed(applied),
             Event::CheckpointFailed { fault } => core.checkpoint_failed(fault),
             Event::VolumeRead { read, result } => core.volume_read(read, result),
             Event::VolumeAllocation { read, result } => core.volume_allocation(read, result),
-            Event::DivergedSaved => core.diverged_saved(),
-            Event::DivergedFailed { fault } => core.diverged_failed(fault),
+            Event::DivergedSaved { save } => core.diverged_saved(save),
+            Event::DivergedFailed { save, fault } => core.diverged_failed(save, fault),
             Event::LinkAccepted { conn } => core.link_accepted(conn),
             Event::LinkConnected { conn } => core.link_connected(conn),
             Event::LinkBytes { conn, bytes } => core.link_bytes(conn, &bytes),
             Event::LinkFilled { conn, buffer } => core.link_filled(conn, buffer),
             Event::LinkSent { conn } => core.link_sent(conn),
+            Event::LinkMoved { conn } => core.link_moved(conn),
             Event::LinkClosed { conn, why } => core.link_closed(conn, &why),
             Event::ClientOpened { conn, door: ClientDoor::Items { trusted } } => {
                 self.door.open(now, conn, trusted)
@@ -126,6 +132,12 @@ impl<S: StoreRead> Engine<S> {
             Event::ClientBytes { conn, bytes } => {
                 core.store.pin();
                 self.door.input(now, conn, bytes, core);
+                core.store.unpin();
+            }
+            Event::ClientEnded { conn, .. } if self.nbd.knows(conn) => self.nbd.ended(conn),
+            Event::ClientEnded { conn, drained } => {
+                core.store.pin();
+                self.door.ended(now, conn, drained, core);
                 core.store.unpin();
             }
             Event::ClientSent { conn } => self.door.sent(conn),
@@ -180,6 +192,8 @@ impl<S: StoreRead> Engine<S> {
                 return Some(match output {
                     DoorOutput::Send { conn, bytes } => Effect::ClientSend { conn, bytes },
                     DoorOutput::Receive { conn, buffer } => Effect::ClientReceive { conn, buffer },
+                    DoorOutput::Proven { conn } => Effect::ClientProven { conn },
+                    DoorOutput::Refused { conn, why } => Effect::ClientRefused { conn, why },
                     DoorOutput::Close { conn } => Effect::ClientClose { conn, stuck: false },
                 });
             }
@@ -188,6 +202,8 @@ impl<S: StoreRead> Engine<S> {
                     NbdOutput::Send { conn, bytes } => Effect::ClientSend { conn, bytes },
                     NbdOutput::Receive { conn, buffer } => Effect::ClientReceive { conn, buffer },
                     NbdOutput::Fill { conn, buffer, until } => Effect::ClientFill { conn, buffer, until },
+                    NbdOutput::Proven { conn } => Effect::ClientProven { conn },
+                    NbdOutput::Refused { conn, why } => Effect::ClientRefused { conn, why },
                     NbdOutput::StartTls { conn } => Effect::ClientStartTls { conn },
                     NbdOutput::Close { conn, stuck } => Effect::ClientClose { conn, stuck },
                 });
@@ -228,6 +244,7 @@ impl<S: StoreRead> Engine<S> {
         core.store.unpin();
         self.nbd.tick(core.now, core);
         self.nbd.release(core.now, core);
+        core.tell_damage();
         let door = &self.nbd;
         self.meters.look(core.now.mono, || {
             core.volumes().iter().map(|volume| (volume.file, door.traffic(volume.file))).collect()
@@ -254,6 +271,7 @@ impl<S: StoreRead> Engine<S> {
             core.link_deadline(),
             core.degrade_deadline(),
             core.incidents.deadline(),
+            core.stuck_deadline(),
             self.door.deadline(),
             self.nbd.deadline(),
         ]

@@ -19,9 +19,10 @@ use super::process::MemoryMeter;
 use super::segments::Segments;
 use super::volumes::Volumes;
 use crate::base::limits::{
-    ACCEPT_PAUSE_MS, CLIENT_KEEPALIVE_S, INBOX_MAX, LINGER_MS, LINK_HANDSHAKE_MS, STOP_FLUSH_MS, STOP_MS,
+    ACCEPT_PAUSE_MS, CLIENT_ENDED_MS, CLIENT_KEEPALIVE_S, INBOX_MAX, LINGER_MS, LINK_HANDSHAKE_MS,
+    STOP_FLUSH_MS, STOP_MS,
 };
-use crate::base::{Mono, Now};
+use crate::base::{Mono, Now, Rank};
 use crate::engine::incidents::Matter;
 use crate::engine::{ClientDoor, Effect, Engine, Event, Incident, Tls};
 use crate::io::{Completion, Driver, Op, Outcome, Token};
@@ -98,6 +99,8 @@ pub(crate) enum Target {
     Write(usize),
     /// A client's receive of a payload in place.
     ClientFill(usize),
+    /// The end of what a client sends.
+    ClientEnd(usize),
 }
 
 impl Target {
@@ -112,14 +115,15 @@ impl Target {
             Self::LinkSend(slot) => (5, slot),
             Self::Write(slot) => (6, slot),
             Self::ClientFill(slot) => (7, slot),
+            Self::ClientEnd(slot) => (8, slot),
         };
-        Token((slot as u64) << 3 | kind)
+        Token((slot as u64) << 4 | kind)
     }
 
     /// From a driver's token.
     pub(crate) fn of(token: Token) -> Option<Self> {
-        let slot = usize::try_from(token.0 >> 3).ok()?;
-        Some(match token.0 & 7 {
+        let slot = usize::try_from(token.0 >> 4).ok()?;
+        Some(match token.0 & 15 {
             0 => Self::Accept(slot),
             1 => Self::ClientReceive(slot),
             2 => Self::ClientSend(slot),
@@ -127,7 +131,9 @@ impl Target {
             4 => Self::LinkReceive(slot),
             5 => Self::LinkSend(slot),
             6 => Self::Write(slot),
-            _ => Self::ClientFill(slot),
+            7 => Self::ClientFill(slot),
+            8 => Self::ClientEnd(slot),
+            _ => return None,
         })
     }
 }
@@ -141,11 +147,15 @@ pub(crate) enum Door {
     Resp {
         /// Whether they need no password.
         trusted: bool,
+        /// From where they can come.
+        rank: Rank,
     },
     /// Clients of volumes.
     Nbd {
         /// Whether they may or must secure the connection.
         tls: Tls,
+        /// From where they can come.
+        rank: Rank,
     },
 }
 
@@ -225,11 +235,18 @@ pub(crate) struct Patience {
     pub(crate) linger_ms: u64,
     /// See [`LINK_HANDSHAKE_MS`].
     pub(crate) handshake_ms: u64,
+    /// See [`CLIENT_ENDED_MS`].
+    pub(crate) ended_ms: u64,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { stop_ms: STOP_MS, linger_ms: LINGER_MS, handshake_ms: LINK_HANDSHAKE_MS }
+        Self {
+            stop_ms: STOP_MS,
+            linger_ms: LINGER_MS,
+            handshake_ms: LINK_HANDSHAKE_MS,
+            ended_ms: CLIENT_ENDED_MS,
+        }
     }
 }
 
@@ -373,6 +390,8 @@ impl<B: Brain> Core<B> {
             Effect::ClientReceive { conn, buffer } => self.clients.receive(turn, conn, buffer),
             Effect::ClientStartTls { conn } => self.clients.start_tls(turn, conn, (self.door_tls)()),
             Effect::ClientFill { conn, buffer, until } => self.clients.fill(turn, conn, buffer, until),
+            Effect::ClientProven { conn } => self.clients.proven(conn),
+            Effect::ClientRefused { conn, why } => self.clients.refused(turn, conn, &why),
             Effect::ClientClose { conn, stuck: false } => self.clients.close(turn, conn),
             Effect::ClientClose { conn, stuck: true } => self.clients.cut_stuck(turn, conn),
             Effect::LinkSend { conn, parts } => self.links.send(turn, conn, parts),
@@ -382,8 +401,8 @@ impl<B: Brain> Core<B> {
             Effect::Write { write, journal, segment, offset, parts } => {
                 self.segments.write(turn, write, (journal, segment), offset, parts);
             }
-            Effect::Apply { journal, batch } => {
-                let _ = workers.apply.send(Apply::Batch(journal, batch));
+            Effect::Apply { journal, round, batch } => {
+                let _ = workers.apply.send(Apply::Batch(journal, round, batch));
             }
             Effect::Checkpoint => {
                 let _ = workers.apply.send(Apply::Checkpoint(workers.apply.clone()));
@@ -415,10 +434,13 @@ impl<B: Brain> Core<B> {
             Effect::WriteControl { write, bytes } => {
                 let _ = workers.files.send(Files::Control { write, bytes });
             }
-            Effect::SaveDiverged { file, first, bytes } => {
-                let _ = workers.files.send(Files::Diverged { file, first, bytes });
+            Effect::SaveDiverged { save, file, first, bytes } => {
+                let _ = workers.files.send(Files::Diverged { save, file, first, bytes });
             }
-            Effect::Admin { token, reply } => self.operators.answer(token, reply, &self.links.told()),
+            Effect::Admin { token, reply } => {
+                let refused = self.clients.refusals();
+                self.operators.answer(token, reply, &self.links.told(), refused);
+            }
             Effect::Incident(incident) => workers.notes.incident(incident),
             Effect::Stopped => self.stage = Stage::Flushing(turn.now.plus_ms(STOP_FLUSH_MS)),
         }
@@ -438,6 +460,7 @@ impl<B: Brain> Core<B> {
                 (Some(Target::ClientSend(slot)), Outcome::Sent(result)) => {
                     self.clients.sent(turn, slot, &result);
                 }
+                (Some(Target::ClientEnd(slot)), Outcome::Ended) => self.clients.ended(turn, slot),
                 (Some(Target::LinkReceive(slot)), Outcome::Received(result)) => {
                     self.links.received(turn, slot, result);
                 }
@@ -510,17 +533,17 @@ impl<B: Brain> Core<B> {
         }
         match (result, self.listeners.get(door).map(|listener| listener.door)) {
             (Ok(socket), Some(Door::Link)) => self.links.accepted(&mut self.turn, socket),
-            (Ok(socket), Some(Door::Resp { trusted })) => {
+            (Ok(socket), Some(Door::Resp { trusted, rank })) => {
                 tune(&socket);
-                if let Err(socket) = self.clients.open(&mut self.turn, socket, ClientDoor::Items { trusted })
-                {
+                let door = ClientDoor::Items { trusted };
+                if let Err(socket) = self.clients.open(&mut self.turn, socket, door, rank) {
                     refuse(&socket);
                 }
             }
-            (Ok(socket), Some(Door::Nbd { tls })) => {
+            (Ok(socket), Some(Door::Nbd { tls, rank })) => {
                 tune(&socket);
                 // Dropped if there are too many: the protocol has no words for that before its greeting.
-                let _ = self.clients.open(&mut self.turn, socket, ClientDoor::Blocks { tls });
+                let _ = self.clients.open(&mut self.turn, socket, ClientDoor::Blocks { tls }, rank);
             }
             (Ok(_), None) => {}
             (Err(error), _) => {

@@ -53,6 +53,9 @@ impl Brain for Script {
 pub(in crate::node) struct Node {
     pub(in crate::node) inbox: Inbox,
     pub(in crate::node) resp: SocketAddr,
+    /// The RESP door for other machines.
+    pub(in crate::node) public: SocketAddr,
+    pub(in crate::node) nbd: SocketAddr,
     pub(in crate::node) link: SocketAddr,
     pub(in crate::node) layout: Layout,
     _dir: tempfile::TempDir,
@@ -73,7 +76,7 @@ pub(in crate::node) struct Setting {
 impl Setting {
     pub(in crate::node) fn of(choice: IoChoice) -> Self {
         let peer = "127.0.0.1:1".parse::<SocketAddr>().unwrap().into();
-        let patience = Patience { stop_ms: 300, linger_ms: 300, handshake_ms: 300 };
+        let patience = Patience { stop_ms: 300, linger_ms: 300, handshake_ms: 300, ended_ms: 300 };
         Self {
             choice,
             identity: identities(Encryption::Tls).0,
@@ -111,11 +114,14 @@ pub(in crate::node) fn start(
         std::fs::create_dir_all(layout.journal(journal)).unwrap();
     }
     let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
-    let (resp, link) = (bind(), bind());
-    let addresses = (resp.local_addr().unwrap(), link.local_addr().unwrap());
+    let (resp, link, public, nbd) = (bind(), bind(), bind(), bind());
+    let [at_resp, at_link, at_public, at_nbd] =
+        [&resp, &link, &public, &nbd].map(|listener| listener.local_addr().unwrap());
     let listeners = vec![
-        Listener { socket: Arc::new(resp.into()), door: Door::Resp { trusted: false } },
+        Listener { socket: Arc::new(resp.into()), door: Door::Resp { trusted: false, rank: Rank::Near } },
         Listener { socket: Arc::new(link.into()), door: Door::Link },
+        Listener { socket: Arc::new(public.into()), door: Door::Resp { trusted: false, rank: Rank::Public } },
+        Listener { socket: Arc::new(nbd.into()), door: Door::Nbd { tls: Tls::Off, rank: Rank::Near } },
     ];
     let ends = Ends {
         layout: layout.clone(),
@@ -143,7 +149,8 @@ pub(in crate::node) fn start(
         ending
     });
     let inbox = told.recv_timeout(TIMEOUT).unwrap();
-    Some(Node { inbox, resp: addresses.0, link: addresses.1, layout, _dir: dir, core, incidents })
+    let (resp, link, public, nbd) = (at_resp, at_link, at_public, at_nbd);
+    Some(Node { inbox, resp, public, nbd, link, layout, _dir: dir, core, incidents })
 }
 
 fn workers(layout: &Layout, inbox: &Inbox, note: Sender<Incident>, names: LookUp) -> Workers {
@@ -173,7 +180,19 @@ impl Node {
     }
 }
 
-fn connect(address: SocketAddr) -> TcpStream {
+/// A connection that comes from this host.
+pub(in crate::node) fn connect_from(host: [u8; 4], address: SocketAddr) -> TcpStream {
+    use nix::sys::socket::{
+        AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrStorage, bind, connect, socket,
+    };
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    let [a, b, c, d] = host;
+    bind(socket.as_raw_fd(), &SockaddrIn::new(a, b, c, d, 0)).unwrap();
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(address)).unwrap();
+    TcpStream::from(socket)
+}
+
+pub(in crate::node) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream

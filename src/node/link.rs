@@ -1,7 +1,8 @@
 //! Connections to and from the peer: made, proven, pumped.
 //!
 //! The engine hears of a connection only once the peer's key was checked. Until then it costs one of a few slots
-//! and has a few seconds; what fails is counted, and told once a minute for each reason.
+//! and has a few seconds, and the oldest gives way to the next; those from the peer's address have slots of their own.
+//! What fails is counted, and told once a minute for each reason.
 
 use super::core::{Target, Turn};
 use super::dial::{Attempt, Dial};
@@ -9,9 +10,10 @@ use super::incidents::Quiet;
 use super::operators::LinkTold;
 use super::tls::{LinkIdentity, LinkSecurityError, Room, SecureLink};
 use crate::base::limits::{
-    LINK_RECEIVE, LINK_RECEIVE_LOOK, LINK_UNACKED_MS, LINKS_MAX, LINKS_UNKNOWN_MAX, SEND_PARTS_MAX,
+    LINK_RECEIVE, LINK_RECEIVE_LOOK, LINK_UNACKED_MS, LINKS_MAX, LINKS_OWN_KEPT, LINKS_PEER_UNKNOWN_MAX,
+    LINKS_UNKNOWN_MAX, SEND_BYTES_MAX, SEND_PARTS_MAX,
 };
-use crate::base::{AlignedBuf, ConnId, Mono};
+use crate::base::{AlignedBuf, ConnId, Mono, plainly};
 use crate::engine::Event;
 use crate::engine::incidents::Matter;
 use crate::io::{Goal, Op};
@@ -21,7 +23,7 @@ use nix::sys::socket::{
 };
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -38,6 +40,8 @@ pub(crate) struct Links {
     /// The line by which the peer knows this node.
     identity: String,
     dial: Dial,
+    /// Where the last connection came from that proved its key.
+    proven_host: Option<IpAddr>,
     serial: u64,
     refusals: Quiet,
     /// Why the last connection that came, or any that could come, is not let in.
@@ -64,12 +68,39 @@ enum Phase {
     Cut,
 }
 
+/// Whether the node that was dialled trusts this one's key, as far as it shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mistrust {
+    None,
+    /// It ended the connection before anything was proven: so does a node that trusts nobody yet.
+    Likely,
+    /// It said so.
+    Told,
+}
+
+impl Mistrust {
+    /// Adds what to do there.
+    fn explain(self, trouble: String, identity: &str) -> String {
+        match self {
+            Self::None => trouble,
+            Self::Likely => format!(
+                "{trouble}; if the peer trusts nobody yet, run `hot-backup trust` there, with this node's identity: {identity}"
+            ),
+            Self::Told => format!("{trouble}, with this node's identity: {identity}"),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Link {
     id: ConnId,
     socket: Arc<OwnedFd>,
     far: String,
+    /// The address that it came from, if it was accepted.
+    host: Option<IpAddr>,
     phase: Phase,
+    /// Its key was checked.
+    proven: bool,
     secure: SecureLink,
     receiving: bool,
     /// What the next receive reads into; none while one is under way or none is to come.
@@ -78,8 +109,8 @@ struct Link {
     connecting: bool,
     /// Of a connection made from here: the address, and those that are tried after it.
     attempt: Option<Attempt>,
-    /// The peer said that it does not trust this node's key.
-    is_untrusted: bool,
+    /// What came of the proof says that the peer may not trust this node's key.
+    mistrust: Mistrust,
     queue: VecDeque<Bytes>,
     /// The engine gave something since it was last told that all is sent.
     owed: bool,
@@ -94,7 +125,11 @@ impl Links {
         let trouble = keys().and_then(|keys| SecureLink::accept(&keys)).err();
         let trouble = trouble.map(|error| error.to_string()).unwrap_or_default();
         let refusals = Quiet::new(Matter::LinkRefused);
-        Self { slots: Vec::new(), keys, identity, dial, serial: 0, refusals, trouble }
+        Self { slots: Vec::new(), keys, identity, dial, proven_host: None, serial: 0, refusals, trouble }
+    }
+
+    fn is_peer_host(&self, host: Option<IpAddr>) -> bool {
+        host.is_some_and(|host| self.proven_host == Some(host) || self.dial.has_host(host))
     }
 
     /// What an operator is told of connections that the engine never heard of.
@@ -104,22 +139,42 @@ impl Links {
 
     /// Takes in a connection that came to the link port.
     pub(crate) fn accepted(&mut self, turn: &mut Turn, socket: OwnedFd) {
+        let host = far_host(&socket);
         let far = far_name(&socket);
-        let unknown = self
-            .slots
-            .iter()
-            .flatten()
-            .filter(|link| link.phase == Phase::Proving && link.was_accepted())
-            .count();
-        if unknown >= LINKS_UNKNOWN_MAX {
-            let why =
-                format!("refusing {far}: {LINKS_UNKNOWN_MAX} other connections are still to prove their key");
-            return self.refusals.note(turn, "slots", &why);
-        }
+        self.dial.refresh(turn.now);
+        self.make_room(turn, host, &far);
         self.serial += 1;
         let id = ConnId(ACCEPTED | self.serial);
         let secure = (self.keys)().and_then(|keys| SecureLink::accept(&keys));
-        self.start(turn, id, socket, far, None, secure);
+        self.start(turn, id, socket, (far, host), None, secure);
+    }
+
+    /// The oldest of those that have not proved their key gives way to one that comes now, if there are too many. Those
+    /// from the peer's address and all others do not disturb each other.
+    fn make_room(&mut self, turn: &mut Turn, host: Option<IpAddr>, far: &str) {
+        let of_peer = self.is_peer_host(host);
+        let most = if of_peer { LINKS_PEER_UNKNOWN_MAX } else { LINKS_UNKNOWN_MAX };
+        let unknown = self.slots.iter().enumerate().filter_map(|(slot, link)| {
+            let link = link.as_ref()?;
+            let counts = link.was_accepted() && !link.proven && link.phase != Phase::Cut;
+            (counts && self.is_peer_host(link.host) == of_peer).then_some((link.id, slot))
+        });
+        let (count, oldest) = unknown.fold((0, None), |(count, oldest), link| {
+            (count + 1, Some(oldest.map_or(link, |oldest| link.min(oldest))))
+        });
+        if count < most {
+            return;
+        }
+        let Some((_, slot)) = oldest else { return };
+        if let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) {
+            let why = format!(
+                "{} gives its slot to {far}: {count} connections are still to prove their key",
+                link.far
+            );
+            self.refusals.note(turn, "slots", &why);
+            link.cut(turn);
+        }
+        self.settle(turn, slot);
     }
 
     /// Begins a connection to the peer.
@@ -153,7 +208,7 @@ impl Links {
             }
         };
         let secure = (self.keys)().and_then(|keys| SecureLink::dial(&keys));
-        self.start(turn, conn, socket, far, Some(attempt), secure);
+        self.start(turn, conn, socket, (far, None), Some(attempt), secure);
     }
 
     /// A dial came to nothing before there was a connection.
@@ -167,13 +222,14 @@ impl Links {
         turn: &mut Turn,
         id: ConnId,
         socket: OwnedFd,
-        far: String,
+        (far, host): (String, Option<IpAddr>),
         attempt: Option<Attempt>,
         secure: Result<SecureLink, LinkSecurityError>,
     ) {
         let slot = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
+        let most = if host.is_some() { LINKS_MAX - LINKS_OWN_KEPT } else { LINKS_MAX };
         let secure = match secure {
-            Ok(secure) if slot < LINKS_MAX => secure,
+            Ok(secure) if slot < most => secure,
             Ok(_) => return self.turn_away(turn, id, &far, "too many link connections"),
             Err(error) => return self.turn_away(turn, id, &far, &error.to_string()),
         };
@@ -183,14 +239,16 @@ impl Links {
             id,
             socket: Arc::new(socket),
             far,
+            host,
             phase,
+            proven: false,
             secure,
             receiving: false,
             idle: None,
             sending: false,
             connecting: false,
             attempt,
-            is_untrusted: false,
+            mistrust: Mistrust::None,
             queue: VecDeque::new(),
             owed: false,
             deadline: Some(turn.now.plus_ms(turn.patience.handshake_ms)),
@@ -306,8 +364,17 @@ impl Links {
         let outcome = match result {
             _ if link.phase >= Phase::Leaving => Ok(()),
             Ok(bytes) if bytes.is_empty() => Err(link.end_of_stream()),
-            Ok(bytes) => link.take_in(turn, slot, bytes),
-            Err(error) => Err(error.to_string()),
+            Ok(bytes) => {
+                let outcome = link.take_in(turn, slot, bytes);
+                if link.proven && link.host.is_some() {
+                    self.proven_host = link.host;
+                }
+                outcome
+            }
+            Err(error) => {
+                link.note_cut();
+                Err(plainly(&error))
+            }
         };
         self.receive_ended(turn, slot, outcome);
     }
@@ -340,11 +407,7 @@ impl Links {
         if let Err(trouble) = outcome {
             let doing =
                 if link.phase == Phase::Established { "receiving from" } else { "proving the key of" };
-            let trouble = if link.is_untrusted {
-                format!("{trouble}, with this node's identity: {}", self.identity)
-            } else {
-                trouble
-            };
+            let trouble = link.mistrust.explain(trouble, &self.identity);
             // A TLS alert should still reach the other side, so that its operator sees the reason there too.
             link.pump(turn, slot);
             self.lose_gently(turn, slot, doing, &trouble);
@@ -527,6 +590,7 @@ impl Link {
         let result = self.secure.wire_input(&wire);
         if self.phase == Phase::Proving && self.secure.is_established() {
             self.phase = Phase::Established;
+            self.proven = true;
             self.deadline = None;
             let conn = self.id;
             let accepted = self.was_accepted();
@@ -543,7 +607,9 @@ impl Link {
             turn.events.push(Event::LinkBytes { conn: self.id, bytes });
         }
         self.pump(turn, slot);
-        self.is_untrusted = matches!(result, Err(LinkSecurityError::NotTrustedThere));
+        if matches!(result, Err(LinkSecurityError::NotTrustedThere)) {
+            self.mistrust = Mistrust::Told;
+        }
         result.map_err(|error| error.to_string())?;
         if self.secure.peer_closed() {
             return Err(self.end_of_stream());
@@ -553,7 +619,15 @@ impl Link {
         Ok(())
     }
 
+    /// The connection ended from there.
+    fn note_cut(&mut self) {
+        if self.phase == Phase::Proving && !self.was_accepted() {
+            self.mistrust = Mistrust::Likely;
+        }
+    }
+
     fn end_of_stream(&mut self) -> String {
+        self.note_cut();
         self.secure
             .wire_end()
             .map_or_else(|error| error.to_string(), |()| "the peer closed the link".to_owned())
@@ -566,16 +640,21 @@ impl Link {
         if self.sending || self.queue.is_empty() || !ready {
             return;
         }
-        let parts: Vec<Bytes> = self.queue.drain(..self.queue.len().min(SEND_PARTS_MAX)).collect();
+        let parts = take_parts(&mut self.queue);
         self.sending = true;
         turn.driver.submit(Target::LinkSend(slot).token(), Op::Send(Arc::clone(&self.socket), parts));
     }
 
-    /// Tells the engine that nothing of what it gave waits any more.
+    /// Tells the engine that nothing of what it gave waits any more, or that there is less of it.
     fn tell_sent(&mut self, turn: &mut Turn) {
-        if !self.sending && self.phase == Phase::Established && std::mem::take(&mut self.owed) {
-            turn.events.push(Event::LinkSent { conn: self.id });
+        if self.phase != Phase::Established || !self.owed {
+            return;
         }
+        if self.sending {
+            return turn.events.push(Event::LinkMoved { conn: self.id });
+        }
+        self.owed = false;
+        turn.events.push(Event::LinkSent { conn: self.id });
     }
 
     fn cut(&mut self, turn: &mut Turn) {
@@ -594,6 +673,23 @@ fn dialling_socket(at: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?)
 }
 
+/// What goes out in one send: not too much, so that progress on a slow link is seen.
+fn take_parts(queue: &mut VecDeque<Bytes>) -> Vec<Bytes> {
+    let (mut parts, mut left) = (Vec::new(), SEND_BYTES_MAX);
+    while parts.len() < SEND_PARTS_MAX
+        && left > 0
+        && let Some(mut part) = queue.pop_front()
+    {
+        let now = part.split_to(part.len().min(left));
+        left -= now.len();
+        parts.push(now);
+        if !part.is_empty() {
+            queue.push_front(part);
+        }
+    }
+    parts
+}
+
 /// Small frames must not wait for each other, and a peer that vanished must not hold a socket for ever. A socket
 /// without these still works, so a failure changes nothing.
 fn tune(socket: &OwnedFd) {
@@ -601,6 +697,13 @@ fn tune(socket: &OwnedFd) {
     let _ = setsockopt(socket, sockopt::TcpNoDelay, &true);
     let _ = setsockopt(socket, sockopt::KeepAlive, &true);
     let _ = setsockopt(socket, sockopt::TcpUserTimeout, &unacked);
+}
+
+/// The other end's host.
+fn far_host(socket: &OwnedFd) -> Option<IpAddr> {
+    let address = getpeername::<SockaddrStorage>(socket.as_raw_fd()).ok()?;
+    let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip()).to_canonical()))
 }
 
 /// The other end's address, for people.

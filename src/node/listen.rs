@@ -4,7 +4,9 @@ use super::admin::bind_in_dir;
 use super::config::{Config, DoorAddress};
 use super::core::{Door, Listener};
 use super::layout::Layout;
+use crate::base::Rank;
 use crate::base::limits::ACCEPT_BACKLOG;
+use crate::base::plainly;
 use crate::engine::Tls;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
@@ -22,7 +24,7 @@ use std::sync::Arc;
 
 /// Why a listening socket could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("opening {place} for {whom}: {error}; {next}")]
+#[error("opening {place} for {whom}: {}", plainly(error))]
 pub struct ListenError {
     /// Address or path.
     pub place: String,
@@ -57,11 +59,12 @@ impl Listeners {
     pub(crate) fn open(config: &Config, layout: &Layout) -> Result<Self, ListenError> {
         let mut listeners = Self::default();
         listeners.tcp(config.link_listen, "link_listen", Door::Link)?;
-        let (resp, nbd) = (Door::Resp { trusted: true }, Door::Nbd { tls: Tls::Off });
+        let rank = Rank::Own;
+        let (resp, nbd) = (Door::Resp { trusted: true, rank }, Door::Nbd { tls: Tls::Off, rank });
         listeners.own(layout, layout.resp_socket(), resp)?;
         listeners.own(layout, layout.nbd_socket(), nbd)?;
         for address in &config.resp {
-            let door = Door::Resp { trusted: false };
+            let door = Door::Resp { trusted: false, rank: rank_of(address) };
             match address {
                 DoorAddress::Tcp(address) => listeners.tcp(*address, "resp", door)?,
                 DoorAddress::Unix(path) => listeners.unix(layout.resolve(path), "resp", door, 0o660)?,
@@ -71,10 +74,11 @@ impl Listeners {
             match place {
                 DoorAddress::Tcp(address) => {
                     let tls = if place.is_private() { Tls::Offered } else { Tls::Required };
-                    listeners.tcp(*address, "nbd", Door::Nbd { tls })?;
+                    listeners.tcp(*address, "nbd", Door::Nbd { tls, rank: rank_of(place) })?;
                 }
                 DoorAddress::Unix(path) => {
-                    listeners.unix(layout.resolve(path), "nbd", Door::Nbd { tls: Tls::Off }, 0o660)?;
+                    let door = Door::Nbd { tls: Tls::Off, rank: rank_of(place) };
+                    listeners.unix(layout.resolve(path), "nbd", door, 0o660)?;
                 }
             }
         }
@@ -84,7 +88,9 @@ impl Listeners {
     fn tcp(&mut self, address: SocketAddr, whom: &'static str, door: Door) -> Result<(), ListenError> {
         let failed = |error: io::Error| {
             let next = match error.kind() {
-                io::ErrorKind::AddrInUse => "is another node or program running? `ss -ltnp` names it",
+                io::ErrorKind::AddrInUse => {
+                    "another program has that port: stop it (`ss -ltnp` names it), or use another port in config.toml"
+                }
                 io::ErrorKind::AddrNotAvailable => "use an address of this machine in config.toml",
                 io::ErrorKind::PermissionDenied => "use a port above 1023 in config.toml",
                 _ => "change it in config.toml",
@@ -127,7 +133,15 @@ impl Listeners {
         let place = path.display().to_string();
         let failed = |error: io::Error| {
             let next = match error.kind() {
-                io::ErrorKind::AddrInUse => "is another node or program running?",
+                io::ErrorKind::AddrInUse => {
+                    "another program listens there: stop it, or use another path in config.toml"
+                }
+                io::ErrorKind::AlreadyExists => {
+                    "that path is a file of something else: use another one in config.toml"
+                }
+                io::ErrorKind::NotFound => {
+                    "make the directory of that path first, or use another one in config.toml"
+                }
                 io::ErrorKind::InvalidInput => {
                     "the path of a Unix socket has at most 107 bytes: use a shorter one"
                 }
@@ -149,6 +163,11 @@ impl Listeners {
         self.all.push(Listener { socket: Arc::new(socket), door });
         Ok(())
     }
+}
+
+/// From where clients of a configured address can come.
+fn rank_of(place: &DoorAddress) -> Rank {
+    if place.is_private() { Rank::Near } else { Rank::Public }
 }
 
 impl SocketFile {
@@ -204,7 +223,7 @@ mod tests {
     fn a_socket_left_by_a_killed_process_is_replaced_and_a_living_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("resp.sock");
-        let door = Door::Resp { trusted: true };
+        let door = Door::Resp { trusted: true, rank: Rank::Own };
         drop(UnixListener::bind(&path).unwrap());
         let mut first = Listeners::default();
         first.unix(path.clone(), "a test", door, 0o600).unwrap();

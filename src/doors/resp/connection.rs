@@ -117,6 +117,7 @@ impl<B: Backend> Turn<'_, B> {
             return Err("WRONGPASS invalid username-password pair or user is disabled.".into());
         }
         self.client.unlock(self.shared);
+        self.shared.outputs.push_back(super::DoorOutput::Proven { conn: self.client.conn });
         Ok(())
     }
 

@@ -95,6 +95,18 @@ pub enum DoorOutput {
         /// An empty buffer; its capacity is how much to read at most.
         buffer: Vec<u8>,
     },
+    /// The client needs no password, or has given it.
+    Proven {
+        /// The client.
+        conn: ConnId,
+    },
+    /// The client was denied what it came for.
+    Refused {
+        /// The client.
+        conn: ConnId,
+        /// Why, for people.
+        why: String,
+    },
     /// End the connection once what was given is sent. The door has forgotten the client.
     Close {
         /// The client.
@@ -237,6 +249,8 @@ impl RespDoor {
         let mut session = Box::new(Session::new(conn, now, trusted));
         if !trusted && self.shared.config.password.is_some() {
             session.client.lock(now, &mut self.shared);
+        } else {
+            self.shared.outputs.push_back(DoorOutput::Proven { conn });
         }
         session.begin(&mut self.shared);
         self.sessions.insert(conn, session);
@@ -262,6 +276,15 @@ impl RespDoor {
         let Some(session) = self.sessions.remove(&conn) else { return };
         session.leave(&mut self.shared);
         self.shared.clients = self.sessions.len();
+    }
+
+    /// The client sends no more than what it has sent, of which `drained` tells whether all was handed over. What of it
+    /// was not begun and has to wait is dropped; what was begun is answered.
+    pub fn ended<B: Backend>(&mut self, now: Now, conn: ConnId, drained: bool, backend: &mut B) {
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.ended(drained);
+            self.advance(now, conn, backend);
+        }
     }
 
     /// Bytes came, as allowed by a [`DoorOutput::Receive`]; `bytes` goes back with the next one.

@@ -79,6 +79,11 @@ impl Model {
         self.files.insert(FileId(id), file);
     }
 
+    /// Whether an item of the first file was ever set.
+    pub(super) fn has_set(&self, id: &str) -> bool {
+        self.files[&FileId(2)].items.contains_key(id.as_bytes())
+    }
+
     /// Puts an item that is safe already.
     pub(super) fn put(&mut self, file: u64, id: &[u8]) {
         let wait = Wait { journal: JournalKind::Local, seq: Seq(0), level: AckLevel::Local };
@@ -268,6 +273,8 @@ pub(super) struct Peer {
     receive: Option<Vec<u8>>,
     pub(super) sending: bool,
     pub(super) closed: bool,
+    pub(super) proven: bool,
+    pub(super) refused: Vec<String>,
     /// Takes no more replies: sends stay under way.
     pub(super) deaf: bool,
 }
@@ -344,6 +351,8 @@ impl Rig {
                     );
                     peer.receive = Some(buffer);
                 }
+                DoorOutput::Proven { conn } => self.peer(conn.0).proven = true,
+                DoorOutput::Refused { conn, why } => self.peer(conn.0).refused.push(why),
                 DoorOutput::Close { conn } => self.peer(conn.0).closed = true,
             }
         }
@@ -363,6 +372,12 @@ impl Rig {
         self.door.input(self.now, ConnId(client), buffer, &mut self.model);
         self.collect();
         true
+    }
+
+    /// A client sends no more; `drained` if the door has all that it sent.
+    pub(super) fn end(&mut self, client: u64, drained: bool) {
+        self.door.ended(self.now, ConnId(client), drained, &mut self.model);
+        self.collect();
     }
 
     /// Completes a send. False if none was under way.

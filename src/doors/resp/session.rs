@@ -172,6 +172,17 @@ enum Stop {
     Over,
 }
 
+/// What is known of the end of what a client sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum End {
+    /// It may send more.
+    Open,
+    /// It sends no more, but something may be left to receive.
+    Seen,
+    /// Nothing is left.
+    Drained,
+}
+
 /// One client.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -194,6 +205,7 @@ pub(super) struct Session {
     pub(super) in_ready: Option<Place>,
     pub(super) in_congested: Option<Place>,
     charged: usize,
+    end: End,
 }
 
 impl Session {
@@ -231,6 +243,22 @@ impl Session {
             in_ready: None,
             in_congested: None,
             charged: 0,
+            end: End::Open,
+        }
+    }
+
+    /// The client sends no more.
+    pub(super) fn ended(&mut self, drained: bool) {
+        self.end = self.end.max(if drained { End::Drained } else { End::Seen });
+    }
+
+    /// Whether the client is over where parsing stopped. A client that ended its stream may be gone, and another may have
+    /// taken over its work: nothing of it may be carried out later than at once.
+    fn is_over(&self, stop: Stop) -> bool {
+        match self.end {
+            End::Open => false,
+            End::Seen => matches!(stop, Stop::Full | Stop::Congested),
+            End::Drained => matches!(stop, Stop::Full | Stop::Congested | Stop::Hungry),
         }
     }
 
@@ -296,6 +324,9 @@ impl Session {
                 &mut self.client.out.bytes,
                 "ERR the node's memory for clients is used up: try again later",
             );
+            self.client.closing = true;
+        }
+        if self.is_over(stop) {
             self.client.closing = true;
         }
         if self.client.closing {
@@ -421,7 +452,7 @@ impl Session {
             shared.stats.output_bytes += bytes.len() as u64;
             shared.outputs.push_back(DoorOutput::Send { conn, bytes });
         }
-        let done = self.client.closing && self.client.out.is_empty();
+        let done = self.client.closing && self.client.out.is_empty() && self.client.blocked.is_none();
         if done {
             shared.outputs.push_back(DoorOutput::Close { conn });
         }

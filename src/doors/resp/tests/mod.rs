@@ -2,6 +2,7 @@
 
 mod commands;
 mod cost;
+mod ends;
 mod limits;
 mod order;
 mod tools;
