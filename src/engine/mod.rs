@@ -181,7 +181,7 @@ impl<S: StoreRead> Engine<S> {
                     DoorOutput::Send { conn, bytes } => Effect::ClientSend { conn, bytes },
                     DoorOutput::Receive { conn, buffer } => Effect::ClientReceive { conn, buffer },
                     DoorOutput::Proven { conn } => Effect::ClientProven { conn },
-                    DoorOutput::Refused { conn, why } => Effect::ClientRefused { conn, why },
+                    DoorOutput::Guessed { conn } => Effect::ClientGuessed { conn },
                     DoorOutput::Close { conn } => Effect::ClientClose { conn, stuck: false },
                 });
             }

@@ -6,6 +6,7 @@ use super::table::Cmd;
 use super::turn::{Turn, wrong_arity};
 use super::{COMPATIBLE_WITH, Shared};
 use crate::base::Mono;
+use crate::base::limits::PASSWORDS_MAX;
 use crate::doors::Backend;
 use crate::format::resp::{self, Args, Version};
 
@@ -132,6 +133,10 @@ impl<B: Backend> Turn<'_, B> {
         };
         if !right || user != b"default" {
             self.shared.stats.denied += 1;
+            self.shared.outputs.push_back(super::DoorOutput::Guessed { conn: self.client.conn });
+            // What it sent behind is not looked at: a guess costs a connection, now and then.
+            self.client.guesses += 1;
+            self.client.closing |= self.client.guesses >= PASSWORDS_MAX;
             return Err("WRONGPASS invalid username-password pair or user is disabled.".into());
         }
         self.client.authenticated = true;

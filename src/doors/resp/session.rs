@@ -20,6 +20,8 @@ pub(super) struct Client {
     /// Came over a way in that needs no password.
     pub(super) trusted: bool,
     pub(super) authenticated: bool,
+    /// Wrong passwords so far.
+    pub(super) guesses: u8,
     pub(super) name: Vec<u8>,
     /// Name and version of the client's library.
     pub(super) library: [Vec<u8>; 2],
@@ -148,6 +150,7 @@ impl Session {
             version: Version::V2,
             trusted,
             authenticated,
+            guesses: 0,
             name: Vec::new(),
             library: [Vec::new(), Vec::new()],
             out: Outbox::default(),
