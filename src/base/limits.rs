@@ -104,7 +104,7 @@ pub const CLIENTS_UNPROVEN_MAX: usize = 1024;
 /// Of them, kept for clients from this machine, and for the node's own user.
 pub const CLIENTS_KEPT: [usize; 2] = [128, 32];
 /// Wrong passwords on one connection; then it is ended.
-pub const PASSWORDS_MAX: u8 = 4;
+pub const PASSWORDS_MAX: u8 = 5;
 /// Wrong passwords from an address that cost nothing; after each further one nobody from there who has not given the right
 /// one is listened to for a time that doubles.
 pub const GUESS_FREE: u32 = 3;

@@ -133,15 +133,21 @@ impl<B: Backend> Turn<'_, B> {
         };
         if !right || user != b"default" {
             self.shared.stats.denied += 1;
-            self.shared.outputs.push_back(super::DoorOutput::Guessed { conn: self.client.conn });
-            // What it sent behind is not looked at: a guess costs a connection, now and then.
-            self.client.guesses += 1;
-            self.client.closing |= self.client.guesses >= PASSWORDS_MAX;
+            if self.shared.config.password.is_some() {
+                self.guessed();
+            }
             return Err("WRONGPASS invalid username-password pair or user is disabled.".into());
         }
         self.client.authenticated = true;
         self.shared.outputs.push_back(super::DoorOutput::Proven { conn: self.client.conn });
         Ok(())
+    }
+
+    /// A wrong password; after some the connection is ended, and what was sent behind is not looked at.
+    fn guessed(&mut self) {
+        self.shared.outputs.push_back(super::DoorOutput::Guessed { conn: self.client.conn });
+        self.client.guesses = self.client.guesses.saturating_add(1);
+        self.client.closing |= self.client.guesses >= PASSWORDS_MAX;
     }
 
     fn hello(&mut self, args: Args<'_>) -> Result<(), Fail> {

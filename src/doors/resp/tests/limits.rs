@@ -204,7 +204,7 @@ fn a_few_wrong_passwords_end_the_connection_and_each_is_told_of() {
     config.password = Some("sesame".to_owned());
     let mut rig = Rig::new(config);
     rig.open(1);
-    let guesses = "auth a; hello 3 auth default b; auth c; auth d; auth sesame; set app,items,x 1";
+    let guesses = "auth a; hello 3 auth default b; auth c; auth d; auth e; auth sesame; set app,items,x 1";
     let told = rig.ask(guesses);
     assert_eq!(told.matches("-WRONGPASS").count(), usize::from(PASSWORDS_MAX), "{told}");
     assert!(rig.peers[&1].closed && !told.contains("+OK"), "{told}");
