@@ -295,3 +295,61 @@ fn both_nodes_stop_in_time_under_load_and_have_everything_when_they_are_back() {
     pair.connected();
     pair.converges();
 }
+
+/// The commands of the README's first section on a pair.
+fn five_minutes() -> String {
+    let readme = include_str!("../README.md");
+    let section =
+        readme.split("\n## ").find(|section| section.starts_with("A pair in five minutes")).unwrap();
+    let block = section.split("```sh\n").nth(1).unwrap();
+    block.split("```").next().unwrap().to_owned()
+}
+
+#[test]
+fn tier_the_five_minutes_of_the_readme_run_as_a_script_word_by_word() {
+    crate::support::tier!("root", "redis-cli", "unshare", "ip", "bash");
+    // Whatever the shell of a newcomer is.
+    for shell in ["bash", "sh"] {
+        run_five_minutes(shell);
+    }
+}
+
+fn run_five_minutes(shell: &str) {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("bin");
+    std::fs::create_dir(&path).unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_hot-backup"), path.join("hot-backup")).unwrap();
+    std::fs::write(temp.path().join("script"), five_minutes()).unwrap();
+    // A loopback of its own, as the ports are those of the README; what still runs at the end goes with the namespace.
+    let script = format!("ip link set lo up && {shell} ./script");
+    let output = std::process::Command::new("timeout")
+        .args([
+            "--kill-after=5",
+            "120",
+            "unshare",
+            "--net",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "bash",
+            "-c",
+            &script,
+        ])
+        .current_dir(temp.path())
+        .env(
+            "PATH",
+            format!("{}:{}:/usr/sbin:/sbin", path.display(), std::env::var("PATH").unwrap_or_default()),
+        )
+        .env_remove("HOT_BACKUP_DIR")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
+    let lines: Vec<&str> = out.lines().filter(|line| !line.is_empty()).collect();
+    assert_eq!(lines.last(), Some(&"OK"), "{out}\n{err}");
+    let set = lines.iter().position(|line| *line == "OK").unwrap();
+    assert_eq!(lines.get(set + 1), Some(&"hello"), "the standby shows what was set:\n{out}\n{err}");
+    assert!(out.contains("a: primary, serving") && out.contains("\"name\":\"b\""), "{out}\n{err}");
+    assert!(!err.contains("what to do"), "nothing was refused:\n{err}");
+}

@@ -4,6 +4,9 @@ use crate::support::{
     Disk, EXPORT, Nbd, Node, Pair, Plan, Volumes, Wire, items, loopback_addresses, make_volume, scratch,
     serves_volumes_at, shell, some, tier, tool, wait_until,
 };
+use hot_backup::engine::admin::{AdminReply, AdminRequest};
+use hot_backup::format::dptr::DptrKind;
+use hot_backup::node::admin;
 use redis::Commands;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -54,6 +57,51 @@ fn a_client_that_goes_within_a_write_leaves_nothing_of_it_and_is_disconnected_at
     assert!(left.elapsed() < Duration::from_secs(5), "closed after {:?}", left.elapsed());
     node.status("to have no client", |status| status["volumes"][0]["clients"] == 0);
     has(&mut Nbd::open(at, EXPORT).unwrap(), 1);
+}
+
+#[test]
+fn tier_volume_files_of_a_thousand_volumes_are_written_with_few_descriptors() {
+    tier!("prlimit");
+    const VOLUMES: u64 = 1100;
+    let dir = scratch();
+    let [at] = loopback_addresses();
+    // No checkpoint comes in between.
+    let mut node =
+        Node::alone(dir.path().join("node"), &Plan::quick().segments("16M").config("checkpoint_ms = 600000"));
+    serves_volumes_at(&node, at);
+    node.through = ["prlimit", "--nofile=800:800"].map(str::to_owned).to_vec();
+    node.start_alone();
+    node.done(&["account", "create", "app"]);
+    let patience = Duration::from_secs(30);
+    for number in 0..VOLUMES {
+        let (name, flags) = (format!("app,v{number}"), Some("L".to_owned()));
+        let (kind, bytes) = (DptrKind::Blocks, Some(MIB));
+        let request = AdminRequest::FileCreate { name, kind, flags, bytes, ack: None };
+        let reply = admin::call(&node.dir, &request, patience).unwrap();
+        assert!(matches!(reply, AdminReply::Ok { .. }), "{reply:?}");
+    }
+    let export = |number: u64| format!("app/v{number}");
+    let mut most = 0;
+    for number in 0..VOLUMES {
+        let mut nbd = Nbd::open(at, &export(number)).unwrap();
+        nbd.write(0, &piece(number)).unwrap();
+        nbd.flush().unwrap();
+        most = most.max(node.descriptors());
+    }
+    println!("{most} descriptors at most");
+    assert!(most < 400, "{most} descriptors are open");
+    let audit = || {
+        for number in 0..VOLUMES {
+            let found = Nbd::open(at, &export(number)).unwrap().read(0, PIECE).unwrap();
+            assert!(found == piece(number), "volume {number}");
+        }
+    };
+    audit();
+    let kinds: Vec<String> = node.incidents().into_iter().map(|(kind, _)| kind).collect();
+    assert!(!kinds.iter().any(|kind| kind.starts_with("store-") || kind.ends_with("-damaged")), "{kinds:?}");
+    node.kill();
+    node.start_alone();
+    audit();
 }
 
 #[test]

@@ -163,6 +163,8 @@ pub const INCIDENT_BURST: u32 = 8;
 pub const REPEAT_QUIET_MS: u64 = 60_000;
 /// Kinds of what repeats that are told apart.
 pub const REPEAT_KEYS_MAX: usize = 64;
+/// Places of the store that could not be read and are told as incidents, in one life of the process.
+pub const DAMAGE_TOLD_MAX: usize = 256;
 /// Of a journal's quota, one part in so many may wait beside it in files of released segments, to be used again.
 pub const RETIRED_SHARE: u64 = 8;
 /// Journal segment: default, least and most (bytes).
@@ -174,7 +176,11 @@ pub const SEGMENT_MAX: u64 = 4 << 30;
 /// Messages from other threads to the core that wait at once; senders block above it.
 pub const INBOX_MAX: usize = 1024;
 /// Descriptors that clients leave for segments, the store, the link and operators.
-pub const DESCRIPTORS_RESERVED: usize = 512;
+pub const DESCRIPTORS_RESERVED: usize = 640;
+/// Of them, for what has no limit of its own: segments, listening sockets, the log, the driver, files read or replaced.
+const DESCRIPTORS_OTHER: usize = 64;
+/// Table files that the store keeps open.
+pub const STORE_TABLES_MAX: usize = 256;
 /// A silent client is asked for a sign of life by its kernel after this (seconds).
 pub const CLIENT_KEEPALIVE_S: u32 = 300;
 /// First and least size of a client's receive buffer (bytes).
@@ -201,6 +207,8 @@ pub const LINK_HANDSHAKE_MS: u64 = 5000;
 pub const PEER_ADDRESSES_MAX: usize = 16;
 /// Longest name of a host (bytes).
 pub const HOST_NAME_MAX: usize = 253;
+/// Making a node waits no longer than this to hear whether its peer's name is known (milliseconds).
+pub const NAME_CHECK_MS: u64 = 3000;
 /// Reasons for which the peer is not reached that are logged before it is.
 pub const DIAL_TROUBLES_TOLD: usize = 16;
 /// One receive on a link connection (bytes).
@@ -228,8 +236,9 @@ pub const VOLUME_WRITE_MAX: usize = 64 << 10;
 pub const VOLUME_SLICES_MAX: usize = 512;
 /// Volumes that `status` lists; `file list` has all.
 pub const VOLUMES_SHOWN: usize = 100;
-/// Files of volumes that the core keeps open for reading.
-pub const VOLUME_FILES_MAX: usize = 128;
+/// Files of volumes that are open at once for reading, for writing, and for the sync of a checkpoint: so many each. What
+/// was written to one is synced before it is closed.
+pub const VOLUME_FILES_MAX: usize = 64;
 /// Threads that read of volumes what is not in memory.
 pub const VOLUME_READERS: usize = 2;
 /// While batches keep coming, the store's writer lets them collect for so long at most (milliseconds).
@@ -279,6 +288,10 @@ pub const INCIDENT_FILE_MAX: u64 = 8 << 20;
 /// One read of the walk over the journal at a start (bytes).
 pub const RECOVERY_READ: usize = 1 << 20;
 
+const _: () = assert!(
+    STORE_TABLES_MAX + 3 * VOLUME_FILES_MAX + LINKS_MAX + ADMIN_PENDING_MAX + DESCRIPTORS_OTHER
+        <= DESCRIPTORS_RESERVED
+);
 const _: () = assert!(ITEM_VALUE_MAX + ITEM_ID_MAX + 4096 < BATCH_MAX);
 const _: () = assert!(BATCH_SOFT <= BATCH_MAX);
 const _: () = assert!(BLOCK_QUEUE_MAX < QUEUE_MAX && BLOCK_UNAPPLIED_MAX < UNAPPLIED_MAX);

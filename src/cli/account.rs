@@ -15,7 +15,8 @@ use serde_json::Value;
 Examples:
   hot-backup account create app --flags L     files made in it are replicated
   hot-backup account list
-  hot-backup account delete old --dry-run     count what would go")]
+  hot-backup account delete old --dry-run     count what would go
+A node that is starting is waited for, see --wait.")]
 pub(crate) struct AccountArgs {
     #[command(subcommand)]
     verb: Verb,

@@ -39,11 +39,11 @@ pub(crate) struct InitArgs {
     /// What it is at first; a takeover changes it
     #[arg(long, value_enum)]
     role: RoleArg,
-    /// Where this node listens for its peer
-    #[arg(long, value_name = "ADDR")]
+    /// Where this node listens for its peer: an address of this machine, and a port
+    #[arg(long, value_name = "IP:PORT")]
     link_listen: String,
-    /// Where the peer listens
-    #[arg(long, value_name = "ADDR")]
+    /// Where the peer listens: a name or an address, and a port; a name is looked up each time it is needed
+    #[arg(long, value_name = "HOST:PORT")]
     peer: String,
     /// Where applications connect (RESP): an address or the path of a Unix socket; may be given again
     #[arg(long, value_name = "ADDR|PATH")]
@@ -174,9 +174,12 @@ pub(crate) fn init(context: &mut Context, args: InitArgs) -> Done {
     let dir = context.dir()?.to_owned();
     let options = init_options(&dir, &args)?;
     glue::init(&options)?;
-    let InitArgs { name, role, .. } = args;
+    if let Some(room) = glue::journal_room(&dir).filter(|room| !room.advice.is_empty()) {
+        say(format_args!("note: {}", room.advice));
+    }
+    let InitArgs { name, role, .. } = &args;
     if context.json {
-        let role = if role == RoleArg::Primary { "primary" } else { "standby" };
+        let role = if *role == RoleArg::Primary { "primary" } else { "standby" };
         context.out.json(&serde_json::json!({ "name": name, "role": role, "dir": dir }))?;
     } else {
         context.out.line(format_args!("made node {name} in {}", dir.display()))?;
@@ -184,6 +187,9 @@ pub(crate) fn init(context: &mut Context, args: InitArgs) -> Done {
             "next: let it know its peer, hot-backup trust --dir {} IDENTITY-OF-THE-PEER",
             dir.display()
         ));
+    }
+    for doubt in glue::doubts(&args.peer, &args.link_listen) {
+        say(doubt);
     }
     Ok(Answer::Yes)
 }

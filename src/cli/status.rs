@@ -127,6 +127,9 @@ pub(crate) fn screen(s: &Status) -> String {
         line("at the peer", format!("{at_peer}  applied {}", count(s.peer.applied)));
     }
     line("peer", peer(s));
+    if let Some(link) = link(s) {
+        line("link", link);
+    }
     if s.role == "primary" {
         let risk = &s.at_risk;
         line("at risk now", amount(risk.entries, risk.bytes, risk.seconds));
@@ -193,6 +196,18 @@ fn peer(s: &Status) -> String {
         format!("{name}: connected, {state}; {lag}")
     } else {
         format!("{name}: connected, {state}; last word {} ago", seconds(peer.silence_seconds))
+    }
+}
+
+/// Where the peer is dialled and what came back; nothing while it is connected, or if the headline says it.
+fn link(s: &Status) -> Option<String> {
+    let link = &s.link;
+    match (link.dialled.as_str(), link.last_error.as_str()) {
+        _ if s.peer.connected => None,
+        ("", "") => None,
+        (_, error) if !error.is_empty() && s.reason.contains(error) => None,
+        (dialled, "") => Some(format!("dialling {}, no answer yet", visible(dialled))),
+        (_, error) => Some(visible(error)),
     }
 }
 

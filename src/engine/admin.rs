@@ -255,6 +255,21 @@ pub struct VolumeView {
     pub dirty_extents: u64,
 }
 
+/// A trouble that has begun and not ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TroubleView {
+    /// A fixed word, as of an incident.
+    pub kind: String,
+    /// notice, warning or critical.
+    pub severity: String,
+    /// One sentence for people.
+    pub text: String,
+    /// What they can do.
+    pub next: String,
+    /// Since it began (seconds).
+    pub seconds: f64,
+}
+
 /// The state of a node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -262,10 +277,18 @@ pub struct Status {
     pub name: String,
     /// primary, standby or diverged.
     pub role: String,
-    /// serving, standby, asking-peer, taking-over, starting-epoch, diverged, read-only, replaying, stopping.
+    /// What an update would be answered now. serving or standby: all is as it should be. By the role: asking-peer,
+    /// taking-over, starting-epoch, stepping-down, diverged, starting, replaying, stopping. What hinders: read-only,
+    /// no-space, no-descriptors, journal-failed, store-failed, peer-stuck, peer-away.
     pub state: String,
     /// Why it does not serve, if it does not.
     pub reason: String,
+    /// What people can do then.
+    #[serde(default)]
+    pub next: String,
+    /// What has begun and not ended, oldest first.
+    #[serde(default)]
+    pub troubles: Vec<TroubleView>,
     /// Its epoch.
     pub epoch: u64,
     /// The database's ack level.
@@ -304,6 +327,9 @@ pub struct Status {
     pub nbd_refused: u64,
     /// The newest incident.
     pub last_incident: Option<String>,
+    /// Lines of the log that could not be written since the start.
+    #[serde(default)]
+    pub log_lines_lost: u64,
     /// Since the start (seconds).
     pub uptime_seconds: f64,
 }

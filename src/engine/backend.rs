@@ -1,6 +1,7 @@
 //! What the doors may ask of the database.
 
 use super::core::Core;
+use super::damage::Spot;
 use super::overlay::Unapplied;
 use crate::base::limits::{BATCH_MAX, ITEM_ID_MAX, ITEM_VALUE_MAX};
 use crate::base::{AckLevel, FileId, JournalKind, Seq, Wait};
@@ -129,7 +130,9 @@ impl<S: StoreRead> Core<S> {
             return Ok((update.value.clone(), self.seen(update)?));
         }
         let value = self.store.get(file, info.dptr.generation, id);
-        value.map(|value| (value, None)).map_err(|error| Refusal::Store(error.to_string()))
+        value
+            .map(|value| (value, None))
+            .map_err(|error| self.unreadable(file, Spot::Item(id.to_vec()), &error))
     }
 }
 
@@ -241,7 +244,10 @@ impl<S: StoreRead> Core<S> {
             let stored = self
                 .store
                 .scan(file, info.dptr.generation, from.as_deref(), limit, with_values)
-                .map_err(|error| Refusal::Store(error.to_string()))?;
+                .map_err(|error| {
+                    let after = from.as_deref().unwrap_or_default().to_vec();
+                    self.unreadable(file, Spot::After(after), &error)
+                })?;
             let ended = stored.len() < limit;
             from = stored.last().map(|(id, _)| id.clone());
             for (id, value) in stored {

@@ -25,6 +25,7 @@ impl<S: StoreRead> Core<S> {
             self.journal_ops(kind);
         }
         self.note_journal_state();
+        self.make_room();
     }
 
     pub(super) fn journal_ops(&mut self, journal: JournalKind) {
@@ -45,11 +46,19 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    pub(super) fn read_segment(&mut self, purpose: ReadFor, journal: JournalKind, request: ReadRequest) {
+    /// Asks for a part of a segment. Who asked keeps the number: bytes under another one are those that it, or who was
+    /// in its place before, no longer waits for.
+    pub(super) fn read_segment(
+        &mut self,
+        purpose: ReadFor,
+        journal: JournalKind,
+        request: ReadRequest,
+    ) -> u64 {
         let read = self.fresh_id();
         self.reads.insert(read, purpose);
         let ReadRequest { segment, offset, len } = request;
         self.effect(Effect::Read { read, journal, segment, offset, len });
+        read
     }
 
     pub(super) fn written(&mut self, write: u64) {
@@ -69,6 +78,7 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn write_failed(&mut self, write: u64, fault: Fault) {
         let Some((journal, inner)) = self.writes.remove(&write) else { return };
         self.journals[journal.index()].write_failed(inner);
+        self.write_fault = Some(fault);
         let name = journal.name();
         if self.journals[journal.index()].has_failed() {
             let text = format!("writing the {name} journal failed twice ({fault}): this node is read-only");
@@ -212,27 +222,54 @@ impl<S: StoreRead> Core<S> {
     }
 
     /// Makes room under the quota: a peer that is away too long loses its claim, and will need a full copy.
-    fn keep_quota(&mut self, journal: JournalKind, more: u64) {
+    pub(super) fn keep_quota(&mut self, journal: JournalKind, more: u64) {
         if journal == JournalKind::Local {
             return;
         }
         let quota = self.config.quota_bytes.max(3 * self.config.segment_bytes + BLOCK_U64);
-        let stored = self.checkpoint.covered[0];
-        while self.journals[0].disk_use().0 > quota.max(more) {
-            let Some(next) = self.journals[0].second_base() else { return };
-            if next > stored || self.state.needs_journal() {
-                self.checkpoint.wanted = true;
-                return;
-            }
-            let Some(oldest) = self.journals[0].drop_oldest() else { return };
-            if self.link.retained < Seq(oldest.0 - 1) {
-                let text = format!(
-                    "the journal is at its quota of {quota} bytes: entries before {oldest} are gone that the peer \
-                     does not have; it will need a full copy"
-                );
-                self.incident_once(Severity::Critical, "peer-dropped", text);
-            }
+        while self.journals[0].disk_use().0 > quota.max(more)
+            && self.drop_oldest(true, || format!("the journal is at its quota of {quota} bytes"))
+        {}
+    }
+
+    /// Makes room on a full disk: as at the quota, an absent peer loses its claim before this node's users are stopped
+    /// (I-52).
+    fn make_room(&mut self) {
+        let starved = self.journals.iter().any(crate::journal::Journal::is_starved);
+        let for_store = std::mem::take(&mut self.room_wanted);
+        if !starved && !for_store {
+            return;
         }
+        // What nobody claims goes as soon as the store has it durably.
+        self.checkpoint.wanted |= starved;
+        self.release_journals();
+        let claimed = self.journals[0].second_base().is_some_and(|base| self.link.retained < base);
+        if !self.is_primary() || !claimed {
+            return;
+        }
+        if self.drop_oldest(!for_store, || "the disk is full".to_owned()) {
+            self.journal_ops(JournalKind::Replicated);
+            let now = self.now;
+            self.journals.iter_mut().for_each(|journal| journal.made_room(now));
+        }
+    }
+
+    /// Drops the oldest segment of the replicated journal whatever the peer lacks of it; false if it is needed here.
+    fn drop_oldest(&mut self, kept: bool, why: impl Fn() -> String) -> bool {
+        let Some(next) = self.journals[0].second_base() else { return false };
+        if next > self.checkpoint.covered[0] || self.state.needs_journal() {
+            self.checkpoint.wanted = true;
+            return false;
+        }
+        let Some(oldest) = self.journals[0].drop_oldest(kept) else { return false };
+        if self.link.retained < Seq(oldest.0 - 1) && !self.incidents.lasts(Matter::PeerDropped) {
+            let text = format!(
+                "{}: entries before {oldest} are gone that the peer does not have; it will need a full copy",
+                why()
+            );
+            self.incident_once(Severity::Critical, Matter::PeerDropped, text);
+        }
+        true
     }
 }
 

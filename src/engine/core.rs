@@ -5,6 +5,7 @@ use super::apply::Applier;
 use super::blocks::BlockReads;
 use super::config::{EngineConfig, StartState};
 use super::copy::CopyJob;
+use super::damage::Damage;
 use super::definitions::Barrier;
 use super::effect::Effect;
 use super::extents::Extents;
@@ -75,10 +76,15 @@ pub(super) struct Core<S> {
     pub(super) admin_waits: Vec<(Wait, u64, AdminReply)>,
     pub(super) copy: Option<CopyJob>,
     pub(super) listing: Option<Listing>,
+    /// Why the last write of a journal failed.
+    pub(super) write_fault: Option<Fault>,
     /// Why the last segment could not be made, while one waits.
     pub(super) unmade: Option<Fault>,
     pub(super) incidents: Incidents,
     pub(super) refused: u64,
+    pub(super) damage: Damage,
+    /// Something besides the journal found the disk full.
+    pub(super) room_wanted: bool,
     /// Set by whatever may let something else go on.
     pub(super) dirty: bool,
     pub(super) stopping: bool,
@@ -156,9 +162,12 @@ impl<S: StoreRead> Core<S> {
             admin_waits: Vec::new(),
             copy: None,
             listing: None,
+            write_fault: None,
             unmade: None,
             incidents: Incidents::default(),
             refused: 0,
+            damage: Damage::default(),
+            room_wanted: false,
             dirty: true,
             stopping: false,
             config,

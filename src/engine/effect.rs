@@ -5,7 +5,7 @@
 //! A driver never invents a completion and never gives one twice.
 
 use super::admin::{AdminReply, AdminRequest};
-use crate::base::{AlignedBuf, ConnId, Fault, FileId, JournalKind, SegmentIndex, Seq};
+use crate::base::{AlignedBuf, ConnId, Fault, FileId, JournalKind, Round, SegmentIndex, Seq};
 pub use crate::doors::Allocation;
 pub use crate::doors::nbd::Tls;
 use crate::format::batch::Batch;
@@ -67,13 +67,18 @@ pub enum Event {
     Applied {
         /// The journal.
         journal: JournalKind,
+        /// The round of the batches that were applied.
+        round: Round,
         /// The last entry.
         seq: Seq,
     },
-    /// The store could not apply; it holds what was applied before.
+    /// The store could not apply; it holds what was applied before. What waits of that round is dropped unapplied (see
+    /// [`super::Rounds`]), and nothing more is said of it.
     ApplyFailed {
         /// The journal.
         journal: JournalKind,
+        /// The round of the batch that failed.
+        round: Round,
         /// Why.
         fault: Fault,
     },
@@ -102,9 +107,14 @@ pub enum Event {
         result: Result<Vec<Allocation>, Fault>,
     },
     /// The bytes of [`Effect::SaveDiverged`] are durable in their file.
-    DivergedSaved,
+    DivergedSaved {
+        /// The save.
+        save: u64,
+    },
     /// They are not.
     DivergedFailed {
+        /// The save.
+        save: u64,
         /// Why.
         fault: Fault,
     },
@@ -135,6 +145,11 @@ pub enum Event {
     },
     /// All bytes handed to [`Effect::LinkSend`] on this connection up to now were taken by the operating system.
     LinkSent {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Some of the bytes handed to [`Effect::LinkSend`] were taken. A driver may tell it or not.
+    LinkMoved {
         /// The connection.
         conn: ConnId,
     },
@@ -262,6 +277,8 @@ pub enum Effect {
     Apply {
         /// The journal.
         journal: JournalKind,
+        /// After a failure everything is given again in the next round.
+        round: Round,
         /// The batch.
         batch: Batch,
     },
@@ -300,6 +317,8 @@ pub enum Effect {
     },
     /// Append to a file in `diverged/`, durably; answer saved or failed.
     SaveDiverged {
+        /// Comes back with the answer.
+        save: u64,
         /// File name, without directory.
         file: String,
         /// Begin the file anew: what an interrupted attempt left is dropped.

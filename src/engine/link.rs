@@ -6,6 +6,7 @@
 use super::core::Core;
 use super::effect::{Effect, Severity};
 use super::pacing::Pacing;
+use super::progress::Progress;
 use super::receiver::Inbound;
 use super::roles::Step;
 use super::sender::{Live, Outbound, OutboundPhase};
@@ -33,7 +34,7 @@ pub(super) struct Link {
     pub(super) acked: Ack,
     /// What the peer is known to have on disk: the journal is kept from here.
     pub(super) retained: Seq,
-    pub(super) progress_at: Mono,
+    pub(super) progress: Progress,
     pub(super) heard: Mono,
     pub(super) peer_name: String,
     /// The peer answered, and what it said forbids to serve.
@@ -57,7 +58,7 @@ impl Link {
             pacing: Pacing::default(),
             acked: Ack::default(),
             retained: Seq(0),
-            progress_at: Mono(0),
+            progress: Progress::default(),
             heard: Mono(0),
             peer_name: String::new(),
             refuses_us: false,

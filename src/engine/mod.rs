@@ -9,9 +9,11 @@ mod apply;
 mod backend;
 mod blocks;
 mod commit;
+mod condition;
 pub mod config;
 mod copy;
 mod core;
+mod damage;
 mod definitions;
 pub mod effect;
 mod extents;
@@ -21,10 +23,12 @@ mod listing;
 mod meters;
 mod overlay;
 mod pacing;
+mod progress;
 mod reach;
 mod receiver;
 mod risk;
 mod roles;
+mod rounds;
 mod sender;
 mod status;
 
@@ -39,6 +43,7 @@ use blocks::Answer;
 pub use config::{EngineConfig, PeerLoss, StartState};
 pub use effect::{Allocation, ClientDoor, Effect, Event, Incident, Severity, Tls};
 use roles::Step;
+pub use rounds::Rounds;
 
 /// One node's decisions. Call [`Engine::input`] with each event, then take [`Engine::output`] until it is empty,
 /// then wait for the next event or for [`Engine::deadline`].
@@ -86,25 +91,26 @@ impl<S: StoreRead> Engine<S> {
             Event::ControlWritten { write } => core.control_written(write),
             Event::ControlFailed { write, fault } => core.control_failed(write, fault),
             Event::Read { read, result } => match core.reads.remove(&read) {
-                Some(ReadFor::Apply(journal)) => core.apply_read(journal, result),
-                Some(ReadFor::Stream) => core.stream_read(result),
-                Some(ReadFor::Listing) => core.listing_read(result),
-                Some(ReadFor::Diverged) => core.diverged_read(result),
+                Some(ReadFor::Apply(journal)) => core.apply_read(journal, read, result),
+                Some(ReadFor::Stream) => core.stream_read(read, result),
+                Some(ReadFor::Listing) => core.listing_read(read, result),
+                Some(ReadFor::Diverged) => core.diverged_read(read, result),
                 None => {}
             },
-            Event::Applied { journal, seq } => core.applied(journal, seq),
-            Event::ApplyFailed { journal, fault } => core.apply_failed(journal, fault),
+            Event::Applied { journal, round, seq } => core.applied(journal, round, seq),
+            Event::ApplyFailed { journal, round, fault } => core.apply_failed(journal, round, fault),
             Event::Checkpointed { applied } => core.checkpointed(applied),
             Event::CheckpointFailed { fault } => core.checkpoint_failed(fault),
             Event::VolumeRead { read, result } => core.volume_read(read, result),
             Event::VolumeAllocation { read, result } => core.volume_allocation(read, result),
-            Event::DivergedSaved => core.diverged_saved(),
-            Event::DivergedFailed { fault } => core.diverged_failed(fault),
+            Event::DivergedSaved { save } => core.diverged_saved(save),
+            Event::DivergedFailed { save, fault } => core.diverged_failed(save, fault),
             Event::LinkAccepted { conn } => core.link_accepted(conn),
             Event::LinkConnected { conn } => core.link_connected(conn),
             Event::LinkBytes { conn, bytes } => core.link_bytes(conn, &bytes),
             Event::LinkFilled { conn, buffer } => core.link_filled(conn, buffer),
             Event::LinkSent { conn } => core.link_sent(conn),
+            Event::LinkMoved { conn } => core.link_moved(conn),
             Event::LinkClosed { conn, why } => core.link_closed(conn, &why),
             Event::ClientOpened { conn, door: ClientDoor::Items { trusted } } => {
                 self.door.open(now, conn, trusted)
@@ -232,6 +238,7 @@ impl<S: StoreRead> Engine<S> {
         core.store.unpin();
         self.nbd.tick(core.now, core);
         self.nbd.release(core.now, core);
+        core.tell_damage();
         let door = &self.nbd;
         self.meters.look(core.now.mono, || {
             core.volumes().iter().map(|volume| (volume.file, door.traffic(volume.file))).collect()
@@ -258,6 +265,7 @@ impl<S: StoreRead> Engine<S> {
             core.link_deadline(),
             core.degrade_deadline(),
             core.incidents.deadline(),
+            core.stuck_deadline(),
             self.door.deadline(),
             self.nbd.deadline(),
         ]

@@ -77,8 +77,8 @@ pub(super) struct Fall {
 enum FallStage {
     Drain,
     Export,
-    Reading,
-    Saving { last: bool },
+    Reading(u64),
+    Saving { save: u64, last: bool },
     Control(u64),
 }
 
@@ -224,8 +224,7 @@ impl<S: StoreRead> Core<S> {
         {
             // Once for each time of waiting: what comes back may change from dial to dial.
             if !std::mem::replace(&mut self.state.told_asking, true) {
-                let text =
-                    format!("this node waits, for it may have been replaced: {}", self.asking_reason());
+                let text = format!("this node waits for its peer: {}", self.asking_reason());
                 self.incident_once(Severity::Warning, "waiting-for-peer", text);
             }
         }
@@ -337,6 +336,7 @@ impl<S: StoreRead> Core<S> {
         }
         self.control_write = None;
         self.dirty = true;
+        self.room_wanted |= fault == Fault::NoSpace;
         let text = format!("writing the control file: {fault}; it is tried again");
         self.incident_once(Severity::Critical, "control-failed", text);
         let retry = Some(self.now.mono.plus_ms(CONTROL_RETRY_MS));
@@ -413,18 +413,18 @@ impl<S: StoreRead> Core<S> {
                     let name = self.namespace.file(entry.file).map_or("", |info| info.key.as_str());
                     bytes.extend_from_slice(&diverged_line(seq, batch.header().epoch, name, &entry));
                 }
-                let file = self.diverged_name(common);
+                let (file, save) = (self.diverged_name(common), self.fresh_id());
                 let Step::SteppingDown(fall) = &mut self.state.step else { return };
                 let first = !std::mem::replace(&mut fall.started_file, true);
-                fall.stage = FallStage::Saving { last };
+                fall.stage = FallStage::Saving { save, last };
                 fall.cursor = Some(cursor);
-                self.effect(Effect::SaveDiverged { file, first, bytes: Bytes::from(bytes) });
+                self.effect(Effect::SaveDiverged { save, file, first, bytes: Bytes::from(bytes) });
             }
             Ok((cursor, None, Some(request))) => {
+                let read = self.read_segment(ReadFor::Diverged, JournalKind::Replicated, request);
                 let Step::SteppingDown(fall) = &mut self.state.step else { return };
-                fall.stage = FallStage::Reading;
+                fall.stage = FallStage::Reading(read);
                 fall.cursor = Some(cursor);
-                self.read_segment(ReadFor::Diverged, JournalKind::Replicated, request);
             }
             Ok((_, None, None)) | Err(_) => {
                 let text =
@@ -435,8 +435,11 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    pub(super) fn diverged_read(&mut self, result: Result<Bytes, Fault>) {
+    pub(super) fn diverged_read(&mut self, read: u64, result: Result<Bytes, Fault>) {
         let Step::SteppingDown(fall) = &mut self.state.step else { return };
+        if fall.stage != FallStage::Reading(read) {
+            return;
+        }
         fall.stage = FallStage::Export;
         match (result, &mut fall.cursor) {
             (Ok(bytes), Some(cursor)) => cursor.feed(bytes),
@@ -448,9 +451,12 @@ impl<S: StoreRead> Core<S> {
         self.dirty = true;
     }
 
-    pub(super) fn diverged_saved(&mut self) {
+    pub(super) fn diverged_saved(&mut self, saved: u64) {
         let Step::SteppingDown(fall) = &mut self.state.step else { return };
-        let FallStage::Saving { last } = fall.stage else { return };
+        let FallStage::Saving { save, last } = fall.stage else { return };
+        if save != saved {
+            return;
+        }
         self.dirty = true;
         if !last {
             fall.stage = FallStage::Export;
@@ -468,7 +474,13 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    pub(super) fn diverged_failed(&mut self, fault: Fault) {
+    pub(super) fn diverged_failed(&mut self, failed: u64, fault: Fault) {
+        let Step::SteppingDown(Fall { stage: FallStage::Saving { save, .. }, .. }) = self.state.step else {
+            return;
+        };
+        if save != failed {
+            return;
+        }
         let text = format!("saving the entries that the pair never kept: {fault}; it is tried again");
         self.incident_once(Severity::Critical, "diverged-unsaved", text);
         if let Step::SteppingDown(fall) = &mut self.state.step {

@@ -16,9 +16,11 @@ mod uring;
 mod waker;
 
 pub use crate::sys::{Goal, catch_signals, give_way, keep_freed, read_at, read_cached};
+#[cfg(test)]
+pub(crate) use file::calls::testing as calls;
 pub use file::{
-    DirLock, MappedSegment, lock_dir, make_dir, map_segment, open_journal, read_direct, renew_file,
-    replace_file_durably, sync_dir, zero_file,
+    DirLock, MappedSegment, append_durably, begin_file, lock_dir, make_dir, map_segment, open_journal,
+    read_direct, rename, renew_file, replace_file_durably, sync_dir, zero_file,
 };
 pub use open::{IoChoice, open};
 pub use probe::{Finding, Level, probe};

@@ -30,6 +30,9 @@ const RESERVE: u64 = 256 << 10;
 /// A segment that could not be made is tried again after this (milliseconds).
 const PREPARE_RETRY_MS: u64 = 250;
 
+/// After room was made for it, after this: what was released has to be gone by then (milliseconds).
+const ROOM_RETRY_MS: u64 = 20;
+
 /// Something that the journal needs done.
 #[derive(Clone, Debug)]
 pub enum JournalOp {
@@ -239,14 +242,17 @@ impl Journal {
         self.pending_bytes + usize::try_from(self.flights.room()).unwrap_or(usize::MAX)
     }
 
-    /// Bytes in segment files, those made ahead included, and how many they are.
+    /// Bytes in segment files, those made ahead and being opened included, and how many they are.
     #[must_use]
     pub fn disk_use(&self) -> (u64, u64) {
         let spare = match self.spare {
             Spare::Preparing { bytes, .. } | Spare::Ready { bytes, .. } => bytes,
             Spare::None | Spare::Waiting { .. } => 0,
         };
-        (self.segments.bytes() + spare, self.segments.len() as u64 + u64::from(spare > 0))
+        // One that is being opened is in neither place.
+        let opening = self.flights.opening().map_or(0, |info| info.bytes);
+        let count = self.segments.len() as u64 + u64::from(spare > 0) + u64::from(opening > 0);
+        (self.segments.bytes() + spare + opening, count)
     }
 
     /// The oldest entry that can be read.
@@ -459,9 +465,10 @@ impl Journal {
 
     /// Forgets the oldest segment whatever the peer lacks of it, unless it is the last; returns the oldest entry left.
     /// The store must have all of it.
-    pub fn drop_oldest(&mut self) -> Option<Seq> {
+    /// Its file may be used again if it is to be `kept`.
+    pub fn drop_oldest(&mut self, kept: bool) -> Option<Seq> {
         let info = self.segments.release_one(Seq(u64::MAX))?;
-        self.ops.push_back(JournalOp::Remove { index: info.index, reuse: info.reusable });
+        self.ops.push_back(JournalOp::Remove { index: info.index, reuse: info.reusable && kept });
         self.segments.oldest()
     }
 
@@ -775,6 +782,20 @@ impl Journal {
                 self.pending_bytes += batch.header().len as usize;
                 self.pending.push_front(Pending::Sealed(batch));
             }
+        }
+    }
+
+    /// Whether the disk has no room for the next segment, and half of the one in use is full: soon nothing can be taken.
+    #[must_use]
+    pub fn is_starved(&self) -> bool {
+        self.lacking == Some(true) && self.room() < self.segment_bytes / 2
+    }
+
+    /// Room was made for the next segment: it is tried again soon, and until then nothing is known of it.
+    pub fn made_room(&mut self, now: Now) {
+        if let Spare::Waiting { .. } = self.spare {
+            self.spare = Spare::Waiting { until: now.mono.plus_ms(ROOM_RETRY_MS) };
+            self.lacking = None;
         }
     }
 

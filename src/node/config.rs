@@ -4,7 +4,7 @@ pub use super::config_file::DoorAddress;
 use super::config_file::{ConfigError, ConfigErrors, Settings};
 use super::layout::Layout;
 use super::peer_address::PeerAddress;
-use crate::base::{AckLevel, Ordinal};
+use crate::base::{AckLevel, Ordinal, plainly};
 use crate::engine::{EngineConfig, PeerLoss};
 use crate::format::PairId;
 use crate::format::control::Role;
@@ -120,12 +120,12 @@ impl Config {
         let text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => ConfigErrors::whole(
                 &path,
-                format!(
-                    "{} is not a node's directory: no config.toml in it; make one with `hot-backup init`",
-                    layout.dir().display()
-                ),
+                format!("{} is not a node's directory: no config.toml in it", layout.dir().display()),
             ),
-            _ => ConfigErrors::whole(&path, format!("reading the file: {error}")),
+            std::io::ErrorKind::NotADirectory => {
+                ConfigErrors::whole(&path, format!("{} is not a directory", layout.dir().display()))
+            }
+            _ => ConfigErrors::whole(&path, format!("reading the file: {}", plainly(&error))),
         })?;
         let mut settings = Settings::read(&text);
         let mut config = Self::take(&mut settings);
@@ -517,8 +517,10 @@ mod tests {
     #[test]
     fn a_directory_without_config_is_named_with_what_to_do() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let error = Config::load(dir.path()).expect_err("nothing there").to_string();
-        assert!(error.contains("hot-backup init"), "{error}");
+        let errors = Config::load(dir.path()).expect_err("nothing there");
+        assert!(errors.next().contains("`hot-backup init` makes one"), "{}", errors.next());
+        let error = errors.to_string();
+        assert!(error.contains("is not a node's directory"), "{error}");
     }
 
     #[test]

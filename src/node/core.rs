@@ -397,8 +397,8 @@ impl<B: Brain> Core<B> {
             Effect::Write { write, journal, segment, offset, parts } => {
                 self.segments.write(turn, write, (journal, segment), offset, parts);
             }
-            Effect::Apply { journal, batch } => {
-                let _ = workers.apply.send(Apply::Batch(journal, batch));
+            Effect::Apply { journal, round, batch } => {
+                let _ = workers.apply.send(Apply::Batch(journal, round, batch));
             }
             Effect::Checkpoint => {
                 let _ = workers.apply.send(Apply::Checkpoint(workers.apply.clone()));
@@ -430,8 +430,8 @@ impl<B: Brain> Core<B> {
             Effect::WriteControl { write, bytes } => {
                 let _ = workers.files.send(Files::Control { write, bytes });
             }
-            Effect::SaveDiverged { file, first, bytes } => {
-                let _ = workers.files.send(Files::Diverged { file, first, bytes });
+            Effect::SaveDiverged { save, file, first, bytes } => {
+                let _ = workers.files.send(Files::Diverged { save, file, first, bytes });
             }
             Effect::Admin { token, reply } => {
                 let refused = self.clients.refusals();

@@ -1,9 +1,9 @@
 //! Which address of the peer is dialled next. A name may have several: each is tried in turn, and the next dial begins
 //! behind the one at which the last dial ended, so that an address that never answers does not hide the others.
 
-use super::peer_address::{PeerAddress, Resolver, plainly};
+use super::peer_address::{PeerAddress, Resolver};
 use crate::base::limits::DIAL_TROUBLES_TOLD;
-use crate::base::{ConnId, Mono};
+use crate::base::{ConnId, Mono, plainly};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};

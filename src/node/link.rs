@@ -11,9 +11,9 @@ use super::operators::LinkTold;
 use super::tls::{LinkIdentity, LinkSecurityError, Room, SecureLink};
 use crate::base::limits::{
     LINK_RECEIVE, LINK_RECEIVE_LOOK, LINK_UNACKED_MS, LINKS_MAX, LINKS_OWN_KEPT, LINKS_PEER_UNKNOWN_MAX,
-    LINKS_UNKNOWN_MAX, SEND_PARTS_MAX,
+    LINKS_UNKNOWN_MAX, SEND_BYTES_MAX, SEND_PARTS_MAX,
 };
-use crate::base::{AlignedBuf, ConnId, Mono};
+use crate::base::{AlignedBuf, ConnId, Mono, plainly};
 use crate::engine::Event;
 use crate::engine::incidents::Matter;
 use crate::io::{Goal, Op};
@@ -68,6 +68,29 @@ enum Phase {
     Cut,
 }
 
+/// Whether the node that was dialled trusts this one's key, as far as it shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mistrust {
+    None,
+    /// It ended the connection before anything was proven: so does a node that trusts nobody yet.
+    Likely,
+    /// It said so.
+    Told,
+}
+
+impl Mistrust {
+    /// Adds what to do there.
+    fn explain(self, trouble: String, identity: &str) -> String {
+        match self {
+            Self::None => trouble,
+            Self::Likely => format!(
+                "{trouble}; if the peer trusts nobody yet, run `hot-backup trust` there, with this node's identity: {identity}"
+            ),
+            Self::Told => format!("{trouble}, with this node's identity: {identity}"),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Link {
     id: ConnId,
@@ -86,8 +109,8 @@ struct Link {
     connecting: bool,
     /// Of a connection made from here: the address, and those that are tried after it.
     attempt: Option<Attempt>,
-    /// The peer said that it does not trust this node's key.
-    is_untrusted: bool,
+    /// What came of the proof says that the peer may not trust this node's key.
+    mistrust: Mistrust,
     queue: VecDeque<Bytes>,
     /// The engine gave something since it was last told that all is sent.
     owed: bool,
@@ -224,7 +247,7 @@ impl Links {
             sending: false,
             connecting: false,
             attempt,
-            is_untrusted: false,
+            mistrust: Mistrust::None,
             queue: VecDeque::new(),
             owed: false,
             deadline: Some(turn.now.plus_ms(turn.patience.handshake_ms)),
@@ -347,7 +370,10 @@ impl Links {
                 }
                 outcome
             }
-            Err(error) => Err(error.to_string()),
+            Err(error) => {
+                link.note_cut();
+                Err(plainly(&error))
+            }
         };
         self.receive_ended(turn, slot, outcome);
     }
@@ -380,11 +406,7 @@ impl Links {
         if let Err(trouble) = outcome {
             let doing =
                 if link.phase == Phase::Established { "receiving from" } else { "proving the key of" };
-            let trouble = if link.is_untrusted {
-                format!("{trouble}, with this node's identity: {}", self.identity)
-            } else {
-                trouble
-            };
+            let trouble = link.mistrust.explain(trouble, &self.identity);
             // A TLS alert should still reach the other side, so that its operator sees the reason there too.
             link.pump(turn, slot);
             self.lose_gently(turn, slot, doing, &trouble);
@@ -584,7 +606,9 @@ impl Link {
             turn.events.push(Event::LinkBytes { conn: self.id, bytes });
         }
         self.pump(turn, slot);
-        self.is_untrusted = matches!(result, Err(LinkSecurityError::NotTrustedThere));
+        if matches!(result, Err(LinkSecurityError::NotTrustedThere)) {
+            self.mistrust = Mistrust::Told;
+        }
         result.map_err(|error| error.to_string())?;
         if self.secure.peer_closed() {
             return Err(self.end_of_stream());
@@ -594,7 +618,15 @@ impl Link {
         Ok(())
     }
 
+    /// The connection ended from there.
+    fn note_cut(&mut self) {
+        if self.phase == Phase::Proving && !self.was_accepted() {
+            self.mistrust = Mistrust::Likely;
+        }
+    }
+
     fn end_of_stream(&mut self) -> String {
+        self.note_cut();
         self.secure
             .wire_end()
             .map_or_else(|error| error.to_string(), |()| "the peer closed the link".to_owned())
@@ -607,16 +639,21 @@ impl Link {
         if self.sending || self.queue.is_empty() || !ready {
             return;
         }
-        let parts: Vec<Bytes> = self.queue.drain(..self.queue.len().min(SEND_PARTS_MAX)).collect();
+        let parts = take_parts(&mut self.queue);
         self.sending = true;
         turn.driver.submit(Target::LinkSend(slot).token(), Op::Send(Arc::clone(&self.socket), parts));
     }
 
-    /// Tells the engine that nothing of what it gave waits any more.
+    /// Tells the engine that nothing of what it gave waits any more, or that there is less of it.
     fn tell_sent(&mut self, turn: &mut Turn) {
-        if !self.sending && self.phase == Phase::Established && std::mem::take(&mut self.owed) {
-            turn.events.push(Event::LinkSent { conn: self.id });
+        if self.phase != Phase::Established || !self.owed {
+            return;
         }
+        if self.sending {
+            return turn.events.push(Event::LinkMoved { conn: self.id });
+        }
+        self.owed = false;
+        turn.events.push(Event::LinkSent { conn: self.id });
     }
 
     fn cut(&mut self, turn: &mut Turn) {
@@ -633,6 +670,23 @@ impl Link {
 fn dialling_socket(at: SocketAddr) -> io::Result<OwnedFd> {
     let family = if at.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     Ok(socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?)
+}
+
+/// What goes out in one send: not too much, so that progress on a slow link is seen.
+fn take_parts(queue: &mut VecDeque<Bytes>) -> Vec<Bytes> {
+    let (mut parts, mut left) = (Vec::new(), SEND_BYTES_MAX);
+    while parts.len() < SEND_PARTS_MAX
+        && left > 0
+        && let Some(mut part) = queue.pop_front()
+    {
+        let now = part.split_to(part.len().min(left));
+        left -= now.len();
+        parts.push(now);
+        if !part.is_empty() {
+            queue.push_front(part);
+        }
+    }
+    parts
 }
 
 /// Small frames must not wait for each other, and a peer that vanished must not hold a socket for ever. A socket

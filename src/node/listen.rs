@@ -6,6 +6,7 @@ use super::core::{Door, Listener};
 use super::layout::Layout;
 use crate::base::Rank;
 use crate::base::limits::ACCEPT_BACKLOG;
+use crate::base::plainly;
 use crate::engine::Tls;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
@@ -23,7 +24,7 @@ use std::sync::Arc;
 
 /// Why a listening socket could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("opening {place} for {whom}: {error}; {next}")]
+#[error("opening {place} for {whom}: {}", plainly(error))]
 pub struct ListenError {
     /// Address or path.
     pub place: String,
@@ -87,7 +88,9 @@ impl Listeners {
     fn tcp(&mut self, address: SocketAddr, whom: &'static str, door: Door) -> Result<(), ListenError> {
         let failed = |error: io::Error| {
             let next = match error.kind() {
-                io::ErrorKind::AddrInUse => "is another node or program running? `ss -ltnp` names it",
+                io::ErrorKind::AddrInUse => {
+                    "another program has that port: stop it (`ss -ltnp` names it), or use another port in config.toml"
+                }
                 io::ErrorKind::AddrNotAvailable => "use an address of this machine in config.toml",
                 io::ErrorKind::PermissionDenied => "use a port above 1023 in config.toml",
                 _ => "change it in config.toml",
@@ -130,7 +133,15 @@ impl Listeners {
         let place = path.display().to_string();
         let failed = |error: io::Error| {
             let next = match error.kind() {
-                io::ErrorKind::AddrInUse => "is another node or program running?",
+                io::ErrorKind::AddrInUse => {
+                    "another program listens there: stop it, or use another path in config.toml"
+                }
+                io::ErrorKind::AlreadyExists => {
+                    "that path is a file of something else: use another one in config.toml"
+                }
+                io::ErrorKind::NotFound => {
+                    "make the directory of that path first, or use another one in config.toml"
+                }
                 io::ErrorKind::InvalidInput => {
                     "the path of a Unix socket has at most 107 bytes: use a shorter one"
                 }

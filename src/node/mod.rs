@@ -39,6 +39,7 @@ mod operators;
 mod owner;
 mod peer_address;
 mod retired;
+pub mod room;
 mod segment_source;
 mod segments;
 pub mod serve;

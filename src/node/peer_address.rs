@@ -159,14 +159,6 @@ impl Resolver {
     }
 }
 
-/// The system's words for a failed connection, as they stand in the middle of a sentence.
-pub(crate) fn plainly(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut chars = text.chars();
-    chars.next().map(|first| first.to_lowercase().collect::<String>()).unwrap_or_default() + chars.as_str()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,11 +208,5 @@ mod tests {
             assert!(bad.parse::<PeerAddress>().is_err(), "{bad:?}");
         }
         assert!(format!("{}:1", "a.".repeat(200)).parse::<PeerAddress>().is_err());
-    }
-
-    #[test]
-    fn the_words_of_the_system_fit_into_a_sentence() {
-        assert_eq!(plainly(&io::Error::from_raw_os_error(libc::ECONNREFUSED)), "connection refused");
-        assert_eq!(plainly(&io::Error::from_raw_os_error(libc::EHOSTUNREACH)), "no route to host");
     }
 }

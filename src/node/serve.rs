@@ -4,6 +4,7 @@ use super::admin::{self, Ucred};
 use super::config::{Config, IoChoice};
 use super::config_file::ConfigErrors;
 use super::core::{Core, Ending, Ends, Patience, Workers};
+use super::identity::Peers;
 use super::inbox::{Inbox, Message};
 use super::incidents::Notes;
 use super::layout::{Layout, RETIRED};
@@ -11,6 +12,7 @@ use super::listen::{ListenError, Listeners};
 use super::owner::check_owner;
 use super::peer_address::Resolver;
 use super::retired::Retired;
+use super::room::Room;
 use super::segment_source::{self, DiskSegments};
 use super::setup::{self, DirLock, SetupError};
 use super::tls::LinkIdentity;
@@ -85,6 +87,29 @@ pub enum ServeError {
     },
 }
 
+impl ServeError {
+    /// What to do next, for people.
+    #[must_use]
+    pub fn next(&self) -> String {
+        match self {
+            Self::Config(errors) => errors.next(),
+            Self::Setup(error) => error.next(),
+            Self::Listen(error) => error.next.to_owned(),
+            Self::File { why, path, .. } if why.contains("Permission denied") => {
+                format!("let this user own {}: chown -R USER {}", path.display(), path.display())
+            }
+            Self::File { .. } => {
+                "look at the disk and at that path: what is wrong there is said above; a node that \
+                                  cannot be mended is made anew, as the standby of its peer"
+                    .to_owned()
+            }
+            Self::System { .. } => {
+                "hot-backup doctor says what this machine offers, and what to improve".to_owned()
+            }
+        }
+    }
+}
+
 fn file_error(doing: &'static str, path: &Path, why: &impl ToString) -> ServeError {
     ServeError::File { doing, path: path.to_path_buf(), why: why.to_string() }
 }
@@ -112,6 +137,9 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     // Waits for signals to the end of the process, so nobody waits for it.
     let _ = spawn("signals", move || stoppers.run(&to_core))?;
     let layout = Layout::new(dir);
+    if let Ok(Some(text)) = Room::of(&layout, config.journal_quota_bytes).map(|room| room.warning()) {
+        tracing::warn!("{text}");
+    }
     let identity = setup::identity(dir)?;
     let found = Found::on_disk(&layout, &config)?;
     let driver =
@@ -194,6 +222,12 @@ impl Found {
         // Read again for each connection; what is wrong with them now is told now.
         LinkIdentity::load(layout, config.encryption)
             .map_err(|error| file_error("loading the keys of", layout.dir(), &error))?;
+        if Peers::load(layout).is_ok_and(|peers| peers.identities.is_empty()) {
+            tracing::warn!(
+                "no peer is trusted yet, so none is let in: give this node the line that `hot-backup identity` prints \
+                 on the other one, with `hot-backup trust`"
+            );
+        }
         let control = setup::load_control(layout, config)?;
         remove_leftovers(layout)?;
         let store = open_store(layout, config)

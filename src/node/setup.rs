@@ -6,14 +6,18 @@ use super::config_file::{ConfigErrors, Key, Kind, quoted, render};
 use super::identity::{Identity, IdentityError, NewKey, NodeKey, PEER_KEYS_MAX, Peers, random};
 pub use super::layout::Layout;
 use super::owner::check_owner;
-use crate::base::{Epoch, JournalKind};
+use super::peer_address::PeerAddress;
+use crate::base::limits::NAME_CHECK_MS;
+use crate::base::{Epoch, JournalKind, plainly};
 use crate::format::control::{Control, Role};
 use crate::format::{DecodeError, PairId};
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Longest control file that is read (bytes).
 const CONTROL_MAX: u64 = 1 << 20;
@@ -39,6 +43,14 @@ pub enum SetupError {
     NotEmpty {
         /// The directory.
         dir: PathBuf,
+    },
+    /// What `init` was given is bad. Nothing was changed.
+    #[error("initialising {}: {}", dir.display(), given(errors))]
+    Given {
+        /// The directory.
+        dir: PathBuf,
+        /// What is wrong.
+        errors: ConfigErrors,
     },
     /// The settings are bad. Nothing was changed.
     #[error("{0}")]
@@ -112,7 +124,7 @@ pub enum SetupError {
         source: DecodeError,
     },
     /// The file system refused. What was made before it did is still there.
-    #[error("{what} {}: {source}", path.display())]
+    #[error("{what} {}: {}", path.display(), plainly(source))]
     Io {
         /// What was being done.
         what: &'static str,
@@ -130,6 +142,11 @@ fn holder_text(holder: Option<u32>) -> String {
     }
 }
 
+/// The errors of settings that stand in no file yet.
+fn given(errors: &ConfigErrors) -> String {
+    errors.errors.iter().map(|error| error.what.as_str()).collect::<Vec<_>>().join("; ")
+}
+
 impl SetupError {
     /// What to do next, for people.
     #[must_use]
@@ -140,7 +157,10 @@ impl SetupError {
             }
             Self::Unfinished { dir } => format!("remove {} and initialise again", dir.display()),
             Self::NotEmpty { .. } => "choose a directory that is empty or not there yet".to_owned(),
-            Self::Settings(_) => "correct these settings and try again".to_owned(),
+            Self::Given { .. } => {
+                "correct the flag of that name; `hot-backup init --help` explains each".to_owned()
+            }
+            Self::Settings(errors) => errors.next(),
             Self::Identity(IdentityError::NotAnIdentity | IdentityError::Damaged { .. }) => {
                 "copy the whole line that `hot-backup identity` prints on the other node".to_owned()
             }
@@ -173,7 +193,16 @@ impl SetupError {
             Self::Control { .. } => {
                 "the disk or a hand has damaged it; set this node up anew from its peer".to_owned()
             }
-            Self::Io { .. } => "check the path, its owner and the free space".to_owned(),
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "check the path".to_owned(),
+                io::ErrorKind::PermissionDenied => {
+                    "run it as the user that owns the directory; root makes one for USER with: install -d -o USER -m 700 DIR"
+                        .to_owned()
+                }
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on that disk".to_owned(),
+                io::ErrorKind::ReadOnlyFilesystem => "choose a directory on a disk that can be written".to_owned(),
+                _ => "check the path, its owner and the free space".to_owned(),
+            },
         }
     }
 }
@@ -262,15 +291,9 @@ impl InitOptions {
             given.push((key.name, literal));
         }
         let text = render(&given);
-        let config = Config::parse(&file, &text).map_err(without_lines)?;
+        let config = Config::parse(&file, &text)?;
         Ok((text, config))
     }
-}
-
-/// The file is not written yet, so its lines would mislead.
-fn without_lines(mut errors: ConfigErrors) -> ConfigErrors {
-    errors.errors.iter_mut().for_each(|error| error.line = None);
-    errors
 }
 
 /// Makes a node: its directory (mode 0700), config, key, empty journals and store, control file.
@@ -289,7 +312,8 @@ pub fn init(options: &InitOptions) -> Result<Layout, SetupError> {
             PairId(bytes)
         }
     };
-    let (text, config) = options.config_text(pair)?;
+    let (text, config) =
+        options.config_text(pair).map_err(|errors| SetupError::Given { dir: options.dir.clone(), errors })?;
     let key = NewKey::generate(&config.name)?;
     let layout = Layout::new(&options.dir);
     make_dir(&layout)?;
@@ -313,6 +337,37 @@ pub fn init(options: &InitOptions) -> Result<Layout, SetupError> {
         sync_dir(parent)?;
     }
     Ok(layout)
+}
+
+/// What an operator should look at, of addresses that are allowed: a name that is not known now, an address of
+/// another machine. Waits a few seconds at most for the name service.
+#[must_use]
+pub fn doubts(peer: &str, listen: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    if let Ok(peer) = peer.parse::<PeerAddress>()
+        && peer.literal().is_none()
+    {
+        let (tell, told) = std::sync::mpsc::channel();
+        let asked = peer.clone();
+        // Left to itself if the name service is silent: the process ends soon.
+        std::thread::spawn(move || tell.send(asked.look_up().map(drop)));
+        let why = match told.recv_timeout(Duration::from_millis(NAME_CHECK_MS)) {
+            Ok(answer) => answer.err().map(|error| plainly(&error)),
+            Err(_) => Some("the name service does not answer".to_owned()),
+        };
+        all.extend(why.map(|why| {
+            format!("the name of --peer {peer} is not known now: {why}; it is looked up again at each dial")
+        }));
+    }
+    if let Ok(address) = listen.parse::<SocketAddr>()
+        && let Err(error) = TcpListener::bind((address.ip(), 0))
+        && error.kind() == io::ErrorKind::AddrNotAvailable
+    {
+        all.push(format!(
+            "--link-listen {address} is no address of this machine now: the peer reaches it only once it is"
+        ));
+    }
+    all
 }
 
 /// The line that introduces the node in `dir` to its peer.
@@ -597,9 +652,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("temp dir");
         let options = InitOptions::new(dir.path().join("a"), "a", "boss", "here", "127.0.0.1:2");
         let errors = init(&options).expect_err("bad");
-        let SetupError::Settings(errors) = errors else { panic!("{errors}") };
+        let SetupError::Given { errors, .. } = errors else { panic!("{errors}") };
         assert_eq!(errors.errors.len(), 2, "{errors}");
-        assert!(errors.errors.iter().all(|error| error.line.is_none()));
+        let shown = SetupError::Given { dir: "a".into(), errors }.to_string();
+        assert!(!shown.contains("config.toml"), "there is no file yet: {shown}");
         for (key, needle) in [("colour", "unknown setting"), ("name", "given twice"), ("log", "allowed are")]
         {
             let options =

@@ -529,3 +529,33 @@ fn conclude<F>(token: u64, mut task: Task<F>, code: i32) -> Finished<F> {
     };
     Finished { token, task, accepted, result }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    /// Operation code and flags of what the kernel is asked for, as io_uring_enter(2) lays them out.
+    fn asked(mut task: Task<std::fs::File>) -> (u8, u32) {
+        let mut arguments = Arguments { ranges: Vec::new(), message: None, address: None };
+        let entry = entry_of(&mut task, &mut arguments);
+        // SAFETY: a submission entry is 64 bytes of numbers.
+        let bytes: [u8; 64] = unsafe { std::mem::transmute(entry) };
+        (bytes[0], u32::from_ne_bytes([bytes[28], bytes[29], bytes[30], bytes[31]]))
+    }
+
+    fn write(parts: usize) -> WriteTask<std::fs::File> {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        WriteTask::new(file, vec![Bytes::from_static(b"content"); parts], 0)
+    }
+
+    #[test]
+    fn a_durable_write_by_the_ring_asks_the_kernel_for_that_and_a_sync_is_one() {
+        // IORING_OP_WRITEV 2, IORING_OP_FSYNC 3, IORING_OP_WRITE 23; IORING_FSYNC_DATASYNC 1.
+        let durably = u32::try_from(libc::RWF_DSYNC).unwrap();
+        assert_eq!(asked(Task::WriteDurably(write(1))), (23, durably));
+        assert_eq!(asked(Task::WriteDurably(write(3))), (2, durably));
+        assert_eq!(asked(Task::Write(write(1))), (23, 0));
+        assert_eq!(asked(Task::Sync(write(1))), (3, 1));
+    }
+}
