@@ -252,6 +252,12 @@ impl<S: StoreRead> Engine<S> {
         !matches!(self.core.state.step, Step::Replaying)
     }
 
+    /// The last entry of each journal; what clients asked for and is not in them was not begun.
+    #[must_use]
+    pub fn appended(&self) -> [crate::base::Seq; 2] {
+        self.core.journals.each_ref().map(|journal| journal.pace().appended)
+    }
+
     /// When [`Event::Tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {

@@ -204,7 +204,12 @@ fn nothing_half(world: &mut World) {
         if op.file == File::Main && there != 0 && there != op.items.len() {
             why = Some(("I-05", format!("update {number} is there by half")));
         }
-        if there == 0 && op.file == File::Main && !op.items.is_empty() && op.ending == Ending::Ok && !lost.contains(&number) {
+        if there == 0
+            && op.file == File::Main
+            && !op.items.is_empty()
+            && op.ending == Ending::Ok
+            && !lost.contains(&number)
+        {
             why = Some(("I-01", format!("update {number} was told ok and is gone")));
         }
     }
