@@ -11,6 +11,7 @@ mod ends;
 mod layering;
 mod network;
 mod pair;
+mod redis_differential;
 mod service;
 mod simulation;
 mod strangers;

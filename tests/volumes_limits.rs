@@ -316,3 +316,62 @@ fn tier_volume_is_had_over_tls_by_qemu_and_the_others_with_the_credentials_that_
     let told = node.incident("client-refused");
     assert!(told.contains("127.0.0.1:") && told.contains("at the NBD door"), "{told}");
 }
+
+/// So many sets of ten items of 256 KiB by a client at level local; what was refused.
+fn sets(node: &Node, count: usize) -> Vec<String> {
+    let value = vec![b'v'; 256 << 10];
+    let mut client = node.redis();
+    let refused = (0..count).filter_map(|number| {
+        let set: redis::RedisResult<()> = client.set(format!("app,orders,{}", number % 10), &value[..]);
+        set.err().map(|error| format!("set {number}: {error}"))
+    });
+    refused.collect()
+}
+
+#[test]
+fn tier_standby_whose_disk_was_full_follows_again_by_itself() {
+    tier!("root", "losetup", "mkfs.ext4");
+    let disk = Disk::new(400);
+    let root = scratch();
+    let dirs = [root.path().join("A"), disk.path().join("B")];
+    let mut pair = Pair::set_up_in(root, dirs, &Plan::quick().segments("4M").config("checkpoint_ms = 500"));
+    pair.serve();
+    for round in 0..3 {
+        assert_eq!(sets(&pair.a, 20), [] as [String; 0]);
+        disk.fill();
+        // The primary's users do not wait for it.
+        assert_eq!(sets(&pair.a, 400), [] as [String; 0]);
+        wait_until("the standby to say that its disk is full", || {
+            let full = |(kind, _): &(String, String)| kind == "store-failed" || kind == "journal-no-space";
+            pair.b.incidents().into_iter().find(full)
+        });
+        thread::sleep(Duration::from_millis(300 * round));
+        disk.free();
+        pair.converges();
+    }
+    let dropped = |(kind, _): &(String, String)| kind == "peer-dropped";
+    assert!(!pair.a.incidents().iter().any(dropped), "the primary has room");
+    pair.b.kill();
+    drop(pair);
+}
+
+#[test]
+fn tier_users_at_level_local_go_on_beside_a_dead_standby_on_a_disk_smaller_than_the_quota() {
+    tier!("root", "losetup", "mkfs.ext4");
+    let disk = Disk::new(500);
+    let root = scratch();
+    let dirs = [disk.path().join("A"), root.path().join("B")];
+    let mut pair = Pair::set_up_in(root, dirs, &Plan::quick().segments("4M").config("checkpoint_ms = 500"));
+    pair.serve();
+    pair.b.kill();
+    assert_eq!(sets(&pair.a, 3000), [] as [String; 0], "of 750 MiB");
+    let told: Vec<_> = pair.a.incidents().into_iter().filter(|(kind, _)| kind == "peer-dropped").collect();
+    assert!(matches!(&told[..], [(_, text)] if text.starts_with("the disk is full: ")), "{told:?}");
+    // On a full disk something does not work.
+    let found: serde_json::Value =
+        serde_json::from_slice(&pair.a.verb(&["doctor", "--json"]).stdout).unwrap();
+    let quota = found.as_array().unwrap().iter().find(|finding| finding["name"] == "journal quota").unwrap();
+    assert_eq!(quota["level"], "warn", "{quota}");
+    pair.a.kill();
+    drop(pair);
+}

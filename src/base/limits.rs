@@ -90,10 +90,16 @@ pub const CLIENTS_MEMORY_MAX: usize = 128 << 20;
 pub const SCAN_CURSORS_MAX: usize = 16_384;
 /// Items that one SCAN call looks at.
 pub const SCAN_COUNT_MAX: usize = 10_000;
-/// Items that one turn of KEYS or DBSIZE looks at before other clients are served.
-pub const WALK_STEP: usize = 2_000;
+/// Items that a walk asks the database for at once.
+pub const WALK_STEP: usize = 256;
 /// Keys that KEYS returns; with more it is refused.
 pub const KEYS_MAX: usize = 100_000;
+/// Items that a transaction may have changed when KEYS, SCAN or DBSIZE comes in it.
+pub const WALK_STAGED_MAX: usize = 2_000;
+/// Items that one step of INFO's count of items looks at.
+pub const COUNT_STEP: usize = 2_000;
+/// Between two steps of that count (milliseconds).
+pub const COUNT_PAUSE_MS: u64 = 5;
 /// Longest pattern of SCAN and KEYS (bytes).
 pub const PATTERN_MAX: usize = 1024;
 /// Keys watched by all clients together.
@@ -118,6 +124,29 @@ pub const GUESS_FORGET_MS: u64 = 60_000;
 pub const GUESS_ADDRESSES_MAX: usize = 1024;
 /// A client that ended its stream may take this long to be told what is owed to it (milliseconds).
 pub const CLIENT_ENDED_MS: u64 = 60_000;
+/// Arguments of a command that does not take any number of keys.
+pub const OPTIONS_MAX: usize = 256;
+/// Changes of items that the doors have not looked at yet; with more, everything counts as changed.
+pub const CHANGES_MAX: usize = 1 << 16;
+/// What all Redis clients together may cost before the link and the timers are served: about a nanosecond each.
+pub const WORK_ROUND: usize = 4_000_000;
+/// What one client may cost before another has its turn.
+pub const WORK_SLICE: usize = 1_000_000;
+/// What it may cost at least, however many want their turn.
+pub const WORK_LEAST: usize = 50_000;
+/// What is counted for one command, beside its bytes.
+pub const WORK_COMMAND: usize = 200;
+/// What is counted for finding one item, beside the bytes of its value.
+pub const WORK_READ: usize = 2_000;
+/// What is counted for changing one item, beside its bytes.
+pub const WORK_UPDATE: usize = 500;
+/// What is counted for one item that a walk looks at, beside the steps of matching its key.
+pub const WORK_WALKED: usize = 500;
+/// So often a command that takes several turns begins anew because what it had read was changed; then it has one long
+/// turn, and is refused if that does not do.
+pub const ANEW_MAX: u32 = 8;
+/// How many slices that long turn has.
+pub const LONG_TURN_SLICES: usize = 16;
 /// NBD connections at once.
 pub const NBD_CLIENTS_MAX: usize = 256;
 /// Of them, those from other machines that have not chosen an export; the oldest gives way to the next. The same for
@@ -205,6 +234,8 @@ pub const LINKS_OWN_KEPT: usize = 8;
 pub const LINK_HANDSHAKE_MS: u64 = 5000;
 /// Addresses of the peer's name that are dialled.
 pub const PEER_ADDRESSES_MAX: usize = 16;
+/// A node that is called looks its peer's name up no more often than this (milliseconds).
+pub const PEER_LOOK_MS: u64 = 30_000;
 /// Longest name of a host (bytes).
 pub const HOST_NAME_MAX: usize = 253;
 /// Making a node waits no longer than this to hear whether its peer's name is known (milliseconds).

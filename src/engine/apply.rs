@@ -14,6 +14,8 @@ use std::collections::VecDeque;
 
 /// A store that failed is tried again after this (milliseconds).
 const RETRY_MS: u64 = 250;
+/// The same where room was made for it (milliseconds).
+const ROOM_RETRY_MS: u64 = 20;
 
 /// One journal's way into the store.
 #[derive(Debug)]
@@ -279,6 +281,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     pub(super) fn note_outcome(&mut self, outcome: &crate::store::namespace::Outcome) {
+        self.changes.note_outcome(outcome, &self.namespace);
         for renamed in &outcome.renamed {
             let text =
                 format!("{} goes by {} now: the other journal holds that name", renamed.from, renamed.to);
@@ -315,9 +318,12 @@ impl<S: StoreRead> Core<S> {
                 self.extents.applied(journal, seq, batch);
             }
             self.overlay.applied(journal, done);
+        } else {
+            // Of this node's own entries it was noted when they were made.
+            done.iter().for_each(|batch| self.changes.note_entries(batch.entries().map(|(_, entry)| entry)));
         }
         // The other journal may still be waiting for its turn.
-        if self.store_fault().is_some() {
+        if self.any_store_fault().is_some() {
             return;
         }
         self.incident_over("store-failed", "store-back", "the store applies again".to_owned());
@@ -347,13 +353,36 @@ impl<S: StoreRead> Core<S> {
         applier.reading = None;
         applier.disk_needs = Seq(0);
         applier.handed = applier.shown;
+        if fault == Fault::NoSpace && self.has_claim() {
+            // Room can be made, which is told.
+            return;
+        }
         let text = format!("applying the {} journal to the store: {fault}", journal.name());
         self.incident_once(Severity::Critical, "store-failed", text);
     }
 
-    /// The store's fault, if it has one now.
+    /// The store's fault, if it has one now that clients have to be told of.
     pub(super) fn store_fault(&self) -> Option<Fault> {
+        if self.room_is_made() { None } else { self.any_store_fault() }
+    }
+
+    fn any_store_fault(&self) -> Option<Fault> {
         self.appliers.iter().find_map(|applier| applier.fault.map(|(fault, _)| fault))
+    }
+
+    /// Whether the store was short of room, and room was just made for it: clients wait for what comes of that.
+    pub(super) fn room_is_made(&self) -> bool {
+        self.now.mono < self.room_until && self.any_store_fault() == Some(Fault::NoSpace)
+    }
+
+    /// Room was made: the store is tried again as soon as that can be gone which made it.
+    pub(super) fn retry_apply_soon(&mut self) {
+        let soon = self.now.mono.plus_ms(ROOM_RETRY_MS);
+        for applier in &mut self.appliers {
+            if let Some((Fault::NoSpace, retry)) = &mut applier.fault {
+                *retry = soon;
+            }
+        }
     }
 
     pub(super) fn apply_deadline(&self) -> Option<Mono> {

@@ -31,6 +31,7 @@ fn config() -> EngineConfig {
         checkpoint_bytes: 1 << 30,
         resp_default: None,
         resp_password: None,
+        resp_doors: Vec::new(),
         peer_host: String::new(),
         peer_port: 0,
         seed: 1,
@@ -413,11 +414,29 @@ fn a_store_without_room_takes_the_claim_of_an_absent_peer_for_it() {
     bench.input(Event::ApplyFailed { journal, round, fault: Fault::NoSpace });
     assert_eq!(bench.segments, before - 1, "one segment each time");
     assert!(bench.told.contains(&"peer-dropped"));
+    // Nobody is refused meanwhile; who comes now waits.
+    assert_eq!(bench.set("2"), "");
+    bench.now.mono = bench.now.mono.plus_ms(ROOM_RETRY_MS);
+    bench.input(Event::Tick);
+    bench.apply();
+    assert_eq!(String::from_utf8_lossy(&bench.said), "+OK\r\n");
+    // Where that does not help, people are told after all.
+    bench.set("1");
+    for _ in 0..200 {
+        let Some((journal, round, _)) = bench.given.front().cloned() else { break };
+        bench.given.clear();
+        bench.input(Event::ApplyFailed { journal, round, fault: Fault::NoSpace });
+        bench.now.mono = bench.now.mono.plus_ms(RETRY_MS);
+        bench.input(Event::Tick);
+    }
+    let refused = bench.set("3");
+    assert!(refused.starts_with("-OOM "), "{refused}");
+    let before = bench.segments;
     // What failed for another reason takes nothing.
     bench.now.mono = bench.now.mono.plus_ms(RETRY_MS);
     bench.input(Event::Tick);
     let (journal, round, _) = bench.given[0];
     bench.given.clear();
     bench.input(Event::ApplyFailed { journal, round, fault: Fault::Errno(5) });
-    assert_eq!(bench.segments, before - 1);
+    assert_eq!(bench.segments, before);
 }

@@ -10,6 +10,9 @@ use crate::doors::Watermarks;
 use crate::journal::{JournalOp, JournalState, ReadRequest};
 use crate::store::StoreRead;
 
+/// After room was made for the store, its clients wait so long at most before they are refused (milliseconds).
+const ROOM_MADE_MS: u64 = 2_000;
+
 impl<S: StoreRead> Core<S> {
     /// Starts writes, hands sealed batches to the link.
     pub(super) fn pump_journals(&mut self) {
@@ -24,8 +27,8 @@ impl<S: StoreRead> Core<S> {
             }
             self.journal_ops(kind);
         }
-        self.note_journal_state();
         self.make_room();
+        self.note_journal_state();
     }
 
     pub(super) fn journal_ops(&mut self, journal: JournalKind) {
@@ -113,6 +116,8 @@ impl<S: StoreRead> Core<S> {
                 let text = "journal segments can be made again".to_owned();
                 self.incident_over(Matter::JournalUnmade, "journal-space", text);
             }
+            // While room can still be made nobody is refused, and the loss of the claim is told.
+            Some(Fault::NoSpace) if self.has_claim() => {}
             Some(Fault::NoSpace) => {
                 let text = "no space for the next journal segment: updates are refused when this one is full";
                 self.settled(&[Matter::JournalUnmade]);
@@ -138,7 +143,11 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn is_congested(&self) -> bool {
         let queued: usize = self.journals.iter().map(crate::journal::Journal::queued_bytes).sum();
         let short = self.journals.iter().any(crate::journal::Journal::is_short);
-        queued > QUEUE_MAX || self.unapplied_bytes() > UNAPPLIED_MAX || self.barrier.is_some() || short
+        queued > QUEUE_MAX
+            || self.unapplied_bytes() > UNAPPLIED_MAX
+            || self.barrier.is_some()
+            || short
+            || self.room_is_made()
     }
 
     /// How far things are, for replies.
@@ -243,15 +252,24 @@ impl<S: StoreRead> Core<S> {
         // What nobody claims goes as soon as the store has it durably.
         self.checkpoint.wanted |= starved;
         self.release_journals();
-        let claimed = self.journals[0].second_base().is_some_and(|base| self.link.retained < base);
-        if !self.is_primary() || !claimed {
+        if !self.has_claim() {
             return;
         }
         if self.drop_oldest(!for_store, || "the disk is full".to_owned()) {
             self.journal_ops(JournalKind::Replicated);
             let now = self.now;
+            if for_store {
+                self.room_until = now.mono.plus_ms(ROOM_MADE_MS);
+                self.retry_apply_soon();
+            }
             self.journals.iter_mut().for_each(|journal| journal.made_room(now));
         }
+    }
+
+    /// Whether segments are kept only because an absent peer lacks them.
+    pub(super) fn has_claim(&self) -> bool {
+        let claimed = self.journals[0].second_base().is_some_and(|base| self.link.retained < base);
+        self.is_primary() && claimed
     }
 
     /// Drops the oldest segment of the replicated journal whatever the peer lacks of it; false if it is needed here.

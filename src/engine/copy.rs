@@ -68,7 +68,7 @@ impl<S: StoreRead> Core<S> {
     fn begin_copy(&mut self, file: FileId) {
         let Ok(change) = self.namespace.begin_copy(file, self.ordinal()) else { return };
         let entries: Vec<Entry<'_>> = change.entries.iter().map(|entry| entry.entry()).collect();
-        self.replicated_mut().append(entries.iter().copied());
+        self.appending(JournalKind::Replicated).append(entries.iter().copied());
         for entry in &entries {
             self.define(JournalKind::Replicated, entry);
         }
@@ -100,7 +100,12 @@ impl<S: StoreRead> Core<S> {
             Err(error) => return self.copy_failed(&error),
         };
         for (id, value) in &found {
-            self.replicated_mut().append(std::iter::once(Entry { kind: EntryKind::Put, file, id, value }));
+            self.appending(JournalKind::Replicated).append(std::iter::once(Entry {
+                kind: EntryKind::Put,
+                file,
+                id,
+                value,
+            }));
         }
         copied += found.len() as u64;
         if found.len() == ITEMS {
@@ -120,7 +125,7 @@ impl<S: StoreRead> Core<S> {
     fn end_copy(&mut self, file: FileId, what: &str) {
         if let Ok(change) = self.namespace.end_copy(file) {
             for new in &change.entries {
-                self.replicated_mut().append(std::iter::once(new.entry()));
+                self.appending(JournalKind::Replicated).append(std::iter::once(new.entry()));
                 self.define(JournalKind::Replicated, &new.entry());
             }
         }
@@ -202,7 +207,7 @@ impl<S: StoreRead> Core<S> {
                 let id = BlockId::write(at);
                 let kind = EntryKind::BlockWrite;
                 let entry = Entry { kind, file, id: id.as_ref(), value: &value };
-                self.replicated_mut().append(std::iter::once(entry));
+                self.appending(JournalKind::Replicated).append(std::iter::once(entry));
                 let len = value.len() as u64;
                 let at = CopyAt::Data(at + len, until);
                 self.copy = Some(CopyJob { file, copied: copied + len, at });

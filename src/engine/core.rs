@@ -3,6 +3,7 @@
 use super::admin::AdminReply;
 use super::apply::Applier;
 use super::blocks::BlockReads;
+use super::changes::Changes;
 use super::config::{EngineConfig, StartState};
 use super::copy::CopyJob;
 use super::damage::Damage;
@@ -58,6 +59,7 @@ pub(super) struct Core<S> {
     pub(super) store: S,
     pub(super) appliers: [Applier; 2],
     pub(super) overlay: Overlay,
+    pub(super) changes: Changes,
     pub(super) extents: Extents,
     pub(super) block_reads: BlockReads,
     pub(super) checkpoint: Checkpoint,
@@ -85,6 +87,8 @@ pub(super) struct Core<S> {
     pub(super) damage: Damage,
     /// Something besides the journal found the disk full.
     pub(super) room_wanted: bool,
+    /// Room was made for the store, which tries again: until then nobody is told that the disk is full.
+    pub(super) room_until: Mono,
     /// Set by whatever may let something else go on.
     pub(super) dirty: bool,
     pub(super) stopping: bool,
@@ -145,6 +149,7 @@ impl<S: StoreRead> Core<S> {
             store,
             appliers,
             overlay: Overlay::new(config.seed),
+            changes: Changes::new(config.seed),
             extents: Extents::default(),
             block_reads: BlockReads::default(),
             // The store shows this much, but a process that died may have left it only in the page cache: nothing
@@ -168,6 +173,7 @@ impl<S: StoreRead> Core<S> {
             refused: 0,
             damage: Damage::default(),
             room_wanted: false,
+            room_until: Mono(0),
             dirty: true,
             stopping: false,
             config,

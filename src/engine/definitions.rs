@@ -279,7 +279,7 @@ impl<S: StoreRead> Core<S> {
             if entries.is_empty() {
                 continue;
             }
-            let seq = self.journals[change.journal.index()].append(entries.iter().copied());
+            let seq = self.appending(change.journal).append(entries.iter().copied());
             for entry in &entries {
                 self.define(change.journal, entry);
                 if entry.kind == EntryKind::FileClear {

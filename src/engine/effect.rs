@@ -8,6 +8,7 @@ use super::admin::{AdminReply, AdminRequest};
 use crate::base::{AlignedBuf, ConnId, Fault, FileId, JournalKind, Round, SegmentIndex, Seq};
 pub use crate::doors::Allocation;
 pub use crate::doors::nbd::Tls;
+pub use crate::doors::resp::{ClientPlace, Memory};
 use crate::format::batch::Batch;
 use bytes::Bytes;
 
@@ -166,6 +167,18 @@ pub enum Event {
         conn: ConnId,
         /// Where.
         door: ClientDoor,
+    },
+    /// Where a client that was opened comes from and to.
+    ClientPlaced {
+        /// The client.
+        conn: ConnId,
+        /// Its addresses.
+        place: Box<ClientPlace>,
+    },
+    /// What the process takes of the machine's memory, told now and then.
+    Measured {
+        /// How much.
+        memory: Memory,
     },
     /// The buffer of [`Effect::ClientFill`], as full as was asked for.
     ClientFilled {

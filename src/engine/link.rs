@@ -6,6 +6,7 @@
 use super::core::Core;
 use super::effect::{Effect, Severity};
 use super::pacing::Pacing;
+use super::peer_door;
 use super::progress::Progress;
 use super::receiver::Inbound;
 use super::roles::Step;
@@ -18,6 +19,7 @@ use crate::pair::{Frame, Head, Own, Session, Verdict, judge};
 use crate::store::StoreRead;
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 const BACKOFF_FIRST_MS: u64 = 100;
 const BACKOFF_MAX_MS: u64 = 5_000;
@@ -37,6 +39,8 @@ pub(super) struct Link {
     pub(super) progress: Progress,
     pub(super) heard: Mono,
     pub(super) peer_name: String,
+    /// Where Redis clients reach the peer, as its last hello told.
+    pub(super) peer_door: Option<SocketAddr>,
     /// The peer answered, and what it said forbids to serve.
     pub(super) refuses_us: bool,
     /// Why the last connection came to nothing or ended.
@@ -61,6 +65,7 @@ impl Link {
             progress: Progress::default(),
             heard: Mono(0),
             peer_name: String::new(),
+            peer_door: None,
             refuses_us: false,
             trouble: String::new(),
             next_dial: Mono(0),
@@ -146,6 +151,7 @@ impl<S: StoreRead> Core<S> {
             applied: own.applied,
             table: own.table,
             name,
+            door: peer_door::told(&self.config.resp_doors),
         }
         .encode()
         .into()
@@ -360,6 +366,7 @@ impl<S: StoreRead> Core<S> {
     /// The peer answered this node's hello.
     fn greeted(&mut self, hello: &Hello, peer_epoch: Epoch) {
         self.link.peer_name.clone_from(&hello.name);
+        self.link.peer_door = hello.door;
         let verdict = judge(&self.own(), hello, peer_epoch);
         if !matches!(verdict, Verdict::Refuse(..) | Verdict::OwnStateOld(_)) {
             self.link.refuses_us = false;

@@ -8,6 +8,7 @@ pub mod admin;
 mod apply;
 mod backend;
 mod blocks;
+mod changes;
 mod commit;
 mod condition;
 pub mod config;
@@ -23,6 +24,7 @@ mod listing;
 mod meters;
 mod overlay;
 mod pacing;
+mod peer_door;
 mod progress;
 mod reach;
 mod receiver;
@@ -41,7 +43,7 @@ use crate::store::StoreRead;
 use admin::AdminRequest;
 use blocks::Answer;
 pub use config::{EngineConfig, PeerLoss, StartState};
-pub use effect::{Allocation, ClientDoor, Effect, Event, Incident, Severity, Tls};
+pub use effect::{Allocation, ClientDoor, ClientPlace, Effect, Event, Incident, Memory, Severity, Tls};
 use roles::Step;
 pub use rounds::Rounds;
 
@@ -66,6 +68,8 @@ impl<S: StoreRead> Engine<S> {
             default_file: config.resp_default.clone(),
             password: config.resp_password.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            tcp_port: config.resp_doors.first().map_or(0, std::net::SocketAddr::port),
+            run: config.seed,
         });
         Self {
             core: Core::new(config, start),
@@ -81,7 +85,7 @@ impl<S: StoreRead> Engine<S> {
         core.now = now;
         core.dirty = true;
         match event {
-            Event::Tick => {}
+            Event::Tick => self.door.begin_round(),
             Event::SegmentReady { journal, index } => core.journals[journal.index()].segment_ready(index),
             Event::SegmentFailed { journal, index, fault } => {
                 core.segment_failed(journal, index, fault);
@@ -116,6 +120,8 @@ impl<S: StoreRead> Engine<S> {
                 self.door.open(now, conn, trusted)
             }
             Event::ClientOpened { conn, door: ClientDoor::Blocks { tls } } => self.nbd.open(now, conn, tls),
+            Event::ClientPlaced { conn, place } => self.door.placed(conn, *place),
+            Event::Measured { memory } => self.door.measured(memory),
             Event::ClientBytes { conn, bytes } if self.nbd.knows(conn) => {
                 self.nbd.input(now, conn, bytes, core)
             }

@@ -289,7 +289,7 @@ impl<S: StoreRead> Core<S> {
         let value = start.encode();
         let entry =
             Entry { kind: EntryKind::EpochStart, file: crate::base::FileId(0), id: &[], value: &value };
-        let seq = self.replicated_mut().append(std::iter::once(entry));
+        let seq = self.appending(JournalKind::Replicated).append(std::iter::once(entry));
         self.extents.epoch(seq);
         if let Step::Opening(opening) = &mut self.state.step {
             opening.stage = OpenStage::Entry(seq);

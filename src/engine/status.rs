@@ -7,6 +7,7 @@ use super::core::Core;
 use super::effect::Severity;
 use super::incidents::{Matter, Trouble};
 use super::meters::Meters;
+use super::peer_door;
 use super::progress::PeerState;
 use super::roles::{Step, seconds};
 use crate::base::limits::{BLOCK_U64, VOLUMES_SHOWN};
@@ -212,8 +213,7 @@ impl<S: StoreRead> Core<S> {
             appended: self.replicated().pace().appended,
             applied: self.applied_seq(crate::base::JournalKind::Replicated),
             peer_connected: self.link.is_up(),
-            peer_host: self.config.peer_host.clone(),
-            peer_port: self.config.peer_port,
+            peer_door: self.link.peer_door.and_then(|told| peer_door::shown(told, &self.config.peer_host)),
             peer: [acked.received, acked.durable, acked.applied],
             peer_silence_s: self.now.mono.since(self.link.heard) / 1_000_000,
             lag_s: self.risk.age(self.now.mono) / 1_000_000,

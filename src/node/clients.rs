@@ -13,7 +13,7 @@ use crate::base::limits::{
 };
 use crate::base::{Admission, AlignedBuf, ConnId, Mono, Places, Rank};
 use crate::engine::incidents::Matter;
-use crate::engine::{ClientDoor, Event};
+use crate::engine::{ClientDoor, ClientPlace, Event};
 use crate::io::{Goal, Op};
 use bytes::Bytes;
 use nix::sys::socket::{SockaddrStorage, getpeername, getsockname};
@@ -129,6 +129,7 @@ impl Clients {
         if !self.admit(turn, blocks, rank, &far) {
             return Err(socket);
         }
+        let place = matches!(door, ClientDoor::Items { .. }).then(|| Box::new(place_of(&socket)));
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
@@ -160,6 +161,9 @@ impl Clients {
         }
         self.doors[usize::from(blocks)].places.take(rank, conn);
         turn.events.push(Event::ClientOpened { conn, door });
+        if let Some(place) = place {
+            turn.events.push(Event::ClientPlaced { conn, place });
+        }
         Ok(())
     }
 
@@ -499,6 +503,19 @@ enum End {
     Seen,
     /// Nothing is left.
     Drained,
+}
+
+/// Where a connection comes from and to, in Redis's form; empty where the kernel does not tell.
+fn place_of(socket: &OwnedFd) -> ClientPlace {
+    let fd = socket.as_raw_fd();
+    let local = getsockname::<SockaddrStorage>(fd).ok();
+    if let Some(unix) = local.as_ref().and_then(SockaddrStorage::as_unix_addr) {
+        let path = unix.path().map(|path| path.display().to_string()).unwrap_or_default();
+        let name = format!("{path}:0");
+        return ClientPlace { remote: name.clone(), local: name, fd, unix: true };
+    }
+    let text = |address: Option<SockaddrStorage>| address.map(|a| a.to_string()).unwrap_or_default();
+    ClientPlace { remote: text(getpeername(fd).ok()), local: text(local), fd, unix: false }
 }
 
 /// What is to be sent.

@@ -269,6 +269,7 @@ impl Config {
             checkpoint_bytes: self.checkpoint_bytes,
             resp_default: self.resp_default.clone(),
             resp_password: self.resp_password.as_ref().map(|secret| secret.0.clone()),
+            resp_doors: self.resp.iter().filter_map(DoorAddress::tcp).collect(),
             peer_host: self.peer.host().to_owned(),
             peer_port: self.peer.port(),
             seed,

@@ -15,6 +15,7 @@ use super::link::{Keys, Links};
 use super::manager;
 use super::operators::Operators;
 use super::peer_address::{PeerAddress, Resolver};
+use super::process::MemoryMeter;
 use super::segments::Segments;
 use super::volumes::Volumes;
 use crate::base::limits::{
@@ -285,6 +286,7 @@ pub(crate) struct Core<B> {
     volumes: Volumes,
     door_tls: DoorKeys,
     operators: Operators,
+    memory: MemoryMeter,
     stage: Stage,
     is_up: bool,
     completions: Vec<Completion>,
@@ -319,6 +321,7 @@ impl<B: Brain> Core<B> {
             volumes: ends.volumes,
             door_tls: ends.door_tls,
             operators: Operators::default(),
+            memory: MemoryMeter::new(),
             stage: Stage::Running,
             is_up: false,
             completions: Vec::new(),
@@ -357,6 +360,9 @@ impl<B: Brain> Core<B> {
 
     fn feed(&mut self) {
         let now = Now { mono: self.turn.now, wall_ms: self.turn.wall_ms };
+        if let Some(memory) = self.memory.look(now.mono) {
+            self.brain.input(now, Event::Measured { memory });
+        }
         for event in self.turn.events.drain(..) {
             self.brain.input(now, event);
         }

@@ -30,7 +30,10 @@ struct Script {
 
 impl Brain for Script {
     fn input(&mut self, _now: Now, event: Event) {
-        (self.play)(event, &mut self.effects);
+        // It comes by the clock alone, at any moment: no script counts it.
+        if !matches!(event, Event::Measured { .. }) {
+            (self.play)(event, &mut self.effects);
+        }
     }
 
     fn output(&mut self) -> Option<Effect> {

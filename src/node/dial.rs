@@ -2,7 +2,7 @@
 //! behind the one at which the last dial ended, so that an address that never answers does not hide the others.
 
 use super::peer_address::{PeerAddress, Resolver};
-use crate::base::limits::DIAL_TROUBLES_TOLD;
+use crate::base::limits::{DIAL_TROUBLES_TOLD, PEER_LOOK_MS};
 use crate::base::{ConnId, Mono, plainly};
 use std::collections::VecDeque;
 use std::io;
@@ -16,6 +16,8 @@ pub(crate) struct Dial {
     known: Vec<SocketAddr>,
     first: Option<SocketAddr>,
     waiting: Option<(ConnId, Mono)>,
+    /// A node that is called, and so does not dial, looks the name up again from here on.
+    next_look: Mono,
     told: Vec<String>,
 }
 
@@ -81,7 +83,15 @@ impl Attempt {
 impl Dial {
     /// Nothing dialled yet.
     pub(crate) fn new(peer: PeerAddress, resolver: Resolver) -> Self {
-        Self { peer, resolver, known: Vec::new(), first: None, waiting: None, told: Vec::new() }
+        Self {
+            peer,
+            resolver,
+            known: Vec::new(),
+            first: None,
+            waiting: None,
+            next_look: Mono(0),
+            told: Vec::new(),
+        }
     }
 
     /// The peer, as the config names it.
@@ -93,6 +103,15 @@ impl Dial {
     pub(crate) fn has_host(&self, host: IpAddr) -> bool {
         let literal = self.peer.literal();
         self.known.iter().chain(&literal).any(|address| address.ip().to_canonical() == host)
+    }
+
+    /// Looks the peer's name up if that was long ago: a node that never dials knows its peer's hosts by this alone.
+    pub(crate) fn refresh(&mut self, now: Mono) {
+        if self.peer.literal().is_none() && now >= self.next_look {
+            self.next_look = now.plus_ms(PEER_LOOK_MS);
+            // Without a thread for it, the next call tries again.
+            let _ = self.resolver.ask(&self.peer);
+        }
     }
 
     /// Begins a dial; nothing if its addresses are to be found first, and then [`Self::found`] goes on.

@@ -207,6 +207,38 @@ fn the_next_dial_begins_behind_the_address_at_which_the_last_one_ended() {
     assert_eq!(attempt(&mut dial, 5), 3, "where the peer was is where it is looked for first");
 }
 
+#[test]
+fn a_node_that_never_dials_knows_the_hosts_of_a_peer_that_has_a_name() {
+    let (inbox, outbox) = super::super::inbox::Inbox::new(Arc::new(Asleep));
+    let (asked, questions) = channel();
+    let asked = std::sync::Mutex::new(asked);
+    let look_up: LookUp = Arc::new(move |_| {
+        asked.lock().unwrap().send(()).unwrap();
+        Ok(vec![SocketAddr::from(([127, 0, 0, 9], 1))])
+    });
+    let mut dial = Dial::new("b:1".parse().unwrap(), Resolver::with(&inbox, look_up));
+    let host = std::net::IpAddr::from([127, 0, 0, 9]);
+    assert!(!dial.has_host(host));
+    dial.refresh(Mono(0));
+    next(&questions);
+    let answer = loop {
+        match outbox.take() {
+            Some(Message::PeerFound(answer)) => break answer,
+            Some(_) => panic!("something else"),
+            None => std::thread::yield_now(),
+        }
+    };
+    assert!(dial.found(answer, 1).is_none(), "no dial waits for it");
+    assert!(dial.has_host(host));
+    // A flood of callers is no flood of questions.
+    for ms in 0..1000 {
+        dial.refresh(Mono(0).plus_ms(ms));
+    }
+    assert!(questions.try_recv().is_err());
+    dial.refresh(Mono(0).plus_ms(PEER_LOOK_MS));
+    next(&questions);
+}
+
 struct Asleep;
 
 impl crate::io::Wake for Asleep {

@@ -141,6 +141,7 @@ impl Links {
     pub(crate) fn accepted(&mut self, turn: &mut Turn, socket: OwnedFd) {
         let host = far_host(&socket);
         let far = far_name(&socket);
+        self.dial.refresh(turn.now);
         self.make_room(turn, host, &far);
         self.serial += 1;
         let id = ConnId(ACCEPTED | self.serial);

@@ -38,6 +38,7 @@ mod manager;
 mod operators;
 mod owner;
 mod peer_address;
+mod process;
 mod retired;
 pub mod room;
 mod segment_source;

@@ -457,6 +457,10 @@ pub fn walk_move(kind: Move) -> Walk {
         }
         after += u64::from(moving.finished());
         let mut living = moving.world;
+        if living.operator.healing() {
+            // From here on the run is over.
+            return walk;
+        }
         walk.points += 1;
         walk.fail(format!("before any crash, step {point}"), &living);
         let states = living.nodes[0].store.boundaries().len();
@@ -468,7 +472,7 @@ pub fn walk_move(kind: Move) -> Walk {
             settle(&mut dead);
             walk.fail(format!("{kind:?}, step {point}, {which} batches are gone from the store"), &dead);
         }
-        if walk.violation.is_some() || after > STEPS_AFTER {
+        if walk.violation.is_some() || after > 4 * STEPS_AFTER {
             return walk;
         }
     }

@@ -388,6 +388,7 @@ impl World {
             checkpoint_bytes: o.checkpoint_bytes,
             resp_default: None,
             resp_password: None,
+            resp_doors: Vec::new(),
             peer_host: "peer".to_owned(),
             peer_port: 2000,
             seed: o.seed ^ n as u64 ^ self.nodes[n].life << 8,

@@ -50,7 +50,7 @@ const ENGINE_JOURNAL: u64 = 128 << 20;
 /// Threads that flush and compact.
 const WORKERS: usize = 1;
 /// An engine that fails and cannot say why is opened again so often before that is final; a checkpoint begins anew.
-const REOPENS_MAX: u32 = 8;
+const REOPENS_MAX: u32 = 64;
 /// Values longer than this are handed out without a copy (bytes).
 const SHARE_FROM: usize = 4096;
 /// What has to fit on the disk for a failure not to be blamed on its being full (bytes).
@@ -689,7 +689,13 @@ fn shortage_in(dir: &Path) -> Option<Fault> {
     let path = dir.join("probe.tmp");
     let result = std::fs::write(&path, vec![0x5a; PROBE]);
     let _ = std::fs::remove_file(&path);
-    result.err().map(|error| Fault::from_io(&error)).filter(|fault| fault.is_shortage())
+    // The engine writes whole tables, which may find no room where this did.
+    let free = nix::sys::statvfs::statvfs(dir).map(|disk| disk.blocks_available() * disk.fragment_size());
+    match result {
+        Ok(()) if free.is_ok_and(|free| free < 2 * WRITE_BUFFER) => Some(Fault::NoSpace),
+        Ok(()) => None,
+        Err(error) => Some(Fault::from_io(&error)).filter(|fault| fault.is_shortage()),
+    }
 }
 
 fn engine_error(doing: &'static str, error: fjall::Error) -> StoreError {

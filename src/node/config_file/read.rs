@@ -29,6 +29,15 @@ pub enum DoorAddress {
 }
 
 impl DoorAddress {
+    /// The address, if it is one of TCP.
+    #[must_use]
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Whether only programs on this machine can reach it.
     #[must_use]
     pub fn is_private(&self) -> bool {
