@@ -24,4 +24,5 @@ mod support;
 mod volumes;
 mod volumes_crash;
 mod volumes_limits;
+mod volumes_model;
 mod wrong_peer;
