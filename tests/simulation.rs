@@ -102,6 +102,7 @@ fn every_rule_broken_on_purpose_is_noticed_by_the_checker_of_that_rule() {
             Mutation::StaleRead => &["I-01"],
             Mutation::Storm => &["I-51"],
             Mutation::NeverConnect => &["I-50"],
+            Mutation::CarryOn => &["I-16"],
         };
         match caught(mutation) {
             Some((seed, rule)) => {

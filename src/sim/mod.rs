@@ -11,6 +11,7 @@ mod client;
 mod disk;
 mod doors;
 mod effects;
+mod ends;
 pub mod exhaustive;
 mod lives;
 mod net;

@@ -107,7 +107,7 @@ fn rate(pipelined: usize) -> f64 {
                     sends.push(conn);
                 }
                 DoorOutput::Proven { .. } => {}
-                DoorOutput::Refused { .. } | DoorOutput::Close { .. } => panic!("no client ends"),
+                DoorOutput::Guessed { .. } | DoorOutput::Close { .. } => panic!("no client ends"),
             }
         }
         sends.drain(..).for_each(|conn| door.sent(conn));

@@ -100,12 +100,10 @@ pub enum DoorOutput {
         /// The client.
         conn: ConnId,
     },
-    /// The client was denied what it came for.
-    Refused {
+    /// The client gave a wrong password.
+    Guessed {
         /// The client.
         conn: ConnId,
-        /// Why, for people.
-        why: String,
     },
     /// End the connection once what was given is sent. The door has forgotten the client.
     Close {

@@ -274,7 +274,7 @@ pub(super) struct Peer {
     pub(super) sending: bool,
     pub(super) closed: bool,
     pub(super) proven: bool,
-    pub(super) refused: Vec<String>,
+    pub(super) guessed: usize,
     /// Takes no more replies: sends stay under way.
     pub(super) deaf: bool,
 }
@@ -352,7 +352,7 @@ impl Rig {
                     peer.receive = Some(buffer);
                 }
                 DoorOutput::Proven { conn } => self.peer(conn.0).proven = true,
-                DoorOutput::Refused { conn, why } => self.peer(conn.0).refused.push(why),
+                DoorOutput::Guessed { conn } => self.peer(conn.0).guessed += 1,
                 DoorOutput::Close { conn } => self.peer(conn.0).closed = true,
             }
         }

@@ -27,6 +27,8 @@ pub(super) struct Client {
     /// Came over a way in that needs no password.
     pub(super) trusted: bool,
     pub(super) authenticated: bool,
+    /// Wrong passwords so far.
+    pub(super) guesses: u8,
     /// Until when it has to give the password.
     locked_until: Option<Mono>,
     /// Its place in the roster.
@@ -219,6 +221,7 @@ impl Session {
             version: Version::V2,
             trusted,
             authenticated: true,
+            guesses: 0,
             locked_until: None,
             card: 0,
             out: Outbox::default(),
@@ -263,6 +266,11 @@ impl Session {
             End::Seen => matches!(stop, Stop::Full | Stop::Congested),
             End::Drained => matches!(stop, Stop::Full | Stop::Congested | Stop::Hungry),
         }
+    }
+
+    /// Whether it ended its stream in a WAIT, which costs nothing and is answered.
+    fn is_still_told(&self) -> bool {
+        self.end > End::Open && matches!(self.client.blocked, Some(Blocked::Ack(_)))
     }
 
     /// What the parser holds (bytes).
@@ -334,7 +342,9 @@ impl Session {
         }
         if self.client.closing {
             // Nothing of it will be looked at, and the last replies may have to wait for long.
-            self.forget_blocked(shared);
+            if !self.is_still_told() {
+                self.forget_blocked(shared);
+            }
             (self.input, self.spare, self.start, self.current) = (Vec::new(), Vec::new(), 0, 0);
         }
         if self.send(shared) {
