@@ -63,6 +63,12 @@ fn rule(words: &[Vec<u8>]) -> Rule {
 const TEXTS: &[(&str, &str, &str, &str)] = &[
     ("scan", "ERR", "ERR invalid cursor", "the door looks at the cursor before the options"),
     (
+        "client",
+        "ERR syntax error",
+        "ERR Unknown client type",
+        "the door takes several filters, as later Redis does",
+    ),
+    (
         "config",
         "ERR",
         "ERR the configuration cannot be changed",
