@@ -16,6 +16,9 @@ use crate::base::{ConnId, Mono, Now, Seq};
 use crate::doors::{Backend, Watermarks};
 use crate::format::resp::{RequestLimits, RequestParser, Version, error, integer};
 
+/// What CLIENT LIST shows of a client whose last command was none.
+pub(super) const NO_COMMAND: &str = "NULL";
+
 /// What commands see and change of a client.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -229,7 +232,7 @@ impl Session {
             closing: false,
             opened: now.mono,
             active: now.mono,
-            last_command: "NULL",
+            last_command: NO_COMMAND,
         };
         Self {
             client,

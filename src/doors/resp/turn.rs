@@ -5,7 +5,7 @@ use super::gather::What;
 use super::items::NO_EXPIRY;
 use super::outbox::Waits;
 use super::refusal::Fail;
-use super::session::{AckWait, Blocked, Client};
+use super::session::{AckWait, Blocked, Client, NO_COMMAND};
 use super::table::{Cmd, Spec, flag};
 use super::transaction::{Queue, Staged};
 use super::{Shared, subcommands};
@@ -73,6 +73,7 @@ impl<'t, B: Backend> Turn<'t, B> {
         self.shared.stats.commands += 1;
         self.client.active = self.now.mono;
         let Some(spec) = self.shared.lookup.find(args.at(0)) else {
+            self.client.last_command = NO_COMMAND;
             return self.unknown(args);
         };
         self.shared.work.spend(WORK_COMMAND);
@@ -91,6 +92,7 @@ impl<'t, B: Backend> Turn<'t, B> {
         let (mut name, mut takes) = (spec.name, spec.takes(args.len()));
         if spec.has(flag::CONTAINER) && args.len() > 1 {
             let word = args.at(1);
+            self.client.last_command = NO_COMMAND;
             let sub = subcommands::find(spec, word).ok_or_else(|| unknown_subcommand(spec.name, word))?;
             (name, takes) = (sub.name, sub.takes(args.len()));
         }
