@@ -41,20 +41,22 @@ impl Side {
 
     /// No items, and clients that have done nothing.
     fn clean(&mut self) {
-        for client in 0..CLIENTS {
-            if self.clients[client].send(b"*1\r\n$5\r\nRESET\r\n").is_err()
-                || self.clients[client].reply().is_err()
-            {
+        let reset: Vec<bool> =
+            self.clients.iter_mut().map(|client| client.send(b"*1\r\n$5\r\nRESET\r\n").is_ok()).collect();
+        for (client, sent) in reset.into_iter().enumerate() {
+            if !sent || self.clients[client].reply().is_err() {
                 self.renew(client);
             }
         }
         let keys = self.control.ask(&[b"KEYS", b"*"]);
-        let mut del: Vec<&[u8]> = vec![b"DEL"];
+        let mut del: Vec<&[u8]> = vec![b"DEL", b"none"];
         del.extend(keys.members.iter().filter_map(|key| key.body.as_deref()));
-        if del.len() > 1 {
-            self.control.ask(&del);
-        }
-        assert_eq!(self.control.ask(&[b"DBSIZE"]).text(), "0", "everything was deleted");
+        let mut bytes = Vec::new();
+        hot_backup::format::resp::command(&mut bytes, &del);
+        hot_backup::format::resp::command(&mut bytes, &[b"DBSIZE"]);
+        self.control.send(&bytes).unwrap();
+        self.control.reply().unwrap();
+        assert_eq!(self.control.reply().unwrap().text(), "0", "everything was deleted");
     }
 
     /// Connects again in place of a client that was hung up on, once the server has forgotten that.

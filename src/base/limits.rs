@@ -316,6 +316,32 @@ pub const LOG_RETRY_MS: u64 = 20;
 pub const LOG_FLUSH_MS: u64 = 500;
 /// The incident file is put aside at this size; one old one is kept (bytes).
 pub const INCIDENT_FILE_MAX: u64 = 8 << 20;
+/// A user who may not ask at the admin socket may take this long to send what it came with (milliseconds).
+pub const ADMIN_REFUSED_MS: u64 = 500;
+/// Such users at once; more are closed at once.
+pub const ADMIN_REFUSED_MAX: usize = 8;
+/// Longest config file (bytes).
+pub const CONFIG_FILE_MAX: usize = 64 << 10;
+/// Longest file of a key, certificate or list of peers (bytes).
+pub const KEY_FILE_MAX: usize = 64 << 10;
+/// Longest file whose first line is a password (bytes).
+pub const PASSWORD_FILE_MAX: usize = 4096;
+/// Longest control file (bytes).
+pub const CONTROL_FILE_MAX: usize = 1 << 20;
+/// The longest line of JSON that an item can make: each byte as a six-byte escape (bytes).
+pub const JSON_LINE_MAX: usize = (ITEM_VALUE_MAX + ITEM_ID_MAX) * 6 + 4096;
+/// The longest line of text that an item can make: id, tab and value (bytes).
+pub const TEXT_LINE_MAX: usize = ITEM_ID_MAX + 1 + ITEM_VALUE_MAX;
+/// The longest row of a table that an item can make: each byte may be a quote, which is doubled (bytes).
+pub const TABLE_ROW_MAX: usize = (ITEM_VALUE_MAX + ITEM_ID_MAX) * 2 + 4096;
+/// The first row of a table, with the names of its columns (bytes).
+pub const TABLE_HEAD_MAX: usize = 1 << 20;
+/// Columns of a table.
+pub const TABLE_COLUMNS_MAX: usize = 4096;
+/// An answer at the terminal, or an identity on stdin (bytes).
+pub const ANSWER_MAX: usize = 64 << 10;
+/// A file in which the system tells of itself (bytes).
+pub const SYSTEM_FILE_MAX: usize = 16 << 20;
 /// One read of the walk over the journal at a start (bytes).
 pub const RECOVERY_READ: usize = 1 << 20;
 

@@ -2,6 +2,7 @@
 //!
 //! Everything here is a value or a pure function. Nothing reads a clock, a file or the environment.
 
+mod bounded;
 mod buffer;
 mod checksum;
 mod fault;
@@ -11,6 +12,7 @@ mod prng;
 mod repeats;
 mod units;
 
+pub use bounded::{Line, next_line, read_at_most, text_at_most};
 pub use buffer::AlignedBuf;
 pub use checksum::{chain_next, crc32c, crc32c_append, crc32c_joined, crc32c_parts};
 pub use fault::{Fault, plainly};

@@ -4,6 +4,7 @@ use super::failure::Failure;
 use super::values::IoArg;
 use super::wait::Look;
 use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::io::Access;
 pub(crate) use crate::io::{Finding, Level, probe};
 use crate::node::config::{Config, IoChoice};
 use crate::node::door_tls::{self, Credentials};
@@ -13,7 +14,7 @@ use crate::node::layout::Layout;
 use crate::node::room::Room;
 use crate::node::serve::{self, ServeOptions};
 pub(crate) use crate::node::setup::InitOptions;
-use crate::node::{admin, setup};
+use crate::node::{admin, peer_address, setup};
 use std::path::Path;
 use std::time::Duration;
 
@@ -83,6 +84,19 @@ pub(crate) fn serve(dir: &Path, io: Option<IoArg>) -> Result<(), Failure> {
         .map_err(|error| Failure::error(format!("serving {}: {error}", dir.display()), error.next()))
 }
 
+/// Checks that nobody but its owner can answer in the place of the node in `dir`.
+pub(crate) fn check_dir(dir: &Path) -> Result<(), Failure> {
+    crate::io::check_dir(dir, Access::Read).map_err(|distrust| {
+        let message = format!("connecting to the node in {}: {distrust}", dir.display());
+        Failure::error(message, "a node's directory belongs to its user, and nobody else may write to it")
+    })
+}
+
+/// What others could do to a node's directory by way of those above it.
+pub(crate) fn loose_parents(dir: &Path) -> Vec<String> {
+    crate::io::loose_parents(dir)
+}
+
 /// Asks a running node.
 pub(crate) fn call(dir: &Path, request: &AdminRequest, timeout: Duration) -> Result<AdminReply, Failure> {
     admin::call(dir, request, timeout).map_err(|e| Failure::error(e.to_string(), e.next()))
@@ -102,7 +116,7 @@ pub(crate) fn look(dir: &Path, timeout: Duration) -> Look {
 
 /// What is odd about the addresses of a new node, and need not be wrong.
 pub(crate) fn doubts(peer: &str, listen: &str) -> Vec<String> {
-    setup::doubts(peer, listen)
+    peer_address::doubts(peer, listen)
 }
 
 /// A failed connection to the socket of the node in `dir`.

@@ -23,6 +23,8 @@ mod takeover;
 mod values;
 mod wait;
 
+pub use item::fuzz_import;
+
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 use failure::{Answer, Done, Failure};

@@ -6,12 +6,11 @@ use super::out::say;
 use super::values::{self, IoArg, PeerLossArg, RoleArg};
 use super::wait::WaitArgs;
 use super::{Context, ask, glue};
-use crate::base::AckLevel;
-use crate::base::limits::{SEGMENT_MAX, SEGMENT_MIN};
+use crate::base::limits::{ANSWER_MAX, SEGMENT_MAX, SEGMENT_MIN};
+use crate::base::{AckLevel, text_at_most};
 use crate::engine::admin::AdminRequest;
 use crate::format::PairId;
 use clap::{Args, ValueEnum};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 const INIT_EXAMPLES: &str = "\
@@ -174,6 +173,7 @@ pub(crate) fn init(context: &mut Context, args: InitArgs) -> Done {
     let dir = context.dir()?.to_owned();
     let options = init_options(&dir, &args)?;
     glue::init(&options)?;
+    glue::loose_parents(&dir).iter().for_each(say);
     if let Some(room) = glue::journal_room(&dir).filter(|room| !room.advice.is_empty()) {
         say(format_args!("note: {}", room.advice));
     }
@@ -253,14 +253,12 @@ pub(crate) fn identity(context: &mut Context) -> Done {
 pub(crate) fn trust(context: &mut Context, args: &TrustArgs) -> Done {
     let mut identity = args.identity.clone();
     if identity == "-" {
-        identity.clear();
-        // An identity is one short line; whatever is longer is not one.
-        std::io::stdin()
-            .take(64 << 10)
-            .read_to_string(&mut identity)
+        identity = text_at_most(std::io::stdin(), ANSWER_MAX)
             .map_err(|e| Failure::io("reading the peer's identity from stdin", &e))?;
     }
-    let peer = glue::trust(context.dir()?, identity.trim())?;
+    let dir = context.dir()?;
+    let peer = glue::trust(dir, identity.trim())?;
+    glue::loose_parents(dir).iter().for_each(say);
     if context.json {
         context.out.json(&serde_json::json!({ "trusted": peer }))?;
     } else {

@@ -107,6 +107,8 @@ matters! {
         "see whether the peer runs the same version, and who else calls at the link's port";
     ClientRefused "client-refused" Warning []
         "see who calls, and whether clients have the right address, name, password or certificate";
+    AdminRefused "admin-refused" Warning []
+        "see who asks at the admin socket: only the node's user and root may, and its directory is private";
     AcceptFailed "accept-failed" Warning []
         "let the process open more files (LimitNOFILE), or close clients";
     Alone "alone" Warning []

@@ -107,7 +107,7 @@ impl EpochMark {
             if let Some(last) = table.last()
                 && (last.epoch >= mark.epoch || last.first_seq >= mark.first_seq)
             {
-                let (expected, found) = (last.epoch.0 + 1, mark.epoch.0);
+                let (expected, found) = (last.epoch.0.saturating_add(1), mark.epoch.0);
                 return Err(DecodeError::Field { what: "epoch table order", expected, found });
             }
             table.push(mark);

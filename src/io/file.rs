@@ -6,9 +6,15 @@
 pub(super) mod calls;
 mod lock;
 mod map;
+mod own;
+mod trusted;
 
-pub use lock::{DirLock, lock_dir};
+pub use lock::{DirLock, LockError, lock_dir};
 pub use map::{MappedSegment, map_segment};
+pub use own::Own;
+pub use trusted::{
+    Access, Demand, Distrust, check_dir, loose_parents, open_trusted, read_trusted, read_trusted_text,
+};
 
 use super::JournalFile;
 use crate::base::AlignedBuf;
@@ -120,42 +126,10 @@ pub fn renew_file(old: &Path, path: &Path) -> io::Result<()> {
     rename_new(old, path)
 }
 
-/// Replaces the file at `path`, or makes it: afterwards it holds exactly `bytes`; after a crash it holds these or
-/// what it held before.
-///
-/// # Durability
-/// File and name are synced.
-///
-/// # Errors
-/// Those of the file system; the old file is untouched if its name still shows it.
-pub fn replace_file_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let making = Making::new(path);
-    let mut file = options().write(true).create(true).truncate(true).open(&making.temporary)?;
-    calls::write_all(&mut file, bytes)?;
-    calls::sync_all(file.as_fd())?;
-    drop(file);
-    making.finish()
-}
-
-/// Makes a file anew, or empties the one at `path`, to be appended to. The directory and its own name are durable then.
-///
-/// # Errors
-/// Those of the file system.
-pub fn begin_file(path: &Path) -> io::Result<File> {
-    let dir = parent_of(path);
-    make_dir(dir)?;
-    let file = options().write(true).create(true).truncate(true).open(path)?;
-    calls::made(path);
-    sync_dir(dir)?;
-    // Whoever made it may have ended before this.
-    sync_dir(parent_of(dir))?;
-    Ok(file)
-}
-
 /// Appends where the file stands.
 ///
 /// # Durability
-/// Of the bytes; the file's name is the caller's to sync, see [`begin_file`].
+/// Of the bytes; the file's name is the caller's to sync, see [`Own::begin`].
 ///
 /// # Errors
 /// Those of write(2) and fdatasync(2). How much is there then is unknown.
@@ -287,18 +261,14 @@ impl<'a> Making<'a> {
         Self { path, temporary: temporary.into() }
     }
 
-    /// Opens the temporary file, emptied of what a crash may have left.
+    /// Makes the temporary file anew: what a crash may have left under its name is no file that is written to.
     fn journal(&self) -> io::Result<JournalFile> {
-        let file = open_journal(&self.temporary, true)?;
-        nix::unistd::ftruncate(file.as_fd(), 0)?;
-        Ok(file)
-    }
-
-    /// Gives it its name, in place of what had it.
-    fn finish(self) -> io::Result<()> {
-        std::fs::rename(&self.temporary, self.path)?;
-        calls::renamed(&self.temporary, self.path);
-        sync_dir(parent_of(self.path))
+        match std::fs::remove_file(&self.temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        drop(options().write(true).create_new(true).open(&self.temporary)?);
+        open_journal(&self.temporary, false)
     }
 
     /// Gives it its name, which nothing may have.
@@ -325,19 +295,6 @@ impl Drop for Making<'_> {
         // After the rename there is nothing under this name; else the error that is being returned says more.
         let _ = std::fs::remove_file(&self.temporary);
     }
-}
-
-/// Gives a file another name in its directory.
-///
-/// # Durability
-/// None before the directory is synced.
-///
-/// # Errors
-/// Those of rename(2).
-pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    std::fs::rename(from, to)?;
-    calls::renamed(from, to);
-    Ok(())
 }
 
 #[cfg(test)]

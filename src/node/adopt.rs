@@ -3,11 +3,11 @@
 use super::config::Config;
 use super::config_file::{ConfigErrors, quoted, replace_value};
 use super::identity::Identity;
-use super::layout::Layout;
+use super::layout::{Layout, OwnName};
 use super::segment_source::{self, DiskSegments};
-use super::setup::{SetupError, io_error, lock, read_control, write_durably};
-use crate::base::limits::{BLOCK, BLOCK_U64, RECOVERY_READ};
-use crate::base::{Epoch, JournalKind, SegmentIndex, Seq};
+use super::setup::{SetupError, distrusted, io_error, lock, read_control, replace};
+use crate::base::limits::{BLOCK, BLOCK_U64, CONFIG_FILE_MAX, RECOVERY_READ};
+use crate::base::{Epoch, JournalKind, SegmentIndex, Seq, read_at_most};
 use crate::format::segment::SegmentHeader;
 use crate::journal::recover;
 use std::fs::File;
@@ -34,18 +34,18 @@ pub(super) fn adopt_pair(layout: &Layout, own: &Identity, peer: &Identity) -> Re
     };
     // Files that a node makes in advance when it serves: without an entry, but they may name the old pair.
     for (journal, index) in prepared {
-        let path = layout.segment(journal, index);
-        std::fs::remove_file(&path).map_err(io_error("removing", &path))?;
+        let segment = layout.own(OwnName::Segment(journal, index));
+        segment.remove().map_err(io_error("removing", segment.path()))?;
     }
     control.pair = peer.pair;
-    write_durably(&layout.control(), &control.encode())?;
+    replace(layout, OwnName::Control, &control.encode())?;
     let path = layout.config();
-    let text = std::fs::read_to_string(&path).map_err(io_error("reading", &path))?;
+    let text = layout.read_text(&path, false, CONFIG_FILE_MAX).map_err(distrusted(&path))?;
     let literal = quoted(&peer.pair.to_string());
     let text = replace_value(&text, "pair_id", &literal)
         .ok_or_else(|| ConfigErrors::whole(&path, "`pair_id` could not be replaced"))?;
     Config::parse(&path, &text)?;
-    write_durably(&path, text.as_bytes())
+    replace(layout, OwnName::Config, text.as_bytes())
 }
 
 /// The segments of both journals if there is no entry in any of them, else nothing.
@@ -80,8 +80,7 @@ fn empty_segments(
 fn is_blank(path: &Path) -> io::Result<bool> {
     let mut file = File::open(path)?;
     let mut chunk = vec![0; RECOVERY_READ];
-    let mut head = Vec::with_capacity(BLOCK);
-    (&mut file).take(BLOCK_U64).read_to_end(&mut head)?;
+    let head = read_at_most((&mut file).take(BLOCK_U64), BLOCK)?;
     let zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
     if !zero(&head) && SegmentHeader::decode(&head).is_err() {
         return Ok(false);

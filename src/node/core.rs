@@ -494,6 +494,7 @@ impl<B: Brain> Core<B> {
                     self.turn.events.push(Event::SegmentReady { journal, index });
                 }
                 Message::Admin { request, reply } => self.operators.ask(&mut self.turn, request, reply),
+                Message::CallerRefused { uid, times } => self.operators.refused(&mut self.turn, uid, times),
                 Message::PeerFound(answer) => self.links.found(&mut self.turn, answer),
                 Message::Stop => self.stop(),
             }

@@ -57,9 +57,7 @@ fn make(error: rcgen::Error) -> IdentityError {
 /// This node's key as one that vouches for others.
 fn authority(layout: &Layout) -> Result<(CertificateParams, KeyPair), IdentityError> {
     let key = NodeKey::load(layout)?;
-    let path = layout.identity_key();
-    let pem = std::fs::read_to_string(&path).map_err(|source| IdentityError::File { path, source })?;
-    let pair = KeyPair::from_pem(&pem).map_err(make)?;
+    let pair = KeyPair::from_pem(&NodeKey::load_pem(layout)?).map_err(make)?;
     let mut params = CertificateParams::new(Vec::new()).map_err(make)?;
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, format!("hot-backup {}", key.fingerprint));

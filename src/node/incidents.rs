@@ -1,14 +1,14 @@
 //! What people should know: to the log, and to a file of bounded size. Off the hot thread.
 
 use super::core::Turn;
+use super::layout::{Layout, OwnName};
 use super::log::{PACED, one_line};
 use crate::base::Repeats;
 use crate::base::limits::{INCIDENT_FILE_MAX, NOTES_MAX, REPEAT_KEYS_MAX, REPEAT_QUIET_MS};
 use crate::engine::{Incident, Severity};
-use std::fs::{File, OpenOptions};
+use crate::io::Own;
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -44,12 +44,12 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// Logs and files incidents until the last [`Notes`] is gone.
-    pub(crate) fn run(self, file: &Path) {
-        let mut file = IncidentFile::new(file, INCIDENT_FILE_MAX);
+    pub(crate) fn run(self, layout: &Layout) {
+        let mut file = IncidentFile::new(layout, INCIDENT_FILE_MAX);
         self.each(|incident| {
             log(incident);
             if let Err(error) = file.append(incident) {
-                tracing::warn!("appending to {}: {error}", file.path.display());
+                tracing::warn!("appending to {}: {error}", file.newest.path().display());
             }
         });
     }
@@ -78,14 +78,16 @@ fn log(incident: &Incident) {
 /// JSON lines; at its limit it becomes `<name>.old` and a new one begins.
 #[derive(Debug)]
 struct IncidentFile {
-    path: PathBuf,
+    newest: Own,
+    old: Own,
     limit: u64,
     open: Option<(File, u64)>,
 }
 
 impl IncidentFile {
-    fn new(path: &Path, limit: u64) -> Self {
-        Self { path: path.to_path_buf(), limit, open: None }
+    fn new(layout: &Layout, limit: u64) -> Self {
+        let (newest, old) = (layout.own(OwnName::Incidents), layout.own(OwnName::OldIncidents));
+        Self { newest, old, limit, open: None }
     }
 
     fn append(&mut self, incident: &Incident) -> io::Result<()> {
@@ -94,14 +96,12 @@ impl IncidentFile {
         let more = line.len() as u64;
         if self.open.as_ref().is_some_and(|(_, bytes)| bytes + more > self.limit) {
             self.open = None;
-            let mut old = self.path.clone().into_os_string();
-            old.push(".old");
-            std::fs::rename(&self.path, old)?;
+            self.newest.rename(&self.old)?;
         }
         let (file, bytes) = match &mut self.open {
             Some(open) => open,
             closed @ None => {
-                let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path)?;
+                let file = self.newest.append()?;
                 let bytes = file.metadata()?.len();
                 closed.insert((file, bytes))
             }
@@ -160,7 +160,7 @@ mod tests {
     fn the_incident_file_stays_within_twice_its_limit_and_keeps_the_newest() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incidents.jsonl");
-        let mut file = IncidentFile::new(&path, 1000);
+        let mut file = IncidentFile::new(&Layout::new(dir.path()), 1000);
         for round in 0..100 {
             file.append(&incident(&format!("number {round}"))).unwrap();
         }
@@ -178,7 +178,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incidents.jsonl");
         for _ in 0..50 {
-            IncidentFile::new(&path, 400).append(&incident("again")).unwrap();
+            IncidentFile::new(&Layout::new(dir.path()), 400).append(&incident("again")).unwrap();
         }
         assert_eq!(std::fs::read(&path).unwrap().len() as u64, std::fs::metadata(&path).unwrap().len());
     }

@@ -1,6 +1,7 @@
 //! Operators' requests on their way through the engine.
 
 use super::core::Turn;
+use super::incidents::Quiet;
 use crate::base::limits::{ADMIN_PENDING_MAX, INCIDENTS_MAX};
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::engine::{Event, Incident};
@@ -10,13 +11,30 @@ use std::sync::mpsc::SyncSender;
 
 /// The requests under way, and what this room adds to the engine's answers: it alone knows of connections that
 /// were refused before the engine heard of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Operators {
     serial: u64,
     pending: Vec<Pending>,
     incidents: VecDeque<Incident>,
     /// Since the start.
     incident_count: u64,
+    /// Users who may not ask and did.
+    strangers: Quiet,
+    /// Such calls that came too fast to be told one by one.
+    strangers_more: u64,
+}
+
+impl Default for Operators {
+    fn default() -> Self {
+        Self {
+            serial: 0,
+            pending: Vec::new(),
+            incidents: VecDeque::new(),
+            incident_count: 0,
+            strangers: Quiet::new("admin-refused"),
+            strangers_more: 0,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -75,6 +93,13 @@ impl Operators {
         turn.events.push(Event::Admin { token: self.serial, request });
     }
 
+    /// A user who may not asked, and was told so.
+    pub(crate) fn refused(&mut self, turn: &mut Turn, uid: u32, times: u64) {
+        self.strangers_more += times.saturating_sub(1);
+        let text = format!("user {uid} asked at the admin socket and is not permitted");
+        self.strangers.note(turn, &uid.to_string(), &text);
+    }
+
     /// Hands the engine's answer back; to a status is added what only the link and the doors (RESP, NBD) know.
     pub(crate) fn answer(&mut self, token: u64, reply: AdminReply, told: &LinkTold, refused: [u64; 2]) {
         let Some(at) = self.pending.iter().position(|pending| pending.token == token) else { return };
@@ -103,7 +128,7 @@ impl Operators {
 
     fn with_counts(&self, mut value: Value, link: u64, [resp, nbd]: [u64; 2]) -> Value {
         let more = [
-            ("refused", link),
+            ("refused", link + self.strangers.count() + self.strangers_more),
             ("resp_refused", resp),
             ("nbd_refused", nbd),
             ("incidents", self.incident_count),

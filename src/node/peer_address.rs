@@ -2,14 +2,16 @@
 //! the name service is followed.
 
 use super::inbox::{Inbox, Message};
-use crate::base::limits::{HOST_NAME_MAX, PEER_ADDRESSES_MAX};
+use crate::base::limits::{HOST_NAME_MAX, NAME_CHECK_MS, PEER_ADDRESSES_MAX};
+use crate::base::plainly;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 /// `host:port`, the host being a name, an IPv4 address, or an IPv6 address in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,6 +159,37 @@ impl Resolver {
         }
         Ok(())
     }
+}
+
+/// What an operator should look at, of addresses that are allowed: a name that is not known now, an address of
+/// another machine. Waits a few seconds at most for the name service.
+#[must_use]
+pub fn doubts(peer: &str, listen: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    if let Ok(peer) = peer.parse::<PeerAddress>()
+        && peer.literal().is_none()
+    {
+        let (tell, told) = std::sync::mpsc::channel();
+        let asked = peer.clone();
+        // Left to itself if the name service is silent: the process ends soon.
+        thread::spawn(move || tell.send(asked.look_up().map(drop)));
+        let why = match told.recv_timeout(Duration::from_millis(NAME_CHECK_MS)) {
+            Ok(answer) => answer.err().map(|error| plainly(&error)),
+            Err(_) => Some("the name service does not answer".to_owned()),
+        };
+        all.extend(why.map(|why| {
+            format!("the name of --peer {peer} is not known now: {why}; it is looked up again at each dial")
+        }));
+    }
+    if let Ok(address) = listen.parse::<SocketAddr>()
+        && let Err(error) = TcpListener::bind((address.ip(), 0))
+        && error.kind() == io::ErrorKind::AddrNotAvailable
+    {
+        all.push(format!(
+            "--link-listen {address} is no address of this machine now: the peer reaches it only once it is"
+        ));
+    }
+    all
 }
 
 #[cfg(test)]

@@ -5,22 +5,18 @@ use super::config::Config;
 use super::config_file::{ConfigErrors, Key, Kind, quoted, render};
 use super::identity::{Identity, IdentityError, NewKey, NodeKey, PEER_KEYS_MAX, Peers, random};
 pub use super::layout::Layout;
+use super::layout::OwnName;
 use super::owner::check_owner;
-use super::peer_address::PeerAddress;
-use crate::base::limits::NAME_CHECK_MS;
+use crate::base::limits::{CONTROL_FILE_MAX, KEY_FILE_MAX};
 use crate::base::{Epoch, JournalKind, plainly};
 use crate::format::control::{Control, Role};
 use crate::format::{DecodeError, PairId};
+use crate::io::{Access, Demand, DirLock, Distrust, LockError, check_dir, lock_dir, open_trusted, sync_dir};
 use nix::fcntl::{Flock, FlockArg};
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-/// Longest control file that is read (bytes).
-const CONTROL_MAX: u64 = 1 << 20;
 
 /// Why a node cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +119,14 @@ pub enum SetupError {
         /// What is wrong.
         source: DecodeError,
     },
+    /// A directory or file of the node is another user's, or others may write to it. Nothing was changed.
+    #[error("using {}: {source}", path.display())]
+    Distrusted {
+        /// The directory or file.
+        path: PathBuf,
+        /// Why it is not believed.
+        source: Distrust,
+    },
     /// The file system refused. What was made before it did is still there.
     #[error("{what} {}: {}", path.display(), plainly(source))]
     Io {
@@ -192,6 +196,10 @@ impl SetupError {
             }
             Self::Control { .. } => {
                 "the disk or a hand has damaged it; set this node up anew from its peer".to_owned()
+            }
+            Self::Distrusted { .. } => {
+                "a node's directory and files belong to the user that runs it, and nobody else may write to them"
+                    .to_owned()
             }
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "check the path".to_owned(),
@@ -327,47 +335,16 @@ pub fn init(options: &InitOptions) -> Result<Layout, SetupError> {
     for dir in &dirs {
         DirBuilder::new().mode(0o700).create(dir).map_err(io_error("creating", dir))?;
     }
-    write_durably(&layout.config(), text.as_bytes())?;
-    write_durably(&layout.identity_key(), key.key_pem.as_bytes())?;
-    write_durably(&layout.identity_certificate(), key.certificate_pem.as_bytes())?;
-    sync_dir(&layout.dir().join("journal"))?;
+    replace(&layout, OwnName::Config, text.as_bytes())?;
+    replace(&layout, OwnName::IdentityKey, key.key_pem.as_bytes())?;
+    replace(&layout, OwnName::IdentityCertificate, key.certificate_pem.as_bytes())?;
+    synced(&layout.dir().join("journal"))?;
     let control = Control { role: config.initial_role, pair, epoch: Epoch(0), table: Vec::new() };
-    write_durably(&layout.control(), &control.encode())?;
+    replace(&layout, OwnName::Control, &control.encode())?;
     if let Some(parent) = std::path::absolute(layout.dir()).ok().as_deref().and_then(Path::parent) {
-        sync_dir(parent)?;
+        synced(parent)?;
     }
     Ok(layout)
-}
-
-/// What an operator should look at, of addresses that are allowed: a name that is not known now, an address of
-/// another machine. Waits a few seconds at most for the name service.
-#[must_use]
-pub fn doubts(peer: &str, listen: &str) -> Vec<String> {
-    let mut all = Vec::new();
-    if let Ok(peer) = peer.parse::<PeerAddress>()
-        && peer.literal().is_none()
-    {
-        let (tell, told) = std::sync::mpsc::channel();
-        let asked = peer.clone();
-        // Left to itself if the name service is silent: the process ends soon.
-        std::thread::spawn(move || tell.send(asked.look_up().map(drop)));
-        let why = match told.recv_timeout(Duration::from_millis(NAME_CHECK_MS)) {
-            Ok(answer) => answer.err().map(|error| plainly(&error)),
-            Err(_) => Some("the name service does not answer".to_owned()),
-        };
-        all.extend(why.map(|why| {
-            format!("the name of --peer {peer} is not known now: {why}; it is looked up again at each dial")
-        }));
-    }
-    if let Ok(address) = listen.parse::<SocketAddr>()
-        && let Err(error) = TcpListener::bind((address.ip(), 0))
-        && error.kind() == io::ErrorKind::AddrNotAvailable
-    {
-        all.push(format!(
-            "--link-listen {address} is no address of this machine now: the peer reaches it only once it is"
-        ));
-    }
-    all
 }
 
 /// The line that introduces the node in `dir` to its peer.
@@ -411,6 +388,7 @@ pub fn trust(dir: impl Into<PathBuf>, text: &str) -> Result<TrustOutcome, SetupE
     let peer: Identity = text.parse()?;
     let layout = Layout::new(dir);
     check_owner(&layout, "trust IDENTITY")?;
+    check_own(&layout)?;
     let own = identity(layout.dir())?;
     if peer.fingerprint == own.fingerprint {
         return Err(SetupError::OwnIdentity);
@@ -421,7 +399,8 @@ pub fn trust(dir: impl Into<PathBuf>, text: &str) -> Result<TrustOutcome, SetupE
     }
     // Two of these at once must not lose each other's line; the certificate is a file that always exists.
     let certificate = layout.identity_certificate();
-    let guard = File::open(&certificate).map_err(io_error("opening", &certificate))?;
+    let demand = Demand { most: KEY_FILE_MAX, secret: false, linked: false };
+    let guard = open_trusted(&certificate, demand).map_err(distrusted(&certificate))?;
     let _guard = Flock::lock(guard, FlockArg::LockExclusive)
         .map_err(|(_, errno)| io_error("locking", &certificate)(errno.into()))?;
     let mut peers = Peers::load(&layout)?;
@@ -437,7 +416,7 @@ pub fn trust(dir: impl Into<PathBuf>, text: &str) -> Result<TrustOutcome, SetupE
     }
     if !known {
         peers.identities.push(peer.clone());
-        write_durably(&layout.peers(), peers.text().as_bytes())?;
+        replace(&layout, OwnName::Peers, peers.text().as_bytes())?;
     }
     let keys = peers.identities.len();
     Ok(TrustOutcome { adopted_pair: adopt.then_some(peer.pair), added: !known, peer, keys })
@@ -449,10 +428,7 @@ pub fn trust(dir: impl Into<PathBuf>, text: &str) -> Result<TrustOutcome, SetupE
 /// [`SetupError::Io`] or [`SetupError::Control`].
 pub fn read_control(layout: &Layout) -> Result<Control, SetupError> {
     let path = layout.control();
-    let mut bytes = Vec::new();
-    File::open(&path)
-        .and_then(|file| file.take(CONTROL_MAX).read_to_end(&mut bytes))
-        .map_err(io_error("reading", &path))?;
+    let bytes = layout.read(&path, false, CONTROL_FILE_MAX).map_err(distrusted(&path))?;
     Control::decode(&bytes).map_err(|source| SetupError::Control { path, source })
 }
 
@@ -469,10 +445,22 @@ pub fn load_control(layout: &Layout, config: &Config) -> Result<Control, SetupEr
     Ok(control)
 }
 
-/// The right to change a node's directory; given back when dropped or when the process ends.
-#[derive(Debug)]
-pub struct DirLock {
-    _file: Flock<File>,
+/// Checks that the directory of a node, and those in it, belong to this process's user and that nobody else may write to
+/// them. What is missing is not looked at.
+///
+/// # Errors
+/// [`SetupError::Distrusted`].
+pub fn check_own(layout: &Layout) -> Result<(), SetupError> {
+    let dirs = [
+        layout.dir().to_owned(),
+        layout.dir().join("journal"),
+        layout.journal(JournalKind::Replicated),
+        layout.journal(JournalKind::Local),
+        layout.store(),
+        layout.volumes(),
+        layout.diverged(),
+    ];
+    dirs.iter().try_for_each(|dir| check_dir(dir, Access::Change).map_err(distrusted(dir)))
 }
 
 /// Takes the directory's lock without waiting.
@@ -480,57 +468,21 @@ pub struct DirLock {
 /// # Errors
 /// [`SetupError::Locked`] if another process has it, [`SetupError::Io`].
 pub fn lock(layout: &Layout) -> Result<DirLock, SetupError> {
-    let path = layout.lock();
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(io_error("opening", &path))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut file) => {
-            // Only for messages: the lock itself is what counts.
-            file.set_len(0)
-                .and_then(|()| writeln!(file, "{}", std::process::id()))
-                .map_err(io_error("writing", &path))?;
-            Ok(DirLock { _file: file })
-        }
-        Err((file, nix::errno::Errno::EWOULDBLOCK)) => {
-            let mut text = String::new();
-            let holder = file.take(32).read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-            Err(SetupError::Locked { dir: layout.dir().to_owned(), holder })
-        }
-        Err((_, errno)) => Err(io_error("locking", &path)(errno.into())),
-    }
+    let file = layout.own(OwnName::Lock);
+    lock_dir(&file).map_err(|error| match error {
+        LockError::Held { holder } => SetupError::Locked { dir: layout.dir().to_owned(), holder },
+        LockError::Io(source) => io_error("locking", file.path())(source),
+    })
 }
 
-/// Replaces a small file (mode 0600): written beside, synced, renamed over the old one, the directory synced.
-///
-/// # Durability
-/// When it returns, the new content is synced, and so is its name (`fsync` of file and directory). Interrupted, the
-/// old or the new content is there, never a part.
-///
-/// # Errors
-/// [`SetupError::Io`]: the old or the new content is there.
-pub fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), SetupError> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = options.open(&beside).map_err(io_error("creating", &beside))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io_error("writing", &beside))?;
-    std::fs::rename(&beside, path).map_err(io_error("renaming to", path))?;
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
-        _ => sync_dir(Path::new(".")),
-    }
+/// Replaces a file of the node; see [`crate::io::Own::replace`].
+pub(super) fn replace(layout: &Layout, name: OwnName, bytes: &[u8]) -> Result<(), SetupError> {
+    let file = layout.own(name);
+    file.replace(bytes).map_err(io_error("writing", file.path()))
 }
 
-fn sync_dir(dir: &Path) -> Result<(), SetupError> {
-    File::open(dir).and_then(|file| file.sync_all()).map_err(io_error("syncing", dir))
+fn synced(dir: &Path) -> Result<(), SetupError> {
+    sync_dir(dir).map_err(io_error("syncing", dir))
 }
 
 /// Makes the directory, or takes one that is empty.
@@ -544,6 +496,21 @@ fn make_dir(layout: &Layout) -> Result<(), SetupError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         other => return other.map_err(io_error("creating", dir)),
     }
+    must_be_empty(layout)?;
+    // It was somebody's before: whoever made it could still change it.
+    let open = |distrust: &Distrust| matches!(distrust, Distrust::Writable { .. });
+    match check_dir(dir, Access::Change) {
+        Err(distrust) if !open(&distrust) => return Err(distrusted(dir)(distrust)),
+        _ => {}
+    }
+    let private = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(dir, private).map_err(io_error("setting the mode of", dir))?;
+    // From now on nobody can put anything in; until now somebody could.
+    must_be_empty(layout)
+}
+
+fn must_be_empty(layout: &Layout) -> Result<(), SetupError> {
+    let dir = layout.dir();
     let mut entries = std::fs::read_dir(dir).map_err(io_error("listing", dir))?;
     if entries.next().is_some() {
         let dir = dir.to_owned();
@@ -553,8 +520,15 @@ fn make_dir(layout: &Layout) -> Result<(), SetupError> {
             (false, false) => SetupError::NotEmpty { dir },
         });
     }
-    let private = std::fs::Permissions::from_mode(0o700);
-    std::fs::set_permissions(dir, private).map_err(io_error("setting the mode of", dir))
+    Ok(())
+}
+
+pub(super) fn distrusted(path: &Path) -> impl FnOnce(Distrust) -> SetupError {
+    let path = path.to_owned();
+    move |distrust| match distrust {
+        Distrust::Io(source) => SetupError::Io { what: "reading", path, source },
+        source => SetupError::Distrusted { path, source },
+    }
 }
 
 pub(super) fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SetupError {
@@ -573,11 +547,14 @@ pub fn parse_role(text: &str) -> Option<Role> {
 }
 
 #[cfg(test)]
+#[path = "setup_ownership_tests.rs"]
+mod ownership_tests;
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::{AckLevel, SegmentIndex};
 
-    fn make(dir: &Path, name: &str, role: &str) -> Layout {
+    pub(super) fn make(dir: &Path, name: &str, role: &str) -> Layout {
         let (own, other) = if role == "primary" {
             ("127.0.0.1:2001", "127.0.0.1:2000")
         } else {
@@ -586,11 +563,11 @@ mod tests {
         init(&InitOptions::new(dir.join(name), name, role, own, other)).expect("init")
     }
 
-    fn line(layout: &Layout) -> String {
+    pub(super) fn line(layout: &Layout) -> String {
         identity(layout.dir()).expect("identity").to_string()
     }
 
-    fn mode(path: &Path) -> u32 {
+    pub(super) fn mode(path: &Path) -> u32 {
         std::fs::metadata(path).expect("exists").permissions().mode() & 0o777
     }
 
@@ -752,7 +729,7 @@ mod tests {
         std::fs::remove_file(segment).expect("remove");
         let mut control = read_control(&b).expect("control");
         control.epoch = Epoch(2);
-        write_durably(&b.control(), &control.encode()).expect("write");
+        replace(&b, OwnName::Control, &control.encode()).expect("write");
         assert!(matches!(trust(b.dir(), &line(&a)), Err(SetupError::OtherPair { .. })));
     }
 

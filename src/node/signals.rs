@@ -2,6 +2,8 @@
 
 use super::inbox::{Inbox, Message};
 use super::log;
+use crate::base::limits::SYSTEM_FILE_MAX;
+use crate::base::text_at_most;
 use crate::io::catch_signals;
 use nix::sys::signal::{SigSet, Signal};
 use std::io::{self, PipeReader, Read};
@@ -15,7 +17,9 @@ const KILLED: i32 = 130;
 /// # Errors
 /// When the handlers or the signal mask cannot be set.
 pub(crate) fn catch() -> io::Result<Stoppers> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status =
+        std::fs::File::open("/proc/self/status").and_then(|file| text_at_most(file, SYSTEM_FILE_MAX));
+    let status = status.unwrap_or_default();
     let mut signals = vec![Signal::SIGTERM, Signal::SIGINT];
     // Started by nohup: stays so.
     if !is_ignored(&status, Signal::SIGHUP) {

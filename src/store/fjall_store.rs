@@ -687,7 +687,10 @@ fn to_bytes(value: fjall::UserValue) -> Bytes {
 /// What has run out for whoever writes in `dir`, if anything has.
 fn shortage_in(dir: &Path) -> Option<Fault> {
     let path = dir.join("probe.tmp");
-    let result = std::fs::write(&path, vec![0x5a; PROBE]);
+    // What a process that was killed left there; a link is removed, not followed.
+    let _ = std::fs::remove_file(&path);
+    let made = std::fs::File::create_new(&path);
+    let result = made.and_then(|mut file| std::io::Write::write_all(&mut file, &vec![0x5a; PROBE]));
     let _ = std::fs::remove_file(&path);
     // The engine writes whole tables, which may find no room where this did.
     let free = nix::sys::statvfs::statvfs(dir).map(|disk| disk.blocks_available() * disk.fragment_size());

@@ -10,6 +10,9 @@ mod testkit;
 mod torn_tail;
 pub mod volumes;
 
+pub use keys::fuzz_record;
+pub use torn_tail::fuzz_engine_journal;
+
 use crate::base::{Fault, FileId, JournalKind, Seq};
 use crate::format::batch::Batch;
 use bytes::Bytes;

@@ -140,8 +140,13 @@ const INTEGERS: &[&[u8]] = &[
     b"2",
     b"-2",
     b"3",
+    b"-3",
+    b"4",
+    b"-4",
     b"5",
     b"-5",
+    b"-6",
+    b"-9",
     b"100",
     b"-100",
     b"4294967296",
@@ -317,12 +322,14 @@ fn quoted(word: &[u8]) -> Vec<u8> {
 /// Makes sequences.
 pub(super) struct Maker {
     prng: Prng,
+    /// Few in most sequences, so that commands meet.
+    keys: Vec<&'static [u8]>,
 }
 
 impl Maker {
     /// All that it makes is given by `seed`.
     pub(super) fn new(seed: u64) -> Self {
-        Self { prng: Prng::new(seed) }
+        Self { prng: Prng::new(seed), keys: KEYS.to_vec() }
     }
 
     fn below(&mut self, bound: usize) -> usize {
@@ -347,8 +354,12 @@ impl Maker {
         ];
         let clients = 1 + self.below(3);
         let mut client = 0;
+        self.keys = (0..1 + self.below(4)).map(|_| self.one(KEYS)).collect();
+        if self.prng.percent(20) {
+            self.keys = KEYS.to_vec();
+        }
         let mut steps = Vec::new();
-        for _ in 0..=self.below(30) {
+        while steps.len() < 60 && !self.prng.percent(4) {
             if self.prng.percent(30) {
                 client = self.below(clients);
             }
@@ -356,12 +367,68 @@ impl Maker {
                 0 => What::Noise(self.one(NOISE)),
                 1..=7 => What::Walk(self.walk()),
                 8..=13 => What::Inline(self.line()),
+                14..=20 => {
+                    steps.extend(self.play(client));
+                    continue;
+                }
                 _ => What::Command(self.command()),
             };
-            let piped = self.prng.percent(25) && !matches!(what, What::Noise(_) | What::Walk(_));
+            let piped = self.prng.percent(60) && !matches!(what, What::Noise(_) | What::Walk(_));
             steps.push(Step { client, what, piped });
         }
         steps
+    }
+
+    /// Steps that find little unless they come together.
+    fn play(&mut self, client: usize) -> Vec<Step> {
+        const PLAYS: &[&[&str]] = &[
+            // `+` is another client; the rest as in `TAKES`.
+            &["watch K+", "+ W", "multi", "A", "exec"],
+            &["watch K", "W", "multi", "get K", "exec"],
+            &["watch K", "multi", "discard", "+ W", "multi", "get K", "exec"],
+            &["watch K", "exec", "unwatch", "+ W", "multi", "set K V", "exec"],
+            &["watch K", "multi", "set K V", "+ W", "reset", "multi", "get K", "exec"],
+            &["multi", "W", "W", "keys P", "dbsize", "A", "keys *", "exec", "dbsize"],
+            &["set K V", "getrange K I I", "getrange K I I", "substr K I I", "strlen K"],
+            &["set K I", "incrby K I", "decrby K I", "incr K", "decr K", "append K V", "incr K"],
+            &["hello 3", "A", "A", "reset", "A"],
+            &["client setname:W", "reset", "client getname", "client info"],
+        ];
+        const WRITES: &[&str] = &[
+            "set K V",
+            "del K",
+            "mset K:V+",
+            "append K V",
+            "incr K",
+            "getdel K",
+            "setnx K V",
+            "get K",
+            "getset K V",
+        ];
+        let mut steps = Vec::new();
+        for line in self.one(PLAYS) {
+            let (other, line) = match line.strip_prefix("+ ") {
+                Some(line) => (true, line),
+                None => (false, *line),
+            };
+            let words = match line {
+                "W" => {
+                    let write = self.one(WRITES);
+                    self.words_of(write)
+                }
+                "A" => self.command(),
+                line => self.words_of(line),
+            };
+            let client = if other { (client + 1) % super::CLIENTS } else { client };
+            steps.push(Step { client, what: What::Command(words), piped: self.prng.percent(50) });
+        }
+        steps
+    }
+
+    fn words_of(&mut self, line: &str) -> Vec<Vec<u8>> {
+        let mut words = Vec::new();
+        line.split_whitespace().for_each(|token| self.token(token, false, &mut words));
+        words
     }
 
     /// A command that is short enough for a line.
@@ -414,6 +481,10 @@ impl Maker {
         if wrong {
             self.spoil(&mut words);
         }
+        if name == "wait" && words.len() == 3 && !words[1].starts_with(b"-") {
+            // For replicas that never come it would wait, and without end.
+            words[1] = b"0".to_vec();
+        }
         words
     }
 
@@ -435,9 +506,9 @@ impl Maker {
             let alternatives: Vec<&str> = token.split('|').collect();
             for atom in self.one(&alternatives).split(':') {
                 let word = match atom {
-                    "K" => self.one(KEYS).to_vec(),
+                    "K" => self.key(),
                     // Words that move to where a key must be are to be keys.
-                    "V" if safe => self.one(KEYS).to_vec(),
+                    "V" if safe => self.key(),
                     "V" => self.one(VALUES).to_vec(),
                     "I" => self.one(INTEGERS).to_vec(),
                     "P" => self.one(PATTERNS).to_vec(),
@@ -454,6 +525,11 @@ impl Maker {
         }
     }
 
+    fn key(&mut self) -> Vec<u8> {
+        let at = self.below(self.keys.len());
+        self.keys[at].to_vec()
+    }
+
     /// A word too many, too few, or at another place.
     fn spoil(&mut self, words: &mut Vec<Vec<u8>>) {
         let at = 1 + self.below(words.len());
@@ -461,7 +537,7 @@ impl Maker {
             0 => words.insert(at.min(words.len()), self.one(ANY).to_vec()),
             1 if at < words.len() => drop(words.remove(at)),
             _ if at + 1 < words.len() => words.swap(at, at + 1),
-            _ => words.push(self.one(KEYS).to_vec()),
+            _ => words.push(self.key()),
         }
     }
 }

@@ -58,8 +58,15 @@ fn rule(words: &[Vec<u8>]) -> Rule {
 }
 
 /// Error texts that may differ: the command, how Redis's begins, how the door's begins, and why.
-const TEXTS: &[(&str, &str, &str, &str)] =
-    &[("scan", "ERR", "ERR invalid cursor", "the door looks at the cursor before the options")];
+const TEXTS: &[(&str, &str, &str, &str)] = &[
+    ("scan", "ERR", "ERR invalid cursor", "the door looks at the cursor before the options"),
+    (
+        "config",
+        "ERR",
+        "ERR the configuration cannot be changed",
+        "settings are the operator's, whatever is wrong",
+    ),
+];
 
 /// Compares step by step, and knows what each client has queued.
 #[derive(Default)]

@@ -5,7 +5,7 @@ use crate::base::limits::{VOLUME_EXTENTS_MAX, VOLUME_FILES_MAX, VOLUME_SLICES_MA
 use crate::base::{Fault, FileId};
 use bytes::Bytes;
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 use nix::sys::uio::pwritev;
 use nix::unistd::{Whence, lseek64};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -208,6 +208,7 @@ impl VolumeFiles {
         self.close_some()?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        options.custom_flags(OFlag::O_NOFOLLOW.bits());
         let path = part_path(&self.dir, part.0, part.1);
         let file = match options.open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
