@@ -114,6 +114,12 @@ fn every_rule_broken_on_purpose_is_noticed_by_the_checker_of_that_rule() {
 }
 
 #[test]
+fn what_is_begun_after_its_clients_end_was_seen_is_noticed() {
+    let rule = caught(Mutation::CarryOn).map(|(_, rule)| rule);
+    assert_eq!(rule, Some("I-16"));
+}
+
+#[test]
 fn what_was_found_once_does_not_come_back() {
     type Scene = (&'static str, fn() -> Option<Violation>);
     let all: [Scene; 8] = [

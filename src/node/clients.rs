@@ -441,7 +441,8 @@ impl Clients {
         self.unpark(turn);
         let now = turn.now;
         let due = |list: &mut VecDeque<(Mono, ConnId)>| {
-            list.pop_front_if(|(until, _)| *until <= now).map(|(_, conn)| conn)
+            let (until, conn) = *list.front()?;
+            (until <= now).then(|| list.pop_front()).map(|_| conn)
         };
         while let Some(conn) = due(&mut self.lingering).or_else(|| due(&mut self.ended)) {
             if let Some((slot, client)) = self.find(conn) {
