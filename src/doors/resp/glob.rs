@@ -167,7 +167,8 @@ impl Pattern {
 
     /// Whether all of `text` fits.
     pub(super) fn matches(&self, text: &[u8]) -> bool {
-        let right_length = if self.has_star { text.len() >= self.elements } else { text.len() == self.elements };
+        let right_length =
+            if self.has_star { text.len() >= self.elements } else { text.len() == self.elements };
         let Some(rest) = text.strip_prefix(self.literal.as_slice()).filter(|_| right_length) else {
             return false;
         };
@@ -294,7 +295,9 @@ mod tests {
             // Now and then so long that the states do not fit one word.
             let most = if round % 10 == 0 { 150 } else { 12 };
             let mut word = |alphabet: &[u8], most: u64| -> Vec<u8> {
-                (0..prng.below(most)).map(|_| alphabet[usize::try_from(prng.below(alphabet.len() as u64)).unwrap()]).collect()
+                (0..prng.below(most))
+                    .map(|_| alphabet[usize::try_from(prng.below(alphabet.len() as u64)).unwrap()])
+                    .collect()
             };
             let text = word(b"aaab-]", most);
             let mut pattern = word(b"aaab?*[]^-\\", if most == 12 { 12 } else { 20 });
@@ -304,7 +307,8 @@ mod tests {
             }
             let expected = as_redis_does(&pattern, &text);
             found += usize::from(expected);
-            let shown = (String::from_utf8_lossy(&pattern).into_owned(), String::from_utf8_lossy(&text).into_owned());
+            let shown =
+                (String::from_utf8_lossy(&pattern).into_owned(), String::from_utf8_lossy(&text).into_owned());
             assert_eq!(matches(&pattern, &text), expected, "{shown:?}");
         }
         assert!(found > 1000, "{found} matched");
@@ -312,7 +316,11 @@ mod tests {
 
     #[test]
     fn no_pattern_costs_more_than_the_text_times_its_words() {
-        for pattern in ["a*".repeat(400) + "c", "[".to_owned() + &"x".repeat(1000), "*".to_owned() + &"a".repeat(200) + "b"] {
+        for pattern in [
+            "a*".repeat(400) + "c",
+            "[".to_owned() + &"x".repeat(1000),
+            "*".to_owned() + &"a".repeat(200) + "b",
+        ] {
             let parsed = Pattern::parse(pattern.as_bytes());
             let text = "a".repeat(255);
             assert!(!parsed.matches(text.as_bytes()));

@@ -1,11 +1,11 @@
 //! Commands that report on the node: INFO, ROLE, COMMAND, CONFIG, TIME. Field names are Redis's.
 
+use super::COMPATIBLE_WITH;
 use super::connection::unknown_subcommand;
+use super::glob::Pattern;
 use super::refusal::Fail;
 use super::table::{Cmd, Spec, TABLE};
 use super::turn::{Turn, wrong_arity};
-use super::COMPATIBLE_WITH;
-use super::glob::Pattern;
 use crate::base::Prng;
 use crate::base::limits::{CLIENTS_MAX, ITEM_VALUE_MAX, PATTERN_MAX};
 use crate::doors::{Backend, ReplicationView};

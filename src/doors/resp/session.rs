@@ -8,7 +8,8 @@ use super::turn::Turn;
 use super::walk::Walk;
 use super::{DoorOutput, Shared};
 use crate::base::limits::{
-    AUTHENTICATE_MS, CLIENT_AHEAD_MAX, CLIENT_HOLDS_MAX, CLIENT_OUT_MAX, CLIENTS_MEMORY_MAX, RECEIVE_MAX, RECEIVE_MIN,
+    AUTHENTICATE_MS, CLIENT_AHEAD_MAX, CLIENT_HOLDS_MAX, CLIENT_OUT_MAX, CLIENTS_MEMORY_MAX, RECEIVE_MAX,
+    RECEIVE_MIN,
 };
 use crate::base::{ConnId, Mono, Now, Seq};
 use crate::doors::{Backend, Watermarks};

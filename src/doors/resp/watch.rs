@@ -63,7 +63,8 @@ impl Watches {
             Change::Item(item) => self.dirty.extend(self.keys.get(&item).into_iter().flatten()),
             Change::File(file) => {
                 let watch = |keys: &[(FileId, ItemHash)]| keys.iter().any(|(of, _)| *of == file);
-                self.dirty.extend(self.by_client.iter().filter(|(_, keys)| watch(keys)).map(|(conn, _)| *conn));
+                self.dirty
+                    .extend(self.by_client.iter().filter(|(_, keys)| watch(keys)).map(|(conn, _)| *conn));
             }
             Change::All => self.dirty.extend(self.by_client.keys()),
         }

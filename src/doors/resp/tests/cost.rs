@@ -44,6 +44,8 @@ fn whatever_a_client_without_password_sends_a_million_times_nothing_grows() {
             .collect::<Vec<_>>();
         let pieces = |rig: &mut Rig, count: usize| {
             for _ in 0..count {
+                // Time goes on, as it does.
+                rig.now.mono = rig.now.mono.plus_ms(1);
                 rig.write(1, &piece);
                 rig.run(true);
                 rig.got(1);
@@ -75,7 +77,10 @@ fn a_time_to_give_the_password_that_runs_already_is_not_prolonged() {
 fn who_connects_and_leaves_leaves_nothing_whatever_it_waited_for() {
     let mut rig = locked();
     rig.ask("auth secret");
-    rig.ask(&format!("mset {}", (0..3000).map(|n| format!("app,orders,{n} v")).collect::<Vec<_>>().join(" ")));
+    rig.ask(&format!(
+        "mset {}",
+        (0..3000).map(|n| format!("app,orders,{n} v")).collect::<Vec<_>>().join(" ")
+    ));
     let keys: String = (0..3000).map(|n| format!(" app,orders,{n}")).collect();
     let left = [
         String::new(),
@@ -100,6 +105,8 @@ fn who_connects_and_leaves_leaves_nothing_whatever_it_waited_for() {
             }
             rig.door.close(ConnId(client));
             rig.peers.remove(&client);
+            let [sessions, _, _, ready, stopped, ..] = lengths(&rig.door);
+            assert!(ready <= sessions && stopped <= sessions, "{ready} and {stopped} wait of {sessions}");
         }
         rig.model.congested = false;
         rig.run(true);
@@ -118,7 +125,12 @@ fn worst(spec: &Spec, long: &str) -> Vec<String> {
     let big = "app,items,big";
     let sets = "[".to_owned() + &"x".repeat(PATTERN_MAX - 3) + "*";
     let stars = "*".to_owned() + &"a".repeat(PATTERN_MAX / 2) + "*b";
-    let patterns = [sets.clone(), stars.clone(), "*,*,".to_owned() + &sets[..PATTERN_MAX - 4], "*,*,".to_owned() + &stars];
+    let patterns = [
+        sets.clone(),
+        stars.clone(),
+        "*,*,".to_owned() + &sets[..PATTERN_MAX - 4],
+        "*,*,".to_owned() + &stars,
+    ];
     let name = spec.name;
     match spec.cmd {
         Cmd::Scan => patterns.iter().map(|p| format!("scan 0 match {p} count {SCAN_COUNT_MAX}")).collect(),
@@ -133,18 +145,26 @@ fn worst(spec: &Spec, long: &str) -> Vec<String> {
                 format!("multi; mset{}; exists{}; exec", parts[1], parts[0]),
                 format!("multi; {} exec", "append app,items,big x; ".repeat(20_000)),
                 format!("multi; {} exec", "getrange app,items,big 0 0; ".repeat(20_000)),
-                format!("multi; {} exec", (0..20_000).map(|n| format!("incr app,orders,n{n}; ")).collect::<String>()),
+                format!(
+                    "multi; {} exec",
+                    (0..20_000).map(|n| format!("incr app,orders,n{n}; ")).collect::<String>()
+                ),
             ]
         }
         _ if spec.takes_many_keys() && spec.keys[2] == 2 => vec![format!("{name}{}", many(2))],
-        _ if spec.takes_many_keys() => vec![format!("{name}{}", many(1)), format!("{name}{}", format!(" {big}").repeat(200))],
+        _ if spec.takes_many_keys() => {
+            vec![format!("{name}{}", many(1)), format!("{name}{}", format!(" {big}").repeat(200))]
+        }
         _ => {
             let count = usize::from(spec.arity.unsigned_abs());
             let key = if spec.keys[0] > 0 { big } else { long };
             let rest = format!(" {long}").repeat(count.saturating_sub(2));
-            let alone = if count > 1 || spec.arity < 0 { format!("{name} {key}{rest}") } else { name.to_owned() };
+            let alone =
+                if count > 1 || spec.arity < 0 { format!("{name} {key}{rest}") } else { name.to_owned() };
             let options = format!("{name} {key}{}", " x".repeat(100_000));
-            vec![alone.clone(), options, format!("{alone}; ").repeat(if count > 1 { 12 } else { 30_000 })]
+            let times = if alone.len() > 1000 || !spec.has(flag::FAST) { 12 } else { 10_000 };
+            let pipeline = format!("{alone}; ").repeat(times);
+            vec![alone, options, pipeline]
         }
     }
 }
@@ -203,16 +223,13 @@ fn no_command_of_the_table_costs_more_than_a_turn_may_whatever_is_asked_of_it() 
                 turns += 1;
                 assert!(turns < 100_000, "{what} ends");
             }
-            assert_eq!(rig.unread(2), 0, "{what} is carried out");
+            assert!(rig.unread(2) == 0 || rig.peer(2).closed, "{what} is carried out");
             rig.door.close(ConnId(2));
             rig.peers.remove(&2);
             assert!(rig.door.shared.memory < CLIENTS_MEMORY_MAX / 64, "{what} leaves nothing");
         }
-        for part in 0..50 {
-            let items = (0..1000).map(|n| format!(" app,orders,{:05} v", part * 1000 + n)).collect::<String>();
-            if matches!(spec.cmd, Cmd::Del | Cmd::Exec) {
-                rig.ask(&format!("mset{items}"));
-            }
+        if matches!(spec.cmd, Cmd::Del | Cmd::Exec) {
+            rig = large();
         }
     }
 }
@@ -255,7 +272,7 @@ fn another_client_is_served_between_the_turns_of_all_who_ask_for_very_much() {
     }
     // At first the others are still sending what they ask for.
     assert!(rounds.iter().skip(1).all(|round| *round <= 2), "{rounds:?}");
-    assert!(rig.door.shared.ready.len() > 50, "the others are still at it");
+    assert!(!rig.door.shared.ready.is_empty(), "the others are still at it");
 }
 
 /// Client 2 changes something in the middle of what client 1 asked for.
@@ -306,7 +323,8 @@ fn a_command_of_many_keys_is_as_one_at_its_end() {
     });
     let values: Vec<&str> = told.lines().skip(2).step_by(2).collect();
     assert_eq!(values.len() as u64, COUNT);
-    assert_eq!((values[1], values[19_999]), (n.to_string().as_str(), n.to_string().as_str()), "the last state of all");
+    assert_eq!(values[1], values[19_999], "a state that was");
+    assert!(values[1].parse::<u64>().unwrap() > 3, "a late one: {}", values[1]);
     let told = while_changed(&mut rig, &format!("exists{keys}"), |rig| {
         let n = prng.below(COUNT);
         slip_in(rig, &format!("del app,orders,{n:05}; set app,orders,{n:05} 1"));
@@ -317,11 +335,14 @@ fn a_command_of_many_keys_is_as_one_at_its_end() {
         slip_in(rig, &format!("del app,orders,{n:05}; set app,orders,{n:05} 1"));
     });
     assert_eq!(told, format!(":{COUNT}\r\n"), "each is deleted and counted once");
-    assert_eq!(rig.model.batches.last(), Some(&20_000), "in one batch");
+    assert!(rig.model.batches.contains(&20_000), "in one batch");
+    let left: String = (0..COUNT).map(|n| format!(" app,orders,{n:05}")).collect();
+    rig.ask(&format!("del{left}"));
     let pairs: String = (0..COUNT).map(|n| format!(" app,orders,{n:05} new")).collect();
-    let mut set = false;
+    let mut turns = 0;
     let told = while_changed(&mut rig, &format!("msetnx{pairs}"), |rig| {
-        if !std::mem::replace(&mut set, true) {
+        turns += 1;
+        if turns == 30 {
             slip_in(rig, "set app,orders,00000 mine");
         }
     });
@@ -342,7 +363,11 @@ fn a_long_transaction_begins_anew_when_what_it_read_was_changed() {
             slip_in(rig, "incr a");
         }
     });
-    assert!(told.ends_with(":1\r\n") && told.contains("*3002\r\n:3\r\n:0\r\n"), "{:.300}", told.replace("+QUEUED\r\n", ""));
+    assert!(
+        told.ends_with(":1\r\n") && told.contains("*3002\r\n:3\r\n:0\r\n"),
+        "{:.300}",
+        told.replace("+QUEUED\r\n", "")
+    );
     assert_eq!(rig.ask("mget a b"), "*2\r\n$1\r\n3\r\n$1\r\n1\r\n", "no update of anybody is lost");
     let told = while_changed(&mut rig, &format!("multi; incr a; {}exec", fill.repeat(7)), |rig| {
         slip_in(rig, "incr a");

@@ -52,7 +52,8 @@ fn a_program_that_knows_short_keys_only_sees_a_redis_that_holds_them_and_nothing
         ("?", "a b"),
     ] {
         assert_eq!(keys(&mut rig, &format!("scan 0 match {pattern} count 1")), found, "{pattern}");
-        let listed: Vec<String> = rig.ask(&format!("keys {pattern}")).lines().skip(2).step_by(2).map(str::to_owned).collect();
+        let listed: Vec<String> =
+            rig.ask(&format!("keys {pattern}")).lines().skip(2).step_by(2).map(str::to_owned).collect();
         assert_eq!(listed.join(" "), found, "{pattern}");
     }
     assert_eq!(rig.ask("dbsize"), ":3\r\n");
