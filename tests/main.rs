@@ -7,6 +7,7 @@ mod cli;
 mod clients;
 mod crash;
 mod docs;
+mod hostile;
 mod layering;
 mod network;
 mod pair;
