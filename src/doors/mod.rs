@@ -122,10 +122,8 @@ pub struct ReplicationView {
     pub applied: Seq,
     /// Whether the peer is connected.
     pub peer_connected: bool,
-    /// The peer's host.
-    pub peer_host: String,
-    /// The peer's port.
-    pub peer_port: u16,
+    /// Where Redis clients reach the peer, as it told; none if that is not known or of no use to others.
+    pub peer_door: Option<(String, u16)>,
     /// Acknowledged by the peer: received, durable, applied.
     pub peer: [Seq; 3],
     /// Age of the last word from the peer (seconds).

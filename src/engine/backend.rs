@@ -1,6 +1,7 @@
 //! What the doors may ask of the database.
 
 use super::core::Core;
+use super::damage::Spot;
 use super::overlay::{Pending, Unapplied};
 use crate::base::limits::{BATCH_MAX, ITEM_ID_MAX, ITEM_VALUE_MAX};
 use crate::base::{AckLevel, FileId, JournalKind, Seq, Wait};
@@ -37,7 +38,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn not_serving(&self) -> Refusal {
-        Refusal::NotServing(self.state.reason())
+        Refusal::NotServing(self.reason())
     }
 
     /// Checks a group of updates; returns its journal, level and size.
@@ -129,7 +130,9 @@ impl<S: StoreRead> Core<S> {
             return Ok((update.value.cloned(), self.seen(update)?));
         }
         let value = self.store.get(file, info.dptr.generation, id);
-        value.map(|value| (value, None)).map_err(|error| Refusal::Store(error.to_string()))
+        value
+            .map(|value| (value, None))
+            .map_err(|error| self.unreadable(file, Spot::Item(id.to_vec()), &error))
     }
 }
 
@@ -286,10 +289,10 @@ impl<S: StoreRead> Core<S> {
         let info = self.file_info(file)?;
         let limit = limit.max(1);
         let unapplied = self.overlay.part(file, after, limit);
-        let stored = self
-            .store
-            .scan(file, info.dptr.generation, after, limit, with_values)
-            .map_err(|error| Refusal::Store(error.to_string()))?;
+        let stored =
+            self.store.scan(file, info.dptr.generation, after, limit, with_values).map_err(|error| {
+                self.unreadable(file, Spot::After(after.unwrap_or_default().to_vec()), &error)
+            })?;
         let stored_until = stored.last().filter(|_| stored.len() == limit).map(|(id, _)| id.clone());
         let until = match (unapplied.until.map(Bytes::copy_from_slice), stored_until) {
             (Some(one), Some(other)) => Some(one.min(other)),

@@ -2,6 +2,7 @@
 
 use super::core::Core;
 use super::effect::{Effect, Severity};
+use super::incidents::{FOLLOWED, Matter};
 use crate::base::limits::CREDIT_WINDOW;
 use crate::base::{ConnId, Epoch, Mono, Position, Seq};
 use crate::format::batch::Batch;
@@ -116,6 +117,7 @@ impl<S: StoreRead> Core<S> {
             return self.refuse_inbound(RefuseCode::NotNow, text);
         }
         self.link.peer_name.clone_from(&hello.name);
+        self.link.peer_door = hello.door;
         let verdict = judge_caller(&self.own(), hello, peer_epoch);
         if let Verdict::Refuse(code, text) = &verdict
             && *code != RefuseCode::Epoch
@@ -260,9 +262,9 @@ impl<S: StoreRead> Core<S> {
         let following = Following { epoch, received_bytes: 0, sent_ack: None, sent_credit: 0 };
         inbound.phase = Phase::Following(following);
         self.dirty = true;
-        self.said.remove("peer-lost");
         let text = format!("this node follows the primary {} in epoch {epoch}", self.link.peer_name);
-        self.incident(Severity::Notice, "following", text);
+        self.settled(&FOLLOWED);
+        self.all_well(Matter::PeerLost, "following", text);
         self.read_inbound();
     }
 

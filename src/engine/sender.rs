@@ -2,7 +2,9 @@
 
 use super::core::{Core, ReadFor};
 use super::effect::{Effect, Severity};
+use super::incidents::{FOLLOWED, Matter};
 use super::link::Link;
+use super::progress::Progress;
 use crate::base::limits::{LIVE_WINDOW_FULL, LIVE_WINDOW_MAX};
 use crate::base::{Fault, JournalKind, Position, Seq};
 use crate::format::batch::Batch;
@@ -55,7 +57,8 @@ pub(super) struct Stream {
     /// The durable head last told.
     told: Seq,
     cursor: Option<Cursor>,
-    reading: bool,
+    /// The read that the cursor waits for.
+    reading: Option<u64>,
     /// Read back from the journal, and waiting for credit.
     ready: Option<Batch>,
 }
@@ -152,10 +155,10 @@ impl<S: StoreRead> Core<S> {
             acked: Ack { received: common.seq, ..Ack::default() },
             told: Seq(0),
             cursor: None,
-            reading: false,
+            reading: None,
             ready: None,
         }));
-        self.link.progress_at = now.mono;
+        self.link.progress = Progress::begin(now.mono);
         self.dirty = true;
     }
 
@@ -168,11 +171,13 @@ impl<S: StoreRead> Core<S> {
             return self.outbound_fault(&fault.to_string());
         }
         stream.acked = ack;
+        let granted = credit > stream.credit;
         stream.credit = stream.credit.max(credit);
         stream.heard_credit = true;
-        if ack.durable > self.link.acked.durable || ack.received > self.link.acked.received {
-            self.link.progress_at = now;
+        if granted {
+            self.link.progress.moved(now);
         }
+        self.link.progress.acked(now, self.link.acked, ack);
         self.link.acked = ack;
         self.dirty = true;
         if ack.durable > self.link.retained {
@@ -181,10 +186,9 @@ impl<S: StoreRead> Core<S> {
         }
         if first {
             self.link.dial_now(now);
-            self.said.remove("needs-full-sync");
             let text = format!("the peer {} follows from entry {}", self.link.peer_name, ack.durable);
-            self.said.remove("peer-lost");
-            self.incident(Severity::Notice, "peer-follows", text);
+            self.settled(&FOLLOWED);
+            self.all_well(Matter::PeerLost, "peer-follows", text);
         }
     }
 
@@ -193,13 +197,21 @@ impl<S: StoreRead> Core<S> {
             && session.conn == conn
         {
             stream.unsent = 0;
+            self.link.progress.moved(self.now.mono);
             self.dirty = true;
         }
     }
 
-    pub(super) fn stream_read(&mut self, result: Result<Bytes, Fault>) {
+    pub(super) fn link_moved(&mut self, conn: crate::base::ConnId) {
+        if self.link.stream().is_some_and(|(session, _)| session.conn == conn) {
+            self.link.progress.moved(self.now.mono);
+        }
+    }
+
+    pub(super) fn stream_read(&mut self, read: u64, result: Result<Bytes, Fault>) {
         let Some((_, stream)) = self.link.stream() else { return };
-        if !std::mem::take(&mut stream.reading) {
+        // What an earlier stream had asked for is none of this one's.
+        if stream.reading.take_if(|waits| *waits == read).is_none() {
             return;
         }
         self.dirty = true;
@@ -246,7 +258,7 @@ impl<S: StoreRead> Core<S> {
     fn send_batch(&mut self) -> bool {
         let (head, now) = (self.head(), self.now);
         let Some((_, stream)) = self.link.stream() else { return false };
-        if !stream.heard_credit || stream.unsent > UNSENT_MAX || stream.reading {
+        if !stream.heard_credit || stream.unsent > UNSENT_MAX || stream.reading.is_some() {
             return false;
         }
         let next = stream.sent.seq.next();
@@ -289,12 +301,11 @@ impl<S: StoreRead> Core<S> {
         });
         match step {
             Ok((cursor, batch, read)) => {
+                let reading =
+                    read.map(|request| self.read_segment(ReadFor::Stream, JournalKind::Replicated, request));
                 let (_, stream) = self.link.stream()?;
                 stream.cursor = Some(cursor);
-                stream.reading = read.is_some();
-                if let Some(request) = read {
-                    self.read_segment(ReadFor::Stream, JournalKind::Replicated, request);
-                }
+                stream.reading = reading;
                 batch
             }
             Err(error) => {

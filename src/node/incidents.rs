@@ -1,9 +1,9 @@
 //! What people should know: to the log, and to a file of bounded size. Off the hot thread.
 
 use super::core::Turn;
-use super::log::one_line;
-use crate::base::Mono;
-use crate::base::limits::{INCIDENT_FILE_MAX, NOTES_MAX, REFUSAL_QUIET_MS};
+use super::log::{PACED, one_line};
+use crate::base::Repeats;
+use crate::base::limits::{INCIDENT_FILE_MAX, NOTES_MAX, REPEAT_KEYS_MAX, REPEAT_QUIET_MS};
 use crate::engine::{Incident, Severity};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -69,9 +69,9 @@ impl Recorder {
 fn log(incident: &Incident) {
     let text = one_line(&incident.text);
     match incident.severity {
-        Severity::Notice => tracing::info!("{}: {text}", incident.kind),
-        Severity::Warning => tracing::warn!("{}: {text}", incident.kind),
-        Severity::Critical => tracing::error!("{}: {text}", incident.kind),
+        Severity::Notice => tracing::info!(target: PACED, "{}: {text}", incident.kind),
+        Severity::Warning => tracing::warn!(target: PACED, "{}: {text}", incident.kind),
+        Severity::Critical => tracing::error!(target: PACED, "{}: {text}", incident.kind),
     }
 }
 
@@ -117,24 +117,15 @@ impl IncidentFile {
 pub(crate) struct Quiet {
     kind: &'static str,
     count: u64,
-    told: Vec<Told>,
+    /// Reasons may hold what a stranger sent, so their number is bounded.
+    repeats: Repeats<String, Incident>,
 }
-
-#[derive(Debug)]
-struct Told {
-    reason: String,
-    at: Mono,
-    /// Times since then that were not told.
-    unsaid: u64,
-}
-
-/// Reasons remembered; texts may hold what a stranger sent, so their number is not ours.
-const REASONS_MAX: usize = 32;
 
 impl Quiet {
     /// Nothing happened yet.
-    pub(crate) fn new(kind: &'static str) -> Self {
-        Self { kind, count: 0, told: Vec::new() }
+    pub(crate) fn new(kind: impl Into<&'static str>) -> Self {
+        let repeats = Repeats::new(1, REPEAT_QUIET_MS, REPEAT_KEYS_MAX);
+        Self { kind: kind.into(), count: 0, repeats }
     }
 
     /// How often it happened.
@@ -145,31 +136,15 @@ impl Quiet {
     /// It happened: counts it, and makes an incident of `text` if `reason` was not told within a minute.
     pub(crate) fn note(&mut self, turn: &mut Turn, reason: &str, text: &str) {
         self.count += 1;
-        let mut unsaid = 0;
-        if let Some(told) = self.told.iter_mut().find(|told| told.reason == reason) {
-            if turn.now < told.at.plus_ms(REFUSAL_QUIET_MS) {
-                told.unsaid += 1;
-                return;
+        let (kind, wall_ms) = (self.kind, turn.wall_ms);
+        let incident = Incident { severity: Severity::Warning, kind, text: text.to_owned(), wall_ms };
+        if let Some(telling) = self.repeats.say(turn.now, reason.to_owned(), incident) {
+            let mut incident = telling.what;
+            if telling.unsaid > 0 {
+                incident.text.push_str(&format!(" ({} more times in the last minute)", telling.unsaid));
             }
-            unsaid = std::mem::take(&mut told.unsaid);
-            told.at = turn.now;
-        } else {
-            if self.told.len() >= REASONS_MAX {
-                self.told.retain(|told| turn.now < told.at.plus_ms(REFUSAL_QUIET_MS));
-            }
-            if self.told.len() >= REASONS_MAX {
-                return;
-            }
-            self.told.push(Told { reason: reason.to_owned(), at: turn.now, unsaid: 0 });
+            turn.incidents.push(incident);
         }
-        let again =
-            if unsaid > 0 { format!(" ({unsaid} more times in the last minute)") } else { String::new() };
-        turn.incidents.push(Incident {
-            severity: Severity::Warning,
-            kind: self.kind,
-            text: format!("{text}{again}"),
-            wall_ms: turn.wall_ms,
-        });
     }
 }
 

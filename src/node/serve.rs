@@ -4,11 +4,15 @@ use super::admin::{self, Ucred};
 use super::config::{Config, IoChoice};
 use super::config_file::ConfigErrors;
 use super::core::{Core, Ending, Ends, Patience, Workers};
+use super::identity::Peers;
 use super::inbox::{Inbox, Message};
 use super::incidents::Notes;
 use super::layout::{Layout, RETIRED};
 use super::listen::{ListenError, Listeners};
+use super::owner::check_owner;
+use super::peer_address::Resolver;
 use super::retired::Retired;
+use super::room::Room;
 use super::segment_source::{self, DiskSegments};
 use super::setup::{self, DirLock, SetupError};
 use super::tls::LinkIdentity;
@@ -16,8 +20,8 @@ use super::volumes::{Readers, Volumes};
 use super::{apply, disk, log, manager, signals};
 use crate::base::JournalKind;
 use crate::base::limits::{
-    ADMIN_WAIT_MS, CLIENTS_MAX, DESCRIPTORS_RESERVED, FREED_KEPT, FREED_KEPT_EACH, PURGE_STEP, RETIRED_SHARE,
-    STOP_JOIN_MS,
+    ADMIN_WAIT_MS, CLIENTS_MAX, DESCRIPTORS_RESERVED, FREED_KEPT, FREED_KEPT_EACH, NBD_CLIENTS_MAX,
+    PURGE_STEP, RETIRED_SHARE, STOP_JOIN_MS,
 };
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::engine::{Engine, StartState};
@@ -82,6 +86,29 @@ pub enum ServeError {
     },
 }
 
+impl ServeError {
+    /// What to do next, for people.
+    #[must_use]
+    pub fn next(&self) -> String {
+        match self {
+            Self::Config(errors) => errors.next(),
+            Self::Setup(error) => error.next(),
+            Self::Listen(error) => error.next.to_owned(),
+            Self::File { why, path, .. } if why.contains("Permission denied") => {
+                format!("let this user own {}: chown -R USER {}", path.display(), path.display())
+            }
+            Self::File { .. } => {
+                "look at the disk and at that path: what is wrong there is said above; a node that \
+                                  cannot be mended is made anew, as the standby of its peer"
+                    .to_owned()
+            }
+            Self::System { .. } => {
+                "hot-backup doctor says what this machine offers, and what to improve".to_owned()
+            }
+        }
+    }
+}
+
 fn file_error(doing: &'static str, path: &Path, why: &impl ToString) -> ServeError {
     ServeError::File { doing, path: path.to_path_buf(), why: why.to_string() }
 }
@@ -96,8 +123,10 @@ fn system_error(doing: &'static str) -> impl Fn(io::Error) -> ServeError {
 /// # Errors
 /// Whatever keeps the node from starting, or breaks its driver.
 pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
+    check_owner(&Layout::new(dir), "serve")?;
     let config = Config::load(dir)?;
-    log::start(config.log);
+    let _log = log::start(config.log).map_err(system_error("starting the log"))?;
+    log::take_panics();
     keep_freed(FREED_KEPT, FREED_KEPT_EACH);
     umask(Mode::from_bits_truncate(0o077));
     let clients_max = raise_descriptor_limit().saturating_sub(DESCRIPTORS_RESERVED);
@@ -107,6 +136,10 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     // Waits for signals to the end of the process, so nobody waits for it.
     let _ = spawn("signals", move || stoppers.run(&to_core))?;
     let layout = Layout::new(dir);
+    if let Ok(Some(text)) = Room::of(&layout, config.journal_quota_bytes).map(|room| room.warning()) {
+        tracing::warn!("{text}");
+    }
+    let identity = setup::identity(dir)?;
     let found = Found::on_disk(&layout, &config)?;
     let driver =
         open_driver(options.io.unwrap_or(config.io)).map_err(system_error("opening the I/O driver"))?;
@@ -132,6 +165,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
         door_tls,
         keys,
         peer: config.peer,
+        identity: identity.to_string(),
         clients_max,
         patience: Patience::default(),
     };
@@ -183,6 +217,12 @@ impl Found {
         // Read again for each connection; what is wrong with them now is told now.
         LinkIdentity::load(layout, config.encryption)
             .map_err(|error| file_error("loading the keys of", layout.dir(), &error))?;
+        if Peers::load(layout).is_ok_and(|peers| peers.identities.is_empty()) {
+            tracing::warn!(
+                "no peer is trusted yet, so none is let in: give this node the line that `hot-backup identity` prints \
+                 on the other one, with `hot-backup trust`"
+            );
+        }
         let control = setup::load_control(layout, config)?;
         remove_leftovers(layout)?;
         let store = open_store(layout, config)
@@ -261,7 +301,7 @@ impl Crew {
         let (apply, apply_work) = channel();
         let (notes, recorder) = Notes::new();
         let (manager, lives) = manager::channel();
-        let workers = Workers { bulk, files, apply, notes, manager };
+        let workers = Workers { bulk, files, apply, notes, manager, resolver: Resolver::new(inbox) };
         let mut threads = Vec::new();
         threads.push(spawn("manager", move || manager::run(&lives))?);
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
@@ -374,7 +414,7 @@ fn raise_descriptor_limit() -> usize {
             soft
         }
     };
-    let wanted = CLIENTS_MAX + DESCRIPTORS_RESERVED;
+    let wanted = CLIENTS_MAX + NBD_CLIENTS_MAX + DESCRIPTORS_RESERVED;
     if limit < wanted as u64 {
         tracing::warn!("only {limit} files may be open: fewer than {CLIENTS_MAX} clients can connect");
     }

@@ -1,6 +1,7 @@
 //! SIGTERM, SIGINT and SIGHUP: the first asks the node to stop, the second ends the process at once.
 
 use super::inbox::{Inbox, Message};
+use super::log;
 use crate::io::catch_signals;
 use nix::sys::signal::{SigSet, Signal};
 use std::io::{self, PipeReader, Read};
@@ -46,11 +47,13 @@ impl Stoppers {
             let signal = Signal::try_from(i32::from(number)).map_or("a signal", Signal::as_str);
             if asked {
                 tracing::error!("{signal} again: ending at once");
+                log::flush();
                 std::process::exit(KILLED);
             }
             asked = true;
             let Some(core) = core.get() else {
                 tracing::info!("{signal} while starting: ending");
+                log::flush();
                 std::process::exit(0);
             };
             tracing::info!("{signal}: stopping; once more ends at once");

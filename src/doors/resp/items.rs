@@ -20,6 +20,12 @@ pub(super) fn parse_integer(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
+/// Options of SET and GETEX that ask for an end.
+const EXPIRY_OPTIONS: [&str; 4] = ["ex", "px", "exat", "pxat"];
+/// What whoever asks for an end of an item is told.
+pub(super) const NO_EXPIRY: &str = "ERR items do not expire: EX, PX, EXAT and PXAT are not supported, nor EXPIRE and its \
+                                    like; delete the item when its time is over";
+
 /// The options of SET.
 #[derive(Default)]
 struct SetOptions {
@@ -33,8 +39,8 @@ impl SetOptions {
         let mut options = Self::default();
         for word in args.tail(3) {
             let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
-            if ["ex", "px", "exat", "pxat"].into_iter().any(is) {
-                return Err("ERR items do not expire: EX, PX, EXAT and PXAT are not supported".into());
+            if EXPIRY_OPTIONS.into_iter().any(is) {
+                return Err(NO_EXPIRY.into());
             } else if is("nx") && !options.if_present {
                 options.if_absent = true;
             } else if is("xx") && !options.if_absent {
@@ -92,6 +98,18 @@ impl<B: Backend> Turn<'_, B> {
     pub(super) fn get(&mut self, args: Args<'_>) -> Result<(), Fail> {
         let value = self.read_key(args.at(1))?;
         self.bulk_or_null(value.as_deref())
+    }
+
+    pub(super) fn get_ex(&mut self, args: Args<'_>) -> Result<(), Fail> {
+        let is = |at: usize, name: &str| args.at(at).eq_ignore_ascii_case(name.as_bytes());
+        match args.len() {
+            2 => {}
+            // There is nothing to take away.
+            3 if is(2, "persist") => {}
+            4 if EXPIRY_OPTIONS.into_iter().any(|name| is(2, name)) => return Err(NO_EXPIRY.into()),
+            _ => return Err(SYNTAX.into()),
+        }
+        self.get(args)
     }
 
     pub(super) fn set_nx(&mut self, args: Args<'_>) -> Result<(), Fail> {

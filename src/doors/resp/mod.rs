@@ -13,8 +13,8 @@
 //! - What a client costs is counted, and bounded in each turn: see `work.rs`. What takes longer goes on in later turns:
 //!   walks (`walk.rs`), commands of many keys (`gather.rs`), transactions (`transaction.rs`). A client that leaves
 //!   costs nothing any more.
-//! - A transaction is one batch of one journal. Commands that would have to look at very many items (KEYS, SCAN,
-//!   DBSIZE) are not allowed in it.
+//! - A transaction is one batch of one journal. KEYS, SCAN and DBSIZE in it see what it did so
+//!   far; they begin anew with it when anybody else changes anything meanwhile.
 //! - WATCH sees every change that the backend tells, whoever made it: none is noted here.
 //! - WAIT counts the peer only when it has the client's updates on its disk. That is more than in Redis, where
 //!   memory is enough. It speaks of updates to replicated files; a client that made none waits for all there are.
@@ -22,15 +22,20 @@
 //! - Before a client has authenticated it may send commands of 4 KiB only, and for a minute only.
 
 mod changes;
+mod clients;
 mod connection;
+mod count;
+mod docs;
 mod gather;
 mod glob;
+mod info;
 mod items;
 mod line;
 mod outbox;
 mod refusal;
 mod report;
 mod session;
+mod subcommands;
 mod table;
 mod transaction;
 mod turn;
@@ -52,6 +57,8 @@ use crate::base::{ConnId, Mono, Now};
 use crate::doors::Backend;
 use crate::doors::index::FastHash;
 use bytes::{Bytes, BytesMut};
+pub use clients::ClientPlace;
+pub use info::Memory;
 use session::Session;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -67,6 +74,10 @@ pub struct RespConfig {
     pub password: Option<String>,
     /// This program's version, for INFO.
     pub version: String,
+    /// The port of the door, for INFO; 0 if it is not on TCP.
+    pub tcp_port: u16,
+    /// A number that no other run of the program has, for INFO.
+    pub run: u64,
 }
 
 /// What the door wants done.
@@ -85,6 +96,18 @@ pub enum DoorOutput {
         conn: ConnId,
         /// An empty buffer; its capacity is how much to read at most.
         buffer: Vec<u8>,
+    },
+    /// The client needs no password, or has given it.
+    Proven {
+        /// The client.
+        conn: ConnId,
+    },
+    /// The client was denied what it came for.
+    Refused {
+        /// The client.
+        conn: ConnId,
+        /// Why, for people.
+        why: String,
     },
     /// End the connection once what was given is sent. The door has forgotten the client.
     Close {
@@ -134,6 +157,13 @@ struct Shared {
     memory: usize,
     clients: usize,
     stats: Stats,
+    rate: info::Rate,
+    /// What the process takes.
+    process: Memory,
+    count: count::Count,
+    roster: clients::Roster,
+    /// Clients whose connections another one ended in this turn.
+    killed: Vec<ConnId>,
 }
 
 impl Shared {
@@ -178,6 +208,11 @@ impl RespDoor {
             memory: 0,
             clients: 0,
             stats: Stats::default(),
+            rate: info::Rate::default(),
+            process: Memory::default(),
+            count: count::Count::default(),
+            roster: clients::Roster::default(),
+            killed: Vec::new(),
         };
         Self { sessions: HashMap::default(), shared }
     }
@@ -195,10 +230,26 @@ impl RespDoor {
         let mut session = Box::new(Session::new(conn, now, trusted));
         if !trusted && self.shared.config.password.is_some() {
             session.client.lock(now, &mut self.shared);
+        } else {
+            self.shared.outputs.push_back(DoorOutput::Proven { conn });
         }
         session.begin(&mut self.shared);
         self.sessions.insert(conn, session);
         self.shared.clients = self.sessions.len();
+    }
+
+    /// Where a client's connection comes from and to, for CLIENT LIST.
+    pub fn placed(&mut self, conn: ConnId, place: ClientPlace) {
+        if let Some(session) = self.sessions.get(&conn)
+            && let Some(card) = self.shared.roster.card(session.client.card)
+        {
+            card.place = place;
+        }
+    }
+
+    /// What the process takes of the machine's memory, for INFO.
+    pub fn measured(&mut self, memory: Memory) {
+        self.shared.process = memory;
     }
 
     /// The client is gone. What it was not told stays as it is in the database.
@@ -206,6 +257,15 @@ impl RespDoor {
         let Some(session) = self.sessions.remove(&conn) else { return };
         session.leave(&mut self.shared);
         self.shared.clients = self.sessions.len();
+    }
+
+    /// The client sends no more than what it has sent, of which `drained` tells whether all was handed over. What of it
+    /// was not begun and has to wait is dropped; what was begun is answered.
+    pub fn ended<B: Backend>(&mut self, now: Now, conn: ConnId, drained: bool, backend: &mut B) {
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.ended(drained);
+            self.advance(now, conn, backend);
+        }
     }
 
     /// Bytes came, as allowed by a [`DoorOutput::Receive`]; `bytes` goes back with the next one.
@@ -285,6 +345,8 @@ impl RespDoor {
                 self.advance(now, conn, backend);
             }
         }
+        self.shared.rate.look(now.mono, self.shared.stats.commands);
+        self.shared.count.tick(now, backend);
         self.shared.learn(backend);
         self.go_on(now, backend);
     }
@@ -302,7 +364,7 @@ impl RespDoor {
         }
         let wait = self.shared.deadlines.first().map(|(deadline, _)| *deadline);
         let authenticate = self.shared.locked.first().map(|(deadline, _)| *deadline);
-        wait.into_iter().chain(authenticate).min()
+        wait.into_iter().chain(authenticate).chain(self.shared.count.deadline()).min()
     }
 
     /// Clients connected.
@@ -327,6 +389,12 @@ impl RespDoor {
         self.shared.work.begin_slice(self.shared.ready.len(), 1);
         if session.advance(now, &mut self.shared, backend) {
             self.close(conn);
+        }
+        for conn in std::mem::take(&mut self.shared.killed) {
+            if self.sessions.contains_key(&conn) {
+                self.close(conn);
+                self.shared.outputs.push_back(DoorOutput::Close { conn });
+            }
         }
     }
 

@@ -25,11 +25,14 @@ pub(super) struct Model {
     pub(super) peer: [Seq; 3],
     pub(super) primary: bool,
     pub(super) connected: bool,
+    pub(super) peer_door: Option<(String, u16)>,
     pub(super) congested: bool,
     pub(super) refuse: Option<Refusal>,
     pub(super) level: AckLevel,
     /// Sizes of the batches accepted.
     pub(super) batches: Vec<usize>,
+    /// Scans so far.
+    pub(super) scans: usize,
     wants_changes: bool,
     changes: VecDeque<Change>,
     /// What was asked of it since the last look.
@@ -55,10 +58,12 @@ impl Model {
             peer: [Seq(0); 3],
             primary: true,
             connected: true,
+            peer_door: Some(("10.0.0.2".to_owned(), 7002)),
             congested: false,
             refuse: None,
             level: AckLevel::Local,
             batches: Vec::new(),
+            scans: 0,
             wants_changes: false,
             changes: VecDeque::new(),
             meter: Meter::default(),
@@ -72,6 +77,18 @@ impl Model {
     pub(super) fn create(&mut self, id: u64, name: &str, replicated: bool) {
         let file = File { name: name.to_owned(), replicated, items: BTreeMap::new() };
         self.files.insert(FileId(id), file);
+    }
+
+    /// Whether an item of the first file was ever set.
+    pub(super) fn has_set(&self, id: &str) -> bool {
+        self.files[&FileId(2)].items.contains_key(id.as_bytes())
+    }
+
+    /// Puts an item that is safe already.
+    pub(super) fn put(&mut self, file: u64, id: &[u8]) {
+        let wait = Wait { journal: JournalKind::Local, seq: Seq(0), level: AckLevel::Local };
+        let items = &mut self.files.get_mut(&FileId(file)).unwrap().items;
+        items.insert(id.to_vec(), (Some(Bytes::from_static(b"v")), wait));
     }
 
     pub(super) fn remove(&mut self, id: u64) {
@@ -188,6 +205,7 @@ impl Backend for Model {
     }
 
     fn scan(&mut self, file: FileId, after: Option<&[u8]>, limit: usize) -> Result<Scanned, Refusal> {
+        self.scans += 1;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let range = self.file(file)?.items.range::<[u8], _>((from, Bound::Unbounded));
         let live = range.filter(|(_, (value, _))| value.is_some()).take(limit);
@@ -246,8 +264,7 @@ impl Backend for Model {
             appended: self.ends[0],
             applied: self.ends[0],
             peer_connected: self.connected,
-            peer_host: "10.0.0.2".to_owned(),
-            peer_port: 7002,
+            peer_door: self.peer_door.clone(),
             peer: self.peer,
             peer_silence_s: 1,
             lag_s: 0,
@@ -265,6 +282,8 @@ pub(super) struct Peer {
     receive: Option<Vec<u8>>,
     pub(super) sending: bool,
     pub(super) closed: bool,
+    pub(super) proven: bool,
+    pub(super) refused: Vec<String>,
     /// Takes no more replies: sends stay under way.
     pub(super) deaf: bool,
 }
@@ -290,6 +309,8 @@ impl Rig {
             default_file: Some("app,items".to_owned()),
             password: None,
             version: "0.1.0".to_owned(),
+            tcp_port: 7001,
+            run: 7,
         };
         let mut rig = Self::new(config);
         rig.open(1);
@@ -339,6 +360,8 @@ impl Rig {
                     );
                     peer.receive = Some(buffer);
                 }
+                DoorOutput::Proven { conn } => self.peer(conn.0).proven = true,
+                DoorOutput::Refused { conn, why } => self.peer(conn.0).refused.push(why),
                 DoorOutput::Close { conn } => self.peer(conn.0).closed = true,
             }
         }
@@ -358,6 +381,12 @@ impl Rig {
         self.door.input(self.now, ConnId(client), buffer, &mut self.model);
         self.collect();
         true
+    }
+
+    /// A client sends no more; `drained` if the door has all that it sent.
+    pub(super) fn end(&mut self, client: u64, drained: bool) {
+        self.door.ended(self.now, ConnId(client), drained, &mut self.model);
+        self.collect();
     }
 
     /// Completes a send. False if none was under way.

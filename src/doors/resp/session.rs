@@ -1,5 +1,6 @@
 //! One client: what it sent, what it is to be told, and when it is read further.
 
+use super::clients::Listing;
 use super::gather::Gather;
 use super::line::Place;
 use super::outbox::{Outbox, Waits};
@@ -25,9 +26,8 @@ pub(super) struct Client {
     pub(super) authenticated: bool,
     /// Until when it has to give the password.
     locked_until: Option<Mono>,
-    pub(super) name: Vec<u8>,
-    /// Name and version of the client's library.
-    pub(super) library: [Vec<u8>; 2],
+    /// Its place in the roster.
+    pub(super) card: usize,
     pub(super) out: Outbox,
     pub(super) queue: Option<Box<Queue>>,
     /// The last update in each journal, by index.
@@ -55,13 +55,16 @@ pub(super) enum Blocked {
     Exec(Box<Exec>),
     /// WATCH, at this argument.
     Watch(usize),
+    /// CLIENT LIST.
+    Listing(Box<Listing>),
 }
 
 impl Blocked {
     /// Memory held (bytes).
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Ack(_) | Self::Watch(_) => 0,
+            Self::Listing(listing) => listing.bytes(),
             Self::Walk(walk) => walk.bytes(),
             Self::Gather(gather) => gather.bytes(),
             Self::Exec(exec) => exec.bytes(),
@@ -71,7 +74,7 @@ impl Blocked {
     /// Whether it has to know what others change.
     fn tracks(&self) -> bool {
         match self {
-            Self::Ack(_) | Self::Walk(_) | Self::Watch(_) => false,
+            Self::Ack(_) | Self::Walk(_) | Self::Watch(_) | Self::Listing(_) => false,
             Self::Gather(gather) => gather.tracks(),
             Self::Exec(exec) => exec.tracks(),
         }
@@ -169,6 +172,17 @@ enum Stop {
     Over,
 }
 
+/// What is known of the end of what a client sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum End {
+    /// It may send more.
+    Open,
+    /// It sends no more, but something may be left to receive.
+    Seen,
+    /// Nothing is left.
+    Drained,
+}
+
 /// One client.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -191,6 +205,7 @@ pub(super) struct Session {
     pub(super) in_ready: Option<Place>,
     pub(super) in_congested: Option<Place>,
     charged: usize,
+    end: End,
 }
 
 impl Session {
@@ -202,8 +217,7 @@ impl Session {
             trusted,
             authenticated: true,
             locked_until: None,
-            name: Vec::new(),
-            library: [Vec::new(), Vec::new()],
+            card: 0,
             out: Outbox::default(),
             queue: None,
             last: [Seq(0); 2],
@@ -229,6 +243,22 @@ impl Session {
             in_ready: None,
             in_congested: None,
             charged: 0,
+            end: End::Open,
+        }
+    }
+
+    /// The client sends no more.
+    pub(super) fn ended(&mut self, drained: bool) {
+        self.end = self.end.max(if drained { End::Drained } else { End::Seen });
+    }
+
+    /// Whether the client is over where parsing stopped. A client that ended its stream may be gone, and another may have
+    /// taken over its work: nothing of it may be carried out later than at once.
+    fn is_over(&self, stop: Stop) -> bool {
+        match self.end {
+            End::Open => false,
+            End::Seen => matches!(stop, Stop::Full | Stop::Congested),
+            End::Drained => matches!(stop, Stop::Full | Stop::Congested | Stop::Hungry),
         }
     }
 
@@ -294,6 +324,9 @@ impl Session {
                 &mut self.client.out.bytes,
                 "ERR the node's memory for clients is used up: try again later",
             );
+            self.client.closing = true;
+        }
+        if self.is_over(stop) {
             self.client.closing = true;
         }
         if self.client.closing {
@@ -387,12 +420,15 @@ impl Session {
         let held = input + self.receiving + self.client.out.held() + queued + blocked;
         shared.memory = shared.memory + held - self.charged;
         self.charged = held;
+        let unread = self.input.len() - self.start;
+        shared.roster.note(&self.client, unread, self.receiving, held);
     }
 
     /// The client is gone: nothing that is shared knows of it any more, but for lists that are gone through anyway.
     pub(super) fn leave(mut self, shared: &mut Shared) {
         shared.memory -= self.charged;
         shared.watches.end(self.client.conn);
+        shared.roster.remove(self.client.card);
         self.client.unlock(shared);
         self.forget_blocked(shared);
         shared.ready.leave(&mut self.in_ready);
@@ -416,7 +452,7 @@ impl Session {
             shared.stats.output_bytes += bytes.len() as u64;
             shared.outputs.push_back(DoorOutput::Send { conn, bytes });
         }
-        let done = self.client.closing && self.client.out.is_empty();
+        let done = self.client.closing && self.client.out.is_empty() && self.client.blocked.is_none();
         if done {
             shared.outputs.push_back(DoorOutput::Close { conn });
         }
@@ -425,6 +461,7 @@ impl Session {
 
     /// Asks for the first bytes.
     pub(super) fn begin(&mut self, shared: &mut Shared) {
+        self.client.card = shared.roster.add(self.client.conn, &self.client);
         self.read_on(Stop::Hungry, shared);
         self.charge(shared);
     }

@@ -5,13 +5,14 @@
 //! at once.
 
 use super::changes::Changes;
-use super::gather::{Gather, TOO_BUSY};
+use super::gather::TOO_BUSY;
 use super::outbox::Waits;
 use super::refusal::Fail;
 use super::session::Blocked;
 use super::table::Spec;
 use super::turn::Turn;
 use super::{FastHash, work};
+use crate::base::FileId;
 use crate::base::limits::{
     ANEW_MAX, CLIENT_REPLY_MAX, LONG_TURN_SLICES, MULTI_MAX, RESP_ARGS_MAX, RESP_REQUEST_MAX, WORK_COMMAND,
     WORK_UPDATE,
@@ -91,6 +92,31 @@ pub(super) struct Staged {
     pub(super) draft: Draft,
     /// Items read from the database.
     pub(super) reads: Vec<ItemHash>,
+    /// A walk looked at all there are.
+    walked: bool,
+}
+
+impl Staged {
+    /// A walk looks at the database: what it finds depends on every item.
+    pub(super) fn walk(&mut self) {
+        self.walked = true;
+    }
+
+    /// How many items the transaction touched.
+    pub(super) fn len(&self) -> usize {
+        self.draft.len()
+    }
+
+    /// The ids of items that it put, and did not delete later, with their files.
+    pub(super) fn puts(&self) -> impl Iterator<Item = (FileId, &[u8])> {
+        let puts = self.draft.items().iter().filter(|drafted| drafted.value.is_some());
+        puts.map(|drafted| (drafted.file, drafted.id.as_slice()))
+    }
+
+    /// Whether it deleted the item.
+    pub(super) fn deleted(&self, item: ItemHash, file: FileId, id: &[u8]) -> bool {
+        self.draft.find(item, file, id).is_some_and(|drafted| drafted.value.is_none())
+    }
 }
 
 /// An EXEC under way.
@@ -103,8 +129,8 @@ pub(super) struct Exec {
     staged: Staged,
     waits: Waits,
     reply: Vec<u8>,
-    /// A command of many keys that is not done.
-    inner: Option<Box<Gather>>,
+    /// What is left of a command of many keys or of a walk.
+    inner: Option<Blocked>,
     /// What was read, once it was interrupted.
     read: Option<HashSet<ItemHash, FastHash>>,
     /// Changes looked at.
@@ -133,7 +159,7 @@ impl Exec {
 
     /// Memory held (bytes).
     pub(super) fn bytes(&self) -> usize {
-        let inner = self.inner.as_ref().map_or(0, |inner| inner.bytes());
+        let inner = self.inner.as_ref().map_or(0, Blocked::bytes);
         let read = self.read.as_ref().map_or(0, |read| read.capacity() * 2 * size_of::<ItemHash>());
         let reads = self.staged.reads.capacity() * size_of::<ItemHash>();
         self.queue.bytes() + self.staged.draft.held() + reads + self.reply.capacity() + inner + read
@@ -147,11 +173,12 @@ impl Exec {
     /// Whether others changed what it has read, as far as is known.
     fn is_outdated(&mut self, changes: &Changes, work: &mut work::Work) -> bool {
         let Some(read) = &self.read else { return false };
+        let walked = self.staged.walked;
         let seen = std::mem::replace(&mut self.seen, changes.next());
         let Some(changes) = changes.since(seen) else { return true };
         let mut looked = 0;
         let outdated = changes.inspect(|_| looked += 1).any(|change| match change {
-            Change::Item(item) => read.contains(item),
+            Change::Item(item) => walked || read.contains(item),
             Change::File(_) | Change::All => true,
         });
         work.spend(looked * WORK_COMMAND);
@@ -291,10 +318,10 @@ impl<B: Backend> Turn<'_, B> {
             self.shared.work.spend(WORK_COMMAND);
             match inner.take() {
                 None => self.run(spec, args),
-                Some(inner) => self.run_on(Blocked::Gather(inner), args),
+                Some(inner) => self.run_on(inner, args),
             }
-            if let Some(Blocked::Gather(unfinished)) = self.unfinished.take() {
-                *inner = Some(unfinished);
+            *inner = self.unfinished.take();
+            if inner.is_some() {
                 return Ok(false);
             }
             (*at, *span) = (*at + 1, *span + args.len());

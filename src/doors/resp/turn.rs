@@ -1,12 +1,14 @@
 //! One command's turn: finds it, checks it, carries it out, and notes what its reply waits for.
 
-use super::Shared;
+use super::connection::unknown_subcommand;
 use super::gather::What;
+use super::items::NO_EXPIRY;
 use super::outbox::Waits;
 use super::refusal::Fail;
 use super::session::{AckWait, Blocked, Client};
 use super::table::{Cmd, Spec, flag};
 use super::transaction::{Queue, Staged};
+use super::{Shared, subcommands};
 use crate::base::limits::{
     CLIENT_REPLY_MAX, CLIENTS_MEMORY_MAX, DIRECT_ITEMS_MAX, ITEM_ID_MAX, ITEM_VALUE_MAX, NAME_MAX,
     OPTIONS_MAX, WORK_COMMAND, WORK_READ, WORK_UPDATE,
@@ -73,21 +75,36 @@ impl<'t, B: Backend> Turn<'t, B> {
         let Some(spec) = self.shared.lookup.find(args.at(0)) else {
             return self.unknown(args);
         };
-        self.client.last_command = spec.name;
         self.shared.work.spend(WORK_COMMAND);
-        if !spec.takes(args.len()) {
-            return self.reject(&wrong_arity(spec.name));
-        }
-        if args.len() > OPTIONS_MAX && !spec.takes_many_keys() {
-            return self.reject(&format!("ERR too many arguments for '{}' command", spec.name));
-        }
-        if !self.client.authenticated && !spec.has(flag::NO_AUTH) {
-            return self.reject("NOAUTH Authentication required.");
+        if let Err(why) = self.check(spec, args) {
+            return self.reject_as(spec, &why);
         }
         if self.client.queue.is_some() && !spec.has(flag::NOT_QUEUED) {
             return self.enqueue(spec, args);
         }
         self.run(spec, args);
+    }
+
+    /// What can be told without carrying it out: whether there is such a subcommand, whether the count of arguments is
+    /// right, whether the client may.
+    fn check(&mut self, spec: &'static Spec, args: Args<'_>) -> Result<(), String> {
+        let (mut name, mut takes) = (spec.name, spec.takes(args.len()));
+        if spec.has(flag::CONTAINER) && args.len() > 1 {
+            let word = args.at(1);
+            let sub = subcommands::find(spec, word).ok_or_else(|| unknown_subcommand(spec.name, word))?;
+            (name, takes) = (sub.name, sub.takes(args.len()));
+        }
+        self.client.last_command = name;
+        if !takes {
+            return Err(wrong_arity(name));
+        }
+        if args.len() > OPTIONS_MAX && !spec.takes_many_keys() {
+            return Err(format!("ERR too many arguments for '{name}' command"));
+        }
+        if !self.client.authenticated && !spec.has(flag::NO_AUTH) {
+            return Err("NOAUTH Authentication required.".to_owned());
+        }
+        Ok(())
     }
 
     /// Carries out a command and writes its reply, which may be an error.
@@ -106,6 +123,7 @@ impl<'t, B: Backend> Turn<'t, B> {
             Blocked::Gather(gather) => self.gather_on(gather, args),
             Blocked::Exec(exec) => self.exec_on(exec),
             Blocked::Watch(at) => self.watch_on(args, at),
+            Blocked::Listing(listing) => self.list_on(listing, args),
         };
         self.conclude(start, result);
     }
@@ -123,6 +141,8 @@ impl<'t, B: Backend> Turn<'t, B> {
             Cmd::Get => self.get(args),
             Cmd::SetNx => self.set_nx(args),
             Cmd::GetDel => self.get_del(args),
+            Cmd::GetEx => self.get_ex(args),
+            Cmd::Expire | Cmd::SetEx => Err(NO_EXPIRY.into()),
             Cmd::GetSet => self.get_set(args),
             Cmd::GetRange => self.get_range(args),
             Cmd::StrLen => self.str_len(args),
@@ -155,7 +175,7 @@ impl<'t, B: Backend> Turn<'t, B> {
             )
             .into()),
             Cmd::Debug => Err("ERR DEBUG command not allowed.".into()),
-            _ => self.dispatch_connection(spec.cmd, args),
+            _ => self.dispatch_connection(spec, args),
         }
     }
 
@@ -173,6 +193,17 @@ impl<'t, B: Backend> Turn<'t, B> {
         if let Some(queue) = &mut self.client.queue {
             queue.void();
         }
+    }
+
+    /// As [`Self::reject`]; an EXEC that is wrong ends its transaction, as in Redis.
+    fn reject_as(&mut self, spec: &Spec, text: &str) {
+        if spec.cmd != Cmd::Exec {
+            return self.reject(text);
+        }
+        self.client.queue = None;
+        self.shared.watches.end(self.client.conn);
+        let why = text.strip_prefix("ERR ").unwrap_or(text);
+        self.error(&format!("EXECABORT Transaction discarded because of: {why}"));
     }
 
     fn unknown(&mut self, args: Args<'_>) {
@@ -198,9 +229,6 @@ impl<'t, B: Backend> Turn<'t, B> {
     }
 
     fn enqueue(&mut self, spec: &'static Spec, args: Args<'_>) {
-        if spec.has(flag::NO_MULTI) {
-            return self.reject("ERR Command not allowed inside a transaction");
-        }
         let full = self.shared.memory > CLIENTS_MEMORY_MAX;
         self.shared.work.spend(args.len() * WORK_COMMAND / 4);
         let queue = self.client.queue.get_or_insert_with(|| Box::new(Queue::default()));

@@ -19,10 +19,12 @@ use super::glob::Pattern;
 use super::outbox::Waits;
 use super::refusal::{Fail, SYNTAX};
 use super::session::Blocked;
+use super::transaction::Staged;
 use super::turn::Turn;
 use super::work::Work;
 use crate::base::limits::{
-    CLIENT_REPLY_MAX, ITEM_ID_MAX, KEYS_MAX, PATTERN_MAX, SCAN_COUNT_MAX, WALK_STEP, WORK_LOOKED, WORK_WALKED,
+    CLIENT_REPLY_MAX, ITEM_ID_MAX, KEYS_MAX, PATTERN_MAX, SCAN_COUNT_MAX, WALK_STAGED_MAX, WALK_STEP,
+    WORK_LOOKED, WORK_READ, WORK_WALKED,
 };
 use crate::base::{FileId, Now};
 use crate::doors::{Backend, Refusal, Scanned};
@@ -34,6 +36,13 @@ use std::collections::{BTreeMap, HashMap};
 pub(super) struct Place {
     file: FileId,
     after: Option<Vec<u8>>,
+}
+
+impl Place {
+    /// Whether an item lies behind this place.
+    fn is_before(&self, file: FileId, id: &[u8]) -> bool {
+        self.file < file || self.file == file && self.after.as_deref().is_none_or(|after| after < id)
+    }
 }
 
 /// Whose items a walk is for, and by which keys it tells them.
@@ -113,6 +122,37 @@ impl Filter {
         })
     }
 
+    /// Finds what a transaction put and nobody else can see yet, between two places.
+    fn new_items<B: Backend>(
+        &self,
+        backend: &mut B,
+        work: &mut Work,
+        staged: &Staged,
+        (begin, past): (&Place, Option<&Place>),
+        waits: &mut Waits,
+        mut found: impl FnMut(&[u8]),
+    ) -> Result<(), Refusal> {
+        let mut key = Vec::new();
+        work.spend(staged.len() * WORK_WALKED);
+        for (file, id) in staged.puts() {
+            let place = Place { file, after: None };
+            let Some((_, start)) = self.file(backend, &place).filter(|(found, _)| *found == file) else {
+                continue;
+            };
+            let between = begin.is_before(file, id) && past.is_none_or(|past| !past.is_before(file, id));
+            if !between || !self.key(&start, id, &mut key, work) {
+                continue;
+            }
+            let (stored, wait) = backend.read(file, id)?;
+            work.spend(WORK_READ);
+            wait.into_iter().for_each(|wait| waits.add(wait));
+            if stored.is_none() {
+                found(&key);
+            }
+        }
+        Ok(())
+    }
+
     /// Whether no id of the file from this one on can fit.
     fn beyond(&self, id: &[u8]) -> bool {
         !id.starts_with(&self.front) && id > self.front.as_slice()
@@ -135,7 +175,7 @@ fn just_before(prefix: &[u8]) -> Option<Vec<u8>> {
 /// Looks at up to `left` items from `place` on, as long as the client's turn lasts, and tells `found` the keys that
 /// fit. True when there are no more.
 fn walk<B: Backend>(
-    (backend, work): (&mut B, &mut Work),
+    (backend, work, staged): (&mut B, &mut Work, Option<&Staged>),
     waits: &mut Waits,
     filter: &Filter,
     place: &mut Place,
@@ -159,7 +199,8 @@ fn walk<B: Backend>(
         work.spend(WORK_WALKED * (ids.len() + 1) + WORK_LOOKED * looked);
         *left = left.saturating_sub(ids.len().max(1));
         for id in &ids {
-            if filter.key(&start, id, &mut key, work) {
+            let gone = staged.is_some_and(|staged| staged.deleted(backend.item_hash(file, id), file, id));
+            if !gone && filter.key(&start, id, &mut key, work) {
                 found(&key);
             }
         }
@@ -253,6 +294,8 @@ enum Told {
 #[derive(Debug)]
 pub(super) struct Walk {
     filter: Filter,
+    /// Where it began.
+    begin: Place,
     place: Place,
     /// Items that it looks at yet.
     left: usize,
@@ -270,16 +313,27 @@ impl Walk {
     }
 
     /// Goes on for a turn. True when there is no more to look at.
-    fn look<B: Backend>(&mut self, backend: &mut B, work: &mut Work) -> Result<bool, Fail> {
-        let (told, count, keys) = (self.told, &mut self.count, &mut self.keys);
-        let ended =
-            walk((backend, work), &mut self.waits, &self.filter, &mut self.place, &mut self.left, |key| {
-                *count += 1;
-                if told != Told::Count {
-                    resp::bulk(keys, key);
-                }
-            })?;
-        if told == Told::Keys && (self.count > KEYS_MAX || self.keys.len() > CLIENT_REPLY_MAX) {
+    fn look<B: Backend>(
+        &mut self,
+        backend: &mut B,
+        work: &mut Work,
+        staged: Option<&Staged>,
+    ) -> Result<bool, Fail> {
+        let Self { filter, begin, place, left, told, waits, count, keys } = self;
+        let mut found = |key: &[u8]| {
+            *count += 1;
+            if *told != Told::Count {
+                resp::bulk(keys, key);
+            }
+        };
+        let ended = walk((backend, work, staged), waits, filter, place, left, &mut found)?;
+        if let Some(staged) = staged
+            && (ended || *left == 0)
+        {
+            let past = (!ended).then_some(&*place);
+            filter.new_items(backend, work, staged, (begin, past), waits, &mut found)?;
+        }
+        if self.told == Told::Keys && (self.count > KEYS_MAX || self.keys.len() > CLIENT_REPLY_MAX) {
             return Err(format!("ERR more than {KEYS_MAX} keys would be returned: use SCAN").into());
         }
         Ok(ended)
@@ -318,12 +372,22 @@ impl<B: Backend> Turn<'_, B> {
 
     fn begin_walk(&mut self, filter: Filter, place: Place, left: usize, told: Told) -> Result<(), Fail> {
         let (waits, count, keys) = (Waits::default(), 0, Vec::new());
-        self.walk_on(Box::new(Walk { filter, place, left, told, waits, count, keys }))
+        let begin = place.clone();
+        self.walk_on(Box::new(Walk { filter, begin, place, left, told, waits, count, keys }))
     }
 
     /// Goes on with a walk, and answers when it is over.
     pub(super) fn walk_on(&mut self, mut walk: Box<Walk>) -> Result<(), Fail> {
-        let ended = walk.look(self.backend, &mut self.shared.work)?;
+        if let Some(staged) = &mut self.staged {
+            if staged.len() > WALK_STAGED_MAX {
+                let error = format!(
+                    "ERR this transaction changes more than {WALK_STAGED_MAX} items: look for keys before or after it"
+                );
+                return Err(error.into());
+            }
+            staged.walk();
+        }
+        let ended = walk.look(self.backend, &mut self.shared.work, self.staged.as_ref())?;
         if !ended && walk.left > 0 {
             self.unfinished = Some(Blocked::Walk(walk));
             return Ok(());

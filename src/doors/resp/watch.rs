@@ -40,6 +40,11 @@ impl Watches {
         self.by_client.get(&conn).map_or(0, Vec::len)
     }
 
+    /// Whether a key that a client watches was changed.
+    pub(super) fn is_dirty(&self, conn: ConnId) -> bool {
+        self.dirty.contains(&conn)
+    }
+
     /// Ends a client's watching; returns whether a key it watched was changed.
     pub(super) fn end(&mut self, conn: ConnId) -> bool {
         for (_, item) in self.by_client.remove(&conn).unwrap_or_default() {

@@ -10,7 +10,7 @@ use crate::base::{ConnId, FileId, Prng};
 use crate::doors::{Backend as _, Change};
 
 /// Everything in the door that has a length.
-fn lengths(door: &RespDoor) -> [usize; 9] {
+fn lengths(door: &RespDoor) -> [usize; 10] {
     let shared = &door.shared;
     [
         door.sessions.len(),
@@ -22,6 +22,7 @@ fn lengths(door: &RespDoor) -> [usize; 9] {
         shared.locked.len(),
         shared.blocked,
         shared.memory,
+        shared.roster.len(),
     ]
 }
 
@@ -136,6 +137,8 @@ fn worst(spec: &Spec, long: &str) -> Vec<String> {
         Cmd::Scan => patterns.iter().map(|p| format!("scan 0 match {p} count {SCAN_COUNT_MAX}")).collect(),
         Cmd::Keys => patterns.iter().map(|p| format!("keys {p}")).collect(),
         Cmd::Config => vec![format!("config get{}", format!(" {}", patterns[0]).repeat(OPTIONS_MAX - 2))],
+        Cmd::Client => vec!["client list; ".repeat(500), "client kill type pubsub; ".repeat(500)],
+        Cmd::Info => vec!["info; ".repeat(500)],
         Cmd::Append => vec![format!("append {big} {long}")],
         Cmd::GetRange => vec![format!("{name} {big} 0 -1")],
         Cmd::Exec => {
@@ -143,6 +146,7 @@ fn worst(spec: &Spec, long: &str) -> Vec<String> {
             vec![
                 format!("multi; mget{}; del{}; exec", parts[0], parts[0]),
                 format!("multi; mset{}; exists{}; exec", parts[1], parts[0]),
+                format!("multi; {} keys *; dbsize; keys *,*,*; exec", "incr app,items,new; ".repeat(2000)),
                 format!("multi; {} exec", "append app,items,big x; ".repeat(20_000)),
                 format!("multi; {} exec", "getrange app,items,big 0 0; ".repeat(20_000)),
                 format!(

@@ -2,6 +2,8 @@
 
 mod commands;
 mod cost;
+mod ends;
 mod limits;
 mod order;
+mod tools;
 mod walks;

@@ -2,7 +2,7 @@
 
 use super::super::RespConfig;
 use super::super::model::{Rig, encode};
-use crate::base::limits::KEYS_MAX;
+use crate::base::limits::{KEYS_MAX, WALK_STAGED_MAX};
 use crate::base::{ConnId, Prng};
 
 fn keys_of(rig: &mut Rig, scan: &str) -> (Vec<String>, usize) {
@@ -182,4 +182,64 @@ fn keys_refuses_to_return_very_many() {
         "-ERR more than 100000 keys would be returned: use SCAN\r\n:0\r\n"
     );
     assert!(rig.ask("keys app,orders,1-*").starts_with("*1000\r\n"));
+}
+
+#[test]
+fn a_walk_in_a_transaction_sees_what_the_transaction_did_and_what_is_stored() {
+    let mut rig = Rig::usual();
+    rig.ask("mset a 1 b 2 d 4");
+    let replies = rig.ask("multi; set c 3; del a; set b 9; set app,orders,x 1; keys *; dbsize; scan 0; set a 1; keys [ac]; exec");
+    let three = "$1\r\nb\r\n$1\r\nd\r\n$1\r\nc\r\n";
+    let expected =
+        format!("*3\r\n{three}:3\r\n*2\r\n$1\r\n0\r\n*3\r\n{three}+OK\r\n*2\r\n$1\r\na\r\n$1\r\nc\r\n");
+    assert!(replies.ends_with(&expected), "{replies}");
+    assert_eq!(rig.ask("dbsize"), ":4\r\n");
+    // Each item is met once, by the part of the walk that it lies in.
+    let replies = rig.ask("multi; set aa 1; set z 1; scan 0 count 1; exec");
+    assert!(replies.contains("*1\r\n$1\r\na\r\n"), "{replies}");
+}
+
+#[test]
+fn a_walk_in_a_transaction_finds_the_state_of_one_moment_whatever_others_change_between_its_turns() {
+    let mut rig = Rig::usual();
+    rig.open(2);
+    for n in 0..5_000 {
+        rig.model.put(2, format!("k{n:05}").as_bytes());
+    }
+    rig.write(1, &encode("multi; dbsize; keys *; dbsize; exec"));
+    while rig.unread(1) > 0 {
+        assert!(rig.give(1, usize::MAX));
+    }
+    let mut turns = 0;
+    while rig.due() {
+        if turns % 2 == 0 {
+            // Behind and before where the walk is.
+            rig.write(2, &encode(&format!("set z{turns} 1; set a{turns} 1")));
+            assert!(rig.give(2, usize::MAX));
+            rig.model.settle();
+        }
+        rig.tick();
+        turns += 1;
+        assert!(turns < 10_000, "it ends");
+    }
+    assert!(turns > 5, "it takes several turns");
+    rig.run(true);
+    let replies = rig.got(1);
+    let counts: Vec<&str> = replies.lines().filter(|line| line.starts_with(':')).collect();
+    let keys = replies.lines().filter(|line| line.starts_with(['k', 'z', 'a'])).count();
+    assert!(
+        counts.len() == 2 && counts[0] == counts[1] && counts[0] == format!(":{keys}"),
+        "{counts:?} {keys}"
+    );
+}
+
+#[test]
+fn a_transaction_that_changed_very_much_is_not_walked() {
+    let mut rig = Rig::usual();
+    let sets: String = (0..=WALK_STAGED_MAX).map(|n| format!("set k{n} 1; ")).collect();
+    let replies = rig.ask(&format!("multi; {sets} dbsize; exec"));
+    assert!(replies.ends_with(
+        "-ERR this transaction changes more than 2000 items: look for keys before or after it\r\n"
+    ));
+    assert_eq!(rig.ask("dbsize"), format!(":{}\r\n", WALK_STAGED_MAX + 1), "all else is done");
 }
