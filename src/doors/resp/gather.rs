@@ -117,6 +117,11 @@ impl Gather {
         values + found + self.again.capacity() * size_of::<u32>() + index + reply
     }
 
+    /// Whether it makes updates in the end.
+    pub(super) fn may_change(&self) -> bool {
+        matches!(self.what, What::Delete | What::Put | What::PutIfAbsent)
+    }
+
     /// Whether it has to know what others change.
     pub(super) fn tracks(&self) -> bool {
         self.index.is_some()

@@ -71,6 +71,15 @@ impl Blocked {
         }
     }
 
+    /// Whether it may make updates when it is done. Until then it has made none.
+    fn may_change(&self) -> bool {
+        match self {
+            Self::Ack(_) | Self::Walk(_) | Self::Watch(_) | Self::Listing(_) => false,
+            Self::Gather(gather) => gather.may_change(),
+            Self::Exec(_) => true,
+        }
+    }
+
     /// Whether it has to know what others change.
     fn tracks(&self) -> bool {
         match self {
@@ -326,12 +335,15 @@ impl Session {
             );
             self.client.closing = true;
         }
-        if self.is_over(stop) {
+        let late = self.end > End::Open && self.client.blocked.as_ref().is_some_and(Blocked::may_change);
+        if self.is_over(stop) || late {
             self.client.closing = true;
         }
         if self.client.closing {
             // Nothing of it will be looked at, and the last replies may have to wait for long.
-            self.forget_blocked(shared);
+            if self.client.is_in_the_middle() {
+                self.forget_blocked(shared);
+            }
             (self.input, self.spare, self.start, self.current) = (Vec::new(), Vec::new(), 0, 0);
         }
         if self.send(shared) {
