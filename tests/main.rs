@@ -10,6 +10,7 @@ mod docs;
 mod ends;
 mod files;
 mod fuzzing;
+mod hostile;
 mod layering;
 mod network;
 mod outside;

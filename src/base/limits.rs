@@ -142,6 +142,10 @@ pub const WORK_READ: usize = 2_000;
 pub const WORK_UPDATE: usize = 500;
 /// What is counted for one item that a walk looks at, beside the steps of matching its key.
 pub const WORK_WALKED: usize = 500;
+/// What is counted for one update in memory that a walk looks through for those that come next.
+pub const WORK_LOOKED: usize = 20;
+/// An update of more items than this is put together in steps.
+pub const DIRECT_ITEMS_MAX: usize = 1024;
 /// So often a command that takes several turns begins anew because what it had read was changed; then it has one long
 /// turn, and is refused if that does not do.
 pub const ANEW_MAX: u32 = 8;

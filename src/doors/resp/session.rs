@@ -76,6 +76,15 @@ impl Blocked {
         }
     }
 
+    /// Whether it may make updates when it is done. Until then it has made none.
+    fn may_change(&self) -> bool {
+        match self {
+            Self::Ack(_) | Self::Walk(_) | Self::Watch(_) | Self::Listing(_) => false,
+            Self::Gather(gather) => gather.may_change(),
+            Self::Exec(_) => true,
+        }
+    }
+
     /// Whether it has to know what others change.
     fn tracks(&self) -> bool {
         match self {
@@ -337,7 +346,8 @@ impl Session {
             );
             self.client.closing = true;
         }
-        if self.is_over(stop) {
+        let late = self.end > End::Open && self.client.blocked.as_ref().is_some_and(Blocked::may_change);
+        if self.is_over(stop) || late {
             self.client.closing = true;
         }
         if self.client.closing {

@@ -10,11 +10,11 @@ use super::table::{Cmd, Spec, flag};
 use super::transaction::{Queue, Staged};
 use super::{Shared, subcommands};
 use crate::base::limits::{
-    CLIENT_REPLY_MAX, CLIENTS_MEMORY_MAX, ITEM_ID_MAX, NAME_MAX, OPTIONS_MAX, WORK_COMMAND, WORK_READ,
-    WORK_UPDATE,
+    CLIENT_REPLY_MAX, CLIENTS_MEMORY_MAX, DIRECT_ITEMS_MAX, ITEM_ID_MAX, ITEM_VALUE_MAX, NAME_MAX,
+    OPTIONS_MAX, WORK_COMMAND, WORK_READ, WORK_UPDATE,
 };
-use crate::base::{FileId, JournalKind, Now, Seq};
-use crate::doors::{Backend, Refusal, Update};
+use crate::base::{FileId, JournalKind, Now, Seq, Wait};
+use crate::doors::{Backend, Draft, Refusal, Update};
 use crate::format::resp::{self, Args};
 use bytes::Bytes;
 
@@ -268,10 +268,10 @@ impl<'t, B: Backend> Turn<'t, B> {
         self.shared.work.spend(WORK_READ);
         if let Some(staged) = &mut self.staged {
             let item = self.backend.item_hash(file, id);
-            if let Some(value) = staged.value(item, file, id) {
-                return Ok(value.clone());
+            if let Some(drafted) = staged.draft.find(item, file, id) {
+                return Ok(drafted.value.clone());
             }
-            staged.read(item);
+            staged.reads.push(item);
         }
         let (value, wait) = self.backend.read(file, id)?;
         self.shared.work.spend(value.as_ref().map_or(0, Bytes::len));
@@ -289,16 +289,42 @@ impl<'t, B: Backend> Turn<'t, B> {
         };
         self.shared.work.spend(updates.len() * WORK_UPDATE + updates.iter().map(bytes).sum::<usize>());
         if let Some(staged) = &mut self.staged {
-            for update in updates {
-                let (Update::Put { file, id, .. } | Update::Delete { file, id }) = update;
-                staged.put(self.backend.item_hash(*file, id), update);
-            }
-            return Ok(());
+            return updates.iter().try_for_each(|update| draft(&mut staged.draft, self.backend, update));
         }
         let wait = self.backend.update(updates)?;
-        self.shared.stats.updates += updates.len() as u64;
+        self.wrote(updates.len(), wait);
+        Ok(())
+    }
+
+    fn wrote(&mut self, updates: usize, wait: Wait) {
+        self.shared.stats.updates += updates as u64;
         self.waits.add(wait);
         self.client.last[wait.journal.index()] = wait.seq;
+    }
+
+    /// Encodes what was drafted, as far as the turn goes. A short one is taken item by item in the end.
+    pub(super) fn encode(&mut self, draft: &mut Draft) -> bool {
+        if draft.len() <= DIRECT_ITEMS_MAX {
+            return true;
+        }
+        while !self.shared.work.slice_is_over() {
+            let Some(bytes) = draft.encode_one() else { return true };
+            self.shared.work.spend(WORK_UPDATE / 4 + bytes);
+        }
+        false
+    }
+
+    /// Makes the updates that were drafted, as one.
+    pub(super) fn commit(&mut self, draft: Draft) -> Result<(), Fail> {
+        let count = draft.len();
+        if count == 0 {
+            return Ok(());
+        }
+        let wait = match count <= DIRECT_ITEMS_MAX {
+            true => self.backend.update(&draft.updates().collect::<Vec<_>>())?,
+            false => self.backend.commit(draft)?,
+        };
+        self.wrote(count, wait);
         Ok(())
     }
 
@@ -398,6 +424,19 @@ impl<'t, B: Backend> Turn<'t, B> {
         self.client.blocked = Some(Blocked::Ack(wait));
         Ok(())
     }
+}
+
+/// Puts an update into a draft.
+pub(super) fn draft<B: Backend>(draft: &mut Draft, backend: &B, update: &Update<'_>) -> Result<(), Fail> {
+    let (file, id) = match update {
+        Update::Put { value, .. } if value.len() > ITEM_VALUE_MAX => {
+            let limit = "an item's value has at most 16 MiB";
+            return Err(Refusal::TooLarge { what: "item value", found: value.len(), limit }.into());
+        }
+        Update::Put { file, id, .. } | Update::Delete { file, id } => (*file, *id),
+    };
+    draft.put(backend.item_hash(file, id), update);
+    Ok(())
 }
 
 /// Redis's text for a wrong number of arguments; `name` may be `command|subcommand`.
