@@ -1,5 +1,6 @@
 //! Where everything of a node lies. No other file of the crate spells these names.
 
+use crate::base::limits::NUMBER_MAX;
 use crate::base::{JournalKind, SegmentIndex};
 use std::path::{Path, PathBuf};
 
@@ -86,7 +87,7 @@ impl Layout {
     #[must_use]
     pub fn segment_index(file_name: &str) -> Option<SegmentIndex> {
         let index = SegmentIndex(u64::from_str_radix(file_name.strip_suffix(".seg")?, 16).ok()?);
-        (Self::segment_name(index) == file_name).then_some(index)
+        (Self::segment_name(index) == file_name && index.0 <= NUMBER_MAX).then_some(index)
     }
 
     /// The record store.
