@@ -288,7 +288,7 @@ pub fn init(options: &InitOptions) -> Result<Layout, SetupError> {
     write_durably(&layout.identity_key(), key.key_pem.as_bytes())?;
     write_durably(&layout.identity_certificate(), key.certificate_pem.as_bytes())?;
     sync_dir(&layout.dir().join("journal"))?;
-    let control = Control { role: config.initial_role, pair, epoch: Epoch(0), table: Vec::new() };
+    let control = Control::new(config.initial_role, pair);
     write_durably(&layout.control(), &control.encode())?;
     if let Some(parent) = std::path::absolute(layout.dir()).ok().as_deref().and_then(Path::parent) {
         sync_dir(parent)?;
