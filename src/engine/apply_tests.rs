@@ -55,8 +55,7 @@ impl Bench {
     /// Serving, with the files `app,orders` and `app,disk`.
     fn serving() -> Self {
         let store = MemoryStore::new(Ordinal(0));
-        let control =
-            Control { role: Role::Primary, pair: PAIR, epoch: crate::base::Epoch(0), table: Vec::new() };
+        let control = Control::new(Role::Primary, PAIR);
         let start = StartState {
             control,
             journals: [Recovered::default(), Recovered::default()],

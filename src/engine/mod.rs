@@ -8,11 +8,13 @@ pub mod admin;
 mod apply;
 mod backend;
 mod blocks;
+mod callers;
 mod commit;
 pub mod config;
 mod copy;
 mod core;
 mod definitions;
+mod degrade;
 pub mod effect;
 mod extents;
 mod link;
@@ -20,11 +22,14 @@ mod listing;
 mod meters;
 mod overlay;
 mod pacing;
+mod peer;
+mod promises;
 mod receiver;
 mod risk;
 mod roles;
 mod sender;
 mod status;
+mod takeover;
 
 use self::core::{Core, ReadFor};
 use crate::base::{Mono, Now};
@@ -98,7 +103,7 @@ impl<S: StoreRead> Engine<S> {
             Event::VolumeAllocation { read, result } => core.volume_allocation(read, result),
             Event::DivergedSaved => core.diverged_saved(),
             Event::DivergedFailed { fault } => core.diverged_failed(fault),
-            Event::LinkAccepted { conn } => core.link_accepted(conn),
+            Event::LinkAccepted { conn, from } => core.link_accepted(conn, from),
             Event::LinkConnected { conn } => core.link_connected(conn),
             Event::LinkBytes { conn, bytes } => core.link_bytes(conn, &bytes),
             Event::LinkFilled { conn, buffer } => core.link_filled(conn, buffer),
@@ -140,8 +145,11 @@ impl<S: StoreRead> Engine<S> {
                 let list: Vec<_> = core.incidents.iter().cloned().collect();
                 core.reply_value(token, &list);
             }
-            AdminRequest::Takeover { peer_is_down, dry_run } => core.takeover(token, peer_is_down, dry_run),
-            AdminRequest::StartAlone => core.start_alone(token),
+            AdminRequest::Takeover { peer_is_down, dry_run, accept_loss, now } => {
+                core.takeover(token, takeover::Word { peer_is_down, accept_loss, now, dry_run });
+            }
+            AdminRequest::StartAlone => core.start_alone(token, false),
+            AdminRequest::StartAloneAcceptLoss => core.start_alone(token, true),
             AdminRequest::AccountList => {
                 let list = core.account_views();
                 core.reply_value(token, &list);
@@ -203,6 +211,7 @@ impl<S: StoreRead> Engine<S> {
         core.pump_copy();
         core.pump_listing();
         core.watch_peer();
+        core.pump_peer();
         if std::mem::take(&mut core.state.abandon_clients) {
             self.door.abandon();
             self.nbd.abandon();
@@ -232,6 +241,13 @@ impl<S: StoreRead> Engine<S> {
         !matches!(self.core.state.step, Step::Replaying)
     }
 
+    /// The entries that are answered at level `local` now whatever was promised: those after the first number, and, once
+    /// the peer has caught up, only those up to the second.
+    #[must_use]
+    pub fn lowered(&self) -> Option<(crate::base::Seq, Option<crate::base::Seq>)> {
+        self.core.lowered()
+    }
+
     /// When [`Event::Tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
@@ -244,6 +260,7 @@ impl<S: StoreRead> Engine<S> {
             core.roles_deadline(),
             core.link_deadline(),
             core.degrade_deadline(),
+            core.peer_deadline(),
             self.door.deadline(),
             self.nbd.deadline(),
         ]
