@@ -189,6 +189,8 @@ pub struct Options {
     pub solo: bool,
     /// There is a volume, and clients of it.
     pub volumes: bool,
+    /// A copy of the primary's directory is served elsewhere, and calls whenever trouble comes.
+    pub copies: bool,
 }
 
 impl Options {
@@ -239,6 +241,7 @@ impl Options {
             mutation: None,
             solo: false,
             volumes: seed.is_multiple_of(3),
+            copies: seed.is_multiple_of(5),
         }
     }
 
