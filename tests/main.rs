@@ -11,6 +11,7 @@ mod layering;
 mod network;
 mod pair;
 mod service;
+mod set_back;
 mod simulation;
 #[allow(dead_code, reason = "what one tier needs another may not")]
 mod support;
