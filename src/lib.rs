@@ -7,6 +7,7 @@ pub mod cli;
 pub mod doors;
 pub mod engine;
 pub mod format;
+pub mod fuzzing;
 pub mod io;
 pub mod journal;
 pub mod node;
@@ -14,3 +15,6 @@ pub mod pair;
 pub mod sim;
 pub mod store;
 pub mod sys;
+
+#[cfg(test)]
+mod memory_tests;

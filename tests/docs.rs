@@ -306,6 +306,47 @@ fn the_readme_names_every_redis_command_of_the_door() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
+/// What stands between quotes at the head of `text`, behind a severity and white space.
+fn literals(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    for part in text.split(',') {
+        let part = part.trim();
+        match part.strip_prefix('"').and_then(|part| part.split_once('"')) {
+            Some((literal, "" | ")")) => found.push(literal),
+            None if part.contains("Severity::") => {}
+            _ => break,
+        }
+    }
+    found
+}
+
+#[test]
+fn each_word_of_an_incident_is_in_the_table_of_matters_and_the_table_is_in_the_architecture() {
+    use hot_backup::engine::incidents::{Matter, reference};
+    let table = reference();
+    assert!(read(ARCHITECTURE).contains(&table), "put this into section 10:\n{table}");
+    let known: BTreeSet<&str> = Matter::ALL
+        .iter()
+        .flat_map(|m| [m.row().code].into_iter().chain(m.row().ends.iter().copied()))
+        .collect();
+    let calls = [".incident(", ".incident_once(", ".incident_over(", ".all_well(", "Quiet::new("];
+    let source =
+        rust_files(&root().join("src")).into_iter().map(|path| fs::read_to_string(path).expect("text"));
+    let (mut looked, mut wrong) = (0, Vec::new());
+    for source in source {
+        for call in calls {
+            for (at, _) in source.match_indices(call) {
+                let words = literals(&source[at + call.len()..]);
+                looked += words.len();
+                let unknown = words.iter().filter(|word| !known.contains(*word));
+                wrong.extend(unknown.map(|word| format!("{word} has no row in `Matter`")));
+            }
+        }
+    }
+    none(&wrong);
+    assert!(looked > 20, "the search finds {looked} only");
+}
+
 #[test]
 fn the_changelog_has_the_version_of_the_manifest_and_its_formats() {
     let log = read("CHANGELOG.md");

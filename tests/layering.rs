@@ -86,13 +86,13 @@ pub(crate) fn rust_files(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// A source file: where it is, as people name it, and its text.
-struct Source {
-    name: String,
-    text: String,
+pub(crate) struct Source {
+    pub(crate) name: String,
+    pub(crate) text: String,
 }
 
 impl Source {
-    fn all(dir: &str) -> Vec<Self> {
+    pub(crate) fn all(dir: &str) -> Vec<Self> {
         let read = |path: PathBuf| {
             let name = path.strip_prefix(root()).expect("under the root").display().to_string();
             Self { name, text: fs::read_to_string(&path).expect("readable text") }

@@ -7,12 +7,19 @@ mod cli;
 mod clients;
 mod crash;
 mod docs;
+mod ends;
+mod files;
+mod fuzzing;
 mod layering;
 mod network;
+mod outside;
 mod pair;
+mod redis_differential;
 mod service;
 mod set_back;
 mod simulation;
+mod strangers;
+
 #[allow(dead_code, reason = "what one tier needs another may not")]
 mod support;
 mod volumes;

@@ -2,7 +2,8 @@
 
 use crate::support::{Nbd, Node, Pair, Plan, loopback_addresses, make_volume, serves_volumes_at};
 use nix::sys::signal::Signal;
-use std::io::{ErrorKind, Read};
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, PipeWriter, Read, Write};
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
@@ -123,4 +124,57 @@ fn the_service_manager_is_not_told_that_a_node_is_up_that_cannot_start() {
     node.start_through(&manager.through);
     assert_eq!(node.ended().code(), Some(2));
     manager.was_told_no_more();
+}
+
+/// A pipe that takes nothing more, and its other end.
+fn full_pipe() -> (PipeWriter, std::io::PipeReader) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let flags = |on| {
+        let flags = if on { nix::fcntl::OFlag::O_NONBLOCK } else { nix::fcntl::OFlag::empty() };
+        nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFL(flags)).unwrap();
+    };
+    flags(true);
+    while (&writer).write(&[b'.'; 512]).is_ok() {}
+    flags(false);
+    writer.flush().unwrap();
+    (writer, reader)
+}
+
+/// The node does all its work, tells what happens in the incident file, and ends when it is told to.
+#[track_caller]
+fn works_and_ends(node: &mut Node, account: &str) {
+    assert!(node.serves_alone(), "it ended");
+    let file = format!("{account},orders");
+    node.done(&["account", "create", account]);
+    node.done(&["file", "create", &file, "--records", "--flags", "L"]);
+    let mut client = node.door.connect();
+    let _: () = redis::cmd("SET").arg(format!("{file},1")).arg("x").query(&mut client).unwrap();
+    // Strangers are told of in the log.
+    let text = std::fs::read_to_string(node.dir.join("config.toml")).unwrap();
+    let port = text.lines().find_map(|line| line.strip_prefix("link_listen = ")).unwrap().trim_matches('"');
+    let mut stranger = std::net::TcpStream::connect(port).unwrap();
+    stranger.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    node.incident("link-refused");
+    assert_eq!(node.json(&["status"])["state"], "serving");
+    node.signal(Signal::SIGTERM);
+    assert!(node.ended().success());
+}
+
+#[test]
+fn a_node_lives_on_whose_log_cannot_be_written_or_is_not_read() {
+    let root = tempfile::tempdir().unwrap();
+    let mut node = Node::alone(root.path().join("A"), &Plan::quick());
+    // A full disk.
+    node.start_logging(OpenOptions::new().write(true).open("/dev/full").unwrap(), &[]);
+    works_and_ends(&mut node, "full");
+    // A reader that died.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    node.start_logging(writer, &[]);
+    works_and_ends(&mut node, "dead");
+    // A reader that was stopped: a write would wait for ever.
+    let (writer, reader) = full_pipe();
+    node.start_logging(writer, &[]);
+    works_and_ends(&mut node, "stopped");
+    drop(reader);
 }

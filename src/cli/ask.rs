@@ -1,11 +1,14 @@
 //! Questions to the running node, and the answers as types.
 
 use super::failure::Failure;
+use super::wait::{Need, until_ready};
 use super::{Context, glue};
+use crate::base::limits::ANSWER_MAX;
+use crate::base::{Line, next_line};
 use crate::engine::admin::{AdminReply, AdminRequest, Status};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 /// How long an ordinary verb may take: it may wait for a slow disk, not for the peer.
@@ -16,12 +19,13 @@ pub(crate) fn ask(context: &Context, request: &AdminRequest) -> Result<Value, Fa
     ask_within(context, request, PATIENCE)
 }
 
-/// Like [`ask`], for verbs that may take long.
+/// Like [`ask`], for verbs that may take long. What changes something first waits for a node that is starting.
 pub(crate) fn ask_within(
     context: &Context,
     request: &AdminRequest,
     patience: Duration,
 ) -> Result<Value, Failure> {
+    until_ready(context, Need::of(request))?;
     answer_of(glue::call(context.dir()?, request, patience)?)
 }
 
@@ -60,9 +64,9 @@ pub(crate) fn confirm(context: &Context, what: &str, yes: bool) -> Result<(), Fa
     let mut stderr = std::io::stderr().lock();
     let _ = write!(stderr, "hot-backup: {}", super::out::visible(&question));
     let _ = stderr.flush();
-    let mut answer = String::new();
-    stdin.lock().read_line(&mut answer).map_err(|e| Failure::io("reading the answer from stdin", &e))?;
-    if matches!(answer.trim(), "yes" | "y") {
+    let answer = next_line(&mut stdin.lock(), ANSWER_MAX)
+        .map_err(|e| Failure::io("reading the answer from stdin", &e))?;
+    if matches!(&answer, Line::Whole(said) if [&b"yes"[..], b"y"].contains(&said.trim_ascii())) {
         Ok(())
     } else {
         Err(Failure::no("nothing was changed", "answer yes to go on, or use --yes in scripts"))

@@ -49,7 +49,8 @@ pub(crate) fn run(context: &mut Context, args: &NbdAccessArgs) -> Done {
     let Some(name) = &args.name else {
         let pem = glue::nbd_authority(&dir)?;
         let mut all = OpenOptions::new();
-        all.append(true).create(true).mode(0o644);
+        // A link that others laid there must not lead to a file elsewhere.
+        all.append(true).create(true).mode(0o644).custom_flags(libc::O_NOFOLLOW);
         let written = all.open(&ca).and_then(|mut file| file.write_all(pem.as_bytes()));
         written.map_err(|e| Failure::io(format_args!("adding to {}", ca.display()), &e))?;
         say(format_args!("{} vouches for this node too", ca.display()));
@@ -84,5 +85,23 @@ fn write_new(path: &Path, content: &str, mode: u32) -> Result<(), Failure> {
             "name another folder with --out, or move that one away",
         )),
         result => result.map_err(|e| Failure::io(format_args!("writing {}", path.display()), &e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_written_to_new_files_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let (victim, link) = (dir.path().join("victim"), dir.path().join("link"));
+        std::fs::write(&victim, "precious").unwrap();
+        std::os::unix::fs::symlink(&victim, &link).unwrap();
+        for path in [&victim, &link] {
+            let failure = write_new(path, "key", 0o600).unwrap_err();
+            assert!(failure.to_string().contains("there already"), "{failure}");
+        }
+        assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
     }
 }

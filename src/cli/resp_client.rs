@@ -3,6 +3,7 @@
 use super::failure::Failure;
 use super::glue;
 use crate::base::limits::ITEM_VALUE_MAX;
+use crate::base::{Line, next_line};
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -15,7 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Longest line of a reply, such as an error (bytes).
-const LINE_MAX: u64 = 64 << 10;
+const LINE_MAX: usize = 64 << 10;
 /// Elements of one array.
 const ARRAY_MAX: usize = 1 << 20;
 /// Arrays in arrays.
@@ -86,12 +87,10 @@ pub(crate) struct RespClient {
 impl RespClient {
     /// Connects to the Unix socket of the node in `dir`, however long that path is.
     pub(crate) fn of_node(dir: &Path) -> Result<Self, Failure> {
-        connect_unix(dir).and_then(|stream| Self::over_unix(&stream)).map_err(|e| {
-            Failure::error(
-                format!("connecting to the node in {}: {e}", dir.display()),
-                format!("start it with: hot-backup serve --dir {}", dir.display()),
-            )
-        })
+        glue::check_dir(dir)?;
+        connect_unix(dir)
+            .and_then(|stream| Self::over_unix(&stream))
+            .map_err(|error| glue::not_connected(dir, error))
     }
 
     fn over_unix(stream: &UnixStream) -> io::Result<Self> {
@@ -227,15 +226,16 @@ fn encode(w: &mut impl Write, args: &[&[u8]]) -> io::Result<()> {
 }
 
 fn read_line(r: &mut impl BufRead) -> Result<Vec<u8>, RespError> {
-    let mut line = Vec::new();
-    r.take(LINE_MAX).read_until(b'\n', &mut line)?;
-    if line.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the node closed the connection").into());
-    }
-    if !line.ends_with(b"\r\n") {
+    let mut line = match next_line(r, LINE_MAX)? {
+        Line::Whole(line) => line,
+        Line::End => {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the node closed the connection").into());
+        }
+        Line::Unended(_) | Line::TooLong => Vec::new(),
+    };
+    if line.pop_if(|last| *last == b'\r').is_none() {
         return Err(RespError::Protocol("a line does not end, or is too long"));
     }
-    line.truncate(line.len() - 2);
     Ok(line)
 }
 

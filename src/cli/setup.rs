@@ -4,13 +4,13 @@ use super::failure::{Answer, Done, Failure};
 use super::glue::InitOptions;
 use super::out::say;
 use super::values::{self, IoArg, PeerLossArg, RoleArg};
+use super::wait::WaitArgs;
 use super::{Context, ask, glue};
-use crate::base::AckLevel;
-use crate::base::limits::{SEGMENT_MAX, SEGMENT_MIN};
+use crate::base::limits::{ANSWER_MAX, SEGMENT_MAX, SEGMENT_MIN};
+use crate::base::{AckLevel, text_at_most};
 use crate::engine::admin::AdminRequest;
 use crate::format::PairId;
 use clap::{Args, ValueEnum};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 const INIT_EXAMPLES: &str = "\
@@ -38,11 +38,11 @@ pub(crate) struct InitArgs {
     /// What it is at first; a takeover changes it
     #[arg(long, value_enum)]
     role: RoleArg,
-    /// Where this node listens for its peer
-    #[arg(long, value_name = "ADDR")]
+    /// Where this node listens for its peer: an address of this machine, and a port
+    #[arg(long, value_name = "IP:PORT")]
     link_listen: String,
-    /// Where the peer listens
-    #[arg(long, value_name = "ADDR")]
+    /// Where the peer listens: a name or an address, and a port; a name is looked up each time it is needed
+    #[arg(long, value_name = "HOST:PORT")]
     peer: String,
     /// Where applications connect (RESP): an address or the path of a Unix socket; may be given again
     #[arg(long, value_name = "ADDR|PATH")]
@@ -150,6 +150,8 @@ pub(crate) struct StartArgs {
     /// Your word that the peer is lost for good, and that what only it has may be given up
     #[arg(long)]
     accept_loss: bool,
+    #[command(flatten)]
+    wait: WaitArgs,
 }
 
 fn pair_id(text: &str) -> Result<PairId, String> {
@@ -174,9 +176,13 @@ pub(crate) fn init(context: &mut Context, args: InitArgs) -> Done {
     let dir = context.dir()?.to_owned();
     let options = init_options(&dir, &args)?;
     glue::init(&options)?;
-    let InitArgs { name, role, .. } = args;
+    glue::loose_parents(&dir).iter().for_each(say);
+    if let Some(room) = glue::journal_room(&dir).filter(|room| !room.advice.is_empty()) {
+        say(format_args!("note: {}", room.advice));
+    }
+    let InitArgs { name, role, .. } = &args;
     if context.json {
-        let role = if role == RoleArg::Primary { "primary" } else { "standby" };
+        let role = if *role == RoleArg::Primary { "primary" } else { "standby" };
         context.out.json(&serde_json::json!({ "name": name, "role": role, "dir": dir }))?;
     } else {
         context.out.line(format_args!("made node {name} in {}", dir.display()))?;
@@ -184,6 +190,9 @@ pub(crate) fn init(context: &mut Context, args: InitArgs) -> Done {
             "next: let it know its peer, hot-backup trust --dir {} IDENTITY-OF-THE-PEER",
             dir.display()
         ));
+    }
+    for doubt in glue::doubts(&args.peer, &args.link_listen) {
+        say(doubt);
     }
     Ok(Answer::Yes)
 }
@@ -247,14 +256,12 @@ pub(crate) fn identity(context: &mut Context) -> Done {
 pub(crate) fn trust(context: &mut Context, args: &TrustArgs) -> Done {
     let mut identity = args.identity.clone();
     if identity == "-" {
-        identity.clear();
-        // An identity is one short line; whatever is longer is not one.
-        std::io::stdin()
-            .take(64 << 10)
-            .read_to_string(&mut identity)
+        identity = text_at_most(std::io::stdin(), ANSWER_MAX)
             .map_err(|e| Failure::io("reading the peer's identity from stdin", &e))?;
     }
-    let peer = glue::trust(context.dir()?, identity.trim())?;
+    let dir = context.dir()?;
+    let peer = glue::trust(dir, identity.trim())?;
+    glue::loose_parents(dir).iter().for_each(say);
     if context.json {
         context.out.json(&serde_json::json!({ "trusted": peer }))?;
     } else {
@@ -280,6 +287,7 @@ pub(crate) fn serve(context: &mut Context, args: &ServeArgs) -> Done {
 /// `start --alone`.
 pub(crate) fn start(context: &mut Context, args: &StartArgs) -> Done {
     debug_assert!(args.alone, "clap requires it");
+    args.wait.note(context);
     let request =
         if args.accept_loss { AdminRequest::StartAloneAcceptLoss } else { AdminRequest::StartAlone };
     let value = ask::ask(context, &request)?;

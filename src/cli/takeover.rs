@@ -2,6 +2,7 @@
 
 use super::failure::{Answer, Done};
 use super::out::{count, counted, seconds, visible};
+use super::wait::WaitArgs;
 use super::{Context, ask};
 use crate::engine::admin::{AdminRequest, TakeoverAccount};
 use clap::Args;
@@ -39,11 +40,14 @@ pub(crate) struct TakeoverArgs {
     /// Only say what would happen
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    wait: WaitArgs,
 }
 
 /// Runs `takeover`.
 pub(crate) fn run(context: &mut Context, args: &TakeoverArgs) -> Done {
-    let TakeoverArgs { peer_is_down, accept_loss, now, dry_run } = *args;
+    args.wait.note(context);
+    let TakeoverArgs { peer_is_down, accept_loss, now, dry_run, .. } = *args;
     let request = AdminRequest::Takeover { peer_is_down, dry_run, accept_loss, now };
     let account: TakeoverAccount = ask::read(ask::ask_within(context, &request, PATIENCE)?)?;
     if context.json {

@@ -227,6 +227,15 @@ pub struct LoweredView {
     pub level: String,
 }
 
+/// The way to the other node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkView {
+    /// Where this node dials; empty on a node that is dialled.
+    pub dialled: String,
+    /// Why the link is down, as far as this node was told; empty while it is up.
+    pub last_error: String,
+}
+
 /// A journal's use of the disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalView {
@@ -278,6 +287,21 @@ pub struct VolumeView {
     pub dirty_extents: u64,
 }
 
+/// A trouble that has begun and not ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TroubleView {
+    /// A fixed word, as of an incident.
+    pub kind: String,
+    /// notice, warning or critical.
+    pub severity: String,
+    /// One sentence for people.
+    pub text: String,
+    /// What they can do.
+    pub next: String,
+    /// Since it began (seconds).
+    pub seconds: f64,
+}
+
 /// The state of a node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -285,10 +309,18 @@ pub struct Status {
     pub name: String,
     /// primary, standby or diverged.
     pub role: String,
-    /// serving, standby, asking-peer, taking-over, starting-epoch, diverged, read-only, replaying, stopping.
+    /// What an update would be answered now. serving or standby: all is as it should be. By the role: asking-peer,
+    /// taking-over, starting-epoch, stepping-down, diverged, starting, replaying, stopping. What hinders: read-only,
+    /// no-space, no-descriptors, journal-failed, store-failed, peer-stuck, peer-away.
     pub state: String,
     /// Why it does not serve, if it does not.
     pub reason: String,
+    /// What people can do then.
+    #[serde(default)]
+    pub next: String,
+    /// What has begun and not ended, oldest first.
+    #[serde(default)]
+    pub troubles: Vec<TroubleView>,
     /// Its epoch.
     pub epoch: u64,
     /// The database's ack level.
@@ -301,6 +333,9 @@ pub struct Status {
     pub positions: Positions,
     /// The other node.
     pub peer: PeerView,
+    /// The way to it.
+    #[serde(default)]
+    pub link: LinkView,
     /// Disk use.
     pub journal: JournalView,
     /// What would be lost now.
@@ -320,10 +355,19 @@ pub struct Status {
     pub clients: u64,
     /// Incidents since the start.
     pub incidents: u64,
-    /// Frames and connections refused since the start.
+    /// Frames and connections refused on the link since the start.
     pub refused: u64,
+    /// Clients refused at the RESP door since the start.
+    #[serde(default)]
+    pub resp_refused: u64,
+    /// Clients refused at the NBD door since the start.
+    #[serde(default)]
+    pub nbd_refused: u64,
     /// The newest incident.
     pub last_incident: Option<String>,
+    /// Lines of the log that could not be written since the start.
+    #[serde(default)]
+    pub log_lines_lost: u64,
     /// Since the start (seconds).
     pub uptime_seconds: f64,
 }

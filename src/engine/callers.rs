@@ -13,6 +13,7 @@
 
 use super::core::Core;
 use super::effect::{Effect, Severity};
+use super::incidents::Matter;
 use super::receiver::Inbound;
 use super::roles::Step;
 use crate::base::limits::{CALLER_BYTES_MAX, LINK_CALLERS_MAX};
@@ -160,7 +161,7 @@ impl<S: StoreRead> Core<S> {
             "two nodes have the peer's key: one streams from {streams}, and another, which calls from {calls}, is refused; \
              a copy of the peer's directory is served there: stop it"
         );
-        self.incident_once(Severity::Critical, "peer-twice", text);
+        self.incident_once(Severity::Critical, Matter::PeerTwice, text);
         let text = format!("the node whose key this is streams from {streams} already");
         self.refuse_caller(conn, RefuseCode::Role, text);
     }

@@ -3,11 +3,14 @@
 use super::admin::AdminReply;
 use super::apply::Applier;
 use super::blocks::BlockReads;
+use super::changes::Changes;
 use super::config::{EngineConfig, StartState};
 use super::copy::CopyJob;
+use super::damage::Damage;
 use super::definitions::Barrier;
-use super::effect::{Effect, Incident, Severity};
+use super::effect::Effect;
 use super::extents::Extents;
+use super::incidents::Incidents;
 use super::link::Link;
 use super::listing::Listing;
 use super::overlay::Overlay;
@@ -15,8 +18,8 @@ use super::peer::{self, Keeping};
 use super::promises::Promises;
 use super::risk::Risk;
 use super::roles::{RoleState, Step};
-use crate::base::limits::{BLOCK_U64, INCIDENTS_MAX, SEGMENT_MIN};
-use crate::base::{AckLevel, JournalKind, Mono, Now, Ordinal, Seq, Wait};
+use crate::base::limits::{BLOCK_U64, SEGMENT_MIN};
+use crate::base::{AckLevel, Fault, JournalKind, Mono, Now, Ordinal, Seq, Wait};
 use crate::format::control::{Control, EpochMark, Role};
 use crate::journal::Journal;
 use crate::store::StoreRead;
@@ -60,6 +63,7 @@ pub(super) struct Core<S> {
     pub(super) store: S,
     pub(super) appliers: [Applier; 2],
     pub(super) overlay: Overlay,
+    pub(super) changes: Changes,
     pub(super) extents: Extents,
     pub(super) block_reads: BlockReads,
     pub(super) checkpoint: Checkpoint,
@@ -82,11 +86,17 @@ pub(super) struct Core<S> {
     pub(super) admin_waits: Vec<(Wait, u64, AdminReply)>,
     pub(super) copy: Option<CopyJob>,
     pub(super) listing: Option<Listing>,
-    pub(super) incidents: VecDeque<Incident>,
-    pub(super) incident_count: u64,
+    /// Why the last write of a journal failed.
+    pub(super) write_fault: Option<Fault>,
+    /// Why the last segment could not be made, while one waits.
+    pub(super) unmade: Option<Fault>,
+    pub(super) incidents: Incidents,
     pub(super) refused: u64,
-    /// What was said once and need not be said again until it changes.
-    pub(super) said: HashMap<&'static str, String>,
+    pub(super) damage: Damage,
+    /// Something besides the journal found the disk full.
+    pub(super) room_wanted: bool,
+    /// Room was made for the store, which tries again: until then nobody is told that the disk is full.
+    pub(super) room_until: Mono,
     /// Set by whatever may let something else go on.
     pub(super) dirty: bool,
     pub(super) stopping: bool,
@@ -102,6 +112,8 @@ fn local_segment(bytes: u64) -> u64 {
 pub(super) struct Checkpoint {
     pub(super) running: bool,
     pub(super) wanted: bool,
+    /// The last one failed.
+    pub(super) failed: bool,
     pub(super) at: Mono,
     pub(super) covered: [Seq; 2],
     pub(super) bytes_since: u64,
@@ -148,6 +160,7 @@ impl<S: StoreRead> Core<S> {
             store,
             appliers,
             overlay: Overlay::new(config.seed),
+            changes: Changes::new(config.seed),
             extents: Extents::default(),
             block_reads: BlockReads::default(),
             // The store shows this much, but a process that died may have left it only in the page cache: nothing
@@ -167,10 +180,13 @@ impl<S: StoreRead> Core<S> {
             admin_waits: Vec::new(),
             copy: None,
             listing: None,
-            incidents: VecDeque::new(),
-            incident_count: 0,
+            write_fault: None,
+            unmade: None,
+            incidents: Incidents::default(),
             refused: 0,
-            said: HashMap::new(),
+            damage: Damage::default(),
+            room_wanted: false,
+            room_until: Mono(0),
             dirty: true,
             stopping: false,
             config,
@@ -213,32 +229,6 @@ impl<S: StoreRead> Core<S> {
 
     pub(super) fn effect(&mut self, effect: Effect) {
         self.out.push_back(effect);
-    }
-
-    /// Tells people.
-    pub(super) fn incident(&mut self, severity: Severity, kind: &'static str, text: String) {
-        let incident = Incident { severity, kind, text, wall_ms: self.now.wall_ms };
-        self.incident_count += 1;
-        self.incidents.push_back(incident.clone());
-        if self.incidents.len() > INCIDENTS_MAX {
-            self.incidents.pop_front();
-        }
-        self.effect(Effect::Incident(incident));
-    }
-
-    /// Tells people, unless the same was the last thing told under `kind`.
-    pub(super) fn incident_once(&mut self, severity: Severity, kind: &'static str, text: String) {
-        if self.said.get(kind) != Some(&text) {
-            self.said.insert(kind, text.clone());
-            self.incident(severity, kind, text);
-        }
-    }
-
-    /// The trouble `kind` is over: tells so if it had been told.
-    pub(super) fn incident_over(&mut self, kind: &'static str, over: &'static str, text: String) {
-        if self.said.remove(kind).is_some() {
-            self.incident(Severity::Notice, over, text);
-        }
     }
 
     pub(super) fn reply(&mut self, token: u64, reply: AdminReply) {

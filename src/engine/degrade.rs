@@ -9,6 +9,7 @@ use super::admin::LoweredView;
 use super::config::PeerLoss;
 use super::core::Core;
 use super::effect::Severity;
+use super::incidents::Matter;
 use crate::base::limits::LOWERED_SHOWN;
 use crate::base::{AckLevel, JournalKind, Mono, Seq, Wait};
 use crate::store::StoreRead;
@@ -81,7 +82,7 @@ impl<S: StoreRead> Core<S> {
                 "the peer is back: entries {} to {until} were answered at level local, and are on its disk now",
                 from.next()
             );
-            self.incident(Severity::Notice, "restored", text);
+            self.incident_over(Matter::Degraded, "restored", text);
         }
     }
 
@@ -107,7 +108,7 @@ impl<S: StoreRead> Core<S> {
             "{away}: updates after entry {} are answered at level local, whatever level was configured",
             pace.appended
         );
-        self.incident(Severity::Warning, "degraded", text);
+        self.incident_once(Severity::Warning, Matter::Degraded, text);
     }
 
     /// Whether the peer has caught up and has confirmed all that there was when the promise was lowered.

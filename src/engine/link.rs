@@ -9,7 +9,10 @@
 use super::callers::Callers;
 use super::core::Core;
 use super::effect::{Effect, Severity};
+use super::incidents::Matter;
 use super::pacing::Pacing;
+use super::peer_door;
+use super::progress::Progress;
 use super::receiver::Inbound;
 use super::roles::Step;
 use super::sender::{Live, Outbound, OutboundPhase};
@@ -23,6 +26,7 @@ use crate::pair::{Frame, Head, Own, Session, Verdict, judge};
 use crate::store::StoreRead;
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 const BACKOFF_FIRST_MS: u64 = 100;
 /// A peer that comes back is found within about this time (milliseconds). An attempt costs two handshakes.
@@ -45,13 +49,17 @@ pub(super) struct Link {
     pub(super) acked: Ack,
     /// What the peer is known to have on disk: the journal is kept from here.
     pub(super) retained: Seq,
-    pub(super) progress_at: Mono,
+    pub(super) progress: Progress,
     pub(super) heard: Mono,
     /// When the peer that followed this node's stream was last heard, once that stream is over.
     pub(super) peer_heard: Option<Mono>,
     pub(super) peer_name: String,
+    /// Where Redis clients reach the peer, as its last hello told.
+    pub(super) peer_door: Option<SocketAddr>,
     /// The peer answered, and what it said forbids to serve.
     pub(super) refuses_us: bool,
+    /// Why the last connection came to nothing or ended.
+    pub(super) trouble: String,
     next_dial: Mono,
     backoff_ms: u64,
     next_conn: u64,
@@ -70,11 +78,13 @@ impl Link {
             pacing: Pacing::default(),
             acked: Ack::default(),
             retained: Seq(0),
-            progress_at: Mono(0),
+            progress: Progress::default(),
             heard: Mono(0),
             peer_heard: None,
             peer_name: String::new(),
+            peer_door: None,
             refuses_us: false,
+            trouble: String::new(),
             next_dial: Mono(0),
             backoff_ms: BACKOFF_FIRST_MS,
             next_conn: first,
@@ -177,6 +187,7 @@ impl<S: StoreRead> Core<S> {
             name,
             known,
             relied_on,
+            door: peer_door::told(&self.config.resp_doors),
         }
         .encode()
         .into()
@@ -238,8 +249,17 @@ impl<S: StoreRead> Core<S> {
         let silent = |session: &Session, now: Now, timeout: u64| now.mono >= session.heard.plus_ms(timeout);
         let timeout = self.config.peer_timeout_ms;
         let patience = |outbound: &Outbound| self.patience_with(outbound);
-        if self.link.outbound.as_ref().is_some_and(|o| silent(&o.session, self.now, patience(o))) {
-            self.end_outbound(true, "it was silent for too long");
+        if let Some(outbound) =
+            self.link.outbound.as_ref().filter(|o| silent(&o.session, self.now, patience(o)))
+        {
+            let why = match outbound.phase {
+                OutboundPhase::Connecting => {
+                    let patience = patience(outbound);
+                    format!("connecting to {}: no answer within {patience} ms", self.peer_address())
+                }
+                _ => "it was silent for too long".to_owned(),
+            };
+            self.end_outbound(true, &why);
         }
         if self.link.inbound.as_ref().is_some_and(|i| silent(&i.session, self.now, timeout)) {
             self.end_inbound("it was silent for too long");
@@ -255,6 +275,7 @@ impl<S: StoreRead> Core<S> {
 
     fn outbound_gone(&mut self, outbound: &Outbound, why: &str) {
         self.dirty = true;
+        why.clone_into(&mut self.link.trouble);
         // What was only in the peer's memory may be gone with it: nobody is told "received" any more.
         self.link.acked.received = self.link.acked.durable;
         self.keep_peer();
@@ -275,7 +296,9 @@ impl<S: StoreRead> Core<S> {
     fn inbound_gone(&mut self, inbound: &Inbound, why: &str) {
         self.dirty = true;
         self.keep_peer();
+        why.clone_into(&mut self.link.trouble);
         if inbound.is_following() {
+            self.settled(&[Matter::PeerTwice]);
             let text = format!("the link from the primary is down: {why}");
             self.incident_once(Severity::Warning, "peer-lost", text);
         }
@@ -392,6 +415,7 @@ impl<S: StoreRead> Core<S> {
     fn greeted(&mut self, hello: &Hello, header: &FrameHeader) {
         let peer_epoch = header.epoch;
         self.link.peer_name.clone_from(&hello.name);
+        self.link.peer_door = hello.door;
         let verdict = judge(&self.own(), hello, peer_epoch);
         if !matches!(verdict, Verdict::Refuse(..)) {
             self.hear_hello(hello, header);

@@ -34,6 +34,7 @@ fn config(ordinal: u8) -> EngineConfig {
         checkpoint_bytes: 1 << 30,
         resp_default: None,
         resp_password: None,
+        resp_doors: Vec::new(),
         peer_host: String::new(),
         peer_port: 0,
         seed: 1,
@@ -102,9 +103,10 @@ impl Bench {
                         self.control = Control::decode(&bytes).unwrap();
                         events.push_back(Event::ControlWritten { write });
                     }
-                    Effect::Apply { journal, batch } => {
+                    Effect::Apply { journal, round, batch } => {
                         self.store.apply(journal, std::slice::from_ref(&batch)).unwrap();
-                        events.push_back(Event::Applied { journal, seq: batch.header().last_seq() });
+                        let seq = batch.header().last_seq();
+                        events.push_back(Event::Applied { journal, round, seq });
                     }
                     Effect::ClientSend { conn, bytes } => {
                         self.said.push_str(std::str::from_utf8(&bytes).unwrap());
@@ -255,6 +257,7 @@ fn hello(ordinal: u8, role: Role, end: Position) -> Hello {
         name: "peer".to_owned(),
         known: Seq(0),
         relied_on: Seq(0),
+        door: None,
     }
 }
 

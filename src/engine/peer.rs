@@ -6,6 +6,7 @@
 use super::admin::GapView;
 use super::core::Core;
 use super::effect::Severity;
+use super::incidents::Matter;
 use crate::base::{Mono, Seq};
 use crate::format::control::{PeerRecord, Role};
 use crate::format::frame::{FrameHeader, Hello, Refuse, RefuseCode};
@@ -197,7 +198,7 @@ impl<S: StoreRead> Core<S> {
                      was replaced by an older copy or a new one; until it has caught up they are on this node alone"
                 );
                 self.keeping.gap_told = true;
-                self.incident_once(Severity::Critical, "peer-set-back", text);
+                self.incident_once(Severity::Critical, Matter::PeerSetBack, text);
             }
             return;
         }
@@ -214,7 +215,7 @@ impl<S: StoreRead> Core<S> {
             _ => return,
         };
         self.keeping.gap_told = true;
-        self.incident_once(Severity::Critical, "entries-missing", text);
+        self.incident_once(Severity::Critical, Matter::EntriesMissing, text);
     }
 
     fn end_gap(&mut self) {
@@ -229,7 +230,7 @@ impl<S: StoreRead> Core<S> {
                     "the peer has everything again that it had acknowledged, up to entry {}",
                     peer.on_disk
                 );
-                self.incident_over("peer-set-back", "peer-whole", text);
+                self.incident_over(Matter::PeerSetBack, "peer-whole", text);
             }
         } else if self.replicated().is_written()
             && record::missing(&peer, self.replicated().sealed()).is_none()
@@ -239,7 +240,7 @@ impl<S: StoreRead> Core<S> {
                 "this node has everything again of which its peer has told, up to entry {}",
                 peer.offered.max(peer.known_here)
             );
-            self.incident_over("entries-missing", "entries-back", text);
+            self.incident_over(Matter::EntriesMissing, "entries-back", text);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::core::Core;
 use super::effect::{Effect, Severity};
+use super::incidents::{FOLLOWED, Matter};
 use crate::base::limits::CREDIT_WINDOW;
 use crate::base::{Epoch, Position, Seq};
 use crate::format::batch::Batch;
@@ -112,6 +113,7 @@ impl<S: StoreRead> Core<S> {
         let own_hello = self.hello();
         let (head, now) = (self.head(), self.now);
         self.link.peer_name.clone_from(&hello.name);
+        self.link.peer_door = hello.door;
         // A peer of an older epoch is answered, so that it learns of the newer one.
         if !matches!(verdict, Verdict::Refuse(..)) {
             self.hear_hello(hello, header);
@@ -264,9 +266,9 @@ impl<S: StoreRead> Core<S> {
         let following = Following { epoch, received_bytes: 0, sent_ack: None, sent_credit: 0 };
         inbound.phase = Phase::Following(following);
         self.dirty = true;
-        self.said.remove("peer-lost");
         let text = format!("this node follows the primary {} in epoch {epoch}", self.link.peer_name);
-        self.incident(Severity::Notice, "following", text);
+        self.settled(&FOLLOWED);
+        self.all_well(Matter::PeerLost, "following", text);
         self.read_inbound();
     }
 
@@ -275,7 +277,10 @@ impl<S: StoreRead> Core<S> {
         let end = self.replicated().sealed();
         let Some(Inbound { phase: Phase::Following(following), .. }) = &mut self.link.inbound else { return };
         following.received_bytes += u64::from(header.len);
-        let wrong = if header.mark || header.journal != crate::base::JournalKind::Replicated {
+        // What waits for the store is bounded by what was granted, whatever the peer does.
+        let wrong = if following.received_bytes > following.sent_credit {
+            Some("more bytes than it was granted")
+        } else if header.mark || header.journal != crate::base::JournalKind::Replicated {
             Some("a batch of the wrong kind")
         } else if header.pair != self.config.pair {
             Some("a batch of another pair")
@@ -324,3 +329,7 @@ impl<S: StoreRead> Core<S> {
         self.dirty = true;
     }
 }
+
+#[cfg(test)]
+#[path = "receiver_tests.rs"]
+mod tests;

@@ -58,6 +58,11 @@ impl Risk {
         self.bytes
     }
 
+    /// When the oldest came.
+    pub(super) fn oldest(&self) -> Option<Mono> {
+        self.samples.front().map(|sample| sample.since)
+    }
+
     /// Age of the oldest (microseconds).
     pub(super) fn age(&self, now: Mono) -> u64 {
         self.samples.front().map_or(0, |sample| now.since(sample.since))

@@ -2,7 +2,9 @@
 
 use super::core::{Core, ReadFor};
 use super::effect::{Effect, Severity};
+use super::incidents::{FOLLOWED, Matter};
 use super::link::Link;
+use super::progress::Progress;
 use crate::base::limits::{LIVE_WINDOW_FULL, LIVE_WINDOW_MAX};
 use crate::base::{Fault, JournalKind, Position, Seq};
 use crate::format::batch::Batch;
@@ -55,7 +57,8 @@ pub(super) struct Stream {
     /// The durable head last told.
     told: Seq,
     cursor: Option<Cursor>,
-    reading: bool,
+    /// The read that the cursor waits for.
+    reading: Option<u64>,
     /// Read back from the journal, and waiting for credit.
     ready: Option<Batch>,
 }
@@ -152,10 +155,10 @@ impl<S: StoreRead> Core<S> {
             acked: Ack { received: common.seq, ..Ack::default() },
             told: Seq(0),
             cursor: None,
-            reading: false,
+            reading: None,
             ready: None,
         }));
-        self.link.progress_at = now.mono;
+        self.link.progress = Progress::begin(now.mono);
         // A peer that was set back needs again what it once had.
         self.link.retained = self.link.retained.min(common.seq);
         let acked = &mut self.link.acked;
@@ -174,11 +177,13 @@ impl<S: StoreRead> Core<S> {
             return self.outbound_fault(&fault.to_string());
         }
         stream.acked = ack;
+        let granted = credit > stream.credit;
         stream.credit = stream.credit.max(credit);
         stream.heard_credit = true;
-        if ack.durable > self.link.acked.durable || ack.received > self.link.acked.received {
-            self.link.progress_at = now;
+        if granted {
+            self.link.progress.moved(now);
         }
+        self.link.progress.acked(now, self.link.acked, ack);
         self.link.acked = ack;
         self.hear_acknowledged(ack.durable);
         self.promises.acked(ack);
@@ -190,10 +195,9 @@ impl<S: StoreRead> Core<S> {
         if first {
             self.set_joined();
             self.link.dial_now(now);
-            self.said.remove("needs-full-sync");
             let text = format!("the peer {} follows from entry {}", self.link.peer_name, ack.durable);
-            self.said.remove("peer-lost");
-            self.incident(Severity::Notice, "peer-follows", text);
+            self.settled(&FOLLOWED);
+            self.all_well(Matter::PeerLost, "peer-follows", text);
         }
     }
 
@@ -202,13 +206,21 @@ impl<S: StoreRead> Core<S> {
             && session.conn == conn
         {
             stream.unsent = 0;
+            self.link.progress.moved(self.now.mono);
             self.dirty = true;
         }
     }
 
-    pub(super) fn stream_read(&mut self, result: Result<Bytes, Fault>) {
+    pub(super) fn link_moved(&mut self, conn: crate::base::ConnId) {
+        if self.link.stream().is_some_and(|(session, _)| session.conn == conn) {
+            self.link.progress.moved(self.now.mono);
+        }
+    }
+
+    pub(super) fn stream_read(&mut self, read: u64, result: Result<Bytes, Fault>) {
         let Some((_, stream)) = self.link.stream() else { return };
-        if !std::mem::take(&mut stream.reading) {
+        // What an earlier stream had asked for is none of this one's.
+        if stream.reading.take_if(|waits| *waits == read).is_none() {
             return;
         }
         self.dirty = true;
@@ -255,7 +267,7 @@ impl<S: StoreRead> Core<S> {
     fn send_batch(&mut self) -> bool {
         let (head, now) = (self.head(), self.now);
         let Some((_, stream)) = self.link.stream() else { return false };
-        if !stream.heard_credit || stream.unsent > UNSENT_MAX || stream.reading {
+        if !stream.heard_credit || stream.unsent > UNSENT_MAX || stream.reading.is_some() {
             return false;
         }
         let next = stream.sent.seq.next();
@@ -298,12 +310,11 @@ impl<S: StoreRead> Core<S> {
         });
         match step {
             Ok((cursor, batch, read)) => {
+                let reading =
+                    read.map(|request| self.read_segment(ReadFor::Stream, JournalKind::Replicated, request));
                 let (_, stream) = self.link.stream()?;
                 stream.cursor = Some(cursor);
-                stream.reading = read.is_some();
-                if let Some(request) = read {
-                    self.read_segment(ReadFor::Stream, JournalKind::Replicated, request);
-                }
+                stream.reading = reading;
                 batch
             }
             Err(error) => {

@@ -1,20 +1,21 @@
 //! What this node says of itself.
 
-use super::admin::{AccountView, AtRisk, FileView, JournalView, PeerView, Positions, Status, VolumeView};
+use super::admin::{
+    AccountView, AtRisk, FileView, JournalView, PeerView, Positions, Status, TroubleView, VolumeView,
+};
 use super::core::Core;
+use super::effect::Severity;
+use super::incidents::{Matter, Trouble};
 use super::meters::Meters;
+use super::peer_door;
+use super::progress::PeerState;
 use super::roles::{Step, seconds};
 use crate::base::limits::{BLOCK_U64, VOLUMES_SHOWN};
-use crate::base::{AckLevel, FileId};
+use crate::base::{AckLevel, FileId, Mono};
 use crate::doors::nbd::VolumeTraffic;
 use crate::doors::{BlockBackend as _, ReplicationView, Volume};
 use crate::format::dptr::LoggingMode;
 use crate::store::StoreRead;
-
-/// A lag older than this, while nothing is acknowledged, is called stuck (microseconds).
-const STUCK_AFTER: u64 = 5_000_000;
-/// A lag older than this is called lagging (microseconds).
-const LAGGING_AFTER: u64 = 1_000_000;
 
 pub(super) fn mode_name(mode: LoggingMode) -> &'static str {
     match mode {
@@ -25,32 +26,43 @@ pub(super) fn mode_name(mode: LoggingMode) -> &'static str {
 }
 
 impl<S: StoreRead> Core<S> {
-    /// Idle, busy, lagging, stuck and away are different states.
-    fn peer_state(&self) -> &'static str {
-        let pace = self.replicated().pace();
+    pub(super) fn peer_state(&self) -> PeerState {
         if !self.link.is_up() {
-            return "away";
+            return PeerState::Away;
         }
-        if !self.is_primary() {
-            return "connected";
+        if !self.is_primary() || !self.link.is_streaming() {
+            return PeerState::Connected;
         }
-        let behind = pace.durable.0.saturating_sub(self.link.acked.durable.0);
-        let age = self.risk.age(self.now.mono);
-        match behind {
-            0 => "idle",
-            _ if self.now.mono.since(self.link.progress_at) > STUCK_AFTER && age > STUCK_AFTER => "stuck",
-            _ if age > LAGGING_AFTER => "lagging",
-            _ => "busy",
-        }
+        let end = self.replicated().pace().durable;
+        let age = self.now.mono.since(self.lacking_since());
+        self.link.progress.state(self.now.mono, self.link.acked, end, age)
     }
 
-    /// Raises the incident when a connected peer stops acknowledging.
+    /// Since when the peer lacks the oldest of what it lacks; what an earlier process sealed is of no age.
+    fn lacking_since(&self) -> Mono {
+        self.risk.oldest().unwrap_or(Mono(0))
+    }
+
+    /// When a peer that does not move has to be told of.
+    pub(super) fn stuck_deadline(&self) -> Option<Mono> {
+        if !self.link.is_streaming() || self.peer_state() == PeerState::Stuck {
+            return None;
+        }
+        let end = self.replicated().pace().durable;
+        self.link.progress.deadline(self.link.acked, end, self.lacking_since())
+    }
+
+    /// Tells when a connected peer gets on no more, and when it does again.
     pub(super) fn watch_peer(&mut self) {
-        if self.peer_state() == "stuck" {
-            let text = "the peer is connected but acknowledges nothing any more".to_owned();
-            self.incident_once(super::effect::Severity::Warning, "peer-stuck", text);
-        } else {
-            self.incident_over("peer-stuck", "peer-moves", "the peer acknowledges again".to_owned());
+        match self.peer_state() {
+            PeerState::Stuck => {
+                let text =
+                    "the peer is connected and neither takes nor acknowledges anything any more".to_owned();
+                self.incident_once(Severity::Warning, Matter::PeerStuck, text);
+            }
+            // It is told that it is lost, and it may still be stuck when it is back.
+            PeerState::Away => self.settled(&[Matter::PeerStuck]),
+            _ => self.incident_over(Matter::PeerStuck, "peer-moves", "the peer gets on again".to_owned()),
         }
     }
 
@@ -70,16 +82,14 @@ impl<S: StoreRead> Core<S> {
         let behind = if primary { pace.appended.0.saturating_sub(self.link.retained.0) } else { 0 };
         let (risk_bytes, risk_age) =
             if primary { (self.risk.bytes(), seconds(self.risk.age(self.now.mono))) } else { (0, 0.0) };
-        let refused = self.refused;
+        let (refused, condition) = (self.refused, self.condition());
         Status {
             name: self.config.name.clone(),
             role: self.control.role.name().to_owned(),
-            state: if self.replicated().has_failed() || self.journals[1].has_failed() {
-                "read-only".to_owned()
-            } else {
-                self.state.word().to_owned()
-            },
-            reason: self.state.reason(),
+            state: condition.word.to_owned(),
+            reason: condition.reason,
+            next: condition.next.to_owned(),
+            troubles: self.trouble_views(),
             epoch: self.control.epoch.0,
             ack_level: level.name().to_owned(),
             degraded: self.degraded.is_some() && level > AckLevel::Local,
@@ -95,7 +105,7 @@ impl<S: StoreRead> Core<S> {
             peer: PeerView {
                 name: self.link.peer_name.clone(),
                 connected: self.link.is_up(),
-                state: self.peer_state().to_owned(),
+                state: self.peer_state().name().to_owned(),
                 lag_entries: behind,
                 lag_bytes: risk_bytes,
                 lag_seconds: risk_age,
@@ -113,14 +123,29 @@ impl<S: StoreRead> Core<S> {
             gap: self.gap(),
             lowered: self.lowered_promises(),
             at_risk: AtRisk { entries: behind, bytes: risk_bytes, seconds: risk_age },
+            link: self.link_view(),
             announced: self.announced().0,
             volumes: Vec::new(),
             clients,
-            incidents: self.incident_count,
+            incidents: self.incidents.count(),
             refused,
-            last_incident: self.incidents.back().map(|incident| incident.text.clone()),
+            resp_refused: 0,
+            nbd_refused: 0,
+            last_incident: self.incidents.recent().next_back().map(|incident| incident.text.clone()),
+            log_lines_lost: 0,
             uptime_seconds: seconds(self.now.mono.0),
         }
+    }
+
+    fn trouble_views(&self) -> Vec<TroubleView> {
+        let view = |trouble: &Trouble| TroubleView {
+            kind: trouble.code.to_owned(),
+            severity: trouble.severity.name().to_owned(),
+            text: trouble.text.clone(),
+            next: Matter::of(trouble.code).map_or("", |matter| matter.row().advice).to_owned(),
+            seconds: seconds(self.now.mono.since(trouble.since)),
+        };
+        self.incidents.troubles().iter().map(view).collect()
     }
 
     /// The volumes, those in use first, with what `traffic` and `meters` tell of them.
@@ -190,8 +215,7 @@ impl<S: StoreRead> Core<S> {
             appended: self.replicated().pace().appended,
             applied: self.applied_seq(crate::base::JournalKind::Replicated),
             peer_connected: self.link.is_up(),
-            peer_host: self.config.peer_host.clone(),
-            peer_port: self.config.peer_port,
+            peer_door: self.link.peer_door.and_then(|told| peer_door::shown(told, &self.config.peer_host)),
             peer: [acked.received, acked.durable, acked.applied],
             peer_silence_s: self.now.mono.since(self.link.heard) / 1_000_000,
             lag_s: self.risk.age(self.now.mono) / 1_000_000,

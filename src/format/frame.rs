@@ -24,6 +24,7 @@ use crate::base::limits::{
     FRAME_PAYLOAD_MAX, HELLO_EPOCHS_MAX, HELLO_FIELDS_MAX, HELLO_PAYLOAD_MAX, NAME_MAX,
 };
 use crate::base::{Chain, Epoch, Ordinal, Position, Seq, crc32c_parts};
+use std::net::SocketAddr;
 
 /// Bytes before the payload.
 pub const FRAME_HEADER: usize = 64;
@@ -195,13 +196,14 @@ impl FrameHeader {
 /// Who is calling, and how much of the history it has.
 ///
 /// version u16, floor u16, features u32, pair 16, ordinal u8, role u8, serving u8, reserved u8, end (epoch,
-/// seq, chain) 24, applied u64, epoch count u32, epochs (24 each, newest last, at most 64), name. From version 2 on, fields
-/// follow, each of a tag u8, a length u16 and so many bytes; a reader skips a tag that it does not know. Version 1 ignores
-/// what is behind the name.
+/// seq, chain) 24, applied u64, epoch count u32, epochs (24 each, newest last, at most 64), name. Fields may
+/// follow, each of a tag u8, a length u16 and so many bytes; a reader skips a tag that it does not know. Version 0.1 of the
+/// program writes none and ignores what is behind the name.
 ///
 /// | tag | field |
 /// |---|---|
-/// | 1 | `known` u64, `relied_on` u64 |
+/// | 1 | `known` u64, `relied_on` u64; written from protocol version 2 on |
+/// | 2 | `door`, as text such as `10.0.0.2:6379` |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// Protocol version spoken.
@@ -230,10 +232,14 @@ pub struct Hello {
     pub known: Seq,
     /// The last entry that it may have answered for because the receiver acknowledged it; at least `known`.
     pub relied_on: Seq,
+    /// Where Redis clients reach it over TCP, for INFO and ROLE of its peer.
+    pub door: Option<SocketAddr>,
 }
 
 /// Tag of `known` and `relied_on`.
 const FIELD_KNOWN: u8 = 1;
+/// Tag of [`Hello::door`].
+const FIELD_DOOR: u8 = 2;
 
 impl Hello {
     /// The payload's bytes; only the newest [`HELLO_EPOCHS_MAX`] epochs are told.
@@ -253,6 +259,9 @@ impl Hello {
         w.text(&self.name);
         if self.version > 1 {
             w.u8(FIELD_KNOWN).u16(16).u64(self.known.0).u64(self.relied_on.0);
+        }
+        if let Some(door) = self.door {
+            w.u8(FIELD_DOOR).text(&door.to_string());
         }
         w.into_bytes()
     }
@@ -278,7 +287,7 @@ impl Hello {
         let table = EpochMark::decode_table(&mut r, count, HELLO_EPOCHS_MAX)?;
         let name = r.text(NAME_MAX)?.to_owned();
         let ordinal = Ordinal(ordinal);
-        let (known, relied_on) = (Seq(0), Seq(0));
+        let (known, relied_on, door) = (Seq(0), Seq(0), None);
         let mut hello = Self {
             version,
             floor,
@@ -293,10 +302,9 @@ impl Hello {
             name,
             known,
             relied_on,
+            door,
         };
-        if version > 1 {
-            hello.decode_fields(&mut r)?;
-        }
+        hello.decode_fields(&mut r)?;
         Ok(hello)
     }
 
@@ -306,10 +314,18 @@ impl Hello {
                 return Ok(());
             }
             let (tag, len) = (r.u8()?, usize::from(r.u16()?));
-            let mut field = Reader::new("field of a hello", r.take(len)?);
-            if tag == FIELD_KNOWN {
-                self.known = Seq(field.number("entry known to be here")?);
-                self.relied_on = Seq(field.number("entry relied on")?);
+            let bytes = r.take(len)?;
+            let mut field = Reader::new("field of a hello", bytes);
+            match tag {
+                FIELD_KNOWN => {
+                    self.known = Seq(field.number("entry known to be here")?);
+                    self.relied_on = Seq(field.number("entry relied on")?);
+                }
+                // It is for people and their tools: one that cannot be read is none.
+                FIELD_DOOR => {
+                    self.door = std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok());
+                }
+                _ => {}
             }
         }
         r.expect("bytes after the fields of a hello", 0, r.rest().len() as u64)
@@ -464,6 +480,7 @@ mod tests {
             name: "b".to_owned(),
             known: Seq(0),
             relied_on: Seq(0),
+            door: None,
         }
     }
 
@@ -568,6 +585,19 @@ mod tests {
             rest = next;
         }
         assert!(rest.is_empty());
+    }
+
+    #[test]
+    fn a_hello_with_a_door_is_the_golden_one_and_reads_back_past_unknown_fields() {
+        let golden = include_bytes!("../../tests/data/hello-door-v1.bin");
+        let hello = Hello { door: Some("10.0.0.2:6379".parse().unwrap()), ..hello() };
+        assert_eq!(hello.encode(), golden);
+        assert_eq!(Hello::decode(golden), Ok(hello.clone()));
+        let newer = [&golden[..], &[200, 3, 0, 1, 2, 3]].concat();
+        assert_eq!(Hello::decode(&newer), Ok(hello.clone()), "fields of a newer program are skipped");
+        assert!(Hello::decode(&newer[..newer.len() - 1]).is_err(), "a field that is cut off");
+        let unreadable = [&Hello { door: None, ..hello.clone() }.encode()[..], &[2, 1, 0, b'x']].concat();
+        assert_eq!(Hello::decode(&unreadable), Ok(Hello { door: None, ..hello }));
     }
 
     #[test]

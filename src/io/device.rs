@@ -1,5 +1,7 @@
 //! Which file system and which block device a directory is on.
 
+use crate::base::limits::SYSTEM_FILE_MAX;
+use crate::base::text_at_most;
 use nix::sys::stat::{major, minor};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -54,7 +56,8 @@ impl Device {
 
 /// The content of one of the kernel's small files, without the line's end.
 pub(super) fn kernel_file(path: impl AsRef<Path>) -> Option<String> {
-    std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+    let text = std::fs::File::open(path).and_then(|file| text_at_most(file, SYSTEM_FILE_MAX));
+    text.ok().map(|text| text.trim().to_owned())
 }
 
 /// The directory of the device under /sys; of its disk, if it is a partition.

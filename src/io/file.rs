@@ -3,26 +3,32 @@
 //! Errors come back as the kernel gave them, with their errno, because recovery decides by it; the caller knows
 //! which file it was. Files have mode 0600, directories 0700; the last part of a path is never a symbolic link.
 
+pub(super) mod calls;
 mod lock;
 mod map;
+mod own;
+mod trusted;
 
-pub use lock::{DirLock, lock_dir};
+pub use lock::{DirLock, LockError, lock_dir};
 pub use map::{MappedSegment, map_segment};
+pub use own::Own;
+pub use trusted::{
+    Access, Demand, Distrust, check_dir, loose_parents, open_trusted, read_trusted, read_trusted_text,
+};
 
 use super::JournalFile;
 use crate::base::AlignedBuf;
 use crate::base::limits::{BLOCK, BLOCK_U64};
-use crate::sys::{DirectAlignment, Parts, direct_alignment, write_at, write_durably_at};
+use crate::sys::{DirectAlignment, Parts, direct_alignment};
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::fcntl::{
     AT_FDCWD, FallocateFlags, PosixFadviseAdvice, RenameFlags, fallocate, posix_fadvise, renameat2,
 };
 use nix::sys::uio::pread;
-use nix::unistd::fdatasync;
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -73,7 +79,7 @@ pub fn zero_file(path: &Path, bytes: u64) -> io::Result<()> {
         Err(errno) => return Err(errno.into()),
     }
     write_zeros(&file, bytes)?;
-    nix::unistd::fsync(file.as_fd())?;
+    calls::sync_all(file.as_fd())?;
     drop(file);
     making.finish_new()
 }
@@ -87,10 +93,10 @@ fn write_zeros(file: &JournalFile, bytes: u64) -> io::Result<()> {
         let piece = usize::try_from(bytes - done).unwrap_or(most).min(most);
         let part = Parts::new(vec![zeros.slice(..piece)]);
         let count = if file.direct {
-            write_durably_at(file.as_fd(), &part, done)?
+            calls::write_durable(file.as_fd(), &part, done)?
         } else {
-            let count = write_at(file.as_fd(), &part, done)?;
-            fdatasync(file.as_fd())?;
+            let count = calls::write(file.as_fd(), &part, done)?;
+            calls::sync_data(file.as_fd())?;
             count
         };
         let moved = super::write_progress(0, count, piece, file.direct)?;
@@ -120,21 +126,16 @@ pub fn renew_file(old: &Path, path: &Path) -> io::Result<()> {
     rename_new(old, path)
 }
 
-/// Replaces the file at `path`, or makes it: afterwards it holds exactly `bytes`; after a crash it holds these or
-/// what it held before.
+/// Appends where the file stands.
 ///
 /// # Durability
-/// File and name are synced.
+/// Of the bytes; the file's name is the caller's to sync, see [`Own::begin`].
 ///
 /// # Errors
-/// Those of the file system; the old file is untouched if its name still shows it.
-pub fn replace_file_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let making = Making::new(path);
-    let mut file = options().write(true).create(true).truncate(true).open(&making.temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    drop(file);
-    making.finish()
+/// Those of write(2) and fdatasync(2). How much is there then is unknown.
+pub fn append_durably(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    calls::write_all(file, bytes)?;
+    calls::sync_data(file.as_fd())
 }
 
 /// Makes what was created, renamed or removed in a directory durable.
@@ -142,7 +143,8 @@ pub fn replace_file_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// Those of open(2) and fsync(2).
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(dir)?.sync_all()
+    let dir = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(dir)?;
+    calls::sync_all(dir.as_fd())
 }
 
 /// Makes a directory of mode 0700 with its missing parents, and its name durable. One that is there is left as it
@@ -158,7 +160,10 @@ pub fn make_dir(dir: &Path) -> io::Result<()> {
     make_dir(parent)?;
     match DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
-        result => result?,
+        result => {
+            result?;
+            calls::made(dir);
+        }
     }
     sync_dir(parent)
 }
@@ -256,17 +261,14 @@ impl<'a> Making<'a> {
         Self { path, temporary: temporary.into() }
     }
 
-    /// Opens the temporary file, emptied of what a crash may have left.
+    /// Makes the temporary file anew: what a crash may have left under its name is no file that is written to.
     fn journal(&self) -> io::Result<JournalFile> {
-        let file = open_journal(&self.temporary, true)?;
-        nix::unistd::ftruncate(file.as_fd(), 0)?;
-        Ok(file)
-    }
-
-    /// Gives it its name, in place of what had it.
-    fn finish(self) -> io::Result<()> {
-        std::fs::rename(&self.temporary, self.path)?;
-        sync_dir(parent_of(self.path))
+        match std::fs::remove_file(&self.temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        drop(options().write(true).create_new(true).open(&self.temporary)?);
+        open_journal(&self.temporary, false)
     }
 
     /// Gives it its name, which nothing may have.
@@ -284,6 +286,7 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
         Err(Errno::EINVAL) => return Err(Errno::EEXIST.into()),
         result => result?,
     }
+    calls::renamed(from, to);
     sync_dir(parent_of(to))
 }
 

@@ -14,6 +14,7 @@ use nix::unistd::fdatasync;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -62,23 +63,22 @@ pub fn probe(dir: &Path) -> Vec<Finding> {
     all.push(file_system(&place));
     all.push(device_cache(&place));
     all.push(free_space(dir));
-    all.extend(disk(dir));
-    all.push(sparse_files(dir));
+    let scratch = Scratch::new(dir);
+    all.extend(disk(&scratch));
+    all.push(sparse_files(&scratch));
     all.push(attaching());
     all
 }
 
 /// Whether holes can be punched into files here, as volumes do.
-fn sparse_files(dir: &Path) -> Finding {
+fn sparse_files(scratch: &io::Result<Scratch>) -> Finding {
     const NAME: &str = "volumes";
-    let path = dir.join("sparse.tmp");
     let tried = (|| {
-        let file = std::fs::File::create_new(&path)?;
+        let file = std::fs::File::create_new(Scratch::file(scratch, "sparse")?)?;
         std::os::unix::fs::FileExt::write_all_at(&file, &[1; 8 * BLOCK], 0)?;
         let how = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         fallocate(&file, how, 0, 4 * 4096).map_err(io::Error::from)
     })();
-    let _ = std::fs::remove_file(&path);
     match tried {
         Ok(()) => {
             finding(NAME, Level::Ok, "files here can have holes: what is trimmed gives its space back", "")
@@ -103,8 +103,8 @@ fn attaching() -> Finding {
     };
     let module = |root: &str| {
         let release = kernel_file("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let listed = std::fs::read_to_string(format!("{root}/{release}/modules.dep"));
-        listed.is_ok_and(|text| text.contains("/nbd.ko"))
+        let listed = kernel_file(format!("{root}/{release}/modules.dep"));
+        listed.is_some_and(|text| text.contains("/nbd.ko"))
     };
     let kernel =
         Path::new("/sys/module/nbd").exists() || module("/lib/modules") || module("/usr/lib/modules");
@@ -299,20 +299,36 @@ fn free_space(dir: &Path) -> Finding {
     }
 }
 
-/// A file that is removed in the end.
+/// A directory made for this only, which is removed in the end with all that is in it.
 struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(dir: &Path) -> io::Result<Self> {
+        let nanos = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.subsec_nanos());
+        let path = dir.join(format!(".hot-backup-doctor-{}-{nanos:08x}", std::process::id()));
+        // mkdir(2) takes nothing over: what is in it was made here.
+        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+
+    fn file(this: &io::Result<Self>, name: &str) -> io::Result<PathBuf> {
+        match this {
+            Ok(scratch) => Ok(scratch.0.join(name)),
+            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+        }
+    }
+}
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // The error that made it a failure was told; a file that stays is harmless and named by its purpose.
-        let _ = std::fs::remove_file(&self.0);
+        // The error that made it a failure was told; a directory that stays is harmless and named by its purpose.
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
 /// Tries the disk itself.
-fn disk(dir: &Path) -> Vec<Finding> {
-    let scratch = Scratch(dir.join(format!(".doctor-{}", std::process::id())));
-    match try_disk(&scratch.0) {
+fn disk(scratch: &io::Result<Scratch>) -> Vec<Finding> {
+    match Scratch::file(scratch, "durable").and_then(|path| try_disk(&path)) {
         Ok(findings) => findings,
         Err(error) => {
             let advice = "the node must be able to make, write and read files here";
@@ -415,6 +431,18 @@ mod tests {
         let write = found.iter().find(|finding| finding.name == "durable write").expect("it is timed");
         assert!(write.level < Level::Bad, "{write:?}");
         assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0);
+    }
+
+    #[test]
+    fn files_that_were_there_before_are_there_afterwards() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let own = std::process::id();
+        let names = ["sparse.tmp".to_owned(), format!(".doctor-{own}"), format!(".doctor-{own}.tmp")];
+        names.iter().for_each(|name| std::fs::write(dir.path().join(name), "mine").expect("writable"));
+        assert!(!probe(dir.path()).is_empty());
+        for name in names {
+            assert_eq!(std::fs::read(dir.path().join(&name)).ok().as_deref(), Some(&b"mine"[..]), "{name}");
+        }
     }
 
     #[test]

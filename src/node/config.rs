@@ -3,13 +3,15 @@
 pub use super::config_file::DoorAddress;
 use super::config_file::{ConfigError, ConfigErrors, Settings};
 use super::layout::Layout;
+use super::peer_address::PeerAddress;
+use crate::base::limits::{CONFIG_FILE_MAX, PASSWORD_FILE_MAX};
 use crate::base::{AckLevel, Ordinal};
 use crate::engine::{EngineConfig, PeerLoss};
 use crate::format::PairId;
 use crate::format::control::Role;
+use crate::io::{Demand, read_trusted_text};
 use std::fmt;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Longest password (bytes).
@@ -71,7 +73,7 @@ pub struct Config {
     /// Where the peer connects to.
     pub link_listen: SocketAddr,
     /// Where the peer listens.
-    pub peer: SocketAddr,
+    pub peer: PeerAddress,
     /// How the link is protected.
     pub encryption: Encryption,
     /// Where Redis clients connect, besides [`Layout::resp_socket`]. Paths are not yet resolved.
@@ -114,17 +116,28 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it, at once. Nothing is changed.
     pub fn load(dir: impl Into<PathBuf>) -> Result<Self, ConfigErrors> {
+        Self::load_with_warnings(dir).map(|(config, _)| config)
+    }
+
+    /// The same, and what to warn people of.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub(in crate::node) fn load_with_warnings(
+        dir: impl Into<PathBuf>,
+    ) -> Result<(Self, Vec<String>), ConfigErrors> {
         let layout = Layout::new(dir);
         let path = layout.config();
-        let text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => ConfigErrors::whole(
-                &path,
-                format!(
-                    "{} is not a node's directory: no config.toml in it; make one with `hot-backup init`",
-                    layout.dir().display()
-                ),
-            ),
-            _ => ConfigErrors::whole(&path, format!("reading the file: {error}")),
+        let text = layout.read_text(&path, false, CONFIG_FILE_MAX).map_err(|distrust| {
+            let shown = layout.dir().display();
+            let what = match distrust.kind() {
+                Some(std::io::ErrorKind::NotFound) => {
+                    format!("{shown} is not a node's directory: no config.toml in it")
+                }
+                Some(std::io::ErrorKind::NotADirectory) => format!("{shown} is not a directory"),
+                _ => format!("reading the file: {distrust}"),
+            };
+            ConfigErrors::whole(&path, what)
         })?;
         let mut settings = Settings::read(&text);
         let mut config = Self::take(&mut settings);
@@ -137,7 +150,8 @@ impl Config {
                 }
             }
         }
-        finish(&path, settings, config)
+        let warning = settings.warning().map(|warning| format!("{}: {warning}", path.display()));
+        Ok((finish(&path, settings, config)?, warning.into_iter().collect()))
     }
 
     /// Checks a config text; `path` is for messages. The password file is not read.
@@ -157,7 +171,7 @@ impl Config {
             initial_role: if s.word("initial_role") == "primary" { Role::Primary } else { Role::Standby },
             pair_id: s.pair("pair_id"),
             link_listen: s.address("link_listen"),
-            peer: s.address("peer"),
+            peer: s.peer("peer"),
             encryption: if s.word("encryption") == "none" { Encryption::None } else { Encryption::Tls },
             resp: s.listen("resp"),
             nbd: s.listen("nbd"),
@@ -224,7 +238,7 @@ impl Config {
         );
         wrong(
             &["peer", "link_listen"],
-            self.peer == self.link_listen && self.peer.port() != 0,
+            self.peer.literal() == Some(self.link_listen) && self.peer.port() != 0,
             format!("`peer` is {}: that is this node's own `link_listen`", self.peer),
         );
         if let Some(public) = self.resp.iter().find(|address| !address.is_private()) {
@@ -268,7 +282,8 @@ impl Config {
             checkpoint_bytes: self.checkpoint_bytes,
             resp_default: self.resp_default.clone(),
             resp_password: self.resp_password.as_ref().map(|secret| secret.0.clone()),
-            peer_host: self.peer.ip().to_string(),
+            resp_doors: self.resp.iter().filter_map(DoorAddress::tcp).collect(),
+            peer_host: self.peer.host().to_owned(),
             peer_port: self.peer.port(),
             seed,
         }
@@ -297,14 +312,10 @@ fn log_level(word: &str) -> tracing::Level {
 /// The first line of a password file that nobody else may read.
 fn read_password(path: &Path) -> Result<Secret, String> {
     let shown = path.display();
-    let failed = |error: std::io::Error| format!("reading the password from {shown}: {error}");
-    let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode();
-    if mode & 0o007 != 0 {
-        return Err(format!(
-            "reading the password from {shown}: everybody may read it; `chmod 600 {shown}` first"
-        ));
-    }
-    let text = std::fs::read_to_string(path).map_err(failed)?;
+    // Systems that hand secrets to programs do so by links.
+    let demand = Demand { most: PASSWORD_FILE_MAX, secret: true, linked: true };
+    let text = read_trusted_text(path, demand)
+        .map_err(|distrust| format!("reading the password from {shown}: {distrust}"))?;
     let password = text.lines().next().unwrap_or_default();
     match password.len() {
         0 => Err(format!("reading the password from {shown}: its first line is empty")),
@@ -328,6 +339,7 @@ mod tests {
     use super::super::config_file::{KEYS, Kind, render};
     use super::*;
     use crate::base::Prng;
+    use std::os::unix::fs::PermissionsExt;
 
     const PAIR: &str = "000102030405060708090a0b0c0d0e0f";
 
@@ -503,9 +515,9 @@ mod tests {
         assert_eq!(errors.errors[0].line, Some(7), "{errors}");
         let pw = dir.path().join("pw");
         std::fs::write(&pw, "hush hush\nmore\n").expect("write");
-        std::fs::set_permissions(&pw, std::fs::Permissions::from_mode(0o644)).expect("chmod");
+        std::fs::set_permissions(&pw, PermissionsExt::from_mode(0o644)).expect("chmod");
         assert!(Config::load(dir.path()).expect_err("open to all").to_string().contains("chmod 600"));
-        std::fs::set_permissions(&pw, std::fs::Permissions::from_mode(0o600)).expect("chmod");
+        std::fs::set_permissions(&pw, PermissionsExt::from_mode(0o600)).expect("chmod");
         let config = Config::load(dir.path()).expect("good");
         assert!(!format!("{config:?}").contains("hush"));
         let engine = config.engine_config(7);
@@ -514,10 +526,61 @@ mod tests {
     }
 
     #[test]
+    fn a_password_is_read_only_from_a_file_that_its_owner_alone_may_touch() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let pw = dir.path().join("pw");
+        std::fs::write(&pw, "hush").expect("write");
+        for (mode, advice) in [(0o640, "chmod 600"), (0o604, "chmod 600"), (0o620, "chmod 600")] {
+            std::fs::set_permissions(&pw, PermissionsExt::from_mode(mode)).expect("chmod");
+            let error = read_password(&pw).expect_err("others may touch it");
+            assert!(error.contains(advice), "{mode:o}: {error}");
+        }
+        std::fs::set_permissions(&pw, PermissionsExt::from_mode(0o600)).expect("chmod");
+        std::fs::write(&pw, vec![b'x'; PASSWORD_FILE_MAX + 1]).expect("write");
+        assert!(read_password(&pw).expect_err("too large").contains("more than"));
+    }
+
+    #[test]
+    fn a_config_that_was_cut_off_anywhere_is_refused_or_still_whole() {
+        let mut given = required();
+        given.push(("resp", "[\"127.0.0.1:7001\", \"/run/x.sock\"]".to_owned()));
+        given.push(("nbd", "\"127.0.0.1:10809\"".to_owned()));
+        given.push(("ack_level", "\"durable\"".to_owned()));
+        given.push(("log", "\"debug\"".to_owned()));
+        let text = render(&given);
+        let whole = parse(&text).expect("good");
+        for end in (0..=text.len()).filter(|&end| text.is_char_boundary(end)) {
+            match parse(&text[..end]) {
+                Ok(config) => assert_eq!(config, whole, "cut at {end}"),
+                Err(errors) => {
+                    let told = errors.to_string();
+                    let named = ["cut off", "is missing"].iter().any(|word| told.contains(word));
+                    assert!(named, "cut at {end}: {told}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_config_without_its_end_is_of_version_0_1_and_warned_of() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let write = |text: &str| std::fs::write(dir.path().join("config.toml"), text).expect("write");
+        let warnings = || Config::load_with_warnings(dir.path()).expect("good").1;
+        write(&plain(&required()));
+        assert!(warnings()[0].contains("make \"# hot-backup config 1"), "{:?}", warnings());
+        write(&render(&required()));
+        assert_eq!(warnings(), [""; 0]);
+        write(&format!("{}log = \"debug\"\n", render(&required())));
+        assert!(warnings()[0].contains("stands behind the line \"# end\""), "{:?}", warnings());
+    }
+
+    #[test]
     fn a_directory_without_config_is_named_with_what_to_do() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let error = Config::load(dir.path()).expect_err("nothing there").to_string();
-        assert!(error.contains("hot-backup init"), "{error}");
+        let errors = Config::load(dir.path()).expect_err("nothing there");
+        assert!(errors.next().contains("`hot-backup init` makes one"), "{}", errors.next());
+        let error = errors.to_string();
+        assert!(error.contains("is not a node's directory"), "{error}");
     }
 
     #[test]

@@ -2,18 +2,16 @@
 //! order, so that no read can meet a removal that was asked for later.
 
 use super::inbox::{CoreEnded, Inbox, Message};
-use super::layout::Layout;
+use super::layout::{Layout, OwnName};
 use super::retired::Retired;
 use crate::base::{Fault, JournalKind, SegmentIndex};
 use crate::engine::Event;
-use crate::io::{self as disk, JournalFile, MappedSegment};
+use crate::io::{self as disk, JournalFile, MappedSegment, Own};
 use bytes::Bytes;
 use nix::errno::Errno;
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::fs::File;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -65,6 +63,8 @@ pub(crate) enum Files {
     },
     /// [`crate::engine::Effect::SaveDiverged`].
     Diverged {
+        /// Comes back with the answer.
+        save: u64,
         /// File name.
         file: String,
         /// Begin the file anew.
@@ -81,12 +81,13 @@ pub(crate) fn run_bulk(layout: &Layout, work: &Receiver<Bulk>, inbox: &Inbox, st
         if stop.load(Ordering::Relaxed) {
             return;
         }
-        let path = layout.segment(journal, index);
+        let segment = layout.own(OwnName::Segment(journal, index));
+        let path = segment.path();
         let renewed = retired.renew(journal, index, bytes).unwrap_or_else(|error| {
             tracing::warn!("using an old segment again as {}: {error}", path.display());
             false
         });
-        let message = match make_segment(&path, bytes, renewed) {
+        let message = match make_segment(&segment, bytes, renewed) {
             Ok(file) => Message::SegmentReady { journal, index, file: Arc::new(file) },
             Err(error) => {
                 tracing::warn!("making {}: {error}", path.display());
@@ -99,13 +100,14 @@ pub(crate) fn run_bulk(layout: &Layout, work: &Receiver<Bulk>, inbox: &Inbox, st
     }
 }
 
-fn make_segment(path: &Path, bytes: u64, renewed: bool) -> io::Result<JournalFile> {
+fn make_segment(segment: &Own, bytes: u64, renewed: bool) -> io::Result<JournalFile> {
+    let path = segment.path();
     if !renewed {
         disk::zero_file(path, bytes)?;
     }
     disk::open_journal(path, false).inspect_err(|_| {
         // It was made just now and holds nothing. If even that fails, the next start finds it unused.
-        let _ = std::fs::remove_file(path);
+        let _ = segment.remove();
     })
 }
 
@@ -164,8 +166,9 @@ impl Desk {
                 Ok(())
             }
             Files::Control { write, bytes } => {
-                let path = self.layout.control();
-                inbox.event(match disk::replace_file_durably(&path, &bytes) {
+                let control = self.layout.own(OwnName::Control);
+                let path = control.path();
+                inbox.event(match control.replace(&bytes) {
                     Ok(()) => Event::ControlWritten { write },
                     Err(error) => {
                         tracing::error!("replacing {}: {error}", path.display());
@@ -173,14 +176,14 @@ impl Desk {
                     }
                 })
             }
-            Files::Diverged { file, first, bytes } => {
+            Files::Diverged { save, file, first, bytes } => {
                 inbox.event(match self.save_diverged(&file, first, &bytes) {
-                    Ok(()) => Event::DivergedSaved,
+                    Ok(()) => Event::DivergedSaved { save },
                     Err(error) => {
                         self.diverged = None;
                         let path = self.layout.diverged().join(&file);
                         tracing::error!("appending {} bytes to {}: {error}", bytes.len(), path.display());
-                        Event::DivergedFailed { fault: Fault::from_io(&error) }
+                        Event::DivergedFailed { save, fault: Fault::from_io(&error) }
                     }
                 })
             }
@@ -241,19 +244,13 @@ impl Desk {
             return Err(io::Error::from(Errno::EINVAL));
         }
         if first {
-            let dir = self.layout.diverged();
-            std::fs::create_dir_all(&dir)?;
-            let mut options = OpenOptions::new();
-            let file = options.write(true).create(true).truncate(true).mode(0o600).open(dir.join(name))?;
-            disk::sync_dir(&dir)?;
-            disk::sync_dir(self.layout.dir())?;
+            let file = self.layout.own(OwnName::Diverged(name.to_owned())).begin()?;
             self.diverged = Some((name.to_owned(), file));
         }
         let Some((_, file)) = self.diverged.as_mut().filter(|(begun, _)| begun == name) else {
             return Err(io::Error::from(Errno::ENOENT));
         };
-        file.write_all(bytes)?;
-        file.sync_data()
+        disk::append_durably(file, bytes)
     }
 }
 
@@ -262,6 +259,7 @@ mod tests {
     use super::*;
     use crate::base::JournalKind::Replicated;
     use crate::base::limits::SEGMENT_MIN;
+    use std::path::Path;
 
     fn desk(dir: &Path) -> Desk {
         let layout = Layout::new(dir);
@@ -306,6 +304,16 @@ mod tests {
     }
 
     #[test]
+    fn every_sync_of_diverged_entries_is_made_and_told_when_it_fails() {
+        let empty = |dir: &Path| drop(desk(dir));
+        crate::io::calls::assert_syncs(4, empty, |dir| {
+            let mut desk = desk(dir);
+            desk.save_diverged("e1", true, b"one")?;
+            desk.save_diverged("e1", false, b"two")
+        });
+    }
+
+    #[test]
     fn a_segment_that_is_still_read_is_not_used_again() {
         let dir = tempfile::tempdir().unwrap();
         let mut desk = desk(dir.path());
@@ -318,5 +326,19 @@ mod tests {
         remove(&mut desk, 2, true);
         assert_eq!(names(&desk), ["0000000000000002.old"]);
         assert!(range.iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn diverged_entries_are_written_to_a_new_file_whatever_has_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut desk = desk(dir.path());
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "precious").unwrap();
+        std::fs::create_dir(desk.layout.diverged()).unwrap();
+        let saved = desk.layout.diverged().join("epoch-1.jsonl");
+        std::os::unix::fs::symlink(&victim, &saved).unwrap();
+        desk.save_diverged("epoch-1.jsonl", true, b"new").unwrap();
+        assert_eq!(std::fs::read(victim).unwrap(), b"precious");
+        assert_eq!(std::fs::read(saved).unwrap(), b"new");
     }
 }

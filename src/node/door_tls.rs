@@ -57,9 +57,7 @@ fn make(error: rcgen::Error) -> IdentityError {
 /// This node's key as one that vouches for others.
 fn authority(layout: &Layout) -> Result<(CertificateParams, KeyPair), IdentityError> {
     let key = NodeKey::load(layout)?;
-    let path = layout.identity_key();
-    let pem = std::fs::read_to_string(&path).map_err(|source| IdentityError::File { path, source })?;
-    let pair = KeyPair::from_pem(&pem).map_err(make)?;
+    let pair = KeyPair::from_pem(&NodeKey::load_pem(layout)?).map_err(make)?;
     let mut params = CertificateParams::new(Vec::new()).map_err(make)?;
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, format!("hot-backup {}", key.fingerprint));
@@ -196,6 +194,7 @@ impl ClientCertVerifier for Vouched {
 pub(crate) struct DoorSession {
     connection: ServerConnection,
     handshake_bytes: usize,
+    peer_closed: bool,
 }
 
 impl std::fmt::Debug for DoorSession {
@@ -209,12 +208,17 @@ impl DoorSession {
     pub(crate) fn new(config: Arc<ServerConfig>) -> Result<Self, Error> {
         let mut connection = ServerConnection::new(config)?;
         connection.set_buffer_limit(None);
-        Ok(Self { connection, handshake_bytes: 0 })
+        Ok(Self { connection, handshake_bytes: 0, peer_closed: false })
     }
 
     /// Whether the client has proved itself.
     pub(crate) fn is_established(&self) -> bool {
         !self.connection.is_handshaking()
+    }
+
+    /// Whether the client said goodbye: nothing of it follows.
+    pub(crate) fn peer_closed(&self) -> bool {
+        self.peer_closed
     }
 
     /// Takes bytes of the wire; what the client said is appended to `plain`. After an error what [`Self::take_wire`]
@@ -232,7 +236,8 @@ impl DoorSession {
             while !step.is_empty() {
                 self.connection.read_tls(&mut step)?;
                 let state = self.connection.process_new_packets();
-                state.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+                let state = state.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+                self.peer_closed |= state.peer_has_closed();
                 self.take_plain(plain);
             }
             bytes = rest;

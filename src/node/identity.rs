@@ -8,8 +8,11 @@
 
 use super::config_file::is_node_name;
 use super::layout::Layout;
+use super::whole;
+use crate::base::limits::KEY_FILE_MAX;
 use crate::base::{Ordinal, crc32c};
 use crate::format::PairId;
+use crate::io::Distrust;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -17,8 +20,7 @@ use rustls::server::ParsedCertificate;
 use rustls::sign::SigningKey;
 use std::fmt;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -26,8 +28,10 @@ use std::sync::Arc;
 pub const PEER_KEYS_MAX: usize = 2;
 /// Longest identity line that is looked at (bytes).
 const LINE_MAX: usize = 512;
-/// Longest file of a key, certificate or list of peers (bytes).
-const FILE_MAX: u64 = 64 << 10;
+/// How the first line of a list of peers begins.
+const PEERS_MARK: &str = "# hot-backup peers";
+/// How the list of version 0.1 began, which did not say where it ends.
+const PEERS_HEAD: &str = "# The keys of the peer that this node accepts";
 /// `SubjectPublicKeyInfo` of an Ed25519 key up to the 32 bytes of the key (RFC 8410, sections 3 and 4).
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
@@ -185,20 +189,38 @@ impl Peers {
     /// # Errors
     /// [`IdentityError::File`] or [`IdentityError::Content`] with the line.
     pub fn load(layout: &Layout) -> Result<Self, IdentityError> {
+        Self::load_with_warning(layout).map(|(peers, _)| peers)
+    }
+
+    /// The same, and what to warn people of.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub(in crate::node) fn load_with_warning(
+        layout: &Layout,
+    ) -> Result<(Self, Option<String>), IdentityError> {
         let path = layout.peers();
-        let text = match read_text(path.clone()) {
+        match read_text(layout, &path, false) {
             Err(IdentityError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self::default());
+                Ok((Self::default(), None))
             }
-            other => other?,
-        };
+            other => Self::parse(&path, &other?),
+        }
+    }
+
+    /// Reads the text of the list; `path` is for messages.
+    ///
+    /// # Errors
+    /// [`IdentityError::Content`] with the line.
+    fn parse(path: &Path, text: &str) -> Result<(Self, Option<String>), IdentityError> {
+        let content = |what| IdentityError::Content { path: path.to_owned(), what };
+        let warning = whole::check(text, PEERS_MARK).map_err(content)?;
         let mut identities = Vec::new();
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let content = |what| IdentityError::Content { path: path.clone(), what };
             let identity = line.parse().map_err(|e| content(format!("line {}: {e}", index + 1)))?;
             if identities.len() == PEER_KEYS_MAX {
                 return Err(content(format!(
@@ -208,20 +230,31 @@ impl Peers {
             }
             identities.push(identity);
         }
-        Ok(Self { identities })
+        if identities.is_empty() && !text.starts_with(PEERS_MARK) && !text.starts_with(PEERS_HEAD) {
+            return Err(content(
+                "it lists no key, and does not say that it is whole: it may have been cut off; remove it, and run \
+                 `hot-backup trust` with the peer's identity again"
+                    .to_owned(),
+            ));
+        }
+        let warning = warning.map(|warning| format!("{}: {warning}", path.display()));
+        Ok((Self { identities }, warning))
     }
 
     /// The file's text.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = String::from(
-            "# The keys of the peer that this node accepts, one identity a line, at most two (the present and the\n\
+        let mut text = format!(
+            "{}\n{PEERS_HEAD}, one identity a line, at most two (the present and the\n\
              # next). Added by `hot-backup trust`; remove the line of a key that is no longer to be accepted.\n",
+            whole::first_line(PEERS_MARK)
         );
         for identity in &self.identities {
             text.push_str(&identity.to_string());
             text.push('\n');
         }
+        text.push_str(whole::END);
+        text.push('\n');
         text
     }
 }
@@ -283,18 +316,19 @@ impl NodeKey {
     /// [`IdentityError::File`]; [`IdentityError::Content`] if others may read the key, if either is damaged, or if
     /// they do not belong together.
     pub fn load(layout: &Layout) -> Result<Self, IdentityError> {
-        let key_path = layout.identity_key();
-        let key_pem = read_text(key_path.clone())?;
-        let file = |source| IdentityError::File { path: key_path.clone(), source };
-        let mode = std::fs::metadata(&key_path).map_err(file)?.permissions().mode();
-        if mode & 0o077 != 0 {
-            let what = format!("others may read this private key; `chmod 600 {}` first", key_path.display());
-            return Err(IdentityError::Content { path: key_path, what });
-        }
+        let key_pem = Self::load_pem(layout)?;
         let certificate_path = layout.identity_certificate();
-        let certificate_pem = read_text(certificate_path.clone())?;
+        let certificate_pem = read_text(layout, &certificate_path, false)?;
         Self::from_pem(&NewKey { key_pem, certificate_pem })
             .map_err(|what| IdentityError::Content { path: certificate_path, what })
+    }
+
+    /// The private key alone, as it is stored.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub(in crate::node) fn load_pem(layout: &Layout) -> Result<String, IdentityError> {
+        read_text(layout, &layout.identity_key(), true)
     }
 
     /// From a key and a certificate in PEM; the error says what is wrong with them.
@@ -362,14 +396,24 @@ fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-fn read_text(path: PathBuf) -> Result<String, IdentityError> {
-    use io::Read as _;
-    let mut text = String::new();
-    let read = std::fs::File::open(&path).and_then(|file| file.take(FILE_MAX).read_to_string(&mut text));
-    match read {
-        Ok(_) => Ok(text),
-        Err(source) => Err(IdentityError::File { path, source }),
+/// Reads any text as the list of the peer's keys.
+pub fn fuzz_peers(text: &str) {
+    if let Ok((peers, _)) = Peers::parse(Path::new("peers"), text) {
+        assert!(peers.identities.len() <= PEER_KEYS_MAX);
+        let again = Peers::parse(Path::new("peers"), &peers.text());
+        assert!(
+            again.is_ok_and(|again| again == (peers, None)),
+            "what is written reads back without a warning"
+        );
     }
+}
+
+fn read_text(layout: &Layout, path: &Path, secret: bool) -> Result<String, IdentityError> {
+    let path_owned = || path.to_owned();
+    layout.read_text(path, secret, KEY_FILE_MAX).map_err(|distrust| match distrust {
+        Distrust::Io(source) => IdentityError::File { path: path_owned(), source },
+        other => IdentityError::Content { path: path_owned(), what: other.to_string() },
+    })
 }
 
 #[cfg(test)]
@@ -421,6 +465,39 @@ mod tests {
             let text = format!("{body}:{:08x}", crc32c(body.as_bytes()));
             assert!(matches!(text.parse::<Identity>(), Err(IdentityError::Damaged { .. })), "{text}");
         }
+    }
+
+    #[test]
+    fn a_list_of_peers_that_was_cut_off_anywhere_is_refused_or_still_whole() {
+        let mut other = sample();
+        other.fingerprint = Fingerprint([0x11; 32]);
+        let peers = Peers { identities: vec![sample(), other] };
+        let (text, path) = (peers.text(), Path::new("peers"));
+        for end in 0..=text.len() {
+            match Peers::parse(path, &text[..end]) {
+                Ok(found) => assert_eq!(found, (peers.clone(), None), "cut at {end}"),
+                Err(error) => {
+                    let error = error.to_string();
+                    let named = ["cut off", "identity"].iter().any(|word| error.contains(word));
+                    assert!(named && error.contains("peers"), "cut at {end}: {error}");
+                }
+            }
+        }
+        let empty = Peers::default();
+        assert_eq!(Peers::parse(path, &empty.text()).expect("no key is a list too"), (empty, None));
+    }
+
+    #[test]
+    fn a_list_of_peers_of_version_0_1_is_accepted_with_a_warning() {
+        let head = "# The keys of the peer that this node accepts, one identity a line, at most two (the present and \
+                    the\n# next). Added by `hot-backup trust`; remove the line of a key that is no longer to be \
+                    accepted.\n";
+        let path = Path::new("peers");
+        let (none, warning) = Peers::parse(path, head).expect("its only key was removed by hand");
+        assert!(none.identities.is_empty() && warning.is_some_and(|text| text.contains("# end")));
+        let (one, warning) = Peers::parse(path, &format!("{head}{}\n", sample())).expect("one key");
+        assert_eq!((one.identities, warning.is_some()), (vec![sample()], true));
+        fuzz_peers(head);
     }
 
     #[test]

@@ -28,6 +28,15 @@ pub(crate) enum Message {
         /// Where the answer goes; dropped without one when the node stops.
         reply: SyncSender<AdminReply>,
     },
+    /// A user who may not asked at the admin socket.
+    CallerRefused {
+        /// The user.
+        uid: u32,
+        /// How often; those before may have been others.
+        times: u64,
+    },
+    /// The name service answered, see [`super::peer_address::Resolver`].
+    PeerFound(std::io::Result<Vec<std::net::SocketAddr>>),
     /// Finish and end.
     Stop,
 }

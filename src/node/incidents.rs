@@ -1,14 +1,14 @@
 //! What people should know: to the log, and to a file of bounded size. Off the hot thread.
 
 use super::core::Turn;
-use super::log::one_line;
-use crate::base::Mono;
-use crate::base::limits::{INCIDENT_FILE_MAX, NOTES_MAX, REFUSAL_QUIET_MS};
+use super::layout::{Layout, OwnName};
+use super::log::{PACED, one_line};
+use crate::base::Repeats;
+use crate::base::limits::{INCIDENT_FILE_MAX, NOTES_MAX, REPEAT_KEYS_MAX, REPEAT_QUIET_MS};
 use crate::engine::{Incident, Severity};
-use std::fs::{File, OpenOptions};
+use crate::io::Own;
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -44,12 +44,12 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// Logs and files incidents until the last [`Notes`] is gone.
-    pub(crate) fn run(self, file: &Path) {
-        let mut file = IncidentFile::new(file, INCIDENT_FILE_MAX);
+    pub(crate) fn run(self, layout: &Layout) {
+        let mut file = IncidentFile::new(layout, INCIDENT_FILE_MAX);
         self.each(|incident| {
             log(incident);
             if let Err(error) = file.append(incident) {
-                tracing::warn!("appending to {}: {error}", file.path.display());
+                tracing::warn!("appending to {}: {error}", file.newest.path().display());
             }
         });
     }
@@ -69,23 +69,25 @@ impl Recorder {
 fn log(incident: &Incident) {
     let text = one_line(&incident.text);
     match incident.severity {
-        Severity::Notice => tracing::info!("{}: {text}", incident.kind),
-        Severity::Warning => tracing::warn!("{}: {text}", incident.kind),
-        Severity::Critical => tracing::error!("{}: {text}", incident.kind),
+        Severity::Notice => tracing::info!(target: PACED, "{}: {text}", incident.kind),
+        Severity::Warning => tracing::warn!(target: PACED, "{}: {text}", incident.kind),
+        Severity::Critical => tracing::error!(target: PACED, "{}: {text}", incident.kind),
     }
 }
 
 /// JSON lines; at its limit it becomes `<name>.old` and a new one begins.
 #[derive(Debug)]
 struct IncidentFile {
-    path: PathBuf,
+    newest: Own,
+    old: Own,
     limit: u64,
     open: Option<(File, u64)>,
 }
 
 impl IncidentFile {
-    fn new(path: &Path, limit: u64) -> Self {
-        Self { path: path.to_path_buf(), limit, open: None }
+    fn new(layout: &Layout, limit: u64) -> Self {
+        let (newest, old) = (layout.own(OwnName::Incidents), layout.own(OwnName::OldIncidents));
+        Self { newest, old, limit, open: None }
     }
 
     fn append(&mut self, incident: &Incident) -> io::Result<()> {
@@ -94,14 +96,12 @@ impl IncidentFile {
         let more = line.len() as u64;
         if self.open.as_ref().is_some_and(|(_, bytes)| bytes + more > self.limit) {
             self.open = None;
-            let mut old = self.path.clone().into_os_string();
-            old.push(".old");
-            std::fs::rename(&self.path, old)?;
+            self.newest.rename(&self.old)?;
         }
         let (file, bytes) = match &mut self.open {
             Some(open) => open,
             closed @ None => {
-                let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path)?;
+                let file = self.newest.append()?;
                 let bytes = file.metadata()?.len();
                 closed.insert((file, bytes))
             }
@@ -117,24 +117,15 @@ impl IncidentFile {
 pub(crate) struct Quiet {
     kind: &'static str,
     count: u64,
-    told: Vec<Told>,
+    /// Reasons may hold what a stranger sent, so their number is bounded.
+    repeats: Repeats<String, Incident>,
 }
-
-#[derive(Debug)]
-struct Told {
-    reason: String,
-    at: Mono,
-    /// Times since then that were not told.
-    unsaid: u64,
-}
-
-/// Reasons remembered; texts may hold what a stranger sent, so their number is not ours.
-const REASONS_MAX: usize = 32;
 
 impl Quiet {
     /// Nothing happened yet.
-    pub(crate) fn new(kind: &'static str) -> Self {
-        Self { kind, count: 0, told: Vec::new() }
+    pub(crate) fn new(kind: impl Into<&'static str>) -> Self {
+        let repeats = Repeats::new(1, REPEAT_QUIET_MS, REPEAT_KEYS_MAX);
+        Self { kind: kind.into(), count: 0, repeats }
     }
 
     /// How often it happened.
@@ -145,31 +136,15 @@ impl Quiet {
     /// It happened: counts it, and makes an incident of `text` if `reason` was not told within a minute.
     pub(crate) fn note(&mut self, turn: &mut Turn, reason: &str, text: &str) {
         self.count += 1;
-        let mut unsaid = 0;
-        if let Some(told) = self.told.iter_mut().find(|told| told.reason == reason) {
-            if turn.now < told.at.plus_ms(REFUSAL_QUIET_MS) {
-                told.unsaid += 1;
-                return;
+        let (kind, wall_ms) = (self.kind, turn.wall_ms);
+        let incident = Incident { severity: Severity::Warning, kind, text: text.to_owned(), wall_ms };
+        if let Some(telling) = self.repeats.say(turn.now, reason.to_owned(), incident) {
+            let mut incident = telling.what;
+            if telling.unsaid > 0 {
+                incident.text.push_str(&format!(" ({} more times in the last minute)", telling.unsaid));
             }
-            unsaid = std::mem::take(&mut told.unsaid);
-            told.at = turn.now;
-        } else {
-            if self.told.len() >= REASONS_MAX {
-                self.told.retain(|told| turn.now < told.at.plus_ms(REFUSAL_QUIET_MS));
-            }
-            if self.told.len() >= REASONS_MAX {
-                return;
-            }
-            self.told.push(Told { reason: reason.to_owned(), at: turn.now, unsaid: 0 });
+            turn.incidents.push(incident);
         }
-        let again =
-            if unsaid > 0 { format!(" ({unsaid} more times in the last minute)") } else { String::new() };
-        turn.incidents.push(Incident {
-            severity: Severity::Warning,
-            kind: self.kind,
-            text: format!("{text}{again}"),
-            wall_ms: turn.wall_ms,
-        });
     }
 }
 
@@ -185,7 +160,7 @@ mod tests {
     fn the_incident_file_stays_within_twice_its_limit_and_keeps_the_newest() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incidents.jsonl");
-        let mut file = IncidentFile::new(&path, 1000);
+        let mut file = IncidentFile::new(&Layout::new(dir.path()), 1000);
         for round in 0..100 {
             file.append(&incident(&format!("number {round}"))).unwrap();
         }
@@ -203,7 +178,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incidents.jsonl");
         for _ in 0..50 {
-            IncidentFile::new(&path, 400).append(&incident("again")).unwrap();
+            IncidentFile::new(&Layout::new(dir.path()), 400).append(&incident("again")).unwrap();
         }
         assert_eq!(std::fs::read(&path).unwrap().len() as u64, std::fs::metadata(&path).unwrap().len());
     }

@@ -2,10 +2,46 @@
 
 use crate::base::limits::NUMBER_MAX;
 use crate::base::{JournalKind, SegmentIndex};
+use crate::io::{Access, Demand, Distrust, Own, check_dir, read_trusted, read_trusted_text};
+use std::io;
 use std::path::{Path, PathBuf};
 
+/// Ending of a segment's file name.
+const SEGMENT: &str = ".seg";
 /// Ending of the names of files that wait to become segments again.
-pub(in crate::node) const RETIRED: &str = "old";
+const RETIRED: &str = ".old";
+/// Ending of a segment's file name while it is being made.
+const UNFINISHED: &str = ".seg.tmp";
+
+/// Every file that this program replaces, renames or removes in a node's directory. What is not in this list is somebody
+/// else's and stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::node) enum OwnName {
+    /// See [`Layout::config`].
+    Config,
+    /// See [`Layout::control`].
+    Control,
+    /// See [`Layout::identity_key`].
+    IdentityKey,
+    /// See [`Layout::identity_certificate`].
+    IdentityCertificate,
+    /// See [`Layout::peers`].
+    Peers,
+    /// See [`Layout::lock`].
+    Lock,
+    /// See [`Layout::incidents`].
+    Incidents,
+    /// The incidents before those.
+    OldIncidents,
+    /// See [`Layout::admin_socket`].
+    AdminSocket,
+    /// See [`Layout::segment`].
+    Segment(JournalKind, SegmentIndex),
+    /// See [`Layout::retired`].
+    Retired(JournalKind, SegmentIndex),
+    /// Entries that the pair never kept, in [`Layout::diverged`].
+    Diverged(String),
+}
 
 /// A node's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +51,21 @@ pub struct Layout {
 
 /// File name of the admin socket.
 pub(in crate::node) const ADMIN_SOCKET: &str = "admin.sock";
+const CONFIG: &str = "config.toml";
+const CONTROL: &str = "control";
+const IDENTITY_KEY: &str = "identity.key";
+const IDENTITY_CERTIFICATE: &str = "identity.crt";
+const PEERS: &str = "peers";
+const LOCK: &str = "lock";
+const INCIDENTS: &str = "incidents.jsonl";
+const OLD_INCIDENTS: &str = "incidents.jsonl.old";
+
+/// The segment whose file name is `name`, with `end` behind its number.
+fn index_before(name: &str, end: &str) -> Option<SegmentIndex> {
+    let digits = name.strip_suffix(end)?;
+    let index = u64::from_str_radix(digits, 16).ok()?;
+    (format!("{index:016x}") == digits && index <= NUMBER_MAX).then_some(SegmentIndex(index))
+}
 
 impl Layout {
     /// Of the node in `dir`. Touches nothing.
@@ -23,40 +74,127 @@ impl Layout {
         Self { dir: dir.into() }
     }
 
+    /// Reads a file of the node, whose directory and owner must be believed.
+    ///
+    /// # Errors
+    /// [`Distrust`].
+    pub(in crate::node) fn read(&self, path: &Path, secret: bool, most: usize) -> Result<Vec<u8>, Distrust> {
+        check_dir(&self.dir, Access::Read)?;
+        read_trusted(path, Demand { most, secret, linked: false })
+    }
+
+    /// The same as text.
+    ///
+    /// # Errors
+    /// [`Distrust`].
+    pub(in crate::node) fn read_text(
+        &self,
+        path: &Path,
+        secret: bool,
+        most: usize,
+    ) -> Result<String, Distrust> {
+        check_dir(&self.dir, Access::Read)?;
+        read_trusted_text(path, Demand { most, secret, linked: false })
+    }
+
     /// The directory itself.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
+    /// A file of the node's own, which may be replaced and removed.
+    pub(in crate::node) fn own(&self, name: OwnName) -> Own {
+        let here = |name| Own::new(&self.dir, name);
+        let segment = |journal, index: SegmentIndex, end| {
+            Own::new(&self.journal(journal), &format!("{:016x}{end}", index.0))
+        };
+        match name {
+            OwnName::Config => here(CONFIG),
+            OwnName::Control => here(CONTROL),
+            OwnName::IdentityKey => here(IDENTITY_KEY),
+            OwnName::IdentityCertificate => here(IDENTITY_CERTIFICATE),
+            OwnName::Peers => here(PEERS),
+            OwnName::Lock => here(LOCK),
+            OwnName::Incidents => here(INCIDENTS),
+            OwnName::OldIncidents => here(OLD_INCIDENTS),
+            OwnName::AdminSocket => here(ADMIN_SOCKET),
+            OwnName::Segment(journal, index) => segment(journal, index, SEGMENT),
+            OwnName::Retired(journal, index) => segment(journal, index, RETIRED),
+            OwnName::Diverged(name) => Own::new(&self.diverged(), &name),
+        }
+    }
+
+    /// What a process that was killed may have left and nobody needs: a control file that did not get its name, segments
+    /// in the making, and files that wait to become segments again. To be asked by the holder of the directory's lock.
+    ///
+    /// # Errors
+    /// A journal's directory cannot be listed.
+    pub(in crate::node) fn leftovers(&self) -> io::Result<Vec<Own>> {
+        let mut found = vec![self.own(OwnName::Control).temporary()];
+        for journal in JournalKind::ALL {
+            for (file, _) in self.segments_named(journal, UNFINISHED)? {
+                found.push(file);
+            }
+            found.extend(self.retired_files(journal)?);
+        }
+        Ok(found)
+    }
+
+    /// The files of a journal that wait to become segments again, oldest first.
+    ///
+    /// # Errors
+    /// The journal's directory cannot be listed.
+    pub(in crate::node) fn retired_files(&self, journal: JournalKind) -> io::Result<Vec<Own>> {
+        Ok(self.segments_named(journal, RETIRED)?.into_iter().map(|(file, _)| file).collect())
+    }
+
+    /// The regular files of a journal with exactly the name of a segment but for its end, in order.
+    fn segments_named(&self, journal: JournalKind, end: &str) -> io::Result<Vec<(Own, SegmentIndex)>> {
+        let dir = self.journal(journal);
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let Some(index) = index_before(name, end) else { continue };
+            // Gone since it was listed: the other thread took it.
+            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                found.push((Own::new(&dir, name), index));
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
     /// The settings.
     #[must_use]
     pub fn config(&self) -> PathBuf {
-        self.dir.join("config.toml")
+        self.dir.join(CONFIG)
     }
 
     /// Role and epochs, see [`crate::format::control`].
     #[must_use]
     pub fn control(&self) -> PathBuf {
-        self.dir.join("control")
+        self.dir.join(CONTROL)
     }
 
     /// The node's private key (PKCS#8 PEM, mode 0600).
     #[must_use]
     pub fn identity_key(&self) -> PathBuf {
-        self.dir.join("identity.key")
+        self.dir.join(IDENTITY_KEY)
     }
 
     /// The node's certificate (PEM).
     #[must_use]
     pub fn identity_certificate(&self) -> PathBuf {
-        self.dir.join("identity.crt")
+        self.dir.join(IDENTITY_CERTIFICATE)
     }
 
     /// The keys that this node accepts: one identity string a line.
     #[must_use]
     pub fn peers(&self) -> PathBuf {
-        self.dir.join("peers")
+        self.dir.join(PEERS)
     }
 
     /// The segments of a journal.
@@ -74,20 +212,19 @@ impl Layout {
     /// A segment that was released, while its file waits to become another.
     #[must_use]
     pub fn retired(&self, journal: JournalKind, index: SegmentIndex) -> PathBuf {
-        self.segment(journal, index).with_extension(RETIRED)
+        self.own(OwnName::Retired(journal, index)).path().to_owned()
     }
 
     /// A segment's file name.
     #[must_use]
     pub fn segment_name(index: SegmentIndex) -> String {
-        format!("{:016x}.seg", index.0)
+        format!("{:016x}{SEGMENT}", index.0)
     }
 
     /// The segment of that file name, if it is one.
     #[must_use]
     pub fn segment_index(file_name: &str) -> Option<SegmentIndex> {
-        let index = SegmentIndex(u64::from_str_radix(file_name.strip_suffix(".seg")?, 16).ok()?);
-        (Self::segment_name(index) == file_name && index.0 <= NUMBER_MAX).then_some(index)
+        index_before(file_name, SEGMENT)
     }
 
     /// The record store.
@@ -111,7 +248,7 @@ impl Layout {
     /// What people should know, newest last: one JSON object a line.
     #[must_use]
     pub fn incidents(&self) -> PathBuf {
-        self.dir.join("incidents.jsonl")
+        self.dir.join(INCIDENTS)
     }
 
     /// Where the command line reaches the daemon.
@@ -135,7 +272,7 @@ impl Layout {
     /// Held by whoever may change the directory.
     #[must_use]
     pub fn lock(&self) -> PathBuf {
-        self.dir.join("lock")
+        self.dir.join(LOCK)
     }
 
     /// A path of the config file: relative ones start here.
@@ -159,5 +296,39 @@ mod tests {
         {
             assert_eq!(Layout::segment_index(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn only_what_a_node_itself_left_is_left_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let own = ["000000000000001f.old", "000000000000001f.seg.tmp"];
+        let foreign = [
+            "000000000000001f.seg",
+            "1f.old",
+            "000000000000001F.old",
+            "notes.old",
+            "x.tmp",
+            ".old",
+            "000000000000001f.seg.old",
+            "000000000000001f.tmp",
+        ];
+        for journal in JournalKind::ALL {
+            let place = layout.journal(journal);
+            std::fs::create_dir_all(place.join("00000000000000aa.old")).unwrap();
+            own.iter().chain(&foreign).for_each(|name| std::fs::write(place.join(name), "x").unwrap());
+            let victim = dir.path().join("victim");
+            std::os::unix::fs::symlink(victim, place.join("00000000000000bb.old")).unwrap();
+        }
+        for name in ["config.toml.old", "incidents.jsonl.old", "config.toml.tmp", "control.tmp", "peers.new"]
+        {
+            std::fs::write(dir.path().join(name), "x").unwrap();
+        }
+        let found = layout.leftovers().unwrap();
+        let mut expected = vec![dir.path().join(".control.hot-backup-tmp")];
+        for journal in JournalKind::ALL {
+            expected.extend(own.iter().rev().map(|name| layout.journal(journal).join(name)));
+        }
+        assert!(found.iter().map(Own::path).eq(expected.iter().map(PathBuf::as_path)), "{found:#?}");
     }
 }

@@ -9,6 +9,7 @@
 //! | apply | the store's writer | the disk |
 //! | incidents | the incident file and what the core logs | the disk, stderr |
 //! | manager | what the service manager is told | the service manager |
+//! | resolver | a look-up of the peer's name, while it is under way | the name service |
 //! | signals | SIGTERM, SIGINT, SIGHUP | waiting for them |
 //!
 //! The core hands work to the others through channels that never block it; what may be queued there is bounded by
@@ -16,11 +17,13 @@
 //! `Inbox`, which is bounded and blocks them. The core never waits for them, so no circle of waits can close.
 
 pub mod admin;
+mod adopt;
 mod apply;
 mod clients;
 pub mod config;
 pub mod config_file;
 mod core;
+mod dial;
 mod disk;
 pub mod door_tls;
 pub mod identity;
@@ -32,7 +35,11 @@ mod listen;
 pub mod log;
 mod manager;
 mod operators;
+mod owner;
+pub mod peer_address;
+mod process;
 mod retired;
+pub mod room;
 mod segment_source;
 mod segments;
 pub mod serve;
@@ -40,3 +47,4 @@ pub mod setup;
 mod signals;
 pub mod tls;
 mod volumes;
+mod whole;

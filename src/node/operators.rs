@@ -1,6 +1,7 @@
 //! Operators' requests on their way through the engine.
 
 use super::core::Turn;
+use super::incidents::Quiet;
 use crate::base::limits::{ADMIN_PENDING_MAX, INCIDENTS_MAX};
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::engine::{Event, Incident};
@@ -10,13 +11,30 @@ use std::sync::mpsc::SyncSender;
 
 /// The requests under way, and what this room adds to the engine's answers: it alone knows of connections that
 /// were refused before the engine heard of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Operators {
     serial: u64,
     pending: Vec<Pending>,
     incidents: VecDeque<Incident>,
     /// Since the start.
     incident_count: u64,
+    /// Users who may not ask and did.
+    strangers: Quiet,
+    /// Such calls that came too fast to be told one by one.
+    strangers_more: u64,
+}
+
+impl Default for Operators {
+    fn default() -> Self {
+        Self {
+            serial: 0,
+            pending: Vec::new(),
+            incidents: VecDeque::new(),
+            incident_count: 0,
+            strangers: Quiet::new("admin-refused"),
+            strangers_more: 0,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -24,6 +42,27 @@ struct Pending {
     token: u64,
     asked: Asked,
     reply: SyncSender<AdminReply>,
+}
+
+/// What the link knows and the engine does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LinkTold {
+    /// Connections refused since the start.
+    pub(crate) refused: u64,
+    /// Why the last connection that came, or any that could come, is not let in; empty after one that is.
+    pub(crate) trouble: String,
+}
+
+/// A node that is dialled hears of its peer only here, until the peer has proved its key.
+fn with_link(mut value: Value, told: &LinkTold) -> Value {
+    let is_up = value.pointer("/peer/connected") != Some(&Value::Bool(false));
+    if let Some(Value::String(error)) = value.pointer_mut("/link/last_error")
+        && error.is_empty()
+        && !is_up
+    {
+        error.clone_from(&told.trouble);
+    }
+    value
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,13 +93,20 @@ impl Operators {
         turn.events.push(Event::Admin { token: self.serial, request });
     }
 
-    /// Hands the engine's answer back; `refused` connections are added to a status.
-    pub(crate) fn answer(&mut self, token: u64, reply: AdminReply, refused: u64) {
+    /// A user who may not asked, and was told so.
+    pub(crate) fn refused(&mut self, turn: &mut Turn, uid: u32, times: u64) {
+        self.strangers_more += times.saturating_sub(1);
+        let text = format!("user {uid} asked at the admin socket and is not permitted");
+        self.strangers.note(turn, &uid.to_string(), &text);
+    }
+
+    /// Hands the engine's answer back; to a status is added what only the link and the doors (RESP, NBD) know.
+    pub(crate) fn answer(&mut self, token: u64, reply: AdminReply, told: &LinkTold, refused: [u64; 2]) {
         let Some(at) = self.pending.iter().position(|pending| pending.token == token) else { return };
         let pending = self.pending.swap_remove(at);
         let reply = match (reply, pending.asked) {
             (AdminReply::Ok { value }, Asked::Status) => {
-                AdminReply::Ok { value: self.with_counts(value, refused) }
+                AdminReply::Ok { value: with_link(self.with_counts(value, told.refused, refused), told) }
             }
             (AdminReply::Ok { value }, Asked::Incidents) => {
                 AdminReply::Ok { value: self.with_incidents(value) }
@@ -80,8 +126,14 @@ impl Operators {
         self.incidents.push_back(incident.clone());
     }
 
-    fn with_counts(&self, mut value: Value, refused: u64) -> Value {
-        for (field, more) in [("refused", refused), ("incidents", self.incident_count)] {
+    fn with_counts(&self, mut value: Value, link: u64, [resp, nbd]: [u64; 2]) -> Value {
+        let more = [
+            ("refused", link + self.strangers.count() + self.strangers_more),
+            ("resp_refused", resp),
+            ("nbd_refused", nbd),
+            ("incidents", self.incident_count),
+        ];
+        for (field, more) in more {
             if let Some(count) = value.get_mut(field)
                 && let Some(known) = count.as_u64()
             {
@@ -112,8 +164,17 @@ mod tests {
         let incident =
             Incident { severity: Severity::Warning, kind: "link-refused", text: "x".to_owned(), wall_ms: 5 };
         operators.remember(&incident);
-        let counted = operators.with_counts(json!({"refused": 2, "incidents": 1, "role": "primary"}), 3);
-        assert_eq!(counted, json!({"refused": 5, "incidents": 2, "role": "primary"}));
+        let engines =
+            json!({"refused": 2, "resp_refused": 1, "nbd_refused": 0, "incidents": 1, "role": "primary"});
+        let counted = operators.with_counts(engines, 3, [4, 5]);
+        let all =
+            json!({"refused": 5, "resp_refused": 5, "nbd_refused": 5, "incidents": 2, "role": "primary"});
+        assert_eq!(counted, all);
+        let away = json!({"peer": {"connected": false}, "link": {"last_error": ""}});
+        let up = json!({"peer": {"connected": true}, "link": {"last_error": ""}});
+        let told = LinkTold { refused: 0, trouble: "no peer is trusted yet".to_owned() };
+        assert_eq!(with_link(away, &told)["link"]["last_error"], "no peer is trusted yet");
+        assert_eq!(with_link(up, &told)["link"]["last_error"], "");
         let merged = operators.with_incidents(json!([{"wall_ms": 4}, {"wall_ms": 6}]));
         let times: Vec<_> = merged.as_array().unwrap().iter().map(|one| one["wall_ms"].as_u64()).collect();
         assert_eq!(times, [Some(4), Some(5), Some(6)]);

@@ -4,20 +4,19 @@
 //! They lie beside the segments under another name, so that no start takes them for history; it removes them. The
 //! thread for files puts them there, the one that makes segments takes them.
 
-use super::layout::{Layout, RETIRED};
+use super::layout::{Layout, OwnName};
 use crate::base::{JournalKind, SegmentIndex};
-use crate::io as disk;
+use crate::io::{self as disk, Own};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io;
-use std::path::PathBuf;
 
 /// The files of a node that wait.
 #[derive(Debug)]
 pub(crate) struct Retired {
     layout: Layout,
     /// Files that are known to have left the journal for good: they waited already when its directory was synced.
-    settled: RefCell<HashSet<PathBuf>>,
+    settled: RefCell<HashSet<Own>>,
 }
 
 impl Retired {
@@ -25,21 +24,17 @@ impl Retired {
         Self { layout: layout.clone(), settled: RefCell::default() }
     }
 
-    /// What waits of a journal, oldest first: path and size.
-    fn waiting(&self, journal: JournalKind) -> io::Result<Vec<(PathBuf, u64)>> {
+    /// What waits of a journal, oldest first: file and size.
+    fn waiting(&self, journal: JournalKind) -> io::Result<Vec<(Own, u64)>> {
         let mut found = Vec::new();
-        for entry in std::fs::read_dir(self.layout.journal(journal))? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == RETIRED) {
-                match std::fs::metadata(&path) {
-                    Ok(meta) => found.push((path, meta.len())),
-                    // The other thread took it meanwhile.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
-                }
+        for file in self.layout.retired_files(journal)? {
+            match std::fs::symlink_metadata(file.path()) {
+                Ok(meta) => found.push((file, meta.len())),
+                // The other thread took it meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
-        found.sort();
         Ok(found)
     }
 
@@ -51,14 +46,14 @@ impl Retired {
     /// # Errors
     /// Those of the file system; not that it is gone.
     pub(crate) fn keep(&self, journal: JournalKind, index: SegmentIndex, most: u64) -> io::Result<()> {
-        let path = self.layout.segment(journal, index);
-        let done = match std::fs::metadata(&path) {
+        let segment = self.layout.own(OwnName::Segment(journal, index));
+        let done = match std::fs::symlink_metadata(segment.path()) {
             Ok(meta) => {
                 let waits: u64 = self.waiting(journal)?.iter().map(|(_, bytes)| bytes).sum();
                 if waits + meta.len() <= most {
-                    std::fs::rename(&path, self.layout.retired(journal, index))
+                    segment.rename(&self.layout.own(OwnName::Retired(journal, index)))
                 } else {
-                    std::fs::remove_file(&path)
+                    segment.remove().map(|_| ())
                 }
             }
             Err(error) => Err(error),
@@ -79,14 +74,14 @@ impl Retired {
     pub(crate) fn renew(&self, journal: JournalKind, index: SegmentIndex, bytes: u64) -> io::Result<bool> {
         let waiting = self.waiting(journal)?;
         let Some((old, _)) = waiting.iter().find(|(_, size)| *size == bytes) else { return Ok(false) };
-        let path = self.layout.segment(journal, index);
+        let segment = self.layout.own(OwnName::Segment(journal, index));
         if !self.settled.borrow_mut().remove(old) {
             disk::sync_dir(&self.layout.journal(journal))?;
         }
-        disk::renew_file(old, &path).inspect_err(|_| {
+        disk::renew_file(old.path(), segment.path()).inspect_err(|_| {
             // It has one of the two names. If even the removal fails, the next start finds it of no use.
-            if std::fs::remove_file(old).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-                let _ = std::fs::remove_file(&path);
+            if matches!(old.remove(), Ok(false)) {
+                let _ = segment.remove();
             }
         })?;
         // The new name was synced, and with it what became of the others before.
@@ -98,9 +93,10 @@ impl Retired {
     /// Removes all that waits: the disk is full.
     pub(crate) fn give_up(&self) {
         for journal in JournalKind::ALL {
-            for (path, bytes) in self.waiting(journal).unwrap_or_default() {
-                match std::fs::remove_file(&path) {
-                    Ok(()) => tracing::info!("removed {} ({bytes} bytes): the disk is full", path.display()),
+            for (file, bytes) in self.waiting(journal).unwrap_or_default() {
+                let path = file.path();
+                match file.remove() {
+                    Ok(_) => tracing::info!("removed {} ({bytes} bytes): the disk is full", path.display()),
                     Err(error) => tracing::warn!("removing {}: {error}", path.display()),
                 }
             }
@@ -151,6 +147,31 @@ mod tests {
         assert!(content[..4096].iter().all(|&byte| byte == 0));
         assert!(content.len() == 65536 && content[4096..].iter().all(|&byte| byte == 7));
         assert!(!retired.renew(Replicated, SegmentIndex(10), SIZE).unwrap(), "nothing waits any more");
+    }
+
+    #[test]
+    fn a_segment_has_left_the_journal_durably_before_its_file_is_written_to_again() {
+        use crate::io::calls::{Act, record};
+        let (_dir, layout, retired) = node();
+        let at = layout.journal(Replicated).canonicalize().unwrap();
+        for index in 1..=2 {
+            segment(&layout, index, 7);
+            let (done, acts) = record(None, || {
+                retired.keep(Replicated, SegmentIndex(index), SIZE)?;
+                retired.renew(Replicated, SegmentIndex(10 + index), SIZE)
+            });
+            assert!(done.unwrap());
+            let left = acts.iter().position(|act| matches!(act, Act::Renamed(..))).unwrap();
+            let settled = acts.iter().position(|act| *act == Act::Synced(at.clone())).unwrap();
+            let written = acts.iter().position(|act| matches!(act, Act::Wrote(..))).unwrap();
+            assert!(left < settled && settled < written, "{acts:?}");
+            crate::io::calls::assert_durable(&acts);
+        }
+        // What could not be synced is not touched.
+        segment(&layout, 3, 7);
+        retired.keep(Replicated, SegmentIndex(3), SIZE).unwrap();
+        let (done, acts) = record(Some(0), || retired.renew(Replicated, SegmentIndex(13), SIZE));
+        assert!(done.is_err() && !acts.iter().any(|act| matches!(act, Act::Wrote(..))), "{acts:?}");
     }
 
     #[test]

@@ -4,24 +4,28 @@ use super::admin::{self, Ucred};
 use super::config::{Config, IoChoice};
 use super::config_file::ConfigErrors;
 use super::core::{Core, Ending, Ends, Patience, Workers};
+use super::identity::Peers;
 use super::inbox::{Inbox, Message};
 use super::incidents::Notes;
-use super::layout::{Layout, RETIRED};
+use super::layout::Layout;
 use super::listen::{ListenError, Listeners};
+use super::owner::check_owner;
+use super::peer_address::Resolver;
 use super::retired::Retired;
+use super::room::Room;
 use super::segment_source::{self, DiskSegments};
-use super::setup::{self, DirLock, SetupError};
+use super::setup::{self, SetupError};
 use super::tls::LinkIdentity;
 use super::volumes::{Readers, Volumes};
 use super::{apply, disk, log, manager, signals};
 use crate::base::JournalKind;
 use crate::base::limits::{
-    ADMIN_WAIT_MS, CLIENTS_MAX, DESCRIPTORS_RESERVED, FREED_KEPT, FREED_KEPT_EACH, PURGE_STEP, RETIRED_SHARE,
-    STOP_JOIN_MS,
+    ADMIN_WAIT_MS, CLIENTS_MAX, DESCRIPTORS_RESERVED, FREED_KEPT, FREED_KEPT_EACH, NBD_CLIENTS_MAX,
+    PURGE_STEP, RETIRED_SHARE, STOP_JOIN_MS,
 };
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::engine::{Engine, StartState};
-use crate::io::{Driver, keep_freed, open};
+use crate::io::{DirLock, Driver, keep_freed, loose_parents, make_dir, open};
 use crate::journal::{Recovered, recover};
 use crate::store::StoreError;
 use crate::store::fjall_store::{FjallStore, Opened, StoreReader, StoreWriter};
@@ -82,6 +86,29 @@ pub enum ServeError {
     },
 }
 
+impl ServeError {
+    /// What to do next, for people.
+    #[must_use]
+    pub fn next(&self) -> String {
+        match self {
+            Self::Config(errors) => errors.next(),
+            Self::Setup(error) => error.next(),
+            Self::Listen(error) => error.next.to_owned(),
+            Self::File { why, path, .. } if why.contains("Permission denied") => {
+                format!("let this user own {}: chown -R USER {}", path.display(), path.display())
+            }
+            Self::File { .. } => {
+                "look at the disk and at that path: what is wrong there is said above; a node that \
+                                  cannot be mended is made anew, as the standby of its peer"
+                    .to_owned()
+            }
+            Self::System { .. } => {
+                "hot-backup doctor says what this machine offers, and what to improve".to_owned()
+            }
+        }
+    }
+}
+
 fn file_error(doing: &'static str, path: &Path, why: &impl ToString) -> ServeError {
     ServeError::File { doing, path: path.to_path_buf(), why: why.to_string() }
 }
@@ -96,8 +123,13 @@ fn system_error(doing: &'static str) -> impl Fn(io::Error) -> ServeError {
 /// # Errors
 /// Whatever keeps the node from starting, or breaks its driver.
 pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
-    let config = Config::load(dir)?;
-    log::start(config.log);
+    let layout = Layout::new(dir);
+    check_owner(&layout, "serve")?;
+    setup::check_own(&layout)?;
+    let (config, warnings) = Config::load_with_warnings(dir)?;
+    let _log = log::start(config.log).map_err(system_error("starting the log"))?;
+    log::take_panics();
+    warnings.iter().chain(&loose_parents(dir)).for_each(|warning| tracing::warn!("{warning}"));
     keep_freed(FREED_KEPT, FREED_KEPT_EACH);
     umask(Mode::from_bits_truncate(0o077));
     let clients_max = raise_descriptor_limit().saturating_sub(DESCRIPTORS_RESERVED);
@@ -106,7 +138,10 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let to_core = Arc::clone(&core_inbox);
     // Waits for signals to the end of the process, so nobody waits for it.
     let _ = spawn("signals", move || stoppers.run(&to_core))?;
-    let layout = Layout::new(dir);
+    if let Ok(Some(text)) = Room::of(&layout, config.journal_quota_bytes).map(|room| room.warning()) {
+        tracing::warn!("{text}");
+    }
+    let identity = setup::identity(dir)?;
     let found = Found::on_disk(&layout, &config)?;
     let driver =
         open_driver(options.io.unwrap_or(config.io)).map_err(system_error("opening the I/O driver"))?;
@@ -117,7 +152,12 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let (volumes, readers) = Volumes::new(&layout);
     let retired_max = (config.journal_quota_bytes / RETIRED_SHARE).max(config.segment_bytes);
     let (crew, workers) = Crew::start(&layout, found.writer, readers, retired_max, &inbox)?;
-    let admin = admin::spawn(&layout, operator_desk(layout.clone(), inbox))
+    let refused = inbox.clone();
+    let tell_refused = move |caller: Ucred, times| {
+        // A core that has ended counts nothing any more.
+        let _ = refused.send(Message::CallerRefused { uid: caller.uid, times });
+    };
+    let admin = admin::spawn(&layout, operator_desk(layout.clone(), inbox), tell_refused)
         .map_err(system_error("opening the admin socket"))?;
     let engine = Engine::new(config.engine_config(seed()), found.start);
     let (at, encryption) = (layout.clone(), config.encryption);
@@ -132,6 +172,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
         door_tls,
         keys,
         peer: config.peer,
+        identity: identity.to_string(),
         clients_max,
         patience: Patience::default(),
     };
@@ -183,6 +224,12 @@ impl Found {
         // Read again for each connection; what is wrong with them now is told now.
         LinkIdentity::load(layout, config.encryption)
             .map_err(|error| file_error("loading the keys of", layout.dir(), &error))?;
+        if Peers::load(layout).is_ok_and(|peers| peers.identities.is_empty()) {
+            tracing::warn!(
+                "no peer is trusted yet, so none is let in: give this node the line that `hot-backup identity` prints \
+                 on the other one, with `hot-backup trust`"
+            );
+        }
         let control = setup::load_control(layout, config)?;
         remove_leftovers(layout)?;
         let store = open_store(layout, config)
@@ -221,21 +268,16 @@ fn recover_journal(layout: &Layout, config: &Config, journal: JournalKind) -> Re
     Ok(recovered)
 }
 
-/// Removes what a replacement or a segment in the making left behind when the process was killed.
+/// Removes what a replacement or a segment in the making left behind when the process was killed, and nothing else.
 fn remove_leftovers(layout: &Layout) -> Result<(), ServeError> {
-    let journals = JournalKind::ALL.map(|journal| layout.journal(journal));
-    for dir in &journals {
-        std::fs::create_dir_all(dir).map_err(|error| file_error("making", dir, &error))?;
+    for dir in JournalKind::ALL.map(|journal| layout.journal(journal)) {
+        make_dir(&dir).map_err(|error| file_error("making", &dir, &error))?;
     }
-    for dir in journals.iter().map(PathBuf::as_path).chain([layout.dir()]) {
-        let failed = |error: io::Error| file_error("removing leftovers in", dir, &error);
-        for entry in std::fs::read_dir(dir).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            let left = |name: &str| path.extension().is_some_and(|extension| extension == name);
-            if (left("tmp") || left(RETIRED)) && path.is_file() {
-                tracing::info!("removing {}, left by the process before this one", path.display());
-                std::fs::remove_file(&path).map_err(failed)?;
-            }
+    let left = layout.leftovers().map_err(|error| file_error("listing", layout.dir(), &error))?;
+    for file in left {
+        let path = file.path();
+        if file.remove().map_err(|error| file_error("removing", path, &error))? {
+            tracing::info!("removed {}, left by the process before this one", path.display());
         }
     }
     Ok(())
@@ -261,7 +303,7 @@ impl Crew {
         let (apply, apply_work) = channel();
         let (notes, recorder) = Notes::new();
         let (manager, lives) = manager::channel();
-        let workers = Workers { bulk, files, apply, notes, manager };
+        let workers = Workers { bulk, files, apply, notes, manager, resolver: Resolver::new(inbox) };
         let mut threads = Vec::new();
         threads.push(spawn("manager", move || manager::run(&lives))?);
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
@@ -282,8 +324,8 @@ impl Crew {
             let (readers, to) = (readers.clone(), inbox.clone());
             threads.push(spawn("volume-read", move || readers.run(&to))?);
         }
-        let file = layout.incidents();
-        threads.push(spawn("incidents", move || recorder.run(&file))?);
+        let at = layout.clone();
+        threads.push(spawn("incidents", move || recorder.run(&at))?);
         Ok((Self { stop, threads }, workers))
     }
 
@@ -374,7 +416,7 @@ fn raise_descriptor_limit() -> usize {
             soft
         }
     };
-    let wanted = CLIENTS_MAX + DESCRIPTORS_RESERVED;
+    let wanted = CLIENTS_MAX + NBD_CLIENTS_MAX + DESCRIPTORS_RESERVED;
     if limit < wanted as u64 {
         tracing::warn!("only {limit} files may be open: fewer than {CLIENTS_MAX} clients can connect");
     }

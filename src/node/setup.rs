@@ -1,20 +1,22 @@
 //! Making a node's directory, introducing two nodes to each other, and the lock that keeps a second daemon out.
 
+use super::adopt::adopt_pair;
 use super::config::Config;
-use super::config_file::{ConfigErrors, Key, Kind, quoted, render, replace_value};
+use super::config_file::{ConfigErrors, Key, Kind, quoted, render};
 use super::identity::{Identity, IdentityError, NewKey, NodeKey, PEER_KEYS_MAX, Peers, random};
 pub use super::layout::Layout;
-use crate::base::{Epoch, JournalKind};
+use super::layout::OwnName;
+use super::owner::check_owner;
+use crate::base::limits::{CONTROL_FILE_MAX, KEY_FILE_MAX};
+use crate::base::{JournalKind, plainly};
 use crate::format::control::{Control, Role};
 use crate::format::{DecodeError, PairId};
+use crate::io::{Access, Demand, DirLock, Distrust, LockError, check_dir, lock_dir, open_trusted, sync_dir};
 use nix::fcntl::{Flock, FlockArg};
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-
-/// Longest control file that is read (bytes).
-const CONTROL_MAX: u64 = 1 << 20;
 
 /// Why a node cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,14 @@ pub enum SetupError {
     NotEmpty {
         /// The directory.
         dir: PathBuf,
+    },
+    /// What `init` was given is bad. Nothing was changed.
+    #[error("initialising {}: {}", dir.display(), given(errors))]
+    Given {
+        /// The directory.
+        dir: PathBuf,
+        /// What is wrong.
+        errors: ConfigErrors,
     },
     /// The settings are bad. Nothing was changed.
     #[error("{0}")]
@@ -81,6 +91,16 @@ pub enum SetupError {
         /// The process that holds it, if it told.
         holder: Option<u32>,
     },
+    /// Root works in the directory of another user's node. Nothing was changed.
+    #[error("using {} as root: it belongs to user {user}", dir.display())]
+    NotRoots {
+        /// The directory.
+        dir: PathBuf,
+        /// Its owner.
+        user: String,
+        /// What was to be done, as on the command line.
+        verb: &'static str,
+    },
     /// Config and control file are not of the same pair. Nothing was changed.
     #[error("reading {}: the control file is of pair {control}, the config of pair {config}", dir.display())]
     PairMismatch {
@@ -99,8 +119,16 @@ pub enum SetupError {
         /// What is wrong.
         source: DecodeError,
     },
+    /// A directory or file of the node is another user's, or others may write to it. Nothing was changed.
+    #[error("using {}: {source}", path.display())]
+    Distrusted {
+        /// The directory or file.
+        path: PathBuf,
+        /// Why it is not believed.
+        source: Distrust,
+    },
     /// The file system refused. What was made before it did is still there.
-    #[error("{what} {}: {source}", path.display())]
+    #[error("{what} {}: {}", path.display(), plainly(source))]
     Io {
         /// What was being done.
         what: &'static str,
@@ -118,6 +146,11 @@ fn holder_text(holder: Option<u32>) -> String {
     }
 }
 
+/// The errors of settings that stand in no file yet.
+fn given(errors: &ConfigErrors) -> String {
+    errors.errors.iter().map(|error| error.what.as_str()).collect::<Vec<_>>().join("; ")
+}
+
 impl SetupError {
     /// What to do next, for people.
     #[must_use]
@@ -128,7 +161,10 @@ impl SetupError {
             }
             Self::Unfinished { dir } => format!("remove {} and initialise again", dir.display()),
             Self::NotEmpty { .. } => "choose a directory that is empty or not there yet".to_owned(),
-            Self::Settings(_) => "correct these settings and try again".to_owned(),
+            Self::Given { .. } => {
+                "correct the flag of that name; `hot-backup init --help` explains each".to_owned()
+            }
+            Self::Settings(errors) => errors.next(),
             Self::Identity(IdentityError::NotAnIdentity | IdentityError::Damaged { .. }) => {
                 "copy the whole line that `hot-backup identity` prints on the other node".to_owned()
             }
@@ -147,14 +183,34 @@ impl SetupError {
                 "if this node's data is not needed, initialise a new directory; if it is, initialise the other \
                  node again with --pair-id {own}"
             ),
-            Self::Locked { .. } => "stop that process first (a running node: SIGTERM)".to_owned(),
+            Self::Locked { .. } => {
+                "stop that process first (a running node: SIGTERM), then run this again".to_owned()
+            }
+            Self::NotRoots { dir, user, verb } => format!(
+                "run it as that user, who could not read what root leaves there: runuser -u '{user}' -- hot-backup {verb} \
+                 --dir {}; in a systemd unit say User={user}",
+                dir.display()
+            ),
             Self::PairMismatch { .. } => {
                 "a `hot-backup trust` was interrupted: run it again with the peer's identity".to_owned()
             }
             Self::Control { .. } => {
                 "the disk or a hand has damaged it; set this node up anew from its peer".to_owned()
             }
-            Self::Io { .. } => "check the path, its owner and the free space".to_owned(),
+            Self::Distrusted { .. } => {
+                "a node's directory and files belong to the user that runs it, and nobody else may write to them"
+                    .to_owned()
+            }
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "check the path".to_owned(),
+                io::ErrorKind::PermissionDenied => {
+                    "run it as the user that owns the directory; root makes one for USER with: install -d -o USER -m 700 DIR"
+                        .to_owned()
+                }
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on that disk".to_owned(),
+                io::ErrorKind::ReadOnlyFilesystem => "choose a directory on a disk that can be written".to_owned(),
+                _ => "check the path, its owner and the free space".to_owned(),
+            },
         }
     }
 }
@@ -243,15 +299,9 @@ impl InitOptions {
             given.push((key.name, literal));
         }
         let text = render(&given);
-        let config = Config::parse(&file, &text).map_err(without_lines)?;
+        let config = Config::parse(&file, &text)?;
         Ok((text, config))
     }
-}
-
-/// The file is not written yet, so its lines would mislead.
-fn without_lines(mut errors: ConfigErrors) -> ConfigErrors {
-    errors.errors.iter_mut().for_each(|error| error.line = None);
-    errors
 }
 
 /// Makes a node: its directory (mode 0700), config, key, empty journals and store, control file.
@@ -270,7 +320,8 @@ pub fn init(options: &InitOptions) -> Result<Layout, SetupError> {
             PairId(bytes)
         }
     };
-    let (text, config) = options.config_text(pair)?;
+    let (text, config) =
+        options.config_text(pair).map_err(|errors| SetupError::Given { dir: options.dir.clone(), errors })?;
     let key = NewKey::generate(&config.name)?;
     let layout = Layout::new(&options.dir);
     make_dir(&layout)?;
@@ -284,14 +335,14 @@ pub fn init(options: &InitOptions) -> Result<Layout, SetupError> {
     for dir in &dirs {
         DirBuilder::new().mode(0o700).create(dir).map_err(io_error("creating", dir))?;
     }
-    write_durably(&layout.config(), text.as_bytes())?;
-    write_durably(&layout.identity_key(), key.key_pem.as_bytes())?;
-    write_durably(&layout.identity_certificate(), key.certificate_pem.as_bytes())?;
-    sync_dir(&layout.dir().join("journal"))?;
+    replace(&layout, OwnName::Config, text.as_bytes())?;
+    replace(&layout, OwnName::IdentityKey, key.key_pem.as_bytes())?;
+    replace(&layout, OwnName::IdentityCertificate, key.certificate_pem.as_bytes())?;
+    synced(&layout.dir().join("journal"))?;
     let control = Control::new(config.initial_role, pair);
-    write_durably(&layout.control(), &control.encode())?;
+    replace(&layout, OwnName::Control, &control.encode())?;
     if let Some(parent) = std::path::absolute(layout.dir()).ok().as_deref().and_then(Path::parent) {
-        sync_dir(parent)?;
+        synced(parent)?;
     }
     Ok(layout)
 }
@@ -336,6 +387,8 @@ pub struct TrustOutcome {
 pub fn trust(dir: impl Into<PathBuf>, text: &str) -> Result<TrustOutcome, SetupError> {
     let peer: Identity = text.parse()?;
     let layout = Layout::new(dir);
+    check_owner(&layout, "trust IDENTITY")?;
+    check_own(&layout)?;
     let own = identity(layout.dir())?;
     if peer.fingerprint == own.fingerprint {
         return Err(SetupError::OwnIdentity);
@@ -346,7 +399,8 @@ pub fn trust(dir: impl Into<PathBuf>, text: &str) -> Result<TrustOutcome, SetupE
     }
     // Two of these at once must not lose each other's line; the certificate is a file that always exists.
     let certificate = layout.identity_certificate();
-    let guard = File::open(&certificate).map_err(io_error("opening", &certificate))?;
+    let demand = Demand { most: KEY_FILE_MAX, secret: false, linked: false };
+    let guard = open_trusted(&certificate, demand).map_err(distrusted(&certificate))?;
     let _guard = Flock::lock(guard, FlockArg::LockExclusive)
         .map_err(|(_, errno)| io_error("locking", &certificate)(errno.into()))?;
     let mut peers = Peers::load(&layout)?;
@@ -362,41 +416,10 @@ pub fn trust(dir: impl Into<PathBuf>, text: &str) -> Result<TrustOutcome, SetupE
     }
     if !known {
         peers.identities.push(peer.clone());
-        write_durably(&layout.peers(), peers.text().as_bytes())?;
+        replace(&layout, OwnName::Peers, peers.text().as_bytes())?;
     }
     let keys = peers.identities.len();
     Ok(TrustOutcome { adopted_pair: adopt.then_some(peer.pair), added: !known, peer, keys })
-}
-
-fn adopt_pair(layout: &Layout, own: &Identity, peer: &Identity) -> Result<(), SetupError> {
-    let _lock = lock(layout)?;
-    let mut control = read_control(layout)?;
-    if control.epoch != Epoch(0) || !control.table.is_empty() || has_segments(layout)? {
-        let (own, theirs) = (own.pair, peer.pair);
-        return Err(SetupError::OtherPair { peer: peer.name.clone(), own, theirs });
-    }
-    control.pair = peer.pair;
-    write_durably(&layout.control(), &control.encode())?;
-    let path = layout.config();
-    let text = std::fs::read_to_string(&path).map_err(io_error("reading", &path))?;
-    let literal = quoted(&peer.pair.to_string());
-    let text = replace_value(&text, "pair_id", &literal)
-        .ok_or_else(|| ConfigErrors::whole(&path, "`pair_id` could not be replaced"))?;
-    write_durably(&path, text.as_bytes())
-}
-
-fn has_segments(layout: &Layout) -> Result<bool, SetupError> {
-    for journal in JournalKind::ALL {
-        let dir = layout.journal(journal);
-        let entries = std::fs::read_dir(&dir).map_err(io_error("listing", &dir))?;
-        for entry in entries {
-            let name = entry.map_err(io_error("listing", &dir))?.file_name();
-            if name.to_str().and_then(Layout::segment_index).is_some() {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(false)
 }
 
 /// Reads the control file.
@@ -405,10 +428,7 @@ fn has_segments(layout: &Layout) -> Result<bool, SetupError> {
 /// [`SetupError::Io`] or [`SetupError::Control`].
 pub fn read_control(layout: &Layout) -> Result<Control, SetupError> {
     let path = layout.control();
-    let mut bytes = Vec::new();
-    File::open(&path)
-        .and_then(|file| file.take(CONTROL_MAX).read_to_end(&mut bytes))
-        .map_err(io_error("reading", &path))?;
+    let bytes = layout.read(&path, false, CONTROL_FILE_MAX).map_err(distrusted(&path))?;
     Control::decode(&bytes).map_err(|source| SetupError::Control { path, source })
 }
 
@@ -425,10 +445,22 @@ pub fn load_control(layout: &Layout, config: &Config) -> Result<Control, SetupEr
     Ok(control)
 }
 
-/// The right to change a node's directory; given back when dropped or when the process ends.
-#[derive(Debug)]
-pub struct DirLock {
-    _file: Flock<File>,
+/// Checks that the directory of a node, and those in it, belong to this process's user and that nobody else may write to
+/// them. What is missing is not looked at.
+///
+/// # Errors
+/// [`SetupError::Distrusted`].
+pub fn check_own(layout: &Layout) -> Result<(), SetupError> {
+    let dirs = [
+        layout.dir().to_owned(),
+        layout.dir().join("journal"),
+        layout.journal(JournalKind::Replicated),
+        layout.journal(JournalKind::Local),
+        layout.store(),
+        layout.volumes(),
+        layout.diverged(),
+    ];
+    dirs.iter().try_for_each(|dir| check_dir(dir, Access::Change).map_err(distrusted(dir)))
 }
 
 /// Takes the directory's lock without waiting.
@@ -436,62 +468,27 @@ pub struct DirLock {
 /// # Errors
 /// [`SetupError::Locked`] if another process has it, [`SetupError::Io`].
 pub fn lock(layout: &Layout) -> Result<DirLock, SetupError> {
-    let path = layout.lock();
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(io_error("opening", &path))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut file) => {
-            // Only for messages: the lock itself is what counts.
-            file.set_len(0)
-                .and_then(|()| writeln!(file, "{}", std::process::id()))
-                .map_err(io_error("writing", &path))?;
-            Ok(DirLock { _file: file })
-        }
-        Err((file, nix::errno::Errno::EWOULDBLOCK)) => {
-            let mut text = String::new();
-            let holder = file.take(32).read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-            Err(SetupError::Locked { dir: layout.dir().to_owned(), holder })
-        }
-        Err((_, errno)) => Err(io_error("locking", &path)(errno.into())),
-    }
+    let file = layout.own(OwnName::Lock);
+    lock_dir(&file).map_err(|error| match error {
+        LockError::Held { holder } => SetupError::Locked { dir: layout.dir().to_owned(), holder },
+        LockError::Io(source) => io_error("locking", file.path())(source),
+    })
 }
 
-/// Replaces a small file (mode 0600): written beside, synced, renamed over the old one, the directory synced.
-///
-/// # Durability
-/// When it returns, the new content is synced, and so is its name (`fsync` of file and directory). Interrupted, the
-/// old or the new content is there, never a part.
-///
-/// # Errors
-/// [`SetupError::Io`]: the old or the new content is there.
-pub fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), SetupError> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = options.open(&beside).map_err(io_error("creating", &beside))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io_error("writing", &beside))?;
-    std::fs::rename(&beside, path).map_err(io_error("renaming to", path))?;
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
-        _ => sync_dir(Path::new(".")),
-    }
+/// Replaces a file of the node; see [`crate::io::Own::replace`].
+pub(super) fn replace(layout: &Layout, name: OwnName, bytes: &[u8]) -> Result<(), SetupError> {
+    let file = layout.own(name);
+    file.replace(bytes).map_err(io_error("writing", file.path()))
 }
 
-fn sync_dir(dir: &Path) -> Result<(), SetupError> {
-    File::open(dir).and_then(|file| file.sync_all()).map_err(io_error("syncing", dir))
+fn synced(dir: &Path) -> Result<(), SetupError> {
+    sync_dir(dir).map_err(io_error("syncing", dir))
 }
 
 /// Makes the directory, or takes one that is empty.
 fn make_dir(layout: &Layout) -> Result<(), SetupError> {
     let dir = layout.dir();
+    check_owner(layout, "init ..")?;
     if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         std::fs::create_dir_all(parent).map_err(io_error("creating", parent))?;
     }
@@ -499,6 +496,21 @@ fn make_dir(layout: &Layout) -> Result<(), SetupError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         other => return other.map_err(io_error("creating", dir)),
     }
+    must_be_empty(layout)?;
+    // It was somebody's before: whoever made it could still change it.
+    let open = |distrust: &Distrust| matches!(distrust, Distrust::Writable { .. });
+    match check_dir(dir, Access::Change) {
+        Err(distrust) if !open(&distrust) => return Err(distrusted(dir)(distrust)),
+        _ => {}
+    }
+    let private = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(dir, private).map_err(io_error("setting the mode of", dir))?;
+    // From now on nobody can put anything in; until now somebody could.
+    must_be_empty(layout)
+}
+
+fn must_be_empty(layout: &Layout) -> Result<(), SetupError> {
+    let dir = layout.dir();
     let mut entries = std::fs::read_dir(dir).map_err(io_error("listing", dir))?;
     if entries.next().is_some() {
         let dir = dir.to_owned();
@@ -508,11 +520,18 @@ fn make_dir(layout: &Layout) -> Result<(), SetupError> {
             (false, false) => SetupError::NotEmpty { dir },
         });
     }
-    let private = std::fs::Permissions::from_mode(0o700);
-    std::fs::set_permissions(dir, private).map_err(io_error("setting the mode of", dir))
+    Ok(())
 }
 
-fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SetupError {
+pub(super) fn distrusted(path: &Path) -> impl FnOnce(Distrust) -> SetupError {
+    let path = path.to_owned();
+    move |distrust| match distrust {
+        Distrust::Io(source) => SetupError::Io { what: "reading", path, source },
+        source => SetupError::Distrusted { path, source },
+    }
+}
+
+pub(super) fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SetupError {
     let path = path.to_owned();
     move |source| SetupError::Io { what, path, source }
 }
@@ -528,11 +547,15 @@ pub fn parse_role(text: &str) -> Option<Role> {
 }
 
 #[cfg(test)]
+#[path = "setup_ownership_tests.rs"]
+mod ownership_tests;
+#[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Epoch;
     use crate::base::{AckLevel, SegmentIndex};
 
-    fn make(dir: &Path, name: &str, role: &str) -> Layout {
+    pub(super) fn make(dir: &Path, name: &str, role: &str) -> Layout {
         let (own, other) = if role == "primary" {
             ("127.0.0.1:2001", "127.0.0.1:2000")
         } else {
@@ -541,11 +564,11 @@ mod tests {
         init(&InitOptions::new(dir.join(name), name, role, own, other)).expect("init")
     }
 
-    fn line(layout: &Layout) -> String {
+    pub(super) fn line(layout: &Layout) -> String {
         identity(layout.dir()).expect("identity").to_string()
     }
 
-    fn mode(path: &Path) -> u32 {
+    pub(super) fn mode(path: &Path) -> u32 {
         std::fs::metadata(path).expect("exists").permissions().mode() & 0o777
     }
 
@@ -607,9 +630,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("temp dir");
         let options = InitOptions::new(dir.path().join("a"), "a", "boss", "here", "127.0.0.1:2");
         let errors = init(&options).expect_err("bad");
-        let SetupError::Settings(errors) = errors else { panic!("{errors}") };
+        let SetupError::Given { errors, .. } = errors else { panic!("{errors}") };
         assert_eq!(errors.errors.len(), 2, "{errors}");
-        assert!(errors.errors.iter().all(|error| error.line.is_none()));
+        let shown = SetupError::Given { dir: "a".into(), errors }.to_string();
+        assert!(!shown.contains("config.toml"), "there is no file yet: {shown}");
         for (key, needle) in [("colour", "unknown setting"), ("name", "given twice"), ("log", "allowed are")]
         {
             let options =
@@ -706,7 +730,7 @@ mod tests {
         std::fs::remove_file(segment).expect("remove");
         let mut control = read_control(&b).expect("control");
         control.epoch = Epoch(2);
-        write_durably(&b.control(), &control.encode()).expect("write");
+        replace(&b, OwnName::Control, &control.encode()).expect("write");
         assert!(matches!(trust(b.dir(), &line(&a)), Err(SetupError::OtherPair { .. })));
     }
 

@@ -1,6 +1,9 @@
 //! SIGTERM, SIGINT and SIGHUP: the first asks the node to stop, the second ends the process at once.
 
 use super::inbox::{Inbox, Message};
+use super::log;
+use crate::base::limits::SYSTEM_FILE_MAX;
+use crate::base::text_at_most;
 use crate::io::catch_signals;
 use nix::sys::signal::{SigSet, Signal};
 use std::io::{self, PipeReader, Read};
@@ -14,7 +17,9 @@ const KILLED: i32 = 130;
 /// # Errors
 /// When the handlers or the signal mask cannot be set.
 pub(crate) fn catch() -> io::Result<Stoppers> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status =
+        std::fs::File::open("/proc/self/status").and_then(|file| text_at_most(file, SYSTEM_FILE_MAX));
+    let status = status.unwrap_or_default();
     let mut signals = vec![Signal::SIGTERM, Signal::SIGINT];
     // Started by nohup: stays so.
     if !is_ignored(&status, Signal::SIGHUP) {
@@ -46,11 +51,13 @@ impl Stoppers {
             let signal = Signal::try_from(i32::from(number)).map_or("a signal", Signal::as_str);
             if asked {
                 tracing::error!("{signal} again: ending at once");
+                log::flush();
                 std::process::exit(KILLED);
             }
             asked = true;
             let Some(core) = core.get() else {
                 tracing::info!("{signal} while starting: ending");
+                log::flush();
                 std::process::exit(0);
             };
             tracing::info!("{signal}: stopping; once more ends at once");

@@ -250,6 +250,7 @@ mod tests {
             name: "b".to_owned(),
             known: Seq(0),
             relied_on: Seq(0),
+            door: None,
         }
     }
 

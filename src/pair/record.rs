@@ -170,6 +170,7 @@ mod tests {
             name: "a".to_owned(),
             known: Seq(known),
             relied_on: Seq(relied_on),
+            door: None,
         }
     }
 

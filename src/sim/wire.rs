@@ -152,6 +152,7 @@ impl World {
             name: "copy".to_owned(),
             known: Seq(0),
             relied_on: Seq(0),
+            door: None,
         };
         let conn = ConnId(3 << 62 | self.net.copies.len() as u64);
         self.net.copies.insert(conn);

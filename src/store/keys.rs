@@ -161,6 +161,11 @@ pub(super) fn read_applied(value: &[u8]) -> Result<[Seq; 2], DecodeError> {
     Ok([Seq(r.u64()?), Seq(r.u64()?)])
 }
 
+/// Reads any bytes as the key of a record and as the values of those that have a form of their own.
+pub fn fuzz_record(bytes: &[u8]) {
+    let _ = (Record::decode(bytes), read_format(bytes), read_volumes(bytes), read_applied(bytes));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

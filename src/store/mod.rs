@@ -10,6 +10,9 @@ mod testkit;
 mod torn_tail;
 pub mod volumes;
 
+pub use keys::fuzz_record;
+pub use torn_tail::fuzz_engine_journal;
+
 use crate::base::{Fault, FileId, JournalKind, Seq};
 use crate::format::batch::Batch;
 use bytes::Bytes;
@@ -29,6 +32,9 @@ pub enum StoreError {
         /// What came back.
         fault: crate::base::Fault,
     },
+    /// The store failed before, and was not opened again so far.
+    #[error("reading the store, which failed before and could not be opened again so far")]
+    Closed,
     /// What is stored cannot be what was written.
     #[error("{what} in the store is damaged: {why}")]
     Damaged {

@@ -13,6 +13,7 @@
 //! XXH3 of the items u64, `FJL` and 3). Other kinds of entry exist, but we cause none. Files of another format
 //! version are left alone.
 
+use crate::base::read_at_most;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -23,13 +24,16 @@ const ITEM: u8 = 2;
 const END: u8 = 3;
 /// Ends each batch; is also the content of the engine's version file.
 const TRAILER: [u8; 4] = *b"FJL\x03";
+/// Longest version file (bytes).
+const VERSION_MAX: usize = 4096;
 /// Kind to stored length.
 const ITEM_HEAD: usize = 20;
 
 /// Cuts the newest journal file in `dir` after its last good batch and syncs it; returns the bytes cut, 0 when
 /// nothing is wrong with it.
 pub(super) fn cut(dir: &Path) -> io::Result<u64> {
-    if !dir.join("version").try_exists()? || std::fs::read(dir.join("version"))? != TRAILER {
+    let version = dir.join("version");
+    if !version.try_exists()? || read_at_most(File::open(version)?, VERSION_MAX)? != TRAILER {
         return Ok(0);
     }
     let Some(path) = newest_journal(dir)? else { return Ok(0) };
@@ -54,7 +58,10 @@ pub(super) fn newest_journal(dir: &Path) -> io::Result<Option<PathBuf>> {
             continue;
         }
         let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
-        if let Some(number) = number
+        // Exactly as the engine writes it: "+7" is a number too, but no file of the engine.
+        let own =
+            |number: &u64| path.file_name().is_some_and(|name| name == format!("{number}.jnl").as_str());
+        if let Some(number) = number.filter(own)
             && newest.as_ref().is_none_or(|(other, _)| *other < number)
         {
             newest = Some((number, path));
@@ -110,6 +117,17 @@ fn item_bytes(input: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<Option<u
     // Grows with what is there, not with what the length claims.
     let found = input.take(key + stored).read_to_end(bytes)?;
     Ok((found as u64 == key + stored).then_some(bytes.len() as u64))
+}
+
+/// Reads any bytes as the engine's journal.
+///
+/// # Panics
+/// If more is found to be good than there is, or if what is good is not when it stands alone.
+pub fn fuzz_engine_journal(bytes: &[u8]) {
+    let good = good_bytes(bytes).unwrap_or(0);
+    let front =
+        usize::try_from(good).ok().and_then(|good| bytes.get(..good)).expect("no more is good than there is");
+    assert_eq!(good_bytes(front).ok(), Some(good), "what was kept is kept again");
 }
 
 fn array<const N: usize>(input: &mut impl Read) -> io::Result<[u8; N]> {

@@ -4,6 +4,8 @@
 
 #![allow(unsafe_code, reason = "this room exists to keep all unsafe code in one place")]
 
+#[cfg(test)]
+pub(crate) mod counting;
 mod file;
 mod map;
 mod memory;

@@ -199,8 +199,13 @@ impl Node {
 
     /// Starts the process by way of another program, which must end up being it, or its tracer.
     pub(crate) fn start_through(&mut self, through: &[String]) {
-        assert!(self.process.is_none(), "it runs already");
         let log = self.log.try_clone().unwrap();
+        self.start_logging(log, through);
+    }
+
+    /// The same with another place for its log.
+    pub(crate) fn start_logging(&mut self, log: impl Into<Stdio>, through: &[String]) {
+        assert!(self.process.is_none(), "it runs already");
         let words: Vec<&str> = through.iter().map(String::as_str).chain([program()]).collect();
         let mut command = Command::new(super::tool(words[0]).unwrap_or_else(|| PathBuf::from(words[0])));
         command.args(&words[1..]).arg("serve").arg("--dir").arg(&self.dir).args(&self.serve);
@@ -318,6 +323,12 @@ impl Node {
         let text = std::fs::read_to_string(path).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
+    }
+
+    /// How many descriptors the process has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.process.as_ref().expect("it runs").id());
+        std::fs::read_dir(path).unwrap().count()
     }
 
     /// Whether io_uring can be used here; containers often forbid it.

@@ -117,6 +117,7 @@ pub(crate) fn hello_of(node: &Node) -> Hello {
         name: config.name,
         known: Default::default(),
         relied_on: Default::default(),
+        door: None,
     }
 }
 

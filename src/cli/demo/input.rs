@@ -2,13 +2,13 @@
 //! program; and a table of facts about them.
 
 use super::super::failure::Failure;
-use crate::base::crc32c;
+use crate::base::{crc32c, read_at_most};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What is taken of a checkout at most.
 const FILES_MAX: usize = 2000;
-const FILE_BYTES_MAX: u64 = 1 << 20;
+const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// Text that is always at hand.
 const BUILT_IN: [(&str, &str); 3] = [
@@ -69,9 +69,15 @@ fn checkout() -> Option<PathBuf> {
     let here = std::env::current_dir().ok();
     let above = here.iter().flat_map(|dir| dir.ancestors()).map(Path::to_owned);
     cargo.into_iter().chain(above).find(|dir| {
-        let manifest = fs::read_to_string(dir.join("Cargo.toml")).unwrap_or_default();
-        manifest.contains("name = \"hot-backup\"") && dir.join("src/main.rs").is_file()
+        let manifest = read(&dir.join("Cargo.toml")).unwrap_or_default();
+        String::from_utf8_lossy(&manifest).contains("name = \"hot-backup\"")
+            && dir.join("src/main.rs").is_file()
     })
+}
+
+/// The content of a file that is not too large for the demo.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    read_at_most(fs::File::open(path)?, FILE_BYTES_MAX)
 }
 
 /// Rust and Markdown files below a directory, in order.
@@ -90,9 +96,9 @@ fn texts_of(root: &Path) -> Vec<(String, Vec<u8>)> {
                 continue;
             }
             let is_text = path.extension().is_some_and(|e| e == "rs" || e == "md");
-            let wanted = is_text && metadata.is_file() && metadata.len() <= FILE_BYTES_MAX;
+            let wanted = is_text && metadata.is_file();
             let relative = path.strip_prefix(root).ok().and_then(Path::to_str).filter(|p| p.len() <= 255);
-            if let (true, Some(relative), Ok(text)) = (wanted, relative, fs::read(&path)) {
+            if let (true, Some(relative), Ok(text)) = (wanted, relative, read(&path)) {
                 texts.push((relative.to_owned(), text));
             }
         }

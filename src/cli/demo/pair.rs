@@ -4,9 +4,11 @@ use super::super::failure::Failure;
 use super::super::glue;
 use super::super::resp_client::RespClient;
 use super::cleanup::{Leftovers, Process};
-use crate::base::{AckLevel, Prng};
+use crate::base::limits::{ANSWER_MAX, SYSTEM_FILE_MAX};
+use crate::base::{AckLevel, Prng, read_at_most, text_at_most};
 use crate::engine::admin::{AdminReply, AdminRequest, Status};
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,6 +17,8 @@ use std::time::{Duration, Instant};
 /// How long a node may take to start, or the pair to find each other.
 const START_PATIENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(25);
+/// What of a log is shown (bytes).
+const LAST_WORDS: u64 = 2000;
 
 /// One node of the demo.
 pub(super) struct Node {
@@ -189,9 +193,12 @@ fn log_of(node: &Node) -> PathBuf {
 
 /// The end of a node's log.
 fn last_words(node: &Node) -> String {
-    let log = std::fs::read(log_of(node)).unwrap_or_default();
-    let tail = log.get(log.len().saturating_sub(2000)..).unwrap_or_default();
-    String::from_utf8_lossy(tail).trim().to_owned()
+    let tail = File::open(log_of(node)).and_then(|mut log| {
+        let end = log.seek(SeekFrom::End(0))?;
+        log.seek(SeekFrom::Start(end.saturating_sub(LAST_WORDS)))?;
+        read_at_most(log.take(LAST_WORDS), ANSWER_MAX)
+    });
+    String::from_utf8_lossy(&tail.unwrap_or_default()).trim().to_owned()
 }
 
 /// Long arguments, such as identities, as their beginning.
@@ -208,7 +215,8 @@ fn free_ports() -> Result<[SocketAddr; 6], Failure> {
     let seed = u64::from(std::process::id()) << 32
         | u64::from(std::time::UNIX_EPOCH.elapsed().map_or(0, |t| t.subsec_nanos()));
     let mut prng = Prng::new(seed);
-    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let range = File::open("/proc/sys/net/ipv4/ip_local_port_range");
+    let range = range.and_then(|file| text_at_most(file, SYSTEM_FILE_MAX)).unwrap_or_default();
     let first_outgoing =
         range.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(32_768);
     let mut held = Vec::new();

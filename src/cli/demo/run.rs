@@ -12,12 +12,13 @@ use super::pair::{self, Pair};
 use super::report::{self, Imported, Narrator, OldPrimary, Run};
 use super::volume::{self, VolumeLog};
 use super::writers::{self, WriterLog, Writers};
-use crate::base::AckLevel;
+use crate::base::limits::JSON_LINE_MAX;
+use crate::base::{AckLevel, Line, next_line};
 use crate::engine::admin::{Status, TakeoverAccount};
 use serde::Deserialize;
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -303,9 +304,9 @@ fn listed(pair: &Pair<'_>, files: &[String]) -> Result<HashSet<String>, Failure>
         let path = pair.a.dir.join("diverged").join(name);
         let failed = |e: &std::io::Error| Failure::io(format_args!("reading {}", path.display()), e);
         let file = File::open(&path).map_err(|e| failed(&e))?;
-        for line in BufReader::new(file).lines() {
-            let line = line.map_err(|e| failed(&e))?;
-            let line: DivergedLine = serde_json::from_str(&line)
+        let mut file = BufReader::new(file);
+        while let Line::Whole(line) = next_line(&mut file, JSON_LINE_MAX).map_err(|e| failed(&e))? {
+            let line: DivergedLine = serde_json::from_slice(&line)
                 .map_err(|e| Failure::error(format!("reading {}: {e}", path.display()), ""))?;
             listed.extend(line.item.filter(|_| line.file == FILE));
         }

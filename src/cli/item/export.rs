@@ -5,11 +5,12 @@ use super::super::out::{bytes, count, counted, per_second, seconds};
 use super::super::resp_client::{Pipeline, Reply, RespClient, RespError};
 use super::super::{Context, values};
 use super::import::progress;
+use super::sink::{Target, is_stdout};
 use super::table::{HEAD, JsonItem};
 use super::{Scan, escape, key, paths, refused};
 use clap::{ArgGroup, Args};
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -50,8 +51,10 @@ struct Totals {
 
 /// Runs `item export`.
 pub(crate) fn run(context: &mut Context, args: &ExportArgs) -> Done {
-    let mut client = RespClient::of_node(context.dir()?)?;
-    let to_stdout = [&args.csv, &args.jsonl].into_iter().flatten().any(|path| path.as_os_str() == "-");
+    let mut client = super::door(context)?;
+    let mut files = [&args.csv, &args.jsonl].into_iter().flatten();
+    // /dev/stdout by its name: what is told of the export must not get in between.
+    let to_stdout = files.any(|path| path.as_os_str() == "-" || is_stdout(path));
     let start = Instant::now();
     let mut totals = if to_stdout {
         let mut sink = stdout_sink(context, args)?;
@@ -59,10 +62,10 @@ pub(crate) fn run(context: &mut Context, args: &ExportArgs) -> Done {
         sink.finish()?;
         totals
     } else {
-        let (mut sink, unfinished) = file_sink(args)?;
+        let (mut sink, target) = file_sink(args)?;
         let totals = export(&mut client, &args.file, &mut sink)?;
         sink.finish()?;
-        unfinished.map_or(Ok(()), Unfinished::rename)?;
+        target.map_or(Ok(()), Target::finish)?;
         totals
     };
     totals.seconds = start.elapsed().as_secs_f64();
@@ -91,47 +94,16 @@ fn stdout_sink<'a>(context: &'a mut Context, args: &ExportArgs) -> Result<Sink<'
     if args.csv.is_some() { Sink::table(out) } else { Ok(Sink::Jsonl(out)) }
 }
 
-fn file_sink(args: &ExportArgs) -> Result<(Sink<'static>, Option<Unfinished>), Failure> {
+fn file_sink(args: &ExportArgs) -> Result<(Sink<'static>, Option<Target>), Failure> {
     if let Some(dir) = &args.to {
         return Ok((Sink::Dir(Dir::create(dir)?), None));
     }
     // clap lets exactly one of the three through.
     let path = args.csv.as_ref().or(args.jsonl.as_ref()).cloned().unwrap_or_default();
-    let (unfinished, file) = Unfinished::create(path)?;
+    let (target, file) = Target::create(path)?;
     let out: Box<dyn Write> = Box::new(BufWriter::new(file));
     let sink = if args.csv.is_some() { Sink::table(out)? } else { Sink::Jsonl(out) };
-    Ok((sink, Some(unfinished)))
-}
-
-/// A file that gets its name only when it is complete.
-struct Unfinished {
-    path: PathBuf,
-    part: PathBuf,
-}
-
-impl Unfinished {
-    fn create(path: PathBuf) -> Result<(Self, File), Failure> {
-        let mut part = path.clone().into_os_string();
-        part.push(format!(".part-{}", std::process::id()));
-        let part = PathBuf::from(part);
-        let file = File::create_new(&part);
-        let file = file.map_err(|e| Failure::io(format_args!("writing {}", part.display()), &e))?;
-        Ok((Self { path, part }, file))
-    }
-
-    fn rename(self) -> Result<(), Failure> {
-        let synced = File::open(&self.part).and_then(|file| file.sync_all());
-        synced
-            .and_then(|()| std::fs::rename(&self.part, &self.path))
-            .map_err(|e| Failure::io(format_args!("writing {}", self.path.display()), &e))
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        // After the rename there is nothing of that name; before it, half an export is of no use.
-        let _ = std::fs::remove_file(&self.part);
-    }
+    Ok((sink, Some(target)))
 }
 
 enum ExportError {
@@ -355,18 +327,5 @@ mod tests {
         sink.put(b"a/b", b"x").unwrap();
         assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
         assert!(imported(&dir).contains(&(b"a/b".to_vec(), b"x".to_vec())));
-    }
-
-    #[test]
-    fn an_export_that_breaks_off_leaves_no_file() {
-        let temp = tempfile::tempdir().unwrap();
-        let path = temp.path().join("x.csv");
-        let (unfinished, _file) = Unfinished::create(path.clone()).unwrap();
-        drop(unfinished);
-        assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
-        let (unfinished, mut file) = Unfinished::create(path.clone()).unwrap();
-        file.write_all(b"id,value\n").unwrap();
-        unfinished.rename().unwrap();
-        assert_eq!(std::fs::read(path).unwrap(), b"id,value\n");
     }
 }

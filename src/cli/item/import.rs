@@ -4,15 +4,17 @@ use super::super::failure::{Answer, Done, Failure};
 use super::super::out::{bytes, count, counted, per_second, say};
 use super::super::resp_client::{Pipeline, Reply, RespClient, RespError};
 use super::super::{Context, values};
+use super::rows::{Passed, Rows};
 use super::table::{As, Columns, JsonItem};
-use super::{escape, key, paths, refused, too_large};
-use crate::base::limits::{ITEM_ID_MAX, ITEM_VALUE_MAX};
+use super::{escape, key, open_value, paths, refused, too_large};
+use crate::base::limits::{ITEM_VALUE_MAX, JSON_LINE_MAX, TEXT_LINE_MAX};
+use crate::base::{Line, next_line, read_at_most};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -112,7 +114,7 @@ struct Totals {
 
 /// Runs `item import`.
 pub(crate) fn run(context: &mut Context, args: &ImportArgs) -> Done {
-    let mut client = RespClient::of_node(context.dir()?)?;
+    let mut client = super::door(context)?;
     let bar = progress("items");
     let mut totals = Totals::default();
     for path in &args.paths {
@@ -262,13 +264,15 @@ fn open<'a>(path: &'a Path, args: &'a ImportArgs) -> Result<Pieces<'a>, Failure>
     match from {
         Source::Dir => Ok(Box::new(Tree::open(path)?)),
         Source::Csv => table(reader()?, args.id_column.as_deref(), args.form),
-        Source::Jsonl => {
-            Ok(Box::new(Lines::new(reader()?).enumerate().map(|(n, line)| json_piece(n, line?))))
-        }
+        Source::Jsonl => Ok(Box::new(
+            Lines::new(reader()?, JSON_LINE_MAX).enumerate().map(|(n, line)| json_piece(n, line?)),
+        )),
         Source::Lines => {
             let tab = args.tab;
             Ok(Box::new(
-                Lines::new(reader()?).enumerate().map(move |(n, line)| Ok(line_piece(n, line?, tab))),
+                Lines::new(reader()?, TEXT_LINE_MAX)
+                    .enumerate()
+                    .map(move |(n, line)| Ok(line_piece(n, line?, tab))),
             ))
         }
         Source::File => {
@@ -289,17 +293,59 @@ fn kind_of(path: &Path, is_dir: bool) -> Source {
 
 /// Rows as items.
 fn table<'a>(reader: Box<dyn Read>, id: Option<&str>, form: Option<As>) -> Result<Pieces<'a>, Failure> {
-    let failed = |e: csv::Error| Failure::error(format!("reading the table: {e}"), "repair that line");
-    let mut rows = csv::ReaderBuilder::new().from_reader(BufReader::new(reader));
-    let columns = Columns::new(rows.byte_headers().map_err(failed)?, id, form)?;
-    Ok(Box::new(rows.into_byte_records().enumerate().map(move |(n, row)| {
-        let row = row.map_err(failed)?;
-        let line = row.position().map_or(n as u64 + 2, csv::Position::line);
-        Ok(match columns.item(&row) {
-            Ok((id, value)) => checked(id, value, || format!("line {line}")),
-            Err(why) => Piece::Skipped { why: format!("line {line}: {why}") },
-        })
-    })))
+    let (source, passed) = Rows::new(reader);
+    let mut rows = csv::ReaderBuilder::new().from_reader(source);
+    let head = rows.byte_headers().map_err(|e| table_failure(&e))?;
+    if let Some((line, why)) = passed.borrow().front() {
+        let message = format!("reading the head of the table: line {line}: {why}");
+        return Err(Failure::error(message, "is it a table? --from says what else it may be"));
+    }
+    let columns = Columns::new(head, id, form)?;
+    Ok(Box::new(Table { rows, columns, passed, row: csv::ByteRecord::new(), waits: VecDeque::new() }))
+}
+
+fn table_failure(error: &csv::Error) -> Failure {
+    Failure::error(format!("reading the table: {error}"), "repair that line")
+}
+
+/// The rows of a table below its head.
+struct Table {
+    rows: csv::Reader<Rows<Box<dyn Read>>>,
+    columns: Columns,
+    passed: Passed,
+    row: csv::ByteRecord,
+    /// What is to be given out before the next row is read.
+    waits: VecDeque<Result<Piece, Failure>>,
+}
+
+impl Table {
+    /// Reads a row; what was passed over before it is told first.
+    fn read(&mut self) {
+        let read = self.rows.read_byte_record(&mut self.row);
+        for (line, why) in self.passed.borrow_mut().drain(..) {
+            self.waits.push_back(Ok(Piece::Skipped { why: format!("line {line}: {why}") }));
+        }
+        let line = self.row.position().map_or(0, csv::Position::line);
+        match read {
+            Err(error) => self.waits.push_back(Err(table_failure(&error))),
+            Ok(false) => {}
+            Ok(true) => self.waits.push_back(Ok(match self.columns.item(&self.row) {
+                Ok((id, value)) => checked(id, value, || format!("line {line}")),
+                Err(why) => Piece::Skipped { why: format!("line {line}: {why}") },
+            })),
+        }
+    }
+}
+
+impl Iterator for Table {
+    type Item = Result<Piece, Failure>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.waits.is_empty() {
+            self.read();
+        }
+        self.waits.pop_front()
+    }
 }
 
 /// An item, if it is within the limits.
@@ -332,30 +378,15 @@ fn line_piece(n: usize, line: Option<Vec<u8>>, tab: bool) -> Piece {
     }
 }
 
-/// Lines without their end; nothing for one that no item could hold.
+/// Lines without their end; nothing for one that is longer than allowed.
 struct Lines {
     reader: BufReader<Box<dyn Read>>,
+    most: usize,
 }
 
-/// The longest line of JSON that an item can make: each byte as two hex digits, or a six-byte escape.
-const LINE_MAX: u64 = (ITEM_VALUE_MAX as u64 + ITEM_ID_MAX as u64) * 6 + 256;
-
 impl Lines {
-    fn new(reader: Box<dyn Read>) -> Self {
-        Self { reader: BufReader::with_capacity(64 << 10, reader) }
-    }
-
-    fn next_line(&mut self) -> io::Result<Option<Option<Vec<u8>>>> {
-        let mut line = Vec::new();
-        (&mut self.reader).take(LINE_MAX).read_until(b'\n', &mut line)?;
-        if line.is_empty() {
-            return Ok(None);
-        }
-        if line.pop_if(|last| *last == b'\n').is_some() || self.reader.fill_buf()?.is_empty() {
-            return Ok(Some(Some(line)));
-        }
-        self.reader.skip_until(b'\n')?;
-        Ok(Some(None))
+    fn new(reader: Box<dyn Read>, most: usize) -> Self {
+        Self { reader: BufReader::with_capacity(64 << 10, reader), most }
     }
 }
 
@@ -363,7 +394,12 @@ impl Iterator for Lines {
     type Item = Result<Option<Vec<u8>>, Failure>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.next_line().map_err(|e| Failure::io("reading lines", &e)).transpose()
+        match next_line(&mut self.reader, self.most) {
+            Ok(Line::Whole(line) | Line::Unended(line)) => Some(Ok(Some(line))),
+            Ok(Line::TooLong) => Some(Ok(None)),
+            Ok(Line::End) => None,
+            Err(error) => Some(Err(Failure::io("reading lines", &error))),
+        }
     }
 }
 
@@ -373,12 +409,9 @@ fn file_piece(id: Vec<u8>, path: &Path) -> Piece {
     if let Some(why) = too_large(id.len(), 0) {
         return skipped(why);
     }
-    let mut value = Vec::new();
-    // One byte more than allowed tells a file that is too large, also if it grows meanwhile.
-    let read = File::open(path).and_then(|f| f.take(ITEM_VALUE_MAX as u64 + 1).read_to_end(&mut value));
-    match read {
+    match open_value(path).and_then(|file| read_at_most(file, ITEM_VALUE_MAX)) {
         Err(error) => skipped(error.to_string()),
-        Ok(_) => checked(id, value, || path.display().to_string()),
+        Ok(value) => checked(id, value, || path.display().to_string()),
     }
 }
 
@@ -450,6 +483,36 @@ fn listing(dir: &Path) -> io::Result<std::vec::IntoIter<PathBuf>> {
     Ok(entries.into_iter())
 }
 
+/// Reads any bytes as what can be imported, in the form that their first one chooses, and as a name of an export.
+///
+/// # Panics
+/// If an item comes out that no file may hold.
+pub fn fuzz_import(bytes: &[u8]) {
+    let Some((&form, rest)) = bytes.split_first() else { return };
+    let reader: Box<dyn Read> = Box::new(io::Cursor::new(rest.to_vec()));
+    let lines = |reader, most| Lines::new(reader, most).enumerate();
+    let pieces: Pieces<'_> = match form % 5 {
+        0 => Box::new(lines(reader, JSON_LINE_MAX).map(|(n, line)| json_piece(n, line?))),
+        1 => Box::new(lines(reader, TEXT_LINE_MAX).map(|(n, line)| Ok(line_piece(n, line?, true)))),
+        kind => match table(
+            reader,
+            None,
+            [None, Some(As::Json), Some(As::Csv)].get(usize::from(kind) - 2).copied().flatten(),
+        ) {
+            Ok(pieces) => pieces,
+            Err(_) => return,
+        },
+    };
+    for piece in pieces.take_while(Result::is_ok).flatten() {
+        if let Piece::Item { id, value } = piece {
+            assert_eq!(too_large(id.len(), value.len() as u64), None, "what comes out is an item");
+        }
+    }
+    if let Some(id) = paths::decode(rest) {
+        assert_eq!(paths::decode(paths::encode(&id).as_bytes()), Some(id), "an id has its way back");
+    }
+}
+
 /// All items of a tree, for tests of the way there and back.
 #[cfg(test)]
 pub(super) fn tree_items(dir: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -491,7 +554,7 @@ mod tests {
     }
 
     fn pieces_of_lines(text: &'static [u8], tab: bool) -> Vec<Piece> {
-        let lines = Lines::new(Box::new(text));
+        let lines = Lines::new(Box::new(text), TEXT_LINE_MAX);
         lines.enumerate().map(|(n, line)| line_piece(n, line.unwrap(), tab)).collect()
     }
 
@@ -514,6 +577,19 @@ mod tests {
         assert_eq!(pieces[0], item(b"1", br#"{"id":"1","v":"a"}"#));
         assert_eq!(pieces[1], Piece::Skipped { why: "line 3: its id would be empty".into() });
         assert_eq!(pieces.len(), 3);
+    }
+
+    #[test]
+    fn a_row_that_no_item_can_hold_is_left_out_and_the_next_ones_are_taken() {
+        let text = format!("id,value\n1,a\n2,\"{}\"\n3,c\n", "y".repeat(40 << 20));
+        let reader = Box::new(io::Cursor::new(text.into_bytes()));
+        let pieces: Vec<_> = table(reader, None, None).unwrap().map(Result::unwrap).collect();
+        assert_eq!((&pieces[0], &pieces[2], pieces.len()), (&item(b"1", b"a"), &item(b"3", b"c"), 3));
+        let Piece::Skipped { why } = &pieces[1] else { panic!("{:?}", pieces[1]) };
+        assert!(why.starts_with("line 3: it has more than"), "{why}");
+        let head = Box::new(io::Cursor::new(vec![b'x'; 2 << 20]));
+        let failure = table(head, None, None).err().expect("no table begins like this").to_string();
+        assert!(failure.starts_with("reading the head of the table: line 1: it has more than"), "{failure}");
     }
 
     #[test]

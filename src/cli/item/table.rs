@@ -3,6 +3,7 @@
 use super::super::failure::Failure;
 use csv::ByteRecord;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 /// What a row's value becomes.
@@ -87,8 +88,9 @@ impl Columns {
 
 /// An object cannot hold two values of one name, and a name must be text.
 fn check_names(names: &[Vec<u8>]) -> Result<(), Failure> {
-    for (i, name) in names.iter().enumerate() {
-        let twice = names.iter().take(i).any(|other| other == name);
+    let mut seen = HashSet::new();
+    for name in names {
+        let twice = !seen.insert(name);
         if twice || std::str::from_utf8(name).is_err() {
             let why = if twice { "appears twice" } else { "is not UTF-8" };
             let message = format!("reading the head of the table: column {} {why}", super::escape(name));

@@ -1,11 +1,16 @@
 //! One daemon per directory.
 
-use super::options;
+use super::Own;
+use crate::base::text_at_most;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
-use std::path::Path;
+use std::io::{self, Seek, Write};
+use std::os::unix::fs::MetadataExt;
+
+/// Longest process id in a lock file (bytes).
+const ID_MAX: usize = 32;
 
 /// A locked directory. The kernel gives the lock up when this is dropped or the process ends, however it ends.
 #[derive(Debug)]
@@ -13,32 +18,43 @@ pub struct DirLock {
     _file: Flock<File>,
 }
 
-/// Locks `dir` through its file `lock`, which then holds this process's id.
+/// Why a directory cannot be locked. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process holds the lock.
+    #[error("another process holds it")]
+    Held {
+        /// Its id, if it told.
+        holder: Option<u32>,
+    },
+    /// The system refused.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Locks a directory through its file `lock`, which then holds this process's id.
 ///
 /// # Errors
-/// `ResourceBusy`, naming the holder's process id, when another holds it; else those of open(2) and flock(2).
-pub fn lock_dir(dir: &Path) -> io::Result<DirLock> {
-    let path = dir.join("lock");
-    let file = options().write(true).create(true).truncate(false).open(&path)?;
+/// [`LockError`]; a file of another user is not touched.
+pub fn lock_dir(lock: &Own) -> Result<DirLock, LockError> {
+    let file = lock.open()?;
+    let (owner, user) = (file.metadata()?.uid(), geteuid().as_raw());
+    if owner != user {
+        let text = format!("it belongs to user {owner}, this command runs as user {user}");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text).into());
+    }
     let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(file) => file,
-        Err((file, Errno::EWOULDBLOCK)) => return Err(busy(dir, file)),
-        Err((_, errno)) => return Err(errno.into()),
+        Err((file, Errno::EWOULDBLOCK)) => {
+            // The holder may be about to write its id; then it is not known.
+            let holder = text_at_most(file, ID_MAX).ok().and_then(|text| text.trim().parse().ok());
+            return Err(LockError::Held { holder });
+        }
+        Err((_, errno)) => return Err(io::Error::from(errno).into()),
     };
+    // Only for messages: the lock itself is what counts.
     file.set_len(0)?;
     file.rewind()?;
     writeln!(file, "{}", std::process::id())?;
     Ok(DirLock { _file: file })
-}
-
-fn busy(dir: &Path, file: File) -> io::Error {
-    let mut holder = String::new();
-    // The holder may be about to write its id; then it is not known.
-    let _ = file.take(32).read_to_string(&mut holder);
-    let holder = match holder.trim() {
-        "" => "another process".to_owned(),
-        id => format!("process {id}"),
-    };
-    let text = format!("locking directory {}: {holder} holds it", dir.display());
-    io::Error::new(io::ErrorKind::ResourceBusy, text)
 }

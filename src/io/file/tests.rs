@@ -73,20 +73,21 @@ fn a_size_that_is_not_in_blocks_is_refused() {
 #[test]
 fn a_replaced_file_holds_the_new_bytes_only() {
     let dir = dir();
-    let path = dir.path().join("control");
-    replace_file_durably(&path, &[1; 10_000]).expect("writable");
-    replace_file_durably(&path, b"short").expect("writable");
-    assert_eq!(std::fs::read(&path).expect("readable"), b"short");
-    assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+    let control = Own::new(dir.path(), "control");
+    control.replace(&[1; 10_000]).expect("writable");
+    std::fs::write(control.temporary().path(), "left by a crash").expect("writable");
+    control.replace(b"short").expect("writable");
+    assert_eq!(std::fs::read(control.path()).expect("readable"), b"short");
+    assert_eq!(std::fs::metadata(control.path()).expect("there").permissions().mode() & 0o777, 0o600);
     assert_eq!(names(dir.path()), ["control"]);
 }
 
 #[test]
 fn a_replacement_that_fails_leaves_the_old_file() {
     let dir = dir();
-    let path = dir.path().join("control");
-    std::fs::create_dir(&path).expect("writable");
-    assert!(replace_file_durably(&path, b"new").is_err(), "a directory is in the way");
+    let control = Own::new(dir.path(), "control");
+    std::fs::create_dir(control.path()).expect("writable");
+    assert!(control.replace(b"new").is_err(), "a directory is in the way");
     assert_eq!(names(dir.path()), ["control"]);
 }
 
@@ -163,13 +164,13 @@ fn an_unreadable_page_of_a_map_is_an_error_not_a_signal() {
 #[test]
 fn a_second_lock_is_refused_by_name_until_the_first_is_gone() {
     let dir = dir();
-    let first = lock_dir(dir.path()).expect("nobody holds it");
-    let error = lock_dir(dir.path()).expect_err("it is held");
-    assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
-    let holder = format!("process {} holds it", std::process::id());
-    assert!(error.to_string().contains(&holder), "{error}");
+    let lock = Own::new(dir.path(), "lock");
+    let first = lock_dir(&lock).expect("nobody holds it");
+    let error = lock_dir(&lock).expect_err("it is held");
+    let own = std::process::id();
+    assert!(matches!(error, LockError::Held { holder: Some(id) } if id == own), "{error}");
     drop(first);
-    lock_dir(dir.path()).expect("it is free again");
+    lock_dir(&lock).expect("it is free again");
 }
 
 #[test]
@@ -181,4 +182,135 @@ fn directories_are_made_for_their_owner_only() {
     for path in [dir.path().join("a"), deep] {
         assert_eq!(std::fs::metadata(path).expect("there").permissions().mode() & 0o777, 0o700);
     }
+}
+
+/// A file of a victim, and a link to it under each of the names.
+fn trap(dir: &Path, names: &[&str]) -> PathBuf {
+    let victim = dir.join("victim");
+    std::fs::write(&victim, b"precious").expect("writable");
+    names.iter().for_each(|name| symlink(&victim, dir.join(name)).expect("writable"));
+    victim
+}
+
+#[test]
+fn a_link_laid_under_an_own_name_leads_no_write_to_its_target() {
+    let dir = dir();
+    let own = |name| Own::new(dir.path(), name);
+    let names = [".peers.hot-backup-tmp", "lock", "incidents", "made", "config", "segment.tmp"];
+    let victim = trap(dir.path(), &names);
+    assert!(lock_dir(&own("lock")).is_err(), "a lock is no link");
+    assert!(own("incidents").append().is_err() && own("incidents").open().is_err());
+    assert_eq!(own("made").make().expect_err("taken").kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(own("config").replace(b"new").expect_err("a link").kind(), io::ErrorKind::InvalidInput);
+    own("peers").replace(b"new").expect("the link under its temporary name is removed");
+    zero_file(&dir.path().join("segment"), 8192).expect("so is that of a segment");
+    assert_eq!(std::fs::read(&victim).expect("there"), b"precious");
+    assert_eq!(std::fs::read(dir.path().join("peers")).expect("there"), b"new");
+    assert!(own("incidents").remove().expect("removable"), "a link itself can be removed");
+    assert!(victim.exists());
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_refused_without_waiting() {
+    let dir = dir();
+    let path = dir.path().join("pipe");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).expect("writable");
+    let own = Own::new(dir.path(), "pipe");
+    let demand = Demand { most: 10, secret: false, linked: true };
+    assert!(own.append().is_err() && own.replace(b"x").is_err());
+    assert!(matches!(open_trusted(&path, demand), Err(Distrust::NotAFile)));
+}
+
+#[test]
+fn a_file_is_believed_only_if_others_cannot_have_written_it() {
+    let dir = dir();
+    let path = dir.path().join("file");
+    std::fs::write(&path, "content").expect("writable");
+    let chmod = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("chmod");
+    let demand = Demand { most: 7, secret: false, linked: false };
+    chmod(0o644);
+    assert_eq!(read_trusted(&path, demand).expect("read by all, written by one"), b"content");
+    let too_small = read_trusted(&path, Demand { most: 6, ..demand }).expect_err("a bound");
+    assert!(matches!(too_small, Distrust::Io(error) if error.kind() == io::ErrorKind::FileTooLarge));
+    let secret = read_trusted(&path, Demand { secret: true, ..demand }).expect_err("a secret");
+    assert!(secret.to_string().contains("chmod 600"), "{secret}");
+    for mode in [0o664, 0o646, 0o620, 0o602] {
+        chmod(mode);
+        let error = read_trusted(&path, demand).expect_err("written by others").to_string();
+        assert!(error.contains("chmod go-w"), "{mode:o}: {error}");
+    }
+    chmod(0o600);
+    read_trusted(&path, Demand { secret: true, ..demand }).expect("private");
+    let link = dir.path().join("link");
+    symlink(&path, &link).expect("writable");
+    assert!(matches!(read_trusted(&link, demand), Err(Distrust::Link)));
+    read_trusted(&link, Demand { linked: true, ..demand }).expect("where links are allowed");
+}
+
+#[test]
+fn a_directory_that_others_may_write_to_is_not_believed() {
+    let dir = dir();
+    let chmod =
+        |mode| std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).expect("chmod");
+    for mode in [0o777, 0o1777, 0o770, 0o702] {
+        chmod(mode);
+        for access in [Access::Read, Access::Change] {
+            let error = check_dir(dir.path(), access).expect_err("open").to_string();
+            assert!(error.contains("chmod go-w"), "{mode:o}: {error}");
+        }
+    }
+    chmod(0o755);
+    check_dir(dir.path(), Access::Change).expect("read by all is no harm");
+    let below = dir.path().join("node");
+    std::fs::create_dir(&below).expect("writable");
+    let before = loose_parents(&below).len();
+    chmod(0o777);
+    let warned = loose_parents(&below);
+    assert_eq!(warned.len(), before + 1, "{warned:?}");
+    assert!(warned[0].contains("put something else in the place of"), "{warned:?}");
+    chmod(0o1777);
+    assert_eq!(loose_parents(&below).len(), before, "as in /tmp, nobody touches the files of others");
+    chmod(0o700);
+}
+
+#[test]
+fn every_sync_of_a_zeroed_file_is_made_in_its_order_and_told_when_it_fails() {
+    // Three pieces, the file, its name.
+    calls::testing::assert_syncs(5, |_| (), |dir| zero_file(&dir.join("segment"), 3 << 20));
+}
+
+#[test]
+fn every_sync_of_a_renewed_file_is_made_in_its_order_and_told_when_it_fails() {
+    let old = |dir: &Path| std::fs::write(dir.join("old"), [7; 64 << 10]).unwrap();
+    calls::testing::assert_syncs(2, old, |dir| renew_file(&dir.join("old"), &dir.join("new")));
+}
+
+#[test]
+fn every_sync_of_a_replaced_file_is_made_in_its_order_and_told_when_it_fails() {
+    let old = |dir: &Path| std::fs::write(dir.join("control"), b"old").unwrap();
+    calls::testing::assert_syncs(2, old, |dir| Own::new(dir, "control").replace(b"new"));
+    // Until its bytes are durable the old ones are there.
+    let dir = dir();
+    old(dir.path());
+    let control = Own::new(dir.path(), "control");
+    let (result, _) = calls::testing::record(Some(0), || control.replace(b"new"));
+    assert!(result.is_err() && std::fs::read(control.path()).unwrap() == b"old");
+}
+
+#[test]
+fn every_sync_of_directories_that_are_made_is_made_and_told_when_it_fails() {
+    calls::testing::assert_syncs(3, |_| (), |dir| make_dir(&dir.join("a/b/c")));
+}
+
+#[test]
+fn every_sync_of_what_is_appended_is_made_and_told_when_it_fails() {
+    calls::testing::assert_syncs(
+        5,
+        |_| (),
+        |dir| {
+            let mut file = Own::new(&dir.join("a"), "file").begin()?;
+            append_durably(&mut file, b"one")?;
+            append_durably(&mut file, b"two")
+        },
+    );
 }

@@ -2,8 +2,12 @@
 
 use super::{Line, LineReader, REPLY_MAX, REQUEST_MAX, connect_in_dir, is_late, write_within};
 use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::io::{Access, check_dir};
 use crate::node::layout::{ADMIN_SOCKET, Layout};
+use nix::sys::socket::{getsockopt, sockopt};
 use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -36,6 +40,14 @@ pub enum AdminCallError {
     NotPermitted {
         /// The directory.
         dir: PathBuf,
+    },
+    /// Others than the node's user could answer in its place. Nothing was done.
+    #[error("asking the node in {}: {why}", dir.display())]
+    Distrusted {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        why: String,
     },
     /// The request is too long to be sent. Nothing was done.
     #[error("asking the node: the request has {found} bytes, at most {REQUEST_MAX} are allowed")]
@@ -76,6 +88,18 @@ pub enum AdminCallError {
 }
 
 impl AdminCallError {
+    /// Whether a node that is starting mends it.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::NotRunning { .. })
+    }
+
+    /// Of a connection to a socket of the node in `dir` that came to nothing.
+    #[must_use]
+    pub fn of_connect(dir: &Path, source: io::Error, timeout: Duration) -> Self {
+        of_connect(dir, source, timeout)
+    }
+
     /// What to do next, for people.
     #[must_use]
     pub fn next(&self) -> String {
@@ -88,6 +112,10 @@ impl AdminCallError {
                 format!("start it with `hot-backup serve --dir {}`", dir.display())
             }
             Self::NotPermitted { .. } => "run this as the user that the node runs as, or as root".to_owned(),
+            Self::Distrusted { .. } => {
+                "a node's directory belongs to the user that runs it, and nobody else may write to it"
+                    .to_owned()
+            }
             Self::TooLong { .. } => "ask for less at once".to_owned(),
             Self::Timeout { .. } => {
                 "look at the node's log; `hot-backup status` shows whether it was done".to_owned()
@@ -123,10 +151,18 @@ pub fn call(
     }
     line.push(b'\n');
     let stream =
-        connect_in_dir(dir, ADMIN_SOCKET, timeout).map_err(|error| not_connected(dir, error, timeout))?;
-    write_within(&stream, &line, deadline.saturating_duration_since(Instant::now())).map_err(failed)?;
+        connect_in_dir(dir, ADMIN_SOCKET, timeout).map_err(|error| of_connect(dir, error, timeout))?;
+    check_daemon(dir, &stream)?;
+    let sent = write_within(&stream, &line, deadline.saturating_duration_since(Instant::now()));
     let mut reader = LineReader::new(stream, REPLY_MAX);
-    match reader.line(deadline.saturating_duration_since(Instant::now())).map_err(failed)? {
+    let reply = reader.line(deadline.saturating_duration_since(Instant::now()));
+    // Who is turned away is told so, whether or not the request still went through.
+    let found = match (sent, reply) {
+        (_, Ok(Line::Whole(reply))) => Line::Whole(reply),
+        (Err(error), _) | (Ok(()), Err(error)) => return Err(failed(error)),
+        (Ok(()), Ok(other)) => other,
+    };
+    match found {
         Line::Whole(reply) => serde_json::from_slice(&reply)
             .map_err(|error| AdminCallError::BadReply { dir: own(), what: error.to_string() }),
         Line::Late => Err(late()),
@@ -137,7 +173,21 @@ pub fn call(
     }
 }
 
-fn not_connected(dir: &Path, source: io::Error, timeout: Duration) -> AdminCallError {
+/// Checks that the directory and the daemon in it are those of one user: in a directory that others may write to,
+/// anybody could listen.
+fn check_daemon(dir: &Path, stream: &UnixStream) -> Result<(), AdminCallError> {
+    let distrusted = |why: String| AdminCallError::Distrusted { dir: dir.to_owned(), why };
+    check_dir(dir, Access::Read).map_err(|distrust| distrusted(distrust.to_string()))?;
+    let io = |source| AdminCallError::Io { dir: dir.to_owned(), source };
+    let runs_as = getsockopt(stream, sockopt::PeerCredentials).map_err(|errno| io(errno.into()))?.uid();
+    let owner = std::fs::metadata(dir).map_err(io)?.uid();
+    if runs_as != owner && runs_as != 0 {
+        return Err(distrusted(format!("its socket is user {runs_as}'s, the directory user {owner}'s")));
+    }
+    Ok(())
+}
+
+fn of_connect(dir: &Path, source: io::Error, timeout: Duration) -> AdminCallError {
     let layout = Layout::new(dir);
     let dir = dir.to_owned();
     match source.kind() {

@@ -14,6 +14,7 @@ mod tests;
 pub use client::{AdminCallError, call};
 pub use server::{AdminServer, Ucred, spawn};
 
+use crate::io::Own;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, setsockopt, socket, sockopt,
 };
@@ -22,7 +23,6 @@ use nix::sys::time::TimeVal;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -40,12 +40,7 @@ pub const CONNECTIONS_MAX: usize = 32;
 /// # Errors
 /// Those of the system calls; `AlreadyExists` if something else has that name.
 pub fn bind_in_dir(dir: &Path, name: &str) -> io::Result<UnixListener> {
-    match std::fs::symlink_metadata(dir.join(name)) {
-        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(dir.join(name))?,
-        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is no socket")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
+    socket_file(dir, name).remove_socket()?;
     let fd = new_socket()?;
     // The file takes its mode from the socket, so that it is never open to others, not even for a moment.
     fchmod(&fd, Mode::S_IRUSR | Mode::S_IWUSR)?;
@@ -53,6 +48,11 @@ pub fn bind_in_dir(dir: &Path, name: &str) -> io::Result<UnixListener> {
     bind(fd.as_raw_fd(), &address(&opened, dir, name)?)?;
     listen(&fd, Backlog::new(128)?)?;
     Ok(UnixListener::from(fd))
+}
+
+/// The file of a socket of the node's own.
+fn socket_file(dir: &Path, name: &str) -> Own {
+    Own::new(dir, name)
 }
 
 /// Connects to a Unix socket in `dir`, whose path may be longer than a socket address.

@@ -1,8 +1,9 @@
 //! The daemon's side: a thread that accepts, and one for each of a bounded number of connections.
 
 use super::{CONNECTIONS_MAX, Line, LineReader, REQUEST_MAX, bind_in_dir, write_within};
+use crate::base::limits::{ADMIN_REFUSED_MAX, ADMIN_REFUSED_MS};
 use crate::engine::admin::{AdminReply, AdminRequest};
-use crate::node::layout::{ADMIN_SOCKET, Layout};
+use crate::node::layout::{ADMIN_SOCKET, Layout, OwnName};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::geteuid;
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -19,6 +20,8 @@ use std::time::{Duration, Instant};
 const REQUEST_TIME: Duration = Duration::from_secs(30);
 /// A client that does not take its answer within this time is left.
 const REPLY_TIME: Duration = Duration::from_secs(10);
+/// See [`ADMIN_REFUSED_MS`].
+const REFUSED_TIME: Duration = Duration::from_millis(ADMIN_REFUSED_MS);
 /// How long [`AdminServer::stop`] waits for answers that are under way.
 const STOP_TIME: Duration = Duration::from_secs(2);
 
@@ -43,6 +46,10 @@ pub(super) struct Times {
 #[derive(Default)]
 struct Shared {
     stopping: AtomicBool,
+    /// Callers that were refused and may still send.
+    turned_away: AtomicUsize,
+    /// Callers that were refused and are counted with the next one.
+    uncounted: AtomicU64,
     open: Mutex<Open>,
     one_less: Condvar,
 }
@@ -76,27 +83,43 @@ impl std::fmt::Debug for Shared {
 }
 
 /// Opens the admin socket of a node and answers with `handler`, which may block and is called from several threads
-/// at once. To be called by the holder of the directory's lock.
+/// at once; `refused` is told who asked and may not, and how
+/// often that came since it was told last. To be called by the holder of the directory's lock.
 ///
 /// # Errors
 /// The socket or the thread cannot be made.
-pub fn spawn<H>(layout: &Layout, handler: H) -> io::Result<AdminServer>
+pub fn spawn<H, R>(layout: &Layout, handler: H, refused: R) -> io::Result<AdminServer>
 where
     H: Fn(AdminRequest, Ucred) -> AdminReply + Clone + Send + 'static,
+    R: Fn(Ucred, u64) + Clone + Send + 'static,
 {
-    spawn_timed(layout, handler, Times { request: REQUEST_TIME, reply: REPLY_TIME })
+    let gate = Gate { may_ask: |uid| may_ask(uid, geteuid().as_raw()), refused };
+    spawn_timed(layout, handler, gate, Times { request: REQUEST_TIME, reply: REPLY_TIME })
 }
 
-pub(super) fn spawn_timed<H>(layout: &Layout, handler: H, times: Times) -> io::Result<AdminServer>
+/// Who may ask, and who is told of the others.
+#[derive(Clone)]
+pub(super) struct Gate<R> {
+    pub(super) may_ask: fn(u32) -> bool,
+    pub(super) refused: R,
+}
+
+pub(super) fn spawn_timed<H, R>(
+    layout: &Layout,
+    handler: H,
+    gate: Gate<R>,
+    times: Times,
+) -> io::Result<AdminServer>
 where
     H: Fn(AdminRequest, Ucred) -> AdminReply + Clone + Send + 'static,
+    R: Fn(Ucred, u64) + Clone + Send + 'static,
 {
     let listener = Arc::new(bind_in_dir(layout.dir(), ADMIN_SOCKET)?);
     let shared = Arc::new(Shared::default());
     let (accepting, state) = (listener.clone(), shared.clone());
     let thread = std::thread::Builder::new()
         .name("admin".to_owned())
-        .spawn(move || accept_all(&accepting, &state, &handler, times))?;
+        .spawn(move || accept_all(&accepting, &state, &handler, &gate, times))?;
     Ok(AdminServer { layout: layout.clone(), listener, shared, thread: Some(thread) })
 }
 
@@ -116,7 +139,7 @@ impl AdminServer {
             drop(thread.join());
         }
         // The next daemon would replace it as well, so a failure is of no matter.
-        drop(std::fs::remove_file(self.layout.admin_socket()));
+        drop(self.layout.own(OwnName::AdminSocket).remove_socket());
         let mut open = self.shared.open();
         for stream in open.streams.values() {
             drop(stream.shutdown(Shutdown::Read)); // Ends those that wait for a request.
@@ -139,9 +162,10 @@ impl Drop for AdminServer {
     }
 }
 
-fn accept_all<H>(listener: &UnixListener, shared: &Arc<Shared>, handler: &H, times: Times)
+fn accept_all<H, R>(listener: &UnixListener, shared: &Arc<Shared>, handler: &H, gate: &Gate<R>, times: Times)
 where
     H: Fn(AdminRequest, Ucred) -> AdminReply + Clone + Send + 'static,
+    R: Fn(Ucred, u64) + Clone + Send + 'static,
 {
     loop {
         let accepted = listener.accept();
@@ -149,15 +173,72 @@ where
             return;
         }
         match accepted {
-            Ok((stream, _)) => admit(stream, shared, handler.clone(), times),
+            Ok((stream, _)) => match caller(&stream) {
+                Some(caller) if (gate.may_ask)(caller.uid) => {
+                    admit(stream, caller, shared, handler.clone(), times);
+                }
+                Some(caller) => turn_away(stream, caller, shared, gate.clone()),
+                // Gone already.
+                None => {}
+            },
             // Out of descriptors, or a client that left at once: others may do better.
             Err(_) => std::thread::sleep(Duration::from_millis(50)),
         }
     }
 }
 
+/// Who is at the other end, by the kernel's word.
+fn caller(stream: &UnixStream) -> Option<Ucred> {
+    let found = getsockopt(stream, sockopt::PeerCredentials).ok()?;
+    Some(Ucred { uid: found.uid(), gid: found.gid(), pid: found.pid() })
+}
+
+/// Tells a caller that it may not ask. What it sends is taken and thrown away for a moment: a connection that is closed
+/// before its request was read breaks under the request, and the answer is never seen.
+fn turn_away<R>(stream: UnixStream, caller: Ucred, shared: &Arc<Shared>, gate: Gate<R>)
+where
+    R: Fn(Ucred, u64) + Send + 'static,
+{
+    let what = format!("asking the node: user {} is not permitted", caller.uid);
+    let refused = error(what, "run this as the user that the node runs as, or as root");
+    // Its buffer is empty: this does not wait.
+    drop(answer(&stream, &refused, Duration::from_millis(10)));
+    drop(stream.shutdown(Shutdown::Write));
+    let Some(place) = Place::take(shared) else { return };
+    let linger = move || {
+        let times = 1 + place.0.uncounted.swap(0, Ordering::SeqCst);
+        (gate.refused)(caller, times);
+        let mut reader = LineReader::new(stream, REQUEST_MAX);
+        while matches!(reader.line(REFUSED_TIME), Ok(Line::Whole(_))) {}
+    };
+    if std::thread::Builder::new().name("admin-refused".to_owned()).spawn(linger).is_err() {
+        shared.uncounted.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// One of the places of callers that were refused, so that they take none of those who may ask.
+struct Place(Arc<Shared>);
+
+impl Place {
+    fn take(shared: &Arc<Shared>) -> Option<Self> {
+        let before = shared.turned_away.fetch_add(1, Ordering::SeqCst);
+        let place = Self(Arc::clone(shared));
+        if before < ADMIN_REFUSED_MAX {
+            return Some(place);
+        }
+        shared.uncounted.fetch_add(1, Ordering::SeqCst);
+        None
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.turned_away.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Gives a connection its thread, or turns it away.
-fn admit<H>(stream: UnixStream, shared: &Arc<Shared>, handler: H, times: Times)
+fn admit<H>(stream: UnixStream, caller: Ucred, shared: &Arc<Shared>, handler: H, times: Times)
 where
     H: Fn(AdminRequest, Ucred) -> AdminReply + Send + 'static,
 {
@@ -179,7 +260,7 @@ where
     let leaving = Leaving { shared: shared.clone(), id };
     // Without a thread, closing the connection is all that can be done.
     drop(std::thread::Builder::new().name("admin-client".to_owned()).spawn(move || {
-        serve(stream, &handler, times);
+        serve(stream, caller, &handler, times);
         drop(leaving);
     }));
 }
@@ -197,16 +278,13 @@ impl Drop for Leaving {
     }
 }
 
-fn serve(stream: UnixStream, handler: &impl Fn(AdminRequest, Ucred) -> AdminReply, times: Times) {
+fn serve(
+    stream: UnixStream,
+    peer: Ucred,
+    handler: &impl Fn(AdminRequest, Ucred) -> AdminReply,
+    times: Times,
+) {
     let Ok(writing) = stream.try_clone() else { return };
-    let Ok(found) = getsockopt(&stream, sockopt::PeerCredentials) else { return };
-    let peer = Ucred { uid: found.uid(), gid: found.gid(), pid: found.pid() };
-    if !may_ask(peer.uid, geteuid().as_raw()) {
-        let what = format!("asking the node: user {} is not permitted", peer.uid);
-        let refused = error(what, "run this as the user that the node runs as, or as root");
-        drop(answer(&writing, &refused, times.reply));
-        return;
-    }
     let mut reader = LineReader::new(stream, REQUEST_MAX);
     loop {
         let (reply, go_on) = match reader.line(times.request) {

@@ -1,7 +1,7 @@
 //! What these prove: requests and answers go through whole, wherever the directory is; every way of not getting an
 //! answer has its own name; no client can make the daemon hold much or wait long.
 
-use super::server::{Times, may_ask, spawn_timed};
+use super::server::{Gate, Times, may_ask, spawn_timed};
 use super::*;
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::node::layout::Layout;
@@ -26,6 +26,11 @@ fn node() -> (TempDir, Layout) {
 /// Answers with the request itself, and who asked.
 fn echo(request: AdminRequest, peer: Ucred) -> AdminReply {
     AdminReply::Ok { value: serde_json::json!({ "request": request, "uid": peer.uid, "pid": peer.pid }) }
+}
+
+/// Lets everybody in.
+fn everybody() -> Gate<fn(Ucred, u64)> {
+    Gate { may_ask: |_| true, refused: |_, _| () }
 }
 
 fn delete(name: &str) -> AdminRequest {
@@ -63,7 +68,7 @@ fn wait_for_hang_up(stream: &UnixStream) {
 #[test]
 fn a_request_is_answered_and_the_caller_is_known() {
     let (_dir, layout) = node();
-    let mut server = spawn(&layout, echo).expect("spawn");
+    let mut server = spawn(&layout, echo, |_, _| ()).expect("spawn");
     let name = "line\nbreak \u{1F980}".repeat(1000);
     let reply = call(layout.dir(), &delete(&name), LONG).expect("answered");
     let AdminReply::Ok { value } = reply else { panic!("{reply:?}") };
@@ -88,7 +93,7 @@ fn a_path_longer_than_a_socket_address_works() {
     let deep = dir.path().join("d".repeat(200)).join("e".repeat(200));
     std::fs::create_dir_all(&deep).expect("mkdir");
     let layout = Layout::new(deep);
-    let _server = spawn(&layout, echo).expect("spawn");
+    let _server = spawn(&layout, echo, |_, _| ()).expect("spawn");
     call(layout.dir(), &AdminRequest::Status, LONG).expect("answered");
     assert!(layout.admin_socket().exists(), "it lies where it should");
 }
@@ -105,7 +110,7 @@ fn every_way_of_not_reaching_a_node_has_its_name() {
     // A socket whose daemon is dead, as after SIGKILL.
     drop(bind_in_dir(layout.dir(), "admin.sock").expect("bind"));
     assert!(matches!(ask(layout.dir()), AdminCallError::NotRunning { stale: true, .. }));
-    let _server = spawn(&layout, echo).expect("the next daemon takes its place");
+    let _server = spawn(&layout, echo, |_, _| ()).expect("the next daemon takes its place");
     call(layout.dir(), &AdminRequest::Status, LONG).expect("answered");
 }
 
@@ -113,7 +118,7 @@ fn every_way_of_not_reaching_a_node_has_its_name() {
 fn something_else_of_the_sockets_name_is_left_alone() {
     let (_dir, layout) = node();
     std::fs::write(layout.admin_socket(), "a letter").expect("write");
-    assert!(spawn(&layout, echo).is_err());
+    assert!(spawn(&layout, echo, |_, _| ()).is_err());
     assert_eq!(std::fs::read_to_string(layout.admin_socket()).expect("still there"), "a letter");
 }
 
@@ -156,7 +161,7 @@ fn a_full_queue_does_not_hold_the_caller() {
 #[test]
 fn bad_requests_are_answered_and_the_next_one_is_served() {
     let (_dir, layout) = node();
-    let _server = spawn(&layout, echo).expect("spawn");
+    let _server = spawn(&layout, echo, |_, _| ()).expect("spawn");
     let stream = connected(&layout);
     let deep = "[".repeat(100_000);
     for bad in [
@@ -187,7 +192,7 @@ fn bad_requests_are_answered_and_the_next_one_is_served() {
 #[test]
 fn a_request_without_end_is_refused_at_the_limit() {
     let (_dir, layout) = node();
-    let _server = spawn(&layout, echo).expect("spawn");
+    let _server = spawn(&layout, echo, |_, _| ()).expect("spawn");
     let found = call(layout.dir(), &delete(&"x".repeat(REQUEST_MAX)), LONG).expect_err("too long");
     assert!(matches!(found, AdminCallError::TooLong { .. }), "{found}");
     let stream = connected(&layout);
@@ -208,7 +213,7 @@ fn silent_and_slow_clients_are_left_and_the_rest_is_served() {
     let times = Times { request: Duration::from_millis(300), reply: Duration::from_millis(300) };
     let big =
         |_: AdminRequest, _: Ucred| AdminReply::Ok { value: serde_json::Value::String("y".repeat(8 << 20)) };
-    let _server = spawn_timed(&layout, big, times).expect("spawn");
+    let _server = spawn_timed(&layout, big, everybody(), times).expect("spawn");
     // Asks, and never reads its 8 MiB.
     let deaf = connected(&layout);
     writeln!(&deaf, "{{\"verb\":\"status\"}}").expect("write");
@@ -242,7 +247,7 @@ fn connections_are_bounded_and_come_free_again() {
         count.fetch_add(1, Ordering::SeqCst);
         echo(request, peer)
     };
-    let _server = spawn(&layout, handler).expect("spawn");
+    let _server = spawn(&layout, handler, |_, _| ()).expect("spawn");
     let mut held: Vec<UnixStream> = (0..CONNECTIONS_MAX).map(|_| connected(&layout)).collect();
     let reply = call(layout.dir(), &AdminRequest::Status, LONG);
     let full = match &reply {
@@ -268,7 +273,7 @@ fn stopping_lets_an_answer_out_first() {
         std::thread::sleep(Duration::from_millis(200));
         echo(request, peer)
     };
-    let mut server = spawn(&layout, handler).expect("spawn");
+    let mut server = spawn(&layout, handler, |_, _| ()).expect("spawn");
     let _idle = connected(&layout);
     let dir = layout.dir().to_owned();
     let asking = std::thread::spawn(move || call(dir, &AdminRequest::Status, LONG));
@@ -282,4 +287,49 @@ fn stopping_lets_an_answer_out_first() {
 fn only_the_nodes_user_and_root_may_ask() {
     assert!(may_ask(1000, 1000) && may_ask(0, 1000));
     assert!(!may_ask(1001, 1000) && !may_ask(1000, 0));
+}
+
+#[test]
+fn a_caller_that_may_not_ask_is_told_so_and_counted_and_takes_no_place_of_others() {
+    let (_dir, layout) = node();
+    let (told, hears) = std::sync::mpsc::channel();
+    let refused = move |caller: Ucred, times| told.send((caller.uid, times)).expect("somebody counts");
+    let times = Times { request: LONG, reply: LONG };
+    let handler = |_: AdminRequest, _: Ucred| -> AdminReply { panic!("nobody may ask") };
+    let gate = Gate { may_ask: |_| false, refused };
+    let _server = spawn_timed(&layout, handler, gate, times).expect("spawn");
+    let own = nix::unistd::geteuid().as_raw();
+    // More at once than may ask, and more than may linger.
+    let silent: Vec<_> = (0..2 * CONNECTIONS_MAX).map(|_| connected(&layout)).collect();
+    for stream in &silent {
+        let reply = reply_on(stream);
+        let AdminReply::Error { message, next } = reply else { panic!("{reply:?}") };
+        assert!(message.contains(&format!("user {own} is not permitted")), "{message}");
+        assert!(next.contains("or as root"), "{next}");
+    }
+    drop(silent);
+    let mut counted = 0;
+    // Those that came too fast are told with the next one; each of these is a next one.
+    while counted < 2 * CONNECTIONS_MAX as u64 {
+        let reply = call(layout.dir(), &AdminRequest::Status, LONG).expect("told, not cut off");
+        assert!(matches!(reply, AdminReply::Error { .. }), "{reply:?}");
+        while let Ok((uid, times)) = hears.recv_timeout(Duration::from_millis(20)) {
+            assert_eq!(uid, own);
+            counted += times;
+        }
+    }
+}
+
+#[test]
+fn a_daemon_in_a_directory_that_others_may_write_to_is_not_believed() {
+    let (_dir, layout) = node();
+    let _server = spawn(&layout, echo, |_, _| ()).expect("spawn");
+    let chmod =
+        |mode| std::fs::set_permissions(layout.dir(), PermissionsExt::from_mode(mode)).expect("chmod");
+    chmod(0o777);
+    let error = call(layout.dir(), &AdminRequest::Status, LONG).expect_err("anybody could answer");
+    assert!(matches!(error, AdminCallError::Distrusted { .. }), "{error}");
+    assert!(error.to_string().contains("chmod go-w"), "{error}");
+    chmod(0o755);
+    call(layout.dir(), &AdminRequest::Status, LONG).expect("answered");
 }

@@ -3,16 +3,17 @@
 use super::errors::ConfigError;
 use super::keys::{Fallback, KEYS, Key, Kind};
 use super::size::{parse_size, size_text};
-use crate::base::limits::NAME_MAX;
+use crate::base::limits::{CONFIG_FILE_MAX, NAME_MAX};
 use crate::format::PairId;
+use crate::node::peer_address::PeerAddress;
+use crate::node::whole;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// Longest config file that is read (bytes).
-const TEXT_MAX: usize = 64 << 10;
+/// How the first line of a config file begins.
+pub(super) const MARK: &str = "# hot-backup config";
 /// Addresses of one door at most.
 const LISTEN_MAX: usize = 16;
 /// Errors reported at most.
@@ -28,6 +29,15 @@ pub enum DoorAddress {
 }
 
 impl DoorAddress {
+    /// The address, if it is one of TCP.
+    #[must_use]
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Whether only programs on this machine can reach it.
     #[must_use]
     pub fn is_private(&self) -> bool {
@@ -65,32 +75,47 @@ pub struct Settings {
     bad: BTreeSet<&'static str>,
     errors: Vec<ConfigError>,
     broken_syntax: bool,
+    warning: Option<String>,
 }
 
 impl Settings {
     /// Reads a text; syntax errors and unknown keys are recorded.
     #[must_use]
     pub fn read(text: &str) -> Self {
-        let mut settings =
-            Self { found: BTreeMap::new(), bad: BTreeSet::new(), errors: Vec::new(), broken_syntax: false };
-        if text.len() > TEXT_MAX {
+        let mut settings = Self {
+            found: BTreeMap::new(),
+            bad: BTreeSet::new(),
+            errors: Vec::new(),
+            broken_syntax: false,
+            warning: None,
+        };
+        if text.len() > CONFIG_FILE_MAX {
             settings.broken_syntax = true;
-            settings.record(None, format!("the file is larger than {}", size_text(TEXT_MAX as u64)));
+            settings.record(None, format!("the file is larger than {}", size_text(CONFIG_FILE_MAX as u64)));
             return settings;
         }
+        match whole::check(text, MARK) {
+            Ok(warning) => settings.warning = warning,
+            Err(what) => {
+                // What is missing is known by its end; the keys that went with it are not told one by one.
+                settings.broken_syntax = true;
+                settings.record(None, what);
+            }
+        }
         let (table, syntax) = DeTable::parse_recoverable(text);
-        let mut broken_lines = Vec::new();
+        let ends = line_ends(text);
+        let mut broken_lines = BTreeSet::new();
         for error in syntax.iter().take(ERRORS_MAX) {
-            let line = error.span().map(|span| line_at(text, span.start));
+            let line = error.span().map(|span| line_at(&ends, span.start));
             if line.is_some_and(|line| broken_lines.contains(&line)) {
                 continue; // What follows an error on its line is mostly an echo of it.
             }
             broken_lines.extend(line);
             settings.record(line, error.message().replace('\n', ", "));
         }
-        settings.broken_syntax = !syntax.is_empty();
+        settings.broken_syntax |= !syntax.is_empty();
         for (name, value) in table.get_ref() {
-            let line = line_at(text, name.span().start);
+            let line = line_at(&ends, name.span().start);
             if !broken_lines.contains(&line) {
                 settings.take(line, name.get_ref(), value.get_ref());
             }
@@ -103,6 +128,8 @@ impl Settings {
             Some(key) => {
                 self.found.insert(key.name, (line, raw(value)));
             }
+            // What is told no more need not be looked for.
+            None if self.errors.len() >= ERRORS_MAX => {}
             None => {
                 let hint = match nearest(name) {
                     Some(near) => format!("did you mean `{near}`?"),
@@ -137,6 +164,12 @@ impl Settings {
     pub fn finish(mut self) -> Vec<ConfigError> {
         self.errors.sort_by_key(|error| error.line.unwrap_or(usize::MAX));
         self.errors
+    }
+
+    /// What to warn people of.
+    #[must_use]
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     /// Whether nothing was recorded so far.
@@ -198,6 +231,15 @@ impl Settings {
             _ => None,
         })
         .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// The name or address given for a [`Kind::Peer`] key.
+    pub fn peer(&mut self, name: &'static str) -> PeerAddress {
+        self.ask(name, |_, raw| match raw {
+            Raw::Text(text) => text.parse().ok(),
+            _ => None,
+        })
+        .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)).into())
     }
 
     /// The addresses given for a [`Kind::Listen`] key.
@@ -310,8 +352,12 @@ fn flat(value: &DeValue<'_>) -> Raw {
     }
 }
 
+/// The literals of the table of keys are plain texts and numbers: they are asked for at each reading.
 fn raw_of_literal(literal: &str) -> Option<Raw> {
-    DeValue::parse(literal).ok().map(|value: Spanned<DeValue<'_>>| raw(value.get_ref()))
+    match literal.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(text) => Some(Raw::Text(text.to_owned())),
+        None => literal.parse().ok().map(Raw::Number),
+    }
 }
 
 fn shown(raw: &Raw) -> String {
@@ -337,8 +383,14 @@ fn shown_flat(raw: &Raw) -> String {
     }
 }
 
-fn line_at(text: &str, offset: usize) -> usize {
-    1 + text.bytes().take(offset).filter(|&b| b == b'\n').count()
+/// Where the lines of a text end. A text may have as many keys as lines, and each is asked for its line.
+fn line_ends(text: &str) -> Vec<usize> {
+    text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect()
+}
+
+/// The line, from 1, of what stands at `offset`.
+fn line_at(ends: &[usize], offset: usize) -> usize {
+    1 + ends.partition_point(|&end| end < offset)
 }
 
 fn nearest(name: &str) -> Option<&'static str> {
@@ -366,4 +418,26 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row.last().copied().unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_of_the_table_are_read_as_the_language_of_the_file_reads_them() {
+        for key in KEYS {
+            let Fallback::Literal(literal) = key.fallback else { continue };
+            let parsed = DeValue::parse(literal).expect("a literal");
+            let own = raw_of_literal(literal).expect("a plain one");
+            assert_eq!(format!("{own:?}"), format!("{:?}", raw(parsed.get_ref())), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn an_offset_is_on_the_line_of_the_end_that_follows_it() {
+        let ends = line_ends("a\n\nbc\n");
+        let lines: Vec<_> = (0..=6).map(|offset| line_at(&ends, offset)).collect();
+        assert_eq!(lines, [1, 1, 2, 3, 3, 3, 4]);
+    }
 }

@@ -1,6 +1,8 @@
 //! The config file as `init` writes it: every key, explained, defaults commented out.
 
 use super::keys::{Fallback, KEYS, Key};
+use super::read::MARK;
+use crate::node::whole;
 use std::fmt::Write as _;
 
 const WIDTH: usize = 96;
@@ -8,10 +10,12 @@ const WIDTH: usize = 96;
 /// A config file in which the `given` keys (name, TOML literal) are set and all others are at their default.
 #[must_use]
 pub fn render(given: &[(&str, String)]) -> String {
-    let mut out = String::from(
-        "# A node of a hot-backup pair. Changes take effect when the node is started again.\n\
+    let mut out = format!(
+        "{}\n\
+         # A node of a hot-backup pair. Changes take effect when the node is started again.\n\
          # A key with '#' before it is at its default; remove the '#' to change it.\n\
          # Bytes can be written as 67108864 or \"64M\".\n",
+        whole::first_line(MARK)
     );
     for key in KEYS {
         out.push('\n');
@@ -25,6 +29,9 @@ pub fn render(given: &[(&str, String)]) -> String {
         out.push_str(&line);
         out.push('\n');
     }
+    out.push('\n');
+    out.push_str(whole::END);
+    out.push('\n');
     out
 }
 

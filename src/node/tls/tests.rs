@@ -485,6 +485,8 @@ fn any_bytes_are_taken_without_a_panic_and_prove_nothing() {
                 _ => bytes.iter_mut().skip(at).zip(piece).for_each(|(byte, new)| *byte = new),
             }
         }
+        // Which link, and which side of it.
+        bytes.insert(0, u8::try_from(rng.below(4)).expect("fits"));
         fuzz_link(&identities, &bytes);
     }
 }

@@ -1,0 +1,188 @@
+//! What an update would be answered now, and why, and what to do: the state that this node tells of itself.
+
+use super::config::PeerLoss;
+use super::core::Core;
+use super::incidents::Matter;
+use super::progress::PeerState;
+use super::roles::Step;
+use crate::base::{AckLevel, Fault, JournalKind};
+use crate::journal::JournalState;
+use crate::store::StoreRead;
+
+/// An update like this tells whether the journal takes any (bytes).
+const USUAL: usize = 4096;
+
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+const EROFS: i32 = 30;
+
+/// What keeps a node from its work although its role allows it; of several the first counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hindrance {
+    /// Two writes of a journal in a row failed.
+    JournalFailed(JournalKind, Fault),
+    /// A journal is full and no segment can be made.
+    JournalFull(JournalKind, Fault),
+    /// The store cannot apply.
+    Store(Fault),
+    /// Updates at this level wait for a peer that takes nothing.
+    PeerStuck(AckLevel),
+    /// Updates at this level wait for a peer that is away.
+    PeerAway(AckLevel),
+}
+
+/// A state in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Condition {
+    /// A fixed word for programs.
+    pub(super) word: &'static str,
+    /// Why, if it is not as it should be.
+    pub(super) reason: String,
+    /// What people can do then.
+    pub(super) next: &'static str,
+}
+
+/// The word for a node whose disk refuses, and what to do; `other` is for faults that have none of their own.
+fn refusal(fault: Fault, other: (&'static str, Matter)) -> (&'static str, &'static str) {
+    match fault {
+        Fault::NoSpace => ("no-space", "make room on that disk; updates go on by themselves"),
+        Fault::Errno(EROFS) => (
+            "read-only",
+            "see why the file system is read-only (`dmesg`), then make it writable; updates go on by themselves",
+        ),
+        Fault::Errno(EMFILE | ENFILE) => {
+            ("no-descriptors", "let the process open more files (LimitNOFILE, `ulimit -n`) and restart it")
+        }
+        _ => (other.0, other.1.row().advice),
+    }
+}
+
+impl Hindrance {
+    pub(super) fn told(self) -> Condition {
+        let (reason, (word, next)) = match self {
+            Self::JournalFailed(journal, fault) => (
+                format!(
+                    "writing the {} journal failed twice ({fault}): updates are refused until a restart",
+                    journal.name()
+                ),
+                ("read-only", Matter::JournalFailed.row().advice),
+            ),
+            Self::JournalFull(journal, fault) => (
+                format!(
+                    "the {} journal is full and its next segment cannot be made ({fault}): updates are refused",
+                    journal.name()
+                ),
+                refusal(fault, ("journal-failed", Matter::JournalUnmade)),
+            ),
+            Self::Store(fault) => (
+                format!("the store cannot apply what the journal holds ({fault}): updates are refused"),
+                refusal(fault, ("store-failed", Matter::StoreFailed)),
+            ),
+            Self::PeerStuck(level) => (
+                format!(
+                    "the peer is connected and takes nothing: updates at level {} wait for it",
+                    level.name()
+                ),
+                ("peer-stuck", Matter::PeerStuck.row().advice),
+            ),
+            Self::PeerAway(level) => (
+                format!(
+                    "the peer is away and on_peer_loss is \"block\": updates at level {} wait for it",
+                    level.name()
+                ),
+                ("peer-away", Matter::PeerLost.row().advice),
+            ),
+        };
+        Condition { word, reason, next }
+    }
+}
+
+impl<S: StoreRead> Core<S> {
+    /// What keeps this node from its work now.
+    pub(super) fn hindrance(&self) -> Option<Hindrance> {
+        let unknown = Fault::Errno(5);
+        for journal in JournalKind::ALL {
+            if self.journals[journal.index()].has_failed() {
+                return Some(Hindrance::JournalFailed(journal, self.write_fault.unwrap_or(unknown)));
+            }
+            if self.journal_takes(journal, USUAL) != JournalState::Open {
+                return Some(Hindrance::JournalFull(journal, self.unmade.unwrap_or(unknown)));
+            }
+        }
+        if let Some(fault) = self.store_fault() {
+            return Some(Hindrance::Store(fault));
+        }
+        let level = self.config.ack_level;
+        if !self.serving() || level == AckLevel::Local || self.degraded.is_some() {
+            return None;
+        }
+        match self.peer_state() {
+            PeerState::Stuck => Some(Hindrance::PeerStuck(level)),
+            PeerState::Away | PeerState::Connected if self.config.on_peer_loss == PeerLoss::Block => {
+                Some(Hindrance::PeerAway(level))
+            }
+            _ => None,
+        }
+    }
+
+    /// What an update would be answered now.
+    pub(super) fn condition(&self) -> Condition {
+        let (word, reason) = (self.state.word(), self.reason());
+        let next = match self.state.step {
+            Step::Asking => Matter::WaitingForPeer.row().advice,
+            Step::Diverged => Matter::Diverged.row().advice,
+            _ => "",
+        };
+        let hindrance = self.hindrance().map(Hindrance::told);
+        match (&self.state.step, hindrance) {
+            _ if self.stopping => {
+                Condition { word: "stopping", reason: "it is shutting down".to_owned(), next: "" }
+            }
+            (Step::Serving | Step::Standby, Some(hindrance)) => hindrance,
+            // It will not get any further before that is mended.
+            (_, Some(hindrance)) => {
+                let reason = format!("{reason}; {}", hindrance.reason);
+                Condition { word, reason, next: hindrance.next }
+            }
+            (_, None) => Condition { word, reason, next },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_has_its_word_its_reason_and_its_next_step() {
+        use Hindrance::{JournalFailed, JournalFull, PeerAway, PeerStuck, Store};
+        let (replicated, durable) = (JournalKind::Replicated, AckLevel::Durable);
+        for (hindrance, word, reason, next) in [
+            (
+                JournalFailed(replicated, Fault::Errno(5)),
+                "read-only",
+                "failed twice (Input/output error",
+                "restart",
+            ),
+            (JournalFull(replicated, Fault::NoSpace), "no-space", "no space left on the device", "make room"),
+            (JournalFull(replicated, Fault::Errno(EROFS)), "read-only", "Read-only file system", "writable"),
+            (
+                JournalFull(JournalKind::Local, Fault::Errno(EMFILE)),
+                "no-descriptors",
+                "the local journal",
+                "LimitNOFILE",
+            ),
+            (JournalFull(replicated, Fault::Errno(13)), "journal-failed", "Permission denied", "permissions"),
+            (Store(Fault::NoSpace), "no-space", "the store cannot apply", "make room"),
+            (Store(Fault::Errno(ENFILE)), "no-descriptors", "Too many open files in system", "ulimit"),
+            (Store(Fault::Errno(EROFS)), "read-only", "Read-only file system", "dmesg"),
+            (Store(Fault::Errno(5)), "store-failed", "Input/output error", "check the disk of the store"),
+            (PeerStuck(durable), "peer-stuck", "updates at level durable wait", "look at the peer's disk"),
+            (PeerAway(durable), "peer-away", "on_peer_loss is \"block\"", "look at the peer"),
+        ] {
+            let told = hindrance.told();
+            assert_eq!(told.word, word, "{hindrance:?}");
+            assert!(told.reason.contains(reason) && told.next.contains(next), "{hindrance:?}: {told:?}");
+        }
+    }
+}

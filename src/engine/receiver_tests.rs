@@ -1,0 +1,218 @@
+//! A standby whose disk is quick and whose store does nothing unless the test lets it, and a primary that sends all that
+//! it may, or more.
+
+use super::*;
+use crate::base::limits::BATCH_MAX;
+use crate::base::{AckLevel, FileId, JournalKind, Now, Ordinal, Round};
+use crate::base::{ConnId, Mono};
+use crate::engine::{Engine, EngineConfig, Event, PeerLoss, StartState};
+use crate::format::PairId;
+use crate::format::batch::{BatchBuilder, Seal};
+use crate::format::control::{Control, Role};
+use crate::format::entry::{Entry, EntryKind};
+use crate::format::frame::Begin;
+use crate::journal::Recovered;
+use crate::store::memory::MemoryStore;
+use crate::store::namespace::Namespace;
+use std::collections::VecDeque;
+
+const PAIR: PairId = PairId([1; 16]);
+const LINK: ConnId = ConnId(1 << 63);
+const EPOCH: Epoch = Epoch(2);
+/// Of each item that is sent.
+const VALUE: usize = 1 << 20;
+
+fn config() -> EngineConfig {
+    EngineConfig {
+        name: "b".to_owned(),
+        ordinal: Ordinal(1),
+        pair: PAIR,
+        segment_bytes: 64 << 20,
+        quota_bytes: 1 << 40,
+        ack_level: AckLevel::Local,
+        on_peer_loss: PeerLoss::Block,
+        serve_alone: false,
+        heartbeat_ms: 500,
+        peer_timeout_ms: 5000,
+        checkpoint_ms: 10_000,
+        checkpoint_bytes: 1 << 30,
+        resp_default: None,
+        resp_password: None,
+        resp_doors: Vec::new(),
+        peer_host: String::new(),
+        peer_port: 0,
+        seed: 1,
+    }
+}
+
+struct Bench {
+    engine: Engine<MemoryStore>,
+    now: Now,
+    primary: Session,
+    /// What the primary was granted and has sent (bytes).
+    granted: u64,
+    sent: u64,
+    end: Position,
+    /// Given to the store: the round and the last entry of each.
+    given: VecDeque<(Round, Seq)>,
+    /// Why the standby ended the connection.
+    ended: bool,
+    told: Vec<String>,
+}
+
+impl Bench {
+    fn following() -> Self {
+        let control = Control::new(Role::Standby, PAIR);
+        let start = StartState {
+            control,
+            journals: [Recovered::default(), Recovered::default()],
+            store: MemoryStore::new(Ordinal(1)),
+            namespace: Namespace::new(),
+            applied: [Seq(0); 2],
+            replay_from: [Seq(0); 2],
+        };
+        let mut primary = Session::dialed(LINK, 7, Mono(0));
+        primary.admit();
+        let mut bench = Self {
+            engine: Engine::new(config(), start),
+            now: Now::default(),
+            primary,
+            granted: 0,
+            sent: 0,
+            end: Position::default(),
+            given: VecDeque::new(),
+            ended: false,
+            told: Vec::new(),
+        };
+        bench.input(Event::Tick);
+        bench.input(Event::LinkAccepted { conn: LINK, from: "a".to_owned() });
+        let hello = Hello {
+            version: 1,
+            floor: 1,
+            features: 0,
+            pair: PAIR,
+            ordinal: Ordinal(0),
+            role: Role::Primary,
+            serving: true,
+            end: Position::default(),
+            applied: Seq(0),
+            table: Vec::new(),
+            name: "a".to_owned(),
+            known: Seq(0),
+            relied_on: Seq(0),
+            door: None,
+        };
+        bench.send(FrameKind::Hello, hello.encode().into());
+        bench.send(FrameKind::Begin, Begin { common: Position::default() }.encode().into());
+        assert!(bench.granted > 0, "it follows: {:?}", bench.told);
+        bench
+    }
+
+    fn send(&mut self, kind: FrameKind, payload: Bytes) {
+        let head = Head { epoch: EPOCH, durable: self.end.seq, credit: 0 };
+        self.primary.send(self.now, kind, head, payload);
+        let bytes = self.primary.take_out().concat().into();
+        self.input(Event::LinkBytes { conn: LINK, bytes });
+    }
+
+    /// Sends the next item, and announces it as durable.
+    fn send_item(&mut self) {
+        let first_seq = self.end.seq.next();
+        let mut builder = BatchBuilder::new(first_seq, VALUE);
+        builder.push(&Entry { kind: EntryKind::Put, file: FileId(9), id: b"i", value: &vec![7; VALUE] });
+        let batch = builder.seal(&Seal {
+            epoch: EPOCH,
+            prev_chain: self.end.chain,
+            durable: self.end.seq,
+            wall_ms: 0,
+            pair: PAIR,
+            journal: JournalKind::Replicated,
+        });
+        self.end = batch.end();
+        self.sent += u64::from(batch.header().len);
+        self.send(FrameKind::Batch, batch.wire().clone());
+    }
+
+    fn may_send(&self) -> bool {
+        self.sent + (VALUE as u64) + 4096 <= self.granted && !self.ended
+    }
+
+    /// Does at once what the standby asks for, but for the store.
+    fn input(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            self.engine.input(self.now, event);
+            while let Some(effect) = self.engine.output() {
+                match effect {
+                    Effect::PrepareSegment { journal, index, .. } => {
+                        events.push_back(Event::SegmentReady { journal, index });
+                    }
+                    Effect::Write { write, .. } => events.push_back(Event::Written { write }),
+                    Effect::WriteControl { write, .. } => events.push_back(Event::ControlWritten { write }),
+                    Effect::Apply { round, batch, .. } => {
+                        self.given.push_back((round, batch.header().last_seq()))
+                    }
+                    Effect::LinkSend { conn: LINK, parts } => self.heard(&parts.concat()),
+                    Effect::LinkClose { conn: LINK, .. } => self.ended = true,
+                    Effect::LinkConnect { conn } => {
+                        events.push_back(Event::LinkClosed { conn, why: "nobody is there".to_owned() });
+                    }
+                    Effect::Incident(incident) => self.told.push(incident.text),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn heard(&mut self, bytes: &[u8]) {
+        self.primary.feed(Mono(0), bytes);
+        while let Some((header, _)) = self.primary.poll().expect("good frames") {
+            self.granted = self.granted.max(header.credit);
+        }
+    }
+
+    /// What waits for the store (bytes).
+    fn held(&self) -> u64 {
+        self.engine.core.appliers[0].bytes as u64
+    }
+}
+
+#[test]
+fn a_standby_whose_store_does_nothing_holds_no_more_than_it_granted() {
+    let mut bench = Bench::following();
+    let mut rounds = 0;
+    for _ in 0..5 {
+        while bench.may_send() {
+            bench.send_item();
+            assert!(bench.held() <= CREDIT_WINDOW, "{} bytes wait for the store", bench.held());
+        }
+        for _ in 0..20 {
+            bench.now.mono = bench.now.mono.plus_ms(500);
+            bench.input(Event::Tick);
+            bench.send(FrameKind::Heartbeat, Bytes::new());
+        }
+        assert!(!bench.ended && !bench.may_send(), "time alone grants nothing: {:?}", bench.told);
+        assert!(bench.held() > CREDIT_WINDOW / 2, "what was granted is made use of");
+        // The store does some of it; so much more may come.
+        let half = bench.given.len() / 2;
+        for (round, seq) in bench.given.drain(..half.max(1)).collect::<Vec<_>>() {
+            bench.input(Event::Applied { journal: JournalKind::Replicated, round, seq });
+        }
+        rounds += u32::from(bench.may_send());
+    }
+    assert_eq!(rounds, 5, "the stream goes on");
+}
+
+#[test]
+fn a_peer_that_sends_more_than_it_was_granted_is_cut_off() {
+    let mut bench = Bench::following();
+    let mut most = 0;
+    while !bench.ended {
+        bench.send_item();
+        most = most.max(bench.held());
+        assert!(most <= CREDIT_WINDOW + BATCH_MAX as u64, "{most} bytes wait for the store");
+    }
+    assert!(most > CREDIT_WINDOW / 2, "what it was granted was taken");
+    let told = bench.told.iter().any(|text| text.contains("more bytes than it was granted"));
+    assert!(told, "{:?}", bench.told);
+}

@@ -1,0 +1,117 @@
+//! Proves that every call that replaces, renames, removes or empties a file, and every one that reads to an end that
+//! others set, is one of a list with what it can hit: no new one comes in unseen. It reads the source as text.
+
+use crate::layering::Source;
+use std::collections::BTreeMap;
+
+/// Calls that change or remove what is on the disk under a name.
+const CHANGES: &[&str] = &[
+    "fs::rename(",
+    "renameat2(",
+    "fs::remove_file(",
+    "fs::remove_dir",
+    "fs::write(",
+    "fs::copy(",
+    "fs::hard_link(",
+    "fs::set_permissions(",
+    "File::create(",
+    "ftruncate(",
+    "truncate(true)",
+    "truncate(plain)",
+    ".set_len(",
+    ".create(true)",
+    ".create(link",
+];
+
+/// Calls that read until the other side ends.
+const READS: &[&str] = &[
+    "read_to_end(",
+    "read_to_string(",
+    "fs::read(",
+    "read_line(&mut ",
+    "read_until(",
+    "io::copy(",
+    "BufReader::new(file).lines()",
+    ".split(b'",
+];
+
+/// Where such calls stand, how many, and what they can hit.
+const CHANGES_ALLOWED: &[(&str, usize, &str)] = &[
+    ("src/cli/demo/cleanup.rs", 1, "the demo's directory, which it made itself (mkdir) in the temporary one"),
+    ("src/cli/demo/input.rs", 1, "below the demo's directory"),
+    ("src/cli/demo/pair.rs", 1, "the logs of the demo's nodes, in its directory"),
+    ("src/cli/item/sink.rs", 4, "the export's own part file; the file that the user named; a link's target"),
+    ("src/cli/nbd_access.rs", 1, "appends to ca-cert.pem in the folder that the user named, no link"),
+    ("src/io/file.rs", 4, "a segment, and its name with .tmp; renames only to free names"),
+    ("src/io/file/lock.rs", 1, "the lock file of this user, opened without following a link"),
+    ("src/io/file/own.rs", 4, "a file of the node's own, by its type"),
+    ("src/io/probe.rs", 1, "the directory that doctor made itself (mkdir)"),
+    ("src/node/listen.rs", 3, "a socket of ours (by inode), or one that nobody listens on"),
+    ("src/node/setup.rs", 1, "the mode of the node's directory, which is empty and this user's"),
+    ("src/store/fjall_store.rs", 4, "an engine that was never finished; probe.tmp in the store's directory"),
+    ("src/store/torn_tail.rs", 1, "the newest journal of the engine, behind its last whole batch"),
+    ("src/store/volumes/files.rs", 3, "parts of volumes, by exact name"),
+];
+
+/// The same for reads: all others use `read_at_most()`, `text_at_most()` or `next_line()`.
+const READS_ALLOWED: &[(&str, usize, &str)] = &[
+    ("src/base/bounded.rs", 2, "with a bound that the caller gives"),
+    ("src/store/torn_tail.rs", 1, "an item of the engine's journal: at most what that file holds"),
+];
+
+/// Lines of code outside of tests.
+fn code(source: &Source) -> impl Iterator<Item = &str> {
+    let end = ["\n#[cfg(test)]\nmod tests {", "\n#[cfg(test)]\nmod test {"]
+        .iter()
+        .filter_map(|start| source.text.find(start))
+        .min()
+        .unwrap_or(source.text.len());
+    source.text[..end].lines().filter(|line| !line.trim_start().starts_with("//"))
+}
+
+fn is_of_tests(name: &str) -> bool {
+    ["/tests.rs", "_tests.rs", "_testing.rs", "/suite.rs"].iter().any(|end| name.ends_with(end))
+        || ["/tests/", "/suite/", "src/sim/", "src/sys/"].iter().any(|part| name.contains(part))
+}
+
+#[track_caller]
+fn hold(calls: &[&str], allowed: &[(&str, usize, &str)], advice: &str) {
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for source in Source::all("src").iter().filter(|source| !is_of_tests(&source.name)) {
+        for line in code(source) {
+            let hits: usize = calls.iter().map(|call| line.matches(call).count()).sum();
+            let place = found.entry(source.name.clone()).or_default();
+            place.extend((0..hits).map(|_| line.trim().to_owned()));
+        }
+    }
+    found.retain(|_, lines| !lines.is_empty());
+    let told: BTreeMap<String, usize> =
+        allowed.iter().map(|(name, count, _)| ((*name).to_owned(), *count)).collect();
+    let counted: BTreeMap<String, usize> =
+        found.iter().map(|(name, all)| (name.clone(), all.len())).collect();
+    assert_eq!(counted, told, "\n{advice}\n{found:#?}");
+}
+
+#[test]
+fn every_call_that_changes_or_removes_a_file_is_listed_with_what_it_can_hit() {
+    hold(
+        CHANGES,
+        CHANGES_ALLOWED,
+        "a file of the node is changed by `Own`; anything else needs its line in this list",
+    );
+}
+
+#[test]
+fn nothing_is_read_to_an_end_that_others_set() {
+    hold(READS, READS_ALLOWED, "read with a bound: `read_at_most`, `text_at_most`, `next_line`");
+}
+
+#[test]
+fn files_of_the_nodes_own_are_named_in_one_place() {
+    let names: Vec<_> = Source::all("src")
+        .iter()
+        .filter(|source| !is_of_tests(&source.name) && code(source).any(|line| line.contains("Own::new(")))
+        .map(|source| source.name.clone())
+        .collect();
+    assert_eq!(names, ["src/node/admin/mod.rs", "src/node/layout.rs"], "the list of names is `OwnName`");
+}
