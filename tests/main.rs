@@ -17,6 +17,7 @@ mod outside;
 mod pair;
 mod redis_differential;
 mod service;
+mod set_back;
 mod simulation;
 mod strangers;
 

@@ -75,7 +75,7 @@ fn is_refused(refusing: &mut Refusing, node: &Node, (hello, epoch): (Hello, u64)
 /// Claims that no node believes, whatever its role; `ordinal` is not that of `hello`.
 fn incredible(hello: &Hello, ordinal: Ordinal) -> [(Hello, &'static str); 6] {
     [
-        (Hello { version: 9, floor: 9, ..hello.clone() }, "protocol versions 9..=9 there, 1..=1 here"),
+        (Hello { version: 9, floor: 9, ..hello.clone() }, "protocol versions 9..=9 there, 1..=2 here"),
         (Hello { pair: PairId([7; 16]), ..hello.clone() }, "pair 0707"),
         (Hello { ordinal, ..hello.clone() }, "both nodes are number"),
         (Hello { role: Role::Standby, ..hello.clone() }, "only a primary calls, and it is standby"),
@@ -214,7 +214,7 @@ fn a_standby_that_acknowledges_what_cannot_be_frees_no_journal() {
     let door = in_place_of(&pair.b);
     let hello = hello_of(&pair.b);
     for (hello, words) in [
-        (Hello { version: 9, floor: 9, ..hello.clone() }, "protocol versions 9..=9 there, 1..=1 here"),
+        (Hello { version: 9, floor: 9, ..hello.clone() }, "protocol versions 9..=9 there, 1..=2 here"),
         (Hello { role: Role::Primary, serving: true, ..hello.clone() }, "which only node 0 opens"),
     ] {
         let mut impostor = Impostor::is_called(&pair.b, &door);
@@ -258,6 +258,34 @@ fn a_standby_that_acknowledges_what_cannot_be_frees_no_journal() {
     drop(door);
     pair.b.start();
     pair.connected();
+    pair.converges();
+    audit(&pair.b.door, &told).is_complete();
+}
+
+#[test]
+fn a_copy_of_the_primary_that_calls_does_not_end_the_good_link() {
+    let pair = Pair::start(&plan());
+    let load = Load::start(&pair.a.door, Shape::default());
+    load.goes_on(100);
+    let epoch = pair.b.json(&["status"])["epoch"].as_u64().unwrap();
+    let lost = |node: &Node| node.incidents().iter().filter(|(kind, _)| kind == "peer-lost").count();
+    let before = [lost(&pair.a), lost(&pair.b)];
+    let hello = Hello { role: Role::Primary, ..hello_of(&pair.a) };
+    for (serving, epoch) in [(false, epoch), (true, epoch), (true, epoch + 2), (false, epoch)] {
+        let mut copy = Impostor::calls(&pair.a, &pair.b);
+        copy.says(FrameKind::Hello, at(epoch), Hello { serving, ..hello.clone() }.encode());
+        match copy.hears() {
+            Some((_, Frame::Refuse(refuse))) => {
+                assert!(refuse.text.contains("streams from 127."), "{refuse:?}")
+            }
+            other => panic!("it is heard: {other:?}"),
+        }
+        load.goes_on(100);
+    }
+    let told = load.finish();
+    assert_eq!([lost(&pair.a), lost(&pair.b)], before);
+    let twice: Vec<_> = pair.b.incidents().into_iter().filter(|(kind, _)| kind == "peer-twice").collect();
+    assert_eq!(twice.len(), 1, "{twice:?}");
     pair.converges();
     audit(&pair.b.door, &told).is_complete();
 }

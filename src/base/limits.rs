@@ -4,6 +4,8 @@
 pub const BLOCK: usize = 4096;
 /// The same, for offsets in files.
 pub const BLOCK_U64: u64 = 4096;
+/// Highest sequence number, epoch, id or index that is read from disk or wire: what follows it can still be counted.
+pub const NUMBER_MAX: u64 = u64::MAX / 2;
 /// Longest item id (bytes). An id has at least one byte.
 pub const ITEM_ID_MAX: usize = 255;
 /// Longest item value (bytes).
@@ -234,6 +236,12 @@ pub const LINKS_UNKNOWN_MAX: usize = 16;
 pub const LINKS_PEER_UNKNOWN_MAX: usize = 8;
 /// Of them, kept for connections that this node makes.
 pub const LINKS_OWN_KEPT: usize = 8;
+/// Calls of the peer whose hello is not judged yet, beside the connection that is in use; the oldest gives way.
+pub const LINK_CALLERS_MAX: usize = 4;
+/// What one of them may send before it is answered: its hello and a beginning or a heartbeat (bytes).
+pub const CALLER_BYTES_MAX: usize = 2 * HELLO_PAYLOAD_MAX;
+/// Fields behind the name in a hello; more are refused.
+pub const HELLO_FIELDS_MAX: usize = 32;
 /// A link connection is made and its key checked within this, or dropped (milliseconds).
 pub const LINK_HANDSHAKE_MS: u64 = 5000;
 /// Addresses of the peer's name that are dialled.
@@ -269,6 +277,8 @@ pub const VOLUME_EXTENTS_MAX: usize = 65_536;
 pub const VOLUME_WRITE_MAX: usize = 64 << 10;
 /// Ranges handed to one write of a volume.
 pub const VOLUME_SLICES_MAX: usize = 512;
+/// Files with a lowered promise of their own that `status` lists.
+pub const LOWERED_SHOWN: usize = 100;
 /// Volumes that `status` lists; `file list` has all.
 pub const VOLUMES_SHOWN: usize = 100;
 /// Files of volumes that are open at once for reading, for writing, and for the sync of a checkpoint: so many each. What

@@ -1,5 +1,6 @@
 //! Newtypes for every number with a meaning, so that one cannot stand in for another.
 
+use super::limits::NUMBER_MAX;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -54,10 +55,10 @@ number!(
 );
 
 impl Seq {
-    /// The following number.
+    /// The following number. Numbers from disk or wire are at most [`NUMBER_MAX`], so it is never the same one.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 
@@ -98,15 +99,23 @@ pub struct Now {
 pub struct Ordinal(pub u8);
 
 impl Epoch {
-    /// The lowest epoch above this one that a node with `ordinal` may open.
+    /// The lowest epoch above this one that a node with `ordinal` may open; none if there is none that can be stored.
     #[must_use]
-    pub fn next_for(self, ordinal: Ordinal) -> Self {
-        let bit = u64::from(ordinal.0 & 1);
-        let mut next = self.0 + 1;
-        if next & 1 != bit {
-            next += 1;
-        }
-        Self(next)
+    pub fn next_for(self, ordinal: Ordinal) -> Option<Self> {
+        let next = self.0.checked_add(1)?;
+        let own = next & 1 == u64::from(ordinal.0 & 1);
+        Self::storable(if own { next } else { next.checked_add(1)? })
+    }
+
+    fn storable(number: u64) -> Option<Self> {
+        (number <= NUMBER_MAX).then_some(Self(number))
+    }
+
+    /// Whether a peer may be in `other` when this is the highest epoch known here: no number of takeovers and restarts
+    /// leads further away, and a claim beyond it would use up the numbers that are left.
+    #[must_use]
+    pub fn can_meet(self, other: Self) -> bool {
+        other.0 <= self.0.saturating_add(EPOCH_STEP_MAX)
     }
 
     /// The node that opened this epoch, or may open it.
@@ -119,13 +128,18 @@ impl Epoch {
 /// How far a takeover moves the epoch: it must outrank every epoch that the old primary can have opened unheard, by
 /// restarting while it was cut off.
 const TAKEOVER_STRIDE: u64 = 1_000_000;
+/// No peer is further ahead: a million takeovers.
+const EPOCH_STEP_MAX: u64 = TAKEOVER_STRIDE * TAKEOVER_STRIDE;
 
 impl Epoch {
-    /// The epoch that a takeover by the node with `ordinal` opens: above any number of restarts of the old primary.
+    /// The epoch that a takeover by the node with `ordinal` opens: above any number of restarts of the old primary; none
+    /// if there is none that can be stored.
     #[must_use]
-    pub fn takeover_for(self, ordinal: Ordinal) -> Self {
-        let base = (self.0 / TAKEOVER_STRIDE + 1) * TAKEOVER_STRIDE;
-        Self(base + u64::from(ordinal.0 & 1))
+    pub fn takeover_for(self, ordinal: Ordinal) -> Option<Self> {
+        // At least half a stride away, wherever in its million the old primary has come to.
+        let base =
+            (self.0.checked_add(TAKEOVER_STRIDE / 2)? / TAKEOVER_STRIDE + 1).checked_mul(TAKEOVER_STRIDE)?;
+        Self::storable(base.checked_add(u64::from(ordinal.0 & 1))?)
     }
 }
 
@@ -210,4 +224,38 @@ pub struct Wait {
     pub seq: Seq,
     /// The promise.
     pub level: AckLevel,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_takeover_outranks_an_old_primary_that_restarted_alone_a_hundred_thousand_times() {
+        for (old, new) in [(Ordinal(0), Ordinal(1)), (Ordinal(1), Ordinal(0))] {
+            for known in [0, 1, 2, 999_998, 999_999, 1_000_000, 1_000_001, 7_654_321] {
+                let mut lonely = Epoch(known);
+                for _ in 0..100_000 {
+                    lonely = lonely.next_for(old).unwrap();
+                }
+                let taken = Epoch(known).takeover_for(new).unwrap();
+                assert!(taken > lonely, "{known}: {taken} against {lonely}");
+                assert_eq!((taken.opener(), lonely.opener()), (new, old));
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_numbers_have_no_successor_and_none_wraps_round() {
+        for last in [u64::MAX, u64::MAX - 1, NUMBER_MAX] {
+            for ordinal in [Ordinal(0), Ordinal(1)] {
+                assert_eq!(Epoch(last).next_for(ordinal), None);
+                assert_eq!(Epoch(last).takeover_for(ordinal), None);
+            }
+        }
+        assert_eq!(Epoch(2).next_for(Ordinal(0)), Some(Epoch(4)));
+        assert_eq!(Epoch(2).next_for(Ordinal(1)), Some(Epoch(3)));
+        assert_eq!(Seq(u64::MAX).next(), Seq(u64::MAX));
+        assert!(Epoch(2).can_meet(Epoch(5_000_000)) && !Epoch(2).can_meet(Epoch(NUMBER_MAX)));
+    }
 }

@@ -147,6 +147,9 @@ pub(crate) struct StartArgs {
     /// Your word that the peer did not take over and does not serve
     #[arg(long, required = true)]
     alone: bool,
+    /// Your word that the peer is lost for good, and that what only it has may be given up
+    #[arg(long)]
+    accept_loss: bool,
     #[command(flatten)]
     wait: WaitArgs,
 }
@@ -285,11 +288,15 @@ pub(crate) fn serve(context: &mut Context, args: &ServeArgs) -> Done {
 pub(crate) fn start(context: &mut Context, args: &StartArgs) -> Done {
     debug_assert!(args.alone, "clap requires it");
     args.wait.note(context);
-    let value = ask::ask(context, &AdminRequest::StartAlone)?;
+    let request =
+        if args.accept_loss { AdminRequest::StartAloneAcceptLoss } else { AdminRequest::StartAlone };
+    let value = ask::ask(context, &request)?;
     if context.json {
         context.out.json(&value)?;
     } else {
-        context.out.line("this node serves alone; its peer will be caught up when it is back")?;
+        context.out.line(
+            "this node serves alone; its peer is caught up when it is back, as long as the journal reaches",
+        )?;
     }
     Ok(Answer::Yes)
 }

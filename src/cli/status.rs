@@ -95,7 +95,7 @@ fn end_of_stdin() -> Receiver<()> {
 /// Whether a person need not look.
 fn is_well(status: &Status) -> bool {
     let at_work = matches!(status.state.as_str(), "serving" | "standby");
-    at_work && status.peer.connected && !status.degraded && status.logging != "paused"
+    at_work && status.peer.connected && status.gap.is_none() && !status.degraded && status.logging != "paused"
 }
 
 /// The status for people.
@@ -127,6 +127,9 @@ pub(crate) fn screen(s: &Status) -> String {
         line("at the peer", format!("{at_peer}  applied {}", count(s.peer.applied)));
     }
     line("peer", peer(s));
+    if let Some(gap) = &s.gap {
+        line("missing", visible(&gap.text));
+    }
     if let Some(link) = link(s) {
         line("link", link);
     }

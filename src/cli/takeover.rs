@@ -25,11 +25,18 @@ certain, and what may be lost. When the old primary comes back it sees the new e
 Examples:
   hot-backup takeover --dry-run           what would be kept, without doing it
   hot-backup takeover --peer-is-down
+  hot-backup takeover --peer-is-down --now    the primary was frozen or cut off a moment ago
   hot-backup takeover --peer-is-down --json")]
 pub(crate) struct TakeoverArgs {
     /// Your word that the primary does not serve
     #[arg(long)]
     peer_is_down: bool,
+    /// Your word that entries which the primary had, and which are not here, may be given up
+    #[arg(long)]
+    accept_loss: bool,
+    /// Do not wait until the connection of a primary that has fallen silent is given up
+    #[arg(long)]
+    now: bool,
     /// Only say what would happen
     #[arg(long)]
     dry_run: bool,
@@ -40,7 +47,8 @@ pub(crate) struct TakeoverArgs {
 /// Runs `takeover`.
 pub(crate) fn run(context: &mut Context, args: &TakeoverArgs) -> Done {
     args.wait.note(context);
-    let request = AdminRequest::Takeover { peer_is_down: args.peer_is_down, dry_run: args.dry_run };
+    let TakeoverArgs { peer_is_down, accept_loss, now, dry_run, .. } = *args;
+    let request = AdminRequest::Takeover { peer_is_down, dry_run, accept_loss, now };
     let account: TakeoverAccount = ask::read(ask::ask_within(context, &request, PATIENCE)?)?;
     if context.json {
         context.out.json(&account)?;
@@ -74,8 +82,14 @@ pub(crate) fn sentences(a: &TakeoverAccount) -> String {
     let _ = writeln!(text, "{}", sentence(&a.lost));
     let _ = match a.durable_level_lost {
         0 => writeln!(text, "Of updates acknowledged at level durable or above, none is lost."),
-        n => writeln!(text, "Of updates acknowledged at level durable or above, {n} may be lost."),
+        n => {
+            let entries = counted(n, "entry", "entries");
+            writeln!(text, "Of updates acknowledged at level durable or above, up to {entries} may be lost.")
+        }
     };
+    if a.dry_run && a.needs_accept_loss {
+        let _ = writeln!(text, "To give them up it takes: hot-backup takeover --peer-is-down --accept-loss");
+    }
     if !a.incomplete_files.is_empty() {
         let files = a.incomplete_files.iter().map(|f| visible(f)).collect::<Vec<_>>().join(", ");
         let _ = writeln!(text, "These files were being copied and are incomplete: {files}");
@@ -119,7 +133,16 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
-        let dry = sentences(&TakeoverAccount { dry_run: true, ..account });
+        let dry = sentences(&TakeoverAccount { dry_run: true, ..account.clone() });
         assert!(dry.starts_with("b would be primary"), "{dry}");
+        assert!(!dry.contains("--accept-loss"), "{dry}");
+        let set_back =
+            TakeoverAccount { dry_run: true, durable_level_lost: 2, needs_accept_loss: true, ..account };
+        let dry = sentences(&set_back);
+        for part in
+            ["up to 2 entries may be lost", "it takes: hot-backup takeover --peer-is-down --accept-loss"]
+        {
+            assert!(dry.contains(part), "{part:?} is not in\n{dry}");
+        }
     }
 }

@@ -54,7 +54,7 @@ impl Need {
                 Self::Nothing
             }
             AdminRequest::Takeover { .. } => Self::Journal,
-            AdminRequest::StartAlone => Self::Replayed,
+            AdminRequest::StartAlone | AdminRequest::StartAloneAcceptLoss => Self::Replayed,
             AdminRequest::AccountCreate { .. }
             | AdminRequest::AccountDelete { .. }
             | AdminRequest::AccountRename { .. }
@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn the_word_of_an_operator_is_given_to_a_node_that_asks_its_peer() {
-        let takeover = AdminRequest::Takeover { peer_is_down: true, dry_run: false };
+        let takeover =
+            AdminRequest::Takeover { peer_is_down: true, dry_run: false, accept_loss: false, now: false };
         for state in ["replaying", "asking-peer", "standby"] {
             assert_eq!(told(state).not_ready(Need::of(&takeover)), None, "{state}");
         }

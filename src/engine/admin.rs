@@ -19,9 +19,17 @@ pub enum AdminRequest {
         /// Only say what would happen.
         #[serde(default)]
         dry_run: bool,
+        /// The operator's word that entries of which the peer has told, and which are not here, may be given up.
+        #[serde(default)]
+        accept_loss: bool,
+        /// Do not wait until the connection of a silent primary is given up.
+        #[serde(default)]
+        now: bool,
     },
-    /// Serve as primary although the peer could not be asked.
+    /// Serve as primary although the peer could not be asked. Refused if the peer is known to have more.
     StartAlone,
+    /// The same, and entries of which the peer has told, and which are not here, may be given up.
+    StartAloneAcceptLoss,
     /// Answered by [`AccountView`].
     AccountCreate {
         /// Name.
@@ -195,6 +203,30 @@ pub struct PeerView {
     pub applied: u64,
 }
 
+/// Entries that one of the two nodes lacks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GapView {
+    /// Whether this node lacks them; else the peer does.
+    pub here: bool,
+    /// The first entry.
+    pub from: u64,
+    /// The last entry; below `from` if it is not known which entries they are.
+    pub to: u64,
+    /// Whether they cannot come from the other node's journal any more.
+    pub full_copy: bool,
+    /// The same in words.
+    pub text: String,
+}
+
+/// A promise that is lowered to `local` now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoweredView {
+    /// `account,file`; empty for the database's own level.
+    pub file: String,
+    /// The level that was promised.
+    pub level: String,
+}
+
 /// The way to the other node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkView {
@@ -308,6 +340,12 @@ pub struct Status {
     pub journal: JournalView,
     /// What would be lost now.
     pub at_risk: AtRisk,
+    /// Entries that one of the two nodes lacks, beyond what is normally under way.
+    #[serde(default)]
+    pub gap: Option<GapView>,
+    /// The promises that are lowered now: the database's, and those of files with a level of their own.
+    #[serde(default)]
+    pub lowered: Vec<LoweredView>,
     /// The last durable position that the primary announced (on a standby).
     pub announced: u64,
     /// Volumes, those that are in use first.
@@ -354,8 +392,12 @@ pub struct TakeoverAccount {
     pub announced: u64,
     /// Entries that the old primary had announced and this node does not have.
     pub lost_announced: u64,
-    /// Whether nothing acknowledged at level `durable` or above can be lost (always so).
+    /// Entries that may have been acknowledged at level `durable` or above and are not here (at most). More than 0 only if
+    /// this node was set back after it had acknowledged them.
     pub durable_level_lost: u64,
+    /// Whether the takeover needs `--accept-loss`: a hello told of entries that are not here.
+    #[serde(default)]
+    pub needs_accept_loss: bool,
     /// One sentence: none lost, or from which entry on updates acknowledged at level `local` may be lost.
     pub lost: String,
     /// The last entry, of [`Self::old_epoch`] or before, that is kept.

@@ -45,8 +45,6 @@ pub(super) struct Applier {
     pub(super) bytes: usize,
     /// On a standby: what the primary announced as durable on its own disk.
     pub(super) announced: Seq,
-    /// The same, never set back by a cut: what a takeover must account for.
-    pub(super) announced_ever: Seq,
     pub(super) fault: Option<(Fault, Mono)>,
 }
 
@@ -68,7 +66,6 @@ impl Applier {
             round: Round(0),
             bytes: 0,
             announced,
-            announced_ever: announced,
             fault: None,
         }
     }
@@ -294,7 +291,7 @@ impl<S: StoreRead> Core<S> {
                 self.effect(Effect::ForgetVolume { file: *file });
             }
         }
-        self.promises_more = self.any_promise();
+        self.promised = self.highest_promise();
     }
 
     pub(super) fn applied(&mut self, journal: JournalKind, round: Round, seq: Seq) {

@@ -59,8 +59,7 @@ impl Bench {
     /// Serving, with the files `app,orders` and `app,disk`.
     pub(in super::super) fn serving() -> Self {
         let store = MemoryStore::new(Ordinal(0));
-        let control =
-            Control { role: Role::Primary, pair: PAIR, epoch: crate::base::Epoch(0), table: Vec::new() };
+        let control = Control::new(Role::Primary, PAIR);
         let start = StartState {
             control,
             journals: [Recovered::default(), Recovered::default()],
@@ -275,9 +274,8 @@ fn rotten(error: fn() -> crate::store::StoreError) -> (Core<Rotten>, FileId) {
     let bench = Bench::serving();
     let namespace = (*bench.store.namespace()).clone();
     let file = namespace.resolve(b"app,orders").unwrap();
-    let (pair, epoch) = (PAIR, crate::base::Epoch(0));
     let start = StartState {
-        control: Control { role: Role::Primary, pair, epoch, table: Vec::new() },
+        control: Control::new(Role::Primary, PAIR),
         journals: [Recovered::default(), Recovered::default()],
         store: Rotten(error),
         namespace,

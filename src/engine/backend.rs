@@ -167,7 +167,7 @@ impl<S: StoreRead> Backend for Core<S> {
             let last = self.appending(journal).append(updates.iter().map(entry_of));
             self.overlay_updates(journal, updates, last);
             self.dirty = true;
-            return Ok(Wait { journal, seq: last, level });
+            return Ok(self.promise(Wait { journal, seq: last, level }));
         }
         let entries: Vec<Entry<'_>> =
             marks.iter().map(|mark| mark.entry()).chain(updates.iter().map(entry_of)).collect();
@@ -177,7 +177,7 @@ impl<S: StoreRead> Backend for Core<S> {
         }
         self.overlay_updates(journal, updates, last);
         self.dirty = true;
-        Ok(Wait { journal, seq: last, level })
+        Ok(self.promise(Wait { journal, seq: last, level }))
     }
 
     fn commit(&mut self, mut draft: Draft) -> Result<Wait, Refusal> {

@@ -382,7 +382,7 @@ impl<S: StoreRead> BlockBackend for Core<S> {
         };
         let content = Content::Data { batch: placed.batch, at: placed.at };
         self.note_blocks(journal, file, (offset, offset + len as u64), (placed.seq, content));
-        Ok(Wait { journal, seq: placed.seq, level })
+        Ok(self.promise(Wait { journal, seq: placed.seq, level }))
     }
 
     fn zero_blocks(&mut self, file: FileId, offset: u64, len: u64, hole: bool) -> Result<Wait, Refusal> {
@@ -395,7 +395,7 @@ impl<S: StoreRead> BlockBackend for Core<S> {
         let entry = Entry { kind, file, id: id.as_ref(), value: &[] };
         let placed = self.append_blocks(journal, &entry, stale);
         self.note_blocks(journal, file, (offset, offset + len), (placed.seq, content));
-        Ok(Wait { journal, seq: placed.seq, level })
+        Ok(self.promise(Wait { journal, seq: placed.seq, level }))
     }
 
     fn flush_blocks(&mut self, file: FileId) -> Result<[Wait; 2], Refusal> {

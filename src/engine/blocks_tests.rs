@@ -70,7 +70,7 @@ fn core() -> Core<MemoryStore> {
     let disk = dptr(DptrKind::Blocks, FileId(10), "disk").encode();
     let records = [(FileId(10), account.as_slice()), (DISK, disk.as_slice())];
     let namespace = Namespace::from_records(&Namespace::new().meta(), records).expect("as encoded");
-    let control = Control { role: Role::Primary, pair: PAIR, epoch: Epoch(2), table: Vec::new() };
+    let control = Control { epoch: Epoch(2), ..Control::new(Role::Primary, PAIR) };
     let journals = JournalKind::ALL.map(empty);
     let store = MemoryStore::new(Ordinal(0));
     let (applied, replay_from) = ([Seq(0); 2], [Seq(0); 2]);

@@ -1,6 +1,5 @@
 //! The sequencer: journals driven, watermarks, what may be answered.
 
-use super::config::PeerLoss;
 use super::core::{Core, ReadFor};
 use super::effect::{Effect, Severity};
 use super::incidents::Matter;
@@ -165,47 +164,6 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    /// Lowers the promise when the peer was away for the grace time, and restores it.
-    pub(super) fn pump_degrade(&mut self) {
-        let streaming = self.link.is_streaming();
-        if streaming {
-            self.peer_lost_at = None;
-        } else if self.peer_lost_at.is_none() && self.serving() {
-            self.peer_lost_at = Some(self.now.mono);
-        }
-        let PeerLoss::Degrade { after_ms } = self.config.on_peer_loss else { return };
-        let appended = self.replicated().pace().appended;
-        match (self.degraded, self.peer_lost_at) {
-            (None, Some(since))
-                if self.promises_more && self.serving() && self.now.mono >= since.plus_ms(after_ms) =>
-            {
-                self.degraded = Some(self.replicated().pace().durable);
-                let text = format!(
-                    "the peer is away: updates after entry {appended} are answered at level local, whatever level \
-                     was configured"
-                );
-                self.incident_once(Severity::Warning, "degraded", text);
-            }
-            // What is durable here was answered at level local; what comes from now on is not.
-            (Some(_), None) if self.link.caught_up() && self.restoring.is_none() => {
-                self.restoring = Some(self.replicated().pace().durable);
-            }
-            (Some(_), Some(since)) if self.now.mono >= since.plus_ms(after_ms) => self.restoring = None,
-            _ => {}
-        }
-        if let (Some(from), Some(until)) = (self.degraded, self.restoring)
-            && self.link.acked.durable >= until
-        {
-            self.degraded = None;
-            self.restoring = None;
-            let text = format!(
-                "the peer is back: entries {} to {until} were answered at level local, and are on its disk now",
-                from.next()
-            );
-            self.incident_over("degraded", "restored", text);
-        }
-    }
-
     /// What every consumer has confirmed: journals may forget it (I-06).
     pub(super) fn release_journals(&mut self) {
         if self.control_write.is_some() {
@@ -217,9 +175,10 @@ impl<S: StoreRead> Core<S> {
             let at_peer = if self.is_primary() { self.link.retained } else { Seq(u64::MAX) };
             let up_to = replicated.min(at_peer);
             if self.journals[0].second_base().is_some_and(|base| base <= up_to)
-                && self.saved_table != self.control.table
+                && (self.saved_table != self.control.table || !self.peer_is_kept(up_to))
             {
-                // Where an epoch began must not be known from the journal alone when that part of it goes.
+                // Where an epoch began must not be known from the journal alone when that part of it goes, and that the
+                // peer had it must be known when it comes back without.
                 self.write_control();
                 return;
             }
@@ -280,7 +239,11 @@ impl<S: StoreRead> Core<S> {
             return false;
         }
         let Some(oldest) = self.journals[0].drop_oldest(kept) else { return false };
-        if self.link.retained < Seq(oldest.0 - 1) && !self.incidents.lasts(Matter::PeerDropped) {
+        if !self.is_primary() || self.link.retained.max(self.control.peer.holds) >= Seq(oldest.0 - 1) {
+            return true;
+        }
+        self.set_apart();
+        if !self.incidents.lasts(Matter::PeerDropped) {
             let text = format!(
                 "{}: entries before {oldest} are gone that the peer does not have; it will need a full copy",
                 why()
@@ -288,30 +251,5 @@ impl<S: StoreRead> Core<S> {
             self.incident_once(Severity::Critical, Matter::PeerDropped, text);
         }
         true
-    }
-}
-
-impl<S: StoreRead> Core<S> {
-    /// When the grace of an absent peer ends.
-    pub(super) fn degrade_deadline(&self) -> Option<crate::base::Mono> {
-        match (self.config.on_peer_loss, self.peer_lost_at) {
-            (PeerLoss::Degrade { after_ms }, Some(since))
-                if (self.degraded.is_none() || self.restoring.is_some())
-                    && self.promises_more
-                    && self.serving() =>
-            {
-                Some(since.plus_ms(after_ms))
-            }
-            _ => None,
-        }
-    }
-}
-
-impl<S: StoreRead> Core<S> {
-    /// Whether the database or any of its files promises more than the local disk.
-    pub(super) fn any_promise(&self) -> bool {
-        let files =
-            || self.namespace.files().any(|(_, info)| info.dptr.ack > Some(crate::base::AckLevel::Local));
-        self.config.ack_level > crate::base::AckLevel::Local || files()
     }
 }

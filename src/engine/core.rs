@@ -14,6 +14,8 @@ use super::incidents::Incidents;
 use super::link::Link;
 use super::listing::Listing;
 use super::overlay::Overlay;
+use super::peer::{self, Keeping};
+use super::promises::Promises;
 use super::risk::Risk;
 use super::roles::{RoleState, Step};
 use crate::base::limits::{BLOCK_U64, SEGMENT_MIN};
@@ -50,6 +52,8 @@ pub(super) struct Core<S> {
     /// begins in may be released only once the control file knows that epoch.
     pub(super) saved_table: Vec<EpochMark>,
     pub(super) writing_table: Vec<EpochMark>,
+    /// What of the peer's own words is on disk already.
+    pub(super) keeping: Keeping,
     pub(super) next_id: u64,
     pub(super) journals: [Journal; 2],
     /// Writes under way, by the number in their effect.
@@ -70,9 +74,13 @@ pub(super) struct Core<S> {
     pub(super) degraded: Option<Seq>,
     /// The peer is back, but the promise stays lowered up to here until all up to here is there.
     pub(super) restoring: Option<Seq>,
+    /// The promise is restored only once the peer has confirmed all up to here: what there was when it was lowered.
+    pub(super) resume_at: Seq,
     pub(super) peer_lost_at: Option<Mono>,
-    /// Whether any ack level above `local` is configured.
-    pub(super) promises_more: bool,
+    /// The highest ack level that is configured for the database or any of its files.
+    pub(super) promised: AckLevel,
+    /// Updates that wait for the peer, and since when.
+    pub(super) promises: Promises,
     pub(super) barrier: Option<Barrier>,
     pub(super) definitions: VecDeque<(u64, super::admin::AdminRequest)>,
     pub(super) admin_waits: Vec<(Wait, u64, AdminReply)>,
@@ -117,6 +125,8 @@ impl<S: StoreRead> Core<S> {
             start;
         let end = replicated.end.seq;
         let saved_table = control.table.clone();
+        let saved_peer = control.peer;
+        let keeping = peer::found(&mut control.peer, control.role, (end, replicated.announced), saved_peer);
         for mark in &replicated.epochs {
             if control.table.last().is_none_or(|last| last.epoch < mark.epoch) {
                 control.table.push(*mark);
@@ -141,6 +151,7 @@ impl<S: StoreRead> Core<S> {
             control_write: None,
             saved_table,
             writing_table: Vec::new(),
+            keeping,
             next_id: 1,
             journals,
             writes: HashMap::new(),
@@ -160,8 +171,10 @@ impl<S: StoreRead> Core<S> {
             risk: Risk::default(),
             degraded: None,
             restoring: None,
+            resume_at: Seq(0),
             peer_lost_at: None,
-            promises_more: false,
+            promised: AckLevel::Local,
+            promises: Promises::default(),
             barrier: None,
             definitions: VecDeque::new(),
             admin_waits: Vec::new(),
@@ -178,7 +191,7 @@ impl<S: StoreRead> Core<S> {
             stopping: false,
             config,
         };
-        core.promises_more = core.any_promise();
+        core.promised = core.highest_promise();
         core
     }
 
@@ -241,6 +254,7 @@ impl<S: StoreRead> Core<S> {
         let write = self.fresh_id();
         self.control_write = Some(write);
         self.writing_table.clone_from(&self.control.table);
+        self.keeping.writing = self.control.peer;
         let bytes = self.control.encode();
         self.effect(Effect::WriteControl { write, bytes });
     }

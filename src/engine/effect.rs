@@ -123,6 +123,8 @@ pub enum Event {
     LinkAccepted {
         /// A number not used before, from the driver's range (highest bit set).
         conn: ConnId,
+        /// Its address, for people.
+        from: String,
     },
     /// [`Effect::LinkConnect`] succeeded and the peer's key was checked.
     LinkConnected {

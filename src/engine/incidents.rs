@@ -88,6 +88,12 @@ matters! {
         "see whether both nodes are of one pair (`hot-backup identity`, `hot-backup trust`)";
     RefusedByPeer "refused-by-peer" Warning []
         "see `hot-backup incidents` on the peer";
+    EntriesMissing "entries-missing" Critical ["entries-back"]
+        "let the primary catch this node up, or set it up anew; do not take over if the primary can be had";
+    PeerSetBack "peer-set-back" Critical ["peer-whole"]
+        "let the peer catch up, or set it up anew; until then this node's disk is the only one";
+    PeerTwice "peer-twice" Critical []
+        "stop the copy of the peer's directory that is served at the other address";
     NeedsFullSync "needs-full-sync" Critical []
         "set the peer up anew: it cannot catch up from this journal";
     HistoryDiffers "history-differs" Critical []
@@ -102,6 +108,8 @@ matters! {
         "start the peer; if it is gone for good: `hot-backup start --alone`";
     Degraded "degraded" Warning ["restored"]
         "bring the peer back; until then updates are safe on this disk alone";
+    NoEpoch "no-epoch" Critical []
+        "keep the node's directory and ask for help: its numbers are used up";
     // Events.
     LinkRefused "link-refused" Warning []
         "see whether the peer runs the same version, and who else calls at the link's port";

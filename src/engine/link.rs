@@ -2,9 +2,14 @@
 //!
 //! The node whose role is primary dials; a standby listens. Both directions may be open at once for a moment, when a
 //! returned primary asks while its successor dials: each connection is judged by itself.
+//!
+//! A call is judged by its hello before it changes anything (`callers.rs`): it takes the place of the connection in use
+//! only if that one is silent.
 
+use super::callers::Callers;
 use super::core::Core;
 use super::effect::{Effect, Severity};
+use super::incidents::Matter;
 use super::pacing::Pacing;
 use super::peer_door;
 use super::progress::Progress;
@@ -14,7 +19,9 @@ use super::sender::{Live, Outbound, OutboundPhase};
 use crate::base::limits::NAME_MAX;
 use crate::base::{AlignedBuf, ConnId, Epoch, Mono, Now, Prng, Seq};
 use crate::format::control::Role;
-use crate::format::frame::{Ack, FrameKind, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION, Refuse, RefuseCode};
+use crate::format::frame::{
+    Ack, FrameHeader, FrameKind, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION, Refuse, RefuseCode,
+};
 use crate::pair::{Frame, Head, Own, Session, Verdict, judge};
 use crate::store::StoreRead;
 use bytes::Bytes;
@@ -22,13 +29,19 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 const BACKOFF_FIRST_MS: u64 = 100;
-const BACKOFF_MAX_MS: u64 = 5_000;
+/// A peer that comes back is found within about this time (milliseconds). An attempt costs two handshakes.
+const BACKOFF_MAX_MS: u64 = 1_000;
+/// An attempt to connect is given up after this, so that the next one begins with a fresh first packet (milliseconds): the
+/// kernel repeats a lost one only after 1, 3, 7 .. seconds.
+const CONNECT_MS: u64 = 2_000;
 
 /// Both directions of the link, and what is known of the peer.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) outbound: Option<Outbound>,
     pub(super) inbound: Option<Inbound>,
+    /// Calls that are not judged yet.
+    pub(super) callers: Callers,
     pub(super) live: Live,
     /// Whether changes of volumes wait for the peer.
     pub(super) pacing: Pacing,
@@ -38,6 +51,8 @@ pub(super) struct Link {
     pub(super) retained: Seq,
     pub(super) progress: Progress,
     pub(super) heard: Mono,
+    /// When the peer that followed this node's stream was last heard, once that stream is over.
+    pub(super) peer_heard: Option<Mono>,
     pub(super) peer_name: String,
     /// Where Redis clients reach the peer, as its last hello told.
     pub(super) peer_door: Option<SocketAddr>,
@@ -58,12 +73,14 @@ impl Link {
         Self {
             outbound: None,
             inbound: None,
+            callers: Callers::default(),
             live: Live::default(),
             pacing: Pacing::default(),
             acked: Ack::default(),
             retained: Seq(0),
             progress: Progress::default(),
             heard: Mono(0),
+            peer_heard: None,
             peer_name: String::new(),
             peer_door: None,
             refuses_us: false,
@@ -98,6 +115,19 @@ impl Link {
         self.inbound.as_ref().is_some_and(Inbound::is_following)
     }
 
+    /// When the peer that follows this node's stream was last heard.
+    pub(super) fn stream_heard(&self) -> Option<Mono> {
+        self.outbound
+            .as_ref()
+            .filter(|outbound| outbound.is_streaming())
+            .map(|outbound| outbound.session.heard)
+    }
+
+    /// When the primary that streams to this node was last heard.
+    pub(super) fn primary_heard(&self) -> Option<Mono> {
+        self.inbound.as_ref().filter(|inbound| inbound.is_following()).map(|inbound| inbound.session.heard)
+    }
+
     pub(super) fn dial_now(&mut self, now: Mono) {
         self.next_dial = now;
         self.backoff_ms = BACKOFF_FIRST_MS;
@@ -118,6 +148,9 @@ impl Link {
         if let Some(inbound) = self.inbound.take() {
             out.push_back(Effect::LinkClose { conn: inbound.session.conn, abort: true });
         }
+        for conn in self.callers.take_all() {
+            out.push_back(Effect::LinkClose { conn, abort: true });
+        }
     }
 }
 
@@ -137,6 +170,7 @@ impl<S: StoreRead> Core<S> {
 
     pub(super) fn hello(&self) -> Bytes {
         let own = self.own();
+        let (known, relied_on) = self.known_of_peer();
         let mut name = self.config.name.clone();
         name.truncate(NAME_MAX);
         Hello {
@@ -151,6 +185,8 @@ impl<S: StoreRead> Core<S> {
             applied: own.applied,
             table: own.table,
             name,
+            known,
+            relied_on,
             door: peer_door::told(&self.config.resp_doors),
         }
         .encode()
@@ -165,6 +201,7 @@ impl<S: StoreRead> Core<S> {
 
     pub(super) fn pump_link(&mut self) {
         self.check_silence();
+        self.pump_callers();
         self.pump_dial();
         self.pump_sender();
         self.pump_receiver();
@@ -175,14 +212,16 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn link_deadline(&self) -> Option<Mono> {
         let timeout = self.config.peer_timeout_ms;
         let beat = self.config.heartbeat_ms;
-        let of = |session: &Session, speaks: bool| {
-            let silent = session.heard.plus_ms(timeout);
+        let of = |session: &Session, patience: u64, speaks: bool| {
+            let silent = session.heard.plus_ms(patience);
             if speaks { silent.min(session.sent.plus_ms(beat)) } else { silent }
         };
-        let outbound = self.link.outbound.as_ref().map(|outbound| of(&outbound.session, outbound.speaks()));
-        let inbound = self.link.inbound.as_ref().map(|inbound| of(&inbound.session, inbound.speaks()));
+        let outbound = self.link.outbound.as_ref();
+        let outbound = outbound.map(|o| of(&o.session, self.patience_with(o), o.speaks()));
+        let inbound = self.link.inbound.as_ref().map(|inbound| of(&inbound.session, timeout, true));
         let dial = (self.link.outbound.is_none() && self.wants_to_dial()).then_some(self.link.next_dial);
-        [outbound, inbound, dial, self.link.pacing.deadline()].into_iter().flatten().min()
+        let callers = self.callers_deadline();
+        [outbound, inbound, callers, dial, self.link.pacing.deadline()].into_iter().flatten().min()
     }
 
     fn wants_to_dial(&self) -> bool {
@@ -200,14 +239,23 @@ impl<S: StoreRead> Core<S> {
         self.effect(Effect::LinkConnect { conn });
     }
 
+    /// How long this node waits for a word on the connection that it made (milliseconds).
+    fn patience_with(&self, outbound: &Outbound) -> u64 {
+        let timeout = self.config.peer_timeout_ms;
+        if matches!(outbound.phase, OutboundPhase::Connecting) { timeout.min(CONNECT_MS) } else { timeout }
+    }
+
     fn check_silence(&mut self) {
         let silent = |session: &Session, now: Now, timeout: u64| now.mono >= session.heard.plus_ms(timeout);
         let timeout = self.config.peer_timeout_ms;
-        if let Some(outbound) = self.link.outbound.as_ref().filter(|o| silent(&o.session, self.now, timeout))
+        let patience = |outbound: &Outbound| self.patience_with(outbound);
+        if let Some(outbound) =
+            self.link.outbound.as_ref().filter(|o| silent(&o.session, self.now, patience(o)))
         {
             let why = match outbound.phase {
                 OutboundPhase::Connecting => {
-                    format!("connecting to {}: no answer within {timeout} ms", self.peer_address())
+                    let patience = patience(outbound);
+                    format!("connecting to {}: no answer within {patience} ms", self.peer_address())
                 }
                 _ => "it was silent for too long".to_owned(),
             };
@@ -230,7 +278,9 @@ impl<S: StoreRead> Core<S> {
         why.clone_into(&mut self.link.trouble);
         // What was only in the peer's memory may be gone with it: nobody is told "received" any more.
         self.link.acked.received = self.link.acked.durable;
+        self.keep_peer();
         if outbound.is_streaming() {
+            self.link.peer_heard = Some(outbound.session.heard);
             let text = format!("the link to the peer is down: {why}");
             self.incident_once(Severity::Warning, "peer-lost", text);
         }
@@ -245,21 +295,13 @@ impl<S: StoreRead> Core<S> {
 
     fn inbound_gone(&mut self, inbound: &Inbound, why: &str) {
         self.dirty = true;
+        self.keep_peer();
         why.clone_into(&mut self.link.trouble);
         if inbound.is_following() {
+            self.settled(&[Matter::PeerTwice]);
             let text = format!("the link from the primary is down: {why}");
             self.incident_once(Severity::Warning, "peer-lost", text);
         }
-    }
-
-    pub(super) fn link_accepted(&mut self, conn: ConnId) {
-        if self.stopping || matches!(self.state.step, Step::Stopped) {
-            self.effect(Effect::LinkClose { conn, abort: true });
-            return;
-        }
-        // The peer has one connection; a new one means that the old one is dead (I-14).
-        self.end_inbound("the peer connected anew");
-        self.link.inbound = Some(Inbound::new(conn, self.now.mono));
     }
 
     pub(super) fn link_connected(&mut self, conn: ConnId) {
@@ -282,7 +324,10 @@ impl<S: StoreRead> Core<S> {
             && let Some(inbound) = self.link.inbound.take()
         {
             self.inbound_gone(&inbound, why);
+        } else {
+            self.link.callers.closed(conn);
         }
+        self.dirty = true;
     }
 
     pub(super) fn link_bytes(&mut self, conn: ConnId, bytes: &[u8]) {
@@ -299,6 +344,8 @@ impl<S: StoreRead> Core<S> {
             inbound.session.feed(now, bytes);
             self.link.heard = now;
             self.read_inbound();
+        } else {
+            self.caller_says(conn, bytes);
         }
         // Bytes of any other connection are of one that is over: nobody reads them (I-14).
     }
@@ -332,8 +379,8 @@ impl<S: StoreRead> Core<S> {
                     return;
                 }
                 Ok(Some((header, frame))) => match (frame, &outbound.phase) {
-                    (Frame::Hello(hello), OutboundPhase::Greeting) => self.greeted(&hello, header.epoch),
-                    (Frame::Refuse(refuse), _) => self.refused_by_peer(&refuse),
+                    (Frame::Hello(hello), OutboundPhase::Greeting) => self.greeted(&hello, &header),
+                    (Frame::Refuse(refuse), _) => self.refused_by_peer(&refuse, &header),
                     (Frame::Ack(ack), OutboundPhase::Streaming(_)) => self.sender_ack(ack, header.credit),
                     (Frame::Heartbeat, _) => {}
                     _ => self.outbound_fault("a frame came that has no place in an answer"),
@@ -351,7 +398,8 @@ impl<S: StoreRead> Core<S> {
         self.end_outbound(true, text);
     }
 
-    fn refused_by_peer(&mut self, refuse: &Refuse) {
+    fn refused_by_peer(&mut self, refuse: &Refuse, header: &FrameHeader) {
+        self.hear_refusal(refuse, header);
         let text = format!("the peer refuses this node: {}", refuse.text);
         if refuse.code != RefuseCode::NotNow as u16 {
             self.link.refuses_us = true;
@@ -364,10 +412,14 @@ impl<S: StoreRead> Core<S> {
     }
 
     /// The peer answered this node's hello.
-    fn greeted(&mut self, hello: &Hello, peer_epoch: Epoch) {
+    fn greeted(&mut self, hello: &Hello, header: &FrameHeader) {
+        let peer_epoch = header.epoch;
         self.link.peer_name.clone_from(&hello.name);
         self.link.peer_door = hello.door;
         let verdict = judge(&self.own(), hello, peer_epoch);
+        if !matches!(verdict, Verdict::Refuse(..)) {
+            self.hear_hello(hello, header);
+        }
         if !matches!(verdict, Verdict::Refuse(..) | Verdict::OwnStateOld(_)) {
             self.link.refuses_us = false;
         }
@@ -376,7 +428,7 @@ impl<S: StoreRead> Core<S> {
             Verdict::NeedsFullSync(why) => {
                 let text = format!("the peer cannot follow: {why}; it needs a full copy");
                 self.incident_once(Severity::Critical, "needs-full-sync", text);
-                self.end_outbound(false, "it needs a full copy");
+                self.part_from_peer(&why);
             }
             Verdict::MayServe => {
                 self.end_outbound(false, "the question is answered");
@@ -397,13 +449,7 @@ impl<S: StoreRead> Core<S> {
                 "the peer serves in a higher epoch".to_owned()
             }
             Verdict::OwnStateOld(why) => {
-                self.link.refuses_us = true;
-                let text = format!(
-                    "this node must not serve: {why}; if the peer has the newer state, stop this node and say there: \
-                     hot-backup takeover --peer-is-down"
-                );
-                self.state.why.clone_from(&text);
-                self.incident_once(Severity::Critical, "state-set-back", text);
+                self.own_state_is_old(&why);
                 why
             }
             Verdict::Refuse(_, text) => {
@@ -424,6 +470,32 @@ impl<S: StoreRead> Core<S> {
                 "wrong direction".to_owned()
             }
         }
+    }
+
+    /// This node, a primary, lacks what its peer knows of.
+    pub(super) fn own_state_is_old(&mut self, why: &str) {
+        self.link.refuses_us = true;
+        let text = format!(
+            "this node must not serve: {why}; if the peer has the newer state, stop this node and say there: \
+             hot-backup takeover --peer-is-down; if what is lacking here is lost for good, stop the peer and say here: \
+             hot-backup start --alone --accept-loss"
+        );
+        self.state.why.clone_from(&text);
+        self.incident_once(Severity::Critical, "state-set-back", text);
+    }
+
+    /// The peer's journal cannot be joined to this one: tells it so, that it may know that it lacks something.
+    pub(super) fn part_from_peer(&mut self, why: &str) {
+        self.set_apart();
+        let (head, now) = (self.head(), self.now);
+        let text = format!("this primary cannot send what is lacking there: {why}");
+        let refuse = Refuse { code: RefuseCode::History as u16, text };
+        if let Some(outbound) = &mut self.link.outbound {
+            outbound.session.send(now, FrameKind::Refuse, head, refuse.encode().into());
+            let (conn, parts) = (outbound.session.conn, outbound.session.take_out());
+            self.effect(Effect::LinkSend { conn, parts });
+        }
+        self.end_outbound(false, "it needs a full copy");
     }
 
     /// Whether this node can take part in a conversation now.
@@ -450,3 +522,7 @@ impl<S: StoreRead> Core<S> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;

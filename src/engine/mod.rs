@@ -8,6 +8,7 @@ pub mod admin;
 mod apply;
 mod backend;
 mod blocks;
+mod callers;
 mod changes;
 mod commit;
 mod condition;
@@ -16,6 +17,7 @@ mod copy;
 mod core;
 mod damage;
 mod definitions;
+mod degrade;
 pub mod effect;
 mod extents;
 pub mod incidents;
@@ -24,8 +26,10 @@ mod listing;
 mod meters;
 mod overlay;
 mod pacing;
+mod peer;
 mod peer_door;
 mod progress;
+mod promises;
 mod reach;
 mod receiver;
 mod risk;
@@ -33,6 +37,7 @@ mod roles;
 mod rounds;
 mod sender;
 mod status;
+mod takeover;
 
 use self::core::{Core, ReadFor};
 use crate::base::{Mono, Now};
@@ -109,7 +114,7 @@ impl<S: StoreRead> Engine<S> {
             Event::VolumeAllocation { read, result } => core.volume_allocation(read, result),
             Event::DivergedSaved { save } => core.diverged_saved(save),
             Event::DivergedFailed { save, fault } => core.diverged_failed(save, fault),
-            Event::LinkAccepted { conn } => core.link_accepted(conn),
+            Event::LinkAccepted { conn, from } => core.link_accepted(conn, from),
             Event::LinkConnected { conn } => core.link_connected(conn),
             Event::LinkBytes { conn, bytes } => core.link_bytes(conn, &bytes),
             Event::LinkFilled { conn, buffer } => core.link_filled(conn, buffer),
@@ -160,8 +165,11 @@ impl<S: StoreRead> Engine<S> {
                 let list: Vec<_> = core.incidents.recent().cloned().collect();
                 core.reply_value(token, &list);
             }
-            AdminRequest::Takeover { peer_is_down, dry_run } => core.takeover(token, peer_is_down, dry_run),
-            AdminRequest::StartAlone => core.start_alone(token),
+            AdminRequest::Takeover { peer_is_down, dry_run, accept_loss, now } => {
+                core.takeover(token, takeover::Word { peer_is_down, accept_loss, now, dry_run });
+            }
+            AdminRequest::StartAlone => core.start_alone(token, false),
+            AdminRequest::StartAloneAcceptLoss => core.start_alone(token, true),
             AdminRequest::AccountList => {
                 let list = core.account_views();
                 core.reply_value(token, &list);
@@ -227,6 +235,7 @@ impl<S: StoreRead> Engine<S> {
         core.pump_copy();
         core.pump_listing();
         core.watch_peer();
+        core.pump_peer();
         core.pump_incidents();
         if std::mem::take(&mut core.state.abandon_clients) {
             self.door.abandon();
@@ -264,6 +273,13 @@ impl<S: StoreRead> Engine<S> {
         self.core.journals.each_ref().map(|journal| journal.pace().appended)
     }
 
+    /// The entries that are answered at level `local` now whatever was promised: those after the first number, and, once
+    /// the peer has caught up, only those up to the second.
+    #[must_use]
+    pub fn lowered(&self) -> Option<(crate::base::Seq, Option<crate::base::Seq>)> {
+        self.core.lowered()
+    }
+
     /// When [`Event::Tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
@@ -276,6 +292,7 @@ impl<S: StoreRead> Engine<S> {
             core.roles_deadline(),
             core.link_deadline(),
             core.degrade_deadline(),
+            core.peer_deadline(),
             core.incidents.deadline(),
             core.stuck_deadline(),
             self.door.deadline(),

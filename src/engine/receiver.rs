@@ -1,15 +1,15 @@
-//! The standby's side of the stream, and the answer to every hello.
+//! The standby's side of the stream, and the answer to every hello that is not refused at once.
 
 use super::core::Core;
 use super::effect::{Effect, Severity};
 use super::incidents::{FOLLOWED, Matter};
 use crate::base::limits::CREDIT_WINDOW;
-use crate::base::{ConnId, Epoch, Mono, Position, Seq};
+use crate::base::{Epoch, Position, Seq};
 use crate::format::batch::Batch;
 use crate::format::control::EpochMark;
 use crate::format::frame::{Ack, FrameHeader, FrameKind, Hello, Refuse, RefuseCode};
 use crate::journal::JournalState;
-use crate::pair::{Frame, Head, Session, Verdict, judge_caller};
+use crate::pair::{Frame, Head, Session, Verdict};
 use crate::store::StoreRead;
 use bytes::Bytes;
 
@@ -17,13 +17,13 @@ use bytes::Bytes;
 #[derive(Debug)]
 pub(super) struct Inbound {
     pub(super) session: Session,
+    /// The peer's address, for people.
+    pub(super) from: String,
     phase: Phase,
 }
 
 #[derive(Debug)]
 enum Phase {
-    /// Its hello is due.
-    Hello,
     /// It was answered; a primary's stream may begin.
     Answered { follow: bool, epoch: Epoch },
     /// Until the journal is quiet, has been cut, and the control file holds the primary's epoch.
@@ -41,17 +41,13 @@ struct Following {
 }
 
 impl Inbound {
-    pub(super) fn new(conn: ConnId, now: Mono) -> Self {
-        Self { session: Session::accepted(conn, now), phase: Phase::Hello }
+    /// Of a call whose hello, sent in `epoch`, is about to be answered.
+    pub(super) fn new(session: Session, from: String, epoch: Epoch) -> Self {
+        Self { session, from, phase: Phase::Answered { follow: false, epoch } }
     }
 
     pub(super) fn is_following(&self) -> bool {
         matches!(self.phase, Phase::Following(_) | Phase::Beginning { .. })
-    }
-
-    /// Whether heartbeats are sent on it.
-    pub(super) fn speaks(&self) -> bool {
-        !matches!(self.phase, Phase::Hello)
     }
 
     pub(super) fn waits_for_control(&self, write: u64) -> bool {
@@ -84,7 +80,6 @@ impl<S: StoreRead> Core<S> {
     fn inbound_frame(&mut self, header: &FrameHeader, frame: Frame) {
         let Some(inbound) = &mut self.link.inbound else { return };
         match (frame, &inbound.phase) {
-            (Frame::Hello(hello), Phase::Hello) => self.answer(&hello, header.epoch),
             (Frame::Begin(begin), Phase::Answered { follow: true, epoch }) if header.epoch == *epoch => {
                 let (common, epoch) = (begin.common, *epoch);
                 inbound.phase = Phase::Beginning { common, epoch, control: None };
@@ -97,7 +92,10 @@ impl<S: StoreRead> Core<S> {
                 self.announce(header.durable);
             }
             (Frame::Heartbeat, Phase::Answered { .. }) => {}
-            (Frame::Refuse(_), _) => self.end_inbound("the peer gave up"),
+            (Frame::Refuse(refuse), _) => {
+                self.hear_refusal(&refuse, header);
+                self.end_inbound(&format!("the peer gave up: {}", refuse.text));
+            }
             _ => self.inbound_fault("a frame came that has no place now"),
         }
     }
@@ -109,24 +107,17 @@ impl<S: StoreRead> Core<S> {
         self.end_inbound(text);
     }
 
-    fn answer(&mut self, hello: &Hello, peer_epoch: Epoch) {
+    /// Answers the hello of the call that has just become the connection in use.
+    pub(super) fn answer(&mut self, hello: &Hello, header: &FrameHeader, verdict: Verdict) {
+        let peer_epoch = header.epoch;
         let own_hello = self.hello();
         let (head, now) = (self.head(), self.now);
-        if !self.can_talk() {
-            let text = format!("this node is {}", self.state.word());
-            return self.refuse_inbound(RefuseCode::NotNow, text);
-        }
         self.link.peer_name.clone_from(&hello.name);
         self.link.peer_door = hello.door;
-        let verdict = judge_caller(&self.own(), hello, peer_epoch);
-        if let Verdict::Refuse(code, text) = &verdict
-            && *code != RefuseCode::Epoch
-        {
-            self.refused += 1;
-            self.incident_once(Severity::Warning, "peer-refused", format!("the peer was refused: {text}"));
-            return self.refuse_inbound(*code, text.clone());
-        }
         // A peer of an older epoch is answered, so that it learns of the newer one.
+        if !matches!(verdict, Verdict::Refuse(..)) {
+            self.hear_hello(hello, header);
+        }
         let follow = verdict == Verdict::Follow;
         if let Some(inbound) = &mut self.link.inbound {
             inbound.session.admit();
@@ -137,6 +128,8 @@ impl<S: StoreRead> Core<S> {
             self.flush_inbound();
             self.act_on(verdict, peer_epoch);
         }
+        self.dirty = true;
+        self.read_inbound();
     }
 
     fn refuse_inbound(&mut self, code: RefuseCode, text: String) {
@@ -187,7 +180,6 @@ impl<S: StoreRead> Core<S> {
                     inbound.session.send(now, FrameKind::Heartbeat, head, Bytes::new());
                 }
             }
-            Phase::Hello => {}
         }
         self.flush_inbound();
     }
@@ -216,6 +208,17 @@ impl<S: StoreRead> Core<S> {
             return self.refuse_inbound(RefuseCode::History, text);
         }
         if common.seq < end.seq {
+            // Only what was announced of this history counts: its numbers may have been given again since.
+            let announced = self.appliers[0].announced.min(end.seq);
+            if announced > common.seq {
+                let text = format!(
+                    "entries {} to {announced} are here, and the primary, which had announced them as durable, does not \
+                     have them any more",
+                    common.seq.next()
+                );
+                self.incident_once(Severity::Critical, "history-differs", text.clone());
+                return self.refuse_inbound(RefuseCode::History, text);
+            }
             if self.appliers[0].applied > common.seq {
                 let text =
                     format!("entries after {} are applied here and unknown to the primary", common.seq);
@@ -258,6 +261,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn follow(&mut self, epoch: Epoch) {
+        self.set_joined();
         let Some(inbound) = &mut self.link.inbound else { return };
         let following = Following { epoch, received_bytes: 0, sent_ack: None, sent_credit: 0 };
         inbound.phase = Phase::Following(following);
@@ -317,9 +321,9 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn announce(&mut self, durable: Seq) {
+        self.hear_announced(durable);
         let applier = &mut self.appliers[0];
         applier.announced = applier.announced.max(durable);
-        applier.announced_ever = applier.announced_ever.max(durable);
         let announced = applier.announced;
         self.replicated_mut().set_announced(announced);
         self.dirty = true;

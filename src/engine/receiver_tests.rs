@@ -4,6 +4,7 @@
 use super::*;
 use crate::base::limits::BATCH_MAX;
 use crate::base::{AckLevel, FileId, JournalKind, Now, Ordinal, Round};
+use crate::base::{ConnId, Mono};
 use crate::engine::{Engine, EngineConfig, Event, PeerLoss, StartState};
 use crate::format::PairId;
 use crate::format::batch::{BatchBuilder, Seal};
@@ -61,7 +62,7 @@ struct Bench {
 
 impl Bench {
     fn following() -> Self {
-        let control = Control { role: Role::Standby, pair: PAIR, epoch: Epoch(0), table: Vec::new() };
+        let control = Control::new(Role::Standby, PAIR);
         let start = StartState {
             control,
             journals: [Recovered::default(), Recovered::default()],
@@ -84,7 +85,7 @@ impl Bench {
             told: Vec::new(),
         };
         bench.input(Event::Tick);
-        bench.input(Event::LinkAccepted { conn: LINK });
+        bench.input(Event::LinkAccepted { conn: LINK, from: "a".to_owned() });
         let hello = Hello {
             version: 1,
             floor: 1,
@@ -97,6 +98,8 @@ impl Bench {
             applied: Seq(0),
             table: Vec::new(),
             name: "a".to_owned(),
+            known: Seq(0),
+            relied_on: Seq(0),
             door: None,
         };
         bench.send(FrameKind::Hello, hello.encode().into());

@@ -13,21 +13,18 @@
 //! durable, (3) the epoch's first entry is durable, (4) the doors open. A crash before (2) leaves what was, after
 //! it a primary that must ask before it serves (I-20, I-26).
 
-use super::admin::TakeoverAccount;
 use super::core::{Core, ReadFor};
 use super::effect::{Effect, Severity};
 use super::incidents::Matter;
+use super::takeover::{PendingTakeover, WaitingTakeover};
 use crate::base::{Epoch, Fault, JournalKind, Mono, Position, Seq, Wait};
 use crate::format::control::{EpochMark, Role};
-use crate::format::dptr::FileState;
 use crate::format::entry::{Entry, EntryKind, EpochStart};
 use crate::journal::Cursor;
-use crate::pair::diverged_line;
+use crate::pair::{diverged_line, record};
 use crate::store::StoreRead;
 use bytes::Bytes;
 
-/// A takeover waits this long for the link to a dead peer to be noticed as dead (milliseconds).
-const TAKEOVER_GRACE_MS: u64 = 1500;
 /// A failed control file is written again after this (milliseconds).
 const CONTROL_RETRY_MS: u64 = 500;
 
@@ -58,13 +55,6 @@ enum OpenStage {
 }
 
 #[derive(Debug)]
-struct PendingTakeover {
-    token: u64,
-    account: TakeoverAccount,
-    started: Mono,
-}
-
-#[derive(Debug)]
 pub(super) struct Fall {
     common: Position,
     epoch: Epoch,
@@ -89,12 +79,12 @@ pub(super) struct RoleState {
     /// Why it does not serve, from outside (the peer's silence, say).
     pub(super) why: String,
     /// The operator said `start --alone`.
-    alone: bool,
+    pub(super) alone: bool,
     asking_since: Mono,
     /// People were told that this node waits for its peer.
     told_asking: bool,
     /// A takeover that waits for the link to be noticed as dead.
-    waiting_takeover: Option<(u64, Mono)>,
+    pub(super) waiting_takeover: Option<WaitingTakeover>,
     retry_at: Option<Mono>,
     stop_sent: bool,
     /// Clients that wait for an answer which will never come must be let go.
@@ -174,19 +164,17 @@ impl<S: StoreRead> Core<S> {
             Step::SteppingDown(_) => self.pump_fall(),
             Step::Standby | Step::Serving | Step::Diverged | Step::Stopped => {}
         }
-        if let Some((token, until)) = self.state.waiting_takeover {
-            self.retry_takeover(token, until);
-        }
+        self.retry_takeover();
     }
 
     pub(super) fn roles_deadline(&self) -> Option<Mono> {
         let alone = match self.state.step {
-            Step::Asking if self.config.serve_alone && !self.link.refuses_us => {
+            Step::Asking if self.may_serve_unasked() => {
                 Some(self.state.asking_since.plus_ms(self.config.peer_timeout_ms))
             }
             _ => None,
         };
-        let waiting = self.state.waiting_takeover.map(|(_, until)| until);
+        let waiting = self.state.waiting_takeover.as_ref().map(WaitingTakeover::until);
         [alone, waiting, self.state.retry_at].into_iter().flatten().min()
     }
 
@@ -196,7 +184,10 @@ impl<S: StoreRead> Core<S> {
         }
         self.dirty = true;
         self.state.step = match self.control.role {
-            Role::Standby => Step::Standby,
+            Role::Standby => {
+                self.tell_gap();
+                Step::Standby
+            }
             Role::Diverged => Step::Diverged,
             Role::Primary => {
                 self.state.asking_since = self.now.mono;
@@ -207,10 +198,14 @@ impl<S: StoreRead> Core<S> {
         };
     }
 
+    /// Whether the config lets this node serve although its peer is silent, and nothing is known that forbids it.
+    fn may_serve_unasked(&self) -> bool {
+        self.config.serve_alone && !self.link.refuses_us && self.peer_is_ahead().is_none()
+    }
+
     fn pump_asking(&mut self) {
-        let silent_for_good = self.config.serve_alone
-            && self.now.mono >= self.state.asking_since.plus_ms(self.config.peer_timeout_ms)
-            && !self.link.refuses_us;
+        let silent_for_good = self.may_serve_unasked()
+            && self.now.mono >= self.state.asking_since.plus_ms(self.config.peer_timeout_ms);
         if self.state.alone || silent_for_good {
             let text = if self.state.alone {
                 "serving without having asked the peer, on the operator's word".to_owned()
@@ -230,14 +225,18 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    /// The peer does not serve and will not: this node may.
+    /// The peer does not serve and will not: this node may, unless the peer once told of more than is here.
     pub(super) fn may_serve(&mut self) {
-        if matches!(self.state.step, Step::Asking) {
-            self.open_epoch(None);
+        if !matches!(self.state.step, Step::Asking) {
+            return;
+        }
+        match self.peer_is_ahead() {
+            Some(why) => self.own_state_is_old(&why),
+            None => self.open_epoch(None),
         }
     }
 
-    fn open_epoch(&mut self, takeover: Option<PendingTakeover>) {
+    pub(super) fn open_epoch(&mut self, takeover: Option<PendingTakeover>) {
         self.link.close_all(&mut self.out);
         self.state.alone = false;
         self.state.why.clear();
@@ -267,10 +266,14 @@ impl<S: StoreRead> Core<S> {
     fn write_new_epoch(&mut self) {
         let end = self.replicated().sealed();
         let Step::Opening(opening) = &self.state.step else { return };
-        let epoch = match opening.takeover {
-            Some(_) => self.control.epoch.takeover_for(self.ordinal()),
-            None => self.control.epoch.next_for(self.ordinal()),
+        let Some(epoch) = self.epoch_to_open(opening.takeover.is_some()) else {
+            let text = "no epoch number is left: this node can open none".to_owned();
+            self.incident_once(Severity::Critical, Matter::NoEpoch, text);
+            self.state.retry_at = Some(self.now.mono.plus_ms(10_000));
+            return;
         };
+        let was_primary = self.is_primary();
+        self.control.peer = record::at_opening(&self.control.peer, was_primary, end.seq);
         self.control.table.retain(|mark| mark.first_seq <= end.seq);
         self.control.table.push(EpochMark { epoch, first_seq: end.seq.next(), prev_chain: end.chain });
         self.control.epoch = epoch;
@@ -280,6 +283,13 @@ impl<S: StoreRead> Core<S> {
         if let Step::Opening(opening) = &mut self.state.step {
             opening.stage = OpenStage::Control(write);
         }
+    }
+
+    /// The epoch that this node opens next: above all that it or its peer has ever been heard in, so that no number is
+    /// opened twice, not even by a node whose control file was set back.
+    pub(super) fn epoch_to_open(&self, takeover: bool) -> Option<Epoch> {
+        let known = self.control.epoch.max(self.control.peer.epoch).max(self.replicated().sealed().epoch);
+        if takeover { known.takeover_for(self.ordinal()) } else { known.next_for(self.ordinal()) }
     }
 
     fn start_epoch(&mut self) {
@@ -322,6 +332,7 @@ impl<S: StoreRead> Core<S> {
         self.control_write = None;
         self.incident_over("control-failed", "control-back", "the control file is written again".to_owned());
         self.saved_table = std::mem::take(&mut self.writing_table);
+        self.peer_written();
         self.dirty = true;
         match &mut self.state.step {
             Step::Opening(opening) if opening.stage == OpenStage::Control(write) => self.start_epoch(),
@@ -335,6 +346,7 @@ impl<S: StoreRead> Core<S> {
             return;
         }
         self.control_write = None;
+        self.peer_not_written();
         self.dirty = true;
         self.room_wanted |= fault == Fault::NoSpace;
         let text = format!("writing the control file: {fault}; it is tried again");
@@ -378,9 +390,10 @@ impl<S: StoreRead> Core<S> {
         let quiet = self.replicated().is_quiet() && self.all_applied(JournalKind::Replicated);
         let end = self.replicated().sealed().seq;
         let control_free = self.control_write.is_none();
+        let from = self.unsaved(self.fall_common());
         let Step::SteppingDown(fall) = &mut self.state.step else { return };
         match fall.stage {
-            FallStage::Drain if quiet && end > fall.common.seq && !fall.started_file => {
+            FallStage::Drain if quiet && end > from && !fall.started_file => {
                 fall.stage = FallStage::Export;
                 self.pump_export();
             }
@@ -395,10 +408,16 @@ impl<S: StoreRead> Core<S> {
         format!("epoch-{}-entries-{}-{}.jsonl", end.epoch, common.next(), end.seq)
     }
 
+    /// The last entry that is not saved: the end of the common history, or of what the journal has let go because the peer
+    /// had it, if that one was set back since.
+    fn unsaved(&self, common: Seq) -> Seq {
+        common.max(Seq(self.replicated().oldest().0.saturating_sub(1)))
+    }
+
     /// Saves the entries after the common history, one batch at a time, before anything else may happen to them.
     fn pump_export(&mut self) {
+        let common = self.unsaved(self.fall_common());
         let Step::SteppingDown(fall) = &mut self.state.step else { return };
-        let common = fall.common.seq;
         let cursor = match fall.cursor.take() {
             Some(cursor) => Ok(cursor),
             None => self.journals[0].cursor(common),
@@ -463,7 +482,7 @@ impl<S: StoreRead> Core<S> {
             return;
         }
         fall.stage = FallStage::Drain;
-        let file = self.diverged_name(self.fall_common());
+        let file = self.diverged_name(self.unsaved(self.fall_common()));
         self.state.diverged_files.push(file);
     }
 
@@ -497,6 +516,7 @@ impl<S: StoreRead> Core<S> {
         let diverged = end > fall.common.seq;
         self.control.epoch = self.control.epoch.max(fall.epoch);
         self.control.role = if diverged { Role::Diverged } else { Role::Standby };
+        self.control.peer = record::at_stepping_down(&self.control.peer, fall.common.seq);
         self.write_control();
         let write = self.control_write.unwrap_or_default();
         if let Step::SteppingDown(fall) = &mut self.state.step {
@@ -510,8 +530,15 @@ impl<S: StoreRead> Core<S> {
         self.appliers[0].announced = end;
         if self.control.role == Role::Diverged {
             self.state.step = Step::Diverged;
+            let from = self.unsaved(common);
+            let gone = match from > common {
+                true => {
+                    format!(", but for {} to {from}, which only the store here still shows", common.next())
+                }
+                false => String::new(),
+            };
             let text = format!(
-                "entries {} to {end} were never kept by the pair; they are saved in diverged/{}",
+                "entries {} to {end} were never kept by the pair; they are saved in diverged/{}{gone}",
                 common.next(),
                 self.state.diverged_files.last().map_or("", String::as_str)
             );
@@ -520,125 +547,6 @@ impl<S: StoreRead> Core<S> {
             self.state.step = Step::Standby;
             let text = "this node holds nothing that the pair never kept: it is the standby now".to_owned();
             self.incident(Severity::Notice, "standby", text);
-        }
-    }
-
-    /// `start --alone`.
-    pub(super) fn start_alone(&mut self, token: u64) {
-        match self.state.step {
-            Step::Asking => {
-                self.state.alone = true;
-                self.dirty = true;
-                self.reply_value(token, &serde_json::json!({ "state": "starting-epoch" }));
-            }
-            Step::Serving => self.reply_no(token, "this node serves already", ""),
-            _ if !self.is_primary() => self.reply_no(
-                token,
-                format!("this node is not the primary (its role is {})", self.control.role.name()),
-                "to make a standby the primary: hot-backup takeover --peer-is-down",
-            ),
-            _ => self.reply_no(token, format!("this node is {}", self.state.word()), "try again in a moment"),
-        }
-    }
-
-    /// `takeover`.
-    pub(super) fn takeover(&mut self, token: u64, peer_is_down: bool, dry_run: bool) {
-        let name = self.config.name.clone();
-        if self.is_primary() {
-            let message = format!("{name} is the primary already (epoch {})", self.control.epoch);
-            return self.reply_no(token, message, "nothing to do; see `hot-backup status`");
-        }
-        if !matches!(self.state.step, Step::Standby | Step::Replaying) {
-            let message = format!("{name} cannot take over: it is {}", self.state.word());
-            return self.reply_no(token, message, "see `hot-backup status`");
-        }
-        if dry_run {
-            let mut account = self.takeover_account();
-            account.dry_run = true;
-            return self.reply_value(token, &account);
-        }
-        if !peer_is_down {
-            return self.reply_no(
-                token,
-                "a takeover needs your word that the peer does not serve any more",
-                "make sure that it is down or fenced, then say: hot-backup takeover --peer-is-down",
-            );
-        }
-        if self.link.hears_primary() {
-            let until = self.now.mono.plus_ms(TAKEOVER_GRACE_MS);
-            self.state.waiting_takeover = Some((token, until));
-            return;
-        }
-        self.begin_takeover(token);
-    }
-
-    fn retry_takeover(&mut self, token: u64, until: Mono) {
-        if !self.link.hears_primary() {
-            self.state.waiting_takeover = None;
-            self.begin_takeover(token);
-        } else if self.now.mono >= until {
-            self.state.waiting_takeover = None;
-            self.reply_no(
-                token,
-                "the peer is not down: it is connected and sends",
-                "stop the primary first (or cut it off), then take over",
-            );
-        }
-    }
-
-    fn begin_takeover(&mut self, token: u64) {
-        if !matches!(self.state.step, Step::Standby | Step::Replaying) {
-            let message = format!("this node is {} now", self.state.word());
-            return self.reply_no(token, message, "see `hot-backup status`");
-        }
-        let (account, started) = (self.takeover_account(), self.now.mono);
-        self.refuse_pending("a takeover begins");
-        // All that is here is applied now, announced or not, and must be found applied again after a crash.
-        let end = self.replicated().pace().appended;
-        self.replicated_mut().set_announced(end);
-        self.open_epoch(Some(PendingTakeover { token, account, started }));
-    }
-
-    /// What a takeover now keeps and may lose.
-    fn takeover_account(&self) -> TakeoverAccount {
-        let end = self.replicated().sealed();
-        let announced = self.appliers[0].announced_ever;
-        let lost_announced = announced.0.saturating_sub(end.seq.0);
-        let lost = if lost_announced == 0 {
-            format!(
-                "everything the old primary announced as durable (entries up to {announced}) is kept; updates it \
-                 acknowledged at level local after entry {} of epoch {}, or in a later epoch of its own, unheard of \
-                 here, are lost if there are any; at level received and above none is lost",
-                end.seq, end.epoch
-            )
-        } else {
-            format!(
-                "entries {} to {announced}, which the old primary announced, are not here, nor is anything after \
-                 them: updates acknowledged at level local from entry {} on are lost",
-                end.seq.next(),
-                end.seq.next()
-            )
-        };
-        TakeoverAccount {
-            name: self.config.name.clone(),
-            dry_run: false,
-            epoch: self.control.epoch.takeover_for(self.ordinal()).0,
-            old_epoch: end.epoch.0,
-            applied: end.seq.0,
-            received: end.seq.0,
-            announced: announced.0,
-            lost_announced,
-            durable_level_lost: 0,
-            lost,
-            kept_up_to: end.seq.0,
-            silence_seconds: seconds(self.now.mono.since(self.link.heard)),
-            incomplete_files: self
-                .namespace
-                .files()
-                .filter(|(_, info)| info.replicated && info.dptr.state != FileState::Whole)
-                .map(|(_, info)| info.key.clone())
-                .collect(),
-            seconds: 0.0,
         }
     }
 
@@ -660,6 +568,9 @@ impl<S: StoreRead> Core<S> {
             self.pump_checkpoint();
             return;
         }
+        if !self.peer_settled() {
+            return;
+        }
         self.state.stop_sent = true;
         self.state.step = Step::Stopped;
         self.link.close_all(&mut self.out);
@@ -667,7 +578,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     /// Lets go of operators whose request will not be carried out.
-    fn refuse_pending(&mut self, why: &str) {
+    pub(super) fn refuse_pending(&mut self, why: &str) {
         self.barrier = None;
         let waiting: Vec<u64> = self
             .definitions

@@ -133,15 +133,15 @@ impl<S: StoreRead> Core<S> {
         let known = self.replicated().end_at(common.seq);
         if known.is_some_and(|known| known != common) {
             let text = format!("the peer's history differs at entry {}, where both should agree", common.seq);
-            self.incident_once(Severity::Critical, "history-differs", text);
-            return self.end_outbound(true, "its history differs");
+            self.incident_once(Severity::Critical, "history-differs", text.clone());
+            return self.part_from_peer(&text);
         }
         if common.seq.next() < self.replicated().oldest() {
             let oldest = self.replicated().oldest();
             let text =
                 format!("the peer needs entries from {}, the oldest here is {oldest}", common.seq.next());
-            self.incident_once(Severity::Critical, "needs-full-sync", text);
-            return self.end_outbound(false, "it needs a full copy");
+            self.incident_once(Severity::Critical, "needs-full-sync", text.clone());
+            return self.part_from_peer(&text);
         }
         let Some(outbound) = &mut self.link.outbound else { return };
         outbound.session.admit();
@@ -159,6 +159,12 @@ impl<S: StoreRead> Core<S> {
             ready: None,
         }));
         self.link.progress = Progress::begin(now.mono);
+        // A peer that was set back needs again what it once had.
+        self.link.retained = self.link.retained.min(common.seq);
+        let acked = &mut self.link.acked;
+        acked.received = acked.received.min(common.seq);
+        acked.durable = acked.durable.min(common.seq);
+        acked.applied = acked.applied.min(common.seq);
         self.dirty = true;
     }
 
@@ -179,12 +185,15 @@ impl<S: StoreRead> Core<S> {
         }
         self.link.progress.acked(now, self.link.acked, ack);
         self.link.acked = ack;
+        self.hear_acknowledged(ack.durable);
+        self.promises.acked(ack);
         self.dirty = true;
         if ack.durable > self.link.retained {
             self.link.retained = ack.durable;
             self.risk.acked(ack.durable);
         }
         if first {
+            self.set_joined();
             self.link.dial_now(now);
             let text = format!("the peer {} follows from entry {}", self.link.peer_name, ack.durable);
             self.settled(&FOLLOWED);

@@ -111,8 +111,8 @@ impl BatchHeader {
         if (len as usize) < BATCH_HEADER {
             return Err(DecodeError::Short { what: "batch", needed: BATCH_HEADER, found: len as usize });
         }
-        let epoch = Epoch(r.u64()?);
-        let first_seq = Seq(r.u64()?);
+        let epoch = Epoch(r.number("batch epoch")?);
+        let first_seq = Seq(r.number("batch first seq")?);
         let count = r.u32()?;
         let reserved = r.u32()?;
         r.expect("batch reserved field", 0, u64::from(reserved))?;
@@ -121,11 +121,11 @@ impl BatchHeader {
             return Err(DecodeError::Limit { what: "batch entries", limit, found });
         }
         r.expect("a mark has no entries, a batch has some", u64::from(mark), u64::from(count == 0))?;
-        if first_seq.0 == 0 || first_seq.0 > u64::MAX - u64::from(BATCH_ENTRIES_MAX) {
+        if first_seq.0 == 0 {
             return Err(DecodeError::Field { what: "batch first seq", expected: 1, found: first_seq.0 });
         }
         let prev_chain = Chain(r.u64()?);
-        let durable = Seq(r.u64()?);
+        let durable = Seq(r.number("batch durable head")?);
         let wall_ms = r.u64()?;
         let pair = PairId(r.array()?);
         let journal = match r.u8()? {

@@ -4,12 +4,24 @@
 //! |---|---|
 //! | 4 | `magic` `HBc1` |
 //! | 4 | `crc`: CRC32C of all that follows |
-//! | 2 | `version` 1 |
+//! | 2 | `version` 2; a file of version 1 ends behind the epochs |
 //! | 1 | `role`: 0 standby, 1 primary, 2 diverged |
 //! | 1 | reserved |
 //! | 16 | pair id |
 //! | 8 | `epoch`: the highest epoch this node has opened or accepted |
 //! | 4 | number of epochs in the table, then for each: epoch u64, `first_seq` u64, `prev_chain` u64 |
+//! | 8 | the peer's highest epoch, see [`PeerRecord`] |
+//! | 8 | the last entry that the peer said is on its disk |
+//! | 8 | the last entry that the peer has now, as far as its last word tells |
+//! | 8 | the last entry that the peer's hellos offered |
+//! | 8 | the epoch of that entry |
+//! | 8 | the last entry that both had when it was offered |
+//! | 8 | the last entry that the peer has known to be on this node's disk |
+//! | 8 | the last entry that the peer may have answered for because this node acknowledged it |
+//! | 1 | bit 0: the record may be behind; bit 1: the two histories cannot be joined; others 0 |
+//!
+//! Epochs and sequence numbers are at most [`NUMBER_MAX`](crate::base::limits::NUMBER_MAX). A reader refuses a higher
+//! version by name. Golden files: `tests/data/control-v1.bin`, `tests/data/control-v2.bin`.
 //!
 //! It is replaced whole: written beside, synced, renamed over the old one, the directory synced.
 
@@ -19,7 +31,9 @@ use crate::base::{Chain, Epoch, Seq, crc32c};
 use serde::{Deserialize, Serialize};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"HBc1");
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
+/// Version 1 had no [`PeerRecord`].
+const VERSION_WITHOUT_PEER: u16 = 1;
 
 /// What a node may do, as it stands on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,7 +117,9 @@ impl EpochMark {
         }
         let mut table: Vec<Self> = Vec::with_capacity(count);
         for _ in 0..count {
-            let mark = Self { epoch: Epoch(r.u64()?), first_seq: Seq(r.u64()?), prev_chain: Chain(r.u64()?) };
+            let epoch = Epoch(r.number("epoch in the table")?);
+            let first_seq = Seq(r.number("first entry of an epoch")?);
+            let mark = Self { epoch, first_seq, prev_chain: Chain(r.u64()?) };
             if let Some(last) = table.last()
                 && (last.epoch >= mark.epoch || last.first_seq >= mark.first_seq)
             {
@@ -113,6 +129,58 @@ impl EpochMark {
             table.push(mark);
         }
         Ok(table)
+    }
+}
+
+/// What the peer has told of both journals. It is kept on disk because the peer may be gone when it matters.
+///
+/// Example: this node is a standby whose directory was replaced by an older copy that ends at entry 4. The primary's hello
+/// says that it has entry 90 on disk (`offered`) and that this node once acknowledged entry 80 (`known_here`). Entries 5 to
+/// 90 are missing here; of those, 5 to 80 may have been answered at level `durable`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerRecord {
+    /// The highest epoch that the peer was heard in. This node opens no epoch at or below it.
+    pub epoch: Epoch,
+    /// The last entry that the peer ever said is on its disk: a primary in any frame, a standby in its acknowledgements.
+    pub on_disk: Seq,
+    /// The last entry that the peer has now, as far as its last word tells. Below `on_disk` if the peer was set back.
+    pub holds: Seq,
+    /// The last entry that the peer offered in a hello while this node lacked it.
+    pub offered: Seq,
+    /// The epoch of that entry. Above that of this node's end if this node has nothing of that epoch.
+    pub offered_epoch: Epoch,
+    /// The last entry that both nodes had when it was offered.
+    pub shared: Seq,
+    /// The last entry that the peer has known to be on this node's disk. Above this node's end if it was set back.
+    pub known_here: Seq,
+    /// The last entry that the peer may have answered for at level `durable` because this node acknowledged it.
+    pub relied_on: Seq,
+    /// Acknowledgements were counted on after this was written, so `on_disk` may be behind.
+    pub open: bool,
+    /// One of the two needs a full copy: its journal and that of the other cannot be joined.
+    pub apart: bool,
+}
+
+impl PeerRecord {
+    fn encode(&self, w: &mut Writer) {
+        w.u64(self.epoch.0).u64(self.on_disk.0).u64(self.holds.0).u64(self.offered.0);
+        w.u64(self.offered_epoch.0).u64(self.shared.0);
+        w.u64(self.known_here.0).u64(self.relied_on.0).u8(u8::from(self.open) | u8::from(self.apart) << 1);
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let epoch = Epoch(r.number("epoch of the peer")?);
+        let mut number = || r.number("entry of the peer");
+        let (on_disk, holds, offered) = (Seq(number()?), Seq(number()?), Seq(number()?));
+        let offered_epoch = Epoch(number()?);
+        let (shared, known_here, relied_on) = (Seq(number()?), Seq(number()?), Seq(number()?));
+        let flags = r.u8()?;
+        if flags > 3 {
+            let (expected, found) = (3, u64::from(flags));
+            return Err(DecodeError::Field { what: "flags of the peer's record", expected, found });
+        }
+        let (open, apart) = (flags & 1 != 0, flags & 2 != 0);
+        Ok(Self { epoch, on_disk, holds, offered, offered_epoch, shared, known_here, relied_on, open, apart })
     }
 }
 
@@ -127,9 +195,17 @@ pub struct Control {
     pub epoch: Epoch,
     /// Where each epoch of this node's history begins, oldest first.
     pub table: Vec<EpochMark>,
+    /// What the peer told.
+    pub peer: PeerRecord,
 }
 
 impl Control {
+    /// Of a node that has opened or accepted no epoch and has heard nothing of its peer.
+    #[must_use]
+    pub fn new(role: Role, pair: PairId) -> Self {
+        Self { role, pair, epoch: Epoch(0), table: Vec::new(), peer: PeerRecord::default() }
+    }
+
     /// The file's bytes. Only the newest [`EPOCH_TABLE_MAX`] epochs are kept.
     ///
     /// # Panics
@@ -138,10 +214,11 @@ impl Control {
     pub fn encode(&self) -> Vec<u8> {
         let skip = self.table.len().saturating_sub(EPOCH_TABLE_MAX);
         let kept = self.table.get(skip..).unwrap_or_default();
-        let mut w = Writer::with_capacity(64 + kept.len() * EpochMark::LEN);
+        let mut w = Writer::with_capacity(128 + kept.len() * EpochMark::LEN);
         w.u32(MAGIC).u32(0).u16(VERSION).u8(self.role.byte()).u8(0).put(&self.pair.0).u64(self.epoch.0);
         w.u32(u32::try_from(kept.len()).expect("limit fits"));
         kept.iter().for_each(|mark| mark.encode(&mut w));
+        self.peer.encode(&mut w);
         let mut bytes = w.into_bytes();
         let crc = crc32c(bytes.get(8..).unwrap_or_default());
         if let Some(field) = bytes.get_mut(4..8) {
@@ -164,15 +241,22 @@ impl Control {
             return Err(DecodeError::Checksum { what: "control file", found, computed });
         }
         let version = r.u16()?;
-        r.expect("control file version", u64::from(VERSION), u64::from(version))?;
+        if version != VERSION_WITHOUT_PEER {
+            r.expect("control file version", u64::from(VERSION), u64::from(version))?;
+        }
         let role = Role::from_byte(r.u8()?)?;
         r.u8()?;
         let pair = PairId(r.array()?);
-        let epoch = Epoch(r.u64()?);
+        let epoch = Epoch(r.number("epoch")?);
         let count = r.u32()? as usize;
         let table = EpochMark::decode_table(&mut r, count, EPOCH_TABLE_MAX)?;
+        let peer = match version {
+            // What its primary may have relied on is not known.
+            VERSION_WITHOUT_PEER => PeerRecord { open: true, ..PeerRecord::default() },
+            _ => PeerRecord::decode(&mut r)?,
+        };
         r.expect("bytes after the control file", 0, r.rest().len() as u64)?;
-        Ok(Self { role, pair, epoch, table })
+        Ok(Self { role, pair, epoch, table, peer })
     }
 }
 
@@ -194,14 +278,65 @@ mod tests {
             pair: PairId([9; 16]),
             epoch: Epoch(5),
             table: vec![mark(2, 1), mark(5, 40)],
+            peer: PeerRecord {
+                epoch: Epoch(4),
+                on_disk: Seq(38),
+                holds: Seq(12),
+                offered: Seq(90),
+                offered_epoch: Epoch(4),
+                shared: Seq(37),
+                known_here: Seq(80),
+                relied_on: Seq(81),
+                open: true,
+                apart: false,
+            },
         }
     }
 
     #[test]
-    fn the_golden_control_file_is_byte_for_byte_what_version_1_wrote() {
-        let golden = include_bytes!("../../tests/data/control-v1.bin");
+    fn the_golden_control_file_is_byte_for_byte_what_this_version_writes() {
+        let golden = include_bytes!("../../tests/data/control-v2.bin");
         assert_eq!(sample().encode(), golden);
         assert_eq!(Control::decode(golden), Ok(sample()));
+    }
+
+    #[test]
+    fn a_control_file_that_version_1_wrote_is_read_as_one_that_knows_nothing_of_the_peer() {
+        let golden = include_bytes!("../../tests/data/control-v1.bin");
+        let peer = PeerRecord { open: true, ..PeerRecord::default() };
+        assert_eq!(Control::decode(golden), Ok(Control { peer, ..sample() }));
+    }
+
+    #[test]
+    fn a_higher_version_and_numbers_that_nothing_can_follow_are_refused_by_name() {
+        let sealed = |mut bytes: Vec<u8>| {
+            let crc = crc32c(&bytes[8..]);
+            bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+            bytes
+        };
+        let with = |at: usize, bytes: &[u8]| {
+            let mut file = sample().encode();
+            file[at..at + bytes.len()].copy_from_slice(bytes);
+            Control::decode(&sealed(file)).unwrap_err().to_string()
+        };
+        assert_eq!(with(8, &3_u16.to_le_bytes()), "control file version: expected 2, found 3");
+        let last = u64::MAX.to_le_bytes();
+        let numbers = [
+            (28, "epoch"),
+            (40, "epoch in the table"),
+            (48, "first entry of an epoch"),
+            (88, "epoch of the peer"),
+        ];
+        for (at, what) in numbers.into_iter().chain((96..152).step_by(8).map(|at| (at, "entry of the peer")))
+        {
+            let expected = format!("{what}: {} is over the limit of {}", u64::MAX, u64::MAX / 2);
+            assert_eq!(with(at, &last), expected, "at {at}");
+            // The largest number that is taken has a successor.
+            let mut file = sample().encode();
+            file[at..at + 8].copy_from_slice(&(u64::MAX / 2).to_le_bytes());
+            fuzz_control(&sealed(file));
+        }
+        assert!(with(152, &[4]).starts_with("flags of the peer's record"));
     }
 
     #[test]

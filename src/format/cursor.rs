@@ -1,6 +1,7 @@
 //! Reading and writing little-endian fields one after another.
 
 use super::DecodeError;
+use crate::base::limits::NUMBER_MAX;
 
 /// Takes fields off the front of a slice.
 #[derive(Debug)]
@@ -76,6 +77,17 @@ impl<'a> Reader<'a> {
     /// [`DecodeError::Short`].
     pub fn u64(&mut self) -> Result<u64, DecodeError> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    /// The next eight bytes as a number that others follow: a sequence number, an epoch, an id; `what` names it.
+    ///
+    /// # Errors
+    /// [`DecodeError::Limit`] over [`NUMBER_MAX`], [`DecodeError::Short`].
+    pub fn number(&mut self, what: &'static str) -> Result<u64, DecodeError> {
+        match self.u64()? {
+            found if found > NUMBER_MAX => Err(DecodeError::Limit { what, limit: NUMBER_MAX, found }),
+            number => Ok(number),
+        }
     }
 
     /// A u16 length, then that many bytes of printable UTF-8.

@@ -13,7 +13,7 @@
 //! | 2 + n | `name` | UTF-8, at most 128 bytes, no control characters, no comma |
 
 use super::{DecodeError, Reader, Writer};
-use crate::base::limits::NAME_MAX;
+use crate::base::limits::{BLOCK_U64, NAME_MAX, VOLUME_MAX};
 use crate::base::{AckLevel, FileId};
 use serde::{Deserialize, Serialize};
 
@@ -233,8 +233,12 @@ impl Dptr {
             other => return Err(field("D-pointer state", other)),
         };
         let generation = r.u32()?;
-        let account = FileId(r.u64()?);
+        let account = FileId(r.number("D-pointer account")?);
         let blocks = r.u64()?;
+        if blocks > VOLUME_MAX / BLOCK_U64 {
+            let limit = VOLUME_MAX / BLOCK_U64;
+            return Err(DecodeError::Limit { what: "D-pointer blocks", limit, found: blocks });
+        }
         let ack = match r.u8()? {
             0 => None,
             1 => Some(AckLevel::Local),

@@ -201,7 +201,7 @@ impl<'a> Entry<'a> {
         let flags = r.u8()?;
         r.expect("entry flags", 0, u64::from(flags))?;
         let id_len = usize::from(r.u16()?);
-        let file = FileId(r.u64()?);
+        let file = FileId(r.number("entry file id")?);
         let value_len = r.u32()? as usize;
         let reserved = r.u32()?;
         r.expect("entry reserved field", 0, u64::from(reserved))?;

@@ -20,14 +20,16 @@
 
 use super::control::{EpochMark, Role};
 use super::{DecodeError, PairId, Reader, Writer};
-use crate::base::limits::{FRAME_PAYLOAD_MAX, HELLO_EPOCHS_MAX, HELLO_PAYLOAD_MAX, NAME_MAX};
+use crate::base::limits::{
+    FRAME_PAYLOAD_MAX, HELLO_EPOCHS_MAX, HELLO_FIELDS_MAX, HELLO_PAYLOAD_MAX, NAME_MAX,
+};
 use crate::base::{Chain, Epoch, Ordinal, Position, Seq, crc32c_parts};
 use std::net::SocketAddr;
 
 /// Bytes before the payload.
 pub const FRAME_HEADER: usize = 64;
-/// Protocol version spoken here.
-pub const PROTOCOL_VERSION: u16 = 1;
+/// Protocol version spoken here. Version 2 has fields behind the name in a hello.
+pub const PROTOCOL_VERSION: u16 = 2;
 /// Lowest protocol version understood here.
 pub const PROTOCOL_FLOOR: u16 = 1;
 const MAGIC: u32 = u32::from_le_bytes(*b"HBf1");
@@ -165,8 +167,8 @@ impl FrameHeader {
             len,
             session: r.u64()?,
             number: r.u64()?,
-            epoch: Epoch(r.u64()?),
-            durable: Seq(r.u64()?),
+            epoch: Epoch(r.number("epoch of a frame")?),
+            durable: Seq(r.number("durable head of a frame")?),
             credit: r.u64()?,
             wall_ms: r.u64()?,
             crc,
@@ -200,6 +202,7 @@ impl FrameHeader {
 ///
 /// | tag | field |
 /// |---|---|
+/// | 1 | `known` u64, `relied_on` u64; written from protocol version 2 on |
 /// | 2 | `door`, as text such as `10.0.0.2:6379` |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
@@ -225,10 +228,16 @@ pub struct Hello {
     pub table: Vec<EpochMark>,
     /// Its name, for people.
     pub name: String,
+    /// The last entry that it has known to be on the receiver's disk.
+    pub known: Seq,
+    /// The last entry that it may have answered for because the receiver acknowledged it; at least `known`.
+    pub relied_on: Seq,
     /// Where Redis clients reach it over TCP, for INFO and ROLE of its peer.
     pub door: Option<SocketAddr>,
 }
 
+/// Tag of `known` and `relied_on`.
+const FIELD_KNOWN: u8 = 1;
 /// Tag of [`Hello::door`].
 const FIELD_DOOR: u8 = 2;
 
@@ -248,6 +257,9 @@ impl Hello {
         w.u32(u32::try_from(told.len()).expect("limit fits"));
         told.iter().for_each(|mark| mark.encode(&mut w));
         w.text(&self.name);
+        if self.version > 1 {
+            w.u8(FIELD_KNOWN).u16(16).u64(self.known.0).u64(self.relied_on.0);
+        }
         if let Some(door) = self.door {
             w.u8(FIELD_DOOR).text(&door.to_string());
         }
@@ -269,23 +281,60 @@ impl Hello {
         let role = Role::from_byte(r.u8()?)?;
         let serving = r.u8()? != 0;
         r.u8()?;
-        let end = Position { epoch: Epoch(r.u64()?), seq: Seq(r.u64()?), chain: Chain(r.u64()?) };
-        let applied = Seq(r.u64()?);
+        let end = position(&mut r)?;
+        let applied = Seq(r.number("applied entry of a hello")?);
         let count = r.u32()? as usize;
         let table = EpochMark::decode_table(&mut r, count, HELLO_EPOCHS_MAX)?;
         let name = r.text(NAME_MAX)?.to_owned();
-        let mut door = None;
-        while !r.rest().is_empty() {
+        let ordinal = Ordinal(ordinal);
+        let (known, relied_on, door) = (Seq(0), Seq(0), None);
+        let mut hello = Self {
+            version,
+            floor,
+            features,
+            pair,
+            ordinal,
+            role,
+            serving,
+            end,
+            applied,
+            table,
+            name,
+            known,
+            relied_on,
+            door,
+        };
+        hello.decode_fields(&mut r)?;
+        Ok(hello)
+    }
+
+    fn decode_fields(&mut self, r: &mut Reader<'_>) -> Result<(), DecodeError> {
+        for _ in 0..HELLO_FIELDS_MAX {
+            if r.rest().is_empty() {
+                return Ok(());
+            }
             let (tag, len) = (r.u8()?, usize::from(r.u16()?));
-            let field = r.take(len)?;
-            // It is for people and their tools: one that cannot be read is none.
-            if tag == FIELD_DOOR {
-                door = std::str::from_utf8(field).ok().and_then(|text| text.parse().ok());
+            let bytes = r.take(len)?;
+            let mut field = Reader::new("field of a hello", bytes);
+            match tag {
+                FIELD_KNOWN => {
+                    self.known = Seq(field.number("entry known to be here")?);
+                    self.relied_on = Seq(field.number("entry relied on")?);
+                }
+                // It is for people and their tools: one that cannot be read is none.
+                FIELD_DOOR => {
+                    self.door = std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok());
+                }
+                _ => {}
             }
         }
-        let ordinal = Ordinal(ordinal);
-        Ok(Self { version, floor, features, pair, ordinal, role, serving, end, applied, table, name, door })
+        r.expect("bytes after the fields of a hello", 0, r.rest().len() as u64)
     }
+}
+
+fn position(r: &mut Reader<'_>) -> Result<Position, DecodeError> {
+    let epoch = Epoch(r.number("epoch of a position")?);
+    Ok(Position { epoch, seq: Seq(r.number("entry of a position")?), chain: Chain(r.u64()?) })
 }
 
 /// Why a node will not talk. Sent once, then the connection is closed.
@@ -362,8 +411,7 @@ impl Begin {
     /// Any [`DecodeError`]; never panics.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("begin", bytes);
-        let common = Position { epoch: Epoch(r.u64()?), seq: Seq(r.u64()?), chain: Chain(r.u64()?) };
-        Ok(Self { common })
+        Ok(Self { common: position(&mut r)? })
     }
 }
 
@@ -430,6 +478,8 @@ mod tests {
             applied: Seq(9),
             table: vec![EpochMark { epoch: Epoch(2), first_seq: Seq(1), prev_chain: Chain(0) }],
             name: "b".to_owned(),
+            known: Seq(0),
+            relied_on: Seq(0),
             door: None,
         }
     }
@@ -449,6 +499,49 @@ mod tests {
         assert_eq!(header.kind, FrameKind::Hello);
         header.check(&bytes, &bytes[FRAME_HEADER..]).unwrap();
         assert_eq!(Hello::decode(&bytes[FRAME_HEADER..]), Ok(hello()));
+    }
+
+    #[test]
+    fn a_hello_of_this_version_is_read_by_version_1_up_to_its_name_and_unknown_fields_are_skipped() {
+        let ours = Hello { version: 2, known: Seq(80), relied_on: Seq(81), ..hello() };
+        let golden = include_bytes!("../../tests/data/hello-v2.bin");
+        let mut bytes = ours.encode();
+        assert_eq!(bytes, golden);
+        assert_eq!(Hello::decode(&bytes), Ok(ours.clone()));
+        // Version 1 read so much and looked no further.
+        let old = hello().encode();
+        assert_eq!(bytes[2..old.len()], old[2..]);
+        bytes.extend_from_slice(&[200, 3, 0, 1, 2, 3]);
+        assert_eq!(Hello::decode(&bytes), Ok(ours));
+        for cut in old.len() + 1..golden.len() {
+            assert!(Hello::decode(&golden[..cut]).is_err(), "cut at {cut}");
+        }
+        let many = [&old[..], &[200, 0, 0].repeat(HELLO_FIELDS_MAX + 1)].concat();
+        let many = [&2_u16.to_le_bytes()[..], &many[2..]].concat();
+        assert!(Hello::decode(&many).is_err());
+    }
+
+    #[test]
+    fn numbers_that_nothing_can_follow_are_refused_by_name_in_every_frame() {
+        let whole = Hello { version: 2, ..hello() }.encode();
+        let last = u64::MAX.to_le_bytes();
+        for at in [28, 36, 52, 64, 72, whole.len() - 16, whole.len() - 8] {
+            let mut bytes = whole.clone();
+            bytes[at..at + 8].copy_from_slice(&last);
+            assert!(matches!(Hello::decode(&bytes), Err(DecodeError::Limit { .. })), "hello at {at}");
+        }
+        for at in [0, 8] {
+            let mut bytes = Begin { common: hello().end }.encode();
+            bytes[at..at + 8].copy_from_slice(&last);
+            assert!(matches!(Begin::decode(&bytes), Err(DecodeError::Limit { .. })), "begin at {at}");
+        }
+        for fields in [
+            FrameFields { epoch: Epoch(u64::MAX), ..FrameFields::default() },
+            FrameFields { durable: Seq(u64::MAX), ..FrameFields::default() },
+        ] {
+            let bytes = encode_header(FrameKind::Heartbeat, &fields, &[]);
+            assert!(matches!(FrameHeader::decode(&bytes, 0), Err(DecodeError::Limit { .. })));
+        }
     }
 
     #[test]

@@ -90,8 +90,9 @@ impl SegmentHeader {
             }
         };
         r.take(5)?;
-        let index = SegmentIndex(r.u64()?);
-        let base = Position { epoch: Epoch(r.u64()?), seq: Seq(r.u64()?), chain: Chain(r.u64()?) };
+        let index = SegmentIndex(r.number("segment index")?);
+        let epoch = Epoch(r.number("segment base epoch")?);
+        let base = Position { epoch, seq: Seq(r.number("segment base")?), chain: Chain(r.u64()?) };
         Ok(Self { journal, index, base, pair: PairId(r.array()?), wall_ms: r.u64()? })
     }
 }

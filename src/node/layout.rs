@@ -1,5 +1,6 @@
 //! Where everything of a node lies. No other file of the crate spells these names.
 
+use crate::base::limits::NUMBER_MAX;
 use crate::base::{JournalKind, SegmentIndex};
 use crate::io::{Access, Demand, Distrust, Own, check_dir, read_trusted, read_trusted_text};
 use std::io;
@@ -63,7 +64,7 @@ const OLD_INCIDENTS: &str = "incidents.jsonl.old";
 fn index_before(name: &str, end: &str) -> Option<SegmentIndex> {
     let digits = name.strip_suffix(end)?;
     let index = u64::from_str_radix(digits, 16).ok()?;
-    (format!("{index:016x}") == digits).then_some(SegmentIndex(index))
+    (format!("{index:016x}") == digits && index <= NUMBER_MAX).then_some(SegmentIndex(index))
 }
 
 impl Layout {

@@ -595,7 +595,7 @@ impl Link {
             let conn = self.id;
             let accepted = self.was_accepted();
             turn.events.push(if accepted {
-                Event::LinkAccepted { conn }
+                Event::LinkAccepted { conn, from: self.far.clone() }
             } else {
                 Event::LinkConnected { conn }
             });

@@ -27,7 +27,7 @@ fn echo(tell: Sender<String>) -> impl FnMut(Event, &mut VecDeque<Effect>) + Send
             let parts = vec![bytes.slice(..middle), bytes.slice(middle..)];
             effects.push_back(Effect::LinkSend { conn, parts });
         }
-        Event::LinkAccepted { conn } => {
+        Event::LinkAccepted { conn, .. } => {
             assert_eq!(conn.0 >> 63, 1, "a number from the driver's range");
             tell.send("accepted".to_owned()).unwrap();
         }

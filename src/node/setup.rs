@@ -8,7 +8,7 @@ pub use super::layout::Layout;
 use super::layout::OwnName;
 use super::owner::check_owner;
 use crate::base::limits::{CONTROL_FILE_MAX, KEY_FILE_MAX};
-use crate::base::{Epoch, JournalKind, plainly};
+use crate::base::{JournalKind, plainly};
 use crate::format::control::{Control, Role};
 use crate::format::{DecodeError, PairId};
 use crate::io::{Access, Demand, DirLock, Distrust, LockError, check_dir, lock_dir, open_trusted, sync_dir};
@@ -339,7 +339,7 @@ pub fn init(options: &InitOptions) -> Result<Layout, SetupError> {
     replace(&layout, OwnName::IdentityKey, key.key_pem.as_bytes())?;
     replace(&layout, OwnName::IdentityCertificate, key.certificate_pem.as_bytes())?;
     synced(&layout.dir().join("journal"))?;
-    let control = Control { role: config.initial_role, pair, epoch: Epoch(0), table: Vec::new() };
+    let control = Control::new(config.initial_role, pair);
     replace(&layout, OwnName::Control, &control.encode())?;
     if let Some(parent) = std::path::absolute(layout.dir()).ok().as_deref().and_then(Path::parent) {
         synced(parent)?;
@@ -552,6 +552,7 @@ mod ownership_tests;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Epoch;
     use crate::base::{AckLevel, SegmentIndex};
 
     pub(super) fn make(dir: &Path, name: &str, role: &str) -> Layout {

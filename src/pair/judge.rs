@@ -93,6 +93,11 @@ fn stranger(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Option<Verdict> {
         let text = format!("both nodes are number {} of the pair", own.ordinal.0);
         return refuse(RefuseCode::Ordinal, text);
     }
+    if !own.epoch.can_meet(peer_epoch) {
+        let text =
+            format!("epoch {peer_epoch} is out of reach from epoch {}, the highest known here", own.epoch);
+        return refuse(RefuseCode::Protocol, text);
+    }
     if peer.serving && peer.role != Role::Primary {
         return refuse(RefuseCode::Role, format!("it says that it serves, as {}", peer.role.name()));
     }
@@ -117,12 +122,26 @@ pub fn judge_caller(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
     }
 }
 
-fn stream(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
+/// Why this node, a primary, must not serve the peer that says this: its own state is an older one.
+fn own_state_is_old(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Option<Verdict> {
     if peer_epoch > own.epoch {
-        return Verdict::OwnStateOld(format!(
+        return Some(Verdict::OwnStateOld(format!(
             "the peer has seen epoch {peer_epoch}, this node only {}: its state was set back",
             own.epoch
-        ));
+        )));
+    }
+    if peer.known > own.end.seq {
+        return Some(Verdict::OwnStateOld(format!(
+            "the peer has heard that this node had entry {} on its disk, and its journal ends at {}: its state was set back",
+            peer.known, own.end.seq
+        )));
+    }
+    None
+}
+
+fn stream(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
+    if let Some(old) = own_state_is_old(own, peer, peer_epoch) {
+        return old;
     }
     match common_point(&own.table, own.end, &peer.table, peer.end) {
         Some(common) if peer.applied <= common.seq => Verdict::Stream { common },
@@ -135,11 +154,8 @@ fn stream(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
 }
 
 fn may_serve(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
-    if peer_epoch > own.epoch {
-        return Verdict::OwnStateOld(format!(
-            "the peer has seen epoch {peer_epoch}, this node only {}: its state was set back",
-            own.epoch
-        ));
+    if let Some(old) = own_state_is_old(own, peer, peer_epoch) {
+        return old;
     }
     if peer.applied > own.end.seq {
         return Verdict::OwnStateOld(format!(
@@ -232,6 +248,8 @@ mod tests {
             applied: Seq(end),
             table: vec![mark(2, 1)],
             name: "b".to_owned(),
+            known: Seq(0),
+            relied_on: Seq(0),
             door: None,
         }
     }
@@ -301,6 +319,22 @@ mod tests {
         let mut me = own(Role::Primary, false, 2, 10);
         me.end = at(2, 5);
         assert!(matches!(judge(&me, &peer(Role::Standby, false, 10), Epoch(2)), Verdict::OwnStateOld(_)));
+        // Also if the peer has not applied, or not even received, what this node announced.
+        let heard = Hello { applied: Seq(3), known: Seq(6), ..peer(Role::Standby, false, 4) };
+        for serving in [false, true] {
+            me.serving = serving;
+            assert!(matches!(judge(&me, &heard, Epoch(2)), Verdict::OwnStateOld(_)), "serving {serving}");
+        }
+        let as_it_is = Hello { known: Seq(5), ..heard };
+        assert_eq!(judge(&me, &as_it_is, Epoch(2)), Verdict::Stream { common: at(2, 4) });
+    }
+
+    #[test]
+    fn an_epoch_out_of_reach_is_refused_by_name() {
+        let me = own(Role::Standby, false, 2, 10);
+        let far = Hello { ordinal: Ordinal(1), ..peer(Role::Primary, false, 10) };
+        let verdict = judge(&me, &far, Epoch(u64::MAX / 2));
+        assert!(matches!(verdict, Verdict::Refuse(RefuseCode::Protocol, _)), "{verdict:?}");
     }
 
     #[test]

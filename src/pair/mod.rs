@@ -5,6 +5,7 @@
 
 mod diverged;
 mod judge;
+pub mod record;
 mod session;
 
 pub use diverged::diverged_line;

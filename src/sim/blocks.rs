@@ -433,6 +433,7 @@ impl World {
                 self.trace.sometimes("a flush covered a write of an earlier connection");
             }
             self.blockers[b].log[at].safe = true;
+            self.note_lowered(n);
             self.check.on_ok(n, number, place, level);
         }
     }

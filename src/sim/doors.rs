@@ -390,6 +390,7 @@ impl World {
         let place = places[places.len() - 1];
         let level = level_of(file, place.space == 0, self.options.ack_level);
         self.note_ok(n, file, place);
+        self.note_lowered(n);
         self.check.on_ok(n, number, place, level);
         self.end(number, Ending::Ok);
     }

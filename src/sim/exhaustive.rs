@@ -93,6 +93,16 @@ impl Small {
         Self::of(options(solo), updates, at_once)
     }
 
+    /// A new pair, set up, whose operator does not think that all is over when the updates have ended.
+    pub(super) fn in_trouble(updates: usize) -> Self {
+        Self::of(Options { ops: usize::MAX, think_us: 1 << 50, ..options(false) }, updates, false)
+    }
+
+    /// A new pair, set up, whose nodes speak so often, and give up a silent link after so long (milliseconds).
+    pub(super) fn beating(updates: usize, heartbeat_ms: u64, peer_timeout_ms: u64) -> Self {
+        Self::of(Options { heartbeat_ms, peer_timeout_ms, ..options(false) }, updates, false)
+    }
+
     /// A new pair with a volume, set up; no updates.
     pub(super) fn with_volume() -> Self {
         Self::of(Options { volumes: true, ..options(false) }, 0, false)
@@ -199,18 +209,14 @@ fn nothing_half(world: &mut World) {
     let Some(id) = store.namespace().resolve(File::Main.name().as_bytes()) else { return };
     let items = store.items(id);
     let mut why = None;
-    for (number, op) in world.ops.iter().enumerate() {
+    let updates = |op: &Op| op.file == File::Main && matches!(op.kind, Kind::Set | Kind::Transaction);
+    for (number, op) in world.ops.iter().enumerate().filter(|(_, op)| updates(op)) {
         let there = op.items.iter().filter(|item| items.iter().any(|(id, _)| id == item.as_slice())).count();
         if op.file == File::Main && there != 0 && there != op.items.len() {
             why = Some(("I-05", format!("update {number} is there by half")));
         }
-        if there == 0
-            && op.file == File::Main
-            && !op.items.is_empty()
-            && op.ending == Ending::Ok
-            && !lost.contains(&number)
-        {
-            why = Some(("I-01", format!("update {number} was told ok and is gone")));
+        if there == 0 && !op.items.is_empty() && op.ending == Ending::Ok && !lost.contains(&number) {
+            why = Some(("I-01", format!("update {number} was told ok and is gone: {op:?}")));
         }
     }
     if let Some((invariant, text)) = why {

@@ -1,6 +1,7 @@
 //! How nodes start and die.
 
 use super::disk::{Death, DiskSource};
+use super::net::EndState;
 use super::world::{Ev, PAIR, World};
 use crate::base::{JournalKind, Ordinal};
 use crate::engine::{Engine, Event, Rounds, StartState};
@@ -148,9 +149,18 @@ impl World {
         node.life += 1;
         self.after_life(n);
         self.check.died(n);
+        self.heard_by_the_dead(n);
         self.connections_of_the_dead(n, death == Death::Kill);
         self.clients_of_the_dead(n);
         self.operator_of_the_dead(n);
+    }
+
+    /// What a node heard and had no time to write down, it does not know again.
+    fn heard_by_the_dead(&mut self, n: usize) {
+        let listens =
+            self.net.connections.values().any(|c| c.ends[n].follows && c.ends[n].state == EndState::Open);
+        let troubled = self.nodes[n].ills.control_until + 1_000_000 > self.trace.now;
+        self.check.forget_heard(n, listens, troubled && self.nodes[n].ills.control_until > 0);
     }
 
     fn after_life(&mut self, n: usize) {
@@ -232,6 +242,7 @@ impl World {
         node.life += 1;
         self.after_life(n);
         self.check.died(n);
+        self.heard_by_the_dead(n);
         self.connections_of_the_dead(n, true);
         self.clients_of_the_dead(n);
         self.operator_of_the_dead(n);

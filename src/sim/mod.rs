@@ -5,6 +5,7 @@
 //! are checked at every step by [`checker`](self), against the world's own account of what was written where.
 //! [`exhaustive`] walks every crash point of small runs instead of sampling.
 
+mod account;
 mod blocks;
 mod checker;
 mod client;

@@ -4,7 +4,7 @@ use crate::base::{AlignedBuf, ConnId, Epoch, Prng, Seq};
 use crate::format::batch::Batch;
 use crate::format::frame::{Ack, Begin, FRAME_HEADER, FrameHeader, FrameKind, Hello};
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What the operating system takes from a sender before the receiver reads it (bytes).
 const SOCKET_BUFFER: usize = 128 << 10;
@@ -103,6 +103,20 @@ pub(super) struct Pipe {
     pub(super) last_number: u64,
     /// The last batch given to it, by its end.
     pub(super) last_batch: Option<u64>,
+    /// Heads in frames that are under way: where the frame ends in the stream, and what its header says.
+    heads: VecDeque<(u64, Heard)>,
+    /// Bytes of frames that the sender gave, and bytes that the receiver got.
+    given: u64,
+    got: u64,
+}
+
+/// What the receiver of a frame learns from its header.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heard {
+    /// The durable head.
+    pub(super) durable: u64,
+    /// It stands in a hello.
+    pub(super) hello: bool,
 }
 
 impl Pipe {
@@ -111,6 +125,20 @@ impl Pipe {
             self.queued += part.len();
             self.chunks.push_back(part.clone());
         }
+    }
+
+    /// A frame was given to it.
+    pub(super) fn note_frame(&mut self, seen: &Seen) {
+        self.given += FRAME_HEADER as u64 + u64::from(seen.header.len);
+        let hello = matches!(seen.body, Body::Hello(_));
+        self.heads.push_back((self.given, Heard { durable: seen.header.durable.0, hello }));
+    }
+
+    /// So many bytes reached the receiver: what it learns from the frames that are whole now.
+    pub(super) fn heard(&mut self, bytes: usize) -> Vec<Heard> {
+        self.got += bytes as u64;
+        let whole = self.heads.iter().take_while(|(end, _)| *end <= self.got).count();
+        self.heads.drain(..whole).map(|(_, heard)| heard).collect()
     }
 
     /// Drops what is under way.
@@ -175,6 +203,12 @@ pub(super) struct End {
     pub(super) room: Option<(AlignedBuf, usize)>,
     /// What this end sends.
     pub(super) out: Pipe,
+    /// What frames told it that it has not taken up yet.
+    pub(super) untaken: Vec<Heard>,
+    /// It has acknowledged something, so it takes up what it hears.
+    pub(super) follows: bool,
+    /// When bytes last reached it.
+    pub(super) heard_at: u64,
 }
 
 /// A connection; its ends are those of node 0 and node 1.
@@ -197,6 +231,8 @@ pub(super) struct Net {
     accepted: u64,
     /// Whether bytes from node 0, from node 1, get nowhere now.
     pub(super) blocked: [bool; 2],
+    /// Connections of a copy of the caller's directory that somebody serves elsewhere.
+    pub(super) copies: BTreeSet<ConnId>,
     /// Whether connecting fails at once.
     pub(super) refusing: bool,
     /// Bits are flipped in one of so many pieces; never if 0.
@@ -214,6 +250,9 @@ impl Net {
             state: EndState::Unknown,
             room: None,
             out: Pipe::default(),
+            untaken: Vec::new(),
+            follows: false,
+            heard_at: 0,
         };
         let id = self.next;
         self.next += 1;

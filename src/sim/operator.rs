@@ -83,6 +83,8 @@ pub(super) struct Operator {
     nested: bool,
     decayed: bool,
     takeovers: u32,
+    /// Entries that are known and not there may be given up on a node.
+    accept_loss: [bool; 2],
 }
 
 impl Operator {
@@ -106,6 +108,7 @@ impl Operator {
             nested: prng.percent(40),
             decayed: false,
             takeovers: 0,
+            accept_loss: [false; 2],
         }
     }
 
@@ -213,8 +216,9 @@ impl World {
     /// A request arrives.
     pub(super) fn admin_arrives(&mut self, n: usize, token: u64) {
         let Some((_, request)) = self.operator.requests.remove(&token) else { return };
-        if matches!(request, AdminRequest::Takeover { dry_run: false, .. }) {
+        if let AdminRequest::Takeover { dry_run: false, accept_loss, .. } = request {
             self.check.nodes[n].taking_over = true;
+            self.check.nodes[n].loss_accepted = accept_loss;
             if !self.check.fully_applied(n) {
                 self.trace.sometimes("a takeover with an unapplied tail");
             }
@@ -354,6 +358,9 @@ impl World {
             [usize::try_from(self.streams.operator.below(4)).unwrap_or(0)];
         self.trace.event("trouble", kind as u64, n as u64, || format!("{kind:?} node {n} for {long} us"));
         self.nodes[n].ills.last = self.trace.now + long;
+        if self.options.copies {
+            self.copy_calls();
+        }
         match kind {
             Trouble::Kill => self.die_and_return(n, Death::Kill),
             Trouble::Power => self.die_and_return(n, Death::Power),
@@ -633,17 +640,27 @@ impl World {
             plan.next = now + 400_000;
             plan.over = self.is_primary(node);
             if !plan.over {
-                self.ask(
-                    node,
-                    AdminRequest::Takeover { peer_is_down: true, dry_run: false },
-                    Purpose::Takeover,
-                );
+                self.ask_takeover(node);
             }
         }
         self.operator.plan = Some(plan);
     }
 
+    /// Asks for a takeover; with the word that known entries may be given up only after it was asked for.
+    fn ask_takeover(&mut self, n: usize) {
+        let accept_loss = self.operator.accept_loss[n];
+        let now = self.streams.operator.percent(20);
+        let request = AdminRequest::Takeover { peer_is_down: true, dry_run: false, accept_loss, now };
+        self.ask(n, request, Purpose::Takeover);
+    }
+
     fn takeover_answer(&mut self, n: usize, reply: AdminReply) {
+        if let AdminReply::No { next, .. } = &reply
+            && next.contains("--accept-loss")
+        {
+            self.trace.sometimes("a takeover asked whether known entries may be given up");
+            self.operator.accept_loss[n] = true;
+        }
         let AdminReply::Ok { value } = reply else { return };
         let account: TakeoverAccount = match serde_json::from_value(value) {
             Ok(account) => account,
@@ -659,6 +676,7 @@ impl World {
             account.kept_up_to += 1000;
             account.durable_level_lost = 0;
         }
+        self.operator.accept_loss[n] = false;
         self.check.on_takeover(n, &account);
         if let Some(plan) = &mut self.operator.plan {
             plan.over = true;

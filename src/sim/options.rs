@@ -203,6 +203,8 @@ pub struct Options {
     pub solo: bool,
     /// There is a volume, and clients of it.
     pub volumes: bool,
+    /// A copy of the primary's directory is served elsewhere, and calls whenever trouble comes.
+    pub copies: bool,
 }
 
 impl Options {
@@ -253,6 +255,7 @@ impl Options {
             mutation: None,
             solo: false,
             volumes: seed.is_multiple_of(3),
+            copies: seed.is_multiple_of(5),
             store_lag_us: pick(&mut prng, &[0, 0, 0, 20_000, 400_000, 1_500_000]),
             quota_segments: None,
         };

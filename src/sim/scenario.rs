@@ -2,12 +2,16 @@
 //! moment that mattered. Each gives the first broken rule, which must be none.
 
 use super::checker::Violation;
-use super::disk::{Death, Exact};
+use super::disk::{Death, Disk, Exact};
 use super::exhaustive::{Small, settle};
+use super::truth::JournalTruth;
 use super::world::World;
-use crate::base::JournalKind;
+use crate::base::{JournalKind, Ordinal};
 use crate::engine::PeerLoss;
+use crate::format::batch::Batch;
 use crate::format::control::Role;
+use crate::store::StoreWrite as _;
+use crate::store::memory::MemoryStore;
 
 /// A scenario that waits longer than this for what it needs has lost its sense.
 const STEPS_MAX: u64 = 100_000;
@@ -147,6 +151,121 @@ pub fn flush_after_a_restart_alone() -> Option<Violation> {
     }
     world.blocker_flushes(0);
     until(&mut world, "the flush is answered", |world| world.blocker_is_safe(0));
+    ended(world)
+}
+
+/// A node's directory, copied while the node was stopped, and what is true of it.
+struct Copy {
+    disk: Disk,
+    log: Vec<(JournalKind, Batch)>,
+    journals: [JournalTruth; 2],
+}
+
+impl Copy {
+    /// Of node 1, which is stopped for it.
+    fn of_standby(world: &mut World) -> Self {
+        world.die(1, Death::Kill);
+        let copy = Self {
+            disk: world.nodes[1].disk.clone(),
+            log: world.nodes[1].log.clone(),
+            journals: world.check.nodes[1].journals.clone(),
+        };
+        world.node_boots(1);
+        copy
+    }
+
+    /// Node 1 dies, its directory is replaced by this copy, and it starts.
+    fn put_back(self, world: &mut World) {
+        world.die(1, Death::Kill);
+        let mut store = MemoryStore::new(Ordinal(1));
+        for (journal, batch) in &self.log {
+            let same = store.apply(*journal, std::slice::from_ref(batch));
+            assert!(same.is_ok(), "what was applied once can be applied again");
+        }
+        let covered = store.checkpoint();
+        assert!(covered.is_ok(), "a store in memory can be checkpointed");
+        let control = crate::format::control::Control::decode(&self.disk.control);
+        let node = &mut world.nodes[1];
+        (node.disk, node.store, node.log) = (self.disk, store, self.log);
+        let truth = &mut world.check.nodes[1];
+        truth.control = control.unwrap_or_else(|_| truth.control.clone());
+        truth.journals = self.journals;
+        truth.shortened = true;
+        truth.heard = super::account::HeardHeads::default();
+        world.node_boots(1);
+    }
+}
+
+/// A pair at level `durable` whose standby was replaced by an older copy of its directory after `updates` more updates, and
+/// has met its primary since.
+fn standby_set_back(updates: usize) -> World {
+    let mut world = Small::in_trouble(6).finish();
+    let copy = Copy::of_standby(&mut world);
+    let mut world = Small::again(world, updates).finish();
+    if updates > 20 {
+        until(&mut world, "the primary lets go of what both had", |world| {
+            world.nodes[0].disk.segments(JournalKind::Replicated).iter().all(|(index, _)| index.0 > 1)
+        });
+    }
+    copy.put_back(&mut world);
+    until(&mut world, "the standby is told that it was set back", |world| world.check.told_set_back(1));
+    world
+}
+
+fn is_asked_and_tells(mut world: World) -> Option<Violation> {
+    world.take_over_now();
+    until(&mut world, "the standby takes over", |world| !world.takeover_pending());
+    if world.check.nodes[1].control.role != Role::Primary {
+        world.check.fail("scenario", "there was no takeover".to_owned());
+    }
+    if !world.check.nodes[1].loss_accepted {
+        world.check.fail("scenario", "nobody was asked whether entries may be given up".to_owned());
+    }
+    ended(world)
+}
+
+/// The primary's journal no longer reaches back to a standby that was set back, and then the primary dies. The standby
+/// must not say that nothing is lost, whoever asks it, and after a restart neither.
+#[must_use]
+pub fn takeover_by_a_standby_that_was_set_back_for_good() -> Option<Violation> {
+    let mut world = standby_set_back(60);
+    let mut wait = 0;
+    until(&mut world, "what the standby was told is on its disk", |_| {
+        wait += 1;
+        wait > 400
+    });
+    world.die(1, Death::Power);
+    world.node_boots(1);
+    until(&mut world, "the standby is up again", |world| world.nodes[1].engine.is_some());
+    is_asked_and_tells(world)
+}
+
+/// The same, but the primary dies while it sends again what the standby once had.
+#[must_use]
+pub fn takeover_by_a_standby_that_is_being_caught_up_after_it_was_set_back() -> Option<Violation> {
+    is_asked_and_tells(standby_set_back(12))
+}
+
+/// The standby of a primary at level `durable` falls silent; an update that comes then is answered within the grace, not
+/// within the grace and the time after which a silent link is closed.
+#[must_use]
+pub fn update_while_the_peer_is_silent() -> Option<Violation> {
+    let mut world = Small::beating(3, 50, 5_000).finish();
+    until(&mut world, "the promise is whole", |world| {
+        world.nodes[0].engine.as_ref().is_some_and(|engine| engine.lowered().is_none())
+    });
+    world.net.blocked = [true; 2];
+    let before = world.trace.now;
+    let mut small = Small::again(world, 1);
+    small.run();
+    let mut world = small.world;
+    let took = world.trace.now - before;
+    // The grace of 300 ms is counted from the last word; the disk takes its time too.
+    if !(100_000..=330_000).contains(&took) {
+        let op = world.ops.last();
+        let text = format!("an update was answered after {took} us while the peer was silent: {op:?}");
+        world.check.fail("promise", text);
+    }
     ended(world)
 }
 

@@ -2,9 +2,12 @@
 
 use super::net::{Body, EndState};
 use super::options::Mutation;
-use super::world::{Ev, World};
-use crate::base::{AlignedBuf, ConnId, Seq};
+use super::world::{Ev, PAIR, World};
+use crate::base::{AlignedBuf, Chain, ConnId, Epoch, Mono, Now, Ordinal, Position, Seq};
 use crate::engine::Event;
+use crate::format::control::Role;
+use crate::format::frame::{FrameKind, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION};
+use crate::pair::{Head, Session};
 use bytes::Bytes;
 
 impl World {
@@ -58,12 +61,16 @@ impl World {
         end.state = EndState::Open;
         let conn = end.conn;
         self.trace.event("connected", conn.0, n as u64, || format!("node {n}: conn {:x}", conn.0));
-        let event = if caller { Event::LinkConnected { conn } } else { Event::LinkAccepted { conn } };
+        let from = format!("node {}", 1 - n);
+        let event = if caller { Event::LinkConnected { conn } } else { Event::LinkAccepted { conn, from } };
         self.input(n, event);
     }
 
     /// A node sends.
     pub(super) fn link_send(&mut self, n: usize, conn: ConnId, parts: &[Bytes]) {
+        if self.net.copies.contains(&conn) {
+            return self.check.on_replaced(n, u64::MAX);
+        }
         let life = self.nodes[n].life;
         let Some((id, connection)) = self.net.find(n, life, conn) else {
             return self
@@ -74,10 +81,13 @@ impl World {
             // The node has not heard of the end yet.
             return;
         }
+        let accepted = connection.caller != n;
         let mut pipe = std::mem::take(&mut connection.ends[n].out);
         match pipe.tap.feed(parts) {
             Ok(frames) => {
                 for mut seen in frames {
+                    pipe.note_frame(&seen);
+                    self.takes_up(n, id, accepted, &seen.body);
                     self.mutate_frame(&mut seen);
                     self.check.on_frame(n, &seen, &mut pipe);
                 }
@@ -95,6 +105,65 @@ impl World {
         }
         let us = 1 + self.streams.net.below(200);
         self.node_after(us, n, Ev::Sent(id));
+    }
+
+    /// A node shows by what it sends that it has taken up what it heard.
+    fn takes_up(&mut self, n: usize, id: u64, accepted: bool, body: &Body) {
+        let Some(connection) = self.net.connections.get_mut(&id) else { return };
+        let end = &mut connection.ends[n];
+        match body {
+            Body::Hello(_) if accepted => {
+                let (hellos, rest) = end.untaken.drain(..).partition(|heard| heard.hello);
+                end.untaken = rest;
+                self.check.on_heard(n, hellos);
+                self.check.on_replaced(n, id);
+            }
+            Body::Ack(_) => {
+                end.follows = true;
+                let heard = std::mem::take(&mut end.untaken);
+                self.check.on_heard(n, heard);
+            }
+            _ => {}
+        }
+    }
+
+    /// A copy of the primary's directory is served elsewhere and calls the standby, with what its node may have known.
+    pub(super) fn copy_calls(&mut self) {
+        let Some(n) = (0..2).find(|&n| self.nodes[n].engine.is_some() && !self.is_primary(n)) else { return };
+        let truth = &self.check.nodes[1 - n];
+        let path = &truth.journals[0].path;
+        let at = usize::try_from(self.streams.net.below(path.len() as u64)).unwrap_or(0);
+        let end = path.get(if self.streams.net.percent(50) { at } else { path.len() - 1 }).copied();
+        let Some(end) = end else { return };
+        let (control, seq) = (&truth.control, Seq(end.seq));
+        let serving = self.streams.net.percent(50);
+        let epoch = Epoch(control.epoch.0 + 2 * self.streams.net.below(2));
+        let hello = Hello {
+            version: PROTOCOL_VERSION,
+            floor: PROTOCOL_FLOOR,
+            features: 0,
+            pair: PAIR,
+            ordinal: Ordinal(u8::try_from(1 - n).unwrap_or(0)),
+            role: Role::Primary,
+            serving: serving && epoch.opener().0 == u8::try_from(1 - n).unwrap_or(0),
+            end: Position { epoch: Epoch(end.epoch), seq, chain: Chain(end.chain) },
+            applied: seq,
+            table: control.table.iter().filter(|mark| mark.first_seq <= seq).copied().collect(),
+            name: "copy".to_owned(),
+            known: Seq(0),
+            relied_on: Seq(0),
+            door: None,
+        };
+        let conn = ConnId(3 << 62 | self.net.copies.len() as u64);
+        self.net.copies.insert(conn);
+        let mut session = Session::dialed(conn, 99, Mono(0));
+        let head = Head { epoch, durable: seq, credit: 0 };
+        session.send(Now::default(), FrameKind::Hello, head, hello.encode().into());
+        let bytes = Bytes::from(session.take_out().concat());
+        self.trace.event("copy-calls", conn.0, n as u64, || format!("node {n}: epoch {epoch} {hello:?}"));
+        self.trace.sometimes("a copy of the primary called its standby");
+        self.input(n, Event::LinkAccepted { conn, from: "a copy".to_owned() });
+        self.input(n, Event::LinkBytes { conn, bytes });
     }
 
     fn mutate_frame(&mut self, seen: &mut super::net::Seen) {
@@ -162,7 +231,18 @@ impl World {
             pipe.tainted = true;
             connection.tainted_at.get_or_insert(now);
         }
-        let (pipe, len) = (&connection.ends[from].out, bytes.len());
+        let len = bytes.len();
+        let heard = connection.ends[from].out.heard(len);
+        let end = &mut connection.ends[n];
+        end.heard_at = now;
+        if connection.tainted_at.is_none() && end.state == EndState::Open {
+            end.untaken.extend(heard);
+            if end.follows {
+                let heard = std::mem::take(&mut end.untaken);
+                self.check.on_heard(n, heard);
+            }
+        }
+        let pipe = &connection.ends[from].out;
         let told = pipe.owes_sent && pipe.taken();
         self.trace
             .event("link-bytes", conn.0, len as u64, || format!("node {n}: {len} on conn {:x}", conn.0));
@@ -195,6 +275,9 @@ impl World {
 
     /// A node wants what comes next in this buffer.
     pub(super) fn link_fill(&mut self, n: usize, conn: ConnId, buffer: AlignedBuf, until: usize) {
+        if self.net.copies.contains(&conn) {
+            return;
+        }
         let life = self.nodes[n].life;
         let Some((_, connection)) = self.net.find(n, life, conn) else { return };
         let end = &mut connection.ends[n];
@@ -224,6 +307,14 @@ impl World {
         }
         let end = &mut connection.ends[n];
         let connecting = end.state == EndState::Unknown;
+        // It spoke a moment ago, and the node that listened to it gives it up.
+        let beat = self.options.heartbeat_ms * 1000;
+        if end.follows && end.state == EndState::Open && self.trace.now < end.heard_at + 2 * beat {
+            self.check.on_left_living(n, id);
+        }
+        if end.follows {
+            self.check.on_unheard(n, self.trace.now);
+        }
         if end.state != EndState::Over {
             end.state = EndState::Left;
         }
@@ -248,6 +339,9 @@ impl World {
         let caller = connection.caller == n;
         let end = &mut connection.ends[n];
         let (state, conn) = (end.state, end.conn);
+        if end.follows && state == EndState::Open {
+            self.check.on_unheard(n, self.trace.now);
+        }
         end.state = EndState::Over;
         end.out.drop_all();
         let tell = match state {

@@ -8,9 +8,7 @@ use super::net::Net;
 use super::operator::Operator;
 use super::options::{Mutation, Options, Streams};
 use super::trace::Trace;
-use crate::base::{
-    AlignedBuf, ConnId, Epoch, FileId, JournalKind, Mono, Now, Ordinal, Round, SegmentIndex, Seq,
-};
+use crate::base::{AlignedBuf, ConnId, FileId, JournalKind, Mono, Now, Ordinal, Round, SegmentIndex, Seq};
 use crate::engine::{Engine, EngineConfig, Event, Rounds};
 use crate::format::PairId;
 use crate::format::batch::Batch;
@@ -263,7 +261,7 @@ pub(super) struct World {
 impl World {
     /// A new pair; nothing runs yet. The last `keep` events are kept in words.
     pub(super) fn new(options: Options, keep: usize) -> Self {
-        let control = |role| Control { role, pair: PAIR, epoch: Epoch(0), table: Vec::new() };
+        let control = |role| Control::new(role, PAIR);
         let controls = [control(Role::Primary), control(Role::Standby)];
         let mut streams = Streams::new(options.seed);
         let drift = |node: usize| if node == 0 { 0 } else { 10_000 };

@@ -338,7 +338,7 @@ impl Namespace {
         r.expect("namespace record version", u64::from(META_VERSION), u64::from(version))?;
         self.mode = LoggingMode::from_byte(r.u8()?)?;
         self.paused = r.u8()? != 0;
-        self.high_water = FileId(r.u64()?);
+        self.high_water = FileId(r.number("highest id")?);
         for _ in 0..r.u32()? {
             self.gone.insert(FileId(r.u64()?));
         }

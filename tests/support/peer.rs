@@ -115,6 +115,8 @@ pub(crate) fn hello_of(node: &Node) -> Hello {
         applied: Default::default(),
         table: Vec::new(),
         name: config.name,
+        known: Default::default(),
+        relied_on: Default::default(),
         door: None,
     }
 }

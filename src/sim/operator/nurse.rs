@@ -93,10 +93,10 @@ impl World {
             }
             match self.check.nodes[n].control.role {
                 Role::Standby => {
-                    let request = AdminRequest::Takeover { peer_is_down: true, dry_run: false };
-                    self.ask(n, request, Purpose::Takeover);
+                    self.ask_takeover(n);
                 }
-                Role::Primary => self.ask(n, AdminRequest::StartAlone, Purpose::Alone),
+                // Nobody has more than this node: the other one is halted for good.
+                Role::Primary => self.ask(n, AdminRequest::StartAloneAcceptLoss, Purpose::Alone),
                 Role::Diverged => {}
             }
         }

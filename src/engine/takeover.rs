@@ -1,0 +1,233 @@
+//! What only an operator can decide: a takeover, and serving although the peer could not be asked.
+
+use super::admin::TakeoverAccount;
+use super::core::Core;
+use super::roles::{Step, seconds};
+use crate::base::{Mono, Seq};
+use crate::format::dptr::FileState;
+use crate::pair::record;
+use crate::store::StoreRead;
+
+/// A takeover waits this long for the link to a dead peer to be noticed as dead (milliseconds).
+const TAKEOVER_GRACE_MS: u64 = 1500;
+
+/// A takeover under way: who asked for it, and what it will answer.
+#[derive(Debug)]
+pub(super) struct PendingTakeover {
+    pub(super) token: u64,
+    pub(super) account: TakeoverAccount,
+    pub(super) started: Mono,
+}
+
+/// A takeover that waits for the primary's connection to end.
+#[derive(Debug)]
+pub(super) struct WaitingTakeover {
+    token: u64,
+    until: Mono,
+    accept_loss: bool,
+}
+
+impl WaitingTakeover {
+    pub(super) fn until(&self) -> Mono {
+        self.until
+    }
+}
+
+/// What an operator says with `takeover`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Word {
+    pub(super) peer_is_down: bool,
+    pub(super) accept_loss: bool,
+    pub(super) now: bool,
+    pub(super) dry_run: bool,
+}
+
+impl<S: StoreRead> Core<S> {
+    /// `start --alone`.
+    pub(super) fn start_alone(&mut self, token: u64, accept_loss: bool) {
+        match self.state.step {
+            Step::Asking => self.start_asking_node(token, accept_loss),
+            Step::Serving => self.reply_no(token, "this node serves already", ""),
+            _ if !self.is_primary() => self.reply_no(
+                token,
+                format!("this node is not the primary (its role is {})", self.control.role.name()),
+                "to make a standby the primary: hot-backup takeover --peer-is-down",
+            ),
+            _ => self.reply_no(token, format!("this node is {}", self.state.word()), "try again in a moment"),
+        }
+    }
+
+    /// A node that would begin an epoch without what its peer has would make of one history two.
+    fn start_asking_node(&mut self, token: u64, accept_loss: bool) {
+        if let Some(why) = self.peer_is_ahead() {
+            let name = &self.link.peer_name;
+            let peer = if name.is_empty() { "the peer" } else { name };
+            if self.hears_of_peer() {
+                return self.reply_no(
+                    token,
+                    format!("starting alone: {why}, and the peer answers"),
+                    format!(
+                        "if {peer} has the newer state: stop this node, and say there: hot-backup takeover --peer-is-down; \
+                         if it has not: stop it first, then say here: hot-backup start --alone --accept-loss"
+                    ),
+                );
+            }
+            if !accept_loss {
+                return self.reply_no(
+                    token,
+                    format!("starting alone: {why}"),
+                    "start the peer, which has the newer state, and say there: hot-backup takeover --peer-is-down; if it \
+                     is lost for good: hot-backup start --alone --accept-loss",
+                );
+            }
+        }
+        self.state.alone = true;
+        self.dirty = true;
+        self.reply_value(token, &serde_json::json!({ "state": "starting-epoch" }));
+    }
+
+    /// Whether the peer answered a short time ago.
+    fn hears_of_peer(&self) -> bool {
+        self.link.heard.0 > 0 && self.now.mono < self.link.heard.plus_ms(2 * self.config.peer_timeout_ms)
+    }
+
+    /// `takeover`.
+    pub(super) fn takeover(&mut self, token: u64, word: Word) {
+        let name = self.config.name.clone();
+        if self.is_primary() {
+            let message = format!("{name} is the primary already (epoch {})", self.control.epoch);
+            return self.reply_no(token, message, "nothing to do; see `hot-backup status`");
+        }
+        if !matches!(self.state.step, Step::Standby | Step::Replaying) {
+            let message = format!("{name} cannot take over: it is {}", self.state.word());
+            return self.reply_no(token, message, "see `hot-backup status`");
+        }
+        if word.dry_run {
+            let mut account = self.takeover_account();
+            account.dry_run = true;
+            return self.reply_value(token, &account);
+        }
+        if !word.peer_is_down {
+            return self.reply_no(
+                token,
+                "a takeover needs your word that the peer does not serve any more",
+                "make sure that it is down or fenced, then say: hot-backup takeover --peer-is-down",
+            );
+        }
+        let accept_loss = word.accept_loss;
+        if self.link.hears_primary() && !word.now {
+            let until = self.now.mono.plus_ms(TAKEOVER_GRACE_MS);
+            self.state.waiting_takeover = Some(WaitingTakeover { token, until, accept_loss });
+            return;
+        }
+        self.begin_takeover(token, accept_loss);
+    }
+
+    /// Goes on with a takeover that waits, once the primary's connection has ended or its time is over.
+    pub(super) fn retry_takeover(&mut self) {
+        let Some(waiting) = &self.state.waiting_takeover else { return };
+        let hears = self.link.hears_primary();
+        if hears && self.now.mono < waiting.until {
+            return;
+        }
+        let (token, accept_loss) = (waiting.token, waiting.accept_loss);
+        self.state.waiting_takeover = None;
+        if !hears {
+            return self.begin_takeover(token, accept_loss);
+        }
+        let silence = seconds(self.link.primary_heard().map_or(0, |heard| self.now.mono.since(heard)));
+        self.reply_no(
+            token,
+            format!("the peer may not be down: its connection stands, and it was last heard {silence:.1} s ago"),
+            format!(
+                "stop the primary first (or cut it off), then take over; a connection that is silent for {:.1} s is given \
+                 up; if you know that the primary does not serve any more: hot-backup takeover --peer-is-down --now",
+                seconds(self.config.peer_timeout_ms * 1000)
+            ),
+        );
+    }
+
+    fn begin_takeover(&mut self, token: u64, accept_loss: bool) {
+        if !matches!(self.state.step, Step::Standby | Step::Replaying) {
+            let message = format!("this node is {} now", self.state.word());
+            return self.reply_no(token, message, "see `hot-backup status`");
+        }
+        let (account, started) = (self.takeover_account(), self.now.mono);
+        if account.needs_accept_loss && !accept_loss {
+            return self.reply_no(
+                token,
+                format!("a takeover now would lose known entries: {}", account.lost),
+                "if the old primary's disk can still be had, start that node instead; if it is lost for good: \
+                 hot-backup takeover --peer-is-down --accept-loss",
+            );
+        }
+        self.refuse_pending("a takeover begins");
+        // All that is here is applied now, announced or not, and must be found applied again after a crash.
+        let end = self.replicated().pace().appended;
+        self.replicated_mut().set_announced(end);
+        self.open_epoch(Some(PendingTakeover { token, account, started }));
+    }
+
+    /// What a takeover now keeps and may lose.
+    fn takeover_account(&self) -> TakeoverAccount {
+        let end = self.replicated().sealed();
+        let peer = &self.control.peer;
+        let announced = self.announced();
+        let shared = record::shared(peer, end);
+        let lost_announced = announced.0.saturating_sub(shared.0);
+        let durable = record::missing_durable(peer, end);
+        TakeoverAccount {
+            name: self.config.name.clone(),
+            dry_run: false,
+            epoch: self.epoch_to_open(true).unwrap_or_default().0,
+            old_epoch: end.epoch.0,
+            applied: end.seq.0,
+            received: end.seq.0,
+            announced: announced.0,
+            lost_announced,
+            durable_level_lost: durable.map_or(0, |range| range.count()),
+            needs_accept_loss: record::missing(peer, end).is_some(),
+            lost: self.loss_in_words(announced, durable),
+            kept_up_to: end.seq.0,
+            silence_seconds: seconds(self.now.mono.since(self.link.heard)),
+            incomplete_files: self
+                .namespace
+                .files()
+                .filter(|(_, info)| info.replicated && info.dptr.state != FileState::Whole)
+                .map(|(_, info)| info.key.clone())
+                .collect(),
+            seconds: 0.0,
+        }
+    }
+
+    /// The last entry that the old primary is known to have had on its disk.
+    pub(super) fn announced(&self) -> Seq {
+        let peer = &self.control.peer;
+        peer.on_disk.max(peer.offered).max(peer.known_here)
+    }
+
+    fn loss_in_words(&self, announced: Seq, durable: Option<record::Range>) -> String {
+        let end = self.replicated().sealed();
+        let shared = record::shared(&self.control.peer, end);
+        if announced <= shared {
+            return format!(
+                "everything the old primary announced as durable (entries up to {announced}) is kept; updates it \
+                 acknowledged at level local after entry {} of epoch {}, or in a later epoch of its own, unheard of \
+                 here, are lost if there are any; at level received and above none is lost",
+                end.seq, end.epoch
+            );
+        }
+        let first = shared.next();
+        let durable = match durable {
+            Some(range) => format!(
+                "; of them, entries {range} may have been acknowledged at level durable or above, because this node had \
+                 acknowledged them and does not have them any more"
+            ),
+            None => "; at level received and above none is lost".to_owned(),
+        };
+        format!(
+            "entries {first} to {announced}, which the old primary had, are not here, nor is anything after them: updates \
+             acknowledged at level local from entry {first} on are lost{durable}"
+        )
+    }
+}
