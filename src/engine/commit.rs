@@ -4,7 +4,7 @@ use super::config::PeerLoss;
 use super::core::{Core, ReadFor};
 use super::effect::{Effect, Severity};
 use super::incidents::Matter;
-use crate::base::limits::{BLOCK_U64, QUEUE_MAX, UNAPPLIED_MAX};
+use crate::base::limits::{BLOCK_U64, QUEUE_MAX, UNAPPLIED_MAX, UNWRITTEN_MS};
 use crate::base::{Fault, JournalKind, SegmentIndex, Seq};
 use crate::doors::Watermarks;
 use crate::journal::{JournalOp, JournalState, ReadRequest};
@@ -25,6 +25,31 @@ impl<S: StoreRead> Core<S> {
             self.journal_ops(kind);
         }
         self.note_journal_state();
+        self.let_go_of_unwritten();
+    }
+
+    /// What was accepted may wait for a segment that cannot be made. It is kept, and may become durable later; who
+    /// waits for its answer is let go within a bound, not knowing.
+    fn let_go_of_unwritten(&mut self) {
+        let durable = [self.journals[0].pace().durable, self.journals[1].pace().durable];
+        let waits = JournalKind::ALL.iter().any(|kind| {
+            let journal = &self.journals[kind.index()];
+            journal.waits_for_segment().is_some() && !journal.is_written()
+        });
+        let now = self.now.mono;
+        self.unwritten = match self.unwritten {
+            _ if !waits => None,
+            Some((known, since)) if known == durable => {
+                let over = now >= since.plus_ms(UNWRITTEN_MS);
+                self.state.abandon_clients |= over;
+                Some((durable, if over { now } else { since }))
+            }
+            _ => Some((durable, now)),
+        };
+    }
+
+    pub(super) fn unwritten_deadline(&self) -> Option<crate::base::Mono> {
+        self.unwritten.map(|(_, since)| since.plus_ms(UNWRITTEN_MS))
     }
 
     pub(super) fn journal_ops(&mut self, journal: JournalKind) {

@@ -150,7 +150,11 @@ impl<S: StoreRead> Core<S> {
 }
 
 #[cfg(test)]
-mod tests {
+#[path = "condition_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+mod words {
     use super::*;
 
     #[test]
