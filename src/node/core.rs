@@ -14,9 +14,11 @@ use super::link::{Keys, Links};
 use super::manager;
 use super::operators::Operators;
 use super::segments::Segments;
+use super::starting::{self, Starting};
 use super::volumes::Volumes;
 use crate::base::limits::{
-    ACCEPT_PAUSE_MS, CLIENT_KEEPALIVE_S, INBOX_MAX, LINGER_MS, LINK_HANDSHAKE_MS, STOP_FLUSH_MS, STOP_MS,
+    ACCEPT_FAILING_MS, ACCEPT_PAUSE_MS, CLIENT_KEEPALIVE_S, INBOX_MAX, LINGER_MS, LINK_HANDSHAKE_MS,
+    STOP_FLUSH_MS, STOP_MS,
 };
 use crate::base::{Mono, Now};
 use crate::engine::incidents::Matter;
@@ -41,6 +43,10 @@ pub(crate) trait Brain {
     fn deadline(&self) -> Option<Mono>;
     /// Whether what the disk held is replayed, so that it can answer.
     fn is_up(&self) -> bool;
+    /// Entries replayed until then, and how many there are.
+    fn replayed(&self) -> (u64, u64) {
+        (0, 0)
+    }
 }
 
 impl<S: StoreRead> Brain for Engine<S> {
@@ -58,6 +64,10 @@ impl<S: StoreRead> Brain for Engine<S> {
 
     fn is_up(&self) -> bool {
         Engine::is_up(self)
+    }
+
+    fn replayed(&self) -> (u64, u64) {
+        Engine::replayed(self)
     }
 }
 
@@ -168,6 +178,8 @@ pub(crate) struct Workers {
     pub(crate) notes: Notes,
     /// Tells the service manager.
     pub(crate) manager: SyncSender<manager::Life>,
+    /// How far the start is.
+    pub(crate) starting: Arc<Starting>,
 }
 
 /// Monotonic time since it was made, and the wall clock.
@@ -256,6 +268,8 @@ pub(crate) struct Core<B> {
     paused_until: Option<Mono>,
     paused: Vec<usize>,
     accept_trouble: Quiet,
+    /// Why nobody can connect; it is tried again before that time.
+    unaccepted: Option<(Mono, io::Error)>,
     clients: Clients,
     links: Links,
     segments: Segments,
@@ -288,6 +302,7 @@ impl<B: Brain> Core<B> {
             listeners: ends.listeners,
             paused_until: None,
             paused: Vec::new(),
+            unaccepted: None,
             accept_trouble: Quiet::new(Matter::AcceptFailed),
             clients: Clients::new(ends.clients_max),
             links: Links::new(ends.keys, ends.peer),
@@ -313,10 +328,7 @@ impl<B: Brain> Core<B> {
         loop {
             self.feed();
             self.carry_out();
-            if !self.is_up && self.brain.is_up() {
-                self.is_up = true;
-                let _ = self.workers.manager.try_send(manager::Life::Up);
-            }
+            self.tell_start();
             if let Some(ending) = self.ending() {
                 self.clients.cut_all(&mut self.turn);
                 self.links.cut_all(&mut self.turn);
@@ -328,6 +340,20 @@ impl<B: Brain> Core<B> {
             self.take_completions();
             self.take_messages();
             self.expire();
+        }
+    }
+
+    /// Tells how far the replay is, until the node is up.
+    fn tell_start(&mut self) {
+        if self.is_up {
+            return;
+        }
+        if self.brain.is_up() {
+            self.is_up = true;
+            let _ = self.workers.manager.try_send(manager::Life::Up);
+        } else {
+            let (done, total) = self.brain.replayed();
+            self.workers.starting.set(starting::Stage::Replay, done, total);
         }
     }
 
@@ -406,7 +432,11 @@ impl<B: Brain> Core<B> {
             Effect::SaveDiverged { file, first, bytes } => {
                 let _ = workers.files.send(Files::Diverged { file, first, bytes });
             }
-            Effect::Admin { token, reply } => self.operators.answer(token, reply, self.links.refused()),
+            Effect::Admin { token, reply } => {
+                let unaccepted = self.unaccepted.as_ref().filter(|(until, _)| turn.now < *until);
+                let unaccepted = unaccepted.map(|(_, error)| error);
+                self.operators.answer(token, reply, self.links.refused(), unaccepted);
+            }
             Effect::Incident(incident) => workers.notes.incident(incident),
             Effect::Stopped => self.stage = Stage::Flushing(turn.now.plus_ms(STOP_FLUSH_MS)),
         }
@@ -495,6 +525,9 @@ impl<B: Brain> Core<B> {
         if self.stage != Stage::Running {
             return;
         }
+        if result.is_ok() {
+            self.unaccepted = None;
+        }
         match (result, self.listeners.get(door).map(|listener| listener.door)) {
             (Ok(socket), Some(Door::Link)) => self.links.accepted(&mut self.turn, socket),
             (Ok(socket), Some(Door::Resp { trusted })) => {
@@ -516,6 +549,7 @@ impl<B: Brain> Core<B> {
                 self.accept_trouble.note(&mut self.turn, &text, &text);
                 self.paused.push(door);
                 self.paused_until = Some(self.turn.now.plus_ms(ACCEPT_PAUSE_MS));
+                self.unaccepted = Some((self.turn.now.plus_ms(ACCEPT_FAILING_MS), error));
                 return;
             }
         }

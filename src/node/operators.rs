@@ -1,11 +1,14 @@
 //! Operators' requests on their way through the engine.
 
 use super::core::Turn;
+use super::log;
 use crate::base::limits::{ADMIN_PENDING_MAX, INCIDENTS_MAX};
 use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::engine::incidents::Matter;
 use crate::engine::{Event, Incident};
 use serde_json::Value;
 use std::collections::VecDeque;
+use std::io;
 use std::sync::mpsc::SyncSender;
 
 /// The requests under way, and what this room adds to the engine's answers: it alone knows of connections that
@@ -54,13 +57,19 @@ impl Operators {
         turn.events.push(Event::Admin { token: self.serial, request });
     }
 
-    /// Hands the engine's answer back; `refused` connections are added to a status.
-    pub(crate) fn answer(&mut self, token: u64, reply: AdminReply, refused: u64) {
+    /// Hands the engine's answer back; `refused` connections are added to a status, and that nobody can connect now.
+    pub(crate) fn answer(
+        &mut self,
+        token: u64,
+        reply: AdminReply,
+        refused: u64,
+        unaccepted: Option<&io::Error>,
+    ) {
         let Some(at) = self.pending.iter().position(|pending| pending.token == token) else { return };
         let pending = self.pending.swap_remove(at);
         let reply = match (reply, pending.asked) {
             (AdminReply::Ok { value }, Asked::Status) => {
-                AdminReply::Ok { value: self.with_counts(value, refused) }
+                AdminReply::Ok { value: with_unaccepted(self.with_counts(value, refused), unaccepted) }
             }
             (AdminReply::Ok { value }, Asked::Incidents) => {
                 AdminReply::Ok { value: self.with_incidents(value) }
@@ -81,7 +90,9 @@ impl Operators {
     }
 
     fn with_counts(&self, mut value: Value, refused: u64) -> Value {
-        for (field, more) in [("refused", refused), ("incidents", self.incident_count)] {
+        let counts =
+            [("refused", refused), ("incidents", self.incident_count), ("log_lines_lost", log::lost())];
+        for (field, more) in counts {
             if let Some(count) = value.get_mut(field)
                 && let Some(known) = count.as_u64()
             {
@@ -98,6 +109,20 @@ impl Operators {
         all.sort_by_key(|incident| incident.get("wall_ms").and_then(Value::as_u64));
         Value::Array(all)
     }
+}
+
+/// A status that says so when nobody can connect although the node would serve.
+fn with_unaccepted(mut value: Value, unaccepted: Option<&io::Error>) -> Value {
+    let at_work = matches!(value.get("state").and_then(Value::as_str), Some("serving" | "standby"));
+    let (Some(error), Some(status), true) = (unaccepted, value.as_object_mut(), at_work) else {
+        return value;
+    };
+    let scarce = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+    status.insert("state".to_owned(), if scarce { "no-descriptors" } else { "accept-failed" }.into());
+    let reason = format!("no new connection can be accepted ({error}): only those that are there are served");
+    status.insert("reason".to_owned(), reason.into());
+    status.insert("next".to_owned(), Matter::AcceptFailed.row().advice.into());
+    value
 }
 
 #[cfg(test)]
@@ -117,5 +142,17 @@ mod tests {
         let merged = operators.with_incidents(json!([{"wall_ms": 4}, {"wall_ms": 6}]));
         let times: Vec<_> = merged.as_array().unwrap().iter().map(|one| one["wall_ms"].as_u64()).collect();
         assert_eq!(times, [Some(4), Some(5), Some(6)]);
+    }
+
+    #[test]
+    fn a_node_that_accepts_nobody_does_not_say_that_it_serves() {
+        let full = io::Error::from_raw_os_error(libc::EMFILE);
+        let told = with_unaccepted(json!({"state": "serving"}), Some(&full));
+        assert_eq!(told["state"], "no-descriptors");
+        assert!(told["reason"].as_str().unwrap().contains("Too many open files"), "{told}");
+        assert!(told["next"].as_str().unwrap().contains("LimitNOFILE"), "{told}");
+        // A worse state stands.
+        assert_eq!(with_unaccepted(json!({"state": "no-space"}), Some(&full)), json!({"state": "no-space"}));
+        assert_eq!(with_unaccepted(json!({"state": "serving"}), None), json!({"state": "serving"}));
     }
 }

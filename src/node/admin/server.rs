@@ -6,6 +6,7 @@ use crate::node::layout::{ADMIN_SOCKET, Layout};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::geteuid;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
@@ -21,6 +22,9 @@ const REQUEST_TIME: Duration = Duration::from_secs(30);
 const REPLY_TIME: Duration = Duration::from_secs(10);
 /// How long [`AdminServer::stop`] waits for answers that are under way.
 const STOP_TIME: Duration = Duration::from_secs(2);
+
+/// For one connection: its socket, what ends its thread, and the next one, which accept(2) reserves before it waits.
+const SPARE_DESCRIPTORS: usize = 3;
 
 /// Who asks, by the kernel's word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +48,7 @@ pub(super) struct Times {
 struct Shared {
     stopping: AtomicBool,
     open: Mutex<Open>,
+    spare: Mutex<Spare>,
     one_less: Condvar,
 }
 
@@ -54,6 +59,17 @@ struct Open {
 }
 
 impl Shared {
+    /// Opens something, at the cost of the spare descriptors if there are no others: somebody asks, most likely why
+    /// nothing goes.
+    fn with_spare<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        let opened = open();
+        if opened.as_ref().is_err_and(is_scarce) && self.spare().give_up() { open() } else { opened }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Spare> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn open(&self) -> MutexGuard<'_, Open> {
         // The map is whole at every moment, also after a panic elsewhere.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
@@ -144,7 +160,8 @@ where
     H: Fn(AdminRequest, Ucred) -> AdminReply + Clone + Send + 'static,
 {
     loop {
-        let accepted = listener.accept();
+        shared.spare().refill();
+        let accepted = shared.with_spare(|| listener.accept());
         if shared.stopping.load(Ordering::SeqCst) {
             return;
         }
@@ -156,12 +173,37 @@ where
     }
 }
 
+/// Descriptors that are let go when there are no others, so that an operator gets an answer even then.
+#[derive(Default)]
+struct Spare(Vec<File>);
+
+impl Spare {
+    fn refill(&mut self) {
+        // Without them it goes as far as it goes.
+        while self.0.len() < SPARE_DESCRIPTORS
+            && let Ok(file) = File::open("/dev/null")
+        {
+            self.0.push(file);
+        }
+    }
+
+    /// Lets one go; false if there is none.
+    fn give_up(&mut self) -> bool {
+        self.0.pop().is_some()
+    }
+}
+
+/// Whether there are no descriptors left, of the process or of the machine.
+fn is_scarce(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
 /// Gives a connection its thread, or turns it away.
 fn admit<H>(stream: UnixStream, shared: &Arc<Shared>, handler: H, times: Times)
 where
     H: Fn(AdminRequest, Ucred) -> AdminReply + Send + 'static,
 {
-    let Ok(kept) = stream.try_clone() else { return };
+    let Ok(kept) = shared.with_spare(|| stream.try_clone()) else { return };
     let id = {
         let mut open = shared.open();
         if open.streams.len() >= CONNECTIONS_MAX {
@@ -193,18 +235,19 @@ struct Leaving {
 impl Drop for Leaving {
     fn drop(&mut self) {
         self.shared.open().streams.remove(&self.id);
+        // At once: where there are none, others take what comes free.
+        self.shared.spare().refill();
         self.shared.one_less.notify_all();
     }
 }
 
 fn serve(stream: UnixStream, handler: &impl Fn(AdminRequest, Ucred) -> AdminReply, times: Times) {
-    let Ok(writing) = stream.try_clone() else { return };
     let Ok(found) = getsockopt(&stream, sockopt::PeerCredentials) else { return };
     let peer = Ucred { uid: found.uid(), gid: found.gid(), pid: found.pid() };
     if !may_ask(peer.uid, geteuid().as_raw()) {
         let what = format!("asking the node: user {} is not permitted", peer.uid);
         let refused = error(what, "run this as the user that the node runs as, or as root");
-        drop(answer(&writing, &refused, times.reply));
+        drop(answer(&stream, &refused, times.reply));
         return;
     }
     let mut reader = LineReader::new(stream, REQUEST_MAX);
@@ -218,7 +261,7 @@ fn serve(stream: UnixStream, handler: &impl Fn(AdminRequest, Ucred) -> AdminRepl
             Ok(Line::End | Line::Late) | Err(_) => return,
         };
         // A client that is gone or does not read is nobody to tell.
-        if answer(&writing, &reply, times.reply).is_err() || !go_on {
+        if answer(&reader.stream, &reply, times.reply).is_err() || !go_on {
             return;
         }
     }
