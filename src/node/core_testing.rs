@@ -142,7 +142,8 @@ fn workers(layout: &Layout, inbox: &Inbox, note: Sender<Incident>) -> Workers {
     thread::spawn(move || disk::run_files(at, 4 << 20, &files_work, &to, &stop));
     thread::spawn(move || recorder.each(|incident| note.send(incident.clone()).unwrap_or_default()));
     let (manager, _unheard) = manager::channel();
-    Workers { bulk, files, apply, notes, manager }
+    let starting = Arc::new(super::super::starting::Starting::new());
+    Workers { bulk, files, apply, notes, manager, starting }
 }
 
 impl Node {
