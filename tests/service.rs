@@ -228,10 +228,10 @@ fn a_hangup_stops_no_node() {
     let root = tempfile::tempdir().unwrap();
     let mut node = Node::alone(root.path().join("A"), &Plan::quick());
     node.start_alone();
-    for _ in 0..3 {
+    for n in 1..=3 {
         node.signal(Signal::SIGHUP);
+        wait_until("the hangup to be told", || (node.log().matches("SIGHUP").count() == n).then_some(()));
     }
-    wait_until("the hangups to be told", || (node.log().matches("SIGHUP").count() == 3).then_some(()));
     node.make_orders();
     assert_eq!(node.state(), "serving");
     node.signal(Signal::SIGTERM);

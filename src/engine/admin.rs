@@ -365,6 +365,26 @@ pub struct Status {
     pub uptime_seconds: f64,
 }
 
+/// The states of a node that serves as primary: as it should, or hindered by what may pass.
+const SERVES: [&str; 8] = [
+    "serving",
+    "accept-failed",
+    "no-space",
+    "no-descriptors",
+    "journal-failed",
+    "store-failed",
+    "peer-stuck",
+    "peer-away",
+];
+
+impl Status {
+    /// Whether this node is the one that serves, though something may hinder it now.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        self.role == "primary" && SERVES.contains(&self.state.as_str())
+    }
+}
+
 /// What a takeover found: what is proven kept, what is at most lost.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TakeoverAccount {

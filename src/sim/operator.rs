@@ -236,7 +236,7 @@ impl World {
                     self.operator.status[n] = serde_json::from_value(value).ok();
                 }
                 if let Some(status) = &self.operator.status[n]
-                    && status.state == "serving"
+                    && status.serves()
                 {
                     // A new primary may never have been told of the pause.
                     self.operator.paused = status.logging == "paused";
