@@ -1,7 +1,7 @@
 //! The command as a user meets it: the built program, real nodes, exit codes, what is on stdout and what on stderr.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -17,6 +17,22 @@ fn program() -> Command {
 
 fn run(args: &[&str]) -> Output {
     program().args(args).output().expect("the program runs")
+}
+
+/// The same for what should end by itself, and does not if it is at fault.
+#[track_caller]
+fn run_to_its_end(args: &[&str]) -> Output {
+    let mut child =
+        program().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() >= deadline {
+            let _ = child.kill();
+            panic!("{args:?} does not end: {}", stderr(&child.wait_with_output().unwrap()));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().unwrap()
 }
 
 fn run_with_stdin(args: &[&str], input: &[u8]) -> Output {
@@ -444,4 +460,278 @@ fn children_of(pid: u32) -> Vec<String> {
         line.windows(7).any(|part| part == b"\0serve\0")
     };
     text.split_whitespace().filter(is_node).map(str::to_owned).collect()
+}
+
+/// Two nodes that trust each other, and are not started.
+fn set_up(root: &Path) -> [PathBuf; 2] {
+    let [link_a, link_b, resp_a, resp_b] = crate::support::loopback_addresses();
+    let dirs = [root.join("A"), root.join("B")];
+    for (dir, (name, role), [link, peer, resp]) in [
+        (&dirs[0], ("a", "primary"), [link_a, link_b, resp_a]),
+        (&dirs[1], ("b", "standby"), [link_b, link_a, resp_b]),
+    ] {
+        let [link, peer, resp] = [link, peer, resp].map(|address| address.to_string());
+        let args = ["--name", name, "--role", role, "--link-listen", &link, "--peer", &peer, "--resp", &resp];
+        assert_code(&run(&[&["init", "--dir", dir.to_str().unwrap()], args.as_slice()].concat()), 0);
+    }
+    dirs
+}
+
+fn identity(dir: &Path) -> String {
+    stdout(&run(&["identity", "--dir", dir.to_str().unwrap()])).trim().to_owned()
+}
+
+fn trust(dir: &Path, other: &Path) {
+    assert_code(&run(&["trust", "--dir", dir.to_str().unwrap(), &identity(other)]), 0);
+}
+
+#[test]
+fn commands_that_change_something_wait_for_nodes_that_are_still_to_start() {
+    let temp = tempfile::tempdir().unwrap();
+    let [a, b] = set_up(temp.path());
+    trust(&a, &b);
+    trust(&b, &a);
+    let dir = a.to_str().unwrap();
+    // Nobody is there: with 0 they are told so, and a report never waits.
+    let begin = Instant::now();
+    for args in
+        [&["account", "create", "app", "--wait", "0"][..], &["item", "get", "app,x", "1", "--wait", "0"]]
+    {
+        let refused = run(&[args, &["--dir", dir]].concat());
+        assert_code(&refused, 2);
+        assert!(stderr(&refused).contains("no node is running there"), "{}", stderr(&refused));
+    }
+    assert_code(&run(&["status", "--dir", dir]), 2);
+    assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+    // More patient than the ten seconds by default: other tests may keep the machine busy.
+    let mut early = program()
+        .args(["account", "create", "app", "--wait", "60", "--dir", dir])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(early.stderr.take().unwrap());
+    let mut said = String::new();
+    told.read_line(&mut said).unwrap();
+    assert!(said.starts_with("hot-backup: waiting for the node in "), "it says that it waits: {said}");
+    let a = Node::serve(&a);
+    // It asks its peer, which is not there either.
+    let asking = || stdout(&a.verb(&["status", "--json"])).contains("asking-peer").then_some(());
+    crate::support::wait_until("to ask its peer", asking);
+    let refused = a.verb(&["account", "create", "other", "--wait", "0"]);
+    assert_code(&refused, 1);
+    assert!(stderr(&refused).contains("before it serves: "), "{}", stderr(&refused));
+    assert_eq!(early.try_wait().unwrap(), None, "it still waits");
+    let _b = Node::serve(&b);
+    assert_eq!(early.wait().unwrap().code(), Some(0));
+    a.done(&["file", "create", "app,orders", "--flags", "L"]);
+    a.done(&["item", "put", "app,orders", "1001", "hello"]);
+}
+
+/// What `status` says of the link, once `good` finds it right; the log on the way.
+#[track_caller]
+fn link_error(node: &Node, good: impl Fn(&str) -> bool) -> String {
+    let what = format!("the status of {}", node.dir.display());
+    crate::support::wait_until(&what, || {
+        let status: serde_json::Value =
+            serde_json::from_slice(&node.verb(&["status", "--json"]).stdout).ok()?;
+        let error = status["link"]["last_error"].as_str()?.to_owned();
+        good(&error).then_some(error)
+    })
+}
+
+fn log_of(node: &Node) -> String {
+    std::fs::read_to_string(node.dir.with_extension("log")).unwrap()
+}
+
+#[test]
+fn while_two_nodes_do_not_meet_each_says_where_it_dials_what_came_back_and_what_to_do() {
+    let temp = tempfile::tempdir().unwrap();
+    let [dir_a, dir_b] = set_up(temp.path());
+    let config = std::fs::read_to_string(dir_a.join("config.toml")).unwrap();
+    let peer =
+        config.lines().find_map(|line| line.strip_prefix("peer = ")).unwrap().trim_matches('"').to_owned();
+    let a = Node::serve(&dir_a);
+    // Nobody is trusted, on either side.
+    let error = link_error(&a, |error| !error.is_empty());
+    assert!(
+        error.contains(&peer) && error.contains("no peer is trusted yet; run `hot-backup trust`"),
+        "{error}"
+    );
+    let screen = a.done(&["status"]);
+    let advice = screen.find("no peer is trusted yet").expect(&screen);
+    assert!(
+        screen.find("start --alone").is_some_and(|alone| alone > advice),
+        "never the only hint: {screen}"
+    );
+    // The peer is trusted here, and does not run.
+    trust(&dir_a, &dir_b);
+    let error = link_error(&a, |error| error.contains("refused"));
+    assert_eq!(error, format!("connecting to {peer}: connection refused"));
+    assert!(a.done(&["status"]).contains(&error));
+    assert!(log_of(&a).contains(&error), "{}", log_of(&a));
+    // It runs, and trusts nobody.
+    let b = Node::serve(&dir_b);
+    let own = identity(&dir_a);
+    link_error(&a, |error| error.contains("run `hot-backup trust` there") && error.contains(&own));
+    link_error(&b, |error| error.contains("no peer is trusted yet"));
+    assert!(b.done(&["status"]).contains("no peer is trusted yet"), "{}", b.done(&["status"]));
+    assert!(log_of(&b).contains("no peer is trusted yet"), "{}", log_of(&b));
+    drop(b);
+    // It trusts somebody else.
+    let other = temp.path().join("C");
+    let args = ["--name", "c", "--role", "primary", "--link-listen", "127.0.0.1:1", "--peer", "127.0.0.1:2"];
+    assert_code(&run(&[&["init", "--dir", other.to_str().unwrap()], args.as_slice()].concat()), 0);
+    trust(&dir_b, &other);
+    let b = Node::serve(&dir_b);
+    link_error(&a, |error| error.contains("does not trust this node's key") && error.contains(&own));
+    link_error(&b, |error| {
+        error.contains("is not trusted here") && error.contains("run `hot-backup trust` here")
+    });
+    drop(b);
+    // And at last each other.
+    trust(&dir_b, &dir_a);
+    let b = Node::serve(&dir_b);
+    for node in [&a, &b] {
+        node.wait_until_checked();
+        assert_eq!(link_error(node, |_| true), "");
+    }
+}
+
+#[test]
+fn every_error_of_a_wrong_command_line_or_a_wrong_directory_ends_with_advice_that_fits_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
+    let (node, empty, file) = (path("A"), path("empty"), path("file"));
+    std::fs::create_dir(&empty).unwrap();
+    std::fs::write(&file, "").unwrap();
+    let init = ["init", "--dir", &node, "--name", "a", "--role", "primary", "--link-listen", "127.0.0.1:1"];
+    let init = |more: &[&'static str]| {
+        init.iter()
+            .map(|word| (*word).to_owned())
+            .chain(more.iter().map(|w| (*w).to_owned()))
+            .collect::<Vec<_>>()
+    };
+    let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let peer = ["--peer", "127.0.0.1:2"];
+    for (args, advice) in [
+        (init(&[]), "add what is missing, see: hot-backup init --help"),
+        (init(&["--peer", "2000"]), "correct the flag of that name"),
+        (
+            init(&["--peer", "127.0.0.1:2", "--segment-bytes", "10X"]),
+            "give --segment-bytes <SIZE> a value that is allowed",
+        ),
+        (
+            init(&["--peer", "127.0.0.1:2", "--ack-level", "always"]),
+            "give --ack-level <LEVEL> a value that is allowed",
+        ),
+        (
+            words("file create app,x --blocks --size 10X"),
+            "give --size <SIZE> a value that is allowed, see: hot-backup file create --help",
+        ),
+        (words("file create app,x --blocks"), "add what is missing"),
+        (words("account create app --wait soon"), "give --wait <SECONDS> a value that is allowed"),
+        (words("file make app,x"), "the commands are listed by: hot-backup file --help"),
+        (words("start"), "to run a node say: hot-backup serve"),
+        (words("item put app,x 1 a --value b"), "leave one of them out"),
+        (words(&format!("serve --dir {empty}")), "`hot-backup init` makes one"),
+        (words(&format!("serve --dir {file}")), "`hot-backup init` makes one"),
+        (words(&format!("serve --dir {}", path("none"))), "`hot-backup init` makes one"),
+        (words(&format!("identity --dir {empty}")), "`hot-backup init` makes one"),
+        (words(&format!("item get app,x 1 --dir {empty}")), "`hot-backup init` makes one"),
+    ] {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let output = run_to_its_end(&args);
+        assert_code(&output, 2);
+        let text = stderr(&output);
+        let last = text.lines().last().unwrap_or_default();
+        assert!(last.starts_with("hot-backup: what to do: ") && last.contains(advice), "{args:?}: {text}");
+        assert!(!text.contains("os error") && !text.contains("doctor"), "{args:?}: {text}");
+    }
+    // A node that is there: its port is taken, its config is wrong, another process has it.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let args = ["init", "--dir", &node, "--name", "a", "--role", "primary", "--link-listen", &address];
+    assert_code(&run(&[args.as_slice(), &peer].concat()), 0);
+    let serve = || stderr(&run_to_its_end(&["serve", "--dir", &node]));
+    let told = serve();
+    assert!(told.contains("for link_listen: address already in use"), "{told}");
+    assert!(told.lines().last().is_some_and(|last| last.contains("another program has that port")), "{told}");
+    drop(taken);
+    let running = Node::serve(Path::new(&node));
+    crate::support::wait_until("the node", || running.verb(&["status"]).status.success().then_some(()));
+    let told = serve();
+    assert!(told.contains(&format!("process {} uses it", running.process.as_ref().unwrap().id())), "{told}");
+    assert!(told.lines().last().is_some_and(|last| last.contains("stop that process first")), "{told}");
+    drop(running);
+    let config = Path::new(&node).join("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let (first, rest) = text.split_once("\nname").unwrap();
+    std::fs::write(&config, format!("{first}\nhartbeat_ms = 500\nname{rest}")).unwrap();
+    let told = serve();
+    assert!(told.contains("did you mean `heartbeat_ms`"), "{told}");
+    assert!(told.lines().last().is_some_and(|last| last.contains("correct that in ")), "{told}");
+}
+
+#[test]
+fn root_does_not_touch_the_node_of_another_user_and_is_told_how_to_become_that_user() {
+    if crate::support::missing(crate::support::here!(), &["root"]) {
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let [a, b] = set_up(temp.path());
+    let dir = a.to_str().unwrap();
+    std::os::unix::fs::chown(&a, Some(65_534), Some(65_534)).unwrap();
+    let before = std::fs::read_dir(&a).unwrap().count();
+    for args in [&["serve"][..], &["trust", &identity(&b)]] {
+        let refused = run_to_its_end(&[args, &["--dir", dir]].concat());
+        assert_code(&refused, 2);
+        let told = stderr(&refused);
+        assert!(told.contains("as root: it belongs to user nobody"), "{told}");
+        assert!(told.contains(&format!("runuser -u 'nobody' -- hot-backup {}", args[0])), "{told}");
+    }
+    assert_eq!(std::fs::read_dir(&a).unwrap().count(), before, "nothing was left there");
+}
+
+#[test]
+fn a_peer_is_called_by_its_name() {
+    let temp = tempfile::tempdir().unwrap();
+    let [a, b] = set_up(temp.path());
+    trust(&a, &b);
+    trust(&b, &a);
+    // The only name that is known everywhere; the port is one of 127.0.0.1 then.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let set = |dir: &Path, key: &str, value: String| {
+        let path = dir.join("config.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<String> = text
+            .lines()
+            .map(|line| {
+                if line.starts_with(&format!("{key} = ")) {
+                    format!("{key} = \"{value}\"")
+                } else {
+                    line.to_owned()
+                }
+            })
+            .collect();
+        std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+    };
+    set(&b, "link_listen", format!("127.0.0.1:{port}"));
+    set(&a, "peer", format!("localhost:{port}"));
+    let (a, _b) = (Node::serve(&a), Node::serve(&b));
+    a.wait_until_checked();
+    let status: serde_json::Value = serde_json::from_str(&a.done(&["status", "--json"])).unwrap();
+    assert_eq!(status["link"]["dialled"], format!("localhost:{port}"));
+    let args =
+        ["--name", "c", "--role", "primary", "--link-listen", "192.0.2.1:1", "--peer", "nowhere.invalid:2"];
+    let dir = temp.path().join("C");
+    let made = run(&[&["init", "--dir", dir.to_str().unwrap()], args.as_slice()].concat());
+    assert_code(&made, 0);
+    for doubt in [
+        "the name of --peer nowhere.invalid:2 is not known now",
+        "192.0.2.1:1 is no address of this machine now",
+    ] {
+        assert!(stderr(&made).contains(doubt), "{}", stderr(&made));
+    }
 }

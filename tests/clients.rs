@@ -51,6 +51,58 @@ fn tier_redis_cli_reads_and_writes_and_is_refused_where_it_must_be() {
     assert!(a(&["get", "nofile"]).contains("account,file,item-id"));
 }
 
+/// A client that goes on until it is stopped; what it said in two seconds.
+fn for_two_seconds(program: &str, door: &Door, args: &[&str]) -> String {
+    let at = address(door);
+    let (host, port) = (at.ip().to_string(), at.port().to_string());
+    let mut command = Command::new("timeout");
+    // It is killed with what it holds back for a pipe.
+    command.args(["2", "stdbuf", "-oL", program, "-h", &host, "-p", &port]).args(args);
+    let output = command.output().expect("it starts");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn tier_the_reports_of_redis_cli_are_right() {
+    tier!("redis-cli");
+    let mut pair = Pair::set_up(&Plan::quick().init(&["--resp-default", "app,orders"]));
+    pair.serve();
+    let a = |args: &[&str]| client("redis-cli", &pair.a.door, args);
+    a(&["mset", "small", "1", "large", &"x".repeat(1000)]);
+    let stat = for_two_seconds("redis-cli", &pair.a.door, &["--stat", "-i", "0.2"]);
+    let lines: Vec<Vec<&str>> = stat.lines().map(|line| line.split_whitespace().collect()).collect();
+    let numbers: Vec<_> =
+        lines.iter().filter(|line| line.first().is_some_and(|keys| keys.parse::<u64>().is_ok())).collect();
+    assert!(numbers.len() > 3, "{stat}");
+    for line in numbers {
+        // Keys, memory, clients, blocked.
+        assert_eq!((line[0], line[2], line[3]), ("2", "1", "0"), "{stat}");
+        assert!(line[1].ends_with('M') && line[1] != "0B", "{stat}");
+    }
+    assert!(
+        a(&["--latency", "-i", "1"])
+            .split_whitespace()
+            .nth(3)
+            .is_some_and(|count| count.parse::<u64>().unwrap() > 10)
+    );
+    let largest = a(&["--bigkeys"]);
+    assert!(largest.contains("Biggest string found '\"large\"' has 1000 bytes"), "{largest}");
+    let heaviest = a(&["--memkeys"]);
+    assert!(heaviest.contains("Biggest string found '\"large\"' has 1005 bytes"), "{heaviest}");
+    pair.converges();
+    let port = |door: &Door| address(door).port();
+    let (of_a, of_b) = (port(&pair.a.door), port(&pair.b.door));
+    let info = a(&["info"]);
+    assert!(
+        info.contains(&format!("tcp_port:{of_a}")) && info.contains(&format!("port={of_b},state=online")),
+        "{info}"
+    );
+    let standby = client("redis-cli", &pair.b.door, &["info", "replication"]);
+    assert!(standby.contains(&format!("master_port:{of_a}")), "{standby}");
+    let role = client("redis-cli", &pair.b.door, &["role"]);
+    assert!(role.starts_with("slave\n") && role.contains(&of_a.to_string()), "{role}");
+}
+
 #[test]
 fn tier_redis_benchmark_runs_as_it_is() {
     tier!("redis-benchmark");
@@ -108,6 +160,30 @@ for protocol in (2, 3):
         except redis.WatchError:
             pass
     assert a.delete('app,orders,py0', 'app,orders,nothing') == 1
+    info = a.info()
+    assert info['redis_mode'] == 'standalone' and info['cluster_enabled'] == 0
+    assert info['used_memory'] > 0 and len(info['run_id']) == 40 and info['tcp_port'] == int(port_a)
+    assert info['db0']['keys'] == a.dbsize() and info['maxmemory'] == 0
+    assert info['slave0']['port'] == int(port_b), info['slave0']
+    assert b.info()['master_port'] == int(port_a)
+    a.client_setname('tester')
+    other = redis.Redis(host=host_a, port=int(port_a), protocol=protocol, client_name='other')
+    assert other.ping()
+    names = {client['name']: client for client in a.client_list()}
+    assert {'tester', 'other'} <= set(names), names
+    assert a.client_info()['name'] == 'tester'
+    assert a.client_list(client_id=[names['other']['id']])[0]['addr'] == names['other']['addr']
+    assert a.client_kill_filter(_id=names['other']['id']) == 1
+    assert 'other' not in {client['name'] for client in a.client_list()}
+    assert a.memory_usage('app,orders,py') > 0
+    assert a.command_count() == len(a.command()) < len(a.command_list())
+    assert b'get' in [bytes(name) for name in a.command_list(category='read')]
+    assert a.command_getkeys('MSET', 'k', 1, 'l', 2) in ([b'k', b'l'], ['k', 'l'])
+    try:
+        a.expire('app,orders,py', 5)
+        raise SystemExit('an item was made to expire')
+    except redis.ResponseError as error:
+        assert 'items do not expire' in str(error)
     assert a.info('replication')['role'] == 'master'
     try:
         b.set('app,orders,py', 1)

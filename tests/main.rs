@@ -7,11 +7,15 @@ mod cli;
 mod clients;
 mod crash;
 mod docs;
+mod ends;
 mod layering;
 mod network;
 mod pair;
+mod redis_differential;
 mod service;
 mod simulation;
+mod strangers;
+
 #[allow(dead_code, reason = "what one tier needs another may not")]
 mod support;
 mod volumes;

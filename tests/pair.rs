@@ -1,7 +1,7 @@
 //! A pair of real nodes as its users meet it, through the command line and the Redis client crate: what reaches the
 //! standby, what survives a killed node, and that nothing that was acknowledged is unaccounted for.
 
-use crate::support::{Load, Node, Pair, Plan, Shape, audit, here, items, skipped, some, wait_until};
+use crate::support::{Door, Load, Node, Pair, Plan, Shape, audit, here, items, skipped, some, wait_until};
 use nix::sys::signal::Signal;
 use redis::{Commands, RedisResult};
 use std::collections::HashSet;
@@ -32,6 +32,17 @@ fn the_set_up_of_the_readme_gives_a_pair_that_outlives_its_primary() {
     });
     assert_eq!(refusal(&pair.b), "READONLY");
     pair.converges();
+    let [of_a, of_b] = [&pair.a, &pair.b].map(|node| match node.door {
+        Door::Tcp(address) => address,
+        Door::Unix(_) => unreachable!("its door is on TCP"),
+    });
+    let told: String = redis::cmd("INFO").arg("replication").query(&mut a).unwrap();
+    assert!(told.contains(&format!("slave0:ip={},port={},", of_b.ip(), of_b.port())), "{told}");
+    let told: String = redis::cmd("INFO").arg("replication").query(&mut b).unwrap();
+    assert!(
+        told.contains(&format!("master_host:{}\r\nmaster_port:{}\r\n", of_a.ip(), of_a.port())),
+        "{told}"
+    );
 
     // The standby need not be idle: it has files of its own.
     pair.b.done(&["account", "create", "own"]);
@@ -294,4 +305,87 @@ fn both_nodes_stop_in_time_under_load_and_have_everything_when_they_are_back() {
     audit(&pair.a.door, &all).is_complete();
     pair.connected();
     pair.converges();
+}
+
+/// The commands of the README's first section on a pair.
+fn five_minutes() -> String {
+    let readme = include_str!("../README.md");
+    let section =
+        readme.split("\n## ").find(|section| section.starts_with("A pair in five minutes")).unwrap();
+    let block = section.split("```sh\n").nth(1).unwrap();
+    block.split("```").next().unwrap().to_owned()
+}
+
+#[test]
+fn tier_the_five_minutes_of_the_readme_run_as_a_script_word_by_word() {
+    crate::support::tier!("root", "redis-cli", "unshare", "ip", "bash");
+    // Whatever the shell of a newcomer is.
+    for shell in ["bash", "sh"] {
+        run_five_minutes(shell);
+    }
+}
+
+/// Runs a script with the program on its path, a network of its own, as its addresses and ports are fixed, and an end to
+/// all that it started.
+fn run_script(shell: &str, script: &str) -> std::process::Output {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("bin");
+    std::fs::create_dir(&path).unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_hot-backup"), path.join("hot-backup")).unwrap();
+    std::fs::write(temp.path().join("script"), script).unwrap();
+    // A loopback of its own, as the ports are those of the README; what still runs at the end goes with the namespace.
+    let command = format!("ip link set lo up && {shell} ./script");
+    std::process::Command::new("timeout")
+        .args([
+            "--kill-after=5",
+            "120",
+            "unshare",
+            "--net",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "bash",
+            "-c",
+            &command,
+        ])
+        .current_dir(temp.path())
+        .env(
+            "PATH",
+            format!("{}:{}:/usr/sbin:/sbin", path.display(), std::env::var("PATH").unwrap_or_default()),
+        )
+        .env_remove("HOT_BACKUP_DIR")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn run_five_minutes(shell: &str) {
+    let output = run_script(shell, &five_minutes());
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
+    let lines: Vec<&str> = out.lines().filter(|line| !line.is_empty()).collect();
+    assert_eq!(lines.last(), Some(&"OK"), "{out}\n{err}");
+    let set = lines.iter().position(|line| *line == "OK").unwrap();
+    assert_eq!(lines.get(set + 1), Some(&"hello"), "the standby shows what was set:\n{out}\n{err}");
+    assert!(out.contains("a: primary, serving") && out.contains("\"name\":\"b\""), "{out}\n{err}");
+    assert!(!err.contains("what to do"), "nothing was refused:\n{err}");
+}
+
+#[test]
+fn tier_nodes_that_start_before_the_machine_has_its_addresses_meet_once_it_has_them() {
+    crate::support::tier!("root", "unshare", "ip", "bash");
+    let script = "
+hot-backup init --dir A --name a --role primary --link-listen 10.99.0.1:2001 --peer 10.99.0.2:2000
+hot-backup init --dir B --name b --role standby --link-listen 10.99.0.2:2000 --peer 10.99.0.1:2001
+hot-backup trust --dir A \"$(hot-backup identity --dir B)\"; hot-backup trust --dir B \"$(hot-backup identity --dir A)\"
+hot-backup serve --dir A &  hot-backup serve --dir B &
+for dir in A B; do until hot-backup status --dir $dir >/dev/null 2>&1; do sleep 0.1; done; done
+hot-backup status --dir A
+ip address add 10.99.0.1/32 dev lo; ip address add 10.99.0.2/32 dev lo
+hot-backup account create app --wait 60 --dir A && echo met
+";
+    let output = run_script("bash", script);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(out.contains("a: primary, asking-peer") && out.ends_with("met\n"), "{out}\n{err}");
+    assert_eq!(err.matches("is not an address of this machine yet").count(), 2, "{err}");
 }

@@ -1,7 +1,7 @@
 //! Proves the engine against a hostile world: thousands of whole lives of a pair, each from one seed, with every
 //! rule checked at every step; and proves the checkers by breaking the rules on purpose.
 
-use hot_backup::sim::exhaustive::{Victim, Walk, walk_one_node, walk_pair, walk_takeover};
+use hot_backup::sim::exhaustive::{Move, Victim, Walk, walk_move, walk_one_node, walk_pair, walk_takeover};
 use hot_backup::sim::{MUTATIONS, Mutation, Options, Outcome, SOMETIMES, Violation, run, scenario};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -93,6 +93,7 @@ fn every_rule_broken_on_purpose_is_noticed_by_the_checker_of_that_rule() {
             Mutation::DoubleApply => &["I-11"],
             Mutation::SwapApply | Mutation::CorruptApply => &["I-10", "I-11", "I-40"],
             Mutation::LieControl | Mutation::ForeignEpoch => &["I-20"],
+            Mutation::KeepRound => &["I-10"],
             Mutation::RemoveEarly => &["I-06"],
             Mutation::LieAck | Mutation::LieDurable => &["I-12"],
             Mutation::UnderstateLoss => &["I-22"],
@@ -114,7 +115,7 @@ fn every_rule_broken_on_purpose_is_noticed_by_the_checker_of_that_rule() {
 #[test]
 fn what_was_found_once_does_not_come_back() {
     type Scene = (&'static str, fn() -> Option<Violation>);
-    let all: [Scene; 7] = [
+    let all: [Scene; 8] = [
         ("a takeover after the old primary went on alone, in an epoch that its peer never heard of", || {
             run(Options { volumes: true, ..Options::from_seed(1118) }, 0).violation
         }),
@@ -122,6 +123,7 @@ fn what_was_found_once_does_not_come_back() {
         ("store in the page cache", scenario::restart_with_a_store_that_is_only_in_the_page_cache),
         ("tail cut", scenario::death_right_after_a_tail_was_cut),
         ("diverged", scenario::restart_of_a_node_that_has_diverged),
+        ("flush after a pause", scenario::flush_after_a_pause),
         ("flush after a restart", scenario::flush_after_a_restart_alone),
         (
             "a takeover that is interrupted after the standby showed what the primary lost",
@@ -172,4 +174,33 @@ fn a_takeover_that_dies_at_any_event_is_done_or_not_done() {
     let walk = walk_takeover();
     must_pass(&walk);
     assert!(walk.points > 10, "a takeover takes more than {} events", walk.points);
+}
+
+#[test]
+fn a_file_that_moves_between_the_journals_shows_its_newest_update_whatever_a_store_falls_back_to() {
+    for kind in [Move::Replicate, Move::Pause, Move::Resume] {
+        let walk = walk_move(kind);
+        must_pass(&walk);
+        println!("{kind:?}: {} points, {} crashes", walk.points, walk.crashes);
+        assert!(walk.points > 40 && walk.crashes > 2 * walk.points, "a store falls back to several states");
+    }
+}
+
+/// With a small quota, and a standby that is away for long.
+#[test]
+fn a_standby_that_is_away_too_long_for_the_quota_loses_its_claim_in_every_tenth_life_at_least() {
+    let mut dropped = 0;
+    let mut runs = 0;
+    for seed in 1..300 {
+        let options = Options::from_seed(seed);
+        if options.quota_segments.is_none() {
+            continue;
+        }
+        let outcome = run(options, 0);
+        must_hold(&outcome);
+        runs += 1;
+        dropped += u32::from(outcome.reached.contains("the peer lost its claim on the journal at the quota"));
+    }
+    println!("{dropped} of {runs} standbys lost their claim");
+    assert!(runs > 10 && dropped * 10 > runs, "{dropped} of {runs}");
 }

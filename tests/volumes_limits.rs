@@ -4,6 +4,9 @@ use crate::support::{
     Disk, EXPORT, Nbd, Node, Pair, Plan, Volumes, Wire, items, loopback_addresses, make_volume, scratch,
     serves_volumes_at, shell, some, tier, tool, wait_until,
 };
+use hot_backup::engine::admin::{AdminReply, AdminRequest};
+use hot_backup::format::dptr::DptrKind;
+use hot_backup::node::admin;
 use redis::Commands;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -54,6 +57,51 @@ fn a_client_that_goes_within_a_write_leaves_nothing_of_it_and_is_disconnected_at
     assert!(left.elapsed() < Duration::from_secs(5), "closed after {:?}", left.elapsed());
     node.status("to have no client", |status| status["volumes"][0]["clients"] == 0);
     has(&mut Nbd::open(at, EXPORT).unwrap(), 1);
+}
+
+#[test]
+fn tier_volume_files_of_a_thousand_volumes_are_written_with_few_descriptors() {
+    tier!("prlimit");
+    const VOLUMES: u64 = 1100;
+    let dir = scratch();
+    let [at] = loopback_addresses();
+    // No checkpoint comes in between.
+    let mut node =
+        Node::alone(dir.path().join("node"), &Plan::quick().segments("16M").config("checkpoint_ms = 600000"));
+    serves_volumes_at(&node, at);
+    node.through = ["prlimit", "--nofile=800:800"].map(str::to_owned).to_vec();
+    node.start_alone();
+    node.done(&["account", "create", "app"]);
+    let patience = Duration::from_secs(30);
+    for number in 0..VOLUMES {
+        let (name, flags) = (format!("app,v{number}"), Some("L".to_owned()));
+        let (kind, bytes) = (DptrKind::Blocks, Some(MIB));
+        let request = AdminRequest::FileCreate { name, kind, flags, bytes, ack: None };
+        let reply = admin::call(&node.dir, &request, patience).unwrap();
+        assert!(matches!(reply, AdminReply::Ok { .. }), "{reply:?}");
+    }
+    let export = |number: u64| format!("app/v{number}");
+    let mut most = 0;
+    for number in 0..VOLUMES {
+        let mut nbd = Nbd::open(at, &export(number)).unwrap();
+        nbd.write(0, &piece(number)).unwrap();
+        nbd.flush().unwrap();
+        most = most.max(node.descriptors());
+    }
+    println!("{most} descriptors at most");
+    assert!(most < 400, "{most} descriptors are open");
+    let audit = || {
+        for number in 0..VOLUMES {
+            let found = Nbd::open(at, &export(number)).unwrap().read(0, PIECE).unwrap();
+            assert!(found == piece(number), "volume {number}");
+        }
+    };
+    audit();
+    let kinds: Vec<String> = node.incidents().into_iter().map(|(kind, _)| kind).collect();
+    assert!(!kinds.iter().any(|kind| kind.starts_with("store-") || kind.ends_with("-damaged")), "{kinds:?}");
+    node.kill();
+    node.start_alone();
+    audit();
 }
 
 #[test]
@@ -196,4 +244,63 @@ fn tier_volume_beyond_loopback_is_there_only_for_clients_with_credentials() {
         let (content, text) = info(from, &format!("nbds://{door}/{EXPORT}?tls-certificates={stranger}"));
         assert!(!content, "a stranger: {text}");
     }
+}
+
+/// So many sets of ten items of 256 KiB by a client at level local; what was refused.
+fn sets(node: &Node, count: usize) -> Vec<String> {
+    let value = vec![b'v'; 256 << 10];
+    let mut client = node.redis();
+    let refused = (0..count).filter_map(|number| {
+        let set: redis::RedisResult<()> = client.set(format!("app,orders,{}", number % 10), &value[..]);
+        set.err().map(|error| format!("set {number}: {error}"))
+    });
+    refused.collect()
+}
+
+#[test]
+fn tier_standby_whose_disk_was_full_follows_again_by_itself() {
+    tier!("root", "losetup", "mkfs.ext4");
+    let disk = Disk::new(400);
+    let root = scratch();
+    let dirs = [root.path().join("A"), disk.path().join("B")];
+    let mut pair = Pair::set_up_in(root, dirs, &Plan::quick().segments("4M").config("checkpoint_ms = 500"));
+    pair.serve();
+    for round in 0..3 {
+        assert_eq!(sets(&pair.a, 20), [] as [String; 0]);
+        disk.fill();
+        // The primary's users do not wait for it.
+        assert_eq!(sets(&pair.a, 400), [] as [String; 0]);
+        wait_until("the standby to say that its disk is full", || {
+            let full = |(kind, _): &(String, String)| kind == "store-failed" || kind == "journal-no-space";
+            pair.b.incidents().into_iter().find(full)
+        });
+        thread::sleep(Duration::from_millis(300 * round));
+        disk.free();
+        pair.converges();
+    }
+    let dropped = |(kind, _): &(String, String)| kind == "peer-dropped";
+    assert!(!pair.a.incidents().iter().any(dropped), "the primary has room");
+    pair.b.kill();
+    drop(pair);
+}
+
+#[test]
+fn tier_users_at_level_local_go_on_beside_a_dead_standby_on_a_disk_smaller_than_the_quota() {
+    tier!("root", "losetup", "mkfs.ext4");
+    let disk = Disk::new(500);
+    let root = scratch();
+    let dirs = [disk.path().join("A"), root.path().join("B")];
+    let mut pair = Pair::set_up_in(root, dirs, &Plan::quick().segments("4M").config("checkpoint_ms = 500"));
+    pair.serve();
+    pair.b.kill();
+    assert_eq!(sets(&pair.a, 3000), [] as [String; 0], "of 750 MiB");
+    let told: Vec<_> = pair.a.incidents().into_iter().filter(|(kind, _)| kind == "peer-dropped").collect();
+    assert!(matches!(&told[..], [(_, text)] if text.starts_with("the disk is full: ")), "{told:?}");
+    // On a full disk something does not work.
+    let found: serde_json::Value =
+        serde_json::from_slice(&pair.a.verb(&["doctor", "--json"]).stdout).unwrap();
+    let quota = found.as_array().unwrap().iter().find(|finding| finding["name"] == "journal quota").unwrap();
+    assert_eq!(quota["level"], "warn", "{quota}");
+    pair.a.kill();
+    drop(pair);
 }

@@ -24,6 +24,27 @@ impl Fault {
     pub fn from_io(error: &std::io::Error) -> Self {
         Self::from_errno(error.raw_os_error().unwrap_or(5))
     }
+
+    /// Whether something ran out that may be there again later: room, descriptors, memory. Nothing was damaged, and the
+    /// same may be done again. Of a sync that failed this is never asked: what it left on disk is unknown, whatever the
+    /// reason.
+    #[must_use]
+    pub fn is_shortage(self) -> bool {
+        match self {
+            Self::NoSpace => true,
+            // EAGAIN 11, ENOMEM 12, ENFILE 23, EMFILE 24, ENOBUFS 105 on Linux.
+            Self::Errno(errno) => matches!(errno, 11 | 12 | 23 | 24 | 105),
+        }
+    }
+}
+
+/// The system's words for a failure, as they stand in the middle of a sentence: `no such file or directory`.
+#[must_use]
+pub fn plainly(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_lowercase().collect::<String>()).unwrap_or_default() + chars.as_str()
 }
 
 impl fmt::Display for Fault {
@@ -32,5 +53,33 @@ impl fmt::Display for Fault {
             Self::NoSpace => f.write_str("no space left on the device"),
             Self::Errno(errno) => write!(f, "{}", std::io::Error::from_raw_os_error(*errno)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_the_system_fit_into_a_sentence() {
+        for (errno, words) in
+            [(111, "connection refused"), (113, "no route to host"), (2, "no such file or directory")]
+        {
+            assert_eq!(plainly(&std::io::Error::from_raw_os_error(errno)), words);
+        }
+        assert_eq!(plainly(&std::io::Error::other("")), "");
+    }
+
+    #[test]
+    fn what_ran_out_may_be_there_again_and_what_broke_is_broken() {
+        // ENOSPC, EDQUOT, EMFILE, ENFILE, ENOMEM, EAGAIN.
+        for shortage in [28, 122, 24, 23, 12, 11] {
+            assert!(Fault::from_errno(shortage).is_shortage(), "{}", Fault::from_errno(shortage));
+        }
+        // EIO, EROFS, ENOENT, EACCES, EINVAL, EUCLEAN.
+        for broken in [5, 30, 2, 13, 22, 117] {
+            assert!(!Fault::from_errno(broken).is_shortage(), "{}", Fault::from_errno(broken));
+        }
+        assert!(!Fault::from_io(&std::io::Error::other("no errno")).is_shortage());
     }
 }

@@ -90,16 +90,57 @@ pub const CLIENTS_MEMORY_MAX: usize = 128 << 20;
 pub const SCAN_CURSORS_MAX: usize = 16_384;
 /// Items that one SCAN call looks at.
 pub const SCAN_COUNT_MAX: usize = 10_000;
-/// Items that one turn of KEYS or DBSIZE looks at before other clients are served.
-pub const WALK_STEP: usize = 2_000;
+/// Items that a walk asks the database for at once.
+pub const WALK_STEP: usize = 256;
 /// Keys that KEYS returns; with more it is refused.
 pub const KEYS_MAX: usize = 100_000;
+/// Items that a transaction may have changed when KEYS, SCAN or DBSIZE comes in it.
+pub const WALK_STAGED_MAX: usize = 2_000;
+/// Items that one step of INFO's count of items looks at.
+pub const COUNT_STEP: usize = 2_000;
+/// Between two steps of that count (milliseconds).
+pub const COUNT_PAUSE_MS: u64 = 5;
 /// Longest pattern of SCAN and KEYS (bytes).
 pub const PATTERN_MAX: usize = 1024;
 /// Keys watched by all clients together.
 pub const WATCHED_MAX: usize = 50_000;
+/// Of them, those from other machines that have not authenticated; the oldest gives way to the next. The same for those
+/// from this machine.
+pub const CLIENTS_UNPROVEN_MAX: usize = 1024;
+/// Of them, kept for clients from this machine, and for the node's own user.
+pub const CLIENTS_KEPT: [usize; 2] = [128, 32];
+/// A client that ended its stream may take this long to be told what is owed to it (milliseconds).
+pub const CLIENT_ENDED_MS: u64 = 60_000;
+/// Arguments of a command that does not take any number of keys.
+pub const OPTIONS_MAX: usize = 256;
+/// Changes of items that the doors have not looked at yet; with more, everything counts as changed.
+pub const CHANGES_MAX: usize = 1 << 16;
+/// What all Redis clients together may cost before the link and the timers are served: about a nanosecond each.
+pub const WORK_ROUND: usize = 4_000_000;
+/// What one client may cost before another has its turn.
+pub const WORK_SLICE: usize = 1_000_000;
+/// What it may cost at least, however many want their turn.
+pub const WORK_LEAST: usize = 50_000;
+/// What is counted for one command, beside its bytes.
+pub const WORK_COMMAND: usize = 200;
+/// What is counted for finding one item, beside the bytes of its value.
+pub const WORK_READ: usize = 2_000;
+/// What is counted for changing one item, beside its bytes.
+pub const WORK_UPDATE: usize = 500;
+/// What is counted for one item that a walk looks at, beside the steps of matching its key.
+pub const WORK_WALKED: usize = 500;
+/// So often a command that takes several turns begins anew because what it had read was changed; then it has one long
+/// turn, and is refused if that does not do.
+pub const ANEW_MAX: u32 = 8;
+/// How many slices that long turn has.
+pub const LONG_TURN_SLICES: usize = 16;
 /// NBD connections at once.
 pub const NBD_CLIENTS_MAX: usize = 256;
+/// Of them, those from other machines that have not chosen an export; the oldest gives way to the next. The same for
+/// those from this machine.
+pub const NBD_UNPROVEN_MAX: usize = 64;
+/// Of them, kept for clients from this machine, and for the node's own user.
+pub const NBD_KEPT: [usize; 2] = [32, 16];
 /// Requests of one NBD connection that wait for the disk or the peer; above it the connection is parsed no further.
 pub const NBD_IN_FLIGHT_MAX: usize = 128;
 /// One READ or the payload of one WRITE, as told to clients (bytes).
@@ -138,6 +179,8 @@ pub const INCIDENT_BURST: u32 = 8;
 pub const REPEAT_QUIET_MS: u64 = 60_000;
 /// Kinds of what repeats that are told apart.
 pub const REPEAT_KEYS_MAX: usize = 64;
+/// Places of the store that could not be read and are told as incidents, in one life of the process.
+pub const DAMAGE_TOLD_MAX: usize = 256;
 /// Of a journal's quota, one part in so many may wait beside it in files of released segments, to be used again.
 pub const RETIRED_SHARE: u64 = 8;
 /// Journal segment: default, least and most (bytes).
@@ -151,7 +194,11 @@ pub const UNWRITTEN_MS: u64 = 5000;
 /// Messages from other threads to the core that wait at once; senders block above it.
 pub const INBOX_MAX: usize = 1024;
 /// Descriptors that clients leave for segments, the store, the link and operators.
-pub const DESCRIPTORS_RESERVED: usize = 512;
+pub const DESCRIPTORS_RESERVED: usize = 640;
+/// Of them, for what has no limit of its own: segments, listening sockets, the log, the driver, files read or replaced.
+const DESCRIPTORS_OTHER: usize = 64;
+/// Table files that the store keeps open.
+pub const STORE_TABLES_MAX: usize = 256;
 /// A silent client is asked for a sign of life by its kernel after this (seconds).
 pub const CLIENT_KEEPALIVE_S: u32 = 300;
 /// First and least size of a client's receive buffer (bytes).
@@ -166,10 +213,24 @@ pub const SEND_PARTS_MAX: usize = 512;
 pub const SEND_BYTES_MAX: usize = 256 << 10;
 /// Link connections held at once, whatever their state.
 pub const LINKS_MAX: usize = 64;
-/// Of them, accepted ones whose key was not checked yet.
+/// Of them, accepted ones whose key was not checked yet; the oldest gives way to the next.
 pub const LINKS_UNKNOWN_MAX: usize = 16;
+/// The same for those that come from the peer's address.
+pub const LINKS_PEER_UNKNOWN_MAX: usize = 8;
+/// Of them, kept for connections that this node makes.
+pub const LINKS_OWN_KEPT: usize = 8;
 /// A link connection is made and its key checked within this, or dropped (milliseconds).
 pub const LINK_HANDSHAKE_MS: u64 = 5000;
+/// Addresses of the peer's name that are dialled.
+pub const PEER_ADDRESSES_MAX: usize = 16;
+/// A node that is called looks its peer's name up no more often than this (milliseconds).
+pub const PEER_LOOK_MS: u64 = 30_000;
+/// Longest name of a host (bytes).
+pub const HOST_NAME_MAX: usize = 253;
+/// Making a node waits no longer than this to hear whether its peer's name is known (milliseconds).
+pub const NAME_CHECK_MS: u64 = 3000;
+/// Reasons for which the peer is not reached that are logged before it is.
+pub const DIAL_TROUBLES_TOLD: usize = 16;
 /// One receive on a link connection (bytes).
 pub const LINK_RECEIVE: usize = 128 << 10;
 /// The first one after a large batch, which tells whether another follows: what it takes of that is copied (bytes).
@@ -197,8 +258,9 @@ pub const VOLUME_WRITE_MAX: usize = 64 << 10;
 pub const VOLUME_SLICES_MAX: usize = 512;
 /// Volumes that `status` lists; `file list` has all.
 pub const VOLUMES_SHOWN: usize = 100;
-/// Files of volumes that the core keeps open for reading.
-pub const VOLUME_FILES_MAX: usize = 128;
+/// Files of volumes that are open at once for reading, for writing, and for the sync of a checkpoint: so many each. What
+/// was written to one is synced before it is closed.
+pub const VOLUME_FILES_MAX: usize = 64;
 /// Threads that read of volumes what is not in memory.
 pub const VOLUME_READERS: usize = 2;
 /// While batches keep coming, the store's writer lets them collect for so long at most (milliseconds).
@@ -223,6 +285,12 @@ pub const STOP_MS: u64 = 10_000;
 pub const STOP_FLUSH_MS: u64 = 500;
 /// After the loop ended, the other threads may take this long (milliseconds).
 pub const STOP_JOIN_MS: u64 = 5000;
+/// A command that changes something waits no longer than this for a node that is starting (milliseconds).
+pub const COMMAND_WAIT_MAX_MS: u64 = 86_400_000;
+/// It says so after this (milliseconds) ..
+pub const COMMAND_WAIT_TELL_MS: u64 = 1000;
+/// .. and looks again this often (milliseconds).
+pub const COMMAND_LOOK_MS: u64 = 50;
 /// Notes of the core that wait to be written down; above it they are counted and dropped.
 pub const NOTES_MAX: usize = 1024;
 /// While a node starts, the service manager is told how far it is this often (milliseconds) ..
@@ -246,12 +314,17 @@ pub const INCIDENT_FILE_MAX: u64 = 8 << 20;
 /// One read of the walk over the journal at a start (bytes).
 pub const RECOVERY_READ: usize = 1 << 20;
 
+const _: () = assert!(
+    STORE_TABLES_MAX + 3 * VOLUME_FILES_MAX + LINKS_MAX + ADMIN_PENDING_MAX + DESCRIPTORS_OTHER
+        <= DESCRIPTORS_RESERVED
+);
 const _: () = assert!(ITEM_VALUE_MAX + ITEM_ID_MAX + 4096 < BATCH_MAX);
 const _: () = assert!(BATCH_SOFT <= BATCH_MAX);
 const _: () = assert!(BLOCK_QUEUE_MAX < QUEUE_MAX && BLOCK_UNAPPLIED_MAX < UNAPPLIED_MAX);
 const _: () = assert!(BLOCK_PAYLOAD_MAX <= ITEM_VALUE_MAX && BLOCK_PAYLOAD_MAX + 4096 <= GROUP_MAX);
 const _: () = assert!(RESP_REQUEST_MAX > BATCH_MAX && RESP_REQUEST_MAX < CLIENTS_MEMORY_MAX);
 const _: () = assert!(CLIENT_REPLY_MAX > ITEM_VALUE_MAX && CLIENT_REPLY_MAX < CLIENTS_MEMORY_MAX);
+const _: () = assert!(LINKS_UNKNOWN_MAX + LINKS_PEER_UNKNOWN_MAX + LINKS_OWN_KEPT < LINKS_MAX);
 const _: () = assert!(BATCH_MAX.is_multiple_of(BLOCK));
 const _: () = assert!(NBD_CLIENTS_MAX * NBD_OUT_FREE + NBD_READS_ALL_MAX <= NBD_OUT_ALL_MAX);
 const _: () = assert!(NBD_CLIENTS_MAX * NBD_OUT_FREE + NBD_READS_MAX <= NBD_READS_ALL_MAX);

@@ -6,16 +6,18 @@ mod buffer;
 mod checksum;
 mod fault;
 pub mod limits;
+mod places;
 mod prng;
 mod repeats;
 mod units;
 
 pub use buffer::AlignedBuf;
 pub use checksum::{chain_next, crc32c, crc32c_append, crc32c_joined, crc32c_parts};
-pub use fault::Fault;
+pub use fault::{Fault, plainly};
+pub use places::{Admission, Places, Rank};
 pub use prng::Prng;
 pub use repeats::{Repeats, Telling};
 pub use units::{
-    AckLevel, Chain, ConnId, Epoch, FileId, JournalKind, Mono, Now, Ordinal, Position, SegmentIndex, Seq,
-    Wait,
+    AckLevel, Chain, ConnId, Epoch, FileId, JournalKind, Mono, Now, Ordinal, Position, Round, SegmentIndex,
+    Seq, Wait,
 };

@@ -44,12 +44,25 @@ number!(
     SegmentIndex
 );
 number!(
+    /// How often a worker was given the same work anew: what it has left of an earlier round, and what it says of that,
+    /// no longer counts.
+    Round
+);
+number!(
     /// Monotonic time since the node started (microseconds).
     Mono
 );
 
 impl Seq {
     /// The following number.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl Round {
+    /// The following one.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)

@@ -3,6 +3,7 @@
 use super::failure::{Answer, Done};
 use super::out::{Table, count, counted, say};
 use super::values;
+use super::wait::WaitArgs;
 use super::{Context, ask};
 use crate::engine::admin::{AccountView, AdminRequest};
 use clap::{Args, Subcommand};
@@ -14,10 +15,13 @@ use serde_json::Value;
 Examples:
   hot-backup account create app --flags L     files made in it are replicated
   hot-backup account list
-  hot-backup account delete old --dry-run     count what would go")]
+  hot-backup account delete old --dry-run     count what would go
+A node that is starting is waited for, see --wait.")]
 pub(crate) struct AccountArgs {
     #[command(subcommand)]
     verb: Verb,
+    #[command(flatten)]
+    wait: WaitArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -58,6 +62,7 @@ enum Verb {
 
 /// Runs `account`.
 pub(crate) fn run(context: &mut Context, args: AccountArgs) -> Done {
+    args.wait.note(context);
     match args.verb {
         Verb::Create { name, flags } => {
             let made: AccountView = ask::ask_for(context, &AdminRequest::AccountCreate { name, flags })?;

@@ -1,6 +1,7 @@
 //! Questions to the running node, and the answers as types.
 
 use super::failure::Failure;
+use super::wait::{Need, until_ready};
 use super::{Context, glue};
 use crate::engine::admin::{AdminReply, AdminRequest, Status};
 use serde::de::DeserializeOwned;
@@ -16,12 +17,13 @@ pub(crate) fn ask(context: &Context, request: &AdminRequest) -> Result<Value, Fa
     ask_within(context, request, PATIENCE)
 }
 
-/// Like [`ask`], for verbs that may take long.
+/// Like [`ask`], for verbs that may take long. What changes something first waits for a node that is starting.
 pub(crate) fn ask_within(
     context: &Context,
     request: &AdminRequest,
     patience: Duration,
 ) -> Result<Value, Failure> {
+    until_ready(context, Need::of(request))?;
     answer_of(glue::call(context.dir()?, request, patience)?)
 }
 

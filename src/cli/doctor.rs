@@ -17,7 +17,8 @@ pub(crate) struct DoctorArgs {}
 /// Runs `doctor`.
 pub(crate) fn run(context: &mut Context) -> Done {
     let dir = context.dir.clone().unwrap_or_else(|| ".".into());
-    let findings = glue::probe(&dir);
+    let mut findings = glue::probe(&dir);
+    findings.extend(glue::journal_room(&dir));
     if context.json {
         context.out.json(&findings)?;
     } else {

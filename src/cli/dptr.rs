@@ -3,10 +3,12 @@
 //! D3 clears flags with `-T`, which looks like an option, so the words after the command are read by hand.
 
 use super::failure::{Answer, Done, Failure};
+use super::wait::WaitArgs;
 use super::{Cli, Context, account, ask, file, values};
 use crate::engine::admin::{AccountView, AdminRequest, FileView};
 use clap::{Args, CommandFactory};
 use std::path::PathBuf;
+use std::time::Duration;
 
 const HELP: &str = "\
 Words:
@@ -39,6 +41,8 @@ pub(crate) struct DptrArgs {
     /// Changes and names, in any order
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "+FLAGS|-FLAGS|-A|-F|NAME")]
     words: Vec<String>,
+    #[command(flatten)]
+    wait: WaitArgs,
 }
 
 /// The words, understood.
@@ -48,6 +52,7 @@ struct Change {
     clear: String,
     accounts: bool,
     ack: Option<String>,
+    wait: Option<Duration>,
     names: Vec<String>,
     dir: Option<PathBuf>,
     json: bool,
@@ -67,6 +72,10 @@ pub(crate) fn run(context: &mut Context, args: &DptrArgs) -> Done {
     })?;
     if let Some(help) = change.help {
         return show_help(context, help);
+    }
+    args.wait.note(context);
+    if let Some(wait) = change.wait {
+        context.wait = wait;
     }
     context.json |= change.json;
     if let Some(dir) = change.dir.clone() {
@@ -125,6 +134,7 @@ fn parse(words: &[String]) -> Result<Change, String> {
             "--" => only_names = true,
             "--ack" => change.ack = Some(ack(&value("a level")?)?),
             "--dir" => change.dir = Some(PathBuf::from(value("a directory")?)),
+            "--wait" => change.wait = Some(values::wait(&value("a time")?)?),
             "--json" => change.json = true,
             "--help" => change.help = Some(Help::Long),
             "-h" => change.help = Some(Help::Short),
@@ -221,7 +231,8 @@ mod tests {
 
     #[test]
     fn options_of_every_command_may_stand_among_the_words() {
-        let change = parsed("app,x --dir A --json --ack=durable");
+        let change = parsed("app,x --dir A --json --ack=durable --wait 3");
+        assert_eq!(change.wait, Some(Duration::from_secs(3)));
         assert_eq!(change.dir, Some(PathBuf::from("A")));
         assert!(change.json);
         assert_eq!(change.ack.as_deref(), Some("durable"));

@@ -1,5 +1,6 @@
 //! How a command ends, and the one place where that becomes an exit code.
 
+use crate::base::plainly;
 use crate::engine::admin::AdminReply;
 use std::fmt;
 use std::io;
@@ -60,12 +61,14 @@ impl Failure {
     /// A failed operation on a file or directory.
     pub(crate) fn io(doing: impl fmt::Display, error: &io::Error) -> Self {
         let next = match error.kind() {
-            io::ErrorKind::NotFound => "check the path",
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "check the path",
+            io::ErrorKind::IsADirectory => "name a file in it",
             io::ErrorKind::PermissionDenied => "run as the user that owns it",
-            io::ErrorKind::StorageFull => "make room on that disk",
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on that disk",
+            io::ErrorKind::ReadOnlyFilesystem => "choose a path on a disk that can be written",
             _ => "",
         };
-        Self::error(format!("{doing}: {error}"), next)
+        Self::error(format!("{doing}: {}", plainly(error)), next)
     }
 
     /// The exit code: 0 yes, 1 no, 2 error.

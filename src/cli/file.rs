@@ -4,6 +4,7 @@ use super::account::{dash, finish};
 use super::failure::{Answer, Done, Failure};
 use super::out::{Table, bytes, say};
 use super::values;
+use super::wait::WaitArgs;
 use super::{Context, ask};
 use crate::base::AckLevel;
 use crate::base::limits::BLOCK_U64;
@@ -28,6 +29,8 @@ A file without --flags inherits those of its account.")]
 pub(crate) struct FileArgs {
     #[command(subcommand)]
     verb: Verb,
+    #[command(flatten)]
+    wait: WaitArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -110,6 +113,7 @@ fn block_size(text: &str) -> Result<u64, String> {
 
 /// Runs `file`.
 pub(crate) fn run(context: &mut Context, args: FileArgs) -> Done {
+    args.wait.note(context);
     match args.verb {
         Verb::Create(args) => create(context, args),
         Verb::List { account } => {

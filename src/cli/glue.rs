@@ -2,16 +2,18 @@
 
 use super::failure::Failure;
 use super::values::IoArg;
+use super::wait::Look;
 use crate::engine::admin::{AdminReply, AdminRequest};
-pub(crate) use crate::io::{Level, probe};
-use crate::node::config::IoChoice;
+pub(crate) use crate::io::{Finding, Level, probe};
+use crate::node::config::{Config, IoChoice};
 use crate::node::door_tls::{self, Credentials};
 pub(crate) use crate::node::door_tls::{CA_FILE, CERTIFICATE_FILE, KEY_FILE};
 use crate::node::identity::IdentityError;
 use crate::node::layout::Layout;
-use crate::node::serve::{self, ServeError, ServeOptions};
+use crate::node::room::Room;
+use crate::node::serve::{self, ServeOptions};
 pub(crate) use crate::node::setup::InitOptions;
-use crate::node::{admin, setup};
+use crate::node::{admin, peer_address, setup};
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,6 +23,22 @@ pub(crate) const RESP_SOCKET: &str = "resp.sock";
 /// Makes a node's directory, keys and config.
 pub(crate) fn init(options: &InitOptions) -> Result<(), Failure> {
     setup::init(options).map(|_| ()).map_err(|e| setup_failure(&e))
+}
+
+/// What should be known of the room that the node in `dir` has for its journal; none if `dir` is no node's.
+pub(crate) fn journal_room(dir: &Path) -> Option<Finding> {
+    let quota = Config::load(dir).ok()?.journal_quota_bytes;
+    let (level, found, advice) = match Room::of(&Layout::new(dir), quota) {
+        Ok(room) => match room.warning() {
+            None => (Level::Ok, format!("{} MiB of quota have room", quota >> 20), String::new()),
+            Some(advice) => {
+                let found = format!("{} MiB of quota, {} MiB free", quota >> 20, room.free >> 20);
+                (Level::Warn, found, advice)
+            }
+        },
+        Err(error) => (Level::Bad, error.to_string(), "the directory cannot be used".to_owned()),
+    };
+    Some(Finding { name: "journal quota".to_owned(), level, found, advice })
 }
 
 /// The line by which the peer will know this node.
@@ -61,16 +79,34 @@ pub(crate) fn serve(dir: &Path, io: Option<IoArg>) -> Result<(), Failure> {
         IoArg::Uring => IoChoice::Uring,
         IoArg::Epoll => IoChoice::Epoll,
     });
-    serve::serve(dir, ServeOptions { io }).map_err(|error| {
-        let next = match &error {
-            ServeError::Setup(error) => error.next(),
-            _ => "hot-backup doctor says what this machine offers".to_owned(),
-        };
-        Failure::error(format!("serving {}: {error}", dir.display()), next)
-    })
+    serve::serve(dir, ServeOptions { io })
+        .map_err(|error| Failure::error(format!("serving {}: {error}", dir.display()), error.next()))
 }
 
 /// Asks a running node.
 pub(crate) fn call(dir: &Path, request: &AdminRequest, timeout: Duration) -> Result<AdminReply, Failure> {
     admin::call(dir, request, timeout).map_err(|e| Failure::error(e.to_string(), e.next()))
+}
+
+/// How far the node in `dir` has come.
+pub(crate) fn look(dir: &Path, timeout: Duration) -> Look {
+    match admin::call(dir, &AdminRequest::Status, timeout) {
+        Ok(AdminReply::Ok { value }) => match serde_json::from_value(value) {
+            Ok(status) => Look::Told(status),
+            Err(_) => Look::Hopeless,
+        },
+        Err(error) if error.may_pass() => Look::Absent,
+        _ => Look::Hopeless,
+    }
+}
+
+/// What is odd about the addresses of a new node, and need not be wrong.
+pub(crate) fn doubts(peer: &str, listen: &str) -> Vec<String> {
+    peer_address::doubts(peer, listen)
+}
+
+/// A failed connection to the socket of the node in `dir`.
+pub(crate) fn not_connected(dir: &Path, error: std::io::Error) -> Failure {
+    let error = admin::AdminCallError::of_connect(dir, error, Duration::ZERO);
+    Failure::error(error.to_string(), error.next())
 }

@@ -2,6 +2,7 @@
 
 use super::failure::{Answer, Done, Failure};
 use super::out::{Table, bytes, count, say};
+use super::wait::WaitArgs;
 use super::{Context, account, ask};
 use crate::engine::admin::{AdminRequest, LogEntryView};
 use crate::format::dptr::LoggingMode;
@@ -17,6 +18,8 @@ Examples:
 pub(crate) struct LogArgs {
     #[command(subcommand)]
     verb: Verb,
+    #[command(flatten)]
+    wait: WaitArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -39,6 +42,7 @@ enum Verb {
 
 /// Runs `log`.
 pub(crate) fn run(context: &mut Context, args: &LogArgs) -> Done {
+    args.wait.note(context);
     let (request, told) = match args.verb {
         Verb::DlOnly => (AdminRequest::Logging { mode: LoggingMode::DlOnly }, "files flagged L are logged"),
         Verb::All => {

@@ -21,14 +21,16 @@ mod setup;
 mod status;
 mod takeover;
 mod values;
+mod wait;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 use failure::{Answer, Done, Failure};
-use out::{Out, say, say_failure};
+use out::{Out, say_failure};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 const EXAMPLES: &str = "\
 See it work, in under a minute, without any set-up:
@@ -39,10 +41,10 @@ A pair on one machine:
   hot-backup init --dir B --name b --role standby --link-listen 127.0.0.1:2000 --peer 127.0.0.1:2001 --resp 127.0.0.1:7002
   hot-backup trust --dir A \"$(hot-backup identity --dir B)\"
   hot-backup trust --dir B \"$(hot-backup identity --dir A)\"
-  hot-backup serve --dir A &
   hot-backup serve --dir B &
+  hot-backup serve --dir A &
   hot-backup account create app --dir A
-  hot-backup file create app,orders --records --flags L --dir A
+  hot-backup file create app,orders --records --flags L --ack applied --dir A
   redis-cli -p 7001 set app,orders,1001 hello
   redis-cli -p 7002 get app,orders,1001
 
@@ -110,6 +112,8 @@ struct Context {
     dir: Option<PathBuf>,
     json: bool,
     out: Out,
+    /// How long what changes something waits for a node that is starting.
+    wait: Duration,
 }
 
 impl Context {
@@ -126,12 +130,13 @@ impl Context {
 
 /// Runs the command line `args`, program name first, and gives back the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(error) => return ExitCode::from(usage(&error)),
+        Err(error) => return ExitCode::from(usage(&error, &command_of(&args))),
     };
     let Common { dir, json } = cli.common;
-    let mut context = Context { dir, json, out: Out::stdout() };
+    let mut context = Context { dir, json, out: Out::stdout(), wait: Duration::ZERO };
     let done = execute(&mut context, cli.command).and_then(|answer| {
         context.out.flush()?;
         Ok(answer)
@@ -184,8 +189,44 @@ fn conclude(context: &mut Context, failure: &Failure) -> u8 {
     failure.code()
 }
 
+/// The command that `args` name, as far as there is one: `hot-backup file create`.
+fn command_of(args: &[OsString]) -> String {
+    let cli = Cli::command();
+    let mut command = &cli;
+    let mut path = "hot-backup".to_owned();
+    for word in args.iter().skip(1).filter_map(|word| word.to_str()) {
+        if let Some(sub) = command.find_subcommand(word) {
+            path = format!("{path} {word}");
+            command = sub;
+        }
+    }
+    path
+}
+
+/// What to do about a wrong usage.
+fn advice(error: &clap::Error, command: &str) -> String {
+    let argument = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(argument)) => argument.as_str(),
+        _ => "it",
+    };
+    match error.kind() {
+        _ if command == "hot-backup start" => {
+            format!("to run a node say: hot-backup serve --dir DIR; what start is for: {command} --help")
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            format!("give {argument} a value that is allowed, see: {command} --help")
+        }
+        ErrorKind::MissingRequiredArgument => format!("add what is missing, see: {command} --help"),
+        ErrorKind::ArgumentConflict => format!("leave one of them out, see: {command} --help"),
+        ErrorKind::InvalidSubcommand | ErrorKind::MissingSubcommand => {
+            format!("the commands are listed by: {command} --help")
+        }
+        _ => format!("see: {command} --help"),
+    }
+}
+
 /// Prints what clap has to say: help and version on stdout, a wrong usage on stderr under our name.
-fn usage(error: &clap::Error) -> u8 {
+fn usage(error: &clap::Error, command: &str) -> u8 {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         // The reader of help may go away half-way through.
         let _ = error.print();
@@ -197,7 +238,10 @@ fn usage(error: &clap::Error) -> u8 {
         return 2;
     }
     let text = error.render().to_string();
-    say(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    // Its last words fit any mistake; ours fit this one.
+    let text = text.split("\nFor more information").next().unwrap_or_default();
+    say_failure(&Failure::error(text.trim_end(), advice(error, command)));
     2
 }
 

@@ -86,12 +86,9 @@ pub(crate) struct RespClient {
 impl RespClient {
     /// Connects to the Unix socket of the node in `dir`, however long that path is.
     pub(crate) fn of_node(dir: &Path) -> Result<Self, Failure> {
-        connect_unix(dir).and_then(|stream| Self::over_unix(&stream)).map_err(|e| {
-            Failure::error(
-                format!("connecting to the node in {}: {e}", dir.display()),
-                format!("start it with: hot-backup serve --dir {}", dir.display()),
-            )
-        })
+        connect_unix(dir)
+            .and_then(|stream| Self::over_unix(&stream))
+            .map_err(|error| glue::not_connected(dir, error))
     }
 
     fn over_unix(stream: &UnixStream) -> io::Result<Self> {

@@ -4,6 +4,7 @@ use super::failure::{Answer, Done, Failure};
 use super::glue::InitOptions;
 use super::out::say;
 use super::values::{self, IoArg, PeerLossArg, RoleArg};
+use super::wait::WaitArgs;
 use super::{Context, ask, glue};
 use crate::base::AckLevel;
 use crate::base::limits::{SEGMENT_MAX, SEGMENT_MIN};
@@ -38,11 +39,11 @@ pub(crate) struct InitArgs {
     /// What it is at first; a takeover changes it
     #[arg(long, value_enum)]
     role: RoleArg,
-    /// Where this node listens for its peer
-    #[arg(long, value_name = "ADDR")]
+    /// Where this node listens for its peer: an address of this machine, and a port
+    #[arg(long, value_name = "IP:PORT")]
     link_listen: String,
-    /// Where the peer listens
-    #[arg(long, value_name = "ADDR")]
+    /// Where the peer listens: a name or an address, and a port; a name is looked up each time it is needed
+    #[arg(long, value_name = "HOST:PORT")]
     peer: String,
     /// Where applications connect (RESP): an address or the path of a Unix socket; may be given again
     #[arg(long, value_name = "ADDR|PATH")]
@@ -147,6 +148,8 @@ pub(crate) struct StartArgs {
     /// Your word that the peer did not take over and does not serve
     #[arg(long, required = true)]
     alone: bool,
+    #[command(flatten)]
+    wait: WaitArgs,
 }
 
 fn pair_id(text: &str) -> Result<PairId, String> {
@@ -171,9 +174,12 @@ pub(crate) fn init(context: &mut Context, args: InitArgs) -> Done {
     let dir = context.dir()?.to_owned();
     let options = init_options(&dir, &args)?;
     glue::init(&options)?;
-    let InitArgs { name, role, .. } = args;
+    if let Some(room) = glue::journal_room(&dir).filter(|room| !room.advice.is_empty()) {
+        say(format_args!("note: {}", room.advice));
+    }
+    let InitArgs { name, role, .. } = &args;
     if context.json {
-        let role = if role == RoleArg::Primary { "primary" } else { "standby" };
+        let role = if *role == RoleArg::Primary { "primary" } else { "standby" };
         context.out.json(&serde_json::json!({ "name": name, "role": role, "dir": dir }))?;
     } else {
         context.out.line(format_args!("made node {name} in {}", dir.display()))?;
@@ -181,6 +187,9 @@ pub(crate) fn init(context: &mut Context, args: InitArgs) -> Done {
             "next: let it know its peer, hot-backup trust --dir {} IDENTITY-OF-THE-PEER",
             dir.display()
         ));
+    }
+    for doubt in glue::doubts(&args.peer, &args.link_listen) {
+        say(doubt);
     }
     Ok(Answer::Yes)
 }
@@ -277,6 +286,7 @@ pub(crate) fn serve(context: &mut Context, args: &ServeArgs) -> Done {
 /// `start --alone`.
 pub(crate) fn start(context: &mut Context, args: &StartArgs) -> Done {
     debug_assert!(args.alone, "clap requires it");
+    args.wait.note(context);
     let value = ask::ask(context, &AdminRequest::StartAlone)?;
     if context.json {
         context.out.json(&value)?;

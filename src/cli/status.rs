@@ -176,12 +176,18 @@ pub(crate) fn screen(s: &Status) -> String {
         line("at the peer", format!("{at_peer}  applied {}", count(s.peer.applied)));
     }
     line("peer", peer(s));
+    if let Some(link) = link(s) {
+        line("link", link);
+    }
     if s.role == "primary" {
         let risk = &s.at_risk;
         line("at risk now", amount(risk.entries, risk.bytes, risk.seconds));
     }
     line("journal", journal(s));
-    line("clients", format!("{} connected, {} refused since the start", count(s.clients), count(s.refused)));
+    let refused = [s.resp_refused, s.nbd_refused, s.refused].map(count);
+    let [resp, nbd, link] = refused;
+    let refused = format!("refused since the start: {resp} by RESP, {nbd} by NBD, {link} on the link");
+    line("clients", format!("{} connected; {refused}", count(s.clients)));
     for volume in s.volumes.iter().filter(|volume| volume.clients > 0) {
         line("volume", volume_line(volume));
     }
@@ -268,6 +274,18 @@ fn peer(s: &Status) -> String {
         format!("{name}: connected, {state}; {lag}")
     } else {
         format!("{name}: connected, {state}; last word {} ago", seconds(peer.silence_seconds))
+    }
+}
+
+/// Where the peer is dialled and what came back; nothing while it is connected, or if the headline says it.
+fn link(s: &Status) -> Option<String> {
+    let link = &s.link;
+    match (link.dialled.as_str(), link.last_error.as_str()) {
+        _ if s.peer.connected => None,
+        ("", "") => None,
+        (_, error) if !error.is_empty() && s.reason.contains(error) => None,
+        (dialled, "") => Some(format!("dialling {}, no answer yet", visible(dialled))),
+        (_, error) => Some(visible(error)),
     }
 }
 

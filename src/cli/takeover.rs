@@ -2,6 +2,7 @@
 
 use super::failure::{Answer, Done};
 use super::out::{count, counted, seconds, visible};
+use super::wait::WaitArgs;
 use super::{Context, ask};
 use crate::engine::admin::{AdminRequest, TakeoverAccount};
 use clap::Args;
@@ -32,10 +33,13 @@ pub(crate) struct TakeoverArgs {
     /// Only say what would happen
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    wait: WaitArgs,
 }
 
 /// Runs `takeover`.
 pub(crate) fn run(context: &mut Context, args: &TakeoverArgs) -> Done {
+    args.wait.note(context);
     let request = AdminRequest::Takeover { peer_is_down: args.peer_is_down, dry_run: args.dry_run };
     let account: TakeoverAccount = ask::read(ask::ask_within(context, &request, PATIENCE)?)?;
     if context.json {

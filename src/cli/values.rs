@@ -1,9 +1,11 @@
 //! Values on the command line, parsed once into types that cannot be wrong.
 
 use crate::base::AckLevel;
+use crate::base::limits::COMMAND_WAIT_MAX_MS;
 use crate::format::dptr::{Flags, name_is_valid};
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use std::time::Duration;
 
 /// The role a node is made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -71,6 +73,14 @@ pub(crate) fn milliseconds(text: &str) -> Result<u64, String> {
     };
     let number: u64 = digits.parse().map_err(|_| "expected a time such as 500ms, 10s or 2m".to_owned())?;
     number.checked_mul(factor).ok_or_else(|| "too long".to_owned())
+}
+
+/// How long a command waits for a node: a time of a day at most.
+pub(crate) fn wait(text: &str) -> Result<Duration, String> {
+    match milliseconds(text)? {
+        ms if ms <= COMMAND_WAIT_MAX_MS => Ok(Duration::from_millis(ms)),
+        _ => Err(format!("at most {} h", COMMAND_WAIT_MAX_MS / 3_600_000)),
+    }
 }
 
 /// A size such as `512`, `64K`, `10G`, `10GiB`; units are powers of 1024.

@@ -118,16 +118,40 @@ pub struct ReplicationView {
     pub applied: Seq,
     /// Whether the peer is connected.
     pub peer_connected: bool,
-    /// The peer's host.
-    pub peer_host: String,
-    /// The peer's port.
-    pub peer_port: u16,
+    /// Where Redis clients reach the peer, as it told; none if that is not known or of no use to others.
+    pub peer_door: Option<(String, u16)>,
     /// Acknowledged by the peer: received, durable, applied.
     pub peer: [Seq; 3],
     /// Age of the last word from the peer (seconds).
     pub peer_silence_s: u64,
     /// Lag of the peer's durable position (seconds).
     pub lag_s: u64,
+}
+
+/// A part of a file's ids, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scanned {
+    /// The ids.
+    pub ids: Vec<Bytes>,
+    /// Nothing is behind them. If it is not set, fewer ids than asked for mean only that finding more takes longer.
+    pub ended: bool,
+    /// As for [`Backend::read`].
+    pub wait: Option<Wait>,
+}
+
+/// An item by number: two items have the same one only by a chance that nobody can bring about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ItemHash(pub u64);
+
+/// What may read differently than before. More may be told than has changed, never less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// One item.
+    Item(ItemHash),
+    /// The items of a file, or its name.
+    File(FileId),
+    /// Everything: the node's role, or more than was counted.
+    All,
 }
 
 /// What the doors ask of the database. The engine is one; the doors' own tests have a small model.
@@ -151,20 +175,26 @@ pub trait Backend {
     /// Any [`Refusal`]; nothing was changed then.
     fn update(&mut self, updates: &[Update<'_>]) -> Result<Wait, Refusal>;
 
-    /// Up to `limit` ids of a file after `after`, in order, every update accepted so far included. Fewer than
-    /// `limit` ids mean the end. The wait is as for [`Self::read`].
+    /// Up to `limit` ids of a file after `after`, in order, every update accepted so far included.
     ///
     /// # Errors
     /// [`Refusal::Store`], [`Refusal::NoSuchFile`] when the file is gone.
-    fn scan(
-        &mut self,
-        file: FileId,
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<(Vec<Bytes>, Option<Wait>), Refusal>;
+    fn scan(&mut self, file: FileId, after: Option<&[u8]>, limit: usize) -> Result<Scanned, Refusal>;
 
     /// All record files as (id, `account,file`), in order of id.
     fn record_files(&self) -> Vec<(FileId, String)>;
+
+    /// The first of them from this id on.
+    fn next_record_file(&self, from: FileId) -> Option<(FileId, String)>;
+
+    /// The number by which [`Self::next_change`] names the item.
+    fn item_hash(&self, file: FileId, id: &[u8]) -> ItemHash;
+
+    /// Whether anybody wants to know of changes. What changes until somebody does is not told.
+    fn want_changes(&mut self, wanted: bool);
+
+    /// The next change since changes are wanted, whoever made it: any client, an operator, the peer.
+    fn next_change(&mut self) -> Option<Change>;
 
     /// How far things are; moves only forward but for declared degradations.
     fn watermarks(&self) -> Watermarks;

@@ -195,6 +195,15 @@ pub struct PeerView {
     pub applied: u64,
 }
 
+/// The way to the other node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkView {
+    /// Where this node dials; empty on a node that is dialled.
+    pub dialled: String,
+    /// Why the link is down, as far as this node was told; empty while it is up.
+    pub last_error: String,
+}
+
 /// A journal's use of the disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalView {
@@ -341,6 +350,9 @@ pub struct Status {
     pub positions: Positions,
     /// The other node.
     pub peer: PeerView,
+    /// The way to it.
+    #[serde(default)]
+    pub link: LinkView,
     /// Disk use.
     pub journal: JournalView,
     /// What would be lost now.
@@ -354,8 +366,14 @@ pub struct Status {
     pub clients: u64,
     /// Incidents since the start.
     pub incidents: u64,
-    /// Frames and connections refused since the start.
+    /// Frames and connections refused on the link since the start.
     pub refused: u64,
+    /// Clients refused at the RESP door since the start.
+    #[serde(default)]
+    pub resp_refused: u64,
+    /// Clients refused at the NBD door since the start.
+    #[serde(default)]
+    pub nbd_refused: u64,
     /// The newest incident.
     pub last_incident: Option<String>,
     /// Lines of the log that could not be written since the start.

@@ -3,7 +3,7 @@
 use super::core::{Core, ReadFor};
 use super::effect::{Effect, Severity};
 use crate::base::limits::UNAPPLIED_MAX;
-use crate::base::{Fault, JournalKind, Mono, Seq};
+use crate::base::{Fault, JournalKind, Mono, Round, Seq};
 use crate::format::batch::Batch;
 use crate::format::dptr::DptrKind;
 use crate::journal::Cursor;
@@ -14,6 +14,8 @@ use std::collections::VecDeque;
 
 /// A store that failed is tried again after this (milliseconds).
 const RETRY_MS: u64 = 250;
+/// The same where room was made for it (milliseconds).
+const ROOM_RETRY_MS: u64 = 20;
 
 /// One journal's way into the store.
 #[derive(Debug)]
@@ -28,7 +30,8 @@ pub(super) struct Applier {
     /// Up to here batches come from the journal on disk; beyond, from `queue`.
     disk_until: Seq,
     cursor: Option<Cursor>,
-    reading: bool,
+    /// The read that the cursor waits for.
+    reading: Option<u64>,
     /// The next batch on disk ends here: no use in reading it again before that may be applied.
     disk_needs: Seq,
     /// The namespace knows the definitions up to here.
@@ -37,6 +40,8 @@ pub(super) struct Applier {
     queue: VecDeque<(Batch, bool)>,
     /// Given to the store, not yet seen applied.
     under_way: VecDeque<Batch>,
+    /// Of what is given now. A failure begins the next one.
+    round: Round,
     pub(super) bytes: usize,
     /// On a standby: what the primary announced as durable on its own disk.
     pub(super) announced: Seq,
@@ -55,11 +60,12 @@ impl Applier {
             handed: shown,
             disk_until: end,
             cursor: None,
-            reading: false,
+            reading: None,
             disk_needs: Seq(0),
             learned: applied,
             queue: VecDeque::new(),
             under_way: VecDeque::new(),
+            round: Round(0),
             bytes: 0,
             announced,
             announced_ever: announced,
@@ -195,7 +201,7 @@ impl<S: StoreRead> Core<S> {
 
     fn hand_from_disk(&mut self, journal: JournalKind, limit: Seq) -> bool {
         let applier = &mut self.appliers[journal.index()];
-        if applier.reading || applier.bytes > UNAPPLIED_MAX || applier.disk_needs > limit {
+        if applier.reading.is_some() || applier.bytes > UNAPPLIED_MAX || applier.disk_needs > limit {
             return false;
         }
         let cursor = match applier.cursor.take() {
@@ -220,8 +226,8 @@ impl<S: StoreRead> Core<S> {
             }
             Ok((cursor, None, Some(request))) => {
                 applier.cursor = Some(cursor);
-                applier.reading = true;
-                self.read_segment(ReadFor::Apply(journal), journal, request);
+                let read = self.read_segment(ReadFor::Apply(journal), journal, request);
+                self.appliers[journal.index()].reading = Some(read);
                 false
             }
             Ok((_, None, None)) => false,
@@ -235,10 +241,12 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    pub(super) fn apply_read(&mut self, journal: JournalKind, result: Result<Bytes, Fault>) {
+    pub(super) fn apply_read(&mut self, journal: JournalKind, read: u64, result: Result<Bytes, Fault>) {
         let retry = self.now.mono.plus_ms(RETRY_MS);
         let applier = &mut self.appliers[journal.index()];
-        applier.reading = false;
+        if applier.reading.take_if(|waits| *waits == read).is_none() {
+            return;
+        }
         match (result, &mut applier.cursor) {
             (Ok(bytes), Some(cursor)) => cursor.feed(bytes),
             (Ok(_), None) => {}
@@ -259,8 +267,9 @@ impl<S: StoreRead> Core<S> {
         applier.learned = applier.learned.max(batch.header().last_seq());
         applier.handed = batch.header().last_seq();
         applier.under_way.push_back(batch.clone());
+        let round = applier.round;
         self.checkpoint.bytes_since += u64::from(batch.header().len);
-        self.effect(Effect::Apply { journal, batch });
+        self.effect(Effect::Apply { journal, round, batch });
     }
 
     /// Lets the sequencer's namespace follow entries that it did not make itself.
@@ -281,6 +290,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     pub(super) fn note_outcome(&mut self, outcome: &crate::store::namespace::Outcome) {
+        self.changes.note_outcome(outcome, &self.namespace);
         for renamed in &outcome.renamed {
             let text =
                 format!("{} goes by {} now: the other journal holds that name", renamed.from, renamed.to);
@@ -296,10 +306,10 @@ impl<S: StoreRead> Core<S> {
         self.promises_more = self.any_promise();
     }
 
-    pub(super) fn applied(&mut self, journal: JournalKind, seq: Seq) {
+    pub(super) fn applied(&mut self, journal: JournalKind, round: Round, seq: Seq) {
         let own = journal == JournalKind::Local || self.is_primary();
         let applier = &mut self.appliers[journal.index()];
-        if seq <= applier.shown {
+        if round != applier.round || seq <= applier.shown {
             return;
         }
         assert!(seq <= applier.handed, "the store shows nothing that it was not given");
@@ -317,18 +327,28 @@ impl<S: StoreRead> Core<S> {
                 self.extents.applied(journal, seq, batch);
             }
             self.overlay.applied(journal, done);
+        } else {
+            // Of this node's own entries it was noted when they were made.
+            done.iter().for_each(|batch| self.changes.note_entries(batch.entries().map(|(_, entry)| entry)));
+        }
+        // The other journal may still be waiting for its turn.
+        if self.any_store_fault().is_some() {
+            return;
         }
         self.incident_over("store-failed", "store-back", "the store applies again".to_owned());
         self.incident_over("replay-failed", "replay-back", "the journal is read back again".to_owned());
     }
 
-    pub(super) fn apply_failed(&mut self, journal: JournalKind, fault: Fault) {
+    pub(super) fn apply_failed(&mut self, journal: JournalKind, round: Round, fault: Fault) {
         let retry = self.now.mono.plus_ms(RETRY_MS);
         let applier = &mut self.appliers[journal.index()];
-        if applier.fault.is_some() && applier.under_way.is_empty() {
+        if round != applier.round {
             // What was given behind a batch that failed cannot follow it either: the first fault is the reason.
             return;
         }
+        applier.round = round.next();
+        self.room_wanted |= fault == Fault::NoSpace;
+        let applier = &mut self.appliers[journal.index()];
         applier.fault = Some((fault, retry));
         // All that the store has not shown is given again, in order; what it has is no change to it (I-11).
         while let Some(batch) = applier.under_way.pop_back() {
@@ -339,15 +359,39 @@ impl<S: StoreRead> Core<S> {
             }
         }
         applier.cursor = None;
+        applier.reading = None;
         applier.disk_needs = Seq(0);
         applier.handed = applier.shown;
+        if fault == Fault::NoSpace && self.has_claim() {
+            // Room can be made, which is told.
+            return;
+        }
         let text = format!("applying the {} journal to the store: {fault}", journal.name());
         self.incident_once(Severity::Critical, "store-failed", text);
     }
 
-    /// The store's fault, if it has one now.
+    /// The store's fault, if it has one now that clients have to be told of.
     pub(super) fn store_fault(&self) -> Option<Fault> {
+        if self.room_is_made() { None } else { self.any_store_fault() }
+    }
+
+    fn any_store_fault(&self) -> Option<Fault> {
         self.appliers.iter().find_map(|applier| applier.fault.map(|(fault, _)| fault))
+    }
+
+    /// Whether the store was short of room, and room was just made for it: clients wait for what comes of that.
+    pub(super) fn room_is_made(&self) -> bool {
+        self.now.mono < self.room_until && self.any_store_fault() == Some(Fault::NoSpace)
+    }
+
+    /// Room was made: the store is tried again as soon as that can be gone which made it.
+    pub(super) fn retry_apply_soon(&mut self) {
+        let soon = self.now.mono.plus_ms(ROOM_RETRY_MS);
+        for applier in &mut self.appliers {
+            if let Some((Fault::NoSpace, retry)) = &mut applier.fault {
+                *retry = soon;
+            }
+        }
     }
 
     pub(super) fn apply_deadline(&self) -> Option<Mono> {
@@ -385,12 +429,16 @@ impl<S: StoreRead> Core<S> {
         self.checkpoint.covered = applied;
         self.incident_over("checkpoint-failed", "checkpoint-back", "the store is durable again".to_owned());
         self.release_journals();
+        // What was kept only because the store did not have it durably.
+        self.keep_quota(JournalKind::Replicated, 0);
+        self.journal_ops(JournalKind::Replicated);
     }
 
     pub(super) fn checkpoint_failed(&mut self, fault: Fault) {
         self.checkpoint.running = false;
         self.checkpoint.failed = true;
         self.checkpoint.at = self.now.mono;
+        self.room_wanted |= fault == Fault::NoSpace;
         let text = format!("making the store durable: {fault}; the journal is kept until it succeeds");
         self.incident_once(Severity::Warning, "checkpoint-failed", text);
     }

@@ -1,7 +1,7 @@
 //! A node alone whose driver does everything at once, but for what the store applies: that is the test's to do.
 
 use super::*;
-use crate::base::{ConnId, Now, Ordinal};
+use crate::base::{ConnId, FileId, Now, Ordinal};
 use crate::doors::{BlockBackend as _, Payload, Refusal};
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::engine::{ClientDoor, Engine, EngineConfig, Event, PeerLoss, StartState};
@@ -31,6 +31,7 @@ fn config() -> EngineConfig {
         checkpoint_bytes: 1 << 30,
         resp_default: None,
         resp_password: None,
+        resp_doors: Vec::new(),
         peer_host: String::new(),
         peer_port: 0,
         seed: 1,
@@ -42,9 +43,12 @@ struct Bench {
     store: MemoryStore,
     now: Now,
     /// Given to the store, and neither applied nor failed yet.
-    given: VecDeque<(JournalKind, Batch)>,
+    given: VecDeque<(JournalKind, Round, Batch)>,
     /// Kinds of incidents.
     told: Vec<&'static str>,
+    /// Segments of both journals that the disk has room for, and those that are there.
+    room: usize,
+    segments: usize,
     /// Answers to the client.
     said: Vec<u8>,
     /// What an operator was answered.
@@ -71,6 +75,8 @@ impl Bench {
             now: Now::default(),
             given: VecDeque::new(),
             told: Vec::new(),
+            room: usize::MAX,
+            segments: 0,
             said: Vec::new(),
             answered: Vec::new(),
         };
@@ -93,12 +99,21 @@ impl Bench {
             self.engine.input(self.now, event);
             while let Some(effect) = self.engine.output() {
                 match effect {
-                    Effect::PrepareSegment { journal, index, .. } => {
+                    Effect::PrepareSegment { journal, index, .. } if self.segments < self.room => {
+                        self.segments += 1;
                         events.push_back(Event::SegmentReady { journal, index });
+                    }
+                    Effect::PrepareSegment { journal, index, .. } => {
+                        events.push_back(Event::SegmentFailed { journal, index, fault: Fault::NoSpace });
+                    }
+                    Effect::RemoveSegment { .. } => self.segments -= 1,
+                    Effect::Checkpoint => {
+                        let applied = self.store.checkpoint().unwrap();
+                        events.push_back(Event::Checkpointed { applied });
                     }
                     Effect::Write { write, .. } => events.push_back(Event::Written { write }),
                     Effect::WriteControl { write, .. } => events.push_back(Event::ControlWritten { write }),
-                    Effect::Apply { journal, batch } => self.given.push_back((journal, batch)),
+                    Effect::Apply { journal, round, batch } => self.given.push_back((journal, round, batch)),
                     Effect::ClientSend { conn, bytes } => {
                         self.said.extend_from_slice(&bytes);
                         events.push_back(Event::ClientSent { conn });
@@ -116,9 +131,9 @@ impl Bench {
 
     /// The store applies all that it was given.
     fn apply(&mut self) {
-        while let Some((journal, batch)) = self.given.pop_front() {
+        while let Some((journal, round, batch)) = self.given.pop_front() {
             self.store.apply(journal, std::slice::from_ref(&batch)).unwrap();
-            self.input(Event::Applied { journal, seq: batch.header().last_seq() });
+            self.input(Event::Applied { journal, round, seq: batch.header().last_seq() });
         }
     }
 
@@ -147,7 +162,7 @@ impl Bench {
     fn ids(&self) -> Vec<Vec<u8>> {
         self.given
             .iter()
-            .flat_map(|(_, batch)| batch.entries().map(|(_, entry)| entry.id.to_vec()).collect::<Vec<_>>())
+            .flat_map(|(.., batch)| batch.entries().map(|(_, entry)| entry.id.to_vec()).collect::<Vec<_>>())
             .collect()
     }
 }
@@ -158,11 +173,11 @@ fn a_store_without_room_is_told_as_that_although_more_was_given_behind_what_fail
     assert_eq!(bench.set("1"), "+OK\r\n");
     assert_eq!(bench.set("2"), "+OK\r\n");
     assert_eq!(bench.ids(), [b"1", b"2"]);
-    let journal = bench.given[0].0;
+    let (journal, round, _) = bench.given[0];
     bench.given.clear();
     // The second cannot follow the first, which is no reason of its own.
     for fault in [Fault::NoSpace, Fault::Errno(22)] {
-        bench.input(Event::ApplyFailed { journal, fault });
+        bench.input(Event::ApplyFailed { journal, round, fault });
         assert_eq!(bench.engine.core.store_fault(), Some(Fault::NoSpace));
         assert!(bench.set("3").starts_with("-OOM "));
         assert_eq!(bench.write_block(), Err(Refusal::NoSpace));
@@ -174,7 +189,7 @@ fn a_store_without_room_is_told_as_that_although_more_was_given_behind_what_fail
     assert_eq!(bench.ids(), [b"1", b"2"]);
     bench.given.clear();
     for fault in [Fault::Errno(5), Fault::Errno(22)] {
-        bench.input(Event::ApplyFailed { journal, fault });
+        bench.input(Event::ApplyFailed { journal, round: round.next(), fault });
         assert_eq!(bench.engine.core.store_fault(), Some(Fault::Errno(5)));
         assert!(bench.set("3").starts_with("-MISCONF "));
         assert_eq!(bench.write_block(), Err(Refusal::DiskFailed));
@@ -192,4 +207,236 @@ fn a_store_without_room_is_told_as_that_although_more_was_given_behind_what_fail
     let file = bench.store.namespace().resolve(b"app,orders").unwrap();
     let ids: Vec<_> = bench.store.items(file).into_iter().map(|(id, _)| id).collect();
     assert_eq!(ids, [&b"1"[..], b"2", b"3"]);
+}
+
+#[test]
+fn what_is_told_of_an_earlier_round_counts_for_nothing() {
+    let mut bench = Bench::serving();
+    bench.set("1");
+    bench.set("2");
+    let (journal, round, _) = bench.given[0];
+    let seqs: Vec<Seq> = bench.given.drain(..).map(|(.., batch)| batch.header().last_seq()).collect();
+    bench.input(Event::ApplyFailed { journal, round, fault: Fault::NoSpace });
+    // Late, before anything was given again, and again after the first of it was.
+    bench.input(Event::Applied { journal, round, seq: seqs[1] });
+    assert!(!bench.engine.core.all_applied(journal));
+    bench.now.mono = bench.now.mono.plus_ms(RETRY_MS);
+    bench.input(Event::Tick);
+    assert_eq!(bench.ids(), [b"1", b"2"]);
+    bench.input(Event::Applied { journal, round, seq: seqs[1] });
+    bench.input(Event::ApplyFailed { journal, round, fault: Fault::Errno(22) });
+    assert!(!bench.engine.core.all_applied(journal));
+    assert_eq!(bench.ids(), [b"1", b"2"], "nothing is taken back");
+    bench.apply();
+    assert!(bench.engine.core.all_applied(journal));
+    assert_eq!(bench.set("3"), "+OK\r\n");
+}
+
+/// A store in which nothing can be read.
+#[derive(Debug)]
+struct Rotten(fn() -> crate::store::StoreError);
+
+impl StoreRead for Rotten {
+    fn get(&self, _: FileId, _: u32, _: &[u8]) -> Result<Option<Bytes>, crate::store::StoreError> {
+        Err((self.0)())
+    }
+
+    fn scan(
+        &self,
+        _: FileId,
+        _: u32,
+        _: Option<&[u8]>,
+        _: usize,
+        _: bool,
+    ) -> Result<Vec<(Bytes, Bytes)>, crate::store::StoreError> {
+        Err((self.0)())
+    }
+}
+
+/// A core with the file `app,orders` on a store that fails so.
+fn rotten(error: fn() -> crate::store::StoreError) -> (Core<Rotten>, FileId) {
+    let bench = Bench::serving();
+    let namespace = (*bench.store.namespace()).clone();
+    let file = namespace.resolve(b"app,orders").unwrap();
+    let (pair, epoch) = (PAIR, crate::base::Epoch(0));
+    let start = StartState {
+        control: Control { role: Role::Primary, pair, epoch, table: Vec::new() },
+        journals: [Recovered::default(), Recovered::default()],
+        store: Rotten(error),
+        namespace,
+        applied: [Seq(0); 2],
+        replay_from: [Seq(0); 2],
+    };
+    (Core::new(config(), start), file)
+}
+
+/// What people are told.
+fn told(core: &mut Core<Rotten>) -> Vec<(&'static str, String)> {
+    core.tell_damage();
+    core.incidents.take_recent().into_iter().map(|incident| (incident.kind, incident.text)).collect()
+}
+
+#[test]
+fn damage_of_a_stored_item_is_told_once_with_its_name_and_not_only_to_its_client() {
+    use crate::store::StoreError;
+    let (mut core, file) =
+        rotten(|| StoreError::Damaged { what: "a table", why: "its checksum differs".to_owned() });
+    for _ in 0..3 {
+        assert!(matches!(core.item(file, b"17"), Err(Refusal::Store(_))));
+    }
+    let first = told(&mut core);
+    assert!(matches!(&first[..], [("item-damaged", text)] if text.starts_with("item app,orders,17 cannot")));
+    assert!(core.item(file, b"17").is_err() && told(&mut core).is_empty(), "it was told");
+    assert!(core.item(file, b"18").is_err() && core.merged(file, Some(b"2"), 10, false).is_err());
+    let more = told(&mut core);
+    assert!(more[0].1.contains("app,orders,18") && more[1].1.contains("of app,orders after 2"), "{more:?}");
+    for n in 0..2 * crate::base::limits::DAMAGE_TOLD_MAX {
+        assert!(core.item(file, n.to_string().as_bytes()).is_err());
+    }
+    assert!(
+        told(&mut core).len() < crate::base::limits::DAMAGE_TOLD_MAX,
+        "whoever reads it all fills no disk"
+    );
+}
+
+#[test]
+fn damage_is_not_told_where_the_store_can_only_not_be_reached() {
+    use crate::store::StoreError;
+    let shortage = || StoreError::Disk { doing: "reading the store", fault: Fault::Errno(24) };
+    for error in [shortage, || StoreError::Closed] {
+        let (mut core, file) = rotten(error);
+        assert!(core.item(file, b"17").is_err());
+        assert_eq!(told(&mut core), []);
+    }
+    let (mut core, file) = rotten(|| StoreError::Disk { doing: "reading the store", fault: Fault::Errno(5) });
+    assert!(core.item(file, b"17").is_err());
+    assert_eq!(told(&mut core).len(), 1, "a sector that cannot be read is damage");
+}
+
+#[test]
+fn damage_of_a_volume_is_told_with_its_name_and_place() {
+    let mut bench = Bench::serving();
+    let file = bench.engine.core.namespace.resolve(b"app,disk").unwrap();
+    let read = |bench: &mut Bench, result| {
+        let asker = super::super::blocks::Asker::Door(1);
+        bench.engine.core.begin_read(asker, file, 8192, 512).unwrap();
+        let Some(Effect::ReadVolume { read, .. }) = bench.engine.core.out.pop_back() else {
+            panic!("the store is asked")
+        };
+        bench.engine.core.volume_read(read, result);
+        bench.engine.core.tell_damage();
+        bench
+            .engine
+            .core
+            .incidents
+            .take_recent()
+            .into_iter()
+            .map(|incident| (incident.kind, incident.text))
+            .collect::<Vec<_>>()
+    };
+    bench.engine.core.incidents.take_recent();
+    assert_eq!(read(&mut bench, Err(Fault::Errno(24))), []);
+    let told = read(&mut bench, Err(Fault::Errno(5)));
+    assert!(matches!(&told[..], [("volume-damaged", text)] if text.contains("volume app,disk at byte 8192")));
+    assert_eq!(read(&mut bench, Err(Fault::Errno(5))), [], "it was told");
+}
+
+/// Sets so many items of so many bytes, each some milliseconds after the other; the answers that are no OK.
+fn sets(bench: &mut Bench, count: usize, bytes: usize) -> Vec<String> {
+    let value = "v".repeat(bytes);
+    let mut refused = Vec::new();
+    for n in 0..count {
+        bench.said.clear();
+        let line = format!("*3\r\n$3\r\nSET\r\n$12\r\napp,orders,{}\r\n${bytes}\r\n{value}\r\n", n % 10);
+        bench.input(Event::ClientBytes { conn: CLIENT, bytes: line.into_bytes() });
+        // A client that is not read on waits for its answer.
+        for _ in 0..20 {
+            bench.apply();
+            if bench.said.ends_with(b"\r\n") {
+                break;
+            }
+            bench.now.mono = bench.now.mono.plus_ms(10);
+            bench.input(Event::Tick);
+        }
+        let said = String::from_utf8_lossy(&bench.said).into_owned();
+        if said != "+OK\r\n" {
+            refused.push(said);
+        }
+        bench.now.mono = bench.now.mono.plus_ms(5);
+        bench.input(Event::Tick);
+    }
+    refused
+}
+
+#[test]
+fn a_full_disk_beside_an_absent_peer_stops_nobody_at_level_local() {
+    let mut bench = Bench::serving();
+    bench.room = bench.segments + 4;
+    // Far below the quota; ten times what the disk has room for.
+    assert_eq!(sets(&mut bench, 600, 4000), [] as [String; 0]);
+    let dropped = bench.told.iter().filter(|kind| **kind == "peer-dropped").count();
+    assert_eq!(dropped, 1, "people are told once: {:?}", bench.told);
+    let text = bench.engine.core.incidents.recent().find(|incident| incident.kind == "peer-dropped");
+    assert!(text.is_some_and(|incident| incident.text.starts_with("the disk is full: ")), "{text:?}");
+}
+
+#[test]
+fn a_journal_at_its_quota_stays_there_and_says_once_that_the_peer_has_lost_its_claim() {
+    let mut bench = Bench::serving();
+    bench.engine.core.config.quota_bytes = 4 * (64 << 10);
+    let before = bench.segments;
+    assert_eq!(sets(&mut bench, 600, 4000), [] as [String; 0]);
+    assert!(bench.segments <= before + 4, "{} segments", bench.segments);
+    assert_eq!(bench.told.iter().filter(|kind| **kind == "peer-dropped").count(), 1);
+    let core = &bench.engine.core;
+    assert!(
+        core.journals[0].disk_use().0 <= 4 * (64 << 10),
+        "{:?} second base {:?} covered {:?} pace {:?} running {} wanted {}",
+        core.journals[0].disk_use(),
+        core.journals[0].second_base(),
+        core.checkpoint.covered,
+        core.journals[0].pace(),
+        core.checkpoint.running,
+        core.checkpoint.wanted
+    );
+}
+
+#[test]
+fn a_store_without_room_takes_the_claim_of_an_absent_peer_for_it() {
+    let mut bench = Bench::serving();
+    assert_eq!(sets(&mut bench, 60, 4000), [] as [String; 0]);
+    bench.engine.core.checkpoint.wanted = true;
+    bench.input(Event::Tick);
+    let before = bench.segments;
+    bench.set("1");
+    let (journal, round, _) = bench.given[0];
+    bench.given.clear();
+    bench.input(Event::ApplyFailed { journal, round, fault: Fault::NoSpace });
+    assert_eq!(bench.segments, before - 1, "one segment each time");
+    assert!(bench.told.contains(&"peer-dropped"));
+    // Nobody is refused meanwhile; who comes now waits.
+    assert_eq!(bench.set("2"), "");
+    bench.now.mono = bench.now.mono.plus_ms(ROOM_RETRY_MS);
+    bench.input(Event::Tick);
+    bench.apply();
+    assert_eq!(String::from_utf8_lossy(&bench.said), "+OK\r\n");
+    // Where that does not help, people are told after all.
+    bench.set("1");
+    for _ in 0..200 {
+        let Some((journal, round, _)) = bench.given.front().cloned() else { break };
+        bench.given.clear();
+        bench.input(Event::ApplyFailed { journal, round, fault: Fault::NoSpace });
+        bench.now.mono = bench.now.mono.plus_ms(RETRY_MS);
+        bench.input(Event::Tick);
+    }
+    let refused = bench.set("3");
+    assert!(refused.starts_with("-OOM "), "{refused}");
+    let before = bench.segments;
+    // What failed for another reason takes nothing.
+    bench.now.mono = bench.now.mono.plus_ms(RETRY_MS);
+    bench.input(Event::Tick);
+    let (journal, round, _) = bench.given[0];
+    bench.given.clear();
+    bench.input(Event::ApplyFailed { journal, round, fault: Fault::Errno(5) });
+    assert_eq!(bench.segments, before);
 }

@@ -1,10 +1,11 @@
 //! What the doors may ask of the database.
 
 use super::core::Core;
+use super::damage::Spot;
 use super::overlay::Unapplied;
 use crate::base::limits::{BATCH_MAX, ITEM_ID_MAX, ITEM_VALUE_MAX};
 use crate::base::{AckLevel, FileId, JournalKind, Seq, Wait};
-use crate::doors::{Backend, Refusal, ReplicationView, Update, Watermarks};
+use crate::doors::{Backend, Change, ItemHash, Refusal, ReplicationView, Scanned, Update, Watermarks};
 use crate::format::batch::BATCH_HEADER;
 use crate::format::dptr::DptrKind;
 use crate::format::entry::{ENTRY_HEADER, Entry, EntryKind};
@@ -37,7 +38,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn not_serving(&self) -> Refusal {
-        Refusal::NotServing(self.state.reason())
+        Refusal::NotServing(self.reason())
     }
 
     /// Checks a group of updates; returns its journal, level and size.
@@ -129,7 +130,9 @@ impl<S: StoreRead> Core<S> {
             return Ok((update.value.clone(), self.seen(update)?));
         }
         let value = self.store.get(file, info.dptr.generation, id);
-        value.map(|value| (value, None)).map_err(|error| Refusal::Store(error.to_string()))
+        value
+            .map(|value| (value, None))
+            .map_err(|error| self.unreadable(file, Spot::Item(id.to_vec()), &error))
     }
 }
 
@@ -161,14 +164,14 @@ impl<S: StoreRead> Backend for Core<S> {
         self.check_disk(journal, bytes)?;
         let marks = self.stale_marks(updates);
         if marks.is_empty() {
-            let last = self.journals[journal.index()].append(updates.iter().map(entry_of));
+            let last = self.appending(journal).append(updates.iter().map(entry_of));
             self.overlay_updates(journal, updates, last);
             self.dirty = true;
             return Ok(Wait { journal, seq: last, level });
         }
         let entries: Vec<Entry<'_>> =
             marks.iter().map(|mark| mark.entry()).chain(updates.iter().map(entry_of)).collect();
-        let last = self.journals[journal.index()].append(entries.iter().copied());
+        let last = self.appending(journal).append(entries.iter().copied());
         for mark in &marks {
             self.define(journal, &mark.entry());
         }
@@ -177,17 +180,33 @@ impl<S: StoreRead> Backend for Core<S> {
         Ok(Wait { journal, seq: last, level })
     }
 
-    fn scan(
-        &mut self,
-        file: FileId,
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<(Vec<Bytes>, Option<Wait>), Refusal> {
+    fn scan(&mut self, file: FileId, after: Option<&[u8]>, limit: usize) -> Result<Scanned, Refusal> {
         if !self.readable() {
             return Err(self.not_serving());
         }
         let (items, wait) = self.merged(file, after, limit, false)?;
-        Ok((items.into_iter().map(|(id, _)| id).collect(), wait))
+        let ids: Vec<Bytes> = items.into_iter().map(|(id, _)| id).collect();
+        let ended = ids.len() < limit;
+        Ok(Scanned { ids, ended, wait })
+    }
+
+    fn item_hash(&self, file: FileId, id: &[u8]) -> ItemHash {
+        self.changes.item(file, id)
+    }
+
+    fn want_changes(&mut self, wanted: bool) {
+        self.changes.want(wanted);
+    }
+
+    fn next_change(&mut self) -> Option<Change> {
+        let role = [self.serving(), self.readable(), self.is_primary()];
+        self.changes.take(role)
+    }
+
+    fn next_record_file(&self, from: FileId) -> Option<(FileId, String)> {
+        let mut files = self.namespace.files_from(from);
+        let records = |info: &FileInfo| info.dptr.kind == DptrKind::Records && !info.key.is_empty();
+        files.find(|(_, info)| records(info)).map(|(id, info)| (id, info.key.clone()))
     }
 
     fn record_files(&self) -> Vec<(FileId, String)> {
@@ -241,7 +260,10 @@ impl<S: StoreRead> Core<S> {
             let stored = self
                 .store
                 .scan(file, info.dptr.generation, from.as_deref(), limit, with_values)
-                .map_err(|error| Refusal::Store(error.to_string()))?;
+                .map_err(|error| {
+                    let after = from.as_deref().unwrap_or_default().to_vec();
+                    self.unreadable(file, Spot::After(after), &error)
+                })?;
             let ended = stored.len() < limit;
             from = stored.last().map(|(id, _)| id.clone());
             for (id, value) in stored {

@@ -27,14 +27,15 @@ use std::collections::VecDeque;
 pub(super) enum Asker {
     /// A client, under the door's own token.
     Door(u64),
-    /// The copy of a volume into the journal.
-    Copy,
+    /// The copy of a volume into the journal, under its own number: a copy that was given up leaves questions behind.
+    Copy(u64),
 }
 
 /// A read that waits for the store.
 #[derive(Debug)]
 pub(super) struct Reading {
     asker: Asker,
+    file: FileId,
     offset: u64,
     len: u64,
     /// What was accepted and not yet applied when it was asked for.
@@ -60,7 +61,7 @@ pub(super) struct BlockReads {
 impl<S: StoreRead> Core<S> {
     fn volume_info(&self, file: FileId) -> Result<&FileInfo, Refusal> {
         if !self.readable() {
-            return Err(Refusal::NotServing(self.state.reason()));
+            return Err(Refusal::NotServing(self.reason()));
         }
         let info = self.namespace.file(file).ok_or_else(|| Refusal::NoSuchFile(format!("with id {file}")))?;
         match info.dptr.kind {
@@ -86,7 +87,7 @@ impl<S: StoreRead> Core<S> {
     /// Checks a change of a volume; tells its journal, its level, and whether the file has to be marked stale.
     fn check_blocks(&self, file: FileId, bytes: usize) -> Result<(JournalKind, AckLevel, bool), Refusal> {
         if self.stopping {
-            return Err(Refusal::NotServing(self.state.reason()));
+            return Err(Refusal::NotServing(self.reason()));
         }
         let info = self.volume_info(file)?;
         if info.replicated && !self.serving() {
@@ -168,7 +169,7 @@ impl<S: StoreRead> Core<S> {
     ) -> Result<(), Refusal> {
         let ordered = self.follows(self.volume_info(file)?);
         let captured = self.capture(file, offset, len);
-        let reading = Reading { asker, offset, len, captured };
+        let reading = Reading { asker, file, offset, len, captured };
         let Some((from, until)) = reading.missing() else {
             let pieces = reading.pieces(0, &Bytes::new());
             self.answer_read(asker, Ok(pieces));
@@ -193,7 +194,7 @@ impl<S: StoreRead> Core<S> {
         let extents = self.extents.within(file, offset, offset + len);
         let captured = extents.into_iter().map(|extent| (extent, None)).collect();
         let read = self.fresh_id();
-        self.block_reads.under_way.insert(read, Reading { asker, offset, len, captured });
+        self.block_reads.under_way.insert(read, Reading { asker, file, offset, len, captured });
         self.effect(Effect::VolumeAllocation { read, file, offset, len, ordered });
         Ok(())
     }
@@ -204,7 +205,10 @@ impl<S: StoreRead> Core<S> {
         let result = match (result, reading.missing()) {
             (Ok(bytes), Some((from, _))) => Ok(reading.pieces(from, &bytes)),
             (Ok(_), None) => Ok(Vec::new()),
-            (Err(fault), _) => Err(Refusal::Store(format!("reading a volume: {fault}"))),
+            (Err(fault), missing) => {
+                self.volume_unreadable(reading.file, missing.map_or(reading.offset, |(from, _)| from), fault);
+                Err(Refusal::Store(format!("reading a volume: {fault}")))
+            }
         };
         self.answer_read(reading.asker, result);
     }
@@ -213,7 +217,7 @@ impl<S: StoreRead> Core<S> {
         self.dirty = true;
         match asker {
             Asker::Door(token) => self.block_reads.answers.push_back(Answer::Read(token, result)),
-            Asker::Copy => self.copy_read(result),
+            Asker::Copy(ask) => self.copy_read(ask, result),
         }
     }
 
@@ -223,11 +227,14 @@ impl<S: StoreRead> Core<S> {
         self.dirty = true;
         let result = match result {
             Ok(stored) => Ok(reading.allocation(&stored)),
-            Err(fault) => Err(Refusal::Store(format!("looking at a volume: {fault}"))),
+            Err(fault) => {
+                self.volume_unreadable(reading.file, reading.offset, fault);
+                Err(Refusal::Store(format!("looking at a volume: {fault}")))
+            }
         };
         match reading.asker {
             Asker::Door(token) => self.block_reads.answers.push_back(Answer::Allocation(token, result)),
-            Asker::Copy => self.copy_found(result),
+            Asker::Copy(ask) => self.copy_found(ask, result),
         }
     }
 }
@@ -349,7 +356,7 @@ impl<S: StoreRead> BlockBackend for Core<S> {
 
     fn volume_named(&self, name: &[u8]) -> Result<Volume, Refusal> {
         if !self.readable() {
-            return Err(Refusal::NotServing(self.state.reason()));
+            return Err(Refusal::NotServing(self.reason()));
         }
         let unknown = || Refusal::NoSuchFile(String::from_utf8_lossy(name).into_owned());
         let key = key_of_export(name).ok_or_else(unknown)?;

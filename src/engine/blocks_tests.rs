@@ -47,6 +47,7 @@ fn config() -> EngineConfig {
         checkpoint_bytes: 1 << 30,
         resp_default: None,
         resp_password: None,
+        resp_doors: Vec::new(),
         peer_host: String::new(),
         peer_port: 0,
         seed: 1,

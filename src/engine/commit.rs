@@ -10,6 +10,9 @@ use crate::doors::Watermarks;
 use crate::journal::{JournalOp, JournalState, ReadRequest};
 use crate::store::StoreRead;
 
+/// After room was made for the store, its clients wait so long at most before they are refused (milliseconds).
+const ROOM_MADE_MS: u64 = 2_000;
+
 impl<S: StoreRead> Core<S> {
     /// Starts writes, hands sealed batches to the link.
     pub(super) fn pump_journals(&mut self) {
@@ -24,6 +27,7 @@ impl<S: StoreRead> Core<S> {
             }
             self.journal_ops(kind);
         }
+        self.make_room();
         self.note_journal_state();
         self.let_go_of_unwritten();
     }
@@ -70,11 +74,19 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    pub(super) fn read_segment(&mut self, purpose: ReadFor, journal: JournalKind, request: ReadRequest) {
+    /// Asks for a part of a segment. Who asked keeps the number: bytes under another one are those that it, or who was
+    /// in its place before, no longer waits for.
+    pub(super) fn read_segment(
+        &mut self,
+        purpose: ReadFor,
+        journal: JournalKind,
+        request: ReadRequest,
+    ) -> u64 {
         let read = self.fresh_id();
         self.reads.insert(read, purpose);
         let ReadRequest { segment, offset, len } = request;
         self.effect(Effect::Read { read, journal, segment, offset, len });
+        read
     }
 
     pub(super) fn written(&mut self, write: u64) {
@@ -129,6 +141,8 @@ impl<S: StoreRead> Core<S> {
                 let text = "journal segments can be made again".to_owned();
                 self.incident_over(Matter::JournalUnmade, "journal-space", text);
             }
+            // While room can still be made and nobody is refused, the loss of the claim is told.
+            Some(Fault::NoSpace) if self.has_claim() && self.takes_updates() => {}
             Some(Fault::NoSpace) => {
                 let text = "no space for the next journal segment: updates are refused when this one is full";
                 self.settled(&[Matter::JournalUnmade]);
@@ -154,7 +168,11 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn is_congested(&self) -> bool {
         let queued: usize = self.journals.iter().map(crate::journal::Journal::queued_bytes).sum();
         let short = self.journals.iter().any(crate::journal::Journal::is_short);
-        queued > QUEUE_MAX || self.unapplied_bytes() > UNAPPLIED_MAX || self.barrier.is_some() || short
+        queued > QUEUE_MAX
+            || self.unapplied_bytes() > UNAPPLIED_MAX
+            || self.barrier.is_some()
+            || short
+            || self.room_is_made()
     }
 
     /// How far things are, for replies.
@@ -238,27 +256,63 @@ impl<S: StoreRead> Core<S> {
     }
 
     /// Makes room under the quota: a peer that is away too long loses its claim, and will need a full copy.
-    fn keep_quota(&mut self, journal: JournalKind, more: u64) {
+    pub(super) fn keep_quota(&mut self, journal: JournalKind, more: u64) {
         if journal == JournalKind::Local {
             return;
         }
         let quota = self.config.quota_bytes.max(3 * self.config.segment_bytes + BLOCK_U64);
-        let stored = self.checkpoint.covered[0];
-        while self.journals[0].disk_use().0 > quota.max(more) {
-            let Some(next) = self.journals[0].second_base() else { return };
-            if next > stored || self.state.needs_journal() {
-                self.checkpoint.wanted = true;
-                return;
-            }
-            let Some(oldest) = self.journals[0].drop_oldest() else { return };
-            if self.link.retained < Seq(oldest.0 - 1) {
-                let text = format!(
-                    "the journal is at its quota of {quota} bytes: entries before {oldest} are gone that the peer \
-                     does not have; it will need a full copy"
-                );
-                self.incident_once(Severity::Critical, "peer-dropped", text);
-            }
+        while self.journals[0].disk_use().0 > quota.max(more)
+            && self.drop_oldest(true, || format!("the journal is at its quota of {quota} bytes"))
+        {}
+    }
+
+    /// Makes room on a full disk: as at the quota, an absent peer loses its claim before this node's users are stopped
+    /// (I-52).
+    fn make_room(&mut self) {
+        let starved = self.journals.iter().any(crate::journal::Journal::is_starved);
+        let for_store = std::mem::take(&mut self.room_wanted);
+        if !starved && !for_store {
+            return;
         }
+        // What nobody claims goes as soon as the store has it durably.
+        self.checkpoint.wanted |= starved;
+        self.release_journals();
+        if !self.has_claim() {
+            return;
+        }
+        if self.drop_oldest(!for_store, || "the disk is full".to_owned()) {
+            self.journal_ops(JournalKind::Replicated);
+            let now = self.now;
+            if for_store {
+                self.room_until = now.mono.plus_ms(ROOM_MADE_MS);
+                self.retry_apply_soon();
+            }
+            self.journals.iter_mut().for_each(|journal| journal.made_room(now));
+        }
+    }
+
+    /// Whether segments are kept only because an absent peer lacks them.
+    pub(super) fn has_claim(&self) -> bool {
+        let claimed = self.journals[0].second_base().is_some_and(|base| self.link.retained < base);
+        self.is_primary() && claimed
+    }
+
+    /// Drops the oldest segment of the replicated journal whatever the peer lacks of it; false if it is needed here.
+    fn drop_oldest(&mut self, kept: bool, why: impl Fn() -> String) -> bool {
+        let Some(next) = self.journals[0].second_base() else { return false };
+        if next > self.checkpoint.covered[0] || self.state.needs_journal() {
+            self.checkpoint.wanted = true;
+            return false;
+        }
+        let Some(oldest) = self.journals[0].drop_oldest(kept) else { return false };
+        if self.link.retained < Seq(oldest.0 - 1) && !self.incidents.lasts(Matter::PeerDropped) {
+            let text = format!(
+                "{}: entries before {oldest} are gone that the peer does not have; it will need a full copy",
+                why()
+            );
+            self.incident_once(Severity::Critical, Matter::PeerDropped, text);
+        }
+        true
     }
 }
 

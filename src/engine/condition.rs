@@ -98,6 +98,11 @@ impl Hindrance {
 }
 
 impl<S: StoreRead> Core<S> {
+    /// Whether both journals take an update of the usual size.
+    pub(super) fn takes_updates(&self) -> bool {
+        JournalKind::ALL.iter().all(|kind| self.journal_takes(*kind, USUAL) == JournalState::Open)
+    }
+
     /// What keeps this node from its work now.
     pub(super) fn hindrance(&self) -> Option<Hindrance> {
         let unknown = Fault::Errno(5);
@@ -127,7 +132,7 @@ impl<S: StoreRead> Core<S> {
 
     /// What an update would be answered now.
     pub(super) fn condition(&self) -> Condition {
-        let (word, reason) = (self.state.word(), self.state.reason());
+        let (word, reason) = (self.state.word(), self.reason());
         let next = match self.state.step {
             Step::Asking => Matter::WaitingForPeer.row().advice,
             Step::Diverged => Matter::Diverged.row().advice,

@@ -5,6 +5,7 @@ use crate::format::PairId;
 use crate::format::control::Control;
 use crate::journal::Recovered;
 use crate::store::namespace::Namespace;
+use std::net::SocketAddr;
 
 /// What to do with a promise above `local` when the peer is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,9 +50,11 @@ pub struct EngineConfig {
     pub resp_default: Option<String>,
     /// Password of the RESP door, unless a client is trusted.
     pub resp_password: Option<String>,
-    /// The peer's host, for ROLE and INFO.
+    /// Where Redis clients reach this node over TCP, as the config names it.
+    pub resp_doors: Vec<SocketAddr>,
+    /// The peer's host, for status, and for ROLE and INFO where the peer's door listens at every address.
     pub peer_host: String,
-    /// The peer's port.
+    /// The peer's link port, for status.
     pub peer_port: u16,
     /// For back-off jitter.
     pub seed: u64,

@@ -38,11 +38,11 @@ enum CopyAt {
     /// After this item.
     Item(Option<Bytes>),
     /// What takes space from this offset on is asked for.
-    Looking(u64),
+    Looking { ask: u64, at: u64 },
     /// From here to there something takes space.
     Data(u64, u64),
     /// The first piece of that is being read, and whether a client has changed it meanwhile.
-    Reading { at: u64, until: u64, changed: bool },
+    Reading { ask: u64, at: u64, until: u64, changed: bool },
 }
 
 impl<S: StoreRead> Core<S> {
@@ -56,7 +56,7 @@ impl<S: StoreRead> Core<S> {
                 self.begin_copy(file);
             }
         }
-        let waits = |job: &CopyJob| matches!(job.at, CopyAt::Looking(_) | CopyAt::Reading { .. });
+        let waits = |job: &CopyJob| matches!(job.at, CopyAt::Looking { .. } | CopyAt::Reading { .. });
         while self.copy.as_ref().is_some_and(|job| !waits(job))
             && self.replicated().queued_bytes() < QUEUED_MAX
             && !self.is_congested()
@@ -68,7 +68,7 @@ impl<S: StoreRead> Core<S> {
     fn begin_copy(&mut self, file: FileId) {
         let Ok(change) = self.namespace.begin_copy(file, self.ordinal()) else { return };
         let entries: Vec<Entry<'_>> = change.entries.iter().map(|entry| entry.entry()).collect();
-        self.replicated_mut().append(entries.iter().copied());
+        self.appending(JournalKind::Replicated).append(entries.iter().copied());
         for entry in &entries {
             self.define(JournalKind::Replicated, entry);
         }
@@ -90,7 +90,7 @@ impl<S: StoreRead> Core<S> {
             CopyAt::Item(after) => self.copy_items(job.file, job.copied, after),
             CopyAt::Data(at, until) if at < until => self.read_piece(job.file, job.copied, at, until),
             CopyAt::Data(at, _) => self.look_for_data(job.file, job.copied, at),
-            at @ (CopyAt::Looking(_) | CopyAt::Reading { .. }) => self.copy = Some(CopyJob { at, ..job }),
+            at @ (CopyAt::Looking { .. } | CopyAt::Reading { .. }) => self.copy = Some(CopyJob { at, ..job }),
         }
     }
 
@@ -100,7 +100,12 @@ impl<S: StoreRead> Core<S> {
             Err(error) => return self.copy_failed(&error),
         };
         for (id, value) in &found {
-            self.replicated_mut().append(std::iter::once(Entry { kind: EntryKind::Put, file, id, value }));
+            self.appending(JournalKind::Replicated).append(std::iter::once(Entry {
+                kind: EntryKind::Put,
+                file,
+                id,
+                value,
+            }));
         }
         copied += found.len() as u64;
         if found.len() == ITEMS {
@@ -120,7 +125,7 @@ impl<S: StoreRead> Core<S> {
     fn end_copy(&mut self, file: FileId, what: &str) {
         if let Ok(change) = self.namespace.end_copy(file) {
             for new in &change.entries {
-                self.replicated_mut().append(std::iter::once(new.entry()));
+                self.appending(JournalKind::Replicated).append(std::iter::once(new.entry()));
                 self.define(JournalKind::Replicated, &new.entry());
             }
         }
@@ -137,16 +142,20 @@ impl<S: StoreRead> Core<S> {
         if at >= bytes {
             return self.end_copy(file, &format!("{copied} bytes are copied into the journal"));
         }
-        self.copy = Some(CopyJob { file, copied, at: CopyAt::Looking(at) });
-        if let Err(error) = self.begin_allocation(Asker::Copy, file, at, LOOK.min(bytes - at)) {
+        let ask = self.fresh_id();
+        self.copy = Some(CopyJob { file, copied, at: CopyAt::Looking { ask, at } });
+        if let Err(error) = self.begin_allocation(Asker::Copy(ask), file, at, LOOK.min(bytes - at)) {
             self.copy = None;
             self.copy_failed(&error);
         }
     }
 
     /// What takes space is known.
-    pub(super) fn copy_found(&mut self, result: Result<Vec<Allocation>, Refusal>) {
-        let Some(CopyJob { file, copied, at: CopyAt::Looking(at) }) = self.copy else { return };
+    pub(super) fn copy_found(&mut self, answered: u64, result: Result<Vec<Allocation>, Refusal>) {
+        let Some(CopyJob { file, copied, at: CopyAt::Looking { ask, at } }) = self.copy else { return };
+        if ask != answered {
+            return;
+        }
         self.copy = None;
         match result {
             Err(error) => self.copy_failed(&error),
@@ -160,8 +169,9 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn read_piece(&mut self, file: FileId, copied: u64, at: u64, until: u64) {
-        self.copy = Some(CopyJob { file, copied, at: CopyAt::Reading { at, until, changed: false } });
-        if let Err(error) = self.begin_read(Asker::Copy, file, at, PIECE.min(until - at)) {
+        let ask = self.fresh_id();
+        self.copy = Some(CopyJob { file, copied, at: CopyAt::Reading { ask, at, until, changed: false } });
+        if let Err(error) = self.begin_read(Asker::Copy(ask), file, at, PIECE.min(until - at)) {
             self.copy = None;
             self.copy_failed(&error);
         }
@@ -169,7 +179,7 @@ impl<S: StoreRead> Core<S> {
 
     /// A client changes a range: what was read of it and is not in the journal yet is out of date.
     pub(super) fn note_copied_over(&mut self, file: FileId, start: u64, end: u64) {
-        if let Some(CopyJob { file: copying, at: CopyAt::Reading { at, until, changed }, .. }) =
+        if let Some(CopyJob { file: copying, at: CopyAt::Reading { at, until, changed, .. }, .. }) =
             &mut self.copy
             && *copying == file
         {
@@ -178,10 +188,14 @@ impl<S: StoreRead> Core<S> {
     }
 
     /// A piece was read.
-    pub(super) fn copy_read(&mut self, result: Result<Vec<Piece>, Refusal>) {
-        let Some(CopyJob { file, copied, at: CopyAt::Reading { at, until, changed } }) = self.copy else {
+    pub(super) fn copy_read(&mut self, answered: u64, result: Result<Vec<Piece>, Refusal>) {
+        let Some(CopyJob { file, copied, at: CopyAt::Reading { ask, at, until, changed } }) = self.copy
+        else {
             return;
         };
+        if ask != answered {
+            return;
+        }
         self.copy = None;
         let due = self.namespace.file(file).is_some_and(crate::store::namespace::FileInfo::copy_is_due);
         match result {
@@ -193,7 +207,7 @@ impl<S: StoreRead> Core<S> {
                 let id = BlockId::write(at);
                 let kind = EntryKind::BlockWrite;
                 let entry = Entry { kind, file, id: id.as_ref(), value: &value };
-                self.replicated_mut().append(std::iter::once(entry));
+                self.appending(JournalKind::Replicated).append(std::iter::once(entry));
                 let len = value.len() as u64;
                 let at = CopyAt::Data(at + len, until);
                 self.copy = Some(CopyJob { file, copied: copied + len, at });

@@ -3,8 +3,10 @@
 use super::admin::AdminReply;
 use super::apply::Applier;
 use super::blocks::BlockReads;
+use super::changes::Changes;
 use super::config::{EngineConfig, StartState};
 use super::copy::CopyJob;
+use super::damage::Damage;
 use super::definitions::Barrier;
 use super::effect::Effect;
 use super::extents::Extents;
@@ -59,6 +61,7 @@ pub(super) struct Core<S> {
     /// What the store showed when this process began.
     pub(super) shown_at_start: [Seq; 2],
     pub(super) overlay: Overlay,
+    pub(super) changes: Changes,
     pub(super) extents: Extents,
     pub(super) block_reads: BlockReads,
     pub(super) checkpoint: Checkpoint,
@@ -85,6 +88,11 @@ pub(super) struct Core<S> {
     pub(super) unmade: Option<Fault>,
     pub(super) incidents: Incidents,
     pub(super) refused: u64,
+    pub(super) damage: Damage,
+    /// Something besides the journal found the disk full.
+    pub(super) room_wanted: bool,
+    /// Room was made for the store, which tries again: until then nobody is told that the disk is full.
+    pub(super) room_until: Mono,
     /// Set by whatever may let something else go on.
     pub(super) dirty: bool,
     pub(super) stopping: bool,
@@ -146,6 +154,7 @@ impl<S: StoreRead> Core<S> {
             appliers,
             shown_at_start: [replay_from[0].min(applied[0]), replay_from[1].min(applied[1])],
             overlay: Overlay::new(config.seed),
+            changes: Changes::new(config.seed),
             extents: Extents::default(),
             block_reads: BlockReads::default(),
             // The store shows this much, but a process that died may have left it only in the page cache: nothing
@@ -168,6 +177,9 @@ impl<S: StoreRead> Core<S> {
             unmade: None,
             incidents: Incidents::default(),
             refused: 0,
+            damage: Damage::default(),
+            room_wanted: false,
+            room_until: Mono(0),
             dirty: true,
             stopping: false,
             config,

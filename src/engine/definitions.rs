@@ -9,6 +9,7 @@ use super::condition::Hindrance;
 use super::core::Core;
 use crate::base::limits::BLOCK_U64;
 use crate::base::{AckLevel, FileId, JournalKind, Seq, Wait};
+use crate::format::control::Role;
 use crate::format::dptr::{Flags, LoggingMode};
 use crate::format::entry::{Entry, EntryKind};
 use crate::journal::JournalState;
@@ -17,6 +18,9 @@ use crate::store::namespace::{Change, NamespaceError, NewFile};
 
 /// A dry run counts this many items of a file at most.
 const COUNT_MAX: usize = 10_000;
+
+/// What to do when a node that could change a definition does not serve yet.
+const WHEN_IT_SERVES: &str = "try again when it serves; `hot-backup status` shows how far it is";
 
 /// A change that waits for everything before it, or for itself, to be applied and checkpointed.
 #[derive(Debug)]
@@ -184,10 +188,14 @@ impl<S: StoreRead> Core<S> {
                 });
             if replicated && !self.serving() {
                 let message = format!("this node does not serve as primary (it is {})", self.state.word());
-                return Err(bad(message, "definitions that are replicated are changed on the primary"));
+                return Err(match self.control.role {
+                    Role::Primary => bad(format!("{message}: {}", self.reason()), WHEN_IT_SERVES),
+                    _ => bad(message, "definitions that are replicated are changed on the primary"),
+                });
             }
             if !self.readable() {
-                return Err(bad(format!("this node is {}", self.state.word()), "see `hot-backup status`"));
+                let message = format!("this node is {}: {}", self.state.word(), self.reason());
+                return Err(bad(message, WHEN_IT_SERVES));
             }
             if let Some(fault) = self.store_fault() {
                 // It would wait for a store that may never be back.
@@ -277,7 +285,7 @@ impl<S: StoreRead> Core<S> {
             if entries.is_empty() {
                 continue;
             }
-            let seq = self.journals[change.journal.index()].append(entries.iter().copied());
+            let seq = self.appending(change.journal).append(entries.iter().copied());
             for entry in &entries {
                 self.define(change.journal, entry);
                 if entry.kind == EntryKind::FileClear {

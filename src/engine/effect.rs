@@ -5,9 +5,10 @@
 //! A driver never invents a completion and never gives one twice.
 
 use super::admin::{AdminReply, AdminRequest};
-use crate::base::{AlignedBuf, ConnId, Fault, FileId, JournalKind, SegmentIndex, Seq};
+use crate::base::{AlignedBuf, ConnId, Fault, FileId, JournalKind, Round, SegmentIndex, Seq};
 pub use crate::doors::Allocation;
 pub use crate::doors::nbd::Tls;
+pub use crate::doors::resp::{ClientPlace, Memory};
 use crate::format::batch::Batch;
 use bytes::Bytes;
 
@@ -67,13 +68,18 @@ pub enum Event {
     Applied {
         /// The journal.
         journal: JournalKind,
+        /// The round of the batches that were applied.
+        round: Round,
         /// The last entry.
         seq: Seq,
     },
-    /// The store could not apply; it holds what was applied before.
+    /// The store could not apply; it holds what was applied before. What waits of that round is dropped unapplied (see
+    /// [`super::Rounds`]), and nothing more is said of it.
     ApplyFailed {
         /// The journal.
         journal: JournalKind,
+        /// The round of the batch that failed.
+        round: Round,
         /// Why.
         fault: Fault,
     },
@@ -102,9 +108,14 @@ pub enum Event {
         result: Result<Vec<Allocation>, Fault>,
     },
     /// The bytes of [`Effect::SaveDiverged`] are durable in their file.
-    DivergedSaved,
+    DivergedSaved {
+        /// The save.
+        save: u64,
+    },
     /// They are not.
     DivergedFailed {
+        /// The save.
+        save: u64,
         /// Why.
         fault: Fault,
     },
@@ -157,6 +168,18 @@ pub enum Event {
         /// Where.
         door: ClientDoor,
     },
+    /// Where a client that was opened comes from and to.
+    ClientPlaced {
+        /// The client.
+        conn: ConnId,
+        /// Its addresses.
+        place: Box<ClientPlace>,
+    },
+    /// What the process takes of the machine's memory, told now and then.
+    Measured {
+        /// How much.
+        memory: Memory,
+    },
     /// The buffer of [`Effect::ClientFill`], as full as was asked for.
     ClientFilled {
         /// The client.
@@ -180,6 +203,14 @@ pub enum Event {
     ClientSent {
         /// The client.
         conn: ConnId,
+    },
+    /// The client sends no more than what it has sent already. Of that, what has not been begun and would have to wait is
+    /// not carried out any more.
+    ClientEnded {
+        /// The client.
+        conn: ConnId,
+        /// All that it sent was handed over.
+        drained: bool,
     },
     /// The client is gone.
     ClientClosed {
@@ -259,6 +290,8 @@ pub enum Effect {
     Apply {
         /// The journal.
         journal: JournalKind,
+        /// After a failure everything is given again in the next round.
+        round: Round,
         /// The batch.
         batch: Batch,
     },
@@ -297,6 +330,8 @@ pub enum Effect {
     },
     /// Append to a file in `diverged/`, durably; answer saved or failed.
     SaveDiverged {
+        /// Comes back with the answer.
+        save: u64,
         /// File name, without directory.
         file: String,
         /// Begin the file anew: what an interrupted attempt left is dropped.
@@ -361,6 +396,18 @@ pub enum Effect {
     ClientStartTls {
         /// The client.
         conn: ConnId,
+    },
+    /// The client has proved that it may be here: its place is its own from now on.
+    ClientProven {
+        /// The client.
+        conn: ConnId,
+    },
+    /// The client was denied what it came for: count it, and tell people.
+    ClientRefused {
+        /// The client.
+        conn: ConnId,
+        /// Why, for people.
+        why: String,
     },
     /// End the connection once what was given is sent.
     ClientClose {

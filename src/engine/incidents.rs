@@ -73,6 +73,10 @@ matters! {
         "make room in the node's directory; it is tried again by itself";
     DefinitionRefused "definition-refused" Critical []
         "keep both directories and ask for help: the two nodes may differ";
+    ItemDamaged "item-damaged" Critical []
+        "check the disk (`dmesg`); the peer may still have it: read it there, and put it again";
+    VolumeDamaged "volume-damaged" Critical []
+        "check the disk (`dmesg`); the peer may still have it: read it there, and write it again";
     // Troubles of the pair.
     PeerLost "peer-lost" Warning ["peer-follows" "following"]
         "look at the peer and the network between; the nodes connect by themselves";
@@ -101,6 +105,8 @@ matters! {
     // Events.
     LinkRefused "link-refused" Warning []
         "see whether the peer runs the same version, and who else calls at the link's port";
+    ClientRefused "client-refused" Warning []
+        "see who calls, and whether clients have the right address, name, password or certificate";
     AcceptFailed "accept-failed" Warning []
         "let the process open more files (LimitNOFILE), or close clients";
     Alone "alone" Warning []
@@ -201,6 +207,16 @@ impl Incidents {
     /// The newest ones that were told, newest last.
     pub(super) fn recent(&self) -> impl DoubleEndedIterator<Item = &Incident> {
         self.recent.iter()
+    }
+
+    /// Whether this trouble has begun and not ended.
+    pub(super) fn lasts(&self, matter: Matter) -> bool {
+        self.troubles.iter().any(|trouble| trouble.code == matter.row().code)
+    }
+
+    #[cfg(test)]
+    pub(super) fn take_recent(&mut self) -> Vec<Incident> {
+        self.recent.drain(..).collect()
     }
 
     /// How many were told.

@@ -6,6 +6,7 @@
 use super::core::Core;
 use super::effect::{Effect, Severity};
 use super::pacing::Pacing;
+use super::peer_door;
 use super::progress::Progress;
 use super::receiver::Inbound;
 use super::roles::Step;
@@ -18,6 +19,7 @@ use crate::pair::{Frame, Head, Own, Session, Verdict, judge};
 use crate::store::StoreRead;
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 const BACKOFF_FIRST_MS: u64 = 100;
 const BACKOFF_MAX_MS: u64 = 5_000;
@@ -37,8 +39,12 @@ pub(super) struct Link {
     pub(super) progress: Progress,
     pub(super) heard: Mono,
     pub(super) peer_name: String,
+    /// Where Redis clients reach the peer, as its last hello told.
+    pub(super) peer_door: Option<SocketAddr>,
     /// The peer answered, and what it said forbids to serve.
     pub(super) refuses_us: bool,
+    /// Why the last connection came to nothing or ended.
+    pub(super) trouble: String,
     next_dial: Mono,
     backoff_ms: u64,
     next_conn: u64,
@@ -59,7 +65,9 @@ impl Link {
             progress: Progress::default(),
             heard: Mono(0),
             peer_name: String::new(),
+            peer_door: None,
             refuses_us: false,
+            trouble: String::new(),
             next_dial: Mono(0),
             backoff_ms: BACKOFF_FIRST_MS,
             next_conn: first,
@@ -143,6 +151,7 @@ impl<S: StoreRead> Core<S> {
             applied: own.applied,
             table: own.table,
             name,
+            door: peer_door::told(&self.config.resp_doors),
         }
         .encode()
         .into()
@@ -194,8 +203,15 @@ impl<S: StoreRead> Core<S> {
     fn check_silence(&mut self) {
         let silent = |session: &Session, now: Now, timeout: u64| now.mono >= session.heard.plus_ms(timeout);
         let timeout = self.config.peer_timeout_ms;
-        if self.link.outbound.as_ref().is_some_and(|o| silent(&o.session, self.now, timeout)) {
-            self.end_outbound(true, "it was silent for too long");
+        if let Some(outbound) = self.link.outbound.as_ref().filter(|o| silent(&o.session, self.now, timeout))
+        {
+            let why = match outbound.phase {
+                OutboundPhase::Connecting => {
+                    format!("connecting to {}: no answer within {timeout} ms", self.peer_address())
+                }
+                _ => "it was silent for too long".to_owned(),
+            };
+            self.end_outbound(true, &why);
         }
         if self.link.inbound.as_ref().is_some_and(|i| silent(&i.session, self.now, timeout)) {
             self.end_inbound("it was silent for too long");
@@ -211,6 +227,7 @@ impl<S: StoreRead> Core<S> {
 
     fn outbound_gone(&mut self, outbound: &Outbound, why: &str) {
         self.dirty = true;
+        why.clone_into(&mut self.link.trouble);
         // What was only in the peer's memory may be gone with it: nobody is told "received" any more.
         self.link.acked.received = self.link.acked.durable;
         if outbound.is_streaming() {
@@ -228,6 +245,7 @@ impl<S: StoreRead> Core<S> {
 
     fn inbound_gone(&mut self, inbound: &Inbound, why: &str) {
         self.dirty = true;
+        why.clone_into(&mut self.link.trouble);
         if inbound.is_following() {
             let text = format!("the link from the primary is down: {why}");
             self.incident_once(Severity::Warning, "peer-lost", text);
@@ -348,6 +366,7 @@ impl<S: StoreRead> Core<S> {
     /// The peer answered this node's hello.
     fn greeted(&mut self, hello: &Hello, peer_epoch: Epoch) {
         self.link.peer_name.clone_from(&hello.name);
+        self.link.peer_door = hello.door;
         let verdict = judge(&self.own(), hello, peer_epoch);
         if !matches!(verdict, Verdict::Refuse(..) | Verdict::OwnStateOld(_)) {
             self.link.refuses_us = false;

@@ -16,7 +16,8 @@ const LIMIT_MAX: usize = 10_000;
 pub(super) struct Listing {
     token: u64,
     cursor: Cursor,
-    reading: bool,
+    /// The read that the cursor waits for.
+    reading: Option<u64>,
     limit: usize,
     out: Vec<LogEntryView>,
 }
@@ -36,7 +37,7 @@ impl<S: StoreRead> Core<S> {
         {
             Ok(cursor) => {
                 let limit = limit.clamp(1, LIMIT_MAX);
-                self.listing = Some(Listing { token, cursor, reading: false, limit, out: Vec::new() });
+                self.listing = Some(Listing { token, cursor, reading: None, limit, out: Vec::new() });
                 self.dirty = true;
             }
             Err(error) => self.reply_no(token, format!("listing the journal: {error}"), ""),
@@ -45,7 +46,7 @@ impl<S: StoreRead> Core<S> {
 
     pub(super) fn pump_listing(&mut self) {
         let Some(mut listing) = self.listing.take() else { return };
-        if listing.reading {
+        if listing.reading.is_some() {
             self.listing = Some(listing);
             return;
         }
@@ -58,9 +59,9 @@ impl<S: StoreRead> Core<S> {
                     }
                 }
                 Ok((None, Some(request))) => {
-                    listing.reading = true;
+                    let read = self.read_segment(ReadFor::Listing, JournalKind::Replicated, request);
+                    listing.reading = Some(read);
                     self.listing = Some(listing);
-                    self.read_segment(ReadFor::Listing, JournalKind::Replicated, request);
                     return;
                 }
                 Ok((None, None)) => break,
@@ -90,9 +91,11 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    pub(super) fn listing_read(&mut self, result: Result<Bytes, Fault>) {
+    pub(super) fn listing_read(&mut self, read: u64, result: Result<Bytes, Fault>) {
         let Some(listing) = &mut self.listing else { return };
-        listing.reading = false;
+        if listing.reading.take_if(|waits| *waits == read).is_none() {
+            return;
+        }
         self.dirty = true;
         match result {
             Ok(bytes) => listing.cursor.feed(bytes),

@@ -8,11 +8,13 @@ pub mod admin;
 mod apply;
 mod backend;
 mod blocks;
+mod changes;
 mod commit;
 mod condition;
 pub mod config;
 mod copy;
 mod core;
+mod damage;
 mod definitions;
 pub mod effect;
 mod extents;
@@ -22,10 +24,13 @@ mod listing;
 mod meters;
 mod overlay;
 mod pacing;
+mod peer_door;
 mod progress;
+mod reach;
 mod receiver;
 mod risk;
 mod roles;
+mod rounds;
 mod sender;
 mod status;
 
@@ -38,8 +43,9 @@ use crate::store::StoreRead;
 use admin::AdminRequest;
 use blocks::Answer;
 pub use config::{EngineConfig, PeerLoss, StartState};
-pub use effect::{Allocation, ClientDoor, Effect, Event, Incident, Severity, Tls};
+pub use effect::{Allocation, ClientDoor, ClientPlace, Effect, Event, Incident, Memory, Severity, Tls};
 use roles::Step;
+pub use rounds::Rounds;
 
 /// One node's decisions. Call [`Engine::input`] with each event, then take [`Engine::output`] until it is empty,
 /// then wait for the next event or for [`Engine::deadline`].
@@ -62,6 +68,8 @@ impl<S: StoreRead> Engine<S> {
             default_file: config.resp_default.clone(),
             password: config.resp_password.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            tcp_port: config.resp_doors.first().map_or(0, std::net::SocketAddr::port),
+            run: config.seed,
         });
         Self {
             core: Core::new(config, start),
@@ -77,7 +85,7 @@ impl<S: StoreRead> Engine<S> {
         core.now = now;
         core.dirty = true;
         match event {
-            Event::Tick => {}
+            Event::Tick => self.door.begin_round(),
             Event::SegmentReady { journal, index } => core.journals[journal.index()].segment_ready(index),
             Event::SegmentFailed { journal, index, fault } => {
                 core.segment_failed(journal, index, fault);
@@ -87,20 +95,20 @@ impl<S: StoreRead> Engine<S> {
             Event::ControlWritten { write } => core.control_written(write),
             Event::ControlFailed { write, fault } => core.control_failed(write, fault),
             Event::Read { read, result } => match core.reads.remove(&read) {
-                Some(ReadFor::Apply(journal)) => core.apply_read(journal, result),
-                Some(ReadFor::Stream) => core.stream_read(result),
-                Some(ReadFor::Listing) => core.listing_read(result),
-                Some(ReadFor::Diverged) => core.diverged_read(result),
+                Some(ReadFor::Apply(journal)) => core.apply_read(journal, read, result),
+                Some(ReadFor::Stream) => core.stream_read(read, result),
+                Some(ReadFor::Listing) => core.listing_read(read, result),
+                Some(ReadFor::Diverged) => core.diverged_read(read, result),
                 None => {}
             },
-            Event::Applied { journal, seq } => core.applied(journal, seq),
-            Event::ApplyFailed { journal, fault } => core.apply_failed(journal, fault),
+            Event::Applied { journal, round, seq } => core.applied(journal, round, seq),
+            Event::ApplyFailed { journal, round, fault } => core.apply_failed(journal, round, fault),
             Event::Checkpointed { applied } => core.checkpointed(applied),
             Event::CheckpointFailed { fault } => core.checkpoint_failed(fault),
             Event::VolumeRead { read, result } => core.volume_read(read, result),
             Event::VolumeAllocation { read, result } => core.volume_allocation(read, result),
-            Event::DivergedSaved => core.diverged_saved(),
-            Event::DivergedFailed { fault } => core.diverged_failed(fault),
+            Event::DivergedSaved { save } => core.diverged_saved(save),
+            Event::DivergedFailed { save, fault } => core.diverged_failed(save, fault),
             Event::LinkAccepted { conn } => core.link_accepted(conn),
             Event::LinkConnected { conn } => core.link_connected(conn),
             Event::LinkBytes { conn, bytes } => core.link_bytes(conn, &bytes),
@@ -112,6 +120,8 @@ impl<S: StoreRead> Engine<S> {
                 self.door.open(now, conn, trusted)
             }
             Event::ClientOpened { conn, door: ClientDoor::Blocks { tls } } => self.nbd.open(now, conn, tls),
+            Event::ClientPlaced { conn, place } => self.door.placed(conn, *place),
+            Event::Measured { memory } => self.door.measured(memory),
             Event::ClientBytes { conn, bytes } if self.nbd.knows(conn) => {
                 self.nbd.input(now, conn, bytes, core)
             }
@@ -122,6 +132,12 @@ impl<S: StoreRead> Engine<S> {
             Event::ClientBytes { conn, bytes } => {
                 core.store.pin();
                 self.door.input(now, conn, bytes, core);
+                core.store.unpin();
+            }
+            Event::ClientEnded { conn, .. } if self.nbd.knows(conn) => self.nbd.ended(conn),
+            Event::ClientEnded { conn, drained } => {
+                core.store.pin();
+                self.door.ended(now, conn, drained, core);
                 core.store.unpin();
             }
             Event::ClientSent { conn } => self.door.sent(conn),
@@ -176,6 +192,8 @@ impl<S: StoreRead> Engine<S> {
                 return Some(match output {
                     DoorOutput::Send { conn, bytes } => Effect::ClientSend { conn, bytes },
                     DoorOutput::Receive { conn, buffer } => Effect::ClientReceive { conn, buffer },
+                    DoorOutput::Proven { conn } => Effect::ClientProven { conn },
+                    DoorOutput::Refused { conn, why } => Effect::ClientRefused { conn, why },
                     DoorOutput::Close { conn } => Effect::ClientClose { conn, stuck: false },
                 });
             }
@@ -184,6 +202,8 @@ impl<S: StoreRead> Engine<S> {
                     NbdOutput::Send { conn, bytes } => Effect::ClientSend { conn, bytes },
                     NbdOutput::Receive { conn, buffer } => Effect::ClientReceive { conn, buffer },
                     NbdOutput::Fill { conn, buffer, until } => Effect::ClientFill { conn, buffer, until },
+                    NbdOutput::Proven { conn } => Effect::ClientProven { conn },
+                    NbdOutput::Refused { conn, why } => Effect::ClientRefused { conn, why },
                     NbdOutput::StartTls { conn } => Effect::ClientStartTls { conn },
                     NbdOutput::Close { conn, stuck } => Effect::ClientClose { conn, stuck },
                 });
@@ -224,6 +244,7 @@ impl<S: StoreRead> Engine<S> {
         core.store.unpin();
         self.nbd.tick(core.now, core);
         self.nbd.release(core.now, core);
+        core.tell_damage();
         let door = &self.nbd;
         self.meters.look(core.now.mono, || {
             core.volumes().iter().map(|volume| (volume.file, door.traffic(volume.file))).collect()

@@ -117,6 +117,7 @@ impl<S: StoreRead> Core<S> {
             return self.refuse_inbound(RefuseCode::NotNow, text);
         }
         self.link.peer_name.clone_from(&hello.name);
+        self.link.peer_door = hello.door;
         let verdict = judge_caller(&self.own(), hello, peer_epoch);
         if let Verdict::Refuse(code, text) = &verdict
             && *code != RefuseCode::Epoch

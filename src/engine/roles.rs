@@ -77,8 +77,8 @@ pub(super) struct Fall {
 enum FallStage {
     Drain,
     Export,
-    Reading,
-    Saving { last: bool },
+    Reading(u64),
+    Saving { save: u64, last: bool },
     Control(u64),
 }
 
@@ -91,6 +91,8 @@ pub(super) struct RoleState {
     /// The operator said `start --alone`.
     alone: bool,
     asking_since: Mono,
+    /// People were told that this node waits for its peer.
+    told_asking: bool,
     /// A takeover that waits for the link to be noticed as dead.
     waiting_takeover: Option<(u64, Mono)>,
     retry_at: Option<Mono>,
@@ -107,6 +109,7 @@ impl RoleState {
             why: String::new(),
             alone: false,
             asking_since: Mono(0),
+            told_asking: false,
             waiting_takeover: None,
             retry_at: None,
             stop_sent: false,
@@ -143,10 +146,6 @@ impl RoleState {
     pub(super) fn reason(&self) -> String {
         match &self.step {
             Step::Replaying => "it replays its journal".to_owned(),
-            Step::Asking if self.why.is_empty() => {
-                "it was primary and has not yet heard from its peer; `hot-backup start --alone` overrides"
-                    .to_owned()
-            }
             Step::Asking => self.why.clone(),
             Step::Opening(_) => "it begins a new epoch".to_owned(),
             Step::SteppingDown(_) => "its peer serves in a higher epoch".to_owned(),
@@ -201,6 +200,7 @@ impl<S: StoreRead> Core<S> {
             Role::Diverged => Step::Diverged,
             Role::Primary => {
                 self.state.asking_since = self.now.mono;
+                self.state.told_asking = false;
                 self.state.why.clear();
                 Step::Asking
             }
@@ -222,9 +222,11 @@ impl<S: StoreRead> Core<S> {
         } else if self.now.mono >= self.state.asking_since.plus_ms(self.config.peer_timeout_ms)
             && self.state.why.is_empty()
         {
-            let text = "this node was primary; its peer is silent, so it waits: it may have been replaced. \
-                        `hot-backup start --alone` overrides";
-            self.incident_once(Severity::Warning, "waiting-for-peer", text.to_owned());
+            // Once for each time of waiting: what comes back may change from dial to dial.
+            if !std::mem::replace(&mut self.state.told_asking, true) {
+                let text = format!("this node waits for its peer: {}", self.asking_reason());
+                self.incident_once(Severity::Warning, "waiting-for-peer", text);
+            }
         }
     }
 
@@ -239,6 +241,7 @@ impl<S: StoreRead> Core<S> {
         self.link.close_all(&mut self.out);
         self.state.alone = false;
         self.state.why.clear();
+        self.link.trouble.clear();
         self.state.step = Step::Opening(Opening { stage: OpenStage::Drain, takeover });
         self.dirty = true;
     }
@@ -286,7 +289,7 @@ impl<S: StoreRead> Core<S> {
         let value = start.encode();
         let entry =
             Entry { kind: EntryKind::EpochStart, file: crate::base::FileId(0), id: &[], value: &value };
-        let seq = self.replicated_mut().append(std::iter::once(entry));
+        let seq = self.appending(JournalKind::Replicated).append(std::iter::once(entry));
         self.extents.epoch(seq);
         if let Step::Opening(opening) = &mut self.state.step {
             opening.stage = OpenStage::Entry(seq);
@@ -333,6 +336,7 @@ impl<S: StoreRead> Core<S> {
         }
         self.control_write = None;
         self.dirty = true;
+        self.room_wanted |= fault == Fault::NoSpace;
         let text = format!("writing the control file: {fault}; it is tried again");
         self.incident_once(Severity::Critical, "control-failed", text);
         let retry = Some(self.now.mono.plus_ms(CONTROL_RETRY_MS));
@@ -409,18 +413,18 @@ impl<S: StoreRead> Core<S> {
                     let name = self.namespace.file(entry.file).map_or("", |info| info.key.as_str());
                     bytes.extend_from_slice(&diverged_line(seq, batch.header().epoch, name, &entry));
                 }
-                let file = self.diverged_name(common);
+                let (file, save) = (self.diverged_name(common), self.fresh_id());
                 let Step::SteppingDown(fall) = &mut self.state.step else { return };
                 let first = !std::mem::replace(&mut fall.started_file, true);
-                fall.stage = FallStage::Saving { last };
+                fall.stage = FallStage::Saving { save, last };
                 fall.cursor = Some(cursor);
-                self.effect(Effect::SaveDiverged { file, first, bytes: Bytes::from(bytes) });
+                self.effect(Effect::SaveDiverged { save, file, first, bytes: Bytes::from(bytes) });
             }
             Ok((cursor, None, Some(request))) => {
+                let read = self.read_segment(ReadFor::Diverged, JournalKind::Replicated, request);
                 let Step::SteppingDown(fall) = &mut self.state.step else { return };
-                fall.stage = FallStage::Reading;
+                fall.stage = FallStage::Reading(read);
                 fall.cursor = Some(cursor);
-                self.read_segment(ReadFor::Diverged, JournalKind::Replicated, request);
             }
             Ok((_, None, None)) | Err(_) => {
                 let text =
@@ -431,8 +435,11 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    pub(super) fn diverged_read(&mut self, result: Result<Bytes, Fault>) {
+    pub(super) fn diverged_read(&mut self, read: u64, result: Result<Bytes, Fault>) {
         let Step::SteppingDown(fall) = &mut self.state.step else { return };
+        if fall.stage != FallStage::Reading(read) {
+            return;
+        }
         fall.stage = FallStage::Export;
         match (result, &mut fall.cursor) {
             (Ok(bytes), Some(cursor)) => cursor.feed(bytes),
@@ -444,9 +451,12 @@ impl<S: StoreRead> Core<S> {
         self.dirty = true;
     }
 
-    pub(super) fn diverged_saved(&mut self) {
+    pub(super) fn diverged_saved(&mut self, saved: u64) {
         let Step::SteppingDown(fall) = &mut self.state.step else { return };
-        let FallStage::Saving { last } = fall.stage else { return };
+        let FallStage::Saving { save, last } = fall.stage else { return };
+        if save != saved {
+            return;
+        }
         self.dirty = true;
         if !last {
             fall.stage = FallStage::Export;
@@ -464,7 +474,13 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    pub(super) fn diverged_failed(&mut self, fault: Fault) {
+    pub(super) fn diverged_failed(&mut self, failed: u64, fault: Fault) {
+        let Step::SteppingDown(Fall { stage: FallStage::Saving { save, .. }, .. }) = self.state.step else {
+            return;
+        };
+        if save != failed {
+            return;
+        }
         let text = format!("saving the entries that the pair never kept: {fault}; it is tried again");
         self.incident_once(Severity::Critical, "diverged-unsaved", text);
         if let Step::SteppingDown(fall) = &mut self.state.step {

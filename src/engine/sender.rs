@@ -57,7 +57,8 @@ pub(super) struct Stream {
     /// The durable head last told.
     told: Seq,
     cursor: Option<Cursor>,
-    reading: bool,
+    /// The read that the cursor waits for.
+    reading: Option<u64>,
     /// Read back from the journal, and waiting for credit.
     ready: Option<Batch>,
 }
@@ -154,7 +155,7 @@ impl<S: StoreRead> Core<S> {
             acked: Ack { received: common.seq, ..Ack::default() },
             told: Seq(0),
             cursor: None,
-            reading: false,
+            reading: None,
             ready: None,
         }));
         self.link.progress = Progress::begin(now.mono);
@@ -207,9 +208,10 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    pub(super) fn stream_read(&mut self, result: Result<Bytes, Fault>) {
+    pub(super) fn stream_read(&mut self, read: u64, result: Result<Bytes, Fault>) {
         let Some((_, stream)) = self.link.stream() else { return };
-        if !std::mem::take(&mut stream.reading) {
+        // What an earlier stream had asked for is none of this one's.
+        if stream.reading.take_if(|waits| *waits == read).is_none() {
             return;
         }
         self.dirty = true;
@@ -256,7 +258,7 @@ impl<S: StoreRead> Core<S> {
     fn send_batch(&mut self) -> bool {
         let (head, now) = (self.head(), self.now);
         let Some((_, stream)) = self.link.stream() else { return false };
-        if !stream.heard_credit || stream.unsent > UNSENT_MAX || stream.reading {
+        if !stream.heard_credit || stream.unsent > UNSENT_MAX || stream.reading.is_some() {
             return false;
         }
         let next = stream.sent.seq.next();
@@ -299,12 +301,11 @@ impl<S: StoreRead> Core<S> {
         });
         match step {
             Ok((cursor, batch, read)) => {
+                let reading =
+                    read.map(|request| self.read_segment(ReadFor::Stream, JournalKind::Replicated, request));
                 let (_, stream) = self.link.stream()?;
                 stream.cursor = Some(cursor);
-                stream.reading = read.is_some();
-                if let Some(request) = read {
-                    self.read_segment(ReadFor::Stream, JournalKind::Replicated, request);
-                }
+                stream.reading = reading;
                 batch
             }
             Err(error) => {

@@ -8,6 +8,7 @@ use super::core::Core;
 use super::effect::Severity;
 use super::incidents::{Matter, Trouble};
 use super::meters::Meters;
+use super::peer_door;
 use super::progress::PeerState;
 use super::roles::{Step, seconds};
 use crate::base::limits::{BLOCK_U64, VOLUMES_SHOWN};
@@ -122,11 +123,14 @@ impl<S: StoreRead> Core<S> {
                 local_durable: local.durable.0,
             },
             at_risk: AtRisk { entries: behind, bytes: risk_bytes, seconds: risk_age },
+            link: self.link_view(),
             announced: self.appliers[0].announced_ever.0,
             volumes: Vec::new(),
             clients,
             incidents: self.incidents.count(),
             refused,
+            resp_refused: 0,
+            nbd_refused: 0,
             last_incident: self.incidents.recent().next_back().map(|incident| incident.text.clone()),
             log_lines_lost: 0,
             uptime_seconds: seconds(self.now.mono.0),
@@ -218,8 +222,7 @@ impl<S: StoreRead> Core<S> {
             appended: self.replicated().pace().appended,
             applied: self.applied_seq(crate::base::JournalKind::Replicated),
             peer_connected: self.link.is_up(),
-            peer_host: self.config.peer_host.clone(),
-            peer_port: self.config.peer_port,
+            peer_door: self.link.peer_door.and_then(|told| peer_door::shown(told, &self.config.peer_host)),
             peer: [acked.received, acked.durable, acked.applied],
             peer_silence_s: self.now.mono.since(self.link.heard) / 1_000_000,
             lag_s: self.risk.age(self.now.mono) / 1_000_000,

@@ -22,6 +22,7 @@ use super::control::{EpochMark, Role};
 use super::{DecodeError, PairId, Reader, Writer};
 use crate::base::limits::{FRAME_PAYLOAD_MAX, HELLO_EPOCHS_MAX, HELLO_PAYLOAD_MAX, NAME_MAX};
 use crate::base::{Chain, Epoch, Ordinal, Position, Seq, crc32c_parts};
+use std::net::SocketAddr;
 
 /// Bytes before the payload.
 pub const FRAME_HEADER: usize = 64;
@@ -193,7 +194,13 @@ impl FrameHeader {
 /// Who is calling, and how much of the history it has.
 ///
 /// version u16, floor u16, features u32, pair 16, ordinal u8, role u8, serving u8, reserved u8, end (epoch,
-/// seq, chain) 24, applied u64, epoch count u32, epochs (24 each, newest last, at most 64), name.
+/// seq, chain) 24, applied u64, epoch count u32, epochs (24 each, newest last, at most 64), name. Fields may
+/// follow, each of a tag u8, a length u16 and so many bytes; a reader skips a tag that it does not know. Version 0.1 of the
+/// program writes none and ignores what is behind the name.
+///
+/// | tag | field |
+/// |---|---|
+/// | 2 | `door`, as text such as `10.0.0.2:6379` |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// Protocol version spoken.
@@ -218,7 +225,12 @@ pub struct Hello {
     pub table: Vec<EpochMark>,
     /// Its name, for people.
     pub name: String,
+    /// Where Redis clients reach it over TCP, for INFO and ROLE of its peer.
+    pub door: Option<SocketAddr>,
 }
+
+/// Tag of [`Hello::door`].
+const FIELD_DOOR: u8 = 2;
 
 impl Hello {
     /// The payload's bytes; only the newest [`HELLO_EPOCHS_MAX`] epochs are told.
@@ -236,6 +248,9 @@ impl Hello {
         w.u32(u32::try_from(told.len()).expect("limit fits"));
         told.iter().for_each(|mark| mark.encode(&mut w));
         w.text(&self.name);
+        if let Some(door) = self.door {
+            w.u8(FIELD_DOOR).text(&door.to_string());
+        }
         w.into_bytes()
     }
 
@@ -259,8 +274,17 @@ impl Hello {
         let count = r.u32()? as usize;
         let table = EpochMark::decode_table(&mut r, count, HELLO_EPOCHS_MAX)?;
         let name = r.text(NAME_MAX)?.to_owned();
+        let mut door = None;
+        while !r.rest().is_empty() {
+            let (tag, len) = (r.u8()?, usize::from(r.u16()?));
+            let field = r.take(len)?;
+            // It is for people and their tools: one that cannot be read is none.
+            if tag == FIELD_DOOR {
+                door = std::str::from_utf8(field).ok().and_then(|text| text.parse().ok());
+            }
+        }
         let ordinal = Ordinal(ordinal);
-        Ok(Self { version, floor, features, pair, ordinal, role, serving, end, applied, table, name })
+        Ok(Self { version, floor, features, pair, ordinal, role, serving, end, applied, table, name, door })
     }
 }
 
@@ -406,6 +430,7 @@ mod tests {
             applied: Seq(9),
             table: vec![EpochMark { epoch: Epoch(2), first_seq: Seq(1), prev_chain: Chain(0) }],
             name: "b".to_owned(),
+            door: None,
         }
     }
 
@@ -467,6 +492,19 @@ mod tests {
             rest = next;
         }
         assert!(rest.is_empty());
+    }
+
+    #[test]
+    fn a_hello_with_a_door_is_the_golden_one_and_reads_back_past_unknown_fields() {
+        let golden = include_bytes!("../../tests/data/hello-door-v1.bin");
+        let hello = Hello { door: Some("10.0.0.2:6379".parse().unwrap()), ..hello() };
+        assert_eq!(hello.encode(), golden);
+        assert_eq!(Hello::decode(golden), Ok(hello.clone()));
+        let newer = [&golden[..], &[200, 3, 0, 1, 2, 3]].concat();
+        assert_eq!(Hello::decode(&newer), Ok(hello.clone()), "fields of a newer program are skipped");
+        assert!(Hello::decode(&newer[..newer.len() - 1]).is_err(), "a field that is cut off");
+        let unreadable = [&Hello { door: None, ..hello.clone() }.encode()[..], &[2, 1, 0, b'x']].concat();
+        assert_eq!(Hello::decode(&unreadable), Ok(Hello { door: None, ..hello }));
     }
 
     #[test]

@@ -158,6 +158,13 @@ impl Driver for EpollDriver {
             Op::Connect(socket, address) => {
                 self.write(token, &Arc::clone(&socket), WriteOp::Connect(socket, address, false));
             }
+            Op::AwaitEnd(handle) => match self.socket(&handle) {
+                Ok(index) => {
+                    self.with(index, |socket| socket.watchers.push((token, handle)));
+                    self.schedule(index);
+                }
+                Err(_) => self.ready.push(Completion { token, outcome: Outcome::Ended }),
+            },
             Op::Receive(_, buffer) if buffer.capacity() == 0 => {
                 let outcome = Outcome::Received(Err(Errno::EINVAL.into()));
                 self.ready.push(Completion { token, outcome });
@@ -227,6 +234,9 @@ impl Driver for EpollDriver {
             }
             for (token, op) in socket.writers.drain(..) {
                 self.ready.push(Completion { token, outcome: op.failed(cancelled()) });
+            }
+            for (token, _) in socket.watchers.drain(..) {
+                self.ready.push(Completion { token, outcome: Outcome::Ended });
             }
         }
     }

@@ -3,6 +3,7 @@
 //! Errors come back as the kernel gave them, with their errno, because recovery decides by it; the caller knows
 //! which file it was. Files have mode 0600, directories 0700; the last part of a path is never a symbolic link.
 
+pub(super) mod calls;
 mod lock;
 mod map;
 
@@ -12,17 +13,16 @@ pub use map::{MappedSegment, map_segment};
 use super::JournalFile;
 use crate::base::AlignedBuf;
 use crate::base::limits::{BLOCK, BLOCK_U64};
-use crate::sys::{DirectAlignment, Parts, direct_alignment, write_at, write_durably_at};
+use crate::sys::{DirectAlignment, Parts, direct_alignment};
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::fcntl::{
     AT_FDCWD, FallocateFlags, PosixFadviseAdvice, RenameFlags, fallocate, posix_fadvise, renameat2,
 };
 use nix::sys::uio::pread;
-use nix::unistd::fdatasync;
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -73,7 +73,7 @@ pub fn zero_file(path: &Path, bytes: u64) -> io::Result<()> {
         Err(errno) => return Err(errno.into()),
     }
     write_zeros(&file, bytes)?;
-    nix::unistd::fsync(file.as_fd())?;
+    calls::sync_all(file.as_fd())?;
     drop(file);
     making.finish_new()
 }
@@ -87,10 +87,10 @@ fn write_zeros(file: &JournalFile, bytes: u64) -> io::Result<()> {
         let piece = usize::try_from(bytes - done).unwrap_or(most).min(most);
         let part = Parts::new(vec![zeros.slice(..piece)]);
         let count = if file.direct {
-            write_durably_at(file.as_fd(), &part, done)?
+            calls::write_durable(file.as_fd(), &part, done)?
         } else {
-            let count = write_at(file.as_fd(), &part, done)?;
-            fdatasync(file.as_fd())?;
+            let count = calls::write(file.as_fd(), &part, done)?;
+            calls::sync_data(file.as_fd())?;
             count
         };
         let moved = super::write_progress(0, count, piece, file.direct)?;
@@ -131,10 +131,37 @@ pub fn renew_file(old: &Path, path: &Path) -> io::Result<()> {
 pub fn replace_file_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let making = Making::new(path);
     let mut file = options().write(true).create(true).truncate(true).open(&making.temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
+    calls::write_all(&mut file, bytes)?;
+    calls::sync_all(file.as_fd())?;
     drop(file);
     making.finish()
+}
+
+/// Makes a file anew, or empties the one at `path`, to be appended to. The directory and its own name are durable then.
+///
+/// # Errors
+/// Those of the file system.
+pub fn begin_file(path: &Path) -> io::Result<File> {
+    let dir = parent_of(path);
+    make_dir(dir)?;
+    let file = options().write(true).create(true).truncate(true).open(path)?;
+    calls::made(path);
+    sync_dir(dir)?;
+    // Whoever made it may have ended before this.
+    sync_dir(parent_of(dir))?;
+    Ok(file)
+}
+
+/// Appends where the file stands.
+///
+/// # Durability
+/// Of the bytes; the file's name is the caller's to sync, see [`begin_file`].
+///
+/// # Errors
+/// Those of write(2) and fdatasync(2). How much is there then is unknown.
+pub fn append_durably(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    calls::write_all(file, bytes)?;
+    calls::sync_data(file.as_fd())
 }
 
 /// Makes what was created, renamed or removed in a directory durable.
@@ -142,7 +169,8 @@ pub fn replace_file_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// Those of open(2) and fsync(2).
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(dir)?.sync_all()
+    let dir = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(dir)?;
+    calls::sync_all(dir.as_fd())
 }
 
 /// Makes a directory of mode 0700 with its missing parents, and its name durable. One that is there is left as it
@@ -158,7 +186,10 @@ pub fn make_dir(dir: &Path) -> io::Result<()> {
     make_dir(parent)?;
     match DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
-        result => result?,
+        result => {
+            result?;
+            calls::made(dir);
+        }
     }
     sync_dir(parent)
 }
@@ -266,6 +297,7 @@ impl<'a> Making<'a> {
     /// Gives it its name, in place of what had it.
     fn finish(self) -> io::Result<()> {
         std::fs::rename(&self.temporary, self.path)?;
+        calls::renamed(&self.temporary, self.path);
         sync_dir(parent_of(self.path))
     }
 
@@ -284,6 +316,7 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
         Err(Errno::EINVAL) => return Err(Errno::EEXIST.into()),
         result => result?,
     }
+    calls::renamed(from, to);
     sync_dir(parent_of(to))
 }
 
@@ -292,6 +325,19 @@ impl Drop for Making<'_> {
         // After the rename there is nothing under this name; else the error that is being returned says more.
         let _ = std::fs::remove_file(&self.temporary);
     }
+}
+
+/// Gives a file another name in its directory.
+///
+/// # Durability
+/// None before the directory is synced.
+///
+/// # Errors
+/// Those of rename(2).
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::rename(from, to)?;
+    calls::renamed(from, to);
+    Ok(())
 }
 
 #[cfg(test)]

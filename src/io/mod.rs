@@ -16,9 +16,11 @@ mod uring;
 mod waker;
 
 pub use crate::sys::{Goal, catch_signals, give_way, keep_freed, read_at, read_cached};
+#[cfg(test)]
+pub(crate) use file::calls::testing as calls;
 pub use file::{
-    DirLock, MappedSegment, lock_dir, make_dir, map_segment, open_journal, read_direct, renew_file,
-    replace_file_durably, sync_dir, zero_file,
+    DirLock, MappedSegment, append_durably, begin_file, lock_dir, make_dir, map_segment, open_journal,
+    read_direct, rename, renew_file, replace_file_durably, sync_dir, zero_file,
 };
 pub use open::{IoChoice, open};
 pub use probe::{Finding, Level, probe};
@@ -63,6 +65,8 @@ pub enum Op {
     Receive(Arc<OwnedFd>, Vec<u8>),
     /// Append to the buffer's content, within its capacity, until it has as many bytes in all as asked for.
     Fill(Arc<OwnedFd>, AlignedBuf, Goal),
+    /// Wait until the other side of a connected socket sends no more, or is gone, whether or not all it sent was received.
+    AwaitEnd(Arc<OwnedFd>),
     /// Send all of the parts in order. One at a time per socket: two under way at once may mix.
     Send(Arc<OwnedFd>, Vec<Bytes>),
     /// Write all of the parts, one after the other from the offset on, and make them durable: with O_DIRECT one
@@ -81,6 +85,8 @@ pub enum Outcome {
     Received(std::io::Result<Vec<u8>>),
     /// The buffer, full as asked for; or the error, which is `UnexpectedEof` when the stream ended before.
     Filled(std::io::Result<AlignedBuf>),
+    /// The other side sends no more, or it cannot be found out any more.
+    Ended,
     /// All sent, or not.
     Sent(std::io::Result<()>),
     /// All durable, or not.

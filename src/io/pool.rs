@@ -1,9 +1,9 @@
 //! Two threads that write journals, because a durable write blocks.
 
+use super::file::calls;
 use super::waker::EventWaker;
 use super::{Completion, JournalFile, Outcome, Token, Wake, write_progress};
-use crate::sys::{WriteTask, write_at, write_durably_at};
-use nix::unistd::fdatasync;
+use crate::sys::WriteTask;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
@@ -137,11 +137,36 @@ fn write_durable(mut write: WriteTask<JournalFile>) -> io::Result<()> {
     while write.done < write.len {
         let file = write.file.as_fd();
         let count = if direct {
-            write_durably_at(file, &write.parts, write.at())?
+            calls::write_durable(file, &write.parts, write.at())?
         } else {
-            write_at(file, &write.parts, write.at())?
+            calls::write(file, &write.parts, write.at())?
         };
         write.reached(write_progress(write.done, count, write.len, direct)?);
     }
-    if direct { Ok(()) } else { Ok(fdatasync(write.file.as_fd())?) }
+    if direct { Ok(()) } else { calls::sync_data(write.file.as_fd()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::open_journal;
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn a_durable_write_syncs_what_was_written_with_and_without_direct_io() {
+        for direct in [true, false] {
+            calls::testing::assert_syncs(
+                1,
+                |dir| std::fs::write(dir.join("segment"), [0; 64 << 10]).unwrap(),
+                |dir| {
+                    let file = open_journal(&dir.join("segment"), false)?;
+                    let file = JournalFile { direct: file.direct && direct, ..file };
+                    let mut block = crate::base::AlignedBuf::with_capacity(4096);
+                    block.extend_from_slice(&[7; 4096]);
+                    let parts = vec![Bytes::from_owner(block)];
+                    write_durable(WriteTask::new(std::sync::Arc::new(file), parts, 4096))
+                },
+            );
+        }
+    }
 }

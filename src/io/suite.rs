@@ -6,7 +6,7 @@ use super::*;
 use crate::base::{AlignedBuf, Prng, crc32c};
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::mpsc;
@@ -127,6 +127,13 @@ impl Rig {
         match self.until(token) {
             Outcome::Written(result) => result,
             other => panic!("a write ended as {other:?}"),
+        }
+    }
+
+    fn ended(&mut self, token: Token) {
+        match self.until(token) {
+            Outcome::Ended => {}
+            other => panic!("a wait for the end ended as {other:?}"),
         }
     }
 

@@ -78,7 +78,7 @@ impl UringDriver {
         let interrupted = matches!(&result, Err(error) if error.kind() == io::ErrorKind::Interrupted);
         match task {
             // A signal is no reason to give up. Writes and syncs are never repeated after a failure.
-            Task::Accept(_) | Task::Receive(..) | Task::Send(..) if interrupted => {
+            Task::Accept(_) | Task::Receive(..) | Task::Send(..) | Task::AwaitEnd(_) if interrupted => {
                 self.ring.start(token, task);
                 None
             }
@@ -87,6 +87,7 @@ impl UringDriver {
                 Some(Outcome::Accepted(result.and_then(|_| accepted.ok_or_else(missing))))
             }
             Task::Connect(..) => Some(Outcome::Connected(result.map(drop))),
+            Task::AwaitEnd(_) => Some(Outcome::Ended),
             Task::Receive(_, buffer) => Some(Outcome::Received(result.map(|_| buffer))),
             Task::Fill(..) if interrupted => {
                 self.ring.start(token, task);
@@ -162,6 +163,7 @@ impl Driver for UringDriver {
                 self.ready.push(Completion { token, outcome: Outcome::Filled(Err(error)) });
             }
             Op::Fill(socket, buffer, goal) => self.ring.start(token.0, Task::Fill(socket, buffer, goal)),
+            Op::AwaitEnd(socket) => self.ring.start(token.0, Task::AwaitEnd(socket)),
             Op::Send(socket, parts) => self.send(token, socket, Parts::new(parts)),
             Op::WriteDurable(file, parts, offset) => {
                 let write = WriteTask::new(file, parts, offset);

@@ -225,3 +225,142 @@ fn a_segment_that_was_opened_in_vain_is_left_and_so_is_one_that_failed_behind_it
         assert!(!again);
     }
 }
+
+/// A write as it was asked for, with the entries of its batches.
+struct Asked {
+    write: u64,
+    entries: Vec<(u64, u64)>,
+    ended: Option<bool>,
+}
+
+/// What a journal with failing writes gives out, held against what it should.
+struct Ledger {
+    rig: Rig,
+    asked: VecDeque<Asked>,
+    /// The last entry sealed, and the last one that is durable.
+    sealed: u64,
+    durable: u64,
+    bytes: std::collections::HashMap<u64, Bytes>,
+}
+
+impl Ledger {
+    /// Pumps; what is sealed is told once and in order, and each write goes on where the one before it ends, with the
+    /// same bytes under the same numbers as ever.
+    fn pump(&mut self) {
+        for batch in self.rig.journal.pump(self.rig.now) {
+            assert_eq!(batch.header().first_seq.0, self.sealed + 1, "sealed once and in order");
+            self.sealed = batch.header().last_seq().0;
+        }
+        while let Some(op) = self.rig.journal.poll_op() {
+            match op {
+                JournalOp::Prepare { index, .. } => {
+                    self.rig.journal.segment_ready(index);
+                    self.pump();
+                }
+                JournalOp::Write { write, offset, parts, .. } => self.asked(write, offset, &parts),
+                JournalOp::Remove { .. } => {}
+            }
+        }
+    }
+
+    fn asked(&mut self, write: u64, offset: u64, parts: &[Bytes]) {
+        assert!(
+            self.asked.iter().all(|asked| asked.ended != Some(false)),
+            "none is begun beside one that failed"
+        );
+        let before = self.asked.back().and_then(|asked| asked.entries.last());
+        let mut next = before.map_or(self.durable, |entries| entries.1) + 1;
+        let mut entries = Vec::new();
+        for part in &parts[usize::from(offset == 0)..] {
+            let batch = Batch::from_disk(part).expect("a batch");
+            let header = *batch.header();
+            if header.mark {
+                continue;
+            }
+            assert_eq!(header.first_seq.0, next, "each batch once, in order");
+            next = header.last_seq().0 + 1;
+            let known = self.bytes.entry(header.first_seq.0).or_insert_with(|| part.clone());
+            assert_eq!(known, part, "written again as it was");
+            entries.push((header.first_seq.0, header.last_seq().0));
+        }
+        self.asked.push_back(Asked { write, entries, ended: None });
+        assert!(self.asked.len() <= 2);
+    }
+
+    /// A write ends; what is told durable is what all before it are, once.
+    fn end(&mut self, at: usize, well: bool) {
+        let write = self.asked[at].write;
+        self.asked[at].ended = Some(well);
+        let told = if well {
+            self.rig.journal.written(self.rig.now, write)
+        } else {
+            self.rig.journal.write_failed(write);
+            Vec::new()
+        };
+        let mut due = Vec::new();
+        while self.asked.front().is_some_and(|asked| asked.ended == Some(true)) {
+            due.extend(self.asked.pop_front().map(|asked| asked.entries).unwrap_or_default());
+        }
+        let told: Vec<_> =
+            told.iter().map(|batch| (batch.header().first_seq.0, batch.header().last_seq().0)).collect();
+        assert_eq!(told, due, "durable once and in order");
+        self.durable = due.last().map_or(self.durable, |entries| entries.1);
+        assert_eq!(self.rig.durable(), self.durable);
+        if self.asked.front().is_some_and(|asked| asked.ended == Some(false))
+            && self.asked.iter().all(|asked| asked.ended.is_some())
+        {
+            // All of them are written again.
+            self.asked.clear();
+        }
+        self.pump();
+    }
+}
+
+#[test]
+fn each_batch_is_given_out_once_and_again_only_after_its_write_failed() {
+    let (mut again, mut over, mut ended) = (0, 0, 0);
+    for seed in 0..400 {
+        let mut prng = crate::base::Prng::new(seed);
+        let (asked, bytes) = (VecDeque::new(), std::collections::HashMap::new());
+        let mut ledger = Ledger { rig: Rig::unopened(), asked, sealed: 0, durable: 0, bytes };
+        for _ in 0..200 {
+            match prng.below(8) {
+                0..=3 => {
+                    let big = prng.percent(10);
+                    let len = usize::try_from(prng.below(if big { 2 << 20 } else { 3000 })).unwrap();
+                    let value = vec![b'v'; len];
+                    let entry = Entry { kind: EntryKind::Put, file: FileId(4), id: b"id", value: &value };
+                    ledger.rig.journal.append(std::iter::once(entry));
+                    ledger.pump();
+                }
+                4 => {
+                    ledger.rig.now.mono = Mono(ledger.rig.now.mono.0 + prng.below(30_000));
+                    ledger.pump();
+                }
+                _ => {
+                    let open: Vec<usize> =
+                        (0..ledger.asked.len()).filter(|at| ledger.asked[*at].ended.is_none()).collect();
+                    if let Some(at) = open.get(usize::try_from(prng.below(2)).unwrap()).or(open.first()) {
+                        let well = !prng.percent(15);
+                        again += u32::from(!well);
+                        ledger.end(*at, well);
+                    }
+                }
+            }
+            over += u32::from(ledger.asked.len() == 2);
+        }
+        while !ledger.rig.journal.has_failed() && !ledger.asked.is_empty() {
+            let at = ledger.asked.iter().position(|asked| asked.ended.is_none()).unwrap();
+            ledger.end(at, true);
+        }
+        if !ledger.rig.journal.has_failed() {
+            assert_eq!(ledger.durable, ledger.rig.journal.pace().appended.0, "seed {seed}");
+            assert_eq!(ledger.rig.journal.queued_bytes(), 0, "seed {seed}: every byte is accounted for");
+            ended += 1;
+        }
+    }
+    assert!(
+        again > 400 && over > 400 && ended > 50,
+        "{again} failures, {over} overlaps, {ended} came to an end"
+    );
+}

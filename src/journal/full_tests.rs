@@ -123,15 +123,29 @@ fn while_a_segment_is_tried_again_the_disk_counts_as_full() {
     rig.written();
     rig.prepared(false);
     for _ in 0..3 {
-        assert_eq!(rig.journal.waits_for_segment(), Some(true));
+        assert_eq!(rig.journal.waits_for_segment(), Some(Fault::NoSpace));
         assert_eq!(rig.journal.state_for(60 << 10), JournalState::NoSpace);
         rig.later(PREPARE_RETRY_MS);
         assert_eq!(rig.preparing.len(), 1, "it is tried again");
-        assert_eq!(rig.journal.waits_for_segment(), Some(true));
+        assert_eq!(rig.journal.waits_for_segment(), Some(Fault::NoSpace));
         assert_eq!(rig.journal.state_for(60 << 10), JournalState::NoSpace);
         rig.prepared(false);
     }
     rig.later(PREPARE_RETRY_MS);
     rig.prepared(true);
     assert_eq!(rig.journal.waits_for_segment(), None);
+}
+
+#[test]
+fn a_segment_that_lacks_only_descriptors_is_no_failed_disk() {
+    for (errno, state) in [(24, JournalState::NoSpace), (5, JournalState::Failed)] {
+        let mut rig = Rig::new();
+        rig.prepared(true);
+        rig.append(10);
+        rig.written();
+        let index = rig.preparing.pop_front().unwrap();
+        rig.journal.segment_failed(rig.now, index, Fault::from_errno(errno));
+        assert_eq!(rig.journal.state_for(60 << 10), state, "errno {errno}");
+        assert!(!rig.journal.is_starved(), "nobody loses a claim for that");
+    }
 }

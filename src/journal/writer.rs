@@ -7,6 +7,8 @@
 //! written again, unchanged, to the next segment, whose header cuts off whatever the failed write left behind. A second
 //! failure in a row makes the journal read-only.
 
+mod space;
+
 use super::cursor::{Cursor, CursorError, ReadRequest, Step};
 use super::flights::{Flights, Writing};
 use super::recover::ENDS_KEPT;
@@ -25,10 +27,6 @@ use std::collections::VecDeque;
 const MARK_AFTER_MS: u64 = 20;
 /// Batches in one write at most: ranges that the kernel takes in one call.
 const GROUP_BATCHES: usize = 256;
-/// Room at the end of a segment into which updates are taken only when it is known whether another will follow.
-const RESERVE: u64 = 256 << 10;
-/// A segment that could not be made is tried again after this (milliseconds).
-const PREPARE_RETRY_MS: u64 = 250;
 
 /// Something that the journal needs done.
 #[derive(Clone, Debug)]
@@ -131,9 +129,9 @@ pub struct Journal {
     /// Whether the last segment of the catalogue may be written to.
     active: bool,
     spare: Spare,
-    /// Why the last attempt to make a segment failed: for lack of space or otherwise. Stands until one is made: while
+    /// Why the last attempt to make a segment failed. Stands until one is made: while
     /// it is tried again nothing is better yet.
-    lacking: Option<bool>,
+    lacking: Option<Fault>,
     next_index: u64,
     next_write: u64,
     flights: Flights,
@@ -239,46 +237,10 @@ impl Journal {
         self.pending_bytes + usize::try_from(self.flights.room()).unwrap_or(usize::MAX)
     }
 
-    /// Bytes in segment files, those made ahead included, and how many they are.
-    #[must_use]
-    pub fn disk_use(&self) -> (u64, u64) {
-        let spare = match self.spare {
-            Spare::Preparing { bytes, .. } | Spare::Ready { bytes, .. } => bytes,
-            Spare::None | Spare::Waiting { .. } => 0,
-        };
-        (self.segments.bytes() + spare, self.segments.len() as u64 + u64::from(spare > 0))
-    }
-
     /// The oldest entry that can be read.
     #[must_use]
     pub fn oldest(&self) -> Seq {
         self.segments.oldest().unwrap_or(self.appended.next())
-    }
-
-    /// Whether an update of `bytes` can be taken now.
-    #[must_use]
-    pub fn state_for(&self, bytes: usize) -> JournalState {
-        if self.failures >= 2 {
-            return JournalState::Failed;
-        }
-        let Some(no_space) = self.lacking else { return JournalState::Open };
-        let pending: u64 = self.pending.iter().map(Pending::padded).sum();
-        let need = pending + (bytes + BATCH_HEADER) as u64 + 2 * BLOCK_U64;
-        match (need <= self.room(), no_space) {
-            (true, _) => JournalState::Open,
-            (false, true) => JournalState::NoSpace,
-            (false, false) => JournalState::Failed,
-        }
-    }
-
-    /// Whether what is accepted comes near the end of the room there is for certain, and it is not known yet whether
-    /// there will be more. What were taken now would get no answer, should there be none.
-    #[must_use]
-    pub fn is_short(&self) -> bool {
-        let ready = if let Spare::Ready { bytes, .. } = self.spare { bytes - BLOCK_U64 } else { 0 };
-        let pending = self.pending_bytes as u64 + self.pending.len() as u64 * BLOCK_U64;
-        let need = pending + RESERVE.min(self.segment_bytes / 4);
-        self.target().is_some() && self.lacking.is_none() && need > self.room().max(ready)
     }
 
     /// Sets the epoch of the batches to come. Batches sealed so far keep theirs.
@@ -459,9 +421,10 @@ impl Journal {
 
     /// Forgets the oldest segment whatever the peer lacks of it, unless it is the last; returns the oldest entry left.
     /// The store must have all of it.
-    pub fn drop_oldest(&mut self) -> Option<Seq> {
+    /// Its file may be used again if it is to be `kept`.
+    pub fn drop_oldest(&mut self, kept: bool) -> Option<Seq> {
         let info = self.segments.release_one(Seq(u64::MAX))?;
-        self.ops.push_back(JournalOp::Remove { index: info.index, reuse: info.reusable });
+        self.ops.push_back(JournalOp::Remove { index: info.index, reuse: info.reusable && kept });
         self.segments.oldest()
     }
 
@@ -669,27 +632,6 @@ impl Journal {
         Vec::new()
     }
 
-    /// The segment asked for is there.
-    pub fn segment_ready(&mut self, index: SegmentIndex) {
-        if let Spare::Preparing { index: wanted, bytes } = self.spare
-            && wanted == index
-        {
-            self.spare = Spare::Ready { index, bytes };
-            self.lacking = None;
-        }
-    }
-
-    /// The segment asked for could not be made.
-    pub fn segment_failed(&mut self, now: Now, index: SegmentIndex, fault: Fault) {
-        if let Spare::Preparing { index: wanted, .. } = self.spare
-            && wanted == index
-        {
-            let until = now.mono.plus_ms(PREPARE_RETRY_MS);
-            self.spare = Spare::Waiting { until };
-            self.lacking = Some(fault == Fault::NoSpace);
-        }
-    }
-
     /// The write is durable. Returns the batches that are durable now with all before them: its own, unless an earlier
     /// write is still under way, and those of a later one that waited for it.
     pub fn written(&mut self, now: Now, write: u64) -> Vec<Batch> {
@@ -783,13 +725,10 @@ impl Journal {
     pub fn has_failed(&self) -> bool {
         self.failures >= 2
     }
-
-    /// Whether the last attempt to make a segment failed, for lack of space or otherwise.
-    #[must_use]
-    pub fn waits_for_segment(&self) -> Option<bool> {
-        self.lacking
-    }
 }
+
+#[cfg(test)]
+use space::PREPARE_RETRY_MS;
 
 #[cfg(test)]
 #[path = "flights_tests.rs"]

@@ -8,8 +8,8 @@ use super::volumes::parts;
 use crate::base::limits::{
     APPLY_LINGER_BYTES, APPLY_LINGER_MS, APPLY_LOOK_MS, APPLY_MERGE_MAX, APPLY_PROMPT_MAX,
 };
-use crate::base::{Fault, FileId, JournalKind, Seq};
-use crate::engine::Event;
+use crate::base::{Fault, FileId, JournalKind, Round, Seq};
+use crate::engine::{Event, Rounds};
 use crate::format::batch::Batch;
 use crate::store::{SlowSync, StoreError, StoreWrite};
 use std::io;
@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 /// Work for the store.
 #[derive(Debug)]
 pub(crate) enum Apply {
-    /// Apply a batch of a journal.
-    Batch(JournalKind, Batch),
+    /// Apply a batch of a journal, unless its round has failed.
+    Batch(JournalKind, Round, Batch),
     /// Make what is applied durable. The slow part of that is told through the sender.
     Checkpoint(Sender<Apply>),
     /// The slow part of a checkpoint is done.
@@ -64,6 +64,7 @@ pub(crate) fn run<W: StoreWrite>(
     let mut next = None;
     let mut tidied = false;
     let mut linger = Linger::default();
+    let mut rounds = Rounds::default();
     while !stop.load(Ordering::Relaxed) {
         let job = match next.take().map_or_else(|| work.try_recv(), Ok) {
             Ok(job) => job,
@@ -83,15 +84,19 @@ pub(crate) fn run<W: StoreWrite>(
         };
         tidied = false;
         let done = match job {
-            Apply::Batch(journal, batch) => {
-                let mut gathered = Gathered::new(journal, batch);
+            Apply::Batch(journal, round, _) if !rounds.takes(journal, round) => continue,
+            Apply::Batch(journal, round, batch) => {
+                let mut gathered = Gathered::new(journal, round, batch);
                 if gathered.look(work) != Look::Enough {
                     linger.collect(|| gathered.look(work));
                 }
                 next = gathered.after.take();
-                let event = apply(store, journal, &gathered.batches);
-                if matches!(event, Event::ApplyFailed { fault: Fault::NoSpace, .. }) {
-                    make_room();
+                let event = apply(store, (journal, round), &gathered.batches);
+                if let Event::ApplyFailed { fault, .. } = event {
+                    rounds.failed(journal, round);
+                    if fault == Fault::NoSpace {
+                        make_room();
+                    }
                 }
                 inbox.event(event)
             }
@@ -130,9 +135,10 @@ fn is_tidy(more: Result<bool, StoreError>) -> bool {
     })
 }
 
-/// Batches of one journal that are applied together.
+/// Batches of one journal and round that are applied together.
 struct Gathered {
     journal: JournalKind,
+    round: Round,
     batches: Vec<Batch>,
     bytes: usize,
     /// The job after them, of another kind.
@@ -151,8 +157,8 @@ enum Look {
 }
 
 impl Gathered {
-    fn new(journal: JournalKind, first: Batch) -> Self {
-        Self { journal, bytes: first.disk().len(), batches: vec![first], after: None }
+    fn new(journal: JournalKind, round: Round, first: Batch) -> Self {
+        Self { journal, round, bytes: first.disk().len(), batches: vec![first], after: None }
     }
 
     /// Takes what waits already, up to a limit or the first job of another kind.
@@ -160,7 +166,7 @@ impl Gathered {
         let before = self.batches.len();
         while self.bytes < APPLY_MERGE_MAX && self.after.is_none() {
             match work.try_recv() {
-                Ok(Apply::Batch(journal, batch)) if journal == self.journal => {
+                Ok(Apply::Batch(journal, round, batch)) if (journal, round) == (self.journal, self.round) => {
                     self.bytes += batch.disk().len();
                     self.batches.push(batch);
                 }
@@ -233,15 +239,15 @@ fn told(error: &StoreError) -> Fault {
     fault(error)
 }
 
-fn apply(store: &mut impl StoreWrite, journal: JournalKind, batches: &[Batch]) -> Event {
+fn apply(store: &mut impl StoreWrite, (journal, round): (JournalKind, Round), batches: &[Batch]) -> Event {
     match store.apply(journal, batches) {
         Ok(()) => {
             let seq = batches.iter().map(|batch| batch.header().last_seq()).max().unwrap_or(Seq(0));
-            Event::Applied { journal, seq }
+            Event::Applied { journal, round, seq }
         }
         Err(error) => {
             tracing::error!("applying to the store: {error}");
-            Event::ApplyFailed { journal, fault: fault(&error) }
+            Event::ApplyFailed { journal, round, fault: fault(&error) }
         }
     }
 }
@@ -260,6 +266,7 @@ fn checkpoint(store: &mut impl StoreWrite) -> Event {
 fn fault(error: &StoreError) -> Fault {
     match error {
         StoreError::Disk { fault, .. } => *fault,
+        StoreError::Closed => Fault::Errno(nix::libc::EIO),
         // Not a matter of room, so that nothing waits for it to pass.
         StoreError::Damaged { .. } => Fault::Errno(nix::libc::EUCLEAN),
         StoreError::OutOfOrder { .. } => Fault::Errno(nix::libc::EINVAL),
@@ -289,6 +296,8 @@ mod tests {
     struct Notebook {
         calls: Vec<(JournalKind, Vec<u64>)>,
         fail: Option<JournalKind>,
+        /// So many calls more fail; all that come if none.
+        failures: Option<u32>,
         mess: u32,
         /// Checkpoints have a slow part, and whether it fails.
         slow: Option<bool>,
@@ -298,7 +307,9 @@ mod tests {
     impl StoreWrite for Notebook {
         fn apply(&mut self, journal: JournalKind, batches: &[Batch]) -> Result<(), StoreError> {
             self.calls.push((journal, batches.iter().map(|batch| batch.header().last_seq().0).collect()));
-            if self.fail == Some(journal) {
+            let fails = self.failures.is_none_or(|left| left > 0);
+            if self.fail == Some(journal) && fails {
+                self.failures = self.failures.map(|left| left - 1);
                 return Err(StoreError::Disk { doing: "applying", fault: Fault::NoSpace });
             }
             Ok(())
@@ -335,6 +346,10 @@ mod tests {
     }
 
     fn batch(journal: JournalKind, seq: u64, value: usize) -> Job {
+        batch_of_round(Round(0), journal, seq, value)
+    }
+
+    fn batch_of_round(round: Round, journal: JournalKind, seq: u64, value: usize) -> Job {
         let mut builder = BatchBuilder::new(Seq(seq), 4096);
         let value = vec![0; value];
         builder.push(&Entry { kind: EntryKind::Put, file: crate::base::FileId(4), id: b"i", value: &value });
@@ -346,7 +361,7 @@ mod tests {
             pair: PairId([0; 16]),
             journal,
         };
-        Job::Other(Apply::Batch(journal, builder.seal(&seal)))
+        Job::Other(Apply::Batch(journal, round, builder.seal(&seal)))
     }
 
     /// What the store was asked, and what the core was told.
@@ -400,9 +415,9 @@ mod tests {
         ];
         assert_eq!(store.calls, calls);
         assert_eq!(told.len(), 5);
-        assert_eq!(told[0], "Applied { journal: Replicated, seq: Seq(2) }");
+        assert_eq!(told[0], "Applied { journal: Replicated, round: Round(0), seq: Seq(2) }");
         assert_eq!(told[2], "Checkpointed { applied: [Seq(5), Seq(6)] }");
-        assert_eq!(told[4], "Applied { journal: Local, seq: Seq(4) }");
+        assert_eq!(told[4], "Applied { journal: Local, round: Round(0), seq: Seq(4) }");
     }
 
     #[test]
@@ -436,7 +451,7 @@ mod tests {
         let read = Job::Other(Apply::ReadVolume { read: 7, file, offset: 3, len: 2 });
         let look = Job::Other(Apply::VolumeAllocation { read: 8, file, offset: 0, len: 9 });
         let told = run_all(&mut Notebook::default(), vec![batch(JournalKind::Local, 1, 1), read, look]);
-        assert_eq!(told[0], "Applied { journal: Local, seq: Seq(1) }");
+        assert_eq!(told[0], "Applied { journal: Local, round: Round(0), seq: Seq(1) }");
         assert!(told[1].starts_with("VolumeRead { read: 7, result: Ok("), "{told:?}");
         assert!(told[2].starts_with("VolumeAllocation { read: 8, result: Ok("), "{told:?}");
     }
@@ -464,9 +479,39 @@ mod tests {
         use JournalKind::{Local, Replicated};
         let mut store = Notebook { fail: Some(Local), ..Notebook::default() };
         let told = run_all(&mut store, vec![batch(Local, 1, 1), batch(Local, 2, 1), batch(Replicated, 1, 1)]);
-        assert_eq!(told[0], "ApplyFailed { journal: Local, fault: NoSpace }");
-        assert_eq!(told[1], "Applied { journal: Replicated, seq: Seq(1) }");
+        assert_eq!(told[0], "ApplyFailed { journal: Local, round: Round(0), fault: NoSpace }");
+        assert_eq!(told[1], "Applied { journal: Replicated, round: Round(0), seq: Seq(1) }");
         assert_eq!(told.len(), 2);
+    }
+
+    #[test]
+    fn what_waits_behind_a_batch_that_failed_is_dropped_until_it_is_given_again() {
+        use JournalKind::{Local, Replicated};
+        let mut store = Notebook { fail: Some(Local), failures: Some(1), ..Notebook::default() };
+        let again = |seq| batch_of_round(Round(1), Local, seq, 1);
+        let jobs = vec![
+            // Too large to be applied with what follows.
+            batch(Local, 1, APPLY_MERGE_MAX),
+            batch(Local, 2, 1),
+            batch(Replicated, 1, 1),
+            batch(Local, 3, 1),
+            again(1),
+            again(2),
+            again(3),
+        ];
+        let told = run_all(&mut store, jobs);
+        assert_eq!(store.calls, [(Local, vec![1]), (Replicated, vec![1]), (Local, vec![1, 2, 3])]);
+        assert_eq!(told[0], "ApplyFailed { journal: Local, round: Round(0), fault: NoSpace }");
+        assert_eq!(told[1], "Applied { journal: Replicated, round: Round(0), seq: Seq(1) }");
+        assert_eq!(told[2..], ["Applied { journal: Local, round: Round(1), seq: Seq(3) }"]);
+    }
+
+    #[test]
+    fn batches_of_two_rounds_are_not_applied_in_one_call() {
+        use JournalKind::Local;
+        let mut store = Notebook::default();
+        run_all(&mut store, vec![batch(Local, 1, 1), batch_of_round(Round(1), Local, 1, 1)]);
+        assert_eq!(store.calls, [(Local, vec![1]), (Local, vec![1])]);
     }
 
     #[test]

@@ -5,13 +5,17 @@
 
 use super::core::{Target, Turn};
 use super::door_tls::DoorSession;
+use super::incidents::Quiet;
 use crate::base::limits::{
-    CLIENT_RECEIVE_MAX, CLIENT_RECEIVE_MIN, CLIENTS_MAX, NBD_STUCK_MS, SEND_BYTES_MAX, SEND_PARTS_MAX,
+    CLIENT_RECEIVE_MAX, CLIENT_RECEIVE_MIN, CLIENTS_KEPT, CLIENTS_MAX, CLIENTS_UNPROVEN_MAX, NBD_CLIENTS_MAX,
+    NBD_KEPT, NBD_STUCK_MS, NBD_UNPROVEN_MAX, SEND_BYTES_MAX, SEND_PARTS_MAX,
 };
-use crate::base::{AlignedBuf, ConnId, Mono};
-use crate::engine::{ClientDoor, Event};
+use crate::base::{Admission, AlignedBuf, ConnId, Mono, Places, Rank};
+use crate::engine::incidents::Matter;
+use crate::engine::{ClientDoor, ClientPlace, Event};
 use crate::io::{Goal, Op};
 use bytes::Bytes;
+use nix::sys::socket::{SockaddrStorage, getpeername, getsockname};
 use rustls::ServerConfig;
 use std::collections::VecDeque;
 use std::io;
@@ -22,17 +26,30 @@ use std::sync::Arc;
 const TLS_RECEIVE: usize = 64 << 10;
 const SLOT_BITS: u32 = 16;
 const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
-const _: () = assert!(CLIENTS_MAX < 1 << SLOT_BITS);
+const _: () = assert!(CLIENTS_MAX + NBD_CLIENTS_MAX < 1 << (SLOT_BITS - 1));
+/// Where few sockets may be open, one part in so many of them is for clients of volumes.
+const NBD_SHARE: usize = 8;
 
 /// All clients.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    limit: usize,
+    /// Those of items and of volumes.
+    doors: [Gate; 2],
     slots: Vec<Option<Client>>,
     free: Vec<usize>,
     serial: u64,
     /// Clients that were told to go, oldest first, and when patience with them ends.
     lingering: VecDeque<(Mono, ConnId)>,
+    /// Clients that ended their stream, oldest first, and when patience with them ends.
+    ended: VecDeque<(Mono, ConnId)>,
+}
+
+/// Who may come in by a door, and who could not.
+#[derive(Debug)]
+struct Gate {
+    name: &'static str,
+    places: Places<ConnId>,
+    refusals: Quiet,
 }
 
 #[derive(Debug)]
@@ -41,6 +58,12 @@ struct Client {
     socket: Arc<OwnedFd>,
     /// It is one of volumes.
     blocks: bool,
+    rank: Rank,
+    /// Its address, for people.
+    far: String,
+    /// The end of what it sends is waited for.
+    watching: bool,
+    end: End,
     /// Its TLS, once it asked for that.
     tls: Option<Box<Secured>>,
     /// A receive is under way.
@@ -59,22 +82,43 @@ struct Client {
 }
 
 impl Clients {
-    /// None yet; at most `limit` at once, and never more than [`CLIENTS_MAX`].
+    /// None yet; at most `limit` at once, and never more than [`CLIENTS_MAX`] and [`NBD_CLIENTS_MAX`].
     pub(crate) fn new(limit: usize) -> Self {
-        let limit = limit.min(CLIENTS_MAX);
-        Self { limit, slots: Vec::new(), free: Vec::new(), serial: 0, lingering: VecDeque::new() }
+        let nbd = NBD_CLIENTS_MAX.min(limit / NBD_SHARE);
+        let resp = CLIENTS_MAX.min(limit - nbd);
+        let gate = |name, places| Gate { name, places, refusals: Quiet::new(Matter::ClientRefused) };
+        Self {
+            doors: [
+                gate("the RESP door", Places::new(resp, CLIENTS_KEPT, CLIENTS_UNPROVEN_MAX)),
+                gate("the NBD door", Places::new(nbd, NBD_KEPT, NBD_UNPROVEN_MAX)),
+            ],
+            slots: Vec::new(),
+            free: Vec::new(),
+            serial: 0,
+            lingering: VecDeque::new(),
+            ended: VecDeque::new(),
+        }
     }
 
-    /// How many sockets are held.
-    fn count(&self) -> usize {
-        self.slots.len() - self.free.len()
+    /// Clients refused since the start, at the RESP and at the NBD door.
+    pub(crate) fn refusals(&self) -> [u64; 2] {
+        [self.doors[0].refusals.count(), self.doors[1].refusals.count()]
     }
 
     /// Takes a new connection in; gives the socket back when there are too many.
-    pub(crate) fn open(&mut self, turn: &mut Turn, socket: OwnedFd, door: ClientDoor) -> Result<(), OwnedFd> {
-        if self.count() >= self.limit {
+    pub(crate) fn open(
+        &mut self,
+        turn: &mut Turn,
+        socket: OwnedFd,
+        door: ClientDoor,
+        rank: Rank,
+    ) -> Result<(), OwnedFd> {
+        let blocks = matches!(door, ClientDoor::Blocks { .. });
+        let far = far_name(&socket);
+        if !self.admit(turn, blocks, rank, &far) {
             return Err(socket);
         }
+        let place = matches!(door, ClientDoor::Items { .. }).then(|| Box::new(place_of(&socket)));
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
@@ -84,7 +128,11 @@ impl Clients {
         let client = Client {
             id: conn,
             socket: Arc::new(socket),
-            blocks: matches!(door, ClientDoor::Blocks { .. }),
+            blocks,
+            rank,
+            far,
+            watching: false,
+            end: End::Open,
             tls: None,
             receiving: false,
             sending: None,
@@ -95,16 +143,66 @@ impl Clients {
             cut: false,
         };
         if let Some(place) = self.slots.get_mut(slot) {
-            *place = Some(client);
+            place.insert(client).watch(turn, slot);
         }
+        self.doors[usize::from(blocks)].places.take(rank, conn);
         turn.events.push(Event::ClientOpened { conn, door });
+        if let Some(place) = place {
+            turn.events.push(Event::ClientPlaced { conn, place });
+        }
         Ok(())
+    }
+
+    /// Whether there is a place for one more, which may be that of somebody who has not proved who it is.
+    fn admit(&mut self, turn: &mut Turn, blocks: bool, rank: Rank, far: &str) -> bool {
+        let gate = &mut self.doors[usize::from(blocks)];
+        match gate.places.admit(rank) {
+            Admission::Free => true,
+            Admission::InsteadOf(oldest) => {
+                let slot = usize::try_from(oldest.0 & SLOT_MASK).unwrap_or(usize::MAX);
+                let Some(client) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return false };
+                gate.places.settle(client.rank, oldest);
+                let why = format!(
+                    "{} at {} gives its place to {far}: too many are there that have not proved who they are",
+                    client.far, gate.name
+                );
+                gate.refusals.note(turn, "unproven", &why);
+                client.lose(turn);
+                self.settle(turn, slot);
+                true
+            }
+            Admission::Full => {
+                gate.refusals.note(
+                    turn,
+                    "full",
+                    &format!("refusing {far}: all places of {} are taken", gate.name),
+                );
+                false
+            }
+        }
+    }
+
+    /// The engine knows who it is.
+    pub(crate) fn proven(&mut self, conn: ConnId) {
+        if let Some((_, client)) = self.find(conn) {
+            let (gate, rank) = (usize::from(client.blocks), client.rank);
+            self.doors[gate].places.settle(rank, conn);
+        }
+    }
+
+    /// The engine denied it what it came for.
+    pub(crate) fn refused(&mut self, turn: &mut Turn, conn: ConnId, why: &str) {
+        if let Some((_, client)) = self.find(conn) {
+            let (at, far) = (usize::from(client.blocks), client.far.clone());
+            let gate = &mut self.doors[at];
+            gate.refusals.note(turn, why, &format!("{far} was refused at {}: {why}", gate.name));
+        }
     }
 
     /// Reads from a client once.
     pub(crate) fn receive(&mut self, turn: &mut Turn, conn: ConnId, mut buffer: Vec<u8>) {
         let Some((slot, client)) = self.find(conn) else { return };
-        if client.told || client.leaving || client.receiving {
+        if client.told || client.leaving || client.receiving || client.end == End::Drained {
             return;
         }
         buffer.clear();
@@ -210,28 +308,48 @@ impl Clients {
         let Some(client) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
         client.receiving = false;
         match result {
-            Ok(bytes) if client.tls.is_some() => client.secured_bytes(turn, slot, bytes),
+            Ok(bytes) if client.tls.is_some() => {
+                let conn = client.id;
+                if let Some(why) = client.secured_bytes(turn, slot, bytes) {
+                    self.refused(turn, conn, &why);
+                    self.lingering.push_back((turn.now.plus_ms(turn.patience.linger_ms), conn));
+                }
+            }
             Ok(bytes) if !bytes.is_empty() => {
                 client.adapt(bytes.len());
                 if !client.told {
                     turn.events.push(Event::ClientBytes { conn: client.id, bytes });
                 }
             }
-            // Of volumes no client does that: it says goodbye, or is gone, and nothing is kept for it.
-            Ok(_) if client.blocks || client.queue.is_empty() && client.sending.is_none() => {
-                client.lose(turn)
-            }
-            // The client sends no more, but may still read the answers that are on their way.
-            Ok(_) => {
-                client.tell_gone(turn);
-                if !client.leaving {
-                    client.leaving = true;
-                    self.lingering.push_back((turn.now.plus_ms(turn.patience.linger_ms), client.id));
-                }
-            }
+            Ok(_) => self.saw_end(turn, slot, End::Drained),
             Err(_) => client.lose(turn),
         }
         self.settle(turn, slot);
+    }
+
+    /// The other side sends no more, whether or not all that it sent was received.
+    pub(crate) fn ended(&mut self, turn: &mut Turn, slot: usize) {
+        let Some(client) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
+        client.watching = false;
+        self.saw_end(turn, slot, End::Seen);
+        self.settle(turn, slot);
+    }
+
+    /// A client of items may still read what is owed to it. One of volumes says goodbye, or is gone: what it sent and
+    /// what waits for it is dropped.
+    fn saw_end(&mut self, turn: &mut Turn, slot: usize, end: End) {
+        let Some(client) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
+        if client.told || client.end >= end {
+            return;
+        }
+        if client.blocks {
+            return client.lose(turn);
+        }
+        if client.end == End::Open {
+            self.ended.push_back((turn.now.plus_ms(turn.patience.ended_ms), client.id));
+        }
+        client.end = end;
+        turn.events.push(Event::ClientEnded { conn: client.id, drained: end == End::Drained });
     }
 
     /// A fill ended.
@@ -269,13 +387,17 @@ impl Clients {
 
     /// When patience with the first of those that were told to go ends.
     pub(crate) fn deadline(&self) -> Option<Mono> {
-        self.lingering.front().map(|(until, _)| *until)
+        let first = [self.lingering.front(), self.ended.front()];
+        first.into_iter().flatten().map(|(until, _)| *until).min()
     }
 
     /// Cuts those whose time is over.
     pub(crate) fn expire(&mut self, turn: &mut Turn) {
-        while self.deadline().is_some_and(|until| until <= turn.now) {
-            let Some((_, conn)) = self.lingering.pop_front() else { return };
+        let now = turn.now;
+        let due = |list: &mut VecDeque<(Mono, ConnId)>| {
+            list.pop_front_if(|(until, _)| *until <= now).map(|(_, conn)| conn)
+        };
+        while let Some(conn) = due(&mut self.lingering).or_else(|| due(&mut self.ended)) {
             if let Some((slot, client)) = self.find(conn) {
                 client.lose(turn);
                 self.settle(turn, slot);
@@ -314,11 +436,37 @@ impl Clients {
         if client.leaving && client.queue.is_empty() && client.sending.is_none() {
             client.lose(turn);
         }
-        if client.cut && !client.receiving && client.sending.is_none() {
+        if client.cut && !client.receiving && !client.watching && client.sending.is_none() {
+            let (gate, rank, conn) = (usize::from(client.blocks), client.rank, client.id);
             *place = None;
             self.free.push(slot);
+            self.doors[gate].places.leave(rank, conn);
         }
     }
+}
+
+/// What is known of the end of what a client sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum End {
+    /// It may send more.
+    Open,
+    /// It sends no more, but something may be left to receive.
+    Seen,
+    /// Nothing is left.
+    Drained,
+}
+
+/// Where a connection comes from and to, in Redis's form; empty where the kernel does not tell.
+fn place_of(socket: &OwnedFd) -> ClientPlace {
+    let fd = socket.as_raw_fd();
+    let local = getsockname::<SockaddrStorage>(fd).ok();
+    if let Some(unix) = local.as_ref().and_then(SockaddrStorage::as_unix_addr) {
+        let path = unix.path().map(|path| path.display().to_string()).unwrap_or_default();
+        let name = format!("{path}:0");
+        return ClientPlace { remote: name.clone(), local: name, fd, unix: true };
+    }
+    let text = |address: Option<SockaddrStorage>| address.map(|a| a.to_string()).unwrap_or_default();
+    ClientPlace { remote: text(getpeername(fd).ok()), local: text(local), fd, unix: false }
 }
 
 /// What is to be sent.
@@ -349,18 +497,33 @@ enum Wanted {
     Until(AlignedBuf, usize),
 }
 
+/// The other end's address, for people.
+fn far_name(socket: &OwnedFd) -> String {
+    match getpeername::<SockaddrStorage>(socket.as_raw_fd()) {
+        Ok(address) if address.as_unix_addr().is_none() => address.to_string(),
+        Ok(_) => "a Unix socket".to_owned(),
+        Err(_) => "an unknown address".to_owned(),
+    }
+}
+
 impl Client {
+    fn watch(&mut self, turn: &mut Turn, slot: usize) {
+        self.watching = true;
+        turn.driver.submit(Target::ClientEnd(slot).token(), Op::AwaitEnd(Arc::clone(&self.socket)));
+    }
+
     fn read(&mut self, turn: &mut Turn, slot: usize, buffer: Vec<u8>) {
         self.receiving = true;
         let op = Op::Receive(Arc::clone(&self.socket), buffer);
         turn.driver.submit(Target::ClientReceive(slot).token(), op);
     }
 
-    /// Bytes of the wire came, or its end.
-    fn secured_bytes(&mut self, turn: &mut Turn, slot: usize, bytes: Vec<u8>) {
-        let Some(tls) = &mut self.tls else { return };
+    /// Bytes of the wire came, or its end; why the client is refused if they are no good.
+    fn secured_bytes(&mut self, turn: &mut Turn, slot: usize, bytes: Vec<u8>) -> Option<String> {
+        let tls = self.tls.as_mut()?;
         if bytes.is_empty() {
-            return self.lose(turn);
+            self.lose(turn);
+            return None;
         }
         let result = tls.session.wire_input(&bytes, &mut tls.plain);
         let wire = tls.session.take_wire();
@@ -369,13 +532,16 @@ impl Client {
             self.pump(turn, slot);
         }
         if let Err(error) = result {
-            tracing::info!("a client's TLS: {error}");
             self.tell_gone(turn);
             // Gone once it was told why.
             self.leaving = true;
-            return;
+            return Some(format!("its TLS failed: {error}"));
         }
         self.serve_secured(turn, slot);
+        if self.tls.as_ref().is_some_and(|tls| tls.session.peer_closed()) {
+            self.lose(turn);
+        }
+        None
     }
 
     /// Gives the engine what it waits for, as far as it is there, and reads on.
@@ -458,3 +624,7 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "clients_tests.rs"]
+mod tests;

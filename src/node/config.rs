@@ -3,7 +3,8 @@
 pub use super::config_file::DoorAddress;
 use super::config_file::{ConfigError, ConfigErrors, Settings};
 use super::layout::Layout;
-use crate::base::{AckLevel, Ordinal};
+use super::peer_address::PeerAddress;
+use crate::base::{AckLevel, Ordinal, plainly};
 use crate::engine::{EngineConfig, PeerLoss};
 use crate::format::PairId;
 use crate::format::control::Role;
@@ -71,7 +72,7 @@ pub struct Config {
     /// Where the peer connects to.
     pub link_listen: SocketAddr,
     /// Where the peer listens.
-    pub peer: SocketAddr,
+    pub peer: PeerAddress,
     /// How the link is protected.
     pub encryption: Encryption,
     /// Where Redis clients connect, besides [`Layout::resp_socket`]. Paths are not yet resolved.
@@ -119,12 +120,12 @@ impl Config {
         let text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => ConfigErrors::whole(
                 &path,
-                format!(
-                    "{} is not a node's directory: no config.toml in it; make one with `hot-backup init`",
-                    layout.dir().display()
-                ),
+                format!("{} is not a node's directory: no config.toml in it", layout.dir().display()),
             ),
-            _ => ConfigErrors::whole(&path, format!("reading the file: {error}")),
+            std::io::ErrorKind::NotADirectory => {
+                ConfigErrors::whole(&path, format!("{} is not a directory", layout.dir().display()))
+            }
+            _ => ConfigErrors::whole(&path, format!("reading the file: {}", plainly(&error))),
         })?;
         let mut settings = Settings::read(&text);
         let mut config = Self::take(&mut settings);
@@ -157,7 +158,7 @@ impl Config {
             initial_role: if s.word("initial_role") == "primary" { Role::Primary } else { Role::Standby },
             pair_id: s.pair("pair_id"),
             link_listen: s.address("link_listen"),
-            peer: s.address("peer"),
+            peer: s.peer("peer"),
             encryption: if s.word("encryption") == "none" { Encryption::None } else { Encryption::Tls },
             resp: s.listen("resp"),
             nbd: s.listen("nbd"),
@@ -224,7 +225,7 @@ impl Config {
         );
         wrong(
             &["peer", "link_listen"],
-            self.peer == self.link_listen && self.peer.port() != 0,
+            self.peer.literal() == Some(self.link_listen) && self.peer.port() != 0,
             format!("`peer` is {}: that is this node's own `link_listen`", self.peer),
         );
         if let Some(public) = self.resp.iter().find(|address| !address.is_private()) {
@@ -268,7 +269,8 @@ impl Config {
             checkpoint_bytes: self.checkpoint_bytes,
             resp_default: self.resp_default.clone(),
             resp_password: self.resp_password.as_ref().map(|secret| secret.0.clone()),
-            peer_host: self.peer.ip().to_string(),
+            resp_doors: self.resp.iter().filter_map(DoorAddress::tcp).collect(),
+            peer_host: self.peer.host().to_owned(),
             peer_port: self.peer.port(),
             seed,
         }
@@ -516,8 +518,10 @@ mod tests {
     #[test]
     fn a_directory_without_config_is_named_with_what_to_do() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let error = Config::load(dir.path()).expect_err("nothing there").to_string();
-        assert!(error.contains("hot-backup init"), "{error}");
+        let errors = Config::load(dir.path()).expect_err("nothing there");
+        assert!(errors.next().contains("`hot-backup init` makes one"), "{}", errors.next());
+        let error = errors.to_string();
+        assert!(error.contains("is not a node's directory"), "{error}");
     }
 
     #[test]

@@ -6,28 +6,30 @@
 
 use super::apply::Apply;
 use super::clients::Clients;
+use super::dial::Dial;
 use super::disk::{Bulk, Files};
 use super::inbox::{Message, Outbox};
 use super::incidents::{Notes, Quiet};
 use super::layout::Layout;
 use super::link::{Keys, Links};
 use super::manager;
-use super::operators::Operators;
+use super::operators::{Beside, Operators};
+use super::peer_address::{PeerAddress, Resolver};
+use super::process::MemoryMeter;
 use super::segments::Segments;
 use super::starting::{self, Starting};
 use super::volumes::Volumes;
 use crate::base::limits::{
-    ACCEPT_FAILING_MS, ACCEPT_PAUSE_MS, CLIENT_KEEPALIVE_S, INBOX_MAX, LINGER_MS, LINK_HANDSHAKE_MS,
-    STOP_FLUSH_MS, STOP_MS,
+    ACCEPT_FAILING_MS, ACCEPT_PAUSE_MS, CLIENT_ENDED_MS, CLIENT_KEEPALIVE_S, INBOX_MAX, LINGER_MS,
+    LINK_HANDSHAKE_MS, STOP_FLUSH_MS, STOP_MS,
 };
-use crate::base::{Mono, Now};
+use crate::base::{Mono, Now, Rank};
 use crate::engine::incidents::Matter;
 use crate::engine::{ClientDoor, Effect, Engine, Event, Incident, Tls};
 use crate::io::{Completion, Driver, Op, Outcome, Token};
 use crate::store::StoreRead;
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender};
@@ -106,6 +108,8 @@ pub(crate) enum Target {
     Write(usize),
     /// A client's receive of a payload in place.
     ClientFill(usize),
+    /// The end of what a client sends.
+    ClientEnd(usize),
 }
 
 impl Target {
@@ -120,14 +124,15 @@ impl Target {
             Self::LinkSend(slot) => (5, slot),
             Self::Write(slot) => (6, slot),
             Self::ClientFill(slot) => (7, slot),
+            Self::ClientEnd(slot) => (8, slot),
         };
-        Token((slot as u64) << 3 | kind)
+        Token((slot as u64) << 4 | kind)
     }
 
     /// From a driver's token.
     pub(crate) fn of(token: Token) -> Option<Self> {
-        let slot = usize::try_from(token.0 >> 3).ok()?;
-        Some(match token.0 & 7 {
+        let slot = usize::try_from(token.0 >> 4).ok()?;
+        Some(match token.0 & 15 {
             0 => Self::Accept(slot),
             1 => Self::ClientReceive(slot),
             2 => Self::ClientSend(slot),
@@ -135,7 +140,9 @@ impl Target {
             4 => Self::LinkReceive(slot),
             5 => Self::LinkSend(slot),
             6 => Self::Write(slot),
-            _ => Self::ClientFill(slot),
+            7 => Self::ClientFill(slot),
+            8 => Self::ClientEnd(slot),
+            _ => return None,
         })
     }
 }
@@ -149,11 +156,15 @@ pub(crate) enum Door {
     Resp {
         /// Whether they need no password.
         trusted: bool,
+        /// From where they can come.
+        rank: Rank,
     },
     /// Clients of volumes.
     Nbd {
         /// Whether they may or must secure the connection.
         tls: Tls,
+        /// From where they can come.
+        rank: Rank,
     },
 }
 
@@ -176,6 +187,8 @@ pub(crate) struct Workers {
     pub(crate) apply: Sender<Apply>,
     /// Tells people.
     pub(crate) notes: Notes,
+    /// Looks up the peer's name.
+    pub(crate) resolver: Resolver,
     /// Tells the service manager.
     pub(crate) manager: SyncSender<manager::Life>,
     /// How far the start is.
@@ -215,7 +228,9 @@ pub(crate) struct Ends {
     /// What this node proves and expects on the link.
     pub(crate) keys: Keys,
     /// Where the peer listens.
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: PeerAddress,
+    /// The line by which the peer knows this node.
+    pub(crate) identity: String,
     /// Clients at once.
     pub(crate) clients_max: usize,
     /// With others.
@@ -231,11 +246,18 @@ pub(crate) struct Patience {
     pub(crate) linger_ms: u64,
     /// See [`LINK_HANDSHAKE_MS`].
     pub(crate) handshake_ms: u64,
+    /// See [`CLIENT_ENDED_MS`].
+    pub(crate) ended_ms: u64,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { stop_ms: STOP_MS, linger_ms: LINGER_MS, handshake_ms: LINK_HANDSHAKE_MS }
+        Self {
+            stop_ms: STOP_MS,
+            linger_ms: LINGER_MS,
+            handshake_ms: LINK_HANDSHAKE_MS,
+            ended_ms: CLIENT_ENDED_MS,
+        }
     }
 }
 
@@ -276,6 +298,7 @@ pub(crate) struct Core<B> {
     volumes: Volumes,
     door_tls: DoorKeys,
     operators: Operators,
+    memory: MemoryMeter,
     stage: Stage,
     is_up: bool,
     completions: Vec<Completion>,
@@ -293,6 +316,7 @@ impl<B: Brain> Core<B> {
         let clock = Clock::start();
         let (now, wall_ms) = clock.read();
         let patience = ends.patience;
+        let dial = Dial::new(ends.peer, workers.resolver.clone());
         Self {
             brain,
             turn: Turn { driver, events: Vec::new(), incidents: Vec::new(), now, wall_ms, patience },
@@ -305,11 +329,12 @@ impl<B: Brain> Core<B> {
             unaccepted: None,
             accept_trouble: Quiet::new(Matter::AcceptFailed),
             clients: Clients::new(ends.clients_max),
-            links: Links::new(ends.keys, ends.peer),
+            links: Links::new(ends.keys, ends.identity, dial),
             segments: Segments::new(ends.layout),
             volumes: ends.volumes,
             door_tls: ends.door_tls,
             operators: Operators::default(),
+            memory: MemoryMeter::new(),
             stage: Stage::Running,
             is_up: false,
             completions: Vec::new(),
@@ -359,6 +384,9 @@ impl<B: Brain> Core<B> {
 
     fn feed(&mut self) {
         let now = Now { mono: self.turn.now, wall_ms: self.turn.wall_ms };
+        if let Some(memory) = self.memory.look(now.mono) {
+            self.brain.input(now, Event::Measured { memory });
+        }
         for event in self.turn.events.drain(..) {
             self.brain.input(now, event);
         }
@@ -387,6 +415,8 @@ impl<B: Brain> Core<B> {
             Effect::ClientReceive { conn, buffer } => self.clients.receive(turn, conn, buffer),
             Effect::ClientStartTls { conn } => self.clients.start_tls(turn, conn, (self.door_tls)()),
             Effect::ClientFill { conn, buffer, until } => self.clients.fill(turn, conn, buffer, until),
+            Effect::ClientProven { conn } => self.clients.proven(conn),
+            Effect::ClientRefused { conn, why } => self.clients.refused(turn, conn, &why),
             Effect::ClientClose { conn, stuck: false } => self.clients.close(turn, conn),
             Effect::ClientClose { conn, stuck: true } => self.clients.cut_stuck(turn, conn),
             Effect::LinkSend { conn, parts } => self.links.send(turn, conn, parts),
@@ -396,8 +426,8 @@ impl<B: Brain> Core<B> {
             Effect::Write { write, journal, segment, offset, parts } => {
                 self.segments.write(turn, write, (journal, segment), offset, parts);
             }
-            Effect::Apply { journal, batch } => {
-                let _ = workers.apply.send(Apply::Batch(journal, batch));
+            Effect::Apply { journal, round, batch } => {
+                let _ = workers.apply.send(Apply::Batch(journal, round, batch));
             }
             Effect::Checkpoint => {
                 let _ = workers.apply.send(Apply::Checkpoint(workers.apply.clone()));
@@ -429,13 +459,17 @@ impl<B: Brain> Core<B> {
             Effect::WriteControl { write, bytes } => {
                 let _ = workers.files.send(Files::Control { write, bytes });
             }
-            Effect::SaveDiverged { file, first, bytes } => {
-                let _ = workers.files.send(Files::Diverged { file, first, bytes });
+            Effect::SaveDiverged { save, file, first, bytes } => {
+                let _ = workers.files.send(Files::Diverged { save, file, first, bytes });
             }
             Effect::Admin { token, reply } => {
                 let unaccepted = self.unaccepted.as_ref().filter(|(until, _)| turn.now < *until);
-                let unaccepted = unaccepted.map(|(_, error)| error);
-                self.operators.answer(token, reply, self.links.refused(), unaccepted);
+                let beside = Beside {
+                    link: &self.links.told(),
+                    refused: self.clients.refusals(),
+                    unaccepted: unaccepted.map(|(_, error)| error),
+                };
+                self.operators.answer(token, reply, &beside);
             }
             Effect::Incident(incident) => workers.notes.incident(incident),
             Effect::Stopped => self.stage = Stage::Flushing(turn.now.plus_ms(STOP_FLUSH_MS)),
@@ -456,6 +490,7 @@ impl<B: Brain> Core<B> {
                 (Some(Target::ClientSend(slot)), Outcome::Sent(result)) => {
                     self.clients.sent(turn, slot, &result);
                 }
+                (Some(Target::ClientEnd(slot)), Outcome::Ended) => self.clients.ended(turn, slot),
                 (Some(Target::LinkReceive(slot)), Outcome::Received(result)) => {
                     self.links.received(turn, slot, result);
                 }
@@ -487,6 +522,7 @@ impl<B: Brain> Core<B> {
                     self.turn.events.push(Event::SegmentReady { journal, index });
                 }
                 Message::Admin { request, reply } => self.operators.ask(&mut self.turn, request, reply),
+                Message::PeerFound(answer) => self.links.found(&mut self.turn, answer),
                 Message::Stop => self.stop(),
             }
         }
@@ -530,17 +566,17 @@ impl<B: Brain> Core<B> {
         }
         match (result, self.listeners.get(door).map(|listener| listener.door)) {
             (Ok(socket), Some(Door::Link)) => self.links.accepted(&mut self.turn, socket),
-            (Ok(socket), Some(Door::Resp { trusted })) => {
+            (Ok(socket), Some(Door::Resp { trusted, rank })) => {
                 tune(&socket);
-                if let Err(socket) = self.clients.open(&mut self.turn, socket, ClientDoor::Items { trusted })
-                {
+                let door = ClientDoor::Items { trusted };
+                if let Err(socket) = self.clients.open(&mut self.turn, socket, door, rank) {
                     refuse(&socket);
                 }
             }
-            (Ok(socket), Some(Door::Nbd { tls })) => {
+            (Ok(socket), Some(Door::Nbd { tls, rank })) => {
                 tune(&socket);
                 // Dropped if there are too many: the protocol has no words for that before its greeting.
-                let _ = self.clients.open(&mut self.turn, socket, ClientDoor::Blocks { tls });
+                let _ = self.clients.open(&mut self.turn, socket, ClientDoor::Blocks { tls }, rank);
             }
             (Ok(_), None) => {}
             (Err(error), _) => {

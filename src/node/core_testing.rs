@@ -4,12 +4,13 @@ use super::super::config::Encryption;
 use super::super::disk;
 use super::super::identity::{NewKey, NodeKey};
 use super::super::inbox::{Inbox, Message};
+use super::super::peer_address::LookUp;
 use super::super::tls::LinkIdentity;
 use super::*;
 use crate::base::JournalKind;
 use crate::io::{IoChoice, open};
 use std::collections::VecDeque;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, channel, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -29,7 +30,10 @@ struct Script {
 
 impl Brain for Script {
     fn input(&mut self, _now: Now, event: Event) {
-        (self.play)(event, &mut self.effects);
+        // It comes by the clock alone, at any moment: no script counts it.
+        if !matches!(event, Event::Measured { .. }) {
+            (self.play)(event, &mut self.effects);
+        }
     }
 
     fn output(&mut self) -> Option<Effect> {
@@ -49,6 +53,9 @@ impl Brain for Script {
 pub(in crate::node) struct Node {
     pub(in crate::node) inbox: Inbox,
     pub(in crate::node) resp: SocketAddr,
+    /// The RESP door for other machines.
+    pub(in crate::node) public: SocketAddr,
+    pub(in crate::node) nbd: SocketAddr,
     pub(in crate::node) link: SocketAddr,
     pub(in crate::node) layout: Layout,
     _dir: tempfile::TempDir,
@@ -59,16 +66,25 @@ pub(in crate::node) struct Node {
 pub(in crate::node) struct Setting {
     pub(in crate::node) choice: IoChoice,
     pub(in crate::node) identity: LinkIdentity,
-    pub(in crate::node) peer: SocketAddr,
+    pub(in crate::node) peer: PeerAddress,
+    /// The name service.
+    pub(in crate::node) names: LookUp,
     pub(in crate::node) clients_max: usize,
     pub(in crate::node) patience: Patience,
 }
 
 impl Setting {
     pub(in crate::node) fn of(choice: IoChoice) -> Self {
-        let peer = "127.0.0.1:1".parse().unwrap();
-        let patience = Patience { stop_ms: 300, linger_ms: 300, handshake_ms: 300 };
-        Self { choice, identity: identities(Encryption::Tls).0, peer, clients_max: 100, patience }
+        let peer = "127.0.0.1:1".parse::<SocketAddr>().unwrap().into();
+        let patience = Patience { stop_ms: 300, linger_ms: 300, handshake_ms: 300, ended_ms: 300 };
+        Self {
+            choice,
+            identity: identities(Encryption::Tls).0,
+            peer,
+            names: Arc::new(PeerAddress::look_up),
+            clients_max: 100,
+            patience,
+        }
     }
 }
 
@@ -98,11 +114,14 @@ pub(in crate::node) fn start(
         std::fs::create_dir_all(layout.journal(journal)).unwrap();
     }
     let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
-    let (resp, link) = (bind(), bind());
-    let addresses = (resp.local_addr().unwrap(), link.local_addr().unwrap());
+    let (resp, link, public, nbd) = (bind(), bind(), bind(), bind());
+    let [at_resp, at_link, at_public, at_nbd] =
+        [&resp, &link, &public, &nbd].map(|listener| listener.local_addr().unwrap());
     let listeners = vec![
-        Listener { socket: Arc::new(resp.into()), door: Door::Resp { trusted: false } },
+        Listener { socket: Arc::new(resp.into()), door: Door::Resp { trusted: false, rank: Rank::Near } },
         Listener { socket: Arc::new(link.into()), door: Door::Link },
+        Listener { socket: Arc::new(public.into()), door: Door::Resp { trusted: false, rank: Rank::Public } },
+        Listener { socket: Arc::new(nbd.into()), door: Door::Nbd { tls: Tls::Off, rank: Rank::Near } },
     ];
     let ends = Ends {
         layout: layout.clone(),
@@ -111,9 +130,11 @@ pub(in crate::node) fn start(
         door_tls: Box::new(|| Err("no TLS in this test".to_owned())),
         keys: Box::new(move || Ok(setting.identity.clone())),
         peer: setting.peer,
+        identity: "hb1:own".to_owned(),
         clients_max: setting.clients_max,
         patience: setting.patience,
     };
+    let names = setting.names;
     let (tell, told) = sync_channel(1);
     let (note, incidents) = channel();
     let at = layout.clone();
@@ -122,15 +143,17 @@ pub(in crate::node) fn start(
         let (inbox, outbox) = Inbox::new(driver.waker());
         tell.send(inbox.clone()).unwrap();
         let script = Script { play: Box::new(play), effects: VecDeque::new() };
-        let ending = Core::new(script, driver, outbox, workers(&at, &inbox, note), ends).run().unwrap();
+        let ending =
+            Core::new(script, driver, outbox, workers(&at, &inbox, note, names), ends).run().unwrap();
         drop(inbox);
         ending
     });
     let inbox = told.recv_timeout(TIMEOUT).unwrap();
-    Some(Node { inbox, resp: addresses.0, link: addresses.1, layout, _dir: dir, core, incidents })
+    let (resp, link, public, nbd) = (at_resp, at_link, at_public, at_nbd);
+    Some(Node { inbox, resp, public, nbd, link, layout, _dir: dir, core, incidents })
 }
 
-fn workers(layout: &Layout, inbox: &Inbox, note: Sender<Incident>) -> Workers {
+fn workers(layout: &Layout, inbox: &Inbox, note: Sender<Incident>, names: LookUp) -> Workers {
     let (bulk, bulk_work) = channel();
     let (files, files_work) = channel();
     let (apply, _unused) = channel();
@@ -142,8 +165,9 @@ fn workers(layout: &Layout, inbox: &Inbox, note: Sender<Incident>) -> Workers {
     thread::spawn(move || disk::run_files(at, 4 << 20, &files_work, &to, &stop));
     thread::spawn(move || recorder.each(|incident| note.send(incident.clone()).unwrap_or_default()));
     let (manager, _unheard) = manager::channel();
+    let resolver = Resolver::with(inbox, names);
     let starting = Arc::new(super::super::starting::Starting::new());
-    Workers { bulk, files, apply, notes, manager, starting }
+    Workers { bulk, files, apply, notes, manager, resolver, starting }
 }
 
 impl Node {
@@ -157,7 +181,19 @@ impl Node {
     }
 }
 
-fn connect(address: SocketAddr) -> TcpStream {
+/// A connection that comes from this host.
+pub(in crate::node) fn connect_from(host: [u8; 4], address: SocketAddr) -> TcpStream {
+    use nix::sys::socket::{
+        AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrStorage, bind, connect, socket,
+    };
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    let [a, b, c, d] = host;
+    bind(socket.as_raw_fd(), &SockaddrIn::new(a, b, c, d, 0)).unwrap();
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(address)).unwrap();
+    TcpStream::from(socket)
+}
+
+pub(in crate::node) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream

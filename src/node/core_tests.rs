@@ -18,11 +18,15 @@ use std::thread;
 fn echo(event: Event, effects: &mut VecDeque<Effect>) {
     match event {
         Event::ClientOpened { conn, .. } => {
+            effects.push_back(Effect::ClientProven { conn });
             effects.push_back(Effect::ClientReceive { conn, buffer: Vec::new() });
         }
         Event::ClientBytes { conn, bytes } => {
             effects.push_back(Effect::ClientSend { conn, bytes: Bytes::copy_from_slice(&bytes) });
             effects.push_back(Effect::ClientReceive { conn, buffer: bytes });
+        }
+        Event::ClientEnded { conn, drained: true } => {
+            effects.push_back(Effect::ClientClose { conn, stuck: false });
         }
         Event::Stop => effects.push_back(Effect::Stopped),
         _ => {}
@@ -423,16 +427,17 @@ fn segments_are_made_written_read_back_and_removed() {
 #[test]
 fn diverged_entries_are_appended_and_a_first_append_begins_the_file_anew() {
     let (tell, told) = channel();
-    let save = |file: &str, first, bytes: &'static [u8]| Effect::SaveDiverged {
+    let save = |save, file: &str, first, bytes: &'static [u8]| Effect::SaveDiverged {
+        save,
         file: file.to_owned(),
         first,
         bytes: Bytes::from_static(bytes),
     };
     let script = VecDeque::from([
         (vec![Effect::WriteControl { write: 1, bytes: Vec::new() }], 1),
-        (vec![save("e3", true, b"one "), save("e3", false, b"two")], 2),
+        (vec![save(1, "e3", true, b"one "), save(2, "e3", false, b"two")], 2),
         // Outside the directory, and never begun.
-        (vec![save("../e4", true, b"out"), save("e5", false, b"lost")], 2),
+        (vec![save(3, "../e4", true, b"out"), save(4, "e5", false, b"lost")], 2),
     ]);
     let play = scenes(script, tell);
     let Some(node) = start(Setting::of(IoChoice::Epoll), play) else { return };
@@ -441,10 +446,10 @@ fn diverged_entries_are_appended_and_a_first_append_begins_the_file_anew() {
     std::fs::write(dir.join("e3"), b"an attempt that was cut short").unwrap();
     let next = || told.recv_timeout(TIMEOUT).unwrap();
     next();
-    assert!(matches!(next()[..], [Event::DivergedSaved, Event::DivergedSaved]));
-    let failed = |errno| format!("DivergedFailed {{ fault: Errno({errno}) }}");
+    assert!(matches!(next()[..], [Event::DivergedSaved { save: 1 }, Event::DivergedSaved { save: 2 }]));
+    let failed = |save, errno| format!("DivergedFailed {{ save: {save}, fault: Errno({errno}) }}");
     let answers: Vec<_> = next().iter().map(|event| format!("{event:?}")).collect();
-    assert_eq!(answers, [failed(22), failed(2)]);
+    assert_eq!(answers, [failed(3, 22), failed(4, 2)]);
     assert_eq!(std::fs::read(dir.join("e3")).unwrap(), b"one two");
     assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
     assert_eq!(node.stop(), Ending::Clean);

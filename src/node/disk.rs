@@ -10,9 +10,8 @@ use crate::io::{self as disk, JournalFile, MappedSegment};
 use bytes::Bytes;
 use nix::errno::Errno;
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,6 +64,8 @@ pub(crate) enum Files {
     },
     /// [`crate::engine::Effect::SaveDiverged`].
     Diverged {
+        /// Comes back with the answer.
+        save: u64,
         /// File name.
         file: String,
         /// Begin the file anew.
@@ -173,14 +174,14 @@ impl Desk {
                     }
                 })
             }
-            Files::Diverged { file, first, bytes } => {
+            Files::Diverged { save, file, first, bytes } => {
                 inbox.event(match self.save_diverged(&file, first, &bytes) {
-                    Ok(()) => Event::DivergedSaved,
+                    Ok(()) => Event::DivergedSaved { save },
                     Err(error) => {
                         self.diverged = None;
                         let path = self.layout.diverged().join(&file);
                         tracing::error!("appending {} bytes to {}: {error}", bytes.len(), path.display());
-                        Event::DivergedFailed { fault: Fault::from_io(&error) }
+                        Event::DivergedFailed { save, fault: Fault::from_io(&error) }
                     }
                 })
             }
@@ -241,19 +242,13 @@ impl Desk {
             return Err(io::Error::from(Errno::EINVAL));
         }
         if first {
-            let dir = self.layout.diverged();
-            std::fs::create_dir_all(&dir)?;
-            let mut options = OpenOptions::new();
-            let file = options.write(true).create(true).truncate(true).mode(0o600).open(dir.join(name))?;
-            disk::sync_dir(&dir)?;
-            disk::sync_dir(self.layout.dir())?;
+            let file = disk::begin_file(&self.layout.diverged().join(name))?;
             self.diverged = Some((name.to_owned(), file));
         }
         let Some((_, file)) = self.diverged.as_mut().filter(|(begun, _)| begun == name) else {
             return Err(io::Error::from(Errno::ENOENT));
         };
-        file.write_all(bytes)?;
-        file.sync_data()
+        disk::append_durably(file, bytes)
     }
 }
 
@@ -303,6 +298,16 @@ mod tests {
         std::fs::remove_dir(&first).unwrap();
         remove(&mut desk, 3, false);
         assert_eq!(names(&desk), ["0000000000000002.old"]);
+    }
+
+    #[test]
+    fn every_sync_of_diverged_entries_is_made_and_told_when_it_fails() {
+        let empty = |dir: &Path| drop(desk(dir));
+        crate::io::calls::assert_syncs(4, empty, |dir| {
+            let mut desk = desk(dir);
+            desk.save_diverged("e1", true, b"one")?;
+            desk.save_diverged("e1", false, b"two")
+        });
     }
 
     #[test]

@@ -196,6 +196,7 @@ impl ClientCertVerifier for Vouched {
 pub(crate) struct DoorSession {
     connection: ServerConnection,
     handshake_bytes: usize,
+    peer_closed: bool,
 }
 
 impl std::fmt::Debug for DoorSession {
@@ -209,12 +210,17 @@ impl DoorSession {
     pub(crate) fn new(config: Arc<ServerConfig>) -> Result<Self, Error> {
         let mut connection = ServerConnection::new(config)?;
         connection.set_buffer_limit(None);
-        Ok(Self { connection, handshake_bytes: 0 })
+        Ok(Self { connection, handshake_bytes: 0, peer_closed: false })
     }
 
     /// Whether the client has proved itself.
     pub(crate) fn is_established(&self) -> bool {
         !self.connection.is_handshaking()
+    }
+
+    /// Whether the client said goodbye: nothing of it follows.
+    pub(crate) fn peer_closed(&self) -> bool {
+        self.peer_closed
     }
 
     /// Takes bytes of the wire; what the client said is appended to `plain`. After an error what [`Self::take_wire`]
@@ -232,7 +238,8 @@ impl DoorSession {
             while !step.is_empty() {
                 self.connection.read_tls(&mut step)?;
                 let state = self.connection.process_new_packets();
-                state.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+                let state = state.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+                self.peer_closed |= state.peer_has_closed();
                 self.take_plain(plain);
             }
             bytes = rest;

@@ -28,6 +28,8 @@ pub(crate) enum Message {
         /// Where the answer goes; dropped without one when the node stops.
         reply: SyncSender<AdminReply>,
     },
+    /// The name service answered, see [`super::peer_address::Resolver`].
+    PeerFound(std::io::Result<Vec<std::net::SocketAddr>>),
     /// Finish and end.
     Stop,
 }

@@ -1,16 +1,19 @@
 //! Connections to and from the peer: made, proven, pumped.
 //!
 //! The engine hears of a connection only once the peer's key was checked. Until then it costs one of a few slots
-//! and has a few seconds; what fails is counted, and told once a minute for each reason.
+//! and has a few seconds, and the oldest gives way to the next; those from the peer's address have slots of their own.
+//! What fails is counted, and told once a minute for each reason.
 
 use super::core::{Target, Turn};
+use super::dial::{Attempt, Dial};
 use super::incidents::Quiet;
+use super::operators::LinkTold;
 use super::tls::{LinkIdentity, LinkSecurityError, Room, SecureLink};
 use crate::base::limits::{
-    LINK_RECEIVE, LINK_RECEIVE_LOOK, LINK_UNACKED_MS, LINKS_MAX, LINKS_UNKNOWN_MAX, SEND_BYTES_MAX,
-    SEND_PARTS_MAX,
+    LINK_RECEIVE, LINK_RECEIVE_LOOK, LINK_UNACKED_MS, LINKS_MAX, LINKS_OWN_KEPT, LINKS_PEER_UNKNOWN_MAX,
+    LINKS_UNKNOWN_MAX, SEND_BYTES_MAX, SEND_PARTS_MAX,
 };
-use crate::base::{AlignedBuf, ConnId, Mono};
+use crate::base::{AlignedBuf, ConnId, Mono, plainly};
 use crate::engine::Event;
 use crate::engine::incidents::Matter;
 use crate::io::{Goal, Op};
@@ -20,7 +23,7 @@ use nix::sys::socket::{
 };
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -34,9 +37,15 @@ pub(crate) type Keys = Box<dyn Fn() -> Result<LinkIdentity, LinkSecurityError> +
 pub(crate) struct Links {
     slots: Vec<Option<Link>>,
     keys: Keys,
-    peer: SocketAddr,
+    /// The line by which the peer knows this node.
+    identity: String,
+    dial: Dial,
+    /// Where the last connection came from that proved its key.
+    proven_host: Option<IpAddr>,
     serial: u64,
     refusals: Quiet,
+    /// Why the last connection that came, or any that could come, is not let in.
+    trouble: String,
 }
 
 /// Where a connection is in its life.
@@ -59,18 +68,49 @@ enum Phase {
     Cut,
 }
 
+/// Whether the node that was dialled trusts this one's key, as far as it shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mistrust {
+    None,
+    /// It ended the connection before anything was proven: so does a node that trusts nobody yet.
+    Likely,
+    /// It said so.
+    Told,
+}
+
+impl Mistrust {
+    /// Adds what to do there.
+    fn explain(self, trouble: String, identity: &str) -> String {
+        match self {
+            Self::None => trouble,
+            Self::Likely => format!(
+                "{trouble}; if the peer trusts nobody yet, run `hot-backup trust` there, with this node's identity: {identity}"
+            ),
+            Self::Told => format!("{trouble}, with this node's identity: {identity}"),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Link {
     id: ConnId,
     socket: Arc<OwnedFd>,
     far: String,
+    /// The address that it came from, if it was accepted.
+    host: Option<IpAddr>,
     phase: Phase,
+    /// Its key was checked.
+    proven: bool,
     secure: SecureLink,
     receiving: bool,
     /// What the next receive reads into; none while one is under way or none is to come.
     idle: Option<Vec<u8>>,
     sending: bool,
     connecting: bool,
+    /// Of a connection made from here: the address, and those that are tried after it.
+    attempt: Option<Attempt>,
+    /// What came of the proof says that the peer may not trust this node's key.
+    mistrust: Mistrust,
     queue: VecDeque<Bytes>,
     /// The engine gave something since it was last told that all is sent.
     owed: bool,
@@ -79,50 +119,102 @@ struct Link {
 }
 
 impl Links {
-    /// No connections yet; `peer` is where [`Self::connect`] goes.
-    pub(crate) fn new(keys: Keys, peer: SocketAddr) -> Self {
-        Self { slots: Vec::new(), keys, peer, serial: 0, refusals: Quiet::new(Matter::LinkRefused) }
+    /// No connections yet; `dial` says where [`Self::connect`] goes.
+    pub(crate) fn new(keys: Keys, identity: String, dial: Dial) -> Self {
+        // A node that trusts nobody yet says so before anybody calls.
+        let trouble = keys().and_then(|keys| SecureLink::accept(&keys)).err();
+        let trouble = trouble.map(|error| error.to_string()).unwrap_or_default();
+        let refusals = Quiet::new(Matter::LinkRefused);
+        Self { slots: Vec::new(), keys, identity, dial, proven_host: None, serial: 0, refusals, trouble }
     }
 
-    /// Connections refused since the start, by reason or for want of a slot.
-    pub(crate) fn refused(&self) -> u64 {
-        self.refusals.count()
+    fn is_peer_host(&self, host: Option<IpAddr>) -> bool {
+        host.is_some_and(|host| self.proven_host == Some(host) || self.dial.has_host(host))
+    }
+
+    /// What an operator is told of connections that the engine never heard of.
+    pub(crate) fn told(&self) -> LinkTold {
+        LinkTold { refused: self.refusals.count(), trouble: self.trouble.clone() }
     }
 
     /// Takes in a connection that came to the link port.
     pub(crate) fn accepted(&mut self, turn: &mut Turn, socket: OwnedFd) {
+        let host = far_host(&socket);
         let far = far_name(&socket);
-        let unknown = self
-            .slots
-            .iter()
-            .flatten()
-            .filter(|link| link.phase == Phase::Proving && link.was_accepted())
-            .count();
-        if unknown >= LINKS_UNKNOWN_MAX {
-            let why =
-                format!("refusing {far}: {LINKS_UNKNOWN_MAX} other connections are still to prove their key");
-            return self.refusals.note(turn, "slots", &why);
-        }
+        self.dial.refresh(turn.now);
+        self.make_room(turn, host, &far);
         self.serial += 1;
         let id = ConnId(ACCEPTED | self.serial);
         let secure = (self.keys)().and_then(|keys| SecureLink::accept(&keys));
-        self.start(turn, id, socket, far, Phase::Proving, secure);
+        self.start(turn, id, socket, (far, host), None, secure);
+    }
+
+    /// The oldest of those that have not proved their key gives way to one that comes now, if there are too many. Those
+    /// from the peer's address and all others do not disturb each other.
+    fn make_room(&mut self, turn: &mut Turn, host: Option<IpAddr>, far: &str) {
+        let of_peer = self.is_peer_host(host);
+        let most = if of_peer { LINKS_PEER_UNKNOWN_MAX } else { LINKS_UNKNOWN_MAX };
+        let unknown = self.slots.iter().enumerate().filter_map(|(slot, link)| {
+            let link = link.as_ref()?;
+            let counts = link.was_accepted() && !link.proven && link.phase != Phase::Cut;
+            (counts && self.is_peer_host(link.host) == of_peer).then_some((link.id, slot))
+        });
+        let (count, oldest) = unknown.fold((0, None), |(count, oldest), link| {
+            (count + 1, Some(oldest.map_or(link, |oldest| link.min(oldest))))
+        });
+        if count < most {
+            return;
+        }
+        let Some((_, slot)) = oldest else { return };
+        if let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) {
+            let why = format!(
+                "{} gives its slot to {far}: {count} connections are still to prove their key",
+                link.far
+            );
+            self.refusals.note(turn, "slots", &why);
+            link.cut(turn);
+        }
+        self.settle(turn, slot);
     }
 
     /// Begins a connection to the peer.
     pub(crate) fn connect(&mut self, turn: &mut Turn, conn: ConnId) {
-        let family = if self.peer.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-        let far = self.peer.to_string();
-        match socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None) {
-            Ok(socket) => {
-                let secure = (self.keys)().and_then(|keys| SecureLink::dial(&keys));
-                self.start(turn, conn, socket, far, Phase::Connecting, secure);
-            }
-            Err(errno) => {
-                let why = format!("making a socket to connect to {far}: {errno}");
-                turn.events.push(Event::LinkClosed { conn, why });
-            }
+        match self.dial.begin(conn, turn.now, turn.patience.handshake_ms) {
+            Ok(Some(attempt)) => self.dial(turn, conn, attempt),
+            Ok(None) => {}
+            Err(why) => self.not_reached(turn, conn, why),
         }
+    }
+
+    /// The name service answered.
+    pub(crate) fn found(&mut self, turn: &mut Turn, answer: io::Result<Vec<SocketAddr>>) {
+        match self.dial.found(answer, turn.patience.handshake_ms) {
+            Some((conn, Ok(attempt))) => self.dial(turn, conn, attempt),
+            Some((conn, Err(why))) => self.not_reached(turn, conn, why),
+            None => {}
+        }
+    }
+
+    fn dial(&mut self, turn: &mut Turn, conn: ConnId, mut attempt: Attempt) {
+        let far = self.dial.peer().to_string();
+        let socket = loop {
+            match dialling_socket(attempt.at) {
+                Ok(socket) => break socket,
+                Err(error) if !attempt.go_on(&error) => {
+                    let why = format!("making a socket to connect to {far}: {}", attempt.troubles(&far));
+                    return self.not_reached(turn, conn, why);
+                }
+                Err(_) => {}
+            }
+        };
+        let secure = (self.keys)().and_then(|keys| SecureLink::dial(&keys));
+        self.start(turn, conn, socket, (far, None), Some(attempt), secure);
+    }
+
+    /// A dial came to nothing before there was a connection.
+    fn not_reached(&mut self, turn: &mut Turn, conn: ConnId, why: String) {
+        self.dial.tell(&why);
+        turn.events.push(Event::LinkClosed { conn, why });
     }
 
     fn start(
@@ -130,35 +222,39 @@ impl Links {
         turn: &mut Turn,
         id: ConnId,
         socket: OwnedFd,
-        far: String,
-        phase: Phase,
+        (far, host): (String, Option<IpAddr>),
+        attempt: Option<Attempt>,
         secure: Result<SecureLink, LinkSecurityError>,
     ) {
         let slot = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
+        let most = if host.is_some() { LINKS_MAX - LINKS_OWN_KEPT } else { LINKS_MAX };
         let secure = match secure {
-            Ok(secure) if slot < LINKS_MAX => secure,
+            Ok(secure) if slot < most => secure,
             Ok(_) => return self.turn_away(turn, id, &far, "too many link connections"),
             Err(error) => return self.turn_away(turn, id, &far, &error.to_string()),
         };
         tune(&socket);
+        let phase = if attempt.is_some() { Phase::Connecting } else { Phase::Proving };
         let mut link = Link {
             id,
             socket: Arc::new(socket),
             far,
+            host,
             phase,
+            proven: false,
             secure,
             receiving: false,
             idle: None,
             sending: false,
             connecting: false,
+            attempt,
+            mistrust: Mistrust::None,
             queue: VecDeque::new(),
             owed: false,
             deadline: Some(turn.now.plus_ms(turn.patience.handshake_ms)),
         };
         if phase == Phase::Connecting {
-            link.connecting = true;
-            let op = Op::Connect(Arc::clone(&link.socket), self.peer);
-            turn.driver.submit(Target::LinkConnect(slot).token(), op);
+            link.begin_connect(turn, slot, &mut self.dial);
         } else {
             link.begin_proof(turn, slot);
         }
@@ -171,8 +267,9 @@ impl Links {
 
     fn turn_away(&mut self, turn: &mut Turn, conn: ConnId, far: &str, trouble: &str) {
         if conn.0 & ACCEPTED == 0 {
-            turn.events.push(Event::LinkClosed { conn, why: format!("connecting to {far}: {trouble}") });
+            self.not_reached(turn, conn, format!("connecting to {far}: {trouble}"));
         } else {
+            trouble.clone_into(&mut self.trouble);
             self.refusals.note(turn, trouble, &format!("refusing {far}: {trouble}"));
         }
     }
@@ -195,6 +292,9 @@ impl Links {
 
     /// Ends a connection, after what was given is sent or at once.
     pub(crate) fn close(&mut self, turn: &mut Turn, conn: ConnId, abort: bool) {
+        if self.dial.give_up(conn) {
+            return;
+        }
         let Some((slot, link)) = self.find(conn) else { return };
         if abort || link.phase < Phase::Established {
             link.cut(turn);
@@ -214,10 +314,29 @@ impl Links {
         if link.phase == Phase::Connecting {
             match result {
                 Ok(()) => link.begin_proof(turn, slot),
-                Err(error) => self.lose(turn, slot, "connecting to", &error.to_string()),
+                Err(error) => self.try_next(turn, slot, error),
             }
         }
         self.settle(turn, slot);
+    }
+
+    /// An address of the peer does not answer: the next one is tried, if there is one.
+    fn try_next(&mut self, turn: &mut Turn, slot: usize, mut error: io::Error) {
+        let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
+        let far = link.far.clone();
+        let Some(attempt) = &mut link.attempt else { return };
+        while attempt.go_on(&error) {
+            match dialling_socket(attempt.at) {
+                Ok(socket) => {
+                    tune(&socket);
+                    link.socket = Arc::new(socket);
+                    return link.begin_connect(turn, slot, &mut self.dial);
+                }
+                Err(other) => error = other,
+            }
+        }
+        let troubles = attempt.troubles(&far);
+        self.lose(turn, slot, "connecting to", &troubles);
     }
 
     /// The engine wants what comes next in this buffer.
@@ -245,8 +364,17 @@ impl Links {
         let outcome = match result {
             _ if link.phase >= Phase::Leaving => Ok(()),
             Ok(bytes) if bytes.is_empty() => Err(link.end_of_stream()),
-            Ok(bytes) => link.take_in(turn, slot, bytes),
-            Err(error) => Err(error.to_string()),
+            Ok(bytes) => {
+                let outcome = link.take_in(turn, slot, bytes);
+                if link.proven && link.host.is_some() {
+                    self.proven_host = link.host;
+                }
+                outcome
+            }
+            Err(error) => {
+                link.note_cut();
+                Err(plainly(&error))
+            }
         };
         self.receive_ended(turn, slot, outcome);
     }
@@ -270,9 +398,16 @@ impl Links {
 
     fn receive_ended(&mut self, turn: &mut Turn, slot: usize, outcome: Result<(), String>) {
         let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
+        if link.phase == Phase::Established {
+            match link.attempt.take() {
+                Some(attempt) => self.dial.reached(attempt.at),
+                None => self.trouble.clear(),
+            }
+        }
         if let Err(trouble) = outcome {
             let doing =
                 if link.phase == Phase::Established { "receiving from" } else { "proving the key of" };
+            let trouble = link.mistrust.explain(trouble, &self.identity);
             // A TLS alert should still reach the other side, so that its operator sees the reason there too.
             link.pump(turn, slot);
             self.lose_gently(turn, slot, doing, &trouble);
@@ -296,17 +431,24 @@ impl Links {
 
     /// When the next connection's patience ends.
     pub(crate) fn deadline(&self) -> Option<Mono> {
-        self.slots.iter().flatten().filter_map(|link| link.deadline).min()
+        let links = self.slots.iter().flatten().filter_map(|link| link.deadline).min();
+        [links, self.dial.deadline()].into_iter().flatten().min()
     }
 
     /// Ends the connections whose time is over.
     pub(crate) fn expire(&mut self, turn: &mut Turn) {
+        if let Some((conn, why)) = self.dial.expire(turn.now, turn.patience.handshake_ms) {
+            self.not_reached(turn, conn, why);
+        }
         for slot in 0..self.slots.len() {
-            let Some(link) = self.slots.get(slot).and_then(Option::as_ref) else { continue };
-            if link.deadline.is_some_and(|at| at <= turn.now) {
-                let doing =
-                    if link.phase == Phase::Connecting { "connecting to" } else { "proving the key of" };
-                let trouble = format!("not done within {} ms", turn.patience.handshake_ms);
+            let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) else { continue };
+            if link.deadline.is_some_and(|at| at <= turn.now) && !link.turn_to_next(turn) {
+                let (doing, trouble) = match &mut link.attempt {
+                    Some(attempt) if link.phase == Phase::Connecting => {
+                        ("connecting to", attempt.end_late(&link.far))
+                    }
+                    _ => ("proving the key of", format!("not done within {} ms", turn.patience.handshake_ms)),
+                };
                 self.lose(turn, slot, doing, &trouble);
                 self.settle(turn, slot);
             }
@@ -362,10 +504,16 @@ impl Links {
         }
         let why = format!("{doing} {}: {trouble}", link.far);
         if link.phase == Phase::Proving {
+            if link.was_accepted() {
+                self.trouble.clone_from(&why);
+            }
             self.refusals.note(turn, &format!("{doing} {trouble}"), &why);
         }
-        if link.phase == Phase::Established || !link.was_accepted() {
-            turn.events.push(Event::LinkClosed { conn: link.id, why });
+        let (conn, phase) = (link.id, link.phase);
+        if phase == Phase::Connecting {
+            self.not_reached(turn, conn, why);
+        } else if phase == Phase::Established || !link.was_accepted() {
+            turn.events.push(Event::LinkClosed { conn, why });
         }
     }
 
@@ -387,8 +535,31 @@ impl Link {
         self.id.0 & ACCEPTED != 0
     }
 
+    fn begin_connect(&mut self, turn: &mut Turn, slot: usize, dial: &mut Dial) {
+        let Some(attempt) = &self.attempt else { return };
+        dial.trying(attempt);
+        self.connecting = true;
+        self.deadline = Some(turn.now.plus_ms(attempt.each_ms));
+        let op = Op::Connect(Arc::clone(&self.socket), attempt.at);
+        turn.driver.submit(Target::LinkConnect(slot).token(), op);
+    }
+
+    /// Gives up an address of the peer that does not answer, if there is another: its completion goes on with that.
+    fn turn_to_next(&mut self, turn: &mut Turn) -> bool {
+        match &mut self.attempt {
+            Some(attempt) if self.phase == Phase::Connecting && attempt.has_more() => {
+                attempt.is_late = true;
+                self.deadline = None;
+                turn.driver.cancel(self.socket.as_raw_fd());
+                true
+            }
+            _ => false,
+        }
+    }
+
     fn begin_proof(&mut self, turn: &mut Turn, slot: usize) {
         self.phase = Phase::Proving;
+        self.deadline = Some(turn.now.plus_ms(turn.patience.handshake_ms));
         self.pump(turn, slot);
         self.receive(turn, slot, Vec::with_capacity(LINK_RECEIVE));
     }
@@ -419,6 +590,7 @@ impl Link {
         let result = self.secure.wire_input(&wire);
         if self.phase == Phase::Proving && self.secure.is_established() {
             self.phase = Phase::Established;
+            self.proven = true;
             self.deadline = None;
             let conn = self.id;
             let accepted = self.was_accepted();
@@ -435,6 +607,9 @@ impl Link {
             turn.events.push(Event::LinkBytes { conn: self.id, bytes });
         }
         self.pump(turn, slot);
+        if matches!(result, Err(LinkSecurityError::NotTrustedThere)) {
+            self.mistrust = Mistrust::Told;
+        }
         result.map_err(|error| error.to_string())?;
         if self.secure.peer_closed() {
             return Err(self.end_of_stream());
@@ -444,7 +619,15 @@ impl Link {
         Ok(())
     }
 
+    /// The connection ended from there.
+    fn note_cut(&mut self) {
+        if self.phase == Phase::Proving && !self.was_accepted() {
+            self.mistrust = Mistrust::Likely;
+        }
+    }
+
     fn end_of_stream(&mut self) -> String {
+        self.note_cut();
         self.secure
             .wire_end()
             .map_or_else(|error| error.to_string(), |()| "the peer closed the link".to_owned())
@@ -485,6 +668,11 @@ impl Link {
     }
 }
 
+fn dialling_socket(at: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if at.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    Ok(socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?)
+}
+
 /// What goes out in one send: not too much, so that progress on a slow link is seen.
 fn take_parts(queue: &mut VecDeque<Bytes>) -> Vec<Bytes> {
     let (mut parts, mut left) = (Vec::new(), SEND_BYTES_MAX);
@@ -509,6 +697,13 @@ fn tune(socket: &OwnedFd) {
     let _ = setsockopt(socket, sockopt::TcpNoDelay, &true);
     let _ = setsockopt(socket, sockopt::KeepAlive, &true);
     let _ = setsockopt(socket, sockopt::TcpUserTimeout, &unacked);
+}
+
+/// The other end's host.
+fn far_host(socket: &OwnedFd) -> Option<IpAddr> {
+    let address = getpeername::<SockaddrStorage>(socket.as_raw_fd()).ok()?;
+    let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip()).to_canonical()))
 }
 
 /// The other end's address, for people.

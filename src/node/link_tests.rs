@@ -1,10 +1,11 @@
 //! Two loops on loopback with scripts in the engines' places: what they hear of each other, and of strangers.
 
 use super::super::config::Encryption;
-use super::super::core::testing::{DRIVERS, Node, Setting, TIMEOUT, identities, start};
+use super::super::core::testing::{DRIVERS, Node, Setting, TIMEOUT, connect_from, identities, start};
 use super::super::inbox::Message;
+use super::super::peer_address::PeerAddress;
 use super::super::tls::LinkIdentity;
-use crate::base::limits::LINKS_UNKNOWN_MAX;
+use crate::base::limits::{LINKS_PEER_UNKNOWN_MAX, LINKS_UNKNOWN_MAX};
 use crate::base::{AlignedBuf, ConnId};
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::engine::{Effect, Event, Incident};
@@ -94,7 +95,7 @@ fn filler(tell: Sender<Vec<u8>>) -> impl FnMut(Event, &mut VecDeque<Effect>) + S
 fn setting(choice: IoChoice, identity: LinkIdentity, peer: Option<SocketAddr>) -> Setting {
     let mut setting = Setting::of(choice);
     setting.identity = identity;
-    setting.peer = peer.unwrap_or(setting.peer);
+    setting.peer = peer.map_or(setting.peer, PeerAddress::from);
     setting
 }
 
@@ -241,9 +242,11 @@ fn strangers_cost_a_few_slots_for_a_moment_and_one_line_in_the_log() {
         }
         assert_eq!(refused(&node), (5, 1));
         let mut silent: Vec<_> =
-            (0..LINKS_UNKNOWN_MAX + 4).map(|_| TcpStream::connect(node.link).unwrap()).collect();
-        assert!(silent.split_off(LINKS_UNKNOWN_MAX).iter_mut().all(is_over));
-        // The slots are taken, but only for their time.
+            (0..LINKS_UNKNOWN_MAX + 4).map(|_| connect_from([127, 0, 0, 2], node.link)).collect();
+        let begin = std::time::Instant::now();
+        // The oldest give way at once, the others have a slot, but only for their time.
+        assert!(silent.drain(..4).all(|mut oldest| is_over(&mut oldest)));
+        assert!(begin.elapsed() < Duration::from_millis(900), "{:?}", begin.elapsed());
         let before = std::time::Instant::now();
         assert!(silent.iter_mut().all(is_over));
         assert!(before.elapsed() < Duration::from_secs(10));
@@ -255,5 +258,78 @@ fn strangers_cost_a_few_slots_for_a_moment_and_one_line_in_the_log() {
         assert_eq!(node.incidents.try_iter().count(), 0);
         node.stop();
         assert!(heard.try_recv().is_err());
+    }
+}
+
+/// So patient that nobody loses a slot because its time is over.
+fn patient(choice: IoChoice, identity: LinkIdentity, peer: Option<SocketAddr>) -> Setting {
+    let mut patient = setting(choice, identity, peer);
+    patient.patience.handshake_ms = 60_000;
+    patient
+}
+
+#[test]
+fn however_many_strangers_hold_on_to_the_link_port_the_peer_gets_in_and_out() {
+    for choice in DRIVERS {
+        let (a, b) = identities(Encryption::Tls);
+        let (tell, heard) = channel();
+        let Some(far) = start(patient(choice, b, None), echo(tell)) else { continue };
+        // They come from elsewhere, and from the peer's own address.
+        let mut silent: Vec<_> = (0..200).map(|_| connect_from([127, 0, 0, 2], far.link)).collect();
+        silent.extend((0..50).map(|_| connect_from([127, 0, 0, 1], far.link)));
+        let most = u64::try_from(250 - LINKS_UNKNOWN_MAX - LINKS_PEER_UNKNOWN_MAX).unwrap();
+        let begin = std::time::Instant::now();
+        while refused(&far).0 < most {
+            assert!(begin.elapsed() < TIMEOUT, "{:?} of {most}", refused(&far));
+        }
+        let (tell, told) = channel();
+        let near = start(patient(choice, a.clone(), Some(far.link)), dialler(Bytes::new(), tell)).unwrap();
+        assert!(matches!(next(&told), Event::LinkConnected { conn: CONN }));
+        assert_eq!(next(&heard), "accepted");
+        near.stop();
+        far.stop();
+
+        // A node whose own port they hold on to dials as ever.
+        let (a, b) = identities(Encryption::Tls);
+        let (tell, heard) = channel();
+        let far = start(patient(choice, b, None), echo(tell)).unwrap();
+        let (tell, told) = channel();
+        let mut dial = dialler(Bytes::new(), tell);
+        let node = start(patient(choice, a, Some(far.link)), move |event, effects| match event {
+            Event::Tick => {}
+            // Only now.
+            Event::ClientOpened { .. } => dial(Event::Tick, effects),
+            event => dial(event, effects),
+        });
+        let node = node.unwrap();
+        let _silent: Vec<_> = (0..100).map(|_| connect_from([127, 0, 0, 2], node.link)).collect();
+        let _client = node.client();
+        assert!(matches!(next(&told), Event::LinkConnected { conn: CONN }));
+        assert_eq!(next(&heard), "accepted");
+        node.stop();
+        far.stop();
+    }
+}
+
+#[test]
+fn strangers_do_not_push_out_those_that_come_from_the_peers_address() {
+    for choice in DRIVERS {
+        let (tell, _heard) = channel();
+        let Some(node) = start(patient(choice, identities(Encryption::Tls).1, None), echo(tell)) else {
+            continue;
+        };
+        let mut of_peer = connect_from([127, 0, 0, 1], node.link);
+        let strangers: Vec<_> = (0..100).map(|_| connect_from([127, 0, 0, 2], node.link)).collect();
+        let most = u64::try_from(100 - LINKS_UNKNOWN_MAX).unwrap();
+        let begin = std::time::Instant::now();
+        while refused(&node).0 < most {
+            assert!(begin.elapsed() < TIMEOUT);
+        }
+        of_peer.set_nonblocking(true).unwrap();
+        let still = of_peer.read(&mut [0; 100]).unwrap_err();
+        assert_eq!(still.kind(), std::io::ErrorKind::WouldBlock, "{still}");
+        assert_eq!(refused(&node).0, most);
+        drop(strangers);
+        node.stop();
     }
 }

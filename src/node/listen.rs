@@ -4,14 +4,18 @@ use super::admin::bind_in_dir;
 use super::config::{Config, DoorAddress};
 use super::core::{Door, Listener};
 use super::layout::Layout;
+use crate::base::Rank;
 use crate::base::limits::ACCEPT_BACKLOG;
+use crate::base::plainly;
 use crate::engine::Tls;
-use nix::sys::socket::{Backlog, listen};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
+};
 use std::ffi::OsStr;
 use std::fs::Permissions;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::linux::fs::MetadataExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -20,7 +24,7 @@ use std::sync::Arc;
 
 /// Why a listening socket could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("opening {place} for {whom}: {error}; {next}")]
+#[error("opening {place} for {whom}: {}", plainly(error))]
 pub struct ListenError {
     /// Address or path.
     pub place: String,
@@ -55,11 +59,12 @@ impl Listeners {
     pub(crate) fn open(config: &Config, layout: &Layout) -> Result<Self, ListenError> {
         let mut listeners = Self::default();
         listeners.tcp(config.link_listen, "link_listen", Door::Link)?;
-        let (resp, nbd) = (Door::Resp { trusted: true }, Door::Nbd { tls: Tls::Off });
+        let rank = Rank::Own;
+        let (resp, nbd) = (Door::Resp { trusted: true, rank }, Door::Nbd { tls: Tls::Off, rank });
         listeners.own(layout, layout.resp_socket(), resp)?;
         listeners.own(layout, layout.nbd_socket(), nbd)?;
         for address in &config.resp {
-            let door = Door::Resp { trusted: false };
+            let door = Door::Resp { trusted: false, rank: rank_of(address) };
             match address {
                 DoorAddress::Tcp(address) => listeners.tcp(*address, "resp", door)?,
                 DoorAddress::Unix(path) => listeners.unix(layout.resolve(path), "resp", door, 0o660)?,
@@ -69,10 +74,11 @@ impl Listeners {
             match place {
                 DoorAddress::Tcp(address) => {
                     let tls = if place.is_private() { Tls::Offered } else { Tls::Required };
-                    listeners.tcp(*address, "nbd", Door::Nbd { tls })?;
+                    listeners.tcp(*address, "nbd", Door::Nbd { tls, rank: rank_of(place) })?;
                 }
                 DoorAddress::Unix(path) => {
-                    listeners.unix(layout.resolve(path), "nbd", Door::Nbd { tls: Tls::Off }, 0o660)?;
+                    let door = Door::Nbd { tls: Tls::Off, rank: rank_of(place) };
+                    listeners.unix(layout.resolve(path), "nbd", door, 0o660)?;
                 }
             }
         }
@@ -82,14 +88,25 @@ impl Listeners {
     fn tcp(&mut self, address: SocketAddr, whom: &'static str, door: Door) -> Result<(), ListenError> {
         let failed = |error: io::Error| {
             let next = match error.kind() {
-                io::ErrorKind::AddrInUse => "is another node or program running? `ss -ltnp` names it",
+                io::ErrorKind::AddrInUse => {
+                    "another program has that port: stop it (`ss -ltnp` names it), or use another port in config.toml"
+                }
                 io::ErrorKind::AddrNotAvailable => "use an address of this machine in config.toml",
                 io::ErrorKind::PermissionDenied => "use a port above 1023 in config.toml",
                 _ => "change it in config.toml",
             };
             ListenError { place: address.to_string(), whom, error, next }
         };
-        let socket = TcpListener::bind(address).map_err(failed)?;
+        let socket = match TcpListener::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                tracing::warn!(
+                    "{address} ({whom}) is not an address of this machine yet: nobody reaches the node there before \
+                     it is; if it is wrong, correct it in config.toml"
+                );
+                bind_early(address).map_err(failed)?
+            }
+            other => other.map_err(failed)?,
+        };
         let bound = socket.local_addr().map_err(failed)?;
         self.take(socket.into(), door).map_err(failed)?;
         tracing::info!("listening on {bound} ({whom})");
@@ -116,7 +133,15 @@ impl Listeners {
         let place = path.display().to_string();
         let failed = |error: io::Error| {
             let next = match error.kind() {
-                io::ErrorKind::AddrInUse => "is another node or program running?",
+                io::ErrorKind::AddrInUse => {
+                    "another program listens there: stop it, or use another path in config.toml"
+                }
+                io::ErrorKind::AlreadyExists => {
+                    "that path is a file of something else: use another one in config.toml"
+                }
+                io::ErrorKind::NotFound => {
+                    "make the directory of that path first, or use another one in config.toml"
+                }
                 io::ErrorKind::InvalidInput => {
                     "the path of a Unix socket has at most 107 bytes: use a shorter one"
                 }
@@ -140,6 +165,11 @@ impl Listeners {
     }
 }
 
+/// From where clients of a configured address can come.
+fn rank_of(place: &DoorAddress) -> Rank {
+    if place.is_private() { Rank::Near } else { Rank::Public }
+}
+
 impl SocketFile {
     fn of(path: &Path) -> io::Result<Self> {
         let found = std::fs::symlink_metadata(path)?;
@@ -156,6 +186,17 @@ impl Drop for SocketFile {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// Binds to an address that the machine may get later: at a boot the network is often configured after this.
+fn bind_early(address: SocketAddr) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    setsockopt(&socket, sockopt::IpFreebind, &true)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    listen(&socket.as_fd(), Backlog::new(ACCEPT_BACKLOG)?)?;
+    Ok(socket.into())
 }
 
 /// Removes a socket file that nobody listens on, as a killed process leaves it. Anything else stays.
@@ -182,7 +223,7 @@ mod tests {
     fn a_socket_left_by_a_killed_process_is_replaced_and_a_living_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("resp.sock");
-        let door = Door::Resp { trusted: true };
+        let door = Door::Resp { trusted: true, rank: Rank::Own };
         drop(UnixListener::bind(&path).unwrap());
         let mut first = Listeners::default();
         first.unix(path.clone(), "a test", door, 0o600).unwrap();
@@ -195,6 +236,25 @@ mod tests {
         std::fs::write(&path, b"precious").unwrap();
         Listeners::default().unix(path.clone(), "a test", door, 0o600).unwrap_err();
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn an_address_that_the_machine_does_not_have_yet_is_listened_on_all_the_same() {
+        // Documentation addresses, which no machine has.
+        for address in ["192.0.2.1:0", "[2001:db8::1]:0"] {
+            let address: SocketAddr = address.parse().unwrap();
+            if address.is_ipv6() && TcpListener::bind("[::1]:0").is_err() {
+                continue;
+            }
+            let mut listeners = Listeners::default();
+            listeners.tcp(address, "link_listen", Door::Link).expect("bound before the address is there");
+            let socket = TcpListener::from(listeners.all.remove(0).socket.try_clone().unwrap());
+            let bound = socket.local_addr().unwrap();
+            assert_eq!(bound.ip(), address.ip());
+            // It is held as any other is: nobody else gets it.
+            let second = Listeners::default().tcp(bound, "resp", Door::Link).unwrap_err();
+            assert_eq!(second.error.kind(), io::ErrorKind::AddrInUse);
+        }
     }
 
     #[test]

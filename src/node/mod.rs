@@ -10,6 +10,7 @@
 //! | incidents | the incident file | the disk |
 //! | log | what all log | stderr |
 //! | manager | what the service manager is told | the service manager |
+//! | resolver | a look-up of the peer's name, while it is under way | the name service |
 //! | signals | SIGTERM, SIGINT, SIGHUP | waiting for them |
 //! | admin | an operator's request | the caller, the core's answer |
 //!
@@ -18,12 +19,14 @@
 //! `Inbox`, which is bounded and blocks them. The core never waits for them, so no circle of waits can close.
 
 pub mod admin;
+mod adopt;
 mod apply;
 mod clients;
 pub mod config;
 pub mod config_file;
 mod core;
 mod desk;
+mod dial;
 mod disk;
 pub mod door_tls;
 pub mod identity;
@@ -35,7 +38,11 @@ mod listen;
 pub mod log;
 mod manager;
 mod operators;
+mod owner;
+pub mod peer_address;
+mod process;
 mod retired;
+pub mod room;
 mod segment_source;
 mod segments;
 pub mod serve;

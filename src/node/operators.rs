@@ -29,6 +29,37 @@ struct Pending {
     reply: SyncSender<AdminReply>,
 }
 
+/// What the link knows and the engine does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LinkTold {
+    /// Connections refused since the start.
+    pub(crate) refused: u64,
+    /// Why the last connection that came, or any that could come, is not let in; empty after one that is.
+    pub(crate) trouble: String,
+}
+
+/// A node that is dialled hears of its peer only here, until the peer has proved its key.
+fn with_link(mut value: Value, told: &LinkTold) -> Value {
+    let is_up = value.pointer("/peer/connected") != Some(&Value::Bool(false));
+    if let Some(Value::String(error)) = value.pointer_mut("/link/last_error")
+        && error.is_empty()
+        && !is_up
+    {
+        error.clone_from(&told.trouble);
+    }
+    value
+}
+
+/// What of a status the engine does not know.
+pub(crate) struct Beside<'a> {
+    /// What the link tells.
+    pub(crate) link: &'a LinkTold,
+    /// Clients refused at the doors (RESP, NBD).
+    pub(crate) refused: [u64; 2],
+    /// Why nobody can connect now.
+    pub(crate) unaccepted: Option<&'a io::Error>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Status,
@@ -57,19 +88,15 @@ impl Operators {
         turn.events.push(Event::Admin { token: self.serial, request });
     }
 
-    /// Hands the engine's answer back; `refused` connections are added to a status, and that nobody can connect now.
-    pub(crate) fn answer(
-        &mut self,
-        token: u64,
-        reply: AdminReply,
-        refused: u64,
-        unaccepted: Option<&io::Error>,
-    ) {
+    /// Hands the engine's answer back; to a status is added what only this room knows.
+    pub(crate) fn answer(&mut self, token: u64, reply: AdminReply, beside: &Beside<'_>) {
         let Some(at) = self.pending.iter().position(|pending| pending.token == token) else { return };
         let pending = self.pending.swap_remove(at);
         let reply = match (reply, pending.asked) {
             (AdminReply::Ok { value }, Asked::Status) => {
-                AdminReply::Ok { value: with_unaccepted(self.with_counts(value, refused), unaccepted) }
+                let value =
+                    with_link(self.with_counts(value, beside.link.refused, beside.refused), beside.link);
+                AdminReply::Ok { value: with_unaccepted(value, beside.unaccepted) }
             }
             (AdminReply::Ok { value }, Asked::Incidents) => {
                 AdminReply::Ok { value: self.with_incidents(value) }
@@ -89,10 +116,15 @@ impl Operators {
         self.incidents.push_back(incident.clone());
     }
 
-    fn with_counts(&self, mut value: Value, refused: u64) -> Value {
-        let counts =
-            [("refused", refused), ("incidents", self.incident_count), ("log_lines_lost", log::lost())];
-        for (field, more) in counts {
+    fn with_counts(&self, mut value: Value, link: u64, [resp, nbd]: [u64; 2]) -> Value {
+        let more = [
+            ("refused", link),
+            ("resp_refused", resp),
+            ("nbd_refused", nbd),
+            ("incidents", self.incident_count),
+            ("log_lines_lost", log::lost()),
+        ];
+        for (field, more) in more {
             if let Some(count) = value.get_mut(field)
                 && let Some(known) = count.as_u64()
             {
@@ -137,8 +169,17 @@ mod tests {
         let incident =
             Incident { severity: Severity::Warning, kind: "link-refused", text: "x".to_owned(), wall_ms: 5 };
         operators.remember(&incident);
-        let counted = operators.with_counts(json!({"refused": 2, "incidents": 1, "role": "primary"}), 3);
-        assert_eq!(counted, json!({"refused": 5, "incidents": 2, "role": "primary"}));
+        let engines =
+            json!({"refused": 2, "resp_refused": 1, "nbd_refused": 0, "incidents": 1, "role": "primary"});
+        let counted = operators.with_counts(engines, 3, [4, 5]);
+        let all =
+            json!({"refused": 5, "resp_refused": 5, "nbd_refused": 5, "incidents": 2, "role": "primary"});
+        assert_eq!(counted, all);
+        let away = json!({"peer": {"connected": false}, "link": {"last_error": ""}});
+        let up = json!({"peer": {"connected": true}, "link": {"last_error": ""}});
+        let told = LinkTold { refused: 0, trouble: "no peer is trusted yet".to_owned() };
+        assert_eq!(with_link(away, &told)["link"]["last_error"], "no peer is trusted yet");
+        assert_eq!(with_link(up, &told)["link"]["last_error"], "");
         let merged = operators.with_incidents(json!([{"wall_ms": 4}, {"wall_ms": 6}]));
         let times: Vec<_> = merged.as_array().unwrap().iter().map(|one| one["wall_ms"].as_u64()).collect();
         assert_eq!(times, [Some(4), Some(5), Some(6)]);

@@ -56,7 +56,7 @@ impl Retired {
             Ok(meta) => {
                 let waits: u64 = self.waiting(journal)?.iter().map(|(_, bytes)| bytes).sum();
                 if waits + meta.len() <= most {
-                    std::fs::rename(&path, self.layout.retired(journal, index))
+                    disk::rename(&path, &self.layout.retired(journal, index))
                 } else {
                     std::fs::remove_file(&path)
                 }
@@ -151,6 +151,31 @@ mod tests {
         assert!(content[..4096].iter().all(|&byte| byte == 0));
         assert!(content.len() == 65536 && content[4096..].iter().all(|&byte| byte == 7));
         assert!(!retired.renew(Replicated, SegmentIndex(10), SIZE).unwrap(), "nothing waits any more");
+    }
+
+    #[test]
+    fn a_segment_has_left_the_journal_durably_before_its_file_is_written_to_again() {
+        use crate::io::calls::{Act, record};
+        let (_dir, layout, retired) = node();
+        let at = layout.journal(Replicated).canonicalize().unwrap();
+        for index in 1..=2 {
+            segment(&layout, index, 7);
+            let (done, acts) = record(None, || {
+                retired.keep(Replicated, SegmentIndex(index), SIZE)?;
+                retired.renew(Replicated, SegmentIndex(10 + index), SIZE)
+            });
+            assert!(done.unwrap());
+            let left = acts.iter().position(|act| matches!(act, Act::Renamed(..))).unwrap();
+            let settled = acts.iter().position(|act| *act == Act::Synced(at.clone())).unwrap();
+            let written = acts.iter().position(|act| matches!(act, Act::Wrote(..))).unwrap();
+            assert!(left < settled && settled < written, "{acts:?}");
+            crate::io::calls::assert_durable(&acts);
+        }
+        // What could not be synced is not touched.
+        segment(&layout, 3, 7);
+        retired.keep(Replicated, SegmentIndex(3), SIZE).unwrap();
+        let (done, acts) = record(Some(0), || retired.renew(Replicated, SegmentIndex(13), SIZE));
+        assert!(done.is_err() && !acts.iter().any(|act| matches!(act, Act::Wrote(..))), "{acts:?}");
     }
 
     #[test]

@@ -7,11 +7,15 @@ use super::config_file::ConfigErrors;
 use super::core::{Core, Ending, Ends, Patience, Workers};
 use super::desk::Desk;
 use super::disk::{Bulk, Files};
+use super::identity::Peers;
 use super::inbox::Inbox;
 use super::incidents::Notes;
 use super::layout::{Layout, RETIRED};
 use super::listen::{ListenError, Listeners};
+use super::owner::check_owner;
+use super::peer_address::Resolver;
 use super::retired::Retired;
+use super::room::Room;
 use super::segment_source::{self, DiskSegments};
 use super::setup::{self, SetupError};
 use super::starting::{Stage, Starting};
@@ -20,7 +24,8 @@ use super::volumes::{Readers, Volumes};
 use super::{apply, disk, log, manager, signals};
 use crate::base::JournalKind;
 use crate::base::limits::{
-    CLIENTS_MAX, DESCRIPTORS_RESERVED, FREED_KEPT, FREED_KEPT_EACH, PURGE_STEP, RETIRED_SHARE, STOP_JOIN_MS,
+    CLIENTS_MAX, DESCRIPTORS_RESERVED, FREED_KEPT, FREED_KEPT_EACH, NBD_CLIENTS_MAX, PURGE_STEP,
+    RETIRED_SHARE, STOP_JOIN_MS,
 };
 use crate::engine::{Engine, StartState};
 use crate::io::{Driver, keep_freed, open};
@@ -84,6 +89,29 @@ pub enum ServeError {
     },
 }
 
+impl ServeError {
+    /// What to do next, for people.
+    #[must_use]
+    pub fn next(&self) -> String {
+        match self {
+            Self::Config(errors) => errors.next(),
+            Self::Setup(error) => error.next(),
+            Self::Listen(error) => error.next.to_owned(),
+            Self::File { why, path, .. } if why.contains("Permission denied") => {
+                format!("let this user own {}: chown -R USER {}", path.display(), path.display())
+            }
+            Self::File { .. } => {
+                "look at the disk and at that path: what is wrong there is said above; a node that \
+                                  cannot be mended is made anew, as the standby of its peer"
+                    .to_owned()
+            }
+            Self::System { .. } => {
+                "hot-backup doctor says what this machine offers, and what to improve".to_owned()
+            }
+        }
+    }
+}
+
 fn file_error(doing: &'static str, path: &Path, why: &impl ToString) -> ServeError {
     ServeError::File { doing, path: path.to_path_buf(), why: why.to_string() }
 }
@@ -98,6 +126,7 @@ fn system_error(doing: &'static str) -> impl Fn(io::Error) -> ServeError {
 /// # Errors
 /// Whatever keeps the node from starting, or breaks its driver.
 pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
+    check_owner(&Layout::new(dir), "serve")?;
     let config = Config::load(dir)?;
     let _log = log::start(config.log).map_err(system_error("starting the log"))?;
     log::take_panics();
@@ -110,6 +139,10 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     // Waits for signals to the end of the process, so nobody waits for it.
     let _ = spawn("signals", move || stoppers.run(&to_core))?;
     let layout = Layout::new(dir);
+    if let Ok(Some(text)) = Room::of(&layout, config.journal_quota_bytes).map(|room| room.warning()) {
+        tracing::warn!("{text}");
+    }
+    let identity = setup::identity(dir)?;
     let starting = Arc::new(Starting::new());
     let (manager, lives) = manager::channel();
     let at = Arc::clone(&starting);
@@ -144,6 +177,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
         door_tls,
         keys,
         peer: config.peer,
+        identity: identity.to_string(),
         clients_max,
         patience: Patience::default(),
     };
@@ -194,6 +228,12 @@ impl Found {
         // Read again for each connection; what is wrong with them now is told now.
         LinkIdentity::load(layout, config.encryption)
             .map_err(|error| file_error("loading the keys of", layout.dir(), &error))?;
+        if Peers::load(layout).is_ok_and(|peers| peers.identities.is_empty()) {
+            tracing::warn!(
+                "no peer is trusted yet, so none is let in: give this node the line that `hot-backup identity` prints \
+                 on the other one, with `hot-backup trust`"
+            );
+        }
         let control = setup::load_control(layout, config)?;
         starting.set_role(control.role.name());
         remove_leftovers(layout)?;
@@ -266,12 +306,13 @@ struct Threads {
     files: Sender<Files>,
     apply: Sender<Apply>,
     notes: Notes,
+    resolver: Resolver,
 }
 
 impl Threads {
     fn workers(self, manager: SyncSender<manager::Life>, starting: Arc<Starting>) -> Workers {
-        let Self { bulk, files, apply, notes } = self;
-        Workers { bulk, files, apply, notes, manager, starting }
+        let Self { bulk, files, apply, notes, resolver } = self;
+        Workers { bulk, files, apply, notes, resolver, manager, starting }
     }
 }
 
@@ -294,7 +335,7 @@ impl Crew {
         let (files, files_work) = channel();
         let (apply, apply_work) = channel();
         let (notes, recorder) = Notes::new();
-        let workers = Threads { bulk, files, apply, notes };
+        let workers = Threads { bulk, files, apply, notes, resolver: Resolver::new(inbox) };
         let mut threads = Vec::new();
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("bulk", move || disk::run_bulk(&at, &bulk_work, &to, &halt))?);
@@ -355,7 +396,7 @@ fn raise_descriptor_limit() -> usize {
             soft
         }
     };
-    let wanted = CLIENTS_MAX + DESCRIPTORS_RESERVED;
+    let wanted = CLIENTS_MAX + NBD_CLIENTS_MAX + DESCRIPTORS_RESERVED;
     if limit < wanted as u64 {
         tracing::warn!("only {limit} files may be open: fewer than {CLIENTS_MAX} clients can connect");
     }

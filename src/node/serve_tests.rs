@@ -209,3 +209,49 @@ struct NoWake;
 impl crate::io::Wake for NoWake {
     fn wake(&self) {}
 }
+
+#[test]
+fn a_standby_that_served_before_it_knew_its_peer_still_joins_the_pair_while_it_holds_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let init = |name: &str, role, own, peer| {
+        let at = dir.path().join(name);
+        init(&InitOptions::new(&at, name, role, own, peer).with("segment_bytes", Some("1M"))).unwrap();
+        at
+    };
+    let a = init("a", "primary", "127.0.0.1:2", "127.0.0.1:1");
+    // Nobody listens and nobody calls here: it is not about the link.
+    let b = init("b", "standby", "127.0.0.1:0", "127.0.0.1:2");
+    let serve_once = |work: &dyn Fn()| {
+        let mut process = Process::start(&b);
+        status(&b, |status| status["state"] == "standby");
+        work();
+        // Segments are made in advance.
+        wait_for("a segment", || {
+            std::fs::read_dir(Layout::new(&b).journal(JournalKind::Local)).unwrap().next().map(drop)
+        });
+        process.signal(Signal::SIGTERM);
+        assert!(process.end().success());
+    };
+    serve_once(&|| {
+        let running = trust(&b, &identity(&a).unwrap().to_string()).unwrap_err();
+        assert!(matches!(running, SetupError::Locked { .. }), "{running}");
+    });
+    // A segment whose head is lost may have held something.
+    let segment = Layout::new(&b).segment(JournalKind::Local, crate::base::SegmentIndex(9));
+    std::fs::write(&segment, [&[0; 8192][..], b"x"].concat()).unwrap();
+    let kept = trust(&b, &identity(&a).unwrap().to_string()).unwrap_err();
+    assert!(matches!(kept, SetupError::OtherPair { .. }), "{kept}");
+    assert!(segment.exists());
+    std::fs::remove_file(segment).unwrap();
+
+    let joined = trust(&b, &identity(&a).unwrap().to_string()).unwrap();
+    assert_eq!(joined.adopted_pair, Some(identity(&a).unwrap().pair));
+    // It starts as one of the pair; with a file of its own it holds something, and stays.
+    serve_once(&|| {
+        let own = AdminRequest::AccountCreate { name: "own".to_owned(), flags: String::new() };
+        ask(&b, &own).unwrap();
+    });
+    let other = init("c", "primary", "127.0.0.1:2", "127.0.0.1:1");
+    let kept = trust(&b, &identity(&other).unwrap().to_string()).unwrap_err();
+    assert!(matches!(kept, SetupError::OtherPair { .. }), "{kept}");
+}

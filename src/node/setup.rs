@@ -1,10 +1,12 @@
 //! Making a node's directory, introducing two nodes to each other, and the lock that keeps a second daemon out.
 
+use super::adopt::adopt_pair;
 use super::config::Config;
-use super::config_file::{ConfigErrors, Key, Kind, quoted, render, replace_value};
+use super::config_file::{ConfigErrors, Key, Kind, quoted, render};
 use super::identity::{Identity, IdentityError, NewKey, NodeKey, PEER_KEYS_MAX, Peers, random};
 pub use super::layout::Layout;
-use crate::base::{Epoch, JournalKind};
+use super::owner::check_owner;
+use crate::base::{Epoch, JournalKind, plainly};
 use crate::format::control::{Control, Role};
 use crate::format::{DecodeError, PairId};
 use nix::fcntl::{Flock, FlockArg};
@@ -37,6 +39,14 @@ pub enum SetupError {
     NotEmpty {
         /// The directory.
         dir: PathBuf,
+    },
+    /// What `init` was given is bad. Nothing was changed.
+    #[error("initialising {}: {}", dir.display(), given(errors))]
+    Given {
+        /// The directory.
+        dir: PathBuf,
+        /// What is wrong.
+        errors: ConfigErrors,
     },
     /// The settings are bad. Nothing was changed.
     #[error("{0}")]
@@ -81,6 +91,16 @@ pub enum SetupError {
         /// The process that holds it, if it told.
         holder: Option<u32>,
     },
+    /// Root works in the directory of another user's node. Nothing was changed.
+    #[error("using {} as root: it belongs to user {user}", dir.display())]
+    NotRoots {
+        /// The directory.
+        dir: PathBuf,
+        /// Its owner.
+        user: String,
+        /// What was to be done, as on the command line.
+        verb: &'static str,
+    },
     /// Config and control file are not of the same pair. Nothing was changed.
     #[error("reading {}: the control file is of pair {control}, the config of pair {config}", dir.display())]
     PairMismatch {
@@ -100,7 +120,7 @@ pub enum SetupError {
         source: DecodeError,
     },
     /// The file system refused. What was made before it did is still there.
-    #[error("{what} {}: {source}", path.display())]
+    #[error("{what} {}: {}", path.display(), plainly(source))]
     Io {
         /// What was being done.
         what: &'static str,
@@ -118,6 +138,11 @@ fn holder_text(holder: Option<u32>) -> String {
     }
 }
 
+/// The errors of settings that stand in no file yet.
+fn given(errors: &ConfigErrors) -> String {
+    errors.errors.iter().map(|error| error.what.as_str()).collect::<Vec<_>>().join("; ")
+}
+
 impl SetupError {
     /// What to do next, for people.
     #[must_use]
@@ -128,7 +153,10 @@ impl SetupError {
             }
             Self::Unfinished { dir } => format!("remove {} and initialise again", dir.display()),
             Self::NotEmpty { .. } => "choose a directory that is empty or not there yet".to_owned(),
-            Self::Settings(_) => "correct these settings and try again".to_owned(),
+            Self::Given { .. } => {
+                "correct the flag of that name; `hot-backup init --help` explains each".to_owned()
+            }
+            Self::Settings(errors) => errors.next(),
             Self::Identity(IdentityError::NotAnIdentity | IdentityError::Damaged { .. }) => {
                 "copy the whole line that `hot-backup identity` prints on the other node".to_owned()
             }
@@ -147,14 +175,30 @@ impl SetupError {
                 "if this node's data is not needed, initialise a new directory; if it is, initialise the other \
                  node again with --pair-id {own}"
             ),
-            Self::Locked { .. } => "stop that process first (a running node: SIGTERM)".to_owned(),
+            Self::Locked { .. } => {
+                "stop that process first (a running node: SIGTERM), then run this again".to_owned()
+            }
+            Self::NotRoots { dir, user, verb } => format!(
+                "run it as that user, who could not read what root leaves there: runuser -u '{user}' -- hot-backup {verb} \
+                 --dir {}; in a systemd unit say User={user}",
+                dir.display()
+            ),
             Self::PairMismatch { .. } => {
                 "a `hot-backup trust` was interrupted: run it again with the peer's identity".to_owned()
             }
             Self::Control { .. } => {
                 "the disk or a hand has damaged it; set this node up anew from its peer".to_owned()
             }
-            Self::Io { .. } => "check the path, its owner and the free space".to_owned(),
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "check the path".to_owned(),
+                io::ErrorKind::PermissionDenied => {
+                    "run it as the user that owns the directory; root makes one for USER with: install -d -o USER -m 700 DIR"
+                        .to_owned()
+                }
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on that disk".to_owned(),
+                io::ErrorKind::ReadOnlyFilesystem => "choose a directory on a disk that can be written".to_owned(),
+                _ => "check the path, its owner and the free space".to_owned(),
+            },
         }
     }
 }
@@ -243,15 +287,9 @@ impl InitOptions {
             given.push((key.name, literal));
         }
         let text = render(&given);
-        let config = Config::parse(&file, &text).map_err(without_lines)?;
+        let config = Config::parse(&file, &text)?;
         Ok((text, config))
     }
-}
-
-/// The file is not written yet, so its lines would mislead.
-fn without_lines(mut errors: ConfigErrors) -> ConfigErrors {
-    errors.errors.iter_mut().for_each(|error| error.line = None);
-    errors
 }
 
 /// Makes a node: its directory (mode 0700), config, key, empty journals and store, control file.
@@ -270,7 +308,8 @@ pub fn init(options: &InitOptions) -> Result<Layout, SetupError> {
             PairId(bytes)
         }
     };
-    let (text, config) = options.config_text(pair)?;
+    let (text, config) =
+        options.config_text(pair).map_err(|errors| SetupError::Given { dir: options.dir.clone(), errors })?;
     let key = NewKey::generate(&config.name)?;
     let layout = Layout::new(&options.dir);
     make_dir(&layout)?;
@@ -336,6 +375,7 @@ pub struct TrustOutcome {
 pub fn trust(dir: impl Into<PathBuf>, text: &str) -> Result<TrustOutcome, SetupError> {
     let peer: Identity = text.parse()?;
     let layout = Layout::new(dir);
+    check_owner(&layout, "trust IDENTITY")?;
     let own = identity(layout.dir())?;
     if peer.fingerprint == own.fingerprint {
         return Err(SetupError::OwnIdentity);
@@ -366,37 +406,6 @@ pub fn trust(dir: impl Into<PathBuf>, text: &str) -> Result<TrustOutcome, SetupE
     }
     let keys = peers.identities.len();
     Ok(TrustOutcome { adopted_pair: adopt.then_some(peer.pair), added: !known, peer, keys })
-}
-
-fn adopt_pair(layout: &Layout, own: &Identity, peer: &Identity) -> Result<(), SetupError> {
-    let _lock = lock(layout)?;
-    let mut control = read_control(layout)?;
-    if control.epoch != Epoch(0) || !control.table.is_empty() || has_segments(layout)? {
-        let (own, theirs) = (own.pair, peer.pair);
-        return Err(SetupError::OtherPair { peer: peer.name.clone(), own, theirs });
-    }
-    control.pair = peer.pair;
-    write_durably(&layout.control(), &control.encode())?;
-    let path = layout.config();
-    let text = std::fs::read_to_string(&path).map_err(io_error("reading", &path))?;
-    let literal = quoted(&peer.pair.to_string());
-    let text = replace_value(&text, "pair_id", &literal)
-        .ok_or_else(|| ConfigErrors::whole(&path, "`pair_id` could not be replaced"))?;
-    write_durably(&path, text.as_bytes())
-}
-
-fn has_segments(layout: &Layout) -> Result<bool, SetupError> {
-    for journal in JournalKind::ALL {
-        let dir = layout.journal(journal);
-        let entries = std::fs::read_dir(&dir).map_err(io_error("listing", &dir))?;
-        for entry in entries {
-            let name = entry.map_err(io_error("listing", &dir))?.file_name();
-            if name.to_str().and_then(Layout::segment_index).is_some() {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(false)
 }
 
 /// Reads the control file.
@@ -492,6 +501,7 @@ fn sync_dir(dir: &Path) -> Result<(), SetupError> {
 /// Makes the directory, or takes one that is empty.
 fn make_dir(layout: &Layout) -> Result<(), SetupError> {
     let dir = layout.dir();
+    check_owner(layout, "init ..")?;
     if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         std::fs::create_dir_all(parent).map_err(io_error("creating", parent))?;
     }
@@ -512,7 +522,7 @@ fn make_dir(layout: &Layout) -> Result<(), SetupError> {
     std::fs::set_permissions(dir, private).map_err(io_error("setting the mode of", dir))
 }
 
-fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SetupError {
+pub(super) fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SetupError {
     let path = path.to_owned();
     move |source| SetupError::Io { what, path, source }
 }
@@ -607,9 +617,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("temp dir");
         let options = InitOptions::new(dir.path().join("a"), "a", "boss", "here", "127.0.0.1:2");
         let errors = init(&options).expect_err("bad");
-        let SetupError::Settings(errors) = errors else { panic!("{errors}") };
+        let SetupError::Given { errors, .. } = errors else { panic!("{errors}") };
         assert_eq!(errors.errors.len(), 2, "{errors}");
-        assert!(errors.errors.iter().all(|error| error.line.is_none()));
+        let shown = SetupError::Given { dir: "a".into(), errors }.to_string();
+        assert!(!shown.contains("config.toml"), "there is no file yet: {shown}");
         for (key, needle) in [("colour", "unknown setting"), ("name", "given twice"), ("log", "allowed are")]
         {
             let options =

@@ -232,6 +232,7 @@ mod tests {
             applied: Seq(end),
             table: vec![mark(2, 1)],
             name: "b".to_owned(),
+            door: None,
         }
     }
 

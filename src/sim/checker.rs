@@ -66,6 +66,8 @@ pub(super) struct NodeTruth {
     pub(super) deaths: u64,
     /// It may have lost acknowledged entries to decay, with a copy elsewhere.
     pub(super) shortened: bool,
+    /// Its peer has told that it dropped entries which this node lacks.
+    pub(super) dropped: bool,
 }
 
 /// All rules.
@@ -109,6 +111,7 @@ impl Checker {
             said: Vec::new(),
             deaths: 0,
             shortened: false,
+            dropped: false,
         };
         Self {
             violation: None,
@@ -284,7 +287,13 @@ impl Checker {
     }
 
     /// A node removes a segment.
-    pub(super) fn on_remove(&mut self, node: usize, journal: JournalKind, index: SegmentIndex) {
+    pub(super) fn on_remove(
+        &mut self,
+        node: usize,
+        journal: JournalKind,
+        index: SegmentIndex,
+        claimed: bool,
+    ) {
         let truth = &self.nodes[node].journals[journal.index()];
         let Some(chains) = truth.segments.get(&index.0) else { return };
         let peer = &self.nodes[1 - node].journals[0];
@@ -294,6 +303,7 @@ impl Checker {
             if tip.seq > truth.checkpointed {
                 why = Some(format!("entry {} is not in a checkpoint ({})", tip.seq, truth.checkpointed));
             } else if journal == JournalKind::Replicated
+                && claimed
                 && !peer.holds(tip.chain)
                 && !self.nodes[1 - node].shortened
             {
@@ -305,6 +315,23 @@ impl Checker {
             self.fail("I-06", format!("node {node} removes segment {index} of its {name} journal: {why}"));
         }
         self.journal(node, journal).segments.remove(&index.0);
+    }
+
+    /// Whether all of a node's oldest segment is durable in its store.
+    pub(super) fn oldest_is_settled(&self, node: usize) -> bool {
+        let truth = &self.nodes[node].journals[0];
+        let Some(chains) = truth.segments.values().next() else { return false };
+        let last = chains.iter().filter_map(|chain| truth.path.iter().find(|tip| tip.chain == *chain)).last();
+        last.is_none_or(|tip| tip.seq <= truth.checkpointed)
+    }
+
+    /// Whether a node's peer lost its claim on the journal, and lacks what is gone: only a full copy would bring it back.
+    pub(super) fn cannot_be_followed(&self, node: usize) -> bool {
+        let (truth, peer) = (&self.nodes[node].journals[0], &self.nodes[1 - node]);
+        let oldest = truth.segments.values().flatten().next();
+        let known = oldest.and_then(|chain| self.history.batches.get(&(0, *chain)));
+        let first = known.map_or(0, |known| known.batch.header().first_seq.0);
+        peer.dropped && peer.journals[0].tip().seq + 1 < first
     }
 
     /// A node keeps a segment's file to use it again, which holds batches and marks up to `highest`.

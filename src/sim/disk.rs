@@ -160,6 +160,13 @@ impl Disk {
         self.segments[journal.index()].iter().map(|(&index, file)| (SegmentIndex(index), file.size)).collect()
     }
 
+    /// Bytes of a journal's segments, those being made included.
+    pub(super) fn bytes(&self, journal: JournalKind) -> u64 {
+        let making = self.making.iter().filter(|making| making.kind == journal.index());
+        let all = self.segments[journal.index()].values().chain(making.map(|making| &making.file));
+        all.map(|file| file.size).sum()
+    }
+
     /// Starts making a segment.
     pub(super) fn prepare(&mut self, journal: JournalKind, index: SegmentIndex, bytes: u64) {
         let (kind, index) = (journal.index(), index.0);

@@ -2,8 +2,8 @@
 
 use super::disk::{Death, random_fate};
 use super::options::Mutation;
-use super::world::{Ev, World};
-use crate::base::{AckLevel, Fault, FileId, JournalKind, SegmentIndex, Seq};
+use super::world::{Ev, SEGMENT_BYTES, World};
+use crate::base::{AckLevel, Fault, FileId, JournalKind, Round, SegmentIndex, Seq};
 use crate::engine::{Allocation, Effect, Event, Incident};
 use crate::format::batch::{Batch, BatchBuilder, Seal};
 use crate::format::control::Control;
@@ -12,6 +12,8 @@ use bytes::Bytes;
 
 /// No disk operation takes longer (microseconds).
 const HANG_MAX: u64 = 600_000;
+/// For so long after a node was told that there is no room it may act on that (microseconds).
+const NO_ROOM_COUNTS: u64 = 2_000_000;
 
 impl World {
     /// Carries out one effect.
@@ -19,6 +21,7 @@ impl World {
         self.note_effect(n, &effect);
         match effect {
             Effect::PrepareSegment { journal, index, bytes } => {
+                self.check_quota(n);
                 self.nodes[n].disk.prepare(journal, index, bytes);
                 let us = self.disk_latency(n) * 3;
                 self.node_after(us, n, Ev::Prepared(journal, index));
@@ -28,7 +31,8 @@ impl World {
             }
             Effect::RemoveSegment { journal, index, reuse } => {
                 let reuse = reuse || self.mutate(Mutation::ReuseCut);
-                self.check.on_remove(n, journal, index);
+                let claimed = self.claim_holds(n, journal);
+                self.check.on_remove(n, journal, index, claimed);
                 if reuse && let Some(seq) = self.nodes[n].disk.highest(journal, index) {
                     self.check.on_reuse(n, journal, index, seq);
                 }
@@ -39,19 +43,19 @@ impl World {
                 self.node_after(us, n, Ev::Read { read, journal, segment, offset, len });
             }
             Effect::WriteControl { write, bytes } => self.write_control(n, write, bytes),
-            Effect::Apply { journal, batch } => self.apply(n, journal, batch),
+            Effect::Apply { journal, round, batch } => self.apply(n, (journal, round), batch),
             Effect::Checkpoint => {
                 if self.nodes[n].checkpointing {
                     self.check.fail("driver", format!("node {n} asks for two checkpoints at once"));
                 }
                 self.nodes[n].checkpointing = true;
-                let us = self.disk_latency(n) * 4;
-                self.node_after(us, n, Ev::Checkpoint);
+                let us = self.disk_latency(n);
+                self.node_after(us, n, Ev::CheckpointBegins);
             }
-            Effect::SaveDiverged { file, first, bytes } => {
+            Effect::SaveDiverged { save, file, first, bytes } => {
                 self.nodes[n].disk.save_diverged(file, first, bytes);
                 let us = self.disk_latency(n);
-                self.node_after(us, n, Ev::Diverged);
+                self.node_after(us, n, Ev::Diverged(save));
             }
             Effect::LinkConnect { conn } => self.link_connect(n, conn),
             Effect::LinkSend { conn, parts } => self.link_send(n, conn, &parts),
@@ -63,6 +67,7 @@ impl World {
             Effect::ClientStartTls { .. } => {
                 self.check.fail("driver", format!("node {n} wants TLS, which nobody asked for"));
             }
+            Effect::ClientProven { .. } | Effect::ClientRefused { .. } => {}
             Effect::ClientClose { conn, .. } => self.client_closed(n, conn),
             Effect::ReadVolume { read, file, offset, len, .. } => {
                 let us = if self.streams.disk.percent(50) { 0 } else { self.disk_latency(n) };
@@ -100,6 +105,8 @@ impl World {
             Effect::ClientReceive { conn, .. } => ("client-receive", conn.0, 0),
             Effect::ClientFill { conn, until, .. } => ("client-fill", conn.0, *until as u64),
             Effect::ClientStartTls { conn } => ("client-tls", conn.0, 0),
+            Effect::ClientProven { conn } => ("client-proven", conn.0, 0),
+            Effect::ClientRefused { conn, .. } => ("client-refused", conn.0, 0),
             Effect::ReadVolume { file, offset, .. } => ("read-volume", file.0, *offset),
             Effect::VolumeAllocation { file, offset, .. } => ("volume-allocation", file.0, *offset),
             Effect::ForgetVolume { file } => ("forget-volume", file.0, 0),
@@ -109,6 +116,26 @@ impl World {
             Effect::Stopped => ("stopped", 0, 0),
         };
         self.trace.event(tag, a ^ (n as u64) << 60, b, || format!("node {n}: {}", words(effect)));
+    }
+
+    /// Whether the peer's claim keeps what it lacks in a node's journal: not above the quota, and not on a full disk.
+    fn claim_holds(&self, n: usize, journal: JournalKind) -> bool {
+        let bytes = self.nodes[n].disk.bytes(journal);
+        let over = bytes > self.config(n).quota_bytes;
+        let full = self.trace.now.saturating_sub(self.nodes[n].ills.no_room_at) < NO_ROOM_COUNTS;
+        !(over || full && self.nodes[n].ills.no_room_at > 0)
+    }
+
+    /// The journal is bounded by its quota as soon as the store has what is beyond that (I-52).
+    fn check_quota(&mut self, n: usize) {
+        let (bytes, quota) = (
+            self.nodes[n].disk.bytes(JournalKind::Replicated),
+            self.config(n).quota_bytes + 2 * SEGMENT_BYTES,
+        );
+        let age = self.trace.now.saturating_sub(self.nodes[n].booted_at);
+        if bytes > quota && age > 5_000_000 && self.check.oldest_is_settled(n) {
+            self.check.fail("I-52", format!("node {n} keeps {bytes} bytes of journal, the quota is {quota}"));
+        }
     }
 
     /// How long a disk operation takes now.
@@ -137,7 +164,7 @@ impl World {
             let needed = all.segments.keys().next_back().copied();
             self.check.nodes[n].journals[journal.index()].checkpointed = 0;
             if let Some(index) = needed {
-                self.check.on_remove(n, journal, SegmentIndex(index));
+                self.check.on_remove(n, journal, SegmentIndex(index), true);
             } else {
                 self.mutated = false;
             }
@@ -225,6 +252,7 @@ impl World {
         let event = if ready {
             Event::SegmentReady { journal, index }
         } else {
+            self.nodes[n].ills.no_room_at = self.trace.now;
             Event::SegmentFailed { journal, index, fault: Fault::NoSpace }
         };
         self.input(n, event);
@@ -295,7 +323,7 @@ impl World {
         self.nodes[n].disk.control = bytes;
     }
 
-    fn apply(&mut self, n: usize, journal: JournalKind, batch: Batch) {
+    fn apply(&mut self, n: usize, (journal, round): (JournalKind, Round), batch: Batch) {
         let ready = batch.header().count > 0 && self.operator.ready();
         if ready && self.mutate(Mutation::SkipApply) {
             return;
@@ -307,12 +335,8 @@ impl World {
         if ready && self.options.mutation == Some(Mutation::SwapApply) {
             self.swap_apply(n, journal);
         }
-        self.nodes[n].queue.push_back((journal, batch));
-        if !self.nodes[n].store_busy {
-            self.nodes[n].store_busy = true;
-            let us = self.disk_latency(n) / 2 + 1;
-            self.node_after(us, n, Ev::Store);
-        }
+        self.nodes[n].queue.push_back((journal, round, batch));
+        self.store_goes_on(n);
     }
 
     /// Shows the checker the two newest batches of a history in the wrong order.
@@ -334,44 +358,97 @@ impl World {
 
     /// The store applies some of what waits, not always in the order in which the two journals asked.
     pub(super) fn store_work(&mut self, n: usize) {
+        self.nodes[n].store_busy = false;
+        self.drop_old_rounds(n);
         let node = &mut self.nodes[n];
-        node.store_busy = false;
-        let Some(&(mut journal, _)) = node.queue.front() else { return };
+        let Some(&(mut journal, ..)) = node.queue.front() else { return };
         if self.streams.disk.percent(20)
-            && let Some((other, _)) = node.queue.iter().find(|(j, _)| *j != journal)
+            && let Some((other, ..)) = node.queue.iter().find(|(j, ..)| *j != journal)
         {
             journal = *other;
         }
         if node.ills.store_errors > 0 {
             node.ills.store_errors -= 1;
-            node.queue.retain(|(j, _)| *j != journal);
-            let given = node.store.given()[journal.index()];
-            if let Some(tip) = self.tip_at(n, journal, given) {
-                self.check.nodes[n].journals[journal.index()].offered = tip;
+            let at = node.queue.iter().position(|(j, ..)| *j == journal);
+            if let Some((_, round, _)) = at.and_then(|at| node.queue.remove(at)) {
+                node.rounds.failed(journal, round);
+                self.note(n, "apply-failed", journal.index() as u64, round.0);
+                let fault = self.fault_of_store();
+                self.tell_later(n, Event::ApplyFailed { journal, round, fault });
             }
-            self.note(n, "apply-failed", journal.index() as u64, 0);
-            self.input(n, Event::ApplyFailed { journal, fault: Fault::Errno(5) });
         } else {
             let count = 1 + self.streams.disk.below(4);
-            if let Some(seq) = self.apply_some(n, journal, count) {
+            if let Some((round, seq)) = self.apply_some(n, journal, count) {
                 self.note(n, "applied", journal.index() as u64, seq.0);
-                self.input(n, Event::Applied { journal, seq });
+                self.tell_later(n, Event::Applied { journal, round, seq });
             }
         }
-        let node = &mut self.nodes[n];
-        if !node.queue.is_empty() && !node.store_busy {
-            node.store_busy = true;
+        self.store_goes_on(n);
+    }
+
+    /// No room, where that has no end that nothing brings a pair together after.
+    fn fault_of_store(&mut self) -> Fault {
+        let room = !self.options.troubles.contains(&super::options::Trouble::Full);
+        if room || self.streams.disk.percent(50) { Fault::Errno(5) } else { Fault::NoSpace }
+    }
+
+    fn store_goes_on(&mut self, n: usize) {
+        if !self.nodes[n].queue.is_empty() && !self.nodes[n].store_busy {
+            self.nodes[n].store_busy = true;
             let us = self.disk_latency(n) / 2 + 1;
             self.node_after(us, n, Ev::Store);
         }
     }
 
-    /// Applies up to `count` waiting batches of a journal; the last entry applied.
-    pub(super) fn apply_some(&mut self, n: usize, journal: JournalKind, count: u64) -> Option<Seq> {
-        let mut last = None;
+    /// What waits behind a batch that failed is given again, and not applied before.
+    pub(super) fn drop_old_rounds(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        let old = |(journal, round, _): &(_, _, _)| !node.rounds.takes(*journal, *round);
+        if !node.queue.iter().any(old) || self.mutate(Mutation::KeepRound) {
+            return;
+        }
+        self.trace.sometimes("batches of an earlier round still waited for the store");
+        let node = &mut self.nodes[n];
+        node.queue.retain(|(journal, round, _)| node.rounds.takes(*journal, *round));
+    }
+
+    /// The node hears of what the store did some time later, in order.
+    fn tell_later(&mut self, n: usize, event: Event) {
+        let most = self.options.store_lag_us;
+        let lag = if most == 0 { 0 } else { self.streams.disk.below(most) };
+        let first = self.nodes[n].to_tell.is_empty();
+        self.nodes[n].to_tell.push_back(event);
+        if first && lag == 0 {
+            return self.store_told(n);
+        }
+        self.node_after(lag, n, Ev::Told);
+    }
+
+    /// The node hears of the oldest thing that the store did and did not tell yet.
+    pub(super) fn store_told(&mut self, n: usize) {
+        let Some(event) = self.nodes[n].to_tell.pop_front() else { return };
+        if let Event::ApplyFailed { journal, fault, .. } = event {
+            if fault == Fault::NoSpace {
+                self.nodes[n].ills.no_room_at = self.trace.now;
+            }
+            let given = self.nodes[n].store.given()[journal.index()];
+            if let Some(tip) = self.tip_at(n, journal, given) {
+                self.check.nodes[n].journals[journal.index()].offered = tip;
+            }
+        }
+        self.input(n, event);
+    }
+
+    /// Applies up to `count` waiting batches of a journal and round; the round, and the last entry applied.
+    pub(super) fn apply_some(&mut self, n: usize, journal: JournalKind, count: u64) -> Option<(Round, Seq)> {
+        let mut last: Option<(Round, Seq)> = None;
         for _ in 0..count {
-            let Some(at) = self.nodes[n].queue.iter().position(|(j, _)| *j == journal) else { break };
-            let Some((_, batch)) = self.nodes[n].queue.remove(at) else { break };
+            let node = &mut self.nodes[n];
+            let Some(at) = node.queue.iter().position(|(j, ..)| *j == journal) else { break };
+            if last.is_some_and(|(round, _)| node.queue[at].1 != round) {
+                break;
+            }
+            let Some((_, round, batch)) = node.queue.remove(at) else { break };
             let corrupt = batch.header().count > 0 && self.mutate(Mutation::CorruptApply);
             let stored = if corrupt {
                 let epoch = batch.header().epoch;
@@ -390,7 +467,7 @@ impl World {
                 self.check.on_applied(n, journal, seq);
                 self.nodes[n].log.push((journal, batch));
             }
-            last = Some(seq);
+            last = Some((round, seq));
         }
         last
     }
@@ -413,6 +490,15 @@ impl World {
         self.input(n, Event::VolumeRead { read, result: Ok(bytes) });
     }
 
+    /// The slow part of a checkpoint begins; batches are applied while it goes on.
+    pub(super) fn checkpoint_begins(&mut self, n: usize) {
+        // Nothing is left to be done aside: what it makes durable is decided when the checkpoint ends.
+        let _ = self.nodes[n].store.begin_checkpoint();
+        self.nodes[n].sync_began_at = self.nodes[n].store.given();
+        let us = self.disk_latency(n) * 4;
+        self.node_after(us, n, Ev::Checkpoint);
+    }
+
     /// The checkpoint ends.
     pub(super) fn checkpoint_done(&mut self, n: usize) {
         self.nodes[n].checkpointing = false;
@@ -423,6 +509,9 @@ impl World {
         }
         match self.nodes[n].store.checkpoint() {
             Ok(applied) => {
+                if self.nodes[n].store.given() != self.nodes[n].sync_began_at {
+                    self.trace.sometimes("batches were applied while a checkpoint was under way");
+                }
                 self.check.on_checkpointed(n, applied);
                 self.note(n, "checkpointed", applied[0].0, applied[1].0);
                 self.input(n, Event::Checkpointed { applied });
@@ -432,19 +521,19 @@ impl World {
     }
 
     /// Diverged entries were saved, or not.
-    pub(super) fn diverged_done(&mut self, n: usize) {
+    pub(super) fn diverged_done(&mut self, n: usize, save: u64) {
         if self.options.mutation == Some(Mutation::ForgetDiverged) {
             self.mutated = true;
-            return self.input(n, Event::DivergedSaved);
+            return self.input(n, Event::DivergedSaved { save });
         }
         let fails = self.nodes[n].ills.control_until > self.trace.now;
         self.nodes[n].disk.saved_diverged(!fails);
         self.note(n, "diverged-done", u64::from(!fails), 0);
         if fails {
-            return self.input(n, Event::DivergedFailed { fault: Fault::Errno(5) });
+            return self.input(n, Event::DivergedFailed { save, fault: Fault::Errno(5) });
         }
         self.trace.sometimes("diverged entries were saved");
-        self.input(n, Event::DivergedSaved);
+        self.input(n, Event::DivergedSaved { save });
     }
 
     fn incident(&mut self, n: usize, incident: &Incident) {
@@ -462,6 +551,15 @@ impl World {
                 self.trace.sometimes("an epoch was opened at a restart")
             }
             "journal-no-space" => self.trace.sometimes("a journal had no room for its next segment"),
+            "peer-dropped" => {
+                self.check.nodes[1 - n].dropped = true;
+                let full = incident.text.starts_with("the disk is full");
+                self.trace.sometimes(if full {
+                    "the peer lost its claim on the journal because the disk was full"
+                } else {
+                    "the peer lost its claim on the journal at the quota"
+                });
+            }
             "copied" => self.trace.sometimes("a file was copied into the journal"),
             _ => {}
         }
@@ -513,7 +611,7 @@ fn words(effect: &Effect) -> String {
             };
             format!("#{write} {} segment {segment} at {offset}: {what}", journal.name())
         }
-        Effect::Apply { journal, batch } => format!("{} {batch:?}", journal.name()),
+        Effect::Apply { journal, round, batch } => format!("{} round {round} {batch:?}", journal.name()),
         Effect::WriteControl { bytes, .. } => match Control::decode(bytes) {
             Ok(c) => format!("{} epoch {} {:?}", c.role.name(), c.epoch, c.table),
             Err(error) => error.to_string(),
@@ -530,7 +628,7 @@ fn words(effect: &Effect) -> String {
         }
         Effect::ClientSend { conn, bytes } => format!("{conn} {:?}", String::from_utf8_lossy(bytes)),
         Effect::ClientReceive { conn, .. } => format!("{conn}"),
-        Effect::SaveDiverged { file, first, bytes } => {
+        Effect::SaveDiverged { file, first, bytes, .. } => {
             format!("{file} first {first} {:?}", String::from_utf8_lossy(bytes))
         }
         other => format!("{other:?}"),

@@ -54,6 +54,8 @@ fn options(solo: bool) -> Options {
         serve_alone: solo,
         disk_us: 100,
         disk_tail_percent: 0,
+        store_lag_us: 0,
+        quota_segments: None,
         net_us: 100,
         corrupt_one_in: 0,
         value_max: 600,
@@ -199,10 +201,15 @@ fn nothing_half(world: &mut World) {
     let mut why = None;
     for (number, op) in world.ops.iter().enumerate() {
         let there = op.items.iter().filter(|item| items.iter().any(|(id, _)| id == item.as_slice())).count();
-        if there != 0 && there != op.items.len() {
+        if op.file == File::Main && there != 0 && there != op.items.len() {
             why = Some(("I-05", format!("update {number} is there by half")));
         }
-        if there == 0 && !op.items.is_empty() && op.ending == Ending::Ok && !lost.contains(&number) {
+        if there == 0
+            && op.file == File::Main
+            && !op.items.is_empty()
+            && op.ending == Ending::Ok
+            && !lost.contains(&number)
+        {
             why = Some(("I-01", format!("update {number} was told ok and is gone")));
         }
     }
@@ -349,6 +356,124 @@ pub fn walk_takeover() -> Walk {
         walk.fail(format!("the new primary dies at step {point} of its takeover"), &world);
         if over || walk.violation.is_some() {
             break;
+        }
+    }
+    walk
+}
+
+/// A change that moves a file from one journal to the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Move {
+    /// A file with content becomes replicated.
+    Replicate,
+    /// Logging is paused.
+    Pause,
+    /// Logging is paused, and resumed.
+    Resume,
+}
+
+/// The parts of a run in which the same item is set before, between and after changes that move its file.
+struct Moving {
+    world: World,
+    todo: Vec<Todo>,
+    /// How many updates were sent.
+    sent: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Todo {
+    Set(File),
+    Replicate,
+    Pause,
+    Resume,
+}
+
+impl Moving {
+    fn new(kind: Move) -> Self {
+        // Nothing but the change itself makes a checkpoint.
+        let Small { world, .. } = Small::of(Options { checkpoint_ms: 60_000, ..options(true) }, 0, false);
+        let mut todo = match kind {
+            Move::Replicate => vec![Todo::Set(File::Mixed), Todo::Replicate, Todo::Set(File::Mixed)],
+            Move::Pause => vec![Todo::Set(File::Main), Todo::Pause, Todo::Set(File::Main)],
+            Move::Resume => {
+                let set = Todo::Set(File::Main);
+                vec![set, Todo::Pause, set, Todo::Resume, set]
+            }
+        };
+        todo.reverse();
+        Self { world, todo, sent: 0 }
+    }
+
+    /// Does what comes next if what came before is done, and lets one thing happen.
+    fn step(&mut self) {
+        let idle = self.world.ops.iter().all(|op| op.ending != Ending::Open) && !self.world.operator_waits();
+        if idle {
+            match self.todo.last().copied() {
+                Some(Todo::Set(file)) if self.set(file) => drop(self.todo.pop()),
+                Some(Todo::Set(_)) | None => {}
+                Some(other) => {
+                    self.todo.pop();
+                    match other {
+                        Todo::Replicate => self.world.replicate_mixed(),
+                        Todo::Pause => self.world.pause_logging(),
+                        _ => self.world.resume_logging(),
+                    }
+                }
+            }
+        }
+        self.world.step();
+    }
+
+    /// Sets the one item, to a value of its own; false if no client is connected yet.
+    fn set(&mut self, file: File) -> bool {
+        if self.world.clients[0].conn.is_none() && !self.world.client_connects(0) {
+            return false;
+        }
+        let Some(at) = self.world.clients[0].conn else { return false };
+        let items = vec![b"x".to_vec()];
+        let op = Op { kind: Kind::Set, file, items, ..update(self.sent) };
+        self.sent += 1;
+        self.world.client_sends_op(0, at, op, &[20]);
+        true
+    }
+
+    fn finished(&self) -> bool {
+        self.todo.is_empty()
+            && self.world.ops.iter().all(|op| op.ending != Ending::Open)
+            && !self.world.operator_waits()
+    }
+}
+
+/// One node, and a change that moves a file from one journal to the other, with updates of one item before and after it:
+/// a power loss at every event, after which the store has fallen back to each state that it may have.
+#[must_use]
+pub fn walk_move(kind: Move) -> Walk {
+    let mut walk = Walk::default();
+    let mut after = 0;
+    for point in 0..STEPS_MAX {
+        let mut moving = Moving::new(kind);
+        for _ in 0..point {
+            moving.step();
+        }
+        after += u64::from(moving.finished());
+        let mut living = moving.world;
+        if living.operator.healing() {
+            // From here on the run is over.
+            return walk;
+        }
+        walk.points += 1;
+        walk.fail(format!("before any crash, step {point}"), &living);
+        let states = living.nodes[0].store.boundaries().len();
+        living.stand_still(0);
+        for which in 0..states {
+            let mut dead = living.dead_copy(which);
+            dead.die_exactly(0, &Exact { sectors: [0; 2], garbage: None, control: false, made: false });
+            walk.crashes += 1;
+            settle(&mut dead);
+            walk.fail(format!("{kind:?}, step {point}, {which} batches are gone from the store"), &dead);
+        }
+        if walk.violation.is_some() || after > 4 * STEPS_AFTER {
+            return walk;
         }
     }
     walk

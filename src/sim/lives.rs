@@ -3,7 +3,7 @@
 use super::disk::{Death, DiskSource};
 use super::world::{Ev, PAIR, World};
 use crate::base::{JournalKind, Ordinal};
-use crate::engine::{Engine, Event, StartState};
+use crate::engine::{Engine, Event, Rounds, StartState};
 use crate::format::control::Control;
 use crate::journal::{Recovered, RecoveryError, recover};
 
@@ -157,6 +157,8 @@ impl World {
         let now = self.trace.now;
         let node = &mut self.nodes[n];
         node.queue.clear();
+        node.rounds = Rounds::default();
+        node.to_tell.clear();
         node.store_busy = false;
         node.checkpointing = false;
         node.forget_tick();
@@ -167,12 +169,13 @@ impl World {
 
     /// The store may have got a little further than it said; without power it falls back to some batch.
     fn store_of_the_dead(&mut self, n: usize, death: Death) {
+        self.drop_old_rounds(n);
         for journal in JournalKind::ALL {
             let more = self.streams.disk.below(4);
             self.apply_some(n, journal, more);
             // Volumes are written before the items of the same batch are committed.
-            let next = self.nodes[n].queue.iter().find(|(kind, _)| *kind == journal).cloned();
-            if let Some((_, batch)) = next.filter(|_| self.streams.disk.percent(50))
+            let next = self.nodes[n].queue.iter().find(|(kind, ..)| *kind == journal).cloned();
+            if let Some((.., batch)) = next.filter(|_| self.streams.disk.percent(50))
                 && let Err(error) = self.nodes[n].store.apply_volumes_only(journal, &batch)
             {
                 self.check.fail("driver", format!("node {n}'s model store refuses {batch:?}: {error}"));

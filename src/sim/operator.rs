@@ -572,6 +572,31 @@ impl World {
         self.pursue_plan();
     }
 
+    /// The operator makes a file replicated that has content already.
+    pub(super) fn replicate_mixed(&mut self) {
+        self.more_trouble(Trouble::SetDptr, 0, 0);
+    }
+
+    /// The operator pauses logging for half a second; used where the moment is chosen exactly.
+    pub(super) fn pause_logging(&mut self) {
+        self.pause(0, 500_000);
+    }
+
+    /// Whether something that the operator asked for, other than how things are, was not answered yet.
+    pub(super) fn operator_waits(&self) -> bool {
+        self.operator.waiting.values().any(|purpose| *purpose != Purpose::Status)
+    }
+
+    /// Whether logging is paused, as far as the operator was told.
+    pub(super) fn is_paused(&self) -> bool {
+        self.operator.paused
+    }
+
+    /// The operator resumes logging at once.
+    pub(super) fn resume_logging(&mut self) {
+        self.trouble_over(Undo::Resume);
+    }
+
     /// A node starts a little later.
     pub(super) fn node_boots(&mut self, n: usize) {
         self.node_after(100, n, Ev::Boot);
@@ -679,6 +704,7 @@ impl World {
             node.ills = super::world::Ills { write_errors, store_errors, last: now, ..Default::default() };
         }
         self.options.disk_tail_percent = 0;
+        self.options.store_lag_us = 0;
         self.operator.plan = None;
         self.operator.alone = None;
         self.operator.phase = Phase::Heal { since: now, probe: None };

@@ -81,6 +81,10 @@ const ALL: [Trouble; 23] = [
     Trouble::Decay,
 ];
 
+/// What makes a standby the primary, or may: not beside what makes it lose its claim on the journal, as nothing brings a
+/// pair together again after both.
+const REPLACES: [Trouble; 3] = [Trouble::Takeover, Trouble::SplitBrain, Trouble::StartAlone];
+
 /// A rule that the simulator breaks on purpose, to prove that its checkers see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutation {
@@ -100,6 +104,8 @@ pub enum Mutation {
     LieWritten,
     /// A control file is reported durable, and is not.
     LieControl,
+    /// What waits for the store behind a batch that failed is applied all the same.
+    KeepRound,
     /// The oldest segment is removed although it is needed.
     RemoveEarly,
     /// The file of a segment that held more than the history is used again.
@@ -123,7 +129,7 @@ pub enum Mutation {
 }
 
 /// Every mutation.
-pub const MUTATIONS: [Mutation; 18] = [
+pub const MUTATIONS: [Mutation; 19] = [
     Mutation::OkBeforeDurable,
     Mutation::ApplyBeforeDurable,
     Mutation::SkipApply,
@@ -132,6 +138,7 @@ pub const MUTATIONS: [Mutation; 18] = [
     Mutation::CorruptApply,
     Mutation::LieWritten,
     Mutation::LieControl,
+    Mutation::KeepRound,
     Mutation::RemoveEarly,
     Mutation::ReuseCut,
     Mutation::LieAck,
@@ -175,6 +182,10 @@ pub struct Options {
     pub serve_alone: bool,
     /// Median latency of a disk operation (microseconds).
     pub disk_us: u64,
+    /// The node hears of what its store did up to so much later (microseconds): longer than it takes to try again.
+    pub store_lag_us: u64,
+    /// The quota of the replicated journal, in segments.
+    pub quota_segments: Option<u64>,
     /// Of 100 disk operations, so many take up to 100 times as long.
     pub disk_tail_percent: u64,
     /// Median delay of the wire (microseconds).
@@ -217,7 +228,7 @@ impl Options {
         let grace = pick(&mut prng, &[50, 300, 1000]);
         let on_peer_loss =
             if prng.percent(70) { PeerLoss::Degrade { after_ms: grace } } else { PeerLoss::Block };
-        Self {
+        let mut options = Self {
             seed,
             troubles,
             trouble_every_us: pick(&mut prng, &[40_000, 150_000, 600_000]),
@@ -239,7 +250,32 @@ impl Options {
             mutation: None,
             solo: false,
             volumes: seed.is_multiple_of(3),
+            store_lag_us: pick(&mut prng, &[0, 0, 0, 20_000, 400_000, 1_500_000]),
+            quota_segments: None,
+        };
+        if !fault_free && prng.percent(12) {
+            options.small_quota(3 + prng.below(3));
+        } else if prng.percent(50) {
+            options.troubles.retain(|trouble| !REPLACES.contains(trouble));
+        } else if REPLACES.iter().any(|trouble| options.has(*trouble)) {
+            options.troubles.retain(|trouble| *trouble != Trouble::Full);
         }
+        if options.troubles.is_empty() && !fault_free {
+            options.troubles.push(Trouble::Kill);
+        }
+        options
+    }
+
+    /// Makes it a run in which the standby is away for so long that it loses its claim on the journal. Nothing is left
+    /// then that would bring it back, so it never becomes primary.
+    fn small_quota(&mut self, segments: u64) {
+        self.quota_segments = Some(segments);
+        self.troubles.retain(|trouble| !REPLACES.contains(trouble) && *trouble != Trouble::Decay);
+        self.troubles.extend([Trouble::Silence, Trouble::Silence, Trouble::Silence]);
+        if let PeerLoss::Block = self.on_peer_loss {
+            self.on_peer_loss = PeerLoss::Degrade { after_ms: 50 };
+        }
+        (self.ops, self.think_us, self.value_max) = (160, 1_000, 30_000);
     }
 
     /// Whether this run has that kind of trouble.

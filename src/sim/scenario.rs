@@ -149,3 +149,33 @@ pub fn flush_after_a_restart_alone() -> Option<Violation> {
     until(&mut world, "the flush is answered", |world| world.blocker_is_safe(0));
     ended(world)
 }
+
+/// A write to a volume at level durable that the peer does not have, then a pause of logging and a write that goes to the
+/// local journal. A flush is for both: it waits until the peer has the first.
+#[must_use]
+pub fn flush_after_a_pause() -> Option<Violation> {
+    let mut world = Small::with_volume().world;
+    world.options.on_peer_loss = PeerLoss::Block;
+    world.die(0, Death::Kill);
+    world.node_boots(0);
+    until(&mut world, "the volume is open", |world| world.blocker_comes_to(0, 0));
+    world.net.blocked = [true; 2];
+    world.blocker_writes(0);
+    until(&mut world, "the first write is on the primary's disk", |world| world.blocker_wrote(0, 0));
+    world.pause_logging();
+    until(&mut world, "logging is paused", |world| world.is_paused());
+    world.blocker_writes(0);
+    until(&mut world, "the second write is on the primary's disk", |world| world.blocker_wrote(0, 0));
+    if world.check.nodes[0].journals[1].tip().seq == 0 {
+        world.check.fail("scenario", "the second write is not in the local journal".to_owned());
+    }
+    world.blocker_flushes(0);
+    let soon = world.trace.now + 200_000;
+    until(&mut world, "some time passes", |world| world.trace.now >= soon);
+    if world.blocker_is_safe(0) {
+        world.check.fail("I-03", "a flush was answered although the peer lacks an earlier write".to_owned());
+    }
+    world.unblock();
+    until(&mut world, "the flush is answered", |world| world.blocker_is_safe(0));
+    ended(world)
+}

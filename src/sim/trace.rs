@@ -5,6 +5,8 @@ use std::collections::{BTreeSet, VecDeque};
 /// States that a full run over many seeds must reach at least once; otherwise the simulator has gone blind there.
 pub const SOMETIMES: &[&str] = &[
     "a batch came into the buffer in which it stays",
+    "batches of an earlier round still waited for the store",
+    "batches were applied while a checkpoint was under way",
     "a clean stop and start",
     "a client was refused because the disk was full",
     "a connection was cut",
@@ -37,6 +39,7 @@ pub const SOMETIMES: &[&str] = &[
     "a whole in-flight write was found at a restart",
     "acknowledged updates were lost by a takeover and accounted",
     "an epoch was opened at a restart",
+    "both nodes hold the same bytes of a volume",
     "bytes of a closed connection came late",
     "catch-up from the disk",
     "diverged entries were saved",
@@ -46,6 +49,8 @@ pub const SOMETIMES: &[&str] = &[
     "half-open link",
     "the old primary returned and served nobody",
     "the old primary returned and became standby",
+    "the peer lost its claim on the journal at the quota",
+    "the peer lost its claim on the journal because the disk was full",
     "the standby cut its tail",
     "the store fell back behind its journal at a power loss",
     "the wall clock jumped",

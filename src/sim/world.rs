@@ -8,8 +8,10 @@ use super::net::Net;
 use super::operator::Operator;
 use super::options::{Mutation, Options, Streams};
 use super::trace::Trace;
-use crate::base::{AlignedBuf, ConnId, Epoch, FileId, JournalKind, Mono, Now, Ordinal, SegmentIndex, Seq};
-use crate::engine::{Engine, EngineConfig, Event};
+use crate::base::{
+    AlignedBuf, ConnId, Epoch, FileId, JournalKind, Mono, Now, Ordinal, Round, SegmentIndex, Seq,
+};
+use crate::engine::{Engine, EngineConfig, Event, Rounds};
 use crate::format::PairId;
 use crate::format::batch::Batch;
 use crate::format::control::{Control, Role};
@@ -21,7 +23,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 /// The pair of every run.
 pub(super) const PAIR: PairId = PairId([0x5a; 16]);
 /// Smallest segments, so that they change often.
-const SEGMENT_BYTES: u64 = 64 << 10;
+pub(super) const SEGMENT_BYTES: u64 = 64 << 10;
 /// More ticks in a row that lead to nothing are a busy loop.
 const SPINS_MAX: u32 = 20;
 
@@ -53,10 +55,14 @@ pub(super) enum Ev {
     Store,
     /// The store reads a volume, or tells what takes space in it: number, file, offset, length, which.
     Volume(u64, FileId, u64, usize, bool),
+    /// What the store did is told.
+    Told,
+    /// The slow part of a checkpoint begins.
+    CheckpointBegins,
     /// The checkpoint ends.
     Checkpoint,
     /// Diverged entries were saved, or not.
-    Diverged,
+    Diverged(u64),
     /// An attempt to connect ends (connection).
     Connect(u64),
     /// A node is told of a connection.
@@ -162,6 +168,8 @@ pub(super) struct Ills {
     pub(super) slow_until: u64,
     /// The process stands still until.
     pub(super) suspended_until: u64,
+    /// When it was last told that there is no room.
+    pub(super) no_room_at: u64,
     /// When something of all this was last so.
     pub(super) last: u64,
 }
@@ -191,11 +199,17 @@ pub(super) struct Node {
     /// Why it cannot start at all.
     pub(super) halted: Option<String>,
     /// Batches that wait for the store.
-    pub(super) queue: VecDeque<(JournalKind, Batch)>,
+    pub(super) queue: VecDeque<(JournalKind, Round, Batch)>,
+    /// Which of them still count.
+    pub(super) rounds: Rounds,
+    /// What the store did and the node was not told yet, in order.
+    pub(super) to_tell: VecDeque<Event>,
     /// Whether the store works on them.
     pub(super) store_busy: bool,
     /// Whether a checkpoint is under way.
     pub(super) checkpointing: bool,
+    /// What its volumes had been given when its slow part began.
+    pub(super) sync_began_at: [Seq; 2],
     /// Clients.
     pub(super) doors: BTreeMap<ConnId, Door>,
     /// See [`Ills`].
@@ -262,8 +276,11 @@ impl World {
             spins: 0,
             halted: None,
             queue: VecDeque::new(),
+            rounds: Rounds::default(),
+            to_tell: VecDeque::new(),
             store_busy: false,
             checkpointing: false,
+            sync_began_at: [Seq(0); 2],
             doors: BTreeMap::new(),
             ills: Ills::default(),
             stopping: None,
@@ -315,8 +332,11 @@ impl World {
                 spins: 0,
                 halted: old.halted.clone(),
                 queue: VecDeque::new(),
+                rounds: Rounds::default(),
+                to_tell: VecDeque::new(),
                 store_busy: false,
                 checkpointing: false,
+                sync_began_at: [Seq(0); 2],
                 doors: BTreeMap::new(),
                 ills: Ills::default(),
                 stopping: None,
@@ -352,7 +372,7 @@ impl World {
             ordinal: Ordinal(u8::try_from(n).unwrap_or(0)),
             pair: PAIR,
             segment_bytes: SEGMENT_BYTES,
-            quota_bytes: 1 << 30,
+            quota_bytes: o.quota_segments.map_or(1 << 30, |segments| segments * SEGMENT_BYTES),
             ack_level: o.ack_level,
             on_peer_loss: o.on_peer_loss,
             serve_alone: o.serve_alone,
@@ -362,6 +382,7 @@ impl World {
             checkpoint_bytes: o.checkpoint_bytes,
             resp_default: None,
             resp_password: None,
+            resp_doors: Vec::new(),
             peer_host: "peer".to_owned(),
             peer_port: 2000,
             seed: o.seed ^ n as u64 ^ self.nodes[n].life << 8,
@@ -466,8 +487,10 @@ impl World {
             Ev::Volume(read, file, offset, len, allocation) => {
                 self.volume_asked(n, read, (file, offset, len), allocation);
             }
+            Ev::Told => self.store_told(n),
+            Ev::CheckpointBegins => self.checkpoint_begins(n),
             Ev::Checkpoint => self.checkpoint_done(n),
-            Ev::Diverged => self.diverged_done(n),
+            Ev::Diverged(save) => self.diverged_done(n, save),
             Ev::Connect(id) => self.connect_done(n, id),
             Ev::ConnUp(id) => self.conn_up(n, id),
             Ev::Pipe(id) => self.deliver(n, id),

@@ -5,7 +5,10 @@
 //!   older than the last checkpoint.
 //! - Invariant: nothing is synced but by [`StoreWrite::checkpoint`] (and by the engine before it writes a table): our
 //!   journal is the write-ahead log.
-//! - Boundary: no fsync is ever tried again after it failed; the store stays failed until the process restarts.
+//! - Boundary: what is told as applied is in the kernel's hands, so opening the engine again finds it.
+//! - Boundary: no fsync is ever tried again after it failed; the store stays failed until the process restarts. What only
+//!   ran short of room, descriptors or memory is done again; the engine is opened anew for that, and all that its own
+//!   journal held then is written to tables before anything of it counts as durable.
 //!
 //! Memory: block cache 32 MiB and at most four write buffers. The engine would let the one in use grow for as long as
 //! its threads are behind, and would wait for ever when they have failed; so the writer looks after both itself.
@@ -14,6 +17,7 @@ use super::memory::{batches_due, damaged_entry};
 use super::namespace::{Namespace, NamespaceError, Outcome};
 use super::volumes::Volumes;
 use super::{SlowSync, StoreError, StoreRead, StoreWrite, keys, torn_tail};
+use crate::base::limits::STORE_TABLES_MAX;
 use crate::base::{Fault, FileId, JournalKind, Ordinal, Seq};
 use crate::format::DecodeError;
 use crate::format::batch::Batch;
@@ -45,8 +49,8 @@ const COMMIT: usize = 16 << 20;
 const ENGINE_JOURNAL: u64 = 128 << 20;
 /// Threads that flush and compact.
 const WORKERS: usize = 1;
-/// Open table files.
-const TABLES_OPEN: usize = 256;
+/// An engine that fails and cannot say why is opened again so often before that is final; a checkpoint begins anew.
+const REOPENS_MAX: u32 = 64;
 /// Values longer than this are handed out without a copy (bytes).
 const SHARE_FROM: usize = 4096;
 /// What has to fit on the disk for a failure not to be blamed on its being full (bytes).
@@ -95,7 +99,18 @@ impl FjallStore {
         let handle = Arc::new(RwLock::new(Some(handle)));
         let reader = StoreReader { handle: handle.clone(), pin: Mutex::new(Pin::None) };
         let (dir, key) = (dir.to_owned(), Vec::new());
-        let writer = StoreWriter { handle, dir, node, state, volumes, failed: None, key };
+        let writer = StoreWriter {
+            handle,
+            dir,
+            node,
+            state,
+            shown: applied,
+            volumes,
+            failed: None,
+            rewrite: false,
+            reopened: 0,
+            key,
+        };
         Ok(Opened { writer, reader, namespace, applied, replay_from, cut_bytes })
     }
 }
@@ -119,6 +134,24 @@ impl Handle {
         }
         if self.items.tree.active_memtable().size() >= WRITE_BUFFER {
             self.items.rotate_memtable()?;
+        }
+        Ok(())
+    }
+
+    /// Makes the engine's journal durable.
+    fn sync(&self) -> fjall::Result<()> {
+        #[cfg(test)]
+        super::volumes::testing::sync_engine()?;
+        self.db.persist(PersistMode::SyncAll)
+    }
+
+    /// Writes all that is in memory to tables, which the engine syncs itself.
+    fn write_tables(&self) -> fjall::Result<()> {
+        self.items.rotate_memtable()?;
+        while self.items.tree.sealed_memtable_count() > 0 {
+            // Fails if the threads have failed.
+            self.db.persist(PersistMode::Buffer)?;
+            std::thread::sleep(WAIT);
         }
         Ok(())
     }
@@ -163,8 +196,7 @@ impl std::fmt::Debug for StoreReader {
 impl StoreReader {
     fn with<T>(&self, read: impl FnOnce(&Snapshot, &Keyspace) -> fjall::Result<T>) -> Result<T, StoreError> {
         let guard = self.handle.read().unwrap_or_else(PoisonError::into_inner);
-        let closed = StoreError::Disk { doing: "reading the store, which failed before", fault: EIO };
-        let handle = guard.as_ref().ok_or(closed)?;
+        let handle = guard.as_ref().ok_or(StoreError::Closed)?;
         let snapshot = self.snapshot(handle);
         read(&snapshot, &handle.items).map_err(|error| engine_error("reading the store", error))
     }
@@ -239,8 +271,15 @@ pub struct StoreWriter {
     dir: PathBuf,
     node: Ordinal,
     state: State,
+    /// What was told as applied.
+    shown: [Seq; 2],
     volumes: Volumes,
     failed: Option<Failure>,
+    /// The engine was opened again: what its journal holds may have failed to reach the disk, which nobody would be told
+    /// a second time.
+    rewrite: bool,
+    /// So often since the last checkpoint.
+    reopened: u32,
     key: Vec<u8>,
 }
 
@@ -316,26 +355,56 @@ impl StoreWriter {
         self.state = load(&handle, self.node)?.ok_or_else(missing)?;
         *guard = Some(handle);
         self.volumes.fell_back(self.state.applied);
+        self.rewrite = true;
         self.failed = None;
+        if self.state.applied.iter().zip(self.shown).any(|(applied, shown)| *applied < shown) {
+            self.failed = Some(Failure::Final(EIO));
+            return Err(damaged("its engine's journal", "it lost what was applied; a restart replays that"));
+        }
         Ok(())
     }
 
     /// Decides what a failure of the engine means for the next call.
     fn outcome<T>(&mut self, doing: &'static str, result: fjall::Result<T>) -> Result<T, StoreError> {
         result.map_err(|error| {
+            // The engine does not say why its threads failed.
+            let unsaid = matches!(error, fjall::Error::Poisoned);
             let mut error = engine_error(doing, error);
             if let StoreError::Disk { fault, .. } = &mut error {
-                // The engine does not say why its threads failed.
-                if *fault != Fault::NoSpace && disk_is_full(&self.dir) {
-                    *fault = Fault::NoSpace;
+                if !fault.is_shortage() {
+                    *fault = shortage_in(&self.dir).unwrap_or(*fault);
                 }
-                self.failed = Some(match *fault {
-                    Fault::NoSpace => Failure::Reopen,
-                    fault @ Fault::Errno(_) => Failure::Final(fault),
+                self.failed = Some(if fault.is_shortage() {
+                    Failure::Reopen
+                } else if unsaid && self.reopened < REOPENS_MAX {
+                    self.reopened += 1;
+                    Failure::Reopen
+                } else {
+                    Failure::Final(*fault)
                 });
             }
             error
         })
+    }
+
+    /// Decides what the end of a sync means for the next call.
+    fn synced(&mut self, result: fjall::Result<()>) -> Result<(), StoreError> {
+        match result {
+            // The engine's threads failed; its journal was not even tried.
+            Err(fjall::Error::Poisoned) => self.outcome("syncing the store", result),
+            Err(error) => {
+                let error = engine_error("syncing the store", error);
+                // What a failed sync left on disk is unknown, whatever a second one says. Where only room ran out, all of
+                // it is written afresh.
+                self.failed = Some(match error {
+                    StoreError::Disk { fault, .. } if !fault.is_shortage() => Failure::Final(fault),
+                    StoreError::Disk { .. } => Failure::Reopen,
+                    _ => Failure::Final(EIO),
+                });
+                Err(error)
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Puts the newest content of each item into the batch, in the order of keys: what was overwritten meanwhile is
@@ -383,7 +452,8 @@ impl StoreWriter {
         let shared = self.handle.clone();
         let guard = shared.read().unwrap_or_else(PoisonError::into_inner);
         let Some(handle) = guard.as_ref() else { return Err(damaged("its engine", "it is closed")) };
-        let mut batch = handle.db.batch();
+        // Its default durability: in the kernel's hands, so that opening the engine again finds it.
+        let mut batch = handle.db.batch().durability(Some(PersistMode::Buffer));
         let (mut count, mut bytes) = (0, 0);
         let mut items: Vec<Staged<'_>> = Vec::new();
         for source in due {
@@ -420,6 +490,7 @@ impl StoreWriter {
         let result = handle.make_room().and_then(|()| batch.commit());
         drop(guard);
         self.outcome("applying to the store", result)?;
+        self.shown[journal.index()] = self.state.applied[journal.index()];
         Ok(count)
     }
 }
@@ -442,7 +513,11 @@ impl StoreWrite for StoreWriter {
     fn apply(&mut self, journal: JournalKind, batches: &[Batch]) -> Result<(), StoreError> {
         self.ready()?;
         // First the volumes: what a crash leaves of them without the rest is written again by the replay.
-        self.volumes.apply(journal, batches)?;
+        self.volumes.apply(journal, batches).inspect_err(|_| {
+            if let Some(fault) = self.volumes.failed_sync() {
+                self.failed = Some(Failure::Final(fault));
+            }
+        })?;
         let all = batches_due(journal, self.state.applied[journal.index()], batches)?;
         let mut due = all.as_slice();
         while !due.is_empty() {
@@ -474,8 +549,9 @@ impl StoreWrite for StoreWriter {
 
     fn checkpoint(&mut self) -> Result<[Seq; 2], StoreError> {
         self.ready()?;
-        let since = self.volumes.synced(self.state.applied).inspect_err(|_| {
-            self.failed = Some(Failure::Final(EIO));
+        let since = self.volumes.synced(self.state.applied).inspect_err(|error| {
+            let fault = if let StoreError::Disk { fault, .. } = error { *fault } else { EIO };
+            self.failed = Some(Failure::Final(fault));
         })?;
         let shared = self.handle.clone();
         let guard = shared.read().unwrap_or_else(PoisonError::into_inner);
@@ -488,15 +564,17 @@ impl StoreWrite for StoreWriter {
             let result = guard.as_ref().map_or(Err(fjall::Error::Poisoned), record);
             self.outcome("writing down where volumes stand", result)?;
         }
-        let persist = |handle: &Handle| handle.db.persist(PersistMode::SyncAll);
-        let result = guard.as_ref().map_or(Err(fjall::Error::Poisoned), persist);
+        let rewrite = self.rewrite;
+        // Nothing is synced before this is done, so it may be done again.
+        let write = |handle: &Handle| {
+            if rewrite { handle.write_tables() } else { handle.db.persist(PersistMode::Buffer) }
+        };
+        let result = guard.as_ref().map_or(Err(fjall::Error::Poisoned), write);
+        self.outcome("writing the store", result)?;
+        let result = guard.as_ref().map_or(Err(fjall::Error::Poisoned), Handle::sync);
         drop(guard);
-        if let Err(error) = result {
-            let error = engine_error("syncing the store", error);
-            // What a failed sync left on disk is unknown, whatever a second one says.
-            self.failed = Some(Failure::Final(EIO));
-            return Err(error);
-        }
+        self.synced(result)?;
+        (self.rewrite, self.reopened) = (false, 0);
         self.state.volumes_since = since;
         let namespace = &self.state.namespace;
         let volume = |file| namespace.file(file).is_some_and(|info| info.dptr.kind == DptrKind::Blocks);
@@ -530,7 +608,7 @@ fn open_database(dir: &Path) -> fjall::Result<Database> {
         .max_journaling_size(ENGINE_JOURNAL)
         .journal_compression(CompressionType::None)
         .worker_threads(WORKERS)
-        .max_cached_files(Some(TABLES_OPEN))
+        .max_cached_files(Some(STORE_TABLES_MAX))
         .open()
 }
 
@@ -606,11 +684,18 @@ fn to_bytes(value: fjall::UserValue) -> Bytes {
     if value.len() > SHARE_FROM { Bytes::from_owner(value) } else { Bytes::copy_from_slice(&value) }
 }
 
-fn disk_is_full(dir: &Path) -> bool {
+/// What has run out for whoever writes in `dir`, if anything has.
+fn shortage_in(dir: &Path) -> Option<Fault> {
     let path = dir.join("probe.tmp");
     let result = std::fs::write(&path, vec![0x5a; PROBE]);
     let _ = std::fs::remove_file(&path);
-    result.is_err_and(|error| Fault::from_io(&error) == Fault::NoSpace)
+    // The engine writes whole tables, which may find no room where this did.
+    let free = nix::sys::statvfs::statvfs(dir).map(|disk| disk.blocks_available() * disk.fragment_size());
+    match result {
+        Ok(()) if free.is_ok_and(|free| free < 2 * WRITE_BUFFER) => Some(Fault::NoSpace),
+        Ok(()) => None,
+        Err(error) => Some(Fault::from_io(&error)).filter(|fault| fault.is_shortage()),
+    }
 }
 
 fn engine_error(doing: &'static str, error: fjall::Error) -> StoreError {

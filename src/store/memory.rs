@@ -3,7 +3,7 @@
 use super::memory_volumes::MemoryVolumes;
 use super::namespace::{FileInfo, Namespace, NamespaceError};
 use super::volumes::{Plan, Standing};
-use super::{StoreError, StoreRead, StoreWrite};
+use super::{SlowSync, StoreError, StoreRead, StoreWrite};
 use crate::base::{FileId, JournalKind, Ordinal, Seq};
 use crate::format::batch::Batch;
 use crate::format::dptr::{DptrKind, FileState};
@@ -198,6 +198,7 @@ impl MemoryStore {
     pub fn restarted(&self) {
         let inner = &mut *self.inner.borrow_mut();
         inner.standing = Standing::new(inner.since, inner.applied);
+        inner.volumes.restarted();
     }
 
     /// The volumes' part of applying a batch, and no more: what a death between the two leaves.
@@ -368,15 +369,27 @@ impl StoreWrite for MemoryStore {
         Ok(())
     }
 
+    fn begin_checkpoint(&mut self) -> Option<SlowSync> {
+        let inner = &mut *self.inner.borrow_mut();
+        inner.standing.begin();
+        inner.volumes.begin_sync();
+        Some(Box::new(|| Ok(())))
+    }
+
     fn checkpoint(&mut self) -> Result<[Seq; 2], StoreError> {
+        let begun = self.inner.borrow().standing.is_begun();
+        if !begun {
+            let _ = self.begin_checkpoint();
+        }
         let inner = &mut *self.inner.borrow_mut();
         inner.undo.clear();
-        inner.volumes.checkpoint();
-        let namespace = Rc::clone(&inner.namespace);
-        let volume = |file| namespace.file(file).is_some_and(|info| info.dptr.kind == DptrKind::Blocks);
-        inner.volumes.remove_strays(volume);
-        inner.standing.begin();
+        inner.volumes.synced();
         inner.since = inner.standing.synced(inner.applied);
+        if inner.standing.given() == inner.applied {
+            let namespace = Rc::clone(&inner.namespace);
+            let volume = |file| namespace.file(file).is_some_and(|info| info.dptr.kind == DptrKind::Blocks);
+            inner.volumes.remove_strays(volume);
+        }
         Ok(inner.standing.covered(inner.applied))
     }
 

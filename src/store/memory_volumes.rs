@@ -20,6 +20,8 @@ pub(super) struct MemoryVolumes {
     sectors: BTreeMap<Key, Box<Sector>>,
     /// What a sector held since the last checkpoint, oldest first; none: it was not there.
     before: BTreeMap<Key, Vec<Option<Box<Sector>>>>,
+    /// How much of `before` the sync under way makes of no account.
+    begun: BTreeMap<Key, usize>,
 }
 
 impl MemoryVolumes {
@@ -72,9 +74,31 @@ impl MemoryVolumes {
         self.of(file).next().is_some()
     }
 
+    /// A sync begins.
+    pub(super) fn begin_sync(&mut self) {
+        self.begun = self.before.iter().map(|(key, versions)| (*key, versions.len())).collect();
+    }
+
+    /// It has ended: what was there when it began is durable, what came since may be there or not.
+    pub(super) fn synced(&mut self) {
+        for (key, count) in std::mem::take(&mut self.begun) {
+            let Some(versions) = self.before.get_mut(&key) else { continue };
+            versions.drain(..count.min(versions.len()));
+            if versions.is_empty() {
+                self.before.remove(&key);
+            }
+        }
+    }
+
+    /// The process that had begun a sync is gone.
+    pub(super) fn restarted(&mut self) {
+        self.begun.clear();
+    }
+
     /// Everything is durable.
     pub(super) fn checkpoint(&mut self) {
         self.before.clear();
+        self.begun.clear();
     }
 
     /// Of each sector that changed since the last checkpoint one content is left: `choose` is told how many there were
@@ -131,5 +155,6 @@ impl MemoryVolumes {
     pub(super) fn remove_strays(&mut self, is_volume: impl Fn(FileId) -> bool) {
         self.sectors.retain(|(file, _), _| is_volume(*file));
         self.before.retain(|(file, _), _| is_volume(*file));
+        self.begun.retain(|(file, _), _| is_volume(*file));
     }
 }

@@ -29,6 +29,9 @@ pub enum StoreError {
         /// What came back.
         fault: crate::base::Fault,
     },
+    /// The store failed before, and was not opened again so far.
+    #[error("reading the store, which failed before and could not be opened again so far")]
+    Closed,
     /// What is stored cannot be what was written.
     #[error("{what} in the store is damaged: {why}")]
     Damaged {

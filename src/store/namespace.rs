@@ -196,6 +196,11 @@ impl Namespace {
         self.files.iter().map(|(id, info)| (*id, info))
     }
 
+    /// Those from this id on.
+    pub fn files_from(&self, from: FileId) -> impl Iterator<Item = (FileId, &FileInfo)> {
+        self.files.range(from..).map(|(id, info)| (*id, info))
+    }
+
     /// The files of an account, in order of id.
     pub fn files_of(&self, account: FileId) -> impl Iterator<Item = (FileId, &FileInfo)> {
         let members = self.members.get(&account).into_iter().flatten();

@@ -29,6 +29,8 @@ fn write_once(file: BorrowedFd<'_>, parts: &Parts, offset: u64, flags: libc::c_i
     let mut ranges = Vec::new();
     gather(parts, &mut ranges);
     let count = libc::c_int::try_from(ranges.len()).unwrap_or(libc::c_int::MAX);
+    #[cfg(test)]
+    tests::FLAGS.set(flags);
     // SAFETY: pwritev2(2) reads `count` iovecs at the pointer and at most its length at the base of each; ranges and
     // parts outlive the call, and a write does not change the bytes although the field is a mutable pointer.
     let written = unsafe { libc::pwritev2(file.as_raw_fd(), ranges.as_ptr(), count, offset, flags) };
@@ -130,4 +132,26 @@ pub fn direct_alignment(file: BorrowedFd<'_>) -> Option<DirectAlignment> {
     let found = unsafe { found.assume_init() };
     (found.stx_mask & libc::STATX_DIOALIGN != 0)
         .then_some(DirectAlignment { memory: found.stx_dio_mem_align, offset: found.stx_dio_offset_align })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::os::fd::AsFd;
+
+    thread_local! {
+        /// Of the last write of this thread.
+        pub(super) static FLAGS: Cell<libc::c_int> = const { Cell::new(0) };
+    }
+
+    #[test]
+    fn a_durable_write_asks_the_kernel_for_that_and_another_one_does_not() {
+        let file = tempfile::tempfile().unwrap();
+        let parts = || Parts::new(vec![bytes::Bytes::from_static(b"content")]);
+        assert_eq!(write_durably_at(file.as_fd(), &parts(), 0).unwrap(), 7);
+        assert_eq!(FLAGS.get() & libc::RWF_DSYNC, libc::RWF_DSYNC);
+        assert_eq!(write_at(file.as_fd(), &parts(), 7).unwrap(), 7);
+        assert_eq!(FLAGS.get(), 0);
+    }
 }

@@ -33,6 +33,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 const LONGEST_S: u64 = 1 << 30;
 /// Room for completions at least, whatever the room for submissions.
 const COMPLETIONS_MIN: u32 = 4096;
+/// poll(2): the other side sends no more; that it is gone is always told too.
+const END_OF_STREAM: u32 = libc::POLLRDHUP.unsigned_abs() as u32;
 /// io_uring_enter(2): wait for, or at least look for, completions.
 const ENTER_GETEVENTS: u32 = 1;
 /// io_uring_enter(2): the argument is an extended one, with a time limit.
@@ -85,6 +87,8 @@ pub enum Task<F> {
     Accept(Arc<OwnedFd>),
     /// Connect to an address.
     Connect(Arc<OwnedFd>, SocketAddr),
+    /// Wait until the other side of a connected socket sends no more, or is gone.
+    AwaitEnd(Arc<OwnedFd>),
     /// Receive once into the whole capacity; the content is dropped.
     Receive(Arc<OwnedFd>, Vec<u8>),
     /// Append to the content, not beyond the goal; all of it at once if the kernel can where nothing less is asked for.
@@ -355,10 +359,11 @@ pub fn missing_operations() -> io::Result<Vec<&'static str>> {
     Ok(missing)
 }
 
-fn operations() -> [(&'static str, u8); 10] {
+fn operations() -> [(&'static str, u8); 11] {
     [
         ("ACCEPT", opcode::Accept::CODE),
         ("CONNECT", opcode::Connect::CODE),
+        ("POLL_ADD", opcode::PollAdd::CODE),
         ("RECV", opcode::Recv::CODE),
         ("READ", opcode::Read::CODE),
         ("SEND", opcode::Send::CODE),
@@ -422,6 +427,7 @@ fn entry_of<F: AsFd>(task: &mut Task<F>, arguments: &mut Arguments) -> squeue::E
             let address = arguments.address.insert(Box::new(SockaddrStorage::from(*address)));
             opcode::Connect::new(types::Fd(socket.as_raw_fd()), address.as_ptr(), address.len()).build()
         }
+        Task::AwaitEnd(socket) => opcode::PollAdd::new(types::Fd(socket.as_raw_fd()), END_OF_STREAM).build(),
         Task::Receive(socket, buffer) => {
             buffer.clear();
             let (start, len) = (buffer.as_mut_ptr(), length(buffer.capacity()));
@@ -522,4 +528,34 @@ fn conclude<F>(token: u64, mut task: Task<F>, code: i32) -> Finished<F> {
         },
     };
     Finished { token, task, accepted, result }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    /// Operation code and flags of what the kernel is asked for, as io_uring_enter(2) lays them out.
+    fn asked(mut task: Task<std::fs::File>) -> (u8, u32) {
+        let mut arguments = Arguments { ranges: Vec::new(), message: None, address: None };
+        let entry = entry_of(&mut task, &mut arguments);
+        // SAFETY: a submission entry is 64 bytes of numbers.
+        let bytes: [u8; 64] = unsafe { std::mem::transmute(entry) };
+        (bytes[0], u32::from_ne_bytes([bytes[28], bytes[29], bytes[30], bytes[31]]))
+    }
+
+    fn write(parts: usize) -> WriteTask<std::fs::File> {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        WriteTask::new(file, vec![Bytes::from_static(b"content"); parts], 0)
+    }
+
+    #[test]
+    fn a_durable_write_by_the_ring_asks_the_kernel_for_that_and_a_sync_is_one() {
+        // IORING_OP_WRITEV 2, IORING_OP_FSYNC 3, IORING_OP_WRITE 23; IORING_FSYNC_DATASYNC 1.
+        let durably = u32::try_from(libc::RWF_DSYNC).unwrap();
+        assert_eq!(asked(Task::WriteDurably(write(1))), (23, durably));
+        assert_eq!(asked(Task::WriteDurably(write(3))), (2, durably));
+        assert_eq!(asked(Task::Write(write(1))), (23, 0));
+        assert_eq!(asked(Task::Sync(write(1))), (3, 1));
+    }
 }

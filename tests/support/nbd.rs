@@ -102,6 +102,20 @@ impl Nbd {
         self.reply().map(|_| ())
     }
 
+    /// Sends a write without waiting for anything.
+    pub(crate) fn sends_write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.request((0, WRITE), offset, offset, bytes.len())?;
+        self.requests.write_all(bytes)?;
+        self.requests.flush()
+    }
+
+    /// The same of one that asks to be made safe.
+    pub(crate) fn sends_fua_write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.request((FUA, WRITE), offset, offset, bytes.len())?;
+        self.requests.write_all(bytes)?;
+        self.requests.flush()
+    }
+
     /// Writes `bytes` at each offset, so many at a time; nothing else may be under way.
     pub(crate) fn writes(
         &mut self,

@@ -325,6 +325,12 @@ impl Node {
         line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
     }
 
+    /// How many descriptors the process has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.process.as_ref().expect("it runs").id());
+        std::fs::read_dir(path).unwrap().count()
+    }
+
     /// Whether io_uring can be used here; containers often forbid it.
     #[track_caller]
     pub(crate) fn has_uring(&self) -> bool {

@@ -115,6 +115,7 @@ pub(crate) fn hello_of(node: &Node) -> Hello {
         applied: Default::default(),
         table: Vec::new(),
         name: config.name,
+        door: None,
     }
 }
 

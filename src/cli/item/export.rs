@@ -50,7 +50,7 @@ struct Totals {
 
 /// Runs `item export`.
 pub(crate) fn run(context: &mut Context, args: &ExportArgs) -> Done {
-    let mut client = RespClient::of_node(context.dir()?)?;
+    let mut client = super::door(context)?;
     let to_stdout = [&args.csv, &args.jsonl].into_iter().flatten().any(|path| path.as_os_str() == "-");
     let start = Instant::now();
     let mut totals = if to_stdout {

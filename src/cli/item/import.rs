@@ -112,7 +112,7 @@ struct Totals {
 
 /// Runs `item import`.
 pub(crate) fn run(context: &mut Context, args: &ImportArgs) -> Done {
-    let mut client = RespClient::of_node(context.dir()?)?;
+    let mut client = super::door(context)?;
     let bar = progress("items");
     let mut totals = Totals::default();
     for path in &args.paths {

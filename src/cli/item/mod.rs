@@ -3,6 +3,7 @@
 mod export;
 mod import;
 mod paths;
+mod put;
 mod table;
 
 use super::Context;
@@ -10,18 +11,18 @@ use super::failure::{Answer, Done, Failure};
 use super::out::{escape, say};
 use super::resp_client::{Reply, RespClient, RespError};
 use super::values;
+use super::wait::{Need, WaitArgs, until_ready};
 use crate::base::limits::{ITEM_ID_MAX, ITEM_VALUE_MAX};
 use clap::{Args, Subcommand};
 use std::ffi::OsString;
-use std::io::Read;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
 
 /// Items: read, write, list, import and export them
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   hot-backup item put app,orders 1001 'two boxes'
+  hot-backup item put app,docs README @README.md     the value is what is in the file
   hot-backup item get app,orders 1001
   hot-backup item list app,orders --match '10*' --limit 20
   hot-backup item import app,docs ./docs             each file an item
@@ -30,6 +31,8 @@ Examples:
 pub(crate) struct ItemArgs {
     #[command(subcommand)]
     verb: Verb,
+    #[command(flatten)]
+    wait: WaitArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -42,7 +45,7 @@ enum Verb {
         /// The item's id
         id: OsString,
     },
-    Put(PutArgs),
+    Put(put::PutArgs),
     /// Deletes items; exit code 1 if one was not there
     Delete {
         /// account,file
@@ -55,22 +58,6 @@ enum Verb {
     List(ListArgs),
     Import(import::ImportArgs),
     Export(export::ExportArgs),
-}
-
-/// Writes an item: the value is an argument, a file, or stdin
-#[derive(Debug, Args)]
-struct PutArgs {
-    /// account,file
-    #[arg(value_parser = values::file_name)]
-    file: String,
-    /// The item's id
-    id: OsString,
-    /// The value; without it and --file, stdin is read
-    #[arg(conflicts_with = "from")]
-    value: Option<OsString>,
-    /// Read the value from this file
-    #[arg(long = "file", value_name = "PATH")]
-    from: Option<PathBuf>,
 }
 
 /// Lists the ids of a file's items
@@ -89,9 +76,10 @@ struct ListArgs {
 
 /// Runs `item`.
 pub(crate) fn run(context: &mut Context, args: ItemArgs) -> Done {
+    args.wait.note(context);
     match args.verb {
         Verb::Get { file, id } => get(context, &file, id.as_bytes()),
-        Verb::Put(args) => put(context, args),
+        Verb::Put(args) => put::run(context, args),
         Verb::Delete { file, ids } => delete(context, &file, &ids),
         Verb::List(args) => list(context, &args),
         Verb::Import(args) => import::run(context, &args),
@@ -143,8 +131,14 @@ fn unexpected(doing: &str, reply: &Reply) -> Failure {
     }
 }
 
+/// A connection to the node's door for its own user, once it is open.
+fn door(context: &Context) -> Result<RespClient, Failure> {
+    until_ready(context, Need::Settled)?;
+    RespClient::of_node(context.dir()?)
+}
+
 fn call(context: &Context, doing: &str, args: &[&[u8]]) -> Result<Reply, Failure> {
-    let mut client = RespClient::of_node(context.dir()?)?;
+    let mut client = door(context)?;
     client.call(args).map_err(|e| e.failure(doing))
 }
 
@@ -159,38 +153,6 @@ fn get(context: &mut Context, file: &str, id: &[u8]) -> Done {
         other => return Err(unexpected(&doing, &other)),
     }
     Ok(Answer::Yes)
-}
-
-fn put(context: &mut Context, args: PutArgs) -> Done {
-    let PutArgs { file, id, value, from } = args;
-    let doing = format!("writing item {} of {file}", escape(id.as_bytes()));
-    let limit = ITEM_VALUE_MAX as u64 + 1;
-    let mut bytes = Vec::new();
-    match (value, from) {
-        (Some(value), _) => bytes = value.into_vec(),
-        (None, Some(path)) => {
-            let file = std::fs::File::open(&path);
-            file.and_then(|file| file.take(limit).read_to_end(&mut bytes))
-                .map_err(|e| Failure::io(format_args!("reading {}", path.display()), &e))?;
-        }
-        (None, None) => {
-            std::io::stdin()
-                .take(limit)
-                .read_to_end(&mut bytes)
-                .map_err(|e| Failure::io("reading the value from stdin", &e))?;
-        }
-    }
-    if let Some(why) = too_large(id.as_bytes().len(), bytes.len() as u64) {
-        return Err(Failure::error(format!("{doing}: {why}"), ""));
-    }
-    match call(context, &doing, &[b"SET", &key(&file, id.as_bytes()), &bytes])? {
-        Reply::Simple(_) if context.json => {
-            context.out.json(&serde_json::json!({ "bytes": bytes.len() }))?;
-            Ok(Answer::Yes)
-        }
-        Reply::Simple(_) => Ok(Answer::Yes),
-        other => Err(unexpected(&doing, &other)),
-    }
 }
 
 fn delete(context: &mut Context, file: &str, ids: &[OsString]) -> Done {
@@ -212,7 +174,7 @@ fn delete(context: &mut Context, file: &str, ids: &[OsString]) -> Done {
 }
 
 fn list(context: &mut Context, args: &ListArgs) -> Done {
-    let mut client = RespClient::of_node(context.dir()?)?;
+    let mut client = door(context)?;
     let pattern = args.pattern.as_ref().map_or(&b"*"[..], |p| p.as_bytes());
     let mut scan = Scan::new(&args.file, pattern);
     let mut left = args.limit.unwrap_or(u64::MAX);

@@ -75,7 +75,7 @@ fn drive(start: &[u8], bytes: &[u8]) {
             match output {
                 NbdOutput::Send { .. } => door.sent(now, conn),
                 NbdOutput::StartTls { .. } => door.secured(conn),
-                NbdOutput::Close { .. } => {}
+                NbdOutput::Proven { .. } | NbdOutput::Refused { .. } | NbdOutput::Close { .. } => {}
                 NbdOutput::Receive { mut buffer, .. } => {
                     let room = usize::from(left.first().copied().unwrap_or(0)) + 1;
                     let (part, rest) = left.split_at(room.min(left.len()).min(buffer.capacity()));

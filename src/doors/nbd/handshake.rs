@@ -15,6 +15,10 @@ const ALLOCATION: &[u8] = b"base:allocation";
 const ALL_OF_BASE: &[u8] = b"base:";
 /// The number under which the context is told.
 pub(super) const ALLOCATION_ID: u32 = 1;
+/// Why clients are refused, for people.
+const NO_TLS: &str = "it does not use TLS, without which nothing is told to other machines";
+/// See [`NO_TLS`].
+const NOT_NBD: &str = "what it sent is not NBD";
 /// Least, best and largest request (bytes).
 const BLOCK_SIZES: [u32; 3] = [1, 4096, NBD_REQUEST_MAX];
 /// What the replies to one option are at most, those to a list aside: a text for people, or some facts (bytes).
@@ -68,13 +72,16 @@ impl Haggling {
             return Step::Blocked;
         }
         if self.flags.is_none() {
-            return self.flags(io);
+            return self.flags(io, shared);
         }
         if let Some((option, left)) = self.drained {
             return self.drain(option, left, io, shared);
         }
         let Some(head) = io.unread().first_chunk() else { return Step::Input };
-        let Some(OptionHeader { option, len }) = OptionHeader::decode(head) else { return Step::End };
+        let Some(OptionHeader { option, len }) = OptionHeader::decode(head) else {
+            shared.refuse(io.conn, NOT_NBD);
+            return Step::End;
+        };
         let len = super::flight::size(len);
         if len > NBD_OPTION_MAX {
             if option == nbd::OPT_EXPORT_NAME || len > NBD_OPTION_DRAIN_MAX {
@@ -102,10 +109,11 @@ impl Haggling {
     }
 
     /// "The server MUST drop the TCP connection if the client sets an unknown flag".
-    fn flags(&mut self, io: &mut Io) -> Step {
+    fn flags(&mut self, io: &mut Io, shared: &mut Shared) -> Step {
         let Some(flags) = io.unread().first_chunk() else { return Step::Input };
         let flags = u32::from_be_bytes(*flags);
         if flags & !(nbd::CLIENT_FIXED_NEWSTYLE | nbd::CLIENT_NO_ZEROES) != 0 {
+            shared.refuse(io.conn, NOT_NBD);
             return Step::End;
         }
         io.consume(nbd::CLIENT_FLAGS_LEN);
@@ -147,10 +155,18 @@ impl Haggling {
             }
             nbd::OPT_STARTTLS => self.start_tls(data, io, shared),
             // "As this request cannot error, it MUST terminate the session."
-            nbd::OPT_EXPORT_NAME if self.tls_missing() => Step::End,
+            nbd::OPT_EXPORT_NAME if self.tls_missing() => {
+                shared.refuse(io.conn, NO_TLS);
+                Step::End
+            }
             // "If the server receives any other option, including `NBD_OPT_INFO` and unsupported options, it MUST
             // reply with `NBD_REP_ERR_TLS_REQD`".
-            _ if self.tls_missing() => reply(io, shared, option, nbd::REP_ERR_TLS_REQD),
+            _ if self.tls_missing() => {
+                if matches!(option, nbd::OPT_GO | nbd::OPT_INFO | nbd::OPT_LIST) {
+                    shared.refuse(io.conn, NO_TLS);
+                }
+                reply(io, shared, option, nbd::REP_ERR_TLS_REQD)
+            }
             nbd::OPT_EXPORT_NAME => self.export_name(data, io, shared, backend),
             nbd::OPT_LIST => list(data, io, shared, backend),
             nbd::OPT_INFO | nbd::OPT_GO => self.info(option, data, io, shared, backend),
@@ -191,7 +207,13 @@ impl Haggling {
         backend: &impl BlockBackend,
     ) -> Step {
         // "If the chosen export does not exist [..] the server MUST terminate the session."
-        let Ok(volume) = find(name, backend) else { return Step::End };
+        let volume = match find(name, backend) {
+            Ok(volume) => volume,
+            Err(refusal) => {
+                shared.refuse(io.conn, refusal.to_string());
+                return Step::End;
+            }
+        };
         let zeros = self.client_flags() & nbd::CLIENT_NO_ZEROES == 0;
         nbd::export_reply(io.out.small(shared), volume.bytes, self.flags_of(&volume), zeros);
         self.serve(&volume)
@@ -294,6 +316,7 @@ fn reply(io: &mut Io, shared: &mut Shared, option: u32, kind: u32) -> Step {
 
 fn refuse(io: &mut Io, shared: &mut Shared, option: u32, refusal: &Refusal) -> Step {
     let text = refusal.to_string();
+    shared.refuse(io.conn, text.clone());
     nbd::option_reply(io.out.small(shared), option, option_error(refusal), nbd::cut(&text).as_bytes());
     Step::Again
 }

@@ -88,6 +88,18 @@ pub enum NbdOutput {
         /// The client.
         conn: ConnId,
     },
+    /// The client has chosen an export, as whoever may do so only can.
+    Proven {
+        /// The client.
+        conn: ConnId,
+    },
+    /// The client was denied what it came for.
+    Refused {
+        /// The client.
+        conn: ConnId,
+        /// Why, for people.
+        why: String,
+    },
     /// End the connection once what was given is sent. Nothing more comes for the client.
     Close {
         /// The client.
@@ -137,6 +149,10 @@ struct Shared {
 }
 
 impl Shared {
+    fn refuse(&mut self, conn: ConnId, why: impl Into<String>) {
+        self.outputs.push_back(NbdOutput::Refused { conn, why: why.into() });
+    }
+
     fn traffic(&mut self, file: FileId) -> &mut VolumeTraffic {
         if self.traffic.len() >= NBD_TRAFFIC_MAX && !self.traffic.contains_key(&file) {
             self.traffic.retain(|_, traffic| traffic.clients > 0);
@@ -174,6 +190,7 @@ impl NbdDoor {
     /// A client connected.
     pub fn open(&mut self, now: Now, conn: ConnId, tls: Tls) {
         if self.sessions.len() >= NBD_CLIENTS_MAX {
+            self.shared.refuse(conn, format!("{NBD_CLIENTS_MAX} clients are connected"));
             self.shared.outputs.push_back(NbdOutput::Close { conn, stuck: false });
             return;
         }
@@ -233,6 +250,13 @@ impl NbdDoor {
         }
     }
 
+    /// The client sends no more. Of volumes no client does that and stays: it is over, and what it sent and was not begun
+    /// is dropped.
+    pub fn ended(&mut self, conn: ConnId) {
+        self.close(conn);
+        self.shared.outputs.push_back(NbdOutput::Close { conn, stuck: false });
+    }
+
     /// What a read of the backend found.
     pub fn read_done(&mut self, now: Now, token: u64, result: Result<Vec<Piece>, Refusal>) {
         self.shared.now = now.mono;
@@ -259,6 +283,8 @@ impl NbdDoor {
                 break;
             }
             self.shared.deadlines.pop_first();
+            let why = format!("it chose no volume within {} s", NBD_HANDSHAKE_MS / 1000);
+            self.shared.refuse(conn, why);
             self.end(conn);
         }
         while let Some(&(at, conn)) = self.shared.watches.first() {

@@ -289,6 +289,7 @@ impl Session {
                 Step::Serve(serving) => {
                     shared.deadlines.remove(&(self.deadline, self.io.conn));
                     shared.traffic(serving.file()).clients += 1;
+                    shared.outputs.push_back(NbdOutput::Proven { conn: self.io.conn });
                     self.phase = Phase::Serving(serving);
                 }
             }

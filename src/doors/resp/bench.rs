@@ -3,7 +3,7 @@
 
 use super::{DoorOutput, RespConfig, RespDoor};
 use crate::base::{AckLevel, ConnId, FileId, JournalKind, Now, Seq, Wait};
-use crate::doors::{Backend, Refusal, ReplicationView, Update, Watermarks};
+use crate::doors::{Backend, Change, ItemHash, Refusal, ReplicationView, Scanned, Update, Watermarks};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::time::Instant;
@@ -35,8 +35,22 @@ impl Backend for Sink {
         Ok(Wait { journal: JournalKind::Replicated, seq: self.end, level: AckLevel::Local })
     }
 
-    fn scan(&mut self, _: FileId, _: Option<&[u8]>, _: usize) -> Result<(Vec<Bytes>, Option<Wait>), Refusal> {
-        Ok((Vec::new(), None))
+    fn scan(&mut self, _: FileId, _: Option<&[u8]>, _: usize) -> Result<Scanned, Refusal> {
+        Ok(Scanned { ended: true, ..Scanned::default() })
+    }
+
+    fn item_hash(&self, _: FileId, _: &[u8]) -> ItemHash {
+        ItemHash(0)
+    }
+
+    fn want_changes(&mut self, _: bool) {}
+
+    fn next_change(&mut self) -> Option<Change> {
+        None
+    }
+
+    fn next_record_file(&self, _: FileId) -> Option<(FileId, String)> {
+        None
     }
 
     fn record_files(&self) -> Vec<(FileId, String)> {
@@ -92,7 +106,8 @@ fn rate(pipelined: usize) -> f64 {
                     told += bytes.len() / 5;
                     sends.push(conn);
                 }
-                DoorOutput::Close { .. } => panic!("no client ends"),
+                DoorOutput::Proven { .. } => {}
+                DoorOutput::Refused { .. } | DoorOutput::Close { .. } => panic!("no client ends"),
             }
         }
         sends.drain(..).for_each(|conn| door.sent(conn));
@@ -103,6 +118,8 @@ fn rate(pipelined: usize) -> f64 {
         }
         sink.journal.clear();
         sink.marks = Watermarks { durable: [sink.end; 2], replicated: [sink.end; 4] };
+        door.begin_round();
+        door.tick(now, &mut sink);
         door.release(now, &mut sink);
     }
     assert!(told + pipelined * 256 >= done, "every SET is answered");

@@ -1,16 +1,18 @@
 //! Commands about the connection itself: who is there and how they talk.
 
+use super::COMPATIBLE_WITH;
 use super::refusal::{Fail, SYNTAX};
-use super::session::Client;
-use super::table::Cmd;
+use super::table::{Cmd, Spec};
 use super::turn::{Turn, wrong_arity};
-use super::{COMPATIBLE_WITH, Shared};
-use crate::base::Mono;
+use crate::base::limits::RESP_LOCKED_MAX;
 use crate::doors::Backend;
 use crate::format::resp::{self, Args, Version};
 
 /// Compares in a time that depends only on the length of what was offered.
 fn same_secret(offered: &[u8], secret: &[u8]) -> bool {
+    if offered.len() > RESP_LOCKED_MAX {
+        return false;
+    }
     let mut different = u8::from(offered.len() != secret.len());
     for (at, byte) in offered.iter().enumerate() {
         let other = secret.get(at % secret.len().max(1)).copied().unwrap_or(0);
@@ -23,7 +25,7 @@ fn is(word: &[u8], name: &str) -> bool {
     word.eq_ignore_ascii_case(name.as_bytes())
 }
 
-fn check_name(name: &[u8]) -> Result<(), Fail> {
+pub(super) fn check_name(name: &[u8]) -> Result<(), Fail> {
     const NAME_MAX: usize = 256;
     if name.len() > NAME_MAX || !name.iter().all(u8::is_ascii_graphic) {
         return Err("ERR Client names cannot contain spaces, newlines or special characters.".into());
@@ -32,42 +34,19 @@ fn check_name(name: &[u8]) -> Result<(), Fail> {
 }
 
 /// Redis's text for a subcommand that is not known.
-pub(super) fn unknown_subcommand(command: &str, word: &[u8]) -> Fail {
+pub(super) fn unknown_subcommand(command: &str, word: &[u8]) -> String {
     let word = String::from_utf8_lossy(word.get(..128).unwrap_or(word)).into_owned();
-    format!("ERR unknown subcommand '{word}'. Try {command} HELP.").into()
-}
-
-impl Client {
-    fn describe(&self, shared: &Shared, now: Mono) -> String {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let seconds = |since: Mono| now.since(since) / 1_000_000;
-        format!(
-            "id={} name={} age={} idle={} flags={} db=0 sub=0 psub=0 ssub=0 multi={} watch={} obl={} \
-             events=r cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}",
-            self.conn,
-            text(&self.name),
-            seconds(self.opened),
-            seconds(self.active),
-            if self.queue.is_some() { "x" } else { "N" },
-            self.queue.as_ref().map_or(-1, |queue| i64::try_from(queue.len()).unwrap_or(i64::MAX)),
-            shared.watches.of(self.conn),
-            self.out.pending(),
-            self.last_command,
-            self.version.number(),
-            text(&self.library[0]),
-            text(&self.library[1]),
-        )
-    }
+    format!("ERR unknown subcommand '{word}'. Try {} HELP.", command.to_ascii_uppercase())
 }
 
 impl<B: Backend> Turn<'_, B> {
-    pub(super) fn dispatch_connection(&mut self, cmd: Cmd, args: Args<'_>) -> Result<(), Fail> {
-        match cmd {
+    pub(super) fn dispatch_connection(&mut self, spec: &'static Spec, args: Args<'_>) -> Result<(), Fail> {
+        match spec.cmd {
             Cmd::Ping => self.ping(args),
             Cmd::Echo => self.bulk(args.at(1)),
             Cmd::Hello => self.hello(args),
             Cmd::Auth => self.auth(args),
-            Cmd::Client => self.client(args),
+            Cmd::Client => self.client(spec, args),
             Cmd::Select => self.select(args),
             Cmd::ReadMode => self.ok(),
             Cmd::Reset => self.reset(),
@@ -75,7 +54,7 @@ impl<B: Backend> Turn<'_, B> {
                 self.client.closing = true;
                 self.ok()
             }
-            _ => self.dispatch_report(cmd, args),
+            _ => self.dispatch_report(spec, args),
         }
     }
 
@@ -92,6 +71,10 @@ impl<B: Backend> Turn<'_, B> {
 
     fn select(&mut self, args: Args<'_>) -> Result<(), Fail> {
         match self.parse_integer(args.at(1))? {
+            far if i32::try_from(far).is_err() => {
+                Err(format!("ERR value is out of range, value must between {} and {}", i32::MIN, i32::MAX)
+                    .into())
+            }
             0 => self.ok(),
             _ => Err("ERR DB index is out of range".into()),
         }
@@ -101,10 +84,9 @@ impl<B: Backend> Turn<'_, B> {
         self.shared.watches.end(self.client.conn);
         self.client.queue = None;
         self.client.version = Version::V2;
-        self.client.name.clear();
+        self.reset_card();
         if self.shared.config.password.is_some() && !self.client.trusted {
-            self.client.authenticated = false;
-            self.shared.must_authenticate(self.now, self.client.conn);
+            self.client.lock(self.now, self.shared);
         }
         resp::simple(&mut self.client.out.bytes, "RESET");
         Ok(())
@@ -134,7 +116,8 @@ impl<B: Backend> Turn<'_, B> {
             self.shared.stats.denied += 1;
             return Err("WRONGPASS invalid username-password pair or user is disabled.".into());
         }
-        self.client.authenticated = true;
+        self.client.unlock(self.shared);
+        self.shared.outputs.push_back(super::DoorOutput::Proven { conn: self.client.conn });
         Ok(())
     }
 
@@ -160,7 +143,7 @@ impl<B: Backend> Turn<'_, B> {
                 name = Some(args.at(at + 1));
                 at += 2;
             } else {
-                let word = String::from_utf8_lossy(word).into_owned();
+                let word = String::from_utf8_lossy(word.get(..128).unwrap_or(word));
                 return Err(format!("ERR Syntax error in HELLO option '{word}'").into());
             }
         }
@@ -170,8 +153,10 @@ impl<B: Backend> Turn<'_, B> {
                         RESP protocol version at the same time"
                 .into());
         }
-        if let Some(name) = name {
-            self.client.name = name.to_vec();
+        if let Some(name) = name
+            && let Some(card) = self.shared.roster.card(self.client.card)
+        {
+            card.name = name.to_vec();
         }
         self.client.version = version;
         self.greet();
@@ -197,65 +182,6 @@ impl<B: Backend> Turn<'_, B> {
         text(out, "role", role);
         resp::bulk(out, b"modules");
         resp::array(out, 0);
-    }
-
-    fn client(&mut self, args: Args<'_>) -> Result<(), Fail> {
-        let sub = args.at(1);
-        let takes = |name: &str, count: usize| match args.len() == count {
-            true => Ok(()),
-            false => Err(Fail::from(wrong_arity(&format!("client|{name}")))),
-        };
-        if is(sub, "id") {
-            takes("id", 2)?;
-            self.integer(i64::try_from(self.client.conn.0).unwrap_or(i64::MAX))
-        } else if is(sub, "getname") {
-            takes("getname", 2)?;
-            let name = self.client.name.clone();
-            self.bulk_or_null((!name.is_empty()).then_some(&name))
-        } else if is(sub, "setname") {
-            takes("setname", 3)?;
-            check_name(args.at(2))?;
-            self.client.name = args.at(2).to_vec();
-            self.ok()
-        } else if is(sub, "setinfo") {
-            takes("setinfo", 4)?;
-            self.set_info(args)
-        } else if is(sub, "info") || is(sub, "list") {
-            let line = self.client.describe(self.shared, self.now.mono) + "\n";
-            resp::verbatim(&mut self.client.out.bytes, self.client.version, *b"txt", &line);
-            Ok(())
-        } else if is(sub, "no-evict") || is(sub, "no-touch") {
-            takes(if is(sub, "no-evict") { "no-evict" } else { "no-touch" }, 3)?;
-            if is(args.at(2), "on") || is(args.at(2), "off") { self.ok() } else { Err(SYNTAX.into()) }
-        } else if is(sub, "reply") {
-            takes("reply", 3)?;
-            match args.at(2) {
-                on if is(on, "on") => self.ok(),
-                off if is(off, "off") || is(off, "skip") => {
-                    Err("ERR CLIENT REPLY OFF and SKIP are not supported: every command is answered".into())
-                }
-                _ => Err(SYNTAX.into()),
-            }
-        } else {
-            Err(unknown_subcommand("CLIENT", sub))
-        }
-    }
-
-    fn set_info(&mut self, args: Args<'_>) -> Result<(), Fail> {
-        let place = match args.at(2) {
-            name if is(name, "lib-name") => 0,
-            version if is(version, "lib-ver") => 1,
-            other => {
-                let other = String::from_utf8_lossy(other).into_owned();
-                return Err(format!("ERR Unrecognized option '{other}'").into());
-            }
-        };
-        check_name(args.at(3)).map_err(|_| {
-            let what = ["lib-name", "lib-ver"][place];
-            Fail::from(format!("ERR {what} cannot contain spaces, newlines or special characters."))
-        })?;
-        self.client.library[place] = args.at(3).to_vec();
-        self.ok()
     }
 }
 

@@ -1,12 +1,13 @@
 //! Commands on single items.
 
+use super::gather::What;
 use super::refusal::{Fail, NOT_AN_INTEGER, SYNTAX};
 use super::turn::{Turn, wrong_arity};
 use crate::base::FileId;
 use crate::base::limits::ITEM_VALUE_MAX;
 use crate::doors::{Backend, Refusal, Update};
 use crate::format::resp::{self, Args};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 /// Reads an integer as strictly as Redis: no blanks, no plus, no zeros in front.
 pub(super) fn parse_integer(text: &[u8]) -> Option<i64> {
@@ -18,6 +19,12 @@ pub(super) fn parse_integer(text: &[u8]) -> Option<i64> {
     }
     std::str::from_utf8(text).ok()?.parse().ok()
 }
+
+/// Options of SET and GETEX that ask for an end.
+const EXPIRY_OPTIONS: [&str; 4] = ["ex", "px", "exat", "pxat"];
+/// What whoever asks for an end of an item is told.
+pub(super) const NO_EXPIRY: &str = "ERR items do not expire: EX, PX, EXAT and PXAT are not supported, nor EXPIRE and its \
+                                    like; delete the item when its time is over";
 
 /// The options of SET.
 #[derive(Default)]
@@ -32,8 +39,8 @@ impl SetOptions {
         let mut options = Self::default();
         for word in args.tail(3) {
             let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
-            if ["ex", "px", "exat", "pxat"].into_iter().any(is) {
-                return Err("ERR items do not expire: EX, PX, EXAT and PXAT are not supported".into());
+            if EXPIRY_OPTIONS.into_iter().any(is) {
+                return Err(NO_EXPIRY.into());
             } else if is("nx") && !options.if_present {
                 options.if_absent = true;
             } else if is("xx") && !options.if_absent {
@@ -63,7 +70,7 @@ impl<B: Backend> Turn<'_, B> {
         self.read(item)
     }
 
-    fn count(&mut self, count: usize) -> Result<(), Fail> {
+    pub(super) fn count(&mut self, count: usize) -> Result<(), Fail> {
         self.integer(i64::try_from(count).unwrap_or(i64::MAX))
     }
 
@@ -91,6 +98,18 @@ impl<B: Backend> Turn<'_, B> {
     pub(super) fn get(&mut self, args: Args<'_>) -> Result<(), Fail> {
         let value = self.read_key(args.at(1))?;
         self.bulk_or_null(value.as_deref())
+    }
+
+    pub(super) fn get_ex(&mut self, args: Args<'_>) -> Result<(), Fail> {
+        let is = |at: usize, name: &str| args.at(at).eq_ignore_ascii_case(name.as_bytes());
+        match args.len() {
+            2 => {}
+            // There is nothing to take away.
+            3 if is(2, "persist") => {}
+            4 if EXPIRY_OPTIONS.into_iter().any(|name| is(2, name)) => return Err(NO_EXPIRY.into()),
+            _ => return Err(SYNTAX.into()),
+        }
+        self.get(args)
     }
 
     pub(super) fn set_nx(&mut self, args: Args<'_>) -> Result<(), Fail> {
@@ -139,64 +158,13 @@ impl<B: Backend> Turn<'_, B> {
         self.count(value.map_or(0, |value| value.len()))
     }
 
-    pub(super) fn del(&mut self, args: Args<'_>) -> Result<(), Fail> {
-        let mut gone: Vec<(FileId, &[u8])> = Vec::new();
-        for key in args.tail(1) {
-            let item = self.key(key)?;
-            if self.read(item)?.is_some() {
-                gone.push(item);
-            }
-        }
-        gone.sort_unstable();
-        gone.dedup();
-        if !gone.is_empty() {
-            let updates: Vec<_> = gone.iter().map(|&(file, id)| Update::Delete { file, id }).collect();
-            self.write(&updates)?;
-        }
-        self.count(gone.len())
-    }
-
-    pub(super) fn exists(&mut self, args: Args<'_>) -> Result<(), Fail> {
-        let mut found = 0;
-        for key in args.tail(1) {
-            found += usize::from(self.read_key(key)?.is_some());
-        }
-        self.count(found)
-    }
-
-    pub(super) fn mget(&mut self, args: Args<'_>) -> Result<(), Fail> {
-        resp::array(&mut self.client.out.bytes, args.len() - 1);
-        for key in args.tail(1) {
-            let value = self.read_key(key)?;
-            self.bulk_or_null(value.as_deref())?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn mset(&mut self, args: Args<'_>) -> Result<(), Fail> {
-        self.put_pairs(args, "mset", false)?;
-        self.ok()
-    }
-
-    pub(super) fn mset_nx(&mut self, args: Args<'_>) -> Result<(), Fail> {
-        let done = self.put_pairs(args, "msetnx", true)?;
-        self.integer(i64::from(done))
-    }
-
-    fn put_pairs(&mut self, args: Args<'_>, name: &str, if_all_absent: bool) -> Result<bool, Fail> {
+    /// MSET and MSETNX: keys, each with a value.
+    pub(super) fn gather_pairs(&mut self, what: What, args: Args<'_>) -> Result<(), Fail> {
         if args.len().is_multiple_of(2) {
+            let name = if what == What::Put { "mset" } else { "msetnx" };
             return Err(wrong_arity(name).into());
         }
-        let mut updates = Vec::with_capacity(args.len() / 2);
-        for at in (1..args.len()).step_by(2) {
-            let (file, id) = self.key(args.at(at))?;
-            if if_all_absent && self.read((file, id))?.is_some() {
-                return Ok(false);
-            }
-            updates.push(Update::Put { file, id, value: args.at(at + 1) });
-        }
-        self.write(&updates)?;
-        Ok(true)
+        self.gather(what, args)
     }
 
     pub(super) fn append(&mut self, args: Args<'_>) -> Result<(), Fail> {
@@ -206,6 +174,19 @@ impl<B: Backend> Turn<'_, B> {
         if found > ITEM_VALUE_MAX {
             let limit = "an item's value has at most 16 MiB";
             return Err(Refusal::TooLarge { what: "item value", found, limit }.into());
+        }
+        self.shared.work.spend(args.at(2).len());
+        let (file, id) = item;
+        if let Some(staged) = &mut self.staged {
+            let hash = self.backend.item_hash(file, id);
+            if let Some(own) = staged.take(hash, file, id) {
+                // Nobody else holds it: it grows in place, however often it is appended to.
+                drop(old);
+                let mut own = own.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+                own.extend_from_slice(args.at(2));
+                staged.set(hash, file, id, Some(own.freeze()));
+                return self.count(found);
+            }
         }
         let value = [old.as_ref(), args.at(2)].concat();
         self.put(item, &value)?;

@@ -10,26 +10,36 @@
 //! - A client is read further only when what it sent is carried out, it has taken its replies and the backend is
 //!   not congested, so that none can grow this node's memory. A client that waits in WAIT, KEYS or DBSIZE may
 //!   send a little ahead.
-//! - A transaction is one batch of one journal. Commands that would have to look at very many items (KEYS, SCAN,
-//!   DBSIZE) are not allowed in it.
+//! - A transaction is one batch of one journal. KEYS, SCAN and DBSIZE in it see what it did so
+//!   far; they begin anew with it when anybody else changes anything meanwhile.
 //! - WATCH sees every update made through this door. Whoever else changes items tells it by [`RespDoor::changed`].
 //! - WAIT counts the peer only when it has the client's updates on its disk. That is more than in Redis, where
 //!   memory is enough. It speaks of updates to replicated files; a client that made none waits for all there are.
 //!   WAITAOF counts this node's disk likewise, for both journals.
 //! - Before a client has authenticated it may send commands of 4 KiB only, and for a minute only.
 
+mod changes;
+mod clients;
 mod connection;
+mod count;
+mod docs;
+mod gather;
 mod glob;
+mod index;
+mod info;
 mod items;
+mod line;
 mod outbox;
 mod refusal;
 mod report;
 mod session;
+mod subcommands;
 mod table;
 mod transaction;
 mod turn;
 mod walk;
 mod watch;
+mod work;
 
 #[cfg(test)]
 mod bench;
@@ -40,11 +50,13 @@ mod tests;
 #[cfg(test)]
 mod vectors;
 
-use crate::base::limits::{AUTHENTICATE_MS, CLIENTS_MAX, SCAN_CURSORS_MAX};
-use crate::base::{ConnId, FileId, Mono, Now};
+use crate::base::limits::{CLIENTS_MAX, SCAN_CURSORS_MAX};
+use crate::base::{ConnId, Mono, Now};
 use crate::doors::Backend;
 use bytes::{Bytes, BytesMut};
-use session::{Blocked, Session};
+pub use clients::ClientPlace;
+pub use info::Memory;
+use session::Session;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -60,6 +72,10 @@ pub struct RespConfig {
     pub password: Option<String>,
     /// This program's version, for INFO.
     pub version: String,
+    /// The port of the door, for INFO; 0 if it is not on TCP.
+    pub tcp_port: u16,
+    /// A number that no other run of the program has, for INFO.
+    pub run: u64,
 }
 
 /// What the door wants done.
@@ -78,6 +94,18 @@ pub enum DoorOutput {
         conn: ConnId,
         /// An empty buffer; its capacity is how much to read at most.
         buffer: Vec<u8>,
+    },
+    /// The client needs no password, or has given it.
+    Proven {
+        /// The client.
+        conn: ConnId,
+    },
+    /// The client was denied what it came for.
+    Refused {
+        /// The client.
+        conn: ConnId,
+        /// Why, for people.
+        why: String,
     },
     /// End the connection once what was given is sent. The door has forgotten the client.
     Close {
@@ -110,28 +138,42 @@ struct Shared {
     /// Clients with replies held back or in WAIT.
     waiting: Vec<ConnId>,
     /// Clients that can go on at once.
-    ready: Vec<ConnId>,
+    ready: line::Line,
     /// Clients that can go on when the backend is not congested.
-    congested: Vec<ConnId>,
-    /// Clients whose KEYS or DBSIZE goes on.
-    walks: VecDeque<ConnId>,
+    congested: line::Line,
+    work: work::Work,
     /// Clients in WAIT or WAITAOF.
     blocked: usize,
     /// Ends of those that have one.
     deadlines: BTreeSet<(Mono, ConnId)>,
-    /// Until when clients have to authenticate, in order; some have done so, or are gone.
-    unauthenticated: VecDeque<(Mono, ConnId)>,
+    /// Until when clients have to authenticate: one time for each that has not.
+    locked: BTreeSet<(Mono, ConnId)>,
+    changes: changes::Changes,
     watches: watch::Watches,
     cursors: walk::Cursors,
     /// Buffers, queued transactions and replies of all clients (bytes).
     memory: usize,
     clients: usize,
     stats: Stats,
+    rate: info::Rate,
+    /// What the process takes.
+    process: Memory,
+    count: count::Count,
+    roster: clients::Roster,
+    /// Clients whose connections another one ended in this turn.
+    killed: Vec<ConnId>,
 }
 
 impl Shared {
-    fn must_authenticate(&mut self, now: Now, conn: ConnId) {
-        self.unauthenticated.push_back((now.mono.plus_ms(AUTHENTICATE_MS), conn));
+    /// Takes what was changed, by whomever, to those who want to know.
+    fn learn<B: Backend>(&mut self, backend: &mut B) {
+        while let Some(change) = backend.next_change() {
+            self.watches.changed(change);
+            self.changes.push(change);
+        }
+        if self.watches.is_empty() && self.changes.is_idle() {
+            backend.want_changes(false);
+        }
     }
 }
 
@@ -173,17 +215,23 @@ impl RespDoor {
             outputs: VecDeque::new(),
             arena: BytesMut::new(),
             waiting: Vec::new(),
-            ready: Vec::new(),
-            congested: Vec::new(),
-            walks: VecDeque::new(),
+            ready: line::Line::default(),
+            congested: line::Line::default(),
+            work: work::Work::new(),
             blocked: 0,
             deadlines: BTreeSet::new(),
-            unauthenticated: VecDeque::new(),
+            locked: BTreeSet::new(),
+            changes: changes::Changes::default(),
             watches: watch::Watches::default(),
             cursors: walk::Cursors::default(),
             memory: 0,
             clients: 0,
             stats: Stats::default(),
+            rate: info::Rate::default(),
+            process: Memory::default(),
+            count: count::Count::default(),
+            roster: clients::Roster::default(),
+            killed: Vec::new(),
         };
         Self { sessions: HashMap::default(), shared }
     }
@@ -198,14 +246,29 @@ impl RespDoor {
             self.shared.outputs.push_back(DoorOutput::Close { conn });
             return;
         }
-        let authenticated = trusted || self.shared.config.password.is_none();
-        if !authenticated {
-            self.shared.must_authenticate(now, conn);
+        let mut session = Box::new(Session::new(conn, now, trusted));
+        if !trusted && self.shared.config.password.is_some() {
+            session.client.lock(now, &mut self.shared);
+        } else {
+            self.shared.outputs.push_back(DoorOutput::Proven { conn });
         }
-        let mut session = Box::new(Session::new(conn, now, trusted, authenticated));
         session.begin(&mut self.shared);
         self.sessions.insert(conn, session);
         self.shared.clients = self.sessions.len();
+    }
+
+    /// Where a client's connection comes from and to, for CLIENT LIST.
+    pub fn placed(&mut self, conn: ConnId, place: ClientPlace) {
+        if let Some(session) = self.sessions.get(&conn)
+            && let Some(card) = self.shared.roster.card(session.client.card)
+        {
+            card.place = place;
+        }
+    }
+
+    /// What the process takes of the machine's memory, for INFO.
+    pub fn measured(&mut self, memory: Memory) {
+        self.shared.process = memory;
     }
 
     /// The client is gone. What it was not told stays as it is in the database.
@@ -215,13 +278,31 @@ impl RespDoor {
         self.shared.clients = self.sessions.len();
     }
 
+    /// The client sends no more than what it has sent, of which `drained` tells whether all was handed over. What of it
+    /// was not begun and has to wait is dropped; what was begun is answered.
+    pub fn ended<B: Backend>(&mut self, now: Now, conn: ConnId, drained: bool, backend: &mut B) {
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.ended(drained);
+            self.advance(now, conn, backend);
+        }
+    }
+
     /// Bytes came, as allowed by a [`DoorOutput::Receive`]; `bytes` goes back with the next one.
     pub fn input<B: Backend>(&mut self, now: Now, conn: ConnId, bytes: Vec<u8>, backend: &mut B) {
         self.shared.stats.input_bytes += bytes.len() as u64;
         if let Some(session) = self.sessions.get_mut(&conn) {
             session.received(bytes);
-            self.advance(now, conn, backend);
+            if session.in_ready.is_some() || self.shared.work.round_is_overdrawn() {
+                session.wait_for_turn(&mut self.shared);
+            } else {
+                self.advance(now, conn, backend);
+            }
         }
+    }
+
+    /// The caller has seen to its other duties: clients may cost another round.
+    pub fn begin_round(&mut self) {
+        self.shared.work.begin_round();
     }
 
     /// The bytes of one [`DoorOutput::Send`] were taken by the operating system.
@@ -230,9 +311,8 @@ impl RespDoor {
         session.sent(&mut self.shared);
         if session.send(&mut self.shared) {
             self.close(conn);
-        } else if session.could_go_on(&self.shared) && !session.in_ready {
-            session.in_ready = true;
-            self.shared.ready.push(conn);
+        } else if session.could_go_on(&self.shared) {
+            session.wait_for_turn(&mut self.shared);
         }
     }
 
@@ -244,7 +324,10 @@ impl RespDoor {
         waiting.retain(|&conn| {
             let Some(session) = self.sessions.get_mut(&conn) else { return false };
             session.release(&marks, &mut self.shared, backend);
-            if session.could_go_on(&self.shared) {
+            let goes_on = session.could_go_on(&self.shared) && session.in_ready.is_none();
+            if goes_on && self.shared.work.round_is_over() {
+                session.wait_for_turn(&mut self.shared);
+            } else if goes_on {
                 self.advance(now, conn, backend);
                 return self.sessions.get_mut(&conn).is_some_and(|session| session.still_waits());
             }
@@ -271,19 +354,19 @@ impl RespDoor {
                 self.advance(now, conn, backend);
             }
         }
-        while let Some(&(deadline, conn)) = self.shared.unauthenticated.front() {
+        while let Some(&(deadline, conn)) = self.shared.locked.first() {
             if deadline > now.mono {
                 break;
             }
-            self.shared.unauthenticated.pop_front();
-            if let Some(session) = self.sessions.get_mut(&conn)
-                && !session.client.authenticated
-            {
+            self.shared.locked.pop_first();
+            if let Some(session) = self.sessions.get_mut(&conn) {
                 session.client.closing = true;
                 self.advance(now, conn, backend);
             }
         }
-        self.walk_on(now, backend);
+        self.shared.rate.look(now.mono, self.shared.stats.commands);
+        self.shared.count.tick(now, backend);
+        self.shared.learn(backend);
         self.go_on(now, backend);
     }
 
@@ -292,15 +375,15 @@ impl RespDoor {
         self.shared.outputs.pop_front()
     }
 
-    /// When [`Self::tick`] is due; the past if at once.
+    /// When [`Self::tick`] is due, in a new round; the past if at once.
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
-        if !self.shared.ready.is_empty() || !self.shared.walks.is_empty() {
+        if !self.shared.ready.is_empty() {
             return Some(Mono(0));
         }
         let wait = self.shared.deadlines.first().map(|(deadline, _)| *deadline);
-        let authenticate = self.shared.unauthenticated.front().map(|(deadline, _)| *deadline);
-        wait.into_iter().chain(authenticate).min()
+        let authenticate = self.shared.locked.first().map(|(deadline, _)| *deadline);
+        wait.into_iter().chain(authenticate).chain(self.shared.count.deadline()).min()
     }
 
     /// Clients connected.
@@ -319,59 +402,60 @@ impl RespDoor {
         }
     }
 
-    /// An item (or with `None` perhaps all of a file) was changed by other means than this door: transactions of
-    /// clients that watch it are void.
-    pub fn changed(&mut self, file: FileId, id: Option<&[u8]>) {
-        if !self.shared.watches.is_empty() {
-            self.shared.watches.changed(file, id);
-        }
-    }
-
     fn advance<B: Backend>(&mut self, now: Now, conn: ConnId, backend: &mut B) {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
+        self.shared.ready.leave(&mut session.in_ready);
+        self.shared.work.begin_slice(self.shared.ready.len(), 1);
         if session.advance(now, &mut self.shared, backend) {
             self.close(conn);
         }
+        for conn in std::mem::take(&mut self.shared.killed) {
+            if self.sessions.contains_key(&conn) {
+                self.close(conn);
+                self.shared.outputs.push_back(DoorOutput::Close { conn });
+            }
+        }
     }
 
-    /// Goes on with the clients that can.
+    /// Goes on with the clients that can, each in turn, as long as the round lasts.
     fn go_on<B: Backend>(&mut self, now: Now, backend: &mut B) {
-        let ready = std::mem::take(&mut self.shared.ready);
-        for conn in ready {
-            if let Some(session) = self.sessions.get_mut(&conn) {
-                session.in_ready = false;
-                self.advance(now, conn, backend);
+        if !backend.congested() {
+            while let Some(conn) = self.shared.congested.pop() {
+                if let Some(session) = self.sessions.get_mut(&conn) {
+                    session.in_congested = None;
+                    session.wait_for_turn(&mut self.shared);
+                }
             }
         }
-        // Those that find it congested again come back to the end of the list, so that all have their turn.
-        let mut left = self.shared.congested.len();
-        while left > 0 && !backend.congested() {
-            let congested = std::mem::take(&mut self.shared.congested);
-            let mut congested = congested.into_iter();
-            for conn in congested.by_ref() {
-                left -= 1;
-                if let Some(session) = self.sessions.get_mut(&conn) {
-                    session.in_congested = false;
-                    self.advance(now, conn, backend);
-                }
-                if backend.congested() {
-                    break;
-                }
+        let mut had_their_turn = Vec::new();
+        for _ in 0..self.shared.ready.len() {
+            if self.shared.work.round_is_over() {
+                break;
             }
-            let again = std::mem::take(&mut self.shared.congested);
-            self.shared.congested = congested.chain(again).collect();
+            if backend.congested() {
+                return self.stop_ready(had_their_turn);
+            }
+            let Some(conn) = self.shared.ready.pop() else { break };
+            if let Some(session) = self.sessions.get_mut(&conn) {
+                session.in_ready = None;
+                self.advance(now, conn, backend);
+                had_their_turn.push(conn);
+            }
         }
     }
 
-    /// One step of the walk that waited longest.
-    fn walk_on<B: Backend>(&mut self, now: Now, backend: &mut B) {
-        let Some(conn) = self.shared.walks.pop_front() else { return };
-        let Some(session) = self.sessions.get_mut(&conn) else { return };
-        let Some(Blocked::Walk(mut walk)) = session.client.blocked.take() else { return };
-        if !walk.step(&mut session.client, backend) {
-            session.client.blocked = Some(Blocked::Walk(walk));
-            self.shared.walks.push_back(conn);
+    /// The backend is congested: all wait for the end of that, those last who had their turn just now.
+    fn stop_ready(&mut self, had_their_turn: Vec<ConnId>) {
+        let mut waiting = Vec::new();
+        while let Some(conn) = self.shared.ready.pop() {
+            waiting.push(conn);
         }
-        self.advance(now, conn, backend);
+        let again = had_their_turn.into_iter().filter(|conn| !waiting.contains(conn)).collect::<Vec<_>>();
+        for conn in waiting.into_iter().chain(again) {
+            let Some(session) = self.sessions.get_mut(&conn) else { continue };
+            if session.in_ready.take().is_some() || session.in_congested.is_some() {
+                session.wait_for_room(&mut self.shared);
+            }
+        }
     }
 }

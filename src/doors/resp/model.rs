@@ -3,9 +3,9 @@
 use super::{DoorOutput, RespConfig, RespDoor};
 use crate::base::limits::{ITEM_VALUE_MAX, RECEIVE_MAX};
 use crate::base::{AckLevel, ConnId, FileId, JournalKind, Mono, Now, Prng, Seq, Wait};
-use crate::doors::{Backend, Refusal, ReplicationView, Update, Watermarks};
+use crate::doors::{Backend, Change, ItemHash, Refusal, ReplicationView, Scanned, Update, Watermarks};
 use bytes::Bytes;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 
 #[derive(Debug)]
@@ -25,11 +25,27 @@ pub(super) struct Model {
     pub(super) peer: [Seq; 3],
     pub(super) primary: bool,
     pub(super) connected: bool,
+    pub(super) peer_door: Option<(String, u16)>,
     pub(super) congested: bool,
     pub(super) refuse: Option<Refusal>,
     pub(super) level: AckLevel,
     /// Sizes of the batches accepted.
     pub(super) batches: Vec<usize>,
+    /// Scans so far.
+    pub(super) scans: usize,
+    wants_changes: bool,
+    changes: VecDeque<Change>,
+    /// What was asked of it since the last look.
+    pub(super) meter: Meter,
+}
+
+/// What was asked of the database.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Meter {
+    /// Items read, looked at by walks, or changed.
+    pub(super) items: usize,
+    /// Bytes of values read or written.
+    pub(super) bytes: usize,
 }
 
 impl Model {
@@ -42,10 +58,15 @@ impl Model {
             peer: [Seq(0); 3],
             primary: true,
             connected: true,
+            peer_door: Some(("10.0.0.2".to_owned(), 7002)),
             congested: false,
             refuse: None,
             level: AckLevel::Local,
             batches: Vec::new(),
+            scans: 0,
+            wants_changes: false,
+            changes: VecDeque::new(),
+            meter: Meter::default(),
         };
         model.create(2, "app,items", true);
         model.create(4, "app,orders", true);
@@ -58,8 +79,33 @@ impl Model {
         self.files.insert(FileId(id), file);
     }
 
+    /// Whether an item of the first file was ever set.
+    pub(super) fn has_set(&self, id: &str) -> bool {
+        self.files[&FileId(2)].items.contains_key(id.as_bytes())
+    }
+
+    /// Puts an item that is safe already.
+    pub(super) fn put(&mut self, file: u64, id: &[u8]) {
+        let wait = Wait { journal: JournalKind::Local, seq: Seq(0), level: AckLevel::Local };
+        let items = &mut self.files.get_mut(&FileId(file)).unwrap().items;
+        items.insert(id.to_vec(), (Some(Bytes::from_static(b"v")), wait));
+    }
+
     pub(super) fn remove(&mut self, id: u64) {
         self.files.remove(&FileId(id));
+        self.changed(Change::File(FileId(id)));
+    }
+
+    /// Something was changed by other means than the door.
+    pub(super) fn changed(&mut self, change: Change) {
+        if self.wants_changes {
+            self.changes.push_back(change);
+        }
+    }
+
+    /// Whether changes are kept for the door.
+    pub(super) fn tells_changes(&self) -> bool {
+        self.wants_changes
     }
 
     /// Everything accepted is safe everywhere now.
@@ -98,10 +144,10 @@ impl Backend for Model {
     }
 
     fn read(&mut self, file: FileId, id: &[u8]) -> Result<(Option<Bytes>, Option<Wait>), Refusal> {
-        match self.file(file)?.items.get(id) {
-            None => Ok((None, None)),
-            Some((value, wait)) => Ok((value.clone(), self.pending(*wait))),
-        }
+        self.meter.items += 1;
+        let Some((value, wait)) = self.file(file)?.items.get(id).cloned() else { return Ok((None, None)) };
+        self.meter.bytes += value.as_ref().map_or(0, Bytes::len);
+        Ok((value, self.pending(wait)))
     }
 
     fn update(&mut self, updates: &[Update<'_>]) -> Result<Wait, Refusal> {
@@ -140,17 +186,17 @@ impl Backend for Model {
             assert!(
                 value.is_some() || items.get(id).is_some_and(|(old, _)| old.is_some()) || updates.len() > 1
             );
+            self.meter.items += 1;
+            self.meter.bytes += value.as_ref().map_or(0, Bytes::len);
             items.insert(id.to_vec(), (value, wait));
+            let item = self.item_hash(*file, id);
+            self.changed(Change::Item(item));
         }
         Ok(wait)
     }
 
-    fn scan(
-        &mut self,
-        file: FileId,
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<(Vec<Bytes>, Option<Wait>), Refusal> {
+    fn scan(&mut self, file: FileId, after: Option<&[u8]>, limit: usize) -> Result<Scanned, Refusal> {
+        self.scans += 1;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let range = self.file(file)?.items.range::<[u8], _>((from, Bound::Unbounded));
         let live = range.filter(|(_, (value, _))| value.is_some()).take(limit);
@@ -159,7 +205,26 @@ impl Backend for Model {
             ids.push(Bytes::copy_from_slice(id));
             wait = self.pending(*item).or(wait);
         }
-        Ok((ids, wait))
+        self.meter.items += ids.len();
+        let ended = ids.len() < limit;
+        Ok(Scanned { ids, ended, wait })
+    }
+
+    fn item_hash(&self, file: FileId, id: &[u8]) -> ItemHash {
+        let hash = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        ItemHash(id.iter().fold(0xcbf2_9ce4_8422_2325 ^ file.0, hash))
+    }
+
+    fn want_changes(&mut self, wanted: bool) {
+        self.wants_changes = wanted;
+    }
+
+    fn next_change(&mut self) -> Option<Change> {
+        self.changes.pop_front()
+    }
+
+    fn next_record_file(&self, from: FileId) -> Option<(FileId, String)> {
+        self.files.range(from..).next().map(|(id, file)| (*id, file.name.clone()))
     }
 
     fn record_files(&self) -> Vec<(FileId, String)> {
@@ -190,8 +255,7 @@ impl Backend for Model {
             appended: self.ends[0],
             applied: self.ends[0],
             peer_connected: self.connected,
-            peer_host: "10.0.0.2".to_owned(),
-            peer_port: 7002,
+            peer_door: self.peer_door.clone(),
             peer: self.peer,
             peer_silence_s: 1,
             lag_s: 0,
@@ -209,6 +273,8 @@ pub(super) struct Peer {
     receive: Option<Vec<u8>>,
     pub(super) sending: bool,
     pub(super) closed: bool,
+    pub(super) proven: bool,
+    pub(super) refused: Vec<String>,
     /// Takes no more replies: sends stay under way.
     pub(super) deaf: bool,
 }
@@ -234,6 +300,8 @@ impl Rig {
             default_file: Some("app,items".to_owned()),
             password: None,
             version: "0.1.0".to_owned(),
+            tcp_port: 7001,
+            run: 7,
         };
         let mut rig = Self::new(config);
         rig.open(1);
@@ -252,6 +320,12 @@ impl Rig {
 
     pub(super) fn write(&mut self, client: u64, bytes: &[u8]) {
         self.peer(client).wrote.extend_from_slice(bytes);
+    }
+
+    /// Forgets what was written and read.
+    pub(super) fn forget_written(&mut self, client: u64) {
+        let peer = self.peer(client);
+        peer.wrote.drain(..std::mem::take(&mut peer.read));
     }
 
     pub(super) fn unread(&mut self, client: u64) -> usize {
@@ -277,6 +351,8 @@ impl Rig {
                     );
                     peer.receive = Some(buffer);
                 }
+                DoorOutput::Proven { conn } => self.peer(conn.0).proven = true,
+                DoorOutput::Refused { conn, why } => self.peer(conn.0).refused.push(why),
                 DoorOutput::Close { conn } => self.peer(conn.0).closed = true,
             }
         }
@@ -298,6 +374,12 @@ impl Rig {
         true
     }
 
+    /// A client sends no more; `drained` if the door has all that it sent.
+    pub(super) fn end(&mut self, client: u64, drained: bool) {
+        self.door.ended(self.now, ConnId(client), drained, &mut self.model);
+        self.collect();
+    }
+
     /// Completes a send. False if none was under way.
     pub(super) fn complete(&mut self, client: u64) -> bool {
         let peer = self.peer(client);
@@ -310,9 +392,12 @@ impl Rig {
         completes
     }
 
-    /// Capacity of all buffers that are being received into.
+    /// Capacity of all buffers that are being received into, and what the parsers keep for the next command.
     pub(super) fn lent(&self) -> usize {
-        self.peers.values().filter_map(|peer| peer.receive.as_ref()).map(Vec::capacity).sum()
+        let parsers: usize = self.door.sessions.values().map(|session| session.parser_bytes()).sum();
+        let lent: usize =
+            self.peers.values().filter_map(|peer| peer.receive.as_ref()).map(Vec::capacity).sum();
+        parsers + lent
     }
 
     pub(super) fn release(&mut self) {
@@ -321,6 +406,7 @@ impl Rig {
     }
 
     pub(super) fn tick(&mut self) {
+        self.door.begin_round();
         self.door.tick(self.now, &mut self.model);
         self.collect();
     }

@@ -50,6 +50,11 @@ impl Waits {
         *seq = (*seq).max(wait.seq);
     }
 
+    /// Adds all of another reply's.
+    pub(super) fn join(&mut self, other: &Self) {
+        other.each().for_each(|wait| self.add(wait));
+    }
+
     /// Whether there is nothing to wait for.
     pub(super) fn is_empty(&self) -> bool {
         self.local == Seq(0) && self.replicated == [Seq(0); 4]
@@ -83,6 +88,15 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    /// Takes a whole reply that was written elsewhere.
+    pub(super) fn append(&mut self, reply: Vec<u8>) {
+        if self.bytes.is_empty() {
+            self.bytes = reply;
+        } else {
+            self.bytes.extend_from_slice(&reply);
+        }
+    }
+
     /// Bytes that the client does not have yet, as far as known.
     pub(super) fn pending(&self) -> usize {
         self.bytes.len() - self.head + self.under_way

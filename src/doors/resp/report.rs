@@ -1,18 +1,14 @@
-//! Commands that report on the node: INFO, ROLE, COMMAND, CONFIG, TIME. Field names are Redis's.
+//! Commands that describe the server: COMMAND, CONFIG, MEMORY, TIME, and HELP of all of them.
 
-use super::connection::unknown_subcommand;
-use super::refusal::Fail;
-use super::table::{Cmd, Spec, TABLE};
-use super::turn::{Turn, wrong_arity};
-use super::{COMPATIBLE_WITH, glob};
-use crate::base::Prng;
+use super::docs;
+use super::glob::Pattern;
+use super::refusal::{Fail, SYNTAX};
+use super::subcommands::{self, Sub};
+use super::table::{Cmd, Spec, TABLE, flag};
+use super::turn::Turn;
 use crate::base::limits::{CLIENTS_MAX, ITEM_VALUE_MAX, PATTERN_MAX};
-use crate::doors::{Backend, ReplicationView};
+use crate::doors::Backend;
 use crate::format::resp::{self, Args};
-use std::fmt::Write;
-
-const SECTIONS: [&str; 7] =
-    ["server", "clients", "memory", "persistence", "stats", "replication", "keyspace"];
 
 /// What CONFIG GET answers: what client libraries and benchmarks ask for, with what is true here.
 fn settings() -> [(&'static str, String); 13] {
@@ -33,64 +29,58 @@ fn settings() -> [(&'static str, String); 13] {
     ]
 }
 
-/// A name of 40 hexadecimal digits for the history that an epoch began; the same on both nodes.
-fn history_name(epoch: u64) -> String {
-    let mut prng = Prng::new(epoch);
-    let mut name: String = (0..3).map(|_| format!("{:016x}", prng.next_u64())).collect();
-    name.truncate(40);
-    name
+/// Which commands COMMAND LIST names.
+enum ListFilter<'a> {
+    All,
+    /// Of a module: there is none.
+    Module,
+    Category(&'a [u8]),
+    Pattern(Pattern),
 }
 
-/// Appends one section. Writing to a `String` cannot fail.
-macro_rules! field {
-    ($out:expr, $($text:tt)*) => {{
-        let _ = write!($out, $($text)*);
-        $out.push_str("\r\n");
-    }};
-}
-
-fn replication(out: &mut String, view: &ReplicationView) {
-    field!(out, "role:{}", if view.primary { "master" } else { "slave" });
-    if view.primary {
-        field!(out, "connected_slaves:{}", u8::from(view.peer_connected));
-        if view.peer_connected {
-            let (host, port, [_, on_disk, _]) = (&view.peer_host, view.peer_port, view.peer);
-            let lag = view.peer_silence_s;
-            field!(out, "slave0:ip={host},port={port},state=online,offset={on_disk},lag={lag}");
+impl ListFilter<'_> {
+    fn read(args: Args<'_>) -> Result<ListFilter<'_>, Fail> {
+        let is = |at: usize, name: &str| args.at(at).eq_ignore_ascii_case(name.as_bytes());
+        let word = args.at(4);
+        match args.len() {
+            2 => Ok(ListFilter::All),
+            5 if is(2, "filterby") && is(3, "module") => Ok(ListFilter::Module),
+            5 if is(2, "filterby") && is(3, "aclcat") => Ok(ListFilter::Category(word)),
+            5 if is(2, "filterby") && is(3, "pattern") => {
+                Ok(ListFilter::Pattern(Pattern::parse(&word.to_ascii_lowercase())))
+            }
+            _ => Err(SYNTAX.into()),
         }
-    } else {
-        field!(out, "master_host:{}", view.peer_host);
-        field!(out, "master_port:{}", view.peer_port);
-        field!(out, "master_link_status:{}", if view.peer_connected { "up" } else { "down" });
-        field!(out, "master_last_io_seconds_ago:{}", view.peer_silence_s);
-        field!(out, "master_sync_in_progress:0");
-        field!(out, "slave_read_repl_offset:{}", view.appended);
-        field!(out, "slave_repl_offset:{}", view.applied);
-        if !view.peer_connected {
-            field!(out, "master_link_down_since_seconds:{}", view.peer_silence_s);
-        }
-        field!(out, "slave_priority:100");
-        field!(out, "slave_read_only:1");
-        field!(out, "replica_announced:1");
-        field!(out, "connected_slaves:0");
     }
-    field!(out, "master_failover_state:no-failover");
-    field!(out, "master_replid:{}", history_name(view.epoch));
-    field!(out, "master_replid2:{}", "0".repeat(40));
-    field!(out, "master_repl_offset:{}", view.appended);
-    field!(out, "second_repl_offset:-1");
-    field!(out, "hot_backup_node:{}", view.name);
-    field!(out, "hot_backup_epoch:{}", view.epoch);
-    field!(out, "hot_backup_lag_seconds:{}", view.lag_s);
+
+    fn fits(&self, spec: &Spec, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Module => false,
+            Self::Category(word) => {
+                let word = String::from_utf8_lossy(word).to_ascii_lowercase();
+                spec.categories().iter().any(|category| category.strip_prefix('@') == Some(word.as_str()))
+            }
+            Self::Pattern(pattern) => pattern.matches(name.as_bytes()),
+        }
+    }
+}
+
+fn check_patterns<'a>(mut patterns: impl Iterator<Item = &'a [u8]>) -> Result<(), Fail> {
+    match patterns.any(|pattern| pattern.len() > PATTERN_MAX) {
+        true => Err(format!("ERR a pattern has at most {PATTERN_MAX} bytes").into()),
+        false => Ok(()),
+    }
 }
 
 impl<B: Backend> Turn<'_, B> {
-    pub(super) fn dispatch_report(&mut self, cmd: Cmd, args: Args<'_>) -> Result<(), Fail> {
-        match cmd {
+    pub(super) fn dispatch_report(&mut self, spec: &'static Spec, args: Args<'_>) -> Result<(), Fail> {
+        match spec.cmd {
             Cmd::Info => self.info(args),
             Cmd::Role => self.role(),
-            Cmd::Command => self.describe_commands(args),
-            Cmd::Config => self.config(args),
+            Cmd::Command => self.describe_commands(spec, args),
+            Cmd::Config => self.config(spec, args),
+            Cmd::Memory => self.memory(spec, args),
             _ => self.time(),
         }
     }
@@ -102,120 +92,31 @@ impl<B: Backend> Turn<'_, B> {
         self.bulk(micros.to_string().as_bytes())
     }
 
-    fn info(&mut self, args: Args<'_>) -> Result<(), Fail> {
-        let asked = |section: &str| {
-            let names = |word: &[u8]| {
-                let all = ["all", "default", "everything"].into_iter().chain([section]);
-                all.into_iter().any(|name| word.eq_ignore_ascii_case(name.as_bytes()))
-            };
-            args.len() == 1 || args.tail(1).any(names)
-        };
-        let view = self.backend.view();
-        let mut text = String::new();
-        for section in SECTIONS.into_iter().filter(|section| asked(section)) {
-            if !text.is_empty() {
-                text.push_str("\r\n");
-            }
-            let (first, rest) = section.split_at(1);
-            field!(text, "# {}{rest}", first.to_ascii_uppercase());
-            self.info_section(section, &mut text, &view);
-        }
-        resp::verbatim(&mut self.client.out.bytes, self.client.version, *b"txt", &text);
+    /// HELP of a command with subcommands.
+    pub(super) fn help(&mut self, spec: &Spec) -> Result<(), Fail> {
+        let lines = subcommands::help(spec);
+        resp::array(&mut self.client.out.bytes, lines.len());
+        lines.iter().for_each(|line| resp::simple(&mut self.client.out.bytes, line));
         Ok(())
     }
 
-    fn info_section(&self, section: &str, out: &mut String, view: &ReplicationView) {
-        let stats = &self.shared.stats;
-        match section {
-            "server" => {
-                field!(out, "redis_version:{COMPATIBLE_WITH}");
-                field!(out, "redis_mode:standalone");
-                field!(out, "hot_backup_version:{}", self.shared.config.version);
-                field!(out, "arch_bits:{}", usize::BITS);
-                field!(out, "server_time_usec:{}", self.now.wall_ms * 1000);
-                let uptime = self.now.mono.0 / 1_000_000;
-                field!(out, "uptime_in_seconds:{uptime}");
-                field!(out, "uptime_in_days:{}", uptime / 86_400);
-            }
-            "clients" => {
-                field!(out, "connected_clients:{}", self.shared.clients);
-                field!(out, "maxclients:{CLIENTS_MAX}");
-                field!(out, "blocked_clients:{}", self.shared.blocked + self.shared.walks.len());
-            }
-            "memory" => {
-                field!(out, "mem_clients_normal:{}", self.shared.memory);
-                field!(out, "maxmemory:0");
-                field!(out, "maxmemory_policy:noeviction");
-            }
-            "persistence" => {
-                field!(out, "loading:0");
-                field!(out, "aof_enabled:1");
-                field!(out, "aof_last_write_status:ok");
-            }
-            "stats" => {
-                field!(out, "total_connections_received:{}", stats.connections);
-                field!(out, "rejected_connections:{}", stats.rejected);
-                field!(out, "total_commands_processed:{}", stats.commands);
-                field!(out, "total_net_input_bytes:{}", stats.input_bytes);
-                field!(out, "total_net_output_bytes:{}", stats.output_bytes);
-                field!(out, "total_error_replies:{}", stats.error_replies);
-                field!(out, "expired_keys:0");
-                field!(out, "evicted_keys:0");
-                field!(out, "hot_backup_item_updates:{}", stats.updates);
-                field!(out, "hot_backup_denied_passwords:{}", stats.denied);
-                field!(out, "hot_backup_protocol_errors:{}", stats.protocol_errors);
-            }
-            "replication" => replication(out, view),
-            // No count of items is kept, and a section that is asked for every second may not count them.
-            _ => field!(out, "hot_backup_record_files:{}", self.backend.record_files().len()),
-        }
-    }
-
-    fn role(&mut self) -> Result<(), Fail> {
-        let view = self.backend.view();
-        let out = &mut self.client.out.bytes;
-        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        if view.primary {
-            resp::array(out, 3);
-            resp::bulk(out, b"master");
-            resp::integer(out, number(view.appended.0));
-            resp::array(out, usize::from(view.peer_connected));
-            if view.peer_connected {
-                let [_, on_disk, _] = view.peer;
-                resp::array(out, 3);
-                resp::bulk(out, view.peer_host.as_bytes());
-                resp::bulk(out, view.peer_port.to_string().as_bytes());
-                resp::bulk(out, on_disk.to_string().as_bytes());
-            }
-        } else {
-            resp::array(out, 5);
-            resp::bulk(out, b"slave");
-            resp::bulk(out, view.peer_host.as_bytes());
-            resp::integer(out, i64::from(view.peer_port));
-            resp::bulk(out, if view.peer_connected { b"connected" } else { b"connect" });
-            resp::integer(out, number(view.appended.0));
-        }
+    /// Appends text for people.
+    pub(super) fn verbatim(&mut self, text: &str) -> Result<(), Fail> {
+        self.check_reply(text.len())?;
+        resp::verbatim(&mut self.client.out.bytes, self.client.version, *b"txt", text);
         Ok(())
     }
 
-    fn describe_commands(&mut self, args: Args<'_>) -> Result<(), Fail> {
-        let sub = String::from_utf8_lossy(args.at(1)).to_ascii_lowercase();
-        match (sub.as_str(), args.len()) {
-            ("", 1) => {
-                resp::array(&mut self.client.out.bytes, TABLE.len());
-                TABLE.iter().for_each(|spec| self.describe(spec));
-            }
-            ("count", 2) => return self.integer(i64::try_from(TABLE.len()).unwrap_or(i64::MAX)),
-            ("docs", _) => resp::map(&mut self.client.out.bytes, self.client.version, 0),
-            ("list", 2) => {
-                resp::array(&mut self.client.out.bytes, TABLE.len());
-                TABLE.iter().for_each(|spec| resp::bulk(&mut self.client.out.bytes, spec.name.as_bytes()));
-            }
-            ("info", 2) => {
-                resp::array(&mut self.client.out.bytes, TABLE.len());
-                TABLE.iter().for_each(|spec| self.describe(spec));
-            }
-            ("info", _) => {
+    fn describe_commands(&mut self, spec: &'static Spec, args: Args<'_>) -> Result<(), Fail> {
+        let count = i64::try_from(TABLE.len()).unwrap_or(i64::MAX);
+        match (subcommands::find(spec, args.at(1)).map_or("", Sub::word), args.len()) {
+            ("count", _) => return self.integer(count),
+            ("docs", _) => self.command_docs(args),
+            ("list", _) => return self.command_list(args),
+            ("getkeys", _) => return self.keys_of(args, false),
+            ("getkeysandflags", _) => return self.keys_of(args, true),
+            ("help", _) => return self.help(spec),
+            ("info", 3..) => {
                 resp::array(&mut self.client.out.bytes, args.len() - 2);
                 for name in args.tail(2) {
                     match self.shared.lookup.find(name) {
@@ -224,15 +125,72 @@ impl<B: Backend> Turn<'_, B> {
                     }
                 }
             }
-            ("getkeys", 4..) => return self.keys_of(args),
-            ("count" | "list" | "getkeys", _) => return Err(wrong_arity(&format!("command|{sub}")).into()),
-            _ => return Err(unknown_subcommand("COMMAND", args.at(1))),
+            _ => {
+                resp::array(&mut self.client.out.bytes, TABLE.len());
+                TABLE.iter().for_each(|spec| self.describe(spec));
+            }
         }
         Ok(())
     }
 
-    /// One command in the shape of Redis 7: ten fields, the last three always empty.
+    fn command_list(&mut self, args: Args<'_>) -> Result<(), Fail> {
+        check_patterns(args.tail(2))?;
+        let filter = ListFilter::read(args)?;
+        let mut names: Vec<&str> = Vec::new();
+        for spec in TABLE {
+            names.extend(filter.fits(spec, spec.name).then_some(spec.name));
+            names.extend(subcommands::of(spec).map(|sub| sub.name).filter(|name| filter.fits(spec, name)));
+        }
+        resp::array(&mut self.client.out.bytes, names.len());
+        names.iter().try_for_each(|name| self.bulk(name.as_bytes()))
+    }
+
+    fn command_docs(&mut self, args: Args<'_>) {
+        let asked: Vec<&Spec> = match args.len() {
+            2 => TABLE.iter().collect(),
+            _ => args.tail(2).filter_map(|name| self.shared.lookup.find(name)).collect(),
+        };
+        let since = self.shared.config.version.clone();
+        let version = self.client.version;
+        let out = &mut self.client.out.bytes;
+        let facts = |out: &mut Vec<u8>, facts: &[(&str, &str)]| {
+            for (name, text) in facts {
+                resp::bulk(out, name.as_bytes());
+                resp::bulk(out, text.as_bytes());
+            }
+        };
+        resp::map(out, version, asked.len());
+        for spec in asked {
+            let (group, summary) = docs::of(spec);
+            let subs: Vec<&Sub> = subcommands::of(spec).collect();
+            resp::bulk(out, spec.name.as_bytes());
+            resp::map(out, version, 3 + usize::from(!subs.is_empty()));
+            facts(out, &[("summary", summary), ("since", &since), ("group", group)]);
+            if subs.is_empty() {
+                continue;
+            }
+            resp::bulk(out, b"subcommands");
+            resp::map(out, version, subs.len());
+            for sub in subs {
+                resp::bulk(out, sub.name.as_bytes());
+                resp::map(out, version, 3);
+                facts(out, &[("summary", subcommands::summary(sub)), ("since", &since), ("group", group)]);
+            }
+        }
+    }
+
+    /// One command in the shape of Redis 7: ten fields; tips and key specifications are always empty.
     fn describe(&mut self, spec: &Spec) {
+        self.describe_as(spec, spec.name, spec.arity);
+        let subs: Vec<&Sub> = subcommands::of(spec).collect();
+        resp::array(&mut self.client.out.bytes, subs.len());
+        for sub in subs {
+            self.describe_as(spec, sub.name, sub.arity);
+            resp::array(&mut self.client.out.bytes, 0);
+        }
+    }
+
+    fn describe_as(&mut self, spec: &Spec, name: &str, arity: i8) {
         let version = self.client.version;
         let out = &mut self.client.out.bytes;
         let words = |out: &mut Vec<u8>, words: &[&str]| {
@@ -240,58 +198,103 @@ impl<B: Backend> Turn<'_, B> {
             words.iter().for_each(|word| resp::simple(out, word));
         };
         resp::array(out, 10);
-        resp::bulk(out, spec.name.as_bytes());
-        resp::integer(out, i64::from(spec.arity));
+        resp::bulk(out, name.as_bytes());
+        resp::integer(out, i64::from(arity));
         words(out, &spec.flag_names());
         spec.keys.iter().for_each(|place| resp::integer(out, i64::from(*place)));
         words(out, &spec.categories());
-        words(out, &[]);
-        words(out, &[]);
+        resp::array(out, 0);
         resp::array(out, 0);
     }
 
-    fn keys_of(&mut self, args: Args<'_>) -> Result<(), Fail> {
+    fn keys_of(&mut self, args: Args<'_>, with_flags: bool) -> Result<(), Fail> {
         let spec = self.shared.lookup.find(args.at(2)).ok_or(Fail::from("ERR Invalid command specified"))?;
         let count = args.len() - 2;
-        if !spec.takes(count) {
-            return Err("ERR Invalid number of arguments specified for command".into());
+        let mut takes = spec.takes(count);
+        let mut places: Vec<usize> = spec.key_places(count).collect();
+        if spec.has(flag::CONTAINER) && count > 1 {
+            let sub =
+                subcommands::find(spec, args.at(3)).ok_or(Fail::from("ERR Invalid command specified"))?;
+            takes = sub.takes(count);
+            places = sub.key_place().into_iter().collect();
         }
-        let places: Vec<usize> = spec.key_places(count).collect();
-        if places.is_empty() {
+        if places.is_empty() && spec.keys[0] == 0 {
             return Err("ERR The command has no key arguments".into());
         }
+        if !takes {
+            return Err("ERR Invalid number of arguments specified for command".into());
+        }
+        let get = args.tail(5).any(|word| word.eq_ignore_ascii_case(b"get"));
+        let uses = docs::key_use(spec, get);
         resp::array(&mut self.client.out.bytes, places.len());
-        places.iter().try_for_each(|place| self.bulk(args.at(place + 2)))
+        for place in places {
+            if with_flags {
+                resp::array(&mut self.client.out.bytes, 2);
+            }
+            self.bulk(args.at(place + 2))?;
+            if with_flags {
+                resp::set(&mut self.client.out.bytes, self.client.version, uses.len());
+                uses.iter().for_each(|word| resp::simple(&mut self.client.out.bytes, word));
+            }
+        }
+        Ok(())
     }
 
-    fn config(&mut self, args: Args<'_>) -> Result<(), Fail> {
-        let sub = String::from_utf8_lossy(args.at(1)).to_ascii_lowercase();
-        match (sub.as_str(), args.len()) {
-            ("get", 3..) => self.config_get(args),
-            ("resetstat", 2) => {
+    /// MEMORY USAGE tells what is stored: id and value.
+    fn memory(&mut self, spec: &Spec, args: Args<'_>) -> Result<(), Fail> {
+        if subcommands::find(spec, args.at(1)).is_some_and(|sub| sub.word() == "help") {
+            return self.help(spec);
+        }
+        // An item is not measured by samples of its parts, but tools ask for so many.
+        for at in (3..args.len()).step_by(2) {
+            let samples = args.at(at).eq_ignore_ascii_case(b"samples") && at + 1 < args.len();
+            if !samples || self.parse_integer(args.at(at + 1))? < 0 {
+                return Err(SYNTAX.into());
+            }
+        }
+        let (file, id) = self.key(args.at(2))?;
+        match self.read((file, id))? {
+            Some(value) => self.integer(i64::try_from(id.len() + value.len()).unwrap_or(i64::MAX)),
+            None => self.bulk_or_null(None),
+        }
+    }
+
+    fn config(&mut self, spec: &Spec, args: Args<'_>) -> Result<(), Fail> {
+        match subcommands::find(spec, args.at(1)).map_or("", Sub::word) {
+            "get" => self.config_get(args),
+            "resetstat" => {
                 self.shared.stats = super::Stats::default();
+                self.shared.rate = super::info::Rate::default();
                 self.ok()
             }
-            ("set", 4..) | ("rewrite", 2) => Err(
+            "help" => self.help(spec),
+            _ => Err(
                 "ERR the configuration cannot be changed here: edit the node's config file and restart it"
                     .into(),
             ),
-            ("get" | "set" | "resetstat" | "rewrite", _) => Err(wrong_arity(&format!("config|{sub}")).into()),
-            _ => Err(unknown_subcommand("CONFIG", args.at(1))),
         }
     }
 
+    /// As in Redis, a name without special characters is answered in the case in which it was asked for.
     fn config_get(&mut self, args: Args<'_>) -> Result<(), Fail> {
-        if args.tail(2).any(|pattern| pattern.len() > PATTERN_MAX) {
-            return Err(format!("ERR a pattern has at most {PATTERN_MAX} bytes").into());
+        check_patterns(args.tail(2))?;
+        let settings = settings();
+        let mut found: Vec<(Vec<u8>, &str)> = Vec::new();
+        for asked in args.tail(2) {
+            let lower = asked.to_ascii_lowercase();
+            let pattern = Pattern::parse(&lower);
+            let literal = !asked.iter().any(|byte| matches!(byte, b'*' | b'?' | b'['));
+            for (name, value) in &settings {
+                let fits = if literal { lower == name.as_bytes() } else { pattern.matches(name.as_bytes()) };
+                if fits && !found.iter().any(|(known, _)| known.eq_ignore_ascii_case(name.as_bytes())) {
+                    let name = if literal { asked.to_vec() } else { name.as_bytes().to_vec() };
+                    found.push((name, value));
+                }
+            }
         }
-        let asked = |name: &str| {
-            args.tail(2).any(|pattern| glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes()))
-        };
-        let found: Vec<_> = settings().into_iter().filter(|(name, _)| asked(name)).collect();
         resp::map(&mut self.client.out.bytes, self.client.version, found.len());
         for (name, value) in found {
-            self.bulk(name.as_bytes())?;
+            self.bulk(&name)?;
             self.bulk(value.as_bytes())?;
         }
         Ok(())
@@ -301,14 +304,6 @@ impl<B: Backend> Turn<'_, B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_history_has_a_name_of_forty_hexadecimal_digits() {
-        let name = history_name(4);
-        assert!(name.len() == 40 && name.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        assert_eq!(name, history_name(4));
-        assert_ne!(name, history_name(5));
-    }
 
     #[test]
     fn settings_are_in_order_and_named_once() {

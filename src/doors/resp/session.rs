@@ -1,12 +1,16 @@
 //! One client: what it sent, what it is to be told, and when it is read further.
 
-use super::outbox::Outbox;
-use super::transaction::Queue;
+use super::clients::Listing;
+use super::gather::Gather;
+use super::line::Place;
+use super::outbox::{Outbox, Waits};
+use super::transaction::{Exec, Queue};
 use super::turn::Turn;
 use super::walk::Walk;
 use super::{DoorOutput, Shared};
 use crate::base::limits::{
-    CLIENT_AHEAD_MAX, CLIENT_HOLDS_MAX, CLIENT_OUT_MAX, CLIENTS_MEMORY_MAX, RECEIVE_MAX, RECEIVE_MIN,
+    AUTHENTICATE_MS, CLIENT_AHEAD_MAX, CLIENT_HOLDS_MAX, CLIENT_OUT_MAX, CLIENTS_MEMORY_MAX, RECEIVE_MAX,
+    RECEIVE_MIN,
 };
 use crate::base::{ConnId, Mono, Now, Seq};
 use crate::doors::{Backend, Watermarks};
@@ -20,14 +24,17 @@ pub(super) struct Client {
     /// Came over a way in that needs no password.
     pub(super) trusted: bool,
     pub(super) authenticated: bool,
-    pub(super) name: Vec<u8>,
-    /// Name and version of the client's library.
-    pub(super) library: [Vec<u8>; 2],
+    /// Until when it has to give the password.
+    locked_until: Option<Mono>,
+    /// Its place in the roster.
+    pub(super) card: usize,
     pub(super) out: Outbox,
     pub(super) queue: Option<Box<Queue>>,
     /// The last update in each journal, by index.
     pub(super) last: [Seq; 2],
     pub(super) blocked: Option<Blocked>,
+    /// What the reply of the blocked command waits for so far.
+    pub(super) blocked_waits: Waits,
     /// Nothing more is read; the connection ends once all replies are sent.
     pub(super) closing: bool,
     pub(super) opened: Mono,
@@ -40,8 +47,38 @@ pub(super) struct Client {
 pub(super) enum Blocked {
     /// WAIT or WAITAOF.
     Ack(AckWait),
-    /// KEYS or DBSIZE.
+    /// KEYS, DBSIZE, SCAN: its turn was over before it was done, as with those that follow.
     Walk(Box<Walk>),
+    /// A command of many keys.
+    Gather(Box<Gather>),
+    /// EXEC.
+    Exec(Box<Exec>),
+    /// WATCH, at this argument.
+    Watch(usize),
+    /// CLIENT LIST.
+    Listing(Box<Listing>),
+}
+
+impl Blocked {
+    /// Memory held (bytes).
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Ack(_) | Self::Watch(_) => 0,
+            Self::Listing(listing) => listing.bytes(),
+            Self::Walk(walk) => walk.bytes(),
+            Self::Gather(gather) => gather.bytes(),
+            Self::Exec(exec) => exec.bytes(),
+        }
+    }
+
+    /// Whether it has to know what others change.
+    fn tracks(&self) -> bool {
+        match self {
+            Self::Ack(_) | Self::Walk(_) | Self::Watch(_) | Self::Listing(_) => false,
+            Self::Gather(gather) => gather.tracks(),
+            Self::Exec(exec) => exec.tracks(),
+        }
+    }
 }
 
 /// A WAIT or WAITAOF under way.
@@ -85,7 +122,33 @@ impl AckWait {
 }
 
 impl Client {
+    /// From now on it has to give the password, and has a time for it; a time that runs already goes on.
+    pub(super) fn lock(&mut self, now: Now, shared: &mut Shared) {
+        self.authenticated = false;
+        if self.locked_until.is_none() {
+            let until = now.mono.plus_ms(AUTHENTICATE_MS);
+            self.locked_until = Some(until);
+            shared.locked.insert((until, self.conn));
+        }
+    }
+
+    /// It has given the password, or is gone.
+    pub(super) fn unlock(&mut self, shared: &mut Shared) {
+        self.authenticated = true;
+        if let Some(until) = self.locked_until.take() {
+            shared.locked.remove(&(until, self.conn));
+        }
+    }
+
+    /// Whether it waits for its turn in the middle of a command.
+    fn is_in_the_middle(&self) -> bool {
+        self.blocked.as_ref().is_some_and(|blocked| !matches!(blocked, Blocked::Ack(_)))
+    }
+
     fn may_run(&self, shared: &Shared) -> bool {
+        if self.is_in_the_middle() {
+            return !self.closing;
+        }
         // With little memory left only those go on who have taken their replies.
         let short = shared.memory > CLIENTS_MEMORY_MAX && self.out.held() > RECEIVE_MIN;
         !self.closing
@@ -105,6 +168,19 @@ enum Stop {
     Congested,
     /// The client has to take or to wait for replies first.
     Full,
+    /// Its turn is over.
+    Over,
+}
+
+/// What is known of the end of what a client sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum End {
+    /// It may send more.
+    Open,
+    /// It sends no more, but something may be left to receive.
+    Seen,
+    /// Nothing is left.
+    Drained,
 }
 
 /// One client.
@@ -114,6 +190,8 @@ pub(super) struct Session {
     input: Vec<u8>,
     /// Where in `input` the first command stands that was not carried out.
     start: usize,
+    /// How long that one is, when it is being carried out.
+    current: usize,
     parser: RequestParser,
     spare: Vec<u8>,
     /// The capacity of the buffer that is being received into; 0 when none is.
@@ -123,25 +201,28 @@ pub(super) struct Session {
     /// Neither reading nor closing: somebody has to go on with this client.
     stopped: bool,
     pub(super) in_waiting: bool,
-    pub(super) in_ready: bool,
-    pub(super) in_congested: bool,
+    /// Places among those that can go on, and among those that can when the backend is not congested.
+    pub(super) in_ready: Option<Place>,
+    pub(super) in_congested: Option<Place>,
     charged: usize,
+    end: End,
 }
 
 impl Session {
     /// A client that has just connected.
-    pub(super) fn new(conn: ConnId, now: Now, trusted: bool, authenticated: bool) -> Self {
+    pub(super) fn new(conn: ConnId, now: Now, trusted: bool) -> Self {
         let client = Client {
             conn,
             version: Version::V2,
             trusted,
-            authenticated,
-            name: Vec::new(),
-            library: [Vec::new(), Vec::new()],
+            authenticated: true,
+            locked_until: None,
+            card: 0,
             out: Outbox::default(),
             queue: None,
             last: [Seq(0); 2],
             blocked: None,
+            blocked_waits: Waits::default(),
             closing: false,
             opened: now.mono,
             active: now.mono,
@@ -151,6 +232,7 @@ impl Session {
             client,
             input: Vec::new(),
             start: 0,
+            current: 0,
             parser: RequestParser::default(),
             spare: Vec::new(),
             receiving: 0,
@@ -158,10 +240,43 @@ impl Session {
             small_receives: 0,
             stopped: false,
             in_waiting: false,
-            in_ready: false,
-            in_congested: false,
+            in_ready: None,
+            in_congested: None,
             charged: 0,
+            end: End::Open,
         }
+    }
+
+    /// The client sends no more.
+    pub(super) fn ended(&mut self, drained: bool) {
+        self.end = self.end.max(if drained { End::Drained } else { End::Seen });
+    }
+
+    /// Whether the client is over where parsing stopped. A client that ended its stream may be gone, and another may have
+    /// taken over its work: nothing of it may be carried out later than at once.
+    fn is_over(&self, stop: Stop) -> bool {
+        match self.end {
+            End::Open => false,
+            End::Seen => matches!(stop, Stop::Full | Stop::Congested),
+            End::Drained => matches!(stop, Stop::Full | Stop::Congested | Stop::Hungry),
+        }
+    }
+
+    /// What the parser holds (bytes).
+    #[cfg(test)]
+    pub(super) fn parser_bytes(&self) -> usize {
+        self.parser.bytes()
+    }
+
+    /// It goes on when its turn comes.
+    pub(super) fn wait_for_turn(&mut self, shared: &mut Shared) {
+        shared.ready.join(self.client.conn, &mut self.in_ready);
+    }
+
+    /// It goes on, behind all others, when the backend is not congested any more.
+    pub(super) fn wait_for_room(&mut self, shared: &mut Shared) {
+        shared.congested.leave(&mut self.in_congested);
+        shared.congested.join(self.client.conn, &mut self.in_congested);
     }
 
     /// Whether it was left where it stood and could go on now.
@@ -211,16 +326,20 @@ impl Session {
             );
             self.client.closing = true;
         }
+        if self.is_over(stop) {
+            self.client.closing = true;
+        }
         if self.client.closing {
             // Nothing of it will be looked at, and the last replies may have to wait for long.
-            (self.input, self.spare, self.start) = (Vec::new(), Vec::new(), 0);
+            self.forget_blocked(shared);
+            (self.input, self.spare, self.start, self.current) = (Vec::new(), Vec::new(), 0, 0);
         }
         if self.send(shared) {
             return true;
         }
         self.read_on(stop, shared);
         self.charge(shared);
-        self.enlist(shared, stop == Stop::Congested);
+        self.enlist(shared, stop);
         false
     }
 
@@ -229,8 +348,15 @@ impl Session {
             if !self.client.may_run(shared) {
                 break Stop::Full;
             }
+            if shared.work.slice_is_over() {
+                break Stop::Over;
+            }
             if backend.congested() {
                 break Stop::Congested;
+            }
+            if self.client.is_in_the_middle() {
+                self.go_on(now, shared, backend);
+                continue;
             }
             let input = self.input.get(self.start..).unwrap_or_default();
             if input.is_empty() {
@@ -242,10 +368,13 @@ impl Session {
                 Ok(None) => break Stop::Hungry,
                 Ok(Some(taken)) => {
                     let args = self.parser.args(input);
-                    if !args.is_empty() {
-                        Turn::new(now, shared, &mut self.client, backend).command(args);
-                    }
-                    self.start += taken;
+                    shared.work.spend(taken / 4);
+                    self.current = taken;
+                    let left = match args.is_empty() {
+                        true => None,
+                        false => Turn::new(now, shared, &mut self.client, backend).command(args),
+                    };
+                    self.note_left(left);
                 }
                 Err(why) => {
                     shared.stats.protocol_errors += 1;
@@ -262,23 +391,48 @@ impl Session {
         stop
     }
 
+    /// Goes on with the command that is being carried out.
+    fn go_on<B: Backend>(&mut self, now: Now, shared: &mut Shared, backend: &mut B) {
+        let Some(blocked) = self.client.blocked.take() else { return };
+        let tracked = blocked.tracks();
+        let input = self.input.get(self.start..).unwrap_or_default();
+        let args = self.parser.args(input);
+        let left = Turn::new(now, shared, &mut self.client, backend).go_on(blocked, args);
+        if tracked && !left.as_ref().is_some_and(Blocked::tracks) {
+            shared.changes.end();
+        }
+        self.note_left(left);
+    }
+
+    /// A command is done, or what is left of it is kept.
+    fn note_left(&mut self, left: Option<Blocked>) {
+        match left {
+            Some(left) => self.client.blocked = Some(left),
+            None => self.start += std::mem::take(&mut self.current),
+        }
+    }
+
     /// Tells the shared account how much memory this client holds.
     fn charge(&mut self, shared: &mut Shared) {
-        let walk = match &self.client.blocked {
-            Some(Blocked::Walk(walk)) => walk.bytes(),
-            _ => 0,
-        };
+        let blocked = self.client.blocked.as_ref().map_or(0, Blocked::bytes);
         let queued = self.client.queue.as_ref().map_or(0, |queue| queue.bytes());
-        let held = self.input.len() + self.receiving + self.client.out.held() + queued + walk;
+        let input = self.input.capacity() + self.spare.capacity() + self.parser.bytes();
+        let held = input + self.receiving + self.client.out.held() + queued + blocked;
         shared.memory = shared.memory + held - self.charged;
         self.charged = held;
+        let unread = self.input.len() - self.start;
+        shared.roster.note(&self.client, unread, self.receiving, held);
     }
 
     /// The client is gone: nothing that is shared knows of it any more, but for lists that are gone through anyway.
     pub(super) fn leave(mut self, shared: &mut Shared) {
         shared.memory -= self.charged;
         shared.watches.end(self.client.conn);
-        self.forget_wait(shared);
+        shared.roster.remove(self.client.card);
+        self.client.unlock(shared);
+        self.forget_blocked(shared);
+        shared.ready.leave(&mut self.in_ready);
+        shared.congested.leave(&mut self.in_congested);
     }
 
     fn over_memory(&self, shared: &Shared) -> bool {
@@ -298,7 +452,7 @@ impl Session {
             shared.stats.output_bytes += bytes.len() as u64;
             shared.outputs.push_back(DoorOutput::Send { conn, bytes });
         }
-        let done = self.client.closing && self.client.out.is_empty();
+        let done = self.client.closing && self.client.out.is_empty() && self.client.blocked.is_none();
         if done {
             shared.outputs.push_back(DoorOutput::Close { conn });
         }
@@ -307,12 +461,13 @@ impl Session {
 
     /// Asks for the first bytes.
     pub(super) fn begin(&mut self, shared: &mut Shared) {
+        self.client.card = shared.roster.add(self.client.conn, &self.client);
         self.read_on(Stop::Hungry, shared);
         self.charge(shared);
     }
 
     fn read_on(&mut self, stop: Stop, shared: &mut Shared) {
-        let ahead = self.input.len() - self.start < CLIENT_AHEAD_MAX;
+        let ahead = self.input.len() - self.start - self.current < CLIENT_AHEAD_MAX;
         let waits = self.client.blocked.is_some() && ahead && self.client.out.pending() < CLIENT_OUT_MAX;
         let wanted = !self.client.closing && (stop == Stop::Hungry || waits);
         self.stopped = !self.client.closing && stop != Stop::Hungry;
@@ -339,16 +494,17 @@ impl Session {
     }
 
     /// Notes where this client waits.
-    fn enlist(&mut self, shared: &mut Shared, congested: bool) {
+    fn enlist(&mut self, shared: &mut Shared, stop: Stop) {
         let conn = self.client.conn;
         let waits = self.client.out.holds() > 0 || matches!(self.client.blocked, Some(Blocked::Ack(_)));
         if waits && !self.in_waiting {
             self.in_waiting = true;
             shared.waiting.push(conn);
         }
-        if congested && !self.in_congested {
-            self.in_congested = true;
-            shared.congested.push(conn);
+        match stop {
+            Stop::Congested => shared.congested.join(conn, &mut self.in_congested),
+            Stop::Over => shared.ready.join(conn, &mut self.in_ready),
+            Stop::Hungry | Stop::Full => {}
         }
     }
 
@@ -384,6 +540,14 @@ impl Session {
             if let Some(deadline) = wait.deadline {
                 shared.deadlines.remove(&(deadline, self.client.conn));
             }
+        }
+    }
+
+    /// Whatever it is in the middle of is given up.
+    fn forget_blocked(&mut self, shared: &mut Shared) {
+        self.forget_wait(shared);
+        if self.client.blocked.take().is_some_and(|blocked| blocked.tracks()) {
+            shared.changes.end();
         }
     }
 

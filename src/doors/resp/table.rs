@@ -17,10 +17,12 @@ pub(super) enum Cmd {
     Echo,
     Exec,
     Exists,
+    Expire,
     ExpireTime,
     Flush,
     Get,
     GetDel,
+    GetEx,
     GetRange,
     GetSet,
     Hello,
@@ -28,6 +30,7 @@ pub(super) enum Cmd {
     IncrBy,
     Info,
     Keys,
+    Memory,
     MGet,
     MSet,
     MSetNx,
@@ -41,6 +44,7 @@ pub(super) enum Cmd {
     Scan,
     Select,
     Set,
+    SetEx,
     SetNx,
     StrLen,
     Time,
@@ -62,16 +66,16 @@ pub(super) mod flag {
     pub(in super::super) const FAST: u16 = 1 << 2;
     /// May be used before authentication.
     pub(in super::super) const NO_AUTH: u16 = 1 << 3;
-    /// May not be queued in a transaction.
-    pub(in super::super) const NO_MULTI: u16 = 1 << 4;
     /// Is carried out at once also while a transaction is being queued.
     pub(in super::super) const NOT_QUEUED: u16 = 1 << 5;
     /// For operators.
     pub(in super::super) const ADMIN: u16 = 1 << 6;
     /// May keep the client waiting.
     pub(in super::super) const BLOCKING: u16 = 1 << 7;
+    /// Has subcommands.
+    pub(in super::super) const CONTAINER: u16 = 1 << 8;
 }
-use flag::{ADMIN, BLOCKING, FAST, NO_AUTH, NO_MULTI, NOT_QUEUED, READ, WRITE};
+use flag::{ADMIN, BLOCKING, CONTAINER, FAST, NO_AUTH, NOT_QUEUED, READ, WRITE};
 
 /// One command.
 #[derive(Debug)]
@@ -95,6 +99,11 @@ impl Spec {
         if self.arity < 0 { count >= wanted } else { count == wanted }
     }
 
+    /// Whether it takes as many keys as a client likes.
+    pub(super) fn takes_many_keys(&self) -> bool {
+        self.keys[1] < 0
+    }
+
     /// Whether all of `flags` are set.
     pub(super) fn has(&self, flags: u16) -> bool {
         self.flags & flags == flags
@@ -106,7 +115,6 @@ impl Spec {
             (WRITE, "write"),
             (READ, "readonly"),
             (ADMIN, "admin"),
-            (NO_MULTI, "no_multi"),
             (FAST, "fast"),
             (NO_AUTH, "no_auth"),
             (BLOCKING, "blocking"),
@@ -154,10 +162,10 @@ const PAIRS: [i8; 3] = [1, -1, 2];
 pub(super) static TABLE: &[Spec] = &[
     spec("append", Cmd::Append, 3, WRITE | FAST, ONE),
     spec("auth", Cmd::Auth, -2, FAST | NO_AUTH, NONE),
-    spec("client", Cmd::Client, -2, 0, NONE),
-    spec("command", Cmd::Command, -1, 0, NONE),
-    spec("config", Cmd::Config, -2, ADMIN, NONE),
-    spec("dbsize", Cmd::DbSize, 1, READ | NO_MULTI, NONE),
+    spec("client", Cmd::Client, -2, CONTAINER, NONE),
+    spec("command", Cmd::Command, -1, CONTAINER, NONE),
+    spec("config", Cmd::Config, -2, ADMIN | CONTAINER, NONE),
+    spec("dbsize", Cmd::DbSize, 1, READ, NONE),
     spec("debug", Cmd::Debug, -2, ADMIN, NONE),
     spec("decr", Cmd::Decr, 2, WRITE | FAST, ONE),
     spec("decrby", Cmd::DecrBy, 3, WRITE | FAST, ONE),
@@ -166,34 +174,42 @@ pub(super) static TABLE: &[Spec] = &[
     spec("echo", Cmd::Echo, 2, FAST, NONE),
     spec("exec", Cmd::Exec, 1, NOT_QUEUED, NONE),
     spec("exists", Cmd::Exists, -2, READ | FAST, ALL),
+    spec("expire", Cmd::Expire, -3, WRITE | FAST, ONE),
+    spec("expireat", Cmd::Expire, -3, WRITE | FAST, ONE),
     spec("expiretime", Cmd::ExpireTime, 2, READ | FAST, ONE),
     spec("flushall", Cmd::Flush, -1, WRITE, NONE),
     spec("flushdb", Cmd::Flush, -1, WRITE, NONE),
     spec("get", Cmd::Get, 2, READ | FAST, ONE),
     spec("getdel", Cmd::GetDel, 2, WRITE | FAST, ONE),
+    spec("getex", Cmd::GetEx, -2, WRITE | FAST, ONE),
     spec("getrange", Cmd::GetRange, 4, READ, ONE),
     spec("getset", Cmd::GetSet, 3, WRITE | FAST, ONE),
     spec("hello", Cmd::Hello, -1, FAST | NO_AUTH, NONE),
     spec("incr", Cmd::Incr, 2, WRITE | FAST, ONE),
     spec("incrby", Cmd::IncrBy, 3, WRITE | FAST, ONE),
     spec("info", Cmd::Info, -1, 0, NONE),
-    spec("keys", Cmd::Keys, 2, READ | NO_MULTI, NONE),
+    spec("keys", Cmd::Keys, 2, READ, NONE),
+    spec("memory", Cmd::Memory, -2, READ | CONTAINER, NONE),
     spec("mget", Cmd::MGet, -2, READ | FAST, ALL),
     spec("mset", Cmd::MSet, -3, WRITE, PAIRS),
     spec("msetnx", Cmd::MSetNx, -3, WRITE, PAIRS),
     spec("multi", Cmd::Multi, 1, FAST | NOT_QUEUED, NONE),
     spec("persist", Cmd::Persist, 2, WRITE | FAST, ONE),
+    spec("pexpire", Cmd::Expire, -3, WRITE | FAST, ONE),
+    spec("pexpireat", Cmd::Expire, -3, WRITE | FAST, ONE),
     spec("pexpiretime", Cmd::ExpireTime, 2, READ | FAST, ONE),
     spec("ping", Cmd::Ping, -1, FAST, NONE),
+    spec("psetex", Cmd::SetEx, 4, WRITE, ONE),
     spec("pttl", Cmd::Ttl, 2, READ | FAST, ONE),
     spec("quit", Cmd::Quit, -1, FAST | NO_AUTH | NOT_QUEUED, NONE),
     spec("readonly", Cmd::ReadMode, 1, FAST, NONE),
     spec("readwrite", Cmd::ReadMode, 1, FAST, NONE),
     spec("reset", Cmd::Reset, 1, FAST | NO_AUTH | NOT_QUEUED, NONE),
     spec("role", Cmd::Role, 1, ADMIN | FAST, NONE),
-    spec("scan", Cmd::Scan, -2, READ | NO_MULTI, NONE),
+    spec("scan", Cmd::Scan, -2, READ, NONE),
     spec("select", Cmd::Select, 2, FAST, NONE),
     spec("set", Cmd::Set, -3, WRITE, ONE),
+    spec("setex", Cmd::SetEx, 4, WRITE, ONE),
     spec("setnx", Cmd::SetNx, 3, WRITE | FAST, ONE),
     spec("strlen", Cmd::StrLen, 2, READ | FAST, ONE),
     spec("substr", Cmd::GetRange, 4, READ, ONE),

@@ -1,14 +1,27 @@
 //! MULTI, EXEC, DISCARD, WATCH: commands queued, then carried out as one batch of one journal.
+//!
+//! A long transaction is carried out in steps between which other clients are served. As long as it is under way only it
+//! sees its updates; if another changes what it has read, it begins anew, so in the end it is as if all of it happened
+//! at once.
 
+use super::changes::Changes;
+use super::gather::TOO_BUSY;
+use super::index::Index;
+use super::outbox::Waits;
 use super::refusal::Fail;
+use super::session::Blocked;
 use super::table::Spec;
 use super::turn::Turn;
+use super::{FastHash, work};
 use crate::base::FileId;
-use crate::base::limits::{BATCH_MAX, CLIENT_REPLY_MAX, MULTI_MAX, RESP_ARGS_MAX, RESP_REQUEST_MAX};
-use crate::doors::{Backend, Refusal, Update};
+use crate::base::limits::{
+    ANEW_MAX, BATCH_MAX, CLIENT_REPLY_MAX, LONG_TURN_SLICES, MULTI_MAX, RESP_ARGS_MAX, RESP_REQUEST_MAX,
+    WORK_COMMAND, WORK_UPDATE,
+};
+use crate::doors::{Backend, Change, ItemHash, Refusal, Update};
 use crate::format::resp::{self, Args, Span};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 
 /// Commands between MULTI and EXEC, their arguments one after another in one buffer.
 #[derive(Debug, Default)]
@@ -67,13 +80,10 @@ impl Queue {
         Ok(())
     }
 
-    fn each(&self) -> impl Iterator<Item = (&'static Spec, Args<'_>)> {
-        let mut spans = self.spans.as_slice();
-        self.commands.iter().map(move |(spec, count)| {
-            let (args, rest) = spans.split_at(*count);
-            spans = rest;
-            (*spec, Args::new(&self.bytes, args))
-        })
+    /// The command at this place, whose arguments begin at the span of that number.
+    fn command(&self, at: usize, span: usize) -> Option<(&'static Spec, Args<'_>)> {
+        let (spec, count) = self.commands.get(at)?;
+        Some((spec, Args::new(&self.bytes, self.spans.get(span..span + count)?)))
     }
 }
 
@@ -81,37 +91,87 @@ impl Queue {
 #[derive(Debug, Default)]
 pub(super) struct Staged {
     items: Vec<(FileId, Vec<u8>, Option<Bytes>)>,
-    index: BTreeMap<FileId, BTreeMap<Vec<u8>, usize>>,
+    index: Index,
     bytes: usize,
+    /// Items read from the database.
+    reads: Vec<ItemHash>,
+    /// A walk looked at all there are.
+    walked: bool,
+}
+
+fn len(value: Option<&Bytes>) -> usize {
+    value.map_or(0, Bytes::len)
 }
 
 impl Staged {
+    /// Memory held (bytes).
+    fn held(&self) -> usize {
+        const EACH: usize = size_of::<(FileId, Vec<u8>, Option<Bytes>)>() + Index::BYTES_EACH;
+        self.bytes + self.items.len() * EACH + self.reads.len() * size_of::<ItemHash>()
+    }
+
+    /// An item was read from the database.
+    pub(super) fn read(&mut self, item: ItemHash) {
+        self.reads.push(item);
+    }
+
+    fn place(&self, item: ItemHash, file: FileId, id: &[u8]) -> Option<usize> {
+        let is =
+            |place: &usize| self.items.get(*place).is_some_and(|(of, other, _)| *of == file && other == id);
+        self.index.places(item).map(|place| place as usize).find(is)
+    }
+
     /// The item's state if the transaction touched it.
-    pub(super) fn value(&self, file: FileId, id: &[u8]) -> Option<&Option<Bytes>> {
-        let at = self.index.get(&file)?.get(id)?;
-        self.items.get(*at).map(|(_, _, value)| value)
+    pub(super) fn value(&self, item: ItemHash, file: FileId, id: &[u8]) -> Option<&Option<Bytes>> {
+        self.place(item, file, id).and_then(|at| self.items.get(at)).map(|(_, _, value)| value)
     }
 
     /// Notes an update.
-    pub(super) fn put(&mut self, update: &Update<'_>) {
+    pub(super) fn put(&mut self, item: ItemHash, update: &Update<'_>) {
         let (file, id, value) = match update {
             Update::Put { file, id, value } => (*file, *id, Some(Bytes::copy_from_slice(value))),
             Update::Delete { file, id } => (*file, *id, None),
         };
-        let len = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
-        self.bytes += len(&value);
-        let at = self.index.get(&file).and_then(|ids| ids.get(id));
-        match at.and_then(|at| self.items.get_mut(*at)) {
+        self.set(item, file, id, value);
+    }
+
+    /// Sets an item's state.
+    pub(super) fn set(&mut self, item: ItemHash, file: FileId, id: &[u8], value: Option<Bytes>) {
+        self.bytes += len(value.as_ref());
+        match self.place(item, file, id).and_then(|at| self.items.get_mut(at)) {
             Some((_, _, old)) => {
-                self.bytes -= len(old);
+                self.bytes -= len(old.as_ref());
                 *old = value;
             }
             None => {
                 self.bytes += id.len();
-                self.index.entry(file).or_default().insert(id.to_vec(), self.items.len());
+                self.index.push(item);
                 self.items.push((file, id.to_vec(), value));
             }
         }
+    }
+
+    /// A walk looks at the database: what it finds depends on every item.
+    pub(super) fn walk(&mut self) {
+        self.walked = true;
+    }
+
+    /// How many items the transaction touched.
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// The ids of items that it put, and did not delete later, with their files.
+    pub(super) fn puts(&self) -> impl Iterator<Item = (FileId, &[u8])> {
+        self.items.iter().filter(|(_, _, value)| value.is_some()).map(|(file, id, _)| (*file, id.as_slice()))
+    }
+
+    /// Takes an item's state out, to be set again.
+    pub(super) fn take(&mut self, item: ItemHash, file: FileId, id: &[u8]) -> Option<Bytes> {
+        let at = self.place(item, file, id)?;
+        let value = self.items.get_mut(at)?.2.take();
+        self.bytes -= len(value.as_ref());
+        value
     }
 
     fn updates(&self) -> Vec<Update<'_>> {
@@ -122,6 +182,78 @@ impl Staged {
                 None => Update::Delete { file: *file, id },
             })
             .collect()
+    }
+}
+
+/// An EXEC under way.
+#[derive(Debug)]
+pub(super) struct Exec {
+    queue: Box<Queue>,
+    /// The next command, and its first argument.
+    at: usize,
+    span: usize,
+    staged: Staged,
+    waits: Waits,
+    reply: Vec<u8>,
+    /// What is left of a command of many keys or of a walk.
+    inner: Option<Blocked>,
+    /// What was read, once it was interrupted.
+    read: Option<HashSet<ItemHash, FastHash>>,
+    /// Changes looked at.
+    seen: u64,
+    /// How often it began anew.
+    anew: u32,
+}
+
+impl Exec {
+    fn new(queue: Box<Queue>) -> Self {
+        let mut reply = Vec::new();
+        resp::array(&mut reply, queue.commands.len());
+        Self {
+            queue,
+            at: 0,
+            span: 0,
+            staged: Staged::default(),
+            waits: Waits::default(),
+            reply,
+            inner: None,
+            read: None,
+            seen: 0,
+            anew: 0,
+        }
+    }
+
+    /// Memory held (bytes).
+    pub(super) fn bytes(&self) -> usize {
+        let inner = self.inner.as_ref().map_or(0, Blocked::bytes);
+        let read = self.read.as_ref().map_or(0, |read| read.capacity() * 2 * size_of::<ItemHash>());
+        self.queue.bytes() + self.staged.held() + self.reply.capacity() + inner + read
+    }
+
+    /// Whether it has to know what others change.
+    pub(super) fn tracks(&self) -> bool {
+        self.read.is_some()
+    }
+
+    /// Whether others changed what it has read, as far as is known.
+    fn is_outdated(&mut self, changes: &Changes, work: &mut work::Work) -> bool {
+        let Some(read) = &self.read else { return false };
+        let walked = self.staged.walked;
+        let seen = std::mem::replace(&mut self.seen, changes.next());
+        let Some(changes) = changes.since(seen) else { return true };
+        let mut looked = 0;
+        let outdated = changes.inspect(|_| looked += 1).any(|change| match change {
+            Change::Item(item) => walked || read.contains(item),
+            Change::File(_) | Change::All => true,
+        });
+        work.spend(looked * WORK_COMMAND);
+        outdated
+    }
+
+    fn begin_anew(&mut self) {
+        let queue = std::mem::take(&mut self.queue);
+        let (seen, anew, read) = (self.seen, self.anew + 1, Some(HashSet::default()));
+        *self = Self { seen, anew, read, ..Self::new(queue) };
     }
 }
 
@@ -146,11 +278,25 @@ impl<B: Backend> Turn<'_, B> {
         if self.client.queue.is_some() {
             return Err("ERR WATCH inside MULTI is not allowed".into());
         }
-        for key in args.tail(1) {
-            let (file, id) = self.key(key)?;
-            if !self.shared.watches.watch(self.client.conn, file, id) {
+        self.shared.learn(self.backend);
+        self.backend.want_changes(true);
+        self.watch_on(args, 1)
+    }
+
+    /// Goes on with a WATCH at this argument. Each key is watched from its own turn on.
+    pub(super) fn watch_on(&mut self, args: Args<'_>, mut at: usize) -> Result<(), Fail> {
+        while at < args.len() {
+            if self.shared.work.slice_is_over() {
+                self.unfinished = Some(Blocked::Watch(at));
+                return Ok(());
+            }
+            let (file, id) = self.key(args.at(at))?;
+            let item = self.backend.item_hash(file, id);
+            self.shared.work.spend(WORK_UPDATE);
+            if !self.shared.watches.watch(self.client.conn, file, item) {
                 return Err("ERR too many keys are watched".into());
             }
+            at += 1;
         }
         self.ok()
     }
@@ -166,6 +312,7 @@ impl<B: Backend> Turn<'_, B> {
         let Some(queue) = self.client.queue.take() else {
             return Err("ERR EXEC without MULTI".into());
         };
+        self.shared.learn(self.backend);
         let dirty = self.shared.watches.end(self.client.conn);
         if queue.void {
             return Err("EXECABORT Transaction discarded because of previous errors.".into());
@@ -174,27 +321,86 @@ impl<B: Backend> Turn<'_, B> {
             resp::null_array(&mut self.client.out.bytes, self.client.version);
             return Ok(());
         }
-        resp::array(&mut self.client.out.bytes, queue.commands.len());
-        self.staged = Some(Staged::default());
-        for (spec, args) in queue.each() {
-            self.run(spec, args);
+        self.exec_on(Box::new(Exec::new(queue)))
+    }
+
+    /// Goes on with a transaction, and answers when it is done.
+    pub(super) fn exec_on(&mut self, mut exec: Box<Exec>) -> Result<(), Fail> {
+        self.shared.learn(self.backend);
+        if exec.is_outdated(&self.shared.changes, &mut self.shared.work) {
+            exec.begin_anew();
+        }
+        let last = exec.anew > ANEW_MAX;
+        if last {
+            self.shared.work.begin_slice(0, LONG_TURN_SLICES);
+        }
+        let written = self.enter(&mut exec);
+        let result = self.exec_step(&mut exec);
+        self.leave(&mut exec, written);
+        match result {
+            Ok(true) => {
+                if !exec.staged.items.is_empty() {
+                    self.write(&exec.staged.updates())?;
+                }
+                self.waits.join(&exec.waits);
+                self.client.out.append(exec.reply);
+            }
+            Ok(false) if last => return Err(TOO_BUSY.into()),
+            Ok(false) => {
+                let new = std::mem::take(&mut exec.staged.reads);
+                if exec.read.is_none() {
+                    exec.seen = self.shared.changes.begin(self.backend);
+                }
+                exec.read.get_or_insert_default().extend(new);
+                self.unfinished = Some(Blocked::Exec(exec));
+            }
+            Err(fail) => return Err(fail),
+        }
+        Ok(())
+    }
+
+    /// From here on commands write their replies and updates into the transaction. Returns the start of the reply.
+    fn enter(&mut self, exec: &mut Exec) -> (usize, Waits) {
+        std::mem::swap(&mut self.client.out.bytes, &mut exec.reply);
+        self.staged = Some(std::mem::take(&mut exec.staged));
+        (std::mem::take(&mut self.start), std::mem::replace(&mut self.waits, exec.waits))
+    }
+
+    fn leave(&mut self, exec: &mut Exec, (start, waits): (usize, Waits)) {
+        std::mem::swap(&mut self.client.out.bytes, &mut exec.reply);
+        exec.staged = self.staged.take().unwrap_or_default();
+        self.start = start;
+        exec.waits = std::mem::replace(&mut self.waits, waits);
+    }
+
+    fn exec_step(&mut self, exec: &mut Exec) -> Result<bool, Fail> {
+        let Exec { queue, at, span, inner, .. } = exec;
+        while let Some((spec, args)) = queue.command(*at, *span) {
+            if self.shared.work.slice_is_over() {
+                return Ok(false);
+            }
+            self.shared.work.spend(WORK_COMMAND);
+            match inner.take() {
+                None => self.run(spec, args),
+                Some(inner) => self.run_on(inner, args),
+            }
+            *inner = self.unfinished.take();
+            if inner.is_some() {
+                return Ok(false);
+            }
+            (*at, *span) = (*at + 1, *span + args.len());
             let staged = self.staged.as_ref().map_or(0, |staged| staged.bytes);
             if staged > BATCH_MAX {
-                self.staged = None;
                 let limit = "a transaction's items together have at most 32 MiB";
                 return Err(Refusal::TooLarge { what: "transaction", found: staged, limit }.into());
             }
-            if self.client.out.bytes.len() - self.start > CLIENT_REPLY_MAX {
-                self.staged = None;
+            if self.client.out.bytes.len() > CLIENT_REPLY_MAX {
                 return Err(format!(
                     "ERR the reply would be over {CLIENT_REPLY_MAX} bytes: nothing was done"
                 )
                 .into());
             }
         }
-        match self.staged.take() {
-            Some(staged) if !staged.items.is_empty() => self.write(&staged.updates()),
-            _ => Ok(()),
-        }
+        Ok(true)
     }
 }

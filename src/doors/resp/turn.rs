@@ -1,12 +1,18 @@
 //! One command's turn: finds it, checks it, carries it out, and notes what its reply waits for.
 
-use super::Shared;
+use super::connection::unknown_subcommand;
+use super::gather::What;
+use super::items::NO_EXPIRY;
 use super::outbox::Waits;
 use super::refusal::Fail;
 use super::session::{AckWait, Blocked, Client};
 use super::table::{Cmd, Spec, flag};
 use super::transaction::{Queue, Staged};
-use crate::base::limits::{CLIENT_REPLY_MAX, CLIENTS_MEMORY_MAX, ITEM_ID_MAX};
+use super::{Shared, subcommands};
+use crate::base::limits::{
+    CLIENT_REPLY_MAX, CLIENTS_MEMORY_MAX, ITEM_ID_MAX, NAME_MAX, OPTIONS_MAX, WORK_COMMAND, WORK_READ,
+    WORK_UPDATE,
+};
 use crate::base::{FileId, JournalKind, Now, Seq};
 use crate::doors::{Backend, Refusal, Update};
 use crate::format::resp::{self, Args};
@@ -24,43 +30,106 @@ pub(super) struct Turn<'t, B: Backend> {
     pub(super) start: usize,
     /// Inside EXEC: updates so far, seen by the transaction only.
     pub(super) staged: Option<Staged>,
+    /// What is left of the command when the client's turn is over before it is done.
+    pub(super) unfinished: Option<Blocked>,
 }
+
+/// The longest key: names, id, and two commas (bytes).
+const KEY_MAX: usize = 2 * NAME_MAX + ITEM_ID_MAX + 2;
+/// The longest text of an error: it may hold what a client sent (bytes).
+const ERROR_MAX: usize = 1024;
 
 impl<'t, B: Backend> Turn<'t, B> {
     /// A turn of `client`.
     pub(super) fn new(now: Now, shared: &'t mut Shared, client: &'t mut Client, backend: &'t mut B) -> Self {
         let start = client.out.bytes.len();
-        Self { now, shared, client, backend, waits: Waits::default(), start, staged: None }
+        Self { now, shared, client, backend, waits: Waits::default(), start, staged: None, unfinished: None }
     }
 
-    /// Carries out or queues a command as it came.
-    pub(super) fn command(mut self, args: Args<'_>) {
+    /// Carries out or queues a command as it came. Gives back what is left of it when the client's turn is over.
+    pub(super) fn command(mut self, args: Args<'_>) -> Option<Blocked> {
+        self.take_up(args);
+        self.end()
+    }
+
+    /// Goes on with a command.
+    pub(super) fn go_on(mut self, blocked: Blocked, args: Args<'_>) -> Option<Blocked> {
+        self.waits = std::mem::take(&mut self.client.blocked_waits);
+        self.run_on(blocked, args);
+        self.end()
+    }
+
+    fn end(self) -> Option<Blocked> {
+        if self.unfinished.is_some() {
+            self.client.blocked_waits = self.waits;
+        } else if !self.waits.is_empty() && self.client.out.bytes.len() > self.start {
+            let marks = self.backend.watermarks();
+            self.client.out.hold(self.start, &self.waits, &marks);
+        }
+        self.unfinished
+    }
+
+    fn take_up(&mut self, args: Args<'_>) {
         self.shared.stats.commands += 1;
         self.client.active = self.now.mono;
         let Some(spec) = self.shared.lookup.find(args.at(0)) else {
             return self.unknown(args);
         };
-        self.client.last_command = spec.name;
-        if !spec.takes(args.len()) {
-            return self.reject(&wrong_arity(spec.name));
-        }
-        if !self.client.authenticated && !spec.has(flag::NO_AUTH) {
-            return self.reject("NOAUTH Authentication required.");
+        self.shared.work.spend(WORK_COMMAND);
+        if let Err(why) = self.check(spec, args) {
+            return self.reject_as(spec, &why);
         }
         if self.client.queue.is_some() && !spec.has(flag::NOT_QUEUED) {
             return self.enqueue(spec, args);
         }
         self.run(spec, args);
-        if !self.waits.is_empty() && self.client.out.bytes.len() > self.start {
-            let marks = self.backend.watermarks();
-            self.client.out.hold(self.start, &self.waits, &marks);
+    }
+
+    /// What can be told without carrying it out: whether there is such a subcommand, whether the count of arguments is
+    /// right, whether the client may.
+    fn check(&mut self, spec: &'static Spec, args: Args<'_>) -> Result<(), String> {
+        let (mut name, mut takes) = (spec.name, spec.takes(args.len()));
+        if spec.has(flag::CONTAINER) && args.len() > 1 {
+            let word = args.at(1);
+            let sub = subcommands::find(spec, word).ok_or_else(|| unknown_subcommand(spec.name, word))?;
+            (name, takes) = (sub.name, sub.takes(args.len()));
         }
+        self.client.last_command = name;
+        if !takes {
+            return Err(wrong_arity(name));
+        }
+        if args.len() > OPTIONS_MAX && !spec.takes_many_keys() {
+            return Err(format!("ERR too many arguments for '{name}' command"));
+        }
+        if !self.client.authenticated && !spec.has(flag::NO_AUTH) {
+            return Err("NOAUTH Authentication required.".to_owned());
+        }
+        Ok(())
     }
 
     /// Carries out a command and writes its reply, which may be an error.
     pub(super) fn run(&mut self, spec: &'static Spec, args: Args<'_>) {
         let start = self.client.out.bytes.len();
-        if let Err(fail) = self.dispatch(spec, args) {
+        let result = self.dispatch(spec, args);
+        self.conclude(start, result);
+    }
+
+    /// The same for what is left of one.
+    pub(super) fn run_on(&mut self, blocked: Blocked, args: Args<'_>) {
+        let start = self.client.out.bytes.len();
+        let result = match blocked {
+            Blocked::Ack(_) => Ok(()),
+            Blocked::Walk(walk) => self.walk_on(walk),
+            Blocked::Gather(gather) => self.gather_on(gather, args),
+            Blocked::Exec(exec) => self.exec_on(exec),
+            Blocked::Watch(at) => self.watch_on(args, at),
+            Blocked::Listing(listing) => self.list_on(listing, args),
+        };
+        self.conclude(start, result);
+    }
+
+    fn conclude(&mut self, start: usize, result: Result<(), Fail>) {
+        if let Err(fail) = result {
             self.client.out.bytes.truncate(start);
             self.error(&fail.text());
         }
@@ -72,14 +141,16 @@ impl<'t, B: Backend> Turn<'t, B> {
             Cmd::Get => self.get(args),
             Cmd::SetNx => self.set_nx(args),
             Cmd::GetDel => self.get_del(args),
+            Cmd::GetEx => self.get_ex(args),
+            Cmd::Expire | Cmd::SetEx => Err(NO_EXPIRY.into()),
             Cmd::GetSet => self.get_set(args),
             Cmd::GetRange => self.get_range(args),
             Cmd::StrLen => self.str_len(args),
-            Cmd::Del => self.del(args),
-            Cmd::Exists => self.exists(args),
-            Cmd::MGet => self.mget(args),
-            Cmd::MSet => self.mset(args),
-            Cmd::MSetNx => self.mset_nx(args),
+            Cmd::Del => self.gather(What::Delete, args),
+            Cmd::Exists => self.gather(What::Exists, args),
+            Cmd::MGet => self.gather(What::Get, args),
+            Cmd::MSet => self.gather_pairs(What::Put, args),
+            Cmd::MSetNx => self.gather_pairs(What::PutIfAbsent, args),
             Cmd::Append => self.append(args),
             Cmd::Incr => self.add(args.at(1), 1),
             Cmd::Decr => self.add(args.at(1), -1),
@@ -104,13 +175,15 @@ impl<'t, B: Backend> Turn<'t, B> {
             )
             .into()),
             Cmd::Debug => Err("ERR DEBUG command not allowed.".into()),
-            _ => self.dispatch_connection(spec.cmd, args),
+            _ => self.dispatch_connection(spec, args),
         }
     }
 
     /// Appends an error reply.
     pub(super) fn error(&mut self, text: &str) {
         self.shared.stats.error_replies += 1;
+        let end = (0..=text.len().min(ERROR_MAX)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let (text, _) = text.split_at(end);
         resp::error(&mut self.client.out.bytes, text);
     }
 
@@ -120,6 +193,17 @@ impl<'t, B: Backend> Turn<'t, B> {
         if let Some(queue) = &mut self.client.queue {
             queue.void();
         }
+    }
+
+    /// As [`Self::reject`]; an EXEC that is wrong ends its transaction, as in Redis.
+    fn reject_as(&mut self, spec: &Spec, text: &str) {
+        if spec.cmd != Cmd::Exec {
+            return self.reject(text);
+        }
+        self.client.queue = None;
+        self.shared.watches.end(self.client.conn);
+        let why = text.strip_prefix("ERR ").unwrap_or(text);
+        self.error(&format!("EXECABORT Transaction discarded because of: {why}"));
     }
 
     fn unknown(&mut self, args: Args<'_>) {
@@ -145,10 +229,8 @@ impl<'t, B: Backend> Turn<'t, B> {
     }
 
     fn enqueue(&mut self, spec: &'static Spec, args: Args<'_>) {
-        if spec.has(flag::NO_MULTI) {
-            return self.reject("ERR Command not allowed inside a transaction");
-        }
         let full = self.shared.memory > CLIENTS_MEMORY_MAX;
+        self.shared.work.spend(args.len() * WORK_COMMAND / 4);
         let queue = self.client.queue.get_or_insert_with(|| Box::new(Queue::default()));
         match queue.push(spec, args, full) {
             Ok(()) => self.client.out.bytes.extend_from_slice(b"+QUEUED\r\n"),
@@ -158,6 +240,10 @@ impl<'t, B: Backend> Turn<'t, B> {
 
     /// The file and the id that a key names.
     pub(super) fn key<'k>(&self, key: &'k [u8]) -> Result<(FileId, &'k [u8]), Fail> {
+        if key.len() > KEY_MAX {
+            let limit = "account,file,item-id has at most 513 bytes";
+            return Err(Refusal::TooLarge { what: "key", found: key.len(), limit }.into());
+        }
         let mut commas = key.iter().enumerate().filter(|(_, byte)| **byte == b',').map(|(at, _)| at);
         let (file, id) = match (commas.next(), commas.next()) {
             (Some(_), Some(second)) => (self.backend.resolve(&key[..second])?, &key[second + 1..]),
@@ -177,10 +263,16 @@ impl<'t, B: Backend> Turn<'t, B> {
 
     /// The item's value as this command has to see it.
     pub(super) fn read(&mut self, (file, id): (FileId, &[u8])) -> Result<Option<Bytes>, Fail> {
-        if let Some(value) = self.staged.as_ref().and_then(|staged| staged.value(file, id)) {
-            return Ok(value.clone());
+        self.shared.work.spend(WORK_READ);
+        if let Some(staged) = &mut self.staged {
+            let item = self.backend.item_hash(file, id);
+            if let Some(value) = staged.value(item, file, id) {
+                return Ok(value.clone());
+            }
+            staged.read(item);
         }
         let (value, wait) = self.backend.read(file, id)?;
+        self.shared.work.spend(value.as_ref().map_or(0, Bytes::len));
         if let Some(wait) = wait {
             self.waits.add(wait);
         }
@@ -189,20 +281,22 @@ impl<'t, B: Backend> Turn<'t, B> {
 
     /// Makes updates: at once, or with the rest of the transaction.
     pub(super) fn write(&mut self, updates: &[Update<'_>]) -> Result<(), Fail> {
+        let bytes = |update: &Update<'_>| match update {
+            Update::Put { value, .. } => value.len(),
+            Update::Delete { .. } => 0,
+        };
+        self.shared.work.spend(updates.len() * WORK_UPDATE + updates.iter().map(bytes).sum::<usize>());
         if let Some(staged) = &mut self.staged {
-            updates.iter().for_each(|update| staged.put(update));
+            for update in updates {
+                let (Update::Put { file, id, .. } | Update::Delete { file, id }) = update;
+                staged.put(self.backend.item_hash(*file, id), update);
+            }
             return Ok(());
         }
         let wait = self.backend.update(updates)?;
         self.shared.stats.updates += updates.len() as u64;
         self.waits.add(wait);
         self.client.last[wait.journal.index()] = wait.seq;
-        if !self.shared.watches.is_empty() {
-            for update in updates {
-                let (Update::Put { file, id, .. } | Update::Delete { file, id }) = update;
-                self.shared.watches.changed(*file, Some(id));
-            }
-        }
         Ok(())
     }
 
@@ -220,8 +314,16 @@ impl<'t, B: Backend> Turn<'t, B> {
 
     /// Appends a bulk string, if there is room for it.
     pub(super) fn bulk(&mut self, bytes: &[u8]) -> Result<(), Fail> {
+        self.check_reply(bytes.len())?;
+        self.shared.work.spend(bytes.len() / 4);
+        resp::bulk(&mut self.client.out.bytes, bytes);
+        Ok(())
+    }
+
+    /// Whether the reply may take so many bytes more.
+    pub(super) fn check_reply(&self, more: usize) -> Result<(), Fail> {
         const SMALL: usize = 4096;
-        let reply = self.client.out.bytes.len() - self.start + bytes.len();
+        let reply = self.client.out.bytes.len() - self.start + more;
         if reply > CLIENT_REPLY_MAX {
             return Err(format!(
                 "ERR the reply would be over {CLIENT_REPLY_MAX} bytes: ask for less at once"
@@ -231,7 +333,6 @@ impl<'t, B: Backend> Turn<'t, B> {
         if reply > SMALL && self.shared.memory + reply > CLIENTS_MEMORY_MAX {
             return Err("OOM the node's memory for clients is used up: try again later".into());
         }
-        resp::bulk(&mut self.client.out.bytes, bytes);
         Ok(())
     }
 

@@ -3,22 +3,31 @@
 //! Files are walked in the order of their ids and items in the order of theirs, both of which never change. So an
 //! item that is there throughout is met exactly once, whatever is put or deleted meanwhile.
 //!
-//! A pattern that begins with a literal `account,file,` walks that file only, and starts at the literal part of the
-//! item id; its keys are told in full. Any other pattern walks the whole database; the keys of the default file
-//! are then told as plain item ids, as programs that know nothing of files wrote them, if such a key would lead
-//! back to the item and fits the pattern, and in full otherwise.
+//! With a default file a program that knows short keys only sees a Redis that holds them and nothing else: a walk
+//! without a pattern, or with one that has fewer than two commas of its own, is for the items of the default file that
+//! a short key names, and tells those keys. A comma behind `\` or within `[...]` is a character of the key and does
+//! not count. A pattern with two commas is for keys in full, of all files, and tells them in full; so is every pattern
+//! when there is no default file. As in Redis a `*` takes any bytes, commas too.
 //!
-//! KEYS and DBSIZE may have to look at very many items: they do so in steps between which others are served, and
-//! the client that asked waits. DBSIZE counts each item that is there throughout once; no count is kept.
+//! The bytes at the front of a pattern that stand for themselves say where the walk starts and ends.
+//!
+//! A walk may have to look at very many items: it does so in steps between which others are served, and the client
+//! that asked waits. DBSIZE counts each item that is there throughout once; no count is kept.
 
+use super::Shared;
+use super::glob::Pattern;
 use super::outbox::Waits;
 use super::refusal::{Fail, SYNTAX};
-use super::session::{Blocked, Client};
+use super::session::Blocked;
+use super::transaction::Staged;
 use super::turn::Turn;
-use super::{Shared, glob};
-use crate::base::limits::{CLIENT_REPLY_MAX, ITEM_ID_MAX, KEYS_MAX, PATTERN_MAX, SCAN_COUNT_MAX, WALK_STEP};
+use super::work::Work;
+use crate::base::limits::{
+    CLIENT_REPLY_MAX, ITEM_ID_MAX, KEYS_MAX, PATTERN_MAX, SCAN_COUNT_MAX, WALK_STAGED_MAX, WALK_STEP,
+    WORK_READ, WORK_WALKED,
+};
 use crate::base::{FileId, Now};
-use crate::doors::{Backend, Refusal};
+use crate::doors::{Backend, Refusal, Scanned};
 use crate::format::resp::{self, Args};
 use std::collections::{BTreeMap, HashMap};
 
@@ -29,62 +38,124 @@ pub(super) struct Place {
     after: Option<Vec<u8>>,
 }
 
+impl Place {
+    /// Whether an item lies behind this place.
+    fn is_before(&self, file: FileId, id: &[u8]) -> bool {
+        self.file < file || self.file == file && self.after.as_deref().is_none_or(|after| after < id)
+    }
+}
+
+/// Whose items a walk is for, and by which keys it tells them.
+#[derive(Debug)]
+enum Scope {
+    /// Those of the default file that a short key names, by that key.
+    Short(FileId),
+    /// Those of the file of this name, in full.
+    File(FileId, String),
+    /// All, in full.
+    All,
+}
+
 /// Which items a walk is for.
 #[derive(Debug)]
 struct Filter {
-    pattern: Option<Vec<u8>>,
-    /// Only this file; the pattern is then for ids, and this is the literal start of those that fit.
-    only: Option<(FileId, Vec<u8>)>,
-    default_file: Option<String>,
+    pattern: Option<Pattern>,
+    scope: Scope,
+    /// The ids that fit begin with this; of one file only.
+    front: Vec<u8>,
 }
 
 impl Filter {
-    fn new<B: Backend>(pattern: Option<&[u8]>, shared: &Shared, backend: &B) -> Result<Self, Fail> {
-        let default_file = shared.config.default_file.clone();
-        let Some(pattern) = pattern else { return Ok(Self { pattern: None, only: None, default_file }) };
-        if pattern.len() > PATTERN_MAX {
+    fn new<B: Backend>(pattern: Option<&[u8]>, shared: &mut Shared, backend: &B) -> Result<Self, Fail> {
+        if pattern.is_some_and(|pattern| pattern.len() > PATTERN_MAX) {
             return Err(format!("ERR a pattern has at most {PATTERN_MAX} bytes").into());
         }
-        let literal = glob::literal_prefix(pattern);
-        let mut commas = literal.iter().enumerate().filter(|(_, byte)| **byte == b',').map(|(at, _)| at);
-        if let (Some(_), Some(second)) = (commas.next(), commas.next()) {
-            let file = backend.resolve(&literal[..second])?;
-            let only = Some((file, literal[second + 1..].to_vec()));
-            return Ok(Self { pattern: Some(pattern[second + 1..].to_vec()), only, default_file });
+        shared.work.spend(pattern.map_or(0, |pattern| WALK_STEP * (1 + pattern.len())));
+        let pattern = pattern.map(Pattern::parse);
+        let (front, in_full) =
+            pattern.as_ref().map_or((&[][..], false), |pattern| (pattern.literal(), pattern.commas() >= 2));
+        if let Some(default) = &shared.config.default_file
+            && !in_full
+        {
+            let scope = Scope::Short(backend.resolve(default.as_bytes())?);
+            return Ok(Self { front: front.to_vec(), pattern, scope });
         }
-        Ok(Self { pattern: Some(pattern.to_vec()), only: None, default_file })
+        let mut commas = front.iter().enumerate().filter(|(_, byte)| **byte == b',').map(|(at, _)| at);
+        if let (Some(_), Some(second)) = (commas.next(), commas.next()) {
+            let (name, front) = (&front[..second], front[second + 1..].to_vec());
+            let scope = Scope::File(backend.resolve(name)?, String::from_utf8_lossy(name).into_owned());
+            return Ok(Self { front, pattern, scope });
+        }
+        Ok(Self { front: Vec::new(), pattern, scope: Scope::All })
     }
 
     fn start(&self) -> Place {
-        match &self.only {
-            Some((file, literal)) => Place { file: *file, after: just_before(literal) },
-            None => Place { file: FileId(0), after: None },
+        match &self.scope {
+            Scope::Short(file) | Scope::File(file, _) => {
+                Place { file: *file, after: just_before(&self.front) }
+            }
+            Scope::All => Place { file: FileId(0), after: None },
         }
     }
 
-    fn fits(&self, text: &[u8]) -> bool {
-        self.pattern.as_ref().is_none_or(|pattern| glob::matches(pattern, text))
+    /// The file that comes at `place`, and how its keys begin.
+    fn file<B: Backend>(&self, backend: &B, place: &Place) -> Option<(FileId, String)> {
+        match &self.scope {
+            Scope::Short(file) => (place.file == *file).then(|| (*file, String::new())),
+            Scope::File(file, name) => (place.file == *file).then(|| (*file, name.clone() + ",")),
+            Scope::All => backend.next_record_file(place.file).map(|(file, name)| (file, name + ",")),
+        }
     }
 
     /// Sets `key` to what is told of an item, if it fits.
-    fn key(&self, file: &str, id: &[u8], key: &mut Vec<u8>) -> bool {
-        key.clear();
-        if self.only.is_none() && self.default_file.as_deref() == Some(file) {
-            let leads_back = id.iter().filter(|byte| **byte == b',').count() < 2;
-            if leads_back && self.fits(id) {
-                key.extend_from_slice(id);
-                return true;
-            }
+    fn key(&self, start: &str, id: &[u8], key: &mut Vec<u8>, work: &mut Work) -> bool {
+        if matches!(self.scope, Scope::Short(_)) && id.iter().filter(|byte| **byte == b',').count() >= 2 {
+            // As a short key this would name an item of another file.
+            return false;
         }
-        key.extend_from_slice(file.as_bytes());
-        key.push(b',');
+        key.clear();
+        key.extend_from_slice(start.as_bytes());
         key.extend_from_slice(id);
-        if self.only.is_some() { self.fits(id) } else { self.fits(key) }
+        self.pattern.as_ref().is_none_or(|pattern| {
+            work.spend(pattern.cost(key.len()));
+            pattern.matches(key)
+        })
     }
 
-    /// Whether no id from this one on can fit.
+    /// Finds what a transaction put and nobody else can see yet, between two places.
+    fn new_items<B: Backend>(
+        &self,
+        backend: &mut B,
+        work: &mut Work,
+        staged: &Staged,
+        (begin, past): (&Place, Option<&Place>),
+        waits: &mut Waits,
+        mut found: impl FnMut(&[u8]),
+    ) -> Result<(), Refusal> {
+        let mut key = Vec::new();
+        work.spend(staged.len() * WORK_WALKED);
+        for (file, id) in staged.puts() {
+            let place = Place { file, after: None };
+            let Some((_, start)) = self.file(backend, &place).filter(|(found, _)| *found == file) else {
+                continue;
+            };
+            let between = begin.is_before(file, id) && past.is_none_or(|past| !past.is_before(file, id));
+            if !between || !self.key(&start, id, &mut key, work) {
+                continue;
+            }
+            let (stored, wait) = backend.read(file, id)?;
+            work.spend(WORK_READ);
+            wait.into_iter().for_each(|wait| waits.add(wait));
+            if stored.is_none() {
+                found(&key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether no id of the file from this one on can fit.
     fn beyond(&self, id: &[u8]) -> bool {
-        self.only.as_ref().is_some_and(|(_, literal)| !id.starts_with(literal) && id > literal.as_slice())
+        !id.starts_with(&self.front) && id > self.front.as_slice()
     }
 }
 
@@ -101,49 +172,49 @@ fn just_before(prefix: &[u8]) -> Option<Vec<u8>> {
     Some(before)
 }
 
-/// Looks at up to `budget` items from `place` on and tells `found` the keys that fit. Returns where to go on.
+/// Looks at up to `left` items from `place` on, as long as the client's turn lasts, and tells `found` the keys that
+/// fit. True when there are no more.
 fn walk<B: Backend>(
-    backend: &mut B,
+    (backend, work, staged): (&mut B, &mut Work, Option<&Staged>),
     waits: &mut Waits,
     filter: &Filter,
-    mut place: Place,
-    mut budget: usize,
+    place: &mut Place,
+    left: &mut usize,
     mut found: impl FnMut(&[u8]),
-) -> Result<Option<Place>, Refusal> {
-    let files = backend.record_files();
+) -> Result<bool, Refusal> {
     let mut key = Vec::new();
-    while budget > 0 {
-        let next = files.partition_point(|(file, _)| *file < place.file);
-        let Some((file, name)) = files.get(next) else { return Ok(None) };
-        if *file != place.file {
-            place = Place { file: *file, after: None };
+    while *left > 0 && !work.slice_is_over() {
+        let Some((file, start)) = filter.file(backend, place) else { return Ok(true) };
+        if file != place.file {
+            *place = Place { file, after: None };
         }
-        if filter.only.as_ref().is_some_and(|(only, _)| only != file) {
-            return Ok(None);
-        }
-        let (ids, wait) = match backend.scan(*file, place.after.as_deref(), budget) {
-            // Deleted since the list was made: nothing of it is left to be told.
-            Err(Refusal::NoSuchFile(_)) => (Vec::new(), None),
-            other => other?,
-        };
+        let Scanned { ids, ended, wait } =
+            match backend.scan(file, place.after.as_deref(), WALK_STEP.min(*left)) {
+                // Deleted meanwhile: nothing of it is left to be told.
+                Err(Refusal::NoSuchFile(_)) => Scanned { ended: true, ..Scanned::default() },
+                other => other?,
+            };
         wait.into_iter().for_each(|wait| waits.add(wait));
+        // An empty file is work, too.
+        work.spend(WORK_WALKED * (ids.len() + 1));
+        *left = left.saturating_sub(ids.len().max(1));
         for id in &ids {
-            if filter.key(name, id, &mut key) {
+            let gone = staged
+                .is_some_and(|staged| staged.value(backend.item_hash(file, id), file, id) == Some(&None));
+            if !gone && filter.key(&start, id, &mut key, work) {
                 found(&key);
             }
         }
-        let ended = ids.len() < budget || ids.last().is_some_and(|id| filter.beyond(id));
-        if ended && filter.only.is_some() {
-            return Ok(None);
-        }
-        // An empty file is work, too.
-        budget = budget.saturating_sub(ids.len().max(1));
-        match ids.last() {
-            Some(last) if !ended => place.after = Some(last.to_vec()),
-            _ => place = Place { file: FileId(file.0 + 1), after: None },
+        if ended || ids.last().is_some_and(|id| filter.beyond(id)) {
+            if !matches!(filter.scope, Scope::All) {
+                return Ok(true);
+            }
+            *place = Place { file: FileId(file.0 + 1), after: None };
+        } else if let Some(last) = ids.last() {
+            place.after = Some(last.to_vec());
         }
     }
-    Ok(Some(place))
+    Ok(false)
 }
 
 /// SCAN positions by number. Numbers are never used twice, not by another process either, as far as clocks go:
@@ -212,59 +283,64 @@ impl<'a> ScanOptions<'a> {
     }
 }
 
-/// A KEYS or DBSIZE under way.
+/// What a walk is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// DBSIZE: how many.
+    Count,
+    /// KEYS: all of them.
+    Keys,
+    /// SCAN: those of a part, and where to go on.
+    Part,
+}
+
+/// A walk under way.
 #[derive(Debug)]
 pub(super) struct Walk {
     filter: Filter,
+    /// Where it began.
+    begin: Place,
     place: Place,
+    /// Items that it looks at yet.
+    left: usize,
+    told: Told,
     waits: Waits,
     count: usize,
-    /// KEYS: the keys so far, encoded.
-    keys: Option<Vec<u8>>,
+    /// The keys so far, encoded.
+    keys: Vec<u8>,
 }
 
 impl Walk {
     /// Memory held (bytes).
     pub(super) fn bytes(&self) -> usize {
-        self.keys.as_ref().map_or(0, Vec::len)
+        self.keys.capacity()
     }
 
-    /// One step. True when the walk is over; the reply is then written and held back as needed.
-    pub(super) fn step<B: Backend>(&mut self, client: &mut Client, backend: &mut B) -> bool {
-        let start = client.out.bytes.len();
-        match self.look(backend) {
-            Ok(false) => return false,
-            Ok(true) => match &self.keys {
-                Some(keys) => {
-                    resp::array(&mut client.out.bytes, self.count);
-                    client.out.bytes.extend_from_slice(keys);
-                }
-                None => resp::integer(&mut client.out.bytes, i64::try_from(self.count).unwrap_or(i64::MAX)),
-            },
-            Err(fail) => resp::error(&mut client.out.bytes, &fail.text()),
-        }
-        client.out.hold(start, &self.waits, &backend.watermarks());
-        true
-    }
-
-    fn look<B: Backend>(&mut self, backend: &mut B) -> Result<bool, Fail> {
-        let (count, keys) = (&mut self.count, &mut self.keys);
-        let next = walk(backend, &mut self.waits, &self.filter, self.place.clone(), WALK_STEP, |key| {
+    /// Goes on for a turn. True when there is no more to look at.
+    fn look<B: Backend>(
+        &mut self,
+        backend: &mut B,
+        work: &mut Work,
+        staged: Option<&Staged>,
+    ) -> Result<bool, Fail> {
+        let Self { filter, begin, place, left, told, waits, count, keys } = self;
+        let mut found = |key: &[u8]| {
             *count += 1;
-            if let Some(keys) = keys {
+            if *told != Told::Count {
                 resp::bulk(keys, key);
             }
-        })?;
-        if self.keys.is_some() && (self.count > KEYS_MAX || self.bytes() > CLIENT_REPLY_MAX) {
+        };
+        let ended = walk((backend, work, staged), waits, filter, place, left, &mut found)?;
+        if let Some(staged) = staged
+            && (ended || *left == 0)
+        {
+            let past = (!ended).then_some(&*place);
+            filter.new_items(backend, work, staged, (begin, past), waits, &mut found)?;
+        }
+        if self.told == Told::Keys && (self.count > KEYS_MAX || self.keys.len() > CLIENT_REPLY_MAX) {
             return Err(format!("ERR more than {KEYS_MAX} keys would be returned: use SCAN").into());
         }
-        match next {
-            None => Ok(true),
-            Some(place) => {
-                self.place = place;
-                Ok(false)
-            }
-        }
+        Ok(ended)
     }
 }
 
@@ -280,39 +356,69 @@ impl<B: Backend> Turn<'_, B> {
                 "ERR unknown cursor: it is of another node or was not used for long; start again with 0",
             ))?,
         };
-        let (mut keys, mut count) = (Vec::new(), 0);
-        let next = match options.nothing {
-            true => None,
-            false => walk(self.backend, &mut self.waits, &filter, place, options.count, |key| {
-                resp::bulk(&mut keys, key);
-                count += 1;
-            })?,
-        };
+        if options.nothing {
+            return self.tell_part(None, 0, &[]);
+        }
+        self.begin_walk(filter, place, options.count, Told::Part)
+    }
+
+    pub(super) fn keys(&mut self, args: Args<'_>) -> Result<(), Fail> {
+        let filter = Filter::new(Some(args.at(1)), self.shared, self.backend)?;
+        let place = filter.start();
+        self.begin_walk(filter, place, usize::MAX, Told::Keys)
+    }
+
+    pub(super) fn db_size(&mut self) -> Result<(), Fail> {
+        let filter = Filter::new(None, self.shared, self.backend)?;
+        let place = filter.start();
+        self.begin_walk(filter, place, usize::MAX, Told::Count)
+    }
+
+    fn begin_walk(&mut self, filter: Filter, place: Place, left: usize, told: Told) -> Result<(), Fail> {
+        let (waits, count, keys) = (Waits::default(), 0, Vec::new());
+        let begin = place.clone();
+        self.walk_on(Box::new(Walk { filter, begin, place, left, told, waits, count, keys }))
+    }
+
+    /// Goes on with a walk, and answers when it is over.
+    pub(super) fn walk_on(&mut self, mut walk: Box<Walk>) -> Result<(), Fail> {
+        if let Some(staged) = &mut self.staged {
+            if staged.len() > WALK_STAGED_MAX {
+                let error = format!(
+                    "ERR this transaction changes more than {WALK_STAGED_MAX} items: look for keys before or after it"
+                );
+                return Err(error.into());
+            }
+            staged.walk();
+        }
+        let ended = walk.look(self.backend, &mut self.shared.work, self.staged.as_ref())?;
+        if !ended && walk.left > 0 {
+            self.unfinished = Some(Blocked::Walk(walk));
+            return Ok(());
+        }
+        self.waits.join(&walk.waits);
+        let out = &mut self.client.out.bytes;
+        match walk.told {
+            Told::Count => resp::integer(out, i64::try_from(walk.count).unwrap_or(i64::MAX)),
+            Told::Keys => {
+                resp::array(out, walk.count);
+                out.extend_from_slice(&walk.keys);
+            }
+            Told::Part => {
+                let next = (!ended).then_some(walk.place);
+                return self.tell_part(next, walk.count, &walk.keys);
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_part(&mut self, next: Option<Place>, count: usize, keys: &[u8]) -> Result<(), Fail> {
         let cursor = next.map_or(0, |place| self.shared.cursors.remember(self.now, place));
         let out = &mut self.client.out.bytes;
         resp::array(out, 2);
         resp::bulk(out, cursor.to_string().as_bytes());
         resp::array(out, count);
-        out.extend_from_slice(&keys);
-        Ok(())
-    }
-
-    pub(super) fn keys(&mut self, args: Args<'_>) -> Result<(), Fail> {
-        self.start_walk(Some(args.at(1)), Some(Vec::new()))
-    }
-
-    pub(super) fn db_size(&mut self) -> Result<(), Fail> {
-        self.start_walk(None, None)
-    }
-
-    fn start_walk(&mut self, pattern: Option<&[u8]>, keys: Option<Vec<u8>>) -> Result<(), Fail> {
-        let filter = Filter::new(pattern, self.shared, self.backend)?;
-        let place = filter.start();
-        let mut walk = Walk { filter, place, waits: Waits::default(), count: 0, keys };
-        if !walk.step(self.client, self.backend) {
-            self.client.blocked = Some(Blocked::Walk(Box::new(walk)));
-            self.shared.walks.push_back(self.client.conn);
-        }
+        out.extend_from_slice(keys);
         Ok(())
     }
 }

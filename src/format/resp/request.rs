@@ -203,6 +203,12 @@ impl RequestParser {
         }
     }
 
+    /// Memory held (bytes).
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.spans.capacity() * size_of::<Span>() + self.unquoted.capacity()
+    }
+
     /// Gives back memory that an unusually large request needed.
     pub fn shrink(&mut self) {
         const KEPT: usize = 1024;

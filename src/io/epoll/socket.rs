@@ -65,6 +65,8 @@ pub(super) struct Socket {
     pub(super) scheduled: bool,
     pub(super) readers: VecDeque<(Token, ReadOp)>,
     pub(super) writers: VecDeque<(Token, WriteOp)>,
+    /// What waits for the end of the stream.
+    pub(super) watchers: Vec<(Token, Arc<OwnedFd>)>,
 }
 
 impl Socket {
@@ -92,7 +94,9 @@ impl Socket {
 
     /// Whether there is something to try.
     pub(super) fn is_runnable(&self) -> bool {
-        (self.readable && !self.readers.is_empty()) || (self.writable && !self.writers.is_empty())
+        let read = self.readable && !self.readers.is_empty();
+        let write = self.writable && !self.writers.is_empty();
+        read || write || (self.ended && !self.watchers.is_empty())
     }
 
     /// Tries what waits, up to a turn.
@@ -106,6 +110,10 @@ impl Socket {
             if !self.writable || !self.write_once(out) {
                 break;
             }
+        }
+        if self.ended {
+            let ended = |(token, _)| Completion { token, outcome: Outcome::Ended };
+            out.extend(self.watchers.drain(..).map(ended));
         }
     }
 

@@ -182,3 +182,45 @@ fn directories_are_made_for_their_owner_only() {
         assert_eq!(std::fs::metadata(path).expect("there").permissions().mode() & 0o777, 0o700);
     }
 }
+
+#[test]
+fn every_sync_of_a_zeroed_file_is_made_in_its_order_and_told_when_it_fails() {
+    // Three pieces, the file, its name.
+    calls::testing::assert_syncs(5, |_| (), |dir| zero_file(&dir.join("segment"), 3 << 20));
+}
+
+#[test]
+fn every_sync_of_a_renewed_file_is_made_in_its_order_and_told_when_it_fails() {
+    let old = |dir: &Path| std::fs::write(dir.join("old"), [7; 64 << 10]).unwrap();
+    calls::testing::assert_syncs(2, old, |dir| renew_file(&dir.join("old"), &dir.join("new")));
+}
+
+#[test]
+fn every_sync_of_a_replaced_file_is_made_in_its_order_and_told_when_it_fails() {
+    let old = |dir: &Path| std::fs::write(dir.join("control"), b"old").unwrap();
+    calls::testing::assert_syncs(2, old, |dir| replace_file_durably(&dir.join("control"), b"new"));
+    // Until its bytes are durable the old ones are there.
+    let dir = dir();
+    old(dir.path());
+    let path = dir.path().join("control");
+    let (result, _) = calls::testing::record(Some(0), || replace_file_durably(&path, b"new"));
+    assert!(result.is_err() && std::fs::read(&path).unwrap() == b"old");
+}
+
+#[test]
+fn every_sync_of_directories_that_are_made_is_made_and_told_when_it_fails() {
+    calls::testing::assert_syncs(3, |_| (), |dir| make_dir(&dir.join("a/b/c")));
+}
+
+#[test]
+fn every_sync_of_what_is_appended_is_made_and_told_when_it_fails() {
+    calls::testing::assert_syncs(
+        5,
+        |_| (),
+        |dir| {
+            let mut file = begin_file(&dir.join("a/file"))?;
+            append_durably(&mut file, b"one")?;
+            append_durably(&mut file, b"two")
+        },
+    );
+}

@@ -16,6 +16,9 @@ on_both_drivers! {
     a_refused_connection_says_so,
     after_the_peer_closed_a_receive_has_no_bytes,
     data_before_a_close_is_not_lost,
+    the_end_is_seen_though_nothing_is_received_and_takes_no_byte_away,
+    an_end_that_was_there_already_is_seen,
+    a_cancel_ends_a_wait_for_the_end,
     a_reset_is_an_error,
     a_send_to_a_closed_peer_is_an_error_without_a_signal,
     a_cancel_ends_a_receive_that_waits,
@@ -258,6 +261,55 @@ fn data_before_a_close_is_not_lost(rig: &mut Rig) {
     peer.write_all(b"new").expect("connected");
     let token = rig.start(Op::Receive(socket, b"something old".to_vec()));
     assert_eq!(rig.received(token).expect("received"), b"new");
+}
+
+fn the_end_is_seen_though_nothing_is_received_and_takes_no_byte_away(rig: &mut Rig) {
+    fn check<P: Write>(rig: &mut Rig, (socket, mut peer): (Arc<OwnedFd>, P), end: impl FnOnce(P)) {
+        let token = rig.start(Op::AwaitEnd(Arc::clone(&socket)));
+        peer.write_all(&[5; 25_000]).expect("connected");
+        assert_eq!(rig.receive_all(&socket, 5000, 5000), [5; 5000]);
+        assert_eq!(rig.wait(Duration::from_millis(20)), 0, "bytes are no end");
+        end(peer);
+        rig.ended(token);
+        assert_eq!(rig.receive_all(&socket, 20_000, 3000), [5; 20_000]);
+    }
+    check(rig, tcp_pair(), drop);
+    check(rig, unix_pair(), drop);
+    // Half an end is one too: the other half stays open.
+    let (socket, peer) = tcp_pair();
+    let mut still_open = peer.try_clone().expect("a descriptor");
+    check(rig, (Arc::clone(&socket), peer), |peer| peer.shutdown(Shutdown::Write).expect("connected"));
+    let token = rig.start(Op::Send(socket, vec![Bytes::from_static(b"answer")]));
+    rig.sent(token).expect("sent");
+    still_open.read_exact(&mut [0; 6]).expect("it can still be read");
+}
+
+fn an_end_that_was_there_already_is_seen(rig: &mut Rig) {
+    let (socket, peer) = tcp_pair();
+    drop(peer);
+    for _ in 0..2 {
+        let token = rig.start(Op::AwaitEnd(Arc::clone(&socket)));
+        rig.ended(token);
+    }
+    let (socket, peer) = tcp_pair();
+    drop(peer);
+    let receive = rig.start(Op::Receive(Arc::clone(&socket), Vec::with_capacity(100)));
+    assert!(rig.received(receive).expect("an end is no error").is_empty());
+    let token = rig.start(Op::AwaitEnd(socket));
+    rig.ended(token);
+}
+
+fn a_cancel_ends_a_wait_for_the_end(rig: &mut Rig) {
+    let (unix, _unix_peer) = unix_pair();
+    let (tcp, _tcp_peer) = tcp_pair();
+    for socket in [unix, tcp] {
+        let token = rig.start(Op::AwaitEnd(Arc::clone(&socket)));
+        let receive = rig.start(Op::Receive(Arc::clone(&socket), Vec::with_capacity(100)));
+        rig.flush();
+        rig.driver.cancel(socket.as_raw_fd());
+        rig.ended(token);
+        let _ = rig.received(receive);
+    }
 }
 
 fn a_reset_is_an_error(rig: &mut Rig) {

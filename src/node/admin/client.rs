@@ -76,6 +76,18 @@ pub enum AdminCallError {
 }
 
 impl AdminCallError {
+    /// Whether a node that is starting mends it.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::NotRunning { .. })
+    }
+
+    /// Of a connection to a socket of the node in `dir` that came to nothing.
+    #[must_use]
+    pub fn of_connect(dir: &Path, source: io::Error, timeout: Duration) -> Self {
+        of_connect(dir, source, timeout)
+    }
+
     /// What to do next, for people.
     #[must_use]
     pub fn next(&self) -> String {
@@ -123,7 +135,7 @@ pub fn call(
     }
     line.push(b'\n');
     let stream =
-        connect_in_dir(dir, ADMIN_SOCKET, timeout).map_err(|error| not_connected(dir, error, timeout))?;
+        connect_in_dir(dir, ADMIN_SOCKET, timeout).map_err(|error| of_connect(dir, error, timeout))?;
     write_within(&stream, &line, deadline.saturating_duration_since(Instant::now())).map_err(failed)?;
     let mut reader = LineReader::new(stream, REPLY_MAX);
     match reader.line(deadline.saturating_duration_since(Instant::now())).map_err(failed)? {
@@ -137,7 +149,7 @@ pub fn call(
     }
 }
 
-fn not_connected(dir: &Path, source: io::Error, timeout: Duration) -> AdminCallError {
+fn of_connect(dir: &Path, source: io::Error, timeout: Duration) -> AdminCallError {
     let layout = Layout::new(dir);
     let dir = dir.to_owned();
     match source.kind() {

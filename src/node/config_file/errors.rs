@@ -1,6 +1,7 @@
 //! What is wrong with a config file, all at once.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// One thing that is wrong.
@@ -26,6 +27,19 @@ impl ConfigErrors {
     #[must_use]
     pub fn whole(file: impl Into<PathBuf>, what: impl Into<String>) -> Self {
         Self { file: file.into(), errors: vec![ConfigError { line: None, what: what.into() }] }
+    }
+
+    /// What to do next, for people: it depends on whether there is a file that can be read.
+    #[must_use]
+    pub fn next(&self) -> String {
+        match std::fs::File::open(&self.file).map_err(|error| error.kind()) {
+            Ok(_) => format!("correct that in {}", self.file.display()),
+            Err(ErrorKind::PermissionDenied) => {
+                "run this as the user that owns the node's directory".to_owned()
+            }
+            Err(_) => "give the node's directory with --dir or HOT_BACKUP_DIR; `hot-backup init` makes one"
+                .to_owned(),
+        }
     }
 }
 

@@ -30,6 +30,8 @@ pub enum Kind {
     Pair,
     /// `IP:port`.
     Address,
+    /// `host:port`, the host a name or an address.
+    Peer,
     /// One or several of `IP:port` or the path of a Unix socket.
     Listen,
     /// `account,file`.
@@ -110,7 +112,12 @@ pub const KEYS: &[Key] = &[
          with `hot-backup trust`.",
     ),
     key("link_listen", Kind::Address, Fallback::Required, "Where this node receives from its peer."),
-    key("peer", Kind::Address, Fallback::Required, "Where the peer's link_listen is reached."),
+    key(
+        "peer",
+        Kind::Peer,
+        Fallback::Required,
+        "Where the peer's link_listen is reached. A name is looked up at each dial, and all its addresses are tried.",
+    ),
     key(
         "encryption",
         Kind::Word(&["tls", "none"]),
@@ -245,6 +252,10 @@ impl Key {
             }
             Kind::Pair => "32 hexadecimal digits".to_owned(),
             Kind::Address => "\"IP:port\", as \"192.0.2.7:2000\" or \"[2001:db8::7]:2000\"".to_owned(),
+            Kind::Peer => {
+                "\"host:port\", the host a name or an IP, as \"b.example.org:2000\" or \"[2001:db8::7]:2000\""
+                    .to_owned()
+            }
             Kind::Listen => "\"IP:port\" or \"/path/of.sock\", or a list of up to 16 of them".to_owned(),
             Kind::File => "\"account,file\"".to_owned(),
             Kind::Path => "a path".to_owned(),

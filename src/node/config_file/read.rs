@@ -5,6 +5,7 @@ use super::keys::{Fallback, KEYS, Key, Kind};
 use super::size::{parse_size, size_text};
 use crate::base::limits::NAME_MAX;
 use crate::format::PairId;
+use crate::node::peer_address::PeerAddress;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,6 +29,15 @@ pub enum DoorAddress {
 }
 
 impl DoorAddress {
+    /// The address, if it is one of TCP.
+    #[must_use]
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Whether only programs on this machine can reach it.
     #[must_use]
     pub fn is_private(&self) -> bool {
@@ -198,6 +208,15 @@ impl Settings {
             _ => None,
         })
         .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// The name or address given for a [`Kind::Peer`] key.
+    pub fn peer(&mut self, name: &'static str) -> PeerAddress {
+        self.ask(name, |_, raw| match raw {
+            Raw::Text(text) => text.parse().ok(),
+            _ => None,
+        })
+        .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)).into())
     }
 
     /// The addresses given for a [`Kind::Listen`] key.

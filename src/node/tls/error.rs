@@ -23,7 +23,10 @@ pub enum LinkSecurityError {
 
     // The operator, on either side: the two nodes do not fit.
     /// The peer has a key, but not one that is accepted here.
-    #[error("checking the peer: its key {fingerprint} is not trusted here")]
+    #[error(
+        "checking the peer: its key {fingerprint} is not trusted here; if it is the peer's, run `hot-backup trust` here \
+         with the line that `hot-backup identity` prints there"
+    )]
     WrongKey {
         /// Of the key it showed.
         fingerprint: Fingerprint,

@@ -4,6 +4,7 @@ use super::super::disk::Death;
 use super::super::world::{Ev, World};
 use super::{Phase, Purpose, Undo};
 use crate::base::AckLevel;
+use crate::engine::PeerLoss;
 use crate::engine::admin::{AdminRequest, Status};
 use crate::format::control::Role;
 
@@ -59,7 +60,11 @@ impl World {
         let other = 1 - serving;
         let peer =
             self.nodes[other].engine.is_some() && self.check.nodes[other].control.role == Role::Standby;
-        peer || self.options.ack_level == AckLevel::Local
+        let degrades = matches!(self.options.on_peer_loss, PeerLoss::Degrade { .. });
+        let alone = self.check.cannot_be_followed(serving) && degrades;
+        (peer && !self.check.cannot_be_followed(serving))
+            || alone
+            || self.options.ack_level == AckLevel::Local
     }
 
     /// What only an operator can decide.
@@ -112,6 +117,9 @@ impl World {
         match state(other) {
             "diverged" => Some(serving),
             "standby" => {
+                if self.check.cannot_be_followed(serving) {
+                    return Some(serving);
+                }
                 let tip = self.check.nodes[serving].journals[0].tip();
                 let there = &self.check.nodes[other].journals[0];
                 let lag = self.operator.status[serving].as_ref().map_or(1, |s| s.peer.lag_entries);

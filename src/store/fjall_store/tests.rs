@@ -435,3 +435,90 @@ fn a_store_copied_while_it_is_written_gives_an_exact_state() {
         assert_eq!(found, at, "a kill loses nothing");
     }
 }
+
+/// The engine's own threads fail, for a reason that it does not tell; gives the way back.
+fn threads_fail(opened: &Opened, dir: &Path) -> impl Fn() + use<> {
+    let tables = std::fs::read_dir(dir.join("keyspaces")).unwrap().map(|entry| entry.unwrap().path());
+    let pairs: Vec<_> = tables.map(|path| (path.join("tables"), path.join("aside"))).collect();
+    let pairs: Vec<_> = pairs.into_iter().filter(|(tables, _)| tables.is_dir()).collect();
+    pairs.iter().for_each(|(tables, aside)| std::fs::rename(tables, aside).unwrap());
+    let guard = opened.reader.handle.read().unwrap();
+    let handle = guard.as_ref().unwrap();
+    handle.items.rotate_memtable().unwrap();
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    while handle.db.persist(PersistMode::Buffer).is_ok() {
+        assert!(std::time::Instant::now() < until, "the threads do not fail");
+        std::thread::sleep(WAIT);
+    }
+    move || pairs.iter().for_each(|(tables, aside)| std::fs::rename(aside, tables).unwrap())
+}
+
+#[test]
+fn a_store_whose_engine_fails_without_a_failed_sync_goes_on_by_itself_when_the_reason_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened = FjallStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
+    let (mut history, file) = with_orders(&mut opened);
+    let mut put = |opened: &mut Opened, id: &[u8]| {
+        let batch = history.seal(JournalKind::Replicated, &[put(file, id, b"value")]);
+        opened.writer.apply(JournalKind::Replicated, &[batch])
+    };
+    put(&mut opened, b"before").unwrap();
+    let back = threads_fail(&opened, dir.path());
+    opened.writer.checkpoint().unwrap_err();
+    assert_eq!(opened.writer.failed, Some(Failure::Reopen));
+    back();
+    put(&mut opened, b"after").unwrap();
+    let applied = opened.writer.applied();
+    assert_eq!(opened.writer.checkpoint().unwrap(), applied);
+    assert_eq!(opened.reader.get(file, 0, b"before").unwrap().as_deref(), Some(&b"value"[..]));
+    // The journal that the engine had then may never have reached the disk: nothing of it is needed any more.
+    drop(opened);
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "jnl") {
+            std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(0).unwrap();
+        }
+    }
+    let opened = FjallStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
+    assert_eq!(opened.applied, applied);
+    assert_eq!(opened.reader.get(file, 0, b"after").unwrap().as_deref(), Some(&b"value"[..]));
+}
+
+#[test]
+fn an_engine_that_fails_again_and_again_without_a_reason_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened = FjallStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
+    let _ = with_orders(&mut opened);
+    for _ in 0..REOPENS_MAX {
+        let failed: fjall::Result<()> = Err(fjall::Error::Poisoned);
+        opened.writer.outcome("testing", failed).unwrap_err();
+        assert_eq!(opened.writer.failed, Some(Failure::Reopen));
+        opened.writer.ready().unwrap();
+    }
+    opened.writer.outcome::<()>("testing", Err(fjall::Error::Poisoned)).unwrap_err();
+    assert_eq!(opened.writer.failed, Some(Failure::Final(EIO)));
+}
+
+#[test]
+fn a_sync_that_fails_is_final_and_one_that_finds_no_room_has_all_written_afresh() {
+    use super::super::volumes::testing;
+    for (errno, next) in [
+        (5, Failure::Final(Fault::Errno(5))),
+        (30, Failure::Final(Fault::Errno(30))),
+        (28, Failure::Reopen),
+        (122, Failure::Reopen),
+        (24, Failure::Reopen),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut opened = FjallStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
+        testing::fail_engine(errno);
+        opened.writer.checkpoint().unwrap_err();
+        assert_eq!(opened.writer.failed, Some(next), "errno {errno}");
+        let before = testing::engine_syncs();
+        assert_eq!(opened.writer.checkpoint().is_ok(), next == Failure::Reopen);
+        assert_eq!(opened.writer.failed.is_none(), next == Failure::Reopen);
+        assert!(!opened.writer.rewrite);
+        let again = testing::engine_syncs() - before;
+        assert_eq!(again, u32::from(next == Failure::Reopen), "a sync that failed is not tried again");
+    }
+}

@@ -4,8 +4,9 @@
 use super::super::memory::MemoryStore;
 use super::super::namespace::NewFile;
 use super::super::testkit::History;
-use super::super::volumes::{PART_BYTES, part_path};
+use super::super::volumes::{PART_BYTES, part_path, testing};
 use super::*;
+use crate::base::limits::VOLUME_FILES_MAX;
 use crate::base::{Prng, Seq};
 use crate::format::dptr::Flags;
 use crate::format::entry::BlockId;
@@ -202,4 +203,153 @@ fn a_deleted_volume_leaves_no_files_and_a_huge_one_costs_nothing() {
     opened.writer.apply(R, &[gone]).unwrap();
     opened.writer.checkpoint().unwrap();
     assert_eq!(there(), 0);
+}
+
+/// An account with so many volumes, as the first batches of a history.
+fn volumes(count: usize) -> (History, Vec<Batch>, Vec<FileId>) {
+    let mut history = History::new(A, 1);
+    let mut all = vec![history.change(|ns| ns.create_account("app", Flags::L, A)).1];
+    let mut files = Vec::new();
+    for n in 0..count {
+        let (name, flags) = (format!("v{n}"), Some(Flags::L));
+        let new =
+            NewFile { account: "app", name: &name, kind: DptrKind::Blocks, flags, blocks: 10, ack: None };
+        all.push(history.change(|ns| ns.create_file(&new, A)).1);
+        files.push(history.ahead.resolve(format!("app,{name}").as_bytes()).unwrap());
+    }
+    (history, all, files)
+}
+
+/// A write of one byte value to the start of a volume.
+fn stamp(history: &mut History, file: FileId, byte: u8) -> Batch {
+    let id = BlockId::write(0).as_ref().to_vec();
+    history.seal(R, &[(EntryKind::BlockWrite, file, id, vec![byte; 600])])
+}
+
+#[test]
+fn however_many_volumes_are_written_few_are_open_and_what_is_closed_was_synced_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = 3 * VOLUME_FILES_MAX;
+    let (mut history, first, files) = volumes(count);
+    let mut opened = open(dir.path());
+    opened.writer.apply(R, &first).unwrap();
+    let before = testing::syncs();
+    for (n, file) in files.iter().enumerate() {
+        let batch = stamp(&mut history, *file, u8::try_from(n % 250).unwrap() + 1);
+        opened.writer.apply(R, &[batch]).unwrap();
+        assert!(opened.writer.volumes.open_files() <= VOLUME_FILES_MAX);
+    }
+    let closed = u32::try_from(count - VOLUME_FILES_MAX).unwrap();
+    assert_eq!(testing::syncs() - before, closed, "each file that was closed");
+    opened.writer.begin_checkpoint().unwrap()().unwrap();
+    let all = u32::try_from(count).unwrap();
+    assert_eq!(testing::syncs() - before, all + 2, "the others, their directory, and the one that it is in");
+    let before = testing::engine_syncs();
+    opened.writer.checkpoint().unwrap();
+    assert_eq!(testing::engine_syncs() - before, 1);
+    for (n, file) in files.iter().enumerate() {
+        let byte = u8::try_from(n % 250).unwrap() + 1;
+        assert!(opened.writer.read_volume(*file, 0, 600).unwrap().iter().all(|found| *found == byte));
+    }
+    // What is written to again stays open, what is not makes room.
+    let hot = files[count - VOLUME_FILES_MAX];
+    for file in &files[..2 * VOLUME_FILES_MAX] {
+        let batch = stamp(&mut history, *file, 7);
+        opened.writer.apply(R, &[batch]).unwrap();
+        let before = testing::syncs();
+        let batch = stamp(&mut history, hot, 8);
+        opened.writer.apply(R, &[batch]).unwrap();
+        assert_eq!(testing::syncs(), before, "it was open");
+    }
+}
+
+#[test]
+fn a_file_whose_sync_fails_before_it_is_closed_ends_the_store_as_any_failed_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut history, first, files) = volumes(VOLUME_FILES_MAX + 1);
+    let mut opened = open(dir.path());
+    opened.writer.apply(R, &first).unwrap();
+    for file in &files[..VOLUME_FILES_MAX] {
+        let batch = stamp(&mut history, *file, 1);
+        opened.writer.apply(R, &[batch]).unwrap();
+    }
+    testing::fail(0);
+    let batch = stamp(&mut history, files[VOLUME_FILES_MAX], 1);
+    opened.writer.apply(R, std::slice::from_ref(&batch)).unwrap_err();
+    assert_eq!(opened.writer.failed, Some(Failure::Final(EIO)));
+    let syncs = testing::syncs();
+    opened.writer.apply(R, &[batch]).unwrap_err();
+    opened.writer.checkpoint().unwrap_err();
+    assert_eq!(testing::syncs(), syncs, "no sync is tried again");
+    // The next life is told from where on everything has to be given again.
+    drop(opened);
+    assert!(open(dir.path()).replay_from[0] <= first.last().unwrap().header().last_seq());
+}
+
+#[test]
+fn a_failed_sync_of_any_file_at_a_checkpoint_is_told_and_covers_nothing() {
+    // Three files, their directory, and the one that it is in.
+    for nth in 0..5 {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut history, first, files) = volumes(3);
+        let mut opened = open(dir.path());
+        opened.writer.apply(R, &first).unwrap();
+        opened.writer.checkpoint().unwrap();
+        let covered = opened.writer.applied()[0];
+        for file in &files {
+            let batch = stamp(&mut history, *file, 1);
+            opened.writer.apply(R, &[batch]).unwrap();
+        }
+        testing::fail(nth);
+        let sync = opened.writer.begin_checkpoint().unwrap();
+        let error = sync().unwrap_err();
+        opened.writer.checkpoint_failed(Fault::from_io(&error));
+        opened.writer.checkpoint().unwrap_err();
+        drop(opened);
+        assert_eq!(open(dir.path()).replay_from[0], covered, "sync {nth}");
+    }
+}
+
+#[test]
+fn what_is_written_while_a_checkpoint_syncs_is_not_covered_by_it() {
+    for seed in 0..12 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut prng = Prng::new(seed);
+        let (mut history, mut all, volume, items) = begin(seed);
+        let mut opened = open(dir.path());
+        let mut memory = MemoryStore::new(A);
+        for _ in 0..15 {
+            all.push(random(&mut history, &mut prng, volume, items));
+        }
+        opened.writer.apply(R, &all).unwrap();
+        let begun = opened.writer.applied()[0];
+        let sync = opened.writer.begin_checkpoint().unwrap();
+        let path = part_path(&dir.path().join("volumes"), volume, 0);
+        sync().unwrap();
+        let synced = std::fs::read(&path).unwrap_or_default();
+        // Applied between the sync and the end of the checkpoint: the items will be durable, the blocks are not.
+        let mut blocks = false;
+        for _ in 0..10 {
+            let batch = random(&mut history, &mut prng, volume, items);
+            blocks |= batch.changes_volumes();
+            all.push(batch);
+        }
+        give(&mut opened, &all, begun, &mut prng);
+        let covered = opened.writer.checkpoint().unwrap()[0];
+        assert!(blocks && covered == begun, "seed {seed}: {covered} is covered, the sync began at {begun}");
+        drop(opened);
+        std::fs::write(&path, &synced).unwrap();
+        let mut opened = open(dir.path());
+        assert_eq!(opened.replay_from[0], begun, "seed {seed}");
+        assert_eq!(opened.applied[0], all.last().unwrap().header().last_seq(), "seed {seed}");
+        give(&mut opened, &all, begun, &mut prng);
+        memory.apply(R, &all).unwrap();
+        assert_same(&mut opened, &mut memory, volume, &format!("seed {seed}"));
+        // Nothing came in between this time.
+        opened.writer.begin_checkpoint().map_or(Ok(()), |sync| sync()).unwrap();
+        assert_eq!(opened.writer.checkpoint().unwrap()[0], opened.writer.applied()[0]);
+        drop(opened);
+        let opened = open(dir.path());
+        assert_eq!(opened.replay_from, opened.applied, "seed {seed}");
+    }
 }

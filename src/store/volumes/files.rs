@@ -1,8 +1,8 @@
 //! The files of volumes.
 
 use super::plan::{Content, Plan};
-use crate::base::FileId;
 use crate::base::limits::{VOLUME_EXTENTS_MAX, VOLUME_FILES_MAX, VOLUME_SLICES_MAX, VOLUME_WRITE_MAX};
+use crate::base::{Fault, FileId};
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -54,10 +54,16 @@ pub(in crate::store) struct VolumeFiles {
     dir: PathBuf,
     /// Those that exist, with their descriptor once it is open.
     parts: BTreeMap<Part, Option<Arc<File>>>,
-    /// Written since the last sync began.
+    /// Those that are open, the least recently written first.
+    open: VecDeque<Part>,
+    /// Written since the last sync began, and not synced since.
     dirty: BTreeSet<Part>,
+    /// The directory, and the one that it is in, once something has to be synced there.
+    dirs: Vec<Arc<File>>,
     /// Files were made or removed since.
     names_changed: bool,
+    /// A sync before a file was closed failed.
+    failed_sync: Option<Fault>,
     /// Writes so far, for tests.
     writes: u64,
 }
@@ -65,8 +71,9 @@ pub(in crate::store) struct VolumeFiles {
 /// The slow part of a checkpoint. Any thread may do it, while the volumes are written on.
 #[derive(Debug)]
 pub(in crate::store) struct VolumeSync {
+    /// Files, then directories. All are open already: nothing but a sync can fail.
     files: Vec<Arc<File>>,
-    dir: Option<PathBuf>,
+    dirs: Vec<Arc<File>>,
 }
 
 impl VolumeSync {
@@ -75,10 +82,8 @@ impl VolumeSync {
     /// # Errors
     /// Those of fdatasync(2). What is on disk is unknown then.
     pub(in crate::store) fn run(self) -> io::Result<()> {
-        for file in self.files {
-            file.sync_data()?;
-        }
-        self.dir.map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+        self.files.iter().try_for_each(|file| sync(file))?;
+        self.dirs.iter().try_for_each(|dir| sync_names(dir))
     }
 }
 
@@ -101,7 +106,36 @@ impl VolumeFiles {
         let dir = dir.to_owned();
         // What an earlier life made may not be durable yet.
         let names_changed = !parts.is_empty();
-        Ok(Self { dir, parts, dirty: BTreeSet::new(), names_changed, writes: 0 })
+        let mut files = Self {
+            dir,
+            parts,
+            open: VecDeque::new(),
+            dirty: BTreeSet::new(),
+            dirs: Vec::new(),
+            names_changed,
+            failed_sync: None,
+            writes: 0,
+        };
+        if names_changed {
+            files.open_dirs()?;
+        }
+        Ok(files)
+    }
+
+    /// The sync of a file failed before it was closed.
+    pub(in crate::store) fn failed_sync(&self) -> Option<Fault> {
+        self.failed_sync
+    }
+
+    /// Opens the directory whose names change, and its parent, which holds its own name.
+    fn open_dirs(&mut self) -> io::Result<()> {
+        if self.dirs.is_empty() {
+            let parent = self.dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let both = [self.dir.as_path(), parent.unwrap_or(Path::new("."))];
+            self.dirs =
+                both.into_iter().map(|dir| File::open(dir).map(Arc::new)).collect::<Result<_, _>>()?;
+        }
+        Ok(())
     }
 
     /// Whether a file of this volume exists.
@@ -162,10 +196,16 @@ impl VolumeFiles {
 
     /// The file of a part, made if it is not there, and known to be written to.
     fn part(&mut self, part: Part) -> io::Result<Arc<File>> {
-        self.dirty.insert(part);
         if let Some(Some(file)) = self.parts.get(&part) {
-            return Ok(Arc::clone(file));
+            let file = Arc::clone(file);
+            self.dirty.insert(part);
+            if self.open.back() != Some(&part) {
+                self.open.retain(|other| *other != part);
+                self.open.push_back(part);
+            }
+            return Ok(file);
         }
+        self.close_some()?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let path = part_path(&self.dir, part.0, part.1);
@@ -176,24 +216,27 @@ impl VolumeFiles {
             }
             result => result?,
         };
+        self.open_dirs()?;
         self.names_changed |= !self.parts.contains_key(&part);
-        self.close_some();
         let file = Arc::new(file);
         self.parts.insert(part, Some(Arc::clone(&file)));
+        self.open.push_back(part);
+        self.dirty.insert(part);
         Ok(file)
     }
 
-    /// Closes files when too many are open; those that were written to stay, to hear of it if that fails.
-    fn close_some(&mut self) {
-        let open = self.parts.values().filter(|file| file.is_some()).count();
-        if open < VOLUME_FILES_MAX {
-            return;
-        }
-        for (part, file) in &mut self.parts {
-            if !self.dirty.contains(part) {
-                *file = None;
+    /// Closes those written least recently while too many are open. What was written to one that no sync has seen yet is
+    /// synced first.
+    fn close_some(&mut self) -> io::Result<()> {
+        while self.open.len() >= VOLUME_FILES_MAX {
+            let Some(part) = self.open.pop_front() else { break };
+            let file = self.parts.get_mut(&part).and_then(Option::take);
+            if let Some(file) = file.filter(|_| self.dirty.contains(&part)) {
+                sync(&file).inspect_err(|error| self.failed_sync = Some(Fault::from_io(error)))?;
+                self.dirty.remove(&part);
             }
         }
+        Ok(())
     }
 
     fn zero(&mut self, part: Part, offset: u64, len: u64, hole: bool) -> io::Result<()> {
@@ -242,7 +285,9 @@ impl VolumeFiles {
                 _ => {}
             }
             self.parts.remove(&part);
+            self.open.retain(|other| *other != part);
             self.dirty.remove(&part);
+            self.open_dirs()?;
             self.names_changed = true;
         }
         Ok(())
@@ -264,8 +309,8 @@ impl VolumeFiles {
         let names_changed = std::mem::take(&mut self.names_changed);
         let files: Vec<Arc<File>> =
             dirty.iter().filter_map(|part| self.parts.get(part)?.as_ref().map(Arc::clone)).collect();
-        let dir = (names_changed && self.dir.exists()).then(|| self.dir.clone());
-        (!files.is_empty() || dir.is_some()).then_some(VolumeSync { files, dir })
+        let dirs = if names_changed { self.dirs.clone() } else { Vec::new() };
+        (!files.is_empty() || !dirs.is_empty()).then_some(VolumeSync { files, dirs })
     }
 
     /// Reads a range; what was never written is zeros.
@@ -303,10 +348,77 @@ impl VolumeFiles {
         Ok(Bytes::from(all))
     }
 
+    /// Files that are open.
+    #[cfg(test)]
+    pub(in crate::store) fn open_files(&self) -> usize {
+        let open = self.parts.values().filter(|file| file.is_some()).count();
+        assert_eq!(open, self.open.len(), "the list of what is open is right");
+        let closed = |part: &Part| self.parts.get(part).is_none_or(Option::is_none);
+        assert!(!self.dirty.iter().any(closed), "what no sync has seen is open");
+        open
+    }
+
     /// Writes so far.
     #[cfg(test)]
     pub(in crate::store) fn writes(&self) -> u64 {
         self.writes
+    }
+}
+
+/// Makes what was written to a file durable.
+fn sync(file: &File) -> io::Result<()> {
+    #[cfg(test)]
+    testing::sync()?;
+    file.sync_data()
+}
+
+/// Makes the names in a directory durable.
+fn sync_names(dir: &File) -> io::Result<()> {
+    #[cfg(test)]
+    testing::sync()?;
+    dir.sync_all()
+}
+
+/// Counts the syncs of a thread, and makes one of them fail.
+#[cfg(test)]
+pub(in crate::store) mod testing {
+    use std::cell::Cell;
+    use std::io;
+
+    thread_local! {
+        static SYNCS: Cell<u32> = const { Cell::new(0) };
+        static FAILS: Cell<u32> = const { Cell::new(u32::MAX) };
+        static ENGINE: Cell<(u32, i32)> = const { Cell::new((0, 0)) };
+    }
+
+    /// Syncs of files and directories so far.
+    pub(in crate::store) fn syncs() -> u32 {
+        SYNCS.get()
+    }
+
+    /// The `nth` sync from now on fails, 0 being the next.
+    pub(in crate::store) fn fail(nth: u32) {
+        FAILS.set(SYNCS.get() + nth);
+    }
+
+    /// Syncs of the engine's journal so far.
+    pub(in crate::store) fn engine_syncs() -> u32 {
+        ENGINE.get().0
+    }
+
+    /// The next sync of the engine's journal fails with this errno.
+    pub(in crate::store) fn fail_engine(errno: i32) {
+        ENGINE.set((engine_syncs(), errno));
+    }
+
+    pub(in crate::store) fn sync_engine() -> io::Result<()> {
+        let (_, errno) = ENGINE.replace((engine_syncs() + 1, 0));
+        if errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(errno)) }
+    }
+
+    pub(super) fn sync() -> io::Result<()> {
+        let number = SYNCS.replace(SYNCS.get() + 1);
+        if number == FAILS.get() { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
     }
 }
 

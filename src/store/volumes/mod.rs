@@ -8,10 +8,14 @@
 //! - Invariant: what is written here is not durable before a checkpoint. A record in the store, committed together with
 //!   the items of the same batches, tells from where on the journals have to be given again after a crash.
 //! - Boundary: a descriptor whose sync failed is never synced again.
+//! - Boundary: a file that was written to is synced before it is closed: only the descriptor that was open while it was
+//!   written hears of it if that fails.
 
 mod files;
 mod plan;
 
+#[cfg(test)]
+pub(super) use files::testing;
 pub use files::{PART_BYTES, allocation_of, part_path};
 
 use super::memory::batches_due;
@@ -74,7 +78,7 @@ impl Standing {
     }
 
     /// Whether a sync was begun and is not ended.
-    fn is_begun(&self) -> bool {
+    pub(super) fn is_begun(&self) -> bool {
         self.begun.is_some()
     }
 
@@ -132,6 +136,11 @@ impl Volumes {
         self.standing.given()
     }
 
+    /// The sync of a file failed before it was closed: what is on disk is unknown from then on.
+    pub(super) fn failed_sync(&self) -> Option<Fault> {
+        self.files.failed_sync()
+    }
+
     /// Where the journals would have to be given again from after a power loss now.
     pub(super) fn since(&self) -> [Option<Seq>; 2] {
         self.standing.since()
@@ -175,6 +184,12 @@ impl Volumes {
     /// See [`Standing::covered`].
     pub(super) fn covered(&self, applied: [Seq; 2]) -> [Seq; 2] {
         self.standing.covered(applied)
+    }
+
+    /// Files that are open for writing.
+    #[cfg(test)]
+    pub(super) fn open_files(&self) -> usize {
+        self.files.open_files()
     }
 
     /// Writes so far.

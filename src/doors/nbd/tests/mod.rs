@@ -1,5 +1,6 @@
 //! The door against a small model of the database.
 
+mod ends;
 mod handshake;
 mod limits;
 mod payloads;
@@ -171,6 +172,8 @@ struct Peer {
     unanswered: usize,
     wanted: Option<Wanted>,
     tls: bool,
+    proven: bool,
+    refused: Vec<String>,
     closed: bool,
     cut: bool,
 }
@@ -255,6 +258,8 @@ impl World {
                     assert!(before.is_none(), "two reads at once");
                 }
                 NbdOutput::StartTls { conn } => self.peer(conn).tls = true,
+                NbdOutput::Proven { conn } => self.peer(conn).proven = true,
+                NbdOutput::Refused { conn, why } => self.peer(conn).refused.push(why),
                 NbdOutput::Close { conn, stuck } => {
                     let peer = self.peer(conn);
                     (peer.closed, peer.cut) = (true, stuck);

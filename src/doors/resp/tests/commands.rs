@@ -1,9 +1,9 @@
 //! Proves that commands answer as Redis does, and what transactions, refusals and reports do.
 
 use super::super::model::Rig;
-use super::super::{RespConfig, table, vectors};
+use super::super::{Memory, RespConfig, table, vectors};
 use crate::base::{ConnId, FileId};
-use crate::doors::Refusal;
+use crate::doors::{Backend as _, Change, Refusal};
 
 #[test]
 fn replies_are_byte_for_byte_those_of_redis_7() {
@@ -55,7 +55,28 @@ fn refusals_become_errors_and_change_nothing() {
         rig.ask("flushall; flushdb")
             .starts_with("-ERR flushall is not possible here: use `hot-backup file clear")
     );
-    assert!(rig.ask("set a 1 EX 5").starts_with("-ERR items do not expire"));
+    for expires in [
+        "set a 1 EX 5",
+        "set a 1 pxat 99",
+        "setex a 5 1",
+        "psetex a 5 1",
+        "getex a ex 5",
+        "getex a PXAT 5",
+        "expire a 5",
+        "pexpire a 5",
+        "expireat a 5 NX",
+        "pexpireat a 5",
+    ] {
+        let told = rig.ask(expires);
+        assert!(
+            told.starts_with("-ERR items do not expire: ") && told.contains("delete the item"),
+            "{expires}: {told}"
+        );
+    }
+    assert_eq!(
+        rig.ask("get a; getex a; getex a persist; getex a foo"),
+        "$-1\r\n$-1\r\n$-1\r\n-ERR syntax error\r\n"
+    );
 }
 
 #[test]
@@ -97,26 +118,46 @@ fn a_watched_key_voids_the_transaction_whoever_changes_it() {
         assert_eq!(replies == "*-1\r\n", void, "{change}: {replies}");
     }
     rig.ask("watch k; multi; get k");
-    rig.door.changed(FileId(2), None);
+    rig.model.changed(Change::File(FileId(2)));
     assert_eq!(rig.ask("exec"), "*-1\r\n", "changed by other means");
     rig.ask("watch k; multi; get k");
-    rig.door.changed(FileId(2), Some(b"k"));
-    rig.door.changed(FileId(4), None);
+    let item = rig.model.item_hash(FileId(2), b"k");
+    rig.model.changed(Change::Item(item));
+    rig.model.changed(Change::File(FileId(4)));
     assert_eq!(rig.ask("exec"), "*-1\r\n");
     rig.ask("set k 1; watch k");
+    rig.ask("watch k; multi; get k");
+    rig.model.changed(Change::All);
+    assert_eq!(rig.ask("exec"), "*-1\r\n", "perhaps changed");
+    rig.ask("watch k");
+    assert!(rig.model.tells_changes());
     rig.door.close(ConnId(1));
-    assert!(rig.door.shared.watches.is_empty());
+    rig.tick();
+    assert!(rig.door.shared.watches.is_empty() && !rig.model.tells_changes());
 }
 
 #[test]
 fn info_and_role_speak_redis_of_either_role() {
     let mut rig = Rig::usual();
     rig.ask("set a 1");
+    rig.door.measured(Memory { resident: 4 << 20, anonymous: 3 << 20, peak: 5 << 20 });
     let info = rig.ask("info");
+    let run_id = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap();
+    assert!(run_id.len() == 40 && run_id.bytes().all(|byte| byte.is_ascii_hexdigit()));
     for line in [
         "# Server",
         "redis_version:7.2.0",
         "hot_backup_version:0.1.0",
+        "tcp_port:7001",
+        "used_memory:3145728",
+        "used_memory_human:3.00M",
+        "used_memory_rss:4194304",
+        "maxmemory:0",
+        "cluster_enabled:0",
+        "instantaneous_ops_per_sec:2",
+        "total_commands_processed:2",
+        "total_connections_received:1",
+        "db0:keys=1,expires=0,avg_ttl=0",
         "# Clients",
         "connected_clients:1",
         "# Replication",
@@ -150,13 +191,28 @@ fn info_and_role_speak_redis_of_either_role() {
 }
 
 #[test]
+fn a_peer_whose_door_is_not_known_is_given_no_address() {
+    let mut rig = Rig::usual();
+    rig.model.peer_door = None;
+    let info = rig.ask("info replication");
+    assert!(info.contains("connected_slaves:1\r\nslave0:state=online,offset=0,lag=1\r\n"), "{info}");
+    assert_eq!(rig.ask("role"), "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n");
+    rig.model.primary = false;
+    let info = rig.ask("info replication");
+    assert!(
+        info.contains("role:slave\r\n") && !info.contains("master_host") && !info.contains("master_port")
+    );
+    assert_eq!(rig.ask("role"), "*5\r\n$5\r\nslave\r\n$0\r\n\r\n:0\r\n$9\r\nconnected\r\n:0\r\n");
+}
+
+#[test]
 fn what_client_libraries_send_on_connect_is_answered() {
     let mut rig = Rig::usual();
     assert_eq!(rig.ask("client setinfo lib-name redis-py; client setinfo lib-ver 5.0"), "+OK\r\n+OK\r\n");
     assert!(rig.ask("client setinfo x y").starts_with("-ERR Unrecognized option 'x'"));
     assert!(rig.ask("client info").contains("lib-name=redis-py lib-ver=5.0"));
     assert_eq!(
-        rig.ask("client id; readonly; readwrite; command docs; config get appendfsync"),
+        rig.ask("client id; readonly; readwrite; command docs nosuch; config get appendfsync"),
         ":1\r\n+OK\r\n+OK\r\n*0\r\n*2\r\n$11\r\nappendfsync\r\n$6\r\nalways\r\n"
     );
     assert!(rig.ask("command").starts_with(&format!(

@@ -1,7 +1,7 @@
 //! Proves that no client can grow the memory, skip its password or hold up the others.
 
 use super::super::model::{Peer, Rig, encode};
-use super::super::{RespConfig, RespDoor};
+use super::super::{DoorOutput, RespConfig, RespDoor};
 use crate::base::limits::{
     AUTHENTICATE_MS, CLIENT_HOLDS_MAX, CLIENT_OUT_MAX, CLIENTS_MAX, CLIENTS_MEMORY_MAX,
 };
@@ -27,8 +27,6 @@ fn a_transaction_over_its_limits_does_nothing() {
     let replies = rig.ask("multi; append a x; append b x; append c x; append d x; exec");
     assert!(replies.contains("-ERR transaction of "), "{replies}");
     assert_eq!(rig.ask("strlen a"), format!(":{}\r\n", 9 << 20));
-    let refused = rig.ask("multi; keys *; exec");
-    assert!(refused.contains("-ERR Command not allowed inside a transaction\r\n-EXECABORT"));
 }
 
 #[test]
@@ -173,7 +171,9 @@ fn one_client_too_many_is_told_so() {
         door.open(Now::default(), ConnId(client), false);
     }
     assert_eq!(door.clients(), CLIENTS_MAX);
-    let last: Vec<_> = std::iter::from_fn(|| door.output()).skip(CLIENTS_MAX).collect();
+    let outputs = std::iter::from_fn(|| door.output());
+    let last: Vec<_> =
+        outputs.filter(|output| !matches!(output, DoorOutput::Proven { .. })).skip(CLIENTS_MAX).collect();
     assert!(format!("{last:?}").contains("max number of clients reached"));
     assert_eq!(last.len(), 2);
 }

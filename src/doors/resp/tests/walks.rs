@@ -1,7 +1,8 @@
 //! Proves that SCAN, KEYS and DBSIZE find what is there and let others be served.
 
+use super::super::RespConfig;
 use super::super::model::{Rig, encode};
-use crate::base::limits::KEYS_MAX;
+use crate::base::limits::{KEYS_MAX, WALK_STAGED_MAX};
 use crate::base::{ConnId, Prng};
 
 fn keys_of(rig: &mut Rig, scan: &str) -> (Vec<String>, usize) {
@@ -19,36 +20,81 @@ fn keys_of(rig: &mut Rig, scan: &str) -> (Vec<String>, usize) {
     }
 }
 
-#[test]
-fn scan_walks_a_file_or_everything() {
+/// A database with items of three files, one of them the default, and of that one that no short key can name.
+fn mixed() -> Rig {
     let mut rig = Rig::usual();
     rig.ask("mset a 1 b 2 x,y 3 app,items,p,q,r 4 app,orders,1001 5 app,orders,1002 6 app,orders,2001 7");
     rig.ask("set tmp,cache,c 1");
+    rig
+}
+
+#[test]
+fn a_program_that_knows_short_keys_only_sees_a_redis_that_holds_them_and_nothing_else() {
+    let mut rig = mixed();
     let keys = |rig: &mut Rig, scan: &str| keys_of(rig, scan).0.join(" ");
-    let everything = "a b app,items,p,q,r x,y app,orders,1001 app,orders,1002 app,orders,2001 tmp,cache,c";
     for count in [1, 2, 3, 7, 100] {
-        assert_eq!(keys(&mut rig, &format!("scan 0 count {count}")), everything);
+        assert_eq!(keys(&mut rig, &format!("scan 0 count {count}")), "a b x,y");
+        assert_eq!(keys(&mut rig, &format!("scan 0 match * count {count} type string")), "a b x,y");
     }
+    assert_eq!(keys(&mut rig, "scan 0 type list"), "");
+    for (pattern, found) in [
+        ("a*", "a"),
+        ("*a*", "a"),
+        ("app*", ""),
+        ("*1", ""),
+        ("*,*", "x,y"),
+        ("x,?", "x,y"),
+        ("x\\,y", "x,y"),
+        ("x[,]y", "x,y"),
+        ("p\\,q\\,r", ""),
+        ("app[,]items[,]a", ""),
+        ("[^z]", "a b"),
+        ("?", "a b"),
+    ] {
+        assert_eq!(keys(&mut rig, &format!("scan 0 match {pattern} count 1")), found, "{pattern}");
+        let listed: Vec<String> =
+            rig.ask(&format!("keys {pattern}")).lines().skip(2).step_by(2).map(str::to_owned).collect();
+        assert_eq!(listed.join(" "), found, "{pattern}");
+    }
+    assert_eq!(rig.ask("dbsize"), ":3\r\n");
+    for key in rig.ask("keys *").lines().skip(2).step_by(2).map(str::to_owned).collect::<Vec<_>>() {
+        assert_eq!(rig.ask(&format!("del {key}")), ":1\r\n", "every key that is told leads back to its item");
+    }
+    assert_eq!(rig.ask("dbsize; exists app,orders,1001 tmp,cache,c app,items,p,q,r"), ":0\r\n:3\r\n");
+}
+
+#[test]
+fn a_pattern_with_two_commas_is_for_keys_in_full() {
+    let mut rig = mixed();
+    let keys = |rig: &mut Rig, scan: &str| keys_of(rig, scan).0.join(" ");
     assert_eq!(keys(&mut rig, "scan 0 match app,orders,10* count 1"), "app,orders,1001 app,orders,1002");
     assert_eq!(keys(&mut rig, "scan 0 match app,orders,*1"), "app,orders,1001 app,orders,2001");
-    assert_eq!(
-        keys(&mut rig, "scan 0 match app,items,*"),
-        "app,items,a app,items,b app,items,p,q,r app,items,x,y"
-    );
+    let items = "app,items,a app,items,b app,items,p,q,r app,items,x,y";
+    assert_eq!(keys(&mut rig, "scan 0 match app,items,*"), items);
+    assert_eq!(keys(&mut rig, "scan 0 match a?p,i*,*"), items);
     assert_eq!(keys(&mut rig, "scan 0 match app,orders,1001"), "app,orders,1001");
-    assert_eq!(keys(&mut rig, "scan 0 match ?"), "a b");
-    assert_eq!(keys(&mut rig, "scan 0 match *1"), "app,orders,1001 app,orders,2001");
-    assert_eq!(
-        keys(&mut rig, "scan 0 match app,i*"),
-        "app,items,a app,items,b app,items,p,q,r app,items,x,y"
-    );
-    assert_eq!(keys(&mut rig, "scan 0 type list"), "");
+    assert_eq!(keys(&mut rig, "scan 0 match a*,[c]*,*"), "");
+    assert_eq!(keys(&mut rig, "scan 0 match *,*,r"), "app,items,p,q,r", "a star takes commas, too");
+    let all = format!("{items} app,orders,1001 app,orders,1002 app,orders,2001 tmp,cache,c");
+    for count in [1, 2, 3, 7, 100] {
+        assert_eq!(keys(&mut rig, &format!("scan 0 match *,*,* count {count}")), all);
+    }
     assert_eq!(rig.ask("scan 0 match no,file,*"), "-ERR no such file no,file\r\n");
     assert!(rig.ask("scan 77").starts_with("-ERR unknown cursor"));
-    assert_eq!(
-        rig.ask("keys app,orders,1*; dbsize"),
-        "*2\r\n$15\r\napp,orders,1001\r\n$15\r\napp,orders,1002\r\n:8\r\n"
-    );
+    assert_eq!(rig.ask("keys app,orders,1*"), "*2\r\n$15\r\napp,orders,1001\r\n$15\r\napp,orders,1002\r\n");
+}
+
+#[test]
+fn without_a_default_file_every_walk_is_for_keys_in_full() {
+    let mut rig = Rig::new(RespConfig::default());
+    rig.open(1);
+    rig.ask("mset app,items,a 1 app,orders,1001 5");
+    rig.ask("set tmp,cache,c 1");
+    let keys = |rig: &mut Rig, scan: &str| keys_of(rig, scan).0.join(" ");
+    assert_eq!(keys(&mut rig, "scan 0 count 1"), "app,items,a app,orders,1001 tmp,cache,c");
+    assert_eq!(keys(&mut rig, "scan 0 match *a*"), "app,items,a app,orders,1001 tmp,cache,c");
+    assert_eq!(keys(&mut rig, "scan 0 match app*"), "app,items,a app,orders,1001");
+    assert_eq!(rig.ask("dbsize"), ":3\r\n");
 }
 
 #[test]
@@ -72,7 +118,7 @@ fn scan_misses_no_item_that_was_there_throughout() {
         }
         let (mut cursor, mut found) = ("0".to_owned(), Vec::new());
         loop {
-            let reply = rig.ask(&format!("scan {cursor} count {}", 1 + prng.below(15)));
+            let reply = rig.ask(&format!("scan {cursor} match *,*,* count {}", 1 + prng.below(15)));
             let mut lines = reply.lines().skip(2);
             cursor = lines.next().unwrap().to_owned();
             found.extend(lines.skip(2).step_by(2).map(str::to_owned));
@@ -96,7 +142,8 @@ fn scan_misses_no_item_that_was_there_throughout() {
             }
         }
         for n in 0..60 {
-            assert_eq!(found.iter().filter(|key| **key == item(n)).count(), 1, "{}", item(n));
+            let in_full = if n % 3 == 0 { format!("app,items,{n}") } else { item(n) };
+            assert_eq!(found.iter().filter(|key| **key == in_full).count(), 1, "{in_full}");
         }
     }
 }
@@ -109,14 +156,14 @@ fn keys_and_dbsize_let_others_in_between() {
         let items: Vec<String> = (0..1000).map(|n| format!("app,orders,{part}-{n} v")).collect();
         rig.ask(&format!("mset {}", items.join(" ")));
     }
-    rig.write(1, &encode("dbsize; keys nothing*; ping"));
+    rig.write(1, &encode("keys app,orders,nothing*; keys *,*,nothing*; ping"));
     rig.give(1, usize::MAX);
     assert!(rig.due());
     assert_eq!(rig.ask_as(2, "get app,orders,3-3"), "$1\r\nv\r\n");
     rig.run(true);
-    assert_eq!(rig.got(1), ":10000\r\n*0\r\n+PONG\r\n");
+    assert_eq!(rig.got(1), "*0\r\n*0\r\n+PONG\r\n");
     assert_eq!(rig.door.deadline(), None);
-    rig.write(1, &encode("dbsize"));
+    rig.write(1, &encode("keys *,*,nothing*"));
     rig.give(1, usize::MAX);
     rig.door.close(ConnId(1));
     rig.tick();
@@ -131,8 +178,68 @@ fn keys_refuses_to_return_very_many() {
         rig.ask(&format!("mset {}", items.join(" ")));
     }
     assert_eq!(
-        rig.ask("keys *; dbsize"),
-        "-ERR more than 100000 keys would be returned: use SCAN\r\n:101000\r\n"
+        rig.ask("keys *,*,*; dbsize"),
+        "-ERR more than 100000 keys would be returned: use SCAN\r\n:0\r\n"
     );
     assert!(rig.ask("keys app,orders,1-*").starts_with("*1000\r\n"));
+}
+
+#[test]
+fn a_walk_in_a_transaction_sees_what_the_transaction_did_and_what_is_stored() {
+    let mut rig = Rig::usual();
+    rig.ask("mset a 1 b 2 d 4");
+    let replies = rig.ask("multi; set c 3; del a; set b 9; set app,orders,x 1; keys *; dbsize; scan 0; set a 1; keys [ac]; exec");
+    let three = "$1\r\nb\r\n$1\r\nd\r\n$1\r\nc\r\n";
+    let expected =
+        format!("*3\r\n{three}:3\r\n*2\r\n$1\r\n0\r\n*3\r\n{three}+OK\r\n*2\r\n$1\r\na\r\n$1\r\nc\r\n");
+    assert!(replies.ends_with(&expected), "{replies}");
+    assert_eq!(rig.ask("dbsize"), ":4\r\n");
+    // Each item is met once, by the part of the walk that it lies in.
+    let replies = rig.ask("multi; set aa 1; set z 1; scan 0 count 1; exec");
+    assert!(replies.contains("*1\r\n$1\r\na\r\n"), "{replies}");
+}
+
+#[test]
+fn a_walk_in_a_transaction_finds_the_state_of_one_moment_whatever_others_change_between_its_turns() {
+    let mut rig = Rig::usual();
+    rig.open(2);
+    for n in 0..5_000 {
+        rig.model.put(2, format!("k{n:05}").as_bytes());
+    }
+    rig.write(1, &encode("multi; dbsize; keys *; dbsize; exec"));
+    while rig.unread(1) > 0 {
+        assert!(rig.give(1, usize::MAX));
+    }
+    let mut turns = 0;
+    while rig.due() {
+        if turns % 2 == 0 {
+            // Behind and before where the walk is.
+            rig.write(2, &encode(&format!("set z{turns} 1; set a{turns} 1")));
+            assert!(rig.give(2, usize::MAX));
+            rig.model.settle();
+        }
+        rig.tick();
+        turns += 1;
+        assert!(turns < 10_000, "it ends");
+    }
+    assert!(turns > 5, "it takes several turns");
+    rig.run(true);
+    let replies = rig.got(1);
+    let counts: Vec<&str> = replies.lines().filter(|line| line.starts_with(':')).collect();
+    let keys = replies.lines().filter(|line| line.starts_with(['k', 'z', 'a'])).count();
+    assert!(
+        counts.len() == 2 && counts[0] == counts[1] && counts[0] == format!(":{keys}"),
+        "{counts:?} {keys}"
+    );
+}
+
+#[test]
+fn a_transaction_that_changed_very_much_is_not_walked() {
+    let mut rig = Rig::usual();
+    let sets: String = (0..=WALK_STAGED_MAX).map(|n| format!("set k{n} 1; ")).collect();
+    let replies = rig.ask(&format!("multi; {sets} dbsize; exec"));
+    assert!(replies.ends_with(
+        "-ERR this transaction changes more than 2000 items: look for keys before or after it\r\n"
+    ));
+    assert_eq!(rig.ask("dbsize"), format!(":{}\r\n", WALK_STAGED_MAX + 1), "all else is done");
 }

@@ -1,0 +1,105 @@
+//! How many items there are, as INFO tells it: counted step by step while others are served, and only when asked for.
+//!
+//! The store keeps no count of the items of a file. So INFO tells the count of the last whole walk, and begins the next
+//! one when that is old enough: a walk takes a twentieth of the time at most. A count that fits into one step is of the
+//! moment. Before the first walk has ended INFO tells what was counted so far.
+
+use crate::base::limits::{COUNT_PAUSE_MS, COUNT_STEP};
+use crate::base::{FileId, Mono, Now};
+use crate::doors::{Backend, Scanned};
+
+/// The last count and the one under way.
+#[derive(Debug, Default)]
+pub(super) struct Count {
+    told: Option<Told>,
+    walk: Option<Walk>,
+}
+
+/// A count that was finished.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    keys: u64,
+    /// When the next may begin.
+    again: Mono,
+}
+
+#[derive(Debug)]
+struct Walk {
+    /// Files not yet counted, the next one last.
+    files: Vec<FileId>,
+    after: Option<Vec<u8>>,
+    keys: u64,
+    began: Mono,
+    /// When the next step is due.
+    next: Mono,
+}
+
+impl Count {
+    /// The number to tell now, and how many items were looked at for it; `files` are those to be counted, if a count has
+    /// to begin.
+    pub(super) fn ask<B: Backend>(
+        &mut self,
+        now: Now,
+        backend: &mut B,
+        files: impl FnOnce(&B) -> Vec<FileId>,
+    ) -> (u64, usize) {
+        let mut looked = 0;
+        if self.walk.is_none() && self.told.is_none_or(|told| told.again <= now.mono) {
+            let mut files = files(backend);
+            files.reverse();
+            self.walk = Some(Walk { files, after: None, keys: 0, began: now.mono, next: now.mono });
+            looked = self.step(now, backend);
+        }
+        let keys = match (&self.told, &self.walk) {
+            (Some(told), _) => told.keys,
+            (None, Some(walk)) => walk.keys,
+            (None, None) => 0,
+        };
+        (keys, looked)
+    }
+
+    /// When [`Self::tick`] is due.
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        self.walk.as_ref().map(|walk| walk.next)
+    }
+
+    /// Goes on with a count that is under way and due.
+    pub(super) fn tick<B: Backend>(&mut self, now: Now, backend: &mut B) {
+        let Some(walk) = &mut self.walk else { return };
+        if walk.next > now.mono {
+            return;
+        }
+        walk.next = now.mono.plus_ms(COUNT_PAUSE_MS);
+        if !backend.congested() {
+            self.step(now, backend);
+        }
+    }
+
+    fn step<B: Backend>(&mut self, now: Now, backend: &mut B) -> usize {
+        const REST: u64 = 20;
+        let Some(walk) = &mut self.walk else { return 0 };
+        walk.next = now.mono.plus_ms(COUNT_PAUSE_MS);
+        let mut left = COUNT_STEP;
+        while left > 0
+            && let Some(file) = walk.files.last()
+        {
+            // A file that is gone counts nothing, nor does one of a node that does not serve.
+            let gone = |_| Scanned { ended: true, ..Scanned::default() };
+            let Scanned { ids, ended, .. } =
+                backend.scan(*file, walk.after.as_deref(), left).unwrap_or_else(gone);
+            walk.keys += ids.len() as u64;
+            if ended {
+                walk.files.pop();
+            }
+            walk.after = ids.last().filter(|_| !ended).map(|id| id.to_vec());
+            // An empty file is work, too.
+            left = left.saturating_sub(ids.len().max(1));
+        }
+        if walk.files.is_empty() {
+            let took = now.mono.since(walk.began);
+            self.told = Some(Told { keys: walk.keys, again: now.mono.plus_ms(took / 1000 * REST) });
+            self.walk = None;
+        }
+        COUNT_STEP - left
+    }
+}

@@ -1,0 +1,100 @@
+//! A standby that holds nothing yet joins the pair of the primary that it is told to trust.
+
+use super::config::Config;
+use super::config_file::{ConfigErrors, quoted, replace_value};
+use super::identity::Identity;
+use super::layout::Layout;
+use super::segment_source::{self, DiskSegments};
+use super::setup::{SetupError, io_error, lock, read_control, write_durably};
+use super::starting::Starting;
+use crate::base::limits::{BLOCK, BLOCK_U64, RECOVERY_READ};
+use crate::base::{Epoch, JournalKind, SegmentIndex, Seq};
+use crate::format::segment::SegmentHeader;
+use crate::journal::recover;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Makes the pair of `peer` the pair of the node whose directory this is.
+///
+/// # Durability
+/// When it returns, the change is synced. Interrupted, it can be done again.
+///
+/// # Errors
+/// [`SetupError::OtherPair`] if the node holds entries of its own; nothing was changed then.
+pub(super) fn adopt_pair(layout: &Layout, own: &Identity, peer: &Identity) -> Result<(), SetupError> {
+    let _lock = lock(layout)?;
+    let mut control = read_control(layout)?;
+    let prepared = match (control.epoch, control.table.is_empty()) {
+        (Epoch(0), true) => empty_segments(layout, own)?,
+        _ => None,
+    };
+    let Some(prepared) = prepared else {
+        let (own, theirs) = (own.pair, peer.pair);
+        return Err(SetupError::OtherPair { peer: peer.name.clone(), own, theirs });
+    };
+    // Files that a node makes in advance when it serves: without an entry, but they may name the old pair.
+    for (journal, index) in prepared {
+        let path = layout.segment(journal, index);
+        std::fs::remove_file(&path).map_err(io_error("removing", &path))?;
+    }
+    control.pair = peer.pair;
+    write_durably(&layout.control(), &control.encode())?;
+    let path = layout.config();
+    let text = std::fs::read_to_string(&path).map_err(io_error("reading", &path))?;
+    let literal = quoted(&peer.pair.to_string());
+    let text = replace_value(&text, "pair_id", &literal)
+        .ok_or_else(|| ConfigErrors::whole(&path, "`pair_id` could not be replaced"))?;
+    Config::parse(&path, &text)?;
+    write_durably(&path, text.as_bytes())
+}
+
+/// The segments of both journals if there is no entry in any of them, else nothing.
+fn empty_segments(
+    layout: &Layout,
+    own: &Identity,
+) -> Result<Option<Vec<(JournalKind, SegmentIndex)>>, SetupError> {
+    let mut all = Vec::new();
+    for journal in JournalKind::ALL {
+        let dir = layout.journal(journal);
+        let segments = segment_source::list(layout, journal).map_err(io_error("listing", &dir))?;
+        let unseen = Arc::new(Starting::new());
+        let mut source =
+            DiskSegments::new(layout, journal, &segments, &unseen).map_err(io_error("reading", &dir))?;
+        // What cannot be understood is not nothing.
+        let is_empty = recover(journal, own.pair, own.ordinal, &segments, &mut source)
+            .is_ok_and(|recovered| recovered.end.seq == Seq(0));
+        if !is_empty {
+            return Ok(None);
+        }
+        for (index, _) in segments {
+            let path = layout.segment(journal, index);
+            if !is_blank(&path).map_err(io_error("reading", &path))? {
+                return Ok(None);
+            }
+            all.push((journal, index));
+        }
+    }
+    Ok(Some(all))
+}
+
+/// Whether a segment holds nothing but zeros, behind its header if it has one: the walk at a start passes over a damaged
+/// one, which may have held something.
+fn is_blank(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    let mut chunk = vec![0; RECOVERY_READ];
+    let mut head = Vec::with_capacity(BLOCK);
+    (&mut file).take(BLOCK_U64).read_to_end(&mut head)?;
+    let zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+    if !zero(&head) && SegmentHeader::decode(&head).is_err() {
+        return Ok(false);
+    }
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(true),
+            n if chunk.get(..n).is_some_and(zero) => {}
+            _ => return Ok(false),
+        }
+    }
+}

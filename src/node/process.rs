@@ -1,0 +1,75 @@
+//! What this process takes of the machine's memory, as the kernel tells it.
+
+use crate::base::Mono;
+use crate::engine::Memory;
+use nix::unistd::{SysconfVar, sysconf};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+/// Measurements are so far apart (milliseconds).
+const EVERY_MS: u64 = 1000;
+
+/// Measures now and then.
+#[derive(Debug)]
+pub(crate) struct MemoryMeter {
+    /// `/proc/self/statm`, where there is one.
+    file: Option<File>,
+    page: u64,
+    peak: u64,
+    next: Mono,
+}
+
+impl MemoryMeter {
+    /// One that has not measured yet.
+    pub(crate) fn new() -> Self {
+        const USUAL_PAGE: u64 = 4096;
+        let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|page| u64::try_from(page).ok());
+        Self {
+            file: File::open("/proc/self/statm").ok(),
+            page: page.unwrap_or(USUAL_PAGE),
+            peak: 0,
+            next: Mono(0),
+        }
+    }
+
+    /// A measurement, if one is due. Reads memory of the kernel, never the disk.
+    pub(crate) fn look(&mut self, now: Mono) -> Option<Memory> {
+        if now < self.next {
+            return None;
+        }
+        self.next = now.plus_ms(EVERY_MS);
+        let mut bytes = [0; 128];
+        let len = self.file.as_ref()?.read_at(&mut bytes, 0).ok()?;
+        let text = std::str::from_utf8(bytes.get(..len)?).ok()?;
+        let (resident, shared) = pages(text)?;
+        let resident = resident.saturating_mul(self.page);
+        self.peak = self.peak.max(resident);
+        let anonymous = resident.saturating_sub(shared.saturating_mul(self.page));
+        Some(Memory { resident, anonymous, peak: self.peak })
+    }
+}
+
+/// Resident pages, and those of them that files lie behind.
+fn pages(statm: &str) -> Option<(u64, u64)> {
+    let mut fields = statm.split_ascii_whitespace().skip(1).map(|field| field.parse::<u64>().ok());
+    Some((fields.next()??, fields.next()??))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_measured_once_a_second_and_is_that_of_this_process() {
+        let mut meter = MemoryMeter::new();
+        let first = meter.look(Mono(0)).unwrap();
+        assert!(first.resident > first.anonymous && first.anonymous > 0, "{first:?}");
+        assert_eq!(meter.look(Mono(999_999)), None);
+        let more = vec![1_u8; 64 << 20];
+        let second = meter.look(Mono(1_000_000)).unwrap();
+        assert!(second.anonymous >= first.anonymous + (48 << 20), "{first:?} {second:?}");
+        drop(more);
+        assert!(meter.look(Mono(5_000_000)).unwrap().peak >= second.resident);
+        assert_eq!(pages("not a number"), None);
+    }
+}
