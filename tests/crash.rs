@@ -244,6 +244,17 @@ fn tier_a_full_disk_refuses_updates_until_there_is_room_again() {
         "an update got no answer"
     );
     assert!(node.runs());
+    // It does not say that it serves, and a line a moment does not fill the log as well.
+    let status = node.status("to say that there is no space", |status| status["state"] == "no-space");
+    assert!(
+        !status["reason"].as_str().unwrap().is_empty() && !status["next"].as_str().unwrap().is_empty(),
+        "{status}"
+    );
+    assert_eq!(node.verb(&["status", "--check"]).status.code(), Some(1));
+    std::thread::sleep(Duration::from_secs(5));
+    let lines =
+        node.log().lines().filter(|line| line.contains("no space left") || line.contains("No space")).count();
+    assert!(lines <= 24, "{lines} lines on one full disk");
     // Reading goes on.
     let () = node.redis().get::<_, Option<String>>("app,orders,w0-0").map(|_| ()).unwrap();
     disk.free();

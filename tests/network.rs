@@ -72,7 +72,7 @@ fn tier_a_primary_that_a_partition_cut_off_steps_down_and_no_durable_update_is_m
     // The operator believes what the standby believes, and both are wrong: the old primary lives.
     pair.b.json(&["takeover", "--peer-is-down"]);
     let more = Load::start(&pair.b.door, Shape { first: 10, writers: 1, most: 1, ..Shape::default() });
-    wait_until("the new primary to take an update", || pair.b.state().eq("serving").then_some(()));
+    wait_until("the new primary to take an update", || pair.b.state().eq("peer-away").then_some(()));
     wire.mend();
     pair.a.status("to have stepped down", |s| s["state"] == "standby" || s["state"] == "diverged");
     let mut told = load.run_to_the_end();

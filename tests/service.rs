@@ -1,6 +1,11 @@
 //! What a node tells the service manager that started it: that it is up when it answers, and that it stops.
 
-use crate::support::{Nbd, Node, Pair, Plan, loopback_addresses, make_volume, serves_volumes_at};
+use crate::support::{
+    Nbd, Node, Pair, Plan, here, loopback_addresses, make_volume, missing, serves_volumes_at, shell,
+    wait_until,
+};
+use hot_backup::engine::admin::{AdminReply, AdminRequest};
+use hot_backup::node::admin::call;
 use nix::sys::signal::Signal;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, PipeWriter, Read, Write};
@@ -8,7 +13,7 @@ use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const UP: &str = "READY=1\nSTATUS=running\n";
 const STOPPING: &str = "STOPPING=1\nSTATUS=stopping\n";
@@ -37,21 +42,31 @@ impl Manager {
         Self::new(UnixDatagram::bind_addr(&address).unwrap(), &format!("@{name}"))
     }
 
-    /// What it is told next.
+    fn next(&self) -> std::io::Result<String> {
+        let mut bytes = [0; 4096];
+        let len = self.socket.recv(&mut bytes)?;
+        Ok(String::from_utf8(bytes[..len].to_vec()).unwrap())
+    }
+
+    /// What it is told next, beside how far a slow start is.
     #[track_caller]
     fn told(&self) -> String {
-        let mut bytes = [0; 4096];
-        let len = self.socket.recv(&mut bytes).expect("it is told something");
-        String::from_utf8(bytes[..len].to_vec()).unwrap()
+        let told = std::iter::repeat_with(|| self.next().expect("it is told something"));
+        told.into_iter().find(|told| !is_progress(told)).unwrap()
     }
 
     /// It was told no more than what was looked at.
     #[track_caller]
     fn was_told_no_more(&self) {
         self.socket.set_nonblocking(true).unwrap();
-        let more = self.socket.recv(&mut [0; 4096]).map_err(|error| error.kind());
-        assert_eq!(more, Err(ErrorKind::WouldBlock));
+        let more =
+            std::iter::repeat_with(|| self.next()).find(|told| !told.as_deref().is_ok_and(is_progress));
+        assert_eq!(more.unwrap().map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
     }
+}
+
+fn is_progress(told: &str) -> bool {
+    told.starts_with("STATUS=") && !told.contains("READY") && !told.contains("STOPPING")
 }
 
 /// Answers at all its doors, at once.
@@ -108,9 +123,38 @@ fn the_service_manager_is_not_told_that_a_node_is_up_while_it_replays() {
     volume.flush().unwrap();
     node.kill();
     let manager = Manager::at(&root.path().join("notify.sock"));
+    // Whoever asks meanwhile is told how far it is, from before the store is open.
+    let dir = node.dir.clone();
+    let asker = std::thread::spawn(move || states_of_a_start(&dir));
     node.start_through(&manager.through);
     assert_eq!(manager.told(), UP);
     assert_eq!(answers(&node), "asking-peer");
+    let states = asker.join().unwrap();
+    let on_the_way: Vec<_> = states.iter().filter(|status| !status["replay"].is_null()).collect();
+    assert!(!on_the_way.is_empty(), "in {} answers", states.len());
+    let words = |status: &&serde_json::Value| {
+        let replay = &status["replay"];
+        let (done, total) = (replay["done"].as_u64().unwrap(), replay["total"].as_u64().unwrap());
+        let named = ["starting", "replaying"].contains(&status["state"].as_str().unwrap());
+        named && done <= total && !replay["stage"].as_str().unwrap().is_empty()
+    };
+    assert!(on_the_way.iter().all(words), "{:?}", on_the_way.iter().find(|status| !words(status)));
+    let counted = on_the_way.iter().filter(|status| status["replay"]["total"].as_u64() > Some(0));
+    assert!(counted.count() > 0, "{:?}", on_the_way.last());
+}
+
+/// What a node in `dir` tells of itself from its first answer on until it asks its peer.
+fn states_of_a_start(dir: &Path) -> Vec<serde_json::Value> {
+    let mut states = Vec::new();
+    let until = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < until {
+        match call(dir, &AdminRequest::Status, Duration::from_secs(60)) {
+            Ok(AdminReply::Ok { value }) if value["state"] == "asking-peer" => return states,
+            Ok(AdminReply::Ok { value }) => states.push(value),
+            _ => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+    panic!("it never asks its peer: {:?}", states.last());
 }
 
 #[test]
@@ -177,4 +221,56 @@ fn a_node_lives_on_whose_log_cannot_be_written_or_is_not_read() {
     node.start_logging(writer, &[]);
     works_and_ends(&mut node, "stopped");
     drop(reader);
+}
+
+#[test]
+fn a_hangup_stops_no_node() {
+    let root = tempfile::tempdir().unwrap();
+    let mut node = Node::alone(root.path().join("A"), &Plan::quick());
+    node.start_alone();
+    for n in 1..=3 {
+        node.signal(Signal::SIGHUP);
+        wait_until("the hangup to be told", || (node.log().matches("SIGHUP").count() == n).then_some(()));
+    }
+    node.make_orders();
+    assert_eq!(node.state(), "serving");
+    node.signal(Signal::SIGTERM);
+    assert!(node.ended().success());
+}
+
+#[test]
+fn a_node_whose_descriptors_are_used_up_says_so_to_an_operator_and_does_not_say_that_it_serves() {
+    if missing(here!(), &["prlimit"]) {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let mut node = Node::alone(root.path().join("A"), &Plan::quick());
+    node.start_alone();
+    node.make_orders();
+    let limit =
+        |files: &str| shell(&["prlimit", "--pid", &node.id().to_string(), &format!("--nofile={files}:")]);
+    // No number above those that it has open; clients use up what is free below.
+    let open = std::fs::read_dir(format!("/proc/{}/fd", node.id())).unwrap();
+    let highest =
+        open.map(|fd| fd.unwrap().file_name().to_str().unwrap().parse::<u32>().unwrap()).max().unwrap();
+    limit(&(highest + 1).to_string());
+    let clients = std::cell::RefCell::new(Vec::new());
+    let status = node.status("to say that nobody can connect", |status| {
+        clients.borrow_mut().push(UnixStream::connect(node.dir.join("resp.sock")).unwrap());
+        status["state"] == "no-descriptors"
+    });
+    assert!(status["reason"].as_str().unwrap().contains("Too many open files"), "{status}");
+    assert!(status["next"].as_str().unwrap().contains("LimitNOFILE"), "{status}");
+    let checked = node.verb(&["status", "--check"]);
+    assert_eq!(checked.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&checked.stderr);
+    assert!(told.contains("not well: it is no-descriptors: no new connection can be accepted"), "{told}");
+    limit("1024");
+    node.serves();
+    let mut last = clients.into_inner().pop().unwrap();
+    last.write_all(b"PING\r\n").unwrap();
+    let mut pong = [0; 7];
+    last.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    last.read_exact(&mut pong).unwrap();
+    assert_eq!(&pong, b"+PONG\r\n");
 }

@@ -208,6 +208,8 @@ pub const SEGMENT_DEFAULT: u64 = 64 << 20;
 pub const SEGMENT_MIN: u64 = 64 << 10;
 /// See [`SEGMENT_DEFAULT`].
 pub const SEGMENT_MAX: u64 = 4 << 30;
+/// Updates that wait so long for a segment that cannot be made are let go without an answer (milliseconds).
+pub const UNWRITTEN_MS: u64 = 5000;
 /// Messages from other threads to the core that wait at once; senders block above it.
 pub const INBOX_MAX: usize = 1024;
 /// Descriptors that clients leave for segments, the store, the link and operators.
@@ -262,6 +264,8 @@ pub const LINK_RECEIVE_LOOK: usize = 4 << 10;
 pub const LINK_UNACKED_MS: u64 = 15_000;
 /// After a failed accept (no descriptors, no memory) none is tried for this long (milliseconds).
 pub const ACCEPT_PAUSE_MS: u64 = 100;
+/// So long after a failed accept the node says that nobody can connect, unless one can (milliseconds).
+pub const ACCEPT_FAILING_MS: u64 = 10 * ACCEPT_PAUSE_MS;
 /// Connections that may wait to be accepted on each listening socket.
 pub const ACCEPT_BACKLOG: i32 = 1024;
 /// Operators' requests under way at once.
@@ -316,6 +320,10 @@ pub const COMMAND_WAIT_TELL_MS: u64 = 1000;
 pub const COMMAND_LOOK_MS: u64 = 50;
 /// Notes of the core that wait to be written down; above it they are counted and dropped.
 pub const NOTES_MAX: usize = 1024;
+/// While a node starts, the service manager is told how far it is this often (milliseconds) ..
+pub const START_TELL_MS: u64 = 1000;
+/// .. and asked for so much time from then on, if it got on (milliseconds).
+pub const START_EXTEND_MS: u64 = 60_000;
 /// Log lines that wait for stderr; above it they are counted and dropped.
 pub const LOG_LINES_MAX: usize = 1024;
 /// One log line (bytes).

@@ -1,9 +1,9 @@
 //! `status`: one calm screen, JSON, or either of them each second.
 
 use super::failure::{Answer, Done, Failure};
-use super::out::{bytes, count, counted, seconds, visible};
+use super::out::{bytes, count, counted, say, seconds, visible};
 use super::{Context, ask};
-use crate::engine::admin::{AdminRequest, Status, VolumeView};
+use crate::engine::admin::{AdminRequest, ReplayView, Status, VolumeView};
 use clap::Args;
 use std::fmt::Write as _;
 use std::io::Read;
@@ -19,6 +19,17 @@ Positions count entries of the replicated journal:
   appended   in this node's buffer          received  in the peer's memory
   durable    on this node's disk            acked     on the peer's disk
   committed  may be answered to clients     applied   visible in this node's store
+The state says what an update would be answered now:
+  serving, standby                          all is as it should be
+  starting, replaying, asking-peer,         on the way, by itself or once the peer is heard
+  starting-epoch, taking-over, stepping-down, stopping
+  diverged                                  holds what the pair never kept
+  read-only, no-space, no-descriptors,      updates are refused; the line below says why and
+  journal-failed, store-failed              what to do
+  peer-stuck, peer-away                     updates wait for the peer, at the level configured
+  accept-failed                             nobody new can connect
+Exit codes: with --check 0 if all is well, 1 if not (each reason on stderr), 2 if the node does not answer;
+with --watch --check the same for what was shown last.
 Examples:
   hot-backup status --watch
   hot-backup status --check || mail -s 'the pair is not well' operator
@@ -27,7 +38,7 @@ pub(crate) struct StatusArgs {
     /// Show it again each second, until ctrl-C or the end of stdin
     #[arg(long)]
     watch: bool,
-    /// Exit with 1 unless the node serves or stands by, with its peer and with all promises kept
+    /// Exit with 1 unless the node serves or stands by, takes updates, and has its peer and all promises kept
     #[arg(long)]
     check: bool,
 }
@@ -35,7 +46,7 @@ pub(crate) struct StatusArgs {
 /// Runs `status`.
 pub(crate) fn run(context: &mut Context, args: &StatusArgs) -> Done {
     if args.watch {
-        return watch(context);
+        return watch(context, args.check);
     }
     let status: Status = ask::ask_for(context, &AdminRequest::Status)?;
     if context.json {
@@ -46,25 +57,46 @@ pub(crate) fn run(context: &mut Context, args: &StatusArgs) -> Done {
     Ok(Answer::of(!args.check || is_well(&status)))
 }
 
-fn watch(context: &mut Context) -> Done {
+/// Tells on stderr what is not well.
+fn is_well(status: &Status) -> bool {
+    let ills = ills(status);
+    for ill in &ills {
+        say(format_args!("not well: {}", visible(ill)));
+    }
+    ills.is_empty()
+}
+
+fn watch(context: &mut Context, check: bool) -> Done {
     let stdin_end = end_of_stdin();
     let mut lines_shown = 0;
+    let mut last;
     loop {
         match ask::ask_for::<Status>(context, &AdminRequest::Status) {
-            Ok(status) if context.json => context.out.json_line(&status)?,
-            Ok(status) => lines_shown = redraw(context, lines_shown, &screen(&status))?,
+            Ok(status) if context.json => {
+                context.out.json_line(&status)?;
+                last = Ok(status);
+            }
+            Ok(status) => {
+                lines_shown = redraw(context, lines_shown, &screen(&status))?;
+                last = Ok(status);
+            }
             Err(failure) if context.json => return Err(failure),
             Err(failure) => {
                 let text = format!("{}\n", visible(&failure.to_string()));
                 lines_shown = redraw(context, lines_shown, &text)?;
+                last = Err(failure);
             }
         }
         context.out.flush()?;
         match stdin_end.recv_timeout(REFRESH) {
             Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(Answer::Yes),
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
         }
     }
+    if !check {
+        return Ok(Answer::Yes);
+    }
+    Ok(Answer::of(is_well(&last?)))
 }
 
 /// Shows `text` where the last one stood; on a pipe, below it.
@@ -92,10 +124,30 @@ fn end_of_stdin() -> Receiver<()> {
     told
 }
 
-/// Whether a person need not look.
-fn is_well(status: &Status) -> bool {
-    let at_work = matches!(status.state.as_str(), "serving" | "standby");
-    at_work && status.peer.connected && status.gap.is_none() && !status.degraded && status.logging != "paused"
+/// What a person should look at.
+fn ills(s: &Status) -> Vec<String> {
+    let mut ills = Vec::new();
+    if !matches!(s.state.as_str(), "serving" | "standby") {
+        let reason = if s.reason.is_empty() { String::new() } else { format!(": {}", s.reason) };
+        ills.push(format!("it is {}{reason}", s.state));
+    }
+    if !s.peer.connected {
+        ills.push("the peer is away".to_owned());
+    } else if s.peer.state == "stuck" && s.state != "peer-stuck" {
+        ills.push("the peer is connected and takes nothing".to_owned());
+    }
+    if let Some(gap) = &s.gap {
+        ills.push(gap.text.clone());
+    }
+    if s.degraded {
+        ills.push(format!("the promise of level {} is lowered to local", s.ack_level));
+    }
+    if s.logging == "paused" {
+        ills.push("logging is paused: the standby misses what changes now".to_owned());
+    }
+    let critical = s.troubles.iter().filter(|trouble| trouble.severity == "critical");
+    ills.extend(critical.map(|trouble| format!("{}: {}", trouble.kind, trouble.text)));
+    ills
 }
 
 /// The status for people.
@@ -146,6 +198,16 @@ pub(crate) fn screen(s: &Status) -> String {
         line("volume", volume_line(volume));
     }
     line("up", seconds(s.uptime_seconds));
+    for trouble in &s.troubles {
+        let since = seconds(trouble.seconds);
+        line("trouble", format!("{} for {since}: {}", trouble.kind, visible(&trouble.text)));
+        if !trouble.next.is_empty() && trouble.next != s.next {
+            line("", format!("to do: {}", visible(&trouble.next)));
+        }
+    }
+    if s.log_lines_lost > 0 {
+        line("log", format!("{} lines could not be written", count(s.log_lines_lost)));
+    }
     let last = s.last_incident.as_deref().map(|last| format!("; last: {}", visible(last)));
     line("incidents", format!("{}{}", count(s.incidents), last.unwrap_or_default()));
     text
@@ -157,6 +219,25 @@ fn headline(text: &mut String, s: &Status) {
     if !s.reason.is_empty() {
         let _ = writeln!(text, "  {}", visible(&s.reason));
     }
+    if !s.next.is_empty() {
+        let _ = writeln!(text, "  to do: {}", visible(&s.next));
+    }
+    if let Some(replay) = &s.replay {
+        let _ = writeln!(text, "  {}", progress(replay));
+    }
+}
+
+/// How far a start is, in a line.
+fn progress(replay: &ReplayView) -> String {
+    let amount = |n| if replay.unit == "bytes" { bytes(n) } else { count(n) };
+    let unit = if replay.unit == "bytes" { "" } else { replay.unit.as_str() };
+    if replay.total == 0 {
+        return visible(&replay.stage);
+    }
+    let left = replay.seconds_left.map_or_else(String::new, |left| format!(", {} left", seconds(left)));
+    let (done, total, percent) = (amount(replay.done), amount(replay.total), replay.percent);
+    let text = format!("{}: {done} of {total} {unit}", replay.stage);
+    format!("{} ({percent:.0} %){left}", visible(text.trim_end()))
 }
 
 /// A volume in use, in a line.
@@ -238,7 +319,7 @@ fn journal(s: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::admin::{AtRisk, JournalView, PeerView, Positions};
+    use crate::engine::admin::{AtRisk, JournalView, PeerView, Positions, TroubleView};
 
     fn serving() -> Status {
         Status {
@@ -320,8 +401,54 @@ mod tests {
         let screen = screen(&status);
         assert!(screen.contains("durable, lowered to local"), "{screen}");
         assert!(screen.contains("b: away, silent for 10 min; misses 3 entries"), "{screen}");
-        assert!(!is_well(&status));
-        assert!(is_well(&serving()));
+        let told = ["the peer is away", "the promise of level durable is lowered to local"];
+        assert_eq!(ills(&status), told);
+        assert!(ills(&serving()).is_empty());
+    }
+
+    #[test]
+    fn a_node_that_takes_no_updates_is_not_well_and_says_why_and_what_to_do() {
+        let mut status = serving();
+        status.state = "no-space".into();
+        status.reason = "the replicated journal is full".into();
+        status.next = "make room".into();
+        status.troubles = vec![TroubleView {
+            kind: "journal-no-space".into(),
+            severity: "critical".into(),
+            text: "no space for the next journal segment".into(),
+            next: "make room".into(),
+            seconds: 600.0,
+        }];
+        let told = [
+            "it is no-space: the replicated journal is full",
+            "journal-no-space: no space for the next journal segment",
+        ];
+        assert_eq!(ills(&status), told);
+        let screen = screen(&status);
+        for part in [
+            "a: primary, no-space, epoch 2\n  the replicated journal is full\n  to do: make room\n",
+            "  trouble     journal-no-space for 10 min: no space for the next journal segment\n",
+        ] {
+            assert!(screen.contains(part), "{part:?} is not in\n{screen}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_is_stuck_and_a_segment_that_cannot_be_made_are_not_well_though_updates_are_taken() {
+        let mut status = serving();
+        status.peer.state = "stuck".into();
+        assert_eq!(ills(&status), ["the peer is connected and takes nothing"]);
+    }
+
+    #[test]
+    fn a_long_start_says_how_far_it_is() {
+        let mut status = serving();
+        status.state = "starting".into();
+        status.replay = Some(ReplayView::new("reading the journal", "bytes", 1 << 30, 4 << 30, 7000));
+        let text = screen(&status);
+        assert!(text.contains("\n  reading the journal: 1.0 GiB of 4.0 GiB (25 %), 21.0 s left\n"), "{text}");
+        status.replay = Some(ReplayView::new("opening the store", "", 0, 0, 0));
+        assert!(screen(&status).contains("\n  opening the store\n"));
     }
 
     #[test]

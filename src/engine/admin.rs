@@ -287,6 +287,52 @@ pub struct VolumeView {
     pub dirty_extents: u64,
 }
 
+/// How far a start is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReplayView {
+    /// What is being done.
+    pub stage: String,
+    /// bytes, entries, or nothing if it is not known how much there is to do.
+    pub unit: String,
+    /// So much is done ..
+    pub done: u64,
+    /// .. of so much.
+    pub total: u64,
+    /// The same as a share.
+    pub percent: f64,
+    /// At the pace so far (seconds).
+    pub seconds_left: Option<f64>,
+}
+
+impl ReplayView {
+    /// After `millis` milliseconds of a stage.
+    #[must_use]
+    pub fn new(stage: &str, unit: &str, done: u64, total: u64, millis: u64) -> Self {
+        let done = done.min(total);
+        let left = u128::from(millis) * u128::from(total - done) / u128::from(done.max(1));
+        let thousandths = |n: u128| f64::from(u32::try_from(n).unwrap_or(u32::MAX)) / 1000.0;
+        Self {
+            stage: stage.to_owned(),
+            unit: unit.to_owned(),
+            done,
+            total,
+            percent: thousandths(u128::from(done) * 100_000 / u128::from(total.max(1))),
+            seconds_left: (done > 0).then(|| thousandths(left)),
+        }
+    }
+
+    /// In a line.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Self { stage, unit, done, total, percent, seconds_left } = self;
+        if *total == 0 {
+            return stage.clone();
+        }
+        let left = seconds_left.map_or_else(String::new, |left| format!(", {left:.0} s left"));
+        format!("{stage}: {done} of {total} {unit} ({percent:.0} %){left}")
+    }
+}
+
 /// A trouble that has begun and not ended.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TroubleView {
@@ -318,6 +364,9 @@ pub struct Status {
     /// What people can do then.
     #[serde(default)]
     pub next: String,
+    /// How far it is, while it starts.
+    #[serde(default)]
+    pub replay: Option<ReplayView>,
     /// What has begun and not ended, oldest first.
     #[serde(default)]
     pub troubles: Vec<TroubleView>,
@@ -370,6 +419,26 @@ pub struct Status {
     pub log_lines_lost: u64,
     /// Since the start (seconds).
     pub uptime_seconds: f64,
+}
+
+/// The states of a node that serves as primary: as it should, or hindered by what may pass.
+const SERVES: [&str; 8] = [
+    "serving",
+    "accept-failed",
+    "no-space",
+    "no-descriptors",
+    "journal-failed",
+    "store-failed",
+    "peer-stuck",
+    "peer-away",
+];
+
+impl Status {
+    /// Whether this node is the one that serves, though something may hinder it now.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        self.role == "primary" && SERVES.contains(&self.state.as_str())
+    }
 }
 
 /// What a takeover found: what is proven kept, what is at most lost.

@@ -144,6 +144,15 @@ impl<S: StoreRead> Core<S> {
         self.appliers[journal.index()].shown >= self.apply_limit(journal)
     }
 
+    /// Entries that the store was given since the start, of those that it lacked or may have now.
+    pub(super) fn replayed(&self) -> (u64, u64) {
+        let each = JournalKind::ALL.into_iter().zip(self.shown_at_start).map(|(journal, begin)| {
+            let (shown, end) = (self.appliers[journal.index()].shown, self.apply_limit(journal));
+            (shown.0.saturating_sub(begin.0), end.max(shown).0.saturating_sub(begin.0))
+        });
+        each.fold((0, 0), |(done, total), (more, of)| (done + more, total + of))
+    }
+
     pub(super) fn pump_apply(&mut self) {
         let shown = [self.appliers[0].shown, self.appliers[1].shown];
         // What the peer sends from now on must not be hidden.

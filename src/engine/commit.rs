@@ -3,7 +3,7 @@
 use super::core::{Core, ReadFor};
 use super::effect::{Effect, Severity};
 use super::incidents::Matter;
-use crate::base::limits::{BLOCK_U64, QUEUE_MAX, UNAPPLIED_MAX};
+use crate::base::limits::{BLOCK_U64, QUEUE_MAX, UNAPPLIED_MAX, UNWRITTEN_MS};
 use crate::base::{Fault, JournalKind, SegmentIndex, Seq};
 use crate::doors::Watermarks;
 use crate::journal::{JournalOp, JournalState, ReadRequest};
@@ -28,6 +28,31 @@ impl<S: StoreRead> Core<S> {
         }
         self.make_room();
         self.note_journal_state();
+        self.let_go_of_unwritten();
+    }
+
+    /// What was accepted may wait for a segment that cannot be made. It is kept, and may become durable later; who
+    /// waits for its answer is let go within a bound, not knowing.
+    fn let_go_of_unwritten(&mut self) {
+        let durable = [self.journals[0].pace().durable, self.journals[1].pace().durable];
+        let waits = JournalKind::ALL.iter().any(|kind| {
+            let journal = &self.journals[kind.index()];
+            journal.waits_for_segment().is_some() && !journal.is_written()
+        });
+        let now = self.now.mono;
+        self.unwritten = match self.unwritten {
+            _ if !waits => None,
+            Some((known, since)) if known == durable => {
+                let over = now >= since.plus_ms(UNWRITTEN_MS);
+                self.state.abandon_clients |= over;
+                Some((durable, if over { now } else { since }))
+            }
+            _ => Some((durable, now)),
+        };
+    }
+
+    pub(super) fn unwritten_deadline(&self) -> Option<crate::base::Mono> {
+        self.unwritten.map(|(_, since)| since.plus_ms(UNWRITTEN_MS))
     }
 
     pub(super) fn journal_ops(&mut self, journal: JournalKind) {
@@ -115,8 +140,8 @@ impl<S: StoreRead> Core<S> {
                 let text = "journal segments can be made again".to_owned();
                 self.incident_over(Matter::JournalUnmade, "journal-space", text);
             }
-            // While room can still be made nobody is refused, and the loss of the claim is told.
-            Some(Fault::NoSpace) if self.has_claim() => {}
+            // While room can still be made and nobody is refused, the loss of the claim is told.
+            Some(Fault::NoSpace) if self.has_claim() && self.takes_updates() => {}
             Some(Fault::NoSpace) => {
                 let text = "no space for the next journal segment: updates are refused when this one is full";
                 self.settled(&[Matter::JournalUnmade]);

@@ -98,6 +98,11 @@ impl Hindrance {
 }
 
 impl<S: StoreRead> Core<S> {
+    /// Whether both journals take an update of the usual size.
+    pub(super) fn takes_updates(&self) -> bool {
+        JournalKind::ALL.iter().all(|kind| self.journal_takes(*kind, USUAL) == JournalState::Open)
+    }
+
     /// What keeps this node from its work now.
     pub(super) fn hindrance(&self) -> Option<Hindrance> {
         let unknown = Fault::Errno(5);
@@ -133,24 +138,28 @@ impl<S: StoreRead> Core<S> {
             Step::Diverged => Matter::Diverged.row().advice,
             _ => "",
         };
-        let hindrance = self.hindrance().map(Hindrance::told);
-        match (&self.state.step, hindrance) {
-            _ if self.stopping => {
-                Condition { word: "stopping", reason: "it is shutting down".to_owned(), next: "" }
-            }
-            (Step::Serving | Step::Standby, Some(hindrance)) => hindrance,
-            // It will not get any further before that is mended.
-            (_, Some(hindrance)) => {
-                let reason = format!("{reason}; {}", hindrance.reason);
-                Condition { word, reason, next: hindrance.next }
-            }
-            (_, None) => Condition { word, reason, next },
+        if self.stopping {
+            return Condition { word: "stopping", reason: "it is shutting down".to_owned(), next: "" };
         }
+        let Some(hindrance) = self.hindrance() else { return Condition { word, reason, next } };
+        // Only a restart helps, whatever it was about to do.
+        let for_good = matches!(hindrance, Hindrance::JournalFailed(..));
+        let hindrance = hindrance.told();
+        if for_good || matches!(self.state.step, Step::Serving | Step::Standby) {
+            return hindrance;
+        }
+        // It will not get any further before that is mended.
+        let reason = format!("{reason}; {}", hindrance.reason);
+        Condition { word, reason, next: hindrance.next }
     }
 }
 
 #[cfg(test)]
-mod tests {
+#[path = "condition_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+mod words {
     use super::*;
 
     #[test]

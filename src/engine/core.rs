@@ -62,6 +62,8 @@ pub(super) struct Core<S> {
     pub(super) namespace: Namespace,
     pub(super) store: S,
     pub(super) appliers: [Applier; 2],
+    /// What the store showed when this process began.
+    pub(super) shown_at_start: [Seq; 2],
     pub(super) overlay: Overlay,
     pub(super) changes: Changes,
     pub(super) extents: Extents,
@@ -88,6 +90,8 @@ pub(super) struct Core<S> {
     pub(super) listing: Option<Listing>,
     /// Why the last write of a journal failed.
     pub(super) write_fault: Option<Fault>,
+    /// How far the journals were when something began to wait for a segment that cannot be made, and since when.
+    pub(super) unwritten: Option<([Seq; 2], Mono)>,
     /// Why the last segment could not be made, while one waits.
     pub(super) unmade: Option<Fault>,
     pub(super) incidents: Incidents,
@@ -159,6 +163,7 @@ impl<S: StoreRead> Core<S> {
             namespace,
             store,
             appliers,
+            shown_at_start: [replay_from[0].min(applied[0]), replay_from[1].min(applied[1])],
             overlay: Overlay::new(config.seed),
             changes: Changes::new(config.seed),
             extents: Extents::default(),
@@ -181,6 +186,7 @@ impl<S: StoreRead> Core<S> {
             copy: None,
             listing: None,
             write_fault: None,
+            unwritten: None,
             unmade: None,
             incidents: Incidents::default(),
             refused: 0,

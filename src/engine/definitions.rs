@@ -5,6 +5,7 @@
 //! behind it. So no crash can replay the two journals in an order that never was.
 
 use super::admin::{AdminReply, AdminRequest};
+use super::condition::Hindrance;
 use super::core::Core;
 use crate::base::limits::BLOCK_U64;
 use crate::base::{AckLevel, FileId, JournalKind, Seq, Wait};
@@ -205,6 +206,11 @@ impl<S: StoreRead> Core<S> {
             if !self.readable() {
                 let message = format!("this node is {}: {}", self.state.word(), self.reason());
                 return Err(bad(message, WHEN_IT_SERVES));
+            }
+            if let Some(fault) = self.store_fault() {
+                // It would wait for a store that may never be back.
+                let told = Hindrance::Store(fault).told();
+                return Err(bad(told.reason, told.next));
             }
             match self.journal_takes(change.journal, 64 << 10) {
                 JournalState::Open => {}

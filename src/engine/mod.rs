@@ -280,6 +280,12 @@ impl<S: StoreRead> Engine<S> {
         self.core.lowered()
     }
 
+    /// Entries replayed until now, and how many there are.
+    #[must_use]
+    pub fn replayed(&self) -> (u64, u64) {
+        self.core.replayed()
+    }
+
     /// When [`Event::Tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
@@ -295,6 +301,7 @@ impl<S: StoreRead> Engine<S> {
             core.peer_deadline(),
             core.incidents.deadline(),
             core.stuck_deadline(),
+            core.unwritten_deadline(),
             self.door.deadline(),
             self.nbd.deadline(),
         ]

@@ -1,7 +1,8 @@
 //! What this node says of itself.
 
 use super::admin::{
-    AccountView, AtRisk, FileView, JournalView, PeerView, Positions, Status, TroubleView, VolumeView,
+    AccountView, AtRisk, FileView, JournalView, PeerView, Positions, ReplayView, Status, TroubleView,
+    VolumeView,
 };
 use super::core::Core;
 use super::effect::Severity;
@@ -89,6 +90,7 @@ impl<S: StoreRead> Core<S> {
             state: condition.word.to_owned(),
             reason: condition.reason,
             next: condition.next.to_owned(),
+            replay: self.replay_view(),
             troubles: self.trouble_views(),
             epoch: self.control.epoch.0,
             ack_level: level.name().to_owned(),
@@ -135,6 +137,13 @@ impl<S: StoreRead> Core<S> {
             log_lines_lost: 0,
             uptime_seconds: seconds(self.now.mono.0),
         }
+    }
+
+    fn replay_view(&self) -> Option<ReplayView> {
+        let (done, total) = self.replayed();
+        let stage = "replaying the journal into the store";
+        let replaying = matches!(self.state.step, Step::Replaying);
+        replaying.then(|| ReplayView::new(stage, "entries", done, total, self.now.mono.0 / 1000))
     }
 
     fn trouble_views(&self) -> Vec<TroubleView> {

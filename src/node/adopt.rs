@@ -6,6 +6,7 @@ use super::identity::Identity;
 use super::layout::{Layout, OwnName};
 use super::segment_source::{self, DiskSegments};
 use super::setup::{SetupError, distrusted, io_error, lock, read_control, replace};
+use super::starting::Starting;
 use crate::base::limits::{BLOCK, BLOCK_U64, CONFIG_FILE_MAX, RECOVERY_READ};
 use crate::base::{Epoch, JournalKind, SegmentIndex, Seq, read_at_most};
 use crate::format::segment::SegmentHeader;
@@ -13,6 +14,7 @@ use crate::journal::recover;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Makes the pair of `peer` the pair of the node whose directory this is.
 ///
@@ -57,7 +59,9 @@ fn empty_segments(
     for journal in JournalKind::ALL {
         let dir = layout.journal(journal);
         let segments = segment_source::list(layout, journal).map_err(io_error("listing", &dir))?;
-        let mut source = DiskSegments::new(layout, journal, &segments).map_err(io_error("reading", &dir))?;
+        let unseen = Arc::new(Starting::new());
+        let mut source =
+            DiskSegments::new(layout, journal, &segments, &unseen).map_err(io_error("reading", &dir))?;
         // What cannot be understood is not nothing.
         let is_empty = recover(journal, own.pair, own.ordinal, &segments, &mut source)
             .is_ok_and(|recovered| recovered.end.seq == Seq(0));

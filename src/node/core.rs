@@ -13,14 +13,15 @@ use super::incidents::{Notes, Quiet};
 use super::layout::Layout;
 use super::link::{Keys, Links};
 use super::manager;
-use super::operators::Operators;
+use super::operators::{Beside, Operators};
 use super::peer_address::{PeerAddress, Resolver};
 use super::process::MemoryMeter;
 use super::segments::Segments;
+use super::starting::{self, Starting};
 use super::volumes::Volumes;
 use crate::base::limits::{
-    ACCEPT_PAUSE_MS, CLIENT_ENDED_MS, CLIENT_KEEPALIVE_S, INBOX_MAX, LINGER_MS, LINK_HANDSHAKE_MS,
-    STOP_FLUSH_MS, STOP_MS,
+    ACCEPT_FAILING_MS, ACCEPT_PAUSE_MS, CLIENT_ENDED_MS, CLIENT_KEEPALIVE_S, INBOX_MAX, LINGER_MS,
+    LINK_HANDSHAKE_MS, STOP_FLUSH_MS, STOP_MS,
 };
 use crate::base::{Mono, Now, Rank};
 use crate::engine::incidents::Matter;
@@ -45,6 +46,10 @@ pub(crate) trait Brain {
     fn deadline(&self) -> Option<Mono>;
     /// Whether what the disk held is replayed, so that it can answer.
     fn is_up(&self) -> bool;
+    /// Entries replayed until then, and how many there are.
+    fn replayed(&self) -> (u64, u64) {
+        (0, 0)
+    }
 }
 
 impl<S: StoreRead> Brain for Engine<S> {
@@ -62,6 +67,10 @@ impl<S: StoreRead> Brain for Engine<S> {
 
     fn is_up(&self) -> bool {
         Engine::is_up(self)
+    }
+
+    fn replayed(&self) -> (u64, u64) {
+        Engine::replayed(self)
     }
 }
 
@@ -183,6 +192,8 @@ pub(crate) struct Workers {
     pub(crate) resolver: Resolver,
     /// Tells the service manager.
     pub(crate) manager: SyncSender<manager::Life>,
+    /// How far the start is.
+    pub(crate) starting: Arc<Starting>,
 }
 
 /// Monotonic time since it was made, and the wall clock.
@@ -280,6 +291,8 @@ pub(crate) struct Core<B> {
     paused_until: Option<Mono>,
     paused: Vec<usize>,
     accept_trouble: Quiet,
+    /// Why nobody can connect; it is tried again before that time.
+    unaccepted: Option<(Mono, io::Error)>,
     clients: Clients,
     links: Links,
     segments: Segments,
@@ -314,6 +327,7 @@ impl<B: Brain> Core<B> {
             listeners: ends.listeners,
             paused_until: None,
             paused: Vec::new(),
+            unaccepted: None,
             accept_trouble: Quiet::new(Matter::AcceptFailed),
             clients: Clients::new(ends.clients_max),
             links: Links::new(ends.keys, ends.identity, dial),
@@ -340,10 +354,7 @@ impl<B: Brain> Core<B> {
         loop {
             self.feed();
             self.carry_out();
-            if !self.is_up && self.brain.is_up() {
-                self.is_up = true;
-                let _ = self.workers.manager.try_send(manager::Life::Up);
-            }
+            self.tell_start();
             if let Some(ending) = self.ending() {
                 self.clients.cut_all(&mut self.turn);
                 self.links.cut_all(&mut self.turn);
@@ -355,6 +366,20 @@ impl<B: Brain> Core<B> {
             self.take_completions();
             self.take_messages();
             self.expire();
+        }
+    }
+
+    /// Tells how far the replay is, until the node is up.
+    fn tell_start(&mut self) {
+        if self.is_up {
+            return;
+        }
+        if self.brain.is_up() {
+            self.is_up = true;
+            let _ = self.workers.manager.try_send(manager::Life::Up);
+        } else {
+            let (done, total) = self.brain.replayed();
+            self.workers.starting.set(starting::Stage::Replay, done, total);
         }
     }
 
@@ -440,8 +465,13 @@ impl<B: Brain> Core<B> {
                 let _ = workers.files.send(Files::Diverged { save, file, first, bytes });
             }
             Effect::Admin { token, reply } => {
-                let refused = self.clients.refusals();
-                self.operators.answer(token, reply, &self.links.told(), refused);
+                let unaccepted = self.unaccepted.as_ref().filter(|(until, _)| turn.now < *until);
+                let beside = Beside {
+                    link: &self.links.told(),
+                    refused: self.clients.refusals(),
+                    unaccepted: unaccepted.map(|(_, error)| error),
+                };
+                self.operators.answer(token, reply, &beside);
             }
             Effect::Incident(incident) => workers.notes.incident(incident),
             Effect::Stopped => self.stage = Stage::Flushing(turn.now.plus_ms(STOP_FLUSH_MS)),
@@ -534,6 +564,9 @@ impl<B: Brain> Core<B> {
         if self.stage != Stage::Running {
             return;
         }
+        if result.is_ok() {
+            self.unaccepted = None;
+        }
         match (result, self.listeners.get(door).map(|listener| listener.door)) {
             (Ok(socket), Some(Door::Link)) => self.links.accepted(&mut self.turn, socket),
             (Ok(socket), Some(Door::Resp { trusted, rank })) => {
@@ -555,6 +588,7 @@ impl<B: Brain> Core<B> {
                 self.accept_trouble.note(&mut self.turn, &text, &text);
                 self.paused.push(door);
                 self.paused_until = Some(self.turn.now.plus_ms(ACCEPT_PAUSE_MS));
+                self.unaccepted = Some((self.turn.now.plus_ms(ACCEPT_FAILING_MS), error));
                 return;
             }
         }

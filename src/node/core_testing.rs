@@ -166,7 +166,8 @@ fn workers(layout: &Layout, inbox: &Inbox, note: Sender<Incident>, names: LookUp
     thread::spawn(move || recorder.each(|incident| note.send(incident.clone()).unwrap_or_default()));
     let (manager, _unheard) = manager::channel();
     let resolver = Resolver::with(inbox, names);
-    Workers { bulk, files, apply, notes, manager, resolver }
+    let starting = Arc::new(super::super::starting::Starting::new());
+    Workers { bulk, files, apply, notes, manager, resolver, starting }
 }
 
 impl Node {

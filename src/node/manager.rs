@@ -4,12 +4,15 @@
 //! As sd_notify(3) has it: one datagram of lines to the Unix socket that `NOTIFY_SOCKET` names, by its path, or behind
 //! an `@` by its name in the abstract namespace.
 
+use super::starting::{Extension, Starting};
+use crate::base::limits::START_TELL_MS;
 use std::ffi::OsStr;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
 
 const VARIABLE: &str = "NOTIFY_SOCKET";
 
@@ -27,15 +30,24 @@ pub(crate) fn channel() -> (SyncSender<Life>, Receiver<Life>) {
     sync_channel(2)
 }
 
-/// Tells each until the core is gone.
-pub(crate) fn run(lives: &Receiver<Life>) {
+/// Tells how far the start is, then each of `lives` until the core is gone.
+pub(crate) fn run(lives: &Receiver<Life>, starting: &Starting) {
     let socket = std::env::var_os(VARIABLE);
-    while let Ok(life) = lives.recv() {
-        let lines = match life {
-            Life::Up => "READY=1\nSTATUS=running\n",
-            Life::Stopping => "STOPPING=1\nSTATUS=stopping\n",
+    let mut extension = Extension::default();
+    let mut patience = Duration::from_millis(START_TELL_MS);
+    loop {
+        let lines = match lives.recv_timeout(patience) {
+            Ok(life) => {
+                patience = Duration::MAX;
+                match life {
+                    Life::Up => "READY=1\nSTATUS=running\n".to_owned(),
+                    Life::Stopping => "STOPPING=1\nSTATUS=stopping\n".to_owned(),
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => extension.lines(starting),
+            Err(RecvTimeoutError::Disconnected) => return,
         };
-        if let Some(Err(error)) = socket.as_deref().map(|socket| tell(socket, lines)) {
+        if let Some(Err(error)) = socket.as_deref().map(|socket| tell(socket, &lines)) {
             tracing::warn!("notifying the service manager: {error}");
         }
     }

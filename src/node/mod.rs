@@ -7,10 +7,12 @@
 //! | bulk | segments in the making | the disk |
 //! | files | reads, removals, the control file, diverged entries | the disk |
 //! | apply | the store's writer | the disk |
-//! | incidents | the incident file and what the core logs | the disk, stderr |
+//! | incidents | the incident file | the disk |
+//! | log | what all log | stderr |
 //! | manager | what the service manager is told | the service manager |
 //! | resolver | a look-up of the peer's name, while it is under way | the name service |
 //! | signals | SIGTERM, SIGINT, SIGHUP | waiting for them |
+//! | admin | an operator's request | the caller, the core's answer |
 //!
 //! The core hands work to the others through channels that never block it; what may be queued there is bounded by
 //! the engine (bytes unapplied, two writes per journal, one checkpoint, the quota). The others answer through the
@@ -23,6 +25,7 @@ mod clients;
 pub mod config;
 pub mod config_file;
 mod core;
+mod desk;
 mod dial;
 mod disk;
 pub mod door_tls;
@@ -46,6 +49,7 @@ mod segments;
 pub mod serve;
 pub mod setup;
 mod signals;
+mod starting;
 pub mod tls;
 mod volumes;
 mod whole;

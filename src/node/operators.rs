@@ -2,11 +2,14 @@
 
 use super::core::Turn;
 use super::incidents::Quiet;
+use super::log;
 use crate::base::limits::{ADMIN_PENDING_MAX, INCIDENTS_MAX};
 use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::engine::incidents::Matter;
 use crate::engine::{Event, Incident};
 use serde_json::Value;
 use std::collections::VecDeque;
+use std::io;
 use std::sync::mpsc::SyncSender;
 
 /// The requests under way, and what this room adds to the engine's answers: it alone knows of connections that
@@ -65,6 +68,16 @@ fn with_link(mut value: Value, told: &LinkTold) -> Value {
     value
 }
 
+/// What of a status the engine does not know.
+pub(crate) struct Beside<'a> {
+    /// What the link tells.
+    pub(crate) link: &'a LinkTold,
+    /// Clients refused at the doors (RESP, NBD).
+    pub(crate) refused: [u64; 2],
+    /// Why nobody can connect now.
+    pub(crate) unaccepted: Option<&'a io::Error>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Status,
@@ -100,13 +113,15 @@ impl Operators {
         self.strangers.note(turn, &uid.to_string(), &text);
     }
 
-    /// Hands the engine's answer back; to a status is added what only the link and the doors (RESP, NBD) know.
-    pub(crate) fn answer(&mut self, token: u64, reply: AdminReply, told: &LinkTold, refused: [u64; 2]) {
+    /// Hands the engine's answer back; to a status is added what only this room knows.
+    pub(crate) fn answer(&mut self, token: u64, reply: AdminReply, beside: &Beside<'_>) {
         let Some(at) = self.pending.iter().position(|pending| pending.token == token) else { return };
         let pending = self.pending.swap_remove(at);
         let reply = match (reply, pending.asked) {
             (AdminReply::Ok { value }, Asked::Status) => {
-                AdminReply::Ok { value: with_link(self.with_counts(value, told.refused, refused), told) }
+                let value =
+                    with_link(self.with_counts(value, beside.link.refused, beside.refused), beside.link);
+                AdminReply::Ok { value: with_unaccepted(value, beside.unaccepted) }
             }
             (AdminReply::Ok { value }, Asked::Incidents) => {
                 AdminReply::Ok { value: self.with_incidents(value) }
@@ -132,6 +147,7 @@ impl Operators {
             ("resp_refused", resp),
             ("nbd_refused", nbd),
             ("incidents", self.incident_count),
+            ("log_lines_lost", log::lost()),
         ];
         for (field, more) in more {
             if let Some(count) = value.get_mut(field)
@@ -150,6 +166,20 @@ impl Operators {
         all.sort_by_key(|incident| incident.get("wall_ms").and_then(Value::as_u64));
         Value::Array(all)
     }
+}
+
+/// A status that says so when nobody can connect although the node would serve.
+fn with_unaccepted(mut value: Value, unaccepted: Option<&io::Error>) -> Value {
+    let at_work = matches!(value.get("state").and_then(Value::as_str), Some("serving" | "standby"));
+    let (Some(error), Some(status), true) = (unaccepted, value.as_object_mut(), at_work) else {
+        return value;
+    };
+    let scarce = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+    status.insert("state".to_owned(), if scarce { "no-descriptors" } else { "accept-failed" }.into());
+    let reason = format!("no new connection can be accepted ({error}): only those that are there are served");
+    status.insert("reason".to_owned(), reason.into());
+    status.insert("next".to_owned(), Matter::AcceptFailed.row().advice.into());
+    value
 }
 
 #[cfg(test)]
@@ -178,5 +208,17 @@ mod tests {
         let merged = operators.with_incidents(json!([{"wall_ms": 4}, {"wall_ms": 6}]));
         let times: Vec<_> = merged.as_array().unwrap().iter().map(|one| one["wall_ms"].as_u64()).collect();
         assert_eq!(times, [Some(4), Some(5), Some(6)]);
+    }
+
+    #[test]
+    fn a_node_that_accepts_nobody_does_not_say_that_it_serves() {
+        let full = io::Error::from_raw_os_error(libc::EMFILE);
+        let told = with_unaccepted(json!({"state": "serving"}), Some(&full));
+        assert_eq!(told["state"], "no-descriptors");
+        assert!(told["reason"].as_str().unwrap().contains("Too many open files"), "{told}");
+        assert!(told["next"].as_str().unwrap().contains("LimitNOFILE"), "{told}");
+        // A worse state stands.
+        assert_eq!(with_unaccepted(json!({"state": "no-space"}), Some(&full)), json!({"state": "no-space"}));
+        assert_eq!(with_unaccepted(json!({"state": "serving"}), None), json!({"state": "serving"}));
     }
 }

@@ -1,6 +1,7 @@
 //! The journal's segments as the walk at a start reads them: past the page cache, two reads ahead of the walk.
 
 use super::layout::Layout;
+use super::starting::Starting;
 use crate::base::limits::RECOVERY_READ;
 use crate::base::{Fault, JournalKind, SegmentIndex};
 use crate::io as disk;
@@ -9,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
@@ -72,6 +74,7 @@ pub(crate) struct DiskSegments {
     lanes: Vec<Lane>,
     /// Cells being read, in the order of the walk, and by which lane.
     ahead: VecDeque<(CellName, usize)>,
+    starting: Arc<Starting>,
 }
 
 impl DiskSegments {
@@ -83,6 +86,7 @@ impl DiskSegments {
         layout: &Layout,
         journal: JournalKind,
         segments: &[(SegmentIndex, u64)],
+        starting: &Arc<Starting>,
     ) -> io::Result<Self> {
         Ok(Self {
             layout: layout.clone(),
@@ -91,6 +95,7 @@ impl DiskSegments {
             cells: VecDeque::new(),
             lanes: (0..LANES).map(|_| Lane::start(layout, journal)).collect::<io::Result<_>>()?,
             ahead: VecDeque::new(),
+            starting: Arc::clone(starting),
         })
     }
 
@@ -112,6 +117,7 @@ impl DiskSegments {
             Some(result) => result?,
             None => read_cell(&self.layout.segment(self.journal, wanted.0), wanted.1)?,
         };
+        self.starting.add(bytes.len() as u64);
         self.cells.push_back((wanted, bytes.clone()));
         if self.cells.len() > CELLS_KEPT {
             self.cells.pop_front();
@@ -204,7 +210,7 @@ mod tests {
         std::fs::write(layout.journal(journal).join("stranger"), b"x").unwrap();
         let listed = list(&layout, journal).unwrap();
         assert_eq!(listed.iter().map(|(index, _)| index.0).collect::<Vec<_>>(), [7, 8, 9]);
-        let mut source = DiskSegments::new(&layout, journal, &listed).unwrap();
+        let mut source = DiskSegments::new(&layout, journal, &listed, &Arc::new(Starting::new())).unwrap();
         let mut rng = Prng::new(3);
         for round in 0..200_u64 {
             let index = if round < 100 { round / 34 } else { rng.below(3) };
@@ -235,7 +241,8 @@ mod tests {
         for ahead in [false, true, false, true] {
             let begin = std::time::Instant::now();
             let listed = list(&layout, journal).unwrap();
-            let mut source = DiskSegments::new(&layout, journal, &listed).unwrap();
+            let mut source =
+                DiskSegments::new(&layout, journal, &listed, &Arc::new(Starting::new())).unwrap();
             if !ahead {
                 // Nothing follows a segment that is not listed.
                 source.segments.clear();

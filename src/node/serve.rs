@@ -1,9 +1,12 @@
 //! From a node's directory to a running daemon, and back to an orderly end.
 
 use super::admin::{self, Ucred};
+use super::apply::Apply;
 use super::config::{Config, IoChoice};
 use super::config_file::ConfigErrors;
 use super::core::{Core, Ending, Ends, Patience, Workers};
+use super::desk::Desk;
+use super::disk::{Bulk, Files};
 use super::identity::Peers;
 use super::inbox::{Inbox, Message};
 use super::incidents::Notes;
@@ -15,17 +18,17 @@ use super::retired::Retired;
 use super::room::Room;
 use super::segment_source::{self, DiskSegments};
 use super::setup::{self, SetupError};
+use super::starting::{Stage, Starting};
 use super::tls::LinkIdentity;
 use super::volumes::{Readers, Volumes};
 use super::{apply, disk, log, manager, signals};
 use crate::base::JournalKind;
 use crate::base::limits::{
-    ADMIN_WAIT_MS, CLIENTS_MAX, DESCRIPTORS_RESERVED, FREED_KEPT, FREED_KEPT_EACH, NBD_CLIENTS_MAX,
-    PURGE_STEP, RETIRED_SHARE, STOP_JOIN_MS,
+    CLIENTS_MAX, DESCRIPTORS_RESERVED, FREED_KEPT, FREED_KEPT_EACH, NBD_CLIENTS_MAX, PURGE_STEP,
+    RETIRED_SHARE, STOP_JOIN_MS,
 };
-use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::engine::{Engine, StartState};
-use crate::io::{DirLock, Driver, keep_freed, loose_parents, make_dir, open};
+use crate::io::{Driver, keep_freed, loose_parents, make_dir, open};
 use crate::journal::{Recovered, recover};
 use crate::store::StoreError;
 use crate::store::fjall_store::{FjallStore, Opened, StoreReader, StoreWriter};
@@ -36,7 +39,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel, sync_channel};
+use std::sync::mpsc::{Sender, SyncSender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -143,23 +146,34 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
         tracing::warn!("{text}");
     }
     let identity = setup::identity(dir)?;
-    let found = Found::on_disk(&layout, &config)?;
+    let starting = Arc::new(Starting::new());
+    let (manager, lives) = manager::channel();
+    let at = Arc::clone(&starting);
+    let telling = spawn("manager", move || manager::run(&lives, &at))?;
+    let lock = setup::lock(&layout)?;
+    // Whoever asks while the node starts is told how far it is.
+    let desk = Desk::new(&layout, &config, &starting, &core_inbox);
+    let to_count = Arc::clone(&core_inbox);
+    let refused = move |caller: Ucred, times| {
+        // While there is no core yet, or none any more, nothing is counted.
+        if let Some(core) = to_count.get() {
+            let _ = core.send(Message::CallerRefused { uid: caller.uid, times });
+        }
+    };
+    let admin = admin::spawn(&layout, move |request, _: Ucred| desk.answer(request), refused)
+        .map_err(system_error("opening the admin socket"))?;
+    let found = Found::on_disk(&layout, &config, &starting)?;
     let driver =
         open_driver(options.io.unwrap_or(config.io)).map_err(system_error("opening the I/O driver"))?;
     tracing::info!("node {} with {:?} driver", config.name, driver.kind());
     let (inbox, outbox) = Inbox::new(driver.waker());
     let listeners = Listeners::open(&config, &layout)?;
-    let _ = core_inbox.set(inbox.clone());
     let (volumes, readers) = Volumes::new(&layout);
     let retired_max = (config.journal_quota_bytes / RETIRED_SHARE).max(config.segment_bytes);
-    let (crew, workers) = Crew::start(&layout, found.writer, readers, retired_max, &inbox)?;
-    let refused = inbox.clone();
-    let tell_refused = move |caller: Ucred, times| {
-        // A core that has ended counts nothing any more.
-        let _ = refused.send(Message::CallerRefused { uid: caller.uid, times });
-    };
-    let admin = admin::spawn(&layout, operator_desk(layout.clone(), inbox), tell_refused)
-        .map_err(system_error("opening the admin socket"))?;
+    let (mut crew, threads) = Crew::start(&layout, found.writer, readers, retired_max, &inbox)?;
+    crew.threads.push(telling);
+    let workers = threads.workers(manager, starting);
+    let _ = core_inbox.set(inbox);
     let engine = Engine::new(config.engine_config(seed()), found.start);
     let (at, encryption) = (layout.clone(), config.encryption);
     let names = config.door_names();
@@ -192,7 +206,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
             tracing::warn!("stopped without finishing: the next start replays the journal");
         }
     }
-    drop(found.lock);
+    drop(lock);
     Ok(())
 }
 
@@ -218,14 +232,13 @@ fn open_store(layout: &Layout, config: &Config) -> Result<Opened, StoreError> {
 
 /// What the node's directory holds.
 struct Found {
-    lock: DirLock,
     start: StartState<StoreReader>,
     writer: StoreWriter,
 }
 
 impl Found {
-    fn on_disk(layout: &Layout, config: &Config) -> Result<Self, ServeError> {
-        let lock = setup::lock(layout)?;
+    /// To be called by the holder of the directory's lock.
+    fn on_disk(layout: &Layout, config: &Config, starting: &Arc<Starting>) -> Result<Self, ServeError> {
         // Read again for each connection; what is wrong with them now is told now.
         LinkIdentity::load(layout, config.encryption)
             .map_err(|error| file_error("loading the keys of", layout.dir(), &error))?;
@@ -236,7 +249,9 @@ impl Found {
             );
         }
         let control = setup::load_control(layout, config)?;
+        starting.set_role(control.role.name());
         remove_leftovers(layout)?;
+        starting.enter(Stage::Store, 0);
         let store = open_store(layout, config)
             .map_err(|error| file_error("opening the store in", &layout.store(), &error))?;
         if store.cut_bytes > 0 {
@@ -244,23 +259,29 @@ impl Found {
         }
         let mut journals = [Recovered::default(), Recovered::default()];
         for (journal, place) in JournalKind::ALL.into_iter().zip(&mut journals) {
-            *place = recover_journal(layout, config, journal)?;
+            *place = recover_journal(layout, config, journal, starting)?;
             place
                 .check_applied(journal, store.applied[journal.index()])
                 .map_err(|error| file_error("recovering the journal in", &layout.journal(journal), &error))?;
         }
         let Opened { writer, reader, namespace, applied, replay_from, .. } = store;
         let start = StartState { control, journals, store: reader, namespace, applied, replay_from };
-        Ok(Self { lock, start, writer })
+        Ok(Self { start, writer })
     }
 }
 
-fn recover_journal(layout: &Layout, config: &Config, journal: JournalKind) -> Result<Recovered, ServeError> {
+fn recover_journal(
+    layout: &Layout,
+    config: &Config,
+    journal: JournalKind,
+    starting: &Arc<Starting>,
+) -> Result<Recovered, ServeError> {
     let begin = Instant::now();
     let path = layout.journal(journal);
     let failed = |error: io::Error| file_error("reading", &path, &error);
     let segments = segment_source::list(layout, journal).map_err(failed)?;
-    let mut source = DiskSegments::new(layout, journal, &segments).map_err(failed)?;
+    starting.enter(Stage::Walk, segments.iter().map(|(_, bytes)| bytes).sum());
+    let mut source = DiskSegments::new(layout, journal, &segments, starting).map_err(failed)?;
     let recovered = recover(journal, config.pair_id, config.ordinal, &segments, &mut source)
         .map_err(|error| file_error("recovering the journal in", &path, &error))?;
     tracing::info!(
@@ -288,6 +309,22 @@ fn remove_leftovers(layout: &Layout) -> Result<(), ServeError> {
     Ok(())
 }
 
+/// The ends of the threads that [`Crew::start`] starts.
+struct Threads {
+    bulk: Sender<Bulk>,
+    files: Sender<Files>,
+    apply: Sender<Apply>,
+    notes: Notes,
+    resolver: Resolver,
+}
+
+impl Threads {
+    fn workers(self, manager: SyncSender<manager::Life>, starting: Arc<Starting>) -> Workers {
+        let Self { bulk, files, apply, notes, resolver } = self;
+        Workers { bulk, files, apply, notes, resolver, manager, starting }
+    }
+}
+
 /// The threads beside the core.
 struct Crew {
     stop: Arc<AtomicBool>,
@@ -301,16 +338,14 @@ impl Crew {
         readers: Readers,
         retired_max: u64,
         inbox: &Inbox,
-    ) -> Result<(Self, Workers), ServeError> {
+    ) -> Result<(Self, Threads), ServeError> {
         let stop = Arc::new(AtomicBool::new(false));
         let (bulk, bulk_work) = channel();
         let (files, files_work) = channel();
         let (apply, apply_work) = channel();
         let (notes, recorder) = Notes::new();
-        let (manager, lives) = manager::channel();
-        let workers = Workers { bulk, files, apply, notes, manager, resolver: Resolver::new(inbox) };
+        let workers = Threads { bulk, files, apply, notes, resolver: Resolver::new(inbox) };
         let mut threads = Vec::new();
-        threads.push(spawn("manager", move || manager::run(&lives))?);
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("bulk", move || disk::run_bulk(&at, &bulk_work, &to, &halt))?);
         let (syncs, sync_work) = channel();
@@ -357,57 +392,6 @@ impl Crew {
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ServeError> {
     thread::Builder::new().name(name.to_owned()).spawn(work).map_err(system_error("starting a thread"))
-}
-
-/// Answers operators: from the directory what only the disk knows, everything else by asking the core.
-fn operator_desk(
-    layout: Layout,
-    inbox: Inbox,
-) -> impl Fn(AdminRequest, Ucred) -> AdminReply + Clone + Send + 'static {
-    move |request, _| {
-        if request == AdminRequest::DivergedList {
-            return diverged_files(&layout);
-        }
-        let (reply, answer) = sync_channel(1);
-        let stopping = || AdminReply::Error {
-            message: "asking the node: it is stopping".to_owned(),
-            next: "start it again with `hot-backup serve`".to_owned(),
-        };
-        if inbox.send(Message::Admin { request, reply }).is_err() {
-            return stopping();
-        }
-        match answer.recv_timeout(Duration::from_millis(ADMIN_WAIT_MS)) {
-            Ok(reply) => reply,
-            Err(RecvTimeoutError::Disconnected) => stopping(),
-            Err(RecvTimeoutError::Timeout) => AdminReply::Error {
-                message: format!("asking the node: no answer within {} s", ADMIN_WAIT_MS / 1000),
-                next: "it may still be carried out; look at `hot-backup status`".to_owned(),
-            },
-        }
-    }
-}
-
-/// The files in `diverged/`, also those of earlier runs.
-fn diverged_files(layout: &Layout) -> AdminReply {
-    let dir = layout.diverged();
-    let names = std::fs::read_dir(&dir).and_then(|entries| {
-        entries
-            .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
-            .collect::<io::Result<Vec<_>>>()
-    });
-    match names {
-        Ok(mut names) => {
-            names.sort_unstable();
-            AdminReply::Ok { value: names.into() }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            AdminReply::Ok { value: Vec::<String>::new().into() }
-        }
-        Err(error) => AdminReply::Error {
-            message: format!("listing {}: {error}", dir.display()),
-            next: "check the directory and its permissions".to_owned(),
-        },
-    }
 }
 
 /// Every client and file needs a descriptor: without more than the usual 1024 the product's limits are not reached.

@@ -1,6 +1,6 @@
 //! Whole nodes as processes of their own: the test program starts itself again with a node's directory.
 
-use super::super::admin::{Ucred, call};
+use super::super::admin::call;
 use super::super::setup::{InitOptions, identity, init, trust};
 use super::*;
 use crate::engine::admin::{AdminReply, AdminRequest};
@@ -194,10 +194,11 @@ fn a_second_daemon_is_kept_out_and_an_operator_gets_an_answer_from_a_node_that_s
     drop(primary);
 
     let (inbox, outbox) = Inbox::new(Arc::new(NoWake));
-    let desk = operator_desk(Layout::new(&a), inbox);
+    let core = Arc::new(OnceLock::from(inbox));
+    let config = Config::load(&a).unwrap();
+    let desk = Desk::new(&Layout::new(&a), &config, &Arc::new(Starting::new()), &core);
     drop(outbox);
-    let caller = Ucred { uid: 0, gid: 0, pid: 1 };
-    match desk(AdminRequest::Status, caller) {
+    match desk.answer(AdminRequest::Status) {
         AdminReply::Error { message, .. } => assert_eq!(message, "asking the node: it is stopping"),
         other => panic!("{other:?}"),
     }

@@ -1,9 +1,8 @@
-//! SIGTERM, SIGINT and SIGHUP: the first asks the node to stop, the second ends the process at once.
+//! SIGTERM and SIGINT: the first asks the node to stop, the second ends the process at once. SIGHUP stops nothing: keys
+//! and the peer are read anew at each connection, everything else at a start.
 
 use super::inbox::{Inbox, Message};
 use super::log;
-use crate::base::limits::SYSTEM_FILE_MAX;
-use crate::base::text_at_most;
 use crate::io::catch_signals;
 use nix::sys::signal::{SigSet, Signal};
 use std::io::{self, PipeReader, Read};
@@ -17,14 +16,7 @@ const KILLED: i32 = 130;
 /// # Errors
 /// When the handlers or the signal mask cannot be set.
 pub(crate) fn catch() -> io::Result<Stoppers> {
-    let status =
-        std::fs::File::open("/proc/self/status").and_then(|file| text_at_most(file, SYSTEM_FILE_MAX));
-    let status = status.unwrap_or_default();
-    let mut signals = vec![Signal::SIGTERM, Signal::SIGINT];
-    // Started by nohup: stays so.
-    if !is_ignored(&status, Signal::SIGHUP) {
-        signals.push(Signal::SIGHUP);
-    }
+    let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
     let notes = catch_signals(&signals)?;
     let set: SigSet = signals.into_iter().collect();
     set.thread_block()?;
@@ -49,6 +41,12 @@ impl Stoppers {
         while self.notes.read_exact(&mut number).is_ok() {
             let [number] = number;
             let signal = Signal::try_from(i32::from(number)).map_or("a signal", Signal::as_str);
+            if number == Signal::SIGHUP as u8 {
+                tracing::info!(
+                    "{signal}: going on; keys and the peer are read at each connection, the config at a restart"
+                );
+                continue;
+            }
             if asked {
                 tracing::error!("{signal} again: ending at once");
                 log::flush();
@@ -64,24 +62,5 @@ impl Stoppers {
             // A core that has ended needs not be told.
             let _ = core.send(Message::Stop);
         }
-    }
-}
-
-/// Whether the text of `/proc/self/status` says that `signal` is ignored.
-fn is_ignored(status: &str, signal: Signal) -> bool {
-    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    mask >> (signal as i32 - 1) & 1 == 1
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_ignored_hangup_is_seen_in_the_status() {
-        assert!(is_ignored("Name:\tx\nSigIgn:\t0000000000000001\n", Signal::SIGHUP));
-        assert!(!is_ignored("SigIgn:\t0000000000001000\n", Signal::SIGHUP));
-        assert!(!is_ignored("", Signal::SIGHUP));
     }
 }

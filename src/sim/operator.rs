@@ -153,11 +153,6 @@ impl Operator {
     }
 }
 
-/// Whether a node serves by what it says of itself, although updates may wait for its peer.
-fn serves(status: &Status) -> bool {
-    matches!(status.state.as_str(), "serving" | "peer-away" | "peer-stuck")
-}
-
 /// What is set up before trouble begins: node, request.
 fn setup() -> Vec<(usize, AdminRequest)> {
     let account =
@@ -245,7 +240,7 @@ impl World {
                     self.operator.status[n] = serde_json::from_value(value).ok();
                 }
                 if let Some(status) = &self.operator.status[n]
-                    && serves(status)
+                    && status.serves()
                 {
                     // A new primary may never have been told of the pause.
                     self.operator.paused = status.logging == "paused";

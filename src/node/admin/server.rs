@@ -7,6 +7,7 @@ use crate::node::layout::{ADMIN_SOCKET, Layout, OwnName};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::geteuid;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
@@ -24,6 +25,9 @@ const REPLY_TIME: Duration = Duration::from_secs(10);
 const REFUSED_TIME: Duration = Duration::from_millis(ADMIN_REFUSED_MS);
 /// How long [`AdminServer::stop`] waits for answers that are under way.
 const STOP_TIME: Duration = Duration::from_secs(2);
+
+/// For one connection: its socket, what ends its thread, and the next one, which accept(2) reserves before it waits.
+const SPARE_DESCRIPTORS: usize = 3;
 
 /// Who asks, by the kernel's word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +55,7 @@ struct Shared {
     /// Callers that were refused and are counted with the next one.
     uncounted: AtomicU64,
     open: Mutex<Open>,
+    spare: Mutex<Spare>,
     one_less: Condvar,
 }
 
@@ -61,6 +66,17 @@ struct Open {
 }
 
 impl Shared {
+    /// Opens something, at the cost of the spare descriptors if there are no others: somebody asks, most likely why
+    /// nothing goes.
+    fn with_spare<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        let opened = open();
+        if opened.as_ref().is_err_and(is_scarce) && self.spare().give_up() { open() } else { opened }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Spare> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn open(&self) -> MutexGuard<'_, Open> {
         // The map is whole at every moment, also after a panic elsewhere.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
@@ -168,7 +184,8 @@ where
     R: Fn(Ucred, u64) + Clone + Send + 'static,
 {
     loop {
-        let accepted = listener.accept();
+        shared.spare().refill();
+        let accepted = shared.with_spare(|| listener.accept());
         if shared.stopping.load(Ordering::SeqCst) {
             return;
         }
@@ -237,12 +254,37 @@ impl Drop for Place {
     }
 }
 
+/// Descriptors that are let go when there are no others, so that an operator gets an answer even then.
+#[derive(Default)]
+struct Spare(Vec<File>);
+
+impl Spare {
+    fn refill(&mut self) {
+        // Without them it goes as far as it goes.
+        while self.0.len() < SPARE_DESCRIPTORS
+            && let Ok(file) = File::open("/dev/null")
+        {
+            self.0.push(file);
+        }
+    }
+
+    /// Lets one go; false if there is none.
+    fn give_up(&mut self) -> bool {
+        self.0.pop().is_some()
+    }
+}
+
+/// Whether there are no descriptors left, of the process or of the machine.
+fn is_scarce(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
 /// Gives a connection its thread, or turns it away.
 fn admit<H>(stream: UnixStream, caller: Ucred, shared: &Arc<Shared>, handler: H, times: Times)
 where
     H: Fn(AdminRequest, Ucred) -> AdminReply + Send + 'static,
 {
-    let Ok(kept) = stream.try_clone() else { return };
+    let Ok(kept) = shared.with_spare(|| stream.try_clone()) else { return };
     let id = {
         let mut open = shared.open();
         if open.streams.len() >= CONNECTIONS_MAX {
@@ -274,6 +316,8 @@ struct Leaving {
 impl Drop for Leaving {
     fn drop(&mut self) {
         self.shared.open().streams.remove(&self.id);
+        // At once: where there are none, others take what comes free.
+        self.shared.spare().refill();
         self.shared.one_less.notify_all();
     }
 }
@@ -284,7 +328,6 @@ fn serve(
     handler: &impl Fn(AdminRequest, Ucred) -> AdminReply,
     times: Times,
 ) {
-    let Ok(writing) = stream.try_clone() else { return };
     let mut reader = LineReader::new(stream, REQUEST_MAX);
     loop {
         let (reply, go_on) = match reader.line(times.request) {
@@ -296,7 +339,7 @@ fn serve(
             Ok(Line::End | Line::Late) | Err(_) => return,
         };
         // A client that is gone or does not read is nobody to tell.
-        if answer(&writing, &reply, times.reply).is_err() || !go_on {
+        if answer(&reader.stream, &reply, times.reply).is_err() || !go_on {
             return;
         }
     }

@@ -2,10 +2,10 @@
 
 use super::super::disk::Death;
 use super::super::world::{Ev, World};
-use super::{Phase, Purpose, Undo, serves};
+use super::{Phase, Purpose, Undo};
 use crate::base::AckLevel;
 use crate::engine::PeerLoss;
-use crate::engine::admin::AdminRequest;
+use crate::engine::admin::{AdminRequest, Status};
 use crate::format::control::Role;
 
 impl World {
@@ -75,7 +75,7 @@ impl World {
         if waited < 8_000_000 || !waited.is_multiple_of(1_000_000) {
             return;
         }
-        let serving = (0..2).any(|n| self.operator.status[n].as_ref().is_some_and(serves));
+        let serving = (0..2).any(|n| self.operator.status[n].as_ref().is_some_and(Status::serves));
         if serving {
             return;
         }
@@ -105,7 +105,8 @@ impl World {
     /// The node that serves, if the pair is whole: the other one is equal, or diverged, or halted for good.
     fn is_whole(&mut self) -> Option<usize> {
         let state = |n: usize| self.operator.status[n].as_ref().map_or("", |s| s.state.as_str());
-        let serving = (0..2).find(|&n| self.operator.status[n].as_ref().is_some_and(serves))?;
+        let serves = |n: &usize| self.operator.status[*n].as_ref().is_some_and(Status::serves);
+        let serving = (0..2).find(serves)?;
         let other = 1 - serving;
         if self.operator.paused || !self.settled(serving) {
             return None;

@@ -1,0 +1,157 @@
+//! Where operators' requests arrive: answered from the directory, from the progress of the start, or by the core.
+
+use super::config::Config;
+use super::inbox::{Inbox, Message};
+use super::layout::Layout;
+use super::log;
+use super::starting::Starting;
+use crate::base::limits::ADMIN_WAIT_MS;
+use crate::engine::admin::{AdminReply, AdminRequest, Status};
+use std::io;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Answers operators: from the directory what only the disk knows, how far it is while the node starts, everything else
+/// by asking the core.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    layout: Layout,
+    /// What is told while there is no core.
+    early: Status,
+    starting: Arc<Starting>,
+    core: Arc<OnceLock<Inbox>>,
+}
+
+impl Desk {
+    pub(crate) fn new(
+        layout: &Layout,
+        config: &Config,
+        starting: &Arc<Starting>,
+        core: &Arc<OnceLock<Inbox>>,
+    ) -> Self {
+        let early = Status {
+            name: config.name.clone(),
+            state: "starting".to_owned(),
+            next: "wait: it goes on by itself; `hot-backup status --watch` shows how far it is".to_owned(),
+            ack_level: config.ack_level.name().to_owned(),
+            ..Status::default()
+        };
+        Self { layout: layout.clone(), early, starting: Arc::clone(starting), core: Arc::clone(core) }
+    }
+
+    /// Answers a request; may wait for the core.
+    pub(crate) fn answer(&self, request: AdminRequest) -> AdminReply {
+        if request == AdminRequest::DivergedList {
+            return diverged_files(&self.layout);
+        }
+        match self.core.get() {
+            Some(core) => ask_core(core, request),
+            None => self.early_answer(&request),
+        }
+    }
+
+    fn early_answer(&self, request: &AdminRequest) -> AdminReply {
+        let replay = self.starting.view();
+        let reason = format!("it is starting: {}", replay.text());
+        if *request != AdminRequest::Status {
+            let message = format!("asking the node: {reason}");
+            return AdminReply::No { message, next: self.early.next.clone() };
+        }
+        let status = Status {
+            role: self.starting.role().to_owned(),
+            reason,
+            replay: Some(replay),
+            log_lines_lost: log::lost(),
+            uptime_seconds: self.starting.seconds(),
+            ..self.early.clone()
+        };
+        match serde_json::to_value(status) {
+            Ok(value) => AdminReply::Ok { value },
+            Err(error) => {
+                AdminReply::Error { message: format!("encoding the answer: {error}"), next: String::new() }
+            }
+        }
+    }
+}
+
+fn ask_core(inbox: &Inbox, request: AdminRequest) -> AdminReply {
+    let (reply, answer) = sync_channel(1);
+    let stopping = || AdminReply::Error {
+        message: "asking the node: it is stopping".to_owned(),
+        next: "start it again with `hot-backup serve`".to_owned(),
+    };
+    if inbox.send(Message::Admin { request, reply }).is_err() {
+        return stopping();
+    }
+    match answer.recv_timeout(Duration::from_millis(ADMIN_WAIT_MS)) {
+        Ok(reply) => reply,
+        Err(RecvTimeoutError::Disconnected) => stopping(),
+        Err(RecvTimeoutError::Timeout) => AdminReply::Error {
+            message: format!("asking the node: no answer within {} s", ADMIN_WAIT_MS / 1000),
+            next: "it may still be carried out; look at `hot-backup status`".to_owned(),
+        },
+    }
+}
+
+/// The files in `diverged/`, also those of earlier runs.
+fn diverged_files(layout: &Layout) -> AdminReply {
+    let dir = layout.diverged();
+    let names = std::fs::read_dir(&dir).and_then(|entries| {
+        entries
+            .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+            .collect::<io::Result<Vec<_>>>()
+    });
+    match names {
+        Ok(mut names) => {
+            names.sort_unstable();
+            AdminReply::Ok { value: names.into() }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            AdminReply::Ok { value: Vec::<String>::new().into() }
+        }
+        Err(error) => AdminReply::Error {
+            message: format!("listing {}: {error}", dir.display()),
+            next: "check the directory and its permissions".to_owned(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::starting::Stage;
+    use super::*;
+
+    fn desk() -> (Desk, Arc<Starting>) {
+        let starting = Arc::new(Starting::new());
+        let early = Status { name: "a".to_owned(), state: "starting".to_owned(), ..Status::default() };
+        let layout = Layout::new(std::path::Path::new("/nowhere/at/all"));
+        let desk = Desk { layout, early, starting: Arc::clone(&starting), core: Arc::default() };
+        (desk, starting)
+    }
+
+    #[test]
+    fn while_a_node_starts_its_status_says_how_far_it_is() {
+        let (desk, starting) = desk();
+        starting.set_role("primary");
+        starting.enter(Stage::Walk, 4000);
+        starting.add(1000);
+        let AdminReply::Ok { value } = desk.answer(AdminRequest::Status) else { panic!("an answer") };
+        let status: Status = serde_json::from_value(value).unwrap();
+        assert_eq!((status.state.as_str(), status.role.as_str()), ("starting", "primary"));
+        assert!(status.reason.starts_with("it is starting: reading the journal: 1000 of 4000 bytes (25 %)"));
+        let replay = status.replay.unwrap();
+        assert_eq!((replay.done, replay.total, replay.percent), (1000, 4000, 25.0));
+        assert!(replay.seconds_left.is_some());
+    }
+
+    #[test]
+    fn while_a_node_starts_other_requests_are_refused_and_say_how_far_it_is() {
+        let (desk, starting) = desk();
+        starting.enter(Stage::Store, 0);
+        for request in [AdminRequest::StartAlone, AdminRequest::AccountList, AdminRequest::Incidents] {
+            let AdminReply::No { message, .. } = desk.answer(request) else { panic!("a refusal") };
+            assert_eq!(message, "asking the node: it is starting: opening the store");
+        }
+    }
+}

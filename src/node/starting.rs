@@ -1,0 +1,167 @@
+//! How far a start is: told to operators who ask and to the service manager, by whoever looks, while it goes on.
+
+use crate::base::limits::START_EXTEND_MS;
+use crate::engine::admin::ReplayView;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Instant;
+
+/// What a start does, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Looks at the directory, the keys, the control file.
+    Files,
+    /// Opens the store.
+    Store,
+    /// Reads through the journals (bytes).
+    Walk,
+    /// Gives the store what it lacks (entries).
+    Replay,
+}
+
+impl Stage {
+    const ALL: [Self; 4] = [Self::Files, Self::Store, Self::Walk, Self::Replay];
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Files => "looking at its files",
+            Self::Store => "opening the store",
+            Self::Walk => "reading the journal",
+            Self::Replay => "replaying the journal into the store",
+        }
+    }
+
+    fn unit(self) -> &'static str {
+        match self {
+            Self::Files | Self::Store => "",
+            Self::Walk => "bytes",
+            Self::Replay => "entries",
+        }
+    }
+}
+
+/// Shared by who starts and who tells.
+#[derive(Debug)]
+pub(crate) struct Starting {
+    begun: Instant,
+    stage: AtomicU8,
+    /// When the stage began (milliseconds).
+    since: AtomicU64,
+    done: AtomicU64,
+    total: AtomicU64,
+    role: OnceLock<&'static str>,
+}
+
+impl Starting {
+    pub(crate) fn new() -> Self {
+        Self {
+            begun: Instant::now(),
+            stage: AtomicU8::new(0),
+            since: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+            total: AtomicU64::new(0),
+            role: OnceLock::new(),
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A stage begins that has so much to do, or an unknown amount (0).
+    pub(crate) fn enter(&self, stage: Stage, total: u64) {
+        self.done.store(0, Ordering::Relaxed);
+        self.total.store(total, Ordering::Relaxed);
+        self.since.store(self.now_ms(), Ordering::Relaxed);
+        self.stage.store(stage as u8, Ordering::Relaxed);
+    }
+
+    /// So much more of it is done.
+    pub(crate) fn add(&self, done: u64) {
+        self.done.fetch_add(done, Ordering::Relaxed);
+    }
+
+    /// So much of so much of a stage is done in all.
+    pub(crate) fn set(&self, stage: Stage, done: u64, total: u64) {
+        if self.stage() != stage {
+            self.enter(stage, total);
+        }
+        self.total.store(total, Ordering::Relaxed);
+        self.done.store(done, Ordering::Relaxed);
+    }
+
+    /// The role that the control file tells.
+    pub(crate) fn set_role(&self, role: &'static str) {
+        // It does not change while the node starts.
+        let _ = self.role.set(role);
+    }
+
+    pub(crate) fn role(&self) -> &'static str {
+        self.role.get().copied().unwrap_or("unknown")
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::ALL.get(usize::from(self.stage.load(Ordering::Relaxed))).copied().unwrap_or(Stage::Replay)
+    }
+
+    /// How far it is.
+    pub(crate) fn view(&self) -> ReplayView {
+        let stage = self.stage();
+        let (done, total) = (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed));
+        let millis = self.now_ms().saturating_sub(self.since.load(Ordering::Relaxed));
+        ReplayView::new(stage.text(), stage.unit(), done, total, millis)
+    }
+
+    /// Seconds since it began, for people.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.begun.elapsed().as_secs_f64()
+    }
+}
+
+/// What the service manager is told while a node starts. It is asked for more time only when something was done since
+/// it was asked last: a disk that hangs is to be noticed.
+#[derive(Debug, Default)]
+pub(crate) struct Extension {
+    last: Option<(Stage, u64)>,
+}
+
+impl Extension {
+    /// The lines to send now.
+    pub(crate) fn lines(&mut self, starting: &Starting) -> String {
+        let view = starting.view();
+        let at = (starting.stage(), view.done);
+        let mut lines = format!("STATUS={}\n", view.text());
+        if self.last.replace(at) != Some(at) {
+            lines.push_str(&format!("EXTEND_TIMEOUT_USEC={}\n", START_EXTEND_MS * 1000));
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manager_is_asked_for_time_while_a_start_gets_on_and_not_when_it_hangs() {
+        let starting = Starting::new();
+        let mut extension = Extension::default();
+        let extends =
+            |lines: &str| lines.contains(&format!("\nEXTEND_TIMEOUT_USEC={}\n", START_EXTEND_MS * 1000));
+        assert_eq!(extension.lines(&starting).lines().next(), Some("STATUS=looking at its files"));
+        assert!(!extends(&extension.lines(&starting)), "nothing was done");
+        starting.enter(Stage::Walk, 4 << 30);
+        starting.add(1 << 30);
+        let lines = extension.lines(&starting);
+        assert!(
+            lines.starts_with("STATUS=reading the journal: 1073741824 of 4294967296 bytes (25 %)"),
+            "{lines}"
+        );
+        assert!(extends(&lines));
+        assert!(!extends(&extension.lines(&starting)));
+        starting.set(Stage::Replay, 10, 40);
+        assert!(extends(&extension.lines(&starting)));
+        starting.set(Stage::Replay, 11, 40);
+        assert!(extends(&extension.lines(&starting)));
+    }
+}
