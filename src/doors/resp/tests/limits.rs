@@ -198,8 +198,7 @@ fn a_large_value_in_small_pieces_arrives_whole() {
 
 #[test]
 fn a_few_wrong_passwords_end_the_connection_and_each_is_told_of() {
-    let mut config = RespConfig::default();
-    config.password = Some("sesame".to_owned());
+    let config = RespConfig { password: Some("sesame".to_owned()), ..RespConfig::default() };
     let mut rig = Rig::new(config);
     rig.open(1);
     let guesses = "auth a; hello 3 auth default b; auth c; auth d; auth e; auth sesame; set app,items,x 1";
