@@ -170,7 +170,7 @@ fn a_directory_or_file_of_another_user_is_refused_by_every_command() {
         for output in [as_owner(&["identity"]), node.verb(&["identity"])] {
             assert_eq!(output.status.code(), Some(2), "{name}");
             let told =
-                ["belongs to user 54321", "permission denied"].iter().any(|why| said(&output).contains(why));
+                ["belongs to user 54321", "ermission denied"].iter().any(|why| said(&output).contains(why));
             assert!(told, "{name}: {}", said(&output));
         }
         chown(&path, Some(OTHER), Some(OTHER)).unwrap();

@@ -237,6 +237,28 @@ fn outside_crates_stay_in_their_rooms() {
     none(&wrong);
 }
 
+/// Whoever watches items hears of what is appended there; a change past it would go untold.
+#[test]
+fn the_engine_appends_entries_of_items_in_one_place() {
+    let mut wrong = Vec::new();
+    let (mut ways, mut place) = (0, 0);
+    for source in Source::all("src/engine").iter().filter(|source| !source.name.ends_with("_tests.rs")) {
+        for (at, line) in source.code() {
+            let appends = line.contains(".append(") && !line.contains(".append(&mut ")
+                || line.contains(".append_whole(");
+            let by_the_way = line.contains("self.appending(");
+            ways += usize::from(by_the_way);
+            if appends && source.name == "src/engine/changes.rs" {
+                place += 1;
+            } else if appends && !by_the_way {
+                wrong.push(format!("{}:{at}: {}", source.name, line.trim()));
+            }
+        }
+    }
+    none(&wrong);
+    assert!(ways > 4 && place == 2, "the lines are found that this is about");
+}
+
 #[test]
 fn unsafe_code_is_in_sys_only() {
     let signs =

@@ -167,3 +167,27 @@ fn silent_connections_from_other_machines_shut_out_no_client() {
     assert!(told.iter().all(|(_, text)| text.contains("127.0.0.1:")), "{told:?}");
     drop((silent, volumes));
 }
+
+#[test]
+fn guessing_passwords_is_slow_and_is_told_with_the_address_of_who_does_it() {
+    let dir = scratch();
+    let (node, [resp, ..]) = open_to_all(dir.path(), 1200);
+    let mut known = TcpStream::connect(resp).unwrap();
+    assert_eq!(answer(&mut known, "AUTH sesame\r\n"), "+OK\r\n");
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(2) {
+        let mut stream = TcpStream::connect(resp).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        stream.write_all("AUTH wrong\r\n".repeat(100).as_bytes()).unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    // Without a brake it would be many thousands.
+    let guesses = node.json(&["status"])["resp_refused"].as_u64().unwrap();
+    assert!((1..100).contains(&guesses), "{guesses} in {:?}", begin.elapsed());
+    let before = Instant::now();
+    assert_eq!(answer(&mut known, "PING\r\n"), "+PONG\r\n");
+    assert!(before.elapsed() < Duration::from_millis(1000), "who is known does not wait");
+    let told = node.incident("client-refused");
+    assert!(told.contains("127.0.0.1:") && told.contains("gave a wrong password at the RESP door"), "{told}");
+    assert_eq!(node.incidents().iter().filter(|(kind, _)| kind == "client-refused").count(), 1);
+}

@@ -8,7 +8,7 @@ use hot_backup::engine::admin::{AdminReply, AdminRequest};
 use hot_backup::format::dptr::DptrKind;
 use hot_backup::node::admin;
 use redis::Commands;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -246,6 +246,77 @@ fn tier_volume_beyond_loopback_is_there_only_for_clients_with_credentials() {
     }
 }
 
+#[test]
+fn tier_volume_is_had_over_tls_by_qemu_and_the_others_with_the_credentials_that_a_node_makes() {
+    tier!("qemu-img", "qemu-io", "nbdcopy", "nbdinfo", "nbdkit", "cmp");
+    let dir = scratch();
+    // Open to other machines, which have to use TLS; its certificate holds the address that is called.
+    let port = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap().local_addr().unwrap().port();
+    let mut node = Node::alone(dir.path().join("node"), &Plan::quick());
+    serves_volumes_at(&node, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+    node.start_alone();
+    make_volume(&node, "16M");
+    let folder = dir.path().join("web1");
+    let folder = folder.to_str().unwrap();
+    node.done(&["nbd-access", "web1", "--out", folder]);
+    let tls = format!("tls-creds-x509,id=tls0,dir={folder},endpoint=client");
+    let at = |host: &str| format!("driver=nbd,host={host},port={port},export={EXPORT},tls-creds=tls0");
+    let image = dir.path().join("image");
+    let copy = dir.path().join("copy");
+    let content: Vec<u8> = (0..16 * MIB / PIECE as u64).flat_map(piece).collect();
+    std::fs::write(&image, &content).unwrap();
+    let (image, copy) = (image.to_str().unwrap(), copy.to_str().unwrap());
+
+    let info = shell(&["qemu-img", "info", "--object", &tls, "--image-opts", &at("127.0.0.1")]);
+    assert!(info.contains("16 MiB"), "{info}");
+    shell(&[
+        "qemu-img",
+        "convert",
+        "-n",
+        "--object",
+        &tls,
+        "-f",
+        "raw",
+        "--target-image-opts",
+        image,
+        &at("localhost"),
+    ]);
+    shell(&[
+        "qemu-io",
+        "--object",
+        &tls,
+        "--image-opts",
+        &at("localhost"),
+        "-c",
+        "write -P 7 1M 64k",
+        "-c",
+        "flush",
+    ]);
+    let uri = format!("nbds://127.0.0.1:{port}/{EXPORT}?tls-certificates={folder}");
+    shell(&["nbdcopy", &uri, copy]);
+    let mut expected = content;
+    expected[1 << 20..(1 << 20) + (64 << 10)].fill(7);
+    assert!(std::fs::read(copy).unwrap() == expected, "what was written is there");
+    let server =
+        ["hostname=127.0.0.1", &format!("port={port}"), &format!("export={EXPORT}")].map(str::to_owned);
+    let keys = ["tls=require".to_owned(), format!("tls-certificates={folder}")];
+    let [host, port_is, export] = &server;
+    let [tls_is, keys_are] = &keys;
+    let mut through = vec!["nbdkit", "-U", "-", "nbd", host, port_is, export, tls_is, keys_are];
+    through.extend(["--run", "nbdinfo --size \"$uri\""]);
+    assert_eq!(shell(&through).trim(), (16 * MIB).to_string());
+
+    // Without credentials nothing is told, and it leaves a trace.
+    let plain =
+        Command::new(tool("nbdinfo").unwrap()).arg(format!("nbd://127.0.0.1:{port}/{EXPORT}")).output();
+    assert!(!plain.unwrap().status.success());
+    let refused =
+        node.status("to count a client that it refused", |status| status["nbd_refused"].as_u64() > Some(0));
+    assert_eq!(refused["resp_refused"], 0);
+    let told = node.incident("client-refused");
+    assert!(told.contains("127.0.0.1:") && told.contains("at the NBD door"), "{told}");
+}
+
 /// So many sets of ten items of 256 KiB by a client at level local; what was refused.
 fn sets(node: &Node, count: usize) -> Vec<String> {
     let value = vec![b'v'; 256 << 10];
@@ -303,4 +374,21 @@ fn tier_users_at_level_local_go_on_beside_a_dead_standby_on_a_disk_smaller_than_
     assert_eq!(quota["level"], "warn", "{quota}");
     pair.a.kill();
     drop(pair);
+}
+
+#[test]
+fn a_quota_that_the_disk_has_no_room_for_is_warned_of_when_a_node_starts_and_by_doctor() {
+    let dir = scratch();
+    for (number, (quota, level)) in [("4M", "ok"), ("1000T", "warn")].into_iter().enumerate() {
+        let plan = Plan::quick().init(&["--journal-quota-bytes", quota]);
+        let mut node = Node::alone(dir.path().join(number.to_string()), &plan);
+        let found: serde_json::Value =
+            serde_json::from_slice(&node.verb(&["doctor", "--json"]).stdout).unwrap();
+        let finding =
+            found.as_array().unwrap().iter().find(|finding| finding["name"] == "journal quota").unwrap();
+        assert_eq!(finding["level"], level, "{finding}");
+        node.start_alone();
+        assert_eq!(node.log().contains("journal_quota_bytes allows"), level == "warn", "{}", node.log());
+        node.kill();
+    }
 }

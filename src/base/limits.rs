@@ -111,6 +111,19 @@ pub const WATCHED_MAX: usize = 50_000;
 pub const CLIENTS_UNPROVEN_MAX: usize = 1024;
 /// Of them, kept for clients from this machine, and for the node's own user.
 pub const CLIENTS_KEPT: [usize; 2] = [128, 32];
+/// Wrong passwords on one connection; then it is ended.
+pub const PASSWORDS_MAX: u8 = 5;
+/// Wrong passwords from an address that cost nothing; after each further one nobody from there who has not given the right
+/// one is listened to for a time that doubles.
+pub const GUESS_FREE: u32 = 3;
+/// That time at first, and at most (milliseconds).
+pub const GUESS_MS: u64 = 100;
+/// See [`GUESS_MS`].
+pub const GUESS_MS_MAX: u64 = 5000;
+/// After so long without one they are forgotten (milliseconds).
+pub const GUESS_FORGET_MS: u64 = 60_000;
+/// Addresses whose wrong passwords are remembered; the one that was quiet for longest is forgotten first.
+pub const GUESS_ADDRESSES_MAX: usize = 1024;
 /// A client that ended its stream may take this long to be told what is owed to it (milliseconds).
 pub const CLIENT_ENDED_MS: u64 = 60_000;
 /// Arguments of a command that does not take any number of keys.
@@ -131,6 +144,10 @@ pub const WORK_READ: usize = 2_000;
 pub const WORK_UPDATE: usize = 500;
 /// What is counted for one item that a walk looks at, beside the steps of matching its key.
 pub const WORK_WALKED: usize = 500;
+/// What is counted for one update in memory that a walk looks through for those that come next.
+pub const WORK_LOOKED: usize = 20;
+/// An update of more items than this is put together in steps.
+pub const DIRECT_ITEMS_MAX: usize = 1024;
 /// So often a command that takes several turns begins anew because what it had read was changed; then it has one long
 /// turn, and is refused if that does not do.
 pub const ANEW_MAX: u32 = 8;

@@ -1,7 +1,11 @@
 //! The ways in for applications, each as machines without I/O: bytes in, requests to a [`Backend`], bytes out.
 
+mod draft;
+mod index;
 pub mod nbd;
 pub mod resp;
+
+pub use draft::{Draft, Drafted};
 
 use crate::base::{AckLevel, AlignedBuf, FileId, JournalKind, Seq, Wait};
 use crate::format::batch::AROUND;
@@ -133,8 +137,10 @@ pub struct ReplicationView {
 pub struct Scanned {
     /// The ids.
     pub ids: Vec<Bytes>,
-    /// Nothing is behind them. If it is not set, fewer ids than asked for mean only that finding more takes longer.
-    pub ended: bool,
+    /// Where to go on: there is nothing between the last id and this. None if nothing is left.
+    pub next: Option<Bytes>,
+    /// What it cost beyond the ids: updates in memory that had to be looked through.
+    pub looked: usize,
     /// As for [`Backend::read`].
     pub wait: Option<Wait>,
 }
@@ -175,7 +181,14 @@ pub trait Backend {
     /// Any [`Refusal`]; nothing was changed then.
     fn update(&mut self, updates: &[Update<'_>]) -> Result<Wait, Refusal>;
 
-    /// Up to `limit` ids of a file after `after`, in order, every update accepted so far included.
+    /// The same for an update that was put together in steps; quick, whatever it holds. Its values are within limits.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    fn commit(&mut self, draft: Draft) -> Result<Wait, Refusal>;
+
+    /// Up to `limit` ids of a file after `after`, in order, every update accepted so far included. It looks at no more
+    /// than twice as many, so it may return fewer than there are.
     ///
     /// # Errors
     /// [`Refusal::Store`], [`Refusal::NoSuchFile`] when the file is gone.

@@ -434,4 +434,4 @@ impl<S: StoreRead> Core<S> {
 
 #[cfg(test)]
 #[path = "apply_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -38,12 +38,12 @@ fn config() -> EngineConfig {
     }
 }
 
-struct Bench {
-    engine: Engine<MemoryStore>,
+pub(in super::super) struct Bench {
+    pub(in super::super) engine: Engine<MemoryStore>,
     store: MemoryStore,
     now: Now,
     /// Given to the store, and neither applied nor failed yet.
-    given: VecDeque<(JournalKind, Round, Batch)>,
+    pub(in super::super) given: VecDeque<(JournalKind, Round, Batch)>,
     /// Kinds of incidents.
     told: Vec<&'static str>,
     /// Segments of both journals that the disk has room for, and those that are there.
@@ -57,7 +57,7 @@ struct Bench {
 
 impl Bench {
     /// Serving, with the files `app,orders` and `app,disk`.
-    fn serving() -> Self {
+    pub(in super::super) fn serving() -> Self {
         let store = MemoryStore::new(Ordinal(0));
         let control = Control::new(Role::Primary, PAIR);
         let start = StartState {
@@ -92,7 +92,7 @@ impl Bench {
         bench
     }
 
-    fn input(&mut self, event: Event) {
+    pub(in super::super) fn input(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             self.engine.input(self.now, event);
@@ -129,26 +129,43 @@ impl Bench {
     }
 
     /// The store applies all that it was given.
-    fn apply(&mut self) {
-        while let Some((journal, round, batch)) = self.given.pop_front() {
-            self.store.apply(journal, std::slice::from_ref(&batch)).unwrap();
+    pub(in super::super) fn apply(&mut self) {
+        while self.apply_one() {}
+    }
+
+    /// The store applies one batch, if it was given any.
+    pub(in super::super) fn apply_one(&mut self) -> bool {
+        let next = self.given.pop_front();
+        if let Some((journal, round, batch)) = &next {
+            let (journal, round) = (*journal, *round);
+            self.store.apply(journal, std::slice::from_ref(batch)).unwrap();
             self.input(Event::Applied { journal, round, seq: batch.header().last_seq() });
         }
+        next.is_some()
     }
 
     /// An operator asks for something, and gets it.
-    fn asks(&mut self, request: AdminRequest) {
+    pub(in super::super) fn asks(&mut self, request: AdminRequest) {
         self.answered.clear();
         self.input(Event::Admin { token: 1, request });
         self.apply();
+        // Behind a barrier it goes in steps.
+        for _ in 0..8 {
+            self.input(Event::Tick);
+            self.apply();
+        }
         assert!(matches!(&self.answered[..], [AdminReply::Ok { .. }]), "{:?}", self.answered);
     }
 
     /// What a client is told that sets an item.
     fn set(&mut self, id: &str) -> String {
+        self.says(&format!("SET app,orders,{id} x"))
+    }
+
+    /// What a client is told.
+    pub(in super::super) fn says(&mut self, line: &str) -> String {
         self.said.clear();
-        let line = format!("SET app,orders,{id} x\r\n");
-        self.input(Event::ClientBytes { conn: CLIENT, bytes: line.into_bytes() });
+        self.input(Event::ClientBytes { conn: CLIENT, bytes: format!("{line}\r\n").into_bytes() });
         String::from_utf8(self.said.clone()).unwrap()
     }
 

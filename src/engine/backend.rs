@@ -2,10 +2,10 @@
 
 use super::core::Core;
 use super::damage::Spot;
-use super::overlay::Unapplied;
+use super::overlay::{Pending, Unapplied};
 use crate::base::limits::{BATCH_MAX, ITEM_ID_MAX, ITEM_VALUE_MAX};
 use crate::base::{AckLevel, FileId, JournalKind, Seq, Wait};
-use crate::doors::{Backend, Change, ItemHash, Refusal, ReplicationView, Scanned, Update, Watermarks};
+use crate::doors::{Backend, Change, Draft, ItemHash, Refusal, ReplicationView, Scanned, Update, Watermarks};
 use crate::format::batch::BATCH_HEADER;
 use crate::format::dptr::DptrKind;
 use crate::format::entry::{ENTRY_HEADER, Entry, EntryKind};
@@ -111,8 +111,8 @@ impl<S: StoreRead> Core<S> {
     }
 
     /// The wait for an update that may not be durable yet; none if it is. What will never be durable cannot be seen.
-    fn seen(&self, update: &Unapplied) -> Result<Option<Wait>, Refusal> {
-        let Unapplied { journal, seq, .. } = *update;
+    fn seen(&self, update: Pending<'_>) -> Result<Option<Wait>, Refusal> {
+        let Pending { journal, seq, .. } = update;
         let own = &self.journals[journal.index()];
         if seq <= own.pace().durable {
             return Ok(None);
@@ -127,7 +127,7 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn item(&self, file: FileId, id: &[u8]) -> Result<(Option<Bytes>, Option<Wait>), Refusal> {
         let info = self.file_info(file)?;
         if let Some(update) = self.overlay.get(file, id) {
-            return Ok((update.value.clone(), self.seen(update)?));
+            return Ok((update.value.cloned(), self.seen(update)?));
         }
         let value = self.store.get(file, info.dptr.generation, id);
         value
@@ -180,14 +180,39 @@ impl<S: StoreRead> Backend for Core<S> {
         Ok(self.promise(Wait { journal, seq: last, level }))
     }
 
+    fn commit(&mut self, mut draft: Draft) -> Result<Wait, Refusal> {
+        if self.stopping || !self.readable() {
+            return Err(self.not_serving());
+        }
+        // One update of each file stands for all: what is checked of items was checked when they were put in.
+        let files: Vec<Update<'_>> =
+            draft.files().iter().map(|file| Update::Delete { file: *file, id: b"-" }).collect();
+        let (journal, level, _) = self.check(&files)?;
+        if !draft.fits() {
+            return Err(too_large("transaction", draft.batch_len(), "at most 32 MiB in one batch"));
+        }
+        self.check_disk(journal, draft.batch_len())?;
+        // A mark that comes before what it is for does no harm if that does not come.
+        let marks = self.stale_marks(&files);
+        if !marks.is_empty() {
+            self.appending(journal).append(marks.iter().map(|mark| mark.entry()));
+            marks.iter().for_each(|mark| self.define(journal, &mark.entry()));
+        }
+        let Some(last) = self.appending(journal).append_draft(&mut draft) else {
+            unreachable!("a draft that is committed holds something")
+        };
+        self.overlay.set_all(journal, last, draft);
+        self.dirty = true;
+        Ok(Wait { journal, seq: last, level })
+    }
+
     fn scan(&mut self, file: FileId, after: Option<&[u8]>, limit: usize) -> Result<Scanned, Refusal> {
         if !self.readable() {
             return Err(self.not_serving());
         }
-        let (items, wait) = self.merged(file, after, limit, false)?;
-        let ids: Vec<Bytes> = items.into_iter().map(|(id, _)| id).collect();
-        let ended = ids.len() < limit;
-        Ok(Scanned { ids, ended, wait })
+        let Merged { items, next, wait, looked } = self.merged(file, after, limit, false)?;
+        let ids = items.into_iter().map(|(id, _)| id).collect();
+        Ok(Scanned { ids, next, wait, looked })
     }
 
     fn item_hash(&self, file: FileId, id: &[u8]) -> ItemHash {
@@ -239,75 +264,81 @@ impl<S: StoreRead> Backend for Core<S> {
     }
 }
 
+/// A part of a file's items, as the updates accepted so far leave them.
+#[derive(Debug, Default)]
+pub(super) struct Merged {
+    /// In order.
+    pub(super) items: Vec<(Bytes, Bytes)>,
+    /// See [`Scanned::next`].
+    pub(super) next: Option<Bytes>,
+    /// As for [`Backend::read`].
+    wait: Option<Wait>,
+    looked: usize,
+}
+
 impl<S: StoreRead> Core<S> {
-    /// Items of a file after `after`, in order, as the updates accepted so far leave them. Fewer than `limit` mean
-    /// the end.
-    #[allow(clippy::type_complexity, reason = "items and the wait beside them")]
+    /// Up to `limit` items of a file after `after`, in order. Of the store and of what it does not show yet, no more
+    /// than so many are looked at; the part ends where one of them is not known any further.
     pub(super) fn merged(
         &self,
         file: FileId,
         after: Option<&[u8]>,
         limit: usize,
         with_values: bool,
-    ) -> Result<(Vec<(Bytes, Bytes)>, Option<Wait>), Refusal> {
+    ) -> Result<Merged, Refusal> {
         let info = self.file_info(file)?;
-        let unapplied = self.overlay.of(file, after);
-        let mut wait: Option<Wait> = None;
-        let mut out: Vec<(Bytes, Bytes)> = Vec::new();
-        let mut pending = unapplied.into_iter().peekable();
-        let mut from: Option<Bytes> = after.map(Bytes::copy_from_slice);
-        'store: loop {
-            let stored = self
-                .store
-                .scan(file, info.dptr.generation, from.as_deref(), limit, with_values)
-                .map_err(|error| {
-                    let after = from.as_deref().unwrap_or_default().to_vec();
-                    self.unreadable(file, Spot::After(after), &error)
-                })?;
-            let ended = stored.len() < limit;
-            from = stored.last().map(|(id, _)| id.clone());
-            for (id, value) in stored {
-                while let Some((new, update)) = pending.next_if(|(new, _)| *new < id.as_ref()) {
-                    self.push_unapplied(&mut out, &mut wait, new, update)?;
-                    if out.len() == limit {
-                        break 'store;
-                    }
+        let limit = limit.max(1);
+        let unapplied = self.overlay.part(file, after, limit);
+        let stored =
+            self.store.scan(file, info.dptr.generation, after, limit, with_values).map_err(|error| {
+                self.unreadable(file, Spot::After(after.unwrap_or_default().to_vec()), &error)
+            })?;
+        let stored_until = stored.last().filter(|_| stored.len() == limit).map(|(id, _)| id.clone());
+        let until = match (unapplied.until.map(Bytes::copy_from_slice), stored_until) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        let within = |id: &[u8]| until.as_ref().is_none_or(|until| id <= until.as_ref());
+        let mut merged = Merged { looked: unapplied.looked, ..Merged::default() };
+        let mut stored = stored.into_iter().filter(|(id, _)| within(id)).peekable();
+        let mut pending = unapplied.items.into_iter().filter(|(id, _)| within(id)).peekable();
+        while merged.items.len() < limit {
+            let next_pending = pending.peek().map(|(id, _)| *id);
+            let own = match (next_pending, stored.peek()) {
+                (None, None) => {
+                    merged.next = until;
+                    return Ok(merged);
                 }
-                match pending.next_if(|(new, _)| *new == id.as_ref()) {
-                    Some((new, update)) => self.push_unapplied(&mut out, &mut wait, new, update)?,
-                    None => out.push((id, value)),
-                }
-                if out.len() == limit {
-                    break 'store;
-                }
+                (Some(new), Some((old, _))) => new <= old.as_ref(),
+                (new, _) => new.is_some(),
+            };
+            if !own {
+                merged.items.extend(stored.next());
+                continue;
             }
-            if ended {
-                break;
+            if let Some((id, update)) = pending.next() {
+                stored.next_if(|(old, _)| old.as_ref() == id);
+                self.push_unapplied(&mut merged, id, update)?;
             }
         }
-        while out.len() < limit
-            && let Some((new, update)) = pending.next()
-        {
-            self.push_unapplied(&mut out, &mut wait, new, update)?;
-        }
-        Ok((out, wait))
+        // Whatever is left comes with the next part.
+        merged.next = merged.items.last().map(|(id, _)| id.clone());
+        Ok(merged)
     }
 
-    fn push_unapplied(
-        &self,
-        out: &mut Vec<(Bytes, Bytes)>,
-        wait: &mut Option<Wait>,
-        id: &[u8],
-        update: &Unapplied,
-    ) -> Result<(), Refusal> {
+    fn push_unapplied(&self, merged: &mut Merged, id: &[u8], update: Pending<'_>) -> Result<(), Refusal> {
         if let Some(due) = self.seen(update)?
-            && wait.is_none_or(|wait| wait.journal == due.journal && wait.seq < due.seq)
+            && merged.wait.is_none_or(|wait| wait.journal == due.journal && wait.seq < due.seq)
         {
-            *wait = Some(due);
+            merged.wait = Some(due);
         }
-        if let Some(value) = &update.value {
-            out.push((Bytes::copy_from_slice(id), value.clone()));
+        if let Some(value) = update.value {
+            merged.items.push((Bytes::copy_from_slice(id), value.clone()));
         }
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "backend_tests.rs"]
+mod tests;

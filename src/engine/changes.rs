@@ -7,7 +7,7 @@
 use super::core::Core;
 use crate::base::limits::CHANGES_MAX;
 use crate::base::{FileId, JournalKind, Seq};
-use crate::doors::{Change, ItemHash};
+use crate::doors::{Change, Draft, ItemHash};
 use crate::format::entry::{Entry, EntryKind};
 use crate::journal::Journal;
 use crate::store::StoreRead;
@@ -16,10 +16,26 @@ use foldhash::fast::FixedState;
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
+/// Numbers items.
+#[derive(Clone, Debug)]
+pub(super) struct ItemHasher(FixedState);
+
+impl ItemHasher {
+    /// `seed` differs from process to process.
+    pub(super) fn new(seed: u64) -> Self {
+        Self(FixedState::with_seed(!seed))
+    }
+
+    /// The number of an item.
+    pub(super) fn item(&self, file: FileId, id: &[u8]) -> ItemHash {
+        ItemHash(self.0.hash_one((file.0, id)))
+    }
+}
+
 /// Changes that nobody has taken yet.
 #[derive(Debug)]
 pub(super) struct Changes {
-    hash: FixedState,
+    items: ItemHasher,
     wanted: bool,
     untaken: VecDeque<Change>,
     /// Whether this node served, was readable and a primary when that was last looked at.
@@ -29,13 +45,12 @@ pub(super) struct Changes {
 impl Changes {
     /// None so far; `seed` differs from process to process.
     pub(super) fn new(seed: u64) -> Self {
-        let hash = FixedState::with_seed(!seed);
-        Self { hash, wanted: false, untaken: VecDeque::new(), role: [false; 3] }
+        Self { items: ItemHasher::new(seed), wanted: false, untaken: VecDeque::new(), role: [false; 3] }
     }
 
     /// The number of an item.
     pub(super) fn item(&self, file: FileId, id: &[u8]) -> ItemHash {
-        ItemHash(self.hash.hash_one((file.0, id)))
+        self.items.item(file, id)
     }
 
     /// Whether anybody wants to know.
@@ -75,6 +90,16 @@ impl Changes {
         }
     }
 
+    /// Notes what an update of very many items changes.
+    fn note_draft(&mut self, draft: &Draft) {
+        if draft.len() >= CHANGES_MAX {
+            return self.note(Change::All);
+        }
+        if self.wanted {
+            draft.items().iter().for_each(|item| self.note(Change::Item(self.item(item.file, &item.id))));
+        }
+    }
+
     /// Notes what a definition changes; of an account, or of the names of others, it may be anything.
     pub(super) fn note_outcome(&mut self, outcome: &Outcome, namespace: &Namespace) {
         outcome.dropped.iter().for_each(|(file, _)| self.note(Change::File(*file)));
@@ -107,6 +132,13 @@ impl Appending<'_> {
     pub(super) fn append<'a>(self, entries: impl Iterator<Item = Entry<'a>> + Clone) -> Seq {
         self.changes.note_entries(entries.clone());
         self.journal.append(entries)
+    }
+
+    /// The same for a whole draft.
+    pub(super) fn append_draft(self, draft: &mut Draft) -> Option<Seq> {
+        let entries = draft.take_body()?;
+        self.changes.note_draft(draft);
+        Some(self.journal.append_whole(entries))
     }
 }
 

@@ -3,6 +3,7 @@
 //! The sequencer puts each item or range, as it is at that moment, in order among the users' updates, so a copied value
 //! can never overtake a newer one.
 
+use super::backend::Merged;
 use super::blocks::{Asker, joined};
 use super::core::Core;
 use super::effect::Severity;
@@ -96,9 +97,10 @@ impl<S: StoreRead> Core<S> {
 
     fn copy_items(&mut self, file: FileId, mut copied: u64, after: Option<Bytes>) {
         let found = match self.merged(file, after.as_deref(), ITEMS, true) {
-            Ok((found, _)) => found,
+            Ok(found) => found,
             Err(error) => return self.copy_failed(&error),
         };
+        let Merged { items: found, next, .. } = found;
         for (id, value) in &found {
             self.appending(JournalKind::Replicated).append(std::iter::once(Entry {
                 kind: EntryKind::Put,
@@ -108,9 +110,8 @@ impl<S: StoreRead> Core<S> {
             }));
         }
         copied += found.len() as u64;
-        if found.len() == ITEMS {
-            let after = found.last().map(|(id, _)| id.clone());
-            self.copy = Some(CopyJob { file, copied, at: CopyAt::Item(after) });
+        if next.is_some() {
+            self.copy = Some(CopyJob { file, copied, at: CopyAt::Item(next) });
             return;
         }
         self.end_copy(file, &format!("{copied} items are copied into the journal"));

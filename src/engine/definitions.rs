@@ -17,6 +17,8 @@ use crate::store::namespace::{Change, NamespaceError, NewFile};
 
 /// A dry run counts this many items of a file at most.
 const COUNT_MAX: usize = 10_000;
+/// In so many parts at most: very many of them may have been deleted just now.
+const COUNT_PARTS_MAX: usize = 32;
 
 /// What to do when a node that could change a definition does not serve yet.
 const WHEN_IT_SERVES: &str = "try again when it serves; `hot-backup status` shows how far it is";
@@ -99,9 +101,17 @@ impl<S: StoreRead> Core<S> {
 
     /// What a dry run of a deletion counts.
     fn would_go(&self, request: &AdminRequest) -> serde_json::Value {
-        let items = |id: FileId| match self.merged(id, None, COUNT_MAX, false) {
-            Ok((found, _)) => found.len(),
-            Err(_) => 0,
+        let items = |id: FileId| {
+            let (mut count, mut after) = (0, None);
+            for _ in 0..COUNT_PARTS_MAX {
+                let Ok(found) = self.merged(id, after.as_deref(), COUNT_MAX - count, false) else { break };
+                count += found.items.len();
+                after = found.next;
+                if after.is_none() || count >= COUNT_MAX {
+                    break;
+                }
+            }
+            count
         };
         let (account, files): (_, Vec<FileId>) = match request {
             AdminRequest::AccountDelete { name, .. } => {

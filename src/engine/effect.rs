@@ -404,6 +404,11 @@ pub enum Effect {
         /// The client.
         conn: ConnId,
     },
+    /// The client gave a wrong password: slow it down, count it, and tell people.
+    ClientGuessed {
+        /// The client.
+        conn: ConnId,
+    },
     /// The client was denied what it came for: count it, and tell people.
     ClientRefused {
         /// The client.

@@ -201,7 +201,7 @@ impl<S: StoreRead> Engine<S> {
                     DoorOutput::Send { conn, bytes } => Effect::ClientSend { conn, bytes },
                     DoorOutput::Receive { conn, buffer } => Effect::ClientReceive { conn, buffer },
                     DoorOutput::Proven { conn } => Effect::ClientProven { conn },
-                    DoorOutput::Refused { conn, why } => Effect::ClientRefused { conn, why },
+                    DoorOutput::Guessed { conn } => Effect::ClientGuessed { conn },
                     DoorOutput::Close { conn } => Effect::ClientClose { conn, stuck: false },
                 });
             }
@@ -265,6 +265,12 @@ impl<S: StoreRead> Engine<S> {
     #[must_use]
     pub fn is_up(&self) -> bool {
         !matches!(self.core.state.step, Step::Replaying)
+    }
+
+    /// The last entry of each journal; what clients asked for and is not in them was not begun.
+    #[must_use]
+    pub fn appended(&self) -> [crate::base::Seq; 2] {
+        self.core.journals.each_ref().map(|journal| journal.pace().appended)
     }
 
     /// The entries that are answered at level `local` now whatever was promised: those after the first number, and, once

@@ -2,8 +2,13 @@
 //!
 //! The store applies many updates at once. What it shows then is taken out of here little by little: until it is, both
 //! say the same, and nobody waits for all of it.
+//!
+//! An update of very many items is a layer of its own, which comes and goes as a whole. What a layer says of an item is
+//! newer than what the base says: what is put into the base later is taken out of the layers.
 
+use super::changes::ItemHasher;
 use crate::base::{FileId, JournalKind, Seq};
+use crate::doors::Draft;
 use crate::format::batch::Batch;
 use bytes::Bytes;
 use foldhash::fast::FixedState;
@@ -29,11 +34,42 @@ pub(super) struct Unapplied {
     pub(super) value: Option<Bytes>,
 }
 
+/// What is known of an item that the store does not show yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending<'o> {
+    pub(super) journal: JournalKind,
+    pub(super) seq: Seq,
+    /// None: deleted.
+    pub(super) value: Option<&'o Bytes>,
+}
+
+/// An update of very many items.
+#[derive(Debug)]
+struct Layer {
+    journal: JournalKind,
+    seq: Seq,
+    draft: Draft,
+}
+
+/// The first unapplied items of a file behind some id.
+#[derive(Debug, Default)]
+pub(super) struct Part<'o> {
+    /// In order.
+    pub(super) items: Vec<(&'o [u8], Pending<'o>)>,
+    /// There may be more behind this id, which is known up to here only.
+    pub(super) until: Option<&'o [u8]>,
+    /// How many were looked through.
+    pub(super) looked: usize,
+}
+
 /// By file, then by item.
 #[derive(Debug)]
 pub(super) struct Overlay {
     hash: FixedState,
+    items: ItemHasher,
     files: Map<FileId, Map<Id, Unapplied>>,
+    /// The newest last.
+    layers: Vec<Layer>,
     /// What the store shows and is still here.
     shown: VecDeque<(JournalKind, Batch)>,
 }
@@ -42,7 +78,8 @@ impl Overlay {
     /// Nothing; `seed` differs from process to process.
     pub(super) fn new(seed: u64) -> Self {
         let hash = FixedState::with_seed(seed);
-        Self { files: HashMap::with_hasher(hash.clone()), hash, shown: VecDeque::new() }
+        let (items, layers) = (ItemHasher::new(seed), Vec::new());
+        Self { files: HashMap::with_hasher(hash.clone()), items, layers, hash, shown: VecDeque::new() }
     }
 
     pub(super) fn set(&mut self, file: FileId, id: &[u8], update: Unapplied) {
@@ -52,15 +89,32 @@ impl Overlay {
             Some(old) => *old = update,
             None => drop(items.insert(Id::from_slice(id), update)),
         }
+        if !self.layers.is_empty() {
+            let item = self.items.item(file, id);
+            self.layers.iter_mut().for_each(|layer| layer.draft.supersede(item, file, id));
+        }
     }
 
-    pub(super) fn get(&self, file: FileId, id: &[u8]) -> Option<&Unapplied> {
-        self.files.get(&file)?.get(id)
+    /// An update of very many items, which is the batch that ends at `seq`.
+    pub(super) fn set_all(&mut self, journal: JournalKind, seq: Seq, draft: Draft) {
+        self.layers.push(Layer { journal, seq, draft });
+    }
+
+    pub(super) fn get(&self, file: FileId, id: &[u8]) -> Option<Pending<'_>> {
+        if !self.layers.is_empty() {
+            let item = self.items.item(file, id);
+            for Layer { journal, seq, draft } in self.layers.iter().rev() {
+                if let Some(found) = draft.find(item, file, id) {
+                    return Some(Pending { journal: *journal, seq: *seq, value: found.value.as_ref() });
+                }
+            }
+        }
+        self.files.get(&file)?.get(id).map(Unapplied::pending)
     }
 
     /// The store shows these.
     pub(super) fn applied(&mut self, journal: JournalKind, batches: Vec<Batch>) {
-        if !self.files.is_empty() {
+        if !self.files.is_empty() || !self.layers.is_empty() {
             self.shown.extend(batches.into_iter().map(|batch| (journal, batch)));
         }
     }
@@ -78,6 +132,14 @@ impl Overlay {
         {
             self.shown.pop_front();
             batches = batches.saturating_sub(1);
+            let last = batch.header().last_seq();
+            if let Some(at) =
+                self.layers.iter().position(|layer| layer.journal == journal && layer.seq == last)
+            {
+                self.layers.remove(at);
+                entries += TIDY_STEP;
+                continue;
+            }
             for (_, entry) in batch.entries() {
                 entries += 1;
                 if !entry.id.is_empty() {
@@ -101,18 +163,63 @@ impl Overlay {
     /// The file's items are gone, and so are the updates of them.
     pub(super) fn forget(&mut self, file: FileId) {
         self.files.remove(&file);
+        self.layers.iter_mut().for_each(|layer| layer.draft.supersede_file(file));
     }
 
-    /// The unapplied items of a file after `after`, in order.
-    pub(super) fn of(&self, file: FileId, after: Option<&[u8]>) -> Vec<(&[u8], &Unapplied)> {
-        let Some(items) = self.files.get(&file) else { return Vec::new() };
-        let mut found: Vec<_> = items
-            .iter()
-            .map(|(id, item)| (id.as_ref(), item))
-            .filter(|(id, _)| after.is_none_or(|after| *id > after))
-            .collect();
-        found.sort_unstable_by_key(|(id, _)| *id);
-        found
+    /// The first unapplied items of a file after `after`, in order; more than `limit` only if there are several layers.
+    pub(super) fn part(&self, file: FileId, after: Option<&[u8]>, limit: usize) -> Part<'_> {
+        let mut part = Part::default();
+        for Layer { journal, seq, draft } in self.layers.iter().rev() {
+            if !draft.files().contains(&file) {
+                continue;
+            }
+            part.looked += draft.len();
+            let of_file = draft.items().iter().filter(|drafted| drafted.file == file && drafted.is_newest());
+            part.take(
+                of_file.map(|found| {
+                    let value = found.value.as_ref();
+                    (found.id.as_slice(), Pending { journal: *journal, seq: *seq, value })
+                }),
+                after,
+                limit,
+            );
+        }
+        if let Some(items) = self.files.get(&file) {
+            part.looked += items.len();
+            part.take(items.iter().map(|(id, item)| (id.as_ref(), item.pending())), after, limit);
+        }
+        if let Some(until) = part.until {
+            part.items.retain(|(id, _)| *id <= until);
+        }
+        // The sort is stable: of one item the newest comes first.
+        part.items.sort_by_key(|(id, _)| *id);
+        part.items.dedup_by_key(|(id, _)| *id);
+        part
+    }
+}
+
+impl Unapplied {
+    fn pending(&self) -> Pending<'_> {
+        Pending { journal: self.journal, seq: self.seq, value: self.value.as_ref() }
+    }
+}
+
+impl<'o> Part<'o> {
+    /// Adds the first items of one source.
+    fn take(
+        &mut self,
+        source: impl Iterator<Item = (&'o [u8], Pending<'o>)>,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) {
+        let mut found: Vec<_> = source.filter(|(id, _)| after.is_none_or(|after| *id > after)).collect();
+        if found.len() > limit {
+            let (_, last, _) = found.select_nth_unstable_by_key(limit - 1, |(id, _)| *id);
+            let last = last.0;
+            self.until = Some(self.until.map_or(last, |until| until.min(last)));
+            found.truncate(limit);
+        }
+        self.items.append(&mut found);
     }
 }
 
@@ -172,7 +279,7 @@ mod tests {
             overlay.tidy(shown, true);
             assert!(overlay.is_tidy(), "seed {seed}");
             let left = newest.values().filter(|seq| **seq > shown[0]).count();
-            assert_eq!(overlay.of(FILE, None).len(), left, "seed {seed}");
+            assert_eq!(overlay.part(FILE, None, usize::MAX).items.len(), left, "seed {seed}");
         }
     }
 
@@ -185,10 +292,10 @@ mod tests {
             batches.push(update(&mut overlay, JournalKind::Local, Seq(1 + n * 100), &ids));
         }
         overlay.applied(JournalKind::Local, batches);
-        let (mut steps, mut left) = (0, overlay.of(FILE, None).len());
+        let (mut steps, mut left) = (0, overlay.part(FILE, None, usize::MAX).items.len());
         while !overlay.is_tidy() {
             overlay.tidy([Seq(0), Seq(100_000)], false);
-            let now = overlay.of(FILE, None).len();
+            let now = overlay.part(FILE, None, usize::MAX).items.len();
             assert!(left - now <= left / TIDY_SHARE + TIDY_STEP, "{} at once", left - now);
             (left, steps) = (now, steps + 1);
         }

@@ -348,6 +348,12 @@ impl BatchBuilder {
         Self { buf, first_seq, count: 1, whole: true, volumes: true, crc: 0, summed: BATCH_HEADER }
     }
 
+    /// The same entries from this number on. Nothing can be pushed behind them.
+    #[must_use]
+    pub fn numbered(self, first_seq: Seq) -> Self {
+        Self { first_seq, whole: true, ..self }
+    }
+
     /// Number of the first entry.
     #[must_use]
     pub fn first_seq(&self) -> Seq {

@@ -8,6 +8,7 @@ mod cursor;
 mod flights;
 mod recover;
 mod segments;
+mod whole;
 mod writer;
 
 pub use cursor::{Cursor, CursorError, ReadRequest};

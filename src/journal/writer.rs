@@ -92,7 +92,7 @@ pub struct Placed {
 }
 
 #[derive(Debug)]
-enum Pending {
+pub(super) enum Pending {
     Open(BatchBuilder),
     Sealed(Batch),
 }
@@ -136,12 +136,12 @@ pub struct Journal {
     next_write: u64,
     flights: Flights,
     /// Not yet written, oldest first; only the last may be open.
-    pending: VecDeque<Pending>,
+    pub(super) pending: VecDeque<Pending>,
     pending_bytes: usize,
     /// End of what is sealed (written or not).
     sealed: Position,
     /// The last entry accepted, sealed or not.
-    appended: Seq,
+    pub(super) appended: Seq,
     durable: Position,
     /// For the headers of marks: on a standby, what the primary announced.
     announced: Seq,
@@ -350,7 +350,7 @@ impl Journal {
         builder
     }
 
-    fn took(&mut self, last: Seq, bytes: usize) {
+    pub(super) fn took(&mut self, last: Seq, bytes: usize) {
         self.appended = last;
         self.pending_bytes += bytes;
         self.mark_at = None;

@@ -3,8 +3,9 @@
 //! A slot is free again only when none of its operations is under way, so a token that names a slot is never
 //! ambiguous. The slot's number is part of the [`ConnId`], so that an effect finds its connection without a search.
 
-use super::core::{Target, Turn};
+use super::core::{DoorKeys, Target, Turn};
 use super::door_tls::DoorSession;
+use super::guesses::Guesses;
 use super::incidents::Quiet;
 use crate::base::limits::{
     CLIENT_RECEIVE_MAX, CLIENT_RECEIVE_MIN, CLIENTS_KEPT, CLIENTS_MAX, CLIENTS_UNPROVEN_MAX, NBD_CLIENTS_MAX,
@@ -16,9 +17,9 @@ use crate::engine::{ClientDoor, ClientPlace, Event};
 use crate::io::{Goal, Op};
 use bytes::Bytes;
 use nix::sys::socket::{SockaddrStorage, getpeername, getsockname};
-use rustls::ServerConfig;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -42,6 +43,9 @@ pub(crate) struct Clients {
     lingering: VecDeque<(Mono, ConnId)>,
     /// Clients that ended their stream, oldest first, and when patience with them ends.
     ended: VecDeque<(Mono, ConnId)>,
+    guesses: Guesses,
+    /// Clients that are not read from before a time, as somebody at their address guesses passwords.
+    parked: BTreeSet<(Mono, ConnId)>,
 }
 
 /// Who may come in by a door, and who could not.
@@ -61,6 +65,11 @@ struct Client {
     rank: Rank,
     /// Its address, for people.
     far: String,
+    host: Option<IpAddr>,
+    /// The engine knows who it is.
+    proven: bool,
+    /// What to receive into when its address is listened to again.
+    parked: Option<(Mono, Vec<u8>)>,
     /// The end of what it sends is waited for.
     watching: bool,
     end: End,
@@ -97,6 +106,8 @@ impl Clients {
             serial: 0,
             lingering: VecDeque::new(),
             ended: VecDeque::new(),
+            guesses: Guesses::default(),
+            parked: BTreeSet::new(),
         }
     }
 
@@ -114,7 +125,7 @@ impl Clients {
         rank: Rank,
     ) -> Result<(), OwnedFd> {
         let blocks = matches!(door, ClientDoor::Blocks { .. });
-        let far = far_name(&socket);
+        let (far, host) = (far_name(&socket), far_host(&socket));
         if !self.admit(turn, blocks, rank, &far) {
             return Err(socket);
         }
@@ -131,6 +142,9 @@ impl Clients {
             blocks,
             rank,
             far,
+            host,
+            proven: false,
+            parked: None,
             watching: false,
             end: End::Open,
             tls: None,
@@ -185,9 +199,22 @@ impl Clients {
     /// The engine knows who it is.
     pub(crate) fn proven(&mut self, conn: ConnId) {
         if let Some((_, client)) = self.find(conn) {
+            client.proven = true;
             let (gate, rank) = (usize::from(client.blocks), client.rank);
             self.doors[gate].places.settle(rank, conn);
         }
+    }
+
+    /// It gave a wrong password: for a while nothing more is read from its address, but from those who gave the right one.
+    pub(crate) fn guessed(&mut self, turn: &mut Turn, conn: ConnId) {
+        let Some((_, client)) = self.find(conn) else { return };
+        let (far, host) = (client.far.clone(), client.host);
+        if let Some(host) = host {
+            self.guesses.wrong(host, turn.now);
+        }
+        let reason = host.map_or_else(|| far.clone(), |host| host.to_string());
+        let gate = &mut self.doors[0];
+        gate.refusals.note(turn, &reason, &format!("{far} gave a wrong password at {}", gate.name));
     }
 
     /// The engine denied it what it came for.
@@ -214,7 +241,29 @@ impl Clients {
             client.serve_secured(turn, slot);
             return self.settle(turn, slot);
         }
+        let host = client.host.filter(|_| !client.proven && !client.blocks);
+        if let Some(until) = host.and_then(|host| self.guesses.until(host, turn.now)) {
+            let Some((_, client)) = self.find(conn) else { return };
+            client.parked = Some((until, buffer));
+            self.parked.insert((until, conn));
+            return;
+        }
+        let Some((slot, client)) = self.find(conn) else { return };
         client.read(turn, slot, buffer);
+    }
+
+    /// Reads from those who were not listened to, and whose time is over.
+    fn unpark(&mut self, turn: &mut Turn) {
+        while let Some((until, conn)) = self.parked.first().copied().filter(|(until, _)| *until <= turn.now) {
+            self.parked.remove(&(until, conn));
+            if let Some((slot, client)) = self.find(conn)
+                && let Some((_, buffer)) = client.parked.take()
+                && !client.told
+                && !client.leaving
+            {
+                client.read(turn, slot, buffer);
+            }
+        }
     }
 
     /// Receives into the buffer, behind what is in it, until it holds so much.
@@ -234,14 +283,10 @@ impl Clients {
     }
 
     /// From here on the connection is TLS; the client speaks first.
-    pub(crate) fn start_tls(
-        &mut self,
-        turn: &mut Turn,
-        conn: ConnId,
-        config: Result<Arc<ServerConfig>, String>,
-    ) {
+    pub(crate) fn start_tls(&mut self, turn: &mut Turn, conn: ConnId, keys: &DoorKeys) {
         let Some((slot, client)) = self.find(conn) else { return };
-        let session = config.and_then(|config| DoorSession::new(config).map_err(|error| error.to_string()));
+        let session = keys(called_at(&client.socket))
+            .and_then(|config| DoorSession::new(config).map_err(|error| error.to_string()));
         match session {
             Ok(session) => {
                 client.tls =
@@ -387,15 +432,17 @@ impl Clients {
 
     /// When patience with the first of those that were told to go ends.
     pub(crate) fn deadline(&self) -> Option<Mono> {
-        let first = [self.lingering.front(), self.ended.front()];
+        let first = [self.lingering.front(), self.ended.front(), self.parked.first()];
         first.into_iter().flatten().map(|(until, _)| *until).min()
     }
 
     /// Cuts those whose time is over.
     pub(crate) fn expire(&mut self, turn: &mut Turn) {
+        self.unpark(turn);
         let now = turn.now;
         let due = |list: &mut VecDeque<(Mono, ConnId)>| {
-            list.pop_front_if(|(until, _)| *until <= now).map(|(_, conn)| conn)
+            let (until, conn) = *list.front()?;
+            (until <= now).then(|| list.pop_front()).map(|_| conn)
         };
         while let Some(conn) = due(&mut self.lingering).or_else(|| due(&mut self.ended)) {
             if let Some((slot, client)) = self.find(conn) {
@@ -438,6 +485,9 @@ impl Clients {
         }
         if client.cut && !client.receiving && !client.watching && client.sending.is_none() {
             let (gate, rank, conn) = (usize::from(client.blocks), client.rank, client.id);
+            if let Some((until, _)) = client.parked {
+                self.parked.remove(&(until, conn));
+            }
             *place = None;
             self.free.push(slot);
             self.doors[gate].places.leave(rank, conn);
@@ -495,6 +545,20 @@ enum Wanted {
     Some(Vec<u8>),
     /// A buffer filled so far.
     Until(AlignedBuf, usize),
+}
+
+fn far_host(socket: &OwnedFd) -> Option<IpAddr> {
+    host_of(&getpeername::<SockaddrStorage>(socket.as_raw_fd()).ok()?)
+}
+
+/// The address of this machine that a client called.
+fn called_at(socket: &OwnedFd) -> Option<IpAddr> {
+    host_of(&getsockname::<SockaddrStorage>(socket.as_raw_fd()).ok()?)
+}
+
+fn host_of(address: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip()).to_canonical()))
 }
 
 /// The other end's address, for people.

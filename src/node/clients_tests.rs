@@ -3,12 +3,13 @@
 use super::super::core::testing::{DRIVERS, Node, Setting, TIMEOUT, connect, start};
 use super::super::inbox::Message;
 use super::*;
+use crate::base::limits::GUESS_FREE;
 use crate::engine::Effect;
 use crate::engine::admin::{AdminReply, AdminRequest};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Reads nothing, and tells of what ends.
 fn deaf(tell: Sender<&'static str>) -> impl FnMut(Event, &mut VecDeque<Effect>) + Send + 'static {
@@ -35,7 +36,7 @@ fn the_end_of_a_client_is_told_though_nothing_is_received_from_it() {
             let mut client = connect(address);
             client.write_all(b"something that nobody reads").unwrap();
             assert_eq!(next(&told), "opened");
-            assert!(told.recv_timeout(std::time::Duration::from_millis(50)).is_err(), "it is there");
+            assert!(told.recv_timeout(Duration::from_millis(50)).is_err(), "it is there");
             drop(client);
             assert_eq!(next(&told), words);
         }
@@ -181,6 +182,47 @@ fn places_of_clients_that_left_are_free_again_whatever_they_did() {
         while client.write_all(b"hello").is_err() || client.read_exact(&mut [0; 3]).is_err() {
             assert!(before.elapsed() < TIMEOUT);
             client = connect(node.public);
+        }
+        node.stop();
+    }
+}
+
+#[test]
+fn wrong_passwords_slow_down_their_address_and_nobody_who_gave_the_right_one() {
+    for choice in DRIVERS {
+        let node = start(Setting::of(choice), |event, effects| match event {
+            Event::ClientBytes { conn, bytes } if bytes == b"wrong" => {
+                effects.push_back(Effect::ClientGuessed { conn });
+                effects.push_back(Effect::ClientSend { conn, bytes: Bytes::from_static(b"no!") });
+                effects.push_back(Effect::ClientReceive { conn, buffer: bytes });
+            }
+            event => answers(event, effects),
+        });
+        let Some(node) = node else { continue };
+        let mut good = node.client();
+        talks(&mut good);
+        let begin = Instant::now();
+        let guess = |client: &mut TcpStream| {
+            client.write_all(b"wrong").unwrap();
+            client.read_exact(&mut [0; 3]).unwrap();
+        };
+        let mut bad = node.client();
+        (0..GUESS_FREE + 2).for_each(|_| guess(&mut bad));
+        // On a connection of its own it waits as well: 100 ms, and then 200.
+        guess(&mut node.client());
+        let took = begin.elapsed();
+        assert!(took >= Duration::from_millis(290), "{took:?}");
+        let told = node.incidents.recv_timeout(TIMEOUT).unwrap();
+        assert!(told.text.contains("127.0.0.1:") && told.text.contains("a wrong password"), "{}", told.text);
+        assert_eq!(refused(&node), [u64::from(GUESS_FREE) + 3, 0, 0]);
+        assert_eq!(node.incidents.try_iter().count(), 0, "one line for all");
+        // 400 ms for others; none for who is known.
+        let before = Instant::now();
+        (0..100).for_each(|_| talks(&mut good));
+        drop(bad);
+        if before.elapsed() < Duration::from_millis(300) {
+            talks(&mut node.client());
+            assert!(begin.elapsed() >= took + Duration::from_millis(300));
         }
         node.stop();
     }

@@ -29,6 +29,7 @@ use crate::io::{Completion, Driver, Op, Outcome, Token};
 use crate::store::StoreRead;
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender};
@@ -201,8 +202,8 @@ impl Clock {
     }
 }
 
-/// The door's TLS as it stands on disk.
-pub(crate) type DoorKeys = Box<dyn Fn() -> Result<Arc<rustls::ServerConfig>, String> + Send>;
+/// The door's TLS as it stands on disk, for a client that called at this address.
+pub(crate) type DoorKeys = Box<dyn Fn(Option<IpAddr>) -> Result<Arc<rustls::ServerConfig>, String> + Send>;
 
 /// Where the core begins and ends.
 pub(crate) struct Ends {
@@ -388,9 +389,10 @@ impl<B: Brain> Core<B> {
         match effect {
             Effect::ClientSend { conn, bytes } => self.clients.send(turn, conn, bytes),
             Effect::ClientReceive { conn, buffer } => self.clients.receive(turn, conn, buffer),
-            Effect::ClientStartTls { conn } => self.clients.start_tls(turn, conn, (self.door_tls)()),
+            Effect::ClientStartTls { conn } => self.clients.start_tls(turn, conn, &self.door_tls),
             Effect::ClientFill { conn, buffer, until } => self.clients.fill(turn, conn, buffer, until),
             Effect::ClientProven { conn } => self.clients.proven(conn),
+            Effect::ClientGuessed { conn } => self.clients.guessed(turn, conn),
             Effect::ClientRefused { conn, why } => self.clients.refused(turn, conn, &why),
             Effect::ClientClose { conn, stuck: false } => self.clients.close(turn, conn),
             Effect::ClientClose { conn, stuck: true } => self.clients.cut_stuck(turn, conn),

@@ -127,7 +127,7 @@ pub(in crate::node) fn start(
         layout: layout.clone(),
         listeners,
         volumes: Volumes::new(&layout).0,
-        door_tls: Box::new(|| Err("no TLS in this test".to_owned())),
+        door_tls: Box::new(|_| Err("no TLS in this test".to_owned())),
         keys: Box::new(move || Ok(setting.identity.clone())),
         peer: setting.peer,
         identity: "hb1:own".to_owned(),

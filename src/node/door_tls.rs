@@ -74,7 +74,8 @@ fn leaf(
     let mut params = CertificateParams::new(names).map_err(make)?;
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    // Encipherment is of no use with such keys, but QEMU takes no certificate without it.
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
     params.extended_key_usages = vec![usage];
     Ok(params)
 }

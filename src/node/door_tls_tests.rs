@@ -133,3 +133,39 @@ fn any_bytes_prove_nothing_and_are_bounded() {
         assert!(!door.is_established() && plain.is_empty());
     }
 }
+
+/// The critical extension that says what a certificate's key is for, with one byte of uses.
+fn key_usage(pem: &str) -> u8 {
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let extension = [0x06, 3, 0x55, 0x1D, 0x0F, 0x01, 1, 0xFF, 0x04, 4, 0x03, 2];
+    let at = der.windows(extension.len()).position(|bytes| bytes == extension).expect("it is there");
+    der[at + extension.len() + 1]
+}
+
+#[test]
+fn certificates_say_of_their_keys_what_gnutls_and_qemu_ask_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let layouts = pair(dir.path());
+    let made = credentials(&layouts[0], "web1").unwrap();
+    // RFC 5280: digitalSignature is 0x80, keyEncipherment 0x20, keyCertSign 0x04.
+    assert_eq!(key_usage(&made.certificate), 0x80 | 0x20);
+    assert_eq!(key_usage(&made.ca) & 0x04, 0x04);
+    let shown = leaf("a", vec!["a".to_owned()], ExtendedKeyUsagePurpose::ServerAuth).unwrap();
+    assert_eq!(shown.key_usages, [KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment]);
+}
+
+#[test]
+fn a_client_whose_certificate_was_made_without_encipherment_is_let_in_as_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let layouts = pair(dir.path());
+    let (params, key) = authority(&layouts[0]).unwrap();
+    let own = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let mut old = leaf("web1", Vec::new(), ExtendedKeyUsagePurpose::ClientAuth).unwrap();
+    old.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    let ca = params.self_signed(&key).unwrap().pem();
+    let certificate = old.signed_by(&own, &Issuer::from_params(&params, &key)).unwrap().pem();
+    let made = Credentials { certificate: format!("{certificate}{ca}"), ca, key: own.serialize_pem() };
+    let mut door = DoorSession::new(config(&layouts[0], &["a".to_owned()]).unwrap()).unwrap();
+    let mut client = client(Some(&made), &made.ca, "a");
+    assert_eq!(talk(&mut door, &mut client, b"hello").unwrap(), b"hello");
+}

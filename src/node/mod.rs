@@ -26,6 +26,7 @@ mod core;
 mod dial;
 mod disk;
 pub mod door_tls;
+mod guesses;
 pub mod identity;
 mod inbox;
 mod incidents;

@@ -33,6 +33,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel, sync_channel};
@@ -163,7 +164,11 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let (at, encryption) = (layout.clone(), config.encryption);
     let names = config.door_names();
     let shown = layout.clone();
-    let door_tls = Box::new(move || super::door_tls::config(&shown, &names));
+    let door_tls = Box::new(move |called: Option<IpAddr>| {
+        let called = called.map(|address| address.to_string());
+        let names: Vec<String> = names.iter().cloned().chain(called).collect();
+        super::door_tls::config(&shown, &names)
+    });
     let keys = Box::new(move || LinkIdentity::load(&at, encryption));
     let ends = Ends {
         layout,

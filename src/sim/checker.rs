@@ -332,7 +332,8 @@ impl Checker {
     pub(super) fn oldest_is_settled(&self, node: usize) -> bool {
         let truth = &self.nodes[node].journals[0];
         let Some(chains) = truth.segments.values().next() else { return false };
-        let last = chains.iter().filter_map(|chain| truth.path.iter().find(|tip| tip.chain == *chain)).last();
+        let last =
+            chains.iter().filter_map(|chain| truth.path.iter().find(|tip| tip.chain == *chain)).next_back();
         last.is_none_or(|tip| tip.seq <= truth.checkpointed)
     }
 

@@ -168,6 +168,11 @@ impl Client {
         self.open.is_empty()
     }
 
+    /// The commands without an answer.
+    pub(super) fn unanswered(&self) -> Vec<usize> {
+        self.open.iter().map(|(number, _)| *number).collect()
+    }
+
     /// The connection is over: gives the commands that will get no answer.
     pub(super) fn hang_up(&mut self) -> Vec<usize> {
         self.conn = None;

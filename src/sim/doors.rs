@@ -30,6 +30,9 @@ impl World {
             return;
         }
         let Some((n, conn)) = self.clients[c].conn else { return };
+        if !probe && self.client_hurries(c, n, conn) {
+            return;
+        }
         let count = if probe { 1 } else { 1 + self.streams.client.below(3) };
         for _ in 0..count {
             self.client_sends(c, n, conn, probe);
@@ -215,7 +218,7 @@ impl World {
         self.after(us, WorldEv::Client(door.client));
     }
 
-    fn hang_up(&mut self, c: usize) {
+    pub(super) fn hang_up(&mut self, c: usize) {
         for number in self.clients[c].hang_up() {
             self.end(number, Ending::Unknown);
         }
@@ -245,9 +248,7 @@ impl World {
         }
         self.check_patience(number);
         if let Some((n, conn)) = self.clients[c].conn {
-            self.nodes[n].doors.remove(&conn);
-            self.hang_up(c);
-            self.input(n, Event::ClientClosed { conn });
+            self.client_ends(c, n, conn);
         }
         self.clients[c].believes = 1 - self.clients[c].believes;
         self.after(20_000, WorldEv::Client(c));

@@ -67,7 +67,7 @@ impl World {
             Effect::ClientStartTls { .. } => {
                 self.check.fail("driver", format!("node {n} wants TLS, which nobody asked for"));
             }
-            Effect::ClientProven { .. } | Effect::ClientRefused { .. } => {}
+            Effect::ClientProven { .. } | Effect::ClientGuessed { .. } | Effect::ClientRefused { .. } => {}
             Effect::ClientClose { conn, .. } => self.client_closed(n, conn),
             Effect::ReadVolume { read, file, offset, len, .. } => {
                 let us = if self.streams.disk.percent(50) { 0 } else { self.disk_latency(n) };
@@ -106,6 +106,7 @@ impl World {
             Effect::ClientFill { conn, until, .. } => ("client-fill", conn.0, *until as u64),
             Effect::ClientStartTls { conn } => ("client-tls", conn.0, 0),
             Effect::ClientProven { conn } => ("client-proven", conn.0, 0),
+            Effect::ClientGuessed { conn } => ("client-guessed", conn.0, 0),
             Effect::ClientRefused { conn, .. } => ("client-refused", conn.0, 0),
             Effect::ReadVolume { file, offset, .. } => ("read-volume", file.0, *offset),
             Effect::VolumeAllocation { file, offset, .. } => ("volume-allocation", file.0, *offset),

@@ -12,6 +12,7 @@ mod client;
 mod disk;
 mod doors;
 mod effects;
+mod ends;
 pub mod exhaustive;
 mod lives;
 mod net;

@@ -153,6 +153,11 @@ impl Operator {
     }
 }
 
+/// Whether a node serves by what it says of itself, although updates may wait for its peer.
+fn serves(status: &Status) -> bool {
+    matches!(status.state.as_str(), "serving" | "peer-away" | "peer-stuck")
+}
+
 /// What is set up before trouble begins: node, request.
 fn setup() -> Vec<(usize, AdminRequest)> {
     let account =
@@ -240,7 +245,7 @@ impl World {
                     self.operator.status[n] = serde_json::from_value(value).ok();
                 }
                 if let Some(status) = &self.operator.status[n]
-                    && status.state == "serving"
+                    && serves(status)
                 {
                     // A new primary may never have been told of the pause.
                     self.operator.paused = status.logging == "paused";
@@ -719,7 +724,15 @@ impl World {
         for node in &mut self.nodes {
             node.disk.full = false;
             let (write_errors, store_errors) = (0, 0);
-            node.ills = super::world::Ills { write_errors, store_errors, last: now, ..Default::default() };
+            // What a node was told before it may still act upon.
+            let no_room_at = node.ills.no_room_at;
+            node.ills = super::world::Ills {
+                write_errors,
+                store_errors,
+                no_room_at,
+                last: now,
+                ..Default::default()
+            };
         }
         self.options.disk_tail_percent = 0;
         self.options.store_lag_us = 0;

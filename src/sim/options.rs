@@ -126,10 +126,12 @@ pub enum Mutation {
     Storm,
     /// After the last fault a node never connects again.
     NeverConnect,
+    /// The node hears of a client's end long after it came.
+    CarryOn,
 }
 
 /// Every mutation.
-pub const MUTATIONS: [Mutation; 19] = [
+pub const MUTATIONS: [Mutation; 20] = [
     Mutation::OkBeforeDurable,
     Mutation::ApplyBeforeDurable,
     Mutation::SkipApply,
@@ -149,6 +151,7 @@ pub const MUTATIONS: [Mutation; 19] = [
     Mutation::ForeignEpoch,
     Mutation::Storm,
     Mutation::NeverConnect,
+    Mutation::CarryOn,
 ];
 
 /// What a run is made of. Printed with every failure.

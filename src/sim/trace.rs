@@ -8,6 +8,7 @@ pub const SOMETIMES: &[&str] = &[
     "batches of an earlier round still waited for the store",
     "batches were applied while a checkpoint was under way",
     "a clean stop and start",
+    "a client left in the middle of what it asked for",
     "a client was refused because the disk was full",
     "a connection was cut",
     "a copy of a file reached the standby",

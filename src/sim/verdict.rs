@@ -19,6 +19,7 @@ impl World {
                 self.check_store(n);
             }
         }
+        self.check_left();
         let lost = self.check.check_survival(serving);
         if lost > 0 {
             self.trace.sometimes("acknowledged updates were lost by a takeover and accounted");

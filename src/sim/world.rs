@@ -92,6 +92,8 @@ pub(super) enum WorldEv {
     Client(usize),
     /// A client gives up: client, session, command.
     GiveUp(usize, u64, usize),
+    /// A client in a hurry leaves.
+    Leaves(usize, u64),
     /// A client of the volume acts.
     Blocker(usize),
     /// A client of the volume gives up: client, session, request (none: it is not even connected).
@@ -250,6 +252,8 @@ pub(super) struct World {
     pub(super) next_conn: u64,
     /// The mutation has struck.
     pub(super) mutated: bool,
+    /// Commands whose clients left before they were answered.
+    pub(super) left: Vec<super::ends::Left>,
     heap: BinaryHeap<Scheduled>,
     ties: u64,
 }
@@ -295,6 +299,7 @@ impl World {
             ops: Vec::new(),
             operator,
             next_conn: 1,
+            left: Vec::new(),
             mutated: false,
             heap: BinaryHeap::new(),
             ties: 0,
@@ -352,6 +357,7 @@ impl World {
             ops: self.ops.clone(),
             operator: self.operator.clone(),
             next_conn: self.next_conn,
+            left: self.left.clone(),
             mutated: false,
             heap: BinaryHeap::new(),
             ties: 0,
@@ -519,6 +525,7 @@ impl World {
     fn world_event(&mut self, ev: WorldEv) {
         match ev {
             WorldEv::Client(c) => self.client_acts(c),
+            WorldEv::Leaves(c, session) => self.client_leaves(c, session),
             WorldEv::GiveUp(c, session, op) => self.client_gives_up(c, session, op),
             WorldEv::Blocker(b) => self.blocker_acts(b),
             WorldEv::BlockerGivesUp(b, session, cookie) => self.blocker_gives_up(b, session, cookie),

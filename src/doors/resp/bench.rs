@@ -3,7 +3,7 @@
 
 use super::{DoorOutput, RespConfig, RespDoor};
 use crate::base::{AckLevel, ConnId, FileId, JournalKind, Now, Seq, Wait};
-use crate::doors::{Backend, Change, ItemHash, Refusal, ReplicationView, Scanned, Update, Watermarks};
+use crate::doors::{Backend, Change, Draft, ItemHash, Refusal, ReplicationView, Scanned, Update, Watermarks};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::time::Instant;
@@ -35,8 +35,12 @@ impl Backend for Sink {
         Ok(Wait { journal: JournalKind::Replicated, seq: self.end, level: AckLevel::Local })
     }
 
+    fn commit(&mut self, draft: Draft) -> Result<Wait, Refusal> {
+        self.update(&draft.updates().collect::<Vec<_>>())
+    }
+
     fn scan(&mut self, _: FileId, _: Option<&[u8]>, _: usize) -> Result<Scanned, Refusal> {
-        Ok(Scanned { ended: true, ..Scanned::default() })
+        Ok(Scanned::default())
     }
 
     fn item_hash(&self, _: FileId, _: &[u8]) -> ItemHash {
@@ -107,7 +111,7 @@ fn rate(pipelined: usize) -> f64 {
                     sends.push(conn);
                 }
                 DoorOutput::Proven { .. } => {}
-                DoorOutput::Refused { .. } | DoorOutput::Close { .. } => panic!("no client ends"),
+                DoorOutput::Guessed { .. } | DoorOutput::Close { .. } => panic!("no client ends"),
             }
         }
         sends.drain(..).for_each(|conn| door.sent(conn));

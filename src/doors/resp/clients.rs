@@ -292,10 +292,10 @@ impl<B: Backend> Turn<'_, B> {
         );
         let Facts { unread, free, queued_bytes, pending, held, .. } = facts;
         // Writing to a `String` cannot fail.
-        let _ = write!(
+        let _ = writeln!(
             line,
             " qbuf={unread} qbuf-free={free} argv-mem=0 multi-mem={queued_bytes} rbs=0 rbp=0 obl={pending} oll=0 \
-             omem=0 tot-mem={held} events=r cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}\n",
+             omem=0 tot-mem={held} events=r cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}",
             facts.last_command,
             facts.version.number(),
             text(&card.library[0]),

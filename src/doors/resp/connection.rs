@@ -4,7 +4,7 @@ use super::COMPATIBLE_WITH;
 use super::refusal::{Fail, SYNTAX};
 use super::table::{Cmd, Spec};
 use super::turn::{Turn, wrong_arity};
-use crate::base::limits::RESP_LOCKED_MAX;
+use crate::base::limits::{PASSWORDS_MAX, RESP_LOCKED_MAX};
 use crate::doors::Backend;
 use crate::format::resp::{self, Args, Version};
 
@@ -114,11 +114,21 @@ impl<B: Backend> Turn<'_, B> {
         };
         if !right || user != b"default" {
             self.shared.stats.denied += 1;
+            if self.shared.config.password.is_some() {
+                self.guessed();
+            }
             return Err("WRONGPASS invalid username-password pair or user is disabled.".into());
         }
         self.client.unlock(self.shared);
         self.shared.outputs.push_back(super::DoorOutput::Proven { conn: self.client.conn });
         Ok(())
+    }
+
+    /// A wrong password; after some the connection is ended, and what was sent behind is not looked at.
+    fn guessed(&mut self) {
+        self.shared.outputs.push_back(super::DoorOutput::Guessed { conn: self.client.conn });
+        self.client.guesses = self.client.guesses.saturating_add(1);
+        self.client.closing |= self.client.guesses >= PASSWORDS_MAX;
     }
 
     fn hello(&mut self, args: Args<'_>) -> Result<(), Fail> {

@@ -84,14 +84,13 @@ impl Count {
             && let Some(file) = walk.files.last()
         {
             // A file that is gone counts nothing, nor does one of a node that does not serve.
-            let gone = |_| Scanned { ended: true, ..Scanned::default() };
-            let Scanned { ids, ended, .. } =
-                backend.scan(*file, walk.after.as_deref(), left).unwrap_or_else(gone);
+            let Scanned { ids, next, .. } =
+                backend.scan(*file, walk.after.as_deref(), left).unwrap_or_default();
             walk.keys += ids.len() as u64;
-            if ended {
+            if next.is_none() {
                 walk.files.pop();
             }
-            walk.after = ids.last().filter(|_| !ended).map(|id| id.to_vec());
+            walk.after = next.map(|id| id.to_vec());
             // An empty file is work, too.
             left = left.saturating_sub(ids.len().max(1));
         }

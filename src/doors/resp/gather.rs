@@ -5,14 +5,15 @@
 //! for the command, and it waits for nobody: if the others change its keys faster than it reads them, it gets one long
 //! turn, and is refused if that does not do. Within EXEC the transaction looks after that: it begins anew.
 
-use super::index::Index;
 use super::refusal::Fail;
 use super::session::Blocked;
-use super::turn::Turn;
+use super::turn::{Turn, draft};
 use crate::base::limits::{
-    ANEW_MAX, CLIENT_REPLY_MAX, CLIENTS_MEMORY_MAX, LONG_TURN_SLICES, RECEIVE_MIN, WORK_COMMAND,
+    ANEW_MAX, CLIENT_REPLY_MAX, CLIENTS_MEMORY_MAX, DIRECT_ITEMS_MAX, LONG_TURN_SLICES, RECEIVE_MIN,
+    WORK_COMMAND, WORK_UPDATE,
 };
-use crate::doors::{Backend, Change, Update};
+use crate::doors::index::Index;
+use crate::doors::{Backend, Change, Draft, Refusal, Update};
 use crate::format::resp::{self, Args};
 use bytes::Bytes;
 
@@ -41,6 +42,15 @@ impl What {
     }
 }
 
+/// What was found of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Item,
+    /// The key stands further in front, too; of DEL only.
+    Again,
+}
+
 /// Such a command under way. Its arguments stay where they were received.
 #[derive(Debug)]
 pub(super) struct Gather {
@@ -50,9 +60,9 @@ pub(super) struct Gather {
     next: usize,
     /// What was read, by place; of MGET only.
     values: Vec<Option<Bytes>>,
-    /// Whether it was there, by place.
-    there: Vec<bool>,
-    /// How many were.
+    /// What was found, by place.
+    found: Vec<Found>,
+    /// How many were there.
     count: usize,
     /// The values' bytes.
     bytes: usize,
@@ -66,8 +76,11 @@ pub(super) struct Gather {
     seen: u64,
     /// Turns that should have been the last.
     late: u32,
-    /// Inside EXEC: keys updated so far, and how many of them were deleted.
+    /// The updates, put together in steps when there are many.
+    draft: Draft,
+    /// Keys that are in it, or within EXEC in that of the transaction.
     put: usize,
+    /// Within EXEC: how many were deleted.
     gone: usize,
     /// MGET: the reply so far, and how many values it has. They are what they are from then on.
     reply: Option<(Vec<u8>, usize)>,
@@ -80,7 +93,7 @@ impl Gather {
             keys,
             next: 0,
             values: Vec::new(),
-            there: Vec::new(),
+            found: Vec::new(),
             count: 0,
             bytes: 0,
             index: None,
@@ -88,6 +101,7 @@ impl Gather {
             same: None,
             seen: 0,
             late: 0,
+            draft: Draft::default(),
             put: 0,
             gone: 0,
             reply: None,
@@ -99,7 +113,13 @@ impl Gather {
         let index = self.index.as_ref().map_or(0, Index::bytes);
         let reply = self.reply.as_ref().map_or(0, |(reply, _)| reply.capacity());
         let values = self.values.capacity() * size_of::<Option<Bytes>>() + self.bytes;
-        values + self.there.capacity() + self.again.capacity() * size_of::<u32>() + index + reply
+        let found = self.found.capacity() + self.draft.held();
+        values + found + self.again.capacity() * size_of::<u32>() + index + reply
+    }
+
+    /// Whether it makes updates in the end.
+    pub(super) fn may_change(&self) -> bool {
+        matches!(self.what, What::Delete | What::Put | What::PutIfAbsent)
     }
 
     /// Whether it has to know what others change.
@@ -123,22 +143,36 @@ impl Gather {
 
     /// Keeps what was read at `place`.
     fn keep(&mut self, place: usize, value: Option<Bytes>) {
-        let there = value.is_some();
-        if place == self.there.len() {
-            self.there.push(false);
+        if place == self.found.len() {
+            self.found.push(Found::Nothing);
             if self.what == What::Get {
                 self.values.push(None);
             }
         }
-        if let Some(old) = self.there.get_mut(place) {
-            self.count = self.count - usize::from(*old) + usize::from(there);
-            *old = there;
+        if let Some(found) = self.found.get_mut(place).filter(|found| **found != Found::Again) {
+            let there = if value.is_some() { Found::Item } else { Found::Nothing };
+            self.count = self.count + usize::from(there == Found::Item) - usize::from(*found == Found::Item);
+            *found = there;
         }
         if let Some(old) = self.values.get_mut(place) {
             let len = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
             self.bytes = self.bytes - len(old) + len(&value);
             *old = value;
         }
+    }
+
+    /// DEL: a key that stands further in front, too, counts there.
+    fn note_again(&mut self, args: Args<'_>, place: usize) -> bool {
+        let Some(index) = self.index.as_ref().filter(|_| self.what == What::Delete) else { return false };
+        let key = self.key(args, place);
+        if !index.earlier(place).any(|other| self.key(args, other) == key) {
+            return false;
+        }
+        match self.found.get_mut(place) {
+            None => self.found.push(Found::Again),
+            Some(found) => self.count -= usize::from(std::mem::replace(found, Found::Again) == Found::Item),
+        }
+        true
     }
 }
 
@@ -180,12 +214,10 @@ impl<B: Backend> Turn<'_, B> {
                 self.count(gather.count)?;
                 Ok(true)
             }
-            What::Delete if self.staged.is_some() => self.delete_staged(gather, args),
-            What::Delete => self.delete_found(gather, args),
-            What::Put => {
-                let done = self.put_all(gather, args)?;
+            What::Delete => {
+                let done = self.update_all(gather, args)?;
                 if done {
-                    self.ok()?;
+                    self.count(gather.gone)?;
                 }
                 Ok(done)
             }
@@ -193,10 +225,12 @@ impl<B: Backend> Turn<'_, B> {
                 self.integer(0)?;
                 Ok(true)
             }
-            What::PutIfAbsent => {
-                let done = self.put_all(gather, args)?;
-                if done {
-                    self.integer(1)?;
+            What::Put | What::PutIfAbsent => {
+                let done = self.update_all(gather, args)?;
+                match gather.what {
+                    _ if !done => {}
+                    What::Put => self.ok()?,
+                    _ => self.integer(1)?,
                 }
                 Ok(done)
             }
@@ -222,11 +256,14 @@ impl<B: Backend> Turn<'_, B> {
                 self.interrupt(gather, args)?;
                 return Ok(false);
             }
-            self.read_place(gather, args, gather.next)?;
             if gather.tracks() {
                 let (file, id) = self.key(gather.key(args, gather.next))?;
                 let item = self.backend.item_hash(file, id);
                 gather.index.iter_mut().for_each(|index| index.push(item));
+                self.shared.work.spend(WORK_COMMAND / 4);
+            }
+            if !gather.note_again(args, gather.next) {
+                self.read_place(gather, args, gather.next)?;
             }
             gather.next += 1;
             if gather.what == What::PutIfAbsent && gather.count > 0 {
@@ -242,6 +279,7 @@ impl<B: Backend> Turn<'_, B> {
             while let Some((place, value)) = gather.same.take() {
                 self.shared.work.spend(WORK_COMMAND / 4);
                 gather.keep(place as usize, value.clone());
+                self.draft_again(gather, args, place as usize)?;
                 let before = gather.index.as_ref().and_then(|index| index.before(place));
                 gather.same = before.map(|before| (before, value));
                 if self.shared.work.slice_is_over() {
@@ -271,7 +309,7 @@ impl<B: Backend> Turn<'_, B> {
         Ok(())
     }
 
-    /// Others are served before this is done: from now on their changes matter.
+    /// Others are served before this is done: from now on their changes matter to what was read.
     fn interrupt(&mut self, gather: &mut Gather, args: Args<'_>) -> Result<(), Fail> {
         if self.staged.is_some() || gather.index.is_some() {
             return Ok(());
@@ -279,12 +317,19 @@ impl<B: Backend> Turn<'_, B> {
         if self.shared.memory + gather.keys * Index::BYTES_EACH + gather.bytes() > CLIENTS_MEMORY_MAX {
             return Err(NO_MEMORY.into());
         }
+        if gather.what == What::Put {
+            // It reads nothing.
+            return Ok(());
+        }
         let mut index = Index::with_capacity(gather.keys);
         for place in 0..gather.next {
             let (file, id) = self.key(gather.key(args, place))?;
             index.push(self.backend.item_hash(file, id));
         }
         gather.index = Some(index);
+        for place in 0..gather.next {
+            gather.note_again(args, place);
+        }
         gather.seen = self.shared.changes.begin(self.backend);
         Ok(())
     }
@@ -297,8 +342,8 @@ impl<B: Backend> Turn<'_, B> {
             (Some(index), Some(changes)) => {
                 for change in changes {
                     looked += 1;
-                    match change {
-                        Change::Item(item) => gather.again.extend(index.places(*item).take(1)),
+                    match *change {
+                        Change::Item(item) => gather.again.extend(index.places(item).take(1)),
                         Change::File(_) | Change::All => anew = true,
                     }
                 }
@@ -336,65 +381,88 @@ impl<B: Backend> Turn<'_, B> {
         Ok(true)
     }
 
-    /// Within a transaction each key is told by the transaction's own state, so one that stands twice is deleted once.
-    fn delete_staged(&mut self, gather: &mut Gather, args: Args<'_>) -> Result<bool, Fail> {
+    /// DEL: an item that came meanwhile goes, too.
+    fn draft_again(&mut self, gather: &mut Gather, args: Args<'_>, place: usize) -> Result<(), Fail> {
+        if gather.what == What::Delete && place < gather.put && gather.found.get(place) == Some(&Found::Item)
+        {
+            let (file, id) = self.key(gather.key(args, place))?;
+            draft(&mut gather.draft, self.backend, &Update::Delete { file, id })?;
+        }
+        Ok(())
+    }
+
+    /// Makes the updates, in steps until the last one, which makes them all.
+    fn update_all(&mut self, gather: &mut Gather, args: Args<'_>) -> Result<bool, Fail> {
+        if self.staged.is_none() && gather.put == 0 && gather.keys <= DIRECT_ITEMS_MAX {
+            return self.update_at_once(gather, args);
+        }
         while gather.put < gather.keys {
             if self.shared.work.slice_is_over() {
+                self.interrupt(gather, args)?;
                 return Ok(false);
             }
-            let (file, id) = self.key(gather.key(args, gather.put))?;
-            if self.read((file, id))?.is_some() {
-                self.write(&[Update::Delete { file, id }])?;
-                gather.gone += 1;
-            }
+            self.update_one(gather, args, gather.put)?;
             gather.put += 1;
         }
-        self.count(gather.gone)?;
-        Ok(true)
-    }
-
-    fn delete_found(&mut self, gather: &mut Gather, args: Args<'_>) -> Result<bool, Fail> {
-        let mut gone = Vec::with_capacity(gather.count);
-        for (place, _) in gather.there.iter().enumerate().filter(|(_, there)| **there) {
-            let first = gather.index.as_ref().is_none_or(|index| {
-                let key = gather.key(args, place);
-                index.earlier(place).all(|other| gather.key(args, other) != key)
-            });
-            if first {
-                gone.push(self.key(gather.key(args, place))?);
-            }
-        }
-        if gather.index.is_none() {
-            gone.sort_unstable();
-            gone.dedup();
-        }
-        if !gone.is_empty() {
-            let updates: Vec<_> = gone.iter().map(|&(file, id)| Update::Delete { file, id }).collect();
-            self.write(&updates)?;
-        }
-        self.count(gone.len())?;
-        Ok(true)
-    }
-
-    fn put_all(&mut self, gather: &mut Gather, args: Args<'_>) -> Result<bool, Fail> {
         if self.staged.is_some() {
-            while gather.put < gather.keys {
-                if self.shared.work.slice_is_over() {
-                    return Ok(false);
-                }
-                let at = 1 + gather.put * 2;
-                let (file, id) = self.key(args.at(at))?;
-                self.write(&[Update::Put { file, id, value: args.at(at + 1) }])?;
-                gather.put += 1;
-            }
             return Ok(true);
         }
-        let mut updates = Vec::with_capacity(gather.keys);
-        for at in (1..args.len()).step_by(2) {
-            let (file, id) = self.key(args.at(at))?;
-            updates.push(Update::Put { file, id, value: args.at(at + 1) });
+        if !gather.draft.fits() {
+            let limit = "at most 32 MiB in one batch";
+            return Err(
+                Refusal::TooLarge { what: "transaction", found: gather.draft.batch_len(), limit }.into()
+            );
         }
-        self.write(&updates)?;
+        if !self.encode(&mut gather.draft) {
+            self.interrupt(gather, args)?;
+            return Ok(false);
+        }
+        gather.gone = gather.count;
+        self.commit(std::mem::take(&mut gather.draft))?;
+        Ok(true)
+    }
+
+    fn update_one(&mut self, gather: &mut Gather, args: Args<'_>, place: usize) -> Result<(), Fail> {
+        let (file, id) = self.key(gather.key(args, place))?;
+        let update = match gather.what {
+            What::Delete => Update::Delete { file, id },
+            _ => Update::Put { file, id, value: args.at(2 + place * gather.what.stride()) },
+        };
+        if self.staged.is_none() {
+            let needed = gather.what != What::Delete || gather.found.get(place) == Some(&Found::Item);
+            self.shared.work.spend(WORK_UPDATE + args.at(2 + place * gather.what.stride()).len());
+            return if needed { draft(&mut gather.draft, self.backend, &update) } else { Ok(()) };
+        }
+        // Each is told by the transaction's own state, so a key that stands twice is deleted and counted once.
+        if gather.what == What::Delete && self.read((file, id))?.is_none() {
+            return Ok(());
+        }
+        gather.gone += 1;
+        self.write(&[update])
+    }
+
+    fn update_at_once(&mut self, gather: &mut Gather, args: Args<'_>) -> Result<bool, Fail> {
+        let mut updates = Vec::with_capacity(gather.keys);
+        for place in 0..gather.keys {
+            let (file, id) = self.key(gather.key(args, place))?;
+            match gather.what {
+                What::Delete if gather.found.get(place) != Some(&Found::Item) => {}
+                What::Delete => updates.push(Update::Delete { file, id }),
+                _ => updates.push(Update::Put { file, id, value: args.at(2 + place * 2) }),
+            }
+        }
+        if gather.what == What::Delete {
+            let item = |update: &Update<'_>| match *update {
+                Update::Put { file, .. } => (file, Vec::new()),
+                Update::Delete { file, id } => (file, id.to_vec()),
+            };
+            updates.sort_by_cached_key(item);
+            updates.dedup_by_key(|update| item(update));
+        }
+        gather.gone = updates.len();
+        if !updates.is_empty() {
+            self.write(&updates)?;
+        }
         Ok(true)
     }
 }

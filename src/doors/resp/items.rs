@@ -179,12 +179,12 @@ impl<B: Backend> Turn<'_, B> {
         let (file, id) = item;
         if let Some(staged) = &mut self.staged {
             let hash = self.backend.item_hash(file, id);
-            if let Some(own) = staged.take(hash, file, id) {
+            if let Some(own) = staged.draft.take(hash, file, id) {
                 // Nobody else holds it: it grows in place, however often it is appended to.
                 drop(old);
                 let mut own = own.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
                 own.extend_from_slice(args.at(2));
-                staged.set(hash, file, id, Some(own.freeze()));
+                staged.draft.set(hash, file, id, Some(own.freeze()));
                 return self.count(found);
             }
         }

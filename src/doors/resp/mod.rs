@@ -10,9 +10,12 @@
 //! - A client is read further only when what it sent is carried out, it has taken its replies and the backend is
 //!   not congested, so that none can grow this node's memory. A client that waits in WAIT, KEYS or DBSIZE may
 //!   send a little ahead.
+//! - What a client costs is counted, and bounded in each turn: see `work.rs`. What takes longer goes on in later turns:
+//!   walks (`walk.rs`), commands of many keys (`gather.rs`), transactions (`transaction.rs`). A client that leaves
+//!   costs nothing any more.
 //! - A transaction is one batch of one journal. KEYS, SCAN and DBSIZE in it see what it did so
 //!   far; they begin anew with it when anybody else changes anything meanwhile.
-//! - WATCH sees every update made through this door. Whoever else changes items tells it by [`RespDoor::changed`].
+//! - WATCH sees every change that the backend tells, whoever made it: none is noted here.
 //! - WAIT counts the peer only when it has the client's updates on its disk. That is more than in Redis, where
 //!   memory is enough. It speaks of updates to replicated files; a client that made none waits for all there are.
 //!   WAITAOF counts this node's disk likewise, for both journals.
@@ -25,7 +28,6 @@ mod count;
 mod docs;
 mod gather;
 mod glob;
-mod index;
 mod info;
 mod items;
 mod line;
@@ -53,12 +55,12 @@ mod vectors;
 use crate::base::limits::{CLIENTS_MAX, SCAN_CURSORS_MAX};
 use crate::base::{ConnId, Mono, Now};
 use crate::doors::Backend;
+use crate::doors::index::FastHash;
 use bytes::{Bytes, BytesMut};
 pub use clients::ClientPlace;
 pub use info::Memory;
 use session::Session;
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
 
 /// The Redis whose commands and replies this door follows, as told to clients.
 const COMPATIBLE_WITH: &str = "7.2.0";
@@ -100,12 +102,10 @@ pub enum DoorOutput {
         /// The client.
         conn: ConnId,
     },
-    /// The client was denied what it came for.
-    Refused {
+    /// The client gave a wrong password.
+    Guessed {
         /// The client.
         conn: ConnId,
-        /// Why, for people.
-        why: String,
     },
     /// End the connection once what was given is sent. The door has forgotten the client.
     Close {
@@ -176,27 +176,6 @@ impl Shared {
         }
     }
 }
-
-/// A hash for numbers that no outsider chooses.
-#[derive(Default)]
-struct NumberHasher(u64);
-
-impl Hasher for NumberHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        let mixed = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 = mixed ^ (mixed >> 32);
-    }
-}
-
-type FastHash = BuildHasherDefault<NumberHasher>;
 
 /// The door. See the module's head.
 #[derive(Debug)]

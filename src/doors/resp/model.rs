@@ -3,7 +3,7 @@
 use super::{DoorOutput, RespConfig, RespDoor};
 use crate::base::limits::{ITEM_VALUE_MAX, RECEIVE_MAX};
 use crate::base::{AckLevel, ConnId, FileId, JournalKind, Mono, Now, Prng, Seq, Wait};
-use crate::doors::{Backend, Change, ItemHash, Refusal, ReplicationView, Scanned, Update, Watermarks};
+use crate::doors::{Backend, Change, Draft, ItemHash, Refusal, ReplicationView, Scanned, Update, Watermarks};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
@@ -195,6 +195,15 @@ impl Backend for Model {
         Ok(wait)
     }
 
+    fn commit(&mut self, mut draft: Draft) -> Result<Wait, Refusal> {
+        // The engine takes the bytes as they are, whatever they hold.
+        assert!(draft.fits() && draft.take_body().is_some_and(|body| body.count() as usize == draft.len()));
+        let meter = self.meter;
+        let result = self.update(&draft.updates().collect::<Vec<_>>());
+        self.meter = meter;
+        result
+    }
+
     fn scan(&mut self, file: FileId, after: Option<&[u8]>, limit: usize) -> Result<Scanned, Refusal> {
         self.scans += 1;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -206,8 +215,8 @@ impl Backend for Model {
             wait = self.pending(*item).or(wait);
         }
         self.meter.items += ids.len();
-        let ended = ids.len() < limit;
-        Ok(Scanned { ids, ended, wait })
+        let next = ids.last().filter(|_| ids.len() == limit).cloned();
+        Ok(Scanned { ids, next, wait, looked: 0 })
     }
 
     fn item_hash(&self, file: FileId, id: &[u8]) -> ItemHash {
@@ -274,7 +283,7 @@ pub(super) struct Peer {
     pub(super) sending: bool,
     pub(super) closed: bool,
     pub(super) proven: bool,
-    pub(super) refused: Vec<String>,
+    pub(super) guessed: usize,
     /// Takes no more replies: sends stay under way.
     pub(super) deaf: bool,
 }
@@ -352,7 +361,7 @@ impl Rig {
                     peer.receive = Some(buffer);
                 }
                 DoorOutput::Proven { conn } => self.peer(conn.0).proven = true,
-                DoorOutput::Refused { conn, why } => self.peer(conn.0).refused.push(why),
+                DoorOutput::Guessed { conn } => self.peer(conn.0).guessed += 1,
                 DoorOutput::Close { conn } => self.peer(conn.0).closed = true,
             }
         }
@@ -433,6 +442,7 @@ impl Rig {
                 self.tick();
                 moved = true;
             }
+            moved |= safe && self.model.marks.durable != self.model.ends;
             moved |= clients.iter().map(|client| &self.peers[client]).any(|peer| {
                 peer.sending && !peer.deaf || peer.receive.is_some() && peer.read < peer.wrote.len()
             });

@@ -16,6 +16,9 @@ use crate::base::{ConnId, Mono, Now, Seq};
 use crate::doors::{Backend, Watermarks};
 use crate::format::resp::{RequestLimits, RequestParser, Version, error, integer};
 
+/// What CLIENT LIST shows of a client whose last command was none.
+pub(super) const NO_COMMAND: &str = "NULL";
+
 /// What commands see and change of a client.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -24,6 +27,8 @@ pub(super) struct Client {
     /// Came over a way in that needs no password.
     pub(super) trusted: bool,
     pub(super) authenticated: bool,
+    /// Wrong passwords so far.
+    pub(super) guesses: u8,
     /// Until when it has to give the password.
     locked_until: Option<Mono>,
     /// Its place in the roster.
@@ -68,6 +73,15 @@ impl Blocked {
             Self::Walk(walk) => walk.bytes(),
             Self::Gather(gather) => gather.bytes(),
             Self::Exec(exec) => exec.bytes(),
+        }
+    }
+
+    /// Whether it may make updates when it is done. Until then it has made none.
+    fn may_change(&self) -> bool {
+        match self {
+            Self::Ack(_) | Self::Walk(_) | Self::Watch(_) | Self::Listing(_) => false,
+            Self::Gather(gather) => gather.may_change(),
+            Self::Exec(_) => true,
         }
     }
 
@@ -216,6 +230,7 @@ impl Session {
             version: Version::V2,
             trusted,
             authenticated: true,
+            guesses: 0,
             locked_until: None,
             card: 0,
             out: Outbox::default(),
@@ -226,7 +241,7 @@ impl Session {
             closing: false,
             opened: now.mono,
             active: now.mono,
-            last_command: "NULL",
+            last_command: NO_COMMAND,
         };
         Self {
             client,
@@ -260,6 +275,11 @@ impl Session {
             End::Seen => matches!(stop, Stop::Full | Stop::Congested),
             End::Drained => matches!(stop, Stop::Full | Stop::Congested | Stop::Hungry),
         }
+    }
+
+    /// Whether it ended its stream in a WAIT, which costs nothing and is answered.
+    fn is_still_told(&self) -> bool {
+        self.end > End::Open && matches!(self.client.blocked, Some(Blocked::Ack(_)))
     }
 
     /// What the parser holds (bytes).
@@ -326,12 +346,15 @@ impl Session {
             );
             self.client.closing = true;
         }
-        if self.is_over(stop) {
+        let late = self.end > End::Open && self.client.blocked.as_ref().is_some_and(Blocked::may_change);
+        if self.is_over(stop) || late {
             self.client.closing = true;
         }
         if self.client.closing {
             // Nothing of it will be looked at, and the last replies may have to wait for long.
-            self.forget_blocked(shared);
+            if !self.is_still_told() {
+                self.forget_blocked(shared);
+            }
             (self.input, self.spare, self.start, self.current) = (Vec::new(), Vec::new(), 0, 0);
         }
         if self.send(shared) {

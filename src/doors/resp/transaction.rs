@@ -6,7 +6,6 @@
 
 use super::changes::Changes;
 use super::gather::TOO_BUSY;
-use super::index::Index;
 use super::outbox::Waits;
 use super::refusal::Fail;
 use super::session::Blocked;
@@ -15,12 +14,11 @@ use super::turn::Turn;
 use super::{FastHash, work};
 use crate::base::FileId;
 use crate::base::limits::{
-    ANEW_MAX, BATCH_MAX, CLIENT_REPLY_MAX, LONG_TURN_SLICES, MULTI_MAX, RESP_ARGS_MAX, RESP_REQUEST_MAX,
-    WORK_COMMAND, WORK_UPDATE,
+    ANEW_MAX, CLIENT_REPLY_MAX, LONG_TURN_SLICES, MULTI_MAX, RESP_ARGS_MAX, RESP_REQUEST_MAX, WORK_COMMAND,
+    WORK_UPDATE,
 };
-use crate::doors::{Backend, Change, ItemHash, Refusal, Update};
+use crate::doors::{Backend, Change, Draft, ItemHash, Refusal};
 use crate::format::resp::{self, Args, Span};
-use bytes::Bytes;
 use std::collections::HashSet;
 
 /// Commands between MULTI and EXEC, their arguments one after another in one buffer.
@@ -87,70 +85,18 @@ impl Queue {
     }
 }
 
-/// What a transaction has updated so far: each item's last state, in the order in which items were first touched.
+/// What a transaction has done so far.
 #[derive(Debug, Default)]
 pub(super) struct Staged {
-    items: Vec<(FileId, Vec<u8>, Option<Bytes>)>,
-    index: Index,
-    bytes: usize,
+    /// Its updates.
+    pub(super) draft: Draft,
     /// Items read from the database.
-    reads: Vec<ItemHash>,
+    pub(super) reads: Vec<ItemHash>,
     /// A walk looked at all there are.
     walked: bool,
 }
 
-fn len(value: Option<&Bytes>) -> usize {
-    value.map_or(0, Bytes::len)
-}
-
 impl Staged {
-    /// Memory held (bytes).
-    fn held(&self) -> usize {
-        const EACH: usize = size_of::<(FileId, Vec<u8>, Option<Bytes>)>() + Index::BYTES_EACH;
-        self.bytes + self.items.len() * EACH + self.reads.len() * size_of::<ItemHash>()
-    }
-
-    /// An item was read from the database.
-    pub(super) fn read(&mut self, item: ItemHash) {
-        self.reads.push(item);
-    }
-
-    fn place(&self, item: ItemHash, file: FileId, id: &[u8]) -> Option<usize> {
-        let is =
-            |place: &usize| self.items.get(*place).is_some_and(|(of, other, _)| *of == file && other == id);
-        self.index.places(item).map(|place| place as usize).find(is)
-    }
-
-    /// The item's state if the transaction touched it.
-    pub(super) fn value(&self, item: ItemHash, file: FileId, id: &[u8]) -> Option<&Option<Bytes>> {
-        self.place(item, file, id).and_then(|at| self.items.get(at)).map(|(_, _, value)| value)
-    }
-
-    /// Notes an update.
-    pub(super) fn put(&mut self, item: ItemHash, update: &Update<'_>) {
-        let (file, id, value) = match update {
-            Update::Put { file, id, value } => (*file, *id, Some(Bytes::copy_from_slice(value))),
-            Update::Delete { file, id } => (*file, *id, None),
-        };
-        self.set(item, file, id, value);
-    }
-
-    /// Sets an item's state.
-    pub(super) fn set(&mut self, item: ItemHash, file: FileId, id: &[u8], value: Option<Bytes>) {
-        self.bytes += len(value.as_ref());
-        match self.place(item, file, id).and_then(|at| self.items.get_mut(at)) {
-            Some((_, _, old)) => {
-                self.bytes -= len(old.as_ref());
-                *old = value;
-            }
-            None => {
-                self.bytes += id.len();
-                self.index.push(item);
-                self.items.push((file, id.to_vec(), value));
-            }
-        }
-    }
-
     /// A walk looks at the database: what it finds depends on every item.
     pub(super) fn walk(&mut self) {
         self.walked = true;
@@ -158,30 +104,18 @@ impl Staged {
 
     /// How many items the transaction touched.
     pub(super) fn len(&self) -> usize {
-        self.items.len()
+        self.draft.len()
     }
 
     /// The ids of items that it put, and did not delete later, with their files.
     pub(super) fn puts(&self) -> impl Iterator<Item = (FileId, &[u8])> {
-        self.items.iter().filter(|(_, _, value)| value.is_some()).map(|(file, id, _)| (*file, id.as_slice()))
+        let puts = self.draft.items().iter().filter(|drafted| drafted.value.is_some());
+        puts.map(|drafted| (drafted.file, drafted.id.as_slice()))
     }
 
-    /// Takes an item's state out, to be set again.
-    pub(super) fn take(&mut self, item: ItemHash, file: FileId, id: &[u8]) -> Option<Bytes> {
-        let at = self.place(item, file, id)?;
-        let value = self.items.get_mut(at)?.2.take();
-        self.bytes -= len(value.as_ref());
-        value
-    }
-
-    fn updates(&self) -> Vec<Update<'_>> {
-        self.items
-            .iter()
-            .map(|(file, id, value)| match value {
-                Some(value) => Update::Put { file: *file, id, value },
-                None => Update::Delete { file: *file, id },
-            })
-            .collect()
+    /// Whether it deleted the item.
+    pub(super) fn deleted(&self, item: ItemHash, file: FileId, id: &[u8]) -> bool {
+        self.draft.find(item, file, id).is_some_and(|drafted| drafted.value.is_none())
     }
 }
 
@@ -227,7 +161,8 @@ impl Exec {
     pub(super) fn bytes(&self) -> usize {
         let inner = self.inner.as_ref().map_or(0, Blocked::bytes);
         let read = self.read.as_ref().map_or(0, |read| read.capacity() * 2 * size_of::<ItemHash>());
-        self.queue.bytes() + self.staged.held() + self.reply.capacity() + inner + read
+        let reads = self.staged.reads.capacity() * size_of::<ItemHash>();
+        self.queue.bytes() + self.staged.draft.held() + reads + self.reply.capacity() + inner + read
     }
 
     /// Whether it has to know what others change.
@@ -335,13 +270,14 @@ impl<B: Backend> Turn<'_, B> {
             self.shared.work.begin_slice(0, LONG_TURN_SLICES);
         }
         let written = self.enter(&mut exec);
-        let result = self.exec_step(&mut exec);
+        let mut result = self.exec_step(&mut exec);
         self.leave(&mut exec, written);
+        if let Ok(true) = result {
+            result = Ok(self.encode(&mut exec.staged.draft));
+        }
         match result {
             Ok(true) => {
-                if !exec.staged.items.is_empty() {
-                    self.write(&exec.staged.updates())?;
-                }
+                self.commit(exec.staged.draft)?;
                 self.waits.join(&exec.waits);
                 self.client.out.append(exec.reply);
             }
@@ -389,10 +325,9 @@ impl<B: Backend> Turn<'_, B> {
                 return Ok(false);
             }
             (*at, *span) = (*at + 1, *span + args.len());
-            let staged = self.staged.as_ref().map_or(0, |staged| staged.bytes);
-            if staged > BATCH_MAX {
+            if let Some(Staged { draft, .. }) = self.staged.as_ref().filter(|staged| !staged.draft.fits()) {
                 let limit = "a transaction's items together have at most 32 MiB";
-                return Err(Refusal::TooLarge { what: "transaction", found: staged, limit }.into());
+                return Err(Refusal::TooLarge { what: "transaction", found: draft.bytes(), limit }.into());
             }
             if self.client.out.bytes.len() > CLIENT_REPLY_MAX {
                 return Err(format!(

@@ -5,16 +5,16 @@ use super::gather::What;
 use super::items::NO_EXPIRY;
 use super::outbox::Waits;
 use super::refusal::Fail;
-use super::session::{AckWait, Blocked, Client};
+use super::session::{AckWait, Blocked, Client, NO_COMMAND};
 use super::table::{Cmd, Spec, flag};
 use super::transaction::{Queue, Staged};
 use super::{Shared, subcommands};
 use crate::base::limits::{
-    CLIENT_REPLY_MAX, CLIENTS_MEMORY_MAX, ITEM_ID_MAX, NAME_MAX, OPTIONS_MAX, WORK_COMMAND, WORK_READ,
-    WORK_UPDATE,
+    CLIENT_REPLY_MAX, CLIENTS_MEMORY_MAX, DIRECT_ITEMS_MAX, ITEM_ID_MAX, ITEM_VALUE_MAX, NAME_MAX,
+    OPTIONS_MAX, WORK_COMMAND, WORK_READ, WORK_UPDATE,
 };
-use crate::base::{FileId, JournalKind, Now, Seq};
-use crate::doors::{Backend, Refusal, Update};
+use crate::base::{FileId, JournalKind, Now, Seq, Wait};
+use crate::doors::{Backend, Draft, Refusal, Update};
 use crate::format::resp::{self, Args};
 use bytes::Bytes;
 
@@ -73,6 +73,7 @@ impl<'t, B: Backend> Turn<'t, B> {
         self.shared.stats.commands += 1;
         self.client.active = self.now.mono;
         let Some(spec) = self.shared.lookup.find(args.at(0)) else {
+            self.client.last_command = NO_COMMAND;
             return self.unknown(args);
         };
         self.shared.work.spend(WORK_COMMAND);
@@ -91,6 +92,7 @@ impl<'t, B: Backend> Turn<'t, B> {
         let (mut name, mut takes) = (spec.name, spec.takes(args.len()));
         if spec.has(flag::CONTAINER) && args.len() > 1 {
             let word = args.at(1);
+            self.client.last_command = NO_COMMAND;
             let sub = subcommands::find(spec, word).ok_or_else(|| unknown_subcommand(spec.name, word))?;
             (name, takes) = (sub.name, sub.takes(args.len()));
         }
@@ -266,10 +268,10 @@ impl<'t, B: Backend> Turn<'t, B> {
         self.shared.work.spend(WORK_READ);
         if let Some(staged) = &mut self.staged {
             let item = self.backend.item_hash(file, id);
-            if let Some(value) = staged.value(item, file, id) {
-                return Ok(value.clone());
+            if let Some(drafted) = staged.draft.find(item, file, id) {
+                return Ok(drafted.value.clone());
             }
-            staged.read(item);
+            staged.reads.push(item);
         }
         let (value, wait) = self.backend.read(file, id)?;
         self.shared.work.spend(value.as_ref().map_or(0, Bytes::len));
@@ -287,16 +289,42 @@ impl<'t, B: Backend> Turn<'t, B> {
         };
         self.shared.work.spend(updates.len() * WORK_UPDATE + updates.iter().map(bytes).sum::<usize>());
         if let Some(staged) = &mut self.staged {
-            for update in updates {
-                let (Update::Put { file, id, .. } | Update::Delete { file, id }) = update;
-                staged.put(self.backend.item_hash(*file, id), update);
-            }
-            return Ok(());
+            return updates.iter().try_for_each(|update| draft(&mut staged.draft, self.backend, update));
         }
         let wait = self.backend.update(updates)?;
-        self.shared.stats.updates += updates.len() as u64;
+        self.wrote(updates.len(), wait);
+        Ok(())
+    }
+
+    fn wrote(&mut self, updates: usize, wait: Wait) {
+        self.shared.stats.updates += updates as u64;
         self.waits.add(wait);
         self.client.last[wait.journal.index()] = wait.seq;
+    }
+
+    /// Encodes what was drafted, as far as the turn goes. A short one is taken item by item in the end.
+    pub(super) fn encode(&mut self, draft: &mut Draft) -> bool {
+        if draft.len() <= DIRECT_ITEMS_MAX {
+            return true;
+        }
+        while !self.shared.work.slice_is_over() {
+            let Some(bytes) = draft.encode_one() else { return true };
+            self.shared.work.spend(WORK_UPDATE / 4 + bytes);
+        }
+        false
+    }
+
+    /// Makes the updates that were drafted, as one.
+    pub(super) fn commit(&mut self, draft: Draft) -> Result<(), Fail> {
+        let count = draft.len();
+        if count == 0 {
+            return Ok(());
+        }
+        let wait = match count <= DIRECT_ITEMS_MAX {
+            true => self.backend.update(&draft.updates().collect::<Vec<_>>())?,
+            false => self.backend.commit(draft)?,
+        };
+        self.wrote(count, wait);
         Ok(())
     }
 
@@ -396,6 +424,19 @@ impl<'t, B: Backend> Turn<'t, B> {
         self.client.blocked = Some(Blocked::Ack(wait));
         Ok(())
     }
+}
+
+/// Puts an update into a draft.
+pub(super) fn draft<B: Backend>(draft: &mut Draft, backend: &B, update: &Update<'_>) -> Result<(), Fail> {
+    let (file, id) = match update {
+        Update::Put { value, .. } if value.len() > ITEM_VALUE_MAX => {
+            let limit = "an item's value has at most 16 MiB";
+            return Err(Refusal::TooLarge { what: "item value", found: value.len(), limit }.into());
+        }
+        Update::Put { file, id, .. } | Update::Delete { file, id } => (*file, *id),
+    };
+    draft.put(backend.item_hash(file, id), update);
+    Ok(())
 }
 
 /// Redis's text for a wrong number of arguments; `name` may be `command|subcommand`.

@@ -24,7 +24,7 @@ use super::turn::Turn;
 use super::work::Work;
 use crate::base::limits::{
     CLIENT_REPLY_MAX, ITEM_ID_MAX, KEYS_MAX, PATTERN_MAX, SCAN_COUNT_MAX, WALK_STAGED_MAX, WALK_STEP,
-    WORK_READ, WORK_WALKED,
+    WORK_LOOKED, WORK_READ, WORK_WALKED,
 };
 use crate::base::{FileId, Now};
 use crate::doors::{Backend, Refusal, Scanned};
@@ -188,30 +188,26 @@ fn walk<B: Backend>(
         if file != place.file {
             *place = Place { file, after: None };
         }
-        let Scanned { ids, ended, wait } =
+        let Scanned { ids, next, wait, looked } =
             match backend.scan(file, place.after.as_deref(), WALK_STEP.min(*left)) {
                 // Deleted meanwhile: nothing of it is left to be told.
-                Err(Refusal::NoSuchFile(_)) => Scanned { ended: true, ..Scanned::default() },
+                Err(Refusal::NoSuchFile(_)) => Scanned::default(),
                 other => other?,
             };
         wait.into_iter().for_each(|wait| waits.add(wait));
         // An empty file is work, too.
-        work.spend(WORK_WALKED * (ids.len() + 1));
+        work.spend(WORK_WALKED * (ids.len() + 1) + WORK_LOOKED * looked);
         *left = left.saturating_sub(ids.len().max(1));
         for id in &ids {
-            let gone = staged
-                .is_some_and(|staged| staged.value(backend.item_hash(file, id), file, id) == Some(&None));
+            let gone = staged.is_some_and(|staged| staged.deleted(backend.item_hash(file, id), file, id));
             if !gone && filter.key(&start, id, &mut key, work) {
                 found(&key);
             }
         }
-        if ended || ids.last().is_some_and(|id| filter.beyond(id)) {
-            if !matches!(filter.scope, Scope::All) {
-                return Ok(true);
-            }
-            *place = Place { file: FileId(file.0 + 1), after: None };
-        } else if let Some(last) = ids.last() {
-            place.after = Some(last.to_vec());
+        match next {
+            Some(next) if !filter.beyond(&next) => place.after = Some(next.to_vec()),
+            _ if !matches!(filter.scope, Scope::All) => return Ok(true),
+            _ => *place = Place { file: FileId(file.0 + 1), after: None },
         }
     }
     Ok(false)

@@ -2,7 +2,7 @@
 
 use super::super::disk::Death;
 use super::super::world::{Ev, World};
-use super::{Phase, Purpose, Undo};
+use super::{Phase, Purpose, Undo, serves};
 use crate::base::AckLevel;
 use crate::engine::PeerLoss;
 use crate::engine::admin::AdminRequest;
@@ -75,7 +75,7 @@ impl World {
         if waited < 8_000_000 || !waited.is_multiple_of(1_000_000) {
             return;
         }
-        let serving = (0..2).any(|n| self.operator.status[n].as_ref().is_some_and(|s| s.state == "serving"));
+        let serving = (0..2).any(|n| self.operator.status[n].as_ref().is_some_and(serves));
         if serving {
             return;
         }
@@ -105,7 +105,7 @@ impl World {
     /// The node that serves, if the pair is whole: the other one is equal, or diverged, or halted for good.
     fn is_whole(&mut self) -> Option<usize> {
         let state = |n: usize| self.operator.status[n].as_ref().map_or("", |s| s.state.as_str());
-        let serving = (0..2).find(|&n| state(n) == "serving")?;
+        let serving = (0..2).find(|&n| self.operator.status[n].as_ref().is_some_and(serves))?;
         let other = 1 - serving;
         if self.operator.paused || !self.settled(serving) {
             return None;

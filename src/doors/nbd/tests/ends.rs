@@ -58,19 +58,3 @@ fn a_goodbye_behind_requests_that_wait_does_not_have_them_carried_out_later() {
     assert_eq!((first(&world), world.model.did.len()), (0, begun));
     assert_eq!(world.door.clients(), 0);
 }
-
-#[test]
-fn what_came_of_a_payload_when_its_client_ended_is_no_write() {
-    let mut world = World::new(1 << 20);
-    world.client(ONE, false);
-    for len in [4096, 256 << 10] {
-        let mut bytes = Vec::new();
-        Request { flags: 0, command: WRITE, cookie: 1, offset: 0, len }.encode(&mut bytes);
-        bytes.extend(vec![7; usize::try_from(len).unwrap() - 1]);
-        world.client(TWO, false);
-        world.send(TWO, &bytes);
-        world.door.ended(TWO);
-        world.run();
-        assert_eq!(world.model.did, [], "{len}");
-    }
-}

@@ -255,3 +255,36 @@ fn a_client_that_has_chosen_has_no_deadline() {
     world.client(ONE, false);
     assert_eq!(world.door.deadline(), None);
 }
+
+#[test]
+fn a_client_that_is_denied_what_it_came_for_is_told_of_and_one_that_is_served_has_proved_itself() {
+    let mut world = World::new(1 << 20);
+    world.client(ONE, true);
+    assert!(world.peer(ONE).proven && world.peer(ONE).refused.is_empty());
+    let cases: [(&str, Tls, Vec<u8>, &str); 5] = [
+        ("no such volume", Tls::Off, option(nbd::OPT_GO, &info("acc/other", &[])), "no such file"),
+        ("the old way", Tls::Off, option(nbd::OPT_EXPORT_NAME, b"acc/other"), "no such file"),
+        ("no TLS", Tls::Required, option(nbd::OPT_GO, &info(NAME, &[])), "does not use TLS"),
+        (
+            "no TLS in the old way",
+            Tls::Required,
+            option(nbd::OPT_EXPORT_NAME, NAME.as_bytes()),
+            "does not use TLS",
+        ),
+        ("a browser", Tls::Off, b"GET / HTTP/1.1\r\n\r\n".to_vec(), "is not NBD"),
+    ];
+    for (at, (case, tls, bytes, why)) in (10..).zip(cases) {
+        let conn = ConnId(at);
+        world.open(conn, tls);
+        world.send(conn, &[&[0, 0, 0, 3], &bytes[..]].concat());
+        let peer = world.peer(conn);
+        assert!(!peer.proven, "{case}");
+        assert_eq!(peer.refused.len(), 1, "{case}: {:?}", peer.refused);
+        assert!(peer.refused[0].contains(why), "{case}: {:?}", peer.refused);
+    }
+    // One that says nothing until its time is over.
+    world.open(TWO, Tls::Off);
+    world.now.mono = world.now.mono.plus_ms(crate::base::limits::NBD_HANDSHAKE_MS);
+    world.run();
+    assert!(world.peer(TWO).refused[0].contains("chose no volume"), "{:?}", world.peer(TWO).refused);
+}

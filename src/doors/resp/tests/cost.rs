@@ -45,9 +45,15 @@ fn whatever_a_client_without_password_sends_a_million_times_nothing_grows() {
             .collect::<Vec<_>>();
         let pieces = |rig: &mut Rig, count: usize| {
             for _ in 0..count {
+                // Time goes on, as it does.
+                rig.now.mono = rig.now.mono.plus_ms(1);
                 rig.write(1, &piece);
                 rig.run(true);
                 rig.got(1);
+                // Wrong passwords end a connection: the next one comes.
+                if rig.peers[&1].closed {
+                    rig.open(1);
+                }
             }
             rig.forget_written(1);
             lengths(&rig.door)
@@ -104,6 +110,8 @@ fn who_connects_and_leaves_leaves_nothing_whatever_it_waited_for() {
             }
             rig.door.close(ConnId(client));
             rig.peers.remove(&client);
+            let [sessions, _, _, ready, stopped, ..] = lengths(&rig.door);
+            assert!(ready <= sessions && stopped <= sessions, "{ready} and {stopped} wait of {sessions}");
         }
         rig.model.congested = false;
         rig.run(true);
@@ -223,17 +231,13 @@ fn no_command_of_the_table_costs_more_than_a_turn_may_whatever_is_asked_of_it() 
                 turns += 1;
                 assert!(turns < 100_000, "{what} ends");
             }
-            assert_eq!(rig.unread(2), 0, "{what} is carried out");
+            assert!(rig.unread(2) == 0 || rig.peer(2).closed, "{what} is carried out");
             rig.door.close(ConnId(2));
             rig.peers.remove(&2);
             assert!(rig.door.shared.memory < CLIENTS_MEMORY_MAX / 64, "{what} leaves nothing");
         }
-        for part in 0..50 {
-            let items =
-                (0..1000).map(|n| format!(" app,orders,{:05} v", part * 1000 + n)).collect::<String>();
-            if matches!(spec.cmd, Cmd::Del | Cmd::Exec) {
-                rig.ask(&format!("mset{items}"));
-            }
+        if matches!(spec.cmd, Cmd::Del | Cmd::Exec) {
+            rig = large();
         }
     }
 }
@@ -340,10 +344,13 @@ fn a_command_of_many_keys_is_as_one_at_its_end() {
     });
     assert_eq!(told, format!(":{COUNT}\r\n"), "each is deleted and counted once");
     assert!(rig.model.batches.contains(&20_000), "in one batch");
+    let left: String = (0..COUNT).map(|n| format!(" app,orders,{n:05}")).collect();
+    rig.ask(&format!("del{left}"));
     let pairs: String = (0..COUNT).map(|n| format!(" app,orders,{n:05} new")).collect();
-    let mut set = false;
+    let mut turns = 0;
     let told = while_changed(&mut rig, &format!("msetnx{pairs}"), |rig| {
-        if !std::mem::replace(&mut set, true) {
+        turns += 1;
+        if turns == 30 {
             slip_in(rig, "set app,orders,00000 mine");
         }
     });

@@ -3,7 +3,7 @@
 use super::super::model::{Peer, Rig, encode};
 use super::super::{DoorOutput, RespConfig, RespDoor};
 use crate::base::limits::{
-    AUTHENTICATE_MS, CLIENT_HOLDS_MAX, CLIENT_OUT_MAX, CLIENTS_MAX, CLIENTS_MEMORY_MAX,
+    AUTHENTICATE_MS, CLIENT_HOLDS_MAX, CLIENT_OUT_MAX, CLIENTS_MAX, CLIENTS_MEMORY_MAX, PASSWORDS_MAX,
 };
 use crate::base::{ConnId, Mono, Now};
 
@@ -194,4 +194,20 @@ fn a_large_value_in_small_pieces_arrives_whole() {
     assert_eq!(rig.ask("get a").len(), value.len() + 13);
     let refused = rig.ask(&format!("set a {value}x; ping"));
     assert_eq!(refused, "-ERR item value of 16777217 bytes: an item's value has at most 16 MiB\r\n+PONG\r\n");
+}
+
+#[test]
+fn a_few_wrong_passwords_end_the_connection_and_each_is_told_of() {
+    let mut config = RespConfig::default();
+    config.password = Some("sesame".to_owned());
+    let mut rig = Rig::new(config);
+    rig.open(1);
+    let guesses = "auth a; hello 3 auth default b; auth c; auth d; auth e; auth sesame; set app,items,x 1";
+    let told = rig.ask(guesses);
+    assert_eq!(told.matches("-WRONGPASS").count(), usize::from(PASSWORDS_MAX), "{told}");
+    assert!(rig.peers[&1].closed && !told.contains("+OK"), "{told}");
+    assert_eq!((rig.peers[&1].guessed, rig.peers[&1].proven), (usize::from(PASSWORDS_MAX), false));
+    rig.open(2);
+    assert_eq!(rig.ask_as(2, "auth a; auth sesame; ping").matches("+").count(), 2);
+    assert!(rig.peers[&2].proven);
 }

@@ -85,6 +85,10 @@ fn client_list_shows_every_connection_with_the_fields_of_redis() {
     let list = rig.ask("client list id 2 99 3");
     assert_eq!(field(&list, "flags"), ["xd", "Ue"], "a watched key was changed");
     assert_eq!(field(&list, "resp"), ["2", "3"]);
+    for unknown in ["nosuch", "client nosuch"] {
+        rig.ask_as(3, unknown);
+        assert_eq!(field(&rig.ask("client list id 3"), "cmd"), ["NULL"], "{unknown}");
+    }
     rig.ask_as(3, "reset");
     rig.door.close(ConnId(2));
     let list = rig.ask("client list");

@@ -1,8 +1,30 @@
 //! Which places of a list an item stands at.
 
-use super::FastHash;
-use crate::doors::ItemHash;
+use super::ItemHash;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// A hash for numbers that no outsider chooses.
+#[derive(Default)]
+pub(super) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        let mixed = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}
+
+/// See [`NumberHasher`].
+pub(super) type FastHash = BuildHasherDefault<NumberHasher>;
 
 const NONE: u32 = u32::MAX;
 

@@ -1,0 +1,221 @@
+//! An update of very many items, put together in steps. Nothing of it is there before the backend has taken it as a
+//! whole, and taking it is quick however many items there are.
+
+use super::index::Index;
+use super::{ItemHash, Update};
+use crate::base::limits::BATCH_MAX;
+use crate::base::{FileId, Seq};
+use crate::format::batch::{BATCH_HEADER, BatchBuilder};
+use crate::format::entry::{ENTRY_HEADER, Entry, EntryKind};
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+/// What becomes of one item.
+#[derive(Debug)]
+pub struct Drafted {
+    /// Its file.
+    pub file: FileId,
+    /// Its id; most of them in place.
+    pub id: SmallVec<[u8; 24]>,
+    /// Its content; none if it is deleted.
+    pub value: Option<Bytes>,
+    /// Something newer stands elsewhere.
+    superseded: bool,
+}
+
+/// Each item's last state, in the order in which items were first touched.
+#[derive(Debug, Default)]
+pub struct Draft {
+    items: Vec<Drafted>,
+    index: Index,
+    files: Vec<FileId>,
+    value_bytes: usize,
+    id_bytes: usize,
+    /// The entries so far, and of how many items.
+    body: Option<BatchBuilder>,
+    encoded: usize,
+}
+
+fn len(value: Option<&Bytes>) -> usize {
+    value.map_or(0, Bytes::len)
+}
+
+impl Drafted {
+    /// Whether nothing newer is known of the item.
+    #[must_use]
+    pub fn is_newest(&self) -> bool {
+        !self.superseded
+    }
+}
+
+impl Draft {
+    /// How many items it changes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether it changes none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// What it says of each item.
+    #[must_use]
+    pub fn items(&self) -> &[Drafted] {
+        &self.items
+    }
+
+    /// The files whose items it changes.
+    #[must_use]
+    pub fn files(&self) -> &[FileId] {
+        &self.files
+    }
+
+    /// Ids and values (bytes).
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.value_bytes + self.id_bytes
+    }
+
+    /// Memory held (bytes).
+    #[must_use]
+    pub fn held(&self) -> usize {
+        let body = self.body.as_ref().map_or(0, |_| self.batch_len());
+        self.value_bytes + self.items.capacity() * size_of::<Drafted>() + self.index.bytes() + body
+    }
+
+    /// How long its batch is (bytes).
+    #[must_use]
+    pub fn batch_len(&self) -> usize {
+        BATCH_HEADER + self.items.len() * ENTRY_HEADER + self.bytes()
+    }
+
+    /// Whether it fits one batch, with what may be added to that.
+    #[must_use]
+    pub fn fits(&self) -> bool {
+        self.batch_len() + 4096 <= BATCH_MAX
+    }
+
+    fn place(&self, item: ItemHash, file: FileId, id: &[u8]) -> Option<usize> {
+        let is = |place: &usize| {
+            self.items.get(*place).is_some_and(|drafted| drafted.file == file && drafted.id.as_slice() == id)
+        };
+        self.index.places(item).map(|place| place as usize).find(is)
+    }
+
+    /// What it says of an item, if it does.
+    #[must_use]
+    pub fn find(&self, item: ItemHash, file: FileId, id: &[u8]) -> Option<&Drafted> {
+        self.items.get(self.place(item, file, id)?).filter(|drafted| !drafted.superseded)
+    }
+
+    /// Notes an update.
+    pub fn put(&mut self, item: ItemHash, update: &Update<'_>) {
+        let (file, id, value) = match update {
+            Update::Put { file, id, value } => (*file, *id, Some(Bytes::copy_from_slice(value))),
+            Update::Delete { file, id } => (*file, *id, None),
+        };
+        self.set(item, file, id, value);
+    }
+
+    /// Sets what becomes of an item.
+    ///
+    /// # Panics
+    /// If the item was encoded with another content.
+    pub fn set(&mut self, item: ItemHash, file: FileId, id: &[u8], value: Option<Bytes>) {
+        self.value_bytes += len(value.as_ref());
+        let place = self.place(item, file, id);
+        match place.and_then(|at| self.items.get_mut(at)) {
+            Some(drafted) => {
+                assert!(place >= Some(self.encoded) || drafted.value == value, "what is encoded stays");
+                self.value_bytes -= len(drafted.value.as_ref());
+                drafted.value = value;
+            }
+            None => {
+                self.id_bytes += id.len();
+                self.index.push(item);
+                if !self.files.contains(&file) {
+                    self.files.push(file);
+                }
+                self.items.push(Drafted { file, id: SmallVec::from_slice(id), value, superseded: false });
+            }
+        }
+    }
+
+    /// Takes an item's content out, to be set again.
+    pub fn take(&mut self, item: ItemHash, file: FileId, id: &[u8]) -> Option<Bytes> {
+        let at = self.place(item, file, id)?;
+        let value = self.items.get_mut(at)?.value.take();
+        self.value_bytes -= len(value.as_ref());
+        value
+    }
+
+    /// Something newer is known of the item.
+    pub fn supersede(&mut self, item: ItemHash, file: FileId, id: &[u8]) {
+        if let Some(drafted) = self.place(item, file, id).and_then(|at| self.items.get_mut(at)) {
+            drafted.superseded = true;
+        }
+    }
+
+    /// The same for all items of a file.
+    pub fn supersede_file(&mut self, file: FileId) {
+        if self.files.contains(&file) {
+            self.items.iter_mut().filter(|drafted| drafted.file == file).for_each(|d| d.superseded = true);
+        }
+    }
+
+    /// Encodes one item more; returns its bytes, none when all are.
+    pub fn encode_one(&mut self) -> Option<usize> {
+        let capacity = self.batch_len();
+        let body = self.body.get_or_insert_with(|| BatchBuilder::new(Seq(1), capacity));
+        let Drafted { file, id, value, .. } = self.items.get(self.encoded)?;
+        self.encoded += 1;
+        let kind = if value.is_some() { EntryKind::Put } else { EntryKind::Delete };
+        let entry = Entry { kind, file: *file, id, value: value.as_deref().unwrap_or_default() };
+        body.push(&entry);
+        Some(entry.encoded_len())
+    }
+
+    /// The entries of all items, encoded.
+    pub fn take_body(&mut self) -> Option<BatchBuilder> {
+        while self.encode_one().is_some() {}
+        self.body.take()
+    }
+
+    /// The updates, for a backend that wants them one by one.
+    pub fn updates(&self) -> impl Iterator<Item = Update<'_>> {
+        self.items.iter().map(|Drafted { file, id, value, .. }| match value {
+            Some(value) => Update::Put { file: *file, id, value },
+            None => Update::Delete { file: *file, id },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_item_has_its_last_state_and_stands_where_it_was_first_touched() {
+        let mut draft = Draft::default();
+        // Two items of one number are not mixed up.
+        let (file, item) = (FileId(4), ItemHash(7));
+        for (id, value) in [(b"a", &b"1"[..]), (b"b", b"22"), (b"a", b"333")] {
+            draft.put(item, &Update::Put { file, id, value });
+        }
+        draft.put(item, &Update::Delete { file, id: b"c" });
+        let text: Vec<String> = draft.updates().map(|update| format!("{update:?}")).collect();
+        assert_eq!((draft.len(), draft.bytes(), text.len()), (3, 8, 3));
+        assert!(text[0].contains("[51, 51, 51]") && text[2].starts_with("Delete"), "{text:?}");
+        assert_eq!(draft.take(item, file, b"b").as_deref(), Some(&b"22"[..]));
+        draft.set(item, file, b"b", Some(Bytes::from_static(b"4444")));
+        assert_eq!(draft.find(item, file, b"b").and_then(|found| found.value.as_deref()), Some(&b"4444"[..]));
+        draft.supersede(item, file, b"b");
+        assert!(draft.find(item, file, b"b").is_none() && draft.find(item, file, b"a").is_some());
+        let len = draft.batch_len();
+        let body = draft.take_body().unwrap();
+        assert_eq!((body.count(), body.len()), (3, len));
+    }
+}
