@@ -241,15 +241,14 @@ impl<B: Backend> Turn<'_, B> {
     fn read_keys(&mut self, gather: &mut Gather, args: Args<'_>) -> Result<bool, Fail> {
         if gather.index.is_some() {
             self.note_changes(gather)?;
-            if gather.next == gather.keys {
-                gather.late += 1;
-            }
             if gather.late > ANEW_MAX {
                 self.shared.work.begin_slice(0, LONG_TURN_SLICES);
             }
         }
         if !self.read_again(gather, args)? {
-            return if gather.late > ANEW_MAX { Err(TOO_BUSY.into()) } else { Ok(false) };
+            let last = gather.late > ANEW_MAX;
+            gather.late += u32::from(gather.next == gather.keys);
+            return if last { Err(TOO_BUSY.into()) } else { Ok(false) };
         }
         while gather.next < gather.keys {
             if self.shared.work.slice_is_over() {
