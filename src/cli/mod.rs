@@ -131,11 +131,8 @@ impl Context {
 }
 
 /// Runs the command line `args`, program name first, and gives back the exit code.
-///
-/// From here on a panic in any thread ends the process, whatever profile it was built with: a node that lost a thread
-/// must not go on as half of one, and its journal tells the next start all that counts.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    abort_at_panic();
+    crate::node::log::end_at_panics();
     let args: Vec<OsString> = args.into_iter().collect();
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
@@ -151,14 +148,6 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(answer) => answer.code(),
         Err(failure) => conclude(&mut context, &failure),
     })
-}
-
-fn abort_at_panic() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
-        std::process::abort();
-    }));
 }
 
 fn execute(context: &mut Context, command: Command) -> Done {
@@ -266,23 +255,6 @@ mod tests {
     #[test]
     fn the_definition_of_the_command_line_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_panic_in_any_thread_ends_the_process() {
-        const IN_CHILD: &str = "HB_TEST_PANICS";
-        if std::env::var_os(IN_CHILD).is_some() {
-            abort_at_panic();
-            let _ = std::thread::spawn(|| panic!("on purpose")).join();
-            return;
-        }
-        let child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "cli::tests::a_panic_in_any_thread_ends_the_process"])
-            .env(IN_CHILD, "1")
-            .output()
-            .unwrap();
-        let signal = std::os::unix::process::ExitStatusExt::signal(&child.status);
-        assert_eq!(signal, Some(libc::SIGABRT), "{child:?}");
     }
 
     fn every_command(command: &clap::Command, path: &str, visit: &mut impl FnMut(&str, &clap::Command)) {

@@ -15,7 +15,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,6 +29,8 @@ pub const LOG_VARIABLE: &str = "HOT_BACKUP_LOG";
 /// The target of lines whose repetition is limited already.
 pub(crate) const PACED: &str = "paced";
 
+/// Whether a panic ends the process; it does not in tests, whose panics are their verdicts.
+static ENDS: AtomicBool = AtomicBool::new(false);
 /// To the thread that writes.
 static LINES: OnceLock<SyncSender<Order>> = OnceLock::new();
 /// Lines that were not written, since the start.
@@ -105,6 +107,20 @@ pub(crate) fn take_panics() {
         let trace = std::backtrace::Backtrace::capture();
         tracing::error!("thread {name} {info}\n{trace}");
         flush();
+        if ENDS.load(Ordering::Relaxed) {
+            std::process::abort();
+        }
+    }));
+}
+
+/// From here on a panic in any thread ends the process, whatever profile it was built with: a node that lost a thread
+/// must not go on as half of one, and its journal tells the next start all that counts.
+pub(crate) fn end_at_panics() {
+    ENDS.store(true, Ordering::Relaxed);
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
     }));
 }
 
@@ -363,5 +379,27 @@ mod tests {
     fn control_characters_cannot_reach_the_log() {
         assert_eq!(one_line("plain ünïcode"), "plain ünïcode");
         assert_eq!(one_line("a\nb\u{1b}[31mc\u{85}"), "a\\nb\\u{1b}[31mc\\u{85}");
+    }
+
+    #[test]
+    fn a_panic_in_any_thread_ends_the_process() {
+        const IN_CHILD: &str = "HB_TEST_PANICS";
+        if let Ok(mode) = std::env::var(IN_CHILD) {
+            end_at_panics();
+            if mode == "log" {
+                take_panics();
+            }
+            let _ = std::thread::spawn(|| panic!("on purpose")).join();
+            return;
+        }
+        for mode in ["command", "log"] {
+            let child = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "node::log::tests::a_panic_in_any_thread_ends_the_process"])
+                .env(IN_CHILD, mode)
+                .output()
+                .unwrap();
+            let signal = std::os::unix::process::ExitStatusExt::signal(&child.status);
+            assert_eq!(signal, Some(libc::SIGABRT), "{mode}: {child:?}");
+        }
     }
 }
