@@ -432,7 +432,7 @@ impl World {
             if earlier {
                 self.trace.sometimes("a flush covered a write of an earlier connection");
             }
-            self.blockers[b].log[at].safe = true;
+            self.blockers[b].log[at].safe = !self.check.is_replaced(n);
             self.note_lowered(n);
             self.check.on_ok(n, number, place, level);
         }

@@ -650,6 +650,13 @@ impl Checker {
         self.acked.push(Acked { op, place, level: held, peer_deaths });
     }
 
+    /// Whether the other node has opened a higher epoch: what this one answers from then on, at a promise that is lowered,
+    /// is not the pair's.
+    pub(super) fn is_replaced(&self, node: usize) -> bool {
+        let epoch = self.nodes[node].control.epoch.0;
+        self.openings.iter().any(|(other, opened)| *other != node && *opened > epoch)
+    }
+
     /// The epoch in which an update of the replicated journal was sequenced.
     pub(super) fn epoch_of(&self, acked: &Acked) -> u64 {
         self.history.batches.get(&(0, acked.place.chain)).map_or(0, |known| known.batch.header().epoch.0)
