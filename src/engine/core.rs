@@ -21,7 +21,7 @@ use super::roles::{RoleState, Step};
 use crate::base::limits::{BLOCK_U64, SEGMENT_MIN};
 use crate::base::{AckLevel, Fault, JournalKind, Mono, Now, Ordinal, Seq, Wait};
 use crate::format::control::{Control, EpochMark, Role};
-use crate::journal::Journal;
+use crate::journal::{Journal, Recovered};
 use crate::store::StoreRead;
 use crate::store::namespace::Namespace;
 use std::collections::{HashMap, VecDeque};
@@ -128,8 +128,7 @@ impl<S: StoreRead> Core<S> {
         let StartState { mut control, journals: [replicated, local], store, namespace, applied, replay_from } =
             start;
         let end = replicated.end.seq;
-        let saved_table = control.table.clone();
-        let saved_peer = control.peer;
+        let (saved_table, saved_peer) = (control.table.clone(), control.peer);
         let keeping = peer::found(&mut control.peer, control.role, (end, replicated.announced), saved_peer);
         for mark in &replicated.epochs {
             if control.table.last().is_none_or(|last| last.epoch < mark.epoch) {
@@ -138,16 +137,15 @@ impl<S: StoreRead> Core<S> {
         }
         control.table.retain(|mark| mark.first_seq <= end);
         control.epoch = control.epoch.max(replicated.end.epoch);
-        let appliers = [
-            Applier::new(applied[0], replay_from[0], replicated.end.seq, replicated.announced),
-            Applier::new(applied[1], replay_from[1], local.end.seq, local.announced),
-        ];
+        let applier = |at: usize, found: &Recovered| {
+            Applier::new(applied[at], replay_from[at], found.end.seq, found.announced)
+        };
+        let appliers = [applier(0, &replicated), applier(1, &local)];
         let (pair, bytes) = (config.pair, config.segment_bytes);
         let journals = [
             Journal::new(JournalKind::Replicated, pair, bytes, replicated),
             Journal::new(JournalKind::Local, pair, local_segment(bytes), local),
         ];
-        let link = Link::new(config.seed);
         let mut core = Self {
             now: Now::default(),
             out: VecDeque::new(),
@@ -172,7 +170,7 @@ impl<S: StoreRead> Core<S> {
             // counts as durable before the first checkpoint of this life (I-06).
             checkpoint: Checkpoint { wanted: applied != [Seq(0); 2], ..Checkpoint::default() },
             state: RoleState::new(Step::Replaying),
-            link,
+            link: Link::new(config.seed),
             risk: Risk::default(),
             degraded: None,
             restoring: None,

@@ -315,12 +315,6 @@ fn acks(a: &mut Bench, peer: &mut Peer, durable: u64) {
     a.says(peer, FrameKind::Ack, at(2, 0), ack.encode());
 }
 
-impl Bench {
-    fn link(&self) -> &Link {
-        &self.engine.core.link
-    }
-}
-
 #[test]
 fn an_update_is_answered_within_the_grace_after_the_last_word_of_a_peer_that_fell_silent() {
     let (mut a, _silent) = leading();

@@ -153,15 +153,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let lock = setup::lock(&layout)?;
     // Whoever asks while the node starts is told how far it is.
     let desk = Desk::new(&layout, &config, &starting, &core_inbox);
-    let to_count = Arc::clone(&core_inbox);
-    let refused = move |caller: Ucred, times| {
-        // While there is no core yet, or none any more, nothing is counted.
-        if let Some(core) = to_count.get() {
-            let _ = core.send(Message::CallerRefused { uid: caller.uid, times });
-        }
-    };
-    let admin = admin::spawn(&layout, move |request, _: Ucred| desk.answer(request), refused)
-        .map_err(system_error("opening the admin socket"))?;
+    let admin = open_admin(&layout, desk, &core_inbox)?;
     let found = Found::on_disk(&layout, &config, &starting)?;
     let driver =
         open_driver(options.io.unwrap_or(config.io)).map_err(system_error("opening the I/O driver"))?;
@@ -176,13 +168,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let _ = core_inbox.set(inbox);
     let engine = Engine::new(config.engine_config(seed()), found.start);
     let (at, encryption) = (layout.clone(), config.encryption);
-    let names = config.door_names();
-    let shown = layout.clone();
-    let door_tls = Box::new(move |called: Option<IpAddr>| {
-        let called = called.map(|address| address.to_string());
-        let names: Vec<String> = names.iter().cloned().chain(called).collect();
-        super::door_tls::config(&shown, &names)
-    });
+    let door_tls = door_tls(&layout, config.door_names());
     let keys = Box::new(move || LinkIdentity::load(&at, encryption));
     let ends = Ends {
         layout,
@@ -208,6 +194,32 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     }
     drop(lock);
     Ok(())
+}
+
+fn open_admin(
+    layout: &Layout,
+    desk: Desk,
+    core: &Arc<OnceLock<Inbox>>,
+) -> Result<admin::AdminServer, ServeError> {
+    let to_count = Arc::clone(core);
+    let refused = move |caller: Ucred, times| {
+        // While there is no core yet, or none any more, nothing is counted.
+        if let Some(core) = to_count.get() {
+            let _ = core.send(Message::CallerRefused { uid: caller.uid, times });
+        }
+    };
+    admin::spawn(layout, move |request, _: Ucred| desk.answer(request), refused)
+        .map_err(system_error("opening the admin socket"))
+}
+
+/// Makes what clients of volumes are shown: a certificate for the names of the doors and the address that was called.
+fn door_tls(layout: &Layout, names: Vec<String>) -> super::core::DoorKeys {
+    let layout = layout.clone();
+    Box::new(move |called: Option<IpAddr>| {
+        let called = called.map(|address| address.to_string());
+        let names: Vec<String> = names.iter().cloned().chain(called).collect();
+        super::door_tls::config(&layout, &names)
+    })
 }
 
 fn open_driver(choice: IoChoice) -> io::Result<Box<dyn Driver>> {

@@ -535,13 +535,22 @@ mod tests {
     use super::*;
     use bytes::Bytes;
 
-    /// Operation code and flags of what the kernel is asked for, as io_uring_enter(2) lays them out.
+    /// A submission entry, as io_uring_enter(2) lays it out.
+    #[repr(C)]
+    struct Asked {
+        opcode: u8,
+        before: [u8; 27],
+        op_flags: u32,
+        behind: [u8; 32],
+    }
+
+    /// Operation code and flags of what the kernel is asked for.
     fn asked(mut task: Task<std::fs::File>) -> (u8, u32) {
         let mut arguments = Arguments { ranges: Vec::new(), message: None, address: None };
         let entry = entry_of(&mut task, &mut arguments);
-        // SAFETY: a submission entry is 64 bytes of numbers.
-        let bytes: [u8; 64] = unsafe { std::mem::transmute(entry) };
-        (bytes[0], u32::from_ne_bytes([bytes[28], bytes[29], bytes[30], bytes[31]]))
+        // SAFETY: both are 64 bytes of numbers, and any numbers will do.
+        let entry: Asked = unsafe { std::mem::transmute(entry) };
+        (entry.opcode, entry.op_flags)
     }
 
     fn write(parts: usize) -> WriteTask<std::fs::File> {
