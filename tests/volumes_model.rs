@@ -362,11 +362,12 @@ impl Run {
 }
 
 /// Whether a reader may find this byte: what was there before, or what its client's last change before it left, or what
-/// any other client puts there.
+/// any other client puts there, or what its own puts there with a request behind it. All of them are in flight at once,
+/// and the server MAY process those in any order (doc/proto.md of NBD, "Ordering of messages and writes").
 fn may_read(puts: &[(usize, usize, u8)], (client, place): (usize, usize), before: u8, found: u8) -> bool {
     let own = puts.iter().rev().find(|(by, at, _)| *by == client && *at < place);
     found == own.map_or(before, |(.., put)| *put)
-        || puts.iter().any(|(by, _, put)| *by != client && *put == found)
+        || puts.iter().any(|(by, at, put)| (*by != client || *at > place) && *put == found)
 }
 
 /// Whether a byte may be there when all is quiet: what the last change of a client left, or of one that went any.

@@ -142,12 +142,20 @@ fn ills(s: &Status) -> Vec<String> {
     if s.degraded {
         ills.push(format!("the promise of level {} is lowered to local", s.ack_level));
     }
+    let files = lowered_files(s)
+        .map(|(file, level)| format!("the promise of level {level} of {file} is lowered to local"));
+    ills.extend(files);
     if s.logging == "paused" {
         ills.push("logging is paused: the standby misses what changes now".to_owned());
     }
     let critical = s.troubles.iter().filter(|trouble| trouble.severity == "critical");
     ills.extend(critical.map(|trouble| format!("{}: {}", trouble.kind, trouble.text)));
     ills
+}
+
+/// Files with a level of their own whose promise is lowered now, and that level.
+fn lowered_files(s: &Status) -> impl Iterator<Item = (&str, &str)> {
+    s.lowered.iter().filter(|lowered| !lowered.file.is_empty()).map(|l| (l.file.as_str(), l.level.as_str()))
 }
 
 /// The status for people.
@@ -160,6 +168,9 @@ pub(crate) fn screen(s: &Status) -> String {
     };
     let lowered = if s.degraded { ", lowered to local while the peer is away" } else { "" };
     line("ack level", format!("{}{lowered}", s.ack_level));
+    for (file, level) in lowered_files(s) {
+        line("ack level", format!("{level} of {}, lowered to local while the peer is away", visible(file)));
+    }
     let paused = if s.logging == "paused" { ": the standby misses what changes now" } else { "" };
     line("logging", format!("{}{paused}", s.logging));
     line(
@@ -319,7 +330,7 @@ fn journal(s: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::admin::{AtRisk, JournalView, PeerView, Positions, TroubleView};
+    use crate::engine::admin::{AtRisk, JournalView, LoweredView, PeerView, Positions, TroubleView};
 
     fn serving() -> Status {
         Status {
@@ -404,6 +415,15 @@ mod tests {
         let told = ["the peer is away", "the promise of level durable is lowered to local"];
         assert_eq!(ills(&status), told);
         assert!(ills(&serving()).is_empty());
+    }
+
+    #[test]
+    fn a_lowered_promise_of_a_file_is_said_though_that_of_the_database_is_kept() {
+        let mut status = serving();
+        status.lowered = vec![LoweredView { file: "app,ledger".into(), level: "applied".into() }];
+        let screen = screen(&status);
+        assert!(screen.contains("applied of app,ledger, lowered to local"), "{screen}");
+        assert_eq!(ills(&status), ["the promise of level applied of app,ledger is lowered to local"]);
     }
 
     #[test]
