@@ -72,13 +72,24 @@ fn twenty_thousand_lives_of_a_pair_break_no_rule() {
     }
 }
 
-/// Seeds until a run breaks a rule; the rule's number.
+/// Seeds until a run breaks a rule; the rule's number. Where only a secondary effect was noticed it looks on.
 fn caught(mutation: Mutation) -> Option<(u64, &'static str)> {
     (1..2000).find_map(|seed| {
         let options = Options { mutation: Some(mutation), ..Options::from_seed(seed) };
-        let outcome = run(options, 0);
-        outcome.violation.map(|v| (seed, v.invariant))
+        let rule = run(options, 0).violation?.invariant;
+        (!secondary(mutation).contains(&rule)).then_some((seed, rule))
     })
+}
+
+/// What a mutation also does, before or without breaking its own rule: that proves nothing about the checker of that rule.
+fn secondary(mutation: Mutation) -> &'static [&'static str] {
+    match mutation {
+        // The lie begins with the first control file after the pair is set up, most often one that keeps what the peer told.
+        // Segments are released on the strength of it: a standby that restarts then knows from nowhere where its epoch
+        // began, shares no epoch with its peer and needs a full copy, which nobody makes here.
+        Mutation::LieControl => &["I-50"],
+        _ => &[],
+    }
 }
 
 #[test]

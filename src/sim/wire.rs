@@ -305,11 +305,18 @@ impl World {
         if connection.tainted_at.is_some() {
             self.trace.sometimes("a corrupted frame closed the connection");
         }
+        let sender = &connection.ends[1 - n].out;
+        let broken = sender.tainted || sender.ended;
         let end = &mut connection.ends[n];
         let connecting = end.state == EndState::Unknown;
-        // It spoke a moment ago, and the node that listened to it gives it up.
+        // It spoke a moment ago, and the node that listened to it gives it up. It lives unless what came on it at this very
+        // moment ended it: bytes of a stream with flipped bits, which cannot be read, or the word of a peer that has left
+        // it. A call that waited takes its place then, and nothing was given up for that call. Bits that were flipped
+        // earlier are no excuse: while the node waits for the rest of the frame, the stream speaks.
+        let ended_itself = broken && end.heard_at == self.trace.now;
         let beat = self.options.heartbeat_ms * 1000;
-        if end.follows && end.state == EndState::Open && self.trace.now < end.heard_at + 2 * beat {
+        let spoke = self.trace.now < end.heard_at + 2 * beat;
+        if end.follows && end.state == EndState::Open && spoke && !ended_itself {
             self.check.on_left_living(n, id);
         }
         if end.follows {
