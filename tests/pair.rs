@@ -380,7 +380,7 @@ hot-backup init --dir B --name b --role standby --link-listen 10.99.0.2:2000 --p
 hot-backup trust --dir A \"$(hot-backup identity --dir B)\"; hot-backup trust --dir B \"$(hot-backup identity --dir A)\"
 hot-backup serve --dir A &  hot-backup serve --dir B &
 until hot-backup status --dir A 2>&1 | grep -q asking-peer; do sleep 0.1; done
-until hot-backup status --dir B 2>&1 | grep -q 'b: standby, standby'; do sleep 0.1; done
+until hot-backup status --dir B 2>&1 | grep -q 'b: standby, epoch'; do sleep 0.1; done
 hot-backup status --dir A
 ip address add 10.99.0.1/32 dev lo; ip address add 10.99.0.2/32 dev lo
 hot-backup account create app --wait 60 --dir A && echo met

@@ -298,7 +298,7 @@ fn fio(dir: &Path, uri: &str, how: &str) -> (bool, String) {
 #[test]
 fn tier_volume_passes_the_verification_of_fio_through_restart_and_takeover() {
     tier!("fio", "qemu-io");
-    let plan = Plan::quick().init(&["--ack-level", "durable"]).config("degrade_after_ms = 300");
+    let plan = Plan::quick().init(&["--ack-level", "durable"]).config("degrade_after_ms = 2000");
     let mut volumes = Volumes::start(&plan, "64M");
     let dir = scratch();
     let passes = |uri: &str, how: &str| {

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 /// Flushed is what both nodes have, until one is left alone.
 fn durable(driver: &'static str) -> Plan {
-    // Longer than a disk is slow in a test: what is lowered to level local may be lost.
-    Plan::quick().init(&["--ack-level", "durable"]).config("degrade_after_ms = 2000").io(driver)
+    // Longer than a primary here goes on unheard, or a disk is slow: what is lowered to level local may be lost.
+    Plan::quick().init(&["--ack-level", "durable"]).config("degrade_after_ms = 4000").io(driver)
 }
 
 fn taken_over(driver: &'static str) {

@@ -127,7 +127,9 @@ fn tier_volume_on_a_full_disk_refuses_writes_until_there_is_room_again() {
     assert!(refused.ends_with("error 28"), "{refused}");
     // A thread of its own writes incidents down.
     wait_until("the incident", || {
-        let full = |(kind, _): &(String, String)| kind == "store-failed" || kind == "journal-no-space";
+        let full = |(kind, text): &(String, String)| {
+            kind == "store-failed" || kind == "journal-no-space" || text.starts_with("the disk is full")
+        };
         node.incidents().into_iter().find(full)
     });
     // The connection goes on, and all that was taken can be read.
@@ -342,7 +344,9 @@ fn tier_standby_whose_disk_was_full_follows_again_by_itself() {
         // The primary's users do not wait for it.
         assert_eq!(sets(&pair.a, 400), [] as [String; 0]);
         wait_until("the standby to say that its disk is full", || {
-            let full = |(kind, _): &(String, String)| kind == "store-failed" || kind == "journal-no-space";
+            let full = |(kind, text): &(String, String)| {
+                kind == "store-failed" || kind == "journal-no-space" || text.starts_with("the disk is full")
+            };
             pair.b.incidents().into_iter().find(full)
         });
         thread::sleep(Duration::from_millis(300 * round));
