@@ -398,9 +398,15 @@ impl<S: StoreRead> Core<S> {
         retries.filter(|retry| *retry > self.now.mono).chain(tidying).min()
     }
 
+    /// Whether a checkpoint would cover more than the last one. What an earlier life left in the store, and this one has
+    /// not given it again yet, none covers.
+    pub(super) fn lacks_checkpoint(&self) -> bool {
+        let covered = self.checkpoint.covered;
+        self.appliers.iter().zip(covered).any(|(applier, covered)| covered < applier.shown)
+    }
+
     pub(super) fn pump_checkpoint(&mut self) {
-        let applied = [self.appliers[0].applied, self.appliers[1].applied];
-        let changed = applied != self.checkpoint.covered;
+        let changed = self.lacks_checkpoint();
         let due = self.checkpoint.wanted
             || self.checkpoint.bytes_since >= self.config.checkpoint_bytes
             || self.now.mono >= self.checkpoint.at.plus_ms(self.config.checkpoint_ms);
@@ -415,8 +421,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     pub(super) fn checkpoint_deadline(&self) -> Option<Mono> {
-        let applied = [self.appliers[0].applied, self.appliers[1].applied];
-        let idle = self.checkpoint.running || applied == self.checkpoint.covered;
+        let idle = self.checkpoint.running || !self.lacks_checkpoint();
         if idle { None } else { Some(self.checkpoint.at.plus_ms(self.config.checkpoint_ms)) }
     }
 
