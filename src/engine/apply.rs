@@ -406,7 +406,8 @@ impl<S: StoreRead> Core<S> {
     }
 
     pub(super) fn pump_checkpoint(&mut self) {
-        let changed = self.lacks_checkpoint();
+        let applied = [self.appliers[0].applied, self.appliers[1].applied];
+        let changed = applied != self.checkpoint.covered;
         let due = self.checkpoint.wanted
             || self.checkpoint.bytes_since >= self.config.checkpoint_bytes
             || self.now.mono >= self.checkpoint.at.plus_ms(self.config.checkpoint_ms);
@@ -421,7 +422,8 @@ impl<S: StoreRead> Core<S> {
     }
 
     pub(super) fn checkpoint_deadline(&self) -> Option<Mono> {
-        let idle = self.checkpoint.running || !self.lacks_checkpoint();
+        let applied = [self.appliers[0].applied, self.appliers[1].applied];
+        let idle = self.checkpoint.running || applied == self.checkpoint.covered;
         if idle { None } else { Some(self.checkpoint.at.plus_ms(self.config.checkpoint_ms)) }
     }
 
