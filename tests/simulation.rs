@@ -134,9 +134,18 @@ fn what_is_begun_after_its_clients_end_was_seen_is_noticed() {
 #[test]
 fn what_was_found_once_does_not_come_back() {
     type Scene = (&'static str, fn() -> Option<Violation>);
-    let all: [Scene; 12] = [
+    let all: [Scene; 15] = [
         ("a takeover after the old primary went on alone, in an epoch that its peer never heard of", || {
             run(Options { volumes: true, ..Options::from_seed(1118) }, 0).violation
+        }),
+        ("the quota took the segment in which the epoch began, and the control file knew of none", || {
+            run(Options::from_seed(5258), 0).violation
+        }),
+        ("a stop of a standby whose store shows more than it may give it again", || {
+            run(Options::from_seed(7950), 0).violation
+        }),
+        ("a primary that was killed cannot tell which of its entries its peer had", || {
+            run(Options::from_seed(2258), 0).violation
         }),
         ("a flush that a primary answers after it was replaced", || {
             run(Options { volumes: true, ..Options::from_seed(1494) }, 0).violation

@@ -398,6 +398,13 @@ impl<S: StoreRead> Core<S> {
         retries.filter(|retry| *retry > self.now.mono).chain(tidying).min()
     }
 
+    /// Whether a checkpoint would cover more than the last one. What an earlier life left in the store, and this one has
+    /// not given it again yet, none covers.
+    pub(super) fn lacks_checkpoint(&self) -> bool {
+        let covered = self.checkpoint.covered;
+        self.appliers.iter().zip(covered).any(|(applier, covered)| covered < applier.shown)
+    }
+
     pub(super) fn pump_checkpoint(&mut self) {
         let applied = [self.appliers[0].applied, self.appliers[1].applied];
         let changed = applied != self.checkpoint.covered;

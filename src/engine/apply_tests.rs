@@ -417,6 +417,40 @@ fn a_journal_at_its_quota_stays_there_and_says_once_that_the_peer_has_lost_its_c
 }
 
 #[test]
+fn a_journal_at_its_quota_keeps_where_an_epoch_began_until_the_control_file_tells_of_it() {
+    let mut bench = Bench::serving();
+    let quota = 4 * (64 << 10);
+    let core = &mut bench.engine.core;
+    core.config.quota_bytes = quota;
+    // The table was learned from the peer's batches, and a write of the control file is under way that began before.
+    core.saved_table.clear();
+    core.control_write = Some(u64::MAX);
+    assert_eq!(sets(&mut bench, 300, 4000), [] as [String; 0]);
+    let core = &mut bench.engine.core;
+    assert_eq!(core.replicated().oldest(), Seq(1), "after a crash nothing would tell of the epoch any more");
+    core.control_write = None;
+    assert_eq!(sets(&mut bench, 60, 4000), [] as [String; 0]);
+    let core = &bench.engine.core;
+    assert_eq!(core.saved_table, core.control.table);
+    assert!(core.replicated().oldest() > Seq(1));
+    assert!(core.replicated().disk_use().0 <= quota);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_checkpoint_of_what_an_earlier_life_left_in_the_store() {
+    let mut bench = Bench::serving();
+    bench.set("1");
+    bench.apply();
+    // The store of a standby that was killed may show more than the standby may give it again so far.
+    let applier = &mut bench.engine.core.appliers[0];
+    applier.applied = applier.applied.next();
+    assert!(bench.engine.core.lacks_checkpoint());
+    bench.input(Event::Stop);
+    assert!(matches!(bench.engine.core.state.step, crate::engine::roles::Step::Stopped));
+    assert!(!bench.engine.core.lacks_checkpoint());
+}
+
+#[test]
 fn a_store_without_room_takes_the_claim_of_an_absent_peer_for_it() {
     let mut bench = Bench::serving();
     assert_eq!(sets(&mut bench, 60, 4000), [] as [String; 0]);

@@ -263,6 +263,13 @@ impl<S: StoreRead> Core<S> {
             self.checkpoint.wanted = true;
             return false;
         }
+        // As at a release: where an epoch began must not be known from that part of the journal alone.
+        if self.saved_table != self.control.table {
+            if self.control_write.is_none() && self.peer_may_be_written() {
+                self.write_control();
+            }
+            return false;
+        }
         let Some(oldest) = self.journals[0].drop_oldest(kept) else { return false };
         if !self.is_primary() || self.link.retained.max(self.control.peer.holds) >= Seq(oldest.0 - 1) {
             return true;

@@ -140,6 +140,11 @@ impl<S: StoreRead> Core<S> {
         self.write_control();
     }
 
+    /// Whether no write of the control file has failed a moment ago.
+    pub(super) fn peer_may_be_written(&self) -> bool {
+        self.peer_deadline().is_none()
+    }
+
     /// When a failed write is tried again.
     pub(super) fn peer_deadline(&self) -> Option<Mono> {
         self.keeping.retry_at.filter(|at| self.now.mono < *at)

@@ -562,8 +562,7 @@ impl<S: StoreRead> Core<S> {
         if !quiet || !applied || self.control_write.is_some() {
             return;
         }
-        let shown = [self.appliers[0].applied, self.appliers[1].applied];
-        if shown != self.checkpoint.covered && self.store_fault().is_none() && !self.checkpoint.failed {
+        if self.lacks_checkpoint() && self.store_fault().is_none() && !self.checkpoint.failed {
             self.checkpoint.wanted = true;
             self.pump_checkpoint();
             return;

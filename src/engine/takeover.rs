@@ -219,6 +219,10 @@ impl<S: StoreRead> Core<S> {
         }
         let first = shared.next();
         let durable = match durable {
+            Some(range) if record::set_back(&self.control.peer, end).is_none() => format!(
+                "; of them, entries {range} may have been acknowledged at level durable or above: the old primary's life \
+                 ended badly, and it could not tell whether this node had them"
+            ),
             Some(range) => format!(
                 "; of them, entries {range} may have been acknowledged at level durable or above, because this node had \
                  acknowledged them and does not have them any more"

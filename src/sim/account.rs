@@ -7,7 +7,7 @@ use super::world::World;
 use crate::base::AckLevel;
 use crate::engine::Engine;
 use crate::engine::admin::TakeoverAccount;
-use crate::format::control::Control;
+use crate::format::control::{Control, Role};
 
 /// What a node has heard must be on its disk so long after the connection ended on which it heard it (microseconds).
 const KEPT_AFTER: u64 = 2_000_000;
@@ -109,6 +109,15 @@ impl Checker {
         }
     }
 
+    /// A primary recovers its journal up to `end`: if its last life did not end well, it must take it that anybody may have
+    /// been answered for all of that, as what its peer acknowledged is not written down each time.
+    pub(super) fn note_relied(&mut self, node: usize, end: u64) {
+        let truth = &mut self.nodes[node];
+        if truth.control.role == Role::Primary && truth.control.peer.open {
+            truth.relied_end = truth.relied_end.max(end);
+        }
+    }
+
     /// A standby has become primary and told its account.
     pub(super) fn on_takeover(&mut self, node: usize, account: &TakeoverAccount) {
         let lost = self.gone(node);
@@ -136,7 +145,12 @@ impl Checker {
                 account.lost_announced
             ));
         }
-        if account.durable_level_lost > 0 && !shortened {
+        // A node that was never set back has all that it acknowledged. But it cannot know that it was not, and a primary
+        // that was killed cannot know which of its entries had been acknowledged: those may be counted, and no others.
+        let shared = account.announced.saturating_sub(account.lost_announced);
+        let counted = shared + account.durable_level_lost;
+        let may_be_counted = counted <= self.nodes[1 - node].relied_end;
+        if account.durable_level_lost > 0 && !shortened && !may_be_counted {
             why = Some("it says that updates acknowledged at level durable are lost".to_owned());
         }
         why = why.or_else(|| self.loss_denied(node, account));

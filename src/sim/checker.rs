@@ -65,6 +65,8 @@ pub(super) struct NodeTruth {
     pub(super) deaths: u64,
     /// It may have lost acknowledged entries to decay, with a copy elsewhere.
     pub(super) shortened: bool,
+    /// The end of its journal where it, a primary, last found at a start that the life before had not ended well.
+    pub(super) relied_end: u64,
     /// What the peer told it.
     pub(super) heard: super::account::HeardHeads,
     /// The operator's last word for a takeover: known entries may be given up.
@@ -118,6 +120,7 @@ impl Checker {
             said: Vec::new(),
             deaths: 0,
             shortened: false,
+            relied_end: 0,
             heard: super::account::HeardHeads::default(),
             loss_accepted: false,
             lowered: None,
@@ -481,6 +484,9 @@ impl Checker {
         match last {
             Some(path) => self.journal(node, journal).path = path,
             None => self.recovered_otherwise(node, journal, end, tip),
+        }
+        if journal == JournalKind::Replicated {
+            self.note_relied(node, end.seq);
         }
         let truth = self.journal(node, journal);
         truth.others.clear();
