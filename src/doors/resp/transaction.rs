@@ -27,6 +27,8 @@ pub(super) struct Queue {
     bytes: Vec<u8>,
     spans: Vec<Span>,
     commands: Vec<(&'static Spec, usize)>,
+    /// Commands that were kept before it was void, too.
+    count: usize,
     void: bool,
 }
 
@@ -46,9 +48,9 @@ impl Queue {
             + self.commands.len() * size_of::<(&'static Spec, usize)>()
     }
 
-    /// How many commands.
+    /// How many commands were kept. Redis counts those of a void transaction too.
     pub(super) fn len(&self) -> usize {
-        self.commands.len()
+        self.count
     }
 
     /// Takes one more; `full` when there is no memory for more than a little.
@@ -75,6 +77,7 @@ impl Queue {
             self.bytes.extend_from_slice(arg);
         }
         self.commands.push((spec, args.len()));
+        self.count += 1;
         Ok(())
     }
 

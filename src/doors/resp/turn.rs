@@ -230,7 +230,15 @@ impl<'t, B: Backend> Turn<'t, B> {
         self.reject(&format!("ERR unknown command '{name}', with args beginning with: {shown}"));
     }
 
+    /// Keeps a command for EXEC. A transaction that a watched key has made void keeps none, as in Redis.
     fn enqueue(&mut self, spec: &'static Spec, args: Args<'_>) {
+        if self.shared.watches.of(self.client.conn) > 0 {
+            self.shared.learn(self.backend);
+            if self.shared.watches.is_dirty(self.client.conn) {
+                self.client.out.bytes.extend_from_slice(b"+QUEUED\r\n");
+                return;
+            }
+        }
         let full = self.shared.memory > CLIENTS_MEMORY_MAX;
         self.shared.work.spend(args.len() * WORK_COMMAND / 4);
         let queue = self.client.queue.get_or_insert_with(|| Box::new(Queue::default()));

@@ -82,6 +82,10 @@ fn client_list_shows_every_connection_with_the_fields_of_redis() {
         ("three".into(), "Ue".into())
     );
     rig.ask("set a 2");
+    rig.ask_as(2, "get a; get b");
+    assert_eq!(field(&rig.ask("client list id 2"), "multi"), ["1"], "what is void anyway is not kept");
+    rig.ask_as(2, "nosuch");
+    assert_eq!(field(&rig.ask("client list id 2"), "multi"), ["1"], "and what was kept still counts");
     let list = rig.ask("client list id 2 99 3");
     assert_eq!(field(&list, "flags"), ["xd", "Ue"], "a watched key was changed");
     assert_eq!(field(&list, "resp"), ["2", "3"]);
