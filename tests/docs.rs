@@ -329,7 +329,7 @@ fn each_word_of_an_incident_is_in_the_table_of_matters_and_the_table_is_in_the_a
         .iter()
         .flat_map(|m| [m.row().code].into_iter().chain(m.row().ends.iter().copied()))
         .collect();
-    let calls = [".incident(", ".incident_once(", ".incident_over(", ".all_well(", "Quiet::new("];
+    let calls = [".incident(", ".incident_once(", ".incident_over(", ".all_well(", "RateLimited::new("];
     let source =
         rust_files(&root().join("src")).into_iter().map(|path| fs::read_to_string(path).expect("text"));
     let (mut looked, mut wrong) = (0, Vec::new());

@@ -15,7 +15,7 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// Shows role, positions, lag, what would be lost now, space, incidents
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-Positions count entries of the replicated journal:
+PairWatermarks count entries of the replicated journal:
   appended   in this node's buffer          received  in the peer's memory
   durable    on this node's disk            acked     on the peer's disk
   committed  may be answered to clients     applied   visible in this node's store
@@ -330,7 +330,7 @@ fn journal(s: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::admin::{AtRisk, JournalView, LoweredView, PeerView, Positions, TroubleView};
+    use crate::engine::admin::{AtRisk, JournalView, LoweredView, PairWatermarks, PeerView, TroubleView};
 
     fn serving() -> Status {
         Status {
@@ -340,7 +340,7 @@ mod tests {
             epoch: 2,
             ack_level: "durable".into(),
             logging: "dl-only".into(),
-            positions: Positions {
+            positions: PairWatermarks {
                 appended: 1203,
                 durable: 1203,
                 received: 1201,

@@ -80,7 +80,7 @@ pub enum Refusal {
 
 /// How far each journal is, on this node and at the peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Watermarks {
+pub struct CommitWatermarks {
     /// Durable on this node's disk, by [`JournalKind::index`].
     pub durable: [Seq; 2],
     /// What may be answered, by [`AckLevel`] (index 0 local .. 3 applied), for the replicated journal: the local
@@ -88,7 +88,7 @@ pub struct Watermarks {
     pub replicated: [Seq; 4],
 }
 
-impl Watermarks {
+impl CommitWatermarks {
     /// Whether `wait` is over.
     #[must_use]
     pub fn reached(&self, wait: Wait) -> bool {
@@ -210,7 +210,7 @@ pub trait Backend {
     fn next_change(&mut self) -> Option<Change>;
 
     /// How far things are; moves only forward but for declared degradations.
-    fn watermarks(&self) -> Watermarks;
+    fn watermarks(&self) -> CommitWatermarks;
 
     /// End of the replicated journal; what `WAIT` waits for when the client wrote nothing itself.
     fn appended(&self) -> Seq;
@@ -348,7 +348,7 @@ pub trait BlockBackend {
     fn allocation(&mut self, token: u64, file: FileId, offset: u64, len: u64) -> Result<(), Refusal>;
 
     /// How far things are.
-    fn watermarks(&self) -> Watermarks;
+    fn watermarks(&self) -> CommitWatermarks;
 
     /// Whether clients must wait before they change more.
     fn blocks_congested(&self) -> bool;

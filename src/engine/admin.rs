@@ -167,7 +167,7 @@ pub enum AdminReply {
 
 /// A position for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Positions {
+pub struct PairWatermarks {
     /// In the local journal's buffer.
     pub appended: u64,
     /// On the local disk.
@@ -379,7 +379,7 @@ pub struct Status {
     /// dl-only, all or paused.
     pub logging: String,
     /// The replicated journal.
-    pub positions: Positions,
+    pub positions: PairWatermarks,
     /// The other node.
     pub peer: PeerView,
     /// The way to it.

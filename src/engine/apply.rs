@@ -113,7 +113,10 @@ impl<S: StoreRead> Core<S> {
     fn must_be_told(&mut self, journal: JournalKind, batch: &Batch) -> bool {
         // A takeover that is interrupted leaves a standby again: it too has to know what its volumes may show.
         let follows = journal == JournalKind::Replicated && !self.is_primary();
-        if !follows || !batch.changes_volumes() || batch.header().last_seq() <= self.replicated().told() {
+        if !follows
+            || !batch.changes_volumes()
+            || batch.header().last_seq() <= self.replicated().recorded_head()
+        {
             return false;
         }
         self.replicated_mut().want_mark();
@@ -176,7 +179,7 @@ impl<S: StoreRead> Core<S> {
             return false;
         }
         if applier.handed < applier.disk_until {
-            let told = self.replicated().told();
+            let told = self.replicated().recorded_head();
             let limit = if self.follows_with_volumes(journal) { limit.min(told) } else { limit };
             if self.appliers[journal.index()].handed >= limit {
                 self.replicated_mut().want_mark();

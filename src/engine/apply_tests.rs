@@ -446,7 +446,7 @@ fn a_stop_does_not_wait_for_a_checkpoint_of_what_an_earlier_life_left_in_the_sto
     applier.applied = applier.applied.next();
     assert!(bench.engine.core.lacks_checkpoint());
     bench.input(Event::Stop);
-    assert!(matches!(bench.engine.core.state.step, crate::engine::roles::Step::Stopped));
+    assert!(matches!(bench.engine.core.state.step, crate::engine::roles::Stage::Stopped));
     assert!(!bench.engine.core.lacks_checkpoint());
 }
 

@@ -5,7 +5,9 @@ use super::damage::Spot;
 use super::overlay::{Pending, Unapplied};
 use crate::base::limits::{BATCH_MAX, ITEM_ID_MAX, ITEM_VALUE_MAX};
 use crate::base::{AckLevel, FileId, JournalKind, Seq, Wait};
-use crate::doors::{Backend, Change, Draft, ItemHash, Refusal, ReplicationView, Scanned, Update, Watermarks};
+use crate::doors::{
+    Backend, Change, CommitWatermarks, Draft, ItemHash, Refusal, ReplicationView, Scanned, Update,
+};
 use crate::format::batch::BATCH_HEADER;
 use crate::format::dptr::DptrKind;
 use crate::format::entry::{ENTRY_HEADER, Entry, EntryKind};
@@ -242,7 +244,7 @@ impl<S: StoreRead> Backend for Core<S> {
             .collect()
     }
 
-    fn watermarks(&self) -> Watermarks {
+    fn watermarks(&self) -> CommitWatermarks {
         self.marks()
     }
 

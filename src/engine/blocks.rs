@@ -13,7 +13,7 @@ use crate::base::limits::{
     BLOCK_PAYLOAD_MAX, BLOCK_QUEUE_MAX, BLOCK_U64, BLOCK_UNAPPLIED_MAX, BLOCKS_UNAPPLIED_MAX, VOLUME_MAX,
 };
 use crate::base::{AckLevel, Fault, FileId, JournalKind, Seq, Wait};
-use crate::doors::{Allocation, BlockBackend, Payload, Piece, Refusal, Volume, Watermarks};
+use crate::doors::{Allocation, BlockBackend, CommitWatermarks, Payload, Piece, Refusal, Volume};
 use crate::format::dptr::DptrKind;
 use crate::format::entry::{BlockId, ENTRY_HEADER, Entry, EntryKind};
 use crate::journal::Placed;
@@ -422,7 +422,7 @@ impl<S: StoreRead> BlockBackend for Core<S> {
         self.begin_allocation(Asker::Door(token), file, offset, len)
     }
 
-    fn watermarks(&self) -> Watermarks {
+    fn watermarks(&self) -> CommitWatermarks {
         self.marks()
     }
 
@@ -433,7 +433,7 @@ impl<S: StoreRead> BlockBackend for Core<S> {
             || self.unapplied_bytes() > BLOCK_UNAPPLIED_MAX
             || self.extents.count() > BLOCKS_UNAPPLIED_MAX
             || self.barrier.is_some()
-            || self.link.pacing.holds()
+            || self.link.throttle.holds()
     }
 }
 

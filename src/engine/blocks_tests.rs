@@ -3,8 +3,8 @@
 use super::*;
 use crate::base::limits::LIVE_WINDOW_FULL;
 use crate::base::{ConnId, Epoch, Mono, Now, Ordinal, Position, SegmentIndex};
-use crate::engine::roles::Step;
-use crate::engine::sender::{Live, Outbound, OutboundPhase};
+use crate::engine::roles::Stage;
+use crate::engine::sender::{Outbound, OutboundPhase, SendWindow};
 use crate::engine::{EngineConfig, PeerLoss, StartState};
 use crate::format::PairId;
 use crate::format::batch::{BatchBuilder, Seal};
@@ -12,7 +12,7 @@ use crate::format::control::{Control, Role};
 use crate::format::dptr::{Dptr, FileState, Flags};
 use crate::format::frame::Ack;
 use crate::journal::{Journal, JournalOp, Recovered, SegmentSource, recover};
-use crate::pair::Session;
+use crate::pair::LinkSession;
 use crate::store::memory::MemoryStore;
 use crate::store::namespace::Namespace;
 
@@ -76,7 +76,7 @@ fn core() -> Core<MemoryStore> {
     let (applied, replay_from) = ([Seq(0); 2], [Seq(0); 2]);
     let mut core =
         Core::new(config(), StartState { control, journals, store, namespace, applied, replay_from });
-    core.state.step = Step::Serving;
+    core.state.step = Stage::Serving;
     for journal in &mut core.journals {
         journal.set_epoch(Epoch(2));
         let first = preparing(journal).expect("a segment is wanted");
@@ -137,7 +137,7 @@ fn near_the_end_of_the_room_that_is_certain_clients_of_volumes_wait() {
 #[test]
 fn clients_of_volumes_wait_for_a_standby_that_is_live_and_not_for_one_that_is_behind() {
     let mut core = core();
-    let session = Session::dialed(ConnId(1), 1, core.now.mono);
+    let session = LinkSession::dialed(ConnId(1), 1, core.now.mono);
     core.link.outbound = Some(Outbound { session, phase: OutboundPhase::Connecting });
     core.start_stream(Position::default());
     core.sender_ack(Ack::default(), 0);
@@ -156,7 +156,7 @@ fn clients_of_volumes_wait_for_a_standby_that_is_live_and_not_for_one_that_is_be
         };
         let batch = builder.seal(&seal);
         *end = batch.end();
-        core.link.live.push(batch);
+        core.link.window.push(batch);
         core.pump_link();
     };
     for _ in 0..LIVE_WINDOW_FULL / (4 << 20) - 1 {
@@ -165,7 +165,7 @@ fn clients_of_volumes_wait_for_a_standby_that_is_live_and_not_for_one_that_is_be
     }
     push(&mut core, &mut end);
     assert!(core.blocks_congested() && !core.is_congested(), "volumes wait, items do not");
-    let until = core.link.pacing.deadline().expect("not for ever");
+    let until = core.link.throttle.deadline().expect("not for ever");
     assert!(core.link_deadline() <= Some(until));
     core.now.mono = until;
     core.pump_link();
@@ -174,10 +174,10 @@ fn clients_of_volumes_wait_for_a_standby_that_is_live_and_not_for_one_that_is_be
     core.now.mono = Mono(until.0 * 10);
     core.pump_link();
     assert!(core.blocks_congested(), "there is patience again");
-    core.link.live = Live::default();
+    core.link.window = SendWindow::default();
     end = Position { seq: Seq(9), ..Position::default() };
     for _ in 0..LIVE_WINDOW_FULL / (4 << 20) {
         push(&mut core, &mut end);
     }
-    assert!(core.link.live.is_full() && !core.blocks_congested());
+    assert!(core.link.window.is_full() && !core.blocks_congested());
 }

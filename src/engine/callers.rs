@@ -15,11 +15,11 @@ use super::core::Core;
 use super::effect::{Effect, Severity};
 use super::incidents::Matter;
 use super::receiver::Inbound;
-use super::roles::Step;
+use super::roles::Stage;
 use crate::base::limits::{CALLER_BYTES_MAX, LINK_CALLERS_MAX};
 use crate::base::{ConnId, Mono};
 use crate::format::frame::{FrameHeader, FrameKind, Hello, Refuse, RefuseCode};
-use crate::pair::{Frame, Session, Verdict, judge_caller};
+use crate::pair::{Frame, LinkSession, Verdict, judge_caller};
 use crate::store::StoreRead;
 use std::collections::VecDeque;
 
@@ -29,7 +29,7 @@ const SILENT_BEATS: u64 = 3;
 /// A call that is not judged yet.
 #[derive(Debug)]
 struct Caller {
-    session: Session,
+    session: LinkSession,
     from: String,
     claim: Option<Box<Claim>>,
 }
@@ -67,7 +67,7 @@ impl Callers {
 
 impl<S: StoreRead> Core<S> {
     pub(super) fn link_accepted(&mut self, conn: ConnId, from: String) {
-        if self.stopping || matches!(self.state.step, Step::Stopped) {
+        if self.stopping || matches!(self.state.step, Stage::Stopped) {
             return self.effect(Effect::LinkClose { conn, abort: true });
         }
         if self.link.callers.list.len() >= LINK_CALLERS_MAX
@@ -75,7 +75,7 @@ impl<S: StoreRead> Core<S> {
         {
             self.effect(Effect::LinkClose { conn: oldest.session.conn, abort: true });
         }
-        let session = Session::accepted(conn, self.now.mono);
+        let session = LinkSession::accepted(conn, self.now.mono);
         self.link.callers.list.push_back(Caller { session, from, claim: None });
     }
 

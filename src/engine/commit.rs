@@ -5,7 +5,7 @@ use super::effect::{Effect, Severity};
 use super::incidents::Matter;
 use crate::base::limits::{BLOCK_U64, QUEUE_MAX, UNAPPLIED_MAX, UNWRITTEN_MS};
 use crate::base::{Fault, JournalKind, SegmentIndex, Seq};
-use crate::doors::Watermarks;
+use crate::doors::CommitWatermarks;
 use crate::journal::{JournalOp, JournalState, ReadRequest};
 use crate::store::StoreRead;
 
@@ -20,8 +20,8 @@ impl<S: StoreRead> Core<S> {
             for batch in sealed {
                 self.extents.sealed(kind, &batch);
                 if kind == JournalKind::Replicated {
-                    self.risk.sealed(batch.header().last_seq(), u64::from(batch.header().len), self.now.mono);
-                    self.link.live.push(batch);
+                    self.lag.sealed(batch.header().last_seq(), u64::from(batch.header().len), self.now.mono);
+                    self.link.window.push(batch);
                 }
             }
             self.journal_ops(kind);
@@ -175,7 +175,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     /// How far things are, for replies.
-    pub(super) fn marks(&self) -> Watermarks {
+    pub(super) fn marks(&self) -> CommitWatermarks {
         let durable = [self.journals[0].pace().durable, self.journals[1].pace().durable];
         let acked = self.link.acked;
         let at_peer = |seq: Seq| match (self.degraded, self.restoring) {
@@ -183,7 +183,7 @@ impl<S: StoreRead> Core<S> {
             (Some(_), None) => durable[0],
             (Some(_), Some(lowered)) => durable[0].min(seq.max(lowered)),
         };
-        Watermarks {
+        CommitWatermarks {
             durable,
             replicated: [durable[0], at_peer(acked.received), at_peer(acked.durable), at_peer(acked.applied)],
         }

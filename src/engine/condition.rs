@@ -4,7 +4,7 @@ use super::config::PeerLoss;
 use super::core::Core;
 use super::incidents::Matter;
 use super::progress::PeerState;
-use super::roles::Step;
+use super::roles::Stage;
 use crate::base::{AckLevel, Fault, JournalKind};
 use crate::journal::JournalState;
 use crate::store::StoreRead;
@@ -134,8 +134,8 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn condition(&self) -> Condition {
         let (word, reason) = (self.state.word(), self.reason());
         let next = match self.state.step {
-            Step::Asking => Matter::WaitingForPeer.row().advice,
-            Step::Diverged => Matter::Diverged.row().advice,
+            Stage::Asking => Matter::WaitingForPeer.row().advice,
+            Stage::Diverged => Matter::Diverged.row().advice,
             _ => "",
         };
         if self.stopping {
@@ -145,7 +145,7 @@ impl<S: StoreRead> Core<S> {
         // Only a restart helps, whatever it was about to do.
         let for_good = matches!(hindrance, Hindrance::JournalFailed(..));
         let hindrance = hindrance.told();
-        if for_good || matches!(self.state.step, Step::Serving | Step::Standby) {
+        if for_good || matches!(self.state.step, Stage::Serving | Stage::Standby) {
             return hindrance;
         }
         // It will not get any further before that is mended.

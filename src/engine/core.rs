@@ -11,13 +11,13 @@ use super::definitions::Barrier;
 use super::effect::Effect;
 use super::extents::Extents;
 use super::incidents::Incidents;
+use super::lag::Lag;
 use super::link::Link;
 use super::listing::Listing;
 use super::overlay::Overlay;
 use super::peer::{self, Keeping};
 use super::promises::Promises;
-use super::risk::Risk;
-use super::roles::{RoleState, Step};
+use super::roles::{RoleState, Stage};
 use crate::base::limits::{BLOCK_U64, SEGMENT_MIN};
 use crate::base::{AckLevel, Fault, JournalKind, Mono, Now, Ordinal, Seq, Wait};
 use crate::format::control::{Control, EpochMark, Role};
@@ -71,7 +71,7 @@ pub(super) struct Core<S> {
     pub(super) checkpoint: Checkpoint,
     pub(super) state: RoleState,
     pub(super) link: Link,
-    pub(super) risk: Risk,
+    pub(super) lag: Lag,
     /// Since when the configured ack level is lowered to `local`, and from which entry on.
     pub(super) degraded: Option<Seq>,
     /// The peer is back, but the promise stays lowered up to here until all up to here is there.
@@ -169,9 +169,9 @@ impl<S: StoreRead> Core<S> {
             // The store shows this much, but a process that died may have left it only in the page cache: nothing
             // counts as durable before the first checkpoint of this life (I-06).
             checkpoint: Checkpoint { wanted: applied != [Seq(0); 2], ..Checkpoint::default() },
-            state: RoleState::new(Step::Replaying),
+            state: RoleState::new(Stage::Replaying),
             link: Link::new(config.seed),
-            risk: Risk::default(),
+            lag: Lag::default(),
             degraded: None,
             restoring: None,
             resume_at: Seq(0),
@@ -218,12 +218,12 @@ impl<S: StoreRead> Core<S> {
 
     /// Whether this node accepts updates to replicated files now.
     pub(super) fn serving(&self) -> bool {
-        matches!(self.state.step, Step::Serving) && !self.stopping
+        matches!(self.state.step, Stage::Serving) && !self.stopping
     }
 
     /// Whether this node answers reads, and updates of its own local files.
     pub(super) fn readable(&self) -> bool {
-        matches!(self.state.step, Step::Serving | Step::Standby)
+        matches!(self.state.step, Stage::Serving | Stage::Standby)
     }
 
     /// Whether the replicated journal carries this node's own entries.

@@ -10,19 +10,19 @@ use super::callers::Callers;
 use super::core::Core;
 use super::effect::{Effect, Severity};
 use super::incidents::Matter;
-use super::pacing::Pacing;
 use super::peer_door;
 use super::progress::Progress;
 use super::receiver::Inbound;
-use super::roles::Step;
-use super::sender::{Live, Outbound, OutboundPhase};
+use super::roles::Stage;
+use super::sender::{Outbound, OutboundPhase, SendWindow};
+use super::throttle::Throttle;
 use crate::base::limits::NAME_MAX;
 use crate::base::{AlignedBuf, ConnId, Epoch, Mono, Now, Prng, Seq};
 use crate::format::control::Role;
 use crate::format::frame::{
     Ack, FrameHeader, FrameKind, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION, Refuse, RefuseCode,
 };
-use crate::pair::{Frame, Head, Own, Session, Verdict, judge};
+use crate::pair::{Frame, Head, LinkSession, Own, Verdict, judge};
 use crate::store::StoreRead;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -42,9 +42,9 @@ pub(super) struct Link {
     pub(super) inbound: Option<Inbound>,
     /// Calls that are not judged yet.
     pub(super) callers: Callers,
-    pub(super) live: Live,
+    pub(super) window: SendWindow,
     /// Whether changes of volumes wait for the peer.
-    pub(super) pacing: Pacing,
+    pub(super) throttle: Throttle,
     /// The last acknowledgement heard; it stays true when the peer is away, but for `received`.
     pub(super) acked: Ack,
     /// What the peer is known to have on disk: the journal is kept from here.
@@ -74,8 +74,8 @@ impl Link {
             outbound: None,
             inbound: None,
             callers: Callers::default(),
-            live: Live::default(),
-            pacing: Pacing::default(),
+            window: SendWindow::default(),
+            throttle: Throttle::default(),
             acked: Ack::default(),
             retained: Seq(0),
             progress: Progress::default(),
@@ -100,7 +100,7 @@ impl Link {
     /// Whether the stream has reached the live tail.
     pub(super) fn caught_up(&self) -> bool {
         match self.outbound.as_ref().map(|outbound| &outbound.phase) {
-            Some(OutboundPhase::Streaming(stream)) => stream.is_live(&self.live),
+            Some(OutboundPhase::Streaming(stream)) => stream.is_live(&self.window),
             _ => false,
         }
     }
@@ -205,14 +205,14 @@ impl<S: StoreRead> Core<S> {
         self.pump_dial();
         self.pump_sender();
         self.pump_receiver();
-        let full = self.link.live.is_full() && self.link.caught_up();
-        self.link.pacing.look(self.now.mono, full);
+        let full = self.link.window.is_full() && self.link.caught_up();
+        self.link.throttle.look(self.now.mono, full);
     }
 
     pub(super) fn link_deadline(&self) -> Option<Mono> {
         let timeout = self.config.peer_timeout_ms;
         let beat = self.config.heartbeat_ms;
-        let of = |session: &Session, patience: u64, speaks: bool| {
+        let of = |session: &LinkSession, patience: u64, speaks: bool| {
             let silent = session.heard.plus_ms(patience);
             if speaks { silent.min(session.sent.plus_ms(beat)) } else { silent }
         };
@@ -221,11 +221,11 @@ impl<S: StoreRead> Core<S> {
         let inbound = self.link.inbound.as_ref().map(|inbound| of(&inbound.session, timeout, true));
         let dial = (self.link.outbound.is_none() && self.wants_to_dial()).then_some(self.link.next_dial);
         let callers = self.callers_deadline();
-        [outbound, inbound, callers, dial, self.link.pacing.deadline()].into_iter().flatten().min()
+        [outbound, inbound, callers, dial, self.link.throttle.deadline()].into_iter().flatten().min()
     }
 
     fn wants_to_dial(&self) -> bool {
-        !self.stopping && matches!(self.state.step, Step::Asking | Step::Serving)
+        !self.stopping && matches!(self.state.step, Stage::Asking | Stage::Serving)
     }
 
     fn pump_dial(&mut self) {
@@ -234,7 +234,7 @@ impl<S: StoreRead> Core<S> {
         }
         self.link.next_conn += 1;
         let conn = ConnId(self.link.next_conn & !(1 << 63));
-        let session = Session::dialed(conn, conn.0, self.now.mono);
+        let session = LinkSession::dialed(conn, conn.0, self.now.mono);
         self.link.outbound = Some(Outbound { session, phase: OutboundPhase::Connecting });
         self.effect(Effect::LinkConnect { conn });
     }
@@ -246,7 +246,8 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn check_silence(&mut self) {
-        let silent = |session: &Session, now: Now, timeout: u64| now.mono >= session.heard.plus_ms(timeout);
+        let silent =
+            |session: &LinkSession, now: Now, timeout: u64| now.mono >= session.heard.plus_ms(timeout);
         let timeout = self.config.peer_timeout_ms;
         let patience = |outbound: &Outbound| self.patience_with(outbound);
         if let Some(outbound) =
@@ -404,7 +405,7 @@ impl<S: StoreRead> Core<S> {
         if refuse.code != RefuseCode::NotNow as u16 {
             self.link.refuses_us = true;
             self.incident_once(Severity::Warning, "refused-by-peer", text.clone());
-            if matches!(self.state.step, Step::Asking) {
+            if matches!(self.state.step, Stage::Asking) {
                 self.state.why.clone_from(&text);
             }
         }
@@ -504,9 +505,9 @@ impl<S: StoreRead> Core<S> {
             return false;
         }
         match &self.state.step {
-            Step::Standby | Step::Asking | Step::Serving | Step::Diverged => true,
-            Step::Replaying => self.control.role != Role::Standby,
-            Step::Opening(_) | Step::SteppingDown(_) | Step::Stopped => false,
+            Stage::Standby | Stage::Asking | Stage::Serving | Stage::Diverged => true,
+            Stage::Replaying => self.control.role != Role::Standby,
+            Stage::Opening(_) | Stage::SteppingDown(_) | Stage::Stopped => false,
         }
     }
 

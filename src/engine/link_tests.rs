@@ -141,7 +141,7 @@ impl Bench {
             None => panic!("it does not dial"),
         };
         self.input(Event::LinkConnected { conn });
-        let mut session = Session::accepted(conn, self.now.mono);
+        let mut session = LinkSession::accepted(conn, self.now.mono);
         session.admit();
         let mut peer = Peer { session, hello: None };
         match self.heard_by(&mut peer).pop() {
@@ -154,7 +154,7 @@ impl Bench {
     fn is_called(&mut self, number: u64, from: &str) -> Peer {
         let conn = ConnId(1 << 63 | number);
         self.input(Event::LinkAccepted { conn, from: from.to_owned() });
-        let mut session = Session::dialed(conn, number, self.now.mono);
+        let mut session = LinkSession::dialed(conn, number, self.now.mono);
         session.admit();
         Peer { session, hello: None }
     }
@@ -216,7 +216,7 @@ impl Bench {
 
 /// The other end of a connection.
 struct Peer {
-    session: Session,
+    session: LinkSession,
     /// The node's hello, if the node called.
     hello: Option<Hello>,
 }

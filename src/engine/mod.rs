@@ -21,23 +21,23 @@ mod degrade;
 pub mod effect;
 mod extents;
 pub mod incidents;
+mod lag;
 mod link;
 mod listing;
 mod meters;
 mod overlay;
-mod pacing;
 mod peer;
 mod peer_door;
 mod progress;
 mod promises;
 mod reach;
 mod receiver;
-mod risk;
 mod roles;
 mod rounds;
 mod sender;
 mod status;
 mod takeover;
+mod throttle;
 
 use self::core::{Core, ReadFor};
 use crate::base::{Mono, Now};
@@ -49,7 +49,7 @@ use admin::AdminRequest;
 use blocks::Answer;
 pub use config::{EngineConfig, PeerLoss, StartState};
 pub use effect::{Allocation, ClientDoor, ClientPlace, Effect, Event, Incident, Memory, Severity, Tls};
-use roles::Step;
+use roles::Stage;
 pub use rounds::Rounds;
 
 /// One node's decisions. Call [`Engine::input`] with each event, then take [`Engine::output`] until it is empty,
@@ -264,7 +264,7 @@ impl<S: StoreRead> Engine<S> {
     /// ask its peer, stand by.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        !matches!(self.core.state.step, Step::Replaying)
+        !matches!(self.core.state.step, Stage::Replaying)
     }
 
     /// The last entry of each journal; what clients asked for and is not in them was not begun.

@@ -2,7 +2,7 @@
 
 use super::admin::LinkView;
 use super::core::Core;
-use super::roles::Step;
+use super::roles::Stage;
 use crate::base::Seq;
 use crate::store::StoreRead;
 
@@ -25,7 +25,7 @@ impl<S: StoreRead> Core<S> {
     /// Why this node does not serve, in words for a client.
     pub(super) fn reason(&self) -> String {
         match self.state.step {
-            Step::Asking if self.state.why.is_empty() => self.asking_reason(),
+            Stage::Asking if self.state.why.is_empty() => self.asking_reason(),
             _ => self.state.reason(),
         }
     }

@@ -9,14 +9,14 @@ use crate::format::batch::Batch;
 use crate::format::control::EpochMark;
 use crate::format::frame::{Ack, FrameHeader, FrameKind, Hello, Refuse, RefuseCode};
 use crate::journal::JournalState;
-use crate::pair::{Frame, Head, Session, Verdict};
+use crate::pair::{Frame, Head, LinkSession, Verdict};
 use crate::store::StoreRead;
 use bytes::Bytes;
 
 /// The connection that the peer made.
 #[derive(Debug)]
 pub(super) struct Inbound {
-    pub(super) session: Session,
+    pub(super) session: LinkSession,
     /// The peer's address, for people.
     pub(super) from: String,
     phase: Phase,
@@ -42,7 +42,7 @@ struct Following {
 
 impl Inbound {
     /// Of a call whose hello, sent in `epoch`, is about to be answered.
-    pub(super) fn new(session: Session, from: String, epoch: Epoch) -> Self {
+    pub(super) fn new(session: LinkSession, from: String, epoch: Epoch) -> Self {
         Self { session, from, phase: Phase::Answered { follow: false, epoch } }
     }
 

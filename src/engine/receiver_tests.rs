@@ -47,7 +47,7 @@ fn config() -> EngineConfig {
 struct Bench {
     engine: Engine<MemoryStore>,
     now: Now,
-    primary: Session,
+    primary: LinkSession,
     /// What the primary was granted and has sent (bytes).
     granted: u64,
     sent: u64,
@@ -70,7 +70,7 @@ impl Bench {
             applied: [Seq(0); 2],
             replay_from: [Seq(0); 2],
         };
-        let mut primary = Session::dialed(LINK, 7, Mono(0));
+        let mut primary = LinkSession::dialed(LINK, 7, Mono(0));
         primary.admit();
         let mut bench = Self {
             engine: Engine::new(config(), start),

@@ -30,13 +30,13 @@ const CONTROL_RETRY_MS: u64 = 500;
 
 /// See the picture at the head of this module.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum Stage {
     Replaying,
     Standby,
     Asking,
     Opening(Opening),
     Serving,
-    SteppingDown(Fall),
+    SteppingDown(StepDown),
     Diverged,
     Stopped,
 }
@@ -55,7 +55,7 @@ enum OpenStage {
 }
 
 #[derive(Debug)]
-pub(super) struct Fall {
+pub(super) struct StepDown {
     common: Position,
     epoch: Epoch,
     stage: FallStage,
@@ -75,7 +75,7 @@ enum FallStage {
 /// The step, and what goes with it.
 #[derive(Debug)]
 pub(super) struct RoleState {
-    pub(super) step: Step,
+    pub(super) step: Stage,
     /// Why it does not serve, from outside (the peer's silence, say).
     pub(super) why: String,
     /// The operator said `start --alone`.
@@ -93,7 +93,7 @@ pub(super) struct RoleState {
 }
 
 impl RoleState {
-    pub(super) fn new(step: Step) -> Self {
+    pub(super) fn new(step: Stage) -> Self {
         Self {
             step,
             why: String::new(),
@@ -110,38 +110,38 @@ impl RoleState {
 
     /// Whether everything that is durable here may be applied, announced or not: a takeover is under way.
     pub(super) fn applies_all(&self) -> bool {
-        matches!(self.step, Step::Opening(_))
+        matches!(self.step, Stage::Opening(_))
     }
 
     /// Whether the journal must not shrink now.
     pub(super) fn needs_journal(&self) -> bool {
-        matches!(self.step, Step::Replaying | Step::Opening(_) | Step::SteppingDown(_) | Step::Diverged)
+        matches!(self.step, Stage::Replaying | Stage::Opening(_) | Stage::SteppingDown(_) | Stage::Diverged)
     }
 
     pub(super) fn word(&self) -> &'static str {
         match &self.step {
-            Step::Replaying => "replaying",
-            Step::Standby => "standby",
-            Step::Asking => "asking-peer",
-            Step::Opening(opening) if opening.takeover.is_some() => "taking-over",
-            Step::Opening(_) => "starting-epoch",
-            Step::Serving => "serving",
-            Step::SteppingDown(_) => "stepping-down",
-            Step::Diverged => "diverged",
-            Step::Stopped => "stopping",
+            Stage::Replaying => "replaying",
+            Stage::Standby => "standby",
+            Stage::Asking => "asking-peer",
+            Stage::Opening(opening) if opening.takeover.is_some() => "taking-over",
+            Stage::Opening(_) => "starting-epoch",
+            Stage::Serving => "serving",
+            Stage::SteppingDown(_) => "stepping-down",
+            Stage::Diverged => "diverged",
+            Stage::Stopped => "stopping",
         }
     }
 
     /// Why this node does not serve, in words for a client.
     pub(super) fn reason(&self) -> String {
         match &self.step {
-            Step::Replaying => "it replays its journal".to_owned(),
-            Step::Asking => self.why.clone(),
-            Step::Opening(_) => "it begins a new epoch".to_owned(),
-            Step::SteppingDown(_) => "its peer serves in a higher epoch".to_owned(),
-            Step::Diverged => "its peer has taken over, and it holds entries the pair never kept".to_owned(),
-            Step::Stopped => "it is shutting down".to_owned(),
-            Step::Standby | Step::Serving => String::new(),
+            Stage::Replaying => "it replays its journal".to_owned(),
+            Stage::Asking => self.why.clone(),
+            Stage::Opening(_) => "it begins a new epoch".to_owned(),
+            Stage::SteppingDown(_) => "its peer serves in a higher epoch".to_owned(),
+            Stage::Diverged => "its peer has taken over, and it holds entries the pair never kept".to_owned(),
+            Stage::Stopped => "it is shutting down".to_owned(),
+            Stage::Standby | Stage::Serving => String::new(),
         }
     }
 }
@@ -158,18 +158,18 @@ impl<S: StoreRead> Core<S> {
             self.state.retry_at = None;
         }
         match &self.state.step {
-            Step::Replaying => self.pump_replaying(),
-            Step::Asking => self.pump_asking(),
-            Step::Opening(_) => self.pump_opening(),
-            Step::SteppingDown(_) => self.pump_fall(),
-            Step::Standby | Step::Serving | Step::Diverged | Step::Stopped => {}
+            Stage::Replaying => self.pump_replaying(),
+            Stage::Asking => self.pump_asking(),
+            Stage::Opening(_) => self.pump_opening(),
+            Stage::SteppingDown(_) => self.pump_fall(),
+            Stage::Standby | Stage::Serving | Stage::Diverged | Stage::Stopped => {}
         }
         self.retry_takeover();
     }
 
     pub(super) fn roles_deadline(&self) -> Option<Mono> {
         let alone = match self.state.step {
-            Step::Asking if self.may_serve_unasked() => {
+            Stage::Asking if self.may_serve_unasked() => {
                 Some(self.state.asking_since.plus_ms(self.config.peer_timeout_ms))
             }
             _ => None,
@@ -186,14 +186,14 @@ impl<S: StoreRead> Core<S> {
         self.state.step = match self.control.role {
             Role::Standby => {
                 self.tell_gap();
-                Step::Standby
+                Stage::Standby
             }
-            Role::Diverged => Step::Diverged,
+            Role::Diverged => Stage::Diverged,
             Role::Primary => {
                 self.state.asking_since = self.now.mono;
                 self.state.told_asking = false;
                 self.state.why.clear();
-                Step::Asking
+                Stage::Asking
             }
         };
     }
@@ -227,7 +227,7 @@ impl<S: StoreRead> Core<S> {
 
     /// The peer does not serve and will not: this node may, unless the peer once told of more than is here.
     pub(super) fn may_serve(&mut self) {
-        if !matches!(self.state.step, Step::Asking) {
+        if !matches!(self.state.step, Stage::Asking) {
             return;
         }
         match self.peer_is_ahead() {
@@ -241,12 +241,12 @@ impl<S: StoreRead> Core<S> {
         self.state.alone = false;
         self.state.why.clear();
         self.link.trouble.clear();
-        self.state.step = Step::Opening(Opening { stage: OpenStage::Drain, takeover });
+        self.state.step = Stage::Opening(Opening { stage: OpenStage::Drain, takeover });
         self.dirty = true;
     }
 
     fn pump_opening(&mut self) {
-        let Step::Opening(opening) = &self.state.step else { return };
+        let Stage::Opening(opening) = &self.state.step else { return };
         match opening.stage {
             OpenStage::Drain => {
                 let quiet = self.replicated().is_quiet() && self.all_applied(JournalKind::Replicated);
@@ -265,7 +265,7 @@ impl<S: StoreRead> Core<S> {
 
     fn write_new_epoch(&mut self) {
         let end = self.replicated().sealed();
-        let Step::Opening(opening) = &self.state.step else { return };
+        let Stage::Opening(opening) = &self.state.step else { return };
         let Some(epoch) = self.epoch_to_open(opening.takeover.is_some()) else {
             let text = "no epoch number is left: this node can open none".to_owned();
             self.incident_once(Severity::Critical, Matter::NoEpoch, text);
@@ -280,7 +280,7 @@ impl<S: StoreRead> Core<S> {
         self.control.role = Role::Primary;
         self.write_control();
         let write = self.control_write.unwrap_or_default();
-        if let Step::Opening(opening) = &mut self.state.step {
+        if let Stage::Opening(opening) = &mut self.state.step {
             opening.stage = OpenStage::Control(write);
         }
     }
@@ -301,14 +301,14 @@ impl<S: StoreRead> Core<S> {
             Entry { kind: EntryKind::EpochStart, file: crate::base::FileId(0), id: &[], value: &value };
         let seq = self.appending(JournalKind::Replicated).append(std::iter::once(entry));
         self.extents.epoch(seq);
-        if let Step::Opening(opening) = &mut self.state.step {
+        if let Stage::Opening(opening) = &mut self.state.step {
             opening.stage = OpenStage::Entry(seq);
         }
         self.dirty = true;
     }
 
     fn finish_opening(&mut self) {
-        let Step::Opening(opening) = std::mem::replace(&mut self.state.step, Step::Serving) else { return };
+        let Stage::Opening(opening) = std::mem::replace(&mut self.state.step, Stage::Serving) else { return };
         self.link.dial_now(self.now.mono);
         self.dirty = true;
         self.incident_over("waiting-for-peer", "serving", "this node serves again".to_owned());
@@ -335,8 +335,8 @@ impl<S: StoreRead> Core<S> {
         self.peer_written();
         self.dirty = true;
         match &mut self.state.step {
-            Step::Opening(opening) if opening.stage == OpenStage::Control(write) => self.start_epoch(),
-            Step::SteppingDown(fall) if fall.stage == FallStage::Control(write) => self.finish_fall(),
+            Stage::Opening(opening) if opening.stage == OpenStage::Control(write) => self.start_epoch(),
+            Stage::SteppingDown(fall) if fall.stage == FallStage::Control(write) => self.finish_fall(),
             _ => self.link_control_written(write),
         }
     }
@@ -353,11 +353,11 @@ impl<S: StoreRead> Core<S> {
         self.incident_once(Severity::Critical, "control-failed", text);
         let retry = Some(self.now.mono.plus_ms(CONTROL_RETRY_MS));
         match &mut self.state.step {
-            Step::Opening(opening) if opening.stage == OpenStage::Control(write) => {
+            Stage::Opening(opening) if opening.stage == OpenStage::Control(write) => {
                 opening.stage = OpenStage::Drain;
                 self.state.retry_at = retry;
             }
-            Step::SteppingDown(fall) if fall.stage == FallStage::Control(write) => {
+            Stage::SteppingDown(fall) if fall.stage == FallStage::Control(write) => {
                 fall.stage = FallStage::Drain;
                 self.state.retry_at = retry;
             }
@@ -367,8 +367,10 @@ impl<S: StoreRead> Core<S> {
 
     /// The peer serves in a higher epoch: nothing is accepted any more.
     pub(super) fn step_down(&mut self, common: Position, epoch: Epoch) {
-        if matches!(self.state.step, Step::SteppingDown(_) | Step::Diverged | Step::Replaying | Step::Stopped)
-        {
+        if matches!(
+            self.state.step,
+            Stage::SteppingDown(_) | Stage::Diverged | Stage::Replaying | Stage::Stopped
+        ) {
             return;
         }
         let text = format!(
@@ -382,7 +384,7 @@ impl<S: StoreRead> Core<S> {
         self.link.close_all(&mut self.out);
         let stage = FallStage::Drain;
         self.state.step =
-            Step::SteppingDown(Fall { common, epoch, stage, cursor: None, started_file: false });
+            Stage::SteppingDown(StepDown { common, epoch, stage, cursor: None, started_file: false });
         self.dirty = true;
     }
 
@@ -391,7 +393,7 @@ impl<S: StoreRead> Core<S> {
         let end = self.replicated().sealed().seq;
         let control_free = self.control_write.is_none();
         let from = self.unsaved(self.fall_common());
-        let Step::SteppingDown(fall) = &mut self.state.step else { return };
+        let Stage::SteppingDown(fall) = &mut self.state.step else { return };
         match fall.stage {
             FallStage::Drain if quiet && end > from && !fall.started_file => {
                 fall.stage = FallStage::Export;
@@ -417,7 +419,7 @@ impl<S: StoreRead> Core<S> {
     /// Saves the entries after the common history, one batch at a time, before anything else may happen to them.
     fn pump_export(&mut self) {
         let common = self.unsaved(self.fall_common());
-        let Step::SteppingDown(fall) = &mut self.state.step else { return };
+        let Stage::SteppingDown(fall) = &mut self.state.step else { return };
         let cursor = match fall.cursor.take() {
             Some(cursor) => Ok(cursor),
             None => self.journals[0].cursor(common),
@@ -433,7 +435,7 @@ impl<S: StoreRead> Core<S> {
                     bytes.extend_from_slice(&diverged_line(seq, batch.header().epoch, name, &entry));
                 }
                 let (file, save) = (self.diverged_name(common), self.fresh_id());
-                let Step::SteppingDown(fall) = &mut self.state.step else { return };
+                let Stage::SteppingDown(fall) = &mut self.state.step else { return };
                 let first = !std::mem::replace(&mut fall.started_file, true);
                 fall.stage = FallStage::Saving { save, last };
                 fall.cursor = Some(cursor);
@@ -441,7 +443,7 @@ impl<S: StoreRead> Core<S> {
             }
             Ok((cursor, None, Some(request))) => {
                 let read = self.read_segment(ReadFor::Diverged, JournalKind::Replicated, request);
-                let Step::SteppingDown(fall) = &mut self.state.step else { return };
+                let Stage::SteppingDown(fall) = &mut self.state.step else { return };
                 fall.stage = FallStage::Reading(read);
                 fall.cursor = Some(cursor);
             }
@@ -455,7 +457,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     pub(super) fn diverged_read(&mut self, read: u64, result: Result<Bytes, Fault>) {
-        let Step::SteppingDown(fall) = &mut self.state.step else { return };
+        let Stage::SteppingDown(fall) = &mut self.state.step else { return };
         if fall.stage != FallStage::Reading(read) {
             return;
         }
@@ -471,7 +473,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     pub(super) fn diverged_saved(&mut self, saved: u64) {
-        let Step::SteppingDown(fall) = &mut self.state.step else { return };
+        let Stage::SteppingDown(fall) = &mut self.state.step else { return };
         let FallStage::Saving { save, last } = fall.stage else { return };
         if save != saved {
             return;
@@ -488,13 +490,14 @@ impl<S: StoreRead> Core<S> {
 
     fn fall_common(&self) -> Seq {
         match &self.state.step {
-            Step::SteppingDown(fall) => fall.common.seq,
+            Stage::SteppingDown(fall) => fall.common.seq,
             _ => Seq(0),
         }
     }
 
     pub(super) fn diverged_failed(&mut self, failed: u64, fault: Fault) {
-        let Step::SteppingDown(Fall { stage: FallStage::Saving { save, .. }, .. }) = self.state.step else {
+        let Stage::SteppingDown(StepDown { stage: FallStage::Saving { save, .. }, .. }) = self.state.step
+        else {
             return;
         };
         if save != failed {
@@ -502,7 +505,7 @@ impl<S: StoreRead> Core<S> {
         }
         let text = format!("saving the entries that the pair never kept: {fault}; it is tried again");
         self.incident_once(Severity::Critical, "diverged-unsaved", text);
-        if let Step::SteppingDown(fall) = &mut self.state.step {
+        if let Stage::SteppingDown(fall) = &mut self.state.step {
             fall.stage = FallStage::Drain;
             fall.started_file = false;
             fall.cursor = None;
@@ -512,14 +515,14 @@ impl<S: StoreRead> Core<S> {
 
     fn write_fall(&mut self) {
         let end = self.replicated().sealed().seq;
-        let Step::SteppingDown(fall) = &self.state.step else { return };
+        let Stage::SteppingDown(fall) = &self.state.step else { return };
         let diverged = end > fall.common.seq;
         self.control.epoch = self.control.epoch.max(fall.epoch);
         self.control.role = if diverged { Role::Diverged } else { Role::Standby };
         self.control.peer = record::at_stepping_down(&self.control.peer, fall.common.seq);
         self.write_control();
         let write = self.control_write.unwrap_or_default();
-        if let Step::SteppingDown(fall) = &mut self.state.step {
+        if let Stage::SteppingDown(fall) = &mut self.state.step {
             fall.stage = FallStage::Control(write);
         }
     }
@@ -529,7 +532,7 @@ impl<S: StoreRead> Core<S> {
         self.settled(&[Matter::DivergedUnsaved, Matter::WaitingForPeer]);
         self.appliers[0].announced = end;
         if self.control.role == Role::Diverged {
-            self.state.step = Step::Diverged;
+            self.state.step = Stage::Diverged;
             let from = self.unsaved(common);
             let gone = match from > common {
                 true => {
@@ -544,7 +547,7 @@ impl<S: StoreRead> Core<S> {
             );
             self.incident(Severity::Critical, "diverged", text);
         } else {
-            self.state.step = Step::Standby;
+            self.state.step = Stage::Standby;
             let text = "this node holds nothing that the pair never kept: it is the standby now".to_owned();
             self.incident(Severity::Notice, "standby", text);
         }
@@ -571,7 +574,7 @@ impl<S: StoreRead> Core<S> {
             return;
         }
         self.state.stop_sent = true;
-        self.state.step = Step::Stopped;
+        self.state.step = Stage::Stopped;
         self.link.close_all(&mut self.out);
         self.effect(Effect::Stopped);
     }

@@ -10,7 +10,7 @@ use crate::base::{Fault, JournalKind, Position, Seq};
 use crate::format::batch::Batch;
 use crate::format::frame::{Ack, Begin, FrameKind};
 use crate::journal::Cursor;
-use crate::pair::{LinkFault, Session};
+use crate::pair::{LinkFault, LinkSession};
 use crate::store::StoreRead;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -21,7 +21,7 @@ const UNSENT_MAX: u64 = 4 << 20;
 /// The connection that this node made.
 #[derive(Debug)]
 pub(super) struct Outbound {
-    pub(super) session: Session,
+    pub(super) session: LinkSession,
     pub(super) phase: OutboundPhase,
 }
 
@@ -65,21 +65,21 @@ pub(super) struct Stream {
 
 impl Stream {
     /// Whether the next batch to send is in memory, or yet to come.
-    pub(super) fn is_live(&self, live: &Live) -> bool {
+    pub(super) fn is_live(&self, live: &SendWindow) -> bool {
         self.heard_credit && live.reaches(self.sent.seq.next())
     }
 }
 
 /// The newest batches, kept in memory for the link.
 #[derive(Debug, Default)]
-pub(super) struct Live {
+pub(super) struct SendWindow {
     batches: VecDeque<Batch>,
     bytes: usize,
     /// End of what was ever pushed.
     end: Seq,
 }
 
-impl Live {
+impl SendWindow {
     pub(super) fn push(&mut self, batch: Batch) {
         self.bytes += batch.header().len as usize;
         self.end = batch.header().last_seq();
@@ -119,7 +119,7 @@ impl Live {
 }
 
 impl Link {
-    fn stream(&mut self) -> Option<(&mut Session, &mut Stream)> {
+    fn stream(&mut self) -> Option<(&mut LinkSession, &mut Stream)> {
         match &mut self.outbound {
             Some(Outbound { session, phase: OutboundPhase::Streaming(stream) }) => Some((session, stream)),
             _ => None,
@@ -190,7 +190,7 @@ impl<S: StoreRead> Core<S> {
         self.dirty = true;
         if ack.durable > self.link.retained {
             self.link.retained = ack.durable;
-            self.risk.acked(ack.durable);
+            self.lag.acked(ack.durable);
         }
         if first {
             self.set_joined();
@@ -240,7 +240,7 @@ impl<S: StoreRead> Core<S> {
         let (head, now, beat) = (self.head(), self.now, self.config.heartbeat_ms);
         let Some(outbound) = &mut self.link.outbound else {
             let durable = self.replicated().pace().durable;
-            self.link.live.trim(durable, Seq(0), false);
+            self.link.window.trim(durable, Seq(0), false);
             return;
         };
         let mut speak = now.mono >= outbound.session.sent.plus_ms(beat);
@@ -260,7 +260,7 @@ impl<S: StoreRead> Core<S> {
         }
         let (durable, acked) = (self.replicated().pace().durable, self.link.acked.durable);
         let streaming = self.link.is_streaming();
-        self.link.live.trim(durable, acked, streaming);
+        self.link.window.trim(durable, acked, streaming);
     }
 
     /// Sends the next batch if there is one and the peer has granted room for it.
@@ -272,7 +272,7 @@ impl<S: StoreRead> Core<S> {
         }
         let next = stream.sent.seq.next();
         let ready = stream.ready.take();
-        let live = self.link.live.starting_at(next).cloned();
+        let live = self.link.window.starting_at(next).cloned();
         let Some(batch) = ready.or(live).or_else(|| self.batch_from_disk(next)) else { return false };
         let Some((session, stream)) = self.link.stream() else { return false };
         let header = batch.header();

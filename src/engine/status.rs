@@ -1,7 +1,7 @@
 //! What this node says of itself.
 
 use super::admin::{
-    AccountView, AtRisk, FileView, JournalView, PeerView, Positions, ReplayView, Status, TroubleView,
+    AccountView, AtRisk, FileView, JournalView, PairWatermarks, PeerView, ReplayView, Status, TroubleView,
     VolumeView,
 };
 use super::core::Core;
@@ -10,7 +10,7 @@ use super::incidents::{Matter, Trouble};
 use super::meters::Meters;
 use super::peer_door;
 use super::progress::PeerState;
-use super::roles::{Step, seconds};
+use super::roles::{Stage, seconds};
 use crate::base::limits::{BLOCK_U64, VOLUMES_SHOWN};
 use crate::base::{AckLevel, FileId, Mono};
 use crate::doors::nbd::VolumeTraffic;
@@ -41,7 +41,7 @@ impl<S: StoreRead> Core<S> {
 
     /// Since when the peer lacks the oldest of what it lacks; what an earlier process sealed is of no age.
     fn lacking_since(&self) -> Mono {
-        self.risk.oldest().unwrap_or(Mono(0))
+        self.lag.oldest().unwrap_or(Mono(0))
     }
 
     /// When a peer that does not move has to be told of.
@@ -82,7 +82,7 @@ impl<S: StoreRead> Core<S> {
         let primary = self.is_primary();
         let behind = if primary { pace.appended.0.saturating_sub(self.link.retained.0) } else { 0 };
         let (risk_bytes, risk_age) =
-            if primary { (self.risk.bytes(), seconds(self.risk.age(self.now.mono))) } else { (0, 0.0) };
+            if primary { (self.lag.bytes(), seconds(self.lag.age(self.now.mono))) } else { (0, 0.0) };
         let (refused, condition) = (self.refused, self.condition());
         Status {
             name: self.config.name.clone(),
@@ -96,7 +96,7 @@ impl<S: StoreRead> Core<S> {
             ack_level: level.name().to_owned(),
             degraded: self.degraded.is_some() && level > AckLevel::Local,
             logging: mode_name(self.namespace.mode()).to_owned(),
-            positions: Positions {
+            positions: PairWatermarks {
                 appended: pace.appended.0,
                 durable: pace.durable.0,
                 received: self.link.acked.received.0,
@@ -142,7 +142,7 @@ impl<S: StoreRead> Core<S> {
     fn replay_view(&self) -> Option<ReplayView> {
         let (done, total) = self.replayed();
         let stage = "replaying the journal into the store";
-        let replaying = matches!(self.state.step, Step::Replaying);
+        let replaying = matches!(self.state.step, Stage::Replaying);
         replaying.then(|| ReplayView::new(stage, "entries", done, total, self.now.mono.0 / 1000))
     }
 
@@ -219,7 +219,7 @@ impl<S: StoreRead> Core<S> {
         let acked = self.link.acked;
         ReplicationView {
             name: self.config.name.clone(),
-            primary: matches!(self.state.step, Step::Serving),
+            primary: matches!(self.state.step, Stage::Serving),
             epoch: self.control.epoch.0,
             appended: self.replicated().pace().appended,
             applied: self.applied_seq(crate::base::JournalKind::Replicated),
@@ -227,7 +227,7 @@ impl<S: StoreRead> Core<S> {
             peer_door: self.link.peer_door.and_then(|told| peer_door::shown(told, &self.config.peer_host)),
             peer: [acked.received, acked.durable, acked.applied],
             peer_silence_s: self.now.mono.since(self.link.heard) / 1_000_000,
-            lag_s: self.risk.age(self.now.mono) / 1_000_000,
+            lag_s: self.lag.age(self.now.mono) / 1_000_000,
         }
     }
 }

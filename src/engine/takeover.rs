@@ -2,7 +2,7 @@
 
 use super::admin::TakeoverAccount;
 use super::core::Core;
-use super::roles::{Step, seconds};
+use super::roles::{Stage, seconds};
 use crate::base::{Mono, Seq};
 use crate::format::dptr::FileState;
 use crate::pair::record;
@@ -46,8 +46,8 @@ impl<S: StoreRead> Core<S> {
     /// `start --alone`.
     pub(super) fn start_alone(&mut self, token: u64, accept_loss: bool) {
         match self.state.step {
-            Step::Asking => self.start_asking_node(token, accept_loss),
-            Step::Serving => self.reply_no(token, "this node serves already", ""),
+            Stage::Asking => self.start_asking_node(token, accept_loss),
+            Stage::Serving => self.reply_no(token, "this node serves already", ""),
             _ if !self.is_primary() => self.reply_no(
                 token,
                 format!("this node is not the primary (its role is {})", self.control.role.name()),
@@ -98,7 +98,7 @@ impl<S: StoreRead> Core<S> {
             let message = format!("{name} is the primary already (epoch {})", self.control.epoch);
             return self.reply_no(token, message, "nothing to do; see `hot-backup status`");
         }
-        if !matches!(self.state.step, Step::Standby | Step::Replaying) {
+        if !matches!(self.state.step, Stage::Standby | Stage::Replaying) {
             let message = format!("{name} cannot take over: it is {}", self.state.word());
             return self.reply_no(token, message, "see `hot-backup status`");
         }
@@ -148,7 +148,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn begin_takeover(&mut self, token: u64, accept_loss: bool) {
-        if !matches!(self.state.step, Step::Standby | Step::Replaying) {
+        if !matches!(self.state.step, Stage::Standby | Stage::Replaying) {
             let message = format!("this node is {} now", self.state.word());
             return self.reply_no(token, message, "see `hot-backup status`");
         }

@@ -23,12 +23,12 @@ pub(super) struct Job {
 
 /// The threads and their queues. The queues are bounded by what the caller has in flight.
 pub(super) struct Pool {
-    shared: Arc<Shared>,
+    shared: Arc<PoolState>,
     /// Threads begun; a driver that never writes has none.
     threads: usize,
 }
 
-struct Shared {
+struct PoolState {
     state: Mutex<State>,
     /// A job came or the pool stops.
     work: Condvar,
@@ -52,7 +52,7 @@ impl Pool {
     /// A pool that begins its threads when they are needed; they wake `waker` at each completion.
     pub(super) fn new(waker: Arc<EventWaker>) -> Self {
         let state = Mutex::new(State::default());
-        let shared = Arc::new(Shared { state, work: Condvar::new(), ended: Condvar::new(), waker });
+        let shared = Arc::new(PoolState { state, work: Condvar::new(), ended: Condvar::new(), waker });
         Self { shared, threads: 0 }
     }
 
@@ -103,7 +103,7 @@ impl Drop for Pool {
     }
 }
 
-impl Shared {
+impl PoolState {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

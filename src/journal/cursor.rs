@@ -94,7 +94,7 @@ impl Cursor {
     ///
     /// # Errors
     /// Any [`CursorError`].
-    pub(super) fn step(&mut self, segments: &Segments) -> Result<Step, CursorError> {
+    pub(super) fn step(&mut self, segments: &Segments) -> Result<WalkStep, CursorError> {
         loop {
             let Some(info) = segments.get(self.segment) else {
                 let oldest = segments.oldest().unwrap_or_default();
@@ -104,20 +104,20 @@ impl Cursor {
                 if self.at.seq < info.end.seq {
                     return Err(self.damaged(DecodeError::Short { what: "segment", needed: 1, found: 0 }));
                 }
-                let Some(next) = segments.after(self.segment) else { return Ok(Step::End) };
+                let Some(next) = segments.after(self.segment) else { return Ok(WalkStep::End) };
                 *self = Self { segment: next.index, at: next.base, next: self.next, ..Self::at_start(next) };
                 continue;
             }
             match Batch::from_disk(&self.ahead) {
                 Ok(batch) => {
                     if let Some(batch) = self.take(batch)? {
-                        return Ok(Step::Batch(batch));
+                        return Ok(WalkStep::Batch(batch));
                     }
                 }
                 Err(DecodeError::Short { needed, .. })
                     if self.asked < needed && self.ahead.len() < self.left(info) =>
                 {
-                    return Ok(Step::Read(self.request(info, needed)));
+                    return Ok(WalkStep::Read(self.request(info, needed)));
                 }
                 Err(error) => return Err(self.damaged(error)),
             }
@@ -168,7 +168,7 @@ impl Cursor {
 
 /// What a cursor gives.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum WalkStep {
     /// The next batch.
     Batch(Batch),
     /// It needs these bytes first.

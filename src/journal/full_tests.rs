@@ -104,7 +104,7 @@ fn what_is_taken_on_a_full_disk_becomes_durable_in_whatever_order_things_happen(
             rig.prepared(false);
             rig.written();
         }
-        let Pace { appended, durable } = rig.journal.pace();
+        let JournalWatermarks { appended, durable } = rig.journal.pace();
         assert_eq!(appended, durable, "seed {seed}: an update was taken and has no place");
         refused += u64::from(rig.journal.state_for(3000) == JournalState::NoSpace);
         rig.later(PREPARE_RETRY_MS);

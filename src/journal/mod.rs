@@ -5,7 +5,7 @@
 //! released only up to what every consumer has confirmed (I-06); reading never writes (I-07).
 
 mod cursor;
-mod flights;
+mod in_flight;
 mod recover;
 mod segments;
 mod whole;
@@ -13,4 +13,4 @@ mod writer;
 
 pub use cursor::{Cursor, CursorError, ReadRequest};
 pub use recover::{Recovered, RecoveryError, SegmentInfo, SegmentSource, recover};
-pub use writer::{Journal, JournalOp, JournalState, Pace, Placed};
+pub use writer::{Journal, JournalOp, JournalState, JournalWatermarks, Placed};

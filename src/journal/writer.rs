@@ -1,5 +1,5 @@
 //! Appending: entries collect in open batches while a durable write is under way, and the next batch is whatever has
-//! queued meanwhile (self-clocking group commit). See [`super::flights`] for when a second write goes out beside it.
+//! queued meanwhile (self-clocking group commit). See [`super::in_flight`] for when a second write goes out beside it.
 //!
 //! Life of a segment: *prepared* (ahead of time) -> *opened* by a write of its header and the batches that wait ->
 //! *active* -> *sealed* when the next one is opened -> *released*, after which its file may be prepared again. A failed
@@ -9,8 +9,8 @@
 
 mod space;
 
-use super::cursor::{Cursor, CursorError, ReadRequest, Step};
-use super::flights::{Flights, Writing};
+use super::cursor::{Cursor, CursorError, ReadRequest, WalkStep};
+use super::in_flight::{InFlight, Writing};
 use super::recover::ENDS_KEPT;
 use super::segments::Segments;
 use super::{Recovered, SegmentInfo};
@@ -73,7 +73,7 @@ pub enum JournalState {
 
 /// How far a journal is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pace {
+pub struct JournalWatermarks {
     /// The last entry accepted.
     pub appended: Seq,
     /// The last entry on this disk.
@@ -134,7 +134,7 @@ pub struct Journal {
     lacking: Option<Fault>,
     next_index: u64,
     next_write: u64,
-    flights: Flights,
+    in_flight: InFlight,
     /// Not yet written, oldest first; only the last may be open.
     pub(super) pending: VecDeque<Pending>,
     pending_bytes: usize,
@@ -146,7 +146,7 @@ pub struct Journal {
     /// For the headers of marks: on a standby, what the primary announced.
     announced: Seq,
     /// What a recovery of this journal would find announced: the most that a durable header here says.
-    told: Seq,
+    recorded_head: Seq,
     /// A mark is wanted although the journal was not idle for long: `announced` has to become part of `told`.
     mark_wanted: bool,
     ends: VecDeque<Position>,
@@ -177,14 +177,14 @@ impl Journal {
             lacking: None,
             next_index: found.next_index,
             next_write: 1,
-            flights: Flights::default(),
+            in_flight: InFlight::default(),
             pending: VecDeque::new(),
             pending_bytes: 0,
             sealed: found.end,
             appended: found.end.seq,
             durable: found.end,
             announced: found.announced,
-            told: found.announced,
+            recorded_head: found.announced,
             mark_wanted: false,
             ends: found.ends,
             mark_at: None,
@@ -203,8 +203,8 @@ impl Journal {
 
     /// How far it is.
     #[must_use]
-    pub fn pace(&self) -> Pace {
-        Pace { appended: self.appended, durable: self.durable.seq }
+    pub fn pace(&self) -> JournalWatermarks {
+        JournalWatermarks { appended: self.appended, durable: self.durable.seq }
     }
 
     /// End of what is on this disk.
@@ -228,13 +228,13 @@ impl Journal {
     /// Whether every entry accepted is written. A cut (see [`Self::cut`]) may still wait to become durable.
     #[must_use]
     pub fn is_written(&self) -> bool {
-        self.pending.is_empty() && self.flights.is_empty()
+        self.pending.is_empty() && self.in_flight.is_empty()
     }
 
     /// Accepted and not yet durable (bytes).
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.pending_bytes + usize::try_from(self.flights.room()).unwrap_or(usize::MAX)
+        self.pending_bytes + usize::try_from(self.in_flight.room()).unwrap_or(usize::MAX)
     }
 
     /// The oldest entry that can be read.
@@ -259,13 +259,13 @@ impl Journal {
 
     /// What the headers on this disk tell of what was announced: a restart knows this much again.
     #[must_use]
-    pub fn told(&self) -> Seq {
-        self.told
+    pub fn recorded_head(&self) -> Seq {
+        self.recorded_head
     }
 
     /// Asks for a mark as soon as nothing else is written, unless one would tell nothing new.
     pub fn want_mark(&mut self) {
-        self.mark_wanted = self.announced > self.told && !self.has_failed();
+        self.mark_wanted = self.announced > self.recorded_head && !self.has_failed();
     }
 
     /// Whether [`Self::pump`] would write a wanted mark now.
@@ -406,7 +406,7 @@ impl Journal {
         self.unused.extend(gone);
         (self.sealed, self.durable, self.appended, self.epoch) = (end, end, end.seq, end.epoch);
         self.announced = self.announced.min(end.seq);
-        self.told = self.told.min(end.seq);
+        self.recorded_head = self.recorded_head.min(end.seq);
         self.active = false;
         self.cutting = true;
         self.mark_at = None;
@@ -448,9 +448,9 @@ impl Journal {
     /// Any [`CursorError`].
     pub fn advance(&self, cursor: &mut Cursor) -> Result<(Option<Batch>, Option<ReadRequest>), CursorError> {
         Ok(match cursor.step(&self.segments)? {
-            Step::Batch(batch) => (Some(batch), None),
-            Step::Read(request) => (None, Some(request)),
-            Step::End => (None, None),
+            WalkStep::Batch(batch) => (Some(batch), None),
+            WalkStep::Read(request) => (None, Some(request)),
+            WalkStep::End => (None, None),
         })
     }
 
@@ -470,7 +470,7 @@ impl Journal {
             return None;
         }
         // A mark that has no room, or waits for the write under way, is not brought on by time.
-        let mark = self.mark_at.filter(|_| self.flights.is_empty() && self.room() >= BLOCK_U64);
+        let mark = self.mark_at.filter(|_| self.in_flight.is_empty() && self.room() >= BLOCK_U64);
         retry.into_iter().chain(mark).chain(self.second_at()).min()
     }
 
@@ -487,7 +487,7 @@ impl Journal {
         if self.spare == Spare::None {
             self.prepare();
         }
-        if !self.flights.is_empty() {
+        if !self.in_flight.is_empty() {
             if self.second_at().is_some_and(|at| at <= now.mono) {
                 return self.write_pending(now, None);
             }
@@ -512,18 +512,18 @@ impl Journal {
     /// When what waits may be written beside the write under way, if it may and has room.
     fn second_at(&self) -> Option<Mono> {
         let first = self.pending.front()?.padded();
-        let at = self.flights.second_at(self.pending_bytes, first)?;
+        let at = self.in_flight.second_at(self.pending_bytes, first)?;
         (first <= self.room()).then_some(at)
     }
 
     /// The segment that may be written to: the one that is being opened, or the active one.
     fn target(&self) -> Option<SegmentInfo> {
-        self.flights.opening().or_else(|| self.segments.newest().copied().filter(|_| self.active))
+        self.in_flight.opening().or_else(|| self.segments.newest().copied().filter(|_| self.active))
     }
 
     /// Room in it, behind what is being written.
     fn room(&self) -> u64 {
-        self.target().map_or(0, |info| info.bytes - info.used - self.flights.room())
+        self.target().map_or(0, |info| info.bytes - info.used - self.in_flight.room())
     }
 
     fn prepare(&mut self) {
@@ -561,7 +561,7 @@ impl Journal {
     ) {
         let write = self.next_write;
         self.next_write += 1;
-        self.flights.push(write, writing, now.mono);
+        self.in_flight.push(write, writing, now.mono);
         self.ops.push_back(JournalOp::Write { write, segment, offset, parts });
     }
 
@@ -580,7 +580,7 @@ impl Journal {
     /// segment that it `opens`, if it opens one.
     fn write_pending(&mut self, now: Now, opens: Option<SegmentInfo>) -> Vec<Batch> {
         let Some(info) = opens.or_else(|| self.target()) else { return Vec::new() };
-        let at = info.used + self.flights.room();
+        let at = info.used + self.in_flight.room();
         let room = (info.bytes - at).min(GROUP_MAX as u64);
         let mut batches: Vec<Batch> = Vec::new();
         let mut newly_sealed = Vec::new();
@@ -636,8 +636,8 @@ impl Journal {
     /// write is still under way, and those of a later one that waited for it.
     pub fn written(&mut self, now: Now, write: u64) -> Vec<Batch> {
         let mut durable = Vec::new();
-        if self.flights.end(write, true) {
-            while let Some(writing) = self.flights.take_done() {
+        if self.in_flight.end(write, true) {
+            while let Some(writing) = self.in_flight.take_done() {
                 durable.extend(self.done(now, writing));
             }
             self.write_again();
@@ -648,14 +648,14 @@ impl Journal {
     fn done(&mut self, now: Now, writing: Writing) -> Vec<Batch> {
         match writing {
             Writing::Mark { announced } => {
-                self.told = self.told.max(announced);
+                self.recorded_head = self.recorded_head.max(announced);
                 if let Some(info) = self.segments.last_mut() {
                     info.used += BLOCK_U64;
                 }
                 Vec::new()
             }
             Writing::Batches { opens, batches, padded } => {
-                let failed = self.flights.have_failed();
+                let failed = self.in_flight.have_failed();
                 if let Some(info) = opens {
                     self.opened(info, failed);
                 }
@@ -664,12 +664,12 @@ impl Journal {
                     self.failures = 0;
                 }
                 self.durable = last.end();
-                self.told = self.told.max(last.header().durable);
+                self.recorded_head = self.recorded_head.max(last.header().durable);
                 if let Some(info) = self.segments.last_mut() {
                     info.used += padded;
                     info.end = self.durable;
                 }
-                if self.pending.is_empty() && self.flights.is_empty() {
+                if self.pending.is_empty() && self.in_flight.is_empty() {
                     self.mark_at = Some(now.mono.plus_ms(MARK_AFTER_MS));
                 }
                 batches
@@ -690,8 +690,8 @@ impl Journal {
     /// The write failed: the segment is poisoned, what it carried goes to the next one, and so does what was written
     /// behind it. Two that were under way together count as one failure.
     pub fn write_failed(&mut self, write: u64) {
-        let first = !self.flights.have_failed();
-        if self.flights.end(write, false) {
+        let first = !self.in_flight.have_failed();
+        if self.in_flight.end(write, false) {
             self.failures += u32::from(first);
             self.active = false;
             self.write_again();
@@ -700,7 +700,7 @@ impl Journal {
 
     /// Takes back what failed, once no write is under way.
     fn write_again(&mut self) {
-        let failed = self.flights.take_failed();
+        let failed = self.in_flight.take_failed();
         match failed.first() {
             // Nothing of the segment counts, nor does what was written behind the header that failed.
             Some(Writing::Batches { opens: Some(info), .. }) => self.unused.push(info.index),
@@ -731,8 +731,8 @@ impl Journal {
 use space::PREPARE_RETRY_MS;
 
 #[cfg(test)]
-#[path = "flights_tests.rs"]
-mod flights_tests;
-#[cfg(test)]
 #[path = "full_tests.rs"]
 mod full_tests;
+#[cfg(test)]
+#[path = "in_flight_tests.rs"]
+mod in_flight_tests;

@@ -3,10 +3,10 @@
 //! A slot is free again only when none of its operations is under way, so a token that names a slot is never
 //! ambiguous. The slot's number is part of the [`ConnId`], so that an effect finds its connection without a search.
 
-use super::core::{DoorKeys, Target, Turn};
+use super::core::{DoorKeys, RoundContext, Target};
 use super::door_tls::DoorSession;
 use super::guesses::Guesses;
-use super::incidents::Quiet;
+use super::incidents::RateLimited;
 use crate::base::limits::{
     CLIENT_RECEIVE_MAX, CLIENT_RECEIVE_MIN, CLIENTS_KEPT, CLIENTS_MAX, CLIENTS_UNPROVEN_MAX, NBD_CLIENTS_MAX,
     NBD_KEPT, NBD_STUCK_MS, NBD_UNPROVEN_MAX, SEND_BYTES_MAX, SEND_PARTS_MAX,
@@ -53,7 +53,7 @@ pub(crate) struct Clients {
 struct Gate {
     name: &'static str,
     places: Places<ConnId>,
-    refusals: Quiet,
+    refusals: RateLimited,
 }
 
 #[derive(Debug)]
@@ -95,7 +95,7 @@ impl Clients {
     pub(crate) fn new(limit: usize) -> Self {
         let nbd = NBD_CLIENTS_MAX.min(limit / NBD_SHARE);
         let resp = CLIENTS_MAX.min(limit - nbd);
-        let gate = |name, places| Gate { name, places, refusals: Quiet::new(Matter::ClientRefused) };
+        let gate = |name, places| Gate { name, places, refusals: RateLimited::new(Matter::ClientRefused) };
         Self {
             doors: [
                 gate("the RESP door", Places::new(resp, CLIENTS_KEPT, CLIENTS_UNPROVEN_MAX)),
@@ -119,7 +119,7 @@ impl Clients {
     /// Takes a new connection in; gives the socket back when there are too many.
     pub(crate) fn open(
         &mut self,
-        turn: &mut Turn,
+        turn: &mut RoundContext,
         socket: OwnedFd,
         door: ClientDoor,
         rank: Rank,
@@ -168,7 +168,7 @@ impl Clients {
     }
 
     /// Whether there is a place for one more, which may be that of somebody who has not proved who it is.
-    fn admit(&mut self, turn: &mut Turn, blocks: bool, rank: Rank, far: &str) -> bool {
+    fn admit(&mut self, turn: &mut RoundContext, blocks: bool, rank: Rank, far: &str) -> bool {
         let gate = &mut self.doors[usize::from(blocks)];
         match gate.places.admit(rank) {
             Admission::Free => true,
@@ -206,7 +206,7 @@ impl Clients {
     }
 
     /// It gave a wrong password: for a while nothing more is read from its address, but from those who gave the right one.
-    pub(crate) fn guessed(&mut self, turn: &mut Turn, conn: ConnId) {
+    pub(crate) fn guessed(&mut self, turn: &mut RoundContext, conn: ConnId) {
         let Some((_, client)) = self.find(conn) else { return };
         let (far, host) = (client.far.clone(), client.host);
         if let Some(host) = host {
@@ -218,7 +218,7 @@ impl Clients {
     }
 
     /// The engine denied it what it came for.
-    pub(crate) fn refused(&mut self, turn: &mut Turn, conn: ConnId, why: &str) {
+    pub(crate) fn refused(&mut self, turn: &mut RoundContext, conn: ConnId, why: &str) {
         if let Some((_, client)) = self.find(conn) {
             let (at, far) = (usize::from(client.blocks), client.far.clone());
             let gate = &mut self.doors[at];
@@ -227,7 +227,7 @@ impl Clients {
     }
 
     /// Reads from a client once.
-    pub(crate) fn receive(&mut self, turn: &mut Turn, conn: ConnId, mut buffer: Vec<u8>) {
+    pub(crate) fn receive(&mut self, turn: &mut RoundContext, conn: ConnId, mut buffer: Vec<u8>) {
         let Some((slot, client)) = self.find(conn) else { return };
         if client.told || client.leaving || client.receiving || client.end == End::Drained {
             return;
@@ -253,7 +253,7 @@ impl Clients {
     }
 
     /// Reads from those who were not listened to, and whose time is over.
-    fn unpark(&mut self, turn: &mut Turn) {
+    fn unpark(&mut self, turn: &mut RoundContext) {
         while let Some((until, conn)) = self.parked.first().copied().filter(|(until, _)| *until <= turn.now) {
             self.parked.remove(&(until, conn));
             if let Some((slot, client)) = self.find(conn)
@@ -267,7 +267,7 @@ impl Clients {
     }
 
     /// Receives into the buffer, behind what is in it, until it holds so much.
-    pub(crate) fn fill(&mut self, turn: &mut Turn, conn: ConnId, buffer: AlignedBuf, until: usize) {
+    pub(crate) fn fill(&mut self, turn: &mut RoundContext, conn: ConnId, buffer: AlignedBuf, until: usize) {
         let Some((slot, client)) = self.find(conn) else { return };
         if client.told || client.leaving || client.receiving {
             return;
@@ -283,7 +283,7 @@ impl Clients {
     }
 
     /// From here on the connection is TLS; the client speaks first.
-    pub(crate) fn start_tls(&mut self, turn: &mut Turn, conn: ConnId, keys: &DoorKeys) {
+    pub(crate) fn start_tls(&mut self, turn: &mut RoundContext, conn: ConnId, keys: &DoorKeys) {
         let Some((slot, client)) = self.find(conn) else { return };
         let session = keys(called_at(&client.socket))
             .and_then(|config| DoorSession::new(config).map_err(|error| error.to_string()));
@@ -302,7 +302,7 @@ impl Clients {
     }
 
     /// Sends after all that was given before.
-    pub(crate) fn send(&mut self, turn: &mut Turn, conn: ConnId, bytes: Bytes) {
+    pub(crate) fn send(&mut self, turn: &mut RoundContext, conn: ConnId, bytes: Bytes) {
         let Some((slot, client)) = self.find(conn) else { return };
         if client.told || client.leaving {
             return;
@@ -319,7 +319,7 @@ impl Clients {
     }
 
     /// Ends a connection once what was given is sent, or when patience ends.
-    pub(crate) fn close(&mut self, turn: &mut Turn, conn: ConnId) {
+    pub(crate) fn close(&mut self, turn: &mut RoundContext, conn: ConnId) {
         let Some((slot, client)) = self.find(conn) else { return };
         if client.leaving {
             return;
@@ -336,7 +336,7 @@ impl Clients {
     }
 
     /// Ends a connection at once whose client takes nothing.
-    pub(crate) fn cut_stuck(&mut self, turn: &mut Turn, conn: ConnId) {
+    pub(crate) fn cut_stuck(&mut self, turn: &mut RoundContext, conn: ConnId) {
         let Some((slot, client)) = self.find(conn) else { return };
         let unsent: usize = client.queue.iter().map(|part| part.bytes.len()).sum();
         tracing::warn!(
@@ -349,7 +349,7 @@ impl Clients {
     }
 
     /// A receive ended.
-    pub(crate) fn received(&mut self, turn: &mut Turn, slot: usize, result: io::Result<Vec<u8>>) {
+    pub(crate) fn received(&mut self, turn: &mut RoundContext, slot: usize, result: io::Result<Vec<u8>>) {
         let Some(client) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
         client.receiving = false;
         match result {
@@ -373,7 +373,7 @@ impl Clients {
     }
 
     /// The other side sends no more, whether or not all that it sent was received.
-    pub(crate) fn ended(&mut self, turn: &mut Turn, slot: usize) {
+    pub(crate) fn ended(&mut self, turn: &mut RoundContext, slot: usize) {
         let Some(client) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
         client.watching = false;
         self.saw_end(turn, slot, End::Seen);
@@ -382,7 +382,7 @@ impl Clients {
 
     /// A client of items may still read what is owed to it. One of volumes says goodbye, or is gone: what it sent and
     /// what waits for it is dropped.
-    fn saw_end(&mut self, turn: &mut Turn, slot: usize, end: End) {
+    fn saw_end(&mut self, turn: &mut RoundContext, slot: usize, end: End) {
         let Some(client) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
         if client.told || client.end >= end {
             return;
@@ -398,7 +398,7 @@ impl Clients {
     }
 
     /// A fill ended.
-    pub(crate) fn filled(&mut self, turn: &mut Turn, slot: usize, result: io::Result<AlignedBuf>) {
+    pub(crate) fn filled(&mut self, turn: &mut RoundContext, slot: usize, result: io::Result<AlignedBuf>) {
         let Some(client) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
         client.receiving = false;
         match result {
@@ -414,7 +414,7 @@ impl Clients {
     }
 
     /// A send ended.
-    pub(crate) fn sent(&mut self, turn: &mut Turn, slot: usize, result: &io::Result<()>) {
+    pub(crate) fn sent(&mut self, turn: &mut RoundContext, slot: usize, result: &io::Result<()>) {
         let Some(client) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
         let covered = client.sending.take().unwrap_or(0);
         match result {
@@ -437,7 +437,7 @@ impl Clients {
     }
 
     /// Cuts those whose time is over.
-    pub(crate) fn expire(&mut self, turn: &mut Turn) {
+    pub(crate) fn expire(&mut self, turn: &mut RoundContext) {
         self.unpark(turn);
         let now = turn.now;
         let due = |list: &mut VecDeque<(Mono, ConnId)>| {
@@ -461,7 +461,7 @@ impl Clients {
     }
 
     /// Ends all connections at once.
-    pub(crate) fn cut_all(&mut self, turn: &mut Turn) {
+    pub(crate) fn cut_all(&mut self, turn: &mut RoundContext) {
         for slot in 0..self.slots.len() {
             if let Some(client) = self.slots.get_mut(slot).and_then(Option::as_mut) {
                 client.lose(turn);
@@ -477,7 +477,7 @@ impl Clients {
     }
 
     /// Cuts a client that has nothing left to wait for, and frees its slot when the driver holds nothing of it.
-    fn settle(&mut self, turn: &mut Turn, slot: usize) {
+    fn settle(&mut self, turn: &mut RoundContext, slot: usize) {
         let Some(place) = self.slots.get_mut(slot) else { return };
         let Some(client) = place.as_mut() else { return };
         if client.leaving && client.queue.is_empty() && client.sending.is_none() {
@@ -571,19 +571,19 @@ fn far_name(socket: &OwnedFd) -> String {
 }
 
 impl Client {
-    fn watch(&mut self, turn: &mut Turn, slot: usize) {
+    fn watch(&mut self, turn: &mut RoundContext, slot: usize) {
         self.watching = true;
         turn.driver.submit(Target::ClientEnd(slot).token(), Op::AwaitEnd(Arc::clone(&self.socket)));
     }
 
-    fn read(&mut self, turn: &mut Turn, slot: usize, buffer: Vec<u8>) {
+    fn read(&mut self, turn: &mut RoundContext, slot: usize, buffer: Vec<u8>) {
         self.receiving = true;
         let op = Op::Receive(Arc::clone(&self.socket), buffer);
         turn.driver.submit(Target::ClientReceive(slot).token(), op);
     }
 
     /// Bytes of the wire came, or its end; why the client is refused if they are no good.
-    fn secured_bytes(&mut self, turn: &mut Turn, slot: usize, bytes: Vec<u8>) -> Option<String> {
+    fn secured_bytes(&mut self, turn: &mut RoundContext, slot: usize, bytes: Vec<u8>) -> Option<String> {
         let tls = self.tls.as_mut()?;
         if bytes.is_empty() {
             self.lose(turn);
@@ -609,7 +609,7 @@ impl Client {
     }
 
     /// Gives the engine what it waits for, as far as it is there, and reads on.
-    fn serve_secured(&mut self, turn: &mut Turn, slot: usize) {
+    fn serve_secured(&mut self, turn: &mut RoundContext, slot: usize) {
         let (conn, told) = (self.id, self.told);
         let Some(tls) = &mut self.tls else { return };
         if tls.session.is_established() && !std::mem::replace(&mut tls.told, true) && !told {
@@ -641,7 +641,7 @@ impl Client {
     }
 
     /// Starts a send of what is queued unless one is under way.
-    fn pump(&mut self, turn: &mut Turn, slot: usize) {
+    fn pump(&mut self, turn: &mut RoundContext, slot: usize) {
         if self.sending.is_some() || self.queue.is_empty() || self.cut {
             return;
         }
@@ -674,7 +674,7 @@ impl Client {
     }
 
     /// The connection is over; what is not sent is dropped.
-    fn lose(&mut self, turn: &mut Turn) {
+    fn lose(&mut self, turn: &mut RoundContext) {
         self.tell_gone(turn);
         self.queue.clear();
         if !std::mem::replace(&mut self.cut, true) {
@@ -682,7 +682,7 @@ impl Client {
         }
     }
 
-    fn tell_gone(&mut self, turn: &mut Turn) {
+    fn tell_gone(&mut self, turn: &mut RoundContext) {
         if !std::mem::replace(&mut self.told, true) {
             turn.events.push(Event::ClientClosed { conn: self.id });
         }

@@ -8,8 +8,8 @@ use super::apply::Apply;
 use super::clients::Clients;
 use super::dial::Dial;
 use super::disk::{Bulk, Files};
-use super::inbox::{Message, Outbox};
-use super::incidents::{Notes, Quiet};
+use super::inbox::{InboxReceiver, Message};
+use super::incidents::{Notes, RateLimited};
 use super::layout::Layout;
 use super::link::{Keys, Links};
 use super::manager;
@@ -18,7 +18,7 @@ use super::peer_address::{PeerAddress, Resolver};
 use super::process::MemoryMeter;
 use super::segments::Segments;
 use super::starting::{self, Starting};
-use super::volumes::Volumes;
+use super::volumes::VolumeReads;
 use crate::base::limits::{
     ACCEPT_FAILING_MS, ACCEPT_PAUSE_MS, CLIENT_ENDED_MS, CLIENT_KEEPALIVE_S, INBOX_MAX, LINGER_MS,
     LINK_HANDSHAKE_MS, STOP_FLUSH_MS, STOP_MS,
@@ -75,7 +75,7 @@ impl<S: StoreRead> Brain for Engine<S> {
 }
 
 /// What every part of the core needs in a round.
-pub(crate) struct Turn {
+pub(crate) struct RoundContext {
     /// Takes operations; nothing reaches the kernel before the next wait.
     pub(crate) driver: Box<dyn Driver>,
     /// For the engine, in order.
@@ -217,13 +217,13 @@ impl Clock {
 pub(crate) type DoorKeys = Box<dyn Fn(Option<IpAddr>) -> Result<Arc<rustls::ServerConfig>, String> + Send>;
 
 /// Where the core begins and ends.
-pub(crate) struct Ends {
+pub(crate) struct CoreParts {
     /// The node's directory.
     pub(crate) layout: Layout,
     /// Open already.
     pub(crate) listeners: Vec<Listener>,
     /// Reads of volumes.
-    pub(crate) volumes: Volumes,
+    pub(crate) volumes: VolumeReads,
     /// What this node shows clients of volumes that want TLS.
     pub(crate) door_tls: DoorKeys,
     /// What this node proves and expects on the link.
@@ -281,22 +281,22 @@ enum Stage {
 }
 
 /// The core thread's state.
-pub(crate) struct Core<B> {
+pub(crate) struct CoreThread<B> {
     brain: B,
-    turn: Turn,
+    turn: RoundContext,
     clock: Clock,
-    outbox: Outbox,
+    outbox: InboxReceiver,
     workers: Workers,
     listeners: Vec<Listener>,
     paused_until: Option<Mono>,
     paused: Vec<usize>,
-    accept_trouble: Quiet,
+    accept_trouble: RateLimited,
     /// Why nobody can connect; it is tried again before that time.
     unaccepted: Option<(Mono, io::Error)>,
     clients: Clients,
     links: Links,
     segments: Segments,
-    volumes: Volumes,
+    volumes: VolumeReads,
     door_tls: DoorKeys,
     operators: Operators,
     memory: MemoryMeter,
@@ -305,14 +305,14 @@ pub(crate) struct Core<B> {
     completions: Vec<Completion>,
 }
 
-impl<B: Brain> Core<B> {
+impl<B: Brain> CoreThread<B> {
     /// A core that has not begun.
     pub(crate) fn new(
         brain: B,
         driver: Box<dyn Driver>,
-        outbox: Outbox,
+        outbox: InboxReceiver,
         workers: Workers,
-        ends: Ends,
+        ends: CoreParts,
     ) -> Self {
         let clock = Clock::start();
         let (now, wall_ms) = clock.read();
@@ -320,7 +320,7 @@ impl<B: Brain> Core<B> {
         let dial = Dial::new(ends.peer, workers.resolver.clone());
         Self {
             brain,
-            turn: Turn { driver, events: Vec::new(), incidents: Vec::new(), now, wall_ms, patience },
+            turn: RoundContext { driver, events: Vec::new(), incidents: Vec::new(), now, wall_ms, patience },
             clock,
             outbox,
             workers,
@@ -328,7 +328,7 @@ impl<B: Brain> Core<B> {
             paused_until: None,
             paused: Vec::new(),
             unaccepted: None,
-            accept_trouble: Quiet::new(Matter::AcceptFailed),
+            accept_trouble: RateLimited::new(Matter::AcceptFailed),
             clients: Clients::new(ends.clients_max),
             links: Links::new(ends.keys, ends.identity, dial),
             segments: Segments::new(ends.layout),

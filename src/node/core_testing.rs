@@ -123,10 +123,10 @@ pub(in crate::node) fn start(
         Listener { socket: Arc::new(public.into()), door: Door::Resp { trusted: false, rank: Rank::Public } },
         Listener { socket: Arc::new(nbd.into()), door: Door::Nbd { tls: Tls::Off, rank: Rank::Near } },
     ];
-    let ends = Ends {
+    let ends = CoreParts {
         layout: layout.clone(),
         listeners,
-        volumes: Volumes::new(&layout).0,
+        volumes: VolumeReads::new(&layout).0,
         door_tls: Box::new(|_| Err("no TLS in this test".to_owned())),
         keys: Box::new(move || Ok(setting.identity.clone())),
         peer: setting.peer,
@@ -144,7 +144,7 @@ pub(in crate::node) fn start(
         tell.send(inbox.clone()).unwrap();
         let script = Script { play: Box::new(play), effects: VecDeque::new() };
         let ending =
-            Core::new(script, driver, outbox, workers(&at, &inbox, note, names), ends).run().unwrap();
+            CoreThread::new(script, driver, outbox, workers(&at, &inbox, note, names), ends).run().unwrap();
         drop(inbox);
         ending
     });

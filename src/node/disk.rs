@@ -119,7 +119,7 @@ pub(crate) fn run_files(
     inbox: &Inbox,
     stop: &AtomicBool,
 ) {
-    let mut desk = Desk::new(layout, retired_max);
+    let mut desk = FileWorker::new(layout, retired_max);
     while let Ok(job) = work.recv() {
         if stop.load(Ordering::Relaxed) || desk.work(job, inbox).is_err() {
             return;
@@ -127,7 +127,7 @@ pub(crate) fn run_files(
     }
 }
 
-struct Desk {
+struct FileWorker {
     layout: Layout,
     retired: Retired,
     /// As many bytes of each journal may wait to be used again.
@@ -141,7 +141,7 @@ struct Desk {
     diverged: Option<(String, File)>,
 }
 
-impl Desk {
+impl FileWorker {
     fn new(layout: Layout, retired_max: u64) -> Self {
         let retired = Retired::new(&layout);
         Self { layout, retired, retired_max, maps: Vec::new(), leaving: Default::default(), diverged: None }
@@ -261,24 +261,24 @@ mod tests {
     use crate::base::limits::SEGMENT_MIN;
     use std::path::Path;
 
-    fn desk(dir: &Path) -> Desk {
+    fn desk(dir: &Path) -> FileWorker {
         let layout = Layout::new(dir);
         for journal in JournalKind::ALL {
             std::fs::create_dir_all(layout.journal(journal)).unwrap();
         }
-        Desk::new(layout, 4 * SEGMENT_MIN)
+        FileWorker::new(layout, 4 * SEGMENT_MIN)
     }
 
-    fn make(desk: &Desk, index: u64) {
+    fn make(desk: &FileWorker, index: u64) {
         disk::zero_file(&desk.layout.segment(Replicated, SegmentIndex(index)), SEGMENT_MIN).unwrap();
     }
 
-    fn remove(desk: &mut Desk, index: u64, reuse: bool) {
+    fn remove(desk: &mut FileWorker, index: u64, reuse: bool) {
         desk.leaving[0].push_back((SegmentIndex(index), reuse));
         desk.remove(Replicated);
     }
 
-    fn names(desk: &Desk) -> Vec<String> {
+    fn names(desk: &FileWorker) -> Vec<String> {
         let dir = std::fs::read_dir(desk.layout.journal(Replicated)).unwrap();
         let mut names: Vec<_> =
             dir.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();

@@ -54,9 +54,9 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     /// An inbox that wakes the core's driver, and the core's side of it.
-    pub(crate) fn new(wake: Arc<dyn Wake>) -> (Self, Outbox) {
+    pub(crate) fn new(wake: Arc<dyn Wake>) -> (Self, InboxReceiver) {
         let (sender, receiver) = sync_channel(INBOX_MAX);
-        (Self { sender, wake }, Outbox { receiver })
+        (Self { sender, wake }, InboxReceiver { receiver })
     }
 
     /// Puts a message in, waiting while the inbox is full, and wakes the core.
@@ -73,11 +73,11 @@ impl Inbox {
 }
 
 /// The core's side of an [`Inbox`].
-pub(crate) struct Outbox {
+pub(crate) struct InboxReceiver {
     receiver: Receiver<Message>,
 }
 
-impl Outbox {
+impl InboxReceiver {
     /// The next message, if one is there. A message is in before its wake: whoever takes all after a wait misses
     /// none, for what comes in later wakes again.
     pub(crate) fn take(&self) -> Option<Message> {

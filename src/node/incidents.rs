@@ -1,6 +1,6 @@
 //! What people should know: to the log, and to a file of bounded size. Off the hot thread.
 
-use super::core::Turn;
+use super::core::RoundContext;
 use super::layout::{Layout, OwnName};
 use super::log::{PACED, one_line};
 use crate::base::Repeats;
@@ -114,14 +114,14 @@ impl IncidentFile {
 
 /// Turns a trouble that may repeat a thousand times a second into an incident a minute for each reason.
 #[derive(Debug)]
-pub(crate) struct Quiet {
+pub(crate) struct RateLimited {
     kind: &'static str,
     count: u64,
     /// Reasons may hold what a stranger sent, so their number is bounded.
     repeats: Repeats<String, Incident>,
 }
 
-impl Quiet {
+impl RateLimited {
     /// Nothing happened yet.
     pub(crate) fn new(kind: impl Into<&'static str>) -> Self {
         let repeats = Repeats::new(1, REPEAT_QUIET_MS, REPEAT_KEYS_MAX);
@@ -134,7 +134,7 @@ impl Quiet {
     }
 
     /// It happened: counts it, and makes an incident of `text` if `reason` was not told within a minute.
-    pub(crate) fn note(&mut self, turn: &mut Turn, reason: &str, text: &str) {
+    pub(crate) fn note(&mut self, turn: &mut RoundContext, reason: &str, text: &str) {
         self.count += 1;
         let (kind, wall_ms) = (self.kind, turn.wall_ms);
         let incident = Incident { severity: Severity::Warning, kind, text: text.to_owned(), wall_ms };

@@ -4,9 +4,9 @@
 //! and has a few seconds, and the oldest gives way to the next; those from the peer's address have slots of their own.
 //! What fails is counted, and told once a minute for each reason.
 
-use super::core::{Target, Turn};
+use super::core::{RoundContext, Target};
 use super::dial::{Attempt, Dial};
-use super::incidents::Quiet;
+use super::incidents::RateLimited;
 use super::operators::LinkTold;
 use super::tls::{LinkIdentity, LinkSecurityError, Room, SecureLink};
 use crate::base::limits::{
@@ -35,7 +35,7 @@ pub(crate) type Keys = Box<dyn Fn() -> Result<LinkIdentity, LinkSecurityError> +
 
 /// All link connections.
 pub(crate) struct Links {
-    slots: Vec<Option<Link>>,
+    slots: Vec<Option<PeerConnection>>,
     keys: Keys,
     /// The line by which the peer knows this node.
     identity: String,
@@ -43,7 +43,7 @@ pub(crate) struct Links {
     /// Where the last connection came from that proved its key.
     proven_host: Option<IpAddr>,
     serial: u64,
-    refusals: Quiet,
+    refusals: RateLimited,
     /// Why the last connection that came, or any that could come, is not let in.
     trouble: String,
 }
@@ -92,7 +92,7 @@ impl Mistrust {
 }
 
 #[derive(Debug)]
-struct Link {
+struct PeerConnection {
     id: ConnId,
     socket: Arc<OwnedFd>,
     far: String,
@@ -124,7 +124,7 @@ impl Links {
         // A node that trusts nobody yet says so before anybody calls.
         let trouble = keys().and_then(|keys| SecureLink::accept(&keys)).err();
         let trouble = trouble.map(|error| error.to_string()).unwrap_or_default();
-        let refusals = Quiet::new(Matter::LinkRefused);
+        let refusals = RateLimited::new(Matter::LinkRefused);
         Self { slots: Vec::new(), keys, identity, dial, proven_host: None, serial: 0, refusals, trouble }
     }
 
@@ -138,7 +138,7 @@ impl Links {
     }
 
     /// Takes in a connection that came to the link port.
-    pub(crate) fn accepted(&mut self, turn: &mut Turn, socket: OwnedFd) {
+    pub(crate) fn accepted(&mut self, turn: &mut RoundContext, socket: OwnedFd) {
         let host = far_host(&socket);
         let far = far_name(&socket);
         self.dial.refresh(turn.now);
@@ -151,7 +151,7 @@ impl Links {
 
     /// The oldest of those that have not proved their key gives way to one that comes now, if there are too many. Those
     /// from the peer's address and all others do not disturb each other.
-    fn make_room(&mut self, turn: &mut Turn, host: Option<IpAddr>, far: &str) {
+    fn make_room(&mut self, turn: &mut RoundContext, host: Option<IpAddr>, far: &str) {
         let of_peer = self.is_peer_host(host);
         let most = if of_peer { LINKS_PEER_UNKNOWN_MAX } else { LINKS_UNKNOWN_MAX };
         let unknown = self.slots.iter().enumerate().filter_map(|(slot, link)| {
@@ -178,7 +178,7 @@ impl Links {
     }
 
     /// Begins a connection to the peer.
-    pub(crate) fn connect(&mut self, turn: &mut Turn, conn: ConnId) {
+    pub(crate) fn connect(&mut self, turn: &mut RoundContext, conn: ConnId) {
         match self.dial.begin(conn, turn.now, turn.patience.handshake_ms) {
             Ok(Some(attempt)) => self.dial(turn, conn, attempt),
             Ok(None) => {}
@@ -187,7 +187,7 @@ impl Links {
     }
 
     /// The name service answered.
-    pub(crate) fn found(&mut self, turn: &mut Turn, answer: io::Result<Vec<SocketAddr>>) {
+    pub(crate) fn found(&mut self, turn: &mut RoundContext, answer: io::Result<Vec<SocketAddr>>) {
         match self.dial.found(answer, turn.patience.handshake_ms) {
             Some((conn, Ok(attempt))) => self.dial(turn, conn, attempt),
             Some((conn, Err(why))) => self.not_reached(turn, conn, why),
@@ -195,7 +195,7 @@ impl Links {
         }
     }
 
-    fn dial(&mut self, turn: &mut Turn, conn: ConnId, mut attempt: Attempt) {
+    fn dial(&mut self, turn: &mut RoundContext, conn: ConnId, mut attempt: Attempt) {
         let far = self.dial.peer().to_string();
         let socket = loop {
             match dialling_socket(attempt.at) {
@@ -212,14 +212,14 @@ impl Links {
     }
 
     /// A dial came to nothing before there was a connection.
-    fn not_reached(&mut self, turn: &mut Turn, conn: ConnId, why: String) {
+    fn not_reached(&mut self, turn: &mut RoundContext, conn: ConnId, why: String) {
         self.dial.tell(&why);
         turn.events.push(Event::LinkClosed { conn, why });
     }
 
     fn start(
         &mut self,
-        turn: &mut Turn,
+        turn: &mut RoundContext,
         id: ConnId,
         socket: OwnedFd,
         (far, host): (String, Option<IpAddr>),
@@ -235,7 +235,7 @@ impl Links {
         };
         tune(&socket);
         let phase = if attempt.is_some() { Phase::Connecting } else { Phase::Proving };
-        let mut link = Link {
+        let mut link = PeerConnection {
             id,
             socket: Arc::new(socket),
             far,
@@ -265,7 +265,7 @@ impl Links {
         }
     }
 
-    fn turn_away(&mut self, turn: &mut Turn, conn: ConnId, far: &str, trouble: &str) {
+    fn turn_away(&mut self, turn: &mut RoundContext, conn: ConnId, far: &str, trouble: &str) {
         if conn.0 & ACCEPTED == 0 {
             self.not_reached(turn, conn, format!("connecting to {far}: {trouble}"));
         } else {
@@ -275,7 +275,7 @@ impl Links {
     }
 
     /// Sends after all that was given before.
-    pub(crate) fn send(&mut self, turn: &mut Turn, conn: ConnId, parts: Vec<Bytes>) {
+    pub(crate) fn send(&mut self, turn: &mut RoundContext, conn: ConnId, parts: Vec<Bytes>) {
         let Some((slot, link)) = self.find(conn) else { return };
         if link.phase != Phase::Established {
             return;
@@ -291,7 +291,7 @@ impl Links {
     }
 
     /// Ends a connection, after what was given is sent or at once.
-    pub(crate) fn close(&mut self, turn: &mut Turn, conn: ConnId, abort: bool) {
+    pub(crate) fn close(&mut self, turn: &mut RoundContext, conn: ConnId, abort: bool) {
         if self.dial.give_up(conn) {
             return;
         }
@@ -308,7 +308,7 @@ impl Links {
     }
 
     /// A connect ended.
-    pub(crate) fn connected(&mut self, turn: &mut Turn, slot: usize, result: io::Result<()>) {
+    pub(crate) fn connected(&mut self, turn: &mut RoundContext, slot: usize, result: io::Result<()>) {
         let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
         link.connecting = false;
         if link.phase == Phase::Connecting {
@@ -321,7 +321,7 @@ impl Links {
     }
 
     /// An address of the peer does not answer: the next one is tried, if there is one.
-    fn try_next(&mut self, turn: &mut Turn, slot: usize, mut error: io::Error) {
+    fn try_next(&mut self, turn: &mut RoundContext, slot: usize, mut error: io::Error) {
         let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
         let far = link.far.clone();
         let Some(attempt) = &mut link.attempt else { return };
@@ -347,7 +347,7 @@ impl Links {
     }
 
     /// Receives on every connection on which the engine has seen all that came.
-    pub(crate) fn read_on(&mut self, turn: &mut Turn) {
+    pub(crate) fn read_on(&mut self, turn: &mut RoundContext) {
         for (slot, place) in self.slots.iter_mut().enumerate() {
             if let Some(link) = place
                 && let Some(buffer) = link.idle.take()
@@ -358,7 +358,7 @@ impl Links {
     }
 
     /// A receive ended.
-    pub(crate) fn received(&mut self, turn: &mut Turn, slot: usize, result: io::Result<Vec<u8>>) {
+    pub(crate) fn received(&mut self, turn: &mut RoundContext, slot: usize, result: io::Result<Vec<u8>>) {
         let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
         link.receiving = false;
         let outcome = match result {
@@ -380,7 +380,7 @@ impl Links {
     }
 
     /// A receive into the engine's buffer ended.
-    pub(crate) fn filled(&mut self, turn: &mut Turn, slot: usize, result: io::Result<AlignedBuf>) {
+    pub(crate) fn filled(&mut self, turn: &mut RoundContext, slot: usize, result: io::Result<AlignedBuf>) {
         let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
         link.receiving = false;
         let outcome = match result {
@@ -396,7 +396,7 @@ impl Links {
         self.receive_ended(turn, slot, outcome);
     }
 
-    fn receive_ended(&mut self, turn: &mut Turn, slot: usize, outcome: Result<(), String>) {
+    fn receive_ended(&mut self, turn: &mut RoundContext, slot: usize, outcome: Result<(), String>) {
         let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
         if link.phase == Phase::Established {
             match link.attempt.take() {
@@ -416,7 +416,7 @@ impl Links {
     }
 
     /// A send ended.
-    pub(crate) fn sent(&mut self, turn: &mut Turn, slot: usize, result: io::Result<()>) {
+    pub(crate) fn sent(&mut self, turn: &mut RoundContext, slot: usize, result: io::Result<()>) {
         let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
         link.sending = false;
         match result {
@@ -436,7 +436,7 @@ impl Links {
     }
 
     /// Ends the connections whose time is over.
-    pub(crate) fn expire(&mut self, turn: &mut Turn) {
+    pub(crate) fn expire(&mut self, turn: &mut RoundContext) {
         if let Some((conn, why)) = self.dial.expire(turn.now, turn.patience.handshake_ms) {
             self.not_reached(turn, conn, why);
         }
@@ -457,12 +457,13 @@ impl Links {
 
     /// Whether anything given for sending was not taken by the operating system yet.
     pub(crate) fn unsent(&self) -> bool {
-        let busy = |link: &Link| link.phase != Phase::Cut && (link.sending || !link.queue.is_empty());
+        let busy =
+            |link: &PeerConnection| link.phase != Phase::Cut && (link.sending || !link.queue.is_empty());
         self.slots.iter().flatten().any(busy)
     }
 
     /// Ends all connections at once.
-    pub(crate) fn cut_all(&mut self, turn: &mut Turn) {
+    pub(crate) fn cut_all(&mut self, turn: &mut RoundContext) {
         for slot in 0..self.slots.len() {
             if let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) {
                 link.cut(turn);
@@ -471,7 +472,7 @@ impl Links {
         }
     }
 
-    fn find(&mut self, conn: ConnId) -> Option<(usize, &mut Link)> {
+    fn find(&mut self, conn: ConnId) -> Option<(usize, &mut PeerConnection)> {
         let (slot, place) = self
             .slots
             .iter_mut()
@@ -481,7 +482,7 @@ impl Links {
     }
 
     /// The connection failed: tells whoever knows of it and cuts it.
-    fn lose(&mut self, turn: &mut Turn, slot: usize, doing: &str, trouble: &str) {
+    fn lose(&mut self, turn: &mut RoundContext, slot: usize, doing: &str, trouble: &str) {
         self.tell_lost(turn, slot, doing, trouble);
         if let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) {
             link.cut(turn);
@@ -489,7 +490,7 @@ impl Links {
     }
 
     /// The same, but what is queued may still be sent.
-    fn lose_gently(&mut self, turn: &mut Turn, slot: usize, doing: &str, trouble: &str) {
+    fn lose_gently(&mut self, turn: &mut RoundContext, slot: usize, doing: &str, trouble: &str) {
         self.tell_lost(turn, slot, doing, trouble);
         if let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) {
             link.phase = Phase::Leaving;
@@ -497,7 +498,7 @@ impl Links {
         }
     }
 
-    fn tell_lost(&mut self, turn: &mut Turn, slot: usize, doing: &str, trouble: &str) {
+    fn tell_lost(&mut self, turn: &mut RoundContext, slot: usize, doing: &str, trouble: &str) {
         let Some(link) = self.slots.get(slot).and_then(Option::as_ref) else { return };
         if link.phase >= Phase::Leaving {
             return;
@@ -518,7 +519,7 @@ impl Links {
     }
 
     /// Cuts a leaving connection with nothing left to send; frees the slot when the driver holds nothing of it.
-    fn settle(&mut self, turn: &mut Turn, slot: usize) {
+    fn settle(&mut self, turn: &mut RoundContext, slot: usize) {
         let Some(place) = self.slots.get_mut(slot) else { return };
         let Some(link) = place.as_mut() else { return };
         if link.phase == Phase::Leaving && !link.sending && link.queue.is_empty() {
@@ -530,12 +531,12 @@ impl Links {
     }
 }
 
-impl Link {
+impl PeerConnection {
     fn was_accepted(&self) -> bool {
         self.id.0 & ACCEPTED != 0
     }
 
-    fn begin_connect(&mut self, turn: &mut Turn, slot: usize, dial: &mut Dial) {
+    fn begin_connect(&mut self, turn: &mut RoundContext, slot: usize, dial: &mut Dial) {
         let Some(attempt) = &self.attempt else { return };
         dial.trying(attempt);
         self.connecting = true;
@@ -545,7 +546,7 @@ impl Link {
     }
 
     /// Gives up an address of the peer that does not answer, if there is another: its completion goes on with that.
-    fn turn_to_next(&mut self, turn: &mut Turn) -> bool {
+    fn turn_to_next(&mut self, turn: &mut RoundContext) -> bool {
         match &mut self.attempt {
             Some(attempt) if self.phase == Phase::Connecting && attempt.has_more() => {
                 attempt.is_late = true;
@@ -557,7 +558,7 @@ impl Link {
         }
     }
 
-    fn begin_proof(&mut self, turn: &mut Turn, slot: usize) {
+    fn begin_proof(&mut self, turn: &mut RoundContext, slot: usize) {
         self.phase = Phase::Proving;
         self.deadline = Some(turn.now.plus_ms(turn.patience.handshake_ms));
         self.pump(turn, slot);
@@ -565,7 +566,7 @@ impl Link {
     }
 
     /// Receives into the engine's buffer if what comes needs no decryption, else into this one.
-    fn receive(&mut self, turn: &mut Turn, slot: usize, mut buffer: Vec<u8>) {
+    fn receive(&mut self, turn: &mut RoundContext, slot: usize, mut buffer: Vec<u8>) {
         if self.phase >= Phase::Leaving {
             return;
         }
@@ -581,7 +582,7 @@ impl Link {
     }
 
     /// Bytes from the wire, to the engine once the peer is proven.
-    fn take_in(&mut self, turn: &mut Turn, slot: usize, wire: Vec<u8>) -> Result<(), String> {
+    fn take_in(&mut self, turn: &mut RoundContext, slot: usize, wire: Vec<u8>) -> Result<(), String> {
         if self.secure.is_bare() {
             turn.events.push(Event::LinkBytes { conn: self.id, bytes: Bytes::from(wire) });
             self.idle = Some(Vec::with_capacity(LINK_RECEIVE));
@@ -634,7 +635,7 @@ impl Link {
     }
 
     /// Starts a send of what is queued unless one is under way.
-    fn pump(&mut self, turn: &mut Turn, slot: usize) {
+    fn pump(&mut self, turn: &mut RoundContext, slot: usize) {
         self.queue.extend(self.secure.take_wire());
         let ready = matches!(self.phase, Phase::Proving | Phase::Established | Phase::Leaving);
         if self.sending || self.queue.is_empty() || !ready {
@@ -646,7 +647,7 @@ impl Link {
     }
 
     /// Tells the engine that nothing of what it gave waits any more, or that there is less of it.
-    fn tell_sent(&mut self, turn: &mut Turn) {
+    fn tell_sent(&mut self, turn: &mut RoundContext) {
         if self.phase != Phase::Established || !self.owed {
             return;
         }
@@ -657,7 +658,7 @@ impl Link {
         turn.events.push(Event::LinkSent { conn: self.id });
     }
 
-    fn cut(&mut self, turn: &mut Turn) {
+    fn cut(&mut self, turn: &mut RoundContext) {
         self.queue.clear();
         self.idle = None;
         self.deadline = None;

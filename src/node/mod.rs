@@ -19,13 +19,13 @@
 //! `Inbox`, which is bounded and blocks them. The core never waits for them, so no circle of waits can close.
 
 pub mod admin;
+mod admin_router;
 mod adopt;
 mod apply;
 mod clients;
 pub mod config;
 pub mod config_file;
 mod core;
-mod desk;
 mod dial;
 mod disk;
 pub mod door_tls;

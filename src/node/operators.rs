@@ -1,7 +1,7 @@
 //! Operators' requests on their way through the engine.
 
-use super::core::Turn;
-use super::incidents::Quiet;
+use super::core::RoundContext;
+use super::incidents::RateLimited;
 use super::log;
 use crate::base::limits::{ADMIN_PENDING_MAX, INCIDENTS_MAX};
 use crate::engine::admin::{AdminReply, AdminRequest};
@@ -22,7 +22,7 @@ pub(crate) struct Operators {
     /// Since the start.
     incident_count: u64,
     /// Users who may not ask and did.
-    strangers: Quiet,
+    strangers: RateLimited,
     /// Such calls that came too fast to be told one by one.
     strangers_more: u64,
 }
@@ -34,7 +34,7 @@ impl Default for Operators {
             pending: Vec::new(),
             incidents: VecDeque::new(),
             incident_count: 0,
-            strangers: Quiet::new("admin-refused"),
+            strangers: RateLimited::new("admin-refused"),
             strangers_more: 0,
         }
     }
@@ -87,7 +87,12 @@ enum Asked {
 
 impl Operators {
     /// Hands a request to the engine.
-    pub(crate) fn ask(&mut self, turn: &mut Turn, request: AdminRequest, reply: SyncSender<AdminReply>) {
+    pub(crate) fn ask(
+        &mut self,
+        turn: &mut RoundContext,
+        request: AdminRequest,
+        reply: SyncSender<AdminReply>,
+    ) {
         if self.pending.len() >= ADMIN_PENDING_MAX {
             // The asker has waited for nothing else, so there is room for its answer.
             let _ = reply.try_send(AdminReply::Error {
@@ -107,7 +112,7 @@ impl Operators {
     }
 
     /// A user who may not asked, and was told so.
-    pub(crate) fn refused(&mut self, turn: &mut Turn, uid: u32, times: u64) {
+    pub(crate) fn refused(&mut self, turn: &mut RoundContext, uid: u32, times: u64) {
         self.strangers_more += times.saturating_sub(1);
         let text = format!("user {uid} asked at the admin socket and is not permitted");
         self.strangers.note(turn, &uid.to_string(), &text);

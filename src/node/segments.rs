@@ -1,6 +1,6 @@
 //! Journal files as the core writes them: opened ahead of time by the bulk thread, closed when done with.
 
-use super::core::{Target, Turn};
+use super::core::{RoundContext, Target};
 use super::layout::Layout;
 use crate::base::{Fault, JournalKind, SegmentIndex};
 use crate::engine::Event;
@@ -49,7 +49,7 @@ impl Segments {
     /// Starts a durable write.
     pub(crate) fn write(
         &mut self,
-        turn: &mut Turn,
+        turn: &mut RoundContext,
         write: u64,
         (journal, segment): (JournalKind, SegmentIndex),
         offset: u64,
@@ -72,7 +72,7 @@ impl Segments {
     }
 
     /// A write ended.
-    pub(crate) fn written(&mut self, turn: &mut Turn, slot: usize, result: io::Result<()>) {
+    pub(crate) fn written(&mut self, turn: &mut RoundContext, slot: usize, result: io::Result<()>) {
         let Some(write) = self.writes.get_mut(slot).and_then(Option::take) else { return };
         turn.events.push(match result {
             Ok(()) => Event::Written { write },

@@ -1,11 +1,11 @@
 //! From a node's directory to a running daemon, and back to an orderly end.
 
 use super::admin::{self, Ucred};
+use super::admin_router::AdminRouter;
 use super::apply::Apply;
 use super::config::{Config, IoChoice};
 use super::config_file::ConfigErrors;
-use super::core::{Core, Ending, Ends, Patience, Workers};
-use super::desk::Desk;
+use super::core::{CoreParts, CoreThread, Ending, Patience, Workers};
 use super::disk::{Bulk, Files};
 use super::identity::Peers;
 use super::inbox::{Inbox, Message};
@@ -20,7 +20,7 @@ use super::segment_source::{self, DiskSegments};
 use super::setup::{self, SetupError};
 use super::starting::{Stage, Starting};
 use super::tls::LinkIdentity;
-use super::volumes::{Readers, Volumes};
+use super::volumes::{Readers, VolumeReads};
 use super::{apply, disk, log, manager, signals};
 use crate::base::JournalKind;
 use crate::base::limits::{
@@ -152,7 +152,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let telling = spawn("manager", move || manager::run(&lives, &at))?;
     let lock = setup::lock(&layout)?;
     // Whoever asks while the node starts is told how far it is.
-    let desk = Desk::new(&layout, &config, &starting, &core_inbox);
+    let desk = AdminRouter::new(&layout, &config, &starting, &core_inbox);
     let admin = open_admin(&layout, desk, &core_inbox)?;
     let found = Found::on_disk(&layout, &config, &starting)?;
     let driver =
@@ -160,7 +160,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     tracing::info!("node {} with {:?} driver", config.name, driver.kind());
     let (inbox, outbox) = Inbox::new(driver.waker());
     let listeners = Listeners::open(&config, &layout)?;
-    let (volumes, readers) = Volumes::new(&layout);
+    let (volumes, readers) = VolumeReads::new(&layout);
     let retired_max = (config.journal_quota_bytes / RETIRED_SHARE).max(config.segment_bytes);
     let (mut crew, threads) = Crew::start(&layout, found.writer, readers, retired_max, &inbox)?;
     crew.threads.push(telling);
@@ -170,7 +170,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let (at, encryption) = (layout.clone(), config.encryption);
     let door_tls = door_tls(&layout, config.door_names());
     let keys = Box::new(move || LinkIdentity::load(&at, encryption));
-    let ends = Ends {
+    let ends = CoreParts {
         layout,
         listeners: listeners.all.clone(),
         volumes,
@@ -181,7 +181,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
         clients_max,
         patience: Patience::default(),
     };
-    let core = Core::new(engine, driver, outbox, workers, ends);
+    let core = CoreThread::new(engine, driver, outbox, workers, ends);
     let ending = core.run().map_err(system_error("waiting for I/O"))?;
     drop(admin);
     drop(listeners);
@@ -198,7 +198,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
 
 fn open_admin(
     layout: &Layout,
-    desk: Desk,
+    desk: AdminRouter,
     core: &Arc<OnceLock<Inbox>>,
 ) -> Result<admin::AdminServer, ServeError> {
     let to_count = Arc::clone(core);

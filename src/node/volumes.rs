@@ -3,7 +3,7 @@
 //! Files are only read here; the apply thread writes them. What is read while it writes may be old or new: the engine
 //! knows what was not applied when it asked, and puts that over it.
 
-use super::core::Turn;
+use super::core::RoundContext;
 use super::inbox::Inbox;
 use super::layout::Layout;
 use crate::base::limits::{VOLUME_FILES_MAX, VOLUME_READERS};
@@ -26,7 +26,7 @@ type Part = (FileId, u64);
 
 /// The core's side.
 #[derive(Debug)]
-pub(crate) struct Volumes {
+pub(crate) struct VolumeReads {
     dir: PathBuf,
     /// Open parts, the least recently used first.
     open: VecDeque<(Part, Arc<File>)>,
@@ -85,7 +85,7 @@ impl Rest {
     }
 }
 
-impl Volumes {
+impl VolumeReads {
     /// Of the node in `layout`; also gives the work of the threads, to be run by [`run`].
     pub(crate) fn new(layout: &Layout) -> (Self, Readers) {
         let (work, jobs) = channel();
@@ -94,7 +94,7 @@ impl Volumes {
     }
 
     /// [`crate::engine::Effect::ReadVolume`], unordered.
-    pub(crate) fn read(&mut self, turn: &mut Turn, read: u64, file: FileId, offset: u64, len: usize) {
+    pub(crate) fn read(&mut self, turn: &mut RoundContext, read: u64, file: FileId, offset: u64, len: usize) {
         let result = self.ranges(file, offset, len).and_then(|ranges| {
             let mut rest = Rest { buffer: Vec::with_capacity(len), ranges };
             Ok((rest.go_on(|file, buffer, len, at| read_cached(file.as_fd(), buffer, len, at))?, rest))

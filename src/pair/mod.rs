@@ -10,4 +10,4 @@ mod session;
 
 pub use diverged::diverged_line;
 pub use judge::{Own, Verdict, common_point, judge, judge_caller};
-pub use session::{Frame, Head, LinkFault, Session, fuzz_session};
+pub use session::{Frame, Head, LinkFault, LinkSession, fuzz_session};

@@ -18,7 +18,7 @@ pub enum LinkFault {
     Decode(#[from] DecodeError),
     /// A frame of another connection.
     #[error("a frame of session {found:#x} came in session {expected:#x}")]
-    Session {
+    LinkSession {
         /// This connection's.
         expected: u64,
         /// The frame's.
@@ -67,7 +67,7 @@ pub enum Frame {
 
 /// One connection's framing state.
 #[derive(Debug)]
-pub struct Session {
+pub struct LinkSession {
     /// The connection.
     pub conn: ConnId,
     /// Whether this node connected (and so chose the session's number).
@@ -100,7 +100,7 @@ impl Body {
     }
 }
 
-impl Session {
+impl LinkSession {
     /// A connection that this node made; `id` must differ from those of earlier ones.
     #[must_use]
     pub fn dialed(conn: ConnId, id: u64, now: Mono) -> Self {
@@ -188,7 +188,7 @@ impl Session {
         if let Some(id) = self.id
             && id != header.session
         {
-            return Err(LinkFault::Session { expected: id, found: header.session });
+            return Err(LinkFault::LinkSession { expected: id, found: header.session });
         }
         if header.number != self.next_in {
             return Err(LinkFault::Number { expected: self.next_in, found: header.number });
@@ -286,7 +286,7 @@ pub struct Head {
 /// # Panics
 /// If more is held than came.
 pub fn fuzz_session(bytes: &[u8]) {
-    let mut session = Session::accepted(ConnId(1), Mono(0));
+    let mut session = LinkSession::accepted(ConnId(1), Mono(0));
     session.admit();
     let step = bytes.first().map_or(1, |&byte| 1 + usize::from(byte) * 37);
     let mut came = 0;
@@ -320,7 +320,7 @@ mod tests {
     use crate::format::batch::{BatchBuilder, Seal};
     use crate::format::entry::{Entry, EntryKind};
 
-    fn wire(session: &mut Session) -> Vec<u8> {
+    fn wire(session: &mut LinkSession) -> Vec<u8> {
         session.take_out().concat()
     }
 
@@ -329,8 +329,8 @@ mod tests {
         let now = Now::default();
         let mut prng = Prng::new(5);
         for _ in 0..200 {
-            let mut a = Session::dialed(ConnId(1), 77, now.mono);
-            let mut b = Session::accepted(ConnId(2), now.mono);
+            let mut a = LinkSession::dialed(ConnId(1), 77, now.mono);
+            let mut b = LinkSession::accepted(ConnId(2), now.mono);
             for n in 0..20_u64 {
                 let ack = Ack { received: Seq(n), durable: Seq(n), applied: Seq(n) };
                 a.send(now, FrameKind::Ack, Head::default(), ack.encode().into());
@@ -354,7 +354,7 @@ mod tests {
     fn frames_of_another_connection_lost_or_doubled_frames_end_the_session() {
         let now = Now::default();
         let frames = |id| {
-            let mut s = Session::dialed(ConnId(1), id, now.mono);
+            let mut s = LinkSession::dialed(ConnId(1), id, now.mono);
             (0..3)
                 .map(|_| {
                     s.send(now, FrameKind::Heartbeat, Head::default(), Bytes::new());
@@ -364,7 +364,7 @@ mod tests {
         };
         let (mine, other) = (frames(1), frames(2));
         let verdict = |pieces: &[&Vec<u8>]| {
-            let mut s = Session::accepted(ConnId(2), now.mono);
+            let mut s = LinkSession::accepted(ConnId(2), now.mono);
             for piece in pieces {
                 s.feed(now.mono, piece);
                 if let Err(fault) = s.poll() {
@@ -374,7 +374,7 @@ mod tests {
             None
         };
         assert_eq!(verdict(&[&mine[0], &mine[1]]), None);
-        assert!(matches!(verdict(&[&mine[0], &other[1]]), Some(LinkFault::Session { .. })));
+        assert!(matches!(verdict(&[&mine[0], &other[1]]), Some(LinkFault::LinkSession { .. })));
         assert!(matches!(verdict(&[&mine[0], &mine[2]]), Some(LinkFault::Number { .. })));
         assert!(matches!(verdict(&[&mine[0], &mine[0]]), Some(LinkFault::Number { .. })));
     }
@@ -394,14 +394,14 @@ mod tests {
         })
     }
 
-    fn admitted(now: Now) -> Session {
-        let mut session = Session::accepted(ConnId(2), now.mono);
+    fn admitted(now: Now) -> LinkSession {
+        let mut session = LinkSession::accepted(ConnId(2), now.mono);
         session.admit();
         session
     }
 
     /// Gives `session` some bytes as a driver does: first into the buffer that it gave out.
-    fn deliver(session: &mut Session, now: Now, mut bytes: &[u8]) {
+    fn deliver(session: &mut LinkSession, now: Now, mut bytes: &[u8]) {
         if let Some((mut buffer, until)) = session.take_room() {
             let (here, rest) = bytes.split_at(bytes.len().min(until - buffer.len()));
             buffer.extend_from_slice(here);
@@ -418,7 +418,7 @@ mod tests {
         let now = Now::default();
         let mut prng = Prng::new(6);
         for _ in 0..60 {
-            let mut a = Session::dialed(ConnId(1), 77, now.mono);
+            let mut a = LinkSession::dialed(ConnId(1), 77, now.mono);
             let mut sent = Vec::new();
             for n in 0..6_u64 {
                 let len = usize::try_from(prng.below(300_000)).unwrap();
@@ -454,7 +454,7 @@ mod tests {
     #[test]
     fn a_large_batch_with_one_bit_wrong_ends_the_session_also_when_it_was_filled() {
         let now = Now::default();
-        let mut a = Session::dialed(ConnId(1), 1, now.mono);
+        let mut a = LinkSession::dialed(ConnId(1), 1, now.mono);
         a.send(now, FrameKind::Batch, Head::default(), batch(1, 100_000).wire());
         let mut bytes = wire(&mut a);
         bytes[90_000] ^= 4;
@@ -468,7 +468,7 @@ mod tests {
     #[test]
     fn a_small_frame_with_one_bit_wrong_ends_the_session_and_does_not_keep_it_waiting() {
         let now = Now::default();
-        let mut sender = Session::dialed(ConnId(1), 9, Mono(0));
+        let mut sender = LinkSession::dialed(ConnId(1), 9, Mono(0));
         let payloads = [(FrameKind::Begin, 24), (FrameKind::Ack, 24), (FrameKind::Heartbeat, 0)];
         for (kind, len) in payloads {
             let first = sender.next_out;
@@ -482,7 +482,7 @@ mod tests {
             for bit in 0..good.len() * 8 {
                 let mut bad = good.clone();
                 bad[bit / 8] ^= 1 << (bit % 8);
-                let mut receiver = Session::accepted(ConnId(2), Mono(0));
+                let mut receiver = LinkSession::accepted(ConnId(2), Mono(0));
                 receiver.admit();
                 (receiver.id, receiver.next_in) = (Some(9), first);
                 receiver.feed(Mono(0), &bad);
@@ -496,7 +496,7 @@ mod tests {
     #[test]
     fn no_buffer_is_made_for_a_batch_whose_header_is_wrong_or_which_is_small_or_whole() {
         let now = Now::default();
-        let mut a = Session::dialed(ConnId(1), 1, now.mono);
+        let mut a = LinkSession::dialed(ConnId(1), 1, now.mono);
         let large = batch(1, 100_000).wire();
         let frames: Vec<Vec<u8>> = [&large, &large, &batch(1, 1000).wire()]
             .into_iter()
@@ -505,7 +505,7 @@ mod tests {
                 wire(&mut a)
             })
             .collect();
-        let room = |session: &mut Session, bytes: &[u8]| {
+        let room = |session: &mut LinkSession, bytes: &[u8]| {
             session.feed(now.mono, bytes);
             let polled = session.poll();
             (session.take_room().is_some(), polled)
@@ -522,7 +522,7 @@ mod tests {
         let mut later = admitted(now);
         later.next_in = 3;
         assert!(matches!(room(&mut later, &frames[2][..100]), (false, Ok(None))));
-        let mut unknown = Session::accepted(ConnId(2), now.mono);
+        let mut unknown = LinkSession::accepted(ConnId(2), now.mono);
         assert!(matches!(room(&mut unknown, &frames[0][..100]), (false, Err(LinkFault::Decode(_)))));
     }
 
@@ -530,7 +530,7 @@ mod tests {
     fn any_bytes_end_a_session_or_wait_without_a_panic() {
         let now = Now::default();
         let mut prng = Prng::new(9);
-        let mut a = Session::dialed(ConnId(1), 1, now.mono);
+        let mut a = LinkSession::dialed(ConnId(1), 1, now.mono);
         for (seq, len) in [(1, 70_000), (2, 300), (3, 66_000)] {
             a.send(now, FrameKind::Batch, Head::default(), batch(seq, len).wire());
         }
@@ -551,9 +551,9 @@ mod tests {
     #[test]
     fn before_the_hello_is_accepted_large_frames_are_refused_from_their_header_alone() {
         let now = Now::default();
-        let mut a = Session::dialed(ConnId(1), 1, now.mono);
+        let mut a = LinkSession::dialed(ConnId(1), 1, now.mono);
         a.send(now, FrameKind::Hello, Head::default(), vec![0; 5000].into());
-        let mut b = Session::accepted(ConnId(2), now.mono);
+        let mut b = LinkSession::accepted(ConnId(2), now.mono);
         b.feed(now.mono, &wire(&mut a)[..FRAME_HEADER]);
         assert!(matches!(b.poll(), Err(LinkFault::Decode(DecodeError::Limit { .. }))));
     }

@@ -7,7 +7,7 @@ use crate::base::{AlignedBuf, Chain, ConnId, Epoch, Mono, Now, Ordinal, Position
 use crate::engine::Event;
 use crate::format::control::Role;
 use crate::format::frame::{FrameKind, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION};
-use crate::pair::{Head, Session};
+use crate::pair::{Head, LinkSession};
 use bytes::Bytes;
 
 impl World {
@@ -156,7 +156,7 @@ impl World {
         };
         let conn = ConnId(3 << 62 | self.net.copies.len() as u64);
         self.net.copies.insert(conn);
-        let mut session = Session::dialed(conn, 99, Mono(0));
+        let mut session = LinkSession::dialed(conn, 99, Mono(0));
         let head = Head { epoch, durable: seq, credit: 0 };
         session.send(Now::default(), FrameKind::Hello, head, hello.encode().into());
         let bytes = Bytes::from(session.take_out().concat());

@@ -15,7 +15,7 @@
 
 use super::memory::{batches_due, damaged_entry};
 use super::namespace::{Namespace, NamespaceError, Outcome};
-use super::volumes::Volumes;
+use super::volumes::VolumeStore;
 use super::{SlowSync, StoreError, StoreRead, StoreWrite, keys, torn_tail};
 use crate::base::limits::STORE_TABLES_MAX;
 use crate::base::{Fault, FileId, JournalKind, Ordinal, Seq};
@@ -94,7 +94,7 @@ impl FjallStore {
         };
         let namespace = state.namespace.clone();
         let applied = state.applied;
-        let volumes = Volumes::open(volumes, node, state.volumes_since, applied)?;
+        let volumes = VolumeStore::open(volumes, node, state.volumes_since, applied)?;
         let replay_from = volumes.given();
         let handle = Arc::new(RwLock::new(Some(handle)));
         let reader = StoreReader { handle: handle.clone(), pin: Mutex::new(Pin::None) };
@@ -158,7 +158,7 @@ impl Handle {
 }
 
 /// None after a failure, until the engine could be opened again.
-type Shared = Arc<RwLock<Option<Handle>>>;
+type SharedHandle = Arc<RwLock<Option<Handle>>>;
 
 /// What the writer knows of what is stored.
 #[derive(Debug)]
@@ -172,7 +172,7 @@ struct State {
 
 /// Reads of the store, from any thread. Each call sees a state between two batches.
 pub struct StoreReader {
-    handle: Shared,
+    handle: SharedHandle,
     /// Of this reader alone, not of its clones.
     pin: Mutex<Pin>,
 }
@@ -267,13 +267,13 @@ impl StoreRead for StoreReader {
 
 /// Writes of the store; there is one, on the apply thread. Every call may block on the disk.
 pub struct StoreWriter {
-    handle: Shared,
+    handle: SharedHandle,
     dir: PathBuf,
     node: Ordinal,
     state: State,
     /// What was told as applied.
     shown: [Seq; 2],
-    volumes: Volumes,
+    volumes: VolumeStore,
     failed: Option<Failure>,
     /// The engine was opened again: what its journal holds may have failed to reach the disk, which nobody would be told
     /// a second time.
@@ -644,7 +644,9 @@ fn load(handle: &Handle, node: Ordinal) -> Result<Option<State>, StoreError> {
             keys::Record::Format => format = Some(keys::read_format(&value).map_err(damaged_record)?),
             keys::Record::Applied => applied = Some(keys::read_applied(&value).map_err(damaged_record)?),
             keys::Record::Namespace => meta = Some(value),
-            keys::Record::Volumes => volumes_since = keys::read_volumes(&value).map_err(damaged_record)?,
+            keys::Record::VolumeStore => {
+                volumes_since = keys::read_volumes(&value).map_err(damaged_record)?
+            }
             keys::Record::Dptr(id) => records.push((id, value)),
             keys::Record::Purge(file, generation) => {
                 purge.insert((file, generation));

@@ -40,7 +40,7 @@ pub(super) enum Record {
     Namespace,
     Dptr(FileId),
     Purge(FileId, u32),
-    Volumes,
+    VolumeStore,
 }
 
 impl Record {
@@ -55,7 +55,7 @@ impl Record {
         } else if prefix == NAMESPACE {
             Self::Namespace
         } else if prefix == VOLUMES {
-            Self::Volumes
+            Self::VolumeStore
         } else if prefix == DPTR {
             Self::Dptr(FileId(u64::from_be_bytes(r.array()?)))
         } else if prefix == PURGE {
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(Record::decode(&APPLIED), Ok(Record::Applied));
         assert_eq!(Record::decode(&dptr(FileId(258))), Ok(Record::Dptr(FileId(258))));
         assert_eq!(Record::decode(&purge(FileId(9), 7)), Ok(Record::Purge(FileId(9), 7)));
-        assert_eq!(Record::decode(&VOLUMES), Ok(Record::Volumes));
+        assert_eq!(Record::decode(&VOLUMES), Ok(Record::VolumeStore));
         for since in [[None, None], [Some(Seq(7)), None], [Some(Seq(0)), Some(Seq(8))]] {
             assert_eq!(read_volumes(&volumes_value(since)), Ok(since));
         }

@@ -2,7 +2,7 @@
 
 use super::memory_volumes::MemoryVolumes;
 use super::namespace::{FileInfo, Namespace, NamespaceError};
-use super::volumes::{Plan, Standing};
+use super::volumes::{Plan, RecoveryPoints};
 use super::{SlowSync, StoreError, StoreRead, StoreWrite};
 use crate::base::{FileId, JournalKind, Ordinal, Seq};
 use crate::format::batch::Batch;
@@ -61,7 +61,7 @@ struct Inner {
     tables: BTreeMap<TableKey, Table>,
     applied: [Seq; 2],
     volumes: MemoryVolumes,
-    standing: Standing,
+    standing: RecoveryPoints,
     /// Where volumes stand, as committed with the items.
     since: [Option<Seq>; 2],
     /// Batches since the last checkpoint, oldest first.
@@ -87,7 +87,7 @@ impl MemoryStore {
             tables: BTreeMap::new(),
             applied: [Seq(0); 2],
             volumes: MemoryVolumes::default(),
-            standing: Standing::default(),
+            standing: RecoveryPoints::default(),
             since: [None; 2],
             undo: Vec::new(),
         };
@@ -185,7 +185,7 @@ impl MemoryStore {
     #[must_use]
     pub fn replay_from(&self) -> [Seq; 2] {
         let inner = self.inner.borrow();
-        Standing::new(inner.since, inner.applied).given()
+        RecoveryPoints::new(inner.since, inner.applied).given()
     }
 
     /// The last entries whose changes of volumes were carried out in this life.
@@ -197,7 +197,7 @@ impl MemoryStore {
     /// A process that died is followed by another: what it was given it has to be given again.
     pub fn restarted(&self) {
         let inner = &mut *self.inner.borrow_mut();
-        inner.standing = Standing::new(inner.since, inner.applied);
+        inner.standing = RecoveryPoints::new(inner.since, inner.applied);
         inner.volumes.restarted();
     }
 

@@ -6,7 +6,7 @@ use hot_backup::format::frame::{FrameHeader, FrameKind, Hello, PROTOCOL_FLOOR, P
 use hot_backup::node::config::{Config, Encryption};
 use hot_backup::node::layout::Layout;
 use hot_backup::node::tls::{LinkIdentity, SecureLink};
-use hot_backup::pair::{Frame, Head, Session};
+use hot_backup::pair::{Frame, Head, LinkSession};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use std::time::Duration;
 pub(crate) struct Impostor {
     stream: TcpStream,
     secure: SecureLink,
-    session: Session,
+    session: LinkSession,
 }
 
 fn identity(node: &Node) -> LinkIdentity {
@@ -28,7 +28,7 @@ impl Impostor {
     pub(crate) fn calls(node: &Node, to: &Node) -> Self {
         let stream = TcpStream::connect(config(to).link_listen).unwrap();
         let secure = SecureLink::dial(&identity(node)).unwrap();
-        Self { stream, secure, session: Session::dialed(ConnId(1), 7, Mono(0)) }.proven()
+        Self { stream, secure, session: LinkSession::dialed(ConnId(1), 7, Mono(0)) }.proven()
     }
 
     /// Is called where `node` would be, with its key.
@@ -36,7 +36,7 @@ impl Impostor {
     pub(crate) fn is_called(node: &Node, at: &TcpListener) -> Self {
         let (stream, _) = wait_until("a call", || at.accept().ok());
         let secure = SecureLink::accept(&identity(node)).unwrap();
-        Self { stream, secure, session: Session::accepted(ConnId(1), Mono(0)) }.proven()
+        Self { stream, secure, session: LinkSession::accepted(ConnId(1), Mono(0)) }.proven()
     }
 
     fn proven(mut self) -> Self {

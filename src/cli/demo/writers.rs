@@ -36,10 +36,10 @@ pub(super) struct WriterLog {
 /// Writers at work.
 pub(super) struct Writers {
     threads: Vec<JoinHandle<WriterLog>>,
-    shared: Arc<Shared>,
+    shared: Arc<LoadShared>,
 }
 
-struct Shared {
+struct LoadShared {
     start: Instant,
     stop: AtomicBool,
     acknowledged: AtomicU64,
@@ -48,7 +48,7 @@ struct Shared {
 impl Writers {
     /// Starts `count` writers against `address`.
     pub(super) fn start(count: usize, address: SocketAddr) -> Self {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LoadShared {
             start: Instant::now(),
             stop: AtomicBool::new(false),
             acknowledged: AtomicU64::new(0),
@@ -77,7 +77,7 @@ impl Writers {
     }
 }
 
-fn write(writer: usize, address: SocketAddr, shared: &Shared) -> WriterLog {
+fn write(writer: usize, address: SocketAddr, shared: &LoadShared) -> WriterLog {
     let mut log = WriterLog { writer, ..WriterLog::default() };
     if let Ok(mut client) = RespClient::tcp(address, PATIENCE) {
         // The end of the connection is the expected end: the node is killed under load.
@@ -89,7 +89,7 @@ fn write(writer: usize, address: SocketAddr, shared: &Shared) -> WriterLog {
 fn write_until_the_end(
     client: &mut RespClient,
     log: &mut WriterLog,
-    shared: &Shared,
+    shared: &LoadShared,
 ) -> Result<(), RespError> {
     let micros = || u64::try_from(shared.start.elapsed().as_micros()).unwrap_or(u64::MAX - 1);
     loop {

@@ -2,7 +2,7 @@
 
 use super::{Allocation, BlockBackend, NbdConfig, NbdDoor, NbdOutput, Piece, Refusal, Tls};
 use crate::base::{AckLevel, ConnId, FileId, JournalKind, Now, Seq, Wait};
-use crate::doors::{Payload, Volume, Watermarks};
+use crate::doors::{CommitWatermarks, Payload, Volume};
 use crate::format::nbd;
 
 /// A volume of zeros that is safe at once.
@@ -53,8 +53,8 @@ impl BlockBackend for Tiny {
         Ok(())
     }
 
-    fn watermarks(&self) -> Watermarks {
-        Watermarks::default()
+    fn watermarks(&self) -> CommitWatermarks {
+        CommitWatermarks::default()
     }
 
     fn blocks_congested(&self) -> bool {

@@ -1,9 +1,9 @@
 //! From the greeting to the choice of an export. Words in quotes are those of the protocol document.
 
 use super::refusal::option_error;
-use super::session::{Io, Step};
+use super::session::{Io, NbdStep};
 use super::transmission::Serving;
-use super::{BlockBackend, Refusal, Shared, Tls};
+use super::{BlockBackend, NbdShared, Refusal, Tls};
 use crate::base::FileId;
 use crate::base::limits::{NAME_MAX, NBD_LIST_MAX, NBD_OPTION_DRAIN_MAX, NBD_OPTION_MAX, NBD_REQUEST_MAX};
 use crate::doors::Volume;
@@ -34,7 +34,7 @@ enum Secrecy {
 
 /// A client that has not chosen an export.
 #[derive(Debug)]
-pub(super) struct Haggling {
+pub(super) struct Negotiation {
     flags: Option<u32>,
     secrecy: Secrecy,
     structured: bool,
@@ -44,7 +44,7 @@ pub(super) struct Haggling {
     drained: Option<(u32, usize)>,
 }
 
-impl Haggling {
+impl Negotiation {
     pub(super) fn new(tls: Tls) -> Self {
         let secrecy = Secrecy::Before(tls);
         Self { flags: None, secrecy, structured: false, context: None, drained: None }
@@ -63,13 +63,18 @@ impl Haggling {
     }
 
     /// Takes one thing of what came.
-    pub(super) fn step(&mut self, io: &mut Io, shared: &mut Shared, backend: &impl BlockBackend) -> Step {
+    pub(super) fn step(
+        &mut self,
+        io: &mut Io,
+        shared: &mut NbdShared,
+        backend: &impl BlockBackend,
+    ) -> NbdStep {
         if !io.takes() {
             shared.budget.step_back(io.conn);
-            return Step::Blocked;
+            return NbdStep::Blocked;
         }
         if !io.admits(self.replies_max(io), 0, shared) {
-            return Step::Blocked;
+            return NbdStep::Blocked;
         }
         if self.flags.is_none() {
             return self.flags(io, shared);
@@ -77,22 +82,22 @@ impl Haggling {
         if let Some((option, left)) = self.drained {
             return self.drain(option, left, io, shared);
         }
-        let Some(head) = io.unread().first_chunk() else { return Step::Input };
+        let Some(head) = io.unread().first_chunk() else { return NbdStep::Input };
         let Some(OptionHeader { option, len }) = OptionHeader::decode(head) else {
             shared.refuse(io.conn, NOT_NBD);
-            return Step::End;
+            return NbdStep::End;
         };
-        let len = super::flight::size(len);
+        let len = super::pending::size(len);
         if len > NBD_OPTION_MAX {
             if option == nbd::OPT_EXPORT_NAME || len > NBD_OPTION_DRAIN_MAX {
-                return Step::End;
+                return NbdStep::End;
             }
             io.consume(nbd::OPTION_HEADER);
             self.drained = Some((option, len));
-            return Step::Again;
+            return NbdStep::Again;
         }
         let whole = nbd::OPTION_HEADER + len;
-        let Some(data) = io.unread().get(nbd::OPTION_HEADER..whole) else { return Step::Input };
+        let Some(data) = io.unread().get(nbd::OPTION_HEADER..whole) else { return NbdStep::Input };
         let data = data.to_vec();
         io.consume(whole);
         self.option(option, &data, io, shared, backend)
@@ -109,24 +114,24 @@ impl Haggling {
     }
 
     /// "The server MUST drop the TCP connection if the client sets an unknown flag".
-    fn flags(&mut self, io: &mut Io, shared: &mut Shared) -> Step {
-        let Some(flags) = io.unread().first_chunk() else { return Step::Input };
+    fn flags(&mut self, io: &mut Io, shared: &mut NbdShared) -> NbdStep {
+        let Some(flags) = io.unread().first_chunk() else { return NbdStep::Input };
         let flags = u32::from_be_bytes(*flags);
         if flags & !(nbd::CLIENT_FIXED_NEWSTYLE | nbd::CLIENT_NO_ZEROES) != 0 {
             shared.refuse(io.conn, NOT_NBD);
-            return Step::End;
+            return NbdStep::End;
         }
         io.consume(nbd::CLIENT_FLAGS_LEN);
         self.flags = Some(flags);
-        Step::Again
+        NbdStep::Again
     }
 
-    fn drain(&mut self, option: u32, left: usize, io: &mut Io, shared: &mut Shared) -> Step {
+    fn drain(&mut self, option: u32, left: usize, io: &mut Io, shared: &mut NbdShared) -> NbdStep {
         let part = left.min(io.unread().len());
         io.consume(part);
         self.drained = (left > part).then_some((option, left - part));
         if self.drained.is_some() {
-            return Step::Input;
+            return NbdStep::Input;
         }
         let error = match self.tls_missing() && option != nbd::OPT_STARTTLS {
             true => nbd::REP_ERR_TLS_REQD,
@@ -144,20 +149,20 @@ impl Haggling {
         option: u32,
         data: &[u8],
         io: &mut Io,
-        shared: &mut Shared,
+        shared: &mut NbdShared,
         backend: &impl BlockBackend,
-    ) -> Step {
+    ) -> NbdStep {
         match option {
             // "The server MUST reply with `NBD_REP_ACK`", and "SHOULD ignore any data sent".
             nbd::OPT_ABORT => {
                 reply(io, shared, option, nbd::REP_ACK);
-                Step::End
+                NbdStep::End
             }
             nbd::OPT_STARTTLS => self.start_tls(data, io, shared),
             // "As this request cannot error, it MUST terminate the session."
             nbd::OPT_EXPORT_NAME if self.tls_missing() => {
                 shared.refuse(io.conn, NO_TLS);
-                Step::End
+                NbdStep::End
             }
             // "If the server receives any other option, including `NBD_OPT_INFO` and unsupported options, it MUST
             // reply with `NBD_REP_ERR_TLS_REQD`".
@@ -182,7 +187,7 @@ impl Haggling {
         }
     }
 
-    fn start_tls(&mut self, data: &[u8], io: &mut Io, shared: &mut Shared) -> Step {
+    fn start_tls(&mut self, data: &[u8], io: &mut Io, shared: &mut NbdShared) -> NbdStep {
         let option = nbd::OPT_STARTTLS;
         match self.secrecy {
             // "It MUST reply with `NBD_REP_ERR_INVALID`" when TLS was negotiated already.
@@ -191,10 +196,10 @@ impl Haggling {
             Secrecy::Before(Tls::Off) => reply(io, shared, option, nbd::REP_ERR_POLICY),
             Secrecy::Before(_) if !data.is_empty() => reply(io, shared, option, nbd::REP_ERR_INVALID),
             // Bytes that came before TLS must never be taken for bytes that came under it.
-            Secrecy::Before(_) if !io.unread().is_empty() => Step::End,
+            Secrecy::Before(_) if !io.unread().is_empty() => NbdStep::End,
             Secrecy::Before(_) => {
                 reply(io, shared, option, nbd::REP_ACK);
-                Step::StartTls
+                NbdStep::StartTls
             }
         }
     }
@@ -203,15 +208,15 @@ impl Haggling {
         &self,
         name: &[u8],
         io: &mut Io,
-        shared: &mut Shared,
+        shared: &mut NbdShared,
         backend: &impl BlockBackend,
-    ) -> Step {
+    ) -> NbdStep {
         // "If the chosen export does not exist [..] the server MUST terminate the session."
         let volume = match find(name, backend) {
             Ok(volume) => volume,
             Err(refusal) => {
                 shared.refuse(io.conn, refusal.to_string());
-                return Step::End;
+                return NbdStep::End;
             }
         };
         let zeros = self.client_flags() & nbd::CLIENT_NO_ZEROES == 0;
@@ -224,9 +229,9 @@ impl Haggling {
         option: u32,
         data: &[u8],
         io: &mut Io,
-        shared: &mut Shared,
+        shared: &mut NbdShared,
         backend: &impl BlockBackend,
-    ) -> Step {
+    ) -> NbdStep {
         let Some(query) = InfoQuery::decode(data) else {
             return reply(io, shared, option, nbd::REP_ERR_INVALID);
         };
@@ -245,7 +250,7 @@ impl Haggling {
             nbd::info_block_size(out, option, BLOCK_SIZES);
         }
         reply(io, shared, option, nbd::REP_ACK);
-        if option == nbd::OPT_GO { self.serve(&volume) } else { Step::Again }
+        if option == nbd::OPT_GO { self.serve(&volume) } else { NbdStep::Again }
     }
 
     fn meta_context(
@@ -253,9 +258,9 @@ impl Haggling {
         option: u32,
         data: &[u8],
         io: &mut Io,
-        shared: &mut Shared,
+        shared: &mut NbdShared,
         backend: &impl BlockBackend,
-    ) -> Step {
+    ) -> NbdStep {
         let set = option == nbd::OPT_SET_META_CONTEXT;
         if set {
             // It "replaces all previously-set metadata contexts (including when this command fails)".
@@ -303,25 +308,25 @@ impl Haggling {
     }
 
     /// A context counts only where "it referred to the same export name that was ultimately selected".
-    fn serve(&self, volume: &Volume) -> Step {
+    fn serve(&self, volume: &Volume) -> NbdStep {
         let status = self.context == Some(volume.file);
-        Step::Serve(Box::new(Serving::new(volume.file, self.structured, status)))
+        NbdStep::Serve(Box::new(Serving::new(volume.file, self.structured, status)))
     }
 }
 
-fn reply(io: &mut Io, shared: &mut Shared, option: u32, kind: u32) -> Step {
+fn reply(io: &mut Io, shared: &mut NbdShared, option: u32, kind: u32) -> NbdStep {
     nbd::option_reply(io.out.small(shared), option, kind, &[]);
-    Step::Again
+    NbdStep::Again
 }
 
-fn refuse(io: &mut Io, shared: &mut Shared, option: u32, refusal: &Refusal) -> Step {
+fn refuse(io: &mut Io, shared: &mut NbdShared, option: u32, refusal: &Refusal) -> NbdStep {
     let text = refusal.to_string();
     shared.refuse(io.conn, text.clone());
     nbd::option_reply(io.out.small(shared), option, option_error(refusal), nbd::cut(&text).as_bytes());
-    Step::Again
+    NbdStep::Again
 }
 
-fn list(data: &[u8], io: &mut Io, shared: &mut Shared, backend: &impl BlockBackend) -> Step {
+fn list(data: &[u8], io: &mut Io, shared: &mut NbdShared, backend: &impl BlockBackend) -> NbdStep {
     let option = nbd::OPT_LIST;
     // "The server SHOULD reject a request that includes data with `NBD_REP_ERR_INVALID`."
     if !data.is_empty() {

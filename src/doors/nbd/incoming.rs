@@ -1,9 +1,9 @@
 //! The payload of a write, on its way into the backend in pieces.
 
 use super::BlockBackend;
-use super::flight::size;
+use super::pending::size;
 use super::refusal::Fail;
-use super::session::{Io, Step};
+use super::session::{Io, NbdStep};
 use crate::base::limits::{BLOCK, BLOCK_OWN_BATCH_MIN, BLOCK_PAYLOAD_MAX};
 use crate::base::{AlignedBuf, FileId, Wait};
 use crate::doors::{PAYLOAD_HEADROOM, Payload};
@@ -60,7 +60,7 @@ impl Incoming {
         file: FileId,
         io: &mut Io,
         backend: &mut impl BlockBackend,
-    ) -> Option<Step> {
+    ) -> Option<NbdStep> {
         let step = loop {
             if self.left == 0 {
                 return None;
@@ -72,7 +72,7 @@ impl Incoming {
                 small => self.small(small, file, io, backend),
             };
             match step {
-                Step::Again => {}
+                NbdStep::Again => {}
                 other => break other,
             }
         };
@@ -81,15 +81,15 @@ impl Incoming {
         Some(step)
     }
 
-    fn drain(&mut self, io: &mut Io) -> Step {
+    fn drain(&mut self, io: &mut Io) -> NbdStep {
         let part = self.left.min(io.unread().len());
         io.consume(part);
         self.left -= part;
-        if self.left == 0 { Step::Again } else { Step::Input }
+        if self.left == 0 { NbdStep::Again } else { NbdStep::Input }
     }
 
     /// A piece in a buffer of its own.
-    fn large(&mut self, part: usize, file: FileId, io: &mut Io, backend: &mut impl BlockBackend) -> Step {
+    fn large(&mut self, part: usize, file: FileId, io: &mut Io, backend: &mut impl BlockBackend) -> NbdStep {
         let until = PAYLOAD_HEADROOM + part;
         let mut buffer = self.piece.take().unwrap_or_else(|| {
             let mut buffer = AlignedBuf::with_capacity(until.next_multiple_of(BLOCK));
@@ -100,25 +100,25 @@ impl Incoming {
         buffer.extend_from_slice(io.unread().get(..here).unwrap_or_default());
         io.consume(here);
         if buffer.len() < until {
-            return Step::Fill(buffer, until);
+            return NbdStep::Fill(buffer, until);
         }
         if backend.blocks_congested() {
             self.piece = Some(buffer);
-            return Step::Blocked;
+            return NbdStep::Blocked;
         }
         self.accept(part, file, Payload::Owned(buffer), backend);
-        Step::Again
+        NbdStep::Again
     }
 
     /// A piece that is copied from where it came.
-    fn small(&mut self, part: usize, file: FileId, io: &mut Io, backend: &mut impl BlockBackend) -> Step {
-        let Some(bytes) = io.unread().get(..part) else { return Step::Input };
+    fn small(&mut self, part: usize, file: FileId, io: &mut Io, backend: &mut impl BlockBackend) -> NbdStep {
+        let Some(bytes) = io.unread().get(..part) else { return NbdStep::Input };
         if backend.blocks_congested() {
-            return Step::Blocked;
+            return NbdStep::Blocked;
         }
         self.accept(part, file, Payload::Borrowed(bytes), backend);
         io.consume(part);
-        Step::Again
+        NbdStep::Again
     }
 
     fn accept(&mut self, part: usize, file: FileId, payload: Payload<'_>, backend: &mut impl BlockBackend) {

@@ -17,11 +17,11 @@
 //!   take its replies, and counts as a client until then, and until nothing is read for it any more.
 
 mod budget;
-mod flight;
 pub mod fuzz;
 mod handshake;
 mod incoming;
 mod outbox;
+mod pending;
 mod refusal;
 mod replies;
 mod session;
@@ -37,8 +37,8 @@ use crate::base::limits::{NBD_CLIENTS_MAX, NBD_HANDSHAKE_MS, NBD_TRAFFIC_MAX};
 use crate::base::{AlignedBuf, ConnId, FileId, Mono, Now};
 use budget::Budget;
 use bytes::Bytes;
-use flight::Flights;
-use session::{Fate, Session};
+use pending::PendingRequests;
+use session::{Fate, NbdSession};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What the door is set to.
@@ -130,7 +130,7 @@ pub struct VolumeTraffic {
 
 /// What all clients share.
 #[derive(Debug)]
-struct Shared {
+struct NbdShared {
     outputs: VecDeque<NbdOutput>,
     /// Clients with small replies that are not in `outputs` yet.
     dirty: Vec<ConnId>,
@@ -138,7 +138,7 @@ struct Shared {
     blocked: VecDeque<ConnId>,
     /// Until when clients have to choose an export.
     deadlines: BTreeSet<(Mono, ConnId)>,
-    flights: Flights,
+    requests: PendingRequests,
     budget: Budget,
     /// When it is looked at whether clients take their replies.
     watches: BTreeSet<(Mono, ConnId)>,
@@ -148,7 +148,7 @@ struct Shared {
     zeros: Bytes,
 }
 
-impl Shared {
+impl NbdShared {
     fn refuse(&mut self, conn: ConnId, why: impl Into<String>) {
         self.outputs.push_back(NbdOutput::Refused { conn, why: why.into() });
     }
@@ -164,20 +164,20 @@ impl Shared {
 /// The door. See the module's head.
 #[derive(Debug)]
 pub struct NbdDoor {
-    sessions: BTreeMap<ConnId, Session>,
-    shared: Shared,
+    sessions: BTreeMap<ConnId, NbdSession>,
+    shared: NbdShared,
 }
 
 impl NbdDoor {
     /// A door without clients.
     #[must_use]
     pub fn new(_config: NbdConfig) -> Self {
-        let shared = Shared {
+        let shared = NbdShared {
             outputs: VecDeque::new(),
             dirty: Vec::new(),
             blocked: VecDeque::new(),
             deadlines: BTreeSet::new(),
-            flights: Flights::default(),
+            requests: PendingRequests::default(),
             budget: Budget::default(),
             watches: BTreeSet::new(),
             now: Mono::default(),
@@ -197,7 +197,7 @@ impl NbdDoor {
         self.shared.now = now.mono;
         let deadline = now.mono.plus_ms(NBD_HANDSHAKE_MS);
         self.shared.deadlines.insert((deadline, conn));
-        let mut session = Session::new(conn, tls, deadline);
+        let mut session = NbdSession::new(conn, tls, deadline);
         session.begin(&mut self.shared);
         self.sessions.insert(conn, session);
     }
@@ -260,7 +260,7 @@ impl NbdDoor {
     /// What a read of the backend found.
     pub fn read_done(&mut self, now: Now, token: u64, result: Result<Vec<Piece>, Refusal>) {
         self.shared.now = now.mono;
-        let Some(flight) = self.shared.flights.take(token) else { return };
+        let Some(flight) = self.shared.requests.take(token) else { return };
         let Some(session) = self.sessions.get_mut(&flight.conn) else { return };
         session.read_done(flight, result, &mut self.shared);
         self.finish(flight.conn);
@@ -269,7 +269,7 @@ impl NbdDoor {
     /// What a look of the backend for allocations found.
     pub fn allocation_done(&mut self, now: Now, token: u64, result: Result<Vec<Allocation>, Refusal>) {
         self.shared.now = now.mono;
-        let Some(flight) = self.shared.flights.take(token) else { return };
+        let Some(flight) = self.shared.requests.take(token) else { return };
         let Some(session) = self.sessions.get_mut(&flight.conn) else { return };
         session.allocation_done(flight, result, &mut self.shared);
         self.finish(flight.conn);
@@ -394,6 +394,6 @@ impl NbdDoor {
     /// What clients have not taken, and what requests under way may add (bytes).
     #[cfg(test)]
     fn held(&self) -> usize {
-        self.sessions.values().map(Session::held).sum()
+        self.sessions.values().map(NbdSession::held).sum()
     }
 }

@@ -1,6 +1,6 @@
 //! What a client is to be sent: small replies gather, what was read goes as it is.
 
-use super::{NbdOutput, Shared};
+use super::{NbdOutput, NbdShared};
 use crate::base::limits::{NBD_SEND_MAX, NBD_STUCK_MS};
 use crate::base::{ConnId, Mono};
 use bytes::Bytes;
@@ -13,7 +13,7 @@ pub(super) fn zeros() -> Bytes {
 
 /// Replies of one client.
 #[derive(Debug)]
-pub(super) struct Outbox {
+pub(super) struct ReplyQueue {
     conn: ConnId,
     /// Gathered, not yet given out.
     small: Vec<u8>,
@@ -31,7 +31,7 @@ pub(super) struct Outbox {
     watched: Option<Mono>,
 }
 
-impl Outbox {
+impl ReplyQueue {
     pub(super) fn new(conn: ConnId) -> Self {
         Self {
             conn,
@@ -46,7 +46,7 @@ impl Outbox {
     }
 
     /// Where small replies are appended.
-    pub(super) fn small(&mut self, shared: &mut Shared) -> &mut Vec<u8> {
+    pub(super) fn small(&mut self, shared: &mut NbdShared) -> &mut Vec<u8> {
         if self.small.is_empty() {
             shared.dirty.push(self.conn);
         }
@@ -54,7 +54,7 @@ impl Outbox {
     }
 
     /// Sends bytes as they are, behind what was gathered.
-    pub(super) fn data(&mut self, mut bytes: Bytes, shared: &mut Shared) {
+    pub(super) fn data(&mut self, mut bytes: Bytes, shared: &mut NbdShared) {
         self.flush(shared);
         while !bytes.is_empty() {
             self.give(bytes.split_to(bytes.len().min(NBD_SEND_MAX)), shared);
@@ -62,7 +62,7 @@ impl Outbox {
     }
 
     /// Sends so many zeros.
-    pub(super) fn zeros(&mut self, len: usize, shared: &mut Shared) {
+    pub(super) fn zeros(&mut self, len: usize, shared: &mut NbdShared) {
         let mut left = len;
         while left > 0 {
             let part = left.min(shared.zeros.len());
@@ -72,14 +72,14 @@ impl Outbox {
     }
 
     /// Sends what was gathered.
-    pub(super) fn flush(&mut self, shared: &mut Shared) {
+    pub(super) fn flush(&mut self, shared: &mut NbdShared) {
         let mut bytes = Bytes::from(std::mem::take(&mut self.small));
         while !bytes.is_empty() {
             self.give(bytes.split_to(bytes.len().min(NBD_SEND_MAX)), shared);
         }
     }
 
-    fn give(&mut self, bytes: Bytes, shared: &mut Shared) {
+    fn give(&mut self, bytes: Bytes, shared: &mut NbdShared) {
         if self.under_way.is_empty() {
             self.since = shared.now;
             self.watch(shared);
@@ -90,7 +90,7 @@ impl Outbox {
     }
 
     /// The oldest of what was given out was taken.
-    pub(super) fn sent(&mut self, shared: &mut Shared) {
+    pub(super) fn sent(&mut self, shared: &mut NbdShared) {
         self.bytes -= self.under_way.pop_front().unwrap_or(0);
         self.since = shared.now;
         if self.under_way.is_empty() {
@@ -98,20 +98,20 @@ impl Outbox {
         }
     }
 
-    fn watch(&mut self, shared: &mut Shared) {
+    fn watch(&mut self, shared: &mut NbdShared) {
         let at = self.since.plus_ms(NBD_STUCK_MS);
         self.watched = Some(at);
         shared.watches.insert((at, self.conn));
     }
 
-    fn unwatch(&mut self, shared: &mut Shared) {
+    fn unwatch(&mut self, shared: &mut NbdShared) {
         if let Some(at) = self.watched.take() {
             shared.watches.remove(&(at, self.conn));
         }
     }
 
     /// The time to look at it has come: whether the client took nothing of what waited for it all the time.
-    pub(super) fn is_stuck(&mut self, shared: &mut Shared) -> bool {
+    pub(super) fn is_stuck(&mut self, shared: &mut NbdShared) -> bool {
         self.watched = None;
         let stuck = self.since.plus_ms(NBD_STUCK_MS) <= shared.now;
         if !stuck {
@@ -131,18 +131,18 @@ impl Outbox {
     }
 
     /// Tells the budget what the client holds now. Due after everything that changes it.
-    pub(super) fn settle(&mut self, shared: &mut Shared) {
+    pub(super) fn settle(&mut self, shared: &mut NbdShared) {
         self.charged = shared.budget.settle(self.charged, self.held());
     }
 
     /// The client asks for nothing more; of what was reserved only so much is still due.
-    pub(super) fn only(&mut self, reserved: usize, shared: &mut Shared) {
+    pub(super) fn only(&mut self, reserved: usize, shared: &mut NbdShared) {
         self.reserved = reserved;
         shared.budget.step_back(self.conn);
     }
 
     /// The client is gone, and with it what it did not take.
-    pub(super) fn forget(&mut self, shared: &mut Shared) {
+    pub(super) fn forget(&mut self, shared: &mut NbdShared) {
         self.small = Vec::new();
         self.under_way = VecDeque::new();
         self.bytes = 0;

@@ -1,9 +1,9 @@
 //! The bodies of replies: what was read and what is allocated.
 
-use super::flight::Flight;
-use super::outbox::Outbox;
+use super::outbox::ReplyQueue;
+use super::pending::PendingRequest;
 use super::refusal::Fail;
-use super::{Allocation, Piece, Shared};
+use super::{Allocation, NbdShared, Piece};
 use crate::format::nbd;
 
 fn len_of(piece: &Piece) -> u64 {
@@ -14,14 +14,14 @@ fn len_of(piece: &Piece) -> u64 {
 }
 
 /// The pieces that are not empty, when together they are as long as was asked for.
-pub(super) fn fitting(mut pieces: Vec<Piece>, flight: &Flight) -> Result<Vec<Piece>, Fail> {
+pub(super) fn fitting(mut pieces: Vec<Piece>, flight: &PendingRequest) -> Result<Vec<Piece>, Fail> {
     pieces.retain(|piece| len_of(piece) > 0);
     let len = pieces.iter().fold(0_u64, |sum, piece| sum.saturating_add(len_of(piece)));
     if len == u64::from(flight.len) { Ok(pieces) } else { Err(Fail::new(nbd::EIO, "read another length")) }
 }
 
 /// Sends bytes and zeros one after the other.
-pub(super) fn content(pieces: Vec<Piece>, out: &mut Outbox, shared: &mut Shared) {
+pub(super) fn content(pieces: Vec<Piece>, out: &mut ReplyQueue, shared: &mut NbdShared) {
     for piece in pieces {
         match piece {
             Piece::Data(bytes) => out.data(bytes, shared),
@@ -35,7 +35,12 @@ pub(super) fn content(pieces: Vec<Piece>, out: &mut Outbox, shared: &mut Shared)
 const HOLE_MIN: u64 = 4096;
 
 /// Sends pieces as chunks: long zeros as holes, what lies between them as bytes.
-pub(super) fn chunks(flight: &Flight, pieces: Vec<Piece>, out: &mut Outbox, shared: &mut Shared) {
+pub(super) fn chunks(
+    flight: &PendingRequest,
+    pieces: Vec<Piece>,
+    out: &mut ReplyQueue,
+    shared: &mut NbdShared,
+) {
     let mut offset = flight.offset;
     let mut pieces = pieces.into_iter().peekable();
     while let Some(first) = pieces.next() {

@@ -1,13 +1,13 @@
 //! One client: its bytes, where it stands, what it waits for.
 
-use super::flight::Flight;
-use super::handshake::Haggling;
-use super::outbox::Outbox;
+use super::handshake::Negotiation;
+use super::outbox::ReplyQueue;
+use super::pending::PendingRequest;
 use super::transmission::Serving;
-use super::{Allocation, BlockBackend, NbdOutput, Piece, Refusal, Shared, Tls};
+use super::{Allocation, BlockBackend, NbdOutput, NbdShared, Piece, Refusal, Tls};
 use crate::base::limits::{NBD_OUT_MAX, RECEIVE_MAX, RECEIVE_MIN};
 use crate::base::{AlignedBuf, ConnId, Mono};
-use crate::doors::Watermarks;
+use crate::doors::CommitWatermarks;
 use crate::format::nbd;
 
 /// What became of a client that was advanced.
@@ -23,7 +23,7 @@ pub(super) enum Fate {
 
 /// What one step of a phase came to.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum NbdStep {
     /// Something was carried out.
     Again,
     /// More bytes are needed.
@@ -52,7 +52,7 @@ pub(super) struct Io {
     spare: Vec<u8>,
     /// A Receive or Fill is under way.
     asked: bool,
-    pub(super) out: Outbox,
+    pub(super) out: ReplyQueue,
 }
 
 impl Io {
@@ -78,7 +78,7 @@ impl Io {
         self.at = 0;
     }
 
-    fn receive(&mut self, capacity: usize, shared: &mut Shared) {
+    fn receive(&mut self, capacity: usize, shared: &mut NbdShared) {
         if self.asked {
             return;
         }
@@ -97,8 +97,8 @@ impl Io {
     }
 
     /// Whether what has a reply of up to `need` bytes may be begun now; `reads` of them the backend reads.
-    pub(super) fn admits(&self, need: usize, reads: usize, shared: &mut Shared) -> bool {
-        let room = shared.flights.room(reads);
+    pub(super) fn admits(&self, need: usize, reads: usize, shared: &mut NbdShared) -> bool {
+        let room = shared.requests.room(reads);
         shared.budget.admit(self.conn, self.out.held(), need, room)
     }
 }
@@ -106,7 +106,7 @@ impl Io {
 /// Where a client stands.
 #[derive(Debug)]
 enum Phase {
-    Haggling(Haggling),
+    Negotiation(Negotiation),
     /// Waits for TLS.
     Securing,
     Serving(Box<Serving>),
@@ -118,7 +118,7 @@ enum Phase {
 
 /// One client.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct NbdSession {
     io: Io,
     phase: Phase,
     /// What it told before TLS began.
@@ -127,15 +127,15 @@ pub(super) struct Session {
     deadline: Mono,
 }
 
-impl Session {
+impl NbdSession {
     pub(super) fn new(conn: ConnId, tls: Tls, deadline: Mono) -> Self {
-        let out = Outbox::new(conn);
+        let out = ReplyQueue::new(conn);
         let io = Io { conn, held: Vec::new(), at: 0, spare: Vec::new(), asked: false, out };
-        Self { io, phase: Phase::Haggling(Haggling::new(tls)), client_flags: 0, deadline }
+        Self { io, phase: Phase::Negotiation(Negotiation::new(tls)), client_flags: 0, deadline }
     }
 
     /// Greets the client.
-    pub(super) fn begin(&mut self, shared: &mut Shared) {
+    pub(super) fn begin(&mut self, shared: &mut NbdShared) {
         nbd::greeting(self.io.out.small(shared));
         self.io.out.flush(shared);
         self.io.receive(RECEIVE_MIN, shared);
@@ -152,33 +152,33 @@ impl Session {
         }
     }
 
-    pub(super) fn sent(&mut self, shared: &mut Shared) {
+    pub(super) fn sent(&mut self, shared: &mut NbdShared) {
         self.io.out.sent(shared);
         self.io.out.settle(shared);
     }
 
-    pub(super) fn flush(&mut self, shared: &mut Shared) {
+    pub(super) fn flush(&mut self, shared: &mut NbdShared) {
         self.io.out.flush(shared);
     }
 
     /// The time to look at it has come: whether it takes nothing.
-    pub(super) fn is_stuck(&mut self, shared: &mut Shared) -> bool {
+    pub(super) fn is_stuck(&mut self, shared: &mut NbdShared) -> bool {
         self.io.out.is_stuck(shared)
     }
 
     /// Options begin anew, without a greeting.
-    pub(super) fn secured(&mut self, shared: &mut Shared) {
+    pub(super) fn secured(&mut self, shared: &mut NbdShared) {
         if matches!(self.phase, Phase::Securing) {
-            self.phase = Phase::Haggling(Haggling::secured(self.client_flags));
+            self.phase = Phase::Negotiation(Negotiation::secured(self.client_flags));
             self.io.receive(RECEIVE_MIN, shared);
         }
     }
 
     pub(super) fn read_done(
         &mut self,
-        flight: Flight,
+        flight: PendingRequest,
         result: Result<Vec<Piece>, Refusal>,
-        shared: &mut Shared,
+        shared: &mut NbdShared,
     ) {
         self.io.out.release(flight.reserved);
         if let Phase::Serving(serving) = &mut self.phase {
@@ -189,9 +189,9 @@ impl Session {
 
     pub(super) fn allocation_done(
         &mut self,
-        flight: Flight,
+        flight: PendingRequest,
         result: Result<Vec<Allocation>, Refusal>,
-        shared: &mut Shared,
+        shared: &mut NbdShared,
     ) {
         self.io.out.release(flight.reserved);
         if let Phase::Serving(serving) = &mut self.phase {
@@ -201,7 +201,7 @@ impl Session {
     }
 
     /// Replies to what is safe now.
-    pub(super) fn release(&mut self, marks: &Watermarks, shared: &mut Shared) {
+    pub(super) fn release(&mut self, marks: &CommitWatermarks, shared: &mut NbdShared) {
         if let Phase::Serving(serving) = &mut self.phase {
             serving.release(marks, &mut self.io, shared);
             self.io.out.settle(shared);
@@ -214,7 +214,7 @@ impl Session {
     }
 
     /// Nothing more is carried out; it stays until it has taken its replies.
-    pub(super) fn end(&mut self, shared: &mut Shared) {
+    pub(super) fn end(&mut self, shared: &mut NbdShared) {
         if matches!(self.phase, Phase::Leaving | Phase::Gone) {
             return;
         }
@@ -224,7 +224,7 @@ impl Session {
             let traffic = shared.traffic(serving.file());
             traffic.clients = traffic.clients.saturating_sub(1);
         }
-        let reserved = shared.flights.reserved(self.io.conn);
+        let reserved = shared.requests.reserved(self.io.conn);
         self.io.out.only(reserved, shared);
         self.io.out.settle(shared);
     }
@@ -235,7 +235,7 @@ impl Session {
     }
 
     /// Its connection is over.
-    pub(super) fn leave(&mut self, shared: &mut Shared) {
+    pub(super) fn leave(&mut self, shared: &mut NbdShared) {
         self.end(shared);
         self.phase = Phase::Gone;
         self.io.out.forget(shared);
@@ -259,34 +259,38 @@ impl Session {
     }
 
     /// Carries out what came, as far as it can be; with whether it got on.
-    pub(super) fn advance(&mut self, shared: &mut Shared, backend: &mut impl BlockBackend) -> (Fate, bool) {
+    pub(super) fn advance(
+        &mut self,
+        shared: &mut NbdShared,
+        backend: &mut impl BlockBackend,
+    ) -> (Fate, bool) {
         let mut got_on = false;
         if self.io.asked {
             return (Fate::Waits, got_on);
         }
         loop {
             let step = match &mut self.phase {
-                Phase::Haggling(haggling) => haggling.step(&mut self.io, shared, backend),
+                Phase::Negotiation(haggling) => haggling.step(&mut self.io, shared, backend),
                 Phase::Securing | Phase::Leaving | Phase::Gone => return (Fate::Waits, got_on),
                 Phase::Serving(serving) => serving.step(&mut self.io, shared, backend),
             };
             self.io.out.settle(shared);
             match step {
-                Step::Again => {}
-                Step::Input => {
+                NbdStep::Again => {}
+                NbdStep::Input => {
                     let serves = matches!(self.phase, Phase::Serving(_));
                     self.io.receive(if serves { RECEIVE_MAX } else { RECEIVE_MIN }, shared);
                     return (Fate::Waits, got_on);
                 }
-                Step::Fill(buffer, until) => {
+                NbdStep::Fill(buffer, until) => {
                     self.io.asked = true;
                     shared.outputs.push_back(NbdOutput::Fill { conn: self.io.conn, buffer, until });
                     return (Fate::Waits, got_on);
                 }
-                Step::Blocked => return (Fate::Blocked, got_on),
-                Step::End => return (Fate::Ends, got_on),
-                Step::StartTls => self.start_tls(shared),
-                Step::Serve(serving) => {
+                NbdStep::Blocked => return (Fate::Blocked, got_on),
+                NbdStep::End => return (Fate::Ends, got_on),
+                NbdStep::StartTls => self.start_tls(shared),
+                NbdStep::Serve(serving) => {
                     shared.deadlines.remove(&(self.deadline, self.io.conn));
                     shared.traffic(serving.file()).clients += 1;
                     shared.outputs.push_back(NbdOutput::Proven { conn: self.io.conn });
@@ -297,8 +301,8 @@ impl Session {
         }
     }
 
-    fn start_tls(&mut self, shared: &mut Shared) {
-        if let Phase::Haggling(haggling) = &self.phase {
+    fn start_tls(&mut self, shared: &mut NbdShared) {
+        if let Phase::Negotiation(haggling) = &self.phase {
             self.client_flags = haggling.client_flags();
         }
         self.io.out.flush(shared);

@@ -1,15 +1,15 @@
 //! Requests after the choice of an export. Words in quotes are those of the protocol document.
 
-use super::flight::{Asked, Flight, size};
 use super::handshake::ALLOCATION_ID;
 use super::incoming::Incoming;
+use super::pending::{Asked, PendingRequest, size};
 use super::refusal::Fail;
 use super::replies::{chunks, content, extents, fitting};
-use super::session::{Io, Step};
-use super::{Allocation, BlockBackend, Piece, Refusal, Shared};
+use super::session::{Io, NbdStep};
+use super::{Allocation, BlockBackend, NbdShared, Piece, Refusal};
 use crate::base::limits::{NBD_EXTENTS_MAX, NBD_IN_FLIGHT_MAX, NBD_READS_MAX, NBD_REQUEST_MAX};
 use crate::base::{AlignedBuf, FileId, Wait};
-use crate::doors::{Volume, Watermarks};
+use crate::doors::{CommitWatermarks, Volume};
 use crate::format::nbd::{self, Request};
 
 /// A client that uses an export.
@@ -24,7 +24,7 @@ pub(super) struct Serving {
     /// Replies that wait until changes are safe: these, and the cookie.
     holds: Vec<([Wait; 2], u64)>,
     /// Requests that the backend will answer.
-    flights: usize,
+    requests: usize,
     /// What it will be read for them (bytes).
     reads: usize,
     /// It said goodbye.
@@ -34,7 +34,7 @@ pub(super) struct Serving {
 impl Serving {
     pub(super) fn new(file: FileId, structured: bool, status: bool) -> Self {
         let holds = Vec::new();
-        Self { file, structured, status, incoming: None, holds, flights: 0, reads: 0, ending: false }
+        Self { file, structured, status, incoming: None, holds, requests: 0, reads: 0, ending: false }
     }
 
     pub(super) fn file(&self) -> FileId {
@@ -48,7 +48,7 @@ impl Serving {
     }
 
     fn in_flight(&self) -> usize {
-        self.holds.len() + self.flights
+        self.holds.len() + self.requests
     }
 
     pub(super) fn filled(&mut self, buffer: AlignedBuf) {
@@ -58,7 +58,7 @@ impl Serving {
     }
 
     /// Replies to what is safe now.
-    pub(super) fn release(&mut self, marks: &Watermarks, io: &mut Io, shared: &mut Shared) {
+    pub(super) fn release(&mut self, marks: &CommitWatermarks, io: &mut Io, shared: &mut NbdShared) {
         self.holds.retain(|(waits, cookie)| {
             let reached = waits.iter().all(|wait| marks.reached(*wait));
             if reached {
@@ -70,25 +70,30 @@ impl Serving {
     }
 
     /// Takes one thing of what came.
-    pub(super) fn step(&mut self, io: &mut Io, shared: &mut Shared, backend: &mut impl BlockBackend) -> Step {
+    pub(super) fn step(
+        &mut self,
+        io: &mut Io,
+        shared: &mut NbdShared,
+        backend: &mut impl BlockBackend,
+    ) -> NbdStep {
         if let Some(incoming) = &mut self.incoming {
             if let Some(step) = incoming.step(self.file, io, backend) {
                 return step;
             }
             io.out.release(nbd::SIMPLE_REPLY_LEN);
             self.written(io, shared, backend);
-            return Step::Again;
+            return NbdStep::Again;
         }
         if self.ending {
             // "The server MUST handle all outstanding requests, [..] and close the TCP session."
-            return if self.in_flight() == 0 { Step::End } else { Step::Blocked };
+            return if self.in_flight() == 0 { NbdStep::End } else { NbdStep::Blocked };
         }
         if self.in_flight() >= NBD_IN_FLIGHT_MAX || !io.takes() {
             shared.budget.step_back(io.conn);
-            return Step::Blocked;
+            return NbdStep::Blocked;
         }
-        let Some(head) = io.unread().first_chunk() else { return Step::Input };
-        let Some(request) = Request::decode(head) else { return Step::End };
+        let Some(head) = io.unread().first_chunk() else { return NbdStep::Input };
+        let Some(request) = Request::decode(head) else { return NbdStep::End };
         self.request(&request, io, shared, backend)
     }
 
@@ -96,29 +101,29 @@ impl Serving {
         &mut self,
         request: &Request,
         io: &mut Io,
-        shared: &mut Shared,
+        shared: &mut NbdShared,
         backend: &mut impl BlockBackend,
-    ) -> Step {
+    ) -> NbdStep {
         if request.command == nbd::CMD_DISC {
             io.consume(nbd::REQUEST_LEN);
             self.ending = true;
-            return Step::Again;
+            return NbdStep::Again;
         }
         let checked = self.check(request, backend);
         let need = self.reply_max(request, checked.is_ok());
         let reads = if checked.is_ok() && request.command == nbd::CMD_READ { size(request.len) } else { 0 };
         if self.reads + reads > NBD_READS_MAX {
             shared.budget.step_back(io.conn);
-            return Step::Blocked;
+            return NbdStep::Blocked;
         }
         if !io.admits(need, reads, shared) {
-            return Step::Blocked;
+            return NbdStep::Blocked;
         }
         if request.command == nbd::CMD_WRITE {
             io.consume(nbd::REQUEST_LEN);
             io.out.reserve(need);
             self.incoming = Some(Incoming::new(request, checked));
-            return Step::Again;
+            return NbdStep::Again;
         }
         let done = match (checked, request.command) {
             (Err(fail), _) => Err(fail),
@@ -138,7 +143,7 @@ impl Serving {
             }
             (Ok(()), nbd::CMD_TRIM | nbd::CMD_WRITE_ZEROES) => {
                 if backend.blocks_congested() {
-                    return Step::Blocked;
+                    return NbdStep::Blocked;
                 }
                 self.zero(request, io, shared, backend)
             }
@@ -148,7 +153,7 @@ impl Serving {
         if let Err(fail) = done {
             self.fail(request.command, request.cookie, &fail, io, shared);
         }
-        Step::Again
+        NbdStep::Again
     }
 
     /// Whether a request may be carried out. The only place that decides it, but for what changes while a payload
@@ -229,7 +234,7 @@ impl Serving {
 
     /// A read must be replied to in chunks where those were negotiated, and so must be what asks for metadata; all
     /// else is simple.
-    fn fail(&self, command: u16, cookie: u64, fail: &Fail, io: &mut Io, shared: &mut Shared) {
+    fn fail(&self, command: u16, cookie: u64, fail: &Fail, io: &mut Io, shared: &mut NbdShared) {
         let out = io.out.small(shared);
         if self.structured && matches!(command, nbd::CMD_READ | nbd::CMD_BLOCK_STATUS) {
             nbd::error_chunk(out, cookie, fail.error, &fail.message);
@@ -244,7 +249,7 @@ impl Serving {
         waits: [Wait; 2],
         cookie: u64,
         io: &mut Io,
-        shared: &mut Shared,
+        shared: &mut NbdShared,
         backend: &impl BlockBackend,
     ) {
         let marks = backend.watermarks();
@@ -257,7 +262,7 @@ impl Serving {
     }
 
     /// The payload of a write is at its end.
-    fn written(&mut self, io: &mut Io, shared: &mut Shared, backend: &impl BlockBackend) {
+    fn written(&mut self, io: &mut Io, shared: &mut NbdShared, backend: &impl BlockBackend) {
         let Some(incoming) = self.incoming.take() else { return };
         if let Some(fail) = &incoming.failed {
             self.fail(nbd::CMD_WRITE, incoming.cookie, fail, io, shared);
@@ -280,7 +285,7 @@ impl Serving {
         &mut self,
         request: &Request,
         io: &mut Io,
-        shared: &mut Shared,
+        shared: &mut NbdShared,
         backend: &mut impl BlockBackend,
     ) -> Result<(), Fail> {
         // It waits "before all write requests for which a reply has already been sent to the client have reached
@@ -295,7 +300,7 @@ impl Serving {
         &mut self,
         request: &Request,
         io: &mut Io,
-        shared: &mut Shared,
+        shared: &mut NbdShared,
         backend: &mut impl BlockBackend,
     ) -> Result<(), Fail> {
         let hole = request.command == nbd::CMD_TRIM || request.flags & nbd::CMD_FLAG_NO_HOLE == 0;
@@ -315,7 +320,7 @@ impl Serving {
         request: &Request,
         need: usize,
         io: &mut Io,
-        shared: &mut Shared,
+        shared: &mut NbdShared,
         backend: &mut impl BlockBackend,
     ) -> Result<(), Fail> {
         let &Request { flags, cookie, offset, len, .. } = request;
@@ -324,33 +329,33 @@ impl Serving {
             true => Asked::Read { whole: flags & nbd::CMD_FLAG_DF != 0 },
             false => Asked::Status { one: flags & nbd::CMD_FLAG_REQ_ONE != 0 },
         };
-        let flight = Flight { conn: io.conn, cookie, offset, len, asked, reserved: need };
-        let token = shared.flights.begin(flight);
+        let flight = PendingRequest { conn: io.conn, cookie, offset, len, asked, reserved: need };
+        let token = shared.requests.begin(flight);
         let begun = match reads {
             true => backend.read_blocks(token, self.file, offset, len),
             false => backend.allocation(token, self.file, offset, u64::from(len)),
         };
         if let Err(refusal) = begun {
-            shared.flights.take(token);
+            shared.requests.take(token);
             return Err(refusal.into());
         }
         io.out.reserve(need);
-        self.flights += 1;
+        self.requests += 1;
         self.reads += flight.bytes();
         Ok(())
     }
 
-    fn landed(&mut self, flight: &Flight) {
-        self.flights = self.flights.saturating_sub(1);
+    fn landed(&mut self, flight: &PendingRequest) {
+        self.requests = self.requests.saturating_sub(1);
         self.reads = self.reads.saturating_sub(flight.bytes());
     }
 
     pub(super) fn read_done(
         &mut self,
-        flight: Flight,
+        flight: PendingRequest,
         result: Result<Vec<Piece>, Refusal>,
         io: &mut Io,
-        shared: &mut Shared,
+        shared: &mut NbdShared,
     ) {
         self.landed(&flight);
         let pieces = result.map_err(Fail::from).and_then(|pieces| fitting(pieces, &flight));
@@ -379,10 +384,10 @@ impl Serving {
 
     pub(super) fn allocation_done(
         &mut self,
-        flight: Flight,
+        flight: PendingRequest,
         result: Result<Vec<Allocation>, Refusal>,
         io: &mut Io,
-        shared: &mut Shared,
+        shared: &mut NbdShared,
     ) {
         self.landed(&flight);
         let one = flight.asked == Asked::Status { one: true };

@@ -3,7 +3,9 @@
 
 use super::{DoorOutput, RespConfig, RespDoor};
 use crate::base::{AckLevel, ConnId, FileId, JournalKind, Now, Seq, Wait};
-use crate::doors::{Backend, Change, Draft, ItemHash, Refusal, ReplicationView, Scanned, Update, Watermarks};
+use crate::doors::{
+    Backend, Change, CommitWatermarks, Draft, ItemHash, Refusal, ReplicationView, Scanned, Update,
+};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::time::Instant;
@@ -12,7 +14,7 @@ struct Sink {
     files: HashMap<Vec<u8>, FileId>,
     journal: Vec<u8>,
     end: Seq,
-    marks: Watermarks,
+    marks: CommitWatermarks,
 }
 
 impl Backend for Sink {
@@ -61,7 +63,7 @@ impl Backend for Sink {
         Vec::new()
     }
 
-    fn watermarks(&self) -> Watermarks {
+    fn watermarks(&self) -> CommitWatermarks {
         self.marks
     }
 
@@ -87,7 +89,7 @@ fn rate(pipelined: usize) -> f64 {
     const CLIENTS: u64 = 256;
     const SETS: usize = 4_000_000;
     let files = HashMap::from([(b"app,orders".to_vec(), FileId(4))]);
-    let mut sink = Sink { files, journal: Vec::new(), end: Seq(0), marks: Watermarks::default() };
+    let mut sink = Sink { files, journal: Vec::new(), end: Seq(0), marks: CommitWatermarks::default() };
     let mut door = RespDoor::new(RespConfig::default());
     let now = Now::default();
     let mut input = Vec::new();
@@ -121,7 +123,7 @@ fn rate(pipelined: usize) -> f64 {
             done += pipelined;
         }
         sink.journal.clear();
-        sink.marks = Watermarks { durable: [sink.end; 2], replicated: [sink.end; 4] };
+        sink.marks = CommitWatermarks { durable: [sink.end; 2], replicated: [sink.end; 4] };
         door.begin_round();
         door.tick(now, &mut sink);
         door.release(now, &mut sink);

@@ -11,13 +11,13 @@ use crate::doors::{Backend, Scanned};
 /// The last count and the one under way.
 #[derive(Debug, Default)]
 pub(super) struct Count {
-    told: Option<Told>,
+    told: Option<CountResult>,
     walk: Option<Walk>,
 }
 
 /// A count that was finished.
 #[derive(Clone, Copy, Debug)]
-struct Told {
+struct CountResult {
     keys: u64,
     /// When the next may begin.
     again: Mono,
@@ -96,7 +96,7 @@ impl Count {
         }
         if walk.files.is_empty() {
             let took = now.mono.since(walk.began);
-            self.told = Some(Told { keys: walk.keys, again: now.mono.plus_ms(took / 1000 * REST) });
+            self.told = Some(CountResult { keys: walk.keys, again: now.mono.plus_ms(took / 1000 * REST) });
             self.walk = None;
         }
         COUNT_STEP - left

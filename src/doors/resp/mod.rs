@@ -59,7 +59,7 @@ use crate::doors::index::FastHash;
 use bytes::{Bytes, BytesMut};
 pub use clients::ClientPlace;
 pub use info::Memory;
-use session::Session;
+use session::RespSession;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 /// The Redis whose commands and replies this door follows, as told to clients.
@@ -130,7 +130,7 @@ struct Stats {
 
 /// What all clients share.
 #[derive(Debug)]
-struct Shared {
+struct RespShared {
     config: RespConfig,
     lookup: table::Lookup,
     outputs: VecDeque<DoorOutput>,
@@ -164,7 +164,7 @@ struct Shared {
     killed: Vec<ConnId>,
 }
 
-impl Shared {
+impl RespShared {
     /// Takes what was changed, by whomever, to those who want to know.
     fn learn<B: Backend>(&mut self, backend: &mut B) {
         while let Some(change) = backend.next_change() {
@@ -180,15 +180,15 @@ impl Shared {
 /// The door. See the module's head.
 #[derive(Debug)]
 pub struct RespDoor {
-    sessions: HashMap<ConnId, Box<Session>, FastHash>,
-    shared: Shared,
+    sessions: HashMap<ConnId, Box<RespSession>, FastHash>,
+    shared: RespShared,
 }
 
 impl RespDoor {
     /// A door without clients.
     #[must_use]
     pub fn new(config: RespConfig) -> Self {
-        let shared = Shared {
+        let shared = RespShared {
             config,
             lookup: table::Lookup::new(),
             outputs: VecDeque::new(),
@@ -225,7 +225,7 @@ impl RespDoor {
             self.shared.outputs.push_back(DoorOutput::Close { conn });
             return;
         }
-        let mut session = Box::new(Session::new(conn, now, trusted));
+        let mut session = Box::new(RespSession::new(conn, now, trusted));
         if !trusted && self.shared.config.password.is_some() {
             session.client.lock(now, &mut self.shared);
         } else {

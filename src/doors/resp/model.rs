@@ -3,7 +3,9 @@
 use super::{DoorOutput, RespConfig, RespDoor};
 use crate::base::limits::{ITEM_VALUE_MAX, RECEIVE_MAX};
 use crate::base::{AckLevel, ConnId, FileId, JournalKind, Mono, Now, Prng, Seq, Wait};
-use crate::doors::{Backend, Change, Draft, ItemHash, Refusal, ReplicationView, Scanned, Update, Watermarks};
+use crate::doors::{
+    Backend, Change, CommitWatermarks, Draft, ItemHash, Refusal, ReplicationView, Scanned, Update,
+};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
@@ -21,7 +23,7 @@ struct File {
 pub(super) struct Model {
     files: BTreeMap<FileId, File>,
     ends: [Seq; 2],
-    pub(super) marks: Watermarks,
+    pub(super) marks: CommitWatermarks,
     pub(super) peer: [Seq; 3],
     pub(super) primary: bool,
     pub(super) connected: bool,
@@ -54,7 +56,7 @@ impl Model {
         let mut model = Self {
             files: BTreeMap::new(),
             ends: [Seq(0); 2],
-            marks: Watermarks::default(),
+            marks: CommitWatermarks::default(),
             peer: [Seq(0); 3],
             primary: true,
             connected: true,
@@ -110,7 +112,7 @@ impl Model {
 
     /// Everything accepted is safe everywhere now.
     pub(super) fn settle(&mut self) {
-        self.marks = Watermarks { durable: self.ends, replicated: [self.ends[0]; 4] };
+        self.marks = CommitWatermarks { durable: self.ends, replicated: [self.ends[0]; 4] };
         self.peer = [self.ends[0]; 3];
     }
 
@@ -240,7 +242,7 @@ impl Backend for Model {
         self.files.iter().map(|(id, file)| (*id, file.name.clone())).collect()
     }
 
-    fn watermarks(&self) -> Watermarks {
+    fn watermarks(&self) -> CommitWatermarks {
         self.marks
     }
 

@@ -1,7 +1,7 @@
 //! What a client is still to be told, in order, and what each part of it waits for.
 
 use crate::base::{AckLevel, JournalKind, Seq, Wait};
-use crate::doors::Watermarks;
+use crate::doors::CommitWatermarks;
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 
@@ -118,7 +118,7 @@ impl Outbox {
     }
 
     /// Holds back the reply that starts at `start` of `bytes`, and all behind it, until `waits` are over.
-    pub(super) fn hold(&mut self, start: usize, waits: &Waits, marks: &Watermarks) {
+    pub(super) fn hold(&mut self, start: usize, waits: &Waits, marks: &CommitWatermarks) {
         let at = self.base + start as u64;
         for wait in waits.each().filter(|wait| !marks.reached(*wait)) {
             // A read of what the same client wrote just before waits for nothing new.
@@ -134,7 +134,7 @@ impl Outbox {
     }
 
     /// Lets go what has waited long enough.
-    pub(super) fn release(&mut self, marks: &Watermarks) {
+    pub(super) fn release(&mut self, marks: &CommitWatermarks) {
         while self.holds.front().is_some_and(|hold| marks.reached(hold.wait)) {
             self.holds.pop_front();
         }
@@ -205,8 +205,8 @@ mod tests {
         Wait { journal: JournalKind::Replicated, seq: Seq(seq), level }
     }
 
-    fn marks(local: u64, received: u64) -> Watermarks {
-        Watermarks { durable: [Seq(0); 2], replicated: [Seq(local), Seq(received), Seq(0), Seq(0)] }
+    fn marks(local: u64, received: u64) -> CommitWatermarks {
+        CommitWatermarks { durable: [Seq(0); 2], replicated: [Seq(local), Seq(received), Seq(0), Seq(0)] }
     }
 
     fn reply(out: &mut Outbox, text: &str, waits: &[Wait]) {

@@ -7,13 +7,13 @@ use super::outbox::{Outbox, Waits};
 use super::transaction::{Exec, Queue};
 use super::turn::Turn;
 use super::walk::Walk;
-use super::{DoorOutput, Shared};
+use super::{DoorOutput, RespShared};
 use crate::base::limits::{
     AUTHENTICATE_MS, CLIENT_AHEAD_MAX, CLIENT_HOLDS_MAX, CLIENT_OUT_MAX, CLIENTS_MEMORY_MAX, RECEIVE_MAX,
     RECEIVE_MIN,
 };
 use crate::base::{ConnId, Mono, Now, Seq};
-use crate::doors::{Backend, Watermarks};
+use crate::doors::{Backend, CommitWatermarks};
 use crate::format::resp::{RequestLimits, RequestParser, Version, error, integer};
 
 /// What CLIENT LIST shows of a client whose last command was none.
@@ -112,7 +112,7 @@ pub(super) struct AckWait {
 
 impl AckWait {
     /// How many local disks and replicas have the target now.
-    pub(super) fn counts<B: Backend>(&self, backend: &B, marks: &Watermarks) -> (u64, u64) {
+    pub(super) fn counts<B: Backend>(&self, backend: &B, marks: &CommitWatermarks) -> (u64, u64) {
         let local = marks.durable[0] >= self.here[0] && marks.durable[1] >= self.here[1];
         let [_, on_disk, _] = backend.peer_acked();
         // Nothing was ever written: even a peer that is away has acknowledged that much, but it must not count.
@@ -137,7 +137,7 @@ impl AckWait {
 
 impl Client {
     /// From now on it has to give the password, and has a time for it; a time that runs already goes on.
-    pub(super) fn lock(&mut self, now: Now, shared: &mut Shared) {
+    pub(super) fn lock(&mut self, now: Now, shared: &mut RespShared) {
         self.authenticated = false;
         if self.locked_until.is_none() {
             let until = now.mono.plus_ms(AUTHENTICATE_MS);
@@ -147,7 +147,7 @@ impl Client {
     }
 
     /// It has given the password, or is gone.
-    pub(super) fn unlock(&mut self, shared: &mut Shared) {
+    pub(super) fn unlock(&mut self, shared: &mut RespShared) {
         self.authenticated = true;
         if let Some(until) = self.locked_until.take() {
             shared.locked.remove(&(until, self.conn));
@@ -159,7 +159,7 @@ impl Client {
         self.blocked.as_ref().is_some_and(|blocked| !matches!(blocked, Blocked::Ack(_)))
     }
 
-    fn may_run(&self, shared: &Shared) -> bool {
+    fn may_run(&self, shared: &RespShared) -> bool {
         if self.is_in_the_middle() {
             return !self.closing;
         }
@@ -199,7 +199,7 @@ enum End {
 
 /// One client.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct RespSession {
     pub(super) client: Client,
     input: Vec<u8>,
     /// Where in `input` the first command stands that was not carried out.
@@ -222,7 +222,7 @@ pub(super) struct Session {
     end: End,
 }
 
-impl Session {
+impl RespSession {
     /// A client that has just connected.
     pub(super) fn new(conn: ConnId, now: Now, trusted: bool) -> Self {
         let client = Client {
@@ -289,18 +289,18 @@ impl Session {
     }
 
     /// It goes on when its turn comes.
-    pub(super) fn wait_for_turn(&mut self, shared: &mut Shared) {
+    pub(super) fn wait_for_turn(&mut self, shared: &mut RespShared) {
         shared.ready.join(self.client.conn, &mut self.in_ready);
     }
 
     /// It goes on, behind all others, when the backend is not congested any more.
-    pub(super) fn wait_for_room(&mut self, shared: &mut Shared) {
+    pub(super) fn wait_for_room(&mut self, shared: &mut RespShared) {
         shared.congested.leave(&mut self.in_congested);
         shared.congested.join(self.client.conn, &mut self.in_congested);
     }
 
     /// Whether it was left where it stood and could go on now.
-    pub(super) fn could_go_on(&self, shared: &Shared) -> bool {
+    pub(super) fn could_go_on(&self, shared: &RespShared) -> bool {
         self.stopped && self.client.may_run(shared)
     }
 
@@ -336,7 +336,7 @@ impl Session {
     }
 
     /// Carries out what can be, sends what may be sent, reads on if there is room. True when the client is done with.
-    pub(super) fn advance<B: Backend>(&mut self, now: Now, shared: &mut Shared, backend: &mut B) -> bool {
+    pub(super) fn advance<B: Backend>(&mut self, now: Now, shared: &mut RespShared, backend: &mut B) -> bool {
         let stop = self.run(now, shared, backend);
         self.charge(shared);
         if stop == Stop::Hungry && self.over_memory(shared) {
@@ -366,7 +366,7 @@ impl Session {
         false
     }
 
-    fn run<B: Backend>(&mut self, now: Now, shared: &mut Shared, backend: &mut B) -> Stop {
+    fn run<B: Backend>(&mut self, now: Now, shared: &mut RespShared, backend: &mut B) -> Stop {
         let stop = loop {
             if !self.client.may_run(shared) {
                 break Stop::Full;
@@ -415,7 +415,7 @@ impl Session {
     }
 
     /// Goes on with the command that is being carried out.
-    fn go_on<B: Backend>(&mut self, now: Now, shared: &mut Shared, backend: &mut B) {
+    fn go_on<B: Backend>(&mut self, now: Now, shared: &mut RespShared, backend: &mut B) {
         let Some(blocked) = self.client.blocked.take() else { return };
         let tracked = blocked.tracks();
         let input = self.input.get(self.start..).unwrap_or_default();
@@ -436,7 +436,7 @@ impl Session {
     }
 
     /// Tells the shared account how much memory this client holds.
-    fn charge(&mut self, shared: &mut Shared) {
+    fn charge(&mut self, shared: &mut RespShared) {
         let blocked = self.client.blocked.as_ref().map_or(0, Blocked::bytes);
         let queued = self.client.queue.as_ref().map_or(0, |queue| queue.bytes());
         let input = self.input.capacity() + self.spare.capacity() + self.parser.bytes();
@@ -448,7 +448,7 @@ impl Session {
     }
 
     /// The client is gone: nothing that is shared knows of it any more, but for lists that are gone through anyway.
-    pub(super) fn leave(mut self, shared: &mut Shared) {
+    pub(super) fn leave(mut self, shared: &mut RespShared) {
         shared.memory -= self.charged;
         shared.watches.end(self.client.conn);
         shared.roster.remove(self.client.card);
@@ -458,18 +458,18 @@ impl Session {
         shared.congested.leave(&mut self.in_congested);
     }
 
-    fn over_memory(&self, shared: &Shared) -> bool {
+    fn over_memory(&self, shared: &RespShared) -> bool {
         shared.memory > CLIENTS_MEMORY_MAX && self.input.len() - self.start > RECEIVE_MIN
     }
 
     /// A send is over: what it held is free.
-    pub(super) fn sent(&mut self, shared: &mut Shared) {
+    pub(super) fn sent(&mut self, shared: &mut RespShared) {
         self.client.out.sent();
         self.charge(shared);
     }
 
     /// Hands out what may be sent. True when that was all there will ever be.
-    pub(super) fn send(&mut self, shared: &mut Shared) -> bool {
+    pub(super) fn send(&mut self, shared: &mut RespShared) -> bool {
         let conn = self.client.conn;
         if let Some(bytes) = self.client.out.take(&mut shared.arena) {
             shared.stats.output_bytes += bytes.len() as u64;
@@ -483,13 +483,13 @@ impl Session {
     }
 
     /// Asks for the first bytes.
-    pub(super) fn begin(&mut self, shared: &mut Shared) {
+    pub(super) fn begin(&mut self, shared: &mut RespShared) {
         self.client.card = shared.roster.add(self.client.conn, &self.client);
         self.read_on(Stop::Hungry, shared);
         self.charge(shared);
     }
 
-    fn read_on(&mut self, stop: Stop, shared: &mut Shared) {
+    fn read_on(&mut self, stop: Stop, shared: &mut RespShared) {
         let ahead = self.input.len() - self.start - self.current < CLIENT_AHEAD_MAX;
         let waits = self.client.blocked.is_some() && ahead && self.client.out.pending() < CLIENT_OUT_MAX;
         let wanted = !self.client.closing && (stop == Stop::Hungry || waits);
@@ -517,7 +517,7 @@ impl Session {
     }
 
     /// Notes where this client waits.
-    fn enlist(&mut self, shared: &mut Shared, stop: Stop) {
+    fn enlist(&mut self, shared: &mut RespShared, stop: Stop) {
         let conn = self.client.conn;
         let waits = self.client.out.holds() > 0 || matches!(self.client.blocked, Some(Blocked::Ack(_)));
         if waits && !self.in_waiting {
@@ -532,7 +532,12 @@ impl Session {
     }
 
     /// The watermarks moved: lets replies go and ends a WAIT that is over.
-    pub(super) fn release<B: Backend>(&mut self, marks: &Watermarks, shared: &mut Shared, backend: &B) {
+    pub(super) fn release<B: Backend>(
+        &mut self,
+        marks: &CommitWatermarks,
+        shared: &mut RespShared,
+        backend: &B,
+    ) {
         self.client.out.release(marks);
         if let Some(Blocked::Ack(wait)) = self.client.blocked {
             let counts = wait.counts(backend, marks);
@@ -543,19 +548,19 @@ impl Session {
     }
 
     /// A wait's time is over.
-    pub(super) fn expire<B: Backend>(&mut self, shared: &mut Shared, backend: &B) {
+    pub(super) fn expire<B: Backend>(&mut self, shared: &mut RespShared, backend: &B) {
         if let Some(Blocked::Ack(wait)) = self.client.blocked {
             let counts = wait.counts(backend, &backend.watermarks());
             self.end_wait(wait, counts, shared);
         }
     }
 
-    fn end_wait(&mut self, wait: AckWait, counts: (u64, u64), shared: &mut Shared) {
+    fn end_wait(&mut self, wait: AckWait, counts: (u64, u64), shared: &mut RespShared) {
         wait.reply(&mut self.client.out.bytes, counts);
         self.forget_wait(shared);
     }
 
-    fn forget_wait(&mut self, shared: &mut Shared) {
+    fn forget_wait(&mut self, shared: &mut RespShared) {
         if let Some(Blocked::Ack(wait)) =
             self.client.blocked.take_if(|blocked| matches!(blocked, Blocked::Ack(_)))
         {
@@ -567,7 +572,7 @@ impl Session {
     }
 
     /// Whatever it is in the middle of is given up.
-    fn forget_blocked(&mut self, shared: &mut Shared) {
+    fn forget_blocked(&mut self, shared: &mut RespShared) {
         self.forget_wait(shared);
         if self.client.blocked.take().is_some_and(|blocked| blocked.tracks()) {
             shared.changes.end();

@@ -8,7 +8,7 @@ use super::refusal::Fail;
 use super::session::{AckWait, Blocked, Client, NO_COMMAND};
 use super::table::{Cmd, Spec, flag};
 use super::transaction::{Queue, Staged};
-use super::{Shared, subcommands};
+use super::{RespShared, subcommands};
 use crate::base::limits::{
     CLIENT_REPLY_MAX, CLIENTS_MEMORY_MAX, DIRECT_ITEMS_MAX, ITEM_ID_MAX, ITEM_VALUE_MAX, NAME_MAX,
     OPTIONS_MAX, WORK_COMMAND, WORK_READ, WORK_UPDATE,
@@ -21,7 +21,7 @@ use bytes::Bytes;
 /// What a command works with.
 pub(super) struct Turn<'t, B: Backend> {
     pub(super) now: Now,
-    pub(super) shared: &'t mut Shared,
+    pub(super) shared: &'t mut RespShared,
     pub(super) client: &'t mut Client,
     pub(super) backend: &'t mut B,
     /// What the reply waits for.
@@ -41,7 +41,12 @@ const ERROR_MAX: usize = 1024;
 
 impl<'t, B: Backend> Turn<'t, B> {
     /// A turn of `client`.
-    pub(super) fn new(now: Now, shared: &'t mut Shared, client: &'t mut Client, backend: &'t mut B) -> Self {
+    pub(super) fn new(
+        now: Now,
+        shared: &'t mut RespShared,
+        client: &'t mut Client,
+        backend: &'t mut B,
+    ) -> Self {
         let start = client.out.bytes.len();
         Self { now, shared, client, backend, waits: Waits::default(), start, staged: None, unfinished: None }
     }

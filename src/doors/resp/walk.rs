@@ -14,7 +14,7 @@
 //! A walk may have to look at very many items: it does so in steps between which others are served, and the client
 //! that asked waits. DBSIZE counts each item that is there throughout once; no count is kept.
 
-use super::Shared;
+use super::RespShared;
 use super::glob::Pattern;
 use super::outbox::Waits;
 use super::refusal::{Fail, SYNTAX};
@@ -66,7 +66,7 @@ struct Filter {
 }
 
 impl Filter {
-    fn new<B: Backend>(pattern: Option<&[u8]>, shared: &mut Shared, backend: &B) -> Result<Self, Fail> {
+    fn new<B: Backend>(pattern: Option<&[u8]>, shared: &mut RespShared, backend: &B) -> Result<Self, Fail> {
         if pattern.is_some_and(|pattern| pattern.len() > PATTERN_MAX) {
             return Err(format!("ERR a pattern has at most {PATTERN_MAX} bytes").into());
         }
@@ -281,7 +281,7 @@ impl<'a> ScanOptions<'a> {
 
 /// What a walk is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
+enum WalkPurpose {
     /// DBSIZE: how many.
     Count,
     /// KEYS: all of them.
@@ -299,7 +299,7 @@ pub(super) struct Walk {
     place: Place,
     /// Items that it looks at yet.
     left: usize,
-    told: Told,
+    told: WalkPurpose,
     waits: Waits,
     count: usize,
     /// The keys so far, encoded.
@@ -322,7 +322,7 @@ impl Walk {
         let Self { filter, begin, place, left, told, waits, count, keys } = self;
         let mut found = |key: &[u8]| {
             *count += 1;
-            if *told != Told::Count {
+            if *told != WalkPurpose::Count {
                 resp::bulk(keys, key);
             }
         };
@@ -333,7 +333,7 @@ impl Walk {
             let past = (!ended).then_some(&*place);
             filter.new_items(backend, work, staged, (begin, past), waits, &mut found)?;
         }
-        if self.told == Told::Keys && (self.count > KEYS_MAX || self.keys.len() > CLIENT_REPLY_MAX) {
+        if self.told == WalkPurpose::Keys && (self.count > KEYS_MAX || self.keys.len() > CLIENT_REPLY_MAX) {
             return Err(format!("ERR more than {KEYS_MAX} keys would be returned: use SCAN").into());
         }
         Ok(ended)
@@ -355,22 +355,28 @@ impl<B: Backend> Turn<'_, B> {
         if options.nothing {
             return self.tell_part(None, 0, &[]);
         }
-        self.begin_walk(filter, place, options.count, Told::Part)
+        self.begin_walk(filter, place, options.count, WalkPurpose::Part)
     }
 
     pub(super) fn keys(&mut self, args: Args<'_>) -> Result<(), Fail> {
         let filter = Filter::new(Some(args.at(1)), self.shared, self.backend)?;
         let place = filter.start();
-        self.begin_walk(filter, place, usize::MAX, Told::Keys)
+        self.begin_walk(filter, place, usize::MAX, WalkPurpose::Keys)
     }
 
     pub(super) fn db_size(&mut self) -> Result<(), Fail> {
         let filter = Filter::new(None, self.shared, self.backend)?;
         let place = filter.start();
-        self.begin_walk(filter, place, usize::MAX, Told::Count)
+        self.begin_walk(filter, place, usize::MAX, WalkPurpose::Count)
     }
 
-    fn begin_walk(&mut self, filter: Filter, place: Place, left: usize, told: Told) -> Result<(), Fail> {
+    fn begin_walk(
+        &mut self,
+        filter: Filter,
+        place: Place,
+        left: usize,
+        told: WalkPurpose,
+    ) -> Result<(), Fail> {
         let (waits, count, keys) = (Waits::default(), 0, Vec::new());
         let begin = place.clone();
         self.walk_on(Box::new(Walk { filter, begin, place, left, told, waits, count, keys }))
@@ -395,12 +401,12 @@ impl<B: Backend> Turn<'_, B> {
         self.waits.join(&walk.waits);
         let out = &mut self.client.out.bytes;
         match walk.told {
-            Told::Count => resp::integer(out, i64::try_from(walk.count).unwrap_or(i64::MAX)),
-            Told::Keys => {
+            WalkPurpose::Count => resp::integer(out, i64::try_from(walk.count).unwrap_or(i64::MAX)),
+            WalkPurpose::Keys => {
                 resp::array(out, walk.count);
                 out.extend_from_slice(&walk.keys);
             }
-            Told::Part => {
+            WalkPurpose::Part => {
                 let next = (!ended).then_some(walk.place);
                 return self.tell_part(next, walk.count, &walk.keys);
             }

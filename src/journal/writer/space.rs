@@ -21,7 +21,7 @@ impl Journal {
             Spare::None | Spare::Waiting { .. } => 0,
         };
         // One that is being opened is in neither place.
-        let opening = self.flights.opening().map_or(0, |info| info.bytes);
+        let opening = self.in_flight.opening().map_or(0, |info| info.bytes);
         let count = self.segments.len() as u64 + u64::from(spare > 0) + u64::from(opening > 0);
         (self.segments.bytes() + spare + opening, count)
     }

@@ -48,7 +48,7 @@ pub(super) struct Times {
 }
 
 #[derive(Default)]
-struct Shared {
+struct ServerShared {
     stopping: AtomicBool,
     /// Callers that were refused and may still send.
     turned_away: AtomicUsize,
@@ -65,7 +65,7 @@ struct Open {
     streams: BTreeMap<u64, UnixStream>,
 }
 
-impl Shared {
+impl ServerShared {
     /// Opens something, at the cost of the spare descriptors if there are no others: somebody asks, most likely why
     /// nothing goes.
     fn with_spare<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
@@ -88,11 +88,11 @@ impl Shared {
 pub struct AdminServer {
     layout: Layout,
     listener: Arc<UnixListener>,
-    shared: Arc<Shared>,
+    shared: Arc<ServerShared>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for ServerShared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Shared({} connections)", self.open().streams.len())
     }
@@ -131,7 +131,7 @@ where
     R: Fn(Ucred, u64) + Clone + Send + 'static,
 {
     let listener = Arc::new(bind_in_dir(layout.dir(), ADMIN_SOCKET)?);
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(ServerShared::default());
     let (accepting, state) = (listener.clone(), shared.clone());
     let thread = std::thread::Builder::new()
         .name("admin".to_owned())
@@ -178,8 +178,13 @@ impl Drop for AdminServer {
     }
 }
 
-fn accept_all<H, R>(listener: &UnixListener, shared: &Arc<Shared>, handler: &H, gate: &Gate<R>, times: Times)
-where
+fn accept_all<H, R>(
+    listener: &UnixListener,
+    shared: &Arc<ServerShared>,
+    handler: &H,
+    gate: &Gate<R>,
+    times: Times,
+) where
     H: Fn(AdminRequest, Ucred) -> AdminReply + Clone + Send + 'static,
     R: Fn(Ucred, u64) + Clone + Send + 'static,
 {
@@ -212,7 +217,7 @@ fn caller(stream: &UnixStream) -> Option<Ucred> {
 
 /// Tells a caller that it may not ask. What it sends is taken and thrown away for a moment: a connection that is closed
 /// before its request was read breaks under the request, and the answer is never seen.
-fn turn_away<R>(stream: UnixStream, caller: Ucred, shared: &Arc<Shared>, gate: Gate<R>)
+fn turn_away<R>(stream: UnixStream, caller: Ucred, shared: &Arc<ServerShared>, gate: Gate<R>)
 where
     R: Fn(Ucred, u64) + Send + 'static,
 {
@@ -234,10 +239,10 @@ where
 }
 
 /// One of the places of callers that were refused, so that they take none of those who may ask.
-struct Place(Arc<Shared>);
+struct Place(Arc<ServerShared>);
 
 impl Place {
-    fn take(shared: &Arc<Shared>) -> Option<Self> {
+    fn take(shared: &Arc<ServerShared>) -> Option<Self> {
         let before = shared.turned_away.fetch_add(1, Ordering::SeqCst);
         let place = Self(Arc::clone(shared));
         if before < ADMIN_REFUSED_MAX {
@@ -280,7 +285,7 @@ fn is_scarce(error: &io::Error) -> bool {
 }
 
 /// Gives a connection its thread, or turns it away.
-fn admit<H>(stream: UnixStream, caller: Ucred, shared: &Arc<Shared>, handler: H, times: Times)
+fn admit<H>(stream: UnixStream, caller: Ucred, shared: &Arc<ServerShared>, handler: H, times: Times)
 where
     H: Fn(AdminRequest, Ucred) -> AdminReply + Send + 'static,
 {
@@ -309,7 +314,7 @@ where
 
 /// Takes a connection off the list, whatever ends its thread.
 struct Leaving {
-    shared: Arc<Shared>,
+    shared: Arc<ServerShared>,
     id: u64,
 }
 

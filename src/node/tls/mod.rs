@@ -88,7 +88,7 @@ pub(crate) struct Room {
     pub(crate) until: usize,
 }
 
-enum Session {
+enum SecureSession {
     Tls(Box<TlsSession>),
     Plain(Box<ProofSession>),
 }
@@ -98,7 +98,7 @@ enum Session {
 /// After each call that may produce bytes for the wire ([`Self::dial`], [`Self::wire_input`] also when it fails,
 /// [`Self::send_plain`], [`Self::close`]) take them with [`Self::take_wire`] and send them.
 pub struct SecureLink {
-    session: Session,
+    session: SecureSession,
     failed: bool,
     closed: bool,
 }
@@ -106,8 +106,8 @@ pub struct SecureLink {
 impl fmt::Debug for SecureLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.session {
-            Session::Tls(_) => "tls",
-            Session::Plain(_) => "plain",
+            SecureSession::Tls(_) => "tls",
+            SecureSession::Plain(_) => "plain",
         };
         write!(f, "SecureLink({kind}, established: {}, failed: {})", self.is_established(), self.failed)
     }
@@ -135,9 +135,9 @@ impl SecureLink {
             return Err(LinkSecurityError::NoPeer);
         }
         let session = match identity.encryption {
-            Encryption::Tls => Session::Tls(Box::new(TlsSession::new(side, &identity.configs)?)),
+            Encryption::Tls => SecureSession::Tls(Box::new(TlsSession::new(side, &identity.configs)?)),
             Encryption::None => {
-                Session::Plain(Box::new(ProofSession::new(side, &identity.key, &identity.pins)?))
+                SecureSession::Plain(Box::new(ProofSession::new(side, &identity.key, &identity.pins)?))
             }
         };
         Ok(Self { session, failed: false, closed: false })
@@ -153,8 +153,8 @@ impl SecureLink {
             return Err(LinkSecurityError::Closed);
         }
         let result = match &mut self.session {
-            Session::Tls(session) => session.wire_input(bytes),
-            Session::Plain(session) => session.wire_input(bytes),
+            SecureSession::Tls(session) => session.wire_input(bytes),
+            SecureSession::Plain(session) => session.wire_input(bytes),
         };
         self.failed = result.is_err();
         result
@@ -172,8 +172,8 @@ impl SecureLink {
         self.failed = true;
         match &self.session {
             _ if !self.is_established() => Err(LinkSecurityError::CutInHandshake),
-            Session::Tls(session) if !session.peer_closed() => Err(LinkSecurityError::CutShort),
-            Session::Tls(_) | Session::Plain(_) => Ok(()),
+            SecureSession::Tls(session) if !session.peer_closed() => Err(LinkSecurityError::CutShort),
+            SecureSession::Tls(_) | SecureSession::Plain(_) => Ok(()),
         }
     }
 
@@ -184,29 +184,29 @@ impl SecureLink {
             return None;
         }
         match &mut self.session {
-            Session::Tls(session) => session.take_plain(),
-            Session::Plain(session) => session.take_plain(),
+            SecureSession::Tls(session) => session.take_plain(),
+            SecureSession::Plain(session) => session.take_plain(),
         }
     }
 
     /// Where what the peer says next belongs; what does not fit is given by [`Self::take_plain`].
     pub(crate) fn give_room(&mut self, room: Room) {
         match &mut self.session {
-            Session::Tls(session) => session.give_room(room),
-            Session::Plain(session) => session.room = Some(room),
+            SecureSession::Tls(session) => session.give_room(room),
+            SecureSession::Plain(session) => session.room = Some(room),
         }
     }
 
     /// Whether what comes from the wire now is what the peer says, as it is: nobody has to look at it here.
     pub(crate) fn is_bare(&self) -> bool {
-        matches!(&self.session, Session::Plain(session) if session.is_established()) && !self.failed
+        matches!(&self.session, SecureSession::Plain(session) if session.is_established()) && !self.failed
     }
 
     /// The buffer given, if what comes from the wire may be received right into it.
     pub(crate) fn take_bare_room(&mut self) -> Option<Room> {
         match &mut self.session {
-            Session::Tls(_) => None,
-            Session::Plain(session) => session.room.take(),
+            SecureSession::Tls(_) => None,
+            SecureSession::Plain(session) => session.room.take(),
         }
     }
 
@@ -216,8 +216,8 @@ impl SecureLink {
             return None;
         }
         match &mut self.session {
-            Session::Tls(session) => session.take_filled(),
-            Session::Plain(_) => None,
+            SecureSession::Tls(session) => session.take_filled(),
+            SecureSession::Plain(_) => None,
         }
     }
 
@@ -233,8 +233,8 @@ impl SecureLink {
             return Err(LinkSecurityError::NotEstablished);
         }
         match &mut self.session {
-            Session::Tls(session) => session.send_plain(parts),
-            Session::Plain(session) => {
+            SecureSession::Tls(session) => session.send_plain(parts),
+            SecureSession::Plain(session) => {
                 session.send_plain(parts);
                 Ok(())
             }
@@ -244,8 +244,8 @@ impl SecureLink {
     /// What is to be sent on the wire, in order; empty if nothing.
     pub fn take_wire(&mut self) -> Vec<Bytes> {
         match &mut self.session {
-            Session::Tls(session) => session.take_wire().into_iter().collect(),
-            Session::Plain(session) => session.take_wire(),
+            SecureSession::Tls(session) => session.take_wire().into_iter().collect(),
+            SecureSession::Plain(session) => session.take_wire(),
         }
     }
 
@@ -253,8 +253,8 @@ impl SecureLink {
     #[must_use]
     pub fn is_established(&self) -> bool {
         match &self.session {
-            Session::Tls(session) => session.is_established(),
-            Session::Plain(session) => session.is_established(),
+            SecureSession::Tls(session) => session.is_established(),
+            SecureSession::Plain(session) => session.is_established(),
         }
     }
 
@@ -262,8 +262,8 @@ impl SecureLink {
     #[must_use]
     pub fn peer_closed(&self) -> bool {
         match &self.session {
-            Session::Tls(session) => session.peer_closed(),
-            Session::Plain(_) => false,
+            SecureSession::Tls(session) => session.peer_closed(),
+            SecureSession::Plain(_) => false,
         }
     }
 
@@ -272,8 +272,8 @@ impl SecureLink {
     pub fn peer_fingerprint(&self) -> Option<Fingerprint> {
         match &self.session {
             _ if !self.is_established() => None,
-            Session::Tls(session) => session.peer(),
-            Session::Plain(session) => session.peer(),
+            SecureSession::Tls(session) => session.peer(),
+            SecureSession::Plain(session) => session.peer(),
         }
     }
 
@@ -283,7 +283,7 @@ impl SecureLink {
             return;
         }
         self.closed = true;
-        if let Session::Tls(session) = &mut self.session {
+        if let SecureSession::Tls(session) = &mut self.session {
             session.close();
         }
     }

@@ -64,7 +64,7 @@ fn message(kind: u8, body: &[&[u8]]) -> Vec<u8> {
 
 /// What this side waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum ProofStep {
     DialHello,
     AcceptHello,
     DialProof,
@@ -72,7 +72,7 @@ enum Step {
     Established,
 }
 
-impl Step {
+impl ProofStep {
     /// Kind and length of the body of the message waited for.
     fn expected(self) -> (u8, usize) {
         match self {
@@ -94,7 +94,7 @@ struct Half {
 pub(super) struct ProofSession {
     key: NodeKey,
     pins: Pins,
-    step: Step,
+    step: ProofStep,
     own: Half,
     peer: Option<Half>,
     /// The message being received; never longer than the longest.
@@ -112,7 +112,7 @@ impl ProofSession {
         let mut session = Self {
             key: key.clone(),
             pins: pins.clone(),
-            step: Step::DialHello,
+            step: ProofStep::DialHello,
             own: Half { nonce, public: key.public },
             peer: None,
             pending: Vec::new(),
@@ -121,7 +121,7 @@ impl ProofSession {
             wire: VecDeque::new(),
         };
         if side == Side::Dial {
-            session.step = Step::AcceptHello;
+            session.step = ProofStep::AcceptHello;
             session.tell(DIAL_HELLO, &[&nonce, &key.public]);
         }
         Ok(session)
@@ -173,30 +173,30 @@ impl ProofSession {
     fn act(&mut self, body: &[u8]) -> Result<(), LinkSecurityError> {
         let mut body = Fields(body);
         match self.step {
-            Step::DialHello => {
+            ProofStep::DialHello => {
                 let dialler = body.half();
                 self.check_key(dialler)?;
                 let signature = self.sign(ACCEPT_HELLO, dialler, self.own)?;
                 let own = self.own;
                 self.tell(ACCEPT_HELLO, &[&own.nonce, &own.public, &signature]);
-                self.step = Step::DialProof;
+                self.step = ProofStep::DialProof;
             }
-            Step::AcceptHello => {
+            ProofStep::AcceptHello => {
                 let acceptor = body.half();
                 self.check_key(acceptor)?;
                 self.verify(ACCEPT_HELLO, self.own, acceptor, acceptor, body.0)?;
                 let signature = self.sign(DIAL_PROOF, self.own, acceptor)?;
                 self.tell(DIAL_PROOF, &[&signature]);
-                self.step = Step::Accepted;
+                self.step = ProofStep::Accepted;
             }
-            Step::DialProof => {
+            ProofStep::DialProof => {
                 let dialler = self.peer.expect("its hello came before this step");
                 self.verify(DIAL_PROOF, dialler, self.own, dialler, body.0)?;
                 self.tell(ACCEPTED, &[]);
-                self.step = Step::Established;
+                self.step = ProofStep::Established;
             }
-            Step::Accepted => self.step = Step::Established,
-            Step::Established => {}
+            ProofStep::Accepted => self.step = ProofStep::Established,
+            ProofStep::Established => {}
         }
         Ok(())
     }
@@ -257,7 +257,7 @@ impl ProofSession {
     }
 
     pub(super) fn is_established(&self) -> bool {
-        self.step == Step::Established
+        self.step == ProofStep::Established
     }
 
     pub(super) fn peer(&self) -> Option<Fingerprint> {

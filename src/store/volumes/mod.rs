@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 
 /// How far volumes are, by [`JournalKind::index`], and what a crash would have to be followed by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct RecoveryPoints {
     /// The last entry whose changes of volumes were carried out in this life.
     given: [Seq; 2],
     /// Volumes may lack, after a power loss, what came after this entry; none if they lack nothing.
@@ -41,7 +41,7 @@ pub(super) struct Standing {
     changed: [bool; 2],
 }
 
-impl Standing {
+impl RecoveryPoints {
     /// At a start: as the store tells.
     pub(super) fn new(since: [Option<Seq>; 2], applied: [Seq; 2]) -> Self {
         let from = |n: usize| since[n].map_or(applied[n], |seq| seq.min(applied[n]));
@@ -67,12 +67,12 @@ impl Standing {
         }
     }
 
-    /// See [`Volumes::given`].
+    /// See [`VolumeStore::given`].
     pub(super) fn given(&self) -> [Seq; 2] {
         self.given
     }
 
-    /// See [`Volumes::since`].
+    /// See [`VolumeStore::since`].
     pub(super) fn since(&self) -> [Option<Seq>; 2] {
         self.since
     }
@@ -108,18 +108,18 @@ impl Standing {
 
 /// The volumes of a store, for its one writer.
 #[derive(Debug)]
-pub(super) struct Volumes {
+pub(super) struct VolumeStore {
     dir: PathBuf,
     node: Ordinal,
     files: VolumeFiles,
-    standing: Standing,
+    standing: RecoveryPoints,
 }
 
 fn failed(doing: &'static str) -> impl Fn(io::Error) -> StoreError {
     move |error| StoreError::Disk { doing, fault: Fault::from_io(&error) }
 }
 
-impl Volumes {
+impl VolumeStore {
     /// The volumes of `node` in `dir`; `since` and `applied` as the store tells them.
     pub(super) fn open(
         dir: &Path,
@@ -128,7 +128,7 @@ impl Volumes {
         applied: [Seq; 2],
     ) -> Result<Self, StoreError> {
         let files = VolumeFiles::open(dir).map_err(failed("opening the volumes"))?;
-        Ok(Self { dir: dir.to_owned(), node, files, standing: Standing::new(since, applied) })
+        Ok(Self { dir: dir.to_owned(), node, files, standing: RecoveryPoints::new(since, applied) })
     }
 
     /// The last entries whose changes of volumes were carried out in this life.
@@ -146,7 +146,7 @@ impl Volumes {
         self.standing.since()
     }
 
-    /// See [`Standing::fell_back`].
+    /// See [`RecoveryPoints::fell_back`].
     pub(super) fn fell_back(&mut self, applied: [Seq; 2]) {
         self.standing.fell_back(applied);
     }
@@ -171,7 +171,7 @@ impl Volumes {
         Some(Box::new(move || sync.run()))
     }
 
-    /// The sync that was begun succeeded; if none was begun, it is made here. See [`Standing::synced`].
+    /// The sync that was begun succeeded; if none was begun, it is made here. See [`RecoveryPoints::synced`].
     pub(super) fn synced(&mut self, applied: [Seq; 2]) -> Result<[Option<Seq>; 2], StoreError> {
         if !self.standing.is_begun()
             && let Some(sync) = self.begin_sync()
@@ -181,7 +181,7 @@ impl Volumes {
         Ok(self.standing.synced(applied))
     }
 
-    /// See [`Standing::covered`].
+    /// See [`RecoveryPoints::covered`].
     pub(super) fn covered(&self, applied: [Seq; 2]) -> [Seq; 2] {
         self.standing.covered(applied)
     }

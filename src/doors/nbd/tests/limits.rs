@@ -54,9 +54,9 @@ fn a_client_reads_so_many_bytes_at_once() {
     world.ask(ONE, nbd::CMD_READ, 0, 1, (0, 32 * MIB));
     world.ask(ONE, nbd::CMD_READ, 0, 2, (0, 1));
     assert_eq!(world.model.reads.len(), 1);
-    assert_eq!(world.door.shared.flights.bytes(), NBD_READS_MAX);
+    assert_eq!(world.door.shared.requests.bytes(), NBD_READS_MAX);
     world.answer();
-    assert_eq!(world.model.reads.len() + world.door.shared.flights.bytes(), 2);
+    assert_eq!(world.model.reads.len() + world.door.shared.requests.bytes(), 2);
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn all_clients_read_so_many_bytes_at_once_and_none_is_overtaken_by_more_than_a_f
     world.ask(ConnId(4), nbd::CMD_READ, 0, 1, (0, 1));
     world.ask(ConnId(4), nbd::CMD_READ, 0, 2, (0, MIB));
     assert_eq!(world.model.reads.len(), 3);
-    assert!(world.door.shared.flights.bytes() <= NBD_READS_ALL_MAX);
+    assert!(world.door.shared.requests.bytes() <= NBD_READS_ALL_MAX);
     let (token, pieces) = world.model.reads.pop_front().expect("one");
     world.door.read_done(world.now, token, Ok(pieces));
     world.run();
@@ -92,9 +92,9 @@ fn what_is_read_for_a_client_that_is_gone_counts_until_it_is_read_and_is_nobodys
     let (token, pieces) = world.model.reads.pop_front().expect("one");
     world.door.close(ONE);
     assert!(!world.door.knows(ONE) && world.door.clients() == 1);
-    assert!(world.door.shared.flights.bytes() == 30 << 20 && world.door.held() > 30 << 20);
+    assert!(world.door.shared.requests.bytes() == 30 << 20 && world.door.held() > 30 << 20);
     world.door.read_done(world.now, token, Ok(pieces));
-    assert_eq!((world.door.shared.flights.bytes(), world.door.held()), (0, 0));
+    assert_eq!((world.door.shared.requests.bytes(), world.door.held()), (0, 0));
     assert!(world.door.output().is_none() && world.door.sessions.len() == 1);
 }
 

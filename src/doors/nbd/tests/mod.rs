@@ -11,7 +11,9 @@ use super::fuzz::{fuzz_nbd_handshake, fuzz_nbd_transmission};
 use super::{NbdConfig, NbdDoor, NbdOutput, Tls};
 use crate::base::limits::BLOCK_PAYLOAD_MAX;
 use crate::base::{AckLevel, AlignedBuf, ConnId, FileId, JournalKind, Mono, Now, Prng, Seq, Wait};
-use crate::doors::{Allocation, BlockBackend, PAYLOAD_HEADROOM, Payload, Piece, Refusal, Volume, Watermarks};
+use crate::doors::{
+    Allocation, BlockBackend, CommitWatermarks, PAYLOAD_HEADROOM, Payload, Piece, Refusal, Volume,
+};
 use crate::format::nbd::{self, Request};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -145,8 +147,8 @@ impl BlockBackend for Model {
         Ok(())
     }
 
-    fn watermarks(&self) -> Watermarks {
-        Watermarks { durable: [Seq(0), Seq(self.safe)], replicated: [Seq(0); 4] }
+    fn watermarks(&self) -> CommitWatermarks {
+        CommitWatermarks { durable: [Seq(0), Seq(self.safe)], replicated: [Seq(0); 4] }
     }
 
     fn blocks_congested(&self) -> bool {

@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Answers operators: from the directory what only the disk knows, how far it is while the node starts, everything else
 /// by asking the core.
 #[derive(Clone)]
-pub(crate) struct Desk {
+pub(crate) struct AdminRouter {
     layout: Layout,
     /// What is told while there is no core.
     early: Status,
@@ -23,7 +23,7 @@ pub(crate) struct Desk {
     core: Arc<OnceLock<Inbox>>,
 }
 
-impl Desk {
+impl AdminRouter {
     pub(crate) fn new(
         layout: &Layout,
         config: &Config,
@@ -122,11 +122,11 @@ mod tests {
     use super::super::starting::Stage;
     use super::*;
 
-    fn desk() -> (Desk, Arc<Starting>) {
+    fn desk() -> (AdminRouter, Arc<Starting>) {
         let starting = Arc::new(Starting::new());
         let early = Status { name: "a".to_owned(), state: "starting".to_owned(), ..Status::default() };
         let layout = Layout::new(std::path::Path::new("/nowhere/at/all"));
-        let desk = Desk { layout, early, starting: Arc::clone(&starting), core: Arc::default() };
+        let desk = AdminRouter { layout, early, starting: Arc::clone(&starting), core: Arc::default() };
         (desk, starting)
     }
 

@@ -48,11 +48,11 @@ struct Flight {
 
 /// The writes under way, and those that ended before one that was asked for earlier; oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Flights {
+pub(super) struct InFlight {
     list: VecDeque<Flight>,
 }
 
-impl Flights {
+impl InFlight {
     pub(super) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

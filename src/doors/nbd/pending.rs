@@ -21,7 +21,7 @@ pub(super) enum Asked {
 
 /// A request that the backend will answer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Flight {
+pub(super) struct PendingRequest {
     pub(super) conn: ConnId,
     pub(super) cookie: u64,
     pub(super) offset: u64,
@@ -31,7 +31,7 @@ pub(super) struct Flight {
     pub(super) reserved: usize,
 }
 
-impl Flight {
+impl PendingRequest {
     /// What the answer will take in memory (bytes).
     pub(super) fn bytes(&self) -> usize {
         match self.asked {
@@ -48,21 +48,21 @@ pub(super) fn size(len: u32) -> usize {
 
 /// Requests of all clients that the backend will answer.
 #[derive(Debug, Default)]
-pub(super) struct Flights {
+pub(super) struct PendingRequests {
     last: u64,
-    by_token: BTreeMap<u64, Flight>,
+    by_token: BTreeMap<u64, PendingRequest>,
     /// What is read for all of them (bytes).
     bytes: usize,
 }
 
-impl Flights {
+impl PendingRequests {
     /// Whether so much may be read now, besides the rest.
     pub(super) fn room(&self, bytes: usize) -> bool {
         self.bytes + bytes <= NBD_READS_ALL_MAX
     }
 
     /// The token of a request that begins.
-    pub(super) fn begin(&mut self, flight: Flight) -> u64 {
+    pub(super) fn begin(&mut self, flight: PendingRequest) -> u64 {
         self.last += 1;
         self.bytes += flight.bytes();
         self.by_token.insert(self.last, flight);
@@ -70,7 +70,7 @@ impl Flights {
     }
 
     /// The request under `token`, which is over.
-    pub(super) fn take(&mut self, token: u64) -> Option<Flight> {
+    pub(super) fn take(&mut self, token: u64) -> Option<PendingRequest> {
         let flight = self.by_token.remove(&token)?;
         self.bytes -= flight.bytes();
         Some(flight)

@@ -15,13 +15,13 @@ struct Sample {
 
 /// Batches that the peer has not acknowledged as durable, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Risk {
+pub(super) struct Lag {
     samples: VecDeque<Sample>,
     bytes: u64,
     acked: Seq,
 }
 
-impl Risk {
+impl Lag {
     pub(super) fn sealed(&mut self, last: Seq, bytes: u64, now: Mono) {
         if last <= self.acked {
             return;
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_long_outage_keeps_sums_and_age_in_bounded_memory() {
-        let mut risk = Risk::default();
+        let mut risk = Lag::default();
         for n in 1..=100_000_u64 {
             risk.sealed(Seq(n), 10, Mono(n));
         }
