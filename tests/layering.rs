@@ -50,6 +50,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("indicatif", &["cli"]),
     ("io_uring", &["sys"]),
     ("libc", &["sys", "io", "node", "cli"]),
+    ("lsm_tree", &["store"]),
     ("memmap2", &["sys", "io"]),
     ("nix", &["sys", "io", "store", "node", "cli"]),
     ("rcgen", &["node"]),

@@ -216,6 +216,26 @@ pub const INBOX_MAX: usize = 1024;
 pub const DESCRIPTORS_RESERVED: usize = 640;
 /// Of them, for what has no limit of its own: segments, listening sockets, the log, the driver, files read or replaced.
 const DESCRIPTORS_OTHER: usize = 64;
+/// Applied updates that are in no table yet: one memtable (bytes). The next update begins another.
+pub const STORE_MEMTABLE: usize = 24 << 20;
+/// Full memtables that wait to be written to tables; with so many the store takes nothing more.
+pub const STORE_FROZEN_MAX: usize = 2;
+/// Blocks of tables, of their indexes and of their filters that the store keeps in memory (bytes).
+pub const STORE_CACHE: u64 = 48 << 20;
+/// A table that is larger is followed by another (bytes).
+pub const STORE_TABLE: u64 = 64 << 20;
+/// Tables are merged when so many overlap each other ..
+pub const STORE_MERGE_RUNS: usize = 12;
+/// .. or when those that overlap hold this much (bytes).
+pub const STORE_MERGE_BYTES: u64 = 128 << 20;
+/// With so many runs of tables that overlap the store takes nothing more until some are merged.
+pub const STORE_RUNS_MAX: usize = 24;
+/// The list of the store's tables (bytes).
+pub const STORE_MANIFEST_MAX: usize = 64 << 20;
+/// Updates of a memtable that a scan sorts at once.
+pub const STORE_WINDOW_ITEMS: usize = 8192;
+/// Sorted parts of a memtable that are kept for the scans that go on from there.
+pub const STORE_WINDOWS_MAX: usize = 8;
 /// Table files that the store keeps open.
 pub const STORE_TABLES_MAX: usize = 256;
 /// A silent client is asked for a sign of life by its kernel after this (seconds).

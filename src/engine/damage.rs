@@ -45,7 +45,7 @@ fn is_damage(error: &StoreError) -> bool {
     match error {
         StoreError::Damaged { .. } => true,
         StoreError::Disk { fault, .. } => !fault.is_shortage(),
-        StoreError::OutOfOrder { .. } | StoreError::Closed => false,
+        StoreError::OutOfOrder { .. } => false,
     }
 }
 

@@ -266,7 +266,6 @@ fn checkpoint(store: &mut impl StoreWrite) -> Event {
 fn fault(error: &StoreError) -> Fault {
     match error {
         StoreError::Disk { fault, .. } => *fault,
-        StoreError::Closed => Fault::Errno(nix::libc::EIO),
         // Not a matter of room, so that nothing waits for it to pass.
         StoreError::Damaged { .. } => Fault::Errno(nix::libc::EUCLEAN),
         StoreError::OutOfOrder { .. } => Fault::Errno(nix::libc::EINVAL),

@@ -31,7 +31,7 @@ use crate::engine::{Engine, StartState};
 use crate::io::{Driver, keep_freed, loose_parents, make_dir, open};
 use crate::journal::{Recovered, recover};
 use crate::store::StoreError;
-use crate::store::fjall_store::{FjallStore, Opened, StoreReader, StoreWriter};
+use crate::store::tree_store::{Opened, StoreReader, StoreWriter, TreeStore};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use std::hash::{BuildHasher, RandomState};
@@ -237,7 +237,7 @@ fn open_store(layout: &Layout, config: &Config) -> Result<Opened, StoreError> {
     let (path, volumes, ordinal) = (layout.store(), layout.volumes(), config.ordinal);
     let opener = std::thread::spawn(move || {
         let _ = crate::io::give_way(STORE_NICE);
-        FjallStore::open(&path, &volumes, ordinal)
+        TreeStore::open(&path, &volumes, ordinal)
     });
     opener.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
@@ -266,9 +266,6 @@ impl Found {
         starting.enter(Stage::Store, 0);
         let store = open_store(layout, config)
             .map_err(|error| file_error("opening the store in", &layout.store(), &error))?;
-        if store.cut_bytes > 0 {
-            tracing::info!("{} bytes of the store were torn and are taken from the journal", store.cut_bytes);
-        }
         let mut journals = [Recovered::default(), Recovered::default()];
         for (journal, place) in JournalKind::ALL.into_iter().zip(&mut journals) {
             *place = recover_journal(layout, config, journal, starting)?;
@@ -276,7 +273,7 @@ impl Found {
                 .check_applied(journal, store.applied[journal.index()])
                 .map_err(|error| file_error("recovering the journal in", &layout.journal(journal), &error))?;
         }
-        let Opened { writer, reader, namespace, applied, replay_from, .. } = store;
+        let Opened { writer, reader, namespace, applied, replay_from } = store;
         let start = StartState { control, journals, store: reader, namespace, applied, replay_from };
         Ok(Self { start, writer })
     }

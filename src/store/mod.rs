@@ -1,6 +1,5 @@
 //! The database itself: namespace and items.
 
-pub mod fjall_store;
 mod keys;
 pub mod memory;
 mod memory_volumes;
@@ -8,6 +7,7 @@ pub mod namespace;
 #[cfg(test)]
 mod testkit;
 mod torn_tail;
+pub mod tree_store;
 pub mod volumes;
 
 pub use keys::fuzz_record;
@@ -32,9 +32,6 @@ pub enum StoreError {
         /// What came back.
         fault: crate::base::Fault,
     },
-    /// The store failed before, and was not opened again so far.
-    #[error("reading the store, which failed before and could not be opened again so far")]
-    Closed,
     /// What is stored cannot be what was written.
     #[error("{what} in the store is damaged: {why}")]
     Damaged {

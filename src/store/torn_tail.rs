@@ -1,6 +1,6 @@
-//! Cuts the engine's own journal where a power loss tore it.
+//! Cuts the journal of a store of version 0.1 where a power loss tore it, before that store is converted.
 //!
-//! The engine (fjall 3.1) writes its journal without syncing each batch, as our own journal is the one that counts.
+//! Its engine (fjall 3.1) wrote that without syncing each batch, as our own journal is the one that counts.
 //! A power loss may therefore keep a later page of the file and lose an earlier one. The engine cuts an incomplete
 //! last batch by itself, but refuses to open (or panics, in a debug build) when a batch is whole in shape and wrong in
 //! content. So the file is cut before the engine sees it, at the first batch whose checksum does not fit: everything

@@ -389,7 +389,6 @@ pub(in crate::store) mod testing {
     thread_local! {
         static SYNCS: Cell<u32> = const { Cell::new(0) };
         static FAILS: Cell<u32> = const { Cell::new(u32::MAX) };
-        static ENGINE: Cell<(u32, i32)> = const { Cell::new((0, 0)) };
     }
 
     /// Syncs of files and directories so far.
@@ -400,21 +399,6 @@ pub(in crate::store) mod testing {
     /// The `nth` sync from now on fails, 0 being the next.
     pub(in crate::store) fn fail(nth: u32) {
         FAILS.set(SYNCS.get() + nth);
-    }
-
-    /// Syncs of the engine's journal so far.
-    pub(in crate::store) fn engine_syncs() -> u32 {
-        ENGINE.get().0
-    }
-
-    /// The next sync of the engine's journal fails with this errno.
-    pub(in crate::store) fn fail_engine(errno: i32) {
-        ENGINE.set((engine_syncs(), errno));
-    }
-
-    pub(in crate::store) fn sync_engine() -> io::Result<()> {
-        let (_, errno) = ENGINE.replace((engine_syncs() + 1, 0));
-        if errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(errno)) }
     }
 
     pub(super) fn sync() -> io::Result<()> {

@@ -171,6 +171,11 @@ impl VolumeStore {
         Some(Box::new(move || sync.run()))
     }
 
+    /// See [`RecoveryPoints::is_begun`].
+    pub(super) fn is_begun(&self) -> bool {
+        self.standing.is_begun()
+    }
+
     /// The sync that was begun succeeded; if none was begun, it is made here. See [`RecoveryPoints::synced`].
     pub(super) fn synced(&mut self, applied: [Seq; 2]) -> Result<[Option<Seq>; 2], StoreError> {
         if !self.standing.is_begun()

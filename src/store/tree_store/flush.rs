@@ -1,0 +1,341 @@
+//! What reader, writer and the store's two threads share: the memtables, and the tables that they are written to.
+//!
+//! The active memtable takes what is applied. When it is full, or at a checkpoint, it is frozen; one thread writes
+//! frozen memtables to tables, the oldest first, another merges tables. Each failure is kept until the writer has heard
+//! of it; nothing is tried again before.
+
+use super::super::StoreError;
+use super::memtable::Memtable;
+use super::tables::Tables;
+use crate::base::limits::{STORE_FROZEN_MAX, STORE_RUNS_MAX};
+use crate::base::{Fault, Seq};
+use lsm_tree::SeqNo;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::thread::JoinHandle;
+
+/// One state of the store, for as long as somebody reads it.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) active: Arc<Memtable>,
+    /// The newest first.
+    pub(super) frozen: Vec<Arc<Memtable>>,
+    /// Which state of the tables.
+    pub(super) tables: SeqNo,
+}
+
+/// Why a thread of the store stopped.
+#[derive(Clone, Debug)]
+enum Failure {
+    Fault(&'static str, Fault),
+    /// What is on disk may not be what is known of it.
+    Unknown(Fault),
+    Damaged(&'static str, String),
+}
+
+impl Failure {
+    fn of(error: StoreError) -> Self {
+        match error {
+            StoreError::Disk { doing, fault } => Self::Fault(doing, fault),
+            StoreError::Damaged { what, why } => Self::Damaged(what, why),
+            other => Self::Damaged("its work", other.to_string()),
+        }
+    }
+
+    fn error(&self) -> StoreError {
+        match self.clone() {
+            Self::Fault(doing, fault) => StoreError::Disk { doing, fault },
+            Self::Unknown(fault) => StoreError::Disk { doing: "naming the store's new tables", fault },
+            Self::Damaged(what, why) => StoreError::Damaged { what, why },
+        }
+    }
+}
+
+/// A failure as the writer hears of it.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) error: StoreError,
+    /// It may be tried again: only something ran out, and what is on disk is known.
+    pub(super) passes: bool,
+}
+
+#[derive(Debug, Default)]
+struct Work {
+    /// The number of the last memtable that is in tables.
+    flushed: u64,
+    /// What memtables that are not in tables yet bring, by their numbers.
+    brings: BTreeMap<u64, [Seq; 2]>,
+    /// The last entries whose items are in tables.
+    durable: [Seq; 2],
+    flush_failed: Option<Failure>,
+    merge_failed: Option<Failure>,
+    merge_wanted: bool,
+    stop: bool,
+}
+
+/// See the module's documentation.
+pub(super) struct Shared {
+    pub(super) tables: Tables,
+    view: RwLock<Arc<View>>,
+    /// The states that may still be read.
+    views: Mutex<Vec<Weak<View>>>,
+    work: Mutex<Work>,
+    changed: Condvar,
+    /// Held shared while tables are written, alone while unfinished ones are removed.
+    writing: RwLock<()>,
+    #[cfg(test)]
+    pub(super) faults: super::tests::Faults,
+}
+
+impl Shared {
+    /// With nothing in memory.
+    pub(super) fn new(tables: Tables, first: Memtable) -> Arc<Self> {
+        let view = Arc::new(View { active: Arc::new(first), frozen: Vec::new(), tables: tables.newest() });
+        let views = Mutex::new(vec![Arc::downgrade(&view)]);
+        let work = Work { merge_wanted: true, ..Work::default() };
+        Arc::new(Self {
+            tables,
+            view: RwLock::new(view),
+            views,
+            work: Mutex::new(work),
+            changed: Condvar::new(),
+            writing: RwLock::new(()),
+            #[cfg(test)]
+            faults: super::tests::Faults::default(),
+        })
+    }
+
+    /// At a start: what tables hold.
+    pub(super) fn begin_at(&self, durable: [Seq; 2]) {
+        self.work().durable = durable;
+    }
+
+    /// The newest state.
+    pub(super) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn work(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, work: MutexGuard<'a, Work>) -> MutexGuard<'a, Work> {
+        self.changed.wait(work).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes another state the newest.
+    fn publish(&self, next: impl FnOnce(&View) -> View) {
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        let next = Arc::new(next(&view));
+        self.views.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&next));
+        *view = next;
+    }
+
+    /// The oldest state of the tables that may still be read.
+    fn oldest(&self) -> SeqNo {
+        let newest = self.view().tables;
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        views.retain(|view| view.strong_count() > 0);
+        views.iter().filter_map(Weak::upgrade).map(|view| view.tables).fold(newest, SeqNo::min)
+    }
+
+    /// Puts another memtable in the place of the active one, of which nothing else changes.
+    pub(super) fn replace_active(&self, new: Memtable) {
+        let active = Arc::new(new);
+        self.publish(|view| View { active, frozen: view.frozen.clone(), tables: view.tables });
+    }
+
+    /// Freezes the active memtable, which brings the store to `applied`, and begins `next`.
+    pub(super) fn freeze(&self, applied: [Seq; 2], next: Memtable) {
+        let next = Arc::new(next);
+        let mut number = 0;
+        self.publish(|view| {
+            number = view.active.number;
+            let frozen = std::iter::once(&view.active).chain(&view.frozen).cloned().collect();
+            View { active: next, frozen, tables: view.tables }
+        });
+        self.work().brings.insert(number, applied);
+        self.changed.notify_all();
+    }
+
+    /// The last entries whose items are in tables.
+    pub(super) fn durable(&self) -> [Seq; 2] {
+        self.work().durable
+    }
+
+    /// The number of the last memtable that is in tables.
+    pub(super) fn flushed(&self) -> u64 {
+        self.work().flushed
+    }
+
+    /// Waits until memtable `number` is in tables. A failure of before is tried again first.
+    pub(super) fn wait_flushed(&self, number: u64) -> Result<(), Told> {
+        self.wait_until(|work| work.flushed >= number)
+    }
+
+    /// Waits until one more memtable may be frozen. A failure of before is tried again first.
+    pub(super) fn wait_for_room(&self) -> Result<(), Told> {
+        let failed = self.work().flush_failed.is_some();
+        self.wait_until(
+            |work| if failed { work.brings.is_empty() } else { work.brings.len() < STORE_FROZEN_MAX },
+        )?;
+        let mut work = self.work();
+        while self.tables.runs() >= STORE_RUNS_MAX {
+            if let Some(failure) = work.merge_failed.take() {
+                work.merge_wanted = true;
+                self.changed.notify_all();
+                return Err(told(&failure));
+            }
+            work.merge_wanted = true;
+            self.changed.notify_all();
+            work = self.wait(work);
+        }
+        match work.merge_failed.take_if(|failure| !told(failure).passes) {
+            Some(failure) => Err(told(&failure)),
+            None => Ok(()),
+        }
+    }
+
+    fn wait_until(&self, done: impl Fn(&Work) -> bool) -> Result<(), Told> {
+        let mut work = self.work();
+        if work.flush_failed.take_if(|failure| told(failure).passes).is_some() {
+            self.changed.notify_all();
+        }
+        loop {
+            if done(&work) {
+                return Ok(());
+            }
+            if let Some(failure) = &work.flush_failed {
+                return Err(told(failure));
+            }
+            work = self.wait(work);
+        }
+    }
+
+    /// Starts the threads; they end after [`Self::stop`].
+    pub(super) fn start(self: &Arc<Self>) -> std::io::Result<Vec<JoinHandle<()>>> {
+        let spawn = |name: &str, run: fn(&Self)| {
+            let shared = Arc::clone(self);
+            std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&shared))
+        };
+        Ok(vec![spawn("store-flush", Self::run_flushes)?, spawn("store-merge", Self::run_merges)?])
+    }
+
+    /// Waits until there is nothing to merge.
+    #[cfg(test)]
+    pub(super) fn merged(&self) {
+        let mut work = self.work();
+        while work.merge_wanted || self.tables.wants_merge() {
+            assert!(work.merge_failed.is_none(), "{:?}", work.merge_failed);
+            work.merge_wanted = true;
+            self.changed.notify_all();
+            work = self.wait(work);
+        }
+    }
+
+    /// Ends the threads after what they do now.
+    pub(super) fn stop(&self) {
+        self.work().stop = true;
+        self.changed.notify_all();
+    }
+
+    fn run_flushes(&self) {
+        let mut work = self.work();
+        while !work.stop {
+            let next = self.view().frozen.last().cloned();
+            let (Some(memtable), None) = (next, &work.flush_failed) else {
+                work = self.wait(work);
+                continue;
+            };
+            drop(work);
+            let result = self.flush(&memtable);
+            work = self.work();
+            match result {
+                Ok(()) => {
+                    work.flushed = memtable.number;
+                    let brought = work.brings.remove(&memtable.number);
+                    work.durable = brought.unwrap_or(work.durable);
+                    work.merge_wanted |= self.tables.wants_merge();
+                    work.merge_failed.take_if(|failure| told(failure).passes);
+                }
+                Err(failure) => work.flush_failed = Some(failure),
+            }
+            self.changed.notify_all();
+        }
+    }
+
+    fn flush(&self, memtable: &Arc<Memtable>) -> Result<(), Failure> {
+        let written = self.written(|| {
+            #[cfg(test)]
+            self.faults.before_flush()?;
+            self.tables.ingest(|give| memtable.in_order(give))
+        });
+        written?;
+        self.publish(|view| {
+            let frozen = view.frozen.iter().filter(|other| !Arc::ptr_eq(other, memtable)).cloned();
+            View { active: Arc::clone(&view.active), frozen: frozen.collect(), tables: self.tables.newest() }
+        });
+        Ok(())
+    }
+
+    fn run_merges(&self) {
+        let mut work = self.work();
+        let mut goes_on = false;
+        while !work.stop {
+            let wanted = std::mem::take(&mut work.merge_wanted) || goes_on;
+            if !wanted || work.merge_failed.is_some() {
+                work = self.wait(work);
+                continue;
+            }
+            drop(work);
+            let result = self.merge(goes_on);
+            goes_on = matches!(result, Ok(true));
+            work = self.work();
+            if let Err(failure) = result {
+                tracing::error!("{}", failure.error());
+                work.merge_failed = Some(failure);
+            }
+            self.changed.notify_all();
+        }
+    }
+
+    /// Merges some tables, if there is a reason to or if that was begun; returns whether there may be more to do.
+    fn merge(&self, goes_on: bool) -> Result<bool, Failure> {
+        let wanted = goes_on || self.tables.wants_merge();
+        let more = wanted && self.written(|| self.tables.merge(self.oldest()))?;
+        self.publish(|view| View {
+            active: Arc::clone(&view.active),
+            frozen: view.frozen.clone(),
+            tables: self.tables.newest(),
+        });
+        self.tables.release(self.oldest()).map_err(Failure::of)?;
+        Ok(more)
+    }
+
+    /// Writes tables. What an attempt that failed left of them is removed.
+    fn written<T>(&self, write: impl FnOnce() -> Result<T, StoreError>) -> Result<T, Failure> {
+        let from = self.tables.next_table();
+        let shared = self.writing.read().unwrap_or_else(PoisonError::into_inner);
+        let result = write();
+        drop(shared);
+        result.map_err(|error| {
+            let failure = Failure::of(error);
+            let _alone = self.writing.write().unwrap_or_else(PoisonError::into_inner);
+            match (self.tables.is_as_stored(), failure) {
+                (Ok(true), failure) => {
+                    if let Err(error) = self.tables.remove_unfinished(from) {
+                        tracing::warn!("removing unfinished tables of the store: {error}");
+                    }
+                    failure
+                }
+                (_, Failure::Fault(_, fault)) => Failure::Unknown(fault),
+                (_, failure) => failure,
+            }
+        })
+    }
+}
+
+fn told(failure: &Failure) -> Told {
+    let passes = matches!(failure, Failure::Fault(_, fault) if fault.is_shortage());
+    Told { error: failure.error(), passes }
+}

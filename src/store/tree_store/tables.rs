@@ -1,0 +1,221 @@
+//! The tables on disk: a log-structured merge tree (`lsm-tree`) without the memtables and without the log that it
+//! would come with.
+//!
+//! - Invariant: what [`Tables::ingest`] is given becomes visible, and durable, in one step: the tables are synced, then
+//!   the manifest that names them, then the file `current` that names the manifest, then its directory.
+//! - Invariant: nothing that a manifest names is ever changed; what no manifest names is removed when the tree is
+//!   opened, after the manifest was checked.
+//! - Boundary: `current` and the manifest are checked here, as the tree believes what they say. Blocks of tables carry
+//!   checksums that the tree checks at each read.
+
+use super::super::StoreError;
+use crate::base::limits::{
+    STORE_CACHE, STORE_MANIFEST_MAX, STORE_MERGE_BYTES, STORE_MERGE_RUNS, STORE_TABLE, STORE_TABLES_MAX,
+};
+use crate::base::{Fault, read_at_most};
+use lsm_tree::compaction::Leveled;
+use lsm_tree::config::{CompressionPolicy, PinningPolicy};
+use lsm_tree::{
+    AbstractTree, AnyTree, Cache, CompressionType, Config, DescriptorTable, Guard, SeqNo,
+    SequenceNumberCounter,
+};
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Number of the manifest, its checksum, and the kind of that.
+const CURRENT: usize = 8 + 16 + 1;
+
+/// Keys from here to there.
+pub(super) type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
+/// What is on disk.
+pub(super) struct Tables {
+    tree: AnyTree,
+    visible: SequenceNumberCounter,
+    dir: PathBuf,
+}
+
+impl Tables {
+    /// Opens the tree in `dir`, or makes one where nothing is.
+    pub(super) fn open(dir: &Path) -> Result<Self, StoreError> {
+        check(dir)?;
+        let (next, visible) = (SequenceNumberCounter::default(), SequenceNumberCounter::default());
+        let all = PinningPolicy::all;
+        let tree = Config::new(dir, next.clone(), visible.clone())
+            .use_cache(Arc::new(Cache::with_capacity_bytes(STORE_CACHE)))
+            .use_descriptor_table(Some(Arc::new(DescriptorTable::new(STORE_TABLES_MAX))))
+            .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
+            .index_block_partitioning_policy(all(true))
+            .filter_block_partitioning_policy(all(true))
+            .index_block_pinning_policy(all(false))
+            .filter_block_pinning_policy(all(false))
+            .open()
+            .map_err(|error| failed("opening the store's tables", error))?;
+        let first = tree.get_highest_persisted_seqno().map_or(0, |seqno| seqno + 1);
+        next.set(first);
+        visible.set(first);
+        Ok(Self { tree, visible, dir: dir.to_owned() })
+    }
+
+    /// What is visible now, for [`Self::get`] and [`Self::range`].
+    pub(super) fn newest(&self) -> SeqNo {
+        self.visible.get()
+    }
+
+    pub(super) fn get(&self, key: &[u8], at: SeqNo) -> Result<Option<lsm_tree::UserValue>, StoreError> {
+        self.tree.get(key, at).map_err(|error| failed("reading the store", error))
+    }
+
+    pub(super) fn range(
+        &self,
+        range: Range,
+        at: SeqNo,
+    ) -> impl Iterator<Item = Result<(lsm_tree::UserKey, lsm_tree::UserValue), StoreError>> + use<> {
+        let found = self.tree.range(range, at, None);
+        found.map(|item| item.into_inner().map_err(|error| failed("reading the store", error)))
+    }
+
+    /// Makes what `give` gives, in the order of keys, visible and durable in one step; it deletes where there is no
+    /// value. After an error nothing of it is visible.
+    pub(super) fn ingest(
+        &self,
+        give: impl FnOnce(
+            &mut dyn FnMut(&[u8], Option<&[u8]>) -> Result<(), StoreError>,
+        ) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        const DOING: &str = "writing a table of the store";
+        let failed = |error| failed(DOING, error);
+        let mut into = self.tree.ingestion().map_err(failed)?;
+        give(&mut |key, value| {
+            let written = match value {
+                Some(value) => into.write(key, value),
+                None => into.write_tombstone(key),
+            };
+            written.map_err(failed)
+        })?;
+        into.finish().map_err(failed)
+    }
+
+    /// Whether there is something to merge: many runs that reads have to look into, or much that was written.
+    pub(super) fn wants_merge(&self) -> bool {
+        let version = self.tree.current_version();
+        let runs = version.l0().run_count();
+        runs >= STORE_MERGE_RUNS || (runs > 1 && version.l0().size() >= STORE_MERGE_BYTES)
+    }
+
+    /// Runs of tables that overlap each other.
+    pub(super) fn runs(&self) -> usize {
+        self.tree.l0_run_count()
+    }
+
+    /// Does one step of merging; returns whether there may be more. What is seen at `oldest` or later stays seen.
+    pub(super) fn merge(&self, oldest: SeqNo) -> Result<bool, StoreError> {
+        let before = self.tree.current_version().id();
+        let strategy = Leveled::default().with_l0_threshold(4).with_table_target_size(STORE_TABLE);
+        self.tree
+            .compact(Arc::new(strategy), oldest)
+            .map_err(|error| failed("merging the store's tables", error))?;
+        Ok(self.tree.current_version().id() != before)
+    }
+
+    /// Lets go of tables that nobody sees at `oldest` or later.
+    pub(super) fn release(&self, oldest: SeqNo) -> Result<(), StoreError> {
+        self.tree
+            .get_version_history_lock()
+            .maintenance(&self.dir, oldest)
+            .map_err(|error| failed("removing old tables of the store", error))
+    }
+
+    /// Whether the file `current` names what is known here: else a failure came after the new manifest was named.
+    pub(super) fn is_as_stored(&self) -> io::Result<bool> {
+        let current = read_at_most(File::open(self.dir.join("current"))?, CURRENT)?;
+        Ok(current.starts_with(&self.tree.current_version().id().to_le_bytes()))
+    }
+
+    /// The number of the next table.
+    pub(super) fn next_table(&self) -> u64 {
+        self.tree.next_table_id()
+    }
+
+    /// Removes tables from number `from` on that are not part of the tree: what failed while it was written. Nothing
+    /// may be written meanwhile.
+    pub(super) fn remove_unfinished(&self, from: u64) -> io::Result<()> {
+        let version = self.tree.current_version();
+        for found in std::fs::read_dir(self.dir.join("tables"))? {
+            let found = found?;
+            let number = found.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
+            let unknown = |number: &u64| version.iter_tables().all(|table| table.id() != *number);
+            if number.filter(|number| *number >= from).is_some_and(|number| unknown(&number)) {
+                std::fs::remove_file(found.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks the manifest, and that each name in the directory of tables is one that the tree knows to read. A directory
+/// that is not there, or in which nothing is, is in order.
+fn check(dir: &Path) -> Result<(), StoreError> {
+    let disk = |error: io::Error| StoreError::Disk {
+        doing: "reading the manifest of the store's tables",
+        fault: Fault::from_io(&error),
+    };
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(disk)?,
+    };
+    if entries.count() == 0 {
+        return Ok(());
+    }
+    let current = match File::open(dir.join("current")) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(damaged("the file `current`, which names the manifest, is missing"));
+        }
+        file => read_at_most(file.map_err(disk)?, CURRENT + 1).map_err(disk)?,
+    };
+    let Ok([number @ .., 0]) = <[u8; CURRENT]>::try_from(current) else {
+        return Err(damaged("the file `current`, which names the manifest, is not what was written"));
+    };
+    let (number, sum) = number.split_at(8);
+    let number = u64::from_le_bytes(number.try_into().expect("8 bytes"));
+    let sum = u128::from_le_bytes(sum.try_into().expect("16 bytes"));
+    let name = format!("v{number}");
+    let manifest = match File::open(dir.join(&name)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(damaged(&format!("the manifest {name} is missing")));
+        }
+        file => read_at_most(file.map_err(disk)?, STORE_MANIFEST_MAX).map_err(disk)?,
+    };
+    if xxh3_128(&manifest) != sum {
+        return Err(damaged(&format!("the checksum of the manifest {name} is wrong")));
+    }
+    for found in std::fs::read_dir(dir.join("tables")).map_err(disk)? {
+        let found = found.map_err(disk)?;
+        let name = found.file_name();
+        let number = name.to_str().is_some_and(|name| name.parse::<u64>().is_ok());
+        if !number || !found.file_type().map_err(disk)?.is_file() {
+            return Err(damaged(&format!("{} is no table", name.display())));
+        }
+    }
+    Ok(())
+}
+
+fn damaged(why: &str) -> StoreError {
+    StoreError::Damaged { what: "the list of its tables", why: why.to_owned() }
+}
+
+fn failed(doing: &'static str, error: lsm_tree::Error) -> StoreError {
+    match error {
+        // A file that ends too early was cut, which no disk does by itself.
+        lsm_tree::Error::Io(error)
+            if !matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData) =>
+        {
+            StoreError::Disk { doing, fault: Fault::from_io(&error) }
+        }
+        other => StoreError::Damaged { what: "a table", why: format!("{doing}: {other:?}") },
+    }
+}
