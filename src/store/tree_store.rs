@@ -464,6 +464,14 @@ fn damaged(what: &'static str, why: &str) -> StoreError {
 }
 
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod import_tests;
+#[cfg(test)]
+mod memtable_tests;
+#[cfg(test)]
+mod sync_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod volume_tests;

@@ -126,7 +126,7 @@ fn convert(dir: &Path, new: &Path, node: Ordinal) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn open_old(dir: &Path) -> fjall::Result<(Database, Keyspace)> {
+pub(super) fn open_old(dir: &Path) -> fjall::Result<(Database, Keyspace)> {
     let database = Database::builder(dir)
         .cache_size(OLD_CACHE)
         .journal_compression(CompressionType::None)
@@ -150,7 +150,7 @@ fn old_error(error: fjall::Error) -> StoreError {
 }
 
 /// Says in `version` that there is a tree.
-fn mark(dir: &Path) -> io::Result<()> {
+pub(super) fn mark(dir: &Path) -> io::Result<()> {
     let path = dir.join("version");
     match File::open(&path).and_then(|file| read_at_most(file, MARK_MAX)) {
         Ok(found) if found == MARK => return Ok(()),

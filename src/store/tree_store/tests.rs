@@ -36,7 +36,7 @@ fn assert_same(opened: &Opened, memory: &MemoryStore) {
 }
 
 /// `app,orders` (L), made in two batches.
-fn with_orders(opened: &mut Opened) -> (History, FileId) {
+pub(super) fn with_orders(opened: &mut Opened) -> (History, FileId) {
     let mut history = History::new(A, 1);
     for (journal, batch) in [
         history.change(|ns| ns.create_account("app", Flags::L, A)),
@@ -48,7 +48,7 @@ fn with_orders(opened: &mut Opened) -> (History, FileId) {
     (history, id)
 }
 
-fn put(file: FileId, id: &[u8], value: &[u8]) -> Owned {
+pub(super) fn put(file: FileId, id: &[u8], value: &[u8]) -> Owned {
     (EntryKind::Put, file, id.to_vec(), value.to_vec())
 }
 

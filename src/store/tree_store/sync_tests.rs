@@ -1,0 +1,103 @@
+//! What the store gives to the operating system, and in which order, as `strace` sees it: whatever `current` names is
+//! durable before it is named, so a power loss at any moment leaves the tables of some flush.
+
+use super::tests::{put, with_orders};
+use super::*;
+use std::collections::BTreeSet;
+use std::process::Command;
+
+const A: Ordinal = Ordinal(0);
+const CHILD: &str = "HB_STORE_TRACED";
+
+fn work(dir: &Path) {
+    let mut opened = TreeStore::open(dir, &dir.join("volumes"), A).unwrap();
+    let (mut history, file) = with_orders(&mut opened);
+    for n in 0..40_u8 {
+        let batch = history.seal(JournalKind::Replicated, &[put(file, &[n], &vec![n; 3000])]);
+        opened.writer.apply(JournalKind::Replicated, &[batch]).unwrap();
+        opened.writer.checkpoint().unwrap();
+    }
+    opened.reader.shared().merged();
+}
+
+/// The path behind a descriptor, as `strace -y` shows it.
+fn path_of(line: &str) -> Option<&str> {
+    line.split_once('<')?.1.split_once('>').map(|(path, _)| path)
+}
+
+/// What is not durable yet.
+#[derive(Default)]
+struct Pending {
+    /// Files that were written to and not synced.
+    files: BTreeSet<String>,
+    /// Directories in which names changed.
+    dirs: BTreeSet<String>,
+    /// How often `current` was renamed.
+    named: usize,
+}
+
+impl Pending {
+    fn sees(&mut self, line: &str) {
+        let call = line.split_once(' ').map_or(line, |(_, call)| call.trim_start());
+        let quoted: Vec<&str> = call.split('"').skip(1).step_by(2).collect();
+        let parent = |path: &str| path.rsplit_once('/').map_or(String::new(), |(dir, _)| dir.to_owned());
+        if call.starts_with("write") || call.starts_with("pwrite") {
+            let path = path_of(call).unwrap_or_default();
+            if path.contains("/tree") {
+                self.files.insert(path.to_owned());
+            }
+        } else if call.starts_with("fsync") || call.starts_with("fdatasync") {
+            let path = path_of(call).unwrap_or_default();
+            self.files.remove(path);
+            self.dirs.remove(path);
+        } else if call.starts_with("openat") && call.contains("O_CREAT") && quoted[0].contains("/tree") {
+            self.dirs.insert(parent(quoted[0]));
+        } else if call.starts_with("rename") {
+            let (from, to) = (quoted[0], quoted[1]);
+            if to.ends_with("/current") {
+                self.named += 1;
+                self.files.remove(&format!("{}/nothing", parent(to)));
+                assert!(self.files.is_empty(), "{:?} are not synced before {line}", self.files);
+                // Of the new file `current` alone the name is not durable: that is what the rename is for.
+                self.dirs.remove(&parent(to));
+                assert!(self.dirs.is_empty(), "{:?} are not synced before {line}", self.dirs);
+            }
+            assert!(!self.files.contains(from), "{from} is not synced before {line}");
+            self.dirs.insert(parent(to));
+        }
+    }
+}
+
+#[test]
+fn whatever_the_list_of_tables_names_is_durable_before_it_is_named() {
+    if let Ok(dir) = std::env::var(CHILD) {
+        work(Path::new(&dir));
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("trace");
+    let name = std::thread::current().name().unwrap().to_owned();
+    let calls = "trace=openat,write,writev,pwrite64,pwritev,fsync,fdatasync,rename,renameat,renameat2";
+    let run = Command::new("strace")
+        .args(["-f", "-y", "-s", "0", "-e", calls, "-o"])
+        .arg(&trace)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", &name, "--test-threads=1"])
+        .env(CHILD, dir.path().join("store"))
+        .output();
+    let run = match run {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            assert!(std::env::var_os("HB_REQUIRE").is_none(), "strace is missing");
+            println!("skipped: {name} needs strace");
+            return;
+        }
+        run => run.unwrap(),
+    };
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
+    let text = std::fs::read_to_string(trace).unwrap();
+    // Threads do one after another here, so no call is cut in two.
+    let mut pending = Pending::default();
+    text.lines().filter(|line| !line.contains("resumed")).for_each(|line| pending.sees(line));
+    assert!(pending.named > 40, "{} names", pending.named);
+    assert!(pending.files.is_empty(), "{:?}", pending.files);
+}
