@@ -92,6 +92,7 @@ impl TreeStore {
             failed: None,
             freezes_late: false,
             dropped: BTreeMap::new(),
+            purged: None,
             threads,
             _lock: lock,
         };
@@ -124,6 +125,8 @@ pub struct StoreWriter {
     freezes_late: bool,
     /// Files that are gone, and the memtable that says so: until it is in tables, a crash brings them back.
     dropped: BTreeMap<FileId, u64>,
+    /// The last item that was purged, so that the next step need not look for it.
+    purged: Option<((FileId, u32), Bytes)>,
     threads: Vec<JoinHandle<()>>,
     /// Held as long as anything may be written.
     _lock: File,
@@ -181,7 +184,9 @@ impl StoreWriter {
         self.make_room()?;
         let max_items = max_items.max(1);
         let view = self.shared.view();
-        let items = Snapshot::newest(&self.shared, view).scan(table.0, table.1, None, max_items, false)?;
+        let after = self.purged.as_ref().filter(|(of, _)| *of == table).map(|(_, id)| id.clone());
+        let snapshot = Snapshot::newest(&self.shared, view);
+        let items = snapshot.scan(table.0, table.1, after.as_deref(), max_items, false)?;
         let done = items.len() < max_items;
         let mut staged: Vec<_> =
             items.iter().map(|(id, _)| Staged { table, id: id.as_ref().into(), value: None }).collect();
@@ -189,6 +194,7 @@ impl StoreWriter {
             staged.push(Staged::record(&keys::purge(table.0, table.1), None));
         }
         self.commit(&staged);
+        self.purged = items.last().map(|(id, _)| (table, id.clone()));
         if done {
             self.state.purge.remove(&table);
         }

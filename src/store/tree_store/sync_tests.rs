@@ -1,10 +1,14 @@
-//! What the store gives to the operating system, and in which order, as `strace` sees it: whatever `current` names is
+//! The store in a process of its own, which is killed, or whose calls are seen by `strace`: whatever `current` names is
 //! durable before it is named, so a power loss at any moment leaves the tables of some flush.
 
-use super::tests::{put, with_orders};
+use super::tests::{States, assert_some_state, put, state_of, with_orders};
 use super::*;
+use crate::base::Prng;
+use crate::store::memory::MemoryStore;
+use crate::store::testkit::History;
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 const A: Ordinal = Ordinal(0);
 const CHILD: &str = "HB_STORE_TRACED";
@@ -50,20 +54,22 @@ impl Pending {
             let path = path_of(call).unwrap_or_default();
             self.files.remove(path);
             self.dirs.remove(path);
-        } else if call.starts_with("openat") && call.contains("O_CREAT") && quoted[0].contains("/tree") {
-            self.dirs.insert(parent(quoted[0]));
+        } else if call.starts_with("openat") && call.contains("O_CREAT") {
+            // The name of the new file `current` is not needed before the rename, which is what replaces the old one.
+            if parent(quoted[0]).contains("/tree") && !quoted[0].contains("/.tmp") {
+                self.dirs.insert(parent(quoted[0]));
+            }
         } else if call.starts_with("rename") {
             let (from, to) = (quoted[0], quoted[1]);
             if to.ends_with("/current") {
                 self.named += 1;
-                self.files.remove(&format!("{}/nothing", parent(to)));
                 assert!(self.files.is_empty(), "{:?} are not synced before {line}", self.files);
-                // Of the new file `current` alone the name is not durable: that is what the rename is for.
-                self.dirs.remove(&parent(to));
                 assert!(self.dirs.is_empty(), "{:?} are not synced before {line}", self.dirs);
             }
             assert!(!self.files.contains(from), "{from} is not synced before {line}");
-            self.dirs.insert(parent(to));
+            if parent(to).contains("/tree") {
+                self.dirs.insert(parent(to));
+            }
         }
     }
 }
@@ -100,4 +106,66 @@ fn whatever_the_list_of_tables_names_is_durable_before_it_is_named() {
     text.lines().filter(|line| !line.contains("resumed")).for_each(|line| pending.sees(line));
     assert!(pending.named > 40, "{} names", pending.named);
     assert!(pending.files.is_empty(), "{:?}", pending.files);
+}
+
+/// Steps of a history that ends by a kill.
+const STEPS: u32 = 2000;
+
+/// Applies a history, with flushes and checkpoints; says on stdout what each of those covers.
+fn work_until_killed(dir: &Path, seed: u64) {
+    let mut opened = TreeStore::open(dir, &dir.join("volumes"), A).unwrap();
+    let (mut history, mut prng) = (History::new(A, seed), Prng::new(seed));
+    for _ in 0..STEPS {
+        let (journal, batch) = history.random(10);
+        opened.writer.apply(journal, &[batch]).unwrap();
+        match prng.below(10) {
+            0 | 1 => drop(opened.writer.freeze()),
+            2 => {
+                let covered = opened.writer.checkpoint().unwrap();
+                println!("\ncovered {} {}", covered[0].0, covered[1].0);
+            }
+            3 => drop(opened.writer.purge_step(5).unwrap()),
+            _ => {}
+        }
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_leaves_an_exact_state_not_older_than_its_last_checkpoint() {
+    if let Ok(dir) = std::env::var(CHILD) {
+        let (dir, seed) = dir.split_once(' ').unwrap();
+        work_until_killed(Path::new(dir), seed.parse().unwrap());
+    }
+    let name = std::thread::current().name().unwrap().to_owned();
+    let mut prng = Prng::new(31);
+    for seed in 0..6 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &name, "--nocapture", "--test-threads=1"])
+            .env(CHILD, format!("{} {seed}", dir.path().display()))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let covered = BufReader::new(child.stdout.take().unwrap()).lines().filter_map(|line| {
+            let line = line.unwrap();
+            let (first, second) = line.strip_prefix("covered ")?.split_once(' ')?;
+            Some([Seq(first.parse().unwrap()), Seq(second.parse().unwrap())])
+        });
+        let last = covered.take(usize::try_from(1 + prng.below(30)).unwrap()).last().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // The same history in memory, long enough.
+        let (mut memory, mut history, mut states) =
+            (MemoryStore::new(A), History::new(A, seed), States::new());
+        for _ in 0..=STEPS {
+            states.insert(memory.applied(), state_of(&memory));
+            let (journal, batch) = history.random(10);
+            memory.apply(journal, &[batch]).unwrap();
+            memory.checkpoint().unwrap();
+        }
+        assert_some_state(dir.path(), &states, last, &format!("seed {seed}"));
+    }
 }

@@ -43,6 +43,10 @@ impl Tables {
     /// Opens the tree in `dir`, or makes one where nothing is.
     pub(super) fn open(dir: &Path) -> Result<Self, StoreError> {
         check(dir)?;
+        remove_temporary(dir).map_err(|error| StoreError::Disk {
+            doing: "removing what was left of a list of the store's tables",
+            fault: Fault::from_io(&error),
+        })?;
         let (next, visible) = (SequenceNumberCounter::default(), SequenceNumberCounter::default());
         let all = PinningPolicy::all;
         let tree = Config::new(dir, next.clone(), visible.clone())
@@ -199,6 +203,20 @@ fn check(dir: &Path) -> Result<(), StoreError> {
         let number = name.to_str().is_some_and(|name| name.parse::<u64>().is_ok());
         if !number || !found.file_type().map_err(disk)?.is_file() {
             return Err(damaged(&format!("{} is no table", name.display())));
+        }
+    }
+    Ok(())
+}
+
+/// Removes what a kill left of a file `current` in the making.
+fn remove_temporary(dir: &Path) -> io::Result<()> {
+    if !dir.try_exists()? {
+        return Ok(());
+    }
+    for found in std::fs::read_dir(dir)? {
+        let found = found?;
+        if found.file_name().to_str().is_some_and(|name| name.starts_with(".tmp")) {
+            std::fs::remove_file(found.path())?;
         }
     }
     Ok(())

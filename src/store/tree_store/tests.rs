@@ -14,7 +14,7 @@ use std::sync::Mutex;
 const A: Ordinal = Ordinal(0);
 const R: JournalKind = JournalKind::Replicated;
 
-type Dump = Vec<(FileId, u32, Vec<(Bytes, Bytes)>)>;
+pub(super) type Dump = Vec<(FileId, u32, Vec<(Bytes, Bytes)>)>;
 
 fn dump(namespace: &Namespace, reader: &StoreReader) -> Dump {
     let one = |(id, info): (FileId, &crate::store::namespace::FileInfo)| {
@@ -319,10 +319,14 @@ fn a_reader_never_sees_half_a_batch() {
 }
 
 /// Every state that the model was in, by the last entries applied.
-type States = HashMap<[Seq; 2], (Namespace, Dump)>;
+pub(super) type States = HashMap<[Seq; 2], (Namespace, Dump)>;
+
+pub(super) fn state_of(memory: &MemoryStore) -> (Namespace, Dump) {
+    ((*memory.namespace()).clone(), dump_memory(memory))
+}
 
 /// Opens a store that was cut off somehow; it must be in a state that was, not older than `at_least`.
-fn assert_some_state(dir: &Path, states: &States, at_least: [Seq; 2], what: &str) -> [Seq; 2] {
+pub(super) fn assert_some_state(dir: &Path, states: &States, at_least: [Seq; 2], what: &str) -> [Seq; 2] {
     let opened =
         TreeStore::open(dir, &dir.join("volumes"), A).unwrap_or_else(|error| panic!("{what}: {error}"));
     let at = opened.applied;
@@ -339,14 +343,14 @@ fn a_store_copied_while_it_is_written_gives_an_exact_state_not_older_than_its_la
     let mut opened = TreeStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
     let (mut memory, mut history) = (MemoryStore::new(A), History::new(A, 77));
     let (mut states, mut prng) = (States::new(), Prng::new(77));
-    states.insert(memory.applied(), ((*memory.namespace()).clone(), dump_memory(&memory)));
+    states.insert(memory.applied(), state_of(&memory));
     let copies = tempfile::tempdir().unwrap();
     let (mut taken, mut durable) = (Vec::new(), [Seq(0); 2]);
     for step in 0..300 {
         let (journal, batch) = history.random(10);
         opened.writer.apply(journal, std::slice::from_ref(&batch)).unwrap();
         memory.apply(journal, &[batch]).unwrap();
-        states.insert(memory.applied(), ((*memory.namespace()).clone(), dump_memory(&memory)));
+        states.insert(memory.applied(), state_of(&memory));
         if prng.percent(20) {
             // Some of these copies are taken while the threads write and merge.
             opened.writer.freeze();
