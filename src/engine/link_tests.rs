@@ -118,7 +118,15 @@ impl Bench {
                         self.sent.push((conn, parts));
                     }
                     Effect::LinkClose { conn, .. } => self.closed.push(conn),
-                    Effect::Incident(incident) => self.told.push((incident.kind, incident.text)),
+                    Effect::Incident(incident) => {
+                        if ["peer-set-back", "entries-missing"].contains(&incident.kind) {
+                            assert_eq!(
+                                self.control.peer, self.engine.core.control.peer,
+                                "a crash forgets it"
+                            );
+                        }
+                        self.told.push((incident.kind, incident.text));
+                    }
                     Effect::Admin { reply, .. } => self.answered.push(reply),
                     _ => {}
                 }
