@@ -54,6 +54,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("nix", &["sys", "io", "store", "node", "cli"]),
     ("rcgen", &["node"]),
     ("rustls", &["node"]),
+    ("serde_json", &["pair", "io", "node", "cli"]),
     ("toml", &["node"]),
     ("tracing_subscriber", &["node"]),
     ("xxhash_rust", &["store"]),

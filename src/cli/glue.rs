@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::values::IoArg;
 use super::wait::Look;
-use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest};
 use crate::io::Access;
 pub(crate) use crate::io::{Finding, Level, probe};
 use crate::node::config::{Config, IoChoice};
@@ -105,10 +105,7 @@ pub(crate) fn call(dir: &Path, request: &AdminRequest, timeout: Duration) -> Res
 /// How far the node in `dir` has come.
 pub(crate) fn look(dir: &Path, timeout: Duration) -> Look {
     match admin::call(dir, &AdminRequest::Status, timeout) {
-        Ok(AdminReply::Ok { value }) => match serde_json::from_value(value) {
-            Ok(status) => Look::Told(status),
-            Err(_) => Look::Hopeless,
-        },
+        Ok(AdminReply::Ok { value: AdminAnswer::Status(status) }) => Look::Told(status),
         Err(error) if error.may_pass() => Look::Absent,
         _ => Look::Hopeless,
     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::base::limits::UNWRITTEN_MS;
 use crate::base::{ConnId, Now, Ordinal};
-use crate::engine::admin::{AdminReply, AdminRequest, Status};
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
 use crate::engine::{ClientDoor, Effect, Engine, EngineConfig, Event, StartState};
 use crate::format::PairId;
 use crate::format::control::{Control, Role};
@@ -148,14 +148,19 @@ impl Bench {
     /// State, reason, what to do.
     #[track_caller]
     fn tells(&mut self) -> Status {
-        let AdminReply::Ok { value } = self.asks(AdminRequest::Status) else { panic!("a status") };
-        serde_json::from_value(value).unwrap()
+        let AdminReply::Ok { value: AdminAnswer::Status(status) } = self.asks(AdminRequest::Status) else {
+            panic!("a status")
+        };
+        *status
     }
 
     /// How often an incident was told.
     fn told(&mut self, kind: &str) -> usize {
-        let AdminReply::Ok { value } = self.asks(AdminRequest::Incidents) else { panic!("a list") };
-        value.as_array().unwrap().iter().filter(|incident| incident["kind"] == kind).count()
+        let AdminReply::Ok { value: AdminAnswer::Incidents(list) } = self.asks(AdminRequest::Incidents)
+        else {
+            panic!("a list")
+        };
+        list.iter().filter(|incident| incident.kind == kind).count()
     }
 
     fn set(&mut self, value: usize) -> String {

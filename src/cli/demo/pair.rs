@@ -180,7 +180,7 @@ pub(super) fn client(node: &Node, patience: Duration) -> Result<RespClient, Fail
 pub(super) fn status(node: &Node) -> Result<Status, Failure> {
     let patience = Duration::from_secs(5);
     match glue::call(&node.dir, &AdminRequest::Status, patience)? {
-        AdminReply::Ok { value } => super::super::ask::read(value),
+        AdminReply::Ok { value } => super::super::ask::read::<Box<Status>>(value).map(|status| *status),
         AdminReply::No { message, next } | AdminReply::Error { message, next } => {
             Err(Failure::Error { message, next })
         }

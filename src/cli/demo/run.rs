@@ -1,6 +1,5 @@
 //! One run at one level, step by step.
 
-use super::super::ask;
 use super::super::failure::Failure;
 use super::super::out::{bytes, counted, seconds};
 use super::super::resp_client::{Pipeline, Reply, RespClient, RespError};
@@ -273,8 +272,7 @@ fn return_of_the_old(pair: &mut Pair<'_>) -> Result<(OldPrimary, Check), Failure
         .map_err(|e| e.failure("writing to the old primary"))?;
     let diverged = pair.run(&pair.a, &["diverged", "--json"])?;
     let diverged = serde_json::from_str(&diverged)
-        .map_err(|e| Failure::error(format!("reading what diverged printed: {e}"), ""))
-        .and_then(ask::read)?;
+        .map_err(|e| Failure::error(format!("reading what diverged printed: {e}"), ""))?;
     let refused = Check {
         name: "the old primary refuses to serve",
         ok: matches!(reply, Reply::Error(_)) && status.state != "serving",

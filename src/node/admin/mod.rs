@@ -4,14 +4,19 @@
 //! Who may ask: the user that the daemon runs as, and root. The directory is private, the socket has mode 0600, and
 //! the kernel's word on the caller is asked besides.
 //!
-//! Nothing here decides anything about the node; requests go to a handler and its answers come back.
+//! Nothing here decides anything about the node; requests go to a handler and its answers come back. Types become JSON
+//! and JSON becomes types in one place, `codec`.
 
 mod client;
+mod codec;
+#[cfg(test)]
+mod golden_tests;
 mod server;
 #[cfg(test)]
 mod tests;
 
 pub use client::{AdminCallError, call};
+pub use codec::fuzz_admin;
 pub use server::{AdminServer, Ucred, spawn};
 
 use crate::io::Own;
