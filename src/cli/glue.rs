@@ -28,7 +28,7 @@ pub(crate) fn init(options: &InitOptions) -> Result<(), Failure> {
 
 /// What should be known of the room that the node in `dir` has for its journal; none if `dir` is no node's.
 pub(crate) fn journal_room(dir: &Path) -> Option<Finding> {
-    let quota = Config::load(dir).ok()?.journal_quota_bytes;
+    let quota = Config::load(dir).ok()?.engine.quota_bytes;
     let (level, found, advice) = match Room::of(&Layout::new(dir), quota) {
         Ok(room) => match room.warning() {
             None => (Level::Ok, format!("{} MiB of quota have room", quota >> 20), String::new()),

@@ -25,17 +25,8 @@ fn config(ack_level: AckLevel, on_peer_loss: PeerLoss) -> EngineConfig {
         quota_bytes: 1 << 30,
         ack_level,
         on_peer_loss,
-        serve_alone: false,
-        heartbeat_ms: 500,
-        peer_timeout_ms: 5000,
-        checkpoint_ms: 10_000,
         checkpoint_bytes: 1 << 30,
-        resp_doors: Vec::new(),
-        resp_default: None,
-        resp_password: None,
-        peer_host: String::new(),
-        peer_port: 0,
-        seed: 1,
+        ..EngineConfig::default()
     }
 }
 

@@ -27,17 +27,9 @@ fn config(ordinal: u8) -> EngineConfig {
         quota_bytes: 1 << 30,
         ack_level: AckLevel::Durable,
         on_peer_loss: PeerLoss::Degrade { after_ms: 2000 },
-        serve_alone: false,
         heartbeat_ms: BEAT,
-        peer_timeout_ms: 5000,
-        checkpoint_ms: 10_000,
         checkpoint_bytes: 1 << 30,
-        resp_default: None,
-        resp_password: None,
-        resp_doors: Vec::new(),
-        peer_host: String::new(),
-        peer_port: 0,
-        seed: 1,
+        ..EngineConfig::default()
     }
 }
 

@@ -31,10 +31,10 @@ impl AdminRouter {
         core: &Arc<OnceLock<Inbox>>,
     ) -> Self {
         let early = Status {
-            name: config.name.clone(),
+            name: config.engine.name.clone(),
             state: "starting".to_owned(),
             next: "wait: it goes on by itself; `hot-backup status --watch` shows how far it is".to_owned(),
-            ack_level: config.ack_level.name().to_owned(),
+            ack_level: config.engine.ack_level.name().to_owned(),
             ..Status::default()
         };
         Self { layout: layout.clone(), early, starting: Arc::clone(starting), core: Arc::clone(core) }

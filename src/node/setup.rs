@@ -322,7 +322,7 @@ pub fn init(options: &InitOptions) -> Result<Layout, SetupError> {
     };
     let (text, config) =
         options.config_text(pair).map_err(|errors| SetupError::Given { dir: options.dir.clone(), errors })?;
-    let key = NewKey::generate(&config.name)?;
+    let key = NewKey::generate(&config.engine.name)?;
     let layout = Layout::new(&options.dir);
     make_dir(&layout)?;
     let dirs = [
@@ -356,9 +356,9 @@ pub fn identity(dir: impl Into<PathBuf>) -> Result<Identity, SetupError> {
     let config = Config::load(layout.dir())?;
     let key = NodeKey::load(&layout)?;
     Ok(Identity {
-        name: config.name,
-        ordinal: config.ordinal,
-        pair: config.pair_id,
+        name: config.engine.name,
+        ordinal: config.engine.ordinal,
+        pair: config.engine.pair,
         fingerprint: key.fingerprint,
     })
 }
@@ -438,8 +438,8 @@ pub fn read_control(layout: &Layout) -> Result<Control, SetupError> {
 /// As [`read_control`], and [`SetupError::PairMismatch`].
 pub fn load_control(layout: &Layout, config: &Config) -> Result<Control, SetupError> {
     let control = read_control(layout)?;
-    if control.pair != config.pair_id {
-        let (dir, config) = (layout.dir().to_owned(), config.pair_id);
+    if control.pair != config.engine.pair {
+        let (dir, config) = (layout.dir().to_owned(), config.engine.pair);
         return Err(SetupError::PairMismatch { dir, control: control.pair, config });
     }
     Ok(control)
@@ -591,9 +591,9 @@ mod tests {
         options.resp[1] = "./door.sock".to_owned();
         let layout = init(&options).expect("init");
         let config = Config::load(layout.dir()).expect("config");
-        assert_eq!((config.initial_role, config.ordinal.0), (Role::Primary, 0));
+        assert_eq!((config.initial_role, config.engine.ordinal.0), (Role::Primary, 0));
         assert_eq!(
-            (config.ack_level, config.segment_bytes, config.heartbeat_ms),
+            (config.engine.ack_level, config.engine.segment_bytes, config.engine.heartbeat_ms),
             (AckLevel::Durable, 1 << 20, 100)
         );
         assert_eq!(config.resp.len(), 2);
@@ -634,8 +634,19 @@ mod tests {
         assert_eq!(errors.errors.len(), 2, "{errors}");
         let shown = SetupError::Given { dir: "a".into(), errors }.to_string();
         assert!(!shown.contains("config.toml"), "there is no file yet: {shown}");
-        for (key, needle) in [("colour", "unknown setting"), ("name", "given twice"), ("log", "allowed are")]
-        {
+        let options = InitOptions::new(dir.path().join("b"), "b", "primary", "127.0.0.1:1", "127.0.0.1:2")
+            .with("nbd", Some("127.0.0.1:3"))
+            .with("nbd", Some("/run/x.sock"))
+            .with("checkpoint_bytes", Some("256M"))
+            .with("serve", None::<String>);
+        let config = Config::load(init(&options).expect("any key can be set").dir()).expect("config");
+        assert_eq!((config.nbd.len(), config.engine.checkpoint_bytes), (2, 256 << 20));
+        for (key, needle) in [
+            ("colour", "unknown key `colour`"),
+            ("heartbeat", "did you mean `heartbeat_ms`"),
+            ("name", "given twice"),
+            ("log", "allowed are"),
+        ] {
             let options =
                 InitOptions::new(dir.path().join("a"), "a", "primary", "127.0.0.1:1", "127.0.0.1:2");
             let error = init(&options.with(key, Some("x"))).expect_err("bad").to_string();
@@ -648,7 +659,7 @@ mod tests {
         for primary_first in [true, false] {
             let dir = tempfile::tempdir().expect("temp dir");
             let (a, b) = (make(dir.path(), "a", "primary"), make(dir.path(), "b", "standby"));
-            let pair = Config::load(a.dir()).expect("config").pair_id;
+            let pair = Config::load(a.dir()).expect("config").engine.pair;
             let to_a = || trust(a.dir(), &line(&b)).expect("primary trusts");
             let to_b = || trust(b.dir(), &format!(" {}\n", line(&a))).expect("standby trusts");
             let (at_a, at_b) = if primary_first {
@@ -661,7 +672,7 @@ mod tests {
             assert_eq!((at_b.adopted_pair, at_b.added, at_b.keys), (Some(pair), true, 1));
             for node in [&a, &b] {
                 let config = Config::load(node.dir()).expect("config");
-                assert_eq!(config.pair_id, pair);
+                assert_eq!(config.engine.pair, pair);
                 assert_eq!(load_control(node, &config).expect("one pair").pair, pair);
             }
             assert!(
@@ -719,7 +730,7 @@ mod tests {
         assert!(matches!(error, SetupError::OtherPair { .. }), "{error}");
         assert_eq!(Peers::load(&b).expect("peers"), Peers::default(), "nothing was changed");
         // What the error proposes works.
-        let own = Config::load(b.dir()).expect("config").pair_id;
+        let own = Config::load(b.dir()).expect("config").engine.pair;
         assert!(error.next().contains(&format!("--pair-id {own}")));
         let mut options =
             InitOptions::new(dir.path().join("a2"), "a2", "primary", "127.0.0.1:1", "127.0.0.1:2");

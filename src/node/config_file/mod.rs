@@ -7,7 +7,7 @@ mod size;
 mod write;
 
 pub use errors::{ConfigError, ConfigErrors};
-pub use keys::{Fallback, KEYS, Key, Kind};
+pub use keys::{Fallback, KEYS, Key, Kind, Put};
 pub(in crate::node) use read::is_node_name;
 pub use read::{DoorAddress, Settings, replace_value};
 pub use size::{parse_size, size_text};
