@@ -7,6 +7,8 @@ use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest};
 use crate::io::Access;
 pub(crate) use crate::io::{Finding, Level, probe};
 use crate::node::config::{Config, IoChoice};
+pub(crate) use crate::node::config_file::parse_size;
+use crate::node::config_file::{Key, Kind};
 use crate::node::door_tls::{self, Credentials};
 pub(crate) use crate::node::door_tls::{CA_FILE, CERTIFICATE_FILE, KEY_FILE};
 use crate::node::identity::IdentityError;
@@ -24,6 +26,26 @@ pub(crate) const RESP_SOCKET: &str = "resp.sock";
 /// Makes a node's directory, keys and config.
 pub(crate) fn init(options: &InitOptions) -> Result<(), Failure> {
     setup::init(options).map(|_| ()).map_err(|e| setup_failure(&e))
+}
+
+/// What the value of a config key says of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyPlace {
+    /// It is a path.
+    Path,
+    /// It may be the path of a socket.
+    Socket,
+    /// Nothing, or there is no such key.
+    Neither,
+}
+
+/// Of the key of that name.
+pub(crate) fn key_place(name: &str) -> KeyPlace {
+    match Key::named(name).map(|key| key.kind) {
+        Some(Kind::Path(_)) => KeyPlace::Path,
+        Some(Kind::Listen(_)) => KeyPlace::Socket,
+        _ => KeyPlace::Neither,
+    }
 }
 
 /// What should be known of the room that the node in `dir` has for its journal; none if `dir` is no node's.

@@ -2,7 +2,7 @@
 
 use super::adopt::adopt_pair;
 use super::config::Config;
-use super::config_file::{ConfigErrors, Key, Kind, quoted, render};
+use super::config_file::{ConfigErrors, Key, Kind, quoted, quoted_list, render, unknown_key};
 use super::identity::{Identity, IdentityError, NewKey, NodeKey, PEER_KEYS_MAX, Peers, random};
 pub use super::layout::Layout;
 use super::layout::OwnName;
@@ -162,7 +162,7 @@ impl SetupError {
             Self::Unfinished { dir } => format!("remove {} and initialise again", dir.display()),
             Self::NotEmpty { .. } => "choose a directory that is empty or not there yet".to_owned(),
             Self::Given { .. } => {
-                "correct the flag of that name; `hot-backup init --help` explains each".to_owned()
+                "correct the flag of that name or what --set gives it; `hot-backup init --help` explains each".to_owned()
             }
             Self::Settings(errors) => errors.next(),
             Self::Identity(IdentityError::NotAnIdentity | IdentityError::Damaged { .. }) => {
@@ -234,7 +234,8 @@ pub struct InitOptions {
     pub resp: Vec<String>,
     /// Where NBD clients connect.
     pub nbd: Vec<String>,
-    /// Any other key of the config with its value as text, such as `("ack_level", "durable")`.
+    /// Any other key of the config with its value as text, such as `("ack_level", "durable")`. A key that holds addresses
+    /// may be given again.
     pub settings: Vec<(String, String)>,
 }
 
@@ -259,6 +260,27 @@ impl InitOptions {
         self
     }
 
+    /// Every setting as a TOML literal; none may be `taken` already. Addresses may be given again, and make a list.
+    fn literals(&self, taken: &[(&str, String)]) -> Result<Vec<(&'static str, String)>, String> {
+        let mut found: Vec<(&'static Key, Vec<String>)> = Vec::new();
+        for (name, value) in &self.settings {
+            let key = Key::named(name).ok_or_else(|| unknown_key(name))?;
+            match found.iter_mut().find(|(other, _)| other.name == key.name) {
+                Some((_, values)) if matches!(key.kind, Kind::Listen(_)) => values.push(value.clone()),
+                None if taken.iter().all(|(other, _)| other != name) => {
+                    found.push((key, vec![value.clone()]))
+                }
+                _ => return Err(format!("`{name}` is given twice")),
+            }
+        }
+        let literal = |(key, values): (&'static Key, Vec<String>)| {
+            let number = matches!(key.kind, Kind::Number { .. } | Kind::Size { .. });
+            let plain = values.first().and_then(|value| value.parse::<u64>().ok()).filter(|_| number);
+            (key.name, plain.map_or_else(|| quoted_list(&values), |number| number.to_string()))
+        };
+        Ok(found.into_iter().map(literal).collect())
+    }
+
     /// The config text, checked.
     fn config_text(&self, pair: PairId) -> Result<(String, Config), ConfigErrors> {
         let role = match self.role.as_str() {
@@ -275,29 +297,12 @@ impl InitOptions {
             ("peer", quoted(&self.peer)),
         ];
         for (key, places) in [("resp", &self.resp), ("nbd", &self.nbd)] {
-            match places.as_slice() {
-                [] => {}
-                [one] => given.push((key, quoted(one))),
-                many => {
-                    let list = many.iter().map(|one| quoted(one)).collect::<Vec<_>>().join(", ");
-                    given.push((key, format!("[{list}]")));
-                }
+            if !places.is_empty() {
+                given.push((key, quoted_list(places)));
             }
         }
         let file = Layout::new(&self.dir).config();
-        for (name, value) in &self.settings {
-            let unknown = || ConfigErrors::whole(&file, format!("unknown setting `{}`", name.escape_debug()));
-            let key = Key::named(name).ok_or_else(unknown)?;
-            if given.iter().any(|(other, _)| other == name) {
-                return Err(ConfigErrors::whole(&file, format!("`{name}` is given twice")));
-            }
-            let number = matches!(key.kind, Kind::Number { .. } | Kind::Size { .. });
-            let literal = match value.parse::<u64>() {
-                Ok(value) if number => value.to_string(),
-                _ => quoted(value),
-            };
-            given.push((key.name, literal));
-        }
+        given.extend(self.literals(&given).map_err(|what| ConfigErrors::whole(&file, what))?);
         let text = render(&given);
         let config = Config::parse(&file, &text)?;
         Ok((text, config))

@@ -131,11 +131,7 @@ impl Settings {
             // What is told no more need not be looked for.
             None if self.errors.len() >= ERRORS_MAX => {}
             None => {
-                let hint = match nearest(name) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => "remove it".to_owned(),
-                };
-                self.record(Some(line), format!("unknown key `{}`: {hint}", name.escape_debug()));
+                self.record(Some(line), unknown_key(name));
             }
         }
     }
@@ -359,6 +355,16 @@ fn line_ends(text: &str) -> Vec<usize> {
 /// The line, from 1, of what stands at `offset`.
 fn line_at(ends: &[usize], offset: usize) -> usize {
     1 + ends.partition_point(|&end| end < offset)
+}
+
+/// That there is no key of that name, and which one may be meant.
+#[must_use]
+pub fn unknown_key(name: &str) -> String {
+    let hint = match nearest(name) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "remove it".to_owned(),
+    };
+    format!("unknown key `{}`: {hint}", name.escape_debug())
 }
 
 fn nearest(name: &str) -> Option<&'static str> {
