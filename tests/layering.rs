@@ -15,10 +15,11 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     ("pair", &["base", "format"]),
     ("doors", &["base", "format"]),
     ("engine", &["base", "format", "journal", "store", "pair", "doors"]),
+    ("client", &["base", "format"]),
     ("sys", &["base"]),
     ("io", &["base", "sys"]),
     ("node", &["base", "format", "journal", "store", "engine", "io"]),
-    ("cli", &["base", "format", "engine", "io", "node"]),
+    ("cli", &["base", "format", "client", "engine", "io", "node"]),
     ("sim", &["base", "format", "journal", "store", "pair", "doors", "engine"]),
 ];
 

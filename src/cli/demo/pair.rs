@@ -2,10 +2,10 @@
 
 use super::super::failure::Failure;
 use super::super::glue;
-use super::super::resp_client::RespClient;
 use super::cleanup::{Leftovers, Process};
 use crate::base::limits::{ANSWER_MAX, SYSTEM_FILE_MAX};
 use crate::base::{AckLevel, Prng, read_at_most, text_at_most};
+use crate::client::RespClient;
 use crate::engine::admin::{AdminReply, AdminRequest, Status};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};

@@ -61,7 +61,10 @@ fn socket_file(dir: &Path, name: &str) -> Own {
 }
 
 /// Connects to a Unix socket in `dir`, whose path may be longer than a socket address.
-fn connect_in_dir(dir: &Path, name: &str, timeout: Duration) -> io::Result<UnixStream> {
+///
+/// # Errors
+/// Those of the system calls.
+pub fn connect_in_dir(dir: &Path, name: &str, timeout: Duration) -> io::Result<UnixStream> {
     let opened = File::open(dir)?;
     let fd = new_socket()?;
     // A full queue of a daemon that does not accept must not hold us for ever.
