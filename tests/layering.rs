@@ -239,6 +239,15 @@ fn outside_crates_stay_in_their_rooms() {
     none(&wrong);
 }
 
+/// A second way to lock would be one that the first does not see.
+#[test]
+fn files_are_locked_in_one_place() {
+    let all = Source::all("src");
+    let locks = all.iter().filter(|source| source.code().any(|(_, line)| line.contains("Flock")));
+    let names: Vec<_> = locks.map(|source| source.name.as_str()).collect();
+    assert_eq!(names, ["src/io/file/lock.rs"], "lock by `lock_dir` or `lock_file`");
+}
+
 /// Whoever watches items hears of what is appended there; a change past it would go untold.
 #[test]
 fn the_engine_appends_entries_of_items_in_one_place() {

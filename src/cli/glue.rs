@@ -6,7 +6,7 @@ use super::wait::Look;
 use crate::client::RespClient;
 use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest};
 use crate::io::Access;
-pub(crate) use crate::io::{Finding, Level, probe};
+pub(crate) use crate::io::{Finding, Level, probe, put_in_place};
 use crate::node::config::{Config, IoChoice};
 pub(crate) use crate::node::config_file::parse_size;
 use crate::node::config_file::{Key, Kind};

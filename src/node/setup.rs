@@ -11,8 +11,9 @@ use crate::base::limits::{CONTROL_FILE_MAX, KEY_FILE_MAX};
 use crate::base::{JournalKind, plainly};
 use crate::format::control::{Control, Role};
 use crate::format::{DecodeError, PairId};
-use crate::io::{Access, Demand, DirLock, Distrust, LockError, check_dir, lock_dir, open_trusted, sync_dir};
-use nix::fcntl::{Flock, FlockArg};
+use crate::io::{
+    Access, Demand, DirLock, Distrust, LockError, check_dir, lock_dir, lock_file, open_trusted, sync_dir,
+};
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -406,8 +407,7 @@ pub fn trust(dir: impl Into<PathBuf>, text: &str) -> Result<TrustOutcome, SetupE
     let certificate = layout.identity_certificate();
     let demand = Demand { most: KEY_FILE_MAX, secret: false, linked: false };
     let guard = open_trusted(&certificate, demand).map_err(distrusted(&certificate))?;
-    let _guard = Flock::lock(guard, FlockArg::LockExclusive)
-        .map_err(|(_, errno)| io_error("locking", &certificate)(errno.into()))?;
+    let _guard = lock_file(guard).map_err(io_error("locking", &certificate))?;
     let mut peers = Peers::load(&layout)?;
     let known = peers.identities.iter().any(|known| known.fingerprint == peer.fingerprint);
     if !known && peers.identities.len() >= PEER_KEYS_MAX {
