@@ -14,6 +14,7 @@ mod hostile;
 mod layering;
 mod network;
 mod outside;
+mod pages;
 mod pair;
 mod redis_differential;
 mod service;
