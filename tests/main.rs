@@ -11,6 +11,7 @@ mod ends;
 mod files;
 mod fuzzing;
 mod hostile;
+mod invariants;
 mod layering;
 mod network;
 mod outside;

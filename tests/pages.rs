@@ -71,7 +71,9 @@ fn the_readme_is_short_and_leads_to_every_page_and_each_page_says_what_it_is_for
         let first = text.split("\n## ").next().unwrap_or_default();
         let prose = first.split("\n\n").nth(1).unwrap_or_default();
         if !text.starts_with("# ") || !prose.starts_with("This page ") || !prose.contains("](../README.md)") {
-            wrong.push(format!("{page} does not begin with a title, \"This page ..\" and a link to the README"));
+            wrong.push(format!(
+                "{page} does not begin with a title, \"This page ..\" and a link to the README"
+            ));
         }
     }
     none(&wrong);
@@ -254,7 +256,10 @@ impl Shell {
                 return Ok(());
             }
             if !may_repeat || Instant::now() > deadline {
-                return Err(format!("$ {}\nthe page shows:\n{}\nit prints:\n{found}", shown.command, shown.output));
+                return Err(format!(
+                    "$ {}\nthe page shows:\n{}\nit prints:\n{found}",
+                    shown.command, shown.output
+                ));
             }
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -272,7 +277,8 @@ impl Drop for Shell {
 fn tier_what_the_pages_show_of_a_session_is_what_the_program_prints() {
     crate::support::tier!("root", "redis-cli", "unshare", "ip", "bash", "nbdinfo", "nbdcopy", "qemu-img");
     let readme = read("README.md");
-    let block = readme.split("## A pair in five minutes").nth(1).and_then(|part| part.split("```sh\n").nth(1));
+    let block =
+        readme.split("## A pair in five minutes").nth(1).and_then(|part| part.split("```sh\n").nth(1));
     let begin = block.and_then(|block| block.split(TAKEOVER).next()).unwrap();
     let mut wrong = Vec::new();
     let mut looked = 0;
@@ -304,7 +310,9 @@ fn what_a_page_shows_is_compared_line_by_line_and_two_dots_stand_for_anything() 
     let expected = expected.map(|(c, o)| Shown { command: c.to_owned(), output: o.to_owned() });
     assert_eq!(shown(page), expected);
     assert!(agrees("c .. d\n\n", "c 1 d\n") && agrees("c ..\n", "c 1 d\n") && agrees("", "\n"));
-    assert!(!agrees("c .. d\n", "c 1 e\n") && !agrees("c\n", "c\nd\n") && !agrees("c\n", "") && !fits("c", "cc"));
+    assert!(
+        !agrees("c .. d\n", "c 1 e\n") && !agrees("c\n", "c\nd\n") && !agrees("c\n", "") && !fits("c", "cc")
+    );
     assert!(agrees("a..b..c\n", "a1b2c\n") && !agrees("a..b..c\n", "a1c\n"));
     assert_eq!(links("[a](b.md#c) and ![d](e.svg)\n```\n[f](g)\n```\n"), ["b.md#c", "e.svg"]);
     assert_eq!(anchor("10. When things fail"), "10-when-things-fail");
