@@ -3,7 +3,7 @@
 //! typed into a shell beside a real pair, and its output compared.
 
 use crate::docs::{blocks, commands, documents, help, none, pages, quoted, read};
-use crate::layering::root;
+use crate::layering::{Source, root};
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -153,6 +153,27 @@ fn help_speaks_to_people_and_names_no_types_of_the_source() {
     let mut wrong = Vec::new();
     look(&[], &mut wrong);
     none(&wrong);
+}
+
+#[test]
+fn the_pictures_are_text_for_light_and_dark_and_show_what_the_demo_says_today() {
+    for picture in ["docs/pictures/pair.svg", "docs/pictures/demo.svg"] {
+        let text = read(picture);
+        assert!(text.contains("<text ") && text.contains("prefers-color-scheme: dark"), "{picture}");
+        assert!(!text.contains(root().to_str().unwrap()), "{picture} names a directory of this machine");
+    }
+    let source: String = Source::all("src/cli/demo").into_iter().map(|source| source.text).collect();
+    let picture = read("docs/pictures/demo.svg");
+    let lines: Vec<_> = picture.split("preserve\">    ok   ").skip(1).collect();
+    assert!(lines.len() > 8, "{lines:?}");
+    for line in lines {
+        let words = line.split(['(', '<']).next().unwrap().replace("&#x27;", "'");
+        let words: Vec<_> = words.split_whitespace().collect();
+        assert!(
+            words.windows(4).all(|some| source.contains(&some.join(" "))),
+            "the demo does not say {words:?}: draw the pictures again with tools/pictures.py"
+        );
+    }
 }
 
 /// A command that a page shows, and what it shows of its output.

@@ -11,36 +11,41 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PICTURES = os.path.join(ROOT, "docs", "pictures")
-COLUMNS = 104
-LINE, LEFT, TOP, WIDTH = 17, 20, 46, 840
+COLUMNS = 117
+LINE, LEFT, TOP, WIDTH = 17, 20, 52, 922
 
-STYLE = """
-:root { --back: #ffffff; --frame: #d0d7de; --box: #f6f8fa; --text: #1f2328; --dim: #59636e; --blue: #0969da;
-        --green: #1a7f37; --red: #cf222e; }
-@media (prefers-color-scheme: dark) {
-  :root { --back: #0d1117; --frame: #3d444d; --box: #151b23; --text: #e6edf3; --dim: #9198a1; --blue: #58a6ff;
-          --green: #3fb950; --red: #ff7b72; } }
-text { fill: var(--text); font: 13px system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
+# Light and dark: the page, frames, boxes, text, what is beside the point, and three signals.
+LIGHT = {"back": "#ffffff", "frame": "#d0d7de", "box": "#f6f8fa", "text": "#1f2328", "dim": "#59636e",
+         "blue": "#0969da", "green": "#1a7f37", "red": "#cf222e"}
+DARK = {"back": "#0d1117", "frame": "#3d444d", "box": "#151b23", "text": "#e6edf3", "dim": "#9198a1",
+        "blue": "#58a6ff", "green": "#3fb950", "red": "#ff7b72"}
+FONTS = """
+text { font: 13px system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
 .mono { font: 12.5px ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; white-space: pre; }
-.back { fill: var(--back); stroke: var(--frame); }
-.box { fill: var(--box); stroke: var(--frame); }
 .head { font-weight: 600; font-size: 15px; }
-.dim { fill: var(--dim); }
-.command { fill: var(--blue); }
-.good { fill: var(--green); }
-.bad { fill: var(--red); font-weight: 600; }
-.line { stroke: var(--dim); stroke-width: 1.5; fill: none; }
-.change { stroke: var(--blue); stroke-width: 2; fill: none; }
-.ack { stroke: var(--green); stroke-width: 2; fill: none; }
+.bad { font-weight: 600; }
+.line, .change, .ack { fill: none; stroke-width: 2; }
 """
+
+
+def colours(c):
+    """Spelled out: not every renderer knows variables."""
+    return (f"text {{ fill: {c['text']}; }} .back {{ fill: {c['back']}; stroke: {c['frame']}; }} "
+            f".box {{ fill: {c['box']}; stroke: {c['frame']}; }} .dim {{ fill: {c['dim']}; }} "
+            f".command {{ fill: {c['blue']}; }} .good {{ fill: {c['green']}; }} .bad {{ fill: {c['red']}; }}\n"
+            f".line {{ stroke: {c['dim']}; }} .change {{ stroke: {c['blue']}; }} .ack {{ stroke: {c['green']}; }} "
+            f".line-head {{ fill: {c['dim']}; }} .change-head {{ fill: {c['blue']}; }} "
+            f".ack-head {{ fill: {c['green']}; }}\n")
+
+
+STYLE = FONTS + colours(LIGHT) + "@media (prefers-color-scheme: dark) {\n" + colours(DARK) + "}\n"
 
 
 def picture(name, width, height, title, parts):
     """Writes an SVG."""
     markers = "".join(
         f'<marker id="{kind}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-        f'<path d="M0 0 8 4 0 8z" fill="var(--{colour})"/></marker>'
-        for kind, colour in (("line", "dim"), ("change", "blue"), ("ack", "green")))
+        f'<path class="{kind}-head" d="M0 0 8 4 0 8z"/></marker>' for kind in ("line", "change", "ack"))
     body = "\n".join(parts)
     with open(os.path.join(PICTURES, name), "w", encoding="utf-8") as out:
         out.write(
@@ -69,20 +74,21 @@ def arrow(x1, y1, x2, y2, kind):
     return f'<path class="{kind}" d="M{x1} {y1} L{x2} {y2}" marker-end="url(#{kind})"/>'
 
 
-def node(x, name, role):
+def node(x, name, role, order):
     parts = [f'<rect class="back" x="{x}" y="60" width="270" height="250" rx="8"/>',
              text(x + 135, 88, name, "head"), text(x + 135, 107, role, "dim")]
-    parts += box(x + 20, 122, 230, 48, "one order for all changes")
+    parts += box(x + 20, 122, 230, 48, order)
     parts += box(x + 20, 226, 105, 64, "journal", "on disk") + box(x + 145, 226, 105, 64, "store", "on disk")
     return parts + [arrow(x + 72, 170, x + 72, 224, "line"), arrow(x + 125, 258, x + 143, 258, "line")]
 
 
 def pair():
-    parts = node(190, "primary", "serves the users") + node(560, "standby", "shows a copy to readers")
+    parts = node(190, "primary", "serves the users", "puts all changes in one order")
+    parts += node(560, "standby", "shows a copy to readers", "takes them in that order")
     parts += box(15, 74, 110, 56, "Redis clients", "items") + box(15, 160, 110, 56, "NBD clients", "disks")
     parts += [arrow(125, 102, 208, 138, "line"), arrow(125, 188, 208, 154, "line")]
     parts += [arrow(442, 136, 577, 136, "change"), text(510, 128, "changes"),
-              arrow(578, 156, 443, 156, "ack"), text(510, 174, "on disk here too")]
+              arrow(578, 156, 443, 156, "ack"), text(510, 174, "confirmed")]
     parts += [text(325, 332, "1. write to the journal, send to the standby", "dim"),
               text(325, 350, "2. answer \"ok\" when the level asked for is reached", "dim"),
               text(695, 332, "1. write to the journal, confirm", "dim"),
@@ -99,7 +105,8 @@ def pair():
 def run(program):
     done = subprocess.run([program, "demo", "--level", "durable"], cwd=ROOT, text=True, timeout=600,
                           stdout=subprocess.PIPE, check=True)
-    return done.stdout.splitlines()
+    # Where the checkout is on this machine tells nobody anything.
+    return done.stdout.replace(ROOT, "this repository").splitlines()
 
 
 def in_short(lines):
@@ -115,7 +122,7 @@ def in_short(lines):
 
 def wrapped(line):
     """A line cut to the width, at spaces, with what follows further in."""
-    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    indent = " " * (len(line) - len(line.lstrip()) + (5 if line.lstrip().startswith("ok ") else 2))
     out = []
     while len(line) > COLUMNS:
         at = line.rfind(" ", len(indent) + 1, COLUMNS)
