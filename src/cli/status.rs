@@ -15,7 +15,7 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// Shows role, positions, lag, what would be lost now, space, incidents
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-PairWatermarks count entries of the replicated journal:
+The positions count entries of the replicated journal:
   appended   in this node's buffer          received  in the peer's memory
   durable    on this node's disk            acked     on the peer's disk
   committed  may be answered to clients     applied   visible in this node's store

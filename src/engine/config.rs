@@ -36,7 +36,8 @@ pub struct EngineConfig {
     pub ack_level: AckLevel,
     /// See [`PeerLoss`].
     pub on_peer_loss: PeerLoss,
-    /// Whether a restarted primary serves although its peer is silent. Risky: see the README.
+    /// Whether a restarted primary serves although its peer is silent. Two primaries are possible then: see
+    /// `docs/takeover.md`.
     pub serve_alone: bool,
     /// Heartbeats are sent this often (milliseconds).
     pub heartbeat_ms: u64,
