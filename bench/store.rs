@@ -11,6 +11,8 @@ use hot_backup::format::entry::{Entry, EntryKind};
 use hot_backup::store::namespace::{Change, Namespace, NewFile};
 use hot_backup::store::tree_store::{Opened, TreeStore};
 use hot_backup::store::{StoreRead, StoreWrite};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
 use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -29,15 +31,15 @@ struct Used {
 
 impl Used {
     fn now() -> Result<Self, Box<dyn Error>> {
-        let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF)?;
-        let time = |t: nix::sys::time::TimeVal| {
-            Duration::from_micros(u64::try_from(t.tv_sec() * 1_000_000 + t.tv_usec()).unwrap_or(0))
-        };
-        Ok(Self {
-            cpu: time(usage.user_time()) + time(usage.system_time()),
-            written: field("/proc/self/io", "write_bytes:")?,
-        })
+        Ok(Self { cpu: cpu_of(UsageWho::RUSAGE_SELF)?, written: field("/proc/self/io", "write_bytes:")? })
     }
+}
+
+fn cpu_of(who: UsageWho) -> Result<Duration, Box<dyn Error>> {
+    let usage = getrusage(who)?;
+    let time =
+        |t: TimeVal| Duration::from_micros(u64::try_from(t.tv_sec() * 1_000_000 + t.tv_usec()).unwrap_or(0));
+    Ok(time(usage.user_time()) + time(usage.system_time()))
 }
 
 fn field(file: &str, name: &str) -> Result<u64, Box<dyn Error>> {
@@ -112,14 +114,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (mut since, mut making) = (0, Duration::ZERO);
     let mut value = vec![0_u8; bytes];
     for _ in 0..puts / BATCH {
-        let made = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)?;
-        let ids: Vec<[u8; 8]> =
-            (0..BATCH).map(|_| *b"00000000").map(|_| prng.below(items).to_be_bytes()).collect();
+        let made = cpu_of(UsageWho::RUSAGE_THREAD)?;
+        let ids: Vec<[u8; 8]> = (0..BATCH).map(|_| prng.below(items).to_be_bytes()).collect();
         value.iter_mut().for_each(|byte| *byte = u8::try_from(prng.below(256)).unwrap_or(0));
         let batch =
             journal.seal(ids.iter().map(|id| Entry { kind: EntryKind::Put, file, id, value: &value }));
-        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)?;
-        making += Duration::from(now) - Duration::from(made);
+        making += cpu_of(UsageWho::RUSAGE_THREAD)? - made;
         since += u64::from(batch.header().len);
         opened.writer.apply(JournalKind::Replicated, &[batch])?;
         if since >= CHECKPOINT {

@@ -229,7 +229,7 @@ pub const STORE_TABLE: u64 = 64 << 20;
 /// Tables are merged when so many overlap each other ..
 pub const STORE_MERGE_RUNS: usize = 12;
 /// .. or when those that overlap hold this much (bytes).
-pub const STORE_MERGE_BYTES: u64 = 128 << 20;
+pub const STORE_MERGE_BYTES: u64 = 192 << 20;
 /// With so many runs of tables that overlap the store takes nothing more until some are merged.
 pub const STORE_RUNS_MAX: usize = 24;
 /// The list of the store's tables (bytes).

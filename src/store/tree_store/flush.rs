@@ -70,6 +70,8 @@ struct Work {
     flush_failed: Option<Failure>,
     merge_failed: Option<Failure>,
     merge_wanted: bool,
+    /// A merge is under way, or was and is not at its end.
+    merging: bool,
     stop: bool,
 }
 
@@ -225,7 +227,7 @@ impl Shared {
     #[cfg(test)]
     pub(super) fn merged(&self) {
         let mut work = self.work();
-        while work.merge_wanted || self.tables.wants_merge() {
+        while work.merging || work.merge_wanted || self.tables.wants_merge() {
             assert!(work.merge_failed.is_none(), "{:?}", work.merge_failed);
             work.merge_wanted = true;
             self.changed.notify_all();
@@ -280,17 +282,18 @@ impl Shared {
 
     fn run_merges(&self) {
         let mut work = self.work();
-        let mut goes_on = false;
         while !work.stop {
+            let goes_on = std::mem::take(&mut work.merging);
             let wanted = std::mem::take(&mut work.merge_wanted) || goes_on;
             if !wanted || work.merge_failed.is_some() {
                 work = self.wait(work);
                 continue;
             }
+            work.merging = true;
             drop(work);
             let result = self.merge(goes_on);
-            goes_on = matches!(result, Ok(true));
             work = self.work();
+            work.merging = matches!(result, Ok(true));
             if let Err(failure) = result {
                 tracing::error!("{}", failure.error());
                 work.merge_failed = Some(failure);

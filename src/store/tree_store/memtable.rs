@@ -199,8 +199,16 @@ impl Memtable {
         hash_of(&self.hash, prefix, id)
     }
 
-    /// The first items of a file's generation behind `after` as of `commit`, about `limit` of them.
-    pub(super) fn scan(&self, table: (FileId, u32), after: Option<&[u8]>, limit: usize, commit: u32) -> Part {
+    /// The first items of a file's generation behind `after` as of `commit`, about `limit` of them; values are empty
+    /// unless they are asked for.
+    pub(super) fn scan(
+        &self,
+        table: (FileId, u32),
+        after: Option<&[u8]>,
+        limit: usize,
+        commit: u32,
+        with_values: bool,
+    ) -> Part {
         let inner = self.read();
         let Some(prefix) = inner.prefix_of.get(&table).copied() else { return Part::default() };
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -209,7 +217,7 @@ impl Memtable {
             Some(known) => windows.remove(known),
             None => inner.window(prefix, after),
         };
-        let part = inner.part(&window, after, limit, commit);
+        let part = inner.part(&window, after, limit, commit, with_values);
         windows.push(window);
         if windows.len() > STORE_WINDOWS_MAX {
             windows.remove(0);
@@ -439,7 +447,14 @@ impl Inner {
         Window { prefix, after: after.map(<[u8]>::to_vec), until, end: self.recs.len(), order }
     }
 
-    fn part(&self, window: &Window, after: Option<&[u8]>, limit: usize, commit: u32) -> Part {
+    fn part(
+        &self,
+        window: &Window,
+        after: Option<&[u8]>,
+        limit: usize,
+        commit: u32,
+        with_values: bool,
+    ) -> Part {
         let id = |index: &u32| self.id(&self.recs[index_of(*index)]);
         let seen = |index: &u32| {
             let rec = &self.recs[index_of(*index)];
@@ -461,8 +476,11 @@ impl Inner {
         order.sort_unstable_by(|a, b| self.by_id(*a, *b));
         let more = order.len() > limit;
         order.truncate(limit);
-        let item =
-            |index: &u32| (Bytes::copy_from_slice(id(index)), self.value(&self.recs[index_of(*index)]));
+        let value = |rec: &Rec| match with_values {
+            true => self.value(rec),
+            false => (rec.len != DELETED).then(Bytes::new),
+        };
+        let item = |index: &u32| (Bytes::copy_from_slice(id(index)), value(&self.recs[index_of(*index)]));
         let items: Vec<_> = order.iter().map(item).collect();
         let last = items.last().filter(|_| more).map(|(id, _)| id.clone());
         Part { items, until: last.or_else(|| until.map(Bytes::copy_from_slice)) }

@@ -32,7 +32,7 @@ fn commit(table: &Memtable, updates: &[(Key, Option<Vec<u8>>)]) {
 fn walk(table: &Memtable, of: (FileId, u32), limit: usize, commit: u32) -> Vec<(Bytes, Option<Bytes>)> {
     let (mut all, mut after): (Vec<_>, Option<Bytes>) = (Vec::new(), None);
     loop {
-        let part = table.scan(of, after.as_deref(), limit, commit);
+        let part = table.scan(of, after.as_deref(), limit, commit, true);
         all.extend(part.items);
         match part.until {
             Some(until) => after = Some(until),
@@ -103,7 +103,7 @@ fn a_walk_over_many_items_sorts_a_part_at_a_time_and_sees_what_comes_meanwhile()
     let mut model: Model = updates.into_iter().collect();
     let (mut all, mut after, mut prng): (Vec<_>, Option<Bytes>, _) = (Vec::new(), None, Prng::new(4));
     loop {
-        let part = table.scan((FileId(1), 0), after.as_deref(), 500, table.visible());
+        let part = table.scan((FileId(1), 0), after.as_deref(), 500, table.visible(), true);
         all.extend(part.items);
         let Some(until) = part.until else { break };
         // Only behind the walk, so that the model knows what it finds.

@@ -144,11 +144,7 @@ impl<'s> Snapshot<'s> {
             let value = if with_values { to_bytes(value) } else { Bytes::new() };
             Ok((Bytes::copy_from_slice(keys::id_of(&key)), value))
         });
-        let mut found = self.merge((file, generation), after, limit, stored)?;
-        if !with_values {
-            found.iter_mut().for_each(|(_, value)| *value = Bytes::new());
-        }
-        Ok(found)
+        self.merge((file, generation), after, limit, with_values, stored)
     }
 
     /// Every record of the store itself.
@@ -158,7 +154,7 @@ impl<'s> Snapshot<'s> {
             let (key, value) = found?;
             Ok((Bytes::copy_from_slice(&key), to_bytes(value)))
         });
-        self.merge(RECORDS, None, usize::MAX, stored)
+        self.merge(RECORDS, None, usize::MAX, true, stored)
     }
 
     /// Up to `limit` items behind `after`: of each the newest content that a memtable has, or what is stored.
@@ -167,6 +163,7 @@ impl<'s> Snapshot<'s> {
         table: (FileId, u32),
         after: Option<&[u8]>,
         limit: usize,
+        with_values: bool,
         stored: impl Iterator<Item = Result<(Bytes, Bytes), StoreError>>,
     ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
         let mut stored = stored.peekable();
@@ -174,7 +171,7 @@ impl<'s> Snapshot<'s> {
         let mut after = after.map(Bytes::copy_from_slice);
         while found.len() < limit {
             let step = limit.saturating_sub(found.len()).max(STEP);
-            let part = self.in_memory(table, after.as_deref(), step);
+            let part = self.in_memory(table, after.as_deref(), step, with_values);
             for (id, value) in part.items {
                 while found.len() < limit
                     && let Some(next) =
@@ -205,10 +202,10 @@ impl<'s> Snapshot<'s> {
     }
 
     /// The next items of all memtables behind `after`.
-    fn in_memory(&self, table: (FileId, u32), after: Option<&[u8]>, limit: usize) -> Part {
+    fn in_memory(&self, table: (FileId, u32), after: Option<&[u8]>, limit: usize, with_values: bool) -> Part {
         let mut all = Part::default();
         for (memtable, commit) in self.memtables() {
-            let part = memtable.scan(table, after, limit, commit);
+            let part = memtable.scan(table, after, limit, commit, with_values);
             all.items.extend(part.items);
             all.until = match (all.until, part.until) {
                 (Some(a), Some(b)) => Some(a.min(b)),

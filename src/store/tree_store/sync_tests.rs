@@ -20,8 +20,9 @@ fn work(dir: &Path) {
         let batch = history.seal(JournalKind::Replicated, &[put(file, &[n], &vec![n; 3000])]);
         opened.writer.apply(JournalKind::Replicated, &[batch]).unwrap();
         opened.writer.checkpoint().unwrap();
+        // One thread writes at a time, so that what it has not synced is what it is about to name.
+        opened.reader.shared().merged();
     }
-    opened.reader.shared().merged();
 }
 
 /// The path behind a descriptor, as `strace -y` shows it.
