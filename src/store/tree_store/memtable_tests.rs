@@ -125,6 +125,10 @@ fn records_of_the_store_come_first_and_under_their_own_keys() {
     let item = Update { file: FileId(1), generation: 0, id: b"a", value: None };
     table.commit([item, record]);
     let mut keys = Vec::new();
-    table.in_order(|key, _| Ok::<_, Infallible>(keys.push(key.to_vec()))).unwrap();
+    let each = |key: &[u8], _: Option<&[u8]>| {
+        keys.push(key.to_vec());
+        Ok::<_, Infallible>(())
+    };
+    table.in_order(each).unwrap();
     assert_eq!(keys, [vec![0, 1, 1], vec![1, 1, 0, b'a']]);
 }
