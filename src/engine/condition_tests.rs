@@ -4,7 +4,11 @@ use super::*;
 use crate::base::limits::UNWRITTEN_MS;
 use crate::base::{ConnId, Now, Ordinal};
 use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
-use crate::engine::{ClientDoor, Effect, Engine, EngineConfig, Event, StartState};
+use crate::engine::{
+    ClientDoor, ClientEffect, ClientEvent, Effect, Event, FileEffect, FileEvent, JournalEffect, JournalEvent,
+    LinkEffect, LinkEvent, PrepareSegment, StoreEffect, StoreEvent,
+};
+use crate::engine::{Engine, EngineConfig, StartState};
 use crate::format::PairId;
 use crate::format::control::{Control, Role};
 use crate::format::dptr::DptrKind;
@@ -81,7 +85,10 @@ impl Bench {
 
     fn opens(&mut self) {
         self.closed = false;
-        self.input(Event::ClientOpened { conn: CLIENT, door: ClientDoor::Items { trusted: true } });
+        self.input(Event::Client(ClientEvent::Opened {
+            conn: CLIENT,
+            door: ClientDoor::Items { trusted: true },
+        }));
     }
 
     fn input(&mut self, event: Event) {
@@ -96,32 +103,40 @@ impl Bench {
 
     fn carry_out(&mut self, effect: Effect) -> Option<Event> {
         Some(match effect {
-            Effect::PrepareSegment { journal, index, .. } => match self.ills.segments {
-                Some(fault) => Event::SegmentFailed { journal, index, fault },
-                None => Event::SegmentReady { journal, index },
+            Effect::Journal(JournalEffect::Prepare(PrepareSegment { journal, index, .. })) => {
+                match self.ills.segments {
+                    Some(fault) => Event::Journal(JournalEvent::SegmentFailed { journal, index, fault }),
+                    None => Event::Journal(JournalEvent::SegmentReady { journal, index }),
+                }
+            }
+            Effect::Journal(JournalEffect::Write { write, .. }) => match self.ills.writes {
+                Some(fault) => Event::Journal(JournalEvent::WriteFailed { write, fault }),
+                None => Event::Journal(JournalEvent::Written { write }),
             },
-            Effect::Write { write, .. } => match self.ills.writes {
-                Some(fault) => Event::WriteFailed { write, fault },
-                None => Event::Written { write },
-            },
-            Effect::Checkpoint => Event::Checkpointed { applied: self.store.checkpoint().unwrap() },
-            Effect::WriteControl { write, .. } => Event::ControlWritten { write },
-            Effect::Apply { journal, round, batch } => match self.ills.store {
-                Some(fault) => Event::ApplyFailed { journal, round, fault },
+            Effect::Store(StoreEffect::Checkpoint) => {
+                Event::Store(StoreEvent::Checkpointed { applied: self.store.checkpoint().unwrap() })
+            }
+            Effect::File(FileEffect::WriteControl { write, .. }) => {
+                Event::File(FileEvent::ControlWritten { write })
+            }
+            Effect::Store(StoreEffect::Apply { journal, round, batch }) => match self.ills.store {
+                Some(fault) => Event::Store(StoreEvent::ApplyFailed { journal, round, fault }),
                 None => {
                     self.store.apply(journal, std::slice::from_ref(&batch)).unwrap();
-                    Event::Applied { journal, round, seq: batch.header().last_seq() }
+                    Event::Store(StoreEvent::Applied { journal, round, seq: batch.header().last_seq() })
                 }
             },
-            Effect::ClientSend { conn, bytes } => {
+            Effect::Client(ClientEffect::Send { conn, bytes }) => {
                 self.said.extend_from_slice(&bytes);
-                Event::ClientSent { conn }
+                Event::Client(ClientEvent::Sent { conn })
             }
-            Effect::ClientClose { .. } => {
+            Effect::Client(ClientEffect::Close { .. }) => {
                 self.closed = true;
                 return None;
             }
-            Effect::LinkConnect { conn } => Event::LinkClosed { conn, why: "nobody is there".to_owned() },
+            Effect::Link(LinkEffect::Connect { conn }) => {
+                Event::Link(LinkEvent::Closed { conn, why: "nobody is there".to_owned() })
+            }
             Effect::Admin { reply, .. } => {
                 self.answered.push(reply);
                 return None;
@@ -157,7 +172,7 @@ impl Bench {
     fn set(&mut self, value: usize) -> String {
         self.said.clear();
         let line = format!("SET app,orders,1 {}\r\n", "x".repeat(value));
-        self.input(Event::ClientBytes { conn: CLIENT, bytes: line.into_bytes() });
+        self.input(Event::Client(ClientEvent::Bytes { conn: CLIENT, bytes: line.into_bytes() }));
         String::from_utf8(self.said.clone()).unwrap()
     }
 
@@ -265,7 +280,7 @@ fn an_update_that_waits_for_a_segment_that_cannot_be_made_is_let_go_in_time() {
     assert_eq!(bench.tells().state, "serving");
     bench.opens();
     bench.said.clear();
-    bench.input(Event::ClientBytes { conn: CLIENT, bytes: b"GET app,orders,1\r\n".to_vec() });
+    bench.input(Event::Client(ClientEvent::Bytes { conn: CLIENT, bytes: b"GET app,orders,1\r\n".to_vec() }));
     assert_eq!(String::from_utf8_lossy(&bench.said), "$10\r\nxxxxxxxxxx\r\n");
 }
 

@@ -8,7 +8,7 @@ use super::config::{EngineConfig, StartState};
 use super::copy::CopyJob;
 use super::damage::Damage;
 use super::definitions::Barrier;
-use super::effect::Effect;
+use super::effect::{Effect, FileEffect};
 use super::extents::Extents;
 use super::incidents::Incidents;
 use super::lag::Lag;
@@ -231,8 +231,8 @@ impl<S: StoreRead> Core<S> {
         self.control.role == Role::Primary
     }
 
-    pub(super) fn effect(&mut self, effect: Effect) {
-        self.out.push_back(effect);
+    pub(super) fn effect(&mut self, effect: impl Into<Effect>) {
+        self.out.push_back(effect.into());
     }
 
     pub(super) fn reply(&mut self, token: u64, reply: AdminReply) {
@@ -254,7 +254,7 @@ impl<S: StoreRead> Core<S> {
         self.writing_table.clone_from(&self.control.table);
         self.keeping.writing = self.control.peer;
         let bytes = self.control.encode();
-        self.effect(Effect::WriteControl { write, bytes });
+        self.effect(FileEffect::WriteControl { write, bytes });
     }
 
     /// The ack level of a file, or the database's.

@@ -6,7 +6,7 @@ use super::apply::Apply;
 use super::config::{Config, IoChoice};
 use super::config_file::ConfigErrors;
 use super::core::{CoreParts, CoreThread, Ending, Patience, Workers};
-use super::disk::{Bulk, Files};
+use super::disk::FileJob;
 use super::identity::Peers;
 use super::inbox::{Inbox, Message};
 use super::incidents::Notes;
@@ -27,7 +27,7 @@ use crate::base::limits::{
     CLIENTS_MAX, DESCRIPTORS_RESERVED, FREED_KEPT, FREED_KEPT_EACH, NBD_CLIENTS_MAX, PURGE_STEP,
     RETIRED_SHARE, STOP_JOIN_MS,
 };
-use crate::engine::{Engine, StartState};
+use crate::engine::{Engine, PrepareSegment, StartState};
 use crate::io::{Driver, keep_freed, loose_parents, make_dir, open};
 use crate::journal::{Recovered, recover};
 use crate::store::StoreError;
@@ -323,8 +323,8 @@ fn remove_leftovers(layout: &Layout) -> Result<(), ServeError> {
 
 /// The ends of the threads that [`Crew::start`] starts.
 struct Threads {
-    bulk: Sender<Bulk>,
-    files: Sender<Files>,
+    bulk: Sender<PrepareSegment>,
+    files: Sender<FileJob>,
     apply: Sender<Apply>,
     notes: Notes,
     resolver: Resolver,
