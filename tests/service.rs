@@ -132,7 +132,7 @@ fn the_service_manager_is_not_told_that_a_node_is_up_while_it_replays() {
     let states = asker.join().unwrap();
     let on_the_way: Vec<_> = states.iter().filter(|status| status.replay.is_some()).collect();
     assert!(!on_the_way.is_empty(), "in {} answers", states.len());
-    let words = |status: &&Box<Status>| {
+    let words = |status: &&Status| {
         let replay = status.replay.as_ref().unwrap();
         let named = ["starting", "replaying"].contains(&status.state.as_str());
         named && replay.done <= replay.total && !replay.stage.is_empty()
@@ -143,7 +143,7 @@ fn the_service_manager_is_not_told_that_a_node_is_up_while_it_replays() {
 }
 
 /// What a node in `dir` tells of itself from its first answer on until it asks its peer.
-fn states_of_a_start(dir: &Path) -> Vec<Box<Status>> {
+fn states_of_a_start(dir: &Path) -> Vec<Status> {
     let mut states = Vec::new();
     let until = Instant::now() + Duration::from_secs(60);
     while Instant::now() < until {
@@ -152,7 +152,7 @@ fn states_of_a_start(dir: &Path) -> Vec<Box<Status>> {
                 if status.state == "asking-peer" {
                     return states;
                 }
-                states.push(status);
+                states.push(*status);
             }
             _ => std::thread::sleep(Duration::from_millis(1)),
         }
