@@ -128,10 +128,12 @@ pub enum Mutation {
     NeverConnect,
     /// The node hears of a client's end long after it came.
     CarryOn,
+    /// A standby gives up the stream that it follows for the call of a copy, although it lives.
+    GiveWay,
 }
 
 /// Every mutation.
-pub const MUTATIONS: [Mutation; 20] = [
+pub const MUTATIONS: [Mutation; 21] = [
     Mutation::OkBeforeDurable,
     Mutation::ApplyBeforeDurable,
     Mutation::SkipApply,
@@ -152,6 +154,7 @@ pub const MUTATIONS: [Mutation; 20] = [
     Mutation::Storm,
     Mutation::NeverConnect,
     Mutation::CarryOn,
+    Mutation::GiveWay,
 ];
 
 /// What a run is made of. Printed with every failure.
