@@ -138,6 +138,8 @@ mod tests {
         assert!(repeats.due(Mono(59 * SECOND)).is_empty());
         assert_eq!(repeats.due(Mono(60 * SECOND)), [Telling { what: 4, unsaid: 3 }]);
         assert_eq!((repeats.deadline(), repeats.due(Mono(200 * SECOND))), (None, Vec::new()));
+        assert_eq!(told(repeats.say(Mono(70 * SECOND), "link", 5)), None, "it was told a short time ago");
+        assert_eq!(repeats.due(Mono(120 * SECOND)), [Telling { what: 5, unsaid: 0 }]);
         // After a quiet time it is as new.
         assert_eq!(told(repeats.say(Mono(200 * SECOND), "link", 9)), Some((9, 0)));
     }

@@ -167,5 +167,7 @@ mod tests {
         assert_eq!(progress.deadline(ack(7, 7), Seq(7), Mono(0)), None);
         // After an hour of rest one update comes.
         assert_eq!(progress.state(Mono(3600 * SECOND), ack(7, 7), Seq(8), 10), PeerState::Busy);
+        let stuck = progress.deadline(ack(7, 7), Seq(8), Mono(3600 * SECOND));
+        assert_eq!(stuck, Some(Mono(3605 * SECOND + 1)), "it is counted from that update on");
     }
 }

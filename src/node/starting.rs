@@ -178,7 +178,12 @@ mod tests {
         assert!(extends(&lines));
         assert!(!extends(&extension.lines(&starting)));
         starting.set(Stage::Replay, 10, 40);
-        assert!(extends(&extension.lines(&starting)));
+        let lines = extension.lines(&starting);
+        assert!(
+            lines.starts_with("STATUS=replaying the journal into the store: 10 of 40 entries"),
+            "{lines}"
+        );
+        assert!(extends(&lines));
         starting.set(Stage::Replay, 11, 40);
         assert!(extends(&extension.lines(&starting)));
     }

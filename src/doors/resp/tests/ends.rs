@@ -102,11 +102,10 @@ fn a_long_command_that_changes_something_is_given_up_when_its_client_ends_the_st
         rig.write(1, &encode(command));
         while rig.give(1, usize::MAX) {}
         assert!(rig.due(), "it is in the middle");
-        let (before, command) = (rig.got(1), &command[..5]);
-        assert!(before.is_empty() || command == "multi", "{before}");
         rig.end(1, false);
         rig.run(true);
-        assert_eq!(rig.got(1).is_empty(), given_up, "{command}");
+        let command = &command[..5];
+        assert_eq!(!rig.got(1).contains(':'), given_up, "{command}");
         assert_eq!(rig.peers[&1].closed, given_up, "{command}");
         assert!(rig.door.shared.changes.is_idle());
         assert!(!rig.model.batches.iter().any(|batch| *batch > 1), "nothing was deleted");
