@@ -141,6 +141,24 @@ impl Extension {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn each_stage_is_told_by_what_was_done_in_it_alone() {
+        let hour = Duration::from_secs(3600);
+        let starting = Starting { begun: Instant::now().checked_sub(hour).unwrap(), ..Starting::new() };
+        starting.enter(Stage::Walk, 4000);
+        starting.add(1000);
+        let view = starting.view();
+        assert!(
+            view.seconds_left.is_some_and(|left| left < 3000.0),
+            "the hour before it says nothing: {view:?}"
+        );
+        starting.enter(Stage::Replay, 70);
+        assert_eq!((starting.view().done, starting.view().total), (0, 70));
+        starting.set(Stage::Replay, 7, 90);
+        assert_eq!((starting.view().done, starting.view().total), (7, 90), "more came meanwhile");
+    }
 
     #[test]
     fn the_manager_is_asked_for_time_while_a_start_gets_on_and_not_when_it_hangs() {
@@ -160,7 +178,12 @@ mod tests {
         assert!(extends(&lines));
         assert!(!extends(&extension.lines(&starting)));
         starting.set(Stage::Replay, 10, 40);
-        assert!(extends(&extension.lines(&starting)));
+        let lines = extension.lines(&starting);
+        assert!(
+            lines.starts_with("STATUS=replaying the journal into the store: 10 of 40 entries"),
+            "{lines}"
+        );
+        assert!(extends(&lines));
         starting.set(Stage::Replay, 11, 40);
         assert!(extends(&extension.lines(&starting)));
     }

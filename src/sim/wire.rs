@@ -168,6 +168,20 @@ impl World {
         self.trace.sometimes("a copy of the primary called its standby");
         self.input(n, LinkEvent::Accepted { conn, from: "a copy".to_owned() });
         self.input(n, LinkEvent::Bytes { conn, bytes });
+        self.gives_way(n, conn);
+    }
+
+    /// A node answers the call of a copy, and gives up for it what it follows.
+    fn gives_way(&mut self, n: usize, copy: ConnId) {
+        let life = self.nodes[n].life;
+        let follows = |end: &&super::net::End| end.life == life && end.follows && end.state == EndState::Open;
+        let ends = self.net.connections.values().map(|connection| &connection.ends[n]);
+        if let Some(conn) = ends.filter(follows).map(|end| end.conn).next_back()
+            && self.mutate(Mutation::GiveWay)
+        {
+            self.link_close(n, conn, false);
+            self.link_send(n, copy, &[]);
+        }
     }
 
     fn mutate_frame(&mut self, seen: &mut super::net::Seen) {
