@@ -90,8 +90,8 @@ pub(super) struct Core<S> {
     pub(super) listing: Option<Listing>,
     /// Why the last write of a journal failed.
     pub(super) write_fault: Option<Fault>,
-    /// How far the journals were when something began to wait for a segment that cannot be made, and since when.
-    pub(super) unwritten: Option<([Seq; 2], Mono)>,
+    /// Since when each journal waits for a disk that does nothing for it, and what it had done until then.
+    pub(super) standstill: [Option<(u64, Mono)>; 2],
     /// Why the last segment could not be made, while one waits.
     pub(super) unmade: Option<Fault>,
     pub(super) incidents: Incidents,
@@ -184,7 +184,7 @@ impl<S: StoreRead> Core<S> {
             copy: None,
             listing: None,
             write_fault: None,
-            unwritten: None,
+            standstill: [None; 2],
             unmade: None,
             incidents: Incidents::default(),
             refused: 0,

@@ -35,6 +35,7 @@ mod receiver;
 mod roles;
 mod rounds;
 mod sender;
+mod standstill;
 mod status;
 mod takeover;
 mod throttle;
@@ -49,7 +50,7 @@ use admin::AdminRequest;
 use blocks::Answer;
 pub use config::{EngineConfig, PeerLoss, StartState};
 pub use effect::{Allocation, ClientDoor, ClientPlace, Effect, Event, Incident, Memory, Severity, Tls};
-use roles::Stage;
+use roles::{Abandon, Stage};
 pub use rounds::Rounds;
 
 /// One node's decisions. Call [`Engine::input`] with each event, then take [`Engine::output`] until it is empty,
@@ -237,9 +238,9 @@ impl<S: StoreRead> Engine<S> {
         core.watch_peer();
         core.pump_peer();
         core.pump_incidents();
-        if std::mem::take(&mut core.state.abandon_clients) {
-            self.door.abandon();
-            self.nbd.abandon();
+        if let Some(Abandon { why, beyond }) = core.state.abandon_clients.take() {
+            self.door.abandon(&why, beyond);
+            self.nbd.abandon(&why, beyond);
         }
         while let Some(answer) = core.block_reads.answers.pop_front() {
             match answer {
@@ -301,7 +302,7 @@ impl<S: StoreRead> Engine<S> {
             core.peer_deadline(),
             core.incidents.deadline(),
             core.stuck_deadline(),
-            core.unwritten_deadline(),
+            core.standstill_deadline(),
             self.door.deadline(),
             self.nbd.deadline(),
         ]
