@@ -155,7 +155,7 @@ impl<S: StoreRead> Core<S> {
         let acked = self.link.acked;
         let at_peer = |seq: Seq| match (self.degraded, self.restoring) {
             (None, _) => durable[0].min(seq),
-            (Some(_), None) => durable[0],
+            (Some(_), None) => self.answered_lowered(durable[0]),
             (Some(_), Some(lowered)) => durable[0].min(seq.max(lowered)),
         };
         CommitWatermarks {

@@ -90,6 +90,9 @@ pub(super) struct Core<S> {
     pub(super) listing: Option<Listing>,
     /// Why the last write of a journal failed.
     pub(super) write_fault: Option<Fault>,
+    /// Holds answers at a lowered level back, for half of the time at most; and up to where they are given then.
+    pub(super) pace: super::throttle::Throttle,
+    pub(super) paced_at: Seq,
     /// Since when each journal waits for a disk that does nothing for it, and what it had done until then.
     pub(super) standstill: [Option<(u64, Mono)>; 2],
     /// Why the last segment could not be made, while one waits.
@@ -184,6 +187,8 @@ impl<S: StoreRead> Core<S> {
             copy: None,
             listing: None,
             write_fault: None,
+            pace: super::throttle::Throttle::default(),
+            paced_at: Seq(0),
             standstill: [None; 2],
             unmade: None,
             incidents: Incidents::default(),
