@@ -2,9 +2,9 @@
 
 use super::super::admin::AdminRequest;
 use super::super::apply::tests::Bench;
-use super::super::effect::Event;
 use super::*;
 use crate::base::Prng;
+use crate::engine::Event;
 use crate::format::control::Role;
 use crate::format::dptr::LoggingMode;
 use std::collections::{BTreeMap, BTreeSet};
