@@ -318,7 +318,7 @@ impl World {
 
     fn refused(&mut self, number: usize, text: String) {
         if text.starts_with("IOERR") {
-            self.trace.sometimes("a client was told that its update may be kept or not");
+            // It may be kept or not.
             return self.end(number, Ending::Unknown);
         }
         let op = &self.ops[number];
