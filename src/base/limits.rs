@@ -210,8 +210,12 @@ pub const SEGMENT_DEFAULT: u64 = 64 << 20;
 pub const SEGMENT_MIN: u64 = 64 << 10;
 /// See [`SEGMENT_DEFAULT`].
 pub const SEGMENT_MAX: u64 = 4 << 30;
-/// Updates that wait so long for a segment that cannot be made are let go without an answer (milliseconds).
+/// Who waits so long for updates that wait for a segment which cannot be made is told that they may be kept or not
+/// (milliseconds).
 pub const UNWRITTEN_MS: u64 = 5000;
+/// A journal whose disk ends no write for so long although some are under way counts as hanging: who waits for it is told,
+/// and updates are refused (milliseconds). Disks that are only slow stay below.
+pub const WRITE_HANGS_MS: u64 = 10_000;
 /// Messages from other threads to the core that wait at once; senders block above it.
 pub const INBOX_MAX: usize = 1024;
 /// Descriptors that clients leave for segments, the store, the link and operators.
@@ -290,6 +294,13 @@ pub const VOLUMES_SHOWN: usize = 100;
 /// Files of volumes that are open at once for reading, for writing, and for the sync of a checkpoint: so many each. What
 /// was written to one is synced before it is closed.
 pub const VOLUME_FILES_MAX: usize = 64;
+/// The same for writing and for the sync of a checkpoint where the process may open [`VOLUME_FILES_MANY_FROM`] files: as
+/// many as there can be clients of volumes, so that nobody waits for the sync of a file that is closed.
+pub const VOLUME_FILES_MANY: usize = NBD_CLIENTS_MAX;
+/// Descriptors that it takes besides [`DESCRIPTORS_RESERVED`].
+pub const VOLUME_FILES_MORE: usize = 2 * (VOLUME_FILES_MANY - VOLUME_FILES_MAX);
+/// See [`VOLUME_FILES_MANY`].
+pub const VOLUME_FILES_MANY_FROM: usize = 4096;
 /// Threads that read of volumes what is not in memory.
 pub const VOLUME_READERS: usize = 2;
 /// While batches keep coming, the store's writer lets them collect for so long at most (milliseconds).

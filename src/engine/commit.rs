@@ -4,9 +4,9 @@ use super::core::{Core, ReadFor};
 use super::effect::{JournalEffect, PrepareSegment, ReadSegment, RemoveSegment, Severity};
 use super::event::JournalEvent;
 use super::incidents::Matter;
-use crate::base::limits::{BLOCK_U64, QUEUE_MAX, UNAPPLIED_MAX, UNWRITTEN_MS};
+use crate::base::limits::{BLOCK_U64, QUEUE_MAX, UNAPPLIED_MAX};
 use crate::base::{Fault, JournalKind, SegmentIndex, Seq};
-use crate::doors::CommitWatermarks;
+use crate::doors::{CommitWatermarks, Refusal};
 use crate::journal::{JournalOp, JournalState, ReadRequest};
 use crate::store::StoreRead;
 
@@ -29,31 +29,7 @@ impl<S: StoreRead> Core<S> {
         }
         self.make_room();
         self.note_journal_state();
-        self.let_go_of_unwritten();
-    }
-
-    /// What was accepted may wait for a segment that cannot be made. It is kept, and may become durable later; who
-    /// waits for its answer is let go within a bound, not knowing.
-    fn let_go_of_unwritten(&mut self) {
-        let durable = [self.journals[0].pace().durable, self.journals[1].pace().durable];
-        let waits = JournalKind::ALL.iter().any(|kind| {
-            let journal = &self.journals[kind.index()];
-            journal.waits_for_segment().is_some() && !journal.is_written()
-        });
-        let now = self.now.mono;
-        self.unwritten = match self.unwritten {
-            _ if !waits => None,
-            Some((known, since)) if known == durable => {
-                let over = now >= since.plus_ms(UNWRITTEN_MS);
-                self.state.abandon_clients |= over;
-                Some((durable, if over { now } else { since }))
-            }
-            _ => Some((durable, now)),
-        };
-    }
-
-    pub(super) fn unwritten_deadline(&self) -> Option<crate::base::Mono> {
-        self.unwritten.map(|(_, since)| since.plus_ms(UNWRITTEN_MS))
+        self.pump_standstill();
     }
 
     pub(super) fn journal_event(&mut self, event: JournalEvent) {
@@ -134,7 +110,7 @@ impl<S: StoreRead> Core<S> {
             let text = format!("writing the {name} journal failed twice ({fault}): this node is read-only");
             self.incident_once(Severity::Critical, "journal-failed", text);
             // What they wait for will never be durable.
-            self.state.abandon_clients = true;
+            self.abandon([journal], &Refusal::DiskFailed);
         } else {
             let text = format!(
                 "writing the {name} journal: {fault}; the segment is poisoned, what was not acknowledged goes to a new one"
@@ -188,11 +164,10 @@ impl<S: StoreRead> Core<S> {
 
     /// Whether queues are full.
     pub(super) fn is_congested(&self) -> bool {
-        let queued: usize = self.journals.iter().map(crate::journal::Journal::queued_bytes).sum();
-        let short = self.journals.iter().any(crate::journal::Journal::is_short);
+        let (queued, short) = self.queues();
         queued > QUEUE_MAX
             || self.unapplied_bytes() > UNAPPLIED_MAX
-            || self.barrier.is_some()
+            || self.is_barred()
             || short
             || self.room_is_made()
     }
@@ -203,7 +178,7 @@ impl<S: StoreRead> Core<S> {
         let acked = self.link.acked;
         let at_peer = |seq: Seq| match (self.degraded, self.restoring) {
             (None, _) => durable[0].min(seq),
-            (Some(_), None) => durable[0],
+            (Some(_), None) => self.answered_lowered(durable[0]),
             (Some(_), Some(lowered)) => durable[0].min(seq.max(lowered)),
         };
         CommitWatermarks {

@@ -90,8 +90,11 @@ pub(super) struct Core<S> {
     pub(super) listing: Option<Listing>,
     /// Why the last write of a journal failed.
     pub(super) write_fault: Option<Fault>,
-    /// How far the journals were when something began to wait for a segment that cannot be made, and since when.
-    pub(super) unwritten: Option<([Seq; 2], Mono)>,
+    /// Holds answers at a lowered level back, for half of the time at most; and up to where they are given then.
+    pub(super) pace: super::throttle::Throttle,
+    pub(super) paced_at: Seq,
+    /// Since when each journal waits for a disk that does nothing for it, and what it had done until then.
+    pub(super) standstill: [Option<(u64, Mono)>; 2],
     /// Why the last segment could not be made, while one waits.
     pub(super) unmade: Option<Fault>,
     pub(super) incidents: Incidents,
@@ -184,7 +187,9 @@ impl<S: StoreRead> Core<S> {
             copy: None,
             listing: None,
             write_fault: None,
-            unwritten: None,
+            pace: super::throttle::Throttle::default(),
+            paced_at: Seq(0),
+            standstill: [None; 2],
             unmade: None,
             incidents: Incidents::default(),
             refused: 0,

@@ -37,6 +37,7 @@ mod receiver;
 mod roles;
 mod rounds;
 mod sender;
+mod standstill;
 mod status;
 mod takeover;
 mod throttle;
@@ -55,7 +56,7 @@ pub use effect::{
     LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment, Severity, StoreEffect, Tls, VolumeEffect,
 };
 pub use event::{ClientEvent, Event, FileEvent, JournalEvent, LinkEvent, StoreEvent, VolumeEvent};
-use roles::Stage;
+use roles::{Abandon, Stage};
 pub use rounds::Rounds;
 
 /// One node's decisions. Call [`Engine::input`] with each event, then take [`Engine::output`] until it is empty,
@@ -228,9 +229,9 @@ impl<S: StoreRead> Engine<S> {
         core.watch_peer();
         core.pump_peer();
         core.pump_incidents();
-        if std::mem::take(&mut core.state.abandon_clients) {
-            self.door.abandon();
-            self.nbd.abandon();
+        if let Some(Abandon { why, beyond }) = core.state.abandon_clients.take() {
+            self.door.abandon(&why, beyond);
+            self.nbd.abandon(&why, beyond);
         }
         while let Some(answer) = core.block_reads.answers.pop_front() {
             match answer {
@@ -292,7 +293,7 @@ impl<S: StoreRead> Engine<S> {
             core.peer_deadline(),
             core.incidents.deadline(),
             core.stuck_deadline(),
-            core.unwritten_deadline(),
+            core.standstill_deadline(),
             self.door.deadline(),
             self.nbd.deadline(),
         ]

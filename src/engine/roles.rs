@@ -19,6 +19,7 @@ use super::event::FileEvent;
 use super::incidents::Matter;
 use super::takeover::{PendingTakeover, WaitingTakeover};
 use crate::base::{Epoch, Fault, JournalKind, Mono, Position, Seq, Wait};
+use crate::doors::Refusal;
 use crate::format::control::{EpochMark, Role};
 use crate::format::entry::{Entry, EntryKind, EpochStart};
 use crate::journal::Cursor;
@@ -73,6 +74,14 @@ enum FallStage {
     Control(u64),
 }
 
+/// What clients are told that wait for an answer which will not come.
+#[derive(Debug)]
+pub(super) struct Abandon {
+    pub(super) why: Refusal,
+    /// Those that wait for an entry after these, by journal; without it all that wait.
+    pub(super) beyond: Option<[Seq; 2]>,
+}
+
 /// The step, and what goes with it.
 #[derive(Debug)]
 pub(super) struct RoleState {
@@ -88,8 +97,8 @@ pub(super) struct RoleState {
     pub(super) waiting_takeover: Option<WaitingTakeover>,
     retry_at: Option<Mono>,
     stop_sent: bool,
-    /// Clients that wait for an answer which will never come must be let go.
-    pub(super) abandon_clients: bool,
+    /// Clients that wait for an answer which will not come must be told so.
+    pub(super) abandon_clients: Option<Abandon>,
     pub(super) diverged_files: Vec<String>,
 }
 
@@ -104,7 +113,7 @@ impl RoleState {
             waiting_takeover: None,
             retry_at: None,
             stop_sent: false,
-            abandon_clients: false,
+            abandon_clients: None,
             diverged_files: Vec::new(),
         }
     }
@@ -388,9 +397,10 @@ impl<S: StoreRead> Core<S> {
             self.control.epoch
         );
         self.incident(Severity::Critical, "fenced", text);
-        self.refuse_pending("this node steps down: its peer has taken over");
+        let why = "this node steps down: its peer has taken over";
+        self.refuse_pending(why);
         self.copy = None;
-        self.state.abandon_clients = true;
+        self.state.abandon_clients = Some(Abandon { why: Refusal::NotServing(why.to_owned()), beyond: None });
         self.link.close_all(&mut self.out);
         let stage = FallStage::Drain;
         self.state.step =

@@ -154,6 +154,8 @@ pub struct Journal {
     /// A cut that is not durable yet: the next header makes it so, and is written without waiting for a batch.
     cutting: bool,
     failures: u32,
+    /// Counts what the disk has done for it: writes that ended well, segments that were made.
+    moves: u64,
     unused: Vec<SegmentIndex>,
     ops: VecDeque<JournalOp>,
 }
@@ -190,6 +192,7 @@ impl Journal {
             mark_at: None,
             cutting: false,
             failures: 0,
+            moves: 0,
             unused: found.unused,
             ops: VecDeque::new(),
         }
@@ -637,6 +640,7 @@ impl Journal {
     pub fn written(&mut self, now: Now, write: u64) -> Vec<Batch> {
         let mut durable = Vec::new();
         if self.in_flight.end(write, true) {
+            self.moves += 1;
             while let Some(writing) = self.in_flight.take_done() {
                 durable.extend(self.done(now, writing));
             }
@@ -718,6 +722,19 @@ impl Journal {
                 self.pending.push_front(Pending::Sealed(batch));
             }
         }
+    }
+
+    /// Grows whenever the disk has done something for this journal.
+    #[must_use]
+    pub fn moves(&self) -> u64 {
+        self.moves
+    }
+
+    /// Whether something waits for the disk to move: what was accepted, or what cannot be accepted before a segment is
+    /// made.
+    #[must_use]
+    pub fn waits_for_disk(&self) -> bool {
+        !self.has_failed() && (!self.is_written() || self.is_short())
     }
 
     /// Whether two writes in a row failed.

@@ -299,6 +299,11 @@ impl std::fmt::Debug for StoreWriter {
 }
 
 impl StoreWriter {
+    /// Keeps so many files of volumes open for writing from now on.
+    pub fn keep_volumes_open(&mut self, most: usize) {
+        self.volumes.keep_open(most);
+    }
+
     /// The last entry of each journal that is applied.
     #[must_use]
     pub fn applied(&self) -> [Seq; 2] {
@@ -515,7 +520,7 @@ impl StoreWrite for StoreWriter {
         // First the volumes: what a crash leaves of them without the rest is written again by the replay.
         self.volumes.apply(journal, batches).inspect_err(|_| {
             if let Some(fault) = self.volumes.failed_sync() {
-                self.failed = Some(Failure::Final(fault));
+                self.failed = Some(Failure::Final(fault.at_sync()));
             }
         })?;
         let all = batches_due(journal, self.state.applied[journal.index()], batches)?;
@@ -536,7 +541,7 @@ impl StoreWrite for StoreWriter {
 
     fn checkpoint_failed(&mut self, fault: Fault) {
         // What a failed sync left on disk is unknown, whatever a second one says.
-        self.failed = Some(Failure::Final(fault));
+        self.failed = Some(Failure::Final(fault.at_sync()));
     }
 
     fn read_volume(&mut self, file: FileId, offset: u64, len: usize) -> Result<Bytes, StoreError> {

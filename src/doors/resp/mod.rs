@@ -53,9 +53,9 @@ mod tests;
 mod vectors;
 
 use crate::base::limits::{CLIENTS_MAX, SCAN_CURSORS_MAX};
-use crate::base::{ConnId, Mono, Now};
-use crate::doors::Backend;
+use crate::base::{ConnId, Mono, Now, Seq};
 use crate::doors::index::FastHash;
+use crate::doors::{Backend, Refusal};
 use bytes::{Bytes, BytesMut};
 pub use clients::ClientPlace;
 pub use info::Memory;
@@ -371,14 +371,23 @@ impl RespDoor {
         self.sessions.len()
     }
 
-    /// Ends every client that waits for an answer: none will come, and what it asked for may be there or not.
-    pub fn abandon(&mut self) {
-        for conn in std::mem::take(&mut self.shared.waiting) {
-            if self.sessions.contains_key(&conn) {
-                self.close(conn);
-                self.shared.outputs.push_back(DoorOutput::Close { conn });
+    /// Tells every client that waits for an entry after `beyond` (by [`crate::base::JournalKind::index`]), or for any,
+    /// why no answer will come; what it asked for may be kept or not. Then its connection ends: what it sent behind
+    /// that has no answer either.
+    pub fn abandon(&mut self, why: &Refusal, beyond: Option<[Seq; 2]>) {
+        let mut waiting = std::mem::take(&mut self.shared.waiting);
+        waiting.retain(|&conn| {
+            let Some(session) = self.sessions.get_mut(&conn) else { return false };
+            if !session.abandon(why, beyond, &mut self.shared) {
+                return true;
             }
-        }
+            if session.send(&mut self.shared) {
+                self.close(conn);
+                return false;
+            }
+            session.still_waits()
+        });
+        self.shared.waiting = waiting;
     }
 
     fn advance<B: Backend>(&mut self, now: Now, conn: ConnId, backend: &mut B) {
