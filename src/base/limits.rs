@@ -131,9 +131,9 @@ pub const OPTIONS_MAX: usize = 256;
 /// Changes of items that the doors have not looked at yet; with more, everything counts as changed.
 pub const CHANGES_MAX: usize = 1 << 16;
 /// What all Redis clients together may cost before the link and the timers are served: about a nanosecond each.
-pub const WORK_ROUND: usize = 4_000_000;
+pub const WORK_ROUND: usize = 2_000_000;
 /// What one client may cost before another has its turn.
-pub const WORK_SLICE: usize = 1_000_000;
+pub const WORK_SLICE: usize = 500_000;
 /// What it may cost at least, however many want their turn.
 pub const WORK_LEAST: usize = 50_000;
 /// What is counted for one command, beside its bytes.
@@ -146,6 +146,10 @@ pub const WORK_UPDATE: usize = 500;
 pub const WORK_WALKED: usize = 500;
 /// What is counted for one update in memory that a walk looks through for those that come next.
 pub const WORK_LOOKED: usize = 20;
+/// What is counted for one item of a huge command that is freed.
+pub const WORK_FREED: usize = 50;
+/// So many of those are freed in one round.
+pub const PILE_STEP: usize = 10_000;
 /// An update of more items than this is put together in steps.
 pub const DIRECT_ITEMS_MAX: usize = 1024;
 /// So often a command that takes several turns begins anew because what it had read was changed; then it has one long
@@ -210,6 +214,8 @@ pub const SEGMENT_MIN: u64 = 64 << 10;
 pub const SEGMENT_MAX: u64 = 4 << 30;
 /// Updates that wait so long for a segment that cannot be made are let go without an answer (milliseconds).
 pub const UNWRITTEN_MS: u64 = 5000;
+/// The longest round of the core is told for so long at least, and twice that at most (milliseconds).
+pub const ROUNDS_SHOWN_MS: u64 = 60_000;
 /// Messages from other threads to the core that wait at once; senders block above it.
 pub const INBOX_MAX: usize = 1024;
 /// Descriptors that clients leave for segments, the store, the link and operators.

@@ -16,6 +16,7 @@ use super::manager;
 use super::operators::{Beside, Operators};
 use super::peer_address::{PeerAddress, Resolver};
 use super::process::MemoryMeter;
+use super::rounds::RoundMeter;
 use super::segments::Segments;
 use super::starting::{self, Starting};
 use super::volumes::VolumeReads;
@@ -26,7 +27,7 @@ use crate::base::limits::{
 use crate::base::{Mono, Now, Rank};
 use crate::engine::incidents::Matter;
 use crate::engine::{ClientDoor, Effect, Engine, Event, Incident, Tls};
-use crate::io::{Completion, Driver, Op, Outcome, Token};
+use crate::io::{Completion, Driver, Op, Outcome, Token, processor_time};
 use crate::store::StoreRead;
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 use std::io;
@@ -300,6 +301,7 @@ pub(crate) struct CoreThread<B> {
     door_tls: DoorKeys,
     operators: Operators,
     memory: MemoryMeter,
+    rounds: RoundMeter,
     stage: Stage,
     is_up: bool,
     completions: Vec<Completion>,
@@ -336,6 +338,7 @@ impl<B: Brain> CoreThread<B> {
             door_tls: ends.door_tls,
             operators: Operators::default(),
             memory: MemoryMeter::new(),
+            rounds: RoundMeter::default(),
             stage: Stage::Running,
             is_up: false,
             completions: Vec::new(),
@@ -363,6 +366,9 @@ impl<B: Brain> CoreThread<B> {
             let timeout = self.timeout();
             self.turn.driver.wait(timeout, &mut self.completions)?;
             (self.turn.now, self.turn.wall_ms) = self.clock.read();
+            if let Ok(used) = processor_time() {
+                self.rounds.end(self.turn.now, used);
+            }
             self.take_completions();
             self.take_messages();
             self.expire();
@@ -470,6 +476,7 @@ impl<B: Brain> CoreThread<B> {
                     link: &self.links.told(),
                     refused: self.clients.refusals(),
                     unaccepted: unaccepted.map(|(_, error)| error),
+                    longest_round_ms: self.rounds.longest_ms(),
                 };
                 self.operators.answer(token, reply, &beside);
             }

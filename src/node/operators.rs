@@ -76,6 +76,8 @@ pub(crate) struct Beside<'a> {
     pub(crate) refused: [u64; 2],
     /// Why nobody can connect now.
     pub(crate) unaccepted: Option<&'a io::Error>,
+    /// The longest round of the core.
+    pub(crate) longest_round_ms: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,8 +126,11 @@ impl Operators {
         let pending = self.pending.swap_remove(at);
         let reply = match (reply, pending.asked) {
             (AdminReply::Ok { value }, Asked::Status) => {
-                let value =
+                let mut value =
                     with_link(self.with_counts(value, beside.link.refused, beside.refused), beside.link);
+                if let Some(longest) = value.get_mut("longest_round_ms") {
+                    *longest = beside.longest_round_ms.into();
+                }
                 AdminReply::Ok { value: with_unaccepted(value, beside.unaccepted) }
             }
             (AdminReply::Ok { value }, Asked::Incidents) => {

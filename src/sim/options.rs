@@ -124,6 +124,8 @@ pub enum Mutation {
     ForeignEpoch,
     /// Each batch is sent many times over.
     Storm,
+    /// A primary sends more than its standby has granted.
+    Overdraw,
     /// After the last fault a node never connects again.
     NeverConnect,
     /// The node hears of a client's end long after it came.
@@ -131,7 +133,7 @@ pub enum Mutation {
 }
 
 /// Every mutation.
-pub const MUTATIONS: [Mutation; 20] = [
+pub const MUTATIONS: [Mutation; 21] = [
     Mutation::OkBeforeDurable,
     Mutation::ApplyBeforeDurable,
     Mutation::SkipApply,
@@ -150,6 +152,7 @@ pub const MUTATIONS: [Mutation; 20] = [
     Mutation::StaleRead,
     Mutation::ForeignEpoch,
     Mutation::Storm,
+    Mutation::Overdraw,
     Mutation::NeverConnect,
     Mutation::CarryOn,
 ];
