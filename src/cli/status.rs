@@ -48,7 +48,7 @@ pub(crate) fn run(context: &mut Context, args: &StatusArgs) -> Done {
     if args.watch {
         return watch(context, args.check);
     }
-    let status: Status = ask::ask_for(context, &AdminRequest::Status)?;
+    let status: Box<Status> = ask::ask_for(context, &AdminRequest::Status)?;
     if context.json {
         context.out.json(&status)?;
     } else {
@@ -71,7 +71,7 @@ fn watch(context: &mut Context, check: bool) -> Done {
     let mut lines_shown = 0;
     let mut last;
     loop {
-        match ask::ask_for::<Status>(context, &AdminRequest::Status) {
+        match ask::ask_for::<Box<Status>>(context, &AdminRequest::Status) {
             Ok(status) if context.json => {
                 context.out.json_line(&status)?;
                 last = Ok(status);
@@ -96,7 +96,7 @@ fn watch(context: &mut Context, check: bool) -> Done {
     if !check {
         return Ok(Answer::Yes);
     }
-    Ok(Answer::of(is_well(&last?)))
+    last.map(|status| Answer::of(is_well(&status)))
 }
 
 /// Shows `text` where the last one stood; on a pipe, below it.

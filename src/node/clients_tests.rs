@@ -5,7 +5,7 @@ use super::super::inbox::Message;
 use super::*;
 use crate::base::limits::GUESS_FREE;
 use crate::engine::Effect;
-use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
@@ -91,9 +91,8 @@ fn answers(event: Event, effects: &mut VecDeque<Effect>) {
         }
         Event::ClientEnded { conn, .. } => effects.push_back(Effect::ClientClose { conn, stuck: false }),
         Event::Admin { token, .. } => {
-            let value =
-                serde_json::json!({"refused": 0, "resp_refused": 0, "nbd_refused": 0, "incidents": 0});
-            effects.push_back(Effect::Admin { token, reply: AdminReply::Ok { value } });
+            let reply = AdminReply::Ok { value: Status::default().into() };
+            effects.push_back(Effect::Admin { token, reply });
         }
         Event::Stop => effects.push_back(Effect::Stopped),
         _ => {}
@@ -109,8 +108,12 @@ fn talks(client: &mut TcpStream) {
 fn refused(node: &Node) -> [u64; 3] {
     let (reply, answer) = sync_channel(1);
     node.inbox.send(Message::Admin { request: AdminRequest::Status, reply }).unwrap();
-    let AdminReply::Ok { value } = answer.recv_timeout(TIMEOUT).unwrap() else { panic!("a status") };
-    ["resp_refused", "nbd_refused", "refused"].map(|field| value[field].as_u64().unwrap())
+    match answer.recv_timeout(TIMEOUT).unwrap() {
+        AdminReply::Ok { value: AdminAnswer::Status(status) } => {
+            [status.resp_refused, status.nbd_refused, status.refused]
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

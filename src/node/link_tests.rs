@@ -7,7 +7,7 @@ use super::super::peer_address::PeerAddress;
 use super::super::tls::LinkIdentity;
 use crate::base::limits::{LINKS_PEER_UNKNOWN_MAX, LINKS_UNKNOWN_MAX};
 use crate::base::{AlignedBuf, ConnId};
-use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
 use crate::engine::{Effect, Event, Incident};
 use crate::io::IoChoice;
 use bytes::Bytes;
@@ -34,7 +34,7 @@ fn echo(tell: Sender<String>) -> impl FnMut(Event, &mut VecDeque<Effect>) + Send
         Event::LinkClosed { why, .. } => tell.send(why).unwrap(),
         Event::Stop => effects.push_back(Effect::Stopped),
         Event::Admin { token, .. } => {
-            let reply = AdminReply::Ok { value: serde_json::json!({"refused": 0, "incidents": 0}) };
+            let reply = AdminReply::Ok { value: Status::default().into() };
             effects.push_back(Effect::Admin { token, reply });
         }
         _ => {}
@@ -168,7 +168,7 @@ fn what_is_sent_at_once_is_secured_in_steps_between_which_the_loop_goes_on() {
                 effects.push_back(Effect::LinkSend { conn, parts: vec![std::mem::take(&mut bytes)] });
             }
             Event::Admin { token, .. } => {
-                let reply = AdminReply::Ok { value: serde_json::json!({"longest_round_ms": 0.0}) };
+                let reply = AdminReply::Ok { value: Status::default().into() };
                 effects.push_back(Effect::Admin { token, reply });
             }
             Event::Stop => effects.push_back(Effect::Stopped),
@@ -178,8 +178,8 @@ fn what_is_sent_at_once_is_secured_in_steps_between_which_the_loop_goes_on() {
         next(&all_came);
         let (reply, answer) = sync_channel(1);
         near.inbox.send(Message::Admin { request: AdminRequest::Status, reply }).unwrap();
-        let AdminReply::Ok { value } = next(&answer) else { panic!("an answer") };
-        let longest = value["longest_round_ms"].as_f64().unwrap();
+        let AdminReply::Ok { value: AdminAnswer::Status(status) } = next(&answer) else { panic!("a status") };
+        let longest = status.longest_round_ms;
         assert!(longest > 0.0 && longest < ROUND_MAX_MS, "{choice:?}: a round of {longest} ms");
         near.stop();
         far.stop();
@@ -263,9 +263,7 @@ fn refused(node: &Node) -> (u64, u64) {
     let (reply, answer) = sync_channel(1);
     node.inbox.send(Message::Admin { request: AdminRequest::Status, reply }).unwrap();
     match next(&answer) {
-        AdminReply::Ok { value } => {
-            (value["refused"].as_u64().unwrap(), value["incidents"].as_u64().unwrap())
-        }
+        AdminReply::Ok { value: AdminAnswer::Status(status) } => (status.refused, status.incidents),
         other => panic!("{other:?}"),
     }
 }
