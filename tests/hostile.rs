@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// Keys that one command names.
 const KEYS: usize = 100_000;
 /// No round of the core may take more processor time, in a program that is optimised only a little (milliseconds).
-const ROUND_MAX_MS: f64 = 60.0;
+const ROUND_MAX_MS: f64 = 120.0;
 /// The bound of a stop: ten seconds for the engine, and some for the threads.
 const STOP: Duration = Duration::from_secs(16);
 

@@ -133,9 +133,9 @@ pub const OPTIONS_MAX: usize = 256;
 /// Changes of items that the doors have not looked at yet; with more, everything counts as changed.
 pub const CHANGES_MAX: usize = 1 << 16;
 /// What all Redis clients together may cost before the link and the timers are served: about a nanosecond each.
-pub const WORK_ROUND: usize = 2_000_000;
+pub const WORK_ROUND: usize = 4_000_000;
 /// What one client may cost before another has its turn.
-pub const WORK_SLICE: usize = 500_000;
+pub const WORK_SLICE: usize = 1_000_000;
 /// What it may cost at least, however many want their turn.
 pub const WORK_LEAST: usize = 50_000;
 /// What is counted for one command, beside its bytes.
