@@ -52,7 +52,7 @@ mod tests {
         round(&mut meter, 59, 2);
         round(&mut meter, 89, 3);
         assert!((meter.longest_ms() - 7.0).abs() < 0.1, "{meter:?}");
-        round(&mut meter, 121, 1);
+        round(&mut meter, 150, 1);
         assert!((meter.longest_ms() - 3.0).abs() < 0.1, "{meter:?}");
     }
 }
