@@ -148,6 +148,10 @@ pub const WORK_UPDATE: usize = 500;
 pub const WORK_WALKED: usize = 500;
 /// What is counted for one update in memory that a walk looks through for those that come next.
 pub const WORK_LOOKED: usize = 20;
+/// What is counted for one item of a huge command that is freed.
+pub const WORK_FREED: usize = 50;
+/// So many of those are freed in one round.
+pub const PILE_STEP: usize = 10_000;
 /// An update of more items than this is put together in steps.
 pub const DIRECT_ITEMS_MAX: usize = 1024;
 /// So often a command that takes several turns begins anew because what it had read was changed; then it has one long
@@ -216,6 +220,8 @@ pub const UNWRITTEN_MS: u64 = 5000;
 /// A journal whose disk ends no write for so long although some are under way counts as hanging: who waits for it is told,
 /// and updates are refused (milliseconds). Disks that are only slow stay below.
 pub const WRITE_HANGS_MS: u64 = 10_000;
+/// The longest round of the core is told for so long at least, and twice that at most (milliseconds).
+pub const ROUNDS_SHOWN_MS: u64 = 60_000;
 /// Messages from other threads to the core that wait at once; senders block above it.
 pub const INBOX_MAX: usize = 1024;
 /// Descriptors that clients leave for segments, the store, the link and operators.

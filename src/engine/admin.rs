@@ -419,6 +419,9 @@ pub struct Status {
     /// Lines of the log that could not be written since the start.
     #[serde(default)]
     pub log_lines_lost: u64,
+    /// The longest time for which the node did one thing only, of the last minute or two (milliseconds of a processor).
+    #[serde(default)]
+    pub longest_round_ms: f64,
     /// Since the start (seconds).
     pub uptime_seconds: f64,
 }

@@ -277,6 +277,14 @@ impl<S: StoreRead> Core<S> {
         let end = self.replicated().sealed();
         let Some(Inbound { phase: Phase::Following(following), .. }) = &mut self.link.inbound else { return };
         following.received_bytes += u64::from(header.len);
+        let beyond = following.received_bytes.saturating_sub(following.sent_credit);
+        if beyond > 0 {
+            // What is granted bounds the memory of this node: a peer that ignores it is none that can be followed.
+            let granted = following.sent_credit;
+            return self.inbound_fault(&format!(
+                "it sent {beyond} bytes of batches beyond the {granted} that were granted"
+            ));
+        }
         let wrong = if header.mark || header.journal != crate::base::JournalKind::Replicated {
             Some("a batch of the wrong kind")
         } else if header.pair != self.config.pair {

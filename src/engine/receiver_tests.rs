@@ -203,3 +203,20 @@ fn a_standby_whose_store_does_nothing_holds_no_more_than_it_granted() {
     }
     assert_eq!(rounds, 5, "the stream goes on");
 }
+
+#[test]
+fn a_primary_that_sends_beyond_its_grant_is_cut_off_and_nothing_of_that_is_kept() {
+    let mut bench = Bench::following();
+    while bench.may_send() {
+        bench.send_item();
+    }
+    assert!(!bench.ended, "what was granted is taken: {:?}", bench.told);
+    let (held, granted) = (bench.held(), bench.granted);
+    for _ in 0..4 {
+        bench.send_item();
+    }
+    assert!(bench.ended, "{held} bytes are held, {granted} were granted");
+    assert!(bench.held() <= CREDIT_WINDOW, "{} bytes wait for the store", bench.held());
+    let told = bench.told.join("; ");
+    assert!(told.contains("beyond the") && told.contains("that were granted"), "{told}");
+}

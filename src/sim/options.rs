@@ -124,6 +124,8 @@ pub enum Mutation {
     ForeignEpoch,
     /// Each batch is sent many times over.
     Storm,
+    /// A primary sends more than its standby has granted.
+    Overdraw,
     /// After the last fault a node never connects again.
     NeverConnect,
     /// The node hears of a client's end long after it came.
@@ -133,7 +135,7 @@ pub enum Mutation {
 }
 
 /// Every mutation.
-pub const MUTATIONS: [Mutation; 21] = [
+pub const MUTATIONS: [Mutation; 22] = [
     Mutation::OkBeforeDurable,
     Mutation::ApplyBeforeDurable,
     Mutation::SkipApply,
@@ -152,6 +154,7 @@ pub const MUTATIONS: [Mutation; 21] = [
     Mutation::StaleRead,
     Mutation::ForeignEpoch,
     Mutation::Storm,
+    Mutation::Overdraw,
     Mutation::NeverConnect,
     Mutation::CarryOn,
     Mutation::GiveWay,

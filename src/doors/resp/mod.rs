@@ -32,6 +32,7 @@ mod info;
 mod items;
 mod line;
 mod outbox;
+mod pile;
 mod refusal;
 mod report;
 mod session;
@@ -48,7 +49,7 @@ mod bench;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 #[cfg(test)]
 mod vectors;
 
@@ -142,6 +143,8 @@ struct RespShared {
     /// Clients that can go on when the backend is not congested.
     congested: line::Line,
     work: work::Work,
+    /// What is over and not freed yet.
+    pile: pile::Pile,
     /// Clients in WAIT or WAITAOF.
     blocked: usize,
     /// Ends of those that have one.
@@ -197,6 +200,7 @@ impl RespDoor {
             ready: line::Line::default(),
             congested: line::Line::default(),
             work: work::Work::new(),
+            pile: pile::Pile::default(),
             blocked: 0,
             deadlines: BTreeSet::new(),
             locked: BTreeSet::new(),
@@ -357,7 +361,7 @@ impl RespDoor {
     /// When [`Self::tick`] is due, in a new round; the past if at once.
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
-        if !self.shared.ready.is_empty() {
+        if !self.shared.ready.is_empty() || !self.shared.pile.is_empty() {
             return Some(Mono(0));
         }
         let wait = self.shared.deadlines.first().map(|(deadline, _)| *deadline);
@@ -415,6 +419,7 @@ impl RespDoor {
                 }
             }
         }
+        self.shared.pile.shrink(&mut self.shared.work);
         let mut had_their_turn = Vec::new();
         for _ in 0..self.shared.ready.len() {
             if self.shared.work.round_is_over() {

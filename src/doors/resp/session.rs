@@ -4,6 +4,7 @@ use super::clients::Listing;
 use super::gather::Gather;
 use super::line::Place;
 use super::outbox::{Outbox, Waits};
+use super::pile::Pile;
 use super::refusal::unknown_text;
 use super::transaction::{Exec, Queue};
 use super::turn::Turn;
@@ -74,6 +75,15 @@ impl Blocked {
             Self::Walk(walk) => walk.bytes(),
             Self::Gather(gather) => gather.bytes(),
             Self::Exec(exec) => exec.bytes(),
+        }
+    }
+
+    /// It is given up: what it holds is freed little by little.
+    pub(super) fn leave(self, pile: &mut Pile) {
+        match self {
+            Self::Ack(_) | Self::Watch(_) | Self::Listing(_) | Self::Walk(_) => {}
+            Self::Gather(gather) => gather.leave(pile),
+            Self::Exec(exec) => exec.leave(pile),
         }
     }
 
@@ -601,8 +611,11 @@ impl RespSession {
     /// Whatever it is in the middle of is given up.
     fn forget_blocked(&mut self, shared: &mut RespShared) {
         self.forget_wait(shared);
-        if self.client.blocked.take().is_some_and(|blocked| blocked.tracks()) {
-            shared.changes.end();
+        if let Some(blocked) = self.client.blocked.take() {
+            if blocked.tracks() {
+                shared.changes.end();
+            }
+            blocked.leave(&mut shared.pile);
         }
     }
 
