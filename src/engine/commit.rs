@@ -1,13 +1,13 @@
 //! The sequencer: journals driven, watermarks, what may be answered.
 
-use super::core::{Core, ReadFor};
-use super::effect::{JournalEffect, PrepareSegment, ReadSegment, RemoveSegment, Severity};
+use super::core::Core;
+use super::effect::{JournalEffect, PrepareSegment, RemoveSegment, Severity};
 use super::event::JournalEvent;
 use super::incidents::Matter;
 use crate::base::limits::{BLOCK_U64, QUEUE_MAX, UNAPPLIED_MAX, UNWRITTEN_MS};
 use crate::base::{Fault, JournalKind, SegmentIndex, Seq};
 use crate::doors::CommitWatermarks;
-use crate::journal::{JournalOp, JournalState, ReadRequest};
+use crate::journal::{JournalOp, JournalState};
 use crate::store::StoreRead;
 
 /// After room was made for the store, its clients wait so long at most before they are refused (milliseconds).
@@ -66,13 +66,7 @@ impl<S: StoreRead> Core<S> {
             }
             JournalEvent::Written { write } => self.written(write),
             JournalEvent::WriteFailed { write, fault } => self.write_failed(write, fault),
-            JournalEvent::Read { read, result } => match self.reads.remove(&read) {
-                Some(ReadFor::Apply(journal)) => self.apply_read(journal, read, result),
-                Some(ReadFor::Stream) => self.stream_read(read, result),
-                Some(ReadFor::Listing) => self.listing_read(read, result),
-                Some(ReadFor::Diverged) => self.diverged_read(read, result),
-                None => {}
-            },
+            JournalEvent::Read { read, result } => self.read_done(read, result),
         }
     }
 
@@ -94,21 +88,6 @@ impl<S: StoreRead> Core<S> {
             };
             self.effect(effect);
         }
-    }
-
-    /// Asks for a part of a segment. Who asked keeps the number: bytes under another one are those that it, or who was
-    /// in its place before, no longer waits for.
-    pub(super) fn read_segment(
-        &mut self,
-        purpose: ReadFor,
-        journal: JournalKind,
-        request: ReadRequest,
-    ) -> u64 {
-        let read = self.fresh_id();
-        self.reads.insert(read, purpose);
-        let ReadRequest { segment, offset, len } = request;
-        self.effect(JournalEffect::Read(ReadSegment { read, journal, segment, offset, len }));
-        read
     }
 
     pub(super) fn written(&mut self, write: u64) {

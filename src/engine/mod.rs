@@ -32,6 +32,7 @@ mod peer_door;
 mod progress;
 mod promises;
 mod reach;
+mod read_back;
 mod receiver;
 mod roles;
 mod rounds;
