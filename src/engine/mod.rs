@@ -34,6 +34,7 @@ mod promises;
 mod reach;
 mod read_back;
 mod receiver;
+mod retention;
 mod roles;
 mod rounds;
 mod sender;
