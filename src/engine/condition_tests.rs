@@ -3,7 +3,7 @@
 use super::*;
 use crate::base::limits::UNWRITTEN_MS;
 use crate::base::{ConnId, Now, Ordinal};
-use crate::engine::admin::{AdminReply, AdminRequest, Status};
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
 use crate::engine::{
     ClientDoor, ClientEffect, ClientEvent, Effect, Event, FileEffect, FileEvent, JournalEffect, JournalEvent,
     LinkEffect, LinkEvent, PrepareSegment, StoreEffect, StoreEvent,
@@ -29,17 +29,8 @@ fn config(ack_level: AckLevel, on_peer_loss: PeerLoss) -> EngineConfig {
         quota_bytes: 1 << 30,
         ack_level,
         on_peer_loss,
-        serve_alone: false,
-        heartbeat_ms: 500,
-        peer_timeout_ms: 5000,
-        checkpoint_ms: 10_000,
         checkpoint_bytes: 1 << 30,
-        resp_doors: Vec::new(),
-        resp_default: None,
-        resp_password: None,
-        peer_host: String::new(),
-        peer_port: 0,
-        seed: 1,
+        ..EngineConfig::default()
     }
 }
 
@@ -163,14 +154,19 @@ impl Bench {
     /// State, reason, what to do.
     #[track_caller]
     fn tells(&mut self) -> Status {
-        let AdminReply::Ok { value } = self.asks(AdminRequest::Status) else { panic!("a status") };
-        serde_json::from_value(value).unwrap()
+        let AdminReply::Ok { value: AdminAnswer::Status(status) } = self.asks(AdminRequest::Status) else {
+            panic!("a status")
+        };
+        *status
     }
 
     /// How often an incident was told.
     fn told(&mut self, kind: &str) -> usize {
-        let AdminReply::Ok { value } = self.asks(AdminRequest::Incidents) else { panic!("a list") };
-        value.as_array().unwrap().iter().filter(|incident| incident["kind"] == kind).count()
+        let AdminReply::Ok { value: AdminAnswer::Incidents(list) } = self.asks(AdminRequest::Incidents)
+        else {
+            panic!("a list")
+        };
+        list.iter().filter(|incident| incident.kind == kind).count()
     }
 
     fn set(&mut self, value: usize) -> String {

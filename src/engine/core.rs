@@ -1,6 +1,6 @@
 //! The state of a node's decisions, and the helpers that every part of them uses.
 
-use super::admin::AdminReply;
+use super::admin::{AdminAnswer, AdminReply};
 use super::apply::Applier;
 use super::blocks::BlockReads;
 use super::changes::Changes;
@@ -227,14 +227,8 @@ impl<S: StoreRead> Core<S> {
         self.effect(Effect::Admin { token, reply });
     }
 
-    pub(super) fn reply_value(&mut self, token: u64, value: &impl serde::Serialize) {
-        let reply = match serde_json::to_value(value) {
-            Ok(value) => AdminReply::Ok { value },
-            Err(error) => {
-                AdminReply::Error { message: format!("encoding the answer: {error}"), next: String::new() }
-            }
-        };
-        self.reply(token, reply);
+    pub(super) fn reply_value(&mut self, token: u64, value: impl Into<AdminAnswer>) {
+        self.reply(token, AdminReply::Ok { value: value.into() });
     }
 
     pub(super) fn reply_no(&mut self, token: u64, message: impl Into<String>, next: impl Into<String>) {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::{AckLevel, Chain, FileId, JournalKind, Ordinal, Position};
-use crate::engine::admin::{AdminReply, AdminRequest, Status, TakeoverAccount};
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status, TakeoverAccount};
 use crate::engine::{
     ClientDoor, ClientEffect, ClientEvent, Effect, Event, FileEffect, FileEvent, JournalEffect, JournalEvent,
     LinkEffect, LinkEvent, PrepareSegment, StoreEffect, StoreEvent,
@@ -31,17 +31,9 @@ fn config(ordinal: u8) -> EngineConfig {
         quota_bytes: 1 << 30,
         ack_level: AckLevel::Durable,
         on_peer_loss: PeerLoss::Degrade { after_ms: 2000 },
-        serve_alone: false,
         heartbeat_ms: BEAT,
-        peer_timeout_ms: 5000,
-        checkpoint_ms: 10_000,
         checkpoint_bytes: 1 << 30,
-        resp_default: None,
-        resp_password: None,
-        resp_doors: Vec::new(),
-        peer_host: String::new(),
-        peer_port: 0,
-        seed: 1,
+        ..EngineConfig::default()
     }
 }
 
@@ -124,7 +116,15 @@ impl Bench {
                         self.sent.push((conn, parts));
                     }
                     Effect::Link(LinkEffect::Close { conn, .. }) => self.closed.push(conn),
-                    Effect::Incident(incident) => self.told.push((incident.kind, incident.text)),
+                    Effect::Incident(incident) => {
+                        if ["peer-set-back", "entries-missing"].contains(&incident.kind) {
+                            assert_eq!(
+                                self.control.peer, self.engine.core.control.peer,
+                                "a crash forgets it"
+                            );
+                        }
+                        self.told.push((incident.kind, incident.text));
+                    }
                     Effect::Admin { reply, .. } => self.answered.push(reply),
                     _ => {}
                 }
@@ -198,8 +198,10 @@ impl Bench {
     fn status(&mut self) -> Status {
         self.answered.clear();
         self.input(Event::Admin { token: 2, request: AdminRequest::Status });
-        let Some(AdminReply::Ok { value }) = self.answered.pop() else { panic!("no status") };
-        serde_json::from_value(value).unwrap()
+        let Some(AdminReply::Ok { value: AdminAnswer::Status(status) }) = self.answered.pop() else {
+            panic!("no status")
+        };
+        *status
     }
 
     fn takes_over(&mut self, accept_loss: bool, now: bool, dry_run: bool) -> AdminReply {
@@ -239,7 +241,7 @@ fn refused(reply: &AdminReply) -> String {
 
 fn account(reply: AdminReply) -> TakeoverAccount {
     match reply {
-        AdminReply::Ok { value } => serde_json::from_value(value).unwrap(),
+        AdminReply::Ok { value: AdminAnswer::Takeover(account) } => *account,
         other => panic!("no takeover: {other:?}"),
     }
 }

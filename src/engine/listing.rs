@@ -27,7 +27,7 @@ impl<S: StoreRead> Core<S> {
         }
         let pace = self.replicated().pace();
         if self.link.retained >= pace.durable {
-            return self.reply_value(token, &Vec::<LogEntryView>::new());
+            return self.reply_value(token, Vec::<LogEntryView>::new());
         }
         let reader = JournalReader::after(self.link.retained.max(Seq(self.replicated().oldest().0 - 1)));
         let limit = limit.clamp(1, LIMIT_MAX);
@@ -52,7 +52,7 @@ impl<S: StoreRead> Core<S> {
 
     fn end_listing(&mut self) {
         if let Some(Listing { token, out, .. }) = self.listing.take() {
-            self.reply_value(token, &out);
+            self.reply_value(token, out);
         }
     }
 

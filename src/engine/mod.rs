@@ -5,6 +5,7 @@
 //! which the sequencer reads directly ([`crate::store::StoreRead`]): a read must see every update accepted before it.
 
 pub mod admin;
+mod answer;
 mod apply;
 mod backend;
 mod blocks;
@@ -149,11 +150,11 @@ impl<S: StoreRead> Engine<S> {
                 let clients = self.door.clients() + self.nbd.clients();
                 let volumes = core.volume_views(|file| self.nbd.traffic(file), &self.meters);
                 let status = admin::Status { volumes, ..core.status(clients as u64) };
-                core.reply_value(token, &status);
+                core.reply_value(token, status);
             }
             AdminRequest::Incidents => {
-                let list: Vec<_> = core.incidents.recent().cloned().collect();
-                core.reply_value(token, &list);
+                let list: Vec<_> = core.incidents.recent().map(admin::IncidentView::from).collect();
+                core.reply_value(token, list);
             }
             AdminRequest::Takeover { peer_is_down, dry_run, accept_loss, now } => {
                 core.takeover(token, takeover::Word { peer_is_down, accept_loss, now, dry_run });
@@ -162,19 +163,19 @@ impl<S: StoreRead> Engine<S> {
             AdminRequest::StartAloneAcceptLoss => core.start_alone(token, true),
             AdminRequest::AccountList => {
                 let list = core.account_views();
-                core.reply_value(token, &list);
+                core.reply_value(token, list);
             }
             AdminRequest::FileList { account } => {
                 let mut list = core.file_views(account.as_deref());
                 for view in &mut list {
                     view.clients = self.nbd.traffic(crate::base::FileId(view.id)).clients;
                 }
-                core.reply_value(token, &list);
+                core.reply_value(token, list);
             }
             AdminRequest::LogShow { limit } => core.start_listing(token, limit),
             AdminRequest::DivergedList => {
                 let list = core.state.diverged_files.clone();
-                core.reply_value(token, &list);
+                core.reply_value(token, list);
             }
             other => core.queue_definition(token, other),
         }

@@ -34,17 +34,8 @@ fn config() -> EngineConfig {
         quota_bytes: 1 << 40,
         ack_level: AckLevel::Local,
         on_peer_loss: PeerLoss::Block,
-        serve_alone: false,
-        heartbeat_ms: 500,
-        peer_timeout_ms: 5000,
-        checkpoint_ms: 10_000,
         checkpoint_bytes: 1 << 30,
-        resp_default: None,
-        resp_password: None,
-        resp_doors: Vec::new(),
-        peer_host: String::new(),
-        peer_port: 0,
-        seed: 1,
+        ..EngineConfig::default()
     }
 }
 

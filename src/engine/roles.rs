@@ -323,7 +323,7 @@ impl<S: StoreRead> Core<S> {
         takeover.account.seconds = seconds(self.now.mono.since(takeover.started));
         let text = format!("taken over in epoch {epoch}: {}", takeover.account.lost);
         self.incident(Severity::Warning, "takeover", text);
-        self.reply_value(takeover.token, &takeover.account);
+        self.reply_value(takeover.token, takeover.account);
     }
 
     /// The control file is durable.

@@ -4,7 +4,7 @@ use super::super::core::testing::{DRIVERS, Node, Setting, TIMEOUT, connect, star
 use super::super::inbox::Message;
 use super::*;
 use crate::base::limits::GUESS_FREE;
-use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
 use crate::engine::{ClientEffect, ClientEvent, Effect};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -93,9 +93,8 @@ fn answers(event: Event, effects: &mut VecDeque<Effect>) {
             effects.push_back(Effect::Client(ClientEffect::Close { conn, stuck: false }))
         }
         Event::Admin { token, .. } => {
-            let value =
-                serde_json::json!({"refused": 0, "resp_refused": 0, "nbd_refused": 0, "incidents": 0});
-            effects.push_back(Effect::Admin { token, reply: AdminReply::Ok { value } });
+            let reply = AdminReply::Ok { value: Status::default().into() };
+            effects.push_back(Effect::Admin { token, reply });
         }
         Event::Stop => effects.push_back(Effect::Stopped),
         _ => {}
@@ -111,8 +110,12 @@ fn talks(client: &mut TcpStream) {
 fn refused(node: &Node) -> [u64; 3] {
     let (reply, answer) = sync_channel(1);
     node.inbox.send(Message::Admin { request: AdminRequest::Status, reply }).unwrap();
-    let AdminReply::Ok { value } = answer.recv_timeout(TIMEOUT).unwrap() else { panic!("a status") };
-    ["resp_refused", "nbd_refused", "refused"].map(|field| value[field].as_u64().unwrap())
+    match answer.recv_timeout(TIMEOUT).unwrap() {
+        AdminReply::Ok { value: AdminAnswer::Status(status) } => {
+            [status.resp_refused, status.nbd_refused, status.refused]
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

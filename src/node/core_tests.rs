@@ -5,7 +5,7 @@ use super::super::segment_source;
 use super::testing::{DRIVERS, Setting, TIMEOUT, start};
 use super::*;
 use crate::base::{AlignedBuf, ConnId, Fault, JournalKind, SegmentIndex};
-use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
 use crate::engine::{
     ClientEffect, ClientEvent, FileEffect, FileEvent, JournalEffect, JournalEvent, PrepareSegment,
     ReadSegment, RemoveSegment,
@@ -316,7 +316,8 @@ fn a_stopping_node_takes_no_more_clients() {
 fn operators_get_answers_and_too_many_at_once_are_refused() {
     let play = |event, effects: &mut VecDeque<Effect>| match event {
         Event::Admin { token, request: AdminRequest::Status } => {
-            let reply = AdminReply::Ok { value: serde_json::json!({"refused": 1}) };
+            let status = Status { refused: 1, ..Status::default() };
+            let reply = AdminReply::Ok { value: status.into() };
             effects.push_back(Effect::Admin { token, reply });
         }
         event => echo(event, effects),
@@ -328,7 +329,10 @@ fn operators_get_answers_and_too_many_at_once_are_refused() {
         answer
     };
     let answer = ask(AdminRequest::Status).recv_timeout(TIMEOUT).unwrap();
-    assert_eq!(answer, AdminReply::Ok { value: serde_json::json!({"refused": 1}) });
+    assert!(
+        matches!(&answer, AdminReply::Ok { value: AdminAnswer::Status(status) } if status.refused == 1),
+        "{answer:?}"
+    );
     let waiting: Vec<_> =
         (0..crate::base::limits::ADMIN_PENDING_MAX).map(|_| ask(AdminRequest::StartAlone)).collect();
     let refused = ask(AdminRequest::Status).recv_timeout(TIMEOUT).unwrap();

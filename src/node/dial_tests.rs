@@ -5,7 +5,7 @@ use super::super::core::testing::{DRIVERS, Node, Setting, TIMEOUT, identities, s
 use super::super::inbox::Message;
 use super::super::peer_address::LookUp;
 use super::*;
-use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::engine::admin::{AdminReply, AdminRequest, Status};
 use crate::engine::{Effect, Event, LinkEffect, LinkEvent};
 use nix::sys::socket::{Backlog, listen};
 use std::net::{TcpListener, TcpStream};
@@ -34,7 +34,7 @@ fn redialler(tell: Sender<String>) -> impl FnMut(Event, &mut VecDeque<Effect>) +
                 false
             }
             Event::Admin { token, .. } => {
-                let reply = AdminReply::Ok { value: serde_json::json!({"refused": 0}) };
+                let reply = AdminReply::Ok { value: Status::default().into() };
                 effects.push_back(Effect::Admin { token, reply });
                 false
             }

@@ -7,7 +7,7 @@ use super::super::peer_address::PeerAddress;
 use super::super::tls::LinkIdentity;
 use crate::base::limits::{LINKS_PEER_UNKNOWN_MAX, LINKS_UNKNOWN_MAX};
 use crate::base::{AlignedBuf, ConnId};
-use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
 use crate::engine::{ClientEvent, Effect, Event, Incident, LinkEffect, LinkEvent};
 use crate::io::IoChoice;
 use bytes::Bytes;
@@ -34,7 +34,7 @@ fn echo(tell: Sender<String>) -> impl FnMut(Event, &mut VecDeque<Effect>) + Send
         Event::Link(LinkEvent::Closed { why, .. }) => tell.send(why).unwrap(),
         Event::Stop => effects.push_back(Effect::Stopped),
         Event::Admin { token, .. } => {
-            let reply = AdminReply::Ok { value: serde_json::json!({"refused": 0, "incidents": 0}) };
+            let reply = AdminReply::Ok { value: Status::default().into() };
             effects.push_back(Effect::Admin { token, reply });
         }
         _ => {}
@@ -213,9 +213,7 @@ fn refused(node: &Node) -> (u64, u64) {
     let (reply, answer) = sync_channel(1);
     node.inbox.send(Message::Admin { request: AdminRequest::Status, reply }).unwrap();
     match next(&answer) {
-        AdminReply::Ok { value } => {
-            (value["refused"].as_u64().unwrap(), value["incidents"].as_u64().unwrap())
-        }
+        AdminReply::Ok { value: AdminAnswer::Status(status) } => (status.refused, status.incidents),
         other => panic!("{other:?}"),
     }
 }

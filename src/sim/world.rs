@@ -373,12 +373,10 @@ impl World {
             peer_timeout_ms: o.peer_timeout_ms,
             checkpoint_ms: o.checkpoint_ms,
             checkpoint_bytes: o.checkpoint_bytes,
-            resp_default: None,
-            resp_password: None,
-            resp_doors: Vec::new(),
             peer_host: "peer".to_owned(),
             peer_port: 2000,
             seed: o.seed ^ n as u64 ^ self.nodes[n].life << 8,
+            ..EngineConfig::default()
         }
     }
 
