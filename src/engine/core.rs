@@ -17,6 +17,7 @@ use super::listing::Listing;
 use super::overlay::Overlay;
 use super::peer::{self, Keeping};
 use super::promises::Promises;
+use super::read_back::ReadFor;
 use super::roles::{RoleState, Stage};
 use crate::base::limits::{BLOCK_U64, SEGMENT_MIN};
 use crate::base::{AckLevel, Fault, JournalKind, Mono, Now, Ordinal, Seq, Wait};
@@ -25,19 +26,6 @@ use crate::journal::{Journal, Recovered};
 use crate::store::StoreRead;
 use crate::store::namespace::Namespace;
 use std::collections::{HashMap, VecDeque};
-
-/// What a read of a segment is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ReadFor {
-    /// Replay into the store.
-    Apply(JournalKind),
-    /// Catch-up of the peer.
-    Stream,
-    /// `log show`.
-    Listing,
-    /// The entries that the pair never kept.
-    Diverged,
-}
 
 /// Everything but the doors.
 #[derive(Debug)]

@@ -9,7 +9,6 @@
 
 mod space;
 
-use super::cursor::{Cursor, CursorError, ReadRequest, WalkStep};
 use super::in_flight::{InFlight, Writing};
 use super::recover::ENDS_KEPT;
 use super::segments::Segments;
@@ -437,24 +436,9 @@ impl Journal {
         self.segments.second_base()
     }
 
-    /// A cursor that gives the batch holding the entry after `after` first.
-    ///
-    /// # Errors
-    /// [`CursorError::Released`].
-    pub fn cursor(&self, after: Seq) -> Result<Cursor, CursorError> {
-        Cursor::new(&self.segments, after)
-    }
-
-    /// Moves a cursor: the next batch, or a read that must be done first, or neither at the end of what is durable.
-    ///
-    /// # Errors
-    /// Any [`CursorError`].
-    pub fn advance(&self, cursor: &mut Cursor) -> Result<(Option<Batch>, Option<ReadRequest>), CursorError> {
-        Ok(match cursor.step(&self.segments)? {
-            WalkStep::Batch(batch) => (Some(batch), None),
-            WalkStep::Read(request) => (None, Some(request)),
-            WalkStep::End => (None, None),
-        })
+    /// What a reader walks over.
+    pub(super) fn segments(&self) -> &Segments {
+        &self.segments
     }
 
     /// The next thing to do, if any.
