@@ -88,7 +88,7 @@ impl<S: StoreRead> Engine<S> {
     pub fn input(&mut self, now: Now, event: Event) {
         let core = &mut self.core;
         core.now = now;
-        core.dirty = true;
+        let was_dirty = std::mem::replace(&mut core.dirty, true);
         match event {
             Event::Tick => self.door.begin_round(),
             Event::SegmentReady { journal, index } => core.journals[journal.index()].segment_ready(index),
@@ -145,7 +145,11 @@ impl<S: StoreRead> Engine<S> {
                 self.door.ended(now, conn, drained, core);
                 core.store.unpin();
             }
-            Event::ClientSent { conn } => self.door.sent(conn),
+            Event::ClientSent { conn } => {
+                // Most often nobody can go on by it, and it comes for every reply.
+                let due = self.door.sent(conn);
+                core.dirty = was_dirty || due;
+            }
             Event::ClientClosed { conn } => self.door.close(conn),
             Event::Admin { token, request } => self.admin(token, request),
             Event::Stop => core.stopping = true,
