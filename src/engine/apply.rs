@@ -303,7 +303,7 @@ impl<S: StoreRead> Core<S> {
                 self.effect(Effect::ForgetVolume { file: *file });
             }
         }
-        self.promised = self.highest_promise();
+        self.note_promises();
     }
 
     pub(super) fn applied(&mut self, journal: JournalKind, round: Round, seq: Seq) {

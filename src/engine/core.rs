@@ -81,6 +81,8 @@ pub(super) struct Core<S> {
     pub(super) peer_lost_at: Option<Mono>,
     /// The highest ack level that is configured for the database or any of its files.
     pub(super) promised: AckLevel,
+    /// Whether one of these levels is `received`: then the peer waits for that word alone.
+    pub(super) wants_received: bool,
     /// Updates that wait for the peer, and since when.
     pub(super) promises: Promises,
     pub(super) barrier: Option<Barrier>,
@@ -177,6 +179,7 @@ impl<S: StoreRead> Core<S> {
             resume_at: Seq(0),
             peer_lost_at: None,
             promised: AckLevel::Local,
+            wants_received: false,
             promises: Promises::default(),
             barrier: None,
             definitions: VecDeque::new(),
@@ -195,7 +198,7 @@ impl<S: StoreRead> Core<S> {
             stopping: false,
             config,
         };
-        core.promised = core.highest_promise();
+        core.note_promises();
         core
     }
 
