@@ -4,6 +4,7 @@
 //! Usage: `bench-load --port P [--clients 64] [--seconds 5] [--value 128] [--keys 100000] [--wait]`. Prints one line of
 //! JSON. One thread, epoll; it ends with an error at the first answer that is not the expected one.
 
+use hot_backup::format::resp::command;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::error::Error;
 use std::io::{ErrorKind, Read, Write};
@@ -116,11 +117,9 @@ fn run(plan: &Plan) -> Result<Vec<u32>, Failure> {
 impl Client {
     fn ask(&mut self, key: u64, value: &[u8], wait: bool, now: Instant) -> Result<(), Failure> {
         self.request.clear();
-        write!(self.request, "*3\r\n$3\r\nSET\r\n$16\r\nkey:{key:012}\r\n${}\r\n", value.len())?;
-        self.request.extend_from_slice(value);
-        self.request.extend_from_slice(b"\r\n");
+        command(&mut self.request, &[b"SET", format!("key:{key:012}").as_bytes(), value]);
         if wait {
-            self.request.extend_from_slice(b"*3\r\n$4\r\nWAIT\r\n$1\r\n1\r\n$1\r\n0\r\n");
+            command(&mut self.request, &[b"WAIT", b"1", b"0"]);
         }
         self.got = 0;
         self.sent_at = now;

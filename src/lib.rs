@@ -4,6 +4,7 @@
 
 pub mod base;
 pub mod cli;
+pub mod client;
 pub mod doors;
 pub mod engine;
 pub mod format;

@@ -8,7 +8,7 @@ use std::fs;
 use std::process::Command;
 
 const ARCHITECTURE: &str = "src/ARCHITECTURE.md";
-/// Documents whose paths and names are checked.
+/// Documents whose paths and names are checked, beside the pages in `docs`.
 const DOCUMENTS: [&str; 5] = [ARCHITECTURE, "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"];
 /// The sections of the architecture document, in order.
 const SECTIONS: [&str; 13] = [
@@ -27,12 +27,28 @@ const SECTIONS: [&str; 13] = [
     "Glossary",
 ];
 
-fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("reading {path}: {error}"))
 }
 
+/// The pages in `docs`, as people name them, in order.
+pub(crate) fn pages() -> Vec<String> {
+    let entries = fs::read_dir(root().join("docs")).expect("the pages");
+    let names = entries.map(|entry| entry.expect("a readable directory").file_name());
+    let names = names.map(|name| name.into_string().expect("a name in text"));
+    let mut pages: Vec<_> =
+        names.filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}")).collect();
+    pages.sort();
+    pages
+}
+
+/// All documents that are checked.
+pub(crate) fn documents() -> Vec<String> {
+    DOCUMENTS.into_iter().map(str::to_owned).chain(pages()).collect()
+}
+
 /// What stands between single backticks, outside of code blocks.
-fn quoted(text: &str) -> Vec<String> {
+pub(crate) fn quoted(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut in_block = false;
     for line in text.lines() {
@@ -46,7 +62,7 @@ fn quoted(text: &str) -> Vec<String> {
 }
 
 /// The lines of code blocks.
-fn blocks(text: &str) -> Vec<&str> {
+pub(crate) fn blocks(text: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let mut in_block = false;
     for line in text.lines() {
@@ -59,7 +75,7 @@ fn blocks(text: &str) -> Vec<&str> {
     found
 }
 
-fn none(wrong: &[String]) {
+pub(crate) fn none(wrong: &[String]) {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
@@ -136,9 +152,9 @@ fn every_room_is_in_the_map_and_the_table_of_rooms_is_the_one_that_is_held() {
 #[test]
 fn paths_that_documents_name_exist() {
     let mut wrong = Vec::new();
-    for document in DOCUMENTS {
-        for word in quoted(&read(document)) {
-            let roots = ["src/", "tests/", "tools/", "bench/", ".ci/"];
+    for document in documents() {
+        for word in quoted(&read(&document)) {
+            let roots = ["src/", "tests/", "tools/", "bench/", "docs/", ".ci/"];
             if roots.iter().any(|start| word.starts_with(start)) && !root().join(&word).exists() {
                 wrong.push(format!("{document}: {word} is not there"));
             }
@@ -162,8 +178,8 @@ fn is_known(sources: &[String], word: &str) -> bool {
 fn functions_and_types_that_documents_name_exist() {
     let sources = sources();
     let mut wrong = Vec::new();
-    for document in DOCUMENTS {
-        for word in quoted(&read(document)) {
+    for document in documents() {
+        for word in quoted(&read(&document)) {
             let bare = word.strip_suffix("()").unwrap_or(&word);
             let is_path = bare.contains("::") && bare.split("::").all(is_name);
             let is_call = word.ends_with("()") && is_name(bare);
@@ -202,7 +218,7 @@ fn every_dependency_has_its_line_in_the_architecture() {
 }
 
 /// What `hot-backup WORDS --help` prints.
-fn help(words: &[String]) -> String {
+pub(crate) fn help(words: &[String]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_hot-backup"))
         .args(words)
         .arg("--help")
@@ -214,7 +230,7 @@ fn help(words: &[String]) -> String {
 }
 
 /// The names under `Commands:` in a help text.
-fn commands(help: &str) -> BTreeSet<String> {
+pub(crate) fn commands(help: &str) -> Vec<String> {
     let list = help.split("\nCommands:\n").nth(1).unwrap_or_default();
     let rows = list.lines().take_while(|line| line.starts_with("  "));
     rows.filter(|line| !line.starts_with("   "))
@@ -234,7 +250,7 @@ fn uses(text: &str) -> BTreeSet<String> {
                 continue;
             }
             let part = &line[at + name.len()..];
-            let end = part.find(['|', ';', '&', ')', '"', '#', '>', '\'']).unwrap_or(part.len());
+            let end = part.find(['|', ';', '&', ')', '"', '#', '>', '\'', '`']).unwrap_or(part.len());
             found.insert(part[..end].trim().to_owned());
         }
     }
@@ -245,12 +261,12 @@ fn uses(text: &str) -> BTreeSet<String> {
 fn commands_and_flags_in_documents_are_in_the_help() {
     let top = commands(&help(&[]));
     let mut wrong = Vec::new();
-    for document in DOCUMENTS {
-        for line in uses(&read(document)) {
+    for document in documents() {
+        for line in uses(&read(&document)) {
             let mut words: Vec<String> = Vec::new();
             let mut known = top.clone();
             for word in line.split_whitespace().filter(|word| !word.starts_with('-')) {
-                if !known.contains(word) {
+                if !known.iter().any(|name| name == word) {
                     break;
                 }
                 words.push(word.to_owned());
@@ -277,33 +293,6 @@ fn has_flag(help: &str, flag: &str) -> bool {
         let next = help[at + flag.len()..].chars().next();
         next.is_none_or(|c| !c.is_alphanumeric() && c != '-')
     })
-}
-
-#[test]
-fn the_readme_names_every_command_of_the_program() {
-    let text = read("README.md");
-    let told = uses(&text);
-    let first = |line: &String| line.split_whitespace().next().unwrap_or_default().to_owned();
-    let told: BTreeSet<String> = told.iter().map(first).collect();
-    let missing: Vec<_> =
-        commands(&help(&[])).into_iter().filter(|name| name != "help" && !told.contains(name)).collect();
-    assert!(missing.is_empty(), "the README does not show {missing:?}");
-}
-
-#[test]
-fn the_readme_has_the_config_keys_as_the_program_knows_them() {
-    let reference = hot_backup::node::config_file::reference();
-    assert!(read("README.md").contains(&reference), "put this into the README:\n{reference}");
-}
-
-#[test]
-fn the_readme_names_every_redis_command_of_the_door() {
-    let readme = quoted(&read("README.md")).join(" ");
-    let table = read("src/doors/resp/table.rs");
-    let names = table.match_indices("spec(\"").map(|(at, start)| &table[at + start.len()..]);
-    let names = names.filter_map(|rest| rest.split('"').next());
-    let missing: Vec<_> = names.filter(|name| !has_word(&readme, &name.to_uppercase())).collect();
-    assert!(missing.is_empty(), "{missing:?}");
 }
 
 /// What stands between quotes at the head of `text`, behind a severity and white space.

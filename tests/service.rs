@@ -4,7 +4,7 @@ use crate::support::{
     Nbd, Node, Pair, Plan, here, loopback_addresses, make_volume, missing, serves_volumes_at, shell,
     wait_until,
 };
-use hot_backup::engine::admin::{AdminReply, AdminRequest};
+use hot_backup::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
 use hot_backup::node::admin::call;
 use nix::sys::signal::Signal;
 use std::fs::OpenOptions;
@@ -130,27 +130,30 @@ fn the_service_manager_is_not_told_that_a_node_is_up_while_it_replays() {
     assert_eq!(manager.told(), UP);
     assert_eq!(answers(&node), "asking-peer");
     let states = asker.join().unwrap();
-    let on_the_way: Vec<_> = states.iter().filter(|status| !status["replay"].is_null()).collect();
+    let on_the_way: Vec<_> = states.iter().filter(|status| status.replay.is_some()).collect();
     assert!(!on_the_way.is_empty(), "in {} answers", states.len());
-    let words = |status: &&serde_json::Value| {
-        let replay = &status["replay"];
-        let (done, total) = (replay["done"].as_u64().unwrap(), replay["total"].as_u64().unwrap());
-        let named = ["starting", "replaying"].contains(&status["state"].as_str().unwrap());
-        named && done <= total && !replay["stage"].as_str().unwrap().is_empty()
+    let words = |status: &&Box<Status>| {
+        let replay = status.replay.as_ref().unwrap();
+        let named = ["starting", "replaying"].contains(&status.state.as_str());
+        named && replay.done <= replay.total && !replay.stage.is_empty()
     };
     assert!(on_the_way.iter().all(words), "{:?}", on_the_way.iter().find(|status| !words(status)));
-    let counted = on_the_way.iter().filter(|status| status["replay"]["total"].as_u64() > Some(0));
+    let counted = on_the_way.iter().filter(|status| status.replay.as_ref().unwrap().total > 0);
     assert!(counted.count() > 0, "{:?}", on_the_way.last());
 }
 
 /// What a node in `dir` tells of itself from its first answer on until it asks its peer.
-fn states_of_a_start(dir: &Path) -> Vec<serde_json::Value> {
+fn states_of_a_start(dir: &Path) -> Vec<Box<Status>> {
     let mut states = Vec::new();
     let until = Instant::now() + Duration::from_secs(60);
     while Instant::now() < until {
         match call(dir, &AdminRequest::Status, Duration::from_secs(60)) {
-            Ok(AdminReply::Ok { value }) if value["state"] == "asking-peer" => return states,
-            Ok(AdminReply::Ok { value }) => states.push(value),
+            Ok(AdminReply::Ok { value: AdminAnswer::Status(status) }) => {
+                if status.state == "asking-peer" {
+                    return states;
+                }
+                states.push(status);
+            }
             _ => std::thread::sleep(Duration::from_millis(1)),
         }
     }

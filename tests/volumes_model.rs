@@ -7,9 +7,15 @@
 
 use crate::support::{EXPORT, Plan, Volumes, tier};
 use hot_backup::base::Prng;
+use hot_backup::client::NbdClient;
+use hot_backup::client::nbd::{Choice, NbdReply, Request};
+use hot_backup::format::nbd::{
+    CMD_BLOCK_STATUS as STATUS, CMD_CACHE as CACHE, CMD_FLAG_FUA as FUA, CMD_FLAG_NO_HOLE as NO_HOLE,
+    CMD_FLUSH as FLUSH, CMD_READ as READ, CMD_TRIM as TRIM, CMD_WRITE as WRITE, CMD_WRITE_ZEROES as ZERO,
+    REPLY_TYPE_BLOCK_STATUS, REPLY_TYPE_NONE, REPLY_TYPE_OFFSET_DATA, REPLY_TYPE_OFFSET_HOLE,
+};
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 const BYTES: usize = 2 << 20;
@@ -18,16 +24,6 @@ const BUSY: usize = 96 << 10;
 const CLIENTS: usize = 3;
 /// So much is compared at once where nothing was changed.
 const CHUNK: usize = 512;
-
-const READ: u16 = 0;
-const WRITE: u16 = 1;
-const FLUSH: u16 = 3;
-const TRIM: u16 = 4;
-const CACHE: u16 = 5;
-const ZERO: u16 = 6;
-const STATUS: u16 = 7;
-const FUA: u16 = 1;
-const NO_HOLE: u16 = 2;
 
 #[derive(Clone, Debug)]
 struct Ask {
@@ -86,16 +82,15 @@ impl Ask {
             && range.start < self.offset + self.len
     }
 
-    fn encode(&self, cookie: u64, out: &mut Vec<u8>) {
-        out.extend(0x2560_9513_u32.to_be_bytes());
-        out.extend(self.flags.to_be_bytes());
-        out.extend(self.command.to_be_bytes());
-        out.extend(cookie.to_be_bytes());
-        out.extend((self.offset as u64).to_be_bytes());
-        out.extend(u32::try_from(self.len).unwrap().to_be_bytes());
-        if self.command == WRITE {
-            out.extend((self.offset..self.offset + self.len).map(|at| value(self.number, at)));
-        }
+    fn send(&self, cookie: u64, client: &mut NbdClient) {
+        let range = self.offset..self.offset + self.len;
+        let payload: Vec<u8> = match self.command {
+            WRITE => range.map(|at| value(self.number, at)).collect(),
+            _ => Vec::new(),
+        };
+        let (command, flags, offset) = (self.command, self.flags, self.offset as u64);
+        let request = Request { command, flags, cookie, offset, len: u32::try_from(self.len).unwrap() };
+        client.send(&request, &payload).expect("the node takes it");
     }
 }
 
@@ -108,58 +103,26 @@ struct Answer {
 }
 
 struct Client {
-    stream: TcpStream,
+    nbd: NbdClient,
     structured: bool,
-}
-
-fn number<const N: usize>(stream: &mut TcpStream) -> [u8; N] {
-    let mut bytes = [0; N];
-    stream.read_exact(&mut bytes).expect("the node answers");
-    bytes
-}
-
-fn u32_of(stream: &mut TcpStream) -> u32 {
-    u32::from_be_bytes(number(stream))
 }
 
 impl Client {
     fn open(at: SocketAddr, structured: bool) -> Self {
-        let mut stream = TcpStream::connect(at).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        assert_eq!(&number::<16>(&mut stream), b"NBDMAGICIHAVEOPT");
-        number::<2>(&mut stream);
-        let mut options = 3_u32.to_be_bytes().to_vec();
-        let name = [&u32::try_from(EXPORT.len()).unwrap().to_be_bytes()[..], EXPORT.as_bytes()].concat();
-        let query = b"base:allocation";
-        let meta = [&name[..], &[0, 0, 0, 1, 0, 0, 0, 15], query].concat();
-        let go = [&name[..], &[0, 0]].concat();
-        let all: &[(u32, &[u8])] = if structured { &[(8, &[]), (10, &meta), (7, &go)] } else { &[(7, &go)] };
-        for (option, data) in all {
-            options.extend(b"IHAVEOPT");
-            options.extend(option.to_be_bytes());
-            options.extend(u32::try_from(data.len()).unwrap().to_be_bytes());
-            options.extend(*data);
-        }
-        stream.write_all(&options).unwrap();
-        let mut left = all.len();
-        while left > 0 {
-            number::<12>(&mut stream);
-            let kind = u32_of(&mut stream);
-            let len = u32_of(&mut stream);
-            let mut data = vec![0; usize::try_from(len).unwrap()];
-            stream.read_exact(&mut data).unwrap();
-            assert_eq!(kind >> 31, 0, "refused: {data:?}");
-            left -= usize::from(kind == 1);
-        }
-        Self { stream, structured }
+        let choice = if structured { Choice::Structured } else { Choice::Go };
+        let nbd = NbdClient::open_by(at, EXPORT, Duration::from_secs(60), choice).unwrap();
+        Self { nbd, structured }
+    }
+
+    /// Sends requests.
+    fn sends(&mut self, asks: &[Ask]) {
+        asks.iter().zip(0..).for_each(|(ask, cookie)| ask.send(cookie, &mut self.nbd));
+        self.nbd.push().unwrap();
     }
 
     /// Sends requests, and takes their replies.
     fn does(&mut self, asks: &[Ask]) -> Vec<Answer> {
-        let mut bytes = Vec::new();
-        asks.iter().zip(0..).for_each(|(ask, cookie)| ask.encode(cookie, &mut bytes));
-        self.stream.write_all(&bytes).unwrap();
+        self.sends(asks);
         self.answers(asks)
     }
 
@@ -188,37 +151,30 @@ impl Client {
     }
 
     fn reply(&mut self, asks: &[Ask], all: &mut [Answer]) -> (u64, bool) {
-        let stream = &mut self.stream;
-        let magic = u32_of(stream);
-        if magic == 0x6744_6698 {
-            let error = u32_of(stream);
-            let cookie = u64::from_be_bytes(number(stream));
-            let at = usize::try_from(cookie).unwrap();
-            assert_eq!(error, 0, "{:?}", asks[at]);
-            if asks[at].command == READ {
-                assert!(!self.structured, "a simple reply with content");
-                stream.read_exact(&mut all[at].bytes).unwrap();
+        let (cookie, done, kind, payload) = match self.nbd.receive().expect("the node answers") {
+            NbdReply::Simple { cookie, error } => {
+                let at = usize::try_from(cookie).unwrap();
+                assert_eq!(error, 0, "{:?}", asks[at]);
+                if asks[at].command == READ {
+                    assert!(!self.structured, "a simple reply with content");
+                    self.nbd.receive_into(&mut all[at].bytes).unwrap();
+                }
+                return (cookie, true);
             }
-            return (cookie, true);
-        }
-        assert_eq!(magic, 0x668E_33EF, "a reply");
-        let flags = u16::from_be_bytes(number(stream));
-        let kind = u16::from_be_bytes(number(stream));
-        let cookie = u64::from_be_bytes(number(stream));
-        let mut payload = vec![0; usize::try_from(u32_of(stream)).unwrap()];
-        stream.read_exact(&mut payload).unwrap();
+            NbdReply::Chunk { cookie, done, kind, payload } => (cookie, done, kind, payload),
+        };
         let at = usize::try_from(cookie).unwrap();
         let place =
             |bytes: &[u8]| usize::try_from(u64::from_be_bytes(bytes[..8].try_into().unwrap())).unwrap();
         match kind {
-            0 => {}
+            REPLY_TYPE_NONE => {}
             // Bytes that are told; holes are zero already.
-            1 => {
+            REPLY_TYPE_OFFSET_DATA => {
                 let from = place(&payload) - asks[at].offset;
                 all[at].bytes[from..from + payload.len() - 8].copy_from_slice(&payload[8..]);
             }
-            2 => {}
-            5 => {
+            REPLY_TYPE_OFFSET_HOLE => {}
+            REPLY_TYPE_BLOCK_STATUS => {
                 let words: Vec<u32> =
                     payload.as_chunks::<4>().0.iter().map(|word| u32::from_be_bytes(*word)).collect();
                 let pairs = words[1..].as_chunks::<2>().0.iter();
@@ -227,7 +183,7 @@ impl Client {
             }
             other => panic!("chunk {other} for {:?}", asks[at]),
         }
-        (cookie, flags & 1 == 1)
+        (cookie, done)
     }
 }
 
@@ -274,9 +230,7 @@ impl Run {
             parts.push(Part { asks, left });
         }
         for (client, part) in self.clients.iter_mut().zip(&parts) {
-            let mut bytes = Vec::new();
-            part.asks.iter().zip(0..).for_each(|(ask, cookie)| ask.encode(cookie, &mut bytes));
-            client.stream.write_all(&bytes).unwrap();
+            client.sends(&part.asks);
         }
         let answers: Vec<_> = self
             .clients
@@ -294,7 +248,7 @@ impl Run {
             if part.left {
                 self.counts.left += 1;
                 // First it has left, then the next one comes.
-                let _ = self.clients[client].stream.shutdown(Shutdown::Both);
+                self.clients[client].nbd.hang_up();
                 self.clients[client] = Client::open(self.at, client == 2);
             }
         }

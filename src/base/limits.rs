@@ -80,6 +80,8 @@ pub const AUTHENTICATE_MS: u64 = 60_000;
 pub const CLIENT_HOLDS_MAX: usize = 4096;
 /// One reply (bytes).
 pub const CLIENT_REPLY_MAX: usize = 32 << 20;
+/// What a client of ours takes of one reply of the NBD door (bytes): more than the largest read.
+pub const CLIENT_PAYLOAD_MAX: usize = 64 << 20;
 /// What a client that waits (WAIT, KEYS, DBSIZE) may send meanwhile before it is read no further (bytes).
 pub const CLIENT_AHEAD_MAX: usize = 4096;
 /// A receive buffer at first, and at most (bytes).

@@ -5,9 +5,9 @@ use super::out::{Table, count, counted, say};
 use super::values;
 use super::wait::WaitArgs;
 use super::{Context, ask};
-use crate::engine::admin::{AccountView, AdminRequest};
+use crate::engine::admin::{AccountView, AdminRequest, WouldGo};
 use clap::{Args, Subcommand};
-use serde_json::Value;
+use serde::Serialize;
 
 /// Accounts: names under which files live
 #[derive(Debug, Args)]
@@ -88,9 +88,8 @@ pub(crate) fn run(context: &mut Context, args: AccountArgs) -> Done {
 
 fn delete(context: &mut Context, name: String, dry_run: bool, yes: bool) -> Done {
     let request = |dry_run| AdminRequest::AccountDelete { name: name.clone(), dry_run };
-    let would = ask::ask(context, &request(true))?;
-    let files = would.get("files").and_then(Value::as_u64).unwrap_or(0);
-    let files = counted(files, "file", "files");
+    let would: WouldGo = ask::ask_for(context, &request(true))?;
+    let files = counted(would.files, "file", "files");
     if dry_run {
         finish(context, &would, &format!("would delete account {name} with {files}"))?;
         return Ok(Answer::Yes);
@@ -118,7 +117,11 @@ pub(crate) fn print(context: &mut Context, accounts: &[AccountView]) -> Result<(
 }
 
 /// Ends a verb that has little to tell: a message for people, the node's value for scripts.
-pub(crate) fn finish(context: &mut Context, value: &Value, what: &str) -> Result<(), super::Failure> {
+pub(crate) fn finish(
+    context: &mut Context,
+    value: &impl Serialize,
+    what: &str,
+) -> Result<(), super::Failure> {
     if context.json {
         context.out.json(value)
     } else {

@@ -5,9 +5,7 @@ use super::wait::{Need, until_ready};
 use super::{Context, glue};
 use crate::base::limits::ANSWER_MAX;
 use crate::base::{Line, next_line};
-use crate::engine::admin::{AdminReply, AdminRequest, Status};
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
@@ -15,7 +13,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks, and gives back what the node answered; a refusal is a failure with the node's own words.
-pub(crate) fn ask(context: &Context, request: &AdminRequest) -> Result<Value, Failure> {
+pub(crate) fn ask(context: &Context, request: &AdminRequest) -> Result<AdminAnswer, Failure> {
     ask_within(context, request, PATIENCE)
 }
 
@@ -24,18 +22,21 @@ pub(crate) fn ask_within(
     context: &Context,
     request: &AdminRequest,
     patience: Duration,
-) -> Result<Value, Failure> {
+) -> Result<AdminAnswer, Failure> {
     until_ready(context, Need::of(request))?;
     answer_of(glue::call(context.dir()?, request, patience)?)
 }
 
 /// Asks for a value of a known type.
-pub(crate) fn ask_for<T: DeserializeOwned>(context: &Context, request: &AdminRequest) -> Result<T, Failure> {
+pub(crate) fn ask_for<T>(context: &Context, request: &AdminRequest) -> Result<T, Failure>
+where
+    T: TryFrom<AdminAnswer, Error = AdminAnswer>,
+{
     read(ask(context, request)?)
 }
 
 /// The value of an answer.
-pub(crate) fn answer_of(reply: AdminReply) -> Result<Value, Failure> {
+pub(crate) fn answer_of(reply: AdminReply) -> Result<AdminAnswer, Failure> {
     match reply {
         AdminReply::Ok { value } => Ok(value),
         AdminReply::No { message, next } => Err(Failure::No { message, next }),
@@ -44,10 +45,13 @@ pub(crate) fn answer_of(reply: AdminReply) -> Result<Value, Failure> {
 }
 
 /// A value as its type.
-pub(crate) fn read<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
-    serde_json::from_value(value).map_err(|e| {
+pub(crate) fn read<T>(answer: AdminAnswer) -> Result<T, Failure>
+where
+    T: TryFrom<AdminAnswer, Error = AdminAnswer>,
+{
+    T::try_from(answer).map_err(|_| {
         Failure::error(
-            format!("reading the node's answer: {e}"),
+            "reading the node's answer: it is one to another request",
             "use the same version of hot-backup for the node and for this command",
         )
     })
@@ -59,7 +63,7 @@ pub(crate) fn confirm(context: &Context, what: &str, yes: bool) -> Result<(), Fa
     if yes || !stdin.is_terminal() || !std::io::stderr().is_terminal() {
         return Ok(());
     }
-    let node: Status = ask_for(context, &AdminRequest::Status)?;
+    let node: Box<Status> = ask_for(context, &AdminRequest::Status)?;
     let question = format!("On node {} ({}): {what} Go on? (yes/no) ", node.name, node.role);
     let mut stderr = std::io::stderr().lock();
     let _ = write!(stderr, "hot-backup: {}", super::out::visible(&question));
@@ -87,8 +91,8 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_another_shape_is_an_error_that_says_so() {
-        let failure = read::<Status>(serde_json::json!({"role": 7})).unwrap_err();
+    fn an_answer_to_another_request_is_an_error_that_says_so() {
+        let failure = read::<Box<Status>>(AdminAnswer::done()).unwrap_err();
         assert_eq!(failure.code(), 2);
         assert!(failure.to_string().starts_with("reading the node's answer"), "{failure}");
     }

@@ -1,6 +1,7 @@
 //! How a command ends, and the one place where that becomes an exit code.
 
 use crate::base::plainly;
+use crate::client::RespError;
 use crate::engine::admin::AdminReply;
 use std::fmt;
 use std::io;
@@ -56,6 +57,11 @@ impl Failure {
         } else {
             Self::error(format!("writing to stdout: {error}"), "")
         }
+    }
+
+    /// A conversation with a node's RESP door that came to nothing.
+    pub(crate) fn resp(doing: impl fmt::Display, error: &RespError) -> Self {
+        Self::error(format!("{doing}: {error}"), "see whether the node still runs: hot-backup status")
     }
 
     /// A failed operation on a file or directory.

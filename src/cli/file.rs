@@ -8,10 +8,9 @@ use super::wait::WaitArgs;
 use super::{Context, ask};
 use crate::base::AckLevel;
 use crate::base::limits::BLOCK_U64;
-use crate::engine::admin::{AdminRequest, FileView};
+use crate::engine::admin::{AdminRequest, FileView, WouldGo};
 use crate::format::dptr::{DptrKind, FileState};
 use clap::{ArgGroup, Args, Subcommand};
-use serde_json::Value;
 
 /// Files: of items (records) or of 4 KiB blocks
 #[derive(Debug, Args)]
@@ -174,27 +173,20 @@ fn discard(
     request: impl Fn(&str, bool) -> AdminRequest,
 ) -> Done {
     let name = &args.name;
+    let would: WouldGo = ask::ask_for(context, &request(name, true))?;
     if args.dry_run {
-        let would = ask::ask(context, &request(name, true))?;
         finish(context, &would, &format!("would {verb} {name}{}", what_goes(&would)))?;
         return Ok(Answer::Yes);
     }
-    let would = ask::ask(context, &request(name, true))?;
     ask::confirm(context, &format!("File {name}{} will be {done}.", what_goes(&would)), args.yes)?;
     let value = ask::ask(context, &request(name, false))?;
-    finish(context, &value, &format!("{done} {name}{}", what_goes(&value)))?;
+    finish(context, &value, &format!("{done} {name}"))?;
     Ok(Answer::Yes)
 }
 
 /// What the node says would go, in brackets.
-fn what_goes(value: &Value) -> String {
-    let Some(fields) = value.as_object() else { return String::new() };
-    let told: Vec<String> = fields
-        .iter()
-        .filter(|(_, value)| value.is_u64())
-        .map(|(name, value)| format!("{name} {value}"))
-        .collect();
-    if told.is_empty() { String::new() } else { format!(" ({})", told.join(", ")) }
+fn what_goes(would: &WouldGo) -> String {
+    format!(" (files {}, items {})", would.files, would.items)
 }
 
 /// The new name of a file, without account; another account is refused.
@@ -277,7 +269,7 @@ mod tests {
 
     #[test]
     fn what_would_go_is_told_in_numbers() {
-        assert_eq!(what_goes(&serde_json::json!({"items": 3, "name": "x"})), " (items 3)");
-        assert_eq!(what_goes(&serde_json::json!({})), "");
+        let would = WouldGo { files: 1, items: 3, ..WouldGo::default() };
+        assert_eq!(what_goes(&would), " (files 1, items 3)");
     }
 }

@@ -3,14 +3,17 @@
 use super::failure::Failure;
 use super::values::IoArg;
 use super::wait::Look;
-use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::client::RespClient;
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest};
 use crate::io::Access;
-pub(crate) use crate::io::{Finding, Level, probe};
+pub(crate) use crate::io::{Finding, Level, probe, put_in_place};
 use crate::node::config::{Config, IoChoice};
+pub(crate) use crate::node::config_file::parse_size;
+use crate::node::config_file::{Key, Kind};
 use crate::node::door_tls::{self, Credentials};
 pub(crate) use crate::node::door_tls::{CA_FILE, CERTIFICATE_FILE, KEY_FILE};
 use crate::node::identity::IdentityError;
-use crate::node::layout::Layout;
+use crate::node::layout::{Layout, RESP_SOCKET};
 use crate::node::room::Room;
 use crate::node::serve::{self, ServeOptions};
 pub(crate) use crate::node::setup::InitOptions;
@@ -18,17 +21,37 @@ use crate::node::{admin, peer_address, setup};
 use std::path::Path;
 use std::time::Duration;
 
-/// The node's own Unix socket for items, within its directory.
-pub(crate) const RESP_SOCKET: &str = "resp.sock";
+/// How long the node may take for one answer: a full queue or an absent peer may hold it back.
+const ITEM_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Makes a node's directory, keys and config.
 pub(crate) fn init(options: &InitOptions) -> Result<(), Failure> {
     setup::init(options).map(|_| ()).map_err(|e| setup_failure(&e))
 }
 
+/// What the value of a config key says of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyPlace {
+    /// It is a path.
+    Path,
+    /// It may be the path of a socket.
+    Socket,
+    /// Nothing, or there is no such key.
+    Neither,
+}
+
+/// Of the key of that name.
+pub(crate) fn key_place(name: &str) -> KeyPlace {
+    match Key::named(name).map(|key| key.kind) {
+        Some(Kind::Path(_)) => KeyPlace::Path,
+        Some(Kind::Listen(_)) => KeyPlace::Socket,
+        _ => KeyPlace::Neither,
+    }
+}
+
 /// What should be known of the room that the node in `dir` has for its journal; none if `dir` is no node's.
 pub(crate) fn journal_room(dir: &Path) -> Option<Finding> {
-    let quota = Config::load(dir).ok()?.journal_quota_bytes;
+    let quota = Config::load(dir).ok()?.engine.quota_bytes;
     let (level, found, advice) = match Room::of(&Layout::new(dir), quota) {
         Ok(room) => match room.warning() {
             None => (Level::Ok, format!("{} MiB of quota have room", quota >> 20), String::new()),
@@ -85,11 +108,19 @@ pub(crate) fn serve(dir: &Path, io: Option<IoArg>) -> Result<(), Failure> {
 }
 
 /// Checks that nobody but its owner can answer in the place of the node in `dir`.
-pub(crate) fn check_dir(dir: &Path) -> Result<(), Failure> {
+fn check_dir(dir: &Path) -> Result<(), Failure> {
     crate::io::check_dir(dir, Access::Read).map_err(|distrust| {
         let message = format!("connecting to the node in {}: {distrust}", dir.display());
         Failure::error(message, "a node's directory belongs to its user, and nobody else may write to it")
     })
+}
+
+/// Connects to the node in `dir` by its own socket for items, however long that path is.
+pub(crate) fn items_of(dir: &Path) -> Result<RespClient, Failure> {
+    check_dir(dir)?;
+    admin::connect_in_dir(dir, RESP_SOCKET, ITEM_PATIENCE)
+        .and_then(|stream| RespClient::unix(&stream, ITEM_PATIENCE))
+        .map_err(|error| not_connected(dir, error))
 }
 
 /// What others could do to a node's directory by way of those above it.
@@ -105,10 +136,7 @@ pub(crate) fn call(dir: &Path, request: &AdminRequest, timeout: Duration) -> Res
 /// How far the node in `dir` has come.
 pub(crate) fn look(dir: &Path, timeout: Duration) -> Look {
     match admin::call(dir, &AdminRequest::Status, timeout) {
-        Ok(AdminReply::Ok { value }) => match serde_json::from_value(value) {
-            Ok(status) => Look::Told(status),
-            Err(_) => Look::Hopeless,
-        },
+        Ok(AdminReply::Ok { value: AdminAnswer::Status(status) }) => Look::Told(status),
         Err(error) if error.may_pass() => Look::Absent,
         _ => Look::Hopeless,
     }
@@ -120,7 +148,7 @@ pub(crate) fn doubts(peer: &str, listen: &str) -> Vec<String> {
 }
 
 /// A failed connection to the socket of the node in `dir`.
-pub(crate) fn not_connected(dir: &Path, error: std::io::Error) -> Failure {
+fn not_connected(dir: &Path, error: std::io::Error) -> Failure {
     let error = admin::AdminCallError::of_connect(dir, error, Duration::ZERO);
     Failure::error(error.to_string(), error.next())
 }

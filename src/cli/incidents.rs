@@ -3,9 +3,8 @@
 use super::failure::{Answer, Done};
 use super::out::{Table, say, utc};
 use super::{Context, ask};
-use crate::engine::admin::AdminRequest;
+use crate::engine::admin::{AdminRequest, IncidentView};
 use clap::Args;
-use serde::{Deserialize, Serialize};
 
 /// Lists recent incidents, newest last
 #[derive(Debug, Args)]
@@ -21,15 +20,6 @@ pub(crate) struct IncidentsArgs {}
 When a primary comes back after its peer took over, its updates that the standby never received are saved in
 DIR/diverged before anything is undone. This lists those files.")]
 pub(crate) struct DivergedArgs {}
-
-/// An incident as it arrives.
-#[derive(Debug, Serialize, Deserialize)]
-struct IncidentView {
-    severity: String,
-    kind: String,
-    text: String,
-    wall_ms: u64,
-}
 
 /// Runs `incidents`.
 pub(crate) fn incidents(context: &mut Context) -> Done {

@@ -1,12 +1,12 @@
 //! `init`, `identity`, `trust`, `serve` and `start`: from an empty directory to a running node.
 
 use super::failure::{Answer, Done, Failure};
-use super::glue::InitOptions;
+use super::glue::{InitOptions, KeyPlace};
 use super::out::say;
 use super::values::{self, IoArg, PeerLossArg, RoleArg};
 use super::wait::WaitArgs;
 use super::{Context, ask, glue};
-use crate::base::limits::{ANSWER_MAX, SEGMENT_MAX, SEGMENT_MIN};
+use crate::base::limits::ANSWER_MAX;
 use crate::base::{AckLevel, text_at_most};
 use crate::engine::admin::AdminRequest;
 use crate::format::PairId;
@@ -73,7 +73,7 @@ pub(crate) struct InitArgs {
     #[arg(long, value_enum)]
     io: Option<IoArg>,
     /// Size of a journal segment (64K to 4G) [default: 64M]
-    #[arg(long, value_name = "SIZE", value_parser = segment_size)]
+    #[arg(long, value_name = "SIZE", value_parser = values::byte_size)]
     segment_bytes: Option<u64>,
     /// What the replicated journal may take on disk; at least four segments [default: 8G]
     #[arg(long, value_name = "SIZE", value_parser = values::byte_size)]
@@ -84,6 +84,11 @@ pub(crate) struct InitArgs {
     /// took over meanwhile, both serve, and the updates of one of them are not kept.
     #[arg(long, value_enum)]
     on_restart_alone: Option<Alone>,
+    /// Any key of config.toml by its name, for example --set checkpoint_ms=5000; may be given again
+    ///
+    /// The file that init writes explains every key. Keys that have a flag of their own can be set by either.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = values::setting)]
+    set: Vec<(String, String)>,
     /// The pair to join, for a node that replaces a lost one; identity shows it
     #[arg(long, value_name = "ID", value_parser = pair_id)]
     pair_id: Option<PairId>,
@@ -162,15 +167,6 @@ fn pair_id(text: &str) -> Result<PairId, String> {
     }
 }
 
-fn segment_size(text: &str) -> Result<u64, String> {
-    let size = values::byte_size(text)?;
-    if (SEGMENT_MIN..=SEGMENT_MAX).contains(&size) && size % crate::base::limits::BLOCK_U64 == 0 {
-        Ok(size)
-    } else {
-        Err("a segment has 64K to 4G, in whole blocks of 4K".to_owned())
-    }
-}
-
 /// `init`.
 pub(crate) fn init(context: &mut Context, args: InitArgs) -> Done {
     let dir = context.dir()?.to_owned();
@@ -211,6 +207,14 @@ fn init_options(dir: &Path, args: &InitArgs) -> Result<InitOptions, Failure> {
         Some(PeerLossArg::Degrade(after_ms)) => after_ms,
         _ => None,
     };
+    options = args.set.iter().try_fold(options, |options, (key, value)| {
+        let value = match glue::key_place(key) {
+            KeyPlace::Path => absolute(Path::new(value))?,
+            KeyPlace::Socket => absolute_socket(value)?,
+            KeyPlace::Neither => value.clone(),
+        };
+        Ok::<_, Failure>(options.with(key, Some(value)))
+    })?;
     Ok(options
         .with("resp_default", args.resp_default.as_ref())
         .with("resp_password_file", password)
@@ -337,13 +341,13 @@ mod tests {
         ];
         assert!(said.settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).eq(expected), "{said:?}");
         assert!(Path::new(&said.resp[0]).is_absolute());
-    }
-
-    #[test]
-    fn a_segment_has_whole_blocks_between_the_limits() {
-        assert_eq!(segment_size("64M"), Ok(64 << 20));
-        for bad in ["1K", "8G", "65537", "x"] {
-            assert!(segment_size(bad).is_err(), "{bad}");
-        }
+        let set =
+            parse("--set heartbeat_ms=100 --set nbd=x/n.sock --set nbd=[::1]:1 --set resp_default=a,b=c");
+        let set: Vec<_> = set.settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(
+            (set[0], set[2], set[3]),
+            (("heartbeat_ms", "100"), ("nbd", "[::1]:1"), ("resp_default", "a,b=c"))
+        );
+        assert!(set[1].0 == "nbd" && set[1].1.starts_with('/'), "paths start where the user is: {set:?}");
     }
 }

@@ -15,7 +15,7 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// Shows role, positions, lag, what would be lost now, space, incidents
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-PairWatermarks count entries of the replicated journal:
+The positions count entries of the replicated journal:
   appended   in this node's buffer          received  in the peer's memory
   durable    on this node's disk            acked     on the peer's disk
   committed  may be answered to clients     applied   visible in this node's store
@@ -48,7 +48,7 @@ pub(crate) fn run(context: &mut Context, args: &StatusArgs) -> Done {
     if args.watch {
         return watch(context, args.check);
     }
-    let status: Status = ask::ask_for(context, &AdminRequest::Status)?;
+    let status: Box<Status> = ask::ask_for(context, &AdminRequest::Status)?;
     if context.json {
         context.out.json(&status)?;
     } else {
@@ -71,7 +71,7 @@ fn watch(context: &mut Context, check: bool) -> Done {
     let mut lines_shown = 0;
     let mut last;
     loop {
-        match ask::ask_for::<Status>(context, &AdminRequest::Status) {
+        match ask::ask_for::<Box<Status>>(context, &AdminRequest::Status) {
             Ok(status) if context.json => {
                 context.out.json_line(&status)?;
                 last = Ok(status);
@@ -96,7 +96,7 @@ fn watch(context: &mut Context, check: bool) -> Done {
     if !check {
         return Ok(Answer::Yes);
     }
-    Ok(Answer::of(is_well(&last?)))
+    last.map(|status| Answer::of(is_well(&status)))
 }
 
 /// Shows `text` where the last one stood; on a pipe, below it.

@@ -49,7 +49,7 @@ pub(crate) fn run(context: &mut Context, args: &TakeoverArgs) -> Done {
     args.wait.note(context);
     let TakeoverArgs { peer_is_down, accept_loss, now, dry_run, .. } = *args;
     let request = AdminRequest::Takeover { peer_is_down, dry_run, accept_loss, now };
-    let account: TakeoverAccount = ask::read(ask::ask_within(context, &request, PATIENCE)?)?;
+    let account: Box<TakeoverAccount> = ask::read(ask::ask_within(context, &request, PATIENCE)?)?;
     if context.json {
         context.out.json(&account)?;
     } else {

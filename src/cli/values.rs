@@ -1,5 +1,6 @@
 //! Values on the command line, parsed once into types that cannot be wrong.
 
+use super::glue;
 use crate::base::AckLevel;
 use crate::base::limits::COMMAND_WAIT_MAX_MS;
 use crate::format::dptr::{Flags, name_is_valid};
@@ -85,23 +86,20 @@ pub(crate) fn wait(text: &str) -> Result<Duration, String> {
 
 /// A size such as `512`, `64K`, `10G`, `10GiB`; units are powers of 1024.
 pub(crate) fn byte_size(text: &str) -> Result<u64, String> {
-    let (digits, unit) = split_number(text);
-    let shift = match unit.to_ascii_uppercase().as_str() {
-        "" | "B" => 0,
-        "K" | "KB" | "KIB" => 10,
-        "M" | "MB" | "MIB" => 20,
-        "G" | "GB" | "GIB" => 30,
-        "T" | "TB" | "TIB" => 40,
-        _ => return Err(format!("unknown unit {unit:?}: use K, M, G or T (powers of 1024)")),
-    };
-    let number: u64 = digits.parse().map_err(|_| "expected a size such as 512M or 10G".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+    glue::parse_size(text)
+        .ok_or_else(|| "expected a size such as 512M or 10G (K, M, G, T or P, powers of 1024)".to_owned())
 }
 
 fn split_number(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);
     (digits, unit.trim_start())
+}
+
+/// `KEY=VALUE`.
+pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("say KEY=VALUE, as in checkpoint_ms=5000")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
 }
 
 /// Letters of L, X, Y, T, in any case.

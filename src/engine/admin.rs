@@ -1,5 +1,6 @@
-//! What an operator can ask of a running node, and the answers, as they go over the admin socket (JSON lines).
+//! What an operator can ask of a running node, and the answers; `node` carries them over the admin socket as JSON lines.
 
+pub use super::answer::{AdminAnswer, DoneView, IncidentView, LoggingView, StartView, WouldGo};
 use crate::base::AckLevel;
 use crate::format::dptr::{DptrKind, FileState, LoggingMode};
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub enum AdminRequest {
     /// Answered by [`Status`].
     Status,
-    /// Answered by a list of [`super::effect::Incident`], newest last.
+    /// Answered by a list of [`IncidentView`], newest last.
     Incidents,
     /// Become primary; answered by [`TakeoverAccount`].
     Takeover {
@@ -26,7 +27,8 @@ pub enum AdminRequest {
         #[serde(default)]
         now: bool,
     },
-    /// Serve as primary although the peer could not be asked. Refused if the peer is known to have more.
+    /// Serve as primary although the peer could not be asked. Refused if the peer is known to have more. Answered by
+    /// [`StartView`].
     StartAlone,
     /// The same, and entries of which the peer has told, and which are not here, may be given up.
     StartAloneAcceptLoss,
@@ -40,7 +42,7 @@ pub enum AdminRequest {
     },
     /// Answered by a list of [`AccountView`].
     AccountList,
-    /// Delete an account and its files; answered by `{"files":n}`.
+    /// Delete an account and its files. Answered by [`DoneView`]; a dry run, here and below, by [`WouldGo`].
     AccountDelete {
         /// Name.
         name: String,
@@ -48,7 +50,7 @@ pub enum AdminRequest {
         #[serde(default)]
         dry_run: bool,
     },
-    /// Rename an account.
+    /// Rename an account. Answered by its [`AccountView`].
     AccountRename {
         /// Old name.
         name: String,
@@ -77,7 +79,7 @@ pub enum AdminRequest {
         #[serde(default)]
         account: Option<String>,
     },
-    /// Delete a file and its items.
+    /// Delete a file and its items. Answered by [`DoneView`].
     FileDelete {
         /// `account,file`.
         name: String,
@@ -85,7 +87,7 @@ pub enum AdminRequest {
         #[serde(default)]
         dry_run: bool,
     },
-    /// Delete a file's items.
+    /// Delete a file's items. Answered by its [`FileView`].
     FileClear {
         /// `account,file`.
         name: String,
@@ -100,7 +102,7 @@ pub enum AdminRequest {
         /// Its new size (bytes).
         bytes: u64,
     },
-    /// Rename a file within its account.
+    /// Rename a file within its account. Answered by [`DoneView`].
     FileRename {
         /// `account,file`.
         name: String,
@@ -124,7 +126,7 @@ pub enum AdminRequest {
         #[serde(default)]
         ack: Option<String>,
     },
-    /// Set the logging mode (D3's transaction-log menu).
+    /// Set the logging mode (D3's transaction-log menu). Answered by [`LoggingView`].
     Logging {
         /// DL files only, all, or paused.
         mode: LoggingMode,
@@ -141,13 +143,13 @@ pub enum AdminRequest {
 }
 
 /// An answer. On the socket: one JSON object a line.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub enum AdminReply {
     /// Done; what was asked for.
     Ok {
         /// The value, by request.
-        value: serde_json::Value,
+        value: AdminAnswer,
     },
     /// No: nothing was changed (exit code 1).
     No {

@@ -1,7 +1,8 @@
 //! From durable batches to the store: in order, bounded, also after a restart and after a fault.
 
 use super::core::{Core, ReadFor};
-use super::effect::{Effect, Severity};
+use super::effect::{Severity, StoreEffect, VolumeEffect};
+use super::event::StoreEvent;
 use crate::base::limits::UNAPPLIED_MAX;
 use crate::base::{Fault, JournalKind, Mono, Round, Seq};
 use crate::format::batch::Batch;
@@ -269,7 +270,7 @@ impl<S: StoreRead> Core<S> {
         applier.under_way.push_back(batch.clone());
         let round = applier.round;
         self.checkpoint.bytes_since += u64::from(batch.header().len);
-        self.effect(Effect::Apply { journal, round, batch });
+        self.effect(StoreEffect::Apply { journal, round, batch });
     }
 
     /// Lets the sequencer's namespace follow entries that it did not make itself.
@@ -300,10 +301,19 @@ impl<S: StoreRead> Core<S> {
             self.overlay.forget(*file);
             self.extents.forget(*file);
             if self.namespace.file(*file).is_none() {
-                self.effect(Effect::ForgetVolume { file: *file });
+                self.effect(VolumeEffect::Forget { file: *file });
             }
         }
         self.note_promises();
+    }
+
+    pub(super) fn store_event(&mut self, event: StoreEvent) {
+        match event {
+            StoreEvent::Applied { journal, round, seq } => self.applied(journal, round, seq),
+            StoreEvent::ApplyFailed { journal, round, fault } => self.apply_failed(journal, round, fault),
+            StoreEvent::Checkpointed { applied } => self.checkpointed(applied),
+            StoreEvent::CheckpointFailed { fault } => self.checkpoint_failed(fault),
+        }
     }
 
     pub(super) fn applied(&mut self, journal: JournalKind, round: Round, seq: Seq) {
@@ -421,7 +431,7 @@ impl<S: StoreRead> Core<S> {
         self.checkpoint.wanted = false;
         self.checkpoint.bytes_since = 0;
         self.checkpoint.at = self.now.mono;
-        self.effect(Effect::Checkpoint);
+        self.effect(StoreEffect::Checkpoint);
     }
 
     pub(super) fn checkpoint_deadline(&self) -> Option<Mono> {

@@ -4,7 +4,11 @@ use super::*;
 use crate::base::{ConnId, FileId, Now, Ordinal};
 use crate::doors::{BlockBackend as _, Payload, Refusal};
 use crate::engine::admin::{AdminReply, AdminRequest};
-use crate::engine::{ClientDoor, Engine, EngineConfig, Event, PeerLoss, StartState};
+use crate::engine::{
+    ClientDoor, ClientEffect, ClientEvent, Effect, Event, FileEffect, FileEvent, JournalEffect, JournalEvent,
+    LinkEffect, LinkEvent, PrepareSegment, RemoveSegment, StoreEffect, StoreEvent, VolumeEffect,
+};
+use crate::engine::{Engine, EngineConfig, PeerLoss, StartState};
 use crate::format::PairId;
 use crate::format::control::{Control, Role};
 use crate::journal::Recovered;
@@ -24,17 +28,8 @@ fn config() -> EngineConfig {
         quota_bytes: 1 << 30,
         ack_level: crate::base::AckLevel::Local,
         on_peer_loss: PeerLoss::Block,
-        serve_alone: false,
-        heartbeat_ms: 500,
-        peer_timeout_ms: 5000,
-        checkpoint_ms: 10_000,
         checkpoint_bytes: 1 << 30,
-        resp_default: None,
-        resp_password: None,
-        resp_doors: Vec::new(),
-        peer_host: String::new(),
-        peer_port: 0,
-        seed: 1,
+        ..EngineConfig::default()
     }
 }
 
@@ -88,7 +83,10 @@ impl Bench {
             let (name, flags) = (name.to_owned(), None);
             bench.asks(AdminRequest::FileCreate { name, kind, flags, bytes, ack: None });
         }
-        bench.input(Event::ClientOpened { conn: CLIENT, door: ClientDoor::Items { trusted: true } });
+        bench.input(Event::Client(ClientEvent::Opened {
+            conn: CLIENT,
+            door: ClientDoor::Items { trusted: true },
+        }));
         bench
     }
 
@@ -98,27 +96,42 @@ impl Bench {
             self.engine.input(self.now, event);
             while let Some(effect) = self.engine.output() {
                 match effect {
-                    Effect::PrepareSegment { journal, index, .. } if self.segments < self.room => {
+                    Effect::Journal(JournalEffect::Prepare(PrepareSegment { journal, index, .. }))
+                        if self.segments < self.room =>
+                    {
                         self.segments += 1;
-                        events.push_back(Event::SegmentReady { journal, index });
+                        events.push_back(Event::Journal(JournalEvent::SegmentReady { journal, index }));
                     }
-                    Effect::PrepareSegment { journal, index, .. } => {
-                        events.push_back(Event::SegmentFailed { journal, index, fault: Fault::NoSpace });
+                    Effect::Journal(JournalEffect::Prepare(PrepareSegment { journal, index, .. })) => {
+                        events.push_back(Event::Journal(JournalEvent::SegmentFailed {
+                            journal,
+                            index,
+                            fault: Fault::NoSpace,
+                        }));
                     }
-                    Effect::RemoveSegment { .. } => self.segments -= 1,
-                    Effect::Checkpoint => {
+                    Effect::Journal(JournalEffect::Remove(RemoveSegment { .. })) => self.segments -= 1,
+                    Effect::Store(StoreEffect::Checkpoint) => {
                         let applied = self.store.checkpoint().unwrap();
-                        events.push_back(Event::Checkpointed { applied });
+                        events.push_back(Event::Store(StoreEvent::Checkpointed { applied }));
                     }
-                    Effect::Write { write, .. } => events.push_back(Event::Written { write }),
-                    Effect::WriteControl { write, .. } => events.push_back(Event::ControlWritten { write }),
-                    Effect::Apply { journal, round, batch } => self.given.push_back((journal, round, batch)),
-                    Effect::ClientSend { conn, bytes } => {
+                    Effect::Journal(JournalEffect::Write { write, .. }) => {
+                        events.push_back(Event::Journal(JournalEvent::Written { write }))
+                    }
+                    Effect::File(FileEffect::WriteControl { write, .. }) => {
+                        events.push_back(Event::File(FileEvent::ControlWritten { write }))
+                    }
+                    Effect::Store(StoreEffect::Apply { journal, round, batch }) => {
+                        self.given.push_back((journal, round, batch))
+                    }
+                    Effect::Client(ClientEffect::Send { conn, bytes }) => {
                         self.said.extend_from_slice(&bytes);
-                        events.push_back(Event::ClientSent { conn });
+                        events.push_back(Event::Client(ClientEvent::Sent { conn }));
                     }
-                    Effect::LinkConnect { conn } => {
-                        events.push_back(Event::LinkClosed { conn, why: "nobody is there".to_owned() });
+                    Effect::Link(LinkEffect::Connect { conn }) => {
+                        events.push_back(Event::Link(LinkEvent::Closed {
+                            conn,
+                            why: "nobody is there".to_owned(),
+                        }));
                     }
                     Effect::Incident(incident) => self.told.push(incident.kind),
                     Effect::Admin { reply, .. } => self.answered.push(reply),
@@ -139,7 +152,7 @@ impl Bench {
         if let Some((journal, round, batch)) = &next {
             let (journal, round) = (*journal, *round);
             self.store.apply(journal, std::slice::from_ref(batch)).unwrap();
-            self.input(Event::Applied { journal, round, seq: batch.header().last_seq() });
+            self.input(Event::Store(StoreEvent::Applied { journal, round, seq: batch.header().last_seq() }));
         }
         next.is_some()
     }
@@ -165,7 +178,10 @@ impl Bench {
     /// What a client is told.
     pub(in super::super) fn says(&mut self, line: &str) -> String {
         self.said.clear();
-        self.input(Event::ClientBytes { conn: CLIENT, bytes: format!("{line}\r\n").into_bytes() });
+        self.input(Event::Client(ClientEvent::Bytes {
+            conn: CLIENT,
+            bytes: format!("{line}\r\n").into_bytes(),
+        }));
         String::from_utf8(self.said.clone()).unwrap()
     }
 
@@ -193,7 +209,7 @@ fn a_store_without_room_is_told_as_that_although_more_was_given_behind_what_fail
     bench.given.clear();
     // The second cannot follow the first, which is no reason of its own.
     for fault in [Fault::NoSpace, Fault::Errno(22)] {
-        bench.input(Event::ApplyFailed { journal, round, fault });
+        bench.input(Event::Store(StoreEvent::ApplyFailed { journal, round, fault }));
         assert_eq!(bench.engine.core.store_fault(), Some(Fault::NoSpace));
         assert!(bench.set("3").starts_with("-OOM "));
         assert_eq!(bench.write_block(), Err(Refusal::NoSpace));
@@ -205,7 +221,7 @@ fn a_store_without_room_is_told_as_that_although_more_was_given_behind_what_fail
     assert_eq!(bench.ids(), [b"1", b"2"]);
     bench.given.clear();
     for fault in [Fault::Errno(5), Fault::Errno(22)] {
-        bench.input(Event::ApplyFailed { journal, round: round.next(), fault });
+        bench.input(Event::Store(StoreEvent::ApplyFailed { journal, round: round.next(), fault }));
         assert_eq!(bench.engine.core.store_fault(), Some(Fault::Errno(5)));
         assert!(bench.set("3").starts_with("-MISCONF "));
         assert_eq!(bench.write_block(), Err(Refusal::DiskFailed));
@@ -232,15 +248,15 @@ fn what_is_told_of_an_earlier_round_counts_for_nothing() {
     bench.set("2");
     let (journal, round, _) = bench.given[0];
     let seqs: Vec<Seq> = bench.given.drain(..).map(|(.., batch)| batch.header().last_seq()).collect();
-    bench.input(Event::ApplyFailed { journal, round, fault: Fault::NoSpace });
+    bench.input(Event::Store(StoreEvent::ApplyFailed { journal, round, fault: Fault::NoSpace }));
     // Late, before anything was given again, and again after the first of it was.
-    bench.input(Event::Applied { journal, round, seq: seqs[1] });
+    bench.input(Event::Store(StoreEvent::Applied { journal, round, seq: seqs[1] }));
     assert!(!bench.engine.core.all_applied(journal));
     bench.now.mono = bench.now.mono.plus_ms(RETRY_MS);
     bench.input(Event::Tick);
     assert_eq!(bench.ids(), [b"1", b"2"]);
-    bench.input(Event::Applied { journal, round, seq: seqs[1] });
-    bench.input(Event::ApplyFailed { journal, round, fault: Fault::Errno(22) });
+    bench.input(Event::Store(StoreEvent::Applied { journal, round, seq: seqs[1] }));
+    bench.input(Event::Store(StoreEvent::ApplyFailed { journal, round, fault: Fault::Errno(22) }));
     assert!(!bench.engine.core.all_applied(journal));
     assert_eq!(bench.ids(), [b"1", b"2"], "nothing is taken back");
     bench.apply();
@@ -335,7 +351,7 @@ fn damage_of_a_volume_is_told_with_its_name_and_place() {
     let read = |bench: &mut Bench, result| {
         let asker = super::super::blocks::Asker::Door(1);
         bench.engine.core.begin_read(asker, file, 8192, 512).unwrap();
-        let Some(Effect::ReadVolume { read, .. }) = bench.engine.core.out.pop_back() else {
+        let Some(Effect::Volume(VolumeEffect::Read { read, .. })) = bench.engine.core.out.pop_back() else {
             panic!("the store is asked")
         };
         bench.engine.core.volume_read(read, result);
@@ -363,7 +379,7 @@ fn sets(bench: &mut Bench, count: usize, bytes: usize) -> Vec<String> {
     for n in 0..count {
         bench.said.clear();
         let line = format!("*3\r\n$3\r\nSET\r\n$12\r\napp,orders,{}\r\n${bytes}\r\n{value}\r\n", n % 10);
-        bench.input(Event::ClientBytes { conn: CLIENT, bytes: line.into_bytes() });
+        bench.input(Event::Client(ClientEvent::Bytes { conn: CLIENT, bytes: line.into_bytes() }));
         // A client that is not read on waits for its answer.
         for _ in 0..20 {
             bench.apply();
@@ -460,7 +476,7 @@ fn a_store_without_room_takes_the_claim_of_an_absent_peer_for_it() {
     bench.set("1");
     let (journal, round, _) = bench.given[0];
     bench.given.clear();
-    bench.input(Event::ApplyFailed { journal, round, fault: Fault::NoSpace });
+    bench.input(Event::Store(StoreEvent::ApplyFailed { journal, round, fault: Fault::NoSpace }));
     assert_eq!(bench.segments, before - 1, "one segment each time");
     assert!(bench.told.contains(&"peer-dropped"));
     // Nobody is refused meanwhile; who comes now waits.
@@ -474,7 +490,7 @@ fn a_store_without_room_takes_the_claim_of_an_absent_peer_for_it() {
     for _ in 0..200 {
         let Some((journal, round, _)) = bench.given.front().cloned() else { break };
         bench.given.clear();
-        bench.input(Event::ApplyFailed { journal, round, fault: Fault::NoSpace });
+        bench.input(Event::Store(StoreEvent::ApplyFailed { journal, round, fault: Fault::NoSpace }));
         bench.now.mono = bench.now.mono.plus_ms(RETRY_MS);
         bench.input(Event::Tick);
     }
@@ -486,6 +502,6 @@ fn a_store_without_room_takes_the_claim_of_an_absent_peer_for_it() {
     bench.input(Event::Tick);
     let (journal, round, _) = bench.given[0];
     bench.given.clear();
-    bench.input(Event::ApplyFailed { journal, round, fault: Fault::Errno(5) });
+    bench.input(Event::Store(StoreEvent::ApplyFailed { journal, round, fault: Fault::Errno(5) }));
     assert_eq!(bench.segments, before);
 }

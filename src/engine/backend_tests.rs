@@ -2,9 +2,9 @@
 
 use super::super::admin::AdminRequest;
 use super::super::apply::tests::Bench;
-use super::super::effect::{ClientDoor, Event};
 use super::*;
 use crate::base::{ConnId, Prng};
+use crate::engine::{ClientDoor, ClientEvent, Event};
 use crate::format::control::Role;
 use crate::format::dptr::LoggingMode;
 use std::collections::{BTreeMap, BTreeSet};
@@ -268,12 +268,12 @@ fn changes_that_nobody_takes_become_one_and_those_that_nobody_wants_are_not_kept
 fn a_reply_that_was_taken_makes_no_other_part_look_for_something_to_do() {
     let mut bench = Bench::serving();
     let conn = ConnId(77);
-    bench.input(Event::ClientOpened { conn, door: ClientDoor::Items { trusted: true } });
+    bench.input(Event::Client(ClientEvent::Opened { conn, door: ClientDoor::Items { trusted: true } }));
     bench.input(Event::Tick);
     let now = bench.engine.core.now;
-    bench.engine.input(now, Event::ClientSent { conn });
+    bench.engine.input(now, Event::Client(ClientEvent::Sent { conn }));
     assert!(!bench.engine.core.dirty, "nobody waited for that");
     bench.engine.input(now, Event::Tick);
-    bench.engine.input(now, Event::ClientSent { conn });
+    bench.engine.input(now, Event::Client(ClientEvent::Sent { conn }));
     assert!(bench.engine.core.dirty, "what came before it counts");
 }

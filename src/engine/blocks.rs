@@ -7,7 +7,7 @@
 //! state that the primary once had.
 
 use super::core::Core;
-use super::effect::Effect;
+use super::effect::VolumeEffect;
 use super::extents::{Content, Extent};
 use crate::base::limits::{
     BLOCK_PAYLOAD_MAX, BLOCK_QUEUE_MAX, BLOCK_U64, BLOCK_UNAPPLIED_MAX, BLOCKS_UNAPPLIED_MAX, VOLUME_MAX,
@@ -178,7 +178,7 @@ impl<S: StoreRead> Core<S> {
         let read = self.fresh_id();
         self.block_reads.under_way.insert(read, reading);
         let len = usize::try_from(until - from).unwrap_or(usize::MAX);
-        self.effect(Effect::ReadVolume { read, file, offset: from, len, ordered });
+        self.effect(VolumeEffect::Read { read, file, offset: from, len, ordered });
         Ok(())
     }
 
@@ -195,7 +195,7 @@ impl<S: StoreRead> Core<S> {
         let captured = extents.into_iter().map(|extent| (extent, None)).collect();
         let read = self.fresh_id();
         self.block_reads.under_way.insert(read, Reading { asker, file, offset, len, captured });
-        self.effect(Effect::VolumeAllocation { read, file, offset, len, ordered });
+        self.effect(VolumeEffect::Allocation { read, file, offset, len, ordered });
         Ok(())
     }
 

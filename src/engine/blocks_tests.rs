@@ -40,17 +40,10 @@ fn config() -> EngineConfig {
         quota_bytes: 8 << 30,
         ack_level: AckLevel::Local,
         on_peer_loss: PeerLoss::Block,
-        serve_alone: false,
         heartbeat_ms: 1000,
-        peer_timeout_ms: 5000,
         checkpoint_ms: 60_000,
         checkpoint_bytes: 1 << 30,
-        resp_default: None,
-        resp_password: None,
-        resp_doors: Vec::new(),
-        peer_host: String::new(),
-        peer_port: 0,
-        seed: 1,
+        ..EngineConfig::default()
     }
 }
 

@@ -12,7 +12,7 @@
 //! ```
 
 use super::core::Core;
-use super::effect::{Effect, Severity};
+use super::effect::{LinkEffect, Severity};
 use super::incidents::Matter;
 use super::receiver::Inbound;
 use super::roles::Stage;
@@ -68,12 +68,12 @@ impl Callers {
 impl<S: StoreRead> Core<S> {
     pub(super) fn link_accepted(&mut self, conn: ConnId, from: String) {
         if self.stopping || matches!(self.state.step, Stage::Stopped) {
-            return self.effect(Effect::LinkClose { conn, abort: true });
+            return self.effect(LinkEffect::Close { conn, abort: true });
         }
         if self.link.callers.list.len() >= LINK_CALLERS_MAX
             && let Some(oldest) = self.link.callers.list.pop_front()
         {
-            self.effect(Effect::LinkClose { conn: oldest.session.conn, abort: true });
+            self.effect(LinkEffect::Close { conn: oldest.session.conn, abort: true });
         }
         let session = LinkSession::accepted(conn, self.now.mono);
         self.link.callers.list.push_back(Caller { session, from, claim: None });
@@ -109,7 +109,7 @@ impl<S: StoreRead> Core<S> {
         self.refused += 1;
         self.incident(Severity::Warning, "link-refused", format!("the peer was cut off: {text}"));
         self.link.callers.closed(conn);
-        self.effect(Effect::LinkClose { conn, abort: false });
+        self.effect(LinkEffect::Close { conn, abort: false });
     }
 
     /// How long the stream in use may be silent before a call takes its place (milliseconds).
@@ -171,8 +171,8 @@ impl<S: StoreRead> Core<S> {
         let Some(mut caller) = self.link.callers.take(conn) else { return };
         let refuse = Refuse { code: code as u16, text };
         caller.session.send(now, FrameKind::Refuse, head, refuse.encode().into());
-        self.effect(Effect::LinkSend { conn, parts: caller.session.take_out() });
-        self.effect(Effect::LinkClose { conn, abort: false });
+        self.effect(LinkEffect::Send { conn, parts: caller.session.take_out() });
+        self.effect(LinkEffect::Close { conn, abort: false });
     }
 
     /// Ends silent calls, and decides on those that wait.
@@ -183,7 +183,7 @@ impl<S: StoreRead> Core<S> {
             self.link.callers.list.iter().filter(|c| silent(c)).map(|c| c.session.conn).collect();
         for conn in gone {
             self.link.callers.closed(conn);
-            self.effect(Effect::LinkClose { conn, abort: false });
+            self.effect(LinkEffect::Close { conn, abort: false });
         }
         let waiting: Vec<ConnId> = self.link.callers.list.iter().map(|caller| caller.session.conn).collect();
         for conn in waiting {

@@ -1,7 +1,8 @@
 //! The sequencer: journals driven, watermarks, what may be answered.
 
 use super::core::{Core, ReadFor};
-use super::effect::{Effect, Severity};
+use super::effect::{JournalEffect, PrepareSegment, ReadSegment, RemoveSegment, Severity};
+use super::event::JournalEvent;
 use super::incidents::Matter;
 use crate::base::limits::{BLOCK_U64, QUEUE_MAX, UNAPPLIED_MAX, UNWRITTEN_MS};
 use crate::base::{Fault, JournalKind, SegmentIndex, Seq};
@@ -55,19 +56,41 @@ impl<S: StoreRead> Core<S> {
         self.unwritten.map(|(_, since)| since.plus_ms(UNWRITTEN_MS))
     }
 
+    pub(super) fn journal_event(&mut self, event: JournalEvent) {
+        match event {
+            JournalEvent::SegmentReady { journal, index } => {
+                self.journals[journal.index()].segment_ready(index);
+            }
+            JournalEvent::SegmentFailed { journal, index, fault } => {
+                self.segment_failed(journal, index, fault);
+            }
+            JournalEvent::Written { write } => self.written(write),
+            JournalEvent::WriteFailed { write, fault } => self.write_failed(write, fault),
+            JournalEvent::Read { read, result } => match self.reads.remove(&read) {
+                Some(ReadFor::Apply(journal)) => self.apply_read(journal, read, result),
+                Some(ReadFor::Stream) => self.stream_read(read, result),
+                Some(ReadFor::Listing) => self.listing_read(read, result),
+                Some(ReadFor::Diverged) => self.diverged_read(read, result),
+                None => {}
+            },
+        }
+    }
+
     pub(super) fn journal_ops(&mut self, journal: JournalKind) {
         while let Some(op) = self.journals[journal.index()].poll_op() {
             let effect = match op {
                 JournalOp::Prepare { index, bytes } => {
                     self.keep_quota(journal, bytes);
-                    Effect::PrepareSegment { journal, index, bytes }
+                    JournalEffect::Prepare(PrepareSegment { journal, index, bytes })
                 }
                 JournalOp::Write { write: inner, segment, offset, parts } => {
                     let write = self.fresh_id();
                     self.writes.insert(write, (journal, inner));
-                    Effect::Write { write, journal, segment, offset, parts }
+                    JournalEffect::Write { write, journal, segment, offset, parts }
                 }
-                JournalOp::Remove { index, reuse } => Effect::RemoveSegment { journal, index, reuse },
+                JournalOp::Remove { index, reuse } => {
+                    JournalEffect::Remove(RemoveSegment { journal, index, reuse })
+                }
             };
             self.effect(effect);
         }
@@ -84,7 +107,7 @@ impl<S: StoreRead> Core<S> {
         let read = self.fresh_id();
         self.reads.insert(read, purpose);
         let ReadRequest { segment, offset, len } = request;
-        self.effect(Effect::Read { read, journal, segment, offset, len });
+        self.effect(JournalEffect::Read(ReadSegment { read, journal, segment, offset, len }));
         read
     }
 

@@ -3,8 +3,12 @@
 use super::*;
 use crate::base::limits::UNWRITTEN_MS;
 use crate::base::{ConnId, Now, Ordinal};
-use crate::engine::admin::{AdminReply, AdminRequest, Status};
-use crate::engine::{ClientDoor, Effect, Engine, EngineConfig, Event, StartState};
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
+use crate::engine::{
+    ClientDoor, ClientEffect, ClientEvent, Effect, Event, FileEffect, FileEvent, JournalEffect, JournalEvent,
+    LinkEffect, LinkEvent, PrepareSegment, StoreEffect, StoreEvent,
+};
+use crate::engine::{Engine, EngineConfig, StartState};
 use crate::format::PairId;
 use crate::format::control::{Control, Role};
 use crate::format::dptr::DptrKind;
@@ -25,17 +29,8 @@ fn config(ack_level: AckLevel, on_peer_loss: PeerLoss) -> EngineConfig {
         quota_bytes: 1 << 30,
         ack_level,
         on_peer_loss,
-        serve_alone: false,
-        heartbeat_ms: 500,
-        peer_timeout_ms: 5000,
-        checkpoint_ms: 10_000,
         checkpoint_bytes: 1 << 30,
-        resp_doors: Vec::new(),
-        resp_default: None,
-        resp_password: None,
-        peer_host: String::new(),
-        peer_port: 0,
-        seed: 1,
+        ..EngineConfig::default()
     }
 }
 
@@ -90,7 +85,10 @@ impl Bench {
 
     fn opens(&mut self) {
         self.closed = false;
-        self.input(Event::ClientOpened { conn: CLIENT, door: ClientDoor::Items { trusted: true } });
+        self.input(Event::Client(ClientEvent::Opened {
+            conn: CLIENT,
+            door: ClientDoor::Items { trusted: true },
+        }));
     }
 
     fn input(&mut self, event: Event) {
@@ -105,32 +103,40 @@ impl Bench {
 
     fn carry_out(&mut self, effect: Effect) -> Option<Event> {
         Some(match effect {
-            Effect::PrepareSegment { journal, index, .. } => match self.ills.segments {
-                Some(fault) => Event::SegmentFailed { journal, index, fault },
-                None => Event::SegmentReady { journal, index },
+            Effect::Journal(JournalEffect::Prepare(PrepareSegment { journal, index, .. })) => {
+                match self.ills.segments {
+                    Some(fault) => Event::Journal(JournalEvent::SegmentFailed { journal, index, fault }),
+                    None => Event::Journal(JournalEvent::SegmentReady { journal, index }),
+                }
+            }
+            Effect::Journal(JournalEffect::Write { write, .. }) => match self.ills.writes {
+                Some(fault) => Event::Journal(JournalEvent::WriteFailed { write, fault }),
+                None => Event::Journal(JournalEvent::Written { write }),
             },
-            Effect::Write { write, .. } => match self.ills.writes {
-                Some(fault) => Event::WriteFailed { write, fault },
-                None => Event::Written { write },
-            },
-            Effect::Checkpoint => Event::Checkpointed { applied: self.store.checkpoint().unwrap() },
-            Effect::WriteControl { write, .. } => Event::ControlWritten { write },
-            Effect::Apply { journal, round, batch } => match self.ills.store {
-                Some(fault) => Event::ApplyFailed { journal, round, fault },
+            Effect::Store(StoreEffect::Checkpoint) => {
+                Event::Store(StoreEvent::Checkpointed { applied: self.store.checkpoint().unwrap() })
+            }
+            Effect::File(FileEffect::WriteControl { write, .. }) => {
+                Event::File(FileEvent::ControlWritten { write })
+            }
+            Effect::Store(StoreEffect::Apply { journal, round, batch }) => match self.ills.store {
+                Some(fault) => Event::Store(StoreEvent::ApplyFailed { journal, round, fault }),
                 None => {
                     self.store.apply(journal, std::slice::from_ref(&batch)).unwrap();
-                    Event::Applied { journal, round, seq: batch.header().last_seq() }
+                    Event::Store(StoreEvent::Applied { journal, round, seq: batch.header().last_seq() })
                 }
             },
-            Effect::ClientSend { conn, bytes } => {
+            Effect::Client(ClientEffect::Send { conn, bytes }) => {
                 self.said.extend_from_slice(&bytes);
-                Event::ClientSent { conn }
+                Event::Client(ClientEvent::Sent { conn })
             }
-            Effect::ClientClose { .. } => {
+            Effect::Client(ClientEffect::Close { .. }) => {
                 self.closed = true;
                 return None;
             }
-            Effect::LinkConnect { conn } => Event::LinkClosed { conn, why: "nobody is there".to_owned() },
+            Effect::Link(LinkEffect::Connect { conn }) => {
+                Event::Link(LinkEvent::Closed { conn, why: "nobody is there".to_owned() })
+            }
             Effect::Admin { reply, .. } => {
                 self.answered.push(reply);
                 return None;
@@ -148,20 +154,25 @@ impl Bench {
     /// State, reason, what to do.
     #[track_caller]
     fn tells(&mut self) -> Status {
-        let AdminReply::Ok { value } = self.asks(AdminRequest::Status) else { panic!("a status") };
-        serde_json::from_value(value).unwrap()
+        let AdminReply::Ok { value: AdminAnswer::Status(status) } = self.asks(AdminRequest::Status) else {
+            panic!("a status")
+        };
+        *status
     }
 
     /// How often an incident was told.
     fn told(&mut self, kind: &str) -> usize {
-        let AdminReply::Ok { value } = self.asks(AdminRequest::Incidents) else { panic!("a list") };
-        value.as_array().unwrap().iter().filter(|incident| incident["kind"] == kind).count()
+        let AdminReply::Ok { value: AdminAnswer::Incidents(list) } = self.asks(AdminRequest::Incidents)
+        else {
+            panic!("a list")
+        };
+        list.iter().filter(|incident| incident.kind == kind).count()
     }
 
     fn set(&mut self, value: usize) -> String {
         self.said.clear();
         let line = format!("SET app,orders,1 {}\r\n", "x".repeat(value));
-        self.input(Event::ClientBytes { conn: CLIENT, bytes: line.into_bytes() });
+        self.input(Event::Client(ClientEvent::Bytes { conn: CLIENT, bytes: line.into_bytes() }));
         String::from_utf8(self.said.clone()).unwrap()
     }
 
@@ -269,7 +280,7 @@ fn an_update_that_waits_for_a_segment_that_cannot_be_made_is_let_go_in_time() {
     assert_eq!(bench.tells().state, "serving");
     bench.opens();
     bench.said.clear();
-    bench.input(Event::ClientBytes { conn: CLIENT, bytes: b"GET app,orders,1\r\n".to_vec() });
+    bench.input(Event::Client(ClientEvent::Bytes { conn: CLIENT, bytes: b"GET app,orders,1\r\n".to_vec() }));
     assert_eq!(String::from_utf8_lossy(&bench.said), "$10\r\nxxxxxxxxxx\r\n");
 }
 

@@ -19,8 +19,8 @@ pub enum PeerLoss {
     Block,
 }
 
-/// Settings; the daemon makes them from the config file.
-#[derive(Clone, Debug)]
+/// Settings; the daemon makes them from the config file. What the daemon's keys default to is the default here too.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineConfig {
     /// This node's name.
     pub name: String,
@@ -36,7 +36,8 @@ pub struct EngineConfig {
     pub ack_level: AckLevel,
     /// See [`PeerLoss`].
     pub on_peer_loss: PeerLoss,
-    /// Whether a restarted primary serves although its peer is silent. Risky: see the README.
+    /// Whether a restarted primary serves although its peer is silent. Two primaries are possible then: see
+    /// `docs/takeover.md`.
     pub serve_alone: bool,
     /// Heartbeats are sent this often (milliseconds).
     pub heartbeat_ms: u64,
@@ -58,6 +59,31 @@ pub struct EngineConfig {
     pub peer_port: u16,
     /// For back-off jitter.
     pub seed: u64,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            ordinal: Ordinal(0),
+            pair: PairId::default(),
+            segment_bytes: 64 << 20,
+            quota_bytes: 8 << 30,
+            ack_level: AckLevel::Local,
+            on_peer_loss: PeerLoss::Degrade { after_ms: 5000 },
+            serve_alone: false,
+            heartbeat_ms: 500,
+            peer_timeout_ms: 5000,
+            checkpoint_ms: 10_000,
+            checkpoint_bytes: 128 << 20,
+            resp_default: None,
+            resp_password: None,
+            resp_doors: Vec::new(),
+            peer_host: String::new(),
+            peer_port: 0,
+            seed: 1,
+        }
+    }
 }
 
 /// What was found on disk.

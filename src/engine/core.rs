@@ -1,6 +1,6 @@
 //! The state of a node's decisions, and the helpers that every part of them uses.
 
-use super::admin::AdminReply;
+use super::admin::{AdminAnswer, AdminReply};
 use super::apply::Applier;
 use super::blocks::BlockReads;
 use super::changes::Changes;
@@ -8,7 +8,7 @@ use super::config::{EngineConfig, StartState};
 use super::copy::CopyJob;
 use super::damage::Damage;
 use super::definitions::Barrier;
-use super::effect::Effect;
+use super::effect::{Effect, FileEffect};
 use super::extents::Extents;
 use super::incidents::Incidents;
 use super::lag::Lag;
@@ -234,22 +234,16 @@ impl<S: StoreRead> Core<S> {
         self.control.role == Role::Primary
     }
 
-    pub(super) fn effect(&mut self, effect: Effect) {
-        self.out.push_back(effect);
+    pub(super) fn effect(&mut self, effect: impl Into<Effect>) {
+        self.out.push_back(effect.into());
     }
 
     pub(super) fn reply(&mut self, token: u64, reply: AdminReply) {
         self.effect(Effect::Admin { token, reply });
     }
 
-    pub(super) fn reply_value(&mut self, token: u64, value: &impl serde::Serialize) {
-        let reply = match serde_json::to_value(value) {
-            Ok(value) => AdminReply::Ok { value },
-            Err(error) => {
-                AdminReply::Error { message: format!("encoding the answer: {error}"), next: String::new() }
-            }
-        };
-        self.reply(token, reply);
+    pub(super) fn reply_value(&mut self, token: u64, value: impl Into<AdminAnswer>) {
+        self.reply(token, AdminReply::Ok { value: value.into() });
     }
 
     pub(super) fn reply_no(&mut self, token: u64, message: impl Into<String>, next: impl Into<String>) {
@@ -263,7 +257,7 @@ impl<S: StoreRead> Core<S> {
         self.writing_table.clone_from(&self.control.table);
         self.keeping.writing = self.control.peer;
         let bytes = self.control.encode();
-        self.effect(Effect::WriteControl { write, bytes });
+        self.effect(FileEffect::WriteControl { write, bytes });
     }
 
     /// The ack level of a file, or the database's.

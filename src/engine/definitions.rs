@@ -4,7 +4,7 @@
 //! both journals drain into the store, the store is checkpointed, then the change is journaled, and the same again
 //! behind it. So no crash can replay the two journals in an order that never was.
 
-use super::admin::{AdminReply, AdminRequest};
+use super::admin::{AdminAnswer, AdminReply, AdminRequest, LoggingView, WouldGo};
 use super::condition::Hindrance;
 use super::core::Core;
 use crate::base::limits::BLOCK_U64;
@@ -79,7 +79,7 @@ impl<S: StoreRead> Core<S> {
                 Err(refused) => self.refuse_definition(token, refused),
                 Ok(_) if is_dry_run(&request) => {
                     let value = self.would_go(&request);
-                    self.reply_value(token, &value);
+                    self.reply_value(token, value);
                 }
                 Ok(changes) if changes.iter().any(|change| change.moves) => {
                     self.barrier = Some(Barrier { change: Some((token, request)) });
@@ -101,7 +101,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     /// What a dry run of a deletion counts.
-    fn would_go(&self, request: &AdminRequest) -> serde_json::Value {
+    fn would_go(&self, request: &AdminRequest) -> WouldGo {
         let items = |id: FileId| {
             let (mut count, mut after) = (0, None);
             for _ in 0..COUNT_PARTS_MAX {
@@ -127,12 +127,15 @@ impl<S: StoreRead> Core<S> {
         };
         let counts: Vec<usize> = files.iter().map(|file| items(*file)).collect();
         let (counted, at_least) = (counts.iter().sum::<usize>(), counts.contains(&COUNT_MAX));
-        let node = &self.config.name;
-        let role = self.control.role.name();
-        serde_json::json!({
-            "dry_run": true, "node": node, "role": role, "account": account, "files": files.len(),
-            "items": counted, "at_least": at_least,
-        })
+        WouldGo {
+            account,
+            at_least,
+            dry_run: true,
+            files: files.len() as u64,
+            items: counted as u64,
+            node: self.config.name.clone(),
+            role: self.control.role.name().to_owned(),
+        }
     }
 
     fn pump_barrier(&mut self) {
@@ -305,47 +308,38 @@ impl<S: StoreRead> Core<S> {
             wait = Some(Wait { journal: change.journal, seq, level: AckLevel::Local });
         }
         self.dirty = true;
-        let value = self.definition_value(request);
-        let reply = match serde_json::to_value(value) {
-            Ok(value) => AdminReply::Ok { value },
-            Err(error) => {
-                AdminReply::Error { message: format!("encoding the answer: {error}"), next: String::new() }
-            }
-        };
+        let reply = AdminReply::Ok { value: self.definition_value(request) };
         match wait {
             Some(wait) => self.admin_waits.push((wait, token, reply)),
             None => self.reply(token, reply),
         }
     }
 
-    fn definition_value(&self, request: &AdminRequest) -> serde_json::Value {
-        let value = match request {
+    fn definition_value(&self, request: &AdminRequest) -> AdminAnswer {
+        let found = match request {
             AdminRequest::AccountCreate { name, .. } | AdminRequest::AccountRename { to: name, .. } => {
-                serde_json::to_value(self.account_views().into_iter().find(|view| view.name == *name))
+                self.account_views().into_iter().find(|view| view.name == *name).map(AdminAnswer::Account)
             }
             AdminRequest::FileCreate { name, .. }
             | AdminRequest::FileClear { name, .. }
             | AdminRequest::FileGrow { name, .. } => {
-                serde_json::to_value(self.file_views(None).into_iter().find(|view| view.name == *name))
+                self.file_views(None).into_iter().find(|view| view.name == *name).map(AdminAnswer::File)
             }
-            AdminRequest::SetDptr { accounts: true, names, .. } => serde_json::to_value(
-                self.account_views()
-                    .into_iter()
-                    .filter(|view| names.contains(&view.name))
-                    .collect::<Vec<_>>(),
-            ),
-            AdminRequest::SetDptr { names, .. } => serde_json::to_value(
-                self.file_views(None)
-                    .into_iter()
-                    .filter(|view| names.contains(&view.name))
-                    .collect::<Vec<_>>(),
-            ),
+            AdminRequest::SetDptr { accounts: true, names, .. } => {
+                let views = self.account_views().into_iter();
+                Some(AdminAnswer::Accounts(views.filter(|view| names.contains(&view.name)).collect()))
+            }
+            AdminRequest::SetDptr { names, .. } => {
+                let views = self.file_views(None).into_iter();
+                Some(AdminAnswer::Files(views.filter(|view| names.contains(&view.name)).collect()))
+            }
             AdminRequest::Logging { .. } | AdminRequest::LoggingResume => {
-                Ok(serde_json::json!({ "logging": super::status::mode_name(self.namespace.mode()) }))
+                let logging = super::status::mode_name(self.namespace.mode()).to_owned();
+                Some(AdminAnswer::Logging(LoggingView { logging }))
             }
-            _ => Ok(serde_json::json!({ "done": true })),
+            _ => None,
         };
-        value.unwrap_or_default()
+        found.unwrap_or_else(AdminAnswer::done)
     }
 
     /// Lets the sequencer's namespace follow an entry that this node makes.

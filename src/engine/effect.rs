@@ -1,248 +1,51 @@
-//! What the engine is told and what it asks for. The daemon and the simulator are its two drivers.
+//! What the engine asks for, one enum for each room that carries it out; [`super::event`] has what it is told. The daemon and
+//! the simulator are its two drivers. A worker is handed the enum of its room as it is.
 //!
 //! Order: effects are carried out in the order in which they come out, but completions may come back in any
-//! order and at any time, except that batches handed to [`Effect::Apply`] of one journal are applied in order.
+//! order and at any time, except that batches handed to [`StoreEffect::Apply`] of one journal are applied in order.
 //! A driver never invents a completion and never gives one twice.
 
-use super::admin::{AdminReply, AdminRequest};
-use crate::base::{AlignedBuf, ConnId, Fault, FileId, JournalKind, Round, SegmentIndex, Seq};
+use super::admin::AdminReply;
+use crate::base::{AlignedBuf, ConnId, FileId, JournalKind, Round, SegmentIndex};
 pub use crate::doors::Allocation;
 pub use crate::doors::nbd::Tls;
 pub use crate::doors::resp::{ClientPlace, Memory};
 use crate::format::batch::Batch;
 use bytes::Bytes;
 
-/// Something that happened outside.
-#[derive(Debug)]
-pub enum Event {
-    /// Time has come to the engine's deadline (or not: looking at the clock too early is harmless).
-    Tick,
-    /// A file `index` of the size asked for exists, holds zeros only, and it and its name are durable.
-    SegmentReady {
-        /// The journal.
-        journal: JournalKind,
-        /// The segment.
-        index: SegmentIndex,
-    },
-    /// The segment could not be made; nothing of it is left.
-    SegmentFailed {
-        /// The journal.
-        journal: JournalKind,
-        /// The segment.
-        index: SegmentIndex,
-        /// Why.
-        fault: Fault,
-    },
-    /// The bytes of [`Effect::Write`] are durable.
-    Written {
-        /// The write.
-        write: u64,
-    },
-    /// The write failed; what is on disk at its place is unknown.
-    WriteFailed {
-        /// The write.
-        write: u64,
-        /// Why.
-        fault: Fault,
-    },
-    /// The control file was replaced durably.
-    ControlWritten {
-        /// The write.
-        write: u64,
-    },
-    /// The control file could not be replaced; the old or the new one is there.
-    ControlFailed {
-        /// The write.
-        write: u64,
-        /// Why.
-        fault: Fault,
-    },
-    /// Bytes of a segment, as asked for by [`Effect::Read`]; fewer only at the segment's end.
-    Read {
-        /// The read.
-        read: u64,
-        /// The bytes, or why not.
-        result: Result<Bytes, Fault>,
-    },
-    /// Everything of `journal` up to `seq` is visible in the store.
-    Applied {
-        /// The journal.
-        journal: JournalKind,
-        /// The round of the batches that were applied.
-        round: Round,
-        /// The last entry.
-        seq: Seq,
-    },
-    /// The store could not apply; it holds what was applied before. What waits of that round is dropped unapplied (see
-    /// [`super::Rounds`]), and nothing more is said of it.
-    ApplyFailed {
-        /// The journal.
-        journal: JournalKind,
-        /// The round of the batch that failed.
-        round: Round,
-        /// Why.
-        fault: Fault,
-    },
-    /// The store holds, durably, everything up to these entries (by [`JournalKind::index`]).
-    Checkpointed {
-        /// The last entries.
-        applied: [Seq; 2],
-    },
-    /// The checkpoint failed.
-    CheckpointFailed {
-        /// Why.
-        fault: Fault,
-    },
-    /// Bytes of a volume, as asked for by [`Effect::ReadVolume`]: as many as were asked for.
-    VolumeRead {
-        /// The read.
-        read: u64,
-        /// The bytes, or why not.
-        result: Result<Bytes, Fault>,
-    },
-    /// What takes space in a volume, as asked for by [`Effect::VolumeAllocation`]: the parts cover the whole range.
-    VolumeAllocation {
-        /// The question.
-        read: u64,
-        /// The parts in order, or why not.
-        result: Result<Vec<Allocation>, Fault>,
-    },
-    /// The bytes of [`Effect::SaveDiverged`] are durable in their file.
-    DivergedSaved {
-        /// The save.
-        save: u64,
-    },
-    /// They are not.
-    DivergedFailed {
-        /// The save.
-        save: u64,
-        /// Why.
-        fault: Fault,
-    },
-    /// The peer (its key was checked) connected to this node's link port.
-    LinkAccepted {
-        /// A number not used before, from the driver's range (highest bit set).
-        conn: ConnId,
-        /// Its address, for people.
-        from: String,
-    },
-    /// [`Effect::LinkConnect`] succeeded and the peer's key was checked.
-    LinkConnected {
-        /// The connection.
-        conn: ConnId,
-    },
-    /// Bytes from the peer, in order, cut anywhere.
-    LinkBytes {
-        /// The connection.
-        conn: ConnId,
-        /// What came.
-        bytes: Bytes,
-    },
-    /// The buffer of [`Effect::LinkFill`], with more in it. What comes with it and does not fit follows as
-    /// [`Self::LinkBytes`].
-    LinkFilled {
-        /// The connection.
-        conn: ConnId,
-        /// The buffer.
-        buffer: AlignedBuf,
-    },
-    /// All bytes handed to [`Effect::LinkSend`] on this connection up to now were taken by the operating system.
-    LinkSent {
-        /// The connection.
-        conn: ConnId,
-    },
-    /// Some of the bytes handed to [`Effect::LinkSend`] were taken. A driver may tell it or not.
-    LinkMoved {
-        /// The connection.
-        conn: ConnId,
-    },
-    /// The connection is over, or was never made. Nothing more comes from it.
-    LinkClosed {
-        /// The connection.
-        conn: ConnId,
-        /// Why, for people.
-        why: String,
-    },
-    /// A client connected.
-    ClientOpened {
-        /// A number not used before.
-        conn: ConnId,
-        /// Where.
-        door: ClientDoor,
-    },
-    /// Where a client that was opened comes from and to.
-    ClientPlaced {
-        /// The client.
-        conn: ConnId,
-        /// Its addresses.
-        place: Box<ClientPlace>,
-    },
-    /// What the process takes of the machine's memory, told now and then.
-    Measured {
-        /// How much.
-        memory: Memory,
-    },
-    /// The buffer of [`Effect::ClientFill`], as full as was asked for.
-    ClientFilled {
-        /// The client.
-        conn: ConnId,
-        /// The buffer.
-        buffer: AlignedBuf,
-    },
-    /// The connection is secure from here on, as [`Effect::ClientStartTls`] asked for.
-    ClientSecured {
-        /// The client.
-        conn: ConnId,
-    },
-    /// Bytes from a client, as allowed by [`Effect::ClientReceive`].
-    ClientBytes {
-        /// The client.
-        conn: ConnId,
-        /// What came; the engine gives the buffer back with the next [`Effect::ClientReceive`].
-        bytes: Vec<u8>,
-    },
-    /// The bytes of one [`Effect::ClientSend`] were taken by the operating system.
-    ClientSent {
-        /// The client.
-        conn: ConnId,
-    },
-    /// The client sends no more than what it has sent already. Of that, what has not been begun and would have to wait is
-    /// not carried out any more.
-    ClientEnded {
-        /// The client.
-        conn: ConnId,
-        /// All that it sent was handed over.
-        drained: bool,
-    },
-    /// The client is gone.
-    ClientClosed {
-        /// The client.
-        conn: ConnId,
-    },
-    /// An operator asks.
-    Admin {
-        /// Goes back with the answer.
-        token: u64,
-        /// What.
-        request: AdminRequest,
-    },
-    /// Finish what is under way, refuse what is new, then [`Effect::Stopped`].
-    Stop,
-}
-
 /// Something to do outside.
 #[derive(Debug)]
 pub enum Effect {
-    /// Make a segment, of zeros or of a file kept for reuse behind a first block of zeros, and sync it and its
-    /// directory; answer ready or failed.
-    PrepareSegment {
-        /// The journal.
-        journal: JournalKind,
-        /// Its number.
-        index: SegmentIndex,
-        /// Its size, a multiple of the block.
-        bytes: u64,
+    /// With the journal's segments.
+    Journal(JournalEffect),
+    /// In the record store.
+    Store(StoreEffect),
+    /// With the volumes' files.
+    Volume(VolumeEffect),
+    /// With the node's small files.
+    File(FileEffect),
+    /// With connections to the peer.
+    Link(LinkEffect),
+    /// With clients' connections.
+    Client(ClientEffect),
+    /// Answer an operator.
+    Admin {
+        /// From the request.
+        token: u64,
+        /// The answer.
+        reply: AdminReply,
     },
+    /// Tell people.
+    Incident(Incident),
+    /// Everything is finished; the process may end.
+    Stopped,
+}
+
+/// What to do with a journal's segments.
+#[derive(Debug)]
+pub enum JournalEffect {
+    /// See [`PrepareSegment`].
+    Prepare(PrepareSegment),
     /// Write durably (O_DIRECT and DSYNC, or write and fdatasync); answer written or failed. At most two per
     /// journal are under way, and may end in any order.
     Write {
@@ -257,37 +60,21 @@ pub enum Effect {
         /// One after the other; each is whole blocks, aligned in memory.
         parts: Vec<Bytes>,
     },
-    /// The segment is needed no more: delete it, or keep its file for a segment to come. No answer. Removals of one
-    /// journal become durable in the order in which they are asked for, and one that fails keeps the later ones from
-    /// being done: a gap between segments would look like a loss.
-    RemoveSegment {
-        /// The journal.
-        journal: JournalKind,
-        /// Its number.
-        index: SegmentIndex,
-        /// Whether the file may be used again, see [`crate::journal::JournalOp::Remove`].
-        reuse: bool,
-    },
-    /// Read `len` bytes of a segment from `offset`; fewer at its end.
-    Read {
-        /// Comes back with the answer.
-        read: u64,
-        /// The journal.
-        journal: JournalKind,
-        /// The segment.
-        segment: SegmentIndex,
-        /// Offset in it, on a block boundary.
-        offset: u64,
-        /// How much.
-        len: usize,
-    },
-    /// Replace the control file durably.
-    WriteControl {
-        /// Comes back with the answer.
-        write: u64,
-        /// Its content.
-        bytes: Vec<u8>,
-    },
+    /// See [`RemoveSegment`].
+    Remove(RemoveSegment),
+    /// See [`ReadSegment`].
+    Read(ReadSegment),
+}
+
+impl From<JournalEffect> for Effect {
+    fn from(effect: JournalEffect) -> Self {
+        Self::Journal(effect)
+    }
+}
+
+/// What the record store is to do.
+#[derive(Debug)]
+pub enum StoreEffect {
     /// Apply a batch to the store; answer applied (one answer may cover several batches) or failed.
     Apply {
         /// The journal.
@@ -299,8 +86,19 @@ pub enum Effect {
     },
     /// Make the store durable; answer checkpointed or failed. At most one is under way.
     Checkpoint,
+}
+
+impl From<StoreEffect> for Effect {
+    fn from(effect: StoreEffect) -> Self {
+        Self::Store(effect)
+    }
+}
+
+/// What to read of volumes.
+#[derive(Debug)]
+pub enum VolumeEffect {
     /// Read `len` bytes of a volume as the store shows it; what was never written reads as zeros.
-    ReadVolume {
+    Read {
         /// Comes back with the answer.
         read: u64,
         /// The volume.
@@ -313,7 +111,7 @@ pub enum Effect {
         ordered: bool,
     },
     /// Tell what takes space in a range of a volume, as the store shows it.
-    VolumeAllocation {
+    Allocation {
         /// Comes back with the answer.
         read: u64,
         /// The volume.
@@ -322,13 +120,31 @@ pub enum Effect {
         offset: u64,
         /// How much (bytes).
         len: u64,
-        /// As for [`Effect::ReadVolume`].
+        /// As for [`VolumeEffect::Read`].
         ordered: bool,
     },
     /// The volume is gone: nothing of it is needed any more.
-    ForgetVolume {
+    Forget {
         /// The volume.
         file: FileId,
+    },
+}
+
+impl From<VolumeEffect> for Effect {
+    fn from(effect: VolumeEffect) -> Self {
+        Self::Volume(effect)
+    }
+}
+
+/// What to do with the node's small files.
+#[derive(Debug)]
+pub enum FileEffect {
+    /// Replace the control file durably.
+    WriteControl {
+        /// Comes back with the answer.
+        write: u64,
+        /// Its content.
+        bytes: Vec<u8>,
     },
     /// Append to a file in `diverged/`, durably; answer saved or failed.
     SaveDiverged {
@@ -341,13 +157,24 @@ pub enum Effect {
         /// What to append.
         bytes: Bytes,
     },
+}
+
+impl From<FileEffect> for Effect {
+    fn from(effect: FileEffect) -> Self {
+        Self::File(effect)
+    }
+}
+
+/// What to do with a connection to the peer.
+#[derive(Debug)]
+pub enum LinkEffect {
     /// Connect to the peer; answer connected or closed.
-    LinkConnect {
+    Connect {
         /// The number of the new connection.
         conn: ConnId,
     },
     /// Send to the peer, after all that was given before.
-    LinkSend {
+    Send {
         /// The connection.
         conn: ConnId,
         /// What, in order.
@@ -355,7 +182,7 @@ pub enum Effect {
     },
     /// Receive what the peer sends next into the buffer, behind what is in it; answer filled as soon as some came. Without
     /// this the driver receives as it likes.
-    LinkFill {
+    Fill {
         /// The connection.
         conn: ConnId,
         /// Where to.
@@ -364,28 +191,39 @@ pub enum Effect {
         until: usize,
     },
     /// End the connection once what was given is sent, or now if `abort`. No answer is needed afterwards.
-    LinkClose {
+    Close {
         /// The connection.
         conn: ConnId,
         /// Drop what is not sent.
         abort: bool,
     },
+}
+
+impl From<LinkEffect> for Effect {
+    fn from(effect: LinkEffect) -> Self {
+        Self::Link(effect)
+    }
+}
+
+/// What to do with a client's connection.
+#[derive(Debug)]
+pub enum ClientEffect {
     /// Send to a client, after all that was given before; answer sent.
-    ClientSend {
+    Send {
         /// The client.
         conn: ConnId,
         /// What.
         bytes: Bytes,
     },
     /// Read from a client once.
-    ClientReceive {
+    Receive {
         /// The client.
         conn: ConnId,
         /// A buffer to use again (its content is of no use), or an empty one.
         buffer: Vec<u8>,
     },
     /// Receive from a client into the buffer, behind what is in it, until it holds so many bytes; answer filled.
-    ClientFill {
+    Fill {
         /// The client.
         conn: ConnId,
         /// Where to.
@@ -395,45 +233,80 @@ pub enum Effect {
     },
     /// What was given is sent in clear; from then on the connection is TLS, this node being its server. Answer secured,
     /// or closed.
-    ClientStartTls {
+    StartTls {
         /// The client.
         conn: ConnId,
     },
     /// The client has proved that it may be here: its place is its own from now on.
-    ClientProven {
+    Proven {
         /// The client.
         conn: ConnId,
     },
     /// The client gave a wrong password: slow it down, count it, and tell people.
-    ClientGuessed {
+    Guessed {
         /// The client.
         conn: ConnId,
     },
     /// The client was denied what it came for: count it, and tell people.
-    ClientRefused {
+    Refused {
         /// The client.
         conn: ConnId,
         /// Why, for people.
         why: String,
     },
     /// End the connection once what was given is sent.
-    ClientClose {
+    Close {
         /// The client.
         conn: ConnId,
         /// Now, as it takes nothing of what was given.
         stuck: bool,
     },
-    /// Answer an operator.
-    Admin {
-        /// From the request.
-        token: u64,
-        /// The answer.
-        reply: AdminReply,
-    },
-    /// Tell people.
-    Incident(Incident),
-    /// Everything is finished; the process may end.
-    Stopped,
+}
+
+impl From<ClientEffect> for Effect {
+    fn from(effect: ClientEffect) -> Self {
+        Self::Client(effect)
+    }
+}
+
+/// Make a segment, of zeros or of a file kept for reuse behind a first block of zeros, and sync it and its
+/// directory; answer ready or failed.
+#[derive(Debug)]
+pub struct PrepareSegment {
+    /// The journal.
+    pub journal: JournalKind,
+    /// Its number.
+    pub index: SegmentIndex,
+    /// Its size, a multiple of the block.
+    pub bytes: u64,
+}
+
+/// The segment is needed no more: delete it, or keep its file for a segment to come. No answer. Removals of one
+/// journal become durable in the order in which they are asked for, and one that fails keeps the later ones from
+/// being done: a gap between segments would look like a loss.
+#[derive(Debug)]
+pub struct RemoveSegment {
+    /// The journal.
+    pub journal: JournalKind,
+    /// Its number.
+    pub index: SegmentIndex,
+    /// Whether the file may be used again, see [`crate::journal::JournalOp::Remove`].
+    pub reuse: bool,
+}
+
+/// Read `len` bytes of a segment from `offset`; fewer at its end.
+#[derive(Debug)]
+pub struct ReadSegment {
+    /// Comes back with the answer.
+    pub read: u64,
+    /// The journal.
+    pub journal: JournalKind,
+    /// The segment.
+    pub segment: SegmentIndex,
+    /// Offset in it, on a block boundary.
+    pub offset: u64,
+    /// How much.
+    pub len: usize,
 }
 
 /// Which door a client came in by.

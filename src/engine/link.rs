@@ -8,7 +8,8 @@
 
 use super::callers::Callers;
 use super::core::Core;
-use super::effect::{Effect, Severity};
+use super::effect::{Effect, LinkEffect, Severity};
+use super::event::LinkEvent;
 use super::incidents::Matter;
 use super::peer_door;
 use super::progress::Progress;
@@ -143,13 +144,13 @@ impl Link {
     pub(super) fn close_all(&mut self, out: &mut VecDeque<Effect>) {
         self.acked.received = self.acked.durable;
         if let Some(outbound) = self.outbound.take() {
-            out.push_back(Effect::LinkClose { conn: outbound.session.conn, abort: true });
+            out.push_back(Effect::Link(LinkEffect::Close { conn: outbound.session.conn, abort: true }));
         }
         if let Some(inbound) = self.inbound.take() {
-            out.push_back(Effect::LinkClose { conn: inbound.session.conn, abort: true });
+            out.push_back(Effect::Link(LinkEffect::Close { conn: inbound.session.conn, abort: true }));
         }
         for conn in self.callers.take_all() {
-            out.push_back(Effect::LinkClose { conn, abort: true });
+            out.push_back(Effect::Link(LinkEffect::Close { conn, abort: true }));
         }
     }
 }
@@ -237,7 +238,7 @@ impl<S: StoreRead> Core<S> {
         let conn = ConnId(self.link.next_conn & !(1 << 63));
         let session = LinkSession::dialed(conn, conn.0, self.now.mono);
         self.link.outbound = Some(Outbound { session, phase: OutboundPhase::Connecting });
-        self.effect(Effect::LinkConnect { conn });
+        self.effect(LinkEffect::Connect { conn });
     }
 
     /// How long this node waits for a word on the connection that it made (milliseconds).
@@ -271,7 +272,7 @@ impl<S: StoreRead> Core<S> {
     /// Ends the connection this node made, and dials again later.
     pub(super) fn end_outbound(&mut self, abort: bool, why: &str) {
         let Some(outbound) = self.link.outbound.take() else { return };
-        self.effect(Effect::LinkClose { conn: outbound.session.conn, abort });
+        self.effect(LinkEffect::Close { conn: outbound.session.conn, abort });
         self.outbound_gone(&outbound, why);
     }
 
@@ -291,7 +292,7 @@ impl<S: StoreRead> Core<S> {
 
     pub(super) fn end_inbound(&mut self, why: &str) {
         let Some(inbound) = self.link.inbound.take() else { return };
-        self.effect(Effect::LinkClose { conn: inbound.session.conn, abort: false });
+        self.effect(LinkEffect::Close { conn: inbound.session.conn, abort: false });
         self.inbound_gone(&inbound, why);
     }
 
@@ -330,6 +331,18 @@ impl<S: StoreRead> Core<S> {
             self.link.callers.closed(conn);
         }
         self.dirty = true;
+    }
+
+    pub(super) fn link_event(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Accepted { conn, from } => self.link_accepted(conn, from),
+            LinkEvent::Connected { conn } => self.link_connected(conn),
+            LinkEvent::Bytes { conn, bytes } => self.link_bytes(conn, &bytes),
+            LinkEvent::Filled { conn, buffer } => self.link_filled(conn, buffer),
+            LinkEvent::Sent { conn } => self.link_sent(conn),
+            LinkEvent::Moved { conn } => self.link_moved(conn),
+            LinkEvent::Closed { conn, why } => self.link_closed(conn, &why),
+        }
     }
 
     pub(super) fn link_bytes(&mut self, conn: ConnId, bytes: &[u8]) {
@@ -376,7 +389,7 @@ impl<S: StoreRead> Core<S> {
                 Ok(None) => {
                     if let Some((buffer, until)) = outbound.session.take_room() {
                         let conn = outbound.session.conn;
-                        self.effect(Effect::LinkFill { conn, buffer, until });
+                        self.effect(LinkEffect::Fill { conn, buffer, until });
                     }
                     return;
                 }
@@ -495,7 +508,7 @@ impl<S: StoreRead> Core<S> {
         if let Some(outbound) = &mut self.link.outbound {
             outbound.session.send(now, FrameKind::Refuse, head, refuse.encode().into());
             let (conn, parts) = (outbound.session.conn, outbound.session.take_out());
-            self.effect(Effect::LinkSend { conn, parts });
+            self.effect(LinkEffect::Send { conn, parts });
         }
         self.end_outbound(false, "it needs a full copy");
     }

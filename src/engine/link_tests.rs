@@ -2,8 +2,12 @@
 
 use super::*;
 use crate::base::{AckLevel, Chain, FileId, JournalKind, Ordinal, Position};
-use crate::engine::admin::{AdminReply, AdminRequest, Status, TakeoverAccount};
-use crate::engine::{ClientDoor, Engine, EngineConfig, Event, PeerLoss, StartState};
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status, TakeoverAccount};
+use crate::engine::{
+    ClientDoor, ClientEffect, ClientEvent, Effect, Event, FileEffect, FileEvent, JournalEffect, JournalEvent,
+    LinkEffect, LinkEvent, PrepareSegment, StoreEffect, StoreEvent,
+};
+use crate::engine::{Engine, EngineConfig, PeerLoss, StartState};
 use crate::format::PairId;
 use crate::format::batch::{Batch, BatchBuilder, Seal};
 use crate::format::control::Control;
@@ -27,17 +31,9 @@ fn config(ordinal: u8) -> EngineConfig {
         quota_bytes: 1 << 30,
         ack_level: AckLevel::Durable,
         on_peer_loss: PeerLoss::Degrade { after_ms: 2000 },
-        serve_alone: false,
         heartbeat_ms: BEAT,
-        peer_timeout_ms: 5000,
-        checkpoint_ms: 10_000,
         checkpoint_bytes: 1 << 30,
-        resp_default: None,
-        resp_password: None,
-        resp_doors: Vec::new(),
-        peer_host: String::new(),
-        peer_port: 0,
-        seed: 1,
+        ..EngineConfig::default()
     }
 }
 
@@ -95,30 +91,40 @@ impl Bench {
             self.engine.input(self.now, event);
             while let Some(effect) = self.engine.output() {
                 match effect {
-                    Effect::PrepareSegment { journal, index, .. } => {
-                        events.push_back(Event::SegmentReady { journal, index });
+                    Effect::Journal(JournalEffect::Prepare(PrepareSegment { journal, index, .. })) => {
+                        events.push_back(Event::Journal(JournalEvent::SegmentReady { journal, index }));
                     }
-                    Effect::Write { write, .. } => events.push_back(Event::Written { write }),
-                    Effect::WriteControl { write, bytes } => {
+                    Effect::Journal(JournalEffect::Write { write, .. }) => {
+                        events.push_back(Event::Journal(JournalEvent::Written { write }))
+                    }
+                    Effect::File(FileEffect::WriteControl { write, bytes }) => {
                         self.control = Control::decode(&bytes).unwrap();
-                        events.push_back(Event::ControlWritten { write });
+                        events.push_back(Event::File(FileEvent::ControlWritten { write }));
                     }
-                    Effect::Apply { journal, round, batch } => {
+                    Effect::Store(StoreEffect::Apply { journal, round, batch }) => {
                         self.store.apply(journal, std::slice::from_ref(&batch)).unwrap();
                         let seq = batch.header().last_seq();
-                        events.push_back(Event::Applied { journal, round, seq });
+                        events.push_back(Event::Store(StoreEvent::Applied { journal, round, seq }));
                     }
-                    Effect::ClientSend { conn, bytes } => {
+                    Effect::Client(ClientEffect::Send { conn, bytes }) => {
                         self.said.push_str(std::str::from_utf8(&bytes).unwrap());
-                        events.push_back(Event::ClientSent { conn });
+                        events.push_back(Event::Client(ClientEvent::Sent { conn }));
                     }
-                    Effect::LinkConnect { conn } => self.dialled = Some(conn),
-                    Effect::LinkSend { conn, parts } => {
-                        events.push_back(Event::LinkSent { conn });
+                    Effect::Link(LinkEffect::Connect { conn }) => self.dialled = Some(conn),
+                    Effect::Link(LinkEffect::Send { conn, parts }) => {
+                        events.push_back(Event::Link(LinkEvent::Sent { conn }));
                         self.sent.push((conn, parts));
                     }
-                    Effect::LinkClose { conn, .. } => self.closed.push(conn),
-                    Effect::Incident(incident) => self.told.push((incident.kind, incident.text)),
+                    Effect::Link(LinkEffect::Close { conn, .. }) => self.closed.push(conn),
+                    Effect::Incident(incident) => {
+                        if ["peer-set-back", "entries-missing"].contains(&incident.kind) {
+                            assert_eq!(
+                                self.control.peer, self.engine.core.control.peer,
+                                "a crash forgets it"
+                            );
+                        }
+                        self.told.push((incident.kind, incident.text));
+                    }
                     Effect::Admin { reply, .. } => self.answered.push(reply),
                     _ => {}
                 }
@@ -140,7 +146,7 @@ impl Bench {
             Some(conn) => conn,
             None => panic!("it does not dial"),
         };
-        self.input(Event::LinkConnected { conn });
+        self.input(Event::Link(LinkEvent::Connected { conn }));
         let mut session = LinkSession::accepted(conn, self.now.mono);
         session.admit();
         let mut peer = Peer { session, hello: None };
@@ -153,7 +159,7 @@ impl Bench {
 
     fn is_called(&mut self, number: u64, from: &str) -> Peer {
         let conn = ConnId(1 << 63 | number);
-        self.input(Event::LinkAccepted { conn, from: from.to_owned() });
+        self.input(Event::Link(LinkEvent::Accepted { conn, from: from.to_owned() }));
         let mut session = LinkSession::dialed(conn, number, self.now.mono);
         session.admit();
         Peer { session, hello: None }
@@ -162,7 +168,7 @@ impl Bench {
     fn says(&mut self, peer: &mut Peer, kind: FrameKind, head: Head, payload: Vec<u8>) {
         peer.session.send(self.now, kind, head, payload.into());
         let bytes = Bytes::from(peer.session.take_out().concat());
-        self.input(Event::LinkBytes { conn: peer.session.conn, bytes });
+        self.input(Event::Link(LinkEvent::Bytes { conn: peer.session.conn, bytes }));
     }
 
     /// All that the node has said to a peer since it was last asked.
@@ -192,8 +198,10 @@ impl Bench {
     fn status(&mut self) -> Status {
         self.answered.clear();
         self.input(Event::Admin { token: 2, request: AdminRequest::Status });
-        let Some(AdminReply::Ok { value }) = self.answered.pop() else { panic!("no status") };
-        serde_json::from_value(value).unwrap()
+        let Some(AdminReply::Ok { value: AdminAnswer::Status(status) }) = self.answered.pop() else {
+            panic!("no status")
+        };
+        *status
     }
 
     fn takes_over(&mut self, accept_loss: bool, now: bool, dry_run: bool) -> AdminReply {
@@ -210,7 +218,10 @@ impl Bench {
     }
 
     fn set(&mut self) {
-        self.input(Event::ClientBytes { conn: CLIENT, bytes: b"SET app,orders,1 x\r\n".to_vec() });
+        self.input(Event::Client(ClientEvent::Bytes {
+            conn: CLIENT,
+            bytes: b"SET app,orders,1 x\r\n".to_vec(),
+        }));
     }
 }
 
@@ -230,7 +241,7 @@ fn refused(reply: &AdminReply) -> String {
 
 fn account(reply: AdminReply) -> TakeoverAccount {
     match reply {
-        AdminReply::Ok { value } => serde_json::from_value(value).unwrap(),
+        AdminReply::Ok { value: AdminAnswer::Takeover(account) } => *account,
         other => panic!("no takeover: {other:?}"),
     }
 }
@@ -297,7 +308,7 @@ fn leading() -> (Bench, Peer) {
     a.asks(AdminRequest::AccountCreate { name: "app".to_owned(), flags: "L".to_owned() });
     let (name, kind) = ("app,orders".to_owned(), crate::format::dptr::DptrKind::Records);
     a.asks(AdminRequest::FileCreate { name, kind, flags: None, bytes: None, ack: Some(AckLevel::Applied) });
-    a.input(Event::ClientOpened { conn: CLIENT, door: ClientDoor::Items { trusted: true } });
+    a.input(Event::Client(ClientEvent::Opened { conn: CLIENT, door: ClientDoor::Items { trusted: true } }));
     a.passes(3000);
     let mut peer = a.meets();
     let end = a.engine.core.replicated().sealed();
@@ -528,7 +539,7 @@ fn entries_that_were_missing_are_back_once_the_stream_has_brought_them() {
 fn a_head_that_was_only_in_a_heartbeat_is_accounted_for_after_a_restart() {
     let (mut b, mut peer, _) = following(3);
     b.says(&mut peer, FrameKind::Heartbeat, at(2, 8), Vec::new());
-    b.input(Event::LinkClosed { conn: peer.session.conn, why: "gone".to_owned() });
+    b.input(Event::Link(LinkEvent::Closed { conn: peer.session.conn, why: "gone".to_owned() }));
     assert_eq!(b.control.peer.on_disk, Seq(8));
     let mut b = b.restarts();
     let dry = account(b.takes_over(false, false, true));
@@ -540,7 +551,7 @@ fn a_standby_does_not_cut_what_its_primary_had_announced_as_durable() {
     let (mut b, mut peer, end) = following(3);
     b.says(&mut peer, FrameKind::Heartbeat, at(2, 3), Vec::new());
     let mut later = b.is_called(2, "10.0.0.1:4002");
-    b.input(Event::LinkClosed { conn: peer.session.conn, why: "gone".to_owned() });
+    b.input(Event::Link(LinkEvent::Closed { conn: peer.session.conn, why: "gone".to_owned() }));
     b.says(&mut later, FrameKind::Hello, at(4, 1), hello(0, Role::Primary, end).encode());
     b.says(&mut later, FrameKind::Begin, at(4, 1), Begin { common: Position::default() }.encode());
     assert!(b.closed.contains(&later.session.conn));
@@ -572,7 +583,7 @@ fn a_primary_that_was_set_back_is_not_started_alone_and_never_opens_an_epoch_aga
 fn a_primary_tells_that_its_standby_was_set_back_until_it_has_caught_up() {
     let (mut a, peer) = leading();
     let had = a.status().positions.appended;
-    a.input(Event::LinkClosed { conn: peer.session.conn, why: "gone".to_owned() });
+    a.input(Event::Link(LinkEvent::Closed { conn: peer.session.conn, why: "gone".to_owned() }));
     assert_eq!(a.control.peer.on_disk, Seq(had));
     a.passes(3000);
     let mut peer = a.meets();
@@ -585,7 +596,7 @@ fn a_primary_tells_that_its_standby_was_set_back_until_it_has_caught_up() {
     assert_eq!(a.control.peer.holds, Seq(0), "it is on disk");
     // Nothing that it needs again is let go.
     assert_eq!(a.engine.core.link.retained, Seq(0));
-    a.input(Event::LinkClosed { conn: peer.session.conn, why: "gone".to_owned() });
+    a.input(Event::Link(LinkEvent::Closed { conn: peer.session.conn, why: "gone".to_owned() }));
     a.passes(3000);
     assert_eq!(a.times("peer-whole"), 0);
     let mut peer = a.meets();

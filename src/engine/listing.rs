@@ -29,7 +29,7 @@ impl<S: StoreRead> Core<S> {
         }
         let pace = self.replicated().pace();
         if self.link.retained >= pace.durable {
-            return self.reply_value(token, &Vec::<LogEntryView>::new());
+            return self.reply_value(token, Vec::<LogEntryView>::new());
         }
         match self
             .replicated()
@@ -70,7 +70,7 @@ impl<S: StoreRead> Core<S> {
                 }
             }
         }
-        self.reply_value(listing.token, &listing.out);
+        self.reply_value(listing.token, listing.out);
     }
 
     fn list_batch(&self, listing: &mut Listing, batch: &Batch) {

@@ -5,6 +5,7 @@
 //! which the sequencer reads directly ([`crate::store::StoreRead`]): a read must see every update accepted before it.
 
 pub mod admin;
+mod answer;
 mod apply;
 mod backend;
 mod blocks;
@@ -19,6 +20,7 @@ mod damage;
 mod definitions;
 mod degrade;
 pub mod effect;
+pub mod event;
 mod extents;
 pub mod incidents;
 mod lag;
@@ -39,7 +41,7 @@ mod status;
 mod takeover;
 mod throttle;
 
-use self::core::{Core, ReadFor};
+use self::core::Core;
 use crate::base::{Mono, Now};
 use crate::doors::BlockBackend as _;
 use crate::doors::nbd::{NbdConfig, NbdDoor, NbdOutput};
@@ -48,7 +50,11 @@ use crate::store::StoreRead;
 use admin::AdminRequest;
 use blocks::Answer;
 pub use config::{EngineConfig, PeerLoss, StartState};
-pub use effect::{Allocation, ClientDoor, ClientPlace, Effect, Event, Incident, Memory, Severity, Tls};
+pub use effect::{
+    Allocation, ClientDoor, ClientEffect, ClientPlace, Effect, FileEffect, Incident, JournalEffect,
+    LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment, Severity, StoreEffect, Tls, VolumeEffect,
+};
+pub use event::{ClientEvent, Event, FileEvent, JournalEvent, LinkEvent, StoreEvent, VolumeEvent};
 use roles::Stage;
 pub use rounds::Rounds;
 
@@ -90,69 +96,53 @@ impl<S: StoreRead> Engine<S> {
         core.now = now;
         let was_dirty = std::mem::replace(&mut core.dirty, true);
         match event {
+            Event::Journal(event) => core.journal_event(event),
+            Event::Store(event) => core.store_event(event),
+            Event::Volume(VolumeEvent::Read { read, result }) => core.volume_read(read, result),
+            Event::Volume(VolumeEvent::Allocation { read, result }) => core.volume_allocation(read, result),
+            Event::File(event) => core.file_event(event),
+            Event::Link(event) => core.link_event(event),
+            Event::Client(event) => self.client_event(now, event, was_dirty),
             Event::Tick => self.door.begin_round(),
-            Event::SegmentReady { journal, index } => core.journals[journal.index()].segment_ready(index),
-            Event::SegmentFailed { journal, index, fault } => {
-                core.segment_failed(journal, index, fault);
-            }
-            Event::Written { write } => core.written(write),
-            Event::WriteFailed { write, fault } => core.write_failed(write, fault),
-            Event::ControlWritten { write } => core.control_written(write),
-            Event::ControlFailed { write, fault } => core.control_failed(write, fault),
-            Event::Read { read, result } => match core.reads.remove(&read) {
-                Some(ReadFor::Apply(journal)) => core.apply_read(journal, read, result),
-                Some(ReadFor::Stream) => core.stream_read(read, result),
-                Some(ReadFor::Listing) => core.listing_read(read, result),
-                Some(ReadFor::Diverged) => core.diverged_read(read, result),
-                None => {}
-            },
-            Event::Applied { journal, round, seq } => core.applied(journal, round, seq),
-            Event::ApplyFailed { journal, round, fault } => core.apply_failed(journal, round, fault),
-            Event::Checkpointed { applied } => core.checkpointed(applied),
-            Event::CheckpointFailed { fault } => core.checkpoint_failed(fault),
-            Event::VolumeRead { read, result } => core.volume_read(read, result),
-            Event::VolumeAllocation { read, result } => core.volume_allocation(read, result),
-            Event::DivergedSaved { save } => core.diverged_saved(save),
-            Event::DivergedFailed { save, fault } => core.diverged_failed(save, fault),
-            Event::LinkAccepted { conn, from } => core.link_accepted(conn, from),
-            Event::LinkConnected { conn } => core.link_connected(conn),
-            Event::LinkBytes { conn, bytes } => core.link_bytes(conn, &bytes),
-            Event::LinkFilled { conn, buffer } => core.link_filled(conn, buffer),
-            Event::LinkSent { conn } => core.link_sent(conn),
-            Event::LinkMoved { conn } => core.link_moved(conn),
-            Event::LinkClosed { conn, why } => core.link_closed(conn, &why),
-            Event::ClientOpened { conn, door: ClientDoor::Items { trusted } } => {
+            Event::Measured { memory } => self.door.measured(memory),
+            Event::Admin { token, request } => self.admin(token, request),
+            Event::Stop => core.stopping = true,
+        }
+    }
+
+    /// `was_dirty`: something that came before may let another part go on.
+    fn client_event(&mut self, now: Now, event: ClientEvent, was_dirty: bool) {
+        let core = &mut self.core;
+        match event {
+            ClientEvent::Opened { conn, door: ClientDoor::Items { trusted } } => {
                 self.door.open(now, conn, trusted)
             }
-            Event::ClientOpened { conn, door: ClientDoor::Blocks { tls } } => self.nbd.open(now, conn, tls),
-            Event::ClientPlaced { conn, place } => self.door.placed(conn, *place),
-            Event::Measured { memory } => self.door.measured(memory),
-            Event::ClientBytes { conn, bytes } if self.nbd.knows(conn) => {
+            ClientEvent::Opened { conn, door: ClientDoor::Blocks { tls } } => self.nbd.open(now, conn, tls),
+            ClientEvent::Placed { conn, place } => self.door.placed(conn, *place),
+            ClientEvent::Bytes { conn, bytes } if self.nbd.knows(conn) => {
                 self.nbd.input(now, conn, bytes, core)
             }
-            Event::ClientFilled { conn, buffer } => self.nbd.filled(now, conn, buffer, core),
-            Event::ClientSecured { conn } => self.nbd.secured(conn),
-            Event::ClientSent { conn } if self.nbd.knows(conn) => self.nbd.sent(now, conn),
-            Event::ClientClosed { conn } if self.nbd.knows(conn) => self.nbd.close(conn),
-            Event::ClientBytes { conn, bytes } => {
+            ClientEvent::Filled { conn, buffer } => self.nbd.filled(now, conn, buffer, core),
+            ClientEvent::Secured { conn } => self.nbd.secured(conn),
+            ClientEvent::Sent { conn } if self.nbd.knows(conn) => self.nbd.sent(now, conn),
+            ClientEvent::Closed { conn } if self.nbd.knows(conn) => self.nbd.close(conn),
+            ClientEvent::Bytes { conn, bytes } => {
                 core.store.pin();
                 self.door.input(now, conn, bytes, core);
                 core.store.unpin();
             }
-            Event::ClientEnded { conn, .. } if self.nbd.knows(conn) => self.nbd.ended(conn),
-            Event::ClientEnded { conn, drained } => {
+            ClientEvent::Ended { conn, .. } if self.nbd.knows(conn) => self.nbd.ended(conn),
+            ClientEvent::Ended { conn, drained } => {
                 core.store.pin();
                 self.door.ended(now, conn, drained, core);
                 core.store.unpin();
             }
-            Event::ClientSent { conn } => {
+            ClientEvent::Sent { conn } => {
                 // Most often nobody can go on by it, and it comes for every reply.
                 let due = self.door.sent(conn);
                 core.dirty = was_dirty || due;
             }
-            Event::ClientClosed { conn } => self.door.close(conn),
-            Event::Admin { token, request } => self.admin(token, request),
-            Event::Stop => core.stopping = true,
+            ClientEvent::Closed { conn } => self.door.close(conn),
         }
     }
 
@@ -163,11 +153,11 @@ impl<S: StoreRead> Engine<S> {
                 let clients = self.door.clients() + self.nbd.clients();
                 let volumes = core.volume_views(|file| self.nbd.traffic(file), &self.meters);
                 let status = admin::Status { volumes, ..core.status(clients as u64) };
-                core.reply_value(token, &status);
+                core.reply_value(token, status);
             }
             AdminRequest::Incidents => {
-                let list: Vec<_> = core.incidents.recent().cloned().collect();
-                core.reply_value(token, &list);
+                let list: Vec<_> = core.incidents.recent().map(admin::IncidentView::from).collect();
+                core.reply_value(token, list);
             }
             AdminRequest::Takeover { peer_is_down, dry_run, accept_loss, now } => {
                 core.takeover(token, takeover::Word { peer_is_down, accept_loss, now, dry_run });
@@ -176,19 +166,19 @@ impl<S: StoreRead> Engine<S> {
             AdminRequest::StartAloneAcceptLoss => core.start_alone(token, true),
             AdminRequest::AccountList => {
                 let list = core.account_views();
-                core.reply_value(token, &list);
+                core.reply_value(token, list);
             }
             AdminRequest::FileList { account } => {
                 let mut list = core.file_views(account.as_deref());
                 for view in &mut list {
                     view.clients = self.nbd.traffic(crate::base::FileId(view.id)).clients;
                 }
-                core.reply_value(token, &list);
+                core.reply_value(token, list);
             }
             AdminRequest::LogShow { limit } => core.start_listing(token, limit),
             AdminRequest::DivergedList => {
                 let list = core.state.diverged_files.clone();
-                core.reply_value(token, &list);
+                core.reply_value(token, list);
             }
             other => core.queue_definition(token, other),
         }
@@ -202,22 +192,24 @@ impl<S: StoreRead> Engine<S> {
             }
             if let Some(output) = self.door.output() {
                 return Some(match output {
-                    DoorOutput::Send { conn, bytes } => Effect::ClientSend { conn, bytes },
-                    DoorOutput::Receive { conn, buffer } => Effect::ClientReceive { conn, buffer },
-                    DoorOutput::Proven { conn } => Effect::ClientProven { conn },
-                    DoorOutput::Guessed { conn } => Effect::ClientGuessed { conn },
-                    DoorOutput::Close { conn } => Effect::ClientClose { conn, stuck: false },
+                    DoorOutput::Send { conn, bytes } => ClientEffect::Send { conn, bytes }.into(),
+                    DoorOutput::Receive { conn, buffer } => ClientEffect::Receive { conn, buffer }.into(),
+                    DoorOutput::Proven { conn } => ClientEffect::Proven { conn }.into(),
+                    DoorOutput::Guessed { conn } => ClientEffect::Guessed { conn }.into(),
+                    DoorOutput::Close { conn } => ClientEffect::Close { conn, stuck: false }.into(),
                 });
             }
             if let Some(output) = self.nbd.output() {
                 return Some(match output {
-                    NbdOutput::Send { conn, bytes } => Effect::ClientSend { conn, bytes },
-                    NbdOutput::Receive { conn, buffer } => Effect::ClientReceive { conn, buffer },
-                    NbdOutput::Fill { conn, buffer, until } => Effect::ClientFill { conn, buffer, until },
-                    NbdOutput::Proven { conn } => Effect::ClientProven { conn },
-                    NbdOutput::Refused { conn, why } => Effect::ClientRefused { conn, why },
-                    NbdOutput::StartTls { conn } => Effect::ClientStartTls { conn },
-                    NbdOutput::Close { conn, stuck } => Effect::ClientClose { conn, stuck },
+                    NbdOutput::Send { conn, bytes } => ClientEffect::Send { conn, bytes }.into(),
+                    NbdOutput::Receive { conn, buffer } => ClientEffect::Receive { conn, buffer }.into(),
+                    NbdOutput::Fill { conn, buffer, until } => {
+                        ClientEffect::Fill { conn, buffer, until }.into()
+                    }
+                    NbdOutput::Proven { conn } => ClientEffect::Proven { conn }.into(),
+                    NbdOutput::Refused { conn, why } => ClientEffect::Refused { conn, why }.into(),
+                    NbdOutput::StartTls { conn } => ClientEffect::StartTls { conn }.into(),
+                    NbdOutput::Close { conn, stuck } => ClientEffect::Close { conn, stuck }.into(),
                 });
             }
             if !std::mem::take(&mut self.core.dirty) {

@@ -27,6 +27,8 @@ pub(super) struct Keeping {
     retry_at: Option<Mono>,
     /// The last entry that clients may have been answered for in an earlier life that did not end well.
     relied_on: Seq,
+    /// A gap may be new: an incident tells of it once it is on disk, or cannot be put there.
+    gap_due: bool,
     /// An incident told of entries that one of the two lacks.
     gap_told: bool,
 }
@@ -65,7 +67,7 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn hear_hello(&mut self, hello: &Hello, header: &FrameHeader) {
         let own = self.own();
         record::note_hello(&mut self.control.peer, &own, hello, header.epoch, header.durable);
-        self.tell_gap();
+        self.keeping.gap_due = true;
         self.dirty = true;
     }
 
@@ -84,7 +86,7 @@ impl<S: StoreRead> Core<S> {
     /// The two journals cannot be joined: one of the nodes needs a full copy.
     pub(super) fn set_apart(&mut self) {
         self.control.peer.apart = true;
-        self.tell_gap();
+        self.keeping.gap_due = true;
         self.dirty = true;
     }
 
@@ -133,7 +135,14 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn pump_peer(&mut self) {
         self.end_gap();
         let waits = self.keeping.retry_at.is_some_and(|at| self.now.mono < at);
-        if self.control_write.is_some() || waits || !self.peer_to_write() {
+        if self.control_write.is_some() || waits {
+            return;
+        }
+        if !self.peer_to_write() {
+            // What people were told is not forgotten by a crash.
+            if std::mem::take(&mut self.keeping.gap_due) {
+                self.tell_gap();
+            }
             return;
         }
         self.keeping.retry_at = None;
@@ -160,6 +169,9 @@ impl<S: StoreRead> Core<S> {
     /// It is not.
     pub(super) fn peer_not_written(&mut self) {
         self.keeping.retry_at = Some(self.now.mono.plus_ms(RETRY_MS));
+        if std::mem::take(&mut self.keeping.gap_due) {
+            self.tell_gap();
+        }
     }
 
     /// At a clean stop: whether all that is known of the peer is on disk, or cannot be put there.

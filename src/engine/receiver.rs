@@ -1,7 +1,7 @@
 //! The standby's side of the stream, and the answer to every hello that is not refused at once.
 
 use super::core::Core;
-use super::effect::{Effect, Severity};
+use super::effect::{LinkEffect, Severity};
 use super::incidents::{FOLLOWED, Matter};
 use crate::base::limits::{CREDIT_WINDOW, RECEIVED_ACK_MS};
 use crate::base::{Epoch, Mono, Position, Seq};
@@ -94,7 +94,7 @@ impl<S: StoreRead> Core<S> {
                 Ok(None) => {
                     if let Some((buffer, until)) = inbound.session.take_room() {
                         let conn = inbound.session.conn;
-                        self.effect(Effect::LinkFill { conn, buffer, until });
+                        self.effect(LinkEffect::Fill { conn, buffer, until });
                     }
                     return;
                 }
@@ -173,7 +173,7 @@ impl<S: StoreRead> Core<S> {
         if let Some(inbound) = &mut self.link.inbound {
             let (conn, parts) = (inbound.session.conn, inbound.session.take_out());
             if !parts.is_empty() {
-                self.effect(Effect::LinkSend { conn, parts });
+                self.effect(LinkEffect::Send { conn, parts });
             }
         }
     }

@@ -4,7 +4,11 @@
 use super::*;
 use crate::base::{AckLevel, FileId, JournalKind, Now, Ordinal, Round};
 use crate::base::{ConnId, Mono};
-use crate::engine::{Engine, EngineConfig, Event, PeerLoss, StartState};
+use crate::engine::{
+    Effect, Event, FileEffect, FileEvent, JournalEffect, JournalEvent, LinkEffect, LinkEvent, PrepareSegment,
+    StoreEffect, StoreEvent,
+};
+use crate::engine::{Engine, EngineConfig, PeerLoss, StartState};
 use crate::format::PairId;
 use crate::format::batch::{BatchBuilder, Seal};
 use crate::format::control::{Control, Role};
@@ -30,17 +34,8 @@ fn config() -> EngineConfig {
         quota_bytes: 1 << 40,
         ack_level: AckLevel::Local,
         on_peer_loss: PeerLoss::Block,
-        serve_alone: false,
-        heartbeat_ms: 500,
-        peer_timeout_ms: 5000,
-        checkpoint_ms: 10_000,
         checkpoint_bytes: 1 << 30,
-        resp_default: None,
-        resp_password: None,
-        resp_doors: Vec::new(),
-        peer_host: String::new(),
-        peer_port: 0,
-        seed: 1,
+        ..EngineConfig::default()
     }
 }
 
@@ -94,7 +89,7 @@ impl Bench {
             told: Vec::new(),
         };
         bench.input(Event::Tick);
-        bench.input(Event::LinkAccepted { conn: LINK, from: "a".to_owned() });
+        bench.input(Event::Link(LinkEvent::Accepted { conn: LINK, from: "a".to_owned() }));
         let hello = Hello {
             version: 1,
             floor: 1,
@@ -121,7 +116,7 @@ impl Bench {
         let head = Head { epoch: EPOCH, durable: self.end.seq, credit: 0 };
         self.primary.send(self.now, kind, head, payload);
         let bytes = self.primary.take_out().concat().into();
-        self.input(Event::LinkBytes { conn: LINK, bytes });
+        self.input(Event::Link(LinkEvent::Bytes { conn: LINK, bytes }));
     }
 
     /// Sends the next item, and announces it as durable.
@@ -153,19 +148,26 @@ impl Bench {
             self.engine.input(self.now, event);
             while let Some(effect) = self.engine.output() {
                 match effect {
-                    Effect::PrepareSegment { journal, index, .. } => {
-                        events.push_back(Event::SegmentReady { journal, index });
+                    Effect::Journal(JournalEffect::Prepare(PrepareSegment { journal, index, .. })) => {
+                        events.push_back(Event::Journal(JournalEvent::SegmentReady { journal, index }));
                     }
-                    Effect::Write { .. } if self.disk_hangs => {}
-                    Effect::Write { write, .. } => events.push_back(Event::Written { write }),
-                    Effect::WriteControl { write, .. } => events.push_back(Event::ControlWritten { write }),
-                    Effect::Apply { round, batch, .. } => {
+                    Effect::Journal(JournalEffect::Write { .. }) if self.disk_hangs => {}
+                    Effect::Journal(JournalEffect::Write { write, .. }) => {
+                        events.push_back(Event::Journal(JournalEvent::Written { write }))
+                    }
+                    Effect::File(FileEffect::WriteControl { write, .. }) => {
+                        events.push_back(Event::File(FileEvent::ControlWritten { write }))
+                    }
+                    Effect::Store(StoreEffect::Apply { round, batch, .. }) => {
                         self.given.push_back((round, batch.header().last_seq()))
                     }
-                    Effect::LinkSend { conn: LINK, parts } => self.heard(&parts.concat()),
-                    Effect::LinkClose { conn: LINK, .. } => self.ended = true,
-                    Effect::LinkConnect { conn } => {
-                        events.push_back(Event::LinkClosed { conn, why: "nobody is there".to_owned() });
+                    Effect::Link(LinkEffect::Send { conn: LINK, parts }) => self.heard(&parts.concat()),
+                    Effect::Link(LinkEffect::Close { conn: LINK, .. }) => self.ended = true,
+                    Effect::Link(LinkEffect::Connect { conn }) => {
+                        events.push_back(Event::Link(LinkEvent::Closed {
+                            conn,
+                            why: "nobody is there".to_owned(),
+                        }));
                     }
                     Effect::Incident(incident) => self.told.push(incident.text),
                     _ => {}
@@ -209,7 +211,7 @@ fn a_standby_whose_store_does_nothing_holds_no_more_than_it_granted() {
         // The store does some of it; so much more may come.
         let half = bench.given.len() / 2;
         for (round, seq) in bench.given.drain(..half.max(1)).collect::<Vec<_>>() {
-            bench.input(Event::Applied { journal: JournalKind::Replicated, round, seq });
+            bench.input(Event::Store(StoreEvent::Applied { journal: JournalKind::Replicated, round, seq }));
         }
         rounds += u32::from(bench.may_send());
     }

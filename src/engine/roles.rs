@@ -14,7 +14,8 @@
 //! it a primary that must ask before it serves (I-20, I-26).
 
 use super::core::{Core, ReadFor};
-use super::effect::{Effect, Severity};
+use super::effect::{Effect, FileEffect, Severity};
+use super::event::FileEvent;
 use super::incidents::Matter;
 use super::takeover::{PendingTakeover, WaitingTakeover};
 use crate::base::{Epoch, Fault, JournalKind, Mono, Position, Seq, Wait};
@@ -321,10 +322,19 @@ impl<S: StoreRead> Core<S> {
         takeover.account.seconds = seconds(self.now.mono.since(takeover.started));
         let text = format!("taken over in epoch {epoch}: {}", takeover.account.lost);
         self.incident(Severity::Warning, "takeover", text);
-        self.reply_value(takeover.token, &takeover.account);
+        self.reply_value(takeover.token, takeover.account);
     }
 
     /// The control file is durable.
+    pub(super) fn file_event(&mut self, event: FileEvent) {
+        match event {
+            FileEvent::ControlWritten { write } => self.control_written(write),
+            FileEvent::ControlFailed { write, fault } => self.control_failed(write, fault),
+            FileEvent::DivergedSaved { save } => self.diverged_saved(save),
+            FileEvent::DivergedFailed { save, fault } => self.diverged_failed(save, fault),
+        }
+    }
+
     pub(super) fn control_written(&mut self, write: u64) {
         if self.control_write != Some(write) {
             return;
@@ -439,7 +449,7 @@ impl<S: StoreRead> Core<S> {
                 let first = !std::mem::replace(&mut fall.started_file, true);
                 fall.stage = FallStage::Saving { save, last };
                 fall.cursor = Some(cursor);
-                self.effect(Effect::SaveDiverged { save, file, first, bytes: Bytes::from(bytes) });
+                self.effect(FileEffect::SaveDiverged { save, file, first, bytes: Bytes::from(bytes) });
             }
             Ok((cursor, None, Some(request))) => {
                 let read = self.read_segment(ReadFor::Diverged, JournalKind::Replicated, request);

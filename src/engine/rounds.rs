@@ -2,7 +2,7 @@
 
 use crate::base::{JournalKind, Round};
 
-/// For whoever applies what [`super::Effect::Apply`] hands over: after a failure, everything of that round that still
+/// For whoever applies what [`super::StoreEffect::Apply`] hands over: after a failure, everything of that round that still
 /// waits is dropped. It cannot follow what failed, and it is given again in the next round.
 #[derive(Clone, Debug, Default)]
 pub struct Rounds {

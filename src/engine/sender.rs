@@ -1,7 +1,7 @@
 //! The primary's side of the stream: from the live tail in memory, or from the journal for a peer that is behind.
 
 use super::core::{Core, ReadFor};
-use super::effect::{Effect, Severity};
+use super::effect::{LinkEffect, Severity};
 use super::incidents::{FOLLOWED, Matter};
 use super::link::Link;
 use super::progress::Progress;
@@ -256,7 +256,7 @@ impl<S: StoreRead> Core<S> {
         }
         let (conn, parts) = (outbound.session.conn, outbound.session.take_out());
         if !parts.is_empty() {
-            self.effect(Effect::LinkSend { conn, parts });
+            self.effect(LinkEffect::Send { conn, parts });
         }
         let (durable, acked) = (self.replicated().pace().durable, self.link.acked.durable);
         let streaming = self.link.is_streaming();

@@ -1,6 +1,6 @@
 //! What only an operator can decide: a takeover, and serving although the peer could not be asked.
 
-use super::admin::TakeoverAccount;
+use super::admin::{StartView, TakeoverAccount};
 use super::core::Core;
 use super::roles::{Stage, seconds};
 use crate::base::{Mono, Seq};
@@ -83,7 +83,7 @@ impl<S: StoreRead> Core<S> {
         }
         self.state.alone = true;
         self.dirty = true;
-        self.reply_value(token, &serde_json::json!({ "state": "starting-epoch" }));
+        self.reply_value(token, StartView { state: "starting-epoch".to_owned() });
     }
 
     /// Whether the peer answered a short time ago.
@@ -105,7 +105,7 @@ impl<S: StoreRead> Core<S> {
         if word.dry_run {
             let mut account = self.takeover_account();
             account.dry_run = true;
-            return self.reply_value(token, &account);
+            return self.reply_value(token, account);
         }
         if !word.peer_is_down {
             return self.reply_no(

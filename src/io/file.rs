@@ -9,7 +9,7 @@ mod map;
 mod own;
 mod trusted;
 
-pub use lock::{DirLock, LockError, lock_dir};
+pub use lock::{DirLock, FileLock, LockError, lock_dir, lock_file};
 pub use map::{MappedSegment, map_segment};
 pub use own::Own;
 pub use trusted::{
@@ -145,6 +145,20 @@ pub fn append_durably(file: &mut File, bytes: &[u8]) -> io::Result<()> {
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     let dir = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(dir)?;
     calls::sync_all(dir.as_fd())
+}
+
+/// Gives a complete file of somebody else's directory its name, in place of what has it.
+///
+/// # Durability
+/// File and name are synced.
+///
+/// # Errors
+/// Those of open(2), fsync(2) and rename(2). What had the name is untouched if the name still shows it.
+pub fn put_in_place(part: &Path, path: &Path) -> io::Result<()> {
+    calls::sync_all(File::open(part)?.as_fd())?;
+    std::fs::rename(part, path)?;
+    calls::renamed(part, path);
+    sync_dir(parent_of(path))
 }
 
 /// Makes a directory of mode 0700 with its missing parents, and its name durable. One that is there is left as it

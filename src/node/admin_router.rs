@@ -31,10 +31,10 @@ impl AdminRouter {
         core: &Arc<OnceLock<Inbox>>,
     ) -> Self {
         let early = Status {
-            name: config.name.clone(),
+            name: config.engine.name.clone(),
             state: "starting".to_owned(),
             next: "wait: it goes on by itself; `hot-backup status --watch` shows how far it is".to_owned(),
-            ack_level: config.ack_level.name().to_owned(),
+            ack_level: config.engine.ack_level.name().to_owned(),
             ..Status::default()
         };
         Self { layout: layout.clone(), early, starting: Arc::clone(starting), core: Arc::clone(core) }
@@ -66,12 +66,7 @@ impl AdminRouter {
             uptime_seconds: self.starting.seconds(),
             ..self.early.clone()
         };
-        match serde_json::to_value(status) {
-            Ok(value) => AdminReply::Ok { value },
-            Err(error) => {
-                AdminReply::Error { message: format!("encoding the answer: {error}"), next: String::new() }
-            }
-        }
+        AdminReply::Ok { value: status.into() }
     }
 }
 
@@ -121,6 +116,7 @@ fn diverged_files(layout: &Layout) -> AdminReply {
 mod tests {
     use super::super::starting::Stage;
     use super::*;
+    use crate::engine::admin::AdminAnswer;
 
     fn desk() -> (AdminRouter, Arc<Starting>) {
         let starting = Arc::new(Starting::new());
@@ -136,8 +132,9 @@ mod tests {
         starting.set_role("primary");
         starting.enter(Stage::Walk, 4000);
         starting.add(1000);
-        let AdminReply::Ok { value } = desk.answer(AdminRequest::Status) else { panic!("an answer") };
-        let status: Status = serde_json::from_value(value).unwrap();
+        let AdminReply::Ok { value: AdminAnswer::Status(status) } = desk.answer(AdminRequest::Status) else {
+            panic!("an answer")
+        };
         assert_eq!((status.state.as_str(), status.role.as_str()), ("starting", "primary"));
         assert!(status.reason.starts_with("it is starting: reading the journal: 1000 of 4000 bytes (25 %)"));
         let replay = status.replay.unwrap();

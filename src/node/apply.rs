@@ -8,8 +8,8 @@ use super::volumes::parts;
 use crate::base::limits::{
     APPLY_LINGER_BYTES, APPLY_LINGER_MS, APPLY_LOOK_MS, APPLY_MERGE_MAX, APPLY_PROMPT_MAX,
 };
-use crate::base::{Fault, FileId, JournalKind, Round, Seq};
-use crate::engine::{Event, Rounds};
+use crate::base::{Fault, JournalKind, Round, Seq};
+use crate::engine::{Rounds, StoreEvent, VolumeEffect, VolumeEvent};
 use crate::format::batch::Batch;
 use crate::store::{SlowSync, StoreError, StoreWrite};
 use std::io;
@@ -26,28 +26,8 @@ pub(crate) enum Apply {
     Checkpoint(Sender<Apply>),
     /// The slow part of a checkpoint is done.
     Synced(io::Result<()>),
-    /// See [`crate::engine::Effect::ReadVolume`].
-    ReadVolume {
-        /// Comes back with the answer.
-        read: u64,
-        /// The volume.
-        file: FileId,
-        /// Where.
-        offset: u64,
-        /// How much.
-        len: usize,
-    },
-    /// See [`crate::engine::Effect::VolumeAllocation`].
-    VolumeAllocation {
-        /// Comes back with the answer.
-        read: u64,
-        /// The volume.
-        file: FileId,
-        /// Where.
-        offset: u64,
-        /// How much.
-        len: u64,
-    },
+    /// Read of volumes between two batches.
+    Volume(VolumeEffect),
 }
 
 /// Applies until the core is gone or `stop` is set. When nothing waits, `tidy` is called until it says that nothing
@@ -92,7 +72,7 @@ pub(crate) fn run<W: StoreWrite>(
                 }
                 next = gathered.after.take();
                 let event = apply(store, (journal, round), &gathered.batches);
-                if let Event::ApplyFailed { fault, .. } = event {
+                if let StoreEvent::ApplyFailed { fault, .. } = event {
                     rounds.failed(journal, round);
                     if fault == Fault::NoSpace {
                         make_room();
@@ -110,16 +90,18 @@ pub(crate) fn run<W: StoreWrite>(
                 tracing::error!("making the volumes durable: {error}");
                 let fault = Fault::from_io(&error);
                 store.checkpoint_failed(fault);
-                inbox.event(Event::CheckpointFailed { fault })
+                inbox.event(StoreEvent::CheckpointFailed { fault })
             }
-            Apply::ReadVolume { read, file, offset, len } => {
+            Apply::Volume(VolumeEffect::Read { read, file, offset, len, .. }) => {
                 let result = store.read_volume(file, offset, len).map_err(|error| told(&error));
-                inbox.event(Event::VolumeRead { read, result })
+                inbox.event(VolumeEvent::Read { read, result })
             }
-            Apply::VolumeAllocation { read, file, offset, len } => {
+            Apply::Volume(VolumeEffect::Allocation { read, file, offset, len, .. }) => {
                 let result = store.allocation(file, offset, len).map_err(|error| told(&error));
-                inbox.event(Event::VolumeAllocation { read, result: result.map(parts) })
+                inbox.event(VolumeEvent::Allocation { read, result: result.map(parts) })
             }
+            // The store forgets it when it applies that.
+            Apply::Volume(VolumeEffect::Forget { .. }) => Ok(()),
         };
         if done == Err(CoreEnded) {
             return;
@@ -239,25 +221,29 @@ fn told(error: &StoreError) -> Fault {
     fault(error)
 }
 
-fn apply(store: &mut impl StoreWrite, (journal, round): (JournalKind, Round), batches: &[Batch]) -> Event {
+fn apply(
+    store: &mut impl StoreWrite,
+    (journal, round): (JournalKind, Round),
+    batches: &[Batch],
+) -> StoreEvent {
     match store.apply(journal, batches) {
         Ok(()) => {
             let seq = batches.iter().map(|batch| batch.header().last_seq()).max().unwrap_or(Seq(0));
-            Event::Applied { journal, round, seq }
+            StoreEvent::Applied { journal, round, seq }
         }
         Err(error) => {
             tracing::error!("applying to the store: {error}");
-            Event::ApplyFailed { journal, round, fault: fault(&error) }
+            StoreEvent::ApplyFailed { journal, round, fault: fault(&error) }
         }
     }
 }
 
-fn checkpoint(store: &mut impl StoreWrite) -> Event {
+fn checkpoint(store: &mut impl StoreWrite) -> StoreEvent {
     match store.checkpoint() {
-        Ok(applied) => Event::Checkpointed { applied },
+        Ok(applied) => StoreEvent::Checkpointed { applied },
         Err(error) => {
             tracing::error!("making the store durable: {error}");
-            Event::CheckpointFailed { fault: fault(&error) }
+            StoreEvent::CheckpointFailed { fault: fault(&error) }
         }
     }
 }
@@ -277,7 +263,8 @@ fn fault(error: &StoreError) -> Fault {
 mod tests {
     use super::super::inbox::Message;
     use super::*;
-    use crate::base::{Chain, Epoch};
+    use crate::base::{Chain, Epoch, FileId};
+    use crate::engine::Event;
     use crate::format::PairId;
     use crate::format::batch::{BatchBuilder, Seal};
     use crate::format::entry::{Entry, EntryKind};
@@ -386,7 +373,8 @@ mod tests {
         syncer.join().unwrap();
         let told = std::iter::from_fn(|| outbox.take());
         told.map(|message| match message {
-            Message::Event(event) => format!("{event:?}"),
+            Message::Event(Event::Store(event)) => format!("{event:?}"),
+            Message::Event(Event::Volume(event)) => format!("{event:?}"),
             _ => "something else".to_owned(),
         })
         .collect()
@@ -448,12 +436,19 @@ mod tests {
     #[test]
     fn reads_of_volumes_are_answered_between_the_batches() {
         let file = FileId(4);
-        let read = Job::Other(Apply::ReadVolume { read: 7, file, offset: 3, len: 2 });
-        let look = Job::Other(Apply::VolumeAllocation { read: 8, file, offset: 0, len: 9 });
+        let read =
+            Job::Other(Apply::Volume(VolumeEffect::Read { read: 7, file, offset: 3, len: 2, ordered: true }));
+        let look = Job::Other(Apply::Volume(VolumeEffect::Allocation {
+            read: 8,
+            file,
+            offset: 0,
+            len: 9,
+            ordered: true,
+        }));
         let told = run_all(&mut Notebook::default(), vec![batch(JournalKind::Local, 1, 1), read, look]);
         assert_eq!(told[0], "Applied { journal: Local, round: Round(0), seq: Seq(1) }");
-        assert!(told[1].starts_with("VolumeRead { read: 7, result: Ok("), "{told:?}");
-        assert!(told[2].starts_with("VolumeAllocation { read: 8, result: Ok("), "{told:?}");
+        assert!(told[1].starts_with("Read { read: 7, result: Ok("), "{told:?}");
+        assert!(told[2].starts_with("Allocation { read: 8, result: Ok("), "{told:?}");
     }
 
     #[test]

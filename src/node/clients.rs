@@ -13,7 +13,7 @@ use crate::base::limits::{
 };
 use crate::base::{Admission, AlignedBuf, ConnId, Mono, Places, Rank};
 use crate::engine::incidents::Matter;
-use crate::engine::{ClientDoor, ClientPlace, Event};
+use crate::engine::{ClientDoor, ClientEffect, ClientEvent, ClientPlace, Event};
 use crate::io::{Goal, Op};
 use bytes::Bytes;
 use nix::sys::socket::{SockaddrStorage, getpeername, getsockname};
@@ -160,9 +160,9 @@ impl Clients {
             place.insert(client).watch(turn, slot);
         }
         self.doors[usize::from(blocks)].places.take(rank, conn);
-        turn.events.push(Event::ClientOpened { conn, door });
+        turn.events.push(Event::Client(ClientEvent::Opened { conn, door }));
         if let Some(place) = place {
-            turn.events.push(Event::ClientPlaced { conn, place });
+            turn.events.push(Event::Client(ClientEvent::Placed { conn, place }));
         }
         Ok(())
     }
@@ -196,8 +196,23 @@ impl Clients {
         }
     }
 
+    /// Does what the engine asks for.
+    pub(crate) fn perform(&mut self, turn: &mut RoundContext, effect: ClientEffect, keys: &DoorKeys) {
+        match effect {
+            ClientEffect::Send { conn, bytes } => self.send(turn, conn, bytes),
+            ClientEffect::Receive { conn, buffer } => self.receive(turn, conn, buffer),
+            ClientEffect::StartTls { conn } => self.start_tls(turn, conn, keys),
+            ClientEffect::Fill { conn, buffer, until } => self.fill(turn, conn, buffer, until),
+            ClientEffect::Proven { conn } => self.proven(conn),
+            ClientEffect::Guessed { conn } => self.guessed(turn, conn),
+            ClientEffect::Refused { conn, why } => self.refused(turn, conn, &why),
+            ClientEffect::Close { conn, stuck: false } => self.close(turn, conn),
+            ClientEffect::Close { conn, stuck: true } => self.cut_stuck(turn, conn),
+        }
+    }
+
     /// The engine knows who it is.
-    pub(crate) fn proven(&mut self, conn: ConnId) {
+    fn proven(&mut self, conn: ConnId) {
         if let Some((_, client)) = self.find(conn) {
             client.proven = true;
             let (gate, rank) = (usize::from(client.blocks), client.rank);
@@ -206,7 +221,7 @@ impl Clients {
     }
 
     /// It gave a wrong password: for a while nothing more is read from its address, but from those who gave the right one.
-    pub(crate) fn guessed(&mut self, turn: &mut RoundContext, conn: ConnId) {
+    fn guessed(&mut self, turn: &mut RoundContext, conn: ConnId) {
         let Some((_, client)) = self.find(conn) else { return };
         let (far, host) = (client.far.clone(), client.host);
         if let Some(host) = host {
@@ -218,7 +233,7 @@ impl Clients {
     }
 
     /// The engine denied it what it came for.
-    pub(crate) fn refused(&mut self, turn: &mut RoundContext, conn: ConnId, why: &str) {
+    fn refused(&mut self, turn: &mut RoundContext, conn: ConnId, why: &str) {
         if let Some((_, client)) = self.find(conn) {
             let (at, far) = (usize::from(client.blocks), client.far.clone());
             let gate = &mut self.doors[at];
@@ -227,7 +242,7 @@ impl Clients {
     }
 
     /// Reads from a client once.
-    pub(crate) fn receive(&mut self, turn: &mut RoundContext, conn: ConnId, mut buffer: Vec<u8>) {
+    fn receive(&mut self, turn: &mut RoundContext, conn: ConnId, mut buffer: Vec<u8>) {
         let Some((slot, client)) = self.find(conn) else { return };
         if client.told || client.leaving || client.receiving || client.end == End::Drained {
             return;
@@ -267,7 +282,7 @@ impl Clients {
     }
 
     /// Receives into the buffer, behind what is in it, until it holds so much.
-    pub(crate) fn fill(&mut self, turn: &mut RoundContext, conn: ConnId, buffer: AlignedBuf, until: usize) {
+    fn fill(&mut self, turn: &mut RoundContext, conn: ConnId, buffer: AlignedBuf, until: usize) {
         let Some((slot, client)) = self.find(conn) else { return };
         if client.told || client.leaving || client.receiving {
             return;
@@ -283,7 +298,7 @@ impl Clients {
     }
 
     /// From here on the connection is TLS; the client speaks first.
-    pub(crate) fn start_tls(&mut self, turn: &mut RoundContext, conn: ConnId, keys: &DoorKeys) {
+    fn start_tls(&mut self, turn: &mut RoundContext, conn: ConnId, keys: &DoorKeys) {
         let Some((slot, client)) = self.find(conn) else { return };
         let session = keys(called_at(&client.socket))
             .and_then(|config| DoorSession::new(config).map_err(|error| error.to_string()));
@@ -302,7 +317,7 @@ impl Clients {
     }
 
     /// Sends after all that was given before.
-    pub(crate) fn send(&mut self, turn: &mut RoundContext, conn: ConnId, bytes: Bytes) {
+    fn send(&mut self, turn: &mut RoundContext, conn: ConnId, bytes: Bytes) {
         let Some((slot, client)) = self.find(conn) else { return };
         if client.told || client.leaving {
             return;
@@ -319,7 +334,7 @@ impl Clients {
     }
 
     /// Ends a connection once what was given is sent, or when patience ends.
-    pub(crate) fn close(&mut self, turn: &mut RoundContext, conn: ConnId) {
+    fn close(&mut self, turn: &mut RoundContext, conn: ConnId) {
         let Some((slot, client)) = self.find(conn) else { return };
         if client.leaving {
             return;
@@ -336,7 +351,7 @@ impl Clients {
     }
 
     /// Ends a connection at once whose client takes nothing.
-    pub(crate) fn cut_stuck(&mut self, turn: &mut RoundContext, conn: ConnId) {
+    fn cut_stuck(&mut self, turn: &mut RoundContext, conn: ConnId) {
         let Some((slot, client)) = self.find(conn) else { return };
         let unsent: usize = client.queue.iter().map(|part| part.bytes.len()).sum();
         tracing::warn!(
@@ -363,7 +378,7 @@ impl Clients {
             Ok(bytes) if !bytes.is_empty() => {
                 client.adapt(bytes.len());
                 if !client.told {
-                    turn.events.push(Event::ClientBytes { conn: client.id, bytes });
+                    turn.events.push(Event::Client(ClientEvent::Bytes { conn: client.id, bytes }));
                 }
             }
             Ok(_) => self.saw_end(turn, slot, End::Drained),
@@ -394,7 +409,7 @@ impl Clients {
             self.ended.push_back((turn.now.plus_ms(turn.patience.ended_ms), client.id));
         }
         client.end = end;
-        turn.events.push(Event::ClientEnded { conn: client.id, drained: end == End::Drained });
+        turn.events.push(Event::Client(ClientEvent::Ended { conn: client.id, drained: end == End::Drained }));
     }
 
     /// A fill ended.
@@ -405,7 +420,7 @@ impl Clients {
             Ok(buffer) if !client.told => {
                 // Most of what a larger buffer would take next is of a payload like this one, and would be copied.
                 client.wanted = CLIENT_RECEIVE_MIN;
-                turn.events.push(Event::ClientFilled { conn: client.id, buffer });
+                turn.events.push(Event::Client(ClientEvent::Filled { conn: client.id, buffer }));
             }
             Ok(_) => {}
             Err(_) => client.lose(turn),
@@ -421,7 +436,9 @@ impl Clients {
             Ok(()) => {
                 if !client.told {
                     let conn = client.id;
-                    turn.events.extend(std::iter::repeat_with(|| Event::ClientSent { conn }).take(covered));
+                    turn.events.extend(
+                        std::iter::repeat_with(|| Event::Client(ClientEvent::Sent { conn })).take(covered),
+                    );
                 }
                 client.pump(turn, slot);
             }
@@ -613,20 +630,20 @@ impl Client {
         let (conn, told) = (self.id, self.told);
         let Some(tls) = &mut self.tls else { return };
         if tls.session.is_established() && !std::mem::replace(&mut tls.told, true) && !told {
-            turn.events.push(Event::ClientSecured { conn });
+            turn.events.push(Event::Client(ClientEvent::Secured { conn }));
         }
         match tls.wanted.take() {
             Some(Wanted::Some(mut buffer)) if !tls.plain.is_empty() => {
                 buffer.clear();
                 std::mem::swap(&mut buffer, &mut tls.plain);
-                turn.events.push(Event::ClientBytes { conn, bytes: buffer });
+                turn.events.push(Event::Client(ClientEvent::Bytes { conn, bytes: buffer }));
             }
             Some(Wanted::Until(mut buffer, until)) => {
                 let some = tls.plain.len().min(until.saturating_sub(buffer.len()));
                 buffer.extend_from_slice(tls.plain.get(..some).unwrap_or_default());
                 tls.plain.drain(..some);
                 if buffer.len() >= until {
-                    turn.events.push(Event::ClientFilled { conn, buffer });
+                    turn.events.push(Event::Client(ClientEvent::Filled { conn, buffer }));
                 } else {
                     tls.wanted = Some(Wanted::Until(buffer, until));
                 }
@@ -684,7 +701,7 @@ impl Client {
 
     fn tell_gone(&mut self, turn: &mut RoundContext) {
         if !std::mem::replace(&mut self.told, true) {
-            turn.events.push(Event::ClientClosed { conn: self.id });
+            turn.events.push(Event::Client(ClientEvent::Closed { conn: self.id }));
         }
     }
 }

@@ -4,8 +4,8 @@ use super::super::core::testing::{DRIVERS, Node, Setting, TIMEOUT, connect, star
 use super::super::inbox::Message;
 use super::*;
 use crate::base::limits::GUESS_FREE;
-use crate::engine::Effect;
-use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
+use crate::engine::{ClientEffect, ClientEvent, Effect};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 /// Reads nothing, and tells of what ends.
 fn deaf(tell: Sender<&'static str>) -> impl FnMut(Event, &mut VecDeque<Effect>) + Send + 'static {
     move |event, effects| match event {
-        Event::ClientOpened { .. } => tell.send("opened").unwrap(),
-        Event::ClientEnded { drained: false, .. } => tell.send("ended").unwrap(),
-        Event::ClientEnded { drained: true, .. } => tell.send("drained").unwrap(),
-        Event::ClientClosed { .. } => tell.send("closed").unwrap(),
+        Event::Client(ClientEvent::Opened { .. }) => tell.send("opened").unwrap(),
+        Event::Client(ClientEvent::Ended { drained: false, .. }) => tell.send("ended").unwrap(),
+        Event::Client(ClientEvent::Ended { drained: true, .. }) => tell.send("drained").unwrap(),
+        Event::Client(ClientEvent::Closed { .. }) => tell.send("closed").unwrap(),
         Event::Stop => effects.push_back(Effect::Stopped),
         _ => {}
     }
@@ -55,16 +55,16 @@ fn what_is_left_of_a_stream_that_ended_is_handed_over_before_its_end() {
         let (tell, told) = channel();
         let mut count = 0;
         let node = start(Setting::of(choice), move |event, effects| match event {
-            Event::ClientOpened { conn, .. } => {
-                effects.push_back(Effect::ClientReceive { conn, buffer: Vec::new() });
+            Event::Client(ClientEvent::Opened { conn, .. }) => {
+                effects.push_back(Effect::Client(ClientEffect::Receive { conn, buffer: Vec::new() }));
             }
-            Event::ClientBytes { conn, bytes } => {
+            Event::Client(ClientEvent::Bytes { conn, bytes }) => {
                 count += bytes.len();
-                effects.push_back(Effect::ClientReceive { conn, buffer: bytes });
+                effects.push_back(Effect::Client(ClientEffect::Receive { conn, buffer: bytes }));
             }
-            Event::ClientEnded { conn, drained: true } => {
+            Event::Client(ClientEvent::Ended { conn, drained: true }) => {
                 tell.send(count).unwrap();
-                effects.push_back(Effect::ClientClose { conn, stuck: false });
+                effects.push_back(Effect::Client(ClientEffect::Close { conn, stuck: false }));
             }
             Event::Stop => effects.push_back(Effect::Stopped),
             _ => {}
@@ -81,19 +81,20 @@ fn what_is_left_of_a_stream_that_ended_is_handed_over_before_its_end() {
 /// Answers whoever says something, who has then proved who it is.
 fn answers(event: Event, effects: &mut VecDeque<Effect>) {
     match event {
-        Event::ClientOpened { conn, .. } => {
-            effects.push_back(Effect::ClientReceive { conn, buffer: Vec::new() });
+        Event::Client(ClientEvent::Opened { conn, .. }) => {
+            effects.push_back(Effect::Client(ClientEffect::Receive { conn, buffer: Vec::new() }));
         }
-        Event::ClientBytes { conn, bytes } => {
-            effects.push_back(Effect::ClientProven { conn });
-            effects.push_back(Effect::ClientSend { conn, bytes: Bytes::from_static(b"yes") });
-            effects.push_back(Effect::ClientReceive { conn, buffer: bytes });
+        Event::Client(ClientEvent::Bytes { conn, bytes }) => {
+            effects.push_back(Effect::Client(ClientEffect::Proven { conn }));
+            effects.push_back(Effect::Client(ClientEffect::Send { conn, bytes: Bytes::from_static(b"yes") }));
+            effects.push_back(Effect::Client(ClientEffect::Receive { conn, buffer: bytes }));
         }
-        Event::ClientEnded { conn, .. } => effects.push_back(Effect::ClientClose { conn, stuck: false }),
+        Event::Client(ClientEvent::Ended { conn, .. }) => {
+            effects.push_back(Effect::Client(ClientEffect::Close { conn, stuck: false }))
+        }
         Event::Admin { token, .. } => {
-            let value =
-                serde_json::json!({"refused": 0, "resp_refused": 0, "nbd_refused": 0, "incidents": 0});
-            effects.push_back(Effect::Admin { token, reply: AdminReply::Ok { value } });
+            let reply = AdminReply::Ok { value: Status::default().into() };
+            effects.push_back(Effect::Admin { token, reply });
         }
         Event::Stop => effects.push_back(Effect::Stopped),
         _ => {}
@@ -109,8 +110,12 @@ fn talks(client: &mut TcpStream) {
 fn refused(node: &Node) -> [u64; 3] {
     let (reply, answer) = sync_channel(1);
     node.inbox.send(Message::Admin { request: AdminRequest::Status, reply }).unwrap();
-    let AdminReply::Ok { value } = answer.recv_timeout(TIMEOUT).unwrap() else { panic!("a status") };
-    ["resp_refused", "nbd_refused", "refused"].map(|field| value[field].as_u64().unwrap())
+    match answer.recv_timeout(TIMEOUT).unwrap() {
+        AdminReply::Ok { value: AdminAnswer::Status(status) } => {
+            [status.resp_refused, status.nbd_refused, status.refused]
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -191,10 +196,13 @@ fn places_of_clients_that_left_are_free_again_whatever_they_did() {
 fn wrong_passwords_slow_down_their_address_and_nobody_who_gave_the_right_one() {
     for choice in DRIVERS {
         let node = start(Setting::of(choice), |event, effects| match event {
-            Event::ClientBytes { conn, bytes } if bytes == b"wrong" => {
-                effects.push_back(Effect::ClientGuessed { conn });
-                effects.push_back(Effect::ClientSend { conn, bytes: Bytes::from_static(b"no!") });
-                effects.push_back(Effect::ClientReceive { conn, buffer: bytes });
+            Event::Client(ClientEvent::Bytes { conn, bytes }) if bytes == b"wrong" => {
+                effects.push_back(Effect::Client(ClientEffect::Guessed { conn }));
+                effects.push_back(Effect::Client(ClientEffect::Send {
+                    conn,
+                    bytes: Bytes::from_static(b"no!"),
+                }));
+                effects.push_back(Effect::Client(ClientEffect::Receive { conn, buffer: bytes }));
             }
             event => answers(event, effects),
         });

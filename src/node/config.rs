@@ -5,9 +5,7 @@ use super::config_file::{ConfigError, ConfigErrors, Settings};
 use super::layout::Layout;
 use super::peer_address::PeerAddress;
 use crate::base::limits::{CONFIG_FILE_MAX, PASSWORD_FILE_MAX};
-use crate::base::{AckLevel, Ordinal};
-use crate::engine::{EngineConfig, PeerLoss};
-use crate::format::PairId;
+use crate::engine::EngineConfig;
 use crate::format::control::Role;
 use crate::io::{Demand, read_trusted_text};
 use std::fmt;
@@ -58,18 +56,13 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A node's settings, all checked. Each field is the key of the same name in
-/// [`KEYS`](super::config_file::KEYS), which gives its unit, default and range.
+/// A node's settings, all checked. Each key in [`KEYS`](super::config_file::KEYS) says where it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The node's name.
-    pub name: String,
-    /// Which of the two it is.
-    pub ordinal: Ordinal,
+    /// What the engine is told, but for what [`Config::engine_config`] adds.
+    pub engine: EngineConfig,
     /// The role it was set up with; the present one is in the control file.
     pub initial_role: Role,
-    /// The pair.
-    pub pair_id: PairId,
     /// Where the peer connects to.
     pub link_listen: SocketAddr,
     /// Where the peer listens.
@@ -80,30 +73,10 @@ pub struct Config {
     pub resp: Vec<DoorAddress>,
     /// Where NBD clients connect, besides [`Layout::nbd_socket`]. Paths are not yet resolved.
     pub nbd: Vec<DoorAddress>,
-    /// `account,file` of keys without two commas.
-    pub resp_default: Option<String>,
     /// Where the password is.
     pub resp_password_file: Option<PathBuf>,
     /// The password itself; [`Config::load`] reads it.
     pub resp_password: Option<Secret>,
-    /// The database's ack level.
-    pub ack_level: AckLevel,
-    /// What becomes of a promise above `local` when the peer is away.
-    pub on_peer_loss: PeerLoss,
-    /// Whether a restarted primary serves although its peer is silent.
-    pub serve_alone: bool,
-    /// Interval of heartbeats (milliseconds).
-    pub heartbeat_ms: u64,
-    /// Silence after which the link is closed (milliseconds).
-    pub peer_timeout_ms: u64,
-    /// Size of a segment (bytes).
-    pub segment_bytes: u64,
-    /// What the replicated journal may take (bytes).
-    pub journal_quota_bytes: u64,
-    /// Longest time between checkpoints while the store changes (milliseconds).
-    pub checkpoint_ms: u64,
-    /// Most that is applied between checkpoints (bytes).
-    pub checkpoint_bytes: u64,
     /// How disk and network are driven.
     pub io: IoChoice,
     /// What is logged.
@@ -164,40 +137,23 @@ impl Config {
         finish(path, settings, config)
     }
 
-    fn take(s: &mut Settings) -> Self {
-        let config = Self {
-            name: s.text("name").unwrap_or_default(),
-            ordinal: Ordinal(u8::try_from(s.number("ordinal")).unwrap_or_default()),
-            initial_role: if s.word("initial_role") == "primary" { Role::Primary } else { Role::Standby },
-            pair_id: s.pair("pair_id"),
-            link_listen: s.address("link_listen"),
-            peer: s.peer("peer"),
-            encryption: if s.word("encryption") == "none" { Encryption::None } else { Encryption::Tls },
-            resp: s.listen("resp"),
-            nbd: s.listen("nbd"),
-            resp_default: s.text("resp_default"),
-            resp_password_file: s.text("resp_password_file").map(PathBuf::from),
+    fn take(settings: &mut Settings) -> Self {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut config = Self {
+            engine: EngineConfig::default(),
+            initial_role: Role::Standby,
+            link_listen: nowhere,
+            peer: nowhere.into(),
+            encryption: Encryption::Tls,
+            resp: Vec::new(),
+            nbd: Vec::new(),
+            resp_password_file: None,
             resp_password: None,
-            ack_level: ack_level(s.word("ack_level")),
-            on_peer_loss: match (s.word("on_peer_loss"), s.number("degrade_after_ms")) {
-                ("block", _) => PeerLoss::Block,
-                (_, after_ms) => PeerLoss::Degrade { after_ms },
-            },
-            serve_alone: s.word("on_restart_alone") == "serve",
-            heartbeat_ms: s.number("heartbeat_ms"),
-            peer_timeout_ms: s.number("peer_timeout_ms"),
-            segment_bytes: s.number("segment_bytes"),
-            journal_quota_bytes: s.number("journal_quota_bytes"),
-            checkpoint_ms: s.number("checkpoint_ms"),
-            checkpoint_bytes: s.number("checkpoint_bytes"),
-            io: match s.word("io") {
-                "uring" => IoChoice::Uring,
-                "epoll" => IoChoice::Epoll,
-                _ => IoChoice::Auto,
-            },
-            log: log_level(s.word("log")),
+            io: IoChoice::Auto,
+            log: tracing::Level::INFO,
         };
-        config.check_together(s);
+        settings.fill(&mut config);
+        config.check_together(settings);
         config
     }
 
@@ -209,7 +165,7 @@ impl Config {
                 s.record(line, what);
             }
         };
-        let (beat, timeout) = (self.heartbeat_ms, self.peer_timeout_ms);
+        let (beat, timeout) = (self.engine.heartbeat_ms, self.engine.peer_timeout_ms);
         wrong(
             &["peer_timeout_ms", "heartbeat_ms"],
             timeout < 3 * beat,
@@ -217,7 +173,7 @@ impl Config {
                 "`peer_timeout_ms` is {timeout}: at least three times `heartbeat_ms` ({beat}) is allowed"
             ),
         );
-        let (segment, quota) = (self.segment_bytes, self.journal_quota_bytes);
+        let (segment, quota) = (self.engine.segment_bytes, self.engine.quota_bytes);
         wrong(
             &["journal_quota_bytes", "segment_bytes"],
             quota / 4 < segment,
@@ -228,8 +184,8 @@ impl Config {
         let expected = u8::from(self.initial_role != Role::Primary);
         wrong(
             &["ordinal", "initial_role"],
-            self.ordinal.0 != expected,
-            format!("`ordinal` is {}: {expected} goes with this `initial_role`", self.ordinal.0),
+            self.engine.ordinal.0 != expected,
+            format!("`ordinal` is {}: {expected} goes with this `initial_role`", self.engine.ordinal.0),
         );
         wrong(
             &["peer"],
@@ -258,7 +214,7 @@ impl Config {
             DoorAddress::Tcp(address) => Some(address.ip().to_string()),
             DoorAddress::Unix(_) => None,
         });
-        let names = [self.name.clone(), "localhost".to_owned()];
+        let names = [self.engine.name.clone(), "localhost".to_owned()];
         let mut all: Vec<String> = names.into_iter().chain(addresses).collect();
         all.dedup();
         all
@@ -268,24 +224,12 @@ impl Config {
     #[must_use]
     pub fn engine_config(&self, seed: u64) -> EngineConfig {
         EngineConfig {
-            name: self.name.clone(),
-            ordinal: self.ordinal,
-            pair: self.pair_id,
-            segment_bytes: self.segment_bytes,
-            quota_bytes: self.journal_quota_bytes,
-            ack_level: self.ack_level,
-            on_peer_loss: self.on_peer_loss,
-            serve_alone: self.serve_alone,
-            heartbeat_ms: self.heartbeat_ms,
-            peer_timeout_ms: self.peer_timeout_ms,
-            checkpoint_ms: self.checkpoint_ms,
-            checkpoint_bytes: self.checkpoint_bytes,
-            resp_default: self.resp_default.clone(),
             resp_password: self.resp_password.as_ref().map(|secret| secret.0.clone()),
             resp_doors: self.resp.iter().filter_map(DoorAddress::tcp).collect(),
             peer_host: self.peer.host().to_owned(),
             peer_port: self.peer.port(),
             seed,
+            ..self.engine.clone()
         }
     }
 }
@@ -296,17 +240,6 @@ fn finish(path: &Path, settings: Settings, config: Config) -> Result<Config, Con
     }
     let errors: Vec<ConfigError> = settings.finish();
     Err(ConfigErrors { file: path.to_owned(), errors })
-}
-
-fn ack_level(word: &str) -> AckLevel {
-    [AckLevel::Received, AckLevel::Durable, AckLevel::Applied]
-        .into_iter()
-        .find(|level| level.name() == word)
-        .unwrap_or_default()
-}
-
-fn log_level(word: &str) -> tracing::Level {
-    word.parse().unwrap_or(tracing::Level::INFO)
 }
 
 /// The first line of a password file that nobody else may read.
@@ -338,7 +271,7 @@ pub fn fuzz_config(text: &str) {
 mod tests {
     use super::super::config_file::{KEYS, Kind, render};
     use super::*;
-    use crate::base::Prng;
+    use crate::base::{Ordinal, Prng};
     use std::os::unix::fs::PermissionsExt;
 
     const PAIR: &str = "000102030405060708090a0b0c0d0e0f";
@@ -374,9 +307,14 @@ mod tests {
         let text = render(&required());
         let config = parse(&text).expect("what init writes is good");
         assert_eq!(config, parse(&plain(&required())).expect("defaults need not be written"));
-        assert_eq!(config.pair_id.to_string(), PAIR);
-        assert_eq!(config.segment_bytes, 64 << 20);
-        assert_eq!(config.on_peer_loss, PeerLoss::Degrade { after_ms: 5000 });
+        assert_eq!(config.engine.pair.to_string(), PAIR);
+        let told = EngineConfig {
+            name: "a".to_owned(),
+            ordinal: Ordinal(0),
+            pair: config.engine.pair,
+            ..EngineConfig::default()
+        };
+        assert_eq!(config.engine, told, "the engine's own defaults are those of the table");
         assert_eq!(
             (config.encryption, config.io, config.log),
             (Encryption::Tls, IoChoice::Auto, tracing::Level::INFO)
@@ -399,8 +337,8 @@ mod tests {
     fn every_word_and_range_of_the_table_is_accepted_and_told_apart() {
         for key in KEYS {
             let literals: Vec<String> = match key.kind {
-                Kind::Word(words) => words.iter().map(|word| format!("\"{word}\"")).collect(),
-                Kind::Number { least, most } => vec![least.to_string(), most.to_string()],
+                Kind::Word(words, _) => words.iter().map(|word| format!("\"{word}\"")).collect(),
+                Kind::Number { least, most, .. } => vec![least.to_string(), most.to_string()],
                 Kind::Size { least, most, .. } => vec![least.to_string(), format!("\"{most}B\"")],
                 _ => continue,
             };

@@ -7,7 +7,7 @@
 use super::apply::Apply;
 use super::clients::Clients;
 use super::dial::Dial;
-use super::disk::{Bulk, Files};
+use super::disk::FileJob;
 use super::inbox::{InboxReceiver, Message};
 use super::incidents::{Notes, RateLimited};
 use super::layout::Layout;
@@ -25,7 +25,9 @@ use crate::base::limits::{
 };
 use crate::base::{Mono, Now, Rank};
 use crate::engine::incidents::Matter;
-use crate::engine::{ClientDoor, Effect, Engine, Event, Incident, Tls};
+use crate::engine::{
+    ClientDoor, Effect, Engine, Event, Incident, JournalEvent, PrepareSegment, StoreEffect, Tls,
+};
 use crate::io::{Completion, Driver, Op, Outcome, Token};
 use crate::store::StoreRead;
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
@@ -181,9 +183,9 @@ pub(crate) struct Listener {
 /// The other threads' ends.
 pub(crate) struct Workers {
     /// Makes segments.
-    pub(crate) bulk: Sender<Bulk>,
+    pub(crate) bulk: Sender<PrepareSegment>,
     /// Reads, removes, replaces and saves files.
-    pub(crate) files: Sender<Files>,
+    pub(crate) files: Sender<FileJob>,
     /// Applies to the store.
     pub(crate) apply: Sender<Apply>,
     /// Tells people.
@@ -412,57 +414,22 @@ impl<B: Brain> CoreThread<B> {
         let turn = &mut self.turn;
         let workers = &self.workers;
         match effect {
-            Effect::ClientSend { conn, bytes } => self.clients.send(turn, conn, bytes),
-            Effect::ClientReceive { conn, buffer } => self.clients.receive(turn, conn, buffer),
-            Effect::ClientStartTls { conn } => self.clients.start_tls(turn, conn, &self.door_tls),
-            Effect::ClientFill { conn, buffer, until } => self.clients.fill(turn, conn, buffer, until),
-            Effect::ClientProven { conn } => self.clients.proven(conn),
-            Effect::ClientGuessed { conn } => self.clients.guessed(turn, conn),
-            Effect::ClientRefused { conn, why } => self.clients.refused(turn, conn, &why),
-            Effect::ClientClose { conn, stuck: false } => self.clients.close(turn, conn),
-            Effect::ClientClose { conn, stuck: true } => self.clients.cut_stuck(turn, conn),
-            Effect::LinkSend { conn, parts } => self.links.send(turn, conn, parts),
-            Effect::LinkFill { conn, buffer, until } => self.links.fill(conn, buffer, until),
-            Effect::LinkConnect { conn } => self.links.connect(turn, conn),
-            Effect::LinkClose { conn, abort } => self.links.close(turn, conn, abort),
-            Effect::Write { write, journal, segment, offset, parts } => {
-                self.segments.write(turn, write, (journal, segment), offset, parts);
-            }
-            Effect::Apply { journal, round, batch } => {
+            Effect::Client(effect) => self.clients.perform(turn, effect, &self.door_tls),
+            Effect::Link(effect) => self.links.perform(turn, effect),
+            Effect::Journal(effect) => self.segments.perform(turn, effect, workers),
+            Effect::Store(StoreEffect::Apply { journal, round, batch }) => {
                 let _ = workers.apply.send(Apply::Batch(journal, round, batch));
             }
-            Effect::Checkpoint => {
+            Effect::Store(StoreEffect::Checkpoint) => {
                 let _ = workers.apply.send(Apply::Checkpoint(workers.apply.clone()));
             }
-            Effect::PrepareSegment { journal, index, bytes } => {
-                let _ = workers.bulk.send(Bulk { journal, index, bytes });
+            Effect::Volume(effect) => {
+                if let Some(ordered) = self.volumes.perform(turn, effect) {
+                    let _ = workers.apply.send(Apply::Volume(ordered));
+                }
             }
-            Effect::RemoveSegment { journal, index, reuse } => {
-                self.segments.forget(journal, index);
-                let _ = workers.files.send(Files::Remove { journal, index, reuse });
-            }
-            Effect::Read { read, journal, segment, offset, len } => {
-                let sealed = self.segments.is_sealed(journal, segment);
-                let _ = workers.files.send(Files::Read { read, journal, segment, offset, len, sealed });
-            }
-            Effect::ReadVolume { read, file, offset, len, ordered: false } => {
-                self.volumes.read(turn, read, file, offset, len);
-            }
-            Effect::ReadVolume { read, file, offset, len, ordered: true } => {
-                let _ = workers.apply.send(Apply::ReadVolume { read, file, offset, len });
-            }
-            Effect::VolumeAllocation { read, file, offset, len, ordered: false } => {
-                self.volumes.allocation(read, file, offset, len);
-            }
-            Effect::VolumeAllocation { read, file, offset, len, ordered: true } => {
-                let _ = workers.apply.send(Apply::VolumeAllocation { read, file, offset, len });
-            }
-            Effect::ForgetVolume { file } => self.volumes.forget(file),
-            Effect::WriteControl { write, bytes } => {
-                let _ = workers.files.send(Files::Control { write, bytes });
-            }
-            Effect::SaveDiverged { save, file, first, bytes } => {
-                let _ = workers.files.send(Files::Diverged { save, file, first, bytes });
+            Effect::File(effect) => {
+                let _ = workers.files.send(FileJob::File(effect));
             }
             Effect::Admin { token, reply } => {
                 let unaccepted = self.unaccepted.as_ref().filter(|(until, _)| turn.now < *until);
@@ -521,7 +488,7 @@ impl<B: Brain> CoreThread<B> {
                 Message::Event(event) => self.turn.events.push(event),
                 Message::SegmentReady { journal, index, file } => {
                     self.segments.keep(journal, index, file);
-                    self.turn.events.push(Event::SegmentReady { journal, index });
+                    self.turn.events.push(Event::Journal(JournalEvent::SegmentReady { journal, index }));
                 }
                 Message::Admin { request, reply } => self.operators.ask(&mut self.turn, request, reply),
                 Message::CallerRefused { uid, times } => self.operators.refused(&mut self.turn, uid, times),

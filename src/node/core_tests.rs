@@ -5,7 +5,11 @@ use super::super::segment_source;
 use super::testing::{DRIVERS, Setting, TIMEOUT, start};
 use super::*;
 use crate::base::{AlignedBuf, ConnId, Fault, JournalKind, SegmentIndex};
-use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
+use crate::engine::{
+    ClientEffect, ClientEvent, FileEffect, FileEvent, JournalEffect, JournalEvent, PrepareSegment,
+    ReadSegment, RemoveSegment,
+};
 use crate::io::IoChoice;
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
@@ -17,16 +21,19 @@ use std::thread;
 /// Sends back what comes; ends at once when told to.
 fn echo(event: Event, effects: &mut VecDeque<Effect>) {
     match event {
-        Event::ClientOpened { conn, .. } => {
-            effects.push_back(Effect::ClientProven { conn });
-            effects.push_back(Effect::ClientReceive { conn, buffer: Vec::new() });
+        Event::Client(ClientEvent::Opened { conn, .. }) => {
+            effects.push_back(Effect::Client(ClientEffect::Proven { conn }));
+            effects.push_back(Effect::Client(ClientEffect::Receive { conn, buffer: Vec::new() }));
         }
-        Event::ClientBytes { conn, bytes } => {
-            effects.push_back(Effect::ClientSend { conn, bytes: Bytes::copy_from_slice(&bytes) });
-            effects.push_back(Effect::ClientReceive { conn, buffer: bytes });
+        Event::Client(ClientEvent::Bytes { conn, bytes }) => {
+            effects.push_back(Effect::Client(ClientEffect::Send {
+                conn,
+                bytes: Bytes::copy_from_slice(&bytes),
+            }));
+            effects.push_back(Effect::Client(ClientEffect::Receive { conn, buffer: bytes }));
         }
-        Event::ClientEnded { conn, drained: true } => {
-            effects.push_back(Effect::ClientClose { conn, stuck: false });
+        Event::Client(ClientEvent::Ended { conn, drained: true }) => {
+            effects.push_back(Effect::Client(ClientEffect::Close { conn, stuck: false }));
         }
         Event::Stop => effects.push_back(Effect::Stopped),
         _ => {}
@@ -66,10 +73,12 @@ fn every_send_is_answered_once_and_every_client_is_closed_once() {
         let mut sends: HashMap<ConnId, (u32, u32, u32)> = HashMap::new();
         let node = start(Setting::of(choice), move |event, effects| {
             match &event {
-                Event::ClientOpened { conn, .. } => assert!(sends.insert(*conn, (0, 0, 0)).is_none()),
-                Event::ClientBytes { conn, .. } => sends.get_mut(conn).unwrap().0 += 1,
-                Event::ClientSent { conn } => sends.get_mut(conn).unwrap().1 += 1,
-                Event::ClientClosed { conn } => {
+                Event::Client(ClientEvent::Opened { conn, .. }) => {
+                    assert!(sends.insert(*conn, (0, 0, 0)).is_none())
+                }
+                Event::Client(ClientEvent::Bytes { conn, .. }) => sends.get_mut(conn).unwrap().0 += 1,
+                Event::Client(ClientEvent::Sent { conn }) => sends.get_mut(conn).unwrap().1 += 1,
+                Event::Client(ClientEvent::Closed { conn }) => {
                     let client = sends.get_mut(conn).unwrap();
                     client.2 += 1;
                     count.send(*client).unwrap();
@@ -104,20 +113,26 @@ fn a_client_that_does_not_read_holds_up_nobody_and_is_cut_in_the_end() {
         let mut taken = 0;
         let mut slow = None;
         let node = start(Setting::of(choice), move |event, effects| match event {
-            Event::ClientOpened { conn, .. } if slow.is_none() => {
+            Event::Client(ClientEvent::Opened { conn, .. }) if slow.is_none() => {
                 slow = Some(conn);
-                effects.push_back(Effect::ClientSend { conn, bytes: Bytes::from(vec![0; 1 << 20]) });
+                effects.push_back(Effect::Client(ClientEffect::Send {
+                    conn,
+                    bytes: Bytes::from(vec![0; 1 << 20]),
+                }));
             }
             // As the engine does: no more than a megabyte is ever outstanding.
-            Event::ClientSent { conn } if Some(conn) == slow => {
+            Event::Client(ClientEvent::Sent { conn }) if Some(conn) == slow => {
                 taken += 1;
-                effects.push_back(Effect::ClientSend { conn, bytes: Bytes::from(vec![0; 1 << 20]) });
+                effects.push_back(Effect::Client(ClientEffect::Send {
+                    conn,
+                    bytes: Bytes::from(vec![0; 1 << 20]),
+                }));
             }
-            Event::ClientBytes { conn, bytes } if bytes == b"cut" => {
-                effects.push_back(Effect::ClientClose { conn: slow.unwrap(), stuck: false });
-                echo(Event::ClientBytes { conn, bytes }, effects);
+            Event::Client(ClientEvent::Bytes { conn, bytes }) if bytes == b"cut" => {
+                effects.push_back(Effect::Client(ClientEffect::Close { conn: slow.unwrap(), stuck: false }));
+                echo(Event::Client(ClientEvent::Bytes { conn, bytes }), effects);
             }
-            Event::ClientClosed { conn } if Some(conn) == slow => tell.send(taken).unwrap(),
+            Event::Client(ClientEvent::Closed { conn }) if Some(conn) == slow => tell.send(taken).unwrap(),
             event => echo(event, effects),
         });
         let Some(node) = node else { continue };
@@ -156,7 +171,8 @@ const MUCH: usize = 64 << 20;
 
 fn send_much(conn: ConnId, effects: &mut VecDeque<Effect>) {
     let part = Bytes::from(vec![0; 256 << 10]);
-    (0..MUCH / part.len()).for_each(|_| effects.push_back(Effect::ClientSend { conn, bytes: part.clone() }));
+    (0..MUCH / part.len())
+        .for_each(|_| effects.push_back(Effect::Client(ClientEffect::Send { conn, bytes: part.clone() })));
 }
 
 #[test]
@@ -164,11 +180,11 @@ fn what_waits_for_a_client_that_is_stuck_is_dropped_at_once() {
     for choice in DRIVERS {
         let (tell, told) = channel();
         let node = start(Setting::of(choice), move |event, effects| match event {
-            Event::ClientOpened { conn, .. } => {
+            Event::Client(ClientEvent::Opened { conn, .. }) => {
                 send_much(conn, effects);
-                effects.push_back(Effect::ClientClose { conn, stuck: true });
+                effects.push_back(Effect::Client(ClientEffect::Close { conn, stuck: true }));
             }
-            Event::ClientClosed { .. } => tell.send(()).unwrap(),
+            Event::Client(ClientEvent::Closed { .. }) => tell.send(()).unwrap(),
             event => echo(event, effects),
         });
         let Some(node) = node else { continue };
@@ -186,8 +202,8 @@ fn what_a_slow_client_takes_is_told_while_more_waits_for_it() {
     for choice in DRIVERS {
         let (tell, told) = channel();
         let node = start(Setting::of(choice), move |event, effects| match event {
-            Event::ClientOpened { conn, .. } => send_much(conn, effects),
-            Event::ClientSent { .. } => tell.send(()).unwrap(),
+            Event::Client(ClientEvent::Opened { conn, .. }) => send_much(conn, effects),
+            Event::Client(ClientEvent::Sent { .. }) => tell.send(()).unwrap(),
             event => echo(event, effects),
         });
         let Some(node) = node else { continue };
@@ -235,11 +251,14 @@ fn one_client_too_many_is_told_so_and_a_place_that_is_free_is_given_again() {
 fn what_was_sent_before_a_close_arrives_before_the_end() {
     for choice in DRIVERS {
         let node = start(Setting::of(choice), |event, effects| match event {
-            Event::ClientOpened { conn, .. } => {
+            Event::Client(ClientEvent::Opened { conn, .. }) => {
                 for _ in 0..2000 {
-                    effects.push_back(Effect::ClientSend { conn, bytes: Bytes::from_static(b"goodbye ") });
+                    effects.push_back(Effect::Client(ClientEffect::Send {
+                        conn,
+                        bytes: Bytes::from_static(b"goodbye "),
+                    }));
                 }
-                effects.push_back(Effect::ClientClose { conn, stuck: false });
+                effects.push_back(Effect::Client(ClientEffect::Close { conn, stuck: false }));
             }
             event => echo(event, effects),
         });
@@ -281,7 +300,7 @@ fn a_stopping_node_takes_no_more_clients() {
         let (tell, told) = channel();
         let node = start(Setting::of(choice), move |event, _| match event {
             Event::Stop => tell.send("stop").unwrap(),
-            Event::ClientOpened { .. } => tell.send("opened").unwrap(),
+            Event::Client(ClientEvent::Opened { .. }) => tell.send("opened").unwrap(),
             _ => {}
         });
         let Some(node) = node else { continue };
@@ -297,7 +316,8 @@ fn a_stopping_node_takes_no_more_clients() {
 fn operators_get_answers_and_too_many_at_once_are_refused() {
     let play = |event, effects: &mut VecDeque<Effect>| match event {
         Event::Admin { token, request: AdminRequest::Status } => {
-            let reply = AdminReply::Ok { value: serde_json::json!({"refused": 1}) };
+            let status = Status { refused: 1, ..Status::default() };
+            let reply = AdminReply::Ok { value: status.into() };
             effects.push_back(Effect::Admin { token, reply });
         }
         event => echo(event, effects),
@@ -309,7 +329,10 @@ fn operators_get_answers_and_too_many_at_once_are_refused() {
         answer
     };
     let answer = ask(AdminRequest::Status).recv_timeout(TIMEOUT).unwrap();
-    assert_eq!(answer, AdminReply::Ok { value: serde_json::json!({"refused": 1}) });
+    assert!(
+        matches!(&answer, AdminReply::Ok { value: AdminAnswer::Status(status) } if status.refused == 1),
+        "{answer:?}"
+    );
     let waiting: Vec<_> =
         (0..crate::base::limits::ADMIN_PENDING_MAX).map(|_| ask(AdminRequest::StartAlone)).collect();
     let refused = ask(AdminRequest::Status).recv_timeout(TIMEOUT).unwrap();
@@ -327,16 +350,32 @@ fn blocks(fill: u8, count: usize) -> Bytes {
 }
 
 fn segment(journal: JournalKind, index: u64) -> Effect {
-    Effect::PrepareSegment { journal, index: SegmentIndex(index), bytes: 64 * BLOCK as u64 }
+    Effect::Journal(JournalEffect::Prepare(PrepareSegment {
+        journal,
+        index: SegmentIndex(index),
+        bytes: 64 * BLOCK as u64,
+    }))
 }
 
 fn write(write: u64, journal: JournalKind, segment: u64, bytes: Bytes) -> Effect {
     let segment = SegmentIndex(segment);
-    Effect::Write { write, journal, segment, offset: BLOCK as u64, parts: vec![bytes] }
+    Effect::Journal(JournalEffect::Write {
+        write,
+        journal,
+        segment,
+        offset: BLOCK as u64,
+        parts: vec![bytes],
+    })
 }
 
 fn read(read: u64, journal: JournalKind, segment: u64, offset: usize, len: usize) -> Effect {
-    Effect::Read { read, journal, segment: SegmentIndex(segment), offset: offset as u64, len }
+    Effect::Journal(JournalEffect::Read(ReadSegment {
+        read,
+        journal,
+        segment: SegmentIndex(segment),
+        offset: offset as u64,
+        len,
+    }))
 }
 
 /// Carries out one list of effects after the other, each when the answers to the one before are there.
@@ -383,8 +422,12 @@ fn segments_are_made_written_read_back_and_removed() {
                     read(23, Replicated, 1, 62 * BLOCK, 99 * BLOCK),
                     read(24, Replicated, 1, 64 * BLOCK, BLOCK),
                     read(25, Replicated, 77, 0, BLOCK),
-                    Effect::RemoveSegment { journal: Replicated, index: SegmentIndex(1), reuse: true },
-                    Effect::WriteControl { write: 30, bytes: b"control".to_vec() },
+                    Effect::Journal(JournalEffect::Remove(RemoveSegment {
+                        journal: Replicated,
+                        index: SegmentIndex(1),
+                        reuse: true,
+                    })),
+                    Effect::File(FileEffect::WriteControl { write: 30, bytes: b"control".to_vec() }),
                 ],
                 5,
             ),
@@ -392,23 +435,35 @@ fn segments_are_made_written_read_back_and_removed() {
         ]);
         let Some(node) = start(Setting::of(choice), scenes(script, tell)) else { continue };
         let next = || told.recv_timeout(TIMEOUT).unwrap();
-        assert!(next().iter().all(|event| matches!(event, Event::SegmentReady { .. })));
-        assert!(next().iter().all(|event| matches!(event, Event::Written { write: 10 | 11 })));
+        assert!(
+            next().iter().all(|event| matches!(event, Event::Journal(JournalEvent::SegmentReady { .. })))
+        );
+        assert!(
+            next()
+                .iter()
+                .all(|event| matches!(event, Event::Journal(JournalEvent::Written { write: 10 | 11 })))
+        );
         let answers = format!("{:?}", next());
         let [unwritten, written] = [0, 7].map(|fill| format!("{:?}", blocks(fill, 1)));
         let joined = format!("{}{}", unwritten.trim_end_matches('"'), written.trim_start_matches("b\""));
         assert!(answers.contains(&joined), "{answers}");
         assert!(answers.contains("read: 21, result: Ok(b\"\\x08\\x08\\x08\\x08\\x08\")"), "{answers}");
-        assert!(matches!(next()[..], [Event::Written { write: 12 }]));
+        assert!(matches!(next()[..], [Event::Journal(JournalEvent::Written { write: 12 })]));
         for event in next() {
             match event {
-                Event::Read { read: 22, result } => {
+                Event::Journal(JournalEvent::Read { read: 22, result }) => {
                     assert!(result.as_ref().unwrap()[..] == [vec![7; BLOCK], vec![0; BLOCK]].concat()[..])
                 }
-                Event::Read { read: 23, result } => assert!(result.unwrap()[..] == vec![0; 2 * BLOCK][..]),
-                Event::Read { read: 24, result } => assert_eq!(result, Ok(Bytes::new())),
-                Event::Read { read: 25, result } => assert_eq!(result, Err(Fault::Errno(2))),
-                Event::ControlWritten { write: 30 } => {}
+                Event::Journal(JournalEvent::Read { read: 23, result }) => {
+                    assert!(result.unwrap()[..] == vec![0; 2 * BLOCK][..])
+                }
+                Event::Journal(JournalEvent::Read { read: 24, result }) => {
+                    assert_eq!(result, Ok(Bytes::new()))
+                }
+                Event::Journal(JournalEvent::Read { read: 25, result }) => {
+                    assert_eq!(result, Err(Fault::Errno(2)))
+                }
+                Event::File(FileEvent::ControlWritten { write: 30 }) => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -427,14 +482,16 @@ fn segments_are_made_written_read_back_and_removed() {
 #[test]
 fn diverged_entries_are_appended_and_a_first_append_begins_the_file_anew() {
     let (tell, told) = channel();
-    let save = |save, file: &str, first, bytes: &'static [u8]| Effect::SaveDiverged {
-        save,
-        file: file.to_owned(),
-        first,
-        bytes: Bytes::from_static(bytes),
+    let save = |save, file: &str, first, bytes: &'static [u8]| {
+        Effect::File(FileEffect::SaveDiverged {
+            save,
+            file: file.to_owned(),
+            first,
+            bytes: Bytes::from_static(bytes),
+        })
     };
     let script = VecDeque::from([
-        (vec![Effect::WriteControl { write: 1, bytes: Vec::new() }], 1),
+        (vec![Effect::File(FileEffect::WriteControl { write: 1, bytes: Vec::new() })], 1),
         (vec![save(1, "e3", true, b"one "), save(2, "e3", false, b"two")], 2),
         // Outside the directory, and never begun.
         (vec![save(3, "../e4", true, b"out"), save(4, "e5", false, b"lost")], 2),
@@ -446,7 +503,13 @@ fn diverged_entries_are_appended_and_a_first_append_begins_the_file_anew() {
     std::fs::write(dir.join("e3"), b"an attempt that was cut short").unwrap();
     let next = || told.recv_timeout(TIMEOUT).unwrap();
     next();
-    assert!(matches!(next()[..], [Event::DivergedSaved { save: 1 }, Event::DivergedSaved { save: 2 }]));
+    assert!(matches!(
+        next()[..],
+        [
+            Event::File(FileEvent::DivergedSaved { save: 1 }),
+            Event::File(FileEvent::DivergedSaved { save: 2 })
+        ]
+    ));
     let failed = |save, errno| format!("DivergedFailed {{ save: {save}, fault: Errno({errno}) }}");
     let answers: Vec<_> = next().iter().map(|event| format!("{event:?}")).collect();
     assert_eq!(answers, [failed(3, 22), failed(4, 2)]);

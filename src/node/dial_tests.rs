@@ -5,8 +5,8 @@ use super::super::core::testing::{DRIVERS, Node, Setting, TIMEOUT, identities, s
 use super::super::inbox::Message;
 use super::super::peer_address::LookUp;
 use super::*;
-use crate::engine::admin::{AdminReply, AdminRequest};
-use crate::engine::{Effect, Event};
+use crate::engine::admin::{AdminReply, AdminRequest, Status};
+use crate::engine::{Effect, Event, LinkEffect, LinkEvent};
 use nix::sys::socket::{Backlog, listen};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -23,18 +23,18 @@ fn redialler(tell: Sender<String>) -> impl FnMut(Event, &mut VecDeque<Effect>) +
     move |event, effects| {
         let again = match event {
             Event::Tick => conn == 0,
-            Event::LinkConnected { conn } => {
+            Event::Link(LinkEvent::Connected { conn }) => {
                 let _ = tell.send("connected".to_owned());
-                effects.push_back(Effect::LinkClose { conn, abort: true });
+                effects.push_back(Effect::Link(LinkEffect::Close { conn, abort: true }));
                 true
             }
-            Event::LinkClosed { why, .. } => tell.send(why).is_ok(),
+            Event::Link(LinkEvent::Closed { why, .. }) => tell.send(why).is_ok(),
             Event::Stop => {
                 effects.push_back(Effect::Stopped);
                 false
             }
             Event::Admin { token, .. } => {
-                let reply = AdminReply::Ok { value: serde_json::json!({"refused": 0}) };
+                let reply = AdminReply::Ok { value: Status::default().into() };
                 effects.push_back(Effect::Admin { token, reply });
                 false
             }
@@ -42,7 +42,7 @@ fn redialler(tell: Sender<String>) -> impl FnMut(Event, &mut VecDeque<Effect>) +
         };
         if again {
             conn += 1;
-            effects.push_back(Effect::LinkConnect { conn: ConnId(conn) });
+            effects.push_back(Effect::Link(LinkEffect::Connect { conn: ConnId(conn) }));
         }
     }
 }
@@ -50,7 +50,7 @@ fn redialler(tell: Sender<String>) -> impl FnMut(Event, &mut VecDeque<Effect>) +
 /// Tells that it was called.
 fn called(name: &'static str, tell: Sender<&'static str>) -> impl FnMut(Event, &mut VecDeque<Effect>) + Send {
     move |event, effects| match event {
-        Event::LinkAccepted { .. } => tell.send(name).unwrap_or_default(),
+        Event::Link(LinkEvent::Accepted { .. }) => tell.send(name).unwrap_or_default(),
         Event::Stop => effects.push_back(Effect::Stopped),
         _ => {}
     }

@@ -5,7 +5,7 @@ use super::inbox::{CoreEnded, Inbox, Message};
 use super::layout::{Layout, OwnName};
 use super::retired::Retired;
 use crate::base::{Fault, JournalKind, SegmentIndex};
-use crate::engine::Event;
+use crate::engine::{FileEffect, FileEvent, JournalEvent, PrepareSegment, ReadSegment, RemoveSegment};
 use crate::io::{self as disk, JournalFile, MappedSegment, Own};
 use bytes::Bytes;
 use nix::errno::Errno;
@@ -16,68 +16,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 
-/// Make a segment.
+/// Work on files.
 #[derive(Debug)]
-pub(crate) struct Bulk {
-    /// The journal.
-    pub(crate) journal: JournalKind,
-    /// The segment.
-    pub(crate) index: SegmentIndex,
-    /// Its size.
-    pub(crate) bytes: u64,
-}
-
-/// Work on files; see the effects of the same names.
-#[derive(Debug)]
-pub(crate) enum Files {
-    /// [`crate::engine::Effect::Read`].
+pub(crate) enum FileJob {
+    /// Read of a segment.
     Read {
-        /// Comes back with the answer.
-        read: u64,
-        /// The journal.
-        journal: JournalKind,
-        /// The segment.
-        segment: SegmentIndex,
-        /// Where.
-        offset: u64,
-        /// How much.
-        len: usize,
+        /// What the engine asks for.
+        read: ReadSegment,
         /// Whether nothing is written to the segment any more, so that it may be mapped.
         sealed: bool,
     },
-    /// [`crate::engine::Effect::RemoveSegment`].
-    Remove {
-        /// The journal.
-        journal: JournalKind,
-        /// The segment.
-        index: SegmentIndex,
-        /// Whether its file may be used again.
-        reuse: bool,
-    },
-    /// [`crate::engine::Effect::WriteControl`].
-    Control {
-        /// Comes back with the answer.
-        write: u64,
-        /// The content.
-        bytes: Vec<u8>,
-    },
-    /// [`crate::engine::Effect::SaveDiverged`].
-    Diverged {
-        /// Comes back with the answer.
-        save: u64,
-        /// File name.
-        file: String,
-        /// Begin the file anew.
-        first: bool,
-        /// What to append.
-        bytes: Bytes,
-    },
+    /// Let a segment go.
+    Remove(RemoveSegment),
+    /// Write a file of the node.
+    File(FileEffect),
 }
 
 /// Makes segments until the core is gone or `stop` is set.
-pub(crate) fn run_bulk(layout: &Layout, work: &Receiver<Bulk>, inbox: &Inbox, stop: &AtomicBool) {
+pub(crate) fn run_bulk(layout: &Layout, work: &Receiver<PrepareSegment>, inbox: &Inbox, stop: &AtomicBool) {
     let retired = Retired::new(layout);
-    while let Ok(Bulk { journal, index, bytes }) = work.recv() {
+    while let Ok(PrepareSegment { journal, index, bytes }) = work.recv() {
         if stop.load(Ordering::Relaxed) {
             return;
         }
@@ -91,7 +49,8 @@ pub(crate) fn run_bulk(layout: &Layout, work: &Receiver<Bulk>, inbox: &Inbox, st
             Ok(file) => Message::SegmentReady { journal, index, file: Arc::new(file) },
             Err(error) => {
                 tracing::warn!("making {}: {error}", path.display());
-                Message::Event(Event::SegmentFailed { journal, index, fault: Fault::from_io(&error) })
+                let fault = Fault::from_io(&error);
+                Message::Event(JournalEvent::SegmentFailed { journal, index, fault }.into())
             }
         };
         if inbox.send(message).is_err() {
@@ -115,7 +74,7 @@ fn make_segment(segment: &Own, bytes: u64, renewed: bool) -> io::Result<JournalF
 pub(crate) fn run_files(
     layout: Layout,
     retired_max: u64,
-    work: &Receiver<Files>,
+    work: &Receiver<FileJob>,
     inbox: &Inbox,
     stop: &AtomicBool,
 ) {
@@ -147,43 +106,43 @@ impl FileWorker {
         Self { layout, retired, retired_max, maps: Vec::new(), leaving: Default::default(), diverged: None }
     }
 
-    fn work(&mut self, job: Files, inbox: &Inbox) -> Result<(), CoreEnded> {
+    fn work(&mut self, job: FileJob, inbox: &Inbox) -> Result<(), CoreEnded> {
         match job {
-            Files::Read { read, journal, segment, offset, len, sealed } => {
+            FileJob::Read { read: ReadSegment { read, journal, segment, offset, len }, sealed } => {
                 let result = self.read(journal, segment, offset, len, sealed);
                 let result = result.map_err(|error| {
                     let path = self.layout.segment(journal, segment);
                     tracing::warn!("reading {len} bytes at {offset} of {}: {error}", path.display());
                     Fault::from_io(&error)
                 });
-                inbox.event(Event::Read { read, result })
+                inbox.event(JournalEvent::Read { read, result })
             }
-            Files::Remove { journal, index, reuse } => {
+            FileJob::Remove(RemoveSegment { journal, index, reuse }) => {
                 if let Some(leaving) = self.leaving.get_mut(journal.index()) {
                     leaving.push_back((index, reuse));
                 }
                 self.remove(journal);
                 Ok(())
             }
-            Files::Control { write, bytes } => {
+            FileJob::File(FileEffect::WriteControl { write, bytes }) => {
                 let control = self.layout.own(OwnName::Control);
                 let path = control.path();
                 inbox.event(match control.replace(&bytes) {
-                    Ok(()) => Event::ControlWritten { write },
+                    Ok(()) => FileEvent::ControlWritten { write },
                     Err(error) => {
                         tracing::error!("replacing {}: {error}", path.display());
-                        Event::ControlFailed { write, fault: Fault::from_io(&error) }
+                        FileEvent::ControlFailed { write, fault: Fault::from_io(&error) }
                     }
                 })
             }
-            Files::Diverged { save, file, first, bytes } => {
+            FileJob::File(FileEffect::SaveDiverged { save, file, first, bytes }) => {
                 inbox.event(match self.save_diverged(&file, first, &bytes) {
-                    Ok(()) => Event::DivergedSaved { save },
+                    Ok(()) => FileEvent::DivergedSaved { save },
                     Err(error) => {
                         self.diverged = None;
                         let path = self.layout.diverged().join(&file);
                         tracing::error!("appending {} bytes to {}: {error}", bytes.len(), path.display());
-                        Event::DivergedFailed { save, fault: Fault::from_io(&error) }
+                        FileEvent::DivergedFailed { save, fault: Fault::from_io(&error) }
                     }
                 })
             }

@@ -67,8 +67,8 @@ impl Inbox {
     }
 
     /// The same for an event.
-    pub(crate) fn event(&self, event: Event) -> Result<(), CoreEnded> {
-        self.send(Message::Event(event))
+    pub(crate) fn event(&self, event: impl Into<Event>) -> Result<(), CoreEnded> {
+        self.send(Message::Event(event.into()))
     }
 }
 

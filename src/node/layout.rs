@@ -51,6 +51,8 @@ pub struct Layout {
 
 /// File name of the admin socket.
 pub(in crate::node) const ADMIN_SOCKET: &str = "admin.sock";
+/// The socket of the RESP door for the node's own user.
+pub(crate) const RESP_SOCKET: &str = "resp.sock";
 const CONFIG: &str = "config.toml";
 const CONTROL: &str = "control";
 const IDENTITY_KEY: &str = "identity.key";
@@ -260,7 +262,7 @@ impl Layout {
     /// The RESP door for the node's own user.
     #[must_use]
     pub fn resp_socket(&self) -> PathBuf {
-        self.dir.join("resp.sock")
+        self.dir.join(RESP_SOCKET)
     }
 
     /// The NBD door for the node's own user.

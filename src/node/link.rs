@@ -14,8 +14,8 @@ use crate::base::limits::{
     LINKS_UNKNOWN_MAX, SEND_BYTES_MAX, SEND_PARTS_MAX,
 };
 use crate::base::{AlignedBuf, ConnId, Mono, plainly};
-use crate::engine::Event;
 use crate::engine::incidents::Matter;
+use crate::engine::{Event, LinkEffect, LinkEvent};
 use crate::io::{Goal, Op};
 use bytes::Bytes;
 use nix::sys::socket::{
@@ -177,8 +177,18 @@ impl Links {
         self.settle(turn, slot);
     }
 
+    /// Does what the engine asks for.
+    pub(crate) fn perform(&mut self, turn: &mut RoundContext, effect: LinkEffect) {
+        match effect {
+            LinkEffect::Connect { conn } => self.connect(turn, conn),
+            LinkEffect::Send { conn, parts } => self.send(turn, conn, parts),
+            LinkEffect::Fill { conn, buffer, until } => self.fill(conn, buffer, until),
+            LinkEffect::Close { conn, abort } => self.close(turn, conn, abort),
+        }
+    }
+
     /// Begins a connection to the peer.
-    pub(crate) fn connect(&mut self, turn: &mut RoundContext, conn: ConnId) {
+    fn connect(&mut self, turn: &mut RoundContext, conn: ConnId) {
         match self.dial.begin(conn, turn.now, turn.patience.handshake_ms) {
             Ok(Some(attempt)) => self.dial(turn, conn, attempt),
             Ok(None) => {}
@@ -214,7 +224,7 @@ impl Links {
     /// A dial came to nothing before there was a connection.
     fn not_reached(&mut self, turn: &mut RoundContext, conn: ConnId, why: String) {
         self.dial.tell(&why);
-        turn.events.push(Event::LinkClosed { conn, why });
+        turn.events.push(Event::Link(LinkEvent::Closed { conn, why }));
     }
 
     fn start(
@@ -275,7 +285,7 @@ impl Links {
     }
 
     /// Sends after all that was given before.
-    pub(crate) fn send(&mut self, turn: &mut RoundContext, conn: ConnId, parts: Vec<Bytes>) {
+    fn send(&mut self, turn: &mut RoundContext, conn: ConnId, parts: Vec<Bytes>) {
         let Some((slot, link)) = self.find(conn) else { return };
         if link.phase != Phase::Established {
             return;
@@ -291,7 +301,7 @@ impl Links {
     }
 
     /// Ends a connection, after what was given is sent or at once.
-    pub(crate) fn close(&mut self, turn: &mut RoundContext, conn: ConnId, abort: bool) {
+    fn close(&mut self, turn: &mut RoundContext, conn: ConnId, abort: bool) {
         if self.dial.give_up(conn) {
             return;
         }
@@ -340,7 +350,7 @@ impl Links {
     }
 
     /// The engine wants what comes next in this buffer.
-    pub(crate) fn fill(&mut self, conn: ConnId, buffer: AlignedBuf, until: usize) {
+    fn fill(&mut self, conn: ConnId, buffer: AlignedBuf, until: usize) {
         if let Some((_, link)) = self.find(conn) {
             link.secure.give_room(Room { buffer, until });
         }
@@ -386,7 +396,7 @@ impl Links {
         let outcome = match result {
             _ if link.phase >= Phase::Leaving => Ok(()),
             Ok(buffer) => {
-                turn.events.push(Event::LinkFilled { conn: link.id, buffer });
+                turn.events.push(Event::Link(LinkEvent::Filled { conn: link.id, buffer }));
                 link.idle = Some(Vec::with_capacity(LINK_RECEIVE_LOOK));
                 Ok(())
             }
@@ -514,7 +524,7 @@ impl Links {
         if phase == Phase::Connecting {
             self.not_reached(turn, conn, why);
         } else if phase == Phase::Established || !link.was_accepted() {
-            turn.events.push(Event::LinkClosed { conn, why });
+            turn.events.push(Event::Link(LinkEvent::Closed { conn, why }));
         }
     }
 
@@ -584,7 +594,7 @@ impl PeerConnection {
     /// Bytes from the wire, to the engine once the peer is proven.
     fn take_in(&mut self, turn: &mut RoundContext, slot: usize, wire: Vec<u8>) -> Result<(), String> {
         if self.secure.is_bare() {
-            turn.events.push(Event::LinkBytes { conn: self.id, bytes: Bytes::from(wire) });
+            turn.events.push(Event::Link(LinkEvent::Bytes { conn: self.id, bytes: Bytes::from(wire) }));
             self.idle = Some(Vec::with_capacity(LINK_RECEIVE));
             return Ok(());
         }
@@ -596,16 +606,16 @@ impl PeerConnection {
             let conn = self.id;
             let accepted = self.was_accepted();
             turn.events.push(if accepted {
-                Event::LinkAccepted { conn, from: self.far.clone() }
+                Event::Link(LinkEvent::Accepted { conn, from: self.far.clone() })
             } else {
-                Event::LinkConnected { conn }
+                Event::Link(LinkEvent::Connected { conn })
             });
         }
         if let Some(buffer) = self.secure.take_filled() {
-            turn.events.push(Event::LinkFilled { conn: self.id, buffer });
+            turn.events.push(Event::Link(LinkEvent::Filled { conn: self.id, buffer }));
         }
         while let Some(bytes) = self.secure.take_plain() {
-            turn.events.push(Event::LinkBytes { conn: self.id, bytes });
+            turn.events.push(Event::Link(LinkEvent::Bytes { conn: self.id, bytes }));
         }
         self.pump(turn, slot);
         if matches!(result, Err(LinkSecurityError::NotTrustedThere)) {
@@ -652,10 +662,10 @@ impl PeerConnection {
             return;
         }
         if self.sending {
-            return turn.events.push(Event::LinkMoved { conn: self.id });
+            return turn.events.push(Event::Link(LinkEvent::Moved { conn: self.id }));
         }
         self.owed = false;
-        turn.events.push(Event::LinkSent { conn: self.id });
+        turn.events.push(Event::Link(LinkEvent::Sent { conn: self.id }));
     }
 
     fn cut(&mut self, turn: &mut RoundContext) {

@@ -7,8 +7,8 @@ use super::super::peer_address::PeerAddress;
 use super::super::tls::LinkIdentity;
 use crate::base::limits::{LINKS_PEER_UNKNOWN_MAX, LINKS_UNKNOWN_MAX};
 use crate::base::{AlignedBuf, ConnId};
-use crate::engine::admin::{AdminReply, AdminRequest};
-use crate::engine::{Effect, Event, Incident};
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
+use crate::engine::{ClientEvent, Effect, Event, Incident, LinkEffect, LinkEvent};
 use crate::io::IoChoice;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -22,19 +22,19 @@ const CONN: ConnId = ConnId(1);
 /// Sends back what the peer sends; tells of everything else.
 fn echo(tell: Sender<String>) -> impl FnMut(Event, &mut VecDeque<Effect>) + Send + 'static {
     move |event, effects| match event {
-        Event::LinkBytes { conn, bytes } => {
+        Event::Link(LinkEvent::Bytes { conn, bytes }) => {
             let middle = bytes.len() / 2;
             let parts = vec![bytes.slice(..middle), bytes.slice(middle..)];
-            effects.push_back(Effect::LinkSend { conn, parts });
+            effects.push_back(Effect::Link(LinkEffect::Send { conn, parts }));
         }
-        Event::LinkAccepted { conn, .. } => {
+        Event::Link(LinkEvent::Accepted { conn, .. }) => {
             assert_eq!(conn.0 >> 63, 1, "a number from the driver's range");
             tell.send("accepted".to_owned()).unwrap();
         }
-        Event::LinkClosed { why, .. } => tell.send(why).unwrap(),
+        Event::Link(LinkEvent::Closed { why, .. }) => tell.send(why).unwrap(),
         Event::Stop => effects.push_back(Effect::Stopped),
         Event::Admin { token, .. } => {
-            let reply = AdminReply::Ok { value: serde_json::json!({"refused": 0, "incidents": 0}) };
+            let reply = AdminReply::Ok { value: Status::default().into() };
             effects.push_back(Effect::Admin { token, reply });
         }
         _ => {}
@@ -47,21 +47,23 @@ fn dialler(bytes: Bytes, tell: Sender<Event>) -> impl FnMut(Event, &mut VecDeque
     let mut left = bytes.len();
     move |event, effects| match event {
         Event::Tick if !std::mem::replace(&mut begun, true) => {
-            effects.push_back(Effect::LinkConnect { conn: CONN });
+            effects.push_back(Effect::Link(LinkEffect::Connect { conn: CONN }));
         }
-        Event::LinkConnected { conn } => {
+        Event::Link(LinkEvent::Connected { conn }) => {
             let parts = bytes.chunks(100_000).map(Bytes::copy_from_slice).collect();
-            effects.push_back(Effect::LinkSend { conn, parts });
+            effects.push_back(Effect::Link(LinkEffect::Send { conn, parts }));
             tell.send(event).unwrap();
         }
-        Event::LinkBytes { conn, bytes } => {
+        Event::Link(LinkEvent::Bytes { conn, bytes }) => {
             left -= bytes.len();
             if left == 0 {
-                effects.push_back(Effect::LinkClose { conn, abort: false });
+                effects.push_back(Effect::Link(LinkEffect::Close { conn, abort: false }));
             }
-            tell.send(Event::LinkBytes { conn, bytes }).unwrap();
+            tell.send(Event::Link(LinkEvent::Bytes { conn, bytes })).unwrap();
         }
-        Event::LinkSent { .. } | Event::LinkClosed { .. } => tell.send(event).unwrap(),
+        Event::Link(LinkEvent::Sent { .. }) | Event::Link(LinkEvent::Closed { .. }) => {
+            tell.send(event).unwrap()
+        }
         Event::Stop => effects.push_back(Effect::Stopped),
         _ => {}
     }
@@ -72,21 +74,21 @@ fn dialler(bytes: Bytes, tell: Sender<Event>) -> impl FnMut(Event, &mut VecDeque
 fn filler(tell: Sender<Vec<u8>>) -> impl FnMut(Event, &mut VecDeque<Effect>) + Send + 'static {
     let mut until = 200_000;
     move |event, effects| match event {
-        Event::LinkBytes { conn, bytes } => {
+        Event::Link(LinkEvent::Bytes { conn, bytes }) => {
             tell.send(bytes.to_vec()).unwrap();
             let mut buffer = AlignedBuf::with_capacity(until);
             buffer.extend_from_slice(b"head");
-            effects.push_back(Effect::LinkFill { conn, buffer, until });
+            effects.push_back(Effect::Link(LinkEffect::Fill { conn, buffer, until }));
         }
-        Event::LinkFilled { conn, buffer } if buffer.len() < until => {
-            effects.push_back(Effect::LinkFill { conn, buffer, until });
+        Event::Link(LinkEvent::Filled { conn, buffer }) if buffer.len() < until => {
+            effects.push_back(Effect::Link(LinkEffect::Fill { conn, buffer, until }));
         }
-        Event::LinkFilled { buffer, .. } => {
+        Event::Link(LinkEvent::Filled { buffer, .. }) => {
             assert_eq!((buffer.len(), &buffer.as_ref()[..4]), (until, &b"head"[..]));
             tell.send(buffer.as_ref()[4..].to_vec()).unwrap();
             until += 50_001;
         }
-        Event::LinkClosed { why, .. } => tell.send(why.into_bytes()).unwrap(),
+        Event::Link(LinkEvent::Closed { why, .. }) => tell.send(why.into_bytes()).unwrap(),
         Event::Stop => effects.push_back(Effect::Stopped),
         _ => {}
     }
@@ -113,14 +115,14 @@ fn two_nodes_prove_their_keys_and_exchange_megabytes_in_order() {
             let sent: Bytes = (0..3_000_000_u32).map(|at| u8::try_from(at % 253).unwrap()).collect();
             let (tell, told) = channel();
             let near = start(setting(choice, a, Some(far.link)), dialler(sent.clone(), tell)).unwrap();
-            assert!(matches!(next(&told), Event::LinkConnected { conn: CONN }));
+            assert!(matches!(next(&told), Event::Link(LinkEvent::Connected { conn: CONN })));
             assert_eq!(next(&heard), "accepted");
             let mut back = Vec::new();
             let mut sent_told = 0;
             while back.len() < sent.len() {
                 match next(&told) {
-                    Event::LinkBytes { bytes, .. } => back.extend_from_slice(&bytes),
-                    Event::LinkSent { conn: CONN } => sent_told += 1,
+                    Event::Link(LinkEvent::Bytes { bytes, .. }) => back.extend_from_slice(&bytes),
+                    Event::Link(LinkEvent::Sent { conn: CONN }) => sent_told += 1,
                     other => panic!("{other:?}"),
                 }
             }
@@ -129,7 +131,7 @@ fn two_nodes_prove_their_keys_and_exchange_megabytes_in_order() {
             assert!(next(&heard).contains("the peer closed the link"));
             near.stop();
             far.stop();
-            assert!(!told.try_iter().any(|event| matches!(event, Event::LinkClosed { .. })));
+            assert!(!told.try_iter().any(|event| matches!(event, Event::Link(LinkEvent::Closed { .. }))));
         }
     }
 }
@@ -179,7 +181,7 @@ fn nobody_at_the_peers_address_is_a_closed_connection_with_the_reason() {
             continue;
         };
         match next(&told) {
-            Event::LinkClosed { conn: CONN, why } => {
+            Event::Link(LinkEvent::Closed { conn: CONN, why }) => {
                 assert!(why.starts_with("connecting to 127.0.0.1:1: "), "{why}");
             }
             other => panic!("{other:?}"),
@@ -196,7 +198,7 @@ fn a_node_whose_key_is_not_trusted_is_refused_by_name_and_the_engine_hears_nothi
         let far = start(setting(IoChoice::Epoll, b, None), echo(tell)).unwrap();
         let (tell, told) = channel();
         let near = start(setting(IoChoice::Epoll, stranger, Some(far.link)), dialler(Bytes::new(), tell));
-        assert!(matches!(next(&told), Event::LinkClosed { conn: CONN, .. }));
+        assert!(matches!(next(&told), Event::Link(LinkEvent::Closed { conn: CONN, .. })));
         let incident = next(&far.incidents);
         assert_eq!(incident.kind, "link-refused");
         assert_eq!(refused(&far), (1, 1));
@@ -211,9 +213,7 @@ fn refused(node: &Node) -> (u64, u64) {
     let (reply, answer) = sync_channel(1);
     node.inbox.send(Message::Admin { request: AdminRequest::Status, reply }).unwrap();
     match next(&answer) {
-        AdminReply::Ok { value } => {
-            (value["refused"].as_u64().unwrap(), value["incidents"].as_u64().unwrap())
-        }
+        AdminReply::Ok { value: AdminAnswer::Status(status) } => (status.refused, status.incidents),
         other => panic!("{other:?}"),
     }
 }
@@ -284,7 +284,7 @@ fn however_many_strangers_hold_on_to_the_link_port_the_peer_gets_in_and_out() {
         }
         let (tell, told) = channel();
         let near = start(patient(choice, a.clone(), Some(far.link)), dialler(Bytes::new(), tell)).unwrap();
-        assert!(matches!(next(&told), Event::LinkConnected { conn: CONN }));
+        assert!(matches!(next(&told), Event::Link(LinkEvent::Connected { conn: CONN })));
         assert_eq!(next(&heard), "accepted");
         near.stop();
         far.stop();
@@ -298,13 +298,13 @@ fn however_many_strangers_hold_on_to_the_link_port_the_peer_gets_in_and_out() {
         let node = start(patient(choice, a, Some(far.link)), move |event, effects| match event {
             Event::Tick => {}
             // Only now.
-            Event::ClientOpened { .. } => dial(Event::Tick, effects),
+            Event::Client(ClientEvent::Opened { .. }) => dial(Event::Tick, effects),
             event => dial(event, effects),
         });
         let node = node.unwrap();
         let _silent: Vec<_> = (0..100).map(|_| connect_from([127, 0, 0, 2], node.link)).collect();
         let _client = node.client();
-        assert!(matches!(next(&told), Event::LinkConnected { conn: CONN }));
+        assert!(matches!(next(&told), Event::Link(LinkEvent::Connected { conn: CONN })));
         assert_eq!(next(&heard), "accepted");
         node.stop();
         far.stop();

@@ -4,10 +4,9 @@ use super::core::RoundContext;
 use super::incidents::RateLimited;
 use super::log;
 use crate::base::limits::{ADMIN_PENDING_MAX, INCIDENTS_MAX};
-use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, IncidentView, Status};
 use crate::engine::incidents::Matter;
 use crate::engine::{Event, Incident};
-use serde_json::Value;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::mpsc::SyncSender;
@@ -43,7 +42,6 @@ impl Default for Operators {
 #[derive(Debug)]
 struct Pending {
     token: u64,
-    asked: Asked,
     reply: SyncSender<AdminReply>,
 }
 
@@ -57,15 +55,10 @@ pub(crate) struct LinkTold {
 }
 
 /// A node that is dialled hears of its peer only here, until the peer has proved its key.
-fn with_link(mut value: Value, told: &LinkTold) -> Value {
-    let is_up = value.pointer("/peer/connected") != Some(&Value::Bool(false));
-    if let Some(Value::String(error)) = value.pointer_mut("/link/last_error")
-        && error.is_empty()
-        && !is_up
-    {
-        error.clone_from(&told.trouble);
+fn add_link(status: &mut Status, told: &LinkTold) {
+    if status.link.last_error.is_empty() && !status.peer.connected {
+        status.link.last_error.clone_from(&told.trouble);
     }
-    value
 }
 
 /// What of a status the engine does not know.
@@ -76,13 +69,6 @@ pub(crate) struct Beside<'a> {
     pub(crate) refused: [u64; 2],
     /// Why nobody can connect now.
     pub(crate) unaccepted: Option<&'a io::Error>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
-    Status,
-    Incidents,
-    Other,
 }
 
 impl Operators {
@@ -102,12 +88,7 @@ impl Operators {
             return;
         }
         self.serial += 1;
-        let asked = match &request {
-            AdminRequest::Status => Asked::Status,
-            AdminRequest::Incidents => Asked::Incidents,
-            _ => Asked::Other,
-        };
-        self.pending.push(Pending { token: self.serial, asked, reply });
+        self.pending.push(Pending { token: self.serial, reply });
         turn.events.push(Event::Admin { token: self.serial, request });
     }
 
@@ -122,17 +103,16 @@ impl Operators {
     pub(crate) fn answer(&mut self, token: u64, reply: AdminReply, beside: &Beside<'_>) {
         let Some(at) = self.pending.iter().position(|pending| pending.token == token) else { return };
         let pending = self.pending.swap_remove(at);
-        let reply = match (reply, pending.asked) {
-            (AdminReply::Ok { value }, Asked::Status) => {
-                let value =
-                    with_link(self.with_counts(value, beside.link.refused, beside.refused), beside.link);
-                AdminReply::Ok { value: with_unaccepted(value, beside.unaccepted) }
+        let mut reply = reply;
+        match &mut reply {
+            AdminReply::Ok { value: AdminAnswer::Status(status) } => {
+                self.add_counts(status, beside.link.refused, beside.refused);
+                add_link(status, beside.link);
+                add_unaccepted(status, beside.unaccepted);
             }
-            (AdminReply::Ok { value }, Asked::Incidents) => {
-                AdminReply::Ok { value: self.with_incidents(value) }
-            }
-            (reply, _) => reply,
-        };
+            AdminReply::Ok { value: AdminAnswer::Incidents(all) } => self.add_incidents(all),
+            _ => {}
+        }
         // An asker that gave up is gone.
         let _ = pending.reply.try_send(reply);
     }
@@ -146,52 +126,37 @@ impl Operators {
         self.incidents.push_back(incident.clone());
     }
 
-    fn with_counts(&self, mut value: Value, link: u64, [resp, nbd]: [u64; 2]) -> Value {
-        let more = [
-            ("refused", link + self.strangers.count() + self.strangers_more),
-            ("resp_refused", resp),
-            ("nbd_refused", nbd),
-            ("incidents", self.incident_count),
-            ("log_lines_lost", log::lost()),
-        ];
-        for (field, more) in more {
-            if let Some(count) = value.get_mut(field)
-                && let Some(known) = count.as_u64()
-            {
-                *count = (known + more).into();
-            }
-        }
-        value
+    fn add_counts(&self, status: &mut Status, link: u64, [resp, nbd]: [u64; 2]) {
+        status.refused += link + self.strangers.count() + self.strangers_more;
+        status.resp_refused += resp;
+        status.nbd_refused += nbd;
+        status.incidents += self.incident_count;
+        status.log_lines_lost += log::lost();
     }
 
-    fn with_incidents(&self, value: Value) -> Value {
-        let Value::Array(mut all) = value else { return value };
-        all.extend(self.incidents.iter().filter_map(|incident| serde_json::to_value(incident).ok()));
+    fn add_incidents(&self, all: &mut Vec<IncidentView>) {
+        all.extend(self.incidents.iter().map(IncidentView::from));
         // Stable, so that those of one moment stay in their order.
-        all.sort_by_key(|incident| incident.get("wall_ms").and_then(Value::as_u64));
-        Value::Array(all)
+        all.sort_by_key(|incident| incident.wall_ms);
     }
 }
 
-/// A status that says so when nobody can connect although the node would serve.
-fn with_unaccepted(mut value: Value, unaccepted: Option<&io::Error>) -> Value {
-    let at_work = matches!(value.get("state").and_then(Value::as_str), Some("serving" | "standby"));
-    let (Some(error), Some(status), true) = (unaccepted, value.as_object_mut(), at_work) else {
-        return value;
-    };
+/// A status says so when nobody can connect although the node would serve.
+fn add_unaccepted(status: &mut Status, unaccepted: Option<&io::Error>) {
+    let at_work = matches!(status.state.as_str(), "serving" | "standby");
+    let (Some(error), true) = (unaccepted, at_work) else { return };
     let scarce = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
-    status.insert("state".to_owned(), if scarce { "no-descriptors" } else { "accept-failed" }.into());
-    let reason = format!("no new connection can be accepted ({error}): only those that are there are served");
-    status.insert("reason".to_owned(), reason.into());
-    status.insert("next".to_owned(), Matter::AcceptFailed.row().advice.into());
-    value
+    status.state = if scarce { "no-descriptors" } else { "accept-failed" }.to_owned();
+    status.reason =
+        format!("no new connection can be accepted ({error}): only those that are there are served");
+    status.next = Matter::AcceptFailed.row().advice.to_owned();
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::Severity;
-    use serde_json::json;
+    use crate::engine::admin::PeerView;
 
     #[test]
     fn a_status_counts_what_was_refused_before_the_engine_heard_of_it() {
@@ -199,31 +164,42 @@ mod tests {
         let incident =
             Incident { severity: Severity::Warning, kind: "link-refused", text: "x".to_owned(), wall_ms: 5 };
         operators.remember(&incident);
-        let engines =
-            json!({"refused": 2, "resp_refused": 1, "nbd_refused": 0, "incidents": 1, "role": "primary"});
-        let counted = operators.with_counts(engines, 3, [4, 5]);
-        let all =
-            json!({"refused": 5, "resp_refused": 5, "nbd_refused": 5, "incidents": 2, "role": "primary"});
-        assert_eq!(counted, all);
-        let away = json!({"peer": {"connected": false}, "link": {"last_error": ""}});
-        let up = json!({"peer": {"connected": true}, "link": {"last_error": ""}});
+        let mut counted = Status {
+            refused: 2,
+            resp_refused: 1,
+            incidents: 1,
+            role: "primary".to_owned(),
+            ..Status::default()
+        };
+        operators.add_counts(&mut counted, 3, [4, 5]);
+        let all = (counted.refused, counted.resp_refused, counted.nbd_refused, counted.incidents);
+        assert_eq!((all, counted.role.as_str()), ((5, 5, 5, 2), "primary"));
         let told = LinkTold { refused: 0, trouble: "no peer is trusted yet".to_owned() };
-        assert_eq!(with_link(away, &told)["link"]["last_error"], "no peer is trusted yet");
-        assert_eq!(with_link(up, &told)["link"]["last_error"], "");
-        let merged = operators.with_incidents(json!([{"wall_ms": 4}, {"wall_ms": 6}]));
-        let times: Vec<_> = merged.as_array().unwrap().iter().map(|one| one["wall_ms"].as_u64()).collect();
-        assert_eq!(times, [Some(4), Some(5), Some(6)]);
+        for (connected, expected) in [(false, "no peer is trusted yet"), (true, "")] {
+            let peer = PeerView { connected, ..PeerView::default() };
+            let mut status = Status { peer, ..Status::default() };
+            add_link(&mut status, &told);
+            assert_eq!(status.link.last_error, expected);
+        }
+        let mut merged = [4, 6].map(|wall_ms| IncidentView { wall_ms, ..IncidentView::default() }).to_vec();
+        operators.add_incidents(&mut merged);
+        assert!(merged.iter().map(|one| one.wall_ms).eq([4, 5, 6]), "{merged:?}");
     }
 
     #[test]
     fn a_node_that_accepts_nobody_does_not_say_that_it_serves() {
         let full = io::Error::from_raw_os_error(libc::EMFILE);
-        let told = with_unaccepted(json!({"state": "serving"}), Some(&full));
-        assert_eq!(told["state"], "no-descriptors");
-        assert!(told["reason"].as_str().unwrap().contains("Too many open files"), "{told}");
-        assert!(told["next"].as_str().unwrap().contains("LimitNOFILE"), "{told}");
+        let at = |state: &str| Status { state: state.to_owned(), ..Status::default() };
+        let mut told = at("serving");
+        add_unaccepted(&mut told, Some(&full));
+        assert_eq!(told.state, "no-descriptors");
+        assert!(told.reason.contains("Too many open files"), "{told:?}");
+        assert!(told.next.contains("LimitNOFILE"), "{told:?}");
         // A worse state stands.
-        assert_eq!(with_unaccepted(json!({"state": "no-space"}), Some(&full)), json!({"state": "no-space"}));
-        assert_eq!(with_unaccepted(json!({"state": "serving"}), None), json!({"state": "serving"}));
+        for (state, error) in [("no-space", Some(&full)), ("serving", None)] {
+            let mut told = at(state);
+            add_unaccepted(&mut told, error);
+            assert_eq!(told, at(state));
+        }
     }
 }

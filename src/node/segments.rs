@@ -1,9 +1,10 @@
 //! Journal files as the core writes them: opened ahead of time by the bulk thread, closed when done with.
 
-use super::core::{RoundContext, Target};
+use super::core::{RoundContext, Target, Workers};
+use super::disk::FileJob;
 use super::layout::Layout;
 use crate::base::{Fault, JournalKind, SegmentIndex};
-use crate::engine::Event;
+use crate::engine::{Event, JournalEffect, JournalEvent};
 use crate::io::{JournalFile, Op, open_journal};
 use bytes::Bytes;
 use std::io;
@@ -33,21 +34,36 @@ impl Segments {
         open.push((index, file));
     }
 
-    /// The segment is to be removed.
-    pub(crate) fn forget(&mut self, journal: JournalKind, index: SegmentIndex) {
-        self.of(journal).retain(|(other, _)| *other != index);
+    /// Does what the engine asks for, or has it done. A worker whose end is gone has panicked: its sends may fail unseen.
+    pub(crate) fn perform(&mut self, turn: &mut RoundContext, effect: JournalEffect, workers: &Workers) {
+        match effect {
+            JournalEffect::Write { write, journal, segment, offset, parts } => {
+                self.write(turn, write, (journal, segment), offset, parts);
+            }
+            JournalEffect::Prepare(prepare) => {
+                let _ = workers.bulk.send(prepare);
+            }
+            JournalEffect::Remove(remove) => {
+                self.of(remove.journal).retain(|(other, _)| *other != remove.index);
+                let _ = workers.files.send(FileJob::Remove(remove));
+            }
+            JournalEffect::Read(read) => {
+                let sealed = self.is_sealed(read.journal, read.segment);
+                let _ = workers.files.send(FileJob::Read { read, sealed });
+            }
+        }
     }
 
     /// Whether nothing will be written to the segment any more, as far as can be told here: only then may it be
     /// mapped. A journal's segments are written in order.
-    pub(crate) fn is_sealed(&self, journal: JournalKind, index: SegmentIndex) -> bool {
+    fn is_sealed(&self, journal: JournalKind, index: SegmentIndex) -> bool {
         let [replicated, local] = self.current;
         let current = if journal == JournalKind::Replicated { replicated } else { local };
         current.is_some_and(|current| index < current)
     }
 
     /// Starts a durable write.
-    pub(crate) fn write(
+    fn write(
         &mut self,
         turn: &mut RoundContext,
         write: u64,
@@ -59,7 +75,7 @@ impl Segments {
             Ok(file) => file,
             Err(error) => {
                 let fault = Fault::from_io(&error);
-                return turn.events.push(Event::WriteFailed { write, fault });
+                return turn.events.push(Event::Journal(JournalEvent::WriteFailed { write, fault }));
             }
         };
         let slot = self.writes.iter().position(Option::is_none).unwrap_or(self.writes.len());
@@ -75,8 +91,8 @@ impl Segments {
     pub(crate) fn written(&mut self, turn: &mut RoundContext, slot: usize, result: io::Result<()>) {
         let Some(write) = self.writes.get_mut(slot).and_then(Option::take) else { return };
         turn.events.push(match result {
-            Ok(()) => Event::Written { write },
-            Err(error) => Event::WriteFailed { write, fault: Fault::from_io(&error) },
+            Ok(()) => Event::Journal(JournalEvent::Written { write }),
+            Err(error) => Event::Journal(JournalEvent::WriteFailed { write, fault: Fault::from_io(&error) }),
         });
     }
 

@@ -6,7 +6,7 @@ use super::apply::Apply;
 use super::config::{Config, IoChoice};
 use super::config_file::ConfigErrors;
 use super::core::{CoreParts, CoreThread, Ending, Patience, Workers};
-use super::disk::{Bulk, Files};
+use super::disk::FileJob;
 use super::identity::Peers;
 use super::inbox::{Inbox, Message};
 use super::incidents::Notes;
@@ -27,7 +27,7 @@ use crate::base::limits::{
     CLIENTS_MAX, DESCRIPTORS_RESERVED, FREED_KEPT, FREED_KEPT_EACH, NBD_CLIENTS_MAX, PURGE_STEP,
     RETIRED_SHARE, STOP_JOIN_MS,
 };
-use crate::engine::{Engine, StartState};
+use crate::engine::{Engine, PrepareSegment, StartState};
 use crate::io::{Driver, keep_freed, loose_parents, make_dir, open};
 use crate::journal::{Recovered, recover};
 use crate::store::StoreError;
@@ -142,7 +142,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let to_core = Arc::clone(&core_inbox);
     // Waits for signals to the end of the process, so nobody waits for it.
     let _ = spawn("signals", move || stoppers.run(&to_core))?;
-    if let Ok(Some(text)) = Room::of(&layout, config.journal_quota_bytes).map(|room| room.warning()) {
+    if let Ok(Some(text)) = Room::of(&layout, config.engine.quota_bytes).map(|room| room.warning()) {
         tracing::warn!("{text}");
     }
     let identity = setup::identity(dir)?;
@@ -157,11 +157,11 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let found = Found::on_disk(&layout, &config, &starting)?;
     let driver =
         open_driver(options.io.unwrap_or(config.io)).map_err(system_error("opening the I/O driver"))?;
-    tracing::info!("node {} with {:?} driver", config.name, driver.kind());
+    tracing::info!("node {} with {:?} driver", config.engine.name, driver.kind());
     let (inbox, outbox) = Inbox::new(driver.waker());
     let listeners = Listeners::open(&config, &layout)?;
     let (volumes, readers) = VolumeReads::new(&layout);
-    let retired_max = (config.journal_quota_bytes / RETIRED_SHARE).max(config.segment_bytes);
+    let retired_max = (config.engine.quota_bytes / RETIRED_SHARE).max(config.engine.segment_bytes);
     let (mut crew, threads) = Crew::start(&layout, found.writer, readers, retired_max, &inbox)?;
     crew.threads.push(telling);
     let workers = threads.workers(manager, starting);
@@ -234,7 +234,7 @@ fn open_driver(choice: IoChoice) -> io::Result<Box<dyn Driver>> {
 /// Opens the store on a thread that gives way to others, for the engine's own threads to inherit that: they have
 /// time, the clients have not. What waits for them meanwhile is written once, however often it changes.
 fn open_store(layout: &Layout, config: &Config) -> Result<Opened, StoreError> {
-    let (path, volumes, ordinal) = (layout.store(), layout.volumes(), config.ordinal);
+    let (path, volumes, ordinal) = (layout.store(), layout.volumes(), config.engine.ordinal);
     let opener = std::thread::spawn(move || {
         let _ = crate::io::give_way(STORE_NICE);
         FjallStore::open(&path, &volumes, ordinal)
@@ -294,7 +294,7 @@ fn recover_journal(
     let segments = segment_source::list(layout, journal).map_err(failed)?;
     starting.enter(Stage::Walk, segments.iter().map(|(_, bytes)| bytes).sum());
     let mut source = DiskSegments::new(layout, journal, &segments, starting).map_err(failed)?;
-    let recovered = recover(journal, config.pair_id, config.ordinal, &segments, &mut source)
+    let recovered = recover(journal, config.engine.pair, config.engine.ordinal, &segments, &mut source)
         .map_err(|error| file_error("recovering the journal in", &path, &error))?;
     tracing::info!(
         "{} journal: {} segments walked in {} ms, last entry {}",
@@ -323,8 +323,8 @@ fn remove_leftovers(layout: &Layout) -> Result<(), ServeError> {
 
 /// The ends of the threads that [`Crew::start`] starts.
 struct Threads {
-    bulk: Sender<Bulk>,
-    files: Sender<Files>,
+    bulk: Sender<PrepareSegment>,
+    files: Sender<FileJob>,
     apply: Sender<Apply>,
     notes: Notes,
     resolver: Resolver,

@@ -3,7 +3,7 @@
 use super::super::admin::call;
 use super::super::setup::{InitOptions, identity, init, trust};
 use super::*;
-use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
 use crate::format::dptr::DptrKind;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -83,15 +83,18 @@ fn pair(dir: &Path) -> (PathBuf, PathBuf) {
     (a, b)
 }
 
-fn ask(dir: &Path, request: &AdminRequest) -> Option<serde_json::Value> {
+fn ask(dir: &Path, request: &AdminRequest) -> Option<AdminAnswer> {
     match call(dir, request, PATIENCE) {
         Ok(AdminReply::Ok { value }) => Some(value),
         _ => None,
     }
 }
 
-fn status(dir: &Path, good: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
-    wait_for("a status", || ask(dir, &AdminRequest::Status).filter(&good))
+fn status(dir: &Path, good: impl Fn(&Status) -> bool) {
+    wait_for("a status", || match ask(dir, &AdminRequest::Status) {
+        Some(AdminAnswer::Status(status)) => good(&status).then_some(()),
+        _ => None,
+    });
 }
 
 fn redis(dir: &Path, lines: &str, answers: usize) -> Vec<String> {
@@ -119,7 +122,7 @@ fn an_update_reaches_the_standby_and_survives_restarts_of_both_nodes() {
     let dir = tempfile::tempdir().unwrap();
     let (a, b) = pair(dir.path());
     let (mut primary, mut standby) = (Process::start(&a), Process::start(&b));
-    status(&a, |status| status["state"] == "serving" && status["peer"]["connected"] == true);
+    status(&a, |status| status.state == "serving" && status.peer.connected);
     make_file(&a);
     let answers = redis(&a, "SET app,orders,1 one\r\nSET app,orders,2 two\r\nGET app,orders,1\r\n", 4);
     assert_eq!(answers, ["+OK", "+OK", "$3", "one"]);
@@ -136,7 +139,7 @@ fn an_update_reaches_the_standby_and_survives_restarts_of_both_nodes() {
         assert!(!b.join(gone).exists(), "{gone} is removed");
     }
     let (primary, standby) = (Process::start(&a), Process::start(&b));
-    status(&a, |status| status["state"] == "serving");
+    status(&a, |status| status.state == "serving");
     assert_eq!(redis(&a, "GET app,orders,2\r\n", 2), ["$3", "two"]);
     assert_eq!(redis(&a, "SET app,orders,3 three\r\n", 1), ["+OK"]);
     wait_for("the update on the standby", || (redis(&b, "GET app,orders,3\r\n", 1) == ["$5"]).then_some(()));
@@ -152,7 +155,7 @@ fn a_node_under_load_stops_within_its_bound_and_a_second_signal_ends_it_at_once(
     let (a, _) = pair(dir.path());
     let mut primary = Process::start(&a);
     wait_for("the primary to serve alone", || ask(&a, &AdminRequest::StartAlone));
-    status(&a, |status| status["state"] == "serving");
+    status(&a, |status| status.state == "serving");
     make_file(&a);
     let writers: Vec<_> = (0..4)
         .map(|_| {
@@ -165,7 +168,7 @@ fn a_node_under_load_stops_within_its_bound_and_a_second_signal_ends_it_at_once(
             })
         })
         .collect();
-    status(&a, |status| status["positions"]["durable"].as_u64() > Some(1000));
+    status(&a, |status| status.positions.durable > 1000);
     let begin = Instant::now();
     primary.signal(Signal::SIGTERM);
     assert_eq!(primary.end().code(), Some(0));
@@ -223,7 +226,7 @@ fn a_standby_that_served_before_it_knew_its_peer_still_joins_the_pair_while_it_h
     let b = init("b", "standby", "127.0.0.1:0", "127.0.0.1:2");
     let serve_once = |work: &dyn Fn()| {
         let mut process = Process::start(&b);
-        status(&b, |status| status["state"] == "standby");
+        status(&b, |status| status.state == "standby");
         work();
         // Segments are made in advance.
         wait_for("a segment", || {

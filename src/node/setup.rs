@@ -2,7 +2,7 @@
 
 use super::adopt::adopt_pair;
 use super::config::Config;
-use super::config_file::{ConfigErrors, Key, Kind, quoted, render};
+use super::config_file::{ConfigErrors, Key, Kind, quoted, quoted_list, render, unknown_key};
 use super::identity::{Identity, IdentityError, NewKey, NodeKey, PEER_KEYS_MAX, Peers, random};
 pub use super::layout::Layout;
 use super::layout::OwnName;
@@ -11,8 +11,9 @@ use crate::base::limits::{CONTROL_FILE_MAX, KEY_FILE_MAX};
 use crate::base::{JournalKind, plainly};
 use crate::format::control::{Control, Role};
 use crate::format::{DecodeError, PairId};
-use crate::io::{Access, Demand, DirLock, Distrust, LockError, check_dir, lock_dir, open_trusted, sync_dir};
-use nix::fcntl::{Flock, FlockArg};
+use crate::io::{
+    Access, Demand, DirLock, Distrust, LockError, check_dir, lock_dir, lock_file, open_trusted, sync_dir,
+};
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -162,7 +163,7 @@ impl SetupError {
             Self::Unfinished { dir } => format!("remove {} and initialise again", dir.display()),
             Self::NotEmpty { .. } => "choose a directory that is empty or not there yet".to_owned(),
             Self::Given { .. } => {
-                "correct the flag of that name; `hot-backup init --help` explains each".to_owned()
+                "correct the flag of that name or what --set gives it; `hot-backup init --help` explains each".to_owned()
             }
             Self::Settings(errors) => errors.next(),
             Self::Identity(IdentityError::NotAnIdentity | IdentityError::Damaged { .. }) => {
@@ -234,7 +235,8 @@ pub struct InitOptions {
     pub resp: Vec<String>,
     /// Where NBD clients connect.
     pub nbd: Vec<String>,
-    /// Any other key of the config with its value as text, such as `("ack_level", "durable")`.
+    /// Any other key of the config with its value as text, such as `("ack_level", "durable")`. A key that holds addresses
+    /// may be given again.
     pub settings: Vec<(String, String)>,
 }
 
@@ -259,6 +261,27 @@ impl InitOptions {
         self
     }
 
+    /// Every setting as a TOML literal; none may be `taken` already. Addresses may be given again, and make a list.
+    fn literals(&self, taken: &[(&str, String)]) -> Result<Vec<(&'static str, String)>, String> {
+        let mut found: Vec<(&'static Key, Vec<String>)> = Vec::new();
+        for (name, value) in &self.settings {
+            let key = Key::named(name).ok_or_else(|| unknown_key(name))?;
+            match found.iter_mut().find(|(other, _)| other.name == key.name) {
+                Some((_, values)) if matches!(key.kind, Kind::Listen(_)) => values.push(value.clone()),
+                None if taken.iter().all(|(other, _)| other != name) => {
+                    found.push((key, vec![value.clone()]))
+                }
+                _ => return Err(format!("`{name}` is given twice")),
+            }
+        }
+        let literal = |(key, values): (&'static Key, Vec<String>)| {
+            let number = matches!(key.kind, Kind::Number { .. } | Kind::Size { .. });
+            let plain = values.first().and_then(|value| value.parse::<u64>().ok()).filter(|_| number);
+            (key.name, plain.map_or_else(|| quoted_list(&values), |number| number.to_string()))
+        };
+        Ok(found.into_iter().map(literal).collect())
+    }
+
     /// The config text, checked.
     fn config_text(&self, pair: PairId) -> Result<(String, Config), ConfigErrors> {
         let role = match self.role.as_str() {
@@ -275,29 +298,12 @@ impl InitOptions {
             ("peer", quoted(&self.peer)),
         ];
         for (key, places) in [("resp", &self.resp), ("nbd", &self.nbd)] {
-            match places.as_slice() {
-                [] => {}
-                [one] => given.push((key, quoted(one))),
-                many => {
-                    let list = many.iter().map(|one| quoted(one)).collect::<Vec<_>>().join(", ");
-                    given.push((key, format!("[{list}]")));
-                }
+            if !places.is_empty() {
+                given.push((key, quoted_list(places)));
             }
         }
         let file = Layout::new(&self.dir).config();
-        for (name, value) in &self.settings {
-            let unknown = || ConfigErrors::whole(&file, format!("unknown setting `{}`", name.escape_debug()));
-            let key = Key::named(name).ok_or_else(unknown)?;
-            if given.iter().any(|(other, _)| other == name) {
-                return Err(ConfigErrors::whole(&file, format!("`{name}` is given twice")));
-            }
-            let number = matches!(key.kind, Kind::Number { .. } | Kind::Size { .. });
-            let literal = match value.parse::<u64>() {
-                Ok(value) if number => value.to_string(),
-                _ => quoted(value),
-            };
-            given.push((key.name, literal));
-        }
+        given.extend(self.literals(&given).map_err(|what| ConfigErrors::whole(&file, what))?);
         let text = render(&given);
         let config = Config::parse(&file, &text)?;
         Ok((text, config))
@@ -322,7 +328,7 @@ pub fn init(options: &InitOptions) -> Result<Layout, SetupError> {
     };
     let (text, config) =
         options.config_text(pair).map_err(|errors| SetupError::Given { dir: options.dir.clone(), errors })?;
-    let key = NewKey::generate(&config.name)?;
+    let key = NewKey::generate(&config.engine.name)?;
     let layout = Layout::new(&options.dir);
     make_dir(&layout)?;
     let dirs = [
@@ -356,9 +362,9 @@ pub fn identity(dir: impl Into<PathBuf>) -> Result<Identity, SetupError> {
     let config = Config::load(layout.dir())?;
     let key = NodeKey::load(&layout)?;
     Ok(Identity {
-        name: config.name,
-        ordinal: config.ordinal,
-        pair: config.pair_id,
+        name: config.engine.name,
+        ordinal: config.engine.ordinal,
+        pair: config.engine.pair,
         fingerprint: key.fingerprint,
     })
 }
@@ -401,8 +407,7 @@ pub fn trust(dir: impl Into<PathBuf>, text: &str) -> Result<TrustOutcome, SetupE
     let certificate = layout.identity_certificate();
     let demand = Demand { most: KEY_FILE_MAX, secret: false, linked: false };
     let guard = open_trusted(&certificate, demand).map_err(distrusted(&certificate))?;
-    let _guard = Flock::lock(guard, FlockArg::LockExclusive)
-        .map_err(|(_, errno)| io_error("locking", &certificate)(errno.into()))?;
+    let _guard = lock_file(guard).map_err(io_error("locking", &certificate))?;
     let mut peers = Peers::load(&layout)?;
     let known = peers.identities.iter().any(|known| known.fingerprint == peer.fingerprint);
     if !known && peers.identities.len() >= PEER_KEYS_MAX {
@@ -438,8 +443,8 @@ pub fn read_control(layout: &Layout) -> Result<Control, SetupError> {
 /// As [`read_control`], and [`SetupError::PairMismatch`].
 pub fn load_control(layout: &Layout, config: &Config) -> Result<Control, SetupError> {
     let control = read_control(layout)?;
-    if control.pair != config.pair_id {
-        let (dir, config) = (layout.dir().to_owned(), config.pair_id);
+    if control.pair != config.engine.pair {
+        let (dir, config) = (layout.dir().to_owned(), config.engine.pair);
         return Err(SetupError::PairMismatch { dir, control: control.pair, config });
     }
     Ok(control)
@@ -591,9 +596,9 @@ mod tests {
         options.resp[1] = "./door.sock".to_owned();
         let layout = init(&options).expect("init");
         let config = Config::load(layout.dir()).expect("config");
-        assert_eq!((config.initial_role, config.ordinal.0), (Role::Primary, 0));
+        assert_eq!((config.initial_role, config.engine.ordinal.0), (Role::Primary, 0));
         assert_eq!(
-            (config.ack_level, config.segment_bytes, config.heartbeat_ms),
+            (config.engine.ack_level, config.engine.segment_bytes, config.engine.heartbeat_ms),
             (AckLevel::Durable, 1 << 20, 100)
         );
         assert_eq!(config.resp.len(), 2);
@@ -634,8 +639,19 @@ mod tests {
         assert_eq!(errors.errors.len(), 2, "{errors}");
         let shown = SetupError::Given { dir: "a".into(), errors }.to_string();
         assert!(!shown.contains("config.toml"), "there is no file yet: {shown}");
-        for (key, needle) in [("colour", "unknown setting"), ("name", "given twice"), ("log", "allowed are")]
-        {
+        let options = InitOptions::new(dir.path().join("b"), "b", "primary", "127.0.0.1:1", "127.0.0.1:2")
+            .with("nbd", Some("127.0.0.1:3"))
+            .with("nbd", Some("/run/x.sock"))
+            .with("checkpoint_bytes", Some("256M"))
+            .with("serve", None::<String>);
+        let config = Config::load(init(&options).expect("any key can be set").dir()).expect("config");
+        assert_eq!((config.nbd.len(), config.engine.checkpoint_bytes), (2, 256 << 20));
+        for (key, needle) in [
+            ("colour", "unknown key `colour`"),
+            ("heartbeat", "did you mean `heartbeat_ms`"),
+            ("name", "given twice"),
+            ("log", "allowed are"),
+        ] {
             let options =
                 InitOptions::new(dir.path().join("a"), "a", "primary", "127.0.0.1:1", "127.0.0.1:2");
             let error = init(&options.with(key, Some("x"))).expect_err("bad").to_string();
@@ -648,7 +664,7 @@ mod tests {
         for primary_first in [true, false] {
             let dir = tempfile::tempdir().expect("temp dir");
             let (a, b) = (make(dir.path(), "a", "primary"), make(dir.path(), "b", "standby"));
-            let pair = Config::load(a.dir()).expect("config").pair_id;
+            let pair = Config::load(a.dir()).expect("config").engine.pair;
             let to_a = || trust(a.dir(), &line(&b)).expect("primary trusts");
             let to_b = || trust(b.dir(), &format!(" {}\n", line(&a))).expect("standby trusts");
             let (at_a, at_b) = if primary_first {
@@ -661,7 +677,7 @@ mod tests {
             assert_eq!((at_b.adopted_pair, at_b.added, at_b.keys), (Some(pair), true, 1));
             for node in [&a, &b] {
                 let config = Config::load(node.dir()).expect("config");
-                assert_eq!(config.pair_id, pair);
+                assert_eq!(config.engine.pair, pair);
                 assert_eq!(load_control(node, &config).expect("one pair").pair, pair);
             }
             assert!(
@@ -719,7 +735,7 @@ mod tests {
         assert!(matches!(error, SetupError::OtherPair { .. }), "{error}");
         assert_eq!(Peers::load(&b).expect("peers"), Peers::default(), "nothing was changed");
         // What the error proposes works.
-        let own = Config::load(b.dir()).expect("config").pair_id;
+        let own = Config::load(b.dir()).expect("config").engine.pair;
         assert!(error.next().contains(&format!("--pair-id {own}")));
         let mut options =
             InitOptions::new(dir.path().join("a2"), "a2", "primary", "127.0.0.1:1", "127.0.0.1:2");

@@ -8,7 +8,7 @@ use super::inbox::Inbox;
 use super::layout::Layout;
 use crate::base::limits::{VOLUME_FILES_MAX, VOLUME_READERS};
 use crate::base::{Fault, FileId};
-use crate::engine::{Allocation, Event};
+use crate::engine::{Allocation, Event, VolumeEffect, VolumeEvent};
 use crate::io::{read_at, read_cached};
 use crate::store::volumes::{PART_BYTES, allocation_of, part_path};
 use bytes::Bytes;
@@ -93,34 +93,41 @@ impl VolumeReads {
         (Self { dir: layout.volumes(), open: VecDeque::new(), work }, readers)
     }
 
-    /// [`crate::engine::Effect::ReadVolume`], unordered.
-    pub(crate) fn read(&mut self, turn: &mut RoundContext, read: u64, file: FileId, offset: u64, len: usize) {
+    /// Does what the engine asks for; gives back what the apply thread has to do, between its batches.
+    pub(crate) fn perform(&mut self, turn: &mut RoundContext, effect: VolumeEffect) -> Option<VolumeEffect> {
+        match effect {
+            VolumeEffect::Read { ordered: true, .. } | VolumeEffect::Allocation { ordered: true, .. } => {
+                return Some(effect);
+            }
+            VolumeEffect::Read { read, file, offset, len, .. } => self.read(turn, read, file, offset, len),
+            VolumeEffect::Allocation { read, file, offset, len, .. } => {
+                let _ = self.work.send(Job::Allocation { read, file, offset, len });
+            }
+            // Closes its files.
+            VolumeEffect::Forget { file } => self.open.retain(|((other, _), _)| *other != file),
+        }
+        None
+    }
+
+    fn read(&mut self, turn: &mut RoundContext, read: u64, file: FileId, offset: u64, len: usize) {
         let result = self.ranges(file, offset, len).and_then(|ranges| {
             let mut rest = Rest { buffer: Vec::with_capacity(len), ranges };
             Ok((rest.go_on(|file, buffer, len, at| read_cached(file.as_fd(), buffer, len, at))?, rest))
         });
         match result {
             Ok((ControlFlow::Continue(()), rest)) => {
-                turn.events.push(Event::VolumeRead { read, result: Ok(Bytes::from(rest.buffer)) });
+                turn.events
+                    .push(Event::Volume(VolumeEvent::Read { read, result: Ok(Bytes::from(rest.buffer)) }));
             }
             Ok((ControlFlow::Break(()), rest)) => {
                 let _ = self.work.send(Job::Read { read, rest });
             }
             Err(error) => {
                 tracing::warn!("reading volume {file} at {offset}: {error}");
-                turn.events.push(Event::VolumeRead { read, result: Err(Fault::from_io(&error)) });
+                turn.events
+                    .push(Event::Volume(VolumeEvent::Read { read, result: Err(Fault::from_io(&error)) }));
             }
         }
-    }
-
-    /// [`crate::engine::Effect::VolumeAllocation`], unordered.
-    pub(crate) fn allocation(&mut self, read: u64, file: FileId, offset: u64, len: u64) {
-        let _ = self.work.send(Job::Allocation { read, file, offset, len });
-    }
-
-    /// Closes the files of a volume that is gone.
-    pub(crate) fn forget(&mut self, file: FileId) {
-        self.open.retain(|((other, _), _)| *other != file);
     }
 
     fn ranges(&mut self, file: FileId, offset: u64, len: usize) -> io::Result<VecDeque<Left>> {
@@ -172,13 +179,15 @@ impl Readers {
             let job = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(job) = job else { return };
             let event = match job {
-                Job::Read { read, rest } => Event::VolumeRead { read, result: slow_read(rest) },
+                Job::Read { read, rest } => {
+                    Event::Volume(VolumeEvent::Read { read, result: slow_read(rest) })
+                }
                 Job::Allocation { read, file, offset, len } => {
                     let result = allocation_of(&self.dir, file, offset, len).map_err(|error| {
                         tracing::warn!("looking at volume {file} from {offset}: {error}");
                         Fault::from_io(&error)
                     });
-                    Event::VolumeAllocation { read, result: result.map(parts) }
+                    Event::Volume(VolumeEvent::Allocation { read, result: result.map(parts) })
                 }
             };
             if inbox.event(event).is_err() {

@@ -10,7 +10,7 @@ use super::options::Mutation;
 use super::truth::Place;
 use super::world::{Door, Ev, World, WorldEv};
 use crate::base::{ConnId, FileId};
-use crate::engine::{ClientDoor, Event, Tls};
+use crate::engine::{ClientDoor, ClientEvent, Tls};
 use crate::format::batch::Batch;
 use crate::format::entry::{BlockContent, EntryKind};
 use bytes::Bytes;
@@ -183,7 +183,7 @@ impl World {
         let door = Door { client: self.options.clients + 1 + b, ..Door::default() };
         self.nodes[n].doors.insert(conn, door);
         self.after(PATIENCE, WorldEv::BlockerGivesUp(b, session, None));
-        self.input(n, Event::ClientOpened { conn, door: ClientDoor::Blocks { tls: Tls::Off } });
+        self.input(n, ClientEvent::Opened { conn, door: ClientDoor::Blocks { tls: Tls::Off } });
     }
 
     fn blocker_sends(&mut self, b: usize) {
@@ -503,7 +503,7 @@ impl World {
     fn blocker_leaves(&mut self, b: usize, n: usize, conn: ConnId) {
         self.nodes[n].doors.remove(&conn);
         self.blocker_hangs_up(b);
-        self.input(n, Event::ClientClosed { conn });
+        self.input(n, ClientEvent::Closed { conn });
     }
 
     /// The connection is over.

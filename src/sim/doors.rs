@@ -8,7 +8,7 @@ use super::truth::{Place, value_tag};
 use super::world::{Door, Ev, World, WorldEv};
 use crate::base::limits::CLIENT_OUT_MAX;
 use crate::base::{AckLevel, AlignedBuf, ConnId, JournalKind};
-use crate::engine::{ClientDoor, Event};
+use crate::engine::{ClientDoor, ClientEvent};
 use bytes::Bytes;
 
 /// A client gives up after this (microseconds).
@@ -52,7 +52,7 @@ impl World {
         self.next_conn += 1;
         self.clients[c].conn = Some((n, conn));
         self.nodes[n].doors.insert(conn, Door { client: c, ..Door::default() });
-        self.input(n, Event::ClientOpened { conn, door: ClientDoor::Items { trusted: true } });
+        self.input(n, ClientEvent::Opened { conn, door: ClientDoor::Items { trusted: true } });
         self.clients[c].conn.is_some()
     }
 
@@ -139,7 +139,7 @@ impl World {
             } else {
                 self.trace.event("client-filled", conn.0, until as u64, || format!("node {n}: {conn}"));
                 self.trace.sometimes("a payload was received in place");
-                self.input(n, Event::ClientFilled { conn, buffer });
+                self.input(n, ClientEvent::Filled { conn, buffer });
             }
             return;
         }
@@ -152,7 +152,7 @@ impl World {
         bytes.clear();
         bytes.extend(door.inbox.drain(..len.min(door.inbox.len())));
         self.trace.event("client-bytes", conn.0, len as u64, || format!("node {n}: {len} from {conn}"));
-        self.input(n, Event::ClientBytes { conn, bytes });
+        self.input(n, ClientEvent::Bytes { conn, bytes });
         self.early_ok(n, conn);
     }
 
@@ -203,7 +203,7 @@ impl World {
     pub(super) fn client_sent(&mut self, n: usize, conn: ConnId) {
         let Some(door) = self.nodes[n].doors.get_mut(&conn) else { return };
         if door.sends.pop_front().is_some() {
-            self.input(n, Event::ClientSent { conn });
+            self.input(n, ClientEvent::Sent { conn });
         }
     }
 

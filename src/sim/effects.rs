@@ -4,7 +4,11 @@ use super::disk::{Death, random_fate};
 use super::options::Mutation;
 use super::world::{Ev, SEGMENT_BYTES, World};
 use crate::base::{AckLevel, Fault, FileId, JournalKind, Round, SegmentIndex, Seq};
-use crate::engine::{Allocation, Effect, Event, Incident};
+use crate::engine::{
+    Allocation, ClientEffect, Effect, FileEffect, FileEvent, Incident, JournalEffect, JournalEvent,
+    LinkEffect, PrepareSegment, ReadSegment, RemoveSegment, StoreEffect, StoreEvent, VolumeEffect,
+    VolumeEvent,
+};
 use crate::format::batch::{Batch, BatchBuilder, Seal};
 use crate::format::control::Control;
 use crate::store::StoreWrite;
@@ -20,16 +24,45 @@ impl World {
     pub(super) fn effect(&mut self, n: usize, effect: Effect) {
         self.note_effect(n, &effect);
         match effect {
-            Effect::PrepareSegment { journal, index, bytes } => {
+            Effect::Journal(effect) => self.journal_effect(n, effect),
+            Effect::Store(StoreEffect::Apply { journal, round, batch }) => {
+                self.apply(n, (journal, round), batch)
+            }
+            Effect::Store(StoreEffect::Checkpoint) => {
+                if self.nodes[n].checkpointing {
+                    self.check.fail("driver", format!("node {n} asks for two checkpoints at once"));
+                }
+                self.nodes[n].checkpointing = true;
+                let us = self.disk_latency(n);
+                self.node_after(us, n, Ev::CheckpointBegins);
+            }
+            Effect::Volume(effect) => self.volume_effect(n, effect),
+            Effect::File(FileEffect::WriteControl { write, bytes }) => self.write_control(n, write, bytes),
+            Effect::File(FileEffect::SaveDiverged { save, file, first, bytes }) => {
+                self.nodes[n].disk.save_diverged(file, first, bytes);
+                let us = self.disk_latency(n);
+                self.node_after(us, n, Ev::Diverged(save));
+            }
+            Effect::Link(effect) => self.link_effect(n, effect),
+            Effect::Client(effect) => self.client_effect(n, effect),
+            Effect::Admin { token, reply } => self.admin_answer(n, token, reply),
+            Effect::Incident(incident) => self.incident(n, &incident),
+            Effect::Stopped => self.stopped(n),
+        }
+    }
+
+    fn journal_effect(&mut self, n: usize, effect: JournalEffect) {
+        match effect {
+            JournalEffect::Prepare(PrepareSegment { journal, index, bytes }) => {
                 self.check_quota(n);
                 self.nodes[n].disk.prepare(journal, index, bytes);
                 let us = self.disk_latency(n) * 3;
                 self.node_after(us, n, Ev::Prepared(journal, index));
             }
-            Effect::Write { write, journal, segment, offset, parts } => {
+            JournalEffect::Write { write, journal, segment, offset, parts } => {
                 self.write(n, (write, journal), segment, offset, whole(&parts));
             }
-            Effect::RemoveSegment { journal, index, reuse } => {
+            JournalEffect::Remove(RemoveSegment { journal, index, reuse }) => {
                 let reuse = reuse || self.mutate(Mutation::ReuseCut);
                 let claimed = self.claim_holds(n, journal);
                 self.check.on_remove(n, journal, index, claimed);
@@ -38,80 +71,89 @@ impl World {
                 }
                 self.nodes[n].disk.remove(journal, index, reuse);
             }
-            Effect::Read { read, journal, segment, offset, len } => {
+            JournalEffect::Read(read) => {
                 let us = self.disk_latency(n);
-                self.node_after(us, n, Ev::Read { read, journal, segment, offset, len });
+                self.node_after(us, n, Ev::Read(read));
             }
-            Effect::WriteControl { write, bytes } => self.write_control(n, write, bytes),
-            Effect::Apply { journal, round, batch } => self.apply(n, (journal, round), batch),
-            Effect::Checkpoint => {
-                if self.nodes[n].checkpointing {
-                    self.check.fail("driver", format!("node {n} asks for two checkpoints at once"));
-                }
-                self.nodes[n].checkpointing = true;
-                let us = self.disk_latency(n);
-                self.node_after(us, n, Ev::CheckpointBegins);
-            }
-            Effect::SaveDiverged { save, file, first, bytes } => {
-                self.nodes[n].disk.save_diverged(file, first, bytes);
-                let us = self.disk_latency(n);
-                self.node_after(us, n, Ev::Diverged(save));
-            }
-            Effect::LinkConnect { conn } => self.link_connect(n, conn),
-            Effect::LinkSend { conn, parts } => self.link_send(n, conn, &parts),
-            Effect::LinkFill { conn, buffer, until } => self.link_fill(n, conn, buffer, until),
-            Effect::LinkClose { conn, abort } => self.link_close(n, conn, abort),
-            Effect::ClientSend { conn, bytes } => self.client_send(n, conn, &bytes),
-            Effect::ClientReceive { conn, buffer } => self.client_receive(n, conn, buffer),
-            Effect::ClientFill { conn, buffer, until } => self.client_fill(n, conn, buffer, until),
-            Effect::ClientStartTls { .. } => {
-                self.check.fail("driver", format!("node {n} wants TLS, which nobody asked for"));
-            }
-            Effect::ClientProven { .. } | Effect::ClientGuessed { .. } | Effect::ClientRefused { .. } => {}
-            Effect::ClientClose { conn, .. } => self.client_closed(n, conn),
-            Effect::ReadVolume { read, file, offset, len, .. } => {
+        }
+    }
+
+    fn volume_effect(&mut self, n: usize, effect: VolumeEffect) {
+        match effect {
+            VolumeEffect::Read { read, file, offset, len, .. } => {
                 let us = if self.streams.disk.percent(50) { 0 } else { self.disk_latency(n) };
                 self.node_after(us, n, Ev::Volume(read, file, offset, len, false));
             }
-            Effect::VolumeAllocation { read, file, offset, len, .. } => {
+            VolumeEffect::Allocation { read, file, offset, len, .. } => {
                 let us = self.disk_latency(n);
                 let len = usize::try_from(len).unwrap_or(usize::MAX);
                 self.node_after(us, n, Ev::Volume(read, file, offset, len, true));
             }
-            Effect::ForgetVolume { .. } => {}
-            Effect::Admin { token, reply } => self.admin_answer(n, token, reply),
-            Effect::Incident(incident) => self.incident(n, &incident),
-            Effect::Stopped => self.stopped(n),
+            VolumeEffect::Forget { .. } => {}
+        }
+    }
+
+    fn link_effect(&mut self, n: usize, effect: LinkEffect) {
+        match effect {
+            LinkEffect::Connect { conn } => self.link_connect(n, conn),
+            LinkEffect::Send { conn, parts } => self.link_send(n, conn, &parts),
+            LinkEffect::Fill { conn, buffer, until } => self.link_fill(n, conn, buffer, until),
+            LinkEffect::Close { conn, abort } => self.link_close(n, conn, abort),
+        }
+    }
+
+    fn client_effect(&mut self, n: usize, effect: ClientEffect) {
+        match effect {
+            ClientEffect::Send { conn, bytes } => self.client_send(n, conn, &bytes),
+            ClientEffect::Receive { conn, buffer } => self.client_receive(n, conn, buffer),
+            ClientEffect::Fill { conn, buffer, until } => self.client_fill(n, conn, buffer, until),
+            ClientEffect::StartTls { .. } => {
+                self.check.fail("driver", format!("node {n} wants TLS, which nobody asked for"));
+            }
+            ClientEffect::Proven { .. } | ClientEffect::Guessed { .. } | ClientEffect::Refused { .. } => {}
+            ClientEffect::Close { conn, .. } => self.client_closed(n, conn),
         }
     }
 
     fn note_effect(&mut self, n: usize, effect: &Effect) {
         let (tag, a, b) = match effect {
-            Effect::PrepareSegment { journal, index, .. } => ("prepare", journal.index() as u64, index.0),
-            Effect::Write { segment, offset, .. } => ("write", segment.0, *offset),
-            Effect::RemoveSegment { journal, index, .. } => ("remove", journal.index() as u64, index.0),
-            Effect::Read { segment, offset, .. } => ("read", segment.0, *offset),
-            Effect::WriteControl { bytes, .. } => ("control", bytes.len() as u64, 0),
-            Effect::Apply { batch, .. } => ("apply", batch.header().first_seq.0, batch.end().chain.0),
-            Effect::Checkpoint => ("checkpoint", 0, 0),
-            Effect::SaveDiverged { bytes, .. } => ("save-diverged", bytes.len() as u64, 0),
-            Effect::LinkConnect { conn } => ("connect", conn.0, 0),
-            Effect::LinkSend { conn, parts } => {
+            Effect::Journal(JournalEffect::Prepare(PrepareSegment { journal, index, .. })) => {
+                ("prepare", journal.index() as u64, index.0)
+            }
+            Effect::Journal(JournalEffect::Write { segment, offset, .. }) => ("write", segment.0, *offset),
+            Effect::Journal(JournalEffect::Remove(RemoveSegment { journal, index, .. })) => {
+                ("remove", journal.index() as u64, index.0)
+            }
+            Effect::Journal(JournalEffect::Read(ReadSegment { segment, offset, .. })) => {
+                ("read", segment.0, *offset)
+            }
+            Effect::File(FileEffect::WriteControl { bytes, .. }) => ("control", bytes.len() as u64, 0),
+            Effect::Store(StoreEffect::Apply { batch, .. }) => {
+                ("apply", batch.header().first_seq.0, batch.end().chain.0)
+            }
+            Effect::Store(StoreEffect::Checkpoint) => ("checkpoint", 0, 0),
+            Effect::File(FileEffect::SaveDiverged { bytes, .. }) => ("save-diverged", bytes.len() as u64, 0),
+            Effect::Link(LinkEffect::Connect { conn }) => ("connect", conn.0, 0),
+            Effect::Link(LinkEffect::Send { conn, parts }) => {
                 ("link-send", conn.0, parts.iter().map(|p| p.len() as u64).sum())
             }
-            Effect::LinkFill { conn, until, .. } => ("link-fill", conn.0, *until as u64),
-            Effect::LinkClose { conn, abort } => ("link-close", conn.0, u64::from(*abort)),
-            Effect::ClientSend { conn, bytes } => ("client-send", conn.0, bytes.len() as u64),
-            Effect::ClientReceive { conn, .. } => ("client-receive", conn.0, 0),
-            Effect::ClientFill { conn, until, .. } => ("client-fill", conn.0, *until as u64),
-            Effect::ClientStartTls { conn } => ("client-tls", conn.0, 0),
-            Effect::ClientProven { conn } => ("client-proven", conn.0, 0),
-            Effect::ClientGuessed { conn } => ("client-guessed", conn.0, 0),
-            Effect::ClientRefused { conn, .. } => ("client-refused", conn.0, 0),
-            Effect::ReadVolume { file, offset, .. } => ("read-volume", file.0, *offset),
-            Effect::VolumeAllocation { file, offset, .. } => ("volume-allocation", file.0, *offset),
-            Effect::ForgetVolume { file } => ("forget-volume", file.0, 0),
-            Effect::ClientClose { conn, stuck } => ("client-close", conn.0, u64::from(*stuck)),
+            Effect::Link(LinkEffect::Fill { conn, until, .. }) => ("link-fill", conn.0, *until as u64),
+            Effect::Link(LinkEffect::Close { conn, abort }) => ("link-close", conn.0, u64::from(*abort)),
+            Effect::Client(ClientEffect::Send { conn, bytes }) => ("client-send", conn.0, bytes.len() as u64),
+            Effect::Client(ClientEffect::Receive { conn, .. }) => ("client-receive", conn.0, 0),
+            Effect::Client(ClientEffect::Fill { conn, until, .. }) => ("client-fill", conn.0, *until as u64),
+            Effect::Client(ClientEffect::StartTls { conn }) => ("client-tls", conn.0, 0),
+            Effect::Client(ClientEffect::Proven { conn }) => ("client-proven", conn.0, 0),
+            Effect::Client(ClientEffect::Guessed { conn }) => ("client-guessed", conn.0, 0),
+            Effect::Client(ClientEffect::Refused { conn, .. }) => ("client-refused", conn.0, 0),
+            Effect::Volume(VolumeEffect::Read { file, offset, .. }) => ("read-volume", file.0, *offset),
+            Effect::Volume(VolumeEffect::Allocation { file, offset, .. }) => {
+                ("volume-allocation", file.0, *offset)
+            }
+            Effect::Volume(VolumeEffect::Forget { file }) => ("forget-volume", file.0, 0),
+            Effect::Client(ClientEffect::Close { conn, stuck }) => {
+                ("client-close", conn.0, u64::from(*stuck))
+            }
             Effect::Admin { token, .. } => ("admin-answer", *token, 0),
             Effect::Incident(incident) => ("incident", incident.kind.len() as u64, 0),
             Effect::Stopped => ("stopped", 0, 0),
@@ -215,7 +257,7 @@ impl World {
                     self.check.on_written(n, journal, write);
                 }
             } else {
-                self.input(n, Event::Written { write });
+                self.input(n, JournalEvent::Written { write });
                 self.nodes[n].disk.written(journal, write);
             }
             return;
@@ -231,7 +273,7 @@ impl World {
             self.check.on_write_failed(n, journal, write);
             self.trace.sometimes("a poisoned segment");
             self.note(n, "write-failed", write, 0);
-            return self.input(n, Event::WriteFailed { write, fault: Fault::Errno(5) });
+            return self.input(n, JournalEvent::WriteFailed { write, fault: Fault::Errno(5) });
         }
         if self.nodes[n].disk.flights(journal).first().is_some_and(|first| first.write != write) {
             self.trace.sometimes("a later write of a journal ended first");
@@ -239,7 +281,7 @@ impl World {
         self.nodes[n].disk.written(journal, write);
         self.check.on_written(n, journal, write);
         self.note(n, "written", write, 0);
-        self.input(n, Event::Written { write });
+        self.input(n, JournalEvent::Written { write });
     }
 
     fn note(&mut self, n: usize, tag: &'static str, a: u64, b: u64) {
@@ -251,10 +293,10 @@ impl World {
         let ready = self.nodes[n].disk.prepared(journal, index, false);
         self.note(n, "prepared", index.0, u64::from(ready));
         let event = if ready {
-            Event::SegmentReady { journal, index }
+            JournalEvent::SegmentReady { journal, index }
         } else {
             self.nodes[n].ills.no_room_at = self.trace.now;
-            Event::SegmentFailed { journal, index, fault: Fault::NoSpace }
+            JournalEvent::SegmentFailed { journal, index, fault: Fault::NoSpace }
         };
         self.input(n, event);
     }
@@ -263,10 +305,7 @@ impl World {
     pub(super) fn disk_read(
         &mut self,
         n: usize,
-        read: u64,
-        (journal, segment): (JournalKind, SegmentIndex),
-        offset: u64,
-        len: usize,
+        ReadSegment { read, journal, segment, offset, len }: ReadSegment,
     ) {
         let bytes = self.nodes[n].disk.read(journal, segment, offset, len);
         let result = match bytes {
@@ -278,7 +317,7 @@ impl World {
         if self.check.is_primary(n) && journal == JournalKind::Replicated && self.check.fully_applied(n) {
             self.trace.sometimes("catch-up from the disk");
         }
-        self.input(n, Event::Read { read, result });
+        self.input(n, JournalEvent::Read { read, result });
     }
 
     fn write_control(&mut self, n: usize, write: u64, bytes: Vec<u8>) {
@@ -299,7 +338,7 @@ impl World {
     pub(super) fn control_done(&mut self, n: usize, write: u64) {
         let lie = self.options.mutation == Some(Mutation::LieControl) && self.mutated;
         if lie {
-            return self.input(n, Event::ControlWritten { write });
+            return self.input(n, FileEvent::ControlWritten { write });
         }
         let Some((_, bytes)) = self.nodes[n].disk.control_flight.take() else { return };
         let fails = self.nodes[n].ills.control_until > self.trace.now;
@@ -308,10 +347,10 @@ impl World {
             if self.streams.disk.percent(50) {
                 self.control_on_disk(n, bytes);
             }
-            return self.input(n, Event::ControlFailed { write, fault: Fault::Errno(5) });
+            return self.input(n, FileEvent::ControlFailed { write, fault: Fault::Errno(5) });
         }
         self.control_on_disk(n, bytes);
-        self.input(n, Event::ControlWritten { write });
+        self.input(n, FileEvent::ControlWritten { write });
     }
 
     fn control_on_disk(&mut self, n: usize, bytes: Vec<u8>) {
@@ -375,13 +414,13 @@ impl World {
                 node.rounds.failed(journal, round);
                 self.note(n, "apply-failed", journal.index() as u64, round.0);
                 let fault = self.fault_of_store();
-                self.tell_later(n, Event::ApplyFailed { journal, round, fault });
+                self.tell_later(n, StoreEvent::ApplyFailed { journal, round, fault });
             }
         } else {
             let count = 1 + self.streams.disk.below(4);
             if let Some((round, seq)) = self.apply_some(n, journal, count) {
                 self.note(n, "applied", journal.index() as u64, seq.0);
-                self.tell_later(n, Event::Applied { journal, round, seq });
+                self.tell_later(n, StoreEvent::Applied { journal, round, seq });
             }
         }
         self.store_goes_on(n);
@@ -414,7 +453,7 @@ impl World {
     }
 
     /// The node hears of what the store did some time later, in order.
-    fn tell_later(&mut self, n: usize, event: Event) {
+    fn tell_later(&mut self, n: usize, event: StoreEvent) {
         let most = self.options.store_lag_us;
         let lag = if most == 0 { 0 } else { self.streams.disk.below(most) };
         let first = self.nodes[n].to_tell.is_empty();
@@ -428,7 +467,7 @@ impl World {
     /// The node hears of the oldest thing that the store did and did not tell yet.
     pub(super) fn store_told(&mut self, n: usize) {
         let Some(event) = self.nodes[n].to_tell.pop_front() else { return };
-        if let Event::ApplyFailed { journal, fault, .. } = event {
+        if let StoreEvent::ApplyFailed { journal, fault, .. } = event {
             if fault == Fault::NoSpace {
                 self.nodes[n].ills.no_room_at = self.trace.now;
             }
@@ -485,10 +524,10 @@ impl World {
         if allocation {
             let found = self.nodes[n].store.volume_allocation(file, offset, len as u64);
             let parts = found.into_iter().map(|(len, hole)| Allocation { len, hole }).collect();
-            return self.input(n, Event::VolumeAllocation { read, result: Ok(parts) });
+            return self.input(n, VolumeEvent::Allocation { read, result: Ok(parts) });
         }
         let bytes = self.store_reads(n, file, offset, len);
-        self.input(n, Event::VolumeRead { read, result: Ok(bytes) });
+        self.input(n, VolumeEvent::Read { read, result: Ok(bytes) });
     }
 
     /// The slow part of a checkpoint begins; batches are applied while it goes on.
@@ -506,7 +545,7 @@ impl World {
         if self.nodes[n].ills.store_errors > 0 {
             self.nodes[n].ills.store_errors -= 1;
             self.note(n, "checkpoint-failed", 0, 0);
-            return self.input(n, Event::CheckpointFailed { fault: Fault::Errno(5) });
+            return self.input(n, StoreEvent::CheckpointFailed { fault: Fault::Errno(5) });
         }
         match self.nodes[n].store.checkpoint() {
             Ok(applied) => {
@@ -515,7 +554,7 @@ impl World {
                 }
                 self.check.on_checkpointed(n, applied);
                 self.note(n, "checkpointed", applied[0].0, applied[1].0);
-                self.input(n, Event::Checkpointed { applied });
+                self.input(n, StoreEvent::Checkpointed { applied });
             }
             Err(error) => self.check.fail("driver", format!("the model store fails: {error}")),
         }
@@ -525,16 +564,16 @@ impl World {
     pub(super) fn diverged_done(&mut self, n: usize, save: u64) {
         if self.options.mutation == Some(Mutation::ForgetDiverged) {
             self.mutated = true;
-            return self.input(n, Event::DivergedSaved { save });
+            return self.input(n, FileEvent::DivergedSaved { save });
         }
         let fails = self.nodes[n].ills.control_until > self.trace.now;
         self.nodes[n].disk.saved_diverged(!fails);
         self.note(n, "diverged-done", u64::from(!fails), 0);
         if fails {
-            return self.input(n, Event::DivergedFailed { save, fault: Fault::Errno(5) });
+            return self.input(n, FileEvent::DivergedFailed { save, fault: Fault::Errno(5) });
         }
         self.trace.sometimes("diverged entries were saved");
-        self.input(n, Event::DivergedSaved { save });
+        self.input(n, FileEvent::DivergedSaved { save });
     }
 
     fn incident(&mut self, n: usize, incident: &Incident) {
@@ -602,7 +641,7 @@ pub(super) fn whole(parts: &[Bytes]) -> Bytes {
 /// An effect for people.
 fn words(effect: &Effect) -> String {
     match effect {
-        Effect::Write { write, journal, segment, offset, parts } => {
+        Effect::Journal(JournalEffect::Write { write, journal, segment, offset, parts }) => {
             let what = match super::truth::parse(*offset, &whole(parts)) {
                 Ok(parsed) => {
                     let head = parsed.header.map(|h| format!("header after {:?} ", h.base));
@@ -612,12 +651,14 @@ fn words(effect: &Effect) -> String {
             };
             format!("#{write} {} segment {segment} at {offset}: {what}", journal.name())
         }
-        Effect::Apply { journal, round, batch } => format!("{} round {round} {batch:?}", journal.name()),
-        Effect::WriteControl { bytes, .. } => match Control::decode(bytes) {
+        Effect::Store(StoreEffect::Apply { journal, round, batch }) => {
+            format!("{} round {round} {batch:?}", journal.name())
+        }
+        Effect::File(FileEffect::WriteControl { bytes, .. }) => match Control::decode(bytes) {
             Ok(c) => format!("{} epoch {} {:?}", c.role.name(), c.epoch, c.table),
             Err(error) => error.to_string(),
         },
-        Effect::LinkSend { conn, parts } => {
+        Effect::Link(LinkEffect::Send { conn, parts }) => {
             let frames = super::net::Tap::default().feed(parts);
             let text: Vec<String> = match frames {
                 Ok(frames) => {
@@ -627,9 +668,11 @@ fn words(effect: &Effect) -> String {
             };
             format!("conn {:x} {}", conn.0, text.join(", "))
         }
-        Effect::ClientSend { conn, bytes } => format!("{conn} {:?}", String::from_utf8_lossy(bytes)),
-        Effect::ClientReceive { conn, .. } => format!("{conn}"),
-        Effect::SaveDiverged { file, first, bytes, .. } => {
+        Effect::Client(ClientEffect::Send { conn, bytes }) => {
+            format!("{conn} {:?}", String::from_utf8_lossy(bytes))
+        }
+        Effect::Client(ClientEffect::Receive { conn, .. }) => format!("{conn}"),
+        Effect::File(FileEffect::SaveDiverged { file, first, bytes, .. }) => {
             format!("{file} first {first} {:?}", String::from_utf8_lossy(bytes))
         }
         other => format!("{other:?}"),

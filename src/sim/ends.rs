@@ -4,7 +4,7 @@ use super::client::{Ending, File, Kind, Op};
 use super::options::Mutation;
 use super::world::{Ev, World, WorldEv};
 use crate::base::{ConnId, Seq};
-use crate::engine::Event;
+use crate::engine::ClientEvent;
 
 /// Of runs, one of so many has clients that leave at once.
 const HASTY_RUNS: u64 = 4;
@@ -57,11 +57,11 @@ impl World {
             self.node_after(1_000_000, n, Ev::ClientGone(conn));
         } else if self.options.seed % HASTY_RUNS == 3 && self.streams.client.percent(50) {
             let drained = self.streams.client.percent(50);
-            self.input(n, Event::ClientEnded { conn, drained });
+            self.input(n, ClientEvent::Ended { conn, drained });
             let us = 1 + self.streams.client.below(500_000);
             self.node_after(us, n, Ev::ClientGone(conn));
         } else {
-            self.input(n, Event::ClientClosed { conn });
+            self.input(n, ClientEvent::Closed { conn });
         }
         if let Some(engine) = &self.nodes[n].engine {
             let appended = engine.appended();

@@ -8,7 +8,7 @@ use super::options::{Mutation, Trouble};
 use super::world::{Ev, World, WorldEv};
 use crate::base::{AckLevel, JournalKind, Prng};
 use crate::engine::Event;
-use crate::engine::admin::{AdminReply, AdminRequest, Status, TakeoverAccount};
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
 use crate::format::control::Role;
 use crate::format::dptr::{DptrKind, LoggingMode};
 use std::collections::BTreeMap;
@@ -236,8 +236,8 @@ impl World {
         match purpose {
             Purpose::Setup => self.setup_answer(ok, &reply),
             Purpose::Status => {
-                if let AdminReply::Ok { value } = reply {
-                    self.operator.status[n] = serde_json::from_value(value).ok();
+                if let AdminReply::Ok { value: AdminAnswer::Status(status) } = reply {
+                    self.operator.status[n] = Some(*status);
                 }
                 if let Some(status) = &self.operator.status[n]
                     && status.serves()
@@ -656,12 +656,12 @@ impl World {
             self.trace.sometimes("a takeover asked whether known entries may be given up");
             self.operator.accept_loss[n] = true;
         }
-        let AdminReply::Ok { value } = reply else { return };
-        let account: TakeoverAccount = match serde_json::from_value(value) {
-            Ok(account) => account,
-            Err(error) => {
-                return self.check.fail("I-22", format!("node {n}'s account cannot be read: {error}"));
+        let account = match reply {
+            AdminReply::Ok { value: AdminAnswer::Takeover(account) } => *account,
+            AdminReply::Ok { value } => {
+                return self.check.fail("I-22", format!("node {n} answers a takeover with {value:?}"));
             }
+            _ => return,
         };
         self.trace.event("taken-over", n as u64, account.epoch, || format!("node {n}: {account:?}"));
         self.trace.sometimes("a takeover");

@@ -4,7 +4,7 @@ use super::net::{Body, EndState};
 use super::options::Mutation;
 use super::world::{Ev, PAIR, World};
 use crate::base::{AlignedBuf, Chain, ConnId, Epoch, Mono, Now, Ordinal, Position, Seq};
-use crate::engine::Event;
+use crate::engine::{Event, LinkEvent};
 use crate::format::control::Role;
 use crate::format::frame::{FrameKind, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION};
 use crate::pair::{Head, LinkSession};
@@ -42,7 +42,7 @@ impl World {
             connection.ends.iter_mut().for_each(|end| end.state = EndState::Over);
             let conn = connection.ends[n].conn;
             self.trace.event("connect-failed", conn.0, n as u64, || format!("node {n}: {conn}"));
-            return self.input(n, Event::LinkClosed { conn, why: "connection refused".into() });
+            return self.input(n, LinkEvent::Closed { conn, why: "connection refused".into() });
         }
         connection.ends[peer].life = life;
         let (a, b) = (self.net_delay(), self.net_delay());
@@ -62,7 +62,11 @@ impl World {
         let conn = end.conn;
         self.trace.event("connected", conn.0, n as u64, || format!("node {n}: conn {:x}", conn.0));
         let from = format!("node {}", 1 - n);
-        let event = if caller { Event::LinkConnected { conn } } else { Event::LinkAccepted { conn, from } };
+        let event = if caller {
+            Event::Link(LinkEvent::Connected { conn })
+        } else {
+            Event::Link(LinkEvent::Accepted { conn, from })
+        };
         self.input(n, event);
     }
 
@@ -162,8 +166,8 @@ impl World {
         let bytes = Bytes::from(session.take_out().concat());
         self.trace.event("copy-calls", conn.0, n as u64, || format!("node {n}: epoch {epoch} {hello:?}"));
         self.trace.sometimes("a copy of the primary called its standby");
-        self.input(n, Event::LinkAccepted { conn, from: "a copy".to_owned() });
-        self.input(n, Event::LinkBytes { conn, bytes });
+        self.input(n, LinkEvent::Accepted { conn, from: "a copy".to_owned() });
+        self.input(n, LinkEvent::Bytes { conn, bytes });
     }
 
     fn mutate_frame(&mut self, seen: &mut super::net::Seen) {
@@ -253,11 +257,11 @@ impl World {
         if state == EndState::Open {
             let bytes = self.fill_room(n, id, bytes);
             if !bytes.is_empty() {
-                self.input(n, Event::LinkBytes { conn, bytes });
+                self.input(n, LinkEvent::Bytes { conn, bytes });
             }
         } else if self.streams.net.percent(50) {
             self.trace.sometimes("bytes of a closed connection came late");
-            self.input(n, Event::LinkBytes { conn, bytes });
+            self.input(n, LinkEvent::Bytes { conn, bytes });
         }
     }
 
@@ -268,7 +272,7 @@ impl World {
             let here = bytes.split_to(bytes.len().min(until - buffer.len()));
             buffer.extend_from_slice(&here);
             self.trace.sometimes("a batch came into the buffer in which it stays");
-            self.input(n, Event::LinkFilled { conn, buffer });
+            self.input(n, LinkEvent::Filled { conn, buffer });
         }
         bytes
     }
@@ -295,7 +299,7 @@ impl World {
         }
         end.out.owes_sent = false;
         let conn = end.conn;
-        self.input(n, Event::LinkSent { conn });
+        self.input(n, LinkEvent::Sent { conn });
     }
 
     /// A node gives a connection up.
@@ -365,7 +369,7 @@ impl World {
         if tell {
             self.trace
                 .event("link-closed", conn.0, n as u64, || format!("node {n}: conn {:x} {why}", conn.0));
-            self.input(n, Event::LinkClosed { conn, why: why.to_owned() });
+            self.input(n, LinkEvent::Closed { conn, why: why.to_owned() });
         }
         self.net.sweep();
     }

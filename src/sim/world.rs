@@ -9,7 +9,7 @@ use super::operator::Operator;
 use super::options::{Mutation, Options, Streams};
 use super::trace::Trace;
 use crate::base::{AlignedBuf, ConnId, FileId, JournalKind, Mono, Now, Ordinal, Round, SegmentIndex, Seq};
-use crate::engine::{Engine, EngineConfig, Event, Rounds};
+use crate::engine::{ClientEvent, Engine, EngineConfig, Event, ReadSegment, Rounds, StoreEvent};
 use crate::format::PairId;
 use crate::format::batch::Batch;
 use crate::format::control::{Control, Role};
@@ -35,18 +35,7 @@ pub(super) enum Ev {
     /// A segment was made, or not.
     Prepared(JournalKind, SegmentIndex),
     /// A read ends.
-    Read {
-        /// Its number.
-        read: u64,
-        /// The journal.
-        journal: JournalKind,
-        /// The segment.
-        segment: SegmentIndex,
-        /// Where.
-        offset: u64,
-        /// How much.
-        len: usize,
-    },
+    Read(ReadSegment),
     /// The control file was replaced, or not.
     Control(u64),
     /// The store applies some of what waits.
@@ -203,7 +192,7 @@ pub(super) struct Node {
     /// Which of them still count.
     pub(super) rounds: Rounds,
     /// What the store did and the node was not told yet, in order.
-    pub(super) to_tell: VecDeque<Event>,
+    pub(super) to_tell: VecDeque<StoreEvent>,
     /// Whether the store works on them.
     pub(super) store_busy: bool,
     /// Whether a checkpoint is under way.
@@ -384,12 +373,10 @@ impl World {
             peer_timeout_ms: o.peer_timeout_ms,
             checkpoint_ms: o.checkpoint_ms,
             checkpoint_bytes: o.checkpoint_bytes,
-            resp_default: None,
-            resp_password: None,
-            resp_doors: Vec::new(),
             peer_host: "peer".to_owned(),
             peer_port: 2000,
             seed: o.seed ^ n as u64 ^ self.nodes[n].life << 8,
+            ..EngineConfig::default()
         }
     }
 
@@ -448,10 +435,10 @@ impl World {
     }
 
     /// Tells a node what happened and carries out what it wants.
-    pub(super) fn input(&mut self, n: usize, event: Event) {
+    pub(super) fn input(&mut self, n: usize, event: impl Into<Event>) {
         let now = self.now_at(n);
         let Some(engine) = &mut self.nodes[n].engine else { return };
-        engine.input(now, event);
+        engine.input(now, event.into());
         while let Some(effect) = self.nodes[n].engine.as_mut().and_then(Engine::output) {
             self.effect(n, effect);
         }
@@ -483,9 +470,7 @@ impl World {
             }
             Ev::Written(journal, write) => self.disk_written(n, journal, write),
             Ev::Prepared(journal, index) => self.disk_prepared(n, journal, index),
-            Ev::Read { read, journal, segment, offset, len } => {
-                self.disk_read(n, read, (journal, segment), offset, len);
-            }
+            Ev::Read(read) => self.disk_read(n, read),
             Ev::Control(write) => self.control_done(n, write),
             Ev::Store => self.store_work(n),
             Ev::Volume(read, file, offset, len, allocation) => {
@@ -502,7 +487,7 @@ impl World {
             Ev::Down(id, why) => self.conn_down(n, id, why),
             Ev::ClientBytes(conn) => self.client_bytes(n, conn),
             Ev::ClientSent(conn) => self.client_sent(n, conn),
-            Ev::ClientGone(conn) => self.input(n, Event::ClientClosed { conn }),
+            Ev::ClientGone(conn) => self.input(n, ClientEvent::Closed { conn }),
             Ev::Admin(token) => self.admin_arrives(n, token),
             Ev::Boot => self.boot(n),
             Ev::DieAgain => self.die_again(n),

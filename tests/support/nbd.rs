@@ -1,119 +1,75 @@
-//! A small client of volumes that shares nothing with the program, a writer of stamps on it, and the audit of those.
+//! A client of volumes with many requests under way, a writer of stamps on it, and the audit of those.
 
 use super::wait_until;
-use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use hot_backup::client::NbdClient;
+use hot_backup::client::nbd::{Choice, NbdReply, Request};
+use hot_backup::format::nbd as wire;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-const WRITE: u16 = 1;
-const DISCONNECT: u16 = 2;
-const FLUSH: u16 = 3;
-const WRITE_ZEROES: u16 = 6;
-const FUA: u16 = 1;
-const NO_HOLE: u16 = 2;
 /// No answer may take so long.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// A connection to one export.
+/// A connection to one export, chosen in the old way, by `NBD_OPT_EXPORT_NAME`.
 #[derive(Debug)]
-pub(crate) struct Nbd {
-    replies: BufReader<TcpStream>,
-    requests: BufWriter<TcpStream>,
-    /// Size of the export (bytes).
-    pub(crate) bytes: u64,
-    /// The transmission flags.
-    pub(crate) flags: u16,
-}
-
-fn array<const N: usize>(from: &mut impl Read) -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    from.read_exact(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn wrong(what: &str) -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, what.to_owned())
-}
+pub(crate) struct Nbd(NbdClient);
 
 impl Nbd {
-    /// Chooses an export in the old way, by `NBD_OPT_EXPORT_NAME`.
+    /// Chooses an export.
     pub(crate) fn open(address: SocketAddr, export: &str) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(ANSWER))?;
-        stream.set_write_timeout(Some(ANSWER))?;
-        let (mut replies, mut requests) = (BufReader::new(stream.try_clone()?), BufWriter::new(stream));
-        if array(&mut replies)? != *b"NBDMAGICIHAVEOPT" {
-            return Err(wrong("no greeting"));
-        }
-        let offered = u16::from_be_bytes(array(&mut replies)?);
-        // Fixed newstyle, no zeros.
-        requests.write_all(&u32::from(offered & 3).to_be_bytes())?;
-        requests.write_all(b"IHAVEOPT\0\0\0\x01")?;
-        requests.write_all(&u32::try_from(export.len()).unwrap().to_be_bytes())?;
-        requests.write_all(export.as_bytes())?;
-        requests.flush()?;
-        let bytes = u64::from_be_bytes(array(&mut replies)?);
-        let flags = u16::from_be_bytes(array(&mut replies)?);
-        if offered & 2 == 0 {
-            array::<124>(&mut replies)?;
-        }
-        Ok(Self { replies, requests, bytes, flags })
+        NbdClient::open_by(address, export, ANSWER, Choice::ByName).map(Self)
     }
 
-    fn request(&mut self, (flags, kind): (u16, u16), cookie: u64, offset: u64, len: usize) -> io::Result<()> {
-        let mut head = Vec::with_capacity(28);
-        head.extend(0x2560_9513_u32.to_be_bytes());
-        head.extend(flags.to_be_bytes());
-        head.extend(kind.to_be_bytes());
-        head.extend(cookie.to_be_bytes());
-        head.extend(offset.to_be_bytes());
-        head.extend(u32::try_from(len).unwrap().to_be_bytes());
-        self.requests.write_all(&head)
+    /// Size of the export (bytes).
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.bytes
+    }
+
+    fn request(
+        &mut self,
+        (flags, command): (u16, u16),
+        cookie: u64,
+        offset: u64,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        let len = u32::try_from(bytes.len()).unwrap();
+        self.0.send(&Request { command, flags, cookie, offset, len }, bytes)
     }
 
     /// Waits for the next reply; its cookie.
     fn reply(&mut self) -> io::Result<u64> {
-        self.requests.flush()?;
-        if u32::from_be_bytes(array(&mut self.replies)?) != 0x6744_6698 {
-            return Err(wrong("not a simple reply"));
+        match self.0.receive()? {
+            NbdReply::Simple { cookie, error: 0 } => Ok(cookie),
+            other => Err(io::Error::other(format!("{other:?}"))),
         }
-        let error = u32::from_be_bytes(array(&mut self.replies)?);
-        let cookie = u64::from_be_bytes(array(&mut self.replies)?);
-        if error == 0 { Ok(cookie) } else { Err(io::Error::other(format!("{cookie}: error {error}"))) }
     }
 
     /// Reads; nothing else may be under way.
     pub(crate) fn read(&mut self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        self.request((0, 0), 0, offset, len)?;
-        self.reply()?;
         let mut bytes = vec![0; len];
-        self.replies.read_exact(&mut bytes)?;
+        self.0.read(offset, &mut bytes)?;
         Ok(bytes)
     }
 
     /// Writes; nothing else may be under way.
     pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.request((0, WRITE), 0, offset, bytes.len())?;
-        self.requests.write_all(bytes)?;
-        self.reply().map(|_| ())
+        self.0.write(offset, bytes)
     }
 
     /// Sends a write without waiting for anything.
     pub(crate) fn sends_write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.request((0, WRITE), offset, offset, bytes.len())?;
-        self.requests.write_all(bytes)?;
-        self.requests.flush()
+        self.request((0, wire::CMD_WRITE), offset, offset, bytes)?;
+        self.0.push()
     }
 
     /// The same of one that asks to be made safe.
     pub(crate) fn sends_fua_write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.request((FUA, WRITE), offset, offset, bytes.len())?;
-        self.requests.write_all(bytes)?;
-        self.requests.flush()
+        self.request((wire::CMD_FLAG_FUA, wire::CMD_WRITE), offset, offset, bytes)?;
+        self.0.push()
     }
 
     /// Writes `bytes` at each offset, so many at a time; nothing else may be under way.
@@ -129,8 +85,7 @@ impl Nbd {
                 self.reply()?;
                 open -= 1;
             }
-            self.request((0, WRITE), offset, offset, bytes.len())?;
-            self.requests.write_all(bytes)?;
+            self.request((0, wire::CMD_WRITE), offset, offset, bytes)?;
             open += 1;
         }
         (0..open).try_for_each(|_| self.reply().map(|_| ()))
@@ -139,26 +94,22 @@ impl Nbd {
     /// Ends its sending side in the middle of a write, and without a goodbye; what still comes until the connection is
     /// closed.
     pub(crate) fn leaves_within_a_write(mut self) -> io::Result<Vec<u8>> {
-        self.request((0, WRITE), 1, 0, 8192)?;
-        self.requests.write_all(&[0xEE; 4096])?;
-        self.requests.flush()?;
-        self.requests.get_ref().shutdown(Shutdown::Write)?;
-        let mut rest = Vec::new();
-        self.replies.read_to_end(&mut rest)?;
-        Ok(rest)
+        let request = Request { command: wire::CMD_WRITE, cookie: 1, len: 8192, ..Request::default() };
+        self.0.send(&request, &[0xEE; 4096])?;
+        self.0.end_sending()?;
+        self.0.receive_rest()
     }
 
     /// Makes safe what was written; nothing else may be under way.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        self.request((0, FLUSH), OF_FLUSH, 0, 0)?;
-        self.reply().map(|_| ())
+        self.0.flush()
     }
 }
 
 impl Drop for Nbd {
     fn drop(&mut self) {
-        let _ = self.request((0, DISCONNECT), 0, 0, 0);
-        let _ = self.requests.flush();
+        let _ = self.request((0, wire::CMD_DISC), 0, 0, &[]);
+        let _ = self.0.push();
     }
 }
 
@@ -281,7 +232,7 @@ impl Work {
             let answered = self.sent;
             let flush = self.how == Safe::Flushed && self.safe.load(Ordering::Relaxed) < answered;
             if flush {
-                self.nbd.request((0, FLUSH), OF_FLUSH, 0, 0)?;
+                self.nbd.request((0, wire::CMD_FLUSH), OF_FLUSH, 0, &[])?;
             }
             // The next burst is under way while the last one is made safe: something is always half done.
             if self.most.load(Ordering::Relaxed) > 0 {
@@ -301,15 +252,16 @@ impl Work {
     }
 
     fn send(&mut self) -> io::Result<()> {
-        let fua = if self.how == Safe::Fua { FUA } else { 0 };
+        let fua = if self.how == Safe::Fua { wire::CMD_FLAG_FUA } else { 0 };
         let number = self.sent;
         self.sent += 1;
         if is_zeros(number) {
-            let flags = if number.is_multiple_of(2) { fua } else { fua | NO_HOLE };
-            return self.nbd.request((flags, WRITE_ZEROES), number, place(number), STAMP);
+            let flags = if number.is_multiple_of(2) { fua } else { fua | wire::CMD_FLAG_NO_HOLE };
+            let (cookie, offset, len) = (number, place(number), u32::try_from(STAMP).unwrap());
+            let zeros = Request { command: wire::CMD_WRITE_ZEROES, flags, cookie, offset, len };
+            return self.nbd.0.send(&zeros, &[]);
         }
-        self.nbd.request((fua, WRITE), number, place(number), STAMP)?;
-        self.nbd.requests.write_all(&stamp(number))
+        self.nbd.request((fua, wire::CMD_WRITE), number, place(number), &stamp(number))
     }
 }
 

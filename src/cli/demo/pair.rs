@@ -2,10 +2,10 @@
 
 use super::super::failure::Failure;
 use super::super::glue;
-use super::super::resp_client::RespClient;
 use super::cleanup::{Leftovers, Process};
 use crate::base::limits::{ANSWER_MAX, SYSTEM_FILE_MAX};
 use crate::base::{AckLevel, Prng, read_at_most, text_at_most};
+use crate::client::RespClient;
 use crate::engine::admin::{AdminReply, AdminRequest, Status};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -180,7 +180,7 @@ pub(super) fn client(node: &Node, patience: Duration) -> Result<RespClient, Fail
 pub(super) fn status(node: &Node) -> Result<Status, Failure> {
     let patience = Duration::from_secs(5);
     match glue::call(&node.dir, &AdminRequest::Status, patience)? {
-        AdminReply::Ok { value } => super::super::ask::read(value),
+        AdminReply::Ok { value } => super::super::ask::read::<Box<Status>>(value).map(|status| *status),
         AdminReply::No { message, next } | AdminReply::Error { message, next } => {
             Err(Failure::Error { message, next })
         }

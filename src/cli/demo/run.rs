@@ -1,9 +1,7 @@
 //! One run at one level, step by step.
 
-use super::super::ask;
 use super::super::failure::Failure;
 use super::super::out::{bytes, counted, seconds};
-use super::super::resp_client::{Pipeline, Reply, RespClient, RespError};
 use super::FILE;
 use super::audit::{self, Check, Counts, Facts};
 use super::cleanup::Leftovers;
@@ -14,6 +12,7 @@ use super::volume::{self, VolumeLog};
 use super::writers::{self, WriterLog, Writers};
 use crate::base::limits::JSON_LINE_MAX;
 use crate::base::{AckLevel, Line, next_line};
+use crate::client::{Pipeline, Reply, RespClient, RespError};
 use crate::engine::admin::{Status, TakeoverAccount};
 use serde::Deserialize;
 use std::collections::HashSet;
@@ -181,7 +180,7 @@ fn load_and_kill(
 /// Looks up every update and every imported item on the survivor.
 fn survey(pair: &Pair<'_>, logs: &[WriterLog], input: Input) -> Result<Survey, Failure> {
     let mut client = pair::client(&pair.b, PATIENCE)?;
-    let failed = |e: RespError| e.failure("looking up the updates on the survivor");
+    let failed = |e: RespError| Failure::resp("looking up the updates on the survivor", &e);
     let mut found = Vec::with_capacity(logs.len());
     let mut altered = 0;
     for log in logs {
@@ -256,7 +255,7 @@ fn serves(pair: &Pair<'_>) -> Result<Check, Failure> {
     let key = format!("{NOTES},after the takeover");
     let set: [&[u8]; 3] = [b"SET", key.as_bytes(), b"the work goes on"];
     let reply = pair::client(&pair.b, PATIENCE)?.call(&set);
-    let reply = reply.map_err(|e| e.failure("writing to the survivor"))?;
+    let reply = reply.map_err(|e| Failure::resp("writing to the survivor", &e))?;
     let ok = matches!(reply, Reply::Simple(_));
     Ok(Check { name: "the survivor accepts updates", ok, detail: format!("{reply:?}") })
 }
@@ -270,11 +269,10 @@ fn return_of_the_old(pair: &mut Pair<'_>) -> Result<(OldPrimary, Check), Failure
     let key = format!("{NOTES},on the old primary");
     let reply = client
         .call(&[b"SET", key.as_bytes(), b"must not be taken"])
-        .map_err(|e| e.failure("writing to the old primary"))?;
+        .map_err(|e| Failure::resp("writing to the old primary", &e))?;
     let diverged = pair.run(&pair.a, &["diverged", "--json"])?;
     let diverged = serde_json::from_str(&diverged)
-        .map_err(|e| Failure::error(format!("reading what diverged printed: {e}"), ""))
-        .and_then(ask::read)?;
+        .map_err(|e| Failure::error(format!("reading what diverged printed: {e}"), ""))?;
     let refused = Check {
         name: "the old primary refuses to serve",
         ok: matches!(reply, Reply::Error(_)) && status.state != "serving",

@@ -2,9 +2,9 @@
 //! and then, and what must be found of that on the survivor.
 
 use super::super::failure::Failure;
-use super::super::nbd_client::NbdClient;
 use super::audit::Check;
 use crate::base::{AckLevel, crc32c};
+use crate::client::NbdClient;
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::thread::{self, JoinHandle};
@@ -89,9 +89,9 @@ fn stamp(block: u64) -> Vec<u8> {
 pub(super) fn survey(address: SocketAddr, log: VolumeLog) -> Result<Blocks, Failure> {
     let failed = |e: std::io::Error| Failure::io(format_args!("reading {VOLUME} on the survivor"), &e);
     let mut client = NbdClient::open(address, EXPORT, PATIENCE).map_err(failed)?;
-    if client.read_only || client.bytes < BLOCKS_MAX * BLOCK as u64 {
+    if client.is_read_only() || client.bytes < BLOCKS_MAX * BLOCK as u64 {
         let text =
-            format!("{VOLUME} on the survivor: read-only {}, {} bytes", client.read_only, client.bytes);
+            format!("{VOLUME} on the survivor: read-only {}, {} bytes", client.is_read_only(), client.bytes);
         return Err(Failure::error(text, ""));
     }
     let mut found = Vec::new();

@@ -1,8 +1,8 @@
 //! Writers: each sends updates over its own connection and remembers exactly what it was told.
 
-use super::super::resp_client::{Reply, RespClient, RespError};
 use super::FILE;
 use crate::base::crc32c;
+use crate::client::{Reply, RespClient, RespError};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -2,12 +2,12 @@
 
 use super::super::failure::{Answer, Done, Failure};
 use super::super::out::{bytes, count, counted, per_second, seconds};
-use super::super::resp_client::{Pipeline, Reply, RespClient, RespError};
 use super::super::{Context, values};
 use super::import::progress;
 use super::sink::{Target, is_stdout};
 use super::table::{HEAD, JsonItem};
 use super::{Scan, escape, key, paths, refused};
+use crate::client::{Pipeline, Reply, RespClient, RespError};
 use clap::{ArgGroup, Args};
 use std::collections::HashSet;
 use std::fs::OpenOptions;
@@ -145,7 +145,7 @@ fn export(client: &mut RespClient, file: &str, sink: &mut Sink<'_>) -> Result<To
         });
         page.and_then(|()| pipeline.finish(&mut done)).map_err(|error| match error {
             ExportError::Sink(failure) => failure,
-            ExportError::Link(error) => error.failure(format_args!("exporting {file}")),
+            ExportError::Link(error) => Failure::resp(format_args!("exporting {file}"), &error),
             ExportError::Refused { id, error } => {
                 refused(&format!("exporting item {} of {file}", escape(&id)), &error)
             }

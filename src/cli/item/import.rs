@@ -2,13 +2,13 @@
 
 use super::super::failure::{Answer, Done, Failure};
 use super::super::out::{bytes, count, counted, per_second, say};
-use super::super::resp_client::{Pipeline, Reply, RespClient, RespError};
 use super::super::{Context, values};
 use super::rows::{Passed, Rows};
 use super::table::{As, Columns, JsonItem};
 use super::{escape, key, open_value, paths, refused, too_large};
 use crate::base::limits::{ITEM_VALUE_MAX, JSON_LINE_MAX, TEXT_LINE_MAX};
 use crate::base::{Line, next_line, read_at_most};
+use crate::client::{Pipeline, Reply, RespClient, RespError};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::{HashSet, VecDeque};
@@ -237,7 +237,7 @@ impl LoadError {
         let after = format!("after {}", counted(stored, "item", "items"));
         match self {
             Self::Reading(failure) => failure,
-            Self::Link(error) => error.failure(format_args!("importing into {file} {after}")),
+            Self::Link(error) => Failure::resp(format_args!("importing into {file} {after}"), &error),
             Self::Refused { id, error } => {
                 refused(&format!("importing item {} into {file} {after}", escape(&id)), &error)
             }

@@ -10,13 +10,13 @@ mod table;
 
 pub use import::fuzz_import;
 
-use super::Context;
 use super::failure::{Answer, Done, Failure};
 use super::out::{escape, say};
-use super::resp_client::{Reply, RespClient, RespError};
 use super::values;
 use super::wait::{Need, WaitArgs, until_ready};
+use super::{Context, glue};
 use crate::base::limits::{ITEM_ID_MAX, ITEM_VALUE_MAX};
+use crate::client::{Reply, RespClient, RespError};
 use clap::{Args, Subcommand};
 use std::ffi::OsString;
 use std::fs::File;
@@ -140,12 +140,12 @@ fn unexpected(doing: &str, reply: &Reply) -> Failure {
 /// A connection to the node's door for its own user, once it is open.
 fn door(context: &Context) -> Result<RespClient, Failure> {
     until_ready(context, Need::Settled)?;
-    RespClient::of_node(context.dir()?)
+    glue::items_of(context.dir()?)
 }
 
 fn call(context: &Context, doing: &str, args: &[&[u8]]) -> Result<Reply, Failure> {
     let mut client = door(context)?;
-    client.call(args).map_err(|e| e.failure(doing))
+    client.call(args).map_err(|e| Failure::resp(doing, &e))
 }
 
 fn get(context: &mut Context, file: &str, id: &[u8]) -> Done {
@@ -239,7 +239,7 @@ impl Scan {
         let Some(cursor) = self.cursor.take() else { return Ok(None) };
         let doing = format!("listing the items of {}", self.file);
         let command: [&[u8]; 6] = [b"SCAN", &cursor, b"MATCH", &self.pattern, b"COUNT", b"1000"];
-        let reply = client.call(&command).map_err(|e: RespError| e.failure(&doing))?;
+        let reply = client.call(&command).map_err(|e: RespError| Failure::resp(&doing, &e))?;
         let Reply::Array(parts) = reply else { return Err(unexpected(&doing, &reply)) };
         let [Reply::Bulk(Some(next)), Reply::Array(keys)] = parts.as_slice() else {
             return Err(unexpected(&doing, &Reply::Array(parts)));

@@ -2,11 +2,11 @@
 
 use super::super::failure::{Answer, Done, Failure};
 use super::super::out::escape;
-use super::super::resp_client::Reply;
 use super::super::{Context, values};
 use super::{call, key, too_large, unexpected};
 use crate::base::limits::ITEM_VALUE_MAX;
 use crate::base::read_at_most;
+use crate::client::Reply;
 use clap::Args;
 use std::ffi::OsString;
 use std::io::Read;

@@ -2,6 +2,7 @@
 //! plain file is written through, never replaced.
 
 use super::super::failure::Failure;
+use super::super::glue;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
@@ -73,9 +74,7 @@ impl Target {
     /// Makes it durable and gives it its name.
     pub(super) fn finish(self) -> Result<(), Failure> {
         let done = match &self {
-            Self::Beside { path, part } => {
-                File::open(part).and_then(|file| file.sync_all()).and_then(|()| std::fs::rename(part, path))
-            }
+            Self::Beside { path, part } => glue::put_in_place(part, path),
             Self::Through { path, plain: true } => File::open(path).and_then(|file| file.sync_all()),
             Self::Through { plain: false, .. } => Ok(()),
         };

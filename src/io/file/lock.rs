@@ -1,4 +1,4 @@
-//! One daemon per directory.
+//! Locks: one daemon per directory, and one at a time where two must not change the same files.
 
 use super::Own;
 use crate::base::text_at_most;
@@ -16,6 +16,23 @@ const ID_MAX: usize = 32;
 #[derive(Debug)]
 pub struct DirLock {
     _file: Flock<File>,
+}
+
+/// A locked file. The kernel gives the lock up when this is dropped or the process ends, however it ends.
+#[derive(Debug)]
+pub struct FileLock {
+    _file: Flock<File>,
+}
+
+/// Locks a file, and waits until whoever has it locked is done.
+///
+/// # Errors
+/// Those of flock(2).
+pub fn lock_file(file: File) -> io::Result<FileLock> {
+    match Flock::lock(file, FlockArg::LockExclusive) {
+        Ok(file) => Ok(FileLock { _file: file }),
+        Err((_, errno)) => Err(errno.into()),
+    }
 }
 
 /// Why a directory cannot be locked. Nothing was changed.

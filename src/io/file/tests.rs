@@ -298,6 +298,38 @@ fn every_sync_of_a_replaced_file_is_made_in_its_order_and_told_when_it_fails() {
 }
 
 #[test]
+fn a_file_that_is_put_in_place_is_whole_and_named_for_good_or_not_there() {
+    let part = |dir: &Path| std::fs::write(dir.join("part"), b"new").unwrap();
+    calls::testing::assert_syncs(2, part, |dir| put_in_place(&dir.join("part"), &dir.join("export")));
+    let dir = dir();
+    part(dir.path());
+    std::fs::write(dir.path().join("export"), b"old").unwrap();
+    let put = || put_in_place(&dir.path().join("part"), &dir.path().join("export"));
+    let (result, _) = calls::testing::record(Some(0), put);
+    assert!(result.is_err() && std::fs::read(dir.path().join("export")).unwrap() == b"old");
+    put().unwrap();
+    assert_eq!(names(dir.path()), ["export"]);
+}
+
+#[test]
+fn who_locks_a_file_waits_until_it_is_free() {
+    let dir = dir();
+    let open = || File::create(dir.path().join("file")).unwrap();
+    let held = lock_file(open()).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let file = open();
+    let waits = std::thread::spawn(move || {
+        let lock = lock_file(file).unwrap();
+        tell.send(()).unwrap();
+        drop(lock);
+    });
+    assert!(told.recv_timeout(std::time::Duration::from_millis(50)).is_err(), "it is locked");
+    drop(held);
+    told.recv().unwrap();
+    waits.join().unwrap();
+}
+
+#[test]
 fn every_sync_of_directories_that_are_made_is_made_and_told_when_it_fails() {
     calls::testing::assert_syncs(3, |_| (), |dir| make_dir(&dir.join("a/b/c")));
 }

@@ -1,5 +1,6 @@
 //! The command line's side.
 
+use super::codec::{decode_reply, encode_request};
 use super::{Line, LineReader, REPLY_MAX, REQUEST_MAX, connect_in_dir, is_late, write_within};
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::io::{Access, check_dir};
@@ -145,7 +146,7 @@ pub fn call(
         io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => AdminCallError::Ended { dir: own() },
         _ => AdminCallError::Io { dir: own(), source },
     };
-    let mut line = serde_json::to_vec(request).map_err(|error| failed(error.into()))?;
+    let mut line = encode_request(request).map_err(|error| failed(error.into()))?;
     if line.len() > REQUEST_MAX {
         return Err(AdminCallError::TooLong { found: line.len() });
     }
@@ -163,7 +164,7 @@ pub fn call(
         (Ok(()), Ok(other)) => other,
     };
     match found {
-        Line::Whole(reply) => serde_json::from_slice(&reply)
+        Line::Whole(reply) => decode_reply(request, &reply)
             .map_err(|error| AdminCallError::BadReply { dir: own(), what: error.to_string() }),
         Line::Late => Err(late()),
         Line::End => Err(AdminCallError::Ended { dir: own() }),

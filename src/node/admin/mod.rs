@@ -4,14 +4,19 @@
 //! Who may ask: the user that the daemon runs as, and root. The directory is private, the socket has mode 0600, and
 //! the kernel's word on the caller is asked besides.
 //!
-//! Nothing here decides anything about the node; requests go to a handler and its answers come back.
+//! Nothing here decides anything about the node; requests go to a handler and its answers come back. Types become JSON
+//! and JSON becomes types in one place, `codec`.
 
 mod client;
+mod codec;
+#[cfg(test)]
+mod golden_tests;
 mod server;
 #[cfg(test)]
 mod tests;
 
 pub use client::{AdminCallError, call};
+pub use codec::fuzz_admin;
 pub use server::{AdminServer, Ucred, spawn};
 
 use crate::io::Own;
@@ -56,7 +61,10 @@ fn socket_file(dir: &Path, name: &str) -> Own {
 }
 
 /// Connects to a Unix socket in `dir`, whose path may be longer than a socket address.
-fn connect_in_dir(dir: &Path, name: &str, timeout: Duration) -> io::Result<UnixStream> {
+///
+/// # Errors
+/// Those of the system calls.
+pub fn connect_in_dir(dir: &Path, name: &str, timeout: Duration) -> io::Result<UnixStream> {
     let opened = File::open(dir)?;
     let fd = new_socket()?;
     // A full queue of a daemon that does not accept must not hold us for ever.

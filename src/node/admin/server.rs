@@ -1,5 +1,6 @@
 //! The daemon's side: a thread that accepts, and one for each of a bounded number of connections.
 
+use super::codec::{decode_request, encode_reply};
 use super::{CONNECTIONS_MAX, Line, LineReader, REQUEST_MAX, bind_in_dir, write_within};
 use crate::base::limits::{ADMIN_REFUSED_MAX, ADMIN_REFUSED_MS};
 use crate::engine::admin::{AdminReply, AdminRequest};
@@ -356,7 +357,7 @@ pub(super) fn may_ask(uid: u32, own: u32) -> bool {
 }
 
 fn reply_to(line: &[u8], handler: &impl Fn(AdminRequest, Ucred) -> AdminReply, peer: Ucred) -> AdminReply {
-    match serde_json::from_slice(line) {
+    match decode_request(line) {
         Ok(request) => handler(request, peer),
         Err(why) => error(
             format!("asking the node: the request is not understood: {why}"),
@@ -366,9 +367,7 @@ fn reply_to(line: &[u8], handler: &impl Fn(AdminRequest, Ucred) -> AdminReply, p
 }
 
 fn answer(stream: &UnixStream, reply: &AdminReply, time: Duration) -> io::Result<()> {
-    let mut line = serde_json::to_vec(reply)?;
-    line.push(b'\n');
-    write_within(stream, &line, time)
+    write_within(stream, &encode_reply(reply)?, time)
 }
 
 fn error(message: String, next: &str) -> AdminReply {

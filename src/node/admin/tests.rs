@@ -1,9 +1,10 @@
 //! What these prove: requests and answers go through whole, wherever the directory is; every way of not getting an
 //! answer has its own name; no client can make the daemon hold much or wait long.
 
+use super::codec::decode_reply;
 use super::server::{Gate, Times, may_ask, spawn_timed};
 use super::*;
-use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status, WouldGo};
 use crate::node::layout::Layout;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -23,9 +24,16 @@ fn node() -> (TempDir, Layout) {
     (dir, layout)
 }
 
-/// Answers with the request itself, and who asked.
+/// Answers a deletion with its name and who asked (as files and items), everything else with a status.
 fn echo(request: AdminRequest, peer: Ucred) -> AdminReply {
-    AdminReply::Ok { value: serde_json::json!({ "request": request, "uid": peer.uid, "pid": peer.pid }) }
+    let value = match request {
+        AdminRequest::AccountDelete { name, .. } => {
+            let pid = u64::try_from(peer.pid).expect("a process");
+            WouldGo { node: name, files: peer.uid.into(), items: pid, ..WouldGo::default() }.into()
+        }
+        _ => Status::default().into(),
+    };
+    AdminReply::Ok { value }
 }
 
 /// Lets everybody in.
@@ -44,7 +52,7 @@ fn connected(layout: &Layout) -> UnixStream {
 fn reply_on(stream: &UnixStream) -> AdminReply {
     let mut reader = LineReader::new(stream.try_clone().expect("clone"), REPLY_MAX);
     match reader.line(LONG).expect("read") {
-        Line::Whole(line) => serde_json::from_slice(&line).expect("a reply"),
+        Line::Whole(line) => decode_reply(&AdminRequest::Status, &line).expect("a reply"),
         other => panic!("no reply but {other:?}"),
     }
 }
@@ -71,12 +79,10 @@ fn a_request_is_answered_and_the_caller_is_known() {
     let mut server = spawn(&layout, echo, |_, _| ()).expect("spawn");
     let name = "line\nbreak \u{1F980}".repeat(1000);
     let reply = call(layout.dir(), &delete(&name), LONG).expect("answered");
-    let AdminReply::Ok { value } = reply else { panic!("{reply:?}") };
-    assert_eq!(value["request"], serde_json::to_value(delete(&name)).expect("json"));
-    assert_eq!(
-        (value["pid"].as_u64(), value["uid"].as_u64()),
-        (Some(u64::from(std::process::id())), Some(u64::from(nix::unistd::geteuid().as_raw())))
-    );
+    let AdminReply::Ok { value: AdminAnswer::WouldGo(told) } = reply else { panic!("{reply:?}") };
+    assert_eq!(told.node, name);
+    let own = (u64::from(nix::unistd::geteuid().as_raw()), u64::from(std::process::id()));
+    assert_eq!((told.files, told.items), own);
     let mode = std::fs::metadata(layout.admin_socket()).expect("there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     server.stop();
@@ -211,8 +217,10 @@ fn a_request_without_end_is_refused_at_the_limit() {
 fn silent_and_slow_clients_are_left_and_the_rest_is_served() {
     let (_dir, layout) = node();
     let times = Times { request: Duration::from_millis(300), reply: Duration::from_millis(300) };
-    let big =
-        |_: AdminRequest, _: Ucred| AdminReply::Ok { value: serde_json::Value::String("y".repeat(8 << 20)) };
+    let big = |_: AdminRequest, _: Ucred| {
+        let status = Status { reason: "y".repeat(8 << 20), ..Status::default() };
+        AdminReply::Ok { value: status.into() }
+    };
     let _server = spawn_timed(&layout, big, everybody(), times).expect("spawn");
     // Asks, and never reads its 8 MiB.
     let deaf = connected(&layout);

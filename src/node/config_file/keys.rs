@@ -1,21 +1,36 @@
-//! The one table of config keys. The written file, the checks and the reference for people are made from it.
+//! The one table of config keys. Reading, the file that `init` writes, what `init` takes, the checks and the reference for
+//! people are made from it.
 
+use super::read::DoorAddress;
 use super::size::size_text;
 use crate::base::limits::{BLOCK_U64, SEGMENT_MAX, SEGMENT_MIN};
+use crate::base::{AckLevel, Ordinal};
+use crate::engine::PeerLoss;
+use crate::format::PairId;
+use crate::format::control::Role;
+use crate::node::config::{Config, Encryption, IoChoice};
+use crate::node::peer_address::PeerAddress;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
-/// What a key may hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Puts the value of a key where it belongs.
+pub type Put<T> = fn(&mut Config, T);
+
+/// What a key may hold, and where it goes.
+#[derive(Clone, Copy, Debug)]
 pub enum Kind {
     /// A node's name.
-    Name,
+    Name(Put<String>),
     /// One of these words.
-    Word(&'static [&'static str]),
+    Word(&'static [&'static str], Put<&'static str>),
     /// A whole number, both ends included.
     Number {
         /// The lowest allowed.
         least: u64,
         /// The highest allowed.
         most: u64,
+        /// Where it goes.
+        put: Put<u64>,
     },
     /// Bytes: a whole number or a text such as `"64M"`, both ends included.
     Size {
@@ -25,19 +40,21 @@ pub enum Kind {
         most: u64,
         /// It must be a multiple of this.
         multiple: u64,
+        /// Where it goes (bytes).
+        put: Put<u64>,
     },
     /// 32 hexadecimal digits.
-    Pair,
+    Pair(Put<PairId>),
     /// `IP:port`.
-    Address,
+    Address(Put<SocketAddr>),
     /// `host:port`, the host a name or an address.
-    Peer,
+    Peer(Put<PeerAddress>),
     /// One or several of `IP:port` or the path of a Unix socket.
-    Listen,
+    Listen(Put<Vec<DoorAddress>>),
     /// `account,file`.
-    File,
+    File(Put<String>),
     /// A path; relative ones start at the node's directory.
-    Path,
+    Path(Put<PathBuf>),
 }
 
 /// What holds when a key is not given.
@@ -77,12 +94,18 @@ const fn key(name: &'static str, kind: Kind, fallback: Fallback, help: &'static 
     Key { name, kind, fallback, unit, help }
 }
 
-const fn time(name: &'static str, least: u64, most: u64, ms: &'static str, help: &'static str) -> Key {
-    Key { name, kind: Kind::Number { least, most }, fallback: Fallback::Literal(ms), unit: MS, help }
+const fn time(
+    name: &'static str,
+    (least, most): (u64, u64),
+    ms: &'static str,
+    put: Put<u64>,
+    help: &'static str,
+) -> Key {
+    Key { name, kind: Kind::Number { least, most, put }, fallback: Fallback::Literal(ms), unit: MS, help }
 }
 
-const fn size(least: u64, most: u64, multiple: u64) -> Kind {
-    Kind::Size { least, most, multiple }
+const fn size(least: u64, most: u64, multiple: u64, put: Put<u64>) -> Kind {
+    Kind::Size { least, most, multiple, put }
 }
 
 const GIB: u64 = 1 << 30;
@@ -90,142 +113,191 @@ const DAY_MS: u64 = 86_400_000;
 
 /// All keys, in the order of the file.
 pub const KEYS: &[Key] = &[
-    key("name", Kind::Name, Fallback::Required, "This node's name, for people."),
+    key(
+        "name",
+        Kind::Name(|c, name| c.engine.name = name),
+        Fallback::Required,
+        "This node's name, for people.",
+    ),
     key(
         "ordinal",
-        Kind::Number { least: 0, most: 1 },
+        Kind::Number {
+            least: 0,
+            most: 1,
+            put: |c, n| c.engine.ordinal = Ordinal(if n == 0 { 0 } else { 1 }),
+        },
         Fallback::Required,
         "Which of the pair's two nodes this is: 0 was set up as primary, 1 as standby. Never change it: epochs \
          and file ids of the two nodes are kept apart by it.",
     ),
     key(
         "initial_role",
-        Kind::Word(&["primary", "standby"]),
+        Kind::Word(&["primary", "standby"], |c, word| {
+            c.initial_role = if word == "primary" { Role::Primary } else { Role::Standby };
+        }),
         Fallback::Required,
         "The role it was set up with. The role it has now is in the control file and changes by takeover only.",
     ),
     key(
         "pair_id",
-        Kind::Pair,
+        Kind::Pair(|c, pair| c.engine.pair = pair),
         Fallback::Required,
         "The pair. Journals, frames and saves of another pair are refused. The standby takes over the primary's \
          with `hot-backup trust`.",
     ),
-    key("link_listen", Kind::Address, Fallback::Required, "Where this node receives from its peer."),
+    key(
+        "link_listen",
+        Kind::Address(|c, address| c.link_listen = address),
+        Fallback::Required,
+        "Where this node receives from its peer.",
+    ),
     key(
         "peer",
-        Kind::Peer,
+        Kind::Peer(|c, peer| c.peer = peer),
         Fallback::Required,
         "Where the peer's link_listen is reached. A name is looked up at each dial, and all its addresses are tried.",
     ),
     key(
         "encryption",
-        Kind::Word(&["tls", "none"]),
+        Kind::Word(&["tls", "none"], |c, word| {
+            c.encryption = if word == "none" { Encryption::None } else { Encryption::Tls };
+        }),
         Fallback::Literal("\"tls\""),
         "The link. \"none\" is for a private wire: both nodes still prove their keys, but then anybody on the \
          wire can read and alter what is sent. Must be the same on both nodes.",
     ),
     key(
         "resp",
-        Kind::Listen,
+        Kind::Listen(|c, places| c.resp = places),
         Fallback::Off,
         "Where Redis clients connect: one address or path, or a list. DIR/resp.sock is always open to the \
          node's own user.",
     ),
     key(
         "resp_default",
-        Kind::File,
+        Kind::File(|c, file| c.engine.resp_default = Some(file)),
         Fallback::Off,
         "The `account,file` of keys without two commas, for programs that know nothing of accounts.",
     ),
     key(
         "resp_password_file",
-        Kind::Path,
+        Kind::Path(|c, path| c.resp_password_file = Some(path)),
         Fallback::Off,
         "Its first line is the password of the RESP door. Needed before `resp` may name an address other than \
          loopback.",
     ),
     key(
         "nbd",
-        Kind::Listen,
+        Kind::Listen(|c, places| c.nbd = places),
         Fallback::Off,
         "Where clients of volumes connect (NBD): one address or path, or a list. Beyond loopback only with TLS, and \
          only for clients that this pair gave a certificate. DIR/nbd.sock is always open to the node's own user.",
     ),
     key(
         "ack_level",
-        Kind::Word(&["local", "received", "durable", "applied"]),
+        Kind::Word(&["local", "received", "durable", "applied"], |c, word| {
+            c.engine.ack_level = ack_level(word)
+        }),
         Fallback::Literal("\"local\""),
         "How far an update must be before the client hears \"ok\": on this disk; also in the peer's memory; on \
          the peer's disk; visible in the peer's store. Higher is safer and waits for the network.",
     ),
     key(
         "on_peer_loss",
-        Kind::Word(&["degrade", "block"]),
+        Kind::Word(&["degrade", "block"], |c, word| {
+            c.engine.on_peer_loss =
+                if word == "block" { PeerLoss::Block } else { PeerLoss::Degrade { after_ms: 0 } };
+        }),
         Fallback::Literal("\"degrade\""),
         "When the peer is away and ack_level is above local: answer at level local after degrade_after_ms (with \
          an incident), or let clients wait until it is back.",
     ),
     time(
         "degrade_after_ms",
-        0,
-        DAY_MS,
+        (0, DAY_MS),
         "5000",
+        // Stands behind `on_peer_loss`, which says whether it means anything.
+        |c, ms| {
+            if let PeerLoss::Degrade { after_ms } = &mut c.engine.on_peer_loss {
+                *after_ms = ms;
+            }
+        },
         "How long clients wait for a lost peer before the promise is lowered.",
     ),
     key(
         "on_restart_alone",
-        Kind::Word(&["wait", "serve"]),
+        Kind::Word(&["wait", "serve"], |c, word| c.engine.serve_alone = word == "serve"),
         Fallback::Literal("\"wait\""),
         "A restarted primary whose peer is silent: wait for it (or for `start --alone`), or serve at once. \
          \"serve\" can make two primaries if the peer has taken over meanwhile.",
     ),
-    time("heartbeat_ms", 10, 60_000, "500", "How often a sign of life is sent. Lower finds a loss sooner."),
+    time(
+        "heartbeat_ms",
+        (10, 60_000),
+        "500",
+        |c, ms| c.engine.heartbeat_ms = ms,
+        "How often a sign of life is sent. Lower finds a loss sooner.",
+    ),
     time(
         "peer_timeout_ms",
-        50,
-        600_000,
+        (50, 600_000),
         "5000",
+        |c, ms| c.engine.peer_timeout_ms = ms,
         "A link that is silent for so long is closed. At least three heartbeats.",
     ),
     key(
         "segment_bytes",
-        size(SEGMENT_MIN, SEGMENT_MAX, BLOCK_U64),
+        size(SEGMENT_MIN, SEGMENT_MAX, BLOCK_U64, |c, bytes| c.engine.segment_bytes = bytes),
         Fallback::Literal("\"64M\""),
         "Size of a journal file. Smaller gives space back sooner, larger makes fewer files.",
     ),
     key(
         "journal_quota_bytes",
-        size(4 * SEGMENT_MIN, 1 << 50, 1),
+        size(4 * SEGMENT_MIN, 1 << 50, 1, |c, bytes| c.engine.quota_bytes = bytes),
         Fallback::Literal("\"8G\""),
         "What the replicated journal may take on disk while the peer is away. At least four segments.",
     ),
     time(
         "checkpoint_ms",
-        100,
-        3_600_000,
+        (100, 3_600_000),
         "10000",
+        |c, ms| c.engine.checkpoint_ms = ms,
         "The store is made durable at least this often while it changes. Higher writes less, but restarts slower.",
     ),
     key(
         "checkpoint_bytes",
-        size(1 << 20, 64 * GIB, 1),
+        size(1 << 20, 64 * GIB, 1, |c, bytes| c.engine.checkpoint_bytes = bytes),
         Fallback::Literal("\"128M\""),
         "And whenever so much was applied since. Higher writes less, but restarts slower.",
     ),
     key(
         "io",
-        Kind::Word(&["auto", "uring", "epoll"]),
+        Kind::Word(&["auto", "uring", "epoll"], |c, word| {
+            c.io = match word {
+                "uring" => IoChoice::Uring,
+                "epoll" => IoChoice::Epoll,
+                _ => IoChoice::Auto,
+            };
+        }),
         Fallback::Literal("\"auto\""),
         "How disk and network are driven. auto takes io_uring where it works.",
     ),
     key(
         "log",
-        Kind::Word(&["error", "warn", "info", "debug", "trace"]),
+        Kind::Word(&["error", "warn", "info", "debug", "trace"], |c, word| {
+            c.log = word.parse().unwrap_or(tracing::Level::INFO);
+        }),
         Fallback::Literal("\"info\""),
         "What is written to the log.",
     ),
 ];
+
+fn ack_level(word: &str) -> AckLevel {
+    [AckLevel::Received, AckLevel::Durable, AckLevel::Applied]
+        .into_iter()
+        .find(|level| level.name() == word)
+        .unwrap_or_default()
+}
 
 impl Key {
     /// The key of that name.
@@ -238,27 +310,27 @@ impl Key {
     #[must_use]
     pub fn allowed(&self) -> String {
         match self.kind {
-            Kind::Name => "1 to 128 letters, digits, '.', '-' or '_'".to_owned(),
-            Kind::Word(words) => {
+            Kind::Name(_) => "1 to 128 letters, digits, '.', '-' or '_'".to_owned(),
+            Kind::Word(words, _) => {
                 words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
             }
-            Kind::Number { least, most } => format!("{least} to {most}"),
-            Kind::Size { least, most, multiple } => {
+            Kind::Number { least, most, .. } => format!("{least} to {most}"),
+            Kind::Size { least, most, multiple, .. } => {
                 let range = format!("\"{}\" to \"{}\"", size_text(least), size_text(most));
                 match multiple {
                     1 => range,
                     _ => format!("{range}, a multiple of {multiple}"),
                 }
             }
-            Kind::Pair => "32 hexadecimal digits".to_owned(),
-            Kind::Address => "\"IP:port\", as \"192.0.2.7:2000\" or \"[2001:db8::7]:2000\"".to_owned(),
-            Kind::Peer => {
+            Kind::Pair(_) => "32 hexadecimal digits".to_owned(),
+            Kind::Address(_) => "\"IP:port\", as \"192.0.2.7:2000\" or \"[2001:db8::7]:2000\"".to_owned(),
+            Kind::Peer(_) => {
                 "\"host:port\", the host a name or an IP, as \"b.example.org:2000\" or \"[2001:db8::7]:2000\""
                     .to_owned()
             }
-            Kind::Listen => "\"IP:port\" or \"/path/of.sock\", or a list of up to 16 of them".to_owned(),
-            Kind::File => "\"account,file\"".to_owned(),
-            Kind::Path => "a path".to_owned(),
+            Kind::Listen(_) => "\"IP:port\" or \"/path/of.sock\", or a list of up to 16 of them".to_owned(),
+            Kind::File(_) => "\"account,file\"".to_owned(),
+            Kind::Path(_) => "a path".to_owned(),
         }
     }
 

@@ -7,8 +7,8 @@ mod size;
 mod write;
 
 pub use errors::{ConfigError, ConfigErrors};
-pub use keys::{Fallback, KEYS, Key, Kind};
+pub use keys::{Fallback, KEYS, Key, Kind, Put};
 pub(in crate::node) use read::is_node_name;
-pub use read::{DoorAddress, Settings, replace_value};
+pub use read::{DoorAddress, Settings, replace_value, unknown_key};
 pub use size::{parse_size, size_text};
-pub use write::{quoted, reference, render};
+pub use write::{quoted, quoted_list, reference, render};

@@ -5,7 +5,7 @@ use super::keys::{Fallback, KEYS, Key, Kind};
 use super::size::{parse_size, size_text};
 use crate::base::limits::{CONFIG_FILE_MAX, NAME_MAX};
 use crate::format::PairId;
-use crate::node::peer_address::PeerAddress;
+use crate::node::config::Config;
 use crate::node::whole;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -67,8 +67,8 @@ enum Raw {
     Other(&'static str),
 }
 
-/// A parsed file, asked key by key. A question about a bad value records an error and answers with something
-/// harmless; the caller looks at [`Settings::finish`] before it uses any answer.
+/// A parsed file. A bad value records an error and is left out; the caller looks at [`Settings::finish`] before it uses
+/// what was [filled](Settings::fill).
 #[derive(Debug)]
 pub struct Settings {
     found: BTreeMap<&'static str, (usize, Raw)>,
@@ -131,11 +131,7 @@ impl Settings {
             // What is told no more need not be looked for.
             None if self.errors.len() >= ERRORS_MAX => {}
             None => {
-                let hint = match nearest(name) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => "remove it".to_owned(),
-                };
-                self.record(Some(line), format!("unknown key `{}`: {hint}", name.escape_debug()));
+                self.record(Some(line), unknown_key(name));
             }
         }
     }
@@ -153,7 +149,7 @@ impl Settings {
         self.found.get(name).map(|(line, _)| *line)
     }
 
-    /// Whether all of `names` were asked for and had a good answer, so that they can be compared.
+    /// Whether all of `names` have good values, so that they can be compared.
     #[must_use]
     pub fn are_good(&self, names: &[&str]) -> bool {
         names.iter().all(|name| !self.bad.contains(name))
@@ -178,111 +174,79 @@ impl Settings {
         self.errors.is_empty()
     }
 
-    /// The word given for a [`Kind::Word`] key.
-    pub fn word(&mut self, name: &'static str) -> &'static str {
-        self.ask(name, |key, raw| match (key.kind, raw) {
-            (Kind::Word(words), Raw::Text(text)) => words.iter().copied().find(|word| word == text),
-            _ => None,
-        })
-        .unwrap_or_default()
+    /// Puts every value of the file into `config`, and the defaults of the keys that are not given. What is wrong is
+    /// recorded, and changes nothing.
+    pub fn fill(&mut self, config: &mut Config) {
+        for key in KEYS {
+            self.fill_key(key, config);
+        }
     }
 
-    /// The number given for a [`Kind::Number`] or [`Kind::Size`] key.
-    pub fn number(&mut self, name: &'static str) -> u64 {
-        self.ask(name, |key, raw| {
-            let (number, least, most, multiple) = match (key.kind, raw) {
-                (Kind::Number { least, most }, Raw::Number(number)) => (*number, least, most, 1),
-                (Kind::Size { least, most, multiple }, Raw::Number(number)) => {
-                    (*number, least, most, multiple)
-                }
-                (Kind::Size { least, most, multiple }, Raw::Text(text)) => {
-                    (parse_size(text)?, least, most, multiple)
-                }
-                _ => return None,
-            };
-            ((least..=most).contains(&number) && number.is_multiple_of(multiple)).then_some(number)
-        })
-        .unwrap_or_default()
-    }
-
-    /// The node name, path or `account,file` given for a key.
-    pub fn text(&mut self, name: &'static str) -> Option<String> {
-        self.ask(name, |key, raw| match (key.kind, raw) {
-            (Kind::Name, Raw::Text(text)) => is_node_name(text).then(|| text.clone()),
-            (Kind::File, Raw::Text(text)) => is_file_name(text).then(|| text.clone()),
-            (Kind::Path, Raw::Text(text)) => is_path(text).then(|| text.clone()),
-            _ => None,
-        })
-    }
-
-    /// The pair's id.
-    pub fn pair(&mut self, name: &'static str) -> PairId {
-        self.ask(name, |_, raw| match raw {
-            Raw::Text(text) => parse_hex(text).map(PairId),
-            _ => None,
-        })
-        .unwrap_or_default()
-    }
-
-    /// The address given for a [`Kind::Address`] key.
-    pub fn address(&mut self, name: &'static str) -> SocketAddr {
-        self.ask(name, |_, raw| match raw {
-            Raw::Text(text) => text.parse().ok(),
-            _ => None,
-        })
-        .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
-    }
-
-    /// The name or address given for a [`Kind::Peer`] key.
-    pub fn peer(&mut self, name: &'static str) -> PeerAddress {
-        self.ask(name, |_, raw| match raw {
-            Raw::Text(text) => text.parse().ok(),
-            _ => None,
-        })
-        .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)).into())
-    }
-
-    /// The addresses given for a [`Kind::Listen`] key.
-    pub fn listen(&mut self, name: &'static str) -> Vec<DoorAddress> {
-        self.ask(name, |_, raw| match raw {
-            Raw::Text(text) => Some(vec![resp_address(text)?]),
-            Raw::List(list) if (1..=LISTEN_MAX).contains(&list.len()) => list
-                .iter()
-                .map(|raw| match raw {
-                    Raw::Text(text) => resp_address(text),
-                    _ => None,
-                })
-                .collect(),
-            _ => None,
-        })
-        .unwrap_or_default()
-    }
-
-    fn ask<T>(&mut self, name: &'static str, check: impl Fn(&Key, &Raw) -> Option<T>) -> Option<T> {
-        let key = Key::named(name)?;
+    fn fill_key(&mut self, key: &'static Key, config: &mut Config) {
+        let name = key.name;
         if let Some((line, raw)) = self.found.get(name) {
-            let answer = check(key, raw);
-            if answer.is_none() {
+            if put(key.kind, raw, config).is_none() {
                 self.bad.insert(name);
                 let what = format!("`{name}` is {}: allowed are {}", shown(raw), key.allowed());
                 let line = *line;
                 self.record(Some(line), what);
             }
-            return answer;
+            return;
         }
         match key.fallback {
-            Fallback::Off => None,
-            Fallback::Literal(literal) => check(key, &raw_of_literal(literal)?),
+            Fallback::Off => {}
+            Fallback::Literal(literal) => {
+                let fits = raw_of_literal(literal).and_then(|raw| put(key.kind, &raw, config));
+                debug_assert!(fits.is_some(), "the default of `{name}` is one that it may hold");
+            }
             Fallback::Required => {
                 self.bad.insert(name);
                 // After a syntax error the key may well be there, on a line that could not be read.
                 if !self.broken_syntax {
                     self.record(None, format!("`{name}` is missing: allowed are {}", key.allowed()));
                 }
-                None
             }
         }
     }
+}
+
+/// Puts a value where it belongs; nothing if the key may not hold it.
+fn put(kind: Kind, raw: &Raw, config: &mut Config) -> Option<()> {
+    match (kind, raw) {
+        (Kind::Word(words, put), Raw::Text(text)) => {
+            put(config, words.iter().copied().find(|word| word == text)?);
+        }
+        (Kind::Number { least, most, put }, Raw::Number(number)) if (least..=most).contains(number) => {
+            put(config, *number);
+        }
+        (Kind::Size { least, most, multiple, put }, raw) => {
+            let bytes = match raw {
+                Raw::Number(number) => *number,
+                Raw::Text(text) => parse_size(text)?,
+                _ => return None,
+            };
+            if !(least..=most).contains(&bytes) || !bytes.is_multiple_of(multiple) {
+                return None;
+            }
+            put(config, bytes);
+        }
+        (Kind::Name(put), Raw::Text(text)) if is_node_name(text) => put(config, text.clone()),
+        (Kind::File(put), Raw::Text(text)) if is_file_name(text) => put(config, text.clone()),
+        (Kind::Path(put), Raw::Text(text)) if is_path(text) => put(config, text.into()),
+        (Kind::Pair(put), Raw::Text(text)) => put(config, PairId(parse_hex(text)?)),
+        (Kind::Address(put), Raw::Text(text)) => put(config, text.parse().ok()?),
+        (Kind::Peer(put), Raw::Text(text)) => put(config, text.parse().ok()?),
+        (Kind::Listen(put), Raw::Text(text)) => put(config, vec![resp_address(text)?]),
+        (Kind::Listen(put), Raw::List(list)) if (1..=LISTEN_MAX).contains(&list.len()) => {
+            let place = |raw: &Raw| match raw {
+                Raw::Text(text) => resp_address(text),
+                _ => None,
+            };
+            put(config, list.iter().map(place).collect::<Option<_>>()?);
+        }
+        _ => return None,
+    }
+    Some(())
 }
 
 /// `text` with the value of `name` replaced by a TOML literal; `None` if the key is not set there.
@@ -391,6 +355,16 @@ fn line_ends(text: &str) -> Vec<usize> {
 /// The line, from 1, of what stands at `offset`.
 fn line_at(ends: &[usize], offset: usize) -> usize {
     1 + ends.partition_point(|&end| end < offset)
+}
+
+/// That there is no key of that name, and which one may be meant.
+#[must_use]
+pub fn unknown_key(name: &str) -> String {
+    let hint = match nearest(name) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "remove it".to_owned(),
+    };
+    format!("unknown key `{}`: {hint}", name.escape_debug())
 }
 
 fn nearest(name: &str) -> Option<&'static str> {

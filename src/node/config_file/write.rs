@@ -48,6 +48,15 @@ pub fn reference() -> String {
     out
 }
 
+/// Texts as a TOML literal: one as it is, several as a list.
+#[must_use]
+pub fn quoted_list(texts: &[String]) -> String {
+    match texts {
+        [one] => quoted(one),
+        many => format!("[{}]", many.iter().map(|one| quoted(one)).collect::<Vec<_>>().join(", ")),
+    }
+}
+
 /// A text as a TOML literal.
 #[must_use]
 pub fn quoted(text: &str) -> String {

@@ -1,18 +1,13 @@
-//! A small RESP2 client: for the item verbs over the node's own socket, and for the demo over TCP.
+//! A RESP2 client, over the node's own socket or over TCP.
 
-use super::failure::Failure;
-use super::glue;
 use crate::base::limits::ITEM_VALUE_MAX;
 use crate::base::{Line, next_line};
+use crate::format::resp::command;
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Duration;
 
 /// Longest line of a reply, such as an error (bytes).
@@ -28,12 +23,10 @@ const WRITES_IN_FLIGHT: usize = 4 << 20;
 /// Bytes of reads without an answer at once. The node reads no further from a client that does not take its answers,
 /// so requests must fit the socket's buffer: only then is sending them never a wait for ourselves.
 const READS_IN_FLIGHT: usize = 32 << 10;
-/// How long the node may take for one answer: a full queue or an absent peer may hold it back.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An answer.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Reply {
+pub enum Reply {
     /// `+OK`
     Simple(String),
     /// `-READONLY ...`
@@ -62,7 +55,7 @@ impl fmt::Debug for Reply {
 /// What can go wrong between client and node.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum RespError {
+pub enum RespError {
     /// The connection.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -71,35 +64,27 @@ pub(crate) enum RespError {
     Protocol(&'static str),
 }
 
-impl RespError {
-    /// The failure of a verb.
-    pub(crate) fn failure(&self, doing: impl fmt::Display) -> Failure {
-        Failure::error(format!("{doing}: {self}"), "see whether the node still runs: hot-backup status")
-    }
-}
-
 /// One connection.
-pub(crate) struct RespClient {
+pub struct RespClient {
     reader: BufReader<Box<dyn Read + Send>>,
     writer: BufWriter<Box<dyn Write + Send>>,
 }
 
 impl RespClient {
-    /// Connects to the Unix socket of the node in `dir`, however long that path is.
-    pub(crate) fn of_node(dir: &Path) -> Result<Self, Failure> {
-        glue::check_dir(dir)?;
-        connect_unix(dir)
-            .and_then(|stream| Self::over_unix(&stream))
-            .map_err(|error| glue::not_connected(dir, error))
-    }
-
-    fn over_unix(stream: &UnixStream) -> io::Result<Self> {
-        stream.set_read_timeout(Some(PATIENCE))?;
+    /// Over a connection to a node's own socket; no answer may take longer than `patience`.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn unix(stream: &UnixStream, patience: Duration) -> io::Result<Self> {
+        stream.set_read_timeout(Some(patience))?;
         Ok(Self::over(Box::new(stream.try_clone()?), Box::new(stream.try_clone()?)))
     }
 
     /// Connects over TCP; no answer may take longer than `patience`.
-    pub(crate) fn tcp(address: SocketAddr, patience: Duration) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn tcp(address: SocketAddr, patience: Duration) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, patience)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(patience))?;
@@ -115,44 +100,52 @@ impl RespClient {
     }
 
     /// Adds a command to what [`Self::flush`] sends.
-    pub(crate) fn send(&mut self, args: &[&[u8]]) -> Result<(), RespError> {
-        encode(&mut self.writer, args)?;
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn send(&mut self, args: &[&[u8]]) -> Result<(), RespError> {
+        let mut bytes = Vec::new();
+        command(&mut bytes, args);
+        self.writer.write_all(&bytes)?;
         Ok(())
     }
 
     /// Sends all commands.
-    pub(crate) fn flush(&mut self) -> Result<(), RespError> {
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn flush(&mut self) -> Result<(), RespError> {
         self.writer.flush()?;
         Ok(())
     }
 
     /// Whether an answer, or a part of one, has already been read from the connection.
-    pub(crate) fn has_buffered(&self) -> bool {
+    #[must_use]
+    pub fn has_buffered(&self) -> bool {
         !self.reader.buffer().is_empty()
     }
 
     /// The next answer.
-    pub(crate) fn receive(&mut self) -> Result<Reply, RespError> {
+    ///
+    /// # Errors
+    /// Those of the connection, and [`RespError::Protocol`] when what comes is no answer.
+    pub fn receive(&mut self) -> Result<Reply, RespError> {
         read_reply(&mut self.reader, 0)
     }
 
     /// One command and its answer.
-    pub(crate) fn call(&mut self, args: &[&[u8]]) -> Result<Reply, RespError> {
+    ///
+    /// # Errors
+    /// As [`Self::receive`].
+    pub fn call(&mut self, args: &[&[u8]]) -> Result<Reply, RespError> {
         self.send(args)?;
         self.flush()?;
         self.receive()
     }
 }
 
-/// A path to a Unix socket has at most 107 bytes; through the descriptor of its directory it always fits.
-fn connect_unix(dir: &Path) -> io::Result<UnixStream> {
-    let opened: File =
-        OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(dir)?;
-    UnixStream::connect(format!("/proc/self/fd/{}/{}", opened.as_raw_fd(), glue::RESP_SOCKET))
-}
-
 /// A bounded number of commands under way, each with a tag that comes back with its answer.
-pub(crate) struct Pipeline<'a, T> {
+pub struct Pipeline<'a, T> {
     client: &'a mut RespClient,
     under_way: VecDeque<(T, usize)>,
     bytes: usize,
@@ -161,17 +154,20 @@ pub(crate) struct Pipeline<'a, T> {
 
 impl<'a, T> Pipeline<'a, T> {
     /// A pipeline of commands with small answers, over a connection without commands under way.
-    pub(crate) fn of_writes(client: &'a mut RespClient) -> Self {
+    pub fn of_writes(client: &'a mut RespClient) -> Self {
         Self { client, under_way: VecDeque::new(), bytes: 0, bytes_max: WRITES_IN_FLIGHT }
     }
 
     /// A pipeline of small commands with answers of any size.
-    pub(crate) fn of_reads(client: &'a mut RespClient) -> Self {
+    pub fn of_reads(client: &'a mut RespClient) -> Self {
         Self { client, under_way: VecDeque::new(), bytes: 0, bytes_max: READS_IN_FLIGHT }
     }
 
     /// Sends a command; when too many are under way, first takes in half of their answers.
-    pub(crate) fn send<E: From<RespError>>(
+    ///
+    /// # Errors
+    /// As [`RespClient::receive`], and what `done` gives.
+    pub fn send<E: From<RespError>>(
         &mut self,
         args: &[&[u8]],
         tag: T,
@@ -191,7 +187,10 @@ impl<'a, T> Pipeline<'a, T> {
     }
 
     /// Takes in all answers.
-    pub(crate) fn finish<E: From<RespError>>(
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn finish<E: From<RespError>>(
         &mut self,
         done: &mut impl FnMut(T, Reply) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -213,16 +212,6 @@ impl<'a, T> Pipeline<'a, T> {
         }
         Ok(())
     }
-}
-
-fn encode(w: &mut impl Write, args: &[&[u8]]) -> io::Result<()> {
-    write!(w, "*{}\r\n", args.len())?;
-    for arg in args {
-        write!(w, "${}\r\n", arg.len())?;
-        w.write_all(arg)?;
-        w.write_all(b"\r\n")?;
-    }
-    Ok(())
 }
 
 fn read_line(r: &mut impl BufRead) -> Result<Vec<u8>, RespError> {
@@ -298,7 +287,6 @@ fn fuzz_replies(mut bytes: &[u8]) {
 mod tests {
     use super::*;
     use crate::base::Prng;
-    use std::os::unix::net::UnixListener;
 
     fn read(mut bytes: &[u8]) -> Result<Reply, RespError> {
         read_reply(&mut bytes, 0)
@@ -346,16 +334,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn commands_are_encoded_as_arrays_of_bulks() {
-        let mut bytes = Vec::new();
-        encode(&mut bytes, &[b"SET", b"a,b,c", b""]).unwrap();
-        assert_eq!(bytes, b"*3\r\n$3\r\nSET\r\n$5\r\na,b,c\r\n$0\r\n\r\n");
-    }
-
     /// Answers each line of `count` PING commands by its number.
-    fn count_pings(listener: &UnixListener, count: usize) {
-        let (stream, _) = listener.accept().unwrap();
+    fn count_pings(mut stream: &UnixStream, count: usize) {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let mut line = String::new();
         for n in 0..count {
@@ -363,22 +343,15 @@ mod tests {
                 line.clear();
                 reader.read_line(&mut line).unwrap();
             }
-            (&stream).write_all(format!(":{n}\r\n").as_bytes()).unwrap();
+            stream.write_all(format!(":{n}\r\n").as_bytes()).unwrap();
         }
     }
 
     #[test]
-    fn a_pipeline_over_a_socket_with_a_long_path_pairs_each_answer_with_its_command() {
-        let temp = tempfile::tempdir().unwrap();
-        let dir = temp.path().join("d".repeat(120));
-        std::fs::create_dir(&dir).unwrap();
-        // Bound through a short path, as the long one does not fit.
-        let opened = File::open(&dir).unwrap();
-        let short = format!("/proc/self/fd/{}/{}", opened.as_raw_fd(), glue::RESP_SOCKET);
-        let listener = UnixListener::bind(short).unwrap();
-        let server = std::thread::spawn(move || count_pings(&listener, 2000));
-
-        let mut client = RespClient::of_node(&dir).unwrap();
+    fn a_pipeline_pairs_each_answer_with_its_command() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let server = std::thread::spawn(move || count_pings(&far, 2000));
+        let mut client = RespClient::unix(&near, Duration::from_secs(60)).unwrap();
         let mut pipeline = Pipeline::of_reads(&mut client);
         let mut next = 0;
         let mut check = |tag: i64, reply| -> Result<(), RespError> {

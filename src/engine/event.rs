@@ -1,0 +1,304 @@
+//! What the engine is told, one enum for each room that tells it. [`super::effect`] has what it asks for, and says in which
+//! order.
+
+use super::admin::AdminRequest;
+use super::effect::{ClientDoor, ClientPlace, Memory};
+use crate::base::{AlignedBuf, ConnId, Fault, JournalKind, Round, SegmentIndex, Seq};
+use crate::doors::Allocation;
+use bytes::Bytes;
+
+/// Something that happened outside.
+#[derive(Debug)]
+pub enum Event {
+    /// Of the journal's segments.
+    Journal(JournalEvent),
+    /// Of the record store.
+    Store(StoreEvent),
+    /// Of the volumes' files.
+    Volume(VolumeEvent),
+    /// Of the node's small files.
+    File(FileEvent),
+    /// Of connections to the peer.
+    Link(LinkEvent),
+    /// Of clients' connections.
+    Client(ClientEvent),
+    /// Time has come to the engine's deadline (or not: looking at the clock too early is harmless).
+    Tick,
+    /// What the process takes of the machine's memory, told now and then.
+    Measured {
+        /// How much.
+        memory: Memory,
+    },
+    /// An operator asks.
+    Admin {
+        /// Goes back with the answer.
+        token: u64,
+        /// What.
+        request: AdminRequest,
+    },
+    /// Finish what is under way, refuse what is new, then [`super::Effect::Stopped`].
+    Stop,
+}
+
+/// What became of a journal's segments.
+#[derive(Debug)]
+pub enum JournalEvent {
+    /// A file `index` of the size asked for exists, holds zeros only, and it and its name are durable.
+    SegmentReady {
+        /// The journal.
+        journal: JournalKind,
+        /// The segment.
+        index: SegmentIndex,
+    },
+    /// The segment could not be made; nothing of it is left.
+    SegmentFailed {
+        /// The journal.
+        journal: JournalKind,
+        /// The segment.
+        index: SegmentIndex,
+        /// Why.
+        fault: Fault,
+    },
+    /// The bytes of [`super::JournalEffect::Write`] are durable.
+    Written {
+        /// The write.
+        write: u64,
+    },
+    /// The write failed; what is on disk at its place is unknown.
+    WriteFailed {
+        /// The write.
+        write: u64,
+        /// Why.
+        fault: Fault,
+    },
+    /// Bytes of a segment, as asked for by [`super::ReadSegment`]; fewer only at the segment's end.
+    Read {
+        /// The read.
+        read: u64,
+        /// The bytes, or why not.
+        result: Result<Bytes, Fault>,
+    },
+}
+
+impl From<JournalEvent> for Event {
+    fn from(event: JournalEvent) -> Self {
+        Self::Journal(event)
+    }
+}
+
+/// What the record store did.
+#[derive(Debug)]
+pub enum StoreEvent {
+    /// Everything of `journal` up to `seq` is visible in the store.
+    Applied {
+        /// The journal.
+        journal: JournalKind,
+        /// The round of the batches that were applied.
+        round: Round,
+        /// The last entry.
+        seq: Seq,
+    },
+    /// The store could not apply; it holds what was applied before. What waits of that round is dropped unapplied (see
+    /// [`super::Rounds`]), and nothing more is said of it.
+    ApplyFailed {
+        /// The journal.
+        journal: JournalKind,
+        /// The round of the batch that failed.
+        round: Round,
+        /// Why.
+        fault: Fault,
+    },
+    /// The store holds, durably, everything up to these entries (by [`JournalKind::index`]).
+    Checkpointed {
+        /// The last entries.
+        applied: [Seq; 2],
+    },
+    /// The checkpoint failed.
+    CheckpointFailed {
+        /// Why.
+        fault: Fault,
+    },
+}
+
+impl From<StoreEvent> for Event {
+    fn from(event: StoreEvent) -> Self {
+        Self::Store(event)
+    }
+}
+
+/// What was read of volumes.
+#[derive(Debug)]
+pub enum VolumeEvent {
+    /// Bytes of a volume, as asked for by [`super::VolumeEffect::Read`]: as many as were asked for.
+    Read {
+        /// The read.
+        read: u64,
+        /// The bytes, or why not.
+        result: Result<Bytes, Fault>,
+    },
+    /// What takes space in a volume, as asked for by [`super::VolumeEffect::Allocation`]: the parts cover the whole range.
+    Allocation {
+        /// The question.
+        read: u64,
+        /// The parts in order, or why not.
+        result: Result<Vec<Allocation>, Fault>,
+    },
+}
+
+impl From<VolumeEvent> for Event {
+    fn from(event: VolumeEvent) -> Self {
+        Self::Volume(event)
+    }
+}
+
+/// What became of the node's small files.
+#[derive(Debug)]
+pub enum FileEvent {
+    /// The control file was replaced durably.
+    ControlWritten {
+        /// The write.
+        write: u64,
+    },
+    /// The control file could not be replaced; the old or the new one is there.
+    ControlFailed {
+        /// The write.
+        write: u64,
+        /// Why.
+        fault: Fault,
+    },
+    /// The bytes of [`super::FileEffect::SaveDiverged`] are durable in their file.
+    DivergedSaved {
+        /// The save.
+        save: u64,
+    },
+    /// They are not.
+    DivergedFailed {
+        /// The save.
+        save: u64,
+        /// Why.
+        fault: Fault,
+    },
+}
+
+impl From<FileEvent> for Event {
+    fn from(event: FileEvent) -> Self {
+        Self::File(event)
+    }
+}
+
+/// What happened on a connection to the peer.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// The peer (its key was checked) connected to this node's link port.
+    Accepted {
+        /// A number not used before, from the driver's range (highest bit set).
+        conn: ConnId,
+        /// Its address, for people.
+        from: String,
+    },
+    /// [`super::LinkEffect::Connect`] succeeded and the peer's key was checked.
+    Connected {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Bytes from the peer, in order, cut anywhere.
+    Bytes {
+        /// The connection.
+        conn: ConnId,
+        /// What came.
+        bytes: Bytes,
+    },
+    /// The buffer of [`super::LinkEffect::Fill`], with more in it. What comes with it and does not fit follows as
+    /// [`LinkEvent::Bytes`].
+    Filled {
+        /// The connection.
+        conn: ConnId,
+        /// The buffer.
+        buffer: AlignedBuf,
+    },
+    /// All bytes handed to [`super::LinkEffect::Send`] on this connection up to now were taken by the operating system.
+    Sent {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Some of the bytes handed to [`super::LinkEffect::Send`] were taken. A driver may tell it or not.
+    Moved {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// The connection is over, or was never made. Nothing more comes from it.
+    Closed {
+        /// The connection.
+        conn: ConnId,
+        /// Why, for people.
+        why: String,
+    },
+}
+
+impl From<LinkEvent> for Event {
+    fn from(event: LinkEvent) -> Self {
+        Self::Link(event)
+    }
+}
+
+/// What happened on a client's connection.
+#[derive(Debug)]
+pub enum ClientEvent {
+    /// A client connected.
+    Opened {
+        /// A number not used before.
+        conn: ConnId,
+        /// Where.
+        door: ClientDoor,
+    },
+    /// Where a client that was opened comes from and to.
+    Placed {
+        /// The client.
+        conn: ConnId,
+        /// Its addresses.
+        place: Box<ClientPlace>,
+    },
+    /// The buffer of [`super::ClientEffect::Fill`], as full as was asked for.
+    Filled {
+        /// The client.
+        conn: ConnId,
+        /// The buffer.
+        buffer: AlignedBuf,
+    },
+    /// The connection is secure from here on, as [`super::ClientEffect::StartTls`] asked for.
+    Secured {
+        /// The client.
+        conn: ConnId,
+    },
+    /// Bytes from a client, as allowed by [`super::ClientEffect::Receive`].
+    Bytes {
+        /// The client.
+        conn: ConnId,
+        /// What came; the engine gives the buffer back with the next [`super::ClientEffect::Receive`].
+        bytes: Vec<u8>,
+    },
+    /// The bytes of one [`super::ClientEffect::Send`] were taken by the operating system.
+    Sent {
+        /// The client.
+        conn: ConnId,
+    },
+    /// The client sends no more than what it has sent already. Of that, what has not been begun and would have to wait is
+    /// not carried out any more.
+    Ended {
+        /// The client.
+        conn: ConnId,
+        /// All that it sent was handed over.
+        drained: bool,
+    },
+    /// The client is gone.
+    Closed {
+        /// The client.
+        conn: ConnId,
+    },
+}
+
+impl From<ClientEvent> for Event {
+    fn from(event: ClientEvent) -> Self {
+        Self::Client(event)
+    }
+}

@@ -1,0 +1,127 @@
+//! What goes over the admin socket stays as scripts and older commands know it: each answer, byte for byte.
+
+use super::codec::{decode_reply, encode_reply};
+use crate::engine::admin::*;
+use crate::format::dptr::LoggingMode;
+
+const GOLDEN: &str = include_str!("../../../tests/data/admin-answers-v1.jsonl");
+
+fn ok(value: impl Into<AdminAnswer>) -> AdminReply {
+    AdminReply::Ok { value: value.into() }
+}
+
+fn status() -> Status {
+    Status {
+        name: "a".to_owned(),
+        role: "primary".to_owned(),
+        state: "replaying".to_owned(),
+        replay: Some(ReplayView::new("reading", "bytes", 1, 4, 2000)),
+        troubles: vec![TroubleView { kind: "degraded".to_owned(), seconds: 1.5, ..TroubleView::default() }],
+        epoch: 7,
+        positions: PairWatermarks {
+            appended: 6,
+            durable: 5,
+            received: 4,
+            acked: 3,
+            committed: 2,
+            applied: 1,
+        },
+        peer: PeerView { name: "b".to_owned(), connected: true, lag_seconds: 0.25, ..PeerView::default() },
+        gap: Some(GapView { here: true, from: 3, to: 4, full_copy: false, text: "3 to 4".to_owned() }),
+        lowered: vec![LoweredView { file: "app,x".to_owned(), level: "durable".to_owned() }],
+        volumes: vec![VolumeView { name: "app,d".to_owned(), bytes: 4096, ..VolumeView::default() }],
+        refused: 9,
+        last_incident: Some("it is".to_owned()),
+        ..Status::default()
+    }
+}
+
+fn replies() -> Vec<(AdminRequest, AdminReply)> {
+    let account = AccountView { name: "app".to_owned(), flags: "L".to_owned(), files: 2, id: 1 };
+    let file = FileView {
+        name: "app,x".to_owned(),
+        kind: crate::format::dptr::DptrKind::Blocks,
+        flags: "LT".to_owned(),
+        replicated: true,
+        state: crate::format::dptr::FileState::Whole,
+        ack: Some(crate::base::AckLevel::Durable),
+        bytes: 8192,
+        clients: 1,
+        id: 3,
+    };
+    let incident = crate::engine::Incident {
+        severity: crate::engine::Severity::Warning,
+        kind: "peer-lost",
+        text: "\"b\" is away".to_owned(),
+        wall_ms: 5,
+    };
+    let entry = LogEntryView {
+        seq: 4,
+        epoch: 2,
+        kind: "put".to_owned(),
+        file: "app,x".to_owned(),
+        item: "1".to_owned(),
+        bytes: 5,
+    };
+    let takeover = TakeoverAccount {
+        name: "b".to_owned(),
+        epoch: 3,
+        incomplete_files: vec!["app,x".to_owned()],
+        seconds: 0.5,
+        ..TakeoverAccount::default()
+    };
+    let name = || "app,x".to_owned();
+    let would = WouldGo {
+        account: true,
+        at_least: true,
+        dry_run: true,
+        files: 2,
+        items: 10_000,
+        node: "a".to_owned(),
+        role: "primary".to_owned(),
+    };
+    let list = AdminRequest::FileList { account: None };
+    let grow = AdminRequest::FileGrow { name: name(), bytes: 8192 };
+    let rename = AdminRequest::AccountRename { name: "old".to_owned(), to: "app".to_owned() };
+    let takes = AdminRequest::Takeover { peer_is_down: true, dry_run: false, accept_loss: false, now: false };
+    let delete = |dry_run| AdminRequest::FileDelete { name: name(), dry_run };
+    let started = StartView { state: "starting-epoch".to_owned() };
+    let logging = LoggingView { logging: "dl-only".to_owned() };
+    vec![
+        (AdminRequest::Status, ok(status())),
+        (AdminRequest::Incidents, ok(vec![IncidentView::from(&incident)])),
+        (takes, ok(takeover)),
+        (AdminRequest::StartAlone, ok(started)),
+        (rename, ok(account.clone())),
+        (AdminRequest::AccountList, ok(vec![account])),
+        (grow, ok(file.clone())),
+        (list, ok(vec![file])),
+        (delete(true), ok(would)),
+        (AdminRequest::Logging { mode: LoggingMode::DlOnly }, ok(logging)),
+        (delete(false), ok(AdminAnswer::done())),
+        (AdminRequest::LogShow { limit: 9 }, ok(vec![entry])),
+        (AdminRequest::DivergedList, ok(vec!["1.jsonl".to_owned()])),
+        (AdminRequest::Status, AdminReply::No { message: "m".to_owned(), next: "n".to_owned() }),
+        (AdminRequest::Status, AdminReply::Error { message: "m".to_owned(), next: String::new() }),
+    ]
+}
+
+#[test]
+fn each_answer_goes_over_the_socket_as_it_always_did_and_reads_back() {
+    let lines: Vec<&str> = GOLDEN.lines().collect();
+    let replies = replies();
+    assert_eq!(lines.len(), replies.len());
+    for (line, (request, reply)) in lines.iter().zip(&replies) {
+        assert_eq!(String::from_utf8(encode_reply(reply).unwrap()).unwrap(), format!("{line}\n"));
+        assert_eq!(decode_reply(request, line.as_bytes()).unwrap(), *reply);
+    }
+}
+
+#[test]
+fn an_answer_to_another_request_is_not_understood() {
+    for (request, _) in replies() {
+        let other = br#"{"answer":"ok","value":{"role":7}}"#;
+        assert!(decode_reply(&request, other).is_err(), "{request:?}");
+    }
+    assert!(decode_reply(&AdminRequest::Status, b"{\"answer\":\"perhaps\"}").is_err());
+}
