@@ -269,6 +269,10 @@ impl RespDoor {
     /// The client is gone. What it was not told stays as it is in the database.
     pub fn close(&mut self, conn: ConnId) {
         let Some(session) = self.sessions.remove(&conn) else { return };
+        if session.in_waiting {
+            // The list of those who wait still names it.
+            self.shared.released = None;
+        }
         session.leave(&mut self.shared);
         self.shared.clients = self.sessions.len();
     }

@@ -454,9 +454,14 @@ fn who_waits_is_looked_at_only_when_what_it_may_wait_for_has_moved() {
     assert!(rig.give(CLIENTS + 1, usize::MAX));
     rig.release();
     assert_eq!(rig.door.shared.looked_at, before);
+    assert_eq!(rig.door.shared.waiting.len(), usize::try_from(CLIENTS + 1).unwrap());
+    // Who leaves is forgotten, also if nothing ever moves again.
+    rig.door.close(ConnId(CLIENTS + 1));
+    rig.release();
+    assert_eq!(rig.door.shared.waiting.len(), usize::try_from(CLIENTS).unwrap());
     rig.model.settle();
     rig.release();
-    for client in 1..=CLIENTS + 1 {
+    for client in 1..=CLIENTS {
         assert_eq!(rig.got(client), "+OK\r\n");
     }
 }
