@@ -272,6 +272,9 @@ pub const DIAL_TROUBLES_TOLD: usize = 16;
 pub const LINK_RECEIVE: usize = 128 << 10;
 /// The first one after a large batch, which tells whether another follows: what it takes of that is copied (bytes).
 pub const LINK_RECEIVE_LOOK: usize = 4 << 10;
+/// A standby that is writing what it has received tells both in one word, when it is written or after so long at the latest,
+/// unless an ack level asks for the first alone (milliseconds).
+pub const RECEIVED_ACK_MS: u64 = 10;
 /// Unacknowledged bytes may stay that long before the kernel gives a link connection up (milliseconds).
 pub const LINK_UNACKED_MS: u64 = 15_000;
 /// After a failed accept (no descriptors, no memory) none is tried for this long (milliseconds).

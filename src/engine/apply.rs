@@ -276,7 +276,7 @@ impl<S: StoreRead> Core<S> {
                 self.effect(VolumeEffect::Forget { file: *file });
             }
         }
-        self.promised = self.highest_promise();
+        self.note_promises();
     }
 
     pub(super) fn store_event(&mut self, event: StoreEvent) {

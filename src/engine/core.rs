@@ -69,6 +69,8 @@ pub(super) struct Core<S> {
     pub(super) peer_lost_at: Option<Mono>,
     /// The highest ack level that is configured for the database or any of its files.
     pub(super) promised: AckLevel,
+    /// Whether one of these levels is `received`: then the peer waits for that word alone.
+    pub(super) wants_received: bool,
     /// Updates that wait for the peer, and since when.
     pub(super) promises: Promises,
     pub(super) barrier: Option<Barrier>,
@@ -168,6 +170,7 @@ impl<S: StoreRead> Core<S> {
             resume_at: Seq(0),
             peer_lost_at: None,
             promised: AckLevel::Local,
+            wants_received: false,
             promises: Promises::default(),
             barrier: None,
             definitions: VecDeque::new(),
@@ -188,7 +191,7 @@ impl<S: StoreRead> Core<S> {
             stopping: false,
             config,
         };
-        core.promised = core.highest_promise();
+        core.note_promises();
         core
     }
 

@@ -175,10 +175,15 @@ impl<S: StoreRead> Core<S> {
         self.lost_at()
     }
 
-    /// The highest level that the database or any of its files promises.
-    pub(super) fn highest_promise(&self) -> AckLevel {
+    /// Notes which levels the database and its files promise.
+    pub(super) fn note_promises(&mut self) {
         let files = self.namespace.files().filter_map(|(_, info)| info.dptr.ack);
-        files.fold(self.config.ack_level, AckLevel::max)
+        let (mut highest, mut received) = (AckLevel::Local, false);
+        for level in files.chain([self.config.ack_level]) {
+            highest = highest.max(level);
+            received |= level == AckLevel::Received;
+        }
+        (self.promised, self.wants_received) = (highest, received);
     }
 
     /// The entries that are answered at level `local` whatever was promised: after the first, up to the second if it is

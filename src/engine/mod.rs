@@ -97,7 +97,7 @@ impl<S: StoreRead> Engine<S> {
     pub fn input(&mut self, now: Now, event: Event) {
         let core = &mut self.core;
         core.now = now;
-        core.dirty = true;
+        let was_dirty = std::mem::replace(&mut core.dirty, true);
         match event {
             Event::Journal(event) => core.journal_event(event),
             Event::Store(event) => core.store_event(event),
@@ -105,7 +105,7 @@ impl<S: StoreRead> Engine<S> {
             Event::Volume(VolumeEvent::Allocation { read, result }) => core.volume_allocation(read, result),
             Event::File(event) => core.file_event(event),
             Event::Link(event) => core.link_event(event),
-            Event::Client(event) => self.client_event(now, event),
+            Event::Client(event) => self.client_event(now, event, was_dirty),
             Event::Tick => self.door.begin_round(),
             Event::Measured { memory } => self.door.measured(memory),
             Event::Admin { token, request } => self.admin(token, request),
@@ -113,7 +113,8 @@ impl<S: StoreRead> Engine<S> {
         }
     }
 
-    fn client_event(&mut self, now: Now, event: ClientEvent) {
+    /// `was_dirty`: something that came before may let another part go on.
+    fn client_event(&mut self, now: Now, event: ClientEvent, was_dirty: bool) {
         let core = &mut self.core;
         match event {
             ClientEvent::Opened { conn, door: ClientDoor::Items { trusted } } => {
@@ -139,7 +140,11 @@ impl<S: StoreRead> Engine<S> {
                 self.door.ended(now, conn, drained, core);
                 core.store.unpin();
             }
-            ClientEvent::Sent { conn } => self.door.sent(conn),
+            ClientEvent::Sent { conn } => {
+                // Most often nobody can go on by it, and it comes for every reply.
+                let due = self.door.sent(conn);
+                core.dirty = was_dirty || due;
+            }
             ClientEvent::Closed { conn } => self.door.close(conn),
         }
     }

@@ -6,8 +6,8 @@ use super::super::{RespConfig, RespDoor};
 use crate::base::limits::{
     CLIENTS_MEMORY_MAX, ITEM_ID_MAX, OPTIONS_MAX, PATTERN_MAX, SCAN_COUNT_MAX, WORK_ROUND, WORK_SLICE,
 };
-use crate::base::{ConnId, FileId, Prng};
-use crate::doors::{Backend as _, Change};
+use crate::base::{ConnId, FileId, Prng, Seq};
+use crate::doors::{Backend as _, Change, CommitWatermarks};
 
 /// See [`lengths`].
 pub(crate) type Lengths = [usize; 11];
@@ -460,4 +460,74 @@ fn a_slice_is_short_when_many_want_their_turn() {
     work.begin_slice(1000, 1);
     work.spend(WORK_SLICE / 20);
     assert!(work.slice_is_over() && !work.round_is_over());
+}
+
+#[test]
+fn who_waits_is_looked_at_only_when_what_it_may_wait_for_has_moved() {
+    const CLIENTS: u64 = 256;
+    let mut rig = Rig::usual();
+    (2..=CLIENTS).for_each(|client| rig.open(client));
+    for client in 1..=CLIENTS {
+        rig.write(client, &encode(&format!("set key{client} 1")));
+        assert!(rig.give(client, usize::MAX));
+    }
+    rig.release();
+    let before = rig.door.shared.looked_at;
+    assert_eq!(before, usize::try_from(CLIENTS).unwrap(), "their updates are not safe yet");
+    for _ in 0..100 {
+        rig.release();
+    }
+    assert_eq!(rig.door.shared.looked_at, before, "nothing has moved");
+    // One more that waits changes nothing for the others, and is answered with them.
+    rig.open(CLIENTS + 1);
+    rig.write(CLIENTS + 1, &encode("set last 1"));
+    assert!(rig.give(CLIENTS + 1, usize::MAX));
+    rig.release();
+    assert_eq!(rig.door.shared.looked_at, before);
+    assert_eq!(rig.door.shared.waiting.len(), usize::try_from(CLIENTS + 1).unwrap());
+    // Who leaves is forgotten, also if nothing ever moves again.
+    rig.door.close(ConnId(CLIENTS + 1));
+    rig.release();
+    assert_eq!(rig.door.shared.waiting.len(), usize::try_from(CLIENTS).unwrap());
+    rig.model.settle();
+    rig.release();
+    for client in 1..=CLIENTS {
+        assert_eq!(rig.got(client), "+OK\r\n");
+    }
+}
+
+#[test]
+fn who_began_to_wait_while_a_promise_was_raised_is_looked_at_when_it_is_lowered_again() {
+    let mut rig = Rig::usual();
+    let far = |seq| CommitWatermarks { durable: [Seq(seq); 2], replicated: [Seq(seq); 4] };
+    rig.model.marks = far(100);
+    rig.release();
+    rig.model.marks = far(0);
+    rig.write(1, &encode("set a 1"));
+    assert!(rig.give(1, usize::MAX));
+    assert_eq!(rig.got(1), "");
+    rig.model.marks = far(100);
+    rig.release();
+    assert_eq!(rig.got(1), "+OK\r\n", "the same marks as when it was not there yet");
+}
+
+#[test]
+fn a_reply_that_was_taken_makes_a_turn_due_only_if_somebody_can_go_on_by_it() {
+    let mut rig = Rig::usual();
+    rig.write(1, &encode("ping"));
+    assert!(rig.give(1, usize::MAX) && rig.peer(1).sending);
+    assert!(!rig.door.sent(ConnId(1)), "all that came is answered");
+    rig.peer(1).sending = false;
+    // One that does not take what it is told is stopped.
+    let piece = encode(&vec![format!("echo {}", "x".repeat(200)); 20].join(";"));
+    let mut pieces = 0;
+    loop {
+        rig.write(1, &piece);
+        if !rig.give(1, usize::MAX) {
+            break;
+        }
+        pieces += 1;
+        assert!(pieces < 100_000, "it is read on and on");
+    }
+    assert!(rig.door.sent(ConnId(1)), "it goes on with what it sent meanwhile");
 }
