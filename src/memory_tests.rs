@@ -2,6 +2,7 @@
 
 use crate::base::Prng;
 use crate::base::limits::{BATCH_MAX, BLOCK_PAYLOAD_MAX, CONFIG_FILE_MAX};
+use crate::doors::resp::tests::cost;
 use crate::fuzzing::TARGETS;
 use crate::sys::counting::counted;
 use std::path::Path;
@@ -131,4 +132,29 @@ fn texts_that_claim_or_have_too_much_are_refused_at_the_limit() {
             hold("import", decode("import"), &[&[form], text.as_bytes()].concat());
         }
     }
+}
+
+/// What the RESP door and the test beside it may hold more than before, however much strangers send (bytes).
+const STRANGERS_MAX: usize = 1 << 20;
+
+#[test]
+fn whatever_clients_without_password_send_a_million_times_nothing_grows() {
+    for command in cost::commands_of_strangers() {
+        let mut door = cost::Locked::new();
+        let before = door.ask(command, 2_000);
+        let mut after = before;
+        let counted = counted(|| after = door.ask(command, 1_000_000));
+        assert_eq!(before, after, "{command}");
+        assert!(counted.peak < STRANGERS_MAX, "{command}: {counted:?}");
+    }
+}
+
+#[test]
+fn a_million_connections_without_password_that_come_and_go_leave_nothing() {
+    let mut door = cost::Locked::new();
+    let before = door.connect(1_000);
+    let mut after = before;
+    let counted = counted(|| after = door.connect(1_000_000));
+    assert_eq!(before, after);
+    assert!(counted.peak < STRANGERS_MAX, "{counted:?}");
 }

@@ -2,7 +2,8 @@
 //! After each, every update that was acknowledged is there and none is half.
 
 use crate::support::{
-    Disk, Load, Node, Plan, Shape, Told, audit, here, lacking, memory, scratch, some, tier, wait_until,
+    Disk, EXPORT, Load, Nbd, Node, Plan, Shape, Told, audit, here, lacking, loopback_addresses, make_volume,
+    memory, scratch, serves_volumes_at, some, tier, wait_until,
 };
 use redis::Commands;
 use std::path::{Path, PathBuf};
@@ -275,4 +276,44 @@ fn tier_a_full_disk_refuses_updates_until_there_is_room_again() {
     node.kill();
     node.start_alone();
     audit(&node.door, &told).is_complete();
+}
+
+#[test]
+fn tier_clients_of_a_disk_that_hangs_are_told_so_in_time_and_all_goes_on_when_it_does() {
+    tier!("root", "losetup", "mkfs.ext4", "fsfreeze");
+    let disk = Disk::new(256);
+    let mut node = Node::alone(disk.path().join("node"), &Plan::quick());
+    let [at] = loopback_addresses();
+    serves_volumes_at(&node, at);
+    node.start_alone();
+    node.make_orders();
+    make_volume(&node, "1M");
+    let mut volume = Nbd::open(at, EXPORT).unwrap();
+    // Dropped first, so that the node can be ended.
+    let frozen = disk.freeze();
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let flush = scope.spawn(|| {
+            volume.write(0, &[7; 4096]).unwrap();
+            volume.flush().expect_err("it cannot be safe")
+        });
+        let refused = node.redis().set::<_, _, ()>("app,orders,1", "x").expect_err("the disk hangs");
+        assert_eq!(refused.code(), Some("IOERR"), "{refused}");
+        let error = flush.join().unwrap();
+        assert_eq!(error.raw_os_error(), Some(5), "{error}");
+    });
+    let took = began.elapsed();
+    assert!(took >= Duration::from_secs(9) && took < Duration::from_secs(30), "{took:?}");
+    let status = node.status("to say that its disk hangs", |status| status["state"] == "disk-hangs");
+    assert!(status["next"].as_str().unwrap().contains("check the disk"), "{status}");
+    assert_eq!(node.verb(&["status", "--check"]).status.code(), Some(1));
+    let refused = node.redis().set::<_, _, ()>("app,orders,2", "x").expect_err("it still hangs");
+    assert_eq!(refused.code(), Some("MISCONF"), "{refused}");
+    drop(frozen);
+    node.serves();
+    let () = node.redis().set("app,orders,2", "y").unwrap();
+    assert_eq!(node.redis().get::<_, String>("app,orders,1").unwrap(), "x", "it was kept after all");
+    volume.flush().unwrap();
+    node.incident("journal-hangs");
+    node.incident("journal-moves");
 }

@@ -253,7 +253,9 @@ impl Shell {
     /// What a command prints, errors included.
     fn say(&mut self, command: &str) -> String {
         const END: &str = "--- that was all";
-        writeln!(self.input, "{{ {command}\n}} 2>&1 </dev/null; echo; echo '{END}'").unwrap();
+        // A shell that forgets what it started says nothing of its end in between.
+        let forget = "disown -a 2>/dev/null";
+        writeln!(self.input, "{{ {command}\n}} 2>&1 </dev/null; {forget}; echo; echo '{END}'").unwrap();
         let mut found = String::new();
         loop {
             let mut line = String::new();

@@ -108,6 +108,22 @@ fn the_service_manager_is_told_that_a_node_is_up_when_it_answers_and_that_it_sto
 }
 
 #[test]
+fn a_pair_that_tests_set_up_has_nothing_to_warn_of_in_its_config() {
+    let plan = Plan::quick().config("degrade_after_ms = 4000");
+    let mut pair = Pair::set_up(&plan);
+    for (node, address) in [&pair.a, &pair.b].into_iter().zip(loopback_addresses::<2>()) {
+        serves_volumes_at(node, address);
+    }
+    pair.serve();
+    for node in [&pair.a, &pair.b] {
+        let log = node.log();
+        assert!(!log.contains("config.toml"), "{log}");
+        let config = std::fs::read_to_string(node.dir.join("config.toml")).unwrap();
+        assert!(config.contains("\ndegrade_after_ms = 4000\nnbd = "), "{config}");
+    }
+}
+
+#[test]
 fn the_service_manager_is_not_told_that_a_node_is_up_while_it_replays() {
     const PIECE: usize = 1 << 20;
     let root = tempfile::tempdir().unwrap();

@@ -112,8 +112,10 @@ fn every_rule_broken_on_purpose_is_noticed_by_the_checker_of_that_rule() {
             Mutation::ForgetDiverged => &["I-24"],
             Mutation::StaleRead => &["I-01"],
             Mutation::Storm => &["I-51"],
+            Mutation::Overdraw => &["I-15"],
             Mutation::NeverConnect => &["I-50"],
             Mutation::CarryOn => &["I-16"],
+            Mutation::GiveWay => &["I-14"],
         };
         match caught(mutation) {
             Some((seed, rule)) => {

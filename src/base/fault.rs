@@ -9,6 +9,9 @@ pub enum Fault {
     NoSpace,
     /// Anything else, with its errno; never retried on the same segment.
     Errno(i32),
+    /// A sync failed for want of something that may be there again, with its errno. That does not help: what it left on
+    /// disk is unknown until a restart.
+    Unsynced(i32),
 }
 
 impl Fault {
@@ -25,6 +28,16 @@ impl Fault {
         Self::from_errno(error.raw_os_error().unwrap_or(5))
     }
 
+    /// The fault of a sync, after which room that is made helps nothing.
+    #[must_use]
+    pub fn at_sync(self) -> Self {
+        match self {
+            Self::NoSpace => Self::Unsynced(28),
+            Self::Errno(errno) if self.is_shortage() => Self::Unsynced(errno),
+            other => other,
+        }
+    }
+
     /// Whether something ran out that may be there again later: room, descriptors, memory. Nothing was damaged, and the
     /// same may be done again. Of a sync that failed this is never asked: what it left on disk is unknown, whatever the
     /// reason.
@@ -34,6 +47,7 @@ impl Fault {
             Self::NoSpace => true,
             // EAGAIN 11, ENOMEM 12, ENFILE 23, EMFILE 24, ENOBUFS 105 on Linux.
             Self::Errno(errno) => matches!(errno, 11 | 12 | 23 | 24 | 105),
+            Self::Unsynced(_) => false,
         }
     }
 }
@@ -52,6 +66,10 @@ impl fmt::Display for Fault {
         match self {
             Self::NoSpace => f.write_str("no space left on the device"),
             Self::Errno(errno) => write!(f, "{}", std::io::Error::from_raw_os_error(*errno)),
+            Self::Unsynced(errno) => {
+                let error = std::io::Error::from_raw_os_error(*errno);
+                write!(f, "a sync failed, which is not tried again: {}", plainly(&error))
+            }
         }
     }
 }
@@ -74,11 +92,17 @@ mod tests {
     fn what_ran_out_may_be_there_again_and_what_broke_is_broken() {
         // ENOSPC, EDQUOT, EMFILE, ENFILE, ENOMEM, EAGAIN.
         for shortage in [28, 122, 24, 23, 12, 11] {
-            assert!(Fault::from_errno(shortage).is_shortage(), "{}", Fault::from_errno(shortage));
+            let fault = Fault::from_errno(shortage);
+            assert!(fault.is_shortage(), "{fault}");
+            assert!(
+                !fault.at_sync().is_shortage() && fault.at_sync().at_sync() == fault.at_sync(),
+                "{fault}"
+            );
         }
         // EIO, EROFS, ENOENT, EACCES, EINVAL, EUCLEAN.
         for broken in [5, 30, 2, 13, 22, 117] {
-            assert!(!Fault::from_errno(broken).is_shortage(), "{}", Fault::from_errno(broken));
+            let fault = Fault::from_errno(broken);
+            assert!(!fault.is_shortage() && fault.at_sync() == fault, "{fault}");
         }
         assert!(!Fault::from_io(&std::io::Error::other("no errno")).is_shortage());
     }

@@ -148,6 +148,10 @@ pub const WORK_UPDATE: usize = 500;
 pub const WORK_WALKED: usize = 500;
 /// What is counted for one update in memory that a walk looks through for those that come next.
 pub const WORK_LOOKED: usize = 20;
+/// What is counted for one item of a huge command that is freed.
+pub const WORK_FREED: usize = 50;
+/// So many of those are freed in one round.
+pub const PILE_STEP: usize = 10_000;
 /// An update of more items than this is put together in steps.
 pub const DIRECT_ITEMS_MAX: usize = 1024;
 /// So often a command that takes several turns begins anew because what it had read was changed; then it has one long
@@ -210,8 +214,14 @@ pub const SEGMENT_DEFAULT: u64 = 64 << 20;
 pub const SEGMENT_MIN: u64 = 64 << 10;
 /// See [`SEGMENT_DEFAULT`].
 pub const SEGMENT_MAX: u64 = 4 << 30;
-/// Updates that wait so long for a segment that cannot be made are let go without an answer (milliseconds).
+/// Who waits so long for updates that wait for a segment which cannot be made is told that they may be kept or not
+/// (milliseconds).
 pub const UNWRITTEN_MS: u64 = 5000;
+/// A journal whose disk ends no write for so long although some are under way counts as hanging: who waits for it is told,
+/// and updates are refused (milliseconds). Disks that are only slow stay below.
+pub const WRITE_HANGS_MS: u64 = 10_000;
+/// The longest round of the core is told for so long at least, and twice that at most (milliseconds).
+pub const ROUNDS_SHOWN_MS: u64 = 60_000;
 /// Messages from other threads to the core that wait at once; senders block above it.
 pub const INBOX_MAX: usize = 1024;
 /// Descriptors that clients leave for segments, the store, the link and operators.
@@ -282,6 +292,9 @@ pub const DIAL_TROUBLES_TOLD: usize = 16;
 pub const LINK_RECEIVE: usize = 128 << 10;
 /// The first one after a large batch, which tells whether another follows: what it takes of that is copied (bytes).
 pub const LINK_RECEIVE_LOOK: usize = 4 << 10;
+/// A standby that is writing what it has received tells both in one word, when it is written or after so long at the latest,
+/// unless an ack level asks for the first alone (milliseconds).
+pub const RECEIVED_ACK_MS: u64 = 10;
 /// Unacknowledged bytes may stay that long before the kernel gives a link connection up (milliseconds).
 pub const LINK_UNACKED_MS: u64 = 15_000;
 /// After a failed accept (no descriptors, no memory) none is tried for this long (milliseconds).
@@ -310,6 +323,13 @@ pub const VOLUMES_SHOWN: usize = 100;
 /// Files of volumes that are open at once for reading, for writing, and for the sync of a checkpoint: so many each. What
 /// was written to one is synced before it is closed.
 pub const VOLUME_FILES_MAX: usize = 64;
+/// The same for writing and for the sync of a checkpoint where the process may open [`VOLUME_FILES_MANY_FROM`] files: as
+/// many as there can be clients of volumes, so that nobody waits for the sync of a file that is closed.
+pub const VOLUME_FILES_MANY: usize = NBD_CLIENTS_MAX;
+/// Descriptors that it takes besides [`DESCRIPTORS_RESERVED`].
+pub const VOLUME_FILES_MORE: usize = 2 * (VOLUME_FILES_MANY - VOLUME_FILES_MAX);
+/// See [`VOLUME_FILES_MANY`].
+pub const VOLUME_FILES_MANY_FROM: usize = 4096;
 /// Threads that read of volumes what is not in memory.
 pub const VOLUME_READERS: usize = 2;
 /// While batches keep coming, the store's writer lets them collect for so long at most (milliseconds).

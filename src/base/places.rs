@@ -128,6 +128,15 @@ mod tests {
     }
 
     #[test]
+    fn where_there_are_few_places_few_are_kept_and_half_are_for_those_who_proved_something() {
+        let mut places = Places::new(16, [100, 100], 100);
+        assert_eq!((places.most, places.unproven_most), ([12, 14, 16], 8));
+        (0..8).for_each(|key| places.take(Rank::Public, key));
+        assert_eq!(places.admit(Rank::Public), Admission::InsteadOf(0));
+        assert_eq!(Places::<u32>::new(1, [4, 4], 4).admit(Rank::Public), Admission::Free, "one place is one");
+    }
+
+    #[test]
     fn a_trusted_one_takes_the_place_of_an_unproven_one_when_all_are_taken() {
         let mut places = Places::new(8, [0, 0], 8);
         (0..4).for_each(|key| places.take(Rank::Public, key));

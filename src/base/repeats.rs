@@ -138,8 +138,30 @@ mod tests {
         assert!(repeats.due(Mono(59 * SECOND)).is_empty());
         assert_eq!(repeats.due(Mono(60 * SECOND)), [Telling { what: 4, unsaid: 3 }]);
         assert_eq!((repeats.deadline(), repeats.due(Mono(200 * SECOND))), (None, Vec::new()));
+        assert_eq!(told(repeats.say(Mono(70 * SECOND), "link", 5)), None, "it was told a short time ago");
+        assert_eq!(repeats.due(Mono(120 * SECOND)), [Telling { what: 5, unsaid: 0 }]);
         // After a quiet time it is as new.
         assert_eq!(told(repeats.say(Mono(200 * SECOND), "link", 9)), Some((9, 0)));
+    }
+
+    #[test]
+    fn what_was_told_when_it_happened_again_is_not_told_a_second_time() {
+        let mut repeats = Repeats::new(1, 60_000, 4);
+        for n in 0..3 {
+            repeats.say(Mono(n), "link", n);
+        }
+        assert_eq!(told(repeats.say(Mono(60 * SECOND), "link", 3)), Some((3, 2)));
+        assert_eq!((repeats.deadline(), repeats.due(Mono(300 * SECOND))), (None, Vec::new()));
+    }
+
+    #[test]
+    fn what_is_held_back_is_told_even_where_there_is_no_room_for_others() {
+        let mut repeats = Repeats::new(1, 60_000, 1);
+        for n in 0..2 {
+            repeats.say(Mono(0), "first", n);
+        }
+        assert_eq!(told(repeats.say(Mono(61 * SECOND), "second", 9)), None);
+        assert_eq!(repeats.due(Mono(62 * SECOND)), [Telling { what: 1, unsaid: 0 }]);
     }
 
     #[test]

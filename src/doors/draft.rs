@@ -10,6 +10,11 @@ use crate::format::entry::{ENTRY_HEADER, Entry, EntryKind};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+/// Entries whose checksum is taken together.
+const SUMMED_TOGETHER: usize = 64;
+/// An entry of more is summed by itself (bytes).
+const SUMMED_AT_ONCE: usize = 4096;
+
 /// What becomes of one item.
 #[derive(Debug)]
 pub struct Drafted {
@@ -59,6 +64,18 @@ impl Draft {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
+    }
+
+    /// Makes room for so many items at once, so that none of them has to move all others.
+    pub fn reserve(&mut self, items: usize) {
+        self.items.reserve(items);
+        self.index.reserve(items);
+    }
+
+    /// Gives up to so many items back to the allocator, the last first; whether any are left. It is of no further use.
+    pub fn shed(&mut self, items: usize) -> bool {
+        self.items.truncate(self.items.len().saturating_sub(items));
+        !self.items.is_empty()
     }
 
     /// What it says of each item.
@@ -175,6 +192,10 @@ impl Draft {
         let kind = if value.is_some() { EntryKind::Put } else { EntryKind::Delete };
         let entry = Entry { kind, file: *file, id, value: value.as_deref().unwrap_or_default() };
         body.push(&entry);
+        // So that sealing a large batch has little left to sum.
+        if self.encoded.is_multiple_of(SUMMED_TOGETHER) || entry.value.len() > SUMMED_AT_ONCE {
+            body.sum();
+        }
         Some(entry.encoded_len())
     }
 
@@ -217,5 +238,17 @@ mod tests {
         let len = draft.batch_len();
         let body = draft.take_body().unwrap();
         assert_eq!((body.count(), body.len()), (3, len));
+    }
+
+    #[test]
+    fn a_draft_is_given_up_in_steps() {
+        let mut draft = Draft::default();
+        draft.reserve(10);
+        for n in 0..10_u8 {
+            draft.put(ItemHash(u64::from(n)), &Update::Put { file: FileId(4), id: &[n], value: b"v" });
+        }
+        assert!(draft.shed(4) && draft.len() == 6);
+        assert!(draft.shed(5) && draft.len() == 1);
+        assert!(!draft.shed(5) && draft.is_empty());
     }
 }

@@ -48,6 +48,12 @@ impl Index {
         }
     }
 
+    /// Makes room for so many more.
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.last.reserve(count);
+        self.before.reserve(count);
+    }
+
     /// Memory held (bytes).
     pub(super) fn bytes(&self) -> usize {
         self.before.capacity() * Self::BYTES_EACH

@@ -70,6 +70,9 @@ pub enum Refusal {
     /// The journal failed twice: this node is read-only until it was repaired and restarted.
     #[error("the journal's disk failed; this node is read-only")]
     DiskFailed,
+    /// The journal's disk ends no write.
+    #[error("the journal's disk hangs: it ends no write; updates resume by themselves when it does")]
+    DiskHangs,
     /// The peer is away and the ack level says to wait for it.
     #[error("the peer is away and the ack level {0} may not be lowered")]
     PeerAway(&'static str),

@@ -359,7 +359,7 @@ pub struct Status {
     pub role: String,
     /// What an update would be answered now. serving or standby: all is as it should be. By the role: asking-peer,
     /// taking-over, starting-epoch, stepping-down, diverged, starting, replaying, stopping. What hinders: read-only,
-    /// no-space, no-descriptors, journal-failed, store-failed, peer-stuck, peer-away.
+    /// no-space, no-descriptors, journal-failed, disk-hangs, store-failed, peer-stuck, peer-away.
     pub state: String,
     /// Why it does not serve, if it does not.
     pub reason: String,
@@ -419,17 +419,21 @@ pub struct Status {
     /// Lines of the log that could not be written since the start.
     #[serde(default)]
     pub log_lines_lost: u64,
+    /// The longest time for which the node did one thing only, of the last minute or two (milliseconds of a processor).
+    #[serde(default)]
+    pub longest_round_ms: f64,
     /// Since the start (seconds).
     pub uptime_seconds: f64,
 }
 
 /// The states of a node that serves as primary: as it should, or hindered by what may pass.
-const SERVES: [&str; 8] = [
+const SERVES: [&str; 9] = [
     "serving",
     "accept-failed",
     "no-space",
     "no-descriptors",
     "journal-failed",
+    "disk-hangs",
     "store-failed",
     "peer-stuck",
     "peer-away",

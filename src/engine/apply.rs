@@ -1,16 +1,16 @@
 //! From durable batches to the store: in order, bounded, also after a restart and after a fault.
 
-use super::core::{Core, ReadFor};
+use super::core::Core;
 use super::effect::{Severity, StoreEffect, VolumeEffect};
 use super::event::StoreEvent;
+use super::read_back::ReadFor;
 use crate::base::limits::UNAPPLIED_MAX;
 use crate::base::{Fault, JournalKind, Mono, Round, Seq};
 use crate::format::batch::Batch;
 use crate::format::dptr::DptrKind;
-use crate::journal::Cursor;
+use crate::journal::{JournalReader, ReadStep};
 use crate::store::StoreRead;
 use crate::store::namespace::FileInfo;
-use bytes::Bytes;
 use std::collections::VecDeque;
 
 /// A store that failed is tried again after this (milliseconds).
@@ -30,9 +30,7 @@ pub(super) struct Applier {
     handed: Seq,
     /// Up to here batches come from the journal on disk; beyond, from `queue`.
     disk_until: Seq,
-    cursor: Option<Cursor>,
-    /// The read that the cursor waits for.
-    reading: Option<u64>,
+    pub(super) reader: JournalReader,
     /// The next batch on disk ends here: no use in reading it again before that may be applied.
     disk_needs: Seq,
     /// The namespace knows the definitions up to here.
@@ -58,8 +56,7 @@ impl Applier {
             shown,
             handed: shown,
             disk_until: end,
-            cursor: None,
-            reading: None,
+            reader: JournalReader::after(shown),
             disk_needs: Seq(0),
             learned: applied,
             queue: VecDeque::new(),
@@ -202,39 +199,25 @@ impl<S: StoreRead> Core<S> {
 
     fn hand_from_disk(&mut self, journal: JournalKind, limit: Seq) -> bool {
         let applier = &mut self.appliers[journal.index()];
-        if applier.reading.is_some() || applier.bytes > UNAPPLIED_MAX || applier.disk_needs > limit {
+        if applier.bytes > UNAPPLIED_MAX || applier.disk_needs > limit {
             return false;
         }
-        let cursor = match applier.cursor.take() {
-            Some(cursor) => Ok(cursor),
-            None => self.journals[journal.index()].cursor(applier.handed),
-        };
-        let step = cursor.and_then(|mut cursor| {
-            self.journals[journal.index()].advance(&mut cursor).map(|(batch, read)| (cursor, batch, read))
-        });
-        let applier = &mut self.appliers[journal.index()];
-        match step {
-            Ok((cursor, Some(batch), _)) if batch.header().last_seq() <= limit => {
-                applier.cursor = Some(cursor);
-                applier.bytes += batch.header().len as usize;
+        applier.reader.seek(applier.handed);
+        match self.read_on(ReadFor::Apply(journal)) {
+            Ok(ReadStep::Batch(batch)) if batch.header().last_seq() <= limit => {
+                self.appliers[journal.index()].bytes += batch.header().len as usize;
                 self.hand(journal, batch, false);
                 true
             }
             // Beyond what may be applied: found again, from its segment's start, when it may.
-            Ok((_, Some(batch), _)) => {
-                applier.disk_needs = batch.header().last_seq();
+            Ok(ReadStep::Batch(batch)) => {
+                self.appliers[journal.index()].disk_needs = batch.header().last_seq();
                 false
             }
-            Ok((cursor, None, Some(request))) => {
-                applier.cursor = Some(cursor);
-                let read = self.read_segment(ReadFor::Apply(journal), journal, request);
-                self.appliers[journal.index()].reading = Some(read);
-                false
-            }
-            Ok((_, None, None)) => false,
+            Ok(ReadStep::Wait(_) | ReadStep::End) => false,
             Err(error) => {
                 let fault = Fault::Errno(5);
-                applier.fault = Some((fault, self.now.mono.plus_ms(10_000)));
+                self.appliers[journal.index()].fault = Some((fault, self.now.mono.plus_ms(10_000)));
                 let text = format!("replaying the {} journal: {error}", journal.name());
                 self.incident_once(Severity::Critical, "replay-failed", text);
                 false
@@ -242,22 +225,11 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    pub(super) fn apply_read(&mut self, journal: JournalKind, read: u64, result: Result<Bytes, Fault>) {
-        let retry = self.now.mono.plus_ms(RETRY_MS);
-        let applier = &mut self.appliers[journal.index()];
-        if applier.reading.take_if(|waits| *waits == read).is_none() {
-            return;
-        }
-        match (result, &mut applier.cursor) {
-            (Ok(bytes), Some(cursor)) => cursor.feed(bytes),
-            (Ok(_), None) => {}
-            (Err(fault), _) => {
-                applier.cursor = None;
-                applier.fault = Some((fault, retry));
-                let text = format!("reading back the {} journal: {fault}", journal.name());
-                self.incident_once(Severity::Critical, "replay-failed", text);
-            }
-        }
+    /// Bytes for [`Self::hand_from_disk`] could not be read.
+    pub(super) fn apply_unread(&mut self, journal: JournalKind, fault: Fault) {
+        self.appliers[journal.index()].fault = Some((fault, self.now.mono.plus_ms(RETRY_MS)));
+        let text = format!("reading back the {} journal: {fault}", journal.name());
+        self.incident_once(Severity::Critical, "replay-failed", text);
     }
 
     fn hand(&mut self, journal: JournalKind, batch: Batch, known: bool) {
@@ -304,7 +276,7 @@ impl<S: StoreRead> Core<S> {
                 self.effect(VolumeEffect::Forget { file: *file });
             }
         }
-        self.promised = self.highest_promise();
+        self.note_promises();
     }
 
     pub(super) fn store_event(&mut self, event: StoreEvent) {
@@ -368,10 +340,9 @@ impl<S: StoreRead> Core<S> {
                 applier.bytes -= batch.header().len as usize;
             }
         }
-        applier.cursor = None;
-        applier.reading = None;
         applier.disk_needs = Seq(0);
         applier.handed = applier.shown;
+        applier.reader = JournalReader::after(applier.handed);
         if fault == Fault::NoSpace && self.has_claim() {
             // Room can be made, which is told.
             return;

@@ -15,6 +15,7 @@ use crate::journal::Recovered;
 use crate::store::StoreWrite as _;
 use crate::store::memory::MemoryStore;
 use crate::store::namespace::Namespace;
+use bytes::Bytes;
 
 const PAIR: PairId = PairId([1; 16]);
 const CLIENT: ConnId = ConnId(1);

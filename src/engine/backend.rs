@@ -76,6 +76,8 @@ impl<S: StoreRead> Core<S> {
     }
 
     pub(super) fn check_disk(&self, journal: JournalKind, bytes: usize) -> Result<(), Refusal> {
+        self.check_barrier()?;
+        self.check_moves(journal)?;
         match self.journal_takes(journal, bytes) {
             JournalState::Open => {}
             JournalState::NoSpace => return Err(Refusal::NoSpace),
@@ -119,9 +121,7 @@ impl<S: StoreRead> Core<S> {
         if seq <= own.pace().durable {
             return Ok(None);
         }
-        if own.has_failed() {
-            return Err(Refusal::DiskFailed);
-        }
+        self.check_moves(journal)?;
         Ok(Some(Wait { journal, seq, level: AckLevel::Local }))
     }
 

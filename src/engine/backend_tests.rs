@@ -3,8 +3,8 @@
 use super::super::admin::AdminRequest;
 use super::super::apply::tests::Bench;
 use super::*;
-use crate::base::Prng;
-use crate::engine::Event;
+use crate::base::{ConnId, Prng};
+use crate::engine::{ClientDoor, ClientEvent, Event};
 use crate::format::control::Role;
 use crate::format::dptr::LoggingMode;
 use std::collections::{BTreeMap, BTreeSet};
@@ -262,4 +262,18 @@ fn changes_that_nobody_takes_become_one_and_those_that_nobody_wants_are_not_kept
         }));
     }
     assert_eq!((core.next_change(), core.next_change()), (Some(Change::All), None));
+}
+
+#[test]
+fn a_reply_that_was_taken_makes_no_other_part_look_for_something_to_do() {
+    let mut bench = Bench::serving();
+    let conn = ConnId(77);
+    bench.input(Event::Client(ClientEvent::Opened { conn, door: ClientDoor::Items { trusted: true } }));
+    bench.input(Event::Tick);
+    let now = bench.engine.core.now;
+    bench.engine.input(now, Event::Client(ClientEvent::Sent { conn }));
+    assert!(!bench.engine.core.dirty, "nobody waited for that");
+    bench.engine.input(now, Event::Tick);
+    bench.engine.input(now, Event::Client(ClientEvent::Sent { conn }));
+    assert!(bench.engine.core.dirty, "what came before it counts");
 }

@@ -404,12 +404,9 @@ impl<S: StoreRead> BlockBackend for Core<S> {
         let level = if info.replicated { self.level(info.dptr.ack) } else { AckLevel::Local };
         let wait = |journal, level| Wait { journal, seq: self.extents.last(file, journal), level };
         let waits = [wait(JournalKind::Replicated, level), wait(JournalKind::Local, AckLevel::Local)];
-        let lost = |wait: &Wait| {
-            let journal = &self.journals[wait.journal.index()];
-            journal.has_failed() && wait.seq > journal.pace().durable
-        };
-        if waits.iter().any(lost) {
-            return Err(Refusal::DiskFailed);
+        for wait in waits.iter().filter(|wait| wait.seq > self.journals[wait.journal.index()].pace().durable)
+        {
+            self.check_moves(wait.journal)?;
         }
         Ok(waits)
     }
@@ -427,12 +424,12 @@ impl<S: StoreRead> BlockBackend for Core<S> {
     }
 
     fn blocks_congested(&self) -> bool {
-        let queued: usize = self.journals.iter().map(crate::journal::Journal::queued_bytes).sum();
+        let (queued, short) = self.queues();
         queued > BLOCK_QUEUE_MAX
-            || self.journals.iter().any(crate::journal::Journal::is_short)
+            || short
             || self.unapplied_bytes() > BLOCK_UNAPPLIED_MAX
             || self.extents.count() > BLOCKS_UNAPPLIED_MAX
-            || self.barrier.is_some()
+            || self.is_barred()
             || self.link.throttle.holds()
     }
 }

@@ -1,17 +1,14 @@
 //! The sequencer: journals driven, watermarks, what may be answered.
 
-use super::core::{Core, ReadFor};
-use super::effect::{JournalEffect, PrepareSegment, ReadSegment, RemoveSegment, Severity};
+use super::core::Core;
+use super::effect::{JournalEffect, PrepareSegment, RemoveSegment, Severity};
 use super::event::JournalEvent;
 use super::incidents::Matter;
-use crate::base::limits::{BLOCK_U64, QUEUE_MAX, UNAPPLIED_MAX, UNWRITTEN_MS};
+use crate::base::limits::{QUEUE_MAX, UNAPPLIED_MAX};
 use crate::base::{Fault, JournalKind, SegmentIndex, Seq};
-use crate::doors::CommitWatermarks;
-use crate::journal::{JournalOp, JournalState, ReadRequest};
+use crate::doors::{CommitWatermarks, Refusal};
+use crate::journal::{JournalOp, JournalState};
 use crate::store::StoreRead;
-
-/// After room was made for the store, its clients wait so long at most before they are refused (milliseconds).
-const ROOM_MADE_MS: u64 = 2_000;
 
 impl<S: StoreRead> Core<S> {
     /// Starts writes, hands sealed batches to the link.
@@ -29,31 +26,7 @@ impl<S: StoreRead> Core<S> {
         }
         self.make_room();
         self.note_journal_state();
-        self.let_go_of_unwritten();
-    }
-
-    /// What was accepted may wait for a segment that cannot be made. It is kept, and may become durable later; who
-    /// waits for its answer is let go within a bound, not knowing.
-    fn let_go_of_unwritten(&mut self) {
-        let durable = [self.journals[0].pace().durable, self.journals[1].pace().durable];
-        let waits = JournalKind::ALL.iter().any(|kind| {
-            let journal = &self.journals[kind.index()];
-            journal.waits_for_segment().is_some() && !journal.is_written()
-        });
-        let now = self.now.mono;
-        self.unwritten = match self.unwritten {
-            _ if !waits => None,
-            Some((known, since)) if known == durable => {
-                let over = now >= since.plus_ms(UNWRITTEN_MS);
-                self.state.abandon_clients |= over;
-                Some((durable, if over { now } else { since }))
-            }
-            _ => Some((durable, now)),
-        };
-    }
-
-    pub(super) fn unwritten_deadline(&self) -> Option<crate::base::Mono> {
-        self.unwritten.map(|(_, since)| since.plus_ms(UNWRITTEN_MS))
+        self.pump_standstill();
     }
 
     pub(super) fn journal_event(&mut self, event: JournalEvent) {
@@ -66,13 +39,7 @@ impl<S: StoreRead> Core<S> {
             }
             JournalEvent::Written { write } => self.written(write),
             JournalEvent::WriteFailed { write, fault } => self.write_failed(write, fault),
-            JournalEvent::Read { read, result } => match self.reads.remove(&read) {
-                Some(ReadFor::Apply(journal)) => self.apply_read(journal, read, result),
-                Some(ReadFor::Stream) => self.stream_read(read, result),
-                Some(ReadFor::Listing) => self.listing_read(read, result),
-                Some(ReadFor::Diverged) => self.diverged_read(read, result),
-                None => {}
-            },
+            JournalEvent::Read { read, result } => self.read_done(read, result),
         }
     }
 
@@ -94,21 +61,6 @@ impl<S: StoreRead> Core<S> {
             };
             self.effect(effect);
         }
-    }
-
-    /// Asks for a part of a segment. Who asked keeps the number: bytes under another one are those that it, or who was
-    /// in its place before, no longer waits for.
-    pub(super) fn read_segment(
-        &mut self,
-        purpose: ReadFor,
-        journal: JournalKind,
-        request: ReadRequest,
-    ) -> u64 {
-        let read = self.fresh_id();
-        self.reads.insert(read, purpose);
-        let ReadRequest { segment, offset, len } = request;
-        self.effect(JournalEffect::Read(ReadSegment { read, journal, segment, offset, len }));
-        read
     }
 
     pub(super) fn written(&mut self, write: u64) {
@@ -134,7 +86,7 @@ impl<S: StoreRead> Core<S> {
             let text = format!("writing the {name} journal failed twice ({fault}): this node is read-only");
             self.incident_once(Severity::Critical, "journal-failed", text);
             // What they wait for will never be durable.
-            self.state.abandon_clients = true;
+            self.abandon([journal], &Refusal::DiskFailed);
         } else {
             let text = format!(
                 "writing the {name} journal: {fault}; the segment is poisoned, what was not acknowledged goes to a new one"
@@ -188,11 +140,10 @@ impl<S: StoreRead> Core<S> {
 
     /// Whether queues are full.
     pub(super) fn is_congested(&self) -> bool {
-        let queued: usize = self.journals.iter().map(crate::journal::Journal::queued_bytes).sum();
-        let short = self.journals.iter().any(crate::journal::Journal::is_short);
+        let (queued, short) = self.queues();
         queued > QUEUE_MAX
             || self.unapplied_bytes() > UNAPPLIED_MAX
-            || self.barrier.is_some()
+            || self.is_barred()
             || short
             || self.room_is_made()
     }
@@ -203,108 +154,12 @@ impl<S: StoreRead> Core<S> {
         let acked = self.link.acked;
         let at_peer = |seq: Seq| match (self.degraded, self.restoring) {
             (None, _) => durable[0].min(seq),
-            (Some(_), None) => durable[0],
+            (Some(_), None) => self.answered_lowered(durable[0]),
             (Some(_), Some(lowered)) => durable[0].min(seq.max(lowered)),
         };
         CommitWatermarks {
             durable,
             replicated: [durable[0], at_peer(acked.received), at_peer(acked.durable), at_peer(acked.applied)],
         }
-    }
-
-    /// What every consumer has confirmed: journals may forget it (I-06).
-    pub(super) fn release_journals(&mut self) {
-        if self.control_write.is_some() {
-            return;
-        }
-        let [replicated, local] = self.checkpoint.covered;
-        let busy = self.state.needs_journal() || self.listing.is_some();
-        if !busy {
-            let at_peer = if self.is_primary() { self.link.retained } else { Seq(u64::MAX) };
-            let up_to = replicated.min(at_peer);
-            if self.journals[0].second_base().is_some_and(|base| base <= up_to)
-                && (self.saved_table != self.control.table || !self.peer_is_kept(up_to))
-            {
-                // Where an epoch began must not be known from the journal alone when that part of it goes, and that the
-                // peer had it must be known when it comes back without.
-                self.write_control();
-                return;
-            }
-            self.journals[0].release(up_to);
-            self.journal_ops(JournalKind::Replicated);
-        }
-        self.journals[1].release(local);
-        self.journal_ops(JournalKind::Local);
-    }
-
-    /// Makes room under the quota: a peer that is away too long loses its claim, and will need a full copy.
-    pub(super) fn keep_quota(&mut self, journal: JournalKind, more: u64) {
-        if journal == JournalKind::Local {
-            return;
-        }
-        let quota = self.config.quota_bytes.max(3 * self.config.segment_bytes + BLOCK_U64);
-        while self.journals[0].disk_use().0 > quota.max(more)
-            && self.drop_oldest(true, || format!("the journal is at its quota of {quota} bytes"))
-        {}
-    }
-
-    /// Makes room on a full disk: as at the quota, an absent peer loses its claim before this node's users are stopped
-    /// (I-52).
-    fn make_room(&mut self) {
-        let starved = self.journals.iter().any(crate::journal::Journal::is_starved);
-        let for_store = std::mem::take(&mut self.room_wanted);
-        if !starved && !for_store {
-            return;
-        }
-        // What nobody claims goes as soon as the store has it durably.
-        self.checkpoint.wanted |= starved;
-        self.release_journals();
-        if !self.has_claim() {
-            return;
-        }
-        if self.drop_oldest(!for_store, || "the disk is full".to_owned()) {
-            self.journal_ops(JournalKind::Replicated);
-            let now = self.now;
-            if for_store {
-                self.room_until = now.mono.plus_ms(ROOM_MADE_MS);
-                self.retry_apply_soon();
-            }
-            self.journals.iter_mut().for_each(|journal| journal.made_room(now));
-        }
-    }
-
-    /// Whether segments are kept only because an absent peer lacks them.
-    pub(super) fn has_claim(&self) -> bool {
-        let claimed = self.journals[0].second_base().is_some_and(|base| self.link.retained < base);
-        self.is_primary() && claimed
-    }
-
-    /// Drops the oldest segment of the replicated journal whatever the peer lacks of it; false if it is needed here.
-    fn drop_oldest(&mut self, kept: bool, why: impl Fn() -> String) -> bool {
-        let Some(next) = self.journals[0].second_base() else { return false };
-        if next > self.checkpoint.covered[0] || self.state.needs_journal() {
-            self.checkpoint.wanted = true;
-            return false;
-        }
-        // As at a release: where an epoch began must not be known from that part of the journal alone.
-        if self.saved_table != self.control.table {
-            if self.control_write.is_none() && self.peer_may_be_written() {
-                self.write_control();
-            }
-            return false;
-        }
-        let Some(oldest) = self.journals[0].drop_oldest(kept) else { return false };
-        if !self.is_primary() || self.link.retained.max(self.control.peer.holds) >= Seq(oldest.0 - 1) {
-            return true;
-        }
-        self.set_apart();
-        if !self.incidents.lasts(Matter::PeerDropped) {
-            let text = format!(
-                "{}: entries before {oldest} are gone that the peer does not have; it will need a full copy",
-                why()
-            );
-            self.incident_once(Severity::Critical, Matter::PeerDropped, text);
-        }
-        true
     }
 }

@@ -5,6 +5,7 @@ use super::core::Core;
 use super::incidents::Matter;
 use super::progress::PeerState;
 use super::roles::Stage;
+use crate::base::limits::WRITE_HANGS_MS;
 use crate::base::{AckLevel, Fault, JournalKind};
 use crate::journal::JournalState;
 use crate::store::StoreRead;
@@ -23,6 +24,8 @@ pub(super) enum Hindrance {
     JournalFailed(JournalKind, Fault),
     /// A journal is full and no segment can be made.
     JournalFull(JournalKind, Fault),
+    /// The disk of a journal ends no write.
+    JournalHangs(JournalKind),
     /// The store cannot apply.
     Store(Fault),
     /// Updates at this level wait for a peer that takes nothing.
@@ -53,6 +56,10 @@ fn refusal(fault: Fault, other: (&'static str, Matter)) -> (&'static str, &'stat
         Fault::Errno(EMFILE | ENFILE) => {
             ("no-descriptors", "let the process open more files (LimitNOFILE, `ulimit -n`) and restart it")
         }
+        Fault::Unsynced(_) => (
+            other.0,
+            "make room on that disk, check it (`dmesg`, `df`), then restart the node: what it lacks is replayed",
+        ),
         _ => (other.0, other.1.row().advice),
     }
 }
@@ -74,8 +81,23 @@ impl Hindrance {
                 ),
                 refusal(fault, ("journal-failed", Matter::JournalUnmade)),
             ),
+            Self::JournalHangs(journal) => (
+                format!(
+                    "the disk of the {} journal has ended no write for {} s: updates are refused until it does",
+                    journal.name(),
+                    WRITE_HANGS_MS / 1000
+                ),
+                ("disk-hangs", Matter::JournalHangs.row().advice),
+            ),
             Self::Store(fault) => (
-                format!("the store cannot apply what the journal holds ({fault}): updates are refused"),
+                match fault {
+                    Fault::Unsynced(_) => format!(
+                        "the store takes nothing until this node is restarted ({fault}): updates are refused"
+                    ),
+                    _ => format!(
+                        "the store cannot apply what the journal holds ({fault}): updates are refused"
+                    ),
+                },
                 refusal(fault, ("store-failed", Matter::StoreFailed)),
             ),
             Self::PeerStuck(level) => (
@@ -113,6 +135,9 @@ impl<S: StoreRead> Core<S> {
             if self.journal_takes(journal, USUAL) != JournalState::Open {
                 return Some(Hindrance::JournalFull(journal, self.unmade.unwrap_or(unknown)));
             }
+        }
+        if let Some(journal) = JournalKind::ALL.into_iter().find(|kind| self.hangs(*kind)) {
+            return Some(Hindrance::JournalHangs(journal));
         }
         if let Some(fault) = self.store_fault() {
             return Some(Hindrance::Store(fault));
@@ -164,7 +189,7 @@ mod words {
 
     #[test]
     fn each_cause_has_its_word_its_reason_and_its_next_step() {
-        use Hindrance::{JournalFailed, JournalFull, PeerAway, PeerStuck, Store};
+        use Hindrance::{JournalFailed, JournalFull, JournalHangs, PeerAway, PeerStuck, Store};
         let (replicated, durable) = (JournalKind::Replicated, AckLevel::Durable);
         for (hindrance, word, reason, next) in [
             (
@@ -182,7 +207,15 @@ mod words {
                 "LimitNOFILE",
             ),
             (JournalFull(replicated, Fault::Errno(13)), "journal-failed", "Permission denied", "permissions"),
+            (JournalHangs(replicated), "disk-hangs", "ended no write for 10 s", "take over on the peer"),
             (Store(Fault::NoSpace), "no-space", "the store cannot apply", "make room"),
+            (
+                Store(Fault::NoSpace.at_sync()),
+                "store-failed",
+                "until this node is restarted",
+                "restart the node",
+            ),
+            (Store(Fault::NoSpace.at_sync()), "store-failed", "no space left on device", "make room"),
             (Store(Fault::Errno(ENFILE)), "no-descriptors", "Too many open files in system", "ulimit"),
             (Store(Fault::Errno(EROFS)), "read-only", "Read-only file system", "dmesg"),
             (Store(Fault::Errno(5)), "store-failed", "Input/output error", "check the disk of the store"),

@@ -1,12 +1,12 @@
 //! A node alone on a disk that can refuse, and what it tells and answers then.
 
 use super::*;
-use crate::base::limits::UNWRITTEN_MS;
+use crate::base::limits::{UNWRITTEN_MS, WRITE_HANGS_MS};
 use crate::base::{ConnId, Now, Ordinal};
 use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
 use crate::engine::{
     ClientDoor, ClientEffect, ClientEvent, Effect, Event, FileEffect, FileEvent, JournalEffect, JournalEvent,
-    LinkEffect, LinkEvent, PrepareSegment, StoreEffect, StoreEvent,
+    LinkEffect, LinkEvent, PrepareSegment, StoreEffect, StoreEvent, Tls,
 };
 use crate::engine::{Engine, EngineConfig, StartState};
 use crate::format::PairId;
@@ -19,6 +19,8 @@ use crate::store::namespace::Namespace;
 use std::collections::VecDeque;
 
 const CLIENT: ConnId = ConnId(1);
+/// A client of the volume.
+const BLOCKER: ConnId = ConnId(2);
 
 fn config(ack_level: AckLevel, on_peer_loss: PeerLoss) -> EngineConfig {
     EngineConfig {
@@ -39,6 +41,10 @@ fn config(ack_level: AckLevel, on_peer_loss: PeerLoss) -> EngineConfig {
 struct Ills {
     segments: Option<Fault>,
     writes: Option<Fault>,
+    /// Neither writes nor segments end.
+    hangs: bool,
+    /// Segments do not.
+    segments_hang: bool,
     store: Option<Fault>,
 }
 
@@ -50,6 +56,10 @@ struct Bench {
     said: Vec<u8>,
     closed: bool,
     answered: Vec<AdminReply>,
+    /// What a hanging disk will tell when it goes on.
+    late: Vec<Event>,
+    /// What a client of the volume was told.
+    told_blocks: Vec<u8>,
 }
 
 impl Bench {
@@ -67,7 +77,8 @@ impl Bench {
         let engine = Engine::new(config, start);
         let (ills, now) = (Ills::default(), Now::default());
         let (said, answered) = (Vec::new(), Vec::new());
-        let mut bench = Self { engine, store, now, ills, said, closed: false, answered };
+        let (late, told_blocks) = (Vec::new(), Vec::new());
+        let mut bench = Self { engine, store, now, ills, said, closed: false, answered, late, told_blocks };
         bench.input(Event::Tick);
         bench.asks(AdminRequest::StartAlone);
         bench.asks(AdminRequest::AccountCreate { name: "app".to_owned(), flags: "L".to_owned() });
@@ -102,6 +113,20 @@ impl Bench {
     }
 
     fn carry_out(&mut self, effect: Effect) -> Option<Event> {
+        let hangs = match effect {
+            Effect::Journal(JournalEffect::Prepare(_)) => self.ills.hangs || self.ills.segments_hang,
+            Effect::Journal(JournalEffect::Write { .. }) => self.ills.hangs,
+            _ => false,
+        };
+        let event = self.outcome(effect)?;
+        if hangs {
+            self.late.push(event);
+            return None;
+        }
+        Some(event)
+    }
+
+    fn outcome(&mut self, effect: Effect) -> Option<Event> {
         Some(match effect {
             Effect::Journal(JournalEffect::Prepare(PrepareSegment { journal, index, .. })) => {
                 match self.ills.segments {
@@ -126,6 +151,10 @@ impl Bench {
                     Event::Store(StoreEvent::Applied { journal, round, seq: batch.header().last_seq() })
                 }
             },
+            Effect::Client(ClientEffect::Send { conn: conn @ BLOCKER, bytes }) => {
+                self.told_blocks.extend_from_slice(&bytes);
+                Event::Client(ClientEvent::Sent { conn })
+            }
             Effect::Client(ClientEffect::Send { conn, bytes }) => {
                 self.said.extend_from_slice(&bytes);
                 Event::Client(ClientEvent::Sent { conn })
@@ -191,6 +220,45 @@ impl Bench {
         panic!("it is full one day");
     }
 
+    /// The disk does what it was asked for.
+    fn goes_on(&mut self) {
+        (self.ills.hangs, self.ills.segments_hang) = (false, false);
+        for event in std::mem::take(&mut self.late) {
+            self.input(event);
+        }
+    }
+
+    /// One line of the Redis protocol, and what is said at once.
+    fn says(&mut self, line: &str) -> String {
+        self.said.clear();
+        self.input(Event::Client(ClientEvent::Bytes {
+            conn: CLIENT,
+            bytes: format!("{line}\r\n").into_bytes(),
+        }));
+        String::from_utf8(self.said.clone()).unwrap()
+    }
+
+    /// A client of a volume that has chosen it.
+    fn opens_volume(&mut self) {
+        let name = "app,disk".to_owned();
+        let (bytes, flags) = (Some(1 << 20), Some("L".to_owned()));
+        self.asks(AdminRequest::FileCreate { name, kind: DptrKind::Blocks, flags, bytes, ack: None });
+        self.input(Event::Client(ClientEvent::Opened {
+            conn: BLOCKER,
+            door: ClientDoor::Blocks { tls: Tls::Off },
+        }));
+        // Fixed newstyle without zeros, then the export by name.
+        let mut hello = 3_u32.to_be_bytes().to_vec();
+        hello.extend_from_slice(b"IHAVEOPT\0\0\0\x01\0\0\0\x08app/disk");
+        self.blocks(hello);
+    }
+
+    fn blocks(&mut self, bytes: Vec<u8>) -> Vec<u8> {
+        self.told_blocks.clear();
+        self.input(Event::Client(ClientEvent::Bytes { conn: BLOCKER, bytes }));
+        self.told_blocks.clone()
+    }
+
     fn pass(&mut self, ms: u64) {
         self.now.mono = self.now.mono.plus_ms(ms);
         self.input(Event::Tick);
@@ -245,10 +313,20 @@ fn a_status_says_that_the_store_or_the_journal_failed() {
         bench.pass(300);
         assert_eq!((bench.set(1), bench.tells().state), ("+OK\r\n".to_owned(), "serving".to_owned()));
     }
+    // Room helps nothing after a sync that found none.
+    let mut bench = alone();
+    bench.ills.store = Some(Fault::NoSpace.at_sync());
+    bench.set(1);
+    assert!(bench.set(1).starts_with("-MISCONF "), "it is not the room");
+    let status = bench.tells();
+    assert_eq!(status.state, "store-failed");
+    assert!(status.reason.contains("until this node is restarted"), "{status:?}");
+    assert!(status.next.contains("restart the node"), "{status:?}");
+    assert!(!bench.engine.core.room_wanted, "no claim of the peer is given up for it");
     let mut bench = alone();
     bench.ills.writes = Some(Fault::Errno(5));
-    bench.set(1);
-    assert!(bench.closed, "no answer will come");
+    let said = bench.set(1);
+    assert!(said.starts_with("-IOERR ") && bench.closed, "no answer will come: {said}");
     bench.opens();
     assert!(bench.set(1).starts_with("-MISCONF "));
     let status = bench.tells();
@@ -272,7 +350,12 @@ fn an_update_that_waits_for_a_segment_that_cannot_be_made_is_let_go_in_time() {
     bench.pass(UNWRITTEN_MS - 1);
     assert!(!bench.closed);
     bench.pass(1);
-    assert!(bench.closed, "whether it is kept is not known, and the client hears so");
+    let said = String::from_utf8_lossy(&bench.said).into_owned();
+    assert!(
+        said.starts_with("-IOERR it is not known whether this is kept: the journal's disk failed"),
+        "{said}"
+    );
+    assert!(bench.closed, "what came behind it has no answer");
     assert_eq!(bench.tells().state, "read-only");
     // It is kept after all.
     (bench.ills.writes, bench.ills.segments) = (None, None);
@@ -294,4 +377,117 @@ fn a_status_says_that_updates_wait_for_a_peer_that_is_away_if_they_wait_for_good
     assert!(status.reason.contains("updates at level durable wait"), "{}", status.reason);
     bench.engine.core.config.on_peer_loss = PeerLoss::Degrade { after_ms: 1000 };
     assert_eq!(bench.tells().state, "serving", "they are answered in time");
+}
+
+/// A request of an NBD client.
+fn request(command: u16, cookie: u64, len: u32) -> Vec<u8> {
+    let mut bytes = 0x2560_9513_u32.to_be_bytes().to_vec();
+    bytes.extend_from_slice(&0_u16.to_be_bytes());
+    bytes.extend_from_slice(&command.to_be_bytes());
+    bytes.extend_from_slice(&cookie.to_be_bytes());
+    bytes.extend_from_slice(&0_u64.to_be_bytes());
+    bytes.extend_from_slice(&len.to_be_bytes());
+    bytes
+}
+
+/// Its reply without content.
+fn reply(error: u32, cookie: u64) -> Vec<u8> {
+    let mut bytes = 0x6744_6698_u32.to_be_bytes().to_vec();
+    bytes.extend_from_slice(&error.to_be_bytes());
+    bytes.extend_from_slice(&cookie.to_be_bytes());
+    bytes
+}
+
+#[test]
+fn clients_of_a_disk_that_hangs_are_told_so_in_time_and_all_goes_on_with_the_disk() {
+    const EIO: u32 = 5;
+    let mut bench = alone();
+    bench.opens_volume();
+    bench.ills.hangs = true;
+    let write = [request(1, 1, 512), vec![7; 512]].concat();
+    assert_eq!(bench.blocks(write.clone()), reply(0, 1), "a write promises nothing");
+    assert_eq!(bench.blocks(request(3, 2, 0)), b"", "a flush does");
+    assert_eq!(bench.set(3), "");
+    bench.pass(WRITE_HANGS_MS - 1);
+    assert!(!bench.closed && bench.tells().state == "serving", "a disk may be slow");
+    bench.said.clear();
+    bench.told_blocks.clear();
+    bench.pass(1);
+    assert_eq!(bench.told_blocks, reply(EIO, 2));
+    let said = String::from_utf8_lossy(&bench.said).into_owned();
+    assert!(
+        said.starts_with("-IOERR it is not known whether this is kept: the journal's disk hangs"),
+        "{said}"
+    );
+    assert!(bench.closed);
+    let status = bench.tells();
+    assert_eq!(status.state, "disk-hangs");
+    assert!(status.reason.contains("10 s") && status.next.contains("take over"), "{status:?}");
+    assert_eq!(bench.told("journal-hangs"), 1);
+    // Whoever asks now is told at once, also for what was accepted before.
+    bench.opens();
+    assert!(bench.set(1).starts_with("-MISCONF the journal's disk hangs"));
+    assert!(bench.says("GET app,orders,1").starts_with("-MISCONF "), "whether it is kept is not known");
+    assert_eq!(bench.says("GET app,orders,2"), "$-1\r\n");
+    assert_eq!(bench.blocks([request(1, 3, 512), vec![8; 512]].concat()), reply(EIO, 3));
+    assert_eq!(bench.blocks(request(3, 4, 0)), reply(EIO, 4));
+    bench.goes_on();
+    assert_eq!(bench.tells().state, "serving");
+    assert_eq!(bench.told("journal-moves"), 1);
+    assert_eq!(bench.says("GET app,orders,1"), "$3\r\nxxx\r\n", "it is kept after all");
+    assert_eq!(bench.blocks(request(3, 5, 0)), reply(0, 5));
+    assert_eq!(bench.set(1), "+OK\r\n");
+    // The second time is told like the first.
+    bench.ills.hangs = true;
+    bench.set(1);
+    bench.pass(WRITE_HANGS_MS);
+    assert_eq!((bench.told("journal-hangs"), bench.tells().state.as_str()), (2, "disk-hangs"));
+}
+
+#[test]
+fn clients_are_told_that_the_disk_hangs_also_where_it_makes_no_segment() {
+    let mut bench = alone();
+    // Fills the segment in use and the one made ahead, while writes end and no other segment is made.
+    bench.ills.segments_hang = true;
+    let mut waits = false;
+    for _ in 0..1000 {
+        waits = bench.set(4000) != "+OK\r\n";
+        if waits {
+            break;
+        }
+    }
+    assert!(waits && !bench.closed, "it is full one day");
+    // The mark of a journal that goes idle is the last that its disk does.
+    bench.pass(100);
+    bench.pass(WRITE_HANGS_MS);
+    assert_eq!(bench.tells().state, "disk-hangs");
+    bench.opens();
+    assert!(bench.set(1).starts_with("-MISCONF the journal's disk hangs"));
+    bench.goes_on();
+    assert_eq!((bench.set(1).as_str(), bench.tells().state.as_str()), ("+OK\r\n", "serving"));
+}
+
+#[test]
+fn an_operator_and_clients_that_wait_behind_a_definition_are_told_that_the_disk_hangs() {
+    let mut bench = alone();
+    bench.ills.hangs = true;
+    bench.answered.clear();
+    let request = AdminRequest::AccountCreate { name: "b".to_owned(), flags: "L".to_owned() };
+    bench.input(Event::Admin { token: 1, request });
+    // It moves a file to the other journal: both have to be empty.
+    let request = AdminRequest::SetDptr {
+        set: String::new(),
+        clear: "L".to_owned(),
+        accounts: false,
+        names: vec!["app,orders".to_owned()],
+        ack: None,
+    };
+    bench.input(Event::Admin { token: 2, request });
+    assert!(bench.answered.is_empty());
+    assert_eq!(bench.set(1), "", "all wait for the operator");
+    bench.pass(WRITE_HANGS_MS);
+    let told = bench.answered.pop().expect("an answer");
+    assert!(matches!(&told, AdminReply::Error { message, .. } if message.contains("not known")), "{told:?}");
+    let said = String::from_utf8_lossy(&bench.said).into_owned();
+    assert!(said.starts_with("-MISCONF the journal's disk hangs"), "{said}");
 }

@@ -17,6 +17,7 @@ use super::listing::Listing;
 use super::overlay::Overlay;
 use super::peer::{self, Keeping};
 use super::promises::Promises;
+use super::read_back::ReadFor;
 use super::roles::{RoleState, Stage};
 use crate::base::limits::{BLOCK_U64, SEGMENT_MIN};
 use crate::base::{AckLevel, Fault, JournalKind, Mono, Now, Ordinal, Seq, Wait};
@@ -25,19 +26,6 @@ use crate::journal::{Journal, Recovered};
 use crate::store::StoreRead;
 use crate::store::namespace::Namespace;
 use std::collections::{HashMap, VecDeque};
-
-/// What a read of a segment is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ReadFor {
-    /// Replay into the store.
-    Apply(JournalKind),
-    /// Catch-up of the peer.
-    Stream,
-    /// `log show`.
-    Listing,
-    /// The entries that the pair never kept.
-    Diverged,
-}
 
 /// Everything but the doors.
 #[derive(Debug)]
@@ -81,6 +69,8 @@ pub(super) struct Core<S> {
     pub(super) peer_lost_at: Option<Mono>,
     /// The highest ack level that is configured for the database or any of its files.
     pub(super) promised: AckLevel,
+    /// Whether one of these levels is `received`: then the peer waits for that word alone.
+    pub(super) wants_received: bool,
     /// Updates that wait for the peer, and since when.
     pub(super) promises: Promises,
     pub(super) barrier: Option<Barrier>,
@@ -90,8 +80,11 @@ pub(super) struct Core<S> {
     pub(super) listing: Option<Listing>,
     /// Why the last write of a journal failed.
     pub(super) write_fault: Option<Fault>,
-    /// How far the journals were when something began to wait for a segment that cannot be made, and since when.
-    pub(super) unwritten: Option<([Seq; 2], Mono)>,
+    /// Holds answers at a lowered level back, for half of the time at most; and up to where they are given then.
+    pub(super) pace: super::throttle::Throttle,
+    pub(super) paced_at: Seq,
+    /// Since when each journal waits for a disk that does nothing for it, and what it had done until then.
+    pub(super) standstill: [Option<(u64, Mono)>; 2],
     /// Why the last segment could not be made, while one waits.
     pub(super) unmade: Option<Fault>,
     pub(super) incidents: Incidents,
@@ -177,6 +170,7 @@ impl<S: StoreRead> Core<S> {
             resume_at: Seq(0),
             peer_lost_at: None,
             promised: AckLevel::Local,
+            wants_received: false,
             promises: Promises::default(),
             barrier: None,
             definitions: VecDeque::new(),
@@ -184,7 +178,9 @@ impl<S: StoreRead> Core<S> {
             copy: None,
             listing: None,
             write_fault: None,
-            unwritten: None,
+            pace: super::throttle::Throttle::default(),
+            paced_at: Seq(0),
+            standstill: [None; 2],
             unmade: None,
             incidents: Incidents::default(),
             refused: 0,
@@ -195,7 +191,7 @@ impl<S: StoreRead> Core<S> {
             stopping: false,
             config,
         };
-        core.promised = core.highest_promise();
+        core.note_promises();
         core
     }
 

@@ -10,12 +10,18 @@ use super::config::PeerLoss;
 use super::core::Core;
 use super::effect::Severity;
 use super::incidents::Matter;
+use super::progress::PeerState;
 use crate::base::limits::LOWERED_SHOWN;
 use crate::base::{AckLevel, JournalKind, Mono, Seq, Wait};
 use crate::store::StoreRead;
 
 /// Between two words of a living peer there may be so many heartbeats.
 const LEAST_BEATS: u64 = 3;
+
+/// Whether what the peer lacks, so old (microseconds), leaves half of the grace (milliseconds) for what comes now.
+fn is_young(age: u64, grace: u64) -> bool {
+    age <= grace * 1000 / 2
+}
 
 impl<S: StoreRead> Core<S> {
     /// The grace (milliseconds), unless clients shall wait for ever.
@@ -73,6 +79,7 @@ impl<S: StoreRead> Core<S> {
         if self.degraded.is_some() && self.restoring.is_none() && !lost && self.has_answered() {
             self.restoring = Some(self.replicated().pace().durable);
         }
+        self.pump_pace();
         if let (Some(from), Some(until)) = (self.degraded, self.restoring)
             && self.link.acked.durable >= until
         {
@@ -113,17 +120,54 @@ impl<S: StoreRead> Core<S> {
 
     /// Whether the peer has caught up and has confirmed all that there was when the promise was lowered.
     fn has_answered(&self) -> bool {
+        self.is_near() && self.has_confirmed()
+    }
+
+    fn has_confirmed(&self) -> bool {
         let acked = self.link.acked;
         let confirmed = match self.promised {
             AckLevel::Applied => acked.applied,
             AckLevel::Durable => acked.durable,
             AckLevel::Received | AckLevel::Local => acked.received,
         };
-        self.link.caught_up() && confirmed >= self.resume_at
+        confirmed >= self.resume_at
+    }
+
+    /// Whether what is made now can be expected to be confirmed within the grace: the stream has reached the live tail, or
+    /// what the peer lacks is young. Under a load that does not end the tail may never be reached; clients that wait for
+    /// the peer slow that load down.
+    fn is_near(&self) -> bool {
+        let grace = self.grace_connected().unwrap_or(0);
+        self.link.caught_up() || (self.link.is_streaming() && is_young(self.lag.age(self.now.mono), grace))
+    }
+
+    /// Looks whether answers at a lowered level are held back for a while, so that a peer which gets on under a load that
+    /// does not end can come near. Who asked for the peer's word waits for it a little, half of the time at most.
+    fn pump_pace(&mut self) {
+        let behind = self.degraded.is_some()
+            && self.restoring.is_none()
+            && self.serving()
+            && self.has_confirmed()
+            && !self.is_near()
+            && matches!(self.peer_state(), PeerState::Busy | PeerState::Lagging);
+        let held = self.pace.holds();
+        self.pace.look(self.now.mono, behind);
+        if self.pace.holds() && !held {
+            self.paced_at = self.replicated().pace().durable;
+        }
+    }
+
+    /// Up to here updates at a lowered level may be answered.
+    pub(super) fn answered_lowered(&self, durable: Seq) -> Seq {
+        if self.pace.holds() { durable.min(self.paced_at) } else { durable }
     }
 
     /// When the grace of a peer ends that does not answer.
     pub(super) fn degrade_deadline(&self) -> Option<Mono> {
+        self.lost_deadline().into_iter().chain(self.pace.deadline()).min()
+    }
+
+    fn lost_deadline(&self) -> Option<Mono> {
         let lowered = self.degraded.is_some() && self.restoring.is_none();
         if lowered || self.promised == AckLevel::Local || !self.serving() {
             return None;
@@ -131,10 +175,15 @@ impl<S: StoreRead> Core<S> {
         self.lost_at()
     }
 
-    /// The highest level that the database or any of its files promises.
-    pub(super) fn highest_promise(&self) -> AckLevel {
+    /// Notes which levels the database and its files promise.
+    pub(super) fn note_promises(&mut self) {
         let files = self.namespace.files().filter_map(|(_, info)| info.dptr.ack);
-        files.fold(self.config.ack_level, AckLevel::max)
+        let (mut highest, mut received) = (AckLevel::Local, false);
+        for level in files.chain([self.config.ack_level]) {
+            highest = highest.max(level);
+            received |= level == AckLevel::Received;
+        }
+        (self.promised, self.wants_received) = (highest, received);
     }
 
     /// The entries that are answered at level `local` whatever was promised: after the first, up to the second if it is

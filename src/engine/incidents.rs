@@ -61,6 +61,8 @@ matters! {
         "make room on the disk of the journal; updates go on by themselves";
     JournalUnmade "journal-unmade" Critical ["journal-space"]
         "let the node write into its directory (mount, permissions, open files); updates go on by themselves";
+    JournalHangs "journal-hangs" Critical ["journal-moves"]
+        "check the disk of the journal (`dmesg`); updates go on by themselves, or take over on the peer";
     StoreFailed "store-failed" Critical ["store-back"]
         "check the disk of the store (`dmesg`, `df`); it is tried again by itself, after a failed sync at a restart";
     ReplayFailed "replay-failed" Critical ["replay-back"]

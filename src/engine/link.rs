@@ -222,7 +222,8 @@ impl<S: StoreRead> Core<S> {
         let inbound = self.link.inbound.as_ref().map(|inbound| of(&inbound.session, timeout, true));
         let dial = (self.link.outbound.is_none() && self.wants_to_dial()).then_some(self.link.next_dial);
         let callers = self.callers_deadline();
-        [outbound, inbound, callers, dial, self.link.throttle.deadline()].into_iter().flatten().min()
+        let ack = self.link.inbound.as_ref().and_then(Inbound::ack_deadline);
+        [outbound, inbound, ack, callers, dial, self.link.throttle.deadline()].into_iter().flatten().min()
     }
 
     fn wants_to_dial(&self) -> bool {

@@ -1,6 +1,7 @@
 //! One node whose driver does everything at once, and a peer that says what the test wants.
 
 use super::*;
+use crate::base::limits::LIVE_WINDOW_MAX;
 use crate::base::{AckLevel, Chain, FileId, JournalKind, Ordinal, Position};
 use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status, TakeoverAccount};
 use crate::engine::{
@@ -375,6 +376,75 @@ fn an_update_is_answered_within_the_grace_when_the_disk_of_a_living_peer_hangs()
     assert_eq!(a.said, "+OK\r\n+OK\r\n", "it waits again");
     acks(&mut a, &mut peer, all + 1);
     assert_eq!(a.said, "+OK\r\n+OK\r\n+OK\r\n");
+}
+
+/// A primary whose promise was lowered, and whose peer has fallen behind by more than is kept in memory; with the last
+/// entry that there was when it was lowered.
+fn far_ahead() -> (Bench, Peer, u64) {
+    let (mut a, mut peer) = leading();
+    let before = a.status().positions.appended;
+    a.set();
+    for _ in 0..21 {
+        a.passes(100);
+        acks(&mut a, &mut peer, before);
+    }
+    assert_eq!((a.said.as_str(), a.times("degraded")), ("+OK\r\n", 1));
+    let value = vec![b'x'; 1 << 20];
+    for _ in 0..=LIVE_WINDOW_MAX >> 20 {
+        let head = format!("*3\r\n$3\r\nSET\r\n$12\r\napp,orders,2\r\n${}\r\n", value.len());
+        let bytes = [head.as_bytes(), &value, b"\r\n"].concat();
+        a.said.clear();
+        a.input(Event::Client(ClientEvent::Bytes { conn: CLIENT, bytes }));
+        // The next round of clients' work.
+        a.input(Event::Tick);
+        assert_eq!(a.said, "+OK\r\n");
+    }
+    assert!(!a.engine.core.link.caught_up());
+    a.said.clear();
+    (a, peer, before + 1)
+}
+
+/// The standby has so much, in memory and on disk.
+fn has(a: &mut Bench, peer: &mut Peer, seq: u64) {
+    let ack = Ack { received: Seq(seq), durable: Seq(seq), applied: Seq(seq) };
+    a.says(peer, FrameKind::Ack, at(2, 0), ack.encode());
+}
+
+#[test]
+fn a_promise_returns_under_a_load_that_does_not_end_when_what_the_peer_lacks_is_young() {
+    let (mut a, mut peer, lowered) = far_ahead();
+    a.passes(900);
+    a.set();
+    assert_eq!(a.said, "+OK\r\n", "it lacks what there was when the promise was lowered");
+    has(&mut a, &mut peer, lowered);
+    a.set();
+    a.passes(300);
+    assert_eq!(a.said, "+OK\r\n", "it waits again");
+    assert_eq!(a.times("restored"), 0, "what was answered meanwhile is not on the peer's disk");
+}
+
+#[test]
+fn updates_at_a_lowered_level_give_way_half_of_the_time_to_a_peer_that_gets_on_behind_them() {
+    let (mut a, mut peer, lowered) = far_ahead();
+    a.passes(1100);
+    has(&mut a, &mut peer, lowered);
+    let mut held = 0;
+    for _ in 0..200 {
+        a.said.clear();
+        a.set();
+        held += u32::from(a.said.is_empty());
+        a.passes(10);
+        if a.now.mono.0 % 500_000 == 0 {
+            has(&mut a, &mut peer, lowered);
+        }
+    }
+    assert!((80..=120).contains(&held), "of 200 updates {held} had to wait");
+    a.passes(300);
+    assert!(a.status().degraded && a.times("restored") == 0);
+    // Reads, and what was never promised more, wait for nothing.
+    a.said.clear();
+    a.input(Event::Client(ClientEvent::Bytes { conn: CLIENT, bytes: b"PING\r\n".to_vec() }));
+    assert_eq!(a.said, "+PONG\r\n");
 }
 
 #[test]

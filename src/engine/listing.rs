@@ -1,12 +1,12 @@
 //! `log show`: the entries that wait for the peer, read back from the journal.
 
 use super::admin::LogEntryView;
-use super::core::{Core, ReadFor};
-use crate::base::{Fault, JournalKind};
+use super::core::Core;
+use super::read_back::ReadFor;
+use crate::base::{Fault, Seq};
 use crate::format::batch::Batch;
-use crate::journal::Cursor;
+use crate::journal::{JournalReader, ReadStep};
 use crate::store::StoreRead;
-use bytes::Bytes;
 
 /// Entries in one answer at most.
 const LIMIT_MAX: usize = 10_000;
@@ -15,9 +15,7 @@ const LIMIT_MAX: usize = 10_000;
 #[derive(Debug)]
 pub(super) struct Listing {
     token: u64,
-    cursor: Cursor,
-    /// The read that the cursor waits for.
-    reading: Option<u64>,
+    pub(super) reader: JournalReader,
     limit: usize,
     out: Vec<LogEntryView>,
 }
@@ -31,49 +29,47 @@ impl<S: StoreRead> Core<S> {
         if self.link.retained >= pace.durable {
             return self.reply_value(token, Vec::<LogEntryView>::new());
         }
-        match self
-            .replicated()
-            .cursor(self.link.retained.max(crate::base::Seq(self.replicated().oldest().0 - 1)))
-        {
-            Ok(cursor) => {
-                let limit = limit.clamp(1, LIMIT_MAX);
-                self.listing = Some(Listing { token, cursor, reading: None, limit, out: Vec::new() });
-                self.dirty = true;
-            }
-            Err(error) => self.reply_no(token, format!("listing the journal: {error}"), ""),
-        }
+        let reader = JournalReader::after(self.link.retained.max(Seq(self.replicated().oldest().0 - 1)));
+        let limit = limit.clamp(1, LIMIT_MAX);
+        self.listing = Some(Listing { token, reader, limit, out: Vec::new() });
+        self.dirty = true;
     }
 
     pub(super) fn pump_listing(&mut self) {
-        let Some(mut listing) = self.listing.take() else { return };
-        if listing.reading.is_some() {
-            self.listing = Some(listing);
-            return;
-        }
-        loop {
-            match self.journals[0].advance(&mut listing.cursor) {
-                Ok((Some(batch), _)) => {
-                    self.list_batch(&mut listing, &batch);
-                    if listing.out.len() >= listing.limit {
-                        break;
+        while self.listing.is_some() {
+            match self.read_on(ReadFor::Listing) {
+                Ok(ReadStep::Batch(batch)) => {
+                    if !self.list_batch(&batch) {
+                        return self.end_listing();
                     }
                 }
-                Ok((None, Some(request))) => {
-                    let read = self.read_segment(ReadFor::Listing, JournalKind::Replicated, request);
-                    listing.reading = Some(read);
-                    self.listing = Some(listing);
-                    return;
-                }
-                Ok((None, None)) => break,
-                Err(error) => {
-                    return self.reply_no(listing.token, format!("listing the journal: {error}"), "");
-                }
+                Ok(ReadStep::Wait(_)) => return,
+                Ok(ReadStep::End) => return self.end_listing(),
+                Err(error) => return self.listing_failed(format!("listing the journal: {error}")),
             }
         }
-        self.reply_value(listing.token, listing.out);
     }
 
-    fn list_batch(&self, listing: &mut Listing, batch: &Batch) {
+    fn end_listing(&mut self) {
+        if let Some(Listing { token, out, .. }) = self.listing.take() {
+            self.reply_value(token, out);
+        }
+    }
+
+    /// Bytes of it could not be read.
+    pub(super) fn listing_unread(&mut self, fault: Fault) {
+        self.listing_failed(format!("reading the journal: {fault}"));
+    }
+
+    fn listing_failed(&mut self, text: String) {
+        if let Some(Listing { token, .. }) = self.listing.take() {
+            self.reply_no(token, text, "");
+        }
+    }
+
+    /// Whether there is room for more.
+    fn list_batch(&mut self, batch: &Batch) -> bool {
+        let Some(listing) = &mut self.listing else { return false };
         let waiting = batch.entries().filter(|(seq, _)| *seq > self.link.retained);
         for (seq, entry) in waiting.take(listing.limit - listing.out.len()) {
             let file = match self.namespace.file(entry.file) {
@@ -89,21 +85,6 @@ impl<S: StoreRead> Core<S> {
                 bytes: entry.value.len() as u64,
             });
         }
-    }
-
-    pub(super) fn listing_read(&mut self, read: u64, result: Result<Bytes, Fault>) {
-        let Some(listing) = &mut self.listing else { return };
-        if listing.reading.take_if(|waits| *waits == read).is_none() {
-            return;
-        }
-        self.dirty = true;
-        match result {
-            Ok(bytes) => listing.cursor.feed(bytes),
-            Err(fault) => {
-                let token = listing.token;
-                self.listing = None;
-                self.reply_no(token, format!("reading the journal: {fault}"), "");
-            }
-        }
+        listing.out.len() < listing.limit
     }
 }

@@ -33,10 +33,13 @@ mod peer_door;
 mod progress;
 mod promises;
 mod reach;
+mod read_back;
 mod receiver;
+mod retention;
 mod roles;
 mod rounds;
 mod sender;
+mod standstill;
 mod status;
 mod takeover;
 mod throttle;
@@ -55,7 +58,7 @@ pub use effect::{
     LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment, Severity, StoreEffect, Tls, VolumeEffect,
 };
 pub use event::{ClientEvent, Event, FileEvent, JournalEvent, LinkEvent, StoreEvent, VolumeEvent};
-use roles::Stage;
+use roles::{Abandon, Stage};
 pub use rounds::Rounds;
 
 /// One node's decisions. Call [`Engine::input`] with each event, then take [`Engine::output`] until it is empty,
@@ -94,7 +97,7 @@ impl<S: StoreRead> Engine<S> {
     pub fn input(&mut self, now: Now, event: Event) {
         let core = &mut self.core;
         core.now = now;
-        core.dirty = true;
+        let was_dirty = std::mem::replace(&mut core.dirty, true);
         match event {
             Event::Journal(event) => core.journal_event(event),
             Event::Store(event) => core.store_event(event),
@@ -102,7 +105,7 @@ impl<S: StoreRead> Engine<S> {
             Event::Volume(VolumeEvent::Allocation { read, result }) => core.volume_allocation(read, result),
             Event::File(event) => core.file_event(event),
             Event::Link(event) => core.link_event(event),
-            Event::Client(event) => self.client_event(now, event),
+            Event::Client(event) => self.client_event(now, event, was_dirty),
             Event::Tick => self.door.begin_round(),
             Event::Measured { memory } => self.door.measured(memory),
             Event::Admin { token, request } => self.admin(token, request),
@@ -110,7 +113,8 @@ impl<S: StoreRead> Engine<S> {
         }
     }
 
-    fn client_event(&mut self, now: Now, event: ClientEvent) {
+    /// `was_dirty`: something that came before may let another part go on.
+    fn client_event(&mut self, now: Now, event: ClientEvent, was_dirty: bool) {
         let core = &mut self.core;
         match event {
             ClientEvent::Opened { conn, door: ClientDoor::Items { trusted } } => {
@@ -136,7 +140,11 @@ impl<S: StoreRead> Engine<S> {
                 self.door.ended(now, conn, drained, core);
                 core.store.unpin();
             }
-            ClientEvent::Sent { conn } => self.door.sent(conn),
+            ClientEvent::Sent { conn } => {
+                // Most often nobody can go on by it, and it comes for every reply.
+                let due = self.door.sent(conn);
+                core.dirty = was_dirty || due;
+            }
             ClientEvent::Closed { conn } => self.door.close(conn),
         }
     }
@@ -228,9 +236,9 @@ impl<S: StoreRead> Engine<S> {
         core.watch_peer();
         core.pump_peer();
         core.pump_incidents();
-        if std::mem::take(&mut core.state.abandon_clients) {
-            self.door.abandon();
-            self.nbd.abandon();
+        if let Some(Abandon { why, beyond }) = core.state.abandon_clients.take() {
+            self.door.abandon(&why, beyond);
+            self.nbd.abandon(&why, beyond);
         }
         while let Some(answer) = core.block_reads.answers.pop_front() {
             match answer {
@@ -292,7 +300,7 @@ impl<S: StoreRead> Engine<S> {
             core.peer_deadline(),
             core.incidents.deadline(),
             core.stuck_deadline(),
-            core.unwritten_deadline(),
+            core.standstill_deadline(),
             self.door.deadline(),
             self.nbd.deadline(),
         ]

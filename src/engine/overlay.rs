@@ -70,6 +70,8 @@ pub(super) struct Overlay {
     files: Map<FileId, Map<Id, Unapplied>>,
     /// The newest last.
     layers: Vec<Layer>,
+    /// Layers that the store shows: their items are freed little by little.
+    leaving: Vec<Draft>,
     /// What the store shows and is still here.
     shown: VecDeque<(JournalKind, Batch)>,
 }
@@ -79,7 +81,8 @@ impl Overlay {
     pub(super) fn new(seed: u64) -> Self {
         let hash = FixedState::with_seed(seed);
         let (items, layers) = (ItemHasher::new(seed), Vec::new());
-        Self { files: HashMap::with_hasher(hash.clone()), items, layers, hash, shown: VecDeque::new() }
+        let files = HashMap::with_hasher(hash.clone());
+        Self { files, items, layers, hash, leaving: Vec::new(), shown: VecDeque::new() }
     }
 
     pub(super) fn set(&mut self, file: FileId, id: &[u8], update: Unapplied) {
@@ -121,12 +124,17 @@ impl Overlay {
 
     /// Whether nothing is here that the store shows.
     pub(super) fn is_tidy(&self) -> bool {
-        self.shown.is_empty()
+        self.shown.is_empty() && self.leaving.is_empty()
     }
 
     /// Takes out some of what the store shows, or all of it; it shows each journal up to `shown`.
     pub(super) fn tidy(&mut self, shown: [Seq; 2], all: bool) {
         let (mut entries, mut batches) = (0, self.shown.len().div_ceil(TIDY_SHARE));
+        if let Some(draft) = self.leaving.last_mut()
+            && !draft.shed(TIDY_STEP)
+        {
+            self.leaving.pop();
+        }
         while let Some((journal, batch)) = self.shown.front().cloned()
             && (all || batches > 0 || entries < TIDY_STEP)
         {
@@ -136,7 +144,7 @@ impl Overlay {
             if let Some(at) =
                 self.layers.iter().position(|layer| layer.journal == journal && layer.seq == last)
             {
-                self.layers.remove(at);
+                self.leaving.push(self.layers.remove(at).draft);
                 entries += TIDY_STEP;
                 continue;
             }

@@ -23,7 +23,7 @@ pub(super) struct Keeping {
     pub(super) saved: PeerRecord,
     pub(super) writing: PeerRecord,
     /// What grew with acknowledgements or announcements is to be written too.
-    due: bool,
+    pub(super) due: bool,
     retry_at: Option<Mono>,
     /// The last entry that clients may have been answered for in an earlier life that did not end well.
     relied_on: Seq,
@@ -114,12 +114,10 @@ impl<S: StoreRead> Core<S> {
         self.keeping.due |= now.on_disk != saved.on_disk || now.holds != saved.holds;
     }
 
-    /// Whether the control file on disk knows that the peer had entry `seq`, or all that is known.
-    pub(super) fn peer_is_kept(&mut self, seq: Seq) -> bool {
-        let wanted = seq.min(self.control.peer.on_disk);
-        let kept = self.keeping.saved.on_disk >= wanted;
-        self.keeping.due |= !kept;
-        kept
+    /// Up to where the control file on disk tells what the peer has on its disk; none if it tells all that is known.
+    pub(super) fn peer_recorded(&self) -> Option<Seq> {
+        let (known, recorded) = (self.control.peer.on_disk, self.keeping.saved.on_disk);
+        (recorded < known).then_some(recorded)
     }
 
     fn peer_to_write(&self) -> bool {

@@ -145,11 +145,29 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_only_acknowledges_gets_on() {
+        let mut progress = Progress::begin(Mono(0));
+        for second in 1..60 {
+            let now = Mono(second * SECOND);
+            progress.acked(now, ack(second - 1, second - 1), ack(second, second));
+            assert_ne!(progress.state(now, ack(second, second), Seq(99), second * SECOND), PeerState::Stuck);
+        }
+        // What it holds in memory reaches its disk, and later it holds something again: that has its own time.
+        progress.acked(Mono(60 * SECOND), ack(59, 59), ack(70, 59));
+        progress.acked(Mono(61 * SECOND), ack(70, 59), ack(70, 70));
+        progress.acked(Mono(90 * SECOND), ack(70, 70), ack(80, 70));
+        assert_ne!(progress.state(Mono(91 * SECOND), ack(80, 70), Seq(80), 91 * SECOND), PeerState::Stuck);
+        assert_eq!(progress.state(Mono(96 * SECOND), ack(80, 70), Seq(80), 96 * SECOND), PeerState::Stuck);
+    }
+
+    #[test]
     fn a_peer_with_nothing_to_do_is_never_stuck() {
         let progress = Progress::begin(Mono(0));
         assert_eq!(progress.state(Mono(999 * SECOND), ack(7, 7), Seq(7), 0), PeerState::Idle);
         assert_eq!(progress.deadline(ack(7, 7), Seq(7), Mono(0)), None);
         // After an hour of rest one update comes.
         assert_eq!(progress.state(Mono(3600 * SECOND), ack(7, 7), Seq(8), 10), PeerState::Busy);
+        let stuck = progress.deadline(ack(7, 7), Seq(8), Mono(3600 * SECOND));
+        assert_eq!(stuck, Some(Mono(3605 * SECOND + 1)), "it is counted from that update on");
     }
 }

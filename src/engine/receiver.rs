@@ -3,8 +3,8 @@
 use super::core::Core;
 use super::effect::{LinkEffect, Severity};
 use super::incidents::{FOLLOWED, Matter};
-use crate::base::limits::CREDIT_WINDOW;
-use crate::base::{Epoch, Position, Seq};
+use crate::base::limits::{CREDIT_WINDOW, RECEIVED_ACK_MS};
+use crate::base::{Epoch, Mono, Position, Seq};
 use crate::format::batch::Batch;
 use crate::format::control::EpochMark;
 use crate::format::frame::{Ack, FrameHeader, FrameKind, Hello, Refuse, RefuseCode};
@@ -38,6 +38,25 @@ struct Following {
     received_bytes: u64,
     sent_ack: Option<Ack>,
     sent_credit: u64,
+    /// Since when something is received that the peer was not told of.
+    untold: Option<Mono>,
+}
+
+impl Following {
+    /// Whether the peer is to be told of `ack` now. Of what is received it is told alone only if somebody `wants_received`,
+    /// or if the disk takes too long: else with what is durable, in one frame and one wake-up there instead of two.
+    fn is_due(&mut self, ack: Ack, now: Mono, wants_received: bool) -> bool {
+        let Some(told) = self.sent_ack else { return true };
+        if told.received == ack.received {
+            self.untold = None;
+        } else if self.untold.is_none() {
+            self.untold = Some(now);
+        }
+        // What is applied alone is told when all is: under load the next batch's ack carries it.
+        told.durable != ack.durable
+            || (told.applied != ack.applied && ack.applied == ack.received)
+            || self.untold.is_some_and(|since| wants_received || now >= since.plus_ms(RECEIVED_ACK_MS))
+    }
 }
 
 impl Inbound {
@@ -48,6 +67,14 @@ impl Inbound {
 
     pub(super) fn is_following(&self) -> bool {
         matches!(self.phase, Phase::Following(_) | Phase::Beginning { .. })
+    }
+
+    /// When the peer has to be told of what is received, whatever the disk does.
+    pub(super) fn ack_deadline(&self) -> Option<Mono> {
+        match &self.phase {
+            Phase::Following(following) => Some(following.untold?.plus_ms(RECEIVED_ACK_MS)),
+            Phase::Answered { .. } | Phase::Beginning { .. } => None,
+        }
     }
 
     pub(super) fn waits_for_control(&self, write: u64) -> bool {
@@ -154,6 +181,7 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn pump_receiver(&mut self) {
         self.pump_beginning();
         let unapplied = self.appliers[0].bytes as u64;
+        let wants_received = self.wants_received;
         let ack = self.own_ack();
         let (mut head, now, beat) = (self.head(), self.now, self.config.heartbeat_ms);
         let Some(inbound) = &mut self.link.inbound else { return };
@@ -161,16 +189,11 @@ impl<S: StoreRead> Core<S> {
             Phase::Following(following) => {
                 let credit = following.received_bytes + CREDIT_WINDOW.saturating_sub(unapplied);
                 head = Head { credit: credit.max(following.sent_credit), ..head };
-                // What is applied alone is told when all is: under load the next batch's ack carries it.
-                let worth = |told: Ack| {
-                    told.received != ack.received
-                        || told.durable != ack.durable
-                        || (told.applied != ack.applied && ack.applied == ack.received)
-                };
-                let moved = following.sent_ack.is_none_or(worth)
+                let moved = following.is_due(ack, now.mono, wants_received)
                     || head.credit >= following.sent_credit + CREDIT_WINDOW / 4;
                 if moved || now.mono >= inbound.session.sent.plus_ms(beat) {
                     following.sent_ack = Some(ack);
+                    following.untold = None;
                     following.sent_credit = head.credit;
                     inbound.session.send(now, FrameKind::Ack, head, ack.encode().into());
                 }
@@ -263,7 +286,7 @@ impl<S: StoreRead> Core<S> {
     fn follow(&mut self, epoch: Epoch) {
         self.set_joined();
         let Some(inbound) = &mut self.link.inbound else { return };
-        let following = Following { epoch, received_bytes: 0, sent_ack: None, sent_credit: 0 };
+        let following = Following { epoch, received_bytes: 0, sent_ack: None, sent_credit: 0, untold: None };
         inbound.phase = Phase::Following(following);
         self.dirty = true;
         let text = format!("this node follows the primary {} in epoch {epoch}", self.link.peer_name);
@@ -277,6 +300,14 @@ impl<S: StoreRead> Core<S> {
         let end = self.replicated().sealed();
         let Some(Inbound { phase: Phase::Following(following), .. }) = &mut self.link.inbound else { return };
         following.received_bytes += u64::from(header.len);
+        let beyond = following.received_bytes.saturating_sub(following.sent_credit);
+        if beyond > 0 {
+            // What is granted bounds the memory of this node: a peer that ignores it is none that can be followed.
+            let granted = following.sent_credit;
+            return self.inbound_fault(&format!(
+                "it sent {beyond} bytes of batches beyond the {granted} that were granted"
+            ));
+        }
         let wrong = if header.mark || header.journal != crate::base::JournalKind::Replicated {
             Some("a batch of the wrong kind")
         } else if header.pair != self.config.pair {

@@ -51,11 +51,19 @@ struct Bench {
     given: VecDeque<(Round, Seq)>,
     /// Why the standby ended the connection.
     ended: bool,
+    /// What it acknowledged.
+    acks: Vec<Ack>,
+    /// Its disk completes no write.
+    disk_hangs: bool,
     told: Vec<String>,
 }
 
 impl Bench {
     fn following() -> Self {
+        Self::following_at(AckLevel::Local)
+    }
+
+    fn following_at(ack_level: AckLevel) -> Self {
         let control = Control::new(Role::Standby, PAIR);
         let start = StartState {
             control,
@@ -68,7 +76,7 @@ impl Bench {
         let mut primary = LinkSession::dialed(LINK, 7, Mono(0));
         primary.admit();
         let mut bench = Self {
-            engine: Engine::new(config(), start),
+            engine: Engine::new(EngineConfig { ack_level, ..config() }, start),
             now: Now::default(),
             primary,
             granted: 0,
@@ -76,6 +84,8 @@ impl Bench {
             end: Position::default(),
             given: VecDeque::new(),
             ended: false,
+            acks: Vec::new(),
+            disk_hangs: false,
             told: Vec::new(),
         };
         bench.input(Event::Tick);
@@ -141,6 +151,7 @@ impl Bench {
                     Effect::Journal(JournalEffect::Prepare(PrepareSegment { journal, index, .. })) => {
                         events.push_back(Event::Journal(JournalEvent::SegmentReady { journal, index }));
                     }
+                    Effect::Journal(JournalEffect::Write { .. }) if self.disk_hangs => {}
                     Effect::Journal(JournalEffect::Write { write, .. }) => {
                         events.push_back(Event::Journal(JournalEvent::Written { write }))
                     }
@@ -167,7 +178,10 @@ impl Bench {
 
     fn heard(&mut self, bytes: &[u8]) {
         self.primary.feed(Mono(0), bytes);
-        while let Some((header, _)) = self.primary.poll().expect("good frames") {
+        while let Some((header, frame)) = self.primary.poll().expect("good frames") {
+            if let Frame::Ack(ack) = frame {
+                self.acks.push(ack);
+            }
             self.granted = self.granted.max(header.credit);
         }
     }
@@ -202,4 +216,61 @@ fn a_standby_whose_store_does_nothing_holds_no_more_than_it_granted() {
         rounds += u32::from(bench.may_send());
     }
     assert_eq!(rounds, 5, "the stream goes on");
+}
+
+#[test]
+fn a_primary_that_sends_beyond_its_grant_is_cut_off_and_nothing_of_that_is_kept() {
+    let mut bench = Bench::following();
+    while bench.may_send() {
+        bench.send_item();
+    }
+    assert!(!bench.ended, "what was granted is taken: {:?}", bench.told);
+    let (held, granted) = (bench.held(), bench.granted);
+    for _ in 0..4 {
+        bench.send_item();
+    }
+    assert!(bench.ended, "{held} bytes are held, {granted} were granted");
+    assert!(bench.held() <= CREDIT_WINDOW, "{} bytes wait for the store", bench.held());
+    let told = bench.told.join("; ");
+    assert!(told.contains("beyond the") && told.contains("that were granted"), "{told}");
+}
+
+#[test]
+fn a_standby_tells_with_one_ack_that_a_batch_came_and_is_on_its_disk() {
+    let mut bench = Bench::following();
+    for _ in 0..5 {
+        bench.acks.clear();
+        bench.send_item();
+        let seen: Vec<_> = bench.acks.iter().map(|ack| (ack.received, ack.durable)).collect();
+        assert_eq!(seen, [(bench.end.seq, bench.end.seq)]);
+    }
+}
+
+#[test]
+fn where_the_level_received_is_promised_a_batch_is_told_of_before_it_is_on_disk() {
+    let mut bench = Bench::following_at(AckLevel::Received);
+    let before = bench.end.seq;
+    bench.acks.clear();
+    bench.send_item();
+    let seen: Vec<_> = bench.acks.iter().map(|ack| (ack.received, ack.durable)).collect();
+    assert_eq!(seen, [(bench.end.seq, before), (bench.end.seq, bench.end.seq)]);
+}
+
+#[test]
+fn a_standby_whose_disk_takes_long_tells_in_time_what_it_holds_in_memory() {
+    let mut bench = Bench::following();
+    bench.send_item();
+    let on_disk = bench.end.seq;
+    bench.disk_hangs = true;
+    bench.acks.clear();
+    for _ in 0..2 {
+        bench.send_item();
+    }
+    assert_eq!(bench.acks.len(), 0, "its write is under way");
+    let due = bench.engine.deadline().expect("something is to be told");
+    assert_eq!(due, bench.now.mono.plus_ms(RECEIVED_ACK_MS));
+    bench.now.mono = due;
+    bench.input(Event::Tick);
+    let seen: Vec<_> = bench.acks.iter().map(|ack| (ack.received, ack.durable)).collect();
+    assert_eq!(seen, [(bench.end.seq, on_disk)]);
 }

@@ -13,15 +13,17 @@
 //! durable, (3) the epoch's first entry is durable, (4) the doors open. A crash before (2) leaves what was, after
 //! it a primary that must ask before it serves (I-20, I-26).
 
-use super::core::{Core, ReadFor};
+use super::core::Core;
 use super::effect::{Effect, FileEffect, Severity};
 use super::event::FileEvent;
 use super::incidents::Matter;
+use super::read_back::ReadFor;
 use super::takeover::{PendingTakeover, WaitingTakeover};
 use crate::base::{Epoch, Fault, JournalKind, Mono, Position, Seq, Wait};
+use crate::doors::Refusal;
 use crate::format::control::{EpochMark, Role};
 use crate::format::entry::{Entry, EntryKind, EpochStart};
-use crate::journal::Cursor;
+use crate::journal::{JournalReader, ReadStep};
 use crate::pair::{diverged_line, record};
 use crate::store::StoreRead;
 use bytes::Bytes;
@@ -60,7 +62,8 @@ pub(super) struct StepDown {
     common: Position,
     epoch: Epoch,
     stage: FallStage,
-    cursor: Option<Cursor>,
+    /// Reads what has to be saved.
+    pub(super) reader: JournalReader,
     started_file: bool,
 }
 
@@ -68,9 +71,16 @@ pub(super) struct StepDown {
 enum FallStage {
     Drain,
     Export,
-    Reading(u64),
     Saving { save: u64, last: bool },
     Control(u64),
+}
+
+/// What clients are told that wait for an answer which will not come.
+#[derive(Debug)]
+pub(super) struct Abandon {
+    pub(super) why: Refusal,
+    /// Those that wait for an entry after these, by journal; without it all that wait.
+    pub(super) beyond: Option<[Seq; 2]>,
 }
 
 /// The step, and what goes with it.
@@ -88,8 +98,8 @@ pub(super) struct RoleState {
     pub(super) waiting_takeover: Option<WaitingTakeover>,
     retry_at: Option<Mono>,
     stop_sent: bool,
-    /// Clients that wait for an answer which will never come must be let go.
-    pub(super) abandon_clients: bool,
+    /// Clients that wait for an answer which will not come must be told so.
+    pub(super) abandon_clients: Option<Abandon>,
     pub(super) diverged_files: Vec<String>,
 }
 
@@ -104,7 +114,7 @@ impl RoleState {
             waiting_takeover: None,
             retry_at: None,
             stop_sent: false,
-            abandon_clients: false,
+            abandon_clients: None,
             diverged_files: Vec::new(),
         }
     }
@@ -388,13 +398,19 @@ impl<S: StoreRead> Core<S> {
             self.control.epoch
         );
         self.incident(Severity::Critical, "fenced", text);
-        self.refuse_pending("this node steps down: its peer has taken over");
+        let why = "this node steps down: its peer has taken over";
+        self.refuse_pending(why);
         self.copy = None;
-        self.state.abandon_clients = true;
+        self.state.abandon_clients = Some(Abandon { why: Refusal::NotServing(why.to_owned()), beyond: None });
         self.link.close_all(&mut self.out);
         let stage = FallStage::Drain;
-        self.state.step =
-            Stage::SteppingDown(StepDown { common, epoch, stage, cursor: None, started_file: false });
+        self.state.step = Stage::SteppingDown(StepDown {
+            common,
+            epoch,
+            stage,
+            reader: JournalReader::default(),
+            started_file: false,
+        });
         self.dirty = true;
     }
 
@@ -407,6 +423,7 @@ impl<S: StoreRead> Core<S> {
         match fall.stage {
             FallStage::Drain if quiet && end > from && !fall.started_file => {
                 fall.stage = FallStage::Export;
+                fall.reader = JournalReader::after(from);
                 self.pump_export();
             }
             FallStage::Drain if quiet && control_free => self.write_fall(),
@@ -429,15 +446,8 @@ impl<S: StoreRead> Core<S> {
     /// Saves the entries after the common history, one batch at a time, before anything else may happen to them.
     fn pump_export(&mut self) {
         let common = self.unsaved(self.fall_common());
-        let Stage::SteppingDown(fall) = &mut self.state.step else { return };
-        let cursor = match fall.cursor.take() {
-            Some(cursor) => Ok(cursor),
-            None => self.journals[0].cursor(common),
-        };
-        let step =
-            cursor.and_then(|mut cursor| self.journals[0].advance(&mut cursor).map(|(b, r)| (cursor, b, r)));
-        match step {
-            Ok((cursor, Some(batch), _)) => {
+        match self.read_on(ReadFor::Diverged) {
+            Ok(ReadStep::Batch(batch)) => {
                 let last = batch.header().last_seq() == self.journals[0].sealed().seq;
                 let mut bytes = Vec::new();
                 for (seq, entry) in batch.entries().filter(|(seq, _)| *seq > common) {
@@ -448,16 +458,10 @@ impl<S: StoreRead> Core<S> {
                 let Stage::SteppingDown(fall) = &mut self.state.step else { return };
                 let first = !std::mem::replace(&mut fall.started_file, true);
                 fall.stage = FallStage::Saving { save, last };
-                fall.cursor = Some(cursor);
                 self.effect(FileEffect::SaveDiverged { save, file, first, bytes: Bytes::from(bytes) });
             }
-            Ok((cursor, None, Some(request))) => {
-                let read = self.read_segment(ReadFor::Diverged, JournalKind::Replicated, request);
-                let Stage::SteppingDown(fall) = &mut self.state.step else { return };
-                fall.stage = FallStage::Reading(read);
-                fall.cursor = Some(cursor);
-            }
-            Ok((_, None, None)) | Err(_) => {
+            Ok(ReadStep::Wait(_)) => {}
+            Ok(ReadStep::End) | Err(_) => {
                 let text =
                     "the entries that the pair never kept cannot all be read back; this node stays as it is";
                 self.incident_once(Severity::Critical, "diverged-unsaved", text.to_owned());
@@ -466,20 +470,9 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    pub(super) fn diverged_read(&mut self, read: u64, result: Result<Bytes, Fault>) {
-        let Stage::SteppingDown(fall) = &mut self.state.step else { return };
-        if fall.stage != FallStage::Reading(read) {
-            return;
-        }
-        fall.stage = FallStage::Export;
-        match (result, &mut fall.cursor) {
-            (Ok(bytes), Some(cursor)) => cursor.feed(bytes),
-            _ => {
-                fall.cursor = None;
-                self.state.retry_at = Some(self.now.mono.plus_ms(CONTROL_RETRY_MS));
-            }
-        }
-        self.dirty = true;
+    /// Bytes for [`Self::pump_export`] could not be read.
+    pub(super) fn diverged_unread(&mut self) {
+        self.state.retry_at = Some(self.now.mono.plus_ms(CONTROL_RETRY_MS));
     }
 
     pub(super) fn diverged_saved(&mut self, saved: u64) {
@@ -518,7 +511,6 @@ impl<S: StoreRead> Core<S> {
         if let Stage::SteppingDown(fall) = &mut self.state.step {
             fall.stage = FallStage::Drain;
             fall.started_file = false;
-            fall.cursor = None;
             self.state.retry_at = Some(self.now.mono.plus_ms(CONTROL_RETRY_MS));
         }
     }

@@ -1,15 +1,16 @@
 //! The primary's side of the stream: from the live tail in memory, or from the journal for a peer that is behind.
 
-use super::core::{Core, ReadFor};
+use super::core::Core;
 use super::effect::{LinkEffect, Severity};
 use super::incidents::{FOLLOWED, Matter};
 use super::link::Link;
 use super::progress::Progress;
+use super::read_back::ReadFor;
 use crate::base::limits::{LIVE_WINDOW_FULL, LIVE_WINDOW_MAX};
-use crate::base::{Fault, JournalKind, Position, Seq};
+use crate::base::{Fault, Position, Seq};
 use crate::format::batch::Batch;
 use crate::format::frame::{Ack, Begin, FrameKind};
-use crate::journal::Cursor;
+use crate::journal::{JournalReader, ReadStep};
 use crate::pair::{LinkFault, LinkSession};
 use crate::store::StoreRead;
 use bytes::Bytes;
@@ -56,9 +57,7 @@ pub(super) struct Stream {
     acked: Ack,
     /// The durable head last told.
     told: Seq,
-    cursor: Option<Cursor>,
-    /// The read that the cursor waits for.
-    reading: Option<u64>,
+    pub(super) reader: JournalReader,
     /// Read back from the journal, and waiting for credit.
     ready: Option<Batch>,
 }
@@ -119,7 +118,7 @@ impl SendWindow {
 }
 
 impl Link {
-    fn stream(&mut self) -> Option<(&mut LinkSession, &mut Stream)> {
+    pub(super) fn stream(&mut self) -> Option<(&mut LinkSession, &mut Stream)> {
         match &mut self.outbound {
             Some(Outbound { session, phase: OutboundPhase::Streaming(stream) }) => Some((session, stream)),
             _ => None,
@@ -154,8 +153,7 @@ impl<S: StoreRead> Core<S> {
             heard_credit: false,
             acked: Ack { received: common.seq, ..Ack::default() },
             told: Seq(0),
-            cursor: None,
-            reading: None,
+            reader: JournalReader::after(common.seq),
             ready: None,
         }));
         self.link.progress = Progress::begin(now.mono);
@@ -217,22 +215,11 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    pub(super) fn stream_read(&mut self, read: u64, result: Result<Bytes, Fault>) {
-        let Some((_, stream)) = self.link.stream() else { return };
-        // What an earlier stream had asked for is none of this one's.
-        if stream.reading.take_if(|waits| *waits == read).is_none() {
-            return;
-        }
-        self.dirty = true;
-        match (result, &mut stream.cursor) {
-            (Ok(bytes), Some(cursor)) => cursor.feed(bytes),
-            (Ok(_), None) => {}
-            (Err(fault), _) => {
-                let text = format!("reading the journal for the peer: {fault}");
-                self.incident_once(Severity::Critical, "catch-up-failed", text.clone());
-                self.end_outbound(true, &text);
-            }
-        }
+    /// Bytes for [`Self::batch_from_disk`] could not be read.
+    pub(super) fn stream_unread(&mut self, fault: Fault) {
+        let text = format!("reading the journal for the peer: {fault}");
+        self.incident_once(Severity::Critical, "catch-up-failed", text.clone());
+        self.end_outbound(true, &text);
     }
 
     pub(super) fn pump_sender(&mut self) {
@@ -267,7 +254,7 @@ impl<S: StoreRead> Core<S> {
     fn send_batch(&mut self) -> bool {
         let (head, now) = (self.head(), self.now);
         let Some((_, stream)) = self.link.stream() else { return false };
-        if !stream.heard_credit || stream.unsent > UNSENT_MAX || stream.reading.is_some() {
+        if !stream.heard_credit || stream.unsent > UNSENT_MAX || stream.reader.is_waiting() {
             return false;
         }
         let next = stream.sent.seq.next();
@@ -299,24 +286,11 @@ impl<S: StoreRead> Core<S> {
         if next > self.replicated().pace().durable {
             return None;
         }
-        let taken = self.link.stream().and_then(|(_, stream)| stream.cursor.take());
-        let cursor = match taken.filter(|cursor| cursor.next_seq() == next) {
-            Some(cursor) => Ok(cursor),
-            None => self.replicated().cursor(Seq(next.0 - 1)),
-        };
-        let step = cursor.and_then(|mut cursor| {
-            let (batch, read) = self.replicated().advance(&mut cursor)?;
-            Ok((cursor, batch, read))
-        });
-        match step {
-            Ok((cursor, batch, read)) => {
-                let reading =
-                    read.map(|request| self.read_segment(ReadFor::Stream, JournalKind::Replicated, request));
-                let (_, stream) = self.link.stream()?;
-                stream.cursor = Some(cursor);
-                stream.reading = reading;
-                batch
-            }
+        let (_, stream) = self.link.stream()?;
+        stream.reader.seek(Seq(next.0 - 1));
+        match self.read_on(ReadFor::Stream) {
+            Ok(ReadStep::Batch(batch)) => Some(batch),
+            Ok(ReadStep::Wait(_) | ReadStep::End) => None,
             Err(error) => {
                 let text = format!("catching the peer up: {error}");
                 self.incident_once(Severity::Critical, "catch-up-failed", text.clone());

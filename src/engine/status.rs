@@ -135,6 +135,7 @@ impl<S: StoreRead> Core<S> {
             nbd_refused: 0,
             last_incident: self.incidents.recent().next_back().map(|incident| incident.text.clone()),
             log_lines_lost: 0,
+            longest_round_ms: 0.0,
             uptime_seconds: seconds(self.now.mono.0),
         }
     }

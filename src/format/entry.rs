@@ -358,7 +358,7 @@ impl EpochStart {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("epoch start", bytes);
         Ok(Self {
-            epoch: crate::base::Epoch(r.u64()?),
+            epoch: crate::base::Epoch(r.number("epoch that begins")?),
             ordinal: crate::base::Ordinal(r.u8()?),
             name: r.text(crate::base::limits::NAME_MAX)?.to_owned(),
         })

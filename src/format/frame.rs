@@ -441,7 +441,8 @@ impl Ack {
     /// Any [`DecodeError`]; never panics.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("ack", bytes);
-        Ok(Self { received: Seq(r.u64()?), durable: Seq(r.u64()?), applied: Seq(r.u64()?) })
+        let mut entry = || r.number("entry of an ack").map(Seq);
+        Ok(Self { received: entry()?, durable: entry()?, applied: entry()? })
     }
 }
 

@@ -17,6 +17,9 @@ pub mod segment;
 
 pub use cursor::{Reader, Writer};
 
+#[cfg(test)]
+mod number_tests;
+
 /// Sixteen random bytes that name a pair; a journal, frame or save of another pair is refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PairId(pub [u8; 16]);

@@ -1,4 +1,4 @@
-//! Reads a journal's batches in order: for catch-up, replay, listings.
+//! The walk over a journal's segments: which bytes are needed next, and the batch that they hold.
 
 use super::SegmentInfo;
 use super::segments::Segments;
@@ -45,7 +45,7 @@ pub enum CursorError {
 
 /// A place in a journal from which batches are read in order.
 #[derive(Debug)]
-pub struct Cursor {
+pub(super) struct Cursor {
     /// The next entry wanted.
     next: Seq,
     /// The history up to what was read last.
@@ -72,21 +72,8 @@ impl Cursor {
         Ok(Self { next: after.next(), at, segment, offset: BLOCK_U64, ahead: Bytes::new(), asked: 0 })
     }
 
-    /// The next entry it will give.
-    #[must_use]
-    pub fn next_seq(&self) -> Seq {
-        self.next
-    }
-
-    /// The history up to what was given last; before the first batch, up to the entry before it once that was
-    /// walked past.
-    #[must_use]
-    pub fn position(&self) -> Position {
-        self.at
-    }
-
     /// Takes the bytes of the last request.
-    pub fn feed(&mut self, bytes: Bytes) {
+    pub(super) fn feed(&mut self, bytes: Bytes) {
         self.ahead = bytes;
     }
 

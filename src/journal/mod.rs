@@ -6,11 +6,13 @@
 
 mod cursor;
 mod in_flight;
+mod reader;
 mod recover;
 mod segments;
 mod whole;
 mod writer;
 
-pub use cursor::{Cursor, CursorError, ReadRequest};
+pub use cursor::{CursorError, ReadRequest};
+pub use reader::{JournalReader, ReadStep};
 pub use recover::{Recovered, RecoveryError, SegmentInfo, SegmentSource, recover};
 pub use writer::{Journal, JournalOp, JournalState, JournalWatermarks, Placed};

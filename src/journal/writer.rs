@@ -9,7 +9,6 @@
 
 mod space;
 
-use super::cursor::{Cursor, CursorError, ReadRequest, WalkStep};
 use super::in_flight::{InFlight, Writing};
 use super::recover::ENDS_KEPT;
 use super::segments::Segments;
@@ -154,6 +153,8 @@ pub struct Journal {
     /// A cut that is not durable yet: the next header makes it so, and is written without waiting for a batch.
     cutting: bool,
     failures: u32,
+    /// Counts what the disk has done for it: writes that ended well, segments that were made.
+    moves: u64,
     unused: Vec<SegmentIndex>,
     ops: VecDeque<JournalOp>,
 }
@@ -190,6 +191,7 @@ impl Journal {
             mark_at: None,
             cutting: false,
             failures: 0,
+            moves: 0,
             unused: found.unused,
             ops: VecDeque::new(),
         }
@@ -434,24 +436,9 @@ impl Journal {
         self.segments.second_base()
     }
 
-    /// A cursor that gives the batch holding the entry after `after` first.
-    ///
-    /// # Errors
-    /// [`CursorError::Released`].
-    pub fn cursor(&self, after: Seq) -> Result<Cursor, CursorError> {
-        Cursor::new(&self.segments, after)
-    }
-
-    /// Moves a cursor: the next batch, or a read that must be done first, or neither at the end of what is durable.
-    ///
-    /// # Errors
-    /// Any [`CursorError`].
-    pub fn advance(&self, cursor: &mut Cursor) -> Result<(Option<Batch>, Option<ReadRequest>), CursorError> {
-        Ok(match cursor.step(&self.segments)? {
-            WalkStep::Batch(batch) => (Some(batch), None),
-            WalkStep::Read(request) => (None, Some(request)),
-            WalkStep::End => (None, None),
-        })
+    /// What a reader walks over.
+    pub(super) fn segments(&self) -> &Segments {
+        &self.segments
     }
 
     /// The next thing to do, if any.
@@ -637,6 +624,7 @@ impl Journal {
     pub fn written(&mut self, now: Now, write: u64) -> Vec<Batch> {
         let mut durable = Vec::new();
         if self.in_flight.end(write, true) {
+            self.moves += 1;
             while let Some(writing) = self.in_flight.take_done() {
                 durable.extend(self.done(now, writing));
             }
@@ -718,6 +706,19 @@ impl Journal {
                 self.pending.push_front(Pending::Sealed(batch));
             }
         }
+    }
+
+    /// Grows whenever the disk has done something for this journal.
+    #[must_use]
+    pub fn moves(&self) -> u64 {
+        self.moves
+    }
+
+    /// Whether something waits for the disk to move: what was accepted, or what cannot be accepted before a segment is
+    /// made.
+    #[must_use]
+    pub fn waits_for_disk(&self) -> bool {
+        !self.has_failed() && (!self.is_written() || self.is_short())
     }
 
     /// Whether two writes in a row failed.

@@ -120,7 +120,8 @@ mod tests {
 
     fn desk() -> (AdminRouter, Arc<Starting>) {
         let starting = Arc::new(Starting::new());
-        let early = Status { name: "a".to_owned(), state: "starting".to_owned(), ..Status::default() };
+        let (name, state, next) = ("a".to_owned(), "starting".to_owned(), "wait".to_owned());
+        let early = Status { name, state, next, ..Status::default() };
         let layout = Layout::new(std::path::Path::new("/nowhere/at/all"));
         let desk = AdminRouter { layout, early, starting: Arc::clone(&starting), core: Arc::default() };
         (desk, starting)
@@ -147,8 +148,9 @@ mod tests {
         let (desk, starting) = desk();
         starting.enter(Stage::Store, 0);
         for request in [AdminRequest::StartAlone, AdminRequest::AccountList, AdminRequest::Incidents] {
-            let AdminReply::No { message, .. } = desk.answer(request) else { panic!("a refusal") };
+            let AdminReply::No { message, next } = desk.answer(request) else { panic!("a refusal") };
             assert_eq!(message, "asking the node: it is starting: opening the store");
+            assert_eq!(next, "wait");
         }
     }
 }

@@ -88,7 +88,7 @@ pub(crate) fn run<W: StoreWrite>(
             Apply::Synced(Ok(())) => inbox.event(checkpoint(store)),
             Apply::Synced(Err(error)) => {
                 tracing::error!("making the volumes durable: {error}");
-                let fault = Fault::from_io(&error);
+                let fault = Fault::from_io(&error).at_sync();
                 store.checkpoint_failed(fault);
                 inbox.event(StoreEvent::CheckpointFailed { fault })
             }

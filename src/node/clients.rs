@@ -662,21 +662,20 @@ impl Client {
         if self.sending.is_some() || self.queue.is_empty() || self.cut {
             return;
         }
-        let mut bytes = 0;
-        let fits = |part: &&Part| {
-            let first = bytes == 0;
-            bytes += part.bytes.len();
-            first || bytes <= SEND_BYTES_MAX
-        };
-        let count = self.queue.iter().take(SEND_PARTS_MAX).take_while(fits).count();
-        let some = self.queue.drain(..count);
-        let mut counted = 0;
-        let parts: Vec<Bytes> = some
-            .map(|part| {
+        let (mut parts, mut counted, mut left) = (Vec::new(), 0, SEND_BYTES_MAX);
+        while parts.len() < SEND_PARTS_MAX
+            && left > 0
+            && let Some(part) = self.queue.front_mut()
+        {
+            // A long one goes out in pieces: the kernel copies each within the round.
+            let now = part.bytes.split_to(part.bytes.len().min(left));
+            left -= now.len();
+            parts.push(now);
+            if part.bytes.is_empty() {
                 counted += usize::from(part.counts);
-                part.bytes
-            })
-            .collect();
+                self.queue.pop_front();
+            }
+        }
         self.sending = Some(counted);
         turn.driver.submit(Target::ClientSend(slot).token(), Op::Send(Arc::clone(&self.socket), parts));
     }

@@ -16,6 +16,7 @@ use super::manager;
 use super::operators::{Beside, Operators};
 use super::peer_address::{PeerAddress, Resolver};
 use super::process::MemoryMeter;
+use super::rounds::RoundMeter;
 use super::segments::Segments;
 use super::starting::{self, Starting};
 use super::volumes::VolumeReads;
@@ -28,7 +29,7 @@ use crate::engine::incidents::Matter;
 use crate::engine::{
     ClientDoor, Effect, Engine, Event, Incident, JournalEvent, PrepareSegment, StoreEffect, Tls,
 };
-use crate::io::{Completion, Driver, Op, Outcome, Token};
+use crate::io::{Completion, Driver, Op, Outcome, Token, processor_time};
 use crate::store::StoreRead;
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 use std::io;
@@ -302,6 +303,7 @@ pub(crate) struct CoreThread<B> {
     door_tls: DoorKeys,
     operators: Operators,
     memory: MemoryMeter,
+    rounds: RoundMeter,
     stage: Stage,
     is_up: bool,
     completions: Vec<Completion>,
@@ -338,6 +340,7 @@ impl<B: Brain> CoreThread<B> {
             door_tls: ends.door_tls,
             operators: Operators::default(),
             memory: MemoryMeter::new(),
+            rounds: RoundMeter::default(),
             stage: Stage::Running,
             is_up: false,
             completions: Vec::new(),
@@ -365,6 +368,9 @@ impl<B: Brain> CoreThread<B> {
             let timeout = self.timeout();
             self.turn.driver.wait(timeout, &mut self.completions)?;
             (self.turn.now, self.turn.wall_ms) = self.clock.read();
+            if let Ok(used) = processor_time() {
+                self.rounds.end(self.turn.now, used);
+            }
             self.take_completions();
             self.take_messages();
             self.expire();
@@ -437,6 +443,7 @@ impl<B: Brain> CoreThread<B> {
                     link: &self.links.told(),
                     refused: self.clients.refusals(),
                     unaccepted: unaccepted.map(|(_, error)| error),
+                    longest_round_ms: self.rounds.longest_ms(),
                 };
                 self.operators.answer(token, reply, &beside);
             }

@@ -510,7 +510,7 @@ fn diverged_entries_are_appended_and_a_first_append_begins_the_file_anew() {
             Event::File(FileEvent::DivergedSaved { save: 2 })
         ]
     ));
-    let failed = |save, errno| format!("DivergedFailed {{ save: {save}, fault: Errno({errno}) }}");
+    let failed = |save, errno| format!("File(DivergedFailed {{ save: {save}, fault: Errno({errno}) }})");
     let answers: Vec<_> = next().iter().map(|event| format!("{event:?}")).collect();
     assert_eq!(answers, [failed(3, 22), failed(4, 2)]);
     assert_eq!(std::fs::read(dir.join("e3")).unwrap(), b"one two");

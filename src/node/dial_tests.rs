@@ -235,6 +235,7 @@ fn a_node_that_never_dials_knows_the_hosts_of_a_peer_that_has_a_name() {
         dial.refresh(Mono(0).plus_ms(ms));
     }
     assert!(questions.try_recv().is_err());
+    assert_eq!(dial.next_look, Mono(0).plus_ms(PEER_LOOK_MS), "it has not asked meanwhile");
     dial.refresh(Mono(0).plus_ms(PEER_LOOK_MS));
     next(&questions);
 }

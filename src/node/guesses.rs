@@ -103,6 +103,8 @@ mod tests {
             (0..=GUESS_FREE).for_each(|_| guesses.wrong(address, now));
             assert!(guesses.wrong.len() <= GUESS_ADDRESSES_MAX);
             assert!(guesses.until(address, now).is_some());
+            let before = IpAddr::V4(number.saturating_sub(9).into());
+            assert!(guesses.until(before, now).is_some(), "those that guessed last are not forgotten for it");
         }
     }
 }

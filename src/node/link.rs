@@ -112,6 +112,8 @@ struct PeerConnection {
     /// What came of the proof says that the peer may not trust this node's key.
     mistrust: Mistrust,
     queue: VecDeque<Bytes>,
+    /// What the engine gave and is not secured yet: a large batch is, as it is sent, so that no round takes long by it.
+    plain: VecDeque<Bytes>,
     /// The engine gave something since it was last told that all is sent.
     owed: bool,
     /// End of patience while connecting, proving or leaving.
@@ -260,6 +262,7 @@ impl Links {
             attempt,
             mistrust: Mistrust::None,
             queue: VecDeque::new(),
+            plain: VecDeque::new(),
             owed: false,
             deadline: Some(turn.now.plus_ms(turn.patience.handshake_ms)),
         };
@@ -291,13 +294,9 @@ impl Links {
             return;
         }
         link.owed = true;
-        if let Err(error) = link.secure.send_plain(&parts) {
-            self.lose(turn, slot, "sending to", &error.to_string());
-            self.settle(turn, slot);
-            return;
-        }
-        link.pump(turn, slot);
-        link.tell_sent(turn);
+        link.plain.extend(parts);
+        self.send_on(turn, slot);
+        self.settle(turn, slot);
     }
 
     /// Ends a connection, after what was given is sent or at once.
@@ -309,6 +308,11 @@ impl Links {
         if abort || link.phase < Phase::Established {
             link.cut(turn);
         } else if link.phase == Phase::Established {
+            // The goodbye comes behind all that was given.
+            if link.secure_some(usize::MAX).is_err() {
+                link.cut(turn);
+                return self.settle(turn, slot);
+            }
             link.secure.close();
             link.pump(turn, slot);
             link.phase = Phase::Leaving;
@@ -430,13 +434,22 @@ impl Links {
         let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
         link.sending = false;
         match result {
-            Ok(()) => {
-                link.pump(turn, slot);
-                link.tell_sent(turn);
-            }
+            Ok(()) => self.send_on(turn, slot),
             Err(error) => self.lose(turn, slot, "sending to", &error.to_string()),
         }
         self.settle(turn, slot);
+    }
+
+    /// Goes on with what the engine gave: what is sent, and as much ready behind it.
+    fn send_on(&mut self, turn: &mut RoundContext, slot: usize) {
+        let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
+        if link.phase == Phase::Established
+            && let Err(error) = link.secure_some(2 * SEND_BYTES_MAX)
+        {
+            return self.lose(turn, slot, "sending to", &error.to_string());
+        }
+        link.pump(turn, slot);
+        link.tell_sent(turn);
     }
 
     /// When the next connection's patience ends.
@@ -467,8 +480,7 @@ impl Links {
 
     /// Whether anything given for sending was not taken by the operating system yet.
     pub(crate) fn unsent(&self) -> bool {
-        let busy =
-            |link: &PeerConnection| link.phase != Phase::Cut && (link.sending || !link.queue.is_empty());
+        let busy = |link: &PeerConnection| link.phase != Phase::Cut && (link.sending || link.has_more());
         self.slots.iter().flatten().any(busy)
     }
 
@@ -503,6 +515,7 @@ impl Links {
     fn lose_gently(&mut self, turn: &mut RoundContext, slot: usize, doing: &str, trouble: &str) {
         self.tell_lost(turn, slot, doing, trouble);
         if let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) {
+            link.plain.clear();
             link.phase = Phase::Leaving;
             link.deadline = Some(turn.now.plus_ms(turn.patience.linger_ms));
         }
@@ -644,6 +657,25 @@ impl PeerConnection {
             .map_or_else(|error| error.to_string(), |()| "the peer closed the link".to_owned())
     }
 
+    /// Whether anything waits to be sent.
+    fn has_more(&self) -> bool {
+        !self.queue.is_empty() || !self.plain.is_empty()
+    }
+
+    /// Secures what the engine gave until about so many bytes are ready to be sent.
+    fn secure_some(&mut self, most: usize) -> Result<(), LinkSecurityError> {
+        self.queue.extend(self.secure.take_wire());
+        let mut ready: usize = self.queue.iter().map(Bytes::len).sum();
+        while ready < most && !self.plain.is_empty() {
+            self.secure.send_plain(&take_parts(&mut self.plain))?;
+            for wire in self.secure.take_wire() {
+                ready += wire.len();
+                self.queue.push_back(wire);
+            }
+        }
+        Ok(())
+    }
+
     /// Starts a send of what is queued unless one is under way.
     fn pump(&mut self, turn: &mut RoundContext, slot: usize) {
         self.queue.extend(self.secure.take_wire());
@@ -670,6 +702,7 @@ impl PeerConnection {
 
     fn cut(&mut self, turn: &mut RoundContext) {
         self.queue.clear();
+        self.plain.clear();
         self.idle = None;
         self.deadline = None;
         if self.phase != Phase::Cut {

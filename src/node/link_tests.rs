@@ -136,6 +136,61 @@ fn two_nodes_prove_their_keys_and_exchange_megabytes_in_order() {
     }
 }
 
+/// Takes what comes, and tells when so much has come.
+fn sink(total: usize, tell: Sender<()>) -> impl FnMut(Event, &mut VecDeque<Effect>) + Send + 'static {
+    let mut left = total;
+    move |event, effects| match event {
+        Event::Link(LinkEvent::Bytes { bytes, .. }) => {
+            left -= bytes.len();
+            if left == 0 {
+                tell.send(()).unwrap();
+            }
+        }
+        Event::Stop => effects.push_back(Effect::Stopped),
+        _ => {}
+    }
+}
+
+#[test]
+fn what_is_sent_at_once_is_secured_in_steps_between_which_the_loop_goes_on() {
+    const BYTES: usize = 64 << 20;
+    // Processor time of the loop alone. Securing all of it in one round takes several times as long.
+    const ROUND_MAX_MS: f64 = 25.0;
+    for choice in DRIVERS {
+        let (a, b) = identities(Encryption::Tls);
+        let (tell, all_came) = channel();
+        let Some(far) = start(setting(choice, b, None), sink(BYTES, tell)) else { continue };
+        let mut begun = false;
+        let mut bytes = Bytes::from(vec![7; BYTES]);
+        let near = start(setting(choice, a, Some(far.link)), move |event, effects| match event {
+            Event::Tick if !std::mem::replace(&mut begun, true) => {
+                effects.push_back(Effect::Link(LinkEffect::Connect { conn: CONN }));
+            }
+            Event::Link(LinkEvent::Connected { conn }) => {
+                effects.push_back(Effect::Link(LinkEffect::Send {
+                    conn,
+                    parts: vec![std::mem::take(&mut bytes)],
+                }));
+            }
+            Event::Admin { token, .. } => {
+                let reply = AdminReply::Ok { value: Status::default().into() };
+                effects.push_back(Effect::Admin { token, reply });
+            }
+            Event::Stop => effects.push_back(Effect::Stopped),
+            _ => {}
+        })
+        .unwrap();
+        next(&all_came);
+        let (reply, answer) = sync_channel(1);
+        near.inbox.send(Message::Admin { request: AdminRequest::Status, reply }).unwrap();
+        let AdminReply::Ok { value: AdminAnswer::Status(status) } = next(&answer) else { panic!("a status") };
+        let longest = status.longest_round_ms;
+        assert!(longest > 0.0 && longest < ROUND_MAX_MS, "{choice:?}: a round of {longest} ms");
+        near.stop();
+        far.stop();
+    }
+}
+
 #[test]
 fn what_a_node_wants_in_buffers_of_its_own_comes_there_and_the_rest_as_it_comes() {
     for encryption in [Encryption::Tls, Encryption::None] {

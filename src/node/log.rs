@@ -379,6 +379,7 @@ mod tests {
     fn control_characters_cannot_reach_the_log() {
         assert_eq!(one_line("plain ünïcode"), "plain ünïcode");
         assert_eq!(one_line("a\nb\u{1b}[31mc\u{85}"), "a\\nb\\u{1b}[31mc\\u{85}");
+        assert_eq!(one_line("a\u{9b}31m"), "a\\u{9b}31m", "those beyond ASCII alone, too");
     }
 
     #[test]

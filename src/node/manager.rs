@@ -44,7 +44,7 @@ pub(crate) fn run(lives: &Receiver<Life>, starting: &Starting) {
                     Life::Stopping => "STOPPING=1\nSTATUS=stopping\n".to_owned(),
                 }
             }
-            Err(RecvTimeoutError::Timeout) => extension.lines(starting),
+            Err(RecvTimeoutError::Timeout) => extension.lines(starting, super::process::disk_bytes()),
             Err(RecvTimeoutError::Disconnected) => return,
         };
         if let Some(Err(error)) = socket.as_deref().map(|socket| tell(socket, &lines)) {

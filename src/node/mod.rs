@@ -44,6 +44,7 @@ pub mod peer_address;
 mod process;
 mod retired;
 pub mod room;
+mod rounds;
 mod segment_source;
 mod segments;
 pub mod serve;

@@ -69,6 +69,8 @@ pub(crate) struct Beside<'a> {
     pub(crate) refused: [u64; 2],
     /// Why nobody can connect now.
     pub(crate) unaccepted: Option<&'a io::Error>,
+    /// The longest round of the core.
+    pub(crate) longest_round_ms: f64,
 }
 
 impl Operators {
@@ -109,6 +111,7 @@ impl Operators {
                 self.add_counts(status, beside.link.refused, beside.refused);
                 add_link(status, beside.link);
                 add_unaccepted(status, beside.unaccepted);
+                status.longest_round_ms = beside.longest_round_ms;
             }
             AdminReply::Ok { value: AdminAnswer::Incidents(all) } => self.add_incidents(all),
             _ => {}

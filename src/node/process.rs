@@ -1,4 +1,4 @@
-//! What this process takes of the machine's memory, as the kernel tells it.
+//! What this process takes of the machine's memory, and moves to and from its disks, as the kernel tells it.
 
 use crate::base::Mono;
 use crate::engine::Memory;
@@ -55,6 +55,18 @@ fn pages(statm: &str) -> Option<(u64, u64)> {
     Some((fields.next()??, fields.next()??))
 }
 
+/// Bytes that this process has read from disks and written to them so far; 0 where the kernel does not count that. What
+/// it reads of the kernel's own files is no part of it.
+pub(crate) fn disk_bytes() -> u64 {
+    let mut bytes = [0; 512];
+    let file = File::open("/proc/self/io").ok();
+    let len = file.and_then(|file| file.read_at(&mut bytes, 0).ok()).unwrap_or(0);
+    let text = std::str::from_utf8(bytes.get(..len).unwrap_or_default()).unwrap_or_default();
+    let fields = text.lines().filter_map(|line| line.split_once(": "));
+    let of_disk = fields.filter(|(name, _)| matches!(*name, "read_bytes" | "write_bytes"));
+    of_disk.filter_map(|(_, value)| value.parse::<u64>().ok()).fold(0, u64::saturating_add)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +83,14 @@ mod tests {
         drop(more);
         assert!(meter.look(Mono(5_000_000)).unwrap().peak >= second.resident);
         assert_eq!(pages("not a number"), None);
+    }
+
+    #[test]
+    fn what_is_written_to_a_disk_is_counted_and_looking_at_that_is_not() {
+        let mut file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let before = disk_bytes();
+        std::io::Write::write_all(&mut file, &vec![1; 1 << 20]).unwrap();
+        file.sync_data().unwrap();
+        assert!(disk_bytes() >= before + (1 << 20), "{before}");
     }
 }

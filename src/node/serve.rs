@@ -25,7 +25,8 @@ use super::{apply, disk, log, manager, signals};
 use crate::base::JournalKind;
 use crate::base::limits::{
     CLIENTS_MAX, DESCRIPTORS_RESERVED, FREED_KEPT, FREED_KEPT_EACH, NBD_CLIENTS_MAX, PURGE_STEP,
-    RETIRED_SHARE, STOP_JOIN_MS,
+    RETIRED_SHARE, STOP_JOIN_MS, VOLUME_FILES_MANY, VOLUME_FILES_MANY_FROM, VOLUME_FILES_MAX,
+    VOLUME_FILES_MORE,
 };
 use crate::engine::{Engine, PrepareSegment, StartState};
 use crate::io::{Driver, keep_freed, loose_parents, make_dir, open};
@@ -136,7 +137,8 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     warnings.iter().chain(&loose_parents(dir)).for_each(|warning| tracing::warn!("{warning}"));
     keep_freed(FREED_KEPT, FREED_KEPT_EACH);
     umask(Mode::from_bits_truncate(0o077));
-    let clients_max = raise_descriptor_limit().saturating_sub(DESCRIPTORS_RESERVED);
+    let clients_max = raise_descriptor_limit();
+    let clients_max = clients_max.saturating_sub(DESCRIPTORS_RESERVED + volume_files(clients_max).1);
     let stoppers = signals::catch().map_err(system_error("catching signals"))?;
     let core_inbox = Arc::new(OnceLock::new());
     let to_core = Arc::clone(&core_inbox);
@@ -235,9 +237,13 @@ fn open_driver(choice: IoChoice) -> io::Result<Box<dyn Driver>> {
 /// time, the clients have not. What waits for them meanwhile is written once, however often it changes.
 fn open_store(layout: &Layout, config: &Config) -> Result<Opened, StoreError> {
     let (path, volumes, ordinal) = (layout.store(), layout.volumes(), config.engine.ordinal);
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((0, 0));
+    let (files, _) = volume_files(usize::try_from(limit).unwrap_or(usize::MAX));
     let opener = std::thread::spawn(move || {
         let _ = crate::io::give_way(STORE_NICE);
-        TreeStore::open(&path, &volumes, ordinal)
+        let mut opened = TreeStore::open(&path, &volumes, ordinal)?;
+        opened.writer.keep_volumes_open(files);
+        Ok(opened)
     });
     opener.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
@@ -403,6 +409,15 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     thread::Builder::new().name(name.to_owned()).spawn(work).map_err(system_error("starting a thread"))
 }
 
+/// Files of volumes that are kept open for writing where so many descriptors may be had, and how many of them that takes
+/// from clients.
+fn volume_files(descriptors: usize) -> (usize, usize) {
+    match descriptors {
+        VOLUME_FILES_MANY_FROM.. => (VOLUME_FILES_MANY, VOLUME_FILES_MORE),
+        _ => (VOLUME_FILES_MAX, 0),
+    }
+}
+
 /// Every client and file needs a descriptor: without more than the usual 1024 the product's limits are not reached.
 /// Returns how many there may be.
 fn raise_descriptor_limit() -> usize {
@@ -414,7 +429,7 @@ fn raise_descriptor_limit() -> usize {
             soft
         }
     };
-    let wanted = CLIENTS_MAX + NBD_CLIENTS_MAX + DESCRIPTORS_RESERVED;
+    let wanted = CLIENTS_MAX + NBD_CLIENTS_MAX + DESCRIPTORS_RESERVED + VOLUME_FILES_MORE;
     if limit < wanted as u64 {
         tracing::warn!("only {limit} files may be open: fewer than {CLIENTS_MAX} clients can connect");
     }

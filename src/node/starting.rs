@@ -122,14 +122,16 @@ impl Starting {
 /// it was asked last: a disk that hangs is to be noticed.
 #[derive(Debug, Default)]
 pub(crate) struct Extension {
-    last: Option<(Stage, u64)>,
+    last: Option<(Stage, u64, u64)>,
 }
 
 impl Extension {
-    /// The lines to send now.
-    pub(crate) fn lines(&mut self, starting: &Starting) -> String {
+    /// The lines to send now; `disk` counts what the process has moved from and to its disk. The store does not tell how
+    /// far it is while it opens, which after a crash may take minutes: there it is known to get on by that.
+    pub(crate) fn lines(&mut self, starting: &Starting, disk: u64) -> String {
         let view = starting.view();
-        let at = (starting.stage(), view.done);
+        let stage = starting.stage();
+        let at = (stage, view.done, if stage == Stage::Store { disk } else { 0 });
         let mut lines = format!("STATUS={}\n", view.text());
         if self.last.replace(at) != Some(at) {
             lines.push_str(&format!("EXTEND_TIMEOUT_USEC={}\n", START_EXTEND_MS * 1000));
@@ -141,6 +143,24 @@ impl Extension {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn each_stage_is_told_by_what_was_done_in_it_alone() {
+        let hour = Duration::from_secs(3600);
+        let starting = Starting { begun: Instant::now().checked_sub(hour).unwrap(), ..Starting::new() };
+        starting.enter(Stage::Walk, 4000);
+        starting.add(1000);
+        let view = starting.view();
+        assert!(
+            view.seconds_left.is_some_and(|left| left < 3000.0),
+            "the hour before it says nothing: {view:?}"
+        );
+        starting.enter(Stage::Replay, 70);
+        assert_eq!((starting.view().done, starting.view().total), (0, 70));
+        starting.set(Stage::Replay, 7, 90);
+        assert_eq!((starting.view().done, starting.view().total), (7, 90), "more came meanwhile");
+    }
 
     #[test]
     fn the_manager_is_asked_for_time_while_a_start_gets_on_and_not_when_it_hangs() {
@@ -148,20 +168,29 @@ mod tests {
         let mut extension = Extension::default();
         let extends =
             |lines: &str| lines.contains(&format!("\nEXTEND_TIMEOUT_USEC={}\n", START_EXTEND_MS * 1000));
-        assert_eq!(extension.lines(&starting).lines().next(), Some("STATUS=looking at its files"));
-        assert!(!extends(&extension.lines(&starting)), "nothing was done");
+        assert_eq!(extension.lines(&starting, 0).lines().next(), Some("STATUS=looking at its files"));
+        assert!(!extends(&extension.lines(&starting, 0)), "nothing was done");
+        starting.enter(Stage::Store, 0);
+        assert!(extends(&extension.lines(&starting, 0)));
+        assert!(extends(&extension.lines(&starting, 4096)), "the store reads");
+        assert!(!extends(&extension.lines(&starting, 4096)), "it does no more");
         starting.enter(Stage::Walk, 4 << 30);
         starting.add(1 << 30);
-        let lines = extension.lines(&starting);
+        let lines = extension.lines(&starting, 0);
         assert!(
             lines.starts_with("STATUS=reading the journal: 1073741824 of 4294967296 bytes (25 %)"),
             "{lines}"
         );
         assert!(extends(&lines));
-        assert!(!extends(&extension.lines(&starting)));
+        assert!(!extends(&extension.lines(&starting, 0)));
         starting.set(Stage::Replay, 10, 40);
-        assert!(extends(&extension.lines(&starting)));
+        let lines = extension.lines(&starting, 0);
+        assert!(
+            lines.starts_with("STATUS=replaying the journal into the store: 10 of 40 entries"),
+            "{lines}"
+        );
+        assert!(extends(&lines));
         starting.set(Stage::Replay, 11, 40);
-        assert!(extends(&extension.lines(&starting)));
+        assert!(extends(&extension.lines(&starting, 0)));
     }
 }

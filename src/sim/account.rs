@@ -109,6 +109,19 @@ impl Checker {
         }
     }
 
+    /// A node tells that entries which it answered without its peer are on the peer's disk now.
+    pub(super) fn on_restored(&mut self, node: usize, text: &str) {
+        let told = text.split(" were answered").next().and_then(|start| start.rsplit(' ').next());
+        let Some(until) = told.and_then(|until| until.parse::<u64>().ok()) else {
+            return self.fail("I-12", format!("node {node} restores a promise up to no entry: {text}"));
+        };
+        let (own, peer) = (&self.nodes[node].journals[0], &self.nodes[1 - node]);
+        let last = own.path.iter().find(|tip| tip.seq >= until);
+        if last.is_some_and(|tip| !peer.journals[0].holds(tip.chain)) && !peer.shortened {
+            self.fail("I-12", format!("node {node} says that its peer has entry {until} on disk: {text}"));
+        }
+    }
+
     /// A primary recovers its journal up to `end`: if its last life did not end well, it must take it that anybody may have
     /// been answered for all of that, as what its peer acknowledged is not written down each time.
     pub(super) fn note_relied(&mut self, node: usize, end: u64) {

@@ -378,7 +378,12 @@ impl World {
         self.trace.event("block-reply", cookie, u64::from(error), || {
             format!("node {n} to blocker {b}: #{number} cookie {cookie} error {error}")
         });
-        let ending = if error == 0 { Ending::Ok } else { Ending::Refused(format!("errno {error}")) };
+        let ending = match ask {
+            _ if error == 0 => Ending::Ok,
+            // It may have been accepted, and is not known to be safe.
+            Ask::Write { fua: true, .. } => Ending::Unknown,
+            _ => Ending::Refused(format!("errno {error}")),
+        };
         (self.ops[number].ending, self.ops[number].done_at) = (ending, now);
         if error == 0 {
             self.blocker_told(n, b, ask, &bytes);

@@ -494,13 +494,21 @@ impl Checker {
         self.note_origin(node, journal);
     }
 
-    /// With damage within the budget, a copy may have become shorter if the other node holds what is gone.
+    /// With damage within the budget, a copy may have become shorter by what it was sent and did not sequence itself, if the
+    /// other node has that on its disk, or never had: an update is answered at no level before it is on the disk of the node
+    /// that sequenced it, so nobody counts on what only reached the other's. What a node sequenced itself, it must miss: a
+    /// later write of its own tells that it was durable, so recovery refuses, unless the other node holds it.
     fn recovered_otherwise(&mut self, node: usize, journal: JournalKind, end: Tip, tip: Tip) {
         let truth = &self.nodes[node].journals[journal.index()];
         let at = truth.path.iter().rposition(|t| t.chain == end.chain && t.seq == end.seq);
         let peer = &self.nodes[1 - node].journals[0];
         let cut = at.map(|at| truth.path[at + 1..].to_vec()).unwrap_or_default();
-        let covered = journal == JournalKind::Replicated && cut.iter().all(|t| peer.holds(t.chain));
+        let unanswered = |chain: u64| {
+            let known = self.history.batches.get(&(0, chain));
+            known.is_some_and(|known| known.origin != node && !known.durable_at_origin)
+        };
+        let covered = journal == JournalKind::Replicated
+            && cut.iter().all(|tip| peer.holds(tip.chain) || unanswered(tip.chain));
         if let Some(at) = at
             && self.nodes[node].decayed.is_some()
             && covered

@@ -317,6 +317,10 @@ impl World {
     }
 
     fn refused(&mut self, number: usize, text: String) {
+        if text.starts_with("IOERR") {
+            // It may be kept or not.
+            return self.end(number, Ending::Unknown);
+        }
         let op = &self.ops[number];
         let replicated = matches!(op.file, File::Main | File::Safe);
         if text.starts_with("READONLY") {

@@ -582,7 +582,10 @@ impl World {
                 self.check.nodes[n].degraded = true;
                 self.trace.sometimes("a promise was degraded");
             }
-            "restored" => self.check.nodes[n].degraded = false,
+            "restored" => {
+                self.check.nodes[n].degraded = false;
+                self.check.on_restored(n, &incident.text);
+            }
             "tail-cut" => self.trace.sometimes("the standby cut its tail"),
             "peer-lost" if incident.text.contains("silent") => {
                 self.trace.sometimes("a silent link was noticed")

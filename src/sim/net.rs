@@ -101,6 +101,10 @@ pub(super) struct Pipe {
     pub(super) last_epoch: Epoch,
     /// The number of the last frame in it.
     pub(super) last_number: u64,
+    /// Bytes of batches given to it, and how many the receiver has granted.
+    pub(super) batch_bytes: u64,
+    /// See [`Pipe::batch_bytes`].
+    pub(super) granted: u64,
     /// The last batch given to it, by its end.
     pub(super) last_batch: Option<u64>,
     /// Heads in frames that are under way: where the frame ends in the stream, and what its header says.

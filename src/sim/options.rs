@@ -124,14 +124,18 @@ pub enum Mutation {
     ForeignEpoch,
     /// Each batch is sent many times over.
     Storm,
+    /// A primary sends more than its standby has granted.
+    Overdraw,
     /// After the last fault a node never connects again.
     NeverConnect,
     /// The node hears of a client's end long after it came.
     CarryOn,
+    /// A standby gives up the stream that it follows for the call of a copy, although it lives.
+    GiveWay,
 }
 
 /// Every mutation.
-pub const MUTATIONS: [Mutation; 20] = [
+pub const MUTATIONS: [Mutation; 22] = [
     Mutation::OkBeforeDurable,
     Mutation::ApplyBeforeDurable,
     Mutation::SkipApply,
@@ -150,8 +154,10 @@ pub const MUTATIONS: [Mutation; 20] = [
     Mutation::StaleRead,
     Mutation::ForeignEpoch,
     Mutation::Storm,
+    Mutation::Overdraw,
     Mutation::NeverConnect,
     Mutation::CarryOn,
+    Mutation::GiveWay,
 ];
 
 /// What a run is made of. Printed with every failure.
@@ -259,6 +265,7 @@ impl Options {
             store_lag_us: pick(&mut prng, &[0, 0, 0, 20_000, 400_000, 1_500_000]),
             quota_segments: None,
         };
+        options.vary_checkpoints();
         if !fault_free && prng.percent(12) {
             options.small_quota(3 + prng.below(3));
         } else if prng.percent(50) {
@@ -270,6 +277,16 @@ impl Options {
             options.troubles.push(Trouble::Kill);
         }
         options
+    }
+
+    /// Gives three of seven seeds a rhythm of checkpoints of their own. It is drawn apart from all else, so the others are
+    /// the runs that they were.
+    fn vary_checkpoints(&mut self) {
+        if [0, 2, 6].contains(&(self.seed % 7)) {
+            let mut prng = Prng::new(self.seed ^ 0x00C4_EC99);
+            self.checkpoint_ms = 20 + prng.below(3_000);
+            self.checkpoint_bytes = (4 << 10) << prng.below(10);
+        }
     }
 
     /// Makes it a run in which the standby is away for so long that it loses its claim on the journal. Nothing is left

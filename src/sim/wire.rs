@@ -1,8 +1,9 @@
 //! Connections between the nodes, as events.
 
-use super::net::{Body, EndState};
+use super::net::{Body, EndState, Pipe, Seen};
 use super::options::Mutation;
 use super::world::{Ev, PAIR, World};
+use crate::base::limits::CREDIT_WINDOW;
 use crate::base::{AlignedBuf, Chain, ConnId, Epoch, Mono, Now, Ordinal, Position, Seq};
 use crate::engine::{Event, LinkEvent};
 use crate::format::control::Role;
@@ -92,6 +93,7 @@ impl World {
                 for mut seen in frames {
                     pipe.note_frame(&seen);
                     self.takes_up(n, id, accepted, &seen.body);
+                    self.note_grant(n, id, &seen, &mut pipe);
                     self.mutate_frame(&mut seen);
                     self.check.on_frame(n, &seen, &mut pipe);
                 }
@@ -109,6 +111,32 @@ impl World {
         }
         let us = 1 + self.streams.net.below(200);
         self.node_after(us, n, Ev::Sent(id));
+    }
+
+    /// An ack grants the other side room for batches; it sends no more than that.
+    fn note_grant(&mut self, n: usize, id: u64, seen: &Seen, pipe: &mut Pipe) {
+        match &seen.body {
+            Body::Ack(_) => {
+                if let Some(connection) = self.net.connections.get_mut(&id) {
+                    let other = &mut connection.ends[1 - n].out;
+                    other.granted = other.granted.max(seen.header.credit);
+                }
+            }
+            Body::Batch(batch) => {
+                pipe.batch_bytes += u64::from(batch.header().len);
+                if self.mutate(Mutation::Overdraw) {
+                    pipe.batch_bytes += 2 * CREDIT_WINDOW;
+                }
+                if pipe.batch_bytes > pipe.granted {
+                    let (sent, granted) = (pipe.batch_bytes, pipe.granted);
+                    self.check.fail(
+                        "I-15",
+                        format!("node {n} sent {sent} bytes of batches, {granted} were granted"),
+                    );
+                }
+            }
+            Body::Hello(_) | Body::Begin(_) | Body::Other => {}
+        }
     }
 
     /// A node shows by what it sends that it has taken up what it heard.
@@ -168,6 +196,20 @@ impl World {
         self.trace.sometimes("a copy of the primary called its standby");
         self.input(n, LinkEvent::Accepted { conn, from: "a copy".to_owned() });
         self.input(n, LinkEvent::Bytes { conn, bytes });
+        self.gives_way(n, conn);
+    }
+
+    /// A node answers the call of a copy, and gives up for it what it follows.
+    fn gives_way(&mut self, n: usize, copy: ConnId) {
+        let life = self.nodes[n].life;
+        let follows = |end: &&super::net::End| end.life == life && end.follows && end.state == EndState::Open;
+        let ends = self.net.connections.values().map(|connection| &connection.ends[n]);
+        if let Some(conn) = ends.filter(follows).map(|end| end.conn).next_back()
+            && self.mutate(Mutation::GiveWay)
+        {
+            self.link_close(n, conn, false);
+            self.link_send(n, copy, &[]);
+        }
     }
 
     fn mutate_frame(&mut self, seen: &mut super::net::Seen) {

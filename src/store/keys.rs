@@ -145,7 +145,12 @@ pub(super) fn volumes_value(since: [Option<Seq>; 2]) -> Vec<u8> {
 
 /// Reads the value of [`VOLUMES`].
 pub(super) fn read_volumes(value: &[u8]) -> Result<[Option<Seq>; 2], DecodeError> {
-    Ok(read_applied(value)?.map(|seq| (seq != Seq(u64::MAX)).then_some(seq)))
+    let mut r = Reader::new("store volumes record", value);
+    let mut since = || match r.rest().starts_with(&[u8::MAX; 8]) {
+        true => r.u64().map(|_| None),
+        false => r.number("entry of the volumes").map(|seq| Some(Seq(seq))),
+    };
+    Ok([since()?, since()?])
 }
 
 /// The value of [`APPLIED`].
@@ -158,7 +163,8 @@ pub(super) fn applied_value(applied: [Seq; 2]) -> Vec<u8> {
 /// Reads the value of [`APPLIED`].
 pub(super) fn read_applied(value: &[u8]) -> Result<[Seq; 2], DecodeError> {
     let mut r = Reader::new("store applied record", value);
-    Ok([Seq(r.u64()?), Seq(r.u64()?)])
+    let mut entry = || r.number("applied entry").map(Seq);
+    Ok([entry()?, entry()?])
 }
 
 /// Reads any bytes as the key of a record and as the values of those that have a form of their own.
@@ -211,6 +217,38 @@ mod tests {
         assert_eq!(read_format(&records[0].1), Ok(Ordinal(1)));
         assert_eq!(read_applied(&records[1].1), Ok(applied));
         assert_eq!(read_volumes(&records[5].1), Ok(since));
+    }
+
+    #[test]
+    fn numbers_that_nothing_can_follow_are_refused_by_name_in_every_record() {
+        use crate::base::limits::NUMBER_MAX;
+        let meta = |high: u64, gone: u64| {
+            let numbers = [&high.to_le_bytes()[..], &1_u32.to_le_bytes(), &gone.to_le_bytes()].concat();
+            let bytes = [&[1, 1, 0][..], &numbers].concat();
+            crate::store::namespace::Namespace::from_records(&bytes, [])
+        };
+        assert!(meta(NUMBER_MAX, NUMBER_MAX).is_ok());
+        assert_eq!(read_applied(&applied_value([Seq(NUMBER_MAX); 2])), Ok([Seq(NUMBER_MAX); 2]));
+        assert_eq!(read_volumes(&volumes_value([Some(Seq(NUMBER_MAX)); 2])), Ok([Some(Seq(NUMBER_MAX)); 2]));
+        for over in [NUMBER_MAX + 1, u64::MAX - 1, u64::MAX] {
+            let refused = |what: &str, told: String| {
+                assert!(
+                    told.contains(&format!("{what}: {over} is over the limit of {NUMBER_MAX}")),
+                    "{told}"
+                );
+            };
+            refused("highest id", meta(over, 1).unwrap_err().to_string());
+            refused("deleted id", meta(1, over).unwrap_err().to_string());
+            for at in 0..2 {
+                let mut applied = [Seq(1); 2];
+                applied[at] = Seq(over);
+                refused("applied entry", read_applied(&applied_value(applied)).unwrap_err().to_string());
+                if over != u64::MAX {
+                    let since = read_volumes(&volumes_value(applied.map(Some)));
+                    refused("entry of the volumes", since.unwrap_err().to_string());
+                }
+            }
+        }
     }
 
     #[test]

@@ -340,7 +340,7 @@ impl Namespace {
         self.paused = r.u8()? != 0;
         self.high_water = FileId(r.number("highest id")?);
         for _ in 0..r.u32()? {
-            self.gone.insert(FileId(r.u64()?));
+            self.gone.insert(FileId(r.number("deleted id")?));
         }
         r.expect("bytes after the namespace record", 0, r.rest().len() as u64)
     }

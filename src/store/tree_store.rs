@@ -167,6 +167,11 @@ impl Staged<'_> {
 }
 
 impl StoreWriter {
+    /// Keeps so many files of volumes open for writing from now on.
+    pub fn keep_volumes_open(&mut self, most: usize) {
+        self.volumes.keep_open(most);
+    }
+
     /// The last entry of each journal that is applied.
     #[must_use]
     pub fn applied(&self) -> [Seq; 2] {
@@ -330,7 +335,7 @@ impl StoreWrite for StoreWriter {
         // First the volumes: what a crash leaves of them without the rest is written again by the replay.
         self.volumes.apply(journal, batches).inspect_err(|_| {
             if let Some(fault) = self.volumes.failed_sync() {
-                self.failed = Some(fault);
+                self.failed = Some(fault.at_sync());
             }
         })?;
         let due = batches_due(journal, self.state.applied[journal.index()], batches)?;
@@ -369,7 +374,7 @@ impl StoreWrite for StoreWriter {
 
     fn checkpoint_failed(&mut self, fault: Fault) {
         // What a failed sync left on disk is unknown, whatever a second one says.
-        self.failed = Some(fault);
+        self.failed = Some(fault.at_sync());
     }
 
     fn read_volume(&mut self, file: FileId, offset: u64, len: usize) -> Result<Bytes, StoreError> {
@@ -385,7 +390,7 @@ impl StoreWrite for StoreWriter {
         let begun = self.volumes.is_begun();
         let since = self.volumes.synced(self.state.applied).inspect_err(|error| {
             let fault = if let StoreError::Disk { fault, .. } = error { *fault } else { EIO };
-            self.failed = Some(fault);
+            self.failed = Some(fault.at_sync());
         })?;
         // What was applied since the checkpoint began need not be part of it; but no journal is let go before the store
         // says that volumes do not need it.

@@ -22,7 +22,7 @@ pub use parts::Parts;
 pub use ring::{Finished, Ring, Task, WriteTask, missing_operations};
 pub use signal::catch_signals;
 pub use socket::{Goal, accept, fill, receive, send};
-pub use thread::give_way;
+pub use thread::{give_way, processor_time};
 
 /// The most bytes that one read, write or send moves (Linux, read(2): 0x7ffff000).
 pub const TRANSFER_MAX: usize = 0x7fff_f000;

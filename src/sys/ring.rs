@@ -35,6 +35,8 @@ const LONGEST_S: u64 = 1 << 30;
 const COMPLETIONS_MIN: u32 = 4096;
 /// poll(2): the other side sends no more; that it is gone is always told too.
 const END_OF_STREAM: u32 = libc::POLLRDHUP.unsigned_abs() as u32;
+/// io_uring_enter(2), in `ioprio` of a receive: wait until there is something before the first attempt.
+const POLL_FIRST: u16 = 1;
 /// io_uring_enter(2): wait for, or at least look for, completions.
 const ENTER_GETEVENTS: u32 = 1;
 /// io_uring_enter(2): the argument is an extended one, with a time limit.
@@ -138,6 +140,8 @@ pub struct Ring<F: AsFd> {
     free: Vec<u32>,
     /// Completions taken from the queue early to make room.
     parked: VecDeque<(u64, i32)>,
+    /// Whether a receive may ask to wait for data before it tries.
+    polls_first: bool,
     /// Only the thread that made the ring may enter it (IORING_SETUP_SINGLE_ISSUER).
     stays: PhantomData<*const ()>,
 }
@@ -148,7 +152,7 @@ impl<F: AsFd> Ring<F> {
     /// # Errors
     /// When the kernel forbids io_uring, lacks an operation, or does not complete a first one.
     pub fn open(entries: u32) -> io::Result<Self> {
-        let uring = set_up(entries)?;
+        let (uring, polls_first) = set_up(entries)?;
         let params = uring.params();
         if !(params.is_feature_nodrop() && params.is_feature_ext_arg() && params.is_feature_submit_stable()) {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring of this kernel is too old"));
@@ -159,8 +163,14 @@ impl<F: AsFd> Ring<F> {
                 return Err(io::Error::new(io::ErrorKind::Unsupported, text));
             }
         }
-        let mut ring =
-            Self { uring, slots: Vec::new(), free: Vec::new(), parked: VecDeque::new(), stays: PhantomData };
+        let mut ring = Self {
+            uring,
+            slots: Vec::new(),
+            free: Vec::new(),
+            parked: VecDeque::new(),
+            polls_first,
+            stays: PhantomData,
+        };
         ring.try_nothing()?;
         Ok(ring)
     }
@@ -180,7 +190,9 @@ impl<F: AsFd> Ring<F> {
         });
         let slot = self.slots.get_mut(position(u64::from(index))).expect("a free slot exists");
         slot.token = token;
-        let entry = entry_of(slot.task.insert(task), &mut slot.arguments).user_data(u64::from(index));
+        let task = slot.task.insert(task);
+        let entry = entry_of(task, &mut slot.arguments, self.polls_first);
+        let entry = entry.user_data(u64::from(index));
         if let Err(error) = self.push(&entry) {
             self.parked.push_back((u64::from(index), -error.raw_os_error().unwrap_or(libc::EIO)));
         }
@@ -349,7 +361,7 @@ impl<F: AsFd> Drop for Ring<F> {
 /// # Errors
 /// What io_uring_setup(2) answered.
 pub fn missing_operations() -> io::Result<Vec<&'static str>> {
-    let uring = set_up(8)?;
+    let (uring, _) = set_up(8)?;
     let mut missing = Vec::new();
     for (name, code) in operations() {
         if !supported(&uring, code)? {
@@ -381,8 +393,9 @@ fn supported(uring: &IoUring, code: u8) -> io::Result<bool> {
     Ok(probe.is_supported(code))
 }
 
-/// Sets up a ring with the fastest way of running completions that the kernel has.
-fn set_up(entries: u32) -> io::Result<IoUring> {
+/// Sets up a ring with the fastest way of running completions that the kernel has. Tells whether that is the newest of
+/// them, of Linux 6.1: such a kernel knows [`POLL_FIRST`] too, which is of 5.19.
+fn set_up(entries: u32) -> io::Result<(IoUring, bool)> {
     let completions = entries.saturating_mul(4).max(COMPLETIONS_MIN);
     let mut best = IoUring::builder();
     best.dontfork().setup_clamp().setup_cqsize(completions).setup_submit_all();
@@ -393,8 +406,8 @@ fn set_up(entries: u32) -> io::Result<IoUring> {
     let mut plain = IoUring::builder();
     plain.dontfork().setup_clamp().setup_cqsize(completions);
     let mut last = Err(io::Error::from_raw_os_error(libc::EINVAL));
-    for builder in [best, good, plain] {
-        last = builder.build(entries);
+    for (builder, newest) in [(best, true), (good, false), (plain, false)] {
+        last = builder.build(entries).map(|uring| (uring, newest));
         match &last {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
             _ => return last,
@@ -415,8 +428,10 @@ fn length(len: usize) -> u32 {
     u32::try_from(len.min(TRANSFER_MAX)).unwrap_or(u32::MAX)
 }
 
-/// The entry for `task`, which may point into both arguments; both stay in the same slot.
-fn entry_of<F: AsFd>(task: &mut Task<F>, arguments: &mut Arguments) -> squeue::Entry {
+/// The entry for `task`, which may point into both arguments; both stay in the same slot. With `poll_first` a receive is
+/// not tried before there is something: who asks has most often just taken all that was there, and an attempt in vain costs
+/// more than a look.
+fn entry_of<F: AsFd>(task: &mut Task<F>, arguments: &mut Arguments, poll_first: bool) -> squeue::Entry {
     match task {
         Task::Accept(socket) => {
             opcode::Accept::new(types::Fd(socket.as_raw_fd()), ptr::null_mut(), ptr::null_mut())
@@ -431,7 +446,8 @@ fn entry_of<F: AsFd>(task: &mut Task<F>, arguments: &mut Arguments) -> squeue::E
         Task::Receive(socket, buffer) => {
             buffer.clear();
             let (start, len) = (buffer.as_mut_ptr(), length(buffer.capacity()));
-            opcode::Recv::new(types::Fd(socket.as_raw_fd()), start, len).build()
+            let priority = if poll_first { POLL_FIRST } else { 0 };
+            opcode::Recv::new(types::Fd(socket.as_raw_fd()), start, len).ioprio(priority).build()
         }
         Task::Fill(socket, buffer, goal) => {
             let want = goal.most.saturating_sub(buffer.len()).min(buffer.spare());
@@ -539,17 +555,23 @@ mod tests {
     #[repr(C)]
     struct Asked {
         opcode: u8,
-        before: [u8; 27],
+        flags: u8,
+        priority: u16,
+        before: [u8; 24],
         op_flags: u32,
         behind: [u8; 32],
     }
 
-    /// Operation code and flags of what the kernel is asked for.
-    fn asked(mut task: Task<std::fs::File>) -> (u8, u32) {
+    fn entry(mut task: Task<std::fs::File>, poll_first: bool) -> Asked {
         let mut arguments = Arguments { ranges: Vec::new(), message: None, address: None };
-        let entry = entry_of(&mut task, &mut arguments);
+        let entry = entry_of(&mut task, &mut arguments, poll_first);
         // SAFETY: both are 64 bytes of numbers, and any numbers will do.
-        let entry: Asked = unsafe { std::mem::transmute(entry) };
+        unsafe { std::mem::transmute(entry) }
+    }
+
+    /// Operation code and flags of what the kernel is asked for.
+    fn asked(task: Task<std::fs::File>) -> (u8, u32) {
+        let entry = entry(task, true);
         (entry.opcode, entry.op_flags)
     }
 
@@ -566,5 +588,18 @@ mod tests {
         assert_eq!(asked(Task::WriteDurably(write(3))), (2, durably));
         assert_eq!(asked(Task::Write(write(1))), (23, 0));
         assert_eq!(asked(Task::Sync(write(1))), (3, 1));
+    }
+
+    #[test]
+    fn a_receive_waits_for_data_before_it_tries_where_the_kernel_can() {
+        let receive = || {
+            let (ours, _) = std::os::unix::net::UnixStream::pair().unwrap();
+            Task::Receive(Arc::new(ours.into()), Vec::with_capacity(8))
+        };
+        // IORING_OP_RECV 27, IORING_RECVSEND_POLL_FIRST 1.
+        for (newest, priority) in [(true, 1), (false, 0)] {
+            let entry = entry(receive(), newest);
+            assert_eq!((entry.opcode, entry.priority), (27, priority));
+        }
     }
 }

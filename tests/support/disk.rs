@@ -2,7 +2,7 @@
 
 use super::shell;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Mounted until it is dropped. Needs root.
@@ -88,6 +88,17 @@ impl Disk {
         self.mount();
     }
 
+    /// From here on no write to it ends, until what is returned is dropped, or this process is gone.
+    pub(crate) fn freeze(&self) -> Frozen {
+        let at = self.at.to_str().unwrap();
+        // It thaws the disk when its input ends, whatever becomes of us.
+        let words = ["-c", "read nothing; fsfreeze --unfreeze \"$0\"", at];
+        let thaw = Command::new("sh").args(words).stdin(Stdio::piped()).spawn().expect("there is a shell");
+        let frozen = Frozen { thaw };
+        shell(&["fsfreeze", "--freeze", at]);
+        frozen
+    }
+
     /// Takes all the space that is left.
     pub(crate) fn fill(&self) {
         use std::io::Write;
@@ -100,6 +111,18 @@ impl Disk {
     /// Gives back what [`Self::fill`] took.
     pub(crate) fn free(&self) {
         std::fs::remove_file(self.at.join("filler")).unwrap();
+    }
+}
+
+/// A disk on which no write ends.
+pub(crate) struct Frozen {
+    thaw: Child,
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        drop(self.thaw.stdin.take());
+        let _ = self.thaw.wait();
     }
 }
 

@@ -18,7 +18,7 @@ mod wire;
 pub(crate) use disk::Disk;
 pub(crate) use load::{Load, Shape, Told, audit, items};
 pub(crate) use nbd::{Nbd, Safe, Stamper, audit_stamps};
-pub(crate) use node::{Door, Node, Pair, Plan, loopback_addresses, shell};
+pub(crate) use node::{Door, Node, Pair, Plan, loopback_addresses, program, shell};
 pub(crate) use peer::{Impostor, hello_of, in_place_of};
 pub(crate) use redis::{RawClient, RedisServer, Reply};
 pub(crate) use rules::{here, tier};

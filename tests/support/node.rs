@@ -99,12 +99,14 @@ pub(crate) struct Plan {
     pub(crate) config: Vec<&'static str>,
     /// Arguments of `serve`.
     pub(crate) serve: Vec<&'static str>,
+    /// Another program than the one under test.
+    pub(crate) program: Option<PathBuf>,
 }
 
 impl Plan {
     /// Small segments, quick heartbeats: right for tests.
     pub(crate) fn quick() -> Self {
-        Self { init: vec!["--segment-bytes", "1M"], config: vec!["heartbeat_ms = 100"], serve: Vec::new() }
+        Self { init: vec!["--segment-bytes", "1M"], config: vec!["heartbeat_ms = 100"], ..Self::default() }
     }
 
     /// With segments of another size.
@@ -139,6 +141,8 @@ pub(crate) struct Node {
     pub(crate) door: Door,
     /// What the process is started through, such as `nsenter --net=FILE`.
     pub(crate) through: Vec<String>,
+    /// What its process runs from the next start on, and its command line from now on.
+    pub(crate) program: PathBuf,
     serve: Vec<&'static str>,
     process: Option<Child>,
     /// What the process writes to its log, over all its lives. Not on the disk of the node: that may be full or dead.
@@ -148,7 +152,7 @@ pub(crate) struct Node {
 impl Node {
     fn new(dir: PathBuf, door: Door, serve: Vec<&'static str>) -> Self {
         let log = tempfile::tempfile().expect("a file for the log");
-        Self { dir, door, through: Vec::new(), serve, process: None, log }
+        Self { dir, door, through: Vec::new(), program: program().into(), serve, process: None, log }
     }
 
     /// Makes a node that is not started yet. Without an address for Redis clients they come through its own socket.
@@ -160,18 +164,29 @@ impl Node {
         plan: &Plan,
     ) -> Self {
         let door = resp.map_or_else(|| Door::Unix(dir.join("resp.sock")), Door::Tcp);
-        let node = Self::new(dir, door, plan.serve.clone());
+        let mut node = Self::new(dir, door, plan.serve.clone());
+        if let Some(program) = &plan.program {
+            node.program.clone_from(program);
+        }
         let [link, peer] = [link, peer].map(|address| address.to_string());
         let mut args = vec!["init", "--name", name, "--role", role, "--link-listen", &link, "--peer", &peer];
         let resp = resp.map(|address| address.to_string());
         args.extend(resp.iter().flat_map(|address| ["--resp", address]));
         args.extend(&plan.init);
         node.done(&args);
-        let path = node.dir.join("config.toml");
-        let mut text = std::fs::read_to_string(&path).unwrap();
-        plan.config.iter().for_each(|line| text.push_str(&format!("{line}\n")));
-        std::fs::write(&path, text).unwrap();
+        node.configure(&plan.config);
         node
+    }
+
+    /// Adds lines to its config, before the line that says where the file ends: what stands behind that one is warned of.
+    #[track_caller]
+    pub(crate) fn configure(&self, lines: &[impl AsRef<str>]) {
+        let path = self.dir.join("config.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let at = text.rfind("# end\n").unwrap_or(text.len());
+        let (before, after) = text.split_at(at);
+        let lines: String = lines.iter().map(|line| format!("{}\n", line.as_ref())).collect();
+        std::fs::write(&path, format!("{before}{lines}{after}")).unwrap();
     }
 
     /// Makes a primary whose peer is never there, in `dir`; not started.
@@ -206,7 +221,8 @@ impl Node {
     /// The same with another place for its log.
     pub(crate) fn start_logging(&mut self, log: impl Into<Stdio>, through: &[String]) {
         assert!(self.process.is_none(), "it runs already");
-        let words: Vec<&str> = through.iter().map(String::as_str).chain([program()]).collect();
+        let own = self.program.to_str().expect("its name is text");
+        let words: Vec<&str> = through.iter().map(String::as_str).chain([own]).collect();
         let mut command = Command::new(super::tool(words[0]).unwrap_or_else(|| PathBuf::from(words[0])));
         command.args(&words[1..]).arg("serve").arg("--dir").arg(&self.dir).args(&self.serve);
         command.args(["--die-with-parent", &std::process::id().to_string()]);
@@ -216,7 +232,7 @@ impl Node {
 
     /// One run of the command line on this node.
     pub(crate) fn verb(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(program());
+        let mut command = Command::new(&self.program);
         command.args(args).arg("--dir").arg(&self.dir).env_remove("HOT_BACKUP_DIR").stdin(Stdio::null());
         command.output().expect("the program runs")
     }

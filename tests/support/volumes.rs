@@ -16,10 +16,7 @@ pub(crate) const EXPORT: &str = "app/disk1";
 /// Lets clients of volumes connect to `address`.
 #[track_caller]
 pub(crate) fn serves_volumes_at(node: &Node, address: SocketAddr) {
-    let path = node.dir.join("config.toml");
-    let mut text = std::fs::read_to_string(&path).unwrap();
-    text.push_str(&format!("nbd = \"{address}\"\n"));
-    std::fs::write(path, text).unwrap();
+    node.configure(&[format!("nbd = \"{address}\"")]);
 }
 
 /// Makes the volume, in an account of its own if there is none yet.

@@ -81,14 +81,24 @@ impl Source {
                         next,
                     ));
                 }
-                check_size(id, found.len(), &path.display())?;
-                read_value(file, id, &path.display())?
+                read_file(file, found.len(), id, &path.display())?
             }
             Self::Stdin => read_value(std::io::stdin(), id, &"stdin")?,
         };
         check_size(id, bytes.len() as u64, &"the value")?;
         Ok(bytes)
     }
+}
+
+/// Reads a file that tells its size: nothing of it if that is too large.
+fn read_file(
+    source: impl Read,
+    len: u64,
+    id: &[u8],
+    what: &dyn std::fmt::Display,
+) -> Result<Vec<u8>, Failure> {
+    check_size(id, len, what)?;
+    read_value(source, id, what)
 }
 
 /// Reads a value; of one that is too large only a byte more than is allowed.
@@ -172,6 +182,13 @@ mod tests {
         let failure = Source::File(file.path().to_owned()).read(b"1").unwrap_err();
         assert!(failure.to_string().contains("more than 16 MiB"), "{failure}");
         assert!(begin.elapsed() < std::time::Duration::from_secs(5));
+        struct Unread;
+        impl Read for Unread {
+            fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+                panic!("it is read");
+            }
+        }
+        assert!(read_file(Unread, ITEM_VALUE_MAX as u64 + 1, b"1", &"a file").is_err());
         let limit = ITEM_VALUE_MAX as u64;
         file.as_file().set_len(limit).unwrap();
         assert_eq!(Source::File(file.path().to_owned()).read(b"1").unwrap().len() as u64, limit);

@@ -34,7 +34,7 @@ use super::{Allocation, BlockBackend, Piece, Refusal};
 #[cfg(doc)]
 use crate::base::limits::NBD_STUCK_MS;
 use crate::base::limits::{NBD_CLIENTS_MAX, NBD_HANDSHAKE_MS, NBD_TRAFFIC_MAX};
-use crate::base::{AlignedBuf, ConnId, FileId, Mono, Now};
+use crate::base::{AlignedBuf, ConnId, FileId, Mono, Now, Seq};
 use budget::Budget;
 use bytes::Bytes;
 use pending::PendingRequests;
@@ -327,11 +327,18 @@ impl NbdDoor {
         first.into_iter().flatten().map(|(at, _)| *at).min()
     }
 
-    /// Ends every client that waits for an answer: none will come, and what it asked for may be there or not.
-    pub fn abandon(&mut self) {
-        let waiting: Vec<_> =
-            self.sessions.iter().filter(|(_, session)| session.waits()).map(|(conn, _)| *conn).collect();
-        waiting.into_iter().for_each(|conn| self.end(conn));
+    /// Fails every request that waits for an entry after `beyond` (by [`crate::base::JournalKind::index`]); what it is
+    /// about may be kept or not. Without a bound it fails all that wait, and their clients are ended: this node is not
+    /// the one to ask any more.
+    pub fn abandon(&mut self, why: &Refusal, beyond: Option<[Seq; 2]>) {
+        let mut over = Vec::new();
+        for (conn, session) in &mut self.sessions {
+            if beyond.is_none() && session.waits() {
+                over.push(*conn);
+            }
+            session.abandon(why, beyond, &mut self.shared);
+        }
+        over.into_iter().for_each(|conn| self.end(conn));
     }
 
     /// Clients connected.

@@ -6,7 +6,7 @@ use super::pending::PendingRequest;
 use super::transmission::Serving;
 use super::{Allocation, BlockBackend, NbdOutput, NbdShared, Piece, Refusal, Tls};
 use crate::base::limits::{NBD_OUT_MAX, RECEIVE_MAX, RECEIVE_MIN};
-use crate::base::{AlignedBuf, ConnId, Mono};
+use crate::base::{AlignedBuf, ConnId, Mono, Seq};
 use crate::doors::CommitWatermarks;
 use crate::format::nbd;
 
@@ -204,6 +204,14 @@ impl NbdSession {
     pub(super) fn release(&mut self, marks: &CommitWatermarks, shared: &mut NbdShared) {
         if let Phase::Serving(serving) = &mut self.phase {
             serving.release(marks, &mut self.io, shared);
+            self.io.out.settle(shared);
+        }
+    }
+
+    /// Fails what waits for an entry after `beyond`, or all that waits.
+    pub(super) fn abandon(&mut self, why: &Refusal, beyond: Option<[Seq; 2]>, shared: &mut NbdShared) {
+        if let Phase::Serving(serving) = &mut self.phase {
+            serving.abandon(why, beyond, &mut self.io, shared);
             self.io.out.settle(shared);
         }
     }

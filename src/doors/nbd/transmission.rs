@@ -8,7 +8,7 @@ use super::replies::{chunks, content, extents, fitting};
 use super::session::{Io, NbdStep};
 use super::{Allocation, BlockBackend, NbdShared, Piece, Refusal};
 use crate::base::limits::{NBD_EXTENTS_MAX, NBD_IN_FLIGHT_MAX, NBD_READS_MAX, NBD_REQUEST_MAX};
-use crate::base::{AlignedBuf, FileId, Wait};
+use crate::base::{AlignedBuf, FileId, Seq, Wait};
 use crate::doors::{CommitWatermarks, Volume};
 use crate::format::nbd::{self, Request};
 
@@ -66,6 +66,27 @@ impl Serving {
                 nbd::simple_reply(io.out.small(shared), 0, *cookie);
             }
             !reached
+        });
+    }
+
+    /// Fails what waits for an entry after `beyond`, or all that waits. What was accepted stays so: a later flush covers
+    /// it.
+    pub(super) fn abandon(
+        &mut self,
+        why: &Refusal,
+        beyond: Option<[Seq; 2]>,
+        io: &mut Io,
+        shared: &mut NbdShared,
+    ) {
+        let late = |wait: &Wait| beyond.is_none_or(|beyond| wait.seq > beyond[wait.journal.index()]);
+        let fail = Fail::from(why.clone());
+        self.holds.retain(|(waits, cookie)| {
+            let fails = waits.iter().any(late);
+            if fails {
+                io.out.release(nbd::SIMPLE_REPLY_LEN);
+                nbd::simple_reply(io.out.small(shared), fail.error, *cookie);
+            }
+            !fails
         });
     }
 

@@ -116,7 +116,9 @@ fn rate(pipelined: usize) -> f64 {
                 DoorOutput::Guessed { .. } | DoorOutput::Close { .. } => panic!("no client ends"),
             }
         }
-        sends.drain(..).for_each(|conn| door.sent(conn));
+        for conn in sends.drain(..) {
+            door.sent(conn);
+        }
         for (conn, mut buffer) in receives.drain(..) {
             buffer.extend_from_slice(&input);
             door.input(now, conn, buffer, &mut sink);

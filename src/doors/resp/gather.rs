@@ -5,6 +5,8 @@
 //! for the command, and it waits for nobody: if the others change its keys faster than it reads them, it gets one long
 //! turn, and is refused if that does not do. Within EXEC the transaction looks after that: it begins anew.
 
+use super::RespShared;
+use super::pile::Pile;
 use super::refusal::Fail;
 use super::session::Blocked;
 use super::turn::{Turn, draft};
@@ -128,13 +130,20 @@ impl Gather {
     }
 
     /// Everything is to be read anew.
-    fn begin_anew(&mut self) {
-        *self = Self {
+    fn begin_anew(&mut self, pile: &mut Pile) {
+        let anew = Self {
             index: Some(Index::with_capacity(self.keys)),
             seen: self.seen,
             late: self.late + 1,
             ..Self::empty(self.what, self.keys)
         };
+        std::mem::replace(self, anew).leave(pile);
+    }
+
+    /// It is over: what it holds is freed little by little.
+    pub(super) fn leave(self, pile: &mut Pile) {
+        pile.add_values(self.values);
+        pile.add_draft(self.draft);
     }
 
     fn key<'a>(&self, args: Args<'a>, place: usize) -> &'a [u8] {
@@ -184,9 +193,13 @@ impl<B: Backend> Turn<'_, B> {
 
     /// Goes on with it, and answers when it is done.
     pub(super) fn gather_on(&mut self, mut gather: Box<Gather>, args: Args<'_>) -> Result<(), Fail> {
-        let done = self.gather_step(&mut gather, args)?;
-        if !done {
-            self.unfinished = Some(Blocked::Gather(gather));
+        match self.gather_step(&mut gather, args) {
+            Ok(false) => self.unfinished = Some(Blocked::Gather(gather)),
+            Ok(true) => gather.leave(&mut self.shared.pile),
+            Err(fail) => {
+                gather.leave(&mut self.shared.pile);
+                return Err(fail);
+            }
         }
         Ok(())
     }
@@ -240,9 +253,11 @@ impl<B: Backend> Turn<'_, B> {
     /// Reads until all is read and nothing of it was changed since, or the turn is over.
     fn read_keys(&mut self, gather: &mut Gather, args: Args<'_>) -> Result<bool, Fail> {
         if gather.index.is_some() {
-            self.note_changes(gather)?;
             if gather.late > ANEW_MAX {
                 self.shared.work.begin_slice(0, LONG_TURN_SLICES);
+            }
+            if !self.note_changes(gather)? {
+                return if gather.late > ANEW_MAX { Err(TOO_BUSY.into()) } else { Ok(false) };
             }
         }
         if !self.read_again(gather, args)? {
@@ -333,14 +348,21 @@ impl<B: Backend> Turn<'_, B> {
         Ok(())
     }
 
-    /// Finds out what has to be read again.
-    fn note_changes(&mut self, gather: &mut Gather) -> Result<(), Fail> {
+    /// Finds out what has to be read again. False when the turn is over before all changes were looked at; if others
+    /// change more than is looked at, that comes to an end as soon as more was changed than is remembered.
+    fn note_changes(&mut self, gather: &mut Gather) -> Result<bool, Fail> {
         self.shared.learn(self.backend);
-        let (mut looked, mut anew) = (0, false);
-        match (&gather.index, self.shared.changes.since(gather.seen)) {
+        let RespShared { changes, work, pile, .. } = &mut *self.shared;
+        let (mut anew, mut all) = (false, true);
+        match (&gather.index, changes.since(gather.seen)) {
             (Some(index), Some(changes)) => {
                 for change in changes {
-                    looked += 1;
+                    if work.slice_is_over() {
+                        all = false;
+                        break;
+                    }
+                    work.spend(WORK_COMMAND);
+                    gather.seen += 1;
                     match *change {
                         Change::Item(item) => gather.again.extend(index.places(item).take(1)),
                         Change::File(_) | Change::All => anew = true,
@@ -350,14 +372,15 @@ impl<B: Backend> Turn<'_, B> {
             // More was changed than is remembered.
             _ => anew = true,
         }
-        gather.seen = self.shared.changes.next();
-        gather.again.sort_unstable();
-        gather.again.dedup();
-        self.shared.work.spend(looked * WORK_COMMAND);
         if anew {
-            gather.begin_anew();
+            (gather.seen, all) = (changes.next(), true);
+            gather.begin_anew(pile);
         }
-        if gather.late > 2 * ANEW_MAX { Err(TOO_BUSY.into()) } else { Ok(()) }
+        if all {
+            gather.again.sort_unstable();
+            gather.again.dedup();
+        }
+        if gather.late > 2 * ANEW_MAX { Err(TOO_BUSY.into()) } else { Ok(all) }
     }
 
     fn tell_values(&mut self, gather: &mut Gather) -> Result<bool, Fail> {
@@ -394,6 +417,10 @@ impl<B: Backend> Turn<'_, B> {
     fn update_all(&mut self, gather: &mut Gather, args: Args<'_>) -> Result<bool, Fail> {
         if self.staged.is_none() && gather.put == 0 && gather.keys <= DIRECT_ITEMS_MAX {
             return self.update_at_once(gather, args);
+        }
+        if gather.put == 0 {
+            let draft = self.staged.as_mut().map_or(&mut gather.draft, |staged| &mut staged.draft);
+            draft.reserve(gather.keys);
         }
         while gather.put < gather.keys {
             if self.shared.work.slice_is_over() {

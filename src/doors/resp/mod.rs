@@ -32,6 +32,7 @@ mod info;
 mod items;
 mod line;
 mod outbox;
+mod pile;
 mod refusal;
 mod report;
 mod session;
@@ -48,14 +49,14 @@ mod bench;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 #[cfg(test)]
 mod vectors;
 
-use crate::base::limits::{CLIENTS_MAX, SCAN_CURSORS_MAX};
-use crate::base::{ConnId, Mono, Now};
-use crate::doors::Backend;
+use crate::base::limits::{CLIENTS_MAX, CLIENTS_MEMORY_MAX, SCAN_CURSORS_MAX};
+use crate::base::{ConnId, Mono, Now, Seq};
 use crate::doors::index::FastHash;
+use crate::doors::{Backend, CommitWatermarks, Refusal};
 use bytes::{Bytes, BytesMut};
 pub use clients::ClientPlace;
 pub use info::Memory;
@@ -137,11 +138,18 @@ struct RespShared {
     arena: BytesMut,
     /// Clients with replies held back or in WAIT.
     waiting: Vec<ConnId>,
+    /// The watermarks with which all of them were looked at; none if they have to be looked at whatever the next ones are.
+    released: Option<CommitWatermarks>,
+    /// How many were looked at so far.
+    #[cfg(test)]
+    looked_at: usize,
     /// Clients that can go on at once.
     ready: line::Line,
     /// Clients that can go on when the backend is not congested.
     congested: line::Line,
     work: work::Work,
+    /// What is over and not freed yet.
+    pile: pile::Pile,
     /// Clients in WAIT or WAITAOF.
     blocked: usize,
     /// Ends of those that have one.
@@ -165,6 +173,14 @@ struct RespShared {
 }
 
 impl RespShared {
+    /// Whether all who wait were looked at with these watermarks already: nobody's wait is over then. A client in WAIT
+    /// waits for more than these tell; and while memory is short, what others give back lets a client go on.
+    fn were_looked_at(&mut self, marks: CommitWatermarks) -> bool {
+        let by_marks_alone = self.blocked == 0 && self.memory <= CLIENTS_MEMORY_MAX;
+        let before = std::mem::replace(&mut self.released, by_marks_alone.then_some(marks));
+        by_marks_alone && before == Some(marks)
+    }
+
     /// Takes what was changed, by whomever, to those who want to know.
     fn learn<B: Backend>(&mut self, backend: &mut B) {
         while let Some(change) = backend.next_change() {
@@ -194,9 +210,13 @@ impl RespDoor {
             outputs: VecDeque::new(),
             arena: BytesMut::new(),
             waiting: Vec::new(),
+            released: None,
+            #[cfg(test)]
+            looked_at: 0,
             ready: line::Line::default(),
             congested: line::Line::default(),
             work: work::Work::new(),
+            pile: pile::Pile::default(),
             blocked: 0,
             deadlines: BTreeSet::new(),
             locked: BTreeSet::new(),
@@ -253,6 +273,10 @@ impl RespDoor {
     /// The client is gone. What it was not told stays as it is in the database.
     pub fn close(&mut self, conn: ConnId) {
         let Some(session) = self.sessions.remove(&conn) else { return };
+        if session.in_waiting {
+            // The list of those who wait still names it.
+            self.shared.released = None;
+        }
         session.leave(&mut self.shared);
         self.shared.clients = self.sessions.len();
     }
@@ -284,23 +308,34 @@ impl RespDoor {
         self.shared.work.begin_round();
     }
 
-    /// The bytes of one [`DoorOutput::Send`] were taken by the operating system.
-    pub fn sent(&mut self, conn: ConnId) {
-        let Some(session) = self.sessions.get_mut(&conn) else { return };
-        session.sent(&mut self.shared);
-        if session.send(&mut self.shared) {
-            self.close(conn);
-        } else if session.could_go_on(&self.shared) {
-            session.wait_for_turn(&mut self.shared);
+    /// The bytes of one [`DoorOutput::Send`] were taken by the operating system. Tells whether [`Self::tick`] is due.
+    pub fn sent(&mut self, conn: ConnId) -> bool {
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.sent(&mut self.shared);
+            if session.send(&mut self.shared) {
+                self.close(conn);
+                return true;
+            }
+            if session.could_go_on(&self.shared) {
+                session.wait_for_turn(&mut self.shared);
+            }
         }
+        !self.shared.ready.is_empty()
     }
 
     /// Watermarks may have moved, congestion may be over: sends the replies whose waits are over, goes on with
     /// the clients that were stopped. To be called after every such event; [`Self::deadline`] does not ask for it.
     pub fn release<B: Backend>(&mut self, now: Now, backend: &mut B) {
         let marks = backend.watermarks();
+        if self.shared.were_looked_at(marks) {
+            return self.go_on(now, backend);
+        }
         let mut waiting = std::mem::take(&mut self.shared.waiting);
         waiting.retain(|&conn| {
+            #[cfg(test)]
+            {
+                self.shared.looked_at += 1;
+            }
             let Some(session) = self.sessions.get_mut(&conn) else { return false };
             session.release(&marks, &mut self.shared, backend);
             let goes_on = session.could_go_on(&self.shared) && session.in_ready.is_none();
@@ -357,7 +392,7 @@ impl RespDoor {
     /// When [`Self::tick`] is due, in a new round; the past if at once.
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
-        if !self.shared.ready.is_empty() {
+        if !self.shared.ready.is_empty() || !self.shared.pile.is_empty() {
             return Some(Mono(0));
         }
         let wait = self.shared.deadlines.first().map(|(deadline, _)| *deadline);
@@ -371,14 +406,23 @@ impl RespDoor {
         self.sessions.len()
     }
 
-    /// Ends every client that waits for an answer: none will come, and what it asked for may be there or not.
-    pub fn abandon(&mut self) {
-        for conn in std::mem::take(&mut self.shared.waiting) {
-            if self.sessions.contains_key(&conn) {
-                self.close(conn);
-                self.shared.outputs.push_back(DoorOutput::Close { conn });
+    /// Tells every client that waits for an entry after `beyond` (by [`crate::base::JournalKind::index`]), or for any,
+    /// why no answer will come; what it asked for may be kept or not. Then its connection ends: what it sent behind
+    /// that has no answer either.
+    pub fn abandon(&mut self, why: &Refusal, beyond: Option<[Seq; 2]>) {
+        let mut waiting = std::mem::take(&mut self.shared.waiting);
+        waiting.retain(|&conn| {
+            let Some(session) = self.sessions.get_mut(&conn) else { return false };
+            if !session.abandon(why, beyond, &mut self.shared) {
+                return true;
             }
-        }
+            if session.send(&mut self.shared) {
+                self.close(conn);
+                return false;
+            }
+            session.still_waits()
+        });
+        self.shared.waiting = waiting;
     }
 
     fn advance<B: Backend>(&mut self, now: Now, conn: ConnId, backend: &mut B) {
@@ -406,6 +450,7 @@ impl RespDoor {
                 }
             }
         }
+        self.shared.pile.shrink(&mut self.shared.work);
         let mut had_their_turn = Vec::new();
         for _ in 0..self.shared.ready.len() {
             if self.shared.work.round_is_over() {

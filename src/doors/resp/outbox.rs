@@ -2,6 +2,7 @@
 
 use crate::base::{AckLevel, JournalKind, Seq, Wait};
 use crate::doors::CommitWatermarks;
+use crate::format::resp::error;
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 
@@ -140,6 +141,21 @@ impl Outbox {
         }
     }
 
+    /// The first reply that waits for something `late` becomes the error `text`, and those behind it are not given; false
+    /// if there is none.
+    pub(super) fn abandon(&mut self, text: &str, late: impl Fn(Wait) -> bool) -> bool {
+        let Some(first) = self.holds.iter().find(|hold| late(hold.wait)).map(|hold| hold.at) else {
+            return false;
+        };
+        // It may wait for several things.
+        while self.holds.back().is_some_and(|hold| hold.at >= first) {
+            self.holds.pop_back();
+        }
+        self.bytes.truncate(usize::try_from(first - self.base).unwrap_or(usize::MAX));
+        error(&mut self.bytes, text);
+        true
+    }
+
     /// One send is over.
     pub(super) fn sent(&mut self) {
         self.under_way = 0;
@@ -238,6 +254,22 @@ mod tests {
         out.release(&marks(9, 3));
         assert_eq!(taken(&mut out), "d");
         assert!(out.is_empty() && out.pending() == 0);
+    }
+
+    #[test]
+    fn the_first_reply_that_comes_too_late_becomes_an_error_and_nothing_follows_it() {
+        let mut out = Outbox::default();
+        reply(&mut out, "a", &[]);
+        reply(&mut out, "b", &[wait(AckLevel::Received, 3)]);
+        reply(&mut out, "cc", &[wait(AckLevel::Received, 4), wait(AckLevel::Local, 5)]);
+        reply(&mut out, "d", &[wait(AckLevel::Local, 9)]);
+        assert_eq!(taken(&mut out), "a");
+        assert!(!out.abandon("IOERR x", |wait| wait.seq > Seq(9)));
+        assert!(out.abandon("IOERR x", |wait| wait.seq > Seq(4)));
+        assert_eq!(taken(&mut out), "", "what stands before it is still waited for");
+        out.release(&marks(0, 3));
+        assert_eq!(taken(&mut out), "b-IOERR x\r\n");
+        assert!(out.is_empty() && out.holds() == 0);
     }
 
     #[test]

@@ -53,11 +53,17 @@ fn refusal_text(refusal: &Refusal) -> String {
         Refusal::NotRecords(_) => "WRONGTYPE",
         Refusal::MixedJournals => "CROSSSLOT",
         Refusal::NoSpace => "OOM",
-        Refusal::DiskFailed => "MISCONF",
+        Refusal::DiskFailed | Refusal::DiskHangs => "MISCONF",
         Refusal::PeerAway(_) => "NOREPLICAS",
         _ => "ERR",
     };
     format!("{prefix} {refusal}")
+}
+
+/// What is told instead of an answer that cannot be given any more. Redis has this word where a time ran out and what was
+/// asked for may be done or not; no client library asks again by itself when it meets it.
+pub(super) fn unknown_text(why: &Refusal) -> String {
+    format!("IOERR it is not known whether this is kept: {why}")
 }
 
 #[cfg(test)]
@@ -74,6 +80,7 @@ mod tests {
         assert!(text(Refusal::MixedJournals).starts_with("CROSSSLOT a transaction"));
         assert!(text(Refusal::NoSpace).starts_with("OOM no space"));
         assert!(text(Refusal::DiskFailed).starts_with("MISCONF the journal"));
+        assert!(text(Refusal::DiskHangs).starts_with("MISCONF the journal's disk hangs"));
         assert!(text(Refusal::PeerAway("durable")).starts_with("NOREPLICAS the peer is away"));
         assert!(text(Refusal::Store("x".into())).starts_with("ERR the store"));
     }

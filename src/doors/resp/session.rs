@@ -4,6 +4,8 @@ use super::clients::Listing;
 use super::gather::Gather;
 use super::line::Place;
 use super::outbox::{Outbox, Waits};
+use super::pile::Pile;
+use super::refusal::unknown_text;
 use super::transaction::{Exec, Queue};
 use super::turn::Turn;
 use super::walk::Walk;
@@ -12,8 +14,8 @@ use crate::base::limits::{
     AUTHENTICATE_MS, CLIENT_AHEAD_MAX, CLIENT_HOLDS_MAX, CLIENT_OUT_MAX, CLIENTS_MEMORY_MAX, RECEIVE_MAX,
     RECEIVE_MIN,
 };
-use crate::base::{ConnId, Mono, Now, Seq};
-use crate::doors::{Backend, CommitWatermarks};
+use crate::base::{ConnId, JournalKind, Mono, Now, Seq};
+use crate::doors::{Backend, CommitWatermarks, Refusal};
 use crate::format::resp::{RequestLimits, RequestParser, Version, error, integer};
 
 /// What CLIENT LIST shows of a client whose last command was none.
@@ -73,6 +75,15 @@ impl Blocked {
             Self::Walk(walk) => walk.bytes(),
             Self::Gather(gather) => gather.bytes(),
             Self::Exec(exec) => exec.bytes(),
+        }
+    }
+
+    /// It is given up: what it holds is freed little by little.
+    pub(super) fn leave(self, pile: &mut Pile) {
+        match self {
+            Self::Ack(_) | Self::Watch(_) | Self::Listing(_) | Self::Walk(_) => {}
+            Self::Gather(gather) => gather.leave(pile),
+            Self::Exec(exec) => exec.leave(pile),
         }
     }
 
@@ -547,6 +558,32 @@ impl RespSession {
         }
     }
 
+    /// No answer that waits for an entry after `beyond` will come, or none that waits at all: the first such request is
+    /// told `why`, and nothing more is done for the client. False if it has none.
+    pub(super) fn abandon(
+        &mut self,
+        why: &Refusal,
+        beyond: Option<[Seq; 2]>,
+        shared: &mut RespShared,
+    ) -> bool {
+        let late = |journal: JournalKind, seq| beyond.is_none_or(|beyond| seq > beyond[journal.index()]);
+        let text = unknown_text(why);
+        if !self.client.out.abandon(&text, |wait| late(wait.journal, wait.seq)) {
+            let Some(Blocked::Ack(wait)) = self.client.blocked else { return false };
+            let [replicated, local] = wait.here;
+            if !late(JournalKind::Replicated, wait.there.max(replicated)) && !late(JournalKind::Local, local)
+            {
+                return false;
+            }
+            error(&mut self.client.out.bytes, &text);
+        }
+        self.forget_blocked(shared);
+        self.client.closing = true;
+        (self.input, self.spare, self.start, self.current) = (Vec::new(), Vec::new(), 0, 0);
+        self.charge(shared);
+        true
+    }
+
     /// A wait's time is over.
     pub(super) fn expire<B: Backend>(&mut self, shared: &mut RespShared, backend: &B) {
         if let Some(Blocked::Ack(wait)) = self.client.blocked {
@@ -574,8 +611,11 @@ impl RespSession {
     /// Whatever it is in the middle of is given up.
     fn forget_blocked(&mut self, shared: &mut RespShared) {
         self.forget_wait(shared);
-        if self.client.blocked.take().is_some_and(|blocked| blocked.tracks()) {
-            shared.changes.end();
+        if let Some(blocked) = self.client.blocked.take() {
+            if blocked.tracks() {
+                shared.changes.end();
+            }
+            blocked.leave(&mut shared.pile);
         }
     }
 

@@ -7,11 +7,12 @@
 use super::changes::Changes;
 use super::gather::TOO_BUSY;
 use super::outbox::Waits;
+use super::pile::Pile;
 use super::refusal::Fail;
 use super::session::Blocked;
 use super::table::Spec;
 use super::turn::Turn;
-use super::{FastHash, work};
+use super::{FastHash, RespShared, work};
 use crate::base::FileId;
 use crate::base::limits::{
     ANEW_MAX, CLIENT_REPLY_MAX, LONG_TURN_SLICES, MULTI_MAX, RESP_ARGS_MAX, RESP_REQUEST_MAX, WORK_COMMAND,
@@ -142,15 +143,23 @@ pub(super) struct Exec {
     anew: u32,
 }
 
+/// A set that holds all items that the commands name without ever moving those that are in it.
+fn room_for(queue: &Queue) -> HashSet<ItemHash, FastHash> {
+    HashSet::with_capacity_and_hasher(queue.spans.len(), FastHash::default())
+}
+
 impl Exec {
     fn new(queue: Box<Queue>) -> Self {
         let mut reply = Vec::new();
         resp::array(&mut reply, queue.commands.len());
+        // Room for what each command may change at least, so that few of them make all others move.
+        let mut staged = Staged::default();
+        staged.draft.reserve(queue.commands.len());
         Self {
             queue,
             at: 0,
             span: 0,
-            staged: Staged::default(),
+            staged,
             waits: Waits::default(),
             reply,
             inner: None,
@@ -173,25 +182,41 @@ impl Exec {
         self.read.is_some()
     }
 
-    /// Whether others changed what it has read, as far as is known.
-    fn is_outdated(&mut self, changes: &Changes, work: &mut work::Work) -> bool {
-        let Some(read) = &self.read else { return false };
+    /// Whether others changed what it has read; none when the turn is over before that is known. If they change more than
+    /// is looked at, that ends as soon as more was changed than is remembered.
+    fn is_outdated(&mut self, changes: &Changes, work: &mut work::Work) -> Option<bool> {
+        let Some(read) = &self.read else { return Some(false) };
         let walked = self.staged.walked;
-        let seen = std::mem::replace(&mut self.seen, changes.next());
-        let Some(changes) = changes.since(seen) else { return true };
-        let mut looked = 0;
-        let outdated = changes.inspect(|_| looked += 1).any(|change| match change {
-            Change::Item(item) => walked || read.contains(item),
-            Change::File(_) | Change::All => true,
-        });
-        work.spend(looked * WORK_COMMAND);
-        outdated
+        let Some(news) = changes.since(self.seen) else { return Some(true) };
+        for change in news {
+            if work.slice_is_over() {
+                return None;
+            }
+            work.spend(WORK_COMMAND);
+            self.seen += 1;
+            let outdated = match change {
+                Change::Item(item) => walked || read.contains(item),
+                Change::File(_) | Change::All => true,
+            };
+            if outdated {
+                return Some(true);
+            }
+        }
+        Some(false)
     }
 
-    fn begin_anew(&mut self) {
+    fn begin_anew(&mut self, changes: &Changes, pile: &mut Pile) {
         let queue = std::mem::take(&mut self.queue);
-        let (seen, anew, read) = (self.seen, self.anew + 1, Some(HashSet::default()));
-        *self = Self { seen, anew, read, ..Self::new(queue) };
+        let (seen, anew, read) = (changes.next(), self.anew + 1, Some(room_for(&queue)));
+        std::mem::replace(self, Self { seen, anew, read, ..Self::new(queue) }).leave(pile);
+    }
+
+    /// It is over: what it holds is freed little by little.
+    pub(super) fn leave(self, pile: &mut Pile) {
+        pile.add_draft(self.staged.draft);
+        if let Some(inner) = self.inner {
+            inner.leave(pile);
+        }
     }
 }
 
@@ -265,11 +290,25 @@ impl<B: Backend> Turn<'_, B> {
     /// Goes on with a transaction, and answers when it is done.
     pub(super) fn exec_on(&mut self, mut exec: Box<Exec>) -> Result<(), Fail> {
         self.shared.learn(self.backend);
-        if exec.is_outdated(&self.shared.changes, &mut self.shared.work) {
-            exec.begin_anew();
+        let RespShared { changes, work, pile, .. } = &mut *self.shared;
+        let was_last = exec.anew > ANEW_MAX;
+        if was_last {
+            work.begin_slice(0, LONG_TURN_SLICES);
+        }
+        match exec.is_outdated(changes, work) {
+            Some(false) => {}
+            Some(true) => exec.begin_anew(changes, pile),
+            None if was_last => {
+                exec.leave(pile);
+                return Err(TOO_BUSY.into());
+            }
+            None => {
+                self.unfinished = Some(Blocked::Exec(exec));
+                return Ok(());
+            }
         }
         let last = exec.anew > ANEW_MAX;
-        if last {
+        if last && !was_last {
             self.shared.work.begin_slice(0, LONG_TURN_SLICES);
         }
         let written = self.enter(&mut exec);
@@ -284,16 +323,22 @@ impl<B: Backend> Turn<'_, B> {
                 self.waits.join(&exec.waits);
                 self.client.out.append(exec.reply);
             }
-            Ok(false) if last => return Err(TOO_BUSY.into()),
+            Ok(false) if last => {
+                exec.leave(&mut self.shared.pile);
+                return Err(TOO_BUSY.into());
+            }
             Ok(false) => {
                 let new = std::mem::take(&mut exec.staged.reads);
                 if exec.read.is_none() {
                     exec.seen = self.shared.changes.begin(self.backend);
                 }
-                exec.read.get_or_insert_default().extend(new);
+                exec.read.get_or_insert_with(|| room_for(&exec.queue)).extend(new);
                 self.unfinished = Some(Blocked::Exec(exec));
             }
-            Err(fail) => return Err(fail),
+            Err(fail) => {
+                exec.leave(&mut self.shared.pile);
+                return Err(fail);
+            }
         }
         Ok(())
     }

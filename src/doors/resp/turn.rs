@@ -69,6 +69,9 @@ impl<'t, B: Backend> Turn<'t, B> {
             self.client.blocked_waits = self.waits;
         } else if !self.waits.is_empty() && self.client.out.bytes.len() > self.start {
             let marks = self.backend.watermarks();
+            if self.shared.released != Some(marks) {
+                self.shared.released = None;
+            }
             self.client.out.hold(self.start, &self.waits, &marks);
         }
         self.unfinished

@@ -59,6 +59,7 @@ impl Journal {
         {
             self.spare = Spare::Ready { index, bytes };
             self.lacking = None;
+            self.moves += 1;
         }
     }
 

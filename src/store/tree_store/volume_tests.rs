@@ -6,7 +6,7 @@ use super::super::namespace::NewFile;
 use super::super::testkit::History;
 use super::super::volumes::{PART_BYTES, part_path, testing};
 use super::*;
-use crate::base::limits::VOLUME_FILES_MAX;
+use crate::base::limits::{VOLUME_FILES_MANY, VOLUME_FILES_MAX};
 use crate::base::{Prng, Seq};
 use crate::format::dptr::Flags;
 use crate::format::entry::BlockId;
@@ -261,6 +261,26 @@ fn however_many_volumes_are_written_few_are_open_and_what_is_closed_was_synced_b
         opened.writer.apply(R, &[batch]).unwrap();
         assert_eq!(testing::syncs(), before, "it was open");
     }
+}
+
+#[test]
+fn where_the_process_may_open_many_files_as_many_volumes_as_have_clients_are_written_without_a_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut history, first, files) = volumes(VOLUME_FILES_MANY + 1);
+    let mut opened = open(dir.path());
+    opened.writer.keep_volumes_open(VOLUME_FILES_MANY);
+    opened.writer.apply(R, &first).unwrap();
+    let before = testing::syncs();
+    for round in 1..3 {
+        for file in &files[..VOLUME_FILES_MANY] {
+            let batch = stamp(&mut history, *file, round);
+            opened.writer.apply(R, &[batch]).unwrap();
+        }
+    }
+    assert_eq!(testing::syncs(), before);
+    let batch = stamp(&mut history, files[VOLUME_FILES_MANY], 1);
+    opened.writer.apply(R, &[batch]).unwrap();
+    assert_eq!((testing::syncs() - before, opened.writer.volumes.open_files()), (1, VOLUME_FILES_MANY));
 }
 
 #[test]

@@ -56,6 +56,8 @@ pub(in crate::store) struct VolumeFiles {
     parts: BTreeMap<Part, Option<Arc<File>>>,
     /// Those that are open, the least recently written first.
     open: VecDeque<Part>,
+    /// So many at most.
+    most_open: usize,
     /// Written since the last sync began, and not synced since.
     dirty: BTreeSet<Part>,
     /// The directory, and the one that it is in, once something has to be synced there.
@@ -110,6 +112,7 @@ impl VolumeFiles {
             dir,
             parts,
             open: VecDeque::new(),
+            most_open: VOLUME_FILES_MAX,
             dirty: BTreeSet::new(),
             dirs: Vec::new(),
             names_changed,
@@ -226,10 +229,15 @@ impl VolumeFiles {
         Ok(file)
     }
 
+    /// Keeps so many files open from now on.
+    pub(in crate::store) fn keep_open(&mut self, most: usize) {
+        self.most_open = most.max(1);
+    }
+
     /// Closes those written least recently while too many are open. What was written to one that no sync has seen yet is
     /// synced first.
     fn close_some(&mut self) -> io::Result<()> {
-        while self.open.len() >= VOLUME_FILES_MAX {
+        while self.open.len() >= self.most_open {
             let Some(part) = self.open.pop_front() else { break };
             let file = self.parts.get_mut(&part).and_then(Option::take);
             if let Some(file) = file.filter(|_| self.dirty.contains(&part)) {

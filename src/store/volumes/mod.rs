@@ -131,6 +131,11 @@ impl VolumeStore {
         Ok(Self { dir: dir.to_owned(), node, files, standing: RecoveryPoints::new(since, applied) })
     }
 
+    /// Keeps so many files open for writing from now on.
+    pub(super) fn keep_open(&mut self, most: usize) {
+        self.files.keep_open(most);
+    }
+
     /// The last entries whose changes of volumes were carried out in this life.
     pub(super) fn given(&self) -> [Seq; 2] {
         self.standing.given()

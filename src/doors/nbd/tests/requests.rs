@@ -382,12 +382,29 @@ fn traffic_is_counted() {
 }
 
 #[test]
-fn abandon_ends_those_that_wait_and_no_others() {
+fn who_waits_when_the_node_steps_down_is_told_so_and_ended_and_no_others() {
     let mut world = world(false);
     world.client(TWO, false);
     world.ask(ONE, nbd::CMD_WRITE, nbd::CMD_FLAG_FUA, 1, (0, 10));
-    world.door.abandon();
+    world.door.abandon(&Refusal::NotServing("it steps down".to_owned()), None);
     world.run();
     assert!(world.peer(ONE).closed && !world.peer(TWO).closed);
-    assert_eq!(world.replies(ONE), []);
+    assert_eq!(world.replies(ONE), [(1, nbd::ESHUTDOWN)]);
+}
+
+#[test]
+fn requests_that_wait_for_a_disk_that_hangs_fail_and_their_client_stays() {
+    let mut world = world(false);
+    world.client(TWO, false);
+    world.ask(ONE, nbd::CMD_WRITE, nbd::CMD_FLAG_FUA, 1, (0, 10));
+    world.door.abandon(&Refusal::DiskHangs, Some([Seq(u64::MAX); 2]));
+    world.run();
+    assert_eq!(world.replies(ONE), [], "what it waits for is durable here, and waits for the peer");
+    world.ask(TWO, nbd::CMD_WRITE, nbd::CMD_FLAG_FUA, 2, (0, 10));
+    world.ask(TWO, nbd::CMD_FLUSH, 0, 3, (0, 0));
+    world.door.abandon(&Refusal::DiskHangs, Some([Seq(0); 2]));
+    world.run();
+    assert_eq!(world.replies(ONE), [(1, nbd::EIO)]);
+    assert_eq!(world.replies(TWO), [(2, nbd::EIO), (3, nbd::EIO)]);
+    assert!(!world.peer(ONE).closed && !world.peer(TWO).closed);
 }

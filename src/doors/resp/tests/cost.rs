@@ -6,11 +6,14 @@ use super::super::{RespConfig, RespDoor};
 use crate::base::limits::{
     CLIENTS_MEMORY_MAX, ITEM_ID_MAX, OPTIONS_MAX, PATTERN_MAX, SCAN_COUNT_MAX, WORK_ROUND, WORK_SLICE,
 };
-use crate::base::{ConnId, FileId, Prng};
-use crate::doors::{Backend as _, Change};
+use crate::base::{ConnId, FileId, Prng, Seq};
+use crate::doors::{Backend as _, Change, CommitWatermarks};
+
+/// See [`lengths`].
+pub(crate) type Lengths = [usize; 11];
 
 /// Everything in the door that has a length.
-fn lengths(door: &RespDoor) -> [usize; 10] {
+fn lengths(door: &RespDoor) -> Lengths {
     let shared = &door.shared;
     [
         door.sessions.len(),
@@ -23,6 +26,7 @@ fn lengths(door: &RespDoor) -> [usize; 10] {
         shared.blocked,
         shared.memory,
         shared.roster.len(),
+        usize::from(!shared.pile.is_empty()),
     ]
 }
 
@@ -32,36 +36,62 @@ fn locked() -> Rig {
     rig
 }
 
-#[test]
-fn whatever_a_client_without_password_sends_a_million_times_nothing_grows() {
-    const IN_A_PIECE: usize = 500;
+/// The commands that a client may try before it has given the password.
+pub(crate) fn commands_of_strangers() -> impl Iterator<Item = &'static str> {
     let unlocked = TABLE.iter().filter(|spec| spec.has(flag::NO_AUTH) && spec.cmd != Cmd::Quit);
-    let commands = unlocked.map(|spec| spec.name).chain(["ping", "nosuch", "multi", "watch"]);
-    for command in commands {
-        let mut rig = locked();
-        let piece = encode(&vec![format!("{command} 9"); IN_A_PIECE].join(";"))
-            .into_iter()
-            .chain(encode(&vec![command; IN_A_PIECE].join(";")))
-            .collect::<Vec<_>>();
-        let pieces = |rig: &mut Rig, count: usize| {
-            for _ in 0..count {
-                // Time goes on, as it does.
-                rig.now.mono = rig.now.mono.plus_ms(1);
-                rig.write(1, &piece);
-                rig.run(true);
-                rig.got(1);
-                // Wrong passwords end a connection: the next one comes.
-                if rig.peers[&1].closed {
-                    rig.open(1);
-                }
-            }
+    unlocked.map(|spec| spec.name).chain(["ping", "nosuch", "multi", "watch"])
+}
+
+/// A door with a password, and clients that never give it.
+pub(crate) struct Locked(Rig);
+
+impl Locked {
+    pub(crate) fn new() -> Self {
+        Self(locked())
+    }
+
+    /// Sends a command so often, with and without an argument; gives all lengths in the door then.
+    pub(crate) fn ask(&mut self, command: &str, times: usize) -> Lengths {
+        const IN_A_PIECE: usize = 1000;
+        let rig = &mut self.0;
+        let piece = [format!("{command} 9"), command.to_owned()]
+            .map(|command| encode(&vec![command; IN_A_PIECE / 2].join(";")))
+            .concat();
+        for _ in 0..times / IN_A_PIECE {
+            // Time goes on, as it does.
+            rig.now.mono = rig.now.mono.plus_ms(1);
+            rig.write(1, &piece);
+            rig.run(true);
+            rig.got(1);
             rig.forget_written(1);
-            lengths(&rig.door)
-        };
-        let before = pieces(&mut rig, 2);
-        let after = pieces(&mut rig, 100_000 / IN_A_PIECE);
-        assert_eq!(before, after, "{command}");
+            // Wrong passwords end a connection: the next one comes.
+            if rig.peers[&1].closed {
+                rig.open(1);
+            }
+        }
         assert_eq!(rig.door.shared.locked.len(), 1, "one time to give the password");
+        lengths(&rig.door)
+    }
+
+    /// So many connections come, say something or nothing, and go.
+    pub(crate) fn connect(&mut self, times: usize) -> Lengths {
+        let says =
+            ["ping", "auth wrong", "hello 3; reset", "nosuch x", "reset; multi", "quit", "auth a; client id"];
+        let says = [Vec::new()].into_iter().chain(says.map(encode)).collect::<Vec<_>>();
+        let rig = &mut self.0;
+        for n in 0..times {
+            let client = 2 + n as u64;
+            rig.now.mono = rig.now.mono.plus_ms(1);
+            rig.open(client);
+            rig.write(client, &says[n % says.len()]);
+            rig.give(client, usize::MAX);
+            if n % 3 == 0 {
+                rig.complete(client);
+            }
+            rig.door.close(ConnId(client));
+            rig.peers.remove(&client);
+        }
+        lengths(&rig.door)
     }
 }
 
@@ -430,4 +460,74 @@ fn a_slice_is_short_when_many_want_their_turn() {
     work.begin_slice(1000, 1);
     work.spend(WORK_SLICE / 20);
     assert!(work.slice_is_over() && !work.round_is_over());
+}
+
+#[test]
+fn who_waits_is_looked_at_only_when_what_it_may_wait_for_has_moved() {
+    const CLIENTS: u64 = 256;
+    let mut rig = Rig::usual();
+    (2..=CLIENTS).for_each(|client| rig.open(client));
+    for client in 1..=CLIENTS {
+        rig.write(client, &encode(&format!("set key{client} 1")));
+        assert!(rig.give(client, usize::MAX));
+    }
+    rig.release();
+    let before = rig.door.shared.looked_at;
+    assert_eq!(before, usize::try_from(CLIENTS).unwrap(), "their updates are not safe yet");
+    for _ in 0..100 {
+        rig.release();
+    }
+    assert_eq!(rig.door.shared.looked_at, before, "nothing has moved");
+    // One more that waits changes nothing for the others, and is answered with them.
+    rig.open(CLIENTS + 1);
+    rig.write(CLIENTS + 1, &encode("set last 1"));
+    assert!(rig.give(CLIENTS + 1, usize::MAX));
+    rig.release();
+    assert_eq!(rig.door.shared.looked_at, before);
+    assert_eq!(rig.door.shared.waiting.len(), usize::try_from(CLIENTS + 1).unwrap());
+    // Who leaves is forgotten, also if nothing ever moves again.
+    rig.door.close(ConnId(CLIENTS + 1));
+    rig.release();
+    assert_eq!(rig.door.shared.waiting.len(), usize::try_from(CLIENTS).unwrap());
+    rig.model.settle();
+    rig.release();
+    for client in 1..=CLIENTS {
+        assert_eq!(rig.got(client), "+OK\r\n");
+    }
+}
+
+#[test]
+fn who_began_to_wait_while_a_promise_was_raised_is_looked_at_when_it_is_lowered_again() {
+    let mut rig = Rig::usual();
+    let far = |seq| CommitWatermarks { durable: [Seq(seq); 2], replicated: [Seq(seq); 4] };
+    rig.model.marks = far(100);
+    rig.release();
+    rig.model.marks = far(0);
+    rig.write(1, &encode("set a 1"));
+    assert!(rig.give(1, usize::MAX));
+    assert_eq!(rig.got(1), "");
+    rig.model.marks = far(100);
+    rig.release();
+    assert_eq!(rig.got(1), "+OK\r\n", "the same marks as when it was not there yet");
+}
+
+#[test]
+fn a_reply_that_was_taken_makes_a_turn_due_only_if_somebody_can_go_on_by_it() {
+    let mut rig = Rig::usual();
+    rig.write(1, &encode("ping"));
+    assert!(rig.give(1, usize::MAX) && rig.peer(1).sending);
+    assert!(!rig.door.sent(ConnId(1)), "all that came is answered");
+    rig.peer(1).sending = false;
+    // One that does not take what it is told is stopped.
+    let piece = encode(&vec![format!("echo {}", "x".repeat(200)); 20].join(";"));
+    let mut pieces = 0;
+    loop {
+        rig.write(1, &piece);
+        if !rig.give(1, usize::MAX) {
+            break;
+        }
+        pieces += 1;
+        assert!(pieces < 100_000, "it is read on and on");
+    }
+    assert!(rig.door.sent(ConnId(1)), "it goes on with what it sent meanwhile");
 }

@@ -1,7 +1,7 @@
 //! Proves what a client of the door sees, with a small database in memory in place of the engine.
 
 mod commands;
-mod cost;
+pub(crate) mod cost;
 mod ends;
 mod limits;
 mod order;

@@ -4,6 +4,7 @@ use super::super::RespConfig;
 use super::super::model::{Rig, encode};
 use crate::base::limits::{KEYS_MAX, WALK_STAGED_MAX};
 use crate::base::{ConnId, Prng};
+use std::collections::BTreeSet;
 
 fn keys_of(rig: &mut Rig, scan: &str) -> (Vec<String>, usize) {
     let (mut cursor, mut found, mut calls) = ("0".to_owned(), Vec::new(), 0);
@@ -231,6 +232,85 @@ fn a_walk_in_a_transaction_finds_the_state_of_one_moment_whatever_others_change_
         counts.len() == 2 && counts[0] == counts[1] && counts[0] == format!(":{keys}"),
         "{counts:?} {keys}"
     );
+}
+
+/// Takes keys off the lines of a reply, which tells each of them once.
+fn take_keys<'a>(head: &str, lines: &mut impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+    let count: usize = head.strip_prefix('*').unwrap().parse().unwrap();
+    let keys: Vec<String> = (0..count).map(|_| lines.nth(1).unwrap().to_owned()).collect();
+    let once: BTreeSet<String> = keys.iter().cloned().collect();
+    assert_eq!(once.len(), count, "a key is told twice: {keys:?}");
+    once
+}
+
+/// Holds the reply to a command of a transaction against the keys that were `stored` before it, and are `there` now.
+fn check_walk<'a>(
+    command: &str,
+    lines: &mut impl Iterator<Item = &'a str>,
+    stored: &BTreeSet<String>,
+    there: &BTreeSet<String>,
+) {
+    let head = lines.next().unwrap();
+    match command.split(' ').collect::<Vec<_>>()[..] {
+        ["dbsize"] => assert_eq!(head, format!(":{}", there.len())),
+        ["keys", pattern] => {
+            let fits = |key: &&String| key.ends_with(pattern.trim_start_matches('*'));
+            assert_eq!(take_keys(head, lines), there.iter().filter(fits).cloned().collect());
+        }
+        ["scan", "0", "count", count] => {
+            let cursor = lines.nth(1).unwrap();
+            let found = take_keys(lines.next().unwrap(), lines);
+            // So many of what is stored are looked at, and what is new is told with those that it lies between.
+            let last = stored.iter().nth(count.parse::<usize>().unwrap() - 1).filter(|_| cursor != "0");
+            let part = |key: &&String| last.is_none_or(|last| *key <= last);
+            assert_eq!(found, there.iter().filter(part).cloned().collect());
+        }
+        _ => assert!(head.starts_with(['+', ':'])),
+    }
+}
+
+#[test]
+fn walks_of_a_transaction_agree_with_a_plain_set_of_keys_whatever_it_put_and_deleted_before() {
+    for seed in 0..45 {
+        let mut prng = Prng::new(seed);
+        let mut rig = Rig::usual();
+        // The last are so many that a walk takes several turns.
+        let bound = [6, 60, 6_000][usize::try_from(seed % 3).unwrap()];
+        let key = |n: u64| format!("k{n:04}");
+        let stored: BTreeSet<String> = (0..bound).filter(|_| prng.percent(60)).map(key).collect();
+        stored.iter().for_each(|key| rig.model.put(2, key.as_bytes()));
+        let mut steps = vec![(String::new(), stored.clone())];
+        for _ in 0..12 {
+            for _ in 0..prng.below(5) {
+                let mut there = steps.last().unwrap().1.clone();
+                let (key, put) = (key(prng.below(bound + 1)), prng.percent(60));
+                let command = if put { format!("set {key} v") } else { format!("del {key}") };
+                if put {
+                    there.insert(key)
+                } else {
+                    there.remove(&key)
+                };
+                steps.push((command, there));
+            }
+            let command = match prng.below(4) {
+                0 => "dbsize".to_owned(),
+                1 => "keys *".to_owned(),
+                2 => "keys *3".to_owned(),
+                _ => format!("scan 0 count {}", 1 + prng.below(bound + 2)),
+            };
+            steps.push((command, steps.last().unwrap().1.clone()));
+        }
+        steps.remove(0);
+        let commands: Vec<&str> = steps.iter().map(|(command, _)| command.as_str()).collect();
+        let reply = rig.ask(&format!("multi; {}; exec", commands.join("; ")));
+        let mut lines = reply.lines().skip(1 + commands.len());
+        assert_eq!(lines.next(), Some(format!("*{}", commands.len()).as_str()), "seed {seed}");
+        for (command, there) in &steps {
+            println!("seed {seed}: {command}");
+            check_walk(command, &mut lines, &stored, there);
+        }
+        assert_eq!(rig.ask("dbsize"), format!(":{}\r\n", steps.last().unwrap().1.len()), "seed {seed}");
+    }
 }
 
 #[test]

@@ -1,0 +1,143 @@
+//! Consumers of the journal whose reads fail on the way.
+
+use super::super::apply::Applier;
+use super::*;
+use crate::base::{AckLevel, Epoch, FileId, Now, Ordinal, Position, SegmentIndex, Seq};
+use crate::engine::{Effect, EngineConfig, FileEffect, PeerLoss, StartState};
+use crate::format::PairId;
+use crate::format::control::{Control, Role};
+use crate::format::entry::{Entry, EntryKind};
+use crate::journal::{Journal, JournalOp, Recovered, SegmentSource, recover};
+use crate::store::memory::MemoryStore;
+use crate::store::namespace::Namespace;
+use std::collections::BTreeMap;
+
+const PAIR: PairId = PairId([4; 16]);
+
+fn empty(journal: JournalKind) -> Recovered {
+    struct Nothing;
+    impl SegmentSource for Nothing {
+        fn read(&mut self, _: SegmentIndex, _: u64, _: usize) -> Result<Bytes, Fault> {
+            Err(Fault::Errno(2))
+        }
+    }
+    recover(journal, PAIR, Ordinal(0), &[], &mut Nothing).unwrap()
+}
+
+fn config() -> EngineConfig {
+    EngineConfig {
+        name: "a".to_owned(),
+        ordinal: Ordinal(0),
+        pair: PAIR,
+        segment_bytes: 256 << 10,
+        quota_bytes: 1 << 30,
+        ack_level: AckLevel::Local,
+        on_peer_loss: PeerLoss::Block,
+        serve_alone: false,
+        heartbeat_ms: 1000,
+        peer_timeout_ms: 5000,
+        checkpoint_ms: 60_000,
+        checkpoint_bytes: 1 << 30,
+        resp_default: None,
+        resp_password: None,
+        resp_doors: Vec::new(),
+        peer_host: String::new(),
+        peer_port: 0,
+        seed: 1,
+    }
+}
+
+/// A primary whose store shows all of a journal that spans several segments, and those.
+struct Bench {
+    core: Core<MemoryStore>,
+    segments: BTreeMap<SegmentIndex, Vec<u8>>,
+}
+
+impl Bench {
+    fn new(entries: u64) -> Self {
+        let control = Control { epoch: Epoch(2), ..Control::new(Role::Primary, PAIR) };
+        let (applied, replay_from) = ([Seq(0); 2], [Seq(0); 2]);
+        let store = MemoryStore::new(Ordinal(0));
+        let (journals, namespace) = (JournalKind::ALL.map(empty), Namespace::new());
+        let start = StartState { control, journals, store, namespace, applied, replay_from };
+        let mut bench = Self { core: Core::new(config(), start), segments: BTreeMap::new() };
+        bench.core.state.step = Stage::Serving;
+        let value = vec![b'v'; 40 << 10];
+        for _ in 0..entries {
+            let journal = &mut bench.core.journals[0];
+            journal.set_epoch(Epoch(2));
+            let entry = Entry { kind: EntryKind::Put, file: FileId(4), id: b"id", value: &value };
+            journal.append(std::iter::once(entry));
+            write(journal, &mut bench.segments);
+        }
+        let end = Seq(entries);
+        bench.core.appliers[0] = Applier::new(end, end, end, end);
+        bench
+    }
+
+    fn bytes(&self, read: &ReadSegment) -> Bytes {
+        let segment = &self.segments[&read.segment];
+        let from = usize::try_from(read.offset).unwrap();
+        Bytes::copy_from_slice(&segment[from..(from + read.len).min(segment.len())])
+    }
+}
+
+/// Lets a journal do all that it wants.
+fn write(journal: &mut Journal, segments: &mut BTreeMap<SegmentIndex, Vec<u8>>) {
+    let now = Now::default();
+    journal.pump(now);
+    while let Some(op) = journal.poll_op() {
+        match op {
+            JournalOp::Prepare { index, bytes } => {
+                segments.insert(index, vec![0; usize::try_from(bytes).unwrap()]);
+                journal.segment_ready(index);
+            }
+            JournalOp::Write { write, segment, offset, parts } => {
+                let (bytes, at) = (parts.concat(), usize::try_from(offset).unwrap());
+                segments.get_mut(&segment).unwrap()[at..at + bytes.len()].copy_from_slice(&bytes);
+                journal.written(now, write);
+            }
+            JournalOp::Remove { .. } => {}
+        }
+        journal.pump(now);
+    }
+}
+
+#[test]
+fn an_entry_that_the_pair_never_kept_is_saved_once_whichever_reads_fail_meanwhile() {
+    for fails in 0..4 {
+        let mut bench = Bench::new(20);
+        let common = Position { seq: Seq(2), ..Position::default() };
+        bench.core.step_down(common, Epoch(9));
+        let (mut reads, mut saved, mut ended) = (0, Vec::new(), false);
+        for _ in 0..200 {
+            bench.core.pump_roles();
+            bench.core.now.mono = bench.core.now.mono.plus_ms(60_000);
+            while let Some(effect) = bench.core.out.pop_front() {
+                match effect {
+                    Effect::Journal(JournalEffect::Read(read)) => {
+                        let fault = reads == fails;
+                        reads += 1;
+                        let result = if fault { Err(Fault::Errno(5)) } else { Ok(bench.bytes(&read)) };
+                        bench.core.read_done(read.read, result);
+                    }
+                    Effect::File(FileEffect::SaveDiverged { save, first, bytes, .. }) => {
+                        if first {
+                            saved.clear();
+                        }
+                        saved.push(bytes);
+                        bench.core.diverged_saved(save);
+                    }
+                    Effect::File(FileEffect::WriteControl { .. }) => ended = true,
+                    _ => {}
+                }
+            }
+        }
+        assert!(ended && reads > fails, "{reads} reads, the one numbered {fails} fails");
+        let text = String::from_utf8(saved.concat()).unwrap();
+        let lines: Vec<_> =
+            text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()).collect();
+        let seqs: Vec<_> = lines.iter().map(|line| line["seq"].as_u64().unwrap()).collect();
+        assert_eq!(seqs, (3..=20).collect::<Vec<_>>(), "the read numbered {fails} fails");
+    }
+}

@@ -1,0 +1,142 @@
+//! A journal whose disk does nothing: who waits for it is told within a bound, and nobody else is let in to wait.
+
+use super::admin::AdminReply;
+use super::core::Core;
+use super::effect::Severity;
+use super::incidents::Matter;
+use super::roles::Abandon;
+use crate::base::limits::{UNWRITTEN_MS, WRITE_HANGS_MS};
+use crate::base::{JournalKind, Mono, Seq};
+use crate::doors::Refusal;
+use crate::journal::JournalState;
+use crate::store::StoreRead;
+
+impl<S: StoreRead> Core<S> {
+    /// Notes which journals stand still. What was accepted is kept, and may become durable later; who waits for its
+    /// answer is told that this is not known.
+    pub(super) fn pump_standstill(&mut self) {
+        let now = self.now.mono;
+        for (journal, standstill) in self.journals.iter().zip(&mut self.standstill) {
+            let moves = journal.moves();
+            *standstill = match *standstill {
+                _ if !journal.waits_for_disk() => None,
+                Some((before, since)) if before == moves => Some((moves, since)),
+                _ => Some((moves, now)),
+            };
+        }
+        for kind in JournalKind::ALL {
+            let journal = &self.journals[kind.index()];
+            match journal.waits_for_segment() {
+                Some(fault) if !journal.is_written() && self.stands_since(kind, UNWRITTEN_MS).is_some() => {
+                    let full = fault.is_shortage();
+                    self.abandon([kind], &if full { Refusal::NoSpace } else { Refusal::DiskFailed });
+                }
+                None if self.hangs(kind) => self.abandon([kind], &Refusal::DiskHangs),
+                _ => {}
+            }
+        }
+        self.tell_standstill();
+    }
+
+    fn tell_standstill(&mut self) {
+        let Some(kind) = JournalKind::ALL.into_iter().find(|kind| self.hangs(*kind)) else {
+            let text = "the disk of the journal answers again".to_owned();
+            return self.incident_over(Matter::JournalHangs, "journal-moves", text);
+        };
+        let text = format!(
+            "the disk of the {} journal has ended no write for {} s: updates are refused until it does",
+            kind.name(),
+            WRITE_HANGS_MS / 1000
+        );
+        self.incident_once(Severity::Critical, Matter::JournalHangs, text);
+    }
+
+    /// Since when a journal stands still, if that is `ms` or more.
+    fn stands_since(&self, kind: JournalKind, ms: u64) -> Option<Mono> {
+        let (moves, since) = self.standstill[kind.index()]?;
+        // It may have moved since it was looked at.
+        let stands = moves == self.journals[kind.index()].moves() && self.now.mono >= since.plus_ms(ms);
+        stands.then_some(since)
+    }
+
+    /// Whether the disk of a journal ends nothing that it began.
+    pub(super) fn hangs(&self, kind: JournalKind) -> bool {
+        let journal = &self.journals[kind.index()];
+        // Where no segment can be made, that is the reason, and is told as such.
+        journal.waits_for_segment().is_none() && self.stands_since(kind, WRITE_HANGS_MS).is_some()
+    }
+
+    /// Whether what waits to become durable in a journal may hope for that.
+    pub(super) fn check_moves(&self, kind: JournalKind) -> Result<(), Refusal> {
+        match kind {
+            _ if self.journals[kind.index()].has_failed() => Err(Refusal::DiskFailed),
+            _ if self.hangs(kind) => Err(Refusal::DiskHangs),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a journal takes nothing now, so that nobody need wait for its queue.
+    fn refuses(&self, kind: JournalKind) -> bool {
+        self.journal_takes(kind, 0) != JournalState::Open || self.hangs(kind)
+    }
+
+    /// What is queued in the journals that take updates (bytes), and whether one of them is short of room.
+    pub(super) fn queues(&self) -> (usize, bool) {
+        let takes = JournalKind::ALL.into_iter().filter(|kind| !self.refuses(*kind));
+        takes.map(|kind| &self.journals[kind.index()]).fold((0, false), |(queued, short), journal| {
+            (queued + journal.queued_bytes(), short || journal.is_short())
+        })
+    }
+
+    /// Whether clients wait for a barrier that gets on.
+    pub(super) fn is_barred(&self) -> bool {
+        self.barrier.is_some() && self.check_barrier().is_ok()
+    }
+
+    /// Nothing may be journalled while there is a barrier. One that waits for a journal which takes nothing may last, so
+    /// its clients are refused.
+    pub(super) fn check_barrier(&self) -> Result<(), Refusal> {
+        let stuck = JournalKind::ALL.into_iter().find(|kind| self.refuses(*kind));
+        match stuck.filter(|_| self.barrier.is_some()) {
+            None => Ok(()),
+            Some(kind) if self.journal_takes(kind, 0) == JournalState::NoSpace => Err(Refusal::NoSpace),
+            Some(kind) => self.check_moves(kind).and(Err(Refusal::DiskFailed)),
+        }
+    }
+
+    /// Tells those who wait for what is not durable in these journals that no answer will come.
+    pub(super) fn abandon<const N: usize>(&mut self, kinds: [JournalKind; N], why: &Refusal) {
+        let mut beyond = [Seq(u64::MAX); 2];
+        for kind in kinds {
+            beyond[kind.index()] = self.journals[kind.index()].pace().durable;
+        }
+        let mut waits = std::mem::take(&mut self.admin_waits);
+        for (_, token, _) in waits.extract_if(.., |(wait, ..)| wait.seq > beyond[wait.journal.index()]) {
+            let message = format!("it is not known whether this is kept: {why}");
+            let next = "see `hot-backup status`, and look whether it was done when the disk is well again"
+                .to_owned();
+            self.reply(token, AdminReply::Error { message, next });
+        }
+        self.admin_waits = waits;
+        match &mut self.state.abandon_clients {
+            // Both journals.
+            Some(Abandon { beyond: Some(other), .. }) => {
+                for (other, beyond) in other.iter_mut().zip(beyond) {
+                    *other = (*other).min(beyond);
+                }
+            }
+            Some(Abandon { beyond: None, .. }) => {}
+            none => *none = Some(Abandon { why: why.clone(), beyond: Some(beyond) }),
+        }
+    }
+
+    /// When a journal that stands still is given up, if nothing moves.
+    pub(super) fn standstill_deadline(&self) -> Option<Mono> {
+        let each = JournalKind::ALL.into_iter().filter_map(|kind| {
+            let (_, since) = self.standstill[kind.index()]?;
+            let lacks = self.journals[kind.index()].waits_for_segment().is_some();
+            Some(since.plus_ms(if lacks { UNWRITTEN_MS } else { WRITE_HANGS_MS }))
+        });
+        each.filter(|at| *at > self.now.mono).min()
+    }
+}
