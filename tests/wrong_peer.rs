@@ -225,12 +225,13 @@ fn a_standby_that_acknowledges_what_cannot_be_frees_no_journal() {
     }
     // What is said after the stream's first batch, `last` being its last entry.
     type Claim = fn(Seq) -> [Seq; 3];
-    let claims: [(Claim, &str); 5] = [
-        (|_| [Seq(u64::MAX); 3], "received 18446744073709551615, which cannot be: only"),
+    let claims: [(Claim, &str); 6] = [
+        (|_| [Seq(u64::MAX); 3], "18446744073709551615 is over the limit"),
+        (|_| [Seq(u64::MAX / 2); 3], "received 9223372036854775807, which cannot be: only"),
         (|last| [Seq(last.0 + 100_000), last, last], "which cannot be: only"),
         (
-            |last| [last, Seq(u64::MAX), last],
-            "durable or applied 18446744073709551615, which cannot be: received",
+            |last| [last, Seq(u64::MAX / 2), last],
+            "durable or applied 9223372036854775807, which cannot be: received",
         ),
         (|last| [last, Seq(0), last], "durable or applied"),
         (|_| [Seq(0); 3], "received 0, which cannot be: it was"),

@@ -135,9 +135,8 @@ fn an_entry_that_the_pair_never_kept_is_saved_once_whichever_reads_fail_meanwhil
         }
         assert!(ended && reads > fails, "{reads} reads, the one numbered {fails} fails");
         let text = String::from_utf8(saved.concat()).unwrap();
-        let lines: Vec<_> =
-            text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()).collect();
-        let seqs: Vec<_> = lines.iter().map(|line| line["seq"].as_u64().unwrap()).collect();
+        let seq = |line: &str| line.split_once("\"seq\":")?.1.split([',', '}']).next()?.parse::<u64>().ok();
+        let seqs: Vec<_> = text.lines().map(|line| seq(line).expect("each line has its number")).collect();
         assert_eq!(seqs, (3..=20).collect::<Vec<_>>(), "the read numbered {fails} fails");
     }
 }
