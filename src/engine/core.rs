@@ -104,6 +104,17 @@ fn local_segment(bytes: u64) -> u64 {
     (bytes / 8).next_multiple_of(BLOCK_U64).clamp(SEGMENT_MIN.min(bytes), bytes)
 }
 
+/// Adds the epochs that the journal knows to those of the control file, and leaves out those that it does not reach.
+fn learn_epochs(control: &mut Control, replicated: &Recovered) {
+    for mark in &replicated.epochs {
+        if control.table.last().is_none_or(|last| last.epoch < mark.epoch) {
+            control.table.push(*mark);
+        }
+    }
+    control.table.retain(|mark| mark.first_seq <= replicated.end.seq);
+    control.epoch = control.epoch.max(replicated.end.epoch);
+}
+
 /// When the store was last made durable, and what it was then.
 #[derive(Debug, Default)]
 pub(super) struct Checkpoint {
@@ -123,13 +134,7 @@ impl<S: StoreRead> Core<S> {
         let end = replicated.end.seq;
         let (saved_table, saved_peer) = (control.table.clone(), control.peer);
         let keeping = peer::found(&mut control.peer, control.role, (end, replicated.announced), saved_peer);
-        for mark in &replicated.epochs {
-            if control.table.last().is_none_or(|last| last.epoch < mark.epoch) {
-                control.table.push(*mark);
-            }
-        }
-        control.table.retain(|mark| mark.first_seq <= end);
-        control.epoch = control.epoch.max(replicated.end.epoch);
+        learn_epochs(&mut control, &replicated);
         let applier = |at: usize, found: &Recovered| {
             Applier::new(applied[at], replay_from[at], found.end.seq, found.announced)
         };
