@@ -190,13 +190,16 @@ impl<S: StoreRead> Core<S> {
             }
         }
         let Some(oldest) = self.journals[0].drop_oldest(kept) else { return false };
-        if !self.is_primary() || self.link.retained.max(self.control.peer.holds) >= Seq(oldest.0 - 1) {
+        let peer = &self.control.peer;
+        // What it has in memory it may still lose: only what it ever said to be on its disk counts.
+        let on_peers_disk = self.link.retained.max(peer.holds.min(peer.on_disk));
+        if !self.is_primary() || on_peers_disk >= Seq(oldest.0 - 1) {
             return true;
         }
         self.set_apart();
         if !self.incidents.lasts(Matter::PeerDropped) {
             let text = format!(
-                "{}: entries before {oldest} are gone that the peer does not have; it will need a full copy",
+                "{}: entries before {oldest} are gone that are not on the peer's disk; it will need a full copy",
                 why()
             );
             self.incident_once(Severity::Critical, Matter::PeerDropped, text);
