@@ -417,9 +417,6 @@ impl<S: StoreRead> Core<S> {
         self.checkpoint.covered = applied;
         self.incident_over("checkpoint-failed", "checkpoint-back", "the store is durable again".to_owned());
         self.release_journals();
-        // What was kept only because the store did not have it durably.
-        self.keep_quota(JournalKind::Replicated, 0);
-        self.journal_ops(JournalKind::Replicated);
     }
 
     pub(super) fn checkpoint_failed(&mut self, fault: Fault) {

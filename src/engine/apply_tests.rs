@@ -432,6 +432,34 @@ fn a_journal_at_its_quota_stays_there_and_says_once_that_the_peer_has_lost_its_c
 }
 
 #[test]
+fn a_journal_comes_back_to_its_quota_as_soon_as_one_segment_follows_what_may_go() {
+    let mut bench = Bench::serving();
+    bench.engine.core.config.quota_bytes = 4 * (64 << 10);
+    bench.engine.core.checkpoint.wanted = true;
+    bench.input(Event::Tick);
+    let core = &bench.engine.core;
+    assert_eq!(core.checkpoint.covered[0], core.replicated().pace().durable);
+    assert_eq!(core.replicated().second_base(), None, "all is in one segment");
+    // One that is larger than the quota by itself. The store has nothing of it yet.
+    let value = "v".repeat(260 << 10);
+    bench.says(&format!("*3\r\n$3\r\nSET\r\n$12\r\napp,orders,1\r\n${}\r\n{value}", value.len()));
+    let core = &bench.engine.core;
+    assert!(core.checkpoint.covered[0] < core.replicated().pace().durable);
+    assert_eq!(core.replicated().oldest(), core.replicated().pace().durable, "what was before it is gone");
+}
+
+#[test]
+fn what_a_standby_has_in_memory_alone_does_not_leave_the_journal_without_a_word() {
+    let mut bench = Bench::serving();
+    bench.engine.core.config.quota_bytes = 4 * (64 << 10);
+    // Its hello told where its journal ends; nothing of that was on its disk.
+    bench.engine.core.control.peer.holds = Seq(10_000);
+    assert_eq!(sets(&mut bench, 600, 4000), [] as [String; 0]);
+    assert_eq!(bench.told.iter().filter(|kind| **kind == "peer-dropped").count(), 1);
+    assert!(bench.engine.core.control.peer.apart);
+}
+
+#[test]
 fn a_journal_at_its_quota_keeps_where_an_epoch_began_until_the_control_file_tells_of_it() {
     let mut bench = Bench::serving();
     let quota = 4 * (64 << 10);

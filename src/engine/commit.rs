@@ -22,6 +22,9 @@ impl<S: StoreRead> Core<S> {
                     self.link.window.push(batch);
                 }
             }
+            if kind == JournalKind::Replicated {
+                self.keep_quota();
+            }
             self.journal_ops(kind);
         }
         self.make_room();
@@ -47,7 +50,6 @@ impl<S: StoreRead> Core<S> {
         while let Some(op) = self.journals[journal.index()].poll_op() {
             let effect = match op {
                 JournalOp::Prepare { index, bytes } => {
-                    self.keep_quota(journal, bytes);
                     JournalEffect::Prepare(PrepareSegment { journal, index, bytes })
                 }
                 JournalOp::Write { write: inner, segment, offset, parts } => {

@@ -529,9 +529,6 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn link_control_written(&mut self, write: u64) {
         self.receiver_control_written(write);
         self.release_journals();
-        // What a table that was not on disk kept the journal from letting go.
-        self.keep_quota(crate::base::JournalKind::Replicated, 0);
-        self.journal_ops(crate::base::JournalKind::Replicated);
     }
 
     pub(super) fn link_control_failed(&mut self, write: u64) {

@@ -676,6 +676,28 @@ fn a_primary_tells_that_its_standby_was_set_back_until_it_has_caught_up() {
 }
 
 #[test]
+fn a_standby_whose_disk_takes_at_last_what_is_gone_here_needs_no_full_copy() {
+    let (mut a, mut peer) = leading();
+    a.engine.core.config.quota_bytes = 0;
+    let value = "x".repeat(60 << 10);
+    for _ in 0..6 {
+        let line = format!("*3\r\n$3\r\nSET\r\n$12\r\napp,orders,2\r\n${}\r\n{value}\r\n", value.len());
+        a.input(Event::Client(ClientEvent::Bytes { conn: CLIENT, bytes: line.into_bytes() }));
+    }
+    let end = a.status().positions.appended;
+    a.input(Event::Store(StoreEvent::Checkpointed { applied: [Seq(end), Seq(0)] }));
+    let gone = a.engine.core.replicated().oldest().0 - 1;
+    assert_eq!(a.times("peer-dropped"), 1, "{:?}", a.told);
+    assert!(a.status().gap.is_some_and(|gap| gap.full_copy && gap.to == gone));
+    has(&mut a, &mut peer, gone - 1);
+    assert!(a.status().gap.is_some_and(|gap| gap.full_copy));
+    has(&mut a, &mut peer, gone);
+    let status = a.status();
+    assert_eq!((status.gap, status.troubles.len()), (None, 0), "{:?}", status.troubles);
+    assert_eq!(a.times("peer-follows"), 1);
+}
+
+#[test]
 fn a_peer_that_was_out_of_reach_for_long_is_found_within_about_three_seconds() {
     let mut a = Bench::new(0);
     // Nothing answers, as behind a broken network: an attempt is given up, and the next follows soon.

@@ -190,7 +190,9 @@ impl<S: StoreRead> Core<S> {
             self.link.retained = ack.durable;
             self.lag.acked(ack.durable);
         }
-        if first {
+        // What left this journal while the peer had it in memory alone is on its disk now.
+        let again = self.control.peer.apart && ack.durable.next() >= self.replicated().oldest();
+        if first || again {
             self.set_joined();
             self.link.dial_now(now);
             let text = format!("the peer {} follows from entry {}", self.link.peer_name, ack.durable);

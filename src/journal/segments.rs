@@ -8,14 +8,18 @@ use std::collections::VecDeque;
 #[derive(Debug, Default)]
 pub(super) struct Segments {
     list: VecDeque<SegmentInfo>,
+    /// Sum of their sizes.
+    bytes: u64,
 }
 
 impl Segments {
     pub(super) fn new(list: Vec<SegmentInfo>) -> Self {
-        Self { list: list.into() }
+        let bytes = list.iter().map(|info| info.bytes).sum();
+        Self { list: list.into(), bytes }
     }
 
     pub(super) fn push(&mut self, info: SegmentInfo) {
+        self.bytes += info.bytes;
         self.list.push_back(info);
     }
 
@@ -57,7 +61,7 @@ impl Segments {
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.list.iter().map(|info| info.bytes).sum()
+        self.bytes
     }
 
     /// Takes out the oldest segment if all of it is at or below `up_to` and another follows it.
@@ -65,7 +69,11 @@ impl Segments {
         let front = self.list.front()?;
         let next = self.list.get(1)?;
         let done = front.end.seq <= up_to && next.base.seq <= up_to;
-        if done { self.list.pop_front() } else { None }
+        if !done {
+            return None;
+        }
+        self.bytes -= front.bytes;
+        self.list.pop_front()
     }
 
     /// Forgets what is beyond `end`; returns segments of which nothing is left.
@@ -74,6 +82,7 @@ impl Segments {
         while let Some(last) = self.list.back_mut() {
             if last.base.seq > end.seq {
                 gone.push(last.index);
+                self.bytes -= last.bytes;
                 self.list.pop_back();
                 continue;
             }

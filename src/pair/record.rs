@@ -24,7 +24,7 @@ pub fn note_hello(record: &mut PeerRecord, own: &Own, hello: &Hello, epoch: Epoc
     }
     // The end of its journal may not be on its disk yet; what is applied is.
     let on_disk = durable.max(hello.applied);
-    record.holds = if from_primary { on_disk } else { hello.end.seq };
+    record.holds = if from_primary { on_disk } else { held_of(own, hello) };
     record.on_disk = record.on_disk.max(on_disk);
     // What this node has itself needs no record.
     let lacks = |told: Seq| told > own.end.seq || hello.end.epoch > own.end.epoch && told > Seq(0);
@@ -40,6 +40,15 @@ pub fn note_hello(record: &mut PeerRecord, own: &Own, hello: &Hello, epoch: Epoc
         if lacks(relied_on) {
             record.relied_on = record.relied_on.max(relied_on);
         }
+    }
+}
+
+/// The last entry of this node's history that a standby has: where it went on in another epoch, it has other entries.
+fn held_of(own: &Own, hello: &Hello) -> Seq {
+    match common_point(&own.table, own.end, &hello.table, hello.end) {
+        // It may be ahead of this node.
+        Some(common) if common.seq < own.end.seq => common.seq.min(hello.end.seq),
+        _ => hello.end.seq,
     }
 }
 
@@ -232,6 +241,19 @@ mod tests {
         let before = record;
         note_hello(&mut record, &me, &hello(Role::Primary, at(6, 500), 500, 500), Epoch(7), Seq(500));
         assert_eq!(record, PeerRecord { epoch: Epoch(7), ..before });
+    }
+
+    #[test]
+    fn what_a_standby_has_of_an_epoch_that_is_over_is_nothing_that_it_holds() {
+        let mut record = PeerRecord { on_disk: Seq(80), ..PeerRecord::default() };
+        let me = Own { table: vec![mark(2, 1), mark(4, 60)], ..own(Role::Primary, at(4, 95)) };
+        // It was set back to entry 59, and has 60 to 90 of epoch 2, which nobody else kept.
+        note_hello(&mut record, &me, &hello(Role::Standby, at(2, 90), 0, 0), Epoch(2), Seq(0));
+        assert_eq!((record.holds, peer_set_back(&record)), (Seq(59), range(60, 90)));
+        // It has all of this history, and more than this node's disk shows.
+        let me = own(Role::Primary, at(2, 85));
+        note_hello(&mut record, &me, &hello(Role::Standby, at(2, 90), 0, 0), Epoch(2), Seq(0));
+        assert_eq!(record.holds, Seq(90));
     }
 
     #[test]
