@@ -73,15 +73,20 @@ mod tests {
 
     #[test]
     fn memory_is_measured_once_a_second_and_is_that_of_this_process() {
+        let as_told = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+        };
         let mut meter = MemoryMeter::new();
         let first = meter.look(Mono(0)).unwrap();
+        // Other tests of this process take and free memory meanwhile.
+        assert!((as_told() / 4..as_told() * 4).contains(&first.resident), "{first:?}");
         assert!(first.resident > first.anonymous && first.anonymous > 0, "{first:?}");
         assert_eq!(meter.look(Mono(999_999)), None);
-        let more = vec![1_u8; 64 << 20];
         let second = meter.look(Mono(1_000_000)).unwrap();
-        assert!(second.anonymous >= first.anonymous + (48 << 20), "{first:?} {second:?}");
-        drop(more);
-        assert!(meter.look(Mono(5_000_000)).unwrap().peak >= second.resident);
+        assert!(second.peak >= first.resident.max(second.resident), "{first:?} {second:?}");
+        assert!(meter.look(Mono(5_000_000)).unwrap().peak >= second.peak);
         assert_eq!(pages("not a number"), None);
     }
 
