@@ -55,6 +55,8 @@ pub const CREDIT_WINDOW: u64 = 32 << 20;
 /// One read of the journal for catch-up or replay: the batch of a large write of a client, and its header (bytes). A batch
 /// that goes on beyond it is read again as a whole.
 pub const READ_CHUNK: usize = (1 << 20) + 2 * BLOCK;
+/// Lines of diverged entries that are saved together: once there are so many, they are made durable (bytes).
+pub const DIVERGED_SAVE: usize = 1 << 20;
 /// Client connections at once.
 pub const CLIENTS_MAX: usize = 10_000;
 /// Unsent replies of one client; above it the client is read no further (bytes).

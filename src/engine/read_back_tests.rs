@@ -55,6 +55,11 @@ struct Bench {
 
 impl Bench {
     fn new(entries: u64) -> Self {
+        Self::with(entries, 40 << 10)
+    }
+
+    /// The values have this length.
+    fn with(entries: u64, value: usize) -> Self {
         let control = Control { epoch: Epoch(2), ..Control::new(Role::Primary, PAIR) };
         let (applied, replay_from) = ([Seq(0); 2], [Seq(0); 2]);
         let store = MemoryStore::new(Ordinal(0));
@@ -62,7 +67,7 @@ impl Bench {
         let start = StartState { control, journals, store, namespace, applied, replay_from };
         let mut bench = Self { core: Core::new(config(), start), segments: BTreeMap::new() };
         bench.core.state.step = Stage::Serving;
-        let value = vec![b'v'; 40 << 10];
+        let value = vec![b'v'; value];
         for _ in 0..entries {
             let journal = &mut bench.core.journals[0];
             journal.set_epoch(Epoch(2));
@@ -103,41 +108,69 @@ fn write(journal: &mut Journal, segments: &mut BTreeMap<SegmentIndex, Vec<u8>>) 
     }
 }
 
-#[test]
-fn an_entry_that_the_pair_never_kept_is_saved_once_whichever_reads_fail_meanwhile() {
-    for fails in 0..4 {
-        let mut bench = Bench::new(20);
-        let common = Position { seq: Seq(2), ..Position::default() };
-        bench.core.step_down(common, Epoch(9));
-        let (mut reads, mut saved, mut ended) = (0, Vec::new(), false);
-        for _ in 0..200 {
-            bench.core.pump_roles();
-            bench.core.now.mono = bench.core.now.mono.plus_ms(60_000);
-            while let Some(effect) = bench.core.out.pop_front() {
-                match effect {
-                    Effect::Journal(JournalEffect::Read(read)) => {
-                        let fault = reads == fails;
-                        reads += 1;
-                        let result = if fault { Err(Fault::Errno(5)) } else { Ok(bench.bytes(&read)) };
-                        bench.core.read_done(read.read, result);
-                    }
-                    Effect::File(FileEffect::SaveDiverged { save, first, bytes, .. }) => {
-                        if first {
-                            saved.clear();
-                        }
-                        saved.push(bytes);
-                        bench.core.diverged_saved(save);
-                    }
-                    Effect::File(FileEffect::WriteControl { .. }) => ended = true,
-                    _ => {}
+/// How a save of diverged entries went.
+#[derive(Default)]
+struct Fall {
+    reads: u64,
+    saves: u64,
+    /// The numbers of the entries that are saved.
+    seqs: Vec<u64>,
+    ended: bool,
+}
+
+/// Steps down after entry 2. The reads and the saves of these numbers fail.
+fn step_down(bench: &mut Bench, failing_read: u64, failing_save: u64) -> Fall {
+    let common = Position { seq: Seq(2), ..Position::default() };
+    bench.core.step_down(common, Epoch(9));
+    let (mut fall, mut saved) = (Fall::default(), Vec::new());
+    for _ in 0..1000 {
+        bench.core.pump_roles();
+        bench.core.now.mono = bench.core.now.mono.plus_ms(60_000);
+        while let Some(effect) = bench.core.out.pop_front() {
+            match effect {
+                Effect::Journal(JournalEffect::Read(read)) => {
+                    let fault = fall.reads == failing_read;
+                    fall.reads += 1;
+                    let result = if fault { Err(Fault::Errno(5)) } else { Ok(bench.bytes(&read)) };
+                    bench.core.read_done(read.read, result);
                 }
+                Effect::File(FileEffect::SaveDiverged { save, first, bytes, .. }) => {
+                    let fault = fall.saves == failing_save;
+                    fall.saves += 1;
+                    if first {
+                        saved.clear();
+                    }
+                    saved.push(bytes);
+                    match fault {
+                        true => bench.core.diverged_failed(save, Fault::Errno(5)),
+                        false => bench.core.diverged_saved(save),
+                    }
+                }
+                Effect::File(FileEffect::WriteControl { .. }) => fall.ended = true,
+                _ => {}
             }
         }
-        assert!(ended && reads > fails, "{reads} reads, the one numbered {fails} fails");
-        let text = String::from_utf8(saved.concat()).unwrap();
-        let lines: Vec<_> =
-            text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()).collect();
-        let seqs: Vec<_> = lines.iter().map(|line| line["seq"].as_u64().unwrap()).collect();
-        assert_eq!(seqs, (3..=20).collect::<Vec<_>>(), "the read numbered {fails} fails");
     }
+    let text = String::from_utf8(saved.concat()).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    fall.seqs = lines.map(|line| line["seq"].as_u64().unwrap()).collect();
+    fall
+}
+
+#[test]
+fn an_entry_that_the_pair_never_kept_is_saved_once_whichever_reads_or_saves_fail_meanwhile() {
+    for fails in 0..4 {
+        for (reads, saves) in [(fails, u64::MAX), (u64::MAX, fails)] {
+            let fall = step_down(&mut Bench::new(120), reads, saves);
+            assert!(fall.ended && fall.reads > fails && fall.saves > fails, "number {fails} fails");
+            assert_eq!(fall.seqs, (3..=120).collect::<Vec<_>>(), "number {fails} fails");
+        }
+    }
+}
+
+#[test]
+fn many_small_updates_that_the_pair_never_kept_are_saved_with_few_waits_for_the_disk() {
+    let fall = step_down(&mut Bench::with(500, 10), u64::MAX, u64::MAX);
+    assert!(fall.ended && fall.seqs == (3..=500).collect::<Vec<_>>());
+    assert_eq!(fall.saves, 1, "each was a batch of its own");
 }

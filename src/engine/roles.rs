@@ -19,8 +19,10 @@ use super::event::FileEvent;
 use super::incidents::Matter;
 use super::read_back::ReadFor;
 use super::takeover::{PendingTakeover, WaitingTakeover};
+use crate::base::limits::DIVERGED_SAVE;
 use crate::base::{Epoch, Fault, JournalKind, Mono, Position, Seq, Wait};
 use crate::doors::Refusal;
+use crate::format::batch::Batch;
 use crate::format::control::{EpochMark, Role};
 use crate::format::entry::{Entry, EntryKind, EpochStart};
 use crate::journal::{JournalReader, ReadStep};
@@ -64,6 +66,8 @@ pub(super) struct StepDown {
     stage: FallStage,
     /// Reads what has to be saved.
     pub(super) reader: JournalReader,
+    /// The lines of what was read and is not handed over yet.
+    gathered: Vec<u8>,
     started_file: bool,
 }
 
@@ -409,6 +413,7 @@ impl<S: StoreRead> Core<S> {
             epoch,
             stage,
             reader: JournalReader::default(),
+            gathered: Vec::new(),
             started_file: false,
         });
         self.dirty = true;
@@ -424,6 +429,7 @@ impl<S: StoreRead> Core<S> {
             FallStage::Drain if quiet && end > from && !fall.started_file => {
                 fall.stage = FallStage::Export;
                 fall.reader = JournalReader::after(from);
+                fall.gathered = Vec::new();
                 self.pump_export();
             }
             FallStage::Drain if quiet && control_free => self.write_fall(),
@@ -443,31 +449,46 @@ impl<S: StoreRead> Core<S> {
         common.max(Seq(self.replicated().oldest().0.saturating_sub(1)))
     }
 
-    /// Saves the entries after the common history, one batch at a time, before anything else may happen to them.
+    /// Saves the entries after the common history before anything else may happen to them. Each save waits for the disk,
+    /// so many small batches go into one.
     fn pump_export(&mut self) {
         let common = self.unsaved(self.fall_common());
-        match self.read_on(ReadFor::Diverged) {
-            Ok(ReadStep::Batch(batch)) => {
-                let last = batch.header().last_seq() == self.journals[0].sealed().seq;
-                let mut bytes = Vec::new();
-                for (seq, entry) in batch.entries().filter(|(seq, _)| *seq > common) {
-                    let name = self.namespace.file(entry.file).map_or("", |info| info.key.as_str());
-                    bytes.extend_from_slice(&diverged_line(seq, batch.header().epoch, name, &entry));
+        loop {
+            match self.read_on(ReadFor::Diverged) {
+                Ok(ReadStep::Batch(batch)) => {
+                    let last = batch.header().last_seq() == self.journals[0].sealed().seq;
+                    if self.gather_diverged(common, &batch) >= DIVERGED_SAVE || last {
+                        return self.save_gathered(common, last);
+                    }
                 }
-                let (file, save) = (self.diverged_name(common), self.fresh_id());
-                let Stage::SteppingDown(fall) = &mut self.state.step else { return };
-                let first = !std::mem::replace(&mut fall.started_file, true);
-                fall.stage = FallStage::Saving { save, last };
-                self.effect(FileEffect::SaveDiverged { save, file, first, bytes: Bytes::from(bytes) });
-            }
-            Ok(ReadStep::Wait(_)) => {}
-            Ok(ReadStep::End) | Err(_) => {
-                let text =
-                    "the entries that the pair never kept cannot all be read back; this node stays as it is";
-                self.incident_once(Severity::Critical, "diverged-unsaved", text.to_owned());
-                self.state.retry_at = Some(self.now.mono.plus_ms(10_000));
+                Ok(ReadStep::Wait(_)) => return,
+                Ok(ReadStep::End) | Err(_) => {
+                    let text = "the entries that the pair never kept cannot all be read back; this node stays as it is";
+                    self.incident_once(Severity::Critical, "diverged-unsaved", text.to_owned());
+                    self.state.retry_at = Some(self.now.mono.plus_ms(10_000));
+                    return;
+                }
             }
         }
+    }
+
+    /// Adds the lines of a batch to what is saved next; returns how much that is (bytes).
+    fn gather_diverged(&mut self, common: Seq, batch: &Batch) -> usize {
+        let Stage::SteppingDown(fall) = &mut self.state.step else { return 0 };
+        for (seq, entry) in batch.entries().filter(|(seq, _)| *seq > common) {
+            let name = self.namespace.file(entry.file).map_or("", |info| info.key.as_str());
+            fall.gathered.extend_from_slice(&diverged_line(seq, batch.header().epoch, name, &entry));
+        }
+        fall.gathered.len()
+    }
+
+    fn save_gathered(&mut self, common: Seq, last: bool) {
+        let (file, save) = (self.diverged_name(common), self.fresh_id());
+        let Stage::SteppingDown(fall) = &mut self.state.step else { return };
+        let first = !std::mem::replace(&mut fall.started_file, true);
+        fall.stage = FallStage::Saving { save, last };
+        let bytes = Bytes::from(std::mem::take(&mut fall.gathered));
+        self.effect(FileEffect::SaveDiverged { save, file, first, bytes });
     }
 
     /// Bytes for [`Self::pump_export`] could not be read.
