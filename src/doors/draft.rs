@@ -14,6 +14,8 @@ use smallvec::SmallVec;
 const SUMMED_TOGETHER: usize = 64;
 /// An entry of more is summed by itself (bytes).
 const SUMMED_AT_ONCE: usize = 4096;
+/// Items that are put in order together.
+const RUN: usize = 512;
 
 /// What becomes of one item.
 #[derive(Debug)]
@@ -39,6 +41,10 @@ pub struct Draft {
     /// The entries so far, and of how many items.
     body: Option<BatchBuilder>,
     encoded: usize,
+    /// The places of those that are encoded: each run in the order of files and ids.
+    runs: Vec<Vec<u32>>,
+    /// How many of them stand in a run.
+    ordered: usize,
 }
 
 fn len(value: Option<&Bytes>) -> usize {
@@ -100,7 +106,8 @@ impl Draft {
     #[must_use]
     pub fn held(&self) -> usize {
         let body = self.body.as_ref().map_or(0, |_| self.batch_len());
-        self.value_bytes + self.items.capacity() * size_of::<Drafted>() + self.index.bytes() + body
+        let each = size_of::<Drafted>() + size_of::<u32>();
+        self.value_bytes + self.items.capacity() * each + self.index.bytes() + body
     }
 
     /// How long its batch is (bytes).
@@ -187,7 +194,10 @@ impl Draft {
     pub fn encode_one(&mut self) -> Option<usize> {
         let capacity = self.batch_len();
         let body = self.body.get_or_insert_with(|| BatchBuilder::new(Seq(1), capacity));
-        let Drafted { file, id, value, .. } = self.items.get(self.encoded)?;
+        let Some(Drafted { file, id, value, .. }) = self.items.get(self.encoded) else {
+            self.order();
+            return None;
+        };
         self.encoded += 1;
         let kind = if value.is_some() { EntryKind::Put } else { EntryKind::Delete };
         let entry = Entry { kind, file: *file, id, value: value.as_deref().unwrap_or_default() };
@@ -196,7 +206,45 @@ impl Draft {
         if self.encoded.is_multiple_of(SUMMED_TOGETHER) || entry.value.len() > SUMMED_AT_ONCE {
             body.sum();
         }
-        Some(entry.encoded_len())
+        let len = entry.encoded_len();
+        if self.encoded - self.ordered >= RUN {
+            self.order();
+        }
+        Some(len)
+    }
+
+    /// Puts those that are encoded and stand in no run yet into one.
+    fn order(&mut self) {
+        let places = |place: usize| u32::try_from(place).expect("a batch holds far fewer");
+        let mut run: Vec<u32> = (self.ordered..self.encoded).map(places).collect();
+        self.ordered = self.encoded;
+        if !run.is_empty() {
+            run.sort_unstable_by_key(|place| self.rank(*place));
+            self.runs.push(run);
+        }
+    }
+
+    fn rank(&self, place: u32) -> (FileId, &[u8]) {
+        self.items.get(place as usize).map_or((FileId(0), &[]), |item| (item.file, item.id.as_slice()))
+    }
+
+    /// The items of a file with an id after `after`, once all are encoded: runs, each in order. To find where they begin
+    /// takes few steps, however many there are.
+    pub fn runs<'d>(
+        &'d self,
+        file: FileId,
+        after: Option<&[u8]>,
+    ) -> impl Iterator<Item = impl Iterator<Item = &'d Drafted>> {
+        self.runs.iter().map(move |run| {
+            let begin = run.partition_point(|place| {
+                let (of, id) = self.rank(*place);
+                of < file || of == file && after.is_some_and(|after| id <= after)
+            });
+            let behind = run.get(begin..).unwrap_or_default().iter();
+            behind
+                .filter_map(|place| self.items.get(*place as usize))
+                .take_while(move |drafted| drafted.file == file)
+        })
     }
 
     /// The entries of all items, encoded.
@@ -238,6 +286,37 @@ mod tests {
         let len = draft.batch_len();
         let body = draft.take_body().unwrap();
         assert_eq!((body.count(), body.len()), (3, len));
+    }
+
+    #[test]
+    fn the_items_of_a_file_are_found_in_ordered_runs_behind_any_id() {
+        let (mut draft, mut wanted) = (Draft::default(), Vec::new());
+        for n in 0..3 * RUN as u64 {
+            let (file, id) = (FileId(4 + n % 2), (n.wrapping_mul(0x9E37_79B9) as u32).to_be_bytes());
+            draft.put(ItemHash(n), &Update::Put { file, id: &id, value: b"v" });
+            wanted.push((file, id));
+            // All are encoded here, and more come.
+            if n == RUN as u64 + 7 {
+                while draft.encode_one().is_some() {}
+            }
+        }
+        drop(draft.take_body());
+        wanted.sort_unstable();
+        for file in [FileId(3), FileId(4), FileId(5)] {
+            for after in [None, Some([0; 4]), Some(wanted[40].1), Some(wanted[2 * RUN].1), Some([255; 4])] {
+                let mut found = Vec::new();
+                for run in draft.runs(file, after.as_ref().map(<[u8; 4]>::as_slice)) {
+                    let run: Vec<&[u8]> = run.map(|drafted| drafted.id.as_slice()).collect();
+                    assert!(run.is_sorted() && run.len() <= RUN);
+                    found.extend(run);
+                }
+                found.sort_unstable();
+                let fits =
+                    |(of, id): &&(FileId, [u8; 4])| *of == file && after.is_none_or(|after| *id > after);
+                let expected: Vec<&[u8]> = wanted.iter().filter(fits).map(|(_, id)| id.as_slice()).collect();
+                assert!(found == expected, "{file:?} after {after:?}");
+            }
+        }
     }
 
     #[test]

@@ -19,6 +19,8 @@ use std::collections::{HashMap, VecDeque};
 const TIDY_STEP: usize = 2048;
 /// Of the batches that wait to be taken out, the share that is, at least.
 const TIDY_SHARE: usize = 16;
+/// What is counted as looked through for one run of a layer.
+const RUN_LOOKED: usize = 10;
 
 /// Keys are short and chosen by clients: a fast hash whose seed they do not know.
 type Map<K, V> = HashMap<K, V, FixedState>;
@@ -181,20 +183,33 @@ impl Overlay {
             if !draft.files().contains(&file) {
                 continue;
             }
-            part.looked += draft.len();
-            let of_file = draft.items().iter().filter(|drafted| drafted.file == file && drafted.is_newest());
-            part.take(
-                of_file.map(|found| {
-                    let value = found.value.as_ref();
-                    (found.id.as_slice(), Pending { journal: *journal, seq: *seq, value })
-                }),
-                after,
-                limit,
-            );
+            let mut first = First::new(limit);
+            for run in draft.runs(file, after) {
+                // Some steps to find where it begins.
+                part.looked += RUN_LOOKED;
+                for drafted in run {
+                    part.looked += 1;
+                    let value = drafted.value.as_ref();
+                    let pending = Pending { journal: *journal, seq: *seq, value };
+                    if first.is_beyond(&drafted.id) {
+                        break;
+                    }
+                    if drafted.is_newest() {
+                        first.push(&drafted.id, pending);
+                    }
+                }
+            }
+            part.take(first);
         }
         if let Some(items) = self.files.get(&file) {
             part.looked += items.len();
-            part.take(items.iter().map(|(id, item)| (id.as_ref(), item.pending())), after, limit);
+            let mut first = First::new(limit);
+            for (id, item) in items {
+                if after.is_none_or(|after| id.as_slice() > after) && !first.is_beyond(id) {
+                    first.push(id, item.pending());
+                }
+            }
+            part.take(first);
         }
         if let Some(until) = part.until {
             part.items.retain(|(id, _)| *id <= until);
@@ -214,20 +229,44 @@ impl Unapplied {
 
 impl<'o> Part<'o> {
     /// Adds the first items of one source.
-    fn take(
-        &mut self,
-        source: impl Iterator<Item = (&'o [u8], Pending<'o>)>,
-        after: Option<&[u8]>,
-        limit: usize,
-    ) {
-        let mut found: Vec<_> = source.filter(|(id, _)| after.is_none_or(|after| *id > after)).collect();
-        if found.len() > limit {
-            let (_, last, _) = found.select_nth_unstable_by_key(limit - 1, |(id, _)| *id);
-            let last = last.0;
-            self.until = Some(self.until.map_or(last, |until| until.min(last)));
-            found.truncate(limit);
-        }
+    fn take(&mut self, first: First<'o>) {
+        let First { mut found, until, .. } = first.cut();
+        self.until = [self.until, until].into_iter().flatten().min();
         self.items.append(&mut found);
+    }
+}
+
+/// The first items of one source, whose ids are all different. Never more than twice as many are held.
+struct First<'o> {
+    limit: usize,
+    found: Vec<(&'o [u8], Pending<'o>)>,
+    /// None behind it is one of the first.
+    until: Option<&'o [u8]>,
+}
+
+impl<'o> First<'o> {
+    fn new(limit: usize) -> Self {
+        Self { limit, found: Vec::new(), until: None }
+    }
+
+    fn is_beyond(&self, id: &[u8]) -> bool {
+        self.until.is_some_and(|until| id > until)
+    }
+
+    fn push(&mut self, id: &'o [u8], pending: Pending<'o>) {
+        self.found.push((id, pending));
+        if self.found.len() / 2 >= self.limit {
+            *self = std::mem::replace(self, Self::new(0)).cut();
+        }
+    }
+
+    fn cut(mut self) -> Self {
+        if self.found.len() > self.limit {
+            let (_, last, _) = self.found.select_nth_unstable_by_key(self.limit - 1, |(id, _)| *id);
+            self.until = Some(last.0);
+            self.found.truncate(self.limit);
+        }
+        self
     }
 }
 
@@ -288,6 +327,68 @@ mod tests {
             assert!(overlay.is_tidy(), "seed {seed}");
             let left = newest.values().filter(|seq| **seq > shown[0]).count();
             assert_eq!(overlay.part(FILE, None, usize::MAX).items.len(), left, "seed {seed}");
+        }
+    }
+
+    /// An update of these items by their number, all at once.
+    fn update_all(overlay: &mut Overlay, seq: Seq, ids: &[u64]) {
+        let mut draft = Draft::default();
+        for id in ids {
+            let id = id.to_be_bytes();
+            let item = overlay.items.item(FILE, &id);
+            let value = Some(Bytes::copy_from_slice(&seq.0.to_le_bytes()));
+            draft.set(item, FILE, &id, value);
+        }
+        drop(draft.take_body());
+        overlay.set_all(JournalKind::Replicated, seq, draft);
+    }
+
+    #[test]
+    fn a_part_has_the_first_items_of_all_updates_each_by_its_newest_one() {
+        for seed in 0..20 {
+            let mut prng = Prng::new(seed);
+            let (mut overlay, mut newest) = (Overlay::new(seed), std::collections::BTreeMap::new());
+            for seq in 1..60 {
+                let many = prng.percent(20);
+                let count = if many { 2000 } else { 1 + prng.below(50) };
+                let mut ids: Vec<u64> = (0..count).map(|_| prng.below(5000)).collect();
+                ids.sort_unstable();
+                ids.dedup();
+                match many {
+                    true => update_all(&mut overlay, Seq(seq), &ids),
+                    false => ids.iter().for_each(|id| {
+                        let update =
+                            Unapplied { journal: JournalKind::Replicated, seq: Seq(seq), value: None };
+                        overlay.set(FILE, &id.to_be_bytes(), update);
+                    }),
+                }
+                newest.extend(ids.into_iter().map(|id| (id, Seq(seq))));
+            }
+            let (mut after, mut found) = (None, Vec::new());
+            loop {
+                let limit = 1 + usize::try_from(prng.below(300)).unwrap();
+                let part = overlay.part(FILE, after.as_ref().map(<[u8; 8]>::as_slice), limit);
+                let number = |id: &[u8]| u64::from_be_bytes(id.try_into().unwrap());
+                found.extend(part.items.iter().map(|(id, item)| (number(id), item.seq)));
+                let Some(until) = part.until else { break };
+                after = Some(number(until).to_be_bytes());
+            }
+            assert!(found == newest.into_iter().collect::<Vec<_>>(), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_part_beside_updates_of_very_many_items_looks_at_few_of_them() {
+        let mut overlay = Overlay::new(1);
+        for layer in 0..5 {
+            let ids: Vec<u64> = (0..20_000_u64).map(|n| n.wrapping_mul(0x9E37_79B9_7F4A_7C15)).collect();
+            update_all(&mut overlay, Seq(1 + layer), &ids);
+        }
+        for after in [None, Some(1_u64 << 63)] {
+            let after = after.map(u64::to_be_bytes);
+            let part = overlay.part(FILE, after.as_ref().map(<[u8; 8]>::as_slice), 256);
+            assert_eq!(part.items.len(), 256);
+            assert!(part.looked < 20_000, "{} of 100,000", part.looked);
         }
     }
 

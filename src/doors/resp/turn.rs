@@ -325,7 +325,7 @@ impl<'t, B: Backend> Turn<'t, B> {
         }
         while !self.shared.work.slice_is_over() {
             let Some(bytes) = draft.encode_one() else { return true };
-            self.shared.work.spend(WORK_UPDATE / 4 + bytes);
+            self.shared.work.spend(WORK_UPDATE / 2 + bytes);
         }
         false
     }
