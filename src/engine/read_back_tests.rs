@@ -161,9 +161,9 @@ fn step_down(bench: &mut Bench, failing_read: u64, failing_save: u64) -> Fall {
 fn an_entry_that_the_pair_never_kept_is_saved_once_whichever_reads_or_saves_fail_meanwhile() {
     for fails in 0..4 {
         for (reads, saves) in [(fails, u64::MAX), (u64::MAX, fails)] {
-            let fall = step_down(&mut Bench::new(80), reads, saves);
+            let fall = step_down(&mut Bench::new(120), reads, saves);
             assert!(fall.ended && fall.reads > fails && fall.saves > fails, "number {fails} fails");
-            assert_eq!(fall.seqs, (3..=80).collect::<Vec<_>>(), "number {fails} fails");
+            assert_eq!(fall.seqs, (3..=120).collect::<Vec<_>>(), "number {fails} fails");
         }
     }
 }
