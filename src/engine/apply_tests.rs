@@ -92,8 +92,10 @@ impl Bench {
     }
 
     pub(in super::super) fn input(&mut self, event: Event) {
-        let mut events = VecDeque::from([event]);
+        let (mut events, mut steps) = (VecDeque::from([event]), 0);
         while let Some(event) = events.pop_front() {
+            steps += 1;
+            assert!(steps < 100_000, "it asks for something again and again");
             self.engine.input(self.now, event);
             while let Some(effect) = self.engine.output() {
                 match effect {
@@ -477,6 +479,57 @@ fn a_journal_at_its_quota_keeps_where_an_epoch_began_until_the_control_file_tell
     assert_eq!(core.saved_table, core.control.table);
     assert!(core.replicated().oldest() > Seq(1));
     assert!(core.replicated().disk_use().0 <= quota);
+}
+
+/// Makes one consumer need the oldest segment.
+type Claims = fn(&mut Core<MemoryStore>);
+
+/// A primary whose journal has more than one segment, none of which anybody needs, and none of which went so far.
+fn nobody_needs_the_journal() -> Bench {
+    let mut bench = Bench::serving();
+    bench.engine.core.link.retained = Seq(u64::MAX);
+    // While the control file is written, nothing goes.
+    bench.engine.core.control_write = Some(u64::MAX);
+    assert_eq!(sets(&mut bench, 60, 4000), [] as [String; 0]);
+    bench.engine.core.checkpoint.wanted = true;
+    bench.input(Event::Tick);
+    let core = &mut bench.engine.core;
+    core.control_write = None;
+    assert!(core.replicated().oldest() == Seq(1) && core.replicated().second_base().is_some());
+    bench
+}
+
+#[test]
+fn a_segment_stays_for_each_of_its_consumers_alone_where_there_is_room() {
+    let mut bench = nobody_needs_the_journal();
+    bench.engine.core.release_journals();
+    assert!(bench.engine.core.replicated().oldest() > Seq(1), "nobody needs it");
+    let recorded_first: [(&str, Claims); 2] = [
+        ("where an epoch began", |core| core.saved_table.clear()),
+        ("what the peer has", |core| core.control.peer.on_disk = core.keeping.saved.on_disk.next()),
+    ];
+    let all: [(&str, Claims); 6] = [
+        ("the store", |core| core.checkpoint.covered[0] = Seq(0)),
+        ("a role", |core| core.state.step = crate::engine::roles::Stage::Replaying),
+        ("the peer", |core| core.link.retained = Seq(0)),
+        ("a listing", |core| {
+            core.link.retained = Seq(0);
+            core.start_listing(7, 5);
+            core.link.retained = Seq(u64::MAX);
+            assert!(core.listing.is_some());
+        }),
+        recorded_first[0],
+        recorded_first[1],
+    ];
+    for (who, claims) in all {
+        let mut bench = nobody_needs_the_journal();
+        let core = &mut bench.engine.core;
+        claims(core);
+        core.release_journals();
+        assert_eq!(core.replicated().oldest(), Seq(1), "{who} needs it");
+        let written = recorded_first.iter().any(|(name, _)| *name == who);
+        assert_eq!(core.control_write.is_some(), written, "{who}: the control file is written first");
+    }
 }
 
 #[test]

@@ -115,7 +115,20 @@ impl Checker {
         let Some(until) = told.and_then(|until| until.parse::<u64>().ok()) else {
             return self.fail("I-12", format!("node {node} restores a promise up to no entry: {text}"));
         };
+        let alone = self.nodes[node].alone.take();
         let (own, peer) = (&self.nodes[node].journals[0], &self.nodes[1 - node]);
+        // What it says may be less than what was answered.
+        if let Some(place) = alone
+            && own.holds(place.chain)
+            && !peer.journals[0].holds(place.chain)
+            && !peer.shortened
+        {
+            let text = format!(
+                "node {node} restores a promise, and entry {}, answered without its peer, is not there: {text}",
+                place.seq
+            );
+            return self.fail("I-12", text);
+        }
         let last = own.path.iter().find(|tip| tip.seq >= until);
         if last.is_some_and(|tip| !peer.journals[0].holds(tip.chain)) && !peer.shortened {
             self.fail("I-12", format!("node {node} says that its peer has entry {until} on disk: {text}"));

@@ -73,6 +73,8 @@ pub(super) struct NodeTruth {
     pub(super) loss_accepted: bool,
     /// The entries that it answers at level `local` whatever was promised.
     pub(super) lowered: Option<(Seq, Option<Seq>)>,
+    /// The last entry that it answered without its peer, at a promise that is lowered.
+    pub(super) alone: Option<Place>,
     /// Its peer has told that it dropped entries which this node lacks.
     pub(super) dropped: bool,
 }
@@ -124,6 +126,7 @@ impl Checker {
             heard: super::account::HeardHeads::default(),
             loss_accepted: false,
             lowered: None,
+            alone: None,
             dropped: false,
         };
         Self {
@@ -446,6 +449,7 @@ impl Checker {
         self.on_control(node, control.clone());
         self.nodes[node].taking_over = false;
         self.nodes[node].degraded = false;
+        self.nodes[node].alone = None;
         self.heads_on_disk(node, control);
     }
 
@@ -647,7 +651,10 @@ impl Checker {
                 // What was visible at a peer that died since is still on its disk.
                 let shown = level != AckLevel::Applied || peer.applied >= place.seq;
                 held = if shown { level } else { AckLevel::Durable };
-            } else if !self.excused(node, place.seq) && !self.nodes[1 - node].shortened {
+            } else if self.excused(node, place.seq) {
+                let alone = &mut self.nodes[node].alone;
+                *alone = alone.filter(|last| last.seq > place.seq).or(Some(place));
+            } else if !self.nodes[1 - node].shortened {
                 let text = format!(
                     "command {op} was told ok at level {}, but the peer is not that far with entry {}",
                     level.name(),

@@ -48,7 +48,7 @@ impl Rate {
 }
 
 /// A name of 40 hexadecimal digits that is given by a number.
-fn hex_name(seed: u64) -> String {
+pub(super) fn hex_name(seed: u64) -> String {
     let mut prng = Prng::new(seed);
     let mut name: String = (0..3).map(|_| format!("{:016x}", prng.next_u64())).collect();
     name.truncate(40);

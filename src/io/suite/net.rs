@@ -269,6 +269,7 @@ fn the_end_is_seen_though_nothing_is_received_and_takes_no_byte_away(rig: &mut R
         peer.write_all(&[5; 25_000]).expect("connected");
         assert_eq!(rig.receive_all(&socket, 5000, 5000), [5; 5000]);
         assert_eq!(rig.wait(Duration::from_millis(20)), 0, "bytes are no end");
+        assert!(!rig.done.contains_key(&token), "nothing has ended yet");
         end(peer);
         rig.ended(token);
         assert_eq!(rig.receive_all(&socket, 20_000, 3000), [5; 20_000]);
@@ -306,6 +307,7 @@ fn a_cancel_ends_a_wait_for_the_end(rig: &mut Rig) {
         let token = rig.start(Op::AwaitEnd(Arc::clone(&socket)));
         let receive = rig.start(Op::Receive(Arc::clone(&socket), Vec::with_capacity(100)));
         rig.flush();
+        assert!(!rig.done.contains_key(&token), "nothing has ended yet");
         rig.driver.cancel(socket.as_raw_fd());
         rig.ended(token);
         let _ = rig.received(receive);

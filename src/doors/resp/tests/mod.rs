@@ -3,6 +3,7 @@
 mod commands;
 pub(crate) mod cost;
 mod ends;
+mod info;
 mod limits;
 mod order;
 mod tools;

@@ -180,6 +180,49 @@ fn an_unknown_subcommand_voids_a_transaction_like_an_unknown_command() {
     assert_eq!(replies, expected);
 }
 
+/// How many words an argument list needs at least, and whether it may have more: `[x]` may be left out, of `(a|b)` one is
+/// chosen.
+fn words_of(usage: &str) -> (usize, bool) {
+    let (mut words, mut more, mut optional, mut choice) = (0, false, 0_usize, 0_usize);
+    for word in usage.split_whitespace() {
+        more |= word.contains('[') || word.contains("...");
+        if word == "<full-command>" {
+            // A command and what it takes.
+            (words, more) = (words + 2, true);
+            continue;
+        }
+        words += usize::from(optional == 0 && !word.starts_with('[') && choice == 0);
+        optional += word.matches('[').count();
+        optional -= word.matches(']').count();
+        choice += word.matches('(').count();
+        choice -= word.matches(')').count();
+    }
+    (words, more)
+}
+
+/// Holds HELP of a container against what else is told of its subcommands, and what they take.
+fn check_help(rig: &mut Rig, container: &str, help: &str) {
+    let spec = table::TABLE.iter().find(|spec| spec.name == container).unwrap();
+    let lines: Vec<&str> = help.lines().skip(2).map(|line| line.strip_prefix('+').unwrap()).collect();
+    let docs = rig.ask(&format!("command docs {container}"));
+    assert_eq!(lines.len(), 2 * subcommands::of(spec).count(), "{help}");
+    for pair in lines.chunks(2) {
+        let (word, usage) = pair[0].split_once(' ').unwrap_or((pair[0], ""));
+        let sub = subcommands::find(spec, word.as_bytes()).unwrap();
+        let summary = pair[1].strip_prefix("    ").unwrap();
+        assert!(summary.ends_with('.') && word == sub.word().to_uppercase(), "{pair:?}");
+        assert!(
+            summary == "Print this help." || !help.replacen(summary, "", 1).contains(summary),
+            "{pair:?}"
+        );
+        let told = docs.split_once(&format!("{}\r\n", sub.name)).unwrap().1;
+        assert!(told.lines().take(6).any(|line| line == summary), "{pair:?}: {told}");
+        let (words, more) = words_of(usage);
+        let takes = sub.takes(2 + words) && (words == 0 || !sub.takes(1 + words));
+        assert!(takes && sub.takes(9 + words) == more, "{pair:?} takes other arguments");
+    }
+}
+
 #[test]
 fn every_command_and_subcommand_is_listed_and_explained() {
     let mut rig = Rig::usual();
@@ -187,9 +230,13 @@ fn every_command_and_subcommand_is_listed_and_explained() {
         let help = rig.ask(&format!("{container} help"));
         assert!(help.contains(&format!("+{} <subcommand>", container.to_uppercase())), "{help}");
         assert!(help.ends_with("+HELP\r\n+    Print this help.\r\n"), "{help}");
+        check_help(&mut rig, container, &help);
     }
     let docs = rig.ask("command docs");
     for spec in table::TABLE {
+        let key_use = docs::key_use(spec, false);
+        let changes = key_use[0] != "RO";
+        assert_eq!(changes, spec.has(table::flag::WRITE) && spec.keys[0] > 0, "{}: {key_use:?}", spec.name);
         assert!(!docs::of(spec).1.is_empty() && docs.contains(docs::of(spec).1), "{}", spec.name);
         assert!(subcommands::of(spec).all(|sub| docs.contains(sub.name)));
     }

@@ -243,12 +243,25 @@ fn take_keys<'a>(head: &str, lines: &mut impl Iterator<Item = &'a str>) -> BTree
     once
 }
 
-/// Holds the reply to a command of a transaction against the keys that were `stored` before it, and are `there` now.
+/// Begins a SCAN that looks at so many keys first; its cursor, and the last of those keys. From the start if there are no
+/// two.
+fn scan_begun(rig: &mut Rig, stored: &BTreeSet<String>, first: u64) -> (String, String) {
+    if stored.len() < 2 {
+        return ("0".to_owned(), String::new());
+    }
+    let first = 1 + usize::try_from(first).unwrap() % (stored.len() - 1);
+    let cursor = rig.ask(&format!("scan 0 count {first}")).lines().nth(2).unwrap().to_owned();
+    assert_ne!(cursor, "0");
+    (cursor, stored.iter().nth(first - 1).unwrap().clone())
+}
+
+/// Holds the reply to a command of a transaction against the keys that were `stored` before it, and are `there` now. A SCAN
+/// that goes on does so behind the key `behind`.
 fn check_walk<'a>(
     command: &str,
     lines: &mut impl Iterator<Item = &'a str>,
-    stored: &BTreeSet<String>,
-    there: &BTreeSet<String>,
+    (stored, there): (&BTreeSet<String>, &BTreeSet<String>),
+    behind: &String,
 ) {
     let head = lines.next().unwrap();
     match command.split(' ').collect::<Vec<_>>()[..] {
@@ -257,12 +270,14 @@ fn check_walk<'a>(
             let fits = |key: &&String| key.ends_with(pattern.trim_start_matches('*'));
             assert_eq!(take_keys(head, lines), there.iter().filter(fits).cloned().collect());
         }
-        ["scan", "0", "count", count] => {
+        ["scan", from, "count", count] => {
+            let ahead = |key: &&String| from == "0" || *key > behind;
             let cursor = lines.nth(1).unwrap();
             let found = take_keys(lines.next().unwrap(), lines);
             // So many of what is stored are looked at, and what is new is told with those that it lies between.
-            let last = stored.iter().nth(count.parse::<usize>().unwrap() - 1).filter(|_| cursor != "0");
-            let part = |key: &&String| last.is_none_or(|last| *key <= last);
+            let looked_at = stored.iter().filter(ahead).nth(count.parse::<usize>().unwrap() - 1);
+            let last = looked_at.filter(|_| cursor != "0");
+            let part = |key: &&String| ahead(key) && last.is_none_or(|last| *key <= last);
             assert_eq!(found, there.iter().filter(part).cloned().collect());
         }
         _ => assert!(head.starts_with(['+', ':'])),
@@ -279,6 +294,7 @@ fn walks_of_a_transaction_agree_with_a_plain_set_of_keys_whatever_it_put_and_del
         let key = |n: u64| format!("k{n:04}");
         let stored: BTreeSet<String> = (0..bound).filter(|_| prng.percent(60)).map(key).collect();
         stored.iter().for_each(|key| rig.model.put(2, key.as_bytes()));
+        let (cursor, behind) = scan_begun(&mut rig, &stored, prng.below(bound));
         let mut steps = vec![(String::new(), stored.clone())];
         for _ in 0..12 {
             for _ in 0..prng.below(5) {
@@ -292,8 +308,9 @@ fn walks_of_a_transaction_agree_with_a_plain_set_of_keys_whatever_it_put_and_del
                 };
                 steps.push((command, there));
             }
-            let command = match prng.below(4) {
+            let command = match prng.below(5) {
                 0 => "dbsize".to_owned(),
+                3 => format!("scan {cursor} count {}", 1 + prng.below(bound + 2)),
                 1 => "keys *".to_owned(),
                 2 => "keys *3".to_owned(),
                 _ => format!("scan 0 count {}", 1 + prng.below(bound + 2)),
@@ -307,7 +324,7 @@ fn walks_of_a_transaction_agree_with_a_plain_set_of_keys_whatever_it_put_and_del
         assert_eq!(lines.next(), Some(format!("*{}", commands.len()).as_str()), "seed {seed}");
         for (command, there) in &steps {
             println!("seed {seed}: {command}");
-            check_walk(command, &mut lines, &stored, there);
+            check_walk(command, &mut lines, (&stored, there), &behind);
         }
         assert_eq!(rig.ask("dbsize"), format!(":{}\r\n", steps.last().unwrap().1.len()), "seed {seed}");
     }
