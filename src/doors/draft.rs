@@ -292,7 +292,7 @@ mod tests {
     fn the_items_of_a_file_are_found_in_ordered_runs_behind_any_id() {
         let (mut draft, mut wanted) = (Draft::default(), Vec::new());
         for n in 0..3 * RUN as u64 {
-            let (file, id) = (FileId(4 + n % 2), (n.wrapping_mul(0x9E37_79B9) as u32).to_be_bytes());
+            let (file, id) = (FileId(4 + n % 2), n.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
             draft.put(ItemHash(n), &Update::Put { file, id: &id, value: b"v" });
             wanted.push((file, id));
             // All are encoded here, and more come.
@@ -303,16 +303,16 @@ mod tests {
         drop(draft.take_body());
         wanted.sort_unstable();
         for file in [FileId(3), FileId(4), FileId(5)] {
-            for after in [None, Some([0; 4]), Some(wanted[40].1), Some(wanted[2 * RUN].1), Some([255; 4])] {
+            for after in [None, Some([0; 8]), Some(wanted[40].1), Some(wanted[2 * RUN].1), Some([255; 8])] {
                 let mut found = Vec::new();
-                for run in draft.runs(file, after.as_ref().map(<[u8; 4]>::as_slice)) {
+                for run in draft.runs(file, after.as_ref().map(<[u8; 8]>::as_slice)) {
                     let run: Vec<&[u8]> = run.map(|drafted| drafted.id.as_slice()).collect();
                     assert!(run.is_sorted() && run.len() <= RUN);
                     found.extend(run);
                 }
                 found.sort_unstable();
                 let fits =
-                    |(of, id): &&(FileId, [u8; 4])| *of == file && after.is_none_or(|after| *id > after);
+                    |(of, id): &&(FileId, [u8; 8])| *of == file && after.is_none_or(|after| *id > after);
                 let expected: Vec<&[u8]> = wanted.iter().filter(fits).map(|(_, id)| id.as_slice()).collect();
                 assert!(found == expected, "{file:?} after {after:?}");
             }

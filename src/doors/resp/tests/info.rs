@@ -53,7 +53,7 @@ fn section(rig: &mut Rig, name: &str, expected: &[&str]) {
 }
 
 #[test]
-fn each_field_of_info_tells_what_it_says() {
+fn each_field_of_info_about_clients_tells_what_it_says() {
     let (mut rig, [input, output, held]) = busy();
     let came = input + encode("info stats").len() as u64;
     let (received, sent) =
@@ -114,6 +114,11 @@ fn each_field_of_info_tells_what_it_says() {
             "maxmemory_policy:noeviction",
         ]
     );
+}
+
+#[test]
+fn each_field_of_info_about_the_node_tells_what_it_says() {
+    let (mut rig, _) = busy();
     let run = format!("run_id:{}", hex_name(7));
     section(
         &mut rig,
