@@ -274,6 +274,7 @@ impl<'o> First<'o> {
 mod tests {
     use super::*;
     use crate::base::{Chain, Epoch, Prng};
+    use crate::doors::Update;
     use crate::format::PairId;
     use crate::format::batch::{BatchBuilder, Seal};
     use crate::format::entry::{Entry, EntryKind};
@@ -291,6 +292,26 @@ mod tests {
         }
         let (epoch, prev_chain, durable, pair) = (Epoch(2), Chain(0), Seq(0), PairId([4; 16]));
         builder.seal(&Seal { epoch, prev_chain, durable, wall_ms: 0, pair, journal })
+    }
+
+    #[test]
+    fn what_an_update_of_very_many_items_held_is_freed_in_steps_once_the_store_shows_it() {
+        let (mut overlay, mut draft) = (Overlay::new(1), Draft::default());
+        let count = 2 * TIDY_STEP + 1;
+        for n in 0..count {
+            let id = n.to_le_bytes();
+            draft.put(overlay.items.item(FILE, &id), &Update::Put { file: FILE, id: &id, value: b"v" });
+        }
+        let batch = update(&mut Overlay::new(2), JournalKind::Replicated, Seq(1), &[1]);
+        overlay.set_all(JournalKind::Replicated, Seq(1), draft);
+        overlay.applied(JournalKind::Replicated, vec![batch]);
+        let mut left = Vec::new();
+        while !overlay.is_tidy() {
+            overlay.tidy([Seq(1); 2], false);
+            assert!(overlay.get(FILE, &0_usize.to_le_bytes()).is_none(), "the store shows it");
+            left.push(overlay.leaving.iter().map(Draft::len).sum::<usize>());
+        }
+        assert_eq!(left, [count, count - TIDY_STEP, 1, 0]);
     }
 
     #[test]
