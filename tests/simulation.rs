@@ -136,7 +136,7 @@ fn what_is_begun_after_its_clients_end_was_seen_is_noticed() {
 #[test]
 fn what_was_found_once_does_not_come_back() {
     type Scene = (&'static str, fn() -> Option<Violation>);
-    let all: [Scene; 17] = [
+    let all: [Scene; 18] = [
         ("a takeover after the old primary went on alone, in an epoch that its peer never heard of", || {
             run(Options { volumes: true, ..Options::from_seed(1118) }, 0).violation
         }),
@@ -159,6 +159,10 @@ fn what_was_found_once_does_not_come_back() {
         ("a full disk took what the standby had in memory alone, and nobody was told", || {
             run(Options::from_seed(4675), 0).violation
         }),
+        (
+            "a takeover that died after it had announced, and before it had applied, what no primary had on disk",
+            || run(Options::from_seed(100_344), 0).violation,
+        ),
         ("first segment released", scenario::restart_after_the_first_segment_was_released),
         ("store in the page cache", scenario::restart_with_a_store_that_is_only_in_the_page_cache),
         ("tail cut", scenario::death_right_after_a_tail_was_cut),

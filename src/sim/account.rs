@@ -4,7 +4,7 @@
 use super::checker::Checker;
 use super::net::Heard;
 use super::world::World;
-use crate::base::AckLevel;
+use crate::base::{AckLevel, Seq};
 use crate::engine::Engine;
 use crate::engine::admin::TakeoverAccount;
 use crate::format::control::{Control, Role};
@@ -33,6 +33,15 @@ impl World {
 }
 
 impl Checker {
+    /// A node writes a mark that says what its journal counts as announced. One that takes over announces everything, also
+    /// what no primary had on its disk: if it dies then, its next life is a standby that applies all of it.
+    pub(super) fn note_mark(&mut self, node: usize, announced: Seq) {
+        let truth = &mut self.nodes[node];
+        if truth.taking_over {
+            truth.taken_up_to = truth.taken_up_to.max(announced.0);
+        }
+    }
+
     /// A node has taken up what frames told it.
     pub(super) fn on_heard(&mut self, node: usize, all: Vec<Heard>) {
         if self.is_primary(node) {

@@ -53,7 +53,7 @@ pub(super) struct NodeTruth {
     pub(super) control: Control,
     /// A takeover was asked for in this life.
     pub(super) taking_over: bool,
-    /// A takeover has applied up to here, announced or not.
+    /// A takeover has applied, or announced in its own journal, up to here, whatever its primary announced.
     pub(super) taken_up_to: u64,
     /// Durable bytes of it went bad.
     pub(super) decayed: Option<Decay>,
@@ -243,6 +243,7 @@ impl Checker {
                 self.fail("I-04", text);
             }
             if h.mark {
+                self.note_mark(node, h.durable);
                 continue;
             }
             if !self.history.batches.contains_key(&(space(node, journal), batch.end().chain.0)) {
@@ -396,7 +397,7 @@ impl Checker {
         if taking_over {
             self.nodes[node].taken_up_to = self.nodes[node].taken_up_to.max(end.seq);
         }
-        // What a takeover that was interrupted had applied is given to the volumes again.
+        // What a takeover that was interrupted had applied or announced is applied by its next life.
         let again = end.seq <= self.nodes[node].taken_up_to;
         let control = &self.nodes[node].control;
         if origin != node && !there && !taking_over && !again && control.role != Role::Primary {

@@ -94,7 +94,7 @@ impl TreeStore {
             dropped: BTreeMap::new(),
             purged: None,
             threads,
-            _lock: lock,
+            lock,
         };
         Ok(Opened { writer, reader, namespace, applied, replay_from })
     }
@@ -129,7 +129,7 @@ pub struct StoreWriter {
     purged: Option<((FileId, u32), Bytes)>,
     threads: Vec<JoinHandle<()>>,
     /// Held as long as anything may be written.
-    _lock: File,
+    lock: File,
 }
 
 impl std::fmt::Debug for StoreWriter {
@@ -145,6 +145,9 @@ impl Drop for StoreWriter {
             // A panic has ended the process already.
             let _ = thread.join();
         }
+        // A child that another thread is just starting has the descriptor, and with it the lock, until it runs its own
+        // program.
+        let _ = self.lock.unlock();
     }
 }
 

@@ -59,7 +59,9 @@ pub(crate) enum Door {
 pub(crate) type Halves = (Box<dyn Read + Send>, Box<dyn Write + Send>);
 
 impl Door {
-    /// A connection by the Redis client crate, made when the door is open.
+    /// A connection by the Redis client crate, made when the door is open. It has no timeout: the kernel goes on by itself
+    /// with a receive that was interrupted because the machine stopped this process for a moment, but not with one that
+    /// has a timeout, and this client takes that for an error.
     #[track_caller]
     pub(crate) fn connect(&self) -> redis::Connection {
         let url = match self {
@@ -67,9 +69,7 @@ impl Door {
             Self::Unix(path) => format!("redis+unix://{}", path.display()),
         };
         let client = redis::Client::open(url).expect("an address");
-        let connection = wait_until("a connection", || client.get_connection().ok());
-        connection.set_read_timeout(Some(ANSWER)).expect("a timeout");
-        connection
+        wait_until("a connection", || client.get_connection().ok())
     }
 
     /// A bare connection.
