@@ -217,6 +217,20 @@ fn every_dependency_has_its_line_in_the_architecture() {
     none(&wrong);
 }
 
+/// Else the next build of the fuzz targets changes it, and with it the checkout.
+#[test]
+fn the_lock_file_of_the_fuzz_targets_knows_every_dependency() {
+    let (manifest, lock) = (read("Cargo.toml"), read("fuzz/Cargo.lock"));
+    let (_, package) = lock.split_once("name = \"hot-backup\"\n").expect("the package");
+    let (package, _) = package.split_once("]").expect("its dependencies");
+    let (_, normal) = manifest.split_once("\n[dependencies]\n").expect("dependencies");
+    let (normal, _) = normal.split_once("\n[").expect("a section behind them");
+    let names: Vec<&str> = normal.lines().filter_map(|line| Some(line.split_once(" = ")?.0)).collect();
+    assert!(names.len() > 10, "{names:?}");
+    let unknown = names.into_iter().filter(|name| !package.contains(&format!("\"{name}")));
+    none(&unknown.map(|name| format!("{name}: run `cargo update --workspace` in fuzz/")).collect::<Vec<_>>());
+}
+
 /// What `hot-backup WORDS --help` prints.
 pub(crate) fn help(words: &[String]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_hot-backup"))
