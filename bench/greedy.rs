@@ -6,7 +6,7 @@
 //! file `app,orders` in front of each key. Prints one line of JSON for each. Ends with an error if a SET fails.
 
 use std::error::Error;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -125,18 +125,23 @@ fn expect(stream: &mut TcpStream, answer: &[u8]) -> Result<(), Failure> {
 fn ask_for_ever(plan: &Plan, bytes: &[u8], over: &AtomicBool, taken: &AtomicU64) -> Result<(), String> {
     let connect = || {
         let stream = TcpStream::connect(("127.0.0.1", plan.port))?;
+        stream.set_read_timeout(Some(Duration::from_millis(100)))?;
         Ok((stream.try_clone()?, stream))
     };
     let (mut reader, mut writer) = connect().map_err(|error: std::io::Error| error.to_string())?;
     thread::scope(|scope| {
-        scope.spawn(move || {
-            while !over.load(Ordering::Relaxed) && writer.write_all(bytes).is_ok() {}
-            let _ = writer.shutdown(Shutdown::Both);
-        });
+        scope.spawn(move || while !over.load(Ordering::Relaxed) && writer.write_all(bytes).is_ok() {});
         let mut buffer = vec![0; 1 << 20];
-        while let Ok(len @ 1..) = reader.read(&mut buffer) {
-            taken.fetch_add(len as u64, Ordering::Relaxed);
+        while !over.load(Ordering::Relaxed) {
+            match reader.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(len) => _ = taken.fetch_add(len as u64, Ordering::Relaxed),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(_) => break,
+            }
         }
+        // The other thread may wait for room.
+        let _ = reader.shutdown(Shutdown::Both);
     });
     Ok(())
 }
