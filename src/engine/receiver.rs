@@ -52,7 +52,8 @@ impl Following {
         } else if self.untold.is_none() {
             self.untold = Some(now);
         }
-        // What is applied alone is told when all is: under load the next batch's ack carries it.
+        // No ack goes out for `applied` alone until everything received is applied: under load the next batch's ack
+        // carries it.
         told.durable != ack.durable
             || (told.applied != ack.applied && ack.applied == ack.received)
             || self.untold.is_some_and(|since| wants_received || now >= since.plus_ms(RECEIVED_ACK_MS))

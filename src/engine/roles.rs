@@ -63,7 +63,7 @@ enum OpenStage {
 pub(super) struct StepDown {
     common: Position,
     epoch: Epoch,
-    stage: FallStage,
+    stage: StepDownStage,
     /// Reads what has to be saved.
     pub(super) reader: JournalReader,
     /// The lines of what was read and is not handed over yet.
@@ -72,7 +72,7 @@ pub(super) struct StepDown {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum FallStage {
+enum StepDownStage {
     Drain,
     Export,
     Saving { save: u64, last: bool },
@@ -176,7 +176,7 @@ impl<S: StoreRead> Core<S> {
             Stage::Replaying => self.pump_replaying(),
             Stage::Asking => self.pump_asking(),
             Stage::Opening(_) => self.pump_opening(),
-            Stage::SteppingDown(_) => self.pump_fall(),
+            Stage::SteppingDown(_) => self.pump_step_down(),
             Stage::Standby | Stage::Serving | Stage::Diverged | Stage::Stopped => {}
         }
         self.retry_takeover();
@@ -360,7 +360,9 @@ impl<S: StoreRead> Core<S> {
         self.dirty = true;
         match &mut self.state.step {
             Stage::Opening(opening) if opening.stage == OpenStage::Control(write) => self.start_epoch(),
-            Stage::SteppingDown(fall) if fall.stage == FallStage::Control(write) => self.finish_fall(),
+            Stage::SteppingDown(fall) if fall.stage == StepDownStage::Control(write) => {
+                self.finish_step_down()
+            }
             _ => self.link_control_written(write),
         }
     }
@@ -381,8 +383,8 @@ impl<S: StoreRead> Core<S> {
                 opening.stage = OpenStage::Drain;
                 self.state.retry_at = retry;
             }
-            Stage::SteppingDown(fall) if fall.stage == FallStage::Control(write) => {
-                fall.stage = FallStage::Drain;
+            Stage::SteppingDown(fall) if fall.stage == StepDownStage::Control(write) => {
+                fall.stage = StepDownStage::Drain;
                 self.state.retry_at = retry;
             }
             _ => self.link_control_failed(write),
@@ -407,7 +409,7 @@ impl<S: StoreRead> Core<S> {
         self.copy = None;
         self.state.abandon_clients = Some(Abandon { why: Refusal::NotServing(why.to_owned()), beyond: None });
         self.link.close_all(&mut self.out);
-        let stage = FallStage::Drain;
+        let stage = StepDownStage::Drain;
         self.state.step = Stage::SteppingDown(StepDown {
             common,
             epoch,
@@ -419,21 +421,21 @@ impl<S: StoreRead> Core<S> {
         self.dirty = true;
     }
 
-    fn pump_fall(&mut self) {
+    fn pump_step_down(&mut self) {
         let quiet = self.replicated().is_quiet() && self.all_applied(JournalKind::Replicated);
         let end = self.replicated().sealed().seq;
         let control_free = self.control_write.is_none();
         let from = self.unsaved(self.fall_common());
         let Stage::SteppingDown(fall) = &mut self.state.step else { return };
         match fall.stage {
-            FallStage::Drain if quiet && end > from && !fall.started_file => {
-                fall.stage = FallStage::Export;
+            StepDownStage::Drain if quiet && end > from && !fall.started_file => {
+                fall.stage = StepDownStage::Export;
                 fall.reader = JournalReader::after(from);
                 fall.gathered = Vec::new();
                 self.pump_export();
             }
-            FallStage::Drain if quiet && control_free => self.write_fall(),
-            FallStage::Export => self.pump_export(),
+            StepDownStage::Drain if quiet && control_free => self.write_step_down(),
+            StepDownStage::Export => self.pump_export(),
             _ => {}
         }
     }
@@ -486,7 +488,7 @@ impl<S: StoreRead> Core<S> {
         let (file, save) = (self.diverged_name(common), self.fresh_id());
         let Stage::SteppingDown(fall) = &mut self.state.step else { return };
         let first = !std::mem::replace(&mut fall.started_file, true);
-        fall.stage = FallStage::Saving { save, last };
+        fall.stage = StepDownStage::Saving { save, last };
         let bytes = Bytes::from(std::mem::take(&mut fall.gathered));
         self.effect(FileEffect::SaveDiverged { save, file, first, bytes });
     }
@@ -498,16 +500,16 @@ impl<S: StoreRead> Core<S> {
 
     pub(super) fn diverged_saved(&mut self, saved: u64) {
         let Stage::SteppingDown(fall) = &mut self.state.step else { return };
-        let FallStage::Saving { save, last } = fall.stage else { return };
+        let StepDownStage::Saving { save, last } = fall.stage else { return };
         if save != saved {
             return;
         }
         self.dirty = true;
         if !last {
-            fall.stage = FallStage::Export;
+            fall.stage = StepDownStage::Export;
             return;
         }
-        fall.stage = FallStage::Drain;
+        fall.stage = StepDownStage::Drain;
         let file = self.diverged_name(self.unsaved(self.fall_common()));
         self.state.diverged_files.push(file);
     }
@@ -520,7 +522,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     pub(super) fn diverged_failed(&mut self, failed: u64, fault: Fault) {
-        let Stage::SteppingDown(StepDown { stage: FallStage::Saving { save, .. }, .. }) = self.state.step
+        let Stage::SteppingDown(StepDown { stage: StepDownStage::Saving { save, .. }, .. }) = self.state.step
         else {
             return;
         };
@@ -530,13 +532,13 @@ impl<S: StoreRead> Core<S> {
         let text = format!("saving the entries that the pair never kept: {fault}; it is tried again");
         self.incident_once(Severity::Critical, "diverged-unsaved", text);
         if let Stage::SteppingDown(fall) = &mut self.state.step {
-            fall.stage = FallStage::Drain;
+            fall.stage = StepDownStage::Drain;
             fall.started_file = false;
             self.state.retry_at = Some(self.now.mono.plus_ms(CONTROL_RETRY_MS));
         }
     }
 
-    fn write_fall(&mut self) {
+    fn write_step_down(&mut self) {
         let end = self.replicated().sealed().seq;
         let Stage::SteppingDown(fall) = &self.state.step else { return };
         let diverged = end > fall.common.seq;
@@ -546,11 +548,11 @@ impl<S: StoreRead> Core<S> {
         self.write_control();
         let write = self.control_write.unwrap_or_default();
         if let Stage::SteppingDown(fall) = &mut self.state.step {
-            fall.stage = FallStage::Control(write);
+            fall.stage = StepDownStage::Control(write);
         }
     }
 
-    fn finish_fall(&mut self) {
+    fn finish_step_down(&mut self) {
         let (common, end) = (self.fall_common(), self.replicated().sealed().seq);
         self.settled(&[Matter::DivergedUnsaved, Matter::WaitingForPeer]);
         self.appliers[0].announced = end;

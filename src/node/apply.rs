@@ -1,7 +1,7 @@
 //! The thread that owns the store's writer: batches in order, as many at once as wait.
 //!
-//! A commit of the store costs much the same whether it holds ten updates or a thousand, and the processor that it
-//! takes is missing elsewhere. So while batches keep coming, this thread lets them collect for a moment ([`Linger`]).
+//! A commit of many updates costs the processor less than many commits of few, and what the store takes of it is missing
+//! elsewhere. So while batches keep coming, this thread lets them collect for a moment ([`Linger`]).
 
 use super::inbox::{CoreEnded, Inbox};
 use super::volumes::parts;

@@ -149,7 +149,7 @@ impl TlsSession {
             let mut reader = self.connection.reader();
             let chunk = match reader.fill_buf() {
                 Ok(chunk) if !chunk.is_empty() => chunk,
-                // Nothing more for now, or nothing more ever.
+                // All that was decrypted is taken: no more has come yet, or the stream has ended.
                 _ => return Ok(()),
             };
             let len = chunk.len();
