@@ -116,7 +116,7 @@ fn learn_epochs(control: &mut Control, replicated: &Recovered) {
 }
 
 /// When the store was last made durable, and what it was then.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Checkpoint {
     pub(super) running: bool,
     pub(super) wanted: bool,
