@@ -398,9 +398,9 @@ impl<S: StoreRead> Core<S> {
         }
         let at_once = wanted || bytes_since >= self.config.checkpoint_bytes;
         let rest = match (at_once, failed) {
-            (true, false) => 0,
+            (true, None) => 0,
             // Whoever wants it may want it in every round.
-            (true, true) => RETRY_MS.min(self.config.checkpoint_ms),
+            (true, Some(_)) => RETRY_MS.min(self.config.checkpoint_ms),
             (false, _) => self.config.checkpoint_ms,
         };
         Some(at.plus_ms(rest))
@@ -419,7 +419,7 @@ impl<S: StoreRead> Core<S> {
 
     pub(super) fn checkpointed(&mut self, applied: [Seq; 2]) {
         self.checkpoint.running = false;
-        self.checkpoint.failed = false;
+        self.checkpoint.failed = None;
         self.checkpoint.covered = applied;
         self.incident_over("checkpoint-failed", "checkpoint-back", "the store is durable again".to_owned());
         self.release_journals();
@@ -427,7 +427,7 @@ impl<S: StoreRead> Core<S> {
 
     pub(super) fn checkpoint_failed(&mut self, fault: Fault) {
         self.checkpoint.running = false;
-        self.checkpoint.failed = true;
+        self.checkpoint.failed = Some(fault);
         self.checkpoint.at = self.now.mono;
         self.room_wanted |= fault == Fault::NoSpace;
         let text = format!("making the store durable: {fault}; the journal is kept until it succeeds");

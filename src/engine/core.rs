@@ -120,8 +120,8 @@ fn learn_epochs(control: &mut Control, replicated: &Recovered) {
 pub(super) struct Checkpoint {
     pub(super) running: bool,
     pub(super) wanted: bool,
-    /// The last one failed.
-    pub(super) failed: bool,
+    /// Why the last one failed, if it did.
+    pub(super) failed: Option<Fault>,
     pub(super) at: Mono,
     pub(super) covered: [Seq; 2],
     pub(super) bytes_since: u64,

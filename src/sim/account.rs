@@ -131,7 +131,8 @@ impl Checker {
         if let Some((lowest, _)) = alone
             && lowest.seq < first
         {
-            let text = format!("node {node} answered entry {} without its peer, and says: {text}", lowest.seq);
+            let text =
+                format!("node {node} answered entry {} without its peer, and says: {text}", lowest.seq);
             return self.fail("I-12", text);
         }
         let (own, peer) = (&self.nodes[node].journals[0], &self.nodes[1 - node]);

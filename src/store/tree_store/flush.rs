@@ -359,7 +359,9 @@ impl Shared {
             Err(error) => return Err(Failure::look(&error)),
         }
         match self.tables.remove_unfinished(from).map_err(|error| Failure::look(&error)) {
-            Err(Failure::Unknown(fault)) => tracing::warn!("removing unfinished tables of the store: {fault}"),
+            Err(Failure::Unknown(fault)) => {
+                tracing::warn!("removing unfinished tables of the store: {fault}")
+            }
             removed => removed?,
         }
         *writing = None;
