@@ -510,7 +510,7 @@ fn a_segment_stays_for_each_of_its_consumers_alone_where_there_is_room() {
     ];
     let all: [(&str, Claims); 6] = [
         ("the store", |core| core.checkpoint.covered[0] = Seq(0)),
-        ("a role", |core| core.state.step = crate::engine::roles::Stage::Replaying),
+        ("a role", |core| core.roles.place(crate::engine::roles::Stage::Replaying)),
         ("the peer", |core| core.link.retained = Seq(0)),
         ("a listing", |core| {
             core.link.retained = Seq(0);
@@ -542,7 +542,7 @@ fn a_stop_does_not_wait_for_a_checkpoint_of_what_an_earlier_life_left_in_the_sto
     applier.applied = applier.applied.next();
     assert!(bench.engine.core.lacks_checkpoint());
     bench.input(Event::Stop);
-    assert!(matches!(bench.engine.core.state.step, crate::engine::roles::Stage::Stopped));
+    assert!(bench.engine.core.roles.stage() == crate::engine::roles::Stage::Stopped);
     assert!(!bench.engine.core.lacks_checkpoint());
 }
 

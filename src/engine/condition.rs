@@ -157,8 +157,8 @@ impl<S: StoreRead> Core<S> {
 
     /// What an update would be answered now.
     pub(super) fn condition(&self) -> Condition {
-        let (word, reason) = (self.state.word(), self.reason());
-        let next = match self.state.step {
+        let (word, reason) = (self.roles.word(), self.reason());
+        let next = match self.roles.stage() {
             Stage::Asking => Matter::WaitingForPeer.row().advice,
             Stage::Diverged => Matter::Diverged.row().advice,
             _ => "",
@@ -170,7 +170,7 @@ impl<S: StoreRead> Core<S> {
         // Only a restart helps, whatever it was about to do.
         let for_good = matches!(hindrance, Hindrance::JournalFailed(..));
         let hindrance = hindrance.told();
-        if for_good || matches!(self.state.step, Stage::Serving | Stage::Standby) {
+        if for_good || matches!(self.roles.stage(), Stage::Serving | Stage::Standby) {
             return hindrance;
         }
         // It will not get any further before that is mended.

@@ -18,7 +18,7 @@ use super::overlay::Overlay;
 use super::peer::{self, Keeping};
 use super::promises::Promises;
 use super::read_back::ReadFor;
-use super::roles::{RoleState, Stage};
+use super::roles::{Roles, Stage};
 use crate::base::limits::{BLOCK_U64, SEGMENT_MIN};
 use crate::base::{AckLevel, Fault, JournalKind, Mono, Now, Ordinal, Seq, Wait};
 use crate::format::control::{Control, EpochMark, Role};
@@ -57,7 +57,7 @@ pub(super) struct Core<S> {
     pub(super) extents: Extents,
     pub(super) block_reads: BlockReads,
     pub(super) checkpoint: Checkpoint,
-    pub(super) state: RoleState,
+    pub(super) roles: Roles,
     pub(super) link: Link,
     pub(super) lag: Lag,
     /// Since when the configured ack level is lowered to `local`, and from which entry on.
@@ -167,7 +167,7 @@ impl<S: StoreRead> Core<S> {
             // The store shows this much, but a process that died may have left it only in the page cache: nothing
             // counts as durable before the first checkpoint of this life (I-06).
             checkpoint: Checkpoint { wanted: applied != [Seq(0); 2], ..Checkpoint::default() },
-            state: RoleState::new(Stage::Replaying),
+            roles: Roles::new(),
             link: Link::new(config.seed),
             lag: Lag::default(),
             degraded: None,
@@ -219,12 +219,12 @@ impl<S: StoreRead> Core<S> {
 
     /// Whether this node accepts updates to replicated files now.
     pub(super) fn serving(&self) -> bool {
-        matches!(self.state.step, Stage::Serving) && !self.stopping
+        self.roles.stage() == Stage::Serving && !self.stopping
     }
 
     /// Whether this node answers reads, and updates of its own local files.
     pub(super) fn readable(&self) -> bool {
-        matches!(self.state.step, Stage::Serving | Stage::Standby)
+        matches!(self.roles.stage(), Stage::Serving | Stage::Standby)
     }
 
     /// Whether the replicated journal carries this node's own entries.
@@ -248,14 +248,15 @@ impl<S: StoreRead> Core<S> {
         self.reply(token, AdminReply::No { message: message.into(), next: next.into() });
     }
 
-    /// Starts replacing the control file; `control` already holds what shall stand there.
-    pub(super) fn write_control(&mut self) {
+    /// Starts replacing the control file; `control` already holds what shall stand there. Gives the number of the write.
+    pub(super) fn write_control(&mut self) -> u64 {
         let write = self.fresh_id();
         self.control_write = Some(write);
         self.writing_table.clone_from(&self.control.table);
         self.keeping.writing = self.control.peer;
         let bytes = self.control.encode();
         self.effect(FileEffect::WriteControl { write, bytes });
+        write
     }
 
     /// The ack level of a file, or the database's.

@@ -227,7 +227,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn wants_to_dial(&self) -> bool {
-        !self.stopping && matches!(self.state.step, Stage::Asking | Stage::Serving)
+        !self.stopping && matches!(self.roles.stage(), Stage::Asking | Stage::Serving)
     }
 
     fn pump_dial(&mut self) {
@@ -419,9 +419,7 @@ impl<S: StoreRead> Core<S> {
         if refuse.code != RefuseCode::NotNow as u16 {
             self.link.refuses_us = true;
             self.incident_once(Severity::Warning, "refused-by-peer", text.clone());
-            if matches!(self.state.step, Stage::Asking) {
-                self.state.why.clone_from(&text);
-            }
+            self.roles.peer_forbids(&text);
         }
         self.end_outbound(false, &text);
     }
@@ -495,7 +493,7 @@ impl<S: StoreRead> Core<S> {
              hot-backup takeover --peer-is-down; if what is lacking here is lost for good, stop the peer and say here: \
              hot-backup start --alone --accept-loss"
         );
-        self.state.why.clone_from(&text);
+        self.roles.peer_forbids(&text);
         self.incident_once(Severity::Critical, "state-set-back", text);
     }
 
@@ -518,10 +516,10 @@ impl<S: StoreRead> Core<S> {
         if self.replicated().has_failed() {
             return false;
         }
-        match &self.state.step {
+        match self.roles.stage() {
             Stage::Standby | Stage::Asking | Stage::Serving | Stage::Diverged => true,
             Stage::Replaying => self.control.role != Role::Standby,
-            Stage::Opening(_) | Stage::SteppingDown(_) | Stage::Stopped => false,
+            Stage::Opening | Stage::SteppingDown | Stage::Stopped => false,
         }
     }
 

@@ -24,9 +24,9 @@ impl<S: StoreRead> Core<S> {
 
     /// Why this node does not serve, in words for a client.
     pub(super) fn reason(&self) -> String {
-        match self.state.step {
-            Stage::Asking if self.state.why.is_empty() => self.asking_reason(),
-            _ => self.state.reason(),
+        match (self.roles.stage(), self.roles.reason()) {
+            (Stage::Asking, told) if told.is_empty() => self.asking_reason(),
+            (_, reason) => reason,
         }
     }
 

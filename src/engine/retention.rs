@@ -97,7 +97,7 @@ impl<S: StoreRead> Core<S> {
         let claim = |consumer, done| Claim { consumer, done };
         [
             claim(Consumer::Store, Some(self.checkpoint.covered[0])),
-            claim(Consumer::Role, unless(self.state.needs_journal())),
+            claim(Consumer::Role, unless(self.roles.needs_journal())),
             claim(Consumer::Peer, if self.is_primary() { Some(self.link.retained) } else { NOTHING }),
             claim(Consumer::Listing, unless(self.listing.is_some())),
             claim(Consumer::Epochs, unless(self.saved_table != self.control.table)),
@@ -119,7 +119,8 @@ impl<S: StoreRead> Core<S> {
             // it must be known when it comes back without.
             Fate::Recorded => {
                 self.keeping.due |= self.saved_table == self.control.table;
-                return self.write_control();
+                self.write_control();
+                return;
             }
             Fate::Goes(up_to) => self.journals[0].release(up_to),
             Fate::Kept => {}

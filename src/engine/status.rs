@@ -10,13 +10,20 @@ use super::incidents::{Matter, Trouble};
 use super::meters::Meters;
 use super::peer_door;
 use super::progress::PeerState;
-use super::roles::{Stage, seconds};
+use super::roles::Stage;
 use crate::base::limits::{BLOCK_U64, VOLUMES_SHOWN};
 use crate::base::{AckLevel, FileId, Mono};
 use crate::doors::nbd::VolumeTraffic;
 use crate::doors::{BlockBackend as _, ReplicationView, Volume};
 use crate::format::dptr::LoggingMode;
 use crate::store::StoreRead;
+
+/// Seconds from microseconds, for people.
+pub(super) fn seconds(micros: u64) -> f64 {
+    #[allow(clippy::cast_precision_loss, reason = "an age for people to read")]
+    let micros = micros as f64;
+    micros / 1_000_000.0
+}
 
 pub(super) fn mode_name(mode: LoggingMode) -> &'static str {
     match mode {
@@ -143,7 +150,7 @@ impl<S: StoreRead> Core<S> {
     fn replay_view(&self) -> Option<ReplayView> {
         let (done, total) = self.replayed();
         let stage = "replaying the journal into the store";
-        let replaying = matches!(self.state.step, Stage::Replaying);
+        let replaying = self.roles.stage() == Stage::Replaying;
         replaying.then(|| ReplayView::new(stage, "entries", done, total, self.now.mono.0 / 1000))
     }
 
@@ -220,7 +227,7 @@ impl<S: StoreRead> Core<S> {
         let acked = self.link.acked;
         ReplicationView {
             name: self.config.name.clone(),
-            primary: matches!(self.state.step, Stage::Serving),
+            primary: self.roles.stage() == Stage::Serving,
             epoch: self.control.epoch.0,
             appended: self.replicated().pace().appended,
             applied: self.applied_seq(crate::base::JournalKind::Replicated),

@@ -1,9 +1,10 @@
 //! What only an operator can decide: a takeover, and serving although the peer could not be asked.
 
-use super::admin::{StartView, TakeoverAccount};
-use super::core::Core;
-use super::roles::{Stage, seconds};
+use super::Stage;
 use crate::base::{Mono, Seq};
+use crate::engine::admin::{StartView, TakeoverAccount};
+use crate::engine::core::Core;
+use crate::engine::status::seconds;
 use crate::format::dptr::FileState;
 use crate::pair::record;
 use crate::store::StoreRead;
@@ -13,39 +14,39 @@ const TAKEOVER_GRACE_MS: u64 = 1500;
 
 /// A takeover under way: who asked for it, and what it will answer.
 #[derive(Debug)]
-pub(super) struct PendingTakeover {
-    pub(super) token: u64,
-    pub(super) account: TakeoverAccount,
-    pub(super) started: Mono,
+pub(in crate::engine) struct PendingTakeover {
+    pub(in crate::engine) token: u64,
+    pub(in crate::engine) account: TakeoverAccount,
+    pub(in crate::engine) started: Mono,
 }
 
 /// A takeover that waits for the primary's connection to end.
 #[derive(Debug)]
-pub(super) struct WaitingTakeover {
+pub(in crate::engine) struct WaitingTakeover {
     token: u64,
     until: Mono,
     accept_loss: bool,
 }
 
 impl WaitingTakeover {
-    pub(super) fn until(&self) -> Mono {
+    pub(in crate::engine) fn until(&self) -> Mono {
         self.until
     }
 }
 
 /// What an operator says with `takeover`.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Word {
-    pub(super) peer_is_down: bool,
-    pub(super) accept_loss: bool,
-    pub(super) now: bool,
-    pub(super) dry_run: bool,
+pub(in crate::engine) struct Word {
+    pub(in crate::engine) peer_is_down: bool,
+    pub(in crate::engine) accept_loss: bool,
+    pub(in crate::engine) now: bool,
+    pub(in crate::engine) dry_run: bool,
 }
 
 impl<S: StoreRead> Core<S> {
     /// `start --alone`.
-    pub(super) fn start_alone(&mut self, token: u64, accept_loss: bool) {
-        match self.state.step {
+    pub(in crate::engine) fn start_alone(&mut self, token: u64, accept_loss: bool) {
+        match self.roles.stage() {
             Stage::Asking => self.start_asking_node(token, accept_loss),
             Stage::Serving => self.reply_no(token, "this node serves already", ""),
             _ if !self.is_primary() => self.reply_no(
@@ -53,7 +54,7 @@ impl<S: StoreRead> Core<S> {
                 format!("this node is not the primary (its role is {})", self.control.role.name()),
                 "to make a standby the primary: hot-backup takeover --peer-is-down",
             ),
-            _ => self.reply_no(token, format!("this node is {}", self.state.word()), "try again in a moment"),
+            _ => self.reply_no(token, format!("this node is {}", self.roles.word()), "try again in a moment"),
         }
     }
 
@@ -81,7 +82,7 @@ impl<S: StoreRead> Core<S> {
                 );
             }
         }
-        self.state.alone = true;
+        self.roles.serve_alone();
         self.dirty = true;
         self.reply_value(token, StartView { state: "starting-epoch".to_owned() });
     }
@@ -92,14 +93,14 @@ impl<S: StoreRead> Core<S> {
     }
 
     /// `takeover`.
-    pub(super) fn takeover(&mut self, token: u64, word: Word) {
+    pub(in crate::engine) fn takeover(&mut self, token: u64, word: Word) {
         let name = self.config.name.clone();
         if self.is_primary() {
             let message = format!("{name} is the primary already (epoch {})", self.control.epoch);
             return self.reply_no(token, message, "nothing to do; see `hot-backup status`");
         }
-        if !matches!(self.state.step, Stage::Standby | Stage::Replaying) {
-            let message = format!("{name} cannot take over: it is {}", self.state.word());
+        if !matches!(self.roles.stage(), Stage::Standby | Stage::Replaying) {
+            let message = format!("{name} cannot take over: it is {}", self.roles.word());
             return self.reply_no(token, message, "see `hot-backup status`");
         }
         if word.dry_run {
@@ -117,21 +118,21 @@ impl<S: StoreRead> Core<S> {
         let accept_loss = word.accept_loss;
         if self.link.hears_primary() && !word.now {
             let until = self.now.mono.plus_ms(TAKEOVER_GRACE_MS);
-            self.state.waiting_takeover = Some(WaitingTakeover { token, until, accept_loss });
+            self.roles.waiting_takeover = Some(WaitingTakeover { token, until, accept_loss });
             return;
         }
         self.begin_takeover(token, accept_loss);
     }
 
     /// Goes on with a takeover that waits, once the primary's connection has ended or its time is over.
-    pub(super) fn retry_takeover(&mut self) {
-        let Some(waiting) = &self.state.waiting_takeover else { return };
+    pub(in crate::engine) fn retry_takeover(&mut self) {
+        let Some(waiting) = &self.roles.waiting_takeover else { return };
         let hears = self.link.hears_primary();
         if hears && self.now.mono < waiting.until {
             return;
         }
         let (token, accept_loss) = (waiting.token, waiting.accept_loss);
-        self.state.waiting_takeover = None;
+        self.roles.waiting_takeover = None;
         if !hears {
             return self.begin_takeover(token, accept_loss);
         }
@@ -148,8 +149,8 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn begin_takeover(&mut self, token: u64, accept_loss: bool) {
-        if !matches!(self.state.step, Stage::Standby | Stage::Replaying) {
-            let message = format!("this node is {} now", self.state.word());
+        if !matches!(self.roles.stage(), Stage::Standby | Stage::Replaying) {
+            let message = format!("this node is {} now", self.roles.word());
             return self.reply_no(token, message, "see `hot-backup status`");
         }
         let (account, started) = (self.takeover_account(), self.now.mono);
@@ -201,7 +202,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     /// The last entry that the old primary is known to have had on its disk.
-    pub(super) fn announced(&self) -> Seq {
+    pub(in crate::engine) fn announced(&self) -> Seq {
         let peer = &self.control.peer;
         peer.on_disk.max(peer.offered).max(peer.known_here)
     }
