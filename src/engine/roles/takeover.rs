@@ -5,6 +5,7 @@ use crate::base::{Mono, Seq};
 use crate::engine::admin::{StartView, TakeoverAccount};
 use crate::engine::core::Core;
 use crate::engine::status::seconds;
+use crate::format::control::Role;
 use crate::format::dptr::FileState;
 use crate::pair::record;
 use crate::store::StoreRead;
@@ -92,6 +93,16 @@ impl<S: StoreRead> Core<S> {
         self.link.heard.0 > 0 && self.now.mono < self.link.heard.plus_ms(2 * self.config.peer_timeout_ms)
     }
 
+    /// Whether this node may become the primary at all. One that is diverged must not, not even while it replays its
+    /// journal after a start: it holds entries that the pair never kept.
+    fn check_takeover(&self) -> Result<(), String> {
+        match (self.roles.stage(), self.control.role) {
+            (Stage::Standby, _) | (Stage::Replaying, Role::Standby) => Ok(()),
+            (Stage::Replaying, role) => Err(format!("its role is {}", role.name())),
+            _ => Err(format!("it is {}", self.roles.word())),
+        }
+    }
+
     /// `takeover`.
     pub(in crate::engine) fn takeover(&mut self, token: u64, word: Word) {
         let name = self.config.name.clone();
@@ -99,8 +110,8 @@ impl<S: StoreRead> Core<S> {
             let message = format!("{name} is the primary already (epoch {})", self.control.epoch);
             return self.reply_no(token, message, "nothing to do; see `hot-backup status`");
         }
-        if !matches!(self.roles.stage(), Stage::Standby | Stage::Replaying) {
-            let message = format!("{name} cannot take over: it is {}", self.roles.word());
+        if let Err(why) = self.check_takeover() {
+            let message = format!("{name} cannot take over: {why}");
             return self.reply_no(token, message, "see `hot-backup status`");
         }
         if word.dry_run {
@@ -149,8 +160,8 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn begin_takeover(&mut self, token: u64, accept_loss: bool) {
-        if !matches!(self.roles.stage(), Stage::Standby | Stage::Replaying) {
-            let message = format!("this node is {} now", self.roles.word());
+        if let Err(why) = self.check_takeover() {
+            let message = format!("{} cannot take over any more: {why}", self.config.name);
             return self.reply_no(token, message, "see `hot-backup status`");
         }
         let (account, started) = (self.takeover_account(), self.now.mono);

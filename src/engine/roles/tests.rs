@@ -109,7 +109,7 @@ fn table() -> [Row; 10] {
         ]),
         (Replaying, Role::Diverged, [
             (Diverged, ""), (Replaying, ""), (Diverged, no_primary("diverged")),
-            (Opening, ""),
+            (Replaying, "a cannot take over: its role is diverged"),
             (Replaying, ""), (Diverged, ""), (Diverged, ""), (Stopped, ""),
         ]),
         (Replaying, Primary, [
