@@ -66,6 +66,12 @@ impl Inbound {
         Self { session, from, phase: Phase::Answered { follow: false, epoch } }
     }
 
+    #[cfg(test)]
+    pub(super) fn beginning(session: LinkSession) -> Self {
+        let phase = Phase::Beginning { common: Position::default(), epoch: Epoch(1), control: Some(0) };
+        Self { session, from: String::new(), phase }
+    }
+
     pub(super) fn is_following(&self) -> bool {
         matches!(self.phase, Phase::Following(_) | Phase::Beginning { .. })
     }

@@ -129,10 +129,20 @@ impl<S: StoreRead> Core<S> {
         let accept_loss = word.accept_loss;
         if self.link.hears_primary() && !word.now {
             let until = self.now.mono.plus_ms(TAKEOVER_GRACE_MS);
-            self.roles.waiting_takeover = Some(WaitingTakeover { token, until, accept_loss });
-            return;
+            return self.wait_with_takeover(WaitingTakeover { token, until, accept_loss });
         }
         self.begin_takeover(token, accept_loss);
+    }
+
+    /// The newest word counts. Who said an earlier one is told so.
+    pub(super) fn wait_with_takeover(&mut self, waiting: WaitingTakeover) {
+        if let Some(earlier) = self.roles.waiting_takeover.replace(waiting) {
+            self.reply_no(
+                earlier.token,
+                "another takeover was asked for while this one waited, and takes its place",
+                "see `hot-backup status`",
+            );
+        }
     }
 
     /// Goes on with a takeover that waits, once the primary's connection has ended or its time is over.

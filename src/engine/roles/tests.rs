@@ -2,10 +2,12 @@
 
 use super::*;
 use super::{opening::Opening, stepping_down::StepDown};
-use crate::base::{Epoch, Position};
+use crate::base::{ConnId, Epoch, Position};
 use crate::engine::admin::AdminReply;
+use crate::engine::receiver::Inbound;
 use crate::engine::test_kit::{Node, config};
 use crate::engine::{Effect, EngineConfig, Event};
+use crate::pair::LinkSession;
 
 impl Roles {
     /// Puts a node at a stage, whatever it was at.
@@ -241,4 +243,33 @@ fn a_primary_that_may_serve_alone_does_so_when_its_peer_has_been_silent_for_long
     }
     assert_eq!((node.now.mono, node.engine.core.roles.stage()), (asked, Stage::Serving));
     assert_eq!(node.times("alone"), 1);
+}
+
+/// A standby that hears its primary, so that a takeover waits.
+fn hearing_its_primary() -> Node {
+    let mut node = Node::at(Stage::Standby, Role::Standby);
+    node.engine.core.control.role = Role::Standby;
+    let session = LinkSession::accepted(ConnId(9), node.now.mono);
+    node.engine.core.link.inbound = Some(Inbound::beginning(session));
+    node
+}
+
+#[test]
+fn each_operator_whose_takeover_waits_is_answered_although_another_one_asks_meanwhile() {
+    let mut node = hearing_its_primary();
+    let core = &mut node.engine.core;
+    for token in [1, 2] {
+        core.takeover(token, Word { peer_is_down: true, ..Word::default() });
+    }
+    core.now.mono = core.now.mono.plus_ms(60_000);
+    core.pump_roles();
+    let answered: Vec<u64> = core
+        .out
+        .drain(..)
+        .filter_map(|effect| match effect {
+            Effect::Admin { token, .. } => Some(token),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(answered, [1, 2]);
 }
