@@ -146,7 +146,7 @@ impl<S: StoreRead> Core<S> {
     fn admit(&mut self, conn: ConnId, verdict: Verdict) {
         let Some(Caller { session, from, claim: Some(claim) }) = self.link.callers.take(conn) else { return };
         self.end_inbound("the peer connected anew");
-        self.link.heard = self.now.mono;
+        self.peer.speaks(self.now.mono);
         self.link.inbound = Some(Inbound::new(session, from, claim.header.epoch));
         self.answer(&claim.hello, &claim.header, verdict);
     }

@@ -3,7 +3,7 @@
 use super::config::PeerLoss;
 use super::core::Core;
 use super::incidents::Matter;
-use super::progress::PeerState;
+use super::peer::PeerState;
 use super::roles::Stage;
 use crate::base::limits::WRITE_HANGS_MS;
 use crate::base::{AckLevel, Fault, JournalKind};

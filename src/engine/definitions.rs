@@ -148,7 +148,7 @@ impl<S: StoreRead> Core<S> {
             files: files.len() as u64,
             items: counted as u64,
             node: self.config.name.clone(),
-            role: self.control.role.name().to_owned(),
+            role: self.control.role().name().to_owned(),
         }
     }
 
@@ -215,7 +215,7 @@ impl<S: StoreRead> Core<S> {
                 });
             if replicated && !self.serving() {
                 let message = format!("this node does not serve as primary (it is {})", self.roles.word());
-                return Err(match self.control.role {
+                return Err(match self.control.role() {
                     Role::Primary => bad(format!("{message}: {}", self.reason()), WHEN_IT_SERVES),
                     _ => bad(message, "definitions that are replicated are changed on the primary"),
                 });

@@ -14,6 +14,7 @@ mod changes;
 mod commit;
 mod condition;
 pub mod config;
+mod control_file;
 mod copy;
 mod core;
 mod damage;
@@ -23,14 +24,11 @@ pub mod effect;
 pub mod event;
 mod extents;
 pub mod incidents;
-mod lag;
 mod link;
 mod listing;
 mod meters;
 mod overlay;
 mod peer;
-mod peer_door;
-mod progress;
 mod promises;
 mod reach;
 mod read_back;
@@ -234,8 +232,8 @@ impl<S: StoreRead> Engine<S> {
         core.pump_definitions();
         core.pump_copy();
         core.pump_listing();
-        core.watch_peer();
-        core.pump_peer();
+        core.pump_peer_state();
+        core.pump_peer_record();
         core.pump_incidents();
         if let Some(Abandon { why, beyond }) = core.roles.abandon_clients.take() {
             self.door.abandon(&why, beyond);
@@ -298,7 +296,7 @@ impl<S: StoreRead> Engine<S> {
             core.roles_deadline(),
             core.link_deadline(),
             core.degrade_deadline(),
-            core.peer_deadline(),
+            core.peer.write_deadline(core.now.mono),
             core.incidents.deadline(),
             core.stuck_deadline(),
             core.standstill_deadline(),

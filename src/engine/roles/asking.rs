@@ -63,7 +63,7 @@ impl Roles {
 impl<S: StoreRead> Core<S> {
     /// Whether the config lets this node serve although its peer is silent, and nothing is known that forbids it.
     fn may_serve_unasked(&self) -> bool {
-        self.config.serve_alone && !self.link.refuses_us && self.peer_is_ahead().is_none()
+        self.config.serve_alone && !self.peer.forbids() && self.peer_is_ahead().is_none()
     }
 
     /// When the peer has been silent for long enough.

@@ -114,7 +114,7 @@ impl<S: StoreRead> Core<S> {
         self.wait_with_export(CONTROL_RETRY_MS);
     }
 
-    pub(super) fn diverged_saved(&mut self, save: u64) {
+    pub(in crate::engine) fn diverged_saved(&mut self, save: u64) {
         let Some(step_down) = self.roles.stepping_down() else { return };
         let Some(last) = step_down.saving(save) else { return };
         step_down.go_on(if last { StepDownStep::Drain } else { StepDownStep::Export });
@@ -125,7 +125,7 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    pub(super) fn diverged_failed(&mut self, save: u64, fault: Fault) {
+    pub(in crate::engine) fn diverged_failed(&mut self, save: u64, fault: Fault) {
         let now = self.now.mono;
         let Some(step_down) = self.roles.stepping_down() else { return };
         if step_down.saving(save).is_none() {

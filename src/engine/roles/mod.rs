@@ -23,10 +23,8 @@ mod stopping;
 mod takeover;
 
 use super::core::Core;
-use super::event::FileEvent;
-use crate::base::{Fault, JournalKind, Mono, Seq};
+use crate::base::{JournalKind, Mono, Seq};
 use crate::doors::Refusal;
-use crate::engine::effect::Severity;
 use crate::format::control::Role;
 use crate::store::StoreRead;
 use asking::Asking;
@@ -132,6 +130,20 @@ impl Roles {
     }
 }
 
+impl Roles {
+    /// A write of the control file failed: true if this stage waited for it.
+    pub(super) fn control_failed(&mut self, write: u64, now: Mono) -> bool {
+        match &mut self.at {
+            StageData::Opening(opening) if opening.waits_for_control(write) => opening.control_failed(now),
+            StageData::SteppingDown(step_down) if step_down.waits_for_control(write) => {
+                step_down.control_failed(now);
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
 impl<S: StoreRead> Core<S> {
     pub(super) fn pump_roles(&mut self) {
         if self.stopping {
@@ -157,7 +169,7 @@ impl<S: StoreRead> Core<S> {
             return;
         }
         self.dirty = true;
-        let next = match self.control.role {
+        let next = match self.control.role() {
             Role::Standby => {
                 self.tell_gap();
                 StageData::Standby
@@ -168,52 +180,16 @@ impl<S: StoreRead> Core<S> {
         self.roles.enter(next);
     }
 
-    /// The control file is durable.
-    pub(super) fn file_event(&mut self, event: FileEvent) {
-        match event {
-            FileEvent::ControlWritten { write } => self.control_written(write),
-            FileEvent::ControlFailed { write, fault } => self.control_failed(write, fault),
-            FileEvent::DivergedSaved { save } => self.diverged_saved(save),
-            FileEvent::DivergedFailed { save, fault } => self.diverged_failed(save, fault),
-        }
-    }
-
-    pub(super) fn control_written(&mut self, write: u64) {
-        if self.control_write != Some(write) {
-            return;
-        }
-        self.control_write = None;
-        self.incident_over("control-failed", "control-back", "the control file is written again".to_owned());
-        self.saved_table = std::mem::take(&mut self.writing_table);
-        self.peer_written();
-        self.dirty = true;
+    /// A write of the control file is done: true if this stage waited for it.
+    pub(super) fn roles_control_written(&mut self, write: u64) -> bool {
         match &self.roles.at {
             StageData::Opening(opening) if opening.waits_for_control(write) => self.start_epoch(),
             StageData::SteppingDown(step_down) if step_down.waits_for_control(write) => {
                 self.finish_step_down();
             }
-            _ => self.link_control_written(write),
+            _ => return false,
         }
-    }
-
-    pub(super) fn control_failed(&mut self, write: u64, fault: Fault) {
-        if self.control_write != Some(write) {
-            return;
-        }
-        self.control_write = None;
-        self.peer_not_written();
-        self.dirty = true;
-        self.room_wanted |= fault == Fault::NoSpace;
-        let text = format!("writing the control file: {fault}; it is tried again");
-        self.incident_once(Severity::Critical, "control-failed", text);
-        let now = self.now.mono;
-        match &mut self.roles.at {
-            StageData::Opening(opening) if opening.waits_for_control(write) => opening.control_failed(now),
-            StageData::SteppingDown(step_down) if step_down.waits_for_control(write) => {
-                step_down.control_failed(now);
-            }
-            _ => self.link_control_failed(write),
-        }
+        true
     }
 }
 

@@ -12,9 +12,7 @@ use crate::engine::core::Core;
 use crate::engine::effect::Severity;
 use crate::engine::incidents::Matter;
 use crate::engine::status::seconds;
-use crate::format::control::{EpochMark, Role};
 use crate::format::entry::{Entry, EntryKind, EpochStart};
-use crate::pair::record;
 use crate::store::StoreRead;
 
 /// Where there is no epoch left to open, it is looked again after this (milliseconds).
@@ -84,7 +82,7 @@ impl Roles {
 
 impl<S: StoreRead> Core<S> {
     pub(super) fn open_epoch(&mut self, takeover: Option<PendingTakeover>) {
-        self.link.close_all(&mut self.out);
+        self.close_link();
         self.link.trouble.clear();
         self.roles.enter(StageData::Opening(Opening::new(takeover)));
         self.dirty = true;
@@ -99,7 +97,7 @@ impl<S: StoreRead> Core<S> {
         match opening.step {
             OpeningStep::Drain => {
                 let quiet = self.replicated().is_quiet() && self.all_applied(JournalKind::Replicated);
-                if quiet && self.control_write.is_none() {
+                if quiet && !self.control.is_being_written() {
                     self.write_new_epoch();
                 }
             }
@@ -125,11 +123,8 @@ impl<S: StoreRead> Core<S> {
             return;
         };
         let was_primary = self.is_primary();
-        self.control.peer = record::at_opening(&self.control.peer, was_primary, end.seq);
-        self.control.table.retain(|mark| mark.first_seq <= end.seq);
-        self.control.table.push(EpochMark { epoch, first_seq: end.seq.next(), prev_chain: end.chain });
-        self.control.epoch = epoch;
-        self.control.role = Role::Primary;
+        self.peer.own_epoch_opens(was_primary, end.seq);
+        self.control.open_epoch(epoch, end);
         let write = self.write_control();
         if let Some(opening) = self.roles.opening() {
             opening.step = OpeningStep::Control(write);
@@ -139,12 +134,13 @@ impl<S: StoreRead> Core<S> {
     /// The epoch that this node opens next: above all that it or its peer has ever been heard in, so that no number is
     /// opened twice, not even by a node whose control file was set back.
     pub(super) fn epoch_to_open(&self, takeover: bool) -> Option<Epoch> {
-        let known = self.control.epoch.max(self.control.peer.epoch).max(self.replicated().sealed().epoch);
+        let heard = self.peer.record().epoch;
+        let known = self.control.epoch().max(heard).max(self.replicated().sealed().epoch);
         if takeover { known.takeover_for(self.ordinal()) } else { known.next_for(self.ordinal()) }
     }
 
     pub(super) fn start_epoch(&mut self) {
-        let epoch = self.control.epoch;
+        let epoch = self.control.epoch();
         self.replicated_mut().set_epoch(epoch);
         let start = EpochStart { epoch, ordinal: self.ordinal(), name: self.config.name.clone() };
         let value = start.encode();
@@ -162,7 +158,7 @@ impl<S: StoreRead> Core<S> {
         self.link.dial_now(self.now.mono);
         self.dirty = true;
         self.incident_over("waiting-for-peer", "serving", "this node serves again".to_owned());
-        let epoch = self.control.epoch;
+        let epoch = self.control.epoch();
         let Some(mut takeover) = opening.takeover else {
             self.incident(Severity::Notice, "epoch", format!("this node serves as primary in epoch {epoch}"));
             return;

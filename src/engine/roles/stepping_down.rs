@@ -10,7 +10,6 @@ use crate::engine::core::Core;
 use crate::engine::effect::Severity;
 use crate::engine::incidents::Matter;
 use crate::format::control::Role;
-use crate::pair::record;
 use crate::store::StoreRead;
 
 /// What a node keeps while it steps down.
@@ -101,14 +100,14 @@ impl<S: StoreRead> Core<S> {
         }
         let text = format!(
             "the peer serves in epoch {epoch}: this node (epoch {}) stops serving",
-            self.control.epoch
+            self.control.epoch()
         );
         self.incident(Severity::Critical, "fenced", text);
         let why = "this node steps down: its peer has taken over";
         self.refuse_pending(why);
         self.copy = None;
         self.roles.abandon_clients = Some(Abandon { why: Refusal::NotServing(why.to_owned()), beyond: None });
-        self.link.close_all(&mut self.out);
+        self.close_link();
         self.roles.enter(StageData::SteppingDown(StepDown::new(common, epoch)));
         self.dirty = true;
     }
@@ -116,7 +115,7 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn pump_step_down(&mut self) {
         let quiet = self.replicated().is_quiet() && self.all_applied(JournalKind::Replicated);
         let end = self.replicated().sealed().seq;
-        let control_free = self.control_write.is_none();
+        let control_free = !self.control.is_being_written();
         let from = self.unsaved(self.roles.common());
         let now = self.now.mono;
         let Some(step_down) = self.roles.stepping_down() else { return };
@@ -139,9 +138,9 @@ impl<S: StoreRead> Core<S> {
         let end = self.replicated().sealed().seq;
         let Some(StepDown { common, epoch, .. }) = self.roles.stepping_down() else { return };
         let (common, epoch) = (common.seq, *epoch);
-        self.control.epoch = self.control.epoch.max(epoch);
-        self.control.role = if end > common { Role::Diverged } else { Role::Standby };
-        self.control.peer = record::at_stepping_down(&self.control.peer, common);
+        let role = if end > common { Role::Diverged } else { Role::Standby };
+        self.control.step_down(epoch, role);
+        self.peer.takes_over(common);
         let write = self.write_control();
         if let Some(step_down) = self.roles.stepping_down() {
             step_down.step = StepDownStep::Control(write);
@@ -152,7 +151,7 @@ impl<S: StoreRead> Core<S> {
         let (common, end) = (self.roles.common(), self.replicated().sealed().seq);
         self.settled(&[Matter::DivergedUnsaved, Matter::WaitingForPeer]);
         self.appliers[0].announced = end;
-        if self.control.role == Role::Diverged {
+        if self.control.role() == Role::Diverged {
             self.roles.enter(StageData::Diverged);
             let from = self.unsaved(common);
             let gone = match from > common {

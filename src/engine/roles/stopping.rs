@@ -16,7 +16,7 @@ impl<S: StoreRead> Core<S> {
         let quiet = self.journals.iter().all(|journal| journal.is_written() || journal.has_failed());
         let applied =
             JournalKind::ALL.iter().all(|kind| self.applied_to_limit(*kind)) || self.store_fault().is_some();
-        if !quiet || !applied || self.control_write.is_some() {
+        if !quiet || !applied || self.control.is_being_written() {
             return;
         }
         if self.lacks_checkpoint() && self.store_fault().is_none() && !self.checkpoint.failed {
@@ -28,7 +28,7 @@ impl<S: StoreRead> Core<S> {
             return;
         }
         self.roles.enter(StageData::Stopped);
-        self.link.close_all(&mut self.out);
+        self.close_link();
         self.effect(Effect::Stopped);
     }
 }

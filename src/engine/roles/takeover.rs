@@ -52,7 +52,7 @@ impl<S: StoreRead> Core<S> {
             Stage::Serving => self.reply_no(token, "this node serves already", ""),
             _ if !self.is_primary() => self.reply_no(
                 token,
-                format!("this node is not the primary (its role is {})", self.control.role.name()),
+                format!("this node is not the primary (its role is {})", self.control.role().name()),
                 "to make a standby the primary: hot-backup takeover --peer-is-down",
             ),
             _ => self.reply_no(token, format!("this node is {}", self.roles.word()), "try again in a moment"),
@@ -62,7 +62,7 @@ impl<S: StoreRead> Core<S> {
     /// A node that would begin an epoch without what its peer has would make of one history two.
     fn start_asking_node(&mut self, token: u64, accept_loss: bool) {
         if let Some(why) = self.peer_is_ahead() {
-            let name = &self.link.peer_name;
+            let name = self.peer.name();
             let peer = if name.is_empty() { "the peer" } else { name };
             if self.hears_of_peer() {
                 return self.reply_no(
@@ -90,13 +90,13 @@ impl<S: StoreRead> Core<S> {
 
     /// Whether the peer answered a short time ago.
     fn hears_of_peer(&self) -> bool {
-        self.link.heard.0 > 0 && self.now.mono < self.link.heard.plus_ms(2 * self.config.peer_timeout_ms)
+        self.peer.was_heard_within(self.now.mono, 2 * self.config.peer_timeout_ms)
     }
 
     /// Whether this node may become the primary at all. One that is diverged must not, not even while it replays its
     /// journal after a start: it holds entries that the pair never kept.
     fn check_takeover(&self) -> Result<(), String> {
-        match (self.roles.stage(), self.control.role) {
+        match (self.roles.stage(), self.control.role()) {
             (Stage::Standby, _) | (Stage::Replaying, Role::Standby) => Ok(()),
             (Stage::Replaying, role) => Err(format!("its role is {}", role.name())),
             _ => Err(format!("it is {}", self.roles.word())),
@@ -107,7 +107,7 @@ impl<S: StoreRead> Core<S> {
     pub(in crate::engine) fn takeover(&mut self, token: u64, word: Word) {
         let name = self.config.name.clone();
         if self.is_primary() {
-            let message = format!("{name} is the primary already (epoch {})", self.control.epoch);
+            let message = format!("{name} is the primary already (epoch {})", self.control.epoch());
             return self.reply_no(token, message, "nothing to do; see `hot-backup status`");
         }
         if let Err(why) = self.check_takeover() {
@@ -193,7 +193,7 @@ impl<S: StoreRead> Core<S> {
     /// What a takeover now keeps and may lose.
     fn takeover_account(&self) -> TakeoverAccount {
         let end = self.replicated().sealed();
-        let peer = &self.control.peer;
+        let peer = self.peer.record();
         let announced = self.announced();
         let shared = record::shared(peer, end);
         let lost_announced = announced.0.saturating_sub(shared.0);
@@ -211,7 +211,7 @@ impl<S: StoreRead> Core<S> {
             needs_accept_loss: record::missing(peer, end).is_some(),
             lost: self.loss_in_words(announced, durable),
             kept_up_to: end.seq.0,
-            silence_seconds: seconds(self.now.mono.since(self.link.heard)),
+            silence_seconds: seconds(self.peer.silence(self.now.mono)),
             incomplete_files: self
                 .namespace
                 .files()
@@ -224,13 +224,13 @@ impl<S: StoreRead> Core<S> {
 
     /// The last entry that the old primary is known to have had on its disk.
     pub(in crate::engine) fn announced(&self) -> Seq {
-        let peer = &self.control.peer;
+        let peer = self.peer.record();
         peer.on_disk.max(peer.offered).max(peer.known_here)
     }
 
     fn loss_in_words(&self, announced: Seq, durable: Option<record::Range>) -> String {
         let end = self.replicated().sealed();
-        let shared = record::shared(&self.control.peer, end);
+        let shared = record::shared(self.peer.record(), end);
         if announced <= shared {
             return format!(
                 "everything the old primary announced as durable (entries up to {announced}) is kept; updates it \
@@ -241,7 +241,7 @@ impl<S: StoreRead> Core<S> {
         }
         let first = shared.next();
         let durable = match durable {
-            Some(range) if record::set_back(&self.control.peer, end).is_none() => format!(
+            Some(range) if record::set_back(self.peer.record(), end).is_none() => format!(
                 "; of them, entries {range} may have been acknowledged at level durable or above: the old primary's life \
                  ended badly, and it could not tell whether this node had them"
             ),

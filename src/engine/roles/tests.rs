@@ -2,7 +2,7 @@
 
 use super::*;
 use super::{opening::Opening, stepping_down::StepDown};
-use crate::base::{ConnId, Epoch, Position};
+use crate::base::{ConnId, Epoch, Fault, Position};
 use crate::engine::admin::AdminReply;
 use crate::engine::receiver::Inbound;
 use crate::engine::test_kit::{Node, config};
@@ -248,7 +248,7 @@ fn a_primary_that_may_serve_alone_does_so_when_its_peer_has_been_silent_for_long
 /// A standby that hears its primary, so that a takeover waits.
 fn hearing_its_primary() -> Node {
     let mut node = Node::at(Stage::Standby, Role::Standby);
-    node.engine.core.control.role = Role::Standby;
+    node.engine.core.control.play(Role::Standby);
     let session = LinkSession::accepted(ConnId(9), node.now.mono);
     node.engine.core.link.inbound = Some(Inbound::beginning(session));
     node
