@@ -90,7 +90,7 @@ impl Applier {
 impl<S: StoreRead> Core<S> {
     /// Whether only what the primary announced may be applied.
     fn follows_journal(&self, journal: JournalKind) -> bool {
-        journal == JournalKind::Replicated && !self.is_primary() && !self.state.applies_all()
+        journal == JournalKind::Replicated && !self.is_primary() && !self.roles.applies_all()
     }
 
     fn follows_with_volumes(&self, journal: JournalKind) -> bool {

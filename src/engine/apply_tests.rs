@@ -485,10 +485,10 @@ fn what_a_standby_has_in_memory_alone_does_not_leave_the_journal_without_a_word(
     let mut bench = Bench::serving();
     bench.engine.core.config.quota_bytes = 4 * (64 << 10);
     // Its hello told where its journal ends; nothing of that was on its disk.
-    bench.engine.core.control.peer.holds = Seq(10_000);
+    bench.engine.core.peer.record_mut().holds = Seq(10_000);
     assert_eq!(sets(&mut bench, 600, 4000), [] as [String; 0]);
     assert_eq!(bench.told.iter().filter(|kind| **kind == "peer-dropped").count(), 1);
-    assert!(bench.engine.core.control.peer.apart);
+    assert!(bench.engine.core.peer.record().apart);
 }
 
 #[test]
@@ -498,15 +498,15 @@ fn a_journal_at_its_quota_keeps_where_an_epoch_began_until_the_control_file_tell
     let core = &mut bench.engine.core;
     core.config.quota_bytes = quota;
     // The table was learned from the peer's batches, and a write of the control file is under way that began before.
-    core.saved_table.clear();
-    core.control_write = Some(u64::MAX);
+    core.control.forget_saved_epochs();
+    core.control.hang(true);
     assert_eq!(sets(&mut bench, 300, 4000), [] as [String; 0]);
     let core = &mut bench.engine.core;
     assert_eq!(core.replicated().oldest(), Seq(1), "after a crash nothing would tell of the epoch any more");
-    core.control_write = None;
+    core.control.hang(false);
     assert_eq!(sets(&mut bench, 60, 4000), [] as [String; 0]);
     let core = &bench.engine.core;
-    assert_eq!(core.saved_table, core.control.table);
+    assert!(core.control.knows_all_epochs());
     assert!(core.replicated().oldest() > Seq(1));
     assert!(core.replicated().disk_use().0 <= quota);
 }
@@ -517,14 +517,14 @@ type Claims = fn(&mut Core<MemoryStore>);
 /// A primary whose journal has more than one segment, none of which anybody needs, and none of which went so far.
 fn nobody_needs_the_journal() -> Bench {
     let mut bench = Bench::serving();
-    bench.engine.core.link.retained = Seq(u64::MAX);
+    bench.engine.core.peer.retain(Seq(u64::MAX));
     // While the control file is written, nothing goes.
-    bench.engine.core.control_write = Some(u64::MAX);
+    bench.engine.core.control.hang(true);
     assert_eq!(sets(&mut bench, 60, 4000), [] as [String; 0]);
     bench.engine.core.checkpoint.wanted = true;
     bench.input(Event::Tick);
     let core = &mut bench.engine.core;
-    core.control_write = None;
+    core.control.hang(false);
     assert!(core.replicated().oldest() == Seq(1) && core.replicated().second_base().is_some());
     bench
 }
@@ -535,17 +535,19 @@ fn a_segment_stays_for_each_of_its_consumers_alone_where_there_is_room() {
     bench.engine.core.release_journals();
     assert!(bench.engine.core.replicated().oldest() > Seq(1), "nobody needs it");
     let recorded_first: [(&str, Claims); 2] = [
-        ("where an epoch began", |core| core.saved_table.clear()),
-        ("what the peer has", |core| core.control.peer.on_disk = core.keeping.saved.on_disk.next()),
+        ("where an epoch began", |core| core.control.forget_saved_epochs()),
+        ("what the peer has", |core| {
+            core.peer.record_mut().on_disk = core.peer.saved_record().on_disk.next()
+        }),
     ];
     let all: [(&str, Claims); 6] = [
         ("the store", |core| core.checkpoint.covered[0] = Seq(0)),
-        ("a role", |core| core.state.step = crate::engine::roles::Stage::Replaying),
-        ("the peer", |core| core.link.retained = Seq(0)),
+        ("a role", |core| core.roles.place(crate::engine::roles::Stage::Replaying)),
+        ("the peer", |core| core.peer.retain(Seq(0))),
         ("a listing", |core| {
-            core.link.retained = Seq(0);
+            core.peer.retain(Seq(0));
             core.start_listing(7, 5);
-            core.link.retained = Seq(u64::MAX);
+            core.peer.retain(Seq(u64::MAX));
             assert!(core.listing.is_some());
         }),
         recorded_first[0],
@@ -558,7 +560,7 @@ fn a_segment_stays_for_each_of_its_consumers_alone_where_there_is_room() {
         core.release_journals();
         assert_eq!(core.replicated().oldest(), Seq(1), "{who} needs it");
         let written = recorded_first.iter().any(|(name, _)| *name == who);
-        assert_eq!(core.control_write.is_some(), written, "{who}: the control file is written first");
+        assert_eq!(core.control.is_being_written(), written, "{who}: the control file is written first");
     }
 }
 
@@ -572,7 +574,7 @@ fn a_stop_does_not_wait_for_a_checkpoint_of_what_an_earlier_life_left_in_the_sto
     applier.applied = applier.applied.next();
     assert!(bench.engine.core.lacks_checkpoint());
     bench.input(Event::Stop);
-    assert!(matches!(bench.engine.core.state.step, crate::engine::roles::Stage::Stopped));
+    assert!(bench.engine.core.roles.stage() == crate::engine::roles::Stage::Stopped);
     assert!(!bench.engine.core.lacks_checkpoint());
 }
 

@@ -18,7 +18,7 @@ impl<S: StoreRead> Core<S> {
             for batch in sealed {
                 self.extents.sealed(kind, &batch);
                 if kind == JournalKind::Replicated {
-                    self.lag.sealed(batch.header().last_seq(), u64::from(batch.header().len), self.now.mono);
+                    self.peer.lacks(batch.header(), self.now.mono);
                     self.link.window.push(batch);
                 }
             }
@@ -153,7 +153,7 @@ impl<S: StoreRead> Core<S> {
     /// How far things are, for replies.
     pub(super) fn marks(&self) -> CommitWatermarks {
         let durable = [self.journals[0].pace().durable, self.journals[1].pace().durable];
-        let acked = self.link.acked;
+        let acked = self.peer.acked();
         let at_peer = |seq: Seq| match (self.degraded, self.restoring) {
             (None, _) => durable[0].min(seq),
             (Some(_), None) => self.answered_lowered(durable[0]),

@@ -3,7 +3,7 @@
 use super::config::PeerLoss;
 use super::core::Core;
 use super::incidents::Matter;
-use super::progress::PeerState;
+use super::peer::PeerState;
 use super::roles::Stage;
 use crate::base::limits::WRITE_HANGS_MS;
 use crate::base::{AckLevel, Fault, JournalKind};
@@ -169,8 +169,8 @@ impl<S: StoreRead> Core<S> {
 
     /// What an update would be answered now.
     pub(super) fn condition(&self) -> Condition {
-        let (word, reason) = (self.state.word(), self.reason());
-        let next = match self.state.step {
+        let (word, reason) = (self.roles.word(), self.reason());
+        let next = match self.roles.stage() {
             Stage::Asking => Matter::WaitingForPeer.row().advice,
             Stage::Diverged => Matter::Diverged.row().advice,
             _ => "",
@@ -182,7 +182,7 @@ impl<S: StoreRead> Core<S> {
         // Only a restart helps, whatever it was about to do.
         let for_good = matches!(hindrance, Hindrance::JournalFailed(..));
         let hindrance = hindrance.told();
-        if for_good || matches!(self.state.step, Stage::Serving | Stage::Standby) {
+        if for_good || matches!(self.roles.stage(), Stage::Serving | Stage::Standby) {
             return hindrance;
         }
         // It will not get any further before that is mended.

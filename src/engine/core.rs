@@ -5,23 +5,23 @@ use super::apply::Applier;
 use super::blocks::BlockReads;
 use super::changes::Changes;
 use super::config::{EngineConfig, StartState};
+use super::control_file::ControlFile;
 use super::copy::CopyJob;
 use super::damage::Damage;
 use super::definitions::Barrier;
-use super::effect::{Effect, FileEffect};
+use super::effect::Effect;
 use super::extents::Extents;
 use super::incidents::Incidents;
-use super::lag::Lag;
 use super::link::Link;
 use super::listing::Listing;
 use super::overlay::Overlay;
-use super::peer::{self, Keeping};
+use super::peer::Peer;
 use super::promises::Promises;
 use super::read_back::ReadFor;
-use super::roles::{RoleState, Stage};
+use super::roles::{Roles, Stage};
 use crate::base::limits::{BLOCK_U64, SEGMENT_MIN};
 use crate::base::{AckLevel, Fault, JournalKind, Mono, Now, Ordinal, Seq, Wait};
-use crate::format::control::{Control, EpochMark, Role};
+use crate::format::control::Role;
 use crate::journal::{Journal, Recovered};
 use crate::store::StoreRead;
 use crate::store::namespace::Namespace;
@@ -33,15 +33,8 @@ pub(super) struct Core<S> {
     pub(super) config: EngineConfig,
     pub(super) now: Now,
     pub(super) out: VecDeque<Effect>,
-    pub(super) control: Control,
-    /// The control file being written.
-    pub(super) control_write: Option<u64>,
-    /// The epochs that the control file on disk names, and those in the one being written: a segment that an epoch
-    /// begins in may be released only once the control file knows that epoch.
-    pub(super) saved_table: Vec<EpochMark>,
-    pub(super) writing_table: Vec<EpochMark>,
-    /// What of the peer's own words is on disk already.
-    pub(super) keeping: Keeping,
+    pub(super) control: ControlFile,
+    pub(super) peer: Peer,
     pub(super) next_id: u64,
     pub(super) journals: [Journal; 2],
     /// Writes under way, by the number in their effect.
@@ -57,9 +50,8 @@ pub(super) struct Core<S> {
     pub(super) extents: Extents,
     pub(super) block_reads: BlockReads,
     pub(super) checkpoint: Checkpoint,
-    pub(super) state: RoleState,
+    pub(super) roles: Roles,
     pub(super) link: Link,
-    pub(super) lag: Lag,
     /// Since when the configured ack level is lowered to `local`, and from which entry on.
     pub(super) degraded: Option<Seq>,
     /// The peer is back, but the promise stays lowered up to here until all up to here is there.
@@ -104,17 +96,6 @@ fn local_segment(bytes: u64) -> u64 {
     (bytes / 8).next_multiple_of(BLOCK_U64).clamp(SEGMENT_MIN.min(bytes), bytes)
 }
 
-/// Adds the epochs that the journal knows to those of the control file, and leaves out those that it does not reach.
-fn learn_epochs(control: &mut Control, replicated: &Recovered) {
-    for mark in &replicated.epochs {
-        if control.table.last().is_none_or(|last| last.epoch < mark.epoch) {
-            control.table.push(*mark);
-        }
-    }
-    control.table.retain(|mark| mark.first_seq <= replicated.end.seq);
-    control.epoch = control.epoch.max(replicated.end.epoch);
-}
-
 /// When the store was last made durable, and what it was then.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Checkpoint {
@@ -129,12 +110,10 @@ pub(super) struct Checkpoint {
 
 impl<S: StoreRead> Core<S> {
     pub(super) fn new(config: EngineConfig, start: StartState<S>) -> Self {
-        let StartState { mut control, journals: [replicated, local], store, namespace, applied, replay_from } =
+        let StartState { control, journals: [replicated, local], store, namespace, applied, replay_from } =
             start;
-        let end = replicated.end.seq;
-        let (saved_table, saved_peer) = (control.table.clone(), control.peer);
-        let keeping = peer::found(&mut control.peer, control.role, (end, replicated.announced), saved_peer);
-        learn_epochs(&mut control, &replicated);
+        let peer = Peer::found(control.peer, control.role, replicated.end.seq, replicated.announced);
+        let control = ControlFile::found(control, &replicated);
         let applier = |at: usize, found: &Recovered| {
             Applier::new(applied[at], replay_from[at], found.end.seq, found.announced)
         };
@@ -148,10 +127,7 @@ impl<S: StoreRead> Core<S> {
             now: Now::default(),
             out: VecDeque::new(),
             control,
-            control_write: None,
-            saved_table,
-            writing_table: Vec::new(),
-            keeping,
+            peer,
             next_id: 1,
             journals,
             writes: HashMap::new(),
@@ -167,9 +143,8 @@ impl<S: StoreRead> Core<S> {
             // The store shows this much, but a process that died may have left it only in the page cache: nothing
             // counts as durable before the first checkpoint of this life (I-06).
             checkpoint: Checkpoint { wanted: applied != [Seq(0); 2], ..Checkpoint::default() },
-            state: RoleState::new(Stage::Replaying),
+            roles: Roles::new(),
             link: Link::new(config.seed),
-            lag: Lag::default(),
             degraded: None,
             restoring: None,
             resume_at: Seq(0),
@@ -219,17 +194,17 @@ impl<S: StoreRead> Core<S> {
 
     /// Whether this node accepts updates to replicated files now.
     pub(super) fn serving(&self) -> bool {
-        matches!(self.state.step, Stage::Serving) && !self.stopping
+        self.roles.stage() == Stage::Serving && !self.stopping
     }
 
     /// Whether this node answers reads, and updates of its own local files.
     pub(super) fn readable(&self) -> bool {
-        matches!(self.state.step, Stage::Serving | Stage::Standby)
+        matches!(self.roles.stage(), Stage::Serving | Stage::Standby)
     }
 
     /// Whether the replicated journal carries this node's own entries.
     pub(super) fn is_primary(&self) -> bool {
-        self.control.role == Role::Primary
+        self.control.role() == Role::Primary
     }
 
     pub(super) fn effect(&mut self, effect: impl Into<Effect>) {
@@ -246,16 +221,6 @@ impl<S: StoreRead> Core<S> {
 
     pub(super) fn reply_no(&mut self, token: u64, message: impl Into<String>, next: impl Into<String>) {
         self.reply(token, AdminReply::No { message: message.into(), next: next.into() });
-    }
-
-    /// Starts replacing the control file; `control` already holds what shall stand there.
-    pub(super) fn write_control(&mut self) {
-        let write = self.fresh_id();
-        self.control_write = Some(write);
-        self.writing_table.clone_from(&self.control.table);
-        self.keeping.writing = self.control.peer;
-        let bytes = self.control.encode();
-        self.effect(FileEffect::WriteControl { write, bytes });
     }
 
     /// The ack level of a file, or the database's.

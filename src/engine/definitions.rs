@@ -68,6 +68,20 @@ impl<S: StoreRead> Core<S> {
         self.dirty = true;
     }
 
+    /// Lets go of operators whose request will not be carried out.
+    pub(super) fn refuse_pending(&mut self, why: &str) {
+        self.barrier = None;
+        let waiting: Vec<u64> = self
+            .definitions
+            .drain(..)
+            .map(|(token, _)| token)
+            .chain(self.admin_waits.drain(..).map(|(_, token, _): (Wait, u64, _)| token))
+            .collect();
+        for token in waiting {
+            self.reply_no(token, why, "see `hot-backup status`");
+        }
+    }
+
     pub(super) fn pump_definitions(&mut self) {
         if self.barrier.is_some() {
             self.pump_barrier();
@@ -134,7 +148,7 @@ impl<S: StoreRead> Core<S> {
             files: files.len() as u64,
             items: counted as u64,
             node: self.config.name.clone(),
-            role: self.control.role.name().to_owned(),
+            role: self.control.role().name().to_owned(),
         }
     }
 
@@ -212,14 +226,14 @@ impl<S: StoreRead> Core<S> {
                         || self.namespace.account_is_replicated(entry.file)
                 });
             if replicated && !self.serving() {
-                let message = format!("this node does not serve as primary (it is {})", self.state.word());
-                return Err(match self.control.role {
+                let message = format!("this node does not serve as primary (it is {})", self.roles.word());
+                return Err(match self.control.role() {
                     Role::Primary => bad(format!("{message}: {}", self.reason()), WHEN_IT_SERVES),
                     _ => bad(message, "definitions that are replicated are changed on the primary"),
                 });
             }
             if !self.readable() {
-                let message = format!("this node is {}: {}", self.state.word(), self.reason());
+                let message = format!("this node is {}: {}", self.roles.word(), self.reason());
                 return Err(bad(message, WHEN_IT_SERVES));
             }
             if let Some(fault) = self.store_fault() {

@@ -10,7 +10,7 @@ use super::config::PeerLoss;
 use super::core::Core;
 use super::effect::Severity;
 use super::incidents::Matter;
-use super::progress::PeerState;
+use super::peer::PeerState;
 use crate::base::limits::LOWERED_SHOWN;
 use crate::base::{AckLevel, JournalKind, Mono, Seq, Wait};
 use crate::store::StoreRead;
@@ -67,7 +67,7 @@ impl<S: StoreRead> Core<S> {
             self.peer_lost_at = None;
         } else if self.peer_lost_at.is_none() && self.serving() {
             // What it said last, it said before its connection was given up.
-            let heard = self.link.peer_heard.unwrap_or(self.now.mono);
+            let heard = self.peer.stream_heard().unwrap_or(self.now.mono);
             self.peer_lost_at = Some(heard);
         }
     }
@@ -93,7 +93,7 @@ impl<S: StoreRead> Core<S> {
         }
         self.pump_pace();
         if let (Some(from), Some(until)) = (self.degraded, self.restoring)
-            && self.link.acked.durable >= until
+            && self.peer.acked().durable >= until
         {
             self.degraded = None;
             self.restoring = None;
@@ -138,7 +138,7 @@ impl<S: StoreRead> Core<S> {
 
     /// The last entry that the peer has confirmed at the highest level that is promised.
     fn confirmed(&self) -> Seq {
-        let acked = self.link.acked;
+        let acked = self.peer.acked();
         match self.promised {
             AckLevel::Applied => acked.applied,
             AckLevel::Durable => acked.durable,
@@ -151,7 +151,8 @@ impl<S: StoreRead> Core<S> {
     /// the peer slow that load down.
     fn is_near(&self) -> bool {
         let grace = self.grace_connected().unwrap_or(0);
-        self.link.caught_up() || (self.link.is_streaming() && is_young(self.lag.age(self.now.mono), grace))
+        self.link.caught_up()
+            || (self.link.is_streaming() && is_young(self.peer.lag_age(self.now.mono), grace))
     }
 
     /// Looks whether answers at a lowered level are held back for a while, so that a peer which gets on under a load that

@@ -13,7 +13,7 @@ use crate::format::PairId;
 use crate::format::batch::{Batch, BatchBuilder, Seal};
 use crate::format::control::Control;
 use crate::format::entry::{Entry, EntryKind};
-use crate::format::frame::Begin;
+use crate::format::frame::{Ack, Begin};
 use crate::journal::Recovered;
 use crate::store::StoreWrite as _;
 use crate::store::memory::MemoryStore;
@@ -120,7 +120,8 @@ impl Bench {
                     Effect::Incident(incident) => {
                         if ["peer-set-back", "entries-missing"].contains(&incident.kind) {
                             assert_eq!(
-                                self.control.peer, self.engine.core.control.peer,
+                                self.control.peer,
+                                *self.engine.core.peer.record(),
                                 "a crash forgets it"
                             );
                         }
@@ -490,7 +491,7 @@ fn a_copy_of_the_primary_that_calls_is_refused_and_the_living_stream_goes_on() {
     let told = b.last("peer-twice").to_owned();
     assert!(told.contains("10.0.0.1:4001") && told.contains("10.0.0.9"), "{told}");
     // It has taught this node nothing.
-    assert_eq!(b.engine.core.control.peer.epoch, Epoch(2));
+    assert_eq!(b.engine.core.peer.record().epoch, Epoch(2));
     let next = batch(end, 1, b"w").wire().to_vec();
     b.says(&mut stream, FrameKind::Batch, at(2, 3), next);
     assert_eq!(b.status().positions.durable, 4);
@@ -670,7 +671,7 @@ fn a_primary_tells_that_its_standby_was_set_back_until_it_has_caught_up() {
     assert_eq!((gap.here, gap.from, gap.to, gap.full_copy), (false, 1, had, false));
     assert_eq!(a.control.peer.holds, Seq(0), "it is on disk");
     // Nothing that it needs again is let go.
-    assert_eq!(a.engine.core.link.retained, Seq(0));
+    assert_eq!(a.engine.core.peer.retained(), Seq(0));
     a.input(Event::Link(LinkEvent::Closed { conn: peer.session.conn, why: "gone".to_owned() }));
     a.passes(3000);
     assert_eq!(a.times("peer-whole"), 0);

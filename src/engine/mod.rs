@@ -14,6 +14,7 @@ mod changes;
 mod commit;
 mod condition;
 pub mod config;
+mod control_file;
 mod copy;
 mod core;
 mod damage;
@@ -23,14 +24,11 @@ pub mod effect;
 pub mod event;
 mod extents;
 pub mod incidents;
-mod lag;
 mod link;
 mod listing;
 mod meters;
 mod overlay;
 mod peer;
-mod peer_door;
-mod progress;
 mod promises;
 mod reach;
 mod read_back;
@@ -41,7 +39,8 @@ mod rounds;
 mod sender;
 mod standstill;
 mod status;
-mod takeover;
+#[cfg(test)]
+mod test_kit;
 mod throttle;
 
 use self::core::Core;
@@ -163,7 +162,7 @@ impl<S: StoreRead> Engine<S> {
                 core.reply_value(token, list);
             }
             AdminRequest::Takeover { peer_is_down, dry_run, accept_loss, now } => {
-                core.takeover(token, takeover::Word { peer_is_down, accept_loss, now, dry_run });
+                core.takeover(token, roles::Word { peer_is_down, accept_loss, now, dry_run });
             }
             AdminRequest::StartAlone => core.start_alone(token, false),
             AdminRequest::StartAloneAcceptLoss => core.start_alone(token, true),
@@ -180,7 +179,7 @@ impl<S: StoreRead> Engine<S> {
             }
             AdminRequest::LogShow { limit } => core.start_listing(token, limit),
             AdminRequest::DivergedList => {
-                let list = core.state.diverged_files.clone();
+                let list = core.roles.diverged_files().to_vec();
                 core.reply_value(token, list);
             }
             other => core.queue_definition(token, other),
@@ -233,10 +232,10 @@ impl<S: StoreRead> Engine<S> {
         core.pump_definitions();
         core.pump_copy();
         core.pump_listing();
-        core.watch_peer();
-        core.pump_peer();
+        core.pump_peer_state();
+        core.pump_peer_record();
         core.pump_incidents();
-        if let Some(Abandon { why, beyond }) = core.state.abandon_clients.take() {
+        if let Some(Abandon { why, beyond }) = core.roles.abandon_clients.take() {
             self.door.abandon(&why, beyond);
             self.nbd.abandon(&why, beyond);
         }
@@ -263,7 +262,7 @@ impl<S: StoreRead> Engine<S> {
     /// ask its peer, stand by.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        !matches!(self.core.state.step, Stage::Replaying)
+        self.core.roles.stage() != Stage::Replaying
     }
 
     /// The last entry of each journal; what clients asked for and is not in them was not begun.
@@ -297,7 +296,7 @@ impl<S: StoreRead> Engine<S> {
             core.roles_deadline(),
             core.link_deadline(),
             core.degrade_deadline(),
-            core.peer_deadline(),
+            core.peer.write_deadline(core.now.mono),
             core.incidents.deadline(),
             core.stuck_deadline(),
             core.standstill_deadline(),

@@ -3,7 +3,6 @@
 
 use super::core::Core;
 use super::effect::{JournalEffect, ReadSegment};
-use super::roles::Stage;
 use crate::base::{Fault, JournalKind};
 use crate::journal::{CursorError, JournalReader, ReadRequest, ReadStep};
 use crate::store::StoreRead;
@@ -39,10 +38,7 @@ impl<S: StoreRead> Core<S> {
             ReadFor::Apply(journal) => Some(&mut self.appliers[journal.index()].reader),
             ReadFor::Stream => self.link.stream().map(|(_, stream)| &mut stream.reader),
             ReadFor::Listing => self.listing.as_mut().map(|listing| &mut listing.reader),
-            ReadFor::Diverged => match &mut self.state.step {
-                Stage::SteppingDown(fall) => Some(&mut fall.reader),
-                _ => None,
-            },
+            ReadFor::Diverged => self.roles.export_reader(),
         }
     }
 

@@ -66,6 +66,12 @@ impl Inbound {
         Self { session, from, phase: Phase::Answered { follow: false, epoch } }
     }
 
+    #[cfg(test)]
+    pub(super) fn beginning(session: LinkSession) -> Self {
+        let phase = Phase::Beginning { common: Position::default(), epoch: Epoch(1), control: Some(0) };
+        Self { session, from: String::new(), phase }
+    }
+
     pub(super) fn is_following(&self) -> bool {
         matches!(self.phase, Phase::Following(_) | Phase::Beginning { .. })
     }
@@ -140,8 +146,7 @@ impl<S: StoreRead> Core<S> {
         let peer_epoch = header.epoch;
         let own_hello = self.hello();
         let (head, now) = (self.head(), self.now);
-        self.link.peer_name.clone_from(&hello.name);
-        self.link.peer_door = hello.door;
+        self.peer.introduced(hello);
         // A peer of an older epoch is answered, so that it learns of the newer one.
         if !matches!(verdict, Verdict::Refuse(..)) {
             self.hear_hello(hello, header);
@@ -221,7 +226,7 @@ impl<S: StoreRead> Core<S> {
             return;
         };
         let (common, epoch) = (*common, *epoch);
-        if !self.replicated().is_quiet() || self.control_write.is_some() {
+        if !self.replicated().is_quiet() || self.control.is_being_written() {
             return;
         }
         let end = self.replicated().sealed();
@@ -262,13 +267,12 @@ impl<S: StoreRead> Core<S> {
             self.dirty = true;
             return;
         }
-        self.control.table.retain(|mark| mark.first_seq <= common.seq);
-        if self.control.epoch == epoch {
+        self.control.forget_epochs_after(common.seq);
+        if self.control.epoch() == epoch {
             return self.follow(epoch);
         }
-        self.control.epoch = epoch;
-        self.write_control();
-        let write = self.control_write;
+        self.control.accept_epoch(epoch);
+        let write = Some(self.write_control());
         if let Some(Inbound { phase: Phase::Beginning { control, .. }, .. }) = &mut self.link.inbound {
             *control = write;
         }
@@ -285,12 +289,12 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn follow(&mut self, epoch: Epoch) {
-        self.set_joined();
+        self.peer.set_joined();
         let Some(inbound) = &mut self.link.inbound else { return };
         let following = Following { epoch, received_bytes: 0, sent_ack: None, sent_credit: 0, untold: None };
         inbound.phase = Phase::Following(following);
         self.dirty = true;
-        let text = format!("this node follows the primary {} in epoch {epoch}", self.link.peer_name);
+        let text = format!("this node follows the primary {} in epoch {epoch}", self.peer.name());
         self.settled(&FOLLOWED);
         self.all_well(Matter::PeerLost, "following", text);
         self.read_inbound();
@@ -332,7 +336,7 @@ impl<S: StoreRead> Core<S> {
         }
         if header.epoch > end.epoch {
             let (epoch, first_seq, prev_chain) = (header.epoch, header.first_seq, header.prev_chain);
-            self.control.table.push(EpochMark { epoch, first_seq, prev_chain });
+            self.control.begin_epoch(EpochMark { epoch, first_seq, prev_chain });
         }
         self.replicated_mut().accept(batch.clone());
         self.enqueue_received(batch);
@@ -350,7 +354,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn announce(&mut self, durable: Seq) {
-        self.hear_announced(durable);
+        self.peer.hear_announced(durable);
         let applier = &mut self.appliers[0];
         applier.announced = applier.announced.max(durable);
         let announced = applier.announced;

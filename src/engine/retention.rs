@@ -97,11 +97,11 @@ impl<S: StoreRead> Core<S> {
         let claim = |consumer, done| Claim { consumer, done };
         [
             claim(Consumer::Store, Some(self.checkpoint.covered[0])),
-            claim(Consumer::Role, unless(self.state.needs_journal())),
-            claim(Consumer::Peer, if self.is_primary() { Some(self.link.retained) } else { NOTHING }),
+            claim(Consumer::Role, unless(self.roles.needs_journal())),
+            claim(Consumer::Peer, if self.is_primary() { Some(self.peer.retained()) } else { NOTHING }),
             claim(Consumer::Listing, unless(self.listing.is_some())),
-            claim(Consumer::Epochs, unless(self.saved_table != self.control.table)),
-            claim(Consumer::PeerRecord, self.peer_recorded().or(NOTHING)),
+            claim(Consumer::Epochs, unless(!self.control.knows_all_epochs())),
+            claim(Consumer::PeerRecord, self.peer.recorded().or(NOTHING)),
         ]
     }
 
@@ -111,15 +111,16 @@ impl<S: StoreRead> Core<S> {
 
     /// What every consumer has confirmed: journals may forget it (I-06).
     pub(super) fn release_journals(&mut self) {
-        if self.control_write.is_some() {
+        if self.control.is_being_written() {
             return;
         }
         match fate(&self.claims(), self.journals[0].second_base(), false) {
             // Where an epoch began must not be known from the journal alone when that part of it goes, and that the peer had
             // it must be known when it comes back without.
             Fate::Recorded => {
-                self.keeping.due |= self.saved_table == self.control.table;
-                return self.write_control();
+                self.peer.keep_when(self.control.knows_all_epochs());
+                self.write_control();
+                return;
             }
             Fate::Goes(up_to) => self.journals[0].release(up_to),
             Fate::Kept => {}
@@ -167,7 +168,7 @@ impl<S: StoreRead> Core<S> {
 
     /// Whether an absent peer lacks what the oldest segment holds.
     pub(super) fn has_claim(&self) -> bool {
-        let claimed = self.journals[0].second_base().is_some_and(|base| self.link.retained < base);
+        let claimed = self.journals[0].second_base().is_some_and(|base| self.peer.retained() < base);
         self.is_primary() && claimed
     }
 
@@ -183,20 +184,21 @@ impl<S: StoreRead> Core<S> {
                 return false;
             }
             Fate::Recorded => {
-                if self.control_write.is_none() && self.peer_may_be_written() {
+                if !self.control.is_being_written() && self.peer.may_be_written(self.now.mono) {
                     self.write_control();
                 }
                 return false;
             }
         }
         let Some(oldest) = self.journals[0].drop_oldest(kept) else { return false };
-        let peer = &self.control.peer;
+        let peer = self.peer.record();
         // What it has in memory it may still lose: only what it ever said to be on its disk counts.
-        let on_peers_disk = self.link.retained.max(peer.holds.min(peer.on_disk));
+        let on_peers_disk = self.peer.retained().max(peer.holds.min(peer.on_disk));
         if !self.is_primary() || on_peers_disk >= Seq(oldest.0 - 1) {
             return true;
         }
-        self.set_apart();
+        self.peer.set_apart();
+        self.dirty = true;
         if !self.incidents.lasts(Matter::PeerDropped) {
             let text = format!(
                 "{}: entries before {oldest} are gone that are not on the peer's disk; it will need a full copy",

@@ -131,7 +131,7 @@ impl<S: StoreRead> Core<S> {
             self.reply(token, AdminReply::Error { message, next });
         }
         self.admin_waits = waits;
-        match &mut self.state.abandon_clients {
+        match &mut self.roles.abandon_clients {
             // Both journals.
             Some(Abandon { beyond: Some(other), .. }) => {
                 for (other, beyond) in other.iter_mut().zip(beyond) {
