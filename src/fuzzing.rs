@@ -15,6 +15,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("admin", admin),
     ("batch", batch),
+    ("chunk", crate::format::chunk::fuzz_chunk),
     ("config", config),
     ("control", control),
     ("dptr", crate::format::dptr::fuzz_dptr),

@@ -30,6 +30,18 @@ pub const BATCH_MAX: usize = 32 << 20;
 pub const BATCH_ENTRIES_MAX: u32 = 1 << 20;
 /// Payload of a link frame at most (bytes).
 pub const FRAME_PAYLOAD_MAX: usize = BATCH_MAX;
+/// Ranges that a peer may want at once.
+pub const WANTS_MAX: usize = 4;
+/// Content that is asked for at once in a copy (bytes); one item may be longer.
+pub const CHUNK_BYTES: u32 = 1 << 20;
+/// Chunks of a copy that may wait for the store.
+pub const CHUNKS_WAITING_MAX: usize = 4;
+/// Definitions that a copy can begin with: accounts and files.
+pub const COPY_DEFINITIONS_MAX: u32 = 1 << 20;
+/// Pieces of a volume in one chunk of a copy.
+pub const COPY_RUNS_MAX: u32 = 1 << 16;
+/// Payload of a frame that asks for a range (bytes).
+pub const WANT_PAYLOAD_MAX: usize = 512;
 /// Payload of a frame before the peer's hello was accepted (bytes).
 pub const HELLO_PAYLOAD_MAX: usize = 4096;
 /// Epochs told in a hello, newest last.

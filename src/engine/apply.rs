@@ -73,6 +73,27 @@ impl Applier {
         self.queue.push_back((batch, known));
     }
 
+    /// Leaves its history for one that stands at `origin`. What the store still tells of the one before is not heard.
+    pub(super) fn restart_at(&mut self, origin: Seq) {
+        let round = self.round.next();
+        *self = Self { round, ..Self::new(origin, origin, origin, origin) };
+    }
+
+    /// Whether the store has shown all that it was given.
+    pub(super) fn is_idle(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
+    /// Up to here the store was given everything, and has shown it.
+    pub(super) fn shown(&self) -> Seq {
+        self.shown
+    }
+
+    /// Of what is given now.
+    pub(super) fn round(&self) -> Round {
+        self.round
+    }
+
     /// Drops what is beyond `end`: it is no longer part of the history.
     pub(super) fn cut(&mut self, end: Seq) {
         while let Some((batch, _)) = self.queue.back()
@@ -171,6 +192,9 @@ impl<S: StoreRead> Core<S> {
 
     /// Gives the next batch to the store; false when there is none to give now.
     fn hand_one(&mut self, journal: JournalKind) -> bool {
+        if journal == JournalKind::Replicated && (self.waits_for_copy() || self.hand_chunk()) {
+            return !self.waits_for_copy();
+        }
         let limit = self.apply_limit(journal);
         let applier = &mut self.appliers[journal.index()];
         if applier.handed >= limit {
@@ -194,6 +218,17 @@ impl<S: StoreRead> Core<S> {
         let applier = &mut self.appliers[journal.index()];
         let Some((batch, known)) = applier.queue.pop_front() else { return false };
         self.hand(journal, batch, known);
+        true
+    }
+
+    /// Gives the store the chunk that stands behind what it was given, if there is one.
+    fn hand_chunk(&mut self) -> bool {
+        let (handed, round) = (self.appliers[0].handed, self.appliers[0].round);
+        let Some((chunk, progress)) = self.taking.as_mut().and_then(|taking| taking.hand(handed)) else {
+            return false;
+        };
+        self.checkpoint.bytes_since += chunk.content.bytes();
+        self.effect(StoreEffect::TakeChunk { round, chunk, progress });
         true
     }
 
@@ -285,6 +320,8 @@ impl<S: StoreRead> Core<S> {
             StoreEvent::ApplyFailed { journal, round, fault } => self.apply_failed(journal, round, fault),
             StoreEvent::Checkpointed { applied } => self.checkpointed(applied),
             StoreEvent::CheckpointFailed { fault } => self.checkpoint_failed(fault),
+            StoreEvent::CopyBegun { result } => self.copy_begun(result),
+            StoreEvent::ChunkTaken { round, id } => self.chunk_taken(round, id),
         }
     }
 
@@ -343,6 +380,9 @@ impl<S: StoreRead> Core<S> {
         applier.disk_needs = Seq(0);
         applier.handed = applier.shown;
         applier.reader = JournalReader::after(applier.handed);
+        if let (JournalKind::Replicated, Some(taking)) = (journal, &mut self.taking) {
+            taking.take_back();
+        }
         if fault == Fault::NoSpace && self.has_claim() {
             // Room can be made, which is told.
             return;
@@ -392,11 +432,12 @@ impl<S: StoreRead> Core<S> {
     /// When the next checkpoint is due; none while one runs, and where it would change nothing.
     pub(super) fn checkpoint_deadline(&self) -> Option<Mono> {
         let applied = [self.appliers[0].applied, self.appliers[1].applied];
-        let Checkpoint { running, wanted, failed, at, covered, bytes_since } = self.checkpoint;
-        if running || applied == covered {
+        let Checkpoint { running, wanted, failed, at, covered, bytes_since, .. } = self.checkpoint;
+        let forced = self.checkpoint.is_forced();
+        if running || (applied == covered && !forced) {
             return None;
         }
-        let at_once = wanted || bytes_since >= self.config.checkpoint_bytes;
+        let at_once = wanted || forced || bytes_since >= self.config.checkpoint_bytes;
         let rest = match (at_once, failed) {
             (true, None) => 0,
             // Whoever wants it may want it in every round.
@@ -411,6 +452,7 @@ impl<S: StoreRead> Core<S> {
             return;
         }
         self.checkpoint.running = true;
+        self.checkpoint.begins();
         self.checkpoint.wanted = false;
         self.checkpoint.bytes_since = 0;
         self.checkpoint.at = self.now.mono;
@@ -420,6 +462,7 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn checkpointed(&mut self, applied: [Seq; 2]) {
         self.checkpoint.running = false;
         self.checkpoint.failed = None;
+        self.checkpoint.ends(true);
         self.checkpoint.covered = applied;
         self.incident_over("checkpoint-failed", "checkpoint-back", "the store is durable again".to_owned());
         self.release_journals();
@@ -428,6 +471,7 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn checkpoint_failed(&mut self, fault: Fault) {
         self.checkpoint.running = false;
         self.checkpoint.failed = Some(fault);
+        self.checkpoint.ends(false);
         self.checkpoint.at = self.now.mono;
         self.room_wanted |= fault == Fault::NoSpace;
         let text = format!("making the store durable: {fault}; the journal is kept until it succeeds");

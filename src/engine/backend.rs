@@ -253,7 +253,7 @@ impl<S: StoreRead> Backend for Core<S> {
     }
 
     fn peer_acked(&self) -> [Seq; 3] {
-        let acked = self.peer.acked();
+        let acked = self.peer.confirmed();
         [acked.received, acked.durable, acked.applied]
     }
 

@@ -153,7 +153,7 @@ impl<S: StoreRead> Core<S> {
     /// How far things are, for replies.
     pub(super) fn marks(&self) -> CommitWatermarks {
         let durable = [self.journals[0].pace().durable, self.journals[1].pace().durable];
-        let acked = self.peer.acked();
+        let acked = self.peer.confirmed();
         let at_peer = |seq: Seq| match (self.degraded, self.restoring) {
             (None, _) => durable[0].min(seq),
             (Some(_), None) => self.answered_lowered(durable[0]),

@@ -1,7 +1,9 @@
 //! What the engine is told once, at its start.
 
+use crate::base::limits::CHUNK_BYTES;
 use crate::base::{AckLevel, Ordinal, Seq};
 use crate::format::PairId;
+use crate::format::chunk::Progress;
 use crate::format::control::Control;
 use crate::journal::Recovered;
 use crate::store::namespace::Namespace;
@@ -17,6 +19,15 @@ pub enum PeerLoss {
     },
     /// Let clients wait until the peer is back.
     Block,
+}
+
+/// What a primary does when its peer can be joined by a full copy only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FullSync {
+    /// Give it one, unless that would drop entries which only the peer has.
+    Auto,
+    /// Wait for an operator.
+    Ask,
 }
 
 /// Settings; the daemon makes them from the config file. What the daemon's keys default to is the default here too.
@@ -36,9 +47,13 @@ pub struct EngineConfig {
     pub ack_level: AckLevel,
     /// See [`PeerLoss`].
     pub on_peer_loss: PeerLoss,
+    /// See [`FullSync`].
+    pub full_sync: FullSync,
     /// Whether a restarted primary serves although its peer is silent. Two primaries are possible then: see
     /// `docs/takeover.md`.
     pub serve_alone: bool,
+    /// How much content is asked for at once in a copy (bytes).
+    pub chunk_bytes: u32,
     /// Heartbeats are sent this often (milliseconds).
     pub heartbeat_ms: u64,
     /// A silent link is closed after this (milliseconds).
@@ -71,7 +86,9 @@ impl Default for EngineConfig {
             quota_bytes: 8 << 30,
             ack_level: AckLevel::Local,
             on_peer_loss: PeerLoss::Degrade { after_ms: 5000 },
+            full_sync: FullSync::Auto,
             serve_alone: false,
+            chunk_bytes: CHUNK_BYTES,
             heartbeat_ms: 500,
             peer_timeout_ms: 5000,
             checkpoint_ms: 10_000,
@@ -101,4 +118,6 @@ pub struct StartState<S> {
     pub applied: [Seq; 2],
     /// Where the store has to be given the journals again from: behind `applied` where volumes may be behind the items.
     pub replay_from: [Seq; 2],
+    /// How far the copy is that the store is given, if it ever was given one.
+    pub copied: Option<Progress>,
 }

@@ -8,7 +8,7 @@ use super::effect::{FileEffect, Severity};
 use super::event::FileEvent;
 use crate::base::{Epoch, Fault, Position, Seq};
 use crate::format::PairId;
-use crate::format::control::{Control, EpochMark, PeerRecord, Role};
+use crate::format::control::{Control, EpochMark, Origin, PeerRecord, Role};
 use crate::journal::Recovered;
 use crate::store::StoreRead;
 
@@ -20,6 +20,8 @@ pub(super) struct ControlFile {
     epoch: Epoch,
     /// Where each epoch of this node's history begins, oldest first.
     table: Vec<EpochMark>,
+    /// Where that history begins.
+    origin: Origin,
     /// The number of the write under way.
     write: Option<u64>,
     /// The table in the file on disk, and in the one being written. A segment that an epoch begins in may be released only
@@ -31,7 +33,7 @@ pub(super) struct ControlFile {
 impl ControlFile {
     /// As found on disk. Epochs that only the journal knows are added, those that it does not reach are left out.
     pub(super) fn found(control: Control, journal: &Recovered) -> Self {
-        let Control { role, pair, epoch, mut table, .. } = control;
+        let Control { role, pair, epoch, mut table, origin, .. } = control;
         let saved = table.clone();
         for mark in &journal.epochs {
             if table.last().is_none_or(|last| last.epoch < mark.epoch) {
@@ -40,7 +42,7 @@ impl ControlFile {
         }
         table.retain(|mark| mark.first_seq <= journal.end.seq);
         let epoch = epoch.max(journal.end.epoch);
-        Self { pair, role, epoch, table, write: None, saved, writing: Vec::new() }
+        Self { pair, role, epoch, table, origin, write: None, saved, writing: Vec::new() }
     }
 
     pub(super) fn role(&self) -> Role {
@@ -94,11 +96,24 @@ impl ControlFile {
         self.role = role;
     }
 
+    /// This node leaves its history for that of a copy, which begins at `origin` in the epochs of `table`.
+    pub(super) fn begin_copy(&mut self, epoch: Epoch, origin: Origin, table: Vec<EpochMark>) {
+        self.table = table;
+        self.forget_epochs_after(origin.at.seq);
+        (self.epoch, self.origin, self.role) = (epoch, origin, Role::Incomplete);
+    }
+
+    /// The copy is whole.
+    pub(super) fn end_copy(&mut self) {
+        self.role = Role::Standby;
+    }
+
     /// A write begins; gives what it writes.
     fn begin(&mut self, write: u64, peer: PeerRecord) -> Control {
         self.write = Some(write);
         self.writing.clone_from(&self.table);
-        Control { role: self.role, pair: self.pair, epoch: self.epoch, table: self.table.clone(), peer }
+        let Self { role, pair, epoch, origin, .. } = *self;
+        Control { role, pair, epoch, table: self.table.clone(), peer, origin }
     }
 
     /// A write ended; false if it is not the one under way.
@@ -137,7 +152,7 @@ impl<S: StoreRead> Core<S> {
         self.control.saved = std::mem::take(&mut self.control.writing);
         self.peer.written();
         self.dirty = true;
-        if !self.roles_control_written(write) {
+        if !self.roles_control_written(write) && !self.copy_control_written(write) {
             self.link_control_written(write);
         }
     }
@@ -151,7 +166,7 @@ impl<S: StoreRead> Core<S> {
         self.room_wanted |= fault == Fault::NoSpace;
         let text = format!("writing the control file: {fault}; it is tried again");
         self.incident_once(Severity::Critical, "control-failed", text);
-        if !self.roles.control_failed(write, self.now.mono) {
+        if !self.roles.control_failed(write, self.now.mono) && !self.copy_control_failed(write) {
             self.link_control_failed(write);
         }
     }

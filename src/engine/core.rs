@@ -19,6 +19,7 @@ use super::peer::Peer;
 use super::promises::Promises;
 use super::read_back::ReadFor;
 use super::roles::{Roles, Stage};
+use super::sync::Taking;
 use crate::base::limits::{BLOCK_U64, SEGMENT_MIN};
 use crate::base::{AckLevel, Fault, JournalKind, Mono, Now, Ordinal, Seq, Wait};
 use crate::format::control::Role;
@@ -69,6 +70,10 @@ pub(super) struct Core<S> {
     pub(super) definitions: VecDeque<(u64, super::admin::AdminRequest)>,
     pub(super) admin_waits: Vec<(Wait, u64, AdminReply)>,
     pub(super) copy: Option<CopyJob>,
+    /// The copy of everything that this node is given, while it is incomplete.
+    pub(super) taking: Option<Taking>,
+    /// An operator said that the peer may be given one.
+    pub(super) copy_asked: bool,
     pub(super) listing: Option<Listing>,
     /// Why the last write of a journal failed.
     pub(super) write_fault: Option<Fault>,
@@ -106,12 +111,69 @@ pub(super) struct Checkpoint {
     pub(super) at: Mono,
     pub(super) covered: [Seq; 2],
     pub(super) bytes_since: u64,
+    /// Somebody waits for one that begins from now on.
+    forced: Forced,
+}
+
+/// Where a checkpoint is that somebody waits for although no entry was applied since the last one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Forced {
+    /// Nobody waits.
+    #[default]
+    No,
+    /// It is to begin.
+    Due,
+    /// It has begun.
+    Running,
+    /// It succeeded.
+    Done,
+}
+
+impl Checkpoint {
+    /// One that begins from now on is waited for; [`Self::has_covered`] tells of its end.
+    pub(super) fn force(&mut self) {
+        self.forced = Forced::Due;
+    }
+
+    /// Whether one is to begin although nothing was applied.
+    pub(super) fn is_forced(&self) -> bool {
+        self.forced == Forced::Due
+    }
+
+    /// One begins.
+    pub(super) fn begins(&mut self) {
+        if self.forced == Forced::Due {
+            self.forced = Forced::Running;
+        }
+    }
+
+    /// One ended.
+    pub(super) fn ends(&mut self, well: bool) {
+        if self.forced == Forced::Running {
+            self.forced = if well { Forced::Done } else { Forced::Due };
+        }
+    }
+
+    /// Whether the one that was forced has succeeded; told once.
+    pub(super) fn has_covered(&mut self) -> bool {
+        let done = self.forced == Forced::Done;
+        if done {
+            self.forced = Forced::No;
+        }
+        done
+    }
+
+    /// The replicated journal begins anew behind this entry.
+    pub(super) fn restarted(&mut self, origin: Seq) {
+        self.covered[0] = origin;
+    }
 }
 
 impl<S: StoreRead> Core<S> {
     pub(super) fn new(config: EngineConfig, start: StartState<S>) -> Self {
-        let StartState { control, journals: [replicated, local], store, namespace, applied, replay_from } =
-            start;
+        let StartState { control, journals, store, namespace, applied, replay_from, copied } = start;
+        let [replicated, local] = journals;
+        let taking = Taking::found(&control, copied.as_ref());
         let peer = Peer::found(control.peer, control.role, replicated.end.seq, replicated.announced);
         let control = ControlFile::found(control, &replicated);
         let applier = |at: usize, found: &Recovered| {
@@ -156,6 +218,8 @@ impl<S: StoreRead> Core<S> {
             definitions: VecDeque::new(),
             admin_waits: Vec::new(),
             copy: None,
+            taking,
+            copy_asked: false,
             listing: None,
             write_fault: None,
             pace: super::throttle::Throttle::default(),

@@ -61,9 +61,14 @@ impl<S: StoreRead> Core<S> {
         wait
     }
 
+    /// Whether a peer follows that promises may be built on: what an incomplete one says keeps none.
+    fn is_followed(&self) -> bool {
+        self.link.is_streaming() && !self.peer.is_incomplete()
+    }
+
     /// Since when the peer is away; none while it is connected and speaks.
     fn note_loss(&mut self) {
-        if self.link.is_streaming() {
+        if self.is_followed() {
             self.peer_lost_at = None;
         } else if self.peer_lost_at.is_none() && self.serving() {
             // What it said last, it said before its connection was given up.
@@ -76,7 +81,7 @@ impl<S: StoreRead> Core<S> {
     fn lost_at(&self) -> Option<Mono> {
         let (grace, connected) = (self.grace()?, self.grace_connected()?);
         let away = self.peer_lost_at.map(|since| since.plus_ms(grace));
-        let silent = self.link.stream_heard().map(|heard| heard.plus_ms(connected));
+        let silent = self.link.stream_heard().filter(|_| self.is_followed()).map(|heard| heard.plus_ms(connected));
         let overdue = self.promises.oldest().map(|(since, _)| since.plus_ms(connected));
         [away, silent, overdue].into_iter().flatten().min()
     }
@@ -93,7 +98,7 @@ impl<S: StoreRead> Core<S> {
         }
         self.pump_pace();
         if let (Some(from), Some(until)) = (self.degraded, self.restoring)
-            && self.peer.acked().durable >= until
+            && self.peer.confirmed().durable >= until
         {
             self.degraded = None;
             self.restoring = None;
@@ -114,7 +119,7 @@ impl<S: StoreRead> Core<S> {
         let from = self.confirmed().min(pace.durable);
         self.degraded = Some(from);
         let away = match waiting {
-            Some((since, seq)) if self.link.is_streaming() => {
+            Some((since, seq)) if self.is_followed() => {
                 let ms = self.now.mono.since(since) / 1000;
                 format!("the peer is connected and has not confirmed entry {seq} for {ms} ms")
             }
@@ -138,7 +143,7 @@ impl<S: StoreRead> Core<S> {
 
     /// The last entry that the peer has confirmed at the highest level that is promised.
     fn confirmed(&self) -> Seq {
-        let acked = self.peer.acked();
+        let acked = self.peer.confirmed();
         match self.promised {
             AckLevel::Applied => acked.applied,
             AckLevel::Durable => acked.durable,
@@ -151,8 +156,8 @@ impl<S: StoreRead> Core<S> {
     /// the peer slow that load down.
     fn is_near(&self) -> bool {
         let grace = self.grace_connected().unwrap_or(0);
-        self.link.caught_up()
-            || (self.link.is_streaming() && is_young(self.peer.lag_age(self.now.mono), grace))
+        (self.link.caught_up() && self.is_followed())
+            || (self.is_followed() && is_young(self.peer.lag_age(self.now.mono), grace))
     }
 
     /// Looks whether answers at a lowered level are held back for a while, so that a peer which gets on under a load that

@@ -11,6 +11,7 @@ pub use crate::doors::Allocation;
 pub use crate::doors::nbd::Tls;
 pub use crate::doors::resp::{ClientPlace, Memory};
 use crate::format::batch::Batch;
+use crate::format::chunk::{Chunk, CopyBegin, Progress, Want};
 use bytes::Bytes;
 
 /// Something to do outside.
@@ -20,6 +21,8 @@ pub enum Effect {
     Journal(JournalEffect),
     /// In the record store.
     Store(StoreEffect),
+    /// For a peer that is given a copy.
+    Copy(CopyEffect),
     /// With the volumes' files.
     Volume(VolumeEffect),
     /// With the node's small files.
@@ -86,11 +89,50 @@ pub enum StoreEffect {
     },
     /// Make the store durable; answer checkpointed or failed. At most one is under way.
     Checkpoint,
+    /// Replace everything that is replicated by the definitions that a copy begins with; answer begun. Nothing of the
+    /// replicated journal is under way.
+    BeginCopy {
+        /// The beginning.
+        begin: Box<CopyBegin>,
+    },
+    /// Make a range what a chunk says, behind all that was given before; answer taken, or failed as for a batch of the
+    /// replicated journal.
+    TakeChunk {
+        /// As for [`StoreEffect::Apply`].
+        round: Round,
+        /// The chunk.
+        chunk: Chunk,
+        /// How far the copy is with it.
+        progress: Progress,
+    },
 }
 
 impl From<StoreEffect> for Effect {
     fn from(effect: StoreEffect) -> Self {
         Self::Store(effect)
+    }
+}
+
+/// What to read for a peer that is given a copy, from a state between two batches; answered by [`super::CopyEvent`].
+#[derive(Debug)]
+pub enum CopyEffect {
+    /// The definitions.
+    Definitions {
+        /// Comes back with the answer.
+        read: u64,
+    },
+    /// A range.
+    Range {
+        /// Comes back with the answer.
+        read: u64,
+        /// Which.
+        want: Want,
+    },
+}
+
+impl From<CopyEffect> for Effect {
+    fn from(effect: CopyEffect) -> Self {
+        Self::Copy(effect)
     }
 }
 

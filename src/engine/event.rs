@@ -5,6 +5,7 @@ use super::admin::AdminRequest;
 use super::effect::{ClientDoor, ClientPlace, Memory};
 use crate::base::{AlignedBuf, ConnId, Fault, JournalKind, Round, SegmentIndex, Seq};
 use crate::doors::Allocation;
+use crate::format::chunk::{Chunk, Definitions};
 use bytes::Bytes;
 
 /// Something that happened outside.
@@ -14,6 +15,8 @@ pub enum Event {
     Journal(JournalEvent),
     /// Of the record store.
     Store(StoreEvent),
+    /// Of what was read for a peer that is given a copy.
+    Copy(CopyEvent),
     /// Of the volumes' files.
     Volume(VolumeEvent),
     /// Of the node's small files.
@@ -118,11 +121,49 @@ pub enum StoreEvent {
         /// Why.
         fault: Fault,
     },
+    /// The store holds the definitions of [`super::StoreEffect::BeginCopy`] and nothing else that is replicated, or could not
+    /// do so.
+    CopyBegun {
+        /// Why not.
+        result: Result<(), Fault>,
+    },
+    /// The range of [`super::StoreEffect::TakeChunk`] is as the chunk says.
+    ChunkTaken {
+        /// The round of the chunk.
+        round: Round,
+        /// The chunk.
+        id: u64,
+    },
 }
 
 impl From<StoreEvent> for Event {
     fn from(event: StoreEvent) -> Self {
         Self::Store(event)
+    }
+}
+
+/// What was read for a peer that is given a copy.
+#[derive(Debug)]
+pub enum CopyEvent {
+    /// The definitions, and the last entry of the replicated journal that is applied in them.
+    Definitions {
+        /// The read.
+        read: u64,
+        /// What was found, or why nothing was.
+        result: Result<(Seq, Definitions), Fault>,
+    },
+    /// A range.
+    Range {
+        /// The read.
+        read: u64,
+        /// What it holds, or why that is not known.
+        result: Result<Chunk, Fault>,
+    },
+}
+
+impl From<CopyEvent> for Event {
+    fn from(event: CopyEvent) -> Self {
+        Self::Copy(event)
     }
 }
 

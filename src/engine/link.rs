@@ -20,7 +20,7 @@ use crate::base::limits::NAME_MAX;
 use crate::base::{AlignedBuf, ConnId, Epoch, Mono, Now, Prng, Seq};
 use crate::format::control::Role;
 use crate::format::frame::{
-    FrameHeader, FrameKind, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION, Refuse, RefuseCode,
+    FEATURE_COPY, FrameHeader, FrameKind, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION, Refuse, RefuseCode,
 };
 use crate::pair::{Frame, Head, LinkSession, Own, Verdict, judge};
 use crate::store::StoreRead;
@@ -159,7 +159,7 @@ impl<S: StoreRead> Core<S> {
         Hello {
             version: PROTOCOL_VERSION,
             floor: PROTOCOL_FLOOR,
-            features: 0,
+            features: FEATURE_COPY,
             pair: own.pair,
             ordinal: own.ordinal,
             role: own.role,
@@ -171,6 +171,7 @@ impl<S: StoreRead> Core<S> {
             known,
             relied_on,
             door: door_told(&self.config.resp_doors),
+            copied: self.can_go_on_copying(),
         }
         .encode()
         .into()
@@ -378,6 +379,7 @@ impl<S: StoreRead> Core<S> {
                     (Frame::Hello(hello), OutboundPhase::Greeting) => self.greeted(&hello, &header),
                     (Frame::Refuse(refuse), _) => self.refused_by_peer(&refuse, &header),
                     (Frame::Ack(ack), OutboundPhase::Streaming(_)) => self.sender_ack(ack, header.credit),
+                    (Frame::Want(want), OutboundPhase::Streaming(_)) => self.wanted(want),
                     (Frame::Heartbeat, _) => {}
                     _ => self.outbound_fault("a frame came that has no place in an answer"),
                 },
@@ -418,11 +420,7 @@ impl<S: StoreRead> Core<S> {
         }
         match verdict {
             Verdict::Stream { common } => self.start_stream(common),
-            Verdict::NeedsFullSync(why) => {
-                let text = format!("the peer cannot follow: {why}; it needs a full copy");
-                self.incident_once(Severity::Critical, "needs-full-sync", text);
-                self.part_from_peer(&why);
-            }
+            Verdict::NeedsFullSync { why, safe } => self.give_copy(&why, safe),
             Verdict::MayServe => {
                 self.end_outbound(false, "the question is answered");
                 self.may_serve();
@@ -459,7 +457,7 @@ impl<S: StoreRead> Core<S> {
                 "the question is answered".to_owned()
             }
             Verdict::Wait(why) => why.to_owned(),
-            Verdict::Stream { .. } | Verdict::NeedsFullSync(_) | Verdict::Follow => {
+            Verdict::Stream { .. } | Verdict::NeedsFullSync { .. } | Verdict::Follow => {
                 "wrong direction".to_owned()
             }
         }
@@ -498,8 +496,8 @@ impl<S: StoreRead> Core<S> {
             return false;
         }
         match self.roles.stage() {
-            Stage::Standby | Stage::Asking | Stage::Serving | Stage::Diverged => true,
-            Stage::Replaying => self.control.role() != Role::Standby,
+            Stage::Standby | Stage::Incomplete | Stage::Asking | Stage::Serving | Stage::Diverged => true,
+            Stage::Replaying => !matches!(self.control.role(), Role::Standby | Role::Incomplete),
             Stage::Opening | Stage::SteppingDown | Stage::Stopped => false,
         }
     }

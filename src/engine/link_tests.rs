@@ -271,6 +271,7 @@ fn hello(ordinal: u8, role: Role, end: Position) -> Hello {
         known: Seq(0),
         relied_on: Seq(0),
         door: None,
+        copied: false,
     }
 }
 

@@ -39,6 +39,7 @@ mod rounds;
 mod sender;
 mod standstill;
 mod status;
+mod sync;
 #[cfg(test)]
 mod test_kit;
 mod throttle;
@@ -51,12 +52,12 @@ use crate::doors::resp::{DoorOutput, RespConfig, RespDoor};
 use crate::store::StoreRead;
 use admin::AdminRequest;
 use blocks::Answer;
-pub use config::{EngineConfig, PeerLoss, StartState};
+pub use config::{EngineConfig, FullSync, PeerLoss, StartState};
 pub use effect::{
-    Allocation, ClientDoor, ClientEffect, ClientPlace, Effect, FileEffect, Incident, JournalEffect,
+    Allocation, ClientDoor, ClientEffect, ClientPlace, CopyEffect, Effect, FileEffect, Incident, JournalEffect,
     LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment, Severity, StoreEffect, Tls, VolumeEffect,
 };
-pub use event::{ClientEvent, Event, FileEvent, JournalEvent, LinkEvent, StoreEvent, VolumeEvent};
+pub use event::{ClientEvent, CopyEvent, Event, FileEvent, JournalEvent, LinkEvent, StoreEvent, VolumeEvent};
 use roles::{Abandon, Stage};
 pub use rounds::Rounds;
 
@@ -100,6 +101,7 @@ impl<S: StoreRead> Engine<S> {
         match event {
             Event::Journal(event) => core.journal_event(event),
             Event::Store(event) => core.store_event(event),
+            Event::Copy(event) => core.copy_event(event),
             Event::Volume(VolumeEvent::Read { read, result }) => core.volume_read(read, result),
             Event::Volume(VolumeEvent::Allocation { read, result }) => core.volume_allocation(read, result),
             Event::File(event) => core.file_event(event),
@@ -227,6 +229,7 @@ impl<S: StoreRead> Engine<S> {
         core.pump_journals();
         core.pump_apply();
         core.pump_roles();
+        core.pump_taking();
         core.pump_link();
         core.pump_degrade();
         core.pump_definitions();
@@ -294,6 +297,7 @@ impl<S: StoreRead> Engine<S> {
             core.apply_deadline(),
             core.checkpoint_deadline(),
             core.roles_deadline(),
+            core.taking.as_ref().and_then(sync::Taking::deadline),
             core.link_deadline(),
             core.degrade_deadline(),
             core.peer.write_deadline(core.now.mono),

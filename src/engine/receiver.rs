@@ -6,6 +6,7 @@ use super::incidents::{FOLLOWED, Matter};
 use crate::base::limits::{CREDIT_WINDOW, RECEIVED_ACK_MS};
 use crate::base::{Epoch, Mono, Position, Seq};
 use crate::format::batch::Batch;
+use crate::format::chunk::CopyBegin;
 use crate::format::control::EpochMark;
 use crate::format::frame::{Ack, FrameHeader, FrameKind, Hello, Refuse, RefuseCode};
 use crate::journal::JournalState;
@@ -19,21 +20,23 @@ pub(super) struct Inbound {
     pub(super) session: LinkSession,
     /// The peer's address, for people.
     pub(super) from: String,
-    phase: Phase,
+    pub(super) phase: Phase,
 }
 
 #[derive(Debug)]
-enum Phase {
+pub(super) enum Phase {
     /// It was answered; a primary's stream may begin.
     Answered { follow: bool, epoch: Epoch },
     /// Until the journal is quiet, has been cut, and the control file holds the primary's epoch.
     Beginning { common: Position, epoch: Epoch, control: Option<u64> },
+    /// A copy begins: until nothing of this node's own history is under way, and the control file says that it is left.
+    Leaving { begin: Box<CopyBegin>, epoch: Epoch, control: Option<u64> },
     /// Batches come.
     Following(Following),
 }
 
 #[derive(Debug)]
-struct Following {
+pub(super) struct Following {
     epoch: Epoch,
     received_bytes: u64,
     sent_ack: Option<Ack>,
@@ -73,19 +76,27 @@ impl Inbound {
     }
 
     pub(super) fn is_following(&self) -> bool {
-        matches!(self.phase, Phase::Following(_) | Phase::Beginning { .. })
+        matches!(self.phase, Phase::Following(_) | Phase::Beginning { .. } | Phase::Leaving { .. })
+    }
+
+    /// Whether a copy is about to begin.
+    pub(super) fn leaves_history(&self) -> bool {
+        matches!(self.phase, Phase::Leaving { .. })
     }
 
     /// When the peer has to be told of what is received, whatever the disk does.
     pub(super) fn ack_deadline(&self) -> Option<Mono> {
         match &self.phase {
             Phase::Following(following) => Some(following.untold?.plus_ms(RECEIVED_ACK_MS)),
-            Phase::Answered { .. } | Phase::Beginning { .. } => None,
+            Phase::Answered { .. } | Phase::Beginning { .. } | Phase::Leaving { .. } => None,
         }
     }
 
     pub(super) fn waits_for_control(&self, write: u64) -> bool {
-        matches!(self.phase, Phase::Beginning { control: Some(id), .. } if id == write)
+        match self.phase {
+            Phase::Beginning { control, .. } | Phase::Leaving { control, .. } => control == Some(write),
+            Phase::Answered { .. } | Phase::Following(_) => false,
+        }
     }
 }
 
@@ -93,7 +104,7 @@ impl<S: StoreRead> Core<S> {
     /// Frames of the connection that the peer made.
     pub(super) fn read_inbound(&mut self) {
         while let Some(inbound) = &mut self.link.inbound {
-            if matches!(inbound.phase, Phase::Beginning { .. }) {
+            if matches!(inbound.phase, Phase::Beginning { .. } | Phase::Leaving { .. }) {
                 // What follows is read when the beginning is done; the credit given bounds it.
                 return;
             }
@@ -119,6 +130,13 @@ impl<S: StoreRead> Core<S> {
                 inbound.phase = Phase::Beginning { common, epoch, control: None };
                 self.dirty = true;
             }
+            (Frame::CopyBegin(begin), Phase::Answered { follow: true, epoch }) if header.epoch == *epoch => {
+                let epoch = *epoch;
+                self.copy_offered(begin, epoch);
+            }
+            (Frame::Chunk(chunk), Phase::Following(following)) if header.epoch == following.epoch => {
+                self.take_chunk(chunk);
+            }
             (Frame::Batch(batch), Phase::Following(following)) if header.epoch == following.epoch => {
                 self.take_batch(batch, header.durable);
             }
@@ -135,7 +153,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     /// The peer broke a rule: counted, told, and the connection ends.
-    fn inbound_fault(&mut self, text: &str) {
+    pub(super) fn inbound_fault(&mut self, text: &str) {
         self.refused += 1;
         self.incident(Severity::Warning, "link-refused", format!("the peer was cut off: {text}"));
         self.end_inbound(text);
@@ -165,7 +183,7 @@ impl<S: StoreRead> Core<S> {
         self.read_inbound();
     }
 
-    fn refuse_inbound(&mut self, code: RefuseCode, text: String) {
+    pub(super) fn refuse_inbound(&mut self, code: RefuseCode, text: String) {
         let (head, now) = (self.head(), self.now);
         if let Some(inbound) = &mut self.link.inbound {
             let refuse = Refuse { code: code as u16, text: text.clone() };
@@ -175,7 +193,7 @@ impl<S: StoreRead> Core<S> {
         self.end_inbound(&text);
     }
 
-    fn flush_inbound(&mut self) {
+    pub(super) fn flush_inbound(&mut self) {
         if let Some(inbound) = &mut self.link.inbound {
             let (conn, parts) = (inbound.session.conn, inbound.session.take_out());
             if !parts.is_empty() {
@@ -204,7 +222,7 @@ impl<S: StoreRead> Core<S> {
                     inbound.session.send(now, FrameKind::Ack, head, ack.encode().into());
                 }
             }
-            Phase::Answered { .. } | Phase::Beginning { .. } => {
+            Phase::Answered { .. } | Phase::Beginning { .. } | Phase::Leaving { .. } => {
                 if now.mono >= inbound.session.sent.plus_ms(beat) {
                     inbound.session.send(now, FrameKind::Heartbeat, head, Bytes::new());
                 }
@@ -280,15 +298,21 @@ impl<S: StoreRead> Core<S> {
 
     /// An epoch is durable before it acts (I-20).
     pub(super) fn receiver_control_written(&mut self, write: u64) {
-        if let Some(Inbound { phase: Phase::Beginning { control: Some(id), epoch, .. }, .. }) =
-            &self.link.inbound
-            && *id == write
-        {
-            self.follow(*epoch);
+        let Some(inbound) = self.link.inbound.as_ref().filter(|inbound| inbound.waits_for_control(write)) else {
+            return;
+        };
+        match &inbound.phase {
+            Phase::Beginning { epoch, .. } => self.follow(*epoch),
+            Phase::Leaving { begin, epoch, .. } => self.leave_history(begin.clone(), *epoch),
+            Phase::Answered { .. } | Phase::Following(_) => {}
         }
     }
 
-    fn follow(&mut self, epoch: Epoch) {
+    pub(super) fn follow(&mut self, epoch: Epoch) {
+        let end = self.replicated().sealed().seq;
+        if let Some(taking) = &mut self.taking {
+            taking.stream_begins(end);
+        }
         self.peer.set_joined();
         let Some(inbound) = &mut self.link.inbound else { return };
         let following = Following { epoch, received_bytes: 0, sent_ack: None, sent_credit: 0, untold: None };

@@ -105,6 +105,7 @@ impl Bench {
             known: Seq(0),
             relied_on: Seq(0),
             door: None,
+            copied: false,
         };
         bench.send(FrameKind::Hello, hello.encode().into());
         bench.send(FrameKind::Begin, Begin { common: Position::default() }.encode().into());

@@ -5,6 +5,7 @@ use super::effect::{LinkEffect, Severity};
 use super::incidents::{FOLLOWED, Matter};
 use super::link::Link;
 use super::read_back::ReadFor;
+use super::sync::Giving;
 use crate::base::limits::{LIVE_WINDOW_FULL, LIVE_WINDOW_MAX};
 use crate::base::{Fault, Position, Seq};
 use crate::format::batch::Batch;
@@ -40,6 +41,8 @@ impl Outbound {
 pub(super) enum OutboundPhase {
     Connecting,
     Greeting,
+    /// The definitions are being read that a copy begins with; if that is of no use, it is done so often again.
+    Defining { read: u64, reads_left: u32 },
     Streaming(Box<Stream>),
 }
 
@@ -59,9 +62,37 @@ pub(super) struct Stream {
     pub(super) reader: JournalReader,
     /// Read back from the journal, and waiting for credit.
     ready: Option<Batch>,
+    /// What the peer wants of the content.
+    pub(super) giving: Giving,
 }
 
 impl Stream {
+    /// To a peer that has the history up to `common`.
+    pub(super) fn behind(common: Position) -> Self {
+        Self {
+            sent: common,
+            sent_bytes: 0,
+            unsent: 0,
+            credit: 0,
+            heard_credit: false,
+            acked: Ack { received: common.seq, ..Ack::default() },
+            told: Seq(0),
+            reader: JournalReader::after(common.seq),
+            ready: None,
+            giving: Giving::default(),
+        }
+    }
+
+    /// The last entry sent.
+    pub(super) fn sent_up_to(&self) -> Seq {
+        self.sent.seq
+    }
+
+    /// So many bytes beside batches are sent.
+    pub(super) fn sends(&mut self, bytes: usize) {
+        self.unsent += bytes as u64;
+    }
+
     /// Whether the next batch to send is in memory, or yet to come.
     pub(super) fn is_live(&self, live: &SendWindow) -> bool {
         self.heard_credit && live.reaches(self.sent.seq.next())
@@ -138,23 +169,13 @@ impl<S: StoreRead> Core<S> {
             let oldest = self.replicated().oldest();
             let text =
                 format!("the peer needs entries from {}, the oldest here is {oldest}", common.seq.next());
-            self.incident_once(Severity::Critical, "needs-full-sync", text.clone());
-            return self.part_from_peer(&text);
+            // All that it has applied is part of this history.
+            return self.give_copy(&text, true);
         }
         let Some(outbound) = &mut self.link.outbound else { return };
         outbound.session.admit();
         outbound.session.send(now, FrameKind::Begin, head, Begin { common }.encode().into());
-        outbound.phase = OutboundPhase::Streaming(Box::new(Stream {
-            sent: common,
-            sent_bytes: 0,
-            unsent: 0,
-            credit: 0,
-            heard_credit: false,
-            acked: Ack { received: common.seq, ..Ack::default() },
-            told: Seq(0),
-            reader: JournalReader::after(common.seq),
-            ready: None,
-        }));
+        outbound.phase = OutboundPhase::Streaming(Box::new(Stream::behind(common)));
         self.peer.stream_begins(now.mono, common);
         self.dirty = true;
     }
@@ -212,7 +233,12 @@ impl<S: StoreRead> Core<S> {
     }
 
     pub(super) fn pump_sender(&mut self) {
-        while self.send_batch() {}
+        loop {
+            while self.send_batch() {}
+            if !self.pump_giving() {
+                break;
+            }
+        }
         let (head, now, beat) = (self.head(), self.now, self.config.heartbeat_ms);
         let Some(outbound) = &mut self.link.outbound else {
             let durable = self.replicated().pace().durable;
@@ -244,6 +270,9 @@ impl<S: StoreRead> Core<S> {
         let (head, now) = (self.head(), self.now);
         let Some((_, stream)) = self.link.stream() else { return false };
         if !stream.heard_credit || stream.unsent > UNSENT_MAX || stream.reader.is_waiting() {
+            return false;
+        }
+        if !stream.giving.lets_go_on(stream.sent.seq) {
             return false;
         }
         let next = stream.sent.seq.next();

@@ -4,8 +4,8 @@
 //! |---|---|
 //! | 4 | `magic` `HBc1` |
 //! | 4 | `crc`: CRC32C of all that follows |
-//! | 2 | `version` 2; a file of version 1 ends behind the epochs |
-//! | 1 | `role`: 0 standby, 1 primary, 2 diverged |
+//! | 2 | `version` 3; a file of version 1 ends behind the epochs, one of version 2 behind the peer's record |
+//! | 1 | `role`: 0 standby, 1 primary, 2 diverged, 3 incomplete |
 //! | 1 | reserved |
 //! | 16 | pair id |
 //! | 8 | `epoch`: the highest epoch this node has opened or accepted |
@@ -19,19 +19,23 @@
 //! | 8 | the last entry that the peer has known to be on this node's disk |
 //! | 8 | the last entry that the peer may have answered for because this node acknowledged it |
 //! | 1 | bit 0: the record may be behind; bit 1: the two histories cannot be joined; others 0 |
+//! | 24 | where this node's history begins, see [`Origin`]: epoch u64, seq u64, chain u64 |
+//! | 8 | the first segment of that history |
 //!
 //! Epochs and sequence numbers are at most [`NUMBER_MAX`](crate::base::limits::NUMBER_MAX). A reader refuses a higher
-//! version by name. Golden files: `tests/data/control-v1.bin`, `tests/data/control-v2.bin`.
+//! version by name. Golden files: `tests/data/control-v1.bin`, `tests/data/control-v2.bin`, `tests/data/control-v3.bin`.
 //!
 //! It is replaced whole: written beside, synced, renamed over the old one, the directory synced.
 
 use super::{DecodeError, PairId, Reader, Writer};
 use crate::base::limits::EPOCH_TABLE_MAX;
-use crate::base::{Chain, Epoch, Seq, crc32c};
+use crate::base::{Chain, Epoch, Position, SegmentIndex, Seq, crc32c};
 use serde::{Deserialize, Serialize};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"HBc1");
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
+/// Version 2 had no [`Origin`].
+const VERSION_WITHOUT_ORIGIN: u16 = 2;
 /// Version 1 had no [`PeerRecord`].
 const VERSION_WITHOUT_PEER: u16 = 1;
 
@@ -45,6 +49,8 @@ pub enum Role {
     Primary,
     /// Was primary; holds entries that the pair never kept. Serves nobody until it was rewound.
     Diverged,
+    /// Is given a copy that is not whole yet. Serves nobody and takes nothing over.
+    Incomplete,
 }
 
 impl Role {
@@ -55,6 +61,7 @@ impl Role {
             Self::Standby => "standby",
             Self::Primary => "primary",
             Self::Diverged => "diverged",
+            Self::Incomplete => "incomplete",
         }
     }
 
@@ -65,6 +72,7 @@ impl Role {
             Self::Standby => 0,
             Self::Primary => 1,
             Self::Diverged => 2,
+            Self::Incomplete => 3,
         }
     }
 
@@ -77,7 +85,8 @@ impl Role {
             0 => Ok(Self::Standby),
             1 => Ok(Self::Primary),
             2 => Ok(Self::Diverged),
-            other => Err(DecodeError::Field { what: "role", expected: 2, found: u64::from(other) }),
+            3 => Ok(Self::Incomplete),
+            other => Err(DecodeError::Field { what: "role", expected: 3, found: u64::from(other) }),
         }
     }
 }
@@ -184,6 +193,28 @@ impl PeerRecord {
     }
 }
 
+/// Where the replicated history of a node begins that was given a copy. Zeros if it has all from entry 1 on, or had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The history up to here came as a copy.
+    pub at: Position,
+    /// Segments of the replicated journal below this number are of another history, and no part of this one.
+    pub first_segment: SegmentIndex,
+}
+
+impl Origin {
+    fn encode(&self, w: &mut Writer) {
+        let Self { at, first_segment } = self;
+        w.u64(at.epoch.0).u64(at.seq.0).u64(at.chain.0).u64(first_segment.0);
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let epoch = Epoch(r.number("epoch of the origin")?);
+        let at = Position { epoch, seq: Seq(r.number("entry of the origin")?), chain: Chain(r.u64()?) };
+        Ok(Self { at, first_segment: SegmentIndex(r.number("first segment")?) })
+    }
+}
+
 /// The control file's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Control {
@@ -197,13 +228,15 @@ pub struct Control {
     pub table: Vec<EpochMark>,
     /// What the peer told.
     pub peer: PeerRecord,
+    /// Where this node's history begins.
+    pub origin: Origin,
 }
 
 impl Control {
     /// Of a node that has opened or accepted no epoch and has heard nothing of its peer.
     #[must_use]
     pub fn new(role: Role, pair: PairId) -> Self {
-        Self { role, pair, epoch: Epoch(0), table: Vec::new(), peer: PeerRecord::default() }
+        Self { role, pair, epoch: Epoch(0), table: Vec::new(), peer: PeerRecord::default(), origin: Origin::default() }
     }
 
     /// The file's bytes. Only the newest [`EPOCH_TABLE_MAX`] epochs are kept.
@@ -219,6 +252,7 @@ impl Control {
         w.u32(u32::try_from(kept.len()).expect("limit fits"));
         kept.iter().for_each(|mark| mark.encode(&mut w));
         self.peer.encode(&mut w);
+        self.origin.encode(&mut w);
         let mut bytes = w.into_bytes();
         let crc = crc32c(bytes.get(8..).unwrap_or_default());
         if let Some(field) = bytes.get_mut(4..8) {
@@ -241,7 +275,7 @@ impl Control {
             return Err(DecodeError::Checksum { what: "control file", found, computed });
         }
         let version = r.u16()?;
-        if version != VERSION_WITHOUT_PEER {
+        if !matches!(version, VERSION_WITHOUT_PEER | VERSION_WITHOUT_ORIGIN) {
             r.expect("control file version", u64::from(VERSION), u64::from(version))?;
         }
         let role = Role::from_byte(r.u8()?)?;
@@ -255,8 +289,9 @@ impl Control {
             VERSION_WITHOUT_PEER => PeerRecord { open: true, ..PeerRecord::default() },
             _ => PeerRecord::decode(&mut r)?,
         };
+        let origin = if version == VERSION { Origin::decode(&mut r)? } else { Origin::default() };
         r.expect("bytes after the control file", 0, r.rest().len() as u64)?;
-        Ok(Self { role, pair, epoch, table, peer })
+        Ok(Self { role, pair, epoch, table, peer, origin })
     }
 }
 
@@ -290,21 +325,33 @@ mod tests {
                 open: true,
                 apart: false,
             },
+            origin: Origin {
+                at: Position { epoch: Epoch(2), seq: Seq(30), chain: Chain(77) },
+                first_segment: SegmentIndex(12),
+            },
         }
     }
 
     #[test]
     fn the_golden_control_file_is_byte_for_byte_what_this_version_writes() {
-        let golden = include_bytes!("../../tests/data/control-v2.bin");
+        let golden = include_bytes!("../../tests/data/control-v3.bin");
+        if std::env::var_os("HB_GOLD").is_some() { std::fs::write("tests/data/control-v3.bin", sample().encode()).unwrap(); }
         assert_eq!(sample().encode(), golden);
         assert_eq!(Control::decode(golden), Ok(sample()));
+    }
+
+    #[test]
+    fn a_control_file_that_version_2_wrote_is_read_as_one_of_a_whole_history() {
+        let golden = include_bytes!("../../tests/data/control-v2.bin");
+        assert_eq!(Control::decode(golden), Ok(Control { origin: Origin::default(), ..sample() }));
     }
 
     #[test]
     fn a_control_file_that_version_1_wrote_is_read_as_one_that_knows_nothing_of_the_peer() {
         let golden = include_bytes!("../../tests/data/control-v1.bin");
         let peer = PeerRecord { open: true, ..PeerRecord::default() };
-        assert_eq!(Control::decode(golden), Ok(Control { peer, ..sample() }));
+        let origin = Origin::default();
+        assert_eq!(Control::decode(golden), Ok(Control { peer, origin, ..sample() }));
     }
 
     #[test]
@@ -319,13 +366,16 @@ mod tests {
             file[at..at + bytes.len()].copy_from_slice(bytes);
             Control::decode(&sealed(file)).unwrap_err().to_string()
         };
-        assert_eq!(with(8, &3_u16.to_le_bytes()), "control file version: expected 2, found 3");
+        assert_eq!(with(8, &4_u16.to_le_bytes()), "control file version: expected 3, found 4");
         let last = u64::MAX.to_le_bytes();
         let numbers = [
             (28, "epoch"),
             (40, "epoch in the table"),
             (48, "first entry of an epoch"),
             (88, "epoch of the peer"),
+            (153, "epoch of the origin"),
+            (161, "entry of the origin"),
+            (177, "first segment"),
         ];
         for (at, what) in numbers.into_iter().chain((96..152).step_by(8).map(|at| (at, "entry of the peer")))
         {

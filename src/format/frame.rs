@@ -3,10 +3,10 @@
 //! | offset | size | field | rule |
 //! |---|---|---|---|
 //! | 0 | 4 | `magic` | `HBf1` |
-//! | 4 | 4 | `crc` | CRC32C of bytes 8 .. 64 and, unless the payload is a batch, of the payload |
+//! | 4 | 4 | `crc` | CRC32C of bytes 8 .. 64 and, unless the payload carries its own checksum, of the payload |
 //! | 8 | 1 | `kind` | [`FrameKind`] |
 //! | 9 | 3 | reserved | 0 |
-//! | 12 | 4 | `len` | payload in bytes; batch: at most 32 MiB, hello and refuse: 4 KiB, begin and ack: 24, heartbeat: 0; any: 4 KiB before the hello was accepted |
+//! | 12 | 4 | `len` | payload in bytes; batch: at most 32 MiB, hello and refuse: 4 KiB, begin and ack: 24, heartbeat: 0, want: 512; what a copy sends: 32 MiB; any: 4 KiB before the hello was accepted |
 //! | 16 | 8 | `session` | chosen by the node that connected; every frame of a connection carries it |
 //! | 24 | 8 | `number` | 1, 2, 3 .. in each direction |
 //! | 32 | 8 | `epoch` | the sender's epoch |
@@ -14,14 +14,14 @@
 //! | 48 | 8 | `credit` | a receiver's grant: batch bytes its peer may have sent in this session, in all |
 //! | 56 | 8 | `wall_ms` | when it was sent, for people |
 //!
-//! A batch carries its own checksum, so its bytes are not summed twice. The header of any other frame is summed with its
+//! A batch carries its own checksum, so its bytes are not summed twice; so do a copy's beginning and its chunks. The header of any other frame is summed with its
 //! payload, so its length is believed before it is checked: what it can say wrongly is bounded by the kind, or a receiver
 //! would wait for payload that never comes while heartbeats tell it that all is well.
 
 use super::control::{EpochMark, Role};
 use super::{DecodeError, PairId, Reader, Writer};
 use crate::base::limits::{
-    FRAME_PAYLOAD_MAX, HELLO_EPOCHS_MAX, HELLO_FIELDS_MAX, HELLO_PAYLOAD_MAX, NAME_MAX,
+    FRAME_PAYLOAD_MAX, HELLO_EPOCHS_MAX, HELLO_FIELDS_MAX, HELLO_PAYLOAD_MAX, NAME_MAX, WANT_PAYLOAD_MAX,
 };
 use crate::base::{Chain, Epoch, Ordinal, Position, Seq, crc32c_parts};
 use std::net::SocketAddr;
@@ -32,6 +32,8 @@ pub const FRAME_HEADER: usize = 64;
 pub const PROTOCOL_VERSION: u16 = 2;
 /// Lowest protocol version understood here.
 pub const PROTOCOL_FLOOR: u16 = 1;
+/// Feature bit: it gives and takes copies ([`super::chunk`]).
+pub const FEATURE_COPY: u32 = 1;
 const MAGIC: u32 = u32::from_le_bytes(*b"HBf1");
 
 /// What a frame carries.
@@ -50,6 +52,12 @@ pub enum FrameKind {
     Ack = 5,
     /// Nothing but its header; keeps the link known to be alive and tells the durable head.
     Heartbeat = 6,
+    /// [`super::chunk::CopyBegin`]: what the receiver has is replaced, and the stream starts after a new origin.
+    CopyBegin = 7,
+    /// [`super::chunk::Want`].
+    Want = 8,
+    /// [`super::chunk::Chunk`].
+    Chunk = 9,
 }
 
 impl FrameKind {
@@ -61,6 +69,9 @@ impl FrameKind {
             4 => Self::Batch,
             5 => Self::Ack,
             6 => Self::Heartbeat,
+            7 => Self::CopyBegin,
+            8 => Self::Want,
+            9 => Self::Chunk,
             other => {
                 return Err(DecodeError::Field { what: "frame kind", expected: 1, found: u64::from(other) });
             }
@@ -72,9 +83,16 @@ impl FrameKind {
         match self {
             Self::Hello | Self::Refuse => (0, HELLO_PAYLOAD_MAX),
             Self::Begin | Self::Ack => (24, 24),
-            Self::Batch => (0, FRAME_PAYLOAD_MAX),
+            Self::Batch | Self::CopyBegin | Self::Chunk => (0, FRAME_PAYLOAD_MAX),
             Self::Heartbeat => (0, 0),
+            Self::Want => (0, WANT_PAYLOAD_MAX),
         }
+    }
+
+    /// Whether the payload carries its own checksum.
+    #[must_use]
+    pub const fn sums_itself(self) -> bool {
+        matches!(self, Self::Batch | Self::CopyBegin | Self::Chunk)
     }
 }
 
@@ -131,7 +149,7 @@ pub fn encode_header(kind: FrameKind, fields: &FrameFields, payload: &[u8]) -> [
     w.u64(fields.credit).u64(fields.wall_ms);
     let mut out = [0; FRAME_HEADER];
     out.copy_from_slice(&w.into_bytes());
-    let summed = if kind == FrameKind::Batch { &[][..] } else { payload };
+    let summed = if kind.sums_itself() { &[][..] } else { payload };
     let crc = crc32c_parts(&[out.get(8..).unwrap_or_default(), summed]);
     out[4..8].copy_from_slice(&crc.to_le_bytes());
     out
@@ -140,7 +158,7 @@ pub fn encode_header(kind: FrameKind, fields: &FrameFields, payload: &[u8]) -> [
 impl FrameHeader {
     /// Reads a header; `limit` bounds the payload it may announce.
     ///
-    /// For a batch this also checks the header's own checksum; for others see [`Self::check`].
+    /// Where the payload carries its own checksum, this also checks the header's; for others see [`Self::check`].
     ///
     /// # Errors
     /// Any [`DecodeError`]; never panics.
@@ -173,7 +191,7 @@ impl FrameHeader {
             wall_ms: r.u64()?,
             crc,
         };
-        if kind == FrameKind::Batch {
+        if kind.sums_itself() {
             header.check(bytes, &[])?;
         }
         Ok(header)
@@ -204,6 +222,7 @@ impl FrameHeader {
 /// |---|---|
 /// | 1 | `known` u64, `relied_on` u64; written from protocol version 2 on |
 /// | 2 | `door`, as text such as `10.0.0.2:6379` |
+/// | 3 | `copied` u8: 1 if what an incomplete node was copied can be gone on with |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// Protocol version spoken.
@@ -234,12 +253,16 @@ pub struct Hello {
     pub relied_on: Seq,
     /// Where Redis clients reach it over TCP, for INFO and ROLE of its peer.
     pub door: Option<SocketAddr>,
+    /// An incomplete node can go on with what it was copied, if the history goes on behind its end.
+    pub copied: bool,
 }
 
 /// Tag of `known` and `relied_on`.
 const FIELD_KNOWN: u8 = 1;
 /// Tag of [`Hello::door`].
 const FIELD_DOOR: u8 = 2;
+/// Tag of [`Hello::copied`].
+const FIELD_COPIED: u8 = 3;
 
 impl Hello {
     /// The payload's bytes; only the newest [`HELLO_EPOCHS_MAX`] epochs are told.
@@ -262,6 +285,9 @@ impl Hello {
         }
         if let Some(door) = self.door {
             w.u8(FIELD_DOOR).text(&door.to_string());
+        }
+        if self.copied {
+            w.u8(FIELD_COPIED).u16(1).u8(1);
         }
         w.into_bytes()
     }
@@ -287,7 +313,7 @@ impl Hello {
         let table = EpochMark::decode_table(&mut r, count, HELLO_EPOCHS_MAX)?;
         let name = r.text(NAME_MAX)?.to_owned();
         let ordinal = Ordinal(ordinal);
-        let (known, relied_on, door) = (Seq(0), Seq(0), None);
+        let (known, relied_on, door, copied) = (Seq(0), Seq(0), None, false);
         let mut hello = Self {
             version,
             floor,
@@ -303,6 +329,7 @@ impl Hello {
             known,
             relied_on,
             door,
+            copied,
         };
         hello.decode_fields(&mut r)?;
         Ok(hello)
@@ -325,6 +352,7 @@ impl Hello {
                 FIELD_DOOR => {
                     self.door = std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok());
                 }
+                FIELD_COPIED => self.copied = field.u8()? == 1,
                 _ => {}
             }
         }
@@ -458,6 +486,8 @@ pub fn fuzz_frame(bytes: &[u8]) {
         FrameKind::Batch => super::batch::fuzz_batch(payload),
         FrameKind::Ack => drop(Ack::decode(payload)),
         FrameKind::Heartbeat => {}
+        // Beside this one stands the decoder of these.
+        FrameKind::CopyBegin | FrameKind::Want | FrameKind::Chunk => {}
     }
 }
 
@@ -482,6 +512,7 @@ mod tests {
             known: Seq(0),
             relied_on: Seq(0),
             door: None,
+            copied: false,
         }
     }
 

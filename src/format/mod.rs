@@ -6,6 +6,7 @@
 #![warn(clippy::indexing_slicing)]
 
 pub mod batch;
+pub mod chunk;
 pub mod control;
 mod cursor;
 pub mod dptr;

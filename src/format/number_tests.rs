@@ -56,6 +56,7 @@ fn hello(change: impl Fn(&mut Hello)) -> Result<(), DecodeError> {
         known: Seq(1),
         relied_on: Seq(1),
         door: None,
+        copied: false,
     };
     change(&mut hello);
     Hello::decode(&hello.encode()).map(drop)

@@ -14,5 +14,5 @@ mod writer;
 
 pub use cursor::{CursorError, ReadRequest};
 pub use reader::{JournalReader, ReadStep};
-pub use recover::{Recovered, RecoveryError, SegmentInfo, SegmentSource, recover};
+pub use recover::{Recovered, RecoveryError, SegmentInfo, SegmentSource, recover, recover_from};
 pub use writer::{Journal, JournalOp, JournalState, JournalWatermarks, Placed};

@@ -30,7 +30,7 @@
 use crate::base::limits::{BATCH_MAX, BLOCK, BLOCK_U64, GROUP_MAX, READ_CHUNK};
 use crate::base::{Fault, JournalKind, Ordinal, Position, SegmentIndex, Seq};
 use crate::format::batch::{Batch, BatchHeader};
-use crate::format::control::EpochMark;
+use crate::format::control::{EpochMark, Origin};
 use crate::format::segment::SegmentHeader;
 use crate::format::{DecodeError, PairId};
 use bytes::Bytes;
@@ -167,6 +167,32 @@ pub enum RecoveryError {
         /// What came back.
         fault: Fault,
     },
+}
+
+/// As [`recover`], of a history that begins at `origin`: segments below its first one are of another history, and unused.
+/// Where it has no segment yet, it ends where it begins.
+///
+/// # Errors
+/// Any [`RecoveryError`].
+pub fn recover_from(
+    origin: &Origin,
+    journal: JournalKind,
+    pair: PairId,
+    ordinal: Ordinal,
+    files: &[(SegmentIndex, u64)],
+    source: &mut dyn SegmentSource,
+) -> Result<Recovered, RecoveryError> {
+    let (others, own): (Vec<_>, Vec<_>) =
+        files.iter().copied().partition(|(index, _)| *index < origin.first_segment);
+    let mut found = recover(journal, pair, ordinal, &own, source)?;
+    found.unused.extend(others.iter().map(|(index, _)| *index));
+    let used = others.iter().map(|(index, _)| index.0 + 1).max().unwrap_or(1);
+    found.next_index = found.next_index.max(used).max(origin.first_segment.0);
+    if found.segments.is_empty() {
+        found.end = origin.at;
+        found.announced = origin.at.seq;
+    }
+    Ok(found)
 }
 
 /// Walks `files` (number and size, in any order) and decides by the table at the head of this module.

@@ -76,6 +76,12 @@ impl Segments {
         self.list.pop_front()
     }
 
+    /// Forgets all; returns what there was.
+    pub(super) fn clear(&mut self) -> Vec<SegmentIndex> {
+        self.bytes = 0;
+        self.list.drain(..).map(|info| info.index).collect()
+    }
+
     /// Forgets what is beyond `end`; returns segments of which nothing is left.
     pub(super) fn cut(&mut self, end: Position) -> Vec<SegmentIndex> {
         let mut gone = Vec::new();

@@ -414,6 +414,31 @@ impl Journal {
         self.mark_at = None;
     }
 
+    /// Leaves its history for another one that stands at `origin`, as a copy does. What is on disk goes when the first
+    /// header of the new history is durable; [`Self::is_quiet`] tells when it is.
+    ///
+    /// # Panics
+    /// If something is being written or waits: the caller has waited for [`Self::is_quiet`].
+    pub fn restart_at(&mut self, origin: Position) {
+        assert!(self.is_quiet(), "a journal is left when it is quiet");
+        self.unused.extend(self.segments.clear());
+        self.ends = VecDeque::from([origin]);
+        (self.sealed, self.durable, self.appended, self.epoch) = (origin, origin, origin.seq, origin.epoch);
+        (self.announced, self.recorded_head) = (origin.seq, origin.seq);
+        self.active = false;
+        self.cutting = true;
+        self.mark_at = None;
+    }
+
+    /// The segment that is opened next. Those before it are all that it has written to.
+    #[must_use]
+    pub fn next_segment(&self) -> SegmentIndex {
+        match self.spare {
+            Spare::Preparing { index, .. } | Spare::Ready { index, .. } => index,
+            Spare::None | Spare::Waiting { .. } => SegmentIndex(self.next_index),
+        }
+    }
+
     /// Forgets segments that hold nothing beyond `up_to`.
     pub fn release(&mut self, up_to: Seq) {
         while let Some(info) = self.segments.release_one(up_to) {

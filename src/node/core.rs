@@ -429,6 +429,7 @@ impl<B: Brain> CoreThread<B> {
             Effect::Store(StoreEffect::Checkpoint) => {
                 let _ = workers.apply.send(Apply::Checkpoint(workers.apply.clone()));
             }
+            Effect::Copy(_) | Effect::Store(StoreEffect::BeginCopy { .. } | StoreEffect::TakeChunk { .. }) => todo!(),
             Effect::Volume(effect) => {
                 if let Some(ordered) = self.volumes.perform(turn, effect) {
                     let _ = workers.apply.send(Apply::Volume(ordered));

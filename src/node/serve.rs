@@ -280,7 +280,7 @@ impl Found {
                 .map_err(|error| file_error("recovering the journal in", &layout.journal(journal), &error))?;
         }
         let Opened { writer, reader, namespace, applied, replay_from } = store;
-        let start = StartState { control, journals, store: reader, namespace, applied, replay_from };
+        let start = StartState { control, journals, store: reader, namespace, applied, replay_from, copied: None };
         Ok(Self { start, writer })
     }
 }

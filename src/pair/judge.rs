@@ -36,8 +36,13 @@ pub enum Verdict {
         /// The last position both have.
         common: Position,
     },
-    /// This node is primary, the peer a standby whose history cannot be joined: it needs a full copy.
-    NeedsFullSync(String),
+    /// This node is primary, the peer's history cannot be joined: it needs a full copy.
+    NeedsFullSync {
+        /// Why.
+        why: String,
+        /// Whether a copy costs nothing that only the peer has.
+        safe: bool,
+    },
     /// This node is a standby of that primary and waits for the stream.
     Follow,
     /// This node may serve: the other does not and will not.
@@ -62,16 +67,17 @@ pub fn judge(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
         return refusal;
     }
     match (own.role, peer.role) {
-        (Role::Standby, Role::Primary) if !peer.serving => Verdict::Wait("the peer asks before it serves"),
-        (Role::Standby, Role::Primary) if peer_epoch < own.epoch => Verdict::Refuse(
+        (Role::Standby | Role::Incomplete, Role::Primary) if !peer.serving => Verdict::Wait("the peer asks before it serves"),
+        (Role::Standby | Role::Incomplete, Role::Primary) if peer_epoch < own.epoch => Verdict::Refuse(
             RefuseCode::Epoch,
             format!("epoch {peer_epoch} is over: this node has seen epoch {}", own.epoch),
         ),
-        (Role::Standby, Role::Primary) => Verdict::Follow,
-        (Role::Standby | Role::Diverged, _) => Verdict::Wait("neither node serves"),
+        (Role::Standby | Role::Incomplete, Role::Primary) => Verdict::Follow,
+        (Role::Standby | Role::Diverged | Role::Incomplete, _) => Verdict::Wait("neither node serves"),
         (Role::Primary, Role::Primary) => two_primaries(own, peer, peer_epoch),
         (Role::Primary, Role::Standby) if own.serving => stream(own, peer, peer_epoch),
-        (Role::Primary, Role::Standby) => may_serve(own, peer, peer_epoch),
+        (Role::Primary, Role::Incomplete) if own.serving => go_on_copying(own, peer, peer_epoch),
+        (Role::Primary, Role::Standby | Role::Incomplete) => may_serve(own, peer, peer_epoch),
         (Role::Primary, Role::Diverged) if own.serving => Verdict::Wait("the peer has diverged: rewind it"),
         (Role::Primary, Role::Diverged) => Verdict::MayServe,
     }
@@ -145,11 +151,25 @@ fn stream(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
     }
     match common_point(&own.table, own.end, &peer.table, peer.end) {
         Some(common) if peer.applied <= common.seq => Verdict::Stream { common },
-        Some(common) => Verdict::NeedsFullSync(format!(
-            "the peer has applied up to {}, the histories agree up to {}",
-            peer.applied, common.seq
-        )),
-        None => Verdict::NeedsFullSync("the histories have no epoch in common".to_owned()),
+        Some(common) => Verdict::NeedsFullSync {
+            why: format!("the peer has applied up to {}, the histories agree up to {}", peer.applied, common.seq),
+            safe: false,
+        },
+        None => {
+            Verdict::NeedsFullSync { why: "the histories have no epoch in common".to_owned(), safe: false }
+        }
+    }
+}
+
+/// The peer is being given a copy: it goes on with that, or begins anew.
+fn go_on_copying(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
+    let anew = |why: &str| Verdict::NeedsFullSync { why: why.to_owned(), safe: true };
+    if !peer.copied {
+        return anew("the peer's copy has not begun");
+    }
+    match stream(own, peer, peer_epoch) {
+        Verdict::NeedsFullSync { why, .. } => anew(&why),
+        verdict => verdict,
     }
 }
 
@@ -251,6 +271,7 @@ mod tests {
             known: Seq(0),
             relied_on: Seq(0),
             door: None,
+            copied: false,
         }
     }
 
@@ -272,7 +293,9 @@ mod tests {
 
     #[test]
     fn only_a_primary_calls() {
-        for (role, refused) in [(Role::Standby, true), (Role::Diverged, true), (Role::Primary, false)] {
+        for (role, refused) in
+            [(Role::Standby, true), (Role::Diverged, true), (Role::Incomplete, true), (Role::Primary, false)]
+        {
             for own_role in [Role::Standby, Role::Primary, Role::Diverged] {
                 let verdict = judge_caller(&own(own_role, false, 2, 10), &peer(role, false, 10), Epoch(1));
                 let is_refused = matches!(verdict, Verdict::Refuse(RefuseCode::Role, _));
@@ -286,7 +309,7 @@ mod tests {
 
     #[test]
     fn every_pair_of_roles_has_one_verdict() {
-        use Role::{Diverged, Primary, Standby};
+        use Role::{Diverged, Incomplete, Primary, Standby};
         let wait = |v: &Verdict| matches!(v, Verdict::Wait(_));
         let check = |me: (Role, bool, u64), it: (Role, bool, u64), ok: &dyn Fn(&Verdict) -> bool| {
             let verdict = judge(&own(me.0, me.1, me.2, 10), &peer(it.0, it.1, 10), Epoch(it.2));
@@ -301,6 +324,19 @@ mod tests {
             matches!(v, Verdict::Refuse(RefuseCode::Epoch, _))
         });
         check((Diverged, false, 3), (Primary, true, 3), &wait);
+        check((Incomplete, false, 2), (Primary, true, 3), &|v| *v == Verdict::Follow);
+        check((Incomplete, false, 2), (Primary, false, 2), &wait);
+        check((Incomplete, false, 4), (Primary, true, 3), &|v| {
+            matches!(v, Verdict::Refuse(RefuseCode::Epoch, _))
+        });
+        check((Standby, false, 2), (Incomplete, false, 2), &wait);
+        check((Primary, true, 2), (Incomplete, false, 2), &|v| {
+            matches!(v, Verdict::NeedsFullSync { safe: true, .. })
+        });
+        check((Primary, true, 2), (Incomplete, false, 3), &|v| {
+            matches!(v, Verdict::NeedsFullSync { safe: true, .. })
+        });
+        check((Primary, false, 2), (Incomplete, false, 2), &|v| *v == Verdict::MayServe);
         check((Primary, true, 2), (Standby, false, 2), &|v| *v == Verdict::Stream { common: at(2, 10) });
         check((Primary, false, 2), (Standby, false, 2), &|v| *v == Verdict::MayServe);
         check((Primary, false, 2), (Standby, false, 3), &|v| matches!(v, Verdict::OwnStateOld(_)));
@@ -312,6 +348,23 @@ mod tests {
         check((Primary, false, 2), (Primary, false, 1), &|v| *v == Verdict::MayServe);
         check((Primary, true, 2), (Primary, true, 3), &|v| matches!(v, Verdict::StepDown { .. }));
         check((Primary, false, 2), (Primary, false, 3), &|v| matches!(v, Verdict::StepDown { .. }));
+    }
+
+    #[test]
+    fn a_copy_goes_on_where_the_history_does_and_begins_anew_where_it_does_not() {
+        let me = own(Role::Primary, true, 2, 10);
+        let begun = Hello { copied: true, ..peer(Role::Incomplete, false, 7) };
+        assert_eq!(judge(&me, &begun, Epoch(2)), Verdict::Stream { common: at(2, 7) });
+        let elsewhere = Hello { table: vec![mark(6, 1)], ..begun.clone() };
+        let further = Hello { end: at(2, 12), applied: Seq(12), ..begun };
+        for hello in [elsewhere, further] {
+            let verdict = judge(&me, &hello, Epoch(2));
+            assert!(matches!(verdict, Verdict::NeedsFullSync { safe: true, .. }), "{verdict:?}");
+        }
+        // A standby that has more than this node is no node to be written over by itself.
+        let ahead = Hello { end: at(2, 12), applied: Seq(12), ..peer(Role::Standby, false, 12) };
+        let verdict = judge(&me, &ahead, Epoch(2));
+        assert!(matches!(verdict, Verdict::NeedsFullSync { safe: false, .. }), "{verdict:?}");
     }
 
     #[test]

@@ -17,7 +17,8 @@ pub fn note_hello(record: &mut PeerRecord, own: &Own, hello: &Hello, epoch: Epoc
     let teaches = match own.role {
         Role::Standby => from_primary,
         Role::Primary => hello.role == Role::Standby,
-        Role::Diverged => false,
+        // Of an incomplete node nothing counts, and what it lacks it is about to be given.
+        Role::Diverged | Role::Incomplete => false,
     };
     if !teaches {
         return;
@@ -180,6 +181,7 @@ mod tests {
             known: Seq(known),
             relied_on: Seq(relied_on),
             door: None,
+            copied: false,
         }
     }
 

@@ -4,6 +4,7 @@ use crate::base::limits::{BLOCK, FRAME_PAYLOAD_MAX, HELLO_PAYLOAD_MAX, LINK_OWN_
 use crate::base::{AlignedBuf, ConnId, Epoch, Mono, Now, Seq};
 use crate::format::DecodeError;
 use crate::format::batch::Batch;
+use crate::format::chunk::{Chunk, CopyBegin, Want};
 use crate::format::frame::{
     Ack, Begin, FRAME_HEADER, FrameFields, FrameHeader, FrameKind, Hello, Refuse, encode_header,
 };
@@ -63,6 +64,12 @@ pub enum Frame {
     Ack(Ack),
     /// Only the header.
     Heartbeat,
+    /// A copy begins.
+    CopyBegin(Box<CopyBegin>),
+    /// A range is wanted.
+    Want(Want),
+    /// What a range holds.
+    Chunk(Chunk),
 }
 
 /// One connection's framing state.
@@ -200,7 +207,7 @@ impl LinkSession {
             }
             return Ok(None);
         };
-        if header.kind != FrameKind::Batch {
+        if !header.kind.sums_itself() {
             header.check(head, payload)?;
         }
         let frame = match header.kind {
@@ -210,6 +217,9 @@ impl LinkSession {
             FrameKind::Batch => Frame::Batch(Batch::from_wire(payload)?),
             FrameKind::Ack => Frame::Ack(Ack::decode(payload)?),
             FrameKind::Heartbeat => Frame::Heartbeat,
+            FrameKind::CopyBegin => Frame::CopyBegin(Box::new(CopyBegin::decode(&Bytes::copy_from_slice(payload))?)),
+            FrameKind::Want => Frame::Want(Want::decode(&Bytes::copy_from_slice(payload))?),
+            FrameKind::Chunk => Frame::Chunk(Chunk::decode(&Bytes::copy_from_slice(payload))?),
         };
         self.start += len;
         self.took(&header);

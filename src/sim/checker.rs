@@ -442,7 +442,31 @@ impl Checker {
             let (old, new) = (self.nodes[node].control.epoch, control.epoch);
             self.fail("I-20", format!("node {node} goes back from epoch {old} to {new}"));
         }
-        self.nodes[node].control = control;
+        let old = std::mem::replace(&mut self.nodes[node].control, control);
+        if self.nodes[node].control.origin != old.origin {
+            self.on_origin(node);
+        }
+        if old.role == Role::Incomplete && self.nodes[node].control.role == Role::Primary {
+            self.fail("I-30", format!("node {node} became primary with a copy that is not whole"));
+        }
+    }
+
+    /// A node left its history for one that begins with a copy. From now on its journal stands for all before the origin:
+    /// until the copy is whole, its role says that it is not.
+    fn on_origin(&mut self, node: usize) {
+        let origin = Tip::of(self.nodes[node].control.origin.at);
+        let there = &self.nodes[1 - node].journals[0];
+        let Some(at) = there.path.iter().position(|tip| *tip == origin) else {
+            let text =
+                format!("node {node} begins a copy at entry {}, which its peer does not have on disk", origin.seq);
+            return self.fail("C1", text);
+        };
+        let path = there.path[..=at].to_vec();
+        let truth = self.journal(node, JournalKind::Replicated);
+        truth.path = path;
+        truth.others.clear();
+        truth.pending.clear();
+        truth.segments.clear();
     }
 
     /// A node starts with this control file: the last one that was reported durable, or the one that was under way.
@@ -578,7 +602,18 @@ impl Checker {
                     self.fail("I-12", format!("node {node} says {ack:?} after {before:?}"));
                 }
             }
-            Body::Hello(_) | Body::Begin(_) | Body::Other => {}
+            Body::Begin(begin) => pipe.sent = begin.common.seq.0,
+            Body::CopyBegin(begin) => {
+                (pipe.sent, pipe.last_batch) = (begin.origin.seq.0, Some(begin.origin.chain.0));
+            }
+            Body::Chunk(chunk) => {
+                let sent = pipe.sent;
+                if chunk.at.0 != sent {
+                    let text = format!("node {node} sends a chunk of entry {} behind entry {sent}", chunk.at);
+                    self.fail("C1", text);
+                }
+            }
+            Body::Hello(_) | Body::Other => {}
         }
     }
 
@@ -596,7 +631,7 @@ impl Checker {
         if pipe.last_batch.is_some_and(|last| last != h.prev_chain.0) {
             self.fail("I-10", format!("node {node} sends {batch:?} out of order"));
         }
-        pipe.last_batch = Some(end.chain);
+        (pipe.last_batch, pipe.sent) = (Some(end.chain), end.seq);
         let truth = &self.nodes[node].journals[0];
         let own = truth.holds(end.chain)
             || truth.moves().iter().any(|m| matches!(m, Move::Batch(tip) if tip.chain == end.chain))
@@ -636,9 +671,12 @@ impl Checker {
         }
         let mut held = AckLevel::Local;
         if place.space == 0 && level > AckLevel::Local {
+            let incomplete = self.nodes[1 - node].control.role == Role::Incomplete;
             let peer = &self.nodes[1 - node].journals[0];
             let reached = match level {
                 AckLevel::Local => true,
+                // Its entries are of no use without the copy.
+                _ if incomplete => false,
                 // What is in the peer's memory cannot be seen from outside, but what it said of it.
                 AckLevel::Received => peer.holds(place.chain) || self.said(1 - node, place).is_some(),
                 AckLevel::Durable => peer.holds(place.chain),

@@ -2,9 +2,9 @@
 
 use super::disk::{Death, random_fate};
 use super::options::Mutation;
-use super::world::{Ev, SEGMENT_BYTES, World};
+use super::world::{Given, Ev, SEGMENT_BYTES, World};
 use crate::base::{AckLevel, Fault, FileId, JournalKind, Round, SegmentIndex, Seq};
-use crate::engine::{
+use crate::engine::{CopyEffect, 
     Allocation, ClientEffect, Effect, FileEffect, FileEvent, Incident, JournalEffect, JournalEvent,
     LinkEffect, PrepareSegment, ReadSegment, RemoveSegment, StoreEffect, StoreEvent, VolumeEffect,
     VolumeEvent,
@@ -35,6 +35,14 @@ impl World {
                 self.nodes[n].checkpointing = true;
                 let us = self.disk_latency(n);
                 self.node_after(us, n, Ev::CheckpointBegins);
+            }
+            Effect::Store(StoreEffect::BeginCopy { begin }) => self.give(n, Round(0), Given::Begin(begin)),
+            Effect::Store(StoreEffect::TakeChunk { round, chunk, progress }) => {
+                self.give(n, round, Given::Chunk(chunk, progress));
+            }
+            Effect::Copy(effect) => {
+                let us = self.disk_latency(n);
+                self.node_after(us, n, Ev::Copy(effect));
             }
             Effect::Volume(effect) => self.volume_effect(n, effect),
             Effect::File(FileEffect::WriteControl { write, bytes }) => self.write_control(n, write, bytes),
@@ -132,6 +140,10 @@ impl World {
                 ("apply", batch.header().first_seq.0, batch.end().chain.0)
             }
             Effect::Store(StoreEffect::Checkpoint) => ("checkpoint", 0, 0),
+            Effect::Store(StoreEffect::BeginCopy { begin }) => ("begin-copy", begin.origin.seq.0, 0),
+            Effect::Store(StoreEffect::TakeChunk { chunk, .. }) => ("take-chunk", chunk.file.0, chunk.at.0),
+            Effect::Copy(CopyEffect::Definitions { read }) => ("read-definitions", *read, 0),
+            Effect::Copy(CopyEffect::Range { want, .. }) => ("read-range", want.file.0, want.id),
             Effect::File(FileEffect::SaveDiverged { bytes, .. }) => ("save-diverged", bytes.len() as u64, 0),
             Effect::Link(LinkEffect::Connect { conn }) => ("connect", conn.0, 0),
             Effect::Link(LinkEffect::Send { conn, parts }) => {
@@ -375,7 +387,12 @@ impl World {
         if ready && self.options.mutation == Some(Mutation::SwapApply) {
             self.swap_apply(n, journal);
         }
-        self.nodes[n].queue.push_back((journal, round, batch));
+        self.nodes[n].queue.push_back((journal, round, Given::Batch(batch)));
+        self.store_goes_on(n);
+    }
+
+    fn give(&mut self, n: usize, round: Round, given: Given) {
+        self.nodes[n].queue.push_back((JournalKind::Replicated, round, given));
         self.store_goes_on(n);
     }
 
@@ -410,7 +427,11 @@ impl World {
         if node.ills.store_errors > 0 {
             node.ills.store_errors -= 1;
             let at = node.queue.iter().position(|(j, ..)| *j == journal);
-            if let Some((_, round, _)) = at.and_then(|at| node.queue.remove(at)) {
+            let failed = at.and_then(|at| node.queue.remove(at));
+            if let Some((.., Given::Begin(_))) = failed {
+                let result = Err(self.fault_of_store());
+                self.tell_later(n, StoreEvent::CopyBegun { result });
+            } else if let Some((_, round, _)) = failed {
                 node.rounds.failed(journal, round);
                 self.note(n, "apply-failed", journal.index() as u64, round.0);
                 let fault = self.fault_of_store();
@@ -418,9 +439,11 @@ impl World {
             }
         } else {
             let count = 1 + self.streams.disk.below(4);
-            if let Some((round, seq)) = self.apply_some(n, journal, count) {
-                self.note(n, "applied", journal.index() as u64, seq.0);
-                self.tell_later(n, StoreEvent::Applied { journal, round, seq });
+            for event in self.apply_some(n, journal, count) {
+                if let StoreEvent::Applied { seq, .. } = event {
+                    self.note(n, "applied", journal.index() as u64, seq.0);
+                }
+                self.tell_later(n, event);
             }
         }
         self.store_goes_on(n);
@@ -443,13 +466,17 @@ impl World {
     /// What waits behind a batch that failed is given again, and not applied before.
     pub(super) fn drop_old_rounds(&mut self, n: usize) {
         let node = &mut self.nodes[n];
-        let old = |(journal, round, _): &(_, _, _)| !node.rounds.takes(*journal, *round);
+        let old = |(journal, round, given): &(_, _, Given)| {
+            !matches!(given, Given::Begin(_)) && !node.rounds.takes(*journal, *round)
+        };
         if !node.queue.iter().any(old) || self.mutate(Mutation::KeepRound) {
             return;
         }
         self.trace.sometimes("batches of an earlier round still waited for the store");
         let node = &mut self.nodes[n];
-        node.queue.retain(|(journal, round, _)| node.rounds.takes(*journal, *round));
+        node.queue.retain(|(journal, round, given)| {
+            matches!(given, Given::Begin(_)) || node.rounds.takes(*journal, *round)
+        });
     }
 
     /// The node hears of what the store did some time later, in order.
@@ -479,37 +506,51 @@ impl World {
         self.input(n, event);
     }
 
-    /// Applies up to `count` waiting batches of a journal and round; the round, and the last entry applied.
-    pub(super) fn apply_some(&mut self, n: usize, journal: JournalKind, count: u64) -> Option<(Round, Seq)> {
+    /// Takes up to `count` of what waits of a journal, of one kind and round; tells what became of it.
+    pub(super) fn apply_some(&mut self, n: usize, journal: JournalKind, count: u64) -> Vec<StoreEvent> {
         let mut last: Option<(Round, Seq)> = None;
         for _ in 0..count {
             let node = &mut self.nodes[n];
             let Some(at) = node.queue.iter().position(|(j, ..)| *j == journal) else { break };
-            if last.is_some_and(|(round, _)| node.queue[at].1 != round) {
+            let (_, round, given) = &node.queue[at];
+            if last.is_some_and(|(of, _)| of != *round || !matches!(given, Given::Batch(_))) {
                 break;
             }
-            let Some((_, round, batch)) = node.queue.remove(at) else { break };
-            let corrupt = batch.header().count > 0 && self.mutate(Mutation::CorruptApply);
-            let stored = if corrupt {
-                let epoch = batch.header().epoch;
-                resealed(&batch, epoch, Some(b"v0.0~corrupted"))
-            } else {
-                batch.clone()
-            };
-            let shown = self.nodes[n].store.applied()[journal.index()];
-            if let Err(error) = self.nodes[n].store.apply(journal, &[stored]) {
-                self.check.fail("I-10", format!("node {n}'s store refuses {batch:?}: {error}"));
-                break;
+            match node.queue.remove(at) {
+                Some((_, round, Given::Batch(batch))) => {
+                    let Some(seq) = self.apply_one(n, journal, batch) else { break };
+                    last = Some((round, seq));
+                }
+                Some((.., Given::Begin(begin))) => return vec![self.begin_copy(n, &begin)],
+                Some((_, round, Given::Chunk(chunk, progress))) => {
+                    return self.take_chunk(n, round, &chunk, &progress).into_iter().collect();
+                }
+                None => break,
             }
-            let seq = batch.header().last_seq();
-            // What the items hold already was given again for the sake of the volumes.
-            if seq > shown {
-                self.check.on_applied(n, journal, seq);
-                self.nodes[n].log.push((journal, batch));
-            }
-            last = Some((round, seq));
         }
-        last
+        last.map(|(round, seq)| StoreEvent::Applied { journal, round, seq }).into_iter().collect()
+    }
+
+    fn apply_one(&mut self, n: usize, journal: JournalKind, batch: Batch) -> Option<Seq> {
+        let corrupt = batch.header().count > 0 && self.mutate(Mutation::CorruptApply);
+        let stored = if corrupt {
+            let epoch = batch.header().epoch;
+            resealed(&batch, epoch, Some(b"v0.0~corrupted"))
+        } else {
+            batch.clone()
+        };
+        let shown = self.nodes[n].store.applied()[journal.index()];
+        if let Err(error) = self.nodes[n].store.apply(journal, &[stored]) {
+            self.check.fail("I-10", format!("node {n}'s store refuses {batch:?}: {error}"));
+            return None;
+        }
+        let seq = batch.header().last_seq();
+        // What the items hold already was given again for the sake of the volumes.
+        if seq > shown {
+            self.check.on_applied(n, journal, seq);
+            self.nodes[n].log.push((journal, batch));
+        }
+        Some(seq)
     }
 
     /// The store is asked for a part of a volume, or for what takes space in it. Each batch is applied whole here, so
@@ -553,6 +594,7 @@ impl World {
                     self.trace.sometimes("batches were applied while a checkpoint was under way");
                 }
                 self.check.on_checkpointed(n, applied);
+                self.nodes[n].log_before_copy = None;
                 self.note(n, "checkpointed", applied[0].0, applied[1].0);
                 self.input(n, StoreEvent::Checkpointed { applied });
             }

@@ -2,11 +2,13 @@
 
 use super::disk::{Death, DiskSource};
 use super::net::EndState;
-use super::world::{Ev, PAIR, World};
+use super::world::{Ev, Given, PAIR, World};
 use crate::base::{JournalKind, Ordinal};
 use crate::engine::{Engine, Event, Rounds, StartState};
-use crate::format::control::Control;
-use crate::journal::{Recovered, RecoveryError, recover};
+use crate::format::chunk::Content;
+use crate::format::control::{Control, Origin, Role};
+use crate::journal::{Recovered, RecoveryError, recover_from};
+use crate::store::CopyTarget as _;
 
 impl World {
     /// A node's process starts.
@@ -20,10 +22,21 @@ impl World {
             Err(error) => return self.check.fail("I-26", format!("node {n}'s control file: {error}")),
         };
         self.check.restarted(n, &control);
-        let Some(journals) = self.recover_both(n) else { return };
+        let Some(journals) = self.recover_both(n, &control) else { return };
         let store = self.nodes[n].store.clone();
         let (applied, replay_from) = (store.applied(), store.replay_from());
+        let blank = self.is_blank(n, &control);
+        if control.role == Role::Incomplete {
+            self.trace.sometimes(if blank {
+                "an incomplete node came back before its store had begun the copy"
+            } else {
+                "an incomplete node came back with a part of its copy"
+            });
+        }
         for journal in JournalKind::ALL {
+            if blank && journal == JournalKind::Replicated {
+                continue;
+            }
             let Some(tip) = self.tip_at(n, journal, applied[journal.index()]) else {
                 let (name, seq) = (journal.name(), applied[journal.index()]);
                 let text = format!("node {n}'s store shows entry {seq}, which is not in its {name} history");
@@ -46,11 +59,12 @@ impl World {
         }
         store.restarted();
         let namespace = (*store.namespace()).clone();
+        let copied = store.copied();
         let config = self.config(n);
         self.nodes[n].life += 1;
         self.nodes[n].booted_at = self.trace.now;
         let engine =
-            Engine::new(config, StartState { control, journals, store, namespace, applied, replay_from });
+            Engine::new(config, StartState { control, journals, store, namespace, applied, replay_from, copied });
         self.nodes[n].engine = Some(engine);
         self.reset_orphans(n);
         if self.operator.nested_deaths() && self.streams.operator.percent(25) {
@@ -60,7 +74,13 @@ impl World {
         self.input(n, Event::Tick);
     }
 
-    fn recover_both(&mut self, n: usize) -> Option<[Recovered; 2]> {
+    /// Whether a node's store knows nothing of the copy that the node is being given.
+    fn is_blank(&self, n: usize, control: &Control) -> bool {
+        let copied = self.nodes[n].store.copied();
+        control.role == Role::Incomplete && copied.is_none_or(|copied| copied.origin != control.origin.at)
+    }
+
+    fn recover_both(&mut self, n: usize, control: &Control) -> Option<[Recovered; 2]> {
         let mut found = Vec::new();
         for journal in JournalKind::ALL {
             let failing = self.nodes[n].ills.read_until > self.trace.now;
@@ -69,7 +89,11 @@ impl World {
             let mut source = DiskSource { disk, journal, fails_in };
             let ordinal = Ordinal(u8::try_from(n).unwrap_or(0));
             let files = disk.segments(journal);
-            match recover(journal, PAIR, ordinal, &files, &mut source) {
+            let origin = match journal {
+                JournalKind::Replicated => control.origin,
+                JournalKind::Local => Origin::default(),
+            };
+            match recover_from(&origin, journal, PAIR, ordinal, &files, &mut source) {
                 Ok(recovered) => {
                     self.trace.event("recovered", n as u64, recovered.end.seq.0, || {
                         format!("node {n}: {} {recovered:?} of {files:?}", journal.name())
@@ -81,7 +105,8 @@ impl World {
                         self.trace.sometimes("a whole in-flight write was found at a restart");
                     }
                     let applied = self.nodes[n].store.applied()[journal.index()];
-                    if let Err(error) = recovered.check_applied(journal, applied) {
+                    let counts = journal == JournalKind::Local || !self.is_blank(n, control);
+                    if counts && let Err(error) = recovered.check_applied(journal, applied) {
                         self.refused_journal(n, &error);
                         return None;
                     }
@@ -185,10 +210,8 @@ impl World {
             self.apply_some(n, journal, more);
             // Volumes are written before the items of the same batch are committed.
             let next = self.nodes[n].queue.iter().find(|(kind, ..)| *kind == journal).cloned();
-            if let Some((.., batch)) = next.filter(|_| self.streams.disk.percent(50))
-                && let Err(error) = self.nodes[n].store.apply_volumes_only(journal, &batch)
-            {
-                self.check.fail("driver", format!("node {n}'s model store refuses {batch:?}: {error}"));
+            if let Some((.., given)) = next.filter(|_| self.streams.disk.percent(50)) {
+                self.volumes_of_the_dead(n, journal, &given);
             }
         }
         if death == Death::Kill {
@@ -200,19 +223,38 @@ impl World {
             .power_loss_of_volumes(&mut |versions| usize::try_from(disk.below(versions as u64)).unwrap_or(0));
         let boundaries = self.nodes[n].store.boundaries();
         let keep = usize::try_from(self.streams.disk.below(boundaries.len() as u64)).unwrap_or(0);
-        let lost = boundaries.len() - 1 - keep;
-        let fell = boundaries.get(keep).is_some_and(|to| self.nodes[n].store.fall_back(*to));
-        if !fell {
-            self.check.fail("driver", format!("node {n}'s model store cannot fall back"));
-        }
-        let left = self.nodes[n].log.len().saturating_sub(lost);
-        self.nodes[n].log.truncate(left);
+        let fallen = self.nodes[n].store.fall_back_by(keep);
+        let node = &mut self.nodes[n];
+        let lost = match (fallen.before_copy, node.log_before_copy.take()) {
+            (Some(before), Some(log)) => {
+                node.log = log;
+                before
+            }
+            _ => fallen.batches,
+        };
+        let left = node.log.len().saturating_sub(lost);
+        node.log.truncate(left);
         let applied = self.nodes[n].store.applied();
         for journal in JournalKind::ALL {
             self.check.on_applied(n, journal, applied[journal.index()]);
         }
         // What a power loss left is what the next one leaves.
         self.check.on_checkpointed(n, self.nodes[n].store.replay_from());
+    }
+
+    /// Volumes are written before what belongs to them is committed.
+    fn volumes_of_the_dead(&mut self, n: usize, journal: JournalKind, given: &Given) {
+        let store = &mut self.nodes[n].store;
+        let done = match given {
+            Given::Batch(batch) => store.apply_volumes_only(journal, batch),
+            Given::Chunk(chunk, progress) if matches!(chunk.content, Content::Blocks { .. }) => {
+                store.take_chunk(chunk, progress)
+            }
+            Given::Begin(_) | Given::Chunk(..) => Ok(()),
+        };
+        if let Err(error) = done {
+            self.check.fail("driver", format!("node {n}'s model store refuses {given:?}: {error}"));
+        }
     }
 
     /// A node dies again, soon after its start.

@@ -9,6 +9,7 @@ mod account;
 mod blocks;
 mod checker;
 mod client;
+mod copies;
 mod disk;
 mod doors;
 mod effects;

@@ -2,6 +2,7 @@
 
 use crate::base::{AlignedBuf, ConnId, Epoch, Prng, Seq};
 use crate::format::batch::Batch;
+use crate::format::chunk::{Chunk, CopyBegin};
 use crate::format::frame::{Ack, Begin, FRAME_HEADER, FrameHeader, FrameKind, Hello};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -31,6 +32,10 @@ pub(super) enum Body {
     Batch(Batch),
     /// How far the receiver is.
     Ack(Ack),
+    /// A copy begins.
+    CopyBegin(CopyBegin),
+    /// A range of it.
+    Chunk(Chunk),
     /// Anything else.
     Other,
 }
@@ -65,7 +70,7 @@ impl Tap {
 }
 
 fn body(header: &FrameHeader, head: &[u8], payload: &[u8]) -> Result<Body, crate::format::DecodeError> {
-    if header.kind != FrameKind::Batch {
+    if !header.kind.sums_itself() {
         header.check(head, payload)?;
     }
     Ok(match header.kind {
@@ -73,6 +78,8 @@ fn body(header: &FrameHeader, head: &[u8], payload: &[u8]) -> Result<Body, crate
         FrameKind::Begin => Body::Begin(Begin::decode(payload)?),
         FrameKind::Batch => Body::Batch(Batch::from_wire(payload)?),
         FrameKind::Ack => Body::Ack(Ack::decode(payload)?),
+        FrameKind::CopyBegin => Body::CopyBegin(CopyBegin::decode(&Bytes::copy_from_slice(payload))?),
+        FrameKind::Chunk => Body::Chunk(Chunk::decode(&Bytes::copy_from_slice(payload))?),
         _ => Body::Other,
     })
 }
@@ -101,6 +108,8 @@ pub(super) struct Pipe {
     pub(super) last_epoch: Epoch,
     /// The number of the last frame in it.
     pub(super) last_number: u64,
+    /// The last entry in it, or the one behind which it began.
+    pub(super) sent: u64,
     /// Bytes of batches given to it, and how many the receiver has granted.
     pub(super) batch_bytes: u64,
     /// See [`Pipe::batch_bytes`].

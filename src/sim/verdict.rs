@@ -36,9 +36,10 @@ impl World {
                     if self.check.openings.iter().any(|(n, _)| *n == other) {
                         self.trace.sometimes("the old primary returned and became standby");
                     }
-                    if !self.check.cannot_be_followed(serving) {
-                        self.check_equal(serving);
-                    }
+                    self.check_equal(serving);
+                }
+                Role::Incomplete => {
+                    self.check.fail("I-50", format!("node {other} is incomplete at the end"));
                 }
                 Role::Primary => self.check.fail("I-20", "both nodes are primary at the end".to_owned()),
             }

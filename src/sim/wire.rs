@@ -135,7 +135,7 @@ impl World {
                     );
                 }
             }
-            Body::Hello(_) | Body::Begin(_) | Body::Other => {}
+            Body::Hello(_) | Body::Begin(_) | Body::CopyBegin(_) | Body::Chunk(_) | Body::Other => {}
         }
     }
 
@@ -185,6 +185,7 @@ impl World {
             known: Seq(0),
             relied_on: Seq(0),
             door: None,
+            copied: false,
         };
         let conn = ConnId(3 << 62 | self.net.copies.len() as u64);
         self.net.copies.insert(conn);

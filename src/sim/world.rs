@@ -9,9 +9,10 @@ use super::operator::Operator;
 use super::options::{Mutation, Options, Streams};
 use super::trace::Trace;
 use crate::base::{AlignedBuf, ConnId, FileId, JournalKind, Mono, Now, Ordinal, Round, SegmentIndex, Seq};
-use crate::engine::{ClientEvent, Engine, EngineConfig, Event, ReadSegment, Rounds, StoreEvent};
+use crate::engine::{CopyEffect, ClientEvent, Engine, EngineConfig, Event, ReadSegment, Rounds, StoreEvent};
 use crate::format::PairId;
 use crate::format::batch::Batch;
+use crate::format::chunk::{Chunk, CopyBegin, Progress};
 use crate::format::control::{Control, Role};
 use crate::store::StoreWrite;
 use crate::store::memory::MemoryStore;
@@ -42,6 +43,8 @@ pub(super) enum Ev {
     Store,
     /// The store reads a volume, or tells what takes space in it: number, file, offset, length, which.
     Volume(u64, FileId, u64, usize, bool),
+    /// Something is read for a peer that is given a copy.
+    Copy(CopyEffect),
     /// What the store did is told.
     Told,
     /// The slow part of a checkpoint begins.
@@ -72,6 +75,17 @@ pub(super) enum Ev {
     Boot,
     /// The node dies at a bad moment: during its recovery.
     DieAgain,
+}
+
+/// What a store was given.
+#[derive(Clone, Debug)]
+pub(super) enum Given {
+    /// A batch.
+    Batch(Batch),
+    /// The beginning of a copy.
+    Begin(Box<CopyBegin>),
+    /// A range of it.
+    Chunk(Chunk, Progress),
 }
 
 /// What happens to no node.
@@ -172,6 +186,8 @@ pub(super) struct Node {
     pub(super) store: MemoryStore,
     /// What the store was given, in order.
     pub(super) log: Vec<(JournalKind, Batch)>,
+    /// The same before the copy began that no checkpoint covers yet.
+    pub(super) log_before_copy: Option<Vec<(JournalKind, Batch)>>,
     /// Its decisions, while it lives.
     pub(super) engine: Option<Engine<MemoryStore>>,
     /// Counts its lives.
@@ -188,7 +204,7 @@ pub(super) struct Node {
     /// Why it cannot start at all.
     pub(super) halted: Option<String>,
     /// Batches that wait for the store.
-    pub(super) queue: VecDeque<(JournalKind, Round, Batch)>,
+    pub(super) queue: VecDeque<(JournalKind, Round, Given)>,
     /// Which of them still count.
     pub(super) rounds: Rounds,
     /// What the store did and the node was not told yet, in order.
@@ -258,6 +274,7 @@ impl World {
             disk: Disk::new(controls[n].encode()),
             store: MemoryStore::new(Ordinal(u8::try_from(n).unwrap_or(0))),
             log: Vec::new(),
+            log_before_copy: None,
             engine: None,
             life: 0,
             booted_at: 0,
@@ -315,6 +332,7 @@ impl World {
                 disk: old.disk.clone(),
                 store,
                 log: log.to_vec(),
+                log_before_copy: None,
                 engine: None,
                 life: old.life,
                 booted_at: 0,
@@ -375,6 +393,7 @@ impl World {
             checkpoint_bytes: o.checkpoint_bytes,
             peer_host: "peer".to_owned(),
             peer_port: 2000,
+            chunk_bytes: 16 << (o.seed % 11),
             seed: o.seed ^ n as u64 ^ self.nodes[n].life << 8,
             ..EngineConfig::default()
         }
@@ -476,6 +495,7 @@ impl World {
             Ev::Volume(read, file, offset, len, allocation) => {
                 self.volume_asked(n, read, (file, offset, len), allocation);
             }
+            Ev::Copy(effect) => self.copy_read(n, effect),
             Ev::Told => self.store_told(n),
             Ev::CheckpointBegins => self.checkpoint_begins(n),
             Ev::Checkpoint => self.checkpoint_done(n),

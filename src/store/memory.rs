@@ -3,9 +3,10 @@
 use super::memory_volumes::MemoryVolumes;
 use super::namespace::{FileInfo, Namespace, NamespaceError};
 use super::volumes::{Plan, RecoveryPoints};
-use super::{SlowSync, StoreError, StoreRead, StoreWrite};
+use super::{CopySource, CopyTarget, SlowSync, StoreError, StoreRead, StoreWrite, chunk};
 use crate::base::{FileId, JournalKind, Ordinal, Seq};
 use crate::format::batch::Batch;
+use crate::format::chunk::{Chunk, Content, CopyBegin, Definitions, Progress, Want, WantFrom};
 use crate::format::dptr::{DptrKind, FileState};
 use crate::format::entry::{Entry, EntryKind};
 use bytes::Bytes;
@@ -39,11 +40,30 @@ impl Table {
 
 type TableKey = (FileId, u32);
 
-/// What takes one batch back.
+/// What a commit was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Commit {
+    Batch,
+    Begin,
+    Chunk,
+}
+
+/// What a fall took back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fallen {
+    /// Batches; since a copy began, if one did.
+    pub batches: usize,
+    /// The beginning of a copy, and so many batches before it.
+    pub before_copy: Option<usize>,
+}
+
+/// What takes one commit back.
 #[derive(Debug)]
 struct Undo {
+    commit: Commit,
     applied: [Seq; 2],
     since: [Option<Seq>; 2],
+    copied: Option<Progress>,
     namespace: Option<Rc<Namespace>>,
     changes: Vec<UndoChange>,
 }
@@ -64,6 +84,11 @@ struct Inner {
     standing: RecoveryPoints,
     /// Where volumes stand, as committed with the items.
     since: [Option<Seq>; 2],
+    /// How far a copy is that this store was given: as committed with the items, with the blocks that a crash may take, and
+    /// with those that the sync under way makes durable.
+    copied: Option<Progress>,
+    copied_blocks: Option<Progress>,
+    copied_begun: Option<Progress>,
     /// Batches since the last checkpoint, oldest first.
     undo: Vec<Undo>,
 }
@@ -89,6 +114,9 @@ impl MemoryStore {
             volumes: MemoryVolumes::default(),
             standing: RecoveryPoints::default(),
             since: [None; 2],
+            copied: None,
+            copied_blocks: None,
+            copied_begun: None,
             undo: Vec::new(),
         };
         Self { inner: Rc::new(RefCell::new(inner)) }
@@ -98,6 +126,12 @@ impl MemoryStore {
     #[must_use]
     pub fn namespace(&self) -> Rc<Namespace> {
         self.inner.borrow().namespace.clone()
+    }
+
+    /// How far a copy is that this store was given, if it ever was given one.
+    #[must_use]
+    pub fn copied(&self) -> Option<Progress> {
+        self.inner.borrow().copied.clone()
     }
 
     /// The last entry of each journal that is applied.
@@ -130,6 +164,24 @@ impl MemoryStore {
         inner.undo_to(keep);
         inner.undo.clear();
         true
+    }
+
+    /// Loses everything after the first `keep` of [`Self::boundaries`], as a power loss does; tells what that was.
+    #[must_use]
+    pub fn fall_back_by(&self, keep: usize) -> Fallen {
+        let inner = &mut *self.inner.borrow_mut();
+        let mut fallen = Fallen::default();
+        for step in inner.undo.get(keep..).unwrap_or_default().iter().rev() {
+            match (step.commit, &mut fallen.before_copy) {
+                (Commit::Batch, Some(before)) => *before += 1,
+                (Commit::Batch, None) => fallen.batches += 1,
+                (Commit::Begin, before) => *before = Some(0),
+                (Commit::Chunk, _) => {}
+            }
+        }
+        inner.undo_to(keep);
+        inner.undo.clear();
+        fallen
     }
 
     /// The items of a file in its present generation, in order of id; none if there is no such file.
@@ -199,6 +251,7 @@ impl MemoryStore {
         let inner = &mut *self.inner.borrow_mut();
         inner.standing = RecoveryPoints::new(inner.since, inner.applied);
         inner.volumes.restarted();
+        (inner.copied_blocks, inner.copied_begun) = (None, None);
     }
 
     /// The volumes' part of applying a batch, and no more: what a death between the two leaves.
@@ -253,9 +306,29 @@ impl Inner {
         self.table(file, info).map_or(0, |table| table.sum).wrapping_add(blocks)
     }
 
+    /// What takes back what is done next.
+    fn step(&self, commit: Commit) -> Undo {
+        let (applied, since, copied) = (self.applied, self.since, self.copied.clone());
+        Undo { commit, applied, since, copied, namespace: None, changes: Vec::new() }
+    }
+
+    fn take_items(&mut self, file: FileId, chunk: &Chunk, step: &mut Undo) {
+        let Content::Items { after, through, items } = &chunk.content else { return };
+        let Some(info) = self.namespace.file(file) else { return };
+        let key = (file, info.dptr.generation);
+        let table = self.tables.entry(key).or_default();
+        let until = if chunk.ends { Bound::Unbounded } else { Bound::Included(&through[..]) };
+        let from = if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(&after[..]) };
+        let there: Vec<Bytes> = table.items.range::<[u8], _>((from, until)).map(|(id, _)| id.clone()).collect();
+        let gone = there.into_iter().map(|id| (id, None));
+        for (id, value) in gone.chain(items.iter().map(|(id, value)| (id.clone(), Some(value.clone())))) {
+            let old = table.set(id.clone(), value);
+            step.changes.push(UndoChange::Item(key, id, old));
+        }
+    }
+
     fn apply_batch(&mut self, journal: JournalKind, batch: &Batch) -> Result<(), StoreError> {
-        let (applied, since) = (self.applied, self.since);
-        let mut step = Undo { applied, since, namespace: None, changes: Vec::new() };
+        let mut step = self.step(Commit::Batch);
         let mut result = Ok(());
         for (_, entry) in batch.entries() {
             result = self.apply_entry(journal, &entry, &mut step);
@@ -327,6 +400,7 @@ impl Inner {
             }
             self.applied = step.applied;
             self.since = step.since;
+            self.copied = step.copied;
         }
     }
 }
@@ -373,6 +447,7 @@ impl StoreWrite for MemoryStore {
         let inner = &mut *self.inner.borrow_mut();
         inner.standing.begin();
         inner.volumes.begin_sync();
+        inner.copied_begun.clone_from(&inner.copied_blocks);
         Some(Box::new(|| Ok(())))
     }
 
@@ -384,6 +459,9 @@ impl StoreWrite for MemoryStore {
         let inner = &mut *self.inner.borrow_mut();
         inner.undo.clear();
         inner.volumes.synced();
+        if let Some(copied) = inner.copied_begun.take() {
+            inner.copied = Some(copied);
+        }
         inner.since = inner.standing.synced(inner.applied);
         if inner.standing.given() == inner.applied {
             let namespace = Rc::clone(&inner.namespace);
@@ -399,6 +477,75 @@ impl StoreWrite for MemoryStore {
 
     fn allocation(&mut self, file: FileId, offset: u64, len: u64) -> Result<Vec<(u64, bool)>, StoreError> {
         Ok(self.inner.borrow().volumes.allocation(file, offset, len))
+    }
+}
+
+impl CopyTarget for MemoryStore {
+    fn begin_copy(&mut self, begin: &CopyBegin) -> Result<(), StoreError> {
+        let inner = &mut *self.inner.borrow_mut();
+        let mut step = inner.step(Commit::Begin);
+        step.namespace = Some(Rc::clone(&inner.namespace));
+        let volumes: Vec<FileId> =
+            inner.namespace.files().filter(|(_, info)| info.replicated).map(|(id, _)| id).collect();
+        inner.volumes.apply(&Plan::of_emptied(volumes));
+        let out = Rc::make_mut(&mut inner.namespace).adopt(&begin.namespace).map_err(damaged_entry)?;
+        for key in out.dropped {
+            if let Some(table) = inner.tables.remove(&key) {
+                step.changes.push(UndoChange::Table(key, table));
+            }
+        }
+        inner.applied[0] = begin.origin.seq;
+        inner.standing.restarted(JournalKind::Replicated, begin.origin.seq);
+        inner.since = inner.standing.since();
+        inner.copied = Some(Progress::at(begin.origin));
+        (inner.copied_blocks, inner.copied_begun) = (None, None);
+        inner.undo.push(step);
+        Ok(())
+    }
+
+    fn take_chunk(&mut self, chunk: &Chunk, progress: &Progress) -> Result<(), StoreError> {
+        let inner = &mut *self.inner.borrow_mut();
+        if let Content::Blocks { offset, len, runs } = &chunk.content
+            && inner.namespace.file(chunk.file).is_some()
+        {
+            inner.volumes.apply(&Plan::of_range(chunk.file, *offset, *len, runs));
+        }
+        if matches!(chunk.content, Content::Blocks { .. }) || inner.copied_blocks.is_some() {
+            inner.copied_blocks = Some(progress.clone());
+            return Ok(());
+        }
+        let mut step = inner.step(Commit::Chunk);
+        inner.take_items(chunk.file, chunk, &mut step);
+        inner.copied = Some(progress.clone());
+        inner.undo.push(step);
+        Ok(())
+    }
+}
+
+impl CopySource for MemoryStore {
+    fn definitions(&self) -> Result<(Seq, Definitions), StoreError> {
+        let inner = self.inner.borrow();
+        Ok((inner.applied[0], inner.namespace.definitions()))
+    }
+
+    fn range(&self, want: &Want) -> Result<Chunk, StoreError> {
+        let inner = self.inner.borrow();
+        let at = inner.applied[0];
+        let gone = Chunk { id: want.id, file: want.file, at, until: at, content: Content::Gone, ends: true };
+        let Some(info) = inner.namespace.file(want.file).filter(|info| info.replicated) else { return Ok(gone) };
+        match (&want.from, info.dptr.kind) {
+            (WantFrom::Items(after), DptrKind::Records) => {
+                let generation = info.dptr.generation;
+                let ids = |after: &[u8], limit| self.scan(want.file, generation, Some(after), limit, true);
+                Ok(chunk::of_items(gone, after, want.most, ids)?)
+            }
+            (WantFrom::Blocks(offset), DptrKind::Blocks) => {
+                let len = chunk::blocks_of(*offset, want.most, info.dptr.blocks);
+                let bytes = inner.volumes.read(want.file, *offset, usize::try_from(len).unwrap_or(0));
+                Ok(chunk::of_blocks(gone, *offset, bytes.into(), info.dptr.blocks))
+            }
+            _ => Ok(gone),
+        }
     }
 }
 

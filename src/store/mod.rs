@@ -1,5 +1,6 @@
 //! The database itself: namespace and items.
 
+mod chunk;
 mod keys;
 pub mod memory;
 mod memory_volumes;
@@ -15,6 +16,7 @@ pub use torn_tail::fuzz_engine_journal;
 
 use crate::base::{Fault, FileId, JournalKind, Seq};
 use crate::format::batch::Batch;
+use crate::format::chunk::{Chunk, CopyBegin, Definitions, Progress, Want};
 use bytes::Bytes;
 
 /// The slow part of a checkpoint.
@@ -121,4 +123,36 @@ pub trait StoreWrite {
     /// # Errors
     /// [`StoreError::Disk`].
     fn allocation(&mut self, file: FileId, offset: u64, len: u64) -> Result<Vec<(u64, bool)>, StoreError>;
+}
+
+/// What makes a store the copy of another one.
+pub trait CopyTarget {
+    /// Replaces everything that is replicated by the definitions that a copy begins with, in one step; the replicated journal
+    /// is applied up to the copy's origin then.
+    ///
+    /// # Errors
+    /// Any [`StoreError`]; volumes that were replicated may be empty then, and all may be done again.
+    fn begin_copy(&mut self, begin: &CopyBegin) -> Result<(), StoreError>;
+
+    /// Makes a range what a chunk says, in one step with how far the copy is. That blocks were copied is remembered from the
+    /// next checkpoint on.
+    ///
+    /// # Errors
+    /// Any [`StoreError`]; it may be done again.
+    fn take_chunk(&mut self, chunk: &Chunk, progress: &Progress) -> Result<(), StoreError>;
+}
+
+/// Reads for a copy, from any thread. Each call sees a state between two batches, and tells which.
+pub trait CopySource {
+    /// The definitions, and the last entry of the replicated journal that is applied in them.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`] or [`StoreError::Damaged`].
+    fn definitions(&self) -> Result<(Seq, Definitions), StoreError>;
+
+    /// What a range holds.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`] or [`StoreError::Damaged`].
+    fn range(&self, want: &Want) -> Result<Chunk, StoreError>;
 }

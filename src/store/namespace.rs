@@ -13,6 +13,7 @@
 //!
 //! The generation of a file belongs to the node: it grows whenever this node drops the file's items.
 
+mod adopt;
 pub mod build;
 mod error;
 pub mod route;

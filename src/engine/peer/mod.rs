@@ -12,7 +12,7 @@ use super::effect::Severity;
 use super::incidents::Matter;
 use crate::base::{Mono, Position, Seq};
 use crate::format::batch::BatchHeader;
-use crate::format::control::PeerRecord;
+use crate::format::control::{PeerRecord, Role};
 use crate::format::frame::{Ack, Hello};
 use crate::store::StoreRead;
 pub(super) use door::told as door_told;
@@ -35,6 +35,10 @@ pub(super) struct Peer {
     stream_heard: Option<Mono>,
     /// It answered, and what it said forbids to serve.
     forbids: bool,
+    /// What it can do beside the protocol's version, as its last hello told.
+    features: u32,
+    /// It is given a copy: what it acknowledges keeps no promise.
+    incomplete: bool,
     /// The last acknowledgement heard. It stays true when the peer is away, but for `received`.
     acked: Ack,
     /// What it is known to have on disk: the journal is kept from here.
@@ -55,6 +59,8 @@ impl Peer {
             heard: Mono(0),
             stream_heard: None,
             forbids: false,
+            features: 0,
+            incomplete: false,
             acked: Ack::default(),
             retained: Seq(0),
             progress: Progress::default(),
@@ -73,6 +79,31 @@ impl Peer {
     pub(super) fn introduced(&mut self, hello: &Hello) {
         self.name.clone_from(&hello.name);
         self.door = hello.door;
+        self.features = hello.features;
+        self.incomplete = hello.role == Role::Incomplete;
+    }
+
+    /// Feature bits of its last hello.
+    pub(super) fn features(&self) -> u32 {
+        self.features
+    }
+
+    /// Whether it is given a copy that is not whole yet.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.incomplete
+    }
+
+    /// It leaves what it had for a copy that begins at `origin`.
+    pub(super) fn copy_begins(&mut self, now: Mono, origin: Position) {
+        self.incomplete = true;
+        self.retained = origin.seq;
+        self.acked = Ack::default();
+        self.stream_begins(now, origin);
+    }
+
+    /// The last acknowledgement that promises may be built on.
+    pub(super) fn confirmed(&self) -> Ack {
+        if self.incomplete { Ack::default() } else { self.acked }
     }
 
     /// Host and port that Redis clients of this node are shown.

@@ -6,6 +6,8 @@
 //!                      |                          +- start --alone ----------> Opening -> Serving
 //!                      |                          +- peer serves, higher epoch -> SteppingDown
 //!                      +- role diverged ---------------> Diverged                  |
+//!                      +- role incomplete -------------> Incomplete --the copy is whole--> Standby
+//!  Standby --a copy begins--> Incomplete                                           |
 //!  Serving -- a higher epoch is seen --> SteppingDown -+- nothing beyond the common history -> Standby
 //!                                                      +- entries the pair never kept ------> Diverged
 //! ```
@@ -81,6 +83,18 @@ impl Roles {
         std::mem::replace(&mut self.at, next)
     }
 
+    /// A copy begins.
+    pub(super) fn becomes_incomplete(&mut self) {
+        if self.stage() == Stage::Standby {
+            self.enter(StageData::Incomplete);
+        }
+    }
+
+    /// The copy is whole.
+    pub(super) fn becomes_whole(&mut self) {
+        self.enter(StageData::Standby);
+    }
+
     /// Whether everything that is durable here may be applied, announced or not: a takeover is under way.
     pub(super) fn applies_all(&self) -> bool {
         self.stage() == Stage::Opening
@@ -95,6 +109,7 @@ impl Roles {
         match &self.at {
             StageData::Replaying => "replaying",
             StageData::Standby => "standby",
+            StageData::Incomplete => "incomplete",
             StageData::Asking(_) => "asking-peer",
             StageData::Opening(opening) if opening.is_takeover() => "taking-over",
             StageData::Opening(_) => "starting-epoch",
@@ -108,6 +123,9 @@ impl Roles {
     /// Why this node does not serve, in words for a client; empty where the peer has not told it.
     pub(super) fn reason(&self) -> String {
         match &self.at {
+            StageData::Incomplete => {
+                "it is given a copy that is not whole yet; only the primary has the rest".to_owned()
+            }
             StageData::Replaying => "it replays its journal".to_owned(),
             StageData::Asking(asking) => asking.why().to_owned(),
             StageData::Opening(_) => "it begins a new epoch".to_owned(),
@@ -154,7 +172,7 @@ impl<S: StoreRead> Core<S> {
             Stage::Asking => self.pump_asking(),
             Stage::Opening => self.pump_opening(),
             Stage::SteppingDown => self.pump_step_down(),
-            Stage::Standby | Stage::Serving | Stage::Diverged | Stage::Stopped => {}
+            Stage::Standby | Stage::Incomplete | Stage::Serving | Stage::Diverged | Stage::Stopped => {}
         }
         self.retry_takeover();
     }
@@ -165,7 +183,11 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn pump_replaying(&mut self) {
-        if !JournalKind::ALL.iter().all(|kind| self.applied_to_limit(*kind)) {
+        // Nothing of the replicated journal is given to a store that has no copy to go on with.
+        let done = |kind: &JournalKind| {
+            self.applied_to_limit(*kind) || (*kind == JournalKind::Replicated && self.waits_for_copy())
+        };
+        if !JournalKind::ALL.iter().all(done) {
             return;
         }
         self.dirty = true;
@@ -175,6 +197,7 @@ impl<S: StoreRead> Core<S> {
                 StageData::Standby
             }
             Role::Diverged => StageData::Diverged,
+            Role::Incomplete => StageData::Incomplete,
             Role::Primary => StageData::Asking(Asking::since(self.now.mono)),
         };
         self.roles.enter(next);

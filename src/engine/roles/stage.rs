@@ -12,6 +12,8 @@ pub(in crate::engine) enum Stage {
     Replaying,
     /// It follows a primary.
     Standby,
+    /// It is given a copy that is not whole yet.
+    Incomplete,
     /// A primary asks its peer whether it took over.
     Asking,
     /// An epoch begins.
@@ -28,9 +30,10 @@ pub(in crate::engine) enum Stage {
 
 impl Stage {
     #[cfg(test)]
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Replaying,
         Self::Standby,
+        Self::Incomplete,
         Self::Asking,
         Self::Opening,
         Self::Serving,
@@ -46,8 +49,11 @@ impl Stage {
 }
 
 /// Every transition that there is: from, to, and what causes it.
-pub(super) const TRANSITIONS: [(Stage, Stage, &str); 18] = [
+pub(super) const TRANSITIONS: [(Stage, Stage, &str); 22] = [
     (Stage::Replaying, Stage::Standby, "replay done, the role is standby"),
+    (Stage::Replaying, Stage::Incomplete, "replay done, the role is incomplete"),
+    (Stage::Standby, Stage::Incomplete, "a copy begins"),
+    (Stage::Incomplete, Stage::Standby, "the copy is whole"),
     (Stage::Replaying, Stage::Asking, "replay done, the role is primary"),
     (Stage::Replaying, Stage::Diverged, "replay done, the role is diverged"),
     (Stage::Replaying, Stage::Opening, "an operator takes over"),
@@ -60,6 +66,7 @@ pub(super) const TRANSITIONS: [(Stage, Stage, &str); 18] = [
     (Stage::SteppingDown, Stage::Diverged, "the role is durable, entries are beyond the common history"),
     (Stage::Replaying, Stage::Stopped, "a stop"),
     (Stage::Standby, Stage::Stopped, "a stop"),
+    (Stage::Incomplete, Stage::Stopped, "a stop"),
     (Stage::Asking, Stage::Stopped, "a stop"),
     (Stage::Opening, Stage::Stopped, "a stop"),
     (Stage::Serving, Stage::Stopped, "a stop"),
@@ -72,6 +79,7 @@ pub(super) const TRANSITIONS: [(Stage, Stage, &str); 18] = [
 pub(super) enum StageData {
     Replaying,
     Standby,
+    Incomplete,
     Asking(Asking),
     Opening(Opening),
     Serving,
@@ -85,6 +93,7 @@ impl StageData {
         match self {
             Self::Replaying => Stage::Replaying,
             Self::Standby => Stage::Standby,
+            Self::Incomplete => Stage::Incomplete,
             Self::Asking(_) => Stage::Asking,
             Self::Opening(_) => Stage::Opening,
             Self::Serving => Stage::Serving,

@@ -58,11 +58,12 @@ impl World {
     /// Whether an update must succeed now.
     fn may_probe(&self, serving: usize) -> bool {
         let other = 1 - serving;
-        let peer =
-            self.nodes[other].engine.is_some() && self.check.nodes[other].control.role == Role::Standby;
+        let role = self.check.nodes[other].control.role;
+        let lives = self.nodes[other].engine.is_some();
         let degrades = matches!(self.options.on_peer_loss, PeerLoss::Degrade { .. });
-        let alone = self.check.cannot_be_followed(serving) && degrades;
-        (peer && !self.check.cannot_be_followed(serving))
+        // What an incomplete peer acknowledges keeps no promise.
+        let alone = (role == Role::Incomplete || self.check.cannot_be_followed(serving)) && degrades;
+        (lives && role == Role::Standby && !self.check.cannot_be_followed(serving))
             || alone
             || self.options.ack_level == AckLevel::Local
     }
@@ -97,7 +98,7 @@ impl World {
                 }
                 // Nobody has more than this node: the other one is halted for good.
                 Role::Primary => self.ask(n, AdminRequest::StartAloneAcceptLoss, Purpose::Alone),
-                Role::Diverged => {}
+                Role::Diverged | Role::Incomplete => {}
             }
         }
     }
@@ -117,9 +118,6 @@ impl World {
         match state(other) {
             "diverged" => Some(serving),
             "standby" => {
-                if self.check.cannot_be_followed(serving) {
-                    return Some(serving);
-                }
                 let tip = self.check.nodes[serving].journals[0].tip();
                 let there = &self.check.nodes[other].journals[0];
                 let lag = self.operator.status[serving].as_ref().map_or(1, |s| s.peer.lag_entries);

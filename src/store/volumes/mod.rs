@@ -60,6 +60,15 @@ impl RecoveryPoints {
         self.given[journal.index()] = last;
     }
 
+    /// A journal begins anew behind `origin`, with volumes that lack nothing of what was before.
+    pub(super) fn restarted(&mut self, journal: JournalKind, origin: Seq) {
+        let n = journal.index();
+        (self.given[n], self.since[n], self.changed[n]) = (origin, None, false);
+        if let Some(begun) = &mut self.begun {
+            begun[n] = origin;
+        }
+    }
+
     /// The store fell back to what it has stored: what it lacks is given again, to volumes too.
     pub(super) fn fell_back(&mut self, applied: [Seq; 2]) {
         for (given, applied) in self.given.iter_mut().zip(applied) {

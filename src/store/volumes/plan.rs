@@ -3,6 +3,7 @@
 use crate::base::{FileId, Ordinal};
 use crate::format::batch::Batch;
 use crate::format::entry::{BlockChange, BlockContent, EntryKind};
+use bytes::Bytes;
 use std::collections::BTreeMap;
 
 /// What a range holds in the end.
@@ -101,6 +102,25 @@ impl<'a> Plan<'a> {
             }
         }
         plan
+    }
+
+    /// Of one range: what is in no run is zeros.
+    pub(in crate::store) fn of_range(file: FileId, offset: u64, len: u64, runs: &'a [(u64, Bytes)]) -> Self {
+        let mut volume = VolumePlan::default();
+        if len > 0 {
+            volume.set(BlockChange { offset, len, content: BlockContent::Hole });
+        }
+        for (offset, bytes) in runs {
+            let (offset, len) = (*offset, bytes.len() as u64);
+            volume.set(BlockChange { offset, len, content: BlockContent::Data(bytes) });
+        }
+        Self { volumes: BTreeMap::from([(file, volume)]) }
+    }
+
+    /// Of volumes that begin anew.
+    pub(in crate::store) fn of_emptied(files: impl IntoIterator<Item = FileId>) -> Self {
+        let emptied = |file| (file, VolumePlan { emptied: true, ranges: BTreeMap::new() });
+        Self { volumes: files.into_iter().map(emptied).collect() }
     }
 
     /// Whether anything changes: emptying changes only a volume of which something is there.

@@ -1,0 +1,398 @@
+//! The side of a node that is incomplete: it leaves what it had, asks for every range, and is a standby when all is whole.
+
+use crate::base::limits::CHUNKS_WAITING_MAX;
+use crate::base::{Epoch, Fault, FileId, Mono, Position, Seq};
+use crate::engine::core::Core;
+use crate::engine::effect::{Severity, StoreEffect};
+use crate::engine::incidents::Matter;
+use crate::engine::receiver::{Inbound, Phase};
+use crate::engine::roles::Stage;
+use crate::format::chunk::{Chunk, Content, CopyBegin, Next, Progress, Want, WantFrom};
+use crate::format::control::{Control, Origin, Role};
+use crate::format::dptr::DptrKind;
+use crate::format::frame::{FrameKind, RefuseCode};
+use crate::store::StoreRead;
+use crate::store::namespace::{FileInfo, Namespace};
+use std::collections::VecDeque;
+
+/// A store that could not begin is asked again after this (milliseconds).
+const RETRY_MS: u64 = 250;
+
+/// A copy that this node is given.
+#[derive(Debug)]
+pub(in crate::engine) struct Taking {
+    state: State,
+    /// How far it is with all chunks that came. What is before `next` may still wait for the store.
+    progress: Progress,
+    /// How far it is with those that the store took.
+    stored: Progress,
+    /// The want that is not answered yet.
+    wanted: Option<u64>,
+    /// Chunks that came, each with the progress that it makes, and are not in the store yet: those behind `under_way`
+    /// were not handed to it.
+    chunks: VecDeque<(Chunk, Progress)>,
+    under_way: usize,
+    /// Content taken in this life (bytes).
+    bytes: u64,
+}
+
+/// What a copy waits for.
+#[derive(Debug)]
+enum State {
+    /// The store has nothing that could be gone on with, and nothing to begin with.
+    Blank,
+    /// The store is to begin; it is asked, or will be at that time.
+    Beginning(Box<CopyBegin>, Option<Mono>),
+    /// Ranges come.
+    Taking,
+    /// A checkpoint that began when all was there.
+    Checkpoint,
+    /// This write of the control file; none until it can begin.
+    Control(Option<u64>),
+}
+
+impl Taking {
+    /// As found on disk: `stored` is what the store tells of its progress.
+    pub(in crate::engine) fn found(control: &Control, stored: Option<&Progress>) -> Option<Self> {
+        if control.role != Role::Incomplete {
+            return None;
+        }
+        let fits = stored.filter(|stored| stored.origin == control.origin.at);
+        let state = if fits.is_some() { State::Taking } else { State::Blank };
+        let progress = fits.cloned().unwrap_or_else(|| Progress::at(control.origin.at));
+        Some(Self::of(state, progress))
+    }
+
+    fn of(state: State, progress: Progress) -> Self {
+        Self { state, stored: progress.clone(), progress, wanted: None, chunks: VecDeque::new(), under_way: 0, bytes: 0 }
+    }
+
+    /// Whether the store may be given batches of the replicated journal.
+    pub(in crate::engine) fn has_begun(&self) -> bool {
+        !matches!(self.state, State::Blank | State::Beginning(..))
+    }
+
+    pub(in crate::engine) fn deadline(&self) -> Option<Mono> {
+        match &self.state {
+            State::Beginning(_, retry) => *retry,
+            _ => None,
+        }
+    }
+
+    /// Content taken in this life (bytes).
+    pub(in crate::engine) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The next chunk for a store that was given everything up to `handed`.
+    pub(in crate::engine) fn hand(&mut self, handed: Seq) -> Option<(Chunk, Progress)> {
+        let next = self.chunks.get(self.under_way).filter(|(chunk, _)| chunk.at == handed)?.clone();
+        self.under_way += 1;
+        Some(next)
+    }
+
+    /// A round of the store failed: what it did not take is handed again.
+    pub(in crate::engine) fn take_back(&mut self) {
+        self.under_way = 0;
+    }
+
+    /// The store took a chunk.
+    fn taken(&mut self, id: u64) {
+        if self.under_way > 0
+            && self.chunks.front().is_some_and(|(chunk, _)| chunk.id == id)
+            && let Some((chunk, progress)) = self.chunks.pop_front()
+        {
+            self.under_way -= 1;
+            self.bytes += chunk.content.bytes();
+            self.stored = progress;
+        }
+    }
+
+    /// The stream goes on behind `common` on a new connection: what is not here is asked for again.
+    pub(in crate::engine) fn stream_begins(&mut self, common: Seq) {
+        self.wanted = None;
+        self.chunks.retain(|(chunk, _)| chunk.at <= common);
+        self.under_way = self.under_way.min(self.chunks.len());
+        let last = self.chunks.back().map(|(_, progress)| progress);
+        self.progress = last.unwrap_or(&self.stored).clone();
+    }
+
+    /// Whether everything that belongs to the copy is in the store, which shows entry `shown`.
+    fn is_whole(&self, shown: Seq) -> bool {
+        self.progress.next == Next::Nothing && self.chunks.is_empty() && shown >= self.progress.until
+    }
+}
+
+/// The first range at or behind `next` that there is in these definitions.
+fn settle(next: Next, namespace: &Namespace) -> Next {
+    let wanted = |kind: DptrKind| {
+        move |(_, info): &(FileId, &FileInfo)| info.replicated && info.dptr.kind == kind
+    };
+    let first = |from: FileId, kind: DptrKind| namespace.files_from(from).find(wanted(kind)).map(|(id, _)| id);
+    let next = match next {
+        Next::Items(from, after) => match first(from, DptrKind::Records) {
+            Some(file) if file == from => return Next::Items(file, after),
+            Some(file) => return Next::Items(file, bytes::Bytes::new()),
+            None => Next::Blocks(FileId(0), 0),
+        },
+        other => other,
+    };
+    match next {
+        Next::Blocks(from, offset) => match first(from, DptrKind::Blocks) {
+            Some(file) if file == from => Next::Blocks(file, offset),
+            Some(file) => Next::Blocks(file, 0),
+            None => Next::Nothing,
+        },
+        other => other,
+    }
+}
+
+/// What is wanted behind this chunk, which answers `wanted`.
+fn behind(chunk: &Chunk, wanted: &Next) -> Next {
+    let after = FileId(chunk.file.0 + 1);
+    match (&chunk.content, wanted) {
+        (Content::Items { through, .. }, _) if !chunk.ends => Next::Items(chunk.file, through.clone()),
+        (Content::Blocks { offset, len, .. }, _) if !chunk.ends => Next::Blocks(chunk.file, offset + len),
+        (_, Next::Items(..)) => Next::Items(after, bytes::Bytes::new()),
+        (_, Next::Blocks(..)) => Next::Blocks(after, 0),
+        (_, Next::Nothing) => Next::Nothing,
+    }
+}
+
+/// Whether a chunk answers what was wanted.
+fn answers(chunk: &Chunk, wanted: &Next) -> bool {
+    match (&chunk.content, wanted) {
+        (Content::Gone, Next::Items(file, _) | Next::Blocks(file, _)) => chunk.file == *file,
+        (Content::Items { after, .. }, Next::Items(file, from)) => chunk.file == *file && after == from,
+        (Content::Blocks { offset, len, .. }, Next::Blocks(file, from)) => {
+            chunk.file == *file && offset == from && (*len > 0 || chunk.ends)
+        }
+        _ => false,
+    }
+}
+
+impl<S: StoreRead> Core<S> {
+    /// Whether the store may not be given batches of the replicated journal now.
+    pub(in crate::engine) fn waits_for_copy(&self) -> bool {
+        let leaves = self.link.inbound.as_ref().is_some_and(Inbound::leaves_history);
+        leaves || self.taking.as_ref().is_some_and(|taking| !taking.has_begun())
+    }
+
+    /// Whether an incomplete node can go on with what it was copied.
+    pub(in crate::engine) fn can_go_on_copying(&self) -> bool {
+        self.taking.as_ref().is_some_and(Taking::has_begun)
+    }
+
+    /// The primary offers a copy of everything in place of what this node has.
+    pub(in crate::engine) fn copy_offered(&mut self, begin: Box<CopyBegin>, epoch: Epoch) {
+        let applied = self.appliers[0].applied;
+        if !self.is_incomplete() && applied > begin.origin.seq {
+            let text = format!(
+                "the primary offers a copy that begins at entry {}, and entry {applied} is applied here",
+                begin.origin.seq
+            );
+            self.incident_once(Severity::Critical, "history-differs", text.clone());
+            return self.refuse_inbound(RefuseCode::History, text);
+        }
+        if let Some(inbound) = &mut self.link.inbound {
+            inbound.phase = Phase::Leaving { begin, epoch, control: None };
+        }
+        self.dirty = true;
+    }
+
+    /// Carries the beginning of a copy on as far as it can go now: nothing under way, then the control file.
+    pub(in crate::engine) fn pump_copy_begin(&mut self) {
+        let idle = self.replicated().is_quiet() && self.appliers[0].is_idle() && !self.control.is_being_written();
+        let first_segment = self.replicated().next_segment();
+        let Some(Inbound { phase: Phase::Leaving { begin, epoch, control: None }, .. }) = &self.link.inbound
+        else {
+            return;
+        };
+        if !idle {
+            return;
+        }
+        let (epoch, at, table) = (*epoch, begin.origin, begin.table.clone());
+        self.control.begin_copy(epoch, Origin { at, first_segment }, table);
+        let write = self.write_control();
+        if let Some(Inbound { phase: Phase::Leaving { control, .. }, .. }) = &mut self.link.inbound {
+            *control = Some(write);
+        }
+    }
+
+    /// The control file says that this node is incomplete: now what it had may go.
+    pub(in crate::engine) fn leave_history(&mut self, begin: Box<CopyBegin>, epoch: Epoch) {
+        let origin = begin.origin;
+        match self.namespace.adopt(&begin.namespace) {
+            Ok(outcome) => self.note_outcome(&outcome),
+            Err(error) => {
+                let text = format!("the definitions that a copy begins with: {error}");
+                self.incident_once(Severity::Critical, "definition-refused", text.clone());
+                return self.end_inbound(&text);
+            }
+        }
+        self.replicated_mut().restart_at(origin);
+        self.appliers[0].restart_at(origin.seq);
+        self.checkpoint.restarted(origin.seq);
+        let text = format!(
+            "this node is given a copy of everything that is replicated, from entry {} on; until that is whole it can \
+             take nothing over",
+            origin.seq
+        );
+        self.settled(&[Matter::EntriesMissing]);
+        self.incident(Severity::Notice, "copying", text);
+        self.taking = Some(Taking::of(State::Beginning(begin.clone(), None), Progress::at(origin)));
+        self.roles.becomes_incomplete();
+        self.effect(StoreEffect::BeginCopy { begin });
+        self.follow(epoch);
+    }
+
+    /// The store began, or could not.
+    pub(in crate::engine) fn copy_begun(&mut self, result: Result<(), Fault>) {
+        let now = self.now.mono;
+        let Some(taking) = &mut self.taking else { return };
+        let State::Beginning(_, retry) = &mut taking.state else { return };
+        match result {
+            Ok(()) => {
+                taking.state = State::Taking;
+                self.incident_over("store-failed", "store-back", "the store applies again".to_owned());
+            }
+            Err(fault) => {
+                *retry = Some(now.plus_ms(RETRY_MS));
+                self.room_wanted |= fault == Fault::NoSpace;
+                let text = format!("beginning a copy in the store: {fault}");
+                self.incident_once(Severity::Critical, "store-failed", text);
+            }
+        }
+    }
+
+    /// A chunk came.
+    pub(in crate::engine) fn take_chunk(&mut self, chunk: Chunk) {
+        let end = self.replicated().sealed().seq;
+        let Some(taking) = &mut self.taking else {
+            return self.inbound_fault("a chunk came that nobody wants");
+        };
+        if taking.wanted.take() != Some(chunk.id) || !answers(&chunk, &taking.progress.next) {
+            return self.inbound_fault("a chunk came that is not what was wanted");
+        }
+        if chunk.at != end {
+            let text = format!("a chunk came that belongs behind entry {}, and not behind {end}", chunk.at);
+            return self.inbound_fault(&text);
+        }
+        taking.progress.until = taking.progress.until.max(chunk.until);
+        taking.progress.next = settle(behind(&chunk, &taking.progress.next), &self.namespace);
+        let progress = taking.progress.clone();
+        taking.chunks.push_back((chunk, progress));
+        self.dirty = true;
+    }
+
+    /// The store took a chunk.
+    pub(in crate::engine) fn chunk_taken(&mut self, round: crate::base::Round, id: u64) {
+        if round == self.appliers[0].round()
+            && let Some(taking) = &mut self.taking
+        {
+            taking.taken(id);
+        }
+    }
+
+    /// Asks for the next range, and ends the copy when there is none.
+    pub(in crate::engine) fn pump_taking(&mut self) {
+        self.pump_copy_begin();
+        let now = self.now.mono;
+        let shown = self.appliers[0].shown();
+        let Some(taking) = &mut self.taking else { return };
+        let whole = taking.is_whole(shown);
+        match &mut taking.state {
+            State::Blank => {}
+            State::Beginning(begin, retry) => {
+                if retry.take_if(|at| now >= *at).is_some() {
+                    let begin = begin.clone();
+                    self.effect(StoreEffect::BeginCopy { begin });
+                }
+            }
+            State::Taking if whole => {
+                taking.state = State::Checkpoint;
+                self.checkpoint.force();
+                self.dirty = true;
+            }
+            State::Taking => self.want_next(),
+            State::Checkpoint => {
+                if self.checkpoint.has_covered() {
+                    taking.state = State::Control(None);
+                    self.dirty = true;
+                }
+            }
+            State::Control(None) => self.write_whole(),
+            State::Control(Some(_)) => {}
+        }
+    }
+
+    fn want_next(&mut self) {
+        let (head, now) = (self.head(), self.now);
+        let id = self.next_id + 1;
+        let most = self.config.chunk_bytes;
+        let Some(taking) = &mut self.taking else { return };
+        if taking.wanted.is_some() || taking.chunks.len() >= CHUNKS_WAITING_MAX {
+            return;
+        }
+        // Definitions change while a copy goes on.
+        taking.progress.next = settle(taking.progress.next.clone(), &self.namespace);
+        let (file, from) = match taking.progress.next.clone() {
+            Next::Items(file, after) => (file, WantFrom::Items(after)),
+            Next::Blocks(file, offset) => (file, WantFrom::Blocks(offset)),
+            Next::Nothing => return,
+        };
+        let Some(Inbound { session, phase: Phase::Following(_), .. }) = &mut self.link.inbound else { return };
+        let want = Want { id, file, from, most };
+        session.send(now, FrameKind::Want, head, want.encode().into());
+        taking.wanted = Some(id);
+        self.next_id = id;
+        self.flush_inbound();
+    }
+
+    /// Everything is durable in the store: the control file may say so.
+    fn write_whole(&mut self) {
+        if self.control.is_being_written() {
+            return;
+        }
+        self.control.end_copy();
+        let write = self.write_control();
+        if let Some(taking) = &mut self.taking {
+            taking.state = State::Control(Some(write));
+        }
+    }
+
+    /// A write of the control file is done: true if the end of a copy waited for it.
+    pub(in crate::engine) fn copy_control_written(&mut self, write: u64) -> bool {
+        let whole = self.taking.as_ref().is_some_and(|taking| matches!(taking.state, State::Control(Some(id)) if id == write));
+        if whole {
+            self.taking = None;
+            self.roles.becomes_whole();
+            self.dirty = true;
+            let text = "the copy is whole: this node is a standby that can take over".to_owned();
+            self.incident(Severity::Notice, "copied", text);
+            // The primary counts on it from the next hello on.
+            self.end_inbound("the copy is whole");
+        }
+        whole
+    }
+
+    /// It failed: true if the end of a copy waited for it. The next round writes it again.
+    pub(in crate::engine) fn copy_control_failed(&mut self, write: u64) -> bool {
+        let Some(taking) = &mut self.taking else { return false };
+        let waited = matches!(taking.state, State::Control(Some(id)) if id == write);
+        if waited {
+            taking.state = State::Control(None);
+        }
+        waited
+    }
+
+    /// Where a copy would go on, for `status`.
+    pub(in crate::engine) fn copy_place(&self) -> Option<(Position, u64)> {
+        self.taking.as_ref().map(|taking| (taking.progress.origin, taking.bytes()))
+    }
+
+    /// Whether this node is incomplete.
+    pub(in crate::engine) fn is_incomplete(&self) -> bool {
+        self.roles.stage() == Stage::Incomplete || self.control.role() == Role::Incomplete
+    }
+}

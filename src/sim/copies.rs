@@ -1,0 +1,106 @@
+//! Copies of everything that is replicated, as the simulator's stores carry them out.
+
+use super::checker::{Items, model};
+use super::truth::Tip;
+use super::world::World;
+use crate::base::{JournalKind, Round};
+use crate::engine::{CopyEffect, CopyEvent, StoreEvent};
+use crate::format::chunk::{Chunk, Content, CopyBegin, Progress};
+use crate::store::{CopySource as _, CopyTarget as _};
+
+impl World {
+    /// Something is read for a peer that is given a copy, between two batches.
+    pub(super) fn copy_read(&mut self, n: usize, effect: CopyEffect) {
+        let store = &self.nodes[n].store;
+        let event = match effect {
+            CopyEffect::Definitions { read } => match store.definitions() {
+                Ok(found) => CopyEvent::Definitions { read, result: Ok(found) },
+                Err(error) => return self.check.fail("driver", format!("the model store fails: {error}")),
+            },
+            CopyEffect::Range { read, want } => match store.range(&want) {
+                Ok(chunk) => {
+                    self.check_range(n, &chunk);
+                    CopyEvent::Range { read, result: Ok(chunk) }
+                }
+                Err(error) => return self.check.fail("driver", format!("the model store fails: {error}")),
+            },
+        };
+        self.input(n, event);
+    }
+
+    /// A chunk holds exactly what the node's history makes of its range (C2).
+    fn check_range(&mut self, n: usize, chunk: &Chunk) {
+        match &chunk.content {
+            Content::Gone => {}
+            Content::Items { after, through, items } => {
+                let mut files = model(n, self.nodes[n].log.iter().map(|(_, batch)| batch));
+                let mut wanted = files.remove(&chunk.file.0).unwrap_or_default();
+                wanted.retain(|id, _| id[..] > after[..] && (chunk.ends || id[..] <= through[..]));
+                let found: Items = items.iter().map(|(id, value)| (id.to_vec(), value.to_vec())).collect();
+                if found != wanted {
+                    let text = format!(
+                        "node {n} gives {} items of file {} behind {after:?}, its history has {}",
+                        found.len(),
+                        chunk.file,
+                        wanted.len()
+                    );
+                    self.check.fail("C2", text);
+                }
+            }
+            Content::Blocks { offset, len, runs } => {
+                let bytes = self.store_reads(n, chunk.file, *offset, usize::try_from(*len).unwrap_or(0));
+                let mut found = vec![0; bytes.len()];
+                for (at, run) in runs {
+                    let at = usize::try_from(at - offset).unwrap_or(usize::MAX);
+                    if let Some(place) = found.get_mut(at..at.saturating_add(run.len())) {
+                        place.copy_from_slice(run);
+                    }
+                }
+                if found != bytes.as_ref() {
+                    self.check.fail("C2", format!("node {n} gives other blocks of file {} than it has", chunk.file));
+                }
+            }
+        }
+    }
+
+    /// A node's store leaves what it had for a copy.
+    pub(super) fn begin_copy(&mut self, n: usize, begin: &CopyBegin) -> StoreEvent {
+        if let Err(error) = self.nodes[n].store.begin_copy(begin) {
+            self.check.fail("driver", format!("node {n}'s model store cannot begin a copy: {error}"));
+        }
+        self.trace.sometimes("a copy of everything began");
+        let path = self.check.nodes[n].journals[0].path.clone();
+        let until = path.iter().position(|tip| *tip == Tip::of(begin.origin)).map_or(0, |at| at + 1);
+        let known = path.iter().take(until).filter_map(|tip| self.check.history.batches.get(&(0, tip.chain)));
+        // What the copy brings is what these make; a model of it is held against the store once it is whole.
+        let mut log: Vec<_> = known.map(|known| (JournalKind::Replicated, known.batch.clone())).collect();
+        let node = &mut self.nodes[n];
+        log.extend(node.log.iter().filter(|(journal, _)| *journal == JournalKind::Local).cloned());
+        let old = std::mem::replace(&mut node.log, log);
+        node.log_before_copy.get_or_insert(old);
+        self.check.on_applied(n, JournalKind::Replicated, begin.origin.seq);
+        self.check.nodes[n].journals[0].offered = Tip::of(begin.origin);
+        StoreEvent::CopyBegun { result: Ok(()) }
+    }
+
+    /// A node's store takes a range.
+    pub(super) fn take_chunk(
+        &mut self,
+        n: usize,
+        round: Round,
+        chunk: &Chunk,
+        progress: &Progress,
+    ) -> Option<StoreEvent> {
+        let applied = self.nodes[n].store.applied()[0];
+        if chunk.at != applied {
+            let text = format!("node {n} takes a chunk that belongs behind entry {} at {applied}", chunk.at);
+            self.check.fail("C1", text);
+            return None;
+        }
+        if let Err(error) = self.nodes[n].store.take_chunk(chunk, progress) {
+            self.check.fail("driver", format!("node {n}'s model store refuses a chunk: {error}"));
+            return None;
+        }
+        Some(StoreEvent::ChunkTaken { round, id: chunk.id })
+    }
+}

@@ -1,0 +1,124 @@
+//! What a store answers when a range is wanted: as much as was asked for, whichever store it is.
+
+use super::StoreError;
+use crate::base::limits::{BLOCK, BLOCK_U64};
+use crate::format::chunk::{Chunk, Content};
+use bytes::Bytes;
+
+/// Items that are looked up together.
+const STEP: usize = 256;
+
+/// A chunk of the items behind `after`, of at most `most` bytes, but of one item at least. `scan` gives items in order behind
+/// an id, up to a number of them.
+pub(super) fn of_items(
+    chunk: Chunk,
+    after: &Bytes,
+    most: u32,
+    scan: impl Fn(&[u8], usize) -> Result<Vec<(Bytes, Bytes)>, StoreError>,
+) -> Result<Chunk, StoreError> {
+    let (mut items, mut bytes) = (Vec::new(), 0);
+    let mut through = after.clone();
+    loop {
+        let found = scan(&through, STEP)?;
+        let last = found.len() < STEP;
+        for (id, value) in found {
+            let len = id.len() + value.len();
+            if bytes > 0 && bytes + len > most as usize {
+                let content = Content::Items { after: after.clone(), through, items };
+                return Ok(Chunk { content, ends: false, ..chunk });
+            }
+            bytes += len;
+            through = id.clone();
+            items.push((id, value));
+        }
+        if last {
+            let content = Content::Items { after: after.clone(), through: Bytes::new(), items };
+            return Ok(Chunk { content, ends: true, ..chunk });
+        }
+    }
+}
+
+/// How much of a volume of so many blocks a chunk holds that begins at `offset` (bytes).
+pub(super) fn blocks_of(offset: u64, most: u32, blocks: u64) -> u64 {
+    let most = u64::from(most).next_multiple_of(BLOCK_U64);
+    (blocks * BLOCK_U64).saturating_sub(offset).min(most)
+}
+
+/// A chunk of these bytes of a volume of so many blocks. Blocks of zeros are left out.
+pub(super) fn of_blocks(chunk: Chunk, offset: u64, bytes: Bytes, blocks: u64) -> Chunk {
+    let len = bytes.len() as u64;
+    let mut runs: Vec<(u64, Bytes)> = Vec::new();
+    let mut begun: Option<usize> = None;
+    let mut at = 0;
+    let mut push = |from: usize, until: usize| runs.push((offset + from as u64, bytes.slice(from..until)));
+    while at < bytes.len() {
+        let until = (at + BLOCK).min(bytes.len());
+        let zeros = bytes.get(at..until).is_some_and(|block| block.iter().all(|byte| *byte == 0));
+        match (begun, zeros) {
+            (None, false) => begun = Some(at),
+            (Some(from), true) => {
+                push(from, at);
+                begun = None;
+            }
+            _ => {}
+        }
+        at = until;
+    }
+    if let Some(from) = begun {
+        push(from, bytes.len());
+    }
+    let ends = offset + len >= blocks * BLOCK_U64;
+    Chunk { content: Content::Blocks { offset, len, runs }, ends, ..chunk }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{FileId, Seq};
+
+    fn empty() -> Chunk {
+        Chunk { id: 1, file: FileId(4), at: Seq(9), until: Seq(9), content: Content::Gone, ends: true }
+    }
+
+    #[test]
+    fn chunks_of_items_follow_each_other_to_the_end_whatever_their_sizes() {
+        let all: Vec<(Bytes, Bytes)> =
+            (0..700).map(|n| (Bytes::from(format!("{n:04}")), Bytes::from(vec![7; n * 13 % 301]))).collect();
+        for most in [1, 100, 5000, 1 << 20] {
+            let (mut found, mut after, mut count) = (Vec::new(), Bytes::new(), 0);
+            loop {
+                let scan = |after: &[u8], limit: usize| {
+                    Ok(all.iter().filter(|(id, _)| id > after).take(limit).cloned().collect())
+                };
+                let chunk = of_items(empty(), &after, most, scan).unwrap();
+                assert_eq!(Chunk::decode(&chunk.encode().into()).as_ref(), Ok(&chunk));
+                let Content::Items { through, items, .. } = chunk.content else { panic!("no items") };
+                let bytes: usize = items.iter().map(|(id, value)| id.len() + value.len()).sum();
+                assert!(bytes <= most as usize || items.len() == 1);
+                found.extend(items);
+                count += 1;
+                if chunk.ends {
+                    break;
+                }
+                after = through;
+            }
+            assert_eq!(found, all, "{most}: {count} chunks");
+        }
+    }
+
+    #[test]
+    fn chunks_of_blocks_leave_zeros_out_and_end_where_the_volume_does() {
+        let mut bytes = vec![0; 5 * BLOCK];
+        bytes[BLOCK] = 1;
+        bytes[2 * BLOCK + 5] = 2;
+        bytes[4 * BLOCK + 9] = 3;
+        let chunk = of_blocks(empty(), 4096, bytes.clone().into(), 6);
+        assert_eq!(Chunk::decode(&chunk.encode().into()).as_ref(), Ok(&chunk));
+        let Content::Blocks { offset, len, runs } = &chunk.content else { panic!("no blocks") };
+        assert_eq!((*offset, *len, chunk.ends), (4096, 5 * 4096, true));
+        let places: Vec<_> = runs.iter().map(|(at, bytes)| (*at, bytes.len())).collect();
+        assert_eq!(places, [(2 * 4096, 2 * BLOCK), (5 * 4096, BLOCK)]);
+        assert!(!of_blocks(empty(), 0, bytes.into(), 6).ends);
+        assert_eq!([blocks_of(0, 4096, 6), blocks_of(4096 * 5, 1 << 20, 6), blocks_of(0, 1, 6)], [4096; 3]);
+    }
+}
