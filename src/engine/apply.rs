@@ -1,6 +1,6 @@
 //! From durable batches to the store: in order, bounded, also after a restart and after a fault.
 
-use super::core::Core;
+use super::core::{Checkpoint, Core};
 use super::effect::{Severity, StoreEffect, VolumeEffect};
 use super::event::StoreEvent;
 use super::read_back::ReadFor;
@@ -389,13 +389,25 @@ impl<S: StoreRead> Core<S> {
         self.appliers.iter().zip(covered).any(|(applier, covered)| covered < applier.shown)
     }
 
-    pub(super) fn pump_checkpoint(&mut self) {
+    /// When the next checkpoint is due; none while one runs, and where it would change nothing.
+    pub(super) fn checkpoint_deadline(&self) -> Option<Mono> {
         let applied = [self.appliers[0].applied, self.appliers[1].applied];
-        let changed = applied != self.checkpoint.covered;
-        let due = self.checkpoint.wanted
-            || self.checkpoint.bytes_since >= self.config.checkpoint_bytes
-            || self.now.mono >= self.checkpoint.at.plus_ms(self.config.checkpoint_ms);
-        if self.checkpoint.running || !changed || !due {
+        let Checkpoint { running, wanted, failed, at, covered, bytes_since } = self.checkpoint;
+        if running || applied == covered {
+            return None;
+        }
+        let at_once = wanted || bytes_since >= self.config.checkpoint_bytes;
+        let rest = match (at_once, failed) {
+            (true, None) => 0,
+            // Whoever wants it may want it in every round.
+            (true, Some(_)) => RETRY_MS.min(self.config.checkpoint_ms),
+            (false, _) => self.config.checkpoint_ms,
+        };
+        Some(at.plus_ms(rest))
+    }
+
+    pub(super) fn pump_checkpoint(&mut self) {
+        if self.checkpoint_deadline().is_none_or(|due| self.now.mono < due) {
             return;
         }
         self.checkpoint.running = true;
@@ -405,15 +417,9 @@ impl<S: StoreRead> Core<S> {
         self.effect(StoreEffect::Checkpoint);
     }
 
-    pub(super) fn checkpoint_deadline(&self) -> Option<Mono> {
-        let applied = [self.appliers[0].applied, self.appliers[1].applied];
-        let idle = self.checkpoint.running || applied == self.checkpoint.covered;
-        if idle { None } else { Some(self.checkpoint.at.plus_ms(self.config.checkpoint_ms)) }
-    }
-
     pub(super) fn checkpointed(&mut self, applied: [Seq; 2]) {
         self.checkpoint.running = false;
-        self.checkpoint.failed = false;
+        self.checkpoint.failed = None;
         self.checkpoint.covered = applied;
         self.incident_over("checkpoint-failed", "checkpoint-back", "the store is durable again".to_owned());
         self.release_journals();
@@ -421,7 +427,7 @@ impl<S: StoreRead> Core<S> {
 
     pub(super) fn checkpoint_failed(&mut self, fault: Fault) {
         self.checkpoint.running = false;
-        self.checkpoint.failed = true;
+        self.checkpoint.failed = Some(fault);
         self.checkpoint.at = self.now.mono;
         self.room_wanted |= fault == Fault::NoSpace;
         let text = format!("making the store durable: {fault}; the journal is kept until it succeeds");

@@ -45,6 +45,8 @@ pub(in super::super) struct Bench {
     /// Segments of both journals that the disk has room for, and those that are there.
     room: usize,
     segments: usize,
+    /// How often the store was to be made durable, and why it cannot be.
+    checkpoints: (usize, Option<Fault>),
     /// Answers to the client.
     said: Vec<u8>,
     /// What an operator was answered.
@@ -72,6 +74,7 @@ impl Bench {
             told: Vec::new(),
             room: usize::MAX,
             segments: 0,
+            checkpoints: (0, None),
             said: Vec::new(),
             answered: Vec::new(),
         };
@@ -114,8 +117,11 @@ impl Bench {
                     }
                     Effect::Journal(JournalEffect::Remove(RemoveSegment { .. })) => self.segments -= 1,
                     Effect::Store(StoreEffect::Checkpoint) => {
-                        let applied = self.store.checkpoint().unwrap();
-                        events.push_back(Event::Store(StoreEvent::Checkpointed { applied }));
+                        self.checkpoints.0 += 1;
+                        events.push_back(Event::Store(match self.checkpoints.1 {
+                            Some(fault) => StoreEvent::CheckpointFailed { fault },
+                            None => StoreEvent::Checkpointed { applied: self.store.checkpoint().unwrap() },
+                        }));
                     }
                     Effect::Journal(JournalEffect::Write { write, .. }) => {
                         events.push_back(Event::Journal(JournalEvent::Written { write }))
@@ -431,6 +437,30 @@ fn a_journal_at_its_quota_stays_there_and_says_once_that_the_peer_has_lost_its_c
         core.checkpoint.running,
         core.checkpoint.wanted
     );
+}
+
+#[test]
+fn a_checkpoint_that_failed_is_tried_again_after_a_moment_whoever_wants_it_at_once() {
+    let mut bench = Bench::serving();
+    bench.set("1");
+    bench.apply();
+    bench.engine.core.config.checkpoint_ms = 1 << 40;
+    for fault in [Fault::NoSpace, Fault::Errno(24), Fault::Errno(5)] {
+        bench.checkpoints = (0, Some(fault));
+        for round in 0..1000 {
+            // A barrier and a journal at its quota ask for one in each round.
+            bench.now.mono = bench.now.mono.plus_ms(1);
+            bench.input(Event::Tick);
+            bench.engine.core.checkpoint.wanted = true;
+            let due = bench.engine.deadline();
+            assert!(due.is_some_and(|due| due <= bench.now.mono.plus_ms(RETRY_MS)), "{round}: {due:?}");
+        }
+        assert!((4..=5).contains(&bench.checkpoints.0), "{fault}: {} times in a second", bench.checkpoints.0);
+    }
+    bench.checkpoints = (0, None);
+    bench.now.mono = bench.now.mono.plus_ms(RETRY_MS);
+    bench.input(Event::Tick);
+    assert_eq!((bench.checkpoints.0, bench.engine.core.lacks_checkpoint()), (1, false));
 }
 
 #[test]

@@ -97,12 +97,12 @@ fn local_segment(bytes: u64) -> u64 {
 }
 
 /// When the store was last made durable, and what it was then.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Checkpoint {
     pub(super) running: bool,
     pub(super) wanted: bool,
-    /// The last one failed.
-    pub(super) failed: bool,
+    /// Why the last one failed, if it did.
+    pub(super) failed: Option<Fault>,
     pub(super) at: Mono,
     pub(super) covered: [Seq; 2],
     pub(super) bytes_since: u64,

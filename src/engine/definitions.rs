@@ -155,7 +155,7 @@ impl<S: StoreRead> Core<S> {
     fn pump_barrier(&mut self) {
         if !self.is_settled() {
             self.checkpoint.wanted = self.is_drained();
-            return;
+            return self.give_up_barrier();
         }
         match self.barrier.take().and_then(|barrier| barrier.change) {
             None => self.dirty = true,
@@ -166,6 +166,18 @@ impl<S: StoreRead> Core<S> {
                     self.barrier = Some(Barrier { change: None });
                 }
             },
+        }
+    }
+
+    /// What it waits for may never come: as long as nothing was changed, nobody need wait for it.
+    fn give_up_barrier(&mut self) {
+        let Err(why) = self.check_barrier() else { return };
+        if let Some((token, _)) =
+            self.barrier.take_if(|barrier| barrier.change.is_some()).and_then(|b| b.change)
+        {
+            let next = self.hindrance().map_or("see `hot-backup status`", |hindrance| hindrance.told().next);
+            self.reply_no(token, format!("nothing was changed: {why}"), next);
+            self.dirty = true;
         }
     }
 

@@ -14,6 +14,7 @@ use super::peer::PeerState;
 use crate::base::limits::LOWERED_SHOWN;
 use crate::base::{AckLevel, JournalKind, Mono, Seq, Wait};
 use crate::store::StoreRead;
+use std::cmp::Ordering;
 
 /// Between two words of a living peer there may be so many heartbeats.
 const LEAST_BEATS: u64 = 3;
@@ -21,6 +22,17 @@ const LEAST_BEATS: u64 = 3;
 /// Whether what the peer lacks, so old (microseconds), leaves half of the grace (milliseconds) for what comes now.
 fn is_young(age: u64, grace: u64) -> bool {
     age <= grace * 1000 / 2
+}
+
+/// Tells that the peer's disk has what was answered without it: the entries after `from`, up to `until`.
+fn restored_text(from: Seq, until: Seq) -> String {
+    let first = from.next();
+    let entries = match first.cmp(&until) {
+        Ordering::Less => format!("entries {first} to {until} were"),
+        Ordering::Equal => format!("entry {until} was"),
+        Ordering::Greater => return "the peer is back: no entry was answered without it".to_owned(),
+    };
+    format!("the peer is back: {entries} answered without it, and its disk has all up to entry {until} now")
 }
 
 impl<S: StoreRead> Core<S> {
@@ -85,11 +97,7 @@ impl<S: StoreRead> Core<S> {
         {
             self.degraded = None;
             self.restoring = None;
-            let text = format!(
-                "the peer is back: entries {} to {until} were answered at level local, and are on its disk now",
-                from.next()
-            );
-            self.incident_over(Matter::Degraded, "restored", text);
+            self.incident_over(Matter::Degraded, "restored", restored_text(from, until));
         }
     }
 
@@ -103,7 +111,8 @@ impl<S: StoreRead> Core<S> {
             // It is told of already, and the promise was not restored.
             return;
         }
-        self.degraded = Some(pace.durable);
+        let from = self.confirmed().min(pace.durable);
+        self.degraded = Some(from);
         let away = match waiting {
             Some((since, seq)) if self.link.is_streaming() => {
                 let ms = self.now.mono.since(since) / 1000;
@@ -112,8 +121,8 @@ impl<S: StoreRead> Core<S> {
             _ => "the peer is away".to_owned(),
         };
         let text = format!(
-            "{away}: updates after entry {} are answered at level local, whatever level was configured",
-            pace.appended
+            "{away}: updates from entry {} on are answered at level local, whatever level was configured",
+            from.next()
         );
         self.incident_once(Severity::Warning, Matter::Degraded, text);
     }
@@ -124,13 +133,17 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn has_confirmed(&self) -> bool {
+        self.confirmed() >= self.resume_at
+    }
+
+    /// The last entry that the peer has confirmed at the highest level that is promised.
+    fn confirmed(&self) -> Seq {
         let acked = self.peer.acked();
-        let confirmed = match self.promised {
+        match self.promised {
             AckLevel::Applied => acked.applied,
             AckLevel::Durable => acked.durable,
             AckLevel::Received | AckLevel::Local => acked.received,
-        };
-        confirmed >= self.resume_at
+        }
     }
 
     /// Whether what is made now can be expected to be confirmed within the grace: the stream has reached the live tail, or

@@ -372,6 +372,11 @@ fn an_update_is_answered_within_the_grace_when_the_disk_of_a_living_peer_hangs()
     let all = a.status().positions.appended;
     acks(&mut a, &mut peer, all);
     assert_eq!(a.times("restored"), 1);
+    // The one that waited when the promise was lowered counts.
+    let first = before + 1;
+    let answered =
+        format!("entries {first} to {all} were answered without it, and its disk has all up to entry {all}");
+    assert!(a.last("restored").contains(&answered), "{}", a.last("restored"));
     a.set();
     a.passes(100);
     assert_eq!(a.said, "+OK\r\n+OK\r\n", "it waits again");

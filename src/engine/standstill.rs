@@ -6,7 +6,7 @@ use super::effect::Severity;
 use super::incidents::Matter;
 use super::roles::Abandon;
 use crate::base::limits::{UNWRITTEN_MS, WRITE_HANGS_MS};
-use crate::base::{JournalKind, Mono, Seq};
+use crate::base::{Fault, JournalKind, Mono, Seq};
 use crate::doors::Refusal;
 use crate::journal::JournalState;
 use crate::store::StoreRead;
@@ -93,15 +93,28 @@ impl<S: StoreRead> Core<S> {
         self.barrier.is_some() && self.check_barrier().is_ok()
     }
 
-    /// Nothing may be journalled while there is a barrier. One that waits for a journal which takes nothing may last, so
-    /// its clients are refused.
+    /// Nothing may be journalled while there is a barrier. One that waits for a journal or a store which takes nothing may
+    /// last, so its clients are refused.
     pub(super) fn check_barrier(&self) -> Result<(), Refusal> {
-        let stuck = JournalKind::ALL.into_iter().find(|kind| self.refuses(*kind));
-        match stuck.filter(|_| self.barrier.is_some()) {
-            None => Ok(()),
-            Some(kind) if self.journal_takes(kind, 0) == JournalState::NoSpace => Err(Refusal::NoSpace),
-            Some(kind) => self.check_moves(kind).and(Err(Refusal::DiskFailed)),
+        if self.barrier.is_none() {
+            return Ok(());
         }
+        if let Some(kind) = JournalKind::ALL.into_iter().find(|kind| self.refuses(*kind)) {
+            return match self.journal_takes(kind, 0) {
+                JournalState::NoSpace => Err(Refusal::NoSpace),
+                _ => self.check_moves(kind).and(Err(Refusal::DiskFailed)),
+            };
+        }
+        match self.store_fault().or(self.barrier_fault()) {
+            None => Ok(()),
+            Some(Fault::NoSpace) => Err(Refusal::NoSpace),
+            Some(_) => Err(Refusal::DiskFailed),
+        }
+    }
+
+    /// Why the store could not be made durable the last time, while a barrier waits for that.
+    pub(super) fn barrier_fault(&self) -> Option<Fault> {
+        self.checkpoint.failed.filter(|_| self.barrier.is_some())
     }
 
     /// Tells those who wait for what is not durable in these journals that no answer will come.

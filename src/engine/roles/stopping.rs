@@ -19,7 +19,7 @@ impl<S: StoreRead> Core<S> {
         if !quiet || !applied || self.control.is_being_written() {
             return;
         }
-        if self.lacks_checkpoint() && self.store_fault().is_none() && !self.checkpoint.failed {
+        if self.lacks_checkpoint() && self.store_fault().is_none() && self.checkpoint.failed.is_none() {
             self.checkpoint.wanted = true;
             self.pump_checkpoint();
             return;
