@@ -5,8 +5,8 @@ use super::effect::{JournalEffect, PrepareSegment, RemoveSegment, Severity};
 use super::event::JournalEvent;
 use super::incidents::Matter;
 use crate::base::limits::{QUEUE_MAX, UNAPPLIED_MAX};
-use crate::base::{Fault, JournalKind, SegmentIndex, Seq};
-use crate::doors::{CommitWatermarks, Refusal};
+use crate::base::{Fault, JournalKind, SegmentIndex};
+use crate::doors::Refusal;
 use crate::journal::{JournalOp, JournalState};
 use crate::store::StoreRead;
 
@@ -148,20 +148,5 @@ impl<S: StoreRead> Core<S> {
             || self.is_barred()
             || short
             || self.room_is_made()
-    }
-
-    /// How far things are, for replies.
-    pub(super) fn marks(&self) -> CommitWatermarks {
-        let durable = [self.journals[0].pace().durable, self.journals[1].pace().durable];
-        let acked = self.peer.acked();
-        let at_peer = |seq: Seq| match (self.degraded, self.restoring) {
-            (None, _) => durable[0].min(seq),
-            (Some(_), None) => self.answered_lowered(durable[0]),
-            (Some(_), Some(lowered)) => durable[0].min(seq.max(lowered)),
-        };
-        CommitWatermarks {
-            durable,
-            replicated: [durable[0], at_peer(acked.received), at_peer(acked.durable), at_peer(acked.applied)],
-        }
     }
 }

@@ -155,7 +155,7 @@ impl<S: StoreRead> Core<S> {
             return Some(Hindrance::Checkpoint(fault));
         }
         let level = self.config.ack_level;
-        if !self.serving() || level == AckLevel::Local || self.degraded.is_some() {
+        if !self.serving() || level == AckLevel::Local || self.ack_promise.is_lowered() {
             return None;
         }
         match self.peer_state() {

@@ -9,6 +9,7 @@ use super::control_file::ControlFile;
 use super::copy::CopyJob;
 use super::damage::Damage;
 use super::definitions::Barrier;
+use super::degrade::AckPromise;
 use super::effect::Effect;
 use super::extents::Extents;
 use super::incidents::Incidents;
@@ -16,7 +17,6 @@ use super::link::Link;
 use super::listing::Listing;
 use super::overlay::Overlay;
 use super::peer::Peer;
-use super::promises::Promises;
 use super::read_back::ReadFor;
 use super::roles::{Roles, Stage};
 use crate::base::limits::{BLOCK_U64, SEGMENT_MIN};
@@ -52,19 +52,7 @@ pub(super) struct Core<S> {
     pub(super) checkpoint: Checkpoint,
     pub(super) roles: Roles,
     pub(super) link: Link,
-    /// Since when the configured ack level is lowered to `local`, and from which entry on.
-    pub(super) degraded: Option<Seq>,
-    /// The peer is back, but the promise stays lowered up to here until all up to here is there.
-    pub(super) restoring: Option<Seq>,
-    /// The promise is restored only once the peer has confirmed all up to here: what there was when it was lowered.
-    pub(super) resume_at: Seq,
-    pub(super) peer_lost_at: Option<Mono>,
-    /// The highest ack level that is configured for the database or any of its files.
-    pub(super) promised: AckLevel,
-    /// Whether one of these levels is `received`: then the peer waits for that word alone.
-    pub(super) wants_received: bool,
-    /// Updates that wait for the peer, and since when.
-    pub(super) promises: Promises,
+    pub(super) ack_promise: AckPromise,
     pub(super) barrier: Option<Barrier>,
     pub(super) definitions: VecDeque<(u64, super::admin::AdminRequest)>,
     pub(super) admin_waits: Vec<(Wait, u64, AdminReply)>,
@@ -72,9 +60,6 @@ pub(super) struct Core<S> {
     pub(super) listing: Option<Listing>,
     /// Why the last write of a journal failed.
     pub(super) write_fault: Option<Fault>,
-    /// Holds answers at a lowered level back, for half of the time at most; and up to where they are given then.
-    pub(super) pace: super::throttle::Throttle,
-    pub(super) paced_at: Seq,
     /// Since when each journal waits for a disk that does nothing for it, and what it had done until then.
     pub(super) standstill: [Option<(u64, Mono)>; 2],
     /// Why the last segment could not be made, while one waits.
@@ -145,21 +130,13 @@ impl<S: StoreRead> Core<S> {
             checkpoint: Checkpoint { wanted: applied != [Seq(0); 2], ..Checkpoint::default() },
             roles: Roles::new(),
             link: Link::new(config.seed),
-            degraded: None,
-            restoring: None,
-            resume_at: Seq(0),
-            peer_lost_at: None,
-            promised: AckLevel::Local,
-            wants_received: false,
-            promises: Promises::default(),
+            ack_promise: AckPromise::default(),
             barrier: None,
             definitions: VecDeque::new(),
             admin_waits: Vec::new(),
             copy: None,
             listing: None,
             write_fault: None,
-            pace: super::throttle::Throttle::default(),
-            paced_at: Seq(0),
             standstill: [None; 2],
             unmade: None,
             incidents: Incidents::default(),

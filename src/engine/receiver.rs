@@ -187,7 +187,7 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn pump_receiver(&mut self) {
         self.pump_beginning();
         let unapplied = self.appliers[0].bytes as u64;
-        let wants_received = self.wants_received;
+        let wants_received = self.ack_promise.wants_received();
         let ack = self.own_ack();
         let (mut head, now, beat) = (self.head(), self.now, self.config.heartbeat_ms);
         let Some(inbound) = &mut self.link.inbound else { return };
