@@ -54,7 +54,7 @@ impl<S: StoreRead> Core<S> {
                 }
                 JournalOp::Write { write: inner, segment, offset, parts } => {
                     let write = self.fresh_id();
-                    self.writes.insert(write, (journal, inner));
+                    self.journals.write_begins(write, journal, inner);
                     JournalEffect::Write { write, journal, segment, offset, parts }
                 }
                 JournalOp::Remove { index, reuse } => {
@@ -66,7 +66,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     pub(super) fn written(&mut self, write: u64) {
-        let Some((journal, inner)) = self.writes.remove(&write) else { return };
+        let Some((journal, inner)) = self.journals.write_ends(write) else { return };
         let at = journal.index();
         let batches = self.journals[at].written(self.now, inner);
         let primary = journal == JournalKind::Local || self.is_primary();
@@ -80,9 +80,9 @@ impl<S: StoreRead> Core<S> {
     }
 
     pub(super) fn write_failed(&mut self, write: u64, fault: Fault) {
-        let Some((journal, inner)) = self.writes.remove(&write) else { return };
+        let Some((journal, inner)) = self.journals.write_ends(write) else { return };
         self.journals[journal.index()].write_failed(inner);
-        self.write_fault = Some(fault);
+        self.disk.write_failed(fault);
         let name = journal.name();
         if self.journals[journal.index()].has_failed() {
             let text = format!("writing the {name} journal failed twice ({fault}): this node is read-only");
@@ -99,16 +99,16 @@ impl<S: StoreRead> Core<S> {
 
     pub(super) fn segment_failed(&mut self, journal: JournalKind, index: SegmentIndex, fault: Fault) {
         self.journals[journal.index()].segment_failed(self.now, index, fault);
-        self.unmade = Some(fault);
+        self.disk.set_unmade(Some(fault));
     }
 
     /// Tells when no segment can be made, and when one was made again.
     fn note_journal_state(&mut self) {
         let waits =
             JournalKind::ALL.iter().any(|kind| self.journals[kind.index()].waits_for_segment().is_some());
-        match self.unmade {
+        match self.disk.unmade() {
             Some(_) if !waits => {
-                self.unmade = None;
+                self.disk.set_unmade(None);
                 self.incident_over(
                     Matter::JournalNoSpace,
                     "journal-space",

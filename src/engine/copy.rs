@@ -48,7 +48,7 @@ enum CopyAt {
 
 impl<S: StoreRead> Core<S> {
     pub(super) fn pump_copy(&mut self) {
-        if !self.serving() || self.barrier.is_some() {
+        if !self.serving() || self.operators.has_barrier() {
             return;
         }
         if self.copy.is_none() {

@@ -326,7 +326,7 @@ impl<S: StoreRead> Core<S> {
 
     /// How far things are, for replies.
     pub(super) fn marks(&self) -> CommitWatermarks {
-        let durable = [self.journals[0].pace().durable, self.journals[1].pace().durable];
+        let durable = self.journals.durable();
         let Ack { received, durable: on_disk, applied } = self.peer.acked();
         let at_peer = |confirmed: Seq| self.ack_promise.answered(durable[0], confirmed);
         CommitWatermarks {

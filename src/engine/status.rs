@@ -50,7 +50,7 @@ impl<S: StoreRead> Core<S> {
         } else {
             (0, 0.0)
         };
-        let (refused, condition) = (self.refused, self.condition());
+        let (refused, condition) = (self.link.refused(), self.condition());
         Status {
             name: self.config.name.clone(),
             role: self.control.role().name().to_owned(),
