@@ -6,7 +6,7 @@ use super::blocks::BlockReads;
 use super::changes::Changes;
 use super::config::{EngineConfig, StartState};
 use super::control_file::ControlFile;
-use super::copy::CopyJob;
+use super::copy::Copies;
 use super::damage::Damage;
 use super::definitions::Operators;
 use super::degrade::AckPromise;
@@ -51,7 +51,7 @@ pub(super) struct Core<S> {
     pub(super) link: Link,
     pub(super) ack_promise: AckPromise,
     pub(super) operators: Operators,
-    pub(super) copy: Option<CopyJob>,
+    pub(super) copies: Copies,
     pub(super) listing: Option<Listing>,
     pub(super) incidents: Incidents,
     pub(super) damage: Damage,
@@ -92,7 +92,7 @@ impl<S: StoreRead> Core<S> {
             link: Link::new(config.seed),
             ack_promise: AckPromise::default(),
             operators: Operators::default(),
-            copy: None,
+            copies: Copies::default(),
             listing: None,
             incidents: Incidents::default(),
             damage: Damage::default(),

@@ -315,6 +315,7 @@ impl<S: StoreRead> Engine<S> {
             core.degrade_deadline(),
             core.peer.write_deadline(core.now.mono),
             core.incidents.deadline(),
+            core.copies.deadline(core.now.mono),
             core.stuck_deadline(),
             core.standstill_deadline(),
             self.door.deadline(),

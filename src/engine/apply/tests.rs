@@ -276,7 +276,7 @@ fn what_is_told_of_an_earlier_round_counts_for_nothing() {
 
 /// A store in which nothing can be read.
 #[derive(Debug)]
-struct Rotten(fn() -> crate::store::StoreError);
+pub(in crate::engine) struct Rotten(fn() -> crate::store::StoreError);
 
 impl StoreRead for Rotten {
     fn get(&self, _: FileId, _: u32, _: &[u8]) -> Result<Option<Bytes>, crate::store::StoreError> {
@@ -296,7 +296,7 @@ impl StoreRead for Rotten {
 }
 
 /// A core with the file `app,orders` on a store that fails so.
-fn rotten(error: fn() -> crate::store::StoreError) -> (Core<Rotten>, FileId) {
+pub(in crate::engine) fn rotten(error: fn() -> crate::store::StoreError) -> (Core<Rotten>, FileId) {
     let bench = Bench::serving();
     let namespace = (*bench.store.namespace()).clone();
     let file = namespace.resolve(b"app,orders").unwrap();

@@ -105,7 +105,7 @@ impl<S: StoreRead> Core<S> {
         self.incident(Severity::Critical, "fenced", text);
         let why = "this node steps down: its peer has taken over";
         self.refuse_pending(why);
-        self.copy = None;
+        self.copies.stop();
         self.disk.abandon_all(Refusal::NotServing(why.to_owned()));
         self.close_link();
         self.roles.enter(StageData::SteppingDown(StepDown::new(common, epoch)));
