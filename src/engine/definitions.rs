@@ -80,11 +80,11 @@ impl Operators {
         waits.map(|(_, token, _)| token).collect()
     }
 
-    /// Lets go of all but who waits for a barrier; no barrier stands any more.
+    /// Lets go of all, also of who waits for a barrier to be reached; no barrier stands any more.
     fn give_up_all(&mut self) -> Vec<u64> {
-        self.barrier = None;
+        let changing = self.barrier.take().and_then(|barrier| barrier.change).map(|(token, _)| token);
         let queued = self.queue.drain(..).map(|(token, _)| token);
-        queued.chain(self.waits.drain(..).map(|(_, token, _)| token)).collect()
+        changing.into_iter().chain(queued).chain(self.waits.drain(..).map(|(_, token, _)| token)).collect()
     }
 }
 
@@ -197,6 +197,8 @@ impl<S: StoreRead> Core<S> {
     fn pump_barrier(&mut self) {
         if !self.is_settled() {
             self.checkpoint.want_only_if(self.is_drained());
+            // Its turn in this round was before it was wanted.
+            self.pump_checkpoint();
             return self.give_up_barrier();
         }
         match self.operators.barrier.take().and_then(|barrier| barrier.change) {
@@ -436,3 +438,7 @@ fn ack_of(word: &str) -> Result<Option<AckLevel>, Refused> {
         }
     })
 }
+
+#[cfg(test)]
+#[path = "definitions_tests.rs"]
+mod tests;
