@@ -312,3 +312,7 @@ fn check_ack(stream: &Stream, ack: Ack) -> Result<(), LinkFault> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "sender_tests.rs"]
+mod tests;
