@@ -60,7 +60,7 @@ impl<S: StoreRead> Core<S> {
     /// The peer's history cannot be joined to this one. It is given a copy if it may be, and told why if not.
     pub(in crate::engine) fn give_copy(&mut self, why: &str, safe: bool) {
         let takes = self.peer.features() & FEATURE_COPY != 0;
-        let asked = self.config.full_sync == FullSync::Ask && !std::mem::take(&mut self.copy_asked);
+        let asked = self.config.full_sync == FullSync::Ask && !std::mem::take(&mut self.resync.asked);
         let lacking = match (takes, safe, asked) {
             (false, ..) => "its program is older and takes no copy; install this version there",
             (_, false, _) => "a copy would drop entries that only the peer has; set it up anew if they may go",
@@ -147,7 +147,7 @@ impl<S: StoreRead> Core<S> {
     /// Reads what is wanted next, and sends what was read as soon as everything before it is sent; whether it sent
     /// something.
     pub(in crate::engine) fn pump_giving(&mut self) -> bool {
-        let (shown, head, now) = (self.appliers[0].shown(), self.head(), self.now);
+        let (shown, head, now) = (self.appliers.replicated().visible(), self.head(), self.now);
         let read = self.next_id + 1;
         let Some((session, stream)) = self.link.stream() else { return false };
         let sent = stream.sent_up_to();

@@ -26,5 +26,47 @@
 mod giver;
 mod taker;
 
+use crate::base::{Mono, Seq};
+use crate::format::chunk::{Chunk, Progress};
+use crate::format::control::Control;
 pub(super) use giver::Giving;
-pub(super) use taker::Taking;
+use taker::Taking;
+
+/// What a node keeps of copies beside its connections.
+#[derive(Debug)]
+pub(super) struct Resync {
+    /// The copy that this node is given, while it is incomplete.
+    taking: Option<Taking>,
+    /// An operator said that the peer may be given one.
+    asked: bool,
+}
+
+impl Resync {
+    /// As found on disk: `stored` is what the store tells of its progress.
+    pub(super) fn found(control: &Control, stored: Option<&Progress>) -> Self {
+        Self { taking: Taking::found(control, stored), asked: false }
+    }
+
+    /// The next chunk for a store that was given everything up to `submitted`.
+    pub(super) fn submit(&mut self, submitted: Seq) -> Option<(Chunk, Progress)> {
+        self.taking.as_mut()?.submit(submitted)
+    }
+
+    /// A round of the store failed: what it did not take is given again.
+    pub(super) fn take_back(&mut self) {
+        if let Some(taking) = &mut self.taking {
+            taking.take_back();
+        }
+    }
+
+    /// The stream goes on behind `common` on a new connection.
+    pub(super) fn stream_begins(&mut self, common: Seq) {
+        if let Some(taking) = &mut self.taking {
+            taking.stream_begins(common);
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        self.taking.as_ref().and_then(Taking::deadline)
+    }
+}

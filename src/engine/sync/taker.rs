@@ -20,7 +20,7 @@ const RETRY_MS: u64 = 250;
 
 /// A copy that this node is given.
 #[derive(Debug)]
-pub(in crate::engine) struct Taking {
+pub(super) struct Taking {
     state: State,
     /// How far it is with all chunks that came. What is before `next` may still wait for the store.
     progress: Progress,
@@ -53,7 +53,7 @@ enum State {
 
 impl Taking {
     /// As found on disk: `stored` is what the store tells of its progress.
-    pub(in crate::engine) fn found(control: &Control, stored: Option<&Progress>) -> Option<Self> {
+    pub(super) fn found(control: &Control, stored: Option<&Progress>) -> Option<Self> {
         if control.role != Role::Incomplete {
             return None;
         }
@@ -68,11 +68,11 @@ impl Taking {
     }
 
     /// Whether the store may be given batches of the replicated journal.
-    pub(in crate::engine) fn has_begun(&self) -> bool {
+    fn has_begun(&self) -> bool {
         !matches!(self.state, State::Blank | State::Beginning(..))
     }
 
-    pub(in crate::engine) fn deadline(&self) -> Option<Mono> {
+    pub(super) fn deadline(&self) -> Option<Mono> {
         match &self.state {
             State::Beginning(_, retry) => *retry,
             _ => None,
@@ -84,15 +84,15 @@ impl Taking {
         self.bytes
     }
 
-    /// The next chunk for a store that was given everything up to `handed`.
-    pub(in crate::engine) fn hand(&mut self, handed: Seq) -> Option<(Chunk, Progress)> {
-        let next = self.chunks.get(self.under_way).filter(|(chunk, _)| chunk.at == handed)?.clone();
+    /// The next chunk for a store that was given everything up to `submitted`.
+    pub(super) fn submit(&mut self, submitted: Seq) -> Option<(Chunk, Progress)> {
+        let next = self.chunks.get(self.under_way).filter(|(chunk, _)| chunk.at == submitted)?.clone();
         self.under_way += 1;
         Some(next)
     }
 
     /// A round of the store failed: what it did not take is handed again.
-    pub(in crate::engine) fn take_back(&mut self) {
+    pub(super) fn take_back(&mut self) {
         self.under_way = 0;
     }
 
@@ -109,7 +109,7 @@ impl Taking {
     }
 
     /// The stream goes on behind `common` on a new connection: what is not here is asked for again.
-    pub(in crate::engine) fn stream_begins(&mut self, common: Seq) {
+    pub(super) fn stream_begins(&mut self, common: Seq) {
         self.wanted = None;
         self.chunks.retain(|(chunk, _)| chunk.at <= common);
         self.under_way = self.under_way.min(self.chunks.len());
@@ -175,17 +175,17 @@ impl<S: StoreRead> Core<S> {
     /// Whether the store may not be given batches of the replicated journal now.
     pub(in crate::engine) fn waits_for_copy(&self) -> bool {
         let leaves = self.link.inbound.as_ref().is_some_and(Inbound::leaves_history);
-        leaves || self.taking.as_ref().is_some_and(|taking| !taking.has_begun())
+        leaves || self.resync.taking.as_ref().is_some_and(|taking| !taking.has_begun())
     }
 
     /// Whether an incomplete node can go on with what it was copied.
     pub(in crate::engine) fn can_go_on_copying(&self) -> bool {
-        self.taking.as_ref().is_some_and(Taking::has_begun)
+        self.resync.taking.as_ref().is_some_and(Taking::has_begun)
     }
 
     /// The primary offers a copy of everything in place of what this node has.
     pub(in crate::engine) fn copy_offered(&mut self, begin: Box<CopyBegin>, epoch: Epoch) {
-        let applied = self.appliers[0].applied;
+        let applied = self.appliers.replicated().applied();
         if !self.is_incomplete() && applied > begin.origin.seq {
             let text = format!(
                 "the primary offers a copy that begins at entry {}, and entry {applied} is applied here",
@@ -202,7 +202,7 @@ impl<S: StoreRead> Core<S> {
 
     /// Carries the beginning of a copy on as far as it can go now: nothing under way, then the control file.
     pub(in crate::engine) fn pump_copy_begin(&mut self) {
-        let idle = self.replicated().is_quiet() && self.appliers[0].is_idle() && !self.control.is_being_written();
+        let idle = self.replicated().is_quiet() && self.appliers.replicated().is_idle() && !self.control.is_being_written();
         let first_segment = self.replicated().next_segment();
         let Some(Inbound { phase: Phase::Leaving { begin, epoch, control: None }, .. }) = &self.link.inbound
         else {
@@ -231,8 +231,8 @@ impl<S: StoreRead> Core<S> {
             }
         }
         self.replicated_mut().restart_at(origin);
-        self.appliers[0].restart_at(origin.seq);
-        self.checkpoint.restarted(origin.seq);
+        self.appliers.replicated_mut().restart_at(origin.seq);
+        self.checkpoint.restart_at(origin.seq);
         let text = format!(
             "this node is given a copy of everything that is replicated, from entry {} on; until that is whole it can \
              take nothing over",
@@ -240,7 +240,7 @@ impl<S: StoreRead> Core<S> {
         );
         self.settled(&[Matter::EntriesMissing]);
         self.incident(Severity::Notice, "copying", text);
-        self.taking = Some(Taking::of(State::Beginning(begin.clone(), None), Progress::at(origin)));
+        self.resync.taking = Some(Taking::of(State::Beginning(begin.clone(), None), Progress::at(origin)));
         self.roles.becomes_incomplete();
         self.effect(StoreEffect::BeginCopy { begin });
         self.follow(epoch);
@@ -249,7 +249,7 @@ impl<S: StoreRead> Core<S> {
     /// The store began, or could not.
     pub(in crate::engine) fn copy_begun(&mut self, result: Result<(), Fault>) {
         let now = self.now.mono;
-        let Some(taking) = &mut self.taking else { return };
+        let Some(taking) = &mut self.resync.taking else { return };
         let State::Beginning(_, retry) = &mut taking.state else { return };
         match result {
             Ok(()) => {
@@ -258,7 +258,7 @@ impl<S: StoreRead> Core<S> {
             }
             Err(fault) => {
                 *retry = Some(now.plus_ms(RETRY_MS));
-                self.room_wanted |= fault == Fault::NoSpace;
+                self.room.want_after(fault);
                 let text = format!("beginning a copy in the store: {fault}");
                 self.incident_once(Severity::Critical, "store-failed", text);
             }
@@ -268,7 +268,7 @@ impl<S: StoreRead> Core<S> {
     /// A chunk came.
     pub(in crate::engine) fn take_chunk(&mut self, chunk: Chunk) {
         let end = self.replicated().sealed().seq;
-        let Some(taking) = &mut self.taking else {
+        let Some(taking) = &mut self.resync.taking else {
             return self.inbound_fault("a chunk came that nobody wants");
         };
         if taking.wanted.take() != Some(chunk.id) || !answers(&chunk, &taking.progress.next) {
@@ -287,8 +287,8 @@ impl<S: StoreRead> Core<S> {
 
     /// The store took a chunk.
     pub(in crate::engine) fn chunk_taken(&mut self, round: crate::base::Round, id: u64) {
-        if round == self.appliers[0].round()
-            && let Some(taking) = &mut self.taking
+        if self.appliers.replicated_mut().goes_on(round)
+            && let Some(taking) = &mut self.resync.taking
         {
             taking.taken(id);
         }
@@ -298,8 +298,8 @@ impl<S: StoreRead> Core<S> {
     pub(in crate::engine) fn pump_taking(&mut self) {
         self.pump_copy_begin();
         let now = self.now.mono;
-        let shown = self.appliers[0].shown();
-        let Some(taking) = &mut self.taking else { return };
+        let shown = self.appliers.replicated().visible();
+        let Some(taking) = &mut self.resync.taking else { return };
         let whole = taking.is_whole(shown);
         match &mut taking.state {
             State::Blank => {}
@@ -330,7 +330,7 @@ impl<S: StoreRead> Core<S> {
         let (head, now) = (self.head(), self.now);
         let id = self.next_id + 1;
         let most = self.config.chunk_bytes;
-        let Some(taking) = &mut self.taking else { return };
+        let Some(taking) = &mut self.resync.taking else { return };
         if taking.wanted.is_some() || taking.chunks.len() >= CHUNKS_WAITING_MAX {
             return;
         }
@@ -356,16 +356,16 @@ impl<S: StoreRead> Core<S> {
         }
         self.control.end_copy();
         let write = self.write_control();
-        if let Some(taking) = &mut self.taking {
+        if let Some(taking) = &mut self.resync.taking {
             taking.state = State::Control(Some(write));
         }
     }
 
     /// A write of the control file is done: true if the end of a copy waited for it.
     pub(in crate::engine) fn copy_control_written(&mut self, write: u64) -> bool {
-        let whole = self.taking.as_ref().is_some_and(|taking| matches!(taking.state, State::Control(Some(id)) if id == write));
+        let whole = self.resync.taking.as_ref().is_some_and(|taking| matches!(taking.state, State::Control(Some(id)) if id == write));
         if whole {
-            self.taking = None;
+            self.resync.taking = None;
             self.roles.becomes_whole();
             self.dirty = true;
             let text = "the copy is whole: this node is a standby that can take over".to_owned();
@@ -378,7 +378,7 @@ impl<S: StoreRead> Core<S> {
 
     /// It failed: true if the end of a copy waited for it. The next round writes it again.
     pub(in crate::engine) fn copy_control_failed(&mut self, write: u64) -> bool {
-        let Some(taking) = &mut self.taking else { return false };
+        let Some(taking) = &mut self.resync.taking else { return false };
         let waited = matches!(taking.state, State::Control(Some(id)) if id == write);
         if waited {
             taking.state = State::Control(None);
@@ -388,7 +388,7 @@ impl<S: StoreRead> Core<S> {
 
     /// Where a copy would go on, for `status`.
     pub(in crate::engine) fn copy_place(&self) -> Option<(Position, u64)> {
-        self.taking.as_ref().map(|taking| (taking.progress.origin, taking.bytes()))
+        self.resync.taking.as_ref().map(|taking| (taking.progress.origin, taking.bytes()))
     }
 
     /// Whether this node is incomplete.
