@@ -109,6 +109,8 @@ fn every_rule_broken_on_purpose_is_noticed_by_the_checker_of_that_rule() {
             Mutation::LieAck | Mutation::LieDurable => &["I-12"],
             Mutation::UnderstateLoss => &["I-22"],
             Mutation::ReuseCut => &["I-06"],
+            Mutation::LoseChunk => &["I-10"],
+            Mutation::ShortChunk => &["C2"],
             Mutation::ForgetDiverged => &["I-24"],
             Mutation::StaleRead => &["I-01"],
             Mutation::Storm => &["I-51"],

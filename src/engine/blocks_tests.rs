@@ -68,7 +68,7 @@ fn core() -> Core<MemoryStore> {
     let store = MemoryStore::new(Ordinal(0));
     let (applied, replay_from) = ([Seq(0); 2], [Seq(0); 2]);
     let mut core =
-        Core::new(config(), StartState { control, journals, store, namespace, applied, replay_from });
+        Core::new(config(), StartState { control, journals, store, namespace, applied, replay_from, copied: None });
     core.roles.place(Stage::Serving);
     for journal in core.journals.iter_mut() {
         journal.set_epoch(Epoch(2));

@@ -75,6 +75,7 @@ impl Bench {
             namespace: Namespace::new(),
             applied: [crate::base::Seq(0); 2],
             replay_from: [crate::base::Seq(0); 2],
+            copied: None,
         };
         let engine = Engine::new(config, start);
         let (ills, now) = (Ills::default(), Now::default());

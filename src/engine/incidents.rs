@@ -135,6 +135,8 @@ matters! {
     Standby "standby" Notice [] "";
     TailCut "tail-cut" Notice [] "";
     Copied "copied" Notice [] "";
+    Copying "copying" Notice [] "";
+    Whole "whole" Notice [] "";
 }
 
 /// The table of all matters, as documents show it.

@@ -154,11 +154,11 @@ impl<S: StoreRead> Core<S> {
         Own {
             pair: self.config.pair,
             ordinal: self.config.ordinal,
-            role: self.control.role(),
+            role: self.role_on_disk(),
             serving: self.serving(),
             epoch: self.control.epoch(),
             end: self.replicated().sealed(),
-            applied: self.appliers.replicated().applied(),
+            applied: self.applied_here(),
             table: self.control.table().to_vec(),
         }
     }
@@ -292,6 +292,7 @@ impl<S: StoreRead> Core<S> {
 
     fn inbound_gone(&mut self, inbound: &Inbound, why: &str) {
         self.dirty = true;
+        self.resync.not_offered();
         self.peer.keep();
         why.clone_into(&mut self.link.trouble);
         if inbound.is_following() {
@@ -504,7 +505,7 @@ impl<S: StoreRead> Core<S> {
 
     /// Whether this node can take part in a conversation now.
     pub(super) fn can_talk(&self) -> bool {
-        if self.replicated().has_failed() {
+        if self.replicated().has_failed() || self.resync.is_leaving() {
             return false;
         }
         match self.roles.stage() {

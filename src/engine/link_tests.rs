@@ -70,6 +70,7 @@ impl Bench {
             namespace: Namespace::new(),
             applied: [Seq(0); 2],
             replay_from: [Seq(0); 2],
+            copied: None,
         };
         let engine = Engine::new(config(ordinal), start);
         let now = Now { mono: Mono(1_000_000), wall_ms: 0 };

@@ -4,7 +4,7 @@ use super::super::apply::Applier;
 use super::*;
 use crate::base::{AckLevel, Epoch, FileId, Now, Ordinal, Position, SegmentIndex, Seq};
 use crate::engine::roles::Stage;
-use crate::engine::{Effect, EngineConfig, FileEffect, FileEvent, PeerLoss, StartState};
+use crate::engine::{Effect, EngineConfig, FileEffect, FileEvent, FullSync, PeerLoss, StartState};
 use crate::format::PairId;
 use crate::format::control::{Control, Role};
 use crate::format::entry::{Entry, EntryKind};
@@ -35,6 +35,8 @@ fn config() -> EngineConfig {
         ack_level: AckLevel::Local,
         on_peer_loss: PeerLoss::Block,
         serve_alone: false,
+        full_sync: FullSync::Auto,
+        chunk_bytes: 1 << 20,
         heartbeat_ms: 1000,
         peer_timeout_ms: 5000,
         checkpoint_ms: 60_000,
@@ -65,7 +67,7 @@ impl Bench {
         let (applied, replay_from) = ([Seq(0); 2], [Seq(0); 2]);
         let store = MemoryStore::new(Ordinal(0));
         let (journals, namespace) = (JournalKind::ALL.map(empty), Namespace::new());
-        let start = StartState { control, journals, store, namespace, applied, replay_from };
+        let start = StartState { control, journals, store, namespace, applied, replay_from, copied: None };
         let mut bench = Self { core: Core::new(config(), start), segments: BTreeMap::new() };
         bench.core.roles.place(Stage::Serving);
         let value = vec![b'v'; value];

@@ -6,7 +6,6 @@ use super::incidents::{FOLLOWED, Matter};
 use crate::base::limits::{CREDIT_WINDOW, RECEIVED_ACK_MS};
 use crate::base::{Epoch, Mono, Position, Seq};
 use crate::format::batch::Batch;
-use crate::format::chunk::CopyBegin;
 use crate::format::control::EpochMark;
 use crate::format::frame::{Ack, FrameHeader, FrameKind, Hello, Refuse, RefuseCode};
 use crate::journal::JournalState;
@@ -29,8 +28,8 @@ pub(super) enum Phase {
     Answered { follow: bool, epoch: Epoch },
     /// Until the journal is quiet, has been cut, and the control file holds the primary's epoch.
     Beginning { common: Position, epoch: Epoch, control: Option<u64> },
-    /// A copy begins: until nothing of this node's own history is under way, and the control file says that it is left.
-    Leaving { begin: Box<CopyBegin>, epoch: Epoch, control: Option<u64> },
+    /// A copy begins: until this node has left its own history.
+    Leaving,
     /// Batches come.
     Following(Following),
 }
@@ -76,27 +75,20 @@ impl Inbound {
     }
 
     pub(super) fn is_following(&self) -> bool {
-        matches!(self.phase, Phase::Following(_) | Phase::Beginning { .. } | Phase::Leaving { .. })
+        matches!(self.phase, Phase::Following(_) | Phase::Beginning { .. } | Phase::Leaving)
     }
 
-    /// Whether a copy is about to begin.
-    pub(super) fn leaves_history(&self) -> bool {
-        matches!(self.phase, Phase::Leaving { .. })
-    }
 
     /// When the peer has to be told of what is received, whatever the disk does.
     pub(super) fn ack_deadline(&self) -> Option<Mono> {
         match &self.phase {
             Phase::Following(following) => Some(following.untold?.plus_ms(RECEIVED_ACK_MS)),
-            Phase::Answered { .. } | Phase::Beginning { .. } | Phase::Leaving { .. } => None,
+            Phase::Answered { .. } | Phase::Beginning { .. } | Phase::Leaving => None,
         }
     }
 
     pub(super) fn waits_for_control(&self, write: u64) -> bool {
-        match self.phase {
-            Phase::Beginning { control, .. } | Phase::Leaving { control, .. } => control == Some(write),
-            Phase::Answered { .. } | Phase::Following(_) => false,
-        }
+        matches!(self.phase, Phase::Beginning { control: Some(id), .. } if id == write)
     }
 }
 
@@ -104,7 +96,7 @@ impl<S: StoreRead> Core<S> {
     /// Frames of the connection that the peer made.
     pub(super) fn read_inbound(&mut self) {
         while let Some(inbound) = &mut self.link.inbound {
-            if matches!(inbound.phase, Phase::Beginning { .. } | Phase::Leaving { .. }) {
+            if matches!(inbound.phase, Phase::Beginning { .. } | Phase::Leaving) {
                 // What follows is read when the beginning is done; the credit given bounds it.
                 return;
             }
@@ -222,7 +214,7 @@ impl<S: StoreRead> Core<S> {
                     inbound.session.send(now, FrameKind::Ack, head, ack.encode().into());
                 }
             }
-            Phase::Answered { .. } | Phase::Beginning { .. } | Phase::Leaving { .. } => {
+            Phase::Answered { .. } | Phase::Beginning { .. } | Phase::Leaving => {
                 if now.mono >= inbound.session.sent.plus_ms(beat) {
                     inbound.session.send(now, FrameKind::Heartbeat, head, Bytes::new());
                 }
@@ -233,7 +225,7 @@ impl<S: StoreRead> Core<S> {
 
     fn own_ack(&self) -> Ack {
         let pace = self.replicated().pace();
-        Ack { received: pace.appended, durable: pace.durable, applied: self.appliers.replicated().applied() }
+        Ack { received: pace.appended, durable: pace.durable, applied: self.applied_here() }
     }
 
     /// Carries a beginning on as far as it can go now: quiet journal, cut, control file, first ack.
@@ -298,24 +290,26 @@ impl<S: StoreRead> Core<S> {
 
     /// An epoch is durable before it acts (I-20).
     pub(super) fn receiver_control_written(&mut self, write: u64) {
-        let Some(inbound) = self.link.inbound.as_ref().filter(|inbound| inbound.waits_for_control(write)) else {
-            return;
-        };
-        match &inbound.phase {
-            Phase::Beginning { epoch, .. } => self.follow(*epoch),
-            Phase::Leaving { begin, epoch, .. } => self.leave_history(begin.clone(), *epoch),
-            Phase::Answered { .. } | Phase::Following(_) => {}
+        if let Some(Inbound { phase: Phase::Beginning { control: Some(id), epoch, .. }, .. }) =
+            &self.link.inbound
+            && *id == write
+        {
+            self.follow(*epoch);
         }
     }
 
     pub(super) fn follow(&mut self, epoch: Epoch) {
         let end = self.replicated().sealed().seq;
         self.resync.stream_begins(end);
-        self.peer.set_joined();
         let Some(inbound) = &mut self.link.inbound else { return };
         let following = Following { epoch, received_bytes: 0, sent_ack: None, sent_credit: 0, untold: None };
         inbound.phase = Phase::Following(following);
         self.dirty = true;
+        if self.is_incomplete() {
+            // It follows only when the copy is whole, and says so then.
+            return self.read_inbound();
+        }
+        self.peer.set_joined();
         let text = format!("this node follows the primary {} in epoch {epoch}", self.peer.name());
         self.settled(&FOLLOWED);
         self.all_well(Matter::PeerLost, "following", text);

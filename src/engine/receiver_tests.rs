@@ -72,6 +72,7 @@ impl Bench {
             namespace: Namespace::new(),
             applied: [Seq(0); 2],
             replay_from: [Seq(0); 2],
+            copied: None,
         };
         let mut primary = LinkSession::dialed(LINK, 7, Mono(0));
         primary.admit();

@@ -200,9 +200,12 @@ impl<S: StoreRead> Core<S> {
         self.dirty = true;
         // What left this journal while the peer had it in memory alone is on its disk now.
         let again = self.peer.record().apart && ack.durable.next() >= self.replicated().oldest();
-        if first || again {
-            self.peer.set_joined();
+        if first {
             self.link.dial_now(now);
+        }
+        // A peer that is incomplete does not follow yet.
+        if (first || again) && !self.peer.is_incomplete() {
+            self.peer.set_joined();
             let text = format!("the peer {} follows from entry {}", self.peer.name(), ack.durable);
             self.settled(&FOLLOWED);
             self.all_well(Matter::PeerLost, "peer-follows", text);

@@ -27,6 +27,7 @@ fn stream() -> Stream {
         told: Seq(0),
         reader: JournalReader::after(Seq(20)),
         ready: None,
+        giving: Giving::default(),
     }
 }
 
@@ -105,6 +106,7 @@ fn leading() -> (Node, LinkSession) {
         known: Seq(0),
         relied_on: Seq(0),
         door: None,
+        copied: false,
     };
     says(&mut node, &mut standby, 0, FrameKind::Hello, hello.encode());
     assert_eq!(sent(&mut node, &mut standby), (Seq(0), 0), "where the stream begins");

@@ -3,7 +3,7 @@
 use super::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
 use super::roles::Stage;
 use super::{
-    Allocation, ClientDoor, ClientEffect, ClientEvent, Effect, Engine, EngineConfig, Event, FileEffect,
+    Allocation, ClientDoor, ClientEffect, ClientEvent, CopyEffect, CopyEvent, Effect, Engine, EngineConfig, Event, FileEffect,
     FileEvent, JournalEffect, JournalEvent, LinkEffect, LinkEvent, PeerLoss, PrepareSegment, ReadSegment,
     RemoveSegment, StartState, StoreEffect, StoreEvent, VolumeEffect, VolumeEvent,
 };
@@ -13,7 +13,7 @@ use crate::format::batch::Batch;
 use crate::format::control::{Control, Role};
 use crate::format::dptr::DptrKind;
 use crate::journal::Recovered;
-use crate::store::StoreWrite as _;
+use crate::store::{CopySource as _, CopyTarget as _, StoreWrite as _};
 use crate::store::memory::MemoryStore;
 use crate::store::namespace::Namespace;
 use bytes::Bytes;
@@ -115,6 +115,7 @@ impl Node {
             namespace: Namespace::new(),
             applied: [Seq(0); 2],
             replay_from: [Seq(0); 2],
+            copied: None,
         };
         Self {
             engine: Engine::new(config, start),
@@ -204,6 +205,7 @@ impl Node {
         match effect {
             Effect::Journal(effect) => self.journal(effect).map(Event::Journal),
             Effect::Store(effect) => self.stores(effect).map(Event::Store),
+            Effect::Copy(effect) => Some(Event::Copy(self.copies(effect))),
             Effect::Volume(effect) => self.volume(effect).map(Event::Volume),
             Effect::File(effect) => Some(Event::File(self.file(effect))),
             Effect::Link(effect) => self.link(effect).map(Event::Link),
@@ -276,6 +278,32 @@ impl Node {
                 }
                 self.store.apply(journal, std::slice::from_ref(&batch)).unwrap();
                 Some(StoreEvent::Applied { journal, round, seq: batch.header().last_seq() })
+            }
+            StoreEffect::BeginCopy { begin } => {
+                if let Some(fault) = self.ills.store {
+                    return Some(StoreEvent::CopyBegun { result: Err(fault) });
+                }
+                self.store.begin_copy(&begin).unwrap();
+                Some(StoreEvent::CopyBegun { result: Ok(()) })
+            }
+            StoreEffect::TakeChunk { round, chunk, progress } => {
+                if let Some(fault) = self.ills.store {
+                    let journal = JournalKind::Replicated;
+                    return Some(StoreEvent::ApplyFailed { journal, round, fault });
+                }
+                self.store.take_chunk(&chunk, &progress).unwrap();
+                Some(StoreEvent::ChunkTaken { round, id: chunk.id })
+            }
+        }
+    }
+
+    fn copies(&mut self, effect: CopyEffect) -> CopyEvent {
+        match effect {
+            CopyEffect::Definitions { read } => {
+                CopyEvent::Definitions { read, result: Ok(self.store.definitions().unwrap()) }
+            }
+            CopyEffect::Range { read, want } => {
+                CopyEvent::Range { read, result: Ok(self.store.range(&want).unwrap()) }
             }
         }
     }

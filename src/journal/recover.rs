@@ -184,14 +184,10 @@ pub fn recover_from(
 ) -> Result<Recovered, RecoveryError> {
     let (others, own): (Vec<_>, Vec<_>) =
         files.iter().copied().partition(|(index, _)| *index < origin.first_segment);
-    let mut found = recover(journal, pair, ordinal, &own, source)?;
+    let mut found = walk_all((journal, pair, ordinal), &own, source, origin.at)?;
     found.unused.extend(others.iter().map(|(index, _)| *index));
     let used = others.iter().map(|(index, _)| index.0 + 1).max().unwrap_or(1);
     found.next_index = found.next_index.max(used).max(origin.first_segment.0);
-    if found.segments.is_empty() {
-        found.end = origin.at;
-        found.announced = origin.at.seq;
-    }
     Ok(found)
 }
 
@@ -206,7 +202,18 @@ pub fn recover(
     files: &[(SegmentIndex, u64)],
     source: &mut dyn SegmentSource,
 ) -> Result<Recovered, RecoveryError> {
-    let mut walk = Walk { journal, pair, ordinal, source, out: Recovered::default() };
+    walk_all((journal, pair, ordinal), files, source, Position::default())
+}
+
+/// `start` is where a history stands that has no segment yet.
+fn walk_all(
+    (journal, pair, ordinal): (JournalKind, PairId, Ordinal),
+    files: &[(SegmentIndex, u64)],
+    source: &mut dyn SegmentSource,
+    start: Position,
+) -> Result<Recovered, RecoveryError> {
+    let out = Recovered { end: start, announced: start.seq, ..Recovered::default() };
+    let mut walk = Walk { journal, pair, ordinal, source, out };
     let mut files = files.to_vec();
     files.sort_unstable();
     walk.out.next_index = files.last().map_or(1, |(index, _)| index.0 + 1);

@@ -460,3 +460,27 @@ fn what_a_mark_tells_is_found_also_in_a_segment_that_another_follows() {
     let found = disk.recover().unwrap();
     assert_eq!((found.end, found.announced), (end, end.seq));
 }
+
+#[test]
+fn a_history_that_begins_with_a_copy_leaves_segments_of_another_one_and_starts_at_its_origin() {
+    let origin = crate::format::control::Origin {
+        at: Position { epoch: Epoch(4), seq: Seq(100), chain: crate::base::Chain(7) },
+        first_segment: SegmentIndex(3),
+    };
+    let kind = JournalKind::Replicated;
+    let pair = PairId([1; 16]);
+    // Nothing is read of what is below its first segment, whatever is there.
+    struct Refusing;
+    impl SegmentSource for Refusing {
+        fn read(&mut self, segment: SegmentIndex, _: u64, _: usize) -> Result<Bytes, Fault> {
+            assert!(segment.0 >= 3, "segment {segment} is of another history");
+            Ok(Bytes::from(vec![0; 4096]))
+        }
+    }
+    let files = [(SegmentIndex(1), 65536), (SegmentIndex(2), 65536), (SegmentIndex(3), 4096)];
+    let found = recover_from(&origin, kind, pair, Ordinal(1), &files, &mut Refusing).unwrap();
+    assert_eq!((found.end, found.announced, found.segments.len()), (origin.at, Seq(100), 0));
+    assert_eq!((found.unused.len(), found.next_index), (3, 4));
+    let none = recover_from(&origin, kind, pair, Ordinal(1), &[], &mut Refusing).unwrap();
+    assert_eq!((none.end, none.next_index), (origin.at, 3));
+}

@@ -152,6 +152,8 @@ pub struct Journal {
     mark_at: Option<Mono>,
     /// A cut that is not durable yet: the next header makes it so, and is written without waiting for a batch.
     cutting: bool,
+    /// Nothing more is written to this history.
+    held: bool,
     failures: u32,
     /// Counts what the disk has done for it: writes that ended well, segments that were made.
     moves: u64,
@@ -190,6 +192,7 @@ impl Journal {
             ends: found.ends,
             mark_at: None,
             cutting: false,
+            held: false,
             failures: 0,
             moves: 0,
             unused: found.unused,
@@ -414,13 +417,28 @@ impl Journal {
         self.mark_at = None;
     }
 
-    /// Leaves its history for another one that stands at `origin`, as a copy does. What is on disk goes when the first
-    /// header of the new history is durable; [`Self::is_quiet`] tells when it is.
+    /// Writes nothing more of its history, not even a mark: it is about to be left. Gives the first segment that can be of
+    /// another one.
     ///
     /// # Panics
     /// If something is being written or waits: the caller has waited for [`Self::is_quiet`].
-    pub fn restart_at(&mut self, origin: Position) {
+    pub fn hold(&mut self) -> SegmentIndex {
         assert!(self.is_quiet(), "a journal is left when it is quiet");
+        self.held = true;
+        match self.spare {
+            Spare::Preparing { index, .. } | Spare::Ready { index, .. } => index,
+            Spare::None | Spare::Waiting { .. } => SegmentIndex(self.next_index),
+        }
+    }
+
+    /// Leaves the history that it [holds](Self::hold) for another one that stands at `origin`, as a copy does. What is on
+    /// disk goes when the first header of the new history is durable; [`Self::is_quiet`] tells when it is.
+    ///
+    /// # Panics
+    /// If it was not held.
+    pub fn restart_at(&mut self, origin: Position) {
+        assert!(self.held, "a journal is held before it is left");
+        self.held = false;
         self.unused.extend(self.segments.clear());
         self.ends = VecDeque::from([origin]);
         (self.sealed, self.durable, self.appended, self.epoch) = (origin, origin, origin.seq, origin.epoch);
@@ -428,15 +446,6 @@ impl Journal {
         self.active = false;
         self.cutting = true;
         self.mark_at = None;
-    }
-
-    /// The segment that is opened next. Those before it are all that it has written to.
-    #[must_use]
-    pub fn next_segment(&self) -> SegmentIndex {
-        match self.spare {
-            Spare::Preparing { index, .. } | Spare::Ready { index, .. } => index,
-            Spare::None | Spare::Waiting { .. } => SegmentIndex(self.next_index),
-        }
     }
 
     /// Forgets segments that hold nothing beyond `up_to`.
@@ -481,6 +490,9 @@ impl Journal {
         if self.failures >= 2 {
             return None;
         }
+        if self.held {
+            return retry;
+        }
         // A mark that has no room, or waits for the write under way, is not brought on by time.
         let mark = self.mark_at.filter(|_| self.in_flight.is_empty() && self.room() >= BLOCK_U64);
         retry.into_iter().chain(mark).chain(self.second_at()).min()
@@ -498,6 +510,9 @@ impl Journal {
         }
         if self.spare == Spare::None {
             self.prepare();
+        }
+        if self.held {
+            return Vec::new();
         }
         if !self.in_flight.is_empty() {
             if self.second_at().is_some_and(|at| at <= now.mono) {

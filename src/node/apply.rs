@@ -11,7 +11,8 @@ use crate::base::limits::{
 use crate::base::{Fault, JournalKind, Round, Seq};
 use crate::engine::{Rounds, StoreEvent, VolumeEffect, VolumeEvent};
 use crate::format::batch::Batch;
-use crate::store::{SlowSync, StoreError, StoreWrite};
+use crate::format::chunk::{Chunk, CopyBegin, Progress};
+use crate::store::{CopyTarget, SlowSync, StoreError, StoreWrite};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
@@ -28,11 +29,15 @@ pub(crate) enum Apply {
     Synced(io::Result<()>),
     /// Read of volumes between two batches.
     Volume(VolumeEffect),
+    /// Leave everything that is replicated for a copy.
+    BeginCopy(Box<CopyBegin>),
+    /// Make a range what a chunk says, unless its round has failed.
+    Chunk(Round, Box<(Chunk, Progress)>),
 }
 
 /// Applies until the core is gone or `stop` is set. When nothing waits, `tidy` is called until it says that nothing
 /// is left to tidy. When the disk is full, `make_room` is called before that is told.
-pub(crate) fn run<W: StoreWrite>(
+pub(crate) fn run<W: StoreWrite + CopyTarget>(
     store: &mut W,
     tidy: impl Fn(&mut W) -> Result<bool, StoreError>,
     make_room: impl Fn(),
@@ -99,6 +104,24 @@ pub(crate) fn run<W: StoreWrite>(
             Apply::Volume(VolumeEffect::Allocation { read, file, offset, len, .. }) => {
                 let result = store.allocation(file, offset, len).map_err(|error| told(&error));
                 inbox.event(VolumeEvent::Allocation { read, result: result.map(parts) })
+            }
+            Apply::BeginCopy(begin) => {
+                let result = store.begin_copy(&begin).map_err(|error| {
+                    tracing::error!("beginning a copy in the store: {error}");
+                    fault(&error)
+                });
+                inbox.event(StoreEvent::CopyBegun { result })
+            }
+            Apply::Chunk(round, _) if !rounds.takes(JournalKind::Replicated, round) => continue,
+            Apply::Chunk(round, chunk) => {
+                let event = take_chunk(store, round, &chunk.0, &chunk.1);
+                if let StoreEvent::ApplyFailed { fault, .. } = event {
+                    rounds.failed(JournalKind::Replicated, round);
+                    if fault == Fault::NoSpace {
+                        make_room();
+                    }
+                }
+                inbox.event(event)
             }
             // The store forgets it when it applies that.
             Apply::Volume(VolumeEffect::Forget { .. }) => Ok(()),
@@ -238,6 +261,16 @@ fn apply(
     }
 }
 
+fn take_chunk(store: &mut impl CopyTarget, round: Round, chunk: &Chunk, progress: &Progress) -> StoreEvent {
+    match store.take_chunk(chunk, progress) {
+        Ok(()) => StoreEvent::ChunkTaken { round, id: chunk.id },
+        Err(error) => {
+            tracing::error!("taking a part of a copy into the store: {error}");
+            StoreEvent::ApplyFailed { journal: JournalKind::Replicated, round, fault: fault(&error) }
+        }
+    }
+}
+
 fn checkpoint(store: &mut impl StoreWrite) -> StoreEvent {
     match store.checkpoint() {
         Ok(applied) => StoreEvent::Checkpointed { applied },
@@ -249,7 +282,7 @@ fn checkpoint(store: &mut impl StoreWrite) -> StoreEvent {
 }
 
 /// What the engine needs to know of a failure; the log has its words.
-fn fault(error: &StoreError) -> Fault {
+pub(super) fn fault(error: &StoreError) -> Fault {
     match error {
         StoreError::Disk { fault, .. } => *fault,
         // Not a matter of room, so that nothing waits for it to pass.
@@ -322,6 +355,23 @@ mod tests {
 
         fn allocation(&mut self, _: FileId, _: u64, len: u64) -> Result<Vec<(u64, bool)>, StoreError> {
             Ok(vec![(len, true)])
+        }
+    }
+
+    impl CopyTarget for Notebook {
+        fn begin_copy(&mut self, begin: &CopyBegin) -> Result<(), StoreError> {
+            self.calls.push((JournalKind::Replicated, vec![begin.origin.seq.0]));
+            Ok(())
+        }
+
+        fn take_chunk(&mut self, chunk: &Chunk, _: &Progress) -> Result<(), StoreError> {
+            self.calls.push((JournalKind::Replicated, vec![chunk.at.0]));
+            match self.fail {
+                Some(JournalKind::Replicated) => {
+                    Err(StoreError::Disk { doing: "taking", fault: Fault::NoSpace })
+                }
+                _ => Ok(()),
+            }
         }
     }
 
@@ -498,6 +548,25 @@ mod tests {
         assert_eq!(told[0], "ApplyFailed { journal: Local, round: Round(0), fault: NoSpace }");
         assert_eq!(told[1], "Applied { journal: Replicated, round: Round(0), seq: Seq(1) }");
         assert_eq!(told[2..], ["Applied { journal: Local, round: Round(1), seq: Seq(3) }"]);
+    }
+
+    #[test]
+    fn a_chunk_is_taken_at_its_place_among_the_batches_and_fails_with_its_round() {
+        use JournalKind::Replicated;
+        let chunk = |id: u64, at: u64| {
+            let (at, content) = (Seq(at), crate::format::chunk::Content::Gone);
+            let chunk = Chunk { id, file: FileId(4), at, until: at, content, ends: true };
+            Job::Other(Apply::Chunk(Round(0), Box::new((chunk, Progress::at(crate::base::Position::default())))))
+        };
+        let jobs = || vec![batch(Replicated, 1, 1), chunk(7, 1), batch(Replicated, 2, 1), chunk(8, 2)];
+        let mut store = Notebook::default();
+        let told = run_all(&mut store, jobs());
+        assert_eq!(store.calls, [1, 1, 2, 2].map(|seq| (Replicated, vec![seq])));
+        assert_eq!(told[1], "ChunkTaken { round: Round(0), id: 7 }");
+        let mut store = Notebook { fail: Some(Replicated), failures: Some(0), ..Notebook::default() };
+        let told = run_all(&mut store, jobs());
+        assert_eq!(told[1], "ApplyFailed { journal: Replicated, round: Round(0), fault: NoSpace }");
+        assert_eq!(told.len(), 2, "what stands behind it waits for the next round: {told:?}");
     }
 
     #[test]

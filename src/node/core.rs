@@ -189,6 +189,8 @@ pub(crate) struct Workers {
     pub(crate) files: Sender<FileJob>,
     /// Applies to the store.
     pub(crate) apply: Sender<Apply>,
+    /// Reads for a peer that is given a copy.
+    pub(crate) copies: Sender<CopyEffect>,
     /// Tells people.
     pub(crate) notes: Notes,
     /// Looks up the peer's name.
@@ -429,7 +431,15 @@ impl<B: Brain> CoreThread<B> {
             Effect::Store(StoreEffect::Checkpoint) => {
                 let _ = workers.apply.send(Apply::Checkpoint(workers.apply.clone()));
             }
-            Effect::Copy(_) | Effect::Store(StoreEffect::BeginCopy { .. } | StoreEffect::TakeChunk { .. }) => todo!(),
+            Effect::Store(StoreEffect::BeginCopy { begin }) => {
+                let _ = workers.apply.send(Apply::BeginCopy(begin));
+            }
+            Effect::Store(StoreEffect::TakeChunk { round, chunk, progress }) => {
+                let _ = workers.apply.send(Apply::Chunk(round, Box::new((chunk, progress))));
+            }
+            Effect::Copy(effect) => {
+                let _ = workers.copies.send(effect);
+            }
             Effect::Volume(effect) => {
                 if let Some(ordered) = self.volumes.perform(turn, effect) {
                     let _ = workers.apply.send(Apply::Volume(ordered));

@@ -25,6 +25,7 @@ mod apply;
 mod clients;
 pub mod config;
 pub mod config_file;
+mod copies;
 mod core;
 mod dial;
 mod disk;

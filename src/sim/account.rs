@@ -70,7 +70,10 @@ impl Checker {
 
     /// A node gave up a stream that had spoken a moment ago.
     pub(super) fn on_left_living(&mut self, node: usize, connection: u64) {
-        self.left_living = Some((node, connection, self.now));
+        // A copy that is whole ends its connection, and the next one is another beginning.
+        if self.nodes[node].whole_at != Some(self.now) {
+            self.left_living = Some((node, connection, self.now));
+        }
     }
 
     /// A node answers the hello of a call.

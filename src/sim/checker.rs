@@ -77,6 +77,10 @@ pub(super) struct NodeTruth {
     pub(super) alone: Option<(Place, Place)>,
     /// Its peer has told that it dropped entries which this node lacks.
     pub(super) dropped: bool,
+    /// The last copy that it gave its peer began at this entry: what is before it, the peer needs no more.
+    pub(super) gave_copy_at: u64,
+    /// When the copy that it was given became whole.
+    pub(super) whole_at: Option<u64>,
 }
 
 /// All rules.
@@ -128,6 +132,8 @@ impl Checker {
             lowered: None,
             alone: None,
             dropped: false,
+            gave_copy_at: 0,
+            whole_at: None,
         };
         Self {
             violation: None,
@@ -322,6 +328,7 @@ impl Checker {
                 why = Some(format!("entry {} is not in a checkpoint ({})", tip.seq, truth.checkpointed));
             } else if journal == JournalKind::Replicated
                 && claimed
+                && tip.seq > self.nodes[node].gave_copy_at
                 && !peer.holds(tip.chain)
                 && !self.nodes[1 - node].shortened
             {
@@ -604,6 +611,7 @@ impl Checker {
             }
             Body::Begin(begin) => pipe.sent = begin.common.seq.0,
             Body::CopyBegin(begin) => {
+                self.nodes[node].gave_copy_at = begin.origin.seq.0;
                 (pipe.sent, pipe.last_batch) = (begin.origin.seq.0, Some(begin.origin.chain.0));
             }
             Body::Chunk(chunk) => {

@@ -1,6 +1,7 @@
 //! Copies of everything that is replicated, as the simulator's stores carry them out.
 
 use super::checker::{Items, model};
+use super::options::Mutation;
 use super::truth::Tip;
 use super::world::World;
 use crate::base::{JournalKind, Round};
@@ -18,7 +19,14 @@ impl World {
                 Err(error) => return self.check.fail("driver", format!("the model store fails: {error}")),
             },
             CopyEffect::Range { read, want } => match store.range(&want) {
-                Ok(chunk) => {
+                Ok(mut chunk) => {
+                    if let Content::Items { items, .. } = &mut chunk.content
+                        && !items.is_empty()
+                        && self.options.mutation == Some(Mutation::ShortChunk)
+                    {
+                        self.mutated = true;
+                        items.pop();
+                    }
                     self.check_range(n, &chunk);
                     CopyEvent::Range { read, result: Ok(chunk) }
                 }
@@ -97,7 +105,14 @@ impl World {
             self.check.fail("C1", text);
             return None;
         }
-        if let Err(error) = self.nodes[n].store.take_chunk(chunk, progress) {
+        let lost = chunk.content.bytes() > 0 && self.options.mutation == Some(Mutation::LoseChunk);
+        let stored = if lost {
+            self.mutated = true;
+            &Chunk { content: Content::Gone, ..chunk.clone() }
+        } else {
+            chunk
+        };
+        if let Err(error) = self.nodes[n].store.take_chunk(stored, progress) {
             self.check.fail("driver", format!("node {n}'s model store refuses a chunk: {error}"));
             return None;
         }

@@ -645,6 +645,10 @@ impl World {
                     "the peer lost its claim on the journal at the quota"
                 });
             }
+            "whole" => {
+                self.check.nodes[n].whole_at = Some(self.trace.now);
+                self.trace.sometimes("a copy of everything became whole");
+            }
             "copied" => self.trace.sometimes("a file was copied into the journal"),
             _ => {}
         }

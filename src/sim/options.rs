@@ -100,6 +100,10 @@ pub enum Mutation {
     SwapApply,
     /// The store holds another value than the journal says.
     CorruptApply,
+    /// A store loses a chunk of a copy and says that it took it.
+    LoseChunk,
+    /// A chunk of a copy lacks an item.
+    ShortChunk,
     /// A write is reported durable, and is not.
     LieWritten,
     /// A control file is reported durable, and is not.
@@ -135,13 +139,15 @@ pub enum Mutation {
 }
 
 /// Every mutation.
-pub const MUTATIONS: [Mutation; 22] = [
+pub const MUTATIONS: [Mutation; 24] = [
     Mutation::OkBeforeDurable,
     Mutation::ApplyBeforeDurable,
     Mutation::SkipApply,
     Mutation::DoubleApply,
     Mutation::SwapApply,
     Mutation::CorruptApply,
+    Mutation::LoseChunk,
+    Mutation::ShortChunk,
     Mutation::LieWritten,
     Mutation::LieControl,
     Mutation::KeepRound,

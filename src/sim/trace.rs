@@ -62,6 +62,10 @@ pub const SOMETIMES: &[&str] = &[
     "a second crash during recovery",
     "a standby showed a volume read-only",
     "volumes were behind the items at a start",
+    "a copy of everything began",
+    "a copy of everything became whole",
+    "an incomplete node came back before its store had begun the copy",
+    "an incomplete node came back with a part of its copy",
 ];
 
 /// The record of one run.

@@ -118,6 +118,7 @@ pub(crate) fn hello_of(node: &Node) -> Hello {
         known: Default::default(),
         relied_on: Default::default(),
         door: None,
+        copied: false,
     }
 }
 

@@ -66,6 +66,7 @@ impl Bench {
             namespace: Namespace::new(),
             applied: [Seq(0); 2],
             replay_from: [Seq(0); 2],
+            copied: None,
         };
         let mut bench = Self {
             engine: Engine::new(config(), start),
@@ -307,6 +308,7 @@ pub(in crate::engine) fn rotten(error: fn() -> crate::store::StoreError) -> (Cor
         namespace,
         applied: [Seq(0); 2],
         replay_from: [Seq(0); 2],
+        copied: None,
     };
     (Core::new(config(), start), file)
 }

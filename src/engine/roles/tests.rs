@@ -15,6 +15,7 @@ impl Roles {
         self.at = match stage {
             Stage::Replaying => StageData::Replaying,
             Stage::Standby => StageData::Standby,
+            Stage::Incomplete => StageData::Incomplete,
             Stage::Asking => StageData::Asking(Asking::since(Mono(0))),
             Stage::Opening => StageData::Opening(Opening::new(None)),
             Stage::Serving => StageData::Serving,
@@ -94,15 +95,18 @@ const CAUSES: [Cause; 8] = [
 
 const ALREADY: &str = "a is the primary already (epoch 0)";
 
-/// Ten rows: each stage, and the replay of each role.
+/// Twelve rows: each stage, and the replay of each role.
 #[rustfmt::skip]
-fn table() -> [Row; 10] {
+fn table() -> [Row; 12] {
     use Role::Primary;
-    use Stage::{Asking, Diverged, Opening, Replaying, Serving, Standby, SteppingDown, Stopped};
+    use Stage::{Asking, Diverged, Incomplete, Opening, Replaying, Serving, Standby, SteppingDown, Stopped};
     let no_primary = |role: &'static str| match role {
         "standby" => "this node is not the primary (its role is standby)",
+        "incomplete" => "this node is not the primary (its role is incomplete)",
         _ => "this node is not the primary (its role is diverged)",
     };
+    let lacks = "a cannot take over: it is incomplete: the copy that it is given is not whole, and only the primary has \
+                 the rest";
     // Pump, PeerWillNotServe, StartAlone, Takeover, HigherEpoch, DiskDone, ControlFails, Stop
     [
         (Replaying, Role::Standby, [
@@ -114,6 +118,10 @@ fn table() -> [Row; 10] {
             (Replaying, "a cannot take over: its role is diverged"),
             (Replaying, ""), (Diverged, ""), (Diverged, ""), (Stopped, ""),
         ]),
+        (Replaying, Role::Incomplete, [
+            (Incomplete, ""), (Replaying, ""), (Incomplete, no_primary("incomplete")), (Replaying, lacks),
+            (Replaying, ""), (Incomplete, ""), (Incomplete, ""), (Stopped, ""),
+        ]),
         (Replaying, Primary, [
             (Asking, ""), (Replaying, ""), (Asking, "this node is replaying"), (Replaying, ALREADY),
             (Replaying, ""), (Asking, ""), (Asking, ""), (Stopped, ""),
@@ -121,6 +129,10 @@ fn table() -> [Row; 10] {
         (Standby, Role::Standby, [
             (Standby, ""), (Standby, ""), (Standby, no_primary("standby")), (Opening, ""),
             (Standby, ""), (Standby, ""), (Standby, ""), (Stopped, ""),
+        ]),
+        (Incomplete, Role::Incomplete, [
+            (Incomplete, ""), (Incomplete, ""), (Incomplete, no_primary("incomplete")), (Incomplete, lacks),
+            (Incomplete, ""), (Incomplete, ""), (Incomplete, ""), (Stopped, ""),
         ]),
         (Asking, Primary, [
             (Asking, ""), (Opening, ""), (Opening, ""), (Asking, ALREADY),

@@ -30,13 +30,15 @@ use crate::base::{Mono, Seq};
 use crate::format::chunk::{Chunk, Progress};
 use crate::format::control::Control;
 pub(super) use giver::Giving;
-use taker::Taking;
+use taker::{Leaving, Taking};
 
 /// What a node keeps of copies beside its connections.
 #[derive(Debug)]
 pub(super) struct Resync {
     /// The copy that this node is given, while it is incomplete.
     taking: Option<Taking>,
+    /// A copy that this node was offered, until it has left its own history for it.
+    leaving: Option<Leaving>,
     /// An operator said that the peer may be given one.
     asked: bool,
 }
@@ -44,7 +46,7 @@ pub(super) struct Resync {
 impl Resync {
     /// As found on disk: `stored` is what the store tells of its progress.
     pub(super) fn found(control: &Control, stored: Option<&Progress>) -> Self {
-        Self { taking: Taking::found(control, stored), asked: false }
+        Self { taking: Taking::found(control, stored), leaving: None, asked: false }
     }
 
     /// The next chunk for a store that was given everything up to `submitted`.
@@ -67,6 +69,17 @@ impl Resync {
     }
 
     pub(super) fn deadline(&self) -> Option<Mono> {
-        self.taking.as_ref().and_then(Taking::deadline)
+        let taking = self.taking.as_ref().and_then(Taking::deadline);
+        taking.into_iter().chain(self.leaving.as_ref().and_then(Leaving::deadline)).min()
+    }
+
+    /// Whether this node is about to leave its history for a copy.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// The connection is gone that offered a copy; nothing has happened if nothing was begun.
+    pub(super) fn not_offered(&mut self) {
+        self.leaving.take_if(|leaving| leaving.is_idle());
     }
 }

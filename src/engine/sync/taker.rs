@@ -3,7 +3,7 @@
 use crate::base::limits::CHUNKS_WAITING_MAX;
 use crate::base::{Epoch, Fault, FileId, Mono, Position, Seq};
 use crate::engine::core::Core;
-use crate::engine::effect::{Severity, StoreEffect};
+use crate::engine::effect::{LinkEffect, Severity, StoreEffect};
 use crate::engine::incidents::Matter;
 use crate::engine::receiver::{Inbound, Phase};
 use crate::engine::roles::Stage;
@@ -49,6 +49,42 @@ enum State {
     Checkpoint,
     /// This write of the control file; none until it can begin.
     Control(Option<u64>),
+    /// It failed, and is tried again then.
+    Again(Mono),
+}
+
+/// A copy that a node was offered: it leaves its own history for it, and nothing keeps it from that once the control file
+/// may say so.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    begin: Box<CopyBegin>,
+    epoch: Epoch,
+    step: Step,
+}
+
+/// What a node that leaves its history waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Nothing of it is under way.
+    Drain,
+    /// This write of the control file.
+    Control(u64),
+    /// It failed, and is tried again then.
+    Again(Mono),
+}
+
+impl Leaving {
+    /// Whether nothing was begun.
+    pub(super) fn is_idle(&self) -> bool {
+        self.step == Step::Drain
+    }
+
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        match self.step {
+            Step::Again(at) => Some(at),
+            Step::Drain | Step::Control(_) => None,
+        }
+    }
 }
 
 impl Taking {
@@ -75,6 +111,7 @@ impl Taking {
     pub(super) fn deadline(&self) -> Option<Mono> {
         match &self.state {
             State::Beginning(_, retry) => *retry,
+            State::Again(at) => Some(*at),
             _ => None,
         }
     }
@@ -174,8 +211,17 @@ fn answers(chunk: &Chunk, wanted: &Next) -> bool {
 impl<S: StoreRead> Core<S> {
     /// Whether the store may not be given batches of the replicated journal now.
     pub(in crate::engine) fn waits_for_copy(&self) -> bool {
-        let leaves = self.link.inbound.as_ref().is_some_and(Inbound::leaves_history);
-        leaves || self.resync.taking.as_ref().is_some_and(|taking| !taking.has_begun())
+        self.resync.is_leaving() || self.resync.taking.as_ref().is_some_and(|taking| !taking.has_begun())
+    }
+
+    /// The last entry of the replicated journal that the store shows, for the peer: none before a copy has begun there.
+    pub(in crate::engine) fn applied_here(&self) -> Seq {
+        if self.waits_for_copy() { Seq(0) } else { self.appliers.replicated().applied() }
+    }
+
+    /// The role that this node has on its disk for certain: a copy is not whole before the control file says so.
+    pub(in crate::engine) fn role_on_disk(&self) -> Role {
+        if self.resync.taking.is_some() { Role::Incomplete } else { self.control.role() }
     }
 
     /// Whether an incomplete node can go on with what it was copied.
@@ -194,40 +240,47 @@ impl<S: StoreRead> Core<S> {
             self.incident_once(Severity::Critical, "history-differs", text.clone());
             return self.refuse_inbound(RefuseCode::History, text);
         }
-        if let Some(inbound) = &mut self.link.inbound {
-            inbound.phase = Phase::Leaving { begin, epoch, control: None };
+        if let Err(error) = self.namespace.clone().adopt(&begin.namespace) {
+            return self.inbound_fault(&format!("the definitions that a copy begins with: {error}"));
         }
+        let Some(inbound) = &mut self.link.inbound else { return };
+        inbound.phase = Phase::Leaving;
+        self.resync.leaving = Some(Leaving { begin, epoch, step: Step::Drain });
         self.dirty = true;
     }
 
     /// Carries the beginning of a copy on as far as it can go now: nothing under way, then the control file.
-    pub(in crate::engine) fn pump_copy_begin(&mut self) {
-        let idle = self.replicated().is_quiet() && self.appliers.replicated().is_idle() && !self.control.is_being_written();
-        let first_segment = self.replicated().next_segment();
-        let Some(Inbound { phase: Phase::Leaving { begin, epoch, control: None }, .. }) = &self.link.inbound
-        else {
-            return;
+    fn pump_leaving(&mut self) {
+        let Some(leaving) = &self.resync.leaving else { return };
+        let idle = self.replicated().is_quiet() && self.appliers.replicated().is_idle();
+        let due = match leaving.step {
+            Step::Drain => idle,
+            Step::Control(_) => false,
+            Step::Again(at) => self.now.mono >= at,
         };
-        if !idle {
+        if !due || self.control.is_being_written() {
             return;
         }
-        let (epoch, at, table) = (*epoch, begin.origin, begin.table.clone());
-        self.control.begin_copy(epoch, Origin { at, first_segment }, table);
+        let (epoch, at, table) = (leaving.epoch, leaving.begin.origin, leaving.begin.table.clone());
+        if leaving.step == Step::Drain {
+            let first_segment = self.replicated_mut().hold();
+            self.control.begin_copy(epoch, Origin { at, first_segment }, table);
+        }
         let write = self.write_control();
-        if let Some(Inbound { phase: Phase::Leaving { control, .. }, .. }) = &mut self.link.inbound {
-            *control = Some(write);
+        if let Some(leaving) = &mut self.resync.leaving {
+            leaving.step = Step::Control(write);
         }
     }
 
     /// The control file says that this node is incomplete: now what it had may go.
-    pub(in crate::engine) fn leave_history(&mut self, begin: Box<CopyBegin>, epoch: Epoch) {
+    fn leave_history(&mut self, begin: Box<CopyBegin>, epoch: Epoch) {
         let origin = begin.origin;
         match self.namespace.adopt(&begin.namespace) {
             Ok(outcome) => self.note_outcome(&outcome),
             Err(error) => {
                 let text = format!("the definitions that a copy begins with: {error}");
-                self.incident_once(Severity::Critical, "definition-refused", text.clone());
-                return self.end_inbound(&text);
+                self.incident(Severity::Critical, "definition-refused", text.clone());
+                self.end_inbound(&text);
             }
         }
         self.replicated_mut().restart_at(origin);
@@ -243,7 +296,9 @@ impl<S: StoreRead> Core<S> {
         self.resync.taking = Some(Taking::of(State::Beginning(begin.clone(), None), Progress::at(origin)));
         self.roles.becomes_incomplete();
         self.effect(StoreEffect::BeginCopy { begin });
-        self.follow(epoch);
+        if self.link.inbound.as_ref().is_some_and(|inbound| matches!(inbound.phase, Phase::Leaving)) {
+            self.follow(epoch);
+        }
     }
 
     /// The store began, or could not.
@@ -296,7 +351,7 @@ impl<S: StoreRead> Core<S> {
 
     /// Asks for the next range, and ends the copy when there is none.
     pub(in crate::engine) fn pump_taking(&mut self) {
-        self.pump_copy_begin();
+        self.pump_leaving();
         let now = self.now.mono;
         let shown = self.appliers.replicated().visible();
         let Some(taking) = &mut self.resync.taking else { return };
@@ -317,6 +372,12 @@ impl<S: StoreRead> Core<S> {
             State::Taking => self.want_next(),
             State::Checkpoint => {
                 if self.checkpoint.has_covered() {
+                    taking.state = State::Control(None);
+                    self.dirty = true;
+                }
+            }
+            State::Again(at) => {
+                if now >= *at {
                     taking.state = State::Control(None);
                     self.dirty = true;
                 }
@@ -361,27 +422,41 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    /// A write of the control file is done: true if the end of a copy waited for it.
+    /// A write of the control file is done: true if the beginning or the end of a copy waited for it.
     pub(in crate::engine) fn copy_control_written(&mut self, write: u64) -> bool {
+        if let Some(leaving) = self.resync.leaving.take_if(|leaving| leaving.step == Step::Control(write)) {
+            self.leave_history(leaving.begin, leaving.epoch);
+            return true;
+        }
         let whole = self.resync.taking.as_ref().is_some_and(|taking| matches!(taking.state, State::Control(Some(id)) if id == write));
         if whole {
             self.resync.taking = None;
             self.roles.becomes_whole();
             self.dirty = true;
             let text = "the copy is whole: this node is a standby that can take over".to_owned();
-            self.incident(Severity::Notice, "copied", text);
-            // The primary counts on it from the next hello on.
-            self.end_inbound("the copy is whole");
+            self.incident(Severity::Notice, "whole", text);
+            // The primary counts on it from the next hello on, which comes at once.
+            if let Some(inbound) = self.link.inbound.take() {
+                self.effect(LinkEffect::Close { conn: inbound.session.conn, abort: false });
+            }
         }
         whole
     }
 
-    /// It failed: true if the end of a copy waited for it. The next round writes it again.
+    /// It failed: true if the beginning or the end of a copy waited for it. It is written again: which one is on disk is not
+    /// known.
     pub(in crate::engine) fn copy_control_failed(&mut self, write: u64) -> bool {
+        let again = self.now.mono.plus_ms(RETRY_MS);
+        if let Some(leaving) = &mut self.resync.leaving
+            && leaving.step == Step::Control(write)
+        {
+            leaving.step = Step::Again(again);
+            return true;
+        }
         let Some(taking) = &mut self.resync.taking else { return false };
         let waited = matches!(taking.state, State::Control(Some(id)) if id == write);
         if waited {
-            taking.state = State::Control(None);
+            taking.state = State::Again(again);
         }
         waited
     }

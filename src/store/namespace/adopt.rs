@@ -100,9 +100,10 @@ mod tests {
         make(ns, node, change);
         for name in files {
             let new = NewFile {
-                name: format!("{account},{name}"),
+                account,
+                name,
                 kind: DptrKind::Records,
-                flags,
+                flags: Some(flags),
                 blocks: 0,
                 ack: None,
             };
