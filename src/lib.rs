@@ -13,6 +13,7 @@ pub mod io;
 pub mod journal;
 pub mod node;
 pub mod pair;
+#[cfg(feature = "sim")]
 pub mod sim;
 pub mod store;
 pub mod sys;
