@@ -70,7 +70,7 @@ fn core() -> Core<MemoryStore> {
     let mut core =
         Core::new(config(), StartState { control, journals, store, namespace, applied, replay_from });
     core.roles.place(Stage::Serving);
-    for journal in &mut core.journals {
+    for journal in core.journals.iter_mut() {
         journal.set_epoch(Epoch(2));
         let first = preparing(journal).expect("a segment is wanted");
         journal.segment_ready(first);

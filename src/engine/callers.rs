@@ -106,7 +106,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn caller_fault(&mut self, conn: ConnId, text: &str) {
-        self.refused += 1;
+        self.link.count_refusal();
         self.incident(Severity::Warning, "link-refused", format!("the peer was cut off: {text}"));
         self.link.callers.closed(conn);
         self.effect(LinkEffect::Close { conn, abort: false });
@@ -130,7 +130,7 @@ impl<S: StoreRead> Core<S> {
             && *code != RefuseCode::Epoch
         {
             let (code, text) = (*code, text.clone());
-            self.refused += 1;
+            self.link.count_refusal();
             self.incident_once(Severity::Warning, "peer-refused", format!("the peer was refused: {text}"));
             return self.refuse_caller(conn, code, text);
         }
@@ -156,7 +156,7 @@ impl<S: StoreRead> Core<S> {
         let streams = self.link.inbound.as_ref().map_or(String::new(), |inbound| inbound.from.clone());
         let caller = self.link.callers.list.iter().find(|caller| caller.session.conn == conn);
         let calls = caller.map_or(String::new(), |caller| host(&caller.from).to_owned());
-        self.refused += 1;
+        self.link.count_refusal();
         let text = format!(
             "two nodes have the peer's key: one streams from {streams}, and another, which calls from {calls}, is refused; \
              a copy of the peer's directory is served there: stop it"

@@ -139,10 +139,10 @@ impl<S: StoreRead> Core<S> {
         let unknown = Fault::Errno(5);
         for journal in JournalKind::ALL {
             if self.journals[journal.index()].has_failed() {
-                return Some(Hindrance::JournalFailed(journal, self.write_fault.unwrap_or(unknown)));
+                return Some(Hindrance::JournalFailed(journal, self.disk.write_fault().unwrap_or(unknown)));
             }
             if self.journal_takes(journal, USUAL) != JournalState::Open {
-                return Some(Hindrance::JournalFull(journal, self.unmade.unwrap_or(unknown)));
+                return Some(Hindrance::JournalFull(journal, self.disk.unmade().unwrap_or(unknown)));
             }
         }
         if let Some(journal) = JournalKind::ALL.into_iter().find(|kind| self.hangs(*kind)) {
@@ -155,7 +155,7 @@ impl<S: StoreRead> Core<S> {
             return Some(Hindrance::Checkpoint(fault));
         }
         let level = self.config.ack_level;
-        if !self.serving() || level == AckLevel::Local || self.degraded.is_some() {
+        if !self.serving() || level == AckLevel::Local || self.ack_promise.is_lowered() {
             return None;
         }
         match self.peer_state() {

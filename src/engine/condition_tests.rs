@@ -328,7 +328,7 @@ fn a_status_says_that_the_store_or_the_journal_failed() {
     assert_eq!(status.state, "store-failed");
     assert!(status.reason.contains("until this node is restarted"), "{status:?}");
     assert!(status.next.contains("restart the node"), "{status:?}");
-    assert!(!bench.engine.core.room_wanted, "no claim of the peer is given up for it");
+    assert!(!bench.engine.core.room.is_wanted(), "no claim of the peer is given up for it");
     let mut bench = alone();
     bench.ills.writes = Some(Fault::Errno(5));
     let said = bench.set(1);
@@ -345,7 +345,7 @@ fn an_update_that_waits_for_a_segment_that_cannot_be_made_is_let_go_in_time() {
     let mut bench = alone();
     bench.ills.segments = Some(Fault::Errno(EROFS));
     // What was made ahead is used up; the one in use has room.
-    while bench.engine.core.unmade.is_none() {
+    while bench.engine.core.disk.unmade().is_none() {
         assert_eq!(bench.set(4000), "+OK\r\n");
     }
     assert_eq!(bench.tells().state, "serving");

@@ -148,7 +148,7 @@ impl<S: StoreRead> Core<S> {
         }
         self.peer_not_written();
         self.dirty = true;
-        self.room_wanted |= fault == Fault::NoSpace;
+        self.room.want_after(fault);
         let text = format!("writing the control file: {fault}; it is tried again");
         self.incident_once(Severity::Critical, "control-failed", text);
         if !self.roles.control_failed(write, self.now.mono) {

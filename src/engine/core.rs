@@ -1,31 +1,32 @@
 //! The state of a node's decisions, and the helpers that every part of them uses.
 
 use super::admin::{AdminAnswer, AdminReply};
-use super::apply::Applier;
+use super::apply::{Applier, Appliers, Checkpoint};
 use super::blocks::BlockReads;
 use super::changes::Changes;
 use super::config::{EngineConfig, StartState};
 use super::control_file::ControlFile;
-use super::copy::CopyJob;
+use super::copy::Copies;
 use super::damage::Damage;
-use super::definitions::Barrier;
+use super::definitions::Operators;
+use super::degrade::AckPromise;
 use super::effect::Effect;
 use super::extents::Extents;
 use super::incidents::Incidents;
+use super::journals::Journals;
 use super::link::Link;
 use super::listing::Listing;
 use super::overlay::Overlay;
 use super::peer::Peer;
-use super::promises::Promises;
-use super::read_back::ReadFor;
+use super::retention::Room;
 use super::roles::{Roles, Stage};
-use crate::base::limits::{BLOCK_U64, SEGMENT_MIN};
-use crate::base::{AckLevel, Fault, JournalKind, Mono, Now, Ordinal, Seq, Wait};
+use super::standstill::DiskTrouble;
+use crate::base::{AckLevel, Now, Ordinal};
 use crate::format::control::Role;
 use crate::journal::{Journal, Recovered};
 use crate::store::StoreRead;
 use crate::store::namespace::Namespace;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 /// Everything but the doors.
 #[derive(Debug)]
@@ -36,15 +37,11 @@ pub(super) struct Core<S> {
     pub(super) control: ControlFile,
     pub(super) peer: Peer,
     pub(super) next_id: u64,
-    pub(super) journals: [Journal; 2],
-    /// Writes under way, by the number in their effect.
-    pub(super) writes: HashMap<u64, (JournalKind, u64)>,
-    pub(super) reads: HashMap<u64, ReadFor>,
+    pub(super) journals: Journals,
+    pub(super) disk: DiskTrouble,
     pub(super) namespace: Namespace,
     pub(super) store: S,
-    pub(super) appliers: [Applier; 2],
-    /// What the store showed when this process began.
-    pub(super) shown_at_start: [Seq; 2],
+    pub(super) appliers: Appliers,
     pub(super) overlay: Overlay,
     pub(super) changes: Changes,
     pub(super) extents: Extents,
@@ -52,60 +49,16 @@ pub(super) struct Core<S> {
     pub(super) checkpoint: Checkpoint,
     pub(super) roles: Roles,
     pub(super) link: Link,
-    /// Since when the configured ack level is lowered to `local`, and from which entry on.
-    pub(super) degraded: Option<Seq>,
-    /// The peer is back, but the promise stays lowered up to here until all up to here is there.
-    pub(super) restoring: Option<Seq>,
-    /// The promise is restored only once the peer has confirmed all up to here: what there was when it was lowered.
-    pub(super) resume_at: Seq,
-    pub(super) peer_lost_at: Option<Mono>,
-    /// The highest ack level that is configured for the database or any of its files.
-    pub(super) promised: AckLevel,
-    /// Whether one of these levels is `received`: then the peer waits for that word alone.
-    pub(super) wants_received: bool,
-    /// Updates that wait for the peer, and since when.
-    pub(super) promises: Promises,
-    pub(super) barrier: Option<Barrier>,
-    pub(super) definitions: VecDeque<(u64, super::admin::AdminRequest)>,
-    pub(super) admin_waits: Vec<(Wait, u64, AdminReply)>,
-    pub(super) copy: Option<CopyJob>,
+    pub(super) ack_promise: AckPromise,
+    pub(super) operators: Operators,
+    pub(super) copies: Copies,
     pub(super) listing: Option<Listing>,
-    /// Why the last write of a journal failed.
-    pub(super) write_fault: Option<Fault>,
-    /// Holds answers at a lowered level back, for half of the time at most; and up to where they are given then.
-    pub(super) pace: super::throttle::Throttle,
-    pub(super) paced_at: Seq,
-    /// Since when each journal waits for a disk that does nothing for it, and what it had done until then.
-    pub(super) standstill: [Option<(u64, Mono)>; 2],
-    /// Why the last segment could not be made, while one waits.
-    pub(super) unmade: Option<Fault>,
     pub(super) incidents: Incidents,
-    pub(super) refused: u64,
     pub(super) damage: Damage,
-    /// Something besides the journal found the disk full.
-    pub(super) room_wanted: bool,
-    /// Room was made for the store, which tries again: until then nobody is told that the disk is full.
-    pub(super) room_until: Mono,
+    pub(super) room: Room,
     /// Set by whatever may let something else go on.
     pub(super) dirty: bool,
     pub(super) stopping: bool,
-}
-
-/// The local journal carries little, and is walked at every start: its segments are an eighth of the others'.
-fn local_segment(bytes: u64) -> u64 {
-    (bytes / 8).next_multiple_of(BLOCK_U64).clamp(SEGMENT_MIN.min(bytes), bytes)
-}
-
-/// When the store was last made durable, and what it was then.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Checkpoint {
-    pub(super) running: bool,
-    pub(super) wanted: bool,
-    /// Why the last one failed, if it did.
-    pub(super) failed: Option<Fault>,
-    pub(super) at: Mono,
-    pub(super) covered: [Seq; 2],
-    pub(super) bytes_since: u64,
 }
 
 impl<S: StoreRead> Core<S> {
@@ -117,12 +70,8 @@ impl<S: StoreRead> Core<S> {
         let applier = |at: usize, found: &Recovered| {
             Applier::new(applied[at], replay_from[at], found.end.seq, found.announced)
         };
-        let appliers = [applier(0, &replicated), applier(1, &local)];
-        let (pair, bytes) = (config.pair, config.segment_bytes);
-        let journals = [
-            Journal::new(JournalKind::Replicated, pair, bytes, replicated),
-            Journal::new(JournalKind::Local, pair, local_segment(bytes), local),
-        ];
+        let appliers = Appliers::new([applier(0, &replicated), applier(1, &local)]);
+        let journals = Journals::new(config.pair, config.segment_bytes, [replicated, local]);
         let mut core = Self {
             now: Now::default(),
             out: VecDeque::new(),
@@ -130,43 +79,24 @@ impl<S: StoreRead> Core<S> {
             peer,
             next_id: 1,
             journals,
-            writes: HashMap::new(),
-            reads: HashMap::new(),
+            disk: DiskTrouble::default(),
             namespace,
             store,
             appliers,
-            shown_at_start: [replay_from[0].min(applied[0]), replay_from[1].min(applied[1])],
             overlay: Overlay::new(config.seed),
             changes: Changes::new(config.seed),
             extents: Extents::default(),
             block_reads: BlockReads::default(),
-            // The store shows this much, but a process that died may have left it only in the page cache: nothing
-            // counts as durable before the first checkpoint of this life (I-06).
-            checkpoint: Checkpoint { wanted: applied != [Seq(0); 2], ..Checkpoint::default() },
+            checkpoint: Checkpoint::found(applied),
             roles: Roles::new(),
             link: Link::new(config.seed),
-            degraded: None,
-            restoring: None,
-            resume_at: Seq(0),
-            peer_lost_at: None,
-            promised: AckLevel::Local,
-            wants_received: false,
-            promises: Promises::default(),
-            barrier: None,
-            definitions: VecDeque::new(),
-            admin_waits: Vec::new(),
-            copy: None,
+            ack_promise: AckPromise::default(),
+            operators: Operators::default(),
+            copies: Copies::default(),
             listing: None,
-            write_fault: None,
-            pace: super::throttle::Throttle::default(),
-            paced_at: Seq(0),
-            standstill: [None; 2],
-            unmade: None,
             incidents: Incidents::default(),
-            refused: 0,
             damage: Damage::default(),
-            room_wanted: false,
-            room_until: Mono(0),
+            room: Room::default(),
             dirty: true,
             stopping: false,
             config,

@@ -46,6 +46,8 @@ pub(super) struct Link {
     pub(super) throttle: Throttle,
     /// Why the last connection came to nothing or ended.
     pub(super) trouble: String,
+    /// Peers, calls and frames that were refused.
+    refused: u64,
     next_dial: Mono,
     backoff_ms: u64,
     next_conn: u64,
@@ -63,11 +65,21 @@ impl Link {
             window: SendWindow::default(),
             throttle: Throttle::default(),
             trouble: String::new(),
+            refused: 0,
             next_dial: Mono(0),
             backoff_ms: BACKOFF_FIRST_MS,
             next_conn: first,
             prng,
         }
+    }
+
+    pub(super) fn count_refusal(&mut self) {
+        self.refused += 1;
+    }
+
+    /// Peers, calls and frames that were refused.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// Whether the peer follows this node's stream.
@@ -146,7 +158,7 @@ impl<S: StoreRead> Core<S> {
             serving: self.serving(),
             epoch: self.control.epoch(),
             end: self.replicated().sealed(),
-            applied: self.appliers[0].applied,
+            applied: self.appliers.replicated().applied(),
             table: self.control.table().to_vec(),
         }
     }
@@ -388,7 +400,7 @@ impl<S: StoreRead> Core<S> {
 
     /// The peer broke a rule: counted, told, and the connection ends.
     pub(super) fn outbound_fault(&mut self, text: &str) {
-        self.refused += 1;
+        self.link.count_refusal();
         let incident = format!("the peer was cut off: {text}");
         self.incident(Severity::Warning, "link-refused", incident);
         self.end_outbound(true, text);
@@ -446,7 +458,7 @@ impl<S: StoreRead> Core<S> {
                 why
             }
             Verdict::Refuse(_, text) => {
-                self.refused += 1;
+                self.link.count_refusal();
                 self.incident_once(
                     Severity::Warning,
                     "peer-refused",

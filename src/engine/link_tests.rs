@@ -344,6 +344,31 @@ fn an_update_is_answered_within_the_grace_after_the_last_word_of_a_peer_that_fel
 }
 
 #[test]
+fn each_kind_of_update_ends_the_grace_of_a_living_peer_whose_disk_hangs() {
+    let pairs = |count: u32| (0..count).map(|n| format!(" app,orders,{n} x")).collect::<String>();
+    for lines in [
+        "SET app,orders,1 x\r\n".to_owned(),
+        format!("MSET{}\r\n", pairs(2)),
+        // So many are one draft.
+        format!("MSET{}\r\n", pairs(2000)),
+        "MULTI\r\nSET app,orders,1 x\r\nSET app,orders,2 y\r\nEXEC\r\n".to_owned(),
+        format!("MULTI\r\nMSET{}\r\nEXEC\r\n", pairs(2000)),
+    ] {
+        let start = lines.get(..30).unwrap_or(&lines);
+        let (mut a, mut peer) = leading();
+        let before = a.status().positions.appended;
+        a.input(Event::Client(ClientEvent::Bytes { conn: CLIENT, bytes: lines.as_bytes().to_vec() }));
+        a.passes(10);
+        assert!(a.status().positions.appended > before, "{start}");
+        for _ in 0..21 {
+            a.passes(100);
+            acks(&mut a, &mut peer, before);
+        }
+        assert_eq!(a.times("degraded"), 1, "{start}: clients wait for ever");
+    }
+}
+
+#[test]
 fn an_update_is_answered_within_the_grace_when_the_disk_of_a_living_peer_hangs() {
     let (mut a, mut peer) = leading();
     let before = a.status().positions.appended;

@@ -88,3 +88,7 @@ impl<S: StoreRead> Core<S> {
         listing.out.len() < listing.limit
     }
 }
+
+#[cfg(test)]
+#[path = "listing_tests.rs"]
+mod tests;

@@ -24,6 +24,7 @@ pub mod effect;
 pub mod event;
 mod extents;
 pub mod incidents;
+mod journals;
 mod link;
 mod listing;
 mod meters;
@@ -57,8 +58,9 @@ pub use effect::{
     LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment, Severity, StoreEffect, Tls, VolumeEffect,
 };
 pub use event::{ClientEvent, Event, FileEvent, JournalEvent, LinkEvent, StoreEvent, VolumeEvent};
-use roles::{Abandon, Stage};
+use roles::Stage;
 pub use rounds::Rounds;
+use standstill::Abandon;
 
 /// One node's decisions. Call [`Engine::input`] with each event, then take [`Engine::output`] until it is empty,
 /// then wait for the next event or for [`Engine::deadline`].
@@ -222,6 +224,21 @@ impl<S: StoreRead> Engine<S> {
     }
 
     /// Lets every part go on as far as it can.
+    ///
+    /// The order is that in which one part waits for another, so that most often one round is enough:
+    ///
+    /// 1. The journals seal and write. Everything else waits for what is durable.
+    /// 2. The store is given what may be applied by that.
+    /// 3. Stages change: they wait for a quiet journal and a store that shows all of it.
+    /// 4. The link dials, sends what was sealed and acknowledges what is durable, as the stage allows.
+    /// 5. The promise is looked at with what the link knows; so the watermarks below are those of this round.
+    /// 6. Operators' changes, copies and listings put entries behind those of clients.
+    /// 7. The record of the peer is written last: a control file that a stage needs goes first and holds it too.
+    /// 8. People and clients are told what is true at the end of the round.
+    ///
+    /// Who makes something possible for a part that had its turn already sets `dirty`; then there is another round. So
+    /// does every event, as it may concern any part. A test's driver (`test_kit.rs`) runs one round more after each event
+    /// and fails if that finds something to do.
     fn pump(&mut self) {
         let core = &mut self.core;
         core.pump_journals();
@@ -235,7 +252,7 @@ impl<S: StoreRead> Engine<S> {
         core.pump_peer_state();
         core.pump_peer_record();
         core.pump_incidents();
-        if let Some(Abandon { why, beyond }) = core.roles.abandon_clients.take() {
+        if let Some(Abandon { why, beyond }) = core.disk.take_abandoned() {
             self.door.abandon(&why, beyond);
             self.nbd.abandon(&why, beyond);
         }
@@ -268,7 +285,7 @@ impl<S: StoreRead> Engine<S> {
     /// The last entry of each journal; what clients asked for and is not in them was not begun.
     #[must_use]
     pub fn appended(&self) -> [crate::base::Seq; 2] {
-        self.core.journals.each_ref().map(|journal| journal.pace().appended)
+        self.core.journals.appended()
     }
 
     /// The entries that are answered at level `local` now whatever was promised: those after the first number, and, once
@@ -298,6 +315,7 @@ impl<S: StoreRead> Engine<S> {
             core.degrade_deadline(),
             core.peer.write_deadline(core.now.mono),
             core.incidents.deadline(),
+            core.copies.deadline(core.now.mono),
             core.stuck_deadline(),
             core.standstill_deadline(),
             self.door.deadline(),

@@ -77,7 +77,7 @@ impl Bench {
             write(journal, &mut bench.segments);
         }
         let end = Seq(entries);
-        bench.core.appliers[0] = Applier::new(end, end, end, end);
+        bench.core.appliers.replace(Applier::new(end, end, end, end));
         bench
     }
 

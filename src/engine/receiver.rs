@@ -136,7 +136,7 @@ impl<S: StoreRead> Core<S> {
 
     /// The peer broke a rule: counted, told, and the connection ends.
     fn inbound_fault(&mut self, text: &str) {
-        self.refused += 1;
+        self.link.count_refusal();
         self.incident(Severity::Warning, "link-refused", format!("the peer was cut off: {text}"));
         self.end_inbound(text);
     }
@@ -186,8 +186,8 @@ impl<S: StoreRead> Core<S> {
 
     pub(super) fn pump_receiver(&mut self) {
         self.pump_beginning();
-        let unapplied = self.appliers[0].bytes as u64;
-        let wants_received = self.wants_received;
+        let unapplied = self.appliers.replicated().bytes() as u64;
+        let wants_received = self.ack_promise.wants_received();
         let ack = self.own_ack();
         let (mut head, now, beat) = (self.head(), self.now, self.config.heartbeat_ms);
         let Some(inbound) = &mut self.link.inbound else { return };
@@ -215,7 +215,7 @@ impl<S: StoreRead> Core<S> {
 
     fn own_ack(&self) -> Ack {
         let pace = self.replicated().pace();
-        Ack { received: pace.appended, durable: pace.durable, applied: self.appliers[0].applied }
+        Ack { received: pace.appended, durable: pace.durable, applied: self.appliers.replicated().applied() }
     }
 
     /// Carries a beginning on as far as it can go now: quiet journal, cut, control file, first ack.
@@ -238,7 +238,7 @@ impl<S: StoreRead> Core<S> {
         }
         if common.seq < end.seq {
             // Only what was announced of this history counts: its numbers may have been given again since.
-            let announced = self.appliers[0].announced.min(end.seq);
+            let announced = self.appliers.replicated().announced().min(end.seq);
             if announced > common.seq {
                 let text = format!(
                     "entries {} to {announced} are here, and the primary, which had announced them as durable, does not \
@@ -248,7 +248,7 @@ impl<S: StoreRead> Core<S> {
                 self.incident_once(Severity::Critical, "history-differs", text.clone());
                 return self.refuse_inbound(RefuseCode::History, text);
             }
-            if self.appliers[0].applied > common.seq {
+            if self.appliers.replicated().applied() > common.seq {
                 let text =
                     format!("entries after {} are applied here and unknown to the primary", common.seq);
                 self.incident_once(Severity::Critical, "history-differs", text.clone());
@@ -261,7 +261,7 @@ impl<S: StoreRead> Core<S> {
             );
             self.incident(Severity::Notice, "tail-cut", text);
             self.replicated_mut().cut(common);
-            self.appliers[0].cut(common.seq);
+            self.appliers.replicated_mut().cut(common.seq);
             // The new epoch is accepted only when the cut is on disk: else a crash would bring the tail back beside
             // what the primary has numbered alike since.
             self.dirty = true;
@@ -355,9 +355,7 @@ impl<S: StoreRead> Core<S> {
 
     fn announce(&mut self, durable: Seq) {
         self.peer.hear_announced(durable);
-        let applier = &mut self.appliers[0];
-        applier.announced = applier.announced.max(durable);
-        let announced = applier.announced;
+        let announced = self.appliers.replicated_mut().announce(durable);
         self.replicated_mut().set_announced(announced);
         self.dirty = true;
     }

@@ -8,7 +8,7 @@ use super::core::Core;
 use super::effect::Severity;
 use super::incidents::Matter;
 use crate::base::limits::BLOCK_U64;
-use crate::base::{JournalKind, Seq};
+use crate::base::{Fault, JournalKind, Mono, Seq};
 use crate::store::StoreRead;
 
 /// After room was made for the store, its clients wait so long at most before they are refused (milliseconds).
@@ -90,13 +90,47 @@ fn fate(claims: &[Claim], second: Option<Seq>, pressed: bool) -> Fate {
     }
 }
 
+/// Room that something besides the journals lacks.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    /// Something found the disk full.
+    wanted: bool,
+    /// Room was made for the store, which tries again: until then nobody is told that the disk is full.
+    made_until: Mono,
+}
+
+impl Room {
+    /// Something failed: room is made if that was what it lacked.
+    pub(super) fn want_after(&mut self, fault: Fault) {
+        self.wanted |= fault == Fault::NoSpace;
+    }
+
+    fn take_wanted(&mut self) -> bool {
+        std::mem::take(&mut self.wanted)
+    }
+
+    fn made(&mut self, now: Mono) {
+        self.made_until = now.plus_ms(ROOM_MADE_MS);
+    }
+
+    /// Whether room was made a moment ago.
+    pub(super) fn is_made(&self, now: Mono) -> bool {
+        now < self.made_until
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+}
+
 impl<S: StoreRead> Core<S> {
     /// Who needs what of the replicated journal. The local one is needed by the store alone.
     fn claims(&self) -> [Claim; 6] {
         let unless = |needs: bool| if needs { ALL } else { NOTHING };
         let claim = |consumer, done| Claim { consumer, done };
         [
-            claim(Consumer::Store, Some(self.checkpoint.covered[0])),
+            claim(Consumer::Store, Some(self.checkpoint.covered(JournalKind::Replicated))),
             claim(Consumer::Role, unless(self.roles.needs_journal())),
             claim(Consumer::Peer, if self.is_primary() { Some(self.peer.retained()) } else { NOTHING }),
             claim(Consumer::Listing, unless(self.listing.is_some())),
@@ -126,7 +160,7 @@ impl<S: StoreRead> Core<S> {
             Fate::Kept => {}
         }
         self.journal_ops(JournalKind::Replicated);
-        self.journals[1].release(self.checkpoint.covered[1]);
+        self.journals[1].release(self.checkpoint.covered(JournalKind::Local));
         self.journal_ops(JournalKind::Local);
     }
 
@@ -145,12 +179,14 @@ impl<S: StoreRead> Core<S> {
     /// (I-52).
     pub(super) fn make_room(&mut self) {
         let starved = self.journals.iter().any(crate::journal::Journal::is_starved);
-        let for_store = std::mem::take(&mut self.room_wanted);
+        let for_store = self.room.take_wanted();
         if !starved && !for_store {
             return;
         }
         // What nobody claims goes as soon as the store has it durably.
-        self.checkpoint.wanted |= starved;
+        if starved {
+            self.checkpoint.want();
+        }
         self.release_journals();
         if !self.has_claim() {
             return;
@@ -159,7 +195,7 @@ impl<S: StoreRead> Core<S> {
             self.journal_ops(JournalKind::Replicated);
             let now = self.now;
             if for_store {
-                self.room_until = now.mono.plus_ms(ROOM_MADE_MS);
+                self.room.made(now.mono);
                 self.retry_apply_soon();
             }
             self.journals.iter_mut().for_each(|journal| journal.made_room(now));
@@ -179,8 +215,11 @@ impl<S: StoreRead> Core<S> {
             Fate::Goes(_) => {}
             Fate::Kept => {
                 // One that is under way may be all that is lacking.
-                let lacks = second.is_some_and(|last| last > self.checkpoint.covered[0]);
-                self.checkpoint.wanted |= lacks && !self.checkpoint.running;
+                let lacks =
+                    second.is_some_and(|last| last > self.checkpoint.covered(JournalKind::Replicated));
+                if lacks && !self.checkpoint.is_running() {
+                    self.checkpoint.want();
+                }
                 return false;
             }
             Fate::Recorded => {

@@ -175,7 +175,7 @@ impl<S: StoreRead> Core<S> {
             self.peer.moved(now);
         }
         self.peer.acknowledged(now, ack);
-        self.promises.acked(ack);
+        self.ack_promise.acked(ack);
         self.dirty = true;
         // What left this journal while the peer had it in memory alone is on its disk now.
         let again = self.peer.record().apart && ack.durable.next() >= self.replicated().oldest();
@@ -312,3 +312,7 @@ fn check_ack(stream: &Stream, ack: Ack) -> Result<(), LinkFault> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "sender_tests.rs"]
+mod tests;

@@ -50,7 +50,7 @@ impl<S: StoreRead> Core<S> {
         } else {
             (0, 0.0)
         };
-        let (refused, condition) = (self.refused, self.condition());
+        let (refused, condition) = (self.link.refused(), self.condition());
         Status {
             name: self.config.name.clone(),
             role: self.control.role().name().to_owned(),
@@ -61,7 +61,7 @@ impl<S: StoreRead> Core<S> {
             troubles: self.trouble_views(),
             epoch: self.control.epoch().0,
             ack_level: level.name().to_owned(),
-            degraded: self.degraded.is_some() && level > AckLevel::Local,
+            degraded: self.ack_promise.is_lowered() && level > AckLevel::Local,
             logging: mode_name(self.namespace.mode()).to_owned(),
             positions: PairWatermarks {
                 appended: pace.appended.0,

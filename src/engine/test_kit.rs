@@ -3,9 +3,9 @@
 use super::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
 use super::roles::Stage;
 use super::{
-    ClientDoor, ClientEffect, ClientEvent, Effect, Engine, EngineConfig, Event, FileEffect, FileEvent,
-    JournalEffect, JournalEvent, LinkEffect, LinkEvent, PeerLoss, PrepareSegment, ReadSegment, RemoveSegment,
-    StartState, StoreEffect, StoreEvent,
+    Allocation, ClientDoor, ClientEffect, ClientEvent, Effect, Engine, EngineConfig, Event, FileEffect,
+    FileEvent, JournalEffect, JournalEvent, LinkEffect, LinkEvent, PeerLoss, PrepareSegment, ReadSegment,
+    RemoveSegment, StartState, StoreEffect, StoreEvent, VolumeEffect, VolumeEvent,
 };
 use crate::base::{AckLevel, ConnId, Fault, JournalKind, Mono, Now, Ordinal, Round, SegmentIndex, Seq};
 use crate::format::PairId;
@@ -52,6 +52,12 @@ pub(super) struct Ills {
     pub(super) control: Option<Fault>,
     /// The store cannot apply.
     pub(super) store: Option<Fault>,
+    /// Volumes cannot be read.
+    pub(super) volumes: Option<Fault>,
+    /// Journals cannot be read back.
+    pub(super) reads: Option<Fault>,
+    /// The store cannot be made durable.
+    pub(super) checkpoints: Option<Fault>,
     /// Neither writes of the journals nor segments end.
     pub(super) disk_hangs: bool,
     /// Segments do not end.
@@ -198,10 +204,11 @@ impl Node {
         match effect {
             Effect::Journal(effect) => self.journal(effect).map(Event::Journal),
             Effect::Store(effect) => self.stores(effect).map(Event::Store),
+            Effect::Volume(effect) => self.volume(effect).map(Event::Volume),
             Effect::File(effect) => Some(Event::File(self.file(effect))),
             Effect::Link(effect) => self.link(effect).map(Event::Link),
             Effect::Client(ClientEffect::Send { conn, bytes }) => {
-                self.said.push((conn, Bytes::from_owner(bytes)));
+                self.said.push((conn, bytes));
                 Some(Event::Client(ClientEvent::Sent { conn }))
             }
             Effect::Client(ClientEffect::Close { conn, .. }) => {
@@ -243,7 +250,8 @@ impl Node {
             JournalEffect::Read(ReadSegment { read, journal, segment, offset, len }) => {
                 let (disk, at) = (&self.segments[&(journal, segment)], usize::try_from(offset).unwrap());
                 let bytes = disk.get(at..disk.len().min(at + len)).unwrap_or_default();
-                JournalEvent::Read { read, result: Ok(Bytes::copy_from_slice(bytes)) }
+                let bytes = Bytes::copy_from_slice(bytes);
+                JournalEvent::Read { read, result: self.ills.reads.map_or(Ok(bytes), Err) }
             }
             JournalEffect::Remove(RemoveSegment { journal, index, .. }) => {
                 self.segments.remove(&(journal, index));
@@ -254,9 +262,10 @@ impl Node {
 
     fn stores(&mut self, effect: StoreEffect) -> Option<StoreEvent> {
         match effect {
-            StoreEffect::Checkpoint => {
-                Some(StoreEvent::Checkpointed { applied: self.store.checkpoint().unwrap() })
-            }
+            StoreEffect::Checkpoint => Some(match self.ills.checkpoints {
+                Some(fault) => StoreEvent::CheckpointFailed { fault },
+                None => StoreEvent::Checkpointed { applied: self.store.checkpoint().unwrap() },
+            }),
             StoreEffect::Apply { journal, round, batch } => {
                 if let Some(fault) = self.ills.store {
                     return Some(StoreEvent::ApplyFailed { journal, round, fault });
@@ -269,6 +278,21 @@ impl Node {
                 Some(StoreEvent::Applied { journal, round, seq: batch.header().last_seq() })
             }
         }
+    }
+
+    fn volume(&mut self, effect: VolumeEffect) -> Option<VolumeEvent> {
+        Some(match effect {
+            VolumeEffect::Read { read, file, offset, len, .. } => {
+                let bytes = || self.store.volume_bytes(file, offset, len);
+                VolumeEvent::Read { read, result: self.ills.volumes.map_or_else(|| Ok(bytes()), Err) }
+            }
+            VolumeEffect::Allocation { read, file, offset, len, .. } => {
+                let parts = self.store.volume_allocation(file, offset, len).into_iter();
+                let parts = parts.map(|(len, hole)| Allocation { len, hole }).collect();
+                VolumeEvent::Allocation { read, result: self.ills.volumes.map_or(Ok(parts), Err) }
+            }
+            VolumeEffect::Forget { .. } => return None,
+        })
     }
 
     fn file(&mut self, effect: FileEffect) -> FileEvent {

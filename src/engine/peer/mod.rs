@@ -224,10 +224,6 @@ impl Peer {
         self.retained = retained;
     }
 
-    pub(super) fn acked_mut(&mut self) -> &mut Ack {
-        &mut self.acked
-    }
-
     /// The record in the control file on disk.
     pub(super) fn saved_record(&self) -> &PeerRecord {
         self.keeping.saved()

@@ -23,8 +23,7 @@ mod stopping;
 mod takeover;
 
 use super::core::Core;
-use crate::base::{JournalKind, Mono, Seq};
-use crate::doors::Refusal;
+use crate::base::{JournalKind, Mono};
 use crate::format::control::Role;
 use crate::store::StoreRead;
 use asking::Asking;
@@ -36,34 +35,19 @@ pub(super) use takeover::Word;
 /// A failed control file is written again after this (milliseconds).
 const CONTROL_RETRY_MS: u64 = 500;
 
-/// What clients are told that wait for an answer which will not come.
-#[derive(Debug)]
-pub(super) struct Abandon {
-    pub(super) why: Refusal,
-    /// Those that wait for an entry after these, by journal; without it all that wait.
-    pub(super) beyond: Option<[Seq; 2]>,
-}
-
 /// The stage, and what outlives a stage.
 #[derive(Debug)]
 pub(super) struct Roles {
     at: StageData,
     /// A takeover that waits for the link to be noticed as dead.
     waiting_takeover: Option<WaitingTakeover>,
-    /// Clients that wait for an answer which will not come must be told so.
-    pub(super) abandon_clients: Option<Abandon>,
     diverged_files: Vec<String>,
 }
 
 impl Roles {
     /// A node that has just been started.
     pub(super) fn new() -> Self {
-        Self {
-            at: StageData::Replaying,
-            waiting_takeover: None,
-            abandon_clients: None,
-            diverged_files: Vec::new(),
-        }
+        Self { at: StageData::Replaying, waiting_takeover: None, diverged_files: Vec::new() }
     }
 
     /// Where this node is.

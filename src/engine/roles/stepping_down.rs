@@ -3,7 +3,7 @@
 
 use super::diverged::Export;
 use super::stage::{Retry, StageData};
-use super::{Abandon, CONTROL_RETRY_MS, Roles, Stage};
+use super::{CONTROL_RETRY_MS, Roles, Stage};
 use crate::base::{Epoch, JournalKind, Mono, Position, Seq};
 use crate::doors::Refusal;
 use crate::engine::core::Core;
@@ -105,8 +105,8 @@ impl<S: StoreRead> Core<S> {
         self.incident(Severity::Critical, "fenced", text);
         let why = "this node steps down: its peer has taken over";
         self.refuse_pending(why);
-        self.copy = None;
-        self.roles.abandon_clients = Some(Abandon { why: Refusal::NotServing(why.to_owned()), beyond: None });
+        self.copies.stop();
+        self.disk.abandon_all(Refusal::NotServing(why.to_owned()));
         self.close_link();
         self.roles.enter(StageData::SteppingDown(StepDown::new(common, epoch)));
         self.dirty = true;
@@ -150,7 +150,7 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn finish_step_down(&mut self) {
         let (common, end) = (self.roles.common(), self.replicated().sealed().seq);
         self.settled(&[Matter::DivergedUnsaved, Matter::WaitingForPeer]);
-        self.appliers[0].announced = end;
+        self.appliers.replicated_mut().set_announced(end);
         if self.control.role() == Role::Diverged {
             self.roles.enter(StageData::Diverged);
             let from = self.unsaved(common);

@@ -19,8 +19,8 @@ impl<S: StoreRead> Core<S> {
         if !quiet || !applied || self.control.is_being_written() {
             return;
         }
-        if self.lacks_checkpoint() && self.store_fault().is_none() && self.checkpoint.failed.is_none() {
-            self.checkpoint.wanted = true;
+        if self.lacks_checkpoint() && self.store_fault().is_none() && self.checkpoint.failed().is_none() {
+            self.checkpoint.want();
             self.pump_checkpoint();
             return;
         }

@@ -16,6 +16,7 @@ use crate::store::StoreWrite as _;
 use crate::store::memory::MemoryStore;
 use crate::store::namespace::Namespace;
 use bytes::Bytes;
+use std::collections::VecDeque;
 
 const PAIR: PairId = PairId([1; 16]);
 const CLIENT: ConnId = ConnId(1);
@@ -275,7 +276,7 @@ fn what_is_told_of_an_earlier_round_counts_for_nothing() {
 
 /// A store in which nothing can be read.
 #[derive(Debug)]
-struct Rotten(fn() -> crate::store::StoreError);
+pub(in crate::engine) struct Rotten(fn() -> crate::store::StoreError);
 
 impl StoreRead for Rotten {
     fn get(&self, _: FileId, _: u32, _: &[u8]) -> Result<Option<Bytes>, crate::store::StoreError> {
@@ -295,7 +296,7 @@ impl StoreRead for Rotten {
 }
 
 /// A core with the file `app,orders` on a store that fails so.
-fn rotten(error: fn() -> crate::store::StoreError) -> (Core<Rotten>, FileId) {
+pub(in crate::engine) fn rotten(error: fn() -> crate::store::StoreError) -> (Core<Rotten>, FileId) {
     let bench = Bench::serving();
     let namespace = (*bench.store.namespace()).clone();
     let file = namespace.resolve(b"app,orders").unwrap();
@@ -429,13 +430,11 @@ fn a_journal_at_its_quota_stays_there_and_says_once_that_the_peer_has_lost_its_c
     let core = &bench.engine.core;
     assert!(
         core.journals[0].disk_use().0 <= 4 * (64 << 10),
-        "{:?} second base {:?} covered {:?} pace {:?} running {} wanted {}",
+        "{:?} second base {:?} {:?} pace {:?}",
         core.journals[0].disk_use(),
         core.journals[0].second_base(),
-        core.checkpoint.covered,
+        core.checkpoint,
         core.journals[0].pace(),
-        core.checkpoint.running,
-        core.checkpoint.wanted
     );
 }
 
@@ -451,7 +450,7 @@ fn a_checkpoint_that_failed_is_tried_again_after_a_moment_whoever_wants_it_at_on
             // A barrier and a journal at its quota ask for one in each round.
             bench.now.mono = bench.now.mono.plus_ms(1);
             bench.input(Event::Tick);
-            bench.engine.core.checkpoint.wanted = true;
+            bench.engine.core.checkpoint.want();
             let due = bench.engine.deadline();
             assert!(due.is_some_and(|due| due <= bench.now.mono.plus_ms(RETRY_MS)), "{round}: {due:?}");
         }
@@ -467,16 +466,16 @@ fn a_checkpoint_that_failed_is_tried_again_after_a_moment_whoever_wants_it_at_on
 fn a_journal_comes_back_to_its_quota_as_soon_as_one_segment_follows_what_may_go() {
     let mut bench = Bench::serving();
     bench.engine.core.config.quota_bytes = 4 * (64 << 10);
-    bench.engine.core.checkpoint.wanted = true;
+    bench.engine.core.checkpoint.want();
     bench.input(Event::Tick);
     let core = &bench.engine.core;
-    assert_eq!(core.checkpoint.covered[0], core.replicated().pace().durable);
+    assert_eq!(core.checkpoint.covered(JournalKind::Replicated), core.replicated().pace().durable);
     assert_eq!(core.replicated().second_base(), None, "all is in one segment");
     // One that is larger than the quota by itself. The store has nothing of it yet.
     let value = "v".repeat(260 << 10);
     bench.says(&format!("*3\r\n$3\r\nSET\r\n$12\r\napp,orders,1\r\n${}\r\n{value}", value.len()));
     let core = &bench.engine.core;
-    assert!(core.checkpoint.covered[0] < core.replicated().pace().durable);
+    assert!(core.checkpoint.covered(JournalKind::Replicated) < core.replicated().pace().durable);
     assert_eq!(core.replicated().oldest(), core.replicated().pace().durable, "what was before it is gone");
 }
 
@@ -521,7 +520,7 @@ fn nobody_needs_the_journal() -> Bench {
     // While the control file is written, nothing goes.
     bench.engine.core.control.hang(true);
     assert_eq!(sets(&mut bench, 60, 4000), [] as [String; 0]);
-    bench.engine.core.checkpoint.wanted = true;
+    bench.engine.core.checkpoint.want();
     bench.input(Event::Tick);
     let core = &mut bench.engine.core;
     core.control.hang(false);
@@ -541,7 +540,7 @@ fn a_segment_stays_for_each_of_its_consumers_alone_where_there_is_room() {
         }),
     ];
     let all: [(&str, Claims); 6] = [
-        ("the store", |core| core.checkpoint.covered[0] = Seq(0)),
+        ("the store", |core| core.checkpoint.cover(Seq(0))),
         ("a role", |core| core.roles.place(crate::engine::roles::Stage::Replaying)),
         ("the peer", |core| core.peer.retain(Seq(0))),
         ("a listing", |core| {
@@ -570,8 +569,7 @@ fn a_stop_does_not_wait_for_a_checkpoint_of_what_an_earlier_life_left_in_the_sto
     bench.set("1");
     bench.apply();
     // The store of a standby that was killed may show more than the standby may give it again so far.
-    let applier = &mut bench.engine.core.appliers[0];
-    applier.applied = applier.applied.next();
+    bench.engine.core.appliers.replicated_mut().show_one_more();
     assert!(bench.engine.core.lacks_checkpoint());
     bench.input(Event::Stop);
     assert!(bench.engine.core.roles.stage() == crate::engine::roles::Stage::Stopped);
@@ -582,7 +580,7 @@ fn a_stop_does_not_wait_for_a_checkpoint_of_what_an_earlier_life_left_in_the_sto
 fn a_store_without_room_takes_the_claim_of_an_absent_peer_for_it() {
     let mut bench = Bench::serving();
     assert_eq!(sets(&mut bench, 60, 4000), [] as [String; 0]);
-    bench.engine.core.checkpoint.wanted = true;
+    bench.engine.core.checkpoint.want();
     bench.input(Event::Tick);
     let before = bench.segments;
     bench.set("1");
