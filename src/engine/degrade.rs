@@ -324,24 +324,6 @@ impl<S: StoreRead> Core<S> {
         self.incident_once(Severity::Warning, Matter::Degraded, text);
     }
 
-<<<<<<< HEAD
-    /// Whether the peer has caught up and has confirmed all that there was when the promise was lowered.
-    fn has_answered(&self) -> bool {
-        self.is_near() && self.has_confirmed()
-    }
-
-    fn has_confirmed(&self) -> bool {
-        self.confirmed() >= self.resume_at
-    }
-
-    /// The last entry that the peer has confirmed at the highest level that is promised.
-    fn confirmed(&self) -> Seq {
-        let acked = self.peer.acked();
-        match self.promised {
-            AckLevel::Applied => acked.applied,
-            AckLevel::Durable => acked.durable,
-            AckLevel::Received | AckLevel::Local => acked.received,
-=======
     /// How far things are, for replies.
     pub(super) fn marks(&self) -> CommitWatermarks {
         let durable = self.journals.durable();
@@ -350,7 +332,6 @@ impl<S: StoreRead> Core<S> {
         CommitWatermarks {
             durable,
             replicated: [durable[0], at_peer(received), at_peer(on_disk), at_peer(applied)],
->>>>>>> h4
         }
     }
 
