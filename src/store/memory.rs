@@ -1,7 +1,8 @@
 //! The store in memory: the model that the store on disk is tested against, and the simulator's disk of items.
 
+use super::due::{batches_due, damaged_entry};
 use super::memory_volumes::MemoryVolumes;
-use super::namespace::{FileInfo, Namespace, NamespaceError};
+use super::namespace::{FileInfo, Namespace};
 use super::volumes::{Plan, RecoveryPoints};
 use super::{CopySource, CopyTarget, SlowSync, StoreError, StoreRead, StoreWrite, chunk};
 use crate::base::{FileId, JournalKind, Ordinal, Seq};
@@ -548,36 +549,6 @@ impl CopySource for MemoryStore {
         }
     }
 }
-
-/// The batches that are not applied yet, without marks and duplicates.
-///
-/// # Errors
-/// [`StoreError::OutOfOrder`] at a gap, or where a batch was applied in part: it is not the batch it was.
-pub(super) fn batches_due(
-    journal: JournalKind,
-    mut applied: Seq,
-    batches: &[Batch],
-) -> Result<Vec<&Batch>, StoreError> {
-    let mut due = Vec::with_capacity(batches.len());
-    for batch in batches {
-        let header = batch.header();
-        let (first, last) = (header.first_seq, header.last_seq());
-        if header.mark || last <= applied {
-            continue;
-        }
-        if first != applied.next() || header.journal != journal {
-            return Err(StoreError::OutOfOrder { journal, first, last, applied });
-        }
-        applied = last;
-        due.push(batch);
-    }
-    Ok(due)
-}
-
-pub(super) fn damaged_entry(error: NamespaceError) -> StoreError {
-    StoreError::Damaged { what: "an entry to apply", why: error.to_string() }
-}
-
 fn dptr_hash(info: &FileInfo) -> u64 {
     let dptr = &info.dptr;
     let kind = match dptr.kind {

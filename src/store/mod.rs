@@ -1,8 +1,11 @@
 //! The database itself: namespace and items.
 
 mod chunk;
+mod due;
 mod keys;
+#[cfg(any(test, feature = "sim"))]
 pub mod memory;
+#[cfg(any(test, feature = "sim"))]
 mod memory_volumes;
 pub mod namespace;
 #[cfg(test)]
