@@ -244,6 +244,15 @@ pub const STORE_MERGE_RUNS: usize = 12;
 pub const STORE_MERGE_BYTES: u64 = 192 << 20;
 /// With so many runs of tables that overlap the store takes nothing more until some are merged.
 pub const STORE_RUNS_MAX: usize = 24;
+/// Threads that read of the store what is not in memory: so many reads are under way at once.
+pub const STORE_READERS: usize = 32;
+/// Failures of such reads that are kept until what failed is asked for again.
+pub const FETCHES_FAILED_MAX: usize = 256;
+/// After so many fetches of one read its answer is read at once, however long that takes: memory is so short that what
+/// was fetched is gone before it can be used.
+pub const FETCH_TRIES_MAX: u32 = 8;
+/// Keys of one command that are fetched at once.
+pub const FETCH_AHEAD: usize = 32;
 /// The list of the store's tables (bytes).
 pub const STORE_MANIFEST_MAX: usize = 64 << 20;
 /// Updates of a memtable that a scan sorts at once.

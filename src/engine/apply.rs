@@ -285,6 +285,7 @@ impl<S: StoreRead> Core<S> {
             StoreEvent::ApplyFailed { journal, round, fault } => self.apply_failed(journal, round, fault),
             StoreEvent::Checkpointed { applied } => self.checkpointed(applied),
             StoreEvent::CheckpointFailed { fault } => self.checkpoint_failed(fault),
+            StoreEvent::Fetched { fetch, result } => self.fetched(fetch, result),
         }
     }
 

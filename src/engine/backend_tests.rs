@@ -100,7 +100,7 @@ fn a_walk_over_pending_and_stored_items_meets_each_that_is_there_throughout_exac
             let (mut after, mut found): (Option<Bytes>, Vec<Bytes>) = (None, Vec::new());
             loop {
                 let limit = usize::try_from(1 + prng.below(60)).unwrap();
-                let part = bench.engine.core.scan(file, after.as_deref(), limit).unwrap();
+                let part = bench.engine.core.scan(file, after.as_deref(), limit, IfCold::Fetch).unwrap();
                 assert!(part.ids.len() <= limit, "seed {seed}");
                 for id in &part.ids {
                     assert!(truth.items.contains_key(id.as_ref()), "seed {seed}: it is there now");
@@ -118,7 +118,7 @@ fn a_walk_over_pending_and_stored_items_meets_each_that_is_there_throughout_exac
                     change(&mut bench, &mut truth, file, &mut prng);
                 }
                 let id = id_of(prng.below(400));
-                let (value, _) = bench.engine.core.read(file, &id).unwrap();
+                let (value, _) = bench.engine.core.read(file, &id, IfCold::Fetch).unwrap();
                 assert_eq!(value.as_deref(), truth.items.get(&id).map(Vec::as_slice), "seed {seed}");
             }
             assert!(found.windows(2).all(|pair| pair[0] < pair[1]), "seed {seed}: in order, each once");
@@ -131,7 +131,7 @@ fn a_walk_over_pending_and_stored_items_meets_each_that_is_there_throughout_exac
         bench.input(Event::Tick);
         bench.apply();
         let stored: Vec<_> = truth.items.keys().cloned().collect();
-        let part = bench.engine.core.scan(file, None, 10_000).unwrap();
+        let part = bench.engine.core.scan(file, None, 10_000, IfCold::Fetch).unwrap();
         assert_eq!(part.ids.iter().map(|id| id.to_vec()).collect::<Vec<_>>(), stored, "seed {seed}");
     }
     assert!(found_in_all > 10_000, "{found_in_all}");
@@ -159,11 +159,11 @@ fn one_look_of_a_walk_is_bounded_however_many_updates_are_pending() {
         }
     }
     // All are stored and all are deleted: a part holds nothing, and says where the next begins.
-    let part = bench.engine.core.scan(file, None, 100).unwrap();
+    let part = bench.engine.core.scan(file, None, 100, IfCold::Fetch).unwrap();
     assert_eq!((part.ids.len(), part.next.as_deref()), (0, Some(&id(99)[..])));
     bench.apply();
     bench.input(Event::Tick);
-    let part = bench.engine.core.scan(file, None, 100).unwrap();
+    let part = bench.engine.core.scan(file, None, 100, IfCold::Fetch).unwrap();
     assert_eq!(part, Scanned::default(), "and nothing is kept of it");
 }
 

@@ -10,6 +10,7 @@ use super::damage::Damage;
 use super::definitions::Barrier;
 use super::effect::{Effect, FileEffect};
 use super::extents::Extents;
+use super::fetches::Fetches;
 use super::incidents::Incidents;
 use super::lag::Lag;
 use super::link::Link;
@@ -25,11 +26,12 @@ use crate::format::control::{Control, EpochMark, Role};
 use crate::journal::{Journal, Recovered};
 use crate::store::StoreRead;
 use crate::store::namespace::Namespace;
+use std::cell::OnceCell;
 use std::collections::{HashMap, VecDeque};
 
 /// Everything but the doors.
 #[derive(Debug)]
-pub(super) struct Core<S> {
+pub(super) struct Core<S: StoreRead> {
     pub(super) config: EngineConfig,
     pub(super) now: Now,
     pub(super) out: VecDeque<Effect>,
@@ -49,6 +51,9 @@ pub(super) struct Core<S> {
     pub(super) reads: HashMap<u64, ReadFor>,
     pub(super) namespace: Namespace,
     pub(super) store: S,
+    /// The state of it that this turn reads, once it has read any.
+    pub(super) snapshot: OnceCell<S::Snapshot>,
+    pub(super) fetches: Fetches,
     pub(super) appliers: [Applier; 2],
     /// What the store showed when this process began.
     pub(super) shown_at_start: [Seq; 2],
@@ -158,6 +163,8 @@ impl<S: StoreRead> Core<S> {
             reads: HashMap::new(),
             namespace,
             store,
+            snapshot: OnceCell::new(),
+            fetches: Fetches::default(),
             appliers,
             shown_at_start: [replay_from[0].min(applied[0]), replay_from[1].min(applied[1])],
             overlay: Overlay::new(config.seed),

@@ -9,6 +9,7 @@ use super::condition::Hindrance;
 use super::core::Core;
 use crate::base::limits::BLOCK_U64;
 use crate::base::{AckLevel, FileId, JournalKind, Seq, Wait};
+use crate::doors::IfCold;
 use crate::format::control::Role;
 use crate::format::dptr::{Flags, LoggingMode};
 use crate::format::entry::{Entry, EntryKind};
@@ -101,11 +102,12 @@ impl<S: StoreRead> Core<S> {
     }
 
     /// What a dry run of a deletion counts.
-    fn would_go(&self, request: &AdminRequest) -> WouldGo {
-        let items = |id: FileId| {
+    fn would_go(&mut self, request: &AdminRequest) -> WouldGo {
+        let items = |core: &mut Self, id: FileId| {
             let (mut count, mut after) = (0, None);
             for _ in 0..COUNT_PARTS_MAX {
-                let Ok(found) = self.merged(id, after.as_deref(), COUNT_MAX - count, false) else { break };
+                let how = (false, IfCold::Wait);
+                let Ok(found) = core.merged(id, after.as_deref(), COUNT_MAX - count, how) else { break };
                 count += found.items.len();
                 after = found.next;
                 if after.is_none() || count >= COUNT_MAX {
@@ -125,7 +127,7 @@ impl<S: StoreRead> Core<S> {
             }
             _ => (false, Vec::new()),
         };
-        let counts: Vec<usize> = files.iter().map(|file| items(*file)).collect();
+        let counts: Vec<usize> = files.iter().map(|file| items(self, *file)).collect();
         let (counted, at_least) = (counts.iter().sum::<usize>(), counts.contains(&COUNT_MAX));
         WouldGo {
             account,

@@ -5,6 +5,7 @@ use super::admin::AdminRequest;
 use super::effect::{ClientDoor, ClientPlace, Memory};
 use crate::base::{AlignedBuf, ConnId, Fault, JournalKind, Round, SegmentIndex, Seq};
 use crate::doors::Allocation;
+use crate::store::StoreError;
 use bytes::Bytes;
 
 /// Something that happened outside.
@@ -117,6 +118,13 @@ pub enum StoreEvent {
     CheckpointFailed {
         /// Why.
         fault: Fault,
+    },
+    /// What was to be fetched was read, and is in memory as far as there is room.
+    Fetched {
+        /// The fetch.
+        fetch: u64,
+        /// Why not.
+        result: Result<(), StoreError>,
     },
 }
 

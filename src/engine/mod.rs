@@ -22,6 +22,7 @@ mod degrade;
 pub mod effect;
 pub mod event;
 mod extents;
+mod fetches;
 pub mod incidents;
 mod lag;
 mod link;
@@ -55,7 +56,8 @@ use blocks::Answer;
 pub use config::{EngineConfig, PeerLoss, StartState};
 pub use effect::{
     Allocation, ClientDoor, ClientEffect, ClientPlace, Effect, FileEffect, Incident, JournalEffect,
-    LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment, Severity, StoreEffect, Tls, VolumeEffect,
+    LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment, Severity, StoreEffect, StoredPart, Tls,
+    VolumeEffect,
 };
 pub use event::{ClientEvent, Event, FileEvent, JournalEvent, LinkEvent, StoreEvent, VolumeEvent};
 use roles::{Abandon, Stage};
@@ -130,15 +132,13 @@ impl<S: StoreRead> Engine<S> {
             ClientEvent::Sent { conn } if self.nbd.knows(conn) => self.nbd.sent(now, conn),
             ClientEvent::Closed { conn } if self.nbd.knows(conn) => self.nbd.close(conn),
             ClientEvent::Bytes { conn, bytes } => {
-                core.store.pin();
                 self.door.input(now, conn, bytes, core);
-                core.store.unpin();
+                core.let_go_of_snapshot();
             }
             ClientEvent::Ended { conn, .. } if self.nbd.knows(conn) => self.nbd.ended(conn),
             ClientEvent::Ended { conn, drained } => {
-                core.store.pin();
                 self.door.ended(now, conn, drained, core);
-                core.store.unpin();
+                core.let_go_of_snapshot();
             }
             ClientEvent::Sent { conn } => {
                 // Most often nobody can go on by it, and it comes for every reply.
@@ -246,10 +246,14 @@ impl<S: StoreRead> Engine<S> {
                 Answer::Allocation(token, result) => self.nbd.allocation_done(core.now, token, result),
             }
         }
-        core.store.pin();
+        // What was read so far was read for others.
+        core.let_go_of_snapshot();
+        while let Some(fetch) = core.fetches.done.pop_front() {
+            self.door.fetched(fetch);
+        }
         self.door.tick(core.now, core);
         self.door.release(core.now, core);
-        core.store.unpin();
+        core.let_go_of_snapshot();
         self.nbd.tick(core.now, core);
         self.nbd.release(core.now, core);
         core.tell_damage();

@@ -3,7 +3,7 @@
 use super::memory_volumes::MemoryVolumes;
 use super::namespace::{FileInfo, Namespace, NamespaceError};
 use super::volumes::{Plan, RecoveryPoints};
-use super::{SlowSync, StoreError, StoreRead, StoreWrite};
+use super::{SlowSync, StoreError, StoreRead, StoreSnapshot, StoreWrite};
 use crate::base::{FileId, JournalKind, Ordinal, Seq};
 use crate::format::batch::Batch;
 use crate::format::dptr::{DptrKind, FileState};
@@ -332,6 +332,19 @@ impl Inner {
 }
 
 impl StoreRead for MemoryStore {
+    /// It has one owner, so that nothing is applied while a snapshot is read.
+    type Snapshot = Self;
+
+    fn snapshot(&self) -> Self {
+        self.clone()
+    }
+}
+
+impl StoreSnapshot for MemoryStore {
+    fn applied(&self) -> [Seq; 2] {
+        self.inner.borrow().applied
+    }
+
     fn get(&self, file: FileId, generation: u32, id: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let inner = self.inner.borrow();
         Ok(inner.tables.get(&(file, generation)).and_then(|table| table.items.get(id)).cloned())

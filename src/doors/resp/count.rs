@@ -4,9 +4,9 @@
 //! one when that is old enough: a walk takes a twentieth of the time at most. A count that fits into one step is of the
 //! moment. Before the first walk has ended INFO tells what was counted so far.
 
-use crate::base::limits::{COUNT_PAUSE_MS, COUNT_STEP};
+use crate::base::limits::{COUNT_PAUSE_MS, COUNT_STEP, FETCH_TRIES_MAX};
 use crate::base::{FileId, Mono, Now};
-use crate::doors::{Backend, Scanned};
+use crate::doors::{Backend, FetchId, IfCold, Scanned, Unread};
 
 /// The last count and the one under way.
 #[derive(Debug, Default)]
@@ -32,6 +32,9 @@ struct Walk {
     began: Mono,
     /// When the next step is due.
     next: Mono,
+    /// What the next step waits for, and how often it did.
+    fetch: Option<FetchId>,
+    tries: u32,
 }
 
 impl Count {
@@ -47,7 +50,15 @@ impl Count {
         if self.walk.is_none() && self.told.is_none_or(|told| told.again <= now.mono) {
             let mut files = files(backend);
             files.reverse();
-            self.walk = Some(Walk { files, after: None, keys: 0, began: now.mono, next: now.mono });
+            self.walk = Some(Walk {
+                files,
+                after: None,
+                keys: 0,
+                began: now.mono,
+                next: now.mono,
+                fetch: None,
+                tries: 0,
+            });
             looked = self.step(now, backend);
         }
         let keys = match (&self.told, &self.walk) {
@@ -60,13 +71,19 @@ impl Count {
 
     /// When [`Self::tick`] is due.
     pub(super) fn deadline(&self) -> Option<Mono> {
-        self.walk.as_ref().map(|walk| walk.next)
+        self.walk.as_ref().filter(|walk| walk.fetch.is_none()).map(|walk| walk.next)
+    }
+
+    /// Whether it was this count that waited for a fetch, which is over.
+    pub(super) fn fetched(&mut self, fetch: FetchId) -> bool {
+        let waits = self.walk.as_mut().filter(|walk| walk.fetch == Some(fetch));
+        waits.is_some_and(|walk| walk.fetch.take().is_some())
     }
 
     /// Goes on with a count that is under way and due.
     pub(super) fn tick<B: Backend>(&mut self, now: Now, backend: &mut B) {
         let Some(walk) = &mut self.walk else { return };
-        if walk.next > now.mono {
+        if walk.next > now.mono || walk.fetch.is_some() {
             return;
         }
         walk.next = now.mono.plus_ms(COUNT_PAUSE_MS);
@@ -84,8 +101,15 @@ impl Count {
             && let Some(file) = walk.files.last()
         {
             // A file that is gone counts nothing, nor does one of a node that does not serve.
-            let Scanned { ids, next, .. } =
-                backend.scan(*file, walk.after.as_deref(), left).unwrap_or_default();
+            let if_cold = if walk.tries < FETCH_TRIES_MAX { IfCold::Fetch } else { IfCold::Wait };
+            let Scanned { ids, next, .. } = match backend.scan(*file, walk.after.as_deref(), left, if_cold) {
+                Err(Unread::Cold(fetch)) => {
+                    (walk.fetch, walk.tries) = (Some(fetch), walk.tries + 1);
+                    break;
+                }
+                scanned => scanned.unwrap_or_default(),
+            };
+            walk.tries = 0;
             walk.keys += ids.len() as u64;
             if next.is_none() {
                 walk.files.pop();

@@ -27,7 +27,7 @@ use crate::base::limits::{
     WORK_LOOKED, WORK_READ, WORK_WALKED,
 };
 use crate::base::{FileId, Now};
-use crate::doors::{Backend, Refusal, Scanned};
+use crate::doors::{Backend, IfCold, Refusal, Scanned, Unread};
 use crate::format::resp::{self, Args};
 use std::collections::{BTreeMap, HashMap};
 
@@ -130,9 +130,9 @@ impl Filter {
         staged: &Staged,
         (begin, past): (&Place, Option<&Place>),
         waits: &mut Waits,
-        mut found: impl FnMut(&[u8]),
-    ) -> Result<(), Refusal> {
-        let mut key = Vec::new();
+        if_cold: IfCold,
+    ) -> Result<Vec<Vec<u8>>, Unread> {
+        let (mut key, mut found) = (Vec::new(), Vec::new());
         work.spend(staged.len() * WORK_WALKED);
         for (file, id) in staged.puts() {
             let place = Place { file, after: None };
@@ -143,14 +143,14 @@ impl Filter {
             if !between || !self.key(&start, id, &mut key, work) {
                 continue;
             }
-            let (stored, wait) = backend.read(file, id)?;
+            let (stored, wait) = backend.read(file, id, if_cold)?;
             work.spend(WORK_READ);
             wait.into_iter().for_each(|wait| waits.add(wait));
             if stored.is_none() {
-                found(&key);
+                found.push(key.clone());
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     /// Whether no id of the file from this one on can fit.
@@ -179,9 +179,9 @@ fn walk<B: Backend>(
     waits: &mut Waits,
     filter: &Filter,
     place: &mut Place,
-    left: &mut usize,
+    (left, if_cold): (&mut usize, IfCold),
     mut found: impl FnMut(&[u8]),
-) -> Result<bool, Refusal> {
+) -> Result<bool, Unread> {
     let mut key = Vec::new();
     while *left > 0 && !work.slice_is_over() {
         let Some((file, start)) = filter.file(backend, place) else { return Ok(true) };
@@ -189,9 +189,9 @@ fn walk<B: Backend>(
             *place = Place { file, after: None };
         }
         let Scanned { ids, next, wait, looked } =
-            match backend.scan(file, place.after.as_deref(), WALK_STEP.min(*left)) {
+            match backend.scan(file, place.after.as_deref(), WALK_STEP.min(*left), if_cold) {
                 // Deleted meanwhile: nothing of it is left to be told.
-                Err(Refusal::NoSuchFile(_)) => Scanned::default(),
+                Err(Unread::Refused(Refusal::NoSuchFile(_))) => Scanned::default(),
                 other => other?,
             };
         wait.into_iter().for_each(|wait| waits.add(wait));
@@ -299,6 +299,8 @@ pub(super) struct Walk {
     place: Place,
     /// Items that it looks at yet.
     left: usize,
+    /// There is nothing behind `place`.
+    ended: bool,
     told: WalkPurpose,
     waits: Waits,
     count: usize,
@@ -318,21 +320,26 @@ impl Walk {
         backend: &mut B,
         work: &mut Work,
         staged: Option<&Staged>,
+        if_cold: IfCold,
     ) -> Result<bool, Fail> {
-        let Self { filter, begin, place, left, told, waits, count, keys } = self;
+        let Self { filter, begin, place, left, ended, told, waits, count, keys } = self;
         let mut found = |key: &[u8]| {
             *count += 1;
             if *told != WalkPurpose::Count {
                 resp::bulk(keys, key);
             }
         };
-        let ended = walk((backend, work, staged), waits, filter, place, left, &mut found)?;
-        if let Some(staged) = staged
-            && (ended || *left == 0)
-        {
-            let past = (!ended).then_some(&*place);
-            filter.new_items(backend, work, staged, (begin, past), waits, &mut found)?;
+        if !*ended {
+            *ended = walk((backend, work, staged), waits, filter, place, (left, if_cold), &mut found)?;
         }
+        if let Some(staged) = staged
+            && (*ended || *left == 0)
+        {
+            let past = (!*ended).then_some(&*place);
+            let new = filter.new_items(backend, work, staged, (begin, past), waits, if_cold)?;
+            new.iter().for_each(|key| found(key));
+        }
+        let ended = *ended;
         if self.told == WalkPurpose::Keys && (self.count > KEYS_MAX || self.keys.len() > CLIENT_REPLY_MAX) {
             return Err(format!("ERR more than {KEYS_MAX} keys would be returned: use SCAN").into());
         }
@@ -379,7 +386,7 @@ impl<B: Backend> Turn<'_, B> {
     ) -> Result<(), Fail> {
         let (waits, count, keys) = (Waits::default(), 0, Vec::new());
         let begin = place.clone();
-        self.walk_on(Box::new(Walk { filter, begin, place, left, told, waits, count, keys }))
+        self.walk_on(Box::new(Walk { filter, begin, place, left, ended: false, told, waits, count, keys }))
     }
 
     /// Goes on with a walk, and answers when it is over.
@@ -393,7 +400,15 @@ impl<B: Backend> Turn<'_, B> {
             }
             staged.walk();
         }
-        let ended = walk.look(self.backend, &mut self.shared.work, self.staged.as_ref())?;
+        let if_cold = self.if_cold();
+        let looked = walk.look(self.backend, &mut self.shared.work, self.staged.as_ref(), if_cold);
+        if let Err(Fail::Cold(fetch)) = looked {
+            self.wait_for_fetch(fetch);
+            self.unfinished = Some(Blocked::Walk(walk));
+            return Ok(());
+        }
+        let ended = looked?;
+        self.client.fetching.progress();
         if !ended && walk.left > 0 {
             self.unfinished = Some(Blocked::Walk(walk));
             return Ok(());

@@ -4,8 +4,8 @@
 use super::tests::{put, with_orders};
 use super::*;
 use crate::base::Prng;
-use crate::store::StoreRead;
 use crate::store::testkit::History;
+use crate::store::{StoreRead, StoreSnapshot};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
@@ -54,7 +54,7 @@ fn read_all(dir: &Path, file: FileId, applied: [Seq; 2]) -> Vec<String> {
     };
     let mut refused = Vec::new();
     assert_eq!(opened.applied, applied, "nothing is cut");
-    match opened.reader.scan(file, 0, None, usize::MAX, true) {
+    match opened.reader.snapshot().scan(file, 0, None, usize::MAX, true) {
         Ok(found) => {
             assert_eq!(found.len(), usize::try_from(ITEMS).unwrap());
             for ((id, value), n) in found.iter().zip(0..) {
@@ -64,7 +64,7 @@ fn read_all(dir: &Path, file: FileId, applied: [Seq; 2]) -> Vec<String> {
         Err(error) => refused.push(error.to_string()),
     }
     for n in 0..ITEMS {
-        match opened.reader.get(file, 0, &n.to_be_bytes()) {
+        match opened.reader.snapshot().get(file, 0, &n.to_be_bytes()) {
             Ok(found) => assert_eq!(found.as_deref(), Some(value_of(n).as_slice()), "item {n}"),
             Err(error) => refused.push(error.to_string()),
         }

@@ -1,0 +1,132 @@
+//! Reads of the store whose answer is not in memory: readers fetch it, and whoever asked comes again.
+//!
+//! A fetch brings no value back. It brings what was asked for into memory, so that the read that is made afterwards finds
+//! it without waiting. That read happens at one moment, on the newest state and below the overlay, as if it had been hot
+//! from the start: what changed meanwhile needs no care.
+
+use super::core::Core;
+use super::damage::Spot;
+use super::effect::{StoreEffect, StoredPart};
+use crate::base::FileId;
+use crate::base::limits::FETCHES_FAILED_MAX;
+use crate::doors::{FetchId, IfCold, Unread};
+use crate::store::{StoreError, StoreRead, StoreSnapshot, Tried};
+use bytes::Bytes;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// Fetches under way, and what came of others.
+#[derive(Debug, Default)]
+pub(super) struct Fetches {
+    under_way: HashMap<u64, (FileId, Spot)>,
+    /// What could not be fetched, until it is asked for again.
+    failed: BTreeMap<(FileId, Spot), StoreError>,
+    /// Those that are over, to be told to the door.
+    pub(super) done: VecDeque<FetchId>,
+}
+
+impl Fetches {
+    fn note_failed(&mut self, place: (FileId, Spot), error: StoreError) {
+        if self.failed.len() >= FETCHES_FAILED_MAX {
+            self.failed.pop_first();
+        }
+        self.failed.insert(place, error);
+    }
+}
+
+#[cfg(test)]
+impl Fetches {
+    /// How many are under way, and how many failures are kept.
+    pub(super) fn kept(&self) -> [usize; 2] {
+        [self.under_way.len(), self.failed.len()]
+    }
+}
+
+impl<S: StoreRead> Core<S> {
+    /// The store's state that this turn reads.
+    fn snapshot(&self) -> &S::Snapshot {
+        self.snapshot.get_or_init(|| self.store.snapshot())
+    }
+
+    /// A turn begins or is over: the next read sees the newest state.
+    pub(super) fn let_go_of_snapshot(&mut self) {
+        self.snapshot.take();
+    }
+
+    fn begin_fetch(&mut self, file: FileId, generation: u32, spot: Spot, part: StoredPart) -> Unread {
+        let fetch = self.fresh_id();
+        self.fetches.under_way.insert(fetch, (file, spot));
+        self.effect(StoreEffect::Fetch { fetch, file, generation, part });
+        Unread::Cold(FetchId(fetch))
+    }
+
+    /// The value of an item in the store.
+    pub(super) fn stored_item(
+        &mut self,
+        file: FileId,
+        generation: u32,
+        id: &[u8],
+        if_cold: IfCold,
+    ) -> Result<Option<Bytes>, Unread> {
+        let spot = || Spot::Item(id.to_vec());
+        let mut tried = self.snapshot().try_get(file, generation, id);
+        if let Ok(Tried::Cold) = tried {
+            if !self.fetches.failed.is_empty()
+                && let Some(error) = self.fetches.failed.remove(&(file, spot()))
+            {
+                tried = Err(error);
+            } else if if_cold == IfCold::Wait {
+                tried = self.snapshot().get(file, generation, id).map(Tried::Done);
+            }
+        }
+        match tried {
+            Ok(Tried::Done(value)) => Ok(value),
+            Ok(Tried::Cold) => {
+                let part = StoredPart::Item(Bytes::copy_from_slice(id));
+                Err(self.begin_fetch(file, generation, spot(), part))
+            }
+            Err(error) => Err(self.unreadable(file, spot(), &error).into()),
+        }
+    }
+
+    /// Up to `limit` items of the store after `after`, in order.
+    pub(super) fn stored_items(
+        &mut self,
+        file: FileId,
+        generation: u32,
+        after: Option<&[u8]>,
+        limit: usize,
+        (with_values, if_cold): (bool, IfCold),
+    ) -> Result<Vec<(Bytes, Bytes)>, Unread> {
+        let spot = || Spot::After(after.unwrap_or_default().to_vec());
+        let mut tried = self.snapshot().try_scan(file, generation, after, limit, with_values);
+        if let Ok(Tried::Cold) = tried {
+            if !self.fetches.failed.is_empty()
+                && let Some(error) = self.fetches.failed.remove(&(file, spot()))
+            {
+                tried = Err(error);
+            } else if if_cold == IfCold::Wait {
+                tried = self.snapshot().scan(file, generation, after, limit, with_values).map(Tried::Done);
+            }
+        }
+        match tried {
+            Ok(Tried::Done(items)) => Ok(items),
+            Ok(Tried::Cold) => {
+                let after = after.map(Bytes::copy_from_slice);
+                let part = StoredPart::Items { after, limit };
+                Err(self.begin_fetch(file, generation, spot(), part))
+            }
+            Err(error) => Err(self.unreadable(file, spot(), &error).into()),
+        }
+    }
+
+    /// A fetch is over.
+    pub(super) fn fetched(&mut self, fetch: u64, result: Result<(), StoreError>) {
+        let Some(place) = self.fetches.under_way.remove(&fetch) else { return };
+        if let Err(error) = result {
+            self.fetches.note_failed(place, error);
+        }
+        self.copy_fetched(FetchId(fetch));
+        self.fetches.done.push_back(FetchId(fetch));
+        self.dirty = true;
+    }
+}
