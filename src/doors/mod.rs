@@ -94,6 +94,15 @@ pub enum IfCold {
     Wait,
 }
 
+/// Which items of a file are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CountOf {
+    /// All.
+    All,
+    /// Those whose ids have fewer than two commas.
+    Short,
+}
+
 /// Why a read has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unread {
@@ -238,6 +247,16 @@ pub trait Backend {
         limit: usize,
         if_cold: IfCold,
     ) -> Result<Scanned, Unread>;
+
+    /// The file has no more items than this; told at once, whatever it holds.
+    fn items_at_most(&self, file: FileId) -> u64;
+
+    /// About how many items a file has, as of a moment ago, at a cost that does not grow with it. With [`IfCold::Wait`]
+    /// the answer may be older, or the greatest number possible.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    fn estimate(&mut self, file: FileId, of: CountOf, if_cold: IfCold) -> Result<u64, Unread>;
 
     /// All record files as (id, `account,file`), in order of id.
     fn record_files(&self) -> Vec<(FileId, String)>;

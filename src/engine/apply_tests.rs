@@ -3,6 +3,7 @@
 use super::*;
 use crate::base::{ConnId, FileId, Now, Ordinal};
 use crate::doors::{BlockBackend as _, IfCold, Payload, Refusal, Unread};
+use crate::engine::Fetched;
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::engine::{
     ClientDoor, ClientEffect, ClientEvent, Effect, Event, FileEffect, FileEvent, JournalEffect, JournalEvent,
@@ -14,7 +15,7 @@ use crate::format::control::{Control, Role};
 use crate::journal::Recovered;
 use crate::store::memory::MemoryStore;
 use crate::store::namespace::Namespace;
-use crate::store::{StoreSnapshot, StoreWrite as _, Tried};
+use crate::store::{Fits, StoreSnapshot, StoreWrite as _, Tried};
 use bytes::Bytes;
 
 const PAIR: PairId = PairId([1; 16]);
@@ -292,6 +293,14 @@ impl StoreSnapshot for Rotten {
         [Seq(0); 2]
     }
 
+    fn items_at_most(&self, _: FileId, _: u32) -> u64 {
+        0
+    }
+
+    fn estimate(&self, _: FileId, _: u32, _: Fits) -> Result<u64, crate::store::StoreError> {
+        Err((self.error)())
+    }
+
     fn get(&self, _: FileId, _: u32, _: &[u8]) -> Result<Option<Bytes>, crate::store::StoreError> {
         Err((self.error)())
     }
@@ -366,7 +375,7 @@ fn a_read_whose_fetch_failed_is_refused_with_the_reason_and_told_to_people_once(
     for n in 0..2 * crate::base::limits::FETCHES_FAILED_MAX {
         let Err(Unread::Cold(fetch)) = item(&mut core, file, &n.to_le_bytes()) else { panic!("it is cold") };
         core.fetched(fetch.0, Err(damaged()));
-        core.fetched(fetch.0, Ok(()));
+        core.fetched(fetch.0, Ok(Fetched::InMemory));
     }
     assert_eq!(core.fetches.kept(), [0, crate::base::limits::FETCHES_FAILED_MAX]);
 }

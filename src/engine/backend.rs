@@ -5,8 +5,8 @@ use super::overlay::{Pending, Unapplied};
 use crate::base::limits::{BATCH_MAX, ITEM_ID_MAX, ITEM_VALUE_MAX};
 use crate::base::{AckLevel, FileId, JournalKind, Seq, Wait};
 use crate::doors::{
-    Backend, Change, CommitWatermarks, Draft, FetchId, IfCold, ItemHash, Refusal, ReplicationView, Scanned,
-    Unread, Update,
+    Backend, Change, CommitWatermarks, CountOf, Draft, FetchId, IfCold, ItemHash, Refusal, ReplicationView,
+    Scanned, Unread, Update,
 };
 use crate::format::batch::BATCH_HEADER;
 use crate::format::dptr::DptrKind;
@@ -235,6 +235,18 @@ impl<S: StoreRead> Backend for Core<S> {
         let Merged { items, next, wait, looked } = self.merged(file, after, limit, (false, if_cold))?;
         let ids = items.into_iter().map(|(id, _)| id).collect();
         Ok(Scanned { ids, next, wait, looked })
+    }
+
+    fn items_at_most(&self, file: FileId) -> u64 {
+        self.stored_at_most(file) + self.overlay.items_at_most(file)
+    }
+
+    fn estimate(&mut self, file: FileId, of: CountOf, if_cold: IfCold) -> Result<u64, Unread> {
+        if !self.readable() {
+            return Err(self.not_serving().into());
+        }
+        let generation = self.file_info(file)?.dptr.generation;
+        self.stored_count(file, generation, of, if_cold)
     }
 
     fn item_hash(&self, file: FileId, id: &[u8]) -> ItemHash {

@@ -11,7 +11,7 @@ pub use crate::doors::Allocation;
 pub use crate::doors::nbd::Tls;
 pub use crate::doors::resp::{ClientPlace, Memory};
 use crate::format::batch::Batch;
-use crate::store::{StoreError, StoreSnapshot};
+use crate::store::{Fits, StoreError, StoreSnapshot};
 use bytes::Bytes;
 
 /// Something to do outside.
@@ -107,7 +107,7 @@ impl From<StoreEffect> for Effect {
 }
 
 /// What to read of a file's items.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum StoredPart {
     /// One item.
     Item(Bytes),
@@ -118,6 +118,17 @@ pub enum StoredPart {
         /// How many.
         limit: usize,
     },
+    /// About how many items there are whose ids fit.
+    Count(Fits),
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// It is in memory, as far as there is room.
+    InMemory,
+    /// So many there are, about.
+    Count(u64),
 }
 
 impl StoredPart {
@@ -130,13 +141,15 @@ impl StoredPart {
         snapshot: &impl StoreSnapshot,
         file: FileId,
         generation: u32,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Fetched, StoreError> {
         match self {
-            Self::Item(id) => snapshot.get(file, generation, id).map(drop),
+            Self::Item(id) => drop(snapshot.get(file, generation, id)?),
             Self::Items { after, limit } => {
-                snapshot.scan(file, generation, after.as_deref(), *limit, false).map(drop)
+                drop(snapshot.scan(file, generation, after.as_deref(), *limit, false)?);
             }
+            Self::Count(fits) => return snapshot.estimate(file, generation, *fits).map(Fetched::Count),
         }
+        Ok(Fetched::InMemory)
     }
 }
 

@@ -2,7 +2,7 @@
 //! order.
 
 use super::admin::AdminRequest;
-use super::effect::{ClientDoor, ClientPlace, Memory};
+use super::effect::{ClientDoor, ClientPlace, Fetched, Memory};
 use crate::base::{AlignedBuf, ConnId, Fault, JournalKind, Round, SegmentIndex, Seq};
 use crate::doors::Allocation;
 use crate::store::StoreError;
@@ -119,12 +119,12 @@ pub enum StoreEvent {
         /// Why.
         fault: Fault,
     },
-    /// What was to be fetched was read, and is in memory as far as there is room.
+    /// What was to be fetched was read.
     Fetched {
         /// The fetch.
         fetch: u64,
-        /// Why not.
-        result: Result<(), StoreError>,
+        /// What came of it, or why it failed.
+        result: Result<Fetched, StoreError>,
     },
 }
 

@@ -6,22 +6,39 @@
 
 use super::core::Core;
 use super::damage::Spot;
-use super::effect::{StoreEffect, StoredPart};
-use crate::base::FileId;
-use crate::base::limits::FETCHES_FAILED_MAX;
-use crate::doors::{FetchId, IfCold, Unread};
-use crate::store::{StoreError, StoreRead, StoreSnapshot, Tried};
+use super::effect::{Fetched, StoreEffect, StoredPart};
+use crate::base::limits::{COUNT_FRESH_MS, COUNTS_KEPT_MAX, FETCHES_FAILED_MAX};
+use crate::base::{FileId, Mono};
+use crate::doors::{CountOf, FetchId, IfCold, Refusal, Unread};
+use crate::store::{Fits, StoreError, StoreRead, StoreSnapshot, Tried};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// Fetches under way, and what came of others.
 #[derive(Debug, Default)]
 pub(super) struct Fetches {
-    under_way: HashMap<u64, (FileId, Spot)>,
+    under_way: HashMap<u64, (FileId, Purpose)>,
+    /// Numbers of items, and when they were told.
+    counts: BTreeMap<(FileId, CountOf), (Mono, Result<u64, Refusal>)>,
     /// What could not be fetched, until it is asked for again.
     failed: BTreeMap<(FileId, Spot), StoreError>,
     /// Those that are over, to be told to the door.
     pub(super) done: VecDeque<FetchId>,
+}
+
+/// What is fetched of a file.
+#[derive(Debug)]
+enum Purpose {
+    Read(Spot),
+    Count(CountOf),
+}
+
+/// Whether an id is one of those that a count is of.
+fn fits(of: CountOf) -> Fits {
+    match of {
+        CountOf::All => |_| true,
+        CountOf::Short => |id| id.iter().filter(|byte| **byte == b',').count() < 2,
+    }
 }
 
 impl Fetches {
@@ -52,9 +69,9 @@ impl<S: StoreRead> Core<S> {
         self.snapshot.take();
     }
 
-    fn begin_fetch(&mut self, file: FileId, generation: u32, spot: Spot, part: StoredPart) -> Unread {
+    fn begin_fetch(&mut self, file: FileId, generation: u32, purpose: Purpose, part: StoredPart) -> Unread {
         let fetch = self.fresh_id();
-        self.fetches.under_way.insert(fetch, (file, spot));
+        self.fetches.under_way.insert(fetch, (file, purpose));
         self.effect(StoreEffect::Fetch { fetch, file, generation, part });
         Unread::Cold(FetchId(fetch))
     }
@@ -82,7 +99,7 @@ impl<S: StoreRead> Core<S> {
             Ok(Tried::Done(value)) => Ok(value),
             Ok(Tried::Cold) => {
                 let part = StoredPart::Item(Bytes::copy_from_slice(id));
-                Err(self.begin_fetch(file, generation, spot(), part))
+                Err(self.begin_fetch(file, generation, Purpose::Read(spot()), part))
             }
             Err(error) => Err(self.unreadable(file, spot(), &error).into()),
         }
@@ -113,17 +130,54 @@ impl<S: StoreRead> Core<S> {
             Ok(Tried::Cold) => {
                 let after = after.map(Bytes::copy_from_slice);
                 let part = StoredPart::Items { after, limit };
-                Err(self.begin_fetch(file, generation, spot(), part))
+                Err(self.begin_fetch(file, generation, Purpose::Read(spot()), part))
             }
             Err(error) => Err(self.unreadable(file, spot(), &error).into()),
         }
     }
 
+    /// The store has no more items of a file than this.
+    pub(super) fn stored_at_most(&self, file: FileId) -> u64 {
+        let generation = self.namespace.file(file).map_or(0, |info| info.dptr.generation);
+        self.snapshot().items_at_most(file, generation)
+    }
+
+    /// About how many items the store has of a file; as it was lately.
+    pub(super) fn stored_count(
+        &mut self,
+        file: FileId,
+        generation: u32,
+        of: CountOf,
+        if_cold: IfCold,
+    ) -> Result<u64, Unread> {
+        let known = self.fetches.counts.get(&(file, of));
+        let fresh = known.filter(|(at, _)| self.now.mono.since(*at) < COUNT_FRESH_MS * 1000);
+        match (fresh.or(known.filter(|_| if_cold == IfCold::Wait)), if_cold) {
+            (Some((_, count)), _) => Ok(count.clone()?),
+            (None, IfCold::Wait) => Ok(self.stored_at_most(file)),
+            (None, IfCold::Fetch) => {
+                Err(self.begin_fetch(file, generation, Purpose::Count(of), StoredPart::Count(fits(of))))
+            }
+        }
+    }
+
     /// A fetch is over.
-    pub(super) fn fetched(&mut self, fetch: u64, result: Result<(), StoreError>) {
-        let Some(place) = self.fetches.under_way.remove(&fetch) else { return };
-        if let Err(error) = result {
-            self.fetches.note_failed(place, error);
+    pub(super) fn fetched(&mut self, fetch: u64, result: Result<Fetched, StoreError>) {
+        let Some((file, purpose)) = self.fetches.under_way.remove(&fetch) else { return };
+        match (purpose, result) {
+            (Purpose::Read(spot), Err(error)) => self.fetches.note_failed((file, spot), error),
+            (Purpose::Read(_), Ok(_)) => {}
+            (Purpose::Count(of), result) => {
+                let count = match result {
+                    Ok(Fetched::Count(count)) => Ok(count),
+                    Ok(Fetched::InMemory) => return,
+                    Err(error) => Err(self.unreadable(file, Spot::After(Vec::new()), &error)),
+                };
+                if self.fetches.counts.len() >= COUNTS_KEPT_MAX {
+                    self.fetches.counts.pop_first();
+                }
+                self.fetches.counts.insert((file, of), (self.now.mono, count));
+            }
         }
         self.copy_fetched(FetchId(fetch));
         self.fetches.done.push_back(FetchId(fetch));

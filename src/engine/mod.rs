@@ -55,7 +55,7 @@ use admin::AdminRequest;
 use blocks::Answer;
 pub use config::{EngineConfig, PeerLoss, StartState};
 pub use effect::{
-    Allocation, ClientDoor, ClientEffect, ClientPlace, Effect, FileEffect, Incident, JournalEffect,
+    Allocation, ClientDoor, ClientEffect, ClientPlace, Effect, Fetched, FileEffect, Incident, JournalEffect,
     LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment, Severity, StoreEffect, StoredPart, Tls,
     VolumeEffect,
 };

@@ -3,7 +3,7 @@
 use crate::base::{FileId, Prng, Seq};
 use crate::engine::StoredPart;
 use crate::store::memory::MemoryStore;
-use crate::store::{StoreError, StoreRead, StoreSnapshot, Tried};
+use crate::store::{Fits, StoreError, StoreRead, StoreSnapshot, Tried};
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -41,6 +41,7 @@ impl ColdStore {
         state.fetched.push(match part {
             StoredPart::Item(id) => (file, generation, false, id.clone()),
             StoredPart::Items { after, .. } => (file, generation, true, after.clone().unwrap_or_default()),
+            StoredPart::Count(_) => return,
         });
     }
 
@@ -69,6 +70,14 @@ impl StoreSnapshot for ColdStore {
 
     fn get(&self, file: FileId, generation: u32, id: &[u8]) -> Result<Option<Bytes>, StoreError> {
         self.store.get(file, generation, id)
+    }
+
+    fn items_at_most(&self, file: FileId, generation: u32) -> u64 {
+        self.store.items_at_most(file, generation)
+    }
+
+    fn estimate(&self, file: FileId, generation: u32, fits: Fits) -> Result<u64, StoreError> {
+        self.store.estimate(file, generation, fits)
     }
 
     fn scan(

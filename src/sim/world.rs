@@ -484,11 +484,11 @@ impl World {
                 self.volume_asked(n, read, (file, offset, len), allocation);
             }
             Ev::Fetched(fetch, file, generation, part) => {
-                if let Some(cold) = &self.nodes[n].cold {
-                    cold.fetched(file, generation, &part);
-                }
+                let Some(cold) = &self.nodes[n].cold else { return };
+                cold.fetched(file, generation, &part);
+                let result = part.fetch(cold, file, generation);
                 self.trace.sometimes("a read of the store was cold");
-                self.input(n, StoreEvent::Fetched { fetch, result: Ok(()) });
+                self.input(n, StoreEvent::Fetched { fetch, result });
             }
             Ev::Told => self.store_told(n),
             Ev::CheckpointBegins => self.checkpoint_begins(n),

@@ -3,7 +3,7 @@
 use super::memory_volumes::MemoryVolumes;
 use super::namespace::{FileInfo, Namespace, NamespaceError};
 use super::volumes::{Plan, RecoveryPoints};
-use super::{SlowSync, StoreError, StoreRead, StoreSnapshot, StoreWrite};
+use super::{Fits, SlowSync, StoreError, StoreRead, StoreSnapshot, StoreWrite};
 use crate::base::{FileId, JournalKind, Ordinal, Seq};
 use crate::format::batch::Batch;
 use crate::format::dptr::{DptrKind, FileState};
@@ -345,6 +345,14 @@ impl StoreSnapshot for MemoryStore {
         self.inner.borrow().applied
     }
 
+    fn items_at_most(&self, file: FileId, generation: u32) -> u64 {
+        self.count(file, generation, |_| true)
+    }
+
+    fn estimate(&self, file: FileId, generation: u32, fits: Fits) -> Result<u64, StoreError> {
+        Ok(self.count(file, generation, fits))
+    }
+
     fn get(&self, file: FileId, generation: u32, id: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let inner = self.inner.borrow();
         Ok(inner.tables.get(&(file, generation)).and_then(|table| table.items.get(id)).cloned())
@@ -364,6 +372,14 @@ impl StoreSnapshot for MemoryStore {
         let range = table.items.range::<[u8], _>((from, Bound::Unbounded)).take(limit);
         let value = |value: &Bytes| if with_values { value.clone() } else { Bytes::new() };
         Ok(range.map(|(id, item)| (id.clone(), value(item))).collect())
+    }
+}
+
+impl MemoryStore {
+    fn count(&self, file: FileId, generation: u32, fits: Fits) -> u64 {
+        let inner = self.inner.borrow();
+        let items = inner.tables.get(&(file, generation)).into_iter().flat_map(|table| table.items.keys());
+        items.filter(|id| fits(id)).count() as u64
     }
 }
 

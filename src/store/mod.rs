@@ -63,6 +63,9 @@ pub enum Tried<T> {
     Cold,
 }
 
+/// Whether an id counts.
+pub type Fits = fn(&[u8]) -> bool;
+
 /// Reads of applied state. The sequencer holds one.
 pub trait StoreRead {
     /// One state between two batches.
@@ -96,6 +99,15 @@ pub trait StoreSnapshot {
         limit: usize,
         with_values: bool,
     ) -> Result<Vec<(Bytes, Bytes)>, StoreError>;
+
+    /// The file has no more items than this. Told without waiting for the disk.
+    fn items_at_most(&self, file: FileId, generation: u32) -> u64;
+
+    /// About how many items the file has whose ids fit, at a cost that does not grow with the file. May wait for the disk.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    fn estimate(&self, file: FileId, generation: u32, fits: Fits) -> Result<u64, StoreError>;
 
     /// As [`Self::get`], without waiting for the disk. A store in memory is never cold.
     ///

@@ -12,6 +12,7 @@
 //! Memory: one memtable that is filled and two that are written, and the cache of blocks.
 
 mod blocks;
+mod estimate;
 mod flush;
 mod import;
 mod memtable;
@@ -481,6 +482,8 @@ fn damaged(what: &'static str, why: &str) -> StoreError {
 mod blocks_tests;
 #[cfg(test)]
 mod damage_tests;
+#[cfg(test)]
+mod estimate_tests;
 #[cfg(test)]
 mod import_tests;
 #[cfg(test)]

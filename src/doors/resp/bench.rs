@@ -4,8 +4,8 @@
 use super::{DoorOutput, RespConfig, RespDoor};
 use crate::base::{AckLevel, ConnId, FileId, JournalKind, Now, Seq, Wait};
 use crate::doors::{
-    Backend, Change, CommitWatermarks, Draft, FetchId, IfCold, ItemHash, Refusal, ReplicationView, Scanned,
-    Unread, Update,
+    Backend, Change, CommitWatermarks, CountOf, Draft, FetchId, IfCold, ItemHash, Refusal, ReplicationView,
+    Scanned, Unread, Update,
 };
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -40,6 +40,14 @@ impl Backend for Sink {
 
     fn commit(&mut self, draft: Draft) -> Result<Wait, Refusal> {
         self.update(&draft.updates().collect::<Vec<_>>())
+    }
+
+    fn items_at_most(&self, _: FileId) -> u64 {
+        0
+    }
+
+    fn estimate(&mut self, _: FileId, _: CountOf, _: IfCold) -> Result<u64, Unread> {
+        Ok(0)
     }
 
     fn fetch(&mut self, _: FileId, _: &[u8]) -> Option<FetchId> {

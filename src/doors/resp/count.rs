@@ -3,16 +3,28 @@
 //! The store keeps no count of the items of a file. So INFO tells the count of the last whole walk, and begins the next
 //! one when that is old enough: a walk takes a twentieth of the time at most. A count that fits into one step is of the
 //! moment. Before the first walk has ended INFO tells what was counted so far.
+//!
+//! Where there may be more than `COUNT_EXACT_MAX` items nothing is walked over: INFO tells the last estimate of the
+//! database, begins the next, and says that it is one. Before the first it tells how many there are at most.
 
-use crate::base::limits::{COUNT_PAUSE_MS, COUNT_STEP, FETCH_TRIES_MAX};
+use crate::base::limits::{COUNT_EXACT_MAX, COUNT_PAUSE_MS, COUNT_STEP, FETCH_TRIES_MAX};
 use crate::base::{FileId, Mono, Now};
-use crate::doors::{Backend, FetchId, IfCold, Scanned, Unread};
+use crate::doors::{Backend, CountOf, FetchId, IfCold, Scanned, Unread};
 
 /// The last count and the one under way.
 #[derive(Debug, Default)]
 pub(super) struct Count {
     told: Option<CountResult>,
     walk: Option<Walk>,
+    /// An estimate under way.
+    estimate: Option<FetchId>,
+}
+
+/// What INFO tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Keys {
+    pub(super) count: u64,
+    pub(super) is_estimate: bool,
 }
 
 /// A count that was finished.
@@ -38,17 +50,21 @@ struct Walk {
 }
 
 impl Count {
-    /// The number to tell now, and how many items were looked at for it; `files` are those to be counted, if a count has
-    /// to begin.
+    /// The number of items of these files to tell now, and how many items were looked at for it.
     pub(super) fn ask<B: Backend>(
         &mut self,
         now: Now,
         backend: &mut B,
-        files: impl FnOnce(&B) -> Vec<FileId>,
-    ) -> (u64, usize) {
+        mut files: Vec<FileId>,
+    ) -> (Keys, usize) {
+        let most: u64 = files.iter().map(|file| backend.items_at_most(*file)).sum();
+        if most > COUNT_EXACT_MAX {
+            let looked = files.len();
+            let count = files.into_iter().map(|file| self.estimate(backend, file)).sum();
+            return (Keys { count, is_estimate: true }, looked);
+        }
         let mut looked = 0;
         if self.walk.is_none() && self.told.is_none_or(|told| told.again <= now.mono) {
-            let mut files = files(backend);
             files.reverse();
             self.walk = Some(Walk {
                 files,
@@ -61,12 +77,25 @@ impl Count {
             });
             looked = self.step(now, backend);
         }
-        let keys = match (&self.told, &self.walk) {
+        let count = match (&self.told, &self.walk) {
             (Some(told), _) => told.keys,
             (None, Some(walk)) => walk.keys,
             (None, None) => 0,
         };
-        (keys, looked)
+        (Keys { count, is_estimate: false }, looked)
+    }
+
+    fn estimate<B: Backend>(&mut self, backend: &mut B, file: FileId) -> u64 {
+        let if_cold = if self.estimate.is_some() { IfCold::Wait } else { IfCold::Fetch };
+        match backend.estimate(file, CountOf::All, if_cold) {
+            Ok(items) => items,
+            Err(Unread::Cold(fetch)) => {
+                self.estimate = Some(fetch);
+                backend.estimate(file, CountOf::All, IfCold::Wait).unwrap_or(0)
+            }
+            // Deleted meanwhile, or of a node that does not serve.
+            Err(Unread::Refused(_)) => 0,
+        }
     }
 
     /// When [`Self::tick`] is due.
@@ -76,6 +105,10 @@ impl Count {
 
     /// Whether it was this count that waited for a fetch, which is over.
     pub(super) fn fetched(&mut self, fetch: FetchId) -> bool {
+        if self.estimate == Some(fetch) {
+            self.estimate = None;
+            return true;
+        }
         let waits = self.walk.as_mut().filter(|walk| walk.fetch == Some(fetch));
         waits.is_some_and(|walk| walk.fetch.take().is_some())
     }

@@ -70,7 +70,8 @@ impl<B: Backend> Turn<'_, B> {
         self.also_wait_for(fetch);
     }
 
-    fn also_wait_for(&mut self, fetch: FetchId) {
+    /// The command goes on once this is fetched, too.
+    pub(super) fn also_wait_for(&mut self, fetch: FetchId) {
         let RespShared { fetches, .. } = &mut *self.shared;
         fetches.insert(fetch, self.client.conn);
         self.client.fetching.under_way.push(fetch);

@@ -4,8 +4,8 @@ use super::{DoorOutput, RespConfig, RespDoor};
 use crate::base::limits::{ITEM_VALUE_MAX, RECEIVE_MAX};
 use crate::base::{AckLevel, ConnId, FileId, JournalKind, Mono, Now, Prng, Seq, Wait};
 use crate::doors::{
-    Backend, Change, CommitWatermarks, Draft, FetchId, IfCold, ItemHash, Refusal, ReplicationView, Scanned,
-    Unread, Update,
+    Backend, Change, CommitWatermarks, CountOf, Draft, FetchId, IfCold, ItemHash, Refusal, ReplicationView,
+    Scanned, Unread, Update,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -41,6 +41,8 @@ pub(super) struct Model {
     /// What was asked of it since the last look.
     pub(super) meter: Meter,
     pub(super) chill: Chill,
+    /// Counts of items are told so many times too large where they only say how many there are at most.
+    pub(super) inflated: u64,
     /// A transaction may delete what it put itself.
     pub(super) deletes_nothing: bool,
 }
@@ -122,6 +124,7 @@ impl Model {
             wants_changes: false,
             changes: VecDeque::new(),
             meter: Meter::default(),
+            inflated: 1,
             deletes_nothing: false,
             chill: Chill {
                 percent: 0,
@@ -305,6 +308,19 @@ impl Backend for Model {
         self.meter.items += ids.len();
         let next = ids.last().filter(|_| ids.len() == limit).cloned();
         Ok(Scanned { ids, next, wait, looked: 0 })
+    }
+
+    fn items_at_most(&self, file: FileId) -> u64 {
+        self.inflated * self.files.get(&file).map_or(0, |file| file.items.len() as u64)
+    }
+
+    fn estimate(&mut self, file: FileId, of: CountOf, if_cold: IfCold) -> Result<u64, Unread> {
+        self.chill.read(format!("{file} count"), if_cold)?;
+        let short = |id: &[u8]| id.iter().filter(|byte| **byte == b',').count() < 2;
+        let items = self.file(file)?.items.iter().filter(|(_, (value, _))| value.is_some());
+        let counted = items.filter(|(id, _)| of == CountOf::All || short(id)).count() as u64;
+        // So that an estimate is told from a count.
+        Ok(counted + 1_000_000)
     }
 
     fn item_hash(&self, file: FileId, id: &[u8]) -> ItemHash {

@@ -12,7 +12,8 @@
 //! The bytes at the front of a pattern that stand for themselves say where the walk starts and ends.
 //!
 //! A walk may have to look at very many items: it does so in steps between which others are served, and the client
-//! that asked waits. DBSIZE counts each item that is there throughout once; no count is kept.
+//! that asked waits. DBSIZE counts each item that is there throughout once, if there may be `COUNT_EXACT_MAX` of them at
+//! most; of more it tells an estimate, which costs the same however many there are.
 
 use super::RespShared;
 use super::glob::Pattern;
@@ -23,11 +24,11 @@ use super::transaction::Staged;
 use super::turn::Turn;
 use super::work::Work;
 use crate::base::limits::{
-    CLIENT_REPLY_MAX, ITEM_ID_MAX, KEYS_MAX, PATTERN_MAX, SCAN_COUNT_MAX, WALK_STAGED_MAX, WALK_STEP,
-    WORK_LOOKED, WORK_READ, WORK_WALKED,
+    CLIENT_REPLY_MAX, COUNT_EXACT_MAX, FETCH_AHEAD, ITEM_ID_MAX, KEYS_MAX, PATTERN_MAX, SCAN_COUNT_MAX,
+    WALK_STAGED_MAX, WALK_STEP, WORK_LOOKED, WORK_READ, WORK_WALKED,
 };
 use crate::base::{FileId, Now};
-use crate::doors::{Backend, IfCold, Refusal, Scanned, Unread};
+use crate::doors::{Backend, CountOf, IfCold, Refusal, Scanned, Unread};
 use crate::format::resp::{self, Args};
 use std::collections::{BTreeMap, HashMap};
 
@@ -87,6 +88,15 @@ impl Filter {
             return Ok(Self { front, pattern, scope });
         }
         Ok(Self { front: Vec::new(), pattern, scope: Scope::All })
+    }
+
+    /// What DBSIZE counts.
+    fn counted<B: Backend>(&self, backend: &B) -> (Vec<FileId>, CountOf) {
+        match &self.scope {
+            Scope::Short(file) => (vec![*file], CountOf::Short),
+            Scope::File(file, _) => (vec![*file], CountOf::All),
+            Scope::All => (backend.record_files().into_iter().map(|(file, _)| file).collect(), CountOf::All),
+        }
     }
 
     fn start(&self) -> Place {
@@ -371,10 +381,40 @@ impl<B: Backend> Turn<'_, B> {
         self.begin_walk(filter, place, usize::MAX, WalkPurpose::Keys)
     }
 
+    /// Few items are counted one by one, and so are those that a transaction sees; of many the answer is an estimate.
     pub(super) fn db_size(&mut self) -> Result<(), Fail> {
         let filter = Filter::new(None, self.shared, self.backend)?;
+        if self.staged.is_none() {
+            let (files, of) = filter.counted(self.backend);
+            self.shared.work.spend(files.len() * WORK_WALKED);
+            let most: u64 = files.iter().map(|file| self.backend.items_at_most(*file)).sum();
+            if most > COUNT_EXACT_MAX {
+                let count = self.estimate(&files, of)?;
+                return self.integer(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+        }
         let place = filter.start();
         self.begin_walk(filter, place, usize::MAX, WalkPurpose::Count)
+    }
+
+    fn estimate(&mut self, files: &[FileId], of: CountOf) -> Result<u64, Fail> {
+        let if_cold = self.if_cold();
+        let (mut count, mut cold) = (0, Vec::new());
+        for file in files {
+            match self.backend.estimate(*file, of, if_cold) {
+                Ok(items) => count += items,
+                // Deleted meanwhile.
+                Err(Unread::Refused(Refusal::NoSuchFile(_))) => {}
+                Err(Unread::Cold(fetch)) => cold.push(fetch),
+                Err(refused) => return Err(refused.into()),
+            }
+            if cold.len() >= FETCH_AHEAD {
+                break;
+            }
+        }
+        let Some(last) = cold.pop() else { return Ok(count) };
+        cold.into_iter().for_each(|fetch| self.also_wait_for(fetch));
+        Err(Fail::Cold(last))
     }
 
     fn begin_walk(

@@ -19,22 +19,60 @@ use lsm_tree::{Cache, CompressionType, DescriptorTable, GlobalTableId, SeqNo, Ta
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::ops::Bound;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 /// Reads once from a file at an offset, behind what is in the buffer, at most so much and its capacity; tells how much that
 /// was. `WouldBlock` if it would have to wait for the disk.
 pub type CachedRead = fn(&File, &mut Vec<u8>, usize, u64) -> io::Result<usize>;
 
+/// How a block that is not in the cache is read.
+#[derive(Clone, Copy)]
+pub(super) enum Reading {
+    /// If the page cache holds it.
+    Cached(CachedRead),
+    /// However long it takes.
+    Waiting,
+}
+
+impl Reading {
+    fn file(self, source: &Source, blocks: &Blocks) -> Result<Arc<File>, Stop> {
+        match (blocks.files.access_for_table(&source.id), self) {
+            (Some(file), _) => Ok(file),
+            // To open the file may have to wait, too.
+            (None, Self::Cached(_)) => Err(Stop::Cold),
+            (None, Self::Waiting) => {
+                let file = Arc::new(File::open(&**source.table.path).map_err(lsm_tree::Error::from)?);
+                blocks.files.insert_for_table(source.id, Arc::clone(&file));
+                Ok(file)
+            }
+        }
+    }
+
+    fn read(self, file: &File, buffer: &mut Vec<u8>, most: usize, at: u64) -> io::Result<usize> {
+        match self {
+            Self::Cached(read) => read(file, buffer, most, at),
+            Self::Waiting => {
+                let before = buffer.len();
+                buffer.resize(before + most, 0);
+                let got = file.read_at(buffer.get_mut(before..).unwrap_or_default(), at);
+                buffer.truncate(before + got.as_ref().map_or(0, |got| *got));
+                got
+            }
+        }
+    }
+}
+
 const DOING: &str = "reading the store";
 /// The newest of what a table holds.
 const NEWEST: SeqNo = SeqNo::MAX;
 
 /// A table, and what of it is always in memory.
-struct Source {
-    table: Table,
+pub(super) struct Source {
+    pub(super) table: Table,
     id: GlobalTableId,
     /// Of the blocks of the index, or of the data where there is one level only.
-    index: IndexBlock,
+    pub(super) index: IndexBlock,
     /// Of the parts of the filter.
     filters: Option<IndexBlock>,
 }
@@ -42,7 +80,7 @@ struct Source {
 /// The tables of one state of the tree, the newest run first; those of a run are in order and do not overlap.
 #[derive(Default)]
 pub(super) struct Sources {
-    runs: Vec<Vec<Arc<Source>>>,
+    pub(super) runs: Vec<Vec<Arc<Source>>>,
 }
 
 impl std::fmt::Debug for Sources {
@@ -105,17 +143,23 @@ impl Sources {
     }
 
     /// The newest that the tables hold of a key.
-    pub(super) fn get(
+    pub(super) fn get(&self, blocks: &Blocks, how: Reading, key: &[u8]) -> Result<Option<UserValue>, Stop> {
+        self.get_from(0, blocks, how, key)
+    }
+
+    /// The same, of the runs from this one on.
+    pub(super) fn get_from(
         &self,
+        first: usize,
         blocks: &Blocks,
-        read: CachedRead,
+        how: Reading,
         key: &[u8],
     ) -> Result<Option<UserValue>, Stop> {
         let hash = Builder::get_hash(key);
-        for run in &self.runs {
+        for run in self.runs.iter().skip(first) {
             let at = run.partition_point(|source| source.max() < key);
             let Some(source) = run.get(at).filter(|source| source.min() <= key) else { continue };
-            if let Some(item) = source.get(blocks, read, key, hash)? {
+            if let Some(item) = source.get(blocks, how, key, hash)? {
                 return Ok((!item.is_tombstone()).then_some(item.value));
             }
         }
@@ -126,11 +170,11 @@ impl Sources {
     pub(super) fn range<'s>(
         &'s self,
         blocks: &'s Blocks,
-        read: CachedRead,
+        how: Reading,
         range: &'s Range,
         with_values: bool,
     ) -> impl Iterator<Item = Result<(Vec<u8>, Bytes), Stop>> + 's {
-        let mut merge = Merge::new(self, (range, with_values), blocks, read);
+        let mut merge = Merge::new(self, (range, with_values), blocks, how);
         std::iter::from_fn(move || merge.next().transpose())
     }
 }
@@ -151,18 +195,18 @@ impl Source {
         Ok(Self { table, id, index, filters })
     }
 
-    fn min(&self) -> &[u8] {
+    pub(super) fn min(&self) -> &[u8] {
         self.table.metadata.key_range.min()
     }
 
-    fn max(&self) -> &[u8] {
+    pub(super) fn max(&self) -> &[u8] {
         self.table.metadata.key_range.max()
     }
 
     fn get(
         &self,
         blocks: &Blocks,
-        read: CachedRead,
+        how: Reading,
         key: &[u8],
         hash: u64,
     ) -> Result<Option<lsm_tree::InternalValue>, Stop> {
@@ -171,13 +215,13 @@ impl Source {
             None => self.table.regions.filter,
         };
         if let Some(handle) = filter {
-            let block = self.block(blocks, read, handle, BlockType::Filter)?;
+            let block = self.block(blocks, how, handle, BlockType::Filter)?;
             if !FilterBlock::new(block).maybe_contains_hash(hash)? {
                 return Ok(None);
             }
         }
         // The last key of a block is at or behind this one in the first block only.
-        let Some((data, _)) = self.data_from(blocks, read, key)? else { return Ok(None) };
+        let Some((data, _)) = self.data_from(blocks, how, key)? else { return Ok(None) };
         Ok(data.point_read(key, NEWEST))
     }
 
@@ -185,23 +229,23 @@ impl Source {
     fn data_from(
         &self,
         blocks: &Blocks,
-        read: CachedRead,
+        how: Reading,
         key: &[u8],
     ) -> Result<Option<(DataBlock, Vec<u8>)>, Stop> {
         let Some((mut handle, mut last)) = first_from(&self.index, key) else { return Ok(None) };
         if self.table.regions.index.is_some() {
-            let index = IndexBlock::new(self.block(blocks, read, handle, BlockType::Index)?);
+            let index = IndexBlock::new(self.block(blocks, how, handle, BlockType::Index)?);
             let Some(found) = first_from(&index, key) else { return Ok(None) };
             (handle, last) = found;
         }
-        let data = self.block(blocks, read, handle, BlockType::Data)?;
+        let data = self.block(blocks, how, handle, BlockType::Data)?;
         Ok(Some((DataBlock::new(data), last)))
     }
 
-    fn block(
+    pub(super) fn block(
         &self,
         blocks: &Blocks,
-        read: CachedRead,
+        how: Reading,
         handle: BlockHandle,
         kind: BlockType,
     ) -> Result<Block, Stop> {
@@ -209,13 +253,12 @@ impl Source {
             check_kind(&block, kind)?;
             return Ok(block);
         }
-        // To open the file may have to wait, too.
-        let Some(file) = blocks.files.access_for_table(&self.id) else { return Err(Stop::Cold) };
+        let file = how.file(self, blocks)?;
         let len = handle.size() as usize;
         let mut bytes = Vec::with_capacity(len);
         while bytes.len() < len {
             let (most, at) = (len - bytes.len(), *handle.offset() + bytes.len() as u64);
-            match read(&file, &mut bytes, most, at) {
+            match how.read(&file, &mut bytes, most, at) {
                 Ok(0) => {
                     let cut = io::Error::from(ErrorKind::UnexpectedEof);
                     return Err(lsm_tree::Error::from(cut).into());
@@ -254,7 +297,7 @@ fn first_from(index: &IndexBlock, key: &[u8]) -> Option<(BlockHandle, Vec<u8>)> 
 }
 
 /// One key as a table holds it, and where in the block its value is; none: it says that the item was deleted.
-type Entry = (Vec<u8>, Option<SliceIndexes>);
+pub(super) type Entry = (Vec<u8>, Option<SliceIndexes>);
 
 /// Goes through a run.
 struct Cursor<'s> {
@@ -274,18 +317,13 @@ impl<'s> Cursor<'s> {
     }
 
     /// The next entry, which stays.
-    fn peek(
-        &mut self,
-        blocks: &Blocks,
-        read: CachedRead,
-        end: &Bound<Vec<u8>>,
-    ) -> Result<Option<&Entry>, Stop> {
+    fn peek(&mut self, blocks: &Blocks, how: Reading, end: &Bound<Vec<u8>>) -> Result<Option<&Entry>, Stop> {
         while self.entries.is_empty() {
             let Some(source) = self.run.get(self.table) else { return Ok(None) };
             if is_beyond(source.min(), end) {
                 return Ok(None);
             }
-            match source.data_from(blocks, read, &self.from)? {
+            match source.data_from(blocks, how, &self.from)? {
                 None => self.table += 1,
                 Some((data, last)) => {
                     self.entries = entries_from(&data, &self.from);
@@ -317,7 +355,7 @@ fn bytes_of(block: &UserValue, begin: usize, end: usize) -> Bytes {
 }
 
 /// The entries of a block from `from` on, the last one first; of each key the newest only.
-fn entries_from(data: &DataBlock, from: &[u8]) -> Vec<Entry> {
+pub(super) fn entries_from(data: &DataBlock, from: &[u8]) -> Vec<Entry> {
     let bytes = data.as_slice();
     let mut entries: Vec<Entry> = Vec::with_capacity(data.len());
     for item in data.iter() {
@@ -338,7 +376,7 @@ fn part(bytes: &[u8], begin: usize, end: usize) -> &[u8] {
     bytes.get(begin..end).unwrap_or_default()
 }
 
-fn is_beyond(key: &[u8], end: &Bound<Vec<u8>>) -> bool {
+pub(super) fn is_beyond(key: &[u8], end: &Bound<Vec<u8>>) -> bool {
     match end {
         Bound::Included(last) => key > last.as_slice(),
         Bound::Excluded(end) => key >= end.as_slice(),
@@ -349,7 +387,7 @@ fn is_beyond(key: &[u8], end: &Bound<Vec<u8>>) -> bool {
 /// Goes through all runs at once: of each key the newest run decides.
 struct Merge<'s> {
     blocks: &'s Blocks,
-    read: CachedRead,
+    how: Reading,
     end: &'s Bound<Vec<u8>>,
     cursors: Vec<Cursor<'s>>,
     with_values: bool,
@@ -360,7 +398,7 @@ impl<'s> Merge<'s> {
         sources: &'s Sources,
         (range, with_values): (&'s Range, bool),
         blocks: &'s Blocks,
-        read: CachedRead,
+        how: Reading,
     ) -> Self {
         let from = match &range.0 {
             Bound::Included(first) => first.clone(),
@@ -368,14 +406,14 @@ impl<'s> Merge<'s> {
             Bound::Unbounded => Vec::new(),
         };
         let cursors = sources.runs.iter().map(|run| Cursor::new(run, &from)).collect();
-        Self { blocks, read, end: &range.1, cursors, with_values }
+        Self { blocks, how, end: &range.1, cursors, with_values }
     }
 
     fn next(&mut self) -> Result<Option<(Vec<u8>, Bytes)>, Stop> {
         loop {
             let mut first: Option<&[u8]> = None;
             for cursor in &mut self.cursors {
-                if let Some((key, _)) = cursor.peek(self.blocks, self.read, self.end)?
+                if let Some((key, _)) = cursor.peek(self.blocks, self.how, self.end)?
                     && first.is_none_or(|first| key.as_slice() < first)
                 {
                     first = Some(key);

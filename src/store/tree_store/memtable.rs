@@ -7,7 +7,7 @@
 
 use super::super::keys;
 use crate::base::limits::{STORE_WINDOW_ITEMS, STORE_WINDOWS_MAX};
-use crate::base::{FileId, Seq};
+use crate::base::{FileId, Prng, Seq};
 use bytes::Bytes;
 use foldhash::fast::FixedState;
 use std::cmp::Ordering as Order;
@@ -231,6 +231,36 @@ impl Memtable {
             windows.remove(0);
         }
         part
+    }
+
+    /// Some newest records of a file's generation by chance, `most` of them at most: the key, and whether the item is there
+    /// by it. Tells about how many there are as well.
+    pub(super) fn sample(
+        &self,
+        table: (FileId, u32),
+        commit: u32,
+        most: usize,
+        chance: &mut Prng,
+    ) -> (u64, Vec<(Vec<u8>, bool)>) {
+        let inner = self.read();
+        let Some(prefix) = inner.prefix_of.get(&table).copied() else { return (0, Vec::new()) };
+        let count = inner.recs.len() as u64;
+        let looked = count.min(most as u64);
+        let mut found = Vec::new();
+        for n in 0..looked {
+            let at = if looked == count { n } else { chance.below(count) };
+            let Some(rec) = usize::try_from(at).ok().and_then(|at| inner.recs.get(at)) else { continue };
+            if rec.prefix == prefix && rec.commit <= commit && commit < rec.replaced {
+                let key = [inner.prefixes[index_of(prefix)].key.as_slice(), inner.id(rec)].concat();
+                found.push((key, rec.len != DELETED));
+            }
+        }
+        (count * found.len() as u64 / looked.max(1), found)
+    }
+
+    /// Records, those that were replaced included.
+    pub(super) fn records(&self) -> u64 {
+        self.read().recs.len() as u64
     }
 
     /// Gives the newest content of every item, in the order of their keys. To be called when nothing is committed any

@@ -1,7 +1,8 @@
 //! Reads of the store: memtables, the newest first, over the tables.
 
-use super::super::{StoreError, StoreRead, StoreSnapshot, Tried, keys};
-use super::blocks::{CachedRead, tried};
+use super::super::{Fits, StoreError, StoreRead, StoreSnapshot, Tried, keys};
+use super::blocks::{CachedRead, Reading, Stop, tried};
+use super::estimate::Counted;
 use super::flush::{Shared, View};
 use super::memtable::{Memtable, Part, RECORDS};
 use crate::base::{FileId, Seq};
@@ -95,13 +96,22 @@ impl StoreSnapshot for Snapshot {
         self.merge((file, generation), after, limit, with_values, stored)
     }
 
+    fn items_at_most(&self, file: FileId, generation: u32) -> u64 {
+        let in_memory: u64 = self.memtables().map(|(memtable, _)| memtable.records()).sum();
+        in_memory + self.view.sources.at_most((file, generation))
+    }
+
+    fn estimate(&self, file: FileId, generation: u32, fits: Fits) -> Result<u64, StoreError> {
+        Self::waited(self.counted().estimate((file, generation), fits))
+    }
+
     fn try_get(&self, file: FileId, generation: u32, id: &[u8]) -> Result<Tried<Option<Bytes>>, StoreError> {
-        let Some(read) = self.cached else { return self.get(file, generation, id).map(Tried::Done) };
+        let Some(cached) = self.cached else { return self.get(file, generation, id).map(Tried::Done) };
         if let Some(found) = self.find_in_memory((file, generation), id) {
             return Ok(Tried::Done(found));
         }
         let key = key_of((file, generation), id);
-        let found = self.shared.tables.try_get(&self.view.sources, read, &key);
+        let found = self.shared.tables.try_get(&self.view.sources, Reading::Cached(cached), &key);
         tried(found.map(|value| value.map(to_bytes)))
     }
 
@@ -113,14 +123,22 @@ impl StoreSnapshot for Snapshot {
         limit: usize,
         with_values: bool,
     ) -> Result<Tried<Vec<(Bytes, Bytes)>>, StoreError> {
-        let Some(read) = self.cached else {
+        let Some(cached) = self.cached else {
             return self.scan(file, generation, after, limit, with_values).map(Tried::Done);
         };
         let range = keys::range(file, generation, after);
-        let stored = self.shared.tables.try_range(&self.view.sources, read, &range, with_values);
+        let how = Reading::Cached(cached);
+        let stored = self.shared.tables.try_range(&self.view.sources, how, &range, with_values);
         let item = |(key, value): (Vec<u8>, Bytes)| (Bytes::copy_from_slice(keys::id_of(&key)), value);
         let stored = stored.map(|found| found.map(item));
         tried(self.merge((file, generation), after, limit, with_values, stored))
+    }
+}
+
+impl Snapshot {
+    fn counted(&self) -> Counted<'_> {
+        let memtables = self.memtables().collect();
+        Counted { memtables, sources: &self.view.sources, tables: &self.shared.tables }
     }
 }
 
@@ -147,6 +165,14 @@ impl Snapshot {
     fn memtables(&self) -> impl Iterator<Item = (&Memtable, u32)> {
         let frozen = self.view.frozen.iter().map(|memtable| (memtable.as_ref(), memtable.visible()));
         std::iter::once((self.view.active.as_ref(), self.commit)).chain(frozen)
+    }
+
+    /// The error that a read which waits ends with.
+    fn waited<T>(result: Result<T, Stop>) -> Result<T, StoreError> {
+        result.map_err(|stop| match stop {
+            Stop::Failed(error) => error,
+            Stop::Cold => unreachable!("a read that waits for the disk is never cold"),
+        })
     }
 
     /// What is known of an item without the tables; none if nothing is.

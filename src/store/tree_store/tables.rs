@@ -9,7 +9,7 @@
 //!   checksums that the tree checks at each read.
 
 use super::super::StoreError;
-use super::blocks::{Blocks, CachedRead, Sources, Stop};
+use super::blocks::{Blocks, Reading, Sources, Stop};
 use crate::base::limits::{
     STORE_CACHE, STORE_MANIFEST_MAX, STORE_MERGE_BYTES, STORE_MERGE_RUNS, STORE_TABLE, STORE_TABLES_MAX,
 };
@@ -37,7 +37,7 @@ pub(super) type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 /// What is on disk.
 pub(super) struct Tables {
     tree: AnyTree,
-    blocks: Blocks,
+    pub(super) blocks: Blocks,
     visible: SequenceNumberCounter,
     dir: PathBuf,
 }
@@ -93,21 +93,21 @@ impl Tables {
     pub(super) fn try_get(
         &self,
         sources: &Sources,
-        read: CachedRead,
+        how: Reading,
         key: &[u8],
     ) -> Result<Option<lsm_tree::UserValue>, Stop> {
-        sources.get(&self.blocks, read, key)
+        sources.get(&self.blocks, how, key)
     }
 
     /// As [`Self::range`], of the tables as they were then, up to where it would have to wait for the disk.
     pub(super) fn try_range<'s>(
         &'s self,
         sources: &'s Sources,
-        read: CachedRead,
+        how: Reading,
         range: &'s Range,
         with_values: bool,
     ) -> impl Iterator<Item = Result<(Vec<u8>, Bytes), Stop>> + 's {
-        sources.range(&self.blocks, read, range, with_values)
+        sources.range(&self.blocks, how, range, with_values)
     }
 
     pub(super) fn range(

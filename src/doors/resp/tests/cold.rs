@@ -217,3 +217,24 @@ fn what_is_never_hot_when_it_is_read_is_waited_for_in_the_end() {
     assert_eq!(rig.got(1), "$1\r\n1\r\n");
     assert_eq!(rig.model.chill.waits, 1);
 }
+
+#[test]
+fn of_many_items_dbsize_and_info_tell_an_estimate_without_walking_and_info_says_so() {
+    let mut rig = Rig::usual();
+    assert_eq!(rig.ask("mset a 1 b,c 2; set app,items,x,y,z 3; set app,orders,o 4"), "+OK\r\n+OK\r\n+OK\r\n");
+    assert_eq!(rig.ask("dbsize"), ":2\r\n");
+    assert!(rig.ask("info keyspace").contains("hot_backup_keys_are_estimate:0"));
+    let walked = rig.model.scans;
+    rig.model.inflated = crate::base::limits::COUNT_EXACT_MAX;
+    rig.model.chill.percent = 100;
+    assert_eq!(rig.ask("dbsize; ping"), ":1000002\r\n+PONG\r\n");
+    let first = rig.ask("info keyspace");
+    assert!(
+        first.contains("db0:keys=1000003,") && first.contains("hot_backup_keys_are_estimate:1"),
+        "{first}"
+    );
+    assert_eq!(rig.model.scans, walked, "nothing was walked over");
+    // A transaction counts what it sees itself.
+    rig.model.chill.percent = 0;
+    assert_eq!(rig.ask("multi; set d 1; dbsize; exec").lines().last(), Some(":3"));
+}
