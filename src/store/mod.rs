@@ -12,6 +12,7 @@ pub mod volumes;
 
 pub use keys::fuzz_record;
 pub use torn_tail::fuzz_engine_journal;
+pub use tree_store::fuzz_archive;
 
 use crate::base::{Fault, FileId, JournalKind, Seq};
 use crate::format::batch::Batch;

@@ -11,6 +11,7 @@
 //!
 //! Memory: one memtable that is filled and two that are written, and the cache of blocks.
 
+mod archive;
 mod blocks;
 mod estimate;
 mod flush;
@@ -418,6 +419,11 @@ const FLUSH_AT_ONCE: usize = 4 << 20;
 const EIO: Fault = Fault::Errno(5);
 /// EUCLEAN: something has to be repaired.
 const UNCLEAN: Fault = Fault::Errno(117);
+
+/// Reads any bytes as the ends of the tree's files.
+pub fn fuzz_archive(bytes: &[u8]) {
+    archive::fuzz(bytes);
+}
 
 /// Reads every record; none if there is nothing at all.
 fn load(snapshot: &Snapshot, node: Ordinal) -> Result<Option<State>, StoreError> {

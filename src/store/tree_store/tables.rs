@@ -5,10 +5,11 @@
 //!   the manifest that names them, then the file `current` that names the manifest, then its directory.
 //! - Invariant: nothing that a manifest names is ever changed; what no manifest names is removed when the tree is
 //!   opened, after the manifest was checked.
-//! - Boundary: `current` and the manifest are checked here, as the tree believes what they say. Blocks of tables carry
+//! - Boundary: `current`, the manifest and the ends of tables are checked here, as the tree believes what they say. Blocks of tables carry
 //!   checksums that the tree checks at each read.
 
 use super::super::StoreError;
+use super::archive;
 use super::blocks::{Blocks, Reading, Sources, Stop};
 use crate::base::limits::{
     STORE_CACHE, STORE_MANIFEST_MAX, STORE_MERGE_BYTES, STORE_MERGE_RUNS, STORE_TABLE, STORE_TABLES_MAX,
@@ -232,6 +233,18 @@ fn check(dir: &Path) -> Result<(), StoreError> {
     };
     if xxh3_128(&manifest) != sum {
         return Err(damaged(&format!("the checksum of the manifest {name} is wrong")));
+    }
+    let tables = archive::tables_of(&manifest)
+        .map_err(|error| damaged(&format!("the manifest {name} cannot be read: {error}")))?;
+    for number in tables {
+        // One that is missing is told of by the tree.
+        let file = match File::open(dir.join("tables").join(number.to_string())) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            file => file.map_err(disk)?,
+        };
+        let whole = archive::check_table(&file).map_err(disk)?;
+        whole
+            .map_err(|why| StoreError::Damaged { what: "a table", why: format!("table {number}: {why}") })?;
     }
     for found in std::fs::read_dir(dir.join("tables")).map_err(disk)? {
         let found = found.map_err(disk)?;
