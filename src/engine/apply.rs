@@ -289,6 +289,18 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
+    /// The store shows this much already, whatever was told of it so far. What the store was given again after a start
+    /// does not count: items show it, volumes may not.
+    pub(super) fn note_visible(&mut self, visible: [Seq; 2]) {
+        for journal in JournalKind::ALL {
+            let Applier { applied, handed, round, .. } = self.appliers[journal.index()];
+            let seq = visible[journal.index()].min(handed);
+            if seq > applied {
+                self.applied(journal, round, seq);
+            }
+        }
+    }
+
     pub(super) fn applied(&mut self, journal: JournalKind, round: Round, seq: Seq) {
         let own = journal == JournalKind::Local || self.is_primary();
         let applier = &mut self.appliers[journal.index()];

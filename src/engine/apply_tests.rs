@@ -161,6 +161,15 @@ impl Bench {
         next.is_some()
     }
 
+    /// The next batch that the store was given, which it has not applied.
+    pub(in super::super) fn take_given(&mut self) -> (JournalKind, Round, Batch) {
+        self.given.pop_front().unwrap()
+    }
+
+    pub(in super::super) fn store_mut(&mut self) -> &mut MemoryStore {
+        &mut self.store
+    }
+
     /// An operator asks for something, and gets it.
     pub(in super::super) fn asks(&mut self, request: AdminRequest) {
         self.answered.clear();

@@ -7,6 +7,7 @@ use crate::base::{ConnId, Prng};
 use crate::engine::{ClientDoor, ClientEvent, Event};
 use crate::format::control::Role;
 use crate::format::dptr::LoggingMode;
+use crate::store::StoreWrite as _;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The items as they should be, and what a walk has to find of them.
@@ -276,4 +277,33 @@ fn a_reply_that_was_taken_makes_no_other_part_look_for_something_to_do() {
     bench.engine.input(now, Event::Tick);
     bench.engine.input(now, Event::Client(ClientEvent::Sent { conn }));
     assert!(bench.engine.core.dirty, "what came before it counts");
+}
+
+#[test]
+fn what_the_store_shows_is_noted_before_a_turn_reads_it_although_nobody_told_of_it_yet() {
+    let mut bench = Bench::serving();
+    assert_eq!(bench.says("SET app,orders,a 1"), "+OK\r\n");
+    let core = &mut bench.engine.core;
+    let file = core.namespace.resolve(b"app,orders").unwrap();
+    let item = core.item_hash(file, b"a");
+    let before = core.appliers[0].applied;
+    core.want_changes(true);
+    while core.next_change().is_some() {}
+    // As on a standby: applied there, and that is told later.
+    core.control.role = Role::Standby;
+    let (journal, round, batch) = bench.take_given();
+    bench.store_mut().apply(journal, std::slice::from_ref(&batch)).unwrap();
+    let core = &mut bench.engine.core;
+    core.begin_turn();
+    assert_eq!(core.appliers[0].applied, batch.header().last_seq());
+    assert!(core.appliers[0].applied > before);
+    let noted: Vec<Change> = std::iter::from_fn(|| core.next_change()).collect();
+    assert!(noted.contains(&Change::Item(item)) || noted.contains(&Change::All), "{noted:?}");
+    core.end_turn();
+    // What is told then is known.
+    bench.input(Event::Store(crate::engine::StoreEvent::Applied {
+        journal,
+        round,
+        seq: batch.header().last_seq(),
+    }));
 }

@@ -64,8 +64,19 @@ impl<S: StoreRead> Core<S> {
         self.snapshot.get_or_init(|| self.store.snapshot())
     }
 
-    /// A turn begins or is over: the next read sees the newest state.
-    pub(super) fn let_go_of_snapshot(&mut self) {
+    /// Clients have their turn: the next read sees the newest state. A command that was interrupted has read some items
+    /// already; whether they were changed has to be known before it reads the others. So what the new state shows is
+    /// noted first: on a standby the store is ahead of what is told of it.
+    pub(super) fn begin_turn(&mut self) {
+        self.snapshot.take();
+        if self.changes.is_wanted() {
+            let visible = self.snapshot().applied();
+            self.note_visible(visible);
+        }
+    }
+
+    /// The turn is over: what a snapshot shows takes space.
+    pub(super) fn end_turn(&mut self) {
         self.snapshot.take();
     }
 

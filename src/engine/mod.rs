@@ -132,13 +132,15 @@ impl<S: StoreRead> Engine<S> {
             ClientEvent::Sent { conn } if self.nbd.knows(conn) => self.nbd.sent(now, conn),
             ClientEvent::Closed { conn } if self.nbd.knows(conn) => self.nbd.close(conn),
             ClientEvent::Bytes { conn, bytes } => {
+                core.begin_turn();
                 self.door.input(now, conn, bytes, core);
-                core.let_go_of_snapshot();
+                core.end_turn();
             }
             ClientEvent::Ended { conn, .. } if self.nbd.knows(conn) => self.nbd.ended(conn),
             ClientEvent::Ended { conn, drained } => {
+                core.begin_turn();
                 self.door.ended(now, conn, drained, core);
-                core.let_go_of_snapshot();
+                core.end_turn();
             }
             ClientEvent::Sent { conn } => {
                 // Most often nobody can go on by it, and it comes for every reply.
@@ -246,14 +248,13 @@ impl<S: StoreRead> Engine<S> {
                 Answer::Allocation(token, result) => self.nbd.allocation_done(core.now, token, result),
             }
         }
-        // What was read so far was read for others.
-        core.let_go_of_snapshot();
+        core.begin_turn();
         while let Some(fetch) = core.fetches.done.pop_front() {
             self.door.fetched(fetch);
         }
         self.door.tick(core.now, core);
         self.door.release(core.now, core);
-        core.let_go_of_snapshot();
+        core.end_turn();
         self.nbd.tick(core.now, core);
         self.nbd.release(core.now, core);
         core.tell_damage();
