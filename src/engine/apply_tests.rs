@@ -47,9 +47,11 @@ pub(in super::super) struct Bench {
     room: usize,
     segments: usize,
     /// Answers to the client.
-    said: Vec<u8>,
+    pub(in super::super) said: Vec<u8>,
     /// What an operator was answered.
-    answered: Vec<AdminReply>,
+    pub(in super::super) answered: Vec<AdminReply>,
+    /// What is to be fetched.
+    pub(in super::super) fetches: VecDeque<u64>,
 }
 
 impl Bench {
@@ -75,6 +77,7 @@ impl Bench {
             segments: 0,
             said: Vec::new(),
             answered: Vec::new(),
+            fetches: VecDeque::new(),
         };
         bench.input(Event::Tick);
         bench.asks(AdminRequest::StartAlone);
@@ -127,6 +130,7 @@ impl Bench {
                     Effect::Store(StoreEffect::Apply { journal, round, batch }) => {
                         self.given.push_back((journal, round, batch))
                     }
+                    Effect::Store(StoreEffect::Fetch { fetch, .. }) => self.fetches.push_back(fetch),
                     Effect::Client(ClientEffect::Send { conn, bytes }) => {
                         self.said.extend_from_slice(&bytes);
                         events.push_back(Event::Client(ClientEvent::Sent { conn }));

@@ -280,6 +280,57 @@ fn a_reply_that_was_taken_makes_no_other_part_look_for_something_to_do() {
 }
 
 #[test]
+fn a_dry_run_and_a_copy_of_what_is_cold_wait_for_it_and_nobody_waits_for_them() {
+    let mut bench = Bench::serving();
+    for id in ["a", "b"] {
+        assert_eq!(bench.says(&format!("SET app,orders,{id} 1")), "+OK\r\n");
+    }
+    bench.apply();
+    bench.store_mut().set_cold(true);
+    bench.answered.clear();
+    let request = AdminRequest::FileClear { name: "app,orders".to_owned(), dry_run: true };
+    bench.input(Event::Admin { token: 1, request });
+    assert!(bench.answered.is_empty(), "{:?}", bench.answered);
+    assert_eq!(bench.says("PING"), "+PONG\r\n");
+    assert_eq!(bench.says("GET app,orders,a"), "");
+    bench.store_mut().set_cold(false);
+    while let Some(fetch) = bench.fetches.pop_front() {
+        let result = Ok(crate::engine::Fetched::InMemory);
+        bench.input(Event::Store(crate::engine::StoreEvent::Fetched { fetch, result }));
+    }
+    assert!(String::from_utf8_lossy(&bench.said).contains("$1\r\n1"));
+    let answered = format!("{:?}", bench.answered);
+    assert!(answered.contains("items: 2"), "{answered}");
+    // A copy after +L: it waits, and goes on.
+    bench.asks(AdminRequest::FileCreate {
+        name: "app,plain".to_owned(),
+        kind: crate::format::dptr::DptrKind::Records,
+        flags: Some("X".to_owned()),
+        bytes: None,
+        ack: None,
+    });
+    assert_eq!(bench.says("SET app,plain,p 1"), "+OK\r\n");
+    bench.apply();
+    bench.store_mut().set_cold(true);
+    bench.asks(AdminRequest::SetDptr {
+        names: vec!["app,plain".to_owned()],
+        accounts: false,
+        set: "L".to_owned(),
+        clear: "X".to_owned(),
+        ack: None,
+    });
+    assert_eq!(bench.fetches.len(), 1, "one copy waits for one fetch");
+    let file = bench.engine.core.namespace.resolve(b"app,plain").unwrap();
+    assert!(bench.engine.core.namespace.file(file).unwrap().copy_is_due());
+    bench.store_mut().set_cold(false);
+    let fetch = bench.fetches.pop_front().unwrap();
+    let result = Ok(crate::engine::Fetched::InMemory);
+    bench.input(Event::Store(crate::engine::StoreEvent::Fetched { fetch, result }));
+    bench.apply();
+    assert!(!bench.engine.core.namespace.file(file).unwrap().copy_is_due());
+}
+
+#[test]
 fn what_the_store_shows_is_noted_before_a_turn_reads_it_although_nobody_told_of_it_yet() {
     let mut bench = Bench::serving();
     assert_eq!(bench.says("SET app,orders,a 1"), "+OK\r\n");

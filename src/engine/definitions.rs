@@ -9,7 +9,7 @@ use super::condition::Hindrance;
 use super::core::Core;
 use crate::base::limits::BLOCK_U64;
 use crate::base::{AckLevel, FileId, JournalKind, Seq, Wait};
-use crate::doors::IfCold;
+use crate::doors::{FetchId, IfCold, Unread};
 use crate::format::control::Role;
 use crate::format::dptr::{Flags, LoggingMode};
 use crate::format::entry::{Entry, EntryKind};
@@ -74,13 +74,20 @@ impl<S: StoreRead> Core<S> {
             self.pump_barrier();
         }
         while self.barrier.is_none()
+            && self.fetches.dry_run.is_none()
             && let Some((token, request)) = self.definitions.pop_front()
         {
             match self.changes(&request) {
                 Err(refused) => self.refuse_definition(token, refused),
                 Ok(_) if is_dry_run(&request) => {
-                    let value = self.would_go(&request);
-                    self.reply_value(token, value);
+                    match self.would_go(&request) {
+                        Ok(value) => self.reply_value(token, value),
+                        // Counted anew once that is in memory.
+                        Err(fetch) => {
+                            self.definitions.push_front((token, request));
+                            self.fetches.dry_run = Some(fetch);
+                        }
+                    }
                 }
                 Ok(changes) if changes.iter().any(|change| change.moves) => {
                     self.barrier = Some(Barrier { change: Some((token, request)) });
@@ -102,19 +109,22 @@ impl<S: StoreRead> Core<S> {
     }
 
     /// What a dry run of a deletion counts.
-    fn would_go(&mut self, request: &AdminRequest) -> WouldGo {
-        let items = |core: &mut Self, id: FileId| {
+    fn would_go(&mut self, request: &AdminRequest) -> Result<WouldGo, FetchId> {
+        let items = |core: &mut Self, id: FileId, if_cold: IfCold| {
             let (mut count, mut after) = (0, None);
             for _ in 0..COUNT_PARTS_MAX {
-                let how = (false, IfCold::Wait);
-                let Ok(found) = core.merged(id, after.as_deref(), COUNT_MAX - count, how) else { break };
+                let found = match core.merged(id, after.as_deref(), COUNT_MAX - count, (false, if_cold)) {
+                    Ok(found) => found,
+                    Err(Unread::Cold(fetch)) => return Err(fetch),
+                    Err(Unread::Refused(_)) => break,
+                };
                 count += found.items.len();
                 after = found.next;
                 if after.is_none() || count >= COUNT_MAX {
                     break;
                 }
             }
-            count
+            Ok(count)
         };
         let (account, files): (_, Vec<FileId>) = match request {
             AdminRequest::AccountDelete { name, .. } => {
@@ -127,9 +137,12 @@ impl<S: StoreRead> Core<S> {
             }
             _ => (false, Vec::new()),
         };
-        let counts: Vec<usize> = files.iter().map(|file| items(self, *file)).collect();
+        let if_cold = self.fetches.if_dry_run_is_cold(files.len());
+        let counts =
+            files.iter().map(|file| items(self, *file, if_cold)).collect::<Result<Vec<usize>, FetchId>>()?;
+        self.fetches.dry_run_tries = 0;
         let (counted, at_least) = (counts.iter().sum::<usize>(), counts.contains(&COUNT_MAX));
-        WouldGo {
+        Ok(WouldGo {
             account,
             at_least,
             dry_run: true,
@@ -137,7 +150,7 @@ impl<S: StoreRead> Core<S> {
             items: counted as u64,
             node: self.config.name.clone(),
             role: self.control.role.name().to_owned(),
-        }
+        })
     }
 
     fn pump_barrier(&mut self) {

@@ -7,7 +7,7 @@
 use super::core::Core;
 use super::damage::Spot;
 use super::effect::{Fetched, StoreEffect, StoredPart};
-use crate::base::limits::{COUNT_FRESH_MS, COUNTS_KEPT_MAX, FETCHES_FAILED_MAX};
+use crate::base::limits::{COUNT_FRESH_MS, COUNTS_KEPT_MAX, FETCH_TRIES_MAX, FETCHES_FAILED_MAX};
 use crate::base::{FileId, Mono};
 use crate::doors::{CountOf, FetchId, IfCold, Refusal, Unread};
 use crate::store::{Fits, StoreError, StoreRead, StoreSnapshot, Tried};
@@ -22,6 +22,9 @@ pub(super) struct Fetches {
     counts: BTreeMap<(FileId, CountOf), (Mono, Result<u64, Refusal>)>,
     /// What could not be fetched, until it is asked for again.
     failed: BTreeMap<(FileId, Spot), StoreError>,
+    /// What the dry run of an operator's request waits for, and how often it did.
+    pub(super) dry_run: Option<FetchId>,
+    pub(super) dry_run_tries: u32,
     /// Those that are over, to be told to the door.
     pub(super) done: VecDeque<FetchId>,
 }
@@ -42,6 +45,13 @@ fn fits(of: CountOf) -> Fits {
 }
 
 impl Fetches {
+    /// What a dry run that counts the items of so many files does about what is cold.
+    pub(super) fn if_dry_run_is_cold(&mut self, files: usize) -> IfCold {
+        self.dry_run_tries += 1;
+        let most = FETCH_TRIES_MAX.saturating_add(u32::try_from(files).unwrap_or(u32::MAX));
+        if self.dry_run_tries <= most { IfCold::Fetch } else { IfCold::Wait }
+    }
+
     fn note_failed(&mut self, place: (FileId, Spot), error: StoreError) {
         if self.failed.len() >= FETCHES_FAILED_MAX {
             self.failed.pop_first();
@@ -190,6 +200,7 @@ impl<S: StoreRead> Core<S> {
                 self.fetches.counts.insert((file, of), (self.now.mono, count));
             }
         }
+        self.fetches.dry_run.take_if(|waits| waits.0 == fetch);
         self.copy_fetched(FetchId(fetch));
         self.fetches.done.push_back(FetchId(fetch));
         self.dirty = true;

@@ -1,5 +1,7 @@
 //! The store in memory: the model that the store on disk is tested against, and the simulator's disk of items.
 
+#[cfg(test)]
+use super::Tried;
 use super::memory_volumes::MemoryVolumes;
 use super::namespace::{FileInfo, Namespace, NamespaceError};
 use super::volumes::{Plan, RecoveryPoints};
@@ -66,6 +68,9 @@ struct Inner {
     since: [Option<Seq>; 2],
     /// Batches since the last checkpoint, oldest first.
     undo: Vec<Undo>,
+    /// Reads that do not wait find nothing.
+    #[cfg(test)]
+    cold: bool,
 }
 
 /// A store without a disk. Clones share one content, so that one can be the reader and one the writer.
@@ -90,8 +95,16 @@ impl MemoryStore {
             standing: RecoveryPoints::default(),
             since: [None; 2],
             undo: Vec::new(),
+            #[cfg(test)]
+            cold: false,
         };
         Self { inner: Rc::new(RefCell::new(inner)) }
+    }
+
+    /// From now on reads that do not wait for the disk find nothing, or everything.
+    #[cfg(test)]
+    pub(crate) fn set_cold(&self, cold: bool) {
+        self.inner.borrow_mut().cold = cold;
     }
 
     /// The namespace as applied.
@@ -343,6 +356,29 @@ impl StoreRead for MemoryStore {
 impl StoreSnapshot for MemoryStore {
     fn applied(&self) -> [Seq; 2] {
         self.inner.borrow().applied
+    }
+
+    #[cfg(test)]
+    fn try_get(&self, file: FileId, generation: u32, id: &[u8]) -> Result<Tried<Option<Bytes>>, StoreError> {
+        if self.inner.borrow().cold {
+            return Ok(Tried::Cold);
+        }
+        self.get(file, generation, id).map(Tried::Done)
+    }
+
+    #[cfg(test)]
+    fn try_scan(
+        &self,
+        file: FileId,
+        generation: u32,
+        after: Option<&[u8]>,
+        limit: usize,
+        with_values: bool,
+    ) -> Result<Tried<Vec<(Bytes, Bytes)>>, StoreError> {
+        if self.inner.borrow().cold {
+            return Ok(Tried::Cold);
+        }
+        self.scan(file, generation, after, limit, with_values).map(Tried::Done)
     }
 
     fn items_at_most(&self, file: FileId, generation: u32) -> u64 {
