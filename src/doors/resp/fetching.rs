@@ -93,7 +93,7 @@ impl<B: Backend> Turn<'_, B> {
     }
 
     /// What is left of a command that is to be carried out from its beginning.
-    pub(super) fn from_the_beginning(&self, args: Args<'_>) -> Blocked {
+    pub(super) fn left_to_begin_anew(&self, args: Args<'_>) -> Blocked {
         let spec = self.shared.lookup.find(args.at(0));
         Blocked::Again { may_change: spec.is_none_or(|spec| spec.has(flag::WRITE)) }
     }

@@ -157,7 +157,7 @@ impl<'t, B: Backend> Turn<'t, B> {
         match fail {
             Fail::Cold(fetch) => {
                 self.wait_for_fetch(fetch);
-                self.unfinished = Some(self.from_the_beginning(args));
+                self.unfinished = Some(self.left_to_begin_anew(args));
             }
             fail => self.error(&fail.text()),
         }

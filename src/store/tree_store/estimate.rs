@@ -31,10 +31,13 @@ pub(super) struct Counted<'s> {
     pub(super) tables: &'s Tables,
 }
 
-/// Entries of one source: how many there are, and some of them by chance, with whether the item is there by them.
+/// An entry that was drawn: its key, and whether the item is there by it.
+type Drawn = (Vec<u8>, bool);
+
+/// Entries of one source: how many there are, and some of them by chance.
 struct Sample {
     entries: u64,
-    keys: Vec<(Vec<u8>, bool)>,
+    keys: Vec<Drawn>,
 }
 
 /// Blocks of data of a table that may hold a part of a range.
@@ -116,7 +119,7 @@ impl Counted<'_> {
         range: &Range,
         wanted: usize,
         chance: &mut Prng,
-    ) -> Result<(u128, Vec<(Vec<u8>, bool)>), Stop> {
+    ) -> Result<(u128, Vec<Drawn>), Stop> {
         let all: u64 = run.iter().map(|table| table.entries).sum();
         let (mut drawn, mut found) = (0, Vec::with_capacity(wanted));
         while found.len() < wanted && drawn < 2 * wanted as u128 && all > 0 {
@@ -134,12 +137,7 @@ impl Counted<'_> {
         Ok((drawn, found))
     }
 
-    fn draw(
-        &self,
-        table: &InTable<'_>,
-        range: &Range,
-        chance: &mut Prng,
-    ) -> Result<Option<(Vec<u8>, bool)>, Stop> {
+    fn draw(&self, table: &InTable<'_>, range: &Range, chance: &mut Prng) -> Result<Option<Drawn>, Stop> {
         let (blocks, how) = (&self.tables.blocks, Reading::Waiting);
         let at = chance.below(table.parts.last().map_or(1, |(until, _)| *until));
         let Some((_, part)) = table.parts.iter().find(|(until, _)| at < *until).copied() else {
