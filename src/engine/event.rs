@@ -2,10 +2,11 @@
 //! order.
 
 use super::admin::AdminRequest;
-use super::effect::{ClientDoor, ClientPlace, Memory};
+use super::effect::{ClientDoor, ClientPlace, Fetched, Memory};
 use crate::base::{AlignedBuf, ConnId, Fault, JournalKind, Round, SegmentIndex, Seq};
 use crate::doors::Allocation;
 use crate::format::chunk::{Chunk, Definitions};
+use crate::store::StoreError;
 use bytes::Bytes;
 
 /// Something that happened outside.
@@ -133,6 +134,13 @@ pub enum StoreEvent {
         round: Round,
         /// The chunk.
         id: u64,
+    },
+    /// What was to be fetched was read.
+    Fetched {
+        /// The fetch.
+        fetch: u64,
+        /// What came of it, or why it failed.
+        result: Result<Fetched, StoreError>,
     },
 }
 

@@ -19,6 +19,7 @@ use super::process::MemoryMeter;
 use super::rounds::RoundMeter;
 use super::segments::Segments;
 use super::starting::{self, Starting};
+use super::store_reads::StoreFetch;
 use super::volumes::VolumeReads;
 use crate::base::limits::{
     ACCEPT_FAILING_MS, ACCEPT_PAUSE_MS, CLIENT_ENDED_MS, CLIENT_KEEPALIVE_S, INBOX_MAX, LINGER_MS,
@@ -26,7 +27,7 @@ use crate::base::limits::{
 };
 use crate::base::{Mono, Now, Rank};
 use crate::engine::incidents::Matter;
-use crate::engine::{
+use crate::engine::{CopyEffect, 
     ClientDoor, Effect, Engine, Event, Incident, JournalEvent, PrepareSegment, StoreEffect, Tls,
 };
 use crate::io::{Completion, Driver, Op, Outcome, Token, processor_time};
@@ -191,6 +192,8 @@ pub(crate) struct Workers {
     pub(crate) apply: Sender<Apply>,
     /// Reads for a peer that is given a copy.
     pub(crate) copies: Sender<CopyEffect>,
+    /// Read of the store what is not in memory.
+    pub(crate) fetches: Sender<StoreFetch>,
     /// Tells people.
     pub(crate) notes: Notes,
     /// Looks up the peer's name.
@@ -439,6 +442,9 @@ impl<B: Brain> CoreThread<B> {
             }
             Effect::Copy(effect) => {
                 let _ = workers.copies.send(effect);
+            }
+            Effect::Store(StoreEffect::Fetch { fetch, file, generation, part }) => {
+                let _ = workers.fetches.send(StoreFetch { fetch, file, generation, part });
             }
             Effect::Volume(effect) => {
                 if let Some(ordered) = self.volumes.perform(turn, effect) {

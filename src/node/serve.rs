@@ -19,18 +19,20 @@ use super::room::Room;
 use super::segment_source::{self, DiskSegments};
 use super::setup::{self, SetupError};
 use super::starting::{Stage, Starting};
+use super::store_reads::{StoreFetch, StoreReaders};
 use super::tls::LinkIdentity;
-use super::volumes::{Readers, VolumeReads};
-use super::{apply, disk, log, manager, signals};
-use crate::base::JournalKind;
+use super::volumes::{read_slowly, Readers, VolumeReads};
+use super::{apply, copies, disk, log, manager, signals};
+use crate::base::{JournalKind, Ordinal};
 use crate::base::limits::{
     CLIENTS_MAX, DESCRIPTORS_RESERVED, FREED_KEPT, FREED_KEPT_EACH, NBD_CLIENTS_MAX, PURGE_STEP,
     RETIRED_SHARE, STOP_JOIN_MS, VOLUME_FILES_MANY, VOLUME_FILES_MANY_FROM, VOLUME_FILES_MAX,
     VOLUME_FILES_MORE,
 };
-use crate::engine::{Engine, PrepareSegment, StartState};
+use crate::engine::{CopyEffect, Engine, PrepareSegment, StartState};
+use crate::format::control::{Origin, Role};
 use crate::io::{Driver, keep_freed, loose_parents, make_dir, open};
-use crate::journal::{Recovered, recover};
+use crate::journal::{Recovered, recover_from};
 use crate::store::StoreError;
 use crate::store::tree_store::{Opened, StoreReader, StoreWriter, TreeStore};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -38,6 +40,7 @@ use nix::sys::stat::{Mode, umask};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel};
@@ -205,7 +208,8 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let listeners = Listeners::open(&config, &layout)?;
     let (volumes, readers) = VolumeReads::new(&layout);
     let retired_max = (config.engine.quota_bytes / RETIRED_SHARE).max(config.engine.segment_bytes);
-    let (mut crew, threads) = Crew::start(&layout, found.writer, readers, retired_max, &inbox)?;
+    let (mut crew, threads) =
+        Crew::start(&layout, found.writer, (readers, found.start.store.clone(), config.engine.ordinal), retired_max, &inbox)?;
     crew.threads.push(telling);
     let workers = threads.workers(manager, starting);
     let _ = core_inbox.set(inbox);
@@ -284,6 +288,9 @@ fn open_store(layout: &Layout, config: &Config) -> Result<Opened, StoreError> {
         let _ = crate::io::give_way(STORE_NICE);
         let mut opened = TreeStore::open(&path, &volumes, ordinal)?;
         opened.writer.keep_volumes_open(files);
+        opened.reader = opened.reader.with_cached_reads(|file, buffer, most, at| {
+            crate::io::read_cached(file.as_fd(), buffer, most, at)
+        });
         Ok(opened)
     });
     opener.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -315,13 +322,22 @@ impl Found {
             .map_err(|error| file_error("opening the store in", &layout.store(), &error))?;
         let mut journals = [Recovered::default(), Recovered::default()];
         for (journal, place) in JournalKind::ALL.into_iter().zip(&mut journals) {
-            *place = recover_journal(layout, config, journal, starting)?;
+            let origin = match journal {
+                JournalKind::Replicated => control.origin,
+                JournalKind::Local => Origin::default(),
+            };
+            *place = recover_journal(layout, config, (journal, &origin), starting)?;
+            // A node that is given a copy may have died before its store knew of that: what it shows is of no use then.
+            let fits = store.copied.as_ref().is_some_and(|copied| copied.origin == control.origin.at);
+            if journal == JournalKind::Replicated && control.role == Role::Incomplete && !fits {
+                continue;
+            }
             place
                 .check_applied(journal, store.applied[journal.index()])
                 .map_err(|error| file_error("recovering the journal in", &layout.journal(journal), &error))?;
         }
-        let Opened { writer, reader, namespace, applied, replay_from } = store;
-        let start = StartState { control, journals, store: reader, namespace, applied, replay_from, copied: None };
+        let Opened { writer, reader, namespace, applied, replay_from, copied } = store;
+        let start = StartState { control, journals, store: reader, namespace, applied, replay_from, copied };
         Ok(Self { start, writer })
     }
 }
@@ -329,7 +345,7 @@ impl Found {
 fn recover_journal(
     layout: &Layout,
     config: &Config,
-    journal: JournalKind,
+    (journal, origin): (JournalKind, &Origin),
     starting: &Arc<Starting>,
 ) -> Result<Recovered, ServeError> {
     let begin = Instant::now();
@@ -338,7 +354,8 @@ fn recover_journal(
     let segments = segment_source::list(layout, journal).map_err(failed)?;
     starting.enter(Stage::Walk, segments.iter().map(|(_, bytes)| bytes).sum());
     let mut source = DiskSegments::new(layout, journal, &segments, starting).map_err(failed)?;
-    let recovered = recover(journal, config.engine.pair, config.engine.ordinal, &segments, &mut source)
+    let (pair, ordinal) = (config.engine.pair, config.engine.ordinal);
+    let recovered = recover_from(origin, journal, pair, ordinal, &segments, &mut source)
         .map_err(|error| file_error("recovering the journal in", &path, &error))?;
     tracing::info!(
         "{} journal: {} segments walked in {} ms, last entry {}",
@@ -367,6 +384,8 @@ fn remove_leftovers(layout: &Layout) -> Result<(), ServeError> {
 
 /// The ends of the threads that [`Crew::start`] starts.
 struct Threads {
+    fetches: Sender<StoreFetch>,
+    copies: Sender<CopyEffect>,
     bulk: Sender<PrepareSegment>,
     files: Sender<FileJob>,
     apply: Sender<Apply>,
@@ -376,8 +395,8 @@ struct Threads {
 
 impl Threads {
     fn workers(self, manager: SyncSender<manager::Life>, starting: Arc<Starting>) -> Workers {
-        let Self { bulk, files, apply, notes, resolver } = self;
-        Workers { bulk, files, apply, notes, resolver, manager, starting }
+        let Self { bulk, files, apply, fetches, copies, notes, resolver } = self;
+        Workers { bulk, files, apply, fetches, copies, notes, resolver, manager, starting }
     }
 }
 
@@ -391,7 +410,7 @@ impl Crew {
     fn start(
         layout: &Layout,
         mut writer: StoreWriter,
-        readers: Readers,
+        (readers, store, ordinal): (Readers, StoreReader, Ordinal),
         retired_max: u64,
         inbox: &Inbox,
     ) -> Result<(Self, Threads), ServeError> {
@@ -400,7 +419,12 @@ impl Crew {
         let (files, files_work) = channel();
         let (apply, apply_work) = channel();
         let (notes, recorder) = Notes::new();
-        let workers = Threads { bulk, files, apply, notes, resolver: Resolver::new(inbox) };
+        let dir = layout.volumes();
+        let volumes = move |file, offset, len| read_slowly(dir.clone(), file, offset, len);
+        let source = store.for_copies(ordinal, Box::new(volumes));
+        let (store_readers, fetches) = StoreReaders::new(store);
+        let (copies, copy_work) = channel();
+        let workers = Threads { bulk, files, apply, fetches, copies, notes, resolver: Resolver::new(inbox) };
         let mut threads = Vec::new();
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("bulk", move || disk::run_bulk(&at, &bulk_work, &to, &halt))?);
@@ -420,6 +444,15 @@ impl Crew {
             let (readers, to) = (readers.clone(), inbox.clone());
             threads.push(spawn("volume-read", move || readers.run(&to))?);
         }
+        for _ in 0..StoreReaders::THREADS {
+            let (readers, to) = (store_readers.clone(), inbox.clone());
+            threads.push(spawn("store-read", move || readers.run(&to))?);
+        }
+        let (to, halt) = (inbox.clone(), Arc::clone(&stop));
+        threads.push(spawn("copies", move || {
+            let _ = crate::io::give_way(STORE_NICE);
+            copies::run(&source, &copy_work, &to, &halt);
+        })?);
         let at = layout.clone();
         threads.push(spawn("incidents", move || recorder.run(&at))?);
         Ok((Self { stop, threads }, workers))

@@ -85,6 +85,14 @@ impl Rest {
     }
 }
 
+/// Reads a range of a volume in `dir`, waiting for the disk.
+pub(crate) fn read_slowly(dir: PathBuf, file: FileId, offset: u64, len: usize) -> Result<Bytes, Fault> {
+    // Nothing tells a file that is open for longer that its volume was emptied.
+    let mut reads = VolumeReads { dir, open: VecDeque::new(), work: channel().0 };
+    let ranges = reads.ranges(file, offset, len).map_err(|error| Fault::from_io(&error))?;
+    slow_read(Rest { buffer: Vec::with_capacity(len), ranges })
+}
+
 impl VolumeReads {
     /// Of the node in `layout`; also gives the work of the threads, to be run by [`run`].
     pub(crate) fn new(layout: &Layout) -> (Self, Readers) {

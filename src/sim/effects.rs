@@ -44,6 +44,10 @@ impl World {
                 let us = self.disk_latency(n);
                 self.node_after(us, n, Ev::Copy(effect));
             }
+            Effect::Store(StoreEffect::Fetch { fetch, file, generation, part }) => {
+                let us = if self.streams.disk.percent(50) { 0 } else { self.disk_latency(n) };
+                self.node_after(us, n, Ev::Fetched(fetch, file, generation, part));
+            }
             Effect::Volume(effect) => self.volume_effect(n, effect),
             Effect::File(FileEffect::WriteControl { write, bytes }) => self.write_control(n, write, bytes),
             Effect::File(FileEffect::SaveDiverged { save, file, first, bytes }) => {
@@ -144,6 +148,7 @@ impl World {
             Effect::Store(StoreEffect::TakeChunk { chunk, .. }) => ("take-chunk", chunk.file.0, chunk.at.0),
             Effect::Copy(CopyEffect::Definitions { read }) => ("read-definitions", *read, 0),
             Effect::Copy(CopyEffect::Range { want, .. }) => ("read-range", want.file.0, want.id),
+            Effect::Store(StoreEffect::Fetch { fetch, file, .. }) => ("fetch", *fetch, file.0),
             Effect::File(FileEffect::SaveDiverged { bytes, .. }) => ("save-diverged", bytes.len() as u64, 0),
             Effect::Link(LinkEffect::Connect { conn }) => ("connect", conn.0, 0),
             Effect::Link(LinkEffect::Send { conn, parts }) => {

@@ -10,6 +10,7 @@ mod blocks;
 mod checker;
 mod client;
 mod copies;
+mod cold;
 mod disk;
 mod doors;
 mod effects;

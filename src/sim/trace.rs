@@ -66,6 +66,7 @@ pub const SOMETIMES: &[&str] = &[
     "a copy of everything became whole",
     "an incomplete node came back before its store had begun the copy",
     "an incomplete node came back with a part of its copy",
+    "a read of the store was cold",
 ];
 
 /// The record of one run.

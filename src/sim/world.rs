@@ -3,13 +3,16 @@
 use super::blocks::{BLOCKERS, Blocker};
 use super::checker::Checker;
 use super::client::{Client, Op};
+use super::cold::ColdStore;
 use super::disk::Disk;
 use super::net::Net;
 use super::operator::Operator;
 use super::options::{Mutation, Options, Streams};
 use super::trace::Trace;
 use crate::base::{AlignedBuf, ConnId, FileId, JournalKind, Mono, Now, Ordinal, Round, SegmentIndex, Seq};
-use crate::engine::{CopyEffect, ClientEvent, Engine, EngineConfig, Event, ReadSegment, Rounds, StoreEvent};
+use crate::engine::{
+    ClientEvent, CopyEffect, Engine, EngineConfig, Event, ReadSegment, Rounds, StoreEvent, StoredPart,
+};
 use crate::format::PairId;
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, CopyBegin, Progress};
@@ -45,6 +48,8 @@ pub(super) enum Ev {
     Volume(u64, FileId, u64, usize, bool),
     /// Something is read for a peer that is given a copy.
     Copy(CopyEffect),
+    /// What was to be fetched is in memory.
+    Fetched(u64, FileId, u32, StoredPart),
     /// What the store did is told.
     Told,
     /// The slow part of a checkpoint begins.
@@ -188,8 +193,10 @@ pub(super) struct Node {
     pub(super) log: Vec<(JournalKind, Batch)>,
     /// The same before the copy began that no checkpoint covers yet.
     pub(super) log_before_copy: Option<Vec<(JournalKind, Batch)>>,
+    /// The same, as its decisions read it.
+    pub(super) cold: Option<ColdStore>,
     /// Its decisions, while it lives.
-    pub(super) engine: Option<Engine<MemoryStore>>,
+    pub(super) engine: Option<Engine<ColdStore>>,
     /// Counts its lives.
     pub(super) life: u64,
     /// When this life began.
@@ -275,6 +282,7 @@ impl World {
             store: MemoryStore::new(Ordinal(u8::try_from(n).unwrap_or(0))),
             log: Vec::new(),
             log_before_copy: None,
+            cold: None,
             engine: None,
             life: 0,
             booted_at: 0,
@@ -331,6 +339,7 @@ impl World {
             Node {
                 disk: old.disk.clone(),
                 store,
+                cold: None,
                 log: log.to_vec(),
                 log_before_copy: None,
                 engine: None,
@@ -496,6 +505,13 @@ impl World {
                 self.volume_asked(n, read, (file, offset, len), allocation);
             }
             Ev::Copy(effect) => self.copy_read(n, effect),
+            Ev::Fetched(fetch, file, generation, part) => {
+                let Some(cold) = &self.nodes[n].cold else { return };
+                cold.fetched(file, generation, &part);
+                let result = part.fetch(cold, file, generation);
+                self.trace.sometimes("a read of the store was cold");
+                self.input(n, StoreEvent::Fetched { fetch, result });
+            }
             Ev::Told => self.store_told(n),
             Ev::CheckpointBegins => self.checkpoint_begins(n),
             Ev::Checkpoint => self.checkpoint_done(n),

@@ -8,6 +8,7 @@
 //! | 0, 2 | [`super::namespace::Namespace::meta`] |
 //! | 0, 3, id u64 | D-pointer of an account or file |
 //! | 0, 5 | for each journal u64: volumes may lack what came after this entry; all ones: they lack nothing |
+//! | 0, 6 | how far the copy is that this store was given, see [`crate::format::chunk::Progress`] |
 //! | 0, 4, file u64, generation u32 | nothing: the items of that generation wait to be purged |
 //!
 //! File and generation are each written as a count of bytes u8 and that many bytes, without leading zeros: 3 bytes
@@ -29,6 +30,8 @@ const DPTR: [u8; 3] = [0, 1, 3];
 const PURGE: [u8; 3] = [0, 1, 4];
 /// Key of where volumes stand.
 pub(super) const VOLUMES: [u8; 3] = [0, 1, 5];
+/// Key of how far a copy is.
+pub(super) const COPY: [u8; 3] = [0, 1, 6];
 /// Longest prefix: file and generation.
 const PREFIX_MAX: usize = 1 + 8 + 1 + 4;
 
@@ -41,6 +44,7 @@ pub(super) enum Record {
     Dptr(FileId),
     Purge(FileId, u32),
     VolumeStore,
+    Copy,
 }
 
 impl Record {
@@ -56,6 +60,8 @@ impl Record {
             Self::Namespace
         } else if prefix == VOLUMES {
             Self::VolumeStore
+        } else if prefix == COPY {
+            Self::Copy
         } else if prefix == DPTR {
             Self::Dptr(FileId(u64::from_be_bytes(r.array()?)))
         } else if prefix == PURGE {
@@ -183,6 +189,7 @@ mod tests {
         assert_eq!(Record::decode(&dptr(FileId(258))), Ok(Record::Dptr(FileId(258))));
         assert_eq!(Record::decode(&purge(FileId(9), 7)), Ok(Record::Purge(FileId(9), 7)));
         assert_eq!(Record::decode(&VOLUMES), Ok(Record::VolumeStore));
+        assert_eq!(Record::decode(&COPY), Ok(Record::Copy));
         for since in [[None, None], [Some(Seq(7)), None], [Some(Seq(0)), Some(Seq(8))]] {
             assert_eq!(read_volumes(&volumes_value(since)), Ok(since));
         }

@@ -11,28 +11,35 @@
 //!
 //! Memory: one memtable that is filled and two that are written, and the cache of blocks.
 
+mod archive;
+mod blocks;
+mod copy;
+mod estimate;
 mod flush;
 mod import;
 mod memtable;
 mod read;
 mod tables;
 
-pub use read::StoreReader;
+pub use blocks::CachedRead;
+pub use copy::{CopyReader, VolumeRead};
+pub use read::{Snapshot, StoreReader};
 
 use super::due::{batches_due, damaged_entry};
 use super::namespace::{Namespace, NamespaceError, Outcome};
 use super::volumes::VolumeStore;
-use super::{SlowSync, StoreError, StoreWrite, keys};
+use super::{SlowSync, StoreError, StoreSnapshot, StoreWrite, keys};
 use crate::base::limits::STORE_MEMTABLE;
 use crate::base::{Fault, FileId, JournalKind, Ordinal, Seq};
 use crate::format::DecodeError;
 use crate::format::batch::Batch;
+use crate::format::chunk::Progress;
 use crate::format::dptr::DptrKind;
 use crate::format::entry::{Entry, EntryKind};
 use bytes::Bytes;
+use copy::CopiedBlocks;
 use flush::{Shared, Told};
 use memtable::{Memtable, RECORDS, Update};
-use read::Snapshot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
@@ -53,6 +60,8 @@ pub struct Opened {
     pub applied: [Seq; 2],
     /// Where the journals have to be given again from, at most `applied`: volumes may lack what came after.
     pub replay_from: [Seq; 2],
+    /// How far the copy is that the store was given, if it ever was given one.
+    pub copied: Option<Progress>,
 }
 
 /// Opens stores.
@@ -72,15 +81,17 @@ impl TreeStore {
     pub fn open(dir: &Path, volumes: &Path, node: Ordinal) -> Result<Opened, StoreError> {
         let (tables, lock) = import::open(dir, node)?;
         let seed = RandomState::new().hash_one(std::process::id());
-        let shared = Shared::new(tables, Memtable::new(1, seed));
+        let shared = Shared::new(tables, Memtable::new(1, seed, [Seq(0); 2]))?;
         let reader = StoreReader::new(Arc::clone(&shared));
         let missing = || damaged("its records", "they are missing");
-        let state = load(&reader.newest(), node)?.ok_or_else(missing)?;
+        let state = load(&Snapshot::newest(&shared), node)?.ok_or_else(missing)?;
         shared.begin_at(state.applied);
+        shared.replace_active(Memtable::new(1, seed, state.applied));
         let namespace = state.namespace.clone();
         let applied = state.applied;
         let volumes = VolumeStore::open(volumes, node, state.volumes_since, applied)?;
         let replay_from = volumes.given();
+        let copied = state.copied.clone();
         let threads = shared.start().map_err(disk("starting the threads of the store"))?;
         let writer = StoreWriter {
             shared,
@@ -93,10 +104,11 @@ impl TreeStore {
             freezes_late: false,
             dropped: BTreeMap::new(),
             purged: None,
+            copied_blocks: CopiedBlocks::default(),
             threads,
             lock,
         };
-        Ok(Opened { writer, reader, namespace, applied, replay_from })
+        Ok(Opened { writer, reader, namespace, applied, replay_from, copied })
     }
 }
 
@@ -108,6 +120,8 @@ struct State {
     purge: BTreeSet<(FileId, u32)>,
     /// As stored; see [`keys::VOLUMES`].
     volumes_since: [Option<Seq>; 2],
+    /// As stored; see [`keys::COPY`].
+    copied: Option<Progress>,
 }
 
 /// Writes of the store; there is one, on the apply thread. Every call may block on the disk.
@@ -127,6 +141,8 @@ pub struct StoreWriter {
     dropped: BTreeMap<FileId, u64>,
     /// The last item that was purged, so that the next step need not look for it.
     purged: Option<((FileId, u32), Bytes)>,
+    /// What a copy is ahead of that by blocks of volumes.
+    copied_blocks: CopiedBlocks,
     threads: Vec<JoinHandle<()>>,
     /// Held as long as anything may be written.
     lock: File,
@@ -191,9 +207,8 @@ impl StoreWriter {
         let Some(table) = self.state.purge.first().copied() else { return Ok(false) };
         self.make_room()?;
         let max_items = max_items.max(1);
-        let view = self.shared.view();
         let after = self.purged.as_ref().filter(|(of, _)| *of == table).map(|(_, id)| id.clone());
-        let snapshot = Snapshot::newest(&self.shared, view);
+        let snapshot = Snapshot::newest(&self.shared);
         let items = snapshot.scan(table.0, table.1, after.as_deref(), max_items, false)?;
         let done = items.len() < max_items;
         let mut staged: Vec<_> =
@@ -250,22 +265,26 @@ impl StoreWriter {
     fn freeze(&mut self) -> Option<u64> {
         let active = Arc::clone(&self.shared.view().active);
         let brings = (self.state.applied, self.volumes.since());
-        if active.is_empty() && brings == self.frozen_at {
+        let copied = self.copied_blocks.synced.take();
+        if active.is_empty() && brings == self.frozen_at && copied.is_none() {
             return None;
         }
         let (applied, since) = brings;
-        self.commit(&[
+        let mut staged = vec![
             Staged::record(&keys::APPLIED, Some(keys::applied_value(applied))),
             Staged::record(&keys::VOLUMES, Some(keys::volumes_value(since))),
-        ]);
+        ];
+        staged.extend(copied.iter().map(|copied| Staged::record(&keys::COPY, Some(copied.encode()))));
+        self.commit(&staged);
         self.state.volumes_since = since;
+        self.state.copied = copied.or(self.state.copied.take());
         self.frozen_at = brings;
-        self.shared.freeze(applied, Memtable::new(active.number + 1, self.seed));
+        self.shared.freeze(applied, Memtable::new(active.number + 1, self.seed, applied));
         Some(active.number)
     }
 
     fn commit(&self, staged: &[Staged<'_>]) {
-        self.shared.view().active.commit(staged.iter().map(Staged::update));
+        self.shared.view().active.commit(staged.iter().map(Staged::update), self.state.applied);
     }
 
     /// Puts everything that batches change into `staged`, in order, and the definitions into the namespace.
@@ -319,10 +338,9 @@ impl StoreWriter {
 
     /// Takes back what staging did to the state: that is read again as it was committed.
     fn take_back(&mut self) -> Result<(), StoreError> {
-        let view = self.shared.view();
         let missing = || damaged("its records", "they are gone");
         let (applied, since) = (self.state.applied, self.state.volumes_since);
-        let loaded = load(&Snapshot::newest(&self.shared, view), self.node);
+        let loaded = load(&Snapshot::newest(&self.shared), self.node);
         self.state = loaded.and_then(|state| state.ok_or_else(missing)).inspect_err(|_| {
             self.failed = Some(UNCLEAN);
         })?;
@@ -349,13 +367,14 @@ impl StoreWrite for StoreWriter {
             self.take_back()?;
             return Err(error);
         }
-        self.commit(&staged);
         self.state.applied[journal.index()] = last;
+        self.commit(&staged);
         Ok(())
     }
 
     fn begin_checkpoint(&mut self) -> Option<SlowSync> {
         let volumes = self.volumes.begin_sync();
+        self.copied_blocks.begin();
         if self.failed.is_some() {
             return volumes;
         }
@@ -397,7 +416,8 @@ impl StoreWrite for StoreWriter {
         })?;
         // What was applied since the checkpoint began need not be part of it; but no journal is let go before the store
         // says that volumes do not need it.
-        if !begun || self.freezes_late || since != self.frozen_at.1 {
+        self.copied_blocks.synced(begun);
+        if !begun || self.freezes_late || since != self.frozen_at.1 || self.copied_blocks.synced.is_some() {
             let _ = self.freeze();
         }
         let last = self.shared.view().active.number - 1;
@@ -418,10 +438,15 @@ const EIO: Fault = Fault::Errno(5);
 /// EUCLEAN: something has to be repaired.
 const UNCLEAN: Fault = Fault::Errno(117);
 
+/// Reads any bytes as the ends of the tree's files.
+pub fn fuzz_archive(bytes: &[u8]) {
+    archive::fuzz(bytes);
+}
+
 /// Reads every record; none if there is nothing at all.
-fn load(snapshot: &Snapshot<'_>, node: Ordinal) -> Result<Option<State>, StoreError> {
+fn load(snapshot: &Snapshot, node: Ordinal) -> Result<Option<State>, StoreError> {
     let (mut format, mut applied, mut meta, mut volumes_since) = (None, None, None, [None; 2]);
-    let (mut records, mut purge) = (Vec::new(), BTreeSet::new());
+    let (mut records, mut purge, mut copied) = (Vec::new(), BTreeSet::new(), None);
     for (key, value) in snapshot.records()? {
         match keys::Record::decode(&key).map_err(damaged_record)? {
             keys::Record::Format => format = Some(keys::read_format(&value).map_err(damaged_record)?),
@@ -430,6 +455,7 @@ fn load(snapshot: &Snapshot<'_>, node: Ordinal) -> Result<Option<State>, StoreEr
             keys::Record::VolumeStore => {
                 volumes_since = keys::read_volumes(&value).map_err(damaged_record)?
             }
+            keys::Record::Copy => copied = Some(Progress::decode(&value).map_err(damaged_record)?),
             keys::Record::Dptr(id) => records.push((id, value)),
             keys::Record::Purge(file, generation) => {
                 purge.insert((file, generation));
@@ -448,7 +474,7 @@ fn load(snapshot: &Snapshot<'_>, node: Ordinal) -> Result<Option<State>, StoreEr
     let borrowed = records.iter().map(|(id, value)| (*id, value.as_ref()));
     let namespace = Namespace::from_records(&meta, borrowed)
         .map_err(|error: NamespaceError| damaged("its namespace", &error.to_string()))?;
-    Ok(Some(State { namespace, applied, purge, volumes_since }))
+    Ok(Some(State { namespace, applied, purge, volumes_since, copied }))
 }
 
 /// The records of a store in which nothing is, in the order of their keys.
@@ -478,7 +504,11 @@ fn damaged(what: &'static str, why: &str) -> StoreError {
 }
 
 #[cfg(test)]
+mod blocks_tests;
+#[cfg(test)]
 mod damage_tests;
+#[cfg(test)]
+mod estimate_tests;
 #[cfg(test)]
 mod import_tests;
 #[cfg(test)]

@@ -240,6 +240,20 @@ impl<S: StoreRead> Core<S> {
             StoreEvent::CheckpointFailed { fault } => self.checkpoint_failed(fault),
             StoreEvent::CopyBegun { result } => self.copy_begun(result),
             StoreEvent::ChunkTaken { round, id } => self.chunk_taken(round, id),
+            StoreEvent::Fetched { fetch, result } => self.fetched(fetch, result),
+        }
+    }
+
+    /// The store shows this much already, whatever was told of it so far. What the store was given again after a start
+    /// does not count: items show it, volumes may not.
+    pub(super) fn note_visible(&mut self, visible: [Seq; 2]) {
+        for journal in JournalKind::ALL {
+            let applier = self.appliers.of(journal);
+            let (applied, round) = (applier.applied(), applier.round());
+            let seq = visible[journal.index()].min(applier.submitted());
+            if seq > applied {
+                self.applied(journal, round, seq);
+            }
         }
     }
 

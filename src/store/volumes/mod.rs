@@ -180,6 +180,32 @@ impl VolumeStore {
         Ok(())
     }
 
+    /// A journal begins anew behind `origin`, and these volumes begin empty.
+    pub(super) fn restart_at(
+        &mut self,
+        journal: JournalKind,
+        origin: Seq,
+        empty: Vec<FileId>,
+    ) -> Result<(), StoreError> {
+        let plan = Plan::of_emptied(empty);
+        if plan.changes(|file| self.files.holds(file)) {
+            self.files.apply(&plan).map_err(failed("emptying a volume"))?;
+        }
+        self.standing.restarted(journal, origin);
+        Ok(())
+    }
+
+    /// Makes a range these runs, and zeros between them. A checkpoint makes that durable, and no journal tells it again.
+    pub(super) fn set_range(
+        &mut self,
+        file: FileId,
+        offset: u64,
+        len: u64,
+        runs: &[(u64, Bytes)],
+    ) -> Result<(), StoreError> {
+        self.files.apply(&Plan::of_range(file, offset, len, runs)).map_err(failed("writing a volume"))
+    }
+
     /// The slow part of a checkpoint, if any volume was written.
     pub(super) fn begin_sync(&mut self) -> Option<SlowSync> {
         self.standing.begin();

@@ -1,0 +1,234 @@
+//! How this store gives a copy of what is replicated, and how it becomes one.
+
+use super::super::{CopySource, CopyTarget, StoreError, StoreSnapshot, chunk, keys};
+use super::flush::Shared;
+use super::read::{Snapshot, StoreReader};
+use super::{Staged, StoreWriter, damaged, damaged_record, load};
+use crate::store::due::damaged_entry;
+use crate::base::{Fault, FileId, JournalKind, Ordinal, Seq};
+use crate::format::chunk::{Chunk, Content, CopyBegin, Definitions, Progress, Want, WantFrom};
+use crate::format::dptr::{Dptr, DptrKind};
+use bytes::Bytes;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Reads a range of a volume, whose every block is checked, from any thread.
+pub type VolumeRead = Box<dyn Fn(FileId, u64, usize) -> Result<Bytes, Fault> + Send>;
+
+/// Items that are looked at together when a range is replaced.
+const STEP: usize = 1024;
+
+/// What is read for a copy.
+pub struct CopyReader {
+    shared: Arc<Shared>,
+    node: Ordinal,
+    volumes: VolumeRead,
+}
+
+impl std::fmt::Debug for CopyReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CopyReader")
+    }
+}
+
+impl StoreReader {
+    /// Reads for a copy, of items here and of volumes by `volumes`.
+    #[must_use]
+    pub fn for_copies(&self, node: Ordinal, volumes: VolumeRead) -> CopyReader {
+        CopyReader { shared: Arc::clone(&self.shared), node, volumes }
+    }
+}
+
+impl CopySource for CopyReader {
+    fn definitions(&self) -> Result<(Seq, Definitions), StoreError> {
+        let snapshot = Snapshot::newest(&self.shared);
+        let state = load(&snapshot, self.node)?.ok_or_else(|| damaged("its records", "they are gone"))?;
+        Ok((snapshot.applied()[0], state.namespace.definitions()))
+    }
+
+    fn range(&self, want: &Want) -> Result<Chunk, StoreError> {
+        let snapshot = Snapshot::newest(&self.shared);
+        let at = snapshot.applied()[0];
+        let empty = Chunk { id: want.id, file: want.file, at, until: at, content: Content::Gone, ends: true };
+        let Some(record) = snapshot.record(&keys::dptr(want.file))? else { return Ok(empty) };
+        let dptr = Dptr::decode(&record).map_err(damaged_record)?;
+        match (&want.from, dptr.kind) {
+            (WantFrom::Items(after), DptrKind::Records) => {
+                let scan =
+                    |after: &[u8], limit| snapshot.scan(want.file, dptr.generation, Some(after), limit, true);
+                chunk::of_items(empty, after, want.most, scan)
+            }
+            (WantFrom::Blocks(offset), DptrKind::Blocks) => {
+                let len = chunk::blocks_of(*offset, want.most, dptr.blocks);
+                let len = usize::try_from(len).unwrap_or(usize::MAX);
+                let bytes = (self.volumes)(want.file, *offset, len)
+                    .map_err(|fault| StoreError::Disk { doing: "reading a volume", fault })?;
+                Ok(chunk::of_blocks(empty, *offset, bytes, dptr.blocks))
+            }
+            _ => Ok(empty),
+        }
+    }
+}
+
+impl StoreWriter {
+    /// How far the copy is that this store is given, if it ever was given one.
+    #[must_use]
+    pub fn copied(&self) -> Option<&Progress> {
+        self.state.copied.as_ref()
+    }
+
+    /// Items of generations that are to be purged and that new definitions name again go first.
+    fn purge_again(&mut self) -> Result<(), StoreError> {
+        let namespace = &self.state.namespace;
+        let again = |(file, generation): &(FileId, u32)| {
+            namespace.file(*file).is_some_and(|info| info.dptr.generation == *generation)
+        };
+        let due: Vec<_> = self.state.purge.iter().copied().filter(again).collect();
+        for table in due {
+            let mut after = Bytes::new();
+            loop {
+                self.make_room()?;
+                let found = Snapshot::newest(&self.shared).scan(table.0, table.1, Some(&after), STEP, false)?;
+                let staged: Vec<_> =
+                    found.iter().map(|(id, _)| Staged { table, id: id.as_ref().into(), value: None }).collect();
+                self.commit(&staged);
+                match found.last() {
+                    Some((id, _)) if found.len() == STEP => after = id.clone(),
+                    _ => break,
+                }
+            }
+            self.state.purge.remove(&table);
+            self.commit(&[Staged::record(&keys::purge(table.0, table.1), None)]);
+        }
+        Ok(())
+    }
+
+    fn stage_copy(&mut self, begin: &CopyBegin) -> Result<(), StoreError> {
+        let out = self.state.namespace.adopt(&begin.namespace).map_err(damaged_entry)?;
+        self.purge_again()?;
+        let namespace = &self.state.namespace;
+        let mut staged: Vec<_> =
+            out.records.iter().map(|id| Staged::record(&keys::dptr(*id), namespace.record(*id))).collect();
+        staged.push(Staged::record(&keys::NAMESPACE, Some(namespace.meta())));
+        staged.push(Staged::record(&keys::COPY, Some(Progress::at(begin.origin).encode())));
+        let number = self.shared.view().active.number;
+        for (file, generation) in out.dropped {
+            staged.push(Staged::record(&keys::purge(file, generation), Some(Vec::new())));
+            self.state.purge.insert((file, generation));
+            self.dropped.insert(file, number);
+        }
+        self.state.applied[JournalKind::Replicated.index()] = begin.origin.seq;
+        self.commit(&staged);
+        Ok(())
+    }
+
+    /// What a range of a record file has that a chunk does not, and what the chunk has.
+    fn stage_items<'a>(&self, chunk: &'a Chunk, generation: u32) -> Result<Vec<Staged<'a>>, StoreError> {
+        let Content::Items { after, through, items } = &chunk.content else { return Ok(Vec::new()) };
+        let table = (chunk.file, generation);
+        let kept: BTreeSet<&[u8]> = items.iter().map(|(id, _)| id.as_ref()).collect();
+        let snapshot = Snapshot::newest(&self.shared);
+        let mut staged = Vec::with_capacity(items.len());
+        let mut last = after.clone();
+        loop {
+            let found = snapshot.scan(chunk.file, generation, Some(&last), STEP, false)?;
+            let more = found.len() == STEP;
+            let mut beyond = false;
+            for (id, _) in found {
+                beyond = !chunk.ends && id > *through;
+                if beyond {
+                    break;
+                }
+                if !kept.contains(id.as_ref()) {
+                    staged.push(Staged { table, id: id.to_vec().into(), value: None });
+                }
+                last = id;
+            }
+            if beyond || !more {
+                break;
+            }
+        }
+        staged.extend(items.iter().map(|(id, value)| Staged {
+            table,
+            id: id.as_ref().into(),
+            value: Some(value.as_ref().into()),
+        }));
+        Ok(staged)
+    }
+}
+
+impl CopyTarget for StoreWriter {
+    fn begin_copy(&mut self, begin: &CopyBegin) -> Result<(), StoreError> {
+        self.ready()?;
+        self.make_room()?;
+        let replicated: Vec<FileId> = self
+            .state
+            .namespace
+            .files()
+            .filter(|(_, info)| info.replicated && info.dptr.kind == DptrKind::Blocks)
+            .map(|(id, _)| id)
+            .collect();
+        self.volumes.restart_at(JournalKind::Replicated, begin.origin.seq, replicated).inspect_err(|_| {
+            if let Some(fault) = self.volumes.failed_sync() {
+                self.failed = Some(fault.at_sync());
+            }
+        })?;
+        if let Err(error) = self.stage_copy(begin) {
+            self.take_back()?;
+            return Err(error);
+        }
+        self.state.copied = Some(Progress::at(begin.origin));
+        self.copied_blocks = CopiedBlocks::default();
+        Ok(())
+    }
+
+    fn take_chunk(&mut self, chunk: &Chunk, progress: &Progress) -> Result<(), StoreError> {
+        self.ready()?;
+        let info = self.state.namespace.file(chunk.file).filter(|info| info.replicated);
+        let known = info.map(|info| (info.dptr.kind, info.dptr.generation));
+        if let (Content::Blocks { offset, len, runs }, Some((DptrKind::Blocks, _))) = (&chunk.content, known) {
+            self.volumes.set_range(chunk.file, *offset, *len, runs).inspect_err(|_| {
+                if let Some(fault) = self.volumes.failed_sync() {
+                    self.failed = Some(fault.at_sync());
+                }
+            })?;
+        }
+        // Blocks are durable after a sync only, and what comes behind them must not be told before they are.
+        if matches!(chunk.content, Content::Blocks { .. }) || self.copied_blocks.taken.is_some() {
+            self.copied_blocks.taken = Some(progress.clone());
+            return Ok(());
+        }
+        self.make_room()?;
+        let mut staged = match known {
+            Some((DptrKind::Records, generation)) => self.stage_items(chunk, generation)?,
+            _ => Vec::new(),
+        };
+        staged.push(Staged::record(&keys::COPY, Some(progress.encode())));
+        self.commit(&staged);
+        self.state.copied = Some(progress.clone());
+        Ok(())
+    }
+}
+
+/// How far a copy is with blocks that a crash may still take.
+#[derive(Debug, Default)]
+pub(super) struct CopiedBlocks {
+    /// With all that were taken.
+    pub(super) taken: Option<Progress>,
+    /// With those that the sync under way makes durable.
+    pub(super) syncing: Option<Progress>,
+    /// With those that are durable, and of which the store has not been told.
+    pub(super) synced: Option<Progress>,
+}
+
+impl CopiedBlocks {
+    /// A sync begins.
+    pub(super) fn begin(&mut self) {
+        self.syncing.clone_from(&self.taken);
+    }
+
+    /// It succeeded; if none was `begun`, all is synced.
+    pub(super) fn synced(&mut self, begun: bool) {
+        self.synced = if begun { self.syncing.take() } else { self.taken.clone() };
+    }
+}
