@@ -19,6 +19,7 @@ mod pages;
 mod pair;
 mod redis_differential;
 mod service;
+mod full_sync;
 mod set_back;
 mod simulation;
 mod strangers;

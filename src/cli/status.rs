@@ -193,6 +193,11 @@ pub(crate) fn screen(s: &Status) -> String {
     if let Some(gap) = &s.gap {
         line("missing", visible(&gap.text));
     }
+    if let Some(copy) = &s.copy {
+        let what = if copy.here { "taken from the primary" } else { "given to the peer" };
+        let (amount, origin) = (bytes(copy.bytes), count(copy.origin));
+        line("copy", format!("of everything replicated, from entry {origin} on: {amount} {what} so far"));
+    }
     if let Some(link) = link(s) {
         line("link", link);
     }

@@ -54,7 +54,9 @@ impl Need {
                 Self::Nothing
             }
             AdminRequest::Takeover { .. } => Self::Journal,
-            AdminRequest::StartAlone | AdminRequest::StartAloneAcceptLoss => Self::Replayed,
+            AdminRequest::StartAlone | AdminRequest::StartAloneAcceptLoss | AdminRequest::Resync => {
+                Self::Replayed
+            }
             AdminRequest::AccountCreate { .. }
             | AdminRequest::AccountDelete { .. }
             | AdminRequest::AccountRename { .. }

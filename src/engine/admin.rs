@@ -32,6 +32,8 @@ pub enum AdminRequest {
     StartAlone,
     /// The same, and entries of which the peer has told, and which are not here, may be given up.
     StartAloneAcceptLoss,
+    /// Lets this primary give its peer a copy of everything, where `full_sync` says to ask.
+    Resync,
     /// Answered by [`AccountView`].
     AccountCreate {
         /// Name.
@@ -203,6 +205,17 @@ pub struct PeerView {
     pub silence_seconds: f64,
     /// What it has applied.
     pub applied: u64,
+}
+
+/// A copy of everything that is replicated, on its way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyView {
+    /// Whether this node is given it; else it gives it.
+    pub here: bool,
+    /// The entry at which it began.
+    pub origin: u64,
+    /// Content that went over the link in this connection, or was taken in this life (bytes).
+    pub bytes: u64,
 }
 
 /// Entries that one of the two nodes lacks.
@@ -394,6 +407,9 @@ pub struct Status {
     /// Entries that one of the two nodes lacks, beyond what is normally under way.
     #[serde(default)]
     pub gap: Option<GapView>,
+    /// The copy of everything that one of the two nodes is given now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<CopyView>,
     /// The promises that are lowered now: the database's, and those of files with a level of their own.
     #[serde(default)]
     pub lowered: Vec<LoweredView>,

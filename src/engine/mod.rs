@@ -172,6 +172,7 @@ impl<S: StoreRead> Engine<S> {
             }
             AdminRequest::StartAlone => core.start_alone(token, false),
             AdminRequest::StartAloneAcceptLoss => core.start_alone(token, true),
+            AdminRequest::Resync => core.resync(token),
             AdminRequest::AccountList => {
                 let list = core.account_views();
                 core.reply_value(token, list);

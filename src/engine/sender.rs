@@ -79,7 +79,7 @@ impl Stream {
             told: Seq(0),
             reader: JournalReader::after(common.seq),
             ready: None,
-            giving: Giving::default(),
+            giving: Giving::behind(common.seq),
         }
     }
 

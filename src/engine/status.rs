@@ -90,6 +90,7 @@ impl<S: StoreRead> Core<S> {
                 local_durable: local.durable.0,
             },
             gap: self.gap(),
+            copy: self.copy_view(),
             lowered: self.lowered_promises(),
             at_risk: AtRisk { entries: behind, bytes: risk_bytes, seconds: risk_age },
             link: self.link_view(),

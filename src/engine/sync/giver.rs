@@ -7,8 +7,9 @@ use crate::engine::core::Core;
 use crate::engine::effect::{CopyEffect, Severity};
 use crate::engine::event::CopyEvent;
 use crate::engine::incidents::Matter;
+use crate::engine::link::Link;
 use crate::engine::sender::{Outbound, OutboundPhase, Stream};
-use crate::format::chunk::{Chunk, CopyBegin, Definitions, Want};
+use crate::format::chunk::{Chunk, Content, CopyBegin, Definitions, Want};
 use crate::format::frame::{FEATURE_COPY, FrameKind};
 use crate::store::StoreRead;
 use std::collections::VecDeque;
@@ -27,11 +28,18 @@ pub(in crate::engine) struct Giving {
     reading: Option<u64>,
     /// Read, and not sent yet.
     ready: Option<Chunk>,
+    /// The stream began behind this entry.
+    origin: Seq,
     /// Content sent (bytes).
     sent: u64,
 }
 
 impl Giving {
+    /// To a peer that has the history up to `origin`.
+    pub(in crate::engine) fn behind(origin: Seq) -> Self {
+        Self { origin, ..Self::default() }
+    }
+
     /// Whether the batch behind entry `sent` may go.
     pub(in crate::engine) fn lets_go_on(&self, sent: Seq) -> bool {
         self.hold.is_none_or(|hold| sent < hold)
@@ -167,6 +175,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn range_read(&mut self, read: u64, result: Result<Chunk, Fault>) {
+        let durable = self.replicated().pace().durable;
         let Some((_, stream)) = self.link.stream() else { return };
         let giving = &mut stream.giving;
         if giving.reading.take_if(|reading| *reading == read).is_none() {
@@ -177,14 +186,23 @@ impl<S: StoreRead> Core<S> {
             Ok(chunk) => {
                 giving.wants.pop_front();
                 giving.hold = Some(chunk.at);
-                giving.ready = Some(chunk);
+                // Blocks may be newer than the store says, but not than what it could be given.
+                let newest = if matches!(chunk.content, Content::Blocks { .. }) { durable } else { chunk.at };
+                giving.ready = Some(Chunk { until: chunk.until.max(newest), ..chunk });
             }
             Err(fault) => self.cannot_give(&format!("reading what is wanted: {fault}")),
         }
     }
+}
 
-    /// Content given to the peer in the present stream (bytes).
-    pub(in crate::engine) fn given_bytes(&mut self) -> u64 {
-        self.link.stream().map_or(0, |(_, stream)| stream.giving.sent)
+impl Link {
+    /// Where a copy began that the peer is given in the present stream, and how much of it was given (bytes).
+    pub(super) fn given_copy(&self) -> Option<(Seq, u64)> {
+        match &self.outbound.as_ref()?.phase {
+            OutboundPhase::Streaming(stream) if stream.giving.sent > 0 => {
+                Some((stream.giving.origin, stream.giving.sent))
+            }
+            _ => None,
+        }
     }
 }

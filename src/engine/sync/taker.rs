@@ -1,7 +1,8 @@
 //! The side of a node that is incomplete: it leaves what it had, asks for every range, and is a standby when all is whole.
 
 use crate::base::limits::CHUNKS_WAITING_MAX;
-use crate::base::{Epoch, Fault, FileId, Mono, Position, Seq};
+use crate::base::{Epoch, Fault, FileId, Mono, Seq};
+use crate::engine::admin::{CopyView, DoneView};
 use crate::engine::core::Core;
 use crate::engine::effect::{LinkEffect, Severity, StoreEffect};
 use crate::engine::incidents::Matter;
@@ -114,11 +115,6 @@ impl Taking {
             State::Again(at) => Some(*at),
             _ => None,
         }
-    }
-
-    /// Content taken in this life (bytes).
-    pub(in crate::engine) fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     /// The next chunk for a store that was given everything up to `submitted`.
@@ -461,9 +457,25 @@ impl<S: StoreRead> Core<S> {
         waited
     }
 
-    /// Where a copy would go on, for `status`.
-    pub(in crate::engine) fn copy_place(&self) -> Option<(Position, u64)> {
-        self.resync.taking.as_ref().map(|taking| (taking.progress.origin, taking.bytes()))
+    /// The copy that is on its way, for `status`.
+    pub(in crate::engine) fn copy_view(&self) -> Option<CopyView> {
+        let given = || self.link.given_copy().map(|(origin, bytes)| (false, origin, bytes));
+        let taking = self.resync.taking.as_ref();
+        let taken = taking.map(|taking| (true, taking.progress.origin.seq, taking.bytes));
+        let (here, origin, bytes) = taken.or_else(given)?;
+        Some(CopyView { here, origin: origin.0, bytes })
+    }
+
+    /// `resync`: the peer may be given a copy.
+    pub(in crate::engine) fn resync(&mut self, token: u64) {
+        if !self.serving() {
+            let message = format!("this node does not serve as primary (it is {})", self.roles.word());
+            return self.reply_no(token, message, "say it on the primary: that is the node whose content is copied");
+        }
+        self.resync.asked = true;
+        self.link.dial_now(self.now.mono);
+        self.dirty = true;
+        self.reply_value(token, DoneView { done: true });
     }
 
     /// Whether this node is incomplete.

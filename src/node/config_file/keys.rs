@@ -5,7 +5,7 @@ use super::read::DoorAddress;
 use super::size::size_text;
 use crate::base::limits::{BLOCK_U64, SEGMENT_MAX, SEGMENT_MIN};
 use crate::base::{AckLevel, Ordinal};
-use crate::engine::PeerLoss;
+use crate::engine::{FullSync, PeerLoss};
 use crate::format::PairId;
 use crate::format::control::Role;
 use crate::node::config::{Config, Encryption, IoChoice};
@@ -230,6 +230,15 @@ pub const KEYS: &[Key] = &[
         Fallback::Literal("\"wait\""),
         "A restarted primary whose peer is silent: wait for it (or for `start --alone`), or serve at once. \
          \"serve\" can make two primaries if the peer has taken over meanwhile.",
+    ),
+    key(
+        "full_sync",
+        Kind::Word(&["auto", "ask"], |c, word| {
+            c.engine.full_sync = if word == "ask" { FullSync::Ask } else { FullSync::Auto };
+        }),
+        Fallback::Literal("\"auto\""),
+        "A peer that the journal does not reach any more: give it a copy of everything by itself, or only after \
+         `hot-backup resync`. What only the peer has is never written over.",
     ),
     time(
         "heartbeat_ms",
