@@ -14,7 +14,7 @@ const STEP: usize = 64;
 
 /// Reads of the store, from any thread. Each call sees a state between two batches.
 pub struct StoreReader {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// Of this reader alone, not of its clones.
     pin: Mutex<Pin>,
 }
