@@ -16,6 +16,7 @@ use super::owner::check_owner;
 use super::peer_address::Resolver;
 use super::retired::Retired;
 use super::room::Room;
+use super::scrub::Scrubber;
 use super::segment_source::{self, DiskSegments};
 use super::setup::{self, SetupError};
 use super::starting::{Stage, Starting};
@@ -28,8 +29,8 @@ use crate::base::limits::{
     RETIRED_SHARE, STOP_JOIN_MS, VOLUME_FILES_MANY, VOLUME_FILES_MANY_FROM, VOLUME_FILES_MAX,
     VOLUME_FILES_MORE,
 };
-use crate::engine::{Engine, PrepareSegment, StartState};
-use crate::io::{Driver, keep_freed, loose_parents, make_dir, open};
+use crate::engine::{Engine, PrepareSegment, ScrubEffect, StartState};
+use crate::io::{Driver, keep_freed, loose_parents, make_dir, open, page_life};
 use crate::journal::{Recovered, recover};
 use crate::store::StoreError;
 use crate::store::tree_store::{Opened, StoreReader, StoreWriter, TreeStore};
@@ -164,7 +165,8 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let listeners = Listeners::open(&config, &layout)?;
     let (volumes, readers) = VolumeReads::new(&layout);
     let retired_max = (config.engine.quota_bytes / RETIRED_SHARE).max(config.engine.segment_bytes);
-    let (mut crew, threads) = Crew::start(&layout, found.writer, readers, retired_max, &inbox)?;
+    let tables = found.start.store.clone();
+    let (mut crew, threads) = Crew::start(&layout, found.writer, tables, readers, retired_max, &inbox)?;
     crew.threads.push(telling);
     let workers = threads.workers(manager, starting);
     let _ = core_inbox.set(inbox);
@@ -239,10 +241,18 @@ fn open_store(layout: &Layout, config: &Config) -> Result<Opened, StoreError> {
     let (path, volumes, ordinal) = (layout.store(), layout.volumes(), config.engine.ordinal);
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((0, 0));
     let (files, _) = volume_files(usize::try_from(limit).unwrap_or(usize::MAX));
+    // It may be a file system of its own, so the page cache is told by it, and from the first life on.
+    let volumes_dir = volumes.clone();
+    if let Err(error) = make_dir(&volumes_dir) {
+        tracing::warn!("making {}: {error}", volumes_dir.display());
+    }
     let opener = std::thread::spawn(move || {
         let _ = crate::io::give_way(STORE_NICE);
         let mut opened = TreeStore::open(&path, &volumes, ordinal)?;
         opened.writer.keep_volumes_open(files);
+        if let Some(life) = page_life(&volumes_dir).ok().flatten() {
+            opened.writer.volumes_live_in(&life)?;
+        }
         Ok(opened)
     });
     opener.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -329,14 +339,15 @@ struct Threads {
     bulk: Sender<PrepareSegment>,
     files: Sender<FileJob>,
     apply: Sender<Apply>,
+    scrub: Sender<ScrubEffect>,
     notes: Notes,
     resolver: Resolver,
 }
 
 impl Threads {
     fn workers(self, manager: SyncSender<manager::Life>, starting: Arc<Starting>) -> Workers {
-        let Self { bulk, files, apply, notes, resolver } = self;
-        Workers { bulk, files, apply, notes, resolver, manager, starting }
+        let Self { bulk, files, apply, scrub, notes, resolver } = self;
+        Workers { bulk, files, apply, scrub, notes, resolver, manager, starting }
     }
 }
 
@@ -350,6 +361,7 @@ impl Crew {
     fn start(
         layout: &Layout,
         mut writer: StoreWriter,
+        tables: StoreReader,
         readers: Readers,
         retired_max: u64,
         inbox: &Inbox,
@@ -359,7 +371,9 @@ impl Crew {
         let (files, files_work) = channel();
         let (apply, apply_work) = channel();
         let (notes, recorder) = Notes::new();
-        let workers = Threads { bulk, files, apply, notes, resolver: Resolver::new(inbox) };
+        let (scrub, scrub_work) = channel();
+        let (to_apply, to_apply_too) = (apply.clone(), apply.clone());
+        let workers = Threads { bulk, files, apply, scrub, notes, resolver: Resolver::new(inbox) };
         let mut threads = Vec::new();
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("bulk", move || disk::run_bulk(&at, &bulk_work, &to, &halt))?);
@@ -376,9 +390,11 @@ impl Crew {
             apply::run(&mut writer, tidy, make_room, &apply_work, &syncs, &to, &halt);
         })?);
         for _ in 0..Readers::THREADS {
-            let (readers, to) = (readers.clone(), inbox.clone());
-            threads.push(spawn("volume-read", move || readers.run(&to))?);
+            let (readers, to, apply) = (readers.clone(), inbox.clone(), to_apply.clone());
+            threads.push(spawn("volume-read", move || readers.run(&apply, &to))?);
         }
+        let scrubber = Scrubber::new(layout, tables, to_apply_too, inbox, &stop);
+        threads.push(spawn("scrub", move || scrubber.run(&scrub_work))?);
         let at = layout.clone();
         threads.push(spawn("incidents", move || recorder.run(&at))?);
         Ok((Self { stop, threads }, workers))
