@@ -17,7 +17,7 @@ use crate::store::memory::MemoryStore;
 use crate::store::namespace::Namespace;
 
 const PAIR: PairId = PairId([4; 16]);
-const DISK: FileId = FileId(11);
+pub(in super::super) const DISK: FileId = FileId(11);
 
 struct Nothing;
 
@@ -47,8 +47,8 @@ fn config() -> EngineConfig {
     }
 }
 
-/// A node that serves the volume `acc/disk`, with its first segment at hand.
-fn core() -> Core<MemoryStore> {
+/// A node that serves the volume `acc/disk` of 1 GiB, with its first segment at hand.
+pub(in super::super) fn core() -> Core<MemoryStore> {
     let dptr = |kind, account, name: &str| Dptr {
         kind,
         flags: Flags::L,

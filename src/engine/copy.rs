@@ -8,8 +8,8 @@ use super::blocks::{Asker, joined};
 use super::core::Core;
 use super::effect::Severity;
 use super::incidents::Matter;
-use crate::base::limits::BLOCK_U64;
-use crate::base::{FileId, JournalKind};
+use crate::base::limits::{BLOCK_U64, COPY_RETRY_MS};
+use crate::base::{FileId, JournalKind, Mono};
 use crate::doors::{Allocation, Piece, Refusal};
 use crate::format::dptr::DptrKind;
 use crate::format::entry::{BlockId, Entry, EntryKind};
@@ -48,7 +48,7 @@ enum CopyAt {
 
 impl<S: StoreRead> Core<S> {
     pub(super) fn pump_copy(&mut self) {
-        if !self.serving() || self.barrier.is_some() {
+        if !self.serving() || self.barrier.is_some() || self.now.mono < self.copy_not_before {
             return;
         }
         if self.copy.is_none() {
@@ -117,8 +117,14 @@ impl<S: StoreRead> Core<S> {
         self.end_copy(file, &format!("{copied} items are copied into the journal"));
     }
 
-    /// The job ends; it is due still, and begins again from the start.
+    /// When a copy that failed begins again.
+    pub(super) fn copy_deadline(&self) -> Option<Mono> {
+        (self.now.mono < self.copy_not_before).then_some(self.copy_not_before)
+    }
+
+    /// The job ends; it is due still, and begins again from the start, after a while: each time it makes entries.
     fn copy_failed(&mut self, error: &Refusal) {
+        self.copy_not_before = self.now.mono.plus_ms(COPY_RETRY_MS);
         let text = format!("copying a file to the peer: {error}");
         self.incident_once(Severity::Warning, "copy-failed", text);
     }

@@ -19,6 +19,7 @@ use super::peer::{self, Keeping};
 use super::promises::Promises;
 use super::read_back::ReadFor;
 use super::roles::{RoleState, Stage};
+use super::scrub::Scrubs;
 use crate::base::limits::{BLOCK_U64, SEGMENT_MIN};
 use crate::base::{AckLevel, Fault, JournalKind, Mono, Now, Ordinal, Seq, Wait};
 use crate::format::control::{Control, EpochMark, Role};
@@ -77,6 +78,8 @@ pub(super) struct Core<S> {
     pub(super) definitions: VecDeque<(u64, super::admin::AdminRequest)>,
     pub(super) admin_waits: Vec<(Wait, u64, AdminReply)>,
     pub(super) copy: Option<CopyJob>,
+    /// A copy that failed does not begin again before.
+    pub(super) copy_not_before: Mono,
     pub(super) listing: Option<Listing>,
     /// Why the last write of a journal failed.
     pub(super) write_fault: Option<Fault>,
@@ -90,6 +93,7 @@ pub(super) struct Core<S> {
     pub(super) incidents: Incidents,
     pub(super) refused: u64,
     pub(super) damage: Damage,
+    pub(super) scrubs: Scrubs,
     /// Something besides the journal found the disk full.
     pub(super) room_wanted: bool,
     /// Room was made for the store, which tries again: until then nobody is told that the disk is full.
@@ -181,6 +185,7 @@ impl<S: StoreRead> Core<S> {
             definitions: VecDeque::new(),
             admin_waits: Vec::new(),
             copy: None,
+            copy_not_before: Mono(0),
             listing: None,
             write_fault: None,
             pace: super::throttle::Throttle::default(),
@@ -190,6 +195,7 @@ impl<S: StoreRead> Core<S> {
             incidents: Incidents::default(),
             refused: 0,
             damage: Damage::default(),
+            scrubs: Scrubs::default(),
             room_wanted: false,
             room_until: Mono(0),
             dirty: true,

@@ -38,6 +38,7 @@ mod receiver;
 mod retention;
 mod roles;
 mod rounds;
+mod scrub;
 mod sender;
 mod standstill;
 mod status;
@@ -55,9 +56,12 @@ use blocks::Answer;
 pub use config::{EngineConfig, PeerLoss, StartState};
 pub use effect::{
     Allocation, ClientDoor, ClientEffect, ClientPlace, Effect, FileEffect, Incident, JournalEffect,
-    LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment, Severity, StoreEffect, Tls, VolumeEffect,
+    LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment, ScrubEffect, ScrubPart, Severity,
+    StoreEffect, Tls, VolumeEffect,
 };
-pub use event::{ClientEvent, Event, FileEvent, JournalEvent, LinkEvent, StoreEvent, VolumeEvent};
+pub use event::{
+    ClientEvent, Event, FileEvent, JournalEvent, LinkEvent, ScrubEvent, StoreEvent, VolumeEvent,
+};
 use roles::{Abandon, Stage};
 pub use rounds::Rounds;
 
@@ -103,6 +107,8 @@ impl<S: StoreRead> Engine<S> {
             Event::Store(event) => core.store_event(event),
             Event::Volume(VolumeEvent::Read { read, result }) => core.volume_read(read, result),
             Event::Volume(VolumeEvent::Allocation { read, result }) => core.volume_allocation(read, result),
+            Event::Volume(VolumeEvent::Wrong { places }) => core.volumes_wrong(&places),
+            Event::Scrub(event) => core.scrub_event(event),
             Event::File(event) => core.file_event(event),
             Event::Link(event) => core.link_event(event),
             Event::Client(event) => self.client_event(now, event, was_dirty),
@@ -179,6 +185,10 @@ impl<S: StoreRead> Engine<S> {
                 core.reply_value(token, list);
             }
             AdminRequest::LogShow { limit } => core.start_listing(token, limit),
+            AdminRequest::Scrub { name, rate, renew } => {
+                core.scrub(token, &scrub::Wanted { name, rate, renew });
+            }
+            AdminRequest::ScrubStop => core.stop_scrub(token),
             AdminRequest::DivergedList => {
                 let list = core.state.diverged_files.clone();
                 core.reply_value(token, list);
@@ -232,6 +242,7 @@ impl<S: StoreRead> Engine<S> {
         core.pump_degrade();
         core.pump_definitions();
         core.pump_copy();
+        core.pump_scrub();
         core.pump_listing();
         core.watch_peer();
         core.pump_peer();
@@ -301,6 +312,8 @@ impl<S: StoreRead> Engine<S> {
             core.incidents.deadline(),
             core.stuck_deadline(),
             core.standstill_deadline(),
+            core.scrub_deadline(),
+            core.copy_deadline(),
             self.door.deadline(),
             self.nbd.deadline(),
         ]

@@ -38,6 +38,8 @@ fn config() -> EngineConfig {
         peer_timeout_ms: 5000,
         checkpoint_ms: 60_000,
         checkpoint_bytes: 1 << 30,
+        scrub_every_days: 0,
+        scrub_rate: 0,
         resp_default: None,
         resp_password: None,
         resp_doors: Vec::new(),

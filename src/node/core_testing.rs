@@ -157,6 +157,7 @@ fn workers(layout: &Layout, inbox: &Inbox, note: Sender<Incident>, names: LookUp
     let (bulk, bulk_work) = channel();
     let (files, files_work) = channel();
     let (apply, _unused) = channel();
+    let (scrub, _) = channel();
     let (notes, recorder) = Notes::new();
     let stop = Arc::new(AtomicBool::new(false));
     let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
@@ -167,7 +168,7 @@ fn workers(layout: &Layout, inbox: &Inbox, note: Sender<Incident>, names: LookUp
     let (manager, _unheard) = manager::channel();
     let resolver = Resolver::with(inbox, names);
     let starting = Arc::new(super::super::starting::Starting::new());
-    Workers { bulk, files, apply, notes, manager, resolver, starting }
+    Workers { bulk, files, apply, scrub, notes, manager, resolver, starting }
 }
 
 impl Node {
