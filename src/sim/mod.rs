@@ -19,6 +19,7 @@ mod net;
 mod operator;
 mod options;
 mod resp;
+mod rot;
 pub mod scenario;
 mod trace;
 mod truth;

@@ -9,14 +9,14 @@ use super::operator::Operator;
 use super::options::{Mutation, Options, Streams};
 use super::trace::Trace;
 use crate::base::{AlignedBuf, ConnId, FileId, JournalKind, Mono, Now, Ordinal, Round, SegmentIndex, Seq};
-use crate::engine::{ClientEvent, Engine, EngineConfig, Event, ReadSegment, Rounds, StoreEvent};
+use crate::engine::{ClientEvent, Engine, EngineConfig, Event, ReadSegment, Rounds, ScrubPart, StoreEvent};
 use crate::format::PairId;
 use crate::format::batch::Batch;
 use crate::format::control::{Control, Role};
 use crate::store::StoreWrite;
 use crate::store::memory::MemoryStore;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 /// The pair of every run.
 pub(super) const PAIR: PairId = PairId([0x5a; 16]);
@@ -42,6 +42,8 @@ pub(super) enum Ev {
     Store,
     /// The store reads a volume, or tells what takes space in it: number, file, offset, length, which.
     Volume(u64, FileId, u64, usize, bool),
+    /// A part was scrubbed.
+    Scrub(u64, ScrubPart),
     /// What the store did is told.
     Told,
     /// The slow part of a checkpoint begins.
@@ -170,6 +172,8 @@ pub(super) struct Node {
     pub(super) disk: Disk,
     /// Its store.
     pub(super) store: MemoryStore,
+    /// Blocks of its volumes of which a bit has turned.
+    pub(super) rotten: BTreeSet<(FileId, u64)>,
     /// What the store was given, in order.
     pub(super) log: Vec<(JournalKind, Batch)>,
     /// Its decisions, while it lives.
@@ -257,6 +261,7 @@ impl World {
         let node = |n: usize| Node {
             disk: Disk::new(controls[n].encode()),
             store: MemoryStore::new(Ordinal(u8::try_from(n).unwrap_or(0))),
+            rotten: BTreeSet::new(),
             log: Vec::new(),
             engine: None,
             life: 0,
@@ -314,6 +319,7 @@ impl World {
             Node {
                 disk: old.disk.clone(),
                 store,
+                rotten: BTreeSet::new(),
                 log: log.to_vec(),
                 engine: None,
                 life: old.life,
@@ -442,6 +448,9 @@ impl World {
         while let Some(effect) = self.nodes[n].engine.as_mut().and_then(Engine::output) {
             self.effect(n, effect);
         }
+        if self.nodes[n].engine.as_ref().is_some_and(Engine::is_up) {
+            self.nodes[n].store.replayed();
+        }
         self.schedule_tick(n);
     }
 
@@ -476,6 +485,7 @@ impl World {
             Ev::Volume(read, file, offset, len, allocation) => {
                 self.volume_asked(n, read, (file, offset, len), allocation);
             }
+            Ev::Scrub(job, part) => self.scrubbed(n, job, part),
             Ev::Told => self.store_told(n),
             Ev::CheckpointBegins => self.checkpoint_begins(n),
             Ev::Checkpoint => self.checkpoint_done(n),
