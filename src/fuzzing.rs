@@ -31,6 +31,7 @@ pub const TARGETS: &[Target] = &[
     ("scrub", scrub),
     ("segment", segment),
     ("session", crate::pair::fuzz_session),
+    ("store-archive", crate::store::fuzz_archive),
     ("store-record", crate::store::fuzz_record),
     ("volume-sums", sums),
 ];

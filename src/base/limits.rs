@@ -104,6 +104,12 @@ pub const KEYS_MAX: usize = 100_000;
 pub const WALK_STAGED_MAX: usize = 2_000;
 /// Items that one step of INFO's count of items looks at.
 pub const COUNT_STEP: usize = 2_000;
+/// With more items than this DBSIZE and INFO tell an estimate.
+pub const COUNT_EXACT_MAX: u64 = 200_000;
+/// An estimate is told again for so long (milliseconds).
+pub const COUNT_FRESH_MS: u64 = 2_000;
+/// Estimates that are kept.
+pub const COUNTS_KEPT_MAX: usize = 4096;
 /// Between two steps of that count (milliseconds).
 pub const COUNT_PAUSE_MS: u64 = 5;
 /// Longest pattern of SCAN and KEYS (bytes).
@@ -216,6 +222,8 @@ pub const SEGMENT_DEFAULT: u64 = 64 << 20;
 pub const SEGMENT_MIN: u64 = 64 << 10;
 /// See [`SEGMENT_DEFAULT`].
 pub const SEGMENT_MAX: u64 = 4 << 30;
+/// A copy of a file into the journal that failed begins anew after this (milliseconds).
+pub const COPY_RETRY_MS: u64 = 10_000;
 /// Who waits so long for updates that wait for a segment which cannot be made is told that they may be kept or not
 /// (milliseconds).
 pub const UNWRITTEN_MS: u64 = 5000;
@@ -244,6 +252,21 @@ pub const STORE_MERGE_RUNS: usize = 12;
 pub const STORE_MERGE_BYTES: u64 = 192 << 20;
 /// With so many runs of tables that overlap the store takes nothing more until some are merged.
 pub const STORE_RUNS_MAX: usize = 24;
+/// Entries that an estimate of the number of items looks at ..
+pub const ESTIMATE_SAMPLES: u64 = 2048;
+/// .. of each memtable so many ..
+pub const ESTIMATE_SAMPLES_MEMORY: usize = 512;
+/// .. and of each run of tables at least so many.
+pub const ESTIMATE_SAMPLES_EACH: usize = 32;
+/// Threads that read of the store what is not in memory: so many reads are under way at once.
+pub const STORE_READERS: usize = 32;
+/// Failures of such reads that are kept until what failed is asked for again.
+pub const FETCHES_FAILED_MAX: usize = 256;
+/// After so many fetches of one read its answer is read at once, however long that takes: memory is so short that what
+/// was fetched is gone before it can be used.
+pub const FETCH_TRIES_MAX: u32 = 8;
+/// Keys of one command that are fetched at once.
+pub const FETCH_AHEAD: usize = 32;
 /// The list of the store's tables (bytes).
 pub const STORE_MANIFEST_MAX: usize = 64 << 20;
 /// Updates of a memtable that a scan sorts at once.
@@ -342,8 +365,6 @@ pub const VOLUME_ROUND_FILE_MAX: usize = (VOLUME_ROUND_RANGES_MAX + 2) * 24 + 10
 pub const VOLUME_FOUND_MAX: usize = 1000;
 /// Blocks of volumes that are known to be damaged, each told once.
 pub const DAMAGED_BLOCKS_MAX: usize = 100_000;
-/// A copy of a file into the journal that failed begins again after this (milliseconds).
-pub const COPY_RETRY_MS: u64 = 5_000;
 /// One read of a scrub (bytes). Smaller ones cost more than they read, larger ones keep the disk from clients.
 pub const SCRUB_PIECE: u64 = 2 << 20;
 /// A node that begins does nothing of a scrub that is due for so long (milliseconds).

@@ -8,9 +8,9 @@ use super::blocks::{Asker, joined};
 use super::core::Core;
 use super::effect::Severity;
 use super::incidents::Matter;
-use crate::base::limits::{BLOCK_U64, COPY_RETRY_MS};
+use crate::base::limits::{BLOCK_U64, COPY_RETRY_MS, FETCH_TRIES_MAX};
 use crate::base::{FileId, JournalKind, Mono};
-use crate::doors::{Allocation, Piece, Refusal};
+use crate::doors::{Allocation, FetchId, IfCold, Piece, Refusal, Unread};
 use crate::format::dptr::DptrKind;
 use crate::format::entry::{BlockId, Entry, EntryKind};
 use crate::store::StoreRead;
@@ -38,6 +38,10 @@ pub(super) struct CopyJob {
 enum CopyAt {
     /// After this item.
     Item(Option<Bytes>),
+    /// The items after this one are being fetched, for the so-manieth time.
+    Fetching { fetch: FetchId, after: Option<Bytes>, tries: u32 },
+    /// They were fetched.
+    Fetched { after: Option<Bytes>, tries: u32 },
     /// What takes space from this offset on is asked for.
     Looking { ask: u64, at: u64 },
     /// From here to there something takes space.
@@ -46,19 +50,41 @@ enum CopyAt {
     Reading { ask: u64, at: u64, until: u64, changed: bool },
 }
 
+/// The copy under way, and when the next one may begin.
+#[derive(Debug, Default)]
+pub(super) struct Copies {
+    job: Option<CopyJob>,
+    /// One failed: none begins before this.
+    retry_at: Option<Mono>,
+}
+
+impl Copies {
+    /// What is due begins anew when this node serves again.
+    pub(super) fn stop(&mut self) {
+        self.job = None;
+    }
+
+    /// When the next copy may begin, if one failed a moment ago.
+    pub(super) fn deadline(&self, now: Mono) -> Option<Mono> {
+        self.retry_at.filter(|at| now < *at)
+    }
+}
+
 impl<S: StoreRead> Core<S> {
     pub(super) fn pump_copy(&mut self) {
-        if !self.serving() || self.barrier.is_some() || self.now.mono < self.copy_not_before {
+        if !self.serving() || self.operators.has_barrier() {
             return;
         }
-        if self.copy.is_none() {
+        if self.copies.job.is_none() && self.copies.deadline(self.now.mono).is_none() {
             let due = self.namespace.copies_due().next();
             if let Some(file) = due {
                 self.begin_copy(file);
             }
         }
-        let waits = |job: &CopyJob| matches!(job.at, CopyAt::Looking { .. } | CopyAt::Reading { .. });
-        while self.copy.as_ref().is_some_and(|job| !waits(job))
+        let waits = |job: &CopyJob| {
+            matches!(job.at, CopyAt::Looking { .. } | CopyAt::Reading { .. } | CopyAt::Fetching { .. })
+        };
+        while self.copies.job.as_ref().is_some_and(|job| !waits(job))
             && self.replicated().queued_bytes() < QUEUED_MAX
             && !self.is_congested()
         {
@@ -75,12 +101,12 @@ impl<S: StoreRead> Core<S> {
         }
         let blocks = self.namespace.file(file).is_some_and(|info| info.dptr.kind == DptrKind::Blocks);
         let at = if blocks { CopyAt::Data(0, 0) } else { CopyAt::Item(None) };
-        self.copy = Some(CopyJob { file, copied: 0, at });
+        self.copies.job = Some(CopyJob { file, copied: 0, at });
         self.dirty = true;
     }
 
     fn copy_some(&mut self) {
-        let Some(job) = self.copy.take() else { return };
+        let Some(job) = self.copies.job.take() else { return };
         // The file was deleted, cleared, or is no longer replicated: nothing is left to copy.
         let due = self.namespace.file(job.file).is_some_and(crate::store::namespace::FileInfo::copy_is_due);
         if !due {
@@ -88,17 +114,26 @@ impl<S: StoreRead> Core<S> {
         }
         self.dirty = true;
         match job.at {
-            CopyAt::Item(after) => self.copy_items(job.file, job.copied, after),
+            CopyAt::Item(after) => self.copy_items(job.file, job.copied, after, 0),
+            CopyAt::Fetched { after, tries } => self.copy_items(job.file, job.copied, after, tries),
             CopyAt::Data(at, until) if at < until => self.read_piece(job.file, job.copied, at, until),
             CopyAt::Data(at, _) => self.look_for_data(job.file, job.copied, at),
-            at @ (CopyAt::Looking { .. } | CopyAt::Reading { .. }) => self.copy = Some(CopyJob { at, ..job }),
+            at @ (CopyAt::Looking { .. } | CopyAt::Reading { .. } | CopyAt::Fetching { .. }) => {
+                self.copies.job = Some(CopyJob { at, ..job });
+            }
         }
     }
 
-    fn copy_items(&mut self, file: FileId, mut copied: u64, after: Option<Bytes>) {
-        let found = match self.merged(file, after.as_deref(), ITEMS, true) {
+    fn copy_items(&mut self, file: FileId, mut copied: u64, after: Option<Bytes>, tries: u32) {
+        let if_cold = if tries < FETCH_TRIES_MAX { IfCold::Fetch } else { IfCold::Wait };
+        let found = match self.merged(file, after.as_deref(), ITEMS, (true, if_cold)) {
             Ok(found) => found,
-            Err(error) => return self.copy_failed(&error),
+            Err(Unread::Cold(fetch)) => {
+                let at = CopyAt::Fetching { fetch, after, tries: tries + 1 };
+                self.copies.job = Some(CopyJob { file, copied, at });
+                return;
+            }
+            Err(Unread::Refused(error)) => return self.copy_failed(&error),
         };
         let Merged { items: found, next, .. } = found;
         for (id, value) in &found {
@@ -111,20 +146,25 @@ impl<S: StoreRead> Core<S> {
         }
         copied += found.len() as u64;
         if next.is_some() {
-            self.copy = Some(CopyJob { file, copied, at: CopyAt::Item(next) });
+            self.copies.job = Some(CopyJob { file, copied, at: CopyAt::Item(next) });
             return;
         }
         self.end_copy(file, &format!("{copied} items are copied into the journal"));
     }
 
-    /// When a copy that failed begins again.
-    pub(super) fn copy_deadline(&self) -> Option<Mono> {
-        (self.now.mono < self.copy_not_before).then_some(self.copy_not_before)
+    /// A fetch is over: goes on if the copy waits for it.
+    pub(super) fn copy_fetched(&mut self, over: FetchId) {
+        if let Some(CopyJob { at, .. }) = &mut self.copies.job
+            && let CopyAt::Fetching { fetch, after, tries } = at
+            && *fetch == over
+        {
+            *at = CopyAt::Fetched { after: after.take(), tries: *tries };
+        }
     }
 
-    /// The job ends; it is due still, and begins again from the start, after a while: each time it makes entries.
+    /// The job ends; it is due still, and begins again from the start after a while: each beginning is an entry.
     fn copy_failed(&mut self, error: &Refusal) {
-        self.copy_not_before = self.now.mono.plus_ms(COPY_RETRY_MS);
+        self.copies.retry_at = Some(self.now.mono.plus_ms(COPY_RETRY_MS));
         let text = format!("copying a file to the peer: {error}");
         self.incident_once(Severity::Warning, "copy-failed", text);
     }
@@ -150,36 +190,37 @@ impl<S: StoreRead> Core<S> {
             return self.end_copy(file, &format!("{copied} bytes are copied into the journal"));
         }
         let ask = self.fresh_id();
-        self.copy = Some(CopyJob { file, copied, at: CopyAt::Looking { ask, at } });
+        self.copies.job = Some(CopyJob { file, copied, at: CopyAt::Looking { ask, at } });
         if let Err(error) = self.begin_allocation(Asker::Copy(ask), file, at, LOOK.min(bytes - at)) {
-            self.copy = None;
+            self.copies.job = None;
             self.copy_failed(&error);
         }
     }
 
     /// What takes space is known.
     pub(super) fn copy_found(&mut self, answered: u64, result: Result<Vec<Allocation>, Refusal>) {
-        let Some(CopyJob { file, copied, at: CopyAt::Looking { ask, at } }) = self.copy else { return };
+        let Some(CopyJob { file, copied, at: CopyAt::Looking { ask, at } }) = self.copies.job else { return };
         if ask != answered {
             return;
         }
-        self.copy = None;
+        self.copies.job = None;
         match result {
             Err(error) => self.copy_failed(&error),
             Ok(parts) => {
                 let hole: u64 = parts.iter().take_while(|part| part.hole).map(|part| part.len).sum();
                 let data = parts.iter().find(|part| !part.hole).map_or(0, |part| part.len);
                 let (from, until) = (at + hole, at + hole + data);
-                self.copy = Some(CopyJob { file, copied, at: CopyAt::Data(from, until) });
+                self.copies.job = Some(CopyJob { file, copied, at: CopyAt::Data(from, until) });
             }
         }
     }
 
     fn read_piece(&mut self, file: FileId, copied: u64, at: u64, until: u64) {
         let ask = self.fresh_id();
-        self.copy = Some(CopyJob { file, copied, at: CopyAt::Reading { ask, at, until, changed: false } });
+        self.copies.job =
+            Some(CopyJob { file, copied, at: CopyAt::Reading { ask, at, until, changed: false } });
         if let Err(error) = self.begin_read(Asker::Copy(ask), file, at, PIECE.min(until - at)) {
-            self.copy = None;
+            self.copies.job = None;
             self.copy_failed(&error);
         }
     }
@@ -187,7 +228,7 @@ impl<S: StoreRead> Core<S> {
     /// A client changes a range: what was read of it and is not in the journal yet is out of date.
     pub(super) fn note_copied_over(&mut self, file: FileId, start: u64, end: u64) {
         if let Some(CopyJob { file: copying, at: CopyAt::Reading { at, until, changed, .. }, .. }) =
-            &mut self.copy
+            &mut self.copies.job
             && *copying == file
         {
             *changed |= start < (*at + PIECE).min(*until) && end > *at;
@@ -196,19 +237,19 @@ impl<S: StoreRead> Core<S> {
 
     /// A piece was read.
     pub(super) fn copy_read(&mut self, answered: u64, result: Result<Vec<Piece>, Refusal>) {
-        let Some(CopyJob { file, copied, at: CopyAt::Reading { ask, at, until, changed } }) = self.copy
+        let Some(CopyJob { file, copied, at: CopyAt::Reading { ask, at, until, changed } }) = self.copies.job
         else {
             return;
         };
         if ask != answered {
             return;
         }
-        self.copy = None;
+        self.copies.job = None;
         let due = self.namespace.file(file).is_some_and(crate::store::namespace::FileInfo::copy_is_due);
         match result {
             Err(error) => self.copy_failed(&error),
             Ok(_) if !due || !self.serving() => {}
-            Ok(_) if changed => self.copy = Some(CopyJob { file, copied, at: CopyAt::Data(at, until) }),
+            Ok(_) if changed => self.copies.job = Some(CopyJob { file, copied, at: CopyAt::Data(at, until) }),
             Ok(pieces) => {
                 let value = joined(&pieces);
                 let id = BlockId::write(at);
@@ -217,9 +258,13 @@ impl<S: StoreRead> Core<S> {
                 self.appending(JournalKind::Replicated).append(std::iter::once(entry));
                 let len = value.len() as u64;
                 let at = CopyAt::Data(at + len, until);
-                self.copy = Some(CopyJob { file, copied: copied + len, at });
+                self.copies.job = Some(CopyJob { file, copied: copied + len, at });
             }
         }
         self.dirty = true;
     }
 }
+
+#[cfg(test)]
+#[path = "copy_tests.rs"]
+mod tests;

@@ -9,7 +9,8 @@ use super::core::Core;
 use super::effect::{ScrubEffect, ScrubPart, Severity};
 use super::event::ScrubEvent;
 use super::incidents::Matter;
-use super::roles::{Stage, seconds};
+use super::roles::Stage;
+use super::status::seconds;
 use crate::base::limits::{BLOCK_U64, SCRUB_FIRST_MS, SCRUB_KEEP_MS};
 use crate::base::{Fault, FileId, Mono};
 use crate::doors::Refusal;
@@ -174,7 +175,9 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn may_scrub(&self) -> bool {
-        !self.stopping && self.scrubs.known && !matches!(self.state.step, Stage::Replaying | Stage::Stopped)
+        !self.stopping
+            && self.scrubs.known
+            && !matches!(self.roles.stage(), Stage::Replaying | Stage::Stopped)
     }
 
     /// Volumes in the order of their ids, then the items.

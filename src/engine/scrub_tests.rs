@@ -2,7 +2,6 @@
 
 use super::super::blocks::tests::{DISK, core};
 use super::*;
-use crate::base::Seq;
 use crate::doors::{BlockBackend as _, Payload};
 use crate::engine::Effect;
 use crate::engine::admin::{AdminAnswer, AdminReply};
@@ -177,15 +176,4 @@ fn a_damaged_block_is_told_once_with_its_place_until_it_is_written_anew() {
     let kinds: Vec<_> = pump(&mut core).told.into_iter().map(|(kind, _)| kind).collect();
     assert_eq!(kinds, ["checksum-mended", "checksums-lost"]);
     assert_eq!(core.status(0).troubles.len(), 2);
-    assert_eq!(core.shown_at_start, [Seq(0); 2]);
-}
-
-#[test]
-fn a_copy_that_fails_makes_no_entries_again_before_a_while() {
-    let mut core = scrubbed();
-    assert_eq!(core.copy_deadline(), None);
-    core.copy_not_before = core.now.mono.plus_ms(10);
-    assert_eq!(core.copy_deadline(), Some(core.copy_not_before));
-    core.now.mono = core.copy_not_before;
-    assert_eq!(core.copy_deadline(), None);
 }

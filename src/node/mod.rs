@@ -53,6 +53,7 @@ pub mod serve;
 pub mod setup;
 mod signals;
 mod starting;
+mod store_reads;
 pub mod tls;
 mod volumes;
 mod whole;

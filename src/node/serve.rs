@@ -20,6 +20,7 @@ use super::scrub::Scrubber;
 use super::segment_source::{self, DiskSegments};
 use super::setup::{self, SetupError};
 use super::starting::{Stage, Starting};
+use super::store_reads::{StoreFetch, StoreReaders};
 use super::tls::LinkIdentity;
 use super::volumes::{Readers, VolumeReads};
 use super::{apply, disk, log, manager, signals};
@@ -39,6 +40,7 @@ use nix::sys::stat::{Mode, umask};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel};
@@ -128,6 +130,47 @@ fn system_error(doing: &'static str) -> impl Fn(io::Error) -> ServeError {
 ///
 /// # Errors
 /// Whatever keeps the node from starting, or breaks its driver.
+///
+/// # Example
+///
+/// A node inside another program, on a thread of its own. It is asked through the admin socket of its directory, as the
+/// command line does.
+///
+/// ```standalone_crate
+/// use hot_backup::engine::admin::{AdminAnswer, AdminReply, AdminRequest};
+/// use hot_backup::node::admin::call;
+/// use hot_backup::node::serve::{ServeOptions, serve};
+/// use hot_backup::node::setup::{InitOptions, init};
+/// use std::net::TcpListener;
+/// use std::time::{Duration, Instant};
+///
+/// let parent = tempfile::tempdir()?;
+/// let dir = parent.path().join("node");
+/// // Where this node listens for its peer, and where the peer will be.
+/// let own = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+/// let peer = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+/// init(&InitOptions::new(&dir, "a", "primary", &own, &peer))?;
+///
+/// let node = std::thread::spawn({
+///     let dir = dir.clone();
+///     move || serve(&dir, ServeOptions::default())
+/// });
+/// // A primary asks its peer before it serves. There is none yet, so the operator says that it may.
+/// let (second, until) = (Duration::from_secs(1), Instant::now() + Duration::from_secs(60));
+/// let starts = || matches!(call(&dir, &AdminRequest::StartAlone, second), Ok(AdminReply::Ok { .. }));
+/// while !starts() {
+///     assert!(Instant::now() < until, "it does not start");
+///     std::thread::sleep(Duration::from_millis(20));
+/// }
+/// let Ok(AdminReply::Ok { value: AdminAnswer::Status(status) }) = call(&dir, &AdminRequest::Status, second) else {
+///     panic!("no status")
+/// };
+/// assert_eq!((status.name.as_str(), status.role.as_str()), ("a", "primary"));
+///
+/// nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM)?;
+/// node.join().expect("it does not panic")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let layout = Layout::new(dir);
     check_owner(&layout, "serve")?;
@@ -165,8 +208,8 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let listeners = Listeners::open(&config, &layout)?;
     let (volumes, readers) = VolumeReads::new(&layout);
     let retired_max = (config.engine.quota_bytes / RETIRED_SHARE).max(config.engine.segment_bytes);
-    let tables = found.start.store.clone();
-    let (mut crew, threads) = Crew::start(&layout, found.writer, tables, readers, retired_max, &inbox)?;
+    let (mut crew, threads) =
+        Crew::start(&layout, found.writer, (readers, found.start.store.clone()), retired_max, &inbox)?;
     crew.threads.push(telling);
     let workers = threads.workers(manager, starting);
     let _ = core_inbox.set(inbox);
@@ -253,6 +296,9 @@ fn open_store(layout: &Layout, config: &Config) -> Result<Opened, StoreError> {
         if let Some(life) = page_life(&volumes_dir).ok().flatten() {
             opened.writer.volumes_live_in(&life)?;
         }
+        opened.reader = opened.reader.with_cached_reads(|file, buffer, most, at| {
+            crate::io::read_cached(file.as_fd(), buffer, most, at)
+        });
         Ok(opened)
     });
     opener.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -336,6 +382,7 @@ fn remove_leftovers(layout: &Layout) -> Result<(), ServeError> {
 
 /// The ends of the threads that [`Crew::start`] starts.
 struct Threads {
+    fetches: Sender<StoreFetch>,
     bulk: Sender<PrepareSegment>,
     files: Sender<FileJob>,
     apply: Sender<Apply>,
@@ -346,8 +393,8 @@ struct Threads {
 
 impl Threads {
     fn workers(self, manager: SyncSender<manager::Life>, starting: Arc<Starting>) -> Workers {
-        let Self { bulk, files, apply, scrub, notes, resolver } = self;
-        Workers { bulk, files, apply, scrub, notes, resolver, manager, starting }
+        let Self { bulk, files, apply, scrub, fetches, notes, resolver } = self;
+        Workers { bulk, files, apply, scrub, fetches, notes, resolver, manager, starting }
     }
 }
 
@@ -361,8 +408,7 @@ impl Crew {
     fn start(
         layout: &Layout,
         mut writer: StoreWriter,
-        tables: StoreReader,
-        readers: Readers,
+        (readers, store): (Readers, StoreReader),
         retired_max: u64,
         inbox: &Inbox,
     ) -> Result<(Self, Threads), ServeError> {
@@ -373,7 +419,9 @@ impl Crew {
         let (notes, recorder) = Notes::new();
         let (scrub, scrub_work) = channel();
         let (to_apply, to_apply_too) = (apply.clone(), apply.clone());
-        let workers = Threads { bulk, files, apply, scrub, notes, resolver: Resolver::new(inbox) };
+        let tables = store.clone();
+        let (store_readers, fetches) = StoreReaders::new(store);
+        let workers = Threads { bulk, files, apply, scrub, fetches, notes, resolver: Resolver::new(inbox) };
         let mut threads = Vec::new();
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("bulk", move || disk::run_bulk(&at, &bulk_work, &to, &halt))?);
@@ -395,6 +443,10 @@ impl Crew {
         }
         let scrubber = Scrubber::new(layout, tables, to_apply_too, inbox, &stop);
         threads.push(spawn("scrub", move || scrubber.run(&scrub_work))?);
+        for _ in 0..StoreReaders::THREADS {
+            let (readers, to) = (store_readers.clone(), inbox.clone());
+            threads.push(spawn("store-read", move || readers.run(&to))?);
+        }
         let at = layout.clone();
         threads.push(spawn("incidents", move || recorder.run(&at))?);
         Ok((Self { stop, threads }, workers))

@@ -3,13 +3,16 @@
 use super::blocks::{BLOCKERS, Blocker};
 use super::checker::Checker;
 use super::client::{Client, Op};
+use super::cold::ColdStore;
 use super::disk::Disk;
 use super::net::Net;
 use super::operator::Operator;
 use super::options::{Mutation, Options, Streams};
 use super::trace::Trace;
 use crate::base::{AlignedBuf, ConnId, FileId, JournalKind, Mono, Now, Ordinal, Round, SegmentIndex, Seq};
-use crate::engine::{ClientEvent, Engine, EngineConfig, Event, ReadSegment, Rounds, ScrubPart, StoreEvent};
+use crate::engine::{
+    ClientEvent, Engine, EngineConfig, Event, ReadSegment, Rounds, ScrubPart, StoreEvent, StoredPart,
+};
 use crate::format::PairId;
 use crate::format::batch::Batch;
 use crate::format::control::{Control, Role};
@@ -44,6 +47,8 @@ pub(super) enum Ev {
     Volume(u64, FileId, u64, usize, bool),
     /// A part was scrubbed.
     Scrub(u64, ScrubPart),
+    /// What was to be fetched is in memory.
+    Fetched(u64, FileId, u32, StoredPart),
     /// What the store did is told.
     Told,
     /// The slow part of a checkpoint begins.
@@ -176,8 +181,10 @@ pub(super) struct Node {
     pub(super) rotten: BTreeSet<(FileId, u64)>,
     /// What the store was given, in order.
     pub(super) log: Vec<(JournalKind, Batch)>,
+    /// The same, as its decisions read it.
+    pub(super) cold: Option<ColdStore>,
     /// Its decisions, while it lives.
-    pub(super) engine: Option<Engine<MemoryStore>>,
+    pub(super) engine: Option<Engine<ColdStore>>,
     /// Counts its lives.
     pub(super) life: u64,
     /// When this life began.
@@ -263,6 +270,7 @@ impl World {
             store: MemoryStore::new(Ordinal(u8::try_from(n).unwrap_or(0))),
             rotten: BTreeSet::new(),
             log: Vec::new(),
+            cold: None,
             engine: None,
             life: 0,
             booted_at: 0,
@@ -320,6 +328,7 @@ impl World {
                 disk: old.disk.clone(),
                 store,
                 rotten: BTreeSet::new(),
+                cold: None,
                 log: log.to_vec(),
                 engine: None,
                 life: old.life,
@@ -486,6 +495,13 @@ impl World {
                 self.volume_asked(n, read, (file, offset, len), allocation);
             }
             Ev::Scrub(job, part) => self.scrubbed(n, job, part),
+            Ev::Fetched(fetch, file, generation, part) => {
+                let Some(cold) = &self.nodes[n].cold else { return };
+                cold.fetched(file, generation, &part);
+                let result = part.fetch(cold, file, generation);
+                self.trace.sometimes("a read of the store was cold");
+                self.input(n, StoreEvent::Fetched { fetch, result });
+            }
             Ev::Told => self.store_told(n),
             Ev::CheckpointBegins => self.checkpoint_begins(n),
             Ev::Checkpoint => self.checkpoint_done(n),

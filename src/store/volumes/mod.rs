@@ -30,13 +30,15 @@ pub use files::{PART_BYTES, allocation_of, part_path};
 pub use round::fuzz_round;
 pub use sums::{BadPlace, Wrong, read_records, record_of, sums_path};
 
-use super::memory::batches_due;
+use super::due::batches_due;
 use super::{SlowSync, StoreError};
 use crate::base::{Fault, FileId, JournalKind, Ordinal, Seq};
 use crate::format::batch::Batch;
 use bytes::Bytes;
 use files::VolumeFiles;
-pub(super) use plan::{Content, Plan};
+#[cfg(any(test, feature = "sim"))]
+pub(super) use plan::Content;
+pub(super) use plan::Plan;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::base::{ConnId, FileId, Now, Ordinal};
-use crate::doors::{BlockBackend as _, Payload, Refusal};
+use crate::doors::{BlockBackend as _, IfCold, Payload, Refusal, Unread};
+use crate::engine::Fetched;
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::engine::{
     ClientDoor, ClientEffect, ClientEvent, Effect, Event, FileEffect, FileEvent, JournalEffect, JournalEvent,
@@ -12,10 +13,11 @@ use crate::engine::{Engine, EngineConfig, PeerLoss, StartState};
 use crate::format::PairId;
 use crate::format::control::{Control, Role};
 use crate::journal::Recovered;
-use crate::store::StoreWrite as _;
 use crate::store::memory::MemoryStore;
 use crate::store::namespace::Namespace;
+use crate::store::{Fits, StoreSnapshot, StoreWrite as _, Tried};
 use bytes::Bytes;
+use std::collections::VecDeque;
 
 const PAIR: PairId = PairId([1; 16]);
 const CLIENT: ConnId = ConnId(1);
@@ -45,10 +47,14 @@ pub(in super::super) struct Bench {
     /// Segments of both journals that the disk has room for, and those that are there.
     room: usize,
     segments: usize,
+    /// How often the store was to be made durable, and why it cannot be.
+    checkpoints: (usize, Option<Fault>),
     /// Answers to the client.
-    said: Vec<u8>,
+    pub(in super::super) said: Vec<u8>,
     /// What an operator was answered.
-    answered: Vec<AdminReply>,
+    pub(in super::super) answered: Vec<AdminReply>,
+    /// What is to be fetched.
+    pub(in super::super) fetches: VecDeque<u64>,
 }
 
 impl Bench {
@@ -72,8 +78,10 @@ impl Bench {
             told: Vec::new(),
             room: usize::MAX,
             segments: 0,
+            checkpoints: (0, None),
             said: Vec::new(),
             answered: Vec::new(),
+            fetches: VecDeque::new(),
         };
         bench.input(Event::Tick);
         bench.asks(AdminRequest::StartAlone);
@@ -114,8 +122,11 @@ impl Bench {
                     }
                     Effect::Journal(JournalEffect::Remove(RemoveSegment { .. })) => self.segments -= 1,
                     Effect::Store(StoreEffect::Checkpoint) => {
-                        let applied = self.store.checkpoint().unwrap();
-                        events.push_back(Event::Store(StoreEvent::Checkpointed { applied }));
+                        self.checkpoints.0 += 1;
+                        events.push_back(Event::Store(match self.checkpoints.1 {
+                            Some(fault) => StoreEvent::CheckpointFailed { fault },
+                            None => StoreEvent::Checkpointed { applied: self.store.checkpoint().unwrap() },
+                        }));
                     }
                     Effect::Journal(JournalEffect::Write { write, .. }) => {
                         events.push_back(Event::Journal(JournalEvent::Written { write }))
@@ -126,6 +137,7 @@ impl Bench {
                     Effect::Store(StoreEffect::Apply { journal, round, batch }) => {
                         self.given.push_back((journal, round, batch))
                     }
+                    Effect::Store(StoreEffect::Fetch { fetch, .. }) => self.fetches.push_back(fetch),
                     Effect::Client(ClientEffect::Send { conn, bytes }) => {
                         self.said.extend_from_slice(&bytes);
                         events.push_back(Event::Client(ClientEvent::Sent { conn }));
@@ -158,6 +170,15 @@ impl Bench {
             self.input(Event::Store(StoreEvent::Applied { journal, round, seq: batch.header().last_seq() }));
         }
         next.is_some()
+    }
+
+    /// The next batch that the store was given, which it has not applied.
+    pub(in super::super) fn take_given(&mut self) -> (JournalKind, Round, Batch) {
+        self.given.pop_front().unwrap()
+    }
+
+    pub(in super::super) fn store_mut(&mut self) -> &mut MemoryStore {
+        &mut self.store
     }
 
     /// An operator asks for something, and gets it.
@@ -268,12 +289,40 @@ fn what_is_told_of_an_earlier_round_counts_for_nothing() {
 }
 
 /// A store in which nothing can be read.
-#[derive(Debug)]
-struct Rotten(fn() -> crate::store::StoreError);
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct Rotten {
+    error: fn() -> crate::store::StoreError,
+    /// Whether that is seen only when the disk was read.
+    cold: bool,
+}
 
 impl StoreRead for Rotten {
+    type Snapshot = Self;
+
+    fn snapshot(&self) -> Self {
+        *self
+    }
+}
+
+fn item(core: &mut Core<Rotten>, file: FileId, id: &[u8]) -> Result<Option<Bytes>, Unread> {
+    core.item(file, id, IfCold::Fetch).map(|(value, _)| value)
+}
+
+impl StoreSnapshot for Rotten {
+    fn applied(&self) -> [Seq; 2] {
+        [Seq(0); 2]
+    }
+
+    fn items_at_most(&self, _: FileId, _: u32) -> u64 {
+        0
+    }
+
+    fn estimate(&self, _: FileId, _: u32, _: Fits) -> Result<u64, crate::store::StoreError> {
+        Err((self.error)())
+    }
+
     fn get(&self, _: FileId, _: u32, _: &[u8]) -> Result<Option<Bytes>, crate::store::StoreError> {
-        Err((self.0)())
+        Err((self.error)())
     }
 
     fn scan(
@@ -284,19 +333,28 @@ impl StoreRead for Rotten {
         _: usize,
         _: bool,
     ) -> Result<Vec<(Bytes, Bytes)>, crate::store::StoreError> {
-        Err((self.0)())
+        Err((self.error)())
+    }
+
+    fn try_get(
+        &self,
+        file: FileId,
+        generation: u32,
+        id: &[u8],
+    ) -> Result<Tried<Option<Bytes>>, crate::store::StoreError> {
+        if self.cold { Ok(Tried::Cold) } else { self.get(file, generation, id).map(Tried::Done) }
     }
 }
 
 /// A core with the file `app,orders` on a store that fails so.
-fn rotten(error: fn() -> crate::store::StoreError) -> (Core<Rotten>, FileId) {
+pub(in crate::engine) fn rotten(error: fn() -> crate::store::StoreError) -> (Core<Rotten>, FileId) {
     let bench = Bench::serving();
     let namespace = (*bench.store.namespace()).clone();
     let file = namespace.resolve(b"app,orders").unwrap();
     let start = StartState {
         control: Control::new(Role::Primary, PAIR),
         journals: [Recovered::default(), Recovered::default()],
-        store: Rotten(error),
+        store: Rotten { error, cold: false },
         namespace,
         applied: [Seq(0); 2],
         replay_from: [Seq(0); 2],
@@ -311,21 +369,56 @@ fn told(core: &mut Core<Rotten>) -> Vec<(&'static str, String)> {
 }
 
 #[test]
+fn a_read_whose_fetch_failed_is_refused_with_the_reason_and_told_to_people_once() {
+    use crate::store::StoreError;
+    let (mut core, file) = rotten(|| unreachable!("nobody waits for the disk"));
+    core.store.cold = true;
+    let damaged = || StoreError::Damaged { what: "a table", why: "its checksum differs".to_owned() };
+    for _ in 0..2 {
+        let Err(Unread::Cold(fetch)) = item(&mut core, file, b"17") else { panic!("it is cold") };
+        let asked = core.out.pop_back();
+        assert!(
+            matches!(asked, Some(Effect::Store(StoreEffect::Fetch { fetch: it, .. })) if it == fetch.0),
+            "{asked:?}"
+        );
+        core.fetched(fetch.0, Err(damaged()));
+        assert_eq!(core.fetches.done.pop_front(), Some(fetch));
+        let refused = item(&mut core, file, b"17").unwrap_err();
+        assert!(
+            matches!(&refused, Unread::Refused(Refusal::Store(why)) if why.contains("its checksum differs")),
+            "{refused:?}"
+        );
+    }
+    let told = told(&mut core);
+    assert!(told.len() == 1 && told[0].0 == "item-damaged", "{told:?}");
+    // What nobody asks for again is forgotten, and an answer that comes twice is none.
+    for n in 0..2 * crate::base::limits::FETCHES_FAILED_MAX {
+        let Err(Unread::Cold(fetch)) = item(&mut core, file, &n.to_le_bytes()) else { panic!("it is cold") };
+        core.fetched(fetch.0, Err(damaged()));
+        core.fetched(fetch.0, Ok(Fetched::InMemory));
+    }
+    assert_eq!(core.fetches.kept(), [0, crate::base::limits::FETCHES_FAILED_MAX]);
+}
+
+#[test]
 fn damage_of_a_stored_item_is_told_once_with_its_name_and_not_only_to_its_client() {
     use crate::store::StoreError;
     let (mut core, file) =
         rotten(|| StoreError::Damaged { what: "a table", why: "its checksum differs".to_owned() });
     for _ in 0..3 {
-        assert!(matches!(core.item(file, b"17"), Err(Refusal::Store(_))));
+        assert!(matches!(item(&mut core, file, b"17"), Err(Unread::Refused(Refusal::Store(_)))));
     }
     let first = told(&mut core);
     assert!(matches!(&first[..], [("item-damaged", text)] if text.starts_with("item app,orders,17 cannot")));
-    assert!(core.item(file, b"17").is_err() && told(&mut core).is_empty(), "it was told");
-    assert!(core.item(file, b"18").is_err() && core.merged(file, Some(b"2"), 10, false).is_err());
+    assert!(item(&mut core, file, b"17").is_err() && told(&mut core).is_empty(), "it was told");
+    assert!(
+        item(&mut core, file, b"18").is_err()
+            && core.merged(file, Some(b"2"), 10, (false, IfCold::Fetch)).is_err()
+    );
     let more = told(&mut core);
     assert!(more[0].1.contains("app,orders,18") && more[1].1.contains("of app,orders after 2"), "{more:?}");
     for n in 0..2 * crate::base::limits::DAMAGE_TOLD_MAX {
-        assert!(core.item(file, n.to_string().as_bytes()).is_err());
+        assert!(item(&mut core, file, n.to_string().as_bytes()).is_err());
     }
     assert!(
         told(&mut core).len() < crate::base::limits::DAMAGE_TOLD_MAX,
@@ -338,10 +431,10 @@ fn damage_is_not_told_where_the_store_can_only_not_be_reached() {
     use crate::store::StoreError;
     let shortage = || StoreError::Disk { doing: "reading the store", fault: Fault::Errno(24) };
     let (mut core, file) = rotten(shortage);
-    assert!(core.item(file, b"17").is_err());
+    assert!(item(&mut core, file, b"17").is_err());
     assert_eq!(told(&mut core), []);
     let (mut core, file) = rotten(|| StoreError::Disk { doing: "reading the store", fault: Fault::Errno(5) });
-    assert!(core.item(file, b"17").is_err());
+    assert!(item(&mut core, file, b"17").is_err());
     assert_eq!(told(&mut core).len(), 1, "a sector that cannot be read is damage");
 }
 
@@ -423,30 +516,52 @@ fn a_journal_at_its_quota_stays_there_and_says_once_that_the_peer_has_lost_its_c
     let core = &bench.engine.core;
     assert!(
         core.journals[0].disk_use().0 <= 4 * (64 << 10),
-        "{:?} second base {:?} covered {:?} pace {:?} running {} wanted {}",
+        "{:?} second base {:?} {:?} pace {:?}",
         core.journals[0].disk_use(),
         core.journals[0].second_base(),
-        core.checkpoint.covered,
+        core.checkpoint,
         core.journals[0].pace(),
-        core.checkpoint.running,
-        core.checkpoint.wanted
     );
+}
+
+#[test]
+fn a_checkpoint_that_failed_is_tried_again_after_a_moment_whoever_wants_it_at_once() {
+    let mut bench = Bench::serving();
+    bench.set("1");
+    bench.apply();
+    bench.engine.core.config.checkpoint_ms = 1 << 40;
+    for fault in [Fault::NoSpace, Fault::Errno(24), Fault::Errno(5)] {
+        bench.checkpoints = (0, Some(fault));
+        for round in 0..1000 {
+            // A barrier and a journal at its quota ask for one in each round.
+            bench.now.mono = bench.now.mono.plus_ms(1);
+            bench.input(Event::Tick);
+            bench.engine.core.checkpoint.want();
+            let due = bench.engine.deadline();
+            assert!(due.is_some_and(|due| due <= bench.now.mono.plus_ms(RETRY_MS)), "{round}: {due:?}");
+        }
+        assert!((4..=5).contains(&bench.checkpoints.0), "{fault}: {} times in a second", bench.checkpoints.0);
+    }
+    bench.checkpoints = (0, None);
+    bench.now.mono = bench.now.mono.plus_ms(RETRY_MS);
+    bench.input(Event::Tick);
+    assert_eq!((bench.checkpoints.0, bench.engine.core.lacks_checkpoint()), (1, false));
 }
 
 #[test]
 fn a_journal_comes_back_to_its_quota_as_soon_as_one_segment_follows_what_may_go() {
     let mut bench = Bench::serving();
     bench.engine.core.config.quota_bytes = 4 * (64 << 10);
-    bench.engine.core.checkpoint.wanted = true;
+    bench.engine.core.checkpoint.want();
     bench.input(Event::Tick);
     let core = &bench.engine.core;
-    assert_eq!(core.checkpoint.covered[0], core.replicated().pace().durable);
+    assert_eq!(core.checkpoint.covered(JournalKind::Replicated), core.replicated().pace().durable);
     assert_eq!(core.replicated().second_base(), None, "all is in one segment");
     // One that is larger than the quota by itself. The store has nothing of it yet.
     let value = "v".repeat(260 << 10);
     bench.says(&format!("*3\r\n$3\r\nSET\r\n$12\r\napp,orders,1\r\n${}\r\n{value}", value.len()));
     let core = &bench.engine.core;
-    assert!(core.checkpoint.covered[0] < core.replicated().pace().durable);
+    assert!(core.checkpoint.covered(JournalKind::Replicated) < core.replicated().pace().durable);
     assert_eq!(core.replicated().oldest(), core.replicated().pace().durable, "what was before it is gone");
 }
 
@@ -455,10 +570,10 @@ fn what_a_standby_has_in_memory_alone_does_not_leave_the_journal_without_a_word(
     let mut bench = Bench::serving();
     bench.engine.core.config.quota_bytes = 4 * (64 << 10);
     // Its hello told where its journal ends; nothing of that was on its disk.
-    bench.engine.core.control.peer.holds = Seq(10_000);
+    bench.engine.core.peer.record_mut().holds = Seq(10_000);
     assert_eq!(sets(&mut bench, 600, 4000), [] as [String; 0]);
     assert_eq!(bench.told.iter().filter(|kind| **kind == "peer-dropped").count(), 1);
-    assert!(bench.engine.core.control.peer.apart);
+    assert!(bench.engine.core.peer.record().apart);
 }
 
 #[test]
@@ -468,15 +583,15 @@ fn a_journal_at_its_quota_keeps_where_an_epoch_began_until_the_control_file_tell
     let core = &mut bench.engine.core;
     core.config.quota_bytes = quota;
     // The table was learned from the peer's batches, and a write of the control file is under way that began before.
-    core.saved_table.clear();
-    core.control_write = Some(u64::MAX);
+    core.control.forget_saved_epochs();
+    core.control.hang(true);
     assert_eq!(sets(&mut bench, 300, 4000), [] as [String; 0]);
     let core = &mut bench.engine.core;
     assert_eq!(core.replicated().oldest(), Seq(1), "after a crash nothing would tell of the epoch any more");
-    core.control_write = None;
+    core.control.hang(false);
     assert_eq!(sets(&mut bench, 60, 4000), [] as [String; 0]);
     let core = &bench.engine.core;
-    assert_eq!(core.saved_table, core.control.table);
+    assert!(core.control.knows_all_epochs());
     assert!(core.replicated().oldest() > Seq(1));
     assert!(core.replicated().disk_use().0 <= quota);
 }
@@ -487,14 +602,14 @@ type Claims = fn(&mut Core<MemoryStore>);
 /// A primary whose journal has more than one segment, none of which anybody needs, and none of which went so far.
 fn nobody_needs_the_journal() -> Bench {
     let mut bench = Bench::serving();
-    bench.engine.core.link.retained = Seq(u64::MAX);
+    bench.engine.core.peer.retain(Seq(u64::MAX));
     // While the control file is written, nothing goes.
-    bench.engine.core.control_write = Some(u64::MAX);
+    bench.engine.core.control.hang(true);
     assert_eq!(sets(&mut bench, 60, 4000), [] as [String; 0]);
-    bench.engine.core.checkpoint.wanted = true;
+    bench.engine.core.checkpoint.want();
     bench.input(Event::Tick);
     let core = &mut bench.engine.core;
-    core.control_write = None;
+    core.control.hang(false);
     assert!(core.replicated().oldest() == Seq(1) && core.replicated().second_base().is_some());
     bench
 }
@@ -505,17 +620,19 @@ fn a_segment_stays_for_each_of_its_consumers_alone_where_there_is_room() {
     bench.engine.core.release_journals();
     assert!(bench.engine.core.replicated().oldest() > Seq(1), "nobody needs it");
     let recorded_first: [(&str, Claims); 2] = [
-        ("where an epoch began", |core| core.saved_table.clear()),
-        ("what the peer has", |core| core.control.peer.on_disk = core.keeping.saved.on_disk.next()),
+        ("where an epoch began", |core| core.control.forget_saved_epochs()),
+        ("what the peer has", |core| {
+            core.peer.record_mut().on_disk = core.peer.saved_record().on_disk.next()
+        }),
     ];
     let all: [(&str, Claims); 6] = [
-        ("the store", |core| core.checkpoint.covered[0] = Seq(0)),
-        ("a role", |core| core.state.step = crate::engine::roles::Stage::Replaying),
-        ("the peer", |core| core.link.retained = Seq(0)),
+        ("the store", |core| core.checkpoint.cover(Seq(0))),
+        ("a role", |core| core.roles.place(crate::engine::roles::Stage::Replaying)),
+        ("the peer", |core| core.peer.retain(Seq(0))),
         ("a listing", |core| {
-            core.link.retained = Seq(0);
+            core.peer.retain(Seq(0));
             core.start_listing(7, 5);
-            core.link.retained = Seq(u64::MAX);
+            core.peer.retain(Seq(u64::MAX));
             assert!(core.listing.is_some());
         }),
         recorded_first[0],
@@ -528,7 +645,7 @@ fn a_segment_stays_for_each_of_its_consumers_alone_where_there_is_room() {
         core.release_journals();
         assert_eq!(core.replicated().oldest(), Seq(1), "{who} needs it");
         let written = recorded_first.iter().any(|(name, _)| *name == who);
-        assert_eq!(core.control_write.is_some(), written, "{who}: the control file is written first");
+        assert_eq!(core.control.is_being_written(), written, "{who}: the control file is written first");
     }
 }
 
@@ -538,11 +655,10 @@ fn a_stop_does_not_wait_for_a_checkpoint_of_what_an_earlier_life_left_in_the_sto
     bench.set("1");
     bench.apply();
     // The store of a standby that was killed may show more than the standby may give it again so far.
-    let applier = &mut bench.engine.core.appliers[0];
-    applier.applied = applier.applied.next();
+    bench.engine.core.appliers.replicated_mut().show_one_more();
     assert!(bench.engine.core.lacks_checkpoint());
     bench.input(Event::Stop);
-    assert!(matches!(bench.engine.core.state.step, crate::engine::roles::Stage::Stopped));
+    assert!(bench.engine.core.roles.stage() == crate::engine::roles::Stage::Stopped);
     assert!(!bench.engine.core.lacks_checkpoint());
 }
 
@@ -550,7 +666,7 @@ fn a_stop_does_not_wait_for_a_checkpoint_of_what_an_earlier_life_left_in_the_sto
 fn a_store_without_room_takes_the_claim_of_an_absent_peer_for_it() {
     let mut bench = Bench::serving();
     assert_eq!(sets(&mut bench, 60, 4000), [] as [String; 0]);
-    bench.engine.core.checkpoint.wanted = true;
+    bench.engine.core.checkpoint.want();
     bench.input(Event::Tick);
     let before = bench.segments;
     bench.set("1");
