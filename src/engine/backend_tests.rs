@@ -226,7 +226,7 @@ fn a_watch_is_void_when_the_node_is_no_longer_what_it_was() {
     bench.says("WATCH app,orders,k");
     bench.says("MULTI");
     bench.says("PING");
-    bench.engine.core.control.role = Role::Standby;
+    bench.engine.core.control.play(Role::Standby);
     assert_eq!(bench.says("EXEC"), "*-1\r\n");
 }
 
@@ -236,7 +236,7 @@ fn on_a_standby_a_watched_key_is_void_once_what_the_stream_changes_can_be_seen()
         let mut bench = Bench::serving();
         bench.says(&format!("SET app,orders,{id} 1"));
         // From here on as if the batch had been received.
-        bench.engine.core.control.role = Role::Standby;
+        bench.engine.core.control.play(Role::Standby);
         bench.says("WATCH app,orders,k");
         bench.says("MULTI");
         bench.says("PING");
@@ -337,17 +337,17 @@ fn what_the_store_shows_is_noted_before_a_turn_reads_it_although_nobody_told_of_
     let core = &mut bench.engine.core;
     let file = core.namespace.resolve(b"app,orders").unwrap();
     let item = core.item_hash(file, b"a");
-    let before = core.appliers[0].applied;
+    let before = core.appliers.replicated().applied();
     core.want_changes(true);
     while core.next_change().is_some() {}
     // As on a standby: applied there, and that is told later.
-    core.control.role = Role::Standby;
+    core.control.play(Role::Standby);
     let (journal, round, batch) = bench.take_given();
     bench.store_mut().apply(journal, std::slice::from_ref(&batch)).unwrap();
     let core = &mut bench.engine.core;
     core.begin_turn();
-    assert_eq!(core.appliers[0].applied, batch.header().last_seq());
-    assert!(core.appliers[0].applied > before);
+    assert_eq!(core.appliers.replicated().applied(), batch.header().last_seq());
+    assert!(core.appliers.replicated().applied() > before);
     let noted: Vec<Change> = std::iter::from_fn(|| core.next_change()).collect();
     assert!(noted.contains(&Change::Item(item)) || noted.contains(&Change::All), "{noted:?}");
     core.end_turn();

@@ -23,7 +23,7 @@ mod tables;
 pub use blocks::CachedRead;
 pub use read::{Snapshot, StoreReader};
 
-use super::memory::{batches_due, damaged_entry};
+use super::due::{batches_due, damaged_entry};
 use super::namespace::{Namespace, NamespaceError, Outcome};
 use super::volumes::VolumeStore;
 use super::{SlowSync, StoreError, StoreSnapshot, StoreWrite, keys};
