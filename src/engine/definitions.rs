@@ -53,6 +53,11 @@ impl Operators {
         if self.has_barrier() { None } else { self.queue.pop_front() }
     }
 
+    /// A request that has to wait is the next one again.
+    fn again(&mut self, token: u64, request: AdminRequest) {
+        self.queue.push_front((token, request));
+    }
+
     /// Ends a barrier behind which nothing was changed; gives who waits for it.
     fn give_up_barrier(&mut self) -> Option<u64> {
         let barrier = self.barrier.take_if(|barrier| barrier.change.is_some())?;
@@ -146,7 +151,7 @@ impl<S: StoreRead> Core<S> {
                         Ok(value) => self.reply_value(token, value),
                         // Counted anew once that is in memory.
                         Err(fetch) => {
-                            self.operators.queue.push_front((token, request));
+                            self.operators.again(token, request);
                             self.fetches.dry_run = Some(fetch);
                         }
                     }

@@ -13,9 +13,9 @@ use crate::format::batch::Batch;
 use crate::format::control::{Control, Role};
 use crate::format::dptr::DptrKind;
 use crate::journal::Recovered;
+use crate::store::StoreWrite as _;
 use crate::store::memory::MemoryStore;
 use crate::store::namespace::Namespace;
-use crate::store::{StoreRead as _, StoreWrite as _};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -266,6 +266,7 @@ impl Node {
                 Some(fault) => StoreEvent::CheckpointFailed { fault },
                 None => StoreEvent::Checkpointed { applied: self.store.checkpoint().unwrap() },
             }),
+            StoreEffect::Fetch { .. } => unreachable!("a store in memory is never cold"),
             StoreEffect::Apply { journal, round, batch } => {
                 if let Some(fault) = self.ills.store {
                     return Some(StoreEvent::ApplyFailed { journal, round, fault });
@@ -276,10 +277,6 @@ impl Node {
                 }
                 self.store.apply(journal, std::slice::from_ref(&batch)).unwrap();
                 Some(StoreEvent::Applied { journal, round, seq: batch.header().last_seq() })
-            }
-            StoreEffect::Fetch { fetch, file, generation, part } => {
-                let result = part.fetch(&self.store.snapshot(), file, generation);
-                Some(StoreEvent::Fetched { fetch, result })
             }
         }
     }

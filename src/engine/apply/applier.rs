@@ -56,13 +56,6 @@ pub(in crate::engine) struct Applier {
 }
 
 impl Applier {
-    /// The last entry that the store shows although nobody told of it, and the round of it, if the store shows `seq`. What
-    /// is given again after a start does not count: items show it, volumes may not.
-    pub(in crate::engine) fn shown_untold(&self, seq: Seq) -> Option<(Round, Seq)> {
-        let seq = seq.min(self.submitted);
-        (seq > self.applied).then_some((self.round, seq))
-    }
-
     /// A store that shows everything up to `applied`, but has to be given everything after `replay_from` again.
     pub(in crate::engine) fn new(applied: Seq, replay_from: Seq, end: Seq, announced: Seq) -> Self {
         let visible = replay_from.min(applied);
@@ -93,6 +86,11 @@ impl Applier {
 
     pub(super) fn submitted(&self) -> Seq {
         self.submitted
+    }
+
+    /// Of what is given now.
+    pub(super) fn round(&self) -> Round {
+        self.round
     }
 
     pub(in crate::engine) fn announced(&self) -> Seq {

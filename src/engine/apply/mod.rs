@@ -224,10 +224,14 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    /// The store shows this much already, whatever was told of it so far.
+    /// The store shows this much already, whatever was told of it so far. What the store was given again after a start
+    /// does not count: items show it, volumes may not.
     pub(super) fn note_visible(&mut self, visible: [Seq; 2]) {
         for journal in JournalKind::ALL {
-            if let Some((round, seq)) = self.appliers.of(journal).shown_untold(visible[journal.index()]) {
+            let applier = self.appliers.of(journal);
+            let (applied, round) = (applier.applied(), applier.round());
+            let seq = visible[journal.index()].min(applier.submitted());
+            if seq > applied {
                 self.applied(journal, round, seq);
             }
         }
