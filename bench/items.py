@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """What items cost as their number grows, and what reads from the disk cost: items.py [--dir DIR] [--bytes 100]
-[--sizes 1,5,20] [--cold] PROGRAM ...
+[--sizes 1,5,20] [--cold] [--only-cold] PROGRAM ...
 
 For each size (millions of items) and each program, on one node that serves alone: processor time of the node for a random
 SET and bytes written for each byte put (64 clients, 16 deep), memory, GET of items that are in memory, DBSIZE, restart
 after kill -9. With --cold the largest store is read with the memory of the node limited to a tenth of it by a cgroup, beside
 what fio reads at random, 4 KiB, 32 in flight, from a file of that size; and SET alone and beside those reads. Programs
 take turns. The lines are written to results/items.jsonl; picture.py draws them. Needs redis-benchmark, fio and root."""
-import argparse, json, os, signal, socket, statistics, subprocess, sys, threading, time
+import argparse, json, os, signal, socket, statistics, subprocess, sys, time
 import systems as s
 
 CGROUP = "/sys/fs/cgroup/memory"
@@ -177,20 +177,18 @@ def cold(node, keys, size, base, seconds=20):
         for _ in range(2):
             row.setdefault("fio_per_second", []).append(fio(base, store, seconds // 2))
             for clients in (8, 32):
-                before, reads = node.spent(), node.io("read_bytes")
-                with_clients = reading(node.port, keys, clients, seconds // 2)
-                row.setdefault(f"cold_get_{clients}", []).append(
-                    {**with_clients, "read_bytes": node.io("read_bytes") - reads,
-                     "core_us": round((node.spent().get("core", 0) - before.get("core", 0)) / max(1, with_clients["gets"]), 2)})
+                reads, gets = node.io("read_bytes"), 60_000
+                found = costs(node, "get", keys, gets, size, "-c", str(clients))
+                found["read_bytes_each"] = (node.io("read_bytes") - reads) // gets
+                row.setdefault(f"cold_get_{clients}", []).append(found)
             # A SET at a time, alone and beside the reads.
             row.setdefault("set_alone", []).append(benchmark(node.port, "set", keys, 3000, size, "-c", "4"))
-            stop = threading.Event()
-            beside = threading.Thread(target=reading, args=(node.port, keys, 8, 600, stop))
-            beside.start()
+            beside = subprocess.Popen(["redis-benchmark", "-p", str(node.port), "-n", "100000000", "-r", str(keys), "-t",
+                                       "get", "-c", "8"], stdout=subprocess.DEVNULL)
             time.sleep(1)
             row.setdefault("set_beside", []).append(benchmark(node.port, "set", keys, 3000, size, "-c", "4"))
-            stop.set()
-            beside.join()
+            beside.kill()
+            beside.wait()
     finally:
         node.stop()
         for _ in range(100):
@@ -200,31 +198,6 @@ def cold(node, keys, size, base, seconds=20):
             except OSError:
                 time.sleep(0.1)
     return row
-
-
-def reading(port, keys, clients, seconds, stop=None):
-    """GETs of random items for so long, a connection each."""
-    import random, selectors
-    chance, poll, waits, taken = random.Random(clients), selectors.DefaultSelector(), {}, []
-    for _ in range(clients):
-        c = socket.create_connection(("127.0.0.1", port))
-        poll.register(c, selectors.EVENT_READ)
-        c.sendall(b"GET %s\r\n" % key(chance.randrange(keys)))
-        waits[c] = time.monotonic()
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and not (stop and stop.is_set()):
-        for ready, _ in poll.select(1):
-            c = ready.fileobj
-            c.recv(1 << 16)
-            now = time.monotonic()
-            taken.append(now - waits[c])
-            c.sendall(b"GET %s\r\n" % key(chance.randrange(keys)))
-            waits[c] = now
-    for c in waits:
-        c.close()
-    taken.sort()
-    at = lambda share: round(taken[int(len(taken) * share)] * 1000, 2) if taken else 0
-    return {"gets": len(taken), "per_second": round(len(taken) / seconds), "p50_ms": at(0.5), "p99_ms": at(0.99)}
 
 
 def fio(base, size, seconds):
@@ -247,6 +220,7 @@ def main():
     ask.add_argument("--sizes", default="1")
     ask.add_argument("--requests", type=int, default=300_000)
     ask.add_argument("--cold", action="store_true")
+    ask.add_argument("--only-cold", action="store_true")
     ask.add_argument("program", nargs="*", default=[s.PROGRAM])
     ask = ask.parse_args()
     sizes = [int(float(size) * 1e6) for size in ask.sizes.split(",")]
@@ -258,12 +232,12 @@ def main():
                 for path, node in nodes:
                     load(node.port, held, keys, ask.bytes)
                 held = keys
-                for path, node in nodes:
+                for path, node in nodes if not ask.only_cold else []:
                     row = {"program": path, **one(node, keys, ask.bytes, ask.requests)}
                     print(json.dumps(row), flush=True)
                     out.write(json.dumps(row) + "\n")
                     out.flush()
-            if ask.cold:
+            if ask.cold or ask.only_cold:
                 for path, node in nodes:
                     row = {"program": path, "cold": cold(node, held, ask.bytes, base.path)}
                     print(json.dumps(row), flush=True)

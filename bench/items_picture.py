@@ -14,7 +14,7 @@ def main():
     def groups(value):
         found = {}
         for row in sizes:
-            name = "before" if "base" in row["program"] else "node"
+            name = "before" if row["program"] == "before" else "node"
             found.setdefault(f"{row['items'] / 1e6:g} million", []).append((name, value(row), ""))
         return list(found.items())
 
