@@ -121,7 +121,7 @@ impl Checker {
     /// A node tells that entries which it answered without its peer are on the peer's disk now.
     pub(super) fn on_restored(&mut self, node: usize, text: &str) {
         let told = text.split(" were answered").next().and_then(|start| start.rsplit(' ').next());
-        let Some(until) = told.and_then(|until| until.parse::<u64>().ok()) else {
+        let Some(until) = told.and_then(|until| until.replace(',', "").parse::<u64>().ok()) else {
             return self.fail("I-12", format!("node {node} restores a promise up to no entry: {text}"));
         };
         let alone = self.nodes[node].alone.take();
