@@ -220,6 +220,8 @@ pub const SEGMENT_DEFAULT: u64 = 64 << 20;
 pub const SEGMENT_MIN: u64 = 64 << 10;
 /// See [`SEGMENT_DEFAULT`].
 pub const SEGMENT_MAX: u64 = 4 << 30;
+/// A copy of a file into the journal that failed begins anew after this (milliseconds).
+pub const COPY_RETRY_MS: u64 = 10_000;
 /// Who waits so long for updates that wait for a segment which cannot be made is told that they may be kept or not
 /// (milliseconds).
 pub const UNWRITTEN_MS: u64 = 5000;

@@ -205,7 +205,7 @@ impl<S: StoreRead> Backend for Core<S> {
         };
         self.overlay.set_all(journal, last, draft);
         self.dirty = true;
-        Ok(Wait { journal, seq: last, level })
+        Ok(self.promise(Wait { journal, seq: last, level }))
     }
 
     fn scan(&mut self, file: FileId, after: Option<&[u8]>, limit: usize) -> Result<Scanned, Refusal> {
@@ -253,7 +253,7 @@ impl<S: StoreRead> Backend for Core<S> {
     }
 
     fn peer_acked(&self) -> [Seq; 3] {
-        let acked = self.link.acked;
+        let acked = self.peer.acked();
         [acked.received, acked.durable, acked.applied]
     }
 

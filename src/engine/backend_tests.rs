@@ -225,7 +225,7 @@ fn a_watch_is_void_when_the_node_is_no_longer_what_it_was() {
     bench.says("WATCH app,orders,k");
     bench.says("MULTI");
     bench.says("PING");
-    bench.engine.core.control.role = Role::Standby;
+    bench.engine.core.control.play(Role::Standby);
     assert_eq!(bench.says("EXEC"), "*-1\r\n");
 }
 
@@ -235,7 +235,7 @@ fn on_a_standby_a_watched_key_is_void_once_what_the_stream_changes_can_be_seen()
         let mut bench = Bench::serving();
         bench.says(&format!("SET app,orders,{id} 1"));
         // From here on as if the batch had been received.
-        bench.engine.core.control.role = Role::Standby;
+        bench.engine.core.control.play(Role::Standby);
         bench.says("WATCH app,orders,k");
         bench.says("MULTI");
         bench.says("PING");

@@ -69,8 +69,8 @@ fn core() -> Core<MemoryStore> {
     let (applied, replay_from) = ([Seq(0); 2], [Seq(0); 2]);
     let mut core =
         Core::new(config(), StartState { control, journals, store, namespace, applied, replay_from });
-    core.state.step = Stage::Serving;
-    for journal in &mut core.journals {
+    core.roles.place(Stage::Serving);
+    for journal in core.journals.iter_mut() {
         journal.set_epoch(Epoch(2));
         let first = preparing(journal).expect("a segment is wanted");
         journal.segment_ready(first);

@@ -67,7 +67,7 @@ impl Callers {
 
 impl<S: StoreRead> Core<S> {
     pub(super) fn link_accepted(&mut self, conn: ConnId, from: String) {
-        if self.stopping || matches!(self.state.step, Stage::Stopped) {
+        if self.stopping || self.roles.stage() == Stage::Stopped {
             return self.effect(LinkEffect::Close { conn, abort: true });
         }
         if self.link.callers.list.len() >= LINK_CALLERS_MAX
@@ -106,7 +106,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn caller_fault(&mut self, conn: ConnId, text: &str) {
-        self.refused += 1;
+        self.link.count_refusal();
         self.incident(Severity::Warning, "link-refused", format!("the peer was cut off: {text}"));
         self.link.callers.closed(conn);
         self.effect(LinkEffect::Close { conn, abort: false });
@@ -122,7 +122,7 @@ impl<S: StoreRead> Core<S> {
         let caller = self.link.callers.list.iter().find(|caller| caller.session.conn == conn);
         let Some(claim) = caller.and_then(|caller| caller.claim.as_deref()) else { return };
         if !self.can_talk() {
-            let text = format!("this node is {}", self.state.word());
+            let text = format!("this node is {}", self.roles.word());
             return self.refuse_caller(conn, RefuseCode::NotNow, text);
         }
         let verdict = judge_caller(&self.own(), &claim.hello, claim.header.epoch);
@@ -130,7 +130,7 @@ impl<S: StoreRead> Core<S> {
             && *code != RefuseCode::Epoch
         {
             let (code, text) = (*code, text.clone());
-            self.refused += 1;
+            self.link.count_refusal();
             self.incident_once(Severity::Warning, "peer-refused", format!("the peer was refused: {text}"));
             return self.refuse_caller(conn, code, text);
         }
@@ -146,7 +146,7 @@ impl<S: StoreRead> Core<S> {
     fn admit(&mut self, conn: ConnId, verdict: Verdict) {
         let Some(Caller { session, from, claim: Some(claim) }) = self.link.callers.take(conn) else { return };
         self.end_inbound("the peer connected anew");
-        self.link.heard = self.now.mono;
+        self.peer.speaks(self.now.mono);
         self.link.inbound = Some(Inbound::new(session, from, claim.header.epoch));
         self.answer(&claim.hello, &claim.header, verdict);
     }
@@ -156,7 +156,7 @@ impl<S: StoreRead> Core<S> {
         let streams = self.link.inbound.as_ref().map_or(String::new(), |inbound| inbound.from.clone());
         let caller = self.link.callers.list.iter().find(|caller| caller.session.conn == conn);
         let calls = caller.map_or(String::new(), |caller| host(&caller.from).to_owned());
-        self.refused += 1;
+        self.link.count_refusal();
         let text = format!(
             "two nodes have the peer's key: one streams from {streams}, and another, which calls from {calls}, is refused; \
              a copy of the peer's directory is served there: stop it"

@@ -5,8 +5,8 @@ use super::effect::{JournalEffect, PrepareSegment, RemoveSegment, Severity};
 use super::event::JournalEvent;
 use super::incidents::Matter;
 use crate::base::limits::{QUEUE_MAX, UNAPPLIED_MAX};
-use crate::base::{Fault, JournalKind, SegmentIndex, Seq};
-use crate::doors::{CommitWatermarks, Refusal};
+use crate::base::{Fault, JournalKind, SegmentIndex};
+use crate::doors::Refusal;
 use crate::journal::{JournalOp, JournalState};
 use crate::store::StoreRead;
 
@@ -18,7 +18,7 @@ impl<S: StoreRead> Core<S> {
             for batch in sealed {
                 self.extents.sealed(kind, &batch);
                 if kind == JournalKind::Replicated {
-                    self.lag.sealed(batch.header().last_seq(), u64::from(batch.header().len), self.now.mono);
+                    self.peer.lacks(batch.header(), self.now.mono);
                     self.link.window.push(batch);
                 }
             }
@@ -54,7 +54,7 @@ impl<S: StoreRead> Core<S> {
                 }
                 JournalOp::Write { write: inner, segment, offset, parts } => {
                     let write = self.fresh_id();
-                    self.writes.insert(write, (journal, inner));
+                    self.journals.write_begins(write, journal, inner);
                     JournalEffect::Write { write, journal, segment, offset, parts }
                 }
                 JournalOp::Remove { index, reuse } => {
@@ -66,7 +66,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     pub(super) fn written(&mut self, write: u64) {
-        let Some((journal, inner)) = self.writes.remove(&write) else { return };
+        let Some((journal, inner)) = self.journals.write_ends(write) else { return };
         let at = journal.index();
         let batches = self.journals[at].written(self.now, inner);
         let primary = journal == JournalKind::Local || self.is_primary();
@@ -80,9 +80,9 @@ impl<S: StoreRead> Core<S> {
     }
 
     pub(super) fn write_failed(&mut self, write: u64, fault: Fault) {
-        let Some((journal, inner)) = self.writes.remove(&write) else { return };
+        let Some((journal, inner)) = self.journals.write_ends(write) else { return };
         self.journals[journal.index()].write_failed(inner);
-        self.write_fault = Some(fault);
+        self.disk.write_failed(fault);
         let name = journal.name();
         if self.journals[journal.index()].has_failed() {
             let text = format!("writing the {name} journal failed twice ({fault}): this node is read-only");
@@ -99,16 +99,16 @@ impl<S: StoreRead> Core<S> {
 
     pub(super) fn segment_failed(&mut self, journal: JournalKind, index: SegmentIndex, fault: Fault) {
         self.journals[journal.index()].segment_failed(self.now, index, fault);
-        self.unmade = Some(fault);
+        self.disk.set_unmade(Some(fault));
     }
 
     /// Tells when no segment can be made, and when one was made again.
     fn note_journal_state(&mut self) {
         let waits =
             JournalKind::ALL.iter().any(|kind| self.journals[kind.index()].waits_for_segment().is_some());
-        match self.unmade {
+        match self.disk.unmade() {
             Some(_) if !waits => {
-                self.unmade = None;
+                self.disk.set_unmade(None);
                 self.incident_over(
                     Matter::JournalNoSpace,
                     "journal-space",
@@ -148,20 +148,5 @@ impl<S: StoreRead> Core<S> {
             || self.is_barred()
             || short
             || self.room_is_made()
-    }
-
-    /// How far things are, for replies.
-    pub(super) fn marks(&self) -> CommitWatermarks {
-        let durable = [self.journals[0].pace().durable, self.journals[1].pace().durable];
-        let acked = self.link.acked;
-        let at_peer = |seq: Seq| match (self.degraded, self.restoring) {
-            (None, _) => durable[0].min(seq),
-            (Some(_), None) => self.answered_lowered(durable[0]),
-            (Some(_), Some(lowered)) => durable[0].min(seq.max(lowered)),
-        };
-        CommitWatermarks {
-            durable,
-            replicated: [durable[0], at_peer(acked.received), at_peer(acked.durable), at_peer(acked.applied)],
-        }
     }
 }

@@ -3,7 +3,7 @@
 use super::config::PeerLoss;
 use super::core::Core;
 use super::incidents::Matter;
-use super::progress::PeerState;
+use super::peer::PeerState;
 use super::roles::Stage;
 use crate::base::limits::WRITE_HANGS_MS;
 use crate::base::{AckLevel, Fault, JournalKind};
@@ -28,6 +28,8 @@ pub(super) enum Hindrance {
     JournalHangs(JournalKind),
     /// The store cannot apply.
     Store(Fault),
+    /// The store cannot be made durable, and a barrier waits for that.
+    Checkpoint(Fault),
     /// Updates at this level wait for a peer that takes nothing.
     PeerStuck(AckLevel),
     /// Updates at this level wait for a peer that is away.
@@ -100,6 +102,13 @@ impl Hindrance {
                 },
                 refusal(fault, ("store-failed", Matter::StoreFailed)),
             ),
+            Self::Checkpoint(fault) => (
+                format!(
+                    "the store cannot be made durable ({fault}), and a change of files waits for that: updates are \
+                     refused"
+                ),
+                refusal(fault, ("store-failed", Matter::CheckpointFailed)),
+            ),
             Self::PeerStuck(level) => (
                 format!(
                     "the peer is connected and takes nothing: updates at level {} wait for it",
@@ -130,10 +139,10 @@ impl<S: StoreRead> Core<S> {
         let unknown = Fault::Errno(5);
         for journal in JournalKind::ALL {
             if self.journals[journal.index()].has_failed() {
-                return Some(Hindrance::JournalFailed(journal, self.write_fault.unwrap_or(unknown)));
+                return Some(Hindrance::JournalFailed(journal, self.disk.write_fault().unwrap_or(unknown)));
             }
             if self.journal_takes(journal, USUAL) != JournalState::Open {
-                return Some(Hindrance::JournalFull(journal, self.unmade.unwrap_or(unknown)));
+                return Some(Hindrance::JournalFull(journal, self.disk.unmade().unwrap_or(unknown)));
             }
         }
         if let Some(journal) = JournalKind::ALL.into_iter().find(|kind| self.hangs(*kind)) {
@@ -142,8 +151,11 @@ impl<S: StoreRead> Core<S> {
         if let Some(fault) = self.store_fault() {
             return Some(Hindrance::Store(fault));
         }
+        if let Some(fault) = self.barrier_fault() {
+            return Some(Hindrance::Checkpoint(fault));
+        }
         let level = self.config.ack_level;
-        if !self.serving() || level == AckLevel::Local || self.degraded.is_some() {
+        if !self.serving() || level == AckLevel::Local || self.ack_promise.is_lowered() {
             return None;
         }
         match self.peer_state() {
@@ -157,8 +169,8 @@ impl<S: StoreRead> Core<S> {
 
     /// What an update would be answered now.
     pub(super) fn condition(&self) -> Condition {
-        let (word, reason) = (self.state.word(), self.reason());
-        let next = match self.state.step {
+        let (word, reason) = (self.roles.word(), self.reason());
+        let next = match self.roles.stage() {
             Stage::Asking => Matter::WaitingForPeer.row().advice,
             Stage::Diverged => Matter::Diverged.row().advice,
             _ => "",
@@ -170,7 +182,7 @@ impl<S: StoreRead> Core<S> {
         // Only a restart helps, whatever it was about to do.
         let for_good = matches!(hindrance, Hindrance::JournalFailed(..));
         let hindrance = hindrance.told();
-        if for_good || matches!(self.state.step, Stage::Serving | Stage::Standby) {
+        if for_good || matches!(self.roles.stage(), Stage::Serving | Stage::Standby) {
             return hindrance;
         }
         // It will not get any further before that is mended.
@@ -189,7 +201,7 @@ mod words {
 
     #[test]
     fn each_cause_has_its_word_its_reason_and_its_next_step() {
-        use Hindrance::{JournalFailed, JournalFull, JournalHangs, PeerAway, PeerStuck, Store};
+        use Hindrance::{Checkpoint, JournalFailed, JournalFull, JournalHangs, PeerAway, PeerStuck, Store};
         let (replicated, durable) = (JournalKind::Replicated, AckLevel::Durable);
         for (hindrance, word, reason, next) in [
             (
@@ -219,6 +231,14 @@ mod words {
             (Store(Fault::Errno(ENFILE)), "no-descriptors", "Too many open files in system", "ulimit"),
             (Store(Fault::Errno(EROFS)), "read-only", "Read-only file system", "dmesg"),
             (Store(Fault::Errno(5)), "store-failed", "Input/output error", "check the disk of the store"),
+            (Checkpoint(Fault::NoSpace), "no-space", "a change of files waits", "make room"),
+            (
+                Checkpoint(Fault::Errno(EMFILE)),
+                "no-descriptors",
+                "made durable (Too many open",
+                "LimitNOFILE",
+            ),
+            (Checkpoint(Fault::Errno(5)), "store-failed", "cannot be made durable", "check the disk"),
             (PeerStuck(durable), "peer-stuck", "updates at level durable wait", "look at the peer's disk"),
             (PeerAway(durable), "peer-away", "on_peer_loss is \"block\"", "look at the peer"),
         ] {

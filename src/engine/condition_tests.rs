@@ -46,6 +46,8 @@ struct Ills {
     /// Segments do not.
     segments_hang: bool,
     store: Option<Fault>,
+    /// After so many checkpoints more none can be made.
+    checkpoints: Option<(usize, Fault)>,
 }
 
 struct Bench {
@@ -138,9 +140,13 @@ impl Bench {
                 Some(fault) => Event::Journal(JournalEvent::WriteFailed { write, fault }),
                 None => Event::Journal(JournalEvent::Written { write }),
             },
-            Effect::Store(StoreEffect::Checkpoint) => {
-                Event::Store(StoreEvent::Checkpointed { applied: self.store.checkpoint().unwrap() })
-            }
+            Effect::Store(StoreEffect::Checkpoint) => Event::Store(match &mut self.ills.checkpoints {
+                Some((0, fault)) => StoreEvent::CheckpointFailed { fault: *fault },
+                ills => {
+                    ills.iter_mut().for_each(|(left, _)| *left -= 1);
+                    StoreEvent::Checkpointed { applied: self.store.checkpoint().unwrap() }
+                }
+            }),
             Effect::File(FileEffect::WriteControl { write, .. }) => {
                 Event::File(FileEvent::ControlWritten { write })
             }
@@ -322,7 +328,7 @@ fn a_status_says_that_the_store_or_the_journal_failed() {
     assert_eq!(status.state, "store-failed");
     assert!(status.reason.contains("until this node is restarted"), "{status:?}");
     assert!(status.next.contains("restart the node"), "{status:?}");
-    assert!(!bench.engine.core.room_wanted, "no claim of the peer is given up for it");
+    assert!(!bench.engine.core.room.is_wanted(), "no claim of the peer is given up for it");
     let mut bench = alone();
     bench.ills.writes = Some(Fault::Errno(5));
     let said = bench.set(1);
@@ -339,7 +345,7 @@ fn an_update_that_waits_for_a_segment_that_cannot_be_made_is_let_go_in_time() {
     let mut bench = alone();
     bench.ills.segments = Some(Fault::Errno(EROFS));
     // What was made ahead is used up; the one in use has room.
-    while bench.engine.core.unmade.is_none() {
+    while bench.engine.core.disk.unmade().is_none() {
         assert_eq!(bench.set(4000), "+OK\r\n");
     }
     assert_eq!(bench.tells().state, "serving");
@@ -475,19 +481,56 @@ fn an_operator_and_clients_that_wait_behind_a_definition_are_told_that_the_disk_
     let request = AdminRequest::AccountCreate { name: "b".to_owned(), flags: "L".to_owned() };
     bench.input(Event::Admin { token: 1, request });
     // It moves a file to the other journal: both have to be empty.
-    let request = AdminRequest::SetDptr {
+    bench.input(Event::Admin { token: 2, request: becomes_local() });
+    assert!(bench.answered.is_empty());
+    assert_eq!(bench.set(1), "", "all wait for the operator");
+    bench.pass(WRITE_HANGS_MS);
+    let [begun, waits] = &bench.answered[..] else { panic!("{:?}", bench.answered) };
+    assert!(matches!(begun, AdminReply::Error { message, .. } if message.contains("not known")), "{begun:?}");
+    let nothing = |message: &String| message.contains("nothing was changed: the journal's disk hangs");
+    assert!(matches!(waits, AdminReply::No { message, .. } if nothing(message)), "{waits:?}");
+    let said = String::from_utf8_lossy(&bench.said).into_owned();
+    assert!(said.starts_with("-MISCONF the journal's disk hangs"), "{said}");
+}
+
+/// The file of the items is replicated no more: it moves to the other journal.
+fn becomes_local() -> AdminRequest {
+    AdminRequest::SetDptr {
         set: String::new(),
         clear: "L".to_owned(),
         accounts: false,
         names: vec!["app,orders".to_owned()],
         ack: None,
-    };
-    bench.input(Event::Admin { token: 2, request });
-    assert!(bench.answered.is_empty());
-    assert_eq!(bench.set(1), "", "all wait for the operator");
-    bench.pass(WRITE_HANGS_MS);
-    let told = bench.answered.pop().expect("an answer");
-    assert!(matches!(&told, AdminReply::Error { message, .. } if message.contains("not known")), "{told:?}");
-    let said = String::from_utf8_lossy(&bench.said).into_owned();
-    assert!(said.starts_with("-MISCONF the journal's disk hangs"), "{said}");
+    }
+}
+
+#[test]
+fn who_waits_for_a_checkpoint_that_fails_is_told_and_the_state_says_so() {
+    for (fault, word) in [(Fault::NoSpace, "no-space"), (Fault::Errno(5), "store-failed")] {
+        // The first checkpoint is before the change, the second behind it.
+        for before in [0, 1] {
+            let mut bench = alone();
+            assert_eq!(bench.set(1), "+OK\r\n");
+            bench.ills.checkpoints = Some((before, fault));
+            bench.answered.clear();
+            bench.input(Event::Admin { token: 1, request: becomes_local() });
+            bench.pass(1000);
+            let [answer] = &bench.answered[..] else { panic!("{:?}", bench.answered) };
+            if before == 0 {
+                let nothing = |message: &String| message.starts_with("nothing was changed: ");
+                assert!(matches!(answer, AdminReply::No { message, .. } if nothing(message)), "{answer:?}");
+                assert_eq!((bench.set(2).as_str(), bench.tells().state.as_str()), ("+OK\r\n", "serving"));
+                continue;
+            }
+            assert!(matches!(answer, AdminReply::Ok { .. }), "{answer:?}");
+            let (said, status) = (bench.set(2), bench.tells());
+            assert!(said.starts_with('-'), "{said:?}");
+            assert_eq!(status.state, word);
+            assert!(status.reason.contains("a change of files waits for that"), "{status:?}");
+            assert_eq!(bench.says("GET app,orders,1"), "$1\r\nx\r\n", "reads go on");
+            bench.ills.checkpoints = None;
+            bench.pass(1000);
+            assert_eq!((bench.set(2).as_str(), bench.tells().state.as_str()), ("+OK\r\n", "serving"));
+        }
+    }
 }

@@ -8,9 +8,9 @@ use super::blocks::{Asker, joined};
 use super::core::Core;
 use super::effect::Severity;
 use super::incidents::Matter;
-use crate::base::limits::BLOCK_U64;
+use crate::base::limits::{BLOCK_U64, COPY_RETRY_MS};
 use crate::base::shown::Grouped;
-use crate::base::{FileId, JournalKind};
+use crate::base::{FileId, JournalKind, Mono};
 use crate::doors::{Allocation, Piece, Refusal};
 use crate::format::dptr::DptrKind;
 use crate::format::entry::{BlockId, Entry, EntryKind};
@@ -47,19 +47,39 @@ enum CopyAt {
     Reading { ask: u64, at: u64, until: u64, changed: bool },
 }
 
+/// The copy under way, and when the next one may begin.
+#[derive(Debug, Default)]
+pub(super) struct Copies {
+    job: Option<CopyJob>,
+    /// One failed: none begins before this.
+    retry_at: Option<Mono>,
+}
+
+impl Copies {
+    /// What is due begins anew when this node serves again.
+    pub(super) fn stop(&mut self) {
+        self.job = None;
+    }
+
+    /// When the next copy may begin, if one failed a moment ago.
+    pub(super) fn deadline(&self, now: Mono) -> Option<Mono> {
+        self.retry_at.filter(|at| now < *at)
+    }
+}
+
 impl<S: StoreRead> Core<S> {
     pub(super) fn pump_copy(&mut self) {
-        if !self.serving() || self.barrier.is_some() {
+        if !self.serving() || self.operators.has_barrier() {
             return;
         }
-        if self.copy.is_none() {
+        if self.copies.job.is_none() && self.copies.deadline(self.now.mono).is_none() {
             let due = self.namespace.copies_due().next();
             if let Some(file) = due {
                 self.begin_copy(file);
             }
         }
         let waits = |job: &CopyJob| matches!(job.at, CopyAt::Looking { .. } | CopyAt::Reading { .. });
-        while self.copy.as_ref().is_some_and(|job| !waits(job))
+        while self.copies.job.as_ref().is_some_and(|job| !waits(job))
             && self.replicated().queued_bytes() < QUEUED_MAX
             && !self.is_congested()
         {
@@ -76,12 +96,12 @@ impl<S: StoreRead> Core<S> {
         }
         let blocks = self.namespace.file(file).is_some_and(|info| info.dptr.kind == DptrKind::Blocks);
         let at = if blocks { CopyAt::Data(0, 0) } else { CopyAt::Item(None) };
-        self.copy = Some(CopyJob { file, copied: 0, at });
+        self.copies.job = Some(CopyJob { file, copied: 0, at });
         self.dirty = true;
     }
 
     fn copy_some(&mut self) {
-        let Some(job) = self.copy.take() else { return };
+        let Some(job) = self.copies.job.take() else { return };
         // The file was deleted, cleared, or is no longer replicated: nothing is left to copy.
         let due = self.namespace.file(job.file).is_some_and(crate::store::namespace::FileInfo::copy_is_due);
         if !due {
@@ -92,7 +112,9 @@ impl<S: StoreRead> Core<S> {
             CopyAt::Item(after) => self.copy_items(job.file, job.copied, after),
             CopyAt::Data(at, until) if at < until => self.read_piece(job.file, job.copied, at, until),
             CopyAt::Data(at, _) => self.look_for_data(job.file, job.copied, at),
-            at @ (CopyAt::Looking { .. } | CopyAt::Reading { .. }) => self.copy = Some(CopyJob { at, ..job }),
+            at @ (CopyAt::Looking { .. } | CopyAt::Reading { .. }) => {
+                self.copies.job = Some(CopyJob { at, ..job })
+            }
         }
     }
 
@@ -112,14 +134,15 @@ impl<S: StoreRead> Core<S> {
         }
         copied += found.len() as u64;
         if next.is_some() {
-            self.copy = Some(CopyJob { file, copied, at: CopyAt::Item(next) });
+            self.copies.job = Some(CopyJob { file, copied, at: CopyAt::Item(next) });
             return;
         }
         self.end_copy(file, &format!("{} items are copied into the journal", Grouped(copied)));
     }
 
-    /// The job ends; it is due still, and begins again from the start.
+    /// The job ends; it is due still, and begins again from the start after a while: each beginning is an entry.
     fn copy_failed(&mut self, error: &Refusal) {
+        self.copies.retry_at = Some(self.now.mono.plus_ms(COPY_RETRY_MS));
         let text = format!("copying a file to the peer: {error}");
         self.incident_once(Severity::Warning, "copy-failed", text);
     }
@@ -145,36 +168,37 @@ impl<S: StoreRead> Core<S> {
             return self.end_copy(file, &format!("{} bytes are copied into the journal", Grouped(copied)));
         }
         let ask = self.fresh_id();
-        self.copy = Some(CopyJob { file, copied, at: CopyAt::Looking { ask, at } });
+        self.copies.job = Some(CopyJob { file, copied, at: CopyAt::Looking { ask, at } });
         if let Err(error) = self.begin_allocation(Asker::Copy(ask), file, at, LOOK.min(bytes - at)) {
-            self.copy = None;
+            self.copies.job = None;
             self.copy_failed(&error);
         }
     }
 
     /// What takes space is known.
     pub(super) fn copy_found(&mut self, answered: u64, result: Result<Vec<Allocation>, Refusal>) {
-        let Some(CopyJob { file, copied, at: CopyAt::Looking { ask, at } }) = self.copy else { return };
+        let Some(CopyJob { file, copied, at: CopyAt::Looking { ask, at } }) = self.copies.job else { return };
         if ask != answered {
             return;
         }
-        self.copy = None;
+        self.copies.job = None;
         match result {
             Err(error) => self.copy_failed(&error),
             Ok(parts) => {
                 let hole: u64 = parts.iter().take_while(|part| part.hole).map(|part| part.len).sum();
                 let data = parts.iter().find(|part| !part.hole).map_or(0, |part| part.len);
                 let (from, until) = (at + hole, at + hole + data);
-                self.copy = Some(CopyJob { file, copied, at: CopyAt::Data(from, until) });
+                self.copies.job = Some(CopyJob { file, copied, at: CopyAt::Data(from, until) });
             }
         }
     }
 
     fn read_piece(&mut self, file: FileId, copied: u64, at: u64, until: u64) {
         let ask = self.fresh_id();
-        self.copy = Some(CopyJob { file, copied, at: CopyAt::Reading { ask, at, until, changed: false } });
+        self.copies.job =
+            Some(CopyJob { file, copied, at: CopyAt::Reading { ask, at, until, changed: false } });
         if let Err(error) = self.begin_read(Asker::Copy(ask), file, at, PIECE.min(until - at)) {
-            self.copy = None;
+            self.copies.job = None;
             self.copy_failed(&error);
         }
     }
@@ -182,7 +206,7 @@ impl<S: StoreRead> Core<S> {
     /// A client changes a range: what was read of it and is not in the journal yet is out of date.
     pub(super) fn note_copied_over(&mut self, file: FileId, start: u64, end: u64) {
         if let Some(CopyJob { file: copying, at: CopyAt::Reading { at, until, changed, .. }, .. }) =
-            &mut self.copy
+            &mut self.copies.job
             && *copying == file
         {
             *changed |= start < (*at + PIECE).min(*until) && end > *at;
@@ -191,19 +215,19 @@ impl<S: StoreRead> Core<S> {
 
     /// A piece was read.
     pub(super) fn copy_read(&mut self, answered: u64, result: Result<Vec<Piece>, Refusal>) {
-        let Some(CopyJob { file, copied, at: CopyAt::Reading { ask, at, until, changed } }) = self.copy
+        let Some(CopyJob { file, copied, at: CopyAt::Reading { ask, at, until, changed } }) = self.copies.job
         else {
             return;
         };
         if ask != answered {
             return;
         }
-        self.copy = None;
+        self.copies.job = None;
         let due = self.namespace.file(file).is_some_and(crate::store::namespace::FileInfo::copy_is_due);
         match result {
             Err(error) => self.copy_failed(&error),
             Ok(_) if !due || !self.serving() => {}
-            Ok(_) if changed => self.copy = Some(CopyJob { file, copied, at: CopyAt::Data(at, until) }),
+            Ok(_) if changed => self.copies.job = Some(CopyJob { file, copied, at: CopyAt::Data(at, until) }),
             Ok(pieces) => {
                 let value = joined(&pieces);
                 let id = BlockId::write(at);
@@ -212,9 +236,13 @@ impl<S: StoreRead> Core<S> {
                 self.appending(JournalKind::Replicated).append(std::iter::once(entry));
                 let len = value.len() as u64;
                 let at = CopyAt::Data(at + len, until);
-                self.copy = Some(CopyJob { file, copied: copied + len, at });
+                self.copies.job = Some(CopyJob { file, copied: copied + len, at });
             }
         }
         self.dirty = true;
     }
 }
+
+#[cfg(test)]
+#[path = "copy_tests.rs"]
+mod tests;

@@ -9,12 +9,14 @@ use super::condition::Hindrance;
 use super::core::Core;
 use crate::base::limits::BLOCK_U64;
 use crate::base::{AckLevel, FileId, JournalKind, Seq, Wait};
+use crate::doors::CommitWatermarks;
 use crate::format::control::Role;
 use crate::format::dptr::{Flags, LoggingMode};
 use crate::format::entry::{Entry, EntryKind};
 use crate::journal::JournalState;
 use crate::store::StoreRead;
 use crate::store::namespace::{Change, NamespaceError, NewFile};
+use std::collections::VecDeque;
 
 /// A dry run counts this many items of a file at most.
 const COUNT_MAX: usize = 10_000;
@@ -29,6 +31,61 @@ const WHEN_IT_SERVES: &str = "try again when it serves; `hot-backup status` show
 pub(super) struct Barrier {
     /// Not yet done; none once it was journaled.
     change: Option<(u64, AdminRequest)>,
+}
+
+/// Operators that wait: for their turn, for a barrier, or until what was done for them is durable.
+#[derive(Debug, Default)]
+pub(super) struct Operators {
+    barrier: Option<Barrier>,
+    /// What they asked for, in order.
+    queue: VecDeque<(u64, AdminRequest)>,
+    /// What is done, with the answer that its operator gets when it is durable.
+    waits: Vec<(Wait, u64, AdminReply)>,
+}
+
+impl Operators {
+    pub(super) fn has_barrier(&self) -> bool {
+        self.barrier.is_some()
+    }
+
+    /// The next request, unless a barrier stands before it.
+    fn next(&mut self) -> Option<(u64, AdminRequest)> {
+        if self.has_barrier() { None } else { self.queue.pop_front() }
+    }
+
+    /// Ends a barrier behind which nothing was changed; gives who waits for it.
+    fn give_up_barrier(&mut self) -> Option<u64> {
+        let barrier = self.barrier.take_if(|barrier| barrier.change.is_some())?;
+        barrier.change.map(|(token, _)| token)
+    }
+
+    /// The answers that are true now.
+    fn take_reached(&mut self, marks: &CommitWatermarks) -> Vec<(u64, AdminReply)> {
+        let mut reached = Vec::new();
+        let mut at = 0;
+        while at < self.waits.len() {
+            if marks.reached(self.waits[at].0) {
+                let (_, token, reply) = self.waits.swap_remove(at);
+                reached.push((token, reply));
+            } else {
+                at += 1;
+            }
+        }
+        reached
+    }
+
+    /// Lets go of those whose request is done and may never be durable: it comes after these entries, by journal.
+    pub(super) fn give_up_beyond(&mut self, beyond: [Seq; 2]) -> Vec<u64> {
+        let waits = self.waits.extract_if(.., |(wait, ..)| wait.seq > beyond[wait.journal.index()]);
+        waits.map(|(_, token, _)| token).collect()
+    }
+
+    /// Lets go of all, also of who waits for a barrier to be reached; no barrier stands any more.
+    fn give_up_all(&mut self) -> Vec<u64> {
+        let changing = self.barrier.take().and_then(|barrier| barrier.change).map(|(token, _)| token);
+        let queued = self.queue.drain(..).map(|(token, _)| token);
+        changing.into_iter().chain(queued).chain(self.waits.drain(..).map(|(_, token, _)| token)).collect()
+    }
 }
 
 /// Why a request was not done.
@@ -64,17 +121,22 @@ fn flags_of(letters: &str) -> Result<Flags, Refused> {
 
 impl<S: StoreRead> Core<S> {
     pub(super) fn queue_definition(&mut self, token: u64, request: AdminRequest) {
-        self.definitions.push_back((token, request));
+        self.operators.queue.push_back((token, request));
         self.dirty = true;
     }
 
+    /// Lets go of operators whose request will not be carried out.
+    pub(super) fn refuse_pending(&mut self, why: &str) {
+        for token in self.operators.give_up_all() {
+            self.reply_no(token, why, "see `hot-backup status`");
+        }
+    }
+
     pub(super) fn pump_definitions(&mut self) {
-        if self.barrier.is_some() {
+        if self.operators.has_barrier() {
             self.pump_barrier();
         }
-        while self.barrier.is_none()
-            && let Some((token, request)) = self.definitions.pop_front()
-        {
+        while let Some((token, request)) = self.operators.next() {
             match self.changes(&request) {
                 Err(refused) => self.refuse_definition(token, refused),
                 Ok(_) if is_dry_run(&request) => {
@@ -82,21 +144,15 @@ impl<S: StoreRead> Core<S> {
                     self.reply_value(token, value);
                 }
                 Ok(changes) if changes.iter().any(|change| change.moves) => {
-                    self.barrier = Some(Barrier { change: Some((token, request)) });
+                    self.operators.barrier = Some(Barrier { change: Some((token, request)) });
                     self.pump_barrier();
                 }
                 Ok(changes) => self.carry_out(token, &request, &changes),
             }
         }
         let marks = self.marks();
-        let mut at = 0;
-        while at < self.admin_waits.len() {
-            if marks.reached(self.admin_waits[at].0) {
-                let (_, token, reply) = self.admin_waits.swap_remove(at);
-                self.reply(token, reply);
-            } else {
-                at += 1;
-            }
+        for (token, reply) in self.operators.take_reached(&marks) {
+            self.reply(token, reply);
         }
     }
 
@@ -134,24 +190,36 @@ impl<S: StoreRead> Core<S> {
             files: files.len() as u64,
             items: counted as u64,
             node: self.config.name.clone(),
-            role: self.control.role.name().to_owned(),
+            role: self.control.role().name().to_owned(),
         }
     }
 
     fn pump_barrier(&mut self) {
         if !self.is_settled() {
-            self.checkpoint.wanted = self.is_drained();
-            return;
+            self.checkpoint.want_only_if(self.is_drained());
+            // Its turn in this round was before it was wanted.
+            self.pump_checkpoint();
+            return self.give_up_barrier();
         }
-        match self.barrier.take().and_then(|barrier| barrier.change) {
+        match self.operators.barrier.take().and_then(|barrier| barrier.change) {
             None => self.dirty = true,
             Some((token, request)) => match self.changes(&request) {
                 Err(refused) => self.refuse_definition(token, refused),
                 Ok(changes) => {
                     self.carry_out(token, &request, &changes);
-                    self.barrier = Some(Barrier { change: None });
+                    self.operators.barrier = Some(Barrier { change: None });
                 }
             },
+        }
+    }
+
+    /// What it waits for may never come: as long as nothing was changed, nobody need wait for it.
+    fn give_up_barrier(&mut self) {
+        let Err(why) = self.check_barrier() else { return };
+        if let Some(token) = self.operators.give_up_barrier() {
+            let next = self.hindrance().map_or("see `hot-backup status`", |hindrance| hindrance.told().next);
+            self.reply_no(token, format!("nothing was changed: {why}"), next);
+            self.dirty = true;
         }
     }
 
@@ -166,10 +234,10 @@ impl<S: StoreRead> Core<S> {
 
     fn is_settled(&self) -> bool {
         self.is_drained()
-            && !self.checkpoint.running
+            && !self.checkpoint.is_running()
             && self
                 .own_journals()
-                .all(|kind| self.checkpoint.covered[kind.index()] >= self.appliers[kind.index()].applied)
+                .all(|kind| self.checkpoint.covered(kind) >= self.appliers.of(kind).applied())
     }
 
     fn refuse_definition(&mut self, token: u64, refused: Refused) {
@@ -200,14 +268,14 @@ impl<S: StoreRead> Core<S> {
                         || self.namespace.account_is_replicated(entry.file)
                 });
             if replicated && !self.serving() {
-                let message = format!("this node does not serve as primary (it is {})", self.state.word());
-                return Err(match self.control.role {
+                let message = format!("this node does not serve as primary (it is {})", self.roles.word());
+                return Err(match self.control.role() {
                     Role::Primary => bad(format!("{message}: {}", self.reason()), WHEN_IT_SERVES),
                     _ => bad(message, "definitions that are replicated are changed on the primary"),
                 });
             }
             if !self.readable() {
-                let message = format!("this node is {}: {}", self.state.word(), self.reason());
+                let message = format!("this node is {}: {}", self.roles.word(), self.reason());
                 return Err(bad(message, WHEN_IT_SERVES));
             }
             if let Some(fault) = self.store_fault() {
@@ -310,7 +378,7 @@ impl<S: StoreRead> Core<S> {
         self.dirty = true;
         let reply = AdminReply::Ok { value: self.definition_value(request) };
         match wait {
-            Some(wait) => self.admin_waits.push((wait, token, reply)),
+            Some(wait) => self.operators.waits.push((wait, token, reply)),
             None => self.reply(token, reply),
         }
     }
@@ -353,7 +421,7 @@ impl<S: StoreRead> Core<S> {
 
     /// The entry after the last one that both this node and its store have.
     pub(super) fn applied_seq(&self, journal: JournalKind) -> Seq {
-        self.appliers[journal.index()].applied
+        self.appliers.of(journal).applied()
     }
 }
 
@@ -370,3 +438,7 @@ fn ack_of(word: &str) -> Result<Option<AckLevel>, Refused> {
         }
     })
 }
+
+#[cfg(test)]
+#[path = "definitions_tests.rs"]
+mod tests;

@@ -11,8 +11,7 @@ use super::core::Core;
 use super::effect::{Effect, LinkEffect, Severity};
 use super::event::LinkEvent;
 use super::incidents::Matter;
-use super::peer_door;
-use super::progress::Progress;
+use super::peer::door_told;
 use super::receiver::Inbound;
 use super::roles::Stage;
 use super::sender::{Outbound, OutboundPhase, SendWindow};
@@ -21,13 +20,12 @@ use crate::base::limits::NAME_MAX;
 use crate::base::{AlignedBuf, ConnId, Epoch, Mono, Now, Prng, Seq};
 use crate::format::control::Role;
 use crate::format::frame::{
-    Ack, FrameHeader, FrameKind, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION, Refuse, RefuseCode,
+    FrameHeader, FrameKind, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION, Refuse, RefuseCode,
 };
 use crate::pair::{Frame, Head, LinkSession, Own, Verdict, judge};
 use crate::store::StoreRead;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
 const BACKOFF_FIRST_MS: u64 = 100;
 /// A peer that comes back is found within about this time (milliseconds). An attempt costs two handshakes.
@@ -36,7 +34,7 @@ const BACKOFF_MAX_MS: u64 = 1_000;
 /// kernel repeats a lost one only after 1, 3, 7 .. seconds.
 const CONNECT_MS: u64 = 2_000;
 
-/// Both directions of the link, and what is known of the peer.
+/// Both directions of the link. What is known of the peer stays without them: [`super::peer::Peer`].
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) outbound: Option<Outbound>,
@@ -46,21 +44,10 @@ pub(super) struct Link {
     pub(super) window: SendWindow,
     /// Whether changes of volumes wait for the peer.
     pub(super) throttle: Throttle,
-    /// The last acknowledgement heard; it stays true when the peer is away, but for `received`.
-    pub(super) acked: Ack,
-    /// What the peer is known to have on disk: the journal is kept from here.
-    pub(super) retained: Seq,
-    pub(super) progress: Progress,
-    pub(super) heard: Mono,
-    /// When the peer that followed this node's stream was last heard, once that stream is over.
-    pub(super) peer_heard: Option<Mono>,
-    pub(super) peer_name: String,
-    /// Where Redis clients reach the peer, as its last hello told.
-    pub(super) peer_door: Option<SocketAddr>,
-    /// The peer answered, and what it said forbids to serve.
-    pub(super) refuses_us: bool,
     /// Why the last connection came to nothing or ended.
     pub(super) trouble: String,
+    /// Peers, calls and frames that were refused.
+    refused: u64,
     next_dial: Mono,
     backoff_ms: u64,
     next_conn: u64,
@@ -77,20 +64,22 @@ impl Link {
             callers: Callers::default(),
             window: SendWindow::default(),
             throttle: Throttle::default(),
-            acked: Ack::default(),
-            retained: Seq(0),
-            progress: Progress::default(),
-            heard: Mono(0),
-            peer_heard: None,
-            peer_name: String::new(),
-            peer_door: None,
-            refuses_us: false,
             trouble: String::new(),
+            refused: 0,
             next_dial: Mono(0),
             backoff_ms: BACKOFF_FIRST_MS,
             next_conn: first,
             prng,
         }
+    }
+
+    pub(super) fn count_refusal(&mut self) {
+        self.refused += 1;
+    }
+
+    /// Peers, calls and frames that were refused.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// Whether the peer follows this node's stream.
@@ -141,8 +130,7 @@ impl Link {
     }
 
     /// Ends every connection.
-    pub(super) fn close_all(&mut self, out: &mut VecDeque<Effect>) {
-        self.acked.received = self.acked.durable;
+    fn close_all(&mut self, out: &mut VecDeque<Effect>) {
         if let Some(outbound) = self.outbound.take() {
             out.push_back(Effect::Link(LinkEffect::Close { conn: outbound.session.conn, abort: true }));
         }
@@ -156,16 +144,22 @@ impl Link {
 }
 
 impl<S: StoreRead> Core<S> {
+    /// Ends every connection.
+    pub(super) fn close_link(&mut self) {
+        self.peer.lost();
+        self.link.close_all(&mut self.out);
+    }
+
     pub(super) fn own(&self) -> Own {
         Own {
             pair: self.config.pair,
             ordinal: self.config.ordinal,
-            role: self.control.role,
+            role: self.control.role(),
             serving: self.serving(),
-            epoch: self.control.epoch,
+            epoch: self.control.epoch(),
             end: self.replicated().sealed(),
-            applied: self.appliers[0].applied,
-            table: self.control.table.clone(),
+            applied: self.appliers.replicated().applied(),
+            table: self.control.table().to_vec(),
         }
     }
 
@@ -188,7 +182,7 @@ impl<S: StoreRead> Core<S> {
             name,
             known,
             relied_on,
-            door: peer_door::told(&self.config.resp_doors),
+            door: door_told(&self.config.resp_doors),
         }
         .encode()
         .into()
@@ -197,7 +191,7 @@ impl<S: StoreRead> Core<S> {
     /// What every frame's header says now.
     pub(super) fn head(&self) -> Head {
         let durable = if self.is_primary() { self.replicated().pace().durable } else { Seq(0) };
-        Head { epoch: self.control.epoch, durable, credit: 0 }
+        Head { epoch: self.control.epoch(), durable, credit: 0 }
     }
 
     pub(super) fn pump_link(&mut self) {
@@ -227,7 +221,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn wants_to_dial(&self) -> bool {
-        !self.stopping && matches!(self.state.step, Stage::Asking | Stage::Serving)
+        !self.stopping && matches!(self.roles.stage(), Stage::Asking | Stage::Serving)
     }
 
     fn pump_dial(&mut self) {
@@ -279,11 +273,10 @@ impl<S: StoreRead> Core<S> {
     fn outbound_gone(&mut self, outbound: &Outbound, why: &str) {
         self.dirty = true;
         why.clone_into(&mut self.link.trouble);
-        // What was only in the peer's memory may be gone with it: nobody is told "received" any more.
-        self.link.acked.received = self.link.acked.durable;
-        self.keep_peer();
+        self.peer.lost();
+        self.peer.keep();
         if outbound.is_streaming() {
-            self.link.peer_heard = Some(outbound.session.heard);
+            self.peer.stream_ended(outbound.session.heard);
             let text = format!("the link to the peer is down: {why}");
             self.incident_once(Severity::Warning, "peer-lost", text);
         }
@@ -298,7 +291,7 @@ impl<S: StoreRead> Core<S> {
 
     fn inbound_gone(&mut self, inbound: &Inbound, why: &str) {
         self.dirty = true;
-        self.keep_peer();
+        self.peer.keep();
         why.clone_into(&mut self.link.trouble);
         if inbound.is_following() {
             self.settled(&[Matter::PeerTwice]);
@@ -351,13 +344,13 @@ impl<S: StoreRead> Core<S> {
             && outbound.session.conn == conn
         {
             outbound.session.feed(now, bytes);
-            self.link.heard = now;
+            self.peer.speaks(now);
             self.read_outbound();
         } else if let Some(inbound) = &mut self.link.inbound
             && inbound.session.conn == conn
         {
             inbound.session.feed(now, bytes);
-            self.link.heard = now;
+            self.peer.speaks(now);
             self.read_inbound();
         } else {
             self.caller_says(conn, bytes);
@@ -371,13 +364,13 @@ impl<S: StoreRead> Core<S> {
             && inbound.session.conn == conn
         {
             inbound.session.filled(now, buffer);
-            self.link.heard = now;
+            self.peer.speaks(now);
             self.read_inbound();
         } else if let Some(outbound) = &mut self.link.outbound
             && outbound.session.conn == conn
         {
             outbound.session.filled(now, buffer);
-            self.link.heard = now;
+            self.peer.speaks(now);
             self.read_outbound();
         }
     }
@@ -407,7 +400,7 @@ impl<S: StoreRead> Core<S> {
 
     /// The peer broke a rule: counted, told, and the connection ends.
     pub(super) fn outbound_fault(&mut self, text: &str) {
-        self.refused += 1;
+        self.link.count_refusal();
         let incident = format!("the peer was cut off: {text}");
         self.incident(Severity::Warning, "link-refused", incident);
         self.end_outbound(true, text);
@@ -417,11 +410,9 @@ impl<S: StoreRead> Core<S> {
         self.hear_refusal(refuse, header);
         let text = format!("the peer refuses this node: {}", refuse.text);
         if refuse.code != RefuseCode::NotNow as u16 {
-            self.link.refuses_us = true;
+            self.peer.set_forbids(true);
             self.incident_once(Severity::Warning, "refused-by-peer", text.clone());
-            if matches!(self.state.step, Stage::Asking) {
-                self.state.why.clone_from(&text);
-            }
+            self.roles.peer_forbids(&text);
         }
         self.end_outbound(false, &text);
     }
@@ -429,14 +420,13 @@ impl<S: StoreRead> Core<S> {
     /// The peer answered this node's hello.
     fn greeted(&mut self, hello: &Hello, header: &FrameHeader) {
         let peer_epoch = header.epoch;
-        self.link.peer_name.clone_from(&hello.name);
-        self.link.peer_door = hello.door;
+        self.peer.introduced(hello);
         let verdict = judge(&self.own(), hello, peer_epoch);
         if !matches!(verdict, Verdict::Refuse(..)) {
             self.hear_hello(hello, header);
         }
         if !matches!(verdict, Verdict::Refuse(..) | Verdict::OwnStateOld(_)) {
-            self.link.refuses_us = false;
+            self.peer.set_forbids(false);
         }
         match verdict {
             Verdict::Stream { common } => self.start_stream(common),
@@ -468,7 +458,7 @@ impl<S: StoreRead> Core<S> {
                 why
             }
             Verdict::Refuse(_, text) => {
-                self.refused += 1;
+                self.link.count_refusal();
                 self.incident_once(
                     Severity::Warning,
                     "peer-refused",
@@ -489,19 +479,20 @@ impl<S: StoreRead> Core<S> {
 
     /// This node, a primary, lacks what its peer knows of.
     pub(super) fn own_state_is_old(&mut self, why: &str) {
-        self.link.refuses_us = true;
+        self.peer.set_forbids(true);
         let text = format!(
             "this node must not serve: {why}; if the peer has the newer state, stop this node and say there: \
              hot-backup takeover --peer-is-down; if what is lacking here is lost for good, stop the peer and say here: \
              hot-backup start --alone --accept-loss"
         );
-        self.state.why.clone_from(&text);
+        self.roles.peer_forbids(&text);
         self.incident_once(Severity::Critical, "state-set-back", text);
     }
 
     /// The peer's journal cannot be joined to this one: tells it so, that it may know that it lacks something.
     pub(super) fn part_from_peer(&mut self, why: &str) {
-        self.set_apart();
+        self.peer.set_apart();
+        self.dirty = true;
         let (head, now) = (self.head(), self.now);
         let text = format!("this primary cannot send what is lacking there: {why}");
         let refuse = Refuse { code: RefuseCode::History as u16, text };
@@ -518,10 +509,10 @@ impl<S: StoreRead> Core<S> {
         if self.replicated().has_failed() {
             return false;
         }
-        match &self.state.step {
+        match self.roles.stage() {
             Stage::Standby | Stage::Asking | Stage::Serving | Stage::Diverged => true,
-            Stage::Replaying => self.control.role != Role::Standby,
-            Stage::Opening(_) | Stage::SteppingDown(_) | Stage::Stopped => false,
+            Stage::Replaying => self.control.role() != Role::Standby,
+            Stage::Opening | Stage::SteppingDown | Stage::Stopped => false,
         }
     }
 

@@ -13,7 +13,7 @@ use crate::format::PairId;
 use crate::format::batch::{Batch, BatchBuilder, Seal};
 use crate::format::control::Control;
 use crate::format::entry::{Entry, EntryKind};
-use crate::format::frame::Begin;
+use crate::format::frame::{Ack, Begin};
 use crate::journal::Recovered;
 use crate::store::StoreWrite as _;
 use crate::store::memory::MemoryStore;
@@ -120,7 +120,8 @@ impl Bench {
                     Effect::Incident(incident) => {
                         if ["peer-set-back", "entries-missing"].contains(&incident.kind) {
                             assert_eq!(
-                                self.control.peer, self.engine.core.control.peer,
+                                self.control.peer,
+                                *self.engine.core.peer.record(),
                                 "a crash forgets it"
                             );
                         }
@@ -343,6 +344,31 @@ fn an_update_is_answered_within_the_grace_after_the_last_word_of_a_peer_that_fel
 }
 
 #[test]
+fn each_kind_of_update_ends_the_grace_of_a_living_peer_whose_disk_hangs() {
+    let pairs = |count: u32| (0..count).map(|n| format!(" app,orders,{n} x")).collect::<String>();
+    for lines in [
+        "SET app,orders,1 x\r\n".to_owned(),
+        format!("MSET{}\r\n", pairs(2)),
+        // So many are one draft.
+        format!("MSET{}\r\n", pairs(2000)),
+        "MULTI\r\nSET app,orders,1 x\r\nSET app,orders,2 y\r\nEXEC\r\n".to_owned(),
+        format!("MULTI\r\nMSET{}\r\nEXEC\r\n", pairs(2000)),
+    ] {
+        let start = lines.get(..30).unwrap_or(&lines);
+        let (mut a, mut peer) = leading();
+        let before = a.status().positions.appended;
+        a.input(Event::Client(ClientEvent::Bytes { conn: CLIENT, bytes: lines.as_bytes().to_vec() }));
+        a.passes(10);
+        assert!(a.status().positions.appended > before, "{start}");
+        for _ in 0..21 {
+            a.passes(100);
+            acks(&mut a, &mut peer, before);
+        }
+        assert_eq!(a.times("degraded"), 1, "{start}: clients wait for ever");
+    }
+}
+
+#[test]
 fn an_update_is_answered_within_the_grace_when_the_disk_of_a_living_peer_hangs() {
     let (mut a, mut peer) = leading();
     let before = a.status().positions.appended;
@@ -371,6 +397,11 @@ fn an_update_is_answered_within_the_grace_when_the_disk_of_a_living_peer_hangs()
     let all = a.status().positions.appended;
     acks(&mut a, &mut peer, all);
     assert_eq!(a.times("restored"), 1);
+    // The one that waited when the promise was lowered counts.
+    let first = before + 1;
+    let answered =
+        format!("entries {first} to {all} were answered without it, and its disk has all up to entry {all}");
+    assert!(a.last("restored").contains(&answered), "{}", a.last("restored"));
     a.set();
     a.passes(100);
     assert_eq!(a.said, "+OK\r\n+OK\r\n", "it waits again");
@@ -485,7 +516,7 @@ fn a_copy_of_the_primary_that_calls_is_refused_and_the_living_stream_goes_on() {
     let told = b.last("peer-twice").to_owned();
     assert!(told.contains("10.0.0.1:4001") && told.contains("10.0.0.9"), "{told}");
     // It has taught this node nothing.
-    assert_eq!(b.engine.core.control.peer.epoch, Epoch(2));
+    assert_eq!(b.engine.core.peer.record().epoch, Epoch(2));
     let next = batch(end, 1, b"w").wire().to_vec();
     b.says(&mut stream, FrameKind::Batch, at(2, 3), next);
     assert_eq!(b.status().positions.durable, 4);
@@ -665,7 +696,7 @@ fn a_primary_tells_that_its_standby_was_set_back_until_it_has_caught_up() {
     assert_eq!((gap.here, gap.from, gap.to, gap.full_copy), (false, 1, had, false));
     assert_eq!(a.control.peer.holds, Seq(0), "it is on disk");
     // Nothing that it needs again is let go.
-    assert_eq!(a.engine.core.link.retained, Seq(0));
+    assert_eq!(a.engine.core.peer.retained(), Seq(0));
     a.input(Event::Link(LinkEvent::Closed { conn: peer.session.conn, why: "gone".to_owned() }));
     a.passes(3000);
     assert_eq!(a.times("peer-whole"), 0);

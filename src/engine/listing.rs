@@ -26,10 +26,10 @@ impl<S: StoreRead> Core<S> {
             return self.reply_no(token, "another listing is under way", "try again in a moment");
         }
         let pace = self.replicated().pace();
-        if self.link.retained >= pace.durable {
+        if self.peer.retained() >= pace.durable {
             return self.reply_value(token, Vec::<LogEntryView>::new());
         }
-        let reader = JournalReader::after(self.link.retained.max(Seq(self.replicated().oldest().0 - 1)));
+        let reader = JournalReader::after(self.peer.retained().max(Seq(self.replicated().oldest().0 - 1)));
         let limit = limit.clamp(1, LIMIT_MAX);
         self.listing = Some(Listing { token, reader, limit, out: Vec::new() });
         self.dirty = true;
@@ -70,7 +70,7 @@ impl<S: StoreRead> Core<S> {
     /// Whether there is room for more.
     fn list_batch(&mut self, batch: &Batch) -> bool {
         let Some(listing) = &mut self.listing else { return false };
-        let waiting = batch.entries().filter(|(seq, _)| *seq > self.link.retained);
+        let waiting = batch.entries().filter(|(seq, _)| *seq > self.peer.retained());
         for (seq, entry) in waiting.take(listing.limit - listing.out.len()) {
             let file = match self.namespace.file(entry.file) {
                 Some(info) => info.key.clone(),
@@ -88,3 +88,7 @@ impl<S: StoreRead> Core<S> {
         listing.out.len() < listing.limit
     }
 }
+
+#[cfg(test)]
+#[path = "listing_tests.rs"]
+mod tests;

@@ -14,6 +14,7 @@ mod changes;
 mod commit;
 mod condition;
 pub mod config;
+mod control_file;
 mod copy;
 mod core;
 mod damage;
@@ -23,14 +24,12 @@ pub mod effect;
 pub mod event;
 mod extents;
 pub mod incidents;
-mod lag;
+mod journals;
 mod link;
 mod listing;
 mod meters;
 mod overlay;
 mod peer;
-mod peer_door;
-mod progress;
 mod promises;
 mod reach;
 mod read_back;
@@ -41,7 +40,8 @@ mod rounds;
 mod sender;
 mod standstill;
 mod status;
-mod takeover;
+#[cfg(test)]
+mod test_kit;
 mod throttle;
 
 use self::core::Core;
@@ -58,8 +58,9 @@ pub use effect::{
     LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment, Severity, StoreEffect, Tls, VolumeEffect,
 };
 pub use event::{ClientEvent, Event, FileEvent, JournalEvent, LinkEvent, StoreEvent, VolumeEvent};
-use roles::{Abandon, Stage};
+use roles::Stage;
 pub use rounds::Rounds;
+use standstill::Abandon;
 
 /// One node's decisions. Call [`Engine::input`] with each event, then take [`Engine::output`] until it is empty,
 /// then wait for the next event or for [`Engine::deadline`].
@@ -163,7 +164,7 @@ impl<S: StoreRead> Engine<S> {
                 core.reply_value(token, list);
             }
             AdminRequest::Takeover { peer_is_down, dry_run, accept_loss, now } => {
-                core.takeover(token, takeover::Word { peer_is_down, accept_loss, now, dry_run });
+                core.takeover(token, roles::Word { peer_is_down, accept_loss, now, dry_run });
             }
             AdminRequest::StartAlone => core.start_alone(token, false),
             AdminRequest::StartAloneAcceptLoss => core.start_alone(token, true),
@@ -180,7 +181,7 @@ impl<S: StoreRead> Engine<S> {
             }
             AdminRequest::LogShow { limit } => core.start_listing(token, limit),
             AdminRequest::DivergedList => {
-                let list = core.state.diverged_files.clone();
+                let list = core.roles.diverged_files().to_vec();
                 core.reply_value(token, list);
             }
             other => core.queue_definition(token, other),
@@ -223,6 +224,21 @@ impl<S: StoreRead> Engine<S> {
     }
 
     /// Lets every part go on as far as it can.
+    ///
+    /// The order is that in which one part waits for another, so that most often one round is enough:
+    ///
+    /// 1. The journals seal and write. Everything else waits for what is durable.
+    /// 2. The store is given what may be applied by that.
+    /// 3. Stages change: they wait for a quiet journal and a store that shows all of it.
+    /// 4. The link dials, sends what was sealed and acknowledges what is durable, as the stage allows.
+    /// 5. The promise is looked at with what the link knows; so the watermarks below are those of this round.
+    /// 6. Operators' changes, copies and listings put entries behind those of clients.
+    /// 7. The record of the peer is written last: a control file that a stage needs goes first and holds it too.
+    /// 8. People and clients are told what is true at the end of the round.
+    ///
+    /// Who makes something possible for a part that had its turn already sets `dirty`; then there is another round. So
+    /// does every event, as it may concern any part. A test's driver (`test_kit.rs`) runs one round more after each event
+    /// and fails if that finds something to do.
     fn pump(&mut self) {
         let core = &mut self.core;
         core.pump_journals();
@@ -233,10 +249,10 @@ impl<S: StoreRead> Engine<S> {
         core.pump_definitions();
         core.pump_copy();
         core.pump_listing();
-        core.watch_peer();
-        core.pump_peer();
+        core.pump_peer_state();
+        core.pump_peer_record();
         core.pump_incidents();
-        if let Some(Abandon { why, beyond }) = core.state.abandon_clients.take() {
+        if let Some(Abandon { why, beyond }) = core.disk.take_abandoned() {
             self.door.abandon(&why, beyond);
             self.nbd.abandon(&why, beyond);
         }
@@ -263,13 +279,13 @@ impl<S: StoreRead> Engine<S> {
     /// ask its peer, stand by.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        !matches!(self.core.state.step, Stage::Replaying)
+        self.core.roles.stage() != Stage::Replaying
     }
 
     /// The last entry of each journal; what clients asked for and is not in them was not begun.
     #[must_use]
     pub fn appended(&self) -> [crate::base::Seq; 2] {
-        self.core.journals.each_ref().map(|journal| journal.pace().appended)
+        self.core.journals.appended()
     }
 
     /// The entries that are answered at level `local` now whatever was promised: those after the first number, and, once
@@ -297,8 +313,9 @@ impl<S: StoreRead> Engine<S> {
             core.roles_deadline(),
             core.link_deadline(),
             core.degrade_deadline(),
-            core.peer_deadline(),
+            core.peer.write_deadline(core.now.mono),
             core.incidents.deadline(),
+            core.copies.deadline(core.now.mono),
             core.stuck_deadline(),
             core.standstill_deadline(),
             self.door.deadline(),

@@ -24,9 +24,9 @@ impl<S: StoreRead> Core<S> {
 
     /// Why this node does not serve, in words for a client.
     pub(super) fn reason(&self) -> String {
-        match self.state.step {
-            Stage::Asking if self.state.why.is_empty() => self.asking_reason(),
-            _ => self.state.reason(),
+        match (self.roles.stage(), self.roles.reason()) {
+            (Stage::Asking, told) if told.is_empty() => self.asking_reason(),
+            (_, reason) => reason,
         }
     }
 
@@ -37,7 +37,7 @@ impl<S: StoreRead> Core<S> {
             "" => "no answer yet",
             trouble => trouble,
         };
-        let new = self.control.epoch.0 == 0 && self.replicated().sealed().seq == Seq(0);
+        let new = self.control.epoch().0 == 0 && self.replicated().sealed().seq == Seq(0);
         let mend = if new { "start the peer" } else { "start the peer or mend what keeps it from answering" };
         format!(
             "a primary asks its peer at {address} before it serves: {told}; {mend}; if you are sure that the peer did \

@@ -3,7 +3,6 @@
 
 use super::core::Core;
 use super::effect::{JournalEffect, ReadSegment};
-use super::roles::Stage;
 use crate::base::{Fault, JournalKind};
 use crate::journal::{CursorError, JournalReader, ReadRequest, ReadStep};
 use crate::store::StoreRead;
@@ -36,13 +35,10 @@ impl<S: StoreRead> Core<S> {
     /// Where its reader is, if it reads now.
     fn reader(&mut self, who: ReadFor) -> Option<&mut JournalReader> {
         match who {
-            ReadFor::Apply(journal) => Some(&mut self.appliers[journal.index()].reader),
+            ReadFor::Apply(journal) => Some(self.appliers.of_mut(journal).reader()),
             ReadFor::Stream => self.link.stream().map(|(_, stream)| &mut stream.reader),
             ReadFor::Listing => self.listing.as_mut().map(|listing| &mut listing.reader),
-            ReadFor::Diverged => match &mut self.state.step {
-                Stage::SteppingDown(fall) => Some(&mut fall.reader),
-                _ => None,
-            },
+            ReadFor::Diverged => self.roles.export_reader(),
         }
     }
 
@@ -56,7 +52,7 @@ impl<S: StoreRead> Core<S> {
             && let Some(ReadRequest { segment, offset, len }) = wanted.take()
         {
             let read = self.fresh_id();
-            self.reads.insert(read, who);
+            self.journals.read_begins(read, who);
             self.effect(JournalEffect::Read(ReadSegment { read, journal, segment, offset, len }));
             reader.asked(read);
         }
@@ -68,7 +64,7 @@ impl<S: StoreRead> Core<S> {
 
     /// A read ended.
     pub(super) fn read_done(&mut self, read: u64, result: Result<Bytes, Fault>) {
-        let Some(who) = self.reads.remove(&read) else { return };
+        let Some(who) = self.journals.read_ends(read) else { return };
         let Some(Some(done)) = self.reader(who).map(|reader| reader.take(read, result)) else { return };
         self.dirty = true;
         let Err(fault) = done else { return };

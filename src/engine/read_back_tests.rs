@@ -3,7 +3,8 @@
 use super::super::apply::Applier;
 use super::*;
 use crate::base::{AckLevel, Epoch, FileId, Now, Ordinal, Position, SegmentIndex, Seq};
-use crate::engine::{Effect, EngineConfig, FileEffect, PeerLoss, StartState};
+use crate::engine::roles::Stage;
+use crate::engine::{Effect, EngineConfig, FileEffect, FileEvent, PeerLoss, StartState};
 use crate::format::PairId;
 use crate::format::control::{Control, Role};
 use crate::format::entry::{Entry, EntryKind};
@@ -66,7 +67,7 @@ impl Bench {
         let (journals, namespace) = (JournalKind::ALL.map(empty), Namespace::new());
         let start = StartState { control, journals, store, namespace, applied, replay_from };
         let mut bench = Self { core: Core::new(config(), start), segments: BTreeMap::new() };
-        bench.core.state.step = Stage::Serving;
+        bench.core.roles.place(Stage::Serving);
         let value = vec![b'v'; value];
         for _ in 0..entries {
             let journal = &mut bench.core.journals[0];
@@ -76,7 +77,7 @@ impl Bench {
             write(journal, &mut bench.segments);
         }
         let end = Seq(entries);
-        bench.core.appliers[0] = Applier::new(end, end, end, end);
+        bench.core.appliers.replace(Applier::new(end, end, end, end));
         bench
     }
 
@@ -142,8 +143,10 @@ fn step_down(bench: &mut Bench, failing_read: u64, failing_save: u64) -> Fall {
                     }
                     saved.push(bytes);
                     match fault {
-                        true => bench.core.diverged_failed(save, Fault::Errno(5)),
-                        false => bench.core.diverged_saved(save),
+                        true => {
+                            bench.core.file_event(FileEvent::DivergedFailed { save, fault: Fault::Errno(5) })
+                        }
+                        false => bench.core.file_event(FileEvent::DivergedSaved { save }),
                     }
                 }
                 Effect::File(FileEffect::WriteControl { .. }) => fall.ended = true,

@@ -67,6 +67,12 @@ impl Inbound {
         Self { session, from, phase: Phase::Answered { follow: false, epoch } }
     }
 
+    #[cfg(test)]
+    pub(super) fn beginning(session: LinkSession) -> Self {
+        let phase = Phase::Beginning { common: Position::default(), epoch: Epoch(1), control: Some(0) };
+        Self { session, from: String::new(), phase }
+    }
+
     pub(super) fn is_following(&self) -> bool {
         matches!(self.phase, Phase::Following(_) | Phase::Beginning { .. })
     }
@@ -131,7 +137,7 @@ impl<S: StoreRead> Core<S> {
 
     /// The peer broke a rule: counted, told, and the connection ends.
     fn inbound_fault(&mut self, text: &str) {
-        self.refused += 1;
+        self.link.count_refusal();
         self.incident(Severity::Warning, "link-refused", format!("the peer was cut off: {text}"));
         self.end_inbound(text);
     }
@@ -141,8 +147,7 @@ impl<S: StoreRead> Core<S> {
         let peer_epoch = header.epoch;
         let own_hello = self.hello();
         let (head, now) = (self.head(), self.now);
-        self.link.peer_name.clone_from(&hello.name);
-        self.link.peer_door = hello.door;
+        self.peer.introduced(hello);
         // A peer of an older epoch is answered, so that it learns of the newer one.
         if !matches!(verdict, Verdict::Refuse(..)) {
             self.hear_hello(hello, header);
@@ -182,8 +187,8 @@ impl<S: StoreRead> Core<S> {
 
     pub(super) fn pump_receiver(&mut self) {
         self.pump_beginning();
-        let unapplied = self.appliers[0].bytes as u64;
-        let wants_received = self.wants_received;
+        let unapplied = self.appliers.replicated().bytes() as u64;
+        let wants_received = self.ack_promise.wants_received();
         let ack = self.own_ack();
         let (mut head, now, beat) = (self.head(), self.now, self.config.heartbeat_ms);
         let Some(inbound) = &mut self.link.inbound else { return };
@@ -211,7 +216,7 @@ impl<S: StoreRead> Core<S> {
 
     fn own_ack(&self) -> Ack {
         let pace = self.replicated().pace();
-        Ack { received: pace.appended, durable: pace.durable, applied: self.appliers[0].applied }
+        Ack { received: pace.appended, durable: pace.durable, applied: self.appliers.replicated().applied() }
     }
 
     /// Carries a beginning on as far as it can go now: quiet journal, cut, control file, first ack.
@@ -222,7 +227,7 @@ impl<S: StoreRead> Core<S> {
             return;
         };
         let (common, epoch) = (*common, *epoch);
-        if !self.replicated().is_quiet() || self.control_write.is_some() {
+        if !self.replicated().is_quiet() || self.control.is_being_written() {
             return;
         }
         let end = self.replicated().sealed();
@@ -234,7 +239,7 @@ impl<S: StoreRead> Core<S> {
         }
         if common.seq < end.seq {
             // Only what was announced of this history counts: its numbers may have been given again since.
-            let announced = self.appliers[0].announced.min(end.seq);
+            let announced = self.appliers.replicated().announced().min(end.seq);
             if announced > common.seq {
                 let text = format!(
                     "entries {} to {announced} are here, and the primary, which had announced them as durable, does not \
@@ -244,7 +249,7 @@ impl<S: StoreRead> Core<S> {
                 self.incident_once(Severity::Critical, "history-differs", text.clone());
                 return self.refuse_inbound(RefuseCode::History, text);
             }
-            if self.appliers[0].applied > common.seq {
+            if self.appliers.replicated().applied() > common.seq {
                 let text =
                     format!("entries after {} are applied here and unknown to the primary", common.seq);
                 self.incident_once(Severity::Critical, "history-differs", text.clone());
@@ -257,19 +262,18 @@ impl<S: StoreRead> Core<S> {
             );
             self.incident(Severity::Notice, "tail-cut", text);
             self.replicated_mut().cut(common);
-            self.appliers[0].cut(common.seq);
+            self.appliers.replicated_mut().cut(common.seq);
             // The new epoch is accepted only when the cut is on disk: else a crash would bring the tail back beside
             // what the primary has numbered alike since.
             self.dirty = true;
             return;
         }
-        self.control.table.retain(|mark| mark.first_seq <= common.seq);
-        if self.control.epoch == epoch {
+        self.control.forget_epochs_after(common.seq);
+        if self.control.epoch() == epoch {
             return self.follow(epoch);
         }
-        self.control.epoch = epoch;
-        self.write_control();
-        let write = self.control_write;
+        self.control.accept_epoch(epoch);
+        let write = Some(self.write_control());
         if let Some(Inbound { phase: Phase::Beginning { control, .. }, .. }) = &mut self.link.inbound {
             *control = write;
         }
@@ -286,12 +290,12 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn follow(&mut self, epoch: Epoch) {
-        self.set_joined();
+        self.peer.set_joined();
         let Some(inbound) = &mut self.link.inbound else { return };
         let following = Following { epoch, received_bytes: 0, sent_ack: None, sent_credit: 0, untold: None };
         inbound.phase = Phase::Following(following);
         self.dirty = true;
-        let text = format!("this node follows the primary {} in epoch {epoch}", self.link.peer_name);
+        let text = format!("this node follows the primary {} in epoch {epoch}", self.peer.name());
         self.settled(&FOLLOWED);
         self.all_well(Matter::PeerLost, "following", text);
         self.read_inbound();
@@ -335,7 +339,7 @@ impl<S: StoreRead> Core<S> {
         }
         if header.epoch > end.epoch {
             let (epoch, first_seq, prev_chain) = (header.epoch, header.first_seq, header.prev_chain);
-            self.control.table.push(EpochMark { epoch, first_seq, prev_chain });
+            self.control.begin_epoch(EpochMark { epoch, first_seq, prev_chain });
         }
         self.replicated_mut().accept(batch.clone());
         self.enqueue_received(batch);
@@ -353,10 +357,8 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn announce(&mut self, durable: Seq) {
-        self.hear_announced(durable);
-        let applier = &mut self.appliers[0];
-        applier.announced = applier.announced.max(durable);
-        let announced = applier.announced;
+        self.peer.hear_announced(durable);
+        let announced = self.appliers.replicated_mut().announce(durable);
         self.replicated_mut().set_announced(announced);
         self.dirty = true;
     }

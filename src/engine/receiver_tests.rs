@@ -188,7 +188,7 @@ impl Bench {
 
     /// What waits for the store (bytes).
     fn held(&self) -> u64 {
-        self.engine.core.appliers[0].bytes as u64
+        self.engine.core.appliers.replicated().bytes() as u64
     }
 }
 

@@ -9,7 +9,7 @@ use super::effect::Severity;
 use super::incidents::Matter;
 use crate::base::limits::BLOCK_U64;
 use crate::base::shown;
-use crate::base::{JournalKind, Seq};
+use crate::base::{Fault, JournalKind, Mono, Seq};
 use crate::store::StoreRead;
 
 /// After room was made for the store, its clients wait so long at most before they are refused (milliseconds).
@@ -91,18 +91,52 @@ fn fate(claims: &[Claim], second: Option<Seq>, pressed: bool) -> Fate {
     }
 }
 
+/// Room that something besides the journals lacks.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    /// Something found the disk full.
+    wanted: bool,
+    /// Room was made for the store, which tries again: until then nobody is told that the disk is full.
+    made_until: Mono,
+}
+
+impl Room {
+    /// Something failed: room is made if that was what it lacked.
+    pub(super) fn want_after(&mut self, fault: Fault) {
+        self.wanted |= fault == Fault::NoSpace;
+    }
+
+    fn take_wanted(&mut self) -> bool {
+        std::mem::take(&mut self.wanted)
+    }
+
+    fn made(&mut self, now: Mono) {
+        self.made_until = now.plus_ms(ROOM_MADE_MS);
+    }
+
+    /// Whether room was made a moment ago.
+    pub(super) fn is_made(&self, now: Mono) -> bool {
+        now < self.made_until
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+}
+
 impl<S: StoreRead> Core<S> {
     /// Who needs what of the replicated journal. The local one is needed by the store alone.
     fn claims(&self) -> [Claim; 6] {
         let unless = |needs: bool| if needs { ALL } else { NOTHING };
         let claim = |consumer, done| Claim { consumer, done };
         [
-            claim(Consumer::Store, Some(self.checkpoint.covered[0])),
-            claim(Consumer::Role, unless(self.state.needs_journal())),
-            claim(Consumer::Peer, if self.is_primary() { Some(self.link.retained) } else { NOTHING }),
+            claim(Consumer::Store, Some(self.checkpoint.covered(JournalKind::Replicated))),
+            claim(Consumer::Role, unless(self.roles.needs_journal())),
+            claim(Consumer::Peer, if self.is_primary() { Some(self.peer.retained()) } else { NOTHING }),
             claim(Consumer::Listing, unless(self.listing.is_some())),
-            claim(Consumer::Epochs, unless(self.saved_table != self.control.table)),
-            claim(Consumer::PeerRecord, self.peer_recorded().or(NOTHING)),
+            claim(Consumer::Epochs, unless(!self.control.knows_all_epochs())),
+            claim(Consumer::PeerRecord, self.peer.recorded().or(NOTHING)),
         ]
     }
 
@@ -112,21 +146,22 @@ impl<S: StoreRead> Core<S> {
 
     /// What every consumer has confirmed: journals may forget it (I-06).
     pub(super) fn release_journals(&mut self) {
-        if self.control_write.is_some() {
+        if self.control.is_being_written() {
             return;
         }
         match fate(&self.claims(), self.journals[0].second_base(), false) {
             // Where an epoch began must not be known from the journal alone when that part of it goes, and that the peer had
             // it must be known when it comes back without.
             Fate::Recorded => {
-                self.keeping.due |= self.saved_table == self.control.table;
-                return self.write_control();
+                self.peer.keep_when(self.control.knows_all_epochs());
+                self.write_control();
+                return;
             }
             Fate::Goes(up_to) => self.journals[0].release(up_to),
             Fate::Kept => {}
         }
         self.journal_ops(JournalKind::Replicated);
-        self.journals[1].release(self.checkpoint.covered[1]);
+        self.journals[1].release(self.checkpoint.covered(JournalKind::Local));
         self.journal_ops(JournalKind::Local);
     }
 
@@ -146,12 +181,14 @@ impl<S: StoreRead> Core<S> {
     /// (I-52).
     pub(super) fn make_room(&mut self) {
         let starved = self.journals.iter().any(crate::journal::Journal::is_starved);
-        let for_store = std::mem::take(&mut self.room_wanted);
+        let for_store = self.room.take_wanted();
         if !starved && !for_store {
             return;
         }
         // What nobody claims goes as soon as the store has it durably.
-        self.checkpoint.wanted |= starved;
+        if starved {
+            self.checkpoint.want();
+        }
         self.release_journals();
         if !self.has_claim() {
             return;
@@ -160,7 +197,7 @@ impl<S: StoreRead> Core<S> {
             self.journal_ops(JournalKind::Replicated);
             let now = self.now;
             if for_store {
-                self.room_until = now.mono.plus_ms(ROOM_MADE_MS);
+                self.room.made(now.mono);
                 self.retry_apply_soon();
             }
             self.journals.iter_mut().for_each(|journal| journal.made_room(now));
@@ -169,7 +206,7 @@ impl<S: StoreRead> Core<S> {
 
     /// Whether an absent peer lacks what the oldest segment holds.
     pub(super) fn has_claim(&self) -> bool {
-        let claimed = self.journals[0].second_base().is_some_and(|base| self.link.retained < base);
+        let claimed = self.journals[0].second_base().is_some_and(|base| self.peer.retained() < base);
         self.is_primary() && claimed
     }
 
@@ -180,25 +217,29 @@ impl<S: StoreRead> Core<S> {
             Fate::Goes(_) => {}
             Fate::Kept => {
                 // One that is under way may be all that is lacking.
-                let lacks = second.is_some_and(|last| last > self.checkpoint.covered[0]);
-                self.checkpoint.wanted |= lacks && !self.checkpoint.running;
+                let lacks =
+                    second.is_some_and(|last| last > self.checkpoint.covered(JournalKind::Replicated));
+                if lacks && !self.checkpoint.is_running() {
+                    self.checkpoint.want();
+                }
                 return false;
             }
             Fate::Recorded => {
-                if self.control_write.is_none() && self.peer_may_be_written() {
+                if !self.control.is_being_written() && self.peer.may_be_written(self.now.mono) {
                     self.write_control();
                 }
                 return false;
             }
         }
         let Some(oldest) = self.journals[0].drop_oldest(kept) else { return false };
-        let peer = &self.control.peer;
+        let peer = self.peer.record();
         // What it has in memory it may still lose: only what it ever said to be on its disk counts.
-        let on_peers_disk = self.link.retained.max(peer.holds.min(peer.on_disk));
+        let on_peers_disk = self.peer.retained().max(peer.holds.min(peer.on_disk));
         if !self.is_primary() || on_peers_disk >= Seq(oldest.0 - 1) {
             return true;
         }
-        self.set_apart();
+        self.peer.set_apart();
+        self.dirty = true;
         if !self.incidents.lasts(Matter::PeerDropped) {
             let text = format!(
                 "{}: entries before {oldest} are gone that are not on the peer's disk; it will need a full copy",

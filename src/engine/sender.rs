@@ -4,7 +4,6 @@ use super::core::Core;
 use super::effect::{LinkEffect, Severity};
 use super::incidents::{FOLLOWED, Matter};
 use super::link::Link;
-use super::progress::Progress;
 use super::read_back::ReadFor;
 use crate::base::limits::{LIVE_WINDOW_FULL, LIVE_WINDOW_MAX};
 use crate::base::{Fault, Position, Seq};
@@ -156,13 +155,7 @@ impl<S: StoreRead> Core<S> {
             reader: JournalReader::after(common.seq),
             ready: None,
         }));
-        self.link.progress = Progress::begin(now.mono);
-        // A peer that was set back needs again what it once had.
-        self.link.retained = self.link.retained.min(common.seq);
-        let acked = &mut self.link.acked;
-        acked.received = acked.received.min(common.seq);
-        acked.durable = acked.durable.min(common.seq);
-        acked.applied = acked.applied.min(common.seq);
+        self.peer.stream_begins(now.mono, common);
         self.dirty = true;
     }
 
@@ -179,23 +172,17 @@ impl<S: StoreRead> Core<S> {
         stream.credit = stream.credit.max(credit);
         stream.heard_credit = true;
         if granted {
-            self.link.progress.moved(now);
+            self.peer.moved(now);
         }
-        self.link.progress.acked(now, self.link.acked, ack);
-        self.link.acked = ack;
-        self.hear_acknowledged(ack.durable);
-        self.promises.acked(ack);
+        self.peer.acknowledged(now, ack);
+        self.ack_promise.acked(ack);
         self.dirty = true;
-        if ack.durable > self.link.retained {
-            self.link.retained = ack.durable;
-            self.lag.acked(ack.durable);
-        }
         // What left this journal while the peer had it in memory alone is on its disk now.
-        let again = self.control.peer.apart && ack.durable.next() >= self.replicated().oldest();
+        let again = self.peer.record().apart && ack.durable.next() >= self.replicated().oldest();
         if first || again {
-            self.set_joined();
+            self.peer.set_joined();
             self.link.dial_now(now);
-            let text = format!("the peer {} follows from entry {}", self.link.peer_name, ack.durable);
+            let text = format!("the peer {} follows from entry {}", self.peer.name(), ack.durable);
             self.settled(&FOLLOWED);
             self.all_well(Matter::PeerLost, "peer-follows", text);
         }
@@ -206,14 +193,14 @@ impl<S: StoreRead> Core<S> {
             && session.conn == conn
         {
             stream.unsent = 0;
-            self.link.progress.moved(self.now.mono);
+            self.peer.moved(self.now.mono);
             self.dirty = true;
         }
     }
 
     pub(super) fn link_moved(&mut self, conn: crate::base::ConnId) {
         if self.link.stream().is_some_and(|(session, _)| session.conn == conn) {
-            self.link.progress.moved(self.now.mono);
+            self.peer.moved(self.now.mono);
         }
     }
 
@@ -247,7 +234,7 @@ impl<S: StoreRead> Core<S> {
         if !parts.is_empty() {
             self.effect(LinkEffect::Send { conn, parts });
         }
-        let (durable, acked) = (self.replicated().pace().durable, self.link.acked.durable);
+        let (durable, acked) = (self.replicated().pace().durable, self.peer.acked().durable);
         let streaming = self.link.is_streaming();
         self.link.window.trim(durable, acked, streaming);
     }
@@ -325,3 +312,7 @@ fn check_ack(stream: &Stream, ack: Ack) -> Result<(), LinkFault> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "sender_tests.rs"]
+mod tests;

@@ -4,26 +4,95 @@ use super::admin::AdminReply;
 use super::core::Core;
 use super::effect::Severity;
 use super::incidents::Matter;
-use super::roles::Abandon;
+use super::journals::Journals;
 use crate::base::limits::{UNWRITTEN_MS, WRITE_HANGS_MS};
-use crate::base::{JournalKind, Mono, Seq};
+use crate::base::{Fault, JournalKind, Mono, Seq};
 use crate::doors::Refusal;
 use crate::journal::JournalState;
 use crate::store::StoreRead;
 
-impl<S: StoreRead> Core<S> {
-    /// Notes which journals stand still. What was accepted is kept, and may become durable later; who waits for its
-    /// answer is told that this is not known.
-    pub(super) fn pump_standstill(&mut self) {
-        let now = self.now.mono;
-        for (journal, standstill) in self.journals.iter().zip(&mut self.standstill) {
+/// What clients are told that wait for an answer which will not come.
+#[derive(Debug)]
+pub(super) struct Abandon {
+    pub(super) why: Refusal,
+    /// Those that wait for an entry after these, by journal; without it all that wait.
+    pub(super) beyond: Option<[Seq; 2]>,
+}
+
+/// What the disk of the journals refuses or does not end.
+#[derive(Debug, Default)]
+pub(super) struct DiskTrouble {
+    /// Since when each journal waits for a disk that does nothing for it, and what it had done until then.
+    since: [Option<(u64, Mono)>; 2],
+    /// Why the last write that failed did so.
+    write_fault: Option<Fault>,
+    /// Why the last segment could not be made, while one waits.
+    unmade: Option<Fault>,
+    /// Clients to be told at the end of the round that no answer will come.
+    abandoned: Option<Abandon>,
+}
+
+impl DiskTrouble {
+    /// Notes which journals stand still.
+    fn look(&mut self, journals: &Journals, now: Mono) {
+        for (journal, since) in journals.iter().zip(&mut self.since) {
             let moves = journal.moves();
-            *standstill = match *standstill {
+            *since = match *since {
                 _ if !journal.waits_for_disk() => None,
                 Some((before, since)) if before == moves => Some((moves, since)),
                 _ => Some((moves, now)),
             };
         }
+    }
+
+    pub(super) fn write_failed(&mut self, fault: Fault) {
+        self.write_fault = Some(fault);
+    }
+
+    /// Why the last write that failed did so.
+    pub(super) fn write_fault(&self) -> Option<Fault> {
+        self.write_fault
+    }
+
+    /// The last segment could not be made, or one was made again.
+    pub(super) fn set_unmade(&mut self, fault: Option<Fault>) {
+        self.unmade = fault;
+    }
+
+    /// Why the last segment could not be made, while one waits.
+    pub(super) fn unmade(&self) -> Option<Fault> {
+        self.unmade
+    }
+
+    /// All clients that wait are told so.
+    pub(super) fn abandon_all(&mut self, why: Refusal) {
+        self.abandoned = Some(Abandon { why, beyond: None });
+    }
+
+    /// Clients are told so that wait for what comes after these entries, by journal.
+    fn abandon(&mut self, why: &Refusal, beyond: [Seq; 2]) {
+        match &mut self.abandoned {
+            // Both journals.
+            Some(Abandon { beyond: Some(other), .. }) => {
+                for (other, beyond) in other.iter_mut().zip(beyond) {
+                    *other = (*other).min(beyond);
+                }
+            }
+            Some(Abandon { beyond: None, .. }) => {}
+            none => *none = Some(Abandon { why: why.clone(), beyond: Some(beyond) }),
+        }
+    }
+
+    pub(super) fn take_abandoned(&mut self) -> Option<Abandon> {
+        self.abandoned.take()
+    }
+}
+
+impl<S: StoreRead> Core<S> {
+    /// Notes which journals stand still. What was accepted is kept, and may become durable later; who waits for its
+    /// answer is told that this is not known.
+    pub(super) fn pump_standstill(&mut self) {
+        self.disk.look(&self.journals, self.now.mono);
         for kind in JournalKind::ALL {
             let journal = &self.journals[kind.index()];
             match journal.waits_for_segment() {
@@ -53,7 +122,7 @@ impl<S: StoreRead> Core<S> {
 
     /// Since when a journal stands still, if that is `ms` or more.
     fn stands_since(&self, kind: JournalKind, ms: u64) -> Option<Mono> {
-        let (moves, since) = self.standstill[kind.index()]?;
+        let (moves, since) = self.disk.since[kind.index()]?;
         // It may have moved since it was looked at.
         let stands = moves == self.journals[kind.index()].moves() && self.now.mono >= since.plus_ms(ms);
         stands.then_some(since)
@@ -90,18 +159,31 @@ impl<S: StoreRead> Core<S> {
 
     /// Whether clients wait for a barrier that gets on.
     pub(super) fn is_barred(&self) -> bool {
-        self.barrier.is_some() && self.check_barrier().is_ok()
+        self.operators.has_barrier() && self.check_barrier().is_ok()
     }
 
-    /// Nothing may be journalled while there is a barrier. One that waits for a journal which takes nothing may last, so
-    /// its clients are refused.
+    /// Nothing may be journalled while there is a barrier. One that waits for a journal or a store which takes nothing may
+    /// last, so its clients are refused.
     pub(super) fn check_barrier(&self) -> Result<(), Refusal> {
-        let stuck = JournalKind::ALL.into_iter().find(|kind| self.refuses(*kind));
-        match stuck.filter(|_| self.barrier.is_some()) {
-            None => Ok(()),
-            Some(kind) if self.journal_takes(kind, 0) == JournalState::NoSpace => Err(Refusal::NoSpace),
-            Some(kind) => self.check_moves(kind).and(Err(Refusal::DiskFailed)),
+        if !self.operators.has_barrier() {
+            return Ok(());
         }
+        if let Some(kind) = JournalKind::ALL.into_iter().find(|kind| self.refuses(*kind)) {
+            return match self.journal_takes(kind, 0) {
+                JournalState::NoSpace => Err(Refusal::NoSpace),
+                _ => self.check_moves(kind).and(Err(Refusal::DiskFailed)),
+            };
+        }
+        match self.store_fault().or(self.barrier_fault()) {
+            None => Ok(()),
+            Some(Fault::NoSpace) => Err(Refusal::NoSpace),
+            Some(_) => Err(Refusal::DiskFailed),
+        }
+    }
+
+    /// Why the store could not be made durable the last time, while a barrier waits for that.
+    pub(super) fn barrier_fault(&self) -> Option<Fault> {
+        self.checkpoint.failed().filter(|_| self.operators.has_barrier())
     }
 
     /// Tells those who wait for what is not durable in these journals that no answer will come.
@@ -110,30 +192,19 @@ impl<S: StoreRead> Core<S> {
         for kind in kinds {
             beyond[kind.index()] = self.journals[kind.index()].pace().durable;
         }
-        let mut waits = std::mem::take(&mut self.admin_waits);
-        for (_, token, _) in waits.extract_if(.., |(wait, ..)| wait.seq > beyond[wait.journal.index()]) {
+        for token in self.operators.give_up_beyond(beyond) {
             let message = format!("it is not known whether this is kept: {why}");
             let next = "see `hot-backup status`, and look whether it was done when the disk is well again"
                 .to_owned();
             self.reply(token, AdminReply::Error { message, next });
         }
-        self.admin_waits = waits;
-        match &mut self.state.abandon_clients {
-            // Both journals.
-            Some(Abandon { beyond: Some(other), .. }) => {
-                for (other, beyond) in other.iter_mut().zip(beyond) {
-                    *other = (*other).min(beyond);
-                }
-            }
-            Some(Abandon { beyond: None, .. }) => {}
-            none => *none = Some(Abandon { why: why.clone(), beyond: Some(beyond) }),
-        }
+        self.disk.abandon(why, beyond);
     }
 
     /// When a journal that stands still is given up, if nothing moves.
     pub(super) fn standstill_deadline(&self) -> Option<Mono> {
         let each = JournalKind::ALL.into_iter().filter_map(|kind| {
-            let (_, since) = self.standstill[kind.index()]?;
+            let (_, since) = self.disk.since[kind.index()]?;
             let lacks = self.journals[kind.index()].waits_for_segment().is_some();
             Some(since.plus_ms(if lacks { UNWRITTEN_MS } else { WRITE_HANGS_MS }))
         });

@@ -5,18 +5,22 @@ use super::admin::{
     VolumeView,
 };
 use super::core::Core;
-use super::effect::Severity;
 use super::incidents::{Matter, Trouble};
 use super::meters::Meters;
-use super::peer_door;
-use super::progress::PeerState;
-use super::roles::{Stage, seconds};
+use super::roles::Stage;
 use crate::base::limits::{BLOCK_U64, VOLUMES_SHOWN};
-use crate::base::{AckLevel, FileId, Mono};
+use crate::base::{AckLevel, FileId};
 use crate::doors::nbd::VolumeTraffic;
 use crate::doors::{BlockBackend as _, ReplicationView, Volume};
 use crate::format::dptr::LoggingMode;
 use crate::store::StoreRead;
+
+/// Seconds from microseconds, for people.
+pub(super) fn seconds(micros: u64) -> f64 {
+    #[allow(clippy::cast_precision_loss, reason = "an age for people to read")]
+    let micros = micros as f64;
+    micros / 1_000_000.0
+}
 
 pub(super) fn mode_name(mode: LoggingMode) -> &'static str {
     match mode {
@@ -27,46 +31,6 @@ pub(super) fn mode_name(mode: LoggingMode) -> &'static str {
 }
 
 impl<S: StoreRead> Core<S> {
-    pub(super) fn peer_state(&self) -> PeerState {
-        if !self.link.is_up() {
-            return PeerState::Away;
-        }
-        if !self.is_primary() || !self.link.is_streaming() {
-            return PeerState::Connected;
-        }
-        let end = self.replicated().pace().durable;
-        let age = self.now.mono.since(self.lacking_since());
-        self.link.progress.state(self.now.mono, self.link.acked, end, age)
-    }
-
-    /// Since when the peer lacks the oldest of what it lacks; what an earlier process sealed is of no age.
-    fn lacking_since(&self) -> Mono {
-        self.lag.oldest().unwrap_or(Mono(0))
-    }
-
-    /// When a peer that does not move has to be told of.
-    pub(super) fn stuck_deadline(&self) -> Option<Mono> {
-        if !self.link.is_streaming() || self.peer_state() == PeerState::Stuck {
-            return None;
-        }
-        let end = self.replicated().pace().durable;
-        self.link.progress.deadline(self.link.acked, end, self.lacking_since())
-    }
-
-    /// Tells when a connected peer gets on no more, and when it does again.
-    pub(super) fn watch_peer(&mut self) {
-        match self.peer_state() {
-            PeerState::Stuck => {
-                let text =
-                    "the peer is connected and neither takes nor acknowledges anything any more".to_owned();
-                self.incident_once(Severity::Warning, Matter::PeerStuck, text);
-            }
-            // It is told that it is lost, and it may still be stuck when it is back.
-            PeerState::Away => self.settled(&[Matter::PeerStuck]),
-            _ => self.incident_over(Matter::PeerStuck, "peer-moves", "the peer gets on again".to_owned()),
-        }
-    }
-
     pub(super) fn status(&self, clients: u64) -> Status {
         let pace = self.replicated().pace();
         let local = self.journals[1].pace();
@@ -80,39 +44,42 @@ impl<S: StoreRead> Core<S> {
         };
         let (bytes, segments) = self.replicated().disk_use();
         let primary = self.is_primary();
-        let behind = if primary { pace.appended.0.saturating_sub(self.link.retained.0) } else { 0 };
-        let (risk_bytes, risk_age) =
-            if primary { (self.lag.bytes(), seconds(self.lag.age(self.now.mono))) } else { (0, 0.0) };
-        let (refused, condition) = (self.refused, self.condition());
+        let behind = if primary { pace.appended.0.saturating_sub(self.peer.retained().0) } else { 0 };
+        let (risk_bytes, risk_age) = if primary {
+            (self.peer.lag_bytes(), seconds(self.peer.lag_age(self.now.mono)))
+        } else {
+            (0, 0.0)
+        };
+        let (refused, condition) = (self.link.refused(), self.condition());
         Status {
             name: self.config.name.clone(),
-            role: self.control.role.name().to_owned(),
+            role: self.control.role().name().to_owned(),
             state: condition.word.to_owned(),
             reason: condition.reason,
             next: condition.next.to_owned(),
             replay: self.replay_view(),
             troubles: self.trouble_views(),
-            epoch: self.control.epoch.0,
+            epoch: self.control.epoch().0,
             ack_level: level.name().to_owned(),
-            degraded: self.degraded.is_some() && level > AckLevel::Local,
+            degraded: self.ack_promise.is_lowered() && level > AckLevel::Local,
             logging: mode_name(self.namespace.mode()).to_owned(),
             positions: PairWatermarks {
                 appended: pace.appended.0,
                 durable: pace.durable.0,
-                received: self.link.acked.received.0,
-                acked: self.link.acked.durable.0,
+                received: self.peer.acked().received.0,
+                acked: self.peer.acked().durable.0,
                 committed: committed.0,
                 applied: self.applied_seq(crate::base::JournalKind::Replicated).0,
             },
             peer: PeerView {
-                name: self.link.peer_name.clone(),
+                name: self.peer.name().to_owned(),
                 connected: self.link.is_up(),
                 state: self.peer_state().name().to_owned(),
                 lag_entries: behind,
                 lag_bytes: risk_bytes,
                 lag_seconds: risk_age,
-                silence_seconds: seconds(self.now.mono.since(self.link.heard)),
-                applied: self.link.acked.applied.0,
+                silence_seconds: seconds(self.peer.silence(self.now.mono)),
+                applied: self.peer.acked().applied.0,
             },
             journal: JournalView {
                 bytes,
@@ -143,7 +110,7 @@ impl<S: StoreRead> Core<S> {
     fn replay_view(&self) -> Option<ReplayView> {
         let (done, total) = self.replayed();
         let stage = "replaying the journal into the store";
-        let replaying = matches!(self.state.step, Stage::Replaying);
+        let replaying = self.roles.stage() == Stage::Replaying;
         replaying.then(|| ReplayView::new(stage, "entries", done, total, self.now.mono.0 / 1000))
     }
 
@@ -217,18 +184,18 @@ impl<S: StoreRead> Core<S> {
     }
 
     pub(super) fn replication_view(&self) -> ReplicationView {
-        let acked = self.link.acked;
+        let acked = self.peer.acked();
         ReplicationView {
             name: self.config.name.clone(),
-            primary: matches!(self.state.step, Stage::Serving),
-            epoch: self.control.epoch.0,
+            primary: self.roles.stage() == Stage::Serving,
+            epoch: self.control.epoch().0,
             appended: self.replicated().pace().appended,
             applied: self.applied_seq(crate::base::JournalKind::Replicated),
             peer_connected: self.link.is_up(),
-            peer_door: self.link.peer_door.and_then(|told| peer_door::shown(told, &self.config.peer_host)),
+            peer_door: self.peer.door_shown(&self.config.peer_host),
             peer: [acked.received, acked.durable, acked.applied],
-            peer_silence_s: self.now.mono.since(self.link.heard) / 1_000_000,
-            lag_s: self.lag.age(self.now.mono) / 1_000_000,
+            peer_silence_s: self.peer.silence(self.now.mono) / 1_000_000,
+            lag_s: self.peer.lag_age(self.now.mono) / 1_000_000,
         }
     }
 }

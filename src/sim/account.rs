@@ -120,14 +120,26 @@ impl Checker {
 
     /// A node tells that entries which it answered without its peer are on the peer's disk now.
     pub(super) fn on_restored(&mut self, node: usize, text: &str) {
-        let told = text.split(" were answered").next().and_then(|start| start.rsplit(' ').next());
-        let Some(until) = told.and_then(|until| until.replace(',', "").parse::<u64>().ok()) else {
-            return self.fail("I-12", format!("node {node} restores a promise up to no entry: {text}"));
-        };
         let alone = self.nodes[node].alone.take();
+        // Thousands are separated.
+        let text = text.replace(',', "");
+        let numbers: Vec<u64> =
+            text.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok()).collect();
+        let (first, until) = match (&numbers[..], alone) {
+            ([first, .., until], _) => (*first, *until),
+            (_, None) => return,
+            (_, Some((first, _))) => (u64::MAX, first.seq),
+        };
+        if let Some((lowest, _)) = alone
+            && lowest.seq < first
+        {
+            let text =
+                format!("node {node} answered entry {} without its peer, and says: {text}", lowest.seq);
+            return self.fail("I-12", text);
+        }
         let (own, peer) = (&self.nodes[node].journals[0], &self.nodes[1 - node]);
         // What it says may be less than what was answered.
-        if let Some(place) = alone
+        if let Some((_, place)) = alone
             && own.holds(place.chain)
             && !peer.journals[0].holds(place.chain)
             && !peer.shortened

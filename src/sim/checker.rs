@@ -73,8 +73,8 @@ pub(super) struct NodeTruth {
     pub(super) loss_accepted: bool,
     /// The entries that it answers at level `local` whatever was promised.
     pub(super) lowered: Option<(Seq, Option<Seq>)>,
-    /// The last entry that it answered without its peer, at a promise that is lowered.
-    pub(super) alone: Option<Place>,
+    /// The first and the last entry that it answered without its peer, at a promise that is lowered.
+    pub(super) alone: Option<(Place, Place)>,
     /// Its peer has told that it dropped entries which this node lacks.
     pub(super) dropped: bool,
 }
@@ -653,8 +653,12 @@ impl Checker {
                 let shown = level != AckLevel::Applied || peer.applied >= place.seq;
                 held = if shown { level } else { AckLevel::Durable };
             } else if self.excused(node, place.seq) {
-                let alone = &mut self.nodes[node].alone;
-                *alone = alone.filter(|last| last.seq > place.seq).or(Some(place));
+                let (first, last) = self.nodes[node].alone.unwrap_or((place, place));
+                let (first, last) = (
+                    if place.seq < first.seq { place } else { first },
+                    if place.seq > last.seq { place } else { last },
+                );
+                self.nodes[node].alone = Some((first, last));
             } else if !self.nodes[1 - node].shortened {
                 let text = format!(
                     "command {op} was told ok at level {}, but the peer is not that far with entry {}",

@@ -42,6 +42,13 @@ impl Failure {
         }
     }
 
+    /// Of a look at what is stored: nothing is known unless only something ran out.
+    fn look(error: &std::io::Error) -> Self {
+        let fault = Fault::from_io(error);
+        let doing = "looking which tables of the store are finished";
+        if fault.is_shortage() { Self::Fault(doing, fault) } else { Self::Unknown(fault) }
+    }
+
     fn error(&self) -> StoreError {
         match self.clone() {
             Self::Fault(doing, fault) => StoreError::Disk { doing, fault },
@@ -83,8 +90,9 @@ pub(super) struct Shared {
     views: Mutex<Vec<Weak<View>>>,
     work: Mutex<Work>,
     changed: Condvar,
-    /// Held shared while tables are written, alone while unfinished ones are removed.
-    writing: RwLock<()>,
+    /// Held shared while tables are written, alone while unfinished ones are removed. After a failure it holds the number
+    /// from which on tables may be unfinished, and the manifest that is stored may not be the one that is known.
+    writing: RwLock<Option<u64>>,
     #[cfg(test)]
     pub(super) faults: super::tests::Faults,
 }
@@ -101,7 +109,7 @@ impl Shared {
             views,
             work: Mutex::new(work),
             changed: Condvar::new(),
-            writing: RwLock::new(()),
+            writing: RwLock::new(None),
             #[cfg(test)]
             faults: super::tests::Faults::default(),
         })
@@ -317,24 +325,47 @@ impl Shared {
 
     /// Writes tables. What an attempt that failed left of them is removed.
     fn written<T>(&self, write: impl FnOnce() -> Result<T, StoreError>) -> Result<T, Failure> {
+        self.settle()?;
         let from = self.tables.next_table();
         let shared = self.writing.read().unwrap_or_else(PoisonError::into_inner);
         let result = write();
         drop(shared);
         result.map_err(|error| {
-            let failure = Failure::of(error);
-            let _alone = self.writing.write().unwrap_or_else(PoisonError::into_inner);
-            match (self.tables.is_as_stored(), failure) {
-                (Ok(true), failure) => {
-                    if let Err(error) = self.tables.remove_unfinished(from) {
-                        tracing::warn!("removing unfinished tables of the store: {error}");
-                    }
-                    failure
-                }
-                (_, Failure::Fault(_, fault)) => Failure::Unknown(fault),
+            let mut writing = self.writing.write().unwrap_or_else(PoisonError::into_inner);
+            *writing = Some(writing.unwrap_or(from).min(from));
+            drop(writing);
+            match (self.settle(), Failure::of(error)) {
+                (Err(Failure::Unknown(_)), Failure::Fault(_, fault)) => Failure::Unknown(fault),
+                // What ran out may be missing for that look too: then the next attempt begins with it.
                 (_, failure) => failure,
             }
         })
+    }
+
+    /// After a failure: looks whether what is on disk is what is known of it, and removes unfinished tables. Nothing may
+    /// be written before that is known.
+    fn settle(&self) -> Result<(), Failure> {
+        let unsettled = *self.writing.read().unwrap_or_else(PoisonError::into_inner);
+        if unsettled.is_none() {
+            return Ok(());
+        }
+        let mut writing = self.writing.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(from) = *writing else { return Ok(()) };
+        #[cfg(test)]
+        self.faults.before_look().map_err(|error| Failure::look(&error))?;
+        match self.tables.is_as_stored() {
+            Ok(true) => {}
+            Ok(false) => return Err(Failure::Unknown(Fault::Errno(5))),
+            Err(error) => return Err(Failure::look(&error)),
+        }
+        match self.tables.remove_unfinished(from).map_err(|error| Failure::look(&error)) {
+            Err(Failure::Unknown(fault)) => {
+                tracing::warn!("removing unfinished tables of the store: {fault}")
+            }
+            removed => removed?,
+        }
+        *writing = None;
+        Ok(())
     }
 }
 

@@ -371,14 +371,19 @@ fn a_store_copied_while_it_is_written_gives_an_exact_state_not_older_than_its_la
     }
 }
 
-/// Makes flushes fail.
+/// Makes flushes fail, and the look at the disk that follows: how many flushes there were, and both errnos.
 #[derive(Debug, Default)]
-pub(super) struct Faults(Mutex<(u32, i32)>);
+pub(super) struct Faults(Mutex<(u32, i32, i32)>);
 
 impl Faults {
     /// Flushes fail with this errno from now on; none do if it is 0.
     fn set(&self, errno: i32) {
-        self.0.lock().unwrap().1 = errno;
+        self.set_both(errno, 0);
+    }
+
+    fn set_both(&self, errno: i32, look: i32) {
+        let mut state = self.0.lock().unwrap();
+        (state.1, state.2) = (errno, look);
     }
 
     fn flushes(&self) -> u32 {
@@ -388,7 +393,18 @@ impl Faults {
     pub(super) fn before_flush(&self) -> Result<(), StoreError> {
         let mut state = self.0.lock().unwrap();
         state.0 += 1;
-        match state.1 {
+        Self::result(state.1)
+    }
+
+    pub(super) fn before_look(&self) -> std::io::Result<()> {
+        match self.0.lock().unwrap().2 {
+            0 => Ok(()),
+            errno => Err(std::io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    fn result(errno: i32) -> Result<(), StoreError> {
+        match errno {
             0 => Ok(()),
             errno => Err(StoreError::Disk { doing: "testing", fault: Fault::from_errno(errno) }),
         }
@@ -397,14 +413,16 @@ impl Faults {
 
 #[test]
 fn what_finds_no_room_is_written_when_there_is_some_and_what_fails_otherwise_is_not_tried_again() {
-    for (errno, passes) in [(5, false), (30, false), (28, true), (122, true), (24, true)] {
+    let faults = [(5, 0, false), (30, 0, false), (28, 0, true), (122, 0, true), (24, 0, true)];
+    // The look at what is stored needs a descriptor too. What it does not find out by itself is never known.
+    for (errno, look, passes) in faults.into_iter().chain([(24, 24, true), (28, 23, true), (24, 5, false)]) {
         let dir = tempfile::tempdir().unwrap();
         let mut opened = TreeStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
         let (mut history, file) = with_orders(&mut opened);
         let faults = &Arc::clone(opened.reader.shared()).faults;
-        faults.set(errno);
+        faults.set_both(errno, look);
         opened.writer.checkpoint().unwrap_err();
-        assert_eq!(opened.writer.failed.is_none(), passes, "errno {errno}");
+        assert_eq!(opened.writer.failed.is_none(), passes, "errno {errno}, then {look}");
         // It is read as before.
         assert!(opened.reader.scan(file, 0, None, 9, true).unwrap().is_empty());
         faults.set(0);

@@ -1,9 +1,11 @@
 //! What only an operator can decide: a takeover, and serving although the peer could not be asked.
 
-use super::admin::{StartView, TakeoverAccount};
-use super::core::Core;
-use super::roles::{Stage, seconds};
+use super::Stage;
 use crate::base::{Mono, Seq};
+use crate::engine::admin::{StartView, TakeoverAccount};
+use crate::engine::core::Core;
+use crate::engine::status::seconds;
+use crate::format::control::Role;
 use crate::format::dptr::FileState;
 use crate::pair::record;
 use crate::store::StoreRead;
@@ -13,54 +15,54 @@ const TAKEOVER_GRACE_MS: u64 = 1500;
 
 /// A takeover under way: who asked for it, and what it will answer.
 #[derive(Debug)]
-pub(super) struct PendingTakeover {
-    pub(super) token: u64,
-    pub(super) account: TakeoverAccount,
-    pub(super) started: Mono,
+pub(in crate::engine) struct PendingTakeover {
+    pub(in crate::engine) token: u64,
+    pub(in crate::engine) account: TakeoverAccount,
+    pub(in crate::engine) started: Mono,
 }
 
 /// A takeover that waits for the primary's connection to end.
 #[derive(Debug)]
-pub(super) struct WaitingTakeover {
+pub(in crate::engine) struct WaitingTakeover {
     token: u64,
     until: Mono,
     accept_loss: bool,
 }
 
 impl WaitingTakeover {
-    pub(super) fn until(&self) -> Mono {
+    pub(in crate::engine) fn until(&self) -> Mono {
         self.until
     }
 }
 
 /// What an operator says with `takeover`.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Word {
-    pub(super) peer_is_down: bool,
-    pub(super) accept_loss: bool,
-    pub(super) now: bool,
-    pub(super) dry_run: bool,
+pub(in crate::engine) struct Word {
+    pub(in crate::engine) peer_is_down: bool,
+    pub(in crate::engine) accept_loss: bool,
+    pub(in crate::engine) now: bool,
+    pub(in crate::engine) dry_run: bool,
 }
 
 impl<S: StoreRead> Core<S> {
     /// `start --alone`.
-    pub(super) fn start_alone(&mut self, token: u64, accept_loss: bool) {
-        match self.state.step {
+    pub(in crate::engine) fn start_alone(&mut self, token: u64, accept_loss: bool) {
+        match self.roles.stage() {
             Stage::Asking => self.start_asking_node(token, accept_loss),
             Stage::Serving => self.reply_no(token, "this node serves already", ""),
             _ if !self.is_primary() => self.reply_no(
                 token,
-                format!("this node is not the primary (its role is {})", self.control.role.name()),
+                format!("this node is not the primary (its role is {})", self.control.role().name()),
                 "to make a standby the primary: hot-backup takeover --peer-is-down",
             ),
-            _ => self.reply_no(token, format!("this node is {}", self.state.word()), "try again in a moment"),
+            _ => self.reply_no(token, format!("this node is {}", self.roles.word()), "try again in a moment"),
         }
     }
 
     /// A node that would begin an epoch without what its peer has would make of one history two.
     fn start_asking_node(&mut self, token: u64, accept_loss: bool) {
         if let Some(why) = self.peer_is_ahead() {
-            let name = &self.link.peer_name;
+            let name = self.peer.name();
             let peer = if name.is_empty() { "the peer" } else { name };
             if self.hears_of_peer() {
                 return self.reply_no(
@@ -81,25 +83,35 @@ impl<S: StoreRead> Core<S> {
                 );
             }
         }
-        self.state.alone = true;
+        self.roles.serve_alone();
         self.dirty = true;
         self.reply_value(token, StartView { state: "starting-epoch".to_owned() });
     }
 
     /// Whether the peer answered a short time ago.
     fn hears_of_peer(&self) -> bool {
-        self.link.heard.0 > 0 && self.now.mono < self.link.heard.plus_ms(2 * self.config.peer_timeout_ms)
+        self.peer.was_heard_within(self.now.mono, 2 * self.config.peer_timeout_ms)
+    }
+
+    /// Whether this node may become the primary at all. One that is diverged must not, not even while it replays its
+    /// journal after a start: it holds entries that the pair never kept.
+    fn check_takeover(&self) -> Result<(), String> {
+        match (self.roles.stage(), self.control.role()) {
+            (Stage::Standby, _) | (Stage::Replaying, Role::Standby) => Ok(()),
+            (Stage::Replaying, role) => Err(format!("its role is {}", role.name())),
+            _ => Err(format!("it is {}", self.roles.word())),
+        }
     }
 
     /// `takeover`.
-    pub(super) fn takeover(&mut self, token: u64, word: Word) {
+    pub(in crate::engine) fn takeover(&mut self, token: u64, word: Word) {
         let name = self.config.name.clone();
         if self.is_primary() {
-            let message = format!("{name} is the primary already (epoch {})", self.control.epoch);
+            let message = format!("{name} is the primary already (epoch {})", self.control.epoch());
             return self.reply_no(token, message, "nothing to do; see `hot-backup status`");
         }
-        if !matches!(self.state.step, Stage::Standby | Stage::Replaying) {
-            let message = format!("{name} cannot take over: it is {}", self.state.word());
+        if let Err(why) = self.check_takeover() {
+            let message = format!("{name} cannot take over: {why}");
             return self.reply_no(token, message, "see `hot-backup status`");
         }
         if word.dry_run {
@@ -117,21 +129,31 @@ impl<S: StoreRead> Core<S> {
         let accept_loss = word.accept_loss;
         if self.link.hears_primary() && !word.now {
             let until = self.now.mono.plus_ms(TAKEOVER_GRACE_MS);
-            self.state.waiting_takeover = Some(WaitingTakeover { token, until, accept_loss });
-            return;
+            return self.wait_with_takeover(WaitingTakeover { token, until, accept_loss });
         }
         self.begin_takeover(token, accept_loss);
     }
 
+    /// The newest word counts. Who said an earlier one is told so.
+    pub(super) fn wait_with_takeover(&mut self, waiting: WaitingTakeover) {
+        if let Some(earlier) = self.roles.waiting_takeover.replace(waiting) {
+            self.reply_no(
+                earlier.token,
+                "another takeover was asked for while this one waited, and takes its place",
+                "see `hot-backup status`",
+            );
+        }
+    }
+
     /// Goes on with a takeover that waits, once the primary's connection has ended or its time is over.
-    pub(super) fn retry_takeover(&mut self) {
-        let Some(waiting) = &self.state.waiting_takeover else { return };
+    pub(in crate::engine) fn retry_takeover(&mut self) {
+        let Some(waiting) = &self.roles.waiting_takeover else { return };
         let hears = self.link.hears_primary();
         if hears && self.now.mono < waiting.until {
             return;
         }
         let (token, accept_loss) = (waiting.token, waiting.accept_loss);
-        self.state.waiting_takeover = None;
+        self.roles.waiting_takeover = None;
         if !hears {
             return self.begin_takeover(token, accept_loss);
         }
@@ -148,8 +170,8 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn begin_takeover(&mut self, token: u64, accept_loss: bool) {
-        if !matches!(self.state.step, Stage::Standby | Stage::Replaying) {
-            let message = format!("this node is {} now", self.state.word());
+        if let Err(why) = self.check_takeover() {
+            let message = format!("{} cannot take over any more: {why}", self.config.name);
             return self.reply_no(token, message, "see `hot-backup status`");
         }
         let (account, started) = (self.takeover_account(), self.now.mono);
@@ -171,7 +193,7 @@ impl<S: StoreRead> Core<S> {
     /// What a takeover now keeps and may lose.
     fn takeover_account(&self) -> TakeoverAccount {
         let end = self.replicated().sealed();
-        let peer = &self.control.peer;
+        let peer = self.peer.record();
         let announced = self.announced();
         let shared = record::shared(peer, end);
         let lost_announced = announced.0.saturating_sub(shared.0);
@@ -189,7 +211,7 @@ impl<S: StoreRead> Core<S> {
             needs_accept_loss: record::missing(peer, end).is_some(),
             lost: self.loss_in_words(announced, durable),
             kept_up_to: end.seq.0,
-            silence_seconds: seconds(self.now.mono.since(self.link.heard)),
+            silence_seconds: seconds(self.peer.silence(self.now.mono)),
             incomplete_files: self
                 .namespace
                 .files()
@@ -201,14 +223,14 @@ impl<S: StoreRead> Core<S> {
     }
 
     /// The last entry that the old primary is known to have had on its disk.
-    pub(super) fn announced(&self) -> Seq {
-        let peer = &self.control.peer;
+    pub(in crate::engine) fn announced(&self) -> Seq {
+        let peer = self.peer.record();
         peer.on_disk.max(peer.offered).max(peer.known_here)
     }
 
     fn loss_in_words(&self, announced: Seq, durable: Option<record::Range>) -> String {
         let end = self.replicated().sealed();
-        let shared = record::shared(&self.control.peer, end);
+        let shared = record::shared(self.peer.record(), end);
         if announced <= shared {
             return format!(
                 "everything the old primary announced as durable (entries up to {announced}) is kept; updates it \
@@ -219,7 +241,7 @@ impl<S: StoreRead> Core<S> {
         }
         let first = shared.next();
         let durable = match durable {
-            Some(range) if record::set_back(&self.control.peer, end).is_none() => format!(
+            Some(range) if record::set_back(self.peer.record(), end).is_none() => format!(
                 "; of them, entries {range} may have been acknowledged at level durable or above: the old primary's life \
                  ended badly, and it could not tell whether this node had them"
             ),

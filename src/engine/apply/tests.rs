@@ -16,6 +16,7 @@ use crate::store::StoreWrite as _;
 use crate::store::memory::MemoryStore;
 use crate::store::namespace::Namespace;
 use bytes::Bytes;
+use std::collections::VecDeque;
 
 const PAIR: PairId = PairId([1; 16]);
 const CLIENT: ConnId = ConnId(1);
@@ -45,6 +46,8 @@ pub(in super::super) struct Bench {
     /// Segments of both journals that the disk has room for, and those that are there.
     room: usize,
     segments: usize,
+    /// How often the store was to be made durable, and why it cannot be.
+    checkpoints: (usize, Option<Fault>),
     /// Answers to the client.
     said: Vec<u8>,
     /// What an operator was answered.
@@ -72,6 +75,7 @@ impl Bench {
             told: Vec::new(),
             room: usize::MAX,
             segments: 0,
+            checkpoints: (0, None),
             said: Vec::new(),
             answered: Vec::new(),
         };
@@ -114,8 +118,11 @@ impl Bench {
                     }
                     Effect::Journal(JournalEffect::Remove(RemoveSegment { .. })) => self.segments -= 1,
                     Effect::Store(StoreEffect::Checkpoint) => {
-                        let applied = self.store.checkpoint().unwrap();
-                        events.push_back(Event::Store(StoreEvent::Checkpointed { applied }));
+                        self.checkpoints.0 += 1;
+                        events.push_back(Event::Store(match self.checkpoints.1 {
+                            Some(fault) => StoreEvent::CheckpointFailed { fault },
+                            None => StoreEvent::Checkpointed { applied: self.store.checkpoint().unwrap() },
+                        }));
                     }
                     Effect::Journal(JournalEffect::Write { write, .. }) => {
                         events.push_back(Event::Journal(JournalEvent::Written { write }))
@@ -269,7 +276,7 @@ fn what_is_told_of_an_earlier_round_counts_for_nothing() {
 
 /// A store in which nothing can be read.
 #[derive(Debug)]
-struct Rotten(fn() -> crate::store::StoreError);
+pub(in crate::engine) struct Rotten(fn() -> crate::store::StoreError);
 
 impl StoreRead for Rotten {
     fn get(&self, _: FileId, _: u32, _: &[u8]) -> Result<Option<Bytes>, crate::store::StoreError> {
@@ -289,7 +296,7 @@ impl StoreRead for Rotten {
 }
 
 /// A core with the file `app,orders` on a store that fails so.
-fn rotten(error: fn() -> crate::store::StoreError) -> (Core<Rotten>, FileId) {
+pub(in crate::engine) fn rotten(error: fn() -> crate::store::StoreError) -> (Core<Rotten>, FileId) {
     let bench = Bench::serving();
     let namespace = (*bench.store.namespace()).clone();
     let file = namespace.resolve(b"app,orders").unwrap();
@@ -423,30 +430,52 @@ fn a_journal_at_its_quota_stays_there_and_says_once_that_the_peer_has_lost_its_c
     let core = &bench.engine.core;
     assert!(
         core.journals[0].disk_use().0 <= 4 * (64 << 10),
-        "{:?} second base {:?} covered {:?} pace {:?} running {} wanted {}",
+        "{:?} second base {:?} {:?} pace {:?}",
         core.journals[0].disk_use(),
         core.journals[0].second_base(),
-        core.checkpoint.covered,
+        core.checkpoint,
         core.journals[0].pace(),
-        core.checkpoint.running,
-        core.checkpoint.wanted
     );
+}
+
+#[test]
+fn a_checkpoint_that_failed_is_tried_again_after_a_moment_whoever_wants_it_at_once() {
+    let mut bench = Bench::serving();
+    bench.set("1");
+    bench.apply();
+    bench.engine.core.config.checkpoint_ms = 1 << 40;
+    for fault in [Fault::NoSpace, Fault::Errno(24), Fault::Errno(5)] {
+        bench.checkpoints = (0, Some(fault));
+        for round in 0..1000 {
+            // A barrier and a journal at its quota ask for one in each round.
+            bench.now.mono = bench.now.mono.plus_ms(1);
+            bench.input(Event::Tick);
+            bench.engine.core.checkpoint.want();
+            let due = bench.engine.deadline();
+            assert!(due.is_some_and(|due| due <= bench.now.mono.plus_ms(RETRY_MS)), "{round}: {due:?}");
+        }
+        assert!((4..=5).contains(&bench.checkpoints.0), "{fault}: {} times in a second", bench.checkpoints.0);
+    }
+    bench.checkpoints = (0, None);
+    bench.now.mono = bench.now.mono.plus_ms(RETRY_MS);
+    bench.input(Event::Tick);
+    assert_eq!((bench.checkpoints.0, bench.engine.core.lacks_checkpoint()), (1, false));
 }
 
 #[test]
 fn a_journal_comes_back_to_its_quota_as_soon_as_one_segment_follows_what_may_go() {
     let mut bench = Bench::serving();
     bench.engine.core.config.quota_bytes = 4 * (64 << 10);
-    bench.engine.core.checkpoint.wanted = true;
+    bench.engine.core.checkpoint.want();
     bench.input(Event::Tick);
     let core = &bench.engine.core;
-    assert_eq!(core.checkpoint.covered[0], core.replicated().pace().durable);
+    assert_eq!(core.checkpoint.covered(JournalKind::Replicated), core.replicated().pace().durable);
     assert_eq!(core.replicated().second_base(), None, "all is in one segment");
     // One that is larger than the quota by itself. The store has nothing of it yet.
     let value = "v".repeat(260 << 10);
     bench.says(&format!("*3\r\n$3\r\nSET\r\n$12\r\napp,orders,1\r\n${}\r\n{value}", value.len()));
     let core = &bench.engine.core;
-    assert!(core.checkpoint.covered[0] < core.replicated().pace().durable);
+    assert!(core.checkpoint.covered(JournalKind::Replicated) < core.replicated().pace().durable);
     assert_eq!(core.replicated().oldest(), core.replicated().pace().durable, "what was before it is gone");
 }
 
@@ -455,10 +484,10 @@ fn what_a_standby_has_in_memory_alone_does_not_leave_the_journal_without_a_word(
     let mut bench = Bench::serving();
     bench.engine.core.config.quota_bytes = 4 * (64 << 10);
     // Its hello told where its journal ends; nothing of that was on its disk.
-    bench.engine.core.control.peer.holds = Seq(10_000);
+    bench.engine.core.peer.record_mut().holds = Seq(10_000);
     assert_eq!(sets(&mut bench, 600, 4000), [] as [String; 0]);
     assert_eq!(bench.told.iter().filter(|kind| **kind == "peer-dropped").count(), 1);
-    assert!(bench.engine.core.control.peer.apart);
+    assert!(bench.engine.core.peer.record().apart);
 }
 
 #[test]
@@ -468,15 +497,15 @@ fn a_journal_at_its_quota_keeps_where_an_epoch_began_until_the_control_file_tell
     let core = &mut bench.engine.core;
     core.config.quota_bytes = quota;
     // The table was learned from the peer's batches, and a write of the control file is under way that began before.
-    core.saved_table.clear();
-    core.control_write = Some(u64::MAX);
+    core.control.forget_saved_epochs();
+    core.control.hang(true);
     assert_eq!(sets(&mut bench, 300, 4000), [] as [String; 0]);
     let core = &mut bench.engine.core;
     assert_eq!(core.replicated().oldest(), Seq(1), "after a crash nothing would tell of the epoch any more");
-    core.control_write = None;
+    core.control.hang(false);
     assert_eq!(sets(&mut bench, 60, 4000), [] as [String; 0]);
     let core = &bench.engine.core;
-    assert_eq!(core.saved_table, core.control.table);
+    assert!(core.control.knows_all_epochs());
     assert!(core.replicated().oldest() > Seq(1));
     assert!(core.replicated().disk_use().0 <= quota);
 }
@@ -487,14 +516,14 @@ type Claims = fn(&mut Core<MemoryStore>);
 /// A primary whose journal has more than one segment, none of which anybody needs, and none of which went so far.
 fn nobody_needs_the_journal() -> Bench {
     let mut bench = Bench::serving();
-    bench.engine.core.link.retained = Seq(u64::MAX);
+    bench.engine.core.peer.retain(Seq(u64::MAX));
     // While the control file is written, nothing goes.
-    bench.engine.core.control_write = Some(u64::MAX);
+    bench.engine.core.control.hang(true);
     assert_eq!(sets(&mut bench, 60, 4000), [] as [String; 0]);
-    bench.engine.core.checkpoint.wanted = true;
+    bench.engine.core.checkpoint.want();
     bench.input(Event::Tick);
     let core = &mut bench.engine.core;
-    core.control_write = None;
+    core.control.hang(false);
     assert!(core.replicated().oldest() == Seq(1) && core.replicated().second_base().is_some());
     bench
 }
@@ -505,17 +534,19 @@ fn a_segment_stays_for_each_of_its_consumers_alone_where_there_is_room() {
     bench.engine.core.release_journals();
     assert!(bench.engine.core.replicated().oldest() > Seq(1), "nobody needs it");
     let recorded_first: [(&str, Claims); 2] = [
-        ("where an epoch began", |core| core.saved_table.clear()),
-        ("what the peer has", |core| core.control.peer.on_disk = core.keeping.saved.on_disk.next()),
+        ("where an epoch began", |core| core.control.forget_saved_epochs()),
+        ("what the peer has", |core| {
+            core.peer.record_mut().on_disk = core.peer.saved_record().on_disk.next()
+        }),
     ];
     let all: [(&str, Claims); 6] = [
-        ("the store", |core| core.checkpoint.covered[0] = Seq(0)),
-        ("a role", |core| core.state.step = crate::engine::roles::Stage::Replaying),
-        ("the peer", |core| core.link.retained = Seq(0)),
+        ("the store", |core| core.checkpoint.cover(Seq(0))),
+        ("a role", |core| core.roles.place(crate::engine::roles::Stage::Replaying)),
+        ("the peer", |core| core.peer.retain(Seq(0))),
         ("a listing", |core| {
-            core.link.retained = Seq(0);
+            core.peer.retain(Seq(0));
             core.start_listing(7, 5);
-            core.link.retained = Seq(u64::MAX);
+            core.peer.retain(Seq(u64::MAX));
             assert!(core.listing.is_some());
         }),
         recorded_first[0],
@@ -528,7 +559,7 @@ fn a_segment_stays_for_each_of_its_consumers_alone_where_there_is_room() {
         core.release_journals();
         assert_eq!(core.replicated().oldest(), Seq(1), "{who} needs it");
         let written = recorded_first.iter().any(|(name, _)| *name == who);
-        assert_eq!(core.control_write.is_some(), written, "{who}: the control file is written first");
+        assert_eq!(core.control.is_being_written(), written, "{who}: the control file is written first");
     }
 }
 
@@ -538,11 +569,10 @@ fn a_stop_does_not_wait_for_a_checkpoint_of_what_an_earlier_life_left_in_the_sto
     bench.set("1");
     bench.apply();
     // The store of a standby that was killed may show more than the standby may give it again so far.
-    let applier = &mut bench.engine.core.appliers[0];
-    applier.applied = applier.applied.next();
+    bench.engine.core.appliers.replicated_mut().show_one_more();
     assert!(bench.engine.core.lacks_checkpoint());
     bench.input(Event::Stop);
-    assert!(matches!(bench.engine.core.state.step, crate::engine::roles::Stage::Stopped));
+    assert!(bench.engine.core.roles.stage() == crate::engine::roles::Stage::Stopped);
     assert!(!bench.engine.core.lacks_checkpoint());
 }
 
@@ -550,7 +580,7 @@ fn a_stop_does_not_wait_for_a_checkpoint_of_what_an_earlier_life_left_in_the_sto
 fn a_store_without_room_takes_the_claim_of_an_absent_peer_for_it() {
     let mut bench = Bench::serving();
     assert_eq!(sets(&mut bench, 60, 4000), [] as [String; 0]);
-    bench.engine.core.checkpoint.wanted = true;
+    bench.engine.core.checkpoint.want();
     bench.input(Event::Tick);
     let before = bench.segments;
     bench.set("1");

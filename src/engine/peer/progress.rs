@@ -10,7 +10,7 @@ const LAGGING_AFTER: u64 = 1_000_000;
 
 /// What the peer is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PeerState {
+pub(in crate::engine) enum PeerState {
     /// There is no link.
     Away,
     /// There is one, and this node sends nothing on it.
@@ -26,7 +26,7 @@ pub(super) enum PeerState {
 }
 
 impl PeerState {
-    pub(super) const fn name(self) -> &'static str {
+    pub(in crate::engine) const fn name(self) -> &'static str {
         match self {
             Self::Away => "away",
             Self::Connected => "connected",

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 /// Which of its doors a node tells: one that others can reach rather than one of its own machine.
-pub(super) fn told(doors: &[SocketAddr]) -> Option<SocketAddr> {
+pub(in crate::engine) fn told(doors: &[SocketAddr]) -> Option<SocketAddr> {
     doors.iter().copied().min_by_key(|door| is_loopback(door.ip()))
 }
 
