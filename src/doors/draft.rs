@@ -66,12 +66,6 @@ impl Draft {
         self.items.len()
     }
 
-    /// Whether it changes none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
     /// Makes room for so many items at once, so that none of them has to move all others.
     pub fn reserve(&mut self, items: usize) {
         self.items.reserve(items);
@@ -328,6 +322,6 @@ mod tests {
         }
         assert!(draft.shed(4) && draft.len() == 6);
         assert!(draft.shed(5) && draft.len() == 1);
-        assert!(!draft.shed(5) && draft.is_empty());
+        assert!(!draft.shed(5) && draft.len() == 0);
     }
 }

@@ -1,11 +1,13 @@
 //! The ways in for applications, each as machines without I/O: bytes in, requests to a [`Backend`], bytes out.
 
+#![allow(unreachable_pub, reason = "this is the face of the room; outside of the crate nobody names it")]
+
 mod draft;
 mod index;
 pub mod nbd;
 pub mod resp;
 
-pub use draft::{Draft, Drafted};
+pub use draft::Draft;
 
 use crate::base::{AckLevel, AlignedBuf, FileId, JournalKind, Seq, Wait};
 use crate::format::batch::AROUND;
@@ -73,9 +75,6 @@ pub enum Refusal {
     /// The journal's disk ends no write.
     #[error("the journal's disk hangs: it ends no write; updates resume by themselves when it does")]
     DiskHangs,
-    /// The peer is away and the ack level says to wait for it.
-    #[error("the peer is away and the ack level {0} may not be lowered")]
-    PeerAway(&'static str),
     /// The store could not be read.
     #[error("the store could not be read: {0}")]
     Store(String),
@@ -271,12 +270,6 @@ impl Payload<'_> {
             Self::Borrowed(bytes) => bytes.len(),
             Self::Owned(buf) => buf.len().saturating_sub(PAYLOAD_HEADROOM),
         }
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

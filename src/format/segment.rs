@@ -16,6 +16,49 @@
 //! `base` is also the **cut**: what an earlier segment holds beyond `base.seq` is no longer part of the history.
 //! A torn tail, a poisoned segment and entries that the pair never kept are all cut this way: by the header of
 //! the next segment, never by changing the old one.
+//!
+//! # Example
+//!
+//! A segment is its header and, from the next block on, batches in blocks of their own. This reads one until nothing
+//! more counts. A real reader also follows the chain from batch to batch and knows which batches only seem to count: see
+//! [`crate::journal::recover`].
+//!
+//! ```
+//! use bytes::Bytes;
+//! use hot_backup::base::limits::BLOCK;
+//! use hot_backup::base::{FileId, JournalKind, Position, SegmentIndex, Seq};
+//! use hot_backup::format::batch::{Batch, BatchBuilder, Seal};
+//! use hot_backup::format::entry::{Entry, EntryKind};
+//! use hot_backup::format::segment::SegmentHeader;
+//! use hot_backup::format::{DecodeError, PairId};
+//!
+//! fn items(segment: &Bytes) -> Result<Vec<(Seq, Vec<u8>)>, DecodeError> {
+//!     let header = SegmentHeader::decode(segment)?;
+//!     let (mut at, mut end, mut items) = (BLOCK, header.base, Vec::new());
+//!     while let Ok(batch) = Batch::from_disk(&segment.slice(at..)) {
+//!         if batch.header().prev_chain != end.chain {
+//!             break;
+//!         }
+//!         let puts = batch.entries().filter(|(_, entry)| entry.kind == EntryKind::Put);
+//!         items.extend(puts.map(|(seq, entry)| (seq, entry.id.to_vec())));
+//!         end = batch.end();
+//!         at += batch.header().padded_len();
+//!     }
+//!     Ok(items)
+//! }
+//!
+//! // What a node would have written: `let segment = Bytes::from(std::fs::read(path)?)`.
+//! let (pair, journal) = (PairId([7; 16]), JournalKind::Replicated);
+//! let (index, base) = (SegmentIndex(1), Position::default());
+//! let header = SegmentHeader { journal, index, base, pair, wall_ms: 0 };
+//! let mut builder = BatchBuilder::new(Seq(1), 0);
+//! builder.push(&Entry { kind: EntryKind::Put, file: FileId(10), id: b"id", value: b"value" });
+//! let seal = Seal { epoch: base.epoch, prev_chain: base.chain, durable: Seq(0), wall_ms: 0, pair, journal };
+//! let segment = Bytes::from([header.encode(), builder.seal(&seal).disk().clone()].concat());
+//!
+//! assert_eq!(items(&segment)?, [(Seq(1), b"id".to_vec())]);
+//! # Ok::<(), DecodeError>(())
+//! ```
 
 use super::{DecodeError, PairId, Reader, Writer};
 use crate::base::limits::BLOCK;

@@ -128,6 +128,47 @@ fn system_error(doing: &'static str) -> impl Fn(io::Error) -> ServeError {
 ///
 /// # Errors
 /// Whatever keeps the node from starting, or breaks its driver.
+///
+/// # Example
+///
+/// A node inside another program, on a thread of its own. It is asked through the admin socket of its directory, as the
+/// command line does.
+///
+/// ```standalone_crate
+/// use hot_backup::engine::admin::{AdminAnswer, AdminReply, AdminRequest};
+/// use hot_backup::node::admin::call;
+/// use hot_backup::node::serve::{ServeOptions, serve};
+/// use hot_backup::node::setup::{InitOptions, init};
+/// use std::net::TcpListener;
+/// use std::time::{Duration, Instant};
+///
+/// let parent = tempfile::tempdir()?;
+/// let dir = parent.path().join("node");
+/// // Where this node listens for its peer, and where the peer will be.
+/// let own = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+/// let peer = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+/// init(&InitOptions::new(&dir, "a", "primary", &own, &peer))?;
+///
+/// let node = std::thread::spawn({
+///     let dir = dir.clone();
+///     move || serve(&dir, ServeOptions::default())
+/// });
+/// // A primary asks its peer before it serves. There is none yet, so the operator says that it may.
+/// let (second, until) = (Duration::from_secs(1), Instant::now() + Duration::from_secs(60));
+/// let starts = || matches!(call(&dir, &AdminRequest::StartAlone, second), Ok(AdminReply::Ok { .. }));
+/// while !starts() {
+///     assert!(Instant::now() < until, "it does not start");
+///     std::thread::sleep(Duration::from_millis(20));
+/// }
+/// let Ok(AdminReply::Ok { value: AdminAnswer::Status(status) }) = call(&dir, &AdminRequest::Status, second) else {
+///     panic!("no status")
+/// };
+/// assert_eq!((status.name.as_str(), status.role.as_str()), ("a", "primary"));
+///
+/// nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM)?;
+/// node.join().expect("it does not panic")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let layout = Layout::new(dir);
     check_owner(&layout, "serve")?;

@@ -1,7 +1,8 @@
 //! The store in memory: the model that the store on disk is tested against, and the simulator's disk of items.
 
+use super::due::{batches_due, damaged_entry};
 use super::memory_volumes::MemoryVolumes;
-use super::namespace::{FileInfo, Namespace, NamespaceError};
+use super::namespace::{FileInfo, Namespace};
 use super::volumes::{Plan, RecoveryPoints};
 use super::{SlowSync, StoreError, StoreRead, StoreWrite};
 use crate::base::{FileId, JournalKind, Ordinal, Seq};
@@ -400,35 +401,6 @@ impl StoreWrite for MemoryStore {
     fn allocation(&mut self, file: FileId, offset: u64, len: u64) -> Result<Vec<(u64, bool)>, StoreError> {
         Ok(self.inner.borrow().volumes.allocation(file, offset, len))
     }
-}
-
-/// The batches that are not applied yet, without marks and duplicates.
-///
-/// # Errors
-/// [`StoreError::OutOfOrder`] at a gap, or where a batch was applied in part: it is not the batch it was.
-pub(super) fn batches_due(
-    journal: JournalKind,
-    mut applied: Seq,
-    batches: &[Batch],
-) -> Result<Vec<&Batch>, StoreError> {
-    let mut due = Vec::with_capacity(batches.len());
-    for batch in batches {
-        let header = batch.header();
-        let (first, last) = (header.first_seq, header.last_seq());
-        if header.mark || last <= applied {
-            continue;
-        }
-        if first != applied.next() || header.journal != journal {
-            return Err(StoreError::OutOfOrder { journal, first, last, applied });
-        }
-        applied = last;
-        due.push(batch);
-    }
-    Ok(due)
-}
-
-pub(super) fn damaged_entry(error: NamespaceError) -> StoreError {
-    StoreError::Damaged { what: "an entry to apply", why: error.to_string() }
 }
 
 fn dptr_hash(info: &FileInfo) -> u64 {

@@ -1,7 +1,10 @@
 //! The database itself: namespace and items.
 
+mod due;
 mod keys;
+#[cfg(any(test, feature = "sim"))]
 pub mod memory;
+#[cfg(any(test, feature = "sim"))]
 mod memory_volumes;
 pub mod namespace;
 #[cfg(test)]

@@ -19,7 +19,7 @@ mod tables;
 
 pub use read::StoreReader;
 
-use super::memory::{batches_due, damaged_entry};
+use super::due::{batches_due, damaged_entry};
 use super::namespace::{Namespace, NamespaceError, Outcome};
 use super::volumes::VolumeStore;
 use super::{SlowSync, StoreError, StoreWrite, keys};

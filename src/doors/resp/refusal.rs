@@ -58,7 +58,6 @@ fn refusal_text(refusal: &Refusal) -> String {
         Refusal::MixedJournals => "CROSSSLOT",
         Refusal::NoSpace => "OOM",
         Refusal::DiskFailed | Refusal::DiskHangs => "MISCONF",
-        Refusal::PeerAway(_) => "NOREPLICAS",
         _ => "ERR",
     };
     format!("{prefix} {refusal}")
@@ -85,7 +84,6 @@ mod tests {
         assert!(text(Refusal::NoSpace).starts_with("OOM no space"));
         assert!(text(Refusal::DiskFailed).starts_with("MISCONF the journal"));
         assert!(text(Refusal::DiskHangs).starts_with("MISCONF the journal's disk hangs"));
-        assert!(text(Refusal::PeerAway("durable")).starts_with("NOREPLICAS the peer is away"));
         assert!(text(Refusal::Store("x".into())).starts_with("ERR the store"));
     }
 }

@@ -6,6 +6,33 @@
 //!
 //! Nothing here decides anything about the node; requests go to a handler and its answers come back. Types become JSON
 //! and JSON becomes types in one place, `codec`.
+//!
+//! # Example
+//!
+//! [`call`] asks the node of a directory; [`serve()`](crate::node::serve::serve) has a node that is asked like this. Any other
+//! program writes the line itself. Here something else answers, to show what goes over the socket:
+//!
+//! ```
+//! use hot_backup::engine::admin::{AdminReply, AdminRequest};
+//! use hot_backup::node::admin::call;
+//! use std::io::{BufRead, BufReader, Write};
+//! use std::os::unix::net::UnixListener;
+//! use std::time::Duration;
+//!
+//! let dir = tempfile::tempdir()?;
+//! let socket = UnixListener::bind(dir.path().join("admin.sock"))?;
+//! let node = std::thread::spawn(move || {
+//!     let (mut stream, _) = socket.accept()?;
+//!     let mut line = String::new();
+//!     BufReader::new(stream.try_clone()?).read_line(&mut line)?;
+//!     stream.write_all(b"{\"answer\":\"no\",\"message\":\"this node serves already\",\"next\":\"\"}\n")?;
+//!     Ok::<_, std::io::Error>(line)
+//! });
+//! let reply = call(dir.path(), &AdminRequest::StartAlone, Duration::from_secs(60))?;
+//! assert_eq!(node.join().expect("it answers")?, "{\"verb\":\"start-alone\"}\n");
+//! assert!(matches!(reply, AdminReply::No { message, .. } if message == "this node serves already"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod client;
 mod codec;

@@ -18,13 +18,15 @@ mod plan;
 pub(super) use files::testing;
 pub use files::{PART_BYTES, allocation_of, part_path};
 
-use super::memory::batches_due;
+use super::due::batches_due;
 use super::{SlowSync, StoreError};
 use crate::base::{Fault, FileId, JournalKind, Ordinal, Seq};
 use crate::format::batch::Batch;
 use bytes::Bytes;
 use files::VolumeFiles;
-pub(super) use plan::{Content, Plan};
+#[cfg(any(test, feature = "sim"))]
+pub(super) use plan::Content;
+pub(super) use plan::Plan;
 use std::io;
 use std::path::{Path, PathBuf};
 

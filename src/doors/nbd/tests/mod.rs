@@ -101,7 +101,7 @@ impl BlockBackend for Model {
     }
 
     fn write_blocks(&mut self, file: FileId, offset: u64, payload: Payload<'_>) -> Result<Wait, Refusal> {
-        assert!(!payload.is_empty() && payload.len() <= BLOCK_PAYLOAD_MAX);
+        assert!((1..=BLOCK_PAYLOAD_MAX).contains(&payload.len()));
         let wait = self.change()?;
         let len = payload.len();
         let owned = matches!(payload, Payload::Owned(_));

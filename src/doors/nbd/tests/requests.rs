@@ -223,7 +223,7 @@ fn refusals_of_the_backend_have_their_errors() {
         (Refusal::NoSpace, nbd::ENOSPC),
         (Refusal::NotServing(String::new()), nbd::ESHUTDOWN),
         (Refusal::DiskFailed, nbd::EIO),
-        (Refusal::PeerAway("durable"), nbd::EIO),
+        (Refusal::DiskHangs, nbd::EIO),
     ] {
         world.model.refuse = Some(refusal);
         assert_eq!(error(&mut world, nbd::CMD_WRITE, 0, (0, 10)), number);
