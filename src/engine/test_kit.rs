@@ -266,6 +266,7 @@ impl Node {
                 Some(fault) => StoreEvent::CheckpointFailed { fault },
                 None => StoreEvent::Checkpointed { applied: self.store.checkpoint().unwrap() },
             }),
+            StoreEffect::Fetch { .. } => unreachable!("a store in memory is never cold"),
             StoreEffect::Apply { journal, round, batch } => {
                 if let Some(fault) = self.ills.store {
                     return Some(StoreEvent::ApplyFailed { journal, round, fault });
