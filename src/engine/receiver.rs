@@ -4,6 +4,7 @@ use super::core::Core;
 use super::effect::{LinkEffect, Severity};
 use super::incidents::{FOLLOWED, Matter};
 use crate::base::limits::{CREDIT_WINDOW, RECEIVED_ACK_MS};
+use crate::base::shown::Grouped;
 use crate::base::{Epoch, Mono, Position, Seq};
 use crate::format::batch::Batch;
 use crate::format::control::EpochMark;
@@ -310,7 +311,9 @@ impl<S: StoreRead> Core<S> {
             // What is granted bounds the memory of this node: a peer that ignores it is none that can be followed.
             let granted = following.sent_credit;
             return self.inbound_fault(&format!(
-                "it sent {beyond} bytes of batches beyond the {granted} that were granted"
+                "it sent {} bytes of batches beyond the {} that were granted",
+                Grouped(beyond),
+                Grouped(granted)
             ));
         }
         let wrong = if header.mark || header.journal != crate::base::JournalKind::Replicated {
