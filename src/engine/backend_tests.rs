@@ -1,9 +1,9 @@
 //! Proves what a walk finds of pending and stored items together, and that no change of items goes untold.
 
 use super::super::admin::AdminRequest;
-use super::super::apply::tests::Bench;
 use super::*;
 use crate::base::{ConnId, Prng};
+use crate::engine::test_kit::Node;
 use crate::engine::{ClientDoor, ClientEvent, Event};
 use crate::format::control::Role;
 use crate::format::dptr::LoggingMode;
@@ -44,7 +44,7 @@ fn id_of(n: u64) -> Vec<u8> {
 }
 
 /// One random change, of one item or of very many, or the store goes on.
-fn change(bench: &mut Bench, truth: &mut Truth, file: FileId, prng: &mut Prng) {
+fn change(bench: &mut Node, truth: &mut Truth, file: FileId, prng: &mut Prng) {
     let value = prng.next_u64().to_le_bytes();
     match prng.below(10) {
         0..6 => {
@@ -89,7 +89,7 @@ fn a_walk_over_pending_and_stored_items_meets_each_that_is_there_throughout_exac
     let mut found_in_all = 0;
     for seed in 0..60 {
         let mut prng = Prng::new(seed);
-        let mut bench = Bench::serving();
+        let mut bench = Node::with_waiting_store();
         let file = bench.engine.core.namespace.resolve(b"app,orders").unwrap();
         let mut truth = Truth::default();
         for _ in 0..60 {
@@ -139,7 +139,7 @@ fn a_walk_over_pending_and_stored_items_meets_each_that_is_there_throughout_exac
 
 #[test]
 fn one_look_of_a_walk_is_bounded_however_many_updates_are_pending() {
-    let mut bench = Bench::serving();
+    let mut bench = Node::with_waiting_store();
     let file = bench.engine.core.namespace.resolve(b"app,orders").unwrap();
     let id = |n: u64| format!("{n:06}").into_bytes();
     for value in [Some(&b"v"[..]), None] {
@@ -205,7 +205,7 @@ fn a_watched_key_is_void_whatever_an_operator_does_to_its_items_or_its_name() {
         ("a pause of logging", true, vec![pause]),
     ];
     for (what, void, requests) in doings {
-        let mut bench = Bench::serving();
+        let mut bench = Node::with_waiting_store();
         assert_eq!(bench.says("SET app,orders,k 1"), "+OK\r\n");
         assert_eq!(bench.says("WATCH app,orders,k"), "+OK\r\n");
         assert_eq!(bench.says("MULTI"), "+OK\r\n");
@@ -221,7 +221,7 @@ fn a_watched_key_is_void_whatever_an_operator_does_to_its_items_or_its_name() {
 
 #[test]
 fn a_watch_is_void_when_the_node_is_no_longer_what_it_was() {
-    let mut bench = Bench::serving();
+    let mut bench = Node::with_waiting_store();
     bench.says("WATCH app,orders,k");
     bench.says("MULTI");
     bench.says("PING");
@@ -232,7 +232,7 @@ fn a_watch_is_void_when_the_node_is_no_longer_what_it_was() {
 #[test]
 fn on_a_standby_a_watched_key_is_void_once_what_the_stream_changes_can_be_seen() {
     for (id, void) in [("k", true), ("other", false)] {
-        let mut bench = Bench::serving();
+        let mut bench = Node::with_waiting_store();
         bench.says(&format!("SET app,orders,{id} 1"));
         // From here on as if the batch had been received.
         bench.engine.core.control.play(Role::Standby);
@@ -246,7 +246,7 @@ fn on_a_standby_a_watched_key_is_void_once_what_the_stream_changes_can_be_seen()
 
 #[test]
 fn changes_that_nobody_takes_become_one_and_those_that_nobody_wants_are_not_kept() {
-    let mut bench = Bench::serving();
+    let mut bench = Node::with_waiting_store();
     let core = &mut bench.engine.core;
     let file = core.namespace.resolve(b"app,orders").unwrap();
     core.update(&[Update::Put { file, id: b"k", value: b"1" }]).unwrap();
@@ -266,7 +266,7 @@ fn changes_that_nobody_takes_become_one_and_those_that_nobody_wants_are_not_kept
 
 #[test]
 fn a_reply_that_was_taken_makes_no_other_part_look_for_something_to_do() {
-    let mut bench = Bench::serving();
+    let mut bench = Node::with_waiting_store();
     let conn = ConnId(77);
     bench.input(Event::Client(ClientEvent::Opened { conn, door: ClientDoor::Items { trusted: true } }));
     bench.input(Event::Tick);
