@@ -43,6 +43,18 @@ pub(super) fn config(ordinal: u8) -> EngineConfig {
     }
 }
 
+/// A start that finds empty journals beside this control file and this store.
+pub(super) fn empty<S>(control: Control, store: S) -> StartState<S> {
+    StartState {
+        control,
+        journals: [Recovered::default(), Recovered::default()],
+        store,
+        namespace: Namespace::new(),
+        applied: [Seq(0); 2],
+        replay_from: [Seq(0); 2],
+    }
+}
+
 /// What of its surroundings refuses, hangs or is left to the test.
 #[derive(Debug, Default)]
 pub(super) struct Ills {
@@ -114,14 +126,7 @@ impl Node {
 
     /// A node that starts with empty journals, whatever its control file says.
     pub(super) fn found(config: EngineConfig, control: Control, store: MemoryStore) -> Self {
-        let start = StartState {
-            control: control.clone(),
-            journals: [Recovered::default(), Recovered::default()],
-            store: store.clone(),
-            namespace: Namespace::new(),
-            applied: [Seq(0); 2],
-            replay_from: [Seq(0); 2],
-        };
+        let start = empty(control.clone(), store.clone());
         Self {
             engine: Engine::new(config, start),
             store,

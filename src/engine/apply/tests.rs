@@ -3,10 +3,9 @@
 use super::*;
 use crate::base::FileId;
 use crate::doors::{BlockBackend as _, Payload, Refusal};
-use crate::engine::test_kit::{CLIENT, Node, PAIR, config};
+use crate::engine::test_kit::{self, CLIENT, Node, PAIR, config};
 use crate::engine::{ClientEvent, Effect, Event, StartState, VolumeEffect};
 use crate::format::control::{Control, Role};
-use crate::journal::Recovered;
 use crate::store::memory::MemoryStore;
 use bytes::Bytes;
 
@@ -116,14 +115,8 @@ pub(in crate::engine) fn rotten(error: fn() -> crate::store::StoreError) -> (Cor
     let bench = Node::with_waiting_store();
     let namespace = (*bench.store.namespace()).clone();
     let file = namespace.resolve(b"app,orders").unwrap();
-    let start = StartState {
-        control: Control::new(Role::Primary, PAIR),
-        journals: [Recovered::default(), Recovered::default()],
-        store: Rotten(error),
-        namespace,
-        applied: [Seq(0); 2],
-        replay_from: [Seq(0); 2],
-    };
+    let control = Control::new(Role::Primary, PAIR);
+    let start = StartState { namespace, ..test_kit::empty(control, Rotten(error)) };
     (Core::new(config(0), start), file)
 }
 
