@@ -325,7 +325,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     /// How far things are, for replies.
-    pub(super) fn marks(&self) -> CommitWatermarks {
+    pub(super) fn commit_watermarks(&self) -> CommitWatermarks {
         let durable = self.journals.durable();
         let Ack { received, durable: on_disk, applied } = self.peer.acked();
         let at_peer = |confirmed: Seq| self.ack_promise.answered(durable[0], confirmed);

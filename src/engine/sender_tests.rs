@@ -24,7 +24,7 @@ fn stream() -> Stream {
         credit: 0,
         heard_credit: true,
         acked: ack(10, 8, 5),
-        told: Seq(0),
+        announced: Seq(0),
         reader: JournalReader::after(Seq(20)),
         ready: None,
     }

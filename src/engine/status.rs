@@ -34,13 +34,13 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn status(&self, clients: u64) -> Status {
         let pace = self.replicated().pace();
         let local = self.journals[1].pace();
-        let marks = self.marks();
+        let watermarks = self.commit_watermarks();
         let level = self.config.ack_level;
         let committed = match level {
-            AckLevel::Local => marks.replicated[0],
-            AckLevel::Received => marks.replicated[1],
-            AckLevel::Durable => marks.replicated[2],
-            AckLevel::Applied => marks.replicated[3],
+            AckLevel::Local => watermarks.replicated[0],
+            AckLevel::Received => watermarks.replicated[1],
+            AckLevel::Durable => watermarks.replicated[2],
+            AckLevel::Applied => watermarks.replicated[3],
         };
         let (bytes, segments) = self.replicated().disk_use();
         let primary = self.is_primary();
