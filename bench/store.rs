@@ -10,7 +10,7 @@ use hot_backup::format::dptr::{DptrKind, Flags};
 use hot_backup::format::entry::{Entry, EntryKind};
 use hot_backup::store::namespace::{Change, Namespace, NewFile};
 use hot_backup::store::tree_store::{Opened, TreeStore};
-use hot_backup::store::{StoreRead, StoreWrite};
+use hot_backup::store::{StoreRead, StoreSnapshot, StoreWrite};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use std::error::Error;
@@ -144,7 +144,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let most = field("/proc/self/status", "VmHWM:")? / 1024;
     let (reads, read_begin) = (200_000, Used::now()?);
     for _ in 0..reads {
-        opened.reader.get(file, 0, &prng.below(items).to_be_bytes())?;
+        opened.reader.snapshot().get(file, 0, &prng.below(items).to_be_bytes())?;
     }
     let read = (Used::now()?.cpu - read_begin.cpu).as_secs_f64() / f64::from(reads);
     let cpu = (end.cpu - begin.cpu - making).as_secs_f64() * 1e6;

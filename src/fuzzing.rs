@@ -30,6 +30,7 @@ pub const TARGETS: &[Target] = &[
     ("resp", crate::format::resp::fuzz_resp),
     ("segment", segment),
     ("session", crate::pair::fuzz_session),
+    ("store-archive", crate::store::fuzz_archive),
     ("store-record", crate::store::fuzz_record),
 ];
 

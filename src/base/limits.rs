@@ -104,6 +104,12 @@ pub const KEYS_MAX: usize = 100_000;
 pub const WALK_STAGED_MAX: usize = 2_000;
 /// Items that one step of INFO's count of items looks at.
 pub const COUNT_STEP: usize = 2_000;
+/// With more items than this DBSIZE and INFO tell an estimate.
+pub const COUNT_EXACT_MAX: u64 = 200_000;
+/// An estimate is told again for so long (milliseconds).
+pub const COUNT_FRESH_MS: u64 = 2_000;
+/// Estimates that are kept.
+pub const COUNTS_KEPT_MAX: usize = 4096;
 /// Between two steps of that count (milliseconds).
 pub const COUNT_PAUSE_MS: u64 = 5;
 /// Longest pattern of SCAN and KEYS (bytes).
@@ -246,6 +252,21 @@ pub const STORE_MERGE_RUNS: usize = 12;
 pub const STORE_MERGE_BYTES: u64 = 192 << 20;
 /// With so many runs of tables that overlap the store takes nothing more until some are merged.
 pub const STORE_RUNS_MAX: usize = 24;
+/// Entries that an estimate of the number of items looks at ..
+pub const ESTIMATE_SAMPLES: u64 = 2048;
+/// .. of each memtable so many ..
+pub const ESTIMATE_SAMPLES_MEMORY: usize = 512;
+/// .. and of each run of tables at least so many.
+pub const ESTIMATE_SAMPLES_EACH: usize = 32;
+/// Threads that read of the store what is not in memory: so many reads are under way at once.
+pub const STORE_READERS: usize = 32;
+/// Failures of such reads that are kept until what failed is asked for again.
+pub const FETCHES_FAILED_MAX: usize = 256;
+/// After so many fetches of one read its answer is read at once, however long that takes: memory is so short that what
+/// was fetched is gone before it can be used.
+pub const FETCH_TRIES_MAX: u32 = 8;
+/// Keys of one command that are fetched at once.
+pub const FETCH_AHEAD: usize = 32;
 /// The list of the store's tables (bytes).
 pub const STORE_MANIFEST_MAX: usize = 64 << 20;
 /// Updates of a memtable that a scan sorts at once.

@@ -80,6 +80,43 @@ pub enum Refusal {
     Store(String),
 }
 
+/// A read of what is not in memory, under way: its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FetchId(pub u64);
+
+/// What to do about a read whose answer is not in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfCold {
+    /// Have it fetched, and say so.
+    Fetch,
+    /// Wait for the disk; everybody waits.
+    Wait,
+}
+
+/// Which items of a file are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CountOf {
+    /// All.
+    All,
+    /// Those whose ids have fewer than two commas.
+    Short,
+}
+
+/// Why a read has no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// It was refused.
+    Refused(Refusal),
+    /// It is being fetched. Once the door is told that this is over, the same read is to be made again.
+    Cold(FetchId),
+}
+
+impl From<Refusal> for Unread {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
 /// How far each journal is, on this node and at the peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CommitWatermarks {
@@ -174,8 +211,16 @@ pub trait Backend {
     /// wait beside it is over: it may hold an update that is not durable.
     ///
     /// # Errors
-    /// [`Refusal::Store`], [`Refusal::NotServing`].
-    fn read(&mut self, file: FileId, id: &[u8]) -> Result<(Option<Bytes>, Option<Wait>), Refusal>;
+    /// [`Refusal::Store`], [`Refusal::NotServing`]; [`Unread::Cold`] only with [`IfCold::Fetch`].
+    fn read(
+        &mut self,
+        file: FileId,
+        id: &[u8],
+        if_cold: IfCold,
+    ) -> Result<(Option<Bytes>, Option<Wait>), Unread>;
+
+    /// Begins to fetch an item that will be read soon; none if it is in memory, or cannot be read.
+    fn fetch(&mut self, file: FileId, id: &[u8]) -> Option<FetchId>;
 
     /// Accepts updates as one atomic batch in one journal. "ok" may be told only when the wait is over.
     ///
@@ -193,8 +238,24 @@ pub trait Backend {
     /// than twice as many, so it may return fewer than there are.
     ///
     /// # Errors
-    /// [`Refusal::Store`], [`Refusal::NoSuchFile`] when the file is gone.
-    fn scan(&mut self, file: FileId, after: Option<&[u8]>, limit: usize) -> Result<Scanned, Refusal>;
+    /// [`Refusal::Store`], [`Refusal::NoSuchFile`] when the file is gone; [`Unread::Cold`] as for [`Self::read`].
+    fn scan(
+        &mut self,
+        file: FileId,
+        after: Option<&[u8]>,
+        limit: usize,
+        if_cold: IfCold,
+    ) -> Result<Scanned, Unread>;
+
+    /// The file has no more items than this; told at once, whatever it holds.
+    fn items_at_most(&self, file: FileId) -> u64;
+
+    /// About how many items a file has, as of a moment ago, at a cost that does not grow with it. With [`IfCold::Wait`]
+    /// the answer may be older, or the greatest number possible.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    fn estimate(&mut self, file: FileId, of: CountOf, if_cold: IfCold) -> Result<u64, Unread>;
 
     /// All record files as (id, `account,file`), in order of id.
     fn record_files(&self) -> Vec<(FileId, String)>;

@@ -1,12 +1,12 @@
 //! What the doors may ask of the database.
 
 use super::core::Core;
-use super::damage::Spot;
 use super::overlay::{Pending, Unapplied};
 use crate::base::limits::{BATCH_MAX, ITEM_ID_MAX, ITEM_VALUE_MAX};
 use crate::base::{AckLevel, FileId, JournalKind, Seq, Wait};
 use crate::doors::{
-    Backend, Change, CommitWatermarks, Draft, ItemHash, Refusal, ReplicationView, Scanned, Update,
+    Backend, Change, CommitWatermarks, CountOf, Draft, FetchId, IfCold, ItemHash, Refusal, ReplicationView,
+    Scanned, Unread, Update,
 };
 use crate::format::batch::BATCH_HEADER;
 use crate::format::dptr::DptrKind;
@@ -126,15 +126,17 @@ impl<S: StoreRead> Core<S> {
     }
 
     /// The value of an item after every update accepted so far, and whether it is durable.
-    pub(super) fn item(&self, file: FileId, id: &[u8]) -> Result<(Option<Bytes>, Option<Wait>), Refusal> {
-        let info = self.file_info(file)?;
+    pub(super) fn item(
+        &mut self,
+        file: FileId,
+        id: &[u8],
+        if_cold: IfCold,
+    ) -> Result<(Option<Bytes>, Option<Wait>), Unread> {
+        let generation = self.file_info(file)?.dptr.generation;
         if let Some(update) = self.overlay.get(file, id) {
             return Ok((update.value.cloned(), self.seen(update)?));
         }
-        let value = self.store.get(file, info.dptr.generation, id);
-        value
-            .map(|value| (value, None))
-            .map_err(|error| self.unreadable(file, Spot::Item(id.to_vec()), &error))
+        Ok((self.stored_item(file, generation, id, if_cold)?, None))
     }
 }
 
@@ -151,11 +153,23 @@ impl<S: StoreRead> Backend for Core<S> {
         }
     }
 
-    fn read(&mut self, file: FileId, id: &[u8]) -> Result<(Option<Bytes>, Option<Wait>), Refusal> {
+    fn read(
+        &mut self,
+        file: FileId,
+        id: &[u8],
+        if_cold: IfCold,
+    ) -> Result<(Option<Bytes>, Option<Wait>), Unread> {
         if !self.readable() {
-            return Err(self.not_serving());
+            return Err(self.not_serving().into());
         }
-        self.item(file, id)
+        self.item(file, id, if_cold)
+    }
+
+    fn fetch(&mut self, file: FileId, id: &[u8]) -> Option<FetchId> {
+        match self.read(file, id, IfCold::Fetch) {
+            Err(Unread::Cold(fetch)) => Some(fetch),
+            _ => None,
+        }
     }
 
     fn update(&mut self, updates: &[Update<'_>]) -> Result<Wait, Refusal> {
@@ -208,13 +222,31 @@ impl<S: StoreRead> Backend for Core<S> {
         Ok(self.promise(Wait { journal, seq: last, level }))
     }
 
-    fn scan(&mut self, file: FileId, after: Option<&[u8]>, limit: usize) -> Result<Scanned, Refusal> {
+    fn scan(
+        &mut self,
+        file: FileId,
+        after: Option<&[u8]>,
+        limit: usize,
+        if_cold: IfCold,
+    ) -> Result<Scanned, Unread> {
         if !self.readable() {
-            return Err(self.not_serving());
+            return Err(self.not_serving().into());
         }
-        let Merged { items, next, wait, looked } = self.merged(file, after, limit, false)?;
+        let Merged { items, next, wait, looked } = self.merged(file, after, limit, (false, if_cold))?;
         let ids = items.into_iter().map(|(id, _)| id).collect();
         Ok(Scanned { ids, next, wait, looked })
+    }
+
+    fn items_at_most(&self, file: FileId) -> u64 {
+        self.stored_at_most(file) + self.overlay.items_at_most(file)
+    }
+
+    fn estimate(&mut self, file: FileId, of: CountOf, if_cold: IfCold) -> Result<u64, Unread> {
+        if !self.readable() {
+            return Err(self.not_serving().into());
+        }
+        let generation = self.file_info(file)?.dptr.generation;
+        self.stored_count(file, generation, of, if_cold)
     }
 
     fn item_hash(&self, file: FileId, id: &[u8]) -> ItemHash {
@@ -282,19 +314,16 @@ impl<S: StoreRead> Core<S> {
     /// Up to `limit` items of a file after `after`, in order. Of the store and of what it does not show yet, no more
     /// than so many are looked at; the part ends where one of them is not known any further.
     pub(super) fn merged(
-        &self,
+        &mut self,
         file: FileId,
         after: Option<&[u8]>,
         limit: usize,
-        with_values: bool,
-    ) -> Result<Merged, Refusal> {
-        let info = self.file_info(file)?;
+        how: (bool, IfCold),
+    ) -> Result<Merged, Unread> {
+        let generation = self.file_info(file)?.dptr.generation;
         let limit = limit.max(1);
+        let stored = self.stored_items(file, generation, after, limit, how)?;
         let unapplied = self.overlay.part(file, after, limit);
-        let stored =
-            self.store.scan(file, info.dptr.generation, after, limit, with_values).map_err(|error| {
-                self.unreadable(file, Spot::After(after.unwrap_or_default().to_vec()), &error)
-            })?;
         let stored_until = stored.last().filter(|_| stored.len() == limit).map(|(id, _)| id.clone());
         let until = match (unapplied.until.map(Bytes::copy_from_slice), stored_until) {
             (Some(one), Some(other)) => Some(one.min(other)),

@@ -7,6 +7,7 @@ use crate::engine::test_kit::Node;
 use crate::engine::{ClientDoor, ClientEvent, Event};
 use crate::format::control::Role;
 use crate::format::dptr::LoggingMode;
+use crate::store::StoreWrite as _;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The items as they should be, and what a walk has to find of them.
@@ -100,7 +101,7 @@ fn a_walk_over_pending_and_stored_items_meets_each_that_is_there_throughout_exac
             let (mut after, mut found): (Option<Bytes>, Vec<Bytes>) = (None, Vec::new());
             loop {
                 let limit = usize::try_from(1 + prng.below(60)).unwrap();
-                let part = bench.engine.core.scan(file, after.as_deref(), limit).unwrap();
+                let part = bench.engine.core.scan(file, after.as_deref(), limit, IfCold::Fetch).unwrap();
                 assert!(part.ids.len() <= limit, "seed {seed}");
                 for id in &part.ids {
                     assert!(truth.items.contains_key(id.as_ref()), "seed {seed}: it is there now");
@@ -118,7 +119,7 @@ fn a_walk_over_pending_and_stored_items_meets_each_that_is_there_throughout_exac
                     change(&mut bench, &mut truth, file, &mut prng);
                 }
                 let id = id_of(prng.below(400));
-                let (value, _) = bench.engine.core.read(file, &id).unwrap();
+                let (value, _) = bench.engine.core.read(file, &id, IfCold::Fetch).unwrap();
                 assert_eq!(value.as_deref(), truth.items.get(&id).map(Vec::as_slice), "seed {seed}");
             }
             assert!(found.windows(2).all(|pair| pair[0] < pair[1]), "seed {seed}: in order, each once");
@@ -131,7 +132,7 @@ fn a_walk_over_pending_and_stored_items_meets_each_that_is_there_throughout_exac
         bench.input(Event::Tick);
         bench.apply();
         let stored: Vec<_> = truth.items.keys().cloned().collect();
-        let part = bench.engine.core.scan(file, None, 10_000).unwrap();
+        let part = bench.engine.core.scan(file, None, 10_000, IfCold::Fetch).unwrap();
         assert_eq!(part.ids.iter().map(|id| id.to_vec()).collect::<Vec<_>>(), stored, "seed {seed}");
     }
     assert!(found_in_all > 10_000, "{found_in_all}");
@@ -159,11 +160,11 @@ fn one_look_of_a_walk_is_bounded_however_many_updates_are_pending() {
         }
     }
     // All are stored and all are deleted: a part holds nothing, and says where the next begins.
-    let part = bench.engine.core.scan(file, None, 100).unwrap();
+    let part = bench.engine.core.scan(file, None, 100, IfCold::Fetch).unwrap();
     assert_eq!((part.ids.len(), part.next.as_deref()), (0, Some(&id(99)[..])));
     bench.apply();
     bench.input(Event::Tick);
-    let part = bench.engine.core.scan(file, None, 100).unwrap();
+    let part = bench.engine.core.scan(file, None, 100, IfCold::Fetch).unwrap();
     assert_eq!(part, Scanned::default(), "and nothing is kept of it");
 }
 
@@ -276,4 +277,89 @@ fn a_reply_that_was_taken_makes_no_other_part_look_for_something_to_do() {
     bench.engine.input(now, Event::Tick);
     bench.engine.input(now, Event::Client(ClientEvent::Sent { conn }));
     assert!(bench.engine.core.dirty, "what came before it counts");
+}
+
+#[test]
+fn a_dry_run_and_a_copy_of_what_is_cold_wait_for_it_and_nobody_waits_for_them() {
+    let mut bench = Node::with_waiting_store();
+    for id in ["a", "b"] {
+        assert_eq!(bench.says(&format!("SET app,orders,{id} 1")), "+OK\r\n");
+    }
+    bench.apply();
+    bench.store.set_cold(true);
+    bench.answered.clear();
+    let request = AdminRequest::FileClear { name: "app,orders".to_owned(), dry_run: true };
+    bench.input(Event::Admin { token: 1, request });
+    assert!(bench.answered.is_empty(), "{:?}", bench.answered);
+    assert_eq!(bench.says("PING"), "+PONG\r\n");
+    assert_eq!(bench.says("GET app,orders,a"), "");
+    bench.store.set_cold(false);
+    while let Some(fetch) = bench.fetches.pop_front() {
+        let result = Ok(crate::engine::Fetched::InMemory);
+        bench.input(Event::Store(crate::engine::StoreEvent::Fetched { fetch, result }));
+    }
+    assert!(bench.said.contains("$1\r\n1"));
+    let answered = format!("{:?}", bench.answered);
+    assert!(answered.contains("items: 2"), "{answered}");
+    // A copy after +L: it waits, and goes on.
+    bench.asks(AdminRequest::FileCreate {
+        name: "app,plain".to_owned(),
+        kind: crate::format::dptr::DptrKind::Records,
+        flags: Some("X".to_owned()),
+        bytes: None,
+        ack: None,
+    });
+    assert_eq!(bench.says("SET app,plain,p 1"), "+OK\r\n");
+    bench.apply();
+    bench.store.set_cold(true);
+    bench.asks(AdminRequest::SetDptr {
+        names: vec!["app,plain".to_owned()],
+        accounts: false,
+        set: "L".to_owned(),
+        clear: "X".to_owned(),
+        ack: None,
+    });
+    // The rest of the barrier goes in steps.
+    for _ in 0..8 {
+        bench.apply();
+        bench.input(Event::Tick);
+    }
+    assert_eq!(bench.fetches.len(), 1, "one copy waits for one fetch");
+    let file = bench.engine.core.namespace.resolve(b"app,plain").unwrap();
+    assert!(bench.engine.core.namespace.file(file).unwrap().copy_is_due());
+    bench.store.set_cold(false);
+    let fetch = bench.fetches.pop_front().unwrap();
+    let result = Ok(crate::engine::Fetched::InMemory);
+    bench.input(Event::Store(crate::engine::StoreEvent::Fetched { fetch, result }));
+    bench.apply();
+    assert!(!bench.engine.core.namespace.file(file).unwrap().copy_is_due());
+}
+
+#[test]
+fn what_the_store_shows_is_noted_before_a_turn_reads_it_although_nobody_told_of_it_yet() {
+    let mut bench = Node::with_waiting_store();
+    assert_eq!(bench.says("SET app,orders,a 1"), "+OK\r\n");
+    let core = &mut bench.engine.core;
+    let file = core.namespace.resolve(b"app,orders").unwrap();
+    let item = core.item_hash(file, b"a");
+    let before = core.appliers.replicated().applied();
+    core.want_changes(true);
+    while core.next_change().is_some() {}
+    // As on a standby: applied there, and that is told later.
+    core.control.play(Role::Standby);
+    let (journal, round, batch) = bench.given.pop_front().unwrap();
+    bench.store.apply(journal, std::slice::from_ref(&batch)).unwrap();
+    let core = &mut bench.engine.core;
+    core.begin_turn();
+    assert_eq!(core.appliers.replicated().applied(), batch.header().last_seq());
+    assert!(core.appliers.replicated().applied() > before);
+    let noted: Vec<Change> = std::iter::from_fn(|| core.next_change()).collect();
+    assert!(noted.contains(&Change::Item(item)) || noted.contains(&Change::All), "{noted:?}");
+    core.end_turn();
+    // What is told then is known.
+    bench.input(Event::Store(crate::engine::StoreEvent::Applied {
+        journal,
+        round,
+        seq: batch.header().last_seq(),
+    }));
 }

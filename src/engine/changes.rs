@@ -54,6 +54,11 @@ impl Changes {
     }
 
     /// Whether anybody wants to know.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
+    /// Begins or ends to keep them.
     pub(super) fn want(&mut self, wanted: bool) {
         self.wanted = wanted;
         if !wanted {

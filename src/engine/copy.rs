@@ -8,9 +8,9 @@ use super::blocks::{Asker, joined};
 use super::core::Core;
 use super::effect::Severity;
 use super::incidents::Matter;
-use crate::base::limits::{BLOCK_U64, COPY_RETRY_MS};
+use crate::base::limits::{BLOCK_U64, COPY_RETRY_MS, FETCH_TRIES_MAX};
 use crate::base::{FileId, JournalKind, Mono};
-use crate::doors::{Allocation, Piece, Refusal};
+use crate::doors::{Allocation, FetchId, IfCold, Piece, Refusal, Unread};
 use crate::format::dptr::DptrKind;
 use crate::format::entry::{BlockId, Entry, EntryKind};
 use crate::store::StoreRead;
@@ -38,6 +38,10 @@ pub(super) struct CopyJob {
 enum CopyAt {
     /// After this item.
     Item(Option<Bytes>),
+    /// The items after this one are being fetched, for the so-manieth time.
+    Fetching { fetch: FetchId, after: Option<Bytes>, tries: u32 },
+    /// They were fetched.
+    Fetched { after: Option<Bytes>, tries: u32 },
     /// What takes space from this offset on is asked for.
     Looking { ask: u64, at: u64 },
     /// From here to there something takes space.
@@ -77,7 +81,9 @@ impl<S: StoreRead> Core<S> {
                 self.begin_copy(file);
             }
         }
-        let waits = |job: &CopyJob| matches!(job.at, CopyAt::Looking { .. } | CopyAt::Reading { .. });
+        let waits = |job: &CopyJob| {
+            matches!(job.at, CopyAt::Looking { .. } | CopyAt::Reading { .. } | CopyAt::Fetching { .. })
+        };
         while self.copies.job.as_ref().is_some_and(|job| !waits(job))
             && self.replicated().queued_bytes() < QUEUED_MAX
             && !self.is_congested()
@@ -108,19 +114,26 @@ impl<S: StoreRead> Core<S> {
         }
         self.dirty = true;
         match job.at {
-            CopyAt::Item(after) => self.copy_items(job.file, job.copied, after),
+            CopyAt::Item(after) => self.copy_items(job.file, job.copied, after, 0),
+            CopyAt::Fetched { after, tries } => self.copy_items(job.file, job.copied, after, tries),
             CopyAt::Data(at, until) if at < until => self.read_piece(job.file, job.copied, at, until),
             CopyAt::Data(at, _) => self.look_for_data(job.file, job.copied, at),
-            at @ (CopyAt::Looking { .. } | CopyAt::Reading { .. }) => {
-                self.copies.job = Some(CopyJob { at, ..job })
+            at @ (CopyAt::Looking { .. } | CopyAt::Reading { .. } | CopyAt::Fetching { .. }) => {
+                self.copies.job = Some(CopyJob { at, ..job });
             }
         }
     }
 
-    fn copy_items(&mut self, file: FileId, mut copied: u64, after: Option<Bytes>) {
-        let found = match self.merged(file, after.as_deref(), ITEMS, true) {
+    fn copy_items(&mut self, file: FileId, mut copied: u64, after: Option<Bytes>, tries: u32) {
+        let if_cold = if tries < FETCH_TRIES_MAX { IfCold::Fetch } else { IfCold::Wait };
+        let found = match self.merged(file, after.as_deref(), ITEMS, (true, if_cold)) {
             Ok(found) => found,
-            Err(error) => return self.copy_failed(&error),
+            Err(Unread::Cold(fetch)) => {
+                let at = CopyAt::Fetching { fetch, after, tries: tries + 1 };
+                self.copies.job = Some(CopyJob { file, copied, at });
+                return;
+            }
+            Err(Unread::Refused(error)) => return self.copy_failed(&error),
         };
         let Merged { items: found, next, .. } = found;
         for (id, value) in &found {
@@ -137,6 +150,16 @@ impl<S: StoreRead> Core<S> {
             return;
         }
         self.end_copy(file, &format!("{copied} items are copied into the journal"));
+    }
+
+    /// A fetch is over: goes on if the copy waits for it.
+    pub(super) fn copy_fetched(&mut self, over: FetchId) {
+        if let Some(CopyJob { at, .. }) = &mut self.copies.job
+            && let CopyAt::Fetching { fetch, after, tries } = at
+            && *fetch == over
+        {
+            *at = CopyAt::Fetched { after: after.take(), tries: *tries };
+        }
     }
 
     /// The job ends; it is due still, and begins again from the start after a while: each beginning is an entry.

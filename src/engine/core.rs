@@ -12,6 +12,7 @@ use super::definitions::Operators;
 use super::degrade::AckPromise;
 use super::effect::Effect;
 use super::extents::Extents;
+use super::fetches::Fetches;
 use super::incidents::Incidents;
 use super::journals::Journals;
 use super::link::Link;
@@ -26,11 +27,12 @@ use crate::format::control::Role;
 use crate::journal::{Journal, Recovered};
 use crate::store::StoreRead;
 use crate::store::namespace::Namespace;
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 
 /// Everything but the doors.
 #[derive(Debug)]
-pub(super) struct Core<S> {
+pub(super) struct Core<S: StoreRead> {
     pub(super) config: EngineConfig,
     pub(super) now: Now,
     pub(super) out: VecDeque<Effect>,
@@ -41,6 +43,9 @@ pub(super) struct Core<S> {
     pub(super) disk: DiskTrouble,
     pub(super) namespace: Namespace,
     pub(super) store: S,
+    /// The state of it that this turn reads, once it has read any.
+    pub(super) snapshot: OnceCell<S::Snapshot>,
+    pub(super) fetches: Fetches,
     pub(super) appliers: Appliers,
     pub(super) overlay: Overlay,
     pub(super) changes: Changes,
@@ -82,6 +87,8 @@ impl<S: StoreRead> Core<S> {
             disk: DiskTrouble::default(),
             namespace,
             store,
+            snapshot: OnceCell::new(),
+            fetches: Fetches::default(),
             appliers,
             overlay: Overlay::new(config.seed),
             changes: Changes::new(config.seed),

@@ -9,7 +9,7 @@ use super::condition::Hindrance;
 use super::core::Core;
 use crate::base::limits::BLOCK_U64;
 use crate::base::{AckLevel, FileId, JournalKind, Seq, Wait};
-use crate::doors::CommitWatermarks;
+use crate::doors::{CommitWatermarks, FetchId, IfCold, Unread};
 use crate::format::control::Role;
 use crate::format::dptr::{Flags, LoggingMode};
 use crate::format::entry::{Entry, EntryKind};
@@ -51,6 +51,11 @@ impl Operators {
     /// The next request, unless a barrier stands before it.
     fn next(&mut self) -> Option<(u64, AdminRequest)> {
         if self.has_barrier() { None } else { self.queue.pop_front() }
+    }
+
+    /// A request that has to wait is the next one again.
+    fn again(&mut self, token: u64, request: AdminRequest) {
+        self.queue.push_front((token, request));
     }
 
     /// Ends a barrier behind which nothing was changed; gives who waits for it.
@@ -136,12 +141,20 @@ impl<S: StoreRead> Core<S> {
         if self.operators.has_barrier() {
             self.pump_barrier();
         }
-        while let Some((token, request)) = self.operators.next() {
+        while self.fetches.dry_run.is_none()
+            && let Some((token, request)) = self.operators.next()
+        {
             match self.changes(&request) {
                 Err(refused) => self.refuse_definition(token, refused),
                 Ok(_) if is_dry_run(&request) => {
-                    let value = self.would_go(&request);
-                    self.reply_value(token, value);
+                    match self.would_go(&request) {
+                        Ok(value) => self.reply_value(token, value),
+                        // Counted anew once that is in memory.
+                        Err(fetch) => {
+                            self.operators.again(token, request);
+                            self.fetches.dry_run = Some(fetch);
+                        }
+                    }
                 }
                 Ok(changes) if changes.iter().any(|change| change.moves) => {
                     self.operators.barrier = Some(Barrier { change: Some((token, request)) });
@@ -157,18 +170,22 @@ impl<S: StoreRead> Core<S> {
     }
 
     /// What a dry run of a deletion counts.
-    fn would_go(&self, request: &AdminRequest) -> WouldGo {
-        let items = |id: FileId| {
+    fn would_go(&mut self, request: &AdminRequest) -> Result<WouldGo, FetchId> {
+        let items = |core: &mut Self, id: FileId, if_cold: IfCold| {
             let (mut count, mut after) = (0, None);
             for _ in 0..COUNT_PARTS_MAX {
-                let Ok(found) = self.merged(id, after.as_deref(), COUNT_MAX - count, false) else { break };
+                let found = match core.merged(id, after.as_deref(), COUNT_MAX - count, (false, if_cold)) {
+                    Ok(found) => found,
+                    Err(Unread::Cold(fetch)) => return Err(fetch),
+                    Err(Unread::Refused(_)) => break,
+                };
                 count += found.items.len();
                 after = found.next;
                 if after.is_none() || count >= COUNT_MAX {
                     break;
                 }
             }
-            count
+            Ok(count)
         };
         let (account, files): (_, Vec<FileId>) = match request {
             AdminRequest::AccountDelete { name, .. } => {
@@ -181,9 +198,12 @@ impl<S: StoreRead> Core<S> {
             }
             _ => (false, Vec::new()),
         };
-        let counts: Vec<usize> = files.iter().map(|file| items(*file)).collect();
+        let if_cold = self.fetches.if_dry_run_is_cold(files.len());
+        let counts =
+            files.iter().map(|file| items(self, *file, if_cold)).collect::<Result<Vec<usize>, FetchId>>()?;
+        self.fetches.dry_run_tries = 0;
         let (counted, at_least) = (counts.iter().sum::<usize>(), counts.contains(&COUNT_MAX));
-        WouldGo {
+        Ok(WouldGo {
             account,
             at_least,
             dry_run: true,
@@ -191,7 +211,7 @@ impl<S: StoreRead> Core<S> {
             items: counted as u64,
             node: self.config.name.clone(),
             role: self.control.role().name().to_owned(),
-        }
+        })
     }
 
     fn pump_barrier(&mut self) {

@@ -11,6 +11,7 @@ pub use crate::doors::Allocation;
 pub use crate::doors::nbd::Tls;
 pub use crate::doors::resp::{ClientPlace, Memory};
 use crate::format::batch::Batch;
+use crate::store::{Fits, StoreError, StoreSnapshot};
 use bytes::Bytes;
 
 /// Something to do outside.
@@ -86,11 +87,69 @@ pub enum StoreEffect {
     },
     /// Make the store durable; answer checkpointed or failed. At most one is under way.
     Checkpoint,
+    /// Read from the disk, so that it is in memory for the read that comes then; answer fetched.
+    Fetch {
+        /// Comes back with the answer.
+        fetch: u64,
+        /// The file.
+        file: FileId,
+        /// Its generation.
+        generation: u32,
+        /// What of it.
+        part: StoredPart,
+    },
 }
 
 impl From<StoreEffect> for Effect {
     fn from(effect: StoreEffect) -> Self {
         Self::Store(effect)
+    }
+}
+
+/// What to read of a file's items.
+#[derive(Clone, Debug)]
+pub enum StoredPart {
+    /// One item.
+    Item(Bytes),
+    /// Up to `limit` items behind this one.
+    Items {
+        /// From the first on if none.
+        after: Option<Bytes>,
+        /// How many.
+        limit: usize,
+    },
+    /// About how many items there are whose ids fit.
+    Count(Fits),
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// It is in memory, as far as there is room.
+    InMemory,
+    /// So many there are, about.
+    Count(u64),
+}
+
+impl StoredPart {
+    /// Reads it, waiting for the disk.
+    ///
+    /// # Errors
+    /// Any [`StoreError`].
+    pub fn fetch(
+        &self,
+        snapshot: &impl StoreSnapshot,
+        file: FileId,
+        generation: u32,
+    ) -> Result<Fetched, StoreError> {
+        match self {
+            Self::Item(id) => drop(snapshot.get(file, generation, id)?),
+            Self::Items { after, limit } => {
+                drop(snapshot.scan(file, generation, after.as_deref(), *limit, false)?);
+            }
+            Self::Count(fits) => return snapshot.estimate(file, generation, *fits).map(Fetched::Count),
+        }
+        Ok(Fetched::InMemory)
     }
 }
 

@@ -2,9 +2,10 @@
 //! order.
 
 use super::admin::AdminRequest;
-use super::effect::{ClientDoor, ClientPlace, Memory};
+use super::effect::{ClientDoor, ClientPlace, Fetched, Memory};
 use crate::base::{AlignedBuf, ConnId, Fault, JournalKind, Round, SegmentIndex, Seq};
 use crate::doors::Allocation;
+use crate::store::StoreError;
 use bytes::Bytes;
 
 /// Something that happened outside.
@@ -117,6 +118,13 @@ pub enum StoreEvent {
     CheckpointFailed {
         /// Why.
         fault: Fault,
+    },
+    /// What was to be fetched was read.
+    Fetched {
+        /// The fetch.
+        fetch: u64,
+        /// What came of it, or why it failed.
+        result: Result<Fetched, StoreError>,
     },
 }
 

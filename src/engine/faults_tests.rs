@@ -110,7 +110,7 @@ const TABLE: [Row; 10] = [
     (
         "no room for a segment, or it cannot be made",
         no_segment_can_be_made,
-        &["journal-no-space"],
+        &["peer-dropped", "journal-no-space"],
         "no-space",
         "-OOM",
     ),

@@ -25,6 +25,7 @@ pub mod event;
 mod extents;
 #[cfg(test)]
 mod faults_tests;
+mod fetches;
 pub mod incidents;
 mod journals;
 mod link;
@@ -56,8 +57,9 @@ use admin::AdminRequest;
 use blocks::Answer;
 pub use config::{EngineConfig, PeerLoss, StartState};
 pub use effect::{
-    Allocation, ClientDoor, ClientEffect, ClientPlace, Effect, FileEffect, Incident, JournalEffect,
-    LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment, Severity, StoreEffect, Tls, VolumeEffect,
+    Allocation, ClientDoor, ClientEffect, ClientPlace, Effect, Fetched, FileEffect, Incident, JournalEffect,
+    LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment, Severity, StoreEffect, StoredPart, Tls,
+    VolumeEffect,
 };
 pub use event::{ClientEvent, Event, FileEvent, JournalEvent, LinkEvent, StoreEvent, VolumeEvent};
 use roles::Stage;
@@ -133,15 +135,15 @@ impl<S: StoreRead> Engine<S> {
             ClientEvent::Sent { conn } if self.nbd.knows(conn) => self.nbd.sent(now, conn),
             ClientEvent::Closed { conn } if self.nbd.knows(conn) => self.nbd.close(conn),
             ClientEvent::Bytes { conn, bytes } => {
-                core.store.pin();
+                core.begin_turn();
                 self.door.input(now, conn, bytes, core);
-                core.store.unpin();
+                core.end_turn();
             }
             ClientEvent::Ended { conn, .. } if self.nbd.knows(conn) => self.nbd.ended(conn),
             ClientEvent::Ended { conn, drained } => {
-                core.store.pin();
+                core.begin_turn();
                 self.door.ended(now, conn, drained, core);
-                core.store.unpin();
+                core.end_turn();
             }
             ClientEvent::Sent { conn } => {
                 // Most often nobody can go on by it, and it comes for every reply.
@@ -264,10 +266,13 @@ impl<S: StoreRead> Engine<S> {
                 Answer::Allocation(token, result) => self.nbd.allocation_done(core.now, token, result),
             }
         }
-        core.store.pin();
+        core.begin_turn();
+        while let Some(fetch) = core.fetches.done.pop_front() {
+            self.door.fetched(fetch);
+        }
         self.door.tick(core.now, core);
         self.door.release(core.now, core);
-        core.store.unpin();
+        core.end_turn();
         self.nbd.tick(core.now, core);
         self.nbd.release(core.now, core);
         core.tell_damage();

@@ -117,6 +117,13 @@ impl Overlay {
         self.files.get(&file)?.get(id).map(Unapplied::pending)
     }
 
+    /// No more items of a file than this have an update here.
+    pub(super) fn items_at_most(&self, file: FileId) -> u64 {
+        let layers: usize = self.layers.iter().map(|layer| layer.draft.len()).sum();
+        let items = self.files.get(&file).map_or(0, HashMap::len);
+        (layers + items) as u64
+    }
+
     /// The store shows these.
     pub(super) fn applied(&mut self, journal: JournalKind, batches: Vec<Batch>) {
         if !self.files.is_empty() || !self.layers.is_empty() {

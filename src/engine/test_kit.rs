@@ -111,6 +111,8 @@ pub(super) struct Node {
     pub(super) dialled: Option<ConnId>,
     /// Lines of entries that the pair never kept, as saved.
     pub(super) saved: Vec<u8>,
+    /// What is to be fetched from the store.
+    pub(super) fetches: VecDeque<u64>,
     /// How often the store was to be made durable.
     pub(super) checkpoints: usize,
     /// What a hanging disk will tell when it goes on.
@@ -143,6 +145,7 @@ impl Node {
             closed: Vec::new(),
             dialled: None,
             saved: Vec::new(),
+            fetches: VecDeque::new(),
             checkpoints: 0,
             late: Vec::new(),
         }
@@ -297,6 +300,10 @@ impl Node {
                         StoreEvent::Checkpointed { applied: self.store.checkpoint().unwrap() }
                     }
                 })
+            }
+            StoreEffect::Fetch { fetch, .. } => {
+                self.fetches.push_back(fetch);
+                None
             }
             StoreEffect::Apply { journal, round, batch } => {
                 if let Some(fault) = self.ills.store {

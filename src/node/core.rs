@@ -19,6 +19,7 @@ use super::process::MemoryMeter;
 use super::rounds::RoundMeter;
 use super::segments::Segments;
 use super::starting::{self, Starting};
+use super::store_reads::StoreFetch;
 use super::volumes::VolumeReads;
 use crate::base::limits::{
     ACCEPT_FAILING_MS, ACCEPT_PAUSE_MS, CLIENT_ENDED_MS, CLIENT_KEEPALIVE_S, INBOX_MAX, LINGER_MS,
@@ -189,6 +190,8 @@ pub(crate) struct Workers {
     pub(crate) files: Sender<FileJob>,
     /// Applies to the store.
     pub(crate) apply: Sender<Apply>,
+    /// Read of the store what is not in memory.
+    pub(crate) fetches: Sender<StoreFetch>,
     /// Tells people.
     pub(crate) notes: Notes,
     /// Looks up the peer's name.
@@ -428,6 +431,9 @@ impl<B: Brain> CoreThread<B> {
             }
             Effect::Store(StoreEffect::Checkpoint) => {
                 let _ = workers.apply.send(Apply::Checkpoint(workers.apply.clone()));
+            }
+            Effect::Store(StoreEffect::Fetch { fetch, file, generation, part }) => {
+                let _ = workers.fetches.send(StoreFetch { fetch, file, generation, part });
             }
             Effect::Volume(effect) => {
                 if let Some(ordered) = self.volumes.perform(turn, effect) {

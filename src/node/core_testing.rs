@@ -167,7 +167,9 @@ fn workers(layout: &Layout, inbox: &Inbox, note: Sender<Incident>, names: LookUp
     let (manager, _unheard) = manager::channel();
     let resolver = Resolver::with(inbox, names);
     let starting = Arc::new(super::super::starting::Starting::new());
-    Workers { bulk, files, apply, notes, manager, resolver, starting }
+    // Nothing is cold in a store in memory.
+    let (fetches, _) = channel();
+    Workers { bulk, files, apply, fetches, notes, manager, resolver, starting }
 }
 
 impl Node {

@@ -51,6 +51,7 @@ pub mod serve;
 pub mod setup;
 mod signals;
 mod starting;
+mod store_reads;
 pub mod tls;
 mod volumes;
 mod whole;

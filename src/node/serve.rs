@@ -19,6 +19,7 @@ use super::room::Room;
 use super::segment_source::{self, DiskSegments};
 use super::setup::{self, SetupError};
 use super::starting::{Stage, Starting};
+use super::store_reads::{StoreFetch, StoreReaders};
 use super::tls::LinkIdentity;
 use super::volumes::{Readers, VolumeReads};
 use super::{apply, disk, log, manager, signals};
@@ -38,6 +39,7 @@ use nix::sys::stat::{Mode, umask};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel};
@@ -205,7 +207,8 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let listeners = Listeners::open(&config, &layout)?;
     let (volumes, readers) = VolumeReads::new(&layout);
     let retired_max = (config.engine.quota_bytes / RETIRED_SHARE).max(config.engine.segment_bytes);
-    let (mut crew, threads) = Crew::start(&layout, found.writer, readers, retired_max, &inbox)?;
+    let (mut crew, threads) =
+        Crew::start(&layout, found.writer, (readers, found.start.store.clone()), retired_max, &inbox)?;
     crew.threads.push(telling);
     let workers = threads.workers(manager, starting);
     let _ = core_inbox.set(inbox);
@@ -284,6 +287,9 @@ fn open_store(layout: &Layout, config: &Config) -> Result<Opened, StoreError> {
         let _ = crate::io::give_way(STORE_NICE);
         let mut opened = TreeStore::open(&path, &volumes, ordinal)?;
         opened.writer.keep_volumes_open(files);
+        opened.reader = opened.reader.with_cached_reads(|file, buffer, most, at| {
+            crate::io::read_cached(file.as_fd(), buffer, most, at)
+        });
         Ok(opened)
     });
     opener.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -367,6 +373,7 @@ fn remove_leftovers(layout: &Layout) -> Result<(), ServeError> {
 
 /// The ends of the threads that [`Crew::start`] starts.
 struct Threads {
+    fetches: Sender<StoreFetch>,
     bulk: Sender<PrepareSegment>,
     files: Sender<FileJob>,
     apply: Sender<Apply>,
@@ -376,8 +383,8 @@ struct Threads {
 
 impl Threads {
     fn workers(self, manager: SyncSender<manager::Life>, starting: Arc<Starting>) -> Workers {
-        let Self { bulk, files, apply, notes, resolver } = self;
-        Workers { bulk, files, apply, notes, resolver, manager, starting }
+        let Self { bulk, files, apply, fetches, notes, resolver } = self;
+        Workers { bulk, files, apply, fetches, notes, resolver, manager, starting }
     }
 }
 
@@ -391,7 +398,7 @@ impl Crew {
     fn start(
         layout: &Layout,
         mut writer: StoreWriter,
-        readers: Readers,
+        (readers, store): (Readers, StoreReader),
         retired_max: u64,
         inbox: &Inbox,
     ) -> Result<(Self, Threads), ServeError> {
@@ -400,7 +407,8 @@ impl Crew {
         let (files, files_work) = channel();
         let (apply, apply_work) = channel();
         let (notes, recorder) = Notes::new();
-        let workers = Threads { bulk, files, apply, notes, resolver: Resolver::new(inbox) };
+        let (store_readers, fetches) = StoreReaders::new(store);
+        let workers = Threads { bulk, files, apply, fetches, notes, resolver: Resolver::new(inbox) };
         let mut threads = Vec::new();
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("bulk", move || disk::run_bulk(&at, &bulk_work, &to, &halt))?);
@@ -419,6 +427,10 @@ impl Crew {
         for _ in 0..Readers::THREADS {
             let (readers, to) = (readers.clone(), inbox.clone());
             threads.push(spawn("volume-read", move || readers.run(&to))?);
+        }
+        for _ in 0..StoreReaders::THREADS {
+            let (readers, to) = (store_readers.clone(), inbox.clone());
+            threads.push(spawn("store-read", move || readers.run(&to))?);
         }
         let at = layout.clone();
         threads.push(spawn("incidents", move || recorder.run(&at))?);

@@ -36,6 +36,10 @@ impl World {
                 let us = self.disk_latency(n);
                 self.node_after(us, n, Ev::CheckpointBegins);
             }
+            Effect::Store(StoreEffect::Fetch { fetch, file, generation, part }) => {
+                let us = if self.streams.disk.percent(50) { 0 } else { self.disk_latency(n) };
+                self.node_after(us, n, Ev::Fetched(fetch, file, generation, part));
+            }
             Effect::Volume(effect) => self.volume_effect(n, effect),
             Effect::File(FileEffect::WriteControl { write, bytes }) => self.write_control(n, write, bytes),
             Effect::File(FileEffect::SaveDiverged { save, file, first, bytes }) => {
@@ -132,6 +136,7 @@ impl World {
                 ("apply", batch.header().first_seq.0, batch.end().chain.0)
             }
             Effect::Store(StoreEffect::Checkpoint) => ("checkpoint", 0, 0),
+            Effect::Store(StoreEffect::Fetch { fetch, file, .. }) => ("fetch", *fetch, file.0),
             Effect::File(FileEffect::SaveDiverged { bytes, .. }) => ("save-diverged", bytes.len() as u64, 0),
             Effect::Link(LinkEffect::Connect { conn }) => ("connect", conn.0, 0),
             Effect::Link(LinkEffect::Send { conn, parts }) => {

@@ -1,5 +1,6 @@
 //! How nodes start and die.
 
+use super::cold::ColdStore;
 use super::disk::{Death, DiskSource};
 use super::net::EndState;
 use super::world::{Ev, PAIR, World};
@@ -46,6 +47,9 @@ impl World {
         }
         store.restarted();
         let namespace = (*store.namespace()).clone();
+        let seed = self.options.seed ^ (self.nodes[n].life << 1 | n as u64);
+        let store = ColdStore::new(store, self.options.cold_percent(), seed);
+        self.nodes[n].cold = Some(store.clone());
         let config = self.config(n);
         self.nodes[n].life += 1;
         self.nodes[n].booted_at = self.trace.now;

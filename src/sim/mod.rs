@@ -9,6 +9,7 @@ mod account;
 mod blocks;
 mod checker;
 mod client;
+mod cold;
 mod disk;
 mod doors;
 mod effects;

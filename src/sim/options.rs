@@ -289,6 +289,12 @@ impl Options {
         }
     }
 
+    /// So many of 100 reads of the store are not answered out of memory. (Not drawn with the rest, so that a seed stays
+    /// what it was.)
+    pub(super) fn cold_percent(&self) -> u64 {
+        [0, 2, 20, 60][usize::try_from(self.seed % 4).unwrap_or(0)]
+    }
+
     /// Makes it a run in which the standby is away for so long that it loses its claim on the journal. Nothing is left
     /// then that would bring it back, so it never becomes primary.
     fn small_quota(&mut self, segments: u64) {

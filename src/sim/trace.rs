@@ -62,6 +62,7 @@ pub const SOMETIMES: &[&str] = &[
     "a second crash during recovery",
     "a standby showed a volume read-only",
     "volumes were behind the items at a start",
+    "a read of the store was cold",
 ];
 
 /// The record of one run.

@@ -3,13 +3,14 @@
 use super::blocks::{BLOCKERS, Blocker};
 use super::checker::Checker;
 use super::client::{Client, Op};
+use super::cold::ColdStore;
 use super::disk::Disk;
 use super::net::Net;
 use super::operator::Operator;
 use super::options::{Mutation, Options, Streams};
 use super::trace::Trace;
 use crate::base::{AlignedBuf, ConnId, FileId, JournalKind, Mono, Now, Ordinal, Round, SegmentIndex, Seq};
-use crate::engine::{ClientEvent, Engine, EngineConfig, Event, ReadSegment, Rounds, StoreEvent};
+use crate::engine::{ClientEvent, Engine, EngineConfig, Event, ReadSegment, Rounds, StoreEvent, StoredPart};
 use crate::format::PairId;
 use crate::format::batch::Batch;
 use crate::format::control::{Control, Role};
@@ -42,6 +43,8 @@ pub(super) enum Ev {
     Store,
     /// The store reads a volume, or tells what takes space in it: number, file, offset, length, which.
     Volume(u64, FileId, u64, usize, bool),
+    /// What was to be fetched is in memory.
+    Fetched(u64, FileId, u32, StoredPart),
     /// What the store did is told.
     Told,
     /// The slow part of a checkpoint begins.
@@ -172,8 +175,10 @@ pub(super) struct Node {
     pub(super) store: MemoryStore,
     /// What the store was given, in order.
     pub(super) log: Vec<(JournalKind, Batch)>,
+    /// The same, as its decisions read it.
+    pub(super) cold: Option<ColdStore>,
     /// Its decisions, while it lives.
-    pub(super) engine: Option<Engine<MemoryStore>>,
+    pub(super) engine: Option<Engine<ColdStore>>,
     /// Counts its lives.
     pub(super) life: u64,
     /// When this life began.
@@ -258,6 +263,7 @@ impl World {
             disk: Disk::new(controls[n].encode()),
             store: MemoryStore::new(Ordinal(u8::try_from(n).unwrap_or(0))),
             log: Vec::new(),
+            cold: None,
             engine: None,
             life: 0,
             booted_at: 0,
@@ -314,6 +320,7 @@ impl World {
             Node {
                 disk: old.disk.clone(),
                 store,
+                cold: None,
                 log: log.to_vec(),
                 engine: None,
                 life: old.life,
@@ -475,6 +482,13 @@ impl World {
             Ev::Store => self.store_work(n),
             Ev::Volume(read, file, offset, len, allocation) => {
                 self.volume_asked(n, read, (file, offset, len), allocation);
+            }
+            Ev::Fetched(fetch, file, generation, part) => {
+                let Some(cold) = &self.nodes[n].cold else { return };
+                cold.fetched(file, generation, &part);
+                let result = part.fetch(cold, file, generation);
+                self.trace.sometimes("a read of the store was cold");
+                self.input(n, StoreEvent::Fetched { fetch, result });
             }
             Ev::Told => self.store_told(n),
             Ev::CheckpointBegins => self.checkpoint_begins(n),

@@ -1,10 +1,12 @@
 //! The store in memory: the model that the store on disk is tested against, and the simulator's disk of items.
 
+#[cfg(test)]
+use super::Tried;
 use super::due::{batches_due, damaged_entry};
 use super::memory_volumes::MemoryVolumes;
 use super::namespace::{FileInfo, Namespace};
 use super::volumes::{Plan, RecoveryPoints};
-use super::{SlowSync, StoreError, StoreRead, StoreWrite};
+use super::{Fits, SlowSync, StoreError, StoreRead, StoreSnapshot, StoreWrite};
 use crate::base::{FileId, JournalKind, Ordinal, Seq};
 use crate::format::batch::Batch;
 use crate::format::dptr::{DptrKind, FileState};
@@ -67,6 +69,9 @@ struct Inner {
     dirty_from: [Option<Seq>; 2],
     /// Batches since the last checkpoint, oldest first.
     undo: Vec<Undo>,
+    /// Reads that do not wait find nothing.
+    #[cfg(test)]
+    cold: bool,
 }
 
 /// A store without a disk. Clones share one content, so that one can be the reader and one the writer.
@@ -91,8 +96,16 @@ impl MemoryStore {
             recovery_points: RecoveryPoints::default(),
             dirty_from: [None; 2],
             undo: Vec::new(),
+            #[cfg(test)]
+            cold: false,
         };
         Self { inner: Rc::new(RefCell::new(inner)) }
+    }
+
+    /// From now on reads that do not wait for the disk find nothing, or everything.
+    #[cfg(test)]
+    pub(crate) fn set_cold(&self, cold: bool) {
+        self.inner.borrow_mut().cold = cold;
     }
 
     /// The namespace as applied.
@@ -333,6 +346,50 @@ impl Inner {
 }
 
 impl StoreRead for MemoryStore {
+    /// It has one owner, so that nothing is applied while a snapshot is read.
+    type Snapshot = Self;
+
+    fn snapshot(&self) -> Self {
+        self.clone()
+    }
+}
+
+impl StoreSnapshot for MemoryStore {
+    fn applied(&self) -> [Seq; 2] {
+        self.inner.borrow().applied
+    }
+
+    #[cfg(test)]
+    fn try_get(&self, file: FileId, generation: u32, id: &[u8]) -> Result<Tried<Option<Bytes>>, StoreError> {
+        if self.inner.borrow().cold {
+            return Ok(Tried::Cold);
+        }
+        self.get(file, generation, id).map(Tried::Done)
+    }
+
+    #[cfg(test)]
+    fn try_scan(
+        &self,
+        file: FileId,
+        generation: u32,
+        after: Option<&[u8]>,
+        limit: usize,
+        with_values: bool,
+    ) -> Result<Tried<Vec<(Bytes, Bytes)>>, StoreError> {
+        if self.inner.borrow().cold {
+            return Ok(Tried::Cold);
+        }
+        self.scan(file, generation, after, limit, with_values).map(Tried::Done)
+    }
+
+    fn items_at_most(&self, file: FileId, generation: u32) -> u64 {
+        self.count(file, generation, |_| true)
+    }
+
+    fn estimate(&self, file: FileId, generation: u32, fits: Fits) -> Result<u64, StoreError> {
+        Ok(self.count(file, generation, fits))
+    }
+
     fn get(&self, file: FileId, generation: u32, id: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let inner = self.inner.borrow();
         Ok(inner.tables.get(&(file, generation)).and_then(|table| table.items.get(id)).cloned())
@@ -352,6 +409,14 @@ impl StoreRead for MemoryStore {
         let range = table.items.range::<[u8], _>((from, Bound::Unbounded)).take(limit);
         let value = |value: &Bytes| if with_values { value.clone() } else { Bytes::new() };
         Ok(range.map(|(id, item)| (id.clone(), value(item))).collect())
+    }
+}
+
+impl MemoryStore {
+    fn count(&self, file: FileId, generation: u32, fits: Fits) -> u64 {
+        let inner = self.inner.borrow();
+        let items = inner.tables.get(&(file, generation)).into_iter().flat_map(|table| table.items.keys());
+        items.filter(|id| fits(id)).count() as u64
     }
 }
 

@@ -15,6 +15,7 @@ pub mod volumes;
 
 pub use keys::fuzz_record;
 pub use torn_tail::fuzz_engine_journal;
+pub use tree_store::fuzz_archive;
 
 use crate::base::{Fault, FileId, JournalKind, Seq};
 use crate::format::batch::Batch;
@@ -57,23 +58,40 @@ pub enum StoreError {
     },
 }
 
-/// Reads of applied state. The sequencer holds one; it never sees half a batch.
+/// What came of a read that does not wait for the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tried<T> {
+    /// The answer.
+    Done(T),
+    /// The answer is not in memory.
+    Cold,
+}
+
+/// Whether an id counts.
+pub type Fits = fn(&[u8]) -> bool;
+
+/// Reads of applied state. The sequencer holds one.
 pub trait StoreRead {
-    /// From here to [`Self::unpin`] all reads see one and the same state, whatever is applied meanwhile: so a command
-    /// of many reads never sees half a batch either. A store that has one owner need not do anything.
-    fn pin(&self) {}
+    /// One state between two batches.
+    type Snapshot: StoreSnapshot + std::fmt::Debug;
 
-    /// Reads see the newest state again. What was pinned takes space, so this comes soon.
-    fn unpin(&self) {}
+    /// The newest state. What a snapshot shows takes space, so none is kept for long.
+    fn snapshot(&self) -> Self::Snapshot;
+}
 
-    /// The value of an item.
+/// One state of the store, whatever is applied meanwhile: who reads several items of it never sees half a batch.
+pub trait StoreSnapshot {
+    /// The last entry of each journal that it shows, by [`JournalKind::index`].
+    fn applied(&self) -> [Seq; 2];
+
+    /// The value of an item. May wait for the disk.
     ///
     /// # Errors
     /// [`StoreError::Disk`] or [`StoreError::Damaged`].
     fn get(&self, file: FileId, generation: u32, id: &[u8]) -> Result<Option<Bytes>, StoreError>;
 
     /// Up to `limit` items of a file whose id is greater than `after`, in order of id, values included only if
-    /// `with_values`.
+    /// `with_values`. May wait for the disk.
     ///
     /// # Errors
     /// [`StoreError::Disk`] or [`StoreError::Damaged`].
@@ -85,6 +103,38 @@ pub trait StoreRead {
         limit: usize,
         with_values: bool,
     ) -> Result<Vec<(Bytes, Bytes)>, StoreError>;
+
+    /// The file has no more items than this. Told without waiting for the disk.
+    fn items_at_most(&self, file: FileId, generation: u32) -> u64;
+
+    /// About how many items the file has whose ids fit, at a cost that does not grow with the file. May wait for the disk.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    fn estimate(&self, file: FileId, generation: u32, fits: Fits) -> Result<u64, StoreError>;
+
+    /// As [`Self::get`], without waiting for the disk. A store in memory is never cold.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    fn try_get(&self, file: FileId, generation: u32, id: &[u8]) -> Result<Tried<Option<Bytes>>, StoreError> {
+        self.get(file, generation, id).map(Tried::Done)
+    }
+
+    /// As [`Self::scan`], without waiting for the disk.
+    ///
+    /// # Errors
+    /// As [`Self::scan`].
+    fn try_scan(
+        &self,
+        file: FileId,
+        generation: u32,
+        after: Option<&[u8]>,
+        limit: usize,
+        with_values: bool,
+    ) -> Result<Tried<Vec<(Bytes, Bytes)>>, StoreError> {
+        self.scan(file, generation, after, limit, with_values).map(Tried::Done)
+    }
 }
 
 /// Writes of applied state: one thread, batches of each journal in order.

@@ -11,18 +11,22 @@
 //!
 //! Memory: one memtable that is filled and two that are written, and the cache of blocks.
 
+mod archive;
+mod blocks;
+mod estimate;
 mod flush;
 mod import;
 mod memtable;
 mod read;
 mod tables;
 
-pub use read::StoreReader;
+pub use blocks::CachedRead;
+pub use read::{Snapshot, StoreReader};
 
 use super::due::{batches_due, damaged_entry};
 use super::namespace::{Namespace, NamespaceError, Outcome};
 use super::volumes::VolumeStore;
-use super::{SlowSync, StoreError, StoreWrite, keys};
+use super::{SlowSync, StoreError, StoreSnapshot, StoreWrite, keys};
 use crate::base::limits::STORE_MEMTABLE;
 use crate::base::{Fault, FileId, JournalKind, Ordinal, Seq};
 use crate::format::DecodeError;
@@ -32,7 +36,6 @@ use crate::format::entry::{Entry, EntryKind};
 use bytes::Bytes;
 use flush::{Shared, Told};
 use memtable::{Memtable, RECORDS, Update};
-use read::Snapshot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
@@ -72,11 +75,12 @@ impl TreeStore {
     pub fn open(dir: &Path, volumes: &Path, node: Ordinal) -> Result<Opened, StoreError> {
         let (tables, lock) = import::open(dir, node)?;
         let seed = RandomState::new().hash_one(std::process::id());
-        let shared = Shared::new(tables, Memtable::new(1, seed));
+        let shared = Shared::new(tables, Memtable::new(1, seed, [Seq(0); 2]))?;
         let reader = StoreReader::new(Arc::clone(&shared));
         let missing = || damaged("its records", "they are missing");
-        let state = load(&reader.newest(), node)?.ok_or_else(missing)?;
+        let state = load(&Snapshot::newest(&shared), node)?.ok_or_else(missing)?;
         shared.begin_at(state.applied);
+        shared.replace_active(Memtable::new(1, seed, state.applied));
         let namespace = state.namespace.clone();
         let applied = state.applied;
         let volumes = VolumeStore::open(volumes, node, state.dirty_from, applied)?;
@@ -191,9 +195,8 @@ impl StoreWriter {
         let Some(table) = self.state.purge.first().copied() else { return Ok(false) };
         self.make_room()?;
         let max_items = max_items.max(1);
-        let view = self.shared.view();
         let after = self.purged.as_ref().filter(|(of, _)| *of == table).map(|(_, id)| id.clone());
-        let snapshot = Snapshot::newest(&self.shared, view);
+        let snapshot = Snapshot::newest(&self.shared);
         let items = snapshot.scan(table.0, table.1, after.as_deref(), max_items, false)?;
         let done = items.len() < max_items;
         let mut staged: Vec<_> =
@@ -260,12 +263,12 @@ impl StoreWriter {
         ]);
         self.state.dirty_from = dirty_from;
         self.frozen_at = brings;
-        self.shared.freeze(applied, Memtable::new(active.number + 1, self.seed));
+        self.shared.freeze(applied, Memtable::new(active.number + 1, self.seed, applied));
         Some(active.number)
     }
 
     fn commit(&self, staged: &[Staged<'_>]) {
-        self.shared.view().active.commit(staged.iter().map(Staged::update));
+        self.shared.view().active.commit(staged.iter().map(Staged::update), self.state.applied);
     }
 
     /// Puts everything that batches change into `staged`, in order, and the definitions into the namespace.
@@ -319,10 +322,9 @@ impl StoreWriter {
 
     /// Takes back what staging did to the state: that is read again as it was committed.
     fn take_back(&mut self) -> Result<(), StoreError> {
-        let view = self.shared.view();
         let missing = || damaged("its records", "they are gone");
         let (applied, dirty_from) = (self.state.applied, self.state.dirty_from);
-        let loaded = load(&Snapshot::newest(&self.shared, view), self.node);
+        let loaded = load(&Snapshot::newest(&self.shared), self.node);
         self.state = loaded.and_then(|state| state.ok_or_else(missing)).inspect_err(|_| {
             self.failed = Some(UNCLEAN);
         })?;
@@ -349,8 +351,8 @@ impl StoreWrite for StoreWriter {
             self.take_back()?;
             return Err(error);
         }
-        self.commit(&staged);
         self.state.applied[journal.index()] = last;
+        self.commit(&staged);
         Ok(())
     }
 
@@ -418,8 +420,13 @@ const EIO: Fault = Fault::Errno(5);
 /// EUCLEAN: something has to be repaired.
 const UNCLEAN: Fault = Fault::Errno(117);
 
+/// Reads any bytes as the ends of the tree's files.
+pub fn fuzz_archive(bytes: &[u8]) {
+    archive::fuzz(bytes);
+}
+
 /// Reads every record; none if there is nothing at all.
-fn load(snapshot: &Snapshot<'_>, node: Ordinal) -> Result<Option<State>, StoreError> {
+fn load(snapshot: &Snapshot, node: Ordinal) -> Result<Option<State>, StoreError> {
     let (mut format, mut applied, mut meta, mut dirty_from) = (None, None, None, [None; 2]);
     let (mut records, mut purge) = (Vec::new(), BTreeSet::new());
     for (key, value) in snapshot.records()? {
@@ -476,7 +483,11 @@ fn damaged(what: &'static str, why: &str) -> StoreError {
 }
 
 #[cfg(test)]
+mod blocks_tests;
+#[cfg(test)]
 mod damage_tests;
+#[cfg(test)]
+mod estimate_tests;
 #[cfg(test)]
 mod import_tests;
 #[cfg(test)]

@@ -4,7 +4,8 @@
 use super::{DoorOutput, RespConfig, RespDoor};
 use crate::base::{AckLevel, ConnId, FileId, JournalKind, Now, Seq, Wait};
 use crate::doors::{
-    Backend, Change, CommitWatermarks, Draft, ItemHash, Refusal, ReplicationView, Scanned, Update,
+    Backend, Change, CommitWatermarks, CountOf, Draft, FetchId, IfCold, ItemHash, Refusal, ReplicationView,
+    Scanned, Unread, Update,
 };
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -22,7 +23,7 @@ impl Backend for Sink {
         self.files.get(name).copied().ok_or_else(|| Refusal::NoSuchFile(String::new()))
     }
 
-    fn read(&mut self, _: FileId, _: &[u8]) -> Result<(Option<Bytes>, Option<Wait>), Refusal> {
+    fn read(&mut self, _: FileId, _: &[u8], _: IfCold) -> Result<(Option<Bytes>, Option<Wait>), Unread> {
         Ok((None, None))
     }
 
@@ -41,7 +42,19 @@ impl Backend for Sink {
         self.update(&draft.updates().collect::<Vec<_>>())
     }
 
-    fn scan(&mut self, _: FileId, _: Option<&[u8]>, _: usize) -> Result<Scanned, Refusal> {
+    fn items_at_most(&self, _: FileId) -> u64 {
+        0
+    }
+
+    fn estimate(&mut self, _: FileId, _: CountOf, _: IfCold) -> Result<u64, Unread> {
+        Ok(0)
+    }
+
+    fn fetch(&mut self, _: FileId, _: &[u8]) -> Option<FetchId> {
+        None
+    }
+
+    fn scan(&mut self, _: FileId, _: Option<&[u8]>, _: usize, _: IfCold) -> Result<Scanned, Unread> {
         Ok(Scanned::default())
     }
 

@@ -3,16 +3,28 @@
 //! The store keeps no count of the items of a file. So INFO tells the count of the last whole walk, and begins the next
 //! one when that is old enough: a walk takes a twentieth of the time at most. A count that fits into one step is of the
 //! moment. Before the first walk has ended INFO tells what was counted so far.
+//!
+//! Where there may be more than `COUNT_EXACT_MAX` items nothing is walked over: INFO tells the last estimate of the
+//! database, begins the next, and says that it is one. Before the first it tells how many there are at most.
 
-use crate::base::limits::{COUNT_PAUSE_MS, COUNT_STEP};
+use crate::base::limits::{COUNT_EXACT_MAX, COUNT_PAUSE_MS, COUNT_STEP, FETCH_TRIES_MAX};
 use crate::base::{FileId, Mono, Now};
-use crate::doors::{Backend, Scanned};
+use crate::doors::{Backend, CountOf, FetchId, IfCold, Scanned, Unread};
 
 /// The last count and the one under way.
 #[derive(Debug, Default)]
 pub(super) struct Count {
     told: Option<CountResult>,
     walk: Option<Walk>,
+    /// An estimate under way.
+    estimate: Option<FetchId>,
+}
+
+/// What INFO tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Keys {
+    pub(super) count: u64,
+    pub(super) is_estimate: bool,
 }
 
 /// A count that was finished.
@@ -32,41 +44,79 @@ struct Walk {
     began: Mono,
     /// When the next step is due.
     next: Mono,
+    /// What the next step waits for, and how often it did.
+    fetch: Option<FetchId>,
+    tries: u32,
 }
 
 impl Count {
-    /// The number to tell now, and how many items were looked at for it; `files` are those to be counted, if a count has
-    /// to begin.
+    /// The number of items of these files to tell now, and how many items were looked at for it.
     pub(super) fn ask<B: Backend>(
         &mut self,
         now: Now,
         backend: &mut B,
-        files: impl FnOnce(&B) -> Vec<FileId>,
-    ) -> (u64, usize) {
+        mut files: Vec<FileId>,
+    ) -> (Keys, usize) {
+        let most: u64 = files.iter().map(|file| backend.items_at_most(*file)).sum();
+        if most > COUNT_EXACT_MAX {
+            let looked = files.len();
+            let count = files.into_iter().map(|file| self.estimate(backend, file)).sum();
+            return (Keys { count, is_estimate: true }, looked);
+        }
         let mut looked = 0;
         if self.walk.is_none() && self.told.is_none_or(|told| told.again <= now.mono) {
-            let mut files = files(backend);
             files.reverse();
-            self.walk = Some(Walk { files, after: None, keys: 0, began: now.mono, next: now.mono });
+            self.walk = Some(Walk {
+                files,
+                after: None,
+                keys: 0,
+                began: now.mono,
+                next: now.mono,
+                fetch: None,
+                tries: 0,
+            });
             looked = self.step(now, backend);
         }
-        let keys = match (&self.told, &self.walk) {
+        let count = match (&self.told, &self.walk) {
             (Some(told), _) => told.keys,
             (None, Some(walk)) => walk.keys,
             (None, None) => 0,
         };
-        (keys, looked)
+        (Keys { count, is_estimate: false }, looked)
+    }
+
+    fn estimate<B: Backend>(&mut self, backend: &mut B, file: FileId) -> u64 {
+        let if_cold = if self.estimate.is_some() { IfCold::Wait } else { IfCold::Fetch };
+        match backend.estimate(file, CountOf::All, if_cold) {
+            Ok(items) => items,
+            Err(Unread::Cold(fetch)) => {
+                self.estimate = Some(fetch);
+                backend.estimate(file, CountOf::All, IfCold::Wait).unwrap_or(0)
+            }
+            // Deleted meanwhile, or of a node that does not serve.
+            Err(Unread::Refused(_)) => 0,
+        }
     }
 
     /// When [`Self::tick`] is due.
     pub(super) fn deadline(&self) -> Option<Mono> {
-        self.walk.as_ref().map(|walk| walk.next)
+        self.walk.as_ref().filter(|walk| walk.fetch.is_none()).map(|walk| walk.next)
+    }
+
+    /// Whether it was this count that waited for a fetch, which is over.
+    pub(super) fn fetched(&mut self, fetch: FetchId) -> bool {
+        if self.estimate == Some(fetch) {
+            self.estimate = None;
+            return true;
+        }
+        let waits = self.walk.as_mut().filter(|walk| walk.fetch == Some(fetch));
+        waits.is_some_and(|walk| walk.fetch.take().is_some())
     }
 
     /// Goes on with a count that is under way and due.
     pub(super) fn tick<B: Backend>(&mut self, now: Now, backend: &mut B) {
         let Some(walk) = &mut self.walk else { return };
-        if walk.next > now.mono {
+        if walk.next > now.mono || walk.fetch.is_some() {
             return;
         }
         walk.next = now.mono.plus_ms(COUNT_PAUSE_MS);
@@ -84,8 +134,15 @@ impl Count {
             && let Some(file) = walk.files.last()
         {
             // A file that is gone counts nothing, nor does one of a node that does not serve.
-            let Scanned { ids, next, .. } =
-                backend.scan(*file, walk.after.as_deref(), left).unwrap_or_default();
+            let if_cold = if walk.tries < FETCH_TRIES_MAX { IfCold::Fetch } else { IfCold::Wait };
+            let Scanned { ids, next, .. } = match backend.scan(*file, walk.after.as_deref(), left, if_cold) {
+                Err(Unread::Cold(fetch)) => {
+                    (walk.fetch, walk.tries) = (Some(fetch), walk.tries + 1);
+                    break;
+                }
+                scanned => scanned.unwrap_or_default(),
+            };
+            walk.tries = 0;
             walk.keys += ids.len() as u64;
             if next.is_none() {
                 walk.files.pop();

@@ -11,8 +11,8 @@ use super::refusal::Fail;
 use super::session::Blocked;
 use super::turn::{Turn, draft};
 use crate::base::limits::{
-    ANEW_MAX, CLIENT_REPLY_MAX, CLIENTS_MEMORY_MAX, DIRECT_ITEMS_MAX, LONG_TURN_SLICES, RECEIVE_MIN,
-    WORK_COMMAND, WORK_UPDATE,
+    ANEW_MAX, CLIENT_REPLY_MAX, CLIENTS_MEMORY_MAX, DIRECT_ITEMS_MAX, FETCH_AHEAD, LONG_TURN_SLICES,
+    RECEIVE_MIN, WORK_COMMAND, WORK_READ, WORK_UPDATE,
 };
 use crate::doors::index::Index;
 use crate::doors::{Backend, Change, Draft, Refusal, Update};
@@ -60,6 +60,8 @@ pub(super) struct Gather {
     keys: usize,
     /// Keys read so far.
     next: usize,
+    /// Keys that are in the index.
+    indexed: usize,
     /// What was read, by place; of MGET only.
     values: Vec<Option<Bytes>>,
     /// What was found, by place.
@@ -94,6 +96,7 @@ impl Gather {
             what,
             keys,
             next: 0,
+            indexed: 0,
             values: Vec::new(),
             found: Vec::new(),
             count: 0,
@@ -196,6 +199,15 @@ impl<B: Backend> Turn<'_, B> {
         match self.gather_step(&mut gather, args) {
             Ok(false) => self.unfinished = Some(Blocked::Gather(gather)),
             Ok(true) => gather.leave(&mut self.shared.pile),
+            Err(Fail::Cold(fetch)) => {
+                self.wait_for_fetch(fetch);
+                if let Err(fail) = self.interrupt(&mut gather, args) {
+                    self.client.fetching.forget(&mut self.shared.fetches);
+                    gather.leave(&mut self.shared.pile);
+                    return Err(fail);
+                }
+                self.unfinished = Some(Blocked::Gather(gather));
+            }
             Err(fail) => {
                 gather.leave(&mut self.shared.pile);
                 return Err(fail);
@@ -254,6 +266,7 @@ impl<B: Backend> Turn<'_, B> {
     fn read_keys(&mut self, gather: &mut Gather, args: Args<'_>) -> Result<bool, Fail> {
         if gather.index.is_some() {
             if gather.late > ANEW_MAX {
+                self.is_last_turn = true;
                 self.shared.work.begin_slice(0, LONG_TURN_SLICES);
             }
             if !self.note_changes(gather)? {
@@ -270,14 +283,19 @@ impl<B: Backend> Turn<'_, B> {
                 self.interrupt(gather, args)?;
                 return Ok(false);
             }
-            if gather.tracks() {
+            if gather.tracks() && gather.indexed == gather.next {
+                gather.indexed += 1;
                 let (file, id) = self.key(gather.key(args, gather.next))?;
                 let item = self.backend.item_hash(file, id);
                 gather.index.iter_mut().for_each(|index| index.push(item));
                 self.shared.work.spend(WORK_COMMAND / 4);
             }
             if !gather.note_again(args, gather.next) {
-                self.read_place(gather, args, gather.next)?;
+                if let Err(fail) = self.read_place(gather, args, gather.next) {
+                    self.fetch_keys(gather, args, &fail);
+                    return Err(fail);
+                }
+                self.client.fetching.progress();
             }
             gather.next += 1;
             if gather.what == What::PutIfAbsent && gather.count > 0 {
@@ -285,6 +303,17 @@ impl<B: Backend> Turn<'_, B> {
             }
         }
         Ok(true)
+    }
+
+    /// The next key is not in memory: neither are those behind it, perhaps.
+    fn fetch_keys(&mut self, gather: &Gather, args: Args<'_>, fail: &Fail) {
+        let Fail::Cold(_) = fail else { return };
+        for place in (gather.next + 1..gather.keys).take(FETCH_AHEAD - 1) {
+            if let Ok(item) = self.key(gather.key(args, place)) {
+                self.shared.work.spend(WORK_READ);
+                self.fetch_ahead(item);
+            }
+        }
     }
 
     /// Reads what was changed; those that stand for the same item are read once.
@@ -300,9 +329,11 @@ impl<B: Backend> Turn<'_, B> {
                     return Ok(gather.same.is_none() && gather.again.is_empty());
                 }
             }
-            let Some(place) = gather.again.pop() else { return Ok(true) };
+            let Some(place) = gather.again.last().copied() else { return Ok(true) };
             let item = self.key(gather.key(args, place as usize))?;
             let value = self.read(item)?;
+            self.client.fetching.progress();
+            gather.again.pop();
             gather.same = Some((place, value));
         }
     }
@@ -341,6 +372,7 @@ impl<B: Backend> Turn<'_, B> {
             index.push(self.backend.item_hash(file, id));
         }
         gather.index = Some(index);
+        gather.indexed = gather.next;
         for place in 0..gather.next {
             gather.note_again(args, place);
         }

@@ -1,6 +1,7 @@
 //! INFO and ROLE. Field names are Redis's; what only this program knows begins with `hot_backup_`.
 
 use super::COMPATIBLE_WITH;
+use super::count::Keys;
 use super::refusal::Fail;
 use super::turn::Turn;
 use crate::base::limits::{CLIENTS_MAX, WORK_WALKED};
@@ -178,9 +179,10 @@ impl<B: Backend> Turn<'_, B> {
             "cluster" => field!(out, "cluster_enabled:0"),
             _ => {
                 let keys = self.count_keys();
-                if keys > 0 {
-                    field!(out, "db0:keys={keys},expires=0,avg_ttl=0");
+                if keys.count > 0 {
+                    field!(out, "db0:keys={},expires=0,avg_ttl=0", keys.count);
                 }
+                field!(out, "hot_backup_keys_are_estimate:{}", u8::from(keys.is_estimate));
                 field!(out, "hot_backup_record_files:{}", self.backend.record_files().len());
             }
         }
@@ -221,12 +223,12 @@ impl<B: Backend> Turn<'_, B> {
     }
 
     /// Items of the default file; without one, of all files.
-    fn count_keys(&mut self) -> u64 {
-        let default = self.shared.config.default_file.clone();
-        let (keys, looked) = self.shared.count.ask(self.now, self.backend, |backend| match &default {
-            Some(file) => backend.resolve(file.as_bytes()).into_iter().collect::<Vec<FileId>>(),
-            None => backend.record_files().into_iter().map(|(file, _)| file).collect(),
-        });
+    fn count_keys(&mut self) -> Keys {
+        let files: Vec<FileId> = match &self.shared.config.default_file {
+            Some(file) => self.backend.resolve(file.as_bytes()).into_iter().collect(),
+            None => self.backend.record_files().into_iter().map(|(file, _)| file).collect(),
+        };
+        let (keys, looked) = self.shared.count.ask(self.now, self.backend, files);
         self.shared.work.spend(looked * WORK_WALKED);
         keys
     }

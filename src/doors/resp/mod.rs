@@ -26,6 +26,7 @@ mod clients;
 mod connection;
 mod count;
 mod docs;
+mod fetching;
 mod gather;
 mod glob;
 mod info;
@@ -56,7 +57,7 @@ mod vectors;
 use crate::base::limits::{CLIENTS_MAX, CLIENTS_MEMORY_MAX, SCAN_CURSORS_MAX};
 use crate::base::{ConnId, Mono, Now, Seq};
 use crate::doors::index::FastHash;
-use crate::doors::{Backend, CommitWatermarks, Refusal};
+use crate::doors::{Backend, CommitWatermarks, FetchId, Refusal};
 use bytes::{Bytes, BytesMut};
 pub use clients::ClientPlace;
 pub use info::Memory;
@@ -167,6 +168,7 @@ struct RespShared {
     /// What the process takes.
     process: Memory,
     count: count::Count,
+    fetches: fetching::Fetches,
     roster: clients::Roster,
     /// Clients whose connections another one ended in this turn.
     killed: Vec<ConnId>,
@@ -229,6 +231,7 @@ impl RespDoor {
             rate: info::Rate::default(),
             process: Memory::default(),
             count: count::Count::default(),
+            fetches: fetching::Fetches::default(),
             roster: clients::Roster::default(),
             killed: Vec::new(),
         };
@@ -382,6 +385,19 @@ impl RespDoor {
         self.shared.count.tick(now, backend);
         self.shared.learn(backend);
         self.go_on(now, backend);
+    }
+
+    /// What [`crate::doors::Unread::Cold`] named is in memory: who waits for it goes on at the next [`Self::tick`].
+    pub fn fetched(&mut self, fetch: FetchId) {
+        if self.shared.count.fetched(fetch) {
+            return;
+        }
+        let Some(conn) = self.shared.fetches.remove(&fetch) else { return };
+        if let Some(session) = self.sessions.get_mut(&conn)
+            && session.client.fetching.over(fetch)
+        {
+            session.wait_for_turn(&mut self.shared);
+        }
     }
 
     /// The next thing to do.

@@ -4,10 +4,11 @@ use super::{DoorOutput, RespConfig, RespDoor};
 use crate::base::limits::{ITEM_VALUE_MAX, RECEIVE_MAX};
 use crate::base::{AckLevel, ConnId, FileId, JournalKind, Mono, Now, Prng, Seq, Wait};
 use crate::doors::{
-    Backend, Change, CommitWatermarks, Draft, ItemHash, Refusal, ReplicationView, Scanned, Update,
+    Backend, Change, CommitWatermarks, CountOf, Draft, FetchId, IfCold, ItemHash, Refusal, ReplicationView,
+    Scanned, Unread, Update,
 };
 use bytes::Bytes;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
 
 #[derive(Debug)]
@@ -39,6 +40,60 @@ pub(super) struct Model {
     changes: VecDeque<Change>,
     /// What was asked of it since the last look.
     pub(super) meter: Meter,
+    pub(super) chill: Chill,
+    /// Counts of items are told so many times too large where they only say how many there are at most.
+    pub(super) inflated: u64,
+    /// A transaction may delete what it put itself.
+    pub(super) deletes_nothing: bool,
+}
+
+/// Which reads are cold: by chance.
+#[derive(Debug)]
+pub(super) struct Chill {
+    pub(super) percent: u64,
+    pub(super) prng: Prng,
+    /// Fetches under way.
+    asked: Vec<(FetchId, Vec<u8>)>,
+    /// What was fetched.
+    hot: HashSet<Vec<u8>>,
+    /// All fetches so far.
+    pub(super) fetches: u64,
+    /// Reads that waited for the disk.
+    pub(super) waits: u64,
+    /// Fetches end only when a test says so.
+    pub(super) held: bool,
+}
+
+impl Chill {
+    fn read(&mut self, place: String, if_cold: IfCold) -> Result<(), Unread> {
+        let place = place.into_bytes();
+        if self.hot.contains(&place) || !self.prng.percent(self.percent) {
+            // In memory for this read, not for ever.
+            self.hot.remove(&place);
+            return Ok(());
+        }
+        if if_cold == IfCold::Wait {
+            self.waits += 1;
+            return Ok(());
+        }
+        self.fetches += 1;
+        self.asked.push((FetchId(self.fetches), place));
+        Err(Unread::Cold(FetchId(self.fetches)))
+    }
+
+    /// Memory is short: what was fetched is gone again.
+    pub(super) fn forget(&mut self) {
+        self.hot.clear();
+    }
+
+    /// Ends one of the fetches under way.
+    fn end_one(&mut self) -> Option<FetchId> {
+        let count = self.asked.len() as u64;
+        let at = usize::try_from((count > 0).then(|| self.prng.below(count))?).unwrap();
+        let (fetch, place) = self.asked.swap_remove(at);
+        self.hot.insert(place);
+        Some(fetch)
+    }
 }
 
 /// What was asked of the database.
@@ -69,6 +124,17 @@ impl Model {
             wants_changes: false,
             changes: VecDeque::new(),
             meter: Meter::default(),
+            inflated: 1,
+            deletes_nothing: false,
+            chill: Chill {
+                percent: 0,
+                prng: Prng::new(1),
+                asked: Vec::new(),
+                hot: HashSet::new(),
+                fetches: 0,
+                waits: 0,
+                held: false,
+            },
         };
         model.create(2, "app,items", true);
         model.create(4, "app,orders", true);
@@ -145,11 +211,24 @@ impl Backend for Model {
             .ok_or_else(|| Refusal::NoSuchFile(String::from_utf8_lossy(name).into_owned()))
     }
 
-    fn read(&mut self, file: FileId, id: &[u8]) -> Result<(Option<Bytes>, Option<Wait>), Refusal> {
+    fn read(
+        &mut self,
+        file: FileId,
+        id: &[u8],
+        if_cold: IfCold,
+    ) -> Result<(Option<Bytes>, Option<Wait>), Unread> {
         self.meter.items += 1;
+        self.chill.read(format!("{file} {id:?}"), if_cold)?;
         let Some((value, wait)) = self.file(file)?.items.get(id).cloned() else { return Ok((None, None)) };
         self.meter.bytes += value.as_ref().map_or(0, Bytes::len);
         Ok((value, self.pending(wait)))
+    }
+
+    fn fetch(&mut self, file: FileId, id: &[u8]) -> Option<FetchId> {
+        match self.chill.read(format!("{file} {id:?}"), IfCold::Fetch) {
+            Err(Unread::Cold(fetch)) => Some(fetch),
+            _ => None,
+        }
     }
 
     fn update(&mut self, updates: &[Update<'_>]) -> Result<Wait, Refusal> {
@@ -186,7 +265,10 @@ impl Backend for Model {
             };
             let items = &mut self.files.get_mut(file).unwrap().items;
             assert!(
-                value.is_some() || items.get(id).is_some_and(|(old, _)| old.is_some()) || updates.len() > 1
+                self.deletes_nothing
+                    || value.is_some()
+                    || items.get(id).is_some_and(|(old, _)| old.is_some())
+                    || updates.len() > 1
             );
             self.meter.items += 1;
             self.meter.bytes += value.as_ref().map_or(0, Bytes::len);
@@ -206,7 +288,14 @@ impl Backend for Model {
         result
     }
 
-    fn scan(&mut self, file: FileId, after: Option<&[u8]>, limit: usize) -> Result<Scanned, Refusal> {
+    fn scan(
+        &mut self,
+        file: FileId,
+        after: Option<&[u8]>,
+        limit: usize,
+        if_cold: IfCold,
+    ) -> Result<Scanned, Unread> {
+        self.chill.read(format!("{file} behind {after:?}"), if_cold)?;
         self.scans += 1;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let range = self.file(file)?.items.range::<[u8], _>((from, Bound::Unbounded));
@@ -219,6 +308,19 @@ impl Backend for Model {
         self.meter.items += ids.len();
         let next = ids.last().filter(|_| ids.len() == limit).cloned();
         Ok(Scanned { ids, next, wait, looked: 0 })
+    }
+
+    fn items_at_most(&self, file: FileId) -> u64 {
+        self.inflated * self.files.get(&file).map_or(0, |file| file.items.len() as u64)
+    }
+
+    fn estimate(&mut self, file: FileId, of: CountOf, if_cold: IfCold) -> Result<u64, Unread> {
+        self.chill.read(format!("{file} count"), if_cold)?;
+        let short = |id: &[u8]| id.iter().filter(|byte| **byte == b',').count() < 2;
+        let items = self.file(file)?.items.iter().filter(|(_, (value, _))| value.is_some());
+        let counted = items.filter(|(id, _)| of == CountOf::All || short(id)).count() as u64;
+        // So that an estimate is told from a count.
+        Ok(counted + 1_000_000)
     }
 
     fn item_hash(&self, file: FileId, id: &[u8]) -> ItemHash {
@@ -422,6 +524,13 @@ impl Rig {
         self.collect();
     }
 
+    /// Ends one fetch. False if none is under way.
+    pub(super) fn end_fetch(&mut self) -> bool {
+        let Some(fetch) = self.model.chill.end_one() else { return false };
+        self.door.fetched(fetch);
+        true
+    }
+
     pub(super) fn due(&self) -> bool {
         self.door.deadline().is_some_and(|deadline| deadline <= self.now.mono)
     }
@@ -440,6 +549,9 @@ impl Rig {
                 self.model.settle();
             }
             self.release();
+            if !self.model.chill.held {
+                moved |= self.end_fetch();
+            }
             if self.due() {
                 self.tick();
                 moved = true;

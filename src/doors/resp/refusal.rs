@@ -1,6 +1,6 @@
 //! Why a command was not done, in Redis's words.
 
-use crate::doors::Refusal;
+use crate::doors::{FetchId, Refusal, Unread};
 use std::borrow::Cow;
 
 /// A command's error reply.
@@ -10,6 +10,17 @@ pub(super) enum Fail {
     Refused(Refusal),
     /// The command itself was wrong; the text begins with a prefix.
     Text(Cow<'static, str>),
+    /// It did not fail: what it reads is being fetched.
+    Cold(FetchId),
+}
+
+impl From<Unread> for Fail {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Refused(refusal) => Self::Refused(refusal),
+            Unread::Cold(fetch) => Self::Cold(fetch),
+        }
+    }
 }
 
 impl From<Refusal> for Fail {
@@ -36,6 +47,7 @@ impl Fail {
         match self {
             Self::Refused(refusal) => Cow::Owned(refusal_text(refusal)),
             Self::Text(text) => Cow::Borrowed(text),
+            Self::Cold(_) => Cow::Borrowed("ERR what this command reads is being fetched"),
         }
     }
 }

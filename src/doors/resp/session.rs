@@ -1,6 +1,7 @@
 //! One client: what it sent, what it is to be told, and when it is read further.
 
 use super::clients::Listing;
+use super::fetching::Fetching;
 use super::gather::Gather;
 use super::line::Place;
 use super::outbox::{Outbox, Waits};
@@ -42,6 +43,8 @@ pub(super) struct Client {
     pub(super) blocked: Option<Blocked>,
     /// What the reply of the blocked command waits for so far.
     pub(super) blocked_waits: Waits,
+    /// What the blocked command waits for besides its turn.
+    pub(super) fetching: Fetching,
     /// Nothing more is read; the connection ends once all replies are sent.
     pub(super) closing: bool,
     pub(super) opened: Mono,
@@ -64,13 +67,18 @@ pub(super) enum Blocked {
     Watch(usize),
     /// CLIENT LIST.
     Listing(Box<Listing>),
+    /// What it reads is fetched; then it is carried out from its beginning.
+    Again {
+        /// Whether it may make updates.
+        may_change: bool,
+    },
 }
 
 impl Blocked {
     /// Memory held (bytes).
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Ack(_) | Self::Watch(_) => 0,
+            Self::Ack(_) | Self::Watch(_) | Self::Again { .. } => 0,
             Self::Listing(listing) => listing.bytes(),
             Self::Walk(walk) => walk.bytes(),
             Self::Gather(gather) => gather.bytes(),
@@ -81,7 +89,7 @@ impl Blocked {
     /// It is given up: what it holds is freed little by little.
     pub(super) fn leave(self, pile: &mut Pile) {
         match self {
-            Self::Ack(_) | Self::Watch(_) | Self::Listing(_) | Self::Walk(_) => {}
+            Self::Ack(_) | Self::Watch(_) | Self::Listing(_) | Self::Walk(_) | Self::Again { .. } => {}
             Self::Gather(gather) => gather.leave(pile),
             Self::Exec(exec) => exec.leave(pile),
         }
@@ -91,6 +99,7 @@ impl Blocked {
     fn may_change(&self) -> bool {
         match self {
             Self::Ack(_) | Self::Walk(_) | Self::Watch(_) | Self::Listing(_) => false,
+            Self::Again { may_change } => *may_change,
             Self::Gather(gather) => gather.may_change(),
             Self::Exec(_) => true,
         }
@@ -99,7 +108,7 @@ impl Blocked {
     /// Whether it has to know what others change.
     fn tracks(&self) -> bool {
         match self {
-            Self::Ack(_) | Self::Walk(_) | Self::Watch(_) | Self::Listing(_) => false,
+            Self::Ack(_) | Self::Walk(_) | Self::Watch(_) | Self::Listing(_) | Self::Again { .. } => false,
             Self::Gather(gather) => gather.tracks(),
             Self::Exec(exec) => exec.tracks(),
         }
@@ -171,6 +180,9 @@ impl Client {
     }
 
     fn may_run(&self, shared: &RespShared) -> bool {
+        if self.fetching.is_under_way() {
+            return false;
+        }
         if self.is_in_the_middle() {
             return !self.closing;
         }
@@ -195,6 +207,8 @@ enum Stop {
     Full,
     /// Its turn is over.
     Over,
+    /// What it reads is being fetched.
+    Fetching,
 }
 
 /// What is known of the end of what a client sends.
@@ -231,6 +245,8 @@ pub(super) struct RespSession {
     pub(super) in_congested: Option<Place>,
     charged: usize,
     end: End,
+    /// After the end of what it sends a command had to wait for the disk: nothing is begun behind that.
+    is_last: bool,
 }
 
 impl RespSession {
@@ -249,6 +265,7 @@ impl RespSession {
             last: [Seq(0); 2],
             blocked: None,
             blocked_waits: Waits::default(),
+            fetching: Fetching::default(),
             closing: false,
             opened: now.mono,
             active: now.mono,
@@ -270,6 +287,7 @@ impl RespSession {
             in_congested: None,
             charged: 0,
             end: End::Open,
+            is_last: false,
         }
     }
 
@@ -379,6 +397,13 @@ impl RespSession {
 
     fn run<B: Backend>(&mut self, now: Now, shared: &mut RespShared, backend: &mut B) -> Stop {
         let stop = loop {
+            if self.client.fetching.is_under_way() {
+                self.is_last |= self.end > End::Open;
+                break Stop::Fetching;
+            }
+            if self.is_last && self.client.blocked.is_none() {
+                self.client.closing = true;
+            }
             if !self.client.may_run(shared) {
                 break Stop::Full;
             }
@@ -442,7 +467,10 @@ impl RespSession {
     fn note_left(&mut self, left: Option<Blocked>) {
         match left {
             Some(left) => self.client.blocked = Some(left),
-            None => self.start += std::mem::take(&mut self.current),
+            None => {
+                self.client.fetching.progress();
+                self.start += std::mem::take(&mut self.current);
+            }
         }
     }
 
@@ -538,7 +566,7 @@ impl RespSession {
         match stop {
             Stop::Congested => shared.congested.join(conn, &mut self.in_congested),
             Stop::Over => shared.ready.join(conn, &mut self.in_ready),
-            Stop::Hungry | Stop::Full => {}
+            Stop::Hungry | Stop::Full | Stop::Fetching => {}
         }
     }
 
@@ -611,6 +639,7 @@ impl RespSession {
     /// Whatever it is in the middle of is given up.
     fn forget_blocked(&mut self, shared: &mut RespShared) {
         self.forget_wait(shared);
+        self.client.fetching.forget(&mut shared.fetches);
         if let Some(blocked) = self.client.blocked.take() {
             if blocked.tracks() {
                 shared.changes.end();

@@ -293,6 +293,7 @@ impl<B: Backend> Turn<'_, B> {
         let RespShared { changes, work, pile, .. } = &mut *self.shared;
         let was_last = exec.anew > ANEW_MAX;
         if was_last {
+            self.is_last_turn = true;
             work.begin_slice(0, LONG_TURN_SLICES);
         }
         match exec.is_outdated(changes, work) {
@@ -309,6 +310,7 @@ impl<B: Backend> Turn<'_, B> {
         }
         let last = exec.anew > ANEW_MAX;
         if last && !was_last {
+            self.is_last_turn = true;
             self.shared.work.begin_slice(0, LONG_TURN_SLICES);
         }
         let written = self.enter(&mut exec);
@@ -365,7 +367,7 @@ impl<B: Backend> Turn<'_, B> {
             }
             self.shared.work.spend(WORK_COMMAND);
             match inner.take() {
-                None => self.run(spec, args),
+                None | Some(Blocked::Again { .. }) => self.run(spec, args),
                 Some(inner) => self.run_on(inner, args),
             }
             *inner = self.unfinished.take();
@@ -373,6 +375,7 @@ impl<B: Backend> Turn<'_, B> {
                 return Ok(false);
             }
             (*at, *span) = (*at + 1, *span + args.len());
+            self.client.fetching.progress();
             if let Some(Staged { draft, .. }) = self.staged.as_ref().filter(|staged| !staged.draft.fits()) {
                 let limit = "a transaction's items together have at most 32 MiB";
                 return Err(Refusal::TooLarge { what: "transaction", found: draft.bytes(), limit }.into());

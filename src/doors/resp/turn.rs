@@ -32,6 +32,8 @@ pub(super) struct Turn<'t, B: Backend> {
     pub(super) staged: Option<Staged>,
     /// What is left of the command when the client's turn is over before it is done.
     pub(super) unfinished: Option<Blocked>,
+    /// It has to be done with this turn: reads wait for the disk.
+    pub(super) is_last_turn: bool,
 }
 
 /// The longest key: names, id, and two commas (bytes).
@@ -48,7 +50,17 @@ impl<'t, B: Backend> Turn<'t, B> {
         backend: &'t mut B,
     ) -> Self {
         let start = client.out.bytes.len();
-        Self { now, shared, client, backend, waits: Waits::default(), start, staged: None, unfinished: None }
+        Self {
+            now,
+            shared,
+            client,
+            backend,
+            waits: Waits::default(),
+            start,
+            staged: None,
+            unfinished: None,
+            is_last_turn: false,
+        }
     }
 
     /// Carries out or queues a command as it came. Gives back what is left of it when the client's turn is over.
@@ -121,7 +133,7 @@ impl<'t, B: Backend> Turn<'t, B> {
     pub(super) fn run(&mut self, spec: &'static Spec, args: Args<'_>) {
         let start = self.client.out.bytes.len();
         let result = self.dispatch(spec, args);
-        self.conclude(start, result);
+        self.conclude(start, result, args);
     }
 
     /// The same for what is left of one.
@@ -134,18 +146,24 @@ impl<'t, B: Backend> Turn<'t, B> {
             Blocked::Exec(exec) => self.exec_on(exec),
             Blocked::Watch(at) => self.watch_on(args, at),
             Blocked::Listing(listing) => self.list_on(listing, args),
+            Blocked::Again { .. } => self.again(args),
         };
-        self.conclude(start, result);
+        self.conclude(start, result, args);
     }
 
-    fn conclude(&mut self, start: usize, result: Result<(), Fail>) {
-        if let Err(fail) = result {
-            self.client.out.bytes.truncate(start);
-            self.error(&fail.text());
+    fn conclude(&mut self, start: usize, result: Result<(), Fail>, args: Args<'_>) {
+        let Err(fail) = result else { return };
+        self.client.out.bytes.truncate(start);
+        match fail {
+            Fail::Cold(fetch) => {
+                self.wait_for_fetch(fetch);
+                self.unfinished = Some(self.left_to_begin_anew(args));
+            }
+            fail => self.error(&fail.text()),
         }
     }
 
-    fn dispatch(&mut self, spec: &'static Spec, args: Args<'_>) -> Result<(), Fail> {
+    pub(super) fn dispatch(&mut self, spec: &'static Spec, args: Args<'_>) -> Result<(), Fail> {
         match spec.cmd {
             Cmd::Set => self.set(args),
             Cmd::Get => self.get(args),
@@ -289,7 +307,7 @@ impl<'t, B: Backend> Turn<'t, B> {
             }
             staged.reads.push(item);
         }
-        let (value, wait) = self.backend.read(file, id)?;
+        let (value, wait) = self.backend.read(file, id, self.if_cold())?;
         self.shared.work.spend(value.as_ref().map_or(0, Bytes::len));
         if let Some(wait) = wait {
             self.waits.add(wait);

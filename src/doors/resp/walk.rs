@@ -12,7 +12,8 @@
 //! The bytes at the front of a pattern that stand for themselves say where the walk starts and ends.
 //!
 //! A walk may have to look at very many items: it does so in steps between which others are served, and the client
-//! that asked waits. DBSIZE counts each item that is there throughout once; no count is kept.
+//! that asked waits. DBSIZE counts each item that is there throughout once, if there may be `COUNT_EXACT_MAX` of them at
+//! most; of more it tells an estimate, which costs the same however many there are.
 
 use super::RespShared;
 use super::glob::Pattern;
@@ -23,11 +24,11 @@ use super::transaction::Staged;
 use super::turn::Turn;
 use super::work::Work;
 use crate::base::limits::{
-    CLIENT_REPLY_MAX, ITEM_ID_MAX, KEYS_MAX, PATTERN_MAX, SCAN_COUNT_MAX, WALK_STAGED_MAX, WALK_STEP,
-    WORK_LOOKED, WORK_READ, WORK_WALKED,
+    CLIENT_REPLY_MAX, COUNT_EXACT_MAX, FETCH_AHEAD, ITEM_ID_MAX, KEYS_MAX, PATTERN_MAX, SCAN_COUNT_MAX,
+    WALK_STAGED_MAX, WALK_STEP, WORK_LOOKED, WORK_READ, WORK_WALKED,
 };
 use crate::base::{FileId, Now};
-use crate::doors::{Backend, Refusal, Scanned};
+use crate::doors::{Backend, CountOf, IfCold, Refusal, Scanned, Unread};
 use crate::format::resp::{self, Args};
 use std::collections::{BTreeMap, HashMap};
 
@@ -89,6 +90,15 @@ impl Filter {
         Ok(Self { front: Vec::new(), pattern, scope: Scope::All })
     }
 
+    /// What DBSIZE counts.
+    fn counted<B: Backend>(&self, backend: &B) -> (Vec<FileId>, CountOf) {
+        match &self.scope {
+            Scope::Short(file) => (vec![*file], CountOf::Short),
+            Scope::File(file, _) => (vec![*file], CountOf::All),
+            Scope::All => (backend.record_files().into_iter().map(|(file, _)| file).collect(), CountOf::All),
+        }
+    }
+
     fn start(&self) -> Place {
         match &self.scope {
             Scope::Short(file) | Scope::File(file, _) => {
@@ -130,9 +140,9 @@ impl Filter {
         staged: &Staged,
         (begin, past): (&Place, Option<&Place>),
         waits: &mut Waits,
-        mut found: impl FnMut(&[u8]),
-    ) -> Result<(), Refusal> {
-        let mut key = Vec::new();
+        if_cold: IfCold,
+    ) -> Result<Vec<Vec<u8>>, Unread> {
+        let (mut key, mut found) = (Vec::new(), Vec::new());
         work.spend(staged.len() * WORK_WALKED);
         for (file, id) in staged.puts() {
             let place = Place { file, after: None };
@@ -143,14 +153,14 @@ impl Filter {
             if !between || !self.key(&start, id, &mut key, work) {
                 continue;
             }
-            let (stored, wait) = backend.read(file, id)?;
+            let (stored, wait) = backend.read(file, id, if_cold)?;
             work.spend(WORK_READ);
             wait.into_iter().for_each(|wait| waits.add(wait));
             if stored.is_none() {
-                found(&key);
+                found.push(key.clone());
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     /// Whether no id of the file from this one on can fit.
@@ -179,9 +189,9 @@ fn walk<B: Backend>(
     waits: &mut Waits,
     filter: &Filter,
     place: &mut Place,
-    left: &mut usize,
+    (left, if_cold): (&mut usize, IfCold),
     mut found: impl FnMut(&[u8]),
-) -> Result<bool, Refusal> {
+) -> Result<bool, Unread> {
     let mut key = Vec::new();
     while *left > 0 && !work.slice_is_over() {
         let Some((file, start)) = filter.file(backend, place) else { return Ok(true) };
@@ -189,9 +199,9 @@ fn walk<B: Backend>(
             *place = Place { file, after: None };
         }
         let Scanned { ids, next, wait, looked } =
-            match backend.scan(file, place.after.as_deref(), WALK_STEP.min(*left)) {
+            match backend.scan(file, place.after.as_deref(), WALK_STEP.min(*left), if_cold) {
                 // Deleted meanwhile: nothing of it is left to be told.
-                Err(Refusal::NoSuchFile(_)) => Scanned::default(),
+                Err(Unread::Refused(Refusal::NoSuchFile(_))) => Scanned::default(),
                 other => other?,
             };
         wait.into_iter().for_each(|wait| waits.add(wait));
@@ -299,6 +309,8 @@ pub(super) struct Walk {
     place: Place,
     /// Items that it looks at yet.
     left: usize,
+    /// There is nothing behind `place`.
+    ended: bool,
     told: WalkPurpose,
     waits: Waits,
     count: usize,
@@ -318,21 +330,26 @@ impl Walk {
         backend: &mut B,
         work: &mut Work,
         staged: Option<&Staged>,
+        if_cold: IfCold,
     ) -> Result<bool, Fail> {
-        let Self { filter, begin, place, left, told, waits, count, keys } = self;
+        let Self { filter, begin, place, left, ended, told, waits, count, keys } = self;
         let mut found = |key: &[u8]| {
             *count += 1;
             if *told != WalkPurpose::Count {
                 resp::bulk(keys, key);
             }
         };
-        let ended = walk((backend, work, staged), waits, filter, place, left, &mut found)?;
-        if let Some(staged) = staged
-            && (ended || *left == 0)
-        {
-            let past = (!ended).then_some(&*place);
-            filter.new_items(backend, work, staged, (begin, past), waits, &mut found)?;
+        if !*ended {
+            *ended = walk((backend, work, staged), waits, filter, place, (left, if_cold), &mut found)?;
         }
+        if let Some(staged) = staged
+            && (*ended || *left == 0)
+        {
+            let past = (!*ended).then_some(&*place);
+            let new = filter.new_items(backend, work, staged, (begin, past), waits, if_cold)?;
+            new.iter().for_each(|key| found(key));
+        }
+        let ended = *ended;
         if self.told == WalkPurpose::Keys && (self.count > KEYS_MAX || self.keys.len() > CLIENT_REPLY_MAX) {
             return Err(format!("ERR more than {KEYS_MAX} keys would be returned: use SCAN").into());
         }
@@ -364,10 +381,40 @@ impl<B: Backend> Turn<'_, B> {
         self.begin_walk(filter, place, usize::MAX, WalkPurpose::Keys)
     }
 
+    /// Few items are counted one by one, and so are those that a transaction sees; of many the answer is an estimate.
     pub(super) fn db_size(&mut self) -> Result<(), Fail> {
         let filter = Filter::new(None, self.shared, self.backend)?;
+        if self.staged.is_none() {
+            let (files, of) = filter.counted(self.backend);
+            self.shared.work.spend(files.len() * WORK_WALKED);
+            let most: u64 = files.iter().map(|file| self.backend.items_at_most(*file)).sum();
+            if most > COUNT_EXACT_MAX {
+                let count = self.estimate(&files, of)?;
+                return self.integer(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+        }
         let place = filter.start();
         self.begin_walk(filter, place, usize::MAX, WalkPurpose::Count)
+    }
+
+    fn estimate(&mut self, files: &[FileId], of: CountOf) -> Result<u64, Fail> {
+        let if_cold = self.if_cold();
+        let (mut count, mut cold) = (0, Vec::new());
+        for file in files {
+            match self.backend.estimate(*file, of, if_cold) {
+                Ok(items) => count += items,
+                // Deleted meanwhile.
+                Err(Unread::Refused(Refusal::NoSuchFile(_))) => {}
+                Err(Unread::Cold(fetch)) => cold.push(fetch),
+                Err(refused) => return Err(refused.into()),
+            }
+            if cold.len() >= FETCH_AHEAD {
+                break;
+            }
+        }
+        let Some(last) = cold.pop() else { return Ok(count) };
+        cold.into_iter().for_each(|fetch| self.also_wait_for(fetch));
+        Err(Fail::Cold(last))
     }
 
     fn begin_walk(
@@ -379,7 +426,7 @@ impl<B: Backend> Turn<'_, B> {
     ) -> Result<(), Fail> {
         let (waits, count, keys) = (Waits::default(), 0, Vec::new());
         let begin = place.clone();
-        self.walk_on(Box::new(Walk { filter, begin, place, left, told, waits, count, keys }))
+        self.walk_on(Box::new(Walk { filter, begin, place, left, ended: false, told, waits, count, keys }))
     }
 
     /// Goes on with a walk, and answers when it is over.
@@ -393,7 +440,15 @@ impl<B: Backend> Turn<'_, B> {
             }
             staged.walk();
         }
-        let ended = walk.look(self.backend, &mut self.shared.work, self.staged.as_ref())?;
+        let if_cold = self.if_cold();
+        let looked = walk.look(self.backend, &mut self.shared.work, self.staged.as_ref(), if_cold);
+        if let Err(Fail::Cold(fetch)) = looked {
+            self.wait_for_fetch(fetch);
+            self.unfinished = Some(Blocked::Walk(walk));
+            return Ok(());
+        }
+        let ended = looked?;
+        self.client.fetching.progress();
         if !ended && walk.left > 0 {
             self.unfinished = Some(Blocked::Walk(walk));
             return Ok(());

@@ -88,6 +88,11 @@ impl Applier {
         self.submitted
     }
 
+    /// Of what is given now.
+    pub(super) fn round(&self) -> Round {
+        self.round
+    }
+
     pub(in crate::engine) fn announced(&self) -> Seq {
         self.announced
     }

@@ -220,6 +220,20 @@ impl<S: StoreRead> Core<S> {
             StoreEvent::ApplyFailed { journal, round, fault } => self.apply_failed(journal, round, fault),
             StoreEvent::Checkpointed { applied } => self.checkpointed(applied),
             StoreEvent::CheckpointFailed { fault } => self.checkpoint_failed(fault),
+            StoreEvent::Fetched { fetch, result } => self.fetched(fetch, result),
+        }
+    }
+
+    /// The store shows this much already, whatever was told of it so far. What the store was given again after a start
+    /// does not count: items show it, volumes may not.
+    pub(super) fn note_visible(&mut self, visible: [Seq; 2]) {
+        for journal in JournalKind::ALL {
+            let applier = self.appliers.of(journal);
+            let (applied, round) = (applier.applied(), applier.round());
+            let seq = visible[journal.index()].min(applier.submitted());
+            if seq > applied {
+                self.applied(journal, round, seq);
+            }
         }
     }
 

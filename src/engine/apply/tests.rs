@@ -2,11 +2,13 @@
 
 use super::*;
 use crate::base::FileId;
-use crate::doors::{BlockBackend as _, Payload, Refusal};
+use crate::doors::{BlockBackend as _, IfCold, Payload, Refusal, Unread};
+use crate::engine::Fetched;
 use crate::engine::test_kit::{self, CLIENT, Node, PAIR, config};
 use crate::engine::{ClientEvent, Effect, Event, StartState, VolumeEffect};
 use crate::format::control::{Control, Role};
 use crate::store::memory::MemoryStore;
+use crate::store::{Fits, StoreSnapshot, Tried};
 use bytes::Bytes;
 
 /// What the door for volumes is told that writes a block.
@@ -90,12 +92,40 @@ fn what_is_told_of_an_earlier_round_counts_for_nothing() {
 }
 
 /// A store in which nothing can be read.
-#[derive(Debug)]
-pub(in crate::engine) struct Rotten(fn() -> crate::store::StoreError);
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct Rotten {
+    error: fn() -> crate::store::StoreError,
+    /// Whether that is seen only when the disk was read.
+    cold: bool,
+}
 
 impl StoreRead for Rotten {
+    type Snapshot = Self;
+
+    fn snapshot(&self) -> Self {
+        *self
+    }
+}
+
+fn item(core: &mut Core<Rotten>, file: FileId, id: &[u8]) -> Result<Option<Bytes>, Unread> {
+    core.item(file, id, IfCold::Fetch).map(|(value, _)| value)
+}
+
+impl StoreSnapshot for Rotten {
+    fn applied(&self) -> [Seq; 2] {
+        [Seq(0); 2]
+    }
+
+    fn items_at_most(&self, _: FileId, _: u32) -> u64 {
+        0
+    }
+
+    fn estimate(&self, _: FileId, _: u32, _: Fits) -> Result<u64, crate::store::StoreError> {
+        Err((self.error)())
+    }
+
     fn get(&self, _: FileId, _: u32, _: &[u8]) -> Result<Option<Bytes>, crate::store::StoreError> {
-        Err((self.0)())
+        Err((self.error)())
     }
 
     fn scan(
@@ -106,7 +136,16 @@ impl StoreRead for Rotten {
         _: usize,
         _: bool,
     ) -> Result<Vec<(Bytes, Bytes)>, crate::store::StoreError> {
-        Err((self.0)())
+        Err((self.error)())
+    }
+
+    fn try_get(
+        &self,
+        file: FileId,
+        generation: u32,
+        id: &[u8],
+    ) -> Result<Tried<Option<Bytes>>, crate::store::StoreError> {
+        if self.cold { Ok(Tried::Cold) } else { self.get(file, generation, id).map(Tried::Done) }
     }
 }
 
@@ -116,7 +155,7 @@ pub(in crate::engine) fn rotten(error: fn() -> crate::store::StoreError) -> (Cor
     let namespace = (*bench.store.namespace()).clone();
     let file = namespace.resolve(b"app,orders").unwrap();
     let control = Control::new(Role::Primary, PAIR);
-    let start = StartState { namespace, ..test_kit::empty(control, Rotten(error)) };
+    let start = StartState { namespace, ..test_kit::empty(control, Rotten { error, cold: false }) };
     (Core::new(config(0), start), file)
 }
 
@@ -127,21 +166,56 @@ fn told(core: &mut Core<Rotten>) -> Vec<(&'static str, String)> {
 }
 
 #[test]
+fn a_read_whose_fetch_failed_is_refused_with_the_reason_and_told_to_people_once() {
+    use crate::store::StoreError;
+    let (mut core, file) = rotten(|| unreachable!("nobody waits for the disk"));
+    core.store.cold = true;
+    let damaged = || StoreError::Damaged { what: "a table", why: "its checksum differs".to_owned() };
+    for _ in 0..2 {
+        let Err(Unread::Cold(fetch)) = item(&mut core, file, b"17") else { panic!("it is cold") };
+        let asked = core.out.pop_back();
+        assert!(
+            matches!(asked, Some(Effect::Store(StoreEffect::Fetch { fetch: it, .. })) if it == fetch.0),
+            "{asked:?}"
+        );
+        core.fetched(fetch.0, Err(damaged()));
+        assert_eq!(core.fetches.done.pop_front(), Some(fetch));
+        let refused = item(&mut core, file, b"17").unwrap_err();
+        assert!(
+            matches!(&refused, Unread::Refused(Refusal::Store(why)) if why.contains("its checksum differs")),
+            "{refused:?}"
+        );
+    }
+    let told = told(&mut core);
+    assert!(told.len() == 1 && told[0].0 == "item-damaged", "{told:?}");
+    // What nobody asks for again is forgotten, and an answer that comes twice is none.
+    for n in 0..2 * crate::base::limits::FETCHES_FAILED_MAX {
+        let Err(Unread::Cold(fetch)) = item(&mut core, file, &n.to_le_bytes()) else { panic!("it is cold") };
+        core.fetched(fetch.0, Err(damaged()));
+        core.fetched(fetch.0, Ok(Fetched::InMemory));
+    }
+    assert_eq!(core.fetches.kept(), [0, crate::base::limits::FETCHES_FAILED_MAX]);
+}
+
+#[test]
 fn damage_of_a_stored_item_is_told_once_with_its_name_and_not_only_to_its_client() {
     use crate::store::StoreError;
     let (mut core, file) =
         rotten(|| StoreError::Damaged { what: "a table", why: "its checksum differs".to_owned() });
     for _ in 0..3 {
-        assert!(matches!(core.item(file, b"17"), Err(Refusal::Store(_))));
+        assert!(matches!(item(&mut core, file, b"17"), Err(Unread::Refused(Refusal::Store(_)))));
     }
     let first = told(&mut core);
     assert!(matches!(&first[..], [("item-damaged", text)] if text.starts_with("item app,orders,17 cannot")));
-    assert!(core.item(file, b"17").is_err() && told(&mut core).is_empty(), "it was told");
-    assert!(core.item(file, b"18").is_err() && core.merged(file, Some(b"2"), 10, false).is_err());
+    assert!(item(&mut core, file, b"17").is_err() && told(&mut core).is_empty(), "it was told");
+    assert!(
+        item(&mut core, file, b"18").is_err()
+            && core.merged(file, Some(b"2"), 10, (false, IfCold::Fetch)).is_err()
+    );
     let more = told(&mut core);
     assert!(more[0].1.contains("app,orders,18") && more[1].1.contains("of app,orders after 2"), "{more:?}");
     for n in 0..2 * crate::base::limits::DAMAGE_TOLD_MAX {
-        assert!(core.item(file, n.to_string().as_bytes()).is_err());
+        assert!(item(&mut core, file, n.to_string().as_bytes()).is_err());
     }
     assert!(
         told(&mut core).len() < crate::base::limits::DAMAGE_TOLD_MAX,
@@ -154,10 +228,10 @@ fn damage_is_not_told_where_the_store_can_only_not_be_reached() {
     use crate::store::StoreError;
     let shortage = || StoreError::Disk { doing: "reading the store", fault: Fault::Errno(24) };
     let (mut core, file) = rotten(shortage);
-    assert!(core.item(file, b"17").is_err());
+    assert!(item(&mut core, file, b"17").is_err());
     assert_eq!(told(&mut core), []);
     let (mut core, file) = rotten(|| StoreError::Disk { doing: "reading the store", fault: Fault::Errno(5) });
-    assert!(core.item(file, b"17").is_err());
+    assert!(item(&mut core, file, b"17").is_err());
     assert_eq!(told(&mut core).len(), 1, "a sector that cannot be read is damage");
 }
 

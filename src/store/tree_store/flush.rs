@@ -5,6 +5,7 @@
 //! of it; nothing is tried again before.
 
 use super::super::StoreError;
+use super::blocks::Sources;
 use super::memtable::Memtable;
 use super::tables::Tables;
 use crate::base::limits::{STORE_FROZEN_MAX, STORE_RUNS_MAX};
@@ -22,6 +23,8 @@ pub(super) struct View {
     pub(super) frozen: Vec<Arc<Memtable>>,
     /// Which state of the tables.
     pub(super) tables: SeqNo,
+    /// The same, for reads that do not wait.
+    pub(super) sources: Arc<Sources>,
 }
 
 /// Why a thread of the store stopped.
@@ -88,6 +91,8 @@ pub(super) struct Shared {
     view: RwLock<Arc<View>>,
     /// The states that may still be read.
     views: Mutex<Vec<Weak<View>>>,
+    /// Held while the tables as they are become part of the newest state.
+    publishing: Mutex<()>,
     work: Mutex<Work>,
     changed: Condvar,
     /// Held shared while tables are written, alone while unfinished ones are removed. After a failure it holds the number
@@ -99,20 +104,23 @@ pub(super) struct Shared {
 
 impl Shared {
     /// With nothing in memory.
-    pub(super) fn new(tables: Tables, first: Memtable) -> Arc<Self> {
-        let view = Arc::new(View { active: Arc::new(first), frozen: Vec::new(), tables: tables.newest() });
+    pub(super) fn new(tables: Tables, first: Memtable) -> Result<Arc<Self>, StoreError> {
+        let sources = Arc::new(tables.sources(&Sources::default())?);
+        let (active, frozen) = (Arc::new(first), Vec::new());
+        let view = Arc::new(View { active, frozen, tables: tables.newest(), sources });
         let views = Mutex::new(vec![Arc::downgrade(&view)]);
         let work = Work { merge_wanted: true, ..Work::default() };
-        Arc::new(Self {
+        Ok(Arc::new(Self {
             tables,
             view: RwLock::new(view),
             views,
+            publishing: Mutex::default(),
             work: Mutex::new(work),
             changed: Condvar::new(),
             writing: RwLock::new(None),
             #[cfg(test)]
             faults: super::tests::Faults::default(),
-        })
+        }))
     }
 
     /// At a start: what tables hold.
@@ -141,6 +149,21 @@ impl Shared {
         *view = next;
     }
 
+    /// Makes the tables as they are now part of the newest state, with the memtables that `frozen` leaves.
+    fn publish_tables(&self, frozen: impl Fn(&Arc<Memtable>) -> bool) -> Result<(), Failure> {
+        // One after the other, so that nobody puts an older state of the tables in the place of a newer one.
+        let _alone = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = Arc::clone(&self.view().sources);
+        let sources = Arc::new(self.tables.sources(&before).map_err(Failure::of)?);
+        self.publish(|view| View {
+            active: Arc::clone(&view.active),
+            frozen: view.frozen.iter().filter(|memtable| frozen(memtable)).cloned().collect(),
+            tables: self.tables.newest(),
+            sources,
+        });
+        Ok(())
+    }
+
     /// The oldest state of the tables that may still be read.
     fn oldest(&self) -> SeqNo {
         let newest = self.view().tables;
@@ -152,7 +175,12 @@ impl Shared {
     /// Puts another memtable in the place of the active one, of which nothing else changes.
     pub(super) fn replace_active(&self, new: Memtable) {
         let active = Arc::new(new);
-        self.publish(|view| View { active, frozen: view.frozen.clone(), tables: view.tables });
+        self.publish(|view| View {
+            active,
+            frozen: view.frozen.clone(),
+            tables: view.tables,
+            sources: Arc::clone(&view.sources),
+        });
     }
 
     /// Freezes the active memtable, which brings the store to `applied`, and begins `next`.
@@ -162,7 +190,7 @@ impl Shared {
         self.publish(|view| {
             number = view.active.number;
             let frozen = std::iter::once(&view.active).chain(&view.frozen).cloned().collect();
-            View { active: next, frozen, tables: view.tables }
+            View { active: next, frozen, tables: view.tables, sources: Arc::clone(&view.sources) }
         });
         self.work().brings.insert(number, applied);
         self.changed.notify_all();
@@ -281,11 +309,7 @@ impl Shared {
             self.tables.ingest(|give| memtable.in_order(give))
         });
         written?;
-        self.publish(|view| {
-            let frozen = view.frozen.iter().filter(|other| !Arc::ptr_eq(other, memtable)).cloned();
-            View { active: Arc::clone(&view.active), frozen: frozen.collect(), tables: self.tables.newest() }
-        });
-        Ok(())
+        self.publish_tables(|other| !Arc::ptr_eq(other, memtable))
     }
 
     fn run_merges(&self) {
@@ -314,11 +338,7 @@ impl Shared {
     fn merge(&self, goes_on: bool) -> Result<bool, Failure> {
         let wanted = goes_on || self.tables.wants_merge();
         let more = wanted && self.written(|| self.tables.merge(self.oldest()))?;
-        self.publish(|view| View {
-            active: Arc::clone(&view.active),
-            frozen: view.frozen.clone(),
-            tables: self.tables.newest(),
-        });
+        self.publish_tables(|_| true)?;
         self.tables.release(self.oldest()).map_err(Failure::of)?;
         Ok(more)
     }

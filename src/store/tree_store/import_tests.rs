@@ -2,9 +2,9 @@
 
 use super::import::{mark, open_old};
 use super::*;
-use crate::store::StoreRead;
 use crate::store::memory::MemoryStore;
 use crate::store::testkit::History;
+use crate::store::{StoreRead, StoreSnapshot};
 use std::path::PathBuf;
 
 const A: Ordinal = Ordinal(0);
@@ -47,7 +47,8 @@ fn assert_same(opened: &Opened, memory: &MemoryStore) {
     assert_eq!(opened.applied, memory.applied());
     assert_eq!(opened.namespace, *memory.namespace());
     for (file, info) in opened.namespace.files() {
-        let found = opened.reader.scan(file, info.dptr.generation, None, usize::MAX, true).unwrap();
+        let found =
+            opened.reader.snapshot().scan(file, info.dptr.generation, None, usize::MAX, true).unwrap();
         assert_eq!(found, memory.items(file));
     }
 }

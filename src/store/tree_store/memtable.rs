@@ -6,8 +6,8 @@
 //! needs and keeps it for the scans that go on from there.
 
 use super::super::keys;
-use crate::base::FileId;
 use crate::base::limits::{STORE_WINDOW_ITEMS, STORE_WINDOWS_MAX};
+use crate::base::{FileId, Prng, Seq};
 use bytes::Bytes;
 use foldhash::fast::FixedState;
 use std::cmp::Ordering as Order;
@@ -119,6 +119,8 @@ pub(super) struct Memtable {
     inner: RwLock<Inner>,
     /// The last commit that readers see.
     visible: AtomicU32,
+    /// The same, and the last entries applied by it.
+    newest: Mutex<(u32, [Seq; 2])>,
     windows: Mutex<Vec<Window>>,
     hash: FixedState,
 }
@@ -131,11 +133,12 @@ impl std::fmt::Debug for Memtable {
 
 impl Memtable {
     /// An empty one; `seed` is not known to those who choose ids.
-    pub(super) fn new(number: u64, seed: u64) -> Self {
+    pub(super) fn new(number: u64, seed: u64, applied: [Seq; 2]) -> Self {
         Self {
             number,
             inner: RwLock::new(Inner { slots: vec![0; SLOTS], ..Inner::default() }),
             visible: AtomicU32::new(0),
+            newest: Mutex::new((0, applied)),
             windows: Mutex::default(),
             hash: FixedState::with_seed(seed),
         }
@@ -148,6 +151,11 @@ impl Memtable {
     /// The last commit that may be seen.
     pub(super) fn visible(&self) -> u32 {
         self.visible.load(Ordering::Acquire)
+    }
+
+    /// The last commit that may be seen, and the last entries that are applied with it.
+    pub(super) fn newest(&self) -> (u32, [Seq; 2]) {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether nothing was ever committed.
@@ -165,8 +173,8 @@ impl Memtable {
         self.read().dead
     }
 
-    /// Makes one commit of updates, seen as a whole. To be called by one thread.
-    pub(super) fn commit<'a>(&self, updates: impl IntoIterator<Item = Update<'a>>) {
+    /// Makes one commit of updates, seen as a whole, which brings the store to `applied`. To be called by one thread.
+    pub(super) fn commit<'a>(&self, updates: impl IntoIterator<Item = Update<'a>>, applied: [Seq; 2]) {
         let commit = self.visible() + 1;
         let mut updates = updates.into_iter().peekable();
         while updates.peek().is_some() {
@@ -175,7 +183,9 @@ impl Memtable {
                 inner.append(&self.hash, commit, &update);
             }
         }
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         self.visible.store(commit, Ordering::Release);
+        *newest = (commit, applied);
     }
 
     /// What is known of an item as of `commit`: none if nothing is.
@@ -223,6 +233,36 @@ impl Memtable {
         part
     }
 
+    /// Some newest records of a file's generation by chance, `most` of them at most: the key, and whether the item is there
+    /// by it. Tells about how many there are as well.
+    pub(super) fn sample(
+        &self,
+        table: (FileId, u32),
+        commit: u32,
+        most: usize,
+        chance: &mut Prng,
+    ) -> (u64, Vec<(Vec<u8>, bool)>) {
+        let inner = self.read();
+        let Some(prefix) = inner.prefix_of.get(&table).copied() else { return (0, Vec::new()) };
+        let count = inner.recs.len() as u64;
+        let looked = count.min(most as u64);
+        let mut found = Vec::new();
+        for n in 0..looked {
+            let at = if looked == count { n } else { chance.below(count) };
+            let Some(rec) = usize::try_from(at).ok().and_then(|at| inner.recs.get(at)) else { continue };
+            if rec.prefix == prefix && rec.commit <= commit && commit < rec.replaced {
+                let key = [inner.prefixes[index_of(prefix)].key.as_slice(), inner.id(rec)].concat();
+                found.push((key, rec.len != DELETED));
+            }
+        }
+        (count * found.len() as u64 / looked.max(1), found)
+    }
+
+    /// Records, those that were replaced included.
+    pub(super) fn records(&self) -> u64 {
+        self.read().recs.len() as u64
+    }
+
     /// Gives the newest content of every item, in the order of their keys. To be called when nothing is committed any
     /// more.
     ///
@@ -264,12 +304,14 @@ impl Memtable {
     /// The same content without what was replaced, as one commit of a new table.
     pub(super) fn rebuilt(&self, number: u64) -> Self {
         let inner = self.read();
-        let new = Self { number, hash: self.hash.clone(), ..Self::new(number, 0) };
+        let (_, applied) = self.newest();
+        let new = Self { number, hash: self.hash.clone(), ..Self::new(number, 0, applied) };
         let newest = inner.recs.iter().filter(|rec| rec.replaced == NEVER);
-        new.commit(newest.map(|rec| {
+        let update = |rec: &'_ Rec| {
             let (file, generation) = inner.prefixes[index_of(rec.prefix)].table;
             Update { file, generation, id: inner.id(rec), value: inner.content(rec) }
-        }));
+        };
+        new.commit(newest.map(update), applied);
         new
     }
 }

@@ -2,7 +2,7 @@
 
 use super::memtable::{Memtable, RECORDS, Update};
 use crate::base::limits::STORE_WINDOW_ITEMS;
-use crate::base::{FileId, Prng};
+use crate::base::{FileId, Prng, Seq};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -21,12 +21,13 @@ fn random(prng: &mut Prng, ids: u64) -> (Key, Option<Vec<u8>>) {
 }
 
 fn commit(table: &Memtable, updates: &[(Key, Option<Vec<u8>>)]) {
-    table.commit(updates.iter().map(|((file, generation, id), value)| Update {
+    let updates = updates.iter().map(|((file, generation, id), value)| Update {
         file: *file,
         generation: *generation,
         id,
         value: value.as_deref(),
-    }));
+    });
+    table.commit(updates, [Seq(1); 2]);
 }
 
 fn walk(table: &Memtable, of: (FileId, u32), limit: usize, commit: u32) -> Vec<(Bytes, Option<Bytes>)> {
@@ -50,7 +51,7 @@ fn of_model(model: &Model, of: (FileId, u32)) -> Vec<(Bytes, Option<Bytes>)> {
 fn each_commit_is_seen_as_it_was_by_reads_and_walks_whatever_is_committed_later() {
     for seed in 0..20 {
         let mut prng = Prng::new(seed);
-        let table = Memtable::new(1, seed);
+        let table = Memtable::new(1, seed, [Seq(0); 2]);
         let mut states = vec![Model::new()];
         for _ in 0..40 {
             let count = prng.below(60);
@@ -95,7 +96,7 @@ fn each_commit_is_seen_as_it_was_by_reads_and_walks_whatever_is_committed_later(
 
 #[test]
 fn a_walk_over_many_items_sorts_a_part_at_a_time_and_sees_what_comes_meanwhile() {
-    let table = Memtable::new(1, 3);
+    let table = Memtable::new(1, 3, [Seq(0); 2]);
     let count = STORE_WINDOW_ITEMS * 3 + 5;
     let key = |n: usize| (FileId(1), 0, (n * 2).to_string().into_bytes());
     let updates: Vec<_> = (0..count).map(|n| (key(n), Some(vec![1]))).collect();
@@ -120,10 +121,10 @@ fn a_walk_over_many_items_sorts_a_part_at_a_time_and_sees_what_comes_meanwhile()
 
 #[test]
 fn records_of_the_store_come_first_and_under_their_own_keys() {
-    let table = Memtable::new(1, 1);
+    let table = Memtable::new(1, 1, [Seq(0); 2]);
     let record = Update { file: RECORDS.0, generation: RECORDS.1, id: &[0, 1, 1], value: Some(b"x") };
     let item = Update { file: FileId(1), generation: 0, id: b"a", value: None };
-    table.commit([item, record]);
+    table.commit([item, record], [Seq(1); 2]);
     let mut keys = Vec::new();
     let each = |key: &[u8], _: Option<&[u8]>| {
         keys.push(key.to_vec());

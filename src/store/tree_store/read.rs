@@ -1,32 +1,25 @@
 //! Reads of the store: memtables, the newest first, over the tables.
 
-use super::super::{StoreError, StoreRead, keys};
+use super::super::{Fits, StoreError, StoreRead, StoreSnapshot, Tried, keys};
+use super::blocks::{CachedRead, Reading, Stop, tried};
+use super::estimate::Counted;
 use super::flush::{Shared, View};
 use super::memtable::{Memtable, Part, RECORDS};
-use crate::base::FileId;
+use crate::base::{FileId, Seq};
 use bytes::Bytes;
-use std::sync::{Arc, Mutex, PoisonError};
+use lsm_tree::{UserKey, UserValue};
+use std::sync::Arc;
 
 /// Values longer than this are handed out without a copy (bytes).
-const SHARE_FROM: usize = 4096;
+pub(super) const SHARE_FROM: usize = 4096;
 /// Updates of a memtable that are looked at together, at least.
 const STEP: usize = 64;
 
-/// Reads of the store, from any thread. Each call sees a state between two batches.
+/// Reads of the store, from any thread.
+#[derive(Clone)]
 pub struct StoreReader {
     shared: Arc<Shared>,
-    /// Of this reader alone, not of its clones.
-    pin: Mutex<Pin>,
-}
-
-/// Which state reads see.
-enum Pin {
-    /// The newest.
-    None,
-    /// That of the first read to come.
-    Wanted,
-    /// This one, up to that commit of its active memtable.
-    Taken(Arc<View>, u32),
+    cached: Option<CachedRead>,
 }
 
 impl std::fmt::Debug for StoreReader {
@@ -35,36 +28,15 @@ impl std::fmt::Debug for StoreReader {
     }
 }
 
-impl Clone for StoreReader {
-    fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.shared))
-    }
-}
-
 impl StoreReader {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, pin: Mutex::new(Pin::None) }
+        Self { shared, cached: None }
     }
 
-    /// The newest state, whatever is pinned.
-    pub(super) fn newest(&self) -> Snapshot<'_> {
-        Snapshot::newest(&self.shared, self.shared.view())
-    }
-
-    fn snapshot(&self) -> Snapshot<'_> {
-        let mut pin = self.pin.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Pin::Taken(view, commit) = &*pin {
-            return Snapshot { shared: &self.shared, view: Arc::clone(view), commit: *commit };
-        }
-        let snapshot = self.newest();
-        if let Pin::Wanted = *pin {
-            *pin = Pin::Taken(Arc::clone(&snapshot.view), snapshot.commit);
-        }
-        snapshot
-    }
-
-    fn set_pin(&self, pin: Pin) {
-        *self.pin.lock().unwrap_or_else(PoisonError::into_inner) = pin;
+    /// With this way to read what the page cache holds. Without one nothing is cold: every read waits for the disk.
+    #[must_use]
+    pub fn with_cached_reads(self, cached: CachedRead) -> Self {
+        Self { cached: Some(cached), ..self }
     }
 
     #[cfg(test)]
@@ -74,16 +46,40 @@ impl StoreReader {
 }
 
 impl StoreRead for StoreReader {
-    fn pin(&self) {
-        self.set_pin(Pin::Wanted);
-    }
+    type Snapshot = Snapshot;
 
-    fn unpin(&self) {
-        self.set_pin(Pin::None);
+    fn snapshot(&self) -> Snapshot {
+        Snapshot { cached: self.cached, ..Snapshot::newest(&self.shared) }
+    }
+}
+
+/// See [`StoreSnapshot`].
+pub struct Snapshot {
+    shared: Arc<Shared>,
+    view: Arc<View>,
+    /// The last commit of the active memtable that is part of it.
+    commit: u32,
+    applied: [Seq; 2],
+    cached: Option<CachedRead>,
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Snapshot(applied {:?})", self.applied)
+    }
+}
+
+impl StoreSnapshot for Snapshot {
+    fn applied(&self) -> [Seq; 2] {
+        self.applied
     }
 
     fn get(&self, file: FileId, generation: u32, id: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        self.snapshot().get((file, generation), id)
+        if let Some(found) = self.find_in_memory((file, generation), id) {
+            return Ok(found);
+        }
+        let key = key_of((file, generation), id);
+        Ok(self.shared.tables.get(&key, self.view.tables)?.map(to_bytes))
     }
 
     fn scan(
@@ -94,22 +90,75 @@ impl StoreRead for StoreReader {
         limit: usize,
         with_values: bool,
     ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
-        self.snapshot().scan(file, generation, after, limit, with_values)
+        let range = keys::range(file, generation, after);
+        let stored = self.shared.tables.range(range, self.view.tables);
+        let stored = stored.map(|found| found.map(|found| item_of(found, with_values)));
+        self.merge((file, generation), after, limit, with_values, stored)
+    }
+
+    fn items_at_most(&self, file: FileId, generation: u32) -> u64 {
+        let in_memory: u64 = self.memtables().map(|(memtable, _)| memtable.records()).sum();
+        in_memory + self.view.sources.at_most((file, generation))
+    }
+
+    fn estimate(&self, file: FileId, generation: u32, fits: Fits) -> Result<u64, StoreError> {
+        Self::waited(self.counted().estimate((file, generation), fits))
+    }
+
+    fn try_get(&self, file: FileId, generation: u32, id: &[u8]) -> Result<Tried<Option<Bytes>>, StoreError> {
+        let Some(cached) = self.cached else { return self.get(file, generation, id).map(Tried::Done) };
+        if let Some(found) = self.find_in_memory((file, generation), id) {
+            return Ok(Tried::Done(found));
+        }
+        let key = key_of((file, generation), id);
+        let found = self.shared.tables.try_get(&self.view.sources, Reading::Cached(cached), &key);
+        tried(found.map(|value| value.map(to_bytes)))
+    }
+
+    fn try_scan(
+        &self,
+        file: FileId,
+        generation: u32,
+        after: Option<&[u8]>,
+        limit: usize,
+        with_values: bool,
+    ) -> Result<Tried<Vec<(Bytes, Bytes)>>, StoreError> {
+        let Some(cached) = self.cached else {
+            return self.scan(file, generation, after, limit, with_values).map(Tried::Done);
+        };
+        let range = keys::range(file, generation, after);
+        let how = Reading::Cached(cached);
+        let stored = self.shared.tables.try_range(&self.view.sources, how, &range, with_values);
+        let item = |(key, value): (Vec<u8>, Bytes)| (Bytes::copy_from_slice(keys::id_of(&key)), value);
+        let stored = stored.map(|found| found.map(item));
+        tried(self.merge((file, generation), after, limit, with_values, stored))
     }
 }
 
-/// One state between two batches.
-pub(super) struct Snapshot<'s> {
-    shared: &'s Shared,
-    view: Arc<View>,
-    commit: u32,
+impl Snapshot {
+    fn counted(&self) -> Counted<'_> {
+        let memtables = self.memtables().collect();
+        Counted { memtables, sources: &self.view.sources, tables: &self.shared.tables }
+    }
 }
 
-impl<'s> Snapshot<'s> {
-    /// The newest state of a view.
-    pub(super) fn newest(shared: &'s Shared, view: Arc<View>) -> Self {
-        let commit = view.active.visible();
-        Self { shared, view, commit }
+fn key_of(table: (FileId, u32), id: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(14 + id.len());
+    keys::item(&mut key, table.0, table.1, id);
+    key
+}
+
+fn item_of((key, value): (UserKey, UserValue), with_values: bool) -> (Bytes, Bytes) {
+    let value = if with_values { to_bytes(value) } else { Bytes::new() };
+    (Bytes::copy_from_slice(keys::id_of(&key)), value)
+}
+
+impl Snapshot {
+    /// The newest state.
+    pub(super) fn newest(shared: &Arc<Shared>) -> Self {
+        let view = shared.view();
+        let (commit, applied) = view.active.newest();
+        Self { shared: Arc::clone(shared), view, commit, applied, cached: None }
     }
 
     /// Memtables, the newest first, and the last commit of each that is part of this state.
@@ -118,33 +167,17 @@ impl<'s> Snapshot<'s> {
         std::iter::once((self.view.active.as_ref(), self.commit)).chain(frozen)
     }
 
-    fn get(&self, table: (FileId, u32), id: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        for (memtable, commit) in self.memtables() {
-            if let Some(found) = memtable.get(table, id, commit) {
-                return Ok(found);
-            }
-        }
-        let mut key = Vec::with_capacity(14 + id.len());
-        keys::item(&mut key, table.0, table.1, id);
-        Ok(self.shared.tables.get(&key, self.view.tables)?.map(to_bytes))
+    /// The error that a read which waits ends with.
+    fn waited<T>(result: Result<T, Stop>) -> Result<T, StoreError> {
+        result.map_err(|stop| match stop {
+            Stop::Failed(error) => error,
+            Stop::Cold => unreachable!("a read that waits for the disk is never cold"),
+        })
     }
 
-    pub(super) fn scan(
-        &self,
-        file: FileId,
-        generation: u32,
-        after: Option<&[u8]>,
-        limit: usize,
-        with_values: bool,
-    ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
-        let range = keys::range(file, generation, after);
-        let stored = self.shared.tables.range(range, self.view.tables);
-        let stored = stored.map(|found| {
-            let (key, value) = found?;
-            let value = if with_values { to_bytes(value) } else { Bytes::new() };
-            Ok((Bytes::copy_from_slice(keys::id_of(&key)), value))
-        });
-        self.merge((file, generation), after, limit, with_values, stored)
+    /// What is known of an item without the tables; none if nothing is.
+    fn find_in_memory(&self, table: (FileId, u32), id: &[u8]) -> Option<Option<Bytes>> {
+        self.memtables().find_map(|(memtable, commit)| memtable.get(table, id, commit))
     }
 
     /// Every record of the store itself.
@@ -158,14 +191,14 @@ impl<'s> Snapshot<'s> {
     }
 
     /// Up to `limit` items behind `after`: of each the newest content that a memtable has, or what is stored.
-    fn merge(
+    fn merge<E>(
         &self,
         table: (FileId, u32),
         after: Option<&[u8]>,
         limit: usize,
         with_values: bool,
-        stored: impl Iterator<Item = Result<(Bytes, Bytes), StoreError>>,
-    ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        stored: impl Iterator<Item = Result<(Bytes, Bytes), E>>,
+    ) -> Result<Vec<(Bytes, Bytes)>, E> {
         let mut stored = stored.peekable();
         let mut found = Vec::new();
         let mut after = after.map(Bytes::copy_from_slice);

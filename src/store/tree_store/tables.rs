@@ -5,14 +5,17 @@
 //!   the manifest that names them, then the file `current` that names the manifest, then its directory.
 //! - Invariant: nothing that a manifest names is ever changed; what no manifest names is removed when the tree is
 //!   opened, after the manifest was checked.
-//! - Boundary: `current` and the manifest are checked here, as the tree believes what they say. Blocks of tables carry
+//! - Boundary: `current`, the manifest and the ends of tables are checked here, as the tree believes what they say. Blocks of tables carry
 //!   checksums that the tree checks at each read.
 
 use super::super::StoreError;
+use super::archive;
+use super::blocks::{Blocks, Reading, Sources, Stop};
 use crate::base::limits::{
     STORE_CACHE, STORE_MANIFEST_MAX, STORE_MERGE_BYTES, STORE_MERGE_RUNS, STORE_TABLE, STORE_TABLES_MAX,
 };
 use crate::base::{Fault, read_at_most};
+use bytes::Bytes;
 use lsm_tree::compaction::Leveled;
 use lsm_tree::config::{CompressionPolicy, PinningPolicy};
 use lsm_tree::{
@@ -35,6 +38,7 @@ pub(super) type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 /// What is on disk.
 pub(super) struct Tables {
     tree: AnyTree,
+    pub(super) blocks: Blocks,
     visible: SequenceNumberCounter,
     dir: PathBuf,
 }
@@ -49,9 +53,13 @@ impl Tables {
         })?;
         let (next, visible) = (SequenceNumberCounter::default(), SequenceNumberCounter::default());
         let all = PinningPolicy::all;
+        let blocks = Blocks {
+            cache: Arc::new(Cache::with_capacity_bytes(STORE_CACHE)),
+            files: Arc::new(DescriptorTable::new(STORE_TABLES_MAX)),
+        };
         let tree = Config::new(dir, next.clone(), visible.clone())
-            .use_cache(Arc::new(Cache::with_capacity_bytes(STORE_CACHE)))
-            .use_descriptor_table(Some(Arc::new(DescriptorTable::new(STORE_TABLES_MAX))))
+            .use_cache(Arc::clone(&blocks.cache))
+            .use_descriptor_table(Some(Arc::clone(&blocks.files)))
             .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
             .index_block_partitioning_policy(all(true))
             .filter_block_partitioning_policy(all(true))
@@ -62,7 +70,7 @@ impl Tables {
         let first = tree.get_highest_persisted_seqno().map_or(0, |seqno| seqno + 1);
         next.set(first);
         visible.set(first);
-        Ok(Self { tree, visible, dir: dir.to_owned() })
+        Ok(Self { tree, blocks, visible, dir: dir.to_owned() })
     }
 
     /// What is visible now, for [`Self::get`] and [`Self::range`].
@@ -72,6 +80,35 @@ impl Tables {
 
     pub(super) fn get(&self, key: &[u8], at: SeqNo) -> Result<Option<lsm_tree::UserValue>, StoreError> {
         self.tree.get(key, at).map_err(|error| failed("reading the store", error))
+    }
+
+    /// The tables as they are now, for reads that do not wait; what is known from `before` is not read again.
+    pub(super) fn sources(&self, before: &Sources) -> Result<Sources, StoreError> {
+        let version = self.tree.current_version();
+        let runs = version.iter_levels().flat_map(|level| level.iter().map(|run| run.to_vec()));
+        Sources::new(runs, self.tree.id(), before, &self.blocks)
+            .map_err(|error| failed("reading the index of a table of the store", error))
+    }
+
+    /// As [`Self::get`], of the tables as they were then, unless it would have to wait for the disk.
+    pub(super) fn try_get(
+        &self,
+        sources: &Sources,
+        how: Reading,
+        key: &[u8],
+    ) -> Result<Option<lsm_tree::UserValue>, Stop> {
+        sources.get(&self.blocks, how, key)
+    }
+
+    /// As [`Self::range`], of the tables as they were then, up to where it would have to wait for the disk.
+    pub(super) fn try_range<'s>(
+        &'s self,
+        sources: &'s Sources,
+        how: Reading,
+        range: &'s Range,
+        with_values: bool,
+    ) -> impl Iterator<Item = Result<(Vec<u8>, Bytes), Stop>> + 's {
+        sources.range(&self.blocks, how, range, with_values)
     }
 
     pub(super) fn range(
@@ -197,6 +234,18 @@ fn check(dir: &Path) -> Result<(), StoreError> {
     if xxh3_128(&manifest) != sum {
         return Err(damaged(&format!("the checksum of the manifest {name} is wrong")));
     }
+    let tables = archive::tables_of(&manifest)
+        .map_err(|error| damaged(&format!("the manifest {name} cannot be read: {error}")))?;
+    for number in tables {
+        // One that is missing is told of by the tree.
+        let file = match File::open(dir.join("tables").join(number.to_string())) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            file => file.map_err(disk)?,
+        };
+        let whole = archive::check_table(&file).map_err(disk)?;
+        whole
+            .map_err(|why| StoreError::Damaged { what: "a table", why: format!("table {number}: {why}") })?;
+    }
     for found in std::fs::read_dir(dir.join("tables")).map_err(disk)? {
         let found = found.map_err(disk)?;
         let name = found.file_name();
@@ -226,7 +275,7 @@ fn damaged(why: &str) -> StoreError {
     StoreError::Damaged { what: "the list of its tables", why: why.to_owned() }
 }
 
-fn failed(doing: &'static str, error: lsm_tree::Error) -> StoreError {
+pub(super) fn failed(doing: &'static str, error: lsm_tree::Error) -> StoreError {
     match error {
         // A file that ends too early was cut, which no disk does by itself.
         lsm_tree::Error::Io(error)

@@ -1,6 +1,6 @@
 //! The store on disk against the one in memory: the same histories, reopened, killed, purged, short of room.
 
-use super::super::StoreRead;
+use super::super::{StoreRead, StoreSnapshot};
 use super::*;
 use crate::base::Prng;
 use crate::format::dptr::Flags;
@@ -19,7 +19,7 @@ pub(super) type Dump = Vec<(FileId, u32, Vec<(Bytes, Bytes)>)>;
 fn dump(namespace: &Namespace, reader: &StoreReader) -> Dump {
     let one = |(id, info): (FileId, &crate::store::namespace::FileInfo)| {
         let generation = info.dptr.generation;
-        (id, generation, reader.scan(id, generation, None, usize::MAX, true).unwrap())
+        (id, generation, reader.snapshot().scan(id, generation, None, usize::MAX, true).unwrap())
     };
     namespace.files().map(one).collect()
 }
@@ -172,10 +172,10 @@ fn changes_of_one_item_in_one_call_count_in_their_order() {
     let second = history.seal(R, &[gone(b"b"), put(file, b"b", b"2"), put(file, b"c", b"1"), gone(b"c")]);
     opened.writer.apply(R, &[first, second]).unwrap();
     let check = |reader: &StoreReader| {
-        let found = reader.scan(file, 0, None, 9, true).unwrap();
+        let found = reader.snapshot().scan(file, 0, None, 9, true).unwrap();
         assert_eq!(found, [(Bytes::from_static(b"b"), Bytes::from_static(b"2"))]);
-        assert_eq!(reader.get(file, 0, b"a").unwrap(), None);
-        assert_eq!(reader.get(file, 0, b"c").unwrap(), None);
+        assert_eq!(reader.snapshot().get(file, 0, b"a").unwrap(), None);
+        assert_eq!(reader.snapshot().get(file, 0, b"c").unwrap(), None);
     };
     check(&opened.reader);
     // The same once it is in a table, and after a restart.
@@ -197,12 +197,12 @@ fn duplicates_change_nothing_and_gaps_are_refused_without_harm() {
     assert!(matches!(gap, Err(StoreError::OutOfOrder { .. })), "{gap:?}");
     opened.writer.apply(R, &[first.clone(), second]).unwrap();
     opened.writer.apply(R, &[first]).unwrap();
-    assert_eq!(opened.reader.get(file, 0, b"a").unwrap().as_deref(), Some(&b"2"[..]));
+    assert_eq!(opened.reader.snapshot().get(file, 0, b"a").unwrap().as_deref(), Some(&b"2"[..]));
     assert_eq!(opened.writer.applied(), [Seq(4), Seq(0)]);
 }
 
 #[test]
-fn pinned_reads_see_one_state_until_they_are_unpinned_whatever_is_written_to_tables() {
+fn a_snapshot_shows_the_state_of_its_numbers_whatever_is_written_to_tables() {
     let dir = tempfile::tempdir().unwrap();
     let mut opened = TreeStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
     let (mut history, file) = with_orders(&mut opened);
@@ -210,26 +210,30 @@ fn pinned_reads_see_one_state_until_they_are_unpinned_whatever_is_written_to_tab
         let batch = history.seal(R, &[put(file, b"x", value), put(file, b"y", value)]);
         writer.apply(R, &[batch]).unwrap();
     };
-    let read = |id: &[u8]| opened.reader.get(file, 0, id).unwrap();
     set_both(&mut opened.writer, b"1");
-    opened.reader.pin();
+    let snapshot = opened.reader.snapshot();
+    let applied = opened.writer.applied();
+    assert_eq!(snapshot.applied(), applied);
+    let read = |id: &[u8]| snapshot.get(file, 0, id).unwrap();
     assert_eq!(read(b"x").as_deref(), Some(&b"1"[..]));
     set_both(&mut opened.writer, b"2");
     assert_eq!(read(b"y").as_deref(), Some(&b"1"[..]));
-    assert_eq!(opened.reader.scan(file, 0, None, 9, true).unwrap()[1].1[..], b"1"[..]);
-    assert_eq!(opened.reader.clone().get(file, 0, b"y").unwrap().as_deref(), Some(&b"2"[..]));
-    // Through flushes, and through merges that drop what the pin still sees.
+    assert_eq!(snapshot.scan(file, 0, None, 9, true).unwrap()[1].1[..], b"1"[..]);
+    assert_eq!(opened.reader.snapshot().get(file, 0, b"y").unwrap().as_deref(), Some(&b"2"[..]));
+    // Through flushes, and through merges that drop what it still sees.
     for _ in 0..2 * crate::base::limits::STORE_MERGE_RUNS {
         set_both(&mut opened.writer, b"2");
         opened.writer.checkpoint().unwrap();
+        assert_eq!(opened.reader.snapshot().applied(), opened.writer.applied());
     }
     opened.reader.shared().merged();
     assert_eq!(read(b"x").as_deref(), Some(&b"1"[..]));
-    assert_eq!(opened.reader.scan(file, 0, None, 9, true).unwrap()[1].1[..], b"1"[..]);
-    opened.reader.unpin();
-    let batch = history.seal(R, &[put(file, b"y", b"3")]);
-    opened.writer.apply(R, &[batch]).unwrap();
-    assert_eq!(opened.reader.get(file, 0, b"y").unwrap().as_deref(), Some(&b"3"[..]));
+    assert_eq!(snapshot.scan(file, 0, None, 9, true).unwrap()[1].1[..], b"1"[..]);
+    assert_eq!(snapshot.applied(), applied);
+    drop(opened);
+    // A store that was just opened has numbers, too.
+    let opened = TreeStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
+    assert_eq!(opened.reader.snapshot().applied(), opened.applied);
 }
 
 #[test]
@@ -252,9 +256,9 @@ fn a_batch_that_cannot_be_applied_leaves_what_was_and_the_store_goes_on() {
     });
     let refused = opened.writer.apply(R, &[good.clone(), bad]);
     assert!(matches!(refused, Err(StoreError::Damaged { .. })), "{refused:?}");
-    assert_eq!(opened.reader.get(file, 0, b"a").unwrap(), None);
+    assert_eq!(opened.reader.snapshot().get(file, 0, b"a").unwrap(), None);
     opened.writer.apply(R, &[good]).unwrap();
-    assert_eq!(opened.reader.get(file, 0, b"a").unwrap().as_deref(), Some(&b"1"[..]));
+    assert_eq!(opened.reader.snapshot().get(file, 0, b"a").unwrap().as_deref(), Some(&b"1"[..]));
     assert_eq!(opened.writer.applied(), [Seq(3), Seq(0)]);
 }
 
@@ -268,10 +272,12 @@ fn large_values_and_odd_ids_come_back_whole_and_in_order() {
     for id in ids {
         opened.writer.apply(R, &[history.seal(R, &[put(file, id, &big)])]).unwrap();
     }
-    let found = opened.reader.scan(file, 0, None, 9, false).unwrap();
+    let found = opened.reader.snapshot().scan(file, 0, None, 9, false).unwrap();
     assert_eq!(found.iter().map(|(id, _)| &id[..]).collect::<Vec<_>>(), ids);
-    assert!(opened.reader.get(file, 0, &[255; 255]).unwrap().is_some_and(|value| value[..] == big));
-    let found = opened.reader.scan(file, 0, Some(b"a"), 1, false).unwrap();
+    assert!(
+        opened.reader.snapshot().get(file, 0, &[255; 255]).unwrap().is_some_and(|value| value[..] == big)
+    );
+    let found = opened.reader.snapshot().scan(file, 0, Some(b"a"), 1, false).unwrap();
     assert_eq!(&found[0].0[..], ids[2]);
 }
 
@@ -298,12 +304,12 @@ fn a_reader_never_sees_half_a_batch() {
         scope.spawn(|| {
             let mut last = 0;
             while !done.load(std::sync::atomic::Ordering::Acquire) {
-                let found = reader.scan(file, 0, None, 99, true).unwrap();
+                let found = reader.snapshot().scan(file, 0, None, 99, true).unwrap();
                 assert!(found.is_empty() || found.len() == 20);
                 assert!(found.iter().all(|(_, value)| value == &found[0].1), "{found:?}");
                 // Single reads in a row never go back.
                 for id in 0..20_u8 {
-                    let value = reader.get(file, 0, &[id]).unwrap();
+                    let value = reader.snapshot().get(file, 0, &[id]).unwrap();
                     let number = value.map_or(0, |v| u32::from_le_bytes(v[..].try_into().unwrap()));
                     assert!(number >= last, "{number} after {last}");
                     last = number;
@@ -424,7 +430,7 @@ fn what_finds_no_room_is_written_when_there_is_some_and_what_fails_otherwise_is_
         opened.writer.checkpoint().unwrap_err();
         assert_eq!(opened.writer.failed.is_none(), passes, "errno {errno}, then {look}");
         // It is read as before.
-        assert!(opened.reader.scan(file, 0, None, 9, true).unwrap().is_empty());
+        assert!(opened.reader.snapshot().scan(file, 0, None, 9, true).unwrap().is_empty());
         faults.set(0);
         let before = faults.flushes();
         let batch = history.seal(R, &[put(file, b"a", b"1")]);
@@ -462,5 +468,5 @@ fn while_nothing_can_be_written_little_is_taken_and_the_fault_is_told() {
     opened.writer.apply(R, &[history.seal(R, &[put(file, b"a", b"1")])]).unwrap();
     let applied = opened.writer.applied();
     assert_eq!(opened.writer.checkpoint().unwrap(), applied);
-    assert_eq!(opened.reader.scan(file, 0, None, usize::MAX, false).unwrap().len(), taken + 1);
+    assert_eq!(opened.reader.snapshot().scan(file, 0, None, usize::MAX, false).unwrap().len(), taken + 1);
 }

@@ -140,7 +140,12 @@ fn each_field_of_info_about_the_node_tells_what_it_says() {
     section(
         &mut rig,
         "keyspace",
-        &["# Keyspace", "db0:keys=4,expires=0,avg_ttl=0", "hot_backup_record_files:3"],
+        &[
+            "# Keyspace",
+            "db0:keys=4,expires=0,avg_ttl=0",
+            "hot_backup_keys_are_estimate:0",
+            "hot_backup_record_files:3",
+        ],
     );
     let persistence = [
         "# Persistence",

@@ -1,5 +1,6 @@
 //! Proves what a client of the door sees, with a small database in memory in place of the engine.
 
+mod cold;
 mod commands;
 pub(crate) mod cost;
 mod ends;
