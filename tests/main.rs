@@ -30,4 +30,5 @@ mod volumes;
 mod volumes_crash;
 mod volumes_limits;
 mod volumes_model;
+mod volumes_rot;
 mod wrong_peer;

@@ -1,7 +1,7 @@
 //! `status`: one calm screen, JSON, or either of them each second.
 
 use super::failure::{Answer, Done, Failure};
-use super::out::{say, seconds, visible};
+use super::out::{say, seconds, utc, visible};
 use super::{Context, ask};
 use crate::base::shown::{bytes, count, counted};
 use crate::engine::admin::{AdminRequest, ReplayView, Status, VolumeView};
@@ -211,6 +211,12 @@ pub(crate) fn screen(s: &Status) -> String {
     line("clients", format!("{} connected; {refused}", count(s.clients)));
     for volume in s.volumes.iter().filter(|volume| volume.clients > 0) {
         line("volume", volume_line(volume));
+    }
+    if s.scrub.running {
+        line("scrub", super::scrub::line(&s.scrub));
+    } else if s.scrub.last_ended_ms > 0 {
+        let wrong = counted(s.scrub.last_wrong, "place was wrong", "places were wrong");
+        line("scrub", format!("last ended {}; {wrong}", utc(s.scrub.last_ended_ms)));
     }
     line("up", seconds(s.uptime_seconds));
     for trouble in &s.troubles {

@@ -49,12 +49,15 @@ impl Need {
             | AdminRequest::AccountList
             | AdminRequest::FileList { .. }
             | AdminRequest::LogShow { .. }
+            | AdminRequest::ScrubStop
             | AdminRequest::DivergedList => Self::Nothing,
             AdminRequest::SetDptr { set, clear, ack: None, .. } if set.is_empty() && clear.is_empty() => {
                 Self::Nothing
             }
             AdminRequest::Takeover { .. } => Self::Journal,
-            AdminRequest::StartAlone | AdminRequest::StartAloneAcceptLoss => Self::Replayed,
+            AdminRequest::StartAlone | AdminRequest::StartAloneAcceptLoss | AdminRequest::Scrub { .. } => {
+                Self::Replayed
+            }
             AdminRequest::AccountCreate { .. }
             | AdminRequest::AccountDelete { .. }
             | AdminRequest::AccountRename { .. }

@@ -16,14 +16,14 @@ use crate::pair::LinkSession;
 use crate::store::memory::MemoryStore;
 use crate::store::namespace::Namespace;
 
-const DISK: FileId = FileId(11);
+pub(in super::super) const DISK: FileId = FileId(11);
 
 fn config() -> EngineConfig {
     EngineConfig { segment_bytes: 256 << 10, quota_bytes: 8 << 30, ..test_kit::config(0) }
 }
 
-/// A node that serves the volume `acc/disk`, with its first segment at hand.
-fn core() -> Core<MemoryStore> {
+/// A node that serves the volume `acc/disk` of 1 GiB, with its first segment at hand.
+pub(in super::super) fn core() -> Core<MemoryStore> {
     let dptr = |kind, account, name: &str| Dptr {
         kind,
         flags: Flags::L,

@@ -21,6 +21,7 @@ use super::overlay::Overlay;
 use super::peer::Peer;
 use super::retention::Room;
 use super::roles::{Roles, Stage};
+use super::scrub::Scrubs;
 use super::standstill::DiskTrouble;
 use crate::base::{AckLevel, Now, Ordinal};
 use crate::format::control::Role;
@@ -60,6 +61,7 @@ pub(super) struct Core<S: StoreRead> {
     pub(super) listing: Option<Listing>,
     pub(super) incidents: Incidents,
     pub(super) damage: Damage,
+    pub(super) scrubs: Scrubs,
     pub(super) room: Room,
     /// Set by whatever may let something else go on.
     pub(super) dirty: bool,
@@ -103,6 +105,7 @@ impl<S: StoreRead> Core<S> {
             listing: None,
             incidents: Incidents::default(),
             damage: Damage::default(),
+            scrubs: Scrubs::default(),
             room: Room::default(),
             dirty: true,
             stopping: false,

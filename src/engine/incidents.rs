@@ -78,8 +78,10 @@ matters! {
         "keep both directories and ask for help: the two nodes may differ";
     ItemDamaged "item-damaged" Critical []
         "check the disk (`dmesg`); the peer may still have it: read it there, and put it again";
-    VolumeDamaged "volume-damaged" Critical []
+    VolumeDamaged "volume-damaged" Critical ["volume-whole"]
         "check the disk (`dmesg`); the peer may still have it: read it there, and write it again";
+    ChecksumsLost "checksums-lost" Critical []
+        "check the disk (`dmesg`); run `hot-backup scrub`: until then the volume's reads are not checked";
     // Troubles of the pair.
     PeerLost "peer-lost" Warning ["peer-follows" "following"]
         "look at the peer and the network between; the nodes connect by themselves";
@@ -136,6 +138,8 @@ matters! {
     Standby "standby" Notice [] "";
     TailCut "tail-cut" Notice [] "";
     Copied "copied" Notice [] "";
+    ChecksumMended "checksum-mended" Notice [] "";
+    Scrubbed "scrubbed" Notice [] "";
 }
 
 /// The table of all matters, as documents show it.

@@ -98,16 +98,13 @@ impl<S: StoreRead> Core<S> {
             at_risk: AtRisk { entries: behind, bytes: risk_bytes, seconds: risk_age },
             link: self.link_view(),
             announced: self.announced().0,
-            volumes: Vec::new(),
+            scrub: self.scrub_view(),
             clients,
             incidents: self.incidents.count(),
             refused,
-            resp_refused: 0,
-            nbd_refused: 0,
             last_incident: self.incidents.recent().next_back().map(|incident| incident.text.clone()),
-            log_lines_lost: 0,
-            longest_round_ms: 0.0,
             uptime_seconds: seconds(self.now.mono.0),
+            ..Status::default()
         }
     }
 

@@ -28,7 +28,7 @@ use crate::base::limits::{
 use crate::base::{Mono, Now, Rank};
 use crate::engine::incidents::Matter;
 use crate::engine::{
-    ClientDoor, Effect, Engine, Event, Incident, JournalEvent, PrepareSegment, StoreEffect, Tls,
+    ClientDoor, Effect, Engine, Event, Incident, JournalEvent, PrepareSegment, ScrubEffect, StoreEffect, Tls,
 };
 use crate::io::{Completion, Driver, Op, Outcome, Token, processor_time};
 use crate::store::StoreRead;
@@ -190,6 +190,8 @@ pub(crate) struct Workers {
     pub(crate) files: Sender<FileJob>,
     /// Applies to the store.
     pub(crate) apply: Sender<Apply>,
+    /// Reads everything, now and then.
+    pub(crate) scrub: Sender<ScrubEffect>,
     /// Read of the store what is not in memory.
     pub(crate) fetches: Sender<StoreFetch>,
     /// Tells people.
@@ -387,6 +389,7 @@ impl<B: Brain> CoreThread<B> {
         }
         if self.brain.is_up() {
             self.is_up = true;
+            let _ = self.workers.apply.send(Apply::Replayed);
             let _ = self.workers.manager.try_send(manager::Life::Up);
         } else {
             let (done, total) = self.brain.replayed();
@@ -439,6 +442,9 @@ impl<B: Brain> CoreThread<B> {
                 if let Some(ordered) = self.volumes.perform(turn, effect) {
                     let _ = workers.apply.send(Apply::Volume(ordered));
                 }
+            }
+            Effect::Scrub(effect) => {
+                let _ = workers.scrub.send(effect);
             }
             Effect::File(effect) => {
                 let _ = workers.files.send(FileJob::File(effect));

@@ -6,8 +6,8 @@ use super::world::{Ev, SEGMENT_BYTES, World};
 use crate::base::{AckLevel, Fault, FileId, JournalKind, Round, SegmentIndex, Seq};
 use crate::engine::{
     Allocation, ClientEffect, Effect, FileEffect, FileEvent, Incident, JournalEffect, JournalEvent,
-    LinkEffect, PrepareSegment, ReadSegment, RemoveSegment, StoreEffect, StoreEvent, VolumeEffect,
-    VolumeEvent,
+    LinkEffect, PrepareSegment, ReadSegment, RemoveSegment, ScrubEffect, StoreEffect, StoreEvent,
+    VolumeEffect, VolumeEvent,
 };
 use crate::format::batch::{Batch, BatchBuilder, Seal};
 use crate::format::control::Control;
@@ -41,6 +41,7 @@ impl World {
                 self.node_after(us, n, Ev::Fetched(fetch, file, generation, part));
             }
             Effect::Volume(effect) => self.volume_effect(n, effect),
+            Effect::Scrub(effect) => self.scrub_effect(n, effect),
             Effect::File(FileEffect::WriteControl { write, bytes }) => self.write_control(n, write, bytes),
             Effect::File(FileEffect::SaveDiverged { save, file, first, bytes }) => {
                 self.nodes[n].disk.save_diverged(file, first, bytes);
@@ -156,6 +157,9 @@ impl World {
                 ("volume-allocation", file.0, *offset)
             }
             Effect::Volume(VolumeEffect::Forget { file }) => ("forget-volume", file.0, 0),
+            Effect::Scrub(ScrubEffect::Begin { job, part, .. }) => ("scrub", *job, part.place().0.0),
+            Effect::Scrub(ScrubEffect::Stop) => ("scrub-stop", 0, 0),
+            Effect::Scrub(ScrubEffect::Keep { bytes }) => ("scrub-keep", bytes.len() as u64, 0),
             Effect::Client(ClientEffect::Close { conn, stuck }) => {
                 ("client-close", conn.0, u64::from(*stuck))
             }
@@ -531,8 +535,7 @@ impl World {
             let parts = found.into_iter().map(|(len, hole)| Allocation { len, hole }).collect();
             return self.input(n, VolumeEvent::Allocation { read, result: Ok(parts) });
         }
-        let bytes = self.store_reads(n, file, offset, len);
-        self.input(n, VolumeEvent::Read { read, result: Ok(bytes) });
+        self.volume_read(n, read, file, offset, len);
     }
 
     /// The slow part of a checkpoint begins; batches are applied while it goes on.

@@ -5,8 +5,9 @@ use super::disk::{Death, DiskSource};
 use super::net::EndState;
 use super::world::{Ev, PAIR, World};
 use crate::base::{JournalKind, Ordinal};
-use crate::engine::{Engine, Event, Rounds, StartState};
+use crate::engine::{Engine, Event, Rounds, ScrubEvent, StartState};
 use crate::format::control::Control;
+use crate::format::scrub::ScrubRecord;
 use crate::journal::{Recovered, RecoveryError, recover};
 
 impl World {
@@ -57,6 +58,7 @@ impl World {
             Engine::new(config, StartState { control, journals, store, namespace, applied, replay_from });
         self.nodes[n].engine = Some(engine);
         self.reset_orphans(n);
+        self.input(n, ScrubEvent::Found { record: ScrubRecord::default() });
         if self.operator.nested_deaths() && self.streams.operator.percent(25) {
             let us = self.streams.operator.below(self.options.disk_us * 20 + 1);
             self.node_after(us, n, Ev::DieAgain);
@@ -183,6 +185,7 @@ impl World {
 
     /// The store may have got a little further than it said; without power it falls back to some batch.
     fn store_of_the_dead(&mut self, n: usize, death: Death) {
+        self.mend_rot(n);
         self.drop_old_rounds(n);
         for journal in JournalKind::ALL {
             let more = self.streams.disk.below(4);
@@ -239,6 +242,7 @@ impl World {
             }
         }
         self.trace.sometimes("a clean stop and start");
+        self.mend_rot(n);
         let node = &mut self.nodes[n];
         // A segment that was being made may be there or not.
         node.disk.die(Death::Kill, &mut self.streams.disk);

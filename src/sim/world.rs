@@ -10,14 +10,16 @@ use super::operator::Operator;
 use super::options::{Mutation, Options, Streams};
 use super::trace::Trace;
 use crate::base::{AlignedBuf, ConnId, FileId, JournalKind, Mono, Now, Ordinal, Round, SegmentIndex, Seq};
-use crate::engine::{ClientEvent, Engine, EngineConfig, Event, ReadSegment, Rounds, StoreEvent, StoredPart};
+use crate::engine::{
+    ClientEvent, Engine, EngineConfig, Event, ReadSegment, Rounds, ScrubPart, StoreEvent, StoredPart,
+};
 use crate::format::PairId;
 use crate::format::batch::Batch;
 use crate::format::control::{Control, Role};
 use crate::store::StoreWrite;
 use crate::store::memory::MemoryStore;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 /// The pair of every run.
 pub(super) const PAIR: PairId = PairId([0x5a; 16]);
@@ -43,6 +45,8 @@ pub(super) enum Ev {
     Store,
     /// The store reads a volume, or tells what takes space in it: number, file, offset, length, which.
     Volume(u64, FileId, u64, usize, bool),
+    /// A part was scrubbed.
+    Scrub(u64, ScrubPart),
     /// What was to be fetched is in memory.
     Fetched(u64, FileId, u32, StoredPart),
     /// What the store did is told.
@@ -173,6 +177,8 @@ pub(super) struct Node {
     pub(super) disk: Disk,
     /// Its store.
     pub(super) store: MemoryStore,
+    /// Blocks of its volumes of which a bit has turned.
+    pub(super) rotten: BTreeSet<(FileId, u64)>,
     /// What the store was given, in order.
     pub(super) log: Vec<(JournalKind, Batch)>,
     /// The same, as its decisions read it.
@@ -262,6 +268,7 @@ impl World {
         let node = |n: usize| Node {
             disk: Disk::new(controls[n].encode()),
             store: MemoryStore::new(Ordinal(u8::try_from(n).unwrap_or(0))),
+            rotten: BTreeSet::new(),
             log: Vec::new(),
             cold: None,
             engine: None,
@@ -320,6 +327,7 @@ impl World {
             Node {
                 disk: old.disk.clone(),
                 store,
+                rotten: BTreeSet::new(),
                 cold: None,
                 log: log.to_vec(),
                 engine: None,
@@ -449,6 +457,9 @@ impl World {
         while let Some(effect) = self.nodes[n].engine.as_mut().and_then(Engine::output) {
             self.effect(n, effect);
         }
+        if self.nodes[n].engine.as_ref().is_some_and(Engine::is_up) {
+            self.nodes[n].store.replayed();
+        }
         self.schedule_tick(n);
     }
 
@@ -483,6 +494,7 @@ impl World {
             Ev::Volume(read, file, offset, len, allocation) => {
                 self.volume_asked(n, read, (file, offset, len), allocation);
             }
+            Ev::Scrub(job, part) => self.scrubbed(n, job, part),
             Ev::Fetched(fetch, file, generation, part) => {
                 let Some(cold) = &self.nodes[n].cold else { return };
                 cold.fetched(file, generation, &part);

@@ -5,8 +5,9 @@ use super::Tried;
 use super::due::{batches_due, damaged_entry};
 use super::memory_volumes::MemoryVolumes;
 use super::namespace::{FileInfo, Namespace};
-use super::volumes::{Plan, RecoveryPoints};
+use super::volumes::{BadPlace, Check, Plan, RecoveryPoints, Unsettled, Wrong};
 use super::{Fits, SlowSync, StoreError, StoreRead, StoreSnapshot, StoreWrite};
+use crate::base::limits::BLOCK_U64;
 use crate::base::{FileId, JournalKind, Ordinal, Seq};
 use crate::format::batch::Batch;
 use crate::format::dptr::{DptrKind, FileState};
@@ -65,6 +66,9 @@ struct Inner {
     applied: [Seq; 2],
     volumes: MemoryVolumes,
     recovery_points: RecoveryPoints,
+    unsettled: Unsettled,
+    /// What was found wrong and not told yet.
+    found: Vec<BadPlace>,
     /// Where volumes stand, as committed with the items.
     dirty_from: [Option<Seq>; 2],
     /// Batches since the last checkpoint, oldest first.
@@ -94,6 +98,8 @@ impl MemoryStore {
             applied: [Seq(0); 2],
             volumes: MemoryVolumes::default(),
             recovery_points: RecoveryPoints::default(),
+            unsettled: Unsettled::at_start(),
+            found: Vec::new(),
             dirty_from: [None; 2],
             undo: Vec::new(),
             #[cfg(test)]
@@ -213,6 +219,8 @@ impl MemoryStore {
         let inner = &mut *self.inner.borrow_mut();
         inner.recovery_points = RecoveryPoints::new(inner.dirty_from, inner.applied);
         inner.volumes.restarted();
+        inner.unsettled = Unsettled::at_start();
+        inner.found.clear();
     }
 
     /// The volumes' part of applying a batch, and no more: what a death between the two leaves.
@@ -231,7 +239,24 @@ impl MemoryStore {
         inner.volumes.checkpoint();
     }
 
-    /// A range of a volume.
+    /// The blocks of a range that do not match their checksums.
+    #[must_use]
+    pub fn wrong_blocks(&self, file: FileId, offset: u64, len: u64) -> Vec<u64> {
+        self.inner.borrow().volumes.wrong(file, offset, len)
+    }
+
+    /// A bit of a volume turns by itself; false if nothing durable stands there.
+    #[must_use]
+    pub fn rot(&self, file: FileId, at: u64) -> bool {
+        self.inner.borrow_mut().volumes.rot(file, at)
+    }
+
+    /// Somebody writes back what a block should hold.
+    pub fn heal(&self, file: FileId, block: u64, bytes: &[u8]) {
+        self.inner.borrow_mut().volumes.heal(file, block, bytes);
+    }
+
+    /// A range of a volume, whatever its checksums say.
     #[must_use]
     pub fn volume_bytes(&self, file: FileId, offset: u64, len: usize) -> Bytes {
         self.inner.borrow().volumes.read(file, offset, len).into()
@@ -251,7 +276,8 @@ impl Inner {
         let plan = Plan::of(self.node, due);
         if plan.changes(|file| self.volumes.holds(file)) {
             self.recovery_points.changes(journal);
-            self.volumes.apply(&plan);
+            let unsettled = &self.unsettled;
+            self.volumes.apply(&plan, |file| unsettled.covers(file));
         }
         self.recovery_points.submitted_up_to(journal, last);
         Ok(())
@@ -460,7 +486,36 @@ impl StoreWrite for MemoryStore {
     }
 
     fn read_volume(&mut self, file: FileId, offset: u64, len: usize) -> Result<Bytes, StoreError> {
-        Ok(self.volume_bytes(file, offset, len))
+        let inner = &mut *self.inner.borrow_mut();
+        if !inner.unsettled.covers(file) {
+            let wrong = inner.volumes.wrong(file, offset, len as u64);
+            let place = |block: &u64| BadPlace {
+                file,
+                offset: block * BLOCK_U64,
+                len: BLOCK_U64,
+                wrong: Wrong::Content,
+            };
+            inner.found.extend(wrong.iter().map(place));
+            if !wrong.is_empty() {
+                let why = "a block does not match its checksum".to_owned();
+                return Err(StoreError::Damaged { what: "a volume", why });
+            }
+        }
+        Ok(inner.volumes.read(file, offset, len).into())
+    }
+
+    fn replayed(&mut self) {
+        self.inner.borrow_mut().unsettled.replayed();
+    }
+
+    fn check_volume(&mut self, file: FileId, offset: u64, len: u64, _: Check) -> Result<(), StoreError> {
+        // The answer of a read that is found wrong is that it is.
+        let _ = self.read_volume(file, offset, usize::try_from(len).unwrap_or(usize::MAX));
+        Ok(())
+    }
+
+    fn take_bad_places(&mut self) -> Vec<BadPlace> {
+        std::mem::take(&mut self.inner.borrow_mut().found)
     }
 
     fn allocation(&mut self, file: FileId, offset: u64, len: u64) -> Result<Vec<(u64, bool)>, StoreError> {

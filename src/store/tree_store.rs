@@ -18,14 +18,16 @@ mod flush;
 mod import;
 mod memtable;
 mod read;
+mod scrub;
 mod tables;
 
 pub use blocks::CachedRead;
 pub use read::{Snapshot, StoreReader};
+pub use scrub::{TableFile, TableSum};
 
 use super::due::{batches_due, damaged_entry};
 use super::namespace::{Namespace, NamespaceError, Outcome};
-use super::volumes::VolumeStore;
+use super::volumes::{BadPlace, Check, VolumeStore};
 use super::{SlowSync, StoreError, StoreSnapshot, StoreWrite, keys};
 use crate::base::limits::STORE_MEMTABLE;
 use crate::base::{Fault, FileId, JournalKind, Ordinal, Seq};
@@ -179,6 +181,15 @@ impl StoreWriter {
         self.volumes.keep_open(most);
     }
 
+    /// Tells which page cache this process writes volumes into, by a word that no other one has. If it is that of the
+    /// process before, all that is not under way has to match its checksums from the beginning on.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`].
+    pub fn volumes_live_in(&mut self, life: &str) -> Result<(), StoreError> {
+        self.volumes.lives_in(life)
+    }
+
     /// The last entry of each journal that is applied.
     #[must_use]
     pub fn applied(&self) -> [Seq; 2] {
@@ -192,6 +203,7 @@ impl StoreWriter {
     /// [`StoreError::Disk`].
     pub fn purge_step(&mut self, max_items: usize) -> Result<bool, StoreError> {
         self.ready()?;
+        self.volumes.rests();
         let Some(table) = self.state.purge.first().copied() else { return Ok(false) };
         self.make_room()?;
         let max_items = max_items.max(1);
@@ -210,6 +222,13 @@ impl StoreWriter {
             self.state.purge.remove(&table);
         }
         Ok(!self.state.purge.is_empty())
+    }
+
+    /// After a failure in the volumes: a failed sync is for good.
+    fn heard_of_sync(&mut self) {
+        if let Some(fault) = self.volumes.failed_sync() {
+            self.failed = Some(fault.at_sync());
+        }
     }
 
     fn ready(&self) -> Result<(), StoreError> {
@@ -338,11 +357,7 @@ impl StoreWrite for StoreWriter {
     fn apply(&mut self, journal: JournalKind, batches: &[Batch]) -> Result<(), StoreError> {
         self.ready()?;
         // First the volumes: what a crash leaves of them without the rest is written again by the replay.
-        self.volumes.apply(journal, batches).inspect_err(|_| {
-            if let Some(fault) = self.volumes.failed_sync() {
-                self.failed = Some(fault.at_sync());
-            }
-        })?;
+        self.volumes.apply(journal, batches).inspect_err(|_| self.heard_of_sync())?;
         let due = batches_due(journal, self.state.applied[journal.index()], batches)?;
         let Some(last) = due.last().map(|batch| batch.header().last_seq()) else { return Ok(()) };
         self.make_room()?;
@@ -388,6 +403,24 @@ impl StoreWrite for StoreWriter {
 
     fn allocation(&mut self, file: FileId, offset: u64, len: u64) -> Result<Vec<(u64, bool)>, StoreError> {
         self.volumes.allocation(file, offset, len)
+    }
+
+    fn replayed(&mut self) {
+        self.volumes.replayed();
+    }
+
+    fn check_volume(&mut self, file: FileId, offset: u64, len: u64, check: Check) -> Result<(), StoreError> {
+        self.ready()?;
+        self.volumes.check(file, offset, len, check).inspect_err(|_| self.heard_of_sync())
+    }
+
+    fn scrubbed_volume(&mut self, file: FileId) -> Result<(), StoreError> {
+        self.ready()?;
+        self.volumes.scrubbed(file).inspect_err(|_| self.heard_of_sync())
+    }
+
+    fn take_bad_places(&mut self) -> Vec<BadPlace> {
+        self.volumes.take_bad_places()
     }
 
     fn checkpoint(&mut self) -> Result<[Seq; 2], StoreError> {

@@ -18,7 +18,7 @@ const STEP: usize = 64;
 /// Reads of the store, from any thread.
 #[derive(Clone)]
 pub struct StoreReader {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     cached: Option<CachedRead>,
 }
 

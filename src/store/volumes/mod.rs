@@ -7,16 +7,28 @@
 //!   place in the journal; so giving the store a part of the journal again, in order, ends in the same content.
 //! - Invariant: what is written here is not durable before a checkpoint. A record in the store, committed together with
 //!   the items of the same batches, tells from where on the journals have to be given again after a crash.
+//! - Invariant: each block has a checksum in the file beside its part ([`sums_path`]). Whatever reads a block checks it. A
+//!   difference that a crash or a failure left counts for nothing until what was applied is applied again.
 //! - Boundary: a descriptor whose sync failed is never synced again.
 //! - Boundary: a file that was written to is synced before it is closed: only the descriptor that was open while it was
 //!   written hears of it if that fails.
 
+mod calls;
+mod checked;
 mod files;
 mod plan;
+mod round;
+mod sums;
 
 #[cfg(test)]
-pub(super) use files::testing;
+mod crash_tests;
+
+#[cfg(test)]
+pub(super) use calls::testing;
+pub use checked::Check;
 pub use files::{PART_BYTES, allocation_of, part_path};
+pub use round::fuzz_round;
+pub use sums::{BadPlace, Wrong, read_records, record_of, sums_path};
 
 use super::due::batches_due;
 use super::{SlowSync, StoreError};
@@ -27,6 +39,7 @@ use files::VolumeFiles;
 #[cfg(any(test, feature = "sim"))]
 pub(super) use plan::Content;
 pub(super) use plan::Plan;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -115,6 +128,46 @@ pub(super) struct VolumeStore {
     node: Ordinal,
     files: VolumeFiles,
     recovery_points: RecoveryPoints,
+    unsettled: Unsettled,
+}
+
+/// Where data and checksums may differ although nothing is rotten: what a crash or a failure left is written again, and
+/// reading a part of a block before that must not fail by what it is about to mend.
+#[derive(Clone, Debug)]
+pub(super) struct Unsettled {
+    /// The replay at the start is not done.
+    replaying: bool,
+    /// By journal: a failed call of apply wrote some of these files, and all of it is given again up to this entry.
+    failed: [Option<(Seq, BTreeSet<FileId>)>; 2],
+}
+
+impl Unsettled {
+    /// At a start.
+    pub(super) fn at_start() -> Self {
+        Self { replaying: true, failed: [None, None] }
+    }
+
+    /// All that may be on disk was given again.
+    pub(super) fn replayed(&mut self) {
+        self.replaying = false;
+    }
+
+    /// What was to bring a journal up to `last` failed somewhere.
+    pub(super) fn failed(&mut self, journal: JournalKind, last: Seq, files: impl Iterator<Item = FileId>) {
+        let (until, all) = self.failed[journal.index()].get_or_insert_with(|| (last, BTreeSet::new()));
+        *until = last.max(*until);
+        all.extend(files);
+    }
+
+    /// Everything up to `last` was carried out.
+    pub(super) fn gave(&mut self, journal: JournalKind, last: Seq) {
+        self.failed[journal.index()].take_if(|(until, _)| *until <= last);
+    }
+
+    /// Whether a difference in this file means nothing now.
+    pub(super) fn covers(&self, file: FileId) -> bool {
+        self.replaying || self.failed.iter().flatten().any(|(_, files)| files.contains(&file))
+    }
 }
 
 fn failed(doing: &'static str) -> impl Fn(io::Error) -> StoreError {
@@ -129,13 +182,14 @@ impl VolumeStore {
         dirty_from: [Option<Seq>; 2],
         applied: [Seq; 2],
     ) -> Result<Self, StoreError> {
-        let files = VolumeFiles::open(dir).map_err(failed("opening the volumes"))?;
-        Ok(Self {
-            dir: dir.to_owned(),
-            node,
-            files,
-            recovery_points: RecoveryPoints::new(dirty_from, applied),
-        })
+        let files = VolumeFiles::open(dir).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => {
+                StoreError::Damaged { what: "the checksums of a volume", why: error.to_string() }
+            }
+            _ => failed("opening the volumes")(error),
+        })?;
+        let recovery_points = RecoveryPoints::new(dirty_from, applied);
+        Ok(Self { dir: dir.to_owned(), node, files, recovery_points, unsettled: Unsettled::at_start() })
     }
 
     /// Keeps so many files open for writing from now on.
@@ -170,15 +224,65 @@ impl VolumeStore {
         let plan = Plan::of(self.node, due);
         if plan.changes(|file| self.files.holds(file)) {
             self.recovery_points.changes(journal);
-            self.files.apply(&plan).map_err(failed("writing a volume"))?;
+            let unsettled = &self.unsettled;
+            self.files.apply(&plan, |file| unsettled.covers(file)).map_err(|error| {
+                self.unsettled.failed(journal, last, plan.files());
+                failed("writing a volume")(error)
+            })?;
         }
         self.recovery_points.submitted_up_to(journal, last);
+        self.unsettled.gave(journal, last);
         Ok(())
+    }
+
+    /// See [`StoreWrite::replayed`](super::StoreWrite::replayed).
+    pub(super) fn replayed(&mut self) {
+        self.unsettled.replayed();
+        self.files.replayed();
+    }
+
+    /// See [`VolumeFiles::rests`].
+    pub(super) fn rests(&mut self) {
+        self.files.rests();
+    }
+
+    /// Tells which page cache this process writes into.
+    pub(super) fn lives_in(&mut self, life: &str) -> Result<(), StoreError> {
+        self.files.lives_in(life).map_err(failed("opening the note of what is written to volumes"))
+    }
+
+    /// See [`StoreWrite::take_bad_places`](super::StoreWrite::take_bad_places).
+    pub(super) fn take_bad_places(&mut self) -> Vec<BadPlace> {
+        self.files.take_found()
+    }
+
+    /// See [`StoreWrite::check_volume`](super::StoreWrite::check_volume).
+    pub(super) fn check(
+        &mut self,
+        file: FileId,
+        offset: u64,
+        len: u64,
+        check: Check,
+    ) -> Result<(), StoreError> {
+        // What is unsettled is written again, and checked by the next scrub.
+        if self.unsettled.covers(file) {
+            return Ok(());
+        }
+        self.files.check(file, offset, len, check).map_err(failed("checking a volume"))
+    }
+
+    /// See [`StoreWrite::scrubbed_volume`](super::StoreWrite::scrubbed_volume).
+    pub(super) fn scrubbed(&mut self, file: FileId) -> Result<(), StoreError> {
+        if self.unsettled.covers(file) {
+            return Ok(());
+        }
+        self.files.scrubbed(file).map_err(failed("completing the checksums of a volume"))
     }
 
     /// The slow part of a checkpoint, if any volume was written.
     pub(super) fn begin_sync(&mut self) -> Option<SlowSync> {
         self.recovery_points.begin();
+        self.files.rests();
         let sync = self.files.begin_sync()?;
         Some(Box::new(move || sync.run()))
     }
@@ -227,8 +331,13 @@ impl VolumeStore {
     }
 
     /// Reads a range.
-    pub(super) fn read(&self, file: FileId, offset: u64, len: usize) -> Result<Bytes, StoreError> {
-        self.files.read(file, offset, len).map_err(failed("reading a volume"))
+    pub(super) fn read(&mut self, file: FileId, offset: u64, len: usize) -> Result<Bytes, StoreError> {
+        let lenient = self.unsettled.covers(file);
+        let read = self.files.read(file, offset, len, lenient).map_err(failed("reading a volume"))?;
+        read.ok_or_else(|| StoreError::Damaged {
+            what: "a volume",
+            why: "a block does not match its checksum".to_owned(),
+        })
     }
 
     /// What takes space in a range.
