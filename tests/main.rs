@@ -25,6 +25,7 @@ mod strangers;
 
 #[allow(dead_code, reason = "what one tier needs another may not")]
 mod support;
+mod versions;
 mod volumes;
 mod volumes_crash;
 mod volumes_limits;

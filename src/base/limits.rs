@@ -92,6 +92,10 @@ pub const RECEIVE_MIN: usize = 4096;
 pub const RECEIVE_MAX: usize = 64 << 10;
 /// Input, queued transactions and replies of all clients together; above it only small things are still done (bytes).
 pub const CLIENTS_MEMORY_MAX: usize = 128 << 20;
+/// Of it, kept for clients that hold no more than [`CLIENT_HOLDS_LITTLE`] (bytes).
+pub const CLIENTS_MEMORY_KEPT: usize = 16 << 20;
+/// What a client may hold and have its part of what is kept (bytes).
+pub const CLIENT_HOLDS_LITTLE: usize = 256 << 10;
 /// SCAN positions remembered for all clients together; the least recently used is forgotten first.
 pub const SCAN_CURSORS_MAX: usize = 16_384;
 /// Items that one SCAN call looks at.

@@ -1,7 +1,8 @@
 //! `scrub`: reads everything that is stored, or one file, and holds it to its checksums.
 
 use super::failure::{Answer, Done, Failure};
-use super::out::{bytes, counted, say, seconds, visible};
+use super::out::{say, seconds, visible};
+use crate::base::shown::{bytes, counted};
 use super::wait::WaitArgs;
 use super::{Context, ask, values};
 use crate::engine::admin::{AdminRequest, ScrubEnd, ScrubView, Status};

@@ -4,6 +4,7 @@ pub use super::answer::{
     AdminAnswer, DoneView, IncidentView, LoggingView, ScrubEnd, ScrubView, StartView, WouldGo,
 };
 use crate::base::AckLevel;
+use crate::base::shown::Grouped;
 use crate::format::dptr::{DptrKind, FileState, LoggingMode};
 use serde::{Deserialize, Serialize};
 
@@ -348,6 +349,7 @@ impl ReplayView {
             return stage.clone();
         }
         let left = seconds_left.map_or_else(String::new, |left| format!(", {left:.0} s left"));
+        let (done, total) = (Grouped(*done), Grouped(*total));
         format!("{stage}: {done} of {total} {unit} ({percent:.0} %){left}")
     }
 }

@@ -421,7 +421,7 @@ impl<S: StoreRead> BlockBackend for Core<S> {
     }
 
     fn watermarks(&self) -> CommitWatermarks {
-        self.marks()
+        self.commit_watermarks()
     }
 
     fn blocks_congested(&self) -> bool {

@@ -23,12 +23,12 @@ pub(super) enum Spot {
     Byte(u64),
 }
 
-/// What was found, and what was told of it.
+/// What was found, and what was reported of it.
 #[derive(Debug, Default)]
 pub(super) struct Damage {
     /// Found while something was read, to be told when that is over.
     found: RefCell<Vec<(FileId, Spot, String)>>,
-    told: BTreeSet<(FileId, Spot)>,
+    reported: BTreeSet<(FileId, Spot)>,
     /// Blocks of volumes that do not match their checksums and were not written anew since.
     blocks: BTreeSet<(FileId, u64)>,
 }
@@ -37,8 +37,8 @@ impl Damage {
     /// Notes it, unless so much was told that people know.
     fn note(&self, file: FileId, spot: Spot, why: String) {
         let mut found = self.found.borrow_mut();
-        let new = !self.told.contains(&(file, spot.clone()));
-        if new && found.len() + self.told.len() < DAMAGE_TOLD_MAX {
+        let new = !self.reported.contains(&(file, spot.clone()));
+        if new && found.len() + self.reported.len() < DAMAGE_TOLD_MAX {
             found.push((file, spot, why));
         }
     }
@@ -168,7 +168,7 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn tell_damage(&mut self) {
         let found = std::mem::take(&mut *self.damage.found.borrow_mut());
         for (file, spot, why) in found {
-            if !self.damage.told.insert((file, spot.clone())) {
+            if !self.damage.reported.insert((file, spot.clone())) {
                 continue;
             }
             let info = self.namespace.file(file);

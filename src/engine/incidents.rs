@@ -7,6 +7,7 @@
 use super::core::Core;
 use super::effect::{Effect, Incident, Severity};
 use crate::base::limits::{INCIDENT_BURST, INCIDENTS_MAX, REPEAT_KEYS_MAX, REPEAT_QUIET_MS};
+use crate::base::shown::Grouped;
 use crate::base::{Mono, Now, Repeats, Telling};
 use crate::store::StoreRead;
 use std::collections::VecDeque;
@@ -257,7 +258,7 @@ impl Incidents {
     fn told(&mut self, telling: Telling<Incident>) -> Incident {
         let Telling { what: mut incident, unsaid } = telling;
         if unsaid > 0 {
-            incident.text.push_str(&format!(" ({unsaid} more of this before it)"));
+            incident.text.push_str(&format!(" ({} more of this before it)", Grouped(unsaid)));
         }
         self.count += 1;
         self.recent.push_back(incident.clone());

@@ -23,6 +23,8 @@ mod degrade;
 pub mod effect;
 pub mod event;
 mod extents;
+#[cfg(test)]
+mod faults_tests;
 mod fetches;
 pub mod incidents;
 mod journals;

@@ -30,6 +30,7 @@ use crate::base::limits::{
     RETIRED_SHARE, STOP_JOIN_MS, VOLUME_FILES_MANY, VOLUME_FILES_MANY_FROM, VOLUME_FILES_MAX,
     VOLUME_FILES_MORE,
 };
+use crate::base::shown::Grouped;
 use crate::engine::{Engine, PrepareSegment, ScrubEffect, StartState};
 use crate::io::{Driver, keep_freed, loose_parents, make_dir, open, page_life};
 use crate::journal::{Recovered, recover};
@@ -358,7 +359,7 @@ fn recover_journal(
     tracing::info!(
         "{} journal: {} segments walked in {} ms, last entry {}",
         journal.name(),
-        segments.len(),
+        Grouped(segments.len()),
         begin.elapsed().as_millis(),
         recovered.end.seq
     );

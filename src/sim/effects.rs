@@ -480,7 +480,7 @@ impl World {
             if fault == Fault::NoSpace {
                 self.nodes[n].ills.no_room_at = self.trace.now;
             }
-            let given = self.nodes[n].store.given()[journal.index()];
+            let given = self.nodes[n].store.submitted()[journal.index()];
             if let Some(tip) = self.tip_at(n, journal, given) {
                 self.check.nodes[n].journals[journal.index()].offered = tip;
             }
@@ -542,7 +542,7 @@ impl World {
     pub(super) fn checkpoint_begins(&mut self, n: usize) {
         // Nothing is left to be done aside: what it makes durable is decided when the checkpoint ends.
         let _ = self.nodes[n].store.begin_checkpoint();
-        self.nodes[n].sync_began_at = self.nodes[n].store.given();
+        self.nodes[n].sync_began_at = self.nodes[n].store.submitted();
         let us = self.disk_latency(n) * 4;
         self.node_after(us, n, Ev::Checkpoint);
     }
@@ -557,7 +557,7 @@ impl World {
         }
         match self.nodes[n].store.checkpoint() {
             Ok(applied) => {
-                if self.nodes[n].store.given() != self.nodes[n].sync_began_at {
+                if self.nodes[n].store.submitted() != self.nodes[n].sync_began_at {
                     self.trace.sometimes("batches were applied while a checkpoint was under way");
                 }
                 self.check.on_checkpointed(n, applied);

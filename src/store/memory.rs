@@ -47,7 +47,7 @@ type TableKey = (FileId, u32);
 #[derive(Debug)]
 struct Undo {
     applied: [Seq; 2],
-    since: [Option<Seq>; 2],
+    dirty_from: [Option<Seq>; 2],
     namespace: Option<Rc<Namespace>>,
     changes: Vec<UndoChange>,
 }
@@ -65,12 +65,12 @@ struct Inner {
     tables: BTreeMap<TableKey, Table>,
     applied: [Seq; 2],
     volumes: MemoryVolumes,
-    standing: RecoveryPoints,
+    recovery_points: RecoveryPoints,
     unsettled: Unsettled,
     /// What was found wrong and not told yet.
     found: Vec<BadPlace>,
     /// Where volumes stand, as committed with the items.
-    since: [Option<Seq>; 2],
+    dirty_from: [Option<Seq>; 2],
     /// Batches since the last checkpoint, oldest first.
     undo: Vec<Undo>,
     /// Reads that do not wait find nothing.
@@ -97,10 +97,10 @@ impl MemoryStore {
             tables: BTreeMap::new(),
             applied: [Seq(0); 2],
             volumes: MemoryVolumes::default(),
-            standing: RecoveryPoints::default(),
+            recovery_points: RecoveryPoints::default(),
             unsettled: Unsettled::at_start(),
             found: Vec::new(),
-            since: [None; 2],
+            dirty_from: [None; 2],
             undo: Vec::new(),
             #[cfg(test)]
             cold: false,
@@ -205,19 +205,19 @@ impl MemoryStore {
     #[must_use]
     pub fn replay_from(&self) -> [Seq; 2] {
         let inner = self.inner.borrow();
-        RecoveryPoints::new(inner.since, inner.applied).given()
+        RecoveryPoints::new(inner.dirty_from, inner.applied).submitted()
     }
 
     /// The last entries whose changes of volumes were carried out in this life.
     #[must_use]
-    pub fn given(&self) -> [Seq; 2] {
-        self.inner.borrow().standing.given()
+    pub fn submitted(&self) -> [Seq; 2] {
+        self.inner.borrow().recovery_points.submitted()
     }
 
     /// A process that died is followed by another: what it was given it has to be given again.
     pub fn restarted(&self) {
         let inner = &mut *self.inner.borrow_mut();
-        inner.standing = RecoveryPoints::new(inner.since, inner.applied);
+        inner.recovery_points = RecoveryPoints::new(inner.dirty_from, inner.applied);
         inner.volumes.restarted();
         inner.unsettled = Unsettled::at_start();
         inner.found.clear();
@@ -271,15 +271,15 @@ impl MemoryStore {
 
 impl Inner {
     fn apply_volumes(&mut self, journal: JournalKind, batches: &[Batch]) -> Result<(), StoreError> {
-        let due = batches_due(journal, self.standing.given()[journal.index()], batches)?;
+        let due = batches_due(journal, self.recovery_points.submitted()[journal.index()], batches)?;
         let Some(last) = due.last().map(|batch| batch.header().last_seq()) else { return Ok(()) };
         let plan = Plan::of(self.node, due);
         if plan.changes(|file| self.volumes.holds(file)) {
-            self.standing.changes(journal);
+            self.recovery_points.changes(journal);
             let unsettled = &self.unsettled;
             self.volumes.apply(&plan, |file| unsettled.covers(file));
         }
-        self.standing.gave(journal, last);
+        self.recovery_points.submitted_up_to(journal, last);
         Ok(())
     }
 
@@ -294,8 +294,8 @@ impl Inner {
     }
 
     fn apply_batch(&mut self, journal: JournalKind, batch: &Batch) -> Result<(), StoreError> {
-        let (applied, since) = (self.applied, self.since);
-        let mut step = Undo { applied, since, namespace: None, changes: Vec::new() };
+        let (applied, dirty_from) = (self.applied, self.dirty_from);
+        let mut step = Undo { applied, dirty_from, namespace: None, changes: Vec::new() };
         let mut result = Ok(());
         for (_, entry) in batch.entries() {
             result = self.apply_entry(journal, &entry, &mut step);
@@ -304,7 +304,7 @@ impl Inner {
             }
         }
         self.applied[journal.index()] = batch.header().last_seq();
-        self.since = self.standing.since();
+        self.dirty_from = self.recovery_points.dirty_from();
         self.undo.push(step);
         result
     }
@@ -366,7 +366,7 @@ impl Inner {
                 self.namespace = namespace;
             }
             self.applied = step.applied;
-            self.since = step.since;
+            self.dirty_from = step.dirty_from;
         }
     }
 }
@@ -463,26 +463,26 @@ impl StoreWrite for MemoryStore {
 
     fn begin_checkpoint(&mut self) -> Option<SlowSync> {
         let inner = &mut *self.inner.borrow_mut();
-        inner.standing.begin();
+        inner.recovery_points.begin();
         inner.volumes.begin_sync();
         Some(Box::new(|| Ok(())))
     }
 
     fn checkpoint(&mut self) -> Result<[Seq; 2], StoreError> {
-        let begun = self.inner.borrow().standing.is_begun();
+        let begun = self.inner.borrow().recovery_points.is_begun();
         if !begun {
             let _ = self.begin_checkpoint();
         }
         let inner = &mut *self.inner.borrow_mut();
         inner.undo.clear();
         inner.volumes.synced();
-        inner.since = inner.standing.synced(inner.applied);
-        if inner.standing.given() == inner.applied {
+        inner.dirty_from = inner.recovery_points.synced(inner.applied);
+        if inner.recovery_points.submitted() == inner.applied {
             let namespace = Rc::clone(&inner.namespace);
             let volume = |file| namespace.file(file).is_some_and(|info| info.dptr.kind == DptrKind::Blocks);
             inner.volumes.remove_strays(volume);
         }
-        Ok(inner.standing.covered(inner.applied))
+        Ok(inner.recovery_points.covered(inner.applied))
     }
 
     fn read_volume(&mut self, file: FileId, offset: u64, len: usize) -> Result<Bytes, StoreError> {

@@ -85,14 +85,14 @@ impl TreeStore {
         shared.replace_active(Memtable::new(1, seed, state.applied));
         let namespace = state.namespace.clone();
         let applied = state.applied;
-        let volumes = VolumeStore::open(volumes, node, state.volumes_since, applied)?;
-        let replay_from = volumes.given();
+        let volumes = VolumeStore::open(volumes, node, state.dirty_from, applied)?;
+        let replay_from = volumes.submitted();
         let threads = shared.start().map_err(disk("starting the threads of the store"))?;
         let writer = StoreWriter {
             shared,
             node,
             seed,
-            frozen_at: (applied, state.volumes_since),
+            frozen_at: (applied, state.dirty_from),
             state,
             volumes,
             failed: None,
@@ -113,7 +113,7 @@ struct State {
     applied: [Seq; 2],
     purge: BTreeSet<(FileId, u32)>,
     /// As stored; see [`keys::VOLUMES`].
-    volumes_since: [Option<Seq>; 2],
+    dirty_from: [Option<Seq>; 2],
 }
 
 /// Writes of the store; there is one, on the apply thread. Every call may block on the disk.
@@ -271,16 +271,16 @@ impl StoreWriter {
     /// Has what is in memory written to tables; returns the number of the memtable, none if nothing changed.
     fn freeze(&mut self) -> Option<u64> {
         let active = Arc::clone(&self.shared.view().active);
-        let brings = (self.state.applied, self.volumes.since());
+        let brings = (self.state.applied, self.volumes.dirty_from());
         if active.is_empty() && brings == self.frozen_at {
             return None;
         }
-        let (applied, since) = brings;
+        let (applied, dirty_from) = brings;
         self.commit(&[
             Staged::record(&keys::APPLIED, Some(keys::applied_value(applied))),
-            Staged::record(&keys::VOLUMES, Some(keys::volumes_value(since))),
+            Staged::record(&keys::VOLUMES, Some(keys::volumes_value(dirty_from))),
         ]);
-        self.state.volumes_since = since;
+        self.state.dirty_from = dirty_from;
         self.frozen_at = brings;
         self.shared.freeze(applied, Memtable::new(active.number + 1, self.seed, applied));
         Some(active.number)
@@ -342,12 +342,12 @@ impl StoreWriter {
     /// Takes back what staging did to the state: that is read again as it was committed.
     fn take_back(&mut self) -> Result<(), StoreError> {
         let missing = || damaged("its records", "they are gone");
-        let (applied, since) = (self.state.applied, self.state.volumes_since);
+        let (applied, dirty_from) = (self.state.applied, self.state.dirty_from);
         let loaded = load(&Snapshot::newest(&self.shared), self.node);
         self.state = loaded.and_then(|state| state.ok_or_else(missing)).inspect_err(|_| {
             self.failed = Some(UNCLEAN);
         })?;
-        (self.state.applied, self.state.volumes_since) = (applied, since);
+        (self.state.applied, self.state.dirty_from) = (applied, dirty_from);
         self.volumes.fell_back(applied);
         Ok(())
     }
@@ -426,13 +426,13 @@ impl StoreWrite for StoreWriter {
     fn checkpoint(&mut self) -> Result<[Seq; 2], StoreError> {
         self.ready()?;
         let begun = self.volumes.is_begun();
-        let since = self.volumes.synced(self.state.applied).inspect_err(|error| {
+        let dirty_from = self.volumes.synced(self.state.applied).inspect_err(|error| {
             let fault = if let StoreError::Disk { fault, .. } = error { *fault } else { EIO };
             self.failed = Some(fault.at_sync());
         })?;
         // What was applied since the checkpoint began need not be part of it; but no journal is let go before the store
         // says that volumes do not need it.
-        if !begun || self.freezes_late || since != self.frozen_at.1 {
+        if !begun || self.freezes_late || dirty_from != self.frozen_at.1 {
             let _ = self.freeze();
         }
         let last = self.shared.view().active.number - 1;
@@ -460,16 +460,14 @@ pub fn fuzz_archive(bytes: &[u8]) {
 
 /// Reads every record; none if there is nothing at all.
 fn load(snapshot: &Snapshot, node: Ordinal) -> Result<Option<State>, StoreError> {
-    let (mut format, mut applied, mut meta, mut volumes_since) = (None, None, None, [None; 2]);
+    let (mut format, mut applied, mut meta, mut dirty_from) = (None, None, None, [None; 2]);
     let (mut records, mut purge) = (Vec::new(), BTreeSet::new());
     for (key, value) in snapshot.records()? {
         match keys::Record::decode(&key).map_err(damaged_record)? {
             keys::Record::Format => format = Some(keys::read_format(&value).map_err(damaged_record)?),
             keys::Record::Applied => applied = Some(keys::read_applied(&value).map_err(damaged_record)?),
             keys::Record::Namespace => meta = Some(value),
-            keys::Record::VolumeStore => {
-                volumes_since = keys::read_volumes(&value).map_err(damaged_record)?
-            }
+            keys::Record::VolumeStore => dirty_from = keys::read_volumes(&value).map_err(damaged_record)?,
             keys::Record::Dptr(id) => records.push((id, value)),
             keys::Record::Purge(file, generation) => {
                 purge.insert((file, generation));
@@ -488,7 +486,7 @@ fn load(snapshot: &Snapshot, node: Ordinal) -> Result<Option<State>, StoreError>
     let borrowed = records.iter().map(|(id, value)| (*id, value.as_ref()));
     let namespace = Namespace::from_records(&meta, borrowed)
         .map_err(|error: NamespaceError| damaged("its namespace", &error.to_string()))?;
-    Ok(Some(State { namespace, applied, purge, volumes_since }))
+    Ok(Some(State { namespace, applied, purge, dirty_from }))
 }
 
 /// The records of a store in which nothing is, in the order of their keys.

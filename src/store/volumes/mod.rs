@@ -47,10 +47,10 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RecoveryPoints {
     /// The last entry whose changes of volumes were carried out in this life.
-    given: [Seq; 2],
+    submitted: [Seq; 2],
     /// Volumes may lack, after a power loss, what came after this entry; none if they lack nothing.
-    since: [Option<Seq>; 2],
-    /// What was given when the sync under way began.
+    dirty_from: [Option<Seq>; 2],
+    /// What was submitted when the sync under way began.
     begun: Option<[Seq; 2]>,
     /// Whether volumes changed since it began.
     changed: [bool; 2],
@@ -58,38 +58,38 @@ pub(super) struct RecoveryPoints {
 
 impl RecoveryPoints {
     /// At a start: as the store tells.
-    pub(super) fn new(since: [Option<Seq>; 2], applied: [Seq; 2]) -> Self {
-        let from = |n: usize| since[n].map_or(applied[n], |seq| seq.min(applied[n]));
-        Self { given: [from(0), from(1)], since, begun: None, changed: [false; 2] }
+    pub(super) fn new(dirty_from: [Option<Seq>; 2], applied: [Seq; 2]) -> Self {
+        let from = |n: usize| dirty_from[n].map_or(applied[n], |seq| seq.min(applied[n]));
+        Self { submitted: [from(0), from(1)], dirty_from, begun: None, changed: [false; 2] }
     }
 
-    /// Volumes were changed by what was given up to `last`.
+    /// The volumes were changed by entries after those submitted so far.
     pub(super) fn changes(&mut self, journal: JournalKind) {
         let n = journal.index();
-        self.since[n].get_or_insert(self.given[n]);
+        self.dirty_from[n].get_or_insert(self.submitted[n]);
         self.changed[n] = true;
     }
 
     /// Everything up to `last` was carried out.
-    pub(super) fn gave(&mut self, journal: JournalKind, last: Seq) {
-        self.given[journal.index()] = last;
+    pub(super) fn submitted_up_to(&mut self, journal: JournalKind, last: Seq) {
+        self.submitted[journal.index()] = last;
     }
 
     /// The store fell back to what it has stored: what it lacks is given again, to volumes too.
     pub(super) fn fell_back(&mut self, applied: [Seq; 2]) {
-        for (given, applied) in self.given.iter_mut().zip(applied) {
-            *given = (*given).min(applied);
+        for (submitted, applied) in self.submitted.iter_mut().zip(applied) {
+            *submitted = (*submitted).min(applied);
         }
     }
 
-    /// See [`VolumeStore::given`].
-    pub(super) fn given(&self) -> [Seq; 2] {
-        self.given
+    /// See [`VolumeStore::submitted`].
+    pub(super) fn submitted(&self) -> [Seq; 2] {
+        self.submitted
     }
 
-    /// See [`VolumeStore::since`].
-    pub(super) fn since(&self) -> [Option<Seq>; 2] {
-        self.since
+    /// See [`VolumeStore::dirty_from`].
+    pub(super) fn dirty_from(&self) -> [Option<Seq>; 2] {
+        self.dirty_from
     }
 
     /// Whether a sync was begun and is not ended.
@@ -99,24 +99,24 @@ impl RecoveryPoints {
 
     /// A sync begins.
     pub(super) fn begin(&mut self) {
-        self.begun = Some(self.given);
+        self.begun = Some(self.submitted);
         self.changed = [false; 2];
     }
 
     /// It succeeded; tells what is to be stored. While a replay is behind the items, what it has still to give is
     /// lacking.
     pub(super) fn synced(&mut self, applied: [Seq; 2]) -> [Option<Seq>; 2] {
-        let begun = self.begun.take().unwrap_or(self.given);
+        let begun = self.begun.take().unwrap_or(self.submitted);
         for n in 0..2 {
-            let lacking = self.changed[n] || self.given[n] < applied[n];
-            self.since[n] = self.since[n].and(lacking.then_some(begun[n]));
+            let lacking = self.changed[n] || self.submitted[n] < applied[n];
+            self.dirty_from[n] = self.dirty_from[n].and(lacking.then_some(begun[n]));
         }
-        self.since
+        self.dirty_from
     }
 
     /// What items and volumes both hold durably when the store holds `applied`.
     pub(super) fn covered(&self, applied: [Seq; 2]) -> [Seq; 2] {
-        let covered = |n: usize| self.since[n].map_or(applied[n], |seq| seq.min(applied[n]));
+        let covered = |n: usize| self.dirty_from[n].map_or(applied[n], |seq| seq.min(applied[n]));
         [covered(0), covered(1)]
     }
 }
@@ -127,7 +127,7 @@ pub(super) struct VolumeStore {
     dir: PathBuf,
     node: Ordinal,
     files: VolumeFiles,
-    standing: RecoveryPoints,
+    recovery_points: RecoveryPoints,
     unsettled: Unsettled,
 }
 
@@ -179,7 +179,7 @@ impl VolumeStore {
     pub(super) fn open(
         dir: &Path,
         node: Ordinal,
-        since: [Option<Seq>; 2],
+        dirty_from: [Option<Seq>; 2],
         applied: [Seq; 2],
     ) -> Result<Self, StoreError> {
         let files = VolumeFiles::open(dir).map_err(|error| match error.kind() {
@@ -188,8 +188,8 @@ impl VolumeStore {
             }
             _ => failed("opening the volumes")(error),
         })?;
-        let standing = RecoveryPoints::new(since, applied);
-        Ok(Self { dir: dir.to_owned(), node, files, standing, unsettled: Unsettled::at_start() })
+        let recovery_points = RecoveryPoints::new(dirty_from, applied);
+        Ok(Self { dir: dir.to_owned(), node, files, recovery_points, unsettled: Unsettled::at_start() })
     }
 
     /// Keeps so many files open for writing from now on.
@@ -198,8 +198,8 @@ impl VolumeStore {
     }
 
     /// The last entries whose changes of volumes were carried out in this life.
-    pub(super) fn given(&self) -> [Seq; 2] {
-        self.standing.given()
+    pub(super) fn submitted(&self) -> [Seq; 2] {
+        self.recovery_points.submitted()
     }
 
     /// The sync of a file failed before it was closed: what is on disk is unknown from then on.
@@ -208,29 +208,29 @@ impl VolumeStore {
     }
 
     /// Where the journals would have to be given again from after a power loss now.
-    pub(super) fn since(&self) -> [Option<Seq>; 2] {
-        self.standing.since()
+    pub(super) fn dirty_from(&self) -> [Option<Seq>; 2] {
+        self.recovery_points.dirty_from()
     }
 
     /// See [`RecoveryPoints::fell_back`].
     pub(super) fn fell_back(&mut self, applied: [Seq; 2]) {
-        self.standing.fell_back(applied);
+        self.recovery_points.fell_back(applied);
     }
 
     /// Carries out what batches change; those that were carried out in this life change nothing.
     pub(super) fn apply(&mut self, journal: JournalKind, batches: &[Batch]) -> Result<(), StoreError> {
-        let due = batches_due(journal, self.standing.given()[journal.index()], batches)?;
+        let due = batches_due(journal, self.recovery_points.submitted()[journal.index()], batches)?;
         let Some(last) = due.last().map(|batch| batch.header().last_seq()) else { return Ok(()) };
         let plan = Plan::of(self.node, due);
         if plan.changes(|file| self.files.holds(file)) {
-            self.standing.changes(journal);
+            self.recovery_points.changes(journal);
             let unsettled = &self.unsettled;
             self.files.apply(&plan, |file| unsettled.covers(file)).map_err(|error| {
                 self.unsettled.failed(journal, last, plan.files());
                 failed("writing a volume")(error)
             })?;
         }
-        self.standing.gave(journal, last);
+        self.recovery_points.submitted_up_to(journal, last);
         self.unsettled.gave(journal, last);
         Ok(())
     }
@@ -281,7 +281,7 @@ impl VolumeStore {
 
     /// The slow part of a checkpoint, if any volume was written.
     pub(super) fn begin_sync(&mut self) -> Option<SlowSync> {
-        self.standing.begin();
+        self.recovery_points.begin();
         self.files.rests();
         let sync = self.files.begin_sync()?;
         Some(Box::new(move || sync.run()))
@@ -289,22 +289,22 @@ impl VolumeStore {
 
     /// See [`RecoveryPoints::is_begun`].
     pub(super) fn is_begun(&self) -> bool {
-        self.standing.is_begun()
+        self.recovery_points.is_begun()
     }
 
     /// The sync that was begun succeeded; if none was begun, it is made here. See [`RecoveryPoints::synced`].
     pub(super) fn synced(&mut self, applied: [Seq; 2]) -> Result<[Option<Seq>; 2], StoreError> {
-        if !self.standing.is_begun()
+        if !self.recovery_points.is_begun()
             && let Some(sync) = self.begin_sync()
         {
             sync().map_err(failed("syncing the volumes"))?;
         }
-        Ok(self.standing.synced(applied))
+        Ok(self.recovery_points.synced(applied))
     }
 
     /// See [`RecoveryPoints::covered`].
     pub(super) fn covered(&self, applied: [Seq; 2]) -> [Seq; 2] {
-        self.standing.covered(applied)
+        self.recovery_points.covered(applied)
     }
 
     /// Files that are open for writing.
@@ -322,7 +322,7 @@ impl VolumeStore {
     /// Removes the files of what is no volume any more, when volumes are as far as the items, which are at `applied`.
     /// What cannot be removed is tried again next time.
     pub(super) fn remove_strays(&mut self, applied: [Seq; 2], is_volume: impl Fn(FileId) -> bool) {
-        if self.standing.given() != applied {
+        if self.recovery_points.submitted() != applied {
             return;
         }
         if let Err(error) = self.files.remove_strays(is_volume) {
