@@ -29,10 +29,12 @@ pub const TARGETS: &[Target] = &[
     ("nbd-transmission", crate::doors::nbd::fuzz::fuzz_nbd_transmission),
     ("peers", peers),
     ("resp", crate::format::resp::fuzz_resp),
+    ("scrub", scrub),
     ("segment", segment),
     ("session", crate::pair::fuzz_session),
     ("store-archive", crate::store::fuzz_archive),
     ("store-record", crate::store::fuzz_record),
+    ("volume-sums", sums),
 ];
 
 /// Gives `bytes` to the target of that name.
@@ -65,6 +67,17 @@ fn segment(bytes: &[u8]) {
     let mut block = bytes.to_vec();
     block.resize(BLOCK, 0);
     resealed(&block, BLOCK).iter().for_each(|whole| crate::format::segment::fuzz_segment(whole));
+}
+
+fn scrub(bytes: &[u8]) {
+    crate::format::scrub::fuzz_scrub(bytes);
+    resealed(bytes, bytes.len()).iter().for_each(|whole| crate::format::scrub::fuzz_scrub(whole));
+}
+
+fn sums(bytes: &[u8]) {
+    crate::format::sums::fuzz_sums(bytes);
+    resealed(bytes, 64).iter().for_each(|whole| crate::format::sums::fuzz_sums(whole));
+    resealed(bytes, bytes.len()).iter().for_each(|whole| crate::store::volumes::fuzz_round(whole));
 }
 
 fn batch(bytes: &[u8]) {

@@ -1,15 +1,12 @@
 //! A standby that the journal does not reach any more is given a copy of everything, while users work.
 
-use crate::support::{Load, Pair, Plan, Shape, Told, audit};
-use serde_json::Value;
+use crate::support::{
+    EXPORT, Load, Nbd, Node, Pair, Plan, Shape, Told, audit, loopback_addresses, make_volume, serves_volumes_at,
+};
 
 /// Small segments that are let go as soon as nobody needs them, and a journal that reaches back a little.
 fn plan() -> Plan {
     Plan::quick().segments("64K").config("checkpoint_ms = 100").config("journal_quota_bytes = \"256K\"")
-}
-
-fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap()
 }
 
 /// A pair whose standby is stopped and has lost its claim on the journal, and what clients were told.
@@ -25,7 +22,7 @@ fn left_behind(plan: &Plan) -> (Pair, Vec<Told>) {
 }
 
 /// A node that was given a copy is a standby that has everything, and takes over with it.
-fn takes_over_with_all(mut pair: Pair, told: &[Told]) {
+fn takes_over_with_all(pair: &mut Pair, told: &[Told]) {
     pair.b.status("to be whole", |status| status["state"] == "standby" && status["peer"]["connected"] == true);
     pair.converges();
     pair.a.kill();
@@ -43,7 +40,7 @@ fn a_standby_that_was_away_for_too_long_is_given_a_copy_while_users_work_and_tak
     pair.b.incident("whole");
     let more = load.finish();
     audit(&pair.a.door, &more).is_complete();
-    takes_over_with_all(pair, &told);
+    takes_over_with_all(&mut pair, &told);
 }
 
 #[test]
@@ -66,7 +63,7 @@ fn a_copy_that_is_cut_off_goes_on_where_it_was_whoever_dies_and_serves_nobody_be
             pair.a.start_alone();
         }
     }
-    takes_over_with_all(pair, &told);
+    takes_over_with_all(&mut pair, &told);
 }
 
 #[test]
@@ -78,20 +75,68 @@ fn where_an_operator_is_to_be_asked_nothing_is_copied_before_the_word() {
     assert_eq!(pair.b.state(), "standby");
     pair.a.done(&["resync"]);
     pair.b.incident("whole");
-    takes_over_with_all(pair, &told);
+    takes_over_with_all(&mut pair, &told);
 }
 
 #[test]
 fn a_new_machine_with_an_empty_directory_becomes_the_standby_at_any_age_of_the_pair() {
     let (mut pair, told) = left_behind(&plan());
-    std::fs::remove_dir_all(pair.b.dir.join("store")).unwrap();
-    std::fs::remove_dir_all(pair.b.dir.join("volumes")).ok();
-    for journal in ["journal", "local-journal"] {
-        std::fs::remove_dir_all(pair.b.dir.join(journal)).ok();
-    }
-    std::fs::remove_file(pair.b.dir.join("control")).ok();
+    // Its place is taken by a directory in which nothing was ever served, at the same addresses, with keys of its own.
+    let config = std::fs::read_to_string(pair.b.dir.join("config.toml")).unwrap();
+    let address = |key: &str| {
+        let line = config.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap();
+        line.split('"').nth(1).unwrap().parse().unwrap()
+    };
+    let (link, peer, resp) = (address("link_listen"), address("peer"), address("resp"));
+    std::fs::remove_dir_all(&pair.b.dir).unwrap();
+    pair.b = Node::init(pair.b.dir.clone(), ("b", "standby"), (link, peer, Some(resp)), &plan());
+    pair.b.trusts(&pair.a);
+    pair.a.trusts(&pair.b);
     pair.b.start();
     pair.b.incident("whole");
-    assert!(number(&pair.b.json(&["status"])["positions"]["applied"]) > 0);
-    takes_over_with_all(pair, &told);
+    takes_over_with_all(&mut pair, &told);
+}
+
+#[test]
+fn a_volume_is_copied_whole_also_when_the_copy_is_cut_off_in_the_middle_of_it() {
+    let mut pair = Pair::set_up(&plan());
+    let [at_a, at_b] = loopback_addresses();
+    serves_volumes_at(&pair.a, at_a);
+    serves_volumes_at(&pair.b, at_b);
+    pair.serve();
+    make_volume(&pair.a, "24M");
+    // Blocks of the whole volume, each unlike the others; what is between them was never written.
+    let block = |n: u64| vec![u8::try_from(n % 251).unwrap() + 1; 4096];
+    let mut client = Nbd::open(at_a, EXPORT).unwrap();
+    for n in (0..6 * 1024).filter(|n| n % 3 != 1) {
+        client.write(n * 4096, &block(n)).unwrap();
+    }
+    client.flush().unwrap();
+    pair.converges();
+    pair.b.kill();
+    let load = Load::start(&pair.a.door, Shape { first: 10, ..Shape::default() });
+    pair.a.incident("peer-dropped");
+    let told = load.finish();
+    pair.b.start();
+    for _ in 0..4 {
+        pair.b.incident("copying");
+        pair.b.kill();
+        pair.b.start();
+    }
+    // What is written while the copy goes on is in it, wherever it is.
+    for n in (0..6 * 1024).step_by(64) {
+        client.write(n * 4096, &block(n + 7)).unwrap();
+    }
+    client.flush().unwrap();
+    pair.b.incident("whole");
+    takes_over_with_all(&mut pair, &told);
+    let mut there = Nbd::open(at_b, EXPORT).unwrap();
+    for n in 0..6 * 1024 {
+        let wanted = match n {
+            n if n % 64 == 0 => block(n + 7),
+            n if n % 3 != 1 => block(n),
+            _ => vec![0; 4096],
+        };
+        assert!(there.read(n * 4096, 4096).unwrap() == wanted, "block {n} differs");
+    }
 }

@@ -26,8 +26,10 @@ mod strangers;
 
 #[allow(dead_code, reason = "what one tier needs another may not")]
 mod support;
+mod versions;
 mod volumes;
 mod volumes_crash;
 mod volumes_limits;
 mod volumes_model;
+mod volumes_rot;
 mod wrong_peer;

@@ -1,9 +1,7 @@
 //! A pair of real nodes as its users meet it, through the command line and the Redis client crate: what reaches the
 //! standby, what survives a killed node, and that nothing that was acknowledged is unaccounted for.
 
-use crate::support::{
-    Door, Load, Node, Pair, Plan, Shape, audit, here, items, loopback_addresses, skipped, some, wait_until,
-};
+use crate::support::{Door, Load, Node, Pair, Plan, Shape, audit, here, items, skipped, some, wait_until};
 use nix::sys::signal::Signal;
 use redis::{Commands, RedisResult};
 use std::collections::HashSet;
@@ -211,67 +209,6 @@ fn at_level_local_what_is_missing_after_a_takeover_is_exactly_what_the_old_prima
     let unanswered: usize = all.iter().map(|told| told.sent - told.answers.len()).sum();
     assert!(puts >= found.missing.len() && puts <= found.missing.len() + unanswered, "{puts} of {found:?}");
     assert_eq!(refusal(&pair.a), "MASTERDOWN");
-}
-
-/// Sets an item at one node and waits until it is on the disk of the other.
-fn goes_over(from: &Node, to: &Node, value: &str) {
-    let () = from.redis().set("app,orders,1", value).unwrap();
-    let mut there = to.redis();
-    wait_until("the update on the peer", || {
-        let found = there.get::<_, Option<String>>("app,orders,1").ok().flatten();
-        (found.as_deref() == Some(value)).then_some(())
-    });
-}
-
-#[test]
-fn a_node_of_an_older_program_and_one_of_this_make_a_pair_until_both_are_upgraded() {
-    let Some(old) = std::env::var_os("HB_OLD_PROGRAM").map(std::path::PathBuf::from) else {
-        return skipped(here!(), "needs HB_OLD_PROGRAM: an older program");
-    };
-    for old_is_primary in [true, false] {
-        let root = tempfile::tempdir().unwrap();
-        let [link_a, link_b, resp_a, resp_b] = loopback_addresses();
-        let new = Plan::default();
-        let older = Plan { program: Some(old.clone()), ..Plan::default() };
-        let [plan_a, plan_b] = if old_is_primary { [&older, &new] } else { [&new, &older] };
-        let mut a =
-            Node::init(root.path().join("A"), ("a", "primary"), (link_a, link_b, Some(resp_a)), plan_a);
-        let mut b =
-            Node::init(root.path().join("B"), ("b", "standby"), (link_b, link_a, Some(resp_b)), plan_b);
-        a.trusts(&b);
-        b.trusts(&a);
-        a.start();
-        b.start();
-        a.serves();
-        a.make_orders();
-        goes_over(&a, &b, "one");
-        a.kill();
-        b.json_when_up(&["takeover", "--peer-is-down"]);
-        b.serves();
-        a.start();
-        a.status("to follow", |status| status["state"] == "standby");
-        goes_over(&b, &a, "two");
-        b.kill();
-        a.json_when_up(&["takeover", "--peer-is-down"]);
-        a.serves();
-        b.start();
-        b.status("to follow", |status| status["state"] == "standby");
-        goes_over(&a, &b, "three");
-        // What the older one wrote is read by this one, and not the other way round.
-        let upgraded = if old_is_primary { &mut a } else { &mut b };
-        upgraded.kill();
-        upgraded.program = crate::support::program().into();
-        upgraded.start();
-        a.serves();
-        goes_over(&a, &b, "four");
-        let upgraded = if old_is_primary { &mut a } else { &mut b };
-        upgraded.signal(Signal::SIGTERM);
-        assert!(upgraded.ended().success());
-        upgraded.program.clone_from(&old);
-        upgraded.start();
-        assert_eq!(upgraded.ended().code(), Some(2));
-        assert!(upgraded.log().contains("control file version: expected 1, found 2"), "{}", upgraded.log());
-    }
 }
 
 /// A primary that was killed with entries that its standby, which then took over, never had.

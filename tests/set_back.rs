@@ -2,6 +2,7 @@
 //! the other one is gone.
 
 use crate::support::{Load, Node, Pair, Plan, Shape, audit};
+use hot_backup::base::Seq;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs;
@@ -21,6 +22,11 @@ fn copied(node: &mut Node) -> Node {
 fn put_back(node: &Node, older: Node) {
     fs::remove_dir_all(&node.dir).unwrap();
     fs::rename(&older.dir, &node.dir).unwrap();
+}
+
+/// A range of entries as people are told of it.
+fn entries(from: u64, to: u64) -> String {
+    format!("entries {} to {}", Seq(from), Seq(to))
 }
 
 /// What a request that must be refused is answered.
@@ -54,7 +60,7 @@ fn a_takeover_by_a_standby_that_was_set_back_denies_no_loss_and_needs_the_word_t
     pair.b.start();
 
     // Both say so, and go on saying so.
-    assert!(pair.a.incident("peer-set-back").contains(&format!("to {acked}")));
+    assert!(pair.a.incident("peer-set-back").contains(&format!("to {}", Seq(acked))));
     let gap = |status: &Value| !status["gap"].is_null() && status["gap"]["full_copy"] == true;
     let there = pair.a.status("to say what its peer lacks", gap);
     assert_eq!(there["gap"]["here"], false);
@@ -70,9 +76,9 @@ fn a_takeover_by_a_standby_that_was_set_back_denies_no_loss_and_needs_the_word_t
     assert_eq!(number(&here["gap"]["from"]), from);
 
     let said = refusal(&pair.b, &["takeover", "--peer-is-down"]);
-    assert!(said.contains(&format!("entries {from} to {to}")) && said.contains("--accept-loss"), "{said}");
+    assert!(said.contains(&entries(from, to)) && said.contains("--accept-loss"), "{said}");
     let dry = pair.b.done(&["takeover", "--dry-run"]);
-    assert!(dry.contains(&format!("ntries {from} to {to}")) && dry.contains("--accept-loss"), "{dry}");
+    assert!(dry.contains(&entries(from, to)[1..]) && dry.contains("--accept-loss"), "{dry}");
     let account = pair.b.json(&["takeover", "--peer-is-down", "--accept-loss"]);
     assert_eq!(number(&account["lost_announced"]), to + 1 - from, "{account}");
     assert!(number(&account["durable_level_lost"]) > acked - from, "{account}");
@@ -144,7 +150,7 @@ fn a_standby_whose_claim_was_dropped_at_the_quota_and_its_primary_know_of_the_ga
     assert_eq!(from, had + 1);
     pair.a.kill();
     let said = refusal(&pair.b, &["takeover", "--peer-is-down"]);
-    assert!(said.contains(&format!("entries {from} to {to}")) && said.contains("--accept-loss"), "{said}");
+    assert!(said.contains(&entries(from, to)) && said.contains("--accept-loss"), "{said}");
     let account = pair.b.json(&["takeover", "--peer-is-down", "--accept-loss"]);
     assert_eq!(number(&account["lost_announced"]), to - had, "{account}");
     // All of it was answered while the promise of this level did not depend on the standby.

@@ -2,7 +2,7 @@
 //! rule checked at every step; and proves the checkers by breaking the rules on purpose.
 
 use hot_backup::sim::exhaustive::{Move, Victim, Walk, walk_move, walk_one_node, walk_pair, walk_takeover};
-use hot_backup::sim::{MUTATIONS, Mutation, Options, Outcome, SOMETIMES, Violation, run, scenario};
+use hot_backup::sim::{MUTATIONS, Mutation, Options, Outcome, SOMETIMES, Trouble, Violation, run, scenario};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -185,6 +185,26 @@ fn what_was_found_once_does_not_come_back() {
     for (name, scenario) in all {
         assert_eq!(scenario(), None, "{name}");
     }
+}
+
+#[test]
+fn bits_that_turn_in_volumes_are_never_served_and_every_scrub_finds_them() {
+    let (mut runs, mut reached) = (0, BTreeSet::new());
+    for seed in (0..3000).step_by(3) {
+        let options = Options::from_seed(seed);
+        if !options.has(Trouble::Rot) {
+            continue;
+        }
+        let outcome = run(options, 0);
+        must_hold(&outcome);
+        runs += 1;
+        reached.extend(outcome.reached);
+    }
+    println!("{runs} lives with rot");
+    assert!(
+        runs > 100 && reached.contains("a scrub found rot") && reached.contains("rot was refused"),
+        "{runs}"
+    );
 }
 
 fn must_pass(walk: &Walk) {

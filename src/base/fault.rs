@@ -15,6 +15,9 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// What was read is not what was written (EUCLEAN).
+    pub const UNCLEAN: Self = Self::Errno(117);
+
     /// From an errno.
     #[must_use]
     pub fn from_errno(errno: i32) -> Self {

@@ -104,6 +104,10 @@ pub const RECEIVE_MIN: usize = 4096;
 pub const RECEIVE_MAX: usize = 64 << 10;
 /// Input, queued transactions and replies of all clients together; above it only small things are still done (bytes).
 pub const CLIENTS_MEMORY_MAX: usize = 128 << 20;
+/// Of it, kept for clients that hold no more than [`CLIENT_HOLDS_LITTLE`] (bytes).
+pub const CLIENTS_MEMORY_KEPT: usize = 16 << 20;
+/// What a client may hold and have its part of what is kept (bytes).
+pub const CLIENT_HOLDS_LITTLE: usize = 256 << 10;
 /// SCAN positions remembered for all clients together; the least recently used is forgotten first.
 pub const SCAN_CURSORS_MAX: usize = 16_384;
 /// Items that one SCAN call looks at.
@@ -247,7 +251,7 @@ pub const ROUNDS_SHOWN_MS: u64 = 60_000;
 /// Messages from other threads to the core that wait at once; senders block above it.
 pub const INBOX_MAX: usize = 1024;
 /// Descriptors that clients leave for segments, the store, the link and operators.
-pub const DESCRIPTORS_RESERVED: usize = 640;
+pub const DESCRIPTORS_RESERVED: usize = 832;
 /// Of them, for what has no limit of its own: segments, listening sockets, the log, the driver, files read or replaced.
 const DESCRIPTORS_OTHER: usize = 64;
 /// Applied updates that are in no table yet: one memtable (bytes). The next update begins another.
@@ -357,16 +361,34 @@ pub const VOLUME_SLICES_MAX: usize = 512;
 pub const LOWERED_SHOWN: usize = 100;
 /// Volumes that `status` lists; `file list` has all.
 pub const VOLUMES_SHOWN: usize = 100;
-/// Files of volumes that are open at once for reading, for writing, and for the sync of a checkpoint: so many each. What
-/// was written to one is synced before it is closed.
+/// Files of volumes that are open at once for reading, for writing, and for the sync of a checkpoint: so many each, and as
+/// many of their checksums. What was written to one is synced before it is closed.
 pub const VOLUME_FILES_MAX: usize = 64;
 /// The same for writing and for the sync of a checkpoint where the process may open [`VOLUME_FILES_MANY_FROM`] files: as
 /// many as there can be clients of volumes, so that nobody waits for the sync of a file that is closed.
 pub const VOLUME_FILES_MANY: usize = NBD_CLIENTS_MAX;
 /// Descriptors that it takes besides [`DESCRIPTORS_RESERVED`].
-pub const VOLUME_FILES_MORE: usize = 2 * (VOLUME_FILES_MANY - VOLUME_FILES_MAX);
+pub const VOLUME_FILES_MORE: usize = 4 * (VOLUME_FILES_MANY - VOLUME_FILES_MAX);
 /// See [`VOLUME_FILES_MANY`].
 pub const VOLUME_FILES_MANY_FROM: usize = 4096;
+/// Records of checksums that are written in one call with those between them (a page of 4 KiB).
+pub const VOLUME_SUMS_SPAN: u64 = 512;
+/// Ranges of one round that are noted before it is written; a round of more may be anywhere.
+pub const VOLUME_ROUND_RANGES_MAX: usize = 4096;
+/// What that takes at most (bytes).
+pub const VOLUME_ROUND_FILE_MAX: usize = (VOLUME_ROUND_RANGES_MAX + 2) * 24 + 1024;
+/// Places of volumes that are found wrong and not told yet; what is found beyond that is told when it is met again.
+pub const VOLUME_FOUND_MAX: usize = 1000;
+/// Blocks of volumes that are known to be damaged, each told once.
+pub const DAMAGED_BLOCKS_MAX: usize = 100_000;
+/// One read of a scrub (bytes). Smaller ones cost more than they read, larger ones keep the disk from clients.
+pub const SCRUB_PIECE: u64 = 2 << 20;
+/// A node that begins does nothing of a scrub that is due for so long (milliseconds).
+pub const SCRUB_FIRST_MS: u64 = 600_000;
+/// How far a scrub is, is kept so often (milliseconds).
+pub const SCRUB_KEEP_MS: u64 = 60_000;
+/// A scrub tells how far it is so often (milliseconds), and looks as often whether it shall stop.
+pub const SCRUB_TELL_MS: u64 = 100;
 /// Threads that read of volumes what is not in memory.
 pub const VOLUME_READERS: usize = 2;
 /// While batches keep coming, the store's writer lets them collect for so long at most (milliseconds).
@@ -447,7 +469,7 @@ pub const SYSTEM_FILE_MAX: usize = 16 << 20;
 pub const RECOVERY_READ: usize = 1 << 20;
 
 const _: () = assert!(
-    STORE_TABLES_MAX + 3 * VOLUME_FILES_MAX + LINKS_MAX + ADMIN_PENDING_MAX + DESCRIPTORS_OTHER
+    STORE_TABLES_MAX + 6 * VOLUME_FILES_MAX + LINKS_MAX + ADMIN_PENDING_MAX + DESCRIPTORS_OTHER
         <= DESCRIPTORS_RESERVED
 );
 const _: () = assert!(ITEM_VALUE_MAX + ITEM_ID_MAX + 4096 < BATCH_MAX);

@@ -10,6 +10,7 @@ pub mod limits;
 mod places;
 mod prng;
 mod repeats;
+pub mod shown;
 mod units;
 
 pub use bounded::{Line, next_line, read_at_most, text_at_most};

@@ -1,11 +1,15 @@
 //! Newtypes for every number with a meaning, so that one cannot stand in for another.
 
 use super::limits::NUMBER_MAX;
+use super::shown::Grouped;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
+        number!($(#[$doc])* $name, shown |number: u64| number);
+    };
+    ($(#[$doc:meta])* $name:ident, shown $shown:expr) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
@@ -13,15 +17,16 @@ macro_rules! number {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.fmt(f)
+                fmt::Display::fmt(&$shown(self.0), f)
             }
         }
     };
 }
 
 number!(
-    /// An entry's number in a journal: from 1, no gaps. 0 means "before the first".
-    Seq
+    /// An entry's number in a journal: from 1, no gaps. 0 means "before the first". It is shown as counts are, for
+    /// people; what programs read takes the number itself.
+    Seq, shown Grouped
 );
 number!(
     /// Number of a primary's term. Its lowest bit is the [`Ordinal`] of the node that opened it, so that two

@@ -1,10 +1,11 @@
 //! `account create|list|delete|rename`.
 
 use super::failure::{Answer, Done};
-use super::out::{Table, count, counted, say};
+use super::out::{Table, say};
 use super::values;
 use super::wait::WaitArgs;
 use super::{Context, ask};
+use crate::base::shown::{count, counted};
 use crate::engine::admin::{AccountView, AdminRequest, WouldGo};
 use clap::{Args, Subcommand};
 use serde::Serialize;

@@ -2,12 +2,13 @@
 
 use super::account::{dash, finish};
 use super::failure::{Answer, Done, Failure};
-use super::out::{Table, bytes, say};
+use super::out::{Table, say};
 use super::values;
 use super::wait::WaitArgs;
 use super::{Context, ask};
 use crate::base::AckLevel;
 use crate::base::limits::BLOCK_U64;
+use crate::base::shown::bytes;
 use crate::engine::admin::{AdminRequest, FileView, WouldGo};
 use crate::format::dptr::{DptrKind, FileState};
 use clap::{ArgGroup, Args, Subcommand};

@@ -1,9 +1,10 @@
 //! `log dl-only|all|pause|resume|show`: D3's transaction-log menu.
 
 use super::failure::{Answer, Done, Failure};
-use super::out::{Table, bytes, count, say};
+use super::out::{Table, say};
 use super::wait::WaitArgs;
 use super::{Context, account, ask};
+use crate::base::shown::{bytes, count};
 use crate::engine::admin::{AdminRequest, LogEntryView};
 use crate::format::dptr::LoggingMode;
 use clap::{Args, Subcommand};

@@ -15,6 +15,7 @@ mod item;
 mod log;
 mod nbd_access;
 mod out;
+mod scrub;
 mod setup;
 mod status;
 mod takeover;
@@ -93,6 +94,7 @@ enum Command {
     Item(item::ItemArgs),
     SetDptr(dptr::DptrArgs),
     Log(log::LogArgs),
+    Scrub(scrub::ScrubArgs),
     Takeover(takeover::TakeoverArgs),
     Resync(setup::ResyncArgs),
     Incidents(incidents::IncidentsArgs),
@@ -164,6 +166,7 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Item(args) => item::run(context, args),
         Command::SetDptr(args) => dptr::run(context, &args),
         Command::Log(args) => log::run(context, &args),
+        Command::Scrub(args) => scrub::run(context, &args),
         Command::Takeover(args) => takeover::run(context, &args),
         Command::Incidents(_) => incidents::incidents(context),
         Command::Diverged(_) => incidents::diverged(context),

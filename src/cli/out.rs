@@ -176,37 +176,6 @@ impl Table {
     }
 }
 
-/// A count with thousands separated.
-pub(crate) fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A count with its noun, in the singular for one.
-pub(crate) fn counted(n: u64, one: &str, many: &str) -> String {
-    format!("{} {}", count(n), if n == 1 { one } else { many })
-}
-
-/// Bytes in the largest binary unit that leaves at least 1.
-pub(crate) fn bytes(n: u64) -> String {
-    let units = [("TiB", 40_u32), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    for (unit, shift) in units {
-        if n >> shift > 0 {
-            // In tenths, rounded down: 1.0 is never shown for less than it.
-            let tenths = (u128::from(n) * 10) >> shift;
-            return format!("{}.{} {unit}", tenths / 10, tenths % 10);
-        }
-    }
-    format!("{n} B")
-}
-
 /// A duration in the unit that suits it.
 pub(crate) fn seconds(s: f64) -> String {
     if s < 0.0005 {
@@ -271,14 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_counts_read_well() {
-        assert_eq!(count(0), "0");
-        assert_eq!(count(1_234_567), "1,234,567");
-        assert_eq!(counted(1, "item", "items"), "1 item");
-        assert_eq!(bytes(1023), "1023 B");
-        assert_eq!(bytes(1536), "1.5 KiB");
-        assert_eq!(bytes((1 << 20) - 1), "1023.9 KiB");
-        assert_eq!(bytes(u64::MAX), "16777215.9 TiB");
+    fn durations_read_well() {
         assert_eq!(seconds(0.0), "0 s");
         assert_eq!(seconds(0.25), "250 ms");
         assert_eq!(seconds(90.0), "90.0 s");

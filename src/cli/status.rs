@@ -1,8 +1,9 @@
 //! `status`: one calm screen, JSON, or either of them each second.
 
 use super::failure::{Answer, Done, Failure};
-use super::out::{bytes, count, counted, say, seconds, visible};
+use super::out::{say, seconds, utc, visible};
 use super::{Context, ask};
+use crate::base::shown::{bytes, count, counted};
 use crate::engine::admin::{AdminRequest, ReplayView, Status, VolumeView};
 use clap::Args;
 use std::fmt::Write as _;
@@ -131,7 +132,7 @@ fn ills(s: &Status) -> Vec<String> {
         let reason = if s.reason.is_empty() { String::new() } else { format!(": {}", s.reason) };
         ills.push(format!("it is {}{reason}", s.state));
     }
-    if !s.peer.connected {
+    if !s.peer.connected && s.state != "peer-away" {
         ills.push("the peer is away".to_owned());
     } else if s.peer.state == "stuck" && s.state != "peer-stuck" {
         ills.push("the peer is connected and takes nothing".to_owned());
@@ -149,7 +150,10 @@ fn ills(s: &Status) -> Vec<String> {
         ills.push("logging is paused: the standby misses what changes now".to_owned());
     }
     let critical = s.troubles.iter().filter(|trouble| trouble.severity == "critical");
-    ills.extend(critical.map(|trouble| format!("{}: {}", trouble.kind, trouble.text)));
+    // What the state or the gap has told already.
+    let critical = critical.filter(|trouble| !ills.iter().any(|ill| ill.contains(&trouble.text)));
+    let critical: Vec<_> = critical.collect();
+    ills.extend(critical.iter().map(|trouble| format!("{}: {}", trouble.kind, trouble.text)));
     ills
 }
 
@@ -212,6 +216,12 @@ pub(crate) fn screen(s: &Status) -> String {
     line("clients", format!("{} connected; {refused}", count(s.clients)));
     for volume in s.volumes.iter().filter(|volume| volume.clients > 0) {
         line("volume", volume_line(volume));
+    }
+    if s.scrub.running {
+        line("scrub", super::scrub::line(&s.scrub));
+    } else if s.scrub.last_ended_ms > 0 {
+        let wrong = counted(s.scrub.last_wrong, "place was wrong", "places were wrong");
+        line("scrub", format!("last ended {}; {wrong}", utc(s.scrub.last_ended_ms)));
     }
     line("up", seconds(s.uptime_seconds));
     for trouble in &s.troubles {
@@ -287,15 +297,18 @@ fn peer(s: &Status) -> String {
         };
         return format!("{name}: away, silent for {silence}{behind}");
     }
-    let state = if peer.state.is_empty() { "connected" } else { peer.state.as_str() };
+    let state = match peer.state.as_str() {
+        "" | "connected" => "connected".to_owned(),
+        state => format!("connected, {state}"),
+    };
     if s.role == "primary" {
         let lag = match peer.lag_entries {
             0 => "has everything on disk".to_owned(),
             n => format!("behind by {}", amount(n, peer.lag_bytes, peer.lag_seconds)),
         };
-        format!("{name}: connected, {state}; {lag}")
+        format!("{name}: {state}; {lag}")
     } else {
-        format!("{name}: connected, {state}; last word {} ago", seconds(peer.silence_seconds))
+        format!("{name}: {state}; last word {} ago", seconds(peer.silence_seconds))
     }
 }
 
@@ -463,6 +476,40 @@ mod tests {
         let mut status = serving();
         status.peer.state = "stuck".into();
         assert_eq!(ills(&status), ["the peer is connected and takes nothing"]);
+    }
+
+    #[test]
+    fn nothing_that_status_says_of_a_peer_is_said_twice() {
+        for (role, state) in ["away", "connected", "idle", "busy", "lagging", "stuck"]
+            .into_iter()
+            .flat_map(|state| [("primary", state), ("standby", state)])
+        {
+            let mut status = serving();
+            (status.role, status.peer.state) = (role.into(), state.into());
+            status.peer.connected = state != "away";
+            let text = screen(&status);
+            for line in text.lines() {
+                let words: Vec<&str> =
+                    line.split([' ', ',', ';', ':']).filter(|word| !word.is_empty()).collect();
+                assert!(words.windows(2).all(|pair| pair[0] != pair[1]), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_well_is_told_once() {
+        let mut status = serving();
+        status.state = "peer-away".into();
+        status.reason = "the peer is away".into();
+        status.peer.connected = false;
+        assert_eq!(ills(&status), ["it is peer-away: the peer is away"]);
+        let mut status = serving();
+        status.state = "journal-failed".into();
+        status.reason = "writing the replicated journal failed twice".into();
+        let text = status.reason.clone();
+        let (kind, severity) = ("journal-failed".to_owned(), "critical".to_owned());
+        status.troubles = vec![TroubleView { kind, severity, text, ..TroubleView::default() }];
+        assert_eq!(ills(&status), ["it is journal-failed: writing the replicated journal failed twice"]);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! `takeover`: the standby becomes primary, and says what is kept and what may be lost.
 
 use super::failure::{Answer, Done};
-use super::out::{count, counted, seconds, visible};
+use super::out::{seconds, visible};
 use super::wait::WaitArgs;
 use super::{Context, ask};
+use crate::base::shown::{count, counted};
 use crate::engine::admin::{AdminRequest, TakeoverAccount};
 use clap::Args;
 use std::fmt::Write as _;

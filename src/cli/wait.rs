@@ -49,12 +49,16 @@ impl Need {
             | AdminRequest::AccountList
             | AdminRequest::FileList { .. }
             | AdminRequest::LogShow { .. }
+            | AdminRequest::ScrubStop
             | AdminRequest::DivergedList => Self::Nothing,
             AdminRequest::SetDptr { set, clear, ack: None, .. } if set.is_empty() && clear.is_empty() => {
                 Self::Nothing
             }
             AdminRequest::Takeover { .. } => Self::Journal,
-            AdminRequest::StartAlone | AdminRequest::StartAloneAcceptLoss | AdminRequest::Resync => {
+            AdminRequest::StartAlone
+            | AdminRequest::StartAloneAcceptLoss
+            | AdminRequest::Resync
+            | AdminRequest::Scrub { .. } => {
                 Self::Replayed
             }
             AdminRequest::AccountCreate { .. }

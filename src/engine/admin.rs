@@ -1,7 +1,10 @@
 //! What an operator can ask of a running node, and the answers; `node` carries them over the admin socket as JSON lines.
 
-pub use super::answer::{AdminAnswer, DoneView, IncidentView, LoggingView, StartView, WouldGo};
+pub use super::answer::{
+    AdminAnswer, DoneView, IncidentView, LoggingView, ScrubEnd, ScrubView, StartView, WouldGo,
+};
 use crate::base::AckLevel;
+use crate::base::shown::Grouped;
 use crate::format::dptr::{DptrKind, FileState, LoggingMode};
 use serde::{Deserialize, Serialize};
 
@@ -140,6 +143,21 @@ pub enum AdminRequest {
         /// How many at most.
         limit: usize,
     },
+    /// Read everything that is stored, or one file, and hold it to its checksums. Answered by [`ScrubView`] when it has
+    /// begun.
+    Scrub {
+        /// Only this, `account,file`; of a file of items, the tables of all of them.
+        #[serde(default)]
+        name: Option<String>,
+        /// Bytes a second at most; 0 is no limit; the config's if not given.
+        #[serde(default)]
+        rate: Option<u64>,
+        /// Content whose checksum is damaged or missing gets a new one as it is.
+        #[serde(default)]
+        renew: bool,
+    },
+    /// End the scrub under way. Answered by [`ScrubView`].
+    ScrubStop,
     /// The entries that this node had and the pair never kept; answered by a list of file names.
     DivergedList,
 }
@@ -344,6 +362,7 @@ impl ReplayView {
             return stage.clone();
         }
         let left = seconds_left.map_or_else(String::new, |left| format!(", {left:.0} s left"));
+        let (done, total) = (Grouped(*done), Grouped(*total));
         format!("{stage}: {done} of {total} {unit} ({percent:.0} %){left}")
     }
 }
@@ -418,6 +437,9 @@ pub struct Status {
     /// Volumes, those that are in use first.
     #[serde(default)]
     pub volumes: Vec<VolumeView>,
+    /// The scrub under way, and those before it.
+    #[serde(default)]
+    pub scrub: ScrubView,
     /// Clients connected.
     pub clients: u64,
     /// Incidents since the start.

@@ -63,6 +63,8 @@ answers! {
     Log(Vec<LogEntryView>),
     /// Names of files in `diverged/`.
     Diverged(Vec<String>),
+    /// A scrub that has begun or ends.
+    Scrub(ScrubView),
 }
 
 impl From<Status> for AdminAnswer {
@@ -128,6 +130,64 @@ pub struct LoggingView {
 pub struct DoneView {
     /// True.
     pub done: bool,
+}
+
+/// The scrub under way, and those before it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScrubView {
+    /// Whether one is under way.
+    pub running: bool,
+    /// How many began since the node started.
+    pub number: u64,
+    /// What is read: everything, or `account,file`.
+    pub what: String,
+    /// Whether it began by itself.
+    pub scheduled: bool,
+    /// When it began (milliseconds since 1970).
+    pub began_ms: u64,
+    /// How far it is (bytes, holes of volumes among them) ..
+    pub done: u64,
+    /// .. of how much.
+    pub total: u64,
+    /// Bytes read.
+    pub read: u64,
+    /// Places found wrong.
+    pub wrong: u64,
+    /// Bytes a second at most; 0 is no limit.
+    pub rate_limit: u64,
+    /// For so long.
+    pub seconds: f64,
+    /// What it reads in a second (bytes).
+    pub bytes_per_second: u64,
+    /// At the pace so far.
+    pub seconds_left: Option<f64>,
+    /// When the last scrub of everything ended, kept over restarts (milliseconds since 1970); 0: never.
+    pub last_ended_ms: u64,
+    /// Places that it found wrong.
+    pub last_wrong: u64,
+    /// How the last one since the start ended, whatever it read.
+    pub end: Option<ScrubEnd>,
+}
+
+/// How a scrub ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScrubEnd {
+    /// What was read: everything, or `account,file`.
+    pub what: String,
+    /// When it began (milliseconds since 1970).
+    pub began_ms: u64,
+    /// When it ended.
+    pub ended_ms: u64,
+    /// It took so long.
+    pub seconds: f64,
+    /// Bytes read.
+    pub read: u64,
+    /// Places found wrong.
+    pub wrong: u64,
+    /// Whether it was stopped before its end.
+    pub stopped: bool,
+    /// Why some of it could not be read, if so.
+    pub unread: String,
 }
 
 /// What a deletion would take.

@@ -277,7 +277,7 @@ impl<S: StoreRead> Backend for Core<S> {
     }
 
     fn watermarks(&self) -> CommitWatermarks {
-        self.marks()
+        self.commit_watermarks()
     }
 
     fn appended(&self) -> Seq {

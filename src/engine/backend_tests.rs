@@ -1,9 +1,9 @@
 //! Proves what a walk finds of pending and stored items together, and that no change of items goes untold.
 
 use super::super::admin::AdminRequest;
-use super::super::apply::tests::Bench;
 use super::*;
 use crate::base::{ConnId, Prng};
+use crate::engine::test_kit::Node;
 use crate::engine::{ClientDoor, ClientEvent, Event};
 use crate::format::control::Role;
 use crate::format::dptr::LoggingMode;
@@ -45,7 +45,7 @@ fn id_of(n: u64) -> Vec<u8> {
 }
 
 /// One random change, of one item or of very many, or the store goes on.
-fn change(bench: &mut Bench, truth: &mut Truth, file: FileId, prng: &mut Prng) {
+fn change(bench: &mut Node, truth: &mut Truth, file: FileId, prng: &mut Prng) {
     let value = prng.next_u64().to_le_bytes();
     match prng.below(10) {
         0..6 => {
@@ -90,7 +90,7 @@ fn a_walk_over_pending_and_stored_items_meets_each_that_is_there_throughout_exac
     let mut found_in_all = 0;
     for seed in 0..60 {
         let mut prng = Prng::new(seed);
-        let mut bench = Bench::serving();
+        let mut bench = Node::with_waiting_store();
         let file = bench.engine.core.namespace.resolve(b"app,orders").unwrap();
         let mut truth = Truth::default();
         for _ in 0..60 {
@@ -140,7 +140,7 @@ fn a_walk_over_pending_and_stored_items_meets_each_that_is_there_throughout_exac
 
 #[test]
 fn one_look_of_a_walk_is_bounded_however_many_updates_are_pending() {
-    let mut bench = Bench::serving();
+    let mut bench = Node::with_waiting_store();
     let file = bench.engine.core.namespace.resolve(b"app,orders").unwrap();
     let id = |n: u64| format!("{n:06}").into_bytes();
     for value in [Some(&b"v"[..]), None] {
@@ -206,7 +206,7 @@ fn a_watched_key_is_void_whatever_an_operator_does_to_its_items_or_its_name() {
         ("a pause of logging", true, vec![pause]),
     ];
     for (what, void, requests) in doings {
-        let mut bench = Bench::serving();
+        let mut bench = Node::with_waiting_store();
         assert_eq!(bench.says("SET app,orders,k 1"), "+OK\r\n");
         assert_eq!(bench.says("WATCH app,orders,k"), "+OK\r\n");
         assert_eq!(bench.says("MULTI"), "+OK\r\n");
@@ -222,7 +222,7 @@ fn a_watched_key_is_void_whatever_an_operator_does_to_its_items_or_its_name() {
 
 #[test]
 fn a_watch_is_void_when_the_node_is_no_longer_what_it_was() {
-    let mut bench = Bench::serving();
+    let mut bench = Node::with_waiting_store();
     bench.says("WATCH app,orders,k");
     bench.says("MULTI");
     bench.says("PING");
@@ -233,7 +233,7 @@ fn a_watch_is_void_when_the_node_is_no_longer_what_it_was() {
 #[test]
 fn on_a_standby_a_watched_key_is_void_once_what_the_stream_changes_can_be_seen() {
     for (id, void) in [("k", true), ("other", false)] {
-        let mut bench = Bench::serving();
+        let mut bench = Node::with_waiting_store();
         bench.says(&format!("SET app,orders,{id} 1"));
         // From here on as if the batch had been received.
         bench.engine.core.control.play(Role::Standby);
@@ -247,7 +247,7 @@ fn on_a_standby_a_watched_key_is_void_once_what_the_stream_changes_can_be_seen()
 
 #[test]
 fn changes_that_nobody_takes_become_one_and_those_that_nobody_wants_are_not_kept() {
-    let mut bench = Bench::serving();
+    let mut bench = Node::with_waiting_store();
     let core = &mut bench.engine.core;
     let file = core.namespace.resolve(b"app,orders").unwrap();
     core.update(&[Update::Put { file, id: b"k", value: b"1" }]).unwrap();
@@ -267,7 +267,7 @@ fn changes_that_nobody_takes_become_one_and_those_that_nobody_wants_are_not_kept
 
 #[test]
 fn a_reply_that_was_taken_makes_no_other_part_look_for_something_to_do() {
-    let mut bench = Bench::serving();
+    let mut bench = Node::with_waiting_store();
     let conn = ConnId(77);
     bench.input(Event::Client(ClientEvent::Opened { conn, door: ClientDoor::Items { trusted: true } }));
     bench.input(Event::Tick);
@@ -281,24 +281,24 @@ fn a_reply_that_was_taken_makes_no_other_part_look_for_something_to_do() {
 
 #[test]
 fn a_dry_run_and_a_copy_of_what_is_cold_wait_for_it_and_nobody_waits_for_them() {
-    let mut bench = Bench::serving();
+    let mut bench = Node::with_waiting_store();
     for id in ["a", "b"] {
         assert_eq!(bench.says(&format!("SET app,orders,{id} 1")), "+OK\r\n");
     }
     bench.apply();
-    bench.store_mut().set_cold(true);
+    bench.store.set_cold(true);
     bench.answered.clear();
     let request = AdminRequest::FileClear { name: "app,orders".to_owned(), dry_run: true };
     bench.input(Event::Admin { token: 1, request });
     assert!(bench.answered.is_empty(), "{:?}", bench.answered);
     assert_eq!(bench.says("PING"), "+PONG\r\n");
     assert_eq!(bench.says("GET app,orders,a"), "");
-    bench.store_mut().set_cold(false);
+    bench.store.set_cold(false);
     while let Some(fetch) = bench.fetches.pop_front() {
         let result = Ok(crate::engine::Fetched::InMemory);
         bench.input(Event::Store(crate::engine::StoreEvent::Fetched { fetch, result }));
     }
-    assert!(String::from_utf8_lossy(&bench.said).contains("$1\r\n1"));
+    assert!(bench.said.contains("$1\r\n1"));
     let answered = format!("{:?}", bench.answered);
     assert!(answered.contains("items: 2"), "{answered}");
     // A copy after +L: it waits, and goes on.
@@ -311,7 +311,7 @@ fn a_dry_run_and_a_copy_of_what_is_cold_wait_for_it_and_nobody_waits_for_them() 
     });
     assert_eq!(bench.says("SET app,plain,p 1"), "+OK\r\n");
     bench.apply();
-    bench.store_mut().set_cold(true);
+    bench.store.set_cold(true);
     bench.asks(AdminRequest::SetDptr {
         names: vec!["app,plain".to_owned()],
         accounts: false,
@@ -319,10 +319,15 @@ fn a_dry_run_and_a_copy_of_what_is_cold_wait_for_it_and_nobody_waits_for_them() 
         clear: "X".to_owned(),
         ack: None,
     });
+    // The rest of the barrier goes in steps.
+    for _ in 0..8 {
+        bench.apply();
+        bench.input(Event::Tick);
+    }
     assert_eq!(bench.fetches.len(), 1, "one copy waits for one fetch");
     let file = bench.engine.core.namespace.resolve(b"app,plain").unwrap();
     assert!(bench.engine.core.namespace.file(file).unwrap().copy_is_due());
-    bench.store_mut().set_cold(false);
+    bench.store.set_cold(false);
     let fetch = bench.fetches.pop_front().unwrap();
     let result = Ok(crate::engine::Fetched::InMemory);
     bench.input(Event::Store(crate::engine::StoreEvent::Fetched { fetch, result }));
@@ -332,7 +337,7 @@ fn a_dry_run_and_a_copy_of_what_is_cold_wait_for_it_and_nobody_waits_for_them() 
 
 #[test]
 fn what_the_store_shows_is_noted_before_a_turn_reads_it_although_nobody_told_of_it_yet() {
-    let mut bench = Bench::serving();
+    let mut bench = Node::with_waiting_store();
     assert_eq!(bench.says("SET app,orders,a 1"), "+OK\r\n");
     let core = &mut bench.engine.core;
     let file = core.namespace.resolve(b"app,orders").unwrap();
@@ -342,8 +347,8 @@ fn what_the_store_shows_is_noted_before_a_turn_reads_it_although_nobody_told_of_
     while core.next_change().is_some() {}
     // As on a standby: applied there, and that is told later.
     core.control.play(Role::Standby);
-    let (journal, round, batch) = bench.take_given();
-    bench.store_mut().apply(journal, std::slice::from_ref(&batch)).unwrap();
+    let (journal, round, batch) = bench.given.pop_front().unwrap();
+    bench.store.apply(journal, std::slice::from_ref(&batch)).unwrap();
     let core = &mut bench.engine.core;
     core.begin_turn();
     assert_eq!(core.appliers.replicated().applied(), batch.header().last_seq());

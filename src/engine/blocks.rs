@@ -126,6 +126,7 @@ impl<S: StoreRead> Core<S> {
     ) {
         self.extents.set(file, Extent { start, end, journal, seq, content });
         self.note_copied_over(file, start, end);
+        self.written_anew(file, start, end);
         self.dirty = true;
     }
 
@@ -420,7 +421,7 @@ impl<S: StoreRead> BlockBackend for Core<S> {
     }
 
     fn watermarks(&self) -> CommitWatermarks {
-        self.marks()
+        self.commit_watermarks()
     }
 
     fn blocks_congested(&self) -> bool {
@@ -436,4 +437,4 @@ impl<S: StoreRead> BlockBackend for Core<S> {
 
 #[cfg(test)]
 #[path = "blocks_tests.rs"]
-mod tests;
+pub(super) mod tests;

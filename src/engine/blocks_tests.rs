@@ -5,50 +5,25 @@ use crate::base::limits::LIVE_WINDOW_FULL;
 use crate::base::{ConnId, Epoch, Mono, Now, Ordinal, Position, SegmentIndex};
 use crate::engine::roles::Stage;
 use crate::engine::sender::{Outbound, OutboundPhase, SendWindow};
-use crate::engine::{EngineConfig, PeerLoss, StartState};
-use crate::format::PairId;
+use crate::engine::test_kit::{self, PAIR};
+use crate::engine::{EngineConfig, StartState};
 use crate::format::batch::{BatchBuilder, Seal};
 use crate::format::control::{Control, Role};
 use crate::format::dptr::{Dptr, FileState, Flags};
 use crate::format::frame::Ack;
-use crate::journal::{Journal, JournalOp, Recovered, SegmentSource, recover};
+use crate::journal::{Journal, JournalOp};
 use crate::pair::LinkSession;
 use crate::store::memory::MemoryStore;
 use crate::store::namespace::Namespace;
 
-const PAIR: PairId = PairId([4; 16]);
-const DISK: FileId = FileId(11);
-
-struct Nothing;
-
-impl SegmentSource for Nothing {
-    fn read(&mut self, _: SegmentIndex, _: u64, _: usize) -> Result<Bytes, Fault> {
-        Err(Fault::Errno(2))
-    }
-}
-
-fn empty(journal: JournalKind) -> Recovered {
-    recover(journal, PAIR, Ordinal(0), &[], &mut Nothing).expect("nothing to find")
-}
+pub(in super::super) const DISK: FileId = FileId(11);
 
 fn config() -> EngineConfig {
-    EngineConfig {
-        name: "a".to_owned(),
-        ordinal: Ordinal(0),
-        pair: PAIR,
-        segment_bytes: 256 << 10,
-        quota_bytes: 8 << 30,
-        ack_level: AckLevel::Local,
-        on_peer_loss: PeerLoss::Block,
-        heartbeat_ms: 1000,
-        checkpoint_ms: 60_000,
-        checkpoint_bytes: 1 << 30,
-        ..EngineConfig::default()
-    }
+    EngineConfig { segment_bytes: 256 << 10, quota_bytes: 8 << 30, ..test_kit::config(0) }
 }
 
-/// A node that serves the volume `acc/disk`, with its first segment at hand.
-fn core() -> Core<MemoryStore> {
+/// A node that serves the volume `acc/disk` of 1 GiB, with its first segment at hand.
+pub(in super::super) fn core() -> Core<MemoryStore> {
     let dptr = |kind, account, name: &str| Dptr {
         kind,
         flags: Flags::L,
@@ -64,11 +39,8 @@ fn core() -> Core<MemoryStore> {
     let records = [(FileId(10), account.as_slice()), (DISK, disk.as_slice())];
     let namespace = Namespace::from_records(&Namespace::new().meta(), records).expect("as encoded");
     let control = Control { epoch: Epoch(2), ..Control::new(Role::Primary, PAIR) };
-    let journals = JournalKind::ALL.map(empty);
-    let store = MemoryStore::new(Ordinal(0));
-    let (applied, replay_from) = ([Seq(0); 2], [Seq(0); 2]);
-    let mut core =
-        Core::new(config(), StartState { control, journals, store, namespace, applied, replay_from, copied: None });
+    let start = StartState { namespace, ..test_kit::empty(control, MemoryStore::new(Ordinal(0))) };
+    let mut core = Core::new(config(), start);
     core.roles.place(Stage::Serving);
     for journal in core.journals.iter_mut() {
         journal.set_epoch(Epoch(2));

@@ -67,7 +67,7 @@ fn refusal(fault: Fault, other: (&'static str, Matter)) -> (&'static str, &'stat
 }
 
 impl Hindrance {
-    pub(super) fn told(self) -> Condition {
+    pub(super) fn describe(self) -> Condition {
         let (reason, (word, next)) = match self {
             Self::JournalFailed(journal, fault) => (
                 format!(
@@ -181,7 +181,7 @@ impl<S: StoreRead> Core<S> {
         let Some(hindrance) = self.hindrance() else { return Condition { word, reason, next } };
         // Only a restart helps, whatever it was about to do.
         let for_good = matches!(hindrance, Hindrance::JournalFailed(..));
-        let hindrance = hindrance.told();
+        let hindrance = hindrance.describe();
         if for_good || matches!(self.roles.stage(), Stage::Serving | Stage::Standby) {
             return hindrance;
         }
@@ -242,7 +242,7 @@ mod words {
             (PeerStuck(durable), "peer-stuck", "updates at level durable wait", "look at the peer's disk"),
             (PeerAway(durable), "peer-away", "on_peer_loss is \"block\"", "look at the peer"),
         ] {
-            let told = hindrance.told();
+            let told = hindrance.describe();
             assert_eq!(told.word, word, "{hindrance:?}");
             assert!(told.reason.contains(reason) && told.next.contains(next), "{hindrance:?}: {told:?}");
         }

@@ -2,214 +2,63 @@
 
 use super::*;
 use crate::base::limits::{UNWRITTEN_MS, WRITE_HANGS_MS};
-use crate::base::{ConnId, Now, Ordinal};
-use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
-use crate::engine::{
-    ClientDoor, ClientEffect, ClientEvent, Effect, Event, FileEffect, FileEvent, JournalEffect, JournalEvent,
-    LinkEffect, LinkEvent, PrepareSegment, StoreEffect, StoreEvent, Tls,
-};
-use crate::engine::{Engine, EngineConfig, StartState};
-use crate::format::PairId;
-use crate::format::control::{Control, Role};
-use crate::format::dptr::DptrKind;
-use crate::journal::Recovered;
-use crate::store::StoreWrite as _;
-use crate::store::memory::MemoryStore;
-use crate::store::namespace::Namespace;
-use std::collections::VecDeque;
-
-const CLIENT: ConnId = ConnId(1);
-/// A client of the volume.
-const BLOCKER: ConnId = ConnId(2);
+use crate::engine::admin::{AdminReply, AdminRequest, Status};
+use crate::engine::test_kit::{self, BLOCKER, CLIENT, Node};
+use crate::engine::{ClientDoor, ClientEvent, EngineConfig, Event, Tls};
+use std::ops::{Deref, DerefMut};
 
 fn config(ack_level: AckLevel, on_peer_loss: PeerLoss) -> EngineConfig {
-    EngineConfig {
-        name: "a".to_owned(),
-        ordinal: Ordinal(0),
-        pair: PairId([1; 16]),
-        segment_bytes: 64 << 10,
-        quota_bytes: 1 << 30,
-        ack_level,
-        on_peer_loss,
-        checkpoint_bytes: 1 << 30,
-        ..EngineConfig::default()
+    EngineConfig { ack_level, on_peer_loss, ..test_kit::config(0) }
+}
+
+struct Bench(Node);
+
+impl Deref for Bench {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        &self.0
     }
 }
 
-/// What of the disk refuses now.
-#[derive(Default)]
-struct Ills {
-    segments: Option<Fault>,
-    writes: Option<Fault>,
-    /// Neither writes nor segments end.
-    hangs: bool,
-    /// Segments do not.
-    segments_hang: bool,
-    store: Option<Fault>,
-    /// After so many checkpoints more none can be made.
-    checkpoints: Option<(usize, Fault)>,
-}
-
-struct Bench {
-    engine: Engine<MemoryStore>,
-    store: MemoryStore,
-    now: Now,
-    ills: Ills,
-    said: Vec<u8>,
-    closed: bool,
-    answered: Vec<AdminReply>,
-    /// What a hanging disk will tell when it goes on.
-    late: Vec<Event>,
-    /// What a client of the volume was told.
-    told_blocks: Vec<u8>,
+impl DerefMut for Bench {
+    fn deref_mut(&mut self) -> &mut Node {
+        &mut self.0
+    }
 }
 
 impl Bench {
     fn serving(config: EngineConfig) -> Self {
-        let store = MemoryStore::new(Ordinal(0));
-        let epoch = crate::base::Epoch(0);
-        let start = StartState {
-            control: Control { epoch, ..Control::new(Role::Primary, config.pair) },
-            journals: [Recovered::default(), Recovered::default()],
-            store: store.clone(),
-            namespace: Namespace::new(),
-            applied: [crate::base::Seq(0); 2],
-            replay_from: [crate::base::Seq(0); 2],
-            copied: None,
-        };
-        let engine = Engine::new(config, start);
-        let (ills, now) = (Ills::default(), Now::default());
-        let (said, answered) = (Vec::new(), Vec::new());
-        let (late, told_blocks) = (Vec::new(), Vec::new());
-        let mut bench = Self { engine, store, now, ills, said, closed: false, answered, late, told_blocks };
-        bench.input(Event::Tick);
-        bench.asks(AdminRequest::StartAlone);
-        bench.asks(AdminRequest::AccountCreate { name: "app".to_owned(), flags: "L".to_owned() });
-        let name = "app,orders".to_owned();
-        bench.asks(AdminRequest::FileCreate {
-            name,
-            kind: DptrKind::Records,
-            flags: None,
-            bytes: None,
-            ack: None,
-        });
-        bench.opens();
-        bench
+        Self(Node::serving(config))
     }
 
+    /// A client is there again.
     fn opens(&mut self) {
-        self.closed = false;
-        self.input(Event::Client(ClientEvent::Opened {
-            conn: CLIENT,
-            door: ClientDoor::Items { trusted: true },
-        }));
+        self.0.closed.clear();
+        self.0.opens(CLIENT);
     }
 
-    fn input(&mut self, event: Event) {
-        let mut events = VecDeque::from([event]);
-        while let Some(event) = events.pop_front() {
-            self.engine.input(self.now, event);
-            while let Some(effect) = self.engine.output() {
-                events.extend(self.carry_out(effect));
-            }
-        }
-    }
-
-    fn carry_out(&mut self, effect: Effect) -> Option<Event> {
-        let hangs = match effect {
-            Effect::Journal(JournalEffect::Prepare(_)) => self.ills.hangs || self.ills.segments_hang,
-            Effect::Journal(JournalEffect::Write { .. }) => self.ills.hangs,
-            _ => false,
-        };
-        let event = self.outcome(effect)?;
-        if hangs {
-            self.late.push(event);
-            return None;
-        }
-        Some(event)
-    }
-
-    fn outcome(&mut self, effect: Effect) -> Option<Event> {
-        Some(match effect {
-            Effect::Journal(JournalEffect::Prepare(PrepareSegment { journal, index, .. })) => {
-                match self.ills.segments {
-                    Some(fault) => Event::Journal(JournalEvent::SegmentFailed { journal, index, fault }),
-                    None => Event::Journal(JournalEvent::SegmentReady { journal, index }),
-                }
-            }
-            Effect::Journal(JournalEffect::Write { write, .. }) => match self.ills.writes {
-                Some(fault) => Event::Journal(JournalEvent::WriteFailed { write, fault }),
-                None => Event::Journal(JournalEvent::Written { write }),
-            },
-            Effect::Store(StoreEffect::Checkpoint) => Event::Store(match &mut self.ills.checkpoints {
-                Some((0, fault)) => StoreEvent::CheckpointFailed { fault: *fault },
-                ills => {
-                    ills.iter_mut().for_each(|(left, _)| *left -= 1);
-                    StoreEvent::Checkpointed { applied: self.store.checkpoint().unwrap() }
-                }
-            }),
-            Effect::File(FileEffect::WriteControl { write, .. }) => {
-                Event::File(FileEvent::ControlWritten { write })
-            }
-            Effect::Store(StoreEffect::Apply { journal, round, batch }) => match self.ills.store {
-                Some(fault) => Event::Store(StoreEvent::ApplyFailed { journal, round, fault }),
-                None => {
-                    self.store.apply(journal, std::slice::from_ref(&batch)).unwrap();
-                    Event::Store(StoreEvent::Applied { journal, round, seq: batch.header().last_seq() })
-                }
-            },
-            Effect::Client(ClientEffect::Send { conn: conn @ BLOCKER, bytes }) => {
-                self.told_blocks.extend_from_slice(&bytes);
-                Event::Client(ClientEvent::Sent { conn })
-            }
-            Effect::Client(ClientEffect::Send { conn, bytes }) => {
-                self.said.extend_from_slice(&bytes);
-                Event::Client(ClientEvent::Sent { conn })
-            }
-            Effect::Client(ClientEffect::Close { .. }) => {
-                self.closed = true;
-                return None;
-            }
-            Effect::Link(LinkEffect::Connect { conn }) => {
-                Event::Link(LinkEvent::Closed { conn, why: "nobody is there".to_owned() })
-            }
-            Effect::Admin { reply, .. } => {
-                self.answered.push(reply);
-                return None;
-            }
-            _ => return None,
-        })
-    }
-
-    fn asks(&mut self, request: AdminRequest) -> AdminReply {
-        self.answered.clear();
-        self.input(Event::Admin { token: 1, request });
-        self.answered.pop().expect("an answer at once")
+    /// Whether the node has ended the connection of a client.
+    fn has_closed(&self) -> bool {
+        self.closed.contains(&CLIENT) || self.closed.contains(&BLOCKER)
     }
 
     /// State, reason, what to do.
     #[track_caller]
     fn tells(&mut self) -> Status {
-        let AdminReply::Ok { value: AdminAnswer::Status(status) } = self.asks(AdminRequest::Status) else {
-            panic!("a status")
-        };
-        *status
+        self.status()
     }
 
     /// How often an incident was told.
-    fn told(&mut self, kind: &str) -> usize {
-        let AdminReply::Ok { value: AdminAnswer::Incidents(list) } = self.asks(AdminRequest::Incidents)
-        else {
-            panic!("a list")
-        };
-        list.iter().filter(|incident| incident.kind == kind).count()
+    fn told(&self, kind: &str) -> usize {
+        self.times(kind)
     }
 
     fn set(&mut self, value: usize) -> String {
         self.said.clear();
         let line = format!("SET app,orders,1 {}\r\n", "x".repeat(value));
         self.input(Event::Client(ClientEvent::Bytes { conn: CLIENT, bytes: line.into_bytes() }));
-        String::from_utf8(self.said.clone()).unwrap()
+        self.said.clone()
     }
 
     /// Sets items until one is refused although what can make room has done so, with what it is told.
@@ -227,29 +76,8 @@ impl Bench {
         panic!("it is full one day");
     }
 
-    /// The disk does what it was asked for.
-    fn goes_on(&mut self) {
-        (self.ills.hangs, self.ills.segments_hang) = (false, false);
-        for event in std::mem::take(&mut self.late) {
-            self.input(event);
-        }
-    }
-
-    /// One line of the Redis protocol, and what is said at once.
-    fn says(&mut self, line: &str) -> String {
-        self.said.clear();
-        self.input(Event::Client(ClientEvent::Bytes {
-            conn: CLIENT,
-            bytes: format!("{line}\r\n").into_bytes(),
-        }));
-        String::from_utf8(self.said.clone()).unwrap()
-    }
-
     /// A client of a volume that has chosen it.
     fn opens_volume(&mut self) {
-        let name = "app,disk".to_owned();
-        let (bytes, flags) = (Some(1 << 20), Some("L".to_owned()));
-        self.asks(AdminRequest::FileCreate { name, kind: DptrKind::Blocks, flags, bytes, ack: None });
         self.input(Event::Client(ClientEvent::Opened {
             conn: BLOCKER,
             door: ClientDoor::Blocks { tls: Tls::Off },
@@ -267,8 +95,7 @@ impl Bench {
     }
 
     fn pass(&mut self, ms: u64) {
-        self.now.mono = self.now.mono.plus_ms(ms);
-        self.input(Event::Tick);
+        self.passes(ms);
     }
 }
 
@@ -333,7 +160,7 @@ fn a_status_says_that_the_store_or_the_journal_failed() {
     let mut bench = alone();
     bench.ills.writes = Some(Fault::Errno(5));
     let said = bench.set(1);
-    assert!(said.starts_with("-IOERR ") && bench.closed, "no answer will come: {said}");
+    assert!(said.starts_with("-IOERR ") && bench.has_closed(), "no answer will come: {said}");
     bench.opens();
     assert!(bench.set(1).starts_with("-MISCONF "));
     let status = bench.tells();
@@ -353,16 +180,16 @@ fn an_update_that_waits_for_a_segment_that_cannot_be_made_is_let_go_in_time() {
     // A write to it fails.
     bench.ills.writes = Some(Fault::Errno(EROFS));
     assert_eq!(bench.set(10), "", "it may still become durable");
-    assert!(!bench.closed);
+    assert!(!bench.has_closed());
     bench.pass(UNWRITTEN_MS - 1);
-    assert!(!bench.closed);
+    assert!(!bench.has_closed());
     bench.pass(1);
-    let said = String::from_utf8_lossy(&bench.said).into_owned();
+    let said = bench.said.clone();
     assert!(
         said.starts_with("-IOERR it is not known whether this is kept: the journal's disk failed"),
         "{said}"
     );
-    assert!(bench.closed, "what came behind it has no answer");
+    assert!(bench.has_closed(), "what came behind it has no answer");
     assert_eq!(bench.tells().state, "read-only");
     // It is kept after all.
     (bench.ills.writes, bench.ills.segments) = (None, None);
@@ -371,7 +198,7 @@ fn an_update_that_waits_for_a_segment_that_cannot_be_made_is_let_go_in_time() {
     bench.opens();
     bench.said.clear();
     bench.input(Event::Client(ClientEvent::Bytes { conn: CLIENT, bytes: b"GET app,orders,1\r\n".to_vec() }));
-    assert_eq!(String::from_utf8_lossy(&bench.said), "$10\r\nxxxxxxxxxx\r\n");
+    assert_eq!(bench.said, "$10\r\nxxxxxxxxxx\r\n");
 }
 
 #[test]
@@ -410,23 +237,23 @@ fn clients_of_a_disk_that_hangs_are_told_so_in_time_and_all_goes_on_with_the_dis
     const EIO: u32 = 5;
     let mut bench = alone();
     bench.opens_volume();
-    bench.ills.hangs = true;
+    bench.ills.disk_hangs = true;
     let write = [request(1, 1, 512), vec![7; 512]].concat();
     assert_eq!(bench.blocks(write.clone()), reply(0, 1), "a write promises nothing");
     assert_eq!(bench.blocks(request(3, 2, 0)), b"", "a flush does");
     assert_eq!(bench.set(3), "");
     bench.pass(WRITE_HANGS_MS - 1);
-    assert!(!bench.closed && bench.tells().state == "serving", "a disk may be slow");
+    assert!(!bench.has_closed() && bench.tells().state == "serving", "a disk may be slow");
     bench.said.clear();
     bench.told_blocks.clear();
     bench.pass(1);
     assert_eq!(bench.told_blocks, reply(EIO, 2));
-    let said = String::from_utf8_lossy(&bench.said).into_owned();
+    let said = bench.said.clone();
     assert!(
         said.starts_with("-IOERR it is not known whether this is kept: the journal's disk hangs"),
         "{said}"
     );
-    assert!(bench.closed);
+    assert!(bench.has_closed());
     let status = bench.tells();
     assert_eq!(status.state, "disk-hangs");
     assert!(status.reason.contains("10 s") && status.next.contains("take over"), "{status:?}");
@@ -445,7 +272,7 @@ fn clients_of_a_disk_that_hangs_are_told_so_in_time_and_all_goes_on_with_the_dis
     assert_eq!(bench.blocks(request(3, 5, 0)), reply(0, 5));
     assert_eq!(bench.set(1), "+OK\r\n");
     // The second time is told like the first.
-    bench.ills.hangs = true;
+    bench.ills.disk_hangs = true;
     bench.set(1);
     bench.pass(WRITE_HANGS_MS);
     assert_eq!((bench.told("journal-hangs"), bench.tells().state.as_str()), (2, "disk-hangs"));
@@ -463,7 +290,7 @@ fn clients_are_told_that_the_disk_hangs_also_where_it_makes_no_segment() {
             break;
         }
     }
-    assert!(waits && !bench.closed, "it is full one day");
+    assert!(waits && !bench.has_closed(), "it is full one day");
     // The mark of a journal that goes idle is the last that its disk does.
     bench.pass(100);
     bench.pass(WRITE_HANGS_MS);
@@ -477,7 +304,7 @@ fn clients_are_told_that_the_disk_hangs_also_where_it_makes_no_segment() {
 #[test]
 fn an_operator_and_clients_that_wait_behind_a_definition_are_told_that_the_disk_hangs() {
     let mut bench = alone();
-    bench.ills.hangs = true;
+    bench.ills.disk_hangs = true;
     bench.answered.clear();
     let request = AdminRequest::AccountCreate { name: "b".to_owned(), flags: "L".to_owned() };
     bench.input(Event::Admin { token: 1, request });
@@ -490,7 +317,7 @@ fn an_operator_and_clients_that_wait_behind_a_definition_are_told_that_the_disk_
     assert!(matches!(begun, AdminReply::Error { message, .. } if message.contains("not known")), "{begun:?}");
     let nothing = |message: &String| message.contains("nothing was changed: the journal's disk hangs");
     assert!(matches!(waits, AdminReply::No { message, .. } if nothing(message)), "{waits:?}");
-    let said = String::from_utf8_lossy(&bench.said).into_owned();
+    let said = bench.said.clone();
     assert!(said.starts_with("-MISCONF the journal's disk hangs"), "{said}");
 }
 

@@ -62,6 +62,10 @@ pub struct EngineConfig {
     pub checkpoint_ms: u64,
     /// .. and when this much was applied since (bytes).
     pub checkpoint_bytes: u64,
+    /// Everything is scrubbed so often (days); 0 is never.
+    pub scrub_every_days: u64,
+    /// A scheduled scrub reads so much a second (bytes); 0 is no limit.
+    pub scrub_rate: u64,
     /// `account,file` for RESP keys without two commas.
     pub resp_default: Option<String>,
     /// Password of the RESP door, unless a client is trusted.
@@ -93,6 +97,8 @@ impl Default for EngineConfig {
             peer_timeout_ms: 5000,
             checkpoint_ms: 10_000,
             checkpoint_bytes: 128 << 20,
+            scrub_every_days: 7,
+            scrub_rate: 50 << 20,
             resp_default: None,
             resp_password: None,
             resp_doors: Vec::new(),

@@ -9,6 +9,7 @@ use super::core::Core;
 use super::effect::Severity;
 use super::incidents::Matter;
 use crate::base::limits::{BLOCK_U64, COPY_RETRY_MS, FETCH_TRIES_MAX};
+use crate::base::shown::Grouped;
 use crate::base::{FileId, JournalKind, Mono};
 use crate::doors::{Allocation, FetchId, IfCold, Piece, Refusal, Unread};
 use crate::format::dptr::DptrKind;
@@ -149,7 +150,7 @@ impl<S: StoreRead> Core<S> {
             self.copies.job = Some(CopyJob { file, copied, at: CopyAt::Item(next) });
             return;
         }
-        self.end_copy(file, &format!("{copied} items are copied into the journal"));
+        self.end_copy(file, &format!("{} items are copied into the journal", Grouped(copied)));
     }
 
     /// A fetch is over: goes on if the copy waits for it.
@@ -187,7 +188,7 @@ impl<S: StoreRead> Core<S> {
     fn look_for_data(&mut self, file: FileId, copied: u64, at: u64) {
         let bytes = self.namespace.file(file).map_or(0, |info| info.dptr.blocks * BLOCK_U64);
         if at >= bytes {
-            return self.end_copy(file, &format!("{copied} bytes are copied into the journal"));
+            return self.end_copy(file, &format!("{} bytes are copied into the journal", Grouped(copied)));
         }
         let ask = self.fresh_id();
         self.copies.job = Some(CopyJob { file, copied, at: CopyAt::Looking { ask, at } });

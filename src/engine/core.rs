@@ -21,6 +21,7 @@ use super::overlay::Overlay;
 use super::peer::Peer;
 use super::retention::Room;
 use super::roles::{Roles, Stage};
+use super::scrub::Scrubs;
 use super::standstill::DiskTrouble;
 use super::sync::Resync;
 use crate::base::{AckLevel, Now, Ordinal};
@@ -62,6 +63,7 @@ pub(super) struct Core<S: StoreRead> {
     pub(super) listing: Option<Listing>,
     pub(super) incidents: Incidents,
     pub(super) damage: Damage,
+    pub(super) scrubs: Scrubs,
     pub(super) room: Room,
     /// Set by whatever may let something else go on.
     pub(super) dirty: bool,
@@ -107,6 +109,7 @@ impl<S: StoreRead> Core<S> {
             listing: None,
             incidents: Incidents::default(),
             damage: Damage::default(),
+            scrubs: Scrubs::default(),
             room: Room::default(),
             dirty: true,
             stopping: false,

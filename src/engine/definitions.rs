@@ -65,11 +65,11 @@ impl Operators {
     }
 
     /// The answers that are true now.
-    fn take_reached(&mut self, marks: &CommitWatermarks) -> Vec<(u64, AdminReply)> {
+    fn take_reached(&mut self, watermarks: &CommitWatermarks) -> Vec<(u64, AdminReply)> {
         let mut reached = Vec::new();
         let mut at = 0;
         while at < self.waits.len() {
-            if marks.reached(self.waits[at].0) {
+            if watermarks.reached(self.waits[at].0) {
                 let (_, token, reply) = self.waits.swap_remove(at);
                 reached.push((token, reply));
             } else {
@@ -163,8 +163,8 @@ impl<S: StoreRead> Core<S> {
                 Ok(changes) => self.carry_out(token, &request, &changes),
             }
         }
-        let marks = self.marks();
-        for (token, reply) in self.operators.take_reached(&marks) {
+        let watermarks = self.commit_watermarks();
+        for (token, reply) in self.operators.take_reached(&watermarks) {
             self.reply(token, reply);
         }
     }
@@ -237,7 +237,8 @@ impl<S: StoreRead> Core<S> {
     fn give_up_barrier(&mut self) {
         let Err(why) = self.check_barrier() else { return };
         if let Some(token) = self.operators.give_up_barrier() {
-            let next = self.hindrance().map_or("see `hot-backup status`", |hindrance| hindrance.told().next);
+            let next =
+                self.hindrance().map_or("see `hot-backup status`", |hindrance| hindrance.describe().next);
             self.reply_no(token, format!("nothing was changed: {why}"), next);
             self.dirty = true;
         }
@@ -300,7 +301,7 @@ impl<S: StoreRead> Core<S> {
             }
             if let Some(fault) = self.store_fault() {
                 // It would wait for a store that may never be back.
-                let told = Hindrance::Store(fault).told();
+                let told = Hindrance::Store(fault).describe();
                 return Err(bad(told.reason, told.next));
             }
             match self.journal_takes(change.journal, 64 << 10) {

@@ -331,7 +331,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     /// How far things are, for replies.
-    pub(super) fn marks(&self) -> CommitWatermarks {
+    pub(super) fn commit_watermarks(&self) -> CommitWatermarks {
         let durable = self.journals.durable();
         let Ack { received, durable: on_disk, applied } = self.peer.confirmed();
         let at_peer = |confirmed: Seq| self.ack_promise.answered(durable[0], confirmed);
@@ -385,6 +385,9 @@ impl<S: StoreRead> Core<S> {
 mod tests {
     use super::*;
 
+    /// The promise, how far answers are held back, this disk, the peer; what is answered at received, durable, applied.
+    type AckRow = (Level, Option<u64>, u64, Ack, [u64; 3]);
+
     const BEAT: u64 = 100;
     const GRACE: u64 = 2000;
 
@@ -435,8 +438,7 @@ mod tests {
         let after = Seq(5);
         let (kept, low) = (Level::Kept, Level::Lowered { after });
         let restoring = |until| Level::Restoring { after, until: Seq(until) };
-        // The promise, how far answers are held back, this disk, the peer; what is answered at received, durable, applied.
-        let table: [(Level, Option<u64>, u64, Ack, [u64; 3]); 10] = [
+        let table: [AckRow; 10] = [
             (kept, None, 20, ack(15, 12, 10), [15, 12, 10]),
             (kept, None, 11, ack(15, 12, 10), [11, 11, 10]),
             (kept, None, 20, ack(0, 0, 0), [0, 0, 0]),

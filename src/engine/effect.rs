@@ -26,6 +26,8 @@ pub enum Effect {
     Copy(CopyEffect),
     /// With the volumes' files.
     Volume(VolumeEffect),
+    /// With everything that is stored, to see whether it is what was written.
+    Scrub(ScrubEffect),
     /// With the node's small files.
     File(FileEffect),
     /// With connections to the peer.
@@ -234,6 +236,71 @@ pub enum VolumeEffect {
 impl From<VolumeEffect> for Effect {
     fn from(effect: VolumeEffect) -> Self {
         Self::Volume(effect)
+    }
+}
+
+/// What a scrub reads as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScrubPart {
+    /// A volume.
+    Volume {
+        /// Which.
+        file: FileId,
+        /// Its size (bytes).
+        bytes: u64,
+        /// Where to begin (bytes).
+        from: u64,
+    },
+    /// The tables of all items.
+    Items,
+}
+
+impl ScrubPart {
+    /// Where it begins. The items come last.
+    #[must_use]
+    pub const fn place(&self) -> (FileId, u64) {
+        match self {
+            Self::Volume { file, from, .. } => (*file, *from),
+            Self::Items => (FileId(u64::MAX), 0),
+        }
+    }
+
+    /// Its size, as far as it is known before it is read (bytes).
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        match self {
+            Self::Volume { bytes, .. } => *bytes,
+            Self::Items => 0,
+        }
+    }
+}
+
+/// What to do for a scrub.
+#[derive(Debug)]
+pub enum ScrubEffect {
+    /// Read a part, hold it to its checksums, and tell how far that is; answer done. One at a time.
+    Begin {
+        /// Comes back with all that is told of it.
+        job: u64,
+        /// Which.
+        part: ScrubPart,
+        /// Bytes a second at most; 0 is no limit.
+        rate: u64,
+        /// Give content whose checksum is damaged or missing a new one.
+        renew: bool,
+    },
+    /// End the part that is under way, if any, as soon as possible; answer done.
+    Stop,
+    /// Keep these bytes for the next start. No answer: a scrub that nobody knows of is made again.
+    Keep {
+        /// See [`crate::format::scrub`].
+        bytes: Vec<u8>,
+    },
+}
+
+impl From<ScrubEffect> for Effect {
+    fn from(effect: ScrubEffect) -> Self {
+        Self::Scrub(effect)
     }
 }
 

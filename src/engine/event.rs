@@ -6,7 +6,9 @@ use super::effect::{ClientDoor, ClientPlace, Fetched, Memory};
 use crate::base::{AlignedBuf, ConnId, Fault, JournalKind, Round, SegmentIndex, Seq};
 use crate::doors::Allocation;
 use crate::format::chunk::{Chunk, Definitions};
+use crate::format::scrub::ScrubRecord;
 use crate::store::StoreError;
+use crate::store::volumes::BadPlace;
 use bytes::Bytes;
 
 /// Something that happened outside.
@@ -20,6 +22,8 @@ pub enum Event {
     Copy(CopyEvent),
     /// Of the volumes' files.
     Volume(VolumeEvent),
+    /// Of a scrub.
+    Scrub(ScrubEvent),
     /// Of the node's small files.
     File(FileEvent),
     /// Of connections to the peer.
@@ -192,11 +196,59 @@ pub enum VolumeEvent {
         /// The parts in order, or why not.
         result: Result<Vec<Allocation>, Fault>,
     },
+    /// Places of volumes are not what was written. Told before the answer to the read that met them.
+    Wrong {
+        /// Which.
+        places: Vec<BadPlace>,
+    },
 }
 
 impl From<VolumeEvent> for Event {
     fn from(event: VolumeEvent) -> Self {
         Self::Volume(event)
+    }
+}
+
+/// What a scrub did.
+#[derive(Debug)]
+pub enum ScrubEvent {
+    /// At the start: what was kept of earlier ones.
+    Found {
+        /// That.
+        record: ScrubRecord,
+    },
+    /// How far the part under way is.
+    Progress {
+        /// From [`super::ScrubEffect::Begin`].
+        job: u64,
+        /// Everything before this is done (bytes).
+        at: u64,
+        /// Its size (bytes).
+        of: u64,
+        /// Read since this was last told (bytes).
+        read: u64,
+    },
+    /// Tables of items are damaged.
+    ItemsWrong {
+        /// From [`super::ScrubEffect::Begin`].
+        job: u64,
+        /// Which, in which way.
+        why: String,
+    },
+    /// The part under way has ended.
+    Done {
+        /// From [`super::ScrubEffect::Begin`].
+        job: u64,
+        /// Read since progress was last told (bytes).
+        read: u64,
+        /// Whether it came to its end, or what could not be read.
+        result: Result<bool, Fault>,
+    },
+}
+
+impl From<ScrubEvent> for Event {
+    fn from(event: ScrubEvent) -> Self {
+        Self::Scrub(event)
     }
 }
 

@@ -7,6 +7,7 @@
 use super::core::Core;
 use super::effect::{Effect, Incident, Severity};
 use crate::base::limits::{INCIDENT_BURST, INCIDENTS_MAX, REPEAT_KEYS_MAX, REPEAT_QUIET_MS};
+use crate::base::shown::Grouped;
 use crate::base::{Mono, Now, Repeats, Telling};
 use crate::store::StoreRead;
 use std::collections::VecDeque;
@@ -77,8 +78,10 @@ matters! {
         "keep both directories and ask for help: the two nodes may differ";
     ItemDamaged "item-damaged" Critical []
         "check the disk (`dmesg`); the peer may still have it: read it there, and put it again";
-    VolumeDamaged "volume-damaged" Critical []
+    VolumeDamaged "volume-damaged" Critical ["volume-whole"]
         "check the disk (`dmesg`); the peer may still have it: read it there, and write it again";
+    ChecksumsLost "checksums-lost" Critical []
+        "check the disk (`dmesg`); run `hot-backup scrub`: until then the volume's reads are not checked";
     // Troubles of the pair.
     PeerLost "peer-lost" Warning ["peer-follows" "following"]
         "look at the peer and the network between; the nodes connect by themselves";
@@ -137,6 +140,8 @@ matters! {
     Copied "copied" Notice [] "";
     Copying "copying" Notice [] "";
     Whole "whole" Notice [] "";
+    ChecksumMended "checksum-mended" Notice [] "";
+    Scrubbed "scrubbed" Notice [] "";
 }
 
 /// The table of all matters, as documents show it.
@@ -255,7 +260,7 @@ impl Incidents {
     fn told(&mut self, telling: Telling<Incident>) -> Incident {
         let Telling { what: mut incident, unsaid } = telling;
         if unsaid > 0 {
-            incident.text.push_str(&format!(" ({unsaid} more of this before it)"));
+            incident.text.push_str(&format!(" ({} more of this before it)", Grouped(unsaid)));
         }
         self.count += 1;
         self.recent.push_back(incident.clone());

@@ -3,56 +3,46 @@
 use super::*;
 use crate::base::limits::LIVE_WINDOW_MAX;
 use crate::base::{AckLevel, Chain, FileId, JournalKind, Ordinal, Position};
-use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status, TakeoverAccount};
-use crate::engine::{
-    ClientDoor, ClientEffect, ClientEvent, Effect, Event, FileEffect, FileEvent, JournalEffect, JournalEvent,
-    LinkEffect, LinkEvent, PrepareSegment, StoreEffect, StoreEvent,
-};
-use crate::engine::{Engine, EngineConfig, PeerLoss, StartState};
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, TakeoverAccount};
+use crate::engine::test_kit::{self, CLIENT, Node, PAIR};
+use crate::engine::{ClientDoor, ClientEvent, EngineConfig, Event, PeerLoss, StoreEvent};
 use crate::format::PairId;
 use crate::format::batch::{Batch, BatchBuilder, Seal};
 use crate::format::control::Control;
 use crate::format::entry::{Entry, EntryKind};
 use crate::format::frame::{Ack, Begin};
-use crate::journal::Recovered;
-use crate::store::StoreWrite as _;
 use crate::store::memory::MemoryStore;
-use crate::store::namespace::Namespace;
+use std::ops::{Deref, DerefMut};
 
-const PAIR: PairId = PairId([1; 16]);
-const CLIENT: ConnId = ConnId(77);
 const BEAT: u64 = 500;
 
 fn config(ordinal: u8) -> EngineConfig {
     EngineConfig {
-        name: if ordinal == 0 { "a" } else { "b" }.to_owned(),
-        ordinal: Ordinal(ordinal),
-        pair: PAIR,
-        segment_bytes: 64 << 10,
-        quota_bytes: 1 << 30,
         ack_level: AckLevel::Durable,
         on_peer_loss: PeerLoss::Degrade { after_ms: 2000 },
         heartbeat_ms: BEAT,
-        checkpoint_bytes: 1 << 30,
-        ..EngineConfig::default()
+        ..test_kit::config(ordinal)
     }
 }
 
+/// A node whose peer is there.
 struct Bench {
     ordinal: u8,
-    engine: Engine<MemoryStore>,
-    store: MemoryStore,
-    now: Now,
-    /// The control file.
-    control: Control,
-    told: Vec<(&'static str, String)>,
-    answered: Vec<AdminReply>,
-    /// Answers to the client.
-    said: String,
-    /// What the node sends on each connection.
-    sent: Vec<(ConnId, Vec<Bytes>)>,
-    closed: Vec<ConnId>,
-    dialled: Option<ConnId>,
+    node: Node,
+}
+
+impl Deref for Bench {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        &self.node
+    }
+}
+
+impl DerefMut for Bench {
+    fn deref_mut(&mut self) -> &mut Node {
+        &mut self.node
+    }
 }
 
 impl Bench {
@@ -63,84 +53,20 @@ impl Bench {
 
     /// A node that starts with an empty journal, whatever its control file says.
     fn found(ordinal: u8, control: Control, store: MemoryStore) -> Self {
-        let start = StartState {
-            control: control.clone(),
-            journals: [Recovered::default(), Recovered::default()],
-            store: store.clone(),
-            namespace: Namespace::new(),
-            applied: [Seq(0); 2],
-            replay_from: [Seq(0); 2],
-            copied: None,
-        };
-        let engine = Engine::new(config(ordinal), start);
-        let now = Now { mono: Mono(1_000_000), wall_ms: 0 };
-        let (told, answered, sent, closed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (said, dialled) = (String::new(), None);
-        let mut bench =
-            Self { ordinal, engine, store, now, control, told, answered, said, sent, closed, dialled };
-        bench.input(Event::Tick);
-        bench
+        let mut node = Node::found(config(ordinal), control, store);
+        node.ills.peer_is_there = true;
+        node.input(Event::Tick);
+        Self { ordinal, node }
     }
 
     /// The process ends and starts with what its control file holds; the journal is lost with it.
     fn restarts(self) -> Self {
-        Self::found(self.ordinal, self.control, MemoryStore::new(Ordinal(self.ordinal)))
-    }
-
-    fn input(&mut self, event: Event) {
-        let mut events = VecDeque::from([event]);
-        while let Some(event) = events.pop_front() {
-            self.engine.input(self.now, event);
-            while let Some(effect) = self.engine.output() {
-                match effect {
-                    Effect::Journal(JournalEffect::Prepare(PrepareSegment { journal, index, .. })) => {
-                        events.push_back(Event::Journal(JournalEvent::SegmentReady { journal, index }));
-                    }
-                    Effect::Journal(JournalEffect::Write { write, .. }) => {
-                        events.push_back(Event::Journal(JournalEvent::Written { write }))
-                    }
-                    Effect::File(FileEffect::WriteControl { write, bytes }) => {
-                        self.control = Control::decode(&bytes).unwrap();
-                        events.push_back(Event::File(FileEvent::ControlWritten { write }));
-                    }
-                    Effect::Store(StoreEffect::Apply { journal, round, batch }) => {
-                        self.store.apply(journal, std::slice::from_ref(&batch)).unwrap();
-                        let seq = batch.header().last_seq();
-                        events.push_back(Event::Store(StoreEvent::Applied { journal, round, seq }));
-                    }
-                    Effect::Client(ClientEffect::Send { conn, bytes }) => {
-                        self.said.push_str(std::str::from_utf8(&bytes).unwrap());
-                        events.push_back(Event::Client(ClientEvent::Sent { conn }));
-                    }
-                    Effect::Link(LinkEffect::Connect { conn }) => self.dialled = Some(conn),
-                    Effect::Link(LinkEffect::Send { conn, parts }) => {
-                        events.push_back(Event::Link(LinkEvent::Sent { conn }));
-                        self.sent.push((conn, parts));
-                    }
-                    Effect::Link(LinkEffect::Close { conn, .. }) => self.closed.push(conn),
-                    Effect::Incident(incident) => {
-                        if ["peer-set-back", "entries-missing"].contains(&incident.kind) {
-                            assert_eq!(
-                                self.control.peer,
-                                *self.engine.core.peer.record(),
-                                "a crash forgets it"
-                            );
-                        }
-                        self.told.push((incident.kind, incident.text));
-                    }
-                    Effect::Admin { reply, .. } => self.answered.push(reply),
-                    _ => {}
-                }
-            }
-        }
+        Self::found(self.ordinal, self.node.control, MemoryStore::new(Ordinal(self.ordinal)))
     }
 
     /// Time passes, with a look at the clock each ten milliseconds.
     fn passes(&mut self, ms: u64) {
-        for _ in 0..ms / 10 {
-            self.now.mono = self.now.mono.plus_ms(10);
-            self.input(Event::Tick);
-        }
+        self.lives(ms);
     }
 
     /// The peer answers a call, or calls.
@@ -198,21 +124,8 @@ impl Bench {
         self.answered.remove(0)
     }
 
-    fn status(&mut self) -> Status {
-        self.answered.clear();
-        self.input(Event::Admin { token: 2, request: AdminRequest::Status });
-        let Some(AdminReply::Ok { value: AdminAnswer::Status(status) }) = self.answered.pop() else {
-            panic!("no status")
-        };
-        *status
-    }
-
     fn takes_over(&mut self, accept_loss: bool, now: bool, dry_run: bool) -> AdminReply {
         self.asks(AdminRequest::Takeover { peer_is_down: true, dry_run, accept_loss, now })
-    }
-
-    fn times(&self, kind: &str) -> usize {
-        self.told.iter().filter(|(k, _)| *k == kind).count()
     }
 
     fn last(&self, kind: &str) -> &str {

@@ -23,6 +23,8 @@ mod degrade;
 pub mod effect;
 pub mod event;
 mod extents;
+#[cfg(test)]
+mod faults_tests;
 mod fetches;
 pub mod incidents;
 mod journals;
@@ -38,6 +40,7 @@ mod receiver;
 mod retention;
 mod roles;
 mod rounds;
+mod scrub;
 mod sender;
 mod standstill;
 mod status;
@@ -56,11 +59,13 @@ use admin::AdminRequest;
 use blocks::Answer;
 pub use config::{EngineConfig, FullSync, PeerLoss, StartState};
 pub use effect::{
-    Allocation, ClientDoor, ClientEffect, ClientPlace, CopyEffect, Effect, Fetched, FileEffect, Incident,
-    JournalEffect, LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment, Severity, StoreEffect, StoredPart,
-    Tls, VolumeEffect,
+    Allocation, ClientDoor, ClientEffect, ClientPlace, CopyEffect, Effect, Fetched, FileEffect, Incident, JournalEffect,
+    LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment, ScrubEffect, ScrubPart, Severity,
+    StoreEffect, StoredPart, Tls, VolumeEffect,
 };
-pub use event::{ClientEvent, CopyEvent, Event, FileEvent, JournalEvent, LinkEvent, StoreEvent, VolumeEvent};
+pub use event::{
+    ClientEvent, CopyEvent, Event, FileEvent, JournalEvent, LinkEvent, ScrubEvent, StoreEvent, VolumeEvent,
+};
 use roles::Stage;
 pub use rounds::Rounds;
 use standstill::Abandon;
@@ -108,6 +113,8 @@ impl<S: StoreRead> Engine<S> {
             Event::Copy(event) => core.copy_event(event),
             Event::Volume(VolumeEvent::Read { read, result }) => core.volume_read(read, result),
             Event::Volume(VolumeEvent::Allocation { read, result }) => core.volume_allocation(read, result),
+            Event::Volume(VolumeEvent::Wrong { places }) => core.volumes_wrong(&places),
+            Event::Scrub(event) => core.scrub_event(event),
             Event::File(event) => core.file_event(event),
             Event::Link(event) => core.link_event(event),
             Event::Client(event) => self.client_event(now, event, was_dirty),
@@ -185,6 +192,10 @@ impl<S: StoreRead> Engine<S> {
                 core.reply_value(token, list);
             }
             AdminRequest::LogShow { limit } => core.start_listing(token, limit),
+            AdminRequest::Scrub { name, rate, renew } => {
+                core.scrub(token, &scrub::Wanted { name, rate, renew });
+            }
+            AdminRequest::ScrubStop => core.stop_scrub(token),
             AdminRequest::DivergedList => {
                 let list = core.roles.diverged_files().to_vec();
                 core.reply_value(token, list);
@@ -254,6 +265,7 @@ impl<S: StoreRead> Engine<S> {
         core.pump_degrade();
         core.pump_definitions();
         core.pump_copy();
+        core.pump_scrub();
         core.pump_listing();
         core.pump_peer_state();
         core.pump_peer_record();
@@ -328,6 +340,7 @@ impl<S: StoreRead> Engine<S> {
             core.copies.deadline(core.now.mono),
             core.stuck_deadline(),
             core.standstill_deadline(),
+            core.scrub_deadline(),
             self.door.deadline(),
             self.nbd.deadline(),
         ]

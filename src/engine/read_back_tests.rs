@@ -2,52 +2,18 @@
 
 use super::super::apply::Applier;
 use super::*;
-use crate::base::{AckLevel, Epoch, FileId, Now, Ordinal, Position, SegmentIndex, Seq};
+use crate::base::{Epoch, FileId, Now, Ordinal, Position, SegmentIndex, Seq};
 use crate::engine::roles::Stage;
-use crate::engine::{Effect, EngineConfig, FileEffect, FileEvent, FullSync, PeerLoss, StartState};
-use crate::format::PairId;
+use crate::engine::test_kit::{self, PAIR};
+use crate::engine::{Effect, EngineConfig, FileEffect, FileEvent};
 use crate::format::control::{Control, Role};
 use crate::format::entry::{Entry, EntryKind};
-use crate::journal::{Journal, JournalOp, Recovered, SegmentSource, recover};
+use crate::journal::{Journal, JournalOp};
 use crate::store::memory::MemoryStore;
-use crate::store::namespace::Namespace;
 use std::collections::BTreeMap;
 
-const PAIR: PairId = PairId([4; 16]);
-
-fn empty(journal: JournalKind) -> Recovered {
-    struct Nothing;
-    impl SegmentSource for Nothing {
-        fn read(&mut self, _: SegmentIndex, _: u64, _: usize) -> Result<Bytes, Fault> {
-            Err(Fault::Errno(2))
-        }
-    }
-    recover(journal, PAIR, Ordinal(0), &[], &mut Nothing).unwrap()
-}
-
 fn config() -> EngineConfig {
-    EngineConfig {
-        name: "a".to_owned(),
-        ordinal: Ordinal(0),
-        pair: PAIR,
-        segment_bytes: 256 << 10,
-        quota_bytes: 1 << 30,
-        ack_level: AckLevel::Local,
-        on_peer_loss: PeerLoss::Block,
-        serve_alone: false,
-        full_sync: FullSync::Auto,
-        chunk_bytes: 1 << 20,
-        heartbeat_ms: 1000,
-        peer_timeout_ms: 5000,
-        checkpoint_ms: 60_000,
-        checkpoint_bytes: 1 << 30,
-        resp_default: None,
-        resp_password: None,
-        resp_doors: Vec::new(),
-        peer_host: String::new(),
-        peer_port: 0,
-        seed: 1,
-    }
+    EngineConfig { segment_bytes: 256 << 10, ..test_kit::config(0) }
 }
 
 /// A primary whose store shows all of a journal that spans several segments, and those.
@@ -64,10 +30,7 @@ impl Bench {
     /// The values have this length.
     fn with(entries: u64, value: usize) -> Self {
         let control = Control { epoch: Epoch(2), ..Control::new(Role::Primary, PAIR) };
-        let (applied, replay_from) = ([Seq(0); 2], [Seq(0); 2]);
-        let store = MemoryStore::new(Ordinal(0));
-        let (journals, namespace) = (JournalKind::ALL.map(empty), Namespace::new());
-        let start = StartState { control, journals, store, namespace, applied, replay_from, copied: None };
+        let start = test_kit::empty(control, MemoryStore::new(Ordinal(0)));
         let mut bench = Self { core: Core::new(config(), start), segments: BTreeMap::new() };
         bench.core.roles.place(Stage::Serving);
         let value = vec![b'v'; value];
@@ -113,33 +76,33 @@ fn write(journal: &mut Journal, segments: &mut BTreeMap<SegmentIndex, Vec<u8>>) 
 
 /// How a save of diverged entries went.
 #[derive(Default)]
-struct Fall {
+struct Saves {
     reads: u64,
-    saves: u64,
+    count: u64,
     /// The numbers of the entries that are saved.
     seqs: Vec<u64>,
     ended: bool,
 }
 
 /// Steps down after entry 2. The reads and the saves of these numbers fail.
-fn step_down(bench: &mut Bench, failing_read: u64, failing_save: u64) -> Fall {
+fn step_down(bench: &mut Bench, failing_read: u64, failing_save: u64) -> Saves {
     let common = Position { seq: Seq(2), ..Position::default() };
     bench.core.step_down(common, Epoch(9));
-    let (mut fall, mut saved) = (Fall::default(), Vec::new());
+    let (mut saves, mut saved) = (Saves::default(), Vec::new());
     for _ in 0..1000 {
         bench.core.pump_roles();
         bench.core.now.mono = bench.core.now.mono.plus_ms(60_000);
         while let Some(effect) = bench.core.out.pop_front() {
             match effect {
                 Effect::Journal(JournalEffect::Read(read)) => {
-                    let fault = fall.reads == failing_read;
-                    fall.reads += 1;
+                    let fault = saves.reads == failing_read;
+                    saves.reads += 1;
                     let result = if fault { Err(Fault::Errno(5)) } else { Ok(bench.bytes(&read)) };
                     bench.core.read_done(read.read, result);
                 }
                 Effect::File(FileEffect::SaveDiverged { save, first, bytes, .. }) => {
-                    let fault = fall.saves == failing_save;
-                    fall.saves += 1;
+                    let fault = saves.count == failing_save;
+                    saves.count += 1;
                     if first {
                         saved.clear();
                     }
@@ -151,31 +114,31 @@ fn step_down(bench: &mut Bench, failing_read: u64, failing_save: u64) -> Fall {
                         false => bench.core.file_event(FileEvent::DivergedSaved { save }),
                     }
                 }
-                Effect::File(FileEffect::WriteControl { .. }) => fall.ended = true,
+                Effect::File(FileEffect::WriteControl { .. }) => saves.ended = true,
                 _ => {}
             }
         }
     }
     let text = String::from_utf8(saved.concat()).unwrap();
     let seq = |line: &str| line.split_once("\"seq\":")?.1.split([',', '}']).next()?.parse::<u64>().ok();
-    fall.seqs = text.lines().map(|line| seq(line).expect("each line has its number")).collect();
-    fall
+    saves.seqs = text.lines().map(|line| seq(line).expect("each line has its number")).collect();
+    saves
 }
 
 #[test]
 fn an_entry_that_the_pair_never_kept_is_saved_once_whichever_reads_or_saves_fail_meanwhile() {
     for fails in 0..4 {
         for (reads, saves) in [(fails, u64::MAX), (u64::MAX, fails)] {
-            let fall = step_down(&mut Bench::new(120), reads, saves);
-            assert!(fall.ended && fall.reads > fails && fall.saves > fails, "number {fails} fails");
-            assert_eq!(fall.seqs, (3..=120).collect::<Vec<_>>(), "number {fails} fails");
+            let saves = step_down(&mut Bench::new(120), reads, saves);
+            assert!(saves.ended && saves.reads > fails && saves.count > fails, "number {fails} fails");
+            assert_eq!(saves.seqs, (3..=120).collect::<Vec<_>>(), "number {fails} fails");
         }
     }
 }
 
 #[test]
 fn many_small_updates_that_the_pair_never_kept_are_saved_with_few_waits_for_the_disk() {
-    let fall = step_down(&mut Bench::with(500, 10), u64::MAX, u64::MAX);
-    assert!(fall.ended && fall.seqs == (3..=500).collect::<Vec<_>>());
-    assert_eq!(fall.saves, 1, "each was a batch of its own");
+    let saves = step_down(&mut Bench::with(500, 10), u64::MAX, u64::MAX);
+    assert!(saves.ended && saves.seqs == (3..=500).collect::<Vec<_>>());
+    assert_eq!(saves.count, 1, "each was a batch of its own");
 }

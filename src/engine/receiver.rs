@@ -4,6 +4,7 @@ use super::core::Core;
 use super::effect::{LinkEffect, Severity};
 use super::incidents::{FOLLOWED, Matter};
 use crate::base::limits::{CREDIT_WINDOW, RECEIVED_ACK_MS};
+use crate::base::shown::Grouped;
 use crate::base::{Epoch, Mono, Position, Seq};
 use crate::format::batch::Batch;
 use crate::format::control::EpochMark;
@@ -40,8 +41,8 @@ pub(super) struct Following {
     received_bytes: u64,
     sent_ack: Option<Ack>,
     sent_credit: u64,
-    /// Since when something is received that the peer was not told of.
-    untold: Option<Mono>,
+    /// Since when something is received that no ack has told of.
+    unacked_since: Option<Mono>,
 }
 
 impl Following {
@@ -50,15 +51,15 @@ impl Following {
     fn is_due(&mut self, ack: Ack, now: Mono, wants_received: bool) -> bool {
         let Some(told) = self.sent_ack else { return true };
         if told.received == ack.received {
-            self.untold = None;
-        } else if self.untold.is_none() {
-            self.untold = Some(now);
+            self.unacked_since = None;
+        } else if self.unacked_since.is_none() {
+            self.unacked_since = Some(now);
         }
         // No ack goes out for `applied` alone until everything received is applied: under load the next batch's ack
         // carries it.
         told.durable != ack.durable
             || (told.applied != ack.applied && ack.applied == ack.received)
-            || self.untold.is_some_and(|since| wants_received || now >= since.plus_ms(RECEIVED_ACK_MS))
+            || self.unacked_since.is_some_and(|since| wants_received || now >= since.plus_ms(RECEIVED_ACK_MS))
     }
 }
 
@@ -82,7 +83,7 @@ impl Inbound {
     /// When the peer has to be told of what is received, whatever the disk does.
     pub(super) fn ack_deadline(&self) -> Option<Mono> {
         match &self.phase {
-            Phase::Following(following) => Some(following.untold?.plus_ms(RECEIVED_ACK_MS)),
+            Phase::Following(following) => Some(following.unacked_since?.plus_ms(RECEIVED_ACK_MS)),
             Phase::Answered { .. } | Phase::Beginning { .. } | Phase::Leaving => None,
         }
     }
@@ -209,7 +210,7 @@ impl<S: StoreRead> Core<S> {
                     || head.credit >= following.sent_credit + CREDIT_WINDOW / 4;
                 if moved || now.mono >= inbound.session.sent.plus_ms(beat) {
                     following.sent_ack = Some(ack);
-                    following.untold = None;
+                    following.unacked_since = None;
                     following.sent_credit = head.credit;
                     inbound.session.send(now, FrameKind::Ack, head, ack.encode().into());
                 }
@@ -302,7 +303,8 @@ impl<S: StoreRead> Core<S> {
         let end = self.replicated().sealed().seq;
         self.resync.stream_begins(end);
         let Some(inbound) = &mut self.link.inbound else { return };
-        let following = Following { epoch, received_bytes: 0, sent_ack: None, sent_credit: 0, untold: None };
+        let following =
+            Following { epoch, received_bytes: 0, sent_ack: None, sent_credit: 0, unacked_since: None };
         inbound.phase = Phase::Following(following);
         self.dirty = true;
         if self.is_incomplete() {
@@ -326,7 +328,9 @@ impl<S: StoreRead> Core<S> {
             // What is granted bounds the memory of this node: a peer that ignores it is none that can be followed.
             let granted = following.sent_credit;
             return self.inbound_fault(&format!(
-                "it sent {beyond} bytes of batches beyond the {granted} that were granted"
+                "it sent {} bytes of batches beyond the {} that were granted",
+                Grouped(beyond),
+                Grouped(granted)
             ));
         }
         let wrong = if header.mark || header.journal != crate::base::JournalKind::Replicated {

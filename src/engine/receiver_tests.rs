@@ -2,60 +2,43 @@
 //! it may.
 
 use super::*;
-use crate::base::{AckLevel, FileId, JournalKind, Now, Ordinal, Round};
-use crate::base::{ConnId, Mono};
-use crate::engine::{
-    Effect, Event, FileEffect, FileEvent, JournalEffect, JournalEvent, LinkEffect, LinkEvent, PrepareSegment,
-    StoreEffect, StoreEvent,
-};
-use crate::engine::{Engine, EngineConfig, PeerLoss, StartState};
-use crate::format::PairId;
+use crate::base::{AckLevel, ConnId, FileId, JournalKind, Mono, Ordinal};
+use crate::engine::test_kit::{self, Node, PAIR};
+use crate::engine::{EngineConfig, Event, LinkEvent, StoreEvent};
 use crate::format::batch::{BatchBuilder, Seal};
-use crate::format::control::{Control, Role};
+use crate::format::control::Role;
 use crate::format::entry::{Entry, EntryKind};
 use crate::format::frame::Begin;
-use crate::journal::Recovered;
-use crate::store::memory::MemoryStore;
-use crate::store::namespace::Namespace;
-use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 
-const PAIR: PairId = PairId([1; 16]);
 const LINK: ConnId = ConnId(1 << 63);
 const EPOCH: Epoch = Epoch(2);
 /// Of each item that is sent.
 const VALUE: usize = 1 << 20;
 
-fn config() -> EngineConfig {
-    EngineConfig {
-        name: "b".to_owned(),
-        ordinal: Ordinal(1),
-        pair: PAIR,
-        segment_bytes: 64 << 20,
-        quota_bytes: 1 << 40,
-        ack_level: AckLevel::Local,
-        on_peer_loss: PeerLoss::Block,
-        checkpoint_bytes: 1 << 30,
-        ..EngineConfig::default()
-    }
-}
-
 struct Bench {
-    engine: Engine<MemoryStore>,
-    now: Now,
+    node: Node,
     primary: LinkSession,
     /// What the primary was granted and has sent (bytes).
     granted: u64,
     sent: u64,
     end: Position,
-    /// Given to the store: the round and the last entry of each.
-    given: VecDeque<(Round, Seq)>,
-    /// Why the standby ended the connection.
-    ended: bool,
-    /// What it acknowledged.
+    /// What the standby acknowledged.
     acks: Vec<Ack>,
-    /// Its disk completes no write.
-    disk_hangs: bool,
-    told: Vec<String>,
+}
+
+impl Deref for Bench {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        &self.node
+    }
+}
+
+impl DerefMut for Bench {
+    fn deref_mut(&mut self) -> &mut Node {
+        &mut self.node
+    }
 }
 
 impl Bench {
@@ -64,31 +47,13 @@ impl Bench {
     }
 
     fn following_at(ack_level: AckLevel) -> Self {
-        let control = Control::new(Role::Standby, PAIR);
-        let start = StartState {
-            control,
-            journals: [Recovered::default(), Recovered::default()],
-            store: MemoryStore::new(Ordinal(1)),
-            namespace: Namespace::new(),
-            applied: [Seq(0); 2],
-            replay_from: [Seq(0); 2],
-            copied: None,
-        };
+        let config = EngineConfig { ack_level, segment_bytes: 64 << 20, ..test_kit::config(1) };
+        let mut node = Node::new(config, Role::Standby);
+        node.ills.store_waits = true;
         let mut primary = LinkSession::dialed(LINK, 7, Mono(0));
         primary.admit();
-        let mut bench = Self {
-            engine: Engine::new(EngineConfig { ack_level, ..config() }, start),
-            now: Now::default(),
-            primary,
-            granted: 0,
-            sent: 0,
-            end: Position::default(),
-            given: VecDeque::new(),
-            ended: false,
-            acks: Vec::new(),
-            disk_hangs: false,
-            told: Vec::new(),
-        };
+        let (end, acks) = (Position::default(), Vec::new());
+        let mut bench = Self { node, primary, granted: 0, sent: 0, end, acks };
         bench.input(Event::Tick);
         bench.input(Event::Link(LinkEvent::Accepted { conn: LINK, from: "a".to_owned() }));
         let hello = Hello {
@@ -140,42 +105,20 @@ impl Bench {
     }
 
     fn may_send(&self) -> bool {
-        self.sent + (VALUE as u64) + 4096 <= self.granted && !self.ended
+        self.sent + (VALUE as u64) + 4096 <= self.granted && !self.ended()
     }
 
-    /// Does at once what the standby asks for, but for the store.
+    /// Something happens to the standby, and the primary hears what it says.
     fn input(&mut self, event: Event) {
-        let mut events = VecDeque::from([event]);
-        while let Some(event) = events.pop_front() {
-            self.engine.input(self.now, event);
-            while let Some(effect) = self.engine.output() {
-                match effect {
-                    Effect::Journal(JournalEffect::Prepare(PrepareSegment { journal, index, .. })) => {
-                        events.push_back(Event::Journal(JournalEvent::SegmentReady { journal, index }));
-                    }
-                    Effect::Journal(JournalEffect::Write { .. }) if self.disk_hangs => {}
-                    Effect::Journal(JournalEffect::Write { write, .. }) => {
-                        events.push_back(Event::Journal(JournalEvent::Written { write }))
-                    }
-                    Effect::File(FileEffect::WriteControl { write, .. }) => {
-                        events.push_back(Event::File(FileEvent::ControlWritten { write }))
-                    }
-                    Effect::Store(StoreEffect::Apply { round, batch, .. }) => {
-                        self.given.push_back((round, batch.header().last_seq()))
-                    }
-                    Effect::Link(LinkEffect::Send { conn: LINK, parts }) => self.heard(&parts.concat()),
-                    Effect::Link(LinkEffect::Close { conn: LINK, .. }) => self.ended = true,
-                    Effect::Link(LinkEffect::Connect { conn }) => {
-                        events.push_back(Event::Link(LinkEvent::Closed {
-                            conn,
-                            why: "nobody is there".to_owned(),
-                        }));
-                    }
-                    Effect::Incident(incident) => self.told.push(incident.text),
-                    _ => {}
-                }
-            }
+        self.node.input(event);
+        for (_, parts) in std::mem::take(&mut self.node.sent) {
+            self.heard(&parts.concat());
         }
+    }
+
+    /// Whether the standby has ended the connection.
+    fn ended(&self) -> bool {
+        self.closed.contains(&LINK)
     }
 
     fn heard(&mut self, bytes: &[u8]) {
@@ -208,12 +151,13 @@ fn a_standby_whose_store_does_nothing_holds_no_more_than_it_granted() {
             bench.input(Event::Tick);
             bench.send(FrameKind::Heartbeat, Bytes::new());
         }
-        assert!(!bench.ended && !bench.may_send(), "time alone grants nothing: {:?}", bench.told);
+        assert!(!bench.ended() && !bench.may_send(), "time alone grants nothing: {:?}", bench.told);
         assert!(bench.held() > CREDIT_WINDOW / 2, "what was granted is made use of");
         // The store does some of it; so much more may come.
         let half = bench.given.len() / 2;
-        for (round, seq) in bench.given.drain(..half.max(1)).collect::<Vec<_>>() {
-            bench.input(Event::Store(StoreEvent::Applied { journal: JournalKind::Replicated, round, seq }));
+        for (journal, round, batch) in bench.given.drain(..half.max(1)).collect::<Vec<_>>() {
+            let seq = batch.header().last_seq();
+            bench.input(Event::Store(StoreEvent::Applied { journal, round, seq }));
         }
         rounds += u32::from(bench.may_send());
     }
@@ -226,14 +170,14 @@ fn a_primary_that_sends_beyond_its_grant_is_cut_off_and_nothing_of_that_is_kept(
     while bench.may_send() {
         bench.send_item();
     }
-    assert!(!bench.ended, "what was granted is taken: {:?}", bench.told);
+    assert!(!bench.ended(), "what was granted is taken: {:?}", bench.told);
     let (held, granted) = (bench.held(), bench.granted);
     for _ in 0..4 {
         bench.send_item();
     }
-    assert!(bench.ended, "{held} bytes are held, {granted} were granted");
+    assert!(bench.ended(), "{held} bytes are held, {granted} were granted");
     assert!(bench.held() <= CREDIT_WINDOW, "{} bytes wait for the store", bench.held());
-    let told = bench.told.join("; ");
+    let (_, told) = bench.told.last().expect("it is told");
     assert!(told.contains("beyond the") && told.contains("that were granted"), "{told}");
 }
 
@@ -263,7 +207,7 @@ fn a_standby_whose_disk_takes_long_tells_in_time_what_it_holds_in_memory() {
     let mut bench = Bench::following();
     bench.send_item();
     let on_disk = bench.end.seq;
-    bench.disk_hangs = true;
+    bench.ills.disk_hangs = true;
     bench.acks.clear();
     for _ in 0..2 {
         bench.send_item();

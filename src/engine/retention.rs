@@ -8,6 +8,7 @@ use super::core::Core;
 use super::effect::Severity;
 use super::incidents::Matter;
 use crate::base::limits::BLOCK_U64;
+use crate::base::shown;
 use crate::base::{Fault, JournalKind, Mono, Seq};
 use crate::store::StoreRead;
 
@@ -171,8 +172,9 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn keep_quota(&mut self) {
         let quota = self.quota();
         while self.replicated().disk_use().0 > quota
-            && self.drop_oldest(true, || format!("the journal is at its quota of {quota} bytes"))
-        {}
+            && self.drop_oldest(true, || format!("the journal is at its quota of {}", shown::bytes(quota)))
+        {
+        }
     }
 
     /// Makes room on a full disk: as at the quota, an absent peer loses its claim before this node's users are stopped

@@ -57,8 +57,8 @@ pub(super) struct Stream {
     credit: u64,
     heard_credit: bool,
     acked: Ack,
-    /// The durable head last told.
-    told: Seq,
+    /// The durable head that the last frame announced.
+    announced: Seq,
     pub(super) reader: JournalReader,
     /// Read back from the journal, and waiting for credit.
     ready: Option<Batch>,
@@ -76,7 +76,7 @@ impl Stream {
             credit: 0,
             heard_credit: false,
             acked: Ack { received: common.seq, ..Ack::default() },
-            told: Seq(0),
+            announced: Seq(0),
             reader: JournalReader::after(common.seq),
             ready: None,
             giving: Giving::behind(common.seq),
@@ -251,10 +251,10 @@ impl<S: StoreRead> Core<S> {
         let mut speak = now.mono >= outbound.session.sent.plus_ms(beat);
         if let OutboundPhase::Streaming(stream) = &mut outbound.phase
             && stream.heard_credit
-            && stream.told < head.durable.min(stream.sent.seq)
+            && stream.announced < head.durable.min(stream.sent.seq)
         {
             speak = true;
-            stream.told = head.durable;
+            stream.announced = head.durable;
         }
         if speak && outbound.speaks() {
             outbound.session.send(now, FrameKind::Heartbeat, head, Bytes::new());
@@ -295,7 +295,7 @@ impl<S: StoreRead> Core<S> {
             return false;
         }
         session.send(now, FrameKind::Batch, head, batch.wire());
-        stream.told = stream.told.max(head.durable);
+        stream.announced = stream.announced.max(head.durable);
         stream.sent = batch.end();
         stream.sent_bytes += u64::from(header.len);
         stream.unsent += u64::from(header.len);

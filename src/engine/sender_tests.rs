@@ -24,7 +24,7 @@ fn stream() -> Stream {
         credit: 0,
         heard_credit: true,
         acked: ack(10, 8, 5),
-        told: Seq(0),
+        announced: Seq(0),
         reader: JournalReader::after(Seq(20)),
         ready: None,
         giving: Giving::default(),
@@ -76,7 +76,7 @@ fn the_window_keeps_what_the_peer_lacks_and_what_is_not_on_this_disk() {
         window.trim(Seq(durable), Seq(acked), streaming);
         let found = (1..=4).find(|seq| window.starting_at(Seq(*seq)).is_some());
         assert_eq!(found, first, "{durable} {acked} {streaming}");
-        assert_eq!(window.reaches(Seq(5)), true, "the next one will be pushed");
+        assert!(window.reaches(Seq(5)), "the next one will be pushed");
         assert_eq!(window.reaches(Seq(1)), first == Some(1));
     }
 }

@@ -9,7 +9,7 @@ use super::incidents::{Matter, Trouble};
 use super::meters::Meters;
 use super::roles::Stage;
 use crate::base::limits::{BLOCK_U64, VOLUMES_SHOWN};
-use crate::base::{AckLevel, FileId};
+use crate::base::{AckLevel, FileId, Seq};
 use crate::doors::nbd::VolumeTraffic;
 use crate::doors::{BlockBackend as _, ReplicationView, Volume};
 use crate::format::dptr::LoggingMode;
@@ -31,17 +31,21 @@ pub(super) fn mode_name(mode: LoggingMode) -> &'static str {
 }
 
 impl<S: StoreRead> Core<S> {
+    /// The last entry that may be answered to who asked for `level`.
+    fn committed(&self, level: AckLevel) -> Seq {
+        let [local, received, durable, applied] = self.commit_watermarks().replicated;
+        match level {
+            AckLevel::Local => local,
+            AckLevel::Received => received,
+            AckLevel::Durable => durable,
+            AckLevel::Applied => applied,
+        }
+    }
+
     pub(super) fn status(&self, clients: u64) -> Status {
         let pace = self.replicated().pace();
         let local = self.journals[1].pace();
-        let marks = self.marks();
         let level = self.config.ack_level;
-        let committed = match level {
-            AckLevel::Local => marks.replicated[0],
-            AckLevel::Received => marks.replicated[1],
-            AckLevel::Durable => marks.replicated[2],
-            AckLevel::Applied => marks.replicated[3],
-        };
         let (bytes, segments) = self.replicated().disk_use();
         let primary = self.is_primary();
         let behind = if primary { pace.appended.0.saturating_sub(self.peer.retained().0) } else { 0 };
@@ -68,7 +72,7 @@ impl<S: StoreRead> Core<S> {
                 durable: pace.durable.0,
                 received: self.peer.acked().received.0,
                 acked: self.peer.acked().durable.0,
-                committed: committed.0,
+                committed: self.committed(level).0,
                 applied: self.applied_seq(crate::base::JournalKind::Replicated).0,
             },
             peer: PeerView {
@@ -95,16 +99,13 @@ impl<S: StoreRead> Core<S> {
             at_risk: AtRisk { entries: behind, bytes: risk_bytes, seconds: risk_age },
             link: self.link_view(),
             announced: self.announced().0,
-            volumes: Vec::new(),
+            scrub: self.scrub_view(),
             clients,
             incidents: self.incidents.count(),
             refused,
-            resp_refused: 0,
-            nbd_refused: 0,
             last_incident: self.incidents.recent().next_back().map(|incident| incident.text.clone()),
-            log_lines_lost: 0,
-            longest_round_ms: 0.0,
             uptime_seconds: seconds(self.now.mono.0),
+            ..Status::default()
         }
     }
 

@@ -22,6 +22,8 @@ use std::collections::{BTreeMap, VecDeque};
 pub(super) const PAIR: PairId = PairId([1; 16]);
 /// The Redis client of a node that serves.
 pub(super) const CLIENT: ConnId = ConnId(1);
+/// A client of a volume.
+pub(super) const BLOCKER: ConnId = ConnId(2);
 
 /// Events after which a node that asks for more and more is taken for one that never ends.
 const STEPS_MAX: usize = 100_000;
@@ -41,6 +43,19 @@ pub(super) fn config(ordinal: u8) -> EngineConfig {
     }
 }
 
+/// A start that finds empty journals beside this control file and this store.
+pub(super) fn empty<S>(control: Control, store: S) -> StartState<S> {
+    StartState {
+        control,
+        journals: [Recovered::default(), Recovered::default()],
+        store,
+        namespace: Namespace::new(),
+        applied: [Seq(0); 2],
+        replay_from: [Seq(0); 2],
+        copied: None,
+    }
+}
+
 /// What of its surroundings refuses, hangs or is left to the test.
 #[derive(Debug, Default)]
 pub(super) struct Ills {
@@ -56,8 +71,8 @@ pub(super) struct Ills {
     pub(super) volumes: Option<Fault>,
     /// Journals cannot be read back.
     pub(super) reads: Option<Fault>,
-    /// The store cannot be made durable.
-    pub(super) checkpoints: Option<Fault>,
+    /// After so many times more, the store cannot be made durable.
+    pub(super) checkpoints: Option<(usize, Fault)>,
     /// Neither writes of the journals nor segments end.
     pub(super) disk_hangs: bool,
     /// Segments do not end.
@@ -86,8 +101,10 @@ pub(super) struct Node {
     pub(super) told: Vec<(&'static str, String)>,
     /// What operators were answered.
     pub(super) answered: Vec<AdminReply>,
-    /// What clients were sent.
-    pub(super) said: Vec<(ConnId, Bytes)>,
+    /// What clients of items were sent.
+    pub(super) said: String,
+    /// What [`BLOCKER`] was sent.
+    pub(super) told_blocks: Vec<u8>,
     /// What the node sent on each connection of the link.
     pub(super) sent: Vec<(ConnId, Vec<Bytes>)>,
     /// Connections that the node ended, of the link and of clients.
@@ -95,6 +112,10 @@ pub(super) struct Node {
     pub(super) dialled: Option<ConnId>,
     /// Lines of entries that the pair never kept, as saved.
     pub(super) saved: Vec<u8>,
+    /// What is to be fetched from the store.
+    pub(super) fetches: VecDeque<u64>,
+    /// How often the store was to be made durable.
+    pub(super) checkpoints: usize,
     /// What a hanging disk will tell when it goes on.
     pub(super) late: Vec<Event>,
 }
@@ -108,15 +129,7 @@ impl Node {
 
     /// A node that starts with empty journals, whatever its control file says.
     pub(super) fn found(config: EngineConfig, control: Control, store: MemoryStore) -> Self {
-        let start = StartState {
-            control: control.clone(),
-            journals: [Recovered::default(), Recovered::default()],
-            store: store.clone(),
-            namespace: Namespace::new(),
-            applied: [Seq(0); 2],
-            replay_from: [Seq(0); 2],
-            copied: None,
-        };
+        let start = empty(control.clone(), store.clone());
         Self {
             engine: Engine::new(config, start),
             store,
@@ -127,11 +140,14 @@ impl Node {
             given: VecDeque::new(),
             told: Vec::new(),
             answered: Vec::new(),
-            said: Vec::new(),
+            said: String::new(),
+            told_blocks: Vec::new(),
             sent: Vec::new(),
             closed: Vec::new(),
             dialled: None,
             saved: Vec::new(),
+            fetches: VecDeque::new(),
+            checkpoints: 0,
             late: Vec::new(),
         }
     }
@@ -157,6 +173,13 @@ impl Node {
         }
         node.opens(CLIENT);
         node.told.clear();
+        node
+    }
+
+    /// The same, and from now on the store does only what the test lets it do.
+    pub(super) fn with_waiting_store() -> Self {
+        let mut node = Self::serving(config(0));
+        node.ills.store_waits = true;
         node
     }
 
@@ -210,7 +233,10 @@ impl Node {
             Effect::File(effect) => Some(Event::File(self.file(effect))),
             Effect::Link(effect) => self.link(effect).map(Event::Link),
             Effect::Client(ClientEffect::Send { conn, bytes }) => {
-                self.said.push((conn, bytes));
+                match conn {
+                    BLOCKER => self.told_blocks.extend_from_slice(&bytes),
+                    _ => self.said.push_str(std::str::from_utf8(&bytes).unwrap()),
+                }
                 Some(Event::Client(ClientEvent::Sent { conn }))
             }
             Effect::Client(ClientEffect::Close { conn, .. }) => {
@@ -218,6 +244,9 @@ impl Node {
                 None
             }
             Effect::Incident(incident) => {
+                if ["peer-set-back", "entries-missing"].contains(&incident.kind) {
+                    assert_eq!(self.control.peer, *self.engine.core.peer.record(), "a crash forgets it");
+                }
                 self.told.push((incident.kind, incident.text));
                 None
             }
@@ -264,11 +293,20 @@ impl Node {
 
     fn stores(&mut self, effect: StoreEffect) -> Option<StoreEvent> {
         match effect {
-            StoreEffect::Checkpoint => Some(match self.ills.checkpoints {
-                Some(fault) => StoreEvent::CheckpointFailed { fault },
-                None => StoreEvent::Checkpointed { applied: self.store.checkpoint().unwrap() },
-            }),
-            StoreEffect::Fetch { .. } => unreachable!("a store in memory is never cold"),
+            StoreEffect::Checkpoint => {
+                self.checkpoints += 1;
+                Some(match &mut self.ills.checkpoints {
+                    Some((0, fault)) => StoreEvent::CheckpointFailed { fault: *fault },
+                    left => {
+                        left.iter_mut().for_each(|(left, _)| *left -= 1);
+                        StoreEvent::Checkpointed { applied: self.store.checkpoint().unwrap() }
+                    }
+                })
+            }
+            StoreEffect::Fetch { fetch, .. } => {
+                self.fetches.push_back(fetch);
+                None
+            }
             StoreEffect::Apply { journal, round, batch } => {
                 if let Some(fault) = self.ills.store {
                     return Some(StoreEvent::ApplyFailed { journal, round, fault });
@@ -359,6 +397,14 @@ impl Node {
         None
     }
 
+    /// The disk does what it was asked for while it hung, and hangs no more.
+    pub(super) fn goes_on(&mut self) {
+        (self.ills.disk_hangs, self.ills.segments_hang) = (false, false);
+        for event in std::mem::take(&mut self.late) {
+            self.input(event);
+        }
+    }
+
     /// Time passes at once, and the node looks at the clock.
     pub(super) fn passes(&mut self, ms: u64) {
         self.now.mono = self.now.mono.plus_ms(ms);
@@ -394,6 +440,7 @@ impl Node {
             if let Some(reply) = self.answered.pop() {
                 return reply;
             }
+            self.apply();
             self.input(Event::Tick);
         }
         panic!("no answer to an operator");
@@ -412,13 +459,7 @@ impl Node {
         self.said.clear();
         let bytes = format!("{line}\r\n").into_bytes();
         self.input(Event::Client(ClientEvent::Bytes { conn: CLIENT, bytes }));
-        self.heard()
-    }
-
-    /// What clients were told since the last [`Self::says`].
-    pub(super) fn heard(&self) -> String {
-        let all: Vec<u8> = self.said.iter().flat_map(|(_, bytes)| bytes.to_vec()).collect();
-        String::from_utf8(all).unwrap()
+        self.said.clone()
     }
 
     /// What [`CLIENT`] is told that sets an item.

@@ -192,6 +192,12 @@ impl Progress {
         Self { origin, until: origin.seq, next: Next::Items(FileId(0), Bytes::new()) }
     }
 
+    /// Whether anything is wanted yet.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        self.next != Next::Nothing
+    }
+
     /// The record's bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

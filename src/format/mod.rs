@@ -14,7 +14,9 @@ pub mod entry;
 pub mod frame;
 pub mod nbd;
 pub mod resp;
+pub mod scrub;
 pub mod segment;
+pub mod sums;
 
 pub use cursor::{Reader, Writer};
 

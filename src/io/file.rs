@@ -7,11 +7,13 @@ pub(super) mod calls;
 mod lock;
 mod map;
 mod own;
+mod pages;
 mod trusted;
 
 pub use lock::{DirLock, FileLock, LockError, lock_dir, lock_file};
 pub use map::{MappedSegment, map_segment};
 pub use own::Own;
+pub use pages::page_life;
 pub use trusted::{
     Access, Demand, Distrust, check_dir, loose_parents, open_trusted, read_trusted, read_trusted_text,
 };
@@ -195,16 +197,45 @@ pub fn read_direct(path: &Path, offset: u64, len: usize) -> io::Result<Bytes> {
     let start = offset / BLOCK_U64 * BLOCK_U64;
     let before = usize::try_from(offset - start).unwrap_or_default();
     let mut buffer = zeros((before + len).next_multiple_of(BLOCK));
-    let got = read_blocks(file.as_fd(), &mut buffer, start)?;
+    let got = read_blocks(file.as_fd(), buffer.as_mut_slice(), start)?;
     buffer.truncate(got.min(before + len));
     let from = before.min(buffer.len());
     Ok(Bytes::from_owner(buffer).slice(from..))
 }
 
+/// A file that is read past the page cache where that is possible, for those who read much of it.
+#[derive(Debug)]
+pub struct DirectFile(File);
+
+impl DirectFile {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// Those of open(2).
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = match open_direct(&mut options(), path)? {
+            Some(file) => file,
+            None => options().open(path)?,
+        };
+        Ok(Self(file))
+    }
+
+    /// Fills whole blocks of an aligned buffer from `start` on, a multiple of the block, as far as the file reaches. What
+    /// lies behind that becomes zeros. Returns how much was read.
+    ///
+    /// # Errors
+    /// Those of pread(2).
+    pub fn read(&self, into: &mut [u8], start: u64) -> io::Result<usize> {
+        let got = read_blocks(self.0.as_fd(), into, start)?;
+        into.get_mut(got..).unwrap_or_default().fill(0);
+        Ok(got)
+    }
+}
+
 /// Reads until the buffer is full or the file ends. Returns the bytes read.
-fn read_blocks(file: BorrowedFd<'_>, buffer: &mut AlignedBuf, start: u64) -> io::Result<usize> {
+fn read_blocks(file: BorrowedFd<'_>, into: &mut [u8], start: u64) -> io::Result<usize> {
     let mut got = 0;
-    while let Some(room) = buffer.as_mut_slice().get_mut(got..).filter(|room| !room.is_empty()) {
+    while let Some(room) = into.get_mut(got..).filter(|room| !room.is_empty()) {
         let at = start.saturating_add(u64::try_from(got).unwrap_or(u64::MAX));
         let at = i64::try_from(at).map_err(|_| io::Error::from(Errno::EFBIG))?;
         match pread(file, room, at) {

@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 
 /// How long the self-test at the start waits for its wake.
 const TRIAL: Duration = Duration::from_secs(1);
+/// After so many waits that could last, the owner counts as one who rests.
+const WAITS_TO_REST: u32 = 64;
+/// How long a busy owner rests for the workers that end a write of the ring.
+const REST: Duration = Duration::from_micros(200);
 /// An eventfd's counter (bytes).
 const COUNTER: usize = 8;
 
@@ -26,6 +30,10 @@ pub(super) struct UringDriver {
     pool: Pool,
     /// Completions that needed no kernel.
     ready: Vec<Completion>,
+    /// Waits since the last that was not to last.
+    waits: u32,
+    /// Steps of writes that the ring makes now.
+    writing: usize,
 }
 
 impl UringDriver {
@@ -34,7 +42,15 @@ impl UringDriver {
         let waker = Arc::new(EventWaker::new(EfdFlags::empty())?);
         let event = Arc::new(waker.as_fd().try_clone_to_owned()?);
         let pool = Pool::new(Arc::clone(&waker));
-        let mut driver = Self { ring: Ring::open(entries)?, waker, event, pool, ready: Vec::new() };
+        let mut driver = Self {
+            ring: Ring::open(entries)?,
+            waker,
+            event,
+            pool,
+            ready: Vec::new(),
+            waits: WAITS_TO_REST,
+            writing: 0,
+        };
         driver.listen(Vec::with_capacity(COUNTER));
         driver.waker.wake();
         driver.wait(Some(TRIAL), &mut Vec::new())?;
@@ -52,6 +68,13 @@ impl UringDriver {
         self.ring.start(0, Task::Read(Arc::clone(&self.event), buffer));
     }
 
+    /// Whether the owner has more to do than it comes to. The kernel ends a synced write of the ring in a worker that is
+    /// bound to the processor on which it was begun, so beside an owner that never rests it may wait for very long; a
+    /// thread goes where there is room.
+    fn is_busy(&self) -> bool {
+        self.waits < WAITS_TO_REST
+    }
+
     fn write(&mut self, token: Token, write: WriteTask<JournalFile>) {
         let task = if write.done < write.len {
             if write.file.direct { Task::WriteDurably(write) } else { Task::Write(write) }
@@ -61,6 +84,7 @@ impl UringDriver {
         } else {
             Task::Sync(write)
         };
+        self.writing += 1;
         self.ring.start(token.0, task);
     }
 
@@ -167,7 +191,7 @@ impl Driver for UringDriver {
             Op::Send(socket, parts) => self.send(token, socket, Parts::new(parts)),
             Op::WriteDurable(file, parts, offset) => {
                 let write = WriteTask::new(file, parts, offset);
-                if write.file.by_thread {
+                if write.file.by_thread || self.is_busy() {
                     self.pool.start(Job { token, write });
                 } else {
                     self.write(token, write);
@@ -177,6 +201,10 @@ impl Driver for UringDriver {
     }
 
     fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion>) -> io::Result<()> {
+        let busy = timeout == Some(Duration::ZERO);
+        self.waits = if busy { 0 } else { self.waits.saturating_add(1) };
+        // Those begun before the owner became busy are let to their end.
+        let timeout = if busy && self.writing > 0 { Some(REST) } else { timeout };
         let before = out.len();
         out.append(&mut self.ready);
         // Only a wait that the kernel ended for reasons of its own looks at the clock again.
@@ -191,7 +219,10 @@ impl Driver for UringDriver {
             self.ring.enter(idle && left != Some(Duration::ZERO), left.filter(|left| !left.is_zero()))?;
             while let Some(finished) = self.ring.finished() {
                 let token = Token(finished.token);
-                woken |= matches!(finished.task, Task::Read(..));
+                let task = &finished.task;
+                woken |= matches!(task, Task::Read(..));
+                let wrote = matches!(task, Task::WriteDurably(_) | Task::Write(_) | Task::Sync(_));
+                self.writing -= usize::from(wrote);
                 if let Some(outcome) = self.conclude(finished) {
                     out.push(Completion { token, outcome });
                 }
@@ -225,5 +256,47 @@ impl Driver for UringDriver {
 
     fn kind(&self) -> DriverKind {
         DriverKind::Uring
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::open_journal;
+    use super::*;
+    use crate::base::AlignedBuf;
+    use bytes::Bytes;
+    use std::path::Path;
+
+    fn write(driver: &mut UringDriver, path: &Path) {
+        let file = Arc::new(open_journal(path, false).unwrap());
+        let mut block = AlignedBuf::with_capacity(4096);
+        block.extend_from_slice(&[7; 4096]);
+        driver.submit(Token(1), Op::WriteDurable(file, vec![Bytes::from_owner(block)], 0));
+    }
+
+    #[test]
+    fn a_write_does_not_wait_for_an_owner_that_never_rests() {
+        let Ok(mut driver) = UringDriver::open(8) else { return eprintln!("skipped: no io_uring") };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("segment");
+        std::fs::write(&path, [0; 8192]).unwrap();
+        driver.wait(Some(Duration::ZERO), &mut Vec::new()).unwrap();
+        write(&mut driver, &path);
+        let until = Instant::now() + Duration::from_secs(20);
+        while std::fs::read(&path).unwrap()[0] != 7 {
+            assert!(Instant::now() < until, "the owner is busy, and nobody writes");
+            std::thread::yield_now();
+        }
+        let mut out = Vec::new();
+        while out.is_empty() {
+            driver.wait(None, &mut out).unwrap();
+        }
+        assert!(matches!(out[..], [Completion { token: Token(1), outcome: Outcome::Written(Ok(())) }]));
+        // One that rests again has its writes made by the ring, which needs no other thread.
+        (0..WAITS_TO_REST).for_each(|_| {
+            driver.waker.wake();
+            driver.wait(None, &mut out).unwrap();
+        });
+        assert!(!driver.is_busy());
     }
 }

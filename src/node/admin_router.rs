@@ -137,7 +137,9 @@ mod tests {
             panic!("an answer")
         };
         assert_eq!((status.state.as_str(), status.role.as_str()), ("starting", "primary"));
-        assert!(status.reason.starts_with("it is starting: reading the journal: 1000 of 4000 bytes (25 %)"));
+        assert!(
+            status.reason.starts_with("it is starting: reading the journal: 1,000 of 4,000 bytes (25 %)")
+        );
         let replay = status.replay.unwrap();
         assert_eq!((replay.done, replay.total, replay.percent), (1000, 4000, 25.0));
         assert!(replay.seconds_left.is_some());

@@ -8,14 +8,15 @@ use super::volumes::parts;
 use crate::base::limits::{
     APPLY_LINGER_BYTES, APPLY_LINGER_MS, APPLY_LOOK_MS, APPLY_MERGE_MAX, APPLY_PROMPT_MAX,
 };
-use crate::base::{Fault, JournalKind, Round, Seq};
+use crate::base::{Fault, FileId, JournalKind, Round, Seq};
 use crate::engine::{Rounds, StoreEvent, VolumeEffect, VolumeEvent};
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, CopyBegin, Progress};
+use crate::store::volumes::Check;
 use crate::store::{CopyTarget, SlowSync, StoreError, StoreWrite};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
 use std::time::{Duration, Instant};
 
 /// Work for the store.
@@ -33,6 +34,19 @@ pub(crate) enum Apply {
     BeginCopy(Box<CopyBegin>),
     /// Make a range what a chunk says, unless its round has failed.
     Chunk(Round, Box<(Chunk, Progress)>),
+    /// Everything that may be on disk from before the start was applied again.
+    Replayed,
+    /// Check of volumes between two batches, for a scrub.
+    Scrub(Looked, SyncSender<Result<(), Fault>>),
+}
+
+/// What a scrub wants looked at by the one who writes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Looked {
+    /// A range of a volume that may be wrong, or has no checksums yet.
+    Range(FileId, u64, u64, Check),
+    /// A volume was read to its end.
+    Whole(FileId),
 }
 
 /// Applies until the core is gone or `stop` is set. When nothing waits, `tidy` is called until it says that nothing
@@ -97,13 +111,17 @@ pub(crate) fn run<W: StoreWrite + CopyTarget>(
                 store.checkpoint_failed(fault);
                 inbox.event(StoreEvent::CheckpointFailed { fault })
             }
-            Apply::Volume(VolumeEffect::Read { read, file, offset, len, .. }) => {
-                let result = store.read_volume(file, offset, len).map_err(|error| told(&error));
-                inbox.event(VolumeEvent::Read { read, result })
+            Apply::Volume(effect) => read(store, effect, inbox),
+            Apply::Replayed => {
+                store.replayed();
+                Ok(())
             }
-            Apply::Volume(VolumeEffect::Allocation { read, file, offset, len, .. }) => {
-                let result = store.allocation(file, offset, len).map_err(|error| told(&error));
-                inbox.event(VolumeEvent::Allocation { read, result: result.map(parts) })
+            Apply::Scrub(what, back) => {
+                let result = look(store, what).map_err(|error| told(&error));
+                let done = tell_wrong(store, inbox);
+                // Fails when the scrub has ended.
+                let _ = back.send(result);
+                done
             }
             Apply::BeginCopy(begin) => {
                 let result = store.begin_copy(&begin).map_err(|error| {
@@ -123,12 +141,41 @@ pub(crate) fn run<W: StoreWrite + CopyTarget>(
                 }
                 inbox.event(event)
             }
-            // The store forgets it when it applies that.
-            Apply::Volume(VolumeEffect::Forget { .. }) => Ok(()),
         };
-        if done == Err(CoreEnded) {
+        if done.and_then(|()| tell_wrong(store, inbox)) == Err(CoreEnded) {
             return;
         }
+    }
+}
+
+/// Reads of volumes between two batches.
+fn read(store: &mut impl StoreWrite, effect: VolumeEffect, inbox: &Inbox) -> Result<(), CoreEnded> {
+    match effect {
+        VolumeEffect::Read { read, file, offset, len, .. } => {
+            let result = store.read_volume(file, offset, len).map_err(|error| told(&error));
+            // First what is wrong, as the answer says less.
+            tell_wrong(store, inbox)?;
+            inbox.event(VolumeEvent::Read { read, result })
+        }
+        VolumeEffect::Allocation { read, file, offset, len, .. } => {
+            let result = store.allocation(file, offset, len).map_err(|error| told(&error));
+            inbox.event(VolumeEvent::Allocation { read, result: result.map(parts) })
+        }
+        // The store forgets it when it applies that.
+        VolumeEffect::Forget { .. } => Ok(()),
+    }
+}
+
+/// Tells what was found wrong in volumes.
+fn tell_wrong(store: &mut impl StoreWrite, inbox: &Inbox) -> Result<(), CoreEnded> {
+    let places = store.take_bad_places();
+    if places.is_empty() { Ok(()) } else { inbox.event(VolumeEvent::Wrong { places }) }
+}
+
+fn look(store: &mut impl StoreWrite, what: Looked) -> Result<(), StoreError> {
+    match what {
+        Looked::Range(file, offset, len, check) => store.check_volume(file, offset, len, check),
+        Looked::Whole(file) => store.scrubbed_volume(file),
     }
 }
 
@@ -286,7 +333,7 @@ pub(super) fn fault(error: &StoreError) -> Fault {
     match error {
         StoreError::Disk { fault, .. } => *fault,
         // Not a matter of room, so that nothing waits for it to pass.
-        StoreError::Damaged { .. } => Fault::Errno(nix::libc::EUCLEAN),
+        StoreError::Damaged { .. } => Fault::UNCLEAN,
         StoreError::OutOfOrder { .. } => Fault::Errno(nix::libc::EINVAL),
     }
 }

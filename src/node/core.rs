@@ -27,8 +27,8 @@ use crate::base::limits::{
 };
 use crate::base::{Mono, Now, Rank};
 use crate::engine::incidents::Matter;
-use crate::engine::{CopyEffect, 
-    ClientDoor, Effect, Engine, Event, Incident, JournalEvent, PrepareSegment, StoreEffect, Tls,
+use crate::engine::{
+    ClientDoor, CopyEffect, Effect, Engine, Event, Incident, JournalEvent, PrepareSegment, ScrubEffect, StoreEffect, Tls,
 };
 use crate::io::{Completion, Driver, Op, Outcome, Token, processor_time};
 use crate::store::StoreRead;
@@ -192,6 +192,8 @@ pub(crate) struct Workers {
     pub(crate) apply: Sender<Apply>,
     /// Reads for a peer that is given a copy.
     pub(crate) copies: Sender<CopyEffect>,
+    /// Reads everything, now and then.
+    pub(crate) scrub: Sender<ScrubEffect>,
     /// Read of the store what is not in memory.
     pub(crate) fetches: Sender<StoreFetch>,
     /// Tells people.
@@ -389,6 +391,7 @@ impl<B: Brain> CoreThread<B> {
         }
         if self.brain.is_up() {
             self.is_up = true;
+            let _ = self.workers.apply.send(Apply::Replayed);
             let _ = self.workers.manager.try_send(manager::Life::Up);
         } else {
             let (done, total) = self.brain.replayed();
@@ -450,6 +453,9 @@ impl<B: Brain> CoreThread<B> {
                 if let Some(ordered) = self.volumes.perform(turn, effect) {
                     let _ = workers.apply.send(Apply::Volume(ordered));
                 }
+            }
+            Effect::Scrub(effect) => {
+                let _ = workers.scrub.send(effect);
             }
             Effect::File(effect) => {
                 let _ = workers.files.send(FileJob::File(effect));

@@ -157,6 +157,7 @@ fn workers(layout: &Layout, inbox: &Inbox, note: Sender<Incident>, names: LookUp
     let (bulk, bulk_work) = channel();
     let (files, files_work) = channel();
     let (apply, _unused) = channel();
+    let (scrub, _) = channel();
     let (notes, recorder) = Notes::new();
     let stop = Arc::new(AtomicBool::new(false));
     let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
@@ -170,7 +171,7 @@ fn workers(layout: &Layout, inbox: &Inbox, note: Sender<Incident>, names: LookUp
     // Nothing is cold in a store in memory.
     let (fetches, _) = channel();
     let (copies, _) = channel();
-    Workers { bulk, files, apply, fetches, copies, notes, manager, resolver, starting }
+    Workers { bulk, files, apply, scrub, fetches, copies, notes, manager, resolver, starting }
 }
 
 impl Node {

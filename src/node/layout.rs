@@ -29,6 +29,8 @@ pub(in crate::node) enum OwnName {
     Peers,
     /// See [`Layout::lock`].
     Lock,
+    /// See [`Layout::scrub`].
+    Scrub,
     /// See [`Layout::incidents`].
     Incidents,
     /// The incidents before those.
@@ -59,6 +61,7 @@ const IDENTITY_KEY: &str = "identity.key";
 const IDENTITY_CERTIFICATE: &str = "identity.crt";
 const PEERS: &str = "peers";
 const LOCK: &str = "lock";
+const SCRUB: &str = "scrub";
 const INCIDENTS: &str = "incidents.jsonl";
 const OLD_INCIDENTS: &str = "incidents.jsonl.old";
 
@@ -118,6 +121,7 @@ impl Layout {
             OwnName::IdentityCertificate => here(IDENTITY_CERTIFICATE),
             OwnName::Peers => here(PEERS),
             OwnName::Lock => here(LOCK),
+            OwnName::Scrub => here(SCRUB),
             OwnName::Incidents => here(INCIDENTS),
             OwnName::OldIncidents => here(OLD_INCIDENTS),
             OwnName::AdminSocket => here(ADMIN_SOCKET),
@@ -133,7 +137,7 @@ impl Layout {
     /// # Errors
     /// A journal's directory cannot be listed.
     pub(in crate::node) fn leftovers(&self) -> io::Result<Vec<Own>> {
-        let mut found = vec![self.own(OwnName::Control).temporary()];
+        let mut found = vec![self.own(OwnName::Control).temporary(), self.own(OwnName::Scrub).temporary()];
         for journal in JournalKind::ALL {
             for (file, _) in self.segments_named(journal, UNFINISHED)? {
                 found.push(file);
@@ -247,6 +251,12 @@ impl Layout {
         self.dir.join("diverged")
     }
 
+    /// How far scrubs are, see [`crate::format::scrub`].
+    #[must_use]
+    pub fn scrub(&self) -> PathBuf {
+        self.dir.join(SCRUB)
+    }
+
     /// What people should know, newest last: one JSON object a line.
     #[must_use]
     pub fn incidents(&self) -> PathBuf {
@@ -327,7 +337,8 @@ mod tests {
             std::fs::write(dir.path().join(name), "x").unwrap();
         }
         let found = layout.leftovers().unwrap();
-        let mut expected = vec![dir.path().join(".control.hot-backup-tmp")];
+        let mut expected =
+            [".control", ".scrub"].map(|name| dir.path().join(format!("{name}.hot-backup-tmp"))).to_vec();
         for journal in JournalKind::ALL {
             expected.extend(own.iter().rev().map(|name| layout.journal(journal).join(name)));
         }

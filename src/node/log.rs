@@ -8,6 +8,7 @@ use crate::base::limits::{
     LOG_BURST, LOG_BURST_INFO, LOG_FLUSH_MS, LOG_LINE_MAX, LOG_LINES_MAX, LOG_RETRY_MS, REPEAT_KEYS_MAX,
     REPEAT_QUIET_MS,
 };
+use crate::base::shown::Grouped;
 use crate::base::{Mono, Repeats, Telling};
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -249,7 +250,9 @@ impl<'a, W: Write> Writer<'a, W> {
             while text.last() == Some(&b'\n') {
                 text.pop();
             }
-            text.extend_from_slice(format!(" ({unsaid} more like this were not logged)\n").as_bytes());
+            text.extend_from_slice(
+                format!(" ({} more like this were not logged)\n", Grouped(unsaid)).as_bytes(),
+            );
         }
         let lost = self.lost.load(Ordering::Relaxed);
         if lost > self.told {

@@ -7,6 +7,7 @@
 //! | bulk | segments in the making | the disk |
 //! | files | reads, removals, the control file, diverged entries | the disk |
 //! | apply | the store's writer | the disk |
+//! | scrub | what a scrub reads, its record | the disk, the apply thread, its own pace |
 //! | incidents | the incident file | the disk |
 //! | log | what all log | stderr |
 //! | manager | what the service manager is told | the service manager |
@@ -46,6 +47,7 @@ mod process;
 mod retired;
 pub mod room;
 mod rounds;
+mod scrub;
 mod segment_source;
 mod segments;
 pub mod serve;

@@ -5,6 +5,7 @@
 //! thread for files puts them there, the one that makes segments takes them.
 
 use super::layout::{Layout, OwnName};
+use crate::base::shown;
 use crate::base::{JournalKind, SegmentIndex};
 use crate::io::{self as disk, Own};
 use std::cell::RefCell;
@@ -96,7 +97,11 @@ impl Retired {
             for (file, bytes) in self.waiting(journal).unwrap_or_default() {
                 let path = file.path();
                 match file.remove() {
-                    Ok(_) => tracing::info!("removed {} ({bytes} bytes): the disk is full", path.display()),
+                    Ok(_) => tracing::info!(
+                        "removed {} ({}): the disk is full",
+                        path.display(),
+                        shown::bytes(bytes)
+                    ),
                     Err(error) => tracing::warn!("removing {}: {error}", path.display()),
                 }
             }

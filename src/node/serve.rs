@@ -16,6 +16,7 @@ use super::owner::check_owner;
 use super::peer_address::Resolver;
 use super::retired::Retired;
 use super::room::Room;
+use super::scrub::Scrubber;
 use super::segment_source::{self, DiskSegments};
 use super::setup::{self, SetupError};
 use super::starting::{Stage, Starting};
@@ -29,9 +30,10 @@ use crate::base::limits::{
     RETIRED_SHARE, STOP_JOIN_MS, VOLUME_FILES_MANY, VOLUME_FILES_MANY_FROM, VOLUME_FILES_MAX,
     VOLUME_FILES_MORE,
 };
-use crate::engine::{CopyEffect, Engine, PrepareSegment, StartState};
+use crate::base::shown::Grouped;
+use crate::engine::{CopyEffect, Engine, PrepareSegment, ScrubEffect, StartState};
 use crate::format::control::{Origin, Role};
-use crate::io::{Driver, keep_freed, loose_parents, make_dir, open};
+use crate::io::{Driver, keep_freed, loose_parents, make_dir, open, page_life};
 use crate::journal::{Recovered, recover_from};
 use crate::store::StoreError;
 use crate::store::tree_store::{Opened, StoreReader, StoreWriter, TreeStore};
@@ -284,10 +286,18 @@ fn open_store(layout: &Layout, config: &Config) -> Result<Opened, StoreError> {
     let (path, volumes, ordinal) = (layout.store(), layout.volumes(), config.engine.ordinal);
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((0, 0));
     let (files, _) = volume_files(usize::try_from(limit).unwrap_or(usize::MAX));
+    // It may be a file system of its own, so the page cache is told by it, and from the first life on.
+    let volumes_dir = volumes.clone();
+    if let Err(error) = make_dir(&volumes_dir) {
+        tracing::warn!("making {}: {error}", volumes_dir.display());
+    }
     let opener = std::thread::spawn(move || {
         let _ = crate::io::give_way(STORE_NICE);
         let mut opened = TreeStore::open(&path, &volumes, ordinal)?;
         opened.writer.keep_volumes_open(files);
+        if let Some(life) = page_life(&volumes_dir).ok().flatten() {
+            opened.writer.volumes_live_in(&life)?;
+        }
         opened.reader = opened.reader.with_cached_reads(|file, buffer, most, at| {
             crate::io::read_cached(file.as_fd(), buffer, most, at)
         });
@@ -360,7 +370,7 @@ fn recover_journal(
     tracing::info!(
         "{} journal: {} segments walked in {} ms, last entry {}",
         journal.name(),
-        segments.len(),
+        Grouped(segments.len()),
         begin.elapsed().as_millis(),
         recovered.end.seq
     );
@@ -389,14 +399,15 @@ struct Threads {
     bulk: Sender<PrepareSegment>,
     files: Sender<FileJob>,
     apply: Sender<Apply>,
+    scrub: Sender<ScrubEffect>,
     notes: Notes,
     resolver: Resolver,
 }
 
 impl Threads {
     fn workers(self, manager: SyncSender<manager::Life>, starting: Arc<Starting>) -> Workers {
-        let Self { bulk, files, apply, fetches, copies, notes, resolver } = self;
-        Workers { bulk, files, apply, fetches, copies, notes, resolver, manager, starting }
+        let Self { bulk, files, apply, scrub, fetches, copies, notes, resolver } = self;
+        Workers { bulk, files, apply, scrub, fetches, copies, notes, resolver, manager, starting }
     }
 }
 
@@ -419,12 +430,16 @@ impl Crew {
         let (files, files_work) = channel();
         let (apply, apply_work) = channel();
         let (notes, recorder) = Notes::new();
+        let (scrub, scrub_work) = channel();
+        let (to_apply, to_apply_too) = (apply.clone(), apply.clone());
+        let tables = store.clone();
         let dir = layout.volumes();
-        let volumes = move |file, offset, len| read_slowly(dir.clone(), file, offset, len);
+        let volumes = move |file, offset, len| read_slowly(&dir, file, offset, len);
         let source = store.for_copies(ordinal, Box::new(volumes));
         let (store_readers, fetches) = StoreReaders::new(store);
         let (copies, copy_work) = channel();
-        let workers = Threads { bulk, files, apply, fetches, copies, notes, resolver: Resolver::new(inbox) };
+        let workers =
+            Threads { bulk, files, apply, scrub, fetches, copies, notes, resolver: Resolver::new(inbox) };
         let mut threads = Vec::new();
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("bulk", move || disk::run_bulk(&at, &bulk_work, &to, &halt))?);
@@ -441,9 +456,11 @@ impl Crew {
             apply::run(&mut writer, tidy, make_room, &apply_work, &syncs, &to, &halt);
         })?);
         for _ in 0..Readers::THREADS {
-            let (readers, to) = (readers.clone(), inbox.clone());
-            threads.push(spawn("volume-read", move || readers.run(&to))?);
+            let (readers, to, apply) = (readers.clone(), inbox.clone(), to_apply.clone());
+            threads.push(spawn("volume-read", move || readers.run(&apply, &to))?);
         }
+        let scrubber = Scrubber::new(layout, tables, to_apply_too, inbox, &stop);
+        threads.push(spawn("scrub", move || scrubber.run(&scrub_work))?);
         for _ in 0..StoreReaders::THREADS {
             let (readers, to) = (store_readers.clone(), inbox.clone());
             threads.push(spawn("store-read", move || readers.run(&to))?);

@@ -178,7 +178,7 @@ mod tests {
         starting.add(1 << 30);
         let lines = extension.lines(&starting, 0);
         assert!(
-            lines.starts_with("STATUS=reading the journal: 1073741824 of 4294967296 bytes (25 %)"),
+            lines.starts_with("STATUS=reading the journal: 1,073,741,824 of 4,294,967,296 bytes (25 %)"),
             "{lines}"
         );
         assert!(extends(&lines));

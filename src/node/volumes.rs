@@ -1,96 +1,230 @@
 //! Reads of volumes for the core: at once what is in the page cache, by a thread what is not.
 //!
 //! Files are only read here; the apply thread writes them. What is read while it writes may be old or new: the engine
-//! knows what was not applied when it asked, and puts that over it.
+//! knows what was not applied when it asked, and puts that over it. Whole blocks are read and held to their checksums. One
+//! that does not match may have been read while it was written, so it says nothing: the apply thread reads it again,
+//! between two batches, and has the last word.
 
+use super::apply::Apply;
 use super::core::RoundContext;
 use super::inbox::Inbox;
 use super::layout::Layout;
-use crate::base::limits::{VOLUME_FILES_MAX, VOLUME_READERS};
+use crate::base::limits::{BLOCK, BLOCK_U64, VOLUME_FILES_MAX, VOLUME_READERS};
 use crate::base::{Fault, FileId};
 use crate::engine::{Allocation, Event, VolumeEffect, VolumeEvent};
+use crate::format::sums::{RECORD, SumHeader, SumKey, Verdict, record_at};
 use crate::io::{read_at, read_cached};
-use crate::store::volumes::{PART_BYTES, allocation_of, part_path};
+use crate::store::volumes::{PART_BYTES, allocation_of, part_path, record_of, sums_path};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::ops::ControlFlow;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// A part of a volume.
 type Part = (FileId, u64);
+
+/// Its files.
+#[derive(Debug)]
+struct PartFiles {
+    data: File,
+    sums: File,
+    key: SumKey,
+}
 
 /// The core's side.
 #[derive(Debug)]
 pub(crate) struct VolumeReads {
     dir: PathBuf,
     /// Open parts, the least recently used first.
-    open: VecDeque<(Part, Arc<File>)>,
+    open: VecDeque<(Part, Arc<PartFiles>)>,
     work: Sender<Job>,
+}
+
+/// What is asked for: the number of the read, the volume, where, and how much.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    read: u64,
+    file: FileId,
+    offset: u64,
+    len: usize,
+}
+
+impl Asked {
+    /// For the apply thread.
+    fn ordered(self) -> VolumeEffect {
+        let Self { read, file, offset, len } = self;
+        VolumeEffect::Read { read, file, offset, len, ordered: true }
+    }
 }
 
 /// What a thread does.
 #[derive(Debug)]
 enum Job {
-    Read { read: u64, rest: Rest },
+    Read(Rest),
     Allocation { read: u64, file: FileId, offset: u64, len: u64 },
 }
 
-/// What is left of a part to read: its file, or none where nothing was ever written; offset in it; length.
-type Left = (Option<Arc<File>>, u64, usize);
+/// Whole blocks of one part: its files, or none where nothing was ever written; offset in it; length.
+#[derive(Clone, Debug)]
+struct Range {
+    files: Option<Arc<PartFiles>>,
+    offset: u64,
+    len: usize,
+}
+
+/// How far a read came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    /// To its end.
+    Whole,
+    /// To where it would block.
+    Blocked,
+    /// To a block that is not what its checksum says.
+    Doubtful,
+}
 
 /// A read that is not done.
 #[derive(Debug)]
 struct Rest {
+    asked: Asked,
     buffer: Vec<u8>,
-    /// What is left, in order.
-    ranges: VecDeque<Left>,
+    /// All of it, in order.
+    ranges: Vec<Range>,
+    /// Ranges whose data are read.
+    filled: usize,
+    /// Ranges that were checked.
+    checked: usize,
+    /// What was read of the records of the next one.
+    records: Vec<u8>,
+}
+
+/// Reads once: from a file into what is behind the buffer, so much at most, at this offset. Tells how much, 0 at the end.
+type ReadCall = fn(std::os::fd::BorrowedFd<'_>, &mut Vec<u8>, usize, u64) -> io::Result<usize>;
+
+/// Reads until the buffer holds `until` bytes, with zeros behind the end of the file; false where it would block.
+fn fill(read: ReadCall, file: &File, buffer: &mut Vec<u8>, until: usize, mut at: u64) -> io::Result<bool> {
+    while buffer.len() < until {
+        let left = until - buffer.len();
+        buffer.reserve(left);
+        match read(file.as_fd(), buffer, left, at) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // What was never written reads as zeros.
+            Ok(0) => buffer.resize(until, 0),
+            Ok(got) => at += u64::try_from(got).unwrap_or(u64::MAX),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
 }
 
 impl Rest {
-    /// Reads on with `read`, which tells how much it read, 0 at the end of the file; stops where it would block.
-    fn go_on(
-        &mut self,
-        read: impl Fn(&File, &mut Vec<u8>, usize, u64) -> io::Result<usize>,
-    ) -> io::Result<ControlFlow<()>> {
-        while let Some((file, offset, len)) = self.ranges.front_mut() {
-            let got = match file {
-                None => 0,
-                Some(file) => match read(file, &mut self.buffer, *len, *offset) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        return Ok(ControlFlow::Break(()));
+    fn new(asked: Asked, ranges: Vec<Range>) -> Self {
+        let len = ranges.iter().map(|range| range.len).sum();
+        let buffer = Vec::with_capacity(len);
+        Self { asked, buffer, ranges, filled: 0, checked: 0, records: Vec::new() }
+    }
+
+    /// Reads on; stops where it would block.
+    fn go_on(&mut self, read: ReadCall) -> io::Result<Came> {
+        while let Some(Range { files, offset, len }) = self.ranges.get(self.filled) {
+            let start: usize = self.ranges.iter().take(self.filled).map(|range| range.len).sum();
+            let until = start + len;
+            match files {
+                None => self.buffer.resize(until, 0),
+                Some(files) => {
+                    let have = u64::try_from(self.buffer.len() - start).unwrap_or(0);
+                    if !fill(read, &files.data, &mut self.buffer, until, offset + have)? {
+                        return Ok(Came::Blocked);
                     }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    result => result?,
-                },
-            };
-            if got == 0 {
-                // What was never written reads as zeros.
-                let filled = self.buffer.len() + *len;
-                self.buffer.resize(filled, 0);
-                self.ranges.pop_front();
-                continue;
+                }
             }
-            *offset += u64::try_from(got).unwrap_or(u64::MAX);
-            *len -= got;
-            if *len == 0 {
-                self.ranges.pop_front();
-            }
+            self.filled += 1;
         }
-        Ok(ControlFlow::Continue(()))
+        while let Some(Range { files, offset, len }) = self.ranges.get(self.checked) {
+            if let Some(files) = files {
+                let (first, until) = (offset / BLOCK_U64, len / BLOCK * RECORD);
+                let have = u64::try_from(self.records.len()).unwrap_or(0);
+                if !fill(read, &files.sums, &mut self.records, until, record_at(first) + have)? {
+                    return Ok(Came::Blocked);
+                }
+                let start: usize = self.ranges.iter().take(self.checked).map(|range| range.len).sum();
+                let bytes = self.buffer.get(start..start + len).unwrap_or_default();
+                match is_right(read, files, first, bytes, &self.records)? {
+                    Some(true) => {}
+                    Some(false) => return Ok(Came::Doubtful),
+                    None => return Ok(Came::Blocked),
+                }
+            }
+            self.records.clear();
+            self.checked += 1;
+        }
+        Ok(Came::Whole)
+    }
+
+    /// What was asked for, out of whole blocks.
+    fn bytes(self) -> Bytes {
+        let skip = usize::try_from(self.asked.offset % BLOCK_U64).unwrap_or(0);
+        Bytes::from(self.buffer).slice(skip..skip + self.asked.len)
     }
 }
 
-/// Reads a range of a volume in `dir`, waiting for the disk.
-pub(crate) fn read_slowly(dir: PathBuf, file: FileId, offset: u64, len: usize) -> Result<Bytes, Fault> {
-    // Nothing tells a file that is open for longer that its volume was emptied.
-    let mut reads = VolumeReads { dir, open: VecDeque::new(), work: channel().0 };
-    let ranges = reads.ranges(file, offset, len).map_err(|error| Fault::from_io(&error))?;
-    slow_read(Rest { buffer: Vec::with_capacity(len), ranges })
+/// Whether blocks are what was written, as far as can be told beside the one who writes them; none where that would block.
+fn is_right(
+    read: ReadCall,
+    files: &PartFiles,
+    first: u64,
+    bytes: &[u8],
+    records: &[u8],
+) -> io::Result<Option<bool>> {
+    let mut without = false;
+    for ((n, bytes), block) in bytes.chunks(BLOCK).enumerate().zip(first..) {
+        match files.key.judge(block, record_of(records, n), bytes) {
+            Verdict::Right => {}
+            Verdict::NoRecord => without = true,
+            Verdict::Mend | Verdict::BadRecord | Verdict::Rotten | Verdict::Condemned => {
+                return Ok(Some(false));
+            }
+        }
+    }
+    if !without {
+        return Ok(Some(true));
+    }
+    // A part that is older than checksums has none of blocks that were not written since, until its first scrub.
+    let mut header = Vec::with_capacity(BLOCK);
+    if !fill(read, &files.sums, &mut header, BLOCK, 0)? {
+        return Ok(None);
+    }
+    Ok(Some(SumHeader::decode(&header).is_ok_and(|header| !header.complete)))
+}
+
+/// A read beside the apply thread that meets a block on its way to the disk is made again so often ..
+const SLOW_TRIES: u32 = 100;
+/// .. after this.
+const SLOW_REST: Duration = Duration::from_millis(2);
+/// EUCLEAN: something has to be repaired.
+const UNCLEAN: Fault = Fault::Errno(117);
+
+/// Reads a range of a volume in `dir`, waiting for the disk. What does not match its checksum after many tries is not given
+/// out.
+pub(crate) fn read_slowly(dir: &Path, file: FileId, offset: u64, len: usize) -> Result<Bytes, Fault> {
+    let asked = Asked { read: 0, file, offset, len };
+    for _ in 0..SLOW_TRIES {
+        // Nothing tells a file that is open for longer that its volume was emptied.
+        let mut reads = VolumeReads { dir: dir.to_owned(), open: VecDeque::new(), work: channel().0 };
+        let ranges = reads.ranges(asked).map_err(|error| Fault::from_io(&error))?;
+        if let Some(result) = ranges.and_then(|ranges| slow_read(Rest::new(asked, ranges))) {
+            return result;
+        }
+        std::thread::sleep(SLOW_REST);
+    }
+    tracing::warn!("reading volume {file} at {offset}: it does not match its checksums");
+    Err(UNCLEAN)
 }
 
 impl VolumeReads {
@@ -107,7 +241,9 @@ impl VolumeReads {
             VolumeEffect::Read { ordered: true, .. } | VolumeEffect::Allocation { ordered: true, .. } => {
                 return Some(effect);
             }
-            VolumeEffect::Read { read, file, offset, len, .. } => self.read(turn, read, file, offset, len),
+            VolumeEffect::Read { read, file, offset, len, .. } => {
+                return self.read(turn, Asked { read, file, offset, len });
+            }
             VolumeEffect::Allocation { read, file, offset, len, .. } => {
                 let _ = self.work.send(Job::Allocation { read, file, offset, len });
             }
@@ -117,56 +253,75 @@ impl VolumeReads {
         None
     }
 
-    fn read(&mut self, turn: &mut RoundContext, read: u64, file: FileId, offset: u64, len: usize) {
-        let result = self.ranges(file, offset, len).and_then(|ranges| {
-            let mut rest = Rest { buffer: Vec::with_capacity(len), ranges };
-            Ok((rest.go_on(|file, buffer, len, at| read_cached(file.as_fd(), buffer, len, at))?, rest))
+    /// Reads at once if that does not block; gives back what the apply thread has to read.
+    fn read(&mut self, turn: &mut RoundContext, asked: Asked) -> Option<VolumeEffect> {
+        let Asked { read, file, offset, .. } = asked;
+        let result = self.ranges(asked).and_then(|ranges| {
+            let Some(ranges) = ranges else { return Ok(None) };
+            let mut rest = Rest::new(asked, ranges);
+            Ok(Some((rest.go_on(read_cached)?, rest)))
         });
         match result {
-            Ok((ControlFlow::Continue(()), rest)) => {
-                turn.events
-                    .push(Event::Volume(VolumeEvent::Read { read, result: Ok(Bytes::from(rest.buffer)) }));
+            Ok(None | Some((Came::Doubtful, _))) => return Some(asked.ordered()),
+            Ok(Some((Came::Whole, rest))) => {
+                let result = Ok(rest.bytes());
+                turn.events.push(Event::Volume(VolumeEvent::Read { read, result }));
             }
-            Ok((ControlFlow::Break(()), rest)) => {
-                let _ = self.work.send(Job::Read { read, rest });
+            Ok(Some((Came::Blocked, rest))) => {
+                let _ = self.work.send(Job::Read(rest));
             }
             Err(error) => {
                 tracing::warn!("reading volume {file} at {offset}: {error}");
-                turn.events
-                    .push(Event::Volume(VolumeEvent::Read { read, result: Err(Fault::from_io(&error)) }));
+                let result = Err(Fault::from_io(&error));
+                turn.events.push(Event::Volume(VolumeEvent::Read { read, result }));
             }
         }
+        None
     }
 
-    fn ranges(&mut self, file: FileId, offset: u64, len: usize) -> io::Result<VecDeque<Left>> {
-        let mut ranges = VecDeque::new();
-        let (mut at, mut left) = (offset, len);
+    /// Whole blocks around what is asked for; none if only the apply thread can tell what is there.
+    fn ranges(&mut self, asked: Asked) -> io::Result<Option<Vec<Range>>> {
+        let end = asked.offset + u64::try_from(asked.len).unwrap_or(0);
+        let mut at = asked.offset / BLOCK_U64 * BLOCK_U64;
+        let mut left = usize::try_from(end.next_multiple_of(BLOCK_U64) - at).unwrap_or(0);
+        let mut ranges = Vec::new();
         while left > 0 {
             let (part, within) = (at / PART_BYTES, at % PART_BYTES);
-            let some = usize::try_from(PART_BYTES - within).unwrap_or(usize::MAX).min(left);
-            ranges.push_back((self.part((file, part))?, within, some));
-            at += u64::try_from(some).unwrap_or(u64::MAX);
-            left -= some;
+            let len = usize::try_from(PART_BYTES - within).unwrap_or(usize::MAX).min(left);
+            let Some(files) = self.part((asked.file, part))? else { return Ok(None) };
+            ranges.push(Range { files, offset: within, len });
+            at += u64::try_from(len).unwrap_or(u64::MAX);
+            left -= len;
         }
-        Ok(ranges)
+        Ok(Some(ranges))
     }
 
-    fn part(&mut self, part: Part) -> io::Result<Option<Arc<File>>> {
+    /// The files of a part, none of them where nothing was ever written; nothing if only one of them is there.
+    #[allow(clippy::option_option, reason = "both absences are told apart by their caller")]
+    fn part(&mut self, part: Part) -> io::Result<Option<Option<Arc<PartFiles>>>> {
         if let Some(at) = self.open.iter().position(|(open, _)| *open == part) {
             let found = self.open.remove(at);
-            let file = found.as_ref().map(|(_, file)| Arc::clone(file));
+            let files = found.as_ref().map(|(_, files)| Arc::clone(files));
             self.open.extend(found);
-            return Ok(file);
+            return Ok(Some(files));
         }
-        let file = match File::open(part_path(&self.dir, part.0, part.1)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            result => Arc::new(result?),
+        let open = |path: PathBuf| match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            result => result.map(Some),
         };
+        // Checksums are made before the part, so of a part that is just being made not only the data are seen.
+        let data = open(part_path(&self.dir, part.0, part.1))?;
+        let (data, sums) = match (data, open(sums_path(&self.dir, part.0, part.1))?) {
+            (Some(data), Some(sums)) => (data, sums),
+            (None, None) => return Ok(Some(None)),
+            _ => return Ok(None),
+        };
+        let files = Arc::new(PartFiles { data, sums, key: SumKey::new(part.0, part.1) });
         if self.open.len() >= VOLUME_FILES_MAX {
             self.open.pop_front();
         }
-        self.open.push_back((part, Arc::clone(&file)));
-        Ok(Some(file))
+        self.open.push_back((part, Arc::clone(&files)));
+        Ok(Some(Some(files)))
     }
 }
 
@@ -182,13 +337,19 @@ impl Readers {
     pub(crate) const THREADS: usize = VOLUME_READERS;
 
     /// Reads until the core is gone.
-    pub(crate) fn run(&self, inbox: &Inbox) {
+    pub(crate) fn run(&self, apply: &Sender<Apply>, inbox: &Inbox) {
         loop {
             let job = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(job) = job else { return };
             let event = match job {
-                Job::Read { read, rest } => {
-                    Event::Volume(VolumeEvent::Read { read, result: slow_read(rest) })
+                Job::Read(rest) => {
+                    let asked = rest.asked;
+                    let Some(result) = slow_read(rest) else {
+                        // Fails when that thread is gone, and then the process is ending.
+                        let _ = apply.send(Apply::Volume(asked.ordered()));
+                        continue;
+                    };
+                    Event::Volume(VolumeEvent::Read { read: asked.read, result })
                 }
                 Job::Allocation { read, file, offset, len } => {
                     let result = allocation_of(&self.dir, file, offset, len).map_err(|error| {
@@ -205,12 +366,14 @@ impl Readers {
     }
 }
 
-fn slow_read(mut rest: Rest) -> Result<Bytes, Fault> {
-    match rest.go_on(|file, buffer, len, at| read_at(file.as_fd(), buffer, len, at)) {
-        Ok(_) => Ok(Bytes::from(rest.buffer)),
+/// None if the apply thread has to read it.
+fn slow_read(mut rest: Rest) -> Option<Result<Bytes, Fault>> {
+    match rest.go_on(read_at) {
+        Ok(Came::Whole) => Some(Ok(rest.bytes())),
+        Ok(Came::Doubtful | Came::Blocked) => None,
         Err(error) => {
             tracing::warn!("reading a volume: {error}");
-            Err(Fault::from_io(&error))
+            Some(Err(Fault::from_io(&error)))
         }
     }
 }
@@ -218,4 +381,64 @@ fn slow_read(mut rest: Rest) -> Result<Bytes, Fault> {
 /// As the engine wants it told.
 pub(crate) fn parts(found: Vec<(u64, bool)>) -> Vec<Allocation> {
     found.into_iter().map(|(len, hole)| Allocation { len, hole }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::crc32c;
+    use std::os::unix::fs::FileExt;
+
+    /// A part of three blocks, of which the second is a hole, and a read of some of it.
+    fn part(dir: &std::path::Path, complete: bool) -> (Arc<PartFiles>, Vec<u8>) {
+        let open = |name: &str| {
+            File::options().read(true).write(true).create(true).truncate(true).open(dir.join(name)).unwrap()
+        };
+        let (data, sums, key) = (open("data"), open("sums"), SumKey::new(FileId(7), 0));
+        let content: Vec<u8> =
+            (0..3 * BLOCK).map(|n| if n / BLOCK == 1 { 0 } else { n.to_le_bytes()[0] | 1 }).collect();
+        data.write_all_at(&content, 0).unwrap();
+        let header = SumHeader { file: FileId(7), part: 0, complete };
+        sums.write_all_at(&header.encode(), 0).unwrap();
+        for n in [0, 2] {
+            let block = &content[n * BLOCK..][..BLOCK];
+            sums.write_all_at(&key.record(n as u64, crc32c(block)), record_at(n as u64)).unwrap();
+        }
+        (Arc::new(PartFiles { data, sums, key }), content)
+    }
+
+    fn read(files: &Arc<PartFiles>, call: ReadCall) -> (Came, Rest) {
+        let asked = Asked { read: 1, file: FileId(7), offset: 100, len: 2 * BLOCK };
+        let ranges = vec![Range { files: Some(Arc::clone(files)), offset: 0, len: 3 * BLOCK }];
+        let mut rest = Rest::new(asked, ranges);
+        (rest.go_on(call).unwrap(), rest)
+    }
+
+    #[test]
+    fn what_the_page_cache_holds_is_checked_and_answered_at_once_and_what_does_not_match_is_left_to_the_writer()
+     {
+        let dir = tempfile::tempdir().unwrap();
+        for call in [read_cached as ReadCall, read_at] {
+            let (files, content) = part(dir.path(), true);
+            let (came, rest) = read(&files, call);
+            assert_eq!(came, Came::Whole);
+            assert_eq!(rest.bytes(), content[100..100 + 2 * BLOCK]);
+            for (at, byte) in [(5000, 1), (BLOCK as u64 - 1, 0), (2 * BLOCK as u64, 0)] {
+                let (files, _) = part(dir.path(), true);
+                files.data.write_all_at(&[byte], at).unwrap();
+                assert_eq!(read(&files, call).0, Came::Doubtful, "byte {at}");
+            }
+            // One copy of a checksum is wrong: the writer mends it.
+            let (files, _) = part(dir.path(), true);
+            files.sums.write_all_at(&[9], record_at(2) + 5).unwrap();
+            assert_eq!(read(&files, call).0, Came::Doubtful);
+            // A block without one, in a part that is older than they are, and not in another one.
+            for complete in [false, true] {
+                let (files, _) = part(dir.path(), complete);
+                files.sums.write_all_at(&[0; RECORD], record_at(2)).unwrap();
+                let came = read(&files, call).0;
+                assert_eq!(came, if complete { Came::Doubtful } else { Came::Whole });
+            }
+        }
+    }
 }

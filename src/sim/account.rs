@@ -124,6 +124,8 @@ impl Checker {
     /// A node tells that entries which it answered without its peer are on the peer's disk now.
     pub(super) fn on_restored(&mut self, node: usize, text: &str) {
         let alone = self.nodes[node].alone.take();
+        // Thousands are separated.
+        let text = text.replace(',', "");
         let numbers: Vec<u64> =
             text.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok()).collect();
         let (first, until) = match (&numbers[..], alone) {

@@ -831,12 +831,8 @@ pub(super) fn model<'a>(node: usize, log: impl Iterator<Item = &'a Batch>) -> BT
         for (_, entry) in batch.entries() {
             let items = files.entry(entry.file.0);
             match entry.kind {
-                EntryKind::Put => {
-                    items.or_default().insert(entry.id.to_vec(), entry.value.to_vec());
-                }
-                EntryKind::Delete => {
-                    items.or_default().remove(entry.id);
-                }
+                EntryKind::Put => drop(items.or_default().insert(entry.id.to_vec(), entry.value.to_vec())),
+                EntryKind::Delete => drop(items.or_default().remove(entry.id)),
                 EntryKind::FileClear | EntryKind::FileDelete => items.or_default().clear(),
                 EntryKind::CopyBegin if entry.value.first().map(|&o| usize::from(o)) != Some(node) => {
                     items.or_default().clear();

@@ -6,8 +6,8 @@ use super::world::{Given, Ev, SEGMENT_BYTES, World};
 use crate::base::{AckLevel, Fault, FileId, JournalKind, Round, SegmentIndex, Seq};
 use crate::engine::{CopyEffect, 
     Allocation, ClientEffect, Effect, FileEffect, FileEvent, Incident, JournalEffect, JournalEvent,
-    LinkEffect, PrepareSegment, ReadSegment, RemoveSegment, StoreEffect, StoreEvent, VolumeEffect,
-    VolumeEvent,
+    LinkEffect, PrepareSegment, ReadSegment, RemoveSegment, ScrubEffect, StoreEffect, StoreEvent,
+    VolumeEffect, VolumeEvent,
 };
 use crate::format::batch::{Batch, BatchBuilder, Seal};
 use crate::format::control::Control;
@@ -49,6 +49,7 @@ impl World {
                 self.node_after(us, n, Ev::Fetched(fetch, file, generation, part));
             }
             Effect::Volume(effect) => self.volume_effect(n, effect),
+            Effect::Scrub(effect) => self.scrub_effect(n, effect),
             Effect::File(FileEffect::WriteControl { write, bytes }) => self.write_control(n, write, bytes),
             Effect::File(FileEffect::SaveDiverged { save, file, first, bytes }) => {
                 self.nodes[n].disk.save_diverged(file, first, bytes);
@@ -168,6 +169,9 @@ impl World {
                 ("volume-allocation", file.0, *offset)
             }
             Effect::Volume(VolumeEffect::Forget { file }) => ("forget-volume", file.0, 0),
+            Effect::Scrub(ScrubEffect::Begin { job, part, .. }) => ("scrub", *job, part.place().0.0),
+            Effect::Scrub(ScrubEffect::Stop) => ("scrub-stop", 0, 0),
+            Effect::Scrub(ScrubEffect::Keep { bytes }) => ("scrub-keep", bytes.len() as u64, 0),
             Effect::Client(ClientEffect::Close { conn, stuck }) => {
                 ("client-close", conn.0, u64::from(*stuck))
             }
@@ -503,7 +507,7 @@ impl World {
             if fault == Fault::NoSpace {
                 self.nodes[n].ills.no_room_at = self.trace.now;
             }
-            let given = self.nodes[n].store.given()[journal.index()];
+            let given = self.nodes[n].store.submitted()[journal.index()];
             if let Some(tip) = self.tip_at(n, journal, given) {
                 self.check.nodes[n].journals[journal.index()].offered = tip;
             }
@@ -572,15 +576,14 @@ impl World {
             let parts = found.into_iter().map(|(len, hole)| Allocation { len, hole }).collect();
             return self.input(n, VolumeEvent::Allocation { read, result: Ok(parts) });
         }
-        let bytes = self.store_reads(n, file, offset, len);
-        self.input(n, VolumeEvent::Read { read, result: Ok(bytes) });
+        self.volume_read(n, read, file, offset, len);
     }
 
     /// The slow part of a checkpoint begins; batches are applied while it goes on.
     pub(super) fn checkpoint_begins(&mut self, n: usize) {
         // Nothing is left to be done aside: what it makes durable is decided when the checkpoint ends.
         let _ = self.nodes[n].store.begin_checkpoint();
-        self.nodes[n].sync_began_at = self.nodes[n].store.given();
+        self.nodes[n].sync_began_at = self.nodes[n].store.submitted();
         let us = self.disk_latency(n) * 4;
         self.node_after(us, n, Ev::Checkpoint);
     }
@@ -595,7 +598,7 @@ impl World {
         }
         match self.nodes[n].store.checkpoint() {
             Ok(applied) => {
-                if self.nodes[n].store.given() != self.nodes[n].sync_began_at {
+                if self.nodes[n].store.submitted() != self.nodes[n].sync_began_at {
                     self.trace.sometimes("batches were applied while a checkpoint was under way");
                 }
                 self.check.on_checkpointed(n, applied);

@@ -5,9 +5,10 @@ use super::disk::{Death, DiskSource};
 use super::net::EndState;
 use super::world::{Ev, Given, PAIR, World};
 use crate::base::{JournalKind, Ordinal};
-use crate::engine::{Engine, Event, Rounds, StartState};
+use crate::engine::{Engine, Event, Rounds, ScrubEvent, StartState};
 use crate::format::chunk::Content;
 use crate::format::control::{Control, Origin, Role};
+use crate::format::scrub::ScrubRecord;
 use crate::journal::{Recovered, RecoveryError, recover_from};
 use crate::store::CopyTarget as _;
 
@@ -71,6 +72,7 @@ impl World {
             Engine::new(config, StartState { control, journals, store, namespace, applied, replay_from, copied });
         self.nodes[n].engine = Some(engine);
         self.reset_orphans(n);
+        self.input(n, ScrubEvent::Found { record: ScrubRecord::default() });
         if self.operator.nested_deaths() && self.streams.operator.percent(25) {
             let us = self.streams.operator.below(self.options.disk_us * 20 + 1);
             self.node_after(us, n, Ev::DieAgain);
@@ -208,6 +210,7 @@ impl World {
 
     /// The store may have got a little further than it said; without power it falls back to some batch.
     fn store_of_the_dead(&mut self, n: usize, death: Death) {
+        self.mend_rot(n);
         self.drop_old_rounds(n);
         for journal in JournalKind::ALL {
             let more = self.streams.disk.below(4);
@@ -281,6 +284,7 @@ impl World {
             }
         }
         self.trace.sometimes("a clean stop and start");
+        self.mend_rot(n);
         let node = &mut self.nodes[n];
         // A segment that was being made may be there or not.
         node.disk.die(Death::Kill, &mut self.streams.disk);

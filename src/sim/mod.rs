@@ -21,6 +21,7 @@ mod net;
 mod operator;
 mod options;
 mod resp;
+mod rot;
 pub mod scenario;
 mod trace;
 mod truth;

@@ -31,7 +31,7 @@ pub(super) enum Undo {
 
 /// What a request was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
+pub(super) enum Purpose {
     Setup,
     Takeover,
     Alone,
@@ -39,6 +39,7 @@ enum Purpose {
     Pause,
     Resume,
     Churn(u64),
+    Scrub,
     Status,
 }
 
@@ -196,7 +197,7 @@ impl World {
         self.after(LOOK, WorldEv::Operator);
     }
 
-    fn ask(&mut self, n: usize, request: AdminRequest, purpose: Purpose) {
+    pub(super) fn ask(&mut self, n: usize, request: AdminRequest, purpose: Purpose) {
         let token = self.operator.next_token;
         self.operator.next_token += 1;
         if purpose != Purpose::Status {
@@ -248,7 +249,7 @@ impl World {
                 }
             }
             Purpose::Takeover => self.takeover_answer(n, reply),
-            Purpose::Alone => {}
+            Purpose::Alone | Purpose::Scrub => {}
             Purpose::Dptr => self.operator.mixed |= ok,
             Purpose::Pause => {
                 self.operator.paused |= ok;
@@ -417,6 +418,7 @@ impl World {
             Trouble::Pause => self.pause(n, long),
             Trouble::Churn => self.churn(),
             Trouble::Decay => self.decay(n),
+            Trouble::Rot => self.rots(n),
             _ => {}
         }
     }
@@ -729,6 +731,7 @@ impl World {
                 ..Default::default()
             };
         }
+        (0..2).for_each(|n| self.mend_rot(n));
         self.options.disk_tail_percent = 0;
         self.options.store_lag_us = 0;
         self.operator.plan = None;

@@ -50,6 +50,8 @@ pub enum Trouble {
     Pause,
     /// Files are created, cleared and deleted.
     Churn,
+    /// Bits of a volume turn while its node lives.
+    Rot,
     /// A node dies and durable bytes of it go bad (only where its peer still has them or a later write tells).
     Decay,
 }
@@ -272,6 +274,11 @@ impl Options {
             quota_segments: None,
         };
         options.vary_checkpoints();
+        // Drawn apart from all else, so the others are the runs that they were.
+        let rots = options.volumes && !fault_free && Prng::new(seed ^ 0x0000_0b07).percent(30);
+        if rots {
+            options.troubles.extend([Trouble::Rot, Trouble::Rot]);
+        }
         if !fault_free && prng.percent(12) {
             options.small_quota(3 + prng.below(3));
         } else if prng.percent(50) {

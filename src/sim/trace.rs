@@ -25,6 +25,8 @@ pub const SOMETIMES: &[&str] = &[
     "a journal had no room for its next segment",
     "a kill of a node",
     "a poisoned segment",
+    "a scrub found rot",
+    "rot was refused",
     "a payload was received in place",
     "a power loss of a node",
     "a process was suspended",

@@ -11,7 +11,7 @@ use super::options::{Mutation, Options, Streams};
 use super::trace::Trace;
 use crate::base::{AlignedBuf, ConnId, FileId, JournalKind, Mono, Now, Ordinal, Round, SegmentIndex, Seq};
 use crate::engine::{
-    ClientEvent, CopyEffect, Engine, EngineConfig, Event, ReadSegment, Rounds, StoreEvent, StoredPart,
+    ClientEvent, CopyEffect, Engine, EngineConfig, Event, ReadSegment, Rounds, ScrubPart, StoreEvent, StoredPart,
 };
 use crate::format::PairId;
 use crate::format::batch::Batch;
@@ -20,7 +20,7 @@ use crate::format::control::{Control, Role};
 use crate::store::StoreWrite;
 use crate::store::memory::MemoryStore;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 /// The pair of every run.
 pub(super) const PAIR: PairId = PairId([0x5a; 16]);
@@ -48,6 +48,8 @@ pub(super) enum Ev {
     Volume(u64, FileId, u64, usize, bool),
     /// Something is read for a peer that is given a copy.
     Copy(CopyEffect),
+    /// A part was scrubbed.
+    Scrub(u64, ScrubPart),
     /// What was to be fetched is in memory.
     Fetched(u64, FileId, u32, StoredPart),
     /// What the store did is told.
@@ -189,6 +191,8 @@ pub(super) struct Node {
     pub(super) disk: Disk,
     /// Its store.
     pub(super) store: MemoryStore,
+    /// Blocks of its volumes of which a bit has turned.
+    pub(super) rotten: BTreeSet<(FileId, u64)>,
     /// What the store was given, in order.
     pub(super) log: Vec<(JournalKind, Batch)>,
     /// The same before the copy began that no checkpoint covers yet.
@@ -280,6 +284,7 @@ impl World {
         let node = |n: usize| Node {
             disk: Disk::new(controls[n].encode()),
             store: MemoryStore::new(Ordinal(u8::try_from(n).unwrap_or(0))),
+            rotten: BTreeSet::new(),
             log: Vec::new(),
             log_before_copy: None,
             cold: None,
@@ -339,6 +344,7 @@ impl World {
             Node {
                 disk: old.disk.clone(),
                 store,
+                rotten: BTreeSet::new(),
                 cold: None,
                 log: log.to_vec(),
                 log_before_copy: None,
@@ -470,6 +476,9 @@ impl World {
         while let Some(effect) = self.nodes[n].engine.as_mut().and_then(Engine::output) {
             self.effect(n, effect);
         }
+        if self.nodes[n].engine.as_ref().is_some_and(Engine::is_up) {
+            self.nodes[n].store.replayed();
+        }
         self.schedule_tick(n);
     }
 
@@ -505,6 +514,7 @@ impl World {
                 self.volume_asked(n, read, (file, offset, len), allocation);
             }
             Ev::Copy(effect) => self.copy_read(n, effect),
+            Ev::Scrub(job, part) => self.scrubbed(n, job, part),
             Ev::Fetched(fetch, file, generation, part) => {
                 let Some(cold) = &self.nodes[n].cold else { return };
                 cold.fetched(file, generation, &part);

@@ -145,18 +145,18 @@ pub(super) fn read_format(value: &[u8]) -> Result<Ordinal, DecodeError> {
 }
 
 /// The value of [`VOLUMES`].
-pub(super) fn volumes_value(since: [Option<Seq>; 2]) -> Vec<u8> {
-    applied_value(since.map(|seq| seq.unwrap_or(Seq(u64::MAX))))
+pub(super) fn volumes_value(dirty_from: [Option<Seq>; 2]) -> Vec<u8> {
+    applied_value(dirty_from.map(|seq| seq.unwrap_or(Seq(u64::MAX))))
 }
 
 /// Reads the value of [`VOLUMES`].
 pub(super) fn read_volumes(value: &[u8]) -> Result<[Option<Seq>; 2], DecodeError> {
     let mut r = Reader::new("store volumes record", value);
-    let mut since = || match r.rest().starts_with(&[u8::MAX; 8]) {
+    let mut dirty_from = || match r.rest().starts_with(&[u8::MAX; 8]) {
         true => r.u64().map(|_| None),
         false => r.number("entry of the volumes").map(|seq| Some(Seq(seq))),
     };
-    Ok([since()?, since()?])
+    Ok([dirty_from()?, dirty_from()?])
 }
 
 /// The value of [`APPLIED`].
@@ -190,8 +190,8 @@ mod tests {
         assert_eq!(Record::decode(&purge(FileId(9), 7)), Ok(Record::Purge(FileId(9), 7)));
         assert_eq!(Record::decode(&VOLUMES), Ok(Record::VolumeStore));
         assert_eq!(Record::decode(&COPY), Ok(Record::Copy));
-        for since in [[None, None], [Some(Seq(7)), None], [Some(Seq(0)), Some(Seq(8))]] {
-            assert_eq!(read_volumes(&volumes_value(since)), Ok(since));
+        for dirty_from in [[None, None], [Some(Seq(7)), None], [Some(Seq(0)), Some(Seq(8))]] {
+            assert_eq!(read_volumes(&volumes_value(dirty_from)), Ok(dirty_from));
         }
         for bad in [&[0][..], &[0, 1, 9], &dptr(FileId(1))[..10], &[1; 12], &[0, 1, 1, 0]] {
             assert!(Record::decode(bad).is_err(), "{bad:?}");
@@ -205,7 +205,7 @@ mod tests {
         let meta =
             [&[1, 1, 1, 19, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 10], &[0; 7][..], &[12], &[0; 7]].concat();
         let namespace = crate::store::namespace::Namespace::from_records(&meta, []).unwrap();
-        let (applied, since) = ([Seq(41), Seq(7)], [Some(Seq(30)), None]);
+        let (applied, dirty_from) = ([Seq(41), Seq(7)], [Some(Seq(30)), None]);
         let mut key = Vec::new();
         item(&mut key, FileId(258), 0, b"1001");
         let records = [
@@ -214,7 +214,7 @@ mod tests {
             (NAMESPACE.to_vec(), namespace.meta()),
             (dptr(FileId(258)), include_bytes!("../../tests/data/dptr-v1.bin").to_vec()),
             (purge(FileId(9), 7), Vec::new()),
-            (VOLUMES.to_vec(), volumes_value(since)),
+            (VOLUMES.to_vec(), volumes_value(dirty_from)),
             (key, b"hello".to_vec()),
         ];
         let with_length =
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(all.collect::<Vec<_>>().concat(), golden);
         assert_eq!(read_format(&records[0].1), Ok(Ordinal(1)));
         assert_eq!(read_applied(&records[1].1), Ok(applied));
-        assert_eq!(read_volumes(&records[5].1), Ok(since));
+        assert_eq!(read_volumes(&records[5].1), Ok(dirty_from));
     }
 
     #[test]
@@ -251,8 +251,8 @@ mod tests {
                 applied[at] = Seq(over);
                 refused("applied entry", read_applied(&applied_value(applied)).unwrap_err().to_string());
                 if over != u64::MAX {
-                    let since = read_volumes(&volumes_value(applied.map(Some)));
-                    refused("entry of the volumes", since.unwrap_err().to_string());
+                    let dirty_from = read_volumes(&volumes_value(applied.map(Some)));
+                    refused("entry of the volumes", dirty_from.unwrap_err().to_string());
                 }
             }
         }

@@ -5,10 +5,11 @@ use super::Tried;
 use super::due::{batches_due, damaged_entry};
 use super::memory_volumes::MemoryVolumes;
 use super::namespace::{FileInfo, Namespace};
-use super::volumes::{Plan, RecoveryPoints};
+use super::volumes::{BadPlace, Check, Plan, RecoveryPoints, Unsettled, Wrong};
 use super::{
     CopySource, CopyTarget, Fits, SlowSync, StoreError, StoreRead, StoreSnapshot, StoreWrite, chunk,
 };
+use crate::base::limits::BLOCK_U64;
 use crate::base::{FileId, JournalKind, Ordinal, Seq};
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, Content, CopyBegin, Definitions, Progress, Want, WantFrom};
@@ -67,7 +68,7 @@ pub struct Fallen {
 struct Undo {
     commit: Commit,
     applied: [Seq; 2],
-    since: [Option<Seq>; 2],
+    dirty_from: [Option<Seq>; 2],
     copied: Option<Progress>,
     namespace: Option<Rc<Namespace>>,
     changes: Vec<UndoChange>,
@@ -86,9 +87,12 @@ struct Inner {
     tables: BTreeMap<TableKey, Table>,
     applied: [Seq; 2],
     volumes: MemoryVolumes,
-    standing: RecoveryPoints,
+    recovery_points: RecoveryPoints,
+    unsettled: Unsettled,
+    /// What was found wrong and not told yet.
+    found: Vec<BadPlace>,
     /// Where volumes stand, as committed with the items.
-    since: [Option<Seq>; 2],
+    dirty_from: [Option<Seq>; 2],
     /// How far a copy is that this store was given: as committed with the items, with the blocks that a crash may take, and
     /// with those that the sync under way makes durable.
     copied: Option<Progress>,
@@ -120,8 +124,10 @@ impl MemoryStore {
             tables: BTreeMap::new(),
             applied: [Seq(0); 2],
             volumes: MemoryVolumes::default(),
-            standing: RecoveryPoints::default(),
-            since: [None; 2],
+            recovery_points: RecoveryPoints::default(),
+            unsettled: Unsettled::at_start(),
+            found: Vec::new(),
+            dirty_from: [None; 2],
             copied: None,
             copied_blocks: None,
             copied_begun: None,
@@ -253,21 +259,23 @@ impl MemoryStore {
     #[must_use]
     pub fn replay_from(&self) -> [Seq; 2] {
         let inner = self.inner.borrow();
-        RecoveryPoints::new(inner.since, inner.applied).given()
+        RecoveryPoints::new(inner.dirty_from, inner.applied).submitted()
     }
 
     /// The last entries whose changes of volumes were carried out in this life.
     #[must_use]
-    pub fn given(&self) -> [Seq; 2] {
-        self.inner.borrow().standing.given()
+    pub fn submitted(&self) -> [Seq; 2] {
+        self.inner.borrow().recovery_points.submitted()
     }
 
     /// A process that died is followed by another: what it was given it has to be given again.
     pub fn restarted(&self) {
         let inner = &mut *self.inner.borrow_mut();
-        inner.standing = RecoveryPoints::new(inner.since, inner.applied);
+        inner.recovery_points = RecoveryPoints::new(inner.dirty_from, inner.applied);
         inner.volumes.restarted();
         (inner.copied_blocks, inner.copied_begun) = (None, None);
+        inner.unsettled = Unsettled::at_start();
+        inner.found.clear();
     }
 
     /// The volumes' part of applying a batch, and no more: what a death between the two leaves.
@@ -286,7 +294,24 @@ impl MemoryStore {
         inner.volumes.checkpoint();
     }
 
-    /// A range of a volume.
+    /// The blocks of a range that do not match their checksums.
+    #[must_use]
+    pub fn wrong_blocks(&self, file: FileId, offset: u64, len: u64) -> Vec<u64> {
+        self.inner.borrow().volumes.wrong(file, offset, len)
+    }
+
+    /// A bit of a volume turns by itself; false if nothing durable stands there.
+    #[must_use]
+    pub fn rot(&self, file: FileId, at: u64) -> bool {
+        self.inner.borrow_mut().volumes.rot(file, at)
+    }
+
+    /// Somebody writes back what a block should hold.
+    pub fn heal(&self, file: FileId, block: u64, bytes: &[u8]) {
+        self.inner.borrow_mut().volumes.heal(file, block, bytes);
+    }
+
+    /// A range of a volume, whatever its checksums say.
     #[must_use]
     pub fn volume_bytes(&self, file: FileId, offset: u64, len: usize) -> Bytes {
         self.inner.borrow().volumes.read(file, offset, len).into()
@@ -301,14 +326,17 @@ impl MemoryStore {
 
 impl Inner {
     fn apply_volumes(&mut self, journal: JournalKind, batches: &[Batch]) -> Result<(), StoreError> {
-        let due = batches_due(journal, self.standing.given()[journal.index()], batches)?;
+        let due = batches_due(journal, self.recovery_points.submitted()[journal.index()], batches)?;
         let Some(last) = due.last().map(|batch| batch.header().last_seq()) else { return Ok(()) };
         let plan = Plan::of(self.node, due);
         if plan.changes(|file| self.volumes.holds(file)) {
-            self.standing.changes(journal);
-            self.volumes.apply(&plan);
+            self.recovery_points.changes(journal);
+            let unsettled = &self.unsettled;
+            let copied = self.copied_blocks.as_ref().or(self.copied.as_ref());
+            let copying = copied.is_some_and(Progress::is_under_way);
+            self.volumes.apply(&plan, |file| copying || unsettled.covers(file));
         }
-        self.standing.gave(journal, last);
+        self.recovery_points.submitted_up_to(journal, last);
         Ok(())
     }
 
@@ -324,8 +352,8 @@ impl Inner {
 
     /// What takes back what is done next.
     fn step(&self, commit: Commit) -> Undo {
-        let (applied, since, copied) = (self.applied, self.since, self.copied.clone());
-        Undo { commit, applied, since, copied, namespace: None, changes: Vec::new() }
+        let (applied, dirty_from, copied) = (self.applied, self.dirty_from, self.copied.clone());
+        Undo { commit, applied, dirty_from, copied, namespace: None, changes: Vec::new() }
     }
 
     fn take_items(&mut self, file: FileId, chunk: &Chunk, step: &mut Undo) {
@@ -353,7 +381,7 @@ impl Inner {
             }
         }
         self.applied[journal.index()] = batch.header().last_seq();
-        self.since = self.standing.since();
+        self.dirty_from = self.recovery_points.dirty_from();
         self.undo.push(step);
         result
     }
@@ -415,7 +443,7 @@ impl Inner {
                 self.namespace = namespace;
             }
             self.applied = step.applied;
-            self.since = step.since;
+            self.dirty_from = step.dirty_from;
             self.copied = step.copied;
         }
     }
@@ -513,14 +541,14 @@ impl StoreWrite for MemoryStore {
 
     fn begin_checkpoint(&mut self) -> Option<SlowSync> {
         let inner = &mut *self.inner.borrow_mut();
-        inner.standing.begin();
+        inner.recovery_points.begin();
         inner.volumes.begin_sync();
         inner.copied_begun.clone_from(&inner.copied_blocks);
         Some(Box::new(|| Ok(())))
     }
 
     fn checkpoint(&mut self) -> Result<[Seq; 2], StoreError> {
-        let begun = self.inner.borrow().standing.is_begun();
+        let begun = self.inner.borrow().recovery_points.is_begun();
         if !begun {
             let _ = self.begin_checkpoint();
         }
@@ -530,17 +558,46 @@ impl StoreWrite for MemoryStore {
         if let Some(copied) = inner.copied_begun.take() {
             inner.copied = Some(copied);
         }
-        inner.since = inner.standing.synced(inner.applied);
-        if inner.standing.given() == inner.applied {
+        inner.dirty_from = inner.recovery_points.synced(inner.applied);
+        if inner.recovery_points.submitted() == inner.applied {
             let namespace = Rc::clone(&inner.namespace);
             let volume = |file| namespace.file(file).is_some_and(|info| info.dptr.kind == DptrKind::Blocks);
             inner.volumes.remove_strays(volume);
         }
-        Ok(inner.standing.covered(inner.applied))
+        Ok(inner.recovery_points.covered(inner.applied))
     }
 
     fn read_volume(&mut self, file: FileId, offset: u64, len: usize) -> Result<Bytes, StoreError> {
-        Ok(self.volume_bytes(file, offset, len))
+        let inner = &mut *self.inner.borrow_mut();
+        if !inner.unsettled.covers(file) {
+            let wrong = inner.volumes.wrong(file, offset, len as u64);
+            let place = |block: &u64| BadPlace {
+                file,
+                offset: block * BLOCK_U64,
+                len: BLOCK_U64,
+                wrong: Wrong::Content,
+            };
+            inner.found.extend(wrong.iter().map(place));
+            if !wrong.is_empty() {
+                let why = "a block does not match its checksum".to_owned();
+                return Err(StoreError::Damaged { what: "a volume", why });
+            }
+        }
+        Ok(inner.volumes.read(file, offset, len).into())
+    }
+
+    fn replayed(&mut self) {
+        self.inner.borrow_mut().unsettled.replayed();
+    }
+
+    fn check_volume(&mut self, file: FileId, offset: u64, len: u64, _: Check) -> Result<(), StoreError> {
+        // The answer of a read that is found wrong is that it is.
+        let _ = self.read_volume(file, offset, usize::try_from(len).unwrap_or(usize::MAX));
+        Ok(())
+    }
+
+    fn take_bad_places(&mut self) -> Vec<BadPlace> {
+        std::mem::take(&mut self.inner.borrow_mut().found)
     }
 
     fn allocation(&mut self, file: FileId, offset: u64, len: u64) -> Result<Vec<(u64, bool)>, StoreError> {
@@ -555,7 +612,7 @@ impl CopyTarget for MemoryStore {
         step.namespace = Some(Rc::clone(&inner.namespace));
         let volumes: Vec<FileId> =
             inner.namespace.files().filter(|(_, info)| info.replicated).map(|(id, _)| id).collect();
-        inner.volumes.apply(&Plan::of_emptied(volumes));
+        inner.volumes.apply(&Plan::of_emptied(volumes), |_| true);
         let out = Rc::make_mut(&mut inner.namespace).adopt(&begin.namespace).map_err(damaged_entry)?;
         for key in out.dropped {
             if let Some(table) = inner.tables.remove(&key) {
@@ -563,8 +620,8 @@ impl CopyTarget for MemoryStore {
             }
         }
         inner.applied[0] = begin.origin.seq;
-        inner.standing.restarted(JournalKind::Replicated, begin.origin.seq);
-        inner.since = inner.standing.since();
+        inner.recovery_points.restarted(JournalKind::Replicated, begin.origin.seq);
+        inner.dirty_from = inner.recovery_points.dirty_from();
         inner.copied = Some(Progress::at(begin.origin));
         (inner.copied_blocks, inner.copied_begun) = (None, None);
         inner.undo.push(step);
@@ -576,7 +633,7 @@ impl CopyTarget for MemoryStore {
         if let Content::Blocks { offset, len, runs } = &chunk.content
             && inner.namespace.file(chunk.file).is_some()
         {
-            inner.volumes.apply(&Plan::of_range(chunk.file, *offset, *len, runs));
+            inner.volumes.apply(&Plan::of_range(chunk.file, *offset, *len, runs), |_| true);
         }
         if matches!(chunk.content, Content::Blocks { .. }) || inner.copied_blocks.is_some() {
             inner.copied_blocks = Some(progress.clone());

@@ -4,7 +4,8 @@
 //! had since the last checkpoint, whatever became of the items.
 
 use super::volumes::{Content, Plan};
-use crate::base::FileId;
+use crate::base::limits::{BLOCK, BLOCK_U64};
+use crate::base::{FileId, crc32c};
 use std::collections::BTreeMap;
 
 /// Sectors are written whole.
@@ -13,74 +14,37 @@ const SECTOR: u64 = 512;
 type Sector = [u8; 512];
 type Key = (FileId, u64);
 
-/// The content of all volumes.
-#[derive(Clone, Debug, Default)]
-pub(super) struct MemoryVolumes {
+/// What stands at each place, and what stood there since the last checkpoint.
+#[derive(Clone, Debug)]
+struct Versions<V> {
     /// What was never written is not here.
-    sectors: BTreeMap<Key, Box<Sector>>,
-    /// What a sector held since the last checkpoint, oldest first; none: it was not there.
-    before: BTreeMap<Key, Vec<Option<Box<Sector>>>>,
+    now: BTreeMap<Key, V>,
+    /// Since the last checkpoint, oldest first; none: it was not there.
+    before: BTreeMap<Key, Vec<Option<V>>>,
     /// How much of `before` the sync under way makes of no account.
     begun: BTreeMap<Key, usize>,
 }
 
-impl MemoryVolumes {
-    /// Carries out what a plan says.
-    pub(super) fn apply(&mut self, plan: &Plan<'_>) {
-        for file in plan.emptied() {
-            let keys: Vec<Key> = self.of(file).map(|(key, _)| *key).collect();
-            keys.into_iter().for_each(|key| self.set(key, None));
-        }
-        for (file, offset, len, content) in plan.ranges() {
-            let (mut at, end) = (offset, offset + len);
-            while at < end {
-                let (sector, within) = (at / SECTOR, at % SECTOR);
-                let until = ((sector + 1) * SECTOR).min(end);
-                let key = (file, sector);
-                let whole = until - at == SECTOR;
-                if content == Content::Hole && (whole || !self.sectors.contains_key(&key)) {
-                    self.set(key, None);
-                } else {
-                    let mut new = self.sectors.get(&key).cloned().unwrap_or_else(|| Box::new([0; 512]));
-                    let index = |byte: u64| usize::try_from(byte).unwrap_or(0);
-                    let place = &mut new[index(within)..index(within + until - at)];
-                    match content {
-                        Content::Data(bytes) => {
-                            place.copy_from_slice(&bytes[index(at - offset)..index(until - offset)]);
-                        }
-                        Content::Hole | Content::Zeros => place.fill(0),
-                    }
-                    self.set(key, Some(new));
-                }
-                at = until;
-            }
-        }
+impl<V> Default for Versions<V> {
+    fn default() -> Self {
+        Self { now: BTreeMap::new(), before: BTreeMap::new(), begun: BTreeMap::new() }
     }
+}
 
-    fn set(&mut self, key: Key, new: Option<Box<Sector>>) {
+impl<V: Clone> Versions<V> {
+    fn set(&mut self, key: Key, new: Option<V>) {
         let old = match new {
-            Some(new) => self.sectors.insert(key, new),
-            None => self.sectors.remove(&key),
+            Some(new) => self.now.insert(key, new),
+            None => self.now.remove(&key),
         };
         self.before.entry(key).or_default().push(old);
     }
 
-    fn of(&self, file: FileId) -> impl Iterator<Item = (&Key, &Box<Sector>)> {
-        self.sectors.range((file, 0)..=(file, u64::MAX))
-    }
-
-    /// Whether anything is there of a volume.
-    pub(super) fn holds(&self, file: FileId) -> bool {
-        self.of(file).next().is_some()
-    }
-
-    /// A sync begins.
-    pub(super) fn begin_sync(&mut self) {
+    fn begin_sync(&mut self) {
         self.begun = self.before.iter().map(|(key, versions)| (*key, versions.len())).collect();
     }
 
-    /// It has ended: what was there when it began is durable, what came since may be there or not.
-    pub(super) fn synced(&mut self) {
+    fn synced(&mut self) {
         for (key, count) in std::mem::take(&mut self.begun) {
             let Some(versions) = self.before.get_mut(&key) else { continue };
             versions.drain(..count.min(versions.len()));
@@ -90,35 +54,189 @@ impl MemoryVolumes {
         }
     }
 
-    /// The process that had begun a sync is gone.
-    pub(super) fn restarted(&mut self) {
-        self.begun.clear();
-    }
-
-    /// Everything is durable.
-    pub(super) fn checkpoint(&mut self) {
+    fn checkpoint(&mut self) {
         self.before.clear();
         self.begun.clear();
     }
 
-    /// Of each sector that changed since the last checkpoint one content is left: `choose` is told how many there were
-    /// and says which, 0 being the oldest.
-    pub(super) fn power_loss(&mut self, choose: &mut dyn FnMut(usize) -> usize) {
+    fn power_loss(&mut self, choose: &mut dyn FnMut(usize) -> usize) {
         for (key, mut versions) in std::mem::take(&mut self.before) {
-            versions.push(self.sectors.get(&key).cloned());
+            versions.push(self.now.get(&key).cloned());
             let chosen = choose(versions.len()).min(versions.len() - 1);
             match versions.swap_remove(chosen) {
-                Some(sector) => drop(self.sectors.insert(key, sector)),
-                None => drop(self.sectors.remove(&key)),
+                Some(value) => drop(self.now.insert(key, value)),
+                None => drop(self.now.remove(&key)),
             }
         }
+    }
+
+    fn retain(&mut self, keep: impl Fn(FileId) -> bool) {
+        self.now.retain(|(file, _), _| keep(*file));
+        self.before.retain(|(file, _), _| keep(*file));
+        self.begun.retain(|(file, _), _| keep(*file));
+    }
+}
+
+/// A block's checksum, and whether it was wrong when a part of it was changed.
+type Sum = (u32, bool);
+
+/// The content of all volumes, and its checksums.
+#[derive(Clone, Debug, Default)]
+pub(super) struct MemoryVolumes {
+    sectors: Versions<Box<Sector>>,
+    /// By block; none: it holds zeros.
+    sums: Versions<Sum>,
+}
+
+impl MemoryVolumes {
+    /// Carries out what a plan says. In `lenient` files a block that does not match its checksum is taken as it is.
+    pub(super) fn apply(&mut self, plan: &Plan<'_>, lenient: impl Fn(FileId) -> bool) {
+        for file in plan.emptied() {
+            let keys: Vec<Key> = self.of(file).map(|(key, _)| *key).collect();
+            keys.into_iter().for_each(|key| self.sectors.set(key, None));
+            let keys: Vec<Key> =
+                self.sums.now.range((file, 0)..=(file, u64::MAX)).map(|(key, _)| *key).collect();
+            keys.into_iter().for_each(|key| self.sums.set(key, None));
+        }
+        for (file, offset, len, content) in plan.ranges() {
+            let end = offset + len;
+            let edges = [offset, end].into_iter().filter(|edge| edge % BLOCK_U64 > 0);
+            let wrong: Vec<u64> = edges
+                .map(|edge| edge / BLOCK_U64)
+                .filter(|block| {
+                    let condemned = self.sums.now.get(&(file, *block)).is_some_and(|(_, bad)| *bad);
+                    condemned || (!lenient(file) && !self.is_right(file, *block))
+                })
+                .collect();
+            self.write(file, (offset, end), content);
+            for block in offset / BLOCK_U64..end.div_ceil(BLOCK_U64) {
+                let (start, whole) = (block * BLOCK_U64, content != Content::Hole);
+                let covered = offset <= start && start + BLOCK_U64 <= end;
+                let bad = wrong.contains(&block);
+                let sum = (!covered || whole).then(|| (crc32c(&self.read(file, start, BLOCK)), bad));
+                self.sums.set((file, block), sum);
+                if bad {
+                    // Made durable at once.
+                    self.sums.before.remove(&(file, block));
+                    self.sums.begun.remove(&(file, block));
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, file: FileId, (offset, end): (u64, u64), content: Content<'_>) {
+        let mut at = offset;
+        while at < end {
+            let (sector, within) = (at / SECTOR, at % SECTOR);
+            let until = ((sector + 1) * SECTOR).min(end);
+            let key = (file, sector);
+            let whole = until - at == SECTOR;
+            if content == Content::Hole && (whole || !self.sectors.now.contains_key(&key)) {
+                self.sectors.set(key, None);
+            } else {
+                let mut new = self.sectors.now.get(&key).cloned().unwrap_or_else(|| Box::new([0; 512]));
+                let index = |byte: u64| usize::try_from(byte).unwrap_or(0);
+                let place = &mut new[index(within)..index(within + until - at)];
+                match content {
+                    Content::Data(bytes) => {
+                        place.copy_from_slice(&bytes[index(at - offset)..index(until - offset)]);
+                    }
+                    Content::Hole | Content::Zeros => place.fill(0),
+                }
+                self.sectors.set(key, Some(new));
+            }
+            at = until;
+        }
+    }
+
+    /// Whether a block is what was written.
+    fn is_right(&self, file: FileId, block: u64) -> bool {
+        let bytes = self.read(file, block * BLOCK_U64, BLOCK);
+        match self.sums.now.get(&(file, block)) {
+            None => bytes.iter().all(|byte| *byte == 0),
+            Some((sum, condemned)) => !condemned && *sum == crc32c(&bytes),
+        }
+    }
+
+    /// The blocks of a range that are not what was written.
+    pub(super) fn wrong(&self, file: FileId, offset: u64, len: u64) -> Vec<u64> {
+        let blocks = offset / BLOCK_U64..(offset + len).div_ceil(BLOCK_U64);
+        blocks.filter(|block| !self.is_right(file, *block)).collect()
+    }
+
+    /// A bit of a byte turns by itself, in a block that holds something and did not change since the last checkpoint.
+    pub(super) fn rot(&mut self, file: FileId, at: u64) -> bool {
+        let block = at / BLOCK_U64;
+        let sectors = (file, block * 8)..=(file, block * 8 + 7);
+        let fresh = self.sectors.before.range(sectors).next().is_some()
+            || self.sums.before.contains_key(&(file, block));
+        let Some(sector) = self.sectors.now.get_mut(&(file, at / SECTOR)).filter(|_| !fresh) else {
+            return false;
+        };
+        sector[usize::try_from(at % SECTOR).unwrap_or(0)] ^= 4;
+        true
+    }
+
+    /// A block is again what it should be, as somebody wrote it back, durably.
+    pub(super) fn heal(&mut self, file: FileId, block: u64, bytes: &[u8]) {
+        for (n, some) in bytes.chunks(512).enumerate() {
+            let key = (file, block * 8 + n as u64);
+            let Ok(sector) = <Sector>::try_from(some) else { continue };
+            self.sectors.now.insert(key, Box::new(sector));
+            self.sectors.before.remove(&key);
+            self.sectors.begun.remove(&key);
+        }
+        self.sums.now.insert((file, block), (crc32c(bytes), false));
+        self.sums.before.remove(&(file, block));
+        self.sums.begun.remove(&(file, block));
+    }
+
+    fn of(&self, file: FileId) -> impl Iterator<Item = (&Key, &Box<Sector>)> {
+        self.sectors.now.range((file, 0)..=(file, u64::MAX))
+    }
+
+    /// Whether anything is there of a volume.
+    pub(super) fn holds(&self, file: FileId) -> bool {
+        self.of(file).next().is_some()
+    }
+
+    /// A sync begins.
+    pub(super) fn begin_sync(&mut self) {
+        self.sectors.begin_sync();
+        self.sums.begin_sync();
+    }
+
+    /// It has ended: what was there when it began is durable, what came since may be there or not.
+    pub(super) fn synced(&mut self) {
+        self.sectors.synced();
+        self.sums.synced();
+    }
+
+    /// The process that had begun a sync is gone.
+    pub(super) fn restarted(&mut self) {
+        self.sectors.begun.clear();
+        self.sums.begun.clear();
+    }
+
+    /// Everything is durable.
+    pub(super) fn checkpoint(&mut self) {
+        self.sectors.checkpoint();
+        self.sums.checkpoint();
+    }
+
+    /// Of each sector and each checksum that changed since the last checkpoint one content is left: `choose` is told how
+    /// many there were and says which, 0 being the oldest.
+    pub(super) fn power_loss(&mut self, choose: &mut dyn FnMut(usize) -> usize) {
+        self.sectors.power_loss(choose);
+        self.sums.power_loss(choose);
     }
 
     /// A range.
     pub(super) fn read(&self, file: FileId, offset: u64, len: usize) -> Vec<u8> {
         let mut all = vec![0; len];
         let end = offset + len as u64;
-        for ((_, sector), bytes) in self.sectors.range((file, offset / SECTOR)..(file, end.div_ceil(SECTOR)))
+        for ((_, sector), bytes) in
+            self.sectors.now.range((file, offset / SECTOR)..(file, end.div_ceil(SECTOR)))
         {
             let start = sector * SECTOR;
             for (at, byte) in (start..).zip(bytes.iter()).filter(|(at, _)| (offset..end).contains(at)) {
@@ -135,7 +253,7 @@ impl MemoryVolumes {
         while at < end {
             let sector = at / SECTOR;
             let until = ((sector + 1) * SECTOR).min(end);
-            let hole = !self.sectors.contains_key(&(file, sector));
+            let hole = !self.sectors.now.contains_key(&(file, sector));
             match found.last_mut() {
                 Some(last) if last.1 == hole => last.0 += until - at,
                 _ => found.push((until - at, hole)),
@@ -153,8 +271,7 @@ impl MemoryVolumes {
 
     /// Removes every volume that is none.
     pub(super) fn remove_strays(&mut self, is_volume: impl Fn(FileId) -> bool) {
-        self.sectors.retain(|(file, _), _| is_volume(*file));
-        self.before.retain(|(file, _), _| is_volume(*file));
-        self.begun.retain(|(file, _), _| is_volume(*file));
+        self.sectors.retain(&is_volume);
+        self.sums.retain(&is_volume);
     }
 }

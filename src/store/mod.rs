@@ -22,6 +22,7 @@ use crate::base::{Fault, FileId, JournalKind, Seq};
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, CopyBegin, Definitions, Progress, Want};
 use bytes::Bytes;
+use volumes::{BadPlace, Check};
 
 /// The slow part of a checkpoint.
 pub type SlowSync = Box<dyn FnOnce() -> std::io::Result<()> + Send>;
@@ -176,6 +177,37 @@ pub trait StoreWrite {
     /// # Errors
     /// [`StoreError::Disk`].
     fn allocation(&mut self, file: FileId, offset: u64, len: u64) -> Result<Vec<(u64, bool)>, StoreError>;
+
+    /// Everything that may be on disk from before the start was applied again: from now on what volumes hold has to match
+    /// its checksums.
+    fn replayed(&mut self) {}
+
+    /// Checks a range of a volume as it is on disk; what is wrong is among [`Self::take_bad_places`].
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`].
+    fn check_volume(
+        &mut self,
+        _file: FileId,
+        _offset: u64,
+        _len: u64,
+        _check: Check,
+    ) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// A scrub has checked every block of a volume: from now on a block without a checksum has to hold zeros.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`].
+    fn scrubbed_volume(&mut self, _file: FileId) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// What was found wrong in volumes since this was last asked.
+    fn take_bad_places(&mut self) -> Vec<BadPlace> {
+        Vec::new()
+    }
 }
 
 /// What makes a store the copy of another one.

@@ -19,15 +19,17 @@ mod flush;
 mod import;
 mod memtable;
 mod read;
+mod scrub;
 mod tables;
 
 pub use blocks::CachedRead;
 pub use copy::{CopyReader, VolumeRead};
 pub use read::{Snapshot, StoreReader};
+pub use scrub::{TableFile, TableSum};
 
 use super::due::{batches_due, damaged_entry};
 use super::namespace::{Namespace, NamespaceError, Outcome};
-use super::volumes::VolumeStore;
+use super::volumes::{BadPlace, Check, VolumeStore};
 use super::{SlowSync, StoreError, StoreSnapshot, StoreWrite, keys};
 use crate::base::limits::STORE_MEMTABLE;
 use crate::base::{Fault, FileId, JournalKind, Ordinal, Seq};
@@ -89,15 +91,16 @@ impl TreeStore {
         shared.replace_active(Memtable::new(1, seed, state.applied));
         let namespace = state.namespace.clone();
         let applied = state.applied;
-        let volumes = VolumeStore::open(volumes, node, state.volumes_since, applied)?;
-        let replay_from = volumes.given();
+        let mut volumes = VolumeStore::open(volumes, node, state.dirty_from, applied)?;
+        volumes.set_copying(state.copied.as_ref().is_some_and(Progress::is_under_way));
+        let replay_from = volumes.submitted();
         let copied = state.copied.clone();
         let threads = shared.start().map_err(disk("starting the threads of the store"))?;
         let writer = StoreWriter {
             shared,
             node,
             seed,
-            frozen_at: (applied, state.volumes_since),
+            frozen_at: (applied, state.dirty_from),
             state,
             volumes,
             failed: None,
@@ -119,7 +122,7 @@ struct State {
     applied: [Seq; 2],
     purge: BTreeSet<(FileId, u32)>,
     /// As stored; see [`keys::VOLUMES`].
-    volumes_since: [Option<Seq>; 2],
+    dirty_from: [Option<Seq>; 2],
     /// As stored; see [`keys::COPY`].
     copied: Option<Progress>,
 }
@@ -191,6 +194,15 @@ impl StoreWriter {
         self.volumes.keep_open(most);
     }
 
+    /// Tells which page cache this process writes volumes into, by a word that no other one has. If it is that of the
+    /// process before, all that is not under way has to match its checksums from the beginning on.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`].
+    pub fn volumes_live_in(&mut self, life: &str) -> Result<(), StoreError> {
+        self.volumes.lives_in(life)
+    }
+
     /// The last entry of each journal that is applied.
     #[must_use]
     pub fn applied(&self) -> [Seq; 2] {
@@ -204,6 +216,7 @@ impl StoreWriter {
     /// [`StoreError::Disk`].
     pub fn purge_step(&mut self, max_items: usize) -> Result<bool, StoreError> {
         self.ready()?;
+        self.volumes.rests();
         let Some(table) = self.state.purge.first().copied() else { return Ok(false) };
         self.make_room()?;
         let max_items = max_items.max(1);
@@ -222,6 +235,13 @@ impl StoreWriter {
             self.state.purge.remove(&table);
         }
         Ok(!self.state.purge.is_empty())
+    }
+
+    /// After a failure in the volumes: a failed sync is for good.
+    fn heard_of_sync(&mut self) {
+        if let Some(fault) = self.volumes.failed_sync() {
+            self.failed = Some(fault.at_sync());
+        }
     }
 
     fn ready(&self) -> Result<(), StoreError> {
@@ -264,20 +284,23 @@ impl StoreWriter {
     /// Has what is in memory written to tables; returns the number of the memtable, none if nothing changed.
     fn freeze(&mut self) -> Option<u64> {
         let active = Arc::clone(&self.shared.view().active);
-        let brings = (self.state.applied, self.volumes.since());
+        let brings = (self.state.applied, self.volumes.dirty_from());
         let copied = self.copied_blocks.synced.take();
         if active.is_empty() && brings == self.frozen_at && copied.is_none() {
             return None;
         }
-        let (applied, since) = brings;
+        let (applied, dirty_from) = brings;
         let mut staged = vec![
             Staged::record(&keys::APPLIED, Some(keys::applied_value(applied))),
-            Staged::record(&keys::VOLUMES, Some(keys::volumes_value(since))),
+            Staged::record(&keys::VOLUMES, Some(keys::volumes_value(dirty_from))),
         ];
         staged.extend(copied.iter().map(|copied| Staged::record(&keys::COPY, Some(copied.encode()))));
         self.commit(&staged);
-        self.state.volumes_since = since;
-        self.state.copied = copied.or(self.state.copied.take());
+        self.state.dirty_from = dirty_from;
+        if let Some(copied) = copied {
+            self.volumes.set_copying(copied.is_under_way());
+            self.state.copied = Some(copied);
+        }
         self.frozen_at = brings;
         self.shared.freeze(applied, Memtable::new(active.number + 1, self.seed, applied));
         Some(active.number)
@@ -339,12 +362,12 @@ impl StoreWriter {
     /// Takes back what staging did to the state: that is read again as it was committed.
     fn take_back(&mut self) -> Result<(), StoreError> {
         let missing = || damaged("its records", "they are gone");
-        let (applied, since) = (self.state.applied, self.state.volumes_since);
+        let (applied, dirty_from) = (self.state.applied, self.state.dirty_from);
         let loaded = load(&Snapshot::newest(&self.shared), self.node);
         self.state = loaded.and_then(|state| state.ok_or_else(missing)).inspect_err(|_| {
             self.failed = Some(UNCLEAN);
         })?;
-        (self.state.applied, self.state.volumes_since) = (applied, since);
+        (self.state.applied, self.state.dirty_from) = (applied, dirty_from);
         self.volumes.fell_back(applied);
         Ok(())
     }
@@ -354,11 +377,7 @@ impl StoreWrite for StoreWriter {
     fn apply(&mut self, journal: JournalKind, batches: &[Batch]) -> Result<(), StoreError> {
         self.ready()?;
         // First the volumes: what a crash leaves of them without the rest is written again by the replay.
-        self.volumes.apply(journal, batches).inspect_err(|_| {
-            if let Some(fault) = self.volumes.failed_sync() {
-                self.failed = Some(fault.at_sync());
-            }
-        })?;
+        self.volumes.apply(journal, batches).inspect_err(|_| self.heard_of_sync())?;
         let due = batches_due(journal, self.state.applied[journal.index()], batches)?;
         let Some(last) = due.last().map(|batch| batch.header().last_seq()) else { return Ok(()) };
         self.make_room()?;
@@ -407,17 +426,39 @@ impl StoreWrite for StoreWriter {
         self.volumes.allocation(file, offset, len)
     }
 
+    fn replayed(&mut self) {
+        self.volumes.replayed();
+    }
+
+    fn check_volume(&mut self, file: FileId, offset: u64, len: u64, check: Check) -> Result<(), StoreError> {
+        self.ready()?;
+        self.volumes.check(file, offset, len, check).inspect_err(|_| self.heard_of_sync())
+    }
+
+    fn scrubbed_volume(&mut self, file: FileId) -> Result<(), StoreError> {
+        self.ready()?;
+        self.volumes.scrubbed(file).inspect_err(|_| self.heard_of_sync())
+    }
+
+    fn take_bad_places(&mut self) -> Vec<BadPlace> {
+        self.volumes.take_bad_places()
+    }
+
     fn checkpoint(&mut self) -> Result<[Seq; 2], StoreError> {
         self.ready()?;
         let begun = self.volumes.is_begun();
-        let since = self.volumes.synced(self.state.applied).inspect_err(|error| {
+        let dirty_from = self.volumes.synced(self.state.applied).inspect_err(|error| {
             let fault = if let StoreError::Disk { fault, .. } = error { *fault } else { EIO };
             self.failed = Some(fault.at_sync());
         })?;
         // What was applied since the checkpoint began need not be part of it; but no journal is let go before the store
         // says that volumes do not need it.
         self.copied_blocks.synced(begun);
-        if !begun || self.freezes_late || since != self.frozen_at.1 || self.copied_blocks.synced.is_some() {
+        if !begun
+            || self.freezes_late
+            || dirty_from != self.frozen_at.1
+            || self.copied_blocks.synced.is_some()
+        {
             let _ = self.freeze();
         }
         let last = self.shared.view().active.number - 1;
@@ -445,16 +486,14 @@ pub fn fuzz_archive(bytes: &[u8]) {
 
 /// Reads every record; none if there is nothing at all.
 fn load(snapshot: &Snapshot, node: Ordinal) -> Result<Option<State>, StoreError> {
-    let (mut format, mut applied, mut meta, mut volumes_since) = (None, None, None, [None; 2]);
+    let (mut format, mut applied, mut meta, mut dirty_from) = (None, None, None, [None; 2]);
     let (mut records, mut purge, mut copied) = (Vec::new(), BTreeSet::new(), None);
     for (key, value) in snapshot.records()? {
         match keys::Record::decode(&key).map_err(damaged_record)? {
             keys::Record::Format => format = Some(keys::read_format(&value).map_err(damaged_record)?),
             keys::Record::Applied => applied = Some(keys::read_applied(&value).map_err(damaged_record)?),
             keys::Record::Namespace => meta = Some(value),
-            keys::Record::VolumeStore => {
-                volumes_since = keys::read_volumes(&value).map_err(damaged_record)?
-            }
+            keys::Record::VolumeStore => dirty_from = keys::read_volumes(&value).map_err(damaged_record)?,
             keys::Record::Copy => copied = Some(Progress::decode(&value).map_err(damaged_record)?),
             keys::Record::Dptr(id) => records.push((id, value)),
             keys::Record::Purge(file, generation) => {
@@ -474,7 +513,7 @@ fn load(snapshot: &Snapshot, node: Ordinal) -> Result<Option<State>, StoreError>
     let borrowed = records.iter().map(|(id, value)| (*id, value.as_ref()));
     let namespace = Namespace::from_records(&meta, borrowed)
         .map_err(|error: NamespaceError| damaged("its namespace", &error.to_string()))?;
-    Ok(Some(State { namespace, applied, purge, volumes_since, copied }))
+    Ok(Some(State { namespace, applied, purge, dirty_from, copied }))
 }
 
 /// The records of a store in which nothing is, in the order of their keys.

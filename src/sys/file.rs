@@ -134,6 +134,25 @@ pub fn direct_alignment(file: BorrowedFd<'_>) -> Option<DirectAlignment> {
         .then_some(DirectAlignment { memory: found.stx_dio_mem_align, offset: found.stx_dio_offset_align })
 }
 
+/// The number of the mount that a file is on, which no other mount has until the machine starts again; `None` when the
+/// kernel does not tell (before Linux 6.8).
+#[must_use]
+pub fn mount_of(file: BorrowedFd<'_>) -> Option<u64> {
+    /// STATX_MNT_ID_UNIQUE of linux/stat.h.
+    const UNIQUE: libc::c_uint = 0x4000;
+    let mut found = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: as in `direct_alignment`.
+    let result = unsafe {
+        libc::statx(file.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, UNIQUE, found.as_mut_ptr())
+    };
+    if result != 0 {
+        return None;
+    }
+    // SAFETY: every field is a number or an array of numbers, for which the zeros it began with are valid too.
+    let found = unsafe { found.assume_init() };
+    (found.stx_mask & UNIQUE != 0).then_some(found.stx_mnt_id)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,9 @@ mod signal;
 mod socket;
 mod thread;
 
-pub use file::{DirectAlignment, direct_alignment, read_at, read_cached, write_at, write_durably_at};
+pub use file::{
+    DirectAlignment, direct_alignment, mount_of, read_at, read_cached, write_at, write_durably_at,
+};
 pub use map::map_read_only;
 pub use memory::keep_freed;
 pub use parts::Parts;

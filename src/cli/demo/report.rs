@@ -1,10 +1,11 @@
 //! What the demo tells: step by step while it runs, and the account at the end.
 
 use super::super::failure::Failure;
-use super::super::out::{Out, count, per_second, say, seconds};
+use super::super::out::{Out, per_second, say, seconds};
 use super::super::takeover::sentences;
 use super::audit::{Check, Counts};
 use super::volume::Blocks;
+use crate::base::shown::count;
 use crate::engine::admin::{Status, TakeoverAccount};
 use serde::Serialize;
 use std::cell::RefCell;

@@ -1,7 +1,7 @@
 //! One run at one level, step by step.
 
 use super::super::failure::Failure;
-use super::super::out::{bytes, counted, seconds};
+use super::super::out::seconds;
 use super::FILE;
 use super::audit::{self, Check, Counts, Facts};
 use super::cleanup::Leftovers;
@@ -11,6 +11,7 @@ use super::report::{self, Imported, Narrator, OldPrimary, Run};
 use super::volume::{self, VolumeLog};
 use super::writers::{self, WriterLog, Writers};
 use crate::base::limits::JSON_LINE_MAX;
+use crate::base::shown::{bytes, counted};
 use crate::base::{AckLevel, Line, next_line};
 use crate::client::{Pipeline, Reply, RespClient, RespError};
 use crate::engine::admin::{Status, TakeoverAccount};

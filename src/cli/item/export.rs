@@ -1,12 +1,13 @@
 //! `item export`: items into a tree of files, a table, or lines of JSON.
 
 use super::super::failure::{Answer, Done, Failure};
-use super::super::out::{bytes, count, counted, per_second, seconds};
+use super::super::out::{per_second, seconds};
 use super::super::{Context, values};
 use super::import::progress;
 use super::sink::{Target, is_stdout};
 use super::table::{HEAD, JsonItem};
 use super::{Scan, escape, key, paths, refused};
+use crate::base::shown::{bytes, count, counted};
 use crate::client::{Pipeline, Reply, RespClient, RespError};
 use clap::{ArgGroup, Args};
 use std::collections::HashSet;

@@ -1,12 +1,13 @@
 //! `item import`: trees of files, tables, lines, into items.
 
 use super::super::failure::{Answer, Done, Failure};
-use super::super::out::{bytes, count, counted, per_second, say};
+use super::super::out::{per_second, say};
 use super::super::{Context, values};
 use super::rows::{Passed, Rows};
 use super::table::{As, Columns, JsonItem};
 use super::{escape, key, open_value, paths, refused, too_large};
 use crate::base::limits::{ITEM_VALUE_MAX, JSON_LINE_MAX, TEXT_LINE_MAX};
+use crate::base::shown::{bytes, count, counted};
 use crate::base::{Line, next_line, read_at_most};
 use crate::client::{Pipeline, Reply, RespClient, RespError};
 use clap::Args;

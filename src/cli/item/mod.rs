@@ -16,6 +16,7 @@ use super::values;
 use super::wait::{Need, WaitArgs, until_ready};
 use super::{Context, glue};
 use crate::base::limits::{ITEM_ID_MAX, ITEM_VALUE_MAX};
+use crate::base::shown::Grouped;
 use crate::client::{Reply, RespClient, RespError};
 use clap::{Args, Subcommand};
 use std::ffi::OsString;
@@ -109,7 +110,7 @@ pub(crate) fn too_large(id_len: usize, value_len: u64) -> Option<String> {
     } else if id_len > ITEM_ID_MAX {
         Some(format!("its id has {id_len} bytes, more than {ITEM_ID_MAX}"))
     } else if value_len > ITEM_VALUE_MAX as u64 {
-        Some(format!("it has {value_len} bytes, more than {} MiB", ITEM_VALUE_MAX >> 20))
+        Some(format!("it has {} bytes, more than {} MiB", Grouped(value_len), ITEM_VALUE_MAX >> 20))
     } else {
         None
     }
@@ -166,7 +167,7 @@ fn open_value(path: &Path) -> std::io::Result<File> {
     let file = File::open(path)?;
     let found = file.metadata()?;
     if found.is_file() && found.len() > ITEM_VALUE_MAX as u64 {
-        let why = format!("it has {} bytes, more than {} MiB", found.len(), ITEM_VALUE_MAX >> 20);
+        let why = format!("it has {} bytes, more than {} MiB", Grouped(found.len()), ITEM_VALUE_MAX >> 20);
         return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, why));
     }
     Ok(file)

@@ -56,3 +56,22 @@ impl Budget {
         charge(held)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_goes_on_with_something_small_keeps_nobody_back_any_more() {
+        let mut budget = Budget::default();
+        let [large, waits, other] = [1, 2, 3].map(ConnId);
+        let all = NBD_OUT_FREE + SHARED;
+        assert!(budget.admit(large, 0, all, true));
+        assert_eq!(budget.settle(0, all), SHARED);
+        assert!(!budget.admit(waits, 0, NBD_OUT_FREE + 1, true), "there is no room");
+        budget.settle(SHARED, NBD_OUT_FREE);
+        assert!(!budget.admit(other, 0, NBD_OUT_FREE + 1, true), "another was there before");
+        assert!(budget.admit(waits, 0, 1, true), "it wants less now, which is its own");
+        assert!(budget.admit(other, 0, NBD_OUT_FREE + 1, true), "nobody waits before it");
+    }
+}

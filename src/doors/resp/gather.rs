@@ -7,12 +7,12 @@
 
 use super::RespShared;
 use super::pile::Pile;
-use super::refusal::Fail;
+use super::refusal::{Fail, NO_MEMORY};
 use super::session::Blocked;
 use super::turn::{Turn, draft};
 use crate::base::limits::{
-    ANEW_MAX, CLIENT_REPLY_MAX, CLIENTS_MEMORY_MAX, DIRECT_ITEMS_MAX, FETCH_AHEAD, LONG_TURN_SLICES,
-    RECEIVE_MIN, WORK_COMMAND, WORK_READ, WORK_UPDATE,
+    ANEW_MAX, CLIENT_REPLY_MAX, DIRECT_ITEMS_MAX, FETCH_AHEAD, LONG_TURN_SLICES, RECEIVE_MIN, WORK_COMMAND,
+    WORK_READ, WORK_UPDATE,
 };
 use crate::doors::index::Index;
 use crate::doors::{Backend, Change, Draft, Refusal, Update};
@@ -21,7 +21,6 @@ use bytes::Bytes;
 
 /// What others do to a command that is never done.
 pub(super) const TOO_BUSY: &str = "ERR what this command reads is changed faster than it can be read: nothing was done; try again or ask for less at once";
-const NO_MEMORY: &str = "OOM the node's memory for clients is used up: try again later";
 
 /// Which command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -342,7 +341,7 @@ impl<B: Backend> Turn<'_, B> {
         let item = self.key(gather.key(args, place))?;
         let value = self.read(item)?;
         gather.keep(place, value);
-        if gather.bytes > RECEIVE_MIN && self.shared.memory > CLIENTS_MEMORY_MAX {
+        if gather.bytes > RECEIVE_MIN && !self.shared.has_room(gather.bytes, 0) {
             return Err(NO_MEMORY.into());
         }
         if gather.bytes > CLIENT_REPLY_MAX {
@@ -359,7 +358,8 @@ impl<B: Backend> Turn<'_, B> {
         if self.staged.is_some() || gather.index.is_some() {
             return Ok(());
         }
-        if self.shared.memory + gather.keys * Index::BYTES_EACH + gather.bytes() > CLIENTS_MEMORY_MAX {
+        let more = gather.keys * Index::BYTES_EACH + gather.bytes();
+        if !self.shared.has_room(more, more) {
             return Err(NO_MEMORY.into());
         }
         if gather.what == What::Put {

@@ -87,7 +87,7 @@ fn replication(out: &mut String, view: &ReplicationView) {
         if view.peer_connected {
             let ([_, on_disk, _], lag) = (view.peer, view.peer_silence_s);
             let place = view.peer_door.as_ref().map(|(host, port)| format!("ip={host},port={port},"));
-            field!(out, "slave0:{}state=online,offset={on_disk},lag={lag}", place.unwrap_or_default());
+            field!(out, "slave0:{}state=online,offset={},lag={lag}", place.unwrap_or_default(), on_disk.0);
         }
     } else {
         if let Some((host, port)) = &view.peer_door {
@@ -97,8 +97,8 @@ fn replication(out: &mut String, view: &ReplicationView) {
         field!(out, "master_link_status:{}", if view.peer_connected { "up" } else { "down" });
         field!(out, "master_last_io_seconds_ago:{}", view.peer_silence_s);
         field!(out, "master_sync_in_progress:0");
-        field!(out, "slave_read_repl_offset:{}", view.appended);
-        field!(out, "slave_repl_offset:{}", view.applied);
+        field!(out, "slave_read_repl_offset:{}", view.appended.0);
+        field!(out, "slave_repl_offset:{}", view.applied.0);
         if !view.peer_connected {
             field!(out, "master_link_down_since_seconds:{}", view.peer_silence_s);
         }
@@ -110,7 +110,7 @@ fn replication(out: &mut String, view: &ReplicationView) {
     field!(out, "master_failover_state:no-failover");
     field!(out, "master_replid:{}", hex_name(view.epoch));
     field!(out, "master_replid2:{}", "0".repeat(40));
-    field!(out, "master_repl_offset:{}", view.appended);
+    field!(out, "master_repl_offset:{}", view.appended.0);
     field!(out, "second_repl_offset:-1");
     field!(out, "hot_backup_node:{}", view.name);
     field!(out, "hot_backup_epoch:{}", view.epoch);
@@ -249,7 +249,7 @@ impl<B: Backend> Turn<'_, B> {
                 resp::array(out, 3);
                 resp::bulk(out, host.as_bytes());
                 resp::bulk(out, port.to_string().as_bytes());
-                resp::bulk(out, on_disk.to_string().as_bytes());
+                resp::bulk(out, on_disk.0.to_string().as_bytes());
             }
         } else {
             let (host, port) = view.peer_door.unwrap_or_default();

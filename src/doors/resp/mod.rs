@@ -54,7 +54,9 @@ pub(crate) mod tests;
 #[cfg(test)]
 mod vectors;
 
-use crate::base::limits::{CLIENTS_MAX, CLIENTS_MEMORY_MAX, SCAN_CURSORS_MAX};
+use crate::base::limits::{
+    CLIENT_HOLDS_LITTLE, CLIENTS_MAX, CLIENTS_MEMORY_KEPT, CLIENTS_MEMORY_MAX, SCAN_CURSORS_MAX,
+};
 use crate::base::{ConnId, Mono, Now, Seq};
 use crate::doors::index::FastHash;
 use crate::doors::{Backend, CommitWatermarks, FetchId, Refusal};
@@ -175,6 +177,13 @@ struct RespShared {
 }
 
 impl RespShared {
+    /// Whether there is memory for `more` bytes of who holds `held` of them then. What is large leaves room for the small
+    /// things of others.
+    fn has_room(&self, held: usize, more: usize) -> bool {
+        let kept = if held > CLIENT_HOLDS_LITTLE { CLIENTS_MEMORY_KEPT } else { 0 };
+        self.memory + more <= CLIENTS_MEMORY_MAX - kept
+    }
+
     /// Whether all who wait were looked at with these watermarks already: nobody's wait is over then. A client in WAIT
     /// waits for more than these tell; and while memory is short, what others give back lets a client go on.
     fn were_looked_at(&mut self, marks: CommitWatermarks) -> bool {

@@ -23,7 +23,7 @@ struct File {
 #[derive(Debug)]
 pub(super) struct Model {
     files: BTreeMap<FileId, File>,
-    ends: [Seq; 2],
+    pub(super) ends: [Seq; 2],
     pub(super) marks: CommitWatermarks,
     pub(super) peer: [Seq; 3],
     pub(super) primary: bool,

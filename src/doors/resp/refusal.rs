@@ -1,5 +1,6 @@
 //! Why a command was not done, in Redis's words.
 
+use crate::base::limits::CLIENTS_MEMORY_MAX;
 use crate::doors::{FetchId, Refusal, Unread};
 use std::borrow::Cow;
 
@@ -53,6 +54,9 @@ impl Fail {
 }
 
 pub(super) const SYNTAX: &str = "ERR syntax error";
+/// There is no memory for more than small things; see [`CLIENTS_MEMORY_MAX`].
+pub(super) const NO_MEMORY: &str = "OOM the clients of this node hold 128 MiB together, which is all there is: ask for less at once, or try again later";
+const _: () = assert!(CLIENTS_MEMORY_MAX == 128 << 20);
 pub(super) const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 
 /// The one place where a refusal gets its prefix, the word that client libraries act on.

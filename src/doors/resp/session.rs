@@ -6,7 +6,7 @@ use super::gather::Gather;
 use super::line::Place;
 use super::outbox::{Outbox, Waits};
 use super::pile::Pile;
-use super::refusal::unknown_text;
+use super::refusal::{NO_MEMORY, unknown_text};
 use super::transaction::{Exec, Queue};
 use super::turn::Turn;
 use super::walk::Walk;
@@ -187,7 +187,7 @@ impl Client {
             return !self.closing;
         }
         // With little memory left only those go on who have taken their replies.
-        let short = shared.memory > CLIENTS_MEMORY_MAX && self.out.held() > RECEIVE_MIN;
+        let short = !shared.has_room(self.out.held(), 0) && self.out.held() > RECEIVE_MIN;
         !self.closing
             && !short
             && self.blocked.is_none()
@@ -369,10 +369,7 @@ impl RespSession {
         let stop = self.run(now, shared, backend);
         self.charge(shared);
         if stop == Stop::Hungry && self.over_memory(shared) {
-            error(
-                &mut self.client.out.bytes,
-                "ERR the node's memory for clients is used up: try again later",
-            );
+            error(&mut self.client.out.bytes, NO_MEMORY);
             self.client.closing = true;
         }
         let late = self.end > End::Open && self.client.blocked.as_ref().is_some_and(Blocked::may_change);
@@ -498,7 +495,7 @@ impl RespSession {
     }
 
     fn over_memory(&self, shared: &RespShared) -> bool {
-        shared.memory > CLIENTS_MEMORY_MAX && self.input.len() - self.start > RECEIVE_MIN
+        !shared.has_room(self.charged, 0) && self.input.len() - self.start > RECEIVE_MIN
     }
 
     /// A send is over: what it held is free.

@@ -8,7 +8,7 @@ use super::changes::Changes;
 use super::gather::TOO_BUSY;
 use super::outbox::Waits;
 use super::pile::Pile;
-use super::refusal::Fail;
+use super::refusal::{Fail, NO_MEMORY};
 use super::session::Blocked;
 use super::table::Spec;
 use super::turn::Turn;
@@ -71,7 +71,7 @@ impl Queue {
             return Err("ERR the transaction is too large");
         }
         if full && self.bytes.len() + more > 4096 {
-            return Err("OOM the node's memory for clients is used up: try again later");
+            return Err(NO_MEMORY);
         }
         for arg in args.tail(0) {
             self.spans.push(Span::new(self.bytes.len(), arg.len()));

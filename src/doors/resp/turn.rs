@@ -4,14 +4,14 @@ use super::connection::unknown_subcommand;
 use super::gather::What;
 use super::items::NO_EXPIRY;
 use super::outbox::Waits;
-use super::refusal::Fail;
+use super::refusal::{Fail, NO_MEMORY};
 use super::session::{AckWait, Blocked, Client, NO_COMMAND};
 use super::table::{Cmd, Spec, flag};
 use super::transaction::{Queue, Staged};
 use super::{RespShared, subcommands};
 use crate::base::limits::{
-    CLIENT_REPLY_MAX, CLIENTS_MEMORY_MAX, DIRECT_ITEMS_MAX, ITEM_ID_MAX, ITEM_VALUE_MAX, NAME_MAX,
-    OPTIONS_MAX, WORK_COMMAND, WORK_READ, WORK_UPDATE,
+    CLIENT_REPLY_MAX, DIRECT_ITEMS_MAX, ITEM_ID_MAX, ITEM_VALUE_MAX, NAME_MAX, OPTIONS_MAX, WORK_COMMAND,
+    WORK_READ, WORK_UPDATE,
 };
 use crate::base::{FileId, JournalKind, Now, Seq, Wait};
 use crate::doors::{Backend, Draft, Refusal, Update};
@@ -265,7 +265,8 @@ impl<'t, B: Backend> Turn<'t, B> {
                 return;
             }
         }
-        let full = self.shared.memory > CLIENTS_MEMORY_MAX;
+        let held = self.client.queue.as_ref().map_or(0, |queue| queue.bytes());
+        let full = !self.shared.has_room(held, 0);
         self.shared.work.spend(args.len() * WORK_COMMAND / 4);
         let queue = self.client.queue.get_or_insert_with(|| Box::new(Queue::default()));
         match queue.push(spec, args, full) {
@@ -392,8 +393,8 @@ impl<'t, B: Backend> Turn<'t, B> {
             )
             .into());
         }
-        if reply > SMALL && self.shared.memory + reply > CLIENTS_MEMORY_MAX {
-            return Err("OOM the node's memory for clients is used up: try again later".into());
+        if reply > SMALL && !self.shared.has_room(reply, reply) {
+            return Err(NO_MEMORY.into());
         }
         Ok(())
     }

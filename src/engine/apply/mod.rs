@@ -225,6 +225,7 @@ impl<S: StoreRead> Core<S> {
         for (file, _) in &outcome.dropped {
             self.overlay.forget(*file);
             self.extents.forget(*file);
+            self.written_anew(*file, 0, u64::MAX);
             if self.namespace.file(*file).is_none() {
                 self.effect(VolumeEffect::Forget { file: *file });
             }

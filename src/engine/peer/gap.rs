@@ -19,7 +19,7 @@ impl<S: StoreRead> Core<S> {
                     "the peer had acknowledged entries {range} as durable and does not have them any more: its directory \
                      was replaced by an older copy or a new one; until it has caught up they are on this node alone"
                 );
-                self.peer.keeping.gap_told = true;
+                self.peer.keeping.gap_reported = true;
                 self.incident_once(Severity::Critical, Matter::PeerSetBack, text);
             }
             return;
@@ -36,18 +36,18 @@ impl<S: StoreRead> Core<S> {
             ),
             _ => return,
         };
-        self.peer.keeping.gap_told = true;
+        self.peer.keeping.gap_reported = true;
         self.incident_once(Severity::Critical, Matter::EntriesMissing, text);
     }
 
     pub(super) fn end_gap(&mut self) {
-        if !self.peer.keeping.gap_told {
+        if !self.peer.keeping.gap_reported {
             return;
         }
         let peer = self.peer.record;
         if self.is_primary() {
             if record::peer_set_back(&peer).is_none() {
-                self.peer.keeping.gap_told = false;
+                self.peer.keeping.gap_reported = false;
                 let text = format!(
                     "the peer has everything again that it had acknowledged, up to entry {}",
                     peer.on_disk
@@ -57,7 +57,7 @@ impl<S: StoreRead> Core<S> {
         } else if self.replicated().is_written()
             && record::missing(&peer, self.replicated().sealed()).is_none()
         {
-            self.peer.keeping.gap_told = false;
+            self.peer.keeping.gap_reported = false;
             let text = format!(
                 "this node has everything again of which its peer has told, up to entry {}",
                 peer.offered.max(peer.known_here)

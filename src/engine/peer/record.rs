@@ -28,7 +28,7 @@ pub(super) struct Keeping {
     /// A gap may be new: an incident tells of it once it is on disk, or cannot be put there.
     gap_due: bool,
     /// An incident told of entries that one of the two lacks.
-    pub(super) gap_told: bool,
+    pub(super) gap_reported: bool,
 }
 
 impl Keeping {

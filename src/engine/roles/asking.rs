@@ -16,13 +16,13 @@ pub(super) struct Asking {
     why: String,
     /// The operator said `start --alone`.
     alone: bool,
-    /// An incident told that it waits. Once for each time of waiting: what comes back may change from dial to dial.
-    told: bool,
+    /// An incident reports that it waits. Once for each time of waiting: what comes back may change from dial to dial.
+    reported: bool,
 }
 
 impl Asking {
     pub(super) fn since(now: Mono) -> Self {
-        Self { since: now, why: String::new(), alone: false, told: false }
+        Self { since: now, why: String::new(), alone: false, reported: false }
     }
 
     pub(super) fn why(&self) -> &str {
@@ -88,7 +88,7 @@ impl<S: StoreRead> Core<S> {
             };
             self.incident(Severity::Warning, "alone", text);
             self.open_epoch(None);
-        } else if silent && asking.why.is_empty() && !std::mem::replace(&mut asking.told, true) {
+        } else if silent && asking.why.is_empty() && !std::mem::replace(&mut asking.reported, true) {
             let text = format!("this node waits for its peer: {}", self.asking_reason());
             self.incident_once(Severity::Warning, "waiting-for-peer", text);
         }

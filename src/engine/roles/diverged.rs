@@ -52,7 +52,7 @@ impl Roles {
 impl<S: StoreRead> Core<S> {
     fn diverged_name(&self, common: Seq) -> String {
         let end = self.replicated().sealed();
-        format!("epoch-{}-entries-{}-{}.jsonl", end.epoch, common.next(), end.seq)
+        format!("epoch-{}-entries-{}-{}.jsonl", end.epoch, common.next().0, end.seq.0)
     }
 
     /// The last entry that is not saved: the end of the common history, or of what the journal has let go because the peer

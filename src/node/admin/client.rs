@@ -2,6 +2,7 @@
 
 use super::codec::{decode_reply, encode_request};
 use super::{Line, LineReader, REPLY_MAX, REQUEST_MAX, connect_in_dir, is_late, write_within};
+use crate::base::shown::Grouped;
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::io::{Access, check_dir};
 use crate::node::layout::{ADMIN_SOCKET, Layout};
@@ -51,7 +52,7 @@ pub enum AdminCallError {
         why: String,
     },
     /// The request is too long to be sent. Nothing was done.
-    #[error("asking the node: the request has {found} bytes, at most {REQUEST_MAX} are allowed")]
+    #[error("asking the node: the request has {} bytes, at most {} are allowed", Grouped(*found), Grouped(REQUEST_MAX))]
     TooLong {
         /// Its length (bytes).
         found: usize,
@@ -168,9 +169,10 @@ pub fn call(
             .map_err(|error| AdminCallError::BadReply { dir: own(), what: error.to_string() }),
         Line::Late => Err(late()),
         Line::End => Err(AdminCallError::Ended { dir: own() }),
-        Line::TooLong => {
-            Err(AdminCallError::BadReply { dir: own(), what: format!("more than {REPLY_MAX} bytes") })
-        }
+        Line::TooLong => Err(AdminCallError::BadReply {
+            dir: own(),
+            what: format!("more than {} bytes", Grouped(REPLY_MAX)),
+        }),
     }
 }
 

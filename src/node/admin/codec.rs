@@ -2,7 +2,7 @@
 
 use crate::engine::admin::{
     AccountView, AdminAnswer, AdminReply, AdminRequest, DoneView, FileView, IncidentView, LogEntryView,
-    LoggingView, StartView, Status, TakeoverAccount, WouldGo,
+    LoggingView, ScrubView, StartView, Status, TakeoverAccount, WouldGo,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -67,6 +67,7 @@ fn answer_to(request: &AdminRequest, value: Value) -> Result<AdminAnswer, Error>
         Asked::Logging { .. } | Asked::LoggingResume => read::<LoggingView>(value),
         Asked::LogShow { .. } => read::<Vec<LogEntryView>>(value),
         Asked::DivergedList => read::<Vec<String>>(value),
+        Asked::Scrub { .. } | Asked::ScrubStop => read::<ScrubView>(value),
     }
 }
 
@@ -92,6 +93,7 @@ pub fn fuzz_admin(bytes: &[u8]) {
         AdminRequest::LoggingResume,
         AdminRequest::LogShow { limit: 1 },
         AdminRequest::DivergedList,
+        AdminRequest::ScrubStop,
         AdminRequest::Takeover { peer_is_down: true, dry_run: true, accept_loss: false, now: false },
     ];
     for request in &all {

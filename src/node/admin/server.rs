@@ -3,6 +3,7 @@
 use super::codec::{decode_request, encode_reply};
 use super::{CONNECTIONS_MAX, Line, LineReader, REQUEST_MAX, bind_in_dir, write_within};
 use crate::base::limits::{ADMIN_REFUSED_MAX, ADMIN_REFUSED_MS};
+use crate::base::shown::Grouped;
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::node::layout::{ADMIN_SOCKET, Layout, OwnName};
 use nix::sys::socket::{getsockopt, sockopt};
@@ -339,7 +340,8 @@ fn serve(
         let (reply, go_on) = match reader.line(times.request) {
             Ok(Line::Whole(line)) => (reply_to(&line, handler, peer), true),
             Ok(Line::TooLong) => {
-                let what = format!("asking the node: the request has more than {REQUEST_MAX} bytes");
+                let what =
+                    format!("asking the node: the request has more than {} bytes", Grouped(REQUEST_MAX));
                 (error(what, "ask for less at once"), false)
             }
             Ok(Line::End | Line::Late) | Err(_) => return,

@@ -280,6 +280,20 @@ pub const KEYS: &[Key] = &[
         "And whenever so much was applied since. Higher writes less, but restarts slower.",
     ),
     key(
+        "scrub_every_days",
+        Kind::Number { least: 0, most: 365, put: |c, days| c.engine.scrub_every_days = days },
+        Fallback::Literal("7"),
+        "Everything that is stored is read and held to its checksums so often; 0 never does it by itself. More often \
+         finds rot sooner, and reads more.",
+    ),
+    key(
+        "scrub_rate",
+        size(1 << 20, 64 * GIB, 1, |c, bytes| c.engine.scrub_rate = bytes),
+        Fallback::Literal("\"50M\""),
+        "What a scrub reads in a second, unless `hot-backup scrub --rate` says otherwise. Higher is done sooner, and \
+         leaves less of the disk to clients.",
+    ),
+    key(
         "io",
         Kind::Word(&["auto", "uring", "epoll"], |c, word| {
             c.io = match word {

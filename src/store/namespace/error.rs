@@ -1,6 +1,7 @@
 //! Why a definition cannot be what was asked for.
 
 use crate::base::FileId;
+use crate::base::shown::Grouped;
 use crate::format::DecodeError;
 use crate::format::dptr::Flags;
 
@@ -77,7 +78,11 @@ pub enum NamespaceError {
         name: String,
     },
     /// Blocks that hold something would be gone.
-    #[error("resizing {name} to {wanted} bytes: it has {now}, and a volume never shrinks")]
+    #[error(
+        "resizing {name} to {} bytes: it has {}, and a volume never shrinks",
+        Grouped(wanted),
+        Grouped(now)
+    )]
     Shrinks {
         /// `account,file`.
         name: String,

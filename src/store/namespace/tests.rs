@@ -362,7 +362,7 @@ fn a_volume_grows_and_never_shrinks() {
     apply(&mut ns, change);
     assert_eq!(ns.file(disk).unwrap().dptr.blocks, 25);
     let refused = ns.grow_file(disk, 24).unwrap_err().to_string();
-    assert_eq!(refused, "resizing app,disk to 98304 bytes: it has 102400, and a volume never shrinks");
+    assert_eq!(refused, "resizing app,disk to 98,304 bytes: it has 102,400, and a volume never shrinks");
     assert!(matches!(ns.grow_file(disk, (64 << 28) + 1), Err(NamespaceError::Blocks { .. })));
     assert!(matches!(ns.grow_file(items, 5), Err(NamespaceError::Blocks { .. })));
     // A change that was planned before the growth carries the old size.

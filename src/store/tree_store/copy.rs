@@ -178,6 +178,7 @@ impl CopyTarget for StoreWriter {
             return Err(error);
         }
         self.state.copied = Some(Progress::at(begin.origin));
+        self.volumes.set_copying(true);
         self.copied_blocks = CopiedBlocks::default();
         Ok(())
     }
@@ -205,6 +206,7 @@ impl CopyTarget for StoreWriter {
         };
         staged.push(Staged::record(&keys::COPY, Some(progress.encode())));
         self.commit(&staged);
+        self.volumes.set_copying(progress.is_under_way());
         self.state.copied = Some(progress.clone());
         Ok(())
     }

@@ -29,7 +29,7 @@ pub(super) struct View {
 
 /// Why a thread of the store stopped.
 #[derive(Clone, Debug)]
-enum Failure {
+pub(super) enum Failure {
     Fault(&'static str, Fault),
     /// What is on disk may not be what is known of it.
     Unknown(Fault),
@@ -344,7 +344,7 @@ impl Shared {
     }
 
     /// Writes tables. What an attempt that failed left of them is removed.
-    fn written<T>(&self, write: impl FnOnce() -> Result<T, StoreError>) -> Result<T, Failure> {
+    pub(super) fn written<T>(&self, write: impl FnOnce() -> Result<T, StoreError>) -> Result<T, Failure> {
         self.settle()?;
         let from = self.tables.next_table();
         let shared = self.writing.read().unwrap_or_else(PoisonError::into_inner);

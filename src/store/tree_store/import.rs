@@ -8,6 +8,7 @@ use super::super::StoreError;
 use super::super::torn_tail;
 use super::tables::Tables;
 use super::{damaged, disk, first_records};
+use crate::base::shown::Grouped;
 use crate::base::{Fault, Ordinal, read_at_most};
 use fjall::config::CompressionPolicy;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable};
@@ -107,7 +108,7 @@ fn convert(dir: &Path, new: &Path, node: Ordinal) -> Result<(), StoreError> {
     tracing::info!("converting the store in {} from version 0.1", dir.display());
     let cut = torn_tail::cut(dir).map_err(disk("cutting the torn end of the old store's journal"))?;
     if cut > 0 {
-        tracing::info!("{cut} bytes of the old store were torn and are taken from the journal");
+        tracing::info!("{} bytes of the old store were torn and are taken from the journal", Grouped(cut));
     }
     let (database, items) = open_old(dir).map_err(old_error)?;
     if items.is_empty().map_err(old_error)? {
@@ -122,7 +123,7 @@ fn convert(dir: &Path, new: &Path, node: Ordinal) -> Result<(), StoreError> {
         }
         Ok(())
     })?;
-    tracing::info!("{count} items and records of the store were converted");
+    tracing::info!("{} items and records of the store were converted", Grouped(count));
     Ok(())
 }
 

@@ -11,6 +11,7 @@
 use super::super::StoreError;
 use super::archive;
 use super::blocks::{Blocks, Reading, Sources, Stop};
+use super::scrub::TableFile;
 use crate::base::limits::{
     STORE_CACHE, STORE_MANIFEST_MAX, STORE_MERGE_BYTES, STORE_MERGE_RUNS, STORE_TABLE, STORE_TABLES_MAX,
 };
@@ -175,6 +176,24 @@ impl Tables {
     pub(super) fn is_as_stored(&self) -> io::Result<bool> {
         let current = read_at_most(File::open(self.dir.join("current"))?, CURRENT)?;
         Ok(current.starts_with(&self.tree.current_version().id().to_le_bytes()))
+    }
+
+    /// All of them, as files.
+    pub(super) fn files(&self) -> Vec<TableFile> {
+        let version = self.tree.current_version();
+        let tables = version.iter_tables();
+        tables
+            .map(|table| TableFile {
+                path: self.dir.join("tables").join(table.id().to_string()),
+                number: table.id(),
+                sum: table.checksum().into_u128(),
+            })
+            .collect()
+    }
+
+    /// See [`check`].
+    pub(super) fn check_list(&self) -> Result<(), StoreError> {
+        check(&self.dir)
     }
 
     /// The number of the next table.

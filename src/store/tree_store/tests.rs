@@ -470,3 +470,70 @@ fn while_nothing_can_be_written_little_is_taken_and_the_fault_is_told() {
     assert_eq!(opened.writer.checkpoint().unwrap(), applied);
     assert_eq!(opened.reader.snapshot().scan(file, 0, None, usize::MAX, false).unwrap().len(), taken + 1);
 }
+
+#[test]
+fn a_walk_over_several_memtables_leaves_nothing_out_wherever_the_part_of_each_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let tables = tables::Tables::open(dir.path()).unwrap();
+    let (file, generation) = (FileId(4), 1);
+    let mut expected: std::collections::BTreeSet<_> =
+        (0..1200_u32).step_by(5).map(|n| format!("{n:05}")).collect();
+    tables
+        .ingest(|give| {
+            let mut key = Vec::new();
+            expected.iter().try_for_each(|id| {
+                keys::item(&mut key, file, generation, id.as_bytes());
+                give(&key, Some(b"v"))
+            })
+        })
+        .unwrap();
+    // Nothing writes memtables to tables here: they stay as they are.
+    let shared = Shared::new(tables, Memtable::new(1, 5, [Seq(0); 2])).unwrap();
+    for (number, (range, step)) in (2..).zip([(0..1200_u32, 7), (200..900, 3), (0..300, 1)]) {
+        let ids: Vec<String> = range.step_by(step).map(|n| format!("{n:05}")).collect();
+        let update = |id| Update { file, generation, id, value: Some(b"v") };
+        shared.view().active.commit(ids.iter().map(|id| update(id.as_bytes())), [Seq(number); 2]);
+        expected.extend(ids);
+        if number < 4 {
+            shared.freeze([Seq(number); 2], Memtable::new(number, 5, [Seq(number); 2]));
+        }
+    }
+    for limit in [1, 63, 64, 65, 100, 1000, 5000] {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let snapshot = Snapshot::newest(&shared);
+            let part = snapshot.scan(file, generation, after.as_deref(), limit, false).unwrap();
+            after = part.last().map(|(id, _)| id.clone());
+            found.extend(part.iter().map(|(id, _)| String::from_utf8(id.to_vec()).unwrap()));
+            if part.len() < limit {
+                break;
+            }
+        }
+        assert!(found.iter().eq(&expected), "{limit} at a time: {} of {}", found.len(), expected.len());
+    }
+}
+
+#[test]
+fn what_a_failure_left_of_tables_is_removed_at_once_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let shared =
+        Shared::new(tables::Tables::open(dir.path()).unwrap(), Memtable::new(1, 5, [Seq(0); 2])).unwrap();
+    let files = || std::fs::read_dir(dir.path().join("tables")).unwrap().count();
+    let large = vec![7; 1 << 20];
+    let write = |last: Result<(), StoreError>| {
+        shared.written(|| {
+            shared.tables.ingest(|give| {
+                (0..4_u8).try_for_each(|n| give(&[9, n], Some(&large)))?;
+                last
+            })
+        })
+    };
+    write(Ok(())).unwrap();
+    let before = files();
+    let full = || StoreError::Disk { doing: "testing", fault: Fault::from_errno(28) };
+    for _ in 0..3 {
+        assert!(write(Err(full())).is_err());
+        assert_eq!(files(), before, "of a table that was not finished nothing is left");
+    }
+    assert_eq!(shared.tables.get(&[9, 3], shared.tables.newest()).unwrap().unwrap().len(), large.len());
+}

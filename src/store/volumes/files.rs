@@ -1,24 +1,25 @@
 //! The files of volumes.
 
+use super::calls;
 use super::plan::{Content, Plan};
-use crate::base::limits::{VOLUME_EXTENTS_MAX, VOLUME_FILES_MAX, VOLUME_SLICES_MAX, VOLUME_WRITE_MAX};
+use super::round::{RoundFile, UnderWay};
+use super::sums::{BadPlace, Found, MARK, NewSums, Sums, Wrong, look, recorded, sums_path};
+use crate::base::limits::{
+    BLOCK_U64, VOLUME_EXTENTS_MAX, VOLUME_FILES_MAX, VOLUME_SLICES_MAX, VOLUME_WRITE_MAX,
+};
 use crate::base::{Fault, FileId};
-use bytes::Bytes;
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, OFlag, fallocate};
-use nix::sys::uio::pwritev;
+use nix::fcntl::OFlag;
 use nix::unistd::{Whence, lseek64};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What one file holds of a volume (bytes): less than any file system's limit for a file.
 pub const PART_BYTES: u64 = 1 << 40;
-/// Zeros are written in pieces of this size where the file system cannot make them (bytes).
-const ZEROS: usize = 256 << 10;
 const VOLUME_WRITE_BLOCK: u64 = VOLUME_WRITE_MAX as u64;
 
 /// The file of a volume's part: the file id in 16 hexadecimal digits, a dot, the part in 2.
@@ -33,11 +34,16 @@ fn part_of_name(name: &str) -> Option<(FileId, u64)> {
     (part_path(Path::new(""), found.0, found.1) == Path::new(name)).then_some(found)
 }
 
+/// The part whose checksums a file of this name holds.
+fn part_of_sums(name: &str) -> Option<Part> {
+    part_of_name(name.strip_suffix(".sums")?)
+}
+
 /// A part of a volume.
-type Part = (FileId, u64);
+pub(super) type Part = (FileId, u64);
 
 /// What a range of a volume is cut into: the part, where in it, how much.
-fn parts_of(offset: u64, len: u64) -> impl Iterator<Item = (u64, u64, u64)> {
+pub(super) fn parts_of(offset: u64, len: u64) -> impl Iterator<Item = (u64, u64, u64)> {
     let (mut at, end) = (offset, offset + len);
     std::iter::from_fn(move || {
         let within = at % PART_BYTES;
@@ -48,12 +54,27 @@ fn parts_of(offset: u64, len: u64) -> impl Iterator<Item = (u64, u64, u64)> {
     })
 }
 
+/// A part that is open.
+#[derive(Clone, Debug)]
+pub(super) struct OpenPart {
+    pub(super) data: Arc<File>,
+    pub(super) sums: Sums,
+}
+
+/// What is known of a part.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) open: Option<OpenPart>,
+    /// Whether a block without a checksum holds zeros; else nothing is known of it.
+    pub(super) complete: bool,
+}
+
 /// All files of all volumes, for their one writer.
 #[derive(Debug)]
 pub(in crate::store) struct VolumeFiles {
-    dir: PathBuf,
-    /// Those that exist, with their descriptor once it is open.
-    parts: BTreeMap<Part, Option<Arc<File>>>,
+    pub(super) dir: PathBuf,
+    /// Those that exist.
+    pub(super) parts: BTreeMap<Part, Known>,
     /// Those that are open, the least recently written first.
     open: VecDeque<Part>,
     /// So many at most.
@@ -64,8 +85,19 @@ pub(in crate::store) struct VolumeFiles {
     dirs: Vec<Arc<File>>,
     /// Files were made or removed since.
     names_changed: bool,
+    /// The directory says that what it holds has checksums.
+    marked: bool,
     /// A sync before a file was closed failed.
     failed_sync: Option<Fault>,
+    /// Where data and checksums may differ as long as that counts for nothing.
+    under_way: UnderWay,
+    /// Where rounds are noted, once it is known which page cache this is.
+    round: Option<RoundFile>,
+    life: Option<String>,
+    /// A round was noted since it was last said that there is none.
+    noted: bool,
+    /// What was found wrong and not told yet.
+    pub(super) found: Vec<BadPlace>,
     /// Writes so far, for tests.
     writes: u64,
 }
@@ -84,8 +116,8 @@ impl VolumeSync {
     /// # Errors
     /// Those of fdatasync(2). What is on disk is unknown then.
     pub(in crate::store) fn run(self) -> io::Result<()> {
-        self.files.iter().try_for_each(|file| sync(file))?;
-        self.dirs.iter().try_for_each(|dir| sync_names(dir))
+        self.files.iter().try_for_each(|file| calls::sync(file))?;
+        self.dirs.iter().try_for_each(|dir| calls::sync_names(dir))
     }
 }
 
@@ -93,36 +125,108 @@ impl VolumeFiles {
     /// The volumes in `dir`, which is made when the first is written.
     ///
     /// # Errors
-    /// Those of reading a directory.
+    /// Those of reading a directory; [`io::ErrorKind::InvalidData`] for checksums of a later version.
     pub(in crate::store) fn open(dir: &Path) -> io::Result<Self> {
-        let mut parts = BTreeMap::new();
+        let (mut data, mut all, mut marked) = (BTreeSet::new(), BTreeSet::new(), false);
         match std::fs::read_dir(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             entries => {
                 for entry in entries? {
                     let name = entry?.file_name();
-                    parts.extend(name.to_str().and_then(part_of_name).map(|part| (part, None)));
+                    let Some(name) = name.to_str() else { continue };
+                    marked |= name == MARK;
+                    data.extend(part_of_name(name));
+                    all.extend(part_of_name(name).or_else(|| part_of_sums(name)));
                 }
             }
         }
-        let dir = dir.to_owned();
         // What an earlier life made may not be durable yet.
-        let names_changed = !parts.is_empty();
+        let names_changed = !all.is_empty();
         let mut files = Self {
-            dir,
-            parts,
+            dir: dir.to_owned(),
+            parts: BTreeMap::new(),
             open: VecDeque::new(),
             most_open: VOLUME_FILES_MAX,
             dirty: BTreeSet::new(),
             dirs: Vec::new(),
             names_changed,
+            marked,
             failed_sync: None,
+            under_way: UnderWay::Anything,
+            round: None,
+            life: None,
+            noted: false,
+            found: Vec::new(),
             writes: 0,
         };
         if names_changed {
             files.open_dirs()?;
         }
+        for part in all {
+            let complete = files.look_at_sums(part, data.contains(&part))?;
+            files.parts.insert(part, Known { open: None, complete });
+        }
+        if names_changed && let Err(error) = files.mark() {
+            tracing::warn!(
+                "noting that volumes have checksums, which is tried again at the next start: {error}"
+            );
+        }
         Ok(files)
+    }
+
+    /// Whether a part's checksums are complete. What should have some and has none, or what is not what was made, is
+    /// noted, and begins anew with none; a part that is older than they are begins so too.
+    fn look_at_sums(&mut self, part: Part, has_data: bool) -> io::Result<bool> {
+        let found = look(&self.dir, part)?;
+        match found {
+            Found::Whole { complete } => return Ok(complete),
+            // It was being made when the process died: before the part itself.
+            _ if !has_data => return Ok(true),
+            _ if self.marked => {
+                let len = self.part_len(part)?;
+                self.found.push(BadPlace {
+                    file: part.0,
+                    offset: part.1 * PART_BYTES,
+                    len,
+                    wrong: Wrong::AllChecksums,
+                });
+            }
+            _ => {}
+        }
+        // Without room for them the part is read on as before.
+        if let Err(error) = Sums::make(&self.dir, part, false) {
+            let path = sums_path(&self.dir, part.0, part.1);
+            tracing::warn!(
+                "making {}, which is tried again when the volume is written: {error}",
+                path.display()
+            );
+        }
+        Ok(false)
+    }
+
+    /// Bytes of a part, in whole blocks.
+    fn part_len(&self, part: Part) -> io::Result<u64> {
+        match std::fs::metadata(part_path(&self.dir, part.0, part.1)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            found => Ok(found?.len().next_multiple_of(BLOCK_U64)),
+        }
+    }
+
+    /// From now on a part without checksums has lost them.
+    fn mark(&mut self) -> io::Result<()> {
+        if self.marked
+            || self.parts.keys().any(|part| look(&self.dir, *part).is_ok_and(|found| found == Found::Missing))
+        {
+            return Ok(());
+        }
+        self.open_dirs()?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
+        let mark = options.open(self.dir.join(MARK))?;
+        mark.sync_all()?;
+        self.dirs.first().map_or(Ok(()), |dir| dir.sync_all())?;
+        self.marked = true;
+        Ok(())
     }
 
     /// The sync of a file failed before it was closed.
@@ -150,83 +254,165 @@ impl VolumeFiles {
     ///
     /// # Errors
     /// Those of pwritev(2) and fallocate(2).
-    pub(in crate::store) fn apply(&mut self, plan: &Plan<'_>) -> io::Result<()> {
+    pub(in crate::store) fn apply(
+        &mut self,
+        plan: &Plan<'_>,
+        lenient: impl Fn(FileId) -> bool,
+    ) -> io::Result<()> {
+        let under_way = UnderWay::of(plan);
+        self.note_round(&under_way)?;
+        let result = self.carry_out(plan, lenient);
+        if result.is_err() {
+            // It stays noted until it is done.
+            self.noted = false;
+            self.under_way.add(under_way);
+        }
+        result
+    }
+
+    fn carry_out(&mut self, plan: &Plan<'_>, lenient: impl Fn(FileId) -> bool) -> io::Result<()> {
         for file in plan.emptied() {
             self.empty(file)?;
         }
-        let mut run = Run::default();
+        let (mut run, mut sums) = (Run::default(), NewSums::default());
         for (file, offset, len, content) in plan.ranges() {
             for (part, within, some) in parts_of(offset, len) {
+                let lenient = lenient(file);
                 let Content::Data(bytes) = content else {
-                    self.flush(&mut run)?;
-                    self.zero((file, part), within, some, content == Content::Hole)?;
+                    self.flush(&mut run, &mut sums)?;
+                    let place = Place { part: (file, part), offset: within, len: some, lenient };
+                    self.zero(place, content == Content::Hole, &mut sums)?;
                     continue;
                 };
                 let skip = usize::try_from(part * PART_BYTES + within - offset).unwrap_or(usize::MAX);
                 let some = usize::try_from(some).unwrap_or(usize::MAX);
                 let bytes = bytes.get(skip..skip.saturating_add(some)).unwrap_or_default();
                 if !run.follows((file, part), within) {
-                    self.flush(&mut run)?;
-                    run = Run { part: Some((file, part)), offset: within, ..Run::default() };
+                    self.flush(&mut run, &mut sums)?;
+                    run = Run { part: Some((file, part)), offset: within, lenient, ..Run::default() };
                 }
                 run.push(bytes);
             }
         }
-        self.flush(&mut run)
+        self.flush(&mut run, &mut sums)?;
+        let condemned = sums.condemned();
+        sums.write(|part| self.part(part).map(|open| open.sums))?;
+        for part in condemned {
+            let sums = self.part(part)?.sums;
+            calls::sync(&sums.file).inspect_err(|error| self.failed_sync = Some(Fault::from_io(error)))?;
+        }
+        Ok(())
+    }
+
+    /// The process before this one wrote into the page cache of this name, or into another one.
+    pub(in crate::store) fn lives_in(&mut self, life: &str) -> io::Result<()> {
+        self.life = Some(life.to_owned());
+        if self.dir.try_exists()? {
+            let (found, round) = RoundFile::open(&self.dir, life)?;
+            self.under_way = found.unwrap_or(UnderWay::Anything);
+            self.round = Some(round);
+        }
+        Ok(())
+    }
+
+    /// Says what is written next.
+    fn note_round(&mut self, what: &UnderWay) -> io::Result<()> {
+        if let (None, Some(life), true) = (&self.round, &self.life, self.dir.try_exists()?) {
+            self.round = Some(RoundFile::open(&self.dir, life)?.1);
+        }
+        self.noted = true;
+        self.round.as_ref().map_or(Ok(()), |round| round.note(what))
+    }
+
+    /// Nothing is being written now: says so, if it was not said yet.
+    pub(in crate::store) fn rests(&mut self) {
+        if std::mem::take(&mut self.noted)
+            && let Some(Err(error)) =
+                self.round.as_ref().map(|round| round.note(&UnderWay::Ranges(Vec::new())))
+        {
+            tracing::warn!("noting that no volume is being written: {error}");
+        }
+    }
+
+    /// What may be different from now on is only what fails.
+    pub(in crate::store) fn replayed(&mut self) {
+        self.under_way = UnderWay::Ranges(Vec::new());
+    }
+
+    /// Whether a block may differ from its checksum where that counts for nothing.
+    pub(super) fn may_differ(&self, part: Part, block: u64) -> bool {
+        self.under_way.holds(part.0, part.1 * (PART_BYTES / BLOCK_U64) + block)
     }
 
     /// Writes what was gathered, in as few calls as the limit of one allows.
-    fn flush(&mut self, run: &mut Run<'_>) -> io::Result<()> {
-        let Run { part, offset, mut slices, len: _ } = std::mem::take(run);
+    fn flush(&mut self, run: &mut Run<'_>, sums: &mut NewSums) -> io::Result<()> {
+        let Run { part, offset, mut slices, len, lenient } = std::mem::take(run);
         let Some(part) = part else { return Ok(()) };
-        let file = self.part(part)?;
+        let open = self.part(part)?;
+        self.sum_data(Place { part, offset, len, lenient }, &slices, sums)?;
         self.writes += 1;
         let mut at = offset;
         while !slices.is_empty() {
-            let where_to = i64::try_from(at).map_err(|_| Errno::EFBIG)?;
-            let written = match pwritev(file.as_ref(), &front_of(&slices, at), where_to) {
-                Err(Errno::EINTR) => continue,
-                result => result?,
-            };
-            if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
+            let written = calls::write_some(&open.data, &front_of(&slices, at), at)?;
             drop_front(&mut slices, written);
             at += u64::try_from(written).unwrap_or(u64::MAX);
         }
         Ok(())
     }
 
-    /// The file of a part, made if it is not there, and known to be written to.
-    fn part(&mut self, part: Part) -> io::Result<Arc<File>> {
-        if let Some(Some(file)) = self.parts.get(&part) {
-            let file = Arc::clone(file);
+    /// The files of a part, made if they are not there, and known to be written to.
+    pub(super) fn part(&mut self, part: Part) -> io::Result<OpenPart> {
+        if let Some(Known { open: Some(open), .. }) = self.parts.get(&part) {
+            let open = open.clone();
             self.dirty.insert(part);
             if self.open.back() != Some(&part) {
                 self.open.retain(|other| *other != part);
                 self.open.push_back(part);
             }
-            return Ok(file);
+            return Ok(open);
         }
         self.close_some()?;
+        if !self.dir.try_exists()? {
+            std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&self.dir)?;
+        }
+        self.open_dirs()?;
+        self.mark()?;
+        let new = !self.parts.contains_key(&part);
+        let complete = self.parts.get(&part).is_none_or(|known| known.complete);
+        let sums = match look(&self.dir, part)? {
+            Found::Whole { .. } => Sums::open(&self.dir, part)?,
+            Found::Missing | Found::Damaged => self.make_sums(part, complete)?,
+        };
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         options.custom_flags(OFlag::O_NOFOLLOW.bits());
-        let path = part_path(&self.dir, part.0, part.1);
-        let file = match options.open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&self.dir)?;
-                options.open(&path)?
-            }
-            result => result?,
-        };
-        self.open_dirs()?;
-        self.names_changed |= !self.parts.contains_key(&part);
-        let file = Arc::new(file);
-        self.parts.insert(part, Some(Arc::clone(&file)));
+        let data = Arc::new(options.open(part_path(&self.dir, part.0, part.1))?);
+        self.names_changed |= new;
+        let open = OpenPart { data, sums };
+        self.parts.insert(part, Known { open: Some(open.clone()), complete });
         self.open.push_back(part);
         self.dirty.insert(part);
-        Ok(file)
+        Ok(open)
+    }
+
+    /// Makes the file of a part's checksums, durably: what has none later has lost them.
+    fn make_sums(&mut self, part: Part, complete: bool) -> io::Result<Sums> {
+        let sums = Sums::make(&self.dir, part, complete)?;
+        let synced = calls::sync(&sums.file)
+            .and_then(|()| self.dirs.first().map_or(Ok(()), |dir| calls::sync_names(dir)));
+        synced.inspect_err(|error| self.failed_sync = Some(Fault::from_io(error)))?;
+        Ok(sums)
+    }
+
+    /// Every block of a part that holds anything but zeros has a checksum now: says so, once they are durable.
+    pub(super) fn completed(&mut self, part: Part) -> io::Result<()> {
+        let open = self.part(part)?;
+        calls::sync(&open.sums.file).inspect_err(|error| self.failed_sync = Some(Fault::from_io(error)))?;
+        open.sums.write_header(true)?;
+        if let Some(known) = self.parts.get_mut(&part) {
+            known.complete = true;
+        }
+        Ok(())
     }
 
     /// Keeps so many files open from now on.
@@ -239,60 +425,46 @@ impl VolumeFiles {
     fn close_some(&mut self) -> io::Result<()> {
         while self.open.len() >= self.most_open {
             let Some(part) = self.open.pop_front() else { break };
-            let file = self.parts.get_mut(&part).and_then(Option::take);
-            if let Some(file) = file.filter(|_| self.dirty.contains(&part)) {
-                sync(&file).inspect_err(|error| self.failed_sync = Some(Fault::from_io(error)))?;
+            let open = self.parts.get_mut(&part).and_then(|known| known.open.take());
+            if let Some(open) = open.filter(|_| self.dirty.contains(&part)) {
+                let synced = calls::sync(&open.data).and_then(|()| calls::sync(&open.sums.file));
+                synced.inspect_err(|error| self.failed_sync = Some(Fault::from_io(error)))?;
                 self.dirty.remove(&part);
             }
         }
         Ok(())
     }
 
-    fn zero(&mut self, part: Part, offset: u64, len: u64, hole: bool) -> io::Result<()> {
-        if hole && !self.parts.contains_key(&part) {
+    fn zero(&mut self, place: Place, hole: bool, sums: &mut NewSums) -> io::Result<()> {
+        if hole && !self.parts.contains_key(&place.part) {
             return Ok(());
         }
-        let file = self.part(part)?;
+        let open = self.part(place.part)?;
+        self.sum_zeros(place, sums)?;
         self.writes += 1;
-        let how = match hole {
-            true => FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE,
-            false => FallocateFlags::FALLOC_FL_ZERO_RANGE | FallocateFlags::FALLOC_FL_KEEP_SIZE,
-        };
-        let (at, count) = (i64::try_from(offset), i64::try_from(len));
-        let (Ok(at), Ok(count)) = (at, count) else { return Err(Errno::EFBIG.into()) };
-        let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        match fallocate(file.as_ref(), how, at, count) {
-            // Space is a wish, zeros are a must: no range may keep everything behind it from being applied.
-            Err(Errno::EOPNOTSUPP | Errno::ENOSPC) if !hole => {
-                match fallocate(file.as_ref(), punch, at, count) {
-                    Err(Errno::EOPNOTSUPP) => write_zeros(&file, offset, len),
-                    result => Ok(result?),
-                }
-            }
-            Err(Errno::EOPNOTSUPP) => write_zeros(&file, offset, len),
-            result => Ok(result?),
-        }
+        calls::zero(&open.data, place.offset, place.len, hole)
     }
 
     /// Drops what a volume holds. The files stay, so that whoever has them open sees it.
     fn empty(&mut self, file: FileId) -> io::Result<()> {
         for part in self.parts_of_file(file) {
-            self.part(part)?.set_len(0)?;
+            let open = self.part(part)?;
+            calls::set_len(&open.data, 0)?;
+            open.sums.empty()?;
         }
         Ok(())
     }
 
-    fn parts_of_file(&self, file: FileId) -> Vec<Part> {
+    pub(super) fn parts_of_file(&self, file: FileId) -> Vec<Part> {
         self.parts.range((file, 0)..=(file, u64::MAX)).map(|(part, _)| *part).collect()
     }
 
     /// Removes what a volume holds.
     fn remove(&mut self, file: FileId) -> io::Result<()> {
         for part in self.parts_of_file(file) {
-            match std::fs::remove_file(part_path(&self.dir, part.0, part.1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            // Last the checksums: a part without them has lost them.
+            calls::remove(&part_path(&self.dir, part.0, part.1))?;
+            calls::remove(&sums_path(&self.dir, part.0, part.1))?;
             self.parts.remove(&part);
             self.open.retain(|other| *other != part);
             self.dirty.remove(&part);
@@ -316,53 +488,19 @@ impl VolumeFiles {
     pub(in crate::store) fn begin_sync(&mut self) -> Option<VolumeSync> {
         let dirty = std::mem::take(&mut self.dirty);
         let names_changed = std::mem::take(&mut self.names_changed);
+        let open = dirty.iter().filter_map(|part| self.parts.get(part)?.open.as_ref());
         let files: Vec<Arc<File>> =
-            dirty.iter().filter_map(|part| self.parts.get(part)?.as_ref().map(Arc::clone)).collect();
+            open.flat_map(|open| [Arc::clone(&open.data), Arc::clone(&open.sums.file)]).collect();
         let dirs = if names_changed { self.dirs.clone() } else { Vec::new() };
         (!files.is_empty() || !dirs.is_empty()).then_some(VolumeSync { files, dirs })
-    }
-
-    /// Reads a range; what was never written is zeros.
-    ///
-    /// # Errors
-    /// Those of pread(2).
-    pub(in crate::store) fn read(&self, file: FileId, offset: u64, len: usize) -> io::Result<Bytes> {
-        let mut all = vec![0; len];
-        let mut rest = all.as_mut_slice();
-        for (part, within, some) in parts_of(offset, u64::try_from(len).unwrap_or(0)) {
-            let (mut this, other) = rest.split_at_mut(usize::try_from(some).unwrap_or(0));
-            rest = other;
-            let Some(known) = self.parts.get(&(file, part)) else { continue };
-            let opened;
-            let source: &File = match known {
-                Some(open) => open,
-                None => {
-                    opened = File::open(part_path(&self.dir, file, part))?;
-                    &opened
-                }
-            };
-            let mut at = within;
-            while !this.is_empty() {
-                let got = match source.read_at(this, at) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    result => result?,
-                };
-                if got == 0 {
-                    break;
-                }
-                at += u64::try_from(got).unwrap_or(u64::MAX);
-                this = this.split_at_mut(got).1;
-            }
-        }
-        Ok(Bytes::from(all))
     }
 
     /// Files that are open.
     #[cfg(test)]
     pub(in crate::store) fn open_files(&self) -> usize {
-        let open = self.parts.values().filter(|file| file.is_some()).count();
+        let open = self.parts.values().filter(|known| known.open.is_some()).count();
         assert_eq!(open, self.open.len(), "the list of what is open is right");
-        let closed = |part: &Part| self.parts.get(part).is_none_or(Option::is_none);
+        let closed = |part: &Part| self.parts.get(part).is_none_or(|known| known.open.is_none());
         assert!(!self.dirty.iter().any(closed), "what no sync has seen is open");
         open
     }
@@ -374,45 +512,14 @@ impl VolumeFiles {
     }
 }
 
-/// Makes what was written to a file durable.
-fn sync(file: &File) -> io::Result<()> {
-    #[cfg(test)]
-    testing::sync()?;
-    file.sync_data()
-}
-
-/// Makes the names in a directory durable.
-fn sync_names(dir: &File) -> io::Result<()> {
-    #[cfg(test)]
-    testing::sync()?;
-    dir.sync_all()
-}
-
-/// Counts the syncs of a thread, and makes one of them fail.
-#[cfg(test)]
-pub(in crate::store) mod testing {
-    use std::cell::Cell;
-    use std::io;
-
-    thread_local! {
-        static SYNCS: Cell<u32> = const { Cell::new(0) };
-        static FAILS: Cell<u32> = const { Cell::new(u32::MAX) };
-    }
-
-    /// Syncs of files and directories so far.
-    pub(in crate::store) fn syncs() -> u32 {
-        SYNCS.get()
-    }
-
-    /// The `nth` sync from now on fails, 0 being the next.
-    pub(in crate::store) fn fail(nth: u32) {
-        FAILS.set(SYNCS.get() + nth);
-    }
-
-    pub(super) fn sync() -> io::Result<()> {
-        let number = SYNCS.replace(SYNCS.get() + 1);
-        if number == FAILS.get() { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
-    }
+/// A range of a part.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) part: Part,
+    pub(super) offset: u64,
+    pub(super) len: u64,
+    /// What a crash or a failure left is being written again: no difference counts before that is done.
+    pub(super) lenient: bool,
 }
 
 /// Data for one place, gathered from several ranges that follow each other.
@@ -422,6 +529,7 @@ struct Run<'a> {
     offset: u64,
     len: u64,
     slices: VecDeque<&'a [u8]>,
+    lenient: bool,
 }
 
 impl<'a> Run<'a> {
@@ -464,19 +572,6 @@ fn drop_front(slices: &mut VecDeque<&[u8]>, mut count: usize) {
     }
 }
 
-/// Writes zeros where the file system knows no better; what lies beyond the end of the file is zeros already.
-fn write_zeros(file: &File, offset: u64, len: u64) -> io::Result<()> {
-    let end = (offset + len).min(file.metadata()?.len());
-    let zeros = vec![0; ZEROS];
-    let mut at = offset;
-    while at < end {
-        let some = usize::try_from(end - at).unwrap_or(ZEROS).min(ZEROS);
-        file.write_all_at(zeros.get(..some).unwrap_or_default(), at)?;
-        at += u64::try_from(some).unwrap_or(u64::MAX);
-    }
-    Ok(())
-}
-
 /// What takes space in a range of a volume, in order: how long, and whether it is a hole. With more than a limit of
 /// them the rest is told as data.
 ///
@@ -494,26 +589,48 @@ pub fn allocation_of(dir: &Path, file: FileId, offset: u64, len: u64) -> io::Res
         }
     };
     for (part, within, some) in parts_of(offset, len) {
-        let source = match File::open(part_path(dir, file, part)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                push(some, true);
-                continue;
-            }
-            result => result?,
-        };
+        let source = opened(&part_path(dir, file, part))?;
+        let sums = opened(&sums_path(dir, file, part))?;
         let (mut at, end) = (within, within + some);
         while at < end {
-            let data = seek(&source, at, Whence::SeekData)?.unwrap_or(end).min(end);
-            push(data - at, true);
-            if data == end {
-                break;
-            }
-            let hole = seek(&source, data, Whence::SeekHole)?.unwrap_or(end).clamp(data, end);
+            let data = match &source {
+                Some(source) => seek(source, at, Whence::SeekData)?.unwrap_or(end).min(end),
+                None => end,
+            };
+            push_hole(sums.as_ref(), at, data, &mut push)?;
+            let Some(source) = source.as_ref().filter(|_| data < end) else { break };
+            let hole = seek(source, data, Whence::SeekHole)?.unwrap_or(end).clamp(data, end);
             push(hole - data, false);
             at = hole;
         }
     }
     Ok(found)
+}
+
+/// None if there is no such file.
+pub(super) fn opened(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        file => file.map(Some),
+    }
+}
+
+/// A range that takes no space. What has a checksum in it is told as data: it was lost, and who reads it shall hear of it.
+fn push_hole(sums: Option<&File>, from: u64, until: u64, push: &mut impl FnMut(u64, bool)) -> io::Result<()> {
+    let runs = match sums {
+        Some(sums) if from < until => recorded(sums, from / BLOCK_U64, until.div_ceil(BLOCK_U64))?,
+        _ => Vec::new(),
+    };
+    let mut at = from;
+    for (first, count) in runs {
+        let start = (first * BLOCK_U64).clamp(at, until);
+        let end = ((first + count) * BLOCK_U64).clamp(start, until);
+        push(start - at, true);
+        push(end - start, false);
+        at = end;
+    }
+    push(until - at, true);
+    Ok(())
 }
 
 /// None beyond the last data.
@@ -556,8 +673,8 @@ mod tests {
             }
             assert_eq!(place - offset, u64::try_from(expected.len()).unwrap());
             let mut files = VolumeFiles::open(dir.path()).unwrap();
-            files.flush(&mut run).unwrap();
-            let found = files.read(FileId(seed), offset, expected.len()).unwrap();
+            files.flush(&mut run, &mut NewSums::default()).unwrap();
+            let found = files.read(FileId(seed), offset, expected.len(), true).unwrap().unwrap();
             assert!(found == expected, "seed {seed}");
         }
     }

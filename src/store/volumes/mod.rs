@@ -7,16 +7,28 @@
 //!   place in the journal; so giving the store a part of the journal again, in order, ends in the same content.
 //! - Invariant: what is written here is not durable before a checkpoint. A record in the store, committed together with
 //!   the items of the same batches, tells from where on the journals have to be given again after a crash.
+//! - Invariant: each block has a checksum in the file beside its part ([`sums_path`]). Whatever reads a block checks it. A
+//!   difference that a crash or a failure left counts for nothing until what was applied is applied again.
 //! - Boundary: a descriptor whose sync failed is never synced again.
 //! - Boundary: a file that was written to is synced before it is closed: only the descriptor that was open while it was
 //!   written hears of it if that fails.
 
+mod calls;
+mod checked;
 mod files;
 mod plan;
+mod round;
+mod sums;
 
 #[cfg(test)]
-pub(super) use files::testing;
+mod crash_tests;
+
+#[cfg(test)]
+pub(super) use calls::testing;
+pub use checked::Check;
 pub use files::{PART_BYTES, allocation_of, part_path};
+pub use round::fuzz_round;
+pub use sums::{BadPlace, Wrong, read_records, record_of, sums_path};
 
 use super::due::batches_due;
 use super::{SlowSync, StoreError};
@@ -27,6 +39,7 @@ use files::VolumeFiles;
 #[cfg(any(test, feature = "sim"))]
 pub(super) use plan::Content;
 pub(super) use plan::Plan;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -34,10 +47,10 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RecoveryPoints {
     /// The last entry whose changes of volumes were carried out in this life.
-    given: [Seq; 2],
+    submitted: [Seq; 2],
     /// Volumes may lack, after a power loss, what came after this entry; none if they lack nothing.
-    since: [Option<Seq>; 2],
-    /// What was given when the sync under way began.
+    dirty_from: [Option<Seq>; 2],
+    /// What was submitted when the sync under way began.
     begun: Option<[Seq; 2]>,
     /// Whether volumes changed since it began.
     changed: [bool; 2],
@@ -45,27 +58,27 @@ pub(super) struct RecoveryPoints {
 
 impl RecoveryPoints {
     /// At a start: as the store tells.
-    pub(super) fn new(since: [Option<Seq>; 2], applied: [Seq; 2]) -> Self {
-        let from = |n: usize| since[n].map_or(applied[n], |seq| seq.min(applied[n]));
-        Self { given: [from(0), from(1)], since, begun: None, changed: [false; 2] }
+    pub(super) fn new(dirty_from: [Option<Seq>; 2], applied: [Seq; 2]) -> Self {
+        let from = |n: usize| dirty_from[n].map_or(applied[n], |seq| seq.min(applied[n]));
+        Self { submitted: [from(0), from(1)], dirty_from, begun: None, changed: [false; 2] }
     }
 
-    /// Volumes were changed by what was given up to `last`.
+    /// The volumes were changed by entries after those submitted so far.
     pub(super) fn changes(&mut self, journal: JournalKind) {
         let n = journal.index();
-        self.since[n].get_or_insert(self.given[n]);
+        self.dirty_from[n].get_or_insert(self.submitted[n]);
         self.changed[n] = true;
     }
 
     /// Everything up to `last` was carried out.
-    pub(super) fn gave(&mut self, journal: JournalKind, last: Seq) {
-        self.given[journal.index()] = last;
+    pub(super) fn submitted_up_to(&mut self, journal: JournalKind, last: Seq) {
+        self.submitted[journal.index()] = last;
     }
 
     /// A journal begins anew behind `origin`, with volumes that lack nothing of what was before.
     pub(super) fn restarted(&mut self, journal: JournalKind, origin: Seq) {
         let n = journal.index();
-        (self.given[n], self.since[n], self.changed[n]) = (origin, None, false);
+        (self.submitted[n], self.dirty_from[n], self.changed[n]) = (origin, None, false);
         if let Some(begun) = &mut self.begun {
             begun[n] = origin;
         }
@@ -73,19 +86,19 @@ impl RecoveryPoints {
 
     /// The store fell back to what it has stored: what it lacks is given again, to volumes too.
     pub(super) fn fell_back(&mut self, applied: [Seq; 2]) {
-        for (given, applied) in self.given.iter_mut().zip(applied) {
-            *given = (*given).min(applied);
+        for (submitted, applied) in self.submitted.iter_mut().zip(applied) {
+            *submitted = (*submitted).min(applied);
         }
     }
 
-    /// See [`VolumeStore::given`].
-    pub(super) fn given(&self) -> [Seq; 2] {
-        self.given
+    /// See [`VolumeStore::submitted`].
+    pub(super) fn submitted(&self) -> [Seq; 2] {
+        self.submitted
     }
 
-    /// See [`VolumeStore::since`].
-    pub(super) fn since(&self) -> [Option<Seq>; 2] {
-        self.since
+    /// See [`VolumeStore::dirty_from`].
+    pub(super) fn dirty_from(&self) -> [Option<Seq>; 2] {
+        self.dirty_from
     }
 
     /// Whether a sync was begun and is not ended.
@@ -95,24 +108,24 @@ impl RecoveryPoints {
 
     /// A sync begins.
     pub(super) fn begin(&mut self) {
-        self.begun = Some(self.given);
+        self.begun = Some(self.submitted);
         self.changed = [false; 2];
     }
 
     /// It succeeded; tells what is to be stored. While a replay is behind the items, what it has still to give is
     /// lacking.
     pub(super) fn synced(&mut self, applied: [Seq; 2]) -> [Option<Seq>; 2] {
-        let begun = self.begun.take().unwrap_or(self.given);
+        let begun = self.begun.take().unwrap_or(self.submitted);
         for n in 0..2 {
-            let lacking = self.changed[n] || self.given[n] < applied[n];
-            self.since[n] = self.since[n].and(lacking.then_some(begun[n]));
+            let lacking = self.changed[n] || self.submitted[n] < applied[n];
+            self.dirty_from[n] = self.dirty_from[n].and(lacking.then_some(begun[n]));
         }
-        self.since
+        self.dirty_from
     }
 
     /// What items and volumes both hold durably when the store holds `applied`.
     pub(super) fn covered(&self, applied: [Seq; 2]) -> [Seq; 2] {
-        let covered = |n: usize| self.since[n].map_or(applied[n], |seq| seq.min(applied[n]));
+        let covered = |n: usize| self.dirty_from[n].map_or(applied[n], |seq| seq.min(applied[n]));
         [covered(0), covered(1)]
     }
 }
@@ -123,7 +136,49 @@ pub(super) struct VolumeStore {
     dir: PathBuf,
     node: Ordinal,
     files: VolumeFiles,
-    standing: RecoveryPoints,
+    recovery_points: RecoveryPoints,
+    unsettled: Unsettled,
+}
+
+/// Where data and checksums may differ although nothing is rotten: what a crash or a failure left is written again, and
+/// reading a part of a block before that must not fail by what it is about to mend.
+#[derive(Clone, Debug)]
+pub(super) struct Unsettled {
+    /// The replay at the start is not done.
+    replaying: bool,
+    /// A copy is not whole.
+    copying: bool,
+    /// By journal: a failed call of apply wrote some of these files, and all of it is given again up to this entry.
+    failed: [Option<(Seq, BTreeSet<FileId>)>; 2],
+}
+
+impl Unsettled {
+    /// At a start.
+    pub(super) fn at_start() -> Self {
+        Self { replaying: true, copying: false, failed: [None, None] }
+    }
+
+    /// All that may be on disk was given again.
+    pub(super) fn replayed(&mut self) {
+        self.replaying = false;
+    }
+
+    /// What was to bring a journal up to `last` failed somewhere.
+    pub(super) fn failed(&mut self, journal: JournalKind, last: Seq, files: impl Iterator<Item = FileId>) {
+        let (until, all) = self.failed[journal.index()].get_or_insert_with(|| (last, BTreeSet::new()));
+        *until = last.max(*until);
+        all.extend(files);
+    }
+
+    /// Everything up to `last` was carried out.
+    pub(super) fn gave(&mut self, journal: JournalKind, last: Seq) {
+        self.failed[journal.index()].take_if(|(until, _)| *until <= last);
+    }
+
+    /// Whether a difference in this file means nothing now.
+    pub(super) fn covers(&self, file: FileId) -> bool {
+        self.replaying || self.copying || self.failed.iter().flatten().any(|(_, files)| files.contains(&file))
+    }
 }
 
 fn failed(doing: &'static str) -> impl Fn(io::Error) -> StoreError {
@@ -135,11 +190,17 @@ impl VolumeStore {
     pub(super) fn open(
         dir: &Path,
         node: Ordinal,
-        since: [Option<Seq>; 2],
+        dirty_from: [Option<Seq>; 2],
         applied: [Seq; 2],
     ) -> Result<Self, StoreError> {
-        let files = VolumeFiles::open(dir).map_err(failed("opening the volumes"))?;
-        Ok(Self { dir: dir.to_owned(), node, files, standing: RecoveryPoints::new(since, applied) })
+        let files = VolumeFiles::open(dir).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => {
+                StoreError::Damaged { what: "the checksums of a volume", why: error.to_string() }
+            }
+            _ => failed("opening the volumes")(error),
+        })?;
+        let recovery_points = RecoveryPoints::new(dirty_from, applied);
+        Ok(Self { dir: dir.to_owned(), node, files, recovery_points, unsettled: Unsettled::at_start() })
     }
 
     /// Keeps so many files open for writing from now on.
@@ -148,8 +209,8 @@ impl VolumeStore {
     }
 
     /// The last entries whose changes of volumes were carried out in this life.
-    pub(super) fn given(&self) -> [Seq; 2] {
-        self.standing.given()
+    pub(super) fn submitted(&self) -> [Seq; 2] {
+        self.recovery_points.submitted()
     }
 
     /// The sync of a file failed before it was closed: what is on disk is unknown from then on.
@@ -158,26 +219,75 @@ impl VolumeStore {
     }
 
     /// Where the journals would have to be given again from after a power loss now.
-    pub(super) fn since(&self) -> [Option<Seq>; 2] {
-        self.standing.since()
+    pub(super) fn dirty_from(&self) -> [Option<Seq>; 2] {
+        self.recovery_points.dirty_from()
     }
 
     /// See [`RecoveryPoints::fell_back`].
     pub(super) fn fell_back(&mut self, applied: [Seq; 2]) {
-        self.standing.fell_back(applied);
+        self.recovery_points.fell_back(applied);
     }
 
     /// Carries out what batches change; those that were carried out in this life change nothing.
     pub(super) fn apply(&mut self, journal: JournalKind, batches: &[Batch]) -> Result<(), StoreError> {
-        let due = batches_due(journal, self.standing.given()[journal.index()], batches)?;
+        let due = batches_due(journal, self.recovery_points.submitted()[journal.index()], batches)?;
         let Some(last) = due.last().map(|batch| batch.header().last_seq()) else { return Ok(()) };
         let plan = Plan::of(self.node, due);
         if plan.changes(|file| self.files.holds(file)) {
-            self.standing.changes(journal);
-            self.files.apply(&plan).map_err(failed("writing a volume"))?;
+            self.recovery_points.changes(journal);
+            let unsettled = &self.unsettled;
+            self.files.apply(&plan, |file| unsettled.covers(file)).map_err(|error| {
+                self.unsettled.failed(journal, last, plan.files());
+                failed("writing a volume")(error)
+            })?;
         }
-        self.standing.gave(journal, last);
+        self.recovery_points.submitted_up_to(journal, last);
+        self.unsettled.gave(journal, last);
         Ok(())
+    }
+
+    /// See [`StoreWrite::replayed`](super::StoreWrite::replayed).
+    pub(super) fn replayed(&mut self) {
+        self.unsettled.replayed();
+        self.files.replayed();
+    }
+
+    /// See [`VolumeFiles::rests`].
+    pub(super) fn rests(&mut self) {
+        self.files.rests();
+    }
+
+    /// Tells which page cache this process writes into.
+    pub(super) fn lives_in(&mut self, life: &str) -> Result<(), StoreError> {
+        self.files.lives_in(life).map_err(failed("opening the note of what is written to volumes"))
+    }
+
+    /// See [`StoreWrite::take_bad_places`](super::StoreWrite::take_bad_places).
+    pub(super) fn take_bad_places(&mut self) -> Vec<BadPlace> {
+        self.files.take_found()
+    }
+
+    /// See [`StoreWrite::check_volume`](super::StoreWrite::check_volume).
+    pub(super) fn check(
+        &mut self,
+        file: FileId,
+        offset: u64,
+        len: u64,
+        check: Check,
+    ) -> Result<(), StoreError> {
+        // What is unsettled is written again, and checked by the next scrub.
+        if self.unsettled.covers(file) {
+            return Ok(());
+        }
+        self.files.check(file, offset, len, check).map_err(failed("checking a volume"))
+    }
+
+    /// See [`StoreWrite::scrubbed_volume`](super::StoreWrite::scrubbed_volume).
+    pub(super) fn scrubbed(&mut self, file: FileId) -> Result<(), StoreError> {
+        if self.unsettled.covers(file) {
+            return Ok(());
+        }
+        self.files.scrubbed(file).map_err(failed("completing the checksums of a volume"))
     }
 
     /// A journal begins anew behind `origin`, and these volumes begin empty.
@@ -189,9 +299,9 @@ impl VolumeStore {
     ) -> Result<(), StoreError> {
         let plan = Plan::of_emptied(empty);
         if plan.changes(|file| self.files.holds(file)) {
-            self.files.apply(&plan).map_err(failed("emptying a volume"))?;
+            self.files.apply(&plan, |_| true).map_err(failed("emptying a volume"))?;
         }
-        self.standing.restarted(journal, origin);
+        self.recovery_points.restarted(journal, origin);
         Ok(())
     }
 
@@ -203,34 +313,41 @@ impl VolumeStore {
         len: u64,
         runs: &[(u64, Bytes)],
     ) -> Result<(), StoreError> {
-        self.files.apply(&Plan::of_range(file, offset, len, runs)).map_err(failed("writing a volume"))
+        let plan = Plan::of_range(file, offset, len, runs);
+        self.files.apply(&plan, |_| true).map_err(failed("writing a volume"))
+    }
+
+    /// A copy is under way, or not any more: what a crash left of its blocks is copied again.
+    pub(super) fn set_copying(&mut self, copying: bool) {
+        self.unsettled.copying = copying;
     }
 
     /// The slow part of a checkpoint, if any volume was written.
     pub(super) fn begin_sync(&mut self) -> Option<SlowSync> {
-        self.standing.begin();
+        self.recovery_points.begin();
+        self.files.rests();
         let sync = self.files.begin_sync()?;
         Some(Box::new(move || sync.run()))
     }
 
     /// See [`RecoveryPoints::is_begun`].
     pub(super) fn is_begun(&self) -> bool {
-        self.standing.is_begun()
+        self.recovery_points.is_begun()
     }
 
     /// The sync that was begun succeeded; if none was begun, it is made here. See [`RecoveryPoints::synced`].
     pub(super) fn synced(&mut self, applied: [Seq; 2]) -> Result<[Option<Seq>; 2], StoreError> {
-        if !self.standing.is_begun()
+        if !self.recovery_points.is_begun()
             && let Some(sync) = self.begin_sync()
         {
             sync().map_err(failed("syncing the volumes"))?;
         }
-        Ok(self.standing.synced(applied))
+        Ok(self.recovery_points.synced(applied))
     }
 
     /// See [`RecoveryPoints::covered`].
     pub(super) fn covered(&self, applied: [Seq; 2]) -> [Seq; 2] {
-        self.standing.covered(applied)
+        self.recovery_points.covered(applied)
     }
 
     /// Files that are open for writing.
@@ -248,7 +365,7 @@ impl VolumeStore {
     /// Removes the files of what is no volume any more, when volumes are as far as the items, which are at `applied`.
     /// What cannot be removed is tried again next time.
     pub(super) fn remove_strays(&mut self, applied: [Seq; 2], is_volume: impl Fn(FileId) -> bool) {
-        if self.standing.given() != applied {
+        if self.recovery_points.submitted() != applied {
             return;
         }
         if let Err(error) = self.files.remove_strays(is_volume) {
@@ -257,8 +374,13 @@ impl VolumeStore {
     }
 
     /// Reads a range.
-    pub(super) fn read(&self, file: FileId, offset: u64, len: usize) -> Result<Bytes, StoreError> {
-        self.files.read(file, offset, len).map_err(failed("reading a volume"))
+    pub(super) fn read(&mut self, file: FileId, offset: u64, len: usize) -> Result<Bytes, StoreError> {
+        let lenient = self.unsettled.covers(file);
+        let read = self.files.read(file, offset, len, lenient).map_err(failed("reading a volume"))?;
+        read.ok_or_else(|| StoreError::Damaged {
+            what: "a volume",
+            why: "a block does not match its checksum".to_owned(),
+        })
     }
 
     /// What takes space in a range.

@@ -133,6 +133,11 @@ impl<'a> Plan<'a> {
         self.volumes.iter().filter(|(_, volume)| volume.emptied).map(|(file, _)| *file)
     }
 
+    /// The volumes that are changed.
+    pub(in crate::store) fn files(&self) -> impl Iterator<Item = FileId> + '_ {
+        self.volumes.keys().copied()
+    }
+
     /// Each volume's ranges in order: where, how long, what.
     pub(in crate::store) fn ranges(&self) -> impl Iterator<Item = (FileId, u64, u64, Content<'a>)> + '_ {
         self.volumes.iter().flat_map(|(file, volume)| {

@@ -4,7 +4,7 @@ use super::super::Memory;
 use super::super::info::hex_name;
 use super::super::model::{Rig, encode};
 use crate::base::limits::CLIENTS_MAX;
-use crate::base::{ConnId, Mono};
+use crate::base::{ConnId, Mono, Seq};
 
 /// A node in its third day with five connections that came, of which one waits, one was ended for what it sent, and one is
 /// gone; after a hundred commands in two seconds.
@@ -215,5 +215,17 @@ fn each_field_of_the_pair_in_info_tells_what_it_says_on_either_side() {
             info(&mut rig, "replication"),
             expect(&own.iter().map(String::as_str).collect::<Vec<_>>())
         );
+    }
+}
+
+#[test]
+fn what_programs_read_of_an_entrys_number_has_digits_only() {
+    let mut rig = Rig::usual();
+    (rig.model.ends[0], rig.model.peer) = (Seq(1_234_567), [Seq(1_234_567); 3]);
+    for primary in [true, false] {
+        rig.model.primary = primary;
+        let told = [rig.ask("info replication"), rig.ask("role")].concat();
+        let times = told.matches("1234567").count();
+        assert!(times >= 3 && !told.contains("1,234"), "{told}");
     }
 }

@@ -160,8 +160,36 @@ fn partial_commands_of_many_clients_cannot_use_up_the_memory() {
     let refused: Vec<_> = (2..20).filter(|client| rig.peers[client].closed).collect();
     assert!(!refused.is_empty());
     for client in refused {
-        assert!(rig.got(client).starts_with("-ERR the node's memory for clients is used up"));
+        assert!(rig.got(client).starts_with("-OOM the clients of this node hold 128 MiB together"));
     }
+}
+
+#[test]
+fn what_many_clients_hold_for_large_commands_leaves_room_for_those_of_some_kilobytes() {
+    let mut rig = Rig::usual();
+    let part = |len: usize, given: usize| {
+        let head = format!("*3\r\n$3\r\nset\r\n$1\r\na\r\n${len}\r\n").into_bytes();
+        [head, vec![b'x'; given]].concat()
+    };
+    for client in 2..200 {
+        rig.open(client);
+        rig.write(client, &part(16_000_000, 1 << 20));
+    }
+    rig.run(true);
+    assert!((2..200).filter(|client| rig.peers[client].closed).count() > 10, "they hold all they may");
+    for client in 200..230 {
+        rig.open(client);
+        rig.write(client, &part(100_000, 90_000));
+    }
+    rig.run(true);
+    for client in 200..230 {
+        rig.write(client, &[vec![b'x'; 10_000], b"\r\n".to_vec()].concat());
+    }
+    rig.run(true);
+    for client in 200..230 {
+        assert_eq!(rig.got(client), "+OK\r\n");
+    }
+    assert_eq!(rig.ask("strlen a; get a").len(), ":100000\r\n$100000\r\n".len() + 100_002);
 }
 
 #[test]

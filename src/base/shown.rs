@@ -1,0 +1,71 @@
+//! Numbers as people read them, one way everywhere: in answers, incidents, errors and the log.
+
+use std::fmt;
+
+/// A whole number whose thousands are separated when it is shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Grouped<T>(pub T);
+
+impl<T: fmt::Display> fmt::Display for Grouped<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = self.0.to_string();
+        let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+        for (i, digit) in digits.chars().enumerate() {
+            if i > 0 && (digits.len() - i).is_multiple_of(3) {
+                text.push(',');
+            }
+            text.push(digit);
+        }
+        f.pad(&text)
+    }
+}
+
+/// A count with thousands separated.
+#[must_use]
+pub fn count(n: u64) -> String {
+    Grouped(n).to_string()
+}
+
+/// A count with its noun, in the singular for one.
+#[must_use]
+pub fn counted(n: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(n), if n == 1 { one } else { many })
+}
+
+/// Bytes in the largest binary unit that leaves at least 1.
+#[must_use]
+pub fn bytes(n: u64) -> String {
+    let units = [("TiB", 40_u32), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    for (unit, shift) in units {
+        if n >> shift > 0 {
+            // In tenths, rounded down: 1.0 is never shown for less than it.
+            let tenths = (u128::from(n) * 10) >> shift;
+            return format!("{}.{} {unit}", tenths / 10, tenths % 10);
+        }
+    }
+    format!("{n} B")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Epoch, Seq};
+
+    #[test]
+    fn sizes_and_counts_read_well() {
+        assert_eq!(count(0), "0");
+        assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(counted(1, "item", "items"), "1 item");
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes((1 << 20) - 1), "1023.9 KiB");
+        assert_eq!(bytes(u64::MAX), "16777215.9 TiB");
+    }
+
+    #[test]
+    fn an_entrys_number_is_shown_alike_by_every_text_and_an_epochs_is_a_name() {
+        assert_eq!(Seq(87_405).to_string(), count(87_405));
+        assert_eq!(format!("{:>8}|{}", Seq(87_405), Grouped(1000)), "  87,405|1,000");
+        assert_eq!(Epoch(1_000_001).to_string(), "1000001");
+    }
+}
