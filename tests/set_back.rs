@@ -7,9 +7,10 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs;
 
-/// Small segments that are let go as soon as nobody needs them.
+/// Small segments that are let go as soon as nobody needs them, and no copy before somebody says so.
 fn plan() -> Plan {
-    Plan::quick().segments("64K").config("checkpoint_ms = 100").init(&["--ack-level", "durable"])
+    let plan = Plan::quick().segments("64K").config("checkpoint_ms = 100").config("full_sync = \"ask\"");
+    plan.init(&["--ack-level", "durable"])
 }
 
 /// Stops a node and copies its directory.

@@ -2,9 +2,9 @@
 
 use super::failure::{Answer, Done, Failure};
 use super::out::{say, seconds, visible};
-use crate::base::shown::{bytes, counted};
 use super::wait::WaitArgs;
 use super::{Context, ask, values};
+use crate::base::shown::{bytes, counted};
 use crate::engine::admin::{AdminRequest, ScrubEnd, ScrubView, Status};
 use clap::Args;
 use std::time::Duration;

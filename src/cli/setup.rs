@@ -329,7 +329,9 @@ pub(crate) fn resync(context: &mut Context, args: &ResyncArgs) -> Done {
     if context.json {
         context.out.json(&value)?;
     } else {
-        context.out.line("the peer is given a copy of everything, if it needs one; see `hot-backup status`")?;
+        context
+            .out
+            .line("the peer is given a copy of everything, if it needs one; see `hot-backup status`")?;
     }
     Ok(Answer::Yes)
 }

@@ -4,7 +4,7 @@ use super::failure::{Answer, Done, Failure};
 use super::out::{say, seconds, utc, visible};
 use super::{Context, ask};
 use crate::base::shown::{bytes, count, counted};
-use crate::engine::admin::{AdminRequest, ReplayView, Status, VolumeView};
+use crate::engine::admin::{AdminRequest, CopyView, ReplayView, Status, VolumeView};
 use clap::Args;
 use std::fmt::Write as _;
 use std::io::Read;
@@ -198,9 +198,7 @@ pub(crate) fn screen(s: &Status) -> String {
         line("missing", visible(&gap.text));
     }
     if let Some(copy) = &s.copy {
-        let what = if copy.here { "taken from the primary" } else { "given to the peer" };
-        let (amount, origin) = (bytes(copy.bytes), count(copy.origin));
-        line("copy", format!("of everything replicated, from entry {origin} on: {amount} {what} so far"));
+        line("copy", copied(copy));
     }
     if let Some(link) = link(s) {
         line("link", link);
@@ -217,11 +215,8 @@ pub(crate) fn screen(s: &Status) -> String {
     for volume in s.volumes.iter().filter(|volume| volume.clients > 0) {
         line("volume", volume_line(volume));
     }
-    if s.scrub.running {
-        line("scrub", super::scrub::line(&s.scrub));
-    } else if s.scrub.last_ended_ms > 0 {
-        let wrong = counted(s.scrub.last_wrong, "place was wrong", "places were wrong");
-        line("scrub", format!("last ended {}; {wrong}", utc(s.scrub.last_ended_ms)));
+    if let Some(scrub) = scrub(s) {
+        line("scrub", scrub);
     }
     line("up", seconds(s.uptime_seconds));
     for trouble in &s.troubles {
@@ -237,6 +232,25 @@ pub(crate) fn screen(s: &Status) -> String {
     let last = s.last_incident.as_deref().map(|last| format!("; last: {}", visible(last)));
     line("incidents", format!("{}{}", count(s.incidents), last.unwrap_or_default()));
     text
+}
+
+/// The copy that is given or taken.
+fn copied(copy: &CopyView) -> String {
+    let what = if copy.here { "taken from the primary" } else { "given to the peer" };
+    format!(
+        "of everything replicated, from entry {} on: {} {what} so far",
+        count(copy.origin),
+        bytes(copy.bytes)
+    )
+}
+
+/// The scrub that runs, or the last one.
+fn scrub(s: &Status) -> Option<String> {
+    if s.scrub.running {
+        return Some(super::scrub::line(&s.scrub));
+    }
+    let wrong = counted(s.scrub.last_wrong, "place was wrong", "places were wrong");
+    (s.scrub.last_ended_ms > 0).then(|| format!("last ended {}; {wrong}", utc(s.scrub.last_ended_ms)))
 }
 
 fn headline(text: &mut String, s: &Status) {

@@ -58,9 +58,7 @@ impl Need {
             AdminRequest::StartAlone
             | AdminRequest::StartAloneAcceptLoss
             | AdminRequest::Resync
-            | AdminRequest::Scrub { .. } => {
-                Self::Replayed
-            }
+            | AdminRequest::Scrub { .. } => Self::Replayed,
             AdminRequest::AccountCreate { .. }
             | AdminRequest::AccountDelete { .. }
             | AdminRequest::AccountRename { .. }

@@ -59,9 +59,9 @@ use admin::AdminRequest;
 use blocks::Answer;
 pub use config::{EngineConfig, FullSync, PeerLoss, StartState};
 pub use effect::{
-    Allocation, ClientDoor, ClientEffect, ClientPlace, CopyEffect, Effect, Fetched, FileEffect, Incident, JournalEffect,
-    LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment, ScrubEffect, ScrubPart, Severity,
-    StoreEffect, StoredPart, Tls, VolumeEffect,
+    Allocation, ClientDoor, ClientEffect, ClientPlace, CopyEffect, Effect, Fetched, FileEffect, Incident,
+    JournalEffect, LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment, ScrubEffect, ScrubPart,
+    Severity, StoreEffect, StoredPart, Tls, VolumeEffect,
 };
 pub use event::{
     ClientEvent, CopyEvent, Event, FileEvent, JournalEvent, LinkEvent, ScrubEvent, StoreEvent, VolumeEvent,

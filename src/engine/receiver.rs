@@ -79,7 +79,6 @@ impl Inbound {
         matches!(self.phase, Phase::Following(_) | Phase::Beginning { .. } | Phase::Leaving)
     }
 
-
     /// When the peer has to be told of what is received, whatever the disk does.
     pub(super) fn ack_deadline(&self) -> Option<Mono> {
         match &self.phase {

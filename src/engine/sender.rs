@@ -42,7 +42,10 @@ pub(super) enum OutboundPhase {
     Connecting,
     Greeting,
     /// The definitions are being read that a copy begins with; if that is of no use, it is done so often again.
-    Defining { read: u64, reads_left: u32 },
+    Defining {
+        read: u64,
+        reads_left: u32,
+    },
     Streaming(Box<Stream>),
 }
 

@@ -3,9 +3,10 @@
 use super::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
 use super::roles::Stage;
 use super::{
-    Allocation, ClientDoor, ClientEffect, ClientEvent, CopyEffect, CopyEvent, Effect, Engine, EngineConfig, Event, FileEffect,
-    FileEvent, JournalEffect, JournalEvent, LinkEffect, LinkEvent, PeerLoss, PrepareSegment, ReadSegment,
-    RemoveSegment, StartState, StoreEffect, StoreEvent, VolumeEffect, VolumeEvent,
+    Allocation, ClientDoor, ClientEffect, ClientEvent, CopyEffect, CopyEvent, Effect, Engine, EngineConfig,
+    Event, FileEffect, FileEvent, JournalEffect, JournalEvent, LinkEffect, LinkEvent, PeerLoss,
+    PrepareSegment, ReadSegment, RemoveSegment, StartState, StoreEffect, StoreEvent, VolumeEffect,
+    VolumeEvent,
 };
 use crate::base::{AckLevel, ConnId, Fault, JournalKind, Mono, Now, Ordinal, Round, SegmentIndex, Seq};
 use crate::format::PairId;
@@ -13,9 +14,9 @@ use crate::format::batch::Batch;
 use crate::format::control::{Control, Role};
 use crate::format::dptr::DptrKind;
 use crate::journal::Recovered;
-use crate::store::{CopySource as _, CopyTarget as _, StoreWrite as _};
 use crate::store::memory::MemoryStore;
 use crate::store::namespace::Namespace;
+use crate::store::{CopySource as _, CopyTarget as _, StoreWrite as _};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 

@@ -357,7 +357,13 @@ impl Chunk {
             Content::Items { .. } => ITEMS,
             Content::Blocks { .. } => BLOCKS,
         };
-        w.u32(0).u64(self.id).u64(self.file.0).u64(self.at.0).u64(self.until.0).u8(kind).u8(u8::from(self.ends));
+        w.u32(0)
+            .u64(self.id)
+            .u64(self.file.0)
+            .u64(self.at.0)
+            .u64(self.until.0)
+            .u8(kind)
+            .u8(u8::from(self.ends));
         match &self.content {
             Content::Gone => {}
             Content::Items { after, through, items } => {
@@ -486,7 +492,12 @@ fn take_id(payload: &Bytes, r: &mut Reader<'_>) -> Result<Bytes, DecodeError> {
     Ok(payload.slice_ref(r.take(len)?))
 }
 
-fn take_long(payload: &Bytes, r: &mut Reader<'_>, most: usize, what: &'static str) -> Result<Bytes, DecodeError> {
+fn take_long(
+    payload: &Bytes,
+    r: &mut Reader<'_>,
+    most: usize,
+    what: &'static str,
+) -> Result<Bytes, DecodeError> {
     let len = r.u32()? as usize;
     if len > most {
         return Err(DecodeError::Limit { what, limit: most as u64, found: len as u64 });
@@ -598,8 +609,17 @@ mod tests {
     #[test]
     fn the_golden_copy_is_byte_for_byte_what_this_version_sends() {
         let golden = include_bytes!("../../tests/data/copy-v1.bin");
-        let found: Vec<u8> = all().iter().flat_map(|bytes| [&(bytes.len() as u32).to_le_bytes()[..], bytes].concat()).collect();
-        if std::env::var_os("HB_GOLD").is_some() { std::fs::write("tests/data/copy-v1.bin", &found).unwrap(); for (n, one) in all().iter().enumerate() { std::fs::create_dir_all("tests/corpus/chunk").unwrap(); std::fs::write(format!("tests/corpus/chunk/{n}"), one).unwrap(); } }
+        let found: Vec<u8> = all()
+            .iter()
+            .flat_map(|bytes| [&u32::try_from(bytes.len()).unwrap().to_le_bytes()[..], bytes].concat())
+            .collect();
+        if std::env::var_os("HB_GOLD").is_some() {
+            std::fs::write("tests/data/copy-v1.bin", &found).unwrap();
+            for (n, one) in all().iter().enumerate() {
+                std::fs::create_dir_all("tests/corpus/chunk").unwrap();
+                std::fs::write(format!("tests/corpus/chunk/{n}"), one).unwrap();
+            }
+        }
         assert!(found == golden, "it differs");
     }
 

@@ -236,7 +236,14 @@ impl Control {
     /// Of a node that has opened or accepted no epoch and has heard nothing of its peer.
     #[must_use]
     pub fn new(role: Role, pair: PairId) -> Self {
-        Self { role, pair, epoch: Epoch(0), table: Vec::new(), peer: PeerRecord::default(), origin: Origin::default() }
+        Self {
+            role,
+            pair,
+            epoch: Epoch(0),
+            table: Vec::new(),
+            peer: PeerRecord::default(),
+            origin: Origin::default(),
+        }
     }
 
     /// The file's bytes. Only the newest [`EPOCH_TABLE_MAX`] epochs are kept.
@@ -335,7 +342,9 @@ mod tests {
     #[test]
     fn the_golden_control_file_is_byte_for_byte_what_this_version_writes() {
         let golden = include_bytes!("../../tests/data/control-v3.bin");
-        if std::env::var_os("HB_GOLD").is_some() { std::fs::write("tests/data/control-v3.bin", sample().encode()).unwrap(); }
+        if std::env::var_os("HB_GOLD").is_some() {
+            std::fs::write("tests/data/control-v3.bin", sample().encode()).unwrap();
+        }
         assert_eq!(sample().encode(), golden);
         assert_eq!(Control::decode(golden), Ok(sample()));
     }

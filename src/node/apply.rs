@@ -49,6 +49,21 @@ pub(crate) enum Looked {
     Whole(FileId),
 }
 
+/// After a failure, what else was handed over in that round is dropped, and room is made on a full disk.
+fn heed(
+    event: &StoreEvent,
+    rounds: &mut Rounds,
+    (journal, round): (JournalKind, Round),
+    make_room: impl Fn(),
+) {
+    if let StoreEvent::ApplyFailed { fault, .. } = *event {
+        rounds.failed(journal, round);
+        if fault == Fault::NoSpace {
+            make_room();
+        }
+    }
+}
+
 /// Applies until the core is gone or `stop` is set. When nothing waits, `tidy` is called until it says that nothing
 /// is left to tidy. When the disk is full, `make_room` is called before that is told.
 pub(crate) fn run<W: StoreWrite + CopyTarget>(
@@ -91,12 +106,7 @@ pub(crate) fn run<W: StoreWrite + CopyTarget>(
                 }
                 next = gathered.after.take();
                 let event = apply(store, (journal, round), &gathered.batches);
-                if let StoreEvent::ApplyFailed { fault, .. } = event {
-                    rounds.failed(journal, round);
-                    if fault == Fault::NoSpace {
-                        make_room();
-                    }
-                }
+                heed(&event, &mut rounds, (journal, round), &make_room);
                 inbox.event(event)
             }
             Apply::Checkpoint(back) => match store.begin_checkpoint() {
@@ -105,12 +115,7 @@ pub(crate) fn run<W: StoreWrite + CopyTarget>(
                 Some(sync) => syncs.send((sync, back)).map_err(|_| CoreEnded),
             },
             Apply::Synced(Ok(())) => inbox.event(checkpoint(store)),
-            Apply::Synced(Err(error)) => {
-                tracing::error!("making the volumes durable: {error}");
-                let fault = Fault::from_io(&error).at_sync();
-                store.checkpoint_failed(fault);
-                inbox.event(StoreEvent::CheckpointFailed { fault })
-            }
+            Apply::Synced(Err(error)) => inbox.event(not_synced(store, &error)),
             Apply::Volume(effect) => read(store, effect, inbox),
             Apply::Replayed => {
                 store.replayed();
@@ -123,22 +128,11 @@ pub(crate) fn run<W: StoreWrite + CopyTarget>(
                 let _ = back.send(result);
                 done
             }
-            Apply::BeginCopy(begin) => {
-                let result = store.begin_copy(&begin).map_err(|error| {
-                    tracing::error!("beginning a copy in the store: {error}");
-                    fault(&error)
-                });
-                inbox.event(StoreEvent::CopyBegun { result })
-            }
+            Apply::BeginCopy(begin) => inbox.event(begin_copy(store, &begin)),
             Apply::Chunk(round, _) if !rounds.takes(JournalKind::Replicated, round) => continue,
             Apply::Chunk(round, chunk) => {
                 let event = take_chunk(store, round, &chunk.0, &chunk.1);
-                if let StoreEvent::ApplyFailed { fault, .. } = event {
-                    rounds.failed(JournalKind::Replicated, round);
-                    if fault == Fault::NoSpace {
-                        make_room();
-                    }
-                }
+                heed(&event, &mut rounds, (JournalKind::Replicated, round), &make_room);
                 inbox.event(event)
             }
         };
@@ -308,6 +302,14 @@ fn apply(
     }
 }
 
+fn begin_copy(store: &mut impl CopyTarget, begin: &CopyBegin) -> StoreEvent {
+    let result = store.begin_copy(begin).map_err(|error| {
+        tracing::error!("beginning a copy in the store: {error}");
+        fault(&error)
+    });
+    StoreEvent::CopyBegun { result }
+}
+
 fn take_chunk(store: &mut impl CopyTarget, round: Round, chunk: &Chunk, progress: &Progress) -> StoreEvent {
     match store.take_chunk(chunk, progress) {
         Ok(()) => StoreEvent::ChunkTaken { round, id: chunk.id },
@@ -326,6 +328,13 @@ fn checkpoint(store: &mut impl StoreWrite) -> StoreEvent {
             StoreEvent::CheckpointFailed { fault: fault(&error) }
         }
     }
+}
+
+fn not_synced(store: &mut impl StoreWrite, error: &io::Error) -> StoreEvent {
+    tracing::error!("making the volumes durable: {error}");
+    let fault = Fault::from_io(error).at_sync();
+    store.checkpoint_failed(fault);
+    StoreEvent::CheckpointFailed { fault }
 }
 
 /// What the engine needs to know of a failure; the log has its words.
@@ -603,7 +612,10 @@ mod tests {
         let chunk = |id: u64, at: u64| {
             let (at, content) = (Seq(at), crate::format::chunk::Content::Gone);
             let chunk = Chunk { id, file: FileId(4), at, until: at, content, ends: true };
-            Job::Other(Apply::Chunk(Round(0), Box::new((chunk, Progress::at(crate::base::Position::default())))))
+            Job::Other(Apply::Chunk(
+                Round(0),
+                Box::new((chunk, Progress::at(crate::base::Position::default()))),
+            ))
         };
         let jobs = || vec![batch(Replicated, 1, 1), chunk(7, 1), batch(Replicated, 2, 1), chunk(8, 2)];
         let mut store = Notebook::default();

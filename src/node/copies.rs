@@ -1,7 +1,7 @@
 //! The thread that reads for a peer that is given a copy: never the core, and behind everybody else's reads.
 
-use super::inbox::{CoreEnded, Inbox};
 use super::apply::fault;
+use super::inbox::{CoreEnded, Inbox};
 use crate::engine::{CopyEffect, CopyEvent};
 use crate::store::{CopySource, StoreError};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -28,7 +28,8 @@ use crate::base::limits::{
 use crate::base::{Mono, Now, Rank};
 use crate::engine::incidents::Matter;
 use crate::engine::{
-    ClientDoor, CopyEffect, Effect, Engine, Event, Incident, JournalEvent, PrepareSegment, ScrubEffect, StoreEffect, Tls,
+    ClientDoor, CopyEffect, Effect, Engine, Event, Incident, JournalEvent, PrepareSegment, ScrubEffect,
+    StoreEffect, Tls,
 };
 use crate::io::{Completion, Driver, Op, Outcome, Token, processor_time};
 use crate::store::StoreRead;

@@ -22,15 +22,15 @@ use super::setup::{self, SetupError};
 use super::starting::{Stage, Starting};
 use super::store_reads::{StoreFetch, StoreReaders};
 use super::tls::LinkIdentity;
-use super::volumes::{read_slowly, Readers, VolumeReads};
+use super::volumes::{Readers, VolumeReads, read_slowly};
 use super::{apply, copies, disk, log, manager, signals};
-use crate::base::{JournalKind, Ordinal};
 use crate::base::limits::{
     CLIENTS_MAX, DESCRIPTORS_RESERVED, FREED_KEPT, FREED_KEPT_EACH, NBD_CLIENTS_MAX, PURGE_STEP,
     RETIRED_SHARE, STOP_JOIN_MS, VOLUME_FILES_MANY, VOLUME_FILES_MANY_FROM, VOLUME_FILES_MAX,
     VOLUME_FILES_MORE,
 };
 use crate::base::shown::Grouped;
+use crate::base::{JournalKind, Ordinal};
 use crate::engine::{CopyEffect, Engine, PrepareSegment, ScrubEffect, StartState};
 use crate::format::control::{Origin, Role};
 use crate::io::{Driver, keep_freed, loose_parents, make_dir, open, page_life};
@@ -210,8 +210,8 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let listeners = Listeners::open(&config, &layout)?;
     let (volumes, readers) = VolumeReads::new(&layout);
     let retired_max = (config.engine.quota_bytes / RETIRED_SHARE).max(config.engine.segment_bytes);
-    let (mut crew, threads) =
-        Crew::start(&layout, found.writer, (readers, found.start.store.clone(), config.engine.ordinal), retired_max, &inbox)?;
+    let reading = (readers, found.start.store.clone(), config.engine.ordinal);
+    let (mut crew, threads) = Crew::start(&layout, found.writer, reading, retired_max, &inbox)?;
     crew.threads.push(telling);
     let workers = threads.workers(manager, starting);
     let _ = core_inbox.set(inbox);

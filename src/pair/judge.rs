@@ -67,7 +67,9 @@ pub fn judge(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
         return refusal;
     }
     match (own.role, peer.role) {
-        (Role::Standby | Role::Incomplete, Role::Primary) if !peer.serving => Verdict::Wait("the peer asks before it serves"),
+        (Role::Standby | Role::Incomplete, Role::Primary) if !peer.serving => {
+            Verdict::Wait("the peer asks before it serves")
+        }
         (Role::Standby | Role::Incomplete, Role::Primary) if peer_epoch < own.epoch => Verdict::Refuse(
             RefuseCode::Epoch,
             format!("epoch {peer_epoch} is over: this node has seen epoch {}", own.epoch),
@@ -152,7 +154,10 @@ fn stream(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
     match common_point(&own.table, own.end, &peer.table, peer.end) {
         Some(common) if peer.applied <= common.seq => Verdict::Stream { common },
         Some(common) => Verdict::NeedsFullSync {
-            why: format!("the peer has applied up to {}, the histories agree up to {}", peer.applied, common.seq),
+            why: format!(
+                "the peer has applied up to {}, the histories agree up to {}",
+                peer.applied, common.seq
+            ),
             safe: false,
         },
         None => {

@@ -217,7 +217,9 @@ impl LinkSession {
             FrameKind::Batch => Frame::Batch(Batch::from_wire(payload)?),
             FrameKind::Ack => Frame::Ack(Ack::decode(payload)?),
             FrameKind::Heartbeat => Frame::Heartbeat,
-            FrameKind::CopyBegin => Frame::CopyBegin(Box::new(CopyBegin::decode(&Bytes::copy_from_slice(payload))?)),
+            FrameKind::CopyBegin => {
+                Frame::CopyBegin(Box::new(CopyBegin::decode(&Bytes::copy_from_slice(payload))?))
+            }
             FrameKind::Want => Frame::Want(Want::decode(&Bytes::copy_from_slice(payload))?),
             FrameKind::Chunk => Frame::Chunk(Chunk::decode(&Bytes::copy_from_slice(payload))?),
         };

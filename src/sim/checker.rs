@@ -464,8 +464,10 @@ impl Checker {
         let origin = Tip::of(self.nodes[node].control.origin.at);
         let there = &self.nodes[1 - node].journals[0];
         let Some(at) = there.path.iter().position(|tip| *tip == origin) else {
-            let text =
-                format!("node {node} begins a copy at entry {}, which its peer does not have on disk", origin.seq);
+            let text = format!(
+                "node {node} begins a copy at entry {}, which its peer does not have on disk",
+                origin.seq
+            );
             return self.fail("C1", text);
         };
         let path = there.path[..=at].to_vec();

@@ -65,7 +65,10 @@ impl World {
                     }
                 }
                 if found != bytes.as_ref() {
-                    self.check.fail("C2", format!("node {n} gives other blocks of file {} than it has", chunk.file));
+                    self.check.fail(
+                        "C2",
+                        format!("node {n} gives other blocks of file {} than it has", chunk.file),
+                    );
                 }
             }
         }

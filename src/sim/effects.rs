@@ -2,12 +2,12 @@
 
 use super::disk::{Death, random_fate};
 use super::options::Mutation;
-use super::world::{Given, Ev, SEGMENT_BYTES, World};
+use super::world::{Ev, Given, SEGMENT_BYTES, World};
 use crate::base::{AckLevel, Fault, FileId, JournalKind, Round, SegmentIndex, Seq};
-use crate::engine::{CopyEffect, 
-    Allocation, ClientEffect, Effect, FileEffect, FileEvent, Incident, JournalEffect, JournalEvent,
-    LinkEffect, PrepareSegment, ReadSegment, RemoveSegment, ScrubEffect, StoreEffect, StoreEvent,
-    VolumeEffect, VolumeEvent,
+use crate::engine::{
+    Allocation, ClientEffect, CopyEffect, Effect, FileEffect, FileEvent, Incident, JournalEffect,
+    JournalEvent, LinkEffect, PrepareSegment, ReadSegment, RemoveSegment, ScrubEffect, StoreEffect,
+    StoreEvent, VolumeEffect, VolumeEvent,
 };
 use crate::format::batch::{Batch, BatchBuilder, Seal};
 use crate::format::control::Control;

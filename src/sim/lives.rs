@@ -68,8 +68,10 @@ impl World {
         let config = self.config(n);
         self.nodes[n].life += 1;
         self.nodes[n].booted_at = self.trace.now;
-        let engine =
-            Engine::new(config, StartState { control, journals, store, namespace, applied, replay_from, copied });
+        let engine = Engine::new(
+            config,
+            StartState { control, journals, store, namespace, applied, replay_from, copied },
+        );
         self.nodes[n].engine = Some(engine);
         self.reset_orphans(n);
         self.input(n, ScrubEvent::Found { record: ScrubRecord::default() });

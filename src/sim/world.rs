@@ -11,7 +11,8 @@ use super::options::{Mutation, Options, Streams};
 use super::trace::Trace;
 use crate::base::{AlignedBuf, ConnId, FileId, JournalKind, Mono, Now, Ordinal, Round, SegmentIndex, Seq};
 use crate::engine::{
-    ClientEvent, CopyEffect, Engine, EngineConfig, Event, ReadSegment, Rounds, ScrubPart, StoreEvent, StoredPart,
+    ClientEvent, CopyEffect, Engine, EngineConfig, Event, ReadSegment, Rounds, ScrubPart, StoreEvent,
+    StoredPart,
 };
 use crate::format::PairId;
 use crate::format::batch::Batch;

@@ -363,7 +363,8 @@ impl Inner {
         let table = self.tables.entry(key).or_default();
         let until = if chunk.ends { Bound::Unbounded } else { Bound::Included(&through[..]) };
         let from = if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(&after[..]) };
-        let there: Vec<Bytes> = table.items.range::<[u8], _>((from, until)).map(|(id, _)| id.clone()).collect();
+        let there: Vec<Bytes> =
+            table.items.range::<[u8], _>((from, until)).map(|(id, _)| id.clone()).collect();
         let gone = there.into_iter().map(|id| (id, None));
         for (id, value) in gone.chain(items.iter().map(|(id, value)| (id.clone(), Some(value.clone())))) {
             let old = table.set(id.clone(), value);
@@ -657,7 +658,9 @@ impl CopySource for MemoryStore {
         let inner = self.inner.borrow();
         let at = inner.applied[0];
         let gone = Chunk { id: want.id, file: want.file, at, until: at, content: Content::Gone, ends: true };
-        let Some(info) = inner.namespace.file(want.file).filter(|info| info.replicated) else { return Ok(gone) };
+        let Some(info) = inner.namespace.file(want.file).filter(|info| info.replicated) else {
+            return Ok(gone);
+        };
         match (&want.from, info.dptr.kind) {
             (WantFrom::Items(after), DptrKind::Records) => {
                 let generation = info.dptr.generation;

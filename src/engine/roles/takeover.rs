@@ -99,7 +99,8 @@ impl<S: StoreRead> Core<S> {
         match (self.roles.stage(), self.control.role()) {
             (Stage::Standby, _) | (Stage::Replaying, Role::Standby) => Ok(()),
             (Stage::Incomplete, _) | (Stage::Replaying, Role::Incomplete) => Err(
-                "it is incomplete: the copy that it is given is not whole, and only the primary has the rest".to_owned(),
+                "it is incomplete: the copy that it is given is not whole, and only the primary has the rest"
+                    .to_owned(),
             ),
             (Stage::Replaying, role) => Err(format!("its role is {}", role.name())),
             _ => Err(format!("it is {}", self.roles.word())),

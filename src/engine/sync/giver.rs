@@ -71,7 +71,9 @@ impl<S: StoreRead> Core<S> {
         let asked = self.config.full_sync == FullSync::Ask && !std::mem::take(&mut self.resync.asked);
         let lacking = match (takes, safe, asked) {
             (false, ..) => "its program is older and takes no copy; install this version there",
-            (_, false, _) => "a copy would drop entries that only the peer has; set it up anew if they may go",
+            (_, false, _) => {
+                "a copy would drop entries that only the peer has; set it up anew if they may go"
+            }
             (.., true) => "full_sync is \"ask\": say `hot-backup resync` here",
             _ => return self.begin_giving(READS_MAX),
         };

@@ -101,7 +101,15 @@ impl Taking {
     }
 
     fn of(state: State, progress: Progress) -> Self {
-        Self { state, stored: progress.clone(), progress, wanted: None, chunks: VecDeque::new(), under_way: 0, bytes: 0 }
+        Self {
+            state,
+            stored: progress.clone(),
+            progress,
+            wanted: None,
+            chunks: VecDeque::new(),
+            under_way: 0,
+            bytes: 0,
+        }
     }
 
     /// Whether the store may be given batches of the replicated journal.
@@ -158,10 +166,10 @@ impl Taking {
 
 /// The first range at or behind `next` that there is in these definitions.
 fn settle(next: Next, namespace: &Namespace) -> Next {
-    let wanted = |kind: DptrKind| {
-        move |(_, info): &(FileId, &FileInfo)| info.replicated && info.dptr.kind == kind
-    };
-    let first = |from: FileId, kind: DptrKind| namespace.files_from(from).find(wanted(kind)).map(|(id, _)| id);
+    let wanted =
+        |kind: DptrKind| move |(_, info): &(FileId, &FileInfo)| info.replicated && info.dptr.kind == kind;
+    let first =
+        |from: FileId, kind: DptrKind| namespace.files_from(from).find(wanted(kind)).map(|(id, _)| id);
     let next = match next {
         Next::Items(from, after) => match first(from, DptrKind::Records) {
             Some(file) if file == from => return Next::Items(file, after),
@@ -398,7 +406,9 @@ impl<S: StoreRead> Core<S> {
             Next::Blocks(file, offset) => (file, WantFrom::Blocks(offset)),
             Next::Nothing => return,
         };
-        let Some(Inbound { session, phase: Phase::Following(_), .. }) = &mut self.link.inbound else { return };
+        let Some(Inbound { session, phase: Phase::Following(_), .. }) = &mut self.link.inbound else {
+            return;
+        };
         let want = Want { id, file, from, most };
         session.send(now, FrameKind::Want, head, want.encode().into());
         taking.wanted = Some(id);
@@ -424,7 +434,11 @@ impl<S: StoreRead> Core<S> {
             self.leave_history(leaving.begin, leaving.epoch);
             return true;
         }
-        let whole = self.resync.taking.as_ref().is_some_and(|taking| matches!(taking.state, State::Control(Some(id)) if id == write));
+        let whole = self
+            .resync
+            .taking
+            .as_ref()
+            .is_some_and(|taking| matches!(taking.state, State::Control(Some(id)) if id == write));
         if whole {
             self.resync.taking = None;
             self.roles.becomes_whole();
@@ -470,7 +484,11 @@ impl<S: StoreRead> Core<S> {
     pub(in crate::engine) fn resync(&mut self, token: u64) {
         if !self.serving() {
             let message = format!("this node does not serve as primary (it is {})", self.roles.word());
-            return self.reply_no(token, message, "say it on the primary: that is the node whose content is copied");
+            return self.reply_no(
+                token,
+                message,
+                "say it on the primary: that is the node whose content is copied",
+            );
         }
         self.resync.asked = true;
         self.link.dial_now(self.now.mono);

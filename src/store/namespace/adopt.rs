@@ -99,14 +99,8 @@ mod tests {
         let change = ns.create_account(account, flags, node).unwrap();
         make(ns, node, change);
         for name in files {
-            let new = NewFile {
-                account,
-                name,
-                kind: DptrKind::Records,
-                flags: Some(flags),
-                blocks: 0,
-                ack: None,
-            };
+            let new =
+                NewFile { account, name, kind: DptrKind::Records, flags: Some(flags), blocks: 0, ack: None };
             let change = ns.create_file(&new, node).unwrap();
             make(ns, node, change);
         }

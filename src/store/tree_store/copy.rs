@@ -4,10 +4,10 @@ use super::super::{CopySource, CopyTarget, StoreError, StoreSnapshot, chunk, key
 use super::flush::Shared;
 use super::read::{Snapshot, StoreReader};
 use super::{Staged, StoreWriter, damaged, damaged_record, load};
-use crate::store::due::damaged_entry;
 use crate::base::{Fault, FileId, JournalKind, Ordinal, Seq};
 use crate::format::chunk::{Chunk, Content, CopyBegin, Definitions, Progress, Want, WantFrom};
 use crate::format::dptr::{Dptr, DptrKind};
+use crate::store::due::damaged_entry;
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -88,9 +88,12 @@ impl StoreWriter {
             let mut after = Bytes::new();
             loop {
                 self.make_room()?;
-                let found = Snapshot::newest(&self.shared).scan(table.0, table.1, Some(&after), STEP, false)?;
-                let staged: Vec<_> =
-                    found.iter().map(|(id, _)| Staged { table, id: id.as_ref().into(), value: None }).collect();
+                let found =
+                    Snapshot::newest(&self.shared).scan(table.0, table.1, Some(&after), STEP, false)?;
+                let staged: Vec<_> = found
+                    .iter()
+                    .map(|(id, _)| Staged { table, id: id.as_ref().into(), value: None })
+                    .collect();
                 self.commit(&staged);
                 match found.last() {
                     Some((id, _)) if found.len() == STEP => after = id.clone(),
@@ -187,7 +190,8 @@ impl CopyTarget for StoreWriter {
         self.ready()?;
         let info = self.state.namespace.file(chunk.file).filter(|info| info.replicated);
         let known = info.map(|info| (info.dptr.kind, info.dptr.generation));
-        if let (Content::Blocks { offset, len, runs }, Some((DptrKind::Blocks, _))) = (&chunk.content, known) {
+        if let (Content::Blocks { offset, len, runs }, Some((DptrKind::Blocks, _))) = (&chunk.content, known)
+        {
             self.volumes.set_range(chunk.file, *offset, *len, runs).inspect_err(|_| {
                 if let Some(fault) = self.volumes.failed_sync() {
                     self.failed = Some(fault.at_sync());
