@@ -1,7 +1,8 @@
 //! Numbers that others follow: every decoder that reads one refuses those above the limit, by name.
 
 use super::batch::BatchHeader;
-use super::control::{Control, EpochMark, PeerRecord, Role};
+use super::chunk::{Chunk, Content, CopyBegin, Definitions, Next, Progress, Want, WantFrom};
+use super::control::{Control, EpochMark, Origin, PeerRecord, Role};
 use super::dptr::{Dptr, DptrKind, FileState, Flags};
 use super::entry::{Entry, EntryKind, EpochStart};
 use super::frame::{Ack, Begin, FrameFields, FrameHeader, FrameKind, Hello, encode_header};
@@ -9,6 +10,7 @@ use super::segment::SegmentHeader;
 use super::{DecodeError, PairId};
 use crate::base::limits::NUMBER_MAX;
 use crate::base::{Chain, Epoch, FileId, JournalKind, Ordinal, Position, SegmentIndex, Seq};
+use bytes::Bytes;
 
 /// Encodes something with this number in one of its fields, and reads it back.
 type Trip = fn(u64) -> Result<(), DecodeError>;
@@ -94,6 +96,36 @@ fn entry(file: u64) -> Result<(), DecodeError> {
     Entry::decode(&[&entry.header()[..], b"12"].concat()).map(drop)
 }
 
+fn origin(at: Position, first_segment: u64) -> Result<(), DecodeError> {
+    let origin = Origin { at, first_segment: SegmentIndex(first_segment) };
+    Control::decode(&Control { origin, ..Control::new(Role::Standby, PairId([1; 16])) }.encode()).map(drop)
+}
+
+fn begin(origin: Position, table: Vec<EpochMark>, id: u64) -> Result<(), DecodeError> {
+    let namespace = Definitions { meta: Bytes::new(), records: vec![(FileId(id), Bytes::new())] };
+    CopyBegin::decode(&CopyBegin { origin, table, namespace }.encode().unwrap().into()).map(drop)
+}
+
+fn progress(until: u64, next: Next) -> Result<(), DecodeError> {
+    let progress = Progress { until: Seq(until), next, ..Progress::at(at(1, 1)) };
+    Progress::decode(&progress.encode().into()).map(drop)
+}
+
+fn want(file: u64, from: WantFrom) -> Result<(), DecodeError> {
+    Want::decode(&Want { id: 1, file: FileId(file), from, most: 4096 }.encode().into()).map(drop)
+}
+
+fn chunk(file: u64, at: u64, until: u64) -> Result<(), DecodeError> {
+    let (file, at, until) = (FileId(file), Seq(at), Seq(until));
+    Chunk::decode(&Chunk { id: 1, file, at, until, content: Content::Gone, ends: true }.encode().into())
+        .map(drop)
+}
+
+fn blocks(offset: u64, len: u64, runs: Vec<(u64, Bytes)>) -> Result<(), DecodeError> {
+    let (file, at, content) = (FileId(1), Seq(1), Content::Blocks { offset, len, runs });
+    Chunk::decode(&Chunk { id: 1, file, at, until: at, content, ends: true }.encode().into()).map(drop)
+}
+
 /// Every field that is read as such a number, by the name that a refusal tells.
 const FIELDS: &[(&str, Trip)] = &[
     ("batch epoch", |n| batch(16, n)),
@@ -122,6 +154,26 @@ const FIELDS: &[(&str, Trip)] = &[
     ("applied entry of a hello", |n| hello(|hello| hello.applied = Seq(n))),
     ("entry known to be here", |n| hello(|hello| hello.known = Seq(n))),
     ("entry relied on", |n| hello(|hello| hello.relied_on = Seq(n))),
+    ("epoch of the origin", |n| origin(at(n, 1), 1)),
+    ("entry of the origin", |n| origin(at(1, n), 1)),
+    ("first segment", |n| origin(at(1, 1), n)),
+    ("epoch of a copy's origin", |n| begin(at(n, 1), Vec::new(), 1)),
+    ("entry of a copy's origin", |n| begin(at(1, n), Vec::new(), 1)),
+    ("epoch in the table", |n| begin(at(1, 1), mark(n, 1), 1)),
+    ("first entry of an epoch", |n| begin(at(1, 1), mark(1, n), 1)),
+    ("id of a definition", |n| begin(at(1, 1), Vec::new(), n)),
+    ("end of a copy", |n| progress(n, Next::Nothing)),
+    ("file of a copy", |n| progress(1, Next::Items(FileId(n), Bytes::new()))),
+    ("file of a copy", |n| progress(1, Next::Blocks(FileId(n), 0))),
+    ("offset of a copy", |n| progress(1, Next::Blocks(FileId(1), n))),
+    ("file of a want", |n| want(n, WantFrom::Items(Bytes::new()))),
+    ("offset of a want", |n| want(1, WantFrom::Blocks(n))),
+    ("file of a chunk", |n| chunk(n, 1, 1)),
+    ("position of a chunk", |n| chunk(1, n, NUMBER_MAX)),
+    ("end of a chunk", |n| chunk(1, 1, n)),
+    ("offset of a chunk", |n| blocks(n, 8, Vec::new())),
+    ("length of a chunk", |n| blocks(0, n, Vec::new())),
+    ("offset of a run", |n| blocks(NUMBER_MAX, NUMBER_MAX, vec![(n, Bytes::from_static(b"1"))])),
     ("epoch of a frame", |n| frame(n, 1)),
     ("durable head of a frame", |n| frame(1, n)),
     ("entry of an ack", |n| ack(n, 1, 1)),
@@ -144,12 +196,13 @@ fn a_number_that_nothing_can_follow_is_refused_by_name_in_every_field_of_every_d
 
 /// Fields of eight bytes that are no such numbers: checksums, times, sizes, what is compared and never counted on.
 const OTHERS: &[(&str, usize)] =
-    &[("batch", 2), ("control", 1), ("dptr", 1), ("entry", 2), ("frame", 5), ("segment", 2)];
+    &[("batch", 2), ("chunk", 3), ("control", 2), ("dptr", 1), ("entry", 2), ("frame", 5), ("segment", 2)];
 
 #[test]
 fn every_decoder_that_reads_such_a_number_is_among_them() {
     let sources = [
         ("batch", include_str!("batch.rs")),
+        ("chunk", include_str!("chunk.rs")),
         ("control", include_str!("control.rs")),
         ("dptr", include_str!("dptr.rs")),
         ("entry", include_str!("entry.rs")),

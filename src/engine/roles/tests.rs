@@ -195,6 +195,12 @@ fn every_transition_of_the_table_is_one_that_happens_and_no_other_does() {
     }
     let (diverged, _) = happens(&mut with_an_entry_of_its_own(), Cause::DiskDone);
     seen.push((Stage::SteppingDown, diverged));
+    let mut node = Node::at(Stage::Standby, Role::Standby);
+    for change in [Roles::becomes_incomplete, Roles::becomes_whole] {
+        let from = node.engine.core.roles.stage();
+        change(&mut node.engine.core.roles);
+        seen.push((from, node.engine.core.roles.stage()));
+    }
     for (from, to, cause) in stage::TRANSITIONS {
         assert!(seen.contains(&(from, to)), "{from:?} to {to:?} ({cause}) never happens");
     }
