@@ -124,7 +124,7 @@ fn a_primary_that_was_set_back_is_not_started_alone_by_mistake() {
 
 #[test]
 fn a_standby_whose_claim_was_dropped_at_the_quota_and_its_primary_know_of_the_gap() {
-    let plan = Plan::quick().segments("64K").config("checkpoint_ms = 100");
+    let plan = Plan::quick().segments("64K").config("checkpoint_ms = 100").config("full_sync = \"ask\"");
     let mut pair = Pair::start(&plan.config("journal_quota_bytes = \"256K\""));
     let first = Shape { most: 20, ..Shape::default() };
     Load::start(&pair.a.door, first).run_to_the_end();

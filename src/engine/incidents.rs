@@ -88,7 +88,7 @@ matters! {
     PeerStuck "peer-stuck" Warning ["peer-moves"]
         "look at the peer's disk and at the network; see `hot-backup status` there";
     PeerDropped "peer-dropped" Critical []
-        "the peer needs a full copy; give the journal a larger quota if that shall not happen again";
+        "the peer is given a copy of everything when it is back; a larger quota of the journal prevents that";
     PeerRefused "peer-refused" Warning []
         "see whether both nodes are of one pair (`hot-backup identity`, `hot-backup trust`)";
     RefusedByPeer "refused-by-peer" Warning []
@@ -100,7 +100,7 @@ matters! {
     PeerTwice "peer-twice" Critical []
         "stop the copy of the peer's directory that is served at the other address";
     NeedsFullSync "needs-full-sync" Critical []
-        "set the peer up anew: it cannot catch up from this journal";
+        "run `hot-backup resync` on the primary; a peer of an older version that takes no copy is upgraded first";
     HistoryDiffers "history-differs" Critical []
         "stop the node that holds the wrong history and set it up anew";
     StateSetBack "state-set-back" Critical []

@@ -36,7 +36,7 @@ impl World {
         self.input(n, event);
     }
 
-    /// A chunk holds exactly what the node's history makes of its range (C2).
+    /// A chunk holds exactly what the node's history makes of its range (I-44).
     fn check_range(&mut self, n: usize, chunk: &Chunk) {
         match &chunk.content {
             Content::Gone => {}
@@ -52,7 +52,7 @@ impl World {
                         chunk.file,
                         wanted.len()
                     );
-                    self.check.fail("C2", text);
+                    self.check.fail("I-44", text);
                 }
             }
             Content::Blocks { offset, len, runs } => {
@@ -66,7 +66,7 @@ impl World {
                 }
                 if found != bytes.as_ref() {
                     self.check.fail(
-                        "C2",
+                        "I-44",
                         format!("node {n} gives other blocks of file {} than it has", chunk.file),
                     );
                 }
@@ -105,7 +105,7 @@ impl World {
         let applied = self.nodes[n].store.applied()[0];
         if chunk.at != applied {
             let text = format!("node {n} takes a chunk that belongs behind entry {} at {applied}", chunk.at);
-            self.check.fail("C1", text);
+            self.check.fail("I-43", text);
             return None;
         }
         let lost = chunk.content.bytes() > 0 && self.options.mutation == Some(Mutation::LoseChunk);

@@ -1,18 +1,18 @@
 //! The store in memory: the model that the store on disk is tested against, and the simulator's disk of items.
 
+mod copy;
+
 #[cfg(test)]
 use super::Tried;
 use super::due::{batches_due, damaged_entry};
 use super::memory_volumes::MemoryVolumes;
 use super::namespace::{FileInfo, Namespace};
 use super::volumes::{BadPlace, Check, Plan, RecoveryPoints, Unsettled, Wrong};
-use super::{
-    CopySource, CopyTarget, Fits, SlowSync, StoreError, StoreRead, StoreSnapshot, StoreWrite, chunk,
-};
+use super::{Fits, SlowSync, StoreError, StoreRead, StoreSnapshot, StoreWrite};
 use crate::base::limits::BLOCK_U64;
 use crate::base::{FileId, JournalKind, Ordinal, Seq};
 use crate::format::batch::Batch;
-use crate::format::chunk::{Chunk, Content, CopyBegin, Definitions, Progress, Want, WantFrom};
+use crate::format::chunk::Progress;
 use crate::format::dptr::{DptrKind, FileState};
 use crate::format::entry::{Entry, EntryKind};
 use bytes::Bytes;
@@ -356,22 +356,6 @@ impl Inner {
         Undo { commit, applied, dirty_from, copied, namespace: None, changes: Vec::new() }
     }
 
-    fn take_items(&mut self, file: FileId, chunk: &Chunk, step: &mut Undo) {
-        let Content::Items { after, through, items } = &chunk.content else { return };
-        let Some(info) = self.namespace.file(file) else { return };
-        let key = (file, info.dptr.generation);
-        let table = self.tables.entry(key).or_default();
-        let until = if chunk.ends { Bound::Unbounded } else { Bound::Included(&through[..]) };
-        let from = if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(&after[..]) };
-        let there: Vec<Bytes> =
-            table.items.range::<[u8], _>((from, until)).map(|(id, _)| id.clone()).collect();
-        let gone = there.into_iter().map(|id| (id, None));
-        for (id, value) in gone.chain(items.iter().map(|(id, value)| (id.clone(), Some(value.clone())))) {
-            let old = table.set(id.clone(), value);
-            step.changes.push(UndoChange::Item(key, id, old));
-        }
-    }
-
     fn apply_batch(&mut self, journal: JournalKind, batch: &Batch) -> Result<(), StoreError> {
         let mut step = self.step(Commit::Batch);
         let mut result = Ok(());
@@ -606,76 +590,6 @@ impl StoreWrite for MemoryStore {
     }
 }
 
-impl CopyTarget for MemoryStore {
-    fn begin_copy(&mut self, begin: &CopyBegin) -> Result<(), StoreError> {
-        let inner = &mut *self.inner.borrow_mut();
-        let mut step = inner.step(Commit::Begin);
-        step.namespace = Some(Rc::clone(&inner.namespace));
-        let volumes: Vec<FileId> =
-            inner.namespace.files().filter(|(_, info)| info.replicated).map(|(id, _)| id).collect();
-        inner.volumes.apply(&Plan::of_emptied(volumes), |_| true);
-        let out = Rc::make_mut(&mut inner.namespace).adopt(&begin.namespace).map_err(damaged_entry)?;
-        for key in out.dropped {
-            if let Some(table) = inner.tables.remove(&key) {
-                step.changes.push(UndoChange::Table(key, table));
-            }
-        }
-        inner.applied[0] = begin.origin.seq;
-        inner.recovery_points.restarted(JournalKind::Replicated, begin.origin.seq);
-        inner.dirty_from = inner.recovery_points.dirty_from();
-        inner.copied = Some(Progress::at(begin.origin));
-        (inner.copied_blocks, inner.copied_begun) = (None, None);
-        inner.undo.push(step);
-        Ok(())
-    }
-
-    fn take_chunk(&mut self, chunk: &Chunk, progress: &Progress) -> Result<(), StoreError> {
-        let inner = &mut *self.inner.borrow_mut();
-        if let Content::Blocks { offset, len, runs } = &chunk.content
-            && inner.namespace.file(chunk.file).is_some()
-        {
-            inner.volumes.apply(&Plan::of_range(chunk.file, *offset, *len, runs), |_| true);
-        }
-        if matches!(chunk.content, Content::Blocks { .. }) || inner.copied_blocks.is_some() {
-            inner.copied_blocks = Some(progress.clone());
-            return Ok(());
-        }
-        let mut step = inner.step(Commit::Chunk);
-        inner.take_items(chunk.file, chunk, &mut step);
-        inner.copied = Some(progress.clone());
-        inner.undo.push(step);
-        Ok(())
-    }
-}
-
-impl CopySource for MemoryStore {
-    fn definitions(&self) -> Result<(Seq, Definitions), StoreError> {
-        let inner = self.inner.borrow();
-        Ok((inner.applied[0], inner.namespace.definitions()))
-    }
-
-    fn range(&self, want: &Want) -> Result<Chunk, StoreError> {
-        let inner = self.inner.borrow();
-        let at = inner.applied[0];
-        let gone = Chunk { id: want.id, file: want.file, at, until: at, content: Content::Gone, ends: true };
-        let Some(info) = inner.namespace.file(want.file).filter(|info| info.replicated) else {
-            return Ok(gone);
-        };
-        match (&want.from, info.dptr.kind) {
-            (WantFrom::Items(after), DptrKind::Records) => {
-                let generation = info.dptr.generation;
-                let ids = |after: &[u8], limit| self.scan(want.file, generation, Some(after), limit, true);
-                Ok(chunk::of_items(gone, after, want.most, ids)?)
-            }
-            (WantFrom::Blocks(offset), DptrKind::Blocks) => {
-                let len = chunk::blocks_of(*offset, want.most, info.dptr.blocks);
-                let bytes = inner.volumes.read(want.file, *offset, usize::try_from(len).unwrap_or(0));
-                Ok(chunk::of_blocks(gone, *offset, bytes.into(), info.dptr.blocks))
-            }
-            _ => Ok(gone),
-        }
-    }
-}
 fn dptr_hash(info: &FileInfo) -> u64 {
     let dptr = &info.dptr;
     let kind = match dptr.kind {

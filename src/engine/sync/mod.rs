@@ -18,7 +18,7 @@
 //! and was right there; every later entry was applied in order. Blocks may be newer than their chunk's position, and are right
 //! once everything up to the chunk's end is applied, because an entry says what blocks hold, not how they change.
 //!
-//! - Invariant: no batch beyond a chunk's position is sent before the chunk (C1).
+//! - Invariant: no batch beyond a chunk's position is sent before the chunk (I-43).
 //! - Invariant: what an incomplete node acknowledges keeps nobody's promise; it never serves and takes nothing over.
 //! - Invariant: a node is incomplete in its control file before anything of what it had is changed, and until everything
 //!   up to the highest end of a chunk is durable in its store.
