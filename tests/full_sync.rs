@@ -53,7 +53,7 @@ fn a_copy_that_is_cut_off_goes_on_where_it_was_whoever_dies_and_serves_nobody_be
         pair.b.incident("copying");
         let dry = pair.b.verb(&["takeover", "--dry-run"]);
         let said = String::from_utf8_lossy(&dry.stderr).into_owned();
-        assert!(said.contains("not whole") || pair.b.state() == "standby", "{said}");
+        assert!(said.contains("not whole") || pair.b.state() == "standby", "{said}\n{}", pair.b.log());
         if round % 2 == 0 {
             pair.b.kill();
             pair.b.start();

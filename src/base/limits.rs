@@ -407,6 +407,9 @@ pub const PURGE_STEP: usize = 1024;
 pub const FREED_KEPT: usize = 32 << 20;
 /// Of it, the largest piece: room for one read of the journal (bytes).
 pub const FREED_KEPT_EACH: usize = 2 << 20;
+/// A start waits so long for an address that somebody listens on (milliseconds): a process that was killed holds it for a
+/// moment after its end.
+pub const LISTEN_AGAIN_MS: u64 = 2_000;
 /// From the wish to stop to the end of the loop at most (milliseconds).
 pub const STOP_MS: u64 = 10_000;
 /// After the engine stopped, answers still on their way may take this long (milliseconds).

@@ -5,7 +5,7 @@ use super::config::{Config, DoorAddress};
 use super::core::{Door, Listener};
 use super::layout::Layout;
 use crate::base::Rank;
-use crate::base::limits::ACCEPT_BACKLOG;
+use crate::base::limits::{ACCEPT_BACKLOG, LISTEN_AGAIN_MS};
 use crate::base::plainly;
 use crate::engine::Tls;
 use nix::sys::socket::{
@@ -21,6 +21,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Why a listening socket could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +98,7 @@ impl Listeners {
             };
             ListenError { place: address.to_string(), whom, error, next }
         };
-        let socket = match TcpListener::bind(address) {
+        let socket = match when_free(|| TcpListener::bind(address)) {
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
                 tracing::warn!(
                     "{address} ({whom}) is not an address of this machine yet: nobody reaches the node there before \
@@ -149,7 +150,7 @@ impl Listeners {
             };
             ListenError { place: place.clone(), whom, error, next }
         };
-        remove_stale(&path).map_err(failed)?;
+        when_free(|| remove_stale(&path)).map_err(failed)?;
         let socket = UnixListener::bind(&path).map_err(failed)?;
         self.files.push(SocketFile::of(&path).map_err(failed)?);
         std::fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(failed)?;
@@ -184,6 +185,20 @@ impl Drop for SocketFile {
         if ours {
             // What stays is removed at the next start.
             let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Takes an address, and tries again for [`LISTEN_AGAIN_MS`] while somebody listens there: the kernel lets go of what the
+/// ring of a killed process held a moment after that process is gone.
+fn when_free<T>(mut bind: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let until = Instant::now() + Duration::from_millis(LISTEN_AGAIN_MS);
+    loop {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            other => return other,
         }
     }
 }
@@ -255,6 +270,18 @@ mod tests {
             let second = Listeners::default().tcp(bound, "resp", Door::Link).unwrap_err();
             assert_eq!(second.error.kind(), io::ErrorKind::AddrInUse);
         }
+    }
+
+    #[test]
+    fn an_address_that_a_killed_process_holds_for_a_moment_is_waited_for() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let freed = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(taken);
+        });
+        Listeners::default().tcp(address, "resp", Door::Link).expect("it is free soon");
+        freed.join().unwrap();
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::disk::{Death, Exact};
 use super::options::{Options, Streams};
 use super::world::World;
 use crate::base::{AckLevel, JournalKind};
-use crate::engine::PeerLoss;
+use crate::engine::{FullSync, PeerLoss};
 
 /// Subsets of one write that are all tried; of more, so many are drawn.
 const SUBSETS_MAX: u64 = 1 << 10;
@@ -95,7 +95,11 @@ impl Small {
 
     /// A new pair, set up, whose operator does not think that all is over when the updates have ended.
     pub(super) fn in_trouble(updates: usize) -> Self {
-        Self::of(Options { ops: usize::MAX, think_us: 1 << 50, ..options(false) }, updates, false)
+        Self::of(
+            Options { ops: usize::MAX, think_us: 1 << 50, full_sync: FullSync::Ask, ..options(false) },
+            updates,
+            false,
+        )
     }
 
     /// A new pair, set up, whose nodes speak so often, and give up a silent link after so long (milliseconds).

@@ -1,7 +1,7 @@
 //! One seed, expanded into what a run is made of: which faults exist in it at all, and how often they come.
 
 use crate::base::{AckLevel, Prng};
-use crate::engine::PeerLoss;
+use crate::engine::{FullSync, PeerLoss};
 
 /// Something bad (or just unusual) that is done to the pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,6 +215,8 @@ pub struct Options {
     pub mutation: Option<Mutation>,
     /// Node 1 does not exist.
     pub solo: bool,
+    /// What becomes of a peer that the journal does not reach any more.
+    pub full_sync: FullSync,
     /// There is a volume, and clients of it.
     pub volumes: bool,
     /// A copy of the primary's directory is served elsewhere, and calls whenever trouble comes.
@@ -267,6 +269,7 @@ impl Options {
             corrupt_one_in: if fault_free { 0 } else { pick(&mut prng, &[0, 0, 0, 200]) },
             value_max: pick(&mut prng, &[40, 40, 2_000, 9_000]),
             mutation: None,
+            full_sync: FullSync::Auto,
             solo: false,
             volumes: seed.is_multiple_of(3),
             copies: seed.is_multiple_of(5),

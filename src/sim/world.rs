@@ -409,6 +409,7 @@ impl World {
             checkpoint_bytes: o.checkpoint_bytes,
             peer_host: "peer".to_owned(),
             peer_port: 2000,
+            full_sync: o.full_sync,
             chunk_bytes: 16 << (o.seed % 11),
             seed: o.seed ^ n as u64 ^ self.nodes[n].life << 8,
             ..EngineConfig::default()

@@ -55,6 +55,8 @@ impl Checker {
                 // What was visible at a peer that died since is still on its disk.
                 let shown = level != AckLevel::Applied || peer.applied >= place.seq;
                 held = if shown { level } else { AckLevel::Durable };
+            } else if incomplete && self.said(1 - node, place).is_some() {
+                // The peer had it, and left it for the copy that it is given: that was told when the copy began.
             } else if self.excused(node, place.seq) {
                 let (first, last) = self.nodes[node].alone.unwrap_or((place, place));
                 let (first, last) = (
