@@ -69,7 +69,7 @@ fn tier_volume_files_of_a_thousand_volumes_are_written_with_few_descriptors() {
     let mut node =
         Node::alone(dir.path().join("node"), &Plan::quick().segments("16M").config("checkpoint_ms = 600000"));
     serves_volumes_at(&node, at);
-    node.through = ["prlimit", "--nofile=800:800"].map(str::to_owned).to_vec();
+    node.through = ["prlimit", "--nofile=1024:1024"].map(str::to_owned).to_vec();
     node.start_alone();
     node.done(&["account", "create", "app"]);
     let patience = Duration::from_secs(30);

@@ -287,8 +287,8 @@ impl<S: StoreRead> Core<S> {
             self.resync.take_back();
         }
         self.room.want_after(fault);
-        if fault == Fault::NoSpace && self.has_claim() {
-            // Room can be made, which is told.
+        if fault == Fault::NoSpace && self.has_claim() && self.checkpoint.failed().is_none() {
+            // Room can be made, which is told. It cannot while checkpoints fail: the store needs the journal then.
             return;
         }
         let text = format!("applying the {} journal to the store: {fault}", journal.name());
