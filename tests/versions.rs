@@ -77,7 +77,7 @@ fn a_node_of_an_older_program_and_one_of_this_make_a_pair_until_both_are_upgrade
         upgraded.program.clone_from(&old);
         upgraded.start();
         assert_eq!(upgraded.ended().code(), Some(2));
-        assert!(upgraded.log().contains("control file version: expected 1, found 2"), "{}", upgraded.log());
+        assert!(upgraded.log().contains("control file version: expected 1, found 3"), "{}", upgraded.log());
     }
 }
 
