@@ -34,6 +34,11 @@ fn state(status: &Value) -> [&Value; 6] {
     ]
 }
 
+/// The last segment and the one made ahead are left: nothing is let go by itself any more.
+fn let_go(status: &Value) -> bool {
+    status["journal"]["oldest_seq"].as_u64() > Some(1) && status["journal"]["segments"] == 2
+}
+
 /// A node that is to refuse what a wrong peer says, and what it was like before.
 struct Refusing<'a> {
     node: &'a Node,
@@ -91,10 +96,6 @@ fn a_primary_that_is_called_refuses_what_cannot_be_and_serves_on() {
     load.goes_on(500);
     let told = load.finish();
     pair.converges();
-    // The last segment and the one made ahead are left: nothing is let go by itself any more.
-    let let_go = |s: &serde_json::Value| {
-        s["journal"]["oldest_seq"].as_u64() > Some(1) && s["journal"]["segments"] == 2
-    };
     pair.a.status("to have let go what both have", let_go);
     let mut a = Refusing::new(&pair.a);
     let epoch = a.before["epoch"].as_u64().unwrap();
@@ -133,6 +134,7 @@ fn a_standby_that_is_called_refuses_what_cannot_be_and_follows_its_primary_again
     pair.a.serves();
     pair.connected();
     pair.converges();
+    pair.b.status("to have let go what both have", let_go);
     pair.a.kill();
     pair.b.status("to be left", |status| status["peer"]["connected"] == false);
     let mut b = Refusing::new(&pair.b);
