@@ -9,18 +9,20 @@ use bytes::Bytes;
 const STEP: usize = 256;
 
 /// A chunk of the items behind `after`, of at most `most` bytes, but of one item at least. `scan` gives items in order behind
-/// an id, up to a number of them.
+/// an id, up to a number of them; it may end where they have so many bytes together, so that large ones are not held.
 pub(super) fn of_items(
     chunk: Chunk,
     after: &Bytes,
     most: u32,
-    scan: impl Fn(&[u8], usize) -> Result<Vec<(Bytes, Bytes)>, StoreError>,
+    scan: impl Fn(&[u8], usize, usize) -> Result<Vec<(Bytes, Bytes)>, StoreError>,
 ) -> Result<Chunk, StoreError> {
     let (mut items, mut bytes) = (Vec::new(), 0);
     let mut through = after.clone();
     loop {
-        let found = scan(&through, STEP)?;
-        let last = found.len() < STEP;
+        let room = (most as usize).saturating_sub(bytes).max(1);
+        let found = scan(&through, STEP, room)?;
+        let size: usize = found.iter().map(|(id, value)| id.len() + value.len()).sum();
+        let last = found.len() < STEP && size < room;
         for (id, value) in found {
             let len = id.len() + value.len();
             if bytes > 0 && bytes + len > most as usize {
@@ -87,8 +89,15 @@ mod tests {
         for most in [1, 100, 5000, 1 << 20] {
             let (mut found, mut after, mut count) = (Vec::new(), Bytes::new(), 0);
             loop {
-                let scan = |after: &[u8], limit: usize| {
-                    Ok(all.iter().filter(|(id, _)| id > after).take(limit).cloned().collect())
+                let scan = |after: &[u8], limit: usize, room: usize| {
+                    let mut size = 0;
+                    let behind = all.iter().filter(|(id, _)| id > after).take(limit);
+                    let fits = |(id, value): &&(Bytes, Bytes)| {
+                        let fits = size < room;
+                        size += id.len() + value.len();
+                        fits
+                    };
+                    Ok(behind.take_while(fits).cloned().collect())
                 };
                 let chunk = of_items(empty(), &after, most, scan).unwrap();
                 assert_eq!(Chunk::decode(&chunk.encode().into()).as_ref(), Ok(&chunk));

@@ -87,7 +87,7 @@ impl CopySource for MemoryStore {
         match (&want.from, info.dptr.kind) {
             (WantFrom::Items(after), DptrKind::Records) => {
                 let generation = info.dptr.generation;
-                let ids = |after: &[u8], limit| self.scan(want.file, generation, Some(after), limit, true);
+                let ids = |after: &[u8], limit, _| self.scan(want.file, generation, Some(after), limit, true);
                 Ok(chunk::of_items(gone, after, want.most, ids)?)
             }
             (WantFrom::Blocks(offset), DptrKind::Blocks) => {

@@ -6,15 +6,14 @@ use crate::format::Writer;
 use crate::format::chunk::Definitions;
 use crate::format::dptr::{Dptr, FileState};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Namespace {
     /// Everything, in the form in which a copy begins with it.
     #[must_use]
     pub fn definitions(&self) -> Definitions {
-        let ids: BTreeMap<FileId, ()> =
-            self.accounts.keys().chain(self.files.keys()).map(|id| (*id, ())).collect();
-        let records = ids.into_keys().filter_map(|id| Some((id, Bytes::from(self.record(id)?)))).collect();
+        let ids: BTreeSet<FileId> = self.accounts.keys().chain(self.files.keys()).copied().collect();
+        let records = ids.into_iter().filter_map(|id| Some((id, Bytes::from(self.record(id)?)))).collect();
         Definitions { meta: self.meta().into(), records }
     }
 

@@ -2,7 +2,7 @@
 
 use super::super::{CopySource, CopyTarget, StoreError, StoreSnapshot, chunk, keys};
 use super::flush::Shared;
-use super::read::{Snapshot, StoreReader};
+use super::read::{Limit, Snapshot, StoreReader};
 use super::{Staged, StoreWriter, damaged, damaged_record, load};
 use crate::base::{Fault, FileId, JournalKind, Ordinal, Seq};
 use crate::format::chunk::{Chunk, Content, CopyBegin, Definitions, Progress, Want, WantFrom};
@@ -54,8 +54,9 @@ impl CopySource for CopyReader {
         let dptr = Dptr::decode(&record).map_err(damaged_record)?;
         match (&want.from, dptr.kind) {
             (WantFrom::Items(after), DptrKind::Records) => {
+                let table = (want.file, dptr.generation);
                 let scan =
-                    |after: &[u8], limit| snapshot.scan(want.file, dptr.generation, Some(after), limit, true);
+                    |after: &[u8], items, bytes| snapshot.scan_bytes(table, after, Limit { items, bytes });
                 chunk::of_items(empty, after, want.most, scan)
             }
             (WantFrom::Blocks(offset), DptrKind::Blocks) => {
@@ -171,11 +172,9 @@ impl CopyTarget for StoreWriter {
             .filter(|(_, info)| info.replicated && info.dptr.kind == DptrKind::Blocks)
             .map(|(id, _)| id)
             .collect();
-        self.volumes.restart_at(JournalKind::Replicated, begin.origin.seq, replicated).inspect_err(|_| {
-            if let Some(fault) = self.volumes.failed_sync() {
-                self.failed = Some(fault.at_sync());
-            }
-        })?;
+        self.volumes
+            .restart_at(JournalKind::Replicated, begin.origin.seq, replicated)
+            .inspect_err(|_| self.heard_of_sync())?;
         if let Err(error) = self.stage_copy(begin) {
             self.take_back()?;
             return Err(error);
@@ -192,11 +191,7 @@ impl CopyTarget for StoreWriter {
         let known = info.map(|info| (info.dptr.kind, info.dptr.generation));
         if let (Content::Blocks { offset, len, runs }, Some((DptrKind::Blocks, _))) = (&chunk.content, known)
         {
-            self.volumes.set_range(chunk.file, *offset, *len, runs).inspect_err(|_| {
-                if let Some(fault) = self.volumes.failed_sync() {
-                    self.failed = Some(fault.at_sync());
-                }
-            })?;
+            self.volumes.set_range(chunk.file, *offset, *len, runs).inspect_err(|_| self.heard_of_sync())?;
         }
         // Blocks are durable after a sync only, and what comes behind them must not be told before they are.
         if matches!(chunk.content, Content::Blocks { .. }) || self.copied_blocks.taken.is_some() {

@@ -93,7 +93,7 @@ impl StoreSnapshot for Snapshot {
         let range = keys::range(file, generation, after);
         let stored = self.shared.tables.range(range, self.view.tables);
         let stored = stored.map(|found| found.map(|found| item_of(found, with_values)));
-        self.merge((file, generation), after, limit, with_values, stored)
+        self.merge((file, generation), after, Limit::of(limit), with_values, stored)
     }
 
     fn items_at_most(&self, file: FileId, generation: u32) -> u64 {
@@ -131,7 +131,7 @@ impl StoreSnapshot for Snapshot {
         let stored = self.shared.tables.try_range(&self.view.sources, how, &range, with_values);
         let item = |(key, value): (Vec<u8>, Bytes)| (Bytes::copy_from_slice(keys::id_of(&key)), value);
         let stored = stored.map(|found| found.map(item));
-        tried(self.merge((file, generation), after, limit, with_values, stored))
+        tried(self.merge((file, generation), after, Limit::of(limit), with_values, stored))
     }
 }
 
@@ -139,6 +139,37 @@ impl Snapshot {
     fn counted(&self) -> Counted<'_> {
         let memtables = self.memtables().collect();
         Counted { memtables, sources: &self.view.sources, tables: &self.shared.tables }
+    }
+}
+
+/// What a scan may give: so many items, and no further one once they have so many bytes together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
+    pub(super) items: usize,
+    pub(super) bytes: usize,
+}
+
+impl Limit {
+    fn of(items: usize) -> Self {
+        Self { items, bytes: usize::MAX }
+    }
+}
+
+/// What a scan has found, and the room that is left.
+struct Found {
+    items: Vec<(Bytes, Bytes)>,
+    room: Limit,
+}
+
+impl Found {
+    fn is_full(&self) -> bool {
+        self.room.items == 0 || self.room.bytes == 0
+    }
+
+    fn push(&mut self, item: (Bytes, Bytes)) {
+        self.room.items -= 1;
+        self.room.bytes = self.room.bytes.saturating_sub(item.0.len() + item.1.len());
+        self.items.push(item);
     }
 }
 
@@ -195,7 +226,20 @@ impl Snapshot {
             let (key, value) = found?;
             Ok((Bytes::copy_from_slice(&key), to_bytes(value)))
         });
-        self.merge(RECORDS, None, usize::MAX, true, stored)
+        self.merge(RECORDS, None, Limit::of(usize::MAX), true, stored)
+    }
+
+    /// Items behind `after` with their values, up to a number of them, and until they have so many bytes together.
+    pub(super) fn scan_bytes(
+        &self,
+        (file, generation): (FileId, u32),
+        after: &[u8],
+        limit: Limit,
+    ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        let range = keys::range(file, generation, Some(after));
+        let stored = self.shared.tables.range(range, self.view.tables);
+        let stored = stored.map(|found| found.map(|found| item_of(found, true)));
+        self.merge((file, generation), Some(after), limit, true, stored)
     }
 
     /// Up to `limit` items behind `after`: of each the newest content that a memtable has, or what is stored.
@@ -203,43 +247,47 @@ impl Snapshot {
         &self,
         table: (FileId, u32),
         after: Option<&[u8]>,
-        limit: usize,
+        limit: Limit,
         with_values: bool,
         stored: impl Iterator<Item = Result<(Bytes, Bytes), E>>,
     ) -> Result<Vec<(Bytes, Bytes)>, E> {
         let mut stored = stored.peekable();
-        let mut found = Vec::new();
+        let mut found = Found { items: Vec::new(), room: limit };
         let mut after = after.map(Bytes::copy_from_slice);
-        while found.len() < limit {
-            let step = limit.saturating_sub(found.len()).max(STEP);
+        while !found.is_full() {
+            let step = found.room.items.max(STEP);
             let part = self.in_memory(table, after.as_deref(), step, with_values);
             for (id, value) in part.items {
-                while found.len() < limit
+                while !found.is_full()
                     && let Some(next) =
                         stored.next_if(|next| next.as_ref().is_ok_and(|(other, _)| *other < id))
                 {
                     found.push(next?);
                 }
-                if found.len() == limit {
-                    return Ok(found);
+                if found.is_full() {
+                    return Ok(found.items);
                 }
                 if let Some(error) = stored.next_if(Result::is_err) {
                     error?;
                 }
                 let _ = stored.next_if(|next| next.as_ref().is_ok_and(|(other, _)| *other == id));
-                found.extend(value.map(|value| (id, value)));
+                if let Some(value) = value {
+                    found.push((id, value));
+                }
             }
             match part.until {
                 Some(until) => after = Some(until),
                 None => {
-                    for next in stored.take(limit - found.len()) {
+                    while !found.is_full()
+                        && let Some(next) = stored.next()
+                    {
                         found.push(next?);
                     }
-                    return Ok(found);
+                    return Ok(found.items);
                 }
             }
         }
-        Ok(found)
+        Ok(found.items)
     }
 
     /// The next items of all memtables behind `after`.

@@ -52,6 +52,27 @@ pub(super) fn put(file: FileId, id: &[u8], value: &[u8]) -> Owned {
     (EntryKind::Put, file, id.to_vec(), value.to_vec())
 }
 
+#[test]
+fn a_scan_for_a_copy_holds_few_large_items_wherever_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened = TreeStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
+    let (mut history, id) = with_orders(&mut opened);
+    let value = vec![7; 300_000];
+    for n in 0..20 {
+        if n == 10 {
+            opened.writer.checkpoint().unwrap();
+        }
+        let entry = put(id, format!("{n:02}").as_bytes(), &value);
+        opened.writer.apply(R, &[history.seal(R, &[entry])]).unwrap();
+    }
+    let snapshot = opened.reader.snapshot();
+    for (after, found) in [("", 4), ("07", 4), ("15", 4), ("17", 2), ("19", 0)] {
+        let limit = super::read::Limit { items: 256, bytes: 1 << 20 };
+        let items = snapshot.scan_bytes((id, 0), after.as_bytes(), limit).unwrap();
+        assert_eq!(items.len(), found, "behind {after:?}");
+    }
+}
+
 /// Every file below, with its size and the time of its last change.
 fn listing(dir: &Path) -> std::io::Result<Vec<(std::path::PathBuf, u64, std::time::SystemTime)>> {
     let mut all = Vec::new();
