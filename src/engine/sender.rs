@@ -175,6 +175,7 @@ impl<S: StoreRead> Core<S> {
             // All that it has applied is part of this history.
             return self.give_copy(&text, true);
         }
+        self.resync.not_needed();
         let Some(outbound) = &mut self.link.outbound else { return };
         outbound.session.admit();
         outbound.session.send(now, FrameKind::Begin, head, Begin { common }.encode().into());

@@ -73,6 +73,11 @@ impl Resync {
         taking.into_iter().chain(self.leaving.as_ref().and_then(Leaving::deadline)).min()
     }
 
+    /// The peer follows without a copy: the word of an operator who asked for one is not kept for another day.
+    pub(super) fn not_needed(&mut self) {
+        self.asked = false;
+    }
+
     /// Whether this node is about to leave its history for a copy.
     pub(super) fn is_leaving(&self) -> bool {
         self.leaving.is_some()
