@@ -84,6 +84,8 @@ struct Seen {
     /// The peer gets on, and does not have everything.
     busy: bool,
     acked: Ack,
+    /// The last entry of earlier epochs that is on the peer's disk: after a takeover that is what it served itself.
+    theirs: Seq,
     /// Age of the oldest that the peer does not have on disk (microseconds).
     lag_age: u64,
     /// The last entry on this node's disk.
@@ -244,7 +246,7 @@ impl AckPromise {
             self.level = Level::Lowered { after };
             return None;
         }
-        let after = self.confirmed(seen.acked).min(seen.durable);
+        let after = self.confirmed(seen.acked).max(seen.theirs).min(seen.durable);
         self.level = Level::Lowered { after };
         Some(Change::Lowered { after, waiting })
     }
@@ -303,6 +305,7 @@ impl<S: StoreRead> Core<S> {
             caught_up: self.link.caught_up() && !self.peer.is_incomplete(),
             busy: matches!(self.peer_state(), PeerState::Busy | PeerState::Lagging),
             acked: self.peer.confirmed(),
+            theirs: self.on_peers_disk_before_this_epoch(),
             lag_age: self.peer.lag_age(self.now.mono),
             durable: self.replicated().pace().durable,
         };
@@ -313,6 +316,13 @@ impl<S: StoreRead> Core<S> {
             }
             None => {}
         }
+    }
+
+    fn on_peers_disk_before_this_epoch(&self) -> Seq {
+        let Some(epoch) = self.control.table().last().filter(|_| !self.peer.is_incomplete()) else {
+            return Seq(0);
+        };
+        self.peer.on_disk().min(Seq(epoch.first_seq.0.saturating_sub(1)))
     }
 
     fn tell_lowered(&mut self, after: Seq, waiting: Option<(Mono, Seq)>) {
@@ -410,6 +420,7 @@ mod tests {
             caught_up: false,
             busy: true,
             acked: ack(15, 12, 10),
+            theirs: Seq(0),
             lag_age: 3_600_000_000,
             durable: Seq(20),
         }
@@ -473,6 +484,17 @@ mod tests {
             assert_eq!(change, Some(Change::Lowered { after: Seq(after), waiting: None }), "{level:?}");
             assert_eq!(promise.look(&away(GRACE + 1)), None, "it is told once");
             assert_eq!(promise.lost_deadline(away(0).grace, None), None, "nothing is left to wait for");
+        }
+    }
+
+    #[test]
+    fn what_the_peer_had_on_its_disk_when_it_served_itself_was_not_answered_without_it() {
+        for (theirs, after) in [(0, 12), (11, 12), (17, 17), (30, 20)] {
+            let mut promise = promising(AckLevel::Durable);
+            let away = |ms| Seen { theirs: Seq(theirs), ..away(ms) };
+            promise.look(&away(0));
+            let change = promise.look(&away(GRACE));
+            assert_eq!(change, Some(Change::Lowered { after: Seq(after), waiting: None }), "{theirs}");
         }
     }
 

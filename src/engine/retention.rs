@@ -232,10 +232,8 @@ impl<S: StoreRead> Core<S> {
             }
         }
         let Some(oldest) = self.journals[0].drop_oldest(kept) else { return false };
-        let peer = self.peer.record();
         // What it has in memory it may still lose: only what it ever said to be on its disk counts.
-        let on_peers_disk = self.peer.retained().max(peer.holds.min(peer.on_disk));
-        if !self.is_primary() || on_peers_disk >= Seq(oldest.0 - 1) {
+        if !self.is_primary() || self.peer.on_disk() >= Seq(oldest.0 - 1) {
             return true;
         }
         self.peer.set_apart();

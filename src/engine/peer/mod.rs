@@ -106,6 +106,11 @@ impl Peer {
         if self.incomplete { Ack::default() } else { self.acked }
     }
 
+    /// The last entry that it ever said to be on its disk, as far as that is still so.
+    pub(super) fn on_disk(&self) -> Seq {
+        self.retained.max(self.record.holds.min(self.record.on_disk))
+    }
+
     /// Host and port that Redis clients of this node are shown.
     pub(super) fn door_shown(&self, host: &str) -> Option<(String, u16)> {
         self.door.and_then(|told| door::shown(told, host))
