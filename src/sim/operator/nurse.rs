@@ -7,6 +7,7 @@ use crate::base::AckLevel;
 use crate::engine::PeerLoss;
 use crate::engine::admin::{AdminRequest, Status};
 use crate::format::control::Role;
+use crate::format::dptr::FileState;
 
 impl World {
     /// After the last trouble: what an operator would do, until the pair is whole; then one more update.
@@ -122,7 +123,7 @@ impl World {
                 let there = &self.check.nodes[other].journals[0];
                 let lag = self.operator.status[serving].as_ref().map_or(1, |s| s.peer.lag_entries);
                 let equal = there.tip() == tip && there.applied == tip.seq && lag == 0 && self.settled(other);
-                equal.then_some(serving)
+                (equal && !self.copies(serving)).then_some(serving)
             }
             _ => None,
         }
@@ -132,6 +133,12 @@ impl World {
     fn settled(&self, n: usize) -> bool {
         let journals = &self.check.nodes[n].journals;
         journals.iter().all(|j| j.applied == j.tip().seq && j.pending.is_empty())
+    }
+
+    /// Whether a file is on its way into the replicated journal: what failed for rot is tried again after a while.
+    fn copies(&self, n: usize) -> bool {
+        let ns = self.nodes[n].store.namespace();
+        ns.files().any(|(_, info)| info.replicated && info.dptr.state == FileState::Copying)
     }
 
     fn why_not(&self) -> String {
