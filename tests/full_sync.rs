@@ -77,23 +77,60 @@ fn where_an_operator_is_to_be_asked_nothing_is_copied_before_the_word() {
     takes_over_with_all(&mut pair, &told);
 }
 
-#[test]
-fn a_new_machine_with_an_empty_directory_becomes_the_standby_at_any_age_of_the_pair() {
-    let (mut pair, told) = left_behind(&plan());
-    // Its place is taken by a directory in which nothing was ever served, at the same addresses, with keys of its own.
-    let config = std::fs::read_to_string(pair.b.dir.join("config.toml")).unwrap();
+/// A new machine in the place of `lost`, at the same addresses, with keys of its own; `stays` is the other one.
+fn in_place_of(lost: &Node, stays: &Node, plan: &Plan) -> Node {
+    let config = std::fs::read_to_string(lost.dir.join("config.toml")).unwrap();
     let address = |key: &str| {
         let line = config.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap();
         line.split('"').nth(1).unwrap().parse().unwrap()
     };
-    let (link, peer, resp) = (address("link_listen"), address("peer"), address("resp"));
-    std::fs::remove_dir_all(&pair.b.dir).unwrap();
-    pair.b = Node::init(pair.b.dir.clone(), ("b", "standby"), (link, peer, Some(resp)), &plan());
-    pair.b.trusts(&pair.a);
-    pair.a.trusts(&pair.b);
+    let addresses = (address("link_listen"), address("peer"), Some(address("resp")));
+    let new = Node::init(lost.dir.with_extension("new"), ("c", "standby"), addresses, plan);
+    new.done(&["trust", "--replace", stays.done(&["identity"]).trim()]);
+    stays.done(&["trust", "--replace", new.done(&["identity"]).trim()]);
+    new
+}
+
+#[test]
+fn a_new_machine_takes_the_lost_standbys_place_at_any_age_of_the_pair() {
+    let (mut pair, told) = left_behind(&plan());
+    pair.b = in_place_of(&pair.b, &pair.a, &plan());
     pair.b.start();
     pair.b.incident("whole");
     takes_over_with_all(&mut pair, &told);
+}
+
+#[test]
+fn a_new_machine_takes_the_lost_primarys_place_and_takes_over_and_the_lost_one_is_known_to_nobody() {
+    // The journal reaches back to the first entry: what the new machine is given is a copy all the same.
+    let plan = Plan::quick().config("checkpoint_ms = 100");
+    let mut pair = Pair::start(&plan);
+    let told = Load::start(&pair.a.door, Shape { most: 100, ..Shape::default() }).run_to_the_end();
+    pair.converges();
+    pair.a.kill();
+    pair.b.json_when_up(&["takeover", "--peer-is-down"]);
+    audit(&pair.b.door, &told).is_complete();
+    let more = Load::start(&pair.b.door, Shape { first: 10, most: 100, ..Shape::default() }).run_to_the_end();
+    let new = in_place_of(&pair.a, &pair.b, &plan);
+    let mut lost = std::mem::replace(&mut pair.a, pair.b);
+    pair.b = new;
+    pair.b.start();
+    pair.b.incident("whole");
+    takes_over_with_all(&mut pair, &told);
+    audit(&pair.b.door, &more).is_complete();
+    // The machine that was lost is found again, and started: neither node listens to it.
+    pair.a.start();
+    pair.a.status("to be the standby", |status| status["state"] == "standby");
+    let [own_link] = loopback_addresses();
+    let config = std::fs::read_to_string(lost.dir.join("config.toml")).unwrap();
+    let was = config.lines().find(|line| line.starts_with("link_listen = ")).unwrap();
+    let doors = config.lines().find(|line| line.starts_with("resp = ")).unwrap();
+    let moved = config.replace(was, &format!("link_listen = \"{own_link}\"")).replace(doors, "");
+    std::fs::write(lost.dir.join("config.toml"), moved).unwrap();
+    lost.start();
+    pair.a.incident("link-refused");
+    assert_eq!(lost.state(), "asking-peer");
+    pair.converges();
 }
 
 #[test]

@@ -98,10 +98,19 @@ pub struct Now {
     pub wall_ms: u64,
 }
 
-/// Which of a pair's two nodes: 0 was initialised as primary, 1 as standby. It never changes, roles do.
+/// Which of a pair's two places a node has: 0 was initialised as primary, 1 as standby, and who takes a lost node's place
+/// has that one's. It never changes, roles do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Ordinal(pub u8);
+
+impl Ordinal {
+    /// The other node's.
+    #[must_use]
+    pub fn other(self) -> Self {
+        Self(1 - (self.0 & 1))
+    }
+}
 
 impl Epoch {
     /// The lowest epoch above this one that a node with `ordinal` may open; none if there is none that can be stored.

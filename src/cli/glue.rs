@@ -16,7 +16,7 @@ use crate::node::identity::IdentityError;
 use crate::node::layout::{Layout, RESP_SOCKET};
 use crate::node::room::Room;
 use crate::node::serve::{self, ServeOptions};
-pub(crate) use crate::node::setup::InitOptions;
+pub(crate) use crate::node::setup::{InitOptions, TrustOutcome};
 use crate::node::{admin, peer_address, setup};
 use std::path::Path;
 use std::time::Duration;
@@ -71,8 +71,9 @@ pub(crate) fn identity(dir: &Path) -> Result<String, Failure> {
 }
 
 /// Remembers the peer's line; gives back the peer's name.
-pub(crate) fn trust(dir: &Path, identity: &str) -> Result<String, Failure> {
-    setup::trust(dir, identity).map(|outcome| outcome.peer.name).map_err(|e| setup_failure(&e))
+pub(crate) fn trust(dir: &Path, identity: &str, in_place: bool) -> Result<TrustOutcome, Failure> {
+    let trust = if in_place { setup::trust_in_place } else { setup::trust };
+    trust(dir, identity).map_err(|e| setup_failure(&e))
 }
 
 /// What a client of volumes needs to be let in.

@@ -120,10 +120,19 @@ pub(crate) struct IdentityArgs {}
 Example, with both directories on one machine:
   hot-backup trust --dir A \"$(hot-backup identity --dir B)\"
 With two machines, carry the line over a way that you trust, for example ssh:
-  ssh standby hot-backup identity --dir /var/lib/hot-backup | hot-backup trust --dir /var/lib/hot-backup -")]
+  ssh standby hot-backup identity --dir /var/lib/hot-backup | hot-backup trust --dir /var/lib/hot-backup -
+
+A new machine C in the place of a lost one, whichever of the two that was; B is the node that is left and serves:
+  hot-backup init --dir C --name c --role standby --link-listen .. --peer ..
+  hot-backup trust --replace --dir C \"$(hot-backup identity --dir B)\"    C joins the pair as its standby
+  hot-backup trust --replace --dir B \"$(hot-backup identity --dir C)\"    the lost node's key is accepted no more
+  hot-backup serve --dir C                                             it is given a copy of everything")]
 pub(crate) struct TrustArgs {
     /// What `hot-backup identity` printed for the peer, or - to read it from stdin
     identity: String,
+    /// One of the two nodes is lost for good, and a new one takes its place: say it on both, on the new one first
+    #[arg(long)]
+    replace: bool,
 }
 
 /// Runs the node until SIGTERM or SIGINT
@@ -264,12 +273,22 @@ pub(crate) fn trust(context: &mut Context, args: &TrustArgs) -> Done {
             .map_err(|e| Failure::io("reading the peer's identity from stdin", &e))?;
     }
     let dir = context.dir()?;
-    let peer = glue::trust(dir, identity.trim())?;
+    let outcome = glue::trust(dir, identity.trim(), args.replace)?;
     glue::loose_parents(dir).iter().for_each(say);
+    let peer = &outcome.peer.name;
     if context.json {
-        context.out.json(&serde_json::json!({ "trusted": peer }))?;
+        let replaced: Vec<_> = outcome.replaced.iter().map(|lost| &lost.name).collect();
+        context.out.json(&serde_json::json!({
+            "trusted": peer, "joined": outcome.joined, "replaced": replaced,
+        }))?;
     } else {
+        if outcome.joined && args.replace {
+            say(format_args!("this node is the standby of {peer} now, in the lost node's place"));
+        }
         say(format_args!("{peer} is trusted as the peer, from the next connection on"));
+        for lost in &outcome.replaced {
+            say(format_args!("{} with the key {} is not accepted any more", lost.name, lost.fingerprint));
+        }
     }
     Ok(Answer::Yes)
 }

@@ -1,4 +1,4 @@
-//! A standby that holds nothing yet joins the pair of the primary that it is told to trust.
+//! A node that holds nothing yet joins the pair of the one that it is told to trust.
 
 use super::config::Config;
 use super::config_file::{ConfigErrors, quoted, replace_value};
@@ -9,6 +9,7 @@ use super::setup::{SetupError, distrusted, io_error, lock, read_control, replace
 use super::starting::Starting;
 use crate::base::limits::{BLOCK, BLOCK_U64, CONFIG_FILE_MAX, RECOVERY_READ};
 use crate::base::{Epoch, JournalKind, SegmentIndex, Seq, read_at_most};
+use crate::format::control::Role;
 use crate::format::segment::SegmentHeader;
 use crate::journal::recover;
 use std::fs::File;
@@ -16,14 +17,14 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Makes the pair of `peer` the pair of the node whose directory this is.
+/// Makes the node whose directory this is the standby of `peer`: of its pair, and with the number that `peer` has not.
 ///
 /// # Durability
 /// When it returns, the change is synced. Interrupted, it can be done again.
 ///
 /// # Errors
 /// [`SetupError::OtherPair`] if the node holds entries of its own; nothing was changed then.
-pub(super) fn adopt_pair(layout: &Layout, own: &Identity, peer: &Identity) -> Result<(), SetupError> {
+pub(super) fn join(layout: &Layout, own: &Identity, peer: &Identity) -> Result<(), SetupError> {
     let _lock = lock(layout)?;
     let mut control = read_control(layout)?;
     let prepared = match (control.epoch, control.table.is_empty()) {
@@ -40,12 +41,19 @@ pub(super) fn adopt_pair(layout: &Layout, own: &Identity, peer: &Identity) -> Re
         segment.remove().map_err(io_error("removing", segment.path()))?;
     }
     control.pair = peer.pair;
+    control.role = Role::Standby;
     replace(layout, OwnName::Control, &control.encode())?;
     let path = layout.config();
     let text = layout.read_text(&path, false, CONFIG_FILE_MAX).map_err(distrusted(&path))?;
-    let literal = quoted(&peer.pair.to_string());
-    let text = replace_value(&text, "pair_id", &literal)
-        .ok_or_else(|| ConfigErrors::whole(&path, "`pair_id` could not be replaced"))?;
+    let place = [
+        ("pair_id", quoted(&peer.pair.to_string())),
+        ("ordinal", peer.ordinal.other().0.to_string()),
+        ("initial_role", quoted(Role::Standby.name())),
+    ];
+    let text = place.iter().try_fold(text, |text, (key, literal)| {
+        replace_value(&text, key, literal)
+            .ok_or_else(|| ConfigErrors::whole(&path, format!("`{key}` could not be replaced")))
+    })?;
     Config::parse(&path, &text)?;
     replace(layout, OwnName::Config, text.as_bytes())
 }

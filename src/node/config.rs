@@ -181,11 +181,11 @@ impl Config {
                 "`journal_quota_bytes` is {quota}: at least four times `segment_bytes` ({segment}) is allowed"
             ),
         );
-        let expected = u8::from(self.initial_role != Role::Primary);
+        // A standby that took a lost node's place has that one's number, whichever it was.
         wrong(
             &["ordinal", "initial_role"],
-            self.engine.ordinal.0 != expected,
-            format!("`ordinal` is {}: {expected} goes with this `initial_role`", self.engine.ordinal.0),
+            self.initial_role == Role::Primary && self.engine.ordinal.0 != 0,
+            format!("`ordinal` is {}: 0 goes with this `initial_role`", self.engine.ordinal.0),
         );
         wrong(
             &["peer"],

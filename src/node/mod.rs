@@ -56,5 +56,6 @@ mod signals;
 mod starting;
 mod store_reads;
 pub mod tls;
+mod trust;
 mod volumes;
 mod whole;

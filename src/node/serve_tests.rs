@@ -248,7 +248,8 @@ fn a_standby_that_served_before_it_knew_its_peer_still_joins_the_pair_while_it_h
     std::fs::remove_file(segment).unwrap();
 
     let joined = trust(&b, &identity(&a).unwrap().to_string()).unwrap();
-    assert_eq!(joined.adopted_pair, Some(identity(&a).unwrap().pair));
+    assert!(joined.joined);
+    assert_eq!(identity(&b).unwrap().pair, identity(&a).unwrap().pair);
     // It starts as one of the pair; with a file of its own it holds something, and stays.
     serve_once(&|| {
         let own = AdminRequest::AccountCreate { name: "own".to_owned(), flags: String::new() };

@@ -1,19 +1,17 @@
 //! Making a node's directory, introducing two nodes to each other, and the lock that keeps a second daemon out.
 
-use super::adopt::adopt_pair;
 use super::config::Config;
 use super::config_file::{ConfigErrors, Key, Kind, quoted, quoted_list, render, unknown_key};
-use super::identity::{Identity, IdentityError, NewKey, NodeKey, PEER_KEYS_MAX, Peers, random};
+use super::identity::{Identity, IdentityError, NewKey, NodeKey, PEER_KEYS_MAX, random};
 pub use super::layout::Layout;
 use super::layout::OwnName;
 use super::owner::check_owner;
-use crate::base::limits::{CONTROL_FILE_MAX, KEY_FILE_MAX};
+pub use super::trust::{TrustOutcome, trust, trust_in_place};
+use crate::base::limits::CONTROL_FILE_MAX;
 use crate::base::{JournalKind, plainly};
 use crate::format::control::{Control, Role};
 use crate::format::{DecodeError, PairId};
-use crate::io::{
-    Access, Demand, DirLock, Distrust, LockError, check_dir, lock_dir, lock_file, open_trusted, sync_dir,
-};
+use crate::io::{Access, DirLock, Distrust, LockError, check_dir, lock_dir, sync_dir};
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -65,6 +63,12 @@ pub enum SetupError {
         peer: String,
         /// The role of both.
         role: &'static str,
+    },
+    /// The node that takes a lost one's place is not of this node's pair yet. Nothing was changed.
+    #[error("trusting {peer} in a lost node's place: it does not belong to this node's pair yet")]
+    NotJoined {
+        /// The new node's name.
+        peer: String,
     },
     /// There are enough keys. Nothing was changed.
     #[error("trusting {peer}: {} already lists {PEER_KEYS_MAX} keys", file.display())]
@@ -177,8 +181,14 @@ impl SetupError {
             Self::SameOrdinal { .. } => {
                 "initialise one node with --role primary and the other with --role standby".to_owned()
             }
+            Self::NotJoined { .. } => {
+                "if this node stays: on the new machine say first: hot-backup trust --replace IDENTITY-OF-THIS-NODE, and give \
+                 this node the line that `hot-backup identity` prints there then; if this is the new machine: it holds data, \
+                 make another directory with `hot-backup init`"
+                    .to_owned()
+            }
             Self::TooManyKeys { file, .. } => {
-                format!("remove the line of the key that is no longer used from {}", file.display())
+                format!("if one of them is lost for good: hot-backup trust --replace IDENTITY; else remove the line of the key that is no longer used from {}", file.display())
             }
             Self::OtherPair { own, .. } => format!(
                 "if this node's data is not needed, initialise a new directory; if it is, initialise the other \
@@ -369,64 +379,6 @@ pub fn identity(dir: impl Into<PathBuf>) -> Result<Identity, SetupError> {
     })
 }
 
-/// What a [`trust`] did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrustOutcome {
-    /// The peer.
-    pub peer: Identity,
-    /// Whether its key was not accepted before.
-    pub added: bool,
-    /// The pair that this node joined, if it changed.
-    pub adopted_pair: Option<PairId>,
-    /// How many keys are accepted now.
-    pub keys: usize,
-}
-
-/// Accepts the key of the identity in `text` as the peer's. A standby that holds no data yet joins its pair.
-/// Doing it again changes nothing.
-///
-/// # Durability
-/// When it returns, the change is synced. Interrupted, it can be done again.
-///
-/// # Errors
-/// [`SetupError`].
-pub fn trust(dir: impl Into<PathBuf>, text: &str) -> Result<TrustOutcome, SetupError> {
-    let peer: Identity = text.parse()?;
-    let layout = Layout::new(dir);
-    check_owner(&layout, "trust IDENTITY")?;
-    check_own(&layout)?;
-    let own = identity(layout.dir())?;
-    if peer.fingerprint == own.fingerprint {
-        return Err(SetupError::OwnIdentity);
-    }
-    if peer.ordinal == own.ordinal {
-        let role = if own.ordinal.0 == 0 { "primary" } else { "standby" };
-        return Err(SetupError::SameOrdinal { peer: peer.name, role });
-    }
-    // Two of these at once must not lose each other's line; the certificate is a file that always exists.
-    let certificate = layout.identity_certificate();
-    let demand = Demand { most: KEY_FILE_MAX, secret: false, linked: false };
-    let guard = open_trusted(&certificate, demand).map_err(distrusted(&certificate))?;
-    let _guard = lock_file(guard).map_err(io_error("locking", &certificate))?;
-    let mut peers = Peers::load(&layout)?;
-    let known = peers.identities.iter().any(|known| known.fingerprint == peer.fingerprint);
-    if !known && peers.identities.len() >= PEER_KEYS_MAX {
-        return Err(SetupError::TooManyKeys { peer: peer.name, file: layout.peers() });
-    }
-    // The primary keeps its pair: the standby is the one that has nothing yet.
-    let control_pair = read_control(&layout)?.pair;
-    let adopt = own.ordinal.0 == 1 && (peer.pair != own.pair || peer.pair != control_pair);
-    if adopt {
-        adopt_pair(&layout, &own, &peer)?;
-    }
-    if !known {
-        peers.identities.push(peer.clone());
-        replace(&layout, OwnName::Peers, peers.text().as_bytes())?;
-    }
-    let keys = peers.identities.len();
-    Ok(TrustOutcome { adopted_pair: adopt.then_some(peer.pair), added: !known, peer, keys })
-}
-
 /// Reads the control file.
 ///
 /// # Errors
@@ -556,9 +508,9 @@ pub fn parse_role(text: &str) -> Option<Role> {
 mod ownership_tests;
 #[cfg(test)]
 mod tests {
+    use super::super::identity::Peers;
     use super::*;
-    use crate::base::Epoch;
-    use crate::base::{AckLevel, SegmentIndex};
+    use crate::base::{AckLevel, Epoch, SegmentIndex};
 
     pub(super) fn make(dir: &Path, name: &str, role: &str) -> Layout {
         let (own, other) = if role == "primary" {
@@ -673,8 +625,8 @@ mod tests {
                 let b = to_b();
                 (to_a(), b)
             };
-            assert_eq!((at_a.adopted_pair, at_a.added, at_a.keys), (None, true, 1));
-            assert_eq!((at_b.adopted_pair, at_b.added, at_b.keys), (Some(pair), true, 1));
+            assert_eq!((at_a.joined, at_a.added, at_a.keys), (false, true, 1));
+            assert_eq!((at_b.joined, at_b.added, at_b.keys), (true, true, 1));
             for node in [&a, &b] {
                 let config = Config::load(node.dir()).expect("config");
                 assert_eq!(config.engine.pair, pair);
@@ -685,7 +637,7 @@ mod tests {
                 "comments stay"
             );
             let again = to_b();
-            assert_eq!((again.adopted_pair, again.added, again.keys), (None, false, 1));
+            assert_eq!((again.joined, again.added, again.keys), (false, false, 1));
         }
     }
 
@@ -700,11 +652,11 @@ mod tests {
         // As if it had stopped after the control file.
         std::fs::write(b.config(), before).expect("write");
         assert!(matches!(load_control(&b, &config), Err(SetupError::PairMismatch { .. })));
-        assert!(trust(b.dir(), &line(&a)).expect("again").adopted_pair.is_some());
+        assert!(trust(b.dir(), &line(&a)).expect("again").joined);
         load_control(&b, &Config::load(b.dir()).expect("config")).expect("one pair now");
         // Or the other way round, by an old control file put back.
         std::fs::write(b.control(), control).expect("write");
-        assert!(trust(b.dir(), &line(&a)).expect("again").adopted_pair.is_some());
+        assert!(trust(b.dir(), &line(&a)).expect("again").joined);
         load_control(&b, &Config::load(b.dir()).expect("config")).expect("one pair now");
     }
 
@@ -741,7 +693,7 @@ mod tests {
             InitOptions::new(dir.path().join("a2"), "a2", "primary", "127.0.0.1:1", "127.0.0.1:2");
         options.pair_id = Some(own);
         let joined = init(&options).expect("init");
-        assert_eq!(trust(b.dir(), &line(&joined)).expect("same pair").adopted_pair, None);
+        assert!(!trust(b.dir(), &line(&joined)).expect("same pair").joined);
         // A history without segments is data too.
         std::fs::remove_file(segment).expect("remove");
         let mut control = read_control(&b).expect("control");

@@ -1,5 +1,6 @@
 //! Whose files a node believes and changes.
 
+use super::super::identity::Peers;
 use super::tests::{line, make, mode};
 use super::*;
 

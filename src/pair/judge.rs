@@ -3,7 +3,7 @@
 use crate::base::{Epoch, Ordinal, Position, Seq};
 use crate::format::PairId;
 use crate::format::control::{EpochMark, Role};
-use crate::format::frame::{Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION, RefuseCode};
+use crate::format::frame::{FEATURE_COPY, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION, RefuseCode};
 
 /// This node, as it must be known to judge the other.
 #[derive(Clone, Debug)]
@@ -151,6 +151,10 @@ fn stream(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
     if let Some(old) = own_state_is_old(own, peer, peer_epoch) {
         return old;
     }
+    if is_new_in_place(own, peer) {
+        let why = "it is new, and epochs of the node whose place it has are part of the history".to_owned();
+        return Verdict::NeedsFullSync { why, safe: true };
+    }
     match common_point(&own.table, own.end, &peer.table, peer.end) {
         Some(common) if peer.applied <= common.seq => Verdict::Stream { common },
         Some(common) => Verdict::NeedsFullSync {
@@ -164,6 +168,15 @@ fn stream(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
             Verdict::NeedsFullSync { why: "the histories have no epoch in common".to_owned(), safe: false }
         }
     }
+}
+
+/// Whether a peer that has nothing would catch up on epochs of the node that had its place before. Its journal would hold
+/// them as its own, and a recovery takes it for certain how a node writes its own (ARCHITECTURE, section 7). The history
+/// that a copy begins has no epoch but this node's. A program that takes no copy is streamed to as ever.
+fn is_new_in_place(own: &Own, peer: &Hello) -> bool {
+    peer.end.seq == Seq(0)
+        && peer.features & FEATURE_COPY != 0
+        && own.table.iter().any(|mark| mark.epoch.opener() == peer.ordinal)
 }
 
 /// The peer is being given a copy: it goes on with that, or begins anew.
@@ -278,6 +291,20 @@ mod tests {
             door: None,
             copied: false,
         }
+    }
+
+    #[test]
+    fn a_new_node_in_a_lost_ones_place_is_copied_and_does_not_catch_up_on_epochs_that_look_like_its_own() {
+        // The other node was the primary first, in epoch 3, and is lost; this one took over.
+        let me = Own { table: vec![mark(3, 1), mark(6, 8)], ..own(Role::Primary, true, 6, 10) };
+        let new = Hello { features: FEATURE_COPY, table: Vec::new(), ..peer(Role::Standby, false, 0) };
+        assert!(matches!(judge(&me, &new, Epoch(0)), Verdict::NeedsFullSync { safe: true, .. }));
+        // It takes no copy, has something, or none had its place before.
+        let stream = Verdict::Stream { common: Position::default() };
+        assert_eq!(judge(&me, &Hello { features: 0, ..new.clone() }, Epoch(0)), stream);
+        let back = Hello { end: at(3, 5), applied: Seq(5), table: vec![mark(3, 1)], ..new.clone() };
+        assert!(matches!(judge(&me, &back, Epoch(3)), Verdict::Stream { .. }));
+        assert_eq!(judge(&own(Role::Primary, true, 2, 10), &new, Epoch(0)), stream);
     }
 
     #[test]

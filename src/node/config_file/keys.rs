@@ -127,8 +127,8 @@ pub const KEYS: &[Key] = &[
             put: |c, n| c.engine.ordinal = Ordinal(if n == 0 { 0 } else { 1 }),
         },
         Fallback::Required,
-        "Which of the pair's two nodes this is: 0 was set up as primary, 1 as standby. Never change it: epochs \
-         and file ids of the two nodes are kept apart by it.",
+        "Which of the pair's two nodes this is: 0 was set up as primary, 1 as standby, and who takes a lost \
+         node's place has that one's. Never change it: epochs and file ids of the two nodes are kept apart by it.",
     ),
     key(
         "initial_role",
