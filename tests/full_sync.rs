@@ -176,3 +176,34 @@ fn a_volume_is_copied_whole_also_when_the_copy_is_cut_off_in_the_middle_of_it() 
         assert!(there.read(n * 4096, 4096).unwrap() == wanted, "block {n} differs");
     }
 }
+
+#[test]
+fn a_volume_that_is_nearly_empty_is_copied_at_once_however_large_it_is() {
+    let mut pair = Pair::set_up(&plan());
+    let [at_a, at_b] = loopback_addresses();
+    serves_volumes_at(&pair.a, at_a);
+    serves_volumes_at(&pair.b, at_b);
+    pair.serve();
+    make_volume(&pair.a, "8T");
+    let places = [0, 5 << 30, (1 << 40) - 4096, 3 << 40, (8 << 40) - 4096];
+    let mut client = Nbd::open(at_a, EXPORT).unwrap();
+    for place in places {
+        client.write(place, &[7; 4096]).unwrap();
+    }
+    client.flush().unwrap();
+    pair.converges();
+    pair.b.kill();
+    let load = Load::start(&pair.a.door, Shape { first: 10, ..Shape::default() });
+    pair.a.incident("peer-dropped");
+    let told = load.finish();
+    pair.b.start();
+    pair.b.incident("whole");
+    takes_over_with_all(&mut pair, &told);
+    let mut there = Nbd::open(at_b, EXPORT).unwrap();
+    for place in places {
+        assert_eq!(there.read(place, 4096).unwrap(), [7; 4096], "at {place}");
+        if place > 0 {
+            assert_eq!(there.read(place - 4096, 4096).unwrap(), [0; 4096], "before {place}");
+        }
+    }
+}

@@ -38,6 +38,10 @@ pub const CHUNK_BYTES: u32 = 1 << 20;
 pub const CHUNKS_WAITING_MAX: usize = 4;
 /// Definitions that a copy can begin with: accounts and files.
 pub const COPY_DEFINITIONS_MAX: u32 = 1 << 20;
+/// How far a copy looks for the end of a hole of a volume in one call (bytes).
+pub const COPY_LOOK: u64 = 1 << 30;
+/// How far it looks for one chunk (bytes).
+pub const COPY_LOOK_MAX: u64 = 1 << 40;
 /// Pieces of a volume in one chunk of a copy.
 pub const COPY_RUNS_MAX: u32 = 1 << 16;
 /// Payload of a frame that asks for a range (bytes).

@@ -433,9 +433,7 @@ impl Crew {
         let (scrub, scrub_work) = channel();
         let (to_apply, to_apply_too) = (apply.clone(), apply.clone());
         let tables = store.clone();
-        let dir = layout.volumes();
-        let volumes = move |file, offset, len| read_slowly(&dir, file, offset, len);
-        let source = store.for_copies(ordinal, Box::new(volumes));
+        let source = store.for_copies(ordinal, &layout.volumes(), read_slowly);
         let (store_readers, fetches) = StoreReaders::new(store);
         let (copies, copy_work) = channel();
         let workers =

@@ -1,7 +1,7 @@
 //! What a store answers when a range is wanted: as much as was asked for, whichever store it is.
 
 use super::StoreError;
-use crate::base::limits::{BLOCK, BLOCK_U64};
+use crate::base::limits::{BLOCK, BLOCK_U64, COPY_LOOK, COPY_LOOK_MAX};
 use crate::format::chunk::{Chunk, Content};
 use bytes::Bytes;
 
@@ -44,6 +44,39 @@ pub(super) fn of_items(
 pub(super) fn blocks_of(offset: u64, most: u32, blocks: u64) -> u64 {
     let most = u64::from(most).next_multiple_of(BLOCK_U64);
     (blocks * BLOCK_U64).saturating_sub(offset).min(most)
+}
+
+/// How far nothing takes space from `offset` on, at least `most` bytes of a volume of so many blocks; else none.
+/// `allocation` tells what takes space in a range: how long, and whether it is a hole. It is asked for more and more, but for
+/// [`COPY_LOOK_MAX`] together at most.
+pub(super) fn hole_from<E>(
+    offset: u64,
+    most: u32,
+    blocks: u64,
+    allocation: impl Fn(u64, u64) -> Result<Vec<(u64, bool)>, E>,
+) -> Result<Option<u64>, E> {
+    let least = blocks_of(offset, most, blocks);
+    let end = (blocks * BLOCK_U64).min(offset.saturating_add(COPY_LOOK_MAX));
+    let (mut at, mut step) = (offset, least);
+    while at < end {
+        let len = step.min(end - at);
+        let found = allocation(at, len)?;
+        let hole = found.first().filter(|(_, hole)| *hole).map_or(0, |(len, _)| *len);
+        at += hole;
+        if hole < len {
+            break;
+        }
+        step = step.saturating_mul(2).min(COPY_LOOK);
+    }
+    // Data begins with a whole block.
+    let len = if at < end { (at - offset) / BLOCK_U64 * BLOCK_U64 } else { at - offset };
+    Ok((len > 0 && len >= least).then_some(len))
+}
+
+/// A chunk of a volume of so many blocks, of a range in which nothing takes space.
+pub(super) fn of_hole(chunk: Chunk, offset: u64, len: u64, blocks: u64) -> Chunk {
+    let ends = offset + len >= blocks * BLOCK_U64;
+    Chunk { content: Content::Blocks { offset, len, runs: Vec::new() }, ends, ..chunk }
 }
 
 /// A chunk of these bytes of a volume of so many blocks. Blocks of zeros are left out.
@@ -129,5 +162,40 @@ mod tests {
         assert_eq!(places, [(2 * 4096, 2 * BLOCK), (5 * 4096, BLOCK)]);
         assert!(!of_blocks(empty(), 0, bytes.into(), 6).ends);
         assert_eq!([blocks_of(0, 4096, 6), blocks_of(4096 * 5, 1 << 20, 6), blocks_of(0, 1, 6)], [4096; 3]);
+    }
+
+    #[test]
+    fn a_hole_is_told_as_far_as_it_reaches_and_only_where_it_is_as_long_as_a_chunk() {
+        const MIB: u64 = 1 << 20;
+        let blocks = (3 << 40) / BLOCK_U64;
+        // Data of 8 KiB at 5 MiB, and the last block of two TiB.
+        let data = [(5 * MIB, 8192), ((2 << 40) - 4096, 4096)];
+        let asked = std::cell::Cell::new(0);
+        let looked = |offset: u64, len: u64| {
+            asked.set(asked.get() + 1);
+            let (mut found, mut at, end) = (Vec::new(), offset, offset + len);
+            for (from, some) in data {
+                let (from, until) = (from.clamp(at, end), (from + some).clamp(at, end));
+                found.extend([(from - at, true), (until - from, false)]);
+                at = until;
+            }
+            found.push((end - at, true));
+            found.retain(|(len, _)| *len > 0);
+            Ok::<_, StoreError>(found)
+        };
+        let hole = |offset, most| hole_from(offset, most, blocks, looked).unwrap();
+        assert_eq!(hole(0, 1 << 20), Some(5 * MIB));
+        assert_eq!(hole(MIB, 1 << 20), Some(4 * MIB));
+        // Shorter than a chunk, and none at all.
+        assert_eq!((hole(4 * MIB + 4096, 1 << 20), hole(5 * MIB, 1 << 20)), (None, None));
+        assert_eq!(hole(4 * MIB + 4096, 4096), Some(MIB - 4096));
+        // No further than it may look, and to the end.
+        asked.set(0);
+        assert_eq!(hole(6 * MIB, 1 << 20), Some(1 << 40));
+        assert!(asked.get() < 1100, "{}", asked.get());
+        let behind = (1 << 40) + 6 * MIB;
+        assert_eq!(hole(behind, 1 << 20), Some((2 << 40) - 4096 - behind));
+        assert_eq!(hole((3 << 40) - 4096, 1 << 20), Some(4096));
+        assert_eq!(hole(3 << 40, 1 << 20), None);
     }
 }

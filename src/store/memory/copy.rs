@@ -91,6 +91,10 @@ impl CopySource for MemoryStore {
                 Ok(chunk::of_items(gone, after, want.most, ids)?)
             }
             (WantFrom::Blocks(offset), DptrKind::Blocks) => {
+                let looked = |at, len| Ok::<_, StoreError>(inner.volumes.allocation(want.file, at, len));
+                if let Some(len) = chunk::hole_from(*offset, want.most, info.dptr.blocks, looked)? {
+                    return Ok(chunk::of_hole(gone, *offset, len, info.dptr.blocks));
+                }
                 let len = chunk::blocks_of(*offset, want.most, info.dptr.blocks);
                 let bytes = inner.volumes.read(want.file, *offset, usize::try_from(len).unwrap_or(0));
                 Ok(chunk::of_blocks(gone, *offset, bytes.into(), info.dptr.blocks))

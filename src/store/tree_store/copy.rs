@@ -1,5 +1,6 @@
 //! How this store gives a copy of what is replicated, and how it becomes one.
 
+use super::super::volumes::allocation_of;
 use super::super::{CopySource, CopyTarget, StoreError, StoreSnapshot, chunk, keys};
 use super::flush::Shared;
 use super::read::{Limit, Snapshot, StoreReader};
@@ -10,10 +11,11 @@ use crate::format::dptr::{Dptr, DptrKind};
 use crate::store::due::damaged_entry;
 use bytes::Bytes;
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Reads a range of a volume, whose every block is checked, from any thread.
-pub type VolumeRead = Box<dyn Fn(FileId, u64, usize) -> Result<Bytes, Fault> + Send>;
+/// Reads a range of a volume in a directory, whose every block is checked, from any thread.
+pub type VolumeRead = fn(&Path, FileId, u64, usize) -> Result<Bytes, Fault>;
 
 /// Items that are looked at together when a range is replaced.
 const STEP: usize = 1024;
@@ -22,7 +24,8 @@ const STEP: usize = 1024;
 pub struct CopyReader {
     shared: Arc<Shared>,
     node: Ordinal,
-    volumes: VolumeRead,
+    volumes: PathBuf,
+    read_volume: VolumeRead,
 }
 
 impl std::fmt::Debug for CopyReader {
@@ -32,10 +35,10 @@ impl std::fmt::Debug for CopyReader {
 }
 
 impl StoreReader {
-    /// Reads for a copy, of items here and of volumes by `volumes`.
+    /// Reads for a copy, of items here and of the volumes in a directory by `read_volume`.
     #[must_use]
-    pub fn for_copies(&self, node: Ordinal, volumes: VolumeRead) -> CopyReader {
-        CopyReader { shared: Arc::clone(&self.shared), node, volumes }
+    pub fn for_copies(&self, node: Ordinal, volumes: &Path, read_volume: VolumeRead) -> CopyReader {
+        CopyReader { shared: Arc::clone(&self.shared), node, volumes: volumes.to_owned(), read_volume }
     }
 }
 
@@ -60,10 +63,18 @@ impl CopySource for CopyReader {
                 chunk::of_items(empty, after, want.most, scan)
             }
             (WantFrom::Blocks(offset), DptrKind::Blocks) => {
+                let failed = |fault| StoreError::Disk { doing: "reading a volume", fault };
+                let looked = |at, len| {
+                    allocation_of(&self.volumes, want.file, at, len).map_err(|e| Fault::from_io(&e))
+                };
+                if let Some(len) =
+                    chunk::hole_from(*offset, want.most, dptr.blocks, looked).map_err(failed)?
+                {
+                    return Ok(chunk::of_hole(empty, *offset, len, dptr.blocks));
+                }
                 let len = chunk::blocks_of(*offset, want.most, dptr.blocks);
                 let len = usize::try_from(len).unwrap_or(usize::MAX);
-                let bytes = (self.volumes)(want.file, *offset, len)
-                    .map_err(|fault| StoreError::Disk { doing: "reading a volume", fault })?;
+                let bytes = (self.read_volume)(&self.volumes, want.file, *offset, len).map_err(failed)?;
                 Ok(chunk::of_blocks(empty, *offset, bytes, dptr.blocks))
             }
             _ => Ok(empty),
