@@ -15,11 +15,18 @@ fn left_behind(plan: &Plan) -> (Pair, Vec<Told>) {
     let mut pair = Pair::start(plan);
     Load::start(&pair.a.door, Shape { most: 20, ..Shape::default() }).run_to_the_end();
     pair.converges();
+    let told = is_left_behind(&mut pair);
+    (pair, told)
+}
+
+/// The standby, which has everything, is stopped until the primary's journal does not reach back to it any more.
+fn is_left_behind(pair: &mut Pair) -> Vec<Told> {
+    let end = pair.a.json(&["status"])["positions"]["appended"].as_u64().unwrap();
     pair.b.kill();
     let load = Load::start(&pair.a.door, Shape { first: 10, ..Shape::default() });
-    pair.a.incident("peer-dropped");
-    let told = load.finish();
-    (pair, told)
+    let gone = |status: &serde_json::Value| status["journal"]["oldest_seq"].as_u64() > Some(end + 1);
+    pair.a.status("to have let go what the standby lacks", gone);
+    load.finish()
 }
 
 /// A node that was given a copy is a standby that has everything, and takes over with it.
@@ -130,12 +137,14 @@ fn a_new_machine_takes_the_lost_primarys_place_and_takes_over_and_the_lost_one_i
     lost.start();
     pair.a.incident("link-refused");
     assert_eq!(lost.state(), "asking-peer");
+    std::mem::swap(&mut pair.a, &mut pair.b);
     pair.converges();
 }
 
 #[test]
 fn a_volume_is_copied_whole_also_when_the_copy_is_cut_off_in_the_middle_of_it() {
-    let mut pair = Pair::set_up(&plan());
+    // Slow enough to be cut off several times.
+    let mut pair = Pair::set_up(&plan().config("copy_rate = \"8M\""));
     let [at_a, at_b] = loopback_addresses();
     serves_volumes_at(&pair.a, at_a);
     serves_volumes_at(&pair.b, at_b);
@@ -149,10 +158,7 @@ fn a_volume_is_copied_whole_also_when_the_copy_is_cut_off_in_the_middle_of_it() 
     }
     client.flush().unwrap();
     pair.converges();
-    pair.b.kill();
-    let load = Load::start(&pair.a.door, Shape { first: 10, ..Shape::default() });
-    pair.a.incident("peer-dropped");
-    let told = load.finish();
+    let told = is_left_behind(&mut pair);
     pair.b.start();
     for _ in 0..4 {
         pair.b.incident("copying");
@@ -164,6 +170,12 @@ fn a_volume_is_copied_whole_also_when_the_copy_is_cut_off_in_the_middle_of_it() 
         client.write(n * 4096, &block(n + 7)).unwrap();
     }
     client.flush().unwrap();
+    let far = pair.b.status("to tell how far it is", |status| status["copy"]["rate"].as_u64() > Some(0));
+    let (size, bytes) = (far["copy"]["size"].as_u64().unwrap(), far["copy"]["bytes"].as_u64().unwrap());
+    assert!((16 << 20..40 << 20).contains(&size) && (1..size).contains(&bytes), "{far}");
+    // An operator lets it go faster.
+    pair.a.done(&["resync", "--rate", "auto", "--watch"]);
+    assert_eq!(pair.b.state(), "standby");
     pair.b.incident("whole");
     takes_over_with_all(&mut pair, &told);
     let mut there = Nbd::open(at_b, EXPORT).unwrap();
@@ -192,10 +204,7 @@ fn a_volume_that_is_nearly_empty_is_copied_at_once_however_large_it_is() {
     }
     client.flush().unwrap();
     pair.converges();
-    pair.b.kill();
-    let load = Load::start(&pair.a.door, Shape { first: 10, ..Shape::default() });
-    pair.a.incident("peer-dropped");
-    let told = load.finish();
+    let told = is_left_behind(&mut pair);
     pair.b.start();
     pair.b.incident("whole");
     takes_over_with_all(&mut pair, &told);

@@ -82,6 +82,12 @@ impl Mono {
         Self(self.0.saturating_add(ms.saturating_mul(1000)))
     }
 
+    /// So many microseconds later.
+    #[must_use]
+    pub fn plus_us(self, us: u64) -> Self {
+        Self(self.0.saturating_add(us))
+    }
+
     /// Microseconds from `earlier` to this, 0 if it is not earlier.
     #[must_use]
     pub fn since(self, earlier: Self) -> u64 {

@@ -15,6 +15,7 @@ mod item;
 mod log;
 mod nbd_access;
 mod out;
+mod resync;
 mod scrub;
 mod setup;
 mod status;
@@ -96,7 +97,7 @@ enum Command {
     Log(log::LogArgs),
     Scrub(scrub::ScrubArgs),
     Takeover(takeover::TakeoverArgs),
-    Resync(setup::ResyncArgs),
+    Resync(resync::ResyncArgs),
     Incidents(incidents::IncidentsArgs),
     Diverged(incidents::DivergedArgs),
     NbdAccess(nbd_access::NbdAccessArgs),
@@ -159,7 +160,7 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Trust(args) => setup::trust(context, &args),
         Command::Serve(args) => setup::serve(context, &args),
         Command::Start(args) => setup::start(context, &args),
-        Command::Resync(args) => setup::resync(context, &args),
+        Command::Resync(args) => resync::run(context, &args),
         Command::Status(args) => status::run(context, &args),
         Command::Account(args) => account::run(context, args),
         Command::File(args) => file::run(context, args),

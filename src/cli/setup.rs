@@ -324,37 +324,6 @@ pub(crate) fn start(context: &mut Context, args: &StartArgs) -> Done {
     Ok(Answer::Yes)
 }
 
-/// Lets this primary give its peer a copy of everything, where the config says `full_sync = "ask"`
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-A peer that the journal does not reach any more needs a copy of everything that is replicated. It goes over the
-link while users work; `hot-backup status` shows it on both nodes. Until it is whole the peer is `incomplete`: it
-cannot take over, and what it acknowledges keeps no promise.
-
-By itself a primary gives a copy if the config says full_sync = \"auto\", which is the default. It never writes
-over entries that only the peer has.
-
-Example:
-  hot-backup resync --dir A")]
-pub(crate) struct ResyncArgs {
-    #[command(flatten)]
-    wait: WaitArgs,
-}
-
-/// `resync`.
-pub(crate) fn resync(context: &mut Context, args: &ResyncArgs) -> Done {
-    args.wait.note(context);
-    let value = ask::ask(context, &AdminRequest::Resync)?;
-    if context.json {
-        context.out.json(&value)?;
-    } else {
-        context
-            .out
-            .line("the peer is given a copy of everything, if it needs one; see `hot-backup status`")?;
-    }
-    Ok(Answer::Yes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

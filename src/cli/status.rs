@@ -4,7 +4,7 @@ use super::failure::{Answer, Done, Failure};
 use super::out::{say, seconds, utc, visible};
 use super::{Context, ask};
 use crate::base::shown::{bytes, count, counted};
-use crate::engine::admin::{AdminRequest, CopyView, ReplayView, Status, VolumeView};
+use crate::engine::admin::{AdminRequest, ReplayView, Status, VolumeView};
 use clap::Args;
 use std::fmt::Write as _;
 use std::io::Read;
@@ -198,7 +198,7 @@ pub(crate) fn screen(s: &Status) -> String {
         line("missing", visible(&gap.text));
     }
     if let Some(copy) = &s.copy {
-        line("copy", copied(copy));
+        line("copy", super::resync::line(copy));
     }
     if let Some(link) = link(s) {
         line("link", link);
@@ -232,16 +232,6 @@ pub(crate) fn screen(s: &Status) -> String {
     let last = s.last_incident.as_deref().map(|last| format!("; last: {}", visible(last)));
     line("incidents", format!("{}{}", count(s.incidents), last.unwrap_or_default()));
     text
-}
-
-/// The copy that is given or taken.
-fn copied(copy: &CopyView) -> String {
-    let what = if copy.here { "taken from the primary" } else { "given to the peer" };
-    format!(
-        "of everything replicated, from entry {} on: {} {what} so far",
-        count(copy.origin),
-        bytes(copy.bytes)
-    )
 }
 
 /// The scrub that runs, or the last one.
@@ -389,6 +379,7 @@ mod tests {
                 lag_seconds: 0.012,
                 silence_seconds: 0.1,
                 applied: 1190,
+                incomplete: false,
             },
             journal: JournalView {
                 bytes: 12 << 20,

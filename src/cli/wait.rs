@@ -57,7 +57,7 @@ impl Need {
             AdminRequest::Takeover { .. } => Self::Journal,
             AdminRequest::StartAlone
             | AdminRequest::StartAloneAcceptLoss
-            | AdminRequest::Resync
+            | AdminRequest::Resync { .. }
             | AdminRequest::Scrub { .. } => Self::Replayed,
             AdminRequest::AccountCreate { .. }
             | AdminRequest::AccountDelete { .. }

@@ -36,7 +36,11 @@ pub enum AdminRequest {
     /// The same, and entries of which the peer has told, and which are not here, may be given up.
     StartAloneAcceptLoss,
     /// Lets this primary give its peer a copy of everything, where `full_sync` says to ask.
-    Resync,
+    Resync {
+        /// Content in a second at most (bytes), 0 for as fast as it goes; else what the config says.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rate: Option<u64>,
+    },
     /// Answered by [`AccountView`].
     AccountCreate {
         /// Name.
@@ -223,6 +227,9 @@ pub struct PeerView {
     pub silence_seconds: f64,
     /// What it has applied.
     pub applied: u64,
+    /// Whether it is given a copy that is not whole yet.
+    #[serde(default)]
+    pub incomplete: bool,
 }
 
 /// A copy of everything that is replicated, on its way.
@@ -232,8 +239,14 @@ pub struct CopyView {
     pub here: bool,
     /// The entry at which it began.
     pub origin: u64,
-    /// Content that went over the link in this connection, or was taken in this life (bytes).
+    /// Content that came; of one that is given, what went over the link in this connection (bytes).
     pub bytes: u64,
+    /// About how much there was when it began (bytes); 0 if that is not known here.
+    pub size: u64,
+    /// Content in a second, as of the last seconds (bytes).
+    pub rate: u64,
+    /// Entries that the primary has made since it began, as far as they are here.
+    pub moved: u64,
 }
 
 /// Entries that one of the two nodes lacks.

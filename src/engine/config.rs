@@ -54,6 +54,8 @@ pub struct EngineConfig {
     pub serve_alone: bool,
     /// How much content is asked for at once in a copy (bytes).
     pub chunk_bytes: u32,
+    /// Content of a full copy in a second at most (bytes); 0 leaves it to what users do.
+    pub copy_rate: u64,
     /// Heartbeats are sent this often (milliseconds).
     pub heartbeat_ms: u64,
     /// A silent link is closed after this (milliseconds).
@@ -93,6 +95,7 @@ impl Default for EngineConfig {
             full_sync: FullSync::Auto,
             serve_alone: false,
             chunk_bytes: CHUNK_BYTES,
+            copy_rate: 0,
             heartbeat_ms: 500,
             peer_timeout_ms: 5000,
             checkpoint_ms: 10_000,

@@ -163,6 +163,8 @@ pub enum CopyEvent {
         read: u64,
         /// What was found, or why nothing was.
         result: Result<(Seq, Definitions), Fault>,
+        /// About how much content there is (bytes).
+        size: u64,
     },
     /// A range.
     Range {

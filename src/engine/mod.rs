@@ -179,7 +179,7 @@ impl<S: StoreRead> Engine<S> {
             }
             AdminRequest::StartAlone => core.start_alone(token, false),
             AdminRequest::StartAloneAcceptLoss => core.start_alone(token, true),
-            AdminRequest::Resync => core.resync(token),
+            AdminRequest::Resync { rate } => core.resync(token, rate),
             AdminRequest::AccountList => {
                 let list = core.account_views();
                 core.reply_value(token, list);

@@ -84,6 +84,7 @@ impl<S: StoreRead> Core<S> {
                 lag_seconds: risk_age,
                 silence_seconds: seconds(self.peer.silence(self.now.mono)),
                 applied: self.peer.acked().applied.0,
+                incomplete: self.peer.is_incomplete(),
             },
             journal: JournalView {
                 bytes,

@@ -339,9 +339,11 @@ impl Node {
 
     fn copies(&mut self, effect: CopyEffect) -> CopyEvent {
         match effect {
-            CopyEffect::Definitions { read } => {
-                CopyEvent::Definitions { read, result: Ok(self.store.definitions().unwrap()) }
-            }
+            CopyEffect::Definitions { read } => CopyEvent::Definitions {
+                read,
+                result: Ok(self.store.definitions().unwrap()),
+                size: self.store.size(),
+            },
             CopyEffect::Range { read, want } => {
                 CopyEvent::Range { read, result: Ok(self.store.range(&want).unwrap()) }
             }

@@ -14,6 +14,7 @@
 //! | 4 | `crc`: CRC32C of all that follows |
 //! | 2 | `version` 1 |
 //! | 24 | `origin`: epoch, seq, chain; the stream goes on behind it |
+//! | 8 | `size`: about how much content there is (bytes) |
 //! | 4 | number of epochs, then 24 bytes for each, as in a control file: those up to the origin |
 //! | 4 | length of the namespace's own record, then the record |
 //! | 4 | number of definitions, then for each: id u64, length u32, D-pointer |
@@ -49,6 +50,8 @@
 //! |---|---|
 //! | 24 | `origin`: epoch, seq, chain |
 //! | 8 | `until`: the copy is not whole before this entry is applied |
+//! | 8 | `bytes`: content that came (bytes) |
+//! | 8 | `size`: about how much there is (bytes) |
 //! | 1 | 0 nothing is wanted any more, 1 items, 2 blocks |
 //! | 8 | `file` |
 //! | 2, n | items: those behind this id |
@@ -71,6 +74,8 @@ const BLOCKS: u8 = 2;
 pub struct CopyBegin {
     /// The receiver's history begins here.
     pub origin: Position,
+    /// About how much content there is (bytes); what holds no data is not counted.
+    pub size: u64,
     /// Where the epochs of the history up to here began.
     pub table: Vec<EpochMark>,
     /// Every account and file, as the namespace encodes them.
@@ -170,6 +175,10 @@ pub struct Progress {
     pub origin: Position,
     /// The highest [`Chunk::until`] so far.
     pub until: Seq,
+    /// Content that came (bytes).
+    pub bytes: u64,
+    /// About how much there is, as the beginning of the copy told (bytes).
+    pub size: u64,
     /// What is wanted next.
     pub next: Next,
 }
@@ -188,8 +197,14 @@ pub enum Next {
 impl Progress {
     /// Of a copy that has just begun.
     #[must_use]
+    pub fn of(begin: &CopyBegin) -> Self {
+        Self { size: begin.size, ..Self::at(begin.origin) }
+    }
+
+    /// Of a copy of which only the origin is known.
+    #[must_use]
     pub fn at(origin: Position) -> Self {
-        Self { origin, until: origin.seq, next: Next::Items(FileId(0), Bytes::new()) }
+        Self { origin, until: origin.seq, bytes: 0, size: 0, next: Next::Items(FileId(0), Bytes::new()) }
     }
 
     /// Whether anything is wanted yet.
@@ -203,6 +218,7 @@ impl Progress {
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::with_capacity(64);
         w.u64(self.origin.epoch.0).u64(self.origin.seq.0).u64(self.origin.chain.0).u64(self.until.0);
+        w.u64(self.bytes).u64(self.size);
         match &self.next {
             Next::Items(file, after) => {
                 w.u8(ITEMS).u64(file.0);
@@ -226,6 +242,7 @@ impl Progress {
         let mut r = Reader::new("progress of a copy", record);
         let origin = position(&mut r)?;
         let until = Seq(r.number("end of a copy")?);
+        let (bytes, size) = (r.number("content of a copy")?, r.number("size of a copy")?);
         let next = match r.u8()? {
             0 => Next::Nothing,
             ITEMS => Next::Items(FileId(r.number("file of a copy")?), take_id(record, &mut r)?),
@@ -233,7 +250,7 @@ impl Progress {
             other => return Err(unknown("what a copy wants", other)),
         };
         r.expect("bytes behind the progress of a copy", 0, r.rest().len() as u64)?;
-        Ok(Self { origin, until, next })
+        Ok(Self { origin, until, bytes, size, next })
     }
 }
 
@@ -256,7 +273,7 @@ impl CopyBegin {
         let told = self.table.get(skip..).unwrap_or_default();
         let mut w = Writer::with_capacity(256);
         w.u32(0).u16(VERSION);
-        w.u64(self.origin.epoch.0).u64(self.origin.seq.0).u64(self.origin.chain.0);
+        w.u64(self.origin.epoch.0).u64(self.origin.seq.0).u64(self.origin.chain.0).u64(self.size);
         w.u32(u32::try_from(told.len()).expect("limit fits"));
         told.iter().for_each(|mark| mark.encode(&mut w));
         long(&mut w, &self.namespace.meta);
@@ -283,6 +300,7 @@ impl CopyBegin {
         let version = r.u16()?;
         r.expect("version of a copy", u64::from(VERSION), u64::from(version))?;
         let origin = position(&mut r)?;
+        let size = r.number("size of a copy")?;
         let count = r.u32()? as usize;
         let table = EpochMark::decode_table(&mut r, count, EPOCH_TABLE_MAX)?;
         let meta = take_long(payload, &mut r, FRAME_PAYLOAD_MAX, "namespace of a copy")?;
@@ -304,7 +322,7 @@ impl CopyBegin {
             records.push((id, take_long(payload, &mut r, FRAME_PAYLOAD_MAX, "definition")?));
         }
         r.expect("bytes behind the beginning of a copy", 0, r.rest().len() as u64)?;
-        Ok(Self { origin, table, namespace: Definitions { meta, records } })
+        Ok(Self { origin, size, table, namespace: Definitions { meta, records } })
     }
 }
 
@@ -548,6 +566,7 @@ mod tests {
         let mark = |e, s| EpochMark { epoch: Epoch(e), first_seq: Seq(s), prev_chain: Chain(e * 7) };
         CopyBegin {
             origin: Position { epoch: Epoch(5), seq: Seq(77), chain: Chain(99) },
+            size: 3 << 30,
             table: vec![mark(2, 1), mark(5, 40)],
             namespace: Definitions {
                 meta: Bytes::from_static(&[1, 2, 3]),
@@ -572,7 +591,7 @@ mod tests {
     fn all() -> Vec<Vec<u8>> {
         let want = |from| Want { id: 6, file: FileId(4), from, most: 1 << 20 }.encode();
         let gone = Chunk { content: Content::Gone, ..items(true) };
-        let progress = |next| Progress { next, ..Progress::at(begin().origin) }.encode();
+        let progress = |next| Progress { next, bytes: 5 << 20, ..Progress::of(&begin()) }.encode();
         vec![
             [vec![0], begin().encode().unwrap()].concat(),
             [vec![1], want(WantFrom::Items(Bytes::from("k")))].concat(),

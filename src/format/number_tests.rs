@@ -102,12 +102,20 @@ fn origin(at: Position, first_segment: u64) -> Result<(), DecodeError> {
 }
 
 fn begin(origin: Position, table: Vec<EpochMark>, id: u64) -> Result<(), DecodeError> {
+    begin_of(origin, table, id, 1)
+}
+
+fn begin_of(origin: Position, table: Vec<EpochMark>, id: u64, size: u64) -> Result<(), DecodeError> {
     let namespace = Definitions { meta: Bytes::new(), records: vec![(FileId(id), Bytes::new())] };
-    CopyBegin::decode(&CopyBegin { origin, table, namespace }.encode().unwrap().into()).map(drop)
+    CopyBegin::decode(&CopyBegin { origin, size, table, namespace }.encode().unwrap().into()).map(drop)
 }
 
 fn progress(until: u64, next: Next) -> Result<(), DecodeError> {
-    let progress = Progress { until: Seq(until), next, ..Progress::at(at(1, 1)) };
+    progress_of(until, next, 1, 1)
+}
+
+fn progress_of(until: u64, next: Next, bytes: u64, size: u64) -> Result<(), DecodeError> {
+    let progress = Progress { until: Seq(until), next, bytes, size, ..Progress::at(at(1, 1)) };
     Progress::decode(&progress.encode().into()).map(drop)
 }
 
@@ -162,7 +170,10 @@ const FIELDS: &[(&str, Trip)] = &[
     ("epoch in the table", |n| begin(at(1, 1), mark(n, 1), 1)),
     ("first entry of an epoch", |n| begin(at(1, 1), mark(1, n), 1)),
     ("id of a definition", |n| begin(at(1, 1), Vec::new(), n)),
+    ("size of a copy", |n| begin_of(at(1, 1), Vec::new(), 1, n)),
     ("end of a copy", |n| progress(n, Next::Nothing)),
+    ("content of a copy", |n| progress_of(1, Next::Nothing, n, 1)),
+    ("size of a copy", |n| progress_of(1, Next::Nothing, 1, n)),
     ("file of a copy", |n| progress(1, Next::Items(FileId(n), Bytes::new()))),
     ("file of a copy", |n| progress(1, Next::Blocks(FileId(n), 0))),
     ("offset of a copy", |n| progress(1, Next::Blocks(FileId(1), n))),

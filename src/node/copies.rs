@@ -15,7 +15,8 @@ pub(crate) fn run(source: &impl CopySource, work: &Receiver<CopyEffect>, inbox: 
         }
         let event = match effect {
             CopyEffect::Definitions { read } => {
-                CopyEvent::Definitions { read, result: source.definitions().map_err(|error| told(&error)) }
+                let result = source.definitions().map_err(|error| told(&error));
+                CopyEvent::Definitions { read, result, size: source.size() }
             }
             CopyEffect::Range { read, want } => {
                 CopyEvent::Range { read, result: source.range(&want).map_err(|error| told(&error)) }

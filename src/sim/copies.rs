@@ -15,7 +15,7 @@ impl World {
         let store = &self.nodes[n].store;
         let event = match effect {
             CopyEffect::Definitions { read } => match store.definitions() {
-                Ok(found) => CopyEvent::Definitions { read, result: Ok(found) },
+                Ok(found) => CopyEvent::Definitions { read, result: Ok(found), size: store.size() },
                 Err(error) => return self.check.fail("driver", format!("the model store fails: {error}")),
             },
             CopyEffect::Range { read, want } => match store.range(&want) {

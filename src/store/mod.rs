@@ -235,6 +235,9 @@ pub trait CopySource {
     /// [`StoreError::Disk`] or [`StoreError::Damaged`].
     fn definitions(&self) -> Result<(Seq, Definitions), StoreError>;
 
+    /// About how much content of replicated files there is (bytes).
+    fn size(&self) -> u64;
+
     /// What a range holds.
     ///
     /// # Errors

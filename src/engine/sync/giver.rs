@@ -32,6 +32,8 @@ pub(in crate::engine) struct Giving {
     origin: Seq,
     /// Content sent (bytes).
     sent: u64,
+    /// About how much there was when the copy began; 0 if that was on an earlier connection.
+    size: u64,
 }
 
 impl Giving {
@@ -91,13 +93,13 @@ impl<S: StoreRead> Core<S> {
 
     pub(in crate::engine) fn copy_event(&mut self, event: CopyEvent) {
         match event {
-            CopyEvent::Definitions { read, result } => self.defined(read, result),
+            CopyEvent::Definitions { read, result, size } => self.defined(read, result, size),
             CopyEvent::Range { read, result } => self.range_read(read, result),
         }
     }
 
     /// The definitions that a copy begins with were read.
-    fn defined(&mut self, read: u64, result: Result<(Seq, Definitions), Fault>) {
+    fn defined(&mut self, read: u64, result: Result<(Seq, Definitions), Fault>, size: u64) {
         let Some(Outbound { phase: OutboundPhase::Defining { read: wanted, reads_left }, .. }) =
             self.link.outbound
         else {
@@ -118,7 +120,7 @@ impl<S: StoreRead> Core<S> {
         };
         let mut table = self.control.table().to_vec();
         table.retain(|mark| mark.first_seq <= origin.seq);
-        let payload = match (CopyBegin { origin, table, namespace }).encode() {
+        let payload = match (CopyBegin { origin, size, table, namespace }).encode() {
             Ok(payload) => payload,
             Err(error) => return self.cannot_give(&error.to_string()),
         };
@@ -126,7 +128,9 @@ impl<S: StoreRead> Core<S> {
         let Some(outbound) = &mut self.link.outbound else { return };
         outbound.session.admit();
         outbound.session.send(now, FrameKind::CopyBegin, head, payload.into());
-        outbound.phase = OutboundPhase::Streaming(Box::new(Stream::behind(origin)));
+        let mut stream = Stream::behind(origin);
+        stream.giving.size = size;
+        outbound.phase = OutboundPhase::Streaming(Box::new(stream));
         self.peer.copy_begins(now.mono, origin);
         self.dirty = true;
         let text = format!(
@@ -158,6 +162,7 @@ impl<S: StoreRead> Core<S> {
     /// something.
     pub(in crate::engine) fn pump_giving(&mut self) -> bool {
         let (shown, head, now) = (self.appliers.replicated().visible(), self.head(), self.now);
+        let changes = [0, 1].map(|kind| self.journals[kind].pace().appended);
         let read = self.next_id + 1;
         let Some((session, stream)) = self.link.stream() else { return false };
         let sent = stream.sent_up_to();
@@ -166,10 +171,15 @@ impl<S: StoreRead> Core<S> {
         if let Some(chunk) = due {
             let payload = chunk.encode();
             stream.sends(payload.len());
+            self.resync.pace.ends(now.mono, chunk.content.bytes(), changes, self.config.copy_rate);
+            self.resync.meter.look(now.mono, stream.giving.sent);
             session.send(now, FrameKind::Chunk, head, payload.into());
         }
-        if let Some(want) = stream.giving.next(shown, sent).cloned() {
+        if self.resync.pace.may_begin(now.mono)
+            && let Some(want) = stream.giving.next(shown, sent).cloned()
+        {
             stream.giving.reading = Some(read);
+            self.resync.pace.begins(now.mono);
             self.next_id = read;
             self.effect(CopyEffect::Range { read, want });
         }
@@ -198,11 +208,12 @@ impl<S: StoreRead> Core<S> {
 }
 
 impl Link {
-    /// Where a copy began that the peer is given in the present stream, and how much of it was given (bytes).
-    pub(super) fn given_copy(&self) -> Option<(Seq, u64)> {
+    /// Where a copy began that the peer is given in the present stream, how much of it was given, and how much there was
+    /// (bytes).
+    pub(super) fn given_copy(&self) -> Option<(Seq, u64, u64)> {
         match &self.outbound.as_ref()?.phase {
             OutboundPhase::Streaming(stream) if stream.giving.sent > 0 => {
-                Some((stream.giving.origin, stream.giving.sent))
+                Some((stream.giving.origin, stream.giving.sent, stream.giving.size))
             }
             _ => None,
         }

@@ -24,12 +24,14 @@
 //!   up to the highest end of a chunk is durable in its store.
 
 mod giver;
+mod pace;
 mod taker;
 
 use crate::base::{Mono, Seq};
 use crate::format::chunk::{Chunk, Progress};
 use crate::format::control::Control;
 pub(super) use giver::Giving;
+use pace::{Meter, Pace};
 use taker::{Leaving, Taking};
 
 /// What a node keeps of copies beside its connections.
@@ -41,12 +43,22 @@ pub(super) struct Resync {
     leaving: Option<Leaving>,
     /// An operator said that the peer may be given one.
     asked: bool,
+    /// How fast the peer is given one.
+    pace: Pace,
+    /// How fast it goes, here or there.
+    meter: Meter,
 }
 
 impl Resync {
     /// As found on disk: `stored` is what the store tells of its progress.
     pub(super) fn found(control: &Control, stored: Option<&Progress>) -> Self {
-        Self { taking: Taking::found(control, stored), leaving: None, asked: false }
+        Self {
+            taking: Taking::found(control, stored),
+            leaving: None,
+            asked: false,
+            pace: Pace::default(),
+            meter: Meter::default(),
+        }
     }
 
     /// The next chunk for a store that was given everything up to `submitted`.
@@ -70,7 +82,8 @@ impl Resync {
 
     pub(super) fn deadline(&self) -> Option<Mono> {
         let taking = self.taking.as_ref().and_then(Taking::deadline);
-        taking.into_iter().chain(self.leaving.as_ref().and_then(Leaving::deadline)).min()
+        let leaving = self.leaving.as_ref().and_then(Leaving::deadline);
+        taking.into_iter().chain(leaving).chain(self.pace.deadline()).min()
     }
 
     /// The peer follows without a copy: the word of an operator who asked for one is not kept for another day.

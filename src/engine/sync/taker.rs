@@ -33,8 +33,6 @@ pub(super) struct Taking {
     /// were not handed to it.
     chunks: VecDeque<(Chunk, Progress)>,
     under_way: usize,
-    /// Content taken in this life (bytes).
-    bytes: u64,
 }
 
 /// What a copy waits for.
@@ -108,7 +106,6 @@ impl Taking {
             wanted: None,
             chunks: VecDeque::new(),
             under_way: 0,
-            bytes: 0,
         }
     }
 
@@ -141,10 +138,9 @@ impl Taking {
     fn taken(&mut self, id: u64) {
         if self.under_way > 0
             && self.chunks.front().is_some_and(|(chunk, _)| chunk.id == id)
-            && let Some((chunk, progress)) = self.chunks.pop_front()
+            && let Some((_, progress)) = self.chunks.pop_front()
         {
             self.under_way -= 1;
-            self.bytes += chunk.content.bytes();
             self.stored = progress;
         }
     }
@@ -297,7 +293,7 @@ impl<S: StoreRead> Core<S> {
         );
         self.settled(&[Matter::EntriesMissing]);
         self.incident(Severity::Notice, "copying", text);
-        self.resync.taking = Some(Taking::of(State::Beginning(begin.clone(), None), Progress::at(origin)));
+        self.resync.taking = Some(Taking::of(State::Beginning(begin.clone(), None), Progress::of(&begin)));
         self.roles.becomes_incomplete();
         self.effect(StoreEffect::BeginCopy { begin });
         if self.link.inbound.as_ref().is_some_and(|inbound| matches!(inbound.phase, Phase::Leaving)) {
@@ -338,6 +334,8 @@ impl<S: StoreRead> Core<S> {
             return self.inbound_fault(&text);
         }
         taking.progress.until = taking.progress.until.max(chunk.until);
+        taking.progress.bytes += chunk.content.bytes();
+        self.resync.meter.look(self.now.mono, taking.progress.bytes);
         taking.progress.next = settle(behind(&chunk, &taking.progress.next), &self.namespace);
         let progress = taking.progress.clone();
         taking.chunks.push_back((chunk, progress));
@@ -473,15 +471,17 @@ impl<S: StoreRead> Core<S> {
 
     /// The copy that is on its way, for `status`.
     pub(in crate::engine) fn copy_view(&self) -> Option<CopyView> {
-        let given = || self.link.given_copy().map(|(origin, bytes)| (false, origin, bytes));
-        let taking = self.resync.taking.as_ref();
-        let taken = taking.map(|taking| (true, taking.progress.origin.seq, taking.bytes));
-        let (here, origin, bytes) = taken.or_else(given)?;
-        Some(CopyView { here, origin: origin.0, bytes })
+        let given = || self.link.given_copy().map(|(origin, bytes, size)| (false, origin, bytes, size));
+        let taking = self.resync.taking.as_ref().map(|taking| &taking.progress);
+        let taken = taking.map(|progress| (true, progress.origin.seq, progress.bytes, progress.size));
+        let (here, origin, bytes, size) = taken.or_else(given)?;
+        let rate = self.resync.meter.rate(self.now.mono, bytes);
+        let moved = self.replicated().pace().appended.0.saturating_sub(origin.0);
+        Some(CopyView { here, origin: origin.0, bytes, size, rate, moved })
     }
 
-    /// `resync`: the peer may be given a copy.
-    pub(in crate::engine) fn resync(&mut self, token: u64) {
+    /// `resync`: the peer may be given a copy, at most so fast.
+    pub(in crate::engine) fn resync(&mut self, token: u64, rate: Option<u64>) {
         if !self.serving() {
             let message = format!("this node does not serve as primary (it is {})", self.roles.word());
             return self.reply_no(
@@ -491,6 +491,7 @@ impl<S: StoreRead> Core<S> {
             );
         }
         self.resync.asked = true;
+        self.resync.pace.set_rate(rate);
         self.link.dial_now(self.now.mono);
         self.dirty = true;
         self.reply_value(token, DoneView { done: true });

@@ -294,6 +294,13 @@ pub const KEYS: &[Key] = &[
          leaves less of the disk to clients.",
     ),
     key(
+        "copy_rate",
+        size(0, 64 * GIB, 1, |c, bytes| c.engine.copy_rate = bytes),
+        Fallback::Literal("0"),
+        "What a full copy takes in a second at most, unless `hot-backup resync --rate` says otherwise. 0: as fast as it \
+         goes while users change nothing, and a fifth of the time while they do.",
+    ),
+    key(
         "io",
         Kind::Word(&["auto", "uring", "epoll"], |c, word| {
             c.io = match word {

@@ -46,7 +46,7 @@ impl CopyTarget for MemoryStore {
         inner.applied[0] = begin.origin.seq;
         inner.recovery_points.restarted(JournalKind::Replicated, begin.origin.seq);
         inner.dirty_from = inner.recovery_points.dirty_from();
-        inner.copied = Some(Progress::at(begin.origin));
+        inner.copied = Some(Progress::of(begin));
         (inner.copied_blocks, inner.copied_begun) = (None, None);
         inner.undo.push(step);
         Ok(())
@@ -75,6 +75,17 @@ impl CopySource for MemoryStore {
     fn definitions(&self) -> Result<(Seq, Definitions), StoreError> {
         let inner = self.inner.borrow();
         Ok((inner.applied[0], inner.namespace.definitions()))
+    }
+
+    fn size(&self) -> u64 {
+        let inner = self.inner.borrow();
+        let files: Vec<_> =
+            inner.namespace.files().filter(|(_, info)| info.replicated).map(|(id, _)| id).collect();
+        drop(inner);
+        let items = |file: &FileId| {
+            self.items(*file).iter().map(|(id, value)| (id.len() + value.len()) as u64).sum::<u64>()
+        };
+        files.iter().map(items).sum()
     }
 
     fn range(&self, want: &Want) -> Result<Chunk, StoreError> {

@@ -11,6 +11,7 @@ use crate::format::dptr::{Dptr, DptrKind};
 use crate::store::due::damaged_entry;
 use bytes::Bytes;
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -49,6 +50,10 @@ impl CopySource for CopyReader {
         Ok((snapshot.applied()[0], state.namespace.definitions()))
     }
 
+    fn size(&self) -> u64 {
+        self.shared.stored_bytes() + taken(&self.volumes)
+    }
+
     fn range(&self, want: &Want) -> Result<Chunk, StoreError> {
         let snapshot = Snapshot::newest(&self.shared);
         let at = snapshot.applied()[0];
@@ -80,6 +85,12 @@ impl CopySource for CopyReader {
             _ => Ok(empty),
         }
     }
+}
+
+/// What the files in a directory take of the disk (bytes); what cannot be looked at counts nothing.
+fn taken(dir: &Path) -> u64 {
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    files.filter_map(|file| file.metadata().ok()).map(|meta| meta.blocks() * 512).sum()
 }
 
 impl StoreWriter {
@@ -125,7 +136,7 @@ impl StoreWriter {
         let mut staged: Vec<_> =
             out.records.iter().map(|id| Staged::record(&keys::dptr(*id), namespace.record(*id))).collect();
         staged.push(Staged::record(&keys::NAMESPACE, Some(namespace.meta())));
-        staged.push(Staged::record(&keys::COPY, Some(Progress::at(begin.origin).encode())));
+        staged.push(Staged::record(&keys::COPY, Some(Progress::of(begin).encode())));
         let number = self.shared.view().active.number;
         for (file, generation) in out.dropped {
             staged.push(Staged::record(&keys::purge(file, generation), Some(Vec::new())));
@@ -190,7 +201,7 @@ impl CopyTarget for StoreWriter {
             self.take_back()?;
             return Err(error);
         }
-        self.state.copied = Some(Progress::at(begin.origin));
+        self.state.copied = Some(Progress::of(begin));
         self.volumes.set_copying(true);
         self.copied_blocks = CopiedBlocks::default();
         Ok(())

@@ -133,6 +133,13 @@ impl Shared {
         Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// What tables and memtables take together (bytes).
+    pub(super) fn stored_bytes(&self) -> u64 {
+        let view = self.view();
+        let in_memory = view.frozen.iter().chain([&view.active]).map(|memtable| memtable.bytes() as u64);
+        self.tables.disk_bytes() + in_memory.sum::<u64>()
+    }
+
     fn work(&self) -> MutexGuard<'_, Work> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -74,6 +74,11 @@ impl Tables {
         Ok(Self { tree, blocks, visible, dir: dir.to_owned() })
     }
 
+    /// What the tables take on disk (bytes).
+    pub(super) fn disk_bytes(&self) -> u64 {
+        self.tree.disk_space()
+    }
+
     /// What is visible now, for [`Self::get`] and [`Self::range`].
     pub(super) fn newest(&self) -> SeqNo {
         self.visible.get()
