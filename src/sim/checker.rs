@@ -5,7 +5,7 @@ mod survival;
 use super::disk::Decay;
 use super::net::{Body, Pipe, Seen};
 use super::truth::{History, JournalTruth, Move, Pending, Place, Tip, parse, space};
-use crate::base::{AckLevel, Epoch, JournalKind, SegmentIndex, Seq};
+use crate::base::{AckLevel, JournalKind, SegmentIndex, Seq};
 use crate::format::PairId;
 use crate::format::batch::Batch;
 use crate::format::control::{Control, Role};
@@ -83,8 +83,10 @@ pub(super) struct NodeTruth {
     pub(super) gave_copy_at: u64,
     /// When the copy that it was given became whole.
     pub(super) whole_at: Option<u64>,
+    /// When it last ended the stream that it follows by its own word, not for another call.
+    pub(super) ended_stream_at: Option<u64>,
     /// It gave the role of the primary away in this epoch, and nothing has settled yet what became of that.
-    pub(super) given: Option<Epoch>,
+    pub(super) given: Option<super::handover::Given>,
 }
 
 /// All rules.
@@ -138,6 +140,7 @@ impl Checker {
             dropped: false,
             gave_copy_at: 0,
             whole_at: None,
+            ended_stream_at: None,
             given: None,
         };
         Self {

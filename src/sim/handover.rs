@@ -37,6 +37,15 @@ pub enum Harm {
 pub const HARMS: [Harm; 7] =
     [Harm::Primary, Harm::Standby, Harm::Both, Harm::Reset, Harm::Silence, Harm::ToStandby, Harm::ToPrimary];
 
+/// The role that a node gave away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Given {
+    /// Its epoch then.
+    epoch: Epoch,
+    /// The connection.
+    session: u64,
+}
+
 impl World {
     /// The operator asks a node for a switchover; now and then just to see what it would do.
     pub(super) fn switch_over(&mut self, n: usize) {
@@ -117,9 +126,15 @@ impl World {
 impl Checker {
     /// A node sent a frame of a switchover, or refused one.
     pub(super) fn on_handover(&mut self, node: usize, seen: &Seen, step: Option<&Handover>) {
+        if matches!(step, None | Some(Handover::Taken { .. })) {
+            self.nodes[node].ended_stream_at = Some(self.now);
+        }
         match step {
-            // It has not taken what it was given.
-            None => self.nodes[1 - node].given = None,
+            // It has not taken what it was given on this connection.
+            None => {
+                let same = |given: &mut Given| given.session == seen.header.session;
+                self.nodes[1 - node].given.take_if(same);
+            }
             Some(Handover::Give { at, .. }) => {
                 let (own, peer) = (&self.nodes[node].journals[0], &self.nodes[1 - node].journals[0]);
                 let level = own.tip().chain == at.chain.0
@@ -137,7 +152,8 @@ impl Checker {
                     );
                     self.fail("I-25", text);
                 }
-                self.nodes[node].given = Some(seen.header.epoch);
+                let (epoch, session) = (seen.header.epoch, seen.header.session);
+                self.nodes[node].given = Some(Given { epoch, session });
             }
             Some(Handover::Taken { .. }) => {
                 let control = &self.nodes[node].control;
@@ -164,7 +180,7 @@ impl Checker {
                 self.fail("I-25", format!("a switchover to node {node} loses commands {gone:?}"));
             }
         }
-        if let Some(epoch) = self.nodes[node].given.take()
+        if let Some(Given { epoch, .. }) = self.nodes[node].given.take()
             && self.nodes[1 - node].control.role == Role::Primary
             && self.nodes[1 - node].control.epoch > epoch
         {
@@ -175,7 +191,7 @@ impl Checker {
 
     /// A node appended to its journal in this epoch.
     pub(super) fn on_appended(&mut self, node: usize, epoch: Epoch) {
-        if self.nodes[node].given == Some(epoch) {
+        if self.nodes[node].given.is_some_and(|given| given.epoch == epoch) {
             let text =
                 format!("node {node} accepts updates in epoch {epoch}, although it gave its role away");
             self.fail("I-25", text);

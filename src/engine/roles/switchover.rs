@@ -598,10 +598,8 @@ impl<S: StoreRead> Core<S> {
         if at != end || header.durable < at.seq {
             return Some(format!("{me} ends at entry {}, and was given the role at {}", end.seq, at.seq));
         }
-        if pace.durable < at.seq
-            || !self.replicated().is_quiet()
-            || !self.all_applied(JournalKind::Replicated)
-        {
+        // A mark may still be on its way to the disk: the opening waits for that.
+        if pace.durable < at.seq || !self.all_applied(JournalKind::Replicated) {
             return Some(format!("{me} has not applied all up to entry {}", at.seq));
         }
         self.hindrance().map(|hindrance| format!("{me}: {}", hindrance.describe().reason))
