@@ -188,7 +188,7 @@ fn a_node_that_is_killed_in_the_middle_leaves_one_primary_and_everything_that_wa
         let victim = if round % 2 == 0 { from.id() } else { to.id() };
         thread::scope(|scope| {
             scope.spawn(|| from.verb(&["switchover"]));
-            thread::sleep(Duration::from_millis(2 + 3 * (round / 2)));
+            thread::sleep(Duration::from_millis(5 + 8 * (round / 2)));
             let pid = nix::unistd::Pid::from_raw(i32::try_from(victim).unwrap());
             nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
         });

@@ -40,7 +40,7 @@ pub(super) struct Acked {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Said {
     epoch: u64,
-    deaths: u64,
+    pub(super) deaths: u64,
     received: u64,
     applied_up_to: u64,
     applied: bool,

@@ -631,3 +631,7 @@ impl<S: StoreRead> Core<S> {
         self.tell_switched(view, asked.map(|asked| asked.token));
     }
 }
+
+#[cfg(test)]
+#[path = "switchover_tests.rs"]
+mod tests;
