@@ -22,6 +22,7 @@ pub const TARGETS: &[Target] = &[
     ("engine-journal", crate::store::fuzz_engine_journal),
     ("entry", crate::format::entry::fuzz_entry),
     ("frame", frame),
+    ("handover", crate::format::handover::fuzz_handover),
     ("identity", identity),
     ("import", crate::cli::fuzz_import),
     ("link", link),

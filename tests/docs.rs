@@ -42,9 +42,19 @@ pub(crate) fn pages() -> Vec<String> {
     pages
 }
 
+/// What to do in a situation, step by step.
+pub(crate) fn runbooks() -> Vec<String> {
+    let entries = fs::read_dir(root().join("docs/runbooks")).expect("the runbooks");
+    let names = entries.map(|entry| entry.expect("a readable directory").file_name());
+    let mut all: Vec<_> =
+        names.map(|name| format!("docs/runbooks/{}", name.into_string().expect("a name in text"))).collect();
+    all.sort();
+    all
+}
+
 /// All documents that are checked.
 pub(crate) fn documents() -> Vec<String> {
-    DOCUMENTS.into_iter().map(str::to_owned).chain(pages()).collect()
+    DOCUMENTS.into_iter().map(str::to_owned).chain(pages()).chain(runbooks()).collect()
 }
 
 /// What stands between single backticks, outside of code blocks.

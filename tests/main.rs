@@ -26,6 +26,7 @@ mod strangers;
 
 #[allow(dead_code, reason = "what one tier needs another may not")]
 mod support;
+mod switchover;
 mod versions;
 mod volumes;
 mod volumes_crash;

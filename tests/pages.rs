@@ -2,7 +2,7 @@
 //! page says what it is for, the tables of keys and commands are the program's own. What the pages show of a session is
 //! typed into a shell beside a real pair, and its output compared.
 
-use crate::docs::{blocks, commands, documents, help, none, pages, quoted, read};
+use crate::docs::{blocks, commands, documents, help, none, pages, quoted, read, runbooks};
 use crate::layering::{Source, root};
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
@@ -82,7 +82,7 @@ fn the_readme_is_short_and_leads_to_every_page_and_each_page_says_what_it_is_for
 #[test]
 fn lines_of_prose_in_the_readme_and_the_pages_fit_the_screen() {
     let mut wrong = Vec::new();
-    for document in pages().iter().map(String::as_str).chain(["README.md"]) {
+    for document in pages().iter().chain(&runbooks()).map(String::as_str).chain(["README.md"]) {
         let text = read(document);
         let code = blocks(&text);
         let prose = text.lines().filter(|line| !line.starts_with(['|', '!']) && !code.contains(line));
@@ -305,7 +305,7 @@ fn tier_what_the_pages_show_of_a_session_is_what_the_program_prints() {
     let begin = block.and_then(|block| block.split(TAKEOVER).next()).unwrap();
     let mut wrong = Vec::new();
     let mut looked = 0;
-    for page in pages() {
+    for page in pages().into_iter().chain(runbooks()) {
         let all = shown(&read(&page));
         if all.is_empty() {
             continue;

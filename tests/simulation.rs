@@ -1,8 +1,12 @@
 //! Proves the engine against a hostile world: thousands of whole lives of a pair, each from one seed, with every
 //! rule checked at every step; and proves the checkers by breaking the rules on purpose.
 
-use hot_backup::sim::exhaustive::{Move, Victim, Walk, walk_move, walk_one_node, walk_pair, walk_takeover};
-use hot_backup::sim::{MUTATIONS, Mutation, Options, Outcome, SOMETIMES, Trouble, Violation, run, scenario};
+use hot_backup::sim::exhaustive::{
+    Move, Victim, Walk, walk_move, walk_one_node, walk_pair, walk_switchover, walk_takeover,
+};
+use hot_backup::sim::{
+    HARMS, MUTATIONS, Mutation, Options, Outcome, SOMETIMES, Trouble, Violation, run, scenario,
+};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -118,6 +122,7 @@ fn every_rule_broken_on_purpose_is_noticed_by_the_checker_of_that_rule() {
             Mutation::NeverConnect => &["I-50"],
             Mutation::CarryOn => &["I-16"],
             Mutation::GiveWay => &["I-14"],
+            Mutation::GiveEarly | Mutation::ServeOn => &["I-25"],
         };
         match caught(mutation) {
             Some((seed, rule)) => {
@@ -250,6 +255,39 @@ fn a_takeover_that_dies_at_any_event_is_done_or_not_done() {
     let walk = walk_takeover();
     must_pass(&walk);
     assert!(walk.points > 10, "a takeover takes more than {} events", walk.points);
+}
+
+#[test]
+fn a_switchover_that_is_disturbed_at_any_event_leaves_one_primary_and_loses_nothing() {
+    for (asked, harm) in [0, 1].into_iter().flat_map(|asked| HARMS.map(|harm| (asked, harm))) {
+        let walk = walk_switchover(asked, harm);
+        must_pass(&walk);
+        println!("asked for on node {asked}, {harm:?}: {} points", walk.points);
+        assert!(walk.points > 30, "a switchover takes more than {} events", walk.points);
+    }
+}
+
+#[test]
+fn lives_with_switchovers_break_no_rule() {
+    let (mut runs, mut reached) = (0, BTreeSet::new());
+    for seed in 1..1500 {
+        let options = Options::from_seed(seed);
+        if !options.has(Trouble::Switchover) {
+            continue;
+        }
+        let outcome = run(options, 0);
+        must_hold(&outcome);
+        runs += 1;
+        reached.extend(outcome.reached);
+    }
+    println!("{runs} lives with switchovers");
+    assert!(
+        runs > 100
+            && reached.contains("a switchover")
+            && reached.contains("a switchover was given up")
+            && reached.contains("a primary asked what became of its role"),
+        "{runs}: {reached:?}"
+    );
 }
 
 #[test]

@@ -46,6 +46,21 @@ pub const COPY_LOOK_MAX: u64 = 1 << 40;
 pub const COPY_RUNS_MAX: u32 = 1 << 16;
 /// Payload of a frame that asks for a range (bytes).
 pub const WANT_PAYLOAD_MAX: usize = 512;
+/// Payload of a frame of a switchover (bytes).
+pub const HANDOVER_PAYLOAD_MAX: usize = 16 << 10;
+/// Conditions of a switchover that are told to the peer.
+pub const HANDOVER_CONDITIONS_MAX: usize = 16;
+/// The text of one of them (bytes).
+pub const HANDOVER_TEXT_MAX: usize = 512;
+/// In a switchover the doors are closed for so long at most before the standby has everything (milliseconds). Then they are
+/// opened again.
+pub const HANDOVER_LEVEL_MS: u64 = 500;
+/// Once the role was given away, clients wait for so long at most until it is known who serves (milliseconds).
+pub const HANDOVER_HOLD_MS: u64 = 5_000;
+/// A standby that asked its primary to hand over waits for an answer for so long at most (milliseconds).
+pub const HANDOVER_ASK_MS: u64 = 15_000;
+/// A switchover begins only if the standby lacks no more than this on its disk (bytes of batches).
+pub const HANDOVER_LAG_MAX: u64 = 32 << 20;
 /// Payload of a frame before the peer's hello was accepted (bytes).
 pub const HELLO_PAYLOAD_MAX: usize = 4096;
 /// Epochs told in a hello, newest last.

@@ -19,6 +19,7 @@ mod resync;
 mod scrub;
 mod setup;
 mod status;
+mod switchover;
 mod takeover;
 mod values;
 mod wait;
@@ -96,6 +97,7 @@ enum Command {
     SetDptr(dptr::DptrArgs),
     Log(log::LogArgs),
     Scrub(scrub::ScrubArgs),
+    Switchover(switchover::SwitchoverArgs),
     Takeover(takeover::TakeoverArgs),
     Resync(resync::ResyncArgs),
     Incidents(incidents::IncidentsArgs),
@@ -168,6 +170,7 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::SetDptr(args) => dptr::run(context, &args),
         Command::Log(args) => log::run(context, &args),
         Command::Scrub(args) => scrub::run(context, &args),
+        Command::Switchover(args) => switchover::run(context, &args),
         Command::Takeover(args) => takeover::run(context, &args),
         Command::Incidents(_) => incidents::incidents(context),
         Command::Diverged(_) => incidents::diverged(context),

@@ -4,7 +4,7 @@ use super::failure::{Answer, Done, Failure};
 use super::out::{say, seconds, utc, visible};
 use super::{Context, ask};
 use crate::base::shown::{bytes, count, counted};
-use crate::engine::admin::{AdminRequest, ReplayView, Status, VolumeView};
+use crate::engine::admin::{AdminRequest, ReplayView, Status, SwitchoverView, VolumeView};
 use clap::Args;
 use std::fmt::Write as _;
 use std::io::Read;
@@ -197,6 +197,9 @@ pub(crate) fn screen(s: &Status) -> String {
     if let Some(gap) = &s.gap {
         line("missing", visible(&gap.text));
     }
+    if let Some(last) = &s.switchover {
+        line("switchover", switched(last));
+    }
     if let Some(copy) = &s.copy {
         line("copy", super::resync::line(copy));
     }
@@ -232,6 +235,13 @@ pub(crate) fn screen(s: &Status) -> String {
     let last = s.last_incident.as_deref().map(|last| format!("; last: {}", visible(last)));
     line("incidents", format!("{}{}", count(s.incidents), last.unwrap_or_default()));
     text
+}
+
+/// The last switchover.
+fn switched(last: &SwitchoverView) -> String {
+    let SwitchoverView { from, to, epoch, pause_seconds, .. } = last;
+    let pause = seconds(*pause_seconds);
+    format!("{} to {} in epoch {epoch}, nobody was answered for {pause}", visible(from), visible(to))
 }
 
 /// The scrub that runs, or the last one.

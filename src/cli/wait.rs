@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 /// The states that a node leaves by itself when it starts.
 const BEFORE_REPLAY: [&str; 2] = ["starting", "recovering"];
-const ON_THE_WAY: [&str; 5] = ["replaying", "asking-peer", "starting-epoch", "taking-over", "stepping-down"];
+const ON_THE_WAY: [&str; 6] =
+    ["replaying", "asking-peer", "starting-epoch", "taking-over", "handing-over", "stepping-down"];
 
 /// The flag of commands that change something.
 #[derive(Clone, Copy, Debug, Args)]
@@ -55,6 +56,7 @@ impl Need {
                 Self::Nothing
             }
             AdminRequest::Takeover { .. } => Self::Journal,
+            AdminRequest::Switchover { .. } => Self::Settled,
             AdminRequest::StartAlone
             | AdminRequest::StartAloneAcceptLoss
             | AdminRequest::Resync { .. }

@@ -409,4 +409,9 @@ pub trait BlockBackend {
 
     /// Whether clients must wait before they change more.
     fn blocks_congested(&self) -> bool;
+
+    /// Whether no request may be begun now.
+    fn is_held(&self) -> bool {
+        false
+    }
 }

@@ -1,7 +1,8 @@
 //! What an operator can ask of a running node, and the answers; `node` carries them over the admin socket as JSON lines.
 
 pub use super::answer::{
-    AdminAnswer, DoneView, IncidentView, LoggingView, ScrubEnd, ScrubView, StartView, WouldGo,
+    AdminAnswer, ConditionView, DoneView, IncidentView, LoggingView, ScrubEnd, ScrubView, StartView,
+    SwitchoverView, WouldGo,
 };
 use crate::base::AckLevel;
 use crate::base::shown::Grouped;
@@ -29,6 +30,12 @@ pub enum AdminRequest {
         /// Do not wait until the connection of a silent primary is given up.
         #[serde(default)]
         now: bool,
+    },
+    /// Change roles with the peer, from either node; answered by [`SwitchoverView`].
+    Switchover {
+        /// Only say what would happen.
+        #[serde(default)]
+        dry_run: bool,
     },
     /// Serve as primary although the peer could not be asked. Refused if the peer is known to have more. Answered by
     /// [`StartView`].
@@ -403,7 +410,7 @@ pub struct Status {
     /// primary, standby or diverged.
     pub role: String,
     /// What an update would be answered now. serving or standby: all is as it should be. By the role: asking-peer,
-    /// taking-over, starting-epoch, stepping-down, diverged, starting, replaying, stopping. What hinders: read-only,
+    /// taking-over, starting-epoch, handing-over, stepping-down, diverged, starting, replaying, stopping. What hinders: read-only,
     /// no-space, no-descriptors, journal-failed, disk-hangs, store-failed, peer-stuck, peer-away.
     pub state: String,
     /// Why it does not serve, if it does not.
@@ -442,6 +449,9 @@ pub struct Status {
     /// The copy of everything that one of the two nodes is given now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy: Option<CopyView>,
+    /// The last switchover of this life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switchover: Option<SwitchoverView>,
     /// The promises that are lowered now: the database's, and those of files with a level of their own.
     #[serde(default)]
     pub lowered: Vec<LoweredView>,

@@ -65,6 +65,8 @@ answers! {
     Diverged(Vec<String>),
     /// A scrub that has begun or ends.
     Scrub(ScrubView),
+    /// A switchover, or what one would do.
+    Switchover(Box<SwitchoverView>),
 }
 
 impl From<Status> for AdminAnswer {
@@ -76,6 +78,12 @@ impl From<Status> for AdminAnswer {
 impl From<TakeoverAccount> for AdminAnswer {
     fn from(account: TakeoverAccount) -> Self {
         Self::Takeover(Box::new(account))
+    }
+}
+
+impl From<SwitchoverView> for AdminAnswer {
+    fn from(view: SwitchoverView) -> Self {
+        Self::Switchover(Box::new(view))
     }
 }
 
@@ -207,4 +215,44 @@ pub struct WouldGo {
     pub node: String,
     /// .. and its role.
     pub role: String,
+}
+
+/// A switchover that was done, or would be.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SwitchoverView {
+    /// The old primary.
+    pub from: String,
+    /// The new one.
+    pub to: String,
+    /// Whether it only was tried out.
+    pub dry_run: bool,
+    /// Whether every condition holds.
+    pub possible: bool,
+    /// What it depends on; only of a dry run.
+    pub conditions: Vec<ConditionView>,
+    /// For how long nobody will be answered, about; only of a dry run.
+    pub expected_pause_seconds: f64,
+    /// What to do where a condition does not hold.
+    pub next: String,
+    /// The new epoch.
+    pub epoch: u64,
+    /// The last entry of the old one, which both nodes have.
+    pub entry: u64,
+    /// From when the doors of the old primary were closed until an update could be answered again, as this node measured it.
+    pub pause_seconds: f64,
+    /// The same as the peer measured it, where it is known.
+    pub peer_pause_seconds: Option<f64>,
+    /// From the request, or the peer's word, until all was done here.
+    pub seconds: f64,
+    /// When it was done (milliseconds since 1970).
+    pub wall_ms: u64,
+}
+
+/// What a switchover depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConditionView {
+    /// Whether it is so.
+    pub holds: bool,
+    /// What is so, or what is in the way.
+    pub text: String,
 }

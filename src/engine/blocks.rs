@@ -424,6 +424,10 @@ impl<S: StoreRead> BlockBackend for Core<S> {
         self.commit_watermarks()
     }
 
+    fn is_held(&self) -> bool {
+        self.roles.holds_doors()
+    }
+
     fn blocks_congested(&self) -> bool {
         let (queued, short) = self.queues();
         queued > BLOCK_QUEUE_MAX

@@ -121,6 +121,11 @@ impl<S: StoreRead> Core<S> {
     fn judge_claim(&mut self, conn: ConnId) {
         let caller = self.link.callers.list.iter().find(|caller| caller.session.conn == conn);
         let Some(claim) = caller.and_then(|caller| caller.claim.as_deref()) else { return };
+        let (since, wait) = (claim.since, self.silent_after());
+        if self.roles.stage() == Stage::SteppingDown && self.now.mono < since.plus_ms(wait) {
+            // Soon it can be the standby of whoever calls.
+            return;
+        }
         if !self.can_talk() {
             let text = format!("this node is {}", self.roles.word());
             return self.refuse_caller(conn, RefuseCode::NotNow, text);
@@ -134,7 +139,6 @@ impl<S: StoreRead> Core<S> {
             self.incident_once(Severity::Warning, "peer-refused", format!("the peer was refused: {text}"));
             return self.refuse_caller(conn, code, text);
         }
-        let (since, wait) = (claim.since, self.silent_after());
         match self.link.primary_heard() {
             Some(heard) if self.now.mono < heard.plus_ms(wait) && self.now.mono < since.plus_ms(wait) => {}
             Some(heard) if self.now.mono < heard.plus_ms(wait) => self.refuse_twin(conn),

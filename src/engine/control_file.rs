@@ -6,7 +6,7 @@
 use super::core::Core;
 use super::effect::{FileEffect, Severity};
 use super::event::FileEvent;
-use crate::base::{Epoch, Fault, Position, Seq};
+use crate::base::{Epoch, Fault, Mono, Position, Seq};
 use crate::format::PairId;
 use crate::format::control::{Control, EpochMark, Origin, PeerRecord, Role};
 use crate::journal::Recovered;
@@ -28,6 +28,9 @@ pub(super) struct ControlFile {
     /// once the file on disk knows that epoch.
     saved: Vec<EpochMark>,
     writing: Vec<EpochMark>,
+    /// When the last write began, and how long the last one that was done took (microseconds).
+    began: Mono,
+    took_us: u64,
 }
 
 impl ControlFile {
@@ -42,7 +45,18 @@ impl ControlFile {
         }
         table.retain(|mark| mark.first_seq <= journal.end.seq);
         let epoch = epoch.max(journal.end.epoch);
-        Self { pair, role, epoch, table, origin, write: None, saved, writing: Vec::new() }
+        Self {
+            pair,
+            role,
+            epoch,
+            table,
+            origin,
+            write: None,
+            saved,
+            writing: Vec::new(),
+            began: Mono(0),
+            took_us: 0,
+        }
     }
 
     pub(super) fn role(&self) -> Role {
@@ -56,6 +70,11 @@ impl ControlFile {
 
     pub(super) fn table(&self) -> &[EpochMark] {
         &self.table
+    }
+
+    /// How long a write takes, as far as it is known (microseconds).
+    pub(super) fn write_took_us(&self) -> u64 {
+        self.took_us
     }
 
     /// Whether the file is being replaced: another write waits until that is done.
@@ -130,6 +149,7 @@ impl<S: StoreRead> Core<S> {
     /// Starts replacing the control file by what this node is now; gives the number of the write.
     pub(super) fn write_control(&mut self) -> u64 {
         let write = self.fresh_id();
+        self.control.began = self.now.mono;
         let bytes = self.control.begin(write, self.peer.begin_write()).encode();
         self.effect(FileEffect::WriteControl { write, bytes });
         write
@@ -148,6 +168,7 @@ impl<S: StoreRead> Core<S> {
         if !self.control.end(write) {
             return;
         }
+        self.control.took_us = self.now.mono.since(self.control.began);
         self.incident_over("control-failed", "control-back", "the control file is written again".to_owned());
         self.control.saved = std::mem::take(&mut self.control.writing);
         self.peer.written();

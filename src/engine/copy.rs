@@ -65,6 +65,11 @@ impl Copies {
         self.job = None;
     }
 
+    /// Whether a file is being copied.
+    pub(super) fn are_under_way(&self) -> bool {
+        self.job.is_some()
+    }
+
     /// When the next copy may begin, if one failed a moment ago.
     pub(super) fn deadline(&self, now: Mono) -> Option<Mono> {
         self.retry_at.filter(|at| now < *at)

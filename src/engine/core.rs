@@ -143,7 +143,7 @@ impl<S: StoreRead> Core<S> {
 
     /// Whether this node answers reads, and updates of its own local files.
     pub(super) fn readable(&self) -> bool {
-        matches!(self.roles.stage(), Stage::Serving | Stage::Standby)
+        matches!(self.roles.stage(), Stage::Serving | Stage::HandingOver | Stage::Standby)
     }
 
     /// Whether the replicated journal carries this node's own entries.

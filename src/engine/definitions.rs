@@ -44,6 +44,11 @@ pub(super) struct Operators {
 }
 
 impl Operators {
+    /// Whether anything waits, or is not durable yet.
+    pub(super) fn are_busy(&self) -> bool {
+        self.has_barrier() || !self.queue.is_empty() || !self.waits.is_empty()
+    }
+
     pub(super) fn has_barrier(&self) -> bool {
         self.barrier.is_some()
     }
@@ -142,6 +147,7 @@ impl<S: StoreRead> Core<S> {
             self.pump_barrier();
         }
         while self.fetches.dry_run.is_none()
+            && !self.roles.holds_doors()
             && let Some((token, request)) = self.operators.next()
         {
             match self.changes(&request) {

@@ -130,12 +130,17 @@ matters! {
         "keep the old primary from serving, then start it again as the standby";
     Fenced "fenced" Critical []
         "nothing: this node becomes the standby";
+    SwitchoverGivenUp "switchover-given-up" Warning []
+        "see `hot-backup switchover --dry-run`, then try again";
+    HandoverUnanswered "handover-unanswered" Warning []
+        "let the nodes reach each other: they settle it; if the peer is gone for good: `hot-backup start --alone`";
     Diverged "diverged" Critical []
         "see `hot-backup diverged` for what the pair never kept";
     Renamed "renamed" Warning []
         "rename one of the two";
     Epoch "epoch" Notice [] "";
     Standby "standby" Notice [] "";
+    Switchover "switchover" Notice [] "";
     TailCut "tail-cut" Notice [] "";
     Copied "copied" Notice [] "";
     Copying "copying" Notice [] "";

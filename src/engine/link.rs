@@ -20,7 +20,8 @@ use crate::base::limits::NAME_MAX;
 use crate::base::{AlignedBuf, ConnId, Epoch, Mono, Now, Prng, Seq};
 use crate::format::control::Role;
 use crate::format::frame::{
-    FEATURE_COPY, FrameHeader, FrameKind, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION, Refuse, RefuseCode,
+    FEATURE_COPY, FEATURE_HANDOVER, FrameHeader, FrameKind, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION, Refuse,
+    RefuseCode,
 };
 use crate::pair::{Frame, Head, LinkSession, Own, Verdict, judge};
 use crate::store::StoreRead;
@@ -171,7 +172,7 @@ impl<S: StoreRead> Core<S> {
         Hello {
             version: PROTOCOL_VERSION,
             floor: PROTOCOL_FLOOR,
-            features: FEATURE_COPY,
+            features: FEATURE_COPY | FEATURE_HANDOVER,
             pair: own.pair,
             ordinal: own.ordinal,
             role: own.role,
@@ -393,6 +394,7 @@ impl<S: StoreRead> Core<S> {
                     (Frame::Refuse(refuse), _) => self.refused_by_peer(&refuse, &header),
                     (Frame::Ack(ack), OutboundPhase::Streaming(_)) => self.sender_ack(ack, header.credit),
                     (Frame::Want(want), OutboundPhase::Streaming(_)) => self.wanted(want),
+                    (Frame::Handover(step), OutboundPhase::Streaming(_)) => self.hear_standby(&step, &header),
                     (Frame::Heartbeat, _) => {}
                     _ => self.outbound_fault("a frame came that has no place in an answer"),
                 },
@@ -411,6 +413,9 @@ impl<S: StoreRead> Core<S> {
 
     fn refused_by_peer(&mut self, refuse: &Refuse, header: &FrameHeader) {
         self.hear_refusal(refuse, header);
+        if self.role_is_refused(&refuse.text) {
+            return self.end_outbound(false, &refuse.text);
+        }
         let text = format!("the peer refuses this node: {}", refuse.text);
         if refuse.code != RefuseCode::NotNow as u16 {
             self.peer.set_forbids(true);
@@ -509,7 +514,8 @@ impl<S: StoreRead> Core<S> {
             return false;
         }
         match self.roles.stage() {
-            Stage::Standby | Stage::Incomplete | Stage::Asking | Stage::Serving | Stage::Diverged => true,
+            Stage::Standby | Stage::Incomplete | Stage::Asking | Stage::Serving => true,
+            Stage::HandingOver | Stage::Diverged => true,
             Stage::Replaying => !matches!(self.control.role(), Role::Standby | Role::Incomplete),
             Stage::Opening | Stage::SteppingDown | Stage::Stopped => false,
         }

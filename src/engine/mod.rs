@@ -177,6 +177,7 @@ impl<S: StoreRead> Engine<S> {
             AdminRequest::Takeover { peer_is_down, dry_run, accept_loss, now } => {
                 core.takeover(token, roles::Word { peer_is_down, accept_loss, now, dry_run });
             }
+            AdminRequest::Switchover { dry_run } => core.switchover(token, dry_run),
             AdminRequest::StartAlone => core.start_alone(token, false),
             AdminRequest::StartAloneAcceptLoss => core.start_alone(token, true),
             AdminRequest::Resync { rate } => core.resync(token, rate),
@@ -273,6 +274,9 @@ impl<S: StoreRead> Engine<S> {
         if let Some(Abandon { why, beyond }) = core.disk.take_abandoned() {
             self.door.abandon(&why, beyond);
             self.nbd.abandon(&why, beyond);
+        }
+        if core.roles.parts_from_blocks() {
+            self.nbd.part(core);
         }
         while let Some(answer) = core.block_reads.answers.pop_front() {
             match answer {

@@ -3,12 +3,14 @@
 use super::core::Core;
 use super::effect::{LinkEffect, Severity};
 use super::incidents::{FOLLOWED, Matter};
+use super::link::Link;
 use crate::base::limits::{CREDIT_WINDOW, RECEIVED_ACK_MS};
 use crate::base::shown::Grouped;
-use crate::base::{Epoch, Mono, Position, Seq};
+use crate::base::{Epoch, Mono, Now, Position, Seq};
 use crate::format::batch::Batch;
 use crate::format::control::EpochMark;
 use crate::format::frame::{Ack, FrameHeader, FrameKind, Hello, Refuse, RefuseCode};
+use crate::format::handover::Handover;
 use crate::journal::JournalState;
 use crate::pair::{Frame, Head, LinkSession, Verdict};
 use crate::store::StoreRead;
@@ -33,6 +35,8 @@ pub(super) enum Phase {
     Leaving,
     /// Batches come.
     Following(Following),
+    /// The primary, of this epoch, gave its role to this node, and waits for a word.
+    Taking { epoch: Epoch },
 }
 
 #[derive(Debug)]
@@ -83,12 +87,35 @@ impl Inbound {
     pub(super) fn ack_deadline(&self) -> Option<Mono> {
         match &self.phase {
             Phase::Following(following) => Some(following.unacked_since?.plus_ms(RECEIVED_ACK_MS)),
-            Phase::Answered { .. } | Phase::Beginning { .. } | Phase::Leaving => None,
+            Phase::Answered { .. } | Phase::Beginning { .. } | Phase::Leaving | Phase::Taking { .. } => None,
         }
     }
 
     pub(super) fn waits_for_control(&self, write: u64) -> bool {
         matches!(self.phase, Phase::Beginning { control: Some(id), .. } if id == write)
+    }
+}
+
+impl Link {
+    /// Whether batches of a primary come.
+    pub(super) fn follows_stream(&self) -> bool {
+        matches!(&self.inbound, Some(Inbound { phase: Phase::Following(_), .. }))
+    }
+
+    /// This node takes the role of the primary, of `epoch`, that streams to it.
+    pub(super) fn takes_role(&mut self, epoch: Epoch) {
+        if let Some(inbound) = &mut self.inbound {
+            inbound.phase = Phase::Taking { epoch };
+        }
+    }
+
+    /// A step of a switchover for the primary that streams to this node, or did.
+    pub(super) fn say_to_primary(&mut self, now: Now, head: Head, step: &Handover) {
+        if let Some(Inbound { session, phase: Phase::Following(_) | Phase::Taking { .. }, .. }) =
+            &mut self.inbound
+        {
+            session.send(now, FrameKind::Handover, head, step.encode().into());
+        }
     }
 }
 
@@ -135,7 +162,10 @@ impl<S: StoreRead> Core<S> {
             (Frame::Heartbeat, Phase::Following(following)) if header.epoch == following.epoch => {
                 self.announce(header.durable);
             }
-            (Frame::Heartbeat, Phase::Answered { .. }) => {}
+            (Frame::Handover(step), Phase::Following(following)) if header.epoch == following.epoch => {
+                self.hear_primary(step, header);
+            }
+            (Frame::Heartbeat, Phase::Answered { .. } | Phase::Taking { .. }) => {}
             (Frame::Refuse(refuse), _) => {
                 self.hear_refusal(&refuse, header);
                 self.end_inbound(&format!("the peer gave up: {}", refuse.text));
@@ -185,6 +215,11 @@ impl<S: StoreRead> Core<S> {
         self.end_inbound(&text);
     }
 
+    /// This node does not take the role that its primary gives it: the last word on this stream.
+    pub(super) fn refuse_role(&mut self, why: String) {
+        self.refuse_inbound(RefuseCode::NotNow, why);
+    }
+
     pub(super) fn flush_inbound(&mut self) {
         if let Some(inbound) = &mut self.link.inbound {
             let (conn, parts) = (inbound.session.conn, inbound.session.take_out());
@@ -212,6 +247,13 @@ impl<S: StoreRead> Core<S> {
                     following.unacked_since = None;
                     following.sent_credit = head.credit;
                     inbound.session.send(now, FrameKind::Ack, head, ack.encode().into());
+                }
+            }
+            Phase::Taking { epoch } => {
+                // The new epoch acts only once it is on disk.
+                head = Head { epoch: *epoch, ..Head::default() };
+                if now.mono >= inbound.session.sent.plus_ms(beat) {
+                    inbound.session.send(now, FrameKind::Heartbeat, head, Bytes::new());
                 }
             }
             Phase::Answered { .. } | Phase::Beginning { .. } | Phase::Leaving => {

@@ -157,9 +157,9 @@ impl<S: StoreRead> Core<S> {
         })
     }
 
-    /// Whether clients wait for a barrier that gets on.
+    /// Whether clients wait for a barrier that gets on, or for a switchover.
     pub(super) fn is_barred(&self) -> bool {
-        self.operators.has_barrier() && self.check_barrier().is_ok()
+        self.roles.holds_doors() || self.operators.has_barrier() && self.check_barrier().is_ok()
     }
 
     /// Nothing may be journalled while there is a barrier. One that waits for a journal or a store which takes nothing may

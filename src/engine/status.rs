@@ -96,6 +96,7 @@ impl<S: StoreRead> Core<S> {
             },
             gap: self.gap(),
             copy: self.copy_view(),
+            switchover: self.roles.last_switchover(),
             lowered: self.lowered_promises(),
             at_risk: AtRisk { entries: behind, bytes: risk_bytes, seconds: risk_age },
             link: self.link_view(),

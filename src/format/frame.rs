@@ -6,7 +6,7 @@
 //! | 4 | 4 | `crc` | CRC32C of bytes 8 .. 64 and, unless the payload carries its own checksum, of the payload |
 //! | 8 | 1 | `kind` | [`FrameKind`] |
 //! | 9 | 3 | reserved | 0 |
-//! | 12 | 4 | `len` | payload in bytes; batch: at most 32 MiB, hello and refuse: 4 KiB, begin and ack: 24, heartbeat: 0, want: 512; what a copy sends: 32 MiB; any: 4 KiB before the hello was accepted |
+//! | 12 | 4 | `len` | payload in bytes; batch: at most 32 MiB, hello and refuse: 4 KiB, begin and ack: 24, heartbeat: 0, want: 512, handover: 16 KiB; what a copy sends: 32 MiB; any: 4 KiB before the hello was accepted |
 //! | 16 | 8 | `session` | chosen by the node that connected; every frame of a connection carries it |
 //! | 24 | 8 | `number` | 1, 2, 3 .. in each direction |
 //! | 32 | 8 | `epoch` | the sender's epoch |
@@ -21,7 +21,8 @@
 use super::control::{EpochMark, Role};
 use super::{DecodeError, PairId, Reader, Writer};
 use crate::base::limits::{
-    FRAME_PAYLOAD_MAX, HELLO_EPOCHS_MAX, HELLO_FIELDS_MAX, HELLO_PAYLOAD_MAX, NAME_MAX, WANT_PAYLOAD_MAX,
+    FRAME_PAYLOAD_MAX, HANDOVER_PAYLOAD_MAX, HELLO_EPOCHS_MAX, HELLO_FIELDS_MAX, HELLO_PAYLOAD_MAX, NAME_MAX,
+    WANT_PAYLOAD_MAX,
 };
 use crate::base::{Chain, Epoch, Ordinal, Position, Seq, crc32c_parts};
 use std::net::SocketAddr;
@@ -34,6 +35,8 @@ pub const PROTOCOL_VERSION: u16 = 2;
 pub const PROTOCOL_FLOOR: u16 = 1;
 /// Feature bit: it gives and takes copies ([`super::chunk`]).
 pub const FEATURE_COPY: u32 = 1;
+/// Feature bit: it changes roles with its peer ([`super::handover`]).
+pub const FEATURE_HANDOVER: u32 = 4;
 const MAGIC: u32 = u32::from_le_bytes(*b"HBf1");
 
 /// What a frame carries.
@@ -58,6 +61,8 @@ pub enum FrameKind {
     Want = 8,
     /// [`super::chunk::Chunk`].
     Chunk = 9,
+    /// [`super::handover::Handover`]: the two nodes change roles.
+    Handover = 14,
 }
 
 impl FrameKind {
@@ -72,6 +77,7 @@ impl FrameKind {
             7 => Self::CopyBegin,
             8 => Self::Want,
             9 => Self::Chunk,
+            14 => Self::Handover,
             other => {
                 return Err(DecodeError::Field { what: "frame kind", expected: 1, found: u64::from(other) });
             }
@@ -86,6 +92,7 @@ impl FrameKind {
             Self::Batch | Self::CopyBegin | Self::Chunk => (0, FRAME_PAYLOAD_MAX),
             Self::Heartbeat => (0, 0),
             Self::Want => (0, WANT_PAYLOAD_MAX),
+            Self::Handover => (0, HANDOVER_PAYLOAD_MAX),
         }
     }
 
@@ -486,6 +493,7 @@ pub fn fuzz_frame(bytes: &[u8]) {
         FrameKind::Batch => super::batch::fuzz_batch(payload),
         FrameKind::Ack => drop(Ack::decode(payload)),
         FrameKind::Heartbeat => {}
+        FrameKind::Handover => super::handover::fuzz_handover(payload),
         // Beside this one stands the decoder of these.
         FrameKind::CopyBegin | FrameKind::Want | FrameKind::Chunk => {}
     }
@@ -613,7 +621,9 @@ mod tests {
                 FrameKind::Begin => assert_eq!(Begin::decode(found), Ok(begin)),
                 FrameKind::Ack => assert_eq!(Ack::decode(found), Ok(ack)),
                 FrameKind::Batch | FrameKind::Heartbeat => {}
-                FrameKind::CopyBegin | FrameKind::Want | FrameKind::Chunk => unreachable!("none was sent"),
+                FrameKind::CopyBegin | FrameKind::Want | FrameKind::Chunk | FrameKind::Handover => {
+                    unreachable!("none was sent")
+                }
             }
             rest = next;
         }

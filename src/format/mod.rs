@@ -12,6 +12,7 @@ mod cursor;
 pub mod dptr;
 pub mod entry;
 pub mod frame;
+pub mod handover;
 pub mod nbd;
 pub mod resp;
 pub mod scrub;

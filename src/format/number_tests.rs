@@ -6,6 +6,7 @@ use super::control::{Control, EpochMark, Origin, PeerRecord, Role};
 use super::dptr::{Dptr, DptrKind, FileState, Flags};
 use super::entry::{Entry, EntryKind, EpochStart};
 use super::frame::{Ack, Begin, FrameFields, FrameHeader, FrameKind, Hello, encode_header};
+use super::handover::Handover;
 use super::segment::SegmentHeader;
 use super::{DecodeError, PairId};
 use crate::base::limits::NUMBER_MAX;
@@ -119,6 +120,10 @@ fn progress_of(until: u64, next: Next, bytes: u64, size: u64) -> Result<(), Deco
     Progress::decode(&progress.encode().into()).map(drop)
 }
 
+fn give(at: Position) -> Result<(), DecodeError> {
+    Handover::decode(&Handover::Give { at, paused_us: 0 }.encode()).map(drop)
+}
+
 fn want(file: u64, from: WantFrom) -> Result<(), DecodeError> {
     Want::decode(&Want { id: 1, file: FileId(file), from, most: 4096 }.encode().into()).map(drop)
 }
@@ -158,6 +163,8 @@ const FIELDS: &[(&str, Trip)] = &[
     ("epoch of a position", |n| hello(|hello| hello.end = at(n, 1))),
     ("entry of a position", |n| hello(|hello| hello.end = at(1, n))),
     ("epoch of a position", |n| Begin::decode(&Begin { common: at(n, 1) }.encode()).map(drop)),
+    ("epoch of a handover", |n| give(at(n, 1))),
+    ("entry of a handover", |n| give(at(1, n))),
     ("entry of a position", |n| Begin::decode(&Begin { common: at(1, n) }.encode()).map(drop)),
     ("applied entry of a hello", |n| hello(|hello| hello.applied = Seq(n))),
     ("entry known to be here", |n| hello(|hello| hello.known = Seq(n))),
@@ -206,8 +213,16 @@ fn a_number_that_nothing_can_follow_is_refused_by_name_in_every_field_of_every_d
 }
 
 /// Fields of eight bytes that are no such numbers: checksums, times, sizes, what is compared and never counted on.
-const OTHERS: &[(&str, usize)] =
-    &[("batch", 2), ("chunk", 3), ("control", 2), ("dptr", 1), ("entry", 2), ("frame", 5), ("segment", 2)];
+const OTHERS: &[(&str, usize)] = &[
+    ("batch", 2),
+    ("chunk", 3),
+    ("control", 2),
+    ("dptr", 1),
+    ("entry", 2),
+    ("frame", 5),
+    ("handover", 4),
+    ("segment", 2),
+];
 
 #[test]
 fn every_decoder_that_reads_such_a_number_is_among_them() {
@@ -218,6 +233,7 @@ fn every_decoder_that_reads_such_a_number_is_among_them() {
         ("dptr", include_str!("dptr.rs")),
         ("entry", include_str!("entry.rs")),
         ("frame", include_str!("frame.rs")),
+        ("handover", include_str!("handover.rs")),
         ("segment", include_str!("segment.rs")),
     ];
     for (name, source) in sources {

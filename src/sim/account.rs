@@ -1,7 +1,7 @@
 //! What a takeover must account for, by the world's own knowledge: the highest durable head that reached a node, not the one
 //! that the node remembers.
 
-use super::checker::Checker;
+use super::checker::{Checker, NodeTruth};
 use super::net::Heard;
 use super::world::World;
 use crate::base::{AckLevel, Seq};
@@ -70,8 +70,10 @@ impl Checker {
 
     /// A node gave up a stream that had spoken a moment ago.
     pub(super) fn on_left_living(&mut self, node: usize, connection: u64) {
-        // A copy that is whole ends its connection, and the next one is another beginning.
-        if self.nodes[node].whole_at != Some(self.now) {
+        // A copy that is whole ends its connection, and so does who refused a role or took it: the next one is another
+        // beginning.
+        let NodeTruth { whole_at, ended_stream_at, .. } = self.nodes[node];
+        if ![whole_at, ended_stream_at].contains(&Some(self.now)) {
             self.left_living = Some((node, connection, self.now));
         }
     }

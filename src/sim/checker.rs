@@ -40,7 +40,7 @@ pub(super) struct Acked {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Said {
     epoch: u64,
-    deaths: u64,
+    pub(super) deaths: u64,
     received: u64,
     applied_up_to: u64,
     applied: bool,
@@ -83,6 +83,10 @@ pub(super) struct NodeTruth {
     pub(super) gave_copy_at: u64,
     /// When the copy that it was given became whole.
     pub(super) whole_at: Option<u64>,
+    /// When it last ended the stream that it follows by its own word, not for another call.
+    pub(super) ended_stream_at: Option<u64>,
+    /// It gave the role of the primary away in this epoch, and nothing has settled yet what became of that.
+    pub(super) given: Option<super::handover::Given>,
 }
 
 /// All rules.
@@ -136,6 +140,8 @@ impl Checker {
             dropped: false,
             gave_copy_at: 0,
             whole_at: None,
+            ended_stream_at: None,
+            given: None,
         };
         Self {
             violation: None,
@@ -175,6 +181,9 @@ impl Checker {
     fn sequenced(&mut self, node: usize, journal: JournalKind, batch: &Batch) {
         self.batches += 1;
         let h = *batch.header();
+        if journal == JournalKind::Replicated {
+            self.on_appended(node, h.epoch);
+        }
         if h.pair != self.pair || h.journal != journal {
             self.fail("I-40", format!("node {node} sequenced {batch:?} for another pair or journal"));
         }
@@ -445,6 +454,8 @@ impl Checker {
                 self.fail("I-20", format!("epoch {} is opened a second time, by node {node}", control.epoch));
             }
             self.openings.push((node, control.epoch.0));
+            let was = self.nodes[node].control.role;
+            self.on_opening(node, was);
             self.nodes[node].heard = super::account::HeardHeads::default();
         }
         if control.epoch < self.nodes[node].control.epoch {
@@ -452,6 +463,9 @@ impl Checker {
             self.fail("I-20", format!("node {node} goes back from epoch {old} to {new}"));
         }
         let old = std::mem::replace(&mut self.nodes[node].control, control);
+        if !self.is_primary(node) {
+            self.nodes[node].given = None;
+        }
         if self.nodes[node].control.origin != old.origin {
             self.on_origin(node);
         }
@@ -625,6 +639,8 @@ impl Checker {
                     self.fail("I-43", text);
                 }
             }
+            Body::Handover(step) => self.on_handover(node, seen, Some(step)),
+            Body::Refuse => self.on_handover(node, seen, None),
             Body::Hello(_) | Body::Other => {}
         }
     }

@@ -657,6 +657,7 @@ impl World {
                 self.check.nodes[n].whole_at = Some(self.trace.now);
                 self.trace.sometimes("a copy of everything became whole");
             }
+            "handover-unanswered" => self.trace.sometimes("a primary asked what became of its role"),
             "copied" => self.trace.sometimes("a file was copied into the journal"),
             _ => {}
         }

@@ -4,6 +4,7 @@
 use super::checker::Violation;
 use super::client::{Ending, File, Kind, Op};
 use super::disk::{Death, Exact};
+use super::handover::Harm;
 use super::options::{Options, Streams};
 use super::world::World;
 use crate::base::{AckLevel, JournalKind};
@@ -365,6 +366,44 @@ pub fn walk_takeover() -> Walk {
         settle(&mut world);
         walk.fail(format!("the new primary dies at step {point} of its takeover"), &world);
         if over || walk.violation.is_some() {
+            break;
+        }
+    }
+    walk
+}
+
+/// A switchover of a pair at level `durable` while a client works, asked for on node `asked`: that harm comes at every event of
+/// it (I-25, I-26).
+#[must_use]
+pub fn walk_switchover(asked: usize, harm: Harm) -> Walk {
+    let mut walk = Walk::default();
+    let mut after = 0;
+    for point in 0..STEPS_MAX {
+        let mut small = Small::in_trouble(8);
+        while small.world.check.acked.len() < 3 {
+            small.step();
+        }
+        small.world.switch_over_now(asked);
+        let mut steps = 0;
+        while steps < point && small.world.check.violation.is_none() {
+            small.step();
+            steps += 1;
+        }
+        let over = !small.world.operator_waits() && small.world.is_primary(1) && !small.world.is_primary(0);
+        after += u64::from(over);
+        walk.points += 1;
+        walk.crashes += 1;
+        small.world.harm(harm, 0);
+        // For long enough that a silent link is given up.
+        let until = small.world.trace.now + 2_000_000;
+        while small.world.trace.now < until && small.world.check.violation.is_none() {
+            small.step();
+        }
+        let mut world = small.world;
+        world.unblock();
+        settle(&mut world);
+        walk.fail(format!("{harm:?} at step {point} of a switchover asked for on node {asked}"), &world);
+        if after > STEPS_AFTER || walk.violation.is_some() {
             break;
         }
     }

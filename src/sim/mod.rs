@@ -16,6 +16,7 @@ mod doors;
 mod effects;
 mod ends;
 pub mod exhaustive;
+mod handover;
 mod lives;
 mod net;
 mod operator;
@@ -30,6 +31,7 @@ mod wire;
 mod world;
 
 pub use checker::Violation;
+pub use handover::{HARMS, Harm};
 pub use options::{MUTATIONS, Mutation, Options, Trouble};
 pub use trace::SOMETIMES;
 

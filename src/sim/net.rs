@@ -4,6 +4,7 @@ use crate::base::{AlignedBuf, ConnId, Epoch, Prng, Seq};
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, CopyBegin};
 use crate::format::frame::{Ack, Begin, FRAME_HEADER, FrameHeader, FrameKind, Hello};
+use crate::format::handover::Handover;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -36,6 +37,10 @@ pub(super) enum Body {
     CopyBegin(CopyBegin),
     /// A range of it.
     Chunk(Chunk),
+    /// A step of a switchover.
+    Handover(Handover),
+    /// The last word.
+    Refuse,
     /// Anything else.
     Other,
 }
@@ -79,6 +84,8 @@ fn body(header: &FrameHeader, head: &[u8], payload: &[u8]) -> Result<Body, crate
         FrameKind::Batch => Body::Batch(Batch::from_wire(payload)?),
         FrameKind::Ack => Body::Ack(Ack::decode(payload)?),
         FrameKind::CopyBegin => Body::CopyBegin(CopyBegin::decode(&Bytes::copy_from_slice(payload))?),
+        FrameKind::Handover => Body::Handover(Handover::decode(payload)?),
+        FrameKind::Refuse => Body::Refuse,
         FrameKind::Chunk => Body::Chunk(Chunk::decode(&Bytes::copy_from_slice(payload))?),
         _ => Body::Other,
     })

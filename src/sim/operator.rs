@@ -40,6 +40,7 @@ pub(super) enum Purpose {
     Resume,
     Churn(u64),
     Scrub,
+    Switchover { dry_run: bool },
     Status,
 }
 
@@ -219,6 +220,10 @@ impl World {
                 self.trace.sometimes("a takeover with an unapplied tail");
             }
         }
+        if matches!(request, AdminRequest::StartAlone | AdminRequest::StartAloneAcceptLoss) {
+            // From here on the operator's word counts.
+            self.check.nodes[n].given = None;
+        }
         self.input(n, Event::Admin { token, request });
     }
 
@@ -250,6 +255,7 @@ impl World {
             }
             Purpose::Takeover => self.takeover_answer(n, reply),
             Purpose::Alone | Purpose::Scrub => {}
+            Purpose::Switchover { dry_run } => self.switchover_answer(dry_run, &reply),
             Purpose::Dptr => self.operator.mixed |= ok,
             Purpose::Pause => {
                 self.operator.paused |= ok;
@@ -357,6 +363,11 @@ impl World {
         if self.options.copies {
             self.copy_calls();
         }
+        self.strike(kind, n, long);
+    }
+
+    /// Trouble of that kind comes to a node.
+    pub(super) fn strike(&mut self, kind: Trouble, n: usize, long: u64) {
         match kind {
             Trouble::Kill => self.die_and_return(n, Death::Kill),
             Trouble::Power => self.die_and_return(n, Death::Power),
@@ -419,6 +430,7 @@ impl World {
             Trouble::Churn => self.churn(),
             Trouble::Decay => self.decay(n),
             Trouble::Rot => self.rots(n),
+            Trouble::Switchover => self.switch_over(n),
             _ => {}
         }
     }
@@ -609,6 +621,11 @@ impl World {
     /// A node starts a little later.
     pub(super) fn node_boots(&mut self, n: usize) {
         self.node_after(100, n, Ev::Boot);
+    }
+
+    /// Whether a disk was damaged.
+    pub(super) fn disk_was_damaged(&self) -> bool {
+        self.operator.decayed
     }
 
     /// Whether a takeover is under way.

@@ -50,6 +50,8 @@ pub enum Trouble {
     Pause,
     /// Files are created, cleared and deleted.
     Churn,
+    /// The two nodes change roles, often with more trouble a moment later.
+    Switchover,
     /// Bits of a volume turn while its node lives.
     Rot,
     /// A node dies and durable bytes of it go bad (only where its peer still has them or a later write tells).
@@ -138,10 +140,14 @@ pub enum Mutation {
     CarryOn,
     /// A standby gives up the stream that it follows for the call of a copy, although it lives.
     GiveWay,
+    /// A primary gives its role away before its standby has everything.
+    GiveEarly,
+    /// A primary that gave its role away goes on serving.
+    ServeOn,
 }
 
 /// Every mutation.
-pub const MUTATIONS: [Mutation; 24] = [
+pub const MUTATIONS: [Mutation; 26] = [
     Mutation::OkBeforeDurable,
     Mutation::ApplyBeforeDurable,
     Mutation::SkipApply,
@@ -166,6 +172,8 @@ pub const MUTATIONS: [Mutation; 24] = [
     Mutation::NeverConnect,
     Mutation::CarryOn,
     Mutation::GiveWay,
+    Mutation::GiveEarly,
+    Mutation::ServeOn,
 ];
 
 /// What a run is made of. Printed with every failure.
@@ -288,6 +296,13 @@ impl Options {
             options.troubles.retain(|trouble| !REPLACES.contains(trouble));
         } else if REPLACES.iter().any(|trouble| options.has(*trouble)) {
             options.troubles.retain(|trouble| *trouble != Trouble::Full);
+        }
+        // Drawn apart too. A lost claim on the journal and another primary do not go together, see above.
+        let switches = options.quota_segments.is_none()
+            && !options.has(Trouble::Full)
+            && Prng::new(seed ^ 0x0005_1717).percent(30);
+        if switches && !fault_free {
+            options.troubles.extend([Trouble::Switchover; 3]);
         }
         if options.troubles.is_empty() && !fault_free {
             options.troubles.push(Trouble::Kill);

@@ -8,6 +8,7 @@ use crate::base::{AlignedBuf, Chain, ConnId, Epoch, Mono, Now, Ordinal, Position
 use crate::engine::{Event, LinkEvent};
 use crate::format::control::Role;
 use crate::format::frame::{FrameKind, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION};
+use crate::format::handover::Handover;
 use crate::pair::{Head, LinkSession};
 use bytes::Bytes;
 
@@ -88,6 +89,7 @@ impl World {
         }
         let accepted = connection.caller != n;
         let mut pipe = std::mem::take(&mut connection.ends[n].out);
+        let mut given = None;
         match pipe.tap.feed(parts) {
             Ok(frames) => {
                 for mut seen in frames {
@@ -96,6 +98,9 @@ impl World {
                     self.note_grant(n, id, &seen, &mut pipe);
                     self.mutate_frame(&mut seen);
                     self.check.on_frame(n, &seen, &mut pipe);
+                    if let Body::Handover(Handover::Give { .. }) = seen.body {
+                        given = Some(seen.header.epoch);
+                    }
                 }
             }
             Err(error) => self.check.fail("I-40", format!("node {n}: {error}")),
@@ -111,6 +116,9 @@ impl World {
         }
         let us = 1 + self.streams.net.below(200);
         self.node_after(us, n, Ev::Sent(id));
+        if let Some(epoch) = given {
+            self.role_was_given(n, id, conn, epoch);
+        }
     }
 
     /// An ack grants the other side room for batches; it sends no more than that.
@@ -135,7 +143,8 @@ impl World {
                     );
                 }
             }
-            Body::Hello(_) | Body::Begin(_) | Body::CopyBegin(_) | Body::Chunk(_) | Body::Other => {}
+            Body::Hello(_) | Body::Begin(_) | Body::CopyBegin(_) | Body::Chunk(_) | Body::Handover(_) => {}
+            Body::Refuse | Body::Other => {}
         }
     }
 
@@ -218,6 +227,9 @@ impl World {
             Body::Ack(ack) if self.mutate(Mutation::LieAck) => {
                 ack.durable = Seq(ack.durable.0 + 5);
                 ack.received = ack.durable;
+            }
+            Body::Handover(Handover::Give { at, .. }) if self.mutate(Mutation::GiveEarly) => {
+                at.seq = Seq(at.seq.0 + 5);
             }
             Body::Batch(_) if self.options.mutation == Some(Mutation::Storm) => {
                 self.mutated = true;

@@ -111,6 +111,8 @@ pub(super) enum WorldEv {
     BlockerGivesUp(usize, u64, Option<u64>),
     /// Trouble comes.
     Trouble,
+    /// This trouble comes to this node.
+    Moment(super::options::Trouble, usize),
     /// A trouble ends.
     TroubleOver(super::operator::Undo),
     /// The operator looks.
@@ -563,6 +565,7 @@ impl World {
             WorldEv::Blocker(b) => self.blocker_acts(b),
             WorldEv::BlockerGivesUp(b, session, cookie) => self.blocker_gives_up(b, session, cookie),
             WorldEv::Trouble => self.trouble(),
+            WorldEv::Moment(kind, n) => self.bad_moment(kind, n),
             WorldEv::TroubleOver(undo) => self.trouble_over(undo),
             WorldEv::Operator => self.operator_looks(),
         }

@@ -341,6 +341,19 @@ impl NbdDoor {
         over.into_iter().for_each(|conn| self.end(conn));
     }
 
+    /// This node is not the one any more that takes changes of some volumes: their clients end, so that they look for the
+    /// one that does.
+    pub fn part(&mut self, backend: &impl BlockBackend) {
+        let writable = |file| backend.volume(file).is_ok_and(|volume| volume.writable);
+        let over: Vec<ConnId> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.volume().is_some_and(|file| !writable(file)))
+            .map(|(conn, _)| *conn)
+            .collect();
+        over.into_iter().for_each(|conn| self.end(conn));
+    }
+
     /// Clients connected.
     #[must_use]
     pub fn clients(&self) -> usize {

@@ -6,7 +6,7 @@ use super::pending::PendingRequest;
 use super::transmission::Serving;
 use super::{Allocation, BlockBackend, NbdOutput, NbdShared, Piece, Refusal, Tls};
 use crate::base::limits::{NBD_OUT_MAX, RECEIVE_MAX, RECEIVE_MIN};
-use crate::base::{AlignedBuf, ConnId, Mono, Seq};
+use crate::base::{AlignedBuf, ConnId, FileId, Mono, Seq};
 use crate::doors::CommitWatermarks;
 use crate::format::nbd;
 
@@ -219,6 +219,14 @@ impl NbdSession {
     /// Whether an answer is owed.
     pub(super) fn waits(&self) -> bool {
         matches!(&self.phase, Phase::Serving(serving) if serving.waits())
+    }
+
+    /// The volume that it uses.
+    pub(super) fn volume(&self) -> Option<FileId> {
+        match &self.phase {
+            Phase::Serving(serving) => Some(serving.file()),
+            _ => None,
+        }
     }
 
     /// Nothing more is carried out; it stays until it has taken its replies.

@@ -115,6 +115,10 @@ impl Serving {
         }
         let Some(head) = io.unread().first_chunk() else { return NbdStep::Input };
         let Some(request) = Request::decode(head) else { return NbdStep::End };
+        if backend.is_held() {
+            shared.budget.step_back(io.conn);
+            return NbdStep::Blocked;
+        }
         self.request(&request, io, shared, backend)
     }
 

@@ -9,6 +9,7 @@ use super::event::StoreEvent;
 use super::read_back::ReadFor;
 use crate::base::{Fault, JournalKind, Mono, Round, Seq};
 use crate::format::batch::Batch;
+use crate::format::control::Role;
 use crate::format::dptr::DptrKind;
 use crate::journal::ReadStep;
 use crate::store::StoreRead;
@@ -25,15 +26,20 @@ const EIO: i32 = 5;
 const ROOM_RETRY_MS: u64 = 20;
 
 impl<S: StoreRead> Core<S> {
+    /// Whether what a journal holds came from a primary, which announces it. What a diverged node holds it had applied as
+    /// the primary.
+    fn comes_from_primary(&self, journal: JournalKind) -> bool {
+        journal == JournalKind::Replicated && matches!(self.control.role(), Role::Standby | Role::Incomplete)
+    }
+
     /// Whether only what the primary announced may be applied.
     fn follows_journal(&self, journal: JournalKind) -> bool {
-        journal == JournalKind::Replicated && !self.is_primary() && !self.roles.applies_all()
+        self.comes_from_primary(journal) && !self.roles.applies_all()
     }
 
     fn follows_with_volumes(&self, journal: JournalKind) -> bool {
         let volume = |info: &FileInfo| info.dptr.kind == DptrKind::Blocks;
-        let follows = journal == JournalKind::Replicated && !self.is_primary();
-        follows && self.namespace.files().any(|(_, info)| volume(info))
+        self.comes_from_primary(journal) && self.namespace.files().any(|(_, info)| volume(info))
     }
 
     /// How far a journal may be applied now.
@@ -51,8 +57,7 @@ impl<S: StoreRead> Core<S> {
     /// be known from the disk that the primary had announced it. If it is not yet, a mark is asked for.
     fn must_be_recorded(&mut self, journal: JournalKind, batch: &Batch) -> bool {
         // A takeover that is interrupted leaves a standby again: it too has to know what its volumes may show.
-        let follows = journal == JournalKind::Replicated && !self.is_primary();
-        if !follows
+        if !self.comes_from_primary(journal)
             || !batch.changes_volumes()
             || batch.header().last_seq() <= self.replicated().recorded_head()
         {

@@ -68,6 +68,16 @@ impl Peer {
         self.record = record::at_stepping_down(&self.record, common);
     }
 
+    /// This node, a primary, gives its role to the peer, or does not after all.
+    pub(in crate::engine) fn promise_role(&mut self, promised: bool) {
+        self.record.promised = promised;
+    }
+
+    /// Whether it is on disk that this node gives its role away.
+    pub(in crate::engine) fn has_promised(&self) -> bool {
+        self.record.promised && self.keeping.saved.promised
+    }
+
     /// The two journals cannot be joined: one of the nodes needs a full copy.
     pub(in crate::engine) fn set_apart(&mut self) {
         self.record.apart = true;

@@ -1,5 +1,6 @@
 //! A primary that comes back asks its peer before it serves.
 
+use super::opening::Cause;
 use super::stage::StageData;
 use super::{Roles, Stage};
 use crate::base::Mono;
@@ -63,7 +64,10 @@ impl Roles {
 impl<S: StoreRead> Core<S> {
     /// Whether the config lets this node serve although its peer is silent, and nothing is known that forbids it.
     fn may_serve_unasked(&self) -> bool {
-        self.config.serve_alone && !self.peer.forbids() && self.peer_is_ahead().is_none()
+        self.config.serve_alone
+            && !self.peer.forbids()
+            && !self.peer.record().promised
+            && self.peer_is_ahead().is_none()
     }
 
     /// When the peer has been silent for long enough.
@@ -87,7 +91,7 @@ impl<S: StoreRead> Core<S> {
                 "serving without having heard from the peer, as on_restart_alone = \"serve\" says".to_owned()
             };
             self.incident(Severity::Warning, "alone", text);
-            self.open_epoch(None);
+            self.open_epoch(Cause::Own);
         } else if silent && asking.why.is_empty() && !std::mem::replace(&mut asking.reported, true) {
             let text = format!("this node waits for its peer: {}", self.asking_reason());
             self.incident_once(Severity::Warning, "waiting-for-peer", text);
@@ -101,7 +105,7 @@ impl<S: StoreRead> Core<S> {
         }
         match self.peer_is_ahead() {
             Some(why) => self.own_state_is_old(&why),
-            None => self.open_epoch(None),
+            None => self.open_epoch(Cause::Own),
         }
     }
 }

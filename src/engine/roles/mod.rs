@@ -8,6 +8,7 @@
 //!                      +- role diverged ---------------> Diverged                  |
 //!                      +- role incomplete -------------> Incomplete --the copy is whole--> Standby
 //!  Standby --a copy begins--> Incomplete                                           |
+//!  Serving -- the role is given away --> HandingOver -- the peer took it --> SteppingDown; it did not -> Serving; unknown -> Asking
 //!  Serving -- a higher epoch is seen --> SteppingDown -+- nothing beyond the common history -> Standby
 //!                                                      +- entries the pair never kept ------> Diverged
 //! ```
@@ -22,6 +23,7 @@ mod opening;
 mod stage;
 mod stepping_down;
 mod stopping;
+mod switchover;
 mod takeover;
 
 use super::core::Core;
@@ -31,6 +33,7 @@ use crate::store::StoreRead;
 use asking::Asking;
 pub(super) use stage::Stage;
 use stage::StageData;
+use switchover::Switchover;
 use takeover::WaitingTakeover;
 pub(super) use takeover::Word;
 
@@ -44,12 +47,18 @@ pub(super) struct Roles {
     /// A takeover that waits for the link to be noticed as dead.
     waiting_takeover: Option<WaitingTakeover>,
     diverged_files: Vec<String>,
+    switchover: Switchover,
 }
 
 impl Roles {
     /// A node that has just been started.
     pub(super) fn new() -> Self {
-        Self { at: StageData::Replaying, waiting_takeover: None, diverged_files: Vec::new() }
+        Self {
+            at: StageData::Replaying,
+            waiting_takeover: None,
+            diverged_files: Vec::new(),
+            switchover: Switchover::default(),
+        }
     }
 
     /// Where this node is.
@@ -86,7 +95,10 @@ impl Roles {
 
     /// Whether the journal must not shrink now.
     pub(super) fn needs_journal(&self) -> bool {
-        matches!(self.stage(), Stage::Replaying | Stage::Opening | Stage::SteppingDown | Stage::Diverged)
+        matches!(
+            self.stage(),
+            Stage::Replaying | Stage::Opening | Stage::HandingOver | Stage::SteppingDown | Stage::Diverged
+        )
     }
 
     pub(super) fn word(&self) -> &'static str {
@@ -98,6 +110,7 @@ impl Roles {
             StageData::Opening(opening) if opening.is_takeover() => "taking-over",
             StageData::Opening(_) => "starting-epoch",
             StageData::Serving => "serving",
+            StageData::HandingOver(_) => "handing-over",
             StageData::SteppingDown(_) => "stepping-down",
             StageData::Diverged => "diverged",
             StageData::Stopped => "stopping",
@@ -113,6 +126,9 @@ impl Roles {
             StageData::Replaying => "it replays its journal".to_owned(),
             StageData::Asking(asking) => asking.why().to_owned(),
             StageData::Opening(_) => "it begins a new epoch".to_owned(),
+            StageData::HandingOver(_) => {
+                "it has given its role to its peer, which has not said yet that it serves".to_owned()
+            }
             StageData::SteppingDown(_) => "its peer serves in a higher epoch".to_owned(),
             StageData::Diverged => {
                 "its peer has taken over, and it holds entries the pair never kept".to_owned()
@@ -156,14 +172,21 @@ impl<S: StoreRead> Core<S> {
             Stage::Asking => self.pump_asking(),
             Stage::Opening => self.pump_opening(),
             Stage::SteppingDown => self.pump_step_down(),
-            Stage::Standby | Stage::Incomplete | Stage::Serving | Stage::Diverged | Stage::Stopped => {}
+            Stage::Standby
+            | Stage::Incomplete
+            | Stage::Serving
+            | Stage::HandingOver
+            | Stage::Diverged
+            | Stage::Stopped => {}
         }
+        self.pump_switchover();
         self.retry_takeover();
     }
 
     pub(super) fn roles_deadline(&self) -> Option<Mono> {
         let waiting = self.roles.waiting_takeover.as_ref().map(WaitingTakeover::until);
-        [self.asking_deadline(), waiting, self.roles.retry_deadline()].into_iter().flatten().min()
+        let switchover = self.roles.switchover.deadline();
+        [self.asking_deadline(), waiting, self.roles.retry_deadline(), switchover].into_iter().flatten().min()
     }
 
     fn pump_replaying(&mut self) {

@@ -5,6 +5,7 @@
 //! ask before it serves (I-20, I-26).
 
 use super::stage::{Retry, StageData};
+use super::switchover::Handed;
 use super::takeover::PendingTakeover;
 use super::{CONTROL_RETRY_MS, Roles};
 use crate::base::{Epoch, FileId, JournalKind, Mono, Seq};
@@ -22,9 +23,19 @@ const NO_EPOCH_RETRY_MS: u64 = 10_000;
 #[derive(Debug)]
 pub(super) struct Opening {
     step: OpeningStep,
-    /// The takeover that it is part of.
-    takeover: Option<PendingTakeover>,
+    cause: Cause,
     retry: Retry,
+}
+
+/// Why an epoch is opened.
+#[derive(Debug)]
+pub(super) enum Cause {
+    /// A primary serves again.
+    Own,
+    /// A standby takes over.
+    Takeover(PendingTakeover),
+    /// The primary gave its role to this standby.
+    Handover(Handed),
 }
 
 /// What an opening waits for.
@@ -39,12 +50,12 @@ enum OpeningStep {
 }
 
 impl Opening {
-    pub(super) fn new(takeover: Option<PendingTakeover>) -> Self {
-        Self { step: OpeningStep::Drain, takeover, retry: Retry::default() }
+    pub(super) fn new(cause: Cause) -> Self {
+        Self { step: OpeningStep::Drain, cause, retry: Retry::default() }
     }
 
     pub(super) fn is_takeover(&self) -> bool {
-        self.takeover.is_some()
+        !matches!(self.cause, Cause::Own)
     }
 
     pub(super) fn deadline(&self) -> Option<Mono> {
@@ -81,10 +92,13 @@ impl Roles {
 }
 
 impl<S: StoreRead> Core<S> {
-    pub(super) fn open_epoch(&mut self, takeover: Option<PendingTakeover>) {
-        self.close_link();
+    pub(super) fn open_epoch(&mut self, cause: Cause) {
+        // Who gave this node its role waits for a word on the connection that stands.
+        if !matches!(cause, Cause::Handover(_)) {
+            self.close_link();
+        }
         self.link.trouble.clear();
-        self.roles.enter(StageData::Opening(Opening::new(takeover)));
+        self.roles.enter(StageData::Opening(Opening::new(cause)));
         self.dirty = true;
     }
 
@@ -159,9 +173,14 @@ impl<S: StoreRead> Core<S> {
         self.dirty = true;
         self.incident_over("waiting-for-peer", "serving", "this node serves again".to_owned());
         let epoch = self.control.epoch();
-        let Some(mut takeover) = opening.takeover else {
-            self.incident(Severity::Notice, "epoch", format!("this node serves as primary in epoch {epoch}"));
-            return;
+        self.roles.switchover.open_doors();
+        let mut takeover = match opening.cause {
+            Cause::Own => {
+                let text = format!("this node serves as primary in epoch {epoch}");
+                return self.incident(Severity::Notice, "epoch", text);
+            }
+            Cause::Handover(handed) => return self.took_over(handed),
+            Cause::Takeover(takeover) => takeover,
         };
         takeover.account.epoch = epoch.0;
         takeover.account.seconds = seconds(self.now.mono.since(takeover.started));

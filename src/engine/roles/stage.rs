@@ -3,6 +3,7 @@
 use super::asking::Asking;
 use super::opening::Opening;
 use super::stepping_down::StepDown;
+use super::switchover::HandingOver;
 use crate::base::Mono;
 
 /// Where a node is; the picture stands at the head of [`super`].
@@ -20,6 +21,8 @@ pub(in crate::engine) enum Stage {
     Opening,
     /// It accepts updates.
     Serving,
+    /// It gave its role away, and does not know yet what became of that.
+    HandingOver,
     /// The peer serves in a higher epoch.
     SteppingDown,
     /// It holds entries that the pair never kept.
@@ -30,13 +33,14 @@ pub(in crate::engine) enum Stage {
 
 impl Stage {
     #[cfg(test)]
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Replaying,
         Self::Standby,
         Self::Incomplete,
         Self::Asking,
         Self::Opening,
         Self::Serving,
+        Self::HandingOver,
         Self::SteppingDown,
         Self::Diverged,
         Self::Stopped,
@@ -49,7 +53,7 @@ impl Stage {
 }
 
 /// Every transition that there is: from, to, and what causes it.
-pub(super) const TRANSITIONS: [(Stage, Stage, &str); 22] = [
+pub(super) const TRANSITIONS: [(Stage, Stage, &str); 27] = [
     (Stage::Replaying, Stage::Standby, "replay done, the role is standby"),
     (Stage::Replaying, Stage::Incomplete, "replay done, the role is incomplete"),
     (Stage::Standby, Stage::Incomplete, "a copy begins"),
@@ -57,11 +61,15 @@ pub(super) const TRANSITIONS: [(Stage, Stage, &str); 22] = [
     (Stage::Replaying, Stage::Asking, "replay done, the role is primary"),
     (Stage::Replaying, Stage::Diverged, "replay done, the role is diverged"),
     (Stage::Replaying, Stage::Opening, "an operator takes over"),
-    (Stage::Standby, Stage::Opening, "an operator takes over"),
+    (Stage::Standby, Stage::Opening, "an operator takes over, or the primary hands over"),
     (Stage::Asking, Stage::Opening, "the peer will not serve, or this node may serve alone"),
     (Stage::Asking, Stage::SteppingDown, "the peer serves in a higher epoch"),
     (Stage::Opening, Stage::Serving, "the first entry of the epoch is durable"),
     (Stage::Serving, Stage::SteppingDown, "the peer serves in a higher epoch"),
+    (Stage::Serving, Stage::HandingOver, "the role is given away"),
+    (Stage::HandingOver, Stage::SteppingDown, "the peer took it"),
+    (Stage::HandingOver, Stage::Serving, "the peer did not take it"),
+    (Stage::HandingOver, Stage::Asking, "the connection ended, and it is not known whether the peer took it"),
     (Stage::SteppingDown, Stage::Standby, "the role is durable, nothing is beyond the common history"),
     (Stage::SteppingDown, Stage::Diverged, "the role is durable, entries are beyond the common history"),
     (Stage::Replaying, Stage::Stopped, "a stop"),
@@ -70,6 +78,7 @@ pub(super) const TRANSITIONS: [(Stage, Stage, &str); 22] = [
     (Stage::Asking, Stage::Stopped, "a stop"),
     (Stage::Opening, Stage::Stopped, "a stop"),
     (Stage::Serving, Stage::Stopped, "a stop"),
+    (Stage::HandingOver, Stage::Stopped, "a stop"),
     (Stage::SteppingDown, Stage::Stopped, "a stop"),
     (Stage::Diverged, Stage::Stopped, "a stop"),
 ];
@@ -83,6 +92,7 @@ pub(super) enum StageData {
     Asking(Asking),
     Opening(Opening),
     Serving,
+    HandingOver(HandingOver),
     SteppingDown(StepDown),
     Diverged,
     Stopped,
@@ -97,6 +107,7 @@ impl StageData {
             Self::Asking(_) => Stage::Asking,
             Self::Opening(_) => Stage::Opening,
             Self::Serving => Stage::Serving,
+            Self::HandingOver(_) => Stage::HandingOver,
             Self::SteppingDown(_) => Stage::SteppingDown,
             Self::Diverged => Stage::Diverged,
             Self::Stopped => Stage::Stopped,

@@ -95,18 +95,24 @@ impl Roles {
 impl<S: StoreRead> Core<S> {
     /// The peer serves in a higher epoch: nothing is accepted any more.
     pub(in crate::engine) fn step_down(&mut self, common: Position, epoch: Epoch) {
-        if !matches!(self.roles.stage(), Stage::Asking | Stage::Serving) {
+        if !matches!(self.roles.stage(), Stage::Asking | Stage::Serving | Stage::HandingOver) {
             return;
         }
-        let text = format!(
-            "the peer serves in epoch {epoch}: this node (epoch {}) stops serving",
-            self.control.epoch()
-        );
-        self.incident(Severity::Critical, "fenced", text);
         let why = "this node steps down: its peer has taken over";
         self.refuse_pending(why);
         self.copies.stop();
-        self.disk.abandon_all(Refusal::NotServing(why.to_owned()));
+        if self.roles.stage() == Stage::HandingOver {
+            // Nobody waits for an entry that the peer lacks: who still waits goes on when this node is the standby.
+            self.is_taken();
+        } else {
+            self.give_up(why);
+            let text = format!(
+                "the peer serves in epoch {epoch}: this node (epoch {}) stops serving",
+                self.control.epoch()
+            );
+            self.incident(Severity::Critical, "fenced", text);
+            self.disk.abandon_all(Refusal::NotServing(why.to_owned()));
+        }
         self.close_link();
         self.roles.enter(StageData::SteppingDown(StepDown::new(common, epoch)));
         self.dirty = true;
@@ -168,6 +174,7 @@ impl<S: StoreRead> Core<S> {
             self.incident(Severity::Critical, "diverged", text);
         } else {
             self.roles.enter(StageData::Standby);
+            self.handed_over();
             let text = "this node holds nothing that the pair never kept: it is the standby now".to_owned();
             self.incident(Severity::Notice, "standby", text);
         }

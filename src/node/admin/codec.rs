@@ -2,7 +2,7 @@
 
 use crate::engine::admin::{
     AccountView, AdminAnswer, AdminReply, AdminRequest, DoneView, FileView, IncidentView, LogEntryView,
-    LoggingView, ScrubView, StartView, Status, TakeoverAccount, WouldGo,
+    LoggingView, ScrubView, StartView, Status, SwitchoverView, TakeoverAccount, WouldGo,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -50,6 +50,7 @@ fn answer_to(request: &AdminRequest, value: Value) -> Result<AdminAnswer, Error>
         Asked::Status => read::<Status>(value),
         Asked::Incidents => read::<Vec<IncidentView>>(value),
         Asked::Takeover { .. } => read::<TakeoverAccount>(value),
+        Asked::Switchover { .. } => read::<SwitchoverView>(value),
         Asked::StartAlone | Asked::StartAloneAcceptLoss => read::<StartView>(value),
         Asked::AccountCreate { .. } | Asked::AccountRename { .. } => read::<AccountView>(value),
         Asked::AccountList | Asked::SetDptr { accounts: true, .. } => read::<Vec<AccountView>>(value),
@@ -94,6 +95,7 @@ pub fn fuzz_admin(bytes: &[u8]) {
         AdminRequest::LogShow { limit: 1 },
         AdminRequest::DivergedList,
         AdminRequest::ScrubStop,
+        AdminRequest::Switchover { dry_run: true },
         AdminRequest::Takeover { peer_is_down: true, dry_run: true, accept_loss: false, now: false },
     ];
     for request in &all {
