@@ -344,7 +344,7 @@ fn tier_the_longest_gap_that_a_client_sees_in_a_switchover_under_full_load_is_sh
         newest.extend(clients);
         roles(to, from);
     }
-    let primary = if rounds % 2 == 0 { &pair.a } else { &pair.b };
+    let primary = if rounds.is_multiple_of(2) { &pair.a } else { &pair.b };
     let stored = crate::support::items(&primary.door, "app,orders,f");
     let mut lost = 0;
     for client in &newest {

@@ -197,11 +197,12 @@ pub(crate) fn screen(s: &Status) -> String {
     if let Some(gap) = &s.gap {
         line("missing", visible(&gap.text));
     }
-    if let Some(last) = &s.switchover {
-        line("switchover", switched(last));
-    }
-    if let Some(copy) = &s.copy {
-        line("copy", super::resync::line(copy));
+    let events = [
+        ("switchover", s.switchover.as_ref().map(switched)),
+        ("copy", s.copy.as_ref().map(super::resync::line)),
+    ];
+    for (name, text) in events {
+        text.into_iter().for_each(|text| line(name, text));
     }
     if let Some(link) = link(s) {
         line("link", link);

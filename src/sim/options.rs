@@ -297,13 +297,7 @@ impl Options {
         } else if REPLACES.iter().any(|trouble| options.has(*trouble)) {
             options.troubles.retain(|trouble| *trouble != Trouble::Full);
         }
-        // Drawn apart too. A lost claim on the journal and another primary do not go together, see above.
-        let switches = options.quota_segments.is_none()
-            && !options.has(Trouble::Full)
-            && Prng::new(seed ^ 0x0005_1717).percent(30);
-        if switches && !fault_free {
-            options.troubles.extend([Trouble::Switchover; 3]);
-        }
+        options.vary_switchovers(fault_free);
         if options.troubles.is_empty() && !fault_free {
             options.troubles.push(Trouble::Kill);
         }
@@ -317,6 +311,15 @@ impl Options {
             let mut prng = Prng::new(self.seed ^ 0x00C4_EC99);
             self.checkpoint_ms = 20 + prng.below(3_000);
             self.checkpoint_bytes = (4 << 10) << prng.below(10);
+        }
+    }
+
+    /// Lets three of ten seeds change roles, if they have trouble. It is drawn apart from all else. A lost claim on the
+    /// journal and another primary do not go together, see above.
+    fn vary_switchovers(&mut self, fault_free: bool) {
+        let may = self.quota_segments.is_none() && !self.has(Trouble::Full);
+        if may && !fault_free && Prng::new(self.seed ^ 0x0005_1717).percent(30) {
+            self.troubles.extend([Trouble::Switchover; 3]);
         }
     }
 
