@@ -4,6 +4,7 @@
 
 mod account;
 mod ask;
+mod compare;
 mod demo;
 mod doctor;
 mod dptr;
@@ -95,6 +96,7 @@ enum Command {
     SetDptr(dptr::DptrArgs),
     Log(log::LogArgs),
     Scrub(scrub::ScrubArgs),
+    Compare(compare::CompareArgs),
     Takeover(takeover::TakeoverArgs),
     Resync(setup::ResyncArgs),
     Incidents(incidents::IncidentsArgs),
@@ -167,6 +169,7 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::SetDptr(args) => dptr::run(context, &args),
         Command::Log(args) => log::run(context, &args),
         Command::Scrub(args) => scrub::run(context, &args),
+        Command::Compare(args) => compare::run(context, &args),
         Command::Takeover(args) => takeover::run(context, &args),
         Command::Incidents(_) => incidents::incidents(context),
         Command::Diverged(_) => incidents::diverged(context),

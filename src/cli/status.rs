@@ -218,6 +218,9 @@ pub(crate) fn screen(s: &Status) -> String {
     if let Some(scrub) = scrub(s) {
         line("scrub", scrub);
     }
+    if let Some(compare) = super::compare::status_line(&s.compare) {
+        line("compare", compare);
+    }
     line("up", seconds(s.uptime_seconds));
     for trouble in &s.troubles {
         let since = seconds(trouble.seconds);

@@ -20,7 +20,8 @@ use crate::base::limits::NAME_MAX;
 use crate::base::{AlignedBuf, ConnId, Epoch, Mono, Now, Prng, Seq};
 use crate::format::control::Role;
 use crate::format::frame::{
-    FEATURE_COPY, FrameHeader, FrameKind, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION, Refuse, RefuseCode,
+    FEATURE_COMPARE, FEATURE_COPY, FrameHeader, FrameKind, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION, Refuse,
+    RefuseCode,
 };
 use crate::pair::{Frame, Head, LinkSession, Own, Verdict, judge};
 use crate::store::StoreRead;
@@ -171,7 +172,7 @@ impl<S: StoreRead> Core<S> {
         Hello {
             version: PROTOCOL_VERSION,
             floor: PROTOCOL_FLOOR,
-            features: FEATURE_COPY,
+            features: FEATURE_COPY | FEATURE_COMPARE,
             pair: own.pair,
             ordinal: own.ordinal,
             role: own.role,
@@ -293,6 +294,7 @@ impl<S: StoreRead> Core<S> {
     fn inbound_gone(&mut self, inbound: &Inbound, why: &str) {
         self.dirty = true;
         self.resync.not_offered();
+        self.compares.link_ended();
         self.peer.keep();
         why.clone_into(&mut self.link.trouble);
         if inbound.is_following() {
@@ -393,6 +395,10 @@ impl<S: StoreRead> Core<S> {
                     (Frame::Refuse(refuse), _) => self.refused_by_peer(&refuse, &header),
                     (Frame::Ack(ack), OutboundPhase::Streaming(_)) => self.sender_ack(ack, header.credit),
                     (Frame::Want(want), OutboundPhase::Streaming(_)) => self.wanted(want),
+                    (
+                        frame @ (Frame::Ask(_) | Frame::Answer(_) | Frame::Report(_)),
+                        OutboundPhase::Streaming(_),
+                    ) => self.asked_frame(frame),
                     (Frame::Heartbeat, _) => {}
                     _ => self.outbound_fault("a frame came that has no place in an answer"),
                 },

@@ -129,6 +129,10 @@ impl<S: StoreRead> Core<S> {
             (Frame::Chunk(chunk), Phase::Following(following)) if header.epoch == following.epoch => {
                 self.take_chunk(chunk);
             }
+            (
+                frame @ (Frame::Ask(_) | Frame::Mark(_) | Frame::Answer(_) | Frame::Order(_)),
+                Phase::Following(following),
+            ) if header.epoch == following.epoch => self.compare_frame(frame),
             (Frame::Batch(batch), Phase::Following(following)) if header.epoch == following.epoch => {
                 self.take_batch(batch, header.durable);
             }

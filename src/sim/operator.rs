@@ -40,6 +40,7 @@ pub(super) enum Purpose {
     Resume,
     Churn(u64),
     Scrub,
+    Compare,
     Status,
 }
 
@@ -249,7 +250,7 @@ impl World {
                 }
             }
             Purpose::Takeover => self.takeover_answer(n, reply),
-            Purpose::Alone | Purpose::Scrub => {}
+            Purpose::Alone | Purpose::Scrub | Purpose::Compare => {}
             Purpose::Dptr => self.operator.mixed |= ok,
             Purpose::Pause => {
                 self.operator.paused |= ok;
@@ -293,6 +294,7 @@ impl World {
             Phase::Trouble { since } => {
                 self.pursue_plan();
                 self.pursue_alone();
+                self.compare_sometimes();
                 self.check_stops();
                 let served = self.ops.len() >= self.options.ops
                     && self.clients.iter().all(super::client::Client::idle)
