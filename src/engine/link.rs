@@ -148,6 +148,8 @@ impl<S: StoreRead> Core<S> {
     /// Ends every connection.
     pub(super) fn close_link(&mut self) {
         self.peer.lost();
+        self.compares.link_ended();
+        self.compares.stream_ended();
         self.link.close_all(&mut self.out);
     }
 
@@ -277,6 +279,7 @@ impl<S: StoreRead> Core<S> {
         why.clone_into(&mut self.link.trouble);
         self.peer.lost();
         self.peer.keep();
+        self.compares.stream_ended();
         if outbound.is_streaming() {
             self.peer.stream_ended(outbound.session.heard);
             let text = format!("the link to the peer is down: {why}");

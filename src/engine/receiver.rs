@@ -305,6 +305,7 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn follow(&mut self, epoch: Epoch) {
         let end = self.replicated().sealed().seq;
         self.resync.stream_begins(end);
+        self.compares.link_ended();
         let Some(inbound) = &mut self.link.inbound else { return };
         let following =
             Following { epoch, received_bytes: 0, sent_ack: None, sent_credit: 0, unacked_since: None };

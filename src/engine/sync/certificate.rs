@@ -149,6 +149,9 @@ impl<S: StoreRead> Core<S> {
             let next = "try again when `hot-backup status` shows that the standby follows";
             return self.reply_no(token, failed(why), next);
         }
+        if let Err(why) = self.files_to_compare(&order.name) {
+            return self.reply_no(token, failed(why), "see: hot-backup file list");
+        }
         self.compares.number += 1;
         let certificate = Certificate { began_ms: self.now.wall_ms, ..Certificate::default() };
         self.compares.remote = Some(Report { running: true, certificate, ..Report::default() });
@@ -183,7 +186,7 @@ impl<S: StoreRead> Core<S> {
 
     /// Whether the standby compares, as far as this primary knows.
     fn remote_runs(&self) -> bool {
-        self.compares.remote.as_ref().is_some_and(|report| report.running) && self.link.is_streaming()
+        self.compares.remote.as_ref().is_some_and(|report| report.running)
     }
 
     /// The primary's operator wants a compare, or its end.
@@ -462,6 +465,7 @@ impl<S: StoreRead> Core<S> {
             found.named.iter().take(3).map(|d| format!("{} {}", d.file, d.part)).collect();
         let first = first.join("; ");
         let what = &found.what;
+        let everything = what == EVERYTHING;
         if !found.whole {
             let text = format!("a compare of {what} ended before its end: {}", found.why);
             return self.incident(Severity::Notice, Matter::Compared, text);
@@ -469,7 +473,7 @@ impl<S: StoreRead> Core<S> {
         let counts = format!("{} items and blocks of {what}", Grouped(found.items));
         if wrong == 0 {
             let text = format!("a compare found {counts} equal on both nodes, {range}");
-            if what == EVERYTHING {
+            if everything {
                 return self.all_well(Matter::NodesDiffer, "nodes-agree", text);
             }
             return self.incident(Severity::Notice, Matter::Compared, text);
@@ -484,6 +488,9 @@ impl<S: StoreRead> Core<S> {
         if found.repaired == found.differing && found.unread == 0 {
             let text = format!("{text}; the standby has the primary's content again in all of them");
             self.incident(Severity::Critical, Matter::NodesDiffer, text.clone());
+            if everything {
+                self.settled(&[Matter::NodesDiffer]);
+            }
             return self.incident(Severity::Notice, Matter::Repaired, text);
         }
         self.incident_once(Severity::Critical, Matter::NodesDiffer, text);
@@ -527,17 +534,12 @@ impl<S: StoreRead> Core<S> {
 
     /// What is known of compares; the differences too if they are `listed`.
     pub(in crate::engine) fn compare_view(&self, listed: bool) -> CompareView {
-        let streams = self.link.is_streaming();
         let remote = self.compares.remote.as_ref().filter(|_| self.serving());
         let (found, running, done, total) = match (&self.compares.run, remote) {
             (Some(run), _) => (&run.certificate, true, run.done, run.total),
-            (None, Some(report)) => {
-                (&report.certificate, report.running && streams, report.done, report.total)
-            }
+            (None, Some(report)) => (&report.certificate, report.running, report.done, report.total),
             (None, None) => (&self.compares.last, false, 0, 0),
         };
-        let cut = remote.is_some_and(|report| report.running) && !streams;
-        let why = if cut { "the link to the standby was cut off" } else { &found.why };
         let took = if running { self.now.wall_ms } else { found.ended_ms }.saturating_sub(found.began_ms);
         let view = |difference: &Difference| DifferenceView {
             file: difference.file.clone(),
@@ -550,8 +552,8 @@ impl<S: StoreRead> Core<S> {
             number: self.compares.number,
             running,
             what: found.what.clone(),
-            whole: found.whole && !running && !cut,
-            why: why.to_owned(),
+            whole: found.whole && !running,
+            why: found.why.clone(),
             repair: found.repair,
             began_ms: found.began_ms,
             ended_ms: found.ended_ms,

@@ -121,6 +121,14 @@ impl Compares {
         }
     }
 
+    /// The stream of this primary is over: what its standby compares ends there, too.
+    pub(in crate::engine) fn stream_ended(&mut self) {
+        if let Some(report) = self.remote.as_mut().filter(|report| report.running) {
+            report.running = false;
+            report.certificate.why = "the link to the standby was cut off".to_owned();
+        }
+    }
+
     fn drop_flights(&mut self) {
         for flight in std::mem::take(&mut self.flights) {
             if flight.purpose == Purpose::Heal {

@@ -319,11 +319,15 @@ fn one_compare_at_a_time_and_only_of_what_there_is_and_only_between_two_that_can
     let view = pair.result(false);
     assert_eq!((view.whole, view.why.as_str()), (false, "it was stopped"));
     assert!(no(pair.b.asks(AdminRequest::CompareStop)).contains("none is under way"));
-    // A word of the primary that the standby does not follow is told there.
-    assert!(matches!(pair.a.asks(ask(Some("nothing"))), AdminReply::Ok { .. }));
-    pair.settle();
-    assert!(pair.result(true).why.contains("there is no account or file nothing"));
-    assert!(!pair.result(true).running);
+    assert!(no(pair.a.asks(ask(Some("nothing")))).contains("there is no account or file nothing"));
+    // A word of the primary that the standby cannot follow is told there.
+    pair.b.asks(ask(None));
+    assert!(matches!(pair.a.asks(ask(None)), AdminReply::Ok { .. }));
+    while pair.carry(true) | pair.carry(false) {}
+    let view = pair.result(true);
+    assert!(!view.running && !view.whole && view.why.contains("one is under way"), "{view:?}");
+    assert!(no(pair.b.asks(ask(None))).contains("one is under way"));
+    pair.b.asks(AdminRequest::CompareStop);
     pair.b.engine.core.peer.forget_features();
     assert!(no(pair.b.asks(ask(None))).contains("older"));
 }
@@ -345,8 +349,10 @@ fn a_compare_whose_link_is_cut_ends_and_says_so_and_the_next_one_is_whole() {
         assert!(!view.running && !view.whole && view.why.contains("cut off"), "{view:?}");
     }
     pair.connect();
-    let view = pair.compare(false, false, false);
-    assert!(view.whole && view.items == 2005, "{view:?}");
+    for on_a in [true, false] {
+        let view = pair.compare(on_a, false, false);
+        assert!(view.whole && view.items == 2005, "{view:?}");
+    }
 }
 
 /// Whether the standby ends the connection when the primary says this in the middle of a compare.
