@@ -79,7 +79,8 @@ fn a_pair_under_load_is_equal_whichever_node_is_asked_and_the_certificate_outliv
     assert!(text.contains("compare") && text.contains("equal on both nodes"), "{text}");
     volumes.pair.b.kill();
     volumes.pair.b.start();
-    let kept = volumes.pair.b.status("to know of it", |status| status["compare"]["began_ms"] != 0);
+    let kept =
+        volumes.pair.b.status("to know of it", |status| status["compare"]["began_ms"].as_u64() > Some(0));
     assert_eq!(kept["compare"]["digest"], second["digest"]);
     assert_eq!(volumes.pair.a.json(&["status"])["compare"]["digest"], second["digest"]);
     assert_ne!(first["digest"], second["digest"], "the definitions were not compared");
@@ -125,21 +126,24 @@ fn what_was_changed_behind_a_standbys_back_is_named_to_the_item_and_the_block_an
             .map(|found| ["file", "part", "how"].map(|key| found[key].as_str().unwrap()))
             .map(|[file, part, how]| (file, part, how))
             .collect();
-        assert_eq!(named, wanted, "{args:?}");
+        assert_eq!(named, wanted, "{args:?}: {end}");
         assert_eq!(end["repaired"], if args.len() == 1 { 4 } else { 0 }, "{end}");
     }
     assert!(volumes.pair.b.incident("nodes-differ").contains("app,"));
     volumes.pair.b.incident("repaired");
     load.finish();
-    assert_eq!(compare(&volumes.pair.b, &[]).0, Some(0));
+    let (code, end) = compare(&volumes.pair.b, &[]);
+    assert_eq!(code, Some(0), "{end}");
     volumes.pair.converges();
     let mut there = Nbd::open(volumes.at[1], EXPORT).unwrap();
     assert_eq!(there.read(5 * 4096, 4096).unwrap(), block(5));
     // What was repaired is on the disk.
     volumes.pair.b.kill();
     volumes.pair.b.start();
+    volumes.pair.b.status("to follow", |status| status["peer"]["connected"] == true);
     volumes.pair.connected();
-    assert_eq!(compare(&volumes.pair.b, &[]).0, Some(0));
+    let (code, end) = compare(&volumes.pair.b, &[]);
+    assert_eq!(code, Some(0), "{end}");
 }
 
 /// The data of a node's volume.

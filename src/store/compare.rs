@@ -2,7 +2,7 @@
 
 use crate::base::{FileId, JournalKind, Seq};
 use crate::format::chunk::{Chunk, Content};
-use crate::format::dptr::FileState;
+use crate::format::dptr::{FileState, LoggingMode};
 use crate::format::{Writer, compare::DEFINITIONS};
 use crate::store::namespace::{FileInfo, Namespace};
 use bytes::Bytes;
@@ -24,7 +24,11 @@ pub(super) fn definitions(namespace: &Namespace, at: Seq, after: &Bytes) -> Chun
         w.u8(info.dptr.kind as u8).u64(info.dptr.blocks).text(&info.key).text(&info.dptr.flags.to_string());
         (Bytes::copy_from_slice(&id.0.to_be_bytes()), Bytes::from(w.into_bytes()))
     };
-    let common = namespace.files().filter(|(_, info)| info.replicated).map(item);
+    if namespace.mode() == LoggingMode::Paused {
+        // What is replicated is decided by the other node then.
+        return nothing(DEFINITIONS, at);
+    }
+    let common = namespace.files().filter(|(_, info)| is_common(info)).map(item);
     let mut items: Vec<_> = common.filter(|(id, _)| id > after).collect();
     items.sort();
     let content = Content::Items { after: after.clone(), through: Bytes::new(), items };

@@ -1,7 +1,7 @@
 //! A compare from its beginning to its certificate: what is looked at next, how fast, what is told of it and kept.
 
 use super::compare::{Flight, Purpose};
-use super::findings::{Stretch, findings, span_words, words};
+use super::findings::{Findings, Stretch, findings, span_words, words};
 use crate::base::limits::{
     BLOCK_U64, COMPARE_ASKS_MAX, COMPARE_CLOSER_MAX, COMPARE_NAMED_MAX, COMPARE_TELL_MS, SCRUB_FIRST_MS,
 };
@@ -13,8 +13,9 @@ use crate::engine::effect::{CompareEffect, Severity};
 use crate::engine::incidents::Matter;
 use crate::engine::roles::Stage;
 use crate::engine::status::seconds;
+use crate::format::chunk::{Chunk, Content};
 use crate::format::compare::{
-    Certificate, DEFINITIONS, Difference, Found, Kind, Order, Report, Span, What, chained,
+    Certificate, DEFINITIONS, Difference, Digest, Found, Kind, Order, Report, Span, What, chained,
 };
 use crate::format::dptr::{DptrKind, FileState};
 use crate::format::frame::{FEATURE_COMPARE, FrameKind};
@@ -349,75 +350,34 @@ impl<S: StoreRead> Core<S> {
         let file = self.file_words(flight.file);
         let blocks = self.namespace.file(flight.file).is_some_and(|info| info.dptr.kind == DptrKind::Blocks);
         let Some(run) = &mut self.compares.run else { return };
-        let part = |kind, part| Difference {
-            kind,
-            repaired: false,
-            at: flight.at.unwrap_or_default(),
-            file: file.clone(),
-            part,
-        };
+        let at = flight.at.unwrap_or_default();
+        let part = |kind, part| Difference { kind, repaired: false, at, file: file.clone(), part };
         match (&flight.purpose, &flight.own, &flight.theirs) {
             (Purpose::Walk, Some(Found::Digest(own)), Some(Found::Digest(theirs))) => {
-                run.looked_at(flight.at);
-                run.spent += theirs.bytes.max(own.bytes);
-                run.walked(flight.file, theirs.reached.is_some());
-                if own == theirs {
-                    run.certificate.items += u64::from(own.count);
-                    run.certificate.bytes += own.bytes;
-                    run.certificate.digest = chained(&run.certificate.digest, &own.hash);
-                } else {
-                    run.errand(flight.file, up_to(&flight.span, theirs.reached.as_ref()), Purpose::Closer);
-                }
+                run.walked(&flight, own, theirs);
             }
-            (Purpose::Closer, Some(Found::Details(own)), Some(Found::Details(theirs))) => {
+            (Purpose::Closer(whole, any), Some(Found::Details(own)), Some(Found::Details(theirs))) => {
                 let found = findings(&flight.span, own, theirs);
-                if found.stretches.is_empty() {
-                    run.differs(part(Kind::Passed, span_words(&flight.span)));
+                let any = *any || !found.stretches.is_empty();
+                if !any && found.rest.is_none() {
+                    run.differs(part(Kind::Passed, span_words(whole)));
                 }
-                let limit = found.rest.as_ref().and_then(|rest| match rest {
-                    Span::Items { after, .. } => Some(after),
-                    _ => None,
-                });
-                let stretches = together(found.stretches, &up_to(&flight.span, limit));
-                for stretch in stretches {
-                    run.name(&flight, stretch, |kind, name| part(kind, words(name, blocks)));
-                }
-                if let Some(rest) = found.rest {
-                    run.errand(flight.file, rest, Purpose::Closer);
-                }
+                let closer = Purpose::Closer(whole.clone(), any);
+                run.found(&flight, found, closer, |kind, name| part(kind, words(name, blocks)));
             }
             (Purpose::Repair(count, named), _, Some(Found::Content(chunk))) => {
-                let reached = match &chunk.content {
-                    crate::format::chunk::Content::Items { through, .. } if !chunk.ends => Some(through),
-                    _ => None,
-                };
-                let whole = reached.is_none_or(|reached| match &flight.span {
-                    Span::Items { through, .. } => reached == through,
-                    _ => true,
-                });
-                let (count, named) = (*count, named.clone());
-                if !whole && let Some(reached) = reached {
-                    // The rest is copied before all of it is looked at again.
-                    run.errand(flight.file, behind(&flight.span, reached), Purpose::Repair(count, named));
-                } else {
-                    let span = flight.span.clone();
-                    run.errand(flight.file, span, Purpose::Verify(count, named));
-                }
+                run.repaired(&flight, chunk, (*count, named.clone()));
             }
             (Purpose::Verify(count, named), Some(Found::Digest(own)), Some(Found::Digest(theirs))) => {
                 if own == theirs {
-                    run.certificate.repaired += count;
-                    let all = run.certificate.named.len();
-                    let named = run.certificate.named.get_mut(named.start.min(all)..named.end.min(all));
-                    named.into_iter().flatten().for_each(|difference| difference.repaired = true);
+                    run.verified(*count, named);
                 }
             }
-            (Purpose::Walk, own, theirs) => {
-                let more = matches!(theirs, Some(Found::Digest(digest)) if digest.reached.is_some());
-                run.walked(flight.file, more);
-                run.unlike(own.as_ref(), theirs.as_ref(), |kind| part(kind, span_words(&flight.span)));
-            }
-            (_, own, theirs) => {
+            (purpose, own, theirs) => {
+                if *purpose == Purpose::Walk {
+                    let more = matches!(theirs, Some(Found::Digest(digest)) if digest.reached.is_some());
+                    run.goes_on(flight.file, more);
+                }
                 run.unlike(own.as_ref(), theirs.as_ref(), |kind| part(kind, span_words(&flight.span)));
             }
         }
@@ -653,7 +613,7 @@ impl Run {
     }
 
     /// A range was looked at for the first time. `more`: its file goes on behind it.
-    fn walked(&mut self, walked: FileId, more: bool) {
+    fn goes_on(&mut self, walked: FileId, more: bool) {
         if let Some(Walk::Items { file, open, .. }) = &mut self.now
             && *file == walked
         {
@@ -664,9 +624,70 @@ impl Run {
         }
     }
 
+    /// Both nodes looked at a range for the first time.
+    fn walked(&mut self, flight: &Flight, own: &Digest, theirs: &Digest) {
+        self.looked_at(flight.at);
+        self.spent += theirs.bytes.max(own.bytes);
+        self.goes_on(flight.file, theirs.reached.is_some());
+        if own == theirs {
+            self.certificate.items += u64::from(own.count);
+            self.certificate.bytes += own.bytes;
+            self.certificate.digest = chained(&self.certificate.digest, &own.hash);
+        } else {
+            let span = up_to(&flight.span, theirs.reached.as_ref());
+            self.errand(flight.file, span.clone(), Purpose::Closer(span, false));
+        }
+    }
+
+    /// Both nodes looked at the parts of a range.
+    fn found(
+        &mut self,
+        flight: &Flight,
+        found: Findings,
+        closer: Purpose,
+        part: impl Fn(Kind, &Bytes) -> Difference,
+    ) {
+        let limit = match &found.rest {
+            Some(Span::Items { after, .. }) => Some(after),
+            _ => None,
+        };
+        for stretch in together(found.stretches, &up_to(&flight.span, limit)) {
+            self.name(flight, stretch, &part);
+        }
+        if let Some(rest) = found.rest {
+            self.errand(flight.file, rest, closer);
+        }
+    }
+
+    /// The standby was given content. What is left of the span is copied before it is looked at again.
+    fn repaired(&mut self, flight: &Flight, chunk: &Chunk, (count, named): (u64, Range<usize>)) {
+        let reached = match (&chunk.content, &flight.span) {
+            (Content::Items { through, .. }, Span::Items { through: wanted, .. })
+                if !chunk.ends && through != wanted =>
+            {
+                Some(through)
+            }
+            _ => None,
+        };
+        match reached {
+            Some(reached) => {
+                self.errand(flight.file, behind(&flight.span, reached), Purpose::Repair(count, named));
+            }
+            None => self.errand(flight.file, flight.span.clone(), Purpose::Verify(count, named)),
+        }
+    }
+
+    /// What was repaired is equal on both nodes.
+    fn verified(&mut self, count: u64, named: &Range<usize>) {
+        self.certificate.repaired += count;
+        let all = self.certificate.named.len();
+        let named = self.certificate.named.get_mut(named.start.min(all)..named.end.min(all));
+        named.into_iter().flatten().for_each(|difference| difference.repaired = true);
+    }
+
     fn errand(&mut self, file: FileId, span: Span, purpose: Purpose) {
         let what = match purpose {
-            Purpose::Closer => What::Details,
+            Purpose::Closer(..) => What::Details,
             Purpose::Repair(..) | Purpose::Heal => What::Content,
             Purpose::Walk | Purpose::Verify(..) => What::Digest,
         };
@@ -674,7 +695,7 @@ impl Run {
     }
 
     /// Counts and names what differs, and repairs it if it may.
-    fn name(&mut self, flight: &Flight, stretch: Stretch, difference: impl Fn(Kind, &Bytes) -> Difference) {
+    fn name(&mut self, flight: &Flight, stretch: Stretch, difference: &impl Fn(Kind, &Bytes) -> Difference) {
         let first = self.certificate.named.len();
         stretch.parts.iter().for_each(|(name, kind)| self.differs(difference(*kind, name)));
         let named: Range<usize> = first..self.certificate.named.len();
@@ -694,8 +715,10 @@ impl Run {
             (_, Some(Found::Over)) | (Some(Found::Gone), Some(Found::Gone)) => return,
             (Some(Found::Unread), _) => Kind::StandbyUnread,
             (_, Some(Found::Unread)) => Kind::PrimaryUnread,
-            (Some(Found::Gone), _) => Kind::PrimaryOnly,
-            _ => Kind::StandbyOnly,
+            // Of a file that one node lacks the definitions tell.
+            _ if self.certificate.differing > 0 => return,
+            (Some(Found::Gone), _) => return self.fails("the standby does not replicate all files now"),
+            _ => return self.fails("the primary does not replicate all files now: is logging paused?"),
         };
         self.differs(difference(kind));
     }

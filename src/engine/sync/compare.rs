@@ -37,8 +37,8 @@ pub(in crate::engine) enum Place {
 pub(super) enum Purpose {
     /// To see whether a range is equal.
     Walk,
-    /// To name what differs in it.
-    Closer,
+    /// To name what differs in this range, of which a part is left, and whether anything was found before that.
+    Closer(Span, bool),
     /// To make it equal: so many parts, of which these are named.
     Repair(u64, Range<usize>),
     /// To see whether it is equal now.

@@ -283,7 +283,7 @@ fn what_was_written_anew_before_it_could_be_named_is_told_as_a_range() {
             .compares
             .flights
             .iter()
-            .any(|flight| flight.purpose == super::compare::Purpose::Closer);
+            .any(|flight| matches!(flight.purpose, super::compare::Purpose::Closer(..)));
         if differs && !written {
             written = true;
             pair.a.says("SET app,orders,00000 new");
