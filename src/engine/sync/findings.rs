@@ -112,7 +112,7 @@ pub(super) fn fits(span: &Span, details: &Details) -> bool {
         }
         Span::Blocks { offset, len } => details.parts.iter().all(|(name, _)| {
             let at = offset_of(name);
-            name.len() == 8 && at >= *offset && at < offset + len && at % BLOCK_U64 == 0
+            name.len() == 8 && at >= *offset && at < offset + len && at.is_multiple_of(BLOCK_U64)
         }),
         Span::Behind(_) => false,
     }
