@@ -16,6 +16,7 @@ pub const TARGETS: &[Target] = &[
     ("admin", admin),
     ("batch", batch),
     ("chunk", crate::format::chunk::fuzz_chunk),
+    ("compare", compare),
     ("config", config),
     ("control", control),
     ("dptr", crate::format::dptr::fuzz_dptr),
@@ -73,6 +74,13 @@ fn segment(bytes: &[u8]) {
 fn scrub(bytes: &[u8]) {
     crate::format::scrub::fuzz_scrub(bytes);
     resealed(bytes, bytes.len()).iter().for_each(|whole| crate::format::scrub::fuzz_scrub(whole));
+}
+
+fn compare(bytes: &[u8]) {
+    crate::format::compare::fuzz_compare(bytes);
+    // A certificate stands behind the byte that chooses it.
+    let whole = bytes.get(1..).and_then(|rest| resealed(rest, rest.len()));
+    whole.iter().for_each(|whole| crate::format::compare::fuzz_compare(&[&[5], &whole[..]].concat()));
 }
 
 fn sums(bytes: &[u8]) {

@@ -5,6 +5,7 @@
 mod bad_input;
 mod cli;
 mod clients;
+mod compare;
 mod crash;
 mod docs;
 mod ends;

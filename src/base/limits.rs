@@ -61,6 +61,29 @@ pub const HANDOVER_HOLD_MS: u64 = 5_000;
 pub const HANDOVER_ASK_MS: u64 = 15_000;
 /// A switchover begins only if the standby lacks no more than this on its disk (bytes of batches).
 pub const HANDOVER_LAG_MAX: u64 = 32 << 20;
+/// Payload of a frame that asks for a look, marks one or orders a compare (bytes).
+pub const ASK_PAYLOAD_MAX: usize = 2048;
+/// Content that is looked at as one in a compare (bytes); one item may be longer. Larger ranges keep the apply thread longer.
+pub const COMPARE_RANGE: u32 = 1 << 20;
+/// Looks that a compare has under way.
+pub const COMPARE_ASKS_MAX: usize = 8;
+/// Looks of a compare of which it is known how far they came.
+pub const COMPARE_REACHED_MAX: usize = 4 * COMPARE_ASKS_MAX;
+/// Differences that a compare names; the rest is counted.
+pub const COMPARE_NAMED_MAX: usize = 200;
+/// The longest name or part of one that a compare tells (bytes).
+pub const COMPARE_TEXT_MAX: usize = 600;
+/// The most that a difference takes (bytes).
+pub const NAMED_MAX_BYTES: usize = 16 + 2 * COMPARE_TEXT_MAX;
+/// Pieces of one range of a compare that are repaired one by one; if there are more, the range is.
+pub const COMPARE_CLOSER_MAX: usize = 64;
+/// A standby applies nothing for so long at most, while it waits for content that belongs before the next batch
+/// (milliseconds).
+pub const COMPARE_HOLD_MS: u64 = 3_000;
+/// A standby tells the primary how far a compare is so often (milliseconds).
+pub const COMPARE_TELL_MS: u64 = 1_000;
+/// Damaged ranges of volumes that wait for the peer's content.
+pub const HEALS_MAX: usize = 256;
 /// Payload of a frame before the peer's hello was accepted (bytes).
 pub const HELLO_PAYLOAD_MAX: usize = 4096;
 /// Epochs told in a hello, newest last.

@@ -4,6 +4,7 @@
 
 mod account;
 mod ask;
+mod compare;
 mod demo;
 mod doctor;
 mod dptr;
@@ -98,6 +99,7 @@ enum Command {
     Log(log::LogArgs),
     Scrub(scrub::ScrubArgs),
     Switchover(switchover::SwitchoverArgs),
+    Compare(compare::CompareArgs),
     Takeover(takeover::TakeoverArgs),
     Resync(resync::ResyncArgs),
     Incidents(incidents::IncidentsArgs),
@@ -171,6 +173,7 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Log(args) => log::run(context, &args),
         Command::Scrub(args) => scrub::run(context, &args),
         Command::Switchover(args) => switchover::run(context, &args),
+        Command::Compare(args) => compare::run(context, &args),
         Command::Takeover(args) => takeover::run(context, &args),
         Command::Incidents(_) => incidents::incidents(context),
         Command::Diverged(_) => incidents::diverged(context),

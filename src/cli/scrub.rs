@@ -33,7 +33,7 @@ pub(crate) struct ScrubArgs {
     #[arg(value_name = "ACCOUNT,FILE")]
     name: Option<String>,
     /// Bytes a second at most, such as 50M, or unlimited
-    #[arg(long, value_name = "SIZE", value_parser = rate)]
+    #[arg(long, value_name = "SIZE", value_parser = values::rate)]
     rate: Option<u64>,
     /// Give content whose checksum is damaged or missing a new one, as it is: only where you know that it is right
     #[arg(long)]
@@ -46,17 +46,6 @@ pub(crate) struct ScrubArgs {
     stop: bool,
     #[command(flatten)]
     wait: WaitArgs,
-}
-
-/// `unlimited`, or a size that is not 0.
-fn rate(text: &str) -> Result<u64, String> {
-    if text == "unlimited" {
-        return Ok(0);
-    }
-    match values::byte_size(text)? {
-        0 => Err("expected a size such as 50M, or unlimited".to_owned()),
-        size => Ok(size),
-    }
 }
 
 /// Runs `scrub`.
@@ -171,12 +160,5 @@ mod tests {
         end.stopped = true;
         let told = "app,disk: stopped after 1.0 MiB; until there 1 place is wrong, see: hot-backup incidents";
         assert_eq!(result(&end), told);
-    }
-
-    #[test]
-    fn a_rate_is_a_size_or_has_no_limit() {
-        assert_eq!(rate("50M"), Ok(50 << 20));
-        assert_eq!(rate("unlimited"), Ok(0));
-        assert!(rate("0").is_err() && rate("fast").is_err());
     }
 }

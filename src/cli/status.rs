@@ -219,9 +219,8 @@ pub(crate) fn screen(s: &Status) -> String {
     for volume in s.volumes.iter().filter(|volume| volume.clients > 0) {
         line("volume", volume_line(volume));
     }
-    if let Some(scrub) = scrub(s) {
-        line("scrub", scrub);
-    }
+    let checks = [("scrub", scrub(s)), ("compare", super::compare::status_line(&s.compare))];
+    checks.into_iter().for_each(|(what, told)| told.into_iter().for_each(|told| line(what, told)));
     line("up", seconds(s.uptime_seconds));
     for trouble in &s.troubles {
         let since = seconds(trouble.seconds);

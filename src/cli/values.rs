@@ -136,6 +136,17 @@ fn bad_name(name: &str) -> String {
     "a name has 1-128 bytes, no comma, slash or control character, and does not start with a dash".to_owned()
 }
 
+/// `unlimited`, or a size that is not 0.
+pub(crate) fn rate(text: &str) -> Result<u64, String> {
+    if text == "unlimited" {
+        return Ok(0);
+    }
+    match byte_size(text)? {
+        0 => Err("expected a size such as 50M, or unlimited".to_owned()),
+        size => Ok(size),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,5 +193,12 @@ mod tests {
         assert_eq!(RoleArg::from_str("master", false), Ok(RoleArg::Primary));
         assert_eq!(RoleArg::from_str("slave", false), Ok(RoleArg::Standby));
         assert_eq!(RoleArg::from_str("standby", false), Ok(RoleArg::Standby));
+    }
+
+    #[test]
+    fn a_rate_is_a_size_or_has_no_limit() {
+        assert_eq!(rate("50M"), Ok(50 << 20));
+        assert_eq!(rate("unlimited"), Ok(0));
+        assert!(rate("0").is_err() && rate("fast").is_err());
     }
 }

@@ -51,6 +51,8 @@ impl Need {
             | AdminRequest::FileList { .. }
             | AdminRequest::LogShow { .. }
             | AdminRequest::ScrubStop
+            | AdminRequest::CompareStop
+            | AdminRequest::CompareResult
             | AdminRequest::DivergedList => Self::Nothing,
             AdminRequest::SetDptr { set, clear, ack: None, .. } if set.is_empty() && clear.is_empty() => {
                 Self::Nothing
@@ -60,7 +62,8 @@ impl Need {
             AdminRequest::StartAlone
             | AdminRequest::StartAloneAcceptLoss
             | AdminRequest::Resync { .. }
-            | AdminRequest::Scrub { .. } => Self::Replayed,
+            | AdminRequest::Scrub { .. }
+            | AdminRequest::Compare { .. } => Self::Replayed,
             AdminRequest::AccountCreate { .. }
             | AdminRequest::AccountDelete { .. }
             | AdminRequest::AccountRename { .. }

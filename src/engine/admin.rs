@@ -1,8 +1,8 @@
 //! What an operator can ask of a running node, and the answers; `node` carries them over the admin socket as JSON lines.
 
 pub use super::answer::{
-    AdminAnswer, ConditionView, DoneView, IncidentView, LoggingView, ScrubEnd, ScrubView, StartView,
-    SwitchoverView, WouldGo,
+    AdminAnswer, CompareView, ConditionView, DifferenceView, DoneView, IncidentView, LoggingView, ScrubEnd,
+    ScrubView, StartView, SwitchoverView, WouldGo,
 };
 use crate::base::AckLevel;
 use crate::base::shown::Grouped;
@@ -169,6 +169,25 @@ pub enum AdminRequest {
     },
     /// End the scrub under way. Answered by [`ScrubView`].
     ScrubStop,
+    /// Hold what both nodes have against each other. Answered by [`CompareView`] when it has begun.
+    Compare {
+        /// Only this account, or `account,file`.
+        #[serde(default)]
+        name: Option<String>,
+        /// Give the standby the primary's content where they differ.
+        #[serde(default)]
+        repair: bool,
+        /// Only say what that would do.
+        #[serde(default)]
+        dry_run: bool,
+        /// Bytes a second at most; 0 is no limit; the config's if not given.
+        #[serde(default)]
+        rate: Option<u64>,
+    },
+    /// End the compare under way. Answered by [`CompareView`].
+    CompareStop,
+    /// The compare under way, or the last one, with the differences that it named. Answered by [`CompareView`].
+    CompareResult,
     /// The entries that this node had and the pair never kept; answered by a list of file names.
     DivergedList,
 }
@@ -463,6 +482,9 @@ pub struct Status {
     /// The scrub under way, and those before it.
     #[serde(default)]
     pub scrub: ScrubView,
+    /// The compare under way, or the last one, without its differences.
+    #[serde(default)]
+    pub compare: CompareView,
     /// Clients connected.
     pub clients: u64,
     /// Incidents since the start.

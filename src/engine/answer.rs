@@ -67,6 +67,8 @@ answers! {
     Scrub(ScrubView),
     /// A switchover, or what one would do.
     Switchover(Box<SwitchoverView>),
+    /// A compare that has begun, ends or ended.
+    Compare(CompareView),
 }
 
 impl From<Status> for AdminAnswer {
@@ -196,6 +198,70 @@ pub struct ScrubEnd {
     pub stopped: bool,
     /// Why some of it could not be read, if so.
     pub unread: String,
+}
+
+/// The compare under way, or the last one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CompareView {
+    /// How many began since this node started, here or by its word.
+    pub number: u64,
+    /// Whether one is under way.
+    pub running: bool,
+    /// What is compared: everything, an account, or `account,file`.
+    pub what: String,
+    /// Whether the last one came to its end.
+    pub whole: bool,
+    /// Why not, if not.
+    pub why: String,
+    /// Whether it repairs what differs.
+    pub repair: bool,
+    /// When it began (milliseconds since 1970); 0: none ever did.
+    pub began_ms: u64,
+    /// When it ended.
+    pub ended_ms: u64,
+    /// For so long.
+    pub seconds: f64,
+    /// The first entry at which both nodes were looked at ..
+    pub from: u64,
+    /// .. and the last one.
+    pub to: u64,
+    /// Ranges looked at.
+    pub ranges: u64,
+    /// Items, and blocks that are not zeros, in those that are equal.
+    pub items: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Of the volumes so much is done (bytes) ..
+    pub done: u64,
+    /// .. of so much.
+    pub total: u64,
+    /// Items and blocks in which the nodes differ.
+    pub differing: u64,
+    /// Of those, repaired.
+    pub repaired: u64,
+    /// Ranges that had differed, and were written anew before they could be looked at closer.
+    pub passed: u64,
+    /// Ranges that could not be read.
+    pub unread: u64,
+    /// The hash of the hashes of all ranges that were equal (hexadecimal).
+    pub digest: String,
+    /// The first differences; of the status none.
+    pub differences: Vec<DifferenceView>,
+}
+
+/// A part in which the nodes differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DifferenceView {
+    /// `account,file`.
+    pub file: String,
+    /// The item's id, or the bytes of a volume.
+    pub part: String,
+    /// changed, standby-only, primary-only, had-differed, unreadable-on-standby or unreadable-on-primary.
+    pub how: String,
+    /// The entry at which was looked.
+    pub at: u64,
+    /// Whether the standby has the primary's content by now.
+    pub repaired: bool,
 }
 
 /// What a deletion would take.

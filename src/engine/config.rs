@@ -1,6 +1,6 @@
 //! What the engine is told once, at its start.
 
-use crate::base::limits::CHUNK_BYTES;
+use crate::base::limits::{CHUNK_BYTES, COMPARE_RANGE};
 use crate::base::{AckLevel, Ordinal, Seq};
 use crate::format::PairId;
 use crate::format::chunk::Progress;
@@ -68,6 +68,12 @@ pub struct EngineConfig {
     pub scrub_every_days: u64,
     /// A scheduled scrub reads so much a second (bytes); 0 is no limit.
     pub scrub_rate: u64,
+    /// A standby compares everything with the primary so often (days); 0 is never.
+    pub compare_every_days: u64,
+    /// A compare looks at so much a second (bytes); 0 is no limit.
+    pub compare_rate: u64,
+    /// So much is looked at as one (bytes).
+    pub compare_range: u32,
     /// `account,file` for RESP keys without two commas.
     pub resp_default: Option<String>,
     /// Password of the RESP door, unless a client is trusted.
@@ -102,6 +108,9 @@ impl Default for EngineConfig {
             checkpoint_bytes: 128 << 20,
             scrub_every_days: 7,
             scrub_rate: 50 << 20,
+            compare_every_days: 0,
+            compare_rate: 50 << 20,
+            compare_range: COMPARE_RANGE,
             resp_default: None,
             resp_password: None,
             resp_doors: Vec::new(),

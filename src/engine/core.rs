@@ -23,7 +23,7 @@ use super::retention::Room;
 use super::roles::{Roles, Stage};
 use super::scrub::Scrubs;
 use super::standstill::DiskTrouble;
-use super::sync::Resync;
+use super::sync::{Compares, Resync};
 use crate::base::{AckLevel, Now, Ordinal};
 use crate::format::control::Role;
 use crate::journal::{Journal, Recovered};
@@ -60,6 +60,7 @@ pub(super) struct Core<S: StoreRead> {
     pub(super) operators: Operators,
     pub(super) copies: Copies,
     pub(super) resync: Resync,
+    pub(super) compares: Compares,
     pub(super) listing: Option<Listing>,
     pub(super) incidents: Incidents,
     pub(super) damage: Damage,
@@ -106,6 +107,7 @@ impl<S: StoreRead> Core<S> {
             operators: Operators::default(),
             copies: Copies::default(),
             resync,
+            compares: Compares::default(),
             listing: None,
             incidents: Incidents::default(),
             damage: Damage::default(),

@@ -93,11 +93,12 @@ impl<S: StoreRead> Core<S> {
                 }
                 Wrong::Content | Wrong::Checksum | Wrong::NoChecksum => {
                     self.note_scrubbed(1);
+                    self.wants_healing(file, offset, len);
                     if self.blocks_are_new(file, offset, end) {
                         let (name, last) = (journal.name(), self.applied_seq(journal));
                         let text = format!(
-                            "{text}; entries 1 to {last} of the {name} journal made it; it is not served; write it \
-                             again from the peer, whose copy may be whole, or from a backup"
+                            "{text}; entries 1 to {last} of the {name} journal made it; it is not served; it \
+                             comes again from the peer if that has it whole, else write it again from a backup"
                         );
                         self.incident_once(Severity::Critical, Matter::VolumeDamaged, text);
                     }

@@ -12,6 +12,7 @@ pub use crate::doors::nbd::Tls;
 pub use crate::doors::resp::{ClientPlace, Memory};
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, CopyBegin, Progress, Want};
+use crate::format::compare::{Span, What};
 use crate::store::{Fits, StoreError, StoreSnapshot};
 use bytes::Bytes;
 
@@ -24,6 +25,8 @@ pub enum Effect {
     Store(StoreEffect),
     /// For a peer that is given a copy.
     Copy(CopyEffect),
+    /// In the store, to hold it against the peer's.
+    Compare(CompareEffect),
     /// With the volumes' files.
     Volume(VolumeEffect),
     /// With everything that is stored, to see whether it is what was written.
@@ -147,6 +150,47 @@ pub enum CopyEffect {
 impl From<CopyEffect> for Effect {
     fn from(effect: CopyEffect) -> Self {
         Self::Copy(effect)
+    }
+}
+
+/// What to do in the store for a compare. Looks and repairs are carried out in their place among the batches of the replicated
+/// journal, see [`StoreEffect::Apply`]; what takes its time of a look is not.
+#[derive(Debug)]
+pub enum CompareEffect {
+    /// Look at a range; answer looked.
+    Look {
+        /// Comes back with the answer.
+        look: u64,
+        /// As for [`StoreEffect::Apply`]; a look of a round that failed is not answered.
+        round: Round,
+        /// The file.
+        file: FileId,
+        /// Where.
+        span: Span,
+        /// What is wanted of it.
+        what: What,
+        /// How much is looked at, at most (bytes).
+        most: u32,
+    },
+    /// Make a range what a chunk says; answer repaired.
+    Repair {
+        /// Comes back with the answer.
+        look: u64,
+        /// As for a look.
+        round: Round,
+        /// The range.
+        chunk: Chunk,
+    },
+    /// Keep these bytes for the next start. No answer.
+    Keep {
+        /// See [`crate::format::compare::Certificate`].
+        bytes: Vec<u8>,
+    },
+}
+
+impl From<CompareEffect> for Effect {
+    fn from(effect: CompareEffect) -> Self {
+        Self::Compare(effect)
     }
 }
 

@@ -6,6 +6,7 @@ use super::effect::{ClientDoor, ClientPlace, Fetched, Memory};
 use crate::base::{AlignedBuf, ConnId, Fault, JournalKind, Round, SegmentIndex, Seq};
 use crate::doors::Allocation;
 use crate::format::chunk::{Chunk, Definitions};
+use crate::format::compare::{Certificate, Found};
 use crate::format::scrub::ScrubRecord;
 use crate::store::StoreError;
 use crate::store::volumes::BadPlace;
@@ -20,6 +21,8 @@ pub enum Event {
     Store(StoreEvent),
     /// Of what was read for a peer that is given a copy.
     Copy(CopyEvent),
+    /// Of what was looked at for a compare.
+    Compare(CompareEvent),
     /// Of the volumes' files.
     Volume(VolumeEvent),
     /// Of a scrub.
@@ -178,6 +181,38 @@ pub enum CopyEvent {
 impl From<CopyEvent> for Event {
     fn from(event: CopyEvent) -> Self {
         Self::Copy(event)
+    }
+}
+
+/// What was done for a compare.
+#[derive(Debug)]
+pub enum CompareEvent {
+    /// At the start: what was kept of the last one.
+    Known {
+        /// That.
+        certificate: Box<Certificate>,
+    },
+    /// A range was looked at.
+    Looked {
+        /// From [`super::CompareEffect::Look`].
+        look: u64,
+        /// The last entry of the replicated journal that was in the store.
+        at: Seq,
+        /// What was found.
+        found: Found,
+    },
+    /// A range was made what a chunk says, or was not.
+    Repaired {
+        /// From [`super::CompareEffect::Repair`].
+        look: u64,
+        /// Why not.
+        result: Result<(), Fault>,
+    },
+}
+
+impl From<CompareEvent> for Event {
+    fn from(event: CompareEvent) -> Self {
+        Self::Compare(event)
     }
 }
 

@@ -79,10 +79,14 @@ matters! {
     ItemDamaged "item-damaged" Critical []
         "check the disk (`dmesg`); the peer may still have it: read it there, and put it again";
     VolumeDamaged "volume-damaged" Critical ["volume-whole"]
-        "check the disk (`dmesg`); the peer may still have it: read it there, and write it again";
+        "check the disk (`dmesg`); it comes again from the peer by itself, if that has it whole";
+    BothDamaged "both-damaged" Critical []
+        "write these blocks again from a backup or by the program that uses the volume";
     ChecksumsLost "checksums-lost" Critical []
         "check the disk (`dmesg`); run `hot-backup scrub`: until then the volume's reads are not checked";
     // Troubles of the pair.
+    NodesDiffer "nodes-differ" Critical ["nodes-agree"]
+        "see `hot-backup status`; `hot-backup compare --repair` gives the standby the primary's content where they differ";
     PeerLost "peer-lost" Warning ["peer-follows" "following"]
         "look at the peer and the network between; the nodes connect by themselves";
     PeerStuck "peer-stuck" Warning ["peer-moves"]
@@ -147,6 +151,9 @@ matters! {
     Whole "whole" Notice [] "";
     ChecksumMended "checksum-mended" Notice [] "";
     Scrubbed "scrubbed" Notice [] "";
+    Compared "compared" Notice [] "";
+    Repaired "repaired" Notice [] "";
+    Healed "healed" Notice [] "";
 }
 
 /// The table of all matters, as documents show it.

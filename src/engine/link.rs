@@ -20,8 +20,8 @@ use crate::base::limits::NAME_MAX;
 use crate::base::{AlignedBuf, ConnId, Epoch, Mono, Now, Prng, Seq};
 use crate::format::control::Role;
 use crate::format::frame::{
-    FEATURE_COPY, FEATURE_HANDOVER, FrameHeader, FrameKind, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION, Refuse,
-    RefuseCode,
+    FEATURE_COMPARE, FEATURE_COPY, FEATURE_HANDOVER, FrameHeader, FrameKind, Hello, PROTOCOL_FLOOR,
+    PROTOCOL_VERSION, Refuse, RefuseCode,
 };
 use crate::pair::{Frame, Head, LinkSession, Own, Verdict, judge};
 use crate::store::StoreRead;
@@ -148,6 +148,8 @@ impl<S: StoreRead> Core<S> {
     /// Ends every connection.
     pub(super) fn close_link(&mut self) {
         self.peer.lost();
+        self.compares.link_ended();
+        self.compares.stream_ended();
         self.link.close_all(&mut self.out);
     }
 
@@ -172,7 +174,7 @@ impl<S: StoreRead> Core<S> {
         Hello {
             version: PROTOCOL_VERSION,
             floor: PROTOCOL_FLOOR,
-            features: FEATURE_COPY | FEATURE_HANDOVER,
+            features: FEATURE_COPY | FEATURE_HANDOVER | FEATURE_COMPARE,
             pair: own.pair,
             ordinal: own.ordinal,
             role: own.role,
@@ -277,6 +279,7 @@ impl<S: StoreRead> Core<S> {
         why.clone_into(&mut self.link.trouble);
         self.peer.lost();
         self.peer.keep();
+        self.compares.stream_ended();
         if outbound.is_streaming() {
             self.peer.stream_ended(outbound.session.heard);
             let text = format!("the link to the peer is down: {why}");
@@ -294,6 +297,7 @@ impl<S: StoreRead> Core<S> {
     fn inbound_gone(&mut self, inbound: &Inbound, why: &str) {
         self.dirty = true;
         self.resync.not_offered();
+        self.compares.link_ended();
         self.peer.keep();
         why.clone_into(&mut self.link.trouble);
         if inbound.is_following() {
@@ -395,6 +399,10 @@ impl<S: StoreRead> Core<S> {
                     (Frame::Ack(ack), OutboundPhase::Streaming(_)) => self.sender_ack(ack, header.credit),
                     (Frame::Want(want), OutboundPhase::Streaming(_)) => self.wanted(want),
                     (Frame::Handover(step), OutboundPhase::Streaming(_)) => self.hear_standby(&step, &header),
+                    (
+                        frame @ (Frame::Ask(_) | Frame::Answer(_) | Frame::Report(_)),
+                        OutboundPhase::Streaming(_),
+                    ) => self.asked_frame(frame),
                     (Frame::Heartbeat, _) => {}
                     _ => self.outbound_fault("a frame came that has no place in an answer"),
                 },

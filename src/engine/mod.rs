@@ -54,17 +54,19 @@ use crate::base::{Mono, Now};
 use crate::doors::BlockBackend as _;
 use crate::doors::nbd::{NbdConfig, NbdDoor, NbdOutput};
 use crate::doors::resp::{DoorOutput, RespConfig, RespDoor};
+use crate::format::compare::Order;
 use crate::store::StoreRead;
 use admin::AdminRequest;
 use blocks::Answer;
 pub use config::{EngineConfig, FullSync, PeerLoss, StartState};
 pub use effect::{
-    Allocation, ClientDoor, ClientEffect, ClientPlace, CopyEffect, Effect, Fetched, FileEffect, Incident,
-    JournalEffect, LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment, ScrubEffect, ScrubPart,
-    Severity, StoreEffect, StoredPart, Tls, VolumeEffect,
+    Allocation, ClientDoor, ClientEffect, ClientPlace, CompareEffect, CopyEffect, Effect, Fetched,
+    FileEffect, Incident, JournalEffect, LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment,
+    ScrubEffect, ScrubPart, Severity, StoreEffect, StoredPart, Tls, VolumeEffect,
 };
 pub use event::{
-    ClientEvent, CopyEvent, Event, FileEvent, JournalEvent, LinkEvent, ScrubEvent, StoreEvent, VolumeEvent,
+    ClientEvent, CompareEvent, CopyEvent, Event, FileEvent, JournalEvent, LinkEvent, ScrubEvent, StoreEvent,
+    VolumeEvent,
 };
 use roles::Stage;
 pub use rounds::Rounds;
@@ -111,6 +113,7 @@ impl<S: StoreRead> Engine<S> {
             Event::Journal(event) => core.journal_event(event),
             Event::Store(event) => core.store_event(event),
             Event::Copy(event) => core.copy_event(event),
+            Event::Compare(event) => core.compare_event(event),
             Event::Volume(VolumeEvent::Read { read, result }) => core.volume_read(read, result),
             Event::Volume(VolumeEvent::Allocation { read, result }) => core.volume_allocation(read, result),
             Event::Volume(VolumeEvent::Wrong { places }) => core.volumes_wrong(&places),
@@ -197,6 +200,15 @@ impl<S: StoreRead> Engine<S> {
                 core.scrub(token, &scrub::Wanted { name, rate, renew });
             }
             AdminRequest::ScrubStop => core.stop_scrub(token),
+            AdminRequest::Compare { name, repair, dry_run, rate } => {
+                let name = name.unwrap_or_default();
+                core.compare(token, Order { stop: false, repair, dry_run, rate, name });
+            }
+            AdminRequest::CompareStop => core.stop_compare(token),
+            AdminRequest::CompareResult => {
+                let view = core.compare_view(true);
+                core.reply_value(token, view);
+            }
             AdminRequest::DivergedList => {
                 let list = core.roles.diverged_files().to_vec();
                 core.reply_value(token, list);
@@ -262,6 +274,7 @@ impl<S: StoreRead> Engine<S> {
         core.pump_apply();
         core.pump_roles();
         core.pump_taking();
+        core.pump_compare();
         core.pump_link();
         core.pump_degrade();
         core.pump_definitions();
@@ -337,6 +350,7 @@ impl<S: StoreRead> Engine<S> {
             core.checkpoint_deadline(),
             core.roles_deadline(),
             core.resync.deadline(),
+            core.compare_deadline(),
             core.link_deadline(),
             core.degrade_deadline(),
             core.peer.write_deadline(core.now.mono),

@@ -156,6 +156,10 @@ impl<S: StoreRead> Core<S> {
             (Frame::Chunk(chunk), Phase::Following(following)) if header.epoch == following.epoch => {
                 self.take_chunk(chunk);
             }
+            (
+                frame @ (Frame::Ask(_) | Frame::Mark(_) | Frame::Answer(_) | Frame::Order(_)),
+                Phase::Following(following),
+            ) if header.epoch == following.epoch => self.compare_frame(frame),
             (Frame::Batch(batch), Phase::Following(following)) if header.epoch == following.epoch => {
                 self.take_batch(batch, header.durable);
             }
@@ -343,6 +347,7 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn follow(&mut self, epoch: Epoch) {
         let end = self.replicated().sealed().seq;
         self.resync.stream_begins(end);
+        self.compares.link_ended();
         let Some(inbound) = &mut self.link.inbound else { return };
         let following =
             Following { epoch, received_bytes: 0, sent_ack: None, sent_credit: 0, unacked_since: None };

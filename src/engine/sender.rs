@@ -5,7 +5,7 @@ use super::effect::{LinkEffect, Severity};
 use super::incidents::{FOLLOWED, Matter};
 use super::link::Link;
 use super::read_back::ReadFor;
-use super::sync::Giving;
+use super::sync::{Answering, Giving};
 use crate::base::limits::{LIVE_WINDOW_FULL, LIVE_WINDOW_MAX};
 use crate::base::{Fault, Position, Seq};
 use crate::format::batch::Batch;
@@ -67,6 +67,8 @@ pub(super) struct Stream {
     ready: Option<Batch>,
     /// What the peer wants of the content.
     pub(super) giving: Giving,
+    /// What the peer asks for to compare.
+    pub(super) answering: Answering,
 }
 
 impl Stream {
@@ -83,6 +85,7 @@ impl Stream {
             reader: JournalReader::after(common.seq),
             ready: None,
             giving: Giving::behind(common.seq),
+            answering: Answering::default(),
         }
     }
 
@@ -94,6 +97,11 @@ impl Stream {
     /// So many bytes beside batches are sent.
     pub(super) fn sends(&mut self, bytes: usize) {
         self.unsent += bytes as u64;
+    }
+
+    /// Whether less than `most` bytes were given to the driver and not taken yet.
+    pub(super) fn has_room(&self, most: u64) -> bool {
+        self.unsent < most
     }
 
     /// Whether the next batch to send is in memory, or yet to come.
@@ -242,7 +250,7 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn pump_sender(&mut self) {
         loop {
             while self.send_batch() {}
-            if !self.pump_giving() {
+            if !self.pump_giving() && !self.pump_answering() {
                 break;
             }
         }
@@ -279,7 +287,7 @@ impl<S: StoreRead> Core<S> {
         if !stream.heard_credit || stream.unsent > UNSENT_MAX || stream.reader.is_waiting() {
             return false;
         }
-        if !stream.giving.lets_go_on(stream.sent.seq) {
+        if !stream.giving.lets_go_on(stream.sent.seq) || !stream.answering.lets_go_on(stream.sent.seq) {
             return false;
         }
         let next = stream.sent.seq.next();

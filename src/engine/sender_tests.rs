@@ -28,6 +28,7 @@ fn stream() -> Stream {
         reader: JournalReader::after(Seq(20)),
         ready: None,
         giving: Giving::default(),
+        answering: Answering::default(),
     }
 }
 

@@ -102,6 +102,7 @@ impl<S: StoreRead> Core<S> {
             link: self.link_view(),
             announced: self.announced().0,
             scrub: self.scrub_view(),
+            compare: self.compare_view(false),
             clients,
             incidents: self.incidents.count(),
             refused,

@@ -3,20 +3,21 @@
 use super::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
 use super::roles::Stage;
 use super::{
-    Allocation, ClientDoor, ClientEffect, ClientEvent, CopyEffect, CopyEvent, Effect, Engine, EngineConfig,
-    Event, FileEffect, FileEvent, JournalEffect, JournalEvent, LinkEffect, LinkEvent, PeerLoss,
-    PrepareSegment, ReadSegment, RemoveSegment, StartState, StoreEffect, StoreEvent, VolumeEffect,
-    VolumeEvent,
+    Allocation, ClientDoor, ClientEffect, ClientEvent, CompareEffect, CompareEvent, CopyEffect, CopyEvent,
+    Effect, Engine, EngineConfig, Event, FileEffect, FileEvent, JournalEffect, JournalEvent, LinkEffect,
+    LinkEvent, PeerLoss, PrepareSegment, ReadSegment, RemoveSegment, StartState, StoreEffect, StoreEvent,
+    VolumeEffect, VolumeEvent,
 };
 use crate::base::{AckLevel, ConnId, Fault, JournalKind, Mono, Now, Ordinal, Round, SegmentIndex, Seq};
 use crate::format::PairId;
 use crate::format::batch::Batch;
+use crate::format::compare::{Certificate, Found};
 use crate::format::control::{Control, Role};
 use crate::format::dptr::DptrKind;
 use crate::journal::Recovered;
 use crate::store::memory::MemoryStore;
 use crate::store::namespace::Namespace;
-use crate::store::{CopySource as _, CopyTarget as _, StoreWrite as _};
+use crate::store::{CompareTarget as _, CopySource as _, CopyTarget as _, StoreWrite as _};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -117,6 +118,8 @@ pub(super) struct Node {
     pub(super) fetches: VecDeque<u64>,
     /// How often the store was to be made durable.
     pub(super) checkpoints: usize,
+    /// What is kept of the last compare.
+    pub(super) kept: Certificate,
     /// What a hanging disk will tell when it goes on.
     pub(super) late: Vec<Event>,
 }
@@ -149,6 +152,7 @@ impl Node {
             saved: Vec::new(),
             fetches: VecDeque::new(),
             checkpoints: 0,
+            kept: Certificate::default(),
             late: Vec::new(),
         }
     }
@@ -230,6 +234,7 @@ impl Node {
             Effect::Journal(effect) => self.journal(effect).map(Event::Journal),
             Effect::Store(effect) => self.stores(effect).map(Event::Store),
             Effect::Copy(effect) => Some(Event::Copy(self.copies(effect))),
+            Effect::Compare(effect) => self.compares(effect).map(Event::Compare),
             Effect::Volume(effect) => self.volume(effect).map(Event::Volume),
             Effect::File(effect) => Some(Event::File(self.file(effect))),
             Effect::Link(effect) => self.link(effect).map(Event::Link),
@@ -346,6 +351,25 @@ impl Node {
             },
             CopyEffect::Range { read, want } => {
                 CopyEvent::Range { read, result: Ok(self.store.range(&want).unwrap()) }
+            }
+        }
+    }
+
+    fn compares(&mut self, effect: CompareEffect) -> Option<CompareEvent> {
+        match effect {
+            CompareEffect::Look { look, file, span, what, most, .. } => {
+                let at = self.store.shown();
+                let found = self.store.look(file, &span, most).and_then(|look| (look.read)());
+                let found = found.map_or(Found::Unread, |chunk| Found::of(chunk, &span, what));
+                Some(CompareEvent::Looked { look, at, found })
+            }
+            CompareEffect::Repair { look, chunk, .. } => {
+                self.store.repair(&chunk).unwrap();
+                Some(CompareEvent::Repaired { look, result: Ok(()) })
+            }
+            CompareEffect::Keep { bytes } => {
+                self.kept = Certificate::decode(&bytes).unwrap();
+                None
             }
         }
     }

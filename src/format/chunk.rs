@@ -66,8 +66,8 @@ use crate::base::{Chain, Epoch, FileId, Position, Seq, crc32c};
 use bytes::Bytes;
 
 const VERSION: u16 = 1;
-const ITEMS: u8 = 1;
-const BLOCKS: u8 = 2;
+pub(super) const ITEMS: u8 = 1;
+pub(super) const BLOCKS: u8 = 2;
 
 /// The definitions that a copy starts with, and where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -473,7 +473,7 @@ fn decode_blocks(payload: &Bytes, r: &mut Reader<'_>) -> Result<Content, DecodeE
 }
 
 /// The bytes with their checksum in front.
-fn sealed(w: Writer) -> Vec<u8> {
+pub(super) fn sealed(w: Writer) -> Vec<u8> {
     let mut bytes = w.into_bytes();
     let crc = crc32c(bytes.get(4..).unwrap_or_default());
     if let Some(field) = bytes.get_mut(..4) {
@@ -482,26 +482,26 @@ fn sealed(w: Writer) -> Vec<u8> {
     bytes
 }
 
-fn check(r: &mut Reader<'_>, what: &'static str) -> Result<(), DecodeError> {
+pub(super) fn check(r: &mut Reader<'_>, what: &'static str) -> Result<(), DecodeError> {
     let found = r.u32()?;
     let computed = crc32c(r.rest());
     if found == computed { Ok(()) } else { Err(DecodeError::Checksum { what, found, computed }) }
 }
 
-fn unknown(what: &'static str, found: u8) -> DecodeError {
+pub(super) fn unknown(what: &'static str, found: u8) -> DecodeError {
     DecodeError::Field { what, expected: u64::from(BLOCKS), found: u64::from(found) }
 }
 
-fn short(w: &mut Writer, id: &[u8]) {
+pub(super) fn short(w: &mut Writer, id: &[u8]) {
     assert!(id.len() <= ITEM_ID_MAX, "an id stays within its limit");
     w.u16(u16::try_from(id.len()).expect("limit fits")).put(id);
 }
 
-fn long(w: &mut Writer, bytes: &[u8]) {
+pub(super) fn long(w: &mut Writer, bytes: &[u8]) {
     w.u32(u32::try_from(bytes.len()).expect("limit fits")).put(bytes);
 }
 
-fn take_id(payload: &Bytes, r: &mut Reader<'_>) -> Result<Bytes, DecodeError> {
+pub(super) fn take_id(payload: &Bytes, r: &mut Reader<'_>) -> Result<Bytes, DecodeError> {
     let len = usize::from(r.u16()?);
     if len > ITEM_ID_MAX {
         let (limit, found) = (ITEM_ID_MAX as u64, len as u64);
@@ -510,7 +510,7 @@ fn take_id(payload: &Bytes, r: &mut Reader<'_>) -> Result<Bytes, DecodeError> {
     Ok(payload.slice_ref(r.take(len)?))
 }
 
-fn take_long(
+pub(super) fn take_long(
     payload: &Bytes,
     r: &mut Reader<'_>,
     most: usize,

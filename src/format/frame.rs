@@ -6,7 +6,7 @@
 //! | 4 | 4 | `crc` | CRC32C of bytes 8 .. 64 and, unless the payload carries its own checksum, of the payload |
 //! | 8 | 1 | `kind` | [`FrameKind`] |
 //! | 9 | 3 | reserved | 0 |
-//! | 12 | 4 | `len` | payload in bytes; batch: at most 32 MiB, hello and refuse: 4 KiB, begin and ack: 24, heartbeat: 0, want: 512, handover: 16 KiB; what a copy sends: 32 MiB; any: 4 KiB before the hello was accepted |
+//! | 12 | 4 | `len` | payload in bytes; batch: at most 32 MiB, hello and refuse: 4 KiB, begin and ack: 24, heartbeat: 0, want: 512, handover: 16 KiB; what a copy sends: 32 MiB; what a compare asks: 2 KiB, answers: 32 MiB; any: 4 KiB before the hello was accepted |
 //! | 16 | 8 | `session` | chosen by the node that connected; every frame of a connection carries it |
 //! | 24 | 8 | `number` | 1, 2, 3 .. in each direction |
 //! | 32 | 8 | `epoch` | the sender's epoch |
@@ -18,11 +18,12 @@
 //! payload, so its length is believed before it is checked: what it can say wrongly is bounded by the kind, or a receiver
 //! would wait for payload that never comes while heartbeats tell it that all is well.
 
+use super::compare::CERTIFICATE_MAX;
 use super::control::{EpochMark, Role};
 use super::{DecodeError, PairId, Reader, Writer};
 use crate::base::limits::{
-    FRAME_PAYLOAD_MAX, HANDOVER_PAYLOAD_MAX, HELLO_EPOCHS_MAX, HELLO_FIELDS_MAX, HELLO_PAYLOAD_MAX, NAME_MAX,
-    WANT_PAYLOAD_MAX,
+    ASK_PAYLOAD_MAX, FRAME_PAYLOAD_MAX, HANDOVER_PAYLOAD_MAX, HELLO_EPOCHS_MAX, HELLO_FIELDS_MAX,
+    HELLO_PAYLOAD_MAX, NAME_MAX, WANT_PAYLOAD_MAX,
 };
 use crate::base::{Chain, Epoch, Ordinal, Position, Seq, crc32c_parts};
 use std::net::SocketAddr;
@@ -37,6 +38,8 @@ pub const PROTOCOL_FLOOR: u16 = 1;
 pub const FEATURE_COPY: u32 = 1;
 /// Feature bit: it changes roles with its peer ([`super::handover`]).
 pub const FEATURE_HANDOVER: u32 = 4;
+/// Feature bit: it compares, and gives what was rotten on the other node ([`super::compare`]).
+pub const FEATURE_COMPARE: u32 = 8;
 const MAGIC: u32 = u32::from_le_bytes(*b"HBf1");
 
 /// What a frame carries.
@@ -63,6 +66,16 @@ pub enum FrameKind {
     Chunk = 9,
     /// [`super::handover::Handover`]: the two nodes change roles.
     Handover = 14,
+    /// [`super::compare::Ask`].
+    Ask = 16,
+    /// [`super::compare::Mark`].
+    Mark = 17,
+    /// [`super::compare::Answer`].
+    Answer = 18,
+    /// [`super::compare::Order`].
+    Order = 19,
+    /// [`super::compare::Report`].
+    Report = 20,
 }
 
 impl FrameKind {
@@ -78,6 +91,11 @@ impl FrameKind {
             8 => Self::Want,
             9 => Self::Chunk,
             14 => Self::Handover,
+            16 => Self::Ask,
+            17 => Self::Mark,
+            18 => Self::Answer,
+            19 => Self::Order,
+            20 => Self::Report,
             other => {
                 return Err(DecodeError::Field { what: "frame kind", expected: 1, found: u64::from(other) });
             }
@@ -93,13 +111,16 @@ impl FrameKind {
             Self::Heartbeat => (0, 0),
             Self::Want => (0, WANT_PAYLOAD_MAX),
             Self::Handover => (0, HANDOVER_PAYLOAD_MAX),
+            Self::Ask | Self::Mark | Self::Order => (0, ASK_PAYLOAD_MAX),
+            Self::Answer => (0, FRAME_PAYLOAD_MAX),
+            Self::Report => (0, CERTIFICATE_MAX),
         }
     }
 
     /// Whether the payload carries its own checksum.
     #[must_use]
     pub const fn sums_itself(self) -> bool {
-        matches!(self, Self::Batch | Self::CopyBegin | Self::Chunk)
+        matches!(self, Self::Batch | Self::CopyBegin | Self::Chunk | Self::Answer | Self::Report)
     }
 }
 
@@ -496,6 +517,7 @@ pub fn fuzz_frame(bytes: &[u8]) {
         FrameKind::Handover => super::handover::fuzz_handover(payload),
         // Beside this one stands the decoder of these.
         FrameKind::CopyBegin | FrameKind::Want | FrameKind::Chunk => {}
+        FrameKind::Ask | FrameKind::Mark | FrameKind::Answer | FrameKind::Order | FrameKind::Report => {}
     }
 }
 
@@ -621,9 +643,7 @@ mod tests {
                 FrameKind::Begin => assert_eq!(Begin::decode(found), Ok(begin)),
                 FrameKind::Ack => assert_eq!(Ack::decode(found), Ok(ack)),
                 FrameKind::Batch | FrameKind::Heartbeat => {}
-                FrameKind::CopyBegin | FrameKind::Want | FrameKind::Chunk | FrameKind::Handover => {
-                    unreachable!("none was sent")
-                }
+                _ => unreachable!("none was sent"),
             }
             rest = next;
         }

@@ -7,6 +7,7 @@
 
 pub mod batch;
 pub mod chunk;
+pub mod compare;
 pub mod control;
 mod cursor;
 pub mod dptr;

@@ -3,17 +3,19 @@
 //! A commit of many updates costs the processor less than many commits of few, and what the store takes of it is missing
 //! elsewhere. So while batches keep coming, this thread lets them collect for a moment ([`Linger`]).
 
+use super::compares::{CompareJob, Reading, unread};
 use super::inbox::{CoreEnded, Inbox};
 use super::volumes::parts;
 use crate::base::limits::{
     APPLY_LINGER_BYTES, APPLY_LINGER_MS, APPLY_LOOK_MS, APPLY_MERGE_MAX, APPLY_PROMPT_MAX,
 };
 use crate::base::{Fault, FileId, JournalKind, Round, Seq};
-use crate::engine::{Rounds, StoreEvent, VolumeEffect, VolumeEvent};
+use crate::engine::{CompareEvent, Rounds, StoreEvent, VolumeEffect, VolumeEvent};
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, CopyBegin, Progress};
+use crate::format::compare::{Span, What};
 use crate::store::volumes::Check;
-use crate::store::{CopyTarget, SlowSync, StoreError, StoreWrite};
+use crate::store::{CompareTarget, CopyTarget, Look, SlowSync, StoreError, StoreWrite};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
@@ -34,10 +36,33 @@ pub(crate) enum Apply {
     BeginCopy(Box<CopyBegin>),
     /// Make a range what a chunk says, unless its round has failed.
     Chunk(Round, Box<(Chunk, Progress)>),
+    /// Look at a range for a compare, unless its round has failed.
+    Look(Box<LookJob>),
+    /// Make a range what a chunk says, beside both journals, unless its round has failed.
+    Repair(u64, Round, Box<Chunk>),
     /// Everything that may be on disk from before the start was applied again.
     Replayed,
     /// Check of volumes between two batches, for a scrub.
     Scrub(Looked, SyncSender<Result<(), Fault>>),
+}
+
+/// A look that is wanted between two batches, and who reads what it shows.
+#[derive(Debug)]
+pub(crate) struct LookJob {
+    /// Its number.
+    pub(crate) look: u64,
+    /// The round of the batches before it.
+    pub(crate) round: Round,
+    /// The file.
+    pub(crate) file: FileId,
+    /// Where.
+    pub(crate) span: Span,
+    /// What is wanted of it.
+    pub(crate) what: What,
+    /// How much is looked at, at most (bytes).
+    pub(crate) most: u32,
+    /// Who reads it.
+    pub(crate) to: Sender<CompareJob>,
 }
 
 /// What a scrub wants looked at by the one who writes.
@@ -66,7 +91,7 @@ fn heed(
 
 /// Applies until the core is gone or `stop` is set. When nothing waits, `tidy` is called until it says that nothing
 /// is left to tidy. When the disk is full, `make_room` is called before that is told.
-pub(crate) fn run<W: StoreWrite + CopyTarget>(
+pub(crate) fn run<W: StoreWrite + CopyTarget + CompareTarget>(
     store: &mut W,
     tidy: impl Fn(&mut W) -> Result<bool, StoreError>,
     make_room: impl Fn(),
@@ -101,7 +126,7 @@ pub(crate) fn run<W: StoreWrite + CopyTarget>(
             Apply::Batch(journal, round, _) if !rounds.takes(journal, round) => continue,
             Apply::Batch(journal, round, batch) => {
                 let mut gathered = Gathered::new(journal, round, batch);
-                if gathered.look(work) != Look::Enough {
+                if gathered.look(work) != Came::Enough {
                     linger.collect(|| gathered.look(work));
                 }
                 next = gathered.after.take();
@@ -128,6 +153,10 @@ pub(crate) fn run<W: StoreWrite + CopyTarget>(
                 let _ = back.send(result);
                 done
             }
+            Apply::Look(job) if !rounds.takes(JournalKind::Replicated, job.round) => continue,
+            Apply::Look(job) => look_at(store, *job, inbox),
+            Apply::Repair(_, round, _) if !rounds.takes(JournalKind::Replicated, round) => continue,
+            Apply::Repair(look, _, chunk) => inbox.event(repair(store, look, &chunk)),
             Apply::BeginCopy(begin) => inbox.event(begin_copy(store, &begin)),
             Apply::Chunk(round, _) if !rounds.takes(JournalKind::Replicated, round) => continue,
             Apply::Chunk(round, chunk) => {
@@ -193,7 +222,7 @@ struct Gathered {
 
 /// What a look at the work brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Look {
+enum Came {
     /// Nothing came.
     Nothing,
     /// Some came, and there is room for more.
@@ -208,7 +237,7 @@ impl Gathered {
     }
 
     /// Takes what waits already, up to a limit or the first job of another kind.
-    fn look(&mut self, work: &Receiver<Apply>) -> Look {
+    fn look(&mut self, work: &Receiver<Apply>) -> Came {
         let before = self.batches.len();
         while self.bytes < APPLY_MERGE_MAX && self.after.is_none() {
             match work.try_recv() {
@@ -218,15 +247,15 @@ impl Gathered {
                 }
                 Ok(job) => self.after = Some(job),
                 Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return Look::Enough,
+                Err(TryRecvError::Disconnected) => return Came::Enough,
             }
         }
         if self.after.is_some() || self.bytes >= APPLY_LINGER_BYTES {
-            Look::Enough
+            Came::Enough
         } else if self.batches.len() > before {
-            Look::More
+            Came::More
         } else {
-            Look::Nothing
+            Came::Nothing
         }
     }
 }
@@ -248,7 +277,7 @@ impl Linger {
     }
 
     /// Waits as long as it pays; `look` takes in what came.
-    fn collect(&mut self, mut look: impl FnMut() -> Look) {
+    fn collect(&mut self, mut look: impl FnMut() -> Came) {
         if let Some(left) = self.prompt.checked_sub(1) {
             self.prompt = left;
             return;
@@ -256,9 +285,9 @@ impl Linger {
         for _ in 0..APPLY_LINGER_MS / APPLY_LOOK_MS {
             std::thread::sleep(Duration::from_millis(APPLY_LOOK_MS));
             match look() {
-                Look::More => {}
-                Look::Enough => break,
-                Look::Nothing => {
+                Came::More => {}
+                Came::Enough => break,
+                Came::Nothing => {
                     self.backoff = (self.backoff * 2).clamp(1, APPLY_PROMPT_MAX);
                     self.prompt = self.backoff;
                     return;
@@ -300,6 +329,30 @@ fn apply(
             StoreEvent::ApplyFailed { journal, round, fault: fault(&error) }
         }
     }
+}
+
+/// Looks at a range as it is now; a thread of its own reads what is there.
+fn look_at(store: &mut impl CompareTarget, job: LookJob, inbox: &Inbox) -> Result<(), CoreEnded> {
+    let LookJob { look, file, span, what, most, to, .. } = job;
+    match store.look(file, &span, most) {
+        Ok(Look { at, read }) => {
+            // Fails when that thread is gone, and then the process is ending.
+            let reading = Reading { look, at, span, what, read };
+            to.send(CompareJob::Read(reading)).map_err(|_| CoreEnded)
+        }
+        Err(error) => {
+            let found = unread(&error);
+            inbox.event(CompareEvent::Looked { look, at: store.shown(), found })
+        }
+    }
+}
+
+fn repair(store: &mut impl CompareTarget, look: u64, chunk: &Chunk) -> CompareEvent {
+    let result = store.repair(chunk).map_err(|error| {
+        tracing::error!("giving the store what the peer has: {error}");
+        fault(&error)
+    });
+    CompareEvent::Repaired { look, result }
 }
 
 fn begin_copy(store: &mut impl CopyTarget, begin: &CopyBegin) -> StoreEvent {
@@ -377,6 +430,24 @@ mod tests {
         /// Checkpoints have a slow part, and whether it fails.
         slow: Option<bool>,
         sync_fault: Option<Fault>,
+    }
+
+    impl CompareTarget for Notebook {
+        fn look(&mut self, file: FileId, _span: &Span, _most: u32) -> Result<Look, StoreError> {
+            let at = self.shown();
+            let content = crate::format::chunk::Content::Gone;
+            let chunk = Chunk { id: 0, file, at, until: at, content, ends: true };
+            Ok(Look { at, read: Box::new(move || Ok(chunk)) })
+        }
+
+        fn shown(&self) -> Seq {
+            let applied = self.calls.iter().filter(|(journal, _)| *journal == JournalKind::Replicated);
+            Seq(applied.flat_map(|(_, seqs)| seqs).copied().max().unwrap_or(0))
+        }
+
+        fn repair(&mut self, _chunk: &Chunk) -> Result<(), StoreError> {
+            Ok(())
+        }
     }
 
     impl StoreWrite for Notebook {
@@ -521,7 +592,7 @@ mod tests {
         let mut looks = 0;
         linger.collect(|| {
             looks += 1;
-            Look::Enough
+            Came::Enough
         });
         assert_eq!(looks, 1);
     }
@@ -568,9 +639,9 @@ mod tests {
             });
             looks.get()
         };
-        assert_eq!(collect(Look::More), u32::try_from(APPLY_LINGER_MS / APPLY_LOOK_MS).unwrap());
-        assert_eq!(collect(Look::Enough), 1);
-        let found: Vec<u32> = (0..8).map(|_| collect(Look::Nothing)).collect();
+        assert_eq!(collect(Came::More), u32::try_from(APPLY_LINGER_MS / APPLY_LOOK_MS).unwrap());
+        assert_eq!(collect(Came::Enough), 1);
+        let found: Vec<u32> = (0..8).map(|_| collect(Came::Nothing)).collect();
         assert_eq!(found, [1, 0, 1, 0, 0, 1, 0, 0]);
     }
 

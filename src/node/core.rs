@@ -4,8 +4,9 @@
 //! Everything that one wait brought is fed before anything is carried out: the engine sees the updates of many
 //! clients at once and seals them into one batch.
 
-use super::apply::Apply;
+use super::apply::{Apply, LookJob};
 use super::clients::Clients;
+use super::compares::CompareJob;
 use super::dial::Dial;
 use super::disk::FileJob;
 use super::inbox::{InboxReceiver, Message};
@@ -28,8 +29,8 @@ use crate::base::limits::{
 use crate::base::{Mono, Now, Rank};
 use crate::engine::incidents::Matter;
 use crate::engine::{
-    ClientDoor, CopyEffect, Effect, Engine, Event, Incident, JournalEvent, PrepareSegment, ScrubEffect,
-    StoreEffect, Tls,
+    ClientDoor, CompareEffect, CopyEffect, Effect, Engine, Event, Incident, JournalEvent, PrepareSegment,
+    ScrubEffect, StoreEffect, Tls,
 };
 use crate::io::{Completion, Driver, Op, Outcome, Token, processor_time};
 use crate::store::StoreRead;
@@ -193,6 +194,8 @@ pub(crate) struct Workers {
     pub(crate) apply: Sender<Apply>,
     /// Reads for a peer that is given a copy.
     pub(crate) copies: Sender<CopyEffect>,
+    /// Reads and hashes for a compare.
+    pub(crate) compares: Sender<CompareJob>,
     /// Reads everything, now and then.
     pub(crate) scrub: Sender<ScrubEffect>,
     /// Read of the store what is not in memory.
@@ -205,6 +208,25 @@ pub(crate) struct Workers {
     pub(crate) manager: SyncSender<manager::Life>,
     /// How far the start is.
     pub(crate) starting: Arc<Starting>,
+}
+
+impl Workers {
+    /// Looks and repairs go to the store in their place among the batches.
+    fn compare(&self, effect: CompareEffect) {
+        let (to, apply) = (self.compares.clone(), &self.apply);
+        match effect {
+            CompareEffect::Look { look, round, file, span, what, most } => {
+                let _ =
+                    apply.send(Apply::Look(Box::new(LookJob { look, round, file, span, what, most, to })));
+            }
+            CompareEffect::Repair { look, round, chunk } => {
+                let _ = apply.send(Apply::Repair(look, round, Box::new(chunk)));
+            }
+            CompareEffect::Keep { bytes } => {
+                let _ = to.send(CompareJob::Keep(bytes));
+            }
+        }
+    }
 }
 
 /// Monotonic time since it was made, and the wall clock.
@@ -447,6 +469,7 @@ impl<B: Brain> CoreThread<B> {
             Effect::Copy(effect) => {
                 let _ = workers.copies.send(effect);
             }
+            Effect::Compare(effect) => workers.compare(effect),
             Effect::Store(StoreEffect::Fetch { fetch, file, generation, part }) => {
                 let _ = workers.fetches.send(StoreFetch { fetch, file, generation, part });
             }

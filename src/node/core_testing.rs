@@ -171,7 +171,8 @@ fn workers(layout: &Layout, inbox: &Inbox, note: Sender<Incident>, names: LookUp
     // Nothing is cold in a store in memory.
     let (fetches, _) = channel();
     let (copies, _) = channel();
-    Workers { bulk, files, apply, scrub, fetches, copies, notes, manager, resolver, starting }
+    let (compares, _) = channel();
+    Workers { bulk, files, apply, scrub, fetches, copies, compares, notes, manager, resolver, starting }
 }
 
 impl Node {

@@ -31,6 +31,8 @@ pub(in crate::node) enum OwnName {
     Lock,
     /// See [`Layout::scrub`].
     Scrub,
+    /// See [`Layout::compare`].
+    Compare,
     /// See [`Layout::incidents`].
     Incidents,
     /// The incidents before those.
@@ -62,6 +64,7 @@ const IDENTITY_CERTIFICATE: &str = "identity.crt";
 const PEERS: &str = "peers";
 const LOCK: &str = "lock";
 const SCRUB: &str = "scrub";
+const COMPARE: &str = "compare";
 const INCIDENTS: &str = "incidents.jsonl";
 const OLD_INCIDENTS: &str = "incidents.jsonl.old";
 
@@ -122,6 +125,7 @@ impl Layout {
             OwnName::Peers => here(PEERS),
             OwnName::Lock => here(LOCK),
             OwnName::Scrub => here(SCRUB),
+            OwnName::Compare => here(COMPARE),
             OwnName::Incidents => here(INCIDENTS),
             OwnName::OldIncidents => here(OLD_INCIDENTS),
             OwnName::AdminSocket => here(ADMIN_SOCKET),
@@ -137,7 +141,8 @@ impl Layout {
     /// # Errors
     /// A journal's directory cannot be listed.
     pub(in crate::node) fn leftovers(&self) -> io::Result<Vec<Own>> {
-        let mut found = vec![self.own(OwnName::Control).temporary(), self.own(OwnName::Scrub).temporary()];
+        let replaced = [OwnName::Control, OwnName::Scrub, OwnName::Compare];
+        let mut found: Vec<Own> = replaced.into_iter().map(|name| self.own(name).temporary()).collect();
         for journal in JournalKind::ALL {
             for (file, _) in self.segments_named(journal, UNFINISHED)? {
                 found.push(file);
@@ -257,6 +262,12 @@ impl Layout {
         self.dir.join(SCRUB)
     }
 
+    /// What is known of the last compare, see [`crate::format::compare`].
+    #[must_use]
+    pub fn compare(&self) -> PathBuf {
+        self.dir.join(COMPARE)
+    }
+
     /// What people should know, newest last: one JSON object a line.
     #[must_use]
     pub fn incidents(&self) -> PathBuf {
@@ -337,8 +348,9 @@ mod tests {
             std::fs::write(dir.path().join(name), "x").unwrap();
         }
         let found = layout.leftovers().unwrap();
-        let mut expected =
-            [".control", ".scrub"].map(|name| dir.path().join(format!("{name}.hot-backup-tmp"))).to_vec();
+        let mut expected = [".control", ".scrub", ".compare"]
+            .map(|name| dir.path().join(format!("{name}.hot-backup-tmp")))
+            .to_vec();
         for journal in JournalKind::ALL {
             expected.extend(own.iter().rev().map(|name| layout.journal(journal).join(name)));
         }

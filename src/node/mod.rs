@@ -24,6 +24,7 @@ mod admin_router;
 mod adopt;
 mod apply;
 mod clients;
+mod compares;
 pub mod config;
 pub mod config_file;
 mod copies;

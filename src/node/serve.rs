@@ -3,6 +3,7 @@
 use super::admin::{self, Ucred};
 use super::admin_router::AdminRouter;
 use super::apply::Apply;
+use super::compares::CompareJob;
 use super::config::{Config, IoChoice};
 use super::config_file::ConfigErrors;
 use super::core::{CoreParts, CoreThread, Ending, Patience, Workers};
@@ -23,7 +24,7 @@ use super::starting::{Stage, Starting};
 use super::store_reads::{StoreFetch, StoreReaders};
 use super::tls::LinkIdentity;
 use super::volumes::{Readers, VolumeReads, read_slowly};
-use super::{apply, copies, disk, log, manager, signals};
+use super::{apply, compares, copies, disk, log, manager, signals};
 use crate::base::limits::{
     CLIENTS_MAX, DESCRIPTORS_RESERVED, FREED_KEPT, FREED_KEPT_EACH, NBD_CLIENTS_MAX, PURGE_STEP,
     RETIRED_SHARE, STOP_JOIN_MS, VOLUME_FILES_MANY, VOLUME_FILES_MANY_FROM, VOLUME_FILES_MAX,
@@ -396,6 +397,7 @@ fn remove_leftovers(layout: &Layout) -> Result<(), ServeError> {
 struct Threads {
     fetches: Sender<StoreFetch>,
     copies: Sender<CopyEffect>,
+    compares: Sender<CompareJob>,
     bulk: Sender<PrepareSegment>,
     files: Sender<FileJob>,
     apply: Sender<Apply>,
@@ -406,8 +408,8 @@ struct Threads {
 
 impl Threads {
     fn workers(self, manager: SyncSender<manager::Life>, starting: Arc<Starting>) -> Workers {
-        let Self { bulk, files, apply, scrub, fetches, copies, notes, resolver } = self;
-        Workers { bulk, files, apply, scrub, fetches, copies, notes, resolver, manager, starting }
+        let Self { bulk, files, apply, scrub, fetches, copies, compares, notes, resolver } = self;
+        Workers { bulk, files, apply, scrub, fetches, copies, compares, notes, resolver, manager, starting }
     }
 }
 
@@ -436,8 +438,9 @@ impl Crew {
         let source = store.for_copies(ordinal, &layout.volumes(), read_slowly);
         let (store_readers, fetches) = StoreReaders::new(store);
         let (copies, copy_work) = channel();
-        let workers =
-            Threads { bulk, files, apply, scrub, fetches, copies, notes, resolver: Resolver::new(inbox) };
+        let (compares, compare_work) = channel();
+        let resolver = Resolver::new(inbox);
+        let workers = Threads { bulk, files, apply, scrub, fetches, copies, compares, notes, resolver };
         let mut threads = Vec::new();
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("bulk", move || disk::run_bulk(&at, &bulk_work, &to, &halt))?);
@@ -468,6 +471,8 @@ impl Crew {
             let _ = crate::io::give_way(STORE_NICE);
             copies::run(&source, &copy_work, &to, &halt);
         })?);
+        let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
+        threads.push(spawn("compare", move || compares::run(&at, &compare_work, &to, &halt))?);
         let at = layout.clone();
         threads.push(spawn("incidents", move || recorder.run(&at))?);
         Ok((Self { stop, threads }, workers))

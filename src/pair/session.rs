@@ -5,6 +5,7 @@ use crate::base::{AlignedBuf, ConnId, Epoch, Mono, Now, Seq};
 use crate::format::DecodeError;
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, CopyBegin, Want};
+use crate::format::compare::{Answer, Ask, Mark, Order, Report};
 use crate::format::frame::{
     Ack, Begin, FRAME_HEADER, FrameFields, FrameHeader, FrameKind, Hello, Refuse, encode_header,
 };
@@ -73,6 +74,16 @@ pub enum Frame {
     Chunk(Chunk),
     /// A step of a change of roles.
     Handover(Handover),
+    /// A look is wanted.
+    Ask(Ask),
+    /// Where is looked.
+    Mark(Mark),
+    /// What was found.
+    Answer(Box<Answer>),
+    /// A compare is to begin or to end.
+    Order(Order),
+    /// How far it is.
+    Report(Box<Report>),
 }
 
 /// One connection's framing state.
@@ -226,6 +237,11 @@ impl LinkSession {
             FrameKind::Want => Frame::Want(Want::decode(&Bytes::copy_from_slice(payload))?),
             FrameKind::Chunk => Frame::Chunk(Chunk::decode(&Bytes::copy_from_slice(payload))?),
             FrameKind::Handover => Frame::Handover(Handover::decode(payload)?),
+            FrameKind::Ask => Frame::Ask(Ask::decode(&Bytes::copy_from_slice(payload))?),
+            FrameKind::Mark => Frame::Mark(Mark::decode(&Bytes::copy_from_slice(payload))?),
+            FrameKind::Answer => Frame::Answer(Box::new(Answer::decode(&Bytes::copy_from_slice(payload))?)),
+            FrameKind::Order => Frame::Order(Order::decode(payload)?),
+            FrameKind::Report => Frame::Report(Box::new(Report::decode(payload)?)),
         };
         self.start += len;
         self.took(&header);

@@ -5,9 +5,9 @@ use super::options::Mutation;
 use super::world::{Ev, Given, SEGMENT_BYTES, World};
 use crate::base::{AckLevel, Fault, FileId, JournalKind, Round, SegmentIndex, Seq};
 use crate::engine::{
-    Allocation, ClientEffect, CopyEffect, Effect, FileEffect, FileEvent, Incident, JournalEffect,
-    JournalEvent, LinkEffect, PrepareSegment, ReadSegment, RemoveSegment, ScrubEffect, StoreEffect,
-    StoreEvent, VolumeEffect, VolumeEvent,
+    Allocation, ClientEffect, CompareEffect, CopyEffect, Effect, FileEffect, FileEvent, Incident,
+    JournalEffect, JournalEvent, LinkEffect, PrepareSegment, ReadSegment, RemoveSegment, ScrubEffect,
+    StoreEffect, StoreEvent, VolumeEffect, VolumeEvent,
 };
 use crate::format::batch::{Batch, BatchBuilder, Seal};
 use crate::format::control::Control;
@@ -44,6 +44,7 @@ impl World {
                 let us = self.disk_latency(n);
                 self.node_after(us, n, Ev::Copy(effect));
             }
+            Effect::Compare(effect) => self.compare_effect(n, effect),
             Effect::Store(StoreEffect::Fetch { fetch, file, generation, part }) => {
                 let us = if self.streams.disk.percent(50) { 0 } else { self.disk_latency(n) };
                 self.node_after(us, n, Ev::Fetched(fetch, file, generation, part));
@@ -149,6 +150,9 @@ impl World {
             Effect::Store(StoreEffect::TakeChunk { chunk, .. }) => ("take-chunk", chunk.file.0, chunk.at.0),
             Effect::Copy(CopyEffect::Definitions { read }) => ("read-definitions", *read, 0),
             Effect::Copy(CopyEffect::Range { want, .. }) => ("read-range", want.file.0, want.id),
+            Effect::Compare(CompareEffect::Look { look, file, .. }) => ("look", *look, file.0),
+            Effect::Compare(CompareEffect::Repair { look, chunk, .. }) => ("repair", *look, chunk.file.0),
+            Effect::Compare(CompareEffect::Keep { bytes }) => ("keep-certificate", bytes.len() as u64, 0),
             Effect::Store(StoreEffect::Fetch { fetch, file, .. }) => ("fetch", *fetch, file.0),
             Effect::File(FileEffect::SaveDiverged { bytes, .. }) => ("save-diverged", bytes.len() as u64, 0),
             Effect::Link(LinkEffect::Connect { conn }) => ("connect", conn.0, 0),
@@ -400,7 +404,7 @@ impl World {
         self.store_goes_on(n);
     }
 
-    fn give(&mut self, n: usize, round: Round, given: Given) {
+    pub(super) fn give(&mut self, n: usize, round: Round, given: Given) {
         self.nodes[n].queue.push_back((JournalKind::Replicated, round, given));
         self.store_goes_on(n);
     }
@@ -534,10 +538,31 @@ impl World {
                 Some((_, round, Given::Chunk(chunk, progress))) => {
                     return self.take_chunk(n, round, &chunk, &progress).into_iter().collect();
                 }
+                Some((.., Given::Look(wanted))) => {
+                    self.look(n, wanted);
+                    return Vec::new();
+                }
+                Some((.., Given::Repair(look, chunk))) => {
+                    self.store_repaired(n, look, &chunk);
+                    return Vec::new();
+                }
                 None => break,
             }
         }
         last.map(|(round, seq)| StoreEvent::Applied { journal, round, seq }).into_iter().collect()
+    }
+
+    /// Applies the next batch of the replicated journal that waits, if one does; nobody is told.
+    pub(super) fn apply_next(&mut self, n: usize) -> bool {
+        let of = |(journal, _, given): &(JournalKind, Round, Given)| {
+            *journal == JournalKind::Replicated
+                && matches!(given, Given::Batch(batch) if batch.header().count > 0)
+        };
+        let next = self.nodes[n].queue.iter().find(|given| of(given)).cloned();
+        match next {
+            Some((journal, _, Given::Batch(batch))) => self.apply_one(n, journal, batch).is_some(),
+            _ => false,
+        }
     }
 
     fn apply_one(&mut self, n: usize, journal: JournalKind, batch: Batch) -> Option<Seq> {
@@ -686,6 +711,17 @@ fn resealed(batch: &Batch, epoch: crate::base::Epoch, value: Option<&[u8]>) -> B
         pair,
         journal,
     })
+}
+
+/// Of a file's items those of a range.
+pub(super) fn whole_items(
+    mut items: super::checker::Items,
+    after: &[u8],
+    through: &[u8],
+    ends: bool,
+) -> super::checker::Items {
+    items.retain(|id, _| id[..] > *after && (ends || id[..] <= *through));
+    items
 }
 
 /// The bytes of a write as one piece.

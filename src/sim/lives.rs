@@ -5,7 +5,7 @@ use super::disk::{Death, DiskSource};
 use super::net::EndState;
 use super::world::{Ev, Given, PAIR, World};
 use crate::base::{JournalKind, Ordinal};
-use crate::engine::{Engine, Event, Rounds, ScrubEvent, StartState};
+use crate::engine::{CompareEvent, Engine, Event, Rounds, ScrubEvent, StartState};
 use crate::format::chunk::Content;
 use crate::format::control::{Control, Origin, Role};
 use crate::format::scrub::ScrubRecord;
@@ -75,6 +75,7 @@ impl World {
         self.nodes[n].engine = Some(engine);
         self.reset_orphans(n);
         self.input(n, ScrubEvent::Found { record: ScrubRecord::default() });
+        self.input(n, CompareEvent::Known { certificate: Box::default() });
         if self.operator.nested_deaths() && self.streams.operator.percent(25) {
             let us = self.streams.operator.below(self.options.disk_us * 20 + 1);
             self.node_after(us, n, Ev::DieAgain);
@@ -259,7 +260,7 @@ impl World {
             Given::Chunk(chunk, progress) if matches!(chunk.content, Content::Blocks { .. }) => {
                 store.take_chunk(chunk, progress)
             }
-            Given::Begin(_) | Given::Chunk(..) => Ok(()),
+            Given::Begin(_) | Given::Chunk(..) | Given::Look(_) | Given::Repair(..) => Ok(()),
         };
         if let Err(error) = done {
             self.check.fail("driver", format!("node {n}'s model store refuses {given:?}: {error}"));

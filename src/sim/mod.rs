@@ -10,6 +10,7 @@ mod blocks;
 mod checker;
 mod client;
 mod cold;
+mod compares;
 mod copies;
 mod disk;
 mod doors;

@@ -41,6 +41,7 @@ pub(super) enum Purpose {
     Churn(u64),
     Scrub,
     Switchover { dry_run: bool },
+    Compare,
     Status,
 }
 
@@ -254,8 +255,8 @@ impl World {
                 }
             }
             Purpose::Takeover => self.takeover_answer(n, reply),
-            Purpose::Alone | Purpose::Scrub => {}
             Purpose::Switchover { dry_run } => self.switchover_answer(dry_run, &reply),
+            Purpose::Alone | Purpose::Scrub | Purpose::Compare => {}
             Purpose::Dptr => self.operator.mixed |= ok,
             Purpose::Pause => {
                 self.operator.paused |= ok;
@@ -299,6 +300,7 @@ impl World {
             Phase::Trouble { since } => {
                 self.pursue_plan();
                 self.pursue_alone();
+                self.compare_sometimes();
                 self.check_stops();
                 let served = self.ops.len() >= self.options.ops
                     && self.clients.iter().all(super::client::Client::idle)

@@ -108,6 +108,10 @@ pub enum Mutation {
     LoseChunk,
     /// A chunk of a copy lacks an item.
     ShortChunk,
+    /// A standby looks at a range one batch too late.
+    LookLate,
+    /// An item is changed in the store of a standby behind its back.
+    PlantItem,
     /// A write is reported durable, and is not.
     LieWritten,
     /// A control file is reported durable, and is not.
@@ -147,7 +151,7 @@ pub enum Mutation {
 }
 
 /// Every mutation.
-pub const MUTATIONS: [Mutation; 26] = [
+pub const MUTATIONS: [Mutation; 28] = [
     Mutation::OkBeforeDurable,
     Mutation::ApplyBeforeDurable,
     Mutation::SkipApply,
@@ -156,6 +160,8 @@ pub const MUTATIONS: [Mutation; 26] = [
     Mutation::CorruptApply,
     Mutation::LoseChunk,
     Mutation::ShortChunk,
+    Mutation::LookLate,
+    Mutation::PlantItem,
     Mutation::LieWritten,
     Mutation::LieControl,
     Mutation::KeepRound,
@@ -227,6 +233,8 @@ pub struct Options {
     pub full_sync: FullSync,
     /// There is a volume, and clients of it.
     pub volumes: bool,
+    /// What both nodes hold is compared now and then.
+    pub compares: bool,
     /// A copy of the primary's directory is served elsewhere, and calls whenever trouble comes.
     pub copies: bool,
 }
@@ -281,6 +289,7 @@ impl Options {
             solo: false,
             volumes: seed.is_multiple_of(3),
             copies: seed.is_multiple_of(5),
+            compares: seed % 4 == 1,
             store_lag_us: pick(&mut prng, &[0, 0, 0, 20_000, 400_000, 1_500_000]),
             quota_segments: None,
         };
@@ -361,12 +370,21 @@ pub(super) struct Streams {
     pub(super) operator: Prng,
     /// The nodes' scheduling.
     pub(super) node: Prng,
+    /// Compares.
+    pub(super) compare: Prng,
 }
 
 impl Streams {
     /// The streams of a seed.
     pub(super) fn new(seed: u64) -> Self {
         let stream = |n: u64| Prng::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ n << 56);
-        Self { net: stream(1), disk: stream(2), client: stream(3), operator: stream(4), node: stream(5) }
+        Self {
+            net: stream(1),
+            disk: stream(2),
+            client: stream(3),
+            operator: stream(4),
+            node: stream(5),
+            compare: stream(6),
+        }
     }
 }

@@ -83,7 +83,7 @@ impl World {
     }
 
     /// Tells a node what its store found wrong, and checks that it is; gives back the blocks.
-    fn wrong_places(&mut self, n: usize) -> Vec<u64> {
+    pub(super) fn wrong_places(&mut self, n: usize) -> Vec<u64> {
         let places = self.nodes[n].store.take_bad_places();
         let mut blocks = Vec::new();
         for place in &places {
@@ -119,7 +119,8 @@ impl World {
         for (file, block) in std::mem::take(&mut self.nodes[n].rotten) {
             let log = self.nodes[n].log.iter().map(|(_, batch)| batch);
             let model = volume_model(n, file, (block * BLOCK_U64, BLOCK), log);
-            if !self.nodes[n].store.wrong_blocks(file, block * BLOCK_U64, BLOCK_U64).is_empty() {
+            let healed = self.nodes[n].healed.remove(&(file, block));
+            if healed || !self.nodes[n].store.wrong_blocks(file, block * BLOCK_U64, BLOCK_U64).is_empty() {
                 self.nodes[n].store.heal(file, block, &model);
             }
         }

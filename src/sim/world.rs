@@ -11,8 +11,8 @@ use super::options::{Mutation, Options, Streams};
 use super::trace::Trace;
 use crate::base::{AlignedBuf, ConnId, FileId, JournalKind, Mono, Now, Ordinal, Round, SegmentIndex, Seq};
 use crate::engine::{
-    ClientEvent, CopyEffect, Engine, EngineConfig, Event, ReadSegment, Rounds, ScrubPart, StoreEvent,
-    StoredPart,
+    ClientEvent, CompareEvent, CopyEffect, Engine, EngineConfig, Event, ReadSegment, Rounds, ScrubPart,
+    StoreEvent, StoredPart,
 };
 use crate::format::PairId;
 use crate::format::batch::Batch;
@@ -49,6 +49,8 @@ pub(super) enum Ev {
     Volume(u64, FileId, u64, usize, bool),
     /// Something is read for a peer that is given a copy.
     Copy(CopyEffect),
+    /// Something was done for a compare.
+    Compared(CompareEvent),
     /// A part was scrubbed.
     Scrub(u64, ScrubPart),
     /// What was to be fetched is in memory.
@@ -94,6 +96,10 @@ pub(super) enum Given {
     Begin(Box<CopyBegin>),
     /// A range of it.
     Chunk(Chunk, Progress),
+    /// A look at a range.
+    Look(super::compares::Wanted),
+    /// A range that is to be what the other node has.
+    Repair(u64, Chunk),
 }
 
 /// What happens to no node.
@@ -196,6 +202,10 @@ pub(super) struct Node {
     pub(super) store: MemoryStore,
     /// Blocks of its volumes of which a bit has turned.
     pub(super) rotten: BTreeSet<(FileId, u64)>,
+    /// Of those, the ones that the other node gave back.
+    pub(super) healed: BTreeSet<(FileId, u64)>,
+    /// An item was changed behind its back.
+    pub(super) planted: Option<()>,
     /// What the store was given, in order.
     pub(super) log: Vec<(JournalKind, Batch)>,
     /// The same before the copy began that no checkpoint covers yet.
@@ -288,6 +298,8 @@ impl World {
             disk: Disk::new(controls[n].encode()),
             store: MemoryStore::new(Ordinal(u8::try_from(n).unwrap_or(0))),
             rotten: BTreeSet::new(),
+            healed: BTreeSet::new(),
+            planted: None,
             log: Vec::new(),
             log_before_copy: None,
             cold: None,
@@ -348,6 +360,8 @@ impl World {
                 disk: old.disk.clone(),
                 store,
                 rotten: BTreeSet::new(),
+                healed: BTreeSet::new(),
+                planted: None,
                 cold: None,
                 log: log.to_vec(),
                 log_before_copy: None,
@@ -413,6 +427,7 @@ impl World {
             peer_port: 2000,
             full_sync: o.full_sync,
             chunk_bytes: 16 << (o.seed % 11),
+            compare_range: 16 << (o.seed % 9),
             seed: o.seed ^ n as u64 ^ self.nodes[n].life << 8,
             ..EngineConfig::default()
         }
@@ -518,6 +533,7 @@ impl World {
                 self.volume_asked(n, read, (file, offset, len), allocation);
             }
             Ev::Copy(effect) => self.copy_read(n, effect),
+            Ev::Compared(event) => self.input(n, event),
             Ev::Scrub(job, part) => self.scrubbed(n, job, part),
             Ev::Fetched(fetch, file, generation, part) => {
                 let Some(cold) = &self.nodes[n].cold else { return };

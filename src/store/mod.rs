@@ -1,6 +1,7 @@
 //! The database itself: namespace and items.
 
 mod chunk;
+mod compare;
 mod due;
 mod keys;
 #[cfg(any(test, feature = "sim"))]
@@ -21,6 +22,7 @@ pub use tree_store::fuzz_archive;
 use crate::base::{Fault, FileId, JournalKind, Seq};
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, CopyBegin, Definitions, Progress, Want};
+use crate::format::compare::Span;
 use bytes::Bytes;
 use volumes::{BadPlace, Check};
 
@@ -225,6 +227,42 @@ pub trait CopyTarget {
     /// # Errors
     /// Any [`StoreError`]; it may be done again.
     fn take_chunk(&mut self, chunk: &Chunk, progress: &Progress) -> Result<(), StoreError>;
+}
+
+/// A look at a range between two batches: what is there can be read by any thread, later.
+pub struct Look {
+    /// The last entry of the replicated journal that it shows.
+    pub at: Seq,
+    /// Reads it.
+    pub read: LookRead,
+}
+
+/// The part of a look that takes its time.
+pub type LookRead = Box<dyn FnOnce() -> Result<Chunk, StoreError> + Send>;
+
+impl std::fmt::Debug for Look {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Look(at {})", self.at)
+    }
+}
+
+/// What a store does to be compared with another, and to be given what it holds wrong; by the one who writes.
+pub trait CompareTarget {
+    /// Looks at a range as it is now, at most at `most` bytes (but at one item at least). A file whose content the other node
+    /// does not have now is none. [`Span::Behind`] is nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`] or [`StoreError::Damaged`], here or by the part that takes its time.
+    fn look(&mut self, file: FileId, span: &Span, most: u32) -> Result<Look, StoreError>;
+
+    /// The last entry of the replicated journal that a look would show now.
+    fn shown(&self) -> Seq;
+
+    /// Makes a range what a chunk says, beside both journals. The next checkpoint makes that durable.
+    ///
+    /// # Errors
+    /// Any [`StoreError`]; it may be done again.
+    fn repair(&mut self, chunk: &Chunk) -> Result<(), StoreError>;
 }
 
 /// Reads for a copy, from any thread. Each call sees a state between two batches, and tells which.

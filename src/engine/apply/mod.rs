@@ -7,6 +7,7 @@ use super::core::Core;
 use super::effect::{Severity, StoreEffect, VolumeEffect};
 use super::event::StoreEvent;
 use super::read_back::ReadFor;
+use super::sync::Place;
 use crate::base::{Fault, JournalKind, Mono, Round, Seq};
 use crate::format::batch::Batch;
 use crate::format::control::Role;
@@ -129,6 +130,11 @@ impl<S: StoreRead> Core<S> {
             if self.submit_chunk() {
                 return true;
             }
+            match self.submit_look() {
+                Place::Taken => return true,
+                Place::Held => return false,
+                Place::Free => {}
+            }
         }
         let limit = self.apply_limit(journal);
         if self.appliers.of(journal).submitted() >= limit {
@@ -197,6 +203,9 @@ impl<S: StoreRead> Core<S> {
     fn submit(&mut self, journal: JournalKind, batch: Batch, known: bool) {
         if !known && self.appliers.of(journal).is_news(&batch) {
             self.learn_definitions(journal, &batch);
+        }
+        if journal == JournalKind::Replicated {
+            self.note_healing(&batch);
         }
         let round = self.appliers.of_mut(journal).submit(&batch);
         self.checkpoint.submitted(u64::from(batch.header().len));
@@ -290,6 +299,7 @@ impl<S: StoreRead> Core<S> {
         }
         if journal == JournalKind::Replicated {
             self.resync.take_back();
+            self.looks_taken_back();
         }
         self.room.want_after(fault);
         if fault == Fault::NoSpace && self.has_claim() && self.checkpoint.failed().is_none() {

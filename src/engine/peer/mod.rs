@@ -83,6 +83,12 @@ impl Peer {
         self.incomplete = hello.role == Role::Incomplete;
     }
 
+    /// It is of an older program.
+    #[cfg(test)]
+    pub(super) fn forget_features(&mut self) {
+        self.features = 0;
+    }
+
     /// Feature bits of its last hello.
     pub(super) fn features(&self) -> u32 {
         self.features

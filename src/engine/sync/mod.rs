@@ -23,13 +23,22 @@
 //! - Invariant: a node is incomplete in its control file before anything of what it had is changed, and until everything
 //!   up to the highest end of a chunk is durable in its store.
 
+mod answering;
+mod certificate;
+mod compare;
+#[cfg(test)]
+mod compare_tests;
+mod findings;
 mod giver;
+mod heal;
 mod pace;
 mod taker;
 
 use crate::base::{Mono, Seq};
 use crate::format::chunk::{Chunk, Progress};
 use crate::format::control::Control;
+pub(super) use answering::Answering;
+pub(super) use compare::{Compares, Place};
 pub(super) use giver::Giving;
 use pace::{Meter, Pace};
 use taker::{Leaving, Taking};

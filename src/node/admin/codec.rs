@@ -1,8 +1,8 @@
 //! Requests and answers as lines of JSON. Nothing else between the engine and the command line reads or writes JSON.
 
 use crate::engine::admin::{
-    AccountView, AdminAnswer, AdminReply, AdminRequest, DoneView, FileView, IncidentView, LogEntryView,
-    LoggingView, ScrubView, StartView, Status, SwitchoverView, TakeoverAccount, WouldGo,
+    AccountView, AdminAnswer, AdminReply, AdminRequest, CompareView, DoneView, FileView, IncidentView,
+    LogEntryView, LoggingView, ScrubView, StartView, Status, SwitchoverView, TakeoverAccount, WouldGo,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -69,6 +69,7 @@ fn answer_to(request: &AdminRequest, value: Value) -> Result<AdminAnswer, Error>
         Asked::LogShow { .. } => read::<Vec<LogEntryView>>(value),
         Asked::DivergedList => read::<Vec<String>>(value),
         Asked::Scrub { .. } | Asked::ScrubStop => read::<ScrubView>(value),
+        Asked::Compare { .. } | Asked::CompareStop | Asked::CompareResult => read::<CompareView>(value),
     }
 }
 
@@ -96,6 +97,7 @@ pub fn fuzz_admin(bytes: &[u8]) {
         AdminRequest::DivergedList,
         AdminRequest::ScrubStop,
         AdminRequest::Switchover { dry_run: true },
+        AdminRequest::CompareResult,
         AdminRequest::Takeover { peer_is_down: true, dry_run: true, accept_loss: false, now: false },
     ];
     for request in &all {

@@ -301,6 +301,20 @@ pub const KEYS: &[Key] = &[
          goes while users change nothing, and a fifth of the time while they do.",
     ),
     key(
+        "compare_every_days",
+        Kind::Number { least: 0, most: 365, put: |c, days| c.engine.compare_every_days = days },
+        Fallback::Literal("0"),
+        "While this node is the standby, it compares everything with the primary so often; 0 never does it by itself. Both \
+         nodes read all that they have.",
+    ),
+    key(
+        "compare_rate",
+        size(1 << 20, 64 * GIB, 1, |c, bytes| c.engine.compare_rate = bytes),
+        Fallback::Literal("\"50M\""),
+        "What a compare looks at in a second, unless `hot-backup compare --rate` says otherwise. Higher is done sooner, \
+         and leaves less of both disks to clients.",
+    ),
+    key(
         "io",
         Kind::Word(&["auto", "uring", "epoll"], |c, word| {
             c.io = match word {

@@ -3,10 +3,12 @@
 use super::{Commit, Inner, MemoryStore, Undo, UndoChange};
 use crate::base::{FileId, JournalKind, Seq};
 use crate::format::chunk::{Chunk, Content, CopyBegin, Definitions, Progress, Want, WantFrom};
+use crate::format::compare::{DEFINITIONS, Span};
 use crate::format::dptr::DptrKind;
+use crate::store::StoreWrite as _;
 use crate::store::due::damaged_entry;
 use crate::store::volumes::Plan;
-use crate::store::{CopySource, CopyTarget, StoreError, StoreSnapshot, chunk};
+use crate::store::{CompareTarget, CopySource, CopyTarget, Look, StoreError, StoreSnapshot, chunk, compare};
 use bytes::Bytes;
 use std::ops::Bound;
 use std::rc::Rc;
@@ -112,5 +114,52 @@ impl CopySource for MemoryStore {
             }
             _ => Ok(gone),
         }
+    }
+}
+
+impl CompareTarget for MemoryStore {
+    fn look(&mut self, file: FileId, span: &Span, most: u32) -> Result<Look, StoreError> {
+        let inner = self.inner.borrow();
+        let at = inner.applied[0];
+        let nothing = compare::nothing(file, at);
+        let info = inner.namespace.file(file).filter(|info| compare::is_common(info));
+        let found = match (span, info.map(|info| (info.dptr.kind, &info.dptr))) {
+            (Span::Items { after, through }, _) if file == DEFINITIONS => {
+                compare::up_to(compare::definitions(&inner.namespace, at, after), through)
+            }
+            (Span::Items { after, through }, Some((DptrKind::Records, dptr))) => {
+                let ids = |after: &[u8], limit, _| self.scan(file, dptr.generation, Some(after), limit, true);
+                compare::up_to(chunk::of_items(nothing, after, most, ids)?, through)
+            }
+            (Span::Blocks { offset, len }, Some((DptrKind::Blocks, dptr))) => {
+                let blocks = dptr.blocks;
+                let len = chunk::blocks_of(*offset, u32::try_from(*len).unwrap_or(most).min(most), blocks);
+                let len = usize::try_from(len).unwrap_or(0);
+                drop(inner);
+                let bytes = self.read_volume(file, *offset, len)?;
+                chunk::of_blocks(nothing, *offset, bytes, blocks)
+            }
+            _ => nothing,
+        };
+        Ok(Look { at, read: Box::new(move || Ok(found)) })
+    }
+
+    fn shown(&self) -> Seq {
+        self.inner.borrow().applied[0]
+    }
+
+    fn repair(&mut self, chunk: &Chunk) -> Result<(), StoreError> {
+        let inner = &mut *self.inner.borrow_mut();
+        if inner.namespace.file(chunk.file).is_none_or(|info| !compare::is_common(info)) {
+            return Ok(());
+        }
+        if let Content::Blocks { offset, len, runs } = &chunk.content {
+            inner.volumes.apply(&Plan::of_range(chunk.file, *offset, *len, runs), |_| true);
+            return Ok(());
+        }
+        let mut step = inner.step(Commit::Chunk);
+        inner.take_items(chunk.file, chunk, &mut step);
+        inner.undo.push(step);
+        Ok(())
     }
 }

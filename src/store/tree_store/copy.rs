@@ -1,12 +1,15 @@
 //! How this store gives a copy of what is replicated, and how it becomes one.
 
 use super::super::volumes::allocation_of;
-use super::super::{CopySource, CopyTarget, StoreError, StoreSnapshot, chunk, keys};
+use super::super::{
+    CompareTarget, CopySource, CopyTarget, Look, StoreError, StoreSnapshot, chunk, compare, keys,
+};
 use super::flush::Shared;
 use super::read::{Limit, Snapshot, StoreReader};
 use super::{Staged, StoreWriter, damaged, damaged_record, load};
 use crate::base::{Fault, FileId, JournalKind, Ordinal, Seq};
 use crate::format::chunk::{Chunk, Content, CopyBegin, Definitions, Progress, Want, WantFrom};
+use crate::format::compare::{DEFINITIONS, Span};
 use crate::format::dptr::{Dptr, DptrKind};
 use crate::store::due::damaged_entry;
 use bytes::Bytes;
@@ -230,6 +233,66 @@ impl CopyTarget for StoreWriter {
         self.volumes.set_copying(progress.is_under_way());
         self.state.copied = Some(progress.clone());
         Ok(())
+    }
+}
+
+impl CompareTarget for StoreWriter {
+    fn look(&mut self, file: FileId, span: &Span, most: u32) -> Result<Look, StoreError> {
+        let at = self.state.applied[JournalKind::Replicated.index()];
+        let nothing = compare::nothing(file, at);
+        let done = |chunk: Chunk| Ok(Look { at, read: Box::new(move || Ok(chunk)) });
+        if let (DEFINITIONS, Span::Items { after, through }) = (file, span) {
+            let all = compare::definitions(&self.state.namespace, at, after);
+            return done(compare::up_to(all, through));
+        }
+        let info = self.state.namespace.file(file).filter(|info| compare::is_common(info));
+        let Some((kind, generation, blocks)) =
+            info.map(|info| (info.dptr.kind, info.dptr.generation, info.dptr.blocks))
+        else {
+            return done(nothing);
+        };
+        match (span, kind) {
+            (Span::Items { after, through }, DptrKind::Records) => {
+                let snapshot = Snapshot::newest(&self.shared);
+                let (after, through) = (after.clone(), through.clone());
+                let read = move || {
+                    let scan = |after: &[u8], items, bytes| {
+                        snapshot.scan_bytes((file, generation), after, Limit { items, bytes })
+                    };
+                    let found = chunk::of_items(nothing, &after, most, scan)?;
+                    Ok(compare::up_to(found, &through))
+                };
+                Ok(Look { at, read: Box::new(read) })
+            }
+            (Span::Blocks { offset, len }, DptrKind::Blocks) => {
+                let len = chunk::blocks_of(*offset, u32::try_from(*len).unwrap_or(most).min(most), blocks);
+                let len = usize::try_from(len).unwrap_or(usize::MAX);
+                let (offset, bytes) = (*offset, self.volumes.read(file, *offset, len)?);
+                Ok(Look { at, read: Box::new(move || Ok(chunk::of_blocks(nothing, offset, bytes, blocks))) })
+            }
+            _ => done(nothing),
+        }
+    }
+
+    fn shown(&self) -> Seq {
+        self.state.applied[JournalKind::Replicated.index()]
+    }
+
+    fn repair(&mut self, chunk: &Chunk) -> Result<(), StoreError> {
+        self.ready()?;
+        let info = self.state.namespace.file(chunk.file).filter(|info| compare::is_common(info));
+        match (&chunk.content, info.map(|info| (info.dptr.kind, info.dptr.generation))) {
+            (Content::Blocks { offset, len, runs }, Some((DptrKind::Blocks, _))) => {
+                self.volumes.set_range(chunk.file, *offset, *len, runs).inspect_err(|_| self.heard_of_sync())
+            }
+            (Content::Items { .. }, Some((DptrKind::Records, generation))) => {
+                self.make_room()?;
+                let staged = self.stage_items(chunk, generation)?;
+                self.commit(&staged);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
