@@ -15,6 +15,8 @@ mod item;
 mod log;
 mod nbd_access;
 mod out;
+mod restore;
+mod save;
 mod scrub;
 mod setup;
 mod status;
@@ -95,6 +97,9 @@ enum Command {
     SetDptr(dptr::DptrArgs),
     Log(log::LogArgs),
     Scrub(scrub::ScrubArgs),
+    Save(save::SaveArgs),
+    Verify(save::VerifyArgs),
+    Restore(restore::RestoreArgs),
     Takeover(takeover::TakeoverArgs),
     Resync(setup::ResyncArgs),
     Incidents(incidents::IncidentsArgs),
@@ -167,6 +172,9 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::SetDptr(args) => dptr::run(context, &args),
         Command::Log(args) => log::run(context, &args),
         Command::Scrub(args) => scrub::run(context, &args),
+        Command::Save(args) => save::run(context, args),
+        Command::Verify(args) => save::verify(context, &args),
+        Command::Restore(args) => restore::run(context, &args),
         Command::Takeover(args) => takeover::run(context, &args),
         Command::Incidents(_) => incidents::incidents(context),
         Command::Diverged(_) => incidents::diverged(context),

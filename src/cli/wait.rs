@@ -58,6 +58,7 @@ impl Need {
             AdminRequest::StartAlone
             | AdminRequest::StartAloneAcceptLoss
             | AdminRequest::Resync
+            | AdminRequest::Save { .. }
             | AdminRequest::Scrub { .. } => Self::Replayed,
             AdminRequest::AccountCreate { .. }
             | AdminRequest::AccountDelete { .. }

@@ -158,6 +158,15 @@ pub enum AdminRequest {
     },
     /// End the scrub under way. Answered by [`ScrubView`].
     ScrubStop,
+    /// Send what this node holds. Answered by [`DoneView`], with the stream of a save behind it on the same connection.
+    Save {
+        /// Content of this account only.
+        #[serde(default)]
+        account: Option<String>,
+        /// Bytes a second at most; none is no limit.
+        #[serde(default)]
+        rate: Option<u64>,
+    },
     /// The entries that this node had and the pair never kept; answered by a list of file names.
     DivergedList,
 }

@@ -168,13 +168,19 @@ pub struct PeerRecord {
     pub open: bool,
     /// One of the two needs a full copy: its journal and that of the other cannot be joined.
     pub apart: bool,
+    /// This node was restored from a save, and has not been joined to the pair since: what came after that is not known.
+    pub restored: bool,
 }
 
 impl PeerRecord {
     fn encode(&self, w: &mut Writer) {
         w.u64(self.epoch.0).u64(self.on_disk.0).u64(self.holds.0).u64(self.offered.0);
         w.u64(self.offered_epoch.0).u64(self.shared.0);
-        w.u64(self.known_here.0).u64(self.relied_on.0).u8(u8::from(self.open) | u8::from(self.apart) << 1);
+        w.u64(self.known_here.0).u64(self.relied_on.0).u8(self.flags());
+    }
+
+    fn flags(&self) -> u8 {
+        u8::from(self.open) | u8::from(self.apart) << 1 | u8::from(self.restored) << 2
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -184,12 +190,12 @@ impl PeerRecord {
         let offered_epoch = Epoch(number()?);
         let (shared, known_here, relied_on) = (Seq(number()?), Seq(number()?), Seq(number()?));
         let flags = r.u8()?;
-        if flags > 3 {
-            let (expected, found) = (3, u64::from(flags));
+        if flags > 7 {
+            let (expected, found) = (7, u64::from(flags));
             return Err(DecodeError::Field { what: "flags of the peer's record", expected, found });
         }
-        let (open, apart) = (flags & 1 != 0, flags & 2 != 0);
-        Ok(Self { epoch, on_disk, holds, offered, offered_epoch, shared, known_here, relied_on, open, apart })
+        let (open, apart, restored) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
+        Ok(Self { epoch, on_disk, holds, offered, offered_epoch, shared, known_here, relied_on, open, apart, restored })
     }
 }
 
@@ -331,6 +337,7 @@ mod tests {
                 relied_on: Seq(81),
                 open: true,
                 apart: false,
+                restored: false,
             },
             origin: Origin {
                 at: Position { epoch: Epoch(2), seq: Seq(30), chain: Chain(77) },
@@ -392,7 +399,7 @@ mod tests {
             file[at..at + 8].copy_from_slice(&(u64::MAX / 2).to_le_bytes());
             fuzz_control(&sealed(file));
         }
-        assert!(with(152, &[4]).starts_with("flags of the peer's record"));
+        assert!(with(152, &[8]).starts_with("flags of the peer's record"));
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub(super) fn adopt_pair(layout: &Layout, own: &Identity, peer: &Identity) -> Re
 }
 
 /// The segments of both journals if there is no entry in any of them, else nothing.
-fn empty_segments(
+pub(super) fn empty_segments(
     layout: &Layout,
     own: &Identity,
 ) -> Result<Option<Vec<(JournalKind, SegmentIndex)>>, SetupError> {

@@ -41,6 +41,8 @@ pub(in crate::node) enum OwnName {
     Segment(JournalKind, SegmentIndex),
     /// See [`Layout::retired`].
     Retired(JournalKind, SegmentIndex),
+    /// See [`Layout::restoring`].
+    Restoring,
     /// Entries that the pair never kept, in [`Layout::diverged`].
     Diverged(String),
 }
@@ -63,6 +65,7 @@ const PEERS: &str = "peers";
 const LOCK: &str = "lock";
 const SCRUB: &str = "scrub";
 const INCIDENTS: &str = "incidents.jsonl";
+const RESTORING: &str = "restoring";
 const OLD_INCIDENTS: &str = "incidents.jsonl.old";
 
 /// The segment whose file name is `name`, with `end` behind its number.
@@ -124,6 +127,7 @@ impl Layout {
             OwnName::Scrub => here(SCRUB),
             OwnName::Incidents => here(INCIDENTS),
             OwnName::OldIncidents => here(OLD_INCIDENTS),
+            OwnName::Restoring => here(RESTORING),
             OwnName::AdminSocket => here(ADMIN_SOCKET),
             OwnName::Segment(journal, index) => segment(journal, index, SEGMENT),
             OwnName::Retired(journal, index) => segment(journal, index, RETIRED),
@@ -261,6 +265,12 @@ impl Layout {
     #[must_use]
     pub fn incidents(&self) -> PathBuf {
         self.dir.join(INCIDENTS)
+    }
+
+    /// There while a save is restored to this directory: it is no whole node then.
+    #[must_use]
+    pub fn restoring(&self) -> PathBuf {
+        self.dir.join(RESTORING)
     }
 
     /// Where the command line reaches the daemon.

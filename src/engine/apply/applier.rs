@@ -109,7 +109,7 @@ impl Applier {
         now
     }
 
-    pub(super) fn submitted(&self) -> Seq {
+    pub(in crate::engine) fn submitted(&self) -> Seq {
         self.submitted
     }
 

@@ -25,12 +25,14 @@
 
 mod giver;
 mod taker;
+mod walk;
 
 use crate::base::{Mono, Seq};
 use crate::format::chunk::{Chunk, Progress};
 use crate::format::control::Control;
 pub(super) use giver::Giving;
 use taker::{Leaving, Taking};
+pub use walk::{SetWalk, WalkError};
 
 /// What a node keeps of copies beside its connections.
 #[derive(Debug)]

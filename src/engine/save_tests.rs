@@ -1,0 +1,1 @@
+//! A save is told where the journal stood.
