@@ -32,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     ("scrub", scrub),
     ("segment", segment),
     ("session", crate::pair::fuzz_session),
+    ("set", set),
     ("store-archive", crate::store::fuzz_archive),
     ("store-record", crate::store::fuzz_record),
     ("volume-sums", sums),
@@ -72,6 +73,11 @@ fn segment(bytes: &[u8]) {
 fn scrub(bytes: &[u8]) {
     crate::format::scrub::fuzz_scrub(bytes);
     resealed(bytes, bytes.len()).iter().for_each(|whole| crate::format::scrub::fuzz_scrub(whole));
+}
+
+fn set(bytes: &[u8]) {
+    crate::format::set::fuzz_set(bytes);
+    crate::node::set::fuzz_reader(bytes);
 }
 
 fn sums(bytes: &[u8]) {

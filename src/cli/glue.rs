@@ -15,12 +15,14 @@ use crate::node::door_tls::{self, Credentials};
 pub(crate) use crate::node::door_tls::{CA_FILE, CERTIFICATE_FILE, KEY_FILE};
 use crate::node::identity::IdentityError;
 use crate::node::layout::{Layout, RESP_SOCKET};
+pub(crate) use crate::node::restore::{Restored, Unpacked};
 use crate::node::room::Room;
 use crate::node::serve::{self, ServeOptions};
-pub(crate) use crate::node::restore::{Restored, Unpacked};
-pub(crate) use crate::node::set::{Contents, Damage, Pack, SaveOrder, SaveTold, Saved, Source, Target, Verified};
-pub(crate) use crate::node::setup::InitOptions;
 use crate::node::set::{self, SetError};
+pub(crate) use crate::node::set::{
+    Contents, Damage, Pack, SaveOrder, SaveTold, Saved, Source, Target, Verified,
+};
+pub(crate) use crate::node::setup::InitOptions;
 use crate::node::{admin, peer_address, restore, setup};
 use std::path::Path;
 use std::time::Duration;

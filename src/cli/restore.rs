@@ -86,7 +86,11 @@ fn chosen(text: &str) -> Result<Chosen, String> {
 pub(crate) fn run(context: &mut Context, args: &RestoreArgs) -> Done {
     args.wait.note(context);
     let source = Source::of(&args.from);
-    if args.only.is_empty() { whole_node(context, &source, args.dry_run) } else { parts(context, &source, args) }
+    if args.only.is_empty() {
+        whole_node(context, &source, args.dry_run)
+    } else {
+        parts(context, &source, args)
+    }
 }
 
 /// What `restore --json` prints of a whole node.
@@ -161,7 +165,10 @@ struct Part {
 fn parts(context: &mut Context, source: &Source, args: &RestoreArgs) -> Done {
     if *source == Source::Stdin {
         let next = "save it to a file first";
-        return Err(Failure::error("restoring parts of a set: it has to be read twice, and comes from a pipe", next));
+        return Err(Failure::error(
+            "restoring parts of a set: it has to be read twice, and comes from a pipe",
+            next,
+        ));
     }
     until_ready(context, Need::Settled)?;
     let found = glue::contents(source)?;
@@ -235,7 +242,12 @@ fn choose(unpacked: &Unpacked, args: &RestoreArgs) -> Result<Vec<Part>, Failure>
     Ok(parts)
 }
 
-fn make_accounts(context: &Context, unpacked: &Unpacked, parts: &[Part], dry_run: bool) -> Result<(), Failure> {
+fn make_accounts(
+    context: &Context,
+    unpacked: &Unpacked,
+    parts: &[Part],
+    dry_run: bool,
+) -> Result<(), Failure> {
     let there: Vec<AccountView> = ask::ask_for(context, &AdminRequest::AccountList)?;
     let mut made: Vec<&str> = there.iter().map(|account| account.name.as_str()).collect();
     for part in parts {

@@ -138,7 +138,9 @@ fn save(context: &mut Context, args: SaveArgs) -> Done {
             bar.set_length(expected);
             if free.is_some_and(|free| free < expected) {
                 let (needs, has) = (bytes(expected), bytes(free.unwrap_or_default()));
-                bar.suspend(|| say(format!("what the node holds takes about {needs}, and {has} are free there")));
+                bar.suspend(|| {
+                    say(format!("what the node holds takes about {needs}, and {has} are free there"))
+                });
             }
         }
         SaveTold::Written(written) => bar.set_position(written),
@@ -332,9 +334,16 @@ fn show(context: &mut Context, set: &Path) -> Done {
     }
     let account = if view.account.is_empty() { "all accounts" } else { &view.account };
     context.out.line(format!("node      {} ({}), pair {}", view.node, view.role, view.pair))?;
-    context.out.line(format!("holds     {account}, as of entry {} of epoch {}", found.trailer.end.seq, view.epoch))?;
+    context.out.line(format!(
+        "holds     {account}, as of entry {} of epoch {}",
+        found.trailer.end.seq, view.epoch
+    ))?;
     context.out.line(format!("made      {} to {}", view.begun, view.ended))?;
-    context.out.line(format!("size      {} in {}", bytes(view.bytes), counted(view.parts.into(), "file", "files")))?;
+    context.out.line(format!(
+        "size      {} in {}",
+        bytes(view.bytes),
+        counted(view.parts.into(), "file", "files")
+    ))?;
     context.out.line(format!("digest    {}", view.digest))?;
     if !view.left_out.is_empty() {
         context.out.line(format!("left out  {}", escape(some_of(&view.left_out).as_bytes())))?;
@@ -408,7 +417,9 @@ pub(crate) fn verify(context: &mut Context, args: &VerifyArgs) -> Done {
             trailer.end.seq,
             hex(&trailer.digest)
         ))?,
-        _ => context.out.line(format!("not whole: {}", counted(damages.len() as u64, "block", "blocks") + " damaged"))?,
+        _ => context
+            .out
+            .line(format!("not whole: {}", counted(damages.len() as u64, "block", "blocks") + " damaged"))?,
     }
     Ok(Answer::of(whole))
 }

@@ -157,7 +157,9 @@ impl<S: StoreRead> Core<S> {
                 }
                 SaveAnswer::Batches { batches: Vec::new(), given }
             }
-            None => SaveAnswer::Refused { why: "the node knows no such save".to_owned(), next: "begin it again" },
+            None => {
+                SaveAnswer::Refused { why: "the node knows no such save".to_owned(), next: "begin it again" }
+            }
         };
         self.effect(Effect::Save { token, answer });
     }
@@ -176,7 +178,9 @@ impl<S: StoreRead> Core<S> {
                 }
                 Ok(ReadStep::Wait(_)) => return,
                 // What the store showed is durable, so there is more unless the journal was cut or left meanwhile.
-                Ok(ReadStep::End) => return self.save_failed("the journal ends before what was saved".to_owned()),
+                Ok(ReadStep::End) => {
+                    return self.save_failed("the journal ends before what was saved".to_owned());
+                }
                 Err(error) => return self.save_failed(format!("reading the journal: {error}")),
             }
             if let Some(Asked { token, batches, .. }) = saving.asked.take() {

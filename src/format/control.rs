@@ -195,7 +195,19 @@ impl PeerRecord {
             return Err(DecodeError::Field { what: "flags of the peer's record", expected, found });
         }
         let (open, apart, restored) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
-        Ok(Self { epoch, on_disk, holds, offered, offered_epoch, shared, known_here, relied_on, open, apart, restored })
+        Ok(Self {
+            epoch,
+            on_disk,
+            holds,
+            offered,
+            offered_epoch,
+            shared,
+            known_here,
+            relied_on,
+            open,
+            apart,
+            restored,
+        })
     }
 }
 

@@ -35,7 +35,6 @@
 //! | 4 | `raw`: its length once unpacked, [`FRAME_PAYLOAD_MAX`] at most |
 //! | 8 | `about`: of a chunk its file, of a batch its last entry |
 //! | 4 | CRC32C of the payload as it stands |
-//! | 4 | zero |
 //!
 //! A batch or a chunk is, unpacked, what the link carries, byte for byte, with a checksum of its own. A block that does not match
 //! is named by its header, and by the chunks around it; a block of another set does not match.
@@ -77,6 +76,8 @@ const MAGIC: u32 = u32::from_le_bytes(*b"HBs1");
 pub const BLOCK_MAGIC: [u8; 4] = *b"HBsb";
 const FOOTER_MAGIC: u32 = u32::from_le_bytes(*b"HBse");
 const VERSION: u16 = 1;
+/// LZ4 packs no byte into less than this part of one.
+const LZ4_MOST: u64 = 256;
 /// Bytes of a part's header.
 pub const PART_HEADER: usize = 64;
 /// Bytes of a block's header.
@@ -279,7 +280,7 @@ impl BlockHeader {
         let mut w = Writer::with_capacity(BLOCK_HEADER);
         w.u32(u32::from_le_bytes(BLOCK_MAGIC)).u32(0).u64(self.number).u8(self.kind.byte());
         w.u8(u8::from(self.packing == Packing::Lz4)).u16(0).u32(self.stored).u32(self.raw);
-        w.u64(self.about).u32(self.crc).u32(0);
+        w.u64(self.about).u32(self.crc);
         sealed(w, &set.0)
     }
 
@@ -307,8 +308,7 @@ impl BlockHeader {
         };
         let zero = r.u16()?;
         let (stored, raw, about, crc) = (r.u32()?, r.u32()?, r.u64()?, r.u32()?);
-        let zeros = u64::from(zero) + u64::from(r.u32()?);
-        r.expect("reserved bytes of a block", 0, zeros)?;
+        r.expect("reserved bytes of a block", 0, u64::from(zero))?;
         r.expect("bytes behind the header of a block", 0, r.rest().len() as u64)?;
         for len in [stored, raw] {
             if len as usize > FRAME_PAYLOAD_MAX {
@@ -316,8 +316,14 @@ impl BlockHeader {
                 return Err(DecodeError::Limit { what: "length of a block", limit, found });
             }
         }
-        if packing == Packing::Plain {
-            r.expect("length of a block", u64::from(raw), u64::from(stored))?;
+        match packing {
+            Packing::Plain => r.expect("length of a block", u64::from(raw), u64::from(stored))?,
+            Packing::Lz4 => {
+                let (limit, found) = (u64::from(stored) * LZ4_MOST, u64::from(raw));
+                if found > limit {
+                    return Err(DecodeError::Limit { what: "unpacked length of a block", limit, found });
+                }
+            }
         }
         Ok(Self { number, kind, packing, stored, raw, about, crc })
     }
@@ -438,7 +444,7 @@ fn sealed<const N: usize>(w: Writer, seed: &[u8]) -> [u8; N] {
     if let Some(field) = bytes.get_mut(4..8) {
         field.copy_from_slice(&crc.to_le_bytes());
     }
-    bytes.try_into().unwrap_or([0; N])
+    bytes.try_into().expect("a header has its length")
 }
 
 fn sum(seed: &[u8], bytes: &[u8]) -> u32 {
@@ -609,6 +615,8 @@ mod tests {
         assert!(told(&block().encode(SET), SetId([6; 16])).contains("header of a block"));
         let long = BlockHeader { stored: u32::MAX, ..block() };
         assert!(told(&long.encode(SET), SET).contains("length of a block"));
+        let bomb = BlockHeader { stored: 10, raw: 2561, ..block() };
+        assert!(told(&bomb.encode(SET), SET).contains("unpacked length"));
         let plain = BlockHeader { packing: Packing::Plain, ..block() };
         assert!(told(&plain.encode(SET), SET).contains("length of a block"));
         let mut newer = header().encode();
@@ -618,7 +626,7 @@ mod tests {
         let error = PartHeader::decode(&newer).unwrap_err().to_string();
         assert_eq!(error, "version of a save set: expected 1, found 2");
         let mut many = trailer().encode();
-        many[128..132].copy_from_slice(&u32::MAX.to_le_bytes());
+        many[96..100].copy_from_slice(&u32::MAX.to_le_bytes());
         assert!(Trailer::decode(&many).unwrap_err().to_string().contains("files of a save set"));
     }
 }

@@ -57,7 +57,7 @@ impl AdminRouter {
     }
 
     /// Answers a request; may wait for the core.
-    fn answer(&self, request: AdminRequest) -> AdminReply {
+    pub(crate) fn answer(&self, request: AdminRequest) -> AdminReply {
         if request == AdminRequest::DivergedList {
             return diverged_files(&self.layout);
         }

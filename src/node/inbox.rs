@@ -2,8 +2,8 @@
 
 use crate::base::limits::INBOX_MAX;
 use crate::base::{JournalKind, SegmentIndex};
-use crate::engine::{Event, SaveAnswer, SaveAsk};
 use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::engine::{Event, SaveAnswer, SaveAsk};
 use crate::io::{JournalFile, Wake};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};

@@ -138,7 +138,7 @@ pub fn restore(dir: &Path, source: &Source, progress: Progress<'_>) -> Result<Re
     let config = Config::load(dir).map_err(SetupError::from)?;
     let _lock = lock(&layout)?;
     let control = setup::load_control(&layout, &config)?;
-    if let Source::Path(_) = source {
+    if *source != Source::Stdin {
         check_set(&layout, &control, &contents(source)?)?;
     }
     let mut reader = SetReader::open(source.clone())?;
@@ -222,7 +222,9 @@ fn check_empty(
 ) -> Result<Vec<(JournalKind, SegmentIndex)>, RestoreError> {
     let not_empty = |why| RestoreError::NotEmpty { dir: layout.dir().to_owned(), why };
     // A restore that ended between its last two steps has the control file already.
-    if !again && (control.epoch != Epoch(0) || !control.table.is_empty() || control.origin != Origin::default()) {
+    if !again
+        && (control.epoch != Epoch(0) || !control.table.is_empty() || control.origin != Origin::default())
+    {
         return Err(not_empty("it has been part of a pair"));
     }
     let own = setup::identity(layout.dir())?;
@@ -239,7 +241,8 @@ fn open(
     crate::io::make_dir(&volumes).map_err(io_error("creating", &volumes))?;
     let Opened { writer, namespace, applied, .. } =
         TreeStore::open(&layout.store(), &volumes, ordinal).map_err(failed(layout.dir()))?;
-    let blank = namespace.files().next().is_none() && namespace.accounts().all(|(id, _)| id == SYSTEM_ACCOUNT);
+    let blank =
+        namespace.files().next().is_none() && namespace.accounts().all(|(id, _)| id == SYSTEM_ACCOUNT);
     if !again && (applied != [Seq(0); 2] || !blank) {
         let why = if control.role == Role::Primary { "it has accounts" } else { "it has files of its own" };
         return Err(RestoreError::NotEmpty { dir: layout.dir().to_owned(), why });
@@ -287,7 +290,8 @@ fn take_all(
     Ok(trailer.unwrap_or_else(|| unreachable!("the reader ends with a trailer")))
 }
 
-/// The note that a restore is under way in the node's directory, as text; none if there is none.
+/// The note that a restore is under way in the node's directory, as text; none if there is none. With one the node does not
+/// serve (I-32).
 ///
 /// # Errors
 /// [`SetupError`].
@@ -350,7 +354,8 @@ fn lay_out(
     only: Option<FileId>,
     progress: Progress<'_>,
 ) -> Result<Unpacked, RestoreError> {
-    let opened = TreeStore::open(&dir.join("store"), &dir.join("volumes"), Ordinal(0)).map_err(failed(dir))?;
+    let opened =
+        TreeStore::open(&dir.join("store"), &dir.join("volumes"), Ordinal(0)).map_err(failed(dir))?;
     let mut writer = opened.writer;
     take_all(reader, &mut writer, (dir, only, true), progress)?;
     let Some(walk) = reader.walk() else { unreachable!("a set that was read has a beginning") };
@@ -385,3 +390,7 @@ impl Unpacked {
         self.writer.as_ref().and_then(|writer| writer.generation(file)).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+#[path = "restore_tests.rs"]
+mod tests;

@@ -143,7 +143,9 @@ impl SaveSource {
         let mut save = Running { source: self, save: None };
         match save.run(order, &mut line) {
             Ok(()) => tracing::info!("a save was sent, {} bytes", line.sent),
-            Err(Stop::Gone) => tracing::warn!("a save was given up: who asked for it is gone, or the node stops"),
+            Err(Stop::Gone) => {
+                tracing::warn!("a save was given up: who asked for it is gone, or the node stops")
+            }
             Err(Stop::Failed(why, next)) => {
                 tracing::warn!("{why}");
                 // Who does not take it knows by the end of the stream.
@@ -238,10 +240,14 @@ impl Running<'_> {
             let walk = SetWalk::begin(self.source.pair, &copy, account).map_err(broken)?;
             if !account.is_empty() && walk.namespace().account_id(account).is_none() {
                 let next = "see: hot-backup account list".to_owned();
-                return Err(Stop::Failed(format!("saving account {account}: there is none of that name"), next));
+                return Err(Stop::Failed(
+                    format!("saving account {account}: there is none of that name"),
+                    next,
+                ));
             }
             let own = walk.namespace().files().filter(|(_, info)| !info.replicated);
-            let left_out: Vec<_> = own.map(|(_, info)| info.key.clone()).take(SET_FILES_MAX as usize).collect();
+            let left_out: Vec<_> =
+                own.map(|(_, info)| info.key.clone()).take(SET_FILES_MAX as usize).collect();
             let begin = SetBegin {
                 role,
                 node: self.source.name.clone(),
@@ -259,7 +265,8 @@ impl Running<'_> {
         let save = self.save.unwrap_or_default();
         loop {
             let after = walk.end().seq;
-            let SaveAnswer::Batches { batches, given } = self.ask(SaveAsk::Next { save, after, up_to })? else {
+            let SaveAnswer::Batches { batches, given } = self.ask(SaveAsk::Next { save, after, up_to })?
+            else {
                 return Err(failed("the node answered something else".to_owned()));
             };
             for batch in &batches {
@@ -280,7 +287,9 @@ impl Running<'_> {
         let (reply, answer) = sync_channel(1);
         self.source.inbox.send(Message::Save { ask, reply }).map_err(|_| Stop::Gone)?;
         match answer.recv_timeout(ANSWER_TIME) {
-            Ok(SaveAnswer::Refused { why, next }) => Err(Stop::Failed(format!("saving: {why}"), next.to_owned())),
+            Ok(SaveAnswer::Refused { why, next }) => {
+                Err(Stop::Failed(format!("saving: {why}"), next.to_owned()))
+            }
             Ok(answer) => Ok(answer),
             Err(_) => Err(Stop::Gone),
         }

@@ -271,6 +271,7 @@ mod tests {
             relied_on: Seq(80),
             open: false,
             apart: true,
+            restored: true,
         };
         let after = at_opening(&record, false, Seq(50));
         assert_eq!((missing(&after, at(2, 50)), missing_durable(&after, at(2, 50))), (None, None));

@@ -294,6 +294,7 @@ impl World {
                 self.pursue_plan();
                 self.pursue_alone();
                 self.check_stops();
+                self.save_sometimes();
                 let served = self.ops.len() >= self.options.ops
                     && self.clients.iter().all(super::client::Client::idle)
                     && self.blockers.iter().all(Blocker::idle);

@@ -49,6 +49,8 @@ pub(super) enum Ev {
     Volume(u64, FileId, u64, usize, bool),
     /// Something is read for a peer that is given a copy.
     Copy(CopyEffect),
+    /// A save goes on.
+    Save,
     /// A part was scrubbed.
     Scrub(u64, ScrubPart),
     /// What was to be fetched is in memory.
@@ -271,6 +273,8 @@ pub(super) struct World {
     pub(super) mutated: bool,
     /// Commands whose clients left before they were answered.
     pub(super) left: Vec<super::ends::Left>,
+    /// Who makes saves.
+    pub(super) saver: super::saves::Saver,
     heap: BinaryHeap<Scheduled>,
     ties: u64,
 }
@@ -321,6 +325,7 @@ impl World {
             next_conn: 1,
             left: Vec::new(),
             mutated: false,
+            saver: super::saves::Saver::new(options.seed),
             heap: BinaryHeap::new(),
             ties: 0,
             streams,
@@ -382,6 +387,7 @@ impl World {
             next_conn: self.next_conn,
             left: self.left.clone(),
             mutated: false,
+            saver: super::saves::Saver::new(self.options.seed),
             heap: BinaryHeap::new(),
             ties: 0,
             streams: self.streams.clone(),
@@ -516,6 +522,7 @@ impl World {
                 self.volume_asked(n, read, (file, offset, len), allocation);
             }
             Ev::Copy(effect) => self.copy_read(n, effect),
+            Ev::Save => self.save_step(n),
             Ev::Scrub(job, part) => self.scrubbed(n, job, part),
             Ev::Fetched(fetch, file, generation, part) => {
                 let Some(cold) = &self.nodes[n].cold else { return };

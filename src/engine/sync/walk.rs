@@ -218,7 +218,8 @@ impl SetWalk {
     /// A place in the order of content, for people.
     #[must_use]
     pub fn place(&self, next: &Next) -> String {
-        let name = |file: FileId| self.namespace.file(file).map_or_else(|| file.to_string(), |f| f.key.clone());
+        let name =
+            |file: FileId| self.namespace.file(file).map_or_else(|| file.to_string(), |f| f.key.clone());
         match next {
             Next::Items(file, after) if after.is_empty() => format!("the items of {}", name(*file)),
             Next::Items(file, after) => {

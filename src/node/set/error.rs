@@ -33,7 +33,9 @@ pub enum SetError {
         why: String,
     },
     /// It has no trailer.
-    #[error("reading {what}: it is no save: it has no trailer, so the save was interrupted or its end was cut off ({why})")]
+    #[error(
+        "reading {what}: it is no save: it has no trailer, so the save was interrupted or its end was cut off ({why})"
+    )]
     NoTrailer {
         /// The file.
         what: String,

@@ -166,7 +166,8 @@ fn frame(stream: &mut impl Read) -> Result<(FrameKind, Bytes), SaveError> {
     let mut head = [0; FRAME_HEAD];
     stream.read_exact(&mut head).map_err(failed)?;
     let [kind, len @ ..] = head;
-    let kind = FrameKind::of(kind).ok_or_else(|| broken(format!("a part of kind {kind} is not known here")))?;
+    let kind =
+        FrameKind::of(kind).ok_or_else(|| broken(format!("a part of kind {kind} is not known here")))?;
     let len = u32::from_le_bytes(len) as usize;
     if len > FRAME_PAYLOAD_MAX + FRAME_SLACK {
         return Err(broken(format!("a part of {len} bytes is too long")));

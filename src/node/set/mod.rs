@@ -55,5 +55,13 @@ fn unpacked(header: &BlockHeader, payload: Bytes) -> Result<Bytes, String> {
     }
 }
 
+/// Reads any bytes as a set, to its end and past what is damaged.
+pub fn fuzz_reader(bytes: &[u8]) {
+    let source = Source::Bytes(Bytes::copy_from_slice(bytes));
+    let found = contents(&source).is_ok();
+    let whole = verify(source, |_| {}).is_ok_and(|found| found.trailer.is_some() && found.damages.is_empty());
+    assert!(found || !whole, "what is whole says what it holds");
+}
+
 #[cfg(test)]
-mod tests;
+pub(in crate::node) mod tests;

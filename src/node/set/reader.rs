@@ -3,7 +3,6 @@
 use super::target::Opened;
 use super::{Digest, SetError, Source, unpacked};
 use crate::base::crc32c;
-use crate::base::limits::READ_CHUNK;
 use crate::engine::SetWalk;
 use crate::format::DecodeError;
 use crate::format::batch::Batch;
@@ -57,13 +56,16 @@ impl std::fmt::Debug for SetReader {
     }
 }
 
+/// One read of a set (bytes).
+const STEP: usize = 256 << 10;
+
 /// Reads so many bytes, or as many as there are.
 fn fill(input: &mut impl Read, len: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(len.min(READ_CHUNK));
+    let mut bytes = Vec::with_capacity(len.min(STEP));
     while bytes.len() < len {
         let from = bytes.len();
         // Memory grows with what is there, not with what is announced.
-        bytes.resize(len.min(from + READ_CHUNK), 0);
+        bytes.resize(len.min(from + STEP), 0);
         let Some(place) = bytes.get_mut(from..) else { break };
         let got = read_some(input, place)?;
         bytes.truncate(from + got);
@@ -89,12 +91,13 @@ impl SetReader {
     /// # Errors
     /// [`SetError::Io`], [`SetError::NoSet`].
     pub fn open(source: Source) -> Result<Self, SetError> {
-        let missing = || SetError::NoSet { what: format!("{source:?}"), why: "it has no first part".to_owned() };
+        let missing =
+            || SetError::NoSet { what: format!("{source:?}"), why: "it has no first part".to_owned() };
         let Opened { name, reader, .. } = source.part(1)?.ok_or_else(missing)?;
         let mut this = Self {
             source,
             name,
-            input: BufReader::with_capacity(READ_CHUNK, reader),
+            input: BufReader::with_capacity(STEP, reader),
             ahead: Vec::new(),
             header: PartHeader::default(),
             digest: Digest::new(),
@@ -136,7 +139,8 @@ impl SetReader {
         let mut bytes = self.ahead.split_off(len.min(self.ahead.len()));
         std::mem::swap(&mut bytes, &mut self.ahead);
         let more = fill(&mut self.input, len - bytes.len());
-        let more = more.map_err(|source| SetError::Io { doing: "reading", what: self.name.clone(), source })?;
+        let more =
+            more.map_err(|source| SetError::Io { doing: "reading", what: self.name.clone(), source })?;
         bytes = if bytes.is_empty() { more } else { [bytes, more].concat() };
         self.offset += bytes.len() as u64;
         self.read += bytes.len() as u64;
@@ -162,7 +166,9 @@ impl SetReader {
 
     /// What the block at this place holds, if it is of this kind.
     fn held(&self, header: Option<&BlockHeader>) -> String {
-        let Some(walk) = &self.walk else { return "the definitions, without which nothing can be used".to_owned() };
+        let Some(walk) = &self.walk else {
+            return "the definitions, without which nothing can be used".to_owned();
+        };
         let content = || walk.place(walk.next());
         let end = walk.end().seq;
         match header.map(|header| (header.kind, header.about)) {
@@ -339,6 +345,7 @@ impl SetReader {
         Ok(Block::Chunk(chunk))
     }
 
+    /// The end, if it is that of what was read before it (I-31).
     fn trailer(&mut self, raw: &[u8], offset: u64, sum: Option<[u8; 32]>) -> Result<Block, SetError> {
         let held = || BlockKind::Trailer.name().to_owned();
         let trailer = Trailer::decode(raw).map_err(|error| self.damaged(offset, error, held()))?;
@@ -347,7 +354,10 @@ impl SetReader {
             None
         } else if !walk.is_whole() {
             Some(format!("{} is missing", walk.place(walk.next())))
-        } else if trailer.end != walk.end() || trailer.counts != walk.counts() || trailer.files != walk.files() {
+        } else if trailer.end != walk.end()
+            || trailer.counts != walk.counts()
+            || trailer.files != walk.files()
+        {
             Some("it tells of another content than what is before it".to_owned())
         } else if Some(trailer.digest) != sum {
             Some("its digest is not that of what is before it".to_owned())
@@ -360,7 +370,8 @@ impl SetReader {
         let footer = self.take(FOOTER)?;
         let place = read_footer(&footer);
         if place.as_ref().ok() != Some(&offset) {
-            let why = place.map_or_else(|error| error.to_string(), |at| format!("the footer leads to byte {at}"));
+            let why =
+                place.map_or_else(|error| error.to_string(), |at| format!("the footer leads to byte {at}"));
             return Err(self.damaged(offset, why, held()));
         }
         if !self.take(1)?.is_empty() {
@@ -381,7 +392,7 @@ impl SetReader {
             return Err(self.cut_off(&format!("part {part} is missing")));
         };
         (self.name, self.offset) = (name, 0);
-        self.input = BufReader::with_capacity(READ_CHUNK, reader);
+        self.input = BufReader::with_capacity(STEP, reader);
         let header = self.part_header()?;
         let wanted = PartHeader { part, first_block: self.number, ..self.header };
         if header != wanted {

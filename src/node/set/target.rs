@@ -2,8 +2,9 @@
 
 use super::SetError;
 use crate::io::sync_dir;
+use bytes::Bytes;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -154,6 +155,8 @@ pub enum Source {
     Path(PathBuf),
     /// Standard input.
     Stdin,
+    /// In memory.
+    Bytes(Bytes),
 }
 
 impl Source {
@@ -170,7 +173,12 @@ impl Source {
                 let reader: Box<dyn Read> = Box::new(io::stdin().lock());
                 return Ok(Some(Opened { name: "standard input".to_owned(), reader, file: None }));
             }
-            Self::Stdin => return Ok(None),
+            Self::Bytes(bytes) if part == 1 => {
+                let (reader, again) = (io::Cursor::new(bytes.clone()), io::Cursor::new(bytes.clone()));
+                let name = "memory".to_owned();
+                return Ok(Some(Opened { name, reader: Box::new(reader), file: Some(Box::new(again)) }));
+            }
+            Self::Stdin | Self::Bytes(_) => return Ok(None),
             Self::Path(path) if path.is_dir() => path.join(part_name(part)),
             Self::Path(path) if part == 1 => path.clone(),
             Self::Path(_) => return Ok(None),
@@ -180,7 +188,7 @@ impl Source {
         match File::open(&path) {
             Ok(file) => {
                 let again = file.try_clone().map_err(failed)?;
-                Ok(Some(Opened { name, reader: Box::new(again), file: Some(file) }))
+                Ok(Some(Opened { name, reader: Box::new(again), file: Some(Box::new(file)) }))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound && part > 1 => Ok(None),
             Err(error) => Err(failed(error)),
@@ -193,7 +201,7 @@ impl Source {
         let mut sum = 0;
         for part in 1.. {
             match self.part(part) {
-                Ok(Some(Opened { file: Some(file), .. })) => sum += file.metadata().ok()?.len(),
+                Ok(Some(Opened { file: Some(mut file), .. })) => sum += file.seek(SeekFrom::End(0)).ok()?,
                 Ok(None) if part > 1 => return Some(sum),
                 _ => return None,
             }
@@ -207,5 +215,10 @@ pub(super) struct Opened {
     pub(super) name: String,
     pub(super) reader: Box<dyn Read>,
     /// The same, to look at its end.
-    pub(super) file: Option<File>,
+    pub(super) file: Option<Box<dyn ReadSeek>>,
 }
+
+/// What can be read anywhere.
+pub(super) trait ReadSeek: Read + Seek {}
+
+impl<T: Read + Seek> ReadSeek for T {}

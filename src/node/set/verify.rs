@@ -1,5 +1,6 @@
 //! What a set holds, and whether all of it is what was written.
 
+use super::target::ReadSeek;
 use super::{Block, SetError, SetReader, Source, unpacked};
 use crate::base::limits::FRAME_PAYLOAD_MAX;
 use crate::base::{crc32c, read_at_most};
@@ -7,7 +8,6 @@ use crate::format::chunk::Content;
 use crate::format::set::{
     BLOCK_HEADER, BlockHeader, BlockKind, FOOTER, PartHeader, SetBegin, Trailer, read_footer,
 };
-use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 
 /// Damages that are told one by one.
@@ -88,8 +88,12 @@ pub fn contents(source: &Source) -> Result<Contents, SetError> {
     Ok(Contents { header, begin, trailer, bytes, parts })
 }
 
-/// The trailer of the last part, of so many bytes, or why there is none.
-fn trailer_of(file: &mut File, len: u64, header: &PartHeader) -> io::Result<Result<Trailer, String>> {
+/// The trailer of the last part, of so many bytes, or why there is none: then it is no save (I-31).
+fn trailer_of(
+    file: &mut Box<dyn ReadSeek>,
+    len: u64,
+    header: &PartHeader,
+) -> io::Result<Result<Trailer, String>> {
     let Some(at) = len.checked_sub(FOOTER as u64) else { return Ok(Err("it is too short".to_owned())) };
     let offset = match read_footer(&read_there(file, at, FOOTER)?) {
         Ok(offset) => offset,
@@ -108,10 +112,10 @@ fn trailer_of(file: &mut File, len: u64, header: &PartHeader) -> io::Result<Resu
     Ok(raw.and_then(|raw| Trailer::decode(&raw).map_err(|error| error.to_string())))
 }
 
-fn read_there(file: &mut File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+fn read_there(file: &mut Box<dyn ReadSeek>, offset: u64, len: usize) -> io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(offset))?;
     let most = len.min(FRAME_PAYLOAD_MAX);
-    read_at_most(&mut io::Read::take(&mut *file, most as u64), most)
+    read_at_most(io::Read::take(&mut *file, most as u64), most)
 }
 
 /// Reads all of a set. `progress` hears how many bytes were read.
