@@ -56,7 +56,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("memmap2", &["sys", "io"]),
     ("nix", &["sys", "io", "store", "node", "cli"]),
     ("rcgen", &["node"]),
-    ("ring", &["node"]),
+    // `sys` has a module of that name.
+    ("ring", &["sys", "node"]),
     ("rustls", &["node"]),
     ("serde_json", &["pair", "io", "node", "cli"]),
     ("toml", &["node"]),

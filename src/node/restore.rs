@@ -267,7 +267,7 @@ fn take_all(
     writer.replayed();
     writer.take_every_copy();
     let mut trailer = None;
-    while let Some(block) = reader.next()? {
+    while let Some(block) = reader.next_block()? {
         match block {
             Block::Begin(begin) if !begin.account.is_empty() && !partial => {
                 return Err(RestoreError::Partial { dir: dir.to_owned(), account: begin.account });
@@ -290,18 +290,18 @@ fn take_all(
     Ok(trailer.unwrap_or_else(|| unreachable!("the reader ends with a trailer")))
 }
 
-/// The note that a restore is under way in the node's directory, as text; none if there is none. With one the node does not
-/// serve (I-32).
+/// Refuses a node into which a restore has not ended: it does not serve (I-32).
 ///
 /// # Errors
-/// [`SetupError`].
-pub(super) fn unfinished(layout: &Layout) -> Result<Option<String>, SetupError> {
+/// [`SetupError::Restoring`], or why the note cannot be read.
+pub(super) fn check_finished(layout: &Layout) -> Result<(), SetupError> {
     let path = layout.restoring();
     if !path.exists() {
-        return Ok(None);
+        return Ok(());
     }
     let text = layout.read_text(&path, false, KEY_FILE_MAX).map_err(setup::distrusted(&path))?;
-    Ok(Some(text.trim().to_owned()))
+    let (dir, from) = (layout.dir().to_owned(), text.trim().to_owned());
+    Err(SetupError::Restoring { dir, from })
 }
 
 /// What a set holds, laid out in a directory of its own to look items up in; the directory goes with it.

@@ -70,7 +70,7 @@ fn an_interrupted_restore_never_serves_and_is_begun_again() {
     bad[at] ^= 1;
     let error = restore(layout.dir(), &Source::Bytes(bad.into()), &mut |_| {}).unwrap_err();
     assert!(matches!(error, RestoreError::Set(SetError::Damaged { .. })), "{error}");
-    assert!(unfinished(&layout).unwrap().is_some());
+    assert!(matches!(check_finished(&layout), Err(SetupError::Restoring { .. })));
     let error = crate::node::serve::serve(layout.dir(), Default::default()).unwrap_err();
     assert!(error.to_string().contains("a restore into it is not finished"), "{error}");
     assert!(error.next().contains("hot-backup restore"), "{}", error.next());

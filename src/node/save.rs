@@ -5,6 +5,7 @@
 //! holds on to is the journal behind the last batch that was sent (see `src/engine/save.rs`).
 
 use super::admin::write_within;
+use super::config::Config;
 use super::inbox::{Inbox, Message};
 use super::layout::Layout;
 use super::volumes::read_slowly;
@@ -12,11 +13,12 @@ use crate::base::limits::{SAVE_STUCK_MS, SET_FILES_MAX};
 use crate::base::{Ordinal, Seq};
 use crate::engine::{Event, SaveAnswer, SaveAsk, SetWalk};
 use crate::format::PairId;
+use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, Content, CopyBegin};
 use crate::format::set::SetBegin;
+use crate::io::give_way;
 use crate::store::tree_store::{CopyReader, StoreReader};
 use crate::store::{CopySource, StoreError};
-use crate::{format::batch::Batch, io::give_way};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -106,12 +108,12 @@ impl SaveDesk {
 /// What saves are made of.
 #[derive(Clone)]
 pub(crate) struct SaveSource {
-    pub(crate) layout: Layout,
-    pub(crate) store: StoreReader,
-    pub(crate) ordinal: Ordinal,
-    pub(crate) pair: PairId,
-    pub(crate) name: String,
-    pub(crate) inbox: Inbox,
+    layout: Layout,
+    store: StoreReader,
+    ordinal: Ordinal,
+    pair: PairId,
+    name: String,
+    inbox: Inbox,
 }
 
 /// Why a save ends before its end.
@@ -136,6 +138,13 @@ impl From<StoreError> for Stop {
 }
 
 impl SaveSource {
+    /// Of a node that starts.
+    pub(crate) fn new(layout: &Layout, config: &Config, store: &StoreReader, inbox: &Inbox) -> Self {
+        let (layout, store, inbox) = (layout.clone(), store.clone(), inbox.clone());
+        let (ordinal, pair, name) = (config.engine.ordinal, config.engine.pair, config.engine.name.clone());
+        Self { layout, store, ordinal, pair, name, inbox }
+    }
+
     /// Makes a save and sends it; blocks until it is over.
     pub(crate) fn run(&self, order: &SaveOrder, stream: &UnixStream) {
         let _ = give_way(SAVE_NICE);
@@ -173,9 +182,8 @@ impl Line<'_> {
             write_within(self.stream, part, Duration::from_millis(SAVE_STUCK_MS))?;
             self.sent += part.len() as u64;
         }
-        if self.rate > 0 {
-            let due = Duration::from_millis(self.sent.saturating_mul(1000) / self.rate);
-            std::thread::sleep(due.saturating_sub(self.since.elapsed()));
+        if let Some(due) = self.sent.saturating_mul(1000).checked_div(self.rate) {
+            std::thread::sleep(Duration::from_millis(due).saturating_sub(self.since.elapsed()));
         }
         Ok(())
     }

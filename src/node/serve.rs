@@ -205,9 +205,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let saves = Arc::new(OnceLock::new());
     let desk = AdminRouter::new(&layout, &config, &starting, (&core_inbox, &saves));
     let admin = open_admin(&layout, desk, &core_inbox)?;
-    if let Some(from) = restore::unfinished(&layout)? {
-        return Err(SetupError::Restoring { dir: layout.dir().to_owned(), from }.into());
-    }
+    restore::check_finished(&layout)?;
     let found = Found::on_disk(&layout, &config, &starting)?;
     let driver =
         open_driver(options.io.unwrap_or(config.io)).map_err(system_error("opening the I/O driver"))?;
@@ -220,14 +218,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let (mut crew, threads) = Crew::start(&layout, found.writer, reading, retired_max, &inbox)?;
     crew.threads.push(telling);
     let workers = threads.workers(manager, starting);
-    let _ = saves.set(SaveSource {
-        layout: layout.clone(),
-        store: found.start.store.clone(),
-        ordinal: config.engine.ordinal,
-        pair: config.engine.pair,
-        name: config.engine.name.clone(),
-        inbox: inbox.clone(),
-    });
+    let _ = saves.set(SaveSource::new(&layout, &config, &found.start.store, &inbox));
     let _ = core_inbox.set(inbox);
     let engine = Engine::new(config.engine_config(seed()), found.start);
     let (at, encryption) = (layout.clone(), config.encryption);

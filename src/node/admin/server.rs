@@ -42,10 +42,13 @@ pub struct Ucred {
     pub pid: i32,
 }
 
+/// Sends something over a connection.
+pub(crate) type Sending = Box<dyn FnOnce(&UnixStream)>;
+
 /// An answer, and what is sent behind it before the connection ends.
 pub struct Answer {
     pub(crate) reply: AdminReply,
-    pub(crate) then: Option<Box<dyn FnOnce(&UnixStream)>>,
+    pub(crate) then: Option<Sending>,
 }
 
 impl From<AdminReply> for Answer {

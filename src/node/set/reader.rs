@@ -185,7 +185,7 @@ impl SetReader {
     ///
     /// # Errors
     /// Any [`SetError`] of reading. After [`SetError::Damaged`] it goes on behind the damaged block.
-    pub fn next(&mut self) -> Result<Option<Block>, SetError> {
+    pub fn next_block(&mut self) -> Result<Option<Block>, SetError> {
         loop {
             if self.ended {
                 return Ok(None);

@@ -122,7 +122,7 @@ impl Sample {
 fn read(source: Source) -> Result<Vec<Block>, SetError> {
     let mut reader = SetReader::open(source)?;
     let mut blocks = Vec::new();
-    while let Some(block) = reader.next()? {
+    while let Some(block) = reader.next_block()? {
         blocks.push(block);
     }
     Ok(blocks)

@@ -61,7 +61,7 @@ pub struct Verified {
 pub fn contents(source: &Source) -> Result<Contents, SetError> {
     let mut reader = SetReader::open(source.clone())?;
     let header = *reader.header();
-    let begin = match reader.next()? {
+    let begin = match reader.next_block()? {
         Some(Block::Begin(begin)) => *begin,
         _ => unreachable!("the reader gives the beginning first"),
     };
@@ -128,7 +128,7 @@ pub fn verify(source: Source, mut progress: impl FnMut(u64)) -> Result<Verified,
     // The last damage, until what follows it says where it ends.
     let mut open = false;
     loop {
-        match reader.next() {
+        match reader.next_block() {
             Ok(Some(Block::Trailer(trailer))) => found.trailer = Some(*trailer),
             Ok(Some(Block::Chunk(chunk))) => {
                 if std::mem::take(&mut open)
