@@ -332,8 +332,14 @@ fn show(context: &mut Context, set: &Path) -> Done {
         context.out.json(&view)?;
         return Ok(Answer::Yes);
     }
-    let account = if view.account.is_empty() { "all accounts" } else { &view.account };
-    context.out.line(format!("node      {} ({}), pair {}", view.node, view.role, view.pair))?;
+    let account =
+        if view.account.is_empty() { "all accounts".to_owned() } else { escape(view.account.as_bytes()) };
+    context.out.line(format!(
+        "node      {} ({}), pair {}",
+        escape(view.node.as_bytes()),
+        view.role,
+        view.pair
+    ))?;
     context.out.line(format!(
         "holds     {account}, as of entry {} of epoch {}",
         found.trailer.end.seq, view.epoch

@@ -210,6 +210,7 @@ impl StoreWriter {
     /// is applied came from elsewhere.
     pub fn take_every_copy(&mut self) {
         self.takes_every_copy = true;
+        self.volumes.take_every_copy();
     }
 
     /// The generation of a file's items; none if there is no such file.

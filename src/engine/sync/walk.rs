@@ -5,7 +5,7 @@
 //! was lost or moved in it would have been noticed, and what it makes is the state at [`SetWalk::end`].
 
 use super::taker::{answers, behind, settle};
-use crate::base::limits::CHUNK_BYTES;
+use crate::base::limits::{BLOCK_U64, CHUNK_BYTES};
 use crate::base::{FileId, JournalKind, Ordinal, Position, Seq};
 use crate::format::PairId;
 use crate::format::batch::Batch;
@@ -51,6 +51,16 @@ pub enum WalkError {
         found: FileId,
         /// What was to come.
         wanted: String,
+    },
+    /// It changes a volume where there is none of it.
+    #[error("blocks of file {file} up to byte {end}, which has {bytes} bytes")]
+    Beyond {
+        /// The volume.
+        file: FileId,
+        /// Where the blocks end.
+        end: u64,
+        /// Its size.
+        bytes: u64,
     },
     /// Definitions that cannot be.
     #[error("definitions: {0}")]
@@ -157,6 +167,9 @@ impl SetWalk {
             self.table.push(EpochMark { epoch, first_seq, prev_chain: self.end.chain });
         }
         for (_, entry) in batch.entries() {
+            if let Some(change) = entry.block_change() {
+                self.check_range(entry.file, change.offset, change.len)?;
+            }
             // Whose copy of a file begins is of no matter here: the content comes with the batches.
             self.namespace.apply(Ordinal(0), JournalKind::Replicated, &entry)?;
         }
@@ -168,7 +181,7 @@ impl SetWalk {
     /// Takes the next chunk.
     ///
     /// # Errors
-    /// [`WalkError::Place`], [`WalkError::Order`].
+    /// [`WalkError::Place`], [`WalkError::Order`], [`WalkError::Beyond`].
     pub fn chunk(&mut self, chunk: &Chunk) -> Result<(), WalkError> {
         if !answers(chunk, &self.next) {
             let wanted = self.place(&self.next);
@@ -177,12 +190,24 @@ impl SetWalk {
         if chunk.at != self.end.seq {
             return Err(WalkError::Place { at: chunk.at, end: self.end.seq });
         }
+        if let Content::Blocks { offset, len, .. } = &chunk.content {
+            self.check_range(chunk.file, *offset, *len)?;
+        }
         self.count(chunk);
         self.until = self.until.max(chunk.until);
         self.next = behind(chunk, &self.next);
         self.id += 1;
         self.settle();
         Ok(())
+    }
+
+    /// A set takes no room beyond the volumes that it defines. Of one that is gone nothing is written.
+    fn check_range(&self, file: FileId, offset: u64, len: u64) -> Result<(), WalkError> {
+        let bytes = self.namespace.file(file).map(|info| info.dptr.blocks.saturating_mul(BLOCK_U64));
+        match (bytes, offset.saturating_add(len)) {
+            (Some(bytes), end) if end > bytes => Err(WalkError::Beyond { file, end, bytes }),
+            _ => Ok(()),
+        }
     }
 
     fn count(&mut self, chunk: &Chunk) {

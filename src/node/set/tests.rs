@@ -299,6 +299,18 @@ fn what_does_not_follow_is_no_set_and_half_a_set_leaves_no_file() {
     // Blocks that were read at a later state need its entries too.
     assert!(told(|steps| drop(steps.pop())).contains("ends before nothing more"));
     assert!(told(|steps| steps.truncate(5)).contains("ends before the blocks of app,disk"));
+    // No room is taken beyond what the definitions say.
+    let beyond = told(|steps| {
+        for step in steps.iter_mut() {
+            if let Step::Chunk(Chunk { content: Content::Blocks { len, .. }, .. }) = step {
+                *len += 4096;
+            }
+        }
+    });
+    assert!(
+        beyond.contains("which has 16,384 bytes") || beyond.contains("which has 16384 bytes"),
+        "{beyond}"
+    );
 }
 
 #[test]
