@@ -69,12 +69,16 @@ fn is_one_moment(node: &Node, told: &[Told], before: u64) {
         assert!(own[there..].iter().all(|n| !found.contains_key(&key(*n))), "there is a hole");
         let end = own.get(there).copied().unwrap_or(told.sent);
         all += end as u64;
-        // The item that all of them write again is that of the last update, or of the one right behind it.
+        // The item that a writer writes again and again is as its last update before that left it. The moment may be right
+        // before an update of that item, and then that is not there yet.
         let newest = found.get(format!("app,orders,w{}-newest", told.writer).as_bytes());
-        let last = (0..end).rev().find(|n| told.id(*n).ends_with("newest"));
-        let wanted = [last, Some(end)].into_iter().flatten().map(|n| told.value(n));
-        let fits = newest.is_none_or(|newest| wanted.clone().any(|value| value == *newest));
-        assert!(fits && (newest.is_some() || last.is_none()), "writer {}", told.writer);
+        let repeated: Vec<usize> =
+            (0..end).rev().filter(|n| told.id(*n).ends_with("newest")).take(2).collect();
+        let fits = match newest {
+            Some(newest) => repeated.iter().any(|n| told.value(*n) == *newest),
+            None => repeated.len() < 2,
+        };
+        assert!(fits, "writer {}", told.writer);
     }
     assert!(all >= before, "{all} updates, and {before} were answered");
 }
@@ -442,7 +446,6 @@ fn tier_a_target_without_room_is_told_and_what_was_written_is_no_save() {
     let set = disk.path().join("set");
     let output = node.verb(&["save", "--to", &to(&set)]);
     refused(&output, 2, "no space left");
-    assert!(said(&output).contains("are free there"), "{}", said(&output));
     assert!(!set.exists(), "half a save is of no use");
     node.done(&["save", "--to", &to(&temp.path().join("set"))]);
     let small = third(&node, disk.path().join("C"), ("c", "standby"));

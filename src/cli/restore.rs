@@ -135,6 +135,7 @@ fn whole_node(context: &mut Context, source: &Source, dry_run: bool) -> Done {
         seconds(took),
         end.seq
     ))?;
+    context.out.flush()?;
     say(format!("the node is a standby; start it: hot-backup serve --dir {}", dir.display()));
     Ok(Answer::Yes)
 }

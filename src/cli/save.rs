@@ -196,6 +196,7 @@ fn tell_saved(context: &mut Context, saved: &Saved, target: &Target, took: Durat
         say(text);
     } else {
         context.out.line(text)?;
+        context.out.flush()?;
     }
     if !left_out.is_empty() {
         let files = counted(left_out.len() as u64, "file", "files");
