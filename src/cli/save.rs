@@ -418,9 +418,10 @@ pub(crate) fn verify(context: &mut Context, args: &VerifyArgs) -> Done {
     }
     match trailer {
         Some(trailer) if whole => context.out.line(format!(
-            "whole: {} with {}, the state at entry {}, digest {}",
+            "whole: {} with {} and {}, the state at entry {}, digest {}",
             counted(trailer.files.len() as u64, "file", "files"),
             counted(trailer.counts.items, "item", "items"),
+            counted(trailer.counts.batches, "batch of updates", "batches of updates"),
             trailer.end.seq,
             hex(&trailer.digest)
         ))?,

@@ -9,7 +9,7 @@ use super::effect::Effect;
 use super::read_back::ReadFor;
 use super::roles::Stage;
 use crate::base::limits::SAVE_READ_BYTES;
-use crate::base::{Fault, Position, Seq};
+use crate::base::{Fault, JournalKind, Position, Seq};
 use crate::format::batch::Batch;
 use crate::format::control::{EpochMark, Role};
 use crate::journal::{JournalReader, ReadStep};
@@ -53,6 +53,8 @@ pub enum SaveAnswer {
         table: Vec<EpochMark>,
         /// This node's role.
         role: Role,
+        /// The save has to go on up to here: so it holds all that clients were answered for before it began.
+        up_to: Seq,
     },
     /// The journal does not remember where it stood then: definitions have to be read again.
     Again,
@@ -142,7 +144,8 @@ impl<S: StoreRead> Core<S> {
         table.retain(|mark| mark.first_seq <= origin.seq);
         let reader = JournalReader::after(origin.seq);
         self.saving = Some(Saving { save, done: origin.seq, reader, asked: None });
-        SaveAnswer::Begun { save, origin, table, role: self.control.role() }
+        let up_to = self.apply_limit(JournalKind::Replicated).max(origin.seq);
+        SaveAnswer::Begun { save, origin, table, role: self.control.role(), up_to }
     }
 
     fn next_of_save(&mut self, token: u64, save: u64, (after, up_to): (Seq, Seq)) {

@@ -17,10 +17,13 @@ fn saved() -> (Node, u64, Seq) {
     assert_eq!(node.set("0"), "+OK\r\n");
     node.apply();
     let at = node.engine.core.appliers.replicated().visible();
-    let SaveAnswer::Begun { save, origin, table, role } = asks(&mut node, SaveAsk::Begin { at }) else {
+    let SaveAnswer::Begun { save, origin, table, role, up_to } = asks(&mut node, SaveAsk::Begin { at })
+    else {
         panic!("it does not begin")
     };
     assert_eq!((origin.seq, role), (at, Role::Primary));
+    // What is durable and not in the store yet was answered too.
+    assert_eq!(up_to, node.engine.core.replicated().pace().durable);
     assert!(table.iter().all(|mark| mark.first_seq <= at) && !table.is_empty());
     for id in ["1", "2", "3"] {
         assert_eq!(node.set(id), "+OK\r\n");

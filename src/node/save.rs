@@ -149,7 +149,7 @@ impl SaveSource {
     pub(crate) fn run(&self, order: &SaveOrder, stream: &UnixStream) {
         let _ = give_way(SAVE_NICE);
         let mut line = Line { stream, rate: order.rate, sent: 0, since: Instant::now() };
-        let mut save = Running { source: self, save: None };
+        let mut save = Running { source: self, save: None, up_to: Seq(0) };
         match save.run(order, &mut line) {
             Ok(()) => tracing::info!("a save was sent, {} bytes", line.sent),
             Err(Stop::Gone) => {
@@ -193,6 +193,8 @@ impl Line<'_> {
 struct Running<'a> {
     source: &'a SaveSource,
     save: Option<u64>,
+    /// It does not end before this entry.
+    up_to: Seq,
 }
 
 impl Drop for Running<'_> {
@@ -227,7 +229,7 @@ impl Running<'_> {
             walk.chunk(&chunk).map_err(|error| failed(error.to_string()))?;
             line.send(FrameKind::Chunk, &[&chunk.encode()])?;
         }
-        let until = walk.until();
+        let until = walk.until().max(self.up_to);
         self.batches(&mut walk, until, line)?;
         line.send(FrameKind::End, &[])
     }
@@ -237,8 +239,8 @@ impl Running<'_> {
         for _ in 0..READS_MAX {
             let (at, namespace) = reader.definitions()?;
             let (origin, table, role) = match self.ask(SaveAsk::Begin { at })? {
-                SaveAnswer::Begun { save, origin, table, role } => {
-                    self.save = Some(save);
+                SaveAnswer::Begun { save, origin, table, role, up_to } => {
+                    (self.save, self.up_to) = (Some(save), up_to);
                     (origin, table, role)
                 }
                 _ => continue,

@@ -3,7 +3,7 @@
 use super::checker::{Items, model};
 use super::options::Mutation;
 use super::world::{Ev, World};
-use crate::base::{JournalKind, Ordinal, Position, Prng};
+use crate::base::{JournalKind, Ordinal, Position, Prng, Seq};
 use crate::engine::{Engine, Event, SaveAnswer, SaveAsk, SetWalk};
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, Content, CopyBegin, Definitions};
@@ -30,6 +30,8 @@ struct Run {
     node: usize,
     life: u64,
     save: u64,
+    /// It does not end before this entry.
+    up_to: Seq,
     definitions: Definitions,
     walk: Option<SetWalk>,
     /// What is restored from it.
@@ -67,6 +69,7 @@ impl World {
             node: n,
             life: self.nodes[n].life,
             save: 0,
+            up_to: Seq(0),
             definitions,
             walk: None,
             store: MemoryStore::new(NOBODY),
@@ -98,8 +101,8 @@ impl World {
     pub(super) fn save_step(&mut self, n: usize) {
         let Some(mut run) = self.saver.run.take() else { return };
         match run.answer.take() {
-            Some(SaveAnswer::Begun { save, origin, table, .. }) => {
-                run.save = save;
+            Some(SaveAnswer::Begun { save, origin, table, up_to, .. }) => {
+                (run.save, run.up_to) = (save, up_to);
                 let copy = CopyBegin { origin, table, namespace: run.definitions.clone() };
                 match SetWalk::begin(super::world::PAIR, &copy, "") {
                     Ok(walk) => run.walk = Some(walk),
@@ -145,14 +148,14 @@ impl World {
             run.chunk = Some(chunk);
             return SaveAsk::Next { save, after, up_to };
         }
-        match walk.until() {
+        match walk.until().max(run.up_to) {
             until if until > after => SaveAsk::Next { save, after, up_to: until },
             _ => SaveAsk::End { save },
         }
     }
 
     /// Batches, and the chunk that waited for them.
-    fn save_takes(&mut self, n: usize, run: &mut Run, batches: &[Batch], given: crate::base::Seq) {
+    fn save_takes(&mut self, n: usize, run: &mut Run, batches: &[Batch], given: Seq) {
         let Some(walk) = &mut run.walk else { return };
         for batch in batches {
             let walked = walk.batch(batch).map_err(|error| error.to_string());
@@ -192,7 +195,7 @@ impl World {
     /// What was saved is the state at the save's end (I-30).
     fn check_save(&mut self, n: usize, run: &Run) {
         let Some(walk) = &run.walk else { return };
-        if !walk.is_whole() {
+        if !walk.is_whole() || walk.end().seq < run.up_to {
             let text = format!("a save of node {n} is not whole at its end, entry {}", walk.end().seq);
             return self.check.fail("I-30", text);
         }
