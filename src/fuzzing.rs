@@ -34,6 +34,7 @@ pub const TARGETS: &[Target] = &[
     ("scrub", scrub),
     ("segment", segment),
     ("session", crate::pair::fuzz_session),
+    ("set", set),
     ("store-archive", crate::store::fuzz_archive),
     ("store-record", crate::store::fuzz_record),
     ("volume-sums", sums),
@@ -81,6 +82,11 @@ fn compare(bytes: &[u8]) {
     // A certificate stands behind the byte that chooses it.
     let whole = bytes.get(1..).and_then(|rest| resealed(rest, rest.len()));
     whole.iter().for_each(|whole| crate::format::compare::fuzz_compare(&[&[5], &whole[..]].concat()));
+}
+
+fn set(bytes: &[u8]) {
+    crate::format::set::fuzz_set(bytes);
+    crate::node::set::fuzz_reader(bytes);
 }
 
 fn sums(bytes: &[u8]) {

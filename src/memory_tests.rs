@@ -16,6 +16,8 @@ fn bound(target: &str, came: usize) -> usize {
         "nbd-handshake" | "nbd-transmission" => 2 * BLOCK_PAYLOAD_MAX,
         // TLS has buffers of its own for each side; rows are read through two.
         "link" | "import" => 256 << 10,
+        // A set is read twice, in steps of a quarter of a MiB.
+        "set" => 2 << 20,
         _ => 64 << 10,
     };
     let each = match target {

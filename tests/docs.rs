@@ -33,11 +33,13 @@ pub(crate) fn read(path: &str) -> String {
 
 /// The pages in `docs`, as people name them, in order.
 pub(crate) fn pages() -> Vec<String> {
-    let entries = fs::read_dir(root().join("docs")).expect("the pages");
-    let names = entries.map(|entry| entry.expect("a readable directory").file_name());
-    let names = names.map(|name| name.into_string().expect("a name in text"));
-    let mut pages: Vec<_> =
-        names.filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}")).collect();
+    let mut pages = Vec::new();
+    for dir in ["docs", "docs/runbooks"] {
+        let entries = fs::read_dir(root().join(dir)).expect("the pages");
+        let names = entries.map(|entry| entry.expect("a readable directory").file_name());
+        let names = names.map(|name| name.into_string().expect("a name in text"));
+        pages.extend(names.filter(|name| name.ends_with(".md")).map(|name| format!("{dir}/{name}")));
+    }
     pages.sort();
     pages
 }

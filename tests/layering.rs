@@ -52,9 +52,12 @@ const CRATES: &[(&str, &[&str])] = &[
     ("io_uring", &["sys"]),
     ("libc", &["sys", "io", "node", "cli"]),
     ("lsm_tree", &["store"]),
+    ("lz4_flex", &["node"]),
     ("memmap2", &["sys", "io"]),
     ("nix", &["sys", "io", "store", "node", "cli"]),
     ("rcgen", &["node"]),
+    // `sys` has a module of that name.
+    ("ring", &["sys", "node"]),
     ("rustls", &["node"]),
     ("serde_json", &["pair", "io", "node", "cli"]),
     ("toml", &["node"]),

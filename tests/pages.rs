@@ -70,7 +70,7 @@ fn the_readme_is_short_and_leads_to_every_page_and_each_page_says_what_it_is_for
         let text = read(&page);
         let first = text.split("\n## ").next().unwrap_or_default();
         let prose = first.split("\n\n").nth(1).unwrap_or_default();
-        if !text.starts_with("# ") || !prose.starts_with("This page ") || !prose.contains("](../README.md)") {
+        if !text.starts_with("# ") || !prose.starts_with("This page ") || !prose.contains("../README.md)") {
             wrong.push(format!(
                 "{page} does not begin with a title, \"This page ..\" and a link to the README"
             ));

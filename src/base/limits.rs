@@ -44,6 +44,14 @@ pub const COPY_LOOK: u64 = 1 << 30;
 pub const COPY_LOOK_MAX: u64 = 1 << 40;
 /// Pieces of a volume in one chunk of a copy.
 pub const COPY_RUNS_MAX: u32 = 1 << 16;
+/// Files that the trailer of a save set tells, and that its beginning says are left out.
+pub const SET_FILES_MAX: u32 = 1 << 20;
+/// A name in a save set (bytes): `account,file`, with what a name that gave way has behind it.
+pub const SET_NAME_MAX: usize = 512;
+/// Batches that are read for a save at once (bytes); one may be longer.
+pub const SAVE_READ_BYTES: usize = 4 << 20;
+/// Who does not take what a save sends for this long has left it (milliseconds).
+pub const SAVE_STUCK_MS: u64 = 600_000;
 /// Payload of a frame that asks for a range (bytes).
 pub const WANT_PAYLOAD_MAX: usize = 512;
 /// Payload of a frame of a switchover (bytes).

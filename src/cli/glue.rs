@@ -3,6 +3,7 @@
 use super::failure::Failure;
 use super::values::IoArg;
 use super::wait::Look;
+use crate::base::FileId;
 use crate::client::RespClient;
 use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest};
 use crate::io::Access;
@@ -14,10 +15,15 @@ use crate::node::door_tls::{self, Credentials};
 pub(crate) use crate::node::door_tls::{CA_FILE, CERTIFICATE_FILE, KEY_FILE};
 use crate::node::identity::IdentityError;
 use crate::node::layout::{Layout, RESP_SOCKET};
+pub(crate) use crate::node::restore::{Restored, Unpacked};
 use crate::node::room::Room;
 use crate::node::serve::{self, ServeOptions};
+use crate::node::set::{self, SetError};
+pub(crate) use crate::node::set::{
+    Contents, Damage, Pack, SaveOrder, SaveTold, Saved, Source, Target, Verified,
+};
 pub(crate) use crate::node::setup::{InitOptions, TrustOutcome};
-use crate::node::{admin, peer_address, setup};
+use crate::node::{admin, peer_address, restore, setup};
 use std::path::Path;
 use std::time::Duration;
 
@@ -146,6 +152,68 @@ pub(crate) fn look(dir: &Path, timeout: Duration) -> Look {
 /// What is odd about the addresses of a new node, and need not be wrong.
 pub(crate) fn doubts(peer: &str, listen: &str) -> Vec<String> {
     peer_address::doubts(peer, listen)
+}
+
+/// Saves the running node in `dir`.
+pub(crate) fn save(
+    dir: &Path,
+    order: &SaveOrder,
+    patience: Duration,
+    told: impl FnMut(SaveTold),
+) -> Result<Saved, Failure> {
+    set::save(dir, order, patience, told).map_err(|error| match error {
+        set::SaveError::Refused { message, next } => Failure::no(message, next),
+        error => Failure::error(error.to_string(), error.next()),
+    })
+}
+
+/// What a set says of itself.
+pub(crate) fn contents(source: &Source) -> Result<Contents, Failure> {
+    set::contents(source).map_err(|error| set_failure(&error))
+}
+
+/// Reads all of a set.
+pub(crate) fn verify(source: Source, progress: impl FnMut(u64)) -> Result<Verified, Failure> {
+    set::verify(source, progress).map_err(|error| set_failure(&error))
+}
+
+/// Restores a set into the node in `dir`, which is not running; only says whether it could if `dry_run`.
+pub(crate) fn restore_node(
+    dir: &Path,
+    source: &Source,
+    dry_run: bool,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Option<Restored>, Failure> {
+    let result = match dry_run {
+        true => restore::check(dir, source).map(|()| None),
+        false => restore::restore(dir, source, progress).map(Some),
+    };
+    result.map_err(|error| restore_failure(&error))
+}
+
+/// Lays a set out below `dir`.
+pub(crate) fn unpack(
+    source: &Source,
+    dir: &Path,
+    only: Option<FileId>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Unpacked, Failure> {
+    restore::unpack(source, dir, only, progress).map_err(|error| restore_failure(&error))
+}
+
+fn restore_failure(error: &restore::RestoreError) -> Failure {
+    match error {
+        restore::RestoreError::Set(error) => set_failure(error),
+        error => Failure::error(error.to_string(), error.next()),
+    }
+}
+
+/// A set that is damaged or no save is a no; what cannot be read at all is an error.
+fn set_failure(error: &SetError) -> Failure {
+    match error {
+        SetError::Damaged { .. } | SetError::NoTrailer { .. } => Failure::no(error.to_string(), error.next()),
+        _ => Failure::error(error.to_string(), error.next()),
+    }
 }
 
 /// A failed connection to the socket of the node in `dir`.

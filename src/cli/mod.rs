@@ -16,7 +16,9 @@ mod item;
 mod log;
 mod nbd_access;
 mod out;
+mod restore;
 mod resync;
+mod save;
 mod scrub;
 mod setup;
 mod status;
@@ -100,6 +102,9 @@ enum Command {
     Scrub(scrub::ScrubArgs),
     Switchover(switchover::SwitchoverArgs),
     Compare(compare::CompareArgs),
+    Save(save::SaveArgs),
+    Verify(save::VerifyArgs),
+    Restore(restore::RestoreArgs),
     Takeover(takeover::TakeoverArgs),
     Resync(resync::ResyncArgs),
     Incidents(incidents::IncidentsArgs),
@@ -174,6 +179,9 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Scrub(args) => scrub::run(context, &args),
         Command::Switchover(args) => switchover::run(context, &args),
         Command::Compare(args) => compare::run(context, &args),
+        Command::Save(args) => save::run(context, args),
+        Command::Verify(args) => save::verify(context, &args),
+        Command::Restore(args) => restore::run(context, &args),
         Command::Takeover(args) => takeover::run(context, &args),
         Command::Incidents(_) => incidents::incidents(context),
         Command::Diverged(_) => incidents::diverged(context),

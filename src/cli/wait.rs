@@ -63,6 +63,7 @@ impl Need {
             | AdminRequest::StartAloneAcceptLoss
             | AdminRequest::Resync { .. }
             | AdminRequest::Scrub { .. }
+            | AdminRequest::Save { .. }
             | AdminRequest::Compare { .. } => Self::Replayed,
             AdminRequest::AccountCreate { .. }
             | AdminRequest::AccountDelete { .. }

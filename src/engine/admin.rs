@@ -188,6 +188,15 @@ pub enum AdminRequest {
     CompareStop,
     /// The compare under way, or the last one, with the differences that it named. Answered by [`CompareView`].
     CompareResult,
+    /// Send what this node holds. Answered by [`DoneView`], with the stream of a save behind it on the same connection.
+    Save {
+        /// Content of this account only.
+        #[serde(default)]
+        account: Option<String>,
+        /// Bytes a second at most; none is no limit.
+        #[serde(default)]
+        rate: Option<u64>,
+    },
     /// The entries that this node had and the pair never kept; answered by a list of file names.
     DivergedList,
 }

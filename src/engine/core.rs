@@ -21,6 +21,7 @@ use super::overlay::Overlay;
 use super::peer::Peer;
 use super::retention::Room;
 use super::roles::{Roles, Stage};
+use super::save::Saving;
 use super::scrub::Scrubs;
 use super::standstill::DiskTrouble;
 use super::sync::{Compares, Resync};
@@ -62,6 +63,7 @@ pub(super) struct Core<S: StoreRead> {
     pub(super) resync: Resync,
     pub(super) compares: Compares,
     pub(super) listing: Option<Listing>,
+    pub(super) saving: Option<Saving>,
     pub(super) incidents: Incidents,
     pub(super) damage: Damage,
     pub(super) scrubs: Scrubs,
@@ -109,6 +111,7 @@ impl<S: StoreRead> Core<S> {
             resync,
             compares: Compares::default(),
             listing: None,
+            saving: None,
             incidents: Incidents::default(),
             damage: Damage::default(),
             scrubs: Scrubs::default(),

@@ -6,6 +6,7 @@
 //! A driver never invents a completion and never gives one twice.
 
 use super::admin::AdminReply;
+use super::save::SaveAnswer;
 use crate::base::{AlignedBuf, ConnId, FileId, JournalKind, Round, SegmentIndex};
 pub use crate::doors::Allocation;
 pub use crate::doors::nbd::Tls;
@@ -43,6 +44,13 @@ pub enum Effect {
         token: u64,
         /// The answer.
         reply: AdminReply,
+    },
+    /// Answer somebody who saves what this node holds.
+    Save {
+        /// From the question.
+        token: u64,
+        /// The answer.
+        answer: SaveAnswer,
     },
     /// Tell people.
     Incident(Incident),

@@ -3,6 +3,7 @@
 
 use super::admin::AdminRequest;
 use super::effect::{ClientDoor, ClientPlace, Fetched, Memory};
+use super::save::SaveAsk;
 use crate::base::{AlignedBuf, ConnId, Fault, JournalKind, Round, SegmentIndex, Seq};
 use crate::doors::Allocation;
 use crate::format::chunk::{Chunk, Definitions};
@@ -46,6 +47,13 @@ pub enum Event {
         token: u64,
         /// What.
         request: AdminRequest,
+    },
+    /// Somebody who saves what this node holds asks.
+    Save {
+        /// Goes back with the answer.
+        token: u64,
+        /// What.
+        ask: SaveAsk,
     },
     /// Finish what is under way, refuse what is new, then [`super::Effect::Stopped`].
     Stop,

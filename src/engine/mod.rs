@@ -40,6 +40,7 @@ mod receiver;
 mod retention;
 mod roles;
 mod rounds;
+mod save;
 mod scrub;
 mod sender;
 mod standstill;
@@ -70,7 +71,9 @@ pub use event::{
 };
 use roles::Stage;
 pub use rounds::Rounds;
+pub use save::{SaveAnswer, SaveAsk};
 use standstill::Abandon;
+pub use sync::{SetWalk, WalkError};
 
 /// One node's decisions. Call [`Engine::input`] with each event, then take [`Engine::output`] until it is empty,
 /// then wait for the next event or for [`Engine::deadline`].
@@ -124,6 +127,7 @@ impl<S: StoreRead> Engine<S> {
             Event::Tick => self.door.begin_round(),
             Event::Measured { memory } => self.door.measured(memory),
             Event::Admin { token, request } => self.admin(token, request),
+            Event::Save { token, ask } => core.save_asked(token, ask),
             Event::Stop => core.stopping = true,
         }
     }
@@ -281,6 +285,7 @@ impl<S: StoreRead> Engine<S> {
         core.pump_copy();
         core.pump_scrub();
         core.pump_listing();
+        core.pump_save();
         core.pump_peer_state();
         core.pump_peer_record();
         core.pump_incidents();

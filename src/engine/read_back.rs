@@ -3,6 +3,7 @@
 
 use super::core::Core;
 use super::effect::{JournalEffect, ReadSegment};
+use super::save::Saving;
 use crate::base::{Fault, JournalKind};
 use crate::journal::{CursorError, JournalReader, ReadRequest, ReadStep};
 use crate::store::StoreRead;
@@ -19,6 +20,8 @@ pub(super) enum ReadFor {
     Listing,
     /// The entries that the pair never kept.
     Diverged,
+    /// The batches of a save.
+    Save,
 }
 
 impl ReadFor {
@@ -26,7 +29,7 @@ impl ReadFor {
     const fn journal(self) -> JournalKind {
         match self {
             Self::Apply(journal) => journal,
-            Self::Stream | Self::Listing | Self::Diverged => JournalKind::Replicated,
+            Self::Stream | Self::Listing | Self::Diverged | Self::Save => JournalKind::Replicated,
         }
     }
 }
@@ -39,6 +42,7 @@ impl<S: StoreRead> Core<S> {
             ReadFor::Stream => self.link.stream().map(|(_, stream)| &mut stream.reader),
             ReadFor::Listing => self.listing.as_mut().map(|listing| &mut listing.reader),
             ReadFor::Diverged => self.roles.export_reader(),
+            ReadFor::Save => self.saving.as_mut().map(Saving::reader),
         }
     }
 
@@ -73,6 +77,7 @@ impl<S: StoreRead> Core<S> {
             ReadFor::Stream => self.stream_unread(fault),
             ReadFor::Listing => self.listing_unread(fault),
             ReadFor::Diverged => self.diverged_unread(),
+            ReadFor::Save => self.save_unread(fault),
         }
     }
 }

@@ -26,6 +26,8 @@ enum Consumer {
     Peer,
     /// `log show`.
     Listing,
+    /// A save, until it has their batches.
+    Save,
     /// The table of epochs, until the control file knows where each began.
     Epochs,
     /// What is known of the peer's disk, until the control file tells it.
@@ -50,7 +52,7 @@ impl Consumer {
     const fn may_be_dropped(self) -> bool {
         match self {
             Self::Store | Self::Role | Self::Epochs => false,
-            Self::Peer | Self::Listing | Self::PeerRecord => true,
+            Self::Peer | Self::Listing | Self::Save | Self::PeerRecord => true,
         }
     }
 
@@ -127,7 +129,7 @@ impl Room {
 
 impl<S: StoreRead> Core<S> {
     /// Who needs what of the replicated journal. The local one is needed by the store alone.
-    fn claims(&self) -> [Claim; 6] {
+    fn claims(&self) -> [Claim; 7] {
         let unless = |needs: bool| if needs { ALL } else { NOTHING };
         let claim = |consumer, done| Claim { consumer, done };
         [
@@ -135,6 +137,7 @@ impl<S: StoreRead> Core<S> {
             claim(Consumer::Role, unless(self.roles.needs_journal())),
             claim(Consumer::Peer, if self.is_primary() { Some(self.peer.retained()) } else { NOTHING }),
             claim(Consumer::Listing, unless(self.listing.is_some())),
+            claim(Consumer::Save, self.saving.as_ref().map_or(NOTHING, |saving| Some(saving.done()))),
             claim(Consumer::Epochs, unless(!self.control.knows_all_epochs())),
             claim(Consumer::PeerRecord, self.peer.recorded().or(NOTHING)),
         ]
@@ -338,11 +341,11 @@ mod tests {
 
     #[test]
     fn no_claim_that_this_nodes_own_entries_hang_on_is_ever_dropped() {
-        use Consumer::{Epochs, Listing, Peer, PeerRecord, Role, Store};
-        for consumer in [Store, Role, Peer, Listing, Epochs, PeerRecord] {
+        use Consumer::{Epochs, Listing, Peer, PeerRecord, Role, Save, Store};
+        for consumer in [Store, Role, Peer, Listing, Save, Epochs, PeerRecord] {
             let alone = [Claim { consumer, done: ALL }];
             let goes = matches!(fate(&alone, Some(Seq(10)), true), Fate::Goes(_));
-            assert_eq!(goes, matches!(consumer, Peer | Listing | PeerRecord), "{consumer:?}");
+            assert_eq!(goes, matches!(consumer, Peer | Listing | Save | PeerRecord), "{consumer:?}");
             assert!(!matches!(fate(&alone, Some(Seq(10)), false), Fate::Goes(_)), "{consumer:?}");
         }
     }

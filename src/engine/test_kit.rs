@@ -5,8 +5,8 @@ use super::roles::Stage;
 use super::{
     Allocation, ClientDoor, ClientEffect, ClientEvent, CompareEffect, CompareEvent, CopyEffect, CopyEvent,
     Effect, Engine, EngineConfig, Event, FileEffect, FileEvent, JournalEffect, JournalEvent, LinkEffect,
-    LinkEvent, PeerLoss, PrepareSegment, ReadSegment, RemoveSegment, StartState, StoreEffect, StoreEvent,
-    VolumeEffect, VolumeEvent,
+    LinkEvent, PeerLoss, PrepareSegment, ReadSegment, RemoveSegment, SaveAnswer, StartState, StoreEffect,
+    StoreEvent, VolumeEffect, VolumeEvent,
 };
 use crate::base::{AckLevel, ConnId, Fault, JournalKind, Mono, Now, Ordinal, Round, SegmentIndex, Seq};
 use crate::format::PairId;
@@ -103,6 +103,8 @@ pub(super) struct Node {
     pub(super) told: Vec<(&'static str, String)>,
     /// What operators were answered.
     pub(super) answered: Vec<AdminReply>,
+    /// What who saves was answered.
+    pub(super) save_answers: Vec<SaveAnswer>,
     /// What clients of items were sent.
     pub(super) said: String,
     /// What [`BLOCKER`] was sent.
@@ -144,6 +146,7 @@ impl Node {
             given: VecDeque::new(),
             told: Vec::new(),
             answered: Vec::new(),
+            save_answers: Vec::new(),
             said: String::new(),
             told_blocks: Vec::new(),
             sent: Vec::new(),
@@ -258,6 +261,10 @@ impl Node {
             }
             Effect::Admin { reply, .. } => {
                 self.answered.push(reply);
+                None
+            }
+            Effect::Save { answer, .. } => {
+                self.save_answers.push(answer);
                 None
             }
             _ => None,

@@ -18,7 +18,7 @@
 //! | 8 | the last entry that both had when it was offered |
 //! | 8 | the last entry that the peer has known to be on this node's disk |
 //! | 8 | the last entry that the peer may have answered for because this node acknowledged it |
-//! | 1 | bit 0: the record may be behind; bit 1: the two histories cannot be joined; bit 2: this primary gave its role away; others 0 |
+//! | 1 | bit 0: the record may be behind; bit 1: the two histories cannot be joined; bit 2: this primary gave its role away; bit 3: restored from a save; others 0 |
 //! | 24 | where this node's history begins, see [`Origin`]: epoch u64, seq u64, chain u64 |
 //! | 8 | the first segment of that history |
 //!
@@ -171,6 +171,8 @@ pub struct PeerRecord {
     /// This node, a primary, gives its role to the peer, or has done so. It serves only once it was told that the peer does
     /// not.
     pub promised: bool,
+    /// This node was restored from a save, and has not been joined to the pair since: what came after that is not known.
+    pub restored: bool,
 }
 
 impl PeerRecord {
@@ -181,7 +183,8 @@ impl PeerRecord {
     }
 
     fn flags(&self) -> u8 {
-        u8::from(self.open) | u8::from(self.apart) << 1 | u8::from(self.promised) << 2
+        let states = [self.open, self.apart, self.promised, self.restored];
+        states.iter().rev().fold(0, |flags, state| flags << 1 | u8::from(*state))
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -191,11 +194,11 @@ impl PeerRecord {
         let offered_epoch = Epoch(number()?);
         let (shared, known_here, relied_on) = (Seq(number()?), Seq(number()?), Seq(number()?));
         let flags = r.u8()?;
-        if flags > 7 {
-            let (expected, found) = (7, u64::from(flags));
+        if flags > 15 {
+            let (expected, found) = (15, u64::from(flags));
             return Err(DecodeError::Field { what: "flags of the peer's record", expected, found });
         }
-        let (open, apart, promised) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
+        let [open, apart, promised, restored] = [1, 2, 4, 8].map(|flag| flags & flag != 0);
         Ok(Self {
             epoch,
             on_disk,
@@ -208,6 +211,7 @@ impl PeerRecord {
             open,
             apart,
             promised,
+            restored,
         })
     }
 }
@@ -351,6 +355,7 @@ mod tests {
                 open: true,
                 apart: false,
                 promised: false,
+                restored: false,
             },
             origin: Origin {
                 at: Position { epoch: Epoch(2), seq: Seq(30), chain: Chain(77) },
@@ -412,7 +417,7 @@ mod tests {
             file[at..at + 8].copy_from_slice(&(u64::MAX / 2).to_le_bytes());
             fuzz_control(&sealed(file));
         }
-        assert!(with(152, &[8]).starts_with("flags of the peer's record"));
+        assert!(with(152, &[16]).starts_with("flags of the peer's record"));
     }
 
     #[test]

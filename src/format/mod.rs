@@ -18,6 +18,7 @@ pub mod nbd;
 pub mod resp;
 pub mod scrub;
 pub mod segment;
+pub mod set;
 pub mod sums;
 
 pub use cursor::{Reader, Writer};

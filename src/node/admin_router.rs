@@ -1,12 +1,14 @@
 //! Where operators' requests arrive: answered from the directory, from the progress of the start, or by the core.
 
+use super::admin::Answer;
 use super::config::Config;
 use super::inbox::{Inbox, Message};
 use super::layout::Layout;
 use super::log;
+use super::save::{SaveOrder, SaveSource};
 use super::starting::Starting;
 use crate::base::limits::ADMIN_WAIT_MS;
-use crate::engine::admin::{AdminReply, AdminRequest, Status};
+use crate::engine::admin::{AdminReply, AdminRequest, DoneView, Status};
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, OnceLock};
@@ -21,6 +23,7 @@ pub(crate) struct AdminRouter {
     early: Status,
     starting: Arc<Starting>,
     core: Arc<OnceLock<Inbox>>,
+    saves: Arc<OnceLock<SaveSource>>,
 }
 
 impl AdminRouter {
@@ -28,7 +31,7 @@ impl AdminRouter {
         layout: &Layout,
         config: &Config,
         starting: &Arc<Starting>,
-        core: &Arc<OnceLock<Inbox>>,
+        (core, saves): (&Arc<OnceLock<Inbox>>, &Arc<OnceLock<SaveSource>>),
     ) -> Self {
         let early = Status {
             name: config.engine.name.clone(),
@@ -37,7 +40,20 @@ impl AdminRouter {
             ack_level: config.engine.ack_level.name().to_owned(),
             ..Status::default()
         };
-        Self { layout: layout.clone(), early, starting: Arc::clone(starting), core: Arc::clone(core) }
+        let (core, saves) = (Arc::clone(core), Arc::clone(saves));
+        Self { layout: layout.clone(), early, starting: Arc::clone(starting), core, saves }
+    }
+
+    /// Answers a request, and sends a save behind the answer; may wait for the core.
+    pub(crate) fn answer_or_send(&self, request: AdminRequest) -> Answer {
+        let AdminRequest::Save { account, rate } = request else { return self.answer(request).into() };
+        let Some(source) = self.saves.get().cloned() else {
+            let request = AdminRequest::Save { account, rate };
+            return self.early_answer(&request).into();
+        };
+        let order = SaveOrder { account: account.unwrap_or_default(), rate: rate.unwrap_or_default() };
+        let reply = AdminReply::Ok { value: DoneView { done: true }.into() };
+        Answer { reply, then: Some(Box::new(move |stream| source.run(&order, stream))) }
     }
 
     /// Answers a request; may wait for the core.
@@ -123,7 +139,8 @@ mod tests {
         let (name, state, next) = ("a".to_owned(), "starting".to_owned(), "wait".to_owned());
         let early = Status { name, state, next, ..Status::default() };
         let layout = Layout::new(std::path::Path::new("/nowhere/at/all"));
-        let desk = AdminRouter { layout, early, starting: Arc::clone(&starting), core: Arc::default() };
+        let (core, saves) = (Arc::default(), Arc::default());
+        let desk = AdminRouter { layout, early, starting: Arc::clone(&starting), core, saves };
         (desk, starting)
     }
 

@@ -59,7 +59,7 @@ pub(super) fn join(layout: &Layout, own: &Identity, peer: &Identity) -> Result<(
 }
 
 /// The segments of both journals if there is no entry in any of them, else nothing.
-fn empty_segments(
+pub(super) fn empty_segments(
     layout: &Layout,
     own: &Identity,
 ) -> Result<Option<Vec<(JournalKind, SegmentIndex)>>, SetupError> {

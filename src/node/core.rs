@@ -18,6 +18,7 @@ use super::operators::{Beside, Operators};
 use super::peer_address::{PeerAddress, Resolver};
 use super::process::MemoryMeter;
 use super::rounds::RoundMeter;
+use super::save::SaveDesk;
 use super::segments::Segments;
 use super::starting::{self, Starting};
 use super::store_reads::StoreFetch;
@@ -332,6 +333,7 @@ pub(crate) struct CoreThread<B> {
     volumes: VolumeReads,
     door_tls: DoorKeys,
     operators: Operators,
+    saves: SaveDesk,
     memory: MemoryMeter,
     rounds: RoundMeter,
     stage: Stage,
@@ -369,6 +371,7 @@ impl<B: Brain> CoreThread<B> {
             volumes: ends.volumes,
             door_tls: ends.door_tls,
             operators: Operators::default(),
+            saves: SaveDesk::default(),
             memory: MemoryMeter::new(),
             rounds: RoundMeter::default(),
             stage: Stage::Running,
@@ -494,6 +497,7 @@ impl<B: Brain> CoreThread<B> {
                 };
                 self.operators.answer(token, reply, &beside);
             }
+            Effect::Save { token, answer } => self.saves.answer(token, answer),
             Effect::Incident(incident) => workers.notes.incident(incident),
             Effect::Stopped => self.stage = Stage::Flushing(turn.now.plus_ms(STOP_FLUSH_MS)),
         }
@@ -545,6 +549,7 @@ impl<B: Brain> CoreThread<B> {
                     self.turn.events.push(Event::Journal(JournalEvent::SegmentReady { journal, index }));
                 }
                 Message::Admin { request, reply } => self.operators.ask(&mut self.turn, request, reply),
+                Message::Save { ask, reply } => self.turn.events.push(self.saves.ask(ask, reply)),
                 Message::CallerRefused { uid, times } => self.operators.refused(&mut self.turn, uid, times),
                 Message::PeerFound(answer) => self.links.found(&mut self.turn, answer),
                 Message::Stop => self.stop(),

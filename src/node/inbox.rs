@@ -2,8 +2,8 @@
 
 use crate::base::limits::INBOX_MAX;
 use crate::base::{JournalKind, SegmentIndex};
-use crate::engine::Event;
 use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::engine::{Event, SaveAnswer, SaveAsk};
 use crate::io::{JournalFile, Wake};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -27,6 +27,13 @@ pub(crate) enum Message {
         request: AdminRequest,
         /// Where the answer goes; dropped without one when the node stops.
         reply: SyncSender<AdminReply>,
+    },
+    /// Somebody who makes a save asks.
+    Save {
+        /// What.
+        ask: SaveAsk,
+        /// Where the answer goes; dropped without one when the node stops.
+        reply: SyncSender<SaveAnswer>,
     },
     /// A user who may not asked at the admin socket.
     CallerRefused {

@@ -43,6 +43,8 @@ pub(in crate::node) enum OwnName {
     Segment(JournalKind, SegmentIndex),
     /// See [`Layout::retired`].
     Retired(JournalKind, SegmentIndex),
+    /// See [`Layout::restoring`].
+    Restoring,
     /// Entries that the pair never kept, in [`Layout::diverged`].
     Diverged(String),
 }
@@ -66,6 +68,7 @@ const LOCK: &str = "lock";
 const SCRUB: &str = "scrub";
 const COMPARE: &str = "compare";
 const INCIDENTS: &str = "incidents.jsonl";
+const RESTORING: &str = "restoring";
 const OLD_INCIDENTS: &str = "incidents.jsonl.old";
 
 /// The segment whose file name is `name`, with `end` behind its number.
@@ -128,6 +131,7 @@ impl Layout {
             OwnName::Compare => here(COMPARE),
             OwnName::Incidents => here(INCIDENTS),
             OwnName::OldIncidents => here(OLD_INCIDENTS),
+            OwnName::Restoring => here(RESTORING),
             OwnName::AdminSocket => here(ADMIN_SOCKET),
             OwnName::Segment(journal, index) => segment(journal, index, SEGMENT),
             OwnName::Retired(journal, index) => segment(journal, index, RETIRED),
@@ -272,6 +276,12 @@ impl Layout {
     #[must_use]
     pub fn incidents(&self) -> PathBuf {
         self.dir.join(INCIDENTS)
+    }
+
+    /// There while a save is restored to this directory: it is no whole node then.
+    #[must_use]
+    pub fn restoring(&self) -> PathBuf {
+        self.dir.join(RESTORING)
     }
 
     /// Where the command line reaches the daemon.

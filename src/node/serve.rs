@@ -15,8 +15,10 @@ use super::layout::Layout;
 use super::listen::{ListenError, Listeners};
 use super::owner::check_owner;
 use super::peer_address::Resolver;
+use super::restore;
 use super::retired::Retired;
 use super::room::Room;
+use super::save::SaveSource;
 use super::scrub::Scrubber;
 use super::segment_source::{self, DiskSegments};
 use super::setup::{self, SetupError};
@@ -201,8 +203,10 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let telling = spawn("manager", move || manager::run(&lives, &at))?;
     let lock = setup::lock(&layout)?;
     // Whoever asks while the node starts is told how far it is.
-    let desk = AdminRouter::new(&layout, &config, &starting, &core_inbox);
+    let saves = Arc::new(OnceLock::new());
+    let desk = AdminRouter::new(&layout, &config, &starting, (&core_inbox, &saves));
     let admin = open_admin(&layout, desk, &core_inbox)?;
+    restore::check_finished(&layout)?;
     let found = Found::on_disk(&layout, &config, &starting)?;
     let driver =
         open_driver(options.io.unwrap_or(config.io)).map_err(system_error("opening the I/O driver"))?;
@@ -215,6 +219,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let (mut crew, threads) = Crew::start(&layout, found.writer, reading, retired_max, &inbox)?;
     crew.threads.push(telling);
     let workers = threads.workers(manager, starting);
+    let _ = saves.set(SaveSource::new(&layout, &config, &found.start.store, &inbox));
     let _ = core_inbox.set(inbox);
     let engine = Engine::new(config.engine_config(seed()), found.start);
     let (at, encryption) = (layout.clone(), config.encryption);
@@ -258,7 +263,7 @@ fn open_admin(
             let _ = core.send(Message::CallerRefused { uid: caller.uid, times });
         }
     };
-    admin::spawn(layout, move |request, _: Ucred| desk.answer(request), refused)
+    admin::spawn(layout, move |request, _: Ucred| desk.answer_or_send(request), refused)
         .map_err(system_error("opening the admin socket"))
 }
 

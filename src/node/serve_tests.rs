@@ -199,7 +199,8 @@ fn a_second_daemon_is_kept_out_and_an_operator_gets_an_answer_from_a_node_that_s
     let (inbox, outbox) = Inbox::new(Arc::new(NoWake));
     let core = Arc::new(OnceLock::from(inbox));
     let config = Config::load(&a).unwrap();
-    let desk = AdminRouter::new(&Layout::new(&a), &config, &Arc::new(Starting::new()), &core);
+    let desk =
+        AdminRouter::new(&Layout::new(&a), &config, &Arc::new(Starting::new()), (&core, &Arc::default()));
     drop(outbox);
     match desk.answer(AdminRequest::Status) {
         AdminReply::Error { message, .. } => assert_eq!(message, "asking the node: it is stopping"),

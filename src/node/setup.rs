@@ -88,6 +88,14 @@ pub enum SetupError {
         /// The peer's.
         theirs: PairId,
     },
+    /// A restore into the directory has not ended. Nothing was changed.
+    #[error("using {}: a restore into it is not finished ({from}), so it is no whole node", dir.display())]
+    Restoring {
+        /// The directory.
+        dir: PathBuf,
+        /// What is restored.
+        from: String,
+    },
     /// Somebody else holds the directory's lock. Nothing was changed.
     #[error("locking {}: {}", dir.display(), holder_text(*.holder))]
     Locked {
@@ -193,6 +201,10 @@ impl SetupError {
             Self::OtherPair { own, .. } => format!(
                 "if this node's data is not needed, initialise a new directory; if it is, initialise the other \
                  node again with --pair-id {own}"
+            ),
+            Self::Restoring { dir, .. } => format!(
+                "run `hot-backup restore --from SET --dir {}` again: it begins anew; or make a new directory",
+                dir.display()
             ),
             Self::Locked { .. } => {
                 "stop that process first (a running node: SIGTERM), then run this again".to_owned()

@@ -272,6 +272,7 @@ mod tests {
             open: false,
             apart: true,
             promised: true,
+            restored: true,
         };
         let after = at_opening(&record, false, Seq(50));
         assert_eq!((missing(&after, at(2, 50)), missing_durable(&after, at(2, 50))), (None, None));

@@ -60,6 +60,7 @@ impl World {
             Effect::Link(effect) => self.link_effect(n, effect),
             Effect::Client(effect) => self.client_effect(n, effect),
             Effect::Admin { token, reply } => self.admin_answer(n, token, reply),
+            Effect::Save { answer, .. } => self.save_answer(n, answer),
             Effect::Incident(incident) => self.incident(n, &incident),
             Effect::Stopped => self.stopped(n),
         }
@@ -155,6 +156,7 @@ impl World {
             Effect::Compare(CompareEffect::Keep { bytes }) => ("keep-certificate", bytes.len() as u64, 0),
             Effect::Store(StoreEffect::Fetch { fetch, file, .. }) => ("fetch", *fetch, file.0),
             Effect::File(FileEffect::SaveDiverged { bytes, .. }) => ("save-diverged", bytes.len() as u64, 0),
+            Effect::Save { token, .. } => ("save", *token, 0),
             Effect::Link(LinkEffect::Connect { conn }) => ("connect", conn.0, 0),
             Effect::Link(LinkEffect::Send { conn, parts }) => {
                 ("link-send", conn.0, parts.iter().map(|p| p.len() as u64).sum())

@@ -24,6 +24,7 @@ mod operator;
 mod options;
 mod resp;
 mod rot;
+mod saves;
 pub mod scenario;
 mod trace;
 mod truth;

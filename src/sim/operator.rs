@@ -302,6 +302,7 @@ impl World {
                 self.pursue_alone();
                 self.compare_sometimes();
                 self.check_stops();
+                self.save_sometimes();
                 let served = self.ops.len() >= self.options.ops
                     && self.clients.iter().all(super::client::Client::idle)
                     && self.blockers.iter().all(Blocker::idle);

@@ -112,6 +112,8 @@ pub enum Mutation {
     LookLate,
     /// An item is changed in the store of a standby behind its back.
     PlantItem,
+    /// A save lacks what a range held.
+    LoseSaved,
     /// A write is reported durable, and is not.
     LieWritten,
     /// A control file is reported durable, and is not.
@@ -151,7 +153,7 @@ pub enum Mutation {
 }
 
 /// Every mutation.
-pub const MUTATIONS: [Mutation; 28] = [
+pub const MUTATIONS: [Mutation; 29] = [
     Mutation::OkBeforeDurable,
     Mutation::ApplyBeforeDurable,
     Mutation::SkipApply,
@@ -162,6 +164,7 @@ pub const MUTATIONS: [Mutation; 28] = [
     Mutation::ShortChunk,
     Mutation::LookLate,
     Mutation::PlantItem,
+    Mutation::LoseSaved,
     Mutation::LieWritten,
     Mutation::LieControl,
     Mutation::KeepRound,

@@ -51,6 +51,8 @@ pub(super) enum Ev {
     Copy(CopyEffect),
     /// Something was done for a compare.
     Compared(CompareEvent),
+    /// A save goes on.
+    Save,
     /// A part was scrubbed.
     Scrub(u64, ScrubPart),
     /// What was to be fetched is in memory.
@@ -283,6 +285,8 @@ pub(super) struct World {
     pub(super) mutated: bool,
     /// Commands whose clients left before they were answered.
     pub(super) left: Vec<super::ends::Left>,
+    /// Who makes saves.
+    pub(super) saver: super::saves::Saver,
     heap: BinaryHeap<Scheduled>,
     ties: u64,
 }
@@ -335,6 +339,7 @@ impl World {
             next_conn: 1,
             left: Vec::new(),
             mutated: false,
+            saver: super::saves::Saver::new(options.seed),
             heap: BinaryHeap::new(),
             ties: 0,
             streams,
@@ -398,6 +403,7 @@ impl World {
             next_conn: self.next_conn,
             left: self.left.clone(),
             mutated: false,
+            saver: super::saves::Saver::new(self.options.seed),
             heap: BinaryHeap::new(),
             ties: 0,
             streams: self.streams.clone(),
@@ -534,6 +540,7 @@ impl World {
             }
             Ev::Copy(effect) => self.copy_read(n, effect),
             Ev::Compared(event) => self.input(n, event),
+            Ev::Save => self.save_step(n),
             Ev::Scrub(job, part) => self.scrubbed(n, job, part),
             Ev::Fetched(fetch, file, generation, part) => {
                 let Some(cold) = &self.nodes[n].cold else { return };

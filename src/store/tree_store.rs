@@ -108,6 +108,7 @@ impl TreeStore {
             dropped: BTreeMap::new(),
             purged: None,
             copied_blocks: CopiedBlocks::default(),
+            takes_every_copy: false,
             threads,
             lock,
         };
@@ -146,6 +147,8 @@ pub struct StoreWriter {
     purged: Option<((FileId, u32), Bytes)>,
     /// What a copy is ahead of that by blocks of volumes.
     copied_blocks: CopiedBlocks,
+    /// See [`StoreWriter::take_every_copy`].
+    takes_every_copy: bool,
     threads: Vec<JoinHandle<()>>,
     /// Held as long as anything may be written.
     lock: File,
@@ -201,6 +204,19 @@ impl StoreWriter {
     /// [`StoreError::Disk`].
     pub fn volumes_live_in(&mut self, life: &str) -> Result<(), StoreError> {
         self.volumes.lives_in(life)
+    }
+
+    /// From now on a copy of a file in the journal begins without what the file had, also where it is this node's own: what
+    /// is applied came from elsewhere.
+    pub fn take_every_copy(&mut self) {
+        self.takes_every_copy = true;
+        self.volumes.take_every_copy();
+    }
+
+    /// The generation of a file's items; none if there is no such file.
+    #[must_use]
+    pub fn generation(&self, file: FileId) -> Option<u32> {
+        self.state.namespace.file(file).map(|info| info.dptr.generation)
     }
 
     /// The last entry of each journal that is applied.
@@ -343,7 +359,9 @@ impl StoreWriter {
         staged: &mut Vec<Staged<'_>>,
     ) -> Result<(), StoreError> {
         let namespace = &mut self.state.namespace;
-        let out: Outcome = namespace.apply(self.node, journal, entry).map_err(damaged_entry)?;
+        // No node has that number: whichever began a copy of a file, its content comes with the entries.
+        let node = if self.takes_every_copy { Ordinal(u8::MAX) } else { self.node };
+        let out: Outcome = namespace.apply(node, journal, entry).map_err(damaged_entry)?;
         for id in out.records {
             staged.push(Staged::record(&keys::dptr(id), namespace.record(id)));
         }

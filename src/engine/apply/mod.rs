@@ -44,7 +44,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     /// How far a journal may be applied now.
-    fn apply_limit(&self, journal: JournalKind) -> Seq {
+    pub(super) fn apply_limit(&self, journal: JournalKind) -> Seq {
         let durable = self.journals[journal.index()].pace().durable;
         if self.follows_journal(journal) {
             durable.min(self.appliers.replicated().announced())

@@ -87,6 +87,7 @@ impl Peer {
     /// A stream has begun: the journals are joined.
     pub(in crate::engine) fn set_joined(&mut self) {
         self.record.apart = false;
+        self.record.restored = false;
     }
 
     /// A primary told how far its disk is.

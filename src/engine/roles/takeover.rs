@@ -213,7 +213,7 @@ impl<S: StoreRead> Core<S> {
             announced: announced.0,
             lost_announced,
             durable_level_lost: durable.map_or(0, |range| range.count()),
-            needs_accept_loss: record::missing(peer, end).is_some(),
+            needs_accept_loss: peer.restored || record::missing(peer, end).is_some(),
             lost: self.loss_in_words(announced, durable),
             kept_up_to: end.seq.0,
             silence_seconds: seconds(self.peer.silence(self.now.mono)),
@@ -236,6 +236,13 @@ impl<S: StoreRead> Core<S> {
     fn loss_in_words(&self, announced: Seq, durable: Option<record::Range>) -> String {
         let end = self.replicated().sealed();
         let shared = record::shared(self.peer.record(), end);
+        if self.peer.record().restored {
+            return format!(
+                "this node was restored from a save that ends at entry {} of epoch {}, and has not been joined to the pair \
+                 since: all that the pair did after that is lost, at every ack level",
+                end.seq, end.epoch
+            );
+        }
         if announced <= shared {
             return format!(
                 "everything the old primary announced as durable (entries up to {announced}) is kept; updates it \

@@ -33,6 +33,7 @@ mod giver;
 mod heal;
 mod pace;
 mod taker;
+mod walk;
 
 use crate::base::{Mono, Seq};
 use crate::format::chunk::{Chunk, Progress};
@@ -42,6 +43,7 @@ pub(super) use compare::{Compares, Place};
 pub(super) use giver::Giving;
 use pace::{Meter, Pace};
 use taker::{Leaving, Taking};
+pub use walk::{SetWalk, WalkError};
 
 /// What a node keeps of copies beside its connections.
 #[derive(Debug)]

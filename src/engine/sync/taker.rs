@@ -161,7 +161,7 @@ impl Taking {
 }
 
 /// The first range at or behind `next` that there is in these definitions.
-fn settle(next: Next, namespace: &Namespace) -> Next {
+pub(super) fn settle(next: Next, namespace: &Namespace) -> Next {
     let wanted =
         |kind: DptrKind| move |(_, info): &(FileId, &FileInfo)| info.replicated && info.dptr.kind == kind;
     let first =
@@ -185,7 +185,7 @@ fn settle(next: Next, namespace: &Namespace) -> Next {
 }
 
 /// What is wanted behind this chunk, which answers `wanted`.
-fn behind(chunk: &Chunk, wanted: &Next) -> Next {
+pub(super) fn behind(chunk: &Chunk, wanted: &Next) -> Next {
     let after = FileId(chunk.file.0 + 1);
     match (&chunk.content, wanted) {
         (Content::Items { through, .. }, _) if !chunk.ends => Next::Items(chunk.file, through.clone()),
@@ -197,7 +197,7 @@ fn behind(chunk: &Chunk, wanted: &Next) -> Next {
 }
 
 /// Whether a chunk answers what was wanted.
-fn answers(chunk: &Chunk, wanted: &Next) -> bool {
+pub(super) fn answers(chunk: &Chunk, wanted: &Next) -> bool {
     match (&chunk.content, wanted) {
         (Content::Gone, Next::Items(file, _) | Next::Blocks(file, _)) => chunk.file == *file,
         (Content::Items { after, .. }, Next::Items(file, from)) => chunk.file == *file && after == from,

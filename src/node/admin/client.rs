@@ -7,7 +7,7 @@ use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::io::{Access, check_dir};
 use crate::node::layout::{ADMIN_SOCKET, Layout};
 use nix::sys::socket::{getsockopt, sockopt};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -138,7 +138,30 @@ pub fn call(
     request: &AdminRequest,
     timeout: Duration,
 ) -> Result<AdminReply, AdminCallError> {
-    let dir = dir.as_ref();
+    ask(dir.as_ref(), request, timeout).map(|(reply, _)| reply)
+}
+
+/// The same for a request whose answer has a stream behind it, which is given too.
+///
+/// # Errors
+/// As [`call`].
+pub fn call_for_stream(
+    dir: impl AsRef<Path>,
+    request: &AdminRequest,
+    timeout: Duration,
+) -> Result<(AdminReply, Box<dyn Read>), AdminCallError> {
+    let (reply, LineReader { stream, pending, .. }) = ask(dir.as_ref(), request, timeout)?;
+    // Between two parts of it a node may read for long.
+    let patient = stream.set_read_timeout(None);
+    patient.map_err(|source| AdminCallError::Io { dir: dir.as_ref().to_owned(), source })?;
+    Ok((reply, Box::new(io::Cursor::new(pending).chain(stream))))
+}
+
+fn ask(
+    dir: &Path,
+    request: &AdminRequest,
+    timeout: Duration,
+) -> Result<(AdminReply, LineReader), AdminCallError> {
     let own = || dir.to_owned();
     let deadline = Instant::now() + timeout;
     let late = || AdminCallError::Timeout { dir: own(), after: timeout };
@@ -166,6 +189,7 @@ pub fn call(
     };
     match found {
         Line::Whole(reply) => decode_reply(request, &reply)
+            .map(|reply| (reply, reader))
             .map_err(|error| AdminCallError::BadReply { dir: own(), what: error.to_string() }),
         Line::Late => Err(late()),
         Line::End => Err(AdminCallError::Ended { dir: own() }),

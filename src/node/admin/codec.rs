@@ -64,7 +64,7 @@ fn answer_to(request: &AdminRequest, value: Value) -> Result<AdminAnswer, Error>
         Asked::AccountDelete { .. } | Asked::FileDelete { .. } | Asked::FileRename { .. } => {
             read::<DoneView>(value)
         }
-        Asked::Resync { .. } => read::<DoneView>(value),
+        Asked::Resync { .. } | Asked::Save { .. } => read::<DoneView>(value),
         Asked::Logging { .. } | Asked::LoggingResume => read::<LoggingView>(value),
         Asked::LogShow { .. } => read::<Vec<LogEntryView>>(value),
         Asked::DivergedList => read::<Vec<String>>(value),

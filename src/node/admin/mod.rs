@@ -42,9 +42,9 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use client::{AdminCallError, call};
+pub use client::{AdminCallError, call, call_for_stream};
 pub use codec::fuzz_admin;
-pub use server::{AdminServer, Ucred, spawn};
+pub use server::{AdminServer, Answer, Ucred, spawn};
 
 use crate::io::Own;
 use nix::sys::socket::{
@@ -180,7 +180,7 @@ impl LineReader {
 }
 
 /// Writes all of `bytes` within `time`, however slowly the other side reads.
-fn write_within(mut stream: &UnixStream, mut bytes: &[u8], time: Duration) -> io::Result<()> {
+pub(super) fn write_within(mut stream: &UnixStream, mut bytes: &[u8], time: Duration) -> io::Result<()> {
     let deadline = Instant::now() + time;
     while !bytes.is_empty() {
         let left = deadline.saturating_duration_since(Instant::now());

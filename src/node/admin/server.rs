@@ -42,6 +42,21 @@ pub struct Ucred {
     pub pid: i32,
 }
 
+/// Sends something over a connection.
+pub(crate) type Sending = Box<dyn FnOnce(&UnixStream)>;
+
+/// An answer, and what is sent behind it before the connection ends.
+pub struct Answer {
+    pub(crate) reply: AdminReply,
+    pub(crate) then: Option<Sending>,
+}
+
+impl From<AdminReply> for Answer {
+    fn from(reply: AdminReply) -> Self {
+        Self { reply, then: None }
+    }
+}
+
 /// Times of a server; tests use shorter ones.
 #[derive(Clone, Copy)]
 pub(super) struct Times {
@@ -106,9 +121,10 @@ impl std::fmt::Debug for ServerShared {
 ///
 /// # Errors
 /// The socket or the thread cannot be made.
-pub fn spawn<H, R>(layout: &Layout, handler: H, refused: R) -> io::Result<AdminServer>
+pub fn spawn<H, A, R>(layout: &Layout, handler: H, refused: R) -> io::Result<AdminServer>
 where
-    H: Fn(AdminRequest, Ucred) -> AdminReply + Clone + Send + 'static,
+    H: Fn(AdminRequest, Ucred) -> A + Clone + Send + 'static,
+    A: Into<Answer>,
     R: Fn(Ucred, u64) + Clone + Send + 'static,
 {
     let gate = Gate { may_ask: |uid| may_ask(uid, geteuid().as_raw()), refused };
@@ -122,14 +138,15 @@ pub(super) struct Gate<R> {
     pub(super) refused: R,
 }
 
-pub(super) fn spawn_timed<H, R>(
+pub(super) fn spawn_timed<H, A, R>(
     layout: &Layout,
     handler: H,
     gate: Gate<R>,
     times: Times,
 ) -> io::Result<AdminServer>
 where
-    H: Fn(AdminRequest, Ucred) -> AdminReply + Clone + Send + 'static,
+    H: Fn(AdminRequest, Ucred) -> A + Clone + Send + 'static,
+    A: Into<Answer>,
     R: Fn(Ucred, u64) + Clone + Send + 'static,
 {
     let listener = Arc::new(bind_in_dir(layout.dir(), ADMIN_SOCKET)?);
@@ -180,14 +197,15 @@ impl Drop for AdminServer {
     }
 }
 
-fn accept_all<H, R>(
+fn accept_all<H, A, R>(
     listener: &UnixListener,
     shared: &Arc<ServerShared>,
     handler: &H,
     gate: &Gate<R>,
     times: Times,
 ) where
-    H: Fn(AdminRequest, Ucred) -> AdminReply + Clone + Send + 'static,
+    H: Fn(AdminRequest, Ucred) -> A + Clone + Send + 'static,
+    A: Into<Answer>,
     R: Fn(Ucred, u64) + Clone + Send + 'static,
 {
     loop {
@@ -287,9 +305,10 @@ fn is_scarce(error: &io::Error) -> bool {
 }
 
 /// Gives a connection its thread, or turns it away.
-fn admit<H>(stream: UnixStream, caller: Ucred, shared: &Arc<ServerShared>, handler: H, times: Times)
+fn admit<H, A>(stream: UnixStream, caller: Ucred, shared: &Arc<ServerShared>, handler: H, times: Times)
 where
-    H: Fn(AdminRequest, Ucred) -> AdminReply + Send + 'static,
+    H: Fn(AdminRequest, Ucred) -> A + Send + 'static,
+    A: Into<Answer>,
 {
     let Ok(kept) = shared.with_spare(|| stream.try_clone()) else { return };
     let id = {
@@ -329,16 +348,24 @@ impl Drop for Leaving {
     }
 }
 
-fn serve(
+fn serve<A: Into<Answer>>(
     stream: UnixStream,
     peer: Ucred,
-    handler: &impl Fn(AdminRequest, Ucred) -> AdminReply,
+    handler: &impl Fn(AdminRequest, Ucred) -> A,
     times: Times,
 ) {
     let mut reader = LineReader::new(stream, REQUEST_MAX);
     loop {
         let (reply, go_on) = match reader.line(times.request) {
-            Ok(Line::Whole(line)) => (reply_to(&line, handler, peer), true),
+            Ok(Line::Whole(line)) => match answer_to(&line, handler, peer) {
+                Answer { reply, then: None } => (reply, true),
+                Answer { reply, then: Some(then) } => {
+                    if answer(&reader.stream, &reply, times.reply).is_ok() {
+                        then(&reader.stream);
+                    }
+                    return;
+                }
+            },
             Ok(Line::TooLong) => {
                 let what =
                     format!("asking the node: the request has more than {} bytes", Grouped(REQUEST_MAX));
@@ -358,13 +385,18 @@ pub(super) fn may_ask(uid: u32, own: u32) -> bool {
     uid == own || uid == 0
 }
 
-fn reply_to(line: &[u8], handler: &impl Fn(AdminRequest, Ucred) -> AdminReply, peer: Ucred) -> AdminReply {
+fn answer_to<A: Into<Answer>>(
+    line: &[u8],
+    handler: &impl Fn(AdminRequest, Ucred) -> A,
+    peer: Ucred,
+) -> Answer {
     match decode_request(line) {
-        Ok(request) => handler(request, peer),
+        Ok(request) => handler(request, peer).into(),
         Err(why) => error(
             format!("asking the node: the request is not understood: {why}"),
             "use the same version of the command and the daemon",
-        ),
+        )
+        .into(),
     }
 }
 

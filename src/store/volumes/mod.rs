@@ -317,6 +317,11 @@ impl VolumeStore {
         self.files.apply(&plan, |_| true).map_err(failed("writing a volume"))
     }
 
+    /// From now on every copy of a volume in the journal begins with an empty one.
+    pub(super) fn take_every_copy(&mut self) {
+        self.node = Ordinal(u8::MAX);
+    }
+
     /// A copy is under way, or not any more: what a crash left of its blocks is copied again.
     pub(super) fn set_copying(&mut self, copying: bool) {
         self.unsettled.copying = copying;

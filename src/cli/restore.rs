@@ -1,0 +1,423 @@
+//! `restore`: a save set back into an empty node, or chosen parts of it into a running primary.
+
+use super::failure::{Answer, Done, Failure};
+use super::glue::{Source, Unpacked};
+use super::item::{key, refused};
+use super::out::{escape, say, seconds};
+use super::save::progress;
+use super::wait::{Need, WaitArgs, until_ready};
+use super::{Context, ask, glue};
+use crate::base::FileId;
+use crate::base::shown::{bytes, counted};
+use crate::client::{Pipeline, Reply, RespClient, RespError};
+use crate::engine::admin::{AccountView, AdminRequest, FileView};
+use crate::format::dptr::{DptrKind, name_is_valid};
+use clap::Args;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Items that are compared together.
+const PAGE: usize = 256;
+
+/// Brings a save set back
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Without --only the set becomes the content of the node in --dir, which `init` made and nobody started. The node is a
+standby then, whatever it was made as: its peer brings it up to date, from its journal where that reaches back, else by a
+full copy. If the peer is lost as well, `hot-backup takeover --peer-is-down --accept-loss` makes it the primary. An
+interrupted restore is begun again by the same command; until it has ended, `serve` refuses the directory.
+
+With --only, chosen accounts, files or items go into the running primary in --dir as ordinary updates: items that differ
+are put as the set has them, files and accounts that are missing are made. What came after the save and has no place in
+it stays. --as ACCOUNT puts them beside what is there. Volumes come back with a whole node.
+
+Examples:
+  hot-backup restore --from /backup/monday.hbs --dir NEW
+  ssh host 'cat monday.hbs' | hot-backup restore --from - --dir NEW
+  hot-backup restore --from monday.hbs --only app,orders --dry-run     what would change
+  hot-backup restore --from monday.hbs --only app,orders,1001          one item
+  hot-backup restore --from monday.hbs --only app --as app2            an account, beside the one that is there
+
+Exit codes: 0 done, 1 no: the set is damaged or no save, or does not have what was chosen, 2 error.")]
+pub(crate) struct RestoreArgs {
+    /// The set: a file, a directory, or - for standard input
+    #[arg(long, value_name = "SET")]
+    from: PathBuf,
+    /// Only this, into a running primary: ACCOUNT, ACCOUNT,FILE or ACCOUNT,FILE,ID
+    #[arg(long, value_name = "WHAT", value_parser = chosen)]
+    only: Vec<Chosen>,
+    /// With --only: into this account instead
+    #[arg(long = "as", value_name = "ACCOUNT", requires = "only", value_parser = account)]
+    other: Option<String>,
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// With --only: the set is laid out here meanwhile [default: the directory for temporary files]
+    #[arg(long, value_name = "PATH", requires = "only")]
+    scratch: Option<PathBuf>,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+/// A part of a database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Chosen {
+    account: String,
+    file: Option<String>,
+    id: Option<String>,
+}
+
+fn account(text: &str) -> Result<String, String> {
+    if name_is_valid(text) { Ok(text.to_owned()) } else { Err("it is no name of an account".to_owned()) }
+}
+
+fn chosen(text: &str) -> Result<Chosen, String> {
+    let mut parts = text.splitn(3, ',').map(str::to_owned);
+    let (name, file, id) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
+    let good = name_is_valid(&name) && file.as_deref().is_none_or(name_is_valid);
+    if !good || id.as_deref() == Some("") {
+        return Err("expected ACCOUNT, ACCOUNT,FILE or ACCOUNT,FILE,ID".to_owned());
+    }
+    Ok(Chosen { account: name, file, id })
+}
+
+/// Runs `restore`.
+pub(crate) fn run(context: &mut Context, args: &RestoreArgs) -> Done {
+    args.wait.note(context);
+    let source = Source::of(&args.from);
+    if args.only.is_empty() {
+        whole_node(context, &source, args.dry_run)
+    } else {
+        parts(context, &source, args)
+    }
+}
+
+/// What `restore --json` prints of a whole node.
+#[derive(Serialize)]
+struct NodeView {
+    dir: String,
+    epoch: u64,
+    seq: u64,
+    files: u64,
+    items: u64,
+    content_bytes: u64,
+    seconds: f64,
+}
+
+fn whole_node(context: &mut Context, source: &Source, dry_run: bool) -> Done {
+    let dir = context.dir()?.to_owned();
+    let (bar, begin) = (progress(source.bytes()), Instant::now());
+    let restored = glue::restore_node(&dir, source, dry_run, &mut |read| bar.set_position(read));
+    bar.finish_and_clear();
+    let Some(restored) = restored? else {
+        say(format!("{} could be restored from that set", dir.display()));
+        return Ok(Answer::Yes);
+    };
+    let (end, counts, took) = (restored.trailer.end, restored.trailer.counts, begin.elapsed().as_secs_f64());
+    let files = restored.trailer.files.len() as u64;
+    if context.json {
+        context.out.json(&NodeView {
+            dir: dir.display().to_string(),
+            epoch: end.epoch.0,
+            seq: end.seq.0,
+            files,
+            items: counts.items,
+            content_bytes: counts.bytes,
+            seconds: took,
+        })?;
+        return Ok(Answer::Yes);
+    }
+    context.out.line(format!(
+        "restored {} with {} in {}: the state at entry {}",
+        counted(files, "file", "files"),
+        bytes(counts.bytes),
+        seconds(took),
+        end.seq
+    ))?;
+    context.out.flush()?;
+    say(format!("the node is a standby; start it: hot-backup serve --dir {}", dir.display()));
+    Ok(Answer::Yes)
+}
+
+/// What came of one file.
+#[derive(Debug, Default, Serialize)]
+struct PartView {
+    file: String,
+    made: bool,
+    /// Items that were not there.
+    new: u64,
+    /// Items that were other ones.
+    changed: u64,
+    /// Items that were the same.
+    same: u64,
+    bytes: u64,
+}
+
+/// A file of the set, and where it goes.
+struct Part {
+    id: FileId,
+    /// `account,file`, there.
+    to: String,
+    flags: String,
+    only: Option<String>,
+}
+
+fn parts(context: &mut Context, source: &Source, args: &RestoreArgs) -> Done {
+    if *source == Source::Stdin {
+        let next = "save it to a file first";
+        return Err(Failure::error(
+            "restoring parts of a set: it has to be read twice, and comes from a pipe",
+            next,
+        ));
+    }
+    until_ready(context, Need::Settled)?;
+    let found = glue::contents(source)?;
+    let files: Vec<FileId> = found
+        .trailer
+        .files
+        .iter()
+        .filter(|file| args.only.iter().any(|chosen| chosen.is(&file.name)))
+        .map(|file| file.id)
+        .collect();
+    let one = match files.as_slice() {
+        [one] => Some(*one),
+        _ => None,
+    };
+    let scratch = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
+    let bar = progress(source.bytes());
+    let unpacked = glue::unpack(source, &scratch, one, &mut |read| bar.set_position(read));
+    bar.finish_and_clear();
+    let unpacked = unpacked?;
+    let chosen = choose(&unpacked, args)?;
+    let mut views = Vec::new();
+    make_accounts(context, &unpacked, &chosen, args.dry_run)?;
+    let there: Vec<FileView> = ask::ask_for(context, &AdminRequest::FileList { account: None })?;
+    for part in &chosen {
+        let made = make_file(context, part, &there, args.dry_run)?;
+        let mut client = glue::items_of(context.dir()?)?;
+        let mut view = PartView { file: part.to.clone(), made, ..PartView::default() };
+        put(&mut client, &unpacked, part, &mut view, args.dry_run)?;
+        views.push(view);
+    }
+    tell(context, &views, args.dry_run)
+}
+
+impl Chosen {
+    /// Whether `account,file` belongs to it.
+    fn is(&self, name: &str) -> bool {
+        name.split_once(',').is_some_and(|(account, file)| {
+            account == self.account && self.file.as_deref().is_none_or(|chosen| chosen == file)
+        })
+    }
+}
+
+fn choose(unpacked: &Unpacked, args: &RestoreArgs) -> Result<Vec<Part>, Failure> {
+    let mut parts = Vec::new();
+    for chosen in &args.only {
+        let mut any = false;
+        let files = unpacked.namespace().files().filter(|(_, info)| info.replicated && chosen.is(&info.key));
+        for (id, info) in files {
+            any = true;
+            let to = format!("{},{}", args.other.as_ref().unwrap_or(&chosen.account), info.name);
+            if info.dptr.kind == DptrKind::Blocks {
+                if chosen.file.is_some() {
+                    let next = "restore the whole node into a new directory, and copy the volume from there";
+                    return Err(Failure::no(format!("restoring {}: it is a volume", info.key), next));
+                }
+                say(format!("left out: {} is a volume, which comes back with a whole node", info.key));
+                continue;
+            }
+            let flags = info.dptr.flags.to_string();
+            parts.push(Part { id, to, flags, only: chosen.id.clone() });
+        }
+        if !any {
+            let what = chosen.file.as_ref().map_or_else(
+                || format!("account {}", chosen.account),
+                |file| format!("file {},{file}", chosen.account),
+            );
+            let next = "see what it holds: hot-backup save show SET";
+            return Err(Failure::no(format!("restoring {what}: the set has no such thing"), next));
+        }
+    }
+    Ok(parts)
+}
+
+fn make_accounts(
+    context: &Context,
+    unpacked: &Unpacked,
+    parts: &[Part],
+    dry_run: bool,
+) -> Result<(), Failure> {
+    let there: Vec<AccountView> = ask::ask_for(context, &AdminRequest::AccountList)?;
+    let mut made: Vec<&str> = there.iter().map(|account| account.name.as_str()).collect();
+    for part in parts {
+        let Some((name, _)) = part.to.split_once(',') else { continue };
+        if made.contains(&name) {
+            continue;
+        }
+        made.push(name);
+        if !dry_run {
+            let account = unpacked.namespace().file(part.id).map(|info| info.dptr.account);
+            let flags = account.and_then(|id| unpacked.namespace().account(id));
+            let flags = flags.map(|account| account.dptr.flags.to_string()).unwrap_or_default();
+            let request = AdminRequest::AccountCreate { name: name.to_owned(), flags };
+            let _: AccountView = ask::ask_for(context, &request)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a file that is not there; whether it did, or would have.
+fn make_file(context: &Context, part: &Part, there: &[FileView], dry_run: bool) -> Result<bool, Failure> {
+    match there.iter().find(|file| file.name == part.to) {
+        Some(file) if file.kind != DptrKind::Records => {
+            let next = "give another account with --as";
+            Err(Failure::no(format!("restoring to {}: there it is a volume", part.to), next))
+        }
+        Some(_) => Ok(false),
+        None => {
+            if !dry_run {
+                let request = AdminRequest::FileCreate {
+                    name: part.to.clone(),
+                    kind: DptrKind::Records,
+                    flags: Some(part.flags.clone()),
+                    bytes: None,
+                    ack: None,
+                };
+                let _: FileView = ask::ask_for(context, &request)?;
+            }
+            Ok(true)
+        }
+    }
+}
+
+/// Puts what differs of a file.
+fn put(
+    client: &mut RespClient,
+    unpacked: &Unpacked,
+    part: &Part,
+    view: &mut PartView,
+    dry_run: bool,
+) -> Result<(), Failure> {
+    let doing = format!("restoring to {}", part.to);
+    let unread = |error: String| Failure::error(format!("{doing}: reading the set as laid out: {error}"), "");
+    if let Some(id) = &part.only {
+        let value = unpacked.item(part.id, id.as_bytes()).map_err(|error| unread(error.to_string()))?;
+        let Some(value) = value else {
+            let text = format!("{doing}: the set has no item {}", escape(id.as_bytes()));
+            return Err(Failure::no(text, "see which it has: restore the file with --as, or save show"));
+        };
+        return put_page(client, part, &[(id.as_bytes().to_vec().into(), value)], view, dry_run);
+    }
+    let mut after = bytes::Bytes::new();
+    loop {
+        let page = unpacked.items(part.id, &after, PAGE).map_err(|error| unread(error.to_string()))?;
+        let Some((last, _)) = page.last() else { return Ok(()) };
+        after = last.clone();
+        put_page(client, part, &page, view, dry_run)?;
+    }
+}
+
+/// Why a page was not put.
+enum PutError {
+    Link(RespError),
+    Refused(String),
+}
+
+impl From<RespError> for PutError {
+    fn from(error: RespError) -> Self {
+        Self::Link(error)
+    }
+}
+
+fn put_page(
+    client: &mut RespClient,
+    part: &Part,
+    page: &[(bytes::Bytes, bytes::Bytes)],
+    view: &mut PartView,
+    dry_run: bool,
+) -> Result<(), Failure> {
+    let doing = format!("restoring to {}", part.to);
+    let mut differ = Vec::new();
+    let mut compare = |at: usize, reply: Reply| -> Result<(), PutError> {
+        let Some((_, value)) = page.get(at) else { return Ok(()) };
+        match reply {
+            Reply::Bulk(Some(there)) if there == value.as_ref() => view.same += 1,
+            Reply::Bulk(Some(_)) => {
+                view.changed += 1;
+                differ.push(at);
+            }
+            Reply::Bulk(None) => {
+                view.new += 1;
+                differ.push(at);
+            }
+            // A file that a dry run did not make.
+            Reply::Error(_) if dry_run && view.made => view.new += 1,
+            Reply::Error(error) => return Err(PutError::Refused(error)),
+            other => return Err(PutError::Refused(format!("unexpected answer {other:?}"))),
+        }
+        Ok(())
+    };
+    let failed = |error: PutError| match error {
+        PutError::Link(error) => Failure::resp(&doing, &error),
+        PutError::Refused(error) => refused(&doing, &error),
+    };
+    let mut pipeline = Pipeline::of_reads(client);
+    for (at, (id, _)) in page.iter().enumerate() {
+        pipeline.send(&[b"GET", &key(&part.to, id)], at, &mut compare).map_err(failed)?;
+    }
+    pipeline.finish(&mut compare).map_err(failed)?;
+    if dry_run {
+        return Ok(());
+    }
+    let mut stored = |size: u64, reply: Reply| match reply {
+        Reply::Simple(_) => {
+            view.bytes += size;
+            Ok(())
+        }
+        Reply::Error(error) => Err(PutError::Refused(error)),
+        other => Err(PutError::Refused(format!("unexpected answer {other:?}"))),
+    };
+    let mut pipeline = Pipeline::of_writes(client);
+    for (id, value) in differ.iter().filter_map(|at| page.get(*at)) {
+        let size = value.len() as u64;
+        pipeline.send(&[b"SET", &key(&part.to, id), value], size, &mut stored).map_err(failed)?;
+    }
+    pipeline.finish(&mut stored).map_err(failed)
+}
+
+fn tell(context: &mut Context, views: &[PartView], dry_run: bool) -> Done {
+    if context.json {
+        context.out.json(&views)?;
+        return Ok(Answer::Yes);
+    }
+    for PartView { file, made, new, changed, same, .. } in views {
+        let would = if dry_run { "would be " } else { "" };
+        let made = if *made { format!(", the file {would}made") } else { String::new() };
+        context.out.line(format!(
+            "{file}: {} {would}put back ({new} new, {changed} changed), {same} the same{made}",
+            counted(new + changed, "item", "items")
+        ))?;
+    }
+    Ok(Answer::Yes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_chosen_is_an_account_a_file_or_an_item_whose_id_may_hold_commas() {
+        let some = |text: &str| Some(text.to_owned());
+        let of = |account: &str, file, id| Ok(Chosen { account: account.to_owned(), file, id });
+        assert_eq!(chosen("app"), of("app", None, None));
+        assert_eq!(chosen("app,orders"), of("app", some("orders"), None));
+        assert_eq!(chosen("app,orders,a,b"), of("app", some("orders"), some("a,b")));
+        for bad in ["", "app,", "app,orders,", ",x"] {
+            assert!(chosen(bad).is_err(), "{bad}");
+        }
+        assert!(chosen("app,orders").unwrap().is("app,orders"));
+        assert!(!chosen("app,orders").unwrap().is("app,orders2"));
+    }
+}

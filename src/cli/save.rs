@@ -1,0 +1,449 @@
+//! `save` and `verify`: what a node holds, as a set of files or in a pipe.
+
+use super::failure::{Answer, Done, Failure};
+use super::glue::{Contents, Damage, Pack, SaveOrder, SaveTold, Saved, Source, Target, Verified};
+use super::out::{Table, escape, per_second, say, seconds, utc};
+use super::wait::{Need, WaitArgs, until_ready};
+use super::{Context, glue, values};
+use crate::base::shown::{bytes, counted};
+use crate::format::set::Trailer;
+use clap::{Args, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a node may take to begin a save.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The least size of a file of a set (bytes).
+const PART_MIN: u64 = 1 << 20;
+
+/// Saves what a node holds, while users work
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_long_help = "\
+A save holds every replicated account, file, item and block as they are at its end, when everything that was answered
+before has its place in it. The standby can be saved as well as the primary. Files that are not replicated are that
+node's alone, and are left out (save says which).
+
+A set that has no trailer is no save: it was interrupted. A save never overwrites another.
+
+Examples:
+  hot-backup save --to file:/backup/monday.hbs
+  hot-backup save --to dir:/backup/monday --part-size 4G      several files
+  hot-backup save --to - | ssh host 'cat > monday.hbs'        a pipe
+  hot-backup save --to file:app.hbs --account app --rate 200M --level lz4
+  hot-backup save show /backup/monday.hbs                     what it holds
+  hot-backup save list /backup/*                              a line for each"
+)]
+pub(crate) struct SaveArgs {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    /// file:PATH, dir:PATH, or - for standard output
+    #[arg(long, value_name = "TARGET", required = true, value_parser = place)]
+    to: Option<Place>,
+    /// Only the files of this account
+    #[arg(long, value_name = "ACCOUNT")]
+    account: Option<String>,
+    /// Bytes a second at most, such as 200M
+    #[arg(long, value_name = "SIZE", value_parser = values::byte_size)]
+    rate: Option<u64>,
+    /// How content is packed
+    #[arg(long, value_enum, default_value = "none")]
+    level: LevelArg,
+    /// With dir: a new file is begun when one has this size
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = part_size)]
+    part_size: u64,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Tells of each set what it is, a line for each
+    List {
+        /// Files and directories
+        #[arg(required = true, value_name = "SET")]
+        sets: Vec<PathBuf>,
+    },
+    /// Tells what a set holds, file by file, without reading it all
+    Show {
+        /// The file or directory
+        #[arg(value_name = "SET")]
+        set: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LevelArg {
+    /// Not at all
+    None,
+    /// LZ4: fast, where the place is smaller than the time
+    Lz4,
+}
+
+/// Where a save goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    File(PathBuf),
+    Dir(PathBuf),
+    Stdout,
+}
+
+fn place(text: &str) -> Result<Place, String> {
+    match text.split_once(':') {
+        _ if text == "-" => Ok(Place::Stdout),
+        Some(("file", path)) if !path.is_empty() => Ok(Place::File(path.into())),
+        Some(("dir", path)) if !path.is_empty() => Ok(Place::Dir(path.into())),
+        _ => Err("expected file:PATH, dir:PATH or -".to_owned()),
+    }
+}
+
+fn part_size(text: &str) -> Result<u64, String> {
+    match values::byte_size(text)? {
+        size if size < PART_MIN => Err(format!("{} at least", bytes(PART_MIN))),
+        size => Ok(size),
+    }
+}
+
+/// Runs `save`.
+pub(crate) fn run(context: &mut Context, args: SaveArgs) -> Done {
+    args.wait.note(context);
+    match args.verb {
+        Some(Verb::List { ref sets }) => list(context, sets),
+        Some(Verb::Show { ref set }) => show(context, set),
+        None => save(context, args),
+    }
+}
+
+fn save(context: &mut Context, args: SaveArgs) -> Done {
+    let target = match args.to {
+        Some(Place::File(path)) => Target::File(path),
+        Some(Place::Dir(path)) => Target::Dir(path, args.part_size),
+        Some(Place::Stdout) | None => Target::Stdout,
+    };
+    if target == Target::Stdout && context.out.is_terminal() {
+        let next = "send it through a pipe or into a file: hot-backup save --to - > FILE";
+        return Err(Failure::error("saving to standard output: it is a terminal", next));
+    }
+    let pack = if args.level == LevelArg::Lz4 { Pack::Lz4 } else { Pack::None };
+    let order = SaveOrder { target, account: args.account, rate: args.rate, pack };
+    until_ready(context, Need::Replayed)?;
+    let (bar, begin) = (progress(None), Instant::now());
+    let told = |told| match told {
+        SaveTold::Begins { expected, free } => {
+            bar.set_length(expected);
+            if free.is_some_and(|free| free < expected) {
+                let (needs, has) = (bytes(expected), bytes(free.unwrap_or_default()));
+                bar.suspend(|| {
+                    say(format!("what the node holds takes about {needs}, and {has} are free there"))
+                });
+            }
+        }
+        SaveTold::Written(written) => bar.set_position(written),
+    };
+    let saved = glue::save(context.dir()?, &order, PATIENCE, told);
+    bar.finish_and_clear();
+    tell_saved(context, &saved?, &order.target, begin.elapsed())
+}
+
+/// What `save --json` prints.
+#[derive(Serialize)]
+struct SavedView {
+    set: String,
+    target: String,
+    epoch: u64,
+    seq: u64,
+    bytes: u64,
+    items: u64,
+    content_bytes: u64,
+    digest: String,
+    left_out: Vec<String>,
+    seconds: f64,
+}
+
+fn tell_saved(context: &mut Context, saved: &Saved, target: &Target, took: Duration) -> Done {
+    let Trailer { end, counts, digest, .. } = &saved.trailer;
+    let left_out = &saved.begin.left_out;
+    if context.json && *target != Target::Stdout {
+        context.out.json(&SavedView {
+            set: saved.set.to_string(),
+            target: target.name(),
+            epoch: end.epoch.0,
+            seq: end.seq.0,
+            bytes: saved.bytes,
+            items: counts.items,
+            content_bytes: counts.bytes,
+            digest: hex(digest),
+            left_out: left_out.clone(),
+            seconds: took.as_secs_f64(),
+        })?;
+        return Ok(Answer::Yes);
+    }
+    let text = format!(
+        "saved {} with {} to {} in {} ({}/s): the state at entry {}",
+        counted(saved.trailer.files.len() as u64, "file", "files"),
+        bytes(counts.bytes),
+        target.name(),
+        seconds(took.as_secs_f64()),
+        bytes(per_second(saved.bytes, took)),
+        end.seq
+    );
+    if *target == Target::Stdout {
+        say(text);
+    } else {
+        context.out.line(text)?;
+        context.out.flush()?;
+    }
+    if !left_out.is_empty() {
+        let files = counted(left_out.len() as u64, "file", "files");
+        say(format!("left out: {files} of this node alone ({})", some_of(left_out)));
+    }
+    Ok(Answer::Yes)
+}
+
+/// The first names of many.
+fn some_of(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(" ");
+    if names.len() > SHOWN { format!("{shown} ..") } else { shown }
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// How far something with bytes is, on stderr, shown only when that is a terminal.
+pub(super) fn progress(bytes: Option<u64>) -> ProgressBar {
+    let bar = bytes.map_or_else(ProgressBar::no_length, ProgressBar::new);
+    if !std::io::stderr().is_terminal() {
+        bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
+    }
+    let style = ProgressStyle::with_template(
+        "{bar:30} {decimal_bytes} of about {decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left",
+    );
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// What `save show --json` and each line of `save list --json` print.
+#[derive(Serialize)]
+struct SetView {
+    set: String,
+    path: String,
+    pair: String,
+    node: String,
+    role: String,
+    account: String,
+    begun: String,
+    ended: String,
+    epoch: u64,
+    seq: u64,
+    parts: u32,
+    bytes: u64,
+    items: u64,
+    content_bytes: u64,
+    digest: String,
+    left_out: Vec<String>,
+    files: Vec<FileView>,
+}
+
+#[derive(Serialize)]
+struct FileView {
+    name: String,
+    kind: &'static str,
+    items: u64,
+    bytes: u64,
+}
+
+impl SetView {
+    fn of(path: &Path, found: &Contents) -> Self {
+        let Contents { header, begin, trailer, bytes, parts } = found;
+        let file = |file: &crate::format::set::SetFile| FileView {
+            name: file.name.clone(),
+            kind: if file.blocks { "block" } else { "record" },
+            items: file.items,
+            bytes: file.bytes,
+        };
+        Self {
+            set: header.set.to_string(),
+            path: path.display().to_string(),
+            pair: header.pair.to_string(),
+            node: begin.node.clone(),
+            role: begin.role.name().to_owned(),
+            account: begin.account.clone(),
+            begun: utc(header.wall_ms),
+            ended: utc(trailer.wall_ms),
+            epoch: trailer.end.epoch.0,
+            seq: trailer.end.seq.0,
+            parts: *parts,
+            bytes: *bytes,
+            items: trailer.counts.items,
+            content_bytes: trailer.counts.bytes,
+            digest: hex(&trailer.digest),
+            left_out: begin.left_out.clone(),
+            files: trailer.files.iter().map(file).collect(),
+        }
+    }
+}
+
+fn list(context: &mut Context, sets: &[PathBuf]) -> Done {
+    let mut table = Table::new(&["set", "ended", "node", "account", ">entry", ">items", ">content", ">size"]);
+    let (mut views, mut all) = (Vec::new(), true);
+    for path in sets {
+        match glue::contents(&Source::of(path)) {
+            Ok(found) => {
+                let view = SetView::of(path, &found);
+                let account = if view.account.is_empty() { "all" } else { &view.account };
+                table.row([
+                    view.path.clone(),
+                    view.ended.clone(),
+                    view.node.clone(),
+                    account.to_owned(),
+                    view.seq.to_string(),
+                    view.items.to_string(),
+                    bytes(view.content_bytes),
+                    bytes(view.bytes),
+                ]);
+                views.push(view);
+            }
+            Err(failure) => {
+                all = false;
+                super::out::say_failure(&failure);
+            }
+        }
+    }
+    if context.json {
+        context.out.json(&views)?;
+    } else if !views.is_empty() {
+        context.out.text(table.render())?;
+    }
+    Ok(Answer::of(all))
+}
+
+fn show(context: &mut Context, set: &Path) -> Done {
+    let found = glue::contents(&Source::of(set))?;
+    let view = SetView::of(set, &found);
+    if context.json {
+        context.out.json(&view)?;
+        return Ok(Answer::Yes);
+    }
+    let account =
+        if view.account.is_empty() { "all accounts".to_owned() } else { escape(view.account.as_bytes()) };
+    context.out.line(format!(
+        "node      {} ({}), pair {}",
+        escape(view.node.as_bytes()),
+        view.role,
+        view.pair
+    ))?;
+    context.out.line(format!(
+        "holds     {account}, as of entry {} of epoch {}",
+        found.trailer.end.seq, view.epoch
+    ))?;
+    context.out.line(format!("made      {} to {}", view.begun, view.ended))?;
+    context.out.line(format!(
+        "size      {} in {}",
+        bytes(view.bytes),
+        counted(view.parts.into(), "file", "files")
+    ))?;
+    context.out.line(format!("digest    {}", view.digest))?;
+    if !view.left_out.is_empty() {
+        context.out.line(format!("left out  {}", escape(some_of(&view.left_out).as_bytes())))?;
+    }
+    let mut table = Table::new(&["file", "kind", ">items", ">content"]);
+    for file in &view.files {
+        let items = if file.kind == "block" { "-".to_owned() } else { file.items.to_string() };
+        table.row([file.name.clone(), file.kind.to_owned(), items, bytes(file.bytes)]);
+    }
+    context.out.text(table.render())?;
+    Ok(Answer::Yes)
+}
+
+/// Reads all of a save set and says whether it is what was written
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Every block of a set has a checksum, and its trailer the digest of all of it. What does not match is told with its place
+and what it held: the items or blocks that cannot be restored from this copy of the set.
+
+Examples:
+  hot-backup verify /backup/monday.hbs
+  ssh host 'cat monday.hbs' | hot-backup verify -
+
+Exit codes: 0 all of it is what was written, 1 something is damaged or it is no save, 2 error.")]
+pub(crate) struct VerifyArgs {
+    /// The file or directory, or - for standard input
+    #[arg(value_name = "SET")]
+    set: PathBuf,
+}
+
+#[derive(Serialize)]
+struct VerifyView {
+    whole: bool,
+    bytes: u64,
+    seq: Option<u64>,
+    items: Option<u64>,
+    digest: Option<String>,
+    damages: Vec<Damage>,
+    seconds: f64,
+}
+
+/// Runs `verify`.
+pub(crate) fn verify(context: &mut Context, args: &VerifyArgs) -> Done {
+    let (source, begin) = (Source::of(&args.set), Instant::now());
+    let bar = progress(source.bytes());
+    let found = glue::verify(source, |read| bar.set_position(read));
+    bar.finish_and_clear();
+    let Verified { trailer, damages, bytes: read } = found?;
+    let whole = damages.is_empty() && trailer.is_some();
+    let took = begin.elapsed().as_secs_f64();
+    if context.json {
+        context.out.json(&VerifyView {
+            whole,
+            bytes: read,
+            seq: trailer.as_ref().map(|trailer| trailer.end.seq.0),
+            items: trailer.as_ref().map(|trailer| trailer.counts.items),
+            digest: trailer.as_ref().map(|trailer| hex(&trailer.digest)),
+            damages,
+            seconds: took,
+        })?;
+        return Ok(Answer::of(whole));
+    }
+    for Damage { file, block, offset, why, held } in &damages {
+        say(format!("{file}: block {block} at byte {offset} is damaged ({why}): it held {held}"));
+    }
+    match trailer {
+        Some(trailer) if whole => context.out.line(format!(
+            "whole: {} with {} and {}, the state at entry {}, digest {}",
+            counted(trailer.files.len() as u64, "file", "files"),
+            counted(trailer.counts.items, "item", "items"),
+            counted(trailer.counts.batches, "batch of updates", "batches of updates"),
+            trailer.end.seq,
+            hex(&trailer.digest)
+        ))?,
+        _ => context
+            .out
+            .line(format!("not whole: {}", counted(damages.len() as u64, "block", "blocks") + " damaged"))?,
+    }
+    Ok(Answer::of(whole))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_named_by_what_they_are() {
+        assert_eq!(place("file:/a:b"), Ok(Place::File("/a:b".into())));
+        assert_eq!(place("dir:x"), Ok(Place::Dir("x".into())));
+        assert_eq!(place("-"), Ok(Place::Stdout));
+        for other in ["/a", "file:", "tcp:1.2.3.4:5", "dir:"] {
+            assert_eq!(place(other), Err("expected file:PATH, dir:PATH or -".to_owned()), "{other}");
+        }
+        assert!(part_size("1K").is_err());
+    }
+}

@@ -1,0 +1,323 @@
+//! The order of a save set, for who makes one and for who takes one: after the definitions, batches without a gap, and for
+//! every range of every replicated file a chunk at its place.
+//!
+//! It is the order of a full copy (`taker.rs`), without a link: so a set that a [`SetWalk`] took to its end is whole, whatever
+//! was lost or moved in it would have been noticed, and what it makes is the state at [`SetWalk::end`].
+
+use super::taker::{answers, behind, settle};
+use crate::base::limits::{BLOCK_U64, CHUNK_BYTES};
+use crate::base::{FileId, JournalKind, Ordinal, Position, Seq};
+use crate::format::PairId;
+use crate::format::batch::Batch;
+use crate::format::chunk::{Chunk, Content, CopyBegin, Next, Progress, Want, WantFrom};
+use crate::format::control::EpochMark;
+use crate::format::set::{Counts, SetFile};
+use crate::store::namespace::{Namespace, NamespaceError};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// Why something has no place in a set here.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WalkError {
+    /// A batch of something else.
+    #[error("a batch of another {what}")]
+    Foreign {
+        /// Pair or journal.
+        what: &'static str,
+    },
+    /// It does not follow what was before it.
+    #[error("entries {first}..={last} do not follow entry {end}")]
+    Gap {
+        /// The first entry of the batch.
+        first: Seq,
+        /// Its last.
+        last: Seq,
+        /// The end of what was before it.
+        end: Seq,
+    },
+    /// It belongs elsewhere.
+    #[error("content that belongs behind entry {at} stands behind entry {end}")]
+    Place {
+        /// Where it belongs.
+        at: Seq,
+        /// Where it stands.
+        end: Seq,
+    },
+    /// It is not the range that comes next.
+    #[error("content of file {found} where {wanted} was to come")]
+    Order {
+        /// The file whose content it is.
+        found: FileId,
+        /// What was to come.
+        wanted: String,
+    },
+    /// It changes a volume where there is none of it.
+    #[error("blocks of file {file} up to byte {end}, which has {bytes} bytes")]
+    Beyond {
+        /// The volume.
+        file: FileId,
+        /// Where the blocks end.
+        end: u64,
+        /// Its size.
+        bytes: u64,
+    },
+    /// Definitions that cannot be.
+    #[error("definitions: {0}")]
+    Definitions(#[from] NamespaceError),
+}
+
+/// How far a set is that is made or taken.
+#[derive(Debug)]
+pub struct SetWalk {
+    pair: PairId,
+    namespace: Namespace,
+    /// The one account whose files have content in it; none for all.
+    account: Option<FileId>,
+    origin: Position,
+    end: Position,
+    table: Vec<EpochMark>,
+    next: Next,
+    until: Seq,
+    id: u64,
+    counts: Counts,
+    files: BTreeMap<FileId, (u64, u64)>,
+}
+
+impl SetWalk {
+    /// Of a set of this pair that begins so; with content of one account only, if it has that name.
+    ///
+    /// # Errors
+    /// [`WalkError::Definitions`].
+    pub fn begin(pair: PairId, begin: &CopyBegin, account: &str) -> Result<Self, WalkError> {
+        let records = begin.namespace.records.iter().map(|(id, record)| (*id, record.as_ref()));
+        let namespace = Namespace::from_records(&begin.namespace.meta, records)?;
+        let account = match account {
+            "" => None,
+            // One that is not there has no files.
+            name => Some(namespace.account_id(name).unwrap_or(FileId(0))),
+        };
+        let mut this = Self {
+            pair,
+            namespace,
+            account,
+            origin: begin.origin,
+            end: begin.origin,
+            table: begin.table.clone(),
+            next: Progress::at(begin.origin).next,
+            until: begin.origin.seq,
+            id: 0,
+            counts: Counts::default(),
+            files: BTreeMap::new(),
+        };
+        this.settle();
+        Ok(this)
+    }
+
+    /// Goes on to the next range that has content in the set.
+    fn settle(&mut self) {
+        loop {
+            self.next = settle(self.next.clone(), &self.namespace);
+            let file = match &self.next {
+                Next::Items(file, _) | Next::Blocks(file, _) => *file,
+                Next::Nothing => return,
+            };
+            let account = self.namespace.file(file).map(|info| info.dptr.account);
+            if self.account.is_none() || self.account == account {
+                return;
+            }
+            let behind = FileId(file.0 + 1);
+            self.next = match self.next {
+                Next::Items(..) => Next::Items(behind, Bytes::new()),
+                _ => Next::Blocks(behind, 0),
+            };
+        }
+    }
+
+    /// The range whose content comes next; none when all have come.
+    #[must_use]
+    pub fn want(&self) -> Option<Want> {
+        let (file, from) = match &self.next {
+            Next::Items(file, after) => (*file, WantFrom::Items(after.clone())),
+            Next::Blocks(file, offset) => (*file, WantFrom::Blocks(*offset)),
+            Next::Nothing => return None,
+        };
+        Some(Want { id: self.id, file, from, most: CHUNK_BYTES })
+    }
+
+    /// Takes the next batch.
+    ///
+    /// # Errors
+    /// Any [`WalkError`] but [`WalkError::Place`] and [`WalkError::Order`].
+    pub fn batch(&mut self, batch: &Batch) -> Result<(), WalkError> {
+        let header = batch.header();
+        if header.pair != self.pair {
+            return Err(WalkError::Foreign { what: "pair" });
+        }
+        if header.journal != JournalKind::Replicated || header.mark {
+            return Err(WalkError::Foreign { what: "journal" });
+        }
+        let follows = header.first_seq == self.end.seq.next() && header.prev_chain == self.end.chain;
+        if !follows || header.epoch < self.end.epoch {
+            let (first, last) = (header.first_seq, header.last_seq());
+            return Err(WalkError::Gap { first, last, end: self.end.seq });
+        }
+        if self.table.last().is_none_or(|mark| mark.epoch < header.epoch) {
+            let (epoch, first_seq) = (header.epoch, header.first_seq);
+            self.table.push(EpochMark { epoch, first_seq, prev_chain: self.end.chain });
+        }
+        for (_, entry) in batch.entries() {
+            if let Some(change) = entry.block_change() {
+                self.check_range(entry.file, change.offset, change.len)?;
+            }
+            // Whose copy of a file begins is of no matter here: the content comes with the batches.
+            self.namespace.apply(Ordinal(0), JournalKind::Replicated, &entry)?;
+        }
+        self.end = batch.end();
+        self.counts.batches += 1;
+        Ok(())
+    }
+
+    /// Takes the next chunk.
+    ///
+    /// # Errors
+    /// [`WalkError::Place`], [`WalkError::Order`], [`WalkError::Beyond`].
+    pub fn chunk(&mut self, chunk: &Chunk) -> Result<(), WalkError> {
+        if !answers(chunk, &self.next) {
+            let wanted = self.place(&self.next);
+            return Err(WalkError::Order { found: chunk.file, wanted });
+        }
+        if chunk.at != self.end.seq {
+            return Err(WalkError::Place { at: chunk.at, end: self.end.seq });
+        }
+        if let Content::Blocks { offset, len, .. } = &chunk.content {
+            self.check_range(chunk.file, *offset, *len)?;
+        }
+        self.count(chunk);
+        self.until = self.until.max(chunk.until);
+        self.next = behind(chunk, &self.next);
+        self.id += 1;
+        self.settle();
+        Ok(())
+    }
+
+    /// A set takes no room beyond the volumes that it defines. Of one that is gone nothing is written.
+    fn check_range(&self, file: FileId, offset: u64, len: u64) -> Result<(), WalkError> {
+        let bytes = self.namespace.file(file).map(|info| info.dptr.blocks.saturating_mul(BLOCK_U64));
+        match (bytes, offset.saturating_add(len)) {
+            (Some(bytes), end) if end > bytes => Err(WalkError::Beyond { file, end, bytes }),
+            _ => Ok(()),
+        }
+    }
+
+    fn count(&mut self, chunk: &Chunk) {
+        let items = match &chunk.content {
+            Content::Items { items, .. } => items.len() as u64,
+            Content::Gone | Content::Blocks { .. } => 0,
+        };
+        let bytes = chunk.content.bytes();
+        self.counts.chunks += 1;
+        self.counts.items += items;
+        self.counts.bytes += bytes;
+        let file = self.files.entry(chunk.file).or_default();
+        *file = (file.0 + items, file.1 + bytes);
+    }
+
+    /// Goes on behind content that is lost: with this chunk.
+    pub fn skip_to(&mut self, chunk: &Chunk) {
+        self.next = match &chunk.content {
+            Content::Items { after, .. } => Next::Items(chunk.file, after.clone()),
+            Content::Blocks { offset, .. } => Next::Blocks(chunk.file, *offset),
+            Content::Gone => return,
+        };
+        self.end.seq = chunk.at;
+    }
+
+    /// Goes on behind batches that are lost: with this one.
+    pub fn skip_before(&mut self, batch: &Batch) {
+        let header = batch.header();
+        let seq = Seq(header.first_seq.0.saturating_sub(1));
+        self.end = Position { epoch: self.end.epoch.min(header.epoch), seq, chain: header.prev_chain };
+    }
+
+    /// A place in the order of content, for people.
+    #[must_use]
+    pub fn place(&self, next: &Next) -> String {
+        let name =
+            |file: FileId| self.namespace.file(file).map_or_else(|| file.to_string(), |f| f.key.clone());
+        match next {
+            Next::Items(file, after) if after.is_empty() => format!("the items of {}", name(*file)),
+            Next::Items(file, after) => {
+                format!("the items of {} behind {}", name(*file), after.escape_ascii())
+            }
+            Next::Blocks(file, offset) => format!("the blocks of {} from byte {offset} on", name(*file)),
+            Next::Nothing => "nothing more".to_owned(),
+        }
+    }
+
+    /// What comes next.
+    #[must_use]
+    pub fn next(&self) -> &Next {
+        &self.next
+    }
+
+    /// How far it is, in the form in which a store keeps it.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        Progress {
+            until: self.until,
+            bytes: self.counts.bytes,
+            next: self.next.clone(),
+            ..Progress::at(self.origin)
+        }
+    }
+
+    /// The end of the history that it holds.
+    #[must_use]
+    pub fn end(&self) -> Position {
+        self.end
+    }
+
+    /// Where its epochs begin.
+    #[must_use]
+    pub fn table(&self) -> &[EpochMark] {
+        &self.table
+    }
+
+    /// Accounts and files at the end.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// What it needs to be whole: entries up to here.
+    #[must_use]
+    pub fn until(&self) -> Seq {
+        self.until
+    }
+
+    /// Whether all content is there, with every entry that it needs.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.next == Next::Nothing && self.end.seq >= self.until
+    }
+
+    /// How much has come.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// What has come of each file that is there at the end, in order of ids.
+    #[must_use]
+    pub fn files(&self) -> Vec<SetFile> {
+        let all = self.namespace.files().filter(|(_, info)| info.replicated);
+        let chosen = all.filter(|(_, info)| self.account.is_none_or(|account| account == info.dptr.account));
+        let row = |(id, info): (FileId, &crate::store::namespace::FileInfo)| {
+            let (items, bytes) = self.files.get(&id).copied().unwrap_or_default();
+            let blocks = info.dptr.kind == crate::format::dptr::DptrKind::Blocks;
+            SetFile { id, blocks, items, bytes, name: info.key.clone() }
+        };
+        chosen.map(row).collect()
+    }
+}

@@ -1,0 +1,320 @@
+//! The node's side of a save: one thread reads what the store shows and what the journal holds between two such states, and
+//! sends both over the connection on which an operator asked. Whoever asked writes the set; this process writes nothing.
+//!
+//! Each range is read from a newest state of the store, so no state is held for longer than a read. The one thing that a save
+//! holds on to is the journal behind the last batch that was sent (see `src/engine/save.rs`).
+
+use super::admin::write_within;
+use super::config::Config;
+use super::inbox::{Inbox, Message};
+use super::layout::Layout;
+use super::volumes::read_slowly;
+use crate::base::limits::{SAVE_STUCK_MS, SET_FILES_MAX};
+use crate::base::{Ordinal, Seq};
+use crate::engine::{Event, SaveAnswer, SaveAsk, SetWalk};
+use crate::format::PairId;
+use crate::format::batch::Batch;
+use crate::format::chunk::{Chunk, Content, CopyBegin};
+use crate::format::set::SetBegin;
+use crate::io::give_way;
+use crate::store::tree_store::{CopyReader, StoreReader};
+use crate::store::{CopySource, StoreError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+/// The definitions are read again so often if the journal has forgotten where it stood at their position.
+const READS_MAX: u32 = 8;
+/// How far a save gives way to the node's other threads.
+const SAVE_NICE: i32 = 10;
+/// An answer of the core takes a read of the journal at most.
+const ANSWER_TIME: Duration = Duration::from_secs(120);
+
+/// What stands before each part of the stream: kind, then the length of what follows (u32).
+pub(crate) const FRAME_HEAD: usize = 5;
+
+/// What a part of the stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FrameKind {
+    /// Pair (16 bytes), bytes that the node's content takes (u64), then a [`SetBegin`].
+    Begin,
+    /// A batch, as on the link.
+    Batch,
+    /// A chunk, as on the link.
+    Chunk,
+    /// Everything was sent.
+    End,
+    /// It cannot go on: a message and what to do, with a line end between them.
+    Failed,
+}
+
+impl FrameKind {
+    const ALL: [Self; 5] = [Self::Begin, Self::Batch, Self::Chunk, Self::End, Self::Failed];
+
+    fn byte(self) -> u8 {
+        match self {
+            Self::Begin => 1,
+            Self::Batch => 2,
+            Self::Chunk => 3,
+            Self::End => 4,
+            Self::Failed => 5,
+        }
+    }
+
+    /// Of a byte of the stream.
+    pub(crate) fn of(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.byte() == byte)
+    }
+}
+
+/// What is wanted of a save.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SaveOrder {
+    /// Content of this account only; empty for all.
+    pub(crate) account: String,
+    /// Bytes a second at most; 0 is no limit.
+    pub(crate) rate: u64,
+}
+
+/// The questions of saves that the core has not answered yet.
+#[derive(Debug, Default)]
+pub(crate) struct SaveDesk {
+    serial: u64,
+    pending: Vec<(u64, SyncSender<SaveAnswer>)>,
+}
+
+impl SaveDesk {
+    /// Takes a question; gives what the engine is told.
+    pub(crate) fn ask(&mut self, ask: SaveAsk, reply: SyncSender<SaveAnswer>) -> Event {
+        self.serial += 1;
+        if !matches!(ask, SaveAsk::End { .. }) {
+            self.pending.push((self.serial, reply));
+        }
+        Event::Save { token: self.serial, ask }
+    }
+
+    /// Hands an answer back.
+    pub(crate) fn answer(&mut self, token: u64, answer: SaveAnswer) {
+        if let Some(at) = self.pending.iter().position(|(other, _)| *other == token) {
+            // Who asked and is gone ends the save.
+            let _ = self.pending.swap_remove(at).1.try_send(answer);
+        }
+    }
+}
+
+/// What saves are made of.
+#[derive(Clone)]
+pub(crate) struct SaveSource {
+    layout: Layout,
+    store: StoreReader,
+    ordinal: Ordinal,
+    pair: PairId,
+    name: String,
+    inbox: Inbox,
+}
+
+/// Why a save ends before its end.
+enum Stop {
+    /// Nobody is there any more.
+    Gone,
+    /// It cannot be made.
+    Failed(String, String),
+}
+
+impl From<io::Error> for Stop {
+    fn from(_: io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        let next = "hot-backup scrub tells what is damaged; save the other node".to_owned();
+        Self::Failed(format!("saving: {error}"), next)
+    }
+}
+
+impl SaveSource {
+    /// Of a node that starts.
+    pub(crate) fn new(layout: &Layout, config: &Config, store: &StoreReader, inbox: &Inbox) -> Self {
+        let (layout, store, inbox) = (layout.clone(), store.clone(), inbox.clone());
+        let (ordinal, pair, name) = (config.engine.ordinal, config.engine.pair, config.engine.name.clone());
+        Self { layout, store, ordinal, pair, name, inbox }
+    }
+
+    /// Makes a save and sends it; blocks until it is over.
+    pub(crate) fn run(&self, order: &SaveOrder, stream: &UnixStream) {
+        let _ = give_way(SAVE_NICE);
+        let mut line = Line { stream, rate: order.rate, sent: 0, since: Instant::now() };
+        let mut save = Running { source: self, save: None, up_to: Seq(0) };
+        match save.run(order, &mut line) {
+            Ok(()) => tracing::info!("a save was sent, {} bytes", line.sent),
+            Err(Stop::Gone) => {
+                tracing::warn!("a save was given up: who asked for it is gone, or the node stops")
+            }
+            Err(Stop::Failed(why, next)) => {
+                tracing::warn!("{why}");
+                // Who does not take it knows by the end of the stream.
+                let _ = line.send(FrameKind::Failed, &[format!("{why}\n{next}").as_bytes()]);
+            }
+        }
+    }
+}
+
+/// The connection, and how fast it may be filled.
+struct Line<'a> {
+    stream: &'a UnixStream,
+    rate: u64,
+    sent: u64,
+    since: Instant,
+}
+
+impl Line<'_> {
+    fn send(&mut self, kind: FrameKind, payload: &[&[u8]]) -> Result<(), Stop> {
+        let len: usize = payload.iter().map(|part| part.len()).sum();
+        let len = u32::try_from(len).map_err(|_| Stop::Gone)?;
+        let mut head = [kind.byte(); FRAME_HEAD];
+        head[1..].copy_from_slice(&len.to_le_bytes());
+        for part in std::iter::once(&head[..]).chain(payload.iter().copied()) {
+            write_within(self.stream, part, Duration::from_millis(SAVE_STUCK_MS))?;
+            self.sent += part.len() as u64;
+        }
+        if let Some(due) = self.sent.saturating_mul(1000).checked_div(self.rate) {
+            std::thread::sleep(Duration::from_millis(due).saturating_sub(self.since.elapsed()));
+        }
+        Ok(())
+    }
+}
+
+/// A save under way. The engine is told when it is dropped.
+struct Running<'a> {
+    source: &'a SaveSource,
+    save: Option<u64>,
+    /// It does not end before this entry.
+    up_to: Seq,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if let Some(save) = self.save {
+            let (reply, _) = sync_channel(1);
+            // A core that has ended holds nothing.
+            let _ = self.source.inbox.send(Message::Save { ask: SaveAsk::End { save }, reply });
+        }
+    }
+}
+
+impl Running<'_> {
+    fn run(&mut self, order: &SaveOrder, line: &mut Line<'_>) -> Result<(), Stop> {
+        let layout = &self.source.layout;
+        let reader = self.source.store.for_copies(self.source.ordinal, &layout.volumes(), read_slowly);
+        let (begin, mut walk) = self.begin(&reader, &order.account)?;
+        let expected = space_of(&layout.store()) + space_of(&layout.volumes());
+        let encoded = begin.encode().map_err(|error| failed(error.to_string()))?;
+        line.send(FrameKind::Begin, &[&self.source.pair.0, &expected.to_le_bytes(), &encoded])?;
+        while let Some(want) = walk.want() {
+            let chunk = reader.range(&want)?;
+            let given = self.batches(&mut walk, chunk.at, line)?;
+            // Blocks may be newer than the store says, but not than what it was given when they had been read.
+            let until = match chunk.content {
+                Content::Blocks { .. } => chunk.until.max(given),
+                _ => chunk.until,
+            };
+            let chunk = Chunk { until, ..chunk };
+            walk.chunk(&chunk).map_err(|error| failed(error.to_string()))?;
+            line.send(FrameKind::Chunk, &[&chunk.encode()])?;
+        }
+        let until = walk.until().max(self.up_to);
+        self.batches(&mut walk, until, line)?;
+        line.send(FrameKind::End, &[])
+    }
+
+    /// The definitions, at a position that the journal knows.
+    fn begin(&mut self, reader: &CopyReader, account: &str) -> Result<(SetBegin, SetWalk), Stop> {
+        for _ in 0..READS_MAX {
+            let (at, namespace) = reader.definitions()?;
+            let (origin, table, role) = match self.ask(SaveAsk::Begin { at })? {
+                SaveAnswer::Begun { save, origin, table, role, up_to } => {
+                    (self.save, self.up_to) = (Some(save), up_to);
+                    (origin, table, role)
+                }
+                _ => continue,
+            };
+            let copy = CopyBegin { origin, size: reader.size(), table, namespace };
+            let broken = |error: crate::engine::WalkError| failed(error.to_string());
+            let walk = SetWalk::begin(self.source.pair, &copy, account).map_err(broken)?;
+            if !account.is_empty() && walk.namespace().account_id(account).is_none() {
+                let next = "see: hot-backup account list".to_owned();
+                return Err(Stop::Failed(
+                    format!("saving account {account}: there is none of that name"),
+                    next,
+                ));
+            }
+            let own = walk.namespace().files().filter(|(_, info)| !info.replicated);
+            let left_out: Vec<_> =
+                own.map(|(_, info)| info.key.clone()).take(SET_FILES_MAX as usize).collect();
+            let begin = SetBegin {
+                role,
+                node: self.source.name.clone(),
+                account: account.to_owned(),
+                left_out,
+                copy,
+            };
+            return Ok((begin, walk));
+        }
+        Err(failed("the journal grows faster than definitions are read".to_owned()))
+    }
+
+    /// Sends the batches up to this entry; gives the last entry that the store may show.
+    fn batches(&self, walk: &mut SetWalk, up_to: Seq, line: &mut Line<'_>) -> Result<Seq, Stop> {
+        let save = self.save.unwrap_or_default();
+        loop {
+            let after = walk.end().seq;
+            let SaveAnswer::Batches { batches, given } = self.ask(SaveAsk::Next { save, after, up_to })?
+            else {
+                return Err(failed("the node answered something else".to_owned()));
+            };
+            for batch in &batches {
+                self.batch(walk, batch, line)?;
+            }
+            if walk.end().seq >= up_to {
+                return Ok(given);
+            }
+        }
+    }
+
+    fn batch(&self, walk: &mut SetWalk, batch: &Batch, line: &mut Line<'_>) -> Result<(), Stop> {
+        walk.batch(batch).map_err(|error| failed(error.to_string()))?;
+        line.send(FrameKind::Batch, &[&batch.wire()])
+    }
+
+    fn ask(&self, ask: SaveAsk) -> Result<SaveAnswer, Stop> {
+        let (reply, answer) = sync_channel(1);
+        self.source.inbox.send(Message::Save { ask, reply }).map_err(|_| Stop::Gone)?;
+        match answer.recv_timeout(ANSWER_TIME) {
+            Ok(SaveAnswer::Refused { why, next }) => {
+                Err(Stop::Failed(format!("saving: {why}"), next.to_owned()))
+            }
+            Ok(answer) => Ok(answer),
+            Err(_) => Err(Stop::Gone),
+        }
+    }
+}
+
+fn failed(why: String) -> Stop {
+    Stop::Failed(format!("saving: {why}"), "begin it again".to_owned())
+}
+
+/// What the files in a directory and below it take on the disk (bytes), as far as they can be looked at.
+fn space_of(dir: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    let of = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => space_of(&entry.path()),
+        Ok(found) => found.blocks() * 512,
+        Err(_) => 0,
+    };
+    entries.filter_map(Result::ok).map(of).sum()
+}

@@ -1,0 +1,67 @@
+//! Save sets as files: [`SetWriter`] makes one, [`SetReader`] reads one block by block, [`verify`] all of one.
+//!
+//! - Invariant: a set gets its trailer after all before it is durable; without it nothing here takes a set for a save (I-31).
+//! - Invariant: what is read is given only if every checksum of it fits and it stands in its place ([`SetWalk`]).
+//! - Boundary: a set names files of a database, and never a path. Where it is read from and written to is the caller's word.
+
+mod error;
+mod from_node;
+mod reader;
+mod target;
+mod verify;
+mod writer;
+
+pub use error::SetError;
+pub use from_node::{SaveError, SaveOrder, SaveTold, Saved, save};
+pub use reader::{Block, SetReader};
+pub use target::{Source, Target};
+pub use verify::{Contents, Damage, Verified, contents, verify};
+pub use writer::{Head, Pack, SetWriter};
+
+use crate::format::set::{BlockHeader, Packing};
+use bytes::Bytes;
+use ring::digest::{Context, SHA256};
+
+/// The digest of all that was written or read so far.
+struct Digest(Context);
+
+impl Digest {
+    fn new() -> Self {
+        Self(Context::new(&SHA256))
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn value(&self) -> [u8; 32] {
+        self.0.clone().finish().as_ref().try_into().unwrap_or([0; 32])
+    }
+}
+
+/// A payload as it was before it was packed.
+fn unpacked(header: &BlockHeader, payload: Bytes) -> Result<Bytes, String> {
+    match header.packing {
+        Packing::Plain => Ok(payload),
+        Packing::Lz4 => {
+            let raw = header.raw as usize;
+            let unpacked = lz4_flex::block::decompress(&payload, raw).map_err(|error| error.to_string())?;
+            if unpacked.len() == raw {
+                Ok(unpacked.into())
+            } else {
+                Err(format!("{} bytes where {raw} were packed", unpacked.len()))
+            }
+        }
+    }
+}
+
+/// Reads any bytes as a set, to its end and past what is damaged.
+pub fn fuzz_reader(bytes: &[u8]) {
+    let source = Source::Bytes(Bytes::copy_from_slice(bytes));
+    let found = contents(&source).is_ok();
+    let whole = verify(source, |_| {}).is_ok_and(|found| found.trailer.is_some() && found.damages.is_empty());
+    assert!(found || !whole, "what is whole says what it holds");
+}
+
+#[cfg(test)]
+pub(in crate::node) mod tests;

@@ -1,0 +1,224 @@
+//! Where a set is written to and read from: a file, a directory of files, or a pipe.
+
+use super::SetError;
+use crate::io::sync_dir;
+use bytes::Bytes;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// What the files of a set in a directory are called.
+fn part_name(part: u32) -> String {
+    format!("part-{part:05}.hbs")
+}
+
+/// Where a set is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// One file, which must not be there yet.
+    File(PathBuf),
+    /// A directory, which must not be there yet, with files of about this size at most (bytes).
+    Dir(PathBuf, u64),
+    /// Standard output.
+    Stdout,
+}
+
+impl Target {
+    /// How it is called in messages.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::File(path) | Self::Dir(path, _) => path.display().to_string(),
+            Self::Stdout => "standard output".to_owned(),
+        }
+    }
+
+    /// The directory whose file system takes it; none for a pipe.
+    #[must_use]
+    pub fn place(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) | Self::Dir(path, _) => {
+                let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+                Some(parent.unwrap_or_else(|| Path::new(".")))
+            }
+            Self::Stdout => None,
+        }
+    }
+}
+
+/// What is being written.
+pub(super) struct Output {
+    target: Target,
+    /// The file that is open; none for a pipe.
+    file: Option<File>,
+    path: PathBuf,
+    /// Files and directories that this made.
+    made: Vec<PathBuf>,
+    finished: bool,
+}
+
+impl Output {
+    pub(super) fn open(target: Target) -> Result<Self, SetError> {
+        let mut this = Self { target, file: None, path: PathBuf::new(), made: Vec::new(), finished: false };
+        if let Target::Dir(dir, _) = &this.target {
+            let dir = dir.clone();
+            DirBuilder::new().mode(0o700).create(&dir).map_err(|error| of_new(&dir, error))?;
+            this.made.push(dir);
+        }
+        Ok(this)
+    }
+
+    /// Begins the file of this part.
+    pub(super) fn begin(&mut self, part: u32) -> Result<(), SetError> {
+        let path = match &self.target {
+            Target::File(path) => path.clone(),
+            Target::Dir(dir, _) => dir.join(part_name(part)),
+            Target::Stdout => return Ok(()),
+        };
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        self.file = Some(file.map_err(|error| of_new(&path, error))?);
+        self.made.push(path.clone());
+        self.path = path;
+        Ok(())
+    }
+
+    /// Whether the file of so many bytes is large enough.
+    pub(super) fn is_full(&self, bytes: u64) -> bool {
+        matches!(self.target, Target::Dir(_, most) if bytes >= most)
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), SetError> {
+        let written = match &mut self.file {
+            Some(file) => file.write_all(bytes),
+            None => io::stdout().lock().write_all(bytes),
+        };
+        written.map_err(|source| self.failed("writing", source))
+    }
+
+    /// Makes what was written durable.
+    pub(super) fn sync(&mut self) -> Result<(), SetError> {
+        let synced = match &self.file {
+            Some(file) => file.sync_all(),
+            None => io::stdout().lock().flush(),
+        };
+        synced.map_err(|source| self.failed("syncing", source))
+    }
+
+    /// Makes the names durable too: now it stays.
+    pub(super) fn finish(&mut self) -> Result<(), SetError> {
+        self.sync()?;
+        let parent = self.target.place().map(Path::to_owned);
+        let dir = match &self.target {
+            Target::Dir(dir, _) => Some(dir.clone()),
+            Target::File(_) | Target::Stdout => None,
+        };
+        for dir in dir.into_iter().chain(parent) {
+            sync_dir(&dir).map_err(|source| self.failed("syncing", source))?;
+        }
+        self.finished = true;
+        Ok(())
+    }
+
+    fn failed(&self, doing: &'static str, source: io::Error) -> SetError {
+        let what = match self.target {
+            Target::Stdout => self.target.name(),
+            _ => self.path.display().to_string(),
+        };
+        SetError::Io { doing, what, source }
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        // Half a save is of no use. What cannot be removed has no trailer, and says so.
+        for path in self.made.iter().rev() {
+            let _ = if path.is_dir() { std::fs::remove_dir(path) } else { std::fs::remove_file(path) };
+        }
+    }
+}
+
+fn of_new(path: &Path, source: io::Error) -> SetError {
+    match source.kind() {
+        io::ErrorKind::AlreadyExists => SetError::Exists { path: path.to_owned() },
+        _ => SetError::Io { doing: "writing", what: path.display().to_string(), source },
+    }
+}
+
+/// Where a set is read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A file, or a directory with the files of one set.
+    Path(PathBuf),
+    /// Standard input.
+    Stdin,
+    /// In memory.
+    Bytes(Bytes),
+}
+
+impl Source {
+    /// Of a path on the command line, where `-` is standard input.
+    #[must_use]
+    pub fn of(path: &Path) -> Self {
+        if path == Path::new("-") { Self::Stdin } else { Self::Path(path.to_owned()) }
+    }
+
+    /// The file of a part; none if there is no such file.
+    pub(super) fn part(&self, part: u32) -> Result<Option<Opened>, SetError> {
+        let path = match self {
+            Self::Stdin if part == 1 => {
+                let reader: Box<dyn Read> = Box::new(io::stdin().lock());
+                return Ok(Some(Opened { name: "standard input".to_owned(), reader, file: None }));
+            }
+            Self::Bytes(bytes) if part == 1 => {
+                let (reader, again) = (io::Cursor::new(bytes.clone()), io::Cursor::new(bytes.clone()));
+                let name = "memory".to_owned();
+                return Ok(Some(Opened { name, reader: Box::new(reader), file: Some(Box::new(again)) }));
+            }
+            Self::Stdin | Self::Bytes(_) => return Ok(None),
+            Self::Path(path) if path.is_dir() => path.join(part_name(part)),
+            Self::Path(path) if part == 1 => path.clone(),
+            Self::Path(_) => return Ok(None),
+        };
+        let name = path.display().to_string();
+        let failed = |source| SetError::Io { doing: "reading", what: name.clone(), source };
+        match File::open(&path) {
+            Ok(file) => {
+                let again = file.try_clone().map_err(failed)?;
+                Ok(Some(Opened { name, reader: Box::new(again), file: Some(Box::new(file)) }))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && part > 1 => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// How much there is to read (bytes); none if that is not known.
+    #[must_use]
+    pub fn bytes(&self) -> Option<u64> {
+        let mut sum = 0;
+        for part in 1.. {
+            match self.part(part) {
+                Ok(Some(Opened { file: Some(mut file), .. })) => sum += file.seek(SeekFrom::End(0)).ok()?,
+                Ok(None) if part > 1 => return Some(sum),
+                _ => return None,
+            }
+        }
+        None
+    }
+}
+
+/// A file of a set.
+pub(super) struct Opened {
+    pub(super) name: String,
+    pub(super) reader: Box<dyn Read>,
+    /// The same, to look at its end.
+    pub(super) file: Option<Box<dyn ReadSeek>>,
+}
+
+/// What can be read anywhere.
+pub(super) trait ReadSeek: Read + Seek {}
+
+impl<T: Read + Seek> ReadSeek for T {}

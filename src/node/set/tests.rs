@@ -1,0 +1,325 @@
+//! A small set: written, read back, damaged at every bit and cut off at every byte.
+
+use super::*;
+use crate::base::{Chain, Epoch, FileId, JournalKind, Ordinal, Position, Seq};
+use crate::format::PairId;
+use crate::format::batch::{Batch, BatchBuilder, Seal};
+use crate::format::chunk::{Chunk, Content, CopyBegin};
+use crate::format::control::{EpochMark, Role};
+use crate::format::dptr::{DptrKind, Flags};
+use crate::format::entry::{Entry, EntryKind};
+use crate::format::set::{SetBegin, SetId};
+use crate::store::namespace::{Change, Namespace, NewFile};
+use std::path::Path;
+
+pub(in crate::node) const PAIR: PairId = PairId([9; 16]);
+const SET: SetId = SetId([7; 16]);
+
+/// A history of which a set is made.
+pub(in crate::node) struct Sample {
+    pub(in crate::node) begin: SetBegin,
+    pub(in crate::node) steps: Vec<Step>,
+    pub(in crate::node) orders: FileId,
+    pub(in crate::node) disk: FileId,
+}
+
+#[derive(Clone)]
+pub(in crate::node) enum Step {
+    Batch(Batch),
+    Chunk(Chunk),
+}
+
+fn apply(ns: &mut Namespace, change: Change) {
+    for new in &change.entries {
+        let entry = Entry { kind: new.kind, file: new.file, id: &[], value: &new.value };
+        ns.apply(Ordinal(0), change.journal, &entry).unwrap();
+    }
+}
+
+fn batch(after: Position, epoch: u64, entries: &[(EntryKind, FileId, &[u8], &[u8])]) -> Batch {
+    let mut builder = BatchBuilder::new(after.seq.next(), 0);
+    for (kind, file, id, value) in entries {
+        builder.push(&Entry { kind: *kind, file: *file, id, value });
+    }
+    let (prev_chain, durable, journal) = (after.chain, after.seq, JournalKind::Replicated);
+    builder.seal(&Seal { epoch: Epoch(epoch), prev_chain, durable, wall_ms: 0, pair: PAIR, journal })
+}
+
+pub(in crate::node) fn sample(account: &str) -> Sample {
+    let mut ns = Namespace::new();
+    let change = ns.create_account("app", Flags::L, Ordinal(0)).unwrap();
+    apply(&mut ns, change);
+    for (name, kind, blocks) in [("orders", DptrKind::Records, 0), ("disk", DptrKind::Blocks, 4)] {
+        let new = NewFile { account: "app", name, kind, flags: None, blocks, ack: None };
+        let change = ns.create_file(&new, Ordinal(0)).unwrap();
+        apply(&mut ns, change);
+    }
+    let file = |name: &[u8]| ns.resolve(name).unwrap();
+    let (orders, disk) = (file(b"app,orders"), file(b"app,disk"));
+    let origin = Position { epoch: Epoch(2), seq: Seq(3), chain: Chain(77) };
+    let table = vec![EpochMark { epoch: Epoch(2), first_seq: Seq(1), prev_chain: Chain(0) }];
+    let copy = CopyBegin { origin, size: 3 << 20, table, namespace: ns.definitions() };
+    let begin = SetBegin {
+        role: Role::Primary,
+        node: "a".to_owned(),
+        account: account.to_owned(),
+        left_out: vec!["app,scratch".to_owned()],
+        copy,
+    };
+    let first =
+        batch(origin, 2, &[(EntryKind::Put, orders, b"k1", b"one"), (EntryKind::Put, orders, b"k2", b"two")]);
+    let item = |id: &'static str, value: &'static str| (Bytes::from(id), Bytes::from(value));
+    let items = |id, at: &Batch, (after, through): (&'static str, &'static str), items, ends| {
+        let content = Content::Items { after: Bytes::from(after), through: Bytes::from(through), items };
+        let at = at.header().last_seq();
+        Step::Chunk(Chunk { id, file: orders, at, until: at, content, ends })
+    };
+    let second = batch(first.end(), 4, &[(EntryKind::Put, orders, b"k1", b"uno")]);
+    let last = batch(second.end(), 4, &[(EntryKind::Delete, orders, b"k2", b"")]);
+    let runs = vec![(4096, Bytes::from(vec![5; 4096]))];
+    let blocks = Chunk {
+        id: 3,
+        file: disk,
+        at: second.header().last_seq(),
+        until: last.header().last_seq(),
+        content: Content::Blocks { offset: 0, len: 4 * 4096, runs },
+        ends: true,
+    };
+    let steps = vec![
+        Step::Batch(first.clone()),
+        items(0, &first, ("", "k1"), vec![item("k1", "one")], false),
+        items(1, &first, ("k1", "k2"), vec![item("k2", "two")], false),
+        Step::Batch(second.clone()),
+        items(2, &second, ("k2", ""), vec![item("k9", "nine")], true),
+        Step::Chunk(blocks),
+        Step::Batch(last),
+    ];
+    Sample { begin, steps, orders, disk }
+}
+
+impl Sample {
+    pub(in crate::node) fn write(&self, target: Target, pack: Pack) -> Result<(), SetError> {
+        let head = Head { set: SET, pair: PAIR, wall_ms: 5 };
+        let mut writer = SetWriter::begin(target, pack, &head, &self.begin)?;
+        for step in &self.steps {
+            match step {
+                Step::Batch(batch) => writer.batch(batch)?,
+                Step::Chunk(chunk) => writer.chunk(chunk, &chunk.encode().into())?,
+            }
+        }
+        writer.finish(6).map(drop)
+    }
+
+    pub(in crate::node) fn bytes(&self) -> Bytes {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("set");
+        self.write(Target::File(path.clone()), Pack::None).unwrap();
+        std::fs::read(path).unwrap().into()
+    }
+}
+
+/// Reads to the end, as a restore does, and gives what was read.
+fn read(source: Source) -> Result<Vec<Block>, SetError> {
+    let mut reader = SetReader::open(source)?;
+    let mut blocks = Vec::new();
+    while let Some(block) = reader.next_block()? {
+        blocks.push(block);
+    }
+    Ok(blocks)
+}
+
+fn verified(bytes: impl Into<Bytes>) -> Result<Verified, SetError> {
+    verify(Source::Bytes(bytes.into()), |_| {})
+}
+
+fn holds_all(sample: &Sample, blocks: &[Block]) {
+    let Some((Block::Begin(begin), rest)) = blocks.split_first() else { panic!("no beginning") };
+    assert_eq!(**begin, sample.begin);
+    let Some((Block::Trailer(trailer), rest)) = rest.split_last() else { panic!("no trailer") };
+    assert_eq!((trailer.end.seq, trailer.end.epoch, trailer.wall_ms), (Seq(7), Epoch(4), 6));
+    assert_eq!((trailer.counts.batches, trailer.counts.chunks, trailer.counts.items), (3, 4, 3));
+    assert_eq!(rest.len(), sample.steps.len());
+    for (block, step) in rest.iter().zip(&sample.steps) {
+        match (block, step) {
+            (Block::Batch(found), Step::Batch(batch)) => assert_eq!(found.wire(), batch.wire()),
+            (Block::Chunk(found), Step::Chunk(chunk)) => assert_eq!(found, chunk),
+            other => panic!("{:?} stands in its place", other.0),
+        }
+    }
+}
+
+#[test]
+fn a_set_reads_back_from_one_file_from_many_and_packed_and_says_what_it_holds() {
+    let sample = sample("");
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let targets = [
+        (Target::File(path("one")), Pack::None, 1),
+        (Target::File(path("packed")), Pack::Lz4, 1),
+        (Target::Dir(path("many"), 300), Pack::None, 4),
+    ];
+    for (target, pack, parts) in targets {
+        sample.write(target.clone(), pack).unwrap();
+        let source = Source::of(Path::new(&target.name()));
+        holds_all(&sample, &read(source.clone()).unwrap());
+        let found = contents(&source).unwrap();
+        assert!(found.parts >= parts && (parts > 1) == (found.parts > 1), "{} files", found.parts);
+        assert_eq!((found.header.pair, &found.begin), (PAIR, &sample.begin));
+        let names: Vec<_> = found.trailer.files.iter().map(|file| (file.name.as_str(), file.items)).collect();
+        assert_eq!(names, [("app,orders", 3), ("app,disk", 0)]);
+        assert_eq!(Some(found.bytes), source.bytes());
+        // A save never overwrites another.
+        assert!(matches!(sample.write(target, pack), Err(SetError::Exists { .. })));
+        assert!(read(source).is_ok(), "it is as it was");
+    }
+    let (one, packed) = (std::fs::read(path("one")).unwrap(), std::fs::read(path("packed")).unwrap());
+    assert!(packed.len() < one.len() - 3000, "a block of equal bytes packs well");
+}
+
+#[test]
+fn the_golden_set_is_byte_for_byte_what_this_version_writes() {
+    let golden = include_bytes!("../../../tests/data/set-v1.hbs");
+    assert!(sample("").bytes() == golden[..], "it differs");
+    holds_all(&sample(""), &read(Source::Bytes(Bytes::from_static(golden))).unwrap());
+}
+
+#[test]
+fn every_bit_flip_and_every_cut_is_named_and_nothing_behind_it_is_given_as_whole() {
+    let bytes = sample("").bytes();
+    let found = verified(bytes.clone()).unwrap();
+    assert!(found.damages.is_empty() && found.trailer.is_some());
+    for bit in 0..bytes.len() * 8 {
+        // Of the block of equal bytes some are enough.
+        let at = bit / 8;
+        if bytes[at] == 5 && bytes[at - 1] == 5 && bytes[at + 1] == 5 && at % 97 != 0 {
+            continue;
+        }
+        let mut bad = bytes.to_vec();
+        bad[at] ^= 1 << (bit % 8);
+        let strict = read(Source::Bytes(bad.clone().into()));
+        assert!(strict.is_err(), "bit {bit} went unnoticed");
+        match verified(bad) {
+            Ok(found) => assert!(!found.damages.is_empty(), "bit {bit} is not named"),
+            Err(error) => assert!(!error.to_string().is_empty() && at < 64, "bit {bit}: {error}"),
+        }
+    }
+    for end in 0..bytes.len() {
+        let cut = bytes.slice(..end);
+        assert!(read(Source::Bytes(cut.clone())).is_err(), "cut at {end}");
+        let told = verified(cut.clone()).map(|found| found.damages);
+        let named = matches!(&told, Err(SetError::NoTrailer { .. } | SetError::NoSet { .. }))
+            || told.is_ok_and(|damages| !damages.is_empty());
+        assert!(named, "cut at {end}");
+        assert!(contents(&Source::Bytes(cut)).is_err(), "cut at {end}");
+    }
+    let behind = [bytes, Bytes::from_static(b"x")].concat();
+    assert!(verified(behind).unwrap().damages[0].why.contains("something stands behind it"));
+}
+
+/// The offsets of the blocks of a set.
+fn blocks(bytes: &[u8]) -> Vec<usize> {
+    (0..bytes.len() - 4).filter(|at| bytes[*at..].starts_with(b"HBsb")).collect()
+}
+
+#[test]
+fn a_damaged_block_is_told_with_what_it_held_and_the_rest_is_read_on() {
+    let bytes = sample("").bytes();
+    let offsets = blocks(&bytes);
+    let told = |at: usize| {
+        let mut bad = bytes.to_vec();
+        bad[at] ^= 1;
+        let damages = verified(bad).unwrap().damages;
+        let told: Vec<_> = damages.iter().map(|damage| (damage.block, damage.held.clone())).collect();
+        assert_eq!(told.len(), 1, "{damages:?}");
+        assert_eq!(damages[0].offset, offsets[usize::try_from(told[0].0).unwrap()] as u64);
+        told.into_iter().next().unwrap()
+    };
+    let payload = |block: usize| offsets[block] + 40;
+    assert_eq!(told(payload(1)), (1, "entries 4 to 5".to_owned()));
+    assert_eq!(told(payload(3)), (3, "the items of app,orders behind k1, up to k2".to_owned()));
+    assert_eq!(told(payload(5)), (5, "the items of app,orders behind k2".to_owned()));
+    assert_eq!(told(payload(6)), (6, "the blocks of app,disk from byte 0 on".to_owned()));
+    // A damaged header: what follows is found again.
+    let (block, held) = told(offsets[3] + 17);
+    assert_eq!(
+        (block, held.as_str()),
+        (3, "the items of app,orders behind k1, or entries behind 5, up to k2")
+    );
+}
+
+#[test]
+fn a_part_that_is_missing_or_of_another_set_and_a_file_that_is_no_set_are_refused_by_name() {
+    let sample = sample("");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("many");
+    sample.write(Target::Dir(path.clone(), 300), Pack::None).unwrap();
+    let part = |n: u32| path.join(format!("part-{n:05}.hbs"));
+    let told = || verify(Source::of(&path), |_| {}).unwrap_err().to_string();
+    let second = std::fs::read(part(2)).unwrap();
+    std::fs::remove_file(part(2)).unwrap();
+    assert!(told().contains("part 2 is missing"), "{}", told());
+    std::fs::copy(part(3), part(2)).unwrap();
+    assert!(told().contains("it is part 3, and part 2 was wanted"), "{}", told());
+    let mut other = second.clone();
+    other[16] ^= 1;
+    let crc = crate::base::crc32c(&other[8..64]);
+    other[4..8].copy_from_slice(&crc.to_le_bytes());
+    std::fs::write(part(2), other).unwrap();
+    assert!(told().contains("it is of another set"), "{}", told());
+    std::fs::write(part(2), second).unwrap();
+    assert!(verify(Source::of(&path), |_| {}).unwrap().damages.is_empty());
+    let text = dir.path().join("letter");
+    std::fs::write(&text, "dear").unwrap();
+    let error = verify(Source::of(&text), |_| {}).unwrap_err();
+    assert!(error.to_string().contains("it is not a save set"), "{error}");
+    let newer = [&b"HBs1"[..], &[0; 4], &[2, 0], &[0; 54]].concat();
+    let crc = crate::base::crc32c(&newer[8..]);
+    let newer = [&newer[..4], &crc.to_le_bytes(), &newer[8..]].concat();
+    let error = verified(newer).unwrap_err();
+    assert!(error.to_string().contains("version of a save set: expected 1, found 2"), "{error}");
+    assert!(error.next().contains("newer one"), "{}", error.next());
+}
+
+#[test]
+fn what_does_not_follow_is_no_set_and_half_a_set_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("set");
+    let told = |change: fn(&mut Vec<Step>)| {
+        let mut sample = sample("");
+        change(&mut sample.steps);
+        let error = sample.write(Target::File(path.clone()), Pack::None).unwrap_err().to_string();
+        assert!(!path.exists(), "{error}");
+        error
+    };
+    let lost = told(|steps| drop(steps.remove(2)));
+    assert!(lost.contains("content of file"), "{lost}");
+    assert!(told(|steps| drop(steps.remove(0))).contains("stands behind entry 3"));
+    assert!(told(|steps| drop(steps.remove(3))).contains("stands behind entry 5"));
+    assert!(told(|steps| steps.swap(0, 3)).contains("do not follow entry 3"));
+    // Blocks that were read at a later state need its entries too.
+    assert!(told(|steps| drop(steps.pop())).contains("ends before nothing more"));
+    assert!(told(|steps| steps.truncate(5)).contains("ends before the blocks of app,disk"));
+    // No room is taken beyond what the definitions say.
+    let beyond = told(|steps| {
+        for step in steps.iter_mut() {
+            if let Step::Chunk(Chunk { content: Content::Blocks { len, .. }, .. }) = step {
+                *len += 4096;
+            }
+        }
+    });
+    assert!(
+        beyond.contains("which has 16,384 bytes") || beyond.contains("which has 16384 bytes"),
+        "{beyond}"
+    );
+}
+
+#[test]
+fn a_set_of_one_account_has_no_content_of_others() {
+    let mut other = sample("elsewhere");
+    other.steps.retain(|step| matches!(step, Step::Batch(_)));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("set");
+    other.write(Target::File(path.clone()), Pack::None).unwrap();
+    assert!(contents(&Source::of(&path)).unwrap().trailer.files.is_empty());
+    assert!(sample("elsewhere").write(Target::File(dir.path().join("two")), Pack::None).is_err());
+}

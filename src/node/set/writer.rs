@@ -1,0 +1,195 @@
+//! Makes a set of what a node sends.
+
+use super::target::Output;
+use super::{Digest, SetError, Target};
+use crate::base::crc32c;
+use crate::engine::{SetWalk, WalkError};
+use crate::format::PairId;
+use crate::format::batch::Batch;
+use crate::format::chunk::Chunk;
+use crate::format::set::{
+    BLOCK_HEADER, BlockHeader, BlockKind, Packing, PartHeader, SetBegin, SetId, Trailer, footer,
+};
+use bytes::Bytes;
+
+/// How payloads are packed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pack {
+    /// Not at all.
+    #[default]
+    None,
+    /// LZ4, where that makes them shorter.
+    Lz4,
+}
+
+/// Writes a set; without [`Self::finish`] it is removed again, as far as it can be.
+pub struct SetWriter {
+    output: Output,
+    pack: Pack,
+    header: PartHeader,
+    digest: Digest,
+    walk: SetWalk,
+    /// The next block.
+    number: u64,
+    /// Bytes of the part.
+    offset: u64,
+    written: u64,
+}
+
+impl std::fmt::Debug for SetWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SetWriter(block {}, {} bytes)", self.number, self.written)
+    }
+}
+
+/// What a set is begun with.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// The set.
+    pub set: SetId,
+    /// The pair.
+    pub pair: PairId,
+    /// Now (ms since 1970).
+    pub wall_ms: u64,
+}
+
+fn misplaced(error: &WalkError) -> SetError {
+    // The node checks what it sends by the same rule.
+    SetError::NoSet { what: "what the node sent".to_owned(), why: error.to_string() }
+}
+
+impl SetWriter {
+    /// Begins a set.
+    ///
+    /// # Errors
+    /// Any [`SetError`] but those of reading.
+    pub fn begin(target: Target, pack: Pack, head: &Head, begin: &SetBegin) -> Result<Self, SetError> {
+        let unfit = |why: String| SetError::NoSet { what: "what the node sent".to_owned(), why };
+        let payload = begin.encode().map_err(|error| unfit(error.to_string()))?;
+        let walk = SetWalk::begin(head.pair, &begin.copy, &begin.account).map_err(|e| misplaced(&e))?;
+        let Head { set, pair, wall_ms } = *head;
+        let mut this = Self {
+            output: Output::open(target)?,
+            pack,
+            header: PartHeader { part: 0, set, pair, wall_ms, first_block: 0 },
+            digest: Digest::new(),
+            walk,
+            number: 0,
+            offset: 0,
+            written: 0,
+        };
+        this.next_part()?;
+        this.block(BlockKind::Begin, 0, &payload)?;
+        Ok(this)
+    }
+
+    /// Takes a batch as it came.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn batch(&mut self, batch: &Batch) -> Result<(), SetError> {
+        self.walk.batch(batch).map_err(|error| misplaced(&error))?;
+        self.room()?;
+        self.block(BlockKind::Batch, batch.header().last_seq().0, &batch.wire())
+    }
+
+    /// Takes a chunk with its bytes as they came.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn chunk(&mut self, chunk: &Chunk, payload: &Bytes) -> Result<(), SetError> {
+        self.walk.chunk(chunk).map_err(|error| misplaced(&error))?;
+        self.room()?;
+        self.block(BlockKind::Chunk, chunk.file.0, payload)
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn walk(&self) -> &SetWalk {
+        &self.walk
+    }
+
+    /// Bytes written.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Makes all of it durable, then the trailer: now it is a save.
+    ///
+    /// # Errors
+    /// As [`Self::begin`]; also when something is missing.
+    ///
+    /// # Durability
+    /// When it returns, the set and its name are synced. On a pipe the bytes were handed over.
+    pub fn finish(mut self, wall_ms: u64) -> Result<Trailer, SetError> {
+        if !self.walk.is_whole() {
+            let why = format!("it ends before {}", self.walk.place(self.walk.next()));
+            return Err(SetError::NoSet { what: "what the node sent".to_owned(), why });
+        }
+        self.output.sync()?;
+        let trailer = Trailer {
+            end: self.walk.end(),
+            wall_ms,
+            counts: self.walk.counts(),
+            digest: self.digest.value(),
+            files: self.walk.files(),
+        };
+        let at = self.offset;
+        self.block(BlockKind::Trailer, 0, &trailer.encode())?;
+        self.write(&footer(at))?;
+        self.output.finish()?;
+        Ok(trailer)
+    }
+
+    /// Goes on in another file if this one is large enough.
+    fn room(&mut self) -> Result<(), SetError> {
+        if self.output.is_full(self.offset) {
+            self.block(BlockKind::PartEnd, 0, &[])?;
+            self.output.sync()?;
+            self.next_part()?;
+        }
+        Ok(())
+    }
+
+    fn next_part(&mut self) -> Result<(), SetError> {
+        let part = self.header.part + 1;
+        self.header = PartHeader { part, first_block: self.number, ..self.header };
+        self.output.begin(part)?;
+        self.offset = 0;
+        self.write(&self.header.encode())
+    }
+
+    fn block(&mut self, kind: BlockKind, about: u64, payload: &[u8]) -> Result<(), SetError> {
+        let packed = match self.pack {
+            Pack::Lz4 if matches!(kind, BlockKind::Batch | BlockKind::Chunk) => {
+                Some(lz4_flex::block::compress(payload)).filter(|packed| packed.len() < payload.len())
+            }
+            _ => None,
+        };
+        let stored = packed.as_deref().unwrap_or(payload);
+        let long = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
+        let header = BlockHeader {
+            number: self.number,
+            kind,
+            packing: if packed.is_some() { Packing::Lz4 } else { Packing::Plain },
+            stored: long(stored.len()),
+            raw: long(payload.len()),
+            about,
+            crc: crc32c(stored),
+        };
+        let head: [u8; BLOCK_HEADER] = header.encode(self.header.set);
+        self.write(&head)?;
+        self.write(stored)?;
+        self.number += 1;
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SetError> {
+        self.digest.update(bytes);
+        self.output.write(bytes)?;
+        self.offset += bytes.len() as u64;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+}
