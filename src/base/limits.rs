@@ -31,7 +31,11 @@ pub const BATCH_ENTRIES_MAX: u32 = 1 << 20;
 /// Payload of a link frame at most (bytes).
 pub const FRAME_PAYLOAD_MAX: usize = BATCH_MAX;
 /// Ranges that a peer may want at once.
-pub const WANTS_MAX: usize = 4;
+pub const WANTS_MAX: usize = 8;
+/// Ranges in the list of a rewind; neighbours are taken together where there are more.
+pub const REWIND_RANGES_MAX: usize = 1 << 14;
+/// What a store keeps of a rewind (bytes); where it would be more, everything is copied.
+pub const REWIND_RECORD_MAX: usize = 8 << 20;
 /// Content that is asked for at once in a copy (bytes); one item may be longer.
 pub const CHUNK_BYTES: u32 = 1 << 20;
 /// Chunks of a copy that may wait for the store.
@@ -41,7 +45,7 @@ pub const COPY_DEFINITIONS_MAX: u32 = 1 << 20;
 /// Pieces of a volume in one chunk of a copy.
 pub const COPY_RUNS_MAX: u32 = 1 << 16;
 /// Payload of a frame that asks for a range (bytes).
-pub const WANT_PAYLOAD_MAX: usize = 512;
+pub const WANT_PAYLOAD_MAX: usize = 768;
 /// Payload of a frame before the peer's hello was accepted (bytes).
 pub const HELLO_PAYLOAD_MAX: usize = 4096;
 /// Epochs told in a hello, newest last.

@@ -131,7 +131,7 @@ matters! {
     Fenced "fenced" Critical []
         "nothing: this node becomes the standby";
     Diverged "diverged" Critical []
-        "see `hot-backup diverged` for what the pair never kept";
+        "nothing, or `hot-backup resync` here if on_diverged is \"wait\"; `hot-backup diverged list` has what the pair never kept";
     Renamed "renamed" Warning []
         "rename one of the two";
     Epoch "epoch" Notice [] "";
@@ -140,6 +140,8 @@ matters! {
     Copied "copied" Notice [] "";
     Copying "copying" Notice [] "";
     Whole "whole" Notice [] "";
+    Rewinding "rewinding" Notice [] "";
+    Rewound "rewound" Notice [] "";
     ChecksumMended "checksum-mended" Notice [] "";
     Scrubbed "scrubbed" Notice [] "";
 }

@@ -57,7 +57,7 @@ use crate::doors::resp::{DoorOutput, RespConfig, RespDoor};
 use crate::store::StoreRead;
 use admin::AdminRequest;
 use blocks::Answer;
-pub use config::{EngineConfig, FullSync, PeerLoss, StartState};
+pub use config::{EngineConfig, FullSync, OnDiverged, PeerLoss, StartState};
 pub use effect::{
     Allocation, ClientDoor, ClientEffect, ClientPlace, CopyEffect, Effect, Fetched, FileEffect, Incident,
     JournalEffect, LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment, ScrubEffect, ScrubPart,

@@ -19,6 +19,8 @@ pub(super) enum ReadFor {
     Listing,
     /// The entries that the pair never kept.
     Diverged,
+    /// What was touched since the histories parted.
+    Rewind,
 }
 
 impl ReadFor {
@@ -26,7 +28,7 @@ impl ReadFor {
     const fn journal(self) -> JournalKind {
         match self {
             Self::Apply(journal) => journal,
-            Self::Stream | Self::Listing | Self::Diverged => JournalKind::Replicated,
+            Self::Stream | Self::Listing | Self::Diverged | Self::Rewind => JournalKind::Replicated,
         }
     }
 }
@@ -39,6 +41,7 @@ impl<S: StoreRead> Core<S> {
             ReadFor::Stream => self.link.stream().map(|(_, stream)| &mut stream.reader),
             ReadFor::Listing => self.listing.as_mut().map(|listing| &mut listing.reader),
             ReadFor::Diverged => self.roles.export_reader(),
+            ReadFor::Rewind => self.link.gathering().map(|gathering| &mut gathering.reader),
         }
     }
 
@@ -73,6 +76,7 @@ impl<S: StoreRead> Core<S> {
             ReadFor::Stream => self.stream_unread(fault),
             ReadFor::Listing => self.listing_unread(fault),
             ReadFor::Diverged => self.diverged_unread(),
+            ReadFor::Rewind => self.rewind_unread(fault),
         }
     }
 }

@@ -3,12 +3,14 @@
 use super::core::Core;
 use super::effect::{LinkEffect, Severity};
 use super::incidents::{FOLLOWED, Matter};
+use super::roles::Stage;
 use crate::base::limits::{CREDIT_WINDOW, RECEIVED_ACK_MS};
 use crate::base::shown::Grouped;
 use crate::base::{Epoch, Mono, Position, Seq};
 use crate::format::batch::Batch;
 use crate::format::control::EpochMark;
 use crate::format::frame::{Ack, FrameHeader, FrameKind, Hello, Refuse, RefuseCode};
+use crate::format::rewind::Rewind;
 use crate::journal::JournalState;
 use crate::pair::{Frame, Head, LinkSession, Verdict};
 use crate::store::StoreRead;
@@ -21,6 +23,8 @@ pub(super) struct Inbound {
     /// The peer's address, for people.
     pub(super) from: String,
     pub(super) phase: Phase,
+    /// The copy that begins next is this rewind.
+    rewind: Option<Box<Rewind>>,
 }
 
 #[derive(Debug)]
@@ -66,13 +70,13 @@ impl Following {
 impl Inbound {
     /// Of a call whose hello, sent in `epoch`, is about to be answered.
     pub(super) fn new(session: LinkSession, from: String, epoch: Epoch) -> Self {
-        Self { session, from, phase: Phase::Answered { follow: false, epoch } }
+        Self { session, from, phase: Phase::Answered { follow: false, epoch }, rewind: None }
     }
 
     #[cfg(test)]
     pub(super) fn beginning(session: LinkSession) -> Self {
         let phase = Phase::Beginning { common: Position::default(), epoch: Epoch(1), control: Some(0) };
-        Self { session, from: String::new(), phase }
+        Self { session, from: String::new(), phase, rewind: None }
     }
 
     pub(super) fn is_following(&self) -> bool {
@@ -115,16 +119,23 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn inbound_frame(&mut self, header: &FrameHeader, frame: Frame) {
+        let diverged = self.roles.stage() == Stage::Diverged;
         let Some(inbound) = &mut self.link.inbound else { return };
         match (frame, &inbound.phase) {
-            (Frame::Begin(begin), Phase::Answered { follow: true, epoch }) if header.epoch == *epoch => {
+            // What a diverged node holds is no history that goes on.
+            (Frame::Begin(begin), Phase::Answered { follow: true, epoch })
+                if header.epoch == *epoch && !diverged =>
+            {
                 let (common, epoch) = (begin.common, *epoch);
                 inbound.phase = Phase::Beginning { common, epoch, control: None };
                 self.dirty = true;
             }
             (Frame::CopyBegin(begin), Phase::Answered { follow: true, epoch }) if header.epoch == *epoch => {
-                let epoch = *epoch;
-                self.copy_offered(begin, epoch);
+                let (epoch, rewind) = (*epoch, inbound.rewind.take());
+                self.copy_offered(begin, epoch, rewind);
+            }
+            (Frame::Rewind(rewind), Phase::Answered { follow: true, epoch }) if header.epoch == *epoch => {
+                inbound.rewind = Some(rewind);
             }
             (Frame::Chunk(chunk), Phase::Following(following)) if header.epoch == following.epoch => {
                 self.take_chunk(chunk);

@@ -54,6 +54,7 @@ pub(super) fn empty<S>(control: Control, store: S) -> StartState<S> {
         applied: [Seq(0); 2],
         replay_from: [Seq(0); 2],
         copied: None,
+        prepared: None,
     }
 }
 
@@ -319,11 +320,18 @@ impl Node {
                 self.store.apply(journal, std::slice::from_ref(&batch)).unwrap();
                 Some(StoreEvent::Applied { journal, round, seq: batch.header().last_seq() })
             }
-            StoreEffect::BeginCopy { begin } => {
+            StoreEffect::PrepareRewind { prepared } => {
+                if let Some(fault) = self.ills.store {
+                    return Some(StoreEvent::RewindPrepared { result: Err(fault) });
+                }
+                self.store.prepare_rewind(&prepared).unwrap();
+                Some(StoreEvent::RewindPrepared { result: Ok(()) })
+            }
+            StoreEffect::BeginCopy { begin, ranges } => {
                 if let Some(fault) = self.ills.store {
                     return Some(StoreEvent::CopyBegun { result: Err(fault) });
                 }
-                self.store.begin_copy(&begin).unwrap();
+                self.store.begin_copy(&begin, ranges.as_deref()).unwrap();
                 Some(StoreEvent::CopyBegun { result: Ok(()) })
             }
             StoreEffect::TakeChunk { round, chunk, progress } => {

@@ -6,7 +6,7 @@
 //! | 4 | 4 | `crc` | CRC32C of bytes 8 .. 64 and, unless the payload carries its own checksum, of the payload |
 //! | 8 | 1 | `kind` | [`FrameKind`] |
 //! | 9 | 3 | reserved | 0 |
-//! | 12 | 4 | `len` | payload in bytes; batch: at most 32 MiB, hello and refuse: 4 KiB, begin and ack: 24, heartbeat: 0, want: 512; what a copy sends: 32 MiB; any: 4 KiB before the hello was accepted |
+//! | 12 | 4 | `len` | payload in bytes; batch: at most 32 MiB, hello and refuse: 4 KiB, begin and ack: 24, heartbeat: 0, want: 768; what a copy sends: 32 MiB; any: 4 KiB before the hello was accepted |
 //! | 16 | 8 | `session` | chosen by the node that connected; every frame of a connection carries it |
 //! | 24 | 8 | `number` | 1, 2, 3 .. in each direction |
 //! | 32 | 8 | `epoch` | the sender's epoch |
@@ -34,6 +34,8 @@ pub const PROTOCOL_VERSION: u16 = 2;
 pub const PROTOCOL_FLOOR: u16 = 1;
 /// Feature bit: it gives and takes copies ([`super::chunk`]).
 pub const FEATURE_COPY: u32 = 1;
+/// Feature bit: a primary gives, and another node takes, a rewind ([`super::rewind`]).
+pub const FEATURE_REWIND: u32 = 2;
 const MAGIC: u32 = u32::from_le_bytes(*b"HBf1");
 
 /// What a frame carries.
@@ -58,6 +60,8 @@ pub enum FrameKind {
     Want = 8,
     /// [`super::chunk::Chunk`].
     Chunk = 9,
+    /// [`super::rewind::Rewind`]: the copy that begins next brings only what either node touched since they parted.
+    Rewind = 10,
 }
 
 impl FrameKind {
@@ -72,6 +76,7 @@ impl FrameKind {
             7 => Self::CopyBegin,
             8 => Self::Want,
             9 => Self::Chunk,
+            10 => Self::Rewind,
             other => {
                 return Err(DecodeError::Field { what: "frame kind", expected: 1, found: u64::from(other) });
             }
@@ -83,7 +88,7 @@ impl FrameKind {
         match self {
             Self::Hello | Self::Refuse => (0, HELLO_PAYLOAD_MAX),
             Self::Begin | Self::Ack => (24, 24),
-            Self::Batch | Self::CopyBegin | Self::Chunk => (0, FRAME_PAYLOAD_MAX),
+            Self::Batch | Self::CopyBegin | Self::Chunk | Self::Rewind => (0, FRAME_PAYLOAD_MAX),
             Self::Heartbeat => (0, 0),
             Self::Want => (0, WANT_PAYLOAD_MAX),
         }
@@ -92,7 +97,7 @@ impl FrameKind {
     /// Whether the payload carries its own checksum.
     #[must_use]
     pub const fn sums_itself(self) -> bool {
-        matches!(self, Self::Batch | Self::CopyBegin | Self::Chunk)
+        matches!(self, Self::Batch | Self::CopyBegin | Self::Chunk | Self::Rewind)
     }
 }
 
@@ -487,7 +492,7 @@ pub fn fuzz_frame(bytes: &[u8]) {
         FrameKind::Ack => drop(Ack::decode(payload)),
         FrameKind::Heartbeat => {}
         // Beside this one stands the decoder of these.
-        FrameKind::CopyBegin | FrameKind::Want | FrameKind::Chunk => {}
+        FrameKind::CopyBegin | FrameKind::Want | FrameKind::Chunk | FrameKind::Rewind => {}
     }
 }
 
@@ -613,7 +618,9 @@ mod tests {
                 FrameKind::Begin => assert_eq!(Begin::decode(found), Ok(begin)),
                 FrameKind::Ack => assert_eq!(Ack::decode(found), Ok(ack)),
                 FrameKind::Batch | FrameKind::Heartbeat => {}
-                FrameKind::CopyBegin | FrameKind::Want | FrameKind::Chunk => unreachable!("none was sent"),
+                FrameKind::CopyBegin | FrameKind::Want | FrameKind::Chunk | FrameKind::Rewind => {
+                    unreachable!("none was sent")
+                }
             }
             rest = next;
         }

@@ -14,6 +14,7 @@ pub mod entry;
 pub mod frame;
 pub mod nbd;
 pub mod resp;
+pub mod rewind;
 pub mod scrub;
 pub mod segment;
 pub mod sums;

@@ -12,6 +12,7 @@ use crate::base::{Fault, FileId, JournalKind, Round, Seq};
 use crate::engine::{Rounds, StoreEvent, VolumeEffect, VolumeEvent};
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, CopyBegin, Progress};
+use crate::format::rewind::{Prepared, Ranges};
 use crate::store::volumes::Check;
 use crate::store::{CopyTarget, SlowSync, StoreError, StoreWrite};
 use std::io;
@@ -31,7 +32,9 @@ pub(crate) enum Apply {
     /// Read of volumes between two batches.
     Volume(VolumeEffect),
     /// Leave everything that is replicated for a copy.
-    BeginCopy(Box<CopyBegin>),
+    BeginCopy(Box<CopyBegin>, Option<Box<Ranges>>),
+    /// Keep what a rewind will begin with.
+    PrepareRewind(Box<Prepared>),
     /// Make a range what a chunk says, unless its round has failed.
     Chunk(Round, Box<(Chunk, Progress)>),
     /// Everything that may be on disk from before the start was applied again.
@@ -128,7 +131,8 @@ pub(crate) fn run<W: StoreWrite + CopyTarget>(
                 let _ = back.send(result);
                 done
             }
-            Apply::BeginCopy(begin) => inbox.event(begin_copy(store, &begin)),
+            Apply::BeginCopy(begin, ranges) => inbox.event(begin_copy(store, &begin, ranges.as_deref())),
+            Apply::PrepareRewind(prepared) => inbox.event(prepare_rewind(store, &prepared)),
             Apply::Chunk(round, _) if !rounds.takes(JournalKind::Replicated, round) => continue,
             Apply::Chunk(round, chunk) => {
                 let event = take_chunk(store, round, &chunk.0, &chunk.1);
@@ -302,12 +306,20 @@ fn apply(
     }
 }
 
-fn begin_copy(store: &mut impl CopyTarget, begin: &CopyBegin) -> StoreEvent {
-    let result = store.begin_copy(begin).map_err(|error| {
+fn begin_copy(store: &mut impl CopyTarget, begin: &CopyBegin, ranges: Option<&Ranges>) -> StoreEvent {
+    let result = store.begin_copy(begin, ranges).map_err(|error| {
         tracing::error!("beginning a copy in the store: {error}");
         fault(&error)
     });
     StoreEvent::CopyBegun { result }
+}
+
+fn prepare_rewind(store: &mut impl CopyTarget, prepared: &Prepared) -> StoreEvent {
+    let result = store.prepare_rewind(prepared).map_err(|error| {
+        tracing::error!("preparing a rewind in the store: {error}");
+        fault(&error)
+    });
+    StoreEvent::RewindPrepared { result }
 }
 
 fn take_chunk(store: &mut impl CopyTarget, round: Round, chunk: &Chunk, progress: &Progress) -> StoreEvent {
@@ -415,7 +427,11 @@ mod tests {
     }
 
     impl CopyTarget for Notebook {
-        fn begin_copy(&mut self, begin: &CopyBegin) -> Result<(), StoreError> {
+        fn prepare_rewind(&mut self, prepared: &Prepared) -> Result<(), StoreError> {
+            panic!("nobody rewinds: {prepared:?}");
+        }
+
+        fn begin_copy(&mut self, begin: &CopyBegin, _: Option<&Ranges>) -> Result<(), StoreError> {
             self.calls.push((JournalKind::Replicated, vec![begin.origin.seq.0]));
             Ok(())
         }

@@ -8,6 +8,7 @@ use crate::format::chunk::{Chunk, CopyBegin, Want};
 use crate::format::frame::{
     Ack, Begin, FRAME_HEADER, FrameFields, FrameHeader, FrameKind, Hello, Refuse, encode_header,
 };
+use crate::format::rewind::Rewind;
 use bytes::Bytes;
 
 /// Why a connection must end. It is counted; nothing of the offending frame has any effect.
@@ -70,6 +71,8 @@ pub enum Frame {
     Want(Want),
     /// What a range holds.
     Chunk(Chunk),
+    /// The copy that begins next is a rewind.
+    Rewind(Box<Rewind>),
 }
 
 /// One connection's framing state.
@@ -222,6 +225,7 @@ impl LinkSession {
             }
             FrameKind::Want => Frame::Want(Want::decode(&Bytes::copy_from_slice(payload))?),
             FrameKind::Chunk => Frame::Chunk(Chunk::decode(&Bytes::copy_from_slice(payload))?),
+            FrameKind::Rewind => Frame::Rewind(Box::new(Rewind::decode(&Bytes::copy_from_slice(payload))?)),
         };
         self.start += len;
         self.took(&header);

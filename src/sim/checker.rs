@@ -453,6 +453,9 @@ impl Checker {
         }
         let old = std::mem::replace(&mut self.nodes[node].control, control);
         if self.nodes[node].control.origin != old.origin {
+            if old.role == Role::Diverged {
+                self.check_diverged(node);
+            }
             self.on_origin(node);
         }
         if old.role == Role::Incomplete && self.nodes[node].control.role == Role::Primary {

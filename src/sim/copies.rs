@@ -7,6 +7,7 @@ use super::world::World;
 use crate::base::{JournalKind, Round};
 use crate::engine::{CopyEffect, CopyEvent, StoreEvent};
 use crate::format::chunk::{Chunk, Content, CopyBegin, Progress};
+use crate::format::rewind::{Prepared, Ranges};
 use crate::store::{CopySource as _, CopyTarget as _};
 
 impl World {
@@ -75,8 +76,11 @@ impl World {
     }
 
     /// A node's store leaves what it had for a copy.
-    pub(super) fn begin_copy(&mut self, n: usize, begin: &CopyBegin) -> StoreEvent {
-        if let Err(error) = self.nodes[n].store.begin_copy(begin) {
+    pub(super) fn begin_copy(&mut self, n: usize, begin: &CopyBegin, ranges: Option<&Ranges>) -> StoreEvent {
+        if ranges.is_some() {
+            self.trace.sometimes("a node was rewound");
+        }
+        if let Err(error) = self.nodes[n].store.begin_copy(begin, ranges) {
             self.check.fail("driver", format!("node {n}'s model store cannot begin a copy: {error}"));
         }
         self.trace.sometimes("a copy of everything began");
@@ -92,6 +96,14 @@ impl World {
         self.check.on_applied(n, JournalKind::Replicated, begin.origin.seq);
         self.check.nodes[n].journals[0].offered = Tip::of(begin.origin);
         StoreEvent::CopyBegun { result: Ok(()) }
+    }
+
+    /// A node's store keeps what a rewind will begin with.
+    pub(super) fn prepare_rewind(&mut self, n: usize, prepared: &Prepared) -> StoreEvent {
+        if let Err(error) = self.nodes[n].store.prepare_rewind(prepared) {
+            self.check.fail("driver", format!("node {n}'s model store cannot prepare a rewind: {error}"));
+        }
+        StoreEvent::RewindPrepared { result: Ok(()) }
     }
 
     /// A node's store takes a range.

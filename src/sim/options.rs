@@ -1,7 +1,7 @@
 //! One seed, expanded into what a run is made of: which faults exist in it at all, and how often they come.
 
 use crate::base::{AckLevel, Prng};
-use crate::engine::{FullSync, PeerLoss};
+use crate::engine::{FullSync, OnDiverged, PeerLoss};
 
 /// Something bad (or just unusual) that is done to the pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,6 +217,8 @@ pub struct Options {
     pub solo: bool,
     /// What becomes of a peer that the journal does not reach any more.
     pub full_sync: FullSync,
+    /// What becomes of a node that holds entries which the pair never kept.
+    pub on_diverged: OnDiverged,
     /// There is a volume, and clients of it.
     pub volumes: bool,
     /// A copy of the primary's directory is served elsewhere, and calls whenever trouble comes.
@@ -270,6 +272,7 @@ impl Options {
             value_max: pick(&mut prng, &[40, 40, 2_000, 9_000]),
             mutation: None,
             full_sync: FullSync::Auto,
+            on_diverged: if seed % 11 == 5 { OnDiverged::Wait } else { OnDiverged::Rewind },
             solo: false,
             volumes: seed.is_multiple_of(3),
             copies: seed.is_multiple_of(5),

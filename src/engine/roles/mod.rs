@@ -7,7 +7,8 @@
 //!                      |                          +- peer serves, higher epoch -> SteppingDown
 //!                      +- role diverged ---------------> Diverged                  |
 //!                      +- role incomplete -------------> Incomplete --the copy is whole--> Standby
-//!  Standby --a copy begins--> Incomplete                                           |
+//!  Standby, Diverged --a copy begins--> Incomplete                                 |
+//!  Standby, Diverged --a rewind is to begin, entries are not saved--> SteppingDown |
 //!  Serving -- a higher epoch is seen --> SteppingDown -+- nothing beyond the common history -> Standby
 //!                                                      +- entries the pair never kept ------> Diverged
 //! ```
@@ -29,6 +30,7 @@ use crate::base::{JournalKind, Mono};
 use crate::format::control::Role;
 use crate::store::StoreRead;
 use asking::Asking;
+use diverged::Saved;
 pub(super) use stage::Stage;
 use stage::StageData;
 use takeover::WaitingTakeover;
@@ -44,12 +46,13 @@ pub(super) struct Roles {
     /// A takeover that waits for the link to be noticed as dead.
     waiting_takeover: Option<WaitingTakeover>,
     diverged_files: Vec<String>,
+    saved: Option<Saved>,
 }
 
 impl Roles {
     /// A node that has just been started.
     pub(super) fn new() -> Self {
-        Self { at: StageData::Replaying, waiting_takeover: None, diverged_files: Vec::new() }
+        Self { at: StageData::Replaying, waiting_takeover: None, diverged_files: Vec::new(), saved: None }
     }
 
     /// Where this node is.
@@ -69,7 +72,7 @@ impl Roles {
 
     /// A copy begins.
     pub(super) fn becomes_incomplete(&mut self) {
-        if self.stage() == Stage::Standby {
+        if matches!(self.stage(), Stage::Standby | Stage::Diverged) {
             self.enter(StageData::Incomplete);
         }
     }

@@ -19,7 +19,9 @@ impl Roles {
             Stage::Asking => StageData::Asking(Asking::since(Mono(0))),
             Stage::Opening => StageData::Opening(Opening::new(None)),
             Stage::Serving => StageData::Serving,
-            Stage::SteppingDown => StageData::SteppingDown(StepDown::new(Position::default(), Epoch(9))),
+            Stage::SteppingDown => {
+                StageData::SteppingDown(StepDown::new(Position::default(), Epoch(9), true))
+            }
             Stage::Diverged => StageData::Diverged,
             Stage::Stopped => StageData::Stopped,
         };

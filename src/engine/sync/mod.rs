@@ -1,5 +1,6 @@
 //! A copy of everything that is replicated, over the link, while users work: the way to a standby that the journal does
-//! not reach any more. [`giver`] is the primary's side, [`taker`] the side of the node that is incomplete.
+//! not reach any more. [`giver`] is the primary's side, [`taker`] the side of the node that is incomplete,
+//! [`rewind`] what is different where only a list of ranges is copied.
 //!
 //! ```text
 //!   primary                                          incomplete
@@ -24,12 +25,14 @@
 //!   up to the highest end of a chunk is durable in its store.
 
 mod giver;
+mod rewind;
 mod taker;
 
 use crate::base::{Mono, Seq};
+use crate::engine::config::StartState;
 use crate::format::chunk::{Chunk, Progress};
-use crate::format::control::Control;
 pub(super) use giver::Giving;
+pub(super) use rewind::{Gathering, Parting};
 use taker::{Leaving, Taking};
 
 /// What a node keeps of copies beside its connections.
@@ -44,9 +47,9 @@ pub(super) struct Resync {
 }
 
 impl Resync {
-    /// As found on disk: `stored` is what the store tells of its progress.
-    pub(super) fn found(control: &Control, stored: Option<&Progress>) -> Self {
-        Self { taking: Taking::found(control, stored), leaving: None, asked: false }
+    /// As found on disk. Where a rewind is about to begin in the store, the rest of the start sees what it will begin with.
+    pub(super) fn found<S>(start: &mut StartState<S>) -> Self {
+        Self { taking: Taking::found(start), leaving: None, asked: false }
     }
 
     /// The next chunk for a store that was given everything up to `submitted`.
