@@ -34,6 +34,8 @@ pub const FRAME_PAYLOAD_MAX: usize = BATCH_MAX;
 pub const WANTS_MAX: usize = 8;
 /// Ranges in the list of a rewind; neighbours are taken together where there are more.
 pub const REWIND_RANGES_MAX: usize = 1 << 14;
+/// What is kept of what the primary has in the place of what a rewound node left (bytes).
+pub const DIVERGED_BASE_MAX: usize = 8 << 20;
 /// What a store keeps of a rewind (bytes); where it would be more, everything is copied.
 pub const REWIND_RECORD_MAX: usize = 8 << 20;
 /// Content that is asked for at once in a copy (bytes); one item may be longer.

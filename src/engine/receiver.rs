@@ -368,6 +368,7 @@ impl<S: StoreRead> Core<S> {
             let (epoch, first_seq, prev_chain) = (header.epoch, header.first_seq, header.prev_chain);
             self.control.begin_epoch(EpochMark { epoch, first_seq, prev_chain });
         }
+        self.resync.note_batch(&batch);
         self.replicated_mut().accept(batch.clone());
         self.enqueue_received(batch);
         self.announce(durable);

@@ -95,6 +95,7 @@ fn diverged_files(layout: &Layout) -> AdminReply {
     let names = std::fs::read_dir(&dir).and_then(|entries| {
         entries
             .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+            .filter(|name| name.as_ref().map_or(true, |name| name.ends_with(".jsonl")))
             .collect::<io::Result<Vec<_>>>()
     });
     match names {

@@ -203,6 +203,14 @@ fn every_transition_of_the_table_is_one_that_happens_and_no_other_does() {
         change(&mut node.engine.core.roles);
         seen.push((from, node.engine.core.roles.stage()));
     }
+    for stage in [Stage::Standby, Stage::Diverged] {
+        let mut node = Node::at(stage, Role::Diverged);
+        node.engine.core.save_before_rewind(Position::default(), Epoch(9));
+        seen.push((stage, node.engine.core.roles.stage()));
+    }
+    let mut node = Node::at(Stage::Diverged, Role::Diverged);
+    node.engine.core.roles.becomes_incomplete();
+    seen.push((Stage::Diverged, node.engine.core.roles.stage()));
     for (from, to, cause) in stage::TRANSITIONS {
         assert!(seen.contains(&(from, to)), "{from:?} to {to:?} ({cause}) never happens");
     }

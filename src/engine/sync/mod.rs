@@ -30,6 +30,7 @@ mod taker;
 
 use crate::base::{Mono, Seq};
 use crate::engine::config::StartState;
+use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, Progress};
 pub(super) use giver::Giving;
 pub(super) use rewind::{Gathering, Parting};
@@ -55,6 +56,13 @@ impl Resync {
     /// The next chunk for a store that was given everything up to `submitted`.
     pub(super) fn submit(&mut self, submitted: Seq) -> Option<(Chunk, Progress)> {
         self.taking.as_mut()?.submit(submitted)
+    }
+
+    /// A batch came that the peer has sequenced since a copy began.
+    pub(super) fn note_batch(&mut self, batch: &Batch) {
+        if let Some(base) = self.taking.as_mut().and_then(|taking| taking.base.as_mut()) {
+            base.note_batch(batch);
+        }
     }
 
     /// A round of the store failed: what it did not take is given again.

@@ -20,23 +20,25 @@
 
 use super::giver::READS_MAX;
 use super::taker::Leaving;
-use crate::base::limits::REWIND_RECORD_MAX;
+use crate::base::limits::{DIVERGED_BASE_MAX, REWIND_RECORD_MAX};
 use crate::base::{Epoch, Fault, Position, Seq};
 use crate::engine::admin::DoneView;
 use crate::engine::config::{FullSync, OnDiverged};
 use crate::engine::core::Core;
-use crate::engine::effect::Severity;
+use crate::engine::effect::{FileEffect, Severity};
 use crate::engine::incidents::Matter;
 use crate::engine::link::Link;
 use crate::engine::read_back::ReadFor;
 use crate::engine::receiver::Phase;
 use crate::engine::roles::Stage;
 use crate::engine::sender::{Outbound, OutboundPhase, Stream};
-use crate::format::chunk::CopyBegin;
+use crate::format::batch::Batch;
+use crate::format::chunk::{Chunk, Content, CopyBegin, Next};
 use crate::format::control::Role;
 use crate::format::frame::{FrameKind, RefuseCode};
 use crate::format::rewind::{Prepared, Ranges, Rewind};
 use crate::journal::{JournalReader, ReadStep};
+use crate::pair::{base_line, changed_line};
 use crate::store::StoreRead;
 
 /// Where the histories of the two nodes parted.
@@ -45,6 +47,39 @@ pub(in crate::engine) struct Parting {
     common: Position,
     /// This journal does not reach back to there.
     everything: bool,
+}
+
+/// What the primary has in the place of what a node leaves. It is written beside that when the rewind is done.
+#[derive(Debug)]
+pub(in crate::engine) struct Base {
+    /// What the primary changed since the histories parted.
+    changed: Rewind,
+    lines: Vec<u8>,
+}
+
+impl Base {
+    pub(super) fn note_batch(&mut self, batch: &Batch) {
+        if let Some(ranges) = &mut self.changed.ranges {
+            batch.entries().for_each(|(_, entry)| ranges.note(&entry));
+        }
+    }
+
+    /// A chunk answers a want that ends there. Of files that are copied whole nothing is noted.
+    pub(super) fn note_chunk(&mut self, chunk: &Chunk, end: Option<Next>) {
+        let (Content::Items { items, .. }, Some(Next::Items(_, through))) = (&chunk.content, end) else { return };
+        if self.lines.len() > DIVERGED_BASE_MAX {
+            return;
+        }
+        for (id, value) in items {
+            self.lines.extend_from_slice(&base_line(chunk.file, id, Some(value)));
+        }
+        // Most ranges are of one item, which is their last one.
+        if (chunk.ends || matches!(&chunk.content, Content::Items { through: told, .. } if *told == through))
+            && items.last().is_none_or(|(id, _)| *id < through)
+        {
+            self.lines.extend_from_slice(&base_line(chunk.file, &through, None));
+        }
+    }
 }
 
 /// What a copy begins with, until it is known what this node touched.
@@ -202,6 +237,7 @@ impl<S: StoreRead> Core<S> {
             return self.inbound_fault(&format!("the definitions that a copy begins with: {error}"));
         }
         let end = self.replicated().sealed().seq;
+        let mut base = None;
         let ranges = match rewind {
             Some(rewind) => {
                 let common = rewind.common;
@@ -213,6 +249,7 @@ impl<S: StoreRead> Core<S> {
                 if end > common.seq && !self.roles.has_saved(common.seq) {
                     return self.save_before_rewind(common, epoch);
                 }
+                base = rewind.ranges.is_some().then(|| Base { changed: (*rewind).clone(), lines: Vec::new() });
                 rewind.ranges.and_then(|theirs| self.wanted_in(theirs, &begin, end > common.seq))
             }
             None if self.roles.stage() == Stage::Diverged => {
@@ -233,7 +270,7 @@ impl<S: StoreRead> Core<S> {
         };
         let Some(inbound) = &mut self.link.inbound else { return };
         inbound.phase = Phase::Leaving;
-        self.resync.leaving = Some(Leaving::of(begin, epoch, ranges));
+        self.resync.leaving = Some(Leaving::of(begin, epoch, ranges, base));
         self.dirty = true;
     }
 
@@ -248,6 +285,17 @@ impl<S: StoreRead> Core<S> {
         let prepared = Prepared { begin: begin.clone(), ranges: all.bounded()? };
         let fits = prepared.encode().is_ok_and(|record| record.len() <= REWIND_RECORD_MAX);
         fits.then(|| Box::new(prepared.ranges))
+    }
+
+    /// A rewind is done: what the primary has in the place of what this node left stands beside that from now on.
+    pub(super) fn keep_base(&mut self, base: Option<Base>) {
+        let Some(Base { changed, mut lines }) = base else { return };
+        let Some(file) = self.roles.diverged_files().last() else { return };
+        let file = file.replace(".jsonl", ".base");
+        let Some(ranges) = changed.ranges.and_then(Ranges::bounded) else { return };
+        lines.extend_from_slice(&changed_line(&Rewind { ranges: Some(ranges), ..changed }));
+        let save = self.fresh_id();
+        self.effect(FileEffect::SaveDiverged { save, file, first: true, bytes: lines.into() });
     }
 
     /// What is told when a node has left its history for a copy from `origin` on.

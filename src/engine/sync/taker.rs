@@ -1,5 +1,6 @@
 //! The side of a node that is incomplete: it leaves what it had, asks for every range, and is a standby when all is whole.
 
+use super::rewind::Base;
 use crate::base::limits::{CHUNKS_WAITING_MAX, WANTS_MAX};
 use crate::base::{Epoch, Fault, FileId, Mono, Seq};
 use crate::engine::admin::CopyView;
@@ -27,6 +28,8 @@ pub(super) struct Taking {
     state: State,
     /// Of a rewind: nothing else is wanted.
     ranges: Option<Box<Ranges>>,
+    /// What is kept beside the entries that this node left, if the rewind began in this life.
+    pub(super) base: Option<Base>,
     /// How far it is with all chunks that came. What is before `next` may still wait for the store.
     progress: Progress,
     /// How far it is with those that the store took.
@@ -70,6 +73,7 @@ pub(super) struct Leaving {
     epoch: Epoch,
     /// Of a rewind.
     ranges: Option<Box<Ranges>>,
+    base: Option<Base>,
     step: Step,
 }
 
@@ -93,8 +97,13 @@ enum Step {
 }
 
 impl Leaving {
-    pub(super) fn of(begin: Box<CopyBegin>, epoch: Epoch, ranges: Option<Box<Ranges>>) -> Self {
-        Self { begin, epoch, ranges, step: Step::Drain }
+    pub(super) fn of(
+        begin: Box<CopyBegin>,
+        epoch: Epoch,
+        ranges: Option<Box<Ranges>>,
+        base: Option<Base>,
+    ) -> Self {
+        Self { begin, epoch, ranges, base, step: Step::Drain }
     }
 
     /// Whether nothing was begun.
@@ -138,6 +147,7 @@ impl Taking {
         Self {
             state,
             ranges,
+            base: None,
             stored: progress.clone(),
             wanted: VecDeque::new(),
             void: 0,
@@ -409,7 +419,7 @@ impl<S: StoreRead> Core<S> {
 
     /// The control file says that this node is incomplete: now what it had may go.
     fn leave_history(&mut self, leaving: Leaving) {
-        let Leaving { begin, epoch, ranges, .. } = leaving;
+        let Leaving { begin, epoch, ranges, base, .. } = leaving;
         let (origin, left) = (begin.origin, self.replicated().sealed().seq);
         match self.namespace.adopt(&begin.namespace, ranges.as_deref()) {
             Ok(outcome) => self.note_outcome(&outcome),
@@ -425,7 +435,8 @@ impl<S: StoreRead> Core<S> {
         self.settled(&[Matter::EntriesMissing]);
         self.tell_left(origin.seq, left, ranges.as_deref());
         let state = State::Beginning(begin.clone(), None);
-        self.resync.taking = Some(Taking::of(state, Progress::at(origin), ranges.clone()));
+        let taking = Taking::of(state, Progress::at(origin), ranges.clone());
+        self.resync.taking = Some(Taking { base, ..taking });
         self.roles.becomes_incomplete();
         self.effect(StoreEffect::BeginCopy { begin, ranges });
         if self.link.inbound.as_ref().is_some_and(|inbound| matches!(inbound.phase, Phase::Leaving)) {
@@ -471,6 +482,9 @@ impl<S: StoreRead> Core<S> {
             return self.inbound_fault(&text);
         }
         taking.progress.until = taking.progress.until.max(chunk.until);
+        if let (Some(base), Some(ranges)) = (&mut taking.base, &taking.ranges) {
+            base.note_chunk(&chunk, ranges.next(&at).and_then(|(_, end)| end));
+        }
         let next = settle(behind(&chunk, &at), &self.namespace, taking.ranges.as_deref());
         taking.goes_on_at(next);
         let progress = taking.progress.clone();
@@ -593,7 +607,9 @@ impl<S: StoreRead> Core<S> {
             .as_ref()
             .is_some_and(|taking| matches!(taking.state, State::Control(Some(id)) if id == write));
         if whole {
-            let rewound = self.resync.taking.take().is_some_and(|taking| taking.ranges.is_some());
+            let taking = self.resync.taking.take();
+            let rewound = taking.as_ref().is_some_and(|taking| taking.ranges.is_some());
+            self.keep_base(taking.and_then(|taking| taking.base));
             self.roles.becomes_whole();
             self.dirty = true;
             self.tell_whole(rewound);
