@@ -66,7 +66,9 @@ impl Base {
 
     /// A chunk answers a want that ends there. Of files that are copied whole nothing is noted.
     pub(super) fn note_chunk(&mut self, chunk: &Chunk, end: Option<Next>) {
-        let (Content::Items { items, .. }, Some(Next::Items(_, through))) = (&chunk.content, end) else { return };
+        let (Content::Items { items, .. }, Some(Next::Items(_, through))) = (&chunk.content, end) else {
+            return;
+        };
         if self.lines.len() > DIVERGED_BASE_MAX {
             return;
         }
@@ -249,7 +251,8 @@ impl<S: StoreRead> Core<S> {
                 if end > common.seq && !self.roles.has_saved(common.seq) {
                     return self.save_before_rewind(common, epoch);
                 }
-                base = rewind.ranges.is_some().then(|| Base { changed: (*rewind).clone(), lines: Vec::new() });
+                base =
+                    rewind.ranges.is_some().then(|| Base { changed: (*rewind).clone(), lines: Vec::new() });
                 rewind.ranges.and_then(|theirs| self.wanted_in(theirs, &begin, end > common.seq))
             }
             None if self.roles.stage() == Stage::Diverged => {
