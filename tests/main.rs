@@ -19,6 +19,7 @@ mod outside;
 mod pages;
 mod pair;
 mod redis_differential;
+mod rewind;
 mod service;
 mod set_back;
 mod simulation;

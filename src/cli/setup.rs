@@ -305,7 +305,7 @@ pub(crate) fn start(context: &mut Context, args: &StartArgs) -> Done {
     Ok(Answer::Yes)
 }
 
-/// Lets this primary give its peer a copy of everything, where the config says `full_sync = "ask"`
+/// Lets this primary give its peer a copy of everything, or this diverged node be rewound, where the config says to ask
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 A peer that the journal does not reach any more needs a copy of everything that is replicated. It goes over the
@@ -314,6 +314,9 @@ cannot take over, and what it acknowledges keeps no promise.
 
 By itself a primary gives a copy if the config says full_sync = \"auto\", which is the default. It never writes
 over entries that only the peer has.
+
+A node that has diverged is rewound by itself if its config says on_diverged = \"rewind\", which is the default. With
+\"wait\" it is rewound when you say this on it.
 
 Example:
   hot-backup resync --dir A")]
@@ -329,9 +332,7 @@ pub(crate) fn resync(context: &mut Context, args: &ResyncArgs) -> Done {
     if context.json {
         context.out.json(&value)?;
     } else {
-        context
-            .out
-            .line("the peer is given a copy of everything, if it needs one; see `hot-backup status`")?;
+        context.out.line("the copy or the rewind begins, if one is needed; see `hot-backup status`")?;
     }
     Ok(Answer::Yes)
 }

@@ -8,7 +8,7 @@ use crate::base::limits::{CREDIT_WINDOW, RECEIVED_ACK_MS};
 use crate::base::shown::Grouped;
 use crate::base::{Epoch, Mono, Position, Seq};
 use crate::format::batch::Batch;
-use crate::format::control::EpochMark;
+use crate::format::control::{EpochMark, Role};
 use crate::format::frame::{Ack, FrameHeader, FrameKind, Hello, Refuse, RefuseCode};
 use crate::format::rewind::Rewind;
 use crate::journal::JournalState;
@@ -181,6 +181,10 @@ impl<S: StoreRead> Core<S> {
         if !follow {
             self.flush_inbound();
             self.act_on(verdict, peer_epoch);
+            if hello.role == Role::Primary && self.serving() {
+                // An old primary is back: it listens when it has stepped down.
+                self.link.dial_now(now.mono);
+            }
         }
         self.dirty = true;
         self.read_inbound();

@@ -106,6 +106,8 @@ pub enum Mutation {
     LoseChunk,
     /// A chunk of a copy lacks an item.
     ShortChunk,
+    /// A range that a diverged node touched is not made what the primary has.
+    ForgetRange,
     /// A write is reported durable, and is not.
     LieWritten,
     /// A control file is reported durable, and is not.
@@ -141,7 +143,7 @@ pub enum Mutation {
 }
 
 /// Every mutation.
-pub const MUTATIONS: [Mutation; 24] = [
+pub const MUTATIONS: [Mutation; 25] = [
     Mutation::OkBeforeDurable,
     Mutation::ApplyBeforeDurable,
     Mutation::SkipApply,
@@ -150,6 +152,7 @@ pub const MUTATIONS: [Mutation; 24] = [
     Mutation::CorruptApply,
     Mutation::LoseChunk,
     Mutation::ShortChunk,
+    Mutation::ForgetRange,
     Mutation::LieWritten,
     Mutation::LieControl,
     Mutation::KeepRound,

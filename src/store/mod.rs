@@ -9,6 +9,8 @@ pub mod memory;
 mod memory_volumes;
 pub mod namespace;
 #[cfg(test)]
+mod rewind_tests;
+#[cfg(test)]
 mod testkit;
 mod torn_tail;
 pub mod tree_store;

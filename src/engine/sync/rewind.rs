@@ -197,7 +197,11 @@ impl<S: StoreRead> Core<S> {
         outbound.session.admit();
         outbound.session.send(now, FrameKind::CopyBegin, head, payload.into());
         outbound.phase = OutboundPhase::Streaming(Box::new(Stream::behind(origin)));
-        self.peer.copy_begins(now.mono, origin);
+        let kept = match rewind {
+            Some(Rewind { common, ranges: Some(_) }) => common.seq.min(origin.seq),
+            _ => origin.seq,
+        };
+        self.peer.copy_begins(now.mono, origin, kept);
         self.dirty = true;
         self.settled(&[Matter::NeedsFullSync]);
         let (name, at) = (self.peer.name(), origin.seq);

@@ -355,12 +355,14 @@ impl<S: StoreRead> Core<S> {
 
     /// Whether an incomplete node can go on with what it was copied.
     pub(in crate::engine) fn can_go_on_copying(&self) -> bool {
-        self.resync.taking.as_ref().is_some_and(Taking::has_begun)
+        let knows = |taking: &Taking| !matches!(taking.state, State::Blank);
+        self.resync.taking.as_ref().is_some_and(knows)
     }
 
     /// Carries the beginning of a copy on as far as it can go now: nothing under way, then the control file.
     fn pump_leaving(&mut self) {
-        let idle = self.replicated().is_quiet() && self.appliers.replicated().is_idle();
+        let applied = self.appliers.replicated().is_idle() && self.overlay.is_tidy();
+        let idle = self.replicated().is_quiet() && applied;
         let (now, writing) = (self.now.mono, self.control.is_being_written());
         let Some(leaving) = &mut self.resync.leaving else { return };
         match leaving.step {
