@@ -33,7 +33,7 @@ pub const FRAME_PAYLOAD_MAX: usize = BATCH_MAX;
 /// Ranges that a peer may want at once.
 pub const WANTS_MAX: usize = 8;
 /// Ranges in the list of a rewind; neighbours are taken together where there are more.
-pub const REWIND_RANGES_MAX: usize = 1 << 14;
+pub const REWIND_RANGES_MAX: usize = 1 << 12;
 /// What is kept of what the primary has in the place of what a rewound node left (bytes).
 pub const DIVERGED_BASE_MAX: usize = 8 << 20;
 /// What a store keeps of a rewind (bytes); where it would be more, everything is copied.

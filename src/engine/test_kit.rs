@@ -114,6 +114,8 @@ pub(super) struct Node {
     pub(super) dialled: Option<ConnId>,
     /// Lines of entries that the pair never kept, as saved.
     pub(super) saved: Vec<u8>,
+    /// What the primary has in their place, once this node was rewound.
+    pub(super) base: Vec<u8>,
     /// What is to be fetched from the store.
     pub(super) fetches: VecDeque<u64>,
     /// How often the store was to be made durable.
@@ -148,6 +150,7 @@ impl Node {
             closed: Vec::new(),
             dialled: None,
             saved: Vec::new(),
+            base: Vec::new(),
             fetches: VecDeque::new(),
             checkpoints: 0,
             late: Vec::new(),
@@ -380,11 +383,12 @@ impl Node {
                     FileEvent::ControlWritten { write }
                 }
             },
-            FileEffect::SaveDiverged { save, first, bytes, .. } => {
+            FileEffect::SaveDiverged { save, file, first, bytes } => {
+                let saved = if file.ends_with(".base") { &mut self.base } else { &mut self.saved };
                 if first {
-                    self.saved.clear();
+                    saved.clear();
                 }
-                self.saved.extend_from_slice(&bytes);
+                saved.extend_from_slice(&bytes);
                 FileEvent::DivergedSaved { save }
             }
         }

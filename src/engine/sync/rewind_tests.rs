@@ -193,6 +193,11 @@ fn a_node_that_has_diverged_is_rewound_to_what_the_primary_has_and_nothing_else_
         assert!(saved.contains(id), "{saved}");
     }
     assert!(!saved.contains("yours"));
+    let base = String::from_utf8(pair.nodes[0].base.clone()).unwrap();
+    for (id, value) in [("050", "old"), ("051", "old"), ("007", "yours")] {
+        assert!(base.contains(&format!("\"item\":\"{id}\",\"there\":true,\"value\":\"{value}\"")), "{base}");
+    }
+    assert!(base.contains("\"item\":\"new-a\",\"there\":false"), "{base}");
     assert_eq!((pair.times(0, "rewinding"), pair.times(0, "rewound"), pair.times(0, "copying")), (1, 1, 0));
     assert_eq!((pair.times(1, "rewinding"), pair.times(1, "copying")), (1, 0));
     let text = &pair.nodes[0].told.iter().find(|(kind, _)| *kind == "rewinding").unwrap().1;
