@@ -31,6 +31,7 @@ pub const TARGETS: &[Target] = &[
     ("nbd-transmission", crate::doors::nbd::fuzz::fuzz_nbd_transmission),
     ("peers", peers),
     ("resp", crate::format::resp::fuzz_resp),
+    ("rewind", crate::format::rewind::fuzz_rewind),
     ("scrub", scrub),
     ("segment", segment),
     ("session", crate::pair::fuzz_session),

@@ -20,6 +20,7 @@ mod outside;
 mod pages;
 mod pair;
 mod redis_differential;
+mod rewind;
 mod save;
 mod service;
 mod set_back;

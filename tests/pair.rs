@@ -182,7 +182,7 @@ fn at_level_durable_no_acknowledged_update_is_missing_after_a_takeover_with_io_u
 
 #[test]
 fn at_level_local_what_is_missing_after_a_takeover_is_exactly_what_the_old_primary_lists() {
-    let mut pair = Pair::start(&Plan::quick());
+    let mut pair = Pair::start(&Plan::quick().config("on_diverged = \"wait\""));
     let load = Load::start(&pair.a.door, Shape::default());
     load.goes_on(some(200));
     pair.b.kill();
@@ -214,7 +214,7 @@ fn at_level_local_what_is_missing_after_a_takeover_is_exactly_what_the_old_prima
 /// A primary that was killed with entries that its standby, which then took over, never had.
 fn diverging_pair() -> Pair {
     // With the times of a pair that was set up by hand.
-    let mut pair = Pair::start(&Plan::default());
+    let mut pair = Pair::start(&Plan::default().config("on_diverged = \"wait\""));
     pair.converges();
     pair.b.kill();
     let () = pair.a.redis().set("app,orders,lost", "x").unwrap();

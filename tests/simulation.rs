@@ -115,7 +115,7 @@ fn every_rule_broken_on_purpose_is_noticed_by_the_checker_of_that_rule() {
             Mutation::LieAck | Mutation::LieDurable => &["I-12"],
             Mutation::UnderstateLoss => &["I-22"],
             Mutation::ReuseCut => &["I-06"],
-            Mutation::LoseChunk => &["I-10"],
+            Mutation::LoseChunk | Mutation::ForgetRange => &["I-10"],
             Mutation::ShortChunk => &["I-44"],
             Mutation::LookLate | Mutation::PlantItem => &["I-45"],
             Mutation::LoseSaved => &["I-30"],

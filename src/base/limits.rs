@@ -31,7 +31,13 @@ pub const BATCH_ENTRIES_MAX: u32 = 1 << 20;
 /// Payload of a link frame at most (bytes).
 pub const FRAME_PAYLOAD_MAX: usize = BATCH_MAX;
 /// Ranges that a peer may want at once.
-pub const WANTS_MAX: usize = 4;
+pub const WANTS_MAX: usize = 8;
+/// Ranges in the list of a rewind; neighbours are taken together where there are more.
+pub const REWIND_RANGES_MAX: usize = 1 << 12;
+/// What is kept of what the primary has in the place of what a rewound node left (bytes).
+pub const DIVERGED_BASE_MAX: usize = 8 << 20;
+/// What a store keeps of a rewind (bytes); where it would be more, everything is copied.
+pub const REWIND_RECORD_MAX: usize = 8 << 20;
 /// Content that is asked for at once in a copy (bytes); one item may be longer.
 pub const CHUNK_BYTES: u32 = 1 << 20;
 /// Chunks of a copy that may wait for the store.
@@ -53,7 +59,7 @@ pub const SAVE_READ_BYTES: usize = 4 << 20;
 /// Who does not take what a save sends for this long has left it (milliseconds).
 pub const SAVE_STUCK_MS: u64 = 600_000;
 /// Payload of a frame that asks for a range (bytes).
-pub const WANT_PAYLOAD_MAX: usize = 512;
+pub const WANT_PAYLOAD_MAX: usize = 768;
 /// Payload of a frame of a switchover (bytes).
 pub const HANDOVER_PAYLOAD_MAX: usize = 16 << 10;
 /// Conditions of a switchover that are told to the peer.

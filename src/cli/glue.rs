@@ -4,6 +4,7 @@ use super::failure::Failure;
 use super::values::IoArg;
 use super::wait::Look;
 use crate::base::FileId;
+use crate::base::limits::ANSWER_MAX;
 use crate::client::RespClient;
 use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest};
 use crate::io::Access;
@@ -11,6 +12,7 @@ pub(crate) use crate::io::{Finding, Level, probe, put_in_place};
 use crate::node::config::{Config, IoChoice};
 pub(crate) use crate::node::config_file::parse_size;
 use crate::node::config_file::{Key, Kind};
+use crate::node::diverged::{self, DivergedSet};
 use crate::node::door_tls::{self, Credentials};
 pub(crate) use crate::node::door_tls::{CA_FILE, CERTIFICATE_FILE, KEY_FILE};
 use crate::node::identity::IdentityError;
@@ -24,6 +26,7 @@ pub(crate) use crate::node::set::{
 };
 pub(crate) use crate::node::setup::{InitOptions, TrustOutcome};
 use crate::node::{admin, peer_address, restore, setup};
+use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
@@ -128,6 +131,50 @@ pub(crate) fn items_of(dir: &Path) -> Result<RespClient, Failure> {
     admin::connect_in_dir(dir, RESP_SOCKET, ITEM_PATIENCE)
         .and_then(|stream| RespClient::unix(&stream, ITEM_PATIENCE))
         .map_err(|error| not_connected(dir, error))
+}
+
+/// A connection to a door for items, at `host:port`.
+pub(crate) fn items_at(place: &str) -> Result<RespClient, Failure> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::error(
+            format!("connecting to {place}: {error}"),
+            "is it where Redis clients reach the primary?",
+        )
+    };
+    let found = std::net::ToSocketAddrs::to_socket_addrs(place).map_err(|error| failed(&error))?;
+    let mut last = failed(&"it has no address");
+    for address in found {
+        match RespClient::tcp(address, ITEM_PATIENCE) {
+            Ok(client) => return Ok(client),
+            Err(error) => last = failed(&error),
+        }
+    }
+    Err(last)
+}
+
+/// The password in a file, without the end of its line.
+pub(crate) fn password_in(path: &Path) -> Result<String, Failure> {
+    let read = std::fs::File::open(path).and_then(|file| crate::base::text_at_most(file, ANSWER_MAX));
+    read.map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+        .map_err(|error| Failure::io(format!("reading the password in {}", path.display()), &error))
+}
+
+/// The sets of updates that a node had and the pair never kept.
+pub(crate) fn diverged_sets(dir: &Path) -> Result<Vec<DivergedSet>, Failure> {
+    check_dir(dir)?;
+    let layout = Layout::new(dir);
+    diverged::list(&layout)
+        .map_err(|error| Failure::io(format!("listing {}", layout.diverged().display()), &error))
+}
+
+/// One of them, and what the primary has in its place if that is known.
+pub(crate) fn diverged_set(dir: &Path, name: &str) -> Result<(File, Option<File>), Failure> {
+    diverged::open(&Layout::new(dir), name).map_err(|error| Failure::io(format!("opening {name}"), &error))
+}
+
+/// Removes one of them.
+pub(crate) fn forget_diverged(dir: &Path, name: &str) -> Result<(), Failure> {
+    diverged::forget(&Layout::new(dir), name).map_err(|error| Failure::io(format!("removing {name}"), &error))
 }
 
 /// What others could do to a node's directory by way of those above it.

@@ -1,4 +1,4 @@
-//! `incidents` and `diverged`: what happened that a person should know.
+//! `incidents`: what happened that a person should know.
 
 use super::failure::{Answer, Done};
 use super::out::{Table, say, utc};
@@ -14,13 +14,6 @@ severity: notice (good to know, or the end of a trouble), warning (a promise is 
 critical (updates or protection have stopped).")]
 pub(crate) struct IncidentsArgs {}
 
-/// Lists the files of updates that this node had and the pair never kept
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-When a primary comes back after its peer took over, its updates that the standby never received are saved in
-DIR/diverged before anything is undone. This lists those files.")]
-pub(crate) struct DivergedArgs {}
-
 /// Runs `incidents`.
 pub(crate) fn incidents(context: &mut Context) -> Done {
     let incidents: Vec<IncidentView> = ask::ask_for(context, &AdminRequest::Incidents)?;
@@ -34,21 +27,6 @@ pub(crate) fn incidents(context: &mut Context) -> Done {
             table.row([utc(i.wall_ms), i.severity, i.kind, i.text]);
         }
         context.out.text(table.render())?;
-    }
-    Ok(Answer::Yes)
-}
-
-/// Runs `diverged`.
-pub(crate) fn diverged(context: &mut Context) -> Done {
-    let files: Vec<String> = ask::ask_for(context, &AdminRequest::DivergedList)?;
-    if context.json {
-        context.out.json(&files)?;
-    } else if files.is_empty() {
-        say("nothing diverged: every update of this node is one of the pair");
-    } else {
-        for file in files {
-            context.out.line(super::out::visible(&file))?;
-        }
     }
     Ok(Answer::Yes)
 }

@@ -6,6 +6,7 @@ mod account;
 mod ask;
 mod compare;
 mod demo;
+mod diverged;
 mod doctor;
 mod dptr;
 mod failure;
@@ -108,7 +109,7 @@ enum Command {
     Takeover(takeover::TakeoverArgs),
     Resync(resync::ResyncArgs),
     Incidents(incidents::IncidentsArgs),
-    Diverged(incidents::DivergedArgs),
+    Diverged(diverged::DivergedArgs),
     NbdAccess(nbd_access::NbdAccessArgs),
     Doctor(doctor::DoctorArgs),
     /// Prints a completion script for your shell
@@ -184,7 +185,7 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Restore(args) => restore::run(context, &args),
         Command::Takeover(args) => takeover::run(context, &args),
         Command::Incidents(_) => incidents::incidents(context),
-        Command::Diverged(_) => incidents::diverged(context),
+        Command::Diverged(args) => diverged::run(context, args),
         Command::NbdAccess(args) => nbd_access::run(context, &args),
         Command::Doctor(_) => doctor::run(context),
         Command::Completions { shell } => completions(context, shell),

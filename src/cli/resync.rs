@@ -17,7 +17,7 @@ const LOOKS_TO_TELL: u32 = 20;
 /// So often in a row nothing is to be copied before that is believed: links come and go.
 const LOOKS_TO_END: u32 = 3;
 
-/// Lets this primary give its peer a copy of everything, if the peer cannot follow without one
+/// Lets this primary give its peer a copy of everything, or this diverged node be rewound, where that is needed
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 A peer that the journal does not reach any more needs a copy of everything that is replicated. It goes over the
@@ -25,7 +25,8 @@ link while users work; `hot-backup status` shows it on both nodes. Until it is w
 cannot take over, and what it acknowledges keeps no promise.
 
 By itself a primary gives a copy if the config says full_sync = \"auto\", which is the default; with \"ask\" it waits for
-this command. It never writes over entries that only the peer has. How fast it goes is copy_rate in the config, or --rate,
+this command. It never writes over entries that only the peer has. A node that has diverged is rewound by itself if its
+config says on_diverged = \"rewind\", which is the default; with \"wait\" it waits for this command on it. How fast it goes is copy_rate in the config, or --rate,
 also while it is under way.
 
 Examples:
@@ -61,7 +62,7 @@ pub(crate) fn run(context: &mut Context, args: &ResyncArgs) -> Done {
     args.wait.note(context);
     if args.watch && args.rate.is_none() {
         let status: Box<Status> = ask::ask_for(context, &AdminRequest::Status)?;
-        if status.role != "primary" {
+        if !matches!(status.role.as_str(), "primary" | "diverged") {
             return watch(context);
         }
     }
@@ -72,9 +73,7 @@ pub(crate) fn run(context: &mut Context, args: &ResyncArgs) -> Done {
     if context.json {
         context.out.json(&done)?;
     } else {
-        context
-            .out
-            .line("the peer is given a copy of everything, if it needs one; see `hot-backup status`")?;
+        context.out.line("the copy or the rewind begins, if one is needed; see `hot-backup status`")?;
     }
     Ok(Answer::Yes)
 }

@@ -5,6 +5,7 @@ use crate::base::{AckLevel, Ordinal, Seq};
 use crate::format::PairId;
 use crate::format::chunk::Progress;
 use crate::format::control::Control;
+use crate::format::rewind::Prepared;
 use crate::journal::Recovered;
 use crate::store::namespace::Namespace;
 use std::net::SocketAddr;
@@ -30,6 +31,15 @@ pub enum FullSync {
     Ask,
 }
 
+/// What a node does that holds entries which the pair never kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDiverged {
+    /// Let the primary rewind it, once they are saved.
+    Rewind,
+    /// Wait for an operator.
+    Wait,
+}
+
 /// Settings; the daemon makes them from the config file. What the daemon's keys default to is the default here too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineConfig {
@@ -49,6 +59,8 @@ pub struct EngineConfig {
     pub on_peer_loss: PeerLoss,
     /// See [`FullSync`].
     pub full_sync: FullSync,
+    /// See [`OnDiverged`].
+    pub on_diverged: OnDiverged,
     /// Whether a restarted primary serves although its peer is silent. Two primaries are possible then: see
     /// `docs/takeover.md`.
     pub serve_alone: bool,
@@ -99,6 +111,7 @@ impl Default for EngineConfig {
             ack_level: AckLevel::Local,
             on_peer_loss: PeerLoss::Degrade { after_ms: 5000 },
             full_sync: FullSync::Auto,
+            on_diverged: OnDiverged::Rewind,
             serve_alone: false,
             chunk_bytes: CHUNK_BYTES,
             copy_rate: 0,
@@ -138,4 +151,6 @@ pub struct StartState<S> {
     pub replay_from: [Seq; 2],
     /// How far the copy is that the store is given, if it ever was given one.
     pub copied: Option<Progress>,
+    /// The rewind that was agreed on, as long as it is not done.
+    pub prepared: Option<Prepared>,
 }

@@ -75,9 +75,10 @@ pub(super) struct Core<S: StoreRead> {
 
 impl<S: StoreRead> Core<S> {
     pub(super) fn new(config: EngineConfig, start: StartState<S>) -> Self {
-        let StartState { control, journals, store, namespace, applied, replay_from, copied } = start;
+        let mut start = start;
+        let resync = Resync::found(&mut start);
+        let StartState { control, journals, store, namespace, applied, replay_from, .. } = start;
         let [replicated, local] = journals;
-        let resync = Resync::found(&control, copied.as_ref());
         let peer = Peer::found(control.peer, control.role, replicated.end.seq, replicated.announced);
         let control = ControlFile::found(control, &replicated);
         let applier = |at: usize, found: &Recovered| {

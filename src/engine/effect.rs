@@ -14,6 +14,7 @@ pub use crate::doors::resp::{ClientPlace, Memory};
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, CopyBegin, Progress, Want};
 use crate::format::compare::{Span, What};
+use crate::format::rewind::{Prepared, Ranges};
 use crate::store::{Fits, StoreError, StoreSnapshot};
 use bytes::Bytes;
 
@@ -108,6 +109,13 @@ pub enum StoreEffect {
     BeginCopy {
         /// The beginning.
         begin: Box<CopyBegin>,
+        /// Of a rewind: what is replaced. What files hold besides stays.
+        ranges: Option<Box<Ranges>>,
+    },
+    /// Keep what a rewind will begin with; answer prepared. A checkpoint makes it durable.
+    PrepareRewind {
+        /// That.
+        prepared: Box<Prepared>,
     },
     /// Make a range what a chunk says, behind all that was given before; answer taken, or failed as for a batch of the
     /// replicated journal.

@@ -143,6 +143,11 @@ pub enum StoreEvent {
         /// Why not.
         result: Result<(), Fault>,
     },
+    /// The store keeps what [`super::StoreEffect::PrepareRewind`] gave it, or could not do so.
+    RewindPrepared {
+        /// Why not.
+        result: Result<(), Fault>,
+    },
     /// The range of [`super::StoreEffect::TakeChunk`] is as the chunk says.
     ChunkTaken {
         /// The round of the chunk.

@@ -139,7 +139,7 @@ matters! {
     HandoverUnanswered "handover-unanswered" Warning []
         "let the nodes reach each other: they settle it; if the peer is gone for good: `hot-backup start --alone`";
     Diverged "diverged" Critical []
-        "see `hot-backup diverged` for what the pair never kept";
+        "nothing, or `hot-backup resync` here if on_diverged is \"wait\"; `hot-backup diverged list` has what the pair never kept";
     Renamed "renamed" Warning []
         "rename one of the two";
     Epoch "epoch" Notice [] "";
@@ -149,6 +149,8 @@ matters! {
     Copied "copied" Notice [] "";
     Copying "copying" Notice [] "";
     Whole "whole" Notice [] "";
+    Rewinding "rewinding" Notice [] "";
+    Rewound "rewound" Notice [] "";
     ChecksumMended "checksum-mended" Notice [] "";
     Scrubbed "scrubbed" Notice [] "";
     Compared "compared" Notice [] "";

@@ -20,8 +20,8 @@ use crate::base::limits::NAME_MAX;
 use crate::base::{AlignedBuf, ConnId, Epoch, Mono, Now, Prng, Seq};
 use crate::format::control::Role;
 use crate::format::frame::{
-    FEATURE_COMPARE, FEATURE_COPY, FEATURE_HANDOVER, FrameHeader, FrameKind, Hello, PROTOCOL_FLOOR,
-    PROTOCOL_VERSION, Refuse, RefuseCode,
+    FEATURE_COMPARE, FEATURE_COPY, FEATURE_HANDOVER, FEATURE_REWIND, FrameHeader, FrameKind, Hello,
+    PROTOCOL_FLOOR, PROTOCOL_VERSION, Refuse, RefuseCode,
 };
 use crate::pair::{Frame, Head, LinkSession, Own, Verdict, judge};
 use crate::store::StoreRead;
@@ -163,6 +163,7 @@ impl<S: StoreRead> Core<S> {
             end: self.replicated().sealed(),
             applied: self.applied_here(),
             table: self.control.table().to_vec(),
+            rewinds: self.may_be_rewound(),
         }
     }
 
@@ -174,7 +175,10 @@ impl<S: StoreRead> Core<S> {
         Hello {
             version: PROTOCOL_VERSION,
             floor: PROTOCOL_FLOOR,
-            features: FEATURE_COPY | FEATURE_HANDOVER | FEATURE_COMPARE,
+            features: FEATURE_COPY
+                | FEATURE_HANDOVER
+                | FEATURE_COMPARE
+                | if own.serving || own.rewinds { FEATURE_REWIND } else { 0 },
             pair: own.pair,
             ordinal: own.ordinal,
             role: own.role,
@@ -446,7 +450,8 @@ impl<S: StoreRead> Core<S> {
         }
         match verdict {
             Verdict::Stream { common } => self.start_stream(common),
-            Verdict::NeedsFullSync { why, safe } => self.give_copy(&why, safe),
+            Verdict::NeedsFullSync { why, safe } => self.give_copy(&why, safe, None),
+            Verdict::Rewind { common } => self.rewind_peer(common),
             Verdict::MayServe => {
                 self.end_outbound(false, "the question is answered");
                 self.may_serve();
@@ -483,9 +488,10 @@ impl<S: StoreRead> Core<S> {
                 "the question is answered".to_owned()
             }
             Verdict::Wait(why) => why.to_owned(),
-            Verdict::Stream { .. } | Verdict::NeedsFullSync { .. } | Verdict::Follow => {
-                "wrong direction".to_owned()
-            }
+            Verdict::Stream { .. }
+            | Verdict::NeedsFullSync { .. }
+            | Verdict::Rewind { .. }
+            | Verdict::Follow => "wrong direction".to_owned(),
         }
     }
 

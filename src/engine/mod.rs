@@ -59,7 +59,7 @@ use crate::format::compare::Order;
 use crate::store::StoreRead;
 use admin::AdminRequest;
 use blocks::Answer;
-pub use config::{EngineConfig, FullSync, PeerLoss, StartState};
+pub use config::{EngineConfig, FullSync, OnDiverged, PeerLoss, StartState};
 pub use effect::{
     Allocation, ClientDoor, ClientEffect, ClientPlace, CompareEffect, CopyEffect, Effect, Fetched,
     FileEffect, Incident, JournalEffect, LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment,

@@ -22,6 +22,8 @@ pub(super) enum ReadFor {
     Diverged,
     /// The batches of a save.
     Save,
+    /// What was touched since the histories parted.
+    Rewind,
 }
 
 impl ReadFor {
@@ -29,7 +31,9 @@ impl ReadFor {
     const fn journal(self) -> JournalKind {
         match self {
             Self::Apply(journal) => journal,
-            Self::Stream | Self::Listing | Self::Diverged | Self::Save => JournalKind::Replicated,
+            Self::Stream | Self::Listing | Self::Diverged | Self::Save | Self::Rewind => {
+                JournalKind::Replicated
+            }
         }
     }
 }
@@ -43,6 +47,7 @@ impl<S: StoreRead> Core<S> {
             ReadFor::Listing => self.listing.as_mut().map(|listing| &mut listing.reader),
             ReadFor::Diverged => self.roles.export_reader(),
             ReadFor::Save => self.saving.as_mut().map(Saving::reader),
+            ReadFor::Rewind => self.link.gathering().map(|gathering| &mut gathering.reader),
         }
     }
 
@@ -78,6 +83,7 @@ impl<S: StoreRead> Core<S> {
             ReadFor::Listing => self.listing_unread(fault),
             ReadFor::Diverged => self.diverged_unread(),
             ReadFor::Save => self.save_unread(fault),
+            ReadFor::Rewind => self.rewind_unread(fault),
         }
     }
 }

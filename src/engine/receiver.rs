@@ -4,13 +4,15 @@ use super::core::Core;
 use super::effect::{LinkEffect, Severity};
 use super::incidents::{FOLLOWED, Matter};
 use super::link::Link;
+use super::roles::Stage;
 use crate::base::limits::{CREDIT_WINDOW, RECEIVED_ACK_MS};
 use crate::base::shown::Grouped;
 use crate::base::{Epoch, Mono, Now, Position, Seq};
 use crate::format::batch::Batch;
-use crate::format::control::EpochMark;
+use crate::format::control::{EpochMark, Role};
 use crate::format::frame::{Ack, FrameHeader, FrameKind, Hello, Refuse, RefuseCode};
 use crate::format::handover::Handover;
+use crate::format::rewind::Rewind;
 use crate::journal::JournalState;
 use crate::pair::{Frame, Head, LinkSession, Verdict};
 use crate::store::StoreRead;
@@ -23,6 +25,8 @@ pub(super) struct Inbound {
     /// The peer's address, for people.
     pub(super) from: String,
     pub(super) phase: Phase,
+    /// The copy that begins next is this rewind.
+    rewind: Option<Box<Rewind>>,
 }
 
 #[derive(Debug)]
@@ -70,13 +74,13 @@ impl Following {
 impl Inbound {
     /// Of a call whose hello, sent in `epoch`, is about to be answered.
     pub(super) fn new(session: LinkSession, from: String, epoch: Epoch) -> Self {
-        Self { session, from, phase: Phase::Answered { follow: false, epoch } }
+        Self { session, from, phase: Phase::Answered { follow: false, epoch }, rewind: None }
     }
 
     #[cfg(test)]
     pub(super) fn beginning(session: LinkSession) -> Self {
         let phase = Phase::Beginning { common: Position::default(), epoch: Epoch(1), control: Some(0) };
-        Self { session, from: String::new(), phase }
+        Self { session, from: String::new(), phase, rewind: None }
     }
 
     pub(super) fn is_following(&self) -> bool {
@@ -142,16 +146,23 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn inbound_frame(&mut self, header: &FrameHeader, frame: Frame) {
+        let diverged = self.roles.stage() == Stage::Diverged;
         let Some(inbound) = &mut self.link.inbound else { return };
         match (frame, &inbound.phase) {
-            (Frame::Begin(begin), Phase::Answered { follow: true, epoch }) if header.epoch == *epoch => {
+            // What a diverged node holds is no history that goes on.
+            (Frame::Begin(begin), Phase::Answered { follow: true, epoch })
+                if header.epoch == *epoch && !diverged =>
+            {
                 let (common, epoch) = (begin.common, *epoch);
                 inbound.phase = Phase::Beginning { common, epoch, control: None };
                 self.dirty = true;
             }
             (Frame::CopyBegin(begin), Phase::Answered { follow: true, epoch }) if header.epoch == *epoch => {
-                let epoch = *epoch;
-                self.copy_offered(begin, epoch);
+                let (epoch, rewind) = (*epoch, inbound.rewind.take());
+                self.copy_offered(begin, epoch, rewind);
+            }
+            (Frame::Rewind(rewind), Phase::Answered { follow: true, epoch }) if header.epoch == *epoch => {
+                inbound.rewind = Some(rewind);
             }
             (Frame::Chunk(chunk), Phase::Following(following)) if header.epoch == following.epoch => {
                 self.take_chunk(chunk);
@@ -204,6 +215,10 @@ impl<S: StoreRead> Core<S> {
         if !follow {
             self.flush_inbound();
             self.act_on(verdict, peer_epoch);
+            if hello.role == Role::Primary && self.serving() {
+                // An old primary is back: it listens when it has stepped down.
+                self.link.dial_now(now.mono);
+            }
         }
         self.dirty = true;
         self.read_inbound();
@@ -404,6 +419,7 @@ impl<S: StoreRead> Core<S> {
             let (epoch, first_seq, prev_chain) = (header.epoch, header.first_seq, header.prev_chain);
             self.control.begin_epoch(EpochMark { epoch, first_seq, prev_chain });
         }
+        self.resync.note_batch(&batch);
         self.replicated_mut().accept(batch.clone());
         self.enqueue_received(batch);
         self.announce(durable);

@@ -5,7 +5,7 @@ use super::effect::{LinkEffect, Severity};
 use super::incidents::{FOLLOWED, Matter};
 use super::link::Link;
 use super::read_back::ReadFor;
-use super::sync::{Answering, Giving};
+use super::sync::{Answering, Gathering, Giving, Parting};
 use crate::base::limits::{LIVE_WINDOW_FULL, LIVE_WINDOW_MAX};
 use crate::base::{Fault, Position, Seq};
 use crate::format::batch::Batch;
@@ -45,7 +45,10 @@ pub(super) enum OutboundPhase {
     Defining {
         read: u64,
         reads_left: u32,
+        parting: Option<Parting>,
     },
+    /// The journal is read for what was touched since the histories parted.
+    Gathering(Box<Gathering>),
     Streaming(Box<Stream>),
 }
 
@@ -181,7 +184,7 @@ impl<S: StoreRead> Core<S> {
             let text =
                 format!("the peer needs entries from {}, the oldest here is {oldest}", common.seq.next());
             // All that it has applied is part of this history.
-            return self.give_copy(&text, true);
+            return self.give_copy(&text, true, None);
         }
         self.resync.not_needed();
         let Some(outbound) = &mut self.link.outbound else { return };
@@ -248,6 +251,7 @@ impl<S: StoreRead> Core<S> {
     }
 
     pub(super) fn pump_sender(&mut self) {
+        self.pump_gathering();
         loop {
             while self.send_batch() {}
             if !self.pump_giving() && !self.pump_answering() {

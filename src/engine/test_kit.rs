@@ -55,6 +55,7 @@ pub(super) fn empty<S>(control: Control, store: S) -> StartState<S> {
         applied: [Seq(0); 2],
         replay_from: [Seq(0); 2],
         copied: None,
+        prepared: None,
     }
 }
 
@@ -116,6 +117,8 @@ pub(super) struct Node {
     pub(super) dialled: Option<ConnId>,
     /// Lines of entries that the pair never kept, as saved.
     pub(super) saved: Vec<u8>,
+    /// What the primary has in their place, once this node was rewound.
+    pub(super) base: Vec<u8>,
     /// What is to be fetched from the store.
     pub(super) fetches: VecDeque<u64>,
     /// How often the store was to be made durable.
@@ -153,6 +156,7 @@ impl Node {
             closed: Vec::new(),
             dialled: None,
             saved: Vec::new(),
+            base: Vec::new(),
             fetches: VecDeque::new(),
             checkpoints: 0,
             kept: Certificate::default(),
@@ -331,11 +335,18 @@ impl Node {
                 self.store.apply(journal, std::slice::from_ref(&batch)).unwrap();
                 Some(StoreEvent::Applied { journal, round, seq: batch.header().last_seq() })
             }
-            StoreEffect::BeginCopy { begin } => {
+            StoreEffect::PrepareRewind { prepared } => {
+                if let Some(fault) = self.ills.store {
+                    return Some(StoreEvent::RewindPrepared { result: Err(fault) });
+                }
+                self.store.prepare_rewind(&prepared).unwrap();
+                Some(StoreEvent::RewindPrepared { result: Ok(()) })
+            }
+            StoreEffect::BeginCopy { begin, ranges } => {
                 if let Some(fault) = self.ills.store {
                     return Some(StoreEvent::CopyBegun { result: Err(fault) });
                 }
-                self.store.begin_copy(&begin).unwrap();
+                self.store.begin_copy(&begin, ranges.as_deref()).unwrap();
                 Some(StoreEvent::CopyBegun { result: Ok(()) })
             }
             StoreEffect::TakeChunk { round, chunk, progress } => {
@@ -405,11 +416,12 @@ impl Node {
                     FileEvent::ControlWritten { write }
                 }
             },
-            FileEffect::SaveDiverged { save, first, bytes, .. } => {
+            FileEffect::SaveDiverged { save, file, first, bytes } => {
+                let saved = if file.ends_with(".base") { &mut self.base } else { &mut self.saved };
                 if first {
-                    self.saved.clear();
+                    saved.clear();
                 }
-                self.saved.extend_from_slice(&bytes);
+                saved.extend_from_slice(&bytes);
                 FileEvent::DivergedSaved { save }
             }
         }

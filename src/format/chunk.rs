@@ -25,10 +25,12 @@
 //! |---|---|
 //! | 8 | `id`: the chunk that answers bears it |
 //! | 8 | `file` |
-//! | 1 | 1 items, 2 blocks |
+//! | 1 | 1 items, 2 blocks, 3 items up to one, 4 blocks up to one |
 //! | 4 | `most`: content in bytes; an item that is longer comes alone |
 //! | 2, n | items: those behind this id; empty for the first |
 //! | 8 | blocks: from this byte on |
+//! | 2, n | 3: through this id |
+//! | 8 | 4: to this byte, not included |
 //!
 //! **Chunk**
 //!
@@ -68,6 +70,8 @@ use bytes::Bytes;
 const VERSION: u16 = 1;
 pub(super) const ITEMS: u8 = 1;
 pub(super) const BLOCKS: u8 = 2;
+const ITEMS_TO: u8 = 3;
+const BLOCKS_TO: u8 = 4;
 
 /// The definitions that a copy starts with, and where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -111,6 +115,32 @@ pub enum WantFrom {
     Items(Bytes),
     /// Blocks from this byte on.
     Blocks(u64),
+    /// Items behind the first id, through the second.
+    ItemsTo(Bytes, Bytes),
+    /// Blocks from the first byte to the second, which is not included.
+    BlocksTo(u64, u64),
+}
+
+impl WantFrom {
+    /// The items that are wanted: behind which id, and through which one if not to the end.
+    #[must_use]
+    pub fn items(&self) -> Option<(&Bytes, Option<&Bytes>)> {
+        match self {
+            Self::Items(after) => Some((after, None)),
+            Self::ItemsTo(after, through) => Some((after, Some(through))),
+            Self::Blocks(_) | Self::BlocksTo(..) => None,
+        }
+    }
+
+    /// The blocks that are wanted: from which byte on, and to which one if not to the end.
+    #[must_use]
+    pub fn blocks(&self) -> Option<(u64, Option<u64>)> {
+        match self {
+            Self::Blocks(from) => Some((*from, None)),
+            Self::BlocksTo(from, to) => Some((*from, Some(*to))),
+            Self::Items(_) | Self::ItemsTo(..) => None,
+        }
+    }
 }
 
 /// What a range holds at a position.
@@ -254,7 +284,7 @@ impl Progress {
     }
 }
 
-fn position(r: &mut Reader<'_>) -> Result<Position, DecodeError> {
+pub(super) fn position(r: &mut Reader<'_>) -> Result<Position, DecodeError> {
     let epoch = Epoch(r.number("epoch of a copy's origin")?);
     let seq = Seq(r.number("entry of a copy's origin")?);
     Ok(Position { epoch, seq, chain: Chain(r.u64()?) })
@@ -340,6 +370,14 @@ impl Want {
             WantFrom::Blocks(offset) => {
                 w.u8(BLOCKS).u32(self.most).u64(*offset);
             }
+            WantFrom::ItemsTo(after, through) => {
+                w.u8(ITEMS_TO).u32(self.most);
+                short(&mut w, after);
+                short(&mut w, through);
+            }
+            WantFrom::BlocksTo(from, to) => {
+                w.u8(BLOCKS_TO).u32(self.most).u64(*from).u64(*to);
+            }
         }
         w.into_bytes()
     }
@@ -354,6 +392,20 @@ impl Want {
         let from = match kind {
             ITEMS => WantFrom::Items(take_id(payload, &mut r)?),
             BLOCKS => WantFrom::Blocks(r.number("offset of a want")?),
+            ITEMS_TO => {
+                let (after, through) = (take_id(payload, &mut r)?, take_id(payload, &mut r)?);
+                if after >= through {
+                    return Err(DecodeError::Field { what: "end of a want", expected: 1, found: 0 });
+                }
+                WantFrom::ItemsTo(after, through)
+            }
+            BLOCKS_TO => {
+                let (from, to) = (r.number("offset of a want")?, r.number("end of a want")?);
+                if from >= to {
+                    return Err(DecodeError::Field { what: "end of a want", expected: from + 1, found: to });
+                }
+                WantFrom::BlocksTo(from, to)
+            }
             other => return Err(unknown("kind of a want", other)),
         };
         r.expect("bytes behind a want", 0, r.rest().len() as u64)?;
@@ -654,6 +706,15 @@ mod tests {
             assert!(told(placed(runs)).contains("place of a run"));
         }
         assert!(told(Chunk { until: Seq(79), ..items(true) }).contains("end of a chunk"));
+        let bounded = |from| {
+            let want = Want { id: 1, file: FileId(2), from, most: 9 };
+            Want::decode(&want.encode().into()).map(|found| assert_eq!(found, want))
+        };
+        let to = |after, through| WantFrom::ItemsTo(Bytes::from_static(after), Bytes::from_static(through));
+        assert!(bounded(to(b"a", b"b")).is_ok() && bounded(WantFrom::BlocksTo(0, 4096)).is_ok());
+        for from in [to(b"b", b"b"), WantFrom::BlocksTo(4096, 4096)] {
+            assert!(bounded(from).unwrap_err().to_string().contains("end of a want"));
+        }
         let want = Want { id: 1, file: FileId(2), from: WantFrom::Blocks(0), most: 9 }.encode();
         let mut other = want.clone();
         other[16] = 7;

@@ -6,7 +6,7 @@
 //! | 4 | 4 | `crc` | CRC32C of bytes 8 .. 64 and, unless the payload carries its own checksum, of the payload |
 //! | 8 | 1 | `kind` | [`FrameKind`] |
 //! | 9 | 3 | reserved | 0 |
-//! | 12 | 4 | `len` | payload in bytes; batch: at most 32 MiB, hello and refuse: 4 KiB, begin and ack: 24, heartbeat: 0, want: 512, handover: 16 KiB; what a copy sends: 32 MiB; what a compare asks: 2 KiB, answers: 32 MiB; any: 4 KiB before the hello was accepted |
+//! | 12 | 4 | `len` | payload in bytes; batch: at most 32 MiB, hello and refuse: 4 KiB, begin and ack: 24, heartbeat: 0, want: 768, handover: 16 KiB; what a copy sends: 32 MiB; what a compare asks: 2 KiB, answers: 32 MiB; any: 4 KiB before the hello was accepted |
 //! | 16 | 8 | `session` | chosen by the node that connected; every frame of a connection carries it |
 //! | 24 | 8 | `number` | 1, 2, 3 .. in each direction |
 //! | 32 | 8 | `epoch` | the sender's epoch |
@@ -40,6 +40,8 @@ pub const FEATURE_COPY: u32 = 1;
 pub const FEATURE_HANDOVER: u32 = 4;
 /// Feature bit: it compares, and gives what was rotten on the other node ([`super::compare`]).
 pub const FEATURE_COMPARE: u32 = 8;
+/// Feature bit: a primary gives, and another node takes, a rewind ([`super::rewind`]).
+pub const FEATURE_REWIND: u32 = 2;
 const MAGIC: u32 = u32::from_le_bytes(*b"HBf1");
 
 /// What a frame carries.
@@ -76,6 +78,8 @@ pub enum FrameKind {
     Order = 19,
     /// [`super::compare::Report`].
     Report = 20,
+    /// [`super::rewind::Rewind`]: the copy that begins next brings only what either node touched since they parted.
+    Rewind = 10,
 }
 
 impl FrameKind {
@@ -96,6 +100,7 @@ impl FrameKind {
             18 => Self::Answer,
             19 => Self::Order,
             20 => Self::Report,
+            10 => Self::Rewind,
             other => {
                 return Err(DecodeError::Field { what: "frame kind", expected: 1, found: u64::from(other) });
             }
@@ -107,7 +112,7 @@ impl FrameKind {
         match self {
             Self::Hello | Self::Refuse => (0, HELLO_PAYLOAD_MAX),
             Self::Begin | Self::Ack => (24, 24),
-            Self::Batch | Self::CopyBegin | Self::Chunk => (0, FRAME_PAYLOAD_MAX),
+            Self::Batch | Self::CopyBegin | Self::Chunk | Self::Rewind => (0, FRAME_PAYLOAD_MAX),
             Self::Heartbeat => (0, 0),
             Self::Want => (0, WANT_PAYLOAD_MAX),
             Self::Handover => (0, HANDOVER_PAYLOAD_MAX),
@@ -120,7 +125,10 @@ impl FrameKind {
     /// Whether the payload carries its own checksum.
     #[must_use]
     pub const fn sums_itself(self) -> bool {
-        matches!(self, Self::Batch | Self::CopyBegin | Self::Chunk | Self::Answer | Self::Report)
+        matches!(
+            self,
+            Self::Batch | Self::CopyBegin | Self::Chunk | Self::Rewind | Self::Answer | Self::Report
+        )
     }
 }
 
@@ -516,7 +524,7 @@ pub fn fuzz_frame(bytes: &[u8]) {
         FrameKind::Heartbeat => {}
         FrameKind::Handover => super::handover::fuzz_handover(payload),
         // Beside this one stands the decoder of these.
-        FrameKind::CopyBegin | FrameKind::Want | FrameKind::Chunk => {}
+        FrameKind::CopyBegin | FrameKind::Want | FrameKind::Chunk | FrameKind::Rewind => {}
         FrameKind::Ask | FrameKind::Mark | FrameKind::Answer | FrameKind::Order | FrameKind::Report => {}
     }
 }

@@ -16,6 +16,7 @@ pub mod frame;
 pub mod handover;
 pub mod nbd;
 pub mod resp;
+pub mod rewind;
 pub mod scrub;
 pub mod segment;
 pub mod set;

@@ -7,6 +7,7 @@ use super::dptr::{Dptr, DptrKind, FileState, Flags};
 use super::entry::{Entry, EntryKind, EpochStart};
 use super::frame::{Ack, Begin, FrameFields, FrameHeader, FrameKind, Hello, encode_header};
 use super::handover::Handover;
+use super::rewind::{Ranges, Rewind};
 use super::segment::SegmentHeader;
 use super::{DecodeError, PairId};
 use crate::base::limits::NUMBER_MAX;
@@ -139,6 +140,12 @@ fn blocks(offset: u64, len: u64, runs: Vec<(u64, Bytes)>) -> Result<(), DecodeEr
     Chunk::decode(&Chunk { id: 1, file, at, until: at, content, ends: true }.encode().into()).map(drop)
 }
 
+fn ranges(file: u64) -> Result<(), DecodeError> {
+    let mut ranges = Ranges::default();
+    ranges.whole(FileId(file));
+    Rewind::decode(&Rewind { common: at(1, 1), ranges: Some(ranges) }.encode().into()).map(drop)
+}
+
 /// Every field that is read as such a number, by the name that a refusal tells.
 const FIELDS: &[(&str, Trip)] = &[
     ("batch epoch", |n| batch(16, n)),
@@ -186,6 +193,8 @@ const FIELDS: &[(&str, Trip)] = &[
     ("offset of a copy", |n| progress(1, Next::Blocks(FileId(1), n))),
     ("file of a want", |n| want(n, WantFrom::Items(Bytes::new()))),
     ("offset of a want", |n| want(1, WantFrom::Blocks(n))),
+    ("end of a want", |n| want(1, WantFrom::BlocksTo(0, n))),
+    ("file of a range", ranges),
     ("file of a chunk", |n| chunk(n, 1, 1)),
     ("position of a chunk", |n| chunk(1, n, NUMBER_MAX)),
     ("end of a chunk", |n| chunk(1, 1, n)),
@@ -221,6 +230,7 @@ const OTHERS: &[(&str, usize)] = &[
     ("entry", 2),
     ("frame", 5),
     ("handover", 4),
+    ("rewind", 1),
     ("segment", 2),
 ];
 
@@ -234,6 +244,7 @@ fn every_decoder_that_reads_such_a_number_is_among_them() {
         ("entry", include_str!("entry.rs")),
         ("frame", include_str!("frame.rs")),
         ("handover", include_str!("handover.rs")),
+        ("rewind", include_str!("rewind.rs")),
         ("segment", include_str!("segment.rs")),
     ];
     for (name, source) in sources {

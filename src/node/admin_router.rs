@@ -9,7 +9,6 @@ use super::save::{SaveOrder, SaveSource};
 use super::starting::Starting;
 use crate::base::limits::ADMIN_WAIT_MS;
 use crate::engine::admin::{AdminReply, AdminRequest, DoneView, Status};
-use std::io;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -108,18 +107,10 @@ fn ask_core(inbox: &Inbox, request: AdminRequest) -> AdminReply {
 /// The files in `diverged/`, also those of earlier runs.
 fn diverged_files(layout: &Layout) -> AdminReply {
     let dir = layout.diverged();
-    let names = std::fs::read_dir(&dir).and_then(|entries| {
-        entries
-            .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
-            .collect::<io::Result<Vec<_>>>()
-    });
-    match names {
-        Ok(mut names) => {
-            names.sort_unstable();
+    match super::diverged::list(layout) {
+        Ok(sets) => {
+            let names: Vec<String> = sets.into_iter().map(|set| set.name).collect();
             AdminReply::Ok { value: names.into() }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            AdminReply::Ok { value: Vec::<String>::new().into() }
         }
         Err(error) => AdminReply::Error {
             message: format!("listing {}: {error}", dir.display()),

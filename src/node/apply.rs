@@ -14,6 +14,7 @@ use crate::engine::{CompareEvent, Rounds, StoreEvent, VolumeEffect, VolumeEvent}
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, CopyBegin, Progress};
 use crate::format::compare::{Span, What};
+use crate::format::rewind::{Prepared, Ranges};
 use crate::store::volumes::Check;
 use crate::store::{CompareTarget, CopyTarget, Look, SlowSync, StoreError, StoreWrite};
 use std::io;
@@ -33,7 +34,9 @@ pub(crate) enum Apply {
     /// Read of volumes between two batches.
     Volume(VolumeEffect),
     /// Leave everything that is replicated for a copy.
-    BeginCopy(Box<CopyBegin>),
+    BeginCopy(Box<CopyBegin>, Option<Box<Ranges>>),
+    /// Keep what a rewind will begin with.
+    PrepareRewind(Box<Prepared>),
     /// Make a range what a chunk says, unless its round has failed.
     Chunk(Round, Box<(Chunk, Progress)>),
     /// Look at a range for a compare, unless its round has failed.
@@ -157,7 +160,8 @@ pub(crate) fn run<W: StoreWrite + CopyTarget + CompareTarget>(
             Apply::Look(job) => look_at(store, *job, inbox),
             Apply::Repair(_, round, _) if !rounds.takes(JournalKind::Replicated, round) => continue,
             Apply::Repair(look, _, chunk) => inbox.event(repair(store, look, &chunk)),
-            Apply::BeginCopy(begin) => inbox.event(begin_copy(store, &begin)),
+            Apply::BeginCopy(begin, ranges) => inbox.event(begin_copy(store, &begin, ranges.as_deref())),
+            Apply::PrepareRewind(prepared) => inbox.event(prepare_rewind(store, &prepared)),
             Apply::Chunk(round, _) if !rounds.takes(JournalKind::Replicated, round) => continue,
             Apply::Chunk(round, chunk) => {
                 let event = take_chunk(store, round, &chunk.0, &chunk.1);
@@ -355,12 +359,20 @@ fn repair(store: &mut impl CompareTarget, look: u64, chunk: &Chunk) -> CompareEv
     CompareEvent::Repaired { look, result }
 }
 
-fn begin_copy(store: &mut impl CopyTarget, begin: &CopyBegin) -> StoreEvent {
-    let result = store.begin_copy(begin).map_err(|error| {
+fn begin_copy(store: &mut impl CopyTarget, begin: &CopyBegin, ranges: Option<&Ranges>) -> StoreEvent {
+    let result = store.begin_copy(begin, ranges).map_err(|error| {
         tracing::error!("beginning a copy in the store: {error}");
         fault(&error)
     });
     StoreEvent::CopyBegun { result }
+}
+
+fn prepare_rewind(store: &mut impl CopyTarget, prepared: &Prepared) -> StoreEvent {
+    let result = store.prepare_rewind(prepared).map_err(|error| {
+        tracing::error!("preparing a rewind in the store: {error}");
+        fault(&error)
+    });
+    StoreEvent::RewindPrepared { result }
 }
 
 fn take_chunk(store: &mut impl CopyTarget, round: Round, chunk: &Chunk, progress: &Progress) -> StoreEvent {
@@ -486,7 +498,11 @@ mod tests {
     }
 
     impl CopyTarget for Notebook {
-        fn begin_copy(&mut self, begin: &CopyBegin) -> Result<(), StoreError> {
+        fn prepare_rewind(&mut self, prepared: &Prepared) -> Result<(), StoreError> {
+            panic!("nobody rewinds: {prepared:?}");
+        }
+
+        fn begin_copy(&mut self, begin: &CopyBegin, _: Option<&Ranges>) -> Result<(), StoreError> {
             self.calls.push((JournalKind::Replicated, vec![begin.origin.seq.0]));
             Ok(())
         }

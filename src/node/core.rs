@@ -463,8 +463,11 @@ impl<B: Brain> CoreThread<B> {
             Effect::Store(StoreEffect::Checkpoint) => {
                 let _ = workers.apply.send(Apply::Checkpoint(workers.apply.clone()));
             }
-            Effect::Store(StoreEffect::BeginCopy { begin }) => {
-                let _ = workers.apply.send(Apply::BeginCopy(begin));
+            Effect::Store(StoreEffect::BeginCopy { begin, ranges }) => {
+                let _ = workers.apply.send(Apply::BeginCopy(begin, ranges));
+            }
+            Effect::Store(StoreEffect::PrepareRewind { prepared }) => {
+                let _ = workers.apply.send(Apply::PrepareRewind(prepared));
             }
             Effect::Store(StoreEffect::TakeChunk { round, chunk, progress }) => {
                 let _ = workers.apply.send(Apply::Chunk(round, Box::new((chunk, progress))));

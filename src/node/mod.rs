@@ -31,6 +31,7 @@ mod copies;
 mod core;
 mod dial;
 mod disk;
+pub mod diverged;
 pub mod door_tls;
 mod guesses;
 pub mod identity;

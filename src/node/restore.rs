@@ -272,7 +272,7 @@ fn take_all(
             Block::Begin(begin) if !begin.account.is_empty() && !partial => {
                 return Err(RestoreError::Partial { dir: dir.to_owned(), account: begin.account });
             }
-            Block::Begin(begin) => writer.begin_copy(&begin.copy).map_err(&store_failed)?,
+            Block::Begin(begin) => writer.begin_copy(&begin.copy, None).map_err(&store_failed)?,
             Block::Batch(batch) => writer.apply(JournalKind::Replicated, &[batch]).map_err(&store_failed)?,
             Block::Chunk(chunk) => {
                 let wanted = only.is_none_or(|file| file == chunk.file);

@@ -352,8 +352,10 @@ impl Found {
                 .check_applied(journal, store.applied[journal.index()])
                 .map_err(|error| file_error("recovering the journal in", &layout.journal(journal), &error))?;
         }
-        let Opened { writer, reader, namespace, applied, replay_from, copied } = store;
-        let start = StartState { control, journals, store: reader, namespace, applied, replay_from, copied };
+        let Opened { writer, reader, namespace, applied, replay_from, copied, prepared } = store;
+        let store = reader;
+        let start =
+            StartState { control, journals, store, namespace, applied, replay_from, copied, prepared };
         Ok(Self { start, writer })
     }
 }

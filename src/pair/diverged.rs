@@ -1,8 +1,10 @@
 //! The entries that a returned primary had and the pair never kept, one JSON object a line: readable by people,
-//! and enough to play an item, or a change of a volume, back by hand.
+//! and enough to play an item, or a change of a volume, back by hand. Beside them stands, once the node was rewound, what the
+//! primary had in their places: whoever gives them to the primary again sees what it changed meanwhile.
 
-use crate::base::{Epoch, Seq};
+use crate::base::{Epoch, FileId, Seq};
 use crate::format::entry::{Entry, EntryKind};
+use crate::format::rewind::Rewind;
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -68,10 +70,45 @@ pub fn diverged_line(seq: Seq, epoch: Epoch, file: &str, entry: &Entry<'_>) -> V
     bytes
 }
 
+#[derive(Serialize)]
+struct Base<'a> {
+    file_id: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    item: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    item_hex: Option<String>,
+    there: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_hex: Option<String>,
+}
+
+/// One line, with its newline: what the primary had of an item when this node was rewound.
+#[must_use]
+pub fn base_line(file: FileId, id: &[u8], value: Option<&[u8]>) -> Vec<u8> {
+    let (item, item_hex) = split(id);
+    let (text, value_hex) = value.map_or((None, None), split);
+    let there = value.is_some();
+    let mut bytes =
+        serde_json::to_vec(&Base { file_id: file.0, item, item_hex, there, value: text, value_hex })
+            .unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+/// The last line, with its newline: what the primary changed from the common point until the rewind was done.
+#[must_use]
+pub fn changed_line(changed: &Rewind) -> Vec<u8> {
+    let line = serde_json::json!({ "after": changed.common.seq.0, "changed_hex": hex(&changed.encode()) });
+    let mut bytes = serde_json::to_vec(&line).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::FileId;
     use crate::format::entry::BlockId;
 
     #[test]

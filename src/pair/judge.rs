@@ -3,7 +3,9 @@
 use crate::base::{Epoch, Ordinal, Position, Seq};
 use crate::format::PairId;
 use crate::format::control::{EpochMark, Role};
-use crate::format::frame::{FEATURE_COPY, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION, RefuseCode};
+use crate::format::frame::{
+    FEATURE_COPY, FEATURE_REWIND, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION, RefuseCode,
+};
 
 /// This node, as it must be known to judge the other.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub struct Own {
     pub applied: Seq,
     /// Where epochs begin.
     pub table: Vec<EpochMark>,
+    /// Whether it may be rewound where it holds entries that the peer does not have.
+    pub rewinds: bool,
 }
 
 /// What follows from a hello.
@@ -42,6 +46,11 @@ pub enum Verdict {
         why: String,
         /// Whether a copy costs nothing that only the peer has.
         safe: bool,
+    },
+    /// This node is primary, and the peer holds entries that are no part of its history: it is rewound.
+    Rewind {
+        /// The last position both have, if one is known.
+        common: Option<Position>,
     },
     /// This node is a standby of that primary and waits for the stream.
     Follow,
@@ -75,14 +84,30 @@ pub fn judge(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
             format!("epoch {peer_epoch} is over: this node has seen epoch {}", own.epoch),
         ),
         (Role::Standby | Role::Incomplete, Role::Primary) => Verdict::Follow,
+        (Role::Diverged, Role::Primary)
+            if peer.serving && own.rewinds && takes_rewind(peer) && peer_epoch >= own.epoch =>
+        {
+            Verdict::Follow
+        }
         (Role::Standby | Role::Diverged | Role::Incomplete, _) => Verdict::Wait("neither node serves"),
         (Role::Primary, Role::Primary) => two_primaries(own, peer, peer_epoch),
         (Role::Primary, Role::Standby) if own.serving => stream(own, peer, peer_epoch),
         (Role::Primary, Role::Incomplete) if own.serving => go_on_copying(own, peer, peer_epoch),
         (Role::Primary, Role::Standby | Role::Incomplete) => may_serve(own, peer, peer_epoch),
-        (Role::Primary, Role::Diverged) if own.serving => Verdict::Wait("the peer has diverged: rewind it"),
+        (Role::Primary, Role::Diverged) if own.serving => rewind(own, peer, peer_epoch),
         (Role::Primary, Role::Diverged) => Verdict::MayServe,
     }
+}
+
+fn takes_rewind(peer: &Hello) -> bool {
+    peer.features & FEATURE_REWIND != 0
+}
+
+fn rewind(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
+    if !takes_rewind(peer) || peer_epoch > own.epoch {
+        return Verdict::Wait("the peer has diverged, and is not to be rewound");
+    }
+    Verdict::Rewind { common: common_point(&own.table, own.end, &peer.table, peer.end) }
 }
 
 fn stranger(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Option<Verdict> {
@@ -157,6 +182,7 @@ fn stream(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
     }
     match common_point(&own.table, own.end, &peer.table, peer.end) {
         Some(common) if peer.applied <= common.seq => Verdict::Stream { common },
+        Some(common) if takes_rewind(peer) => Verdict::Rewind { common: Some(common) },
         Some(common) => Verdict::NeedsFullSync {
             why: format!(
                 "the peer has applied up to {}, the histories agree up to {}",
@@ -187,6 +213,7 @@ fn go_on_copying(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
     }
     match stream(own, peer, peer_epoch) {
         Verdict::NeedsFullSync { why, .. } => anew(&why),
+        Verdict::Rewind { .. } => anew("the peer's copy went on where this history does not"),
         verdict => verdict,
     }
 }
@@ -270,6 +297,7 @@ mod tests {
             end: at(epoch, end),
             applied: Seq(end),
             table: vec![mark(2, 1)],
+            rewinds: true,
         }
     }
 
@@ -397,6 +425,35 @@ mod tests {
         let ahead = Hello { end: at(2, 12), applied: Seq(12), ..peer(Role::Standby, false, 12) };
         let verdict = judge(&me, &ahead, Epoch(2));
         assert!(matches!(verdict, Verdict::NeedsFullSync { safe: false, .. }), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_node_that_holds_what_the_primary_does_not_is_rewound_if_both_are_able_and_it_is_to_be() {
+        let mut me = own(Role::Primary, true, 4, 80);
+        me.table = vec![mark(2, 1), mark(4, 50)];
+        let diverged = Hello { features: FEATURE_REWIND, ..peer(Role::Diverged, false, 60) };
+        let Verdict::Rewind { common: Some(common) } = judge(&me, &diverged, Epoch(4)) else {
+            panic!("it is not rewound")
+        };
+        assert_eq!((common.epoch, common.seq), (Epoch(2), Seq(49)));
+        let wait = |verdict: Verdict| matches!(verdict, Verdict::Wait(_));
+        assert!(wait(judge(&me, &Hello { features: 1, ..diverged.clone() }, Epoch(4))));
+        assert!(wait(judge(&me, &diverged, Epoch(6))), "it has seen more than this node");
+        let strange = Hello { table: vec![mark(6, 1)], ..diverged.clone() };
+        assert_eq!(judge(&me, &strange, Epoch(4)), Verdict::Rewind { common: None });
+        // So is a standby that has applied what a primary of an older state does not know.
+        let standby = Hello { role: Role::Standby, applied: Seq(60), ..diverged };
+        assert!(matches!(judge(&me, &standby, Epoch(4)), Verdict::Rewind { common: Some(_) }));
+        // The other side lets it begin.
+        let there = |features| Hello { features, ..peer(Role::Primary, true, 80) };
+        let mut me = own(Role::Diverged, false, 3, 60);
+        assert_eq!(judge(&me, &there(FEATURE_REWIND), Epoch(3)), Verdict::Follow);
+        assert!(wait(judge(&me, &there(1), Epoch(3))));
+        assert!(wait(judge(&me, &Hello { serving: false, ..there(FEATURE_REWIND) }, Epoch(3))));
+        me.rewinds = false;
+        assert!(wait(judge(&me, &there(FEATURE_REWIND), Epoch(3))));
+        (me.rewinds, me.epoch) = (true, Epoch(5));
+        assert!(wait(judge(&me, &there(FEATURE_REWIND), Epoch(3))));
     }
 
     #[test]

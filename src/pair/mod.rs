@@ -8,6 +8,6 @@ mod judge;
 pub mod record;
 mod session;
 
-pub use diverged::diverged_line;
+pub use diverged::{base_line, changed_line, diverged_line};
 pub use judge::{Own, Verdict, common_point, judge, judge_caller};
 pub use session::{Frame, Head, LinkFault, LinkSession, fuzz_session};

@@ -162,7 +162,17 @@ mod tests {
 
     fn own(role: Role, end: Position) -> Own {
         let (pair, ordinal, table) = (PairId([1; 16]), Ordinal(1), vec![mark(2, 1)]);
-        Own { pair, ordinal, role, serving: false, epoch: end.epoch, end, applied: end.seq, table }
+        Own {
+            pair,
+            ordinal,
+            role,
+            serving: false,
+            epoch: end.epoch,
+            end,
+            applied: end.seq,
+            table,
+            rewinds: false,
+        }
     }
 
     fn hello(role: Role, end: Position, known: u64, relied_on: u64) -> Hello {

@@ -10,6 +10,7 @@ use crate::format::frame::{
     Ack, Begin, FRAME_HEADER, FrameFields, FrameHeader, FrameKind, Hello, Refuse, encode_header,
 };
 use crate::format::handover::Handover;
+use crate::format::rewind::Rewind;
 use bytes::Bytes;
 
 /// Why a connection must end. It is counted; nothing of the offending frame has any effect.
@@ -84,6 +85,8 @@ pub enum Frame {
     Order(Order),
     /// How far it is.
     Report(Box<Report>),
+    /// The copy that begins next is a rewind.
+    Rewind(Box<Rewind>),
 }
 
 /// One connection's framing state.
@@ -242,6 +245,7 @@ impl LinkSession {
             FrameKind::Answer => Frame::Answer(Box::new(Answer::decode(&Bytes::copy_from_slice(payload))?)),
             FrameKind::Order => Frame::Order(Order::decode(payload)?),
             FrameKind::Report => Frame::Report(Box::new(Report::decode(payload)?)),
+            FrameKind::Rewind => Frame::Rewind(Box::new(Rewind::decode(&Bytes::copy_from_slice(payload))?)),
         };
         self.start += len;
         self.took(&header);

@@ -467,6 +467,9 @@ impl Checker {
             self.nodes[node].given = None;
         }
         if self.nodes[node].control.origin != old.origin {
+            if old.role == Role::Diverged {
+                self.check_diverged(node);
+            }
             self.on_origin(node);
         }
         if old.role == Role::Incomplete && self.nodes[node].control.role == Role::Primary {

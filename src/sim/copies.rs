@@ -3,11 +3,24 @@
 use super::checker::{Items, model};
 use super::options::Mutation;
 use super::truth::Tip;
-use super::world::World;
-use crate::base::{JournalKind, Round};
+use super::world::{PAIR, World};
+use crate::base::{JournalKind, Round, Seq};
 use crate::engine::{CopyEffect, CopyEvent, StoreEvent};
+use crate::format::batch::{Batch, BatchBuilder, Seal};
 use crate::format::chunk::{Chunk, Content, CopyBegin, Progress};
+use crate::format::entry::{Entry, EntryKind};
+use crate::format::rewind::{Prepared, Ranges};
 use crate::store::{CopySource as _, CopyTarget as _};
+
+/// A batch that empties every file of a copy.
+fn cleared(begin: &CopyBegin) -> Batch {
+    let mut builder = BatchBuilder::new(Seq(1), 0);
+    for (file, _) in &begin.namespace.records {
+        builder.push(&Entry { kind: EntryKind::FileClear, file: *file, id: b"", value: b"" });
+    }
+    let (epoch, prev_chain, journal) = (begin.origin.epoch, begin.origin.chain, JournalKind::Replicated);
+    builder.seal(&Seal { epoch, prev_chain, durable: Seq(0), wall_ms: 0, pair: PAIR, journal })
+}
 
 impl World {
     /// Something is read for a peer that is given a copy, between two batches.
@@ -75,8 +88,11 @@ impl World {
     }
 
     /// A node's store leaves what it had for a copy.
-    pub(super) fn begin_copy(&mut self, n: usize, begin: &CopyBegin) -> StoreEvent {
-        if let Err(error) = self.nodes[n].store.begin_copy(begin) {
+    pub(super) fn begin_copy(&mut self, n: usize, begin: &CopyBegin, ranges: Option<&Ranges>) -> StoreEvent {
+        if ranges.is_some() {
+            self.trace.sometimes("a node was rewound");
+        }
+        if let Err(error) = self.nodes[n].store.begin_copy(begin, ranges) {
             self.check.fail("driver", format!("node {n}'s model store cannot begin a copy: {error}"));
         }
         self.trace.sometimes("a copy of everything began");
@@ -84,14 +100,25 @@ impl World {
         let until = path.iter().position(|tip| *tip == Tip::of(begin.origin)).map_or(0, |at| at + 1);
         let known = path.iter().take(until).filter_map(|tip| self.check.history.batches.get(&(0, tip.chain)));
         // What the copy brings is what these make; a model of it is held against the store once it is whole.
-        let mut log: Vec<_> = known.map(|known| (JournalKind::Replicated, known.batch.clone())).collect();
+        let known: Vec<_> = known.map(|known| (JournalKind::Replicated, known.batch.clone())).collect();
         let node = &mut self.nodes[n];
-        log.extend(node.log.iter().filter(|(journal, _)| *journal == JournalKind::Local).cloned());
+        // What the node did to such files while logging was paused is gone.
+        let local = node.log.iter().filter(|(journal, _)| *journal == JournalKind::Local).cloned();
+        let mut log: Vec<_> = local.chain([(JournalKind::Replicated, cleared(begin))]).collect();
+        log.extend(known);
         let old = std::mem::replace(&mut node.log, log);
         node.log_before_copy.get_or_insert(old);
         self.check.on_applied(n, JournalKind::Replicated, begin.origin.seq);
         self.check.nodes[n].journals[0].offered = Tip::of(begin.origin);
         StoreEvent::CopyBegun { result: Ok(()) }
+    }
+
+    /// A node's store keeps what a rewind will begin with.
+    pub(super) fn prepare_rewind(&mut self, n: usize, prepared: &Prepared) -> StoreEvent {
+        if let Err(error) = self.nodes[n].store.prepare_rewind(prepared) {
+            self.check.fail("driver", format!("node {n}'s model store cannot prepare a rewind: {error}"));
+        }
+        StoreEvent::RewindPrepared { result: Ok(()) }
     }
 
     /// A node's store takes a range.
@@ -108,7 +135,12 @@ impl World {
             self.check.fail("I-43", text);
             return None;
         }
-        let lost = chunk.content.bytes() > 0 && self.options.mutation == Some(Mutation::LoseChunk);
+        let loses = match self.options.mutation {
+            Some(Mutation::LoseChunk) => true,
+            Some(Mutation::ForgetRange) => self.nodes[n].store.prepared().is_some(),
+            _ => false,
+        };
+        let lost = chunk.content.bytes() > 0 && loses;
         let stored = if lost {
             self.mutated = true;
             &Chunk { content: Content::Gone, ..chunk.clone() }

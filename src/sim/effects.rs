@@ -36,7 +36,12 @@ impl World {
                 let us = self.disk_latency(n);
                 self.node_after(us, n, Ev::CheckpointBegins);
             }
-            Effect::Store(StoreEffect::BeginCopy { begin }) => self.give(n, Round(0), Given::Begin(begin)),
+            Effect::Store(StoreEffect::BeginCopy { begin, ranges }) => {
+                self.give(n, Round(0), Given::Begin(begin, ranges));
+            }
+            Effect::Store(StoreEffect::PrepareRewind { prepared }) => {
+                self.give(n, Round(0), Given::Prepare(prepared));
+            }
             Effect::Store(StoreEffect::TakeChunk { round, chunk, progress }) => {
                 self.give(n, round, Given::Chunk(chunk, progress));
             }
@@ -147,7 +152,10 @@ impl World {
                 ("apply", batch.header().first_seq.0, batch.end().chain.0)
             }
             Effect::Store(StoreEffect::Checkpoint) => ("checkpoint", 0, 0),
-            Effect::Store(StoreEffect::BeginCopy { begin }) => ("begin-copy", begin.origin.seq.0, 0),
+            Effect::Store(StoreEffect::BeginCopy { begin, .. }) => ("begin-copy", begin.origin.seq.0, 0),
+            Effect::Store(StoreEffect::PrepareRewind { prepared }) => {
+                ("prepare-rewind", prepared.begin.origin.seq.0, 0)
+            }
             Effect::Store(StoreEffect::TakeChunk { chunk, .. }) => ("take-chunk", chunk.file.0, chunk.at.0),
             Effect::Copy(CopyEffect::Definitions { read }) => ("read-definitions", *read, 0),
             Effect::Copy(CopyEffect::Range { want, .. }) => ("read-range", want.file.0, want.id),
@@ -443,9 +451,12 @@ impl World {
             node.ills.store_errors -= 1;
             let at = node.queue.iter().position(|(j, ..)| *j == journal);
             let failed = at.and_then(|at| node.queue.remove(at));
-            if let Some((.., Given::Begin(_))) = failed {
+            if let Some((.., Given::Begin(..))) = failed {
                 let result = Err(self.fault_of_store());
                 self.tell_later(n, StoreEvent::CopyBegun { result });
+            } else if let Some((.., Given::Prepare(_))) = failed {
+                let result = Err(self.fault_of_store());
+                self.tell_later(n, StoreEvent::RewindPrepared { result });
             } else if let Some((_, round, _)) = failed {
                 node.rounds.failed(journal, round);
                 self.note(n, "apply-failed", journal.index() as u64, round.0);
@@ -482,16 +493,15 @@ impl World {
     pub(super) fn drop_old_rounds(&mut self, n: usize) {
         let node = &mut self.nodes[n];
         let old = |(journal, round, given): &(_, _, Given)| {
-            !matches!(given, Given::Begin(_)) && !node.rounds.takes(*journal, *round)
+            !given.stands_alone() && !node.rounds.takes(*journal, *round)
         };
         if !node.queue.iter().any(old) || self.mutate(Mutation::KeepRound) {
             return;
         }
         self.trace.sometimes("batches of an earlier round still waited for the store");
         let node = &mut self.nodes[n];
-        node.queue.retain(|(journal, round, given)| {
-            matches!(given, Given::Begin(_)) || node.rounds.takes(*journal, *round)
-        });
+        node.queue
+            .retain(|(journal, round, given)| given.stands_alone() || node.rounds.takes(*journal, *round));
     }
 
     /// The node hears of what the store did some time later, in order.
@@ -536,7 +546,10 @@ impl World {
                     let Some(seq) = self.apply_one(n, journal, batch) else { break };
                     last = Some((round, seq));
                 }
-                Some((.., Given::Begin(begin))) => return vec![self.begin_copy(n, &begin)],
+                Some((.., Given::Begin(begin, ranges))) => {
+                    return vec![self.begin_copy(n, &begin, ranges.as_deref())];
+                }
+                Some((.., Given::Prepare(prepared))) => return vec![self.prepare_rewind(n, &prepared)],
                 Some((_, round, Given::Chunk(chunk, progress))) => {
                     return self.take_chunk(n, round, &chunk, &progress).into_iter().collect();
                 }
@@ -649,6 +662,7 @@ impl World {
         if fails {
             return self.input(n, FileEvent::DivergedFailed { save, fault: Fault::Errno(5) });
         }
+        self.check.saved[n] = self.nodes[n].disk.diverged.values().flatten().copied().collect();
         self.trace.sometimes("diverged entries were saved");
         self.input(n, FileEvent::DivergedSaved { save });
     }

@@ -61,7 +61,7 @@ impl World {
         }
         store.restarted();
         let namespace = (*store.namespace()).clone();
-        let copied = store.copied();
+        let (copied, prepared) = (store.copied(), store.prepared());
         let seed = self.options.seed ^ (self.nodes[n].life << 1 | n as u64);
         let store = ColdStore::new(store, self.options.cold_percent(), seed);
         self.nodes[n].cold = Some(store.clone());
@@ -70,7 +70,7 @@ impl World {
         self.nodes[n].booted_at = self.trace.now;
         let engine = Engine::new(
             config,
-            StartState { control, journals, store, namespace, applied, replay_from, copied },
+            StartState { control, journals, store, namespace, applied, replay_from, copied, prepared },
         );
         self.nodes[n].engine = Some(engine);
         self.reset_orphans(n);
@@ -260,7 +260,9 @@ impl World {
             Given::Chunk(chunk, progress) if matches!(chunk.content, Content::Blocks { .. }) => {
                 store.take_chunk(chunk, progress)
             }
-            Given::Begin(_) | Given::Chunk(..) | Given::Look(_) | Given::Repair(..) => Ok(()),
+            Given::Begin(..) | Given::Prepare(_) | Given::Chunk(..) | Given::Look(_) | Given::Repair(..) => {
+                Ok(())
+            }
         };
         if let Err(error) = done {
             self.check.fail("driver", format!("node {n}'s model store refuses {given:?}: {error}"));

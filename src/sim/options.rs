@@ -1,7 +1,7 @@
 //! One seed, expanded into what a run is made of: which faults exist in it at all, and how often they come.
 
 use crate::base::{AckLevel, Prng};
-use crate::engine::{FullSync, PeerLoss};
+use crate::engine::{FullSync, OnDiverged, PeerLoss};
 
 /// Something bad (or just unusual) that is done to the pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +114,8 @@ pub enum Mutation {
     PlantItem,
     /// A save lacks what a range held.
     LoseSaved,
+    /// A range that a diverged node touched is not made what the primary has.
+    ForgetRange,
     /// A write is reported durable, and is not.
     LieWritten,
     /// A control file is reported durable, and is not.
@@ -153,7 +155,7 @@ pub enum Mutation {
 }
 
 /// Every mutation.
-pub const MUTATIONS: [Mutation; 29] = [
+pub const MUTATIONS: [Mutation; 30] = [
     Mutation::OkBeforeDurable,
     Mutation::ApplyBeforeDurable,
     Mutation::SkipApply,
@@ -165,6 +167,7 @@ pub const MUTATIONS: [Mutation; 29] = [
     Mutation::LookLate,
     Mutation::PlantItem,
     Mutation::LoseSaved,
+    Mutation::ForgetRange,
     Mutation::LieWritten,
     Mutation::LieControl,
     Mutation::KeepRound,
@@ -234,6 +237,8 @@ pub struct Options {
     pub solo: bool,
     /// What becomes of a peer that the journal does not reach any more.
     pub full_sync: FullSync,
+    /// What becomes of a node that holds entries which the pair never kept.
+    pub on_diverged: OnDiverged,
     /// There is a volume, and clients of it.
     pub volumes: bool,
     /// What both nodes hold is compared now and then.
@@ -289,6 +294,7 @@ impl Options {
             value_max: pick(&mut prng, &[40, 40, 2_000, 9_000]),
             mutation: None,
             full_sync: FullSync::Auto,
+            on_diverged: if seed % 11 == 5 { OnDiverged::Wait } else { OnDiverged::Rewind },
             solo: false,
             volumes: seed.is_multiple_of(3),
             copies: seed.is_multiple_of(5),

@@ -110,7 +110,7 @@ impl World {
                         self.check.fail("I-30", format!("a save of node {n} cannot begin: {error}"))
                     }
                 }
-                if let Err(error) = run.store.begin_copy(&copy) {
+                if let Err(error) = run.store.begin_copy(&copy, None) {
                     self.check.fail("driver", format!("the model store refuses a save: {error}"));
                 }
             }

@@ -72,6 +72,7 @@ pub const SOMETIMES: &[&str] = &[
     "a standby showed a volume read-only",
     "volumes were behind the items at a start",
     "a copy of everything began",
+    "a node was rewound",
     "a copy of everything became whole",
     "an incomplete node came back before its store had begun the copy",
     "an incomplete node came back with a part of its copy",

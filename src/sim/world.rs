@@ -18,6 +18,7 @@ use crate::format::PairId;
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, CopyBegin, Progress};
 use crate::format::control::{Control, Role};
+use crate::format::rewind::{Prepared, Ranges};
 use crate::store::StoreWrite;
 use crate::store::memory::MemoryStore;
 use std::cmp::Ordering;
@@ -95,13 +96,22 @@ pub(super) enum Given {
     /// A batch.
     Batch(Batch),
     /// The beginning of a copy.
-    Begin(Box<CopyBegin>),
+    Begin(Box<CopyBegin>, Option<Box<Ranges>>),
+    /// What a rewind will begin with.
+    Prepare(Box<Prepared>),
     /// A range of it.
     Chunk(Chunk, Progress),
     /// A look at a range.
     Look(super::compares::Wanted),
     /// A range that is to be what the other node has.
     Repair(u64, Chunk),
+}
+
+impl Given {
+    /// Whether it belongs to no round.
+    pub(super) fn stands_alone(&self) -> bool {
+        matches!(self, Self::Begin(..) | Self::Prepare(_))
+    }
 }
 
 /// What happens to no node.
@@ -432,6 +442,7 @@ impl World {
             peer_host: "peer".to_owned(),
             peer_port: 2000,
             full_sync: o.full_sync,
+            on_diverged: o.on_diverged,
             chunk_bytes: 16 << (o.seed % 11),
             compare_range: 16 << (o.seed % 9),
             seed: o.seed ^ n as u64 ^ self.nodes[n].life << 8,

@@ -8,22 +8,30 @@ use bytes::Bytes;
 /// Items that are looked up together.
 const STEP: usize = 256;
 
-/// A chunk of the items behind `after`, of at most `most` bytes, but of one item at least. `scan` gives items in order behind
-/// an id, up to a number of them; it may end where they have so many bytes together, so that large ones are not held.
+/// A chunk of the items behind `after`, through `until` if there is such an end, of at most `most` bytes, but of one item at
+/// least. `scan` gives items in order behind an id, up to a number of them; it may end where they have so many bytes
+/// together, so that large ones are not held.
 pub(super) fn of_items(
     chunk: Chunk,
-    after: &Bytes,
+    (after, until): (&Bytes, Option<&Bytes>),
     most: u32,
     scan: impl Fn(&[u8], usize, usize) -> Result<Vec<(Bytes, Bytes)>, StoreError>,
 ) -> Result<Chunk, StoreError> {
     let (mut items, mut bytes) = (Vec::new(), 0);
     let mut through = after.clone();
+    // Most ranges that end somewhere hold an item or two.
+    let mut step = if until.is_some() { 2 } else { STEP };
     loop {
         let room = (most as usize).saturating_sub(bytes).max(1);
-        let found = scan(&through, STEP, room)?;
+        let found = scan(&through, step, room)?;
         let size: usize = found.iter().map(|(id, value)| id.len() + value.len()).sum();
-        let last = found.len() < STEP && size < room;
+        let last = found.len() < step && size < room;
+        let reached = until.filter(|until| found.last().is_some_and(|(id, _)| id >= *until));
+        step = (step * 4).min(STEP);
         for (id, value) in found {
+            if until.is_some_and(|until| id > *until) {
+                break;
+            }
             let len = id.len() + value.len();
             if bytes > 0 && bytes + len > most as usize {
                 let content = Content::Items { after: after.clone(), through, items };
@@ -33,6 +41,10 @@ pub(super) fn of_items(
             through = id.clone();
             items.push((id, value));
         }
+        if let Some(until) = reached {
+            let content = Content::Items { after: after.clone(), through: until.clone(), items };
+            return Ok(Chunk { content, ends: false, ..chunk });
+        }
         if last {
             let content = Content::Items { after: after.clone(), through: Bytes::new(), items };
             return Ok(Chunk { content, ends: true, ..chunk });
@@ -40,23 +52,26 @@ pub(super) fn of_items(
     }
 }
 
-/// How much of a volume of so many blocks a chunk holds that begins at `offset` (bytes).
-pub(super) fn blocks_of(offset: u64, most: u32, blocks: u64) -> u64 {
+/// How much of a volume of so many blocks a chunk holds that begins at `offset`, and ends at `until` at most (bytes).
+pub(super) fn blocks_of((offset, until): (u64, Option<u64>), most: u32, blocks: u64) -> u64 {
     let most = u64::from(most).next_multiple_of(BLOCK_U64);
-    (blocks * BLOCK_U64).saturating_sub(offset).min(most)
+    let end = until.map_or(u64::MAX, |until| until.next_multiple_of(BLOCK_U64)).min(blocks * BLOCK_U64);
+    end.saturating_sub(offset).min(most)
 }
 
-/// How far nothing takes space from `offset` on, at least `most` bytes of a volume of so many blocks; else none.
+/// How far nothing takes space from `offset` on, and up to `until` at most: at least `most` bytes of a volume of so many
+/// blocks, or as many as there are; else none.
 /// `allocation` tells what takes space in a range: how long, and whether it is a hole. It is asked for more and more, but for
 /// [`COPY_LOOK_MAX`] together at most.
 pub(super) fn hole_from<E>(
-    offset: u64,
+    (offset, until): (u64, Option<u64>),
     most: u32,
     blocks: u64,
     allocation: impl Fn(u64, u64) -> Result<Vec<(u64, bool)>, E>,
 ) -> Result<Option<u64>, E> {
-    let least = blocks_of(offset, most, blocks);
-    let end = (blocks * BLOCK_U64).min(offset.saturating_add(COPY_LOOK_MAX));
+    let least = blocks_of((offset, until), most, blocks);
+    let end = until.map_or(u64::MAX, |until| until.next_multiple_of(BLOCK_U64)).min(blocks * BLOCK_U64);
+    let end = end.min(offset.saturating_add(COPY_LOOK_MAX));
     let (mut at, mut step) = (offset, least);
     while at < end {
         let len = step.min(end - at);
@@ -132,7 +147,7 @@ mod tests {
                     };
                     Ok(behind.take_while(fits).cloned().collect())
                 };
-                let chunk = of_items(empty(), &after, most, scan).unwrap();
+                let chunk = of_items(empty(), (&after, None), most, scan).unwrap();
                 assert_eq!(Chunk::decode(&chunk.encode().into()).as_ref(), Ok(&chunk));
                 let Content::Items { through, items, .. } = chunk.content else { panic!("no items") };
                 let bytes: usize = items.iter().map(|(id, value)| id.len() + value.len()).sum();
@@ -161,7 +176,10 @@ mod tests {
         let places: Vec<_> = runs.iter().map(|(at, bytes)| (*at, bytes.len())).collect();
         assert_eq!(places, [(2 * 4096, 2 * BLOCK), (5 * 4096, BLOCK)]);
         assert!(!of_blocks(empty(), 0, bytes.into(), 6).ends);
-        assert_eq!([blocks_of(0, 4096, 6), blocks_of(4096 * 5, 1 << 20, 6), blocks_of(0, 1, 6)], [4096; 3]);
+        let of = |offset, most| blocks_of((offset, None), most, 6);
+        assert_eq!([of(0, 4096), of(4096 * 5, 1 << 20), of(0, 1)], [4096; 3]);
+        let to = |from, to| blocks_of((from, Some(to)), 1 << 20, 6);
+        assert_eq!([to(0, 8192), to(4096 * 5, 1 << 30), to(8192, 4096)], [8192, 4096, 0]);
     }
 
     #[test]
@@ -183,7 +201,7 @@ mod tests {
             found.retain(|(len, _)| *len > 0);
             Ok::<_, StoreError>(found)
         };
-        let hole = |offset, most| hole_from(offset, most, blocks, looked).unwrap();
+        let hole = |offset, most| hole_from((offset, None), most, blocks, looked).unwrap();
         assert_eq!(hole(0, 1 << 20), Some(5 * MIB));
         assert_eq!(hole(MIB, 1 << 20), Some(4 * MIB));
         // Shorter than a chunk, and none at all.

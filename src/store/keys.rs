@@ -9,6 +9,7 @@
 //! | 0, 3, id u64 | D-pointer of an account or file |
 //! | 0, 5 | for each journal u64: volumes may lack what came after this entry; all ones: they lack nothing |
 //! | 0, 6 | how far the copy is that this store was given, see [`crate::format::chunk::Progress`] |
+//! | 0, 7 | the rewind that this store is in, see [`crate::format::rewind::Prepared`] |
 //! | 0, 4, file u64, generation u32 | nothing: the items of that generation wait to be purged |
 //!
 //! File and generation are each written as a count of bytes u8 and that many bytes, without leading zeros: 3 bytes
@@ -32,6 +33,8 @@ const PURGE: [u8; 3] = [0, 1, 4];
 pub(super) const VOLUMES: [u8; 3] = [0, 1, 5];
 /// Key of how far a copy is.
 pub(super) const COPY: [u8; 3] = [0, 1, 6];
+/// Key of the rewind that a store is in.
+pub(super) const REWIND: [u8; 3] = [0, 1, 7];
 /// Longest prefix: file and generation.
 const PREFIX_MAX: usize = 1 + 8 + 1 + 4;
 
@@ -45,6 +48,7 @@ pub(super) enum Record {
     Purge(FileId, u32),
     VolumeStore,
     Copy,
+    Rewind,
 }
 
 impl Record {
@@ -62,6 +66,8 @@ impl Record {
             Self::VolumeStore
         } else if prefix == COPY {
             Self::Copy
+        } else if prefix == REWIND {
+            Self::Rewind
         } else if prefix == DPTR {
             Self::Dptr(FileId(u64::from_be_bytes(r.array()?)))
         } else if prefix == PURGE {

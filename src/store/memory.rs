@@ -15,6 +15,7 @@ use crate::format::batch::Batch;
 use crate::format::chunk::Progress;
 use crate::format::dptr::{DptrKind, FileState};
 use crate::format::entry::{Entry, EntryKind};
+use crate::format::rewind::Prepared;
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -70,6 +71,7 @@ struct Undo {
     applied: [Seq; 2],
     dirty_from: [Option<Seq>; 2],
     copied: Option<Progress>,
+    prepared: Option<Prepared>,
     namespace: Option<Rc<Namespace>>,
     changes: Vec<UndoChange>,
 }
@@ -98,6 +100,8 @@ struct Inner {
     copied: Option<Progress>,
     copied_blocks: Option<Progress>,
     copied_begun: Option<Progress>,
+    /// A rewind that was agreed on.
+    prepared: Option<Prepared>,
     /// Batches since the last checkpoint, oldest first.
     undo: Vec<Undo>,
     /// Reads that do not wait find nothing.
@@ -131,6 +135,7 @@ impl MemoryStore {
             copied: None,
             copied_blocks: None,
             copied_begun: None,
+            prepared: None,
             undo: Vec::new(),
             #[cfg(test)]
             cold: false,
@@ -154,6 +159,12 @@ impl MemoryStore {
     #[must_use]
     pub fn copied(&self) -> Option<Progress> {
         self.inner.borrow().copied.clone()
+    }
+
+    /// The rewind that was agreed on last, if its list is still kept.
+    #[must_use]
+    pub fn prepared(&self) -> Option<Prepared> {
+        self.inner.borrow().prepared.clone()
     }
 
     /// The last entry of each journal that is applied.
@@ -353,7 +364,8 @@ impl Inner {
     /// What takes back what is done next.
     fn step(&self, commit: Commit) -> Undo {
         let (applied, dirty_from, copied) = (self.applied, self.dirty_from, self.copied.clone());
-        Undo { commit, applied, dirty_from, copied, namespace: None, changes: Vec::new() }
+        let prepared = self.prepared.clone();
+        Undo { commit, applied, dirty_from, copied, prepared, namespace: None, changes: Vec::new() }
     }
 
     fn apply_batch(&mut self, journal: JournalKind, batch: &Batch) -> Result<(), StoreError> {
@@ -430,6 +442,7 @@ impl Inner {
             self.applied = step.applied;
             self.dirty_from = step.dirty_from;
             self.copied = step.copied;
+            self.prepared = step.prepared;
         }
     }
 }
@@ -541,7 +554,7 @@ impl StoreWrite for MemoryStore {
         inner.undo.clear();
         inner.volumes.synced();
         if let Some(copied) = inner.copied_begun.take() {
-            inner.copied = Some(copied);
+            inner.copies_up_to(copied);
         }
         inner.dirty_from = inner.recovery_points.synced(inner.applied);
         if inner.recovery_points.submitted() == inner.applied {

@@ -10,6 +10,8 @@ pub mod memory;
 mod memory_volumes;
 pub mod namespace;
 #[cfg(test)]
+mod rewind_tests;
+#[cfg(test)]
 mod testkit;
 mod torn_tail;
 pub mod tree_store;
@@ -23,6 +25,7 @@ use crate::base::{Fault, FileId, JournalKind, Seq};
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, CopyBegin, Definitions, Progress, Want};
 use crate::format::compare::Span;
+use crate::format::rewind::{Prepared, Ranges};
 use bytes::Bytes;
 use volumes::{BadPlace, Check};
 
@@ -215,11 +218,19 @@ pub trait StoreWrite {
 /// What makes a store the copy of another one.
 pub trait CopyTarget {
     /// Replaces everything that is replicated by the definitions that a copy begins with, in one step; the replicated journal
-    /// is applied up to the copy's origin then.
+    /// is applied up to the copy's origin then. With `ranges`, of a rewind, what files hold stays where they do not count as
+    /// a whole.
     ///
     /// # Errors
     /// Any [`StoreError`]; volumes that were replicated may be empty then, and all may be done again.
-    fn begin_copy(&mut self, begin: &CopyBegin) -> Result<(), StoreError>;
+    fn begin_copy(&mut self, begin: &CopyBegin, ranges: Option<&Ranges>) -> Result<(), StoreError>;
+
+    /// Keeps what a rewind will begin with and what it will want, durably from the next checkpoint on until the rewind is
+    /// done, or another copy begins.
+    ///
+    /// # Errors
+    /// Any [`StoreError`]; nothing was changed then.
+    fn prepare_rewind(&mut self, prepared: &Prepared) -> Result<(), StoreError>;
 
     /// Makes a range what a chunk says, in one step with how far the copy is. That blocks were copied is remembered from the
     /// next checkpoint on.

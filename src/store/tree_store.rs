@@ -38,6 +38,7 @@ use crate::format::batch::Batch;
 use crate::format::chunk::Progress;
 use crate::format::dptr::DptrKind;
 use crate::format::entry::{Entry, EntryKind};
+use crate::format::rewind::Prepared;
 use bytes::Bytes;
 use copy::CopiedBlocks;
 use flush::{Shared, Told};
@@ -64,6 +65,8 @@ pub struct Opened {
     pub replay_from: [Seq; 2],
     /// How far the copy is that the store was given, if it ever was given one.
     pub copied: Option<Progress>,
+    /// The rewind that was agreed on, as long as it is not done.
+    pub prepared: Option<Prepared>,
 }
 
 /// Opens stores.
@@ -86,7 +89,7 @@ impl TreeStore {
         let shared = Shared::new(tables, Memtable::new(1, seed, [Seq(0); 2]))?;
         let reader = StoreReader::new(Arc::clone(&shared));
         let missing = || damaged("its records", "they are missing");
-        let state = load(&Snapshot::newest(&shared), node)?.ok_or_else(missing)?;
+        let mut state = load(&Snapshot::newest(&shared), node)?.ok_or_else(missing)?;
         shared.begin_at(state.applied);
         shared.replace_active(Memtable::new(1, seed, state.applied));
         let namespace = state.namespace.clone();
@@ -94,7 +97,7 @@ impl TreeStore {
         let mut volumes = VolumeStore::open(volumes, node, state.dirty_from, applied)?;
         volumes.set_copying(state.copied.as_ref().is_some_and(Progress::is_under_way));
         let replay_from = volumes.submitted();
-        let copied = state.copied.clone();
+        let (copied, prepared) = (state.copied.clone(), state.prepared.take());
         let threads = shared.start().map_err(disk("starting the threads of the store"))?;
         let writer = StoreWriter {
             shared,
@@ -112,7 +115,7 @@ impl TreeStore {
             threads,
             lock,
         };
-        Ok(Opened { writer, reader, namespace, applied, replay_from, copied })
+        Ok(Opened { writer, reader, namespace, applied, replay_from, copied, prepared })
     }
 }
 
@@ -126,6 +129,8 @@ struct State {
     dirty_from: [Option<Seq>; 2],
     /// As stored; see [`keys::COPY`].
     copied: Option<Progress>,
+    /// As stored, at a start; see [`keys::REWIND`].
+    prepared: Option<Prepared>,
 }
 
 /// Writes of the store; there is one, on the apply thread. Every call may block on the disk.
@@ -310,7 +315,7 @@ impl StoreWriter {
             Staged::record(&keys::APPLIED, Some(keys::applied_value(applied))),
             Staged::record(&keys::VOLUMES, Some(keys::volumes_value(dirty_from))),
         ];
-        staged.extend(copied.iter().map(|copied| Staged::record(&keys::COPY, Some(copied.encode()))));
+        staged.extend(copied.iter().flat_map(copy::staged_progress));
         self.commit(&staged);
         self.state.dirty_from = dirty_from;
         if let Some(copied) = copied {
@@ -505,7 +510,7 @@ pub fn fuzz_archive(bytes: &[u8]) {
 /// Reads every record; none if there is nothing at all.
 fn load(snapshot: &Snapshot, node: Ordinal) -> Result<Option<State>, StoreError> {
     let (mut format, mut applied, mut meta, mut dirty_from) = (None, None, None, [None; 2]);
-    let (mut records, mut purge, mut copied) = (Vec::new(), BTreeSet::new(), None);
+    let (mut records, mut purge, mut copied, mut prepared) = (Vec::new(), BTreeSet::new(), None, None);
     for (key, value) in snapshot.records()? {
         match keys::Record::decode(&key).map_err(damaged_record)? {
             keys::Record::Format => format = Some(keys::read_format(&value).map_err(damaged_record)?),
@@ -513,6 +518,7 @@ fn load(snapshot: &Snapshot, node: Ordinal) -> Result<Option<State>, StoreError>
             keys::Record::Namespace => meta = Some(value),
             keys::Record::VolumeStore => dirty_from = keys::read_volumes(&value).map_err(damaged_record)?,
             keys::Record::Copy => copied = Some(Progress::decode(&value).map_err(damaged_record)?),
+            keys::Record::Rewind => prepared = Some(Prepared::decode(&value).map_err(damaged_record)?),
             keys::Record::Dptr(id) => records.push((id, value)),
             keys::Record::Purge(file, generation) => {
                 purge.insert((file, generation));
@@ -531,7 +537,7 @@ fn load(snapshot: &Snapshot, node: Ordinal) -> Result<Option<State>, StoreError>
     let borrowed = records.iter().map(|(id, value)| (*id, value.as_ref()));
     let namespace = Namespace::from_records(&meta, borrowed)
         .map_err(|error: NamespaceError| damaged("its namespace", &error.to_string()))?;
-    Ok(Some(State { namespace, applied, purge, dirty_from, copied }))
+    Ok(Some(State { namespace, applied, purge, dirty_from, copied, prepared }))
 }
 
 /// The records of a store in which nothing is, in the order of their keys.

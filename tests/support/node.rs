@@ -267,7 +267,7 @@ impl Node {
     #[track_caller]
     pub(crate) fn diverged(&self) -> Vec<Value> {
         let files = self.json(&["diverged"]);
-        let files = files.as_array().unwrap().iter().map(|file| file.as_str().unwrap());
+        let files = files.as_array().unwrap().iter().map(|set| set["set"].as_str().unwrap());
         let texts = files.map(|file| std::fs::read_to_string(self.dir.join("diverged").join(file)).unwrap());
         texts
             .flat_map(|text| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>())

@@ -264,16 +264,18 @@ fn serves(pair: &Pair<'_>) -> Result<Check, Failure> {
 /// Starts the old primary again: it must find out that it is none any more.
 fn return_of_the_old(pair: &mut Pair<'_>) -> Result<(OldPrimary, Check), Failure> {
     pair.start_a()?;
-    let settled = |s: &Status| matches!(s.state.as_str(), "standby" | "diverged");
-    let status = pair.wait_for(&pair.a, "back, and aware of the new primary", settled)?;
+    // What only it had is saved, and it is rewound.
+    let settled = |s: &Status| s.state == "standby";
+    let status = pair.wait_for(&pair.a, "back, and the standby of the new primary", settled)?;
     let mut client = pair::client(&pair.a, PATIENCE)?;
     let key = format!("{NOTES},on the old primary");
     let reply = client
         .call(&[b"SET", key.as_bytes(), b"must not be taken"])
         .map_err(|e| Failure::resp("writing to the old primary", &e))?;
     let diverged = pair.run(&pair.a, &["diverged", "--json"])?;
-    let diverged = serde_json::from_str(&diverged)
+    let diverged: Vec<DivergedSet> = serde_json::from_str(&diverged)
         .map_err(|e| Failure::error(format!("reading what diverged printed: {e}"), ""))?;
+    let diverged = diverged.into_iter().map(|set| set.set).collect();
     let refused = Check {
         name: "the old primary refuses to serve",
         ok: matches!(reply, Reply::Error(_)) && status.state != "serving",
@@ -287,6 +289,12 @@ fn return_of_the_old(pair: &mut Pair<'_>) -> Result<(OldPrimary, Check), Failure
         diverged,
     };
     Ok((old, refused))
+}
+
+/// A set of updates that the pair never kept, as far as it matters here.
+#[derive(Deserialize)]
+struct DivergedSet {
+    set: String,
 }
 
 /// One line of a file in `diverged/`, as far as it matters here.

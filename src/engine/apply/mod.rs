@@ -254,6 +254,7 @@ impl<S: StoreRead> Core<S> {
             StoreEvent::Checkpointed { applied } => self.checkpointed(applied),
             StoreEvent::CheckpointFailed { fault } => self.checkpoint_failed(fault),
             StoreEvent::CopyBegun { result } => self.copy_begun(result),
+            StoreEvent::RewindPrepared { result } => self.rewind_prepared(result),
             StoreEvent::ChunkTaken { round, id } => self.chunk_taken(round, id),
             StoreEvent::Fetched { fetch, result } => self.fetched(fetch, result),
         }

@@ -99,10 +99,11 @@ impl Peer {
         self.incomplete
     }
 
-    /// It leaves what it had for a copy that begins at `origin`.
-    pub(super) fn copy_begins(&mut self, now: Mono, origin: Position) {
+    /// It leaves what it had for a copy that begins at `origin`. Until it has done so it may ask again for what came after
+    /// `kept`.
+    pub(super) fn copy_begins(&mut self, now: Mono, origin: Position, kept: Seq) {
         self.incomplete = true;
-        self.retained = origin.seq;
+        self.retained = kept;
         self.acked = Ack::default();
         self.stream_begins(now, origin);
     }

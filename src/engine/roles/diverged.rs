@@ -8,6 +8,7 @@ use crate::engine::core::Core;
 use crate::engine::effect::{FileEffect, Severity};
 use crate::engine::read_back::ReadFor;
 use crate::format::batch::Batch;
+use crate::format::rewind::Ranges;
 use crate::journal::{JournalReader, ReadStep};
 use crate::pair::diverged_line;
 use crate::store::StoreRead;
@@ -24,6 +25,17 @@ pub(super) struct Export {
     gathered: Vec<u8>,
     /// A first part was given to the disk: the next one goes behind it.
     begun: bool,
+    /// What they touched.
+    touched: Ranges,
+}
+
+/// What this process saved.
+#[derive(Debug)]
+pub(super) struct Saved {
+    /// Every entry after this one.
+    after: Seq,
+    /// What they touched; none if the journal had let go of some.
+    touched: Option<Ranges>,
 }
 
 impl Export {
@@ -41,6 +53,16 @@ impl Roles {
     /// What reads the entries back that have to be saved, while that is done.
     pub(in crate::engine) fn export_reader(&mut self) -> Option<&mut JournalReader> {
         self.stepping_down().map(|step_down| &mut step_down.export.reader)
+    }
+
+    /// Whether this process saved every entry after `common`.
+    pub(in crate::engine) fn has_saved(&self, common: Seq) -> bool {
+        self.saved.as_ref().is_some_and(|saved| saved.after <= common)
+    }
+
+    /// What the entries touched that this process saved; none if that is not known.
+    pub(in crate::engine) fn touched(&self) -> Option<&Ranges> {
+        self.saved.as_ref()?.touched.as_ref()
     }
 
     /// The names of the files in `diverged/` that this process wrote.
@@ -92,10 +114,11 @@ impl<S: StoreRead> Core<S> {
     /// Adds the lines of a batch to what is saved next; returns how much that is (bytes).
     fn gather_diverged(&mut self, common: Seq, batch: &Batch) -> usize {
         let Some(step_down) = self.roles.stepping_down() else { return 0 };
-        let gathered = &mut step_down.export.gathered;
+        let Export { gathered, touched, .. } = &mut step_down.export;
         for (seq, entry) in batch.entries().filter(|(seq, _)| *seq > common) {
             let name = self.namespace.file(entry.file).map_or("", |info| info.key.as_str());
             gathered.extend_from_slice(&diverged_line(seq, batch.header().epoch, name, &entry));
+            touched.note(&entry);
         }
         gathered.len()
     }
@@ -120,8 +143,14 @@ impl<S: StoreRead> Core<S> {
         step_down.go_on(if last { StepDownStep::Drain } else { StepDownStep::Export });
         self.dirty = true;
         if last {
-            let file = self.diverged_name(self.unsaved(self.roles.common()));
+            let touched = std::mem::take(&mut step_down.export.touched);
+            let common = self.roles.common();
+            let from = self.unsaved(common);
+            let file = self.diverged_name(from);
+            self.roles.diverged_files.retain(|known| *known != file);
             self.roles.diverged_files.push(file);
+            let touched = (from == common).then_some(touched);
+            self.roles.saved = Some(Saved { after: common, touched });
         }
     }
 
@@ -132,10 +161,18 @@ impl<S: StoreRead> Core<S> {
             return;
         }
         // All of it is written again, from the first entry.
-        step_down.export.begun = false;
+        (step_down.export.begun, step_down.export.touched) = (false, Ranges::default());
         step_down.go_on(StepDownStep::Drain);
         step_down.wait(now, CONTROL_RETRY_MS);
         let text = format!("saving the entries that the pair never kept: {fault}; it is tried again");
         self.incident_once(Severity::Critical, "diverged-unsaved", text);
+    }
+}
+
+#[cfg(test)]
+impl Roles {
+    /// As after a restart.
+    pub(in crate::engine) fn forget_saved(&mut self) {
+        self.saved = None;
     }
 }

@@ -9,6 +9,8 @@
 //!                      +- role incomplete -------------> Incomplete --the copy is whole--> Standby
 //!  Standby --a copy begins--> Incomplete                                           |
 //!  Serving -- the role is given away --> HandingOver -- the peer took it --> SteppingDown; it did not -> Serving; unknown -> Asking
+//!  Standby, Diverged --a copy begins--> Incomplete                                 |
+//!  Standby, Diverged --a rewind is to begin, entries are not saved--> SteppingDown |
 //!  Serving -- a higher epoch is seen --> SteppingDown -+- nothing beyond the common history -> Standby
 //!                                                      +- entries the pair never kept ------> Diverged
 //! ```
@@ -31,6 +33,7 @@ use crate::base::{JournalKind, Mono};
 use crate::format::control::Role;
 use crate::store::StoreRead;
 use asking::Asking;
+use diverged::Saved;
 pub(super) use stage::Stage;
 use stage::StageData;
 use switchover::Switchover;
@@ -48,6 +51,7 @@ pub(super) struct Roles {
     waiting_takeover: Option<WaitingTakeover>,
     diverged_files: Vec<String>,
     switchover: Switchover,
+    saved: Option<Saved>,
 }
 
 impl Roles {
@@ -57,6 +61,7 @@ impl Roles {
             at: StageData::Replaying,
             waiting_takeover: None,
             diverged_files: Vec::new(),
+            saved: None,
             switchover: Switchover::default(),
         }
     }
@@ -78,7 +83,7 @@ impl Roles {
 
     /// A copy begins.
     pub(super) fn becomes_incomplete(&mut self) {
-        if self.stage() == Stage::Standby {
+        if matches!(self.stage(), Stage::Standby | Stage::Diverged) {
             self.enter(StageData::Incomplete);
         }
     }

@@ -53,11 +53,14 @@ impl Stage {
 }
 
 /// Every transition that there is: from, to, and what causes it.
-pub(super) const TRANSITIONS: [(Stage, Stage, &str); 27] = [
+pub(super) const TRANSITIONS: [(Stage, Stage, &str); 30] = [
     (Stage::Replaying, Stage::Standby, "replay done, the role is standby"),
     (Stage::Replaying, Stage::Incomplete, "replay done, the role is incomplete"),
     (Stage::Standby, Stage::Incomplete, "a copy begins"),
     (Stage::Incomplete, Stage::Standby, "the copy is whole"),
+    (Stage::Standby, Stage::SteppingDown, "a rewind is to begin, and entries of its own are not saved"),
+    (Stage::Diverged, Stage::SteppingDown, "a rewind is to begin, and it is not known how they were saved"),
+    (Stage::Diverged, Stage::Incomplete, "a rewind begins"),
     (Stage::Replaying, Stage::Asking, "replay done, the role is primary"),
     (Stage::Replaying, Stage::Diverged, "replay done, the role is diverged"),
     (Stage::Replaying, Stage::Opening, "an operator takes over"),

@@ -22,6 +22,8 @@ pub(super) struct StepDown {
     step: StepDownStep,
     pub(super) export: Export,
     retry: Retry,
+    /// It served, and its store shows all that it holds.
+    served: bool,
 }
 
 /// What a step-down waits for.
@@ -38,9 +40,9 @@ pub(super) enum StepDownStep {
 }
 
 impl StepDown {
-    pub(super) fn new(common: Position, epoch: Epoch) -> Self {
+    pub(super) fn new(common: Position, epoch: Epoch, served: bool) -> Self {
         let (step, export, retry) = (StepDownStep::Drain, Export::default(), Retry::default());
-        Self { common, epoch, step, export, retry }
+        Self { common, epoch, step, export, retry, served }
     }
 
     pub(super) fn deadline(&self) -> Option<Mono> {
@@ -114,12 +116,24 @@ impl<S: StoreRead> Core<S> {
             self.disk.abandon_all(Refusal::NotServing(why.to_owned()));
         }
         self.close_link();
-        self.roles.enter(StageData::SteppingDown(StepDown::new(common, epoch)));
+        self.roles.enter(StageData::SteppingDown(StepDown::new(common, epoch, true)));
+        self.dirty = true;
+    }
+
+    /// The primary offers to rewind this node, and its entries after `common` are not saved for certain: they are now, and
+    /// the primary is heard again after that.
+    pub(in crate::engine) fn save_before_rewind(&mut self, common: Position, epoch: Epoch) {
+        self.close_link();
+        self.roles.enter(StageData::SteppingDown(StepDown::new(common, epoch, false)));
         self.dirty = true;
     }
 
     pub(super) fn pump_step_down(&mut self) {
-        let quiet = self.replicated().is_quiet() && self.all_applied(JournalKind::Replicated);
+        let shown = match self.roles.stepping_down() {
+            Some(StepDown { served: false, .. }) => self.appliers.replicated().is_idle(),
+            _ => self.all_applied(JournalKind::Replicated),
+        };
+        let quiet = self.replicated().is_quiet() && shown;
         let end = self.replicated().sealed().seq;
         let control_free = !self.control.is_being_written();
         let from = self.unsaved(self.roles.common());
@@ -156,7 +170,9 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn finish_step_down(&mut self) {
         let (common, end) = (self.roles.common(), self.replicated().sealed().seq);
         self.settled(&[Matter::DivergedUnsaved, Matter::WaitingForPeer]);
-        self.appliers.replicated_mut().set_announced(end);
+        if self.roles.stepping_down().is_some_and(|step_down| step_down.served) {
+            self.appliers.replicated_mut().set_announced(end);
+        }
         if self.control.role() == Role::Diverged {
             self.roles.enter(StageData::Diverged);
             let from = self.unsaved(common);

@@ -20,7 +20,9 @@ impl Roles {
             Stage::Opening => StageData::Opening(Opening::new(opening::Cause::Own)),
             Stage::Serving => StageData::Serving,
             Stage::HandingOver => StageData::HandingOver(switchover::HandingOver::at(Position::default())),
-            Stage::SteppingDown => StageData::SteppingDown(StepDown::new(Position::default(), Epoch(9))),
+            Stage::SteppingDown => {
+                StageData::SteppingDown(StepDown::new(Position::default(), Epoch(9), true))
+            }
             Stage::Diverged => StageData::Diverged,
             Stage::Stopped => StageData::Stopped,
         };
@@ -216,6 +218,14 @@ fn every_transition_of_the_table_is_one_that_happens_and_no_other_does() {
     seen.push((Stage::HandingOver, node.engine.core.roles.stage()));
     seen.push(given[0]);
     assert!(seen.contains(&given[1]));
+    for stage in [Stage::Standby, Stage::Diverged] {
+        let mut node = Node::at(stage, Role::Diverged);
+        node.engine.core.save_before_rewind(Position::default(), Epoch(9));
+        seen.push((stage, node.engine.core.roles.stage()));
+    }
+    let mut node = Node::at(Stage::Diverged, Role::Diverged);
+    node.engine.core.roles.becomes_incomplete();
+    seen.push((Stage::Diverged, node.engine.core.roles.stage()));
     for (from, to, cause) in stage::TRANSITIONS {
         assert!(seen.contains(&(from, to)), "{from:?} to {to:?} ({cause}) never happens");
     }

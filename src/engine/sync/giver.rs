@@ -1,14 +1,14 @@
 //! The primary's side of a copy: it answers what the peer wants, range by range, from states between two batches.
 
+use super::Parting;
 use crate::base::limits::WANTS_MAX;
 use crate::base::{Fault, Seq};
 use crate::engine::config::FullSync;
 use crate::engine::core::Core;
 use crate::engine::effect::{CopyEffect, Severity};
 use crate::engine::event::CopyEvent;
-use crate::engine::incidents::Matter;
 use crate::engine::link::Link;
-use crate::engine::sender::{Outbound, OutboundPhase, Stream};
+use crate::engine::sender::{Outbound, OutboundPhase};
 use crate::format::chunk::{Chunk, Content, CopyBegin, Definitions, Want};
 use crate::format::frame::{FEATURE_COPY, FrameKind};
 use crate::store::StoreRead;
@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 
 /// The definitions are read again so often if the journal has forgotten where it stood at their position: it remembers some
 /// thousand batches.
-const READS_MAX: u32 = 8;
+pub(super) const READS_MAX: u32 = 8;
 
 /// What a peer that is streamed to wants, and how far that is.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ pub(in crate::engine) struct Giving {
     /// Content sent (bytes).
     sent: u64,
     /// About how much there was when the copy began; 0 if that was on an earlier connection.
-    size: u64,
+    pub(super) size: u64,
 }
 
 impl Giving {
@@ -68,7 +68,7 @@ impl Giving {
 
 impl<S: StoreRead> Core<S> {
     /// The peer's history cannot be joined to this one. It is given a copy if it may be, and told why if not.
-    pub(in crate::engine) fn give_copy(&mut self, why: &str, safe: bool) {
+    pub(in crate::engine) fn give_copy(&mut self, why: &str, safe: bool, parting: Option<Parting>) {
         let takes = self.peer.features() & FEATURE_COPY != 0;
         let asked = self.config.full_sync == FullSync::Ask && !std::mem::take(&mut self.resync.asked);
         let lacking = match (takes, safe, asked) {
@@ -77,17 +77,17 @@ impl<S: StoreRead> Core<S> {
                 "a copy would drop entries that only the peer has; set it up anew if they may go"
             }
             (.., true) => "full_sync is \"ask\": say `hot-backup resync` here",
-            _ => return self.begin_giving(READS_MAX),
+            _ => return self.begin_giving(READS_MAX, parting),
         };
         let text = format!("the peer cannot follow: {why}; it needs a full copy, and {lacking}");
         self.incident_once(Severity::Critical, "needs-full-sync", text);
         self.part_from_peer(why);
     }
 
-    fn begin_giving(&mut self, reads_left: u32) {
+    pub(super) fn begin_giving(&mut self, reads_left: u32, parting: Option<Parting>) {
         let read = self.fresh_id();
         let Some(outbound) = &mut self.link.outbound else { return };
-        outbound.phase = OutboundPhase::Defining { read, reads_left };
+        outbound.phase = OutboundPhase::Defining { read, reads_left, parting };
         self.effect(CopyEffect::Definitions { read });
     }
 
@@ -100,7 +100,7 @@ impl<S: StoreRead> Core<S> {
 
     /// The definitions that a copy begins with were read.
     fn defined(&mut self, read: u64, result: Result<(Seq, Definitions), Fault>, size: u64) {
-        let Some(Outbound { phase: OutboundPhase::Defining { read: wanted, reads_left }, .. }) =
+        let Some(Outbound { phase: OutboundPhase::Defining { read: wanted, reads_left, parting }, .. }) =
             self.link.outbound
         else {
             return;
@@ -114,35 +114,22 @@ impl<S: StoreRead> Core<S> {
         };
         let Some(origin) = self.replicated().end_at(at) else {
             return match reads_left.checked_sub(1) {
-                Some(left) => self.begin_giving(left),
+                Some(left) => self.begin_giving(left, parting),
                 None => self.cannot_give(&format!("the journal knows no more how it stood at entry {at}")),
             };
         };
         let mut table = self.control.table().to_vec();
         table.retain(|mark| mark.first_seq <= origin.seq);
-        let payload = match (CopyBegin { origin, size, table, namespace }).encode() {
-            Ok(payload) => payload,
-            Err(error) => return self.cannot_give(&error.to_string()),
-        };
-        let (head, now) = (self.head(), self.now);
-        let Some(outbound) = &mut self.link.outbound else { return };
-        outbound.session.admit();
-        outbound.session.send(now, FrameKind::CopyBegin, head, payload.into());
-        let mut stream = Stream::behind(origin);
-        stream.giving.size = size;
-        outbound.phase = OutboundPhase::Streaming(Box::new(stream));
-        self.peer.copy_begins(now.mono, origin);
-        self.dirty = true;
-        let text = format!(
-            "the peer {} is given a copy of everything that is replicated, from entry {} on",
-            self.peer.name(),
-            origin.seq
-        );
-        self.settled(&[Matter::NeedsFullSync]);
-        self.incident(Severity::Notice, "copying", text);
+        // How much a list of ranges holds is not known.
+        let size = if parting.is_some() { 0 } else { size };
+        let begin = CopyBegin { origin, size, table, namespace };
+        match parting {
+            Some(parting) => self.gather(parting, begin),
+            None => self.send_begin(&begin, None),
+        }
     }
 
-    fn cannot_give(&mut self, why: &str) {
+    pub(super) fn cannot_give(&mut self, why: &str) {
         let text = format!("the peer needs a full copy, which cannot be given: {why}; it is tried again");
         self.incident_once(Severity::Critical, "needs-full-sync", text.clone());
         self.end_outbound(true, &text);

@@ -1,5 +1,6 @@
 //! A copy of everything that is replicated, over the link, while users work: the way to a standby that the journal does
-//! not reach any more. [`giver`] is the primary's side, [`taker`] the side of the node that is incomplete.
+//! not reach any more. [`giver`] is the primary's side, [`taker`] the side of the node that is incomplete,
+//! [`rewind`] what is different where only a list of ranges is copied.
 //!
 //! ```text
 //!   primary                                          incomplete
@@ -32,16 +33,19 @@ mod findings;
 mod giver;
 mod heal;
 mod pace;
+mod rewind;
 mod taker;
 mod walk;
 
 use crate::base::{Mono, Seq};
+use crate::engine::config::StartState;
+use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, Progress};
-use crate::format::control::Control;
 pub(super) use answering::Answering;
 pub(super) use compare::{Compares, Place};
 pub(super) use giver::Giving;
 use pace::{Meter, Pace};
+pub(super) use rewind::{Gathering, Parting};
 use taker::{Leaving, Taking};
 pub use walk::{SetWalk, WalkError};
 
@@ -61,10 +65,10 @@ pub(super) struct Resync {
 }
 
 impl Resync {
-    /// As found on disk: `stored` is what the store tells of its progress.
-    pub(super) fn found(control: &Control, stored: Option<&Progress>) -> Self {
+    /// As found on disk. Where a rewind is about to begin in the store, the rest of the start sees what it will begin with.
+    pub(super) fn found<S>(start: &mut StartState<S>) -> Self {
         Self {
-            taking: Taking::found(control, stored),
+            taking: Taking::found(start),
             leaving: None,
             asked: false,
             pace: Pace::default(),
@@ -75,6 +79,13 @@ impl Resync {
     /// The next chunk for a store that was given everything up to `submitted`.
     pub(super) fn submit(&mut self, submitted: Seq) -> Option<(Chunk, Progress)> {
         self.taking.as_mut()?.submit(submitted)
+    }
+
+    /// A batch came that the peer has sequenced since a copy began.
+    pub(super) fn note_batch(&mut self, batch: &Batch) {
+        if let Some(base) = self.taking.as_mut().and_then(|taking| taking.base.as_mut()) {
+            base.note_batch(batch);
+        }
     }
 
     /// A round of the store failed: what it did not take is given again.

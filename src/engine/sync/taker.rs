@@ -1,17 +1,20 @@
 //! The side of a node that is incomplete: it leaves what it had, asks for every range, and is a standby when all is whole.
 
-use crate::base::limits::CHUNKS_WAITING_MAX;
+use super::rewind::Base;
+use crate::base::limits::{CHUNKS_WAITING_MAX, WANTS_MAX};
 use crate::base::{Epoch, Fault, FileId, Mono, Seq};
-use crate::engine::admin::{CopyView, DoneView};
+use crate::engine::admin::CopyView;
+use crate::engine::config::StartState;
 use crate::engine::core::Core;
 use crate::engine::effect::{LinkEffect, Severity, StoreEffect};
 use crate::engine::incidents::Matter;
 use crate::engine::receiver::{Inbound, Phase};
 use crate::engine::roles::Stage;
 use crate::format::chunk::{Chunk, Content, CopyBegin, Next, Progress, Want, WantFrom};
-use crate::format::control::{Control, Origin, Role};
+use crate::format::control::{Origin, Role};
 use crate::format::dptr::DptrKind;
-use crate::format::frame::{FrameKind, RefuseCode};
+use crate::format::frame::FrameKind;
+use crate::format::rewind::{Prepared, Ranges};
 use crate::store::StoreRead;
 use crate::store::namespace::{FileInfo, Namespace};
 use std::collections::VecDeque;
@@ -23,12 +26,20 @@ const RETRY_MS: u64 = 250;
 #[derive(Debug)]
 pub(super) struct Taking {
     state: State,
+    /// Of a rewind: nothing else is wanted.
+    ranges: Option<Box<Ranges>>,
+    /// What is kept beside the entries that this node left, if the rewind began in this life.
+    pub(super) base: Option<Base>,
     /// How far it is with all chunks that came. What is before `next` may still wait for the store.
     progress: Progress,
     /// How far it is with those that the store took.
     stored: Progress,
-    /// The want that is not answered yet.
-    wanted: Option<u64>,
+    /// The wants that are not answered yet, each with where its range begins.
+    wanted: VecDeque<(u64, Next)>,
+    /// So many of them are asked anew: their answers are of no use.
+    void: usize,
+    /// Where the next want begins.
+    asked: Next,
     /// Chunks that came, each with the progress that it makes, and are not in the store yet: those behind `under_way`
     /// were not handed to it.
     chunks: VecDeque<(Chunk, Progress)>,
@@ -58,6 +69,9 @@ enum State {
 pub(super) struct Leaving {
     begin: Box<CopyBegin>,
     epoch: Epoch,
+    /// Of a rewind.
+    ranges: Option<Box<Ranges>>,
+    base: Option<Base>,
     step: Step,
 }
 
@@ -66,6 +80,14 @@ pub(super) struct Leaving {
 enum Step {
     /// Nothing of it is under way.
     Drain,
+    /// The store keeps what the rewind begins with.
+    Prepare,
+    /// That, and all that the store shows, is durable.
+    Checkpoint,
+    /// The store could not, and is asked again then.
+    Refused(Mono),
+    /// The control file may be written.
+    Ready,
     /// This write of the control file.
     Control(u64),
     /// It failed, and is tried again then.
@@ -73,37 +95,62 @@ enum Step {
 }
 
 impl Leaving {
+    pub(super) fn of(
+        begin: Box<CopyBegin>,
+        epoch: Epoch,
+        ranges: Option<Box<Ranges>>,
+        base: Option<Base>,
+    ) -> Self {
+        Self { begin, epoch, ranges, base, step: Step::Drain }
+    }
+
     /// Whether nothing was begun.
     pub(super) fn is_idle(&self) -> bool {
-        self.step == Step::Drain
+        !matches!(self.step, Step::Control(_) | Step::Again(_))
     }
 
     pub(super) fn deadline(&self) -> Option<Mono> {
         match self.step {
-            Step::Again(at) => Some(at),
-            Step::Drain | Step::Control(_) => None,
+            Step::Again(at) | Step::Refused(at) => Some(at),
+            Step::Drain | Step::Prepare | Step::Checkpoint | Step::Ready | Step::Control(_) => None,
         }
     }
 }
 
 impl Taking {
-    /// As found on disk: `stored` is what the store tells of its progress.
-    pub(super) fn found(control: &Control, stored: Option<&Progress>) -> Option<Self> {
-        if control.role != Role::Incomplete {
+    /// As found on disk. Where a rewind is to begin in the store, the start goes on with what it will show then.
+    pub(super) fn found<S>(start: &mut StartState<S>) -> Option<Self> {
+        if start.control.role != Role::Incomplete {
             return None;
         }
-        let fits = stored.filter(|stored| stored.origin == control.origin.at);
-        let state = if fits.is_some() { State::Taking } else { State::Blank };
-        let progress = fits.cloned().unwrap_or_else(|| Progress::at(control.origin.at));
-        Some(Self::of(state, progress))
+        let origin = start.control.origin.at;
+        let prepared = start.prepared.take().filter(|prepared| prepared.begin.origin == origin);
+        if let Some(stored) = start.copied.take().filter(|stored| stored.origin == origin) {
+            let ranges = prepared.map(|prepared| Box::new(prepared.ranges));
+            return Some(Self::of(State::Taking, stored, ranges));
+        }
+        let progress = Progress::at(origin);
+        let Some(Prepared { begin, ranges }) = prepared else {
+            return Some(Self::of(State::Blank, progress, None));
+        };
+        if start.namespace.adopt(&begin.namespace, Some(&ranges)).is_err() {
+            return Some(Self::of(State::Blank, progress, None));
+        }
+        (start.applied[0], start.replay_from[0]) = (origin.seq, origin.seq);
+        let state = State::Beginning(Box::new(begin), Some(Mono(0)));
+        Some(Self::of(state, progress, Some(Box::new(ranges))))
     }
 
-    fn of(state: State, progress: Progress) -> Self {
+    fn of(state: State, progress: Progress, ranges: Option<Box<Ranges>>) -> Self {
         Self {
             state,
+            ranges,
+            base: None,
             stored: progress.clone(),
+            wanted: VecDeque::new(),
+            void: 0,
+            asked: progress.next.clone(),
             progress,
-            wanted: None,
             chunks: VecDeque::new(),
             under_way: 0,
         }
@@ -147,11 +194,43 @@ impl Taking {
 
     /// The stream goes on behind `common` on a new connection: what is not here is asked for again.
     pub(super) fn stream_begins(&mut self, common: Seq) {
-        self.wanted = None;
+        self.wanted.clear();
+        self.void = 0;
         self.chunks.retain(|(chunk, _)| chunk.at <= common);
         self.under_way = self.under_way.min(self.chunks.len());
         let last = self.chunks.back().map(|(_, progress)| progress);
         self.progress = last.unwrap_or(&self.stored).clone();
+        self.asked = self.progress.next.clone();
+    }
+
+    /// Whether a range more may be wanted now. In a rewind many are small, so some are wanted at once.
+    fn may_want(&self) -> bool {
+        match self.ranges {
+            Some(_) => self.wanted.len() + self.chunks.len() < WANTS_MAX,
+            None => self.wanted.is_empty() && self.chunks.len() < CHUNKS_WAITING_MAX,
+        }
+    }
+
+    /// An answer came: where its range begins, if it is of use; none at all if it answers nothing.
+    fn answered(&mut self, id: u64) -> Option<Option<Next>> {
+        let (_, at) = self.wanted.pop_front().filter(|(wanted, _)| *wanted == id)?;
+        if self.void > 0 {
+            self.void -= 1;
+            return Some(None);
+        }
+        Some(Some(at))
+    }
+
+    /// Everything before `next` came.
+    fn goes_on_at(&mut self, next: Next) {
+        // A range may be longer than its chunk, or its file is gone: then what was asked behind it is asked again.
+        if self.wanted.len() == self.void {
+            self.asked = next.clone();
+        } else if self.wanted.get(self.void).is_some_and(|(_, at)| *at != next) {
+            self.void = self.wanted.len();
+            self.asked = next.clone();
+        }
+        self.progress.next = next;
     }
 
     /// Whether everything that belongs to the copy is in the store, which shows entry `shown`.
@@ -160,8 +239,11 @@ impl Taking {
     }
 }
 
-/// The first range at or behind `next` that there is in these definitions.
-pub(super) fn settle(next: Next, namespace: &Namespace) -> Next {
+/// The first range at or behind `next` that there is in these definitions, of those of a rewind if it is one.
+pub(super) fn settle(next: Next, namespace: &Namespace, ranges: Option<&Ranges>) -> Next {
+    if let Some(ranges) = ranges {
+        return settle_in(ranges, next, namespace);
+    }
     let wanted =
         |kind: DptrKind| move |(_, info): &(FileId, &FileInfo)| info.replicated && info.dptr.kind == kind;
     let first =
@@ -182,6 +264,49 @@ pub(super) fn settle(next: Next, namespace: &Namespace) -> Next {
         },
         other => other,
     }
+}
+
+fn settle_in(ranges: &Ranges, next: Next, namespace: &Namespace) -> Next {
+    let is = |file: FileId, kind: DptrKind| {
+        namespace.file(file).is_some_and(|info| info.replicated && info.dptr.kind == kind)
+    };
+    // The place where one stands counts in its own file alone.
+    let first = |from: FileId, kind: DptrKind, begin: &dyn Fn(FileId) -> Next| {
+        let files = ranges.files_from(from).filter(|file| is(*file, kind));
+        files.filter_map(|file| ranges.next(&begin(file))).map(|(at, _)| at).next()
+    };
+    let next = match next {
+        Next::Items(from, after) => {
+            let begin =
+                |file| Next::Items(file, if file == from { after.clone() } else { bytes::Bytes::new() });
+            match first(from, DptrKind::Records, &begin) {
+                Some(found) => return found,
+                None => Next::Blocks(FileId(0), 0),
+            }
+        }
+        other => other,
+    };
+    match next {
+        Next::Blocks(from, offset) => {
+            let begin = |file| Next::Blocks(file, if file == from { offset } else { 0 });
+            first(from, DptrKind::Blocks, &begin).unwrap_or(Next::Nothing)
+        }
+        other => other,
+    }
+}
+
+/// What to ask for where a range begins: the file, and from where to where.
+fn want_at(at: &Next, ranges: Option<&Ranges>) -> Option<(FileId, WantFrom)> {
+    let end = ranges.and_then(|ranges| ranges.next(at)).and_then(|(_, end)| end);
+    Some(match (at.clone(), end) {
+        (Next::Items(file, after), Some(Next::Items(_, through))) => {
+            (file, WantFrom::ItemsTo(after, through))
+        }
+        (Next::Items(file, after), _) => (file, WantFrom::Items(after)),
+        (Next::Blocks(file, from), Some(Next::Blocks(_, to))) => (file, WantFrom::BlocksTo(from, to)),
+        (Next::Blocks(file, from), _) => (file, WantFrom::Blocks(from)),
+        (Next::Nothing, _) => return None,
+    })
 }
 
 /// What is wanted behind this chunk, which answers `wanted`.
@@ -226,45 +351,31 @@ impl<S: StoreRead> Core<S> {
 
     /// Whether an incomplete node can go on with what it was copied.
     pub(in crate::engine) fn can_go_on_copying(&self) -> bool {
-        self.resync.taking.as_ref().is_some_and(Taking::has_begun)
-    }
-
-    /// The primary offers a copy of everything in place of what this node has.
-    pub(in crate::engine) fn copy_offered(&mut self, begin: Box<CopyBegin>, epoch: Epoch) {
-        let applied = self.appliers.replicated().applied();
-        if !self.is_incomplete() && applied > begin.origin.seq {
-            let text = format!(
-                "the primary offers a copy that begins at entry {}, and entry {applied} is applied here",
-                begin.origin.seq
-            );
-            self.incident_once(Severity::Critical, "history-differs", text.clone());
-            return self.refuse_inbound(RefuseCode::History, text);
-        }
-        if let Err(error) = self.namespace.clone().adopt(&begin.namespace) {
-            return self.inbound_fault(&format!("the definitions that a copy begins with: {error}"));
-        }
-        let Some(inbound) = &mut self.link.inbound else { return };
-        inbound.phase = Phase::Leaving;
-        self.resync.leaving = Some(Leaving { begin, epoch, step: Step::Drain });
-        self.dirty = true;
+        let knows = |taking: &Taking| !matches!(taking.state, State::Blank);
+        self.resync.taking.as_ref().is_some_and(knows)
     }
 
     /// Carries the beginning of a copy on as far as it can go now: nothing under way, then the control file.
     fn pump_leaving(&mut self) {
-        let Some(leaving) = &self.resync.leaving else { return };
-        let idle = self.replicated().is_quiet() && self.appliers.replicated().is_idle();
-        let due = match leaving.step {
-            Step::Drain => idle,
-            Step::Control(_) => false,
-            Step::Again(at) => self.now.mono >= at,
-        };
-        if !due || self.control.is_being_written() {
-            return;
+        let applied = self.appliers.replicated().is_idle() && self.overlay.is_tidy();
+        let idle = self.replicated().is_quiet() && applied;
+        let (now, writing) = (self.now.mono, self.control.is_being_written());
+        let Some(leaving) = &mut self.resync.leaving else { return };
+        match leaving.step {
+            Step::Drain if idle && leaving.ranges.is_some() => return self.prepare_rewind(),
+            Step::Refused(at) if now >= at => return self.prepare_rewind(),
+            Step::Drain if idle => leaving.step = Step::Ready,
+            Step::Checkpoint if self.checkpoint.has_covered() => leaving.step = Step::Ready,
+            _ => {}
         }
-        let (epoch, at, table) = (leaving.epoch, leaving.begin.origin, leaving.begin.table.clone());
-        if leaving.step == Step::Drain {
-            let first_segment = self.replicated_mut().hold();
-            self.control.begin_copy(epoch, Origin { at, first_segment }, table);
+        match leaving.step {
+            Step::Ready if !writing => {
+                let (epoch, at, table) = (leaving.epoch, leaving.begin.origin, leaving.begin.table.clone());
+                let first_segment = self.replicated_mut().hold();
+                self.control.begin_copy(epoch, Origin { at, first_segment }, table);
+            }
+            Step::Again(at) if now >= at && !writing => {}
+            _ => return,
         }
         let write = self.write_control();
         if let Some(leaving) = &mut self.resync.leaving {
@@ -272,10 +383,43 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
+    /// What of the node's own history stays has to be durable without its journal.
+    fn prepare_rewind(&mut self) {
+        let Some(Leaving { begin, ranges: Some(ranges), step, .. }) = &mut self.resync.leaving else {
+            return;
+        };
+        *step = Step::Prepare;
+        let prepared = Box::new(Prepared { begin: (**begin).clone(), ranges: (**ranges).clone() });
+        self.effect(StoreEffect::PrepareRewind { prepared });
+    }
+
+    /// The store keeps what a rewind begins with, or could not.
+    pub(in crate::engine) fn rewind_prepared(&mut self, result: Result<(), Fault>) {
+        let again = self.now.mono.plus_ms(RETRY_MS);
+        let Some(leaving) = self.resync.leaving.as_mut().filter(|leaving| leaving.step == Step::Prepare)
+        else {
+            return;
+        };
+        self.dirty = true;
+        match result {
+            Ok(()) => {
+                leaving.step = Step::Checkpoint;
+                self.checkpoint.force();
+            }
+            Err(fault) => {
+                leaving.step = Step::Refused(again);
+                self.room.want_after(fault);
+                let text = format!("preparing a rewind in the store: {fault}");
+                self.incident_once(Severity::Critical, Matter::StoreFailed, text);
+            }
+        }
+    }
+
     /// The control file says that this node is incomplete: now what it had may go.
-    fn leave_history(&mut self, begin: Box<CopyBegin>, epoch: Epoch) {
-        let origin = begin.origin;
-        match self.namespace.adopt(&begin.namespace) {
+    fn leave_history(&mut self, leaving: Leaving) {
+        let Leaving { begin, epoch, ranges, base, .. } = leaving;
+        let (origin, left) = (begin.origin, self.replicated().sealed().seq);
+        match self.namespace.adopt(&begin.namespace, ranges.as_deref()) {
             Ok(outcome) => self.note_outcome(&outcome),
             Err(error) => {
                 let text = format!("the definitions that a copy begins with: {error}");
@@ -286,16 +430,13 @@ impl<S: StoreRead> Core<S> {
         self.replicated_mut().restart_at(origin);
         self.appliers.replicated_mut().restart_at(origin.seq);
         self.checkpoint.restart_at(origin.seq);
-        let text = format!(
-            "this node is given a copy of everything that is replicated, from entry {} on; until that is whole it can \
-             take nothing over",
-            origin.seq
-        );
         self.settled(&[Matter::EntriesMissing]);
-        self.incident(Severity::Notice, "copying", text);
-        self.resync.taking = Some(Taking::of(State::Beginning(begin.clone(), None), Progress::of(&begin)));
+        self.tell_left(origin.seq, left, ranges.as_deref());
+        let state = State::Beginning(begin.clone(), None);
+        let taking = Taking::of(state, Progress::of(&begin), ranges.clone());
+        self.resync.taking = Some(Taking { base, ..taking });
         self.roles.becomes_incomplete();
-        self.effect(StoreEffect::BeginCopy { begin });
+        self.effect(StoreEffect::BeginCopy { begin, ranges });
         if self.link.inbound.as_ref().is_some_and(|inbound| matches!(inbound.phase, Phase::Leaving)) {
             self.follow(epoch);
         }
@@ -326,9 +467,14 @@ impl<S: StoreRead> Core<S> {
         let Some(taking) = &mut self.resync.taking else {
             return self.inbound_fault("a chunk came that nobody wants");
         };
-        if taking.wanted.take() != Some(chunk.id) || !answers(&chunk, &taking.progress.next) {
-            return self.inbound_fault("a chunk came that is not what was wanted");
-        }
+        let at = match taking.answered(chunk.id) {
+            Some(Some(at)) if answers(&chunk, &at) => at,
+            Some(None) => {
+                self.dirty = true;
+                return;
+            }
+            _ => return self.inbound_fault("a chunk came that is not what was wanted"),
+        };
         if chunk.at != end {
             let text = format!("a chunk came that belongs behind entry {}, and not behind {end}", chunk.at);
             return self.inbound_fault(&text);
@@ -336,7 +482,11 @@ impl<S: StoreRead> Core<S> {
         taking.progress.until = taking.progress.until.max(chunk.until);
         taking.progress.bytes += chunk.content.bytes();
         self.resync.meter.look(self.now.mono, taking.progress.bytes);
-        taking.progress.next = settle(behind(&chunk, &taking.progress.next), &self.namespace);
+        if let (Some(base), Some(ranges)) = (&mut taking.base, &taking.ranges) {
+            base.note_chunk(&chunk, ranges.next(&at).and_then(|(_, end)| end));
+        }
+        let next = settle(behind(&chunk, &at), &self.namespace, taking.ranges.as_deref());
+        taking.goes_on_at(next);
         let progress = taking.progress.clone();
         taking.chunks.push_back((chunk, progress));
         self.dirty = true;
@@ -362,16 +512,17 @@ impl<S: StoreRead> Core<S> {
             State::Blank => {}
             State::Beginning(begin, retry) => {
                 if retry.take_if(|at| now >= *at).is_some() {
-                    let begin = begin.clone();
-                    self.effect(StoreEffect::BeginCopy { begin });
+                    let (begin, ranges) = (begin.clone(), taking.ranges.clone());
+                    self.effect(StoreEffect::BeginCopy { begin, ranges });
                 }
             }
+            State::Taking if whole && taking.stored.next != Next::Nothing => self.nothing_more(),
             State::Taking if whole => {
                 taking.state = State::Checkpoint;
                 self.checkpoint.force();
                 self.dirty = true;
             }
-            State::Taking => self.want_next(),
+            State::Taking => while self.want_next() {},
             State::Checkpoint => {
                 if self.checkpoint.has_covered() {
                     taking.state = State::Control(None);
@@ -389,29 +540,47 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    fn want_next(&mut self) {
+    /// Nothing more is wanted, which no chunk told: the store has to know.
+    fn nothing_more(&mut self) {
+        let (id, at) = (self.fresh_id(), self.replicated().sealed().seq);
+        let Some(taking) = &mut self.resync.taking else { return };
+        let chunk = Chunk { id, file: FileId(0), at, until: at, content: Content::Gone, ends: true };
+        taking.chunks.push_back((chunk, taking.progress.clone()));
+        self.dirty = true;
+    }
+
+    /// Asks for a range, if there is one to ask for now.
+    fn want_next(&mut self) -> bool {
         let (head, now) = (self.head(), self.now);
         let id = self.next_id + 1;
         let most = self.config.chunk_bytes;
-        let Some(taking) = &mut self.resync.taking else { return };
-        if taking.wanted.is_some() || taking.chunks.len() >= CHUNKS_WAITING_MAX {
-            return;
-        }
-        // Definitions change while a copy goes on.
-        taking.progress.next = settle(taking.progress.next.clone(), &self.namespace);
-        let (file, from) = match taking.progress.next.clone() {
-            Next::Items(file, after) => (file, WantFrom::Items(after)),
-            Next::Blocks(file, offset) => (file, WantFrom::Blocks(offset)),
-            Next::Nothing => return,
+        let Some(taking) = self.resync.taking.as_mut().filter(|taking| taking.may_want()) else {
+            return false;
         };
+        // Definitions change while a copy goes on.
+        let at = settle(taking.asked.clone(), &self.namespace, taking.ranges.as_deref());
+        if taking.wanted.len() == taking.void {
+            self.dirty |= taking.progress.next != at;
+            taking.progress.next = at.clone();
+        }
+        taking.asked = at.clone();
+        let Some((file, from)) = want_at(&at, taking.ranges.as_deref()) else { return false };
         let Some(Inbound { session, phase: Phase::Following(_), .. }) = &mut self.link.inbound else {
-            return;
+            return false;
         };
         let want = Want { id, file, from, most };
         session.send(now, FrameKind::Want, head, want.encode().into());
-        taking.wanted = Some(id);
+        let behind = match &want.from {
+            WantFrom::ItemsTo(_, through) => Next::Items(file, through.clone()),
+            WantFrom::BlocksTo(_, to) => Next::Blocks(file, *to),
+            WantFrom::Items(_) => Next::Items(FileId(file.0 + 1), bytes::Bytes::new()),
+            WantFrom::Blocks(_) => Next::Blocks(FileId(file.0 + 1), 0),
+        };
+        taking.asked = settle(behind, &self.namespace, taking.ranges.as_deref());
+        taking.wanted.push_back((id, at));
         self.next_id = id;
         self.flush_inbound();
+        true
     }
 
     /// Everything is durable in the store: the control file may say so.
@@ -429,7 +598,7 @@ impl<S: StoreRead> Core<S> {
     /// A write of the control file is done: true if the beginning or the end of a copy waited for it.
     pub(in crate::engine) fn copy_control_written(&mut self, write: u64) -> bool {
         if let Some(leaving) = self.resync.leaving.take_if(|leaving| leaving.step == Step::Control(write)) {
-            self.leave_history(leaving.begin, leaving.epoch);
+            self.leave_history(leaving);
             return true;
         }
         let whole = self
@@ -438,11 +607,12 @@ impl<S: StoreRead> Core<S> {
             .as_ref()
             .is_some_and(|taking| matches!(taking.state, State::Control(Some(id)) if id == write));
         if whole {
-            self.resync.taking = None;
+            let taking = self.resync.taking.take();
+            let rewound = taking.as_ref().is_some_and(|taking| taking.ranges.is_some());
+            self.keep_base(taking.and_then(|taking| taking.base));
             self.roles.becomes_whole();
             self.dirty = true;
-            let text = "the copy is whole: this node is a standby that can take over".to_owned();
-            self.incident(Severity::Notice, "whole", text);
+            self.tell_whole(rewound);
             // The primary counts on it from the next hello on, which comes at once.
             if let Some(inbound) = self.link.inbound.take() {
                 self.effect(LinkEffect::Close { conn: inbound.session.conn, abort: false });
@@ -478,23 +648,6 @@ impl<S: StoreRead> Core<S> {
         let rate = self.resync.meter.rate(self.now.mono, bytes);
         let moved = self.replicated().pace().appended.0.saturating_sub(origin.0);
         Some(CopyView { here, origin: origin.0, bytes, size, rate, moved })
-    }
-
-    /// `resync`: the peer may be given a copy, at most so fast.
-    pub(in crate::engine) fn resync(&mut self, token: u64, rate: Option<u64>) {
-        if !self.serving() {
-            let message = format!("this node does not serve as primary (it is {})", self.roles.word());
-            return self.reply_no(
-                token,
-                message,
-                "say it on the primary: that is the node whose content is copied",
-            );
-        }
-        self.resync.asked = true;
-        self.resync.pace.set_rate(rate);
-        self.link.dial_now(self.now.mono);
-        self.dirty = true;
-        self.reply_value(token, DoneView { done: true });
     }
 
     /// Whether this node is incomplete.

@@ -117,7 +117,7 @@ impl SetWalk {
     /// Goes on to the next range that has content in the set.
     fn settle(&mut self) {
         loop {
-            self.next = settle(self.next.clone(), &self.namespace);
+            self.next = settle(self.next.clone(), &self.namespace, None);
             let file = match &self.next {
                 Next::Items(file, _) | Next::Blocks(file, _) => *file,
                 Next::Nothing => return,

@@ -5,7 +5,7 @@ use super::read::DoorAddress;
 use super::size::size_text;
 use crate::base::limits::{BLOCK_U64, SEGMENT_MAX, SEGMENT_MIN};
 use crate::base::{AckLevel, Ordinal};
-use crate::engine::{FullSync, PeerLoss};
+use crate::engine::{FullSync, OnDiverged, PeerLoss};
 use crate::format::PairId;
 use crate::format::control::Role;
 use crate::node::config::{Config, Encryption, IoChoice};
@@ -239,6 +239,15 @@ pub const KEYS: &[Key] = &[
         Fallback::Literal("\"auto\""),
         "A peer that the journal does not reach any more: give it a copy of everything by itself, or only after \
          `hot-backup resync`. What only the peer has is never written over.",
+    ),
+    key(
+        "on_diverged",
+        Kind::Word(&["rewind", "wait"], |c, word| {
+            c.engine.on_diverged = if word == "wait" { OnDiverged::Wait } else { OnDiverged::Rewind };
+        }),
+        Fallback::Literal("\"rewind\""),
+        "A node that holds updates which the pair never kept: once they are saved in `diverged/`, let the primary rewind \
+         it by itself, or only after `hot-backup resync` here.",
     ),
     time(
         "heartbeat_ms",

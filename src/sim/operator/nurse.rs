@@ -4,8 +4,8 @@ use super::super::disk::Death;
 use super::super::world::{Ev, World};
 use super::{Phase, Purpose, Undo};
 use crate::base::AckLevel;
-use crate::engine::PeerLoss;
 use crate::engine::admin::{AdminRequest, Status};
+use crate::engine::{OnDiverged, PeerLoss};
 use crate::format::control::Role;
 use crate::format::dptr::FileState;
 
@@ -117,7 +117,7 @@ impl World {
             return Some(serving);
         }
         match state(other) {
-            "diverged" => Some(serving),
+            "diverged" if self.options.on_diverged == OnDiverged::Wait => Some(serving),
             "standby" => {
                 let tip = self.check.nodes[serving].journals[0].tip();
                 let there = &self.check.nodes[other].journals[0];

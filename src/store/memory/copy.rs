@@ -2,11 +2,13 @@
 
 use super::{Commit, Inner, MemoryStore, Undo, UndoChange};
 use crate::base::{FileId, JournalKind, Seq};
-use crate::format::chunk::{Chunk, Content, CopyBegin, Definitions, Progress, Want, WantFrom};
+use crate::format::chunk::{Chunk, Content, CopyBegin, Definitions, Progress, Want};
 use crate::format::compare::{DEFINITIONS, Span};
 use crate::format::dptr::DptrKind;
+use crate::format::rewind::{Prepared, Ranges};
 use crate::store::StoreWrite as _;
 use crate::store::due::damaged_entry;
+use crate::store::namespace::FileInfo;
 use crate::store::volumes::Plan;
 use crate::store::{CompareTarget, CopySource, CopyTarget, Look, StoreError, StoreSnapshot, chunk, compare};
 use bytes::Bytes;
@@ -14,6 +16,14 @@ use std::ops::Bound;
 use std::rc::Rc;
 
 impl Inner {
+    /// The copy is durable so far. When it is done, the list of a rewind is of no use.
+    pub(super) fn copies_up_to(&mut self, progress: Progress) {
+        if !progress.is_under_way() {
+            self.prepared = None;
+        }
+        self.copied = Some(progress);
+    }
+
     fn take_items(&mut self, file: FileId, chunk: &Chunk, step: &mut Undo) {
         let Content::Items { after, through, items } = &chunk.content else { return };
         let Some(info) = self.namespace.file(file) else { return };
@@ -32,14 +42,17 @@ impl Inner {
 }
 
 impl CopyTarget for MemoryStore {
-    fn begin_copy(&mut self, begin: &CopyBegin) -> Result<(), StoreError> {
+    fn begin_copy(&mut self, begin: &CopyBegin, ranges: Option<&Ranges>) -> Result<(), StoreError> {
         let inner = &mut *self.inner.borrow_mut();
         let mut step = inner.step(Commit::Begin);
         step.namespace = Some(Rc::clone(&inner.namespace));
-        let volumes: Vec<FileId> =
-            inner.namespace.files().filter(|(_, info)| info.replicated).map(|(id, _)| id).collect();
+        let goes = |(id, info): &(FileId, &FileInfo)| {
+            info.replicated && ranges.is_none_or(|ranges| ranges.is_whole(*id))
+        };
+        let volumes: Vec<FileId> = inner.namespace.files().filter(goes).map(|(id, _)| id).collect();
         inner.volumes.apply(&Plan::of_emptied(volumes), |_| true);
-        let out = Rc::make_mut(&mut inner.namespace).adopt(&begin.namespace).map_err(damaged_entry)?;
+        let out =
+            Rc::make_mut(&mut inner.namespace).adopt(&begin.namespace, ranges).map_err(damaged_entry)?;
         for key in out.dropped {
             if let Some(table) = inner.tables.remove(&key) {
                 step.changes.push(UndoChange::Table(key, table));
@@ -50,6 +63,17 @@ impl CopyTarget for MemoryStore {
         inner.dirty_from = inner.recovery_points.dirty_from();
         inner.copied = Some(Progress::of(begin));
         (inner.copied_blocks, inner.copied_begun) = (None, None);
+        if ranges.is_none() {
+            inner.prepared = None;
+        }
+        inner.undo.push(step);
+        Ok(())
+    }
+
+    fn prepare_rewind(&mut self, prepared: &Prepared) -> Result<(), StoreError> {
+        let inner = &mut *self.inner.borrow_mut();
+        let step = inner.step(Commit::Chunk);
+        inner.prepared = Some(prepared.clone());
         inner.undo.push(step);
         Ok(())
     }
@@ -67,7 +91,7 @@ impl CopyTarget for MemoryStore {
         }
         let mut step = inner.step(Commit::Chunk);
         inner.take_items(chunk.file, chunk, &mut step);
-        inner.copied = Some(progress.clone());
+        inner.copies_up_to(progress.clone());
         inner.undo.push(step);
         Ok(())
     }
@@ -97,20 +121,20 @@ impl CopySource for MemoryStore {
         let Some(info) = inner.namespace.file(want.file).filter(|info| info.replicated) else {
             return Ok(gone);
         };
-        match (&want.from, info.dptr.kind) {
-            (WantFrom::Items(after), DptrKind::Records) => {
+        match (want.from.items(), want.from.blocks(), info.dptr.kind) {
+            (Some(range), _, DptrKind::Records) => {
                 let generation = info.dptr.generation;
                 let ids = |after: &[u8], limit, _| self.scan(want.file, generation, Some(after), limit, true);
-                Ok(chunk::of_items(gone, after, want.most, ids)?)
+                Ok(chunk::of_items(gone, range, want.most, ids)?)
             }
-            (WantFrom::Blocks(offset), DptrKind::Blocks) => {
+            (_, Some(range), DptrKind::Blocks) => {
                 let looked = |at, len| Ok::<_, StoreError>(inner.volumes.allocation(want.file, at, len));
-                if let Some(len) = chunk::hole_from(*offset, want.most, info.dptr.blocks, looked)? {
-                    return Ok(chunk::of_hole(gone, *offset, len, info.dptr.blocks));
+                if let Some(len) = chunk::hole_from(range, want.most, info.dptr.blocks, looked)? {
+                    return Ok(chunk::of_hole(gone, range.0, len, info.dptr.blocks));
                 }
-                let len = chunk::blocks_of(*offset, want.most, info.dptr.blocks);
-                let bytes = inner.volumes.read(want.file, *offset, usize::try_from(len).unwrap_or(0));
-                Ok(chunk::of_blocks(gone, *offset, bytes.into(), info.dptr.blocks))
+                let len = chunk::blocks_of(range, want.most, info.dptr.blocks);
+                let bytes = inner.volumes.read(want.file, range.0, usize::try_from(len).unwrap_or(0));
+                Ok(chunk::of_blocks(gone, range.0, bytes.into(), info.dptr.blocks))
             }
             _ => Ok(gone),
         }
@@ -129,11 +153,12 @@ impl CompareTarget for MemoryStore {
             }
             (Span::Items { after, through }, Some((DptrKind::Records, dptr))) => {
                 let ids = |after: &[u8], limit, _| self.scan(file, dptr.generation, Some(after), limit, true);
-                compare::up_to(chunk::of_items(nothing, after, most, ids)?, through)
+                compare::up_to(chunk::of_items(nothing, (after, None), most, ids)?, through)
             }
             (Span::Blocks { offset, len }, Some((DptrKind::Blocks, dptr))) => {
                 let blocks = dptr.blocks;
-                let len = chunk::blocks_of(*offset, u32::try_from(*len).unwrap_or(most).min(most), blocks);
+                let len =
+                    chunk::blocks_of((*offset, None), u32::try_from(*len).unwrap_or(most).min(most), blocks);
                 let len = usize::try_from(len).unwrap_or(0);
                 drop(inner);
                 let bytes = self.read_volume(file, *offset, len)?;

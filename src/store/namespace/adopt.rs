@@ -5,6 +5,7 @@ use crate::base::FileId;
 use crate::format::Writer;
 use crate::format::chunk::Definitions;
 use crate::format::dptr::{Dptr, FileState};
+use crate::format::rewind::Ranges;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,14 +19,18 @@ impl Namespace {
     }
 
     /// Replaces what is replicated by what is replicated in `definitions`. What belongs to this node alone stays: its local
-    /// accounts and files, and whether its logging is paused. All items of files that were replicated are dropped; a
-    /// file that is defined in both begins a new generation.
+    /// accounts and files, and whether its logging is paused. All items of files that were replicated are dropped, and a
+    /// file that is defined in both begins a new generation; but in a rewind, what files hold stays unless all of them counts
+    /// in `ranges`.
     ///
     /// # Errors
     /// [`NamespaceError::Decode`]; nothing was changed then.
-    pub fn adopt(&mut self, definitions: &Definitions) -> Result<Outcome, NamespaceError> {
-        let records = definitions.records.iter().map(|(id, record)| (*id, record.as_ref()));
-        let theirs = Self::from_records(&definitions.meta, records)?;
+    pub fn adopt(
+        &mut self,
+        definitions: &Definitions,
+        ranges: Option<&Ranges>,
+    ) -> Result<Outcome, NamespaceError> {
+        let theirs = Self::of(definitions)?;
         let is_ours = |(id, _): &(FileId, &AccountInfo)| {
             !theirs.account_is_replicated(*id)
                 && (!self.account_is_replicated(*id) || self.files_of(*id).any(|(_, file)| !file.replicated))
@@ -37,7 +42,12 @@ impl Namespace {
         let accounts = theirs.accounts().filter(|(id, _)| theirs.account_is_replicated(*id));
         all.extend(accounts.map(|(id, info)| (id, info.dptr.clone())));
         for (id, info) in theirs.files().filter(|(_, info)| info.replicated) {
-            let generation = self.file(id).map_or(0, |old| old.dptr.generation.wrapping_add(1));
+            let stays = ranges.is_some_and(|ranges| !ranges.is_whole(id));
+            let generation = match self.file(id) {
+                Some(old) if stays => old.dptr.generation,
+                Some(old) => old.dptr.generation.wrapping_add(1),
+                None => 0,
+            };
             // What is stale there is copied once logging resumes there.
             let state = if info.dptr.state == FileState::Stale { FileState::Whole } else { info.dptr.state };
             all.insert(id, Dptr { generation, state, ..info.dptr.clone() });
@@ -61,9 +71,33 @@ impl Namespace {
         Ok(out)
     }
 
-    /// The mode is the pair's, a pause the node's own; no id is ever used again.
+    fn of(definitions: &Definitions) -> Result<Self, NamespaceError> {
+        let records = definitions.records.iter().map(|(id, record)| (*id, record.as_ref()));
+        Self::from_records(&definitions.meta, records)
+    }
+
+    /// The files of `definitions` of which nothing can stay, whatever their entries say: they are not replicated in both, they
+    /// are of two kinds, or one of the two holds what no entry of the replicated journal told.
+    ///
+    /// # Errors
+    /// [`NamespaceError::Decode`].
+    pub fn apart(&self, definitions: &Definitions) -> Result<Vec<FileId>, NamespaceError> {
+        let theirs = Self::of(definitions)?;
+        let differs = |(id, info): &(FileId, &FileInfo)| {
+            let stays = |own: &&FileInfo| {
+                let whole = |info: &FileInfo| info.dptr.state == FileState::Whole;
+                own.replicated && own.dptr.kind == info.dptr.kind && whole(own) && whole(info)
+            };
+            info.replicated && self.file(*id).filter(stays).is_none()
+        };
+        Ok(theirs.files().filter(differs).map(|(id, _)| id).collect())
+    }
+
+    /// The mode is the pair's, a pause the node's own; no id is ever used again, but an account that only this node deleted
+    /// is back.
     fn adopted_meta(&self, theirs: &Self) -> Vec<u8> {
-        let gone: Vec<FileId> = self.gone.union(&theirs.gone).copied().collect();
+        let gone = self.gone.union(&theirs.gone).copied();
+        let gone: Vec<FileId> = gone.filter(|id| theirs.account(*id).is_none()).collect();
         let mut w = Writer::with_capacity(16 + 8 * gone.len());
         let high_water = self.high_water.max(theirs.high_water).max(SYSTEM_ACCOUNT);
         w.u8(META_VERSION).u8(theirs.mode.byte()).u8(u8::from(self.paused)).u64(high_water.0);
@@ -114,7 +148,7 @@ mod tests {
         with(&mut here, B, "mine", Flags::NONE, &["list"]);
         let gone = here.resolve(b"old,gone").unwrap();
         let list = here.resolve(b"mine,list").unwrap();
-        let out = here.adopt(&there.definitions()).unwrap();
+        let out = here.adopt(&there.definitions(), None).unwrap();
         assert_eq!(out.dropped, [(gone, 0)]);
         assert!(out.meta && !out.records.contains(&list));
         for name in [&b"app,orders"[..], b"app,items"] {
@@ -125,7 +159,7 @@ mod tests {
         assert_eq!((here.account_id("old"), here.resolve(b"mine,list")), (None, Some(list)));
         assert!(here.high_water() >= there.high_water());
         // Once more: what is here already begins a new generation.
-        let again = here.adopt(&there.definitions()).unwrap();
+        let again = here.adopt(&there.definitions(), None).unwrap();
         assert_eq!(again.dropped.len(), 2);
         let orders = here.resolve(b"app,orders").unwrap();
         assert_eq!(here.file(orders).unwrap().dptr.generation, 1);
@@ -139,7 +173,7 @@ mod tests {
         let before = here.clone();
         let mut bad = before.definitions();
         bad.records.push((FileId(1 << 40), Bytes::from_static(b"no record")));
-        assert!(here.adopt(&bad).is_err());
+        assert!(here.adopt(&bad, None).is_err());
         assert_eq!(here, before);
     }
 }

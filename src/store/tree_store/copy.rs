@@ -8,9 +8,10 @@ use super::flush::Shared;
 use super::read::{Limit, Snapshot, StoreReader};
 use super::{Staged, StoreWriter, damaged, damaged_record, load};
 use crate::base::{Fault, FileId, JournalKind, Ordinal, Seq};
-use crate::format::chunk::{Chunk, Content, CopyBegin, Definitions, Progress, Want, WantFrom};
+use crate::format::chunk::{Chunk, Content, CopyBegin, Definitions, Progress, Want};
 use crate::format::compare::{DEFINITIONS, Span};
 use crate::format::dptr::{Dptr, DptrKind};
+use crate::format::rewind::{Prepared, Ranges};
 use crate::store::due::damaged_entry;
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -63,27 +64,26 @@ impl CopySource for CopyReader {
         let empty = Chunk { id: want.id, file: want.file, at, until: at, content: Content::Gone, ends: true };
         let Some(record) = snapshot.record(&keys::dptr(want.file))? else { return Ok(empty) };
         let dptr = Dptr::decode(&record).map_err(damaged_record)?;
-        match (&want.from, dptr.kind) {
-            (WantFrom::Items(after), DptrKind::Records) => {
+        match (want.from.items(), want.from.blocks(), dptr.kind) {
+            (Some(range), _, DptrKind::Records) => {
                 let table = (want.file, dptr.generation);
                 let scan =
                     |after: &[u8], items, bytes| snapshot.scan_bytes(table, after, Limit { items, bytes });
-                chunk::of_items(empty, after, want.most, scan)
+                chunk::of_items(empty, range, want.most, scan)
             }
-            (WantFrom::Blocks(offset), DptrKind::Blocks) => {
+            (_, Some(range), DptrKind::Blocks) => {
                 let failed = |fault| StoreError::Disk { doing: "reading a volume", fault };
                 let looked = |at, len| {
                     allocation_of(&self.volumes, want.file, at, len).map_err(|e| Fault::from_io(&e))
                 };
-                if let Some(len) =
-                    chunk::hole_from(*offset, want.most, dptr.blocks, looked).map_err(failed)?
-                {
-                    return Ok(chunk::of_hole(empty, *offset, len, dptr.blocks));
+                let hole = chunk::hole_from(range, want.most, dptr.blocks, looked).map_err(failed)?;
+                if let Some(len) = hole {
+                    return Ok(chunk::of_hole(empty, range.0, len, dptr.blocks));
                 }
-                let len = chunk::blocks_of(*offset, want.most, dptr.blocks);
+                let (offset, len) = (range.0, chunk::blocks_of(range, want.most, dptr.blocks));
                 let len = usize::try_from(len).unwrap_or(usize::MAX);
-                let bytes = (self.read_volume)(&self.volumes, want.file, *offset, len).map_err(failed)?;
-                Ok(chunk::of_blocks(empty, *offset, bytes, dptr.blocks))
+                let bytes = (self.read_volume)(&self.volumes, want.file, offset, len).map_err(failed)?;
+                Ok(chunk::of_blocks(empty, offset, bytes, dptr.blocks))
             }
             _ => Ok(empty),
         }
@@ -132,14 +132,17 @@ impl StoreWriter {
         Ok(())
     }
 
-    fn stage_copy(&mut self, begin: &CopyBegin) -> Result<(), StoreError> {
-        let out = self.state.namespace.adopt(&begin.namespace).map_err(damaged_entry)?;
+    fn stage_copy(&mut self, begin: &CopyBegin, ranges: Option<&Ranges>) -> Result<(), StoreError> {
+        let out = self.state.namespace.adopt(&begin.namespace, ranges).map_err(damaged_entry)?;
         self.purge_again()?;
         let namespace = &self.state.namespace;
         let mut staged: Vec<_> =
             out.records.iter().map(|id| Staged::record(&keys::dptr(*id), namespace.record(*id))).collect();
         staged.push(Staged::record(&keys::NAMESPACE, Some(namespace.meta())));
         staged.push(Staged::record(&keys::COPY, Some(Progress::of(begin).encode())));
+        if ranges.is_none() {
+            staged.push(Staged::record(&keys::REWIND, None));
+        }
         let number = self.shared.view().active.number;
         for (file, generation) in out.dropped {
             staged.push(Staged::record(&keys::purge(file, generation), Some(Vec::new())));
@@ -187,26 +190,35 @@ impl StoreWriter {
 }
 
 impl CopyTarget for StoreWriter {
-    fn begin_copy(&mut self, begin: &CopyBegin) -> Result<(), StoreError> {
+    fn begin_copy(&mut self, begin: &CopyBegin, ranges: Option<&Ranges>) -> Result<(), StoreError> {
         self.ready()?;
         self.make_room()?;
+        let goes = |file| ranges.is_none_or(|ranges| ranges.is_whole(file));
         let replicated: Vec<FileId> = self
             .state
             .namespace
             .files()
-            .filter(|(_, info)| info.replicated && info.dptr.kind == DptrKind::Blocks)
+            .filter(|(id, info)| info.replicated && info.dptr.kind == DptrKind::Blocks && goes(*id))
             .map(|(id, _)| id)
             .collect();
         self.volumes
             .restart_at(JournalKind::Replicated, begin.origin.seq, replicated)
             .inspect_err(|_| self.heard_of_sync())?;
-        if let Err(error) = self.stage_copy(begin) {
+        if let Err(error) = self.stage_copy(begin, ranges) {
             self.take_back()?;
             return Err(error);
         }
         self.state.copied = Some(Progress::of(begin));
         self.volumes.set_copying(true);
         self.copied_blocks = CopiedBlocks::default();
+        Ok(())
+    }
+
+    fn prepare_rewind(&mut self, prepared: &Prepared) -> Result<(), StoreError> {
+        self.ready()?;
+        self.make_room()?;
+        let record = prepared.encode().map_err(damaged_record)?;
+        self.commit(&[Staged::record(&keys::REWIND, Some(record))]);
         Ok(())
     }
 
@@ -228,7 +240,7 @@ impl CopyTarget for StoreWriter {
             Some((DptrKind::Records, generation)) => self.stage_items(chunk, generation)?,
             _ => Vec::new(),
         };
-        staged.push(Staged::record(&keys::COPY, Some(progress.encode())));
+        staged.extend(staged_progress(progress));
         self.commit(&staged);
         self.volumes.set_copying(progress.is_under_way());
         self.state.copied = Some(progress.clone());
@@ -259,13 +271,14 @@ impl CompareTarget for StoreWriter {
                     let scan = |after: &[u8], items, bytes| {
                         snapshot.scan_bytes((file, generation), after, Limit { items, bytes })
                     };
-                    let found = chunk::of_items(nothing, &after, most, scan)?;
+                    let found = chunk::of_items(nothing, (&after, None), most, scan)?;
                     Ok(compare::up_to(found, &through))
                 };
                 Ok(Look { at, read: Box::new(read) })
             }
             (Span::Blocks { offset, len }, DptrKind::Blocks) => {
-                let len = chunk::blocks_of(*offset, u32::try_from(*len).unwrap_or(most).min(most), blocks);
+                let len =
+                    chunk::blocks_of((*offset, None), u32::try_from(*len).unwrap_or(most).min(most), blocks);
                 let len = usize::try_from(len).unwrap_or(usize::MAX);
                 let (offset, bytes) = (*offset, self.volumes.read(file, *offset, len)?);
                 Ok(Look { at, read: Box::new(move || Ok(chunk::of_blocks(nothing, offset, bytes, blocks))) })
@@ -294,6 +307,15 @@ impl CompareTarget for StoreWriter {
             _ => Ok(()),
         }
     }
+}
+
+/// Records how far a copy is. When it is done, the list of a rewind is of no use.
+pub(super) fn staged_progress(progress: &Progress) -> Vec<Staged<'static>> {
+    let mut staged = vec![Staged::record(&keys::COPY, Some(progress.encode()))];
+    if !progress.is_under_way() {
+        staged.push(Staged::record(&keys::REWIND, None));
+    }
+    staged
 }
 
 /// How far a copy is with blocks that a crash may still take.
