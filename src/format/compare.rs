@@ -245,6 +245,17 @@ pub fn chained(before: &[u8; 32], hash: &[u8; 32]) -> [u8; 32] {
     *blake3::Hasher::new().update(before).update(hash).finalize().as_bytes()
 }
 
+/// Without the definitions of which either node says nothing, as the file is not whole there.
+pub fn settle_definitions(own: &mut Details, theirs: &mut Details) {
+    let mut nothing = [0; 16];
+    nothing.copy_from_slice(&blake3::hash(&[]).as_bytes()[..16]);
+    let parts = own.parts.iter().chain(&theirs.parts);
+    let unsaid: Vec<Bytes> =
+        parts.filter(|(_, hash)| *hash == nothing).map(|(name, _)| name.clone()).collect();
+    own.parts.retain(|(name, _)| !unsaid.contains(name));
+    theirs.parts.retain(|(name, _)| !unsaid.contains(name));
+}
+
 /// A hash of each part of content.
 #[must_use]
 pub fn details(content: &Content, reached: Option<Bytes>) -> Details {

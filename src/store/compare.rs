@@ -22,13 +22,15 @@ pub(super) fn definitions(namespace: &Namespace, at: Seq, after: &Bytes) -> Chun
     let item = |(id, info): (FileId, &FileInfo)| {
         let mut w = Writer::with_capacity(64);
         w.u8(info.dptr.kind as u8).u64(info.dptr.blocks).text(&info.key).text(&info.dptr.flags.to_string());
-        (Bytes::copy_from_slice(&id.0.to_be_bytes()), Bytes::from(w.into_bytes()))
+        // Of one that is not whole on this node the other may know another thing, or nothing yet.
+        let value = if is_common(info) { Bytes::from(w.into_bytes()) } else { Bytes::new() };
+        (Bytes::copy_from_slice(&id.0.to_be_bytes()), value)
     };
     if namespace.mode() == LoggingMode::Paused {
         // What is replicated is decided by the other node then.
         return nothing(DEFINITIONS, at);
     }
-    let common = namespace.files().filter(|(_, info)| is_common(info)).map(item);
+    let common = namespace.files().filter(|(_, info)| info.replicated).map(item);
     let mut items: Vec<_> = common.filter(|(id, _)| id > after).collect();
     items.sort();
     let content = Content::Items { after: after.clone(), through: Bytes::new(), items };

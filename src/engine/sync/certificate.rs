@@ -16,6 +16,7 @@ use crate::engine::status::seconds;
 use crate::format::chunk::{Chunk, Content};
 use crate::format::compare::{
     Certificate, DEFINITIONS, Difference, Digest, Found, Kind, Order, Report, Span, What, chained,
+    settle_definitions,
 };
 use crate::format::dptr::{DptrKind, FileState};
 use crate::format::frame::{FEATURE_COMPARE, FrameKind};
@@ -357,8 +358,12 @@ impl<S: StoreRead> Core<S> {
                 run.walked(&flight, own, theirs);
             }
             (Purpose::Closer(whole, any), Some(Found::Details(own)), Some(Found::Details(theirs))) => {
-                let found = findings(&flight.span, own, theirs);
-                let any = *any || !found.stretches.is_empty();
+                let (mut own, mut theirs) = (own.clone(), theirs.clone());
+                if flight.file == DEFINITIONS {
+                    settle_definitions(&mut own, &mut theirs);
+                }
+                let found = findings(&flight.span, &own, &theirs);
+                let any = flight.file == DEFINITIONS || *any || !found.stretches.is_empty();
                 if !any && found.rest.is_none() {
                     run.differs(part(Kind::Passed, span_words(whole)));
                 }
@@ -718,7 +723,10 @@ impl Run {
             // Of a file that one node lacks the definitions tell.
             _ if self.certificate.differing > 0 => return,
             (Some(Found::Gone), _) => return self.fails("the standby does not replicate all files now"),
-            _ => return self.fails("the primary does not replicate all files now: is logging paused?"),
+            _ => {
+                return self
+                    .fails("the primary does not replicate all files now: is logging paused, or was it?");
+            }
         };
         self.differs(difference(kind));
     }
