@@ -17,6 +17,8 @@ pub enum Fault {
 impl Fault {
     /// What was read is not what was written (EUCLEAN).
     pub const UNCLEAN: Self = Self::Errno(117);
+    /// What was meant is not there any more, or is another now (ESTALE).
+    pub const STALE: Self = Self::Errno(116);
 
     /// From an errno.
     #[must_use]

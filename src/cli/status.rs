@@ -197,15 +197,10 @@ pub(crate) fn screen(s: &Status) -> String {
     if let Some(gap) = &s.gap {
         line("missing", visible(&gap.text));
     }
-    let events = [
-        ("switchover", s.switchover.as_ref().map(switched)),
-        ("copy", s.copy.as_ref().map(super::resync::line)),
-    ];
-    for (name, text) in events {
+    let switchover = s.switchover.as_ref().map(switched);
+    let copy = s.copy.as_ref().map(super::resync::line);
+    for (name, text) in [("switchover", switchover), ("copy", copy), ("link", link(s))] {
         text.into_iter().for_each(|text| line(name, text));
-    }
-    if let Some(link) = link(s) {
-        line("link", link);
     }
     if s.role == "primary" {
         let risk = &s.at_risk;

@@ -204,6 +204,8 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn volume_read(&mut self, read: u64, result: Result<Bytes, Fault>) {
         let Some(reading) = self.block_reads.under_way.remove(&read) else { return };
         let result = match (result, reading.missing()) {
+            // It was asked before this node left its history for a copy.
+            _ if !self.readable() => Err(Refusal::NotServing(self.reason())),
             (Ok(bytes), Some((from, _))) => Ok(reading.pieces(from, &bytes)),
             (Ok(_), None) => Ok(Vec::new()),
             (Err(fault), missing) => {

@@ -181,6 +181,8 @@ impl<S: StoreRead> Core<S> {
                 self.hear_primary(step, header);
             }
             (Frame::Heartbeat, Phase::Answered { .. } | Phase::Taking { .. }) => {}
+            // A compare that was under way ends with the stream, which ends when the roles have changed.
+            (Frame::Ask(_) | Frame::Mark(_) | Frame::Answer(_) | Frame::Order(_), Phase::Taking { .. }) => {}
             (Frame::Refuse(refuse), _) => {
                 self.hear_refusal(&refuse, header);
                 self.end_inbound(&format!("the peer gave up: {}", refuse.text));

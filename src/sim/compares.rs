@@ -5,10 +5,10 @@ use super::blocks::volume_model;
 use super::checker::{Items, model};
 use super::effects::whole_items;
 use super::operator::Purpose;
-use super::options::Mutation;
+use super::options::{Mutation, Trouble};
 use super::world::{Ev, Given, World};
-use crate::base::FileId;
 use crate::base::limits::BLOCK_U64;
+use crate::base::{Fault, FileId};
 use crate::engine::admin::AdminRequest;
 use crate::engine::{CompareEffect, CompareEvent};
 use crate::format::chunk::{Chunk, Content};
@@ -58,8 +58,9 @@ impl World {
         if certificate.ended_ms == 0 {
             return;
         }
-        let rots = self.options.has(super::options::Trouble::Rot);
-        let found = certificate.differing + certificate.passed + if rots { 0 } else { certificate.unread };
+        let unreadable = [Trouble::Rot, Trouble::StoreError].iter().any(|trouble| self.options.has(*trouble));
+        let unread = if unreadable { 0 } else { certificate.unread };
+        let found = certificate.differing + certificate.passed + unread;
         if found > 0 {
             let text = format!("node {n} finds differences between nodes that are equal: {certificate:?}");
             return self.check.fail("I-45", text);
@@ -95,6 +96,19 @@ impl World {
         };
         let us = self.disk_latency(n);
         self.node_after(us, n, Ev::Compared(CompareEvent::Looked { look, at, found }));
+    }
+
+    /// The store cannot look.
+    pub(super) fn look_fails(&mut self, n: usize, wanted: &Wanted) {
+        let (look, at) = (wanted.look, self.nodes[n].store.shown());
+        let us = self.disk_latency(n);
+        self.node_after(us, n, Ev::Compared(CompareEvent::Looked { look, at, found: Found::Unread }));
+    }
+
+    /// The store cannot become what the other one has.
+    pub(super) fn repair_fails(&mut self, n: usize, look: u64, fault: Fault) {
+        let us = self.disk_latency(n);
+        self.node_after(us, n, Ev::Compared(CompareEvent::Repaired { look, result: Err(fault) }));
     }
 
     /// A look shows exactly what the node's history makes of its range (I-45).
@@ -141,8 +155,8 @@ impl World {
 
     /// A node's store is made what the other one has.
     pub(super) fn store_repaired(&mut self, n: usize, look: u64, chunk: &Chunk) {
-        if let Err(error) = self.nodes[n].store.repair(chunk) {
-            return self.check.fail("driver", format!("node {n}'s model store refuses a repair: {error}"));
+        if self.nodes[n].store.repair(chunk).is_err() {
+            return self.repair_fails(n, look, Fault::STALE);
         }
         if let Content::Blocks { offset, len, .. } = chunk.content {
             self.trace.sometimes("rot was healed by the peer");
@@ -151,8 +165,12 @@ impl World {
                 let log = self.nodes[n].log.iter().map(|(_, batch)| batch);
                 let (at, len) = (block * BLOCK_U64, crate::base::limits::BLOCK);
                 let wanted = volume_model(n, chunk.file, (at, len), log);
-                if self.nodes[n].store.volume_bytes(chunk.file, at, len).as_ref() != wanted {
-                    let text = format!("node {n}: block {block} of volume {} is healed wrongly", chunk.file);
+                let found = self.nodes[n].store.volume_bytes(chunk.file, at, len);
+                if let Some(byte) = found.iter().zip(&wanted).position(|(found, wanted)| found != wanted) {
+                    let text = format!(
+                        "node {n}: block {block} of volume {} is healed wrongly at byte {byte}: {} for {}",
+                        chunk.file, found[byte], wanted[byte]
+                    );
                     self.check.fail("I-46", text);
                 }
             }

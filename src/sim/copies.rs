@@ -1,10 +1,10 @@
 //! Copies of everything that is replicated, as the simulator's stores carry them out.
 
 use super::checker::{Items, model};
-use super::options::Mutation;
+use super::options::{Mutation, Trouble};
 use super::truth::Tip;
-use super::world::{PAIR, World};
-use crate::base::{JournalKind, Round, Seq};
+use super::world::{Given, PAIR, World};
+use crate::base::{Fault, JournalKind, Round, Seq};
 use crate::engine::{CopyEffect, CopyEvent, StoreEvent};
 use crate::format::batch::{Batch, BatchBuilder, Seal};
 use crate::format::chunk::{Chunk, Content, CopyBegin, Progress};
@@ -108,6 +108,7 @@ impl World {
         log.extend(known);
         let old = std::mem::replace(&mut node.log, log);
         node.log_before_copy.get_or_insert(old);
+        node.left_local = Some(Seq(self.check.nodes[n].journals[1].tip().seq));
         self.check.on_applied(n, JournalKind::Replicated, begin.origin.seq);
         self.check.nodes[n].journals[0].offered = Tip::of(begin.origin);
         StoreEvent::CopyBegun { result: Ok(()) }
@@ -152,5 +153,27 @@ impl World {
             return None;
         }
         Some(StoreEvent::ChunkTaken { round, id: chunk.id })
+    }
+
+    /// The store cannot do what it was given.
+    pub(super) fn store_fails(&mut self, n: usize, (journal, round): (JournalKind, Round), given: Given) {
+        let fault = self.fault_of_store();
+        match given {
+            Given::Begin(..) => self.tell_later(n, StoreEvent::CopyBegun { result: Err(fault) }),
+            Given::Prepare(_) => self.tell_later(n, StoreEvent::RewindPrepared { result: Err(fault) }),
+            Given::Look(wanted) => self.look_fails(n, &wanted),
+            Given::Repair(look, _) => self.repair_fails(n, look, fault),
+            Given::Batch(_) | Given::Chunk(..) => {
+                self.nodes[n].rounds.failed(journal, round);
+                self.note(n, "apply-failed", journal.index() as u64, round.0);
+                self.tell_later(n, StoreEvent::ApplyFailed { journal, round, fault });
+            }
+        }
+    }
+
+    /// No room, where that has no end that nothing brings a pair together after.
+    fn fault_of_store(&mut self) -> Fault {
+        let room = !self.options.troubles.contains(&Trouble::Full);
+        if room || self.streams.disk.percent(50) { Fault::Errno(5) } else { Fault::NoSpace }
     }
 }

@@ -319,7 +319,7 @@ impl World {
         self.input(n, JournalEvent::Written { write });
     }
 
-    fn note(&mut self, n: usize, tag: &'static str, a: u64, b: u64) {
+    pub(super) fn note(&mut self, n: usize, tag: &'static str, a: u64, b: u64) {
         self.trace.event(tag, a ^ (n as u64) << 60, b, || format!("node {n}: {a} {b}"));
     }
 
@@ -451,17 +451,8 @@ impl World {
             node.ills.store_errors -= 1;
             let at = node.queue.iter().position(|(j, ..)| *j == journal);
             let failed = at.and_then(|at| node.queue.remove(at));
-            if let Some((.., Given::Begin(..))) = failed {
-                let result = Err(self.fault_of_store());
-                self.tell_later(n, StoreEvent::CopyBegun { result });
-            } else if let Some((.., Given::Prepare(_))) = failed {
-                let result = Err(self.fault_of_store());
-                self.tell_later(n, StoreEvent::RewindPrepared { result });
-            } else if let Some((_, round, _)) = failed {
-                node.rounds.failed(journal, round);
-                self.note(n, "apply-failed", journal.index() as u64, round.0);
-                let fault = self.fault_of_store();
-                self.tell_later(n, StoreEvent::ApplyFailed { journal, round, fault });
+            if let Some((_, round, given)) = failed {
+                self.store_fails(n, (journal, round), given);
             }
         } else {
             let count = 1 + self.streams.disk.below(4);
@@ -473,12 +464,6 @@ impl World {
             }
         }
         self.store_goes_on(n);
-    }
-
-    /// No room, where that has no end that nothing brings a pair together after.
-    fn fault_of_store(&mut self) -> Fault {
-        let room = !self.options.troubles.contains(&super::options::Trouble::Full);
-        if room || self.streams.disk.percent(50) { Fault::Errno(5) } else { Fault::NoSpace }
     }
 
     fn store_goes_on(&mut self, n: usize) {
@@ -505,7 +490,7 @@ impl World {
     }
 
     /// The node hears of what the store did some time later, in order.
-    fn tell_later(&mut self, n: usize, event: StoreEvent) {
+    pub(super) fn tell_later(&mut self, n: usize, event: StoreEvent) {
         let most = self.options.store_lag_us;
         let lag = if most == 0 { 0 } else { self.streams.disk.below(most) };
         let first = self.nodes[n].to_tell.is_empty();
@@ -694,7 +679,7 @@ impl World {
                     "the peer lost its claim on the journal at the quota"
                 });
             }
-            "whole" => {
+            "whole" | "rewound" => {
                 self.check.nodes[n].whole_at = Some(self.trace.now);
                 self.trace.sometimes("a copy of everything became whole");
             }

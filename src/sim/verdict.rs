@@ -150,10 +150,15 @@ impl World {
         if shown.ending != Ending::Ok {
             return None;
         }
+        let ns = self.nodes[serving].store.namespace();
+        let info = ns.resolve(file.name().as_bytes()).and_then(|id| ns.file(id));
+        let left = self.nodes[serving].left_local.filter(|_| info.is_some_and(|info| info.replicated));
         let survives = |number: usize| {
             self.check.acked.iter().any(|a| {
                 let journal = if a.place.space == 0 { JournalKind::Replicated } else { JournalKind::Local };
-                let here = a.place.space == 0 || a.place.space == serving + 1;
+                // What was done to such a file while logging was paused goes with the history that a node leaves.
+                let own = a.place.space == serving + 1 && left.is_none_or(|left| a.place.seq > left.0);
+                let here = a.place.space == 0 || own;
                 a.op == number
                     && here
                     && self.check.nodes[serving].journals[journal.index()].holds(a.place.chain)

@@ -222,6 +222,8 @@ pub(super) struct Node {
     pub(super) log: Vec<(JournalKind, Batch)>,
     /// The same before the copy began that no checkpoint covers yet.
     pub(super) log_before_copy: Option<Vec<(JournalKind, Batch)>>,
+    /// Where its local journal stood when it last left its history for a copy.
+    pub(super) left_local: Option<Seq>,
     /// The same, as its decisions read it.
     pub(super) cold: Option<ColdStore>,
     /// Its decisions, while it lives.
@@ -316,6 +318,7 @@ impl World {
             planted: None,
             log: Vec::new(),
             log_before_copy: None,
+            left_local: None,
             cold: None,
             engine: None,
             life: 0,
@@ -380,6 +383,7 @@ impl World {
                 cold: None,
                 log: log.to_vec(),
                 log_before_copy: None,
+                left_local: None,
                 engine: None,
                 life: old.life,
                 booted_at: 0,

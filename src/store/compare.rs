@@ -1,6 +1,7 @@
 //! What a look at a range has in common, whichever store it is of.
 
-use crate::base::{FileId, JournalKind, Seq};
+use super::StoreError;
+use crate::base::{Fault, FileId, JournalKind, Seq};
 use crate::format::chunk::{Chunk, Content};
 use crate::format::dptr::{FileState, LoggingMode};
 use crate::format::{Writer, compare::DEFINITIONS};
@@ -10,6 +11,11 @@ use bytes::Bytes;
 /// Whether both nodes have the content of a file at each entry of the replicated journal.
 pub(super) fn is_common(info: &FileInfo) -> bool {
     info.replicated && info.journal == JournalKind::Replicated && info.dptr.state == FileState::Whole
+}
+
+/// Why a file is not made what the other node has: it is not common any more, or not yet.
+pub(super) fn not_common() -> StoreError {
+    StoreError::Disk { doing: "giving a file what the peer has", fault: Fault::STALE }
 }
 
 /// A chunk of nothing.

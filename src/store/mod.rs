@@ -272,7 +272,8 @@ pub trait CompareTarget {
     /// Makes a range what a chunk says, beside both journals. The next checkpoint makes that durable.
     ///
     /// # Errors
-    /// Any [`StoreError`]; it may be done again.
+    /// Any [`StoreError`], with [`Fault::STALE`] where the file is not there, or not the same on both nodes by its definition;
+    /// it may be done again.
     fn repair(&mut self, chunk: &Chunk) -> Result<(), StoreError>;
 }
 

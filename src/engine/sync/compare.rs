@@ -257,6 +257,7 @@ impl<S: StoreRead> Core<S> {
             self.effect(look);
             return Place::Taken;
         }
+        self.drop_unhealable();
         if let Some(repair) = self.compares.heals.due(submitted, round) {
             self.effect(repair);
             return Place::Taken;

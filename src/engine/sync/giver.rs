@@ -162,7 +162,7 @@ impl<S: StoreRead> Core<S> {
             self.resync.meter.look(now.mono, stream.giving.sent);
             session.send(now, FrameKind::Chunk, head, payload.into());
         }
-        if self.resync.pace.may_begin(now.mono)
+        if self.resync.pace.may_begin()
             && let Some(want) = stream.giving.next(shown, sent).cloned()
         {
             stream.giving.reading = Some(read);

@@ -3,17 +3,18 @@
 //!
 //! The primary asks directly behind the batch that ends with the last entry sent. The standby looks when it has applied
 //! exactly that. What it gives is right on the primary as long as no later entry touched the range: else the primary asks
-//! again. Whoever answers reads what it gives by its checksums, so rot is copied nowhere.
+//! again. A file that is stale, is being copied, or whose changes go to the local journal now has to wait. Whoever answers reads what it gives by its checksums, so rot is copied nowhere.
 
 use super::compare::{Flight, Purpose};
 use crate::base::limits::{COMPARE_ASKS_MAX, HEALS_MAX};
-use crate::base::{ConnId, Fault, FileId, Round, Seq};
+use crate::base::{ConnId, Fault, FileId, JournalKind, Round, Seq};
 use crate::engine::core::Core;
 use crate::engine::effect::{CompareEffect, Severity};
 use crate::engine::incidents::Matter;
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, Content};
 use crate::format::compare::{Answer, Ask, Found, Span, What};
+use crate::format::dptr::{FileState, LoggingMode};
 use crate::format::frame::{FEATURE_COMPARE, FrameKind};
 use crate::store::StoreRead;
 use std::collections::VecDeque;
@@ -114,6 +115,27 @@ impl<S: StoreRead> Core<S> {
         self.dirty = true;
     }
 
+    /// Whether the standby has of a file what this node, the primary, has: not where the local journal holds changes of it.
+    fn is_alike(&self, file: FileId) -> bool {
+        let whole = self.namespace.file(file).is_some_and(|info| {
+            info.dptr.state == FileState::Whole && info.journal == JournalKind::Replicated
+        });
+        whole && self.namespace.mode() != LoggingMode::Paused
+    }
+
+    /// As the primary: what came, or was asked for, is of no use where the standby has something else.
+    pub(super) fn drop_unhealable(&mut self) {
+        let asked = self.compares.heals.asked.as_ref().filter(|asked| !asked.given && self.is_primary());
+        let Some(bad) = asked.map(|asked| asked.bad).filter(|bad| !self.is_alike(bad.file)) else { return };
+        let heals = &mut self.compares.heals;
+        if heals.asked.take_if(|asked| asked.content.is_some()).is_some() {
+            heals.add(bad);
+        } else if let Some(asked) = &mut heals.asked {
+            // The answer is still to come.
+            asked.touched = true;
+        }
+    }
+
     /// A batch of the replicated journal is given to the store.
     pub(in crate::engine) fn note_healing(&mut self, batch: &Batch) {
         self.compares.heals.note(batch);
@@ -125,6 +147,7 @@ impl<S: StoreRead> Core<S> {
         let shown = applier.submitted().max(applier.applied());
         let (head, now, id) = (self.head(), self.now, self.next_id + 1);
         let able = self.peer.features() & FEATURE_COMPARE != 0 && !self.peer.is_incomplete();
+        let next = self.compares.heals.waiting.iter().position(|bad| self.is_alike(bad.file));
         let stream = self.link.stream().filter(|_| able);
         let heals = &mut self.compares.heals;
         let conn = stream.as_ref().map(|(session, _)| session.conn);
@@ -136,7 +159,7 @@ impl<S: StoreRead> Core<S> {
         if heals.asked.is_some() || sent < shown {
             return;
         }
-        let Some(bad) = heals.waiting.pop_front() else { return };
+        let Some(bad) = next.and_then(|at| heals.waiting.remove(at)) else { return };
         let Bad { file, offset, len, .. } = bad;
         let ask = Ask {
             id,

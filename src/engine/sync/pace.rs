@@ -30,11 +30,15 @@ impl Pace {
 
     pub(super) fn begins(&mut self, now: Mono) {
         self.began = now;
-        self.rests_until = None;
     }
 
-    pub(super) fn may_begin(&self, now: Mono) -> bool {
-        self.rests_until.is_none_or(|until| now >= until)
+    /// A rest that is over asks to be woken no more, whether anything is wanted or not.
+    pub(super) fn looks(&mut self, now: Mono) {
+        self.rests_until.take_if(|until| now >= *until);
+    }
+
+    pub(super) fn may_begin(&self) -> bool {
+        self.rests_until.is_none()
     }
 
     pub(super) fn deadline(&self) -> Option<Mono> {
@@ -90,8 +94,11 @@ mod tests {
         pace.begins(Mono(1_000));
         let now = Mono(4_000);
         pace.ends(now, MIB, changes, rate);
-        assert_eq!(pace.may_begin(now), pace.deadline().is_none());
-        pace.deadline().map_or(0, |until| until.since(now))
+        let rest = pace.deadline().map_or(0, |until| until.since(now));
+        assert_eq!(pace.may_begin(), rest == 0);
+        pace.looks(Mono(now.0 + rest));
+        assert!(pace.may_begin() && pace.deadline().is_none(), "a rest ends");
+        rest
     }
 
     #[test]

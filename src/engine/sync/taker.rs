@@ -501,10 +501,11 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    /// Asks for the next range, and ends the copy when there is none.
+    /// Asks for the next range, and ends the copy when there is none. Of one that is given, ends the rest between chunks.
     pub(in crate::engine) fn pump_taking(&mut self) {
         self.pump_leaving();
         let now = self.now.mono;
+        self.resync.pace.looks(now);
         let shown = self.appliers.replicated().visible();
         let Some(taking) = &mut self.resync.taking else { return };
         let whole = taking.is_whole(shown);

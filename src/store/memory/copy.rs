@@ -176,7 +176,7 @@ impl CompareTarget for MemoryStore {
     fn repair(&mut self, chunk: &Chunk) -> Result<(), StoreError> {
         let inner = &mut *self.inner.borrow_mut();
         if inner.namespace.file(chunk.file).is_none_or(|info| !compare::is_common(info)) {
-            return Ok(());
+            return Err(compare::not_common());
         }
         if let Content::Blocks { offset, len, runs } = &chunk.content {
             inner.volumes.apply(&Plan::of_range(chunk.file, *offset, *len, runs), |_| true);

@@ -304,7 +304,7 @@ impl CompareTarget for StoreWriter {
                 self.commit(&staged);
                 Ok(())
             }
-            _ => Ok(()),
+            _ => Err(compare::not_common()),
         }
     }
 }
