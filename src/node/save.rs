@@ -75,7 +75,7 @@ impl FrameKind {
 pub(crate) struct SaveOrder {
     /// Content of this account only; empty for all.
     pub(crate) account: String,
-    /// Bytes a second at most; 0 is no limit.
+    /// Content in a second at most (bytes), beside what users change meanwhile; 0 is no limit.
     pub(crate) rate: u64,
 }
 
@@ -150,8 +150,11 @@ impl SaveSource {
         let _ = give_way(SAVE_NICE);
         let mut line = Line { stream, rate: order.rate, sent: 0, since: Instant::now() };
         let mut save = Running { source: self, save: None, up_to: Seq(0) };
-        match save.run(order, &mut line) {
-            Ok(()) => tracing::info!("a save was sent, {} bytes", line.sent),
+        let made = save.run(order, &mut line);
+        // The engine knows of the end before who asked does, who may ask for another at once.
+        drop(save);
+        match made.and_then(|()| line.send(FrameKind::End, &[])) {
+            Ok(()) => tracing::info!("a save was sent, {} bytes of content", line.sent),
             Err(Stop::Gone) => {
                 tracing::warn!("a save was given up: who asked for it is gone, or the node stops")
             }
@@ -180,7 +183,8 @@ impl Line<'_> {
         head[1..].copy_from_slice(&len.to_le_bytes());
         for part in std::iter::once(&head[..]).chain(payload.iter().copied()) {
             write_within(self.stream, part, Duration::from_millis(SAVE_STUCK_MS))?;
-            self.sent += part.len() as u64;
+            // What users change meanwhile has to be followed, however fast they are.
+            self.sent += if kind == FrameKind::Chunk { part.len() as u64 } else { 0 };
         }
         if let Some(due) = self.sent.saturating_mul(1000).checked_div(self.rate) {
             std::thread::sleep(Duration::from_millis(due).saturating_sub(self.since.elapsed()));
@@ -228,8 +232,7 @@ impl Running<'_> {
             line.send(FrameKind::Chunk, &[&chunk.encode()])?;
         }
         let until = walk.until().max(self.up_to);
-        self.batches(&mut walk, until, line)?;
-        line.send(FrameKind::End, &[])
+        self.batches(&mut walk, until, line).map(drop)
     }
 
     /// The definitions, at a position that the journal knows.

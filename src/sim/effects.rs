@@ -200,8 +200,9 @@ impl World {
     fn claim_holds(&self, n: usize, journal: JournalKind) -> bool {
         let bytes = self.nodes[n].disk.bytes(journal);
         let over = bytes > self.config(n).quota_bytes;
-        let full = self.trace.now.saturating_sub(self.nodes[n].ills.no_room_at) < NO_ROOM_COUNTS;
-        !(over || full && self.nodes[n].ills.no_room_at > 0)
+        let told = self.nodes[n].ills.no_room_at;
+        let full = told > 0 && self.trace.now.saturating_sub(told) < NO_ROOM_COUNTS;
+        !(over || full || self.nodes[n].disk.full)
     }
 
     /// The journal is bounded by its quota as soon as the store has what is beyond that (I-52).
