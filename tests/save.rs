@@ -114,12 +114,16 @@ fn a_save_under_load_of_either_node_is_the_state_at_its_end_and_a_node_restored_
         is_one_moment(&node, &told, before);
         node.kill();
     }
-    // From there on it follows.
+    // From there on it follows, or is given a copy where the journal has let go what the standby had.
     pair.b = third(&pair.a, set("C"), ("c", "standby"));
     restored(&set("many"), &pair.b);
     pair.b.trusts(&pair.a);
     pair.a.trusts(&pair.b);
     pair.b.start();
+    let end = pair.a.json(&["status"])["positions"]["appended"].clone();
+    pair.b.status("to have everything", |status| {
+        status["state"] == "standby" && status["positions"]["applied"] == end
+    });
     pair.connected();
     pair.converges();
     pair.a.kill();

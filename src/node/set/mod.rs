@@ -1,7 +1,7 @@
 //! Save sets as files: [`SetWriter`] makes one, [`SetReader`] reads one block by block, [`verify`] all of one.
 //!
 //! - Invariant: a set gets its trailer after all before it is durable; without it nothing here takes a set for a save (I-31).
-//! - Invariant: what is read is given only if every checksum of it fits and it stands in its place ([`SetWalk`]).
+//! - Invariant: what is read is given only if every checksum of it fits and it stands in its place (`SetWalk`).
 //! - Boundary: a set names files of a database, and never a path. Where it is read from and written to is the caller's word.
 
 mod error;
