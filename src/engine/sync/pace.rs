@@ -1,9 +1,12 @@
 //! How fast a copy is given, so that users come first, and how fast it goes.
 
+use crate::base::limits::CHUNK_BYTES;
 use crate::base::{Mono, Seq};
 
 /// While users change anything, a chunk is followed by a rest of so many times as long as it took.
 const RESTS: u64 = 4;
+/// Less content than this makes the rest shorter (bytes).
+const FULL: u64 = CHUNK_BYTES as u64;
 /// No rest is longer (microseconds): chunks are small.
 const REST_MAX: u64 = 2_000_000;
 /// A rate is of this long at least (microseconds).
@@ -50,7 +53,8 @@ impl Pace {
         let took = now.since(self.began);
         let users = std::mem::replace(&mut self.changes, changes) != changes;
         let rest = match self.rate.unwrap_or(rate) {
-            0 if users => took.saturating_mul(RESTS),
+            // What holds little, as the ranges of a rewind do, took little from users, however long it waited for its turn.
+            0 if users => took.saturating_mul(RESTS * bytes.min(FULL)) / FULL,
             0 => 0,
             rate => bytes.saturating_mul(1_000_000).checked_div(rate).unwrap_or(0).saturating_sub(took),
         };
@@ -107,6 +111,9 @@ mod tests {
         assert_eq!(rest(&mut pace, QUIET, 0), 12_000);
         assert_eq!(rest(&mut pace, QUIET, 0), 0);
         assert_eq!(rest(&mut pace, [Seq(5), Seq(7)], 0), 12_000);
+        pace.begins(Mono(0));
+        pace.ends(Mono(3_000), MIB / 100, QUIET, 0);
+        assert_eq!(pace.deadline(), Some(Mono(3_119)), "a hundredth of it");
     }
 
     #[test]
