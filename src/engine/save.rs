@@ -58,6 +58,8 @@ pub enum SaveAnswer {
     },
     /// The journal does not remember where it stood then: definitions have to be read again.
     Again,
+    /// Another save is under way. One whose command is gone ends in a moment.
+    Busy,
     /// Batches.
     Batches {
         /// In order, without marks.
@@ -137,7 +139,7 @@ impl<S: StoreRead> Core<S> {
             return refused("this node is starting", "try again when it is up");
         }
         if self.saving.is_some() {
-            return refused("another save of this node is under way", "wait for its end");
+            return SaveAnswer::Busy;
         }
         let Some(origin) = self.replicated().end_at(at) else { return SaveAnswer::Again };
         let mut table = self.control.table().to_vec();

@@ -70,6 +70,11 @@ impl FrameKind {
     }
 }
 
+/// A save whose command was killed, or failed, is noticed within this.
+const BUSY: Duration = Duration::from_secs(3);
+/// Between two questions whether it has ended.
+const BUSY_REST: Duration = Duration::from_millis(20);
+
 /// What is wanted of a save.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SaveOrder {
@@ -237,12 +242,24 @@ impl Running<'_> {
 
     /// The definitions, at a position that the journal knows.
     fn begin(&mut self, reader: &CopyReader, account: &str) -> Result<(SetBegin, SetWalk), Stop> {
-        for _ in 0..READS_MAX {
+        let began = Instant::now();
+        let mut reads = 0;
+        while reads < READS_MAX {
+            reads += 1;
             let (at, namespace) = reader.definitions()?;
             let (origin, table, role) = match self.ask(SaveAsk::Begin { at })? {
                 SaveAnswer::Begun { save, origin, table, role, up_to } => {
                     (self.save, self.up_to) = (Some(save), up_to);
                     (origin, table, role)
+                }
+                SaveAnswer::Busy if began.elapsed() < BUSY => {
+                    reads -= 1;
+                    std::thread::sleep(BUSY_REST);
+                    continue;
+                }
+                SaveAnswer::Busy => {
+                    let why = "saving: another save of this node is under way".to_owned();
+                    return Err(Stop::Failed(why, "wait for its end".to_owned()));
                 }
                 _ => continue,
             };

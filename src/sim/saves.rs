@@ -118,7 +118,7 @@ impl World {
                 self.save_takes(n, &mut run, &batches, given);
             }
             // Users come before saves; this one is over.
-            Some(SaveAnswer::Refused { .. } | SaveAnswer::Again) | None => return,
+            Some(SaveAnswer::Refused { .. } | SaveAnswer::Again | SaveAnswer::Busy) | None => return,
         }
         if self.check.violation.is_some() {
             return;
