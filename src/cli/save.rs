@@ -48,7 +48,7 @@ pub(crate) struct SaveArgs {
     /// Only the files of this account
     #[arg(long, value_name = "ACCOUNT")]
     account: Option<String>,
-    /// Bytes a second at most, such as 200M
+    /// Content in a second at most (bytes), such as 200M; what users change meanwhile comes beside that
     #[arg(long, value_name = "SIZE", value_parser = values::byte_size)]
     rate: Option<u64>,
     /// How content is packed

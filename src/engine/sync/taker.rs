@@ -550,7 +550,7 @@ impl<S: StoreRead> Core<S> {
         self.dirty = true;
     }
 
-    /// Asks for a range, if there is one to ask for now.
+    /// Asks for the next range that is not asked for yet; false if there is none, or enough is under way.
     fn want_next(&mut self) -> bool {
         let (head, now) = (self.head(), self.now);
         let id = self.next_id + 1;
