@@ -424,6 +424,14 @@ impl Node {
             let _ = process.wait();
         }
     }
+
+    /// Waits until all that is in the journal is in the store and in the files of volumes.
+    #[track_caller]
+    pub(crate) fn has_applied_all(&self) {
+        self.status("to have applied all", |status| {
+            status["positions"]["applied"] == status["positions"]["appended"]
+        });
+    }
 }
 
 impl Drop for Node {
