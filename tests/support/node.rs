@@ -372,6 +372,19 @@ impl Node {
             .collect()
     }
 
+    /// Waits until there are that many incidents of a kind, and gives their texts: they are written beside the work.
+    #[track_caller]
+    pub(crate) fn told(&self, kind: &str, count: usize) -> Vec<String> {
+        let of_kind = || {
+            let all = self.incidents().into_iter();
+            all.filter(|(found, _)| found == kind).map(|(_, text)| text).collect::<Vec<_>>()
+        };
+        wait_until(kind, || (of_kind().len() >= count).then_some(()));
+        let told = of_kind();
+        assert_eq!(told.len(), count, "{kind}: {told:?}");
+        told
+    }
+
     /// Waits for an incident of a kind, and gives its text.
     #[track_caller]
     pub(crate) fn incident(&self, kind: &str) -> String {
