@@ -74,6 +74,11 @@ pub(crate) fn journal_room(dir: &Path) -> Option<Finding> {
     Some(Finding { name: "journal quota".to_owned(), level, found, advice })
 }
 
+/// What store and volumes of the node in `dir` take of its disk (bytes); 0 if that cannot be read.
+pub(crate) fn stored_bytes(dir: &Path) -> u64 {
+    Room::of(&Layout::new(dir), 0).map_or(0, |room| room.store)
+}
+
 /// The line by which the peer will know this node.
 pub(crate) fn identity(dir: &Path) -> Result<String, Failure> {
     setup::identity(dir).map(|identity| identity.to_string()).map_err(|e| setup_failure(&e))
