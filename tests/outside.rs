@@ -140,5 +140,7 @@ fn files_of_the_nodes_own_are_named_in_one_place() {
         .filter(|source| !is_of_tests(&source.name) && code(source).any(|line| line.contains("Own::new(")))
         .map(|source| source.name.clone())
         .collect();
-    assert_eq!(names, ["src/node/admin/mod.rs", "src/node/layout.rs"], "the list of names is `OwnName`");
+    // What lies beside reels is in no node's directory, or has the drive's name in its own.
+    let listed = ["src/node/admin/mod.rs", "src/node/layout.rs", "src/node/tape/catalogue.rs"];
+    assert_eq!(names, listed, "the list of names is `OwnName`");
 }

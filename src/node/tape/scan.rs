@@ -57,7 +57,9 @@ pub fn scan(options: &TapeOptions) -> Result<Scanned, TapeError> {
         set: SetId::default(),
         ended: false,
     };
-    let mut number = if matches!(options.place, Place::Device(_)) { 0 } else { 1 };
+    // What lies in a drive is where it begins, unless something can bring the first reel.
+    let begins = matches!(options.place, Place::Device(_)) && options.changer.is_none();
+    let mut number = u32::from(!begins);
     loop {
         let why = "all reels are read from the first one on".to_owned();
         let want = Want { set: scan.set, reel: number, purpose: Purpose::Read, why };

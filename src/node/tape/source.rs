@@ -83,7 +83,15 @@ impl TapeSource {
         let (_, set, save) = self.find()?;
         let parts = set.reels.iter().filter(|reel| reel.first < save.next && reel.next > save.first).count();
         let given = self.options.key.as_ref().map(crate::tape::Key::id);
-        let content = save.content.ok_or(TapeError::Key { save: save.id.clone(), given })?;
+        let unknown = || match set.key {
+            0 => TapeError::Unfit {
+                what: format!("looking up save {}", save.id),
+                why: "what it holds is not known, as a part of it could not be read".to_owned(),
+                next: "bring all its reels and read them: hot-backup tape list --scan tape:..",
+            },
+            _ => TapeError::Key { save: save.id.clone(), given },
+        };
+        let content = save.content.clone().ok_or_else(unknown)?;
         let [batches, chunks, items, bytes] = content.counts;
         let position = Position { epoch: Epoch(content.epoch), seq: Seq(content.seq), chain: Chain(content.chain) };
         let (head, tail) = (sixteen(&content.digest), sixteen(content.digest.get(32..).unwrap_or_default()));
@@ -233,9 +241,8 @@ impl Read for TapeStream {
         if !self.fill().map_err(into_stream)? {
             return Ok(0);
         }
-        let rest = self.part.get(self.taken..).unwrap_or_default();
-        let count = rest.len().min(buffer.len());
-        buffer.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        let mut rest = self.part.get(self.taken..).unwrap_or_default();
+        let count = rest.read(buffer)?;
         self.taken += count;
         Ok(count)
     }

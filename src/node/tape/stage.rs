@@ -67,6 +67,16 @@ struct Stage {
     most: u64,
 }
 
+/// Says when the thread ends, however it ends.
+struct Over(Arc<Stage>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.queue().over = true;
+        self.0.changed.notify_all();
+    }
+}
+
 impl Stage {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -159,10 +169,8 @@ impl TapeWriter {
         let (index, save) = (StreamIndex::default(), about.save);
         let for_thread = Arc::clone(&stage);
         let spawned = std::thread::Builder::new().name("tape".to_owned()).spawn(move || {
-            let result = work(writer, &for_thread);
-            for_thread.queue().over = true;
-            for_thread.changed.notify_all();
-            result
+            let over = Over(for_thread);
+            work(writer, &over.0)
         });
         let failed = |source| TapeError::Io { doing: "starting", what: "the thread of the drive".to_owned(), source };
         Ok(Self { packer, index, stage, thread: Some(spawned.map_err(failed)?), shelf, set, save })
