@@ -30,6 +30,7 @@ pub const TARGETS: &[Target] = &[
     ("nbd-handshake", crate::doors::nbd::fuzz::fuzz_nbd_handshake),
     ("nbd-transmission", crate::doors::nbd::fuzz::fuzz_nbd_transmission),
     ("peers", peers),
+    ("reel", crate::format::reel::fuzz_reel),
     ("resp", crate::format::resp::fuzz_resp),
     ("rewind", crate::format::rewind::fuzz_rewind),
     ("scrub", scrub),
@@ -38,6 +39,9 @@ pub const TARGETS: &[Target] = &[
     ("set", set),
     ("store-archive", crate::store::fuzz_archive),
     ("store-record", crate::store::fuzz_record),
+    ("tape-catalogue", crate::node::tape::fuzz_catalogue),
+    ("tape-image", crate::node::tape::fuzz_tap),
+    ("tape-index", crate::tape::fuzz_index),
     ("volume-sums", sums),
 ];
 

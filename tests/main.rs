@@ -30,6 +30,7 @@ mod strangers;
 #[allow(dead_code, reason = "what one tier needs another may not")]
 mod support;
 mod switchover;
+mod tape;
 mod versions;
 mod volumes;
 mod volumes_crash;

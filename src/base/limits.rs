@@ -54,6 +54,26 @@ pub const COPY_RUNS_MAX: u32 = 1 << 16;
 pub const SET_FILES_MAX: u32 = 1 << 20;
 /// A name in a save set (bytes): `account,file`, with what a name that gave way has behind it.
 pub const SET_NAME_MAX: usize = 512;
+/// Largest block of a reel, with its header (bytes): what every drive takes.
+pub const REEL_BLOCK_MAX: usize = 1 << 20;
+/// Smallest size of full blocks of a reel (bytes).
+pub const REEL_BLOCK_MIN: usize = 64 << 10;
+/// Size of full blocks of a reel (bytes).
+pub const REEL_BLOCK: usize = 256 << 10;
+/// Block with a reel's label (bytes): short, so that whoever reads tapes can read it.
+pub const REEL_LABEL: usize = 32 << 10;
+/// A reel's name, and that of the node in its label (bytes).
+pub const REEL_NAME_MAX: usize = 64;
+/// Ranges of one save in the catalogue of reels; where there are more, they get coarser.
+pub const TAPE_RANGES_MAX: usize = 1 << 12;
+/// The catalogue of reels at most (bytes).
+pub const TAPE_CATALOGUE_MAX: usize = 64 << 20;
+/// Reels in a row to which nothing could be written, until a writer gives up.
+pub const TAPE_FAILURES_MAX: u32 = 3;
+/// Blocks that may be damaged at the end of a reel that is appended to.
+pub const TAPE_TAIL_MAX: u64 = 8;
+/// Blocks in memory for a drive (bytes), unless the operator says otherwise.
+pub const TAPE_STAGE: u64 = 256 << 20;
 /// Batches that are read for a save at once (bytes); one may be longer.
 pub const SAVE_READ_BYTES: usize = 4 << 20;
 /// Who does not take what a save sends for this long has left it (milliseconds).
@@ -544,3 +564,4 @@ const _: () = assert!(NBD_CLIENTS_MAX * NBD_OUT_FREE + NBD_READS_MAX <= NBD_READ
 const _: () = assert!(NBD_OUT_MAX + NBD_READS_MAX + NBD_LIST_MAX <= NBD_READS_ALL_MAX);
 const _: () =
     assert!(NBD_READS_MAX == 32 << 20 && NBD_REQUEST_MAX == 32 << 20 && NBD_READS_MAX <= NBD_READS_ALL_MAX);
+const _: () = assert!(REEL_LABEL < REEL_BLOCK_MIN && REEL_BLOCK_MIN < REEL_BLOCK && REEL_BLOCK < REEL_BLOCK_MAX);

@@ -25,6 +25,11 @@ pub(crate) use crate::node::set::{
     Contents, Damage, Pack, SaveOrder, SaveTold, Saved, Source, Target, Verified,
 };
 pub(crate) use crate::node::setup::{InitOptions, TrustOutcome};
+use crate::node::tape::{self, CatalogueFile, TapeError};
+pub(crate) use crate::node::tape::{
+    Allowed, Catalogue, Checked, Copied, DriveView, Loss, Move, Place, ReelSet, Scanned, TapeOptions, TapeOrder,
+    TapeSource, Teller,
+};
 use crate::node::{admin, peer_address, restore, setup};
 use std::fs::File;
 use std::path::Path;
@@ -266,6 +271,55 @@ fn set_failure(error: &SetError) -> Failure {
         SetError::Damaged { .. } | SetError::NoTrailer { .. } => Failure::no(error.to_string(), error.next()),
         _ => Failure::error(error.to_string(), error.next()),
     }
+}
+
+fn tape_failure(error: &TapeError) -> Failure {
+    Failure::error(error.to_string(), error.next())
+}
+
+/// The key in a file that only its owner may read.
+pub(crate) fn tape_key(path: &Path) -> Result<tape::Key, Failure> {
+    tape::read_key(path).map_err(|error| tape_failure(&error))
+}
+
+/// What is in a drive.
+pub(crate) fn tape_status(options: &TapeOptions) -> Result<Vec<DriveView>, Failure> {
+    tape::status(options).map_err(|error| tape_failure(&error))
+}
+
+/// Labels a reel; what was on it before.
+pub(crate) fn tape_label(options: &TapeOptions, reel: u32, name: &str) -> Result<String, Failure> {
+    tape::label(options, reel, name).map_err(|error| tape_failure(&error))
+}
+
+/// What the catalogue says.
+pub(crate) fn tape_catalogue(options: &TapeOptions) -> Result<Catalogue, Failure> {
+    CatalogueFile::load(options).map(|file| file.held).map_err(|error| tape_failure(&error))
+}
+
+/// Reads all reels.
+pub(crate) fn tape_scan(options: &TapeOptions) -> Result<Scanned, Failure> {
+    tape::scan(options).map_err(|error| tape_failure(&error))
+}
+
+/// Copies reels.
+pub(crate) fn tape_copy(from: &TapeOptions, to: &TapeOptions) -> Result<Copied, Failure> {
+    tape::copy(from, to).map_err(|error| tape_failure(&error))
+}
+
+/// Moves a drive.
+pub(crate) fn tape_move(options: &TapeOptions, reel: u32, to: Move) -> Result<Option<u64>, Failure> {
+    tape::move_by(options, reel, to).map_err(|error| tape_failure(&error))
+}
+
+/// Answers who waits for a reel; false if nobody does.
+pub(crate) fn tape_answer(options: &TapeOptions, give_up: bool) -> Result<bool, Failure> {
+    tape::answer(options, give_up).map_err(|error| tape_failure(&error))
+}
+
+/// Tries out a drive.
+pub(crate) fn tape_check(options: &TapeOptions, sizes: &[u32], bytes: u64) -> Result<Vec<Checked>, Failure> {
+    tape::check(options, sizes, bytes).map_err(|error| tape_failure(&error))
 }
 
 /// A failed connection to the socket of the node in `dir`.

@@ -25,6 +25,7 @@ mod setup;
 mod status;
 mod switchover;
 mod takeover;
+mod tape;
 mod values;
 mod wait;
 
@@ -103,9 +104,10 @@ enum Command {
     Scrub(scrub::ScrubArgs),
     Switchover(switchover::SwitchoverArgs),
     Compare(compare::CompareArgs),
-    Save(save::SaveArgs),
+    Save(Box<save::SaveArgs>),
     Verify(save::VerifyArgs),
-    Restore(restore::RestoreArgs),
+    Restore(Box<restore::RestoreArgs>),
+    Tape(Box<tape::TapeCommand>),
     Takeover(takeover::TakeoverArgs),
     Resync(resync::ResyncArgs),
     Incidents(incidents::IncidentsArgs),
@@ -180,9 +182,10 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Scrub(args) => scrub::run(context, &args),
         Command::Switchover(args) => switchover::run(context, &args),
         Command::Compare(args) => compare::run(context, &args),
-        Command::Save(args) => save::run(context, args),
+        Command::Save(args) => save::run(context, *args),
         Command::Verify(args) => save::verify(context, &args),
         Command::Restore(args) => restore::run(context, &args),
+        Command::Tape(args) => tape::run(context, *args),
         Command::Takeover(args) => takeover::run(context, &args),
         Command::Incidents(_) => incidents::incidents(context),
         Command::Diverged(args) => diverged::run(context, args),

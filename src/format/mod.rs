@@ -15,6 +15,7 @@ pub mod entry;
 pub mod frame;
 pub mod handover;
 pub mod nbd;
+pub mod reel;
 pub mod resp;
 pub mod rewind;
 pub mod scrub;

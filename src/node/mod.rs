@@ -60,6 +60,7 @@ pub mod setup;
 mod signals;
 mod starting;
 mod store_reads;
+pub mod tape;
 pub mod tls;
 mod trust;
 mod volumes;

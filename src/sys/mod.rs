@@ -13,6 +13,7 @@ mod parts;
 mod ring;
 mod signal;
 mod socket;
+mod tape;
 mod thread;
 
 pub use file::{
@@ -24,6 +25,7 @@ pub use parts::Parts;
 pub use ring::{Finished, Ring, Task, WriteTask, missing_operations};
 pub use signal::catch_signals;
 pub use socket::{Goal, accept, fill, receive, send};
+pub use tape::{TapeOp, TapeStatus, tape_do, tape_position, tape_status};
 pub use thread::{give_way, processor_time};
 
 /// The most bytes that one read, write or send moves (Linux, read(2): 0x7ffff000).
