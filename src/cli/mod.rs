@@ -12,8 +12,10 @@ mod dptr;
 mod failure;
 mod file;
 mod glue;
+mod guide;
 mod incidents;
 mod item;
+mod license;
 mod log;
 mod nbd_access;
 mod out;
@@ -89,6 +91,7 @@ struct Common {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::DemoArgs),
+    Setup(Box<guide::SetupArgs>),
     Init(Box<setup::InitArgs>),
     Identity(setup::IdentityArgs),
     Trust(setup::TrustArgs),
@@ -111,6 +114,8 @@ enum Command {
     Incidents(incidents::IncidentsArgs),
     Diverged(diverged::DivergedArgs),
     NbdAccess(nbd_access::NbdAccessArgs),
+    #[command(alias = "licence")]
+    License(license::LicenseArgs),
     Doctor(doctor::DoctorArgs),
     /// Prints a completion script for your shell
     ///
@@ -142,6 +147,12 @@ impl Context {
     }
 }
 
+/// The whole command line, for what is made of it: manual pages, completions.
+#[must_use]
+pub fn definition() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command line `args`, program name first, and gives back the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     crate::node::log::end_at_panics();
@@ -165,6 +176,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn execute(context: &mut Context, command: Command) -> Done {
     match command {
         Command::Demo(args) => demo::run(context, &args),
+        Command::Setup(args) => guide::run(context, &args),
         Command::Init(args) => setup::init(context, *args),
         Command::Identity(_) => setup::identity(context),
         Command::Trust(args) => setup::trust(context, &args),
@@ -186,6 +198,7 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Takeover(args) => takeover::run(context, &args),
         Command::Incidents(_) => incidents::incidents(context),
         Command::Diverged(args) => diverged::run(context, args),
+        Command::License(args) => license::run(context, &args),
         Command::NbdAccess(args) => nbd_access::run(context, &args),
         Command::Doctor(_) => doctor::run(context),
         Command::Completions { shell } => completions(context, shell),
