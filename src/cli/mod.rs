@@ -17,6 +17,7 @@ mod incidents;
 mod item;
 mod license;
 mod log;
+mod menu;
 mod nbd_access;
 mod out;
 mod restore;
@@ -114,6 +115,7 @@ enum Command {
     Incidents(incidents::IncidentsArgs),
     Diverged(diverged::DivergedArgs),
     NbdAccess(nbd_access::NbdAccessArgs),
+    Menu(menu::MenuArgs),
     #[command(alias = "licence")]
     License(license::LicenseArgs),
     Doctor(doctor::DoctorArgs),
@@ -198,6 +200,7 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Takeover(args) => takeover::run(context, &args),
         Command::Incidents(_) => incidents::incidents(context),
         Command::Diverged(args) => diverged::run(context, args),
+        Command::Menu(_) => menu::run(context),
         Command::License(args) => license::run(context, &args),
         Command::NbdAccess(args) => nbd_access::run(context, &args),
         Command::Doctor(_) => doctor::run(context),
