@@ -56,11 +56,13 @@ const CRATES: &[(&str, &[&str])] = &[
     ("lz4_flex", &["node"]),
     ("memmap2", &["sys", "io"]),
     ("nix", &["sys", "io", "store", "node", "cli"]),
+    ("ratatui", &["cli"]),
     ("rcgen", &["node"]),
     // `sys` has a module of that name.
     ("ring", &["sys", "tape", "node"]),
     ("rustls", &["node"]),
     ("serde_json", &["pair", "io", "node", "cli"]),
+    ("spake2", &["node"]),
     ("toml", &["node"]),
     ("tracing_subscriber", &["node"]),
     ("xxhash_rust", &["store"]),

@@ -528,6 +528,43 @@ pub const CONFIG_FILE_MAX: usize = 64 << 10;
 pub const KEY_FILE_MAX: usize = 64 << 10;
 /// Longest file whose first line is a password (bytes).
 pub const PASSWORD_FILE_MAX: usize = 4096;
+/// Longest file in which a licence is looked for: a whole mail (bytes).
+pub const LICENCE_FILE_MAX: usize = 256 << 10;
+/// Longest name of the customer of a licence (bytes).
+pub const LICENCE_CUSTOMER_MAX: usize = 60;
+/// The last day that a licence may name: 9999-12-31 (days since 1970).
+pub const LICENCE_DAY_MAX: u64 = 2_932_896;
+/// For so long a node replicates as ever without a good licence (days).
+pub const LICENCE_GRACE_DAYS: u64 = 30;
+/// People are reminded of the end of a licence when so many days are left, and so many, and so many.
+pub const LICENCE_REMIND_DAYS: [u64; 3] = [1, 7, 30];
+/// A new licence is noticed within this time (milliseconds).
+pub const LICENCE_LOOK_MS: u64 = 2_000;
+/// And the licence is tested so often in any case (milliseconds).
+pub const LICENCE_TEST_MS: u64 = 86_400_000;
+/// Wrong codes while two machines are introduced, after which the code does not count any more: with eight digits a
+/// stranger is let in once in thirty million.
+pub const PAIRING_TRIES: u32 = 3;
+/// Callers that are listened to while a code counts.
+pub const PAIRING_CALLERS_MAX: usize = 64;
+/// What one of them may take (milliseconds).
+pub const PAIRING_CALL_MS: u64 = 10_000;
+/// The first machine may take so long to call back (milliseconds).
+pub const PAIRING_WAY_BACK_MS: u64 = 3_000;
+/// A machine that is not there yet is called again after this (milliseconds).
+pub const PAIRING_RETRY_MS: u64 = 200;
+/// Longest file in which the system tells what this machine is called (bytes).
+pub const HOST_FILE_MAX: usize = 4096;
+/// Lines of a command's output that the menu keeps.
+pub const MENU_LINES_MAX: usize = 2000;
+/// The longest line of them (bytes).
+pub const MENU_LINE_MAX: usize = 4096;
+/// The longest value in a form of the menu (bytes).
+pub const MENU_FIELD_MAX: usize = 512;
+/// The menu looks for keys and output this often (milliseconds).
+pub const MENU_POLL_MS: u64 = 50;
+/// And at the node this often (milliseconds).
+pub const MENU_LOOK_MS: u64 = 1_000;
 /// Longest control file (bytes).
 pub const CONTROL_FILE_MAX: usize = 1 << 20;
 /// The longest line of JSON that an item can make: each byte as a six-byte escape (bytes).

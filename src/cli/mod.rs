@@ -12,9 +12,12 @@ mod dptr;
 mod failure;
 mod file;
 mod glue;
+mod guide;
 mod incidents;
 mod item;
+mod license;
 mod log;
+mod menu;
 mod nbd_access;
 mod out;
 mod restore;
@@ -90,6 +93,7 @@ struct Common {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::DemoArgs),
+    Setup(Box<guide::SetupArgs>),
     Init(Box<setup::InitArgs>),
     Identity(setup::IdentityArgs),
     Trust(setup::TrustArgs),
@@ -113,6 +117,9 @@ enum Command {
     Incidents(incidents::IncidentsArgs),
     Diverged(diverged::DivergedArgs),
     NbdAccess(nbd_access::NbdAccessArgs),
+    Menu(menu::MenuArgs),
+    #[command(alias = "licence")]
+    License(license::LicenseArgs),
     Doctor(doctor::DoctorArgs),
     /// Prints a completion script for your shell
     ///
@@ -144,6 +151,12 @@ impl Context {
     }
 }
 
+/// The whole command line, for what is made of it: manual pages, completions.
+#[must_use]
+pub fn definition() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command line `args`, program name first, and gives back the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     crate::node::log::end_at_panics();
@@ -167,6 +180,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn execute(context: &mut Context, command: Command) -> Done {
     match command {
         Command::Demo(args) => demo::run(context, &args),
+        Command::Setup(args) => guide::run(context, &args),
         Command::Init(args) => setup::init(context, *args),
         Command::Identity(_) => setup::identity(context),
         Command::Trust(args) => setup::trust(context, &args),
@@ -189,6 +203,8 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Takeover(args) => takeover::run(context, &args),
         Command::Incidents(_) => incidents::incidents(context),
         Command::Diverged(args) => diverged::run(context, args),
+        Command::Menu(_) => menu::run(context),
+        Command::License(args) => license::run(context, &args),
         Command::NbdAccess(args) => nbd_access::run(context, &args),
         Command::Doctor(_) => doctor::run(context),
         Command::Completions { shell } => completions(context, shell),

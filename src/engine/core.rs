@@ -15,6 +15,7 @@ use super::extents::Extents;
 use super::fetches::Fetches;
 use super::incidents::Incidents;
 use super::journals::Journals;
+use super::licence::Standing;
 use super::link::Link;
 use super::listing::Listing;
 use super::overlay::Overlay;
@@ -68,6 +69,7 @@ pub(super) struct Core<S: StoreRead> {
     pub(super) damage: Damage,
     pub(super) scrubs: Scrubs,
     pub(super) room: Room,
+    pub(super) licence: Standing,
     /// Set by whatever may let something else go on.
     pub(super) dirty: bool,
     pub(super) stopping: bool,
@@ -117,6 +119,7 @@ impl<S: StoreRead> Core<S> {
             damage: Damage::default(),
             scrubs: Scrubs::default(),
             room: Room::default(),
+            licence: Standing::default(),
             dirty: true,
             stopping: false,
             config,

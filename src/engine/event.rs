@@ -3,6 +3,7 @@
 
 use super::admin::AdminRequest;
 use super::effect::{ClientDoor, ClientPlace, Fetched, Memory};
+use super::licence::Tested;
 use super::save::SaveAsk;
 use crate::base::{AlignedBuf, ConnId, Fault, JournalKind, Round, SegmentIndex, Seq};
 use crate::doors::Allocation;
@@ -55,6 +56,8 @@ pub enum Event {
         /// What.
         ask: SaveAsk,
     },
+    /// The licence was tested, for the first time or with another outcome than before.
+    Licence(Box<Tested>),
     /// Finish what is under way, refuse what is new, then [`super::Effect::Stopped`].
     Stop,
 }

@@ -119,6 +119,15 @@ matters! {
         "bring the peer back; until then updates are safe on this disk alone";
     NoEpoch "no-epoch" Critical []
         "keep the node's directory and ask for help: its numbers are used up";
+    // Troubles of the licence.
+    LicenceEnds "licence-ends" Warning ["licence-good"]
+        "ask the distributor for the next licence; `hot-backup license install` takes it while the node runs";
+    LicenceBad "licence-bad" Warning ["licence-good"]
+        "see `hot-backup license show`; ask the distributor for a licence of these two nodes and install it";
+    LicenceOver "licence-over" Critical ["licence-good"]
+        "ask the distributor for a licence and install it; until then a link that ends is not begun anew";
+    ClockBack "clock-back" Warning ["clock-right"]
+        "set the clock of the machine right; if it was ahead before, ask the distributor for a new licence";
     // Events.
     LinkRefused "link-refused" Warning []
         "see whether the peer runs the same version, and who else calls at the link's port";

@@ -448,6 +448,13 @@ impl<S: StoreRead> Core<S> {
         if !matches!(verdict, Verdict::Refuse(..) | Verdict::OwnStateOld(_)) {
             self.peer.set_forbids(false);
         }
+        let streams = matches!(
+            verdict,
+            Verdict::Stream { .. } | Verdict::NeedsFullSync { .. } | Verdict::Rewind { .. }
+        );
+        if let Some(why) = self.unlicensed().filter(|_| streams) {
+            return self.end_outbound(false, why);
+        }
         match verdict {
             Verdict::Stream { common } => self.start_stream(common),
             Verdict::NeedsFullSync { why, safe } => self.give_copy(&why, safe, None),

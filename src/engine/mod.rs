@@ -28,6 +28,7 @@ mod faults_tests;
 mod fetches;
 pub mod incidents;
 mod journals;
+pub mod licence;
 mod link;
 mod listing;
 mod meters;
@@ -128,6 +129,7 @@ impl<S: StoreRead> Engine<S> {
             Event::Measured { memory } => self.door.measured(memory),
             Event::Admin { token, request } => self.admin(token, request),
             Event::Save { token, ask } => core.save_asked(token, ask),
+            Event::Licence(tested) => core.licence_tested(*tested),
             Event::Stop => core.stopping = true,
         }
     }

@@ -77,6 +77,8 @@ pub struct Config {
     pub resp_password_file: Option<PathBuf>,
     /// The password itself; [`Config::load`] reads it.
     pub resp_password: Option<Secret>,
+    /// Whose licences hold; without it none is asked for.
+    pub licence_key: Option<[u8; 32]>,
     /// How disk and network are driven.
     pub io: IoChoice,
     /// What is logged.
@@ -149,6 +151,7 @@ impl Config {
             nbd: Vec::new(),
             resp_password_file: None,
             resp_password: None,
+            licence_key: None,
             io: IoChoice::Auto,
             log: tracing::Level::INFO,
         };
@@ -323,7 +326,9 @@ mod tests {
         let on: String = text
             .lines()
             .map(|line| match line.strip_prefix('#') {
-                Some(rest) if ![" ", "resp", "nbd"].iter().any(|other| rest.starts_with(other)) => {
+                Some(rest)
+                    if ![" ", "resp", "nbd", "licence_key"].iter().any(|other| rest.starts_with(other)) =>
+                {
                     format!("{rest}\n")
                 }
                 _ => format!("{line}\n"),

@@ -554,6 +554,9 @@ impl<B: Brain> CoreThread<B> {
                 Message::Admin { request, reply } => self.operators.ask(&mut self.turn, request, reply),
                 Message::Save { ask, reply } => self.turn.events.push(self.saves.ask(ask, reply)),
                 Message::CallerRefused { uid, times } => self.operators.refused(&mut self.turn, uid, times),
+                Message::Alive { reply } => {
+                    let _ = reply.try_send(());
+                }
                 Message::PeerFound(answer) => self.links.found(&mut self.turn, answer),
                 Message::Stop => self.stop(),
             }

@@ -29,6 +29,10 @@ pub(in crate::node) enum OwnName {
     Peers,
     /// See [`Layout::lock`].
     Lock,
+    /// See [`Layout::licence`].
+    Licence,
+    /// See [`Layout::licence_record`].
+    LicenceRecord,
     /// See [`Layout::scrub`].
     Scrub,
     /// See [`Layout::compare`].
@@ -65,6 +69,8 @@ const IDENTITY_KEY: &str = "identity.key";
 const IDENTITY_CERTIFICATE: &str = "identity.crt";
 const PEERS: &str = "peers";
 const LOCK: &str = "lock";
+const LICENCE: &str = "licence";
+const LICENCE_RECORD: &str = "licence.record";
 const SCRUB: &str = "scrub";
 const COMPARE: &str = "compare";
 const INCIDENTS: &str = "incidents.jsonl";
@@ -127,6 +133,8 @@ impl Layout {
             OwnName::IdentityCertificate => here(IDENTITY_CERTIFICATE),
             OwnName::Peers => here(PEERS),
             OwnName::Lock => here(LOCK),
+            OwnName::Licence => here(LICENCE),
+            OwnName::LicenceRecord => here(LICENCE_RECORD),
             OwnName::Scrub => here(SCRUB),
             OwnName::Compare => here(COMPARE),
             OwnName::Incidents => here(INCIDENTS),
@@ -145,7 +153,7 @@ impl Layout {
     /// # Errors
     /// A journal's directory cannot be listed.
     pub(in crate::node) fn leftovers(&self) -> io::Result<Vec<Own>> {
-        let replaced = [OwnName::Control, OwnName::Scrub, OwnName::Compare];
+        let replaced = [OwnName::Control, OwnName::Scrub, OwnName::Compare, OwnName::LicenceRecord];
         let mut found: Vec<Own> = replaced.into_iter().map(|name| self.own(name).temporary()).collect();
         for journal in JournalKind::ALL {
             for (file, _) in self.segments_named(journal, UNFINISHED)? {
@@ -302,6 +310,18 @@ impl Layout {
         self.dir.join("nbd.sock")
     }
 
+    /// The licence, as it was installed; see [`crate::format::licence`].
+    #[must_use]
+    pub fn licence(&self) -> PathBuf {
+        self.dir.join(LICENCE)
+    }
+
+    /// What is known of the tests of the licence.
+    #[must_use]
+    pub fn licence_record(&self) -> PathBuf {
+        self.dir.join(LICENCE_RECORD)
+    }
+
     /// Held by whoever may change the directory.
     #[must_use]
     pub fn lock(&self) -> PathBuf {
@@ -358,7 +378,7 @@ mod tests {
             std::fs::write(dir.path().join(name), "x").unwrap();
         }
         let found = layout.leftovers().unwrap();
-        let mut expected = [".control", ".scrub", ".compare"]
+        let mut expected = [".control", ".scrub", ".compare", ".licence.record"]
             .map(|name| dir.path().join(format!("{name}.hot-backup-tmp")))
             .to_vec();
         for journal in JournalKind::ALL {

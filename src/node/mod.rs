@@ -11,6 +11,7 @@
 //! | incidents | the incident file | the disk |
 //! | log | what all log | stderr |
 //! | manager | what the service manager is told | the service manager |
+//! | licence | the licence's file and record | the disk |
 //! | resolver | a look-up of the peer's name, while it is under way | the name service |
 //! | signals | SIGTERM, SIGINT, SIGHUP | waiting for them |
 //! | admin | an operator's request | the caller, the core's answer |
@@ -38,12 +39,14 @@ pub mod identity;
 mod inbox;
 mod incidents;
 pub mod layout;
+pub mod licence;
 mod link;
 mod listen;
 pub mod log;
 mod manager;
 mod operators;
 mod owner;
+pub mod pairing;
 pub mod peer_address;
 mod process;
 pub mod restore;

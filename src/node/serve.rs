@@ -12,7 +12,9 @@ use super::identity::Peers;
 use super::inbox::{Inbox, Message};
 use super::incidents::Notes;
 use super::layout::Layout;
+use super::licence::Tester;
 use super::listen::{ListenError, Listeners};
+use super::manager::Manager;
 use super::owner::check_owner;
 use super::peer_address::Resolver;
 use super::restore;
@@ -200,7 +202,8 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let starting = Arc::new(Starting::new());
     let (manager, lives) = manager::channel();
     let at = Arc::clone(&starting);
-    let telling = spawn("manager", move || manager::run(&lives, &at))?;
+    let core = Arc::clone(&core_inbox);
+    let telling = spawn("manager", move || Manager::of_environment().run(&lives, &at, &core))?;
     let lock = setup::lock(&layout)?;
     // Whoever asks while the node starts is told how far it is.
     let saves = Arc::new(OnceLock::new());
@@ -220,6 +223,11 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     crew.threads.push(telling);
     let workers = threads.workers(manager, starting);
     let _ = saves.set(SaveSource::new(&layout, &config, &found.start.store, &inbox));
+    let (licence_end, licence_ended) = channel();
+    if let Some(key) = config.licence_key {
+        let tester = Tester::begin(&layout, key, &inbox);
+        crew.threads.push(spawn("licence", move || tester.run(&licence_ended))?);
+    }
     let _ = core_inbox.set(inbox);
     let engine = Engine::new(config.engine_config(seed()), found.start);
     let (at, encryption) = (layout.clone(), config.encryption);
@@ -238,6 +246,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     };
     let core = CoreThread::new(engine, driver, outbox, workers, ends);
     let ending = core.run().map_err(system_error("waiting for I/O"))?;
+    drop(licence_end);
     drop(admin);
     drop(listeners);
     crew.dismiss();

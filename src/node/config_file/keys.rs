@@ -55,6 +55,8 @@ pub enum Kind {
     File(Put<String>),
     /// A path; relative ones start at the node's directory.
     Path(Put<PathBuf>),
+    /// 64 hexadecimal digits: an Ed25519 public key.
+    PublicKey(Put<[u8; 32]>),
 }
 
 /// What holds when a key is not given.
@@ -324,6 +326,13 @@ pub const KEYS: &[Key] = &[
          and leaves less of both disks to clients.",
     ),
     key(
+        "licence_key",
+        Kind::PublicKey(|c, key| c.licence_key = Some(key)),
+        Fallback::Off,
+        "The public key of the distributor who signs licences. With it, the node asks for a licence of this pair; without it, \
+         for none.",
+    ),
+    key(
         "io",
         Kind::Word(&["auto", "uring", "epoll"], |c, word| {
             c.io = match word {
@@ -384,6 +393,7 @@ impl Key {
             Kind::Listen(_) => "\"IP:port\" or \"/path/of.sock\", or a list of up to 16 of them".to_owned(),
             Kind::File(_) => "\"account,file\"".to_owned(),
             Kind::Path(_) => "a path".to_owned(),
+            Kind::PublicKey(_) => "64 hexadecimal digits".to_owned(),
         }
     }
 

@@ -5,6 +5,7 @@ use super::keys::{Fallback, KEYS, Key, Kind};
 use super::size::{parse_size, size_text};
 use crate::base::limits::{CONFIG_FILE_MAX, NAME_MAX};
 use crate::format::PairId;
+use crate::format::licence::key_bytes;
 use crate::node::config::Config;
 use crate::node::whole;
 use std::collections::{BTreeMap, BTreeSet};
@@ -233,6 +234,7 @@ fn put(kind: Kind, raw: &Raw, config: &mut Config) -> Option<()> {
         (Kind::Name(put), Raw::Text(text)) if is_node_name(text) => put(config, text.clone()),
         (Kind::File(put), Raw::Text(text)) if is_file_name(text) => put(config, text.clone()),
         (Kind::Path(put), Raw::Text(text)) if is_path(text) => put(config, text.into()),
+        (Kind::PublicKey(put), Raw::Text(text)) => put(config, key_bytes(text)?),
         (Kind::Pair(put), Raw::Text(text)) => put(config, PairId(parse_hex(text)?)),
         (Kind::Address(put), Raw::Text(text)) => put(config, text.parse().ok()?),
         (Kind::Peer(put), Raw::Text(text)) => put(config, text.parse().ok()?),
