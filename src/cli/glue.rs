@@ -3,10 +3,11 @@
 use super::failure::Failure;
 use super::values::IoArg;
 use super::wait::Look;
-use crate::base::FileId;
+use crate::base::{FileId, Seq};
 use crate::base::limits::ANSWER_MAX;
 use crate::client::RespClient;
 use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest};
+use crate::format::batch::Batch;
 use crate::io::Access;
 pub(crate) use crate::io::{Finding, Level, probe, put_in_place};
 use crate::node::config::{Config, IoChoice};
@@ -18,6 +19,7 @@ pub(crate) use crate::node::door_tls::{CA_FILE, CERTIFICATE_FILE, KEY_FILE};
 use crate::node::identity::IdentityError;
 use crate::node::layout::{Layout, RESP_SOCKET};
 pub(crate) use crate::node::restore::{Restored, Unpacked};
+use crate::node::queue::{DiskQueue, QueueError, Walked};
 use crate::node::room::Room;
 use crate::node::serve::{self, ServeOptions};
 use crate::node::set::{self, SetError};
@@ -25,7 +27,7 @@ pub(crate) use crate::node::set::{
     Contents, Damage, Pack, SaveOrder, SaveTold, Saved, Source, Target, Verified,
 };
 pub(crate) use crate::node::setup::{InitOptions, TrustOutcome};
-use crate::node::{admin, peer_address, restore, setup};
+use crate::node::{admin, audit, peer_address, restore, setup};
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
@@ -180,6 +182,32 @@ pub(crate) fn forget_diverged(dir: &Path, name: &str) -> Result<(), Failure> {
 /// What others could do to a node's directory by way of those above it.
 pub(crate) fn loose_parents(dir: &Path) -> Vec<String> {
     crate::io::loose_parents(dir)
+}
+
+/// Reads the replicated journal on the disk from an entry on, beside a node that may be at work.
+pub(crate) fn walk_queue(
+    dir: &Path,
+    from: Seq,
+    take: impl FnMut(&Batch) -> bool,
+) -> Result<Walked, Failure> {
+    let queue = DiskQueue::open(dir).map_err(|error| queue_failure(&error))?;
+    queue.walk(from, take).map_err(|error| queue_failure(&error))
+}
+
+/// What a start would say of that journal.
+pub(crate) fn recover_queue(dir: &Path) -> Result<(), Failure> {
+    DiskQueue::open(dir).and_then(|queue| queue.recover()).map_err(|error| queue_failure(&error))
+}
+
+fn queue_failure(error: &QueueError) -> Failure {
+    let next = error.next();
+    if error.is_damage() { Failure::no(error.to_string(), next) } else { Failure::error(error.to_string(), next) }
+}
+
+/// The newest lines of who changed what, newest last.
+pub(crate) fn audited(dir: &Path, most: usize) -> Result<Vec<audit::Audited>, Failure> {
+    audit::newest(&Layout::new(dir), most)
+        .map_err(|error| Failure::error(format!("reading who changed what: {error}"), "run this as the node's own user"))
 }
 
 /// Asks a running node.
