@@ -3,8 +3,8 @@
 use super::failure::Failure;
 use super::values::IoArg;
 use super::wait::Look;
-use crate::base::{FileId, Seq};
 use crate::base::limits::ANSWER_MAX;
+use crate::base::{FileId, Seq};
 use crate::client::RespClient;
 use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest};
 use crate::format::batch::Batch;
@@ -18,8 +18,8 @@ use crate::node::door_tls::{self, Credentials};
 pub(crate) use crate::node::door_tls::{CA_FILE, CERTIFICATE_FILE, KEY_FILE};
 use crate::node::identity::IdentityError;
 use crate::node::layout::{Layout, RESP_SOCKET};
-pub(crate) use crate::node::restore::{Restored, Unpacked};
 use crate::node::queue::{DiskQueue, QueueError, Walked};
+pub(crate) use crate::node::restore::{Restored, Unpacked};
 use crate::node::room::Room;
 use crate::node::serve::{self, ServeOptions};
 use crate::node::set::{self, SetError};
@@ -185,11 +185,7 @@ pub(crate) fn loose_parents(dir: &Path) -> Vec<String> {
 }
 
 /// Reads the replicated journal on the disk from an entry on, beside a node that may be at work.
-pub(crate) fn walk_queue(
-    dir: &Path,
-    from: Seq,
-    take: impl FnMut(&Batch) -> bool,
-) -> Result<Walked, Failure> {
+pub(crate) fn walk_queue(dir: &Path, from: Seq, take: impl FnMut(&Batch) -> bool) -> Result<Walked, Failure> {
     let queue = DiskQueue::open(dir).map_err(|error| queue_failure(&error))?;
     queue.walk(from, take).map_err(|error| queue_failure(&error))
 }
@@ -201,13 +197,18 @@ pub(crate) fn recover_queue(dir: &Path) -> Result<(), Failure> {
 
 fn queue_failure(error: &QueueError) -> Failure {
     let next = error.next();
-    if error.is_damage() { Failure::no(error.to_string(), next) } else { Failure::error(error.to_string(), next) }
+    if error.is_damage() {
+        Failure::no(error.to_string(), next)
+    } else {
+        Failure::error(error.to_string(), next)
+    }
 }
 
 /// The newest lines of who changed what, newest last.
 pub(crate) fn audited(dir: &Path, most: usize) -> Result<Vec<audit::Audited>, Failure> {
-    audit::newest(&Layout::new(dir), most)
-        .map_err(|error| Failure::error(format!("reading who changed what: {error}"), "run this as the node's own user"))
+    audit::newest(&Layout::new(dir), most).map_err(|error| {
+        Failure::error(format!("reading who changed what: {error}"), "run this as the node's own user")
+    })
 }
 
 /// Asks a running node.

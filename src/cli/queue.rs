@@ -64,9 +64,13 @@ fn told(queue: &QueueView) -> String {
     if !queue.note.is_empty() {
         return format!("{}\n", visible(&queue.note));
     }
-    let peer = format!("the peer is {}", if queue.connected { visible(&queue.peer) } else { "away".to_owned() });
+    let peer =
+        format!("the peer is {}", if queue.connected { visible(&queue.peer) } else { "away".to_owned() });
     if queue.entries == 0 {
-        return format!("nothing is queued: the peer has everything on disk up to entry {}\n", count(queue.last));
+        return format!(
+            "nothing is queued: the peer has everything on disk up to entry {}\n",
+            count(queue.last)
+        );
     }
     let left = match queue.seconds_left {
         Some(left) => format!("drained in about {}", seconds(left)),
@@ -100,7 +104,9 @@ fn show(context: &mut Context, from: Option<u64>, limit: usize) -> Done {
     // Of a node that does not run the journal is listed as well: then files have no names, only ids.
     let running = |request: &AdminRequest| ask::ask(context, request).ok();
     let names: BTreeMap<u64, String> = match running(&AdminRequest::FileList { account: None }) {
-        Some(value) => ask::read::<Vec<FileView>>(value)?.into_iter().map(|file| (file.id, file.name)).collect(),
+        Some(value) => {
+            ask::read::<Vec<FileView>>(value)?.into_iter().map(|file| (file.id, file.name)).collect()
+        }
         None => BTreeMap::new(),
     };
     let waits = match (from, running(&AdminRequest::Queue)) {
@@ -181,7 +187,10 @@ fn check(context: &mut Context) -> Done {
         None => glue::recover_queue(context.dir()?)?,
         Some(durable) if walked.last < durable => {
             return Err(Failure::no(
-                format!("the journal on the disk ends at entry {}, and the node has written {durable}", walked.last),
+                format!(
+                    "the journal on the disk ends at entry {}, and the node has written {durable}",
+                    walked.last
+                ),
                 "keep the directory; check the disk (`dmesg`); the peer has what it confirmed: see `hot-backup queue`",
             ));
         }

@@ -133,7 +133,9 @@ mod tests {
         let stats = StatsView {
             starts: 1,
             kinds: vec![KindCount { kind: "put".into(), entries: 12_000, bytes: 5 }],
-            files: (1..=12).map(|id| FileCount { id, name: format!("app,\u{1b}{id}"), puts: 1, ..FileCount::default() }).collect(),
+            files: (1..=12)
+                .map(|id| FileCount { id, name: format!("app,\u{1b}{id}"), puts: 1, ..FileCount::default() })
+                .collect(),
             batches: 60,
             stages: vec![stage("disk", 12_000), stage("peer", 0)],
             ..StatsView::default()

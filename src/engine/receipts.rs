@@ -39,11 +39,8 @@ impl<S: StoreRead> Core<S> {
         let pace = self.replicated().pace();
         let newest = self.control.table().last().map_or(Epoch(0), |mark| mark.epoch);
         let verdict = judge(self.control.table(), (newest, pace.appended), seq, epoch);
-        let mut view = ReceiptView {
-            seq: seq.0,
-            epoch: epoch.map_or(0, |epoch| epoch.0),
-            ..ReceiptView::default()
-        };
+        let mut view =
+            ReceiptView { seq: seq.0, epoch: epoch.map_or(0, |epoch| epoch.0), ..ReceiptView::default() };
         let kept = match verdict {
             Verdict::Kept(here) => {
                 view.epoch = here.0;
@@ -110,11 +107,8 @@ mod tests {
 
     #[test]
     fn a_receipt_tells_kept_lost_and_not_yet_apart_by_epoch_and_number() {
-        let mark = |epoch, first| EpochMark {
-            epoch: Epoch(epoch),
-            first_seq: Seq(first),
-            prev_chain: Chain(0),
-        };
+        let mark =
+            |epoch, first| EpochMark { epoch: Epoch(epoch), first_seq: Seq(first), prev_chain: Chain(0) };
         // Epoch 2 had 1 to 9; the other node took over with 1 to 6 of them and went on to 20.
         let table = [mark(2, 1), mark(1_000_001, 7)];
         let of = |seq, epoch: u64| {

@@ -33,7 +33,6 @@ impl AdminRouter {
         config: &Config,
         starting: &Arc<Starting>,
         (core, saves): (&Arc<OnceLock<Inbox>>, &Arc<OnceLock<SaveSource>>),
-        kept: &Arc<KeptStats>,
     ) -> Self {
         let early = Status {
             name: config.engine.name.clone(),
@@ -42,8 +41,13 @@ impl AdminRouter {
             ack_level: config.engine.ack_level.name().to_owned(),
             ..Status::default()
         };
-        let (core, saves, kept) = (Arc::clone(core), Arc::clone(saves), Arc::clone(kept));
+        let (core, saves, kept) = (Arc::clone(core), Arc::clone(saves), Arc::new(KeptStats::found(layout)));
         Self { layout: layout.clone(), early, starting: Arc::clone(starting), core, saves, kept }
+    }
+
+    /// What earlier processes counted.
+    pub(crate) fn kept(&self) -> Arc<KeptStats> {
+        Arc::clone(&self.kept)
     }
 
     /// Answers a request, and sends a save behind the answer; may wait for the core.

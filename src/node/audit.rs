@@ -152,7 +152,10 @@ mod tests {
         audit.note(caller, &AdminRequest::LoggingResume, &no);
         let text = std::fs::read_to_string(dir.path().join("audit.jsonl")).unwrap();
         let line: Audited = serde_json::from_str(&text).unwrap();
-        assert_eq!((line.uid, line.gid, line.answer.as_str(), line.message.as_str()), (7, 8, "no", "not now"));
+        assert_eq!(
+            (line.uid, line.gid, line.answer.as_str(), line.message.as_str()),
+            (7, 8, "no", "not now")
+        );
         assert!(!line.program.is_empty() && line.request["verb"] == "logging-resume", "{line:?}");
         for _ in 0..40 {
             audit.note(caller, &AdminRequest::LoggingResume, &no);

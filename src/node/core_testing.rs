@@ -173,7 +173,20 @@ fn workers(layout: &Layout, inbox: &Inbox, note: Sender<Incident>, names: LookUp
     let (copies, _) = channel();
     let (compares, _) = channel();
     let (stats, _) = channel();
-    Workers { bulk, files, apply, scrub, fetches, copies, compares, notes, manager, resolver, starting, stats }
+    Workers {
+        bulk,
+        files,
+        apply,
+        scrub,
+        fetches,
+        copies,
+        compares,
+        notes,
+        manager,
+        resolver,
+        starting,
+        stats,
+    }
 }
 
 impl Node {

@@ -109,9 +109,52 @@ fn ask(inbox: &Inbox) -> Option<StatsView> {
     }
 }
 
+/// Counts of which each differs.
+#[cfg(test)]
+pub(in crate::node) fn sample() -> StatsView {
+    use crate::engine::admin::{FileCount, KindCount, RatesView, StageView};
+    let name = || "app,x".to_owned();
+    StatsView {
+        version: 1,
+        since_ms: 1_700_000_000_000,
+        starts: 2,
+        kinds: vec![KindCount { kind: "put".to_owned(), entries: 5, bytes: 9 }],
+        files: vec![FileCount { id: 3, name: name(), puts: 5, deletes: 6, blocks: 7, others: 8, bytes: 9 }],
+        batches: 3,
+        batch_bytes: 999,
+        stages: vec![StageView {
+            name: "disk".to_owned(),
+            count: 5,
+            sum_us: 4000,
+            untimed: 1,
+            p50_us: 895,
+            p99_us: 896,
+            p999_us: 897,
+            buckets: vec![(895, 4), (897, 1)],
+        }],
+        write_retries: 10,
+        apply_retries: 11,
+        connects: 12,
+        rates: RatesView {
+            over_ms: 5000,
+            entries_per_second: 1,
+            bytes_per_second: 2,
+            confirmed_per_second: 3,
+            confirmed_bytes_per_second: 4,
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_file_reads_as_it_was_written_by_every_version() {
+        let golden = include_bytes!("../../tests/data/stats-v1");
+        assert_eq!(decode(golden).unwrap(), sample());
+        assert_eq!(encode(&sample()).unwrap(), golden);
+    }
 
     #[test]
     fn what_was_kept_is_added_and_a_damaged_file_begins_anew() {

@@ -74,7 +74,9 @@ impl QueueError {
 
 /// Where the chain breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("segment {segment} of the replicated journal is damaged at byte {offset}, behind entry {after}: {why}")]
+#[error(
+    "segment {segment} of the replicated journal is damaged at byte {offset}, behind entry {after}: {why}"
+)]
 pub struct Damage {
     /// The segment.
     pub segment: SegmentIndex,

@@ -13,7 +13,6 @@ use super::http::HttpServer;
 use super::identity::Peers;
 use super::inbox::{Inbox, Message};
 use super::incidents::Notes;
-use super::kept_stats::KeptStats;
 use super::layout::Layout;
 use super::listen::{ListenError, Listeners};
 use super::owner::check_owner;
@@ -208,8 +207,8 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let lock = setup::lock(&layout)?;
     // Whoever asks while the node starts is told how far it is.
     let saves = Arc::new(OnceLock::new());
-    let kept = Arc::new(KeptStats::found(&layout));
-    let desk = AdminRouter::new(&layout, &config, &starting, (&core_inbox, &saves), &kept);
+    let desk = AdminRouter::new(&layout, &config, &starting, (&core_inbox, &saves));
+    let kept = desk.kept();
     let admin = open_admin(&layout, desk.clone(), &core_inbox)?;
     let http = open_http(&config, desk)?;
     restore::check_finished(&layout)?;
@@ -447,7 +446,20 @@ impl Threads {
         stats: Sender<StatsView>,
     ) -> Workers {
         let Self { bulk, files, apply, scrub, fetches, copies, compares, notes, resolver } = self;
-        Workers { bulk, files, apply, scrub, fetches, copies, compares, notes, resolver, manager, starting, stats }
+        Workers {
+            bulk,
+            files,
+            apply,
+            scrub,
+            fetches,
+            copies,
+            compares,
+            notes,
+            resolver,
+            manager,
+            starting,
+            stats,
+        }
     }
 }
 

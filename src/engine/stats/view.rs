@@ -66,19 +66,25 @@ pub struct FileCount {
     pub bytes: u64,
 }
 
+/// A count never wraps, whatever stood in a file.
+fn more(count: &mut u64, by: u64) {
+    *count = count.saturating_add(by);
+}
+
 impl FileCount {
     /// All entries.
     #[must_use]
     pub fn entries(&self) -> u64 {
-        self.puts + self.deletes + self.blocks + self.others
+        let counts = [self.puts, self.deletes, self.blocks, self.others];
+        counts.into_iter().fold(0, u64::saturating_add)
     }
 
     pub(super) fn add(&mut self, other: &Self) {
-        self.puts += other.puts;
-        self.deletes += other.deletes;
-        self.blocks += other.blocks;
-        self.others += other.others;
-        self.bytes += other.bytes;
+        more(&mut self.puts, other.puts);
+        more(&mut self.deletes, other.deletes);
+        more(&mut self.blocks, other.blocks);
+        more(&mut self.others, other.others);
+        more(&mut self.bytes, other.bytes);
     }
 }
 
@@ -133,12 +139,12 @@ impl StatsView {
         if before.since_ms > 0 {
             self.since_ms = self.since_ms.min(before.since_ms);
         }
-        self.starts += before.starts;
+        more(&mut self.starts, before.starts);
         for old in &before.kinds {
             match self.kinds.iter_mut().find(|kind| kind.kind == old.kind) {
                 Some(kind) => {
-                    kind.entries += old.entries;
-                    kind.bytes += old.bytes;
+                    more(&mut kind.entries, old.entries);
+                    more(&mut kind.bytes, old.bytes);
                 }
                 None => self.kinds.push(old.clone()),
             }
@@ -152,17 +158,17 @@ impl StatsView {
         self.files.sort_by_key(|file| std::cmp::Reverse(file.entries()));
         for stage in &mut self.stages {
             let Some(old) = before.stages.iter().find(|old| old.name == stage.name) else { continue };
-            stage.count += old.count;
-            stage.sum_us = stage.sum_us.saturating_add(old.sum_us);
-            stage.untimed += old.untimed;
+            more(&mut stage.count, old.count);
+            more(&mut stage.sum_us, old.sum_us);
+            more(&mut stage.untimed, old.untimed);
             stage.buckets = together(&stage.buckets, &old.buckets);
             *stage = std::mem::take(stage).told();
         }
-        self.batches += before.batches;
-        self.batch_bytes += before.batch_bytes;
-        self.write_retries += before.write_retries;
-        self.apply_retries += before.apply_retries;
-        self.connects += before.connects;
+        more(&mut self.batches, before.batches);
+        more(&mut self.batch_bytes, before.batch_bytes);
+        more(&mut self.write_retries, before.write_retries);
+        more(&mut self.apply_retries, before.apply_retries);
+        more(&mut self.connects, before.connects);
     }
 }
 
@@ -220,8 +226,11 @@ mod tests {
     fn what_earlier_processes_counted_is_added_name_by_name() {
         let kind = |entries| KindCount { kind: "put".into(), entries, bytes: entries * 10 };
         let file = |id, puts| FileCount { id, puts, ..FileCount::default() };
-        let stage = |bucket, count| {
-            StageView { name: "disk".into(), count, buckets: vec![(bucket, count)], ..StageView::default() }
+        let stage = |bucket, count| StageView {
+            name: "disk".into(),
+            count,
+            buckets: vec![(bucket, count)],
+            ..StageView::default()
         };
         let before = StatsView {
             since_ms: 5,

@@ -2,7 +2,8 @@
 
 use crate::engine::admin::{
     AccountView, AdminAnswer, AdminReply, AdminRequest, CompareView, DoneView, FileView, IncidentView,
-    LogEntryView, LoggingView, QueueView, ReceiptView, ScrubView, StartView, StatsView, Status, SwitchoverView, TakeoverAccount, WouldGo,
+    LogEntryView, LoggingView, QueueView, ReceiptView, ScrubView, StartView, StatsView, Status,
+    SwitchoverView, TakeoverAccount, WouldGo,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

@@ -74,7 +74,12 @@ const fn metric(name: &'static str, unit: &'static str, help: &'static str, valu
 
 const METRICS: &[Metric] = &[
     metric("up", "", "1 if the node answered", Value::Gauge(|s| flag(s.silent.is_empty()))),
-    metric("ready", "", "1 if clients may be sent to this node", Value::Gauge(|s| flag(s.unready().is_none()))),
+    metric(
+        "ready",
+        "",
+        "1 if clients may be sent to this node",
+        Value::Gauge(|s| flag(s.unready().is_none())),
+    ),
     metric(
         "healthy",
         "",
@@ -168,9 +173,12 @@ const METRICS: &[Metric] = &[
         "ack levels, of the database and of files, that are lowered now",
         Value::Gauge(|s| whole(s.status.lowered.len() as u64)),
     ),
-    metric("journal", "bytes", "what the replicated journal takes on disk", Value::Gauge(|s| {
-        whole(s.status.journal.bytes)
-    })),
+    metric(
+        "journal",
+        "bytes",
+        "what the replicated journal takes on disk",
+        Value::Gauge(|s| whole(s.status.journal.bytes)),
+    ),
     metric(
         "journal_quota",
         "bytes",
@@ -355,7 +363,7 @@ fn coarse(buckets: &[(u64, u64)]) -> Vec<(f64, u64)> {
         })
         .collect();
     let rest = buckets.get(at..).unwrap_or_default().iter().map(|(_, n)| n).sum();
-    all.push((f64::MAX, rest));
+    all.push((f64::INFINITY, rest));
     all
 }
 
@@ -446,13 +454,18 @@ mod tests {
             assert!(text.contains(&format!("# HELP {base} ")), "{base}\n{text}");
             assert!(text.contains(&format!("# TYPE {base} {}\n", metric.kind)), "{base}\n{text}");
             let sample = if metric.kind == "histogram" { format!("{base}_count") } else { metric.name };
-            let is_sample = |line: &str| line.starts_with(&format!("{sample} ")) || line.starts_with(&format!("{sample}{{"));
+            let is_sample = |line: &str| {
+                line.starts_with(&format!("{sample} ")) || line.starts_with(&format!("{sample}{{"))
+            };
             assert!(text.lines().any(is_sample), "{sample}\n{text}");
         }
         assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE")).count(), METRICS.len());
         assert!(text.contains("hot_backup_role{role=\"primary\"} 1.0\n"), "{text}");
         assert!(text.contains("hot_backup_entries_total{kind=\"a\\\"b\\\\c\\nd\"} 5\n"), "{text}");
-        assert!(text.contains("hot_backup_stage_seconds_bucket{le=\"1.6e-5\",stage=\"disk\"} 1\n"), "{text}");
+        assert!(
+            text.contains("hot_backup_stage_seconds_bucket{le=\"0.000016\",stage=\"disk\"} 1\n"),
+            "{text}"
+        );
         assert!(text.contains("hot_backup_stage_seconds_bucket{le=\"+Inf\",stage=\"disk\"} 3\n"), "{text}");
         assert!(text.ends_with("# EOF\n"));
         // A node that starts has no counts yet.

@@ -91,8 +91,7 @@ async fn run(listener: TcpListener, router: AdminRouter, stopped: watch::Receive
     };
     let desk = Desk::new(router);
     let (news, newest) = watch::channel(Arc::default());
-    let site =
-        Arc::new(Site { desk, news: newest, followers: Arc::new(Semaphore::new(HTTP_FOLLOWERS_MAX)) });
+    let site = Arc::new(Site { desk, news: newest, followers: Arc::new(Semaphore::new(HTTP_FOLLOWERS_MAX)) });
     let places = Arc::new(Semaphore::new(HTTP_CLIENTS_MAX));
     let beating = beat(Arc::clone(&site), news);
     let mut stop = stopped.clone();
@@ -239,11 +238,8 @@ async fn answer(site: &Site, path: &str, policy: &mut String) -> Response<Answer
         "/status.json" => plain(StatusCode::OK, JSON, site.desk.snapshot().await.json()),
         "/events" => match Arc::clone(&site.followers).try_acquire_owned() {
             Ok(place) => {
-                let mut response = Response::new(Answer::Events(Follow::new(
-                    site.news.clone(),
-                    site.desk.clone(),
-                    place,
-                )));
+                let mut response =
+                    Response::new(Answer::Events(Follow::new(site.news.clone(), site.desk.clone(), place)));
                 let content = HeaderValue::from_static("text/event-stream");
                 response.headers_mut().insert(CONTENT_TYPE, content);
                 response
@@ -275,7 +271,9 @@ mod tests {
         for host in ["127.0.0.1", "127.0.0.1:9187", "localhost", "LocalHost:80", "[::1]:9187", "[::1]"] {
             assert!(ours(host), "{host}");
         }
-        for host in ["", "evil.example", "evil.example:9187", "localhost.evil.example", "127.0.0.1.evil.example"] {
+        for host in
+            ["", "evil.example", "evil.example:9187", "localhost.evil.example", "127.0.0.1.evil.example"]
+        {
             assert!(!ours(host), "{host}");
         }
         assert!(!is_ours(None));

@@ -211,7 +211,11 @@ fn positions(status: &Status) -> String {
     let p = &status.positions;
     let newest = p.appended.max(status.announced);
     let primary = status.role == "primary";
-    let mut marks = vec![("appended here", p.appended, 0), ("durable here", p.durable, 0), ("applied here", p.applied, 0)];
+    let mut marks = vec![
+        ("appended here", p.appended, 0),
+        ("durable here", p.durable, 0),
+        ("applied here", p.applied, 0),
+    ];
     if primary {
         marks.push(("may be answered", p.committed, 0));
         marks.extend([("received there", p.received, 1), ("durable there", p.acked, 1)]);
@@ -221,7 +225,8 @@ fn positions(status: &Status) -> String {
     }
     let oldest = marks.iter().map(|(_, seq, _)| *seq).min().unwrap_or(newest);
     let span = newest.saturating_sub(oldest).max(1);
-    let mut svg = "<svg viewBox=\"0 0 600 64\" role=\"img\" aria-label=\"how far both nodes are\">".to_owned();
+    let mut svg =
+        "<svg viewBox=\"0 0 600 64\" role=\"img\" aria-label=\"how far both nodes are\">".to_owned();
     for (row, name) in [(0, "this node"), (1, "its peer")] {
         let y = 18 + row * 28;
         let _ = write!(svg, "<text x=\"0\" y=\"{}\">{name}</text>", y + 4);
@@ -231,7 +236,10 @@ fn positions(status: &Status) -> String {
         let behind = u128::from(newest.saturating_sub(*seq)) * 490 / u128::from(span);
         let (x, y) = (585 - behind.min(490), 18 + row * 28);
         let title = format!("{name}: entry {}", count(*seq));
-        let _ = write!(svg, "<circle class=\"mark\" cx=\"{x}\" cy=\"{y}\" r=\"6\"><title>{title}</title></circle>");
+        let _ = write!(
+            svg,
+            "<circle class=\"mark\" cx=\"{x}\" cy=\"{y}\" r=\"6\"><title>{title}</title></circle>"
+        );
     }
     svg.push_str("</svg>");
     let mut list = "<dl class=\"figures\">".to_owned();
@@ -252,7 +260,10 @@ fn risk(snapshot: &Snapshot) -> String {
     let risk = &status.at_risk;
     let level = safe(&status.ack_level);
     if risk.entries == 0 {
-        let _ = write!(out, "<p class=\"big\">nothing</p><p>the peer has everything on disk; ack level {level}</p>");
+        let _ = write!(
+            out,
+            "<p class=\"big\">nothing</p><p>the peer has everything on disk; ack level {level}</p>"
+        );
     } else {
         let at_most = counted(risk.entries, "entry", "entries");
         let _ = write!(
@@ -317,14 +328,21 @@ fn charts(points: &[Point]) -> String {
 fn progress(done: u64, total: u64, text: &str) -> String {
     match total {
         0 => format!("<p>{text}</p>"),
-        _ => format!("<p>{text}<br><progress max=\"{total}\" value=\"{}\">{text}</progress></p>", done.min(total)),
+        _ => format!(
+            "<p>{text}<br><progress max=\"{total}\" value=\"{}\">{text}</progress></p>",
+            done.min(total)
+        ),
     }
 }
 
 fn copying(copy: &CopyView) -> String {
     let what = if copy.here { "This node is given a copy" } else { "The peer is given a copy" };
     let rate = bytes(copy.rate);
-    progress(copy.bytes, copy.size, &format!("{what}: {} of about {}, {rate} a second", bytes(copy.bytes), bytes(copy.size)))
+    progress(
+        copy.bytes,
+        copy.size,
+        &format!("{what}: {} of about {}, {rate} a second", bytes(copy.bytes), bytes(copy.size)),
+    )
 }
 
 fn comparing(compare: &CompareView) -> String {
@@ -341,7 +359,11 @@ fn comparing(compare: &CompareView) -> String {
     }
     let found = match compare.differing {
         0 => "both nodes have the same".to_owned(),
-        n => format!("{} differed, {} were repaired", counted(n, "item or block", "items and blocks"), compare.repaired),
+        n => format!(
+            "{} differed, {} were repaired",
+            counted(n, "item or block", "items and blocks"),
+            compare.repaired
+        ),
     };
     let class = if compare.differing > compare.repaired { "bad" } else { "good" };
     format!(
