@@ -168,7 +168,7 @@ fn a_receipt_tells_kept_and_lost_updates_apart_also_after_a_takeover_on_both_nod
 
     pair.b.start();
     pair.b.status("to stand by", |status| status["state"] == "standby");
-    pair.b.done(&["takeover", "--peer-is-down", "--yes"]);
+    pair.b.done(&["takeover", "--peer-is-down"]);
     pair.b.serves();
     let mut client = pair.b.redis();
     let newer = put(&mut client);
@@ -250,7 +250,7 @@ fn figures_are_served_over_http_and_only_the_node_that_may_serve_is_ready() {
         let (status, head, text) = get(address, "/metrics");
         assert_eq!(status, 200);
         assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
-        assert!(text.contains("hot_backup_file_entries_total{file=\"app,orders\"} 50\n"), "{text}");
+        assert!(text.contains("hot_backup_entries_total{kind=\"put\"} 50\n"), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
     }
     let (_, head, page) = get(a, "/");
@@ -271,7 +271,7 @@ fn figures_are_served_over_http_and_only_the_node_that_may_serve_is_ready() {
 
     // The standby takes over: who may serve changes with it.
     pair.a.kill();
-    pair.b.done(&["takeover", "--peer-is-down", "--yes"]);
+    pair.b.done(&["takeover", "--peer-is-down"]);
     pair.b.serves();
     wait_until("the new primary to be ready", || (get(b, "/ready").0 == 200).then_some(()));
 }
@@ -384,7 +384,7 @@ fn tier_a_real_prometheus_scrapes_both_nodes_and_takes_the_alert_rules() {
     };
     is("sum(hot_backup_up)", &["2"]);
     is("sum(hot_backup_ready)", &["1"]);
-    is("sum(hot_backup_file_entries_total)", &["100"]);
+    is("sum(hot_backup_entries_total{kind=%22put%22})", &["100"]);
     is("count(hot_backup_stage_seconds_bucket{stage=%22disk%22,le=%22%2BInf%22})", &["2"]);
     drop(pair);
     is("sum(up)", &["0"]);

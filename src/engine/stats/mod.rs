@@ -102,6 +102,9 @@ impl Stats {
                 kind.entries += 1;
                 kind.bytes += bytes;
             }
+            if !is_of_file(entry.kind) {
+                continue;
+            }
             let counts = match &mut run {
                 Some((file, counts)) if *file == entry.file => counts,
                 other => {
@@ -160,6 +163,33 @@ impl Stats {
             confirmed_bytes_per_second: per_second(now.confirmed_bytes, then.confirmed_bytes),
         }
     }
+}
+
+/// How long a queue takes to drain; none while it does not get shorter and is more than a second's work.
+fn seconds_left((entries, bytes): (u64, u64), rates: &RatesView) -> Option<f64> {
+    let (comes, goes) = (rates.bytes_per_second, rates.confirmed_bytes_per_second);
+    let drains = match goes.saturating_sub(comes) {
+        drains if drains > comes / 20 => drains,
+        _ if bytes < goes => goes,
+        _ => 0,
+    };
+    match (entries, drains) {
+        (0, _) => Some(0.0),
+        (_, 0) => None,
+        _ => Some(super::status::seconds(bytes.saturating_mul(1_000_000) / drains)),
+    }
+}
+
+/// Whether the id of an entry of this kind is that of a file; else it is an account's, or none.
+fn is_of_file(kind: EntryKind) -> bool {
+    !matches!(
+        kind,
+        EntryKind::AccountCreate
+            | EntryKind::AccountDelete
+            | EntryKind::AccountChange
+            | EntryKind::EpochStart
+            | EntryKind::Logging
+    )
 }
 
 impl<S: StoreRead> Core<S> {
@@ -231,12 +261,7 @@ impl<S: StoreRead> Core<S> {
         let (retained, end) = (self.peer.retained().0, self.replicated().pace().appended.0);
         let entries = end.saturating_sub(retained);
         let bytes = self.peer.lag_bytes();
-        let drains = rates.confirmed_bytes_per_second.saturating_sub(rates.bytes_per_second);
-        let left = match (entries, drains) {
-            (0, _) => Some(0.0),
-            (_, 0) => None,
-            _ => Some(super::status::seconds(bytes.saturating_mul(1_000_000) / drains)),
-        };
+        let left = seconds_left((entries, bytes), &rates);
         QueueView {
             first: if entries > 0 { retained + 1 } else { 0 },
             last: end,

@@ -47,3 +47,25 @@ fn files_beyond_the_limit_are_counted_together() {
     stats.add(FileId(1), &FileCount { puts: 1, ..FileCount::default() });
     assert_eq!((stats.files.len(), stats.rest.puts, stats.files[&FileId(1)].puts), (STATS_FILES_MAX, 3, 2));
 }
+
+#[test]
+fn a_queue_that_gets_shorter_or_is_a_moments_work_has_an_end_and_one_that_grows_has_none() {
+    let rates = |comes, goes| RatesView {
+        bytes_per_second: comes,
+        confirmed_bytes_per_second: goes,
+        ..RatesView::default()
+    };
+    assert_eq!(seconds_left((0, 0), &rates(5, 0)), Some(0.0));
+    assert_eq!(seconds_left((9, 4000), &rates(1000, 3000)), Some(2.0));
+    assert_eq!(seconds_left((9, 500), &rates(1000, 1000)), Some(0.5), "it keeps up");
+    assert_eq!(seconds_left((9, 4000), &rates(1000, 1000)), None);
+    assert_eq!(seconds_left((9, 4000), &rates(0, 0)), None);
+}
+
+#[test]
+fn what_defines_accounts_is_counted_by_kind_and_of_no_file() {
+    let mut stats = Stats::default();
+    stats.batch(&batch(&[entry(EntryKind::Put, 1), entry(EntryKind::Logging, 1)]), true);
+    assert_eq!(stats.files[&FileId(1)].entries(), 1);
+    assert_eq!(stats.kinds[EntryKind::Logging as usize].entries, 1);
+}

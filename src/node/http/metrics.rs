@@ -162,6 +162,12 @@ const METRICS: &[Metric] = &[
         Value::Gauge(|s| whole(s.status.at_risk.entries)),
     ),
     metric(
+        "at_risk_everything",
+        "",
+        "1 while the peer is given a copy, and could not take over",
+        Value::Gauge(|s| flag(s.status.at_risk.everything)),
+    ),
+    metric(
         "degraded",
         "",
         "1 while the database's ack level is lowered to local",

@@ -225,30 +225,30 @@ fn positions(status: &Status) -> String {
     }
     let oldest = marks.iter().map(|(_, seq, _)| *seq).min().unwrap_or(newest);
     let span = newest.saturating_sub(oldest).max(1);
-    let mut svg =
-        "<svg viewBox=\"0 0 600 64\" role=\"img\" aria-label=\"how far both nodes are\">".to_owned();
+    let mut lines = String::new();
     for (row, name) in [(0, "this node"), (1, "its peer")] {
-        let y = 18 + row * 28;
-        let _ = write!(svg, "<text x=\"0\" y=\"{}\">{name}</text>", y + 4);
-        let _ = write!(svg, "<line class=\"axis\" x1=\"90\" y1=\"{y}\" x2=\"590\" y2=\"{y}\"/>");
-    }
-    for (name, seq, row) in &marks {
-        let behind = u128::from(newest.saturating_sub(*seq)) * 490 / u128::from(span);
-        let (x, y) = (585 - behind.min(490), 18 + row * 28);
-        let title = format!("{name}: entry {}", count(*seq));
         let _ = write!(
-            svg,
-            "<circle class=\"mark\" cx=\"{x}\" cy=\"{y}\" r=\"6\"><title>{title}</title></circle>"
+            lines,
+            "<div class=\"line\"><span>{name}</span><svg height=\"20\" role=\"img\" aria-label=\"how far {name} is\">\
+             <line class=\"axis\" x1=\"0\" y1=\"10\" x2=\"100%\" y2=\"10\"/>"
         );
+        for (name, seq, _) in marks.iter().filter(|(_, _, of)| *of == row) {
+            let behind = u128::from(newest.saturating_sub(*seq)) * 96 / u128::from(span);
+            let (x, title) = (98 - behind.min(96), format!("{name}: entry {}", count(*seq)));
+            let _ = write!(
+                lines,
+                "<circle class=\"mark\" cx=\"{x}%\" cy=\"10\" r=\"6\"><title>{title}</title></circle>"
+            );
+        }
+        lines.push_str("</svg></div>");
     }
-    svg.push_str("</svg>");
     let mut list = "<dl class=\"figures\">".to_owned();
     for (name, seq, _) in &marks {
         let behind = newest.saturating_sub(*seq);
         let tail = if behind == 0 { String::new() } else { format!(" <small>-{}</small>", count(behind)) };
         let _ = write!(list, "<div><dt>{name}</dt><dd>{}{tail}</dd></div>", count(*seq));
     }
-    format!("<h2>Positions</h2>{svg}{list}</dl>")
+    format!("<h2>Positions</h2>{lines}{list}</dl>")
 }
 
 fn risk(snapshot: &Snapshot) -> String {
@@ -259,7 +259,9 @@ fn risk(snapshot: &Snapshot) -> String {
     }
     let risk = &status.at_risk;
     let level = safe(&status.ack_level);
-    if risk.entries == 0 {
+    if risk.everything {
+        out += "<p class=\"big bad\">everything</p><p>the peer is given a copy that is not whole yet</p>";
+    } else if risk.entries == 0 {
         let _ = write!(
             out,
             "<p class=\"big\">nothing</p><p>the peer has everything on disk; ack level {level}</p>"
@@ -294,7 +296,15 @@ fn risk(snapshot: &Snapshot) -> String {
 fn chart(name: &str, unit: &str, values: impl Iterator<Item = f64> + Clone) -> String {
     let most = values.clone().fold(0.0_f64, f64::max);
     let now = values.clone().last().unwrap_or(0.0);
-    let number = |n: f64| if n < 10.0 && n > 0.0 { format!("{n:.1}") } else { format!("{n:.0}") };
+    let number = |n: f64| match n {
+        n if n > 0.0 && n < 10.0 => format!("{n:.1}"),
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a chart has no negative values"
+        )]
+        n => count(n.round() as u64),
+    };
     let (width, height) = CHART;
     let steps = f64::from(u32::try_from(values.clone().count().max(2) - 1).unwrap_or(1));
     let mut points = String::new();
