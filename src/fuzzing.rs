@@ -39,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     ("segment", segment),
     ("session", crate::pair::fuzz_session),
     ("set", set),
+    ("stats", crate::node::kept_stats::fuzz_stats),
     ("store-archive", crate::store::fuzz_archive),
     ("store-record", crate::store::fuzz_record),
     ("tape-catalogue", crate::node::tape::fuzz_catalogue),

@@ -18,6 +18,7 @@ mod layering;
 mod licence;
 mod menu;
 mod network;
+mod observe;
 mod outside;
 mod packages;
 mod pages;

@@ -296,6 +296,34 @@ pub const NBD_HANDSHAKE_MS: u64 = 30_000;
 pub const NBD_EXTENTS_MAX: usize = 8192;
 /// Volumes whose traffic is remembered though nobody uses them.
 pub const NBD_TRAFFIC_MAX: usize = 4096;
+/// Files whose entries are counted apart; those of others are counted together.
+pub const STATS_FILES_MAX: usize = 4096;
+/// Groups of entries whose way to each stage is timed; above it the oldest go untimed.
+pub const STATS_GROUPS_MAX: usize = 1024;
+/// What was counted is kept on disk so often (milliseconds): a kill loses so much of it at most.
+pub const STATS_KEEP_MS: u64 = 60_000;
+/// The file of what was counted (bytes).
+pub const STATS_FILE_MAX: usize = 8 << 20;
+/// HTTP connections at once.
+pub const HTTP_CLIENTS_MAX: usize = 64;
+/// Of which so many may follow events.
+pub const HTTP_FOLLOWERS_MAX: usize = 16;
+/// The head of an HTTP request (bytes), and the headers in it.
+pub const HTTP_HEAD_MAX: usize = 16 << 10;
+/// See [`HTTP_HEAD_MAX`].
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// An HTTP client has to send the head of a request within this time, and to take an answer (milliseconds).
+pub const HTTP_PATIENCE_MS: u64 = 10_000;
+/// A connection ends after this time (milliseconds); who follows events connects again.
+pub const HTTP_LIFE_MS: u64 = 60_000;
+/// What the page shows is asked for so often at most (milliseconds).
+pub const HTTP_FRESH_MS: u64 = 500;
+/// Points of a chart, and the time from one to the next (milliseconds).
+pub const HTTP_POINTS: usize = 300;
+/// See [`HTTP_POINTS`].
+pub const HTTP_POINT_MS: u64 = 2000;
+/// The file of who changed what; at this size another is begun, and one before it is kept (bytes).
+pub const AUDIT_FILE_MAX: u64 = 4 << 20;
 /// Recent incidents kept in memory for status.
 pub const INCIDENTS_MAX: usize = 256;
 /// Incidents of one kind told at once; then one is told each [`REPEAT_QUIET_MS`] while they go on.

@@ -3,10 +3,11 @@
 use super::failure::Failure;
 use super::values::IoArg;
 use super::wait::Look;
-use crate::base::FileId;
 use crate::base::limits::{ANSWER_MAX, HOST_FILE_MAX};
+use crate::base::{FileId, Seq};
 use crate::client::RespClient;
 use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest};
+use crate::format::batch::Batch;
 use crate::io::Access;
 pub(crate) use crate::io::{Finding, Level, probe, put_in_place};
 use crate::node::config::{Config, IoChoice};
@@ -19,6 +20,7 @@ use crate::node::identity::{Fingerprint, Identity, IdentityError};
 use crate::node::layout::{Layout, RESP_SOCKET};
 use crate::node::licence::{self, Examined, InstallError, Paper};
 pub(crate) use crate::node::pairing::{Code, Introduced};
+use crate::node::queue::{DiskQueue, QueueError, Walked};
 pub(crate) use crate::node::restore::{Restored, Unpacked};
 use crate::node::room::Room;
 use crate::node::serve::{self, ServeOptions};
@@ -32,7 +34,7 @@ pub(crate) use crate::node::tape::{
     Allowed, Catalogue, Checked, Copied, DriveView, Loss, Move, Place, ReelSet, Scanned, TapeOptions, TapeOrder,
     TapeSource, Teller,
 };
-use crate::node::{admin, pairing, peer_address, restore, setup};
+use crate::node::{admin, audit, pairing, peer_address, restore, setup};
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
@@ -193,6 +195,33 @@ pub(crate) fn forget_diverged(dir: &Path, name: &str) -> Result<(), Failure> {
 /// What others could do to a node's directory by way of those above it.
 pub(crate) fn loose_parents(dir: &Path) -> Vec<String> {
     crate::io::loose_parents(dir)
+}
+
+/// Reads the replicated journal on the disk from an entry on, beside a node that may be at work.
+pub(crate) fn walk_queue(dir: &Path, from: Seq, take: impl FnMut(&Batch) -> bool) -> Result<Walked, Failure> {
+    let queue = DiskQueue::open(dir).map_err(|error| queue_failure(&error))?;
+    queue.walk(from, take).map_err(|error| queue_failure(&error))
+}
+
+/// What a start would say of that journal.
+pub(crate) fn recover_queue(dir: &Path) -> Result<(), Failure> {
+    DiskQueue::open(dir).and_then(|queue| queue.recover()).map_err(|error| queue_failure(&error))
+}
+
+fn queue_failure(error: &QueueError) -> Failure {
+    let next = error.next();
+    if error.is_damage() {
+        Failure::no(error.to_string(), next)
+    } else {
+        Failure::error(error.to_string(), next)
+    }
+}
+
+/// The newest lines of who changed what, newest last.
+pub(crate) fn audited(dir: &Path, most: usize) -> Result<Vec<audit::Audited>, Failure> {
+    audit::newest(&Layout::new(dir), most).map_err(|error| {
+        Failure::error(format!("reading who changed what: {error}"), "run this as the node's own user")
+    })
 }
 
 /// Asks a running node.

@@ -4,6 +4,7 @@
 
 mod account;
 mod ask;
+mod audit;
 mod compare;
 mod demo;
 mod diverged;
@@ -20,11 +21,14 @@ mod log;
 mod menu;
 mod nbd_access;
 mod out;
+mod queue;
+mod receipt;
 mod restore;
 mod resync;
 mod save;
 mod scrub;
 mod setup;
+mod stats;
 mod status;
 mod switchover;
 mod takeover;
@@ -105,6 +109,9 @@ enum Command {
     Item(item::ItemArgs),
     SetDptr(dptr::DptrArgs),
     Log(log::LogArgs),
+    Stats(stats::StatsArgs),
+    Queue(queue::QueueArgs),
+    Receipt(receipt::ReceiptArgs),
     Scrub(scrub::ScrubArgs),
     Switchover(switchover::SwitchoverArgs),
     Compare(compare::CompareArgs),
@@ -115,6 +122,7 @@ enum Command {
     Takeover(takeover::TakeoverArgs),
     Resync(resync::ResyncArgs),
     Incidents(incidents::IncidentsArgs),
+    Audit(audit::AuditArgs),
     Diverged(diverged::DivergedArgs),
     NbdAccess(nbd_access::NbdAccessArgs),
     Menu(menu::MenuArgs),
@@ -193,6 +201,9 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Item(args) => item::run(context, args),
         Command::SetDptr(args) => dptr::run(context, &args),
         Command::Log(args) => log::run(context, &args),
+        Command::Stats(args) => stats::run(context, &args),
+        Command::Queue(args) => queue::run(context, &args),
+        Command::Receipt(args) => receipt::run(context, &args),
         Command::Scrub(args) => scrub::run(context, &args),
         Command::Switchover(args) => switchover::run(context, &args),
         Command::Compare(args) => compare::run(context, &args),
@@ -202,6 +213,7 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Tape(args) => tape::run(context, *args),
         Command::Takeover(args) => takeover::run(context, &args),
         Command::Incidents(_) => incidents::incidents(context),
+        Command::Audit(args) => audit::run(context, &args),
         Command::Diverged(args) => diverged::run(context, args),
         Command::Menu(_) => menu::run(context),
         Command::License(args) => license::run(context, &args),

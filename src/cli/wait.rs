@@ -53,6 +53,9 @@ impl Need {
             | AdminRequest::ScrubStop
             | AdminRequest::CompareStop
             | AdminRequest::CompareResult
+            | AdminRequest::Stats
+            | AdminRequest::Queue
+            | AdminRequest::Receipt { .. }
             | AdminRequest::DivergedList => Self::Nothing,
             AdminRequest::SetDptr { set, clear, ack: None, .. } if set.is_empty() && clear.is_empty() => {
                 Self::Nothing

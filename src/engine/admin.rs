@@ -4,6 +4,9 @@ pub use super::answer::{
     AdminAnswer, CompareView, ConditionView, DifferenceView, DoneView, IncidentView, LoggingView, ScrubEnd,
     ScrubView, StartView, SwitchoverView, WouldGo,
 };
+pub use super::stats::{
+    FileCount, KindCount, QueueView, RatesView, ReceiptView, STATS_VERSION, StageView, StatsView,
+};
 use crate::base::AckLevel;
 use crate::base::shown::Grouped;
 use crate::format::dptr::{DptrKind, FileState, LoggingMode};
@@ -197,8 +200,60 @@ pub enum AdminRequest {
         #[serde(default)]
         rate: Option<u64>,
     },
+    /// What this node has done, in this life and those before it. Answered by [`StatsView`].
+    Stats,
+    /// What the peer has not confirmed. Answered by [`QueueView`].
+    Queue,
+    /// What has become of an update. Answered by [`ReceiptView`].
+    Receipt {
+        /// Its number.
+        seq: u64,
+        /// Its epoch; without one the entry is meant that has the number now.
+        #[serde(default)]
+        epoch: Option<u64>,
+    },
     /// The entries that this node had and the pair never kept; answered by a list of file names.
     DivergedList,
+}
+
+impl AdminRequest {
+    /// Whether it changes nothing and takes no content away. There is no other arm: each new request has to decide.
+    #[must_use]
+    pub fn only_looks(&self) -> bool {
+        match self {
+            Self::Status
+            | Self::Incidents
+            | Self::AccountList
+            | Self::FileList { .. }
+            | Self::LogShow { .. }
+            | Self::CompareResult
+            | Self::DivergedList
+            | Self::Stats
+            | Self::Queue
+            | Self::Receipt { .. } => true,
+            Self::Takeover { dry_run, .. }
+            | Self::Switchover { dry_run }
+            | Self::AccountDelete { dry_run, .. }
+            | Self::FileDelete { dry_run, .. }
+            | Self::FileClear { dry_run, .. }
+            | Self::Compare { dry_run, .. } => *dry_run,
+            Self::SetDptr { set, clear, ack, .. } => set.is_empty() && clear.is_empty() && ack.is_none(),
+            Self::StartAlone
+            | Self::StartAloneAcceptLoss
+            | Self::Resync { .. }
+            | Self::AccountCreate { .. }
+            | Self::AccountRename { .. }
+            | Self::FileCreate { .. }
+            | Self::FileGrow { .. }
+            | Self::FileRename { .. }
+            | Self::Logging { .. }
+            | Self::LoggingResume
+            | Self::Scrub { .. }
+            | Self::ScrubStop
+            | Self::CompareStop
+            | Self::Save { .. } => false,
+        }
+    }
 }
 
 /// An answer. On the socket: one JSON object a line.

@@ -2,6 +2,7 @@
 
 use super::admin::{AccountView, FileView, LogEntryView, Status, TakeoverAccount};
 use super::effect::Incident;
+use super::stats::{QueueView, ReceiptView, StatsView};
 use serde::{Deserialize, Serialize};
 
 /// Declares [`AdminAnswer`], and how each value becomes one and comes out of it again.
@@ -69,11 +70,23 @@ answers! {
     Switchover(Box<SwitchoverView>),
     /// A compare that has begun, ends or ended.
     Compare(CompareView),
+    /// Counts.
+    Stats(Box<StatsView>),
+    /// What the peer lacks.
+    Queue(QueueView),
+    /// What became of an update.
+    Receipt(ReceiptView),
 }
 
 impl From<Status> for AdminAnswer {
     fn from(status: Status) -> Self {
         Self::Status(Box::new(status))
+    }
+}
+
+impl From<StatsView> for AdminAnswer {
+    fn from(stats: StatsView) -> Self {
+        Self::Stats(Box::new(stats))
     }
 }
 

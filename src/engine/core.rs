@@ -25,6 +25,7 @@ use super::roles::{Roles, Stage};
 use super::save::Saving;
 use super::scrub::Scrubs;
 use super::standstill::DiskTrouble;
+use super::stats::Stats;
 use super::sync::{Compares, Resync};
 use crate::base::{AckLevel, Now, Ordinal};
 use crate::format::control::Role;
@@ -70,6 +71,7 @@ pub(super) struct Core<S: StoreRead> {
     pub(super) scrubs: Scrubs,
     pub(super) room: Room,
     pub(super) licence: Standing,
+    pub(super) stats: Stats,
     /// Set by whatever may let something else go on.
     pub(super) dirty: bool,
     pub(super) stopping: bool,
@@ -120,6 +122,7 @@ impl<S: StoreRead> Core<S> {
             scrubs: Scrubs::default(),
             room: Room::default(),
             licence: Standing::default(),
+            stats: Stats::default(),
             dirty: true,
             stopping: false,
             config,

@@ -153,6 +153,7 @@ matters! {
         "rename one of the two";
     Epoch "epoch" Notice [] "";
     Standby "standby" Notice [] "";
+    Logging "logging" Notice [] "";
     Switchover "switchover" Notice [] "";
     TailCut "tail-cut" Notice [] "";
     Copied "copied" Notice [] "";

@@ -37,6 +37,7 @@ mod peer;
 mod promises;
 mod reach;
 mod read_back;
+mod receipts;
 mod receiver;
 mod retention;
 mod roles;
@@ -45,6 +46,7 @@ mod save;
 mod scrub;
 mod sender;
 mod standstill;
+pub mod stats;
 mod status;
 mod sync;
 #[cfg(test)]
@@ -52,7 +54,7 @@ mod test_kit;
 mod throttle;
 
 use self::core::Core;
-use crate::base::{Mono, Now};
+use crate::base::{Epoch, Mono, Now, Seq};
 use crate::doors::BlockBackend as _;
 use crate::doors::nbd::{NbdConfig, NbdDoor, NbdOutput};
 use crate::doors::resp::{DoorOutput, RespConfig, RespDoor};
@@ -202,6 +204,18 @@ impl<S: StoreRead> Engine<S> {
                 core.reply_value(token, list);
             }
             AdminRequest::LogShow { limit } => core.start_listing(token, limit),
+            AdminRequest::Stats => {
+                let view = core.stats_view();
+                core.reply_value(token, view);
+            }
+            AdminRequest::Queue => {
+                let view = core.queue_view();
+                core.reply_value(token, view);
+            }
+            AdminRequest::Receipt { seq, epoch } => {
+                let view = core.receipt(Seq(seq), epoch.map(Epoch));
+                core.reply_value(token, view);
+            }
             AdminRequest::Scrub { name, rate, renew } => {
                 core.scrub(token, &scrub::Wanted { name, rate, renew });
             }
@@ -290,6 +304,7 @@ impl<S: StoreRead> Engine<S> {
         core.pump_save();
         core.pump_peer_state();
         core.pump_peer_record();
+        core.pump_stats();
         core.pump_incidents();
         if let Some(Abandon { why, beyond }) = core.disk.take_abandoned() {
             self.door.abandon(&why, beyond);
@@ -318,6 +333,12 @@ impl<S: StoreRead> Engine<S> {
         self.meters.look(core.now.mono, || {
             core.volumes().iter().map(|volume| (volume.file, door.traffic(volume.file))).collect()
         });
+    }
+
+    /// What this process has counted.
+    #[must_use]
+    pub fn stats(&self) -> stats::StatsView {
+        self.core.stats_view()
     }
 
     /// Whether everything that was found on disk and may be applied is, so that the node can take its part: serve,

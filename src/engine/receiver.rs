@@ -422,6 +422,8 @@ impl<S: StoreRead> Core<S> {
             self.control.begin_epoch(EpochMark { epoch, first_seq, prev_chain });
         }
         self.resync.note_batch(&batch);
+        self.stats.batch(&batch, true);
+        self.stats.track.accepted(self.now.mono, Some(end.seq), header.last_seq());
         self.replicated_mut().accept(batch.clone());
         self.enqueue_received(batch);
         self.announce(durable);

@@ -3,12 +3,13 @@
 use super::admin::Answer;
 use super::config::Config;
 use super::inbox::{Inbox, Message};
+use super::kept_stats::KeptStats;
 use super::layout::Layout;
 use super::log;
 use super::save::{SaveOrder, SaveSource};
 use super::starting::Starting;
 use crate::base::limits::ADMIN_WAIT_MS;
-use crate::engine::admin::{AdminReply, AdminRequest, DoneView, Status};
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, DoneView, Status};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub(crate) struct AdminRouter {
     starting: Arc<Starting>,
     core: Arc<OnceLock<Inbox>>,
     saves: Arc<OnceLock<SaveSource>>,
+    kept: Arc<KeptStats>,
 }
 
 impl AdminRouter {
@@ -39,8 +41,13 @@ impl AdminRouter {
             ack_level: config.engine.ack_level.name().to_owned(),
             ..Status::default()
         };
-        let (core, saves) = (Arc::clone(core), Arc::clone(saves));
-        Self { layout: layout.clone(), early, starting: Arc::clone(starting), core, saves }
+        let (core, saves, kept) = (Arc::clone(core), Arc::clone(saves), Arc::new(KeptStats::found(layout)));
+        Self { layout: layout.clone(), early, starting: Arc::clone(starting), core, saves, kept }
+    }
+
+    /// What earlier processes counted.
+    pub(crate) fn kept(&self) -> Arc<KeptStats> {
+        Arc::clone(&self.kept)
     }
 
     /// Answers a request, and sends a save behind the answer; may wait for the core.
@@ -61,7 +68,12 @@ impl AdminRouter {
             return diverged_files(&self.layout);
         }
         match self.core.get() {
-            Some(core) => ask_core(core, request),
+            Some(core) => match ask_core(core, request) {
+                AdminReply::Ok { value: AdminAnswer::Stats(now) } => {
+                    AdminReply::Ok { value: self.kept.with_before(*now).into() }
+                }
+                other => other,
+            },
             None => self.early_answer(&request),
         }
     }
@@ -123,15 +135,14 @@ fn diverged_files(layout: &Layout) -> AdminReply {
 mod tests {
     use super::super::starting::Stage;
     use super::*;
-    use crate::engine::admin::AdminAnswer;
 
     fn desk() -> (AdminRouter, Arc<Starting>) {
         let starting = Arc::new(Starting::new());
         let (name, state, next) = ("a".to_owned(), "starting".to_owned(), "wait".to_owned());
         let early = Status { name, state, next, ..Status::default() };
         let layout = Layout::new(std::path::Path::new("/nowhere/at/all"));
-        let (core, saves) = (Arc::default(), Arc::default());
-        let desk = AdminRouter { layout, early, starting: Arc::clone(&starting), core, saves };
+        let (core, saves, kept) = (Arc::default(), Arc::default(), Arc::new(KeptStats::found(&layout)));
+        let desk = AdminRouter { layout, early, starting: Arc::clone(&starting), core, saves, kept };
         (desk, starting)
     }
 

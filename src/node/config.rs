@@ -73,6 +73,8 @@ pub struct Config {
     pub resp: Vec<DoorAddress>,
     /// Where NBD clients connect, besides [`Layout::nbd_socket`]. Paths are not yet resolved.
     pub nbd: Vec<DoorAddress>,
+    /// Where figures are served over HTTP.
+    pub http_listen: Option<SocketAddr>,
     /// Where the password is.
     pub resp_password_file: Option<PathBuf>,
     /// The password itself; [`Config::load`] reads it.
@@ -149,6 +151,7 @@ impl Config {
             encryption: Encryption::Tls,
             resp: Vec::new(),
             nbd: Vec::new(),
+            http_listen: None,
             resp_password_file: None,
             resp_password: None,
             licence_key: None,
@@ -200,6 +203,16 @@ impl Config {
             self.peer.literal() == Some(self.link_listen) && self.peer.port() != 0,
             format!("`peer` is {}: that is this node's own `link_listen`", self.peer),
         );
+        if let Some(address) = self.http_listen.filter(|a| !a.ip().to_canonical().is_loopback()) {
+            wrong(
+                &["http_listen"],
+                true,
+                format!(
+                    "`http_listen` is {address}: only loopback is allowed, as whoever reaches it may look; let a proxy with \
+                     a password stand before it"
+                ),
+            );
+        }
         if let Some(public) = self.resp.iter().find(|address| !address.is_private()) {
             wrong(
                 &["resp", "resp_password_file"],

@@ -28,6 +28,7 @@ use crate::base::limits::{
     LINK_HANDSHAKE_MS, STOP_FLUSH_MS, STOP_MS,
 };
 use crate::base::{Mono, Now, Rank};
+use crate::engine::admin::StatsView;
 use crate::engine::incidents::Matter;
 use crate::engine::{
     ClientDoor, CompareEffect, CopyEffect, Effect, Engine, Event, Incident, JournalEvent, PrepareSegment,
@@ -57,6 +58,10 @@ pub(crate) trait Brain {
     fn replayed(&self) -> (u64, u64) {
         (0, 0)
     }
+    /// What it has counted.
+    fn stats(&self) -> StatsView {
+        StatsView::default()
+    }
 }
 
 impl<S: StoreRead> Brain for Engine<S> {
@@ -78,6 +83,10 @@ impl<S: StoreRead> Brain for Engine<S> {
 
     fn replayed(&self) -> (u64, u64) {
         Engine::replayed(self)
+    }
+
+    fn stats(&self) -> StatsView {
+        Engine::stats(self)
     }
 }
 
@@ -203,6 +212,8 @@ pub(crate) struct Workers {
     pub(crate) fetches: Sender<StoreFetch>,
     /// Tells people.
     pub(crate) notes: Notes,
+    /// Keeps what was counted in the end.
+    pub(crate) stats: Sender<StatsView>,
     /// Looks up the peer's name.
     pub(crate) resolver: Resolver,
     /// Tells the service manager.
@@ -396,6 +407,7 @@ impl<B: Brain> CoreThread<B> {
             if let Some(ending) = self.ending() {
                 self.clients.cut_all(&mut self.turn);
                 self.links.cut_all(&mut self.turn);
+                let _ = self.workers.stats.send(self.brain.stats());
                 return Ok(ending);
             }
             let timeout = self.timeout();

@@ -41,6 +41,12 @@ pub(in crate::node) enum OwnName {
     Incidents,
     /// The incidents before those.
     OldIncidents,
+    /// See [`Layout::stats`].
+    Stats,
+    /// See [`Layout::audit`].
+    Audit,
+    /// What was changed before that.
+    OldAudit,
     /// See [`Layout::admin_socket`].
     AdminSocket,
     /// See [`Layout::segment`].
@@ -74,6 +80,9 @@ const LICENCE_RECORD: &str = "licence.record";
 const SCRUB: &str = "scrub";
 const COMPARE: &str = "compare";
 const INCIDENTS: &str = "incidents.jsonl";
+const STATS: &str = "stats";
+const AUDIT: &str = "audit.jsonl";
+const OLD_AUDIT: &str = "audit.jsonl.old";
 const RESTORING: &str = "restoring";
 const OLD_INCIDENTS: &str = "incidents.jsonl.old";
 
@@ -139,6 +148,9 @@ impl Layout {
             OwnName::Compare => here(COMPARE),
             OwnName::Incidents => here(INCIDENTS),
             OwnName::OldIncidents => here(OLD_INCIDENTS),
+            OwnName::Stats => here(STATS),
+            OwnName::Audit => here(AUDIT),
+            OwnName::OldAudit => here(OLD_AUDIT),
             OwnName::Restoring => here(RESTORING),
             OwnName::AdminSocket => here(ADMIN_SOCKET),
             OwnName::Segment(journal, index) => segment(journal, index, SEGMENT),
@@ -153,7 +165,8 @@ impl Layout {
     /// # Errors
     /// A journal's directory cannot be listed.
     pub(in crate::node) fn leftovers(&self) -> io::Result<Vec<Own>> {
-        let replaced = [OwnName::Control, OwnName::Scrub, OwnName::Compare, OwnName::LicenceRecord];
+        let replaced =
+            [OwnName::Control, OwnName::Scrub, OwnName::Compare, OwnName::LicenceRecord, OwnName::Stats];
         let mut found: Vec<Own> = replaced.into_iter().map(|name| self.own(name).temporary()).collect();
         for journal in JournalKind::ALL {
             for (file, _) in self.segments_named(journal, UNFINISHED)? {
@@ -188,6 +201,18 @@ impl Layout {
         }
         found.sort();
         Ok(found)
+    }
+
+    /// What was counted, see [`super::kept_stats`].
+    #[must_use]
+    pub fn stats(&self) -> PathBuf {
+        self.dir.join(STATS)
+    }
+
+    /// Who changed what, see [`super::audit`].
+    #[must_use]
+    pub fn audit(&self) -> PathBuf {
+        self.dir.join(AUDIT)
     }
 
     /// The settings.

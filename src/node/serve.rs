@@ -3,11 +3,13 @@
 use super::admin::{self, Ucred};
 use super::admin_router::AdminRouter;
 use super::apply::Apply;
+use super::audit::Audit;
 use super::compares::CompareJob;
 use super::config::{Config, IoChoice};
 use super::config_file::ConfigErrors;
 use super::core::{CoreParts, CoreThread, Ending, Patience, Workers};
 use super::disk::FileJob;
+use super::http::HttpServer;
 use super::identity::Peers;
 use super::inbox::{Inbox, Message};
 use super::incidents::Notes;
@@ -36,6 +38,7 @@ use crate::base::limits::{
 };
 use crate::base::shown::Grouped;
 use crate::base::{JournalKind, Ordinal};
+use crate::engine::admin::{AdminRequest, StatsView};
 use crate::engine::{CopyEffect, Engine, PrepareSegment, ScrubEffect, StartState};
 use crate::format::control::{Origin, Role};
 use crate::io::{Driver, keep_freed, loose_parents, make_dir, open, page_life};
@@ -208,7 +211,9 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     // Whoever asks while the node starts is told how far it is.
     let saves = Arc::new(OnceLock::new());
     let desk = AdminRouter::new(&layout, &config, &starting, (&core_inbox, &saves));
-    let admin = open_admin(&layout, desk, &core_inbox)?;
+    let kept = desk.kept();
+    let admin = open_admin(&layout, desk.clone(), &core_inbox)?;
+    let http = open_http(&config, desk)?;
     restore::check_finished(&layout)?;
     let found = Found::on_disk(&layout, &config, &starting)?;
     let driver =
@@ -221,7 +226,10 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let reading = (readers, found.start.store.clone(), config.engine.ordinal);
     let (mut crew, threads) = Crew::start(&layout, found.writer, reading, retired_max, &inbox)?;
     crew.threads.push(telling);
-    let workers = threads.workers(manager, starting);
+    let (stats, last) = channel();
+    let to = inbox.clone();
+    crew.threads.push(spawn("stats", move || kept.run(&last, &to))?);
+    let workers = threads.workers(manager, starting, stats);
     let _ = saves.set(SaveSource::new(&layout, &config, &found.start.store, &inbox));
     let (licence_end, licence_ended) = channel();
     if let Some(key) = config.licence_key {
@@ -247,6 +255,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let core = CoreThread::new(engine, driver, outbox, workers, ends);
     let ending = core.run().map_err(system_error("waiting for I/O"))?;
     drop(licence_end);
+    drop(http);
     drop(admin);
     drop(listeners);
     crew.dismiss();
@@ -272,8 +281,24 @@ fn open_admin(
             let _ = core.send(Message::CallerRefused { uid: caller.uid, times });
         }
     };
-    admin::spawn(layout, move |request, _: Ucred| desk.answer_or_send(request), refused)
-        .map_err(system_error("opening the admin socket"))
+    let audit = Arc::new(Audit::new(layout));
+    let answer = move |request: AdminRequest, caller: Ucred| {
+        let answer = desk.answer_or_send(request.clone());
+        audit.note(caller, &request, &answer.reply);
+        answer
+    };
+    admin::spawn(layout, answer, refused).map_err(system_error("opening the admin socket"))
+}
+
+fn open_http(config: &Config, desk: AdminRouter) -> Result<Option<HttpServer>, ServeError> {
+    let Some(address) = config.http_listen else { return Ok(None) };
+    let failed = |error| ListenError {
+        place: address.to_string(),
+        whom: "http_listen",
+        error,
+        next: "another program may have that port (`ss -ltnp` names it): use another one in config.toml",
+    };
+    Ok(Some(HttpServer::start(address, desk).map_err(failed)?))
 }
 
 /// Makes what clients of volumes are shown: a certificate for the names of the doors and the address that was called.
@@ -423,9 +448,27 @@ struct Threads {
 }
 
 impl Threads {
-    fn workers(self, manager: SyncSender<manager::Life>, starting: Arc<Starting>) -> Workers {
+    fn workers(
+        self,
+        manager: SyncSender<manager::Life>,
+        starting: Arc<Starting>,
+        stats: Sender<StatsView>,
+    ) -> Workers {
         let Self { bulk, files, apply, scrub, fetches, copies, compares, notes, resolver } = self;
-        Workers { bulk, files, apply, scrub, fetches, copies, compares, notes, resolver, manager, starting }
+        Workers {
+            bulk,
+            files,
+            apply,
+            scrub,
+            fetches,
+            copies,
+            compares,
+            notes,
+            resolver,
+            manager,
+            starting,
+            stats,
+        }
     }
 }
 

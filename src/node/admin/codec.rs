@@ -2,7 +2,8 @@
 
 use crate::engine::admin::{
     AccountView, AdminAnswer, AdminReply, AdminRequest, CompareView, DoneView, FileView, IncidentView,
-    LogEntryView, LoggingView, ScrubView, StartView, Status, SwitchoverView, TakeoverAccount, WouldGo,
+    LogEntryView, LoggingView, QueueView, ReceiptView, ScrubView, StartView, StatsView, Status,
+    SwitchoverView, TakeoverAccount, WouldGo,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -67,6 +68,9 @@ fn answer_to(request: &AdminRequest, value: Value) -> Result<AdminAnswer, Error>
         Asked::Resync { .. } | Asked::Save { .. } => read::<DoneView>(value),
         Asked::Logging { .. } | Asked::LoggingResume => read::<LoggingView>(value),
         Asked::LogShow { .. } => read::<Vec<LogEntryView>>(value),
+        Asked::Stats => read::<StatsView>(value),
+        Asked::Queue => read::<QueueView>(value),
+        Asked::Receipt { .. } => read::<ReceiptView>(value),
         Asked::DivergedList => read::<Vec<String>>(value),
         Asked::Scrub { .. } | Asked::ScrubStop => read::<ScrubView>(value),
         Asked::Compare { .. } | Asked::CompareStop | Asked::CompareResult => read::<CompareView>(value),
@@ -95,6 +99,9 @@ pub fn fuzz_admin(bytes: &[u8]) {
         AdminRequest::LoggingResume,
         AdminRequest::LogShow { limit: 1 },
         AdminRequest::DivergedList,
+        AdminRequest::Stats,
+        AdminRequest::Queue,
+        AdminRequest::Receipt { seq: 1, epoch: None },
         AdminRequest::ScrubStop,
         AdminRequest::Switchover { dry_run: true },
         AdminRequest::CompareResult,

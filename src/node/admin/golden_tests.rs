@@ -37,6 +37,33 @@ fn status() -> Status {
     }
 }
 
+fn queue() -> QueueView {
+    QueueView {
+        first: 4,
+        last: 9,
+        entries: 6,
+        bytes: 700,
+        oldest_seconds: 0.5,
+        rates: crate::node::kept_stats::sample().rates,
+        seconds_left: None,
+        connected: true,
+        peer: "busy".to_owned(),
+        note: String::new(),
+    }
+}
+
+fn receipt() -> ReceiptView {
+    ReceiptView {
+        seq: 4,
+        epoch: 2,
+        state: "kept".to_owned(),
+        durable_here: true,
+        applied_here: true,
+        text: "entry 4".to_owned(),
+        ..ReceiptView::default()
+    }
+}
+
 fn replies() -> Vec<(AdminRequest, AdminReply)> {
     let account = AccountView { name: "app".to_owned(), flags: "L".to_owned(), files: 2, id: 1 };
     let file = FileView {
@@ -104,6 +131,9 @@ fn replies() -> Vec<(AdminRequest, AdminReply)> {
         (AdminRequest::DivergedList, ok(vec!["1.jsonl".to_owned()])),
         (AdminRequest::Status, AdminReply::No { message: "m".to_owned(), next: "n".to_owned() }),
         (AdminRequest::Status, AdminReply::Error { message: "m".to_owned(), next: String::new() }),
+        (AdminRequest::Stats, ok(crate::node::kept_stats::sample())),
+        (AdminRequest::Queue, ok(queue())),
+        (AdminRequest::Receipt { seq: 4, epoch: None }, ok(receipt())),
     ]
 }
 

@@ -196,6 +196,13 @@ pub const KEYS: &[Key] = &[
          only for clients that this pair gave a certificate. DIR/nbd.sock is always open to the node's own user.",
     ),
     key(
+        "http_listen",
+        Kind::Address(|c, address| c.http_listen = Some(address)),
+        Fallback::Off,
+        "Where figures are served over HTTP: metrics, health, a page for people. On loopback only, as whoever reaches it \
+         may look.",
+    ),
+    key(
         "ack_level",
         Kind::Word(&["local", "received", "durable", "applied"], |c, word| {
             c.engine.ack_level = ack_level(word)
