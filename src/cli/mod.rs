@@ -22,6 +22,7 @@ mod resync;
 mod save;
 mod scrub;
 mod setup;
+mod spool;
 mod status;
 mod switchover;
 mod takeover;
@@ -101,6 +102,7 @@ enum Command {
     SetDptr(dptr::DptrArgs),
     Log(log::LogArgs),
     Scrub(scrub::ScrubArgs),
+    Spool(spool::SpoolArgs),
     Switchover(switchover::SwitchoverArgs),
     Compare(compare::CompareArgs),
     Save(save::SaveArgs),
@@ -178,6 +180,7 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::SetDptr(args) => dptr::run(context, &args),
         Command::Log(args) => log::run(context, &args),
         Command::Scrub(args) => scrub::run(context, &args),
+        Command::Spool(args) => spool::run(context, args),
         Command::Switchover(args) => switchover::run(context, &args),
         Command::Compare(args) => compare::run(context, &args),
         Command::Save(args) => save::run(context, args),

@@ -1,6 +1,6 @@
 //! What operators are answered, each answer with its type. How it is written on the socket is the node's matter.
 
-use super::admin::{AccountView, FileView, LogEntryView, Status, TakeoverAccount};
+use super::admin::{AccountView, FileView, LogEntryView, SpoolView, Status, TakeoverAccount};
 use super::effect::Incident;
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +69,8 @@ answers! {
     Switchover(Box<SwitchoverView>),
     /// A compare that has begun, ends or ended.
     Compare(CompareView),
+    /// The spool.
+    Spool(SpoolView),
 }
 
 impl From<Status> for AdminAnswer {

@@ -19,6 +19,7 @@ impl<S: StoreRead> Core<S> {
                 self.extents.sealed(kind, &batch);
                 if kind == JournalKind::Replicated {
                     self.peer.lacks(batch.header(), self.now.mono);
+                    self.spool.sealed(self.now.mono, u64::from(batch.header().len));
                     self.link.window.push(batch);
                 }
             }
@@ -137,6 +138,9 @@ impl<S: StoreRead> Core<S> {
 
     /// Whether an update of `bytes` can go into `journal` now.
     pub(super) fn journal_takes(&self, journal: JournalKind, bytes: usize) -> JournalState {
+        if journal == JournalKind::Replicated && self.spool_blocks() {
+            return JournalState::NoSpace;
+        }
         self.journals[journal.index()].state_for(bytes)
     }
 

@@ -23,6 +23,7 @@ use super::retention::Room;
 use super::roles::{Roles, Stage};
 use super::save::Saving;
 use super::scrub::Scrubs;
+use super::spool::Spool;
 use super::standstill::DiskTrouble;
 use super::sync::{Compares, Resync};
 use crate::base::{AckLevel, Now, Ordinal};
@@ -68,6 +69,7 @@ pub(super) struct Core<S: StoreRead> {
     pub(super) damage: Damage,
     pub(super) scrubs: Scrubs,
     pub(super) room: Room,
+    pub(super) spool: Spool,
     /// Set by whatever may let something else go on.
     pub(super) dirty: bool,
     pub(super) stopping: bool,
@@ -117,6 +119,7 @@ impl<S: StoreRead> Core<S> {
             damage: Damage::default(),
             scrubs: Scrubs::default(),
             room: Room::default(),
+            spool: Spool::new(config.spool.clone()),
             dirty: true,
             stopping: false,
             config,

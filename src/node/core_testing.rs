@@ -172,7 +172,21 @@ fn workers(layout: &Layout, inbox: &Inbox, note: Sender<Incident>, names: LookUp
     let (fetches, _) = channel();
     let (copies, _) = channel();
     let (compares, _) = channel();
-    Workers { bulk, files, apply, scrub, fetches, copies, compares, notes, manager, resolver, starting }
+    let (spool, _) = channel();
+    Workers {
+        bulk,
+        files,
+        spool,
+        apply,
+        scrub,
+        fetches,
+        copies,
+        compares,
+        notes,
+        manager,
+        resolver,
+        starting,
+    }
 }
 
 impl Node {

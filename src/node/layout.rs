@@ -33,6 +33,8 @@ pub(in crate::node) enum OwnName {
     Scrub,
     /// See [`Layout::compare`].
     Compare,
+    /// See [`Layout::spool`].
+    Spool,
     /// See [`Layout::incidents`].
     Incidents,
     /// The incidents before those.
@@ -67,6 +69,7 @@ const PEERS: &str = "peers";
 const LOCK: &str = "lock";
 const SCRUB: &str = "scrub";
 const COMPARE: &str = "compare";
+const SPOOL: &str = "spool";
 const INCIDENTS: &str = "incidents.jsonl";
 const RESTORING: &str = "restoring";
 const OLD_INCIDENTS: &str = "incidents.jsonl.old";
@@ -129,6 +132,7 @@ impl Layout {
             OwnName::Lock => here(LOCK),
             OwnName::Scrub => here(SCRUB),
             OwnName::Compare => here(COMPARE),
+            OwnName::Spool => here(SPOOL),
             OwnName::Incidents => here(INCIDENTS),
             OwnName::OldIncidents => here(OLD_INCIDENTS),
             OwnName::Restoring => here(RESTORING),
@@ -145,7 +149,7 @@ impl Layout {
     /// # Errors
     /// A journal's directory cannot be listed.
     pub(in crate::node) fn leftovers(&self) -> io::Result<Vec<Own>> {
-        let replaced = [OwnName::Control, OwnName::Scrub, OwnName::Compare];
+        let replaced = [OwnName::Control, OwnName::Scrub, OwnName::Compare, OwnName::Spool];
         let mut found: Vec<Own> = replaced.into_iter().map(|name| self.own(name).temporary()).collect();
         for journal in JournalKind::ALL {
             for (file, _) in self.segments_named(journal, UNFINISHED)? {
@@ -270,6 +274,12 @@ impl Layout {
     #[must_use]
     pub fn compare(&self) -> PathBuf {
         self.dir.join(COMPARE)
+    }
+
+    /// The spool that an operator chose, see [`crate::node::spool`].
+    #[must_use]
+    pub fn spool(&self) -> PathBuf {
+        self.dir.join(SPOOL)
     }
 
     /// What people should know, newest last: one JSON object a line.

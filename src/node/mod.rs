@@ -58,6 +58,7 @@ pub mod serve;
 pub mod set;
 pub mod setup;
 mod signals;
+pub mod spool;
 mod starting;
 mod store_reads;
 pub mod tls;

@@ -2,7 +2,8 @@
 
 use crate::engine::admin::{
     AccountView, AdminAnswer, AdminReply, AdminRequest, CompareView, DoneView, FileView, IncidentView,
-    LogEntryView, LoggingView, ScrubView, StartView, Status, SwitchoverView, TakeoverAccount, WouldGo,
+    LogEntryView, LoggingView, ScrubView, SpoolView, StartView, Status, SwitchoverView, TakeoverAccount,
+    WouldGo,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -67,6 +68,7 @@ fn answer_to(request: &AdminRequest, value: Value) -> Result<AdminAnswer, Error>
         Asked::Resync { .. } | Asked::Save { .. } => read::<DoneView>(value),
         Asked::Logging { .. } | Asked::LoggingResume => read::<LoggingView>(value),
         Asked::LogShow { .. } => read::<Vec<LogEntryView>>(value),
+        Asked::SpoolStart { .. } | Asked::SpoolStop { .. } => read::<SpoolView>(value),
         Asked::DivergedList => read::<Vec<String>>(value),
         Asked::Scrub { .. } | Asked::ScrubStop => read::<ScrubView>(value),
         Asked::Compare { .. } | Asked::CompareStop | Asked::CompareResult => read::<CompareView>(value),
@@ -96,6 +98,7 @@ pub fn fuzz_admin(bytes: &[u8]) {
         AdminRequest::LogShow { limit: 1 },
         AdminRequest::DivergedList,
         AdminRequest::ScrubStop,
+        AdminRequest::SpoolStop { drop: false },
         AdminRequest::Switchover { dry_run: true },
         AdminRequest::CompareResult,
         AdminRequest::Takeover { peer_is_down: true, dry_run: true, accept_loss: false, now: false },
