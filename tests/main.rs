@@ -25,6 +25,7 @@ mod save;
 mod service;
 mod set_back;
 mod simulation;
+mod spool;
 mod strangers;
 
 #[allow(dead_code, reason = "what one tier needs another may not")]

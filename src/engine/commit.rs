@@ -24,6 +24,7 @@ impl<S: StoreRead> Core<S> {
                 }
             }
             if kind == JournalKind::Replicated {
+                self.drain_journal();
                 self.keep_quota();
             }
             self.journal_ops(kind);

@@ -165,8 +165,8 @@ impl<S: StoreRead> Core<S> {
     fn drops_above(&self) -> u64 {
         match self.spool_stance() {
             Stance::Unused | Stance::Stuck(SpoolFull::DropPeer) => self.quota(),
-            Stance::Works => 2 * self.quota(),
-            Stance::Stuck(SpoolFull::Alarm | SpoolFull::Block) => u64::MAX,
+            Stance::Works(SpoolFull::DropPeer) => 2 * self.quota(),
+            Stance::Works(_) | Stance::Stuck(SpoolFull::Alarm | SpoolFull::Block) => u64::MAX,
         }
     }
 

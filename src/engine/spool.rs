@@ -110,8 +110,8 @@ impl Rate {
 pub(super) enum Stance {
     /// There is no spool.
     Unused,
-    /// Segments are on their way there: the journal may be larger for a moment.
-    Works,
+    /// Segments are on their way there: the journal may be larger for a moment. If it takes none any more, this comes.
+    Works(SpoolFull),
     /// It takes nothing: the config says what then.
     Stuck(SpoolFull),
 }
@@ -183,7 +183,7 @@ impl Spool {
         match (self.access, self.trouble) {
             (Access::Off, _) => Stance::Unused,
             (_, Some(_)) => Stance::Stuck(self.settings.full),
-            _ => Stance::Works,
+            _ => Stance::Works(self.settings.full),
         }
     }
 }
@@ -234,7 +234,6 @@ impl<S: StoreRead> Core<S> {
         }
         self.look_at_copying();
         self.release_parts();
-        self.drain_journal();
         if !self.stopping {
             self.copy_next();
         }
@@ -322,8 +321,10 @@ impl<S: StoreRead> Core<S> {
     }
 
     /// Lets the journal go of what the spool has, from the high mark down to the low one.
-    fn drain_journal(&mut self) {
-        loop {
+    ///
+    /// It is looked at in every round, as the quota is.
+    pub(super) fn drain_journal(&mut self) {
+        while self.spool.access != Access::Off {
             let (high, low) = self.marks();
             let used = self.replicated().disk_use().0;
             self.spool.draining = used > if self.spool.draining { low } else { high };

@@ -187,3 +187,99 @@ impl Segments {
         gone
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Chain, Epoch};
+
+    /// Segments of ten entries each: number `n` holds what comes after entry `10 * n`.
+    fn info(n: u64) -> SegmentInfo {
+        let at = |n: u64| Position { epoch: Epoch(2), seq: Seq(10 * n), chain: Chain(100 + n) };
+        SegmentInfo {
+            index: SegmentIndex(n),
+            bytes: 4096,
+            base: at(n),
+            end: at(n + 1),
+            used: 4096,
+            reusable: true,
+        }
+    }
+
+    fn journal(numbers: impl Iterator<Item = u64>) -> Segments {
+        Segments::new(numbers.map(info).collect())
+    }
+
+    fn walk(segments: &Segments, after: u64) -> Vec<u64> {
+        let first = segments.holding(Seq(after + 1)).copied();
+        let next = |info: &SegmentInfo| segments.after(info.index).copied();
+        std::iter::successors(first, next).map(|info| info.index.0).collect()
+    }
+
+    #[test]
+    fn a_walk_goes_over_copies_and_then_over_what_is_here_each_once() {
+        let mut segments = journal(1..7);
+        assert!((1..5).all(|n| segments.spooled(info(n))));
+        assert_eq!(walk(&segments, 10), [1, 2, 3, 4, 5, 6]);
+        for gone in 1..4 {
+            assert_eq!(segments.release_one(Seq(40)).unwrap().index.0, gone);
+        }
+        assert_eq!((walk(&segments, 10), walk(&segments, 35)), (vec![1, 2, 3, 4, 5, 6], vec![3, 4, 5, 6]));
+        assert_eq!((segments.oldest(), segments.second_base()), (Some(Seq(11)), Some(Seq(50))));
+        assert!(!segments.is_here(SegmentIndex(3)) && segments.is_here(SegmentIndex(4)));
+        assert_eq!(segments.get(SegmentIndex(2)), Some(&info(2)));
+        segments.unspool(SegmentIndex(2));
+        assert_eq!((segments.oldest(), segments.holding(Seq(25))), (Some(Seq(31)), None));
+        // What is let go without a copy ends them all.
+        assert!(segments.release_one(Seq(60)).is_some() && segments.release_one(Seq(60)).is_some());
+        assert_eq!((segments.oldest(), segments.copies()), (Some(Seq(61)), None));
+    }
+
+    #[test]
+    fn the_next_to_copy_is_sealed_is_needed_and_follows_the_last_copy() {
+        let mut segments = journal(1..5);
+        assert_eq!(segments.next_to_spool(Seq(25)), Some(info(2)), "the first that holds something of it");
+        assert_eq!(segments.next_to_spool(Seq(40)), None, "the last one is written to");
+        assert!(segments.spooled(info(2)));
+        assert_eq!(segments.next_to_spool(Seq(0)), Some(info(3)));
+        assert!(segments.spooled(info(3)));
+        assert_eq!(segments.next_to_spool(Seq(0)), None);
+        assert!(!segments.spooled(info(9)), "it leads nowhere");
+        assert!(segments.spooled(info(1)) && segments.oldest() == Some(Seq(11)), "a new beginning");
+    }
+
+    #[test]
+    fn of_what_a_spool_has_only_that_is_read_which_leads_up_to_this_history() {
+        let other = |n: u64| {
+            let mut info = info(n);
+            info.base.chain = Chain(info.base.chain.0 + 7);
+            info.end.chain = Chain(info.end.chain.0 + 7);
+            info
+        };
+        for (copies, read) in [
+            (vec![info(1), info(2), info(3)], vec![1, 2, 3]),
+            (vec![info(1), info(2), info(3), info(4), info(5)], vec![1, 2, 3, 4, 5]),
+            (vec![info(1), info(3)], vec![3]),
+            (vec![info(1), info(2)], vec![]),
+            (vec![other(1), other(2), other(3)], vec![]),
+            (vec![info(1), info(2), info(3), other(4), other(5)], vec![1, 2, 3]),
+            (vec![info(1), other(2), info(3)], vec![3]),
+            (vec![info(8)], vec![]),
+        ] {
+            let mut segments = journal(4..7);
+            assert_eq!(segments.adopt(&copies), read.len(), "{copies:?}");
+            let found: Vec<u64> = segments.spooled.iter().map(|info| info.index.0).collect();
+            assert_eq!(found, read, "{copies:?}");
+        }
+    }
+
+    #[test]
+    fn a_cut_takes_the_copies_of_what_it_cuts() {
+        let mut segments = journal(3..6);
+        assert_eq!(segments.adopt(&[info(1), info(2), info(3), info(4)]), 4);
+        segments.cut(Position { seq: Seq(45), ..info(4).end });
+        assert_eq!(segments.copies().map(|(_, last)| last.index.0), Some(3));
+        assert_eq!(segments.clear().len(), 2);
+        assert_eq!(segments.copies(), None);
+    }
+}
