@@ -88,7 +88,8 @@ fn an_outage_that_is_many_times_the_journal_costs_no_update_and_no_full_copy() {
     let status = pair.a.json(&["status"]);
     let spool = &status["spool"];
     assert!(spool["bytes"].as_u64() > Some(4 * (512 << 10)), "{spool}");
-    assert!(status["journal"]["bytes"].as_u64() <= Some(2 * (512 << 10)), "{status}");
+    pair.a.status("to empty its journal", |status| status["journal"]["bytes"].as_u64() <= Some(512 << 10));
+    let status = pair.a.json(&["status"]);
     assert!(spool["room_bytes"].as_u64() > Some(0) && spool["rate"].is_u64(), "{spool}");
     let text = pair.a.done(&["status"]);
     assert!(text.contains("  spool ") && text.contains("room for"), "{text}");
@@ -273,7 +274,7 @@ fn a_replay_puts_back_what_the_spool_has_and_refuses_what_is_not_meant() {
     let told = Load::start(&node.door, Shape { most: 100, value: 1000, ..Shape::default() }).run_to_the_end();
     let status = node.status("to spool", |status| parts(status) > 3 && status["spool"]["state"] == "holding");
     let until = status["spool"]["to"].to_string();
-    let again = ["spool", "replay", "--from", &from, "--until", &until, "--json"];
+    let again = ["spool", "replay", "--from", &from, "--until", &until];
     let refused = node.verb(&again);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.status.code() == Some(1) && said.contains("of this node's own history"), "{said}");

@@ -296,6 +296,8 @@ pub const SEGMENT_MIN: u64 = 64 << 10;
 pub const SEGMENT_MAX: u64 = 4 << 30;
 /// A spool that failed is tried again after this (milliseconds).
 pub const SPOOL_RETRY_MS: u64 = 5_000;
+/// One that fails for so long takes nothing for the time being; one that is full does so at once (milliseconds).
+pub const SPOOL_PATIENCE_MS: u64 = 15_000;
 /// A copy of a segment to the spool that takes longer counts as failed, until it ends (milliseconds).
 pub const SPOOL_HANGS_MS: u64 = 30_000;
 /// A start waits so long for the list of what is on the spool before it dials (milliseconds).

@@ -153,5 +153,6 @@ impl<S: StoreRead> Core<S> {
             || self.is_barred()
             || short
             || self.room_is_made()
+            || self.spool.holds_users()
     }
 }

@@ -118,7 +118,7 @@ pub enum SpoolEffect {
         /// The part that holds it.
         part: PartHeader,
     },
-    /// Keep for the next start that an operator chose this place and mode. No answer.
+    /// Keep for the next start that an operator chose this place and mode, durably; answer kept.
     Keep {
         /// `file:/directory`; empty for none.
         place: String,

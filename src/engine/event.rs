@@ -125,6 +125,11 @@ pub enum SpoolEvent {
         /// Bytes that the spool's disk has left; or why it was not copied. [`Fault::STALE`]: the journal has let go of it.
         result: Result<u64, Fault>,
     },
+    /// What an operator chose is kept for the next start, or not.
+    Kept {
+        /// Whether.
+        result: Result<(), Fault>,
+    },
 }
 
 impl From<SpoolEvent> for Event {

@@ -160,13 +160,12 @@ impl<S: StoreRead> Core<S> {
         self.config.quota_bytes.max(3 * self.config.segment_bytes + BLOCK_U64)
     }
 
-    /// Above this the peer loses its claim (bytes): while the spool takes segments, the journal may be twice as large for a
-    /// moment; where it takes none, the config says what comes first.
+    /// Above this the peer loses its claim (bytes). While the spool takes segments it does not, whatever the journal takes: then
+    /// users wait a little, and the disk is the end. Where it takes none, the config says what comes first.
     fn drops_above(&self) -> u64 {
         match self.spool_stance() {
             Stance::Unused | Stance::Stuck(SpoolFull::DropPeer) => self.quota(),
-            Stance::Works(SpoolFull::DropPeer) => 2 * self.quota(),
-            Stance::Works(_) | Stance::Stuck(SpoolFull::Alarm | SpoolFull::Block) => u64::MAX,
+            Stance::Works | Stance::Stuck(SpoolFull::Alarm | SpoolFull::Block) => u64::MAX,
         }
     }
 

@@ -6,19 +6,23 @@
 //! they are too old or take too much. Which copies can be read, [`Journal`](crate::journal::Journal) knows: those that lead up
 //! to it without a gap, by epoch, number and chain. So nothing of a history that was left is ever sent.
 
-use super::admin::SpoolView;
+use super::admin::{AdminReply, SpoolView};
 use super::config::{SpoolConfig, SpoolFull, SpoolMode};
 use super::core::Core;
 use super::effect::{Severity, SpoolEffect};
 use super::event::{SpoolEvent, SpoolFound};
 use super::incidents::Matter;
 use super::status::seconds;
-use crate::base::limits::{BLOCK_U64, SPOOL_HANGS_MS, SPOOL_RETRY_MS, SPOOL_UNKNOWN_MS, SPOOL_WAIT_MS};
+use super::throttle::Throttle;
+use crate::base::limits::{
+    BLOCK_U64, SPOOL_HANGS_MS, SPOOL_PATIENCE_MS, SPOOL_RETRY_MS, SPOOL_UNKNOWN_MS, SPOOL_WAIT_MS,
+};
 use crate::base::shown::{self, Grouped};
 use crate::base::{Fault, JournalKind, Mono, Seq};
 use crate::format::spool::PartHeader;
 use crate::journal::{CursorError, SegmentInfo};
 use crate::store::StoreRead;
+use std::collections::VecDeque;
 
 /// Milliseconds of a day.
 const DAY_MS: u64 = 86_400_000;
@@ -49,6 +53,13 @@ enum Trouble {
     Hangs,
 }
 
+impl Trouble {
+    /// Whether there is no room, or the disk does not answer: another try changes nothing.
+    const fn is_full(self) -> bool {
+        matches!(self, Self::Limit | Self::Hangs | Self::Disk(Fault::NoSpace))
+    }
+}
+
 /// A copy that is being made.
 #[derive(Clone, Copy, Debug)]
 struct Copying {
@@ -68,6 +79,7 @@ pub(super) struct Spool {
     strays: Vec<PartHeader>,
     copying: Option<Copying>,
     trouble: Option<Trouble>,
+    troubled_since: Mono,
     /// After a trouble it is tried again then.
     retry_at: Mono,
     /// Bytes that its disk has left, as it was told last.
@@ -75,6 +87,10 @@ pub(super) struct Spool {
     /// From the high mark until the low one is reached.
     draining: bool,
     rate: Rate,
+    /// Users wait for half of the time at most while the journal is above its quota and the spool works.
+    throttle: Throttle,
+    /// Operators who are answered when what they chose is kept.
+    asked: VecDeque<u64>,
     /// When this process first looked at it.
     since: Option<Mono>,
 }
@@ -110,8 +126,8 @@ impl Rate {
 pub(super) enum Stance {
     /// There is no spool.
     Unused,
-    /// Segments are on their way there: the journal may be larger for a moment. If it takes none any more, this comes.
-    Works(SpoolFull),
+    /// Segments are on their way there: nothing is dropped that it can take, and the journal may be larger meanwhile.
+    Works,
     /// It takes nothing: the config says what then.
     Stuck(SpoolFull),
 }
@@ -137,10 +153,13 @@ impl Spool {
             strays: Vec::new(),
             copying: None,
             trouble: None,
+            troubled_since: Mono(0),
+            throttle: Throttle::default(),
             retry_at: Mono(0),
             free: None,
             draining: false,
             rate: Rate::default(),
+            asked: VecDeque::new(),
             since: None,
         }
     }
@@ -179,19 +198,27 @@ impl Spool {
         self.settings.is_on() && self.settings.mode == SpoolMode::Always
     }
 
-    fn stance(&self) -> Stance {
-        match (self.access, self.trouble) {
-            (Access::Off, _) => Stance::Unused,
-            (_, Some(_)) => Stance::Stuck(self.settings.full),
-            _ => Stance::Works(self.settings.full),
+    fn stance(&self, now: Mono) -> Stance {
+        match self.trouble {
+            _ if self.access == Access::Off => Stance::Unused,
+            // What failed once may succeed when it is tried again.
+            Some(trouble) if trouble.is_full() || self.troubled_since.plus_ms(SPOOL_PATIENCE_MS) <= now => {
+                Stance::Stuck(self.settings.full)
+            }
+            _ => Stance::Works,
         }
+    }
+
+    /// Whether users wait a little, so that the spool comes along.
+    pub(super) fn holds_users(&self) -> bool {
+        self.throttle.holds()
     }
 }
 
 impl<S: StoreRead> Core<S> {
     /// What the spool means for the peer's claim.
     pub(super) fn spool_stance(&self) -> Stance {
-        if self.is_primary() { self.spool.stance() } else { Stance::Unused }
+        if self.is_primary() { self.spool.stance(self.now.mono) } else { Stance::Unused }
     }
 
     /// Up to where the journal may let go although the peer lacks it: the spool has it, and the journal is above its mark.
@@ -229,6 +256,7 @@ impl<S: StoreRead> Core<S> {
             return;
         }
         self.open_spool();
+        self.hold_users();
         if self.spool.access != Access::Open {
             return;
         }
@@ -237,6 +265,13 @@ impl<S: StoreRead> Core<S> {
         if !self.stopping {
             self.copy_next();
         }
+    }
+
+    /// Users wait a little while the journal is above its quota and the spool works.
+    fn hold_users(&mut self) {
+        let above = self.replicated().disk_use().0 > self.quota();
+        let works = self.spool.copying.is_some() && self.spool_stance() == Stance::Works;
+        self.spool.throttle.look(self.now.mono, above && works && !self.stopping);
     }
 
     fn open_spool(&mut self) {
@@ -415,6 +450,7 @@ impl<S: StoreRead> Core<S> {
                     Err(fault) => self.spool_trouble(Trouble::Disk(fault)),
                 }
             }
+            SpoolEvent::Kept { result } => self.spool_kept(result),
             SpoolEvent::Opened { .. } => {}
         }
         self.dirty = true;
@@ -485,7 +521,9 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn spool_trouble(&mut self, trouble: Trouble) {
-        self.spool.trouble = Some(trouble);
+        if self.spool.trouble.replace(trouble).is_none() {
+            self.spool.troubled_since = self.now.mono;
+        }
         self.spool.retry_at = self.now.mono.plus_ms(SPOOL_RETRY_MS);
         self.dirty = true;
         let place = &self.spool.settings.place;
@@ -521,7 +559,7 @@ impl<S: StoreRead> Core<S> {
             format!("{what}: {rest} up to its quota of {quota}, {then}"),
         );
         // What the disk still holds has to be looked at again.
-        if !matches!(trouble, Trouble::Limit | Trouble::Hangs | Trouble::Disk(Fault::NoSpace)) {
+        if !trouble.is_full() {
             self.spool.access = Access::Wanted(self.spool.retry_at);
         }
     }
@@ -574,13 +612,11 @@ impl<S: StoreRead> Core<S> {
         let mode = if always { SpoolMode::Always } else { SpoolMode::Auto };
         if other || !self.spool.settings.is_on() {
             let settings = SpoolConfig { place, mode, ..self.spool.settings.clone() };
-            self.spool = Spool { since: Some(self.now.mono), ..Spool::new(settings) };
+            let asked = std::mem::take(&mut self.spool.asked);
+            self.spool = Spool { since: Some(self.now.mono), asked, ..Spool::new(settings) };
         }
         self.spool.settings.mode = mode;
-        self.keep_spool();
-        self.dirty = true;
-        let view = self.spool_view();
-        self.reply_value(token, view);
+        self.keep_spool(token);
     }
 
     /// An operator wants none. What is on it must not be needed, unless he says that it may be given up.
@@ -611,33 +647,53 @@ impl<S: StoreRead> Core<S> {
         }
         self.settled(&[Matter::SpoolFull, Matter::SpoolFailed]);
         let settings = SpoolConfig { mode: SpoolMode::Off, ..self.spool.settings.clone() };
-        self.spool = Spool::new(settings);
-        self.keep_spool();
-        self.dirty = true;
-        let view = self.spool_view();
-        self.reply_value(token, view);
+        let asked = std::mem::take(&mut self.spool.asked);
+        self.spool = Spool { asked, ..Spool::new(settings) };
+        self.keep_spool(token);
     }
 
-    fn keep_spool(&mut self) {
+    fn keep_spool(&mut self, token: u64) {
+        self.dirty = true;
+        self.spool.asked.push_back(token);
         let SpoolConfig { place, mode, .. } = &self.spool.settings;
         let (place, mode) = (place.clone(), *mode);
         self.effect(SpoolEffect::Keep { place, mode });
     }
 
+    fn spool_kept(&mut self, result: Result<(), Fault>) {
+        let Some(token) = self.spool.asked.pop_front() else { return };
+        match result {
+            Ok(()) => {
+                let view = self.spool_view();
+                self.reply_value(token, view);
+            }
+            Err(fault) => {
+                let message = format!(
+                    "keeping the choice of the spool for the next start: {fault}; it holds until then"
+                );
+                let next = "let the node write into its directory, then say it again".to_owned();
+                self.reply(token, AdminReply::Error { message, next });
+            }
+        }
+    }
+
     pub(super) fn spool_deadline(&self) -> Option<Mono> {
+        let holds = self.spool.throttle.deadline();
         if self.spool.access == Access::Off || self.stopping {
-            return None;
+            return holds;
         }
         let wanted = match self.spool.access {
             Access::Wanted(at) => Some(at),
             _ => None,
         };
-        let hangs = self.spool.copying.filter(|_| self.spool.trouble.is_none());
-        let hangs = hangs.map(|copying| copying.since.plus_ms(SPOOL_HANGS_MS));
+        let now = self.now.mono;
+        let copying = self.spool.copying.filter(|_| self.spool.trouble.is_none());
+        let hangs = copying.map(|copying| copying.since.plus_ms(SPOOL_HANGS_MS));
         let retry = self.spool.trouble.filter(|_| self.spool.copying.is_none()).map(|_| self.spool.retry_at);
-        let awaited = self.spool.awaited_until(self.now.mono);
-        let wanted = wanted.into_iter().chain(awaited).min();
-        wanted.or_else(|| hangs.into_iter().chain(retry.filter(|at| *at > self.now.mono)).min())
+        let patience = self.spool.trouble.map(|_| self.spool.troubled_since.plus_ms(SPOOL_PATIENCE_MS));
+        let later = retry.into_iter().chain(patience).filter(|at| *at > now);
+        let others = [wanted, self.spool.awaited_until(now), hangs, holds];
+        others.into_iter().flatten().chain(later).min()
     }
 
     pub(super) fn spool_view(&self) -> SpoolView {

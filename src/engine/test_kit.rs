@@ -341,7 +341,7 @@ impl Node {
                 self.spool.remove(&part.file_name());
                 return None;
             }
-            SpoolEffect::Keep { .. } => return None,
+            SpoolEffect::Keep { .. } => SpoolEvent::Kept { result: Ok(()) }.into(),
         })
     }
 

@@ -206,7 +206,7 @@ impl World {
     /// Whether the peer's claim keeps what it lacks in a node's journal: not above the quota, and not on a full disk.
     fn claim_holds(&self, n: usize, journal: JournalKind) -> bool {
         let bytes = self.nodes[n].disk.bytes(journal);
-        let over = bytes > self.journal_most(n);
+        let over = bytes > self.journal_bounds(n).0;
         let told = self.nodes[n].ills.no_room_at;
         let full = told > 0 && self.trace.now.saturating_sub(told) < NO_ROOM_COUNTS;
         !(over || full || self.nodes[n].disk.full)
@@ -215,7 +215,7 @@ impl World {
     /// The journal is bounded by its quota as soon as the store has what is beyond that (I-52).
     fn check_quota(&mut self, n: usize) {
         let (bytes, quota) =
-            (self.nodes[n].disk.bytes(JournalKind::Replicated), self.journal_most(n) + 2 * SEGMENT_BYTES);
+            (self.nodes[n].disk.bytes(JournalKind::Replicated), self.journal_bounds(n).1 + 2 * SEGMENT_BYTES);
         let age = self.trace.now.saturating_sub(self.nodes[n].booted_at);
         if bytes > quota && age > 5_000_000 && self.check.oldest_is_settled(n) {
             self.check.fail("I-52", format!("node {n} keeps {bytes} bytes of journal, the quota is {quota}"));

@@ -42,6 +42,8 @@ pub(super) struct SpoolDisk {
     pub(super) full: bool,
     /// It is not mounted.
     pub(super) away: bool,
+    /// The node was last told that it takes nothing.
+    stuck: Option<Fault>,
 }
 
 /// What the spool has done.
@@ -58,7 +60,7 @@ pub(super) enum Done {
 impl SpoolDisk {
     /// The node dies. What was under way is there or not; what was removed may be back without power.
     pub(super) fn die(&mut self, power: bool, prng: &mut Prng) {
-        self.copying = None;
+        (self.copying, self.stuck) = (None, None);
         let back = self.removed.take().filter(|_| power && prng.percent(30));
         if let Some(part) = back {
             self.parts.insert(part.header.file_name(), part);
@@ -141,12 +143,16 @@ impl World {
                 } else {
                     self.trace.sometimes("a node came back to what was on its spool");
                 }
+                self.nodes[n].spool.stuck = result.as_ref().err().copied();
                 self.input(n, SpoolEvent::Opened { round, result });
             }
             Done::Copied(round, header) => {
                 let result = self.copied(n, header);
                 self.note(n, "spool-copied", header.index.0, u64::from(result.is_ok()));
                 let result = result.map(|()| 1 << 40);
+                if result != Err(Fault::STALE) {
+                    self.nodes[n].spool.stuck = result.err();
+                }
                 self.input(n, SpoolEvent::Copied { round, result });
             }
             Done::Read(ReadSegment { read, offset, len, .. }, header) => {
@@ -208,13 +214,18 @@ impl World {
         }
     }
 
-    /// What the journal may take, with what goes beyond the quota while the spool works (bytes).
-    pub(super) fn journal_most(&self, n: usize) -> u64 {
-        let quota = self.config(n).quota_bytes;
+    /// Up to so much in the journal nobody loses a claim, and how much it has at most (bytes).
+    pub(super) fn journal_bounds(&self, n: usize) -> (u64, u64) {
+        let (quota, endless) = (self.config(n).quota_bytes, u64::MAX / 2);
         match self.options.spool {
-            None => quota,
-            Some(SpoolOptions { full: SpoolFull::DropPeer, .. }) => 2 * quota,
-            Some(_) => u64::MAX / 2,
+            None => (quota, quota),
+            Some(SpoolOptions { full: SpoolFull::DropPeer, .. }) => match self.nodes[n].spool.stuck {
+                Some(Fault::NoSpace) => (quota, quota),
+                // It is tried again for a while.
+                Some(_) => (quota, endless),
+                None => (endless, endless),
+            },
+            Some(_) => (endless, endless),
         }
     }
 }

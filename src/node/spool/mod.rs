@@ -75,10 +75,11 @@ impl SpoolDesk {
                 inbox.event(JournalEvent::Read { read, result })
             }
             SpoolEffect::Keep { place, mode } => {
-                if let Err(error) = note::keep(&self.layout, &self.configured, &place, mode) {
+                let kept = note::keep(&self.layout, &self.configured, &place, mode).map_err(|error| {
                     tracing::error!("keeping the choice of the spool for the next start: {error}");
-                }
-                Ok(())
+                    Fault::from_io(&no_errno(error))
+                });
+                inbox.event(SpoolEvent::Kept { result: kept })
             }
             SpoolEffect::Remove { part } => {
                 let removed = self.opened().and_then(|dir| dir.remove(&part).and_then(|()| dir.sync()));
