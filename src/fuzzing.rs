@@ -39,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     ("segment", segment),
     ("session", crate::pair::fuzz_session),
     ("set", set),
+    ("spool", spool),
     ("stats", crate::node::kept_stats::fuzz_stats),
     ("store-archive", crate::store::fuzz_archive),
     ("store-record", crate::store::fuzz_record),
@@ -83,6 +84,15 @@ fn segment(bytes: &[u8]) {
 fn scrub(bytes: &[u8]) {
     crate::format::scrub::fuzz_scrub(bytes);
     resealed(bytes, bytes.len()).iter().for_each(|whole| crate::format::scrub::fuzz_scrub(whole));
+}
+
+fn spool(bytes: &[u8]) {
+    crate::format::spool::fuzz_spool(bytes);
+    // A header is a whole block; trailers and records have checksums of their own.
+    let mut block = bytes.to_vec();
+    block.resize(BLOCK, 0);
+    let whole = [resealed(&block, BLOCK), resealed(bytes, bytes.len())];
+    whole.iter().flatten().for_each(|whole| crate::format::spool::fuzz_spool(whole));
 }
 
 fn compare(bytes: &[u8]) {

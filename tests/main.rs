@@ -30,6 +30,7 @@ mod service;
 mod set_back;
 mod setup;
 mod simulation;
+mod spool;
 mod strangers;
 
 #[allow(dead_code, reason = "what one tier needs another may not")]

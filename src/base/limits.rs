@@ -342,6 +342,18 @@ pub const SEGMENT_DEFAULT: u64 = 64 << 20;
 pub const SEGMENT_MIN: u64 = 64 << 10;
 /// See [`SEGMENT_DEFAULT`].
 pub const SEGMENT_MAX: u64 = 4 << 30;
+/// A spool that failed is tried again after this (milliseconds).
+pub const SPOOL_RETRY_MS: u64 = 5_000;
+/// One that fails for so long takes nothing for the time being; one that is full does so at once (milliseconds).
+pub const SPOOL_PATIENCE_MS: u64 = 15_000;
+/// A copy of a segment to the spool that takes longer counts as failed, until it ends (milliseconds).
+pub const SPOOL_HANGS_MS: u64 = 30_000;
+/// A start waits so long for the list of what is on the spool before it dials (milliseconds).
+pub const SPOOL_WAIT_MS: u64 = 10_000;
+/// For so long after a start a peer is not given a copy of everything while the spool cannot be read (milliseconds).
+pub const SPOOL_UNKNOWN_MS: u64 = 600_000;
+/// Parts that one spool may hold.
+pub const SPOOL_PARTS_MAX: usize = 1 << 20;
 /// A copy of a file into the journal that failed begins anew after this (milliseconds).
 pub const COPY_RETRY_MS: u64 = 10_000;
 /// Who waits so long for updates that wait for a segment which cannot be made is told that they may be kept or not

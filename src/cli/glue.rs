@@ -29,6 +29,8 @@ pub(crate) use crate::node::set::{
     Contents, Damage, Pack, SaveOrder, SaveTold, Saved, Source, Target, Verified,
 };
 pub(crate) use crate::node::setup::{InitOptions, TrustOutcome};
+use crate::node::spool;
+pub(crate) use crate::node::spool::{History, HistoryError, SpoolDir};
 use crate::node::tape::{self, CatalogueFile, TapeError};
 pub(crate) use crate::node::tape::{
     Allowed, Catalogue, Checked, Copied, DriveView, Loss, Move, Place, ReelSet, Scanned, TapeOptions, TapeOrder,
@@ -190,6 +192,31 @@ pub(crate) fn diverged_set(dir: &Path, name: &str) -> Result<(File, Option<File>
 /// Removes one of them.
 pub(crate) fn forget_diverged(dir: &Path, name: &str) -> Result<(), Failure> {
     diverged::forget(&Layout::new(dir), name).map_err(|error| Failure::io(format!("removing {name}"), &error))
+}
+
+/// The spool of the node in `dir`.
+pub(crate) fn spool_of(dir: &Path) -> Result<SpoolDir, Failure> {
+    let next = "name it with --at, or set `spool` in the config";
+    let found =
+        spool::of_dir(dir).map_err(|why| Failure::error(format!("looking for the spool: {why}"), next))?;
+    found.ok_or_else(|| Failure::no("looking for the spool: this node has none", next))
+}
+
+/// Refuses updates that are of the history of the node in `dir` already.
+pub(crate) fn refuse_own(dir: &Path, history: &History) -> Result<(), Failure> {
+    let own = spool::own_part(dir, &history.parts);
+    match own.map_err(|why| Failure::error(format!("reading the node's history: {why}"), "see --dir"))? {
+        None => Ok(()),
+        Some(part) => Err(Failure::no(
+            format!(
+                "replaying: entries {} to {} are of this node's own history, which it has carried out: items would be set \
+                 back to what they were then",
+                part.first(),
+                part.end.seq
+            ),
+            "replay what is behind a restored save; to set items back all the same say --again",
+        )),
+    }
 }
 
 /// What others could do to a node's directory by way of those above it.

@@ -28,6 +28,7 @@ mod resync;
 mod save;
 mod scrub;
 mod setup;
+mod spool;
 mod stats;
 mod status;
 mod switchover;
@@ -113,6 +114,7 @@ enum Command {
     Queue(queue::QueueArgs),
     Receipt(receipt::ReceiptArgs),
     Scrub(scrub::ScrubArgs),
+    Spool(spool::SpoolArgs),
     Switchover(switchover::SwitchoverArgs),
     Compare(compare::CompareArgs),
     Save(Box<save::SaveArgs>),
@@ -205,6 +207,7 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Queue(args) => queue::run(context, &args),
         Command::Receipt(args) => receipt::run(context, &args),
         Command::Scrub(args) => scrub::run(context, &args),
+        Command::Spool(args) => spool::run(context, args),
         Command::Switchover(args) => switchover::run(context, &args),
         Command::Compare(args) => compare::run(context, &args),
         Command::Save(args) => save::run(context, *args),

@@ -214,6 +214,9 @@ pub(crate) fn screen(s: &Status) -> String {
         );
     }
     line("journal", journal(s));
+    if s.spool.state != "off" && !s.spool.state.is_empty() {
+        line("spool", super::spool::line(&s.spool));
+    }
     let refused = [s.resp_refused, s.nbd_refused, s.refused].map(count);
     let [resp, nbd, link] = refused;
     let refused = format!("refused since the start: {resp} by RESP, {nbd} by NBD, {link} on the link");

@@ -51,6 +51,7 @@ impl Need {
             | AdminRequest::FileList { .. }
             | AdminRequest::LogShow { .. }
             | AdminRequest::ScrubStop
+            | AdminRequest::SpoolStop { .. }
             | AdminRequest::CompareStop
             | AdminRequest::CompareResult
             | AdminRequest::Stats
@@ -66,6 +67,7 @@ impl Need {
             | AdminRequest::StartAloneAcceptLoss
             | AdminRequest::Resync { .. }
             | AdminRequest::Scrub { .. }
+            | AdminRequest::SpoolStart { .. }
             | AdminRequest::Save { .. }
             | AdminRequest::Compare { .. } => Self::Replayed,
             AdminRequest::AccountCreate { .. }

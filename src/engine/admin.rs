@@ -214,6 +214,20 @@ pub enum AdminRequest {
     },
     /// The entries that this node had and the pair never kept; answered by a list of file names.
     DivergedList,
+    /// Use a spool from now on, also after a restart. Answered by [`SpoolView`].
+    SpoolStart {
+        /// `file:/directory`.
+        to: String,
+        /// All sealed segments go there, not only those for which the journal has no room.
+        #[serde(default)]
+        always: bool,
+    },
+    /// Use none from now on. Answered by [`SpoolView`].
+    SpoolStop {
+        /// Even if the peer lacks what is on it: it will need a full copy.
+        #[serde(default)]
+        drop: bool,
+    },
 }
 
 impl AdminRequest {
@@ -251,7 +265,9 @@ impl AdminRequest {
             | Self::Scrub { .. }
             | Self::ScrubStop
             | Self::CompareStop
-            | Self::Save { .. } => false,
+            | Self::Save { .. }
+            | Self::SpoolStart { .. }
+            | Self::SpoolStop { .. } => false,
         }
     }
 }
@@ -387,6 +403,43 @@ pub struct JournalView {
     pub local_appended: u64,
     /// See `local_appended`.
     pub local_durable: u64,
+}
+
+/// The spool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SpoolView {
+    /// off, opening, empty, holding, copying, full or failed.
+    pub state: String,
+    /// Where it is: `file:/directory`.
+    pub place: String,
+    /// auto, always or off.
+    pub mode: String,
+    /// What comes when it takes nothing and the journal is at its quota: block, alarm or drop-peer.
+    pub when_full: String,
+    /// Parts on it.
+    pub parts: u64,
+    /// Bytes that they take.
+    pub bytes: u64,
+    /// What it may take (bytes); 0: all of its disk.
+    pub limit_bytes: u64,
+    /// What its disk has left, as of the last part (bytes).
+    pub free_bytes: u64,
+    /// The first entry on it; 0: none.
+    pub from: u64,
+    /// The last one.
+    pub to: u64,
+    /// Parts of other histories, which are neither used nor removed.
+    pub strays: u64,
+    /// The size of the journal from which on segments go there (bytes) ..
+    pub high_bytes: u64,
+    /// .. and the one at which they stay again.
+    pub low_bytes: u64,
+    /// What is journalled in a second, of the last seconds (bytes).
+    pub rate: u64,
+    /// Room left on the spool and in the journal (bytes).
+    pub room_bytes: u64,
+    /// At that rate it lasts so long; none while the peer follows, or nothing is journalled.
+    pub seconds_left: Option<f64>,
 }
 
 /// What would be lost if this primary died now.
@@ -527,6 +580,9 @@ pub struct Status {
     pub link: LinkView,
     /// Disk use.
     pub journal: JournalView,
+    /// Where segments go that an absent peer lacks.
+    #[serde(default)]
+    pub spool: SpoolView,
     /// What would be lost now.
     pub at_risk: AtRisk,
     /// Entries that one of the two nodes lacks, beyond what is normally under way.

@@ -1,6 +1,6 @@
 //! What operators are answered, each answer with its type. How it is written on the socket is the node's matter.
 
-use super::admin::{AccountView, FileView, LogEntryView, Status, TakeoverAccount};
+use super::admin::{AccountView, FileView, LogEntryView, SpoolView, Status, TakeoverAccount};
 use super::effect::Incident;
 use super::stats::{QueueView, ReceiptView, StatsView};
 use serde::{Deserialize, Serialize};
@@ -76,6 +76,8 @@ answers! {
     Queue(QueueView),
     /// What became of an update.
     Receipt(ReceiptView),
+    /// The spool.
+    Spool(SpoolView),
 }
 
 impl From<Status> for AdminAnswer {

@@ -40,6 +40,93 @@ pub enum OnDiverged {
     Wait,
 }
 
+/// When sealed segments go to the spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpoolMode {
+    /// Above the journal's high mark, while the peer lacks them.
+    Auto,
+    /// All of them, at once: a history.
+    Always,
+    /// None.
+    Off,
+}
+
+impl SpoolMode {
+    /// Its word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// What a primary does when the spool takes nothing and the journal is at its quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpoolFull {
+    /// Refuse updates of replicated files.
+    Block,
+    /// Let the journal grow until its disk is full, then as [`Self::DropPeer`].
+    Alarm,
+    /// The peer loses its claim.
+    DropPeer,
+}
+
+impl SpoolFull {
+    /// Its word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Alarm => "alarm",
+            Self::DropPeer => "drop-peer",
+        }
+    }
+}
+
+/// The spool: where segments go that an absent peer lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpoolConfig {
+    /// `file:/directory`; empty if there is none.
+    pub place: String,
+    /// See [`SpoolMode`].
+    pub mode: SpoolMode,
+    /// What it may take (bytes); 0 is as much as its disk has.
+    pub limit_bytes: u64,
+    /// Share of the quota above which segments go there (percent) ..
+    pub high_percent: u64,
+    /// .. and down to which the journal is emptied then.
+    pub low_percent: u64,
+    /// See [`SpoolFull`].
+    pub full: SpoolFull,
+    /// With [`SpoolMode::Always`], parts that nobody needs go after this (days); 0: only for lack of room.
+    pub keep_days: u64,
+}
+
+impl Default for SpoolConfig {
+    fn default() -> Self {
+        Self {
+            place: String::new(),
+            mode: SpoolMode::Auto,
+            limit_bytes: 0,
+            high_percent: 75,
+            low_percent: 50,
+            full: SpoolFull::DropPeer,
+            keep_days: 0,
+        }
+    }
+}
+
+impl SpoolConfig {
+    /// Whether there is one to write to.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !self.place.is_empty() && self.mode != SpoolMode::Off
+    }
+}
+
 /// Settings; the daemon makes them from the config file. What the daemon's keys default to is the default here too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineConfig {
@@ -53,6 +140,8 @@ pub struct EngineConfig {
     pub segment_bytes: u64,
     /// What the replicated journal may take on disk (bytes).
     pub quota_bytes: u64,
+    /// See [`SpoolConfig`].
+    pub spool: SpoolConfig,
     /// The database's ack level.
     pub ack_level: AckLevel,
     /// See [`PeerLoss`].
@@ -108,6 +197,7 @@ impl Default for EngineConfig {
             pair: PairId::default(),
             segment_bytes: 64 << 20,
             quota_bytes: 8 << 30,
+            spool: SpoolConfig::default(),
             ack_level: AckLevel::Local,
             on_peer_loss: PeerLoss::Degrade { after_ms: 5000 },
             full_sync: FullSync::Auto,

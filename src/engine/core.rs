@@ -24,6 +24,7 @@ use super::retention::Room;
 use super::roles::{Roles, Stage};
 use super::save::Saving;
 use super::scrub::Scrubs;
+use super::spool::Spool;
 use super::standstill::DiskTrouble;
 use super::stats::Stats;
 use super::sync::{Compares, Resync};
@@ -72,6 +73,7 @@ pub(super) struct Core<S: StoreRead> {
     pub(super) room: Room,
     pub(super) licence: Standing,
     pub(super) stats: Stats,
+    pub(super) spool: Spool,
     /// Set by whatever may let something else go on.
     pub(super) dirty: bool,
     pub(super) stopping: bool,
@@ -123,6 +125,7 @@ impl<S: StoreRead> Core<S> {
             room: Room::default(),
             licence: Standing::default(),
             stats: Stats::default(),
+            spool: Spool::new(config.spool.clone()),
             dirty: true,
             stopping: false,
             config,

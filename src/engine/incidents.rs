@@ -84,6 +84,16 @@ matters! {
         "write these blocks again from a backup or by the program that uses the volume";
     ChecksumsLost "checksums-lost" Critical []
         "check the disk (`dmesg`); run `hot-backup scrub`: until then the volume's reads are not checked";
+    SpoolFull "spool-full" Critical ["spool-room"]
+        "make room on the disk of the spool, raise spool_limit, or bring the peer back; `hot-backup status` says how long there is room";
+    SpoolFailed "spool-failed" Critical ["spool-back"]
+        "check the disk of the spool (`dmesg`, mount, permissions); it is tried again by itself";
+    SpoolDamaged "spool-damaged" Critical []
+        "run `hot-backup spool verify` and check the disk of the spool (`dmesg`)";
+    SpoolStray "spool-stray" Warning []
+        "see `hot-backup spool list`; remove the files of that history when nobody needs them any more";
+    Spooling "spooling" Warning []
+        "bring the peer back; `hot-backup status` says how long there is room";
     // Troubles of the pair.
     NodesDiffer "nodes-differ" Critical ["nodes-agree"]
         "see `hot-backup status`; `hot-backup compare --repair` gives the standby the primary's content where they differ";
@@ -166,6 +176,7 @@ matters! {
     Compared "compared" Notice [] "";
     Repaired "repaired" Notice [] "";
     Healed "healed" Notice [] "";
+    Unspooled "unspooled" Notice [] "";
 }
 
 /// The table of all matters, as documents show it.

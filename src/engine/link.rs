@@ -229,7 +229,10 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn wants_to_dial(&self) -> bool {
-        !self.stopping && matches!(self.roles.stage(), Stage::Asking | Stage::Serving)
+        // What is on the spool decides how the peer is brought up.
+        !self.stopping
+            && matches!(self.roles.stage(), Stage::Asking | Stage::Serving)
+            && self.spool.awaited_until(self.now.mono).is_none()
     }
 
     fn pump_dial(&mut self) {

@@ -45,6 +45,7 @@ mod rounds;
 mod save;
 mod scrub;
 mod sender;
+mod spool;
 mod standstill;
 pub mod stats;
 mod status;
@@ -62,15 +63,17 @@ use crate::format::compare::Order;
 use crate::store::StoreRead;
 use admin::AdminRequest;
 use blocks::Answer;
-pub use config::{EngineConfig, FullSync, OnDiverged, PeerLoss, StartState};
+pub use config::{
+    EngineConfig, FullSync, OnDiverged, PeerLoss, SpoolConfig, SpoolFull, SpoolMode, StartState,
+};
 pub use effect::{
     Allocation, ClientDoor, ClientEffect, ClientPlace, CompareEffect, CopyEffect, Effect, Fetched,
     FileEffect, Incident, JournalEffect, LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment,
-    ScrubEffect, ScrubPart, Severity, StoreEffect, StoredPart, Tls, VolumeEffect,
+    ScrubEffect, ScrubPart, Severity, SpoolEffect, StoreEffect, StoredPart, Tls, VolumeEffect,
 };
 pub use event::{
-    ClientEvent, CompareEvent, CopyEvent, Event, FileEvent, JournalEvent, LinkEvent, ScrubEvent, StoreEvent,
-    VolumeEvent,
+    ClientEvent, CompareEvent, CopyEvent, Event, FileEvent, JournalEvent, LinkEvent, ScrubEvent, SpoolEvent,
+    SpoolFound, StoreEvent, VolumeEvent,
 };
 use roles::Stage;
 pub use rounds::Rounds;
@@ -117,6 +120,7 @@ impl<S: StoreRead> Engine<S> {
         let was_dirty = std::mem::replace(&mut core.dirty, true);
         match event {
             Event::Journal(event) => core.journal_event(event),
+            Event::Spool(event) => core.spool_event(event),
             Event::Store(event) => core.store_event(event),
             Event::Copy(event) => core.copy_event(event),
             Event::Compare(event) => core.compare_event(event),
@@ -229,6 +233,8 @@ impl<S: StoreRead> Engine<S> {
                 let view = core.compare_view(true);
                 core.reply_value(token, view);
             }
+            AdminRequest::SpoolStart { to, always } => core.start_spool(token, to, always),
+            AdminRequest::SpoolStop { drop } => core.stop_spool(token, drop),
             AdminRequest::DivergedList => {
                 let list = core.roles.diverged_files().to_vec();
                 core.reply_value(token, list);
@@ -302,6 +308,7 @@ impl<S: StoreRead> Engine<S> {
         core.pump_scrub();
         core.pump_listing();
         core.pump_save();
+        core.pump_spool();
         core.pump_peer_state();
         core.pump_peer_record();
         core.pump_stats();
@@ -387,6 +394,7 @@ impl<S: StoreRead> Engine<S> {
             core.stuck_deadline(),
             core.standstill_deadline(),
             core.scrub_deadline(),
+            core.spool_deadline(),
             self.door.deadline(),
             self.nbd.deadline(),
         ]

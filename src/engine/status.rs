@@ -94,6 +94,7 @@ impl<S: StoreRead> Core<S> {
                 local_appended: local.appended.0,
                 local_durable: local.durable.0,
             },
+            spool: self.spool_view(),
             gap: self.gap(),
             copy: self.copy_view(),
             switchover: self.roles.last_switchover(),

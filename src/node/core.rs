@@ -32,7 +32,7 @@ use crate::engine::admin::StatsView;
 use crate::engine::incidents::Matter;
 use crate::engine::{
     ClientDoor, CompareEffect, CopyEffect, Effect, Engine, Event, Incident, JournalEvent, PrepareSegment,
-    ScrubEffect, StoreEffect, Tls,
+    ScrubEffect, SpoolEffect, StoreEffect, Tls,
 };
 use crate::io::{Completion, Driver, Op, Outcome, Token, processor_time};
 use crate::store::StoreRead;
@@ -200,6 +200,8 @@ pub(crate) struct Workers {
     pub(crate) bulk: Sender<PrepareSegment>,
     /// Reads, removes, replaces and saves files.
     pub(crate) files: Sender<FileJob>,
+    /// Copies segments to another disk, and reads them there.
+    pub(crate) spool: Sender<SpoolEffect>,
     /// Applies to the store.
     pub(crate) apply: Sender<Apply>,
     /// Reads for a peer that is given a copy.
@@ -495,6 +497,9 @@ impl<B: Brain> CoreThread<B> {
                 if let Some(ordered) = self.volumes.perform(turn, effect) {
                     let _ = workers.apply.send(Apply::Volume(ordered));
                 }
+            }
+            Effect::Spool(effect) => {
+                let _ = workers.spool.send(effect);
             }
             Effect::Scrub(effect) => {
                 let _ = workers.scrub.send(effect);

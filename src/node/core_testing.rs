@@ -173,9 +173,11 @@ fn workers(layout: &Layout, inbox: &Inbox, note: Sender<Incident>, names: LookUp
     let (copies, _) = channel();
     let (compares, _) = channel();
     let (stats, _) = channel();
+    let (spool, _) = channel();
     Workers {
         bulk,
         files,
+        spool,
         apply,
         scrub,
         fetches,

@@ -37,6 +37,8 @@ pub(in crate::node) enum OwnName {
     Scrub,
     /// See [`Layout::compare`].
     Compare,
+    /// See [`Layout::spool`].
+    Spool,
     /// See [`Layout::incidents`].
     Incidents,
     /// The incidents before those.
@@ -79,6 +81,7 @@ const LICENCE: &str = "licence";
 const LICENCE_RECORD: &str = "licence.record";
 const SCRUB: &str = "scrub";
 const COMPARE: &str = "compare";
+const SPOOL: &str = "spool";
 const INCIDENTS: &str = "incidents.jsonl";
 const STATS: &str = "stats";
 const AUDIT: &str = "audit.jsonl";
@@ -146,6 +149,7 @@ impl Layout {
             OwnName::LicenceRecord => here(LICENCE_RECORD),
             OwnName::Scrub => here(SCRUB),
             OwnName::Compare => here(COMPARE),
+            OwnName::Spool => here(SPOOL),
             OwnName::Incidents => here(INCIDENTS),
             OwnName::OldIncidents => here(OLD_INCIDENTS),
             OwnName::Stats => here(STATS),
@@ -165,8 +169,14 @@ impl Layout {
     /// # Errors
     /// A journal's directory cannot be listed.
     pub(in crate::node) fn leftovers(&self) -> io::Result<Vec<Own>> {
-        let replaced =
-            [OwnName::Control, OwnName::Scrub, OwnName::Compare, OwnName::LicenceRecord, OwnName::Stats];
+        let replaced = [
+            OwnName::Control,
+            OwnName::Scrub,
+            OwnName::Compare,
+            OwnName::LicenceRecord,
+            OwnName::Stats,
+            OwnName::Spool,
+        ];
         let mut found: Vec<Own> = replaced.into_iter().map(|name| self.own(name).temporary()).collect();
         for journal in JournalKind::ALL {
             for (file, _) in self.segments_named(journal, UNFINISHED)? {
@@ -303,6 +313,12 @@ impl Layout {
     #[must_use]
     pub fn compare(&self) -> PathBuf {
         self.dir.join(COMPARE)
+    }
+
+    /// The spool that an operator chose, see [`crate::node::spool`].
+    #[must_use]
+    pub fn spool(&self) -> PathBuf {
+        self.dir.join(SPOOL)
     }
 
     /// What people should know, newest last: one JSON object a line.

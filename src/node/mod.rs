@@ -7,6 +7,7 @@
 //! | bulk | segments in the making | the disk |
 //! | files | reads, removals, the control file, diverged entries | the disk |
 //! | apply | the store's writer | the disk |
+//! | spool | copies of segments on another disk, reads of them | that disk |
 //! | scrub | what a scrub reads, its record | the disk, the apply thread, its own pace |
 //! | incidents | the incident file | the disk |
 //! | log | what all log | stderr |
@@ -65,6 +66,7 @@ pub mod serve;
 pub mod set;
 pub mod setup;
 mod signals;
+pub mod spool;
 mod starting;
 mod store_reads;
 pub mod tape;

@@ -26,6 +26,7 @@ use super::save::SaveSource;
 use super::scrub::Scrubber;
 use super::segment_source::{self, DiskSegments};
 use super::setup::{self, SetupError};
+use super::spool::SpoolDesk;
 use super::starting::{Stage, Starting};
 use super::store_reads::{StoreFetch, StoreReaders};
 use super::tls::LinkIdentity;
@@ -39,7 +40,7 @@ use crate::base::limits::{
 use crate::base::shown::Grouped;
 use crate::base::{JournalKind, Ordinal};
 use crate::engine::admin::{AdminRequest, StatsView};
-use crate::engine::{CopyEffect, Engine, PrepareSegment, ScrubEffect, StartState};
+use crate::engine::{CopyEffect, Engine, PrepareSegment, ScrubEffect, SpoolEffect, StartState};
 use crate::format::control::{Origin, Role};
 use crate::io::{Driver, keep_freed, loose_parents, make_dir, open, page_life};
 use crate::journal::{Recovered, recover_from};
@@ -185,7 +186,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let layout = Layout::new(dir);
     check_owner(&layout, "serve")?;
     setup::check_own(&layout)?;
-    let (config, warnings) = Config::load_with_warnings(dir)?;
+    let (mut config, warnings) = Config::load_with_warnings(dir)?;
     let _log = log::start(config.log).map_err(system_error("starting the log"))?;
     log::take_panics();
     warnings.iter().chain(&loose_parents(dir)).for_each(|warning| tracing::warn!("{warning}"));
@@ -223,8 +224,9 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let listeners = Listeners::open(&config, &layout)?;
     let (volumes, readers) = VolumeReads::new(&layout);
     let retired_max = (config.engine.quota_bytes / RETIRED_SHARE).max(config.engine.segment_bytes);
+    let spool = SpoolDesk::of_node(&layout, &mut config.engine);
     let reading = (readers, found.start.store.clone(), config.engine.ordinal);
-    let (mut crew, threads) = Crew::start(&layout, found.writer, reading, retired_max, &inbox)?;
+    let (mut crew, threads) = Crew::start(&layout, found.writer, reading, (retired_max, spool), &inbox)?;
     crew.threads.push(telling);
     let (stats, last) = channel();
     let to = inbox.clone();
@@ -441,6 +443,7 @@ struct Threads {
     compares: Sender<CompareJob>,
     bulk: Sender<PrepareSegment>,
     files: Sender<FileJob>,
+    spool: Sender<SpoolEffect>,
     apply: Sender<Apply>,
     scrub: Sender<ScrubEffect>,
     notes: Notes,
@@ -454,10 +457,11 @@ impl Threads {
         starting: Arc<Starting>,
         stats: Sender<StatsView>,
     ) -> Workers {
-        let Self { bulk, files, apply, scrub, fetches, copies, compares, notes, resolver } = self;
+        let Self { bulk, files, spool, apply, scrub, fetches, copies, compares, notes, resolver } = self;
         Workers {
             bulk,
             files,
+            spool,
             apply,
             scrub,
             fetches,
@@ -483,7 +487,7 @@ impl Crew {
         layout: &Layout,
         mut writer: StoreWriter,
         (readers, store, ordinal): (Readers, StoreReader, Ordinal),
-        retired_max: u64,
+        (retired_max, spool_desk): (u64, SpoolDesk),
         inbox: &Inbox,
     ) -> Result<(Self, Threads), ServeError> {
         let stop = Arc::new(AtomicBool::new(false));
@@ -499,7 +503,9 @@ impl Crew {
         let (copies, copy_work) = channel();
         let (compares, compare_work) = channel();
         let resolver = Resolver::new(inbox);
-        let workers = Threads { bulk, files, apply, scrub, fetches, copies, compares, notes, resolver };
+        let (spool, spool_work) = channel();
+        let workers =
+            Threads { bulk, files, spool, apply, scrub, fetches, copies, compares, notes, resolver };
         let mut threads = Vec::new();
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("bulk", move || disk::run_bulk(&at, &bulk_work, &to, &halt))?);
@@ -507,6 +513,8 @@ impl Crew {
         threads.push(spawn("volume-sync", move || apply::run_syncs(&sync_work))?);
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("files", move || disk::run_files(at, retired_max, &files_work, &to, &halt))?);
+        let (to, halt) = (inbox.clone(), Arc::clone(&stop));
+        threads.push(spawn("spool", move || spool_desk.run(&spool_work, &to, &halt))?);
         let (to, halt) = (inbox.clone(), Arc::clone(&stop));
         let retired = Retired::new(layout);
         threads.push(spawn("apply", move || {

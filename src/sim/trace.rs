@@ -77,6 +77,11 @@ pub const SOMETIMES: &[&str] = &[
     "an incomplete node came back before its store had begun the copy",
     "an incomplete node came back with a part of its copy",
     "a read of the store was cold",
+    "a segment went to the spool",
+    "catch-up from the spool",
+    "the spool let go of what the peer had",
+    "a node came back to what was on its spool",
+    "a spool was full",
 ];
 
 /// The record of one run.

@@ -2,7 +2,7 @@
 
 use crate::engine::admin::{
     AccountView, AdminAnswer, AdminReply, AdminRequest, CompareView, DoneView, FileView, IncidentView,
-    LogEntryView, LoggingView, QueueView, ReceiptView, ScrubView, StartView, StatsView, Status,
+    LogEntryView, LoggingView, QueueView, ReceiptView, ScrubView, SpoolView, StartView, StatsView, Status,
     SwitchoverView, TakeoverAccount, WouldGo,
 };
 use serde::Deserialize;
@@ -71,6 +71,7 @@ fn answer_to(request: &AdminRequest, value: Value) -> Result<AdminAnswer, Error>
         Asked::Stats => read::<StatsView>(value),
         Asked::Queue => read::<QueueView>(value),
         Asked::Receipt { .. } => read::<ReceiptView>(value),
+        Asked::SpoolStart { .. } | Asked::SpoolStop { .. } => read::<SpoolView>(value),
         Asked::DivergedList => read::<Vec<String>>(value),
         Asked::Scrub { .. } | Asked::ScrubStop => read::<ScrubView>(value),
         Asked::Compare { .. } | Asked::CompareStop | Asked::CompareResult => read::<CompareView>(value),
@@ -103,6 +104,7 @@ pub fn fuzz_admin(bytes: &[u8]) {
         AdminRequest::Queue,
         AdminRequest::Receipt { seq: 1, epoch: None },
         AdminRequest::ScrubStop,
+        AdminRequest::SpoolStop { drop: false },
         AdminRequest::Switchover { dry_run: true },
         AdminRequest::CompareResult,
         AdminRequest::Takeover { peer_is_down: true, dry_run: true, accept_loss: false, now: false },

@@ -5,7 +5,7 @@ use super::read::DoorAddress;
 use super::size::size_text;
 use crate::base::limits::{BLOCK_U64, SEGMENT_MAX, SEGMENT_MIN};
 use crate::base::{AckLevel, Ordinal};
-use crate::engine::{FullSync, OnDiverged, PeerLoss};
+use crate::engine::{FullSync, OnDiverged, PeerLoss, SpoolFull, SpoolMode};
 use crate::format::PairId;
 use crate::format::control::Role;
 use crate::node::config::{Config, Encryption, IoChoice};
@@ -57,6 +57,8 @@ pub enum Kind {
     Path(Put<PathBuf>),
     /// 64 hexadecimal digits: an Ed25519 public key.
     PublicKey(Put<[u8; 32]>),
+    /// `file:/directory`, or nothing.
+    Spool(Put<String>),
 }
 
 /// What holds when a key is not given.
@@ -284,6 +286,64 @@ pub const KEYS: &[Key] = &[
         Fallback::Literal("\"8G\""),
         "What the replicated journal may take on disk while the peer is away. At least four segments.",
     ),
+    key(
+        "spool",
+        Kind::Spool(|c, place| c.engine.spool.place = place),
+        Fallback::Off,
+        "Where the journal goes that an absent peer lacks and for which there is no room here: a directory on another \
+         disk, which must be there. See docs/spool.md.",
+    ),
+    key(
+        "spool_mode",
+        Kind::Word(&["auto", "always", "off"], |c, word| {
+            c.engine.spool.mode = match word {
+                "always" => SpoolMode::Always,
+                "off" => SpoolMode::Off,
+                _ => SpoolMode::Auto,
+            };
+        }),
+        Fallback::Literal("\"auto\""),
+        "When the spool is written: above the journal's high mark while the peer is away; always, which keeps a history; \
+         or never.",
+    ),
+    key(
+        "spool_limit",
+        size(0, 1 << 50, 1, |c, bytes| c.engine.spool.limit_bytes = bytes),
+        Fallback::Literal("0"),
+        "What the spool may take; 0: all of its disk.",
+    ),
+    key(
+        "spool_keep_days",
+        Kind::Number { least: 0, most: 36_500, put: |c, days| c.engine.spool.keep_days = days },
+        Fallback::Literal("0"),
+        "With spool_mode \"always\": parts that are older go, unless the peer needs them; 0: only when spool_limit is \
+         reached.",
+    ),
+    key(
+        "spool_full",
+        Kind::Word(&["block", "alarm", "drop-peer"], |c, word| {
+            c.engine.spool.full = match word {
+                "block" => SpoolFull::Block,
+                "alarm" => SpoolFull::Alarm,
+                _ => SpoolFull::DropPeer,
+            };
+        }),
+        Fallback::Literal("\"drop-peer\""),
+        "When the spool takes nothing and the journal is at its quota: refuse updates of replicated files; let the journal \
+         grow until its disk is full; or let the peer lose its claim, so that it needs a full copy.",
+    ),
+    key(
+        "journal_high_percent",
+        Kind::Number { least: 10, most: 95, put: |c, percent| c.engine.spool.high_percent = percent },
+        Fallback::Literal("75"),
+        "Share of journal_quota_bytes above which segments that the peer lacks go to the spool.",
+    ),
+    key(
+        "journal_low_percent",
+        Kind::Number { least: 5, most: 95, put: |c, percent| c.engine.spool.low_percent = percent },
+        Fallback::Literal("50"),
+        "Down to this share the journal is emptied then. Not above journal_high_percent.",
+    ),
     time(
         "checkpoint_ms",
         (100, 3_600_000),
@@ -401,6 +461,7 @@ impl Key {
             Kind::File(_) => "\"account,file\"".to_owned(),
             Kind::Path(_) => "a path".to_owned(),
             Kind::PublicKey(_) => "64 hexadecimal digits".to_owned(),
+            Kind::Spool(_) => "\"file:/directory\", or \"\" for none".to_owned(),
         }
     }
 

@@ -235,6 +235,7 @@ fn put(kind: Kind, raw: &Raw, config: &mut Config) -> Option<()> {
         (Kind::File(put), Raw::Text(text)) if is_file_name(text) => put(config, text.clone()),
         (Kind::Path(put), Raw::Text(text)) if is_path(text) => put(config, text.into()),
         (Kind::PublicKey(put), Raw::Text(text)) => put(config, key_bytes(text)?),
+        (Kind::Spool(put), Raw::Text(text)) if is_spool(text) => put(config, text.clone()),
         (Kind::Pair(put), Raw::Text(text)) => put(config, PairId(parse_hex(text)?)),
         (Kind::Address(put), Raw::Text(text)) => put(config, text.parse().ok()?),
         (Kind::Peer(put), Raw::Text(text)) => put(config, text.parse().ok()?),
@@ -279,6 +280,12 @@ pub(in crate::node) fn is_node_name(text: &str) -> bool {
 fn is_file_name(text: &str) -> bool {
     let good = |part: &str| (1..=NAME_MAX).contains(&part.len()) && !part.chars().any(char::is_control);
     text.split_once(',').is_some_and(|(account, file)| good(account) && good(file) && !file.contains(','))
+}
+
+/// Whether a spool can be named like this.
+pub(super) fn is_spool(text: &str) -> bool {
+    let dir = text.strip_prefix("file:");
+    text.is_empty() || dir.is_some_and(|dir| dir.starts_with('/') && is_path(dir))
 }
 
 fn is_path(text: &str) -> bool {
