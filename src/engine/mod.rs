@@ -10,6 +10,7 @@ mod apply;
 mod backend;
 mod blocks;
 mod callers;
+mod canary;
 mod changes;
 mod commit;
 mod condition;
@@ -26,17 +27,20 @@ mod extents;
 #[cfg(test)]
 mod faults_tests;
 mod fetches;
+mod health;
 pub mod incidents;
 mod journals;
 mod link;
 mod listing;
 mod meters;
+pub mod notices;
 mod overlay;
 mod peer;
 mod promises;
 mod reach;
 mod read_back;
 mod receiver;
+pub mod records;
 mod retention;
 mod roles;
 mod rounds;
@@ -65,6 +69,7 @@ pub use effect::{
     FileEffect, Incident, JournalEffect, LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment,
     ScrubEffect, ScrubPart, Severity, StoreEffect, StoredPart, Tls, VolumeEffect,
 };
+pub use health::DiskSpace;
 pub use event::{
     ClientEvent, CompareEvent, CopyEvent, Event, FileEvent, JournalEvent, LinkEvent, ScrubEvent, StoreEvent,
     VolumeEvent,
@@ -126,6 +131,7 @@ impl<S: StoreRead> Engine<S> {
             Event::Client(event) => self.client_event(now, event, was_dirty),
             Event::Tick => self.door.begin_round(),
             Event::Measured { memory } => self.door.measured(memory),
+            Event::DiskSpace(disk) => core.health.disk_measured(disk),
             Event::Admin { token, request } => self.admin(token, request),
             Event::Save { token, ask } => core.save_asked(token, ask),
             Event::Stop => core.stopping = true,
@@ -286,6 +292,8 @@ impl<S: StoreRead> Engine<S> {
         core.pump_scrub();
         core.pump_listing();
         core.pump_save();
+        core.pump_canary();
+        core.pump_health();
         core.pump_peer_state();
         core.pump_peer_record();
         core.pump_incidents();
@@ -363,6 +371,8 @@ impl<S: StoreRead> Engine<S> {
             core.copies.deadline(core.now.mono),
             core.stuck_deadline(),
             core.standstill_deadline(),
+            core.canary_deadline(),
+            Some(core.health.deadline()),
             core.scrub_deadline(),
             self.door.deadline(),
             self.nbd.deadline(),

@@ -5,10 +5,11 @@ use super::config::Config;
 use super::inbox::{Inbox, Message};
 use super::layout::Layout;
 use super::log;
+use super::notify::Desk;
 use super::save::{SaveOrder, SaveSource};
 use super::starting::Starting;
 use crate::base::limits::ADMIN_WAIT_MS;
-use crate::engine::admin::{AdminReply, AdminRequest, DoneView, Status};
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, DoneView, Status};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub(crate) struct AdminRouter {
     starting: Arc<Starting>,
     core: Arc<OnceLock<Inbox>>,
     saves: Arc<OnceLock<SaveSource>>,
+    /// Answers what concerns records of incidents and the notify list.
+    desk: Desk,
 }
 
 impl AdminRouter {
@@ -31,6 +34,7 @@ impl AdminRouter {
         config: &Config,
         starting: &Arc<Starting>,
         (core, saves): (&Arc<OnceLock<Inbox>>, &Arc<OnceLock<SaveSource>>),
+        desk: &Desk,
     ) -> Self {
         let early = Status {
             name: config.engine.name.clone(),
@@ -40,7 +44,8 @@ impl AdminRouter {
             ..Status::default()
         };
         let (core, saves) = (Arc::clone(core), Arc::clone(saves));
-        Self { layout: layout.clone(), early, starting: Arc::clone(starting), core, saves }
+        let (layout, desk) = (layout.clone(), desk.clone());
+        Self { layout, early, starting: Arc::clone(starting), core, saves, desk }
     }
 
     /// Answers a request, and sends a save behind the answer; may wait for the core.
@@ -60,10 +65,17 @@ impl AdminRouter {
         if request == AdminRequest::DivergedList {
             return diverged_files(&self.layout);
         }
-        match self.core.get() {
+        if let Some(reply) = self.desk.answer(&request) {
+            return reply;
+        }
+        let mut reply = match self.core.get() {
             Some(core) => ask_core(core, request),
             None => self.early_answer(&request),
+        };
+        if let AdminReply::Ok { value: AdminAnswer::Status(status) } = &mut reply {
+            self.desk.complete(status);
         }
+        reply
     }
 
     fn early_answer(&self, request: &AdminRequest) -> AdminReply {
@@ -123,16 +135,15 @@ fn diverged_files(layout: &Layout) -> AdminReply {
 mod tests {
     use super::super::starting::Stage;
     use super::*;
-    use crate::engine::admin::AdminAnswer;
 
     fn desk() -> (AdminRouter, Arc<Starting>) {
         let starting = Arc::new(Starting::new());
         let (name, state, next) = ("a".to_owned(), "starting".to_owned(), "wait".to_owned());
         let early = Status { name, state, next, ..Status::default() };
         let layout = Layout::new(std::path::Path::new("/nowhere/at/all"));
+        let desk = Desk::open(&layout, "a", Vec::new());
         let (core, saves) = (Arc::default(), Arc::default());
-        let desk = AdminRouter { layout, early, starting: Arc::clone(&starting), core, saves };
-        (desk, starting)
+        (AdminRouter { layout, early, starting: Arc::clone(&starting), core, saves, desk }, starting)
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub(in crate::node) enum OwnName {
     Incidents,
     /// The incidents before those.
     OldIncidents,
+    /// See [`Layout::records`].
+    Records,
     /// See [`Layout::admin_socket`].
     AdminSocket,
     /// See [`Layout::segment`].
@@ -68,6 +70,7 @@ const LOCK: &str = "lock";
 const SCRUB: &str = "scrub";
 const COMPARE: &str = "compare";
 const INCIDENTS: &str = "incidents.jsonl";
+const RECORDS: &str = "records";
 const RESTORING: &str = "restoring";
 const OLD_INCIDENTS: &str = "incidents.jsonl.old";
 
@@ -131,6 +134,7 @@ impl Layout {
             OwnName::Compare => here(COMPARE),
             OwnName::Incidents => here(INCIDENTS),
             OwnName::OldIncidents => here(OLD_INCIDENTS),
+            OwnName::Records => here(RECORDS),
             OwnName::Restoring => here(RESTORING),
             OwnName::AdminSocket => here(ADMIN_SOCKET),
             OwnName::Segment(journal, index) => segment(journal, index, SEGMENT),
@@ -145,7 +149,7 @@ impl Layout {
     /// # Errors
     /// A journal's directory cannot be listed.
     pub(in crate::node) fn leftovers(&self) -> io::Result<Vec<Own>> {
-        let replaced = [OwnName::Control, OwnName::Scrub, OwnName::Compare];
+        let replaced = [OwnName::Control, OwnName::Scrub, OwnName::Compare, OwnName::Records];
         let mut found: Vec<Own> = replaced.into_iter().map(|name| self.own(name).temporary()).collect();
         for journal in JournalKind::ALL {
             for (file, _) in self.segments_named(journal, UNFINISHED)? {
@@ -272,6 +276,12 @@ impl Layout {
         self.dir.join(COMPARE)
     }
 
+    /// Incidents as records, and what waits to be told of them.
+    #[must_use]
+    pub fn records(&self) -> PathBuf {
+        self.dir.join(RECORDS)
+    }
+
     /// What people should know, newest last: one JSON object a line.
     #[must_use]
     pub fn incidents(&self) -> PathBuf {
@@ -358,7 +368,7 @@ mod tests {
             std::fs::write(dir.path().join(name), "x").unwrap();
         }
         let found = layout.leftovers().unwrap();
-        let mut expected = [".control", ".scrub", ".compare"]
+        let mut expected = [".control", ".scrub", ".compare", ".records"]
             .map(|name| dir.path().join(format!("{name}.hot-backup-tmp")))
             .to_vec();
         for journal in JournalKind::ALL {

@@ -42,6 +42,7 @@ mod link;
 mod listen;
 pub mod log;
 mod manager;
+pub mod notify;
 mod operators;
 mod owner;
 pub mod peer_address;

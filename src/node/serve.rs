@@ -13,6 +13,7 @@ use super::inbox::{Inbox, Message};
 use super::incidents::Notes;
 use super::layout::Layout;
 use super::listen::{ListenError, Listeners};
+use super::notify::{Desk, disk_space};
 use super::owner::check_owner;
 use super::peer_address::Resolver;
 use super::restore;
@@ -34,7 +35,7 @@ use crate::base::limits::{
 };
 use crate::base::shown::Grouped;
 use crate::base::{JournalKind, Ordinal};
-use crate::engine::{CopyEffect, Engine, PrepareSegment, ScrubEffect, StartState};
+use crate::engine::{CopyEffect, Engine, Event, PrepareSegment, ScrubEffect, StartState};
 use crate::format::control::{Origin, Role};
 use crate::io::{Driver, keep_freed, loose_parents, make_dir, open, page_life};
 use crate::journal::{Recovered, recover_from};
@@ -55,6 +56,8 @@ use std::time::{Duration, Instant};
 
 /// Operations handed to the kernel in one call.
 const DRIVER_ENTRIES: u32 = 1024;
+/// The room of the node's file system is looked at so often.
+const DISK_LOOK: Duration = Duration::from_secs(10);
 /// How far the store's threads give way to the others: they get a tenth of what those get. More would starve them where
 /// other programs keep the processors busy, and with them a start, a takeover, and in the end the clients.
 const STORE_NICE: i32 = 10;
@@ -202,10 +205,11 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let at = Arc::clone(&starting);
     let telling = spawn("manager", move || manager::run(&lives, &at))?;
     let lock = setup::lock(&layout)?;
+    let desk = Desk::open(&layout, &config.engine.name, config.notify.clone());
     // Whoever asks while the node starts is told how far it is.
     let saves = Arc::new(OnceLock::new());
-    let desk = AdminRouter::new(&layout, &config, &starting, (&core_inbox, &saves));
-    let admin = open_admin(&layout, desk, &core_inbox)?;
+    let router = AdminRouter::new(&layout, &config, &starting, (&core_inbox, &saves), &desk);
+    let admin = open_admin(&layout, router, &core_inbox)?;
     restore::check_finished(&layout)?;
     let found = Found::on_disk(&layout, &config, &starting)?;
     let driver =
@@ -216,9 +220,9 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let (volumes, readers) = VolumeReads::new(&layout);
     let retired_max = (config.engine.quota_bytes / RETIRED_SHARE).max(config.engine.segment_bytes);
     let reading = (readers, found.start.store.clone(), config.engine.ordinal);
-    let (mut crew, threads) = Crew::start(&layout, found.writer, reading, retired_max, &inbox)?;
+    let (mut crew, threads) = Crew::start(&layout, found.writer, reading, retired_max, &inbox, &desk)?;
     crew.threads.push(telling);
-    let workers = threads.workers(manager, starting);
+    let workers = threads.workers(manager, starting, desk);
     let _ = saves.set(SaveSource::new(&layout, &config, &found.start.store, &inbox));
     let _ = core_inbox.set(inbox);
     let engine = Engine::new(config.engine_config(seed()), found.start);
@@ -414,15 +418,17 @@ struct Threads {
 }
 
 impl Threads {
-    fn workers(self, manager: SyncSender<manager::Life>, starting: Arc<Starting>) -> Workers {
+    fn workers(self, manager: SyncSender<manager::Life>, starting: Arc<Starting>, desk: Desk) -> Workers {
+        let desk = Some(desk);
         let Self { bulk, files, apply, scrub, fetches, copies, compares, notes, resolver } = self;
-        Workers { bulk, files, apply, scrub, fetches, copies, compares, notes, resolver, manager, starting }
+        Workers { bulk, files, apply, scrub, fetches, copies, compares, notes, desk, resolver, manager, starting }
     }
 }
 
 /// The threads beside the core.
 struct Crew {
     stop: Arc<AtomicBool>,
+    desk: Desk,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -433,6 +439,7 @@ impl Crew {
         (readers, store, ordinal): (Readers, StoreReader, Ordinal),
         retired_max: u64,
         inbox: &Inbox,
+        desk: &Desk,
     ) -> Result<(Self, Threads), ServeError> {
         let stop = Arc::new(AtomicBool::new(false));
         let (bulk, bulk_work) = channel();
@@ -480,14 +487,16 @@ impl Crew {
         })?);
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("compare", move || compares::run(&at, &compare_work, &to, &halt))?);
-        let at = layout.clone();
-        threads.push(spawn("incidents", move || recorder.run(&at))?);
-        Ok((Self { stop, threads }, workers))
+        let (at, to) = (layout.clone(), desk.clone());
+        threads.push(spawn("incidents", move || recorder.run(&at, &to))?);
+        threads.extend(tellers(layout, inbox, desk)?);
+        Ok((Self { stop, desk: desk.clone(), threads }, workers))
     }
 
     /// Waits for the threads, whose work is over when the core is gone; those that hang in the disk are left.
     fn dismiss(self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.desk.stop();
         let until = Instant::now() + Duration::from_millis(STOP_JOIN_MS);
         for thread in self.threads {
             while !thread.is_finished() && Instant::now() < until {
@@ -504,6 +513,26 @@ impl Crew {
             }
         }
     }
+}
+
+/// The threads that tell people, one for each entry of the notify list, and the one that looks at the disk's room.
+fn tellers(layout: &Layout, inbox: &Inbox, desk: &Desk) -> Result<Vec<JoinHandle<()>>, ServeError> {
+    let (at, to, rest) = (layout.clone(), inbox.clone(), desk.clone());
+    let look = move || loop {
+        if let Some(room) = disk_space(&at) {
+            // A core that is gone needs no answer.
+            let _ = to.send(Message::Event(Event::DiskSpace(room)));
+        }
+        if !rest.rest(DISK_LOOK) {
+            return;
+        }
+    };
+    let mut threads = vec![spawn("disk-room", look)?];
+    for entry in 0..desk.targets() {
+        let desk = desk.clone();
+        threads.push(spawn("notify", move || desk.run(entry))?);
+    }
+    Ok(threads)
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ServeError> {

@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 pub(crate) mod counting;
+mod clock;
 mod file;
 mod map;
 mod memory;
@@ -15,6 +16,7 @@ mod signal;
 mod socket;
 mod thread;
 
+pub use clock::local_minute;
 pub use file::{
     DirectAlignment, direct_alignment, mount_of, read_at, read_cached, write_at, write_durably_at,
 };

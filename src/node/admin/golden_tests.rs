@@ -55,6 +55,7 @@ fn replies() -> Vec<(AdminRequest, AdminReply)> {
         kind: "peer-lost",
         text: "\"b\" is away".to_owned(),
         wall_ms: 5,
+        lasts: true,
     };
     let entry = LogEntryView {
         seq: 4,
