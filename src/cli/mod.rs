@@ -16,6 +16,7 @@ mod incidents;
 mod item;
 mod log;
 mod nbd_access;
+mod notify;
 mod out;
 mod restore;
 mod resync;
@@ -109,6 +110,7 @@ enum Command {
     Takeover(takeover::TakeoverArgs),
     Resync(resync::ResyncArgs),
     Incidents(incidents::IncidentsArgs),
+    Notify(notify::NotifyArgs),
     Diverged(diverged::DivergedArgs),
     NbdAccess(nbd_access::NbdAccessArgs),
     Doctor(doctor::DoctorArgs),
@@ -184,7 +186,8 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Verify(args) => save::verify(context, &args),
         Command::Restore(args) => restore::run(context, &args),
         Command::Takeover(args) => takeover::run(context, &args),
-        Command::Incidents(_) => incidents::incidents(context),
+        Command::Incidents(args) => incidents::incidents(context, &args),
+        Command::Notify(args) => notify::run(context, &args),
         Command::Diverged(args) => diverged::run(context, args),
         Command::NbdAccess(args) => nbd_access::run(context, &args),
         Command::Doctor(_) => doctor::run(context),

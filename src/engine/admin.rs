@@ -1,8 +1,8 @@
 //! What an operator can ask of a running node, and the answers; `node` carries them over the admin socket as JSON lines.
 
 pub use super::answer::{
-    AdminAnswer, CanaryView, CompareView, ConditionView, DifferenceView, DoneView, HealthView, IncidentView, ProofView, TargetView, LoggingView, ScrubEnd,
-    ScrubView, StartView, SwitchoverView, WouldGo,
+    AdminAnswer, CanaryView, CompareView, ConditionView, DifferenceView, DoneView, HealthView, IncidentView,
+    LoggingView, ProofView, ScrubEnd, ScrubView, StartView, SwitchoverView, TargetView, WouldGo,
 };
 pub use super::records::RecordView;
 use crate::base::AckLevel;

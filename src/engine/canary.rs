@@ -49,7 +49,9 @@ impl Part {
             Self::Link => "the peer has not received it, or its word does not come back over the link",
             Self::PeerDisk => "the peer has it in memory, and its disk does not end the write",
             Self::PeerApply => "it is on the peer's disk, and the peer's store has not applied it",
-            Self::Answer => "the peer has applied it, and this node cannot answer for it: its own store has not applied it",
+            Self::Answer => {
+                "the peer has applied it, and this node cannot answer for it: its own store has not applied it"
+            }
         }
     }
 }
@@ -138,7 +140,11 @@ impl<S: StoreRead> Core<S> {
             return self.incident_over(Matter::CanaryLate, "canary-back", text);
         };
         if self.now.mono >= flight.sent.plus_ms(self.config.canary_late_ms) {
-            let text = format!("a test update did not make the whole way in time ({}): {}", part.name(), part.broken());
+            let text = format!(
+                "a test update did not make the whole way in time ({}): {}",
+                part.name(),
+                part.broken()
+            );
             self.incident_once(Severity::Warning, Matter::CanaryLate, text);
         }
     }
@@ -174,3 +180,7 @@ impl<S: StoreRead> Core<S> {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "canary_tests.rs"]
+mod tests;

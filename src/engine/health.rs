@@ -111,7 +111,8 @@ impl Health {
         let ((first, less), (last, more)) = (*self.journal.front()?, *self.journal.back()?);
         let (grown, micros) = (more.checked_sub(less)?, last.since(first));
         let left = u128::from(quota.saturating_sub(more)) * u128::from(micros);
-        (grown > 0 && micros > 0).then(|| u64::try_from(left / u128::from(grown) / 1_000_000).unwrap_or(u64::MAX))
+        (grown > 0 && micros > 0)
+            .then(|| u64::try_from(left / u128::from(grown) / 1_000_000).unwrap_or(u64::MAX))
     }
 }
 
@@ -140,7 +141,13 @@ impl<S: StoreRead> Core<S> {
     }
 
     /// Tells a matter while `text` is there, and that it is over once it is gone; with `eased` false it goes on.
-    fn watch(&mut self, matter: Matter, text: Option<String>, eased: bool, (over, how): (&'static str, &str)) {
+    fn watch(
+        &mut self,
+        matter: Matter,
+        text: Option<String>,
+        eased: bool,
+        (over, how): (&'static str, &str),
+    ) {
         match text {
             // What is told goes on, whatever its figures are by now.
             Some(_) if self.incidents.lasts(matter) => {}
@@ -159,7 +166,11 @@ impl<S: StoreRead> Core<S> {
             waits.look(now, at, end);
             let limit = self.config.apply_stall_ms.saturating_mul(1000);
             // A store that failed is told of as such, and one that replays is on its way.
-            if limit > 0 && waits.stands(now) > limit && self.store_fault().is_none() && self.roles.stage() != Stage::Replaying {
+            if limit > 0
+                && waits.stands(now) > limit
+                && self.store_fault().is_none()
+                && self.roles.stage() != Stage::Replaying
+            {
                 text = Some(format!(
                     "the store has applied nothing of the {} journal for {} s, and entries {} to {} wait for it: its disk or \
                      the apply thread does not go on",
@@ -179,8 +190,18 @@ impl<S: StoreRead> Core<S> {
         let quiet = self.config.link_quiet_ms;
         let heard = self.link.stream_heard().or(self.link.primary_heard());
         let silent = heard.filter(|heard| quiet > 0 && now >= heard.plus_ms(quiet));
-        let text = silent.map(|_| format!("the peer is connected and has said nothing for {quiet} ms: at {} ms the link is closed", self.config.peer_timeout_ms));
-        self.watch(Matter::LinkQuiet, text, true, ("link-speaks", "the peer is heard again, or the link is down"));
+        let text = silent.map(|_| {
+            format!(
+                "the peer is connected and has said nothing for {quiet} ms: at {} ms the link is closed",
+                self.config.peer_timeout_ms
+            )
+        });
+        self.watch(
+            Matter::LinkQuiet,
+            text,
+            true,
+            ("link-speaks", "the peer is heard again, or the link is down"),
+        );
         // A stream moves, and what has to come with it does not.
         let (announced, durable) = (self.appliers.replicated().announced(), self.replicated().pace().durable);
         let follows = self.link.hears_primary();
@@ -192,10 +213,20 @@ impl<S: StoreRead> Core<S> {
             announced.next(),
             STUCK_AFTER / 1_000_000
         ));
-        self.watch(Matter::NotAnnounced, text, true, ("announced", "the primary tells how far its disk is again"));
+        self.watch(
+            Matter::NotAnnounced,
+            text,
+            true,
+            ("announced", "the primary tells how far its disk is again"),
+        );
         let limit = self.config.lag_warn_seconds;
         let age = if self.is_primary() && up { self.peer.lag_age(now) / 1_000_000 } else { 0 };
-        let text = (limit > 0 && age >= limit).then(|| format!("the peer is connected and {age} s behind: {} of batches are not on its disk", bytes(self.peer.lag_bytes())));
+        let text = (limit > 0 && age >= limit).then(|| {
+            format!(
+                "the peer is connected and {age} s behind: {} of batches are not on its disk",
+                bytes(self.peer.lag_bytes())
+            )
+        });
         self.watch(Matter::PeerLags, text, age * 2 <= limit, ("peer-keeps-up", "the peer keeps up again"));
     }
 
@@ -206,10 +237,18 @@ impl<S: StoreRead> Core<S> {
         self.health.clock_looks = if far.is_some() { self.health.clock_looks.saturating_add(1) } else { 0 };
         let text = far.filter(|_| self.health.clock_looks >= CLOCK_LOOKS).map(|distance| {
             let way = if distance > 0 { "ahead of" } else { "behind" };
-            format!("the peer's clock is {:.1} s {way} this node's", seconds(distance.unsigned_abs().saturating_mul(1000)))
+            format!(
+                "the peer's clock is {:.1} s {way} this node's",
+                seconds(distance.unsigned_abs().saturating_mul(1000))
+            )
         });
         let eased = distance.is_none_or(|distance| distance.unsigned_abs() <= limit / 100 * EASED);
-        self.watch(Matter::ClocksDiffer, text, eased, ("clocks-agree", "the clocks of the two nodes agree again"));
+        self.watch(
+            Matter::ClocksDiffer,
+            text,
+            eased,
+            ("clocks-agree", "the clocks of the two nodes agree again"),
+        );
     }
 
     fn watch_version(&mut self) {
@@ -224,7 +263,12 @@ impl<S: StoreRead> Core<S> {
                  {PROTOCOL_VERSION} with {FEATURES_ALWAYS:#x}"
             )
         });
-        self.watch(Matter::VersionsDiffer, text, known, ("versions-agree", "both nodes run the same version"));
+        self.watch(
+            Matter::VersionsDiffer,
+            text,
+            known,
+            ("versions-agree", "both nodes run the same version"),
+        );
     }
 
     fn watch_journal(&mut self) {
@@ -237,11 +281,19 @@ impl<S: StoreRead> Core<S> {
         let filled = percent(used, quota);
         let text = (limit > 0 && filled >= limit).then(|| {
             let full = self.health.full_in(quota);
-            let when = full.map_or_else(|| "it does not grow now".to_owned(), |left| format!("at this rate it is full in {}", in_words(left)));
+            let when = full.map_or_else(
+                || "it does not grow now".to_owned(),
+                |left| format!("at this rate it is full in {}", in_words(left)),
+            );
             format!("the journal holds {} of {}, {filled} % of its quota: {when}", bytes(used), bytes(quota))
         });
         let eased = filled < limit * EASED / 100;
-        self.watch(Matter::JournalFilling, text, eased, ("journal-drained", "the journal is well below its quota again"));
+        self.watch(
+            Matter::JournalFilling,
+            text,
+            eased,
+            ("journal-drained", "the journal is well below its quota again"),
+        );
     }
 
     fn watch_disk(&mut self) {
@@ -249,9 +301,18 @@ impl<S: StoreRead> Core<S> {
         let Some(disk) = self.health.disk else { return };
         let free = disk.percent_free();
         let text = (limit > 0 && free < limit).then(|| {
-            format!("the file system of the node's directory has {} free of {}, {free} %", bytes(disk.free), bytes(disk.total))
+            format!(
+                "the file system of the node's directory has {} free of {}, {free} %",
+                bytes(disk.free),
+                bytes(disk.total)
+            )
         });
-        self.watch(Matter::DiskFilling, text, free > limit, ("disk-roomy", "there is room on the file system of the node again"));
+        self.watch(
+            Matter::DiskFilling,
+            text,
+            free > limit,
+            ("disk-roomy", "there is room on the file system of the node again"),
+        );
     }
 
     /// What this node is at with what it has to do: idle, busy, lagging or stuck.
@@ -263,7 +324,9 @@ impl<S: StoreRead> Core<S> {
             || self.health.announce.stands(now) > STUCK_AFTER
             || JournalKind::ALL.into_iter().any(|kind| self.hangs(kind));
         let late = apply.map(behind).max().unwrap_or(0);
-        let busy = !JournalKind::ALL.into_iter().all(|kind| self.applied_to_limit(kind) && self.journals[kind.index()].is_quiet());
+        let busy = !JournalKind::ALL
+            .into_iter()
+            .all(|kind| self.applied_to_limit(kind) && self.journals[kind.index()].is_quiet());
         match late {
             _ if stuck => PeerState::Stuck,
             LAGGING_AFTER.. => PeerState::Lagging,

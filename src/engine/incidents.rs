@@ -383,7 +383,13 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn tell_end(&mut self, kind: &'static str, over: &'static str, text: String) {
-        let incident = Incident { severity: Severity::Notice, kind: over, text, wall_ms: self.now.wall_ms, lasts: false };
+        let incident = Incident {
+            severity: Severity::Notice,
+            kind: over,
+            text,
+            wall_ms: self.now.wall_ms,
+            lasts: false,
+        };
         let told = self.incidents.tell(self.now, kind, incident);
         self.out.extend(told.map(Effect::Incident));
     }
@@ -421,7 +427,13 @@ mod tests {
     }
 
     fn room() -> Incident {
-        Incident { severity: Severity::Notice, kind: "journal-space", text: "room".into(), wall_ms: 0, lasts: false }
+        Incident {
+            severity: Severity::Notice,
+            kind: "journal-space",
+            text: "room".into(),
+            wall_ms: 0,
+            lasts: false,
+        }
     }
 
     fn kinds(incidents: &Incidents) -> Vec<&'static str> {

@@ -180,8 +180,7 @@ impl<S: StoreRead> Core<S> {
         Hello {
             version: PROTOCOL_VERSION,
             floor: PROTOCOL_FLOOR,
-            features: FEATURES_ALWAYS
-                | if own.serving || own.rewinds { FEATURE_REWIND } else { 0 },
+            features: FEATURES_ALWAYS | if own.serving || own.rewinds { FEATURE_REWIND } else { 0 },
             pair: own.pair,
             ordinal: own.ordinal,
             role: own.role,
@@ -403,18 +402,21 @@ impl<S: StoreRead> Core<S> {
                 Ok(Some((header, frame))) => {
                     self.health.hears_clock(self.now.wall_ms, header.wall_ms);
                     match (frame, &outbound.phase) {
-                    (Frame::Hello(hello), OutboundPhase::Greeting) => self.greeted(&hello, &header),
-                    (Frame::Refuse(refuse), _) => self.refused_by_peer(&refuse, &header),
-                    (Frame::Ack(ack), OutboundPhase::Streaming(_)) => self.sender_ack(ack, header.credit),
-                    (Frame::Want(want), OutboundPhase::Streaming(_)) => self.wanted(want),
-                    (Frame::Handover(step), OutboundPhase::Streaming(_)) => self.hear_standby(&step, &header),
-                    (
-                        frame @ (Frame::Ask(_) | Frame::Answer(_) | Frame::Report(_)),
-                        OutboundPhase::Streaming(_),
-                    ) => self.asked_frame(frame),
-                    (Frame::Heartbeat, _) => {}
-                    _ => self.outbound_fault("a frame came that has no place in an answer"),
-                }}
+                        (Frame::Hello(hello), OutboundPhase::Greeting) => self.greeted(&hello, &header),
+                        (Frame::Refuse(refuse), _) => self.refused_by_peer(&refuse, &header),
+                        (Frame::Ack(ack), OutboundPhase::Streaming(_)) => self.sender_ack(ack, header.credit),
+                        (Frame::Want(want), OutboundPhase::Streaming(_)) => self.wanted(want),
+                        (Frame::Handover(step), OutboundPhase::Streaming(_)) => {
+                            self.hear_standby(&step, &header)
+                        }
+                        (
+                            frame @ (Frame::Ask(_) | Frame::Answer(_) | Frame::Report(_)),
+                            OutboundPhase::Streaming(_),
+                        ) => self.asked_frame(frame),
+                        (Frame::Heartbeat, _) => {}
+                        _ => self.outbound_fault("a frame came that has no place in an answer"),
+                    }
+                }
                 Err(fault) => self.outbound_fault(&fault.to_string()),
             }
         }

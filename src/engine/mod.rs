@@ -52,6 +52,8 @@ mod status;
 mod sync;
 #[cfg(test)]
 mod test_kit;
+#[cfg(test)]
+mod test_pair;
 mod throttle;
 
 use self::core::Core;
@@ -69,11 +71,11 @@ pub use effect::{
     FileEffect, Incident, JournalEffect, LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment,
     ScrubEffect, ScrubPart, Severity, StoreEffect, StoredPart, Tls, VolumeEffect,
 };
-pub use health::DiskSpace;
 pub use event::{
     ClientEvent, CompareEvent, CopyEvent, Event, FileEvent, JournalEvent, LinkEvent, ScrubEvent, StoreEvent,
     VolumeEvent,
 };
+pub use health::DiskSpace;
 use roles::Stage;
 pub use rounds::Rounds;
 pub use save::{SaveAnswer, SaveAsk};
@@ -331,6 +333,12 @@ impl<S: StoreRead> Engine<S> {
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.core.roles.stage() != Stage::Replaying
+    }
+
+    /// The last test update that made the whole way: everything up to this entry is applied on both nodes.
+    #[must_use]
+    pub fn canary_arrived(&self) -> Option<crate::base::Seq> {
+        self.core.canary.arrived()
     }
 
     /// The last entry of each journal; what clients asked for and is not in them was not begun.

@@ -122,7 +122,10 @@ impl Records {
     /// As they were kept: records in the order of their numbers, and the highest number given.
     #[must_use]
     pub fn kept(records: Vec<RecordView>, last: u64) -> Self {
-        let mut kept = Self { last: last.max(records.iter().map(|record| record.id).max().unwrap_or(0)), records: records.into() };
+        let mut kept = Self {
+            last: last.max(records.iter().map(|record| record.id).max().unwrap_or(0)),
+            records: records.into(),
+        };
         kept.bound();
         kept
     }
@@ -262,28 +265,45 @@ mod tests {
     fn a_trouble_is_one_record_from_its_beginning_to_its_end_however_often_it_is_told() {
         let mut records = Records::default();
         let news = records.note_told(&told("journal-no-space", "no room: the disk is full", 10, true));
-        assert!(matches!(&news[..], [News::Begun(record)] if record.id == 1 && record.next.contains("make room")));
+        assert!(
+            matches!(&news[..], [News::Begun(record)] if record.id == 1 && record.next.contains("make room"))
+        );
         assert_eq!(records.note_told(&told("journal-no-space", "no room: quota", 20, true)), []);
         let open = records.get(1).unwrap();
         assert_eq!((open.what.as_str(), open.why.as_str(), open.count), ("no room", "quota", 2));
         assert_eq!((open.since_ms, open.last_ms, open.state()), (10, 20, "lasts"));
         let news = records.note_told(&told("journal-space", "there is room again", 30, false));
-        assert!(matches!(&news[..], [News::Ended(record)] if record.end == "there is room again"), "{news:?}");
+        assert!(
+            matches!(&news[..], [News::Ended(record)] if record.end == "there is room again"),
+            "{news:?}"
+        );
         assert_eq!(records.get(1).unwrap().ended_ms, Some(30));
         // The end made no record of its own, and what begins anew is a new record.
         assert_eq!(records.iter().count(), 1);
         records.note_told(&told("journal-no-space", "no room", 40, true));
-        assert_eq!(records.iter().map(|record| (record.id, record.state())).collect::<Vec<_>>(), [(1, "ended"), (2, "lasts")]);
+        assert_eq!(
+            records.iter().map(|record| (record.id, record.state())).collect::<Vec<_>>(),
+            [(1, "ended"), (2, "lasts")]
+        );
     }
 
     #[test]
     fn an_event_that_comes_again_soon_is_counted_and_later_it_is_a_new_record() {
         let mut records = Records::default();
-        assert_eq!(records.note_told(&told("client-refused", "10.0.0.9 has a wrong password", 0, false)).len(), 1);
+        assert_eq!(
+            records.note_told(&told("client-refused", "10.0.0.9 has a wrong password", 0, false)).len(),
+            1
+        );
         assert_eq!(records.note_told(&told("client-refused", "10.0.0.9 has a wrong password", 5, false)), []);
-        assert_eq!(records.note_told(&told("client-refused", "10.0.0.8 has a wrong password", 6, false)).len(), 1);
+        assert_eq!(
+            records.note_told(&told("client-refused", "10.0.0.8 has a wrong password", 6, false)).len(),
+            1
+        );
         let late = 5 + RECORD_AGAIN_MS;
-        assert_eq!(records.note_told(&told("client-refused", "10.0.0.9 has a wrong password", late, false)).len(), 1);
+        assert_eq!(
+            records.note_told(&told("client-refused", "10.0.0.9 has a wrong password", late, false)).len(),
+            1
+        );
         let counts: Vec<u64> = records.iter().map(|record| record.count).collect();
         assert_eq!(counts, [2, 1, 1]);
     }

@@ -169,7 +169,8 @@ impl RateLimited {
     pub(crate) fn note(&mut self, turn: &mut RoundContext, reason: &str, text: &str) {
         self.count += 1;
         let (kind, wall_ms) = (self.kind, turn.wall_ms);
-        let incident = Incident { severity: Severity::Warning, kind, text: text.to_owned(), wall_ms, lasts: false };
+        let incident =
+            Incident { severity: Severity::Warning, kind, text: text.to_owned(), wall_ms, lasts: false };
         if let Some(telling) = self.repeats.say(turn.now, reason.to_owned(), incident) {
             let mut incident = telling.what;
             if telling.unsaid > 0 {

@@ -421,7 +421,20 @@ impl Threads {
     fn workers(self, manager: SyncSender<manager::Life>, starting: Arc<Starting>, desk: Desk) -> Workers {
         let desk = Some(desk);
         let Self { bulk, files, apply, scrub, fetches, copies, compares, notes, resolver } = self;
-        Workers { bulk, files, apply, scrub, fetches, copies, compares, notes, desk, resolver, manager, starting }
+        Workers {
+            bulk,
+            files,
+            apply,
+            scrub,
+            fetches,
+            copies,
+            compares,
+            notes,
+            desk,
+            resolver,
+            manager,
+            starting,
+        }
     }
 }
 

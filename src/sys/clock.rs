@@ -23,7 +23,10 @@ mod tests {
     #[test]
     fn the_minute_of_the_day_is_that_of_the_systems_own_clock() {
         let seconds = 1_700_000_000;
-        let date = std::process::Command::new("date").args(["-d", &format!("@{seconds}"), "+%H %M"]).output().unwrap();
+        let date = std::process::Command::new("date")
+            .args(["-d", &format!("@{seconds}"), "+%H %M"])
+            .output()
+            .unwrap();
         let text = String::from_utf8(date.stdout).unwrap();
         let (hours, minutes) = text.trim().split_once(' ').unwrap();
         let told: u16 = hours.parse::<u16>().unwrap() * 60 + minutes.parse::<u16>().unwrap();

@@ -4,9 +4,9 @@
 
 #![allow(unsafe_code, reason = "this room exists to keep all unsafe code in one place")]
 
+mod clock;
 #[cfg(test)]
 pub(crate) mod counting;
-mod clock;
 mod file;
 mod map;
 mod memory;

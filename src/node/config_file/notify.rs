@@ -96,7 +96,13 @@ pub const NOTIFY_KEYS: &[NotifyKey] = &[
     key("from", MAIL, Shape::Text, Fallback::Required, "The sender's address."),
     key("to", MAIL, Shape::Texts, Fallback::Required, "The receivers' addresses."),
     key("user", MAIL, Shape::Text, Fallback::Off, "The name to log in with."),
-    key("password_file", MAIL, Shape::Path, Fallback::Off, "Its first line is the password; nobody else may read it."),
+    key(
+        "password_file",
+        MAIL,
+        Shape::Path,
+        Fallback::Off,
+        "Its first line is the password; nobody else may read it.",
+    ),
     key(
         "ca_file",
         &["mail", "webhook", "alertmanager", "ping"],
@@ -104,7 +110,13 @@ pub const NOTIFY_KEYS: &[NotifyKey] = &[
         Fallback::Off,
         "Certificates (PEM) that the server's is checked by, in place of the usual ones of the web.",
     ),
-    key("url", HTTP, Shape::Url, Fallback::Required, "Where it is sent. Of an Alertmanager, without `/api/v2/alerts`."),
+    key(
+        "url",
+        HTTP,
+        Shape::Url,
+        Fallback::Required,
+        "Where it is sent. Of an Alertmanager, without `/api/v2/alerts`.",
+    ),
     key(
         "token_file",
         HTTP,
@@ -163,7 +175,9 @@ impl NotifyKey {
     pub fn allowed(&self) -> String {
         match self.shape {
             Shape::Name => "1 to 128 letters, digits, '.', '-' or '_'".to_owned(),
-            Shape::Word(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", "),
+            Shape::Word(words) => {
+                words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
+            }
             Shape::Text => "a text".to_owned(),
             Shape::Texts => "a list of texts".to_owned(),
             Shape::Path => "a path".to_owned(),
@@ -206,7 +220,10 @@ pub(super) type Wrong = (usize, String);
 /// Reads the value of `notify`, a list of tables; what is wrong is told by its place.
 pub(super) fn read_list(at: usize, value: &DeValue<'_>, wrong: &mut Vec<Wrong>) -> Vec<Target> {
     let DeValue::Array(list) = value else {
-        wrong.push((at, "`notify` is no list: write each entry below a line of its own, `[[notify]]`".to_owned()));
+        wrong.push((
+            at,
+            "`notify` is no list: write each entry below a line of its own, `[[notify]]`".to_owned(),
+        ));
         return Vec::new();
     };
     if list.len() > NOTIFY_MAX {
@@ -246,13 +263,18 @@ fn read_entry(at: usize, table: &DeTable<'_>, wrong: &mut Vec<Wrong>) -> Option<
             }
             Some(key) => match fitting(key.shape, value.get_ref()) {
                 Some(value) => drop(values.insert(key.name, value)),
-                None => wrong.push((at, format!("`{name}` of a `notify` entry: allowed are {}", key.allowed()))),
+                None => {
+                    wrong.push((at, format!("`{name}` of a `notify` entry: allowed are {}", key.allowed())))
+                }
             },
         }
     }
     for key in NOTIFY_KEYS.iter().filter(|key| key.belongs_to(&kind) && (known || key.of.is_empty())) {
         if key.fallback == Fallback::Required && !table.iter().any(|(name, _)| name.get_ref() == key.name) {
-            wrong.push((at, format!("`{}` of a `notify` entry is missing: allowed are {}", key.name, key.allowed())));
+            wrong.push((
+                at,
+                format!("`{}` of a `notify` entry is missing: allowed are {}", key.name, key.allowed()),
+            ));
         }
     }
     if wrong.len() > before {
@@ -303,7 +325,9 @@ fn fitting(shape: Shape, value: &DeValue<'_>) -> Option<Value> {
 
 /// A user in the address would be a secret in the config, and in what is told of the entry.
 fn is_url(text: &str) -> bool {
-    let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else { return false };
+    let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
+        return false;
+    };
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     is_plain(text) && text.is_ascii() && !text.contains(' ') && !host.is_empty() && !host.contains('@')
 }
@@ -349,7 +373,11 @@ impl Entry {
     }
 
     fn http(&self) -> Option<Http> {
-        Some(Http { url: self.text("url")?, token_file: self.path("token_file"), ca_file: self.path("ca_file") })
+        Some(Http {
+            url: self.text("url")?,
+            token_file: self.path("token_file"),
+            ca_file: self.path("ca_file"),
+        })
     }
 
     fn target(&self, kind: &str) -> Option<Target> {

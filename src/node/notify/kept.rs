@@ -2,9 +2,9 @@
 
 use crate::base::crc32c;
 use crate::base::limits::{NOTIFY_MAX, NOTIFY_QUEUE_MAX, RECORDS_FILE_MAX, RECORDS_MAX};
+use crate::engine::Severity;
 use crate::engine::notices::Letter;
 use crate::engine::records::{RecordView, Records, Told};
-use crate::engine::Severity;
 use serde::{Deserialize, Serialize};
 
 const MAGIC: &str = "hot-backup records";
@@ -46,10 +46,15 @@ impl Kept {
         if bytes.len() > RECORDS_FILE_MAX {
             return Err(format!("it is longer than {RECORDS_FILE_MAX} bytes"));
         }
-        let end = bytes.iter().take(64).position(|byte| *byte == b'\n').ok_or("its first line is not one of this program")?;
+        let end = bytes
+            .iter()
+            .take(64)
+            .position(|byte| *byte == b'\n')
+            .ok_or("its first line is not one of this program")?;
         let (line, body) = bytes.split_at(end + 1);
         let line = std::str::from_utf8(line).map_err(|_| "its first line is no text")?;
-        let fields = line.trim_end().strip_prefix(MAGIC).ok_or("its first line is not one of this program")?;
+        let fields =
+            line.trim_end().strip_prefix(MAGIC).ok_or("its first line is not one of this program")?;
         let (version, sum) = fields.trim_start().split_once(' ').ok_or("its first line was cut off")?;
         match version.parse::<u32>() {
             Ok(VERSION) => {}
@@ -95,7 +100,6 @@ pub fn fuzz_records(bytes: &[u8]) {
     records_of_lines(&String::from_utf8_lossy(bytes), &mut records);
     assert!(records.iter().count() <= RECORDS_MAX);
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -13,9 +13,7 @@ pub use send::fuzz_utmp;
 
 use super::layout::{Layout, OwnName};
 use super::log::PACED;
-use crate::base::limits::{
-    INCIDENT_FILE_MAX, NOTIFY_FAILING_MS, NOTIFY_REFRESH_MS, RECORDS_FILE_MAX,
-};
+use crate::base::limits::{INCIDENT_FILE_MAX, NOTIFY_FAILING_MS, NOTIFY_REFRESH_MS, RECORDS_FILE_MAX};
 use crate::engine::admin::{AdminReply, AdminRequest, ProofView, RecordView, Status, TargetView};
 use crate::engine::incidents::Matter;
 use crate::engine::notices::{Letter, Next, Outbox};
@@ -82,7 +80,9 @@ impl Desk {
                 waiting = kept.waiting;
             }
             Ok(Err(why)) => tracing::warn!("reading {}: {why}; it is begun anew", own.path().display()),
-            Err(distrust) if distrust.kind() == Some(io::ErrorKind::NotFound) => read_lines(layout, &mut records),
+            Err(distrust) if distrust.kind() == Some(io::ErrorKind::NotFound) => {
+                read_lines(layout, &mut records)
+            }
             Err(distrust) => tracing::warn!("reading {}: {distrust}; it is begun anew", own.path().display()),
         }
         let outbox = |target: &Target| {
@@ -230,8 +230,10 @@ impl Desk {
 
     fn lasting(&self, target: &Target) -> Vec<Message> {
         let state = self.state();
-        let open = state.records.iter().filter(|record| record.is_open() && record.rank() >= target.wants.floor);
-        open.map(|record| Message { node: self.0.node.clone(), record: record.clone(), test: false }).collect()
+        let open =
+            state.records.iter().filter(|record| record.is_open() && record.rank() >= target.wants.floor);
+        open.map(|record| Message { node: self.0.node.clone(), record: record.clone(), test: false })
+            .collect()
     }
 
     /// The next message; nothing in it if there is none within a minute and the entry wants to be asked, none at the end.
@@ -252,8 +254,11 @@ impl Desk {
                 state = self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let (again, timeout) =
-                self.0.changed.wait_timeout(state, Duration::from_millis(ms)).unwrap_or_else(PoisonError::into_inner);
+            let (again, timeout) = self
+                .0
+                .changed
+                .wait_timeout(state, Duration::from_millis(ms))
+                .unwrap_or_else(PoisonError::into_inner);
             state = again;
             if timeout.timed_out() && asks && longest == Some(ms) {
                 return Some(None);
@@ -391,7 +396,9 @@ impl Desk {
     /// Sends a message to each entry, or to one, and says what became of it.
     fn prove(&self, name: Option<&str>) -> AdminReply {
         let chosen: Vec<usize> = (0..self.targets())
-            .filter(|at| name.is_none_or(|name| self.0.targets.get(*at).is_some_and(|target| target.name == name)))
+            .filter(|at| {
+                name.is_none_or(|name| self.0.targets.get(*at).is_some_and(|target| target.name == name))
+            })
             .collect();
         if let (true, Some(name)) = (chosen.is_empty(), name) {
             let message = format!("testing {}: the notify list has no such entry", name.escape_debug());
@@ -451,9 +458,11 @@ fn read_lines(layout: &Layout, records: &mut Records) {
 pub(crate) fn disk_space(layout: &Layout) -> Option<DiskSpace> {
     let told = nix::sys::statvfs::statvfs(layout.dir()).ok()?;
     let unit = told.fragment_size();
-    Some(DiskSpace { free: told.blocks_available().saturating_mul(unit), total: told.blocks().saturating_mul(unit) })
+    Some(DiskSpace {
+        free: told.blocks_available().saturating_mul(unit),
+        total: told.blocks().saturating_mul(unit),
+    })
 }
-
 
 #[cfg(test)]
 #[path = "tests.rs"]

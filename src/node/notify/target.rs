@@ -151,7 +151,9 @@ impl Target {
     fn secrets(&self) -> impl Iterator<Item = &Path> {
         let secret = match &self.way {
             Way::Mail(mail) => mail.password_file.as_deref(),
-            Way::Webhook(http) | Way::Alertmanager(http) | Way::Ping { http, .. } => http.token_file.as_deref(),
+            Way::Webhook(http) | Way::Alertmanager(http) | Way::Ping { http, .. } => {
+                http.token_file.as_deref()
+            }
             _ => None,
         };
         secret.into_iter()
@@ -159,7 +161,9 @@ impl Target {
 
     /// Reads what has to be secret, to tell at the start what is wrong with it.
     pub(in crate::node) fn check_secrets(&self, dir: &Path) -> Result<(), String> {
-        self.secrets().try_for_each(|file| secret(dir, file).map(drop)).map_err(|why| format!("the `notify` entry \"{}\": {why}", self.name))
+        self.secrets()
+            .try_for_each(|file| secret(dir, file).map(drop))
+            .map_err(|why| format!("the `notify` entry \"{}\": {why}", self.name))
     }
 }
 
@@ -183,10 +187,14 @@ impl Http {
 pub(super) fn secret(dir: &Path, file: &Path) -> Result<Secret, String> {
     let path = dir.join(file);
     let demand = Demand { most: PASSWORD_FILE_MAX, secret: true, linked: true };
-    let text = read_trusted_text(&path, demand).map_err(|why| format!("reading the secret in {}: {why}", path.display()))?;
+    let text = read_trusted_text(&path, demand)
+        .map_err(|why| format!("reading the secret in {}: {why}", path.display()))?;
     let line = text.lines().next().unwrap_or_default().trim_end();
     match line.len() {
         1..=SECRET_MAX if !line.chars().any(char::is_control) => Ok(Secret(line.to_owned())),
-        _ => Err(format!("reading the secret in {}: its first line is empty, too long or no text", path.display())),
+        _ => Err(format!(
+            "reading the secret in {}: its first line is empty, too long or no text",
+            path.display()
+        )),
     }
 }

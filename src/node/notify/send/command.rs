@@ -40,11 +40,13 @@ pub(super) fn run(argv: &[String], seconds: u64, message: &Message) -> Result<St
         }
         Err(error) => Err(format!("waiting for {program}: {error}")),
     }
-    .and_then(|text| told.map(|()| text).or_else(|error| match error.kind() {
-        // It need not read it.
-        std::io::ErrorKind::BrokenPipe => Ok("exit code 0".to_owned()),
-        _ => Err(format!("telling {program}: {error}")),
-    }))
+    .and_then(|text| {
+        told.map(|()| text).or_else(|error| match error.kind() {
+            // It need not read it.
+            std::io::ErrorKind::BrokenPipe => Ok("exit code 0".to_owned()),
+            _ => Err(format!("telling {program}: {error}")),
+        })
+    })
 }
 
 /// A message is shorter than what a pipe takes at once, so this waits for nobody.

@@ -73,7 +73,8 @@ fn agent(dir: &Path, http: &Http) -> Result<Agent, String> {
         None => RootCerts::WebPki,
         Some(file) => {
             let certificates = certificates(dir, file)?;
-            let certificates: Vec<_> = certificates.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
+            let certificates: Vec<_> =
+                certificates.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
             RootCerts::new_with_certs(&certificates)
         }
     };
@@ -91,9 +92,11 @@ fn agent(dir: &Path, http: &Http) -> Result<Agent, String> {
 pub(super) fn certificates(dir: &Path, file: &Path) -> Result<Vec<Vec<u8>>, String> {
     let path = dir.join(file);
     let demand = Demand { most: CONFIG_FILE_MAX, secret: false, linked: true };
-    let failed = |why: &dyn std::fmt::Display| format!("reading the certificates in {}: {why}", path.display());
+    let failed =
+        |why: &dyn std::fmt::Display| format!("reading the certificates in {}: {why}", path.display());
     let bytes = read_trusted(&path, demand).map_err(|why| failed(&why))?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).map(|der| der.map(|der| der.to_vec())).collect();
+    let found: Result<Vec<_>, _> =
+        CertificateDer::pem_slice_iter(&bytes).map(|der| der.map(|der| der.to_vec())).collect();
     match found {
         Ok(found) if found.is_empty() => Err(failed(&"there is none")),
         Ok(found) => Ok(found),
@@ -105,7 +108,8 @@ fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Resu
     let mut response = result.map_err(|error| error.to_string())?;
     let status = response.status();
     // What is behind the limit is not read; a receiver that took the message may say what it likes.
-    let said = response.body_mut().with_config().limit(NOTIFY_ANSWER_MAX).read_to_string().unwrap_or_default();
+    let said =
+        response.body_mut().with_config().limit(NOTIFY_ANSWER_MAX).read_to_string().unwrap_or_default();
     let said: String = said.trim().chars().take(200).collect();
     let text = if said.is_empty() { status.to_string() } else { format!("{status}: {said}") };
     if status.is_success() { Ok(text) } else { Err(text) }

@@ -18,7 +18,8 @@ pub(in crate::node::notify) fn check(mail: &Mail) -> Result<(), String> {
 
 fn addresses(mail: &Mail) -> Result<(Mailbox, Vec<Mailbox>), String> {
     let address = |text: &String| {
-        text.parse::<Mailbox>().map_err(|error| format!("\"{}\" is no mail address: {error}", text.escape_debug()))
+        text.parse::<Mailbox>()
+            .map_err(|error| format!("\"{}\" is no mail address: {error}", text.escape_debug()))
     };
     Ok((address(&mail.from)?, mail.to.iter().map(address).collect::<Result<_, _>>()?))
 }

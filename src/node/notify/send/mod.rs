@@ -10,6 +10,7 @@ pub(super) use http::ping;
 pub use terminals::fuzz_utmp;
 
 use super::target::{Target, Way};
+use crate::base::shown::utc;
 use crate::engine::records::RecordView;
 use crate::node::log::one_line;
 use serde_json::{Value, json};
@@ -36,7 +37,8 @@ impl Message {
     pub(super) fn subject(&self) -> String {
         let RecordView { severity, code, .. } = &self.record;
         let state = if self.state() == "happened" { String::new() } else { format!(" ({})", self.state()) };
-        one_line(&format!("[hot-backup {}] {severity} {code}{state}: {}", self.node, self.record.what)).into_owned()
+        one_line(&format!("[hot-backup {}] {severity} {code}{state}: {}", self.node, self.record.what))
+            .into_owned()
     }
 
     /// For people, in lines; what strangers said is escaped.
@@ -44,7 +46,13 @@ impl Message {
         let record = &self.record;
         let mut lines = vec![self.subject(), record.text()];
         if !self.test {
-            lines.push(format!("node {}, incident {}, {}, told {} times", self.node, record.id, self.state(), record.count));
+            lines.push(format!(
+                "node {}, incident {}, {}, told {} times",
+                self.node,
+                record.id,
+                self.state(),
+                record.count
+            ));
             lines.push(format!("since {}", utc(record.since_ms)));
         }
         if let (Some(ended), false) = (record.ended_ms, record.end.is_empty()) {
@@ -67,25 +75,9 @@ impl Message {
     }
 }
 
-/// A moment, as mails and terminals show it.
-fn utc(ms: u64) -> String {
-    rfc3339(ms).replace('T', " ").replace('Z', " UTC")
-}
-
 /// A moment as RFC 3339 has it, of UTC.
 fn rfc3339(ms: u64) -> String {
-    let (days, rest) = (ms / 86_400_000, ms / 1000 % 86_400);
-    // Days since 0000-03-01, in eras of 400 years (Hinnant, "chrono-compatible low-level date algorithms").
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hours, minutes, seconds) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day_of_month:02}T{hours:02}:{minutes:02}:{seconds:02}Z")
+    utc(ms).replacen(' ', "T", 1)
 }
 
 /// Brings a message to a receiver, and gives what that said.
@@ -156,7 +148,10 @@ mod tests {
     #[test]
     fn the_json_of_a_message_has_its_version_and_every_field_of_the_record() {
         let json = hostile().json();
-        assert_eq!((&json["version"], &json["node"], &json["state"]), (&json!(1), &json!("a"), &json!("lasts")));
+        assert_eq!(
+            (&json["version"], &json["node"], &json["state"]),
+            (&json!(1), &json!("a"), &json!("lasts"))
+        );
         assert_eq!((&json["id"], &json["code"], &json["count"]), (&json!(7), &json!("peer-lost"), &json!(2)));
     }
 }

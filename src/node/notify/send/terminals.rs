@@ -59,9 +59,13 @@ fn terminals(utmp: &Path, users: &[String]) -> io::Result<Vec<PathBuf>> {
 
 /// Terminals below `/dev/pts`, where the system keeps no list.
 fn all_terminals() -> io::Result<Vec<PathBuf>> {
-    let numbered = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit));
-    let mut lines: Vec<PathBuf> =
-        std::fs::read_dir("/dev/pts")?.filter_map(|entry| Some(entry.ok()?.path())).filter(numbered).collect();
+    let numbered = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit))
+    };
+    let mut lines: Vec<PathBuf> = std::fs::read_dir("/dev/pts")?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(numbered)
+        .collect();
     lines.sort();
     Ok(lines)
 }
