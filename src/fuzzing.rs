@@ -30,6 +30,7 @@ pub const TARGETS: &[Target] = &[
     ("nbd-handshake", crate::doors::nbd::fuzz::fuzz_nbd_handshake),
     ("nbd-transmission", crate::doors::nbd::fuzz::fuzz_nbd_transmission),
     ("peers", peers),
+    ("records", records),
     ("resp", crate::format::resp::fuzz_resp),
     ("rewind", crate::format::rewind::fuzz_rewind),
     ("scrub", scrub),
@@ -38,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     ("set", set),
     ("store-archive", crate::store::fuzz_archive),
     ("store-record", crate::store::fuzz_record),
+    ("utmp", crate::node::notify::fuzz_utmp),
     ("volume-sums", sums),
 ];
 
@@ -129,6 +131,14 @@ fn identity(bytes: &[u8]) {
 
 fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
+}
+
+fn records(bytes: &[u8]) {
+    crate::node::notify::fuzz_records(bytes);
+    // With a first line that fits.
+    let mut whole = format!("hot-backup records 1 {:08x}\n", crc32c(bytes)).into_bytes();
+    whole.extend_from_slice(bytes);
+    crate::node::notify::fuzz_records(&whole);
 }
 
 fn admin(bytes: &[u8]) {

@@ -50,6 +50,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("fjall", &["store"]),
     ("indicatif", &["cli"]),
     ("io_uring", &["sys"]),
+    ("lettre", &["node"]),
     ("libc", &["sys", "io", "node", "cli"]),
     ("lsm_tree", &["store"]),
     ("lz4_flex", &["node"]),
@@ -62,6 +63,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("serde_json", &["pair", "io", "node", "cli"]),
     ("toml", &["node"]),
     ("tracing_subscriber", &["node"]),
+    ("ureq", &["node"]),
     ("xxhash_rust", &["store"]),
 ];
 

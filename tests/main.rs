@@ -16,6 +16,7 @@ mod hostile;
 mod invariants;
 mod layering;
 mod network;
+mod notify;
 mod outside;
 mod pages;
 mod pair;

@@ -313,7 +313,7 @@ pub const INCIDENT_BURST: u32 = 8;
 /// What repeats all the time is told at most this often, with a count (milliseconds).
 pub const REPEAT_QUIET_MS: u64 = 60_000;
 /// Kinds of what repeats that are told apart.
-pub const REPEAT_KEYS_MAX: usize = 64;
+pub const REPEAT_KEYS_MAX: usize = 128;
 /// Places of the store that could not be read and are told as incidents, in one life of the process.
 pub const DAMAGE_TOLD_MAX: usize = 256;
 /// Of a journal's quota, one part in so many may wait beside it in files of released segments, to be used again.

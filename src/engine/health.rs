@@ -1,5 +1,5 @@
 //! The watches: each looks at one thing that a person should know before it stops updates, and tells when it begins and when
-//! it is over. They look once a second; nothing decides by what they see.
+//! it is over. They look once a second, whenever the node does something: nobody is woken for them. Nothing decides by what they see.
 
 use super::admin::HealthView;
 use super::core::Core;
@@ -99,11 +99,6 @@ impl Health {
 
     pub(super) fn disk_measured(&mut self, disk: DiskSpace) {
         self.disk = Some(disk);
-    }
-
-    /// When the watches look again.
-    pub(super) fn deadline(&self) -> Mono {
-        self.next
     }
 
     /// In how many seconds the journal is at `quota` if it goes on to grow as it did.

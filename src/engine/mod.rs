@@ -380,7 +380,6 @@ impl<S: StoreRead> Engine<S> {
             core.stuck_deadline(),
             core.standstill_deadline(),
             core.canary_deadline(),
-            Some(core.health.deadline()),
             core.scrub_deadline(),
             self.door.deadline(),
             self.nbd.deadline(),

@@ -91,6 +91,13 @@ fn cut(text: &str, most: usize) -> &str {
     text.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
+/// Whether two events are told alike; behind the text may stand how often it happened unsaid.
+fn is_same(told: &str, text: &str) -> bool {
+    cut(told, RECORD_TEXT_MAX)
+        .strip_prefix(text)
+        .is_some_and(|more| more.is_empty() || more.starts_with(" ("))
+}
+
 /// A record that people have to be told of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
@@ -170,7 +177,7 @@ impl Records {
         }
         let again = |record: &&mut RecordView| {
             let soon = told.wall_ms < record.last_ms.saturating_add(RECORD_AGAIN_MS);
-            let same = !told.lasts && record.state() == "happened" && told.text.starts_with(&record.text());
+            let same = !told.lasts && record.state() == "happened" && is_same(told.text, &record.text());
             record.code == told.code && (record.is_open() || soon && same)
         };
         if let Some(record) = self.records.iter_mut().rev().find(again) {

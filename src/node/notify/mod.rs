@@ -30,7 +30,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use target::{Target, Way};
 
 /// The core has to be heard so often for all to be well (milliseconds).
-const PULSE_MS: u64 = 10_000;
+const PULSE_MS: u64 = 30_000;
 
 /// The records and the outboxes, for all threads that need them.
 #[derive(Clone)]
