@@ -215,7 +215,11 @@ impl<S: StoreRead> Core<S> {
             ("announced", "the primary tells how far its disk is again"),
         );
         let limit = self.config.lag_warn_seconds;
-        let age = if self.is_primary() && up { self.peer.lag_age(now) / 1_000_000 } else { 0 };
+        let age = if self.is_primary() && up && !self.peer.is_incomplete() {
+            self.peer.lag_age(now) / 1_000_000
+        } else {
+            0
+        };
         let text = (limit > 0 && age >= limit).then(|| {
             format!(
                 "the peer is connected and {age} s behind: {} of batches are not on its disk",
