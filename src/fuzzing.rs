@@ -32,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     ("nbd-transmission", crate::doors::nbd::fuzz::fuzz_nbd_transmission),
     ("pairing", crate::format::pairing::fuzz_pairing),
     ("peers", peers),
+    ("records", records),
     ("reel", crate::format::reel::fuzz_reel),
     ("resp", crate::format::resp::fuzz_resp),
     ("rewind", crate::format::rewind::fuzz_rewind),
@@ -46,6 +47,7 @@ pub const TARGETS: &[Target] = &[
     ("tape-catalogue", crate::node::tape::fuzz_catalogue),
     ("tape-image", crate::node::tape::fuzz_tap),
     ("tape-index", crate::tape::fuzz_index),
+    ("utmp", crate::node::notify::fuzz_utmp),
     ("volume-sums", sums),
 ];
 
@@ -146,6 +148,14 @@ fn identity(bytes: &[u8]) {
 
 fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
+}
+
+fn records(bytes: &[u8]) {
+    crate::node::notify::fuzz_records(bytes);
+    // With a first line that fits.
+    let mut whole = format!("hot-backup records 1 {:08x}\n", crc32c(bytes)).into_bytes();
+    whole.extend_from_slice(bytes);
+    crate::node::notify::fuzz_records(&whole);
 }
 
 fn admin(bytes: &[u8]) {

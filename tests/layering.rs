@@ -53,6 +53,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("hyper_util", &["node"]),
     ("indicatif", &["cli"]),
     ("io_uring", &["sys"]),
+    ("lettre", &["node"]),
     ("libc", &["sys", "io", "node", "cli"]),
     ("lsm_tree", &["store"]),
     ("lz4_flex", &["node"]),
@@ -69,6 +70,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("spake2", &["node"]),
     ("toml", &["node"]),
     ("tracing_subscriber", &["node"]),
+    ("ureq", &["node"]),
     ("xxhash_rust", &["store"]),
 ];
 

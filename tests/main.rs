@@ -18,6 +18,7 @@ mod layering;
 mod licence;
 mod menu;
 mod network;
+mod notify;
 mod observe;
 mod outside;
 mod packages;

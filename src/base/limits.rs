@@ -326,12 +326,42 @@ pub const HTTP_POINT_MS: u64 = 2000;
 pub const AUDIT_FILE_MAX: u64 = 4 << 20;
 /// Recent incidents kept in memory for status.
 pub const INCIDENTS_MAX: usize = 256;
+/// Records of incidents that are kept; the oldest that do not last go first.
+pub const RECORDS_MAX: usize = 512;
+/// The text of one of them (bytes).
+pub const RECORD_TEXT_MAX: usize = 1024;
+/// The name of who took note of one (bytes).
+pub const RECORD_WHO_MAX: usize = 64;
+/// An event that comes again within this is counted in its record (milliseconds).
+pub const RECORD_AGAIN_MS: u64 = 600_000;
+/// The file with the records and what waits to be told (bytes).
+pub const RECORDS_FILE_MAX: usize = 32 << 20;
+/// Entries of the notify list.
+pub const NOTIFY_MAX: usize = 16;
+/// Messages that wait for one of them; the oldest gives way.
+pub const NOTIFY_QUEUE_MAX: usize = 256;
+/// A message that was not delivered is tried again after this (milliseconds), and each time after twice as long ..
+pub const NOTIFY_RETRY_MS: u64 = 1_000;
+/// .. up to this (milliseconds).
+pub const NOTIFY_RETRY_MOST_MS: u64 = 300_000;
+/// A receiver has so long to take a message (milliseconds).
+pub const NOTIFY_PATIENCE_MS: u64 = 10_000;
+/// Messages are undeliverable for so long before the others are told (milliseconds).
+pub const NOTIFY_FAILING_MS: u64 = 300_000;
+/// A receiver that knows what lasts by itself is told it again so often (milliseconds).
+pub const NOTIFY_REFRESH_MS: u64 = 60_000;
+/// What a receiver answers is read up to this (bytes).
+pub const NOTIFY_ANSWER_MAX: u64 = 4096;
+/// Terminals that one message is written to.
+pub const TERMINALS_MAX: usize = 256;
+/// The list of who is logged in (bytes).
+pub const UTMP_MAX: usize = 1 << 20;
 /// Incidents of one kind told at once; then one is told each [`REPEAT_QUIET_MS`] while they go on.
 pub const INCIDENT_BURST: u32 = 8;
 /// What repeats all the time is told at most this often, with a count (milliseconds).
 pub const REPEAT_QUIET_MS: u64 = 60_000;
 /// Kinds of what repeats that are told apart.
-pub const REPEAT_KEYS_MAX: usize = 64;
+pub const REPEAT_KEYS_MAX: usize = 128;
 /// Places of the store that could not be read and are told as incidents, in one life of the process.
 pub const DAMAGE_TOLD_MAX: usize = 256;
 /// Of a journal's quota, one part in so many may wait beside it in files of released segments, to be used again.

@@ -20,6 +20,7 @@ mod license;
 mod log;
 mod menu;
 mod nbd_access;
+mod notify;
 mod out;
 mod queue;
 mod receipt;
@@ -125,6 +126,7 @@ enum Command {
     Resync(resync::ResyncArgs),
     Incidents(incidents::IncidentsArgs),
     Audit(audit::AuditArgs),
+    Notify(notify::NotifyArgs),
     Diverged(diverged::DivergedArgs),
     NbdAccess(nbd_access::NbdAccessArgs),
     Menu(menu::MenuArgs),
@@ -215,7 +217,8 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Restore(args) => restore::run(context, &args),
         Command::Tape(args) => tape::run(context, *args),
         Command::Takeover(args) => takeover::run(context, &args),
-        Command::Incidents(_) => incidents::incidents(context),
+        Command::Incidents(args) => incidents::incidents(context, &args),
+        Command::Notify(args) => notify::run(context, &args),
         Command::Audit(args) => audit::run(context, &args),
         Command::Diverged(args) => diverged::run(context, args),
         Command::Menu(_) => menu::run(context),

@@ -47,6 +47,10 @@ impl Need {
         match request {
             AdminRequest::Status
             | AdminRequest::Incidents
+            | AdminRequest::IncidentRecords
+            | AdminRequest::IncidentAck { .. }
+            | AdminRequest::NotifyList
+            | AdminRequest::NotifyTest { .. }
             | AdminRequest::AccountList
             | AdminRequest::FileList { .. }
             | AdminRequest::LogShow { .. }

@@ -1,9 +1,10 @@
 //! What an operator can ask of a running node, and the answers; `node` carries them over the admin socket as JSON lines.
 
 pub use super::answer::{
-    AdminAnswer, CompareView, ConditionView, DifferenceView, DoneView, IncidentView, LoggingView, ScrubEnd,
-    ScrubView, StartView, SwitchoverView, WouldGo,
+    AdminAnswer, CanaryView, CompareView, ConditionView, DifferenceView, DoneView, HealthView, IncidentView,
+    LoggingView, ProofView, ScrubEnd, ScrubView, StartView, SwitchoverView, TargetView, WouldGo,
 };
+pub use super::records::RecordView;
 pub use super::stats::{
     FileCount, KindCount, QueueView, RatesView, ReceiptView, STATS_VERSION, StageView, StatsView,
 };
@@ -20,6 +21,23 @@ pub enum AdminRequest {
     Status,
     /// Answered by a list of [`IncidentView`], newest last.
     Incidents,
+    /// Incidents as records, oldest first; answered by a list of [`RecordView`].
+    IncidentRecords,
+    /// A person took note of a record. Answered by the [`RecordView`].
+    IncidentAck {
+        /// Its number.
+        id: u64,
+        /// Who.
+        who: String,
+    },
+    /// Who is told of incidents; answered by a list of [`TargetView`].
+    NotifyList,
+    /// Sends each of them a message now; answered by a list of [`ProofView`].
+    NotifyTest {
+        /// Only the one of this name.
+        #[serde(default)]
+        name: Option<String>,
+    },
     /// Become primary; answered by [`TakeoverAccount`].
     Takeover {
         /// The operator's word that the peer does not serve.
@@ -244,7 +262,9 @@ impl AdminRequest {
             | Self::DivergedList
             | Self::Stats
             | Self::Queue
-            | Self::Receipt { .. } => true,
+            | Self::Receipt { .. }
+            | Self::IncidentRecords
+            | Self::NotifyList => true,
             Self::Takeover { dry_run, .. }
             | Self::Switchover { dry_run }
             | Self::AccountDelete { dry_run, .. }
@@ -267,7 +287,9 @@ impl AdminRequest {
             | Self::CompareStop
             | Self::Save { .. }
             | Self::SpoolStart { .. }
-            | Self::SpoolStop { .. } => false,
+            | Self::SpoolStop { .. }
+            | Self::IncidentAck { .. }
+            | Self::NotifyTest { .. } => false,
         }
     }
 }
@@ -630,6 +652,12 @@ pub struct Status {
     pub longest_round_ms: f64,
     /// Since the start (seconds).
     pub uptime_seconds: f64,
+    /// What the watches see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthView>,
+    /// Who is told of incidents, and whether that works.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<TargetView>,
 }
 
 /// The states of a node that serves as primary: as it should, or hindered by what may pass.

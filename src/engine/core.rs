@@ -3,6 +3,7 @@
 use super::admin::{AdminAnswer, AdminReply};
 use super::apply::{Applier, Appliers, Checkpoint};
 use super::blocks::BlockReads;
+use super::canary::Canary;
 use super::changes::Changes;
 use super::config::{EngineConfig, StartState};
 use super::control_file::ControlFile;
@@ -13,6 +14,7 @@ use super::degrade::AckPromise;
 use super::effect::Effect;
 use super::extents::Extents;
 use super::fetches::Fetches;
+use super::health::Health;
 use super::incidents::Incidents;
 use super::journals::Journals;
 use super::licence::Standing;
@@ -69,6 +71,8 @@ pub(super) struct Core<S: StoreRead> {
     pub(super) saving: Option<Saving>,
     pub(super) incidents: Incidents,
     pub(super) damage: Damage,
+    pub(super) canary: Canary,
+    pub(super) health: Health,
     pub(super) scrubs: Scrubs,
     pub(super) room: Room,
     pub(super) licence: Standing,
@@ -121,6 +125,8 @@ impl<S: StoreRead> Core<S> {
             saving: None,
             incidents: Incidents::default(),
             damage: Damage::default(),
+            canary: Canary::default(),
+            health: Health::default(),
             scrubs: Scrubs::default(),
             room: Room::default(),
             licence: Standing::default(),

@@ -3,6 +3,7 @@
 
 use super::admin::AdminRequest;
 use super::effect::{ClientDoor, ClientPlace, Fetched, Memory};
+use super::health::DiskSpace;
 use super::licence::Tested;
 use super::save::SaveAsk;
 use crate::base::{AlignedBuf, ConnId, Fault, JournalKind, Round, SegmentIndex, Seq};
@@ -45,6 +46,8 @@ pub enum Event {
         /// How much.
         memory: Memory,
     },
+    /// How much room the file system of the node's directory has, told now and then.
+    DiskSpace(DiskSpace),
     /// An operator asks.
     Admin {
         /// Goes back with the answer.

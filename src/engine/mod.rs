@@ -10,6 +10,7 @@ mod apply;
 mod backend;
 mod blocks;
 mod callers;
+mod canary;
 mod changes;
 mod commit;
 mod condition;
@@ -26,12 +27,14 @@ mod extents;
 #[cfg(test)]
 mod faults_tests;
 mod fetches;
+mod health;
 pub mod incidents;
 mod journals;
 pub mod licence;
 mod link;
 mod listing;
 mod meters;
+pub mod notices;
 mod overlay;
 mod peer;
 mod promises;
@@ -39,6 +42,7 @@ mod reach;
 mod read_back;
 mod receipts;
 mod receiver;
+pub mod records;
 mod retention;
 mod roles;
 mod rounds;
@@ -52,6 +56,8 @@ mod status;
 mod sync;
 #[cfg(test)]
 mod test_kit;
+#[cfg(test)]
+mod test_pair;
 mod throttle;
 
 use self::core::Core;
@@ -75,6 +81,7 @@ pub use event::{
     ClientEvent, CompareEvent, CopyEvent, Event, FileEvent, JournalEvent, LinkEvent, ScrubEvent, SpoolEvent,
     SpoolFound, StoreEvent, VolumeEvent,
 };
+pub use health::DiskSpace;
 use roles::Stage;
 pub use rounds::Rounds;
 pub use save::{SaveAnswer, SaveAsk};
@@ -133,6 +140,7 @@ impl<S: StoreRead> Engine<S> {
             Event::Client(event) => self.client_event(now, event, was_dirty),
             Event::Tick => self.door.begin_round(),
             Event::Measured { memory } => self.door.measured(memory),
+            Event::DiskSpace(disk) => core.health.disk_measured(disk),
             Event::Admin { token, request } => self.admin(token, request),
             Event::Save { token, ask } => core.save_asked(token, ask),
             Event::Licence(tested) => core.licence_tested(*tested),
@@ -309,6 +317,8 @@ impl<S: StoreRead> Engine<S> {
         core.pump_listing();
         core.pump_save();
         core.pump_spool();
+        core.pump_canary();
+        core.pump_health();
         core.pump_peer_state();
         core.pump_peer_record();
         core.pump_stats();
@@ -355,6 +365,12 @@ impl<S: StoreRead> Engine<S> {
         self.core.roles.stage() != Stage::Replaying
     }
 
+    /// The last test update that made the whole way: everything up to this entry is applied on both nodes.
+    #[must_use]
+    pub fn canary_arrived(&self) -> Option<crate::base::Seq> {
+        self.core.canary.arrived()
+    }
+
     /// The last entry of each journal; what clients asked for and is not in them was not begun.
     #[must_use]
     pub fn appended(&self) -> [crate::base::Seq; 2] {
@@ -393,6 +409,7 @@ impl<S: StoreRead> Engine<S> {
             core.copies.deadline(core.now.mono),
             core.stuck_deadline(),
             core.standstill_deadline(),
+            core.canary_deadline(),
             core.scrub_deadline(),
             core.spool_deadline(),
             self.door.deadline(),

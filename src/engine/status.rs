@@ -109,6 +109,7 @@ impl<S: StoreRead> Core<S> {
             refused,
             last_incident: self.incidents.recent().next_back().map(|incident| incident.text.clone()),
             uptime_seconds: seconds(self.now.mono.0),
+            health: Some(self.health_view()),
             ..Status::default()
         }
     }

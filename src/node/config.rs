@@ -3,6 +3,7 @@
 pub use super::config_file::DoorAddress;
 use super::config_file::{ConfigError, ConfigErrors, Settings};
 use super::layout::Layout;
+use super::notify::target::Target;
 use super::peer_address::PeerAddress;
 use crate::base::limits::{CONFIG_FILE_MAX, PASSWORD_FILE_MAX};
 use crate::engine::EngineConfig;
@@ -85,6 +86,8 @@ pub struct Config {
     pub io: IoChoice,
     /// What is logged.
     pub log: tracing::Level,
+    /// Who is told of incidents.
+    pub notify: Vec<Target>,
 }
 
 impl Config {
@@ -127,6 +130,11 @@ impl Config {
                 }
             }
         }
+        for target in &config.notify {
+            if let Err(what) = target.check_secrets(layout.dir()) {
+                settings.record(None, what);
+            }
+        }
         let warning = settings.warning().map(|warning| format!("{}: {warning}", path.display()));
         Ok((finish(&path, settings, config)?, warning.into_iter().collect()))
     }
@@ -157,6 +165,7 @@ impl Config {
             licence_key: None,
             io: IoChoice::Auto,
             log: tracing::Level::INFO,
+            notify: Vec::new(),
         };
         settings.fill(&mut config);
         config.check_together(settings);

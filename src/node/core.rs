@@ -14,6 +14,7 @@ use super::incidents::{Notes, RateLimited};
 use super::layout::Layout;
 use super::link::{Keys, Links};
 use super::manager;
+use super::notify::Desk;
 use super::operators::{Beside, Operators};
 use super::peer_address::{PeerAddress, Resolver};
 use super::process::MemoryMeter;
@@ -216,6 +217,8 @@ pub(crate) struct Workers {
     pub(crate) notes: Notes,
     /// Keeps what was counted in the end.
     pub(crate) stats: Sender<StatsView>,
+    /// Tells whether the core lives; tests have none.
+    pub(crate) desk: Option<Desk>,
     /// Looks up the peer's name.
     pub(crate) resolver: Resolver,
     /// Tells the service manager.
@@ -443,6 +446,9 @@ impl<B: Brain> CoreThread<B> {
         let now = Now { mono: self.turn.now, wall_ms: self.turn.wall_ms };
         if let Some(memory) = self.memory.look(now.mono) {
             self.brain.input(now, Event::Measured { memory });
+            if let Some(desk) = &self.workers.desk {
+                desk.pulse();
+            }
         }
         for event in self.turn.events.drain(..) {
             self.brain.input(now, event);
@@ -519,6 +525,7 @@ impl<B: Brain> CoreThread<B> {
             }
             Effect::Save { token, answer } => self.saves.answer(token, answer),
             Effect::Incident(incident) => workers.notes.incident(incident),
+            Effect::Ended { code, wall_ms } => workers.notes.ended(code, wall_ms),
             Effect::Stopped => self.stage = Stage::Flushing(turn.now.plus_ms(STOP_FLUSH_MS)),
         }
     }

@@ -49,6 +49,8 @@ pub(in crate::node) enum OwnName {
     Audit,
     /// What was changed before that.
     OldAudit,
+    /// See [`Layout::records`].
+    Records,
     /// See [`Layout::admin_socket`].
     AdminSocket,
     /// See [`Layout::segment`].
@@ -86,6 +88,7 @@ const INCIDENTS: &str = "incidents.jsonl";
 const STATS: &str = "stats";
 const AUDIT: &str = "audit.jsonl";
 const OLD_AUDIT: &str = "audit.jsonl.old";
+const RECORDS: &str = "records";
 const RESTORING: &str = "restoring";
 const OLD_INCIDENTS: &str = "incidents.jsonl.old";
 
@@ -155,6 +158,7 @@ impl Layout {
             OwnName::Stats => here(STATS),
             OwnName::Audit => here(AUDIT),
             OwnName::OldAudit => here(OLD_AUDIT),
+            OwnName::Records => here(RECORDS),
             OwnName::Restoring => here(RESTORING),
             OwnName::AdminSocket => here(ADMIN_SOCKET),
             OwnName::Segment(journal, index) => segment(journal, index, SEGMENT),
@@ -176,6 +180,7 @@ impl Layout {
             OwnName::LicenceRecord,
             OwnName::Stats,
             OwnName::Spool,
+            OwnName::Records,
         ];
         let mut found: Vec<Own> = replaced.into_iter().map(|name| self.own(name).temporary()).collect();
         for journal in JournalKind::ALL {
@@ -321,6 +326,12 @@ impl Layout {
         self.dir.join(SPOOL)
     }
 
+    /// Incidents as records, and what waits to be told of them.
+    #[must_use]
+    pub fn records(&self) -> PathBuf {
+        self.dir.join(RECORDS)
+    }
+
     /// What people should know, newest last: one JSON object a line.
     #[must_use]
     pub fn incidents(&self) -> PathBuf {
@@ -419,7 +430,7 @@ mod tests {
             std::fs::write(dir.path().join(name), "x").unwrap();
         }
         let found = layout.leftovers().unwrap();
-        let mut expected = [".control", ".scrub", ".compare", ".licence.record"]
+        let mut expected = [".control", ".scrub", ".compare", ".licence.record", ".records"]
             .map(|name| dir.path().join(format!("{name}.hot-backup-tmp")))
             .to_vec();
         for journal in JournalKind::ALL {

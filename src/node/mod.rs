@@ -48,6 +48,7 @@ mod link;
 mod listen;
 pub mod log;
 mod manager;
+pub mod notify;
 mod operators;
 mod owner;
 pub mod pairing;

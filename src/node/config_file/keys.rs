@@ -112,6 +112,10 @@ const fn size(least: u64, most: u64, multiple: u64, put: Put<u64>) -> Kind {
     Kind::Size { least, most, multiple, put }
 }
 
+const fn number(least: u64, most: u64, put: Put<u64>) -> Kind {
+    Kind::Number { least, most, put }
+}
+
 const GIB: u64 = 1 << 30;
 const DAY_MS: u64 = 86_400_000;
 
@@ -398,6 +402,59 @@ pub const KEYS: &[Key] = &[
         Fallback::Off,
         "The public key of the distributor who signs licences. With it, the node asks for a licence of this pair; without it, \
          for none.",
+    ),
+    key(
+        "canary_seconds",
+        number(0, 86_400, |c, n| c.engine.canary_seconds = n),
+        Fallback::Literal("30"),
+        "A primary sends a test update the whole way to its peer's store so often; 0 is never. It changes nothing. One that is \
+         late names the part that broke.",
+    ),
+    time(
+        "canary_late_ms",
+        (100, 3_600_000),
+        "5000",
+        |c, ms| c.engine.canary_late_ms = ms,
+        "A test update that took longer is late: an incident.",
+    ),
+    time(
+        "apply_stall_ms",
+        (0, DAY_MS),
+        "30000",
+        |c, ms| c.engine.apply_stall_ms = ms,
+        "The store applies nothing for so long although entries wait: an incident. 0 is never.",
+    ),
+    time(
+        "link_quiet_ms",
+        (0, 600_000),
+        "3000",
+        |c, ms| c.engine.link_quiet_ms = ms,
+        "A connected peer says nothing for so long: an incident. 0 is never. Above `peer_timeout_ms` the link is closed first.",
+    ),
+    key(
+        "lag_warn_seconds",
+        number(0, 86_400, |c, n| c.engine.lag_warn_seconds = n),
+        Fallback::Literal("60"),
+        "A connected peer is so far behind: an incident. 0 is never.",
+    ),
+    time(
+        "clock_distance_ms",
+        (0, DAY_MS),
+        "2000",
+        |c, ms| c.engine.clock_distance_ms = ms,
+        "The clocks of the two nodes differ by more: an incident. 0 is never.",
+    ),
+    key(
+        "journal_warn_percent",
+        number(0, 100, |c, n| c.engine.journal_warn_percent = n),
+        Fallback::Literal("70"),
+        "The replicated journal takes so much of its quota: an incident, with the time until it is full. 0 is never.",
+    ),
+    key(
+        "disk_warn_percent",
+        number(0, 100, |c, n| c.engine.disk_warn_percent = n),
+        Fallback::Literal("10"),
+        "Less than that is free on the file system of the node's directory: an incident. 0 is never.",
     ),
     key(
         "io",
