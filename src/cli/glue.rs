@@ -27,8 +27,8 @@ pub(crate) use crate::node::set::{
 pub(crate) use crate::node::setup::{InitOptions, TrustOutcome};
 use crate::node::tape::{self, CatalogueFile, TapeError};
 pub(crate) use crate::node::tape::{
-    Allowed, Catalogue, Checked, Copied, DriveView, Loss, Move, Place, ReelSet, Scanned, TapeOptions, TapeOrder,
-    TapeSource, Teller,
+    Allowed, Catalogue, Checked, Copied, DriveView, Loss, Move, Place, ReelSet, Scanned, TapeOptions,
+    TapeOrder, TapeSource, Teller,
 };
 use crate::node::{admin, peer_address, restore, setup};
 use std::fs::File;
