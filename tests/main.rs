@@ -15,8 +15,13 @@ mod fuzzing;
 mod hostile;
 mod invariants;
 mod layering;
+mod licence;
+mod menu;
 mod network;
+mod notify;
+mod observe;
 mod outside;
+mod packages;
 mod pages;
 mod pair;
 mod redis_differential;
@@ -24,7 +29,9 @@ mod rewind;
 mod save;
 mod service;
 mod set_back;
+mod setup;
 mod simulation;
+mod spool;
 mod strangers;
 
 #[allow(dead_code, reason = "what one tier needs another may not")]

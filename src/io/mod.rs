@@ -15,7 +15,9 @@ mod suite;
 mod uring;
 mod waker;
 
-pub use crate::sys::{Goal, catch_signals, give_way, keep_freed, processor_time, read_at, read_cached};
+pub use crate::sys::{
+    Goal, catch_signals, give_way, keep_freed, local_minute, processor_time, read_at, read_cached,
+};
 pub use crate::sys::{TapeOp, TapeStatus, tape_do, tape_position, tape_status};
 #[cfg(test)]
 pub(crate) use file::calls::testing as calls;

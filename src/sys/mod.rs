@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code, reason = "this room exists to keep all unsafe code in one place")]
 
+mod clock;
 #[cfg(test)]
 pub(crate) mod counting;
 mod file;
@@ -16,6 +17,7 @@ mod socket;
 mod tape;
 mod thread;
 
+pub use clock::local_minute;
 pub use file::{
     DirectAlignment, direct_alignment, mount_of, read_at, read_cached, write_at, write_durably_at,
 };
