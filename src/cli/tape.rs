@@ -2,7 +2,7 @@
 
 use super::failure::{Answer, Done, Failure};
 use super::glue::{self, Allowed, Catalogue, Checked, DriveView, Move, Place, ReelSet, TapeOptions, Teller};
-use super::out::{Table, say, seconds, utc};
+use super::out::{Table, escape, say, seconds, utc};
 use super::{Context, values};
 use crate::base::limits::{REEL_BLOCK, REEL_BLOCK_MAX, REEL_BLOCK_MIN, TAPE_STAGE};
 use crate::base::shown::{bytes, counted};
@@ -303,7 +303,7 @@ fn status(context: &mut Context, at: &At) -> Done {
     if let Some(request) = views.iter().find_map(|view| view.request.as_ref()) {
         let refused = request.refused.as_ref();
         let refused = refused.map(|why| format!("; the one that is there is not taken: {why}"));
-        context.out.line(format!(
+        let text = format!(
             "request {} since {}: {} to {} ({}){}",
             request.number,
             utc(request.since_ms),
@@ -311,7 +311,8 @@ fn status(context: &mut Context, at: &At) -> Done {
             request.purpose,
             request.why,
             refused.unwrap_or_default()
-        ))?;
+        );
+        context.out.line(escape(text.as_bytes()))?;
     }
     Ok(Answer::of(there))
 }

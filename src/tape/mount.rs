@@ -168,7 +168,7 @@ fn of_block(block: &[u8]) -> Found {
         },
         Ok(_) => foreign("it begins with a block of hot-backup that is no label"),
         Err(_) if block.starts_with(b"VOL1") => foreign("it has an ANSI label (VOL1)"),
-        Err(error) => foreign(&format!("its first block of {} bytes is no label: {error}", block.len())),
+        Err(_) => foreign(&format!("its first block of {} bytes is no label of a reel", block.len())),
     }
 }
 

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 
 const SET: SetId = SetId([3; 16]);
 const SESSION: SetId = SetId([4; 16]);
-const SIZE: u32 = REEL_BLOCK_MIN as u32;
+const SIZE: u32 = 64 << 10;
+const _: () = assert!(SIZE as usize == REEL_BLOCK_MIN);
 
 /// Reels in a row: written ones are put away, and found again by their label.
 #[derive(Clone, Default)]
@@ -222,7 +223,7 @@ fn a_stream_goes_over_reels_at_early_warning_and_each_says_where_it_goes_on() {
             _ => None,
         };
         let blocks: Vec<ReelBlock> = reel.records.iter().filter_map(block).collect();
-        assert_eq!((blocks[0].kind, blocks[0].reel), (ReelKind::Label, at as u32 + 1));
+        assert_eq!((blocks[0].kind, blocks[0].reel as usize), (ReelKind::Label, at + 1));
         let ends = blocks.iter().any(|block| block.kind == ReelKind::ReelEnd);
         assert_eq!(ends, at < 3, "a full reel ends with a trailer");
     }
@@ -280,6 +281,39 @@ fn a_reset_that_only_another_program_saw_is_found_by_the_position_before_anythin
             }
             Err(error) => panic!("at {at}: {error}"),
         }
+    }
+}
+
+#[test]
+fn wherever_reels_end_and_whatever_fails_on_them_every_block_counts_once() {
+    let bytes = stream(24 * SIZE as usize);
+    for seed in 0..60 {
+        let mut prng = Prng::new(seed);
+        let mut below = |bound: u64| usize::try_from(prng.below(bound)).unwrap();
+        let mut blank = reels(40, 0, 0);
+        for reel in &mut blank {
+            reel.end_at = (4 + below(9)) * SIZE as usize + below(1 << 16);
+            // Some drives warn, and some of those too late for a trailer.
+            reel.warn_at = if below(3) == 0 { 0 } else { reel.end_at - below(2 << 17).min(reel.end_at) };
+        }
+        let faults = (0..40).map(|_| {
+            let at = Some(u32::try_from(below(14)).unwrap());
+            match below(8) {
+                0 => fake::Faults { write: at, ..fake::Faults::default() },
+                1 => fake::Faults { deferred: at, ..fake::Faults::default() },
+                2 => fake::Faults { reset: at.map(|at| (at, true)), ..fake::Faults::default() },
+                _ => fake::Faults::default(),
+            }
+        });
+        let rack = Rack::with(blank);
+        rack.0.lock().unwrap().faults = faults.collect();
+        match write(SpanWriter::new(rack.clone(), order()), SESSION, &bytes, None) {
+            Ok(_) => holds(&rack, &bytes),
+            // Three in a row may well fail here.
+            Err(SpanError::GivenUp { .. }) => assert!(rack.failed() >= 3, "seed {seed}"),
+            Err(error) => panic!("seed {seed}: {error}"),
+        }
+        assert_eq!(rack.own_marks(), 0, "seed {seed}");
     }
 }
 

@@ -61,7 +61,8 @@ impl Place {
         }
     }
 
-    /// Where what is kept of it lies: a directory, and what names of files begin with. `dir` is the node's, for a drive.
+    /// Where what is kept of it lies: a directory, and what names of files begin with. `dir` is the
+    /// node's, for a drive; without one it is the current directory.
     #[must_use]
     pub fn notes(&self, dir: Option<&Path>) -> (PathBuf, String) {
         let beside = |path: &Path, name: String| (parent_of(path).to_owned(), name);
@@ -70,7 +71,7 @@ impl Place {
         };
         match self {
             Self::Device(path) => {
-                let dir = dir.map_or_else(std::env::temp_dir, Path::to_owned);
+                let dir = dir.unwrap_or_else(|| Path::new(".")).to_owned();
                 (dir, format!("tape-{}-", name_of(path)))
             }
             Self::Image(path) => beside(path, format!("{}-", name_of(path))),

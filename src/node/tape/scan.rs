@@ -73,8 +73,8 @@ pub fn scan(options: &TapeOptions) -> Result<Scanned, TapeError> {
             })
         };
         let more = number <= 1 || scan.ended || known.is_some();
-        if !more && !options.place.path(number).exists() || !more && matches!(options.place, Place::Device(_))
-        {
+        let is_device = matches!(options.place, Place::Device(_));
+        if !more && (is_device || !options.place.path(number).exists()) {
             break;
         }
         match shelf.mount(&want) {

@@ -171,10 +171,11 @@ impl Shelf for Operator {
     fn mount(&mut self, want: &Want) -> Result<(Box<dyn Drive>, Found), ShelfError> {
         let (begin, since_ms) = (Instant::now(), wall_ms());
         let mut asked: Option<Option<String>> = None;
+        let mut seen: Vec<String> = Vec::new();
         self.slots = None;
         let every = if matches!(self.options.place, Place::Device(_)) { POLL_DRIVE } else { POLL };
         loop {
-            let refused = match self.look(want)? {
+            match self.look(want)? {
                 Look::Fits(drive, found) => {
                     if asked.is_some() {
                         requests::close(&self.options);
@@ -182,12 +183,14 @@ impl Shelf for Operator {
                     }
                     return Ok((drive, found));
                 }
-                Look::Refused(why) => Some(why),
-                Look::Nothing => None,
-            };
+                Look::Refused(why) if seen.last() != Some(&why) => seen.push(why),
+                Look::Refused(_) | Look::Nothing => {}
+            }
             if self.change(want)? {
                 continue;
             }
+            // Of a changer all that it has was looked at.
+            let refused = (!seen.is_empty()).then(|| std::mem::take(&mut seen).join("; "));
             let out = self.options.wait.is_some_and(|wait| begin.elapsed() >= wait);
             if out || self.stopped.load(std::sync::atomic::Ordering::Relaxed) {
                 requests::close(&self.options);
@@ -201,7 +204,10 @@ impl Shelf for Operator {
             let look = Instant::now();
             while look.elapsed() < every {
                 match requests::take_answer(&self.options) {
-                    Some(Answer::Mounted) => break,
+                    Some(Answer::Mounted) => {
+                        self.slots = None;
+                        break;
+                    }
                     Some(Answer::GiveUp) => {
                         requests::close(&self.options);
                         return Err(ShelfError::Ended { what: self.what(want) });

@@ -148,7 +148,7 @@ impl TapeSource {
         let key = key.filter(|_| set.key != 0).map(|key| key.of_session(session));
         let needed = match (self.only, &save.content) {
             (Some(file), Some(content)) => content.needed(file.0),
-            _ => vec![0..u64::MAX],
+            _ => std::iter::once(0..u64::MAX).collect(),
         };
         let number = set.number();
         let located = set.clone();

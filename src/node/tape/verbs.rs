@@ -85,19 +85,27 @@ pub fn status(options: &TapeOptions) -> Result<Vec<DriveView>, TapeError> {
         if !path.exists() {
             break;
         }
-        let mut drive = opened(options, reel, false)?;
-        let (found, protected) = identify(&mut *drive).map_err(drive_error(&*drive))?;
-        drive.end().map_err(drive_error(&*drive))?;
-        views.push(DriveView {
+        let mut view = DriveView {
             path: path.display().to_string(),
             online: true,
-            protected,
-            position: drive.position().ok(),
+            protected: false,
+            position: None,
             near_end: false,
             clean: false,
-            label: Some(told(&found)),
+            label: Some("in use by another program".to_owned()),
             request: request.clone(),
-        });
+        };
+        match opened(options, reel, false) {
+            Err(TapeError::Drive { fault: Fault::Busy, .. }) => {}
+            Err(error) => return Err(error),
+            Ok(mut drive) => {
+                let (found, protected) = identify(&mut *drive).map_err(drive_error(&*drive))?;
+                drive.end().map_err(drive_error(&*drive))?;
+                (view.protected, view.position, view.label) =
+                    (protected, drive.position().ok(), Some(told(&found)));
+            }
+        }
+        views.push(view);
         if !matches!(options.place, Place::Images(..)) {
             break;
         }
