@@ -18,6 +18,8 @@ mod layering;
 mod licence;
 mod menu;
 mod network;
+mod notify;
+mod observe;
 mod outside;
 mod packages;
 mod pages;
@@ -29,11 +31,13 @@ mod service;
 mod set_back;
 mod setup;
 mod simulation;
+mod spool;
 mod strangers;
 
 #[allow(dead_code, reason = "what one tier needs another may not")]
 mod support;
 mod switchover;
+mod tape;
 mod versions;
 mod volumes;
 mod volumes_crash;

@@ -3,10 +3,11 @@
 use super::failure::Failure;
 use super::values::IoArg;
 use super::wait::Look;
-use crate::base::FileId;
 use crate::base::limits::{ANSWER_MAX, HOST_FILE_MAX};
+use crate::base::{FileId, Seq};
 use crate::client::RespClient;
 use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest};
+use crate::format::batch::Batch;
 use crate::io::Access;
 pub(crate) use crate::io::{Finding, Level, probe, put_in_place};
 use crate::node::config::{Config, IoChoice};
@@ -19,6 +20,7 @@ use crate::node::identity::{Fingerprint, Identity, IdentityError};
 use crate::node::layout::{Layout, RESP_SOCKET};
 use crate::node::licence::{self, Examined, InstallError, Paper};
 pub(crate) use crate::node::pairing::{Code, Introduced};
+use crate::node::queue::{DiskQueue, QueueError, Walked};
 pub(crate) use crate::node::restore::{Restored, Unpacked};
 use crate::node::room::Room;
 use crate::node::serve::{self, ServeOptions};
@@ -27,7 +29,14 @@ pub(crate) use crate::node::set::{
     Contents, Damage, Pack, SaveOrder, SaveTold, Saved, Source, Target, Verified,
 };
 pub(crate) use crate::node::setup::{InitOptions, TrustOutcome};
-use crate::node::{admin, pairing, peer_address, restore, setup};
+use crate::node::spool;
+pub(crate) use crate::node::spool::{History, HistoryError, SpoolDir};
+use crate::node::tape::{self, CatalogueFile, TapeError};
+pub(crate) use crate::node::tape::{
+    Allowed, Catalogue, Checked, Copied, DriveView, Loss, Move, Place, ReelSet, Scanned, TapeOptions, TapeOrder,
+    TapeSource, Teller,
+};
+use crate::node::{admin, audit, pairing, peer_address, restore, setup};
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
@@ -75,6 +84,11 @@ pub(crate) fn journal_room(dir: &Path) -> Option<Finding> {
         Err(error) => (Level::Bad, error.to_string(), "the directory cannot be used".to_owned()),
     };
     Some(Finding { name: "journal quota".to_owned(), level, found, advice })
+}
+
+/// What store and volumes of the node in `dir` take of its disk (bytes); 0 if that cannot be read.
+pub(crate) fn stored_bytes(dir: &Path) -> u64 {
+    Room::of(&Layout::new(dir), 0).map_or(0, |room| room.store)
 }
 
 /// The line by which the peer will know this node.
@@ -180,9 +194,61 @@ pub(crate) fn forget_diverged(dir: &Path, name: &str) -> Result<(), Failure> {
     diverged::forget(&Layout::new(dir), name).map_err(|error| Failure::io(format!("removing {name}"), &error))
 }
 
+/// The spool of the node in `dir`.
+pub(crate) fn spool_of(dir: &Path) -> Result<SpoolDir, Failure> {
+    let next = "name it with --at, or set `spool` in the config";
+    let found =
+        spool::of_dir(dir).map_err(|why| Failure::error(format!("looking for the spool: {why}"), next))?;
+    found.ok_or_else(|| Failure::no("looking for the spool: this node has none", next))
+}
+
+/// Refuses updates that are of the history of the node in `dir` already.
+pub(crate) fn refuse_own(dir: &Path, history: &History) -> Result<(), Failure> {
+    let own = spool::own_part(dir, &history.parts);
+    match own.map_err(|why| Failure::error(format!("reading the node's history: {why}"), "see --dir"))? {
+        None => Ok(()),
+        Some(part) => Err(Failure::no(
+            format!(
+                "replaying: entries {} to {} are of this node's own history, which it has carried out: items would be set \
+                 back to what they were then",
+                part.first(),
+                part.end.seq
+            ),
+            "replay what is behind a restored save; to set items back all the same say --again",
+        )),
+    }
+}
+
 /// What others could do to a node's directory by way of those above it.
 pub(crate) fn loose_parents(dir: &Path) -> Vec<String> {
     crate::io::loose_parents(dir)
+}
+
+/// Reads the replicated journal on the disk from an entry on, beside a node that may be at work.
+pub(crate) fn walk_queue(dir: &Path, from: Seq, take: impl FnMut(&Batch) -> bool) -> Result<Walked, Failure> {
+    let queue = DiskQueue::open(dir).map_err(|error| queue_failure(&error))?;
+    queue.walk(from, take).map_err(|error| queue_failure(&error))
+}
+
+/// What a start would say of that journal.
+pub(crate) fn recover_queue(dir: &Path) -> Result<(), Failure> {
+    DiskQueue::open(dir).and_then(|queue| queue.recover()).map_err(|error| queue_failure(&error))
+}
+
+fn queue_failure(error: &QueueError) -> Failure {
+    let next = error.next();
+    if error.is_damage() {
+        Failure::no(error.to_string(), next)
+    } else {
+        Failure::error(error.to_string(), next)
+    }
+}
+
+/// The newest lines of who changed what, newest last.
+pub(crate) fn audited(dir: &Path, most: usize) -> Result<Vec<audit::Audited>, Failure> {
+    audit::newest(&Layout::new(dir), most).map_err(|error| {
+        Failure::error(format!("reading who changed what: {error}"), "run this as the node's own user")
+    })
 }
 
 /// Asks a running node.
@@ -408,6 +474,55 @@ fn set_failure(error: &SetError) -> Failure {
         SetError::Damaged { .. } | SetError::NoTrailer { .. } => Failure::no(error.to_string(), error.next()),
         _ => Failure::error(error.to_string(), error.next()),
     }
+}
+
+fn tape_failure(error: &TapeError) -> Failure {
+    Failure::error(error.to_string(), error.next())
+}
+
+/// The key in a file that only its owner may read.
+pub(crate) fn tape_key(path: &Path) -> Result<tape::Key, Failure> {
+    tape::read_key(path).map_err(|error| tape_failure(&error))
+}
+
+/// What is in a drive.
+pub(crate) fn tape_status(options: &TapeOptions) -> Result<Vec<DriveView>, Failure> {
+    tape::status(options).map_err(|error| tape_failure(&error))
+}
+
+/// Labels a reel; what was on it before.
+pub(crate) fn tape_label(options: &TapeOptions, reel: u32, name: &str) -> Result<String, Failure> {
+    tape::label(options, reel, name).map_err(|error| tape_failure(&error))
+}
+
+/// What the catalogue says.
+pub(crate) fn tape_catalogue(options: &TapeOptions) -> Result<Catalogue, Failure> {
+    CatalogueFile::load(options).map(|file| file.held).map_err(|error| tape_failure(&error))
+}
+
+/// Reads all reels.
+pub(crate) fn tape_scan(options: &TapeOptions) -> Result<Scanned, Failure> {
+    tape::scan(options).map_err(|error| tape_failure(&error))
+}
+
+/// Copies reels.
+pub(crate) fn tape_copy(from: &TapeOptions, to: &TapeOptions) -> Result<Copied, Failure> {
+    tape::copy(from, to).map_err(|error| tape_failure(&error))
+}
+
+/// Moves a drive.
+pub(crate) fn tape_move(options: &TapeOptions, reel: u32, to: Move) -> Result<Option<u64>, Failure> {
+    tape::move_by(options, reel, to).map_err(|error| tape_failure(&error))
+}
+
+/// Answers who waits for a reel; false if nobody does.
+pub(crate) fn tape_answer(options: &TapeOptions, give_up: bool) -> Result<bool, Failure> {
+    tape::answer(options, give_up).map_err(|error| tape_failure(&error))
+}
+
+/// Tries out a drive.
+pub(crate) fn tape_check(options: &TapeOptions, sizes: &[u32], bytes: u64) -> Result<Vec<Checked>, Failure> {
+    tape::check(options, sizes, bytes).map_err(|error| tape_failure(&error))
 }
 
 /// A failed connection to the socket of the node in `dir`.

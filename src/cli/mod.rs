@@ -4,6 +4,7 @@
 
 mod account;
 mod ask;
+mod audit;
 mod compare;
 mod demo;
 mod diverged;
@@ -19,15 +20,21 @@ mod license;
 mod log;
 mod menu;
 mod nbd_access;
+mod notify;
 mod out;
+mod queue;
+mod receipt;
 mod restore;
 mod resync;
 mod save;
 mod scrub;
 mod setup;
+mod spool;
+mod stats;
 mod status;
 mod switchover;
 mod takeover;
+mod tape;
 mod values;
 mod wait;
 
@@ -104,15 +111,22 @@ enum Command {
     Item(item::ItemArgs),
     SetDptr(dptr::DptrArgs),
     Log(log::LogArgs),
+    Stats(stats::StatsArgs),
+    Queue(queue::QueueArgs),
+    Receipt(receipt::ReceiptArgs),
     Scrub(scrub::ScrubArgs),
+    Spool(spool::SpoolArgs),
     Switchover(switchover::SwitchoverArgs),
     Compare(compare::CompareArgs),
-    Save(save::SaveArgs),
+    Save(Box<save::SaveArgs>),
     Verify(save::VerifyArgs),
-    Restore(restore::RestoreArgs),
+    Restore(Box<restore::RestoreArgs>),
+    Tape(Box<tape::TapeCommand>),
     Takeover(takeover::TakeoverArgs),
     Resync(resync::ResyncArgs),
     Incidents(incidents::IncidentsArgs),
+    Audit(audit::AuditArgs),
+    Notify(notify::NotifyArgs),
     Diverged(diverged::DivergedArgs),
     NbdAccess(nbd_access::NbdAccessArgs),
     Menu(menu::MenuArgs),
@@ -191,14 +205,21 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Item(args) => item::run(context, args),
         Command::SetDptr(args) => dptr::run(context, &args),
         Command::Log(args) => log::run(context, &args),
+        Command::Stats(args) => stats::run(context, &args),
+        Command::Queue(args) => queue::run(context, &args),
+        Command::Receipt(args) => receipt::run(context, &args),
         Command::Scrub(args) => scrub::run(context, &args),
+        Command::Spool(args) => spool::run(context, args),
         Command::Switchover(args) => switchover::run(context, &args),
         Command::Compare(args) => compare::run(context, &args),
-        Command::Save(args) => save::run(context, args),
+        Command::Save(args) => save::run(context, *args),
         Command::Verify(args) => save::verify(context, &args),
         Command::Restore(args) => restore::run(context, &args),
+        Command::Tape(args) => tape::run(context, *args),
         Command::Takeover(args) => takeover::run(context, &args),
-        Command::Incidents(_) => incidents::incidents(context),
+        Command::Incidents(args) => incidents::incidents(context, &args),
+        Command::Notify(args) => notify::run(context, &args),
+        Command::Audit(args) => audit::run(context, &args),
         Command::Diverged(args) => diverged::run(context, args),
         Command::Menu(_) => menu::run(context),
         Command::License(args) => license::run(context, &args),

@@ -47,12 +47,20 @@ impl Need {
         match request {
             AdminRequest::Status
             | AdminRequest::Incidents
+            | AdminRequest::IncidentRecords
+            | AdminRequest::IncidentAck { .. }
+            | AdminRequest::NotifyList
+            | AdminRequest::NotifyTest { .. }
             | AdminRequest::AccountList
             | AdminRequest::FileList { .. }
             | AdminRequest::LogShow { .. }
             | AdminRequest::ScrubStop
+            | AdminRequest::SpoolStop { .. }
             | AdminRequest::CompareStop
             | AdminRequest::CompareResult
+            | AdminRequest::Stats
+            | AdminRequest::Queue
+            | AdminRequest::Receipt { .. }
             | AdminRequest::DivergedList => Self::Nothing,
             AdminRequest::SetDptr { set, clear, ack: None, .. } if set.is_empty() && clear.is_empty() => {
                 Self::Nothing
@@ -63,6 +71,7 @@ impl Need {
             | AdminRequest::StartAloneAcceptLoss
             | AdminRequest::Resync { .. }
             | AdminRequest::Scrub { .. }
+            | AdminRequest::SpoolStart { .. }
             | AdminRequest::Save { .. }
             | AdminRequest::Compare { .. } => Self::Replayed,
             AdminRequest::AccountCreate { .. }

@@ -3,6 +3,7 @@
 pub use super::config_file::DoorAddress;
 use super::config_file::{ConfigError, ConfigErrors, Settings};
 use super::layout::Layout;
+use super::notify::target::Target;
 use super::peer_address::PeerAddress;
 use crate::base::limits::{CONFIG_FILE_MAX, PASSWORD_FILE_MAX};
 use crate::engine::EngineConfig;
@@ -73,6 +74,8 @@ pub struct Config {
     pub resp: Vec<DoorAddress>,
     /// Where NBD clients connect, besides [`Layout::nbd_socket`]. Paths are not yet resolved.
     pub nbd: Vec<DoorAddress>,
+    /// Where figures are served over HTTP.
+    pub http_listen: Option<SocketAddr>,
     /// Where the password is.
     pub resp_password_file: Option<PathBuf>,
     /// The password itself; [`Config::load`] reads it.
@@ -83,6 +86,8 @@ pub struct Config {
     pub io: IoChoice,
     /// What is logged.
     pub log: tracing::Level,
+    /// Who is told of incidents.
+    pub notify: Vec<Target>,
 }
 
 impl Config {
@@ -125,6 +130,11 @@ impl Config {
                 }
             }
         }
+        for target in &config.notify {
+            if let Err(what) = target.check_secrets(layout.dir()) {
+                settings.record(None, what);
+            }
+        }
         let warning = settings.warning().map(|warning| format!("{}: {warning}", path.display()));
         Ok((finish(&path, settings, config)?, warning.into_iter().collect()))
     }
@@ -149,11 +159,13 @@ impl Config {
             encryption: Encryption::Tls,
             resp: Vec::new(),
             nbd: Vec::new(),
+            http_listen: None,
             resp_password_file: None,
             resp_password: None,
             licence_key: None,
             io: IoChoice::Auto,
             log: tracing::Level::INFO,
+            notify: Vec::new(),
         };
         settings.fill(&mut config);
         config.check_together(settings);
@@ -200,6 +212,16 @@ impl Config {
             self.peer.literal() == Some(self.link_listen) && self.peer.port() != 0,
             format!("`peer` is {}: that is this node's own `link_listen`", self.peer),
         );
+        if let Some(address) = self.http_listen.filter(|a| !a.ip().to_canonical().is_loopback()) {
+            wrong(
+                &["http_listen"],
+                true,
+                format!(
+                    "`http_listen` is {address}: only loopback is allowed, as whoever reaches it may look; let a proxy with \
+                     a password stand before it"
+                ),
+            );
+        }
         if let Some(public) = self.resp.iter().find(|address| !address.is_private()) {
             wrong(
                 &["resp", "resp_password_file"],

@@ -37,10 +37,20 @@ pub(in crate::node) enum OwnName {
     Scrub,
     /// See [`Layout::compare`].
     Compare,
+    /// See [`Layout::spool`].
+    Spool,
     /// See [`Layout::incidents`].
     Incidents,
     /// The incidents before those.
     OldIncidents,
+    /// See [`Layout::stats`].
+    Stats,
+    /// See [`Layout::audit`].
+    Audit,
+    /// What was changed before that.
+    OldAudit,
+    /// See [`Layout::records`].
+    Records,
     /// See [`Layout::admin_socket`].
     AdminSocket,
     /// See [`Layout::segment`].
@@ -73,7 +83,12 @@ const LICENCE: &str = "licence";
 const LICENCE_RECORD: &str = "licence.record";
 const SCRUB: &str = "scrub";
 const COMPARE: &str = "compare";
+const SPOOL: &str = "spool";
 const INCIDENTS: &str = "incidents.jsonl";
+const STATS: &str = "stats";
+const AUDIT: &str = "audit.jsonl";
+const OLD_AUDIT: &str = "audit.jsonl.old";
+const RECORDS: &str = "records";
 const RESTORING: &str = "restoring";
 const OLD_INCIDENTS: &str = "incidents.jsonl.old";
 
@@ -137,8 +152,13 @@ impl Layout {
             OwnName::LicenceRecord => here(LICENCE_RECORD),
             OwnName::Scrub => here(SCRUB),
             OwnName::Compare => here(COMPARE),
+            OwnName::Spool => here(SPOOL),
             OwnName::Incidents => here(INCIDENTS),
             OwnName::OldIncidents => here(OLD_INCIDENTS),
+            OwnName::Stats => here(STATS),
+            OwnName::Audit => here(AUDIT),
+            OwnName::OldAudit => here(OLD_AUDIT),
+            OwnName::Records => here(RECORDS),
             OwnName::Restoring => here(RESTORING),
             OwnName::AdminSocket => here(ADMIN_SOCKET),
             OwnName::Segment(journal, index) => segment(journal, index, SEGMENT),
@@ -153,7 +173,15 @@ impl Layout {
     /// # Errors
     /// A journal's directory cannot be listed.
     pub(in crate::node) fn leftovers(&self) -> io::Result<Vec<Own>> {
-        let replaced = [OwnName::Control, OwnName::Scrub, OwnName::Compare, OwnName::LicenceRecord];
+        let replaced = [
+            OwnName::Control,
+            OwnName::Scrub,
+            OwnName::Compare,
+            OwnName::LicenceRecord,
+            OwnName::Stats,
+            OwnName::Spool,
+            OwnName::Records,
+        ];
         let mut found: Vec<Own> = replaced.into_iter().map(|name| self.own(name).temporary()).collect();
         for journal in JournalKind::ALL {
             for (file, _) in self.segments_named(journal, UNFINISHED)? {
@@ -188,6 +216,18 @@ impl Layout {
         }
         found.sort();
         Ok(found)
+    }
+
+    /// What was counted, see [`super::kept_stats`].
+    #[must_use]
+    pub fn stats(&self) -> PathBuf {
+        self.dir.join(STATS)
+    }
+
+    /// Who changed what, see [`super::audit`].
+    #[must_use]
+    pub fn audit(&self) -> PathBuf {
+        self.dir.join(AUDIT)
     }
 
     /// The settings.
@@ -278,6 +318,18 @@ impl Layout {
     #[must_use]
     pub fn compare(&self) -> PathBuf {
         self.dir.join(COMPARE)
+    }
+
+    /// The spool that an operator chose, see [`crate::node::spool`].
+    #[must_use]
+    pub fn spool(&self) -> PathBuf {
+        self.dir.join(SPOOL)
+    }
+
+    /// Incidents as records, and what waits to be told of them.
+    #[must_use]
+    pub fn records(&self) -> PathBuf {
+        self.dir.join(RECORDS)
     }
 
     /// What people should know, newest last: one JSON object a line.
@@ -378,7 +430,7 @@ mod tests {
             std::fs::write(dir.path().join(name), "x").unwrap();
         }
         let found = layout.leftovers().unwrap();
-        let mut expected = [".control", ".scrub", ".compare", ".licence.record"]
+        let mut expected = [".control", ".scrub", ".compare", ".licence.record", ".records"]
             .map(|name| dir.path().join(format!("{name}.hot-backup-tmp")))
             .to_vec();
         for journal in JournalKind::ALL {

@@ -7,6 +7,7 @@
 //! | bulk | segments in the making | the disk |
 //! | files | reads, removals, the control file, diverged entries | the disk |
 //! | apply | the store's writer | the disk |
+//! | spool | copies of segments on another disk, reads of them | that disk |
 //! | scrub | what a scrub reads, its record | the disk, the apply thread, its own pace |
 //! | incidents | the incident file | the disk |
 //! | log | what all log | stderr |
@@ -24,6 +25,7 @@ pub mod admin;
 mod admin_router;
 mod adopt;
 mod apply;
+pub mod audit;
 mod clients;
 mod compares;
 pub mod config;
@@ -35,20 +37,24 @@ mod disk;
 pub mod diverged;
 pub mod door_tls;
 mod guesses;
+pub mod http;
 pub mod identity;
 mod inbox;
 mod incidents;
+pub mod kept_stats;
 pub mod layout;
 pub mod licence;
 mod link;
 mod listen;
 pub mod log;
 mod manager;
+pub mod notify;
 mod operators;
 mod owner;
 pub mod pairing;
 pub mod peer_address;
 mod process;
+pub mod queue;
 pub mod restore;
 mod retired;
 pub mod room;
@@ -61,8 +67,10 @@ pub mod serve;
 pub mod set;
 pub mod setup;
 mod signals;
+pub mod spool;
 mod starting;
 mod store_reads;
+pub mod tape;
 pub mod tls;
 mod trust;
 mod volumes;

@@ -3,11 +3,13 @@
 use super::admin::{self, Ucred};
 use super::admin_router::AdminRouter;
 use super::apply::Apply;
+use super::audit::Audit;
 use super::compares::CompareJob;
 use super::config::{Config, IoChoice};
 use super::config_file::ConfigErrors;
 use super::core::{CoreParts, CoreThread, Ending, Patience, Workers};
 use super::disk::FileJob;
+use super::http::HttpServer;
 use super::identity::Peers;
 use super::inbox::{Inbox, Message};
 use super::incidents::Notes;
@@ -15,6 +17,7 @@ use super::layout::Layout;
 use super::licence::Tester;
 use super::listen::{ListenError, Listeners};
 use super::manager::Manager;
+use super::notify::{Desk, disk_space};
 use super::owner::check_owner;
 use super::peer_address::Resolver;
 use super::restore;
@@ -24,6 +27,7 @@ use super::save::SaveSource;
 use super::scrub::Scrubber;
 use super::segment_source::{self, DiskSegments};
 use super::setup::{self, SetupError};
+use super::spool::SpoolDesk;
 use super::starting::{Stage, Starting};
 use super::store_reads::{StoreFetch, StoreReaders};
 use super::tls::LinkIdentity;
@@ -36,7 +40,8 @@ use crate::base::limits::{
 };
 use crate::base::shown::Grouped;
 use crate::base::{JournalKind, Ordinal};
-use crate::engine::{CopyEffect, Engine, PrepareSegment, ScrubEffect, StartState};
+use crate::engine::admin::{AdminRequest, StatsView};
+use crate::engine::{CopyEffect, Engine, Event, PrepareSegment, ScrubEffect, SpoolEffect, StartState};
 use crate::format::control::{Origin, Role};
 use crate::io::{Driver, keep_freed, loose_parents, make_dir, open, page_life};
 use crate::journal::{Recovered, recover_from};
@@ -57,6 +62,8 @@ use std::time::{Duration, Instant};
 
 /// Operations handed to the kernel in one call.
 const DRIVER_ENTRIES: u32 = 1024;
+/// The room of the node's file system is looked at so often.
+const DISK_LOOK: Duration = Duration::from_secs(10);
 /// How far the store's threads give way to the others: they get a tenth of what those get. More would starve them where
 /// other programs keep the processors busy, and with them a start, a takeover, and in the end the clients.
 const STORE_NICE: i32 = 10;
@@ -182,7 +189,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let layout = Layout::new(dir);
     check_owner(&layout, "serve")?;
     setup::check_own(&layout)?;
-    let (config, warnings) = Config::load_with_warnings(dir)?;
+    let (mut config, warnings) = Config::load_with_warnings(dir)?;
     let _log = log::start(config.log).map_err(system_error("starting the log"))?;
     log::take_panics();
     warnings.iter().chain(&loose_parents(dir)).for_each(|warning| tracing::warn!("{warning}"));
@@ -205,10 +212,13 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let core = Arc::clone(&core_inbox);
     let telling = spawn("manager", move || Manager::of_environment().run(&lives, &at, &core))?;
     let lock = setup::lock(&layout)?;
+    let desk = Desk::open(&layout, &config.engine.name, config.notify.clone());
     // Whoever asks while the node starts is told how far it is.
     let saves = Arc::new(OnceLock::new());
-    let desk = AdminRouter::new(&layout, &config, &starting, (&core_inbox, &saves));
-    let admin = open_admin(&layout, desk, &core_inbox)?;
+    let router = AdminRouter::new(&layout, &config, &starting, (&core_inbox, &saves), &desk);
+    let kept = router.kept();
+    let admin = open_admin(&layout, router.clone(), &core_inbox)?;
+    let http = open_http(&config, router)?;
     restore::check_finished(&layout)?;
     let found = Found::on_disk(&layout, &config, &starting)?;
     let driver =
@@ -218,10 +228,15 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let listeners = Listeners::open(&config, &layout)?;
     let (volumes, readers) = VolumeReads::new(&layout);
     let retired_max = (config.engine.quota_bytes / RETIRED_SHARE).max(config.engine.segment_bytes);
+    let spool = SpoolDesk::of_node(&layout, &mut config.engine);
     let reading = (readers, found.start.store.clone(), config.engine.ordinal);
-    let (mut crew, threads) = Crew::start(&layout, found.writer, reading, retired_max, &inbox)?;
+    let (mut crew, threads) =
+        Crew::start(&layout, found.writer, reading, (retired_max, spool), &inbox, &desk)?;
     crew.threads.push(telling);
-    let workers = threads.workers(manager, starting);
+    let (stats, last) = channel();
+    let to = inbox.clone();
+    crew.threads.push(spawn("stats", move || kept.run(&last, &to))?);
+    let workers = threads.workers(manager, starting, (stats, desk));
     let _ = saves.set(SaveSource::new(&layout, &config, &found.start.store, &inbox));
     let (licence_end, licence_ended) = channel();
     if let Some(key) = config.licence_key {
@@ -247,6 +262,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let core = CoreThread::new(engine, driver, outbox, workers, ends);
     let ending = core.run().map_err(system_error("waiting for I/O"))?;
     drop(licence_end);
+    drop(http);
     drop(admin);
     drop(listeners);
     crew.dismiss();
@@ -272,8 +288,24 @@ fn open_admin(
             let _ = core.send(Message::CallerRefused { uid: caller.uid, times });
         }
     };
-    admin::spawn(layout, move |request, _: Ucred| desk.answer_or_send(request), refused)
-        .map_err(system_error("opening the admin socket"))
+    let audit = Arc::new(Audit::new(layout));
+    let answer = move |request: AdminRequest, caller: Ucred| {
+        let answer = desk.answer_or_send(request.clone());
+        audit.note(caller, &request, &answer.reply);
+        answer
+    };
+    admin::spawn(layout, answer, refused).map_err(system_error("opening the admin socket"))
+}
+
+fn open_http(config: &Config, desk: AdminRouter) -> Result<Option<HttpServer>, ServeError> {
+    let Some(address) = config.http_listen else { return Ok(None) };
+    let failed = |error| ListenError {
+        place: address.to_string(),
+        whom: "http_listen",
+        error,
+        next: "another program may have that port (`ss -ltnp` names it): use another one in config.toml",
+    };
+    Ok(Some(HttpServer::start(address, desk).map_err(failed)?))
 }
 
 /// Makes what clients of volumes are shown: a certificate for the names of the doors and the address that was called.
@@ -416,6 +448,7 @@ struct Threads {
     compares: Sender<CompareJob>,
     bulk: Sender<PrepareSegment>,
     files: Sender<FileJob>,
+    spool: Sender<SpoolEffect>,
     apply: Sender<Apply>,
     scrub: Sender<ScrubEffect>,
     notes: Notes,
@@ -423,15 +456,37 @@ struct Threads {
 }
 
 impl Threads {
-    fn workers(self, manager: SyncSender<manager::Life>, starting: Arc<Starting>) -> Workers {
-        let Self { bulk, files, apply, scrub, fetches, copies, compares, notes, resolver } = self;
-        Workers { bulk, files, apply, scrub, fetches, copies, compares, notes, resolver, manager, starting }
+    fn workers(
+        self,
+        manager: SyncSender<manager::Life>,
+        starting: Arc<Starting>,
+        (stats, desk): (Sender<StatsView>, Desk),
+    ) -> Workers {
+        let desk = Some(desk);
+        let Self { bulk, files, spool, apply, scrub, fetches, copies, compares, notes, resolver } = self;
+        Workers {
+            bulk,
+            files,
+            spool,
+            apply,
+            scrub,
+            fetches,
+            copies,
+            compares,
+            notes,
+            desk,
+            resolver,
+            manager,
+            starting,
+            stats,
+        }
     }
 }
 
 /// The threads beside the core.
 struct Crew {
     stop: Arc<AtomicBool>,
+    desk: Desk,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -440,8 +495,9 @@ impl Crew {
         layout: &Layout,
         mut writer: StoreWriter,
         (readers, store, ordinal): (Readers, StoreReader, Ordinal),
-        retired_max: u64,
+        (retired_max, spool_desk): (u64, SpoolDesk),
         inbox: &Inbox,
+        desk: &Desk,
     ) -> Result<(Self, Threads), ServeError> {
         let stop = Arc::new(AtomicBool::new(false));
         let (bulk, bulk_work) = channel();
@@ -456,7 +512,9 @@ impl Crew {
         let (copies, copy_work) = channel();
         let (compares, compare_work) = channel();
         let resolver = Resolver::new(inbox);
-        let workers = Threads { bulk, files, apply, scrub, fetches, copies, compares, notes, resolver };
+        let (spool, spool_work) = channel();
+        let workers =
+            Threads { bulk, files, spool, apply, scrub, fetches, copies, compares, notes, resolver };
         let mut threads = Vec::new();
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("bulk", move || disk::run_bulk(&at, &bulk_work, &to, &halt))?);
@@ -464,6 +522,8 @@ impl Crew {
         threads.push(spawn("volume-sync", move || apply::run_syncs(&sync_work))?);
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("files", move || disk::run_files(at, retired_max, &files_work, &to, &halt))?);
+        let (to, halt) = (inbox.clone(), Arc::clone(&stop));
+        threads.push(spawn("spool", move || spool_desk.run(&spool_work, &to, &halt))?);
         let (to, halt) = (inbox.clone(), Arc::clone(&stop));
         let retired = Retired::new(layout);
         threads.push(spawn("apply", move || {
@@ -489,14 +549,16 @@ impl Crew {
         })?);
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("compare", move || compares::run(&at, &compare_work, &to, &halt))?);
-        let at = layout.clone();
-        threads.push(spawn("incidents", move || recorder.run(&at))?);
-        Ok((Self { stop, threads }, workers))
+        let (at, to) = (layout.clone(), desk.clone());
+        threads.push(spawn("incidents", move || recorder.run(&at, &to))?);
+        threads.extend(tellers(layout, inbox, desk)?);
+        Ok((Self { stop, desk: desk.clone(), threads }, workers))
     }
 
     /// Waits for the threads, whose work is over when the core is gone; those that hang in the disk are left.
     fn dismiss(self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.desk.stop();
         let until = Instant::now() + Duration::from_millis(STOP_JOIN_MS);
         for thread in self.threads {
             while !thread.is_finished() && Instant::now() < until {
@@ -513,6 +575,26 @@ impl Crew {
             }
         }
     }
+}
+
+/// The threads that tell people, one for each entry of the notify list, and the one that looks at the disk's room.
+fn tellers(layout: &Layout, inbox: &Inbox, desk: &Desk) -> Result<Vec<JoinHandle<()>>, ServeError> {
+    let (at, to, rest) = (layout.clone(), inbox.clone(), desk.clone());
+    let look = move || loop {
+        if let Some(room) = disk_space(&at) {
+            // A core that is gone needs no answer.
+            let _ = to.send(Message::Event(Event::DiskSpace(room)));
+        }
+        if !rest.rest(DISK_LOOK) {
+            return;
+        }
+    };
+    let mut threads = vec![spawn("disk-room", look)?];
+    for entry in 0..desk.targets() {
+        let desk = desk.clone();
+        threads.push(spawn("notify", move || desk.run(entry))?);
+    }
+    Ok(threads)
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ServeError> {
