@@ -57,7 +57,11 @@ const CHANGES_ALLOWED: &[(&str, usize, &str)] = &[
         2,
         "files and the directory of a set that it made itself (O_EXCL, mkdir) and could not end",
     ),
-    ("src/node/tape/tap.rs", 2, "the image of a reel that is open, behind where it is written to, as a tape is cut off"),
+    (
+        "src/node/tape/tap.rs",
+        2,
+        "the image of a reel that is open, behind where it is written to, as a tape is cut off",
+    ),
     ("src/node/setup.rs", 1, "the mode of the node's directory, which is empty and this user's"),
     ("src/store/torn_tail.rs", 1, "the newest journal of the old engine, behind its last whole batch"),
     (

@@ -196,11 +196,15 @@ fn reels_that_are_swapped_lost_or_damaged_are_named_with_what_they_held() {
     assert_eq!(lost.status.code(), Some(1));
     let lost: Value = serde_json::from_slice(&lost.stdout).unwrap();
     assert_eq!((&lost["lost"][0]["reel"], &lost["whole"]), (&2.into(), &false.into()), "{lost}");
-    assert!(lost["lost"][0]["blocks"].as_u64() > Some(20) && lost["lost"][0]["held"].as_str().unwrap().contains("app,"));
+    assert!(
+        lost["lost"][0]["blocks"].as_u64() > Some(20)
+            && lost["lost"][0]["held"].as_str().unwrap().contains("app,")
+    );
     let output = command(&["verify", &tape, "--no-wait"]);
     refused(&output, 1, &["is damaged", "it held"]);
     // A foreign reel in its place, and one of another set.
-    fs::write(stage.reel(2), [&10_u32.to_le_bytes()[..], b"VOL1ABCDEF", &10_u32.to_le_bytes()].concat()).unwrap();
+    fs::write(stage.reel(2), [&10_u32.to_le_bytes()[..], b"VOL1ABCDEF", &10_u32.to_le_bytes()].concat())
+        .unwrap();
     refused(&restore(), 2, &["none of ours", "VOL1"]);
     let other = format!("tape:{}", stage.path("other-%d.tap").display());
     stage.pair.a.done(&["save", "--to", &other, "--reel-size", "8M"]);
@@ -279,7 +283,8 @@ fn a_writer_that_is_killed_takes_nothing_from_the_saves_before_it_and_the_next_o
         assert_eq!(save["id"], told["set"]);
         let from = format!("{tape}#{}", save["id"].as_str().unwrap());
         let output = command(&["verify", &from, "--no-wait", "--json"]);
-        let verified: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+        let verified: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
         assert_eq!((&verified["whole"], &verified["digest"]), (&true.into(), &told["digest"]), "{verified}");
     }
     // All reels read from end to end: what was interrupted has no end, and nothing is lost.
@@ -349,7 +354,9 @@ fn a_reel_that_is_wanted_is_asked_for_until_somebody_brings_it_or_says_that_nobo
     refused(&command(&["tape", "mounted", &tape]), 1, &["nobody waits"]);
     let child = begin(&stage.pair.a, &["restore", "--from", &tape, "--only", "app,orders"]);
     wait_until("the request", || stage.path("drive.tap-request.json").exists().then_some(()));
-    wait_until("the answer", || command(&["tape", "mounted", &tape, "--give-up"]).status.success().then_some(()));
+    wait_until("the answer", || {
+        command(&["tape", "mounted", &tape, "--give-up"]).status.success().then_some(())
+    });
     refused(&child.wait_with_output().unwrap(), 2, &["the operator ended it"]);
 }
 
@@ -444,13 +451,18 @@ fn an_image_is_what_other_programs_expect_and_theirs_are_moved_over_like_ours() 
         [&len[..], bytes, if bytes.len() % 2 == 1 { b"\0" } else { b"" }, &len].concat()
     };
     let theirs = stage.path("theirs.tap");
-    fs::write(&theirs, [block(b"one"), vec![0; 4], block(b"two."), block(b"3"), vec![0; 8]].concat()).unwrap();
+    fs::write(&theirs, [block(b"one"), vec![0; 4], block(b"two."), block(b"3"), vec![0; 8]].concat())
+        .unwrap();
     let position = |words: &[&str]| done(&command(&[&["tape"], words, &[theirs.to_str().unwrap()]].concat()));
-    let counted = |verb: &str, count: &str| {
-        done(&command(&["tape", verb, theirs.to_str().unwrap(), count]))
-    };
-    assert_eq!((position(&["rewind"]).as_str(), position(&["eod"]).as_str()), ("position 0\n", "position 6\n"));
-    assert_eq!((counted("fsf", "1").as_str(), counted("fsf", "2").as_str()), ("position 2\n", "position 5\n"));
+    let counted = |verb: &str, count: &str| done(&command(&["tape", verb, theirs.to_str().unwrap(), count]));
+    assert_eq!(
+        (position(&["rewind"]).as_str(), position(&["eod"]).as_str()),
+        ("position 0\n", "position 6\n")
+    );
+    assert_eq!(
+        (counted("fsf", "1").as_str(), counted("fsf", "2").as_str()),
+        ("position 2\n", "position 5\n")
+    );
     assert_eq!(counted("bsf", "2"), "position 4\n");
     refused(&command(&["tape", "fsf", theirs.to_str().unwrap(), "4"]), 2, &["it has 3 filemarks"]);
     // A copy is as good as what it was made of.
@@ -474,7 +486,8 @@ fn an_encrypted_save_tells_nothing_without_its_key() {
         fs::set_permissions(&path, mode).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    let (good, other) = (key("good", &"0123456789abcdef".repeat(4)), key("other", &"f123456789abcdef".repeat(4)));
+    let (good, other) =
+        (key("good", &"0123456789abcdef".repeat(4)), key("other", &"f123456789abcdef".repeat(4)));
     let saved = stage.save(&["--encrypt", &good]);
     for reel in (1..).map(|at| stage.reel(at)).take_while(|path| path.exists()) {
         let bytes = fs::read(reel).unwrap();
@@ -486,7 +499,12 @@ fn an_encrypted_save_tells_nothing_without_its_key() {
     refused(&command(&["verify", &tape, "--no-wait", "--key", &other]), 2, &["with another key"]);
     let output = command(&["verify", &tape, "--no-wait", "--key", &good, "--json"]);
     let verified: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&verified["whole"], &verified["digest"]), (&true.into(), &saved["digest"]), "{}", said(&output));
+    assert_eq!(
+        (&verified["whole"], &verified["digest"]),
+        (&true.into(), &saved["digest"]),
+        "{}",
+        said(&output)
+    );
     refused(&stage.pair.a.verb(&["save", "--to", &tape, "--append", "--no-wait"]), 2, &["another key"]);
     // Without a catalogue, reels can be read from end to end and counted, but not understood.
     fs::remove_file(stage.path("reel-catalogue.json")).unwrap();

@@ -33,8 +33,8 @@ use crate::node::spool;
 pub(crate) use crate::node::spool::{History, HistoryError, SpoolDir};
 use crate::node::tape::{self, CatalogueFile, TapeError};
 pub(crate) use crate::node::tape::{
-    Allowed, Catalogue, Checked, Copied, DriveView, Loss, Move, Place, ReelSet, Scanned, TapeOptions, TapeOrder,
-    TapeSource, Teller,
+    Allowed, Catalogue, Checked, Copied, DriveView, Loss, Move, Place, ReelSet, Scanned, TapeOptions,
+    TapeOrder, TapeSource, Teller,
 };
 use crate::node::{admin, audit, pairing, peer_address, restore, setup};
 use std::fs::File;

@@ -488,7 +488,11 @@ mod tests {
         assert_eq!(place("dir:x"), Ok(Place::Dir("x".into())));
         assert_eq!(place("-"), Ok(Place::Stdout));
         for other in ["/a", "file:", "tcp:1.2.3.4:5", "dir:"] {
-            assert_eq!(place(other), Err("expected file:PATH, dir:PATH, tape:PLACE or -".to_owned()), "{other}");
+            assert_eq!(
+                place(other),
+                Err("expected file:PATH, dir:PATH, tape:PLACE or -".to_owned()),
+                "{other}"
+            );
         }
         assert!(part_size("1K").is_err());
     }

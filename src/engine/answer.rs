@@ -2,8 +2,8 @@
 
 use super::admin::{AccountView, FileView, LogEntryView, SpoolView, Status, TakeoverAccount};
 use super::effect::Incident;
-use super::stats::{QueueView, ReceiptView, StatsView};
 use super::records::RecordView;
+use super::stats::{QueueView, ReceiptView, StatsView};
 use serde::{Deserialize, Serialize};
 
 /// Declares [`AdminAnswer`], and how each value becomes one and comes out of it again.

@@ -21,12 +21,12 @@ pub use crate::sys::{
 pub use crate::sys::{TapeOp, TapeStatus, tape_do, tape_position, tape_status};
 #[cfg(test)]
 pub(crate) use file::calls::testing as calls;
+pub use file::try_lock_file;
 pub use file::{
     Access, Demand, DirLock, DirectFile, Distrust, FileLock, LockError, MappedSegment, Own, append_durably,
     check_dir, lock_dir, lock_file, loose_parents, make_dir, map_segment, open_journal, open_trusted,
     page_life, put_in_place, read_direct, read_trusted, read_trusted_text, renew_file, sync_dir, zero_file,
 };
-pub use file::try_lock_file;
 pub use open::{IoChoice, open};
 pub use probe::{Finding, Level, probe};
 

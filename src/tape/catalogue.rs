@@ -163,7 +163,8 @@ impl Catalogue {
     /// The save of that number, or the newest complete one.
     #[must_use]
     pub fn save(&self, id: Option<&str>) -> Option<(&ReelSet, &Save)> {
-        let mut all = self.sets.iter().rev().flat_map(|set| set.saves.iter().rev().map(move |save| (set, save)));
+        let mut all =
+            self.sets.iter().rev().flat_map(|set| set.saves.iter().rev().map(move |save| (set, save)));
         match id {
             Some(id) => all.find(|(_, save)| save.id.starts_with(id)),
             None => all.find(|(_, save)| save.bytes.is_some()),
@@ -217,7 +218,8 @@ impl ReelSet {
             ReelKind::Data | ReelKind::SessionEnd => {}
         }
         let goes_on = reel.stretches.last().is_some_and(|last| {
-            header.sequence == reel.next && position.wrapping_sub(last.position) == header.sequence.wrapping_sub(last.sequence)
+            header.sequence == reel.next
+                && position.wrapping_sub(last.position) == header.sequence.wrapping_sub(last.sequence)
         });
         if !goes_on {
             reel.stretches.push(Stretch { sequence: header.sequence, position });

@@ -20,7 +20,9 @@ pub enum Fault {
     #[error("a block there is longer than any that hot-backup writes")]
     TooLong,
     /// The drive is not where it was told to be: it was reset, or the reel was changed.
-    #[error("the drive stands at block {found} where block {expected} was to come: it was reset, or the reel was changed")]
+    #[error(
+        "the drive stands at block {found} where block {expected} was to come: it was reset, or the reel was changed"
+    )]
     Moved {
         /// Where it should be.
         expected: u64,

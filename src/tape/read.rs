@@ -210,13 +210,7 @@ impl<S: Shelf> std::fmt::Debug for SpanReader<S> {
 impl<S: Shelf> SpanReader<S> {
     /// Reads these blocks of a set. `lenient` goes past what is lost, and notes it.
     #[must_use]
-    pub fn new(
-        shelf: S,
-        set: SetId,
-        wanted: std::ops::Range<u64>,
-        locate: Locate,
-        lenient: bool,
-    ) -> Self {
+    pub fn new(shelf: S, set: SetId, wanted: std::ops::Range<u64>, locate: Locate, lenient: bool) -> Self {
         let number = locate(wanted.start).map_or(1, |(reel, _)| reel);
         let (reel, chain, losses, bad) = (None, None, Vec::new(), None);
         Self { shelf, set, wanted, locate, reel, number, chain, lenient, losses, bad }
@@ -385,7 +379,9 @@ impl<S: Shelf> SpanReader<S> {
             }
             Err(error) => return Err(error.into()),
         };
-        let Found::Labelled(label) = found else { unreachable!("a reel that is read was judged by its label") };
+        let Found::Labelled(label) = found else {
+            unreachable!("a reel that is read was judged by its label")
+        };
         let (header, start) = (label.0, self.wanted.start);
         if header.sequence > start {
             let (first, next) = (start, header.sequence.min(self.wanted.end));

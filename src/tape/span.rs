@@ -171,7 +171,8 @@ pub fn find_tail(drive: &mut dyn Drive, head: &ReelBlock) -> Result<Tail, TailEr
             Ok(Got::Block(len)) => ReelBlock::decode(block.get(..len).unwrap_or_default()).ok(),
             Err(_) => None,
         };
-        let Some((found, _)) = found.filter(|(found, _)| found.set == head.set && found.reel == head.reel) else {
+        let Some((found, _)) = found.filter(|(found, _)| found.set == head.set && found.reel == head.reel)
+        else {
             damaged += 1;
             continue;
         };

@@ -51,7 +51,8 @@ impl Rack {
 
     fn kept(&self) -> Vec<u64> {
         let racked = self.0.lock().unwrap();
-        let kept = |event: &Event| if let Event::Kept(header, _) = event { Some(header.sequence) } else { None };
+        let kept =
+            |event: &Event| if let Event::Kept(header, _) = event { Some(header.sequence) } else { None };
         racked.events.iter().filter_map(kept).collect()
     }
 
@@ -316,21 +317,32 @@ fn a_size_cap_ends_a_reel_as_its_end_does() {
 #[test]
 fn only_reels_that_may_be_written_to_are_and_each_other_one_is_named() {
     let ours = |reel, set| FakeReel {
-        records: vec![Record::Block(Block::label(set, reel, (0, crate::base::Chain(0)), &label()).on_reel(reel).to_vec())],
+        records: vec![Record::Block(
+            Block::label(set, reel, (0, crate::base::Chain(0)), &label()).on_reel(reel).to_vec(),
+        )],
         ..FakeReel::default()
     };
     let foreign = FakeReel { records: vec![Record::Block(b"VOL1ABCDEF".to_vec())], ..FakeReel::default() };
     let protected = FakeReel { protected: true, ..FakeReel::default() };
     let mut blank_damaged = foreign.clone();
     blank_damaged.records = vec![Record::Bad, Record::Mark];
-    let shown = vec![ours(1, SetId([8; 16])), foreign, protected, blank_damaged, FakeReel::default(), ours(0, SetId([0; 16]))];
+    let shown = vec![
+        ours(1, SetId([8; 16])),
+        foreign,
+        protected,
+        blank_damaged,
+        FakeReel::default(),
+        ours(0, SetId([0; 16])),
+    ];
     let rack = Rack::with(shown.clone());
     rack.0.lock().unwrap().allowed = Allowed::default();
     let bytes = stream(10);
     write(SpanWriter::new(rack.clone(), order()), SESSION, &bytes, None).unwrap();
     let told: Vec<String> = rack.0.lock().unwrap().refused.iter().map(ToString::to_string).collect();
     assert_eq!(told.len(), 5, "{told:?}");
-    for (told, word) in told.iter().zip(["another one", "VOL1", "nothing is written", "cannot be read", "nothing is written"]) {
+    for (told, word) in
+        told.iter().zip(["another one", "VOL1", "nothing is written", "cannot be read", "nothing is written"])
+    {
         assert!(told.contains(word), "{told}");
     }
     // With the operator's word the first one is taken, and of a protected one nothing is written.
@@ -365,7 +377,8 @@ fn sessions_follow_each_other_on_one_reel_whatever_the_last_writer_left_at_its_e
         let tail = find_tail(&mut mounted, &found.0).unwrap();
         let session = SetId([5; 16]);
         let next = WriteOrder { session, ..order() };
-        write(SpanWriter::resume(rack.clone(), next, Box::new(mounted), &tail), session, &second, None).unwrap();
+        write(SpanWriter::resume(rack.clone(), next, Box::new(mounted), &tail), session, &second, None)
+            .unwrap();
         let catalogue = rack.catalogue();
         let save = catalogue.save(None).unwrap().1;
         assert_eq!((save.id.as_str(), save.first), (session.to_string().as_str(), tail.next.0), "{left}");
@@ -387,9 +400,15 @@ fn what_cannot_be_read_is_named_with_its_reel_and_its_blocks_and_the_rest_is_rea
     let first_of_second = catalogue.sets[0].reels[1].first;
     second.state().out[0].records[4] = Record::Bad;
     let error = read(&rack, all.clone(), Some(&catalogue), false).unwrap_err().to_string();
-    assert!(error.starts_with(&format!("reel 2, position 4, block {} of the set", first_of_second + 2)), "{error}");
+    assert!(
+        error.starts_with(&format!("reel 2, position 4, block {} of the set", first_of_second + 2)),
+        "{error}"
+    );
     let (found, losses) = read(&rack, all.clone(), None, true).unwrap();
-    assert_eq!((losses.len(), losses[0].first, losses[0].next - losses[0].first), (1, first_of_second + 2, 1));
+    assert_eq!(
+        (losses.len(), losses[0].first, losses[0].next - losses[0].first),
+        (1, first_of_second + 2, 1)
+    );
     assert!(found.len() > 28 * SIZE as usize && found.len() < bytes.len());
     // A reel that is gone.
     rack.0.lock().unwrap().drives.remove(1);

@@ -2,8 +2,8 @@
 
 use crate::engine::admin::{
     AccountView, AdminAnswer, AdminReply, AdminRequest, CompareView, DoneView, FileView, IncidentView,
-    LogEntryView, LoggingView, ProofView, QueueView, ReceiptView, RecordView, ScrubView, SpoolView, StartView,
-    StatsView, Status, SwitchoverView, TakeoverAccount, TargetView, WouldGo,
+    LogEntryView, LoggingView, ProofView, QueueView, ReceiptView, RecordView, ScrubView, SpoolView,
+    StartView, StatsView, Status, SwitchoverView, TakeoverAccount, TargetView, WouldGo,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

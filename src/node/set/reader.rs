@@ -91,8 +91,7 @@ impl SetReader {
     /// # Errors
     /// [`SetError::Io`], [`SetError::NoSet`].
     pub fn open(source: Source) -> Result<Self, SetError> {
-        let missing =
-            || SetError::NoSet { what: source.name(), why: "it has no first part".to_owned() };
+        let missing = || SetError::NoSet { what: source.name(), why: "it has no first part".to_owned() };
         let Opened { name, reader, .. } = source.part(1)?.ok_or_else(missing)?;
         let mut this = Self {
             source,

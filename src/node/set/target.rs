@@ -1,9 +1,9 @@
 //! Where a set is written to and read from: a file, a directory of files, a pipe, or reels.
 
 use super::SetError;
+use crate::base::FileId;
 use crate::io::sync_dir;
 use crate::node::tape::{About, TapeOrder, TapeSource, TapeWriter};
-use crate::base::FileId;
 use bytes::Bytes;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};

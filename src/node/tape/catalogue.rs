@@ -62,7 +62,8 @@ impl CatalogueFile {
     /// # Errors
     /// [`TapeError::Io`].
     pub fn store(&self) -> Result<(), TapeError> {
-        let failed = |source| TapeError::Io { doing: "writing", what: self.path().display().to_string(), source };
+        let failed =
+            |source| TapeError::Io { doing: "writing", what: self.path().display().to_string(), source };
         let bytes = serde_json::to_vec(&self.held).map_err(|error| failed(error.into()))?;
         own(&self.dir, &self.name).replace(&bytes).map_err(failed)
     }

@@ -41,7 +41,10 @@ pub fn check(options: &TapeOptions, sizes: &[u32], bytes: u64) -> Result<Vec<Che
     let made = match &options.place {
         Place::Device(_) => false,
         _ if path.exists() => false,
-        _ => super::Image::create(&path).map(drop).map(|()| true).map_err(|source| io_error(options, source))?,
+        _ => super::Image::create(&path)
+            .map(drop)
+            .map(|()| true)
+            .map_err(|source| io_error(options, source))?,
     };
     let mut drive = open(&options.place, 1, true).map_err(|source| io_error(options, source))?;
     let name = drive.name();

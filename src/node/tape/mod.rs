@@ -21,11 +21,11 @@ mod stage;
 mod tap;
 mod verbs;
 
+pub use crate::tape::{Allowed, Catalogue, Key, Loss, ReelSet};
 pub use catalogue::{CatalogueFile, fuzz_catalogue};
 pub use check::{Checked, check};
-pub(in crate::node) use error::of_stream;
 pub use error::TapeError;
-pub use crate::tape::{Allowed, Catalogue, Key, Loss, ReelSet};
+pub(in crate::node) use error::of_stream;
 pub use key::read_key;
 pub use place::{Place, TapeOptions, Teller};
 pub use requests::{Request, answer, open_request};

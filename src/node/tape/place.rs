@@ -65,7 +65,9 @@ impl Place {
     #[must_use]
     pub fn notes(&self, dir: Option<&Path>) -> (PathBuf, String) {
         let beside = |path: &Path, name: String| (parent_of(path).to_owned(), name);
-        let name_of = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name_of = |path: &Path| {
+            path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+        };
         match self {
             Self::Device(path) => {
                 let dir = dir.map_or_else(std::env::temp_dir, Path::to_owned);

@@ -5,7 +5,9 @@ use super::{Place, TapeError, TapeOptions};
 use crate::base::Chain;
 use crate::format::reel::{ReelBlock, ReelKind};
 use crate::format::set::SetId;
-use crate::tape::{Catalogue, Found, Key, Loss, Purpose, ReelReader, SessionKey, Shelf, ShelfError, Step, StreamIndex, Want};
+use crate::tape::{
+    Catalogue, Found, Key, Loss, Purpose, ReelReader, SessionKey, Shelf, ShelfError, Step, StreamIndex, Want,
+};
 use std::collections::BTreeMap;
 
 /// What came of it.
@@ -66,10 +68,13 @@ pub fn scan(options: &TapeOptions) -> Result<Scanned, TapeError> {
         let known = {
             let catalogue = shelf.catalogue();
             let set = catalogue.held.set(scan.set);
-            set.and_then(|set| set.reels.iter().find(|reel| reel.number == number).map(|reel| (reel.first, reel.next)))
+            set.and_then(|set| {
+                set.reels.iter().find(|reel| reel.number == number).map(|reel| (reel.first, reel.next))
+            })
         };
         let more = number <= 1 || scan.ended || known.is_some();
-        if !more && !options.place.path(number).exists() || !more && matches!(options.place, Place::Device(_)) {
+        if !more && !options.place.path(number).exists() || !more && matches!(options.place, Place::Device(_))
+        {
             break;
         }
         match shelf.mount(&want) {

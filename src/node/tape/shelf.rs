@@ -158,7 +158,8 @@ impl Operator {
         if let Err(error) = requests::ask(&self.options, &request) {
             self.options.teller.tell(&format!("the request cannot be written down: {error}"));
         }
-        let there = refused.map(|why| format!("; the one that is there is not taken: {why}")).unwrap_or_default();
+        let there =
+            refused.map(|why| format!("; the one that is there is not taken: {why}")).unwrap_or_default();
         self.options.teller.tell(&format!(
             "request {}: bring {} ({}){there}; it is seen by itself, or say: hot-backup tape mounted {}",
             self.asked, request.wanted, want.why, request.place
@@ -243,7 +244,9 @@ impl Shelf for Operator {
             }
         };
         if store && let Err(error) = catalogue.store() {
-            self.options.teller.tell(&format!("{error}; the reels have it all: hot-backup tape list --scan {name}"));
+            self.options
+                .teller
+                .tell(&format!("{error}; the reels have it all: hot-backup tape list --scan {name}"));
         }
     }
 }

@@ -47,7 +47,9 @@ impl TapeSource {
     fn find(&self) -> Result<(Operator, ReelSet, Save), TapeError> {
         let shelf = Operator::new(&self.options)?;
         if !shelf.catalogue().found {
-            self.options.teller.tell(&format!("{} has no catalogue: its reels are read to make one", self.name()));
+            self.options
+                .teller
+                .tell(&format!("{} has no catalogue: its reels are read to make one", self.name()));
             let scanned = scan(&self.options)?;
             shelf.catalogue().held = scanned.catalogue;
         }
@@ -93,7 +95,8 @@ impl TapeSource {
         };
         let content = save.content.clone().ok_or_else(unknown)?;
         let [batches, chunks, items, bytes] = content.counts;
-        let position = Position { epoch: Epoch(content.epoch), seq: Seq(content.seq), chain: Chain(content.chain) };
+        let position =
+            Position { epoch: Epoch(content.epoch), seq: Seq(content.seq), chain: Chain(content.chain) };
         let (head, tail) = (sixteen(&content.digest), sixteen(content.digest.get(32..).unwrap_or_default()));
         let file = |file: &crate::tape::FileHeld| SetFile {
             id: FileId(file.id),
@@ -204,7 +207,11 @@ impl TapeStream {
             }
             let Some(needed) = self.needed.first().cloned() else { return Ok(false) };
             if needed.start > self.at && self.save.payload > 0 {
-                let block = self.save.first.saturating_add(needed.start / self.save.payload).min(self.save.next.saturating_sub(1));
+                let block = self
+                    .save
+                    .first
+                    .saturating_add(needed.start / self.save.payload)
+                    .min(self.save.next.saturating_sub(1));
                 self.at = needed.start;
                 // Blocks are never read twice, so never go back to the one that was read last.
                 let sought = self.reader.seek(block.max(self.reader.wanted()));

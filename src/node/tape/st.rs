@@ -52,7 +52,9 @@ impl Tape {
         }
         let (major, minor) = (nix::sys::stat::major(found.rdev()), nix::sys::stat::minor(found.rdev()));
         if major == MAJOR && minor & NO_REWIND == 0 {
-            return wrong("it rewinds when it is closed, so the next save would overwrite this one; name /dev/nst..");
+            return wrong(
+                "it rewinds when it is closed, so the next save would overwrite this one; name /dev/nst..",
+            );
         }
         if major != MAJOR {
             return wrong("it is no SCSI tape drive");
@@ -65,7 +67,8 @@ impl Tape {
         if self.file.is_none() {
             // Never O_CREAT: where the device is missing, that makes a file which fills /dev.
             let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
-            let open = |write| OpenOptions::new().read(true).write(write).custom_flags(flags).open(&self.path);
+            let open =
+                |write| OpenOptions::new().read(true).write(write).custom_flags(flags).open(&self.path);
             let opened = match open(self.writes) {
                 Err(error) if error.raw_os_error() == Some(libc::EROFS) => open(false),
                 other => other,

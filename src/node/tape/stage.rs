@@ -6,6 +6,7 @@
 
 use super::shelf::{Operator, wall_ms};
 use super::{Place, TapeError, TapeOptions, scan};
+use crate::base::{Epoch, Seq};
 use crate::format::PairId;
 use crate::format::reel::ReelLabel;
 use crate::format::set::SetId;
@@ -13,7 +14,6 @@ use crate::node::identity::random;
 use crate::tape::{
     Block, Found, Packer, Purpose, Shelf, SpanWriter, StreamIndex, Want, WriteOrder, find_tail,
 };
-use crate::base::{Epoch, Seq};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -172,7 +172,8 @@ impl TapeWriter {
             let over = Over(for_thread);
             work(writer, &over.0)
         });
-        let failed = |source| TapeError::Io { doing: "starting", what: "the thread of the drive".to_owned(), source };
+        let failed =
+            |source| TapeError::Io { doing: "starting", what: "the thread of the drive".to_owned(), source };
         Ok(Self { packer, index, stage, thread: Some(spawned.map_err(failed)?), shelf, set, save })
     }
 
@@ -264,7 +265,8 @@ fn base_name(name: &str, reel: u32) -> String {
 }
 
 fn fits(wanted: &ReelLabel, found: &ReelLabel) -> Result<(), TapeError> {
-    let unfit = |why: String, next| Err(TapeError::Unfit { what: "appending to these reels".to_owned(), why, next });
+    let unfit =
+        |why: String, next| Err(TapeError::Unfit { what: "appending to these reels".to_owned(), why, next });
     if wanted.pair != found.pair {
         let why = format!("they are of pair {}", found.pair);
         return unfit(why, "begin a new set on other reels: leave out --append");
@@ -301,7 +303,9 @@ fn end_of(shelf: &Operator) -> Result<End, TapeError> {
     let why = "the next save follows what is on it".to_owned();
     let want = Want { set, reel, purpose: Purpose::Append, why };
     let (mut drive, found) = shelf.clone().mount(&want)?;
-    let Found::Labelled(label) = found else { unreachable!("a reel that is appended to was judged by its label") };
+    let Found::Labelled(label) = found else {
+        unreachable!("a reel that is appended to was judged by its label")
+    };
     let (head, label) = *label;
     let tail = find_tail(&mut *drive, &head).map_err(|error| TapeError::Tail { reel: head.reel, error })?;
     if tail.next.0 < expected {

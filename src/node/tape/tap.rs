@@ -68,7 +68,10 @@ impl Image {
         };
         let found = file.metadata()?;
         if !found.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is neither a tape nor a regular file"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is neither a tape nor a regular file",
+            ));
         }
         // Who may write to everything still means it when nobody is allowed to.
         let protected = protected || found.permissions().mode() & 0o222 == 0;

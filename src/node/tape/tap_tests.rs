@@ -44,8 +44,14 @@ fn images_of_others_with_gaps_bad_blocks_and_an_end_of_medium_are_read() {
     let mut bad = block(b"bad!");
     (bad[3], bad[11]) = (0x80, 0x80);
     let end = 0xffff_ffff_u32.to_le_bytes();
-    let bytes =
-        [block(b"one"), 0xffff_fffe_u32.to_le_bytes().to_vec(), bad, vec![0; 4], end.to_vec(), block(b"behind")];
+    let bytes = [
+        block(b"one"),
+        0xffff_fffe_u32.to_le_bytes().to_vec(),
+        bad,
+        vec![0; 4],
+        end.to_vec(),
+        block(b"behind"),
+    ];
     let (_dir, mut drive) = image(&bytes.concat());
     let mut buffer = [0; 8];
     assert_eq!(drive.read(&mut buffer), Ok(Got::Block(3)));

@@ -10,7 +10,9 @@ use crate::format::PairId;
 use crate::format::reel::ReelLabel;
 use crate::format::set::SetId;
 use crate::io::TapeStatus;
-use crate::tape::{Block, Drive, Fault, Found, Got, Medium, Purpose, Refusal, Want, identify, judge, prepared};
+use crate::tape::{
+    Block, Drive, Fault, Found, Got, Medium, Purpose, Refusal, Want, identify, judge, prepared,
+};
 use serde::Serialize;
 use std::path::Path;
 
@@ -123,8 +125,10 @@ pub fn label(options: &TapeOptions, reel: u32, name: &str) -> Result<String, Tap
     let mut drive: Box<dyn Drive> = match &options.place {
         Place::Device(_) => opened(options, reel, true)?,
         _ if path.exists() => opened(options, reel, true)?,
-        _ => Box::new(Image::create(&path).map_err(|source| {
-            TapeError::Io { doing: "making", what: path.display().to_string(), source }
+        _ => Box::new(Image::create(&path).map_err(|source| TapeError::Io {
+            doing: "making",
+            what: path.display().to_string(),
+            source,
         })?),
     };
     let failed = drive_error(&*drive);
