@@ -91,11 +91,12 @@ impl Debian<'_> {
 
 /// The pair that is set up by a code, as the user of the package, without systemd.
 const PAIR: &str = r#"
-as() { runuser -u hot-backup -- env HOT_BACKUP_DIR= "$@"; }
+as() { runuser -u hot-backup -- "$@"; }
 A=/var/lib/hot-backup B=/var/lib/hot-backup-b
 install -d -o hot-backup -g hot-backup -m 700 $B
 as hot-backup setup --dir $A --role primary --name a --listen 127.0.0.1:2001 --peer 127.0.0.1:2002 --offer >/tmp/code &
-until grep -q code /tmp/code; do sleep 0.1; done
+first=$!
+until grep -q code /tmp/code; do kill -0 $first; sleep 0.1; done
 sed 's/code: //' /tmp/code | as hot-backup setup --dir $B --role standby --name b --listen 127.0.0.1:2002 --peer 127.0.0.1:2001 --join
 wait
 "#;
@@ -106,12 +107,12 @@ as() { runuser -u hot-backup -- "$@"; }
 A=/var/lib/hot-backup B=/var/lib/hot-backup-b
 as hot-backup serve --dir $B 2>/tmp/b.log & b=$!
 as hot-backup serve --dir $A 2>/tmp/a.log & a=$!
-as hot-backup setup --check --dir $A
+as hot-backup setup --check --patience 60 --dir $A
 if ! as hot-backup file list --dir $A | grep -q app,orders; then
     as hot-backup account create app --dir $A
     as hot-backup file create app,orders --records --flags L --ack applied --dir $A
 fi
-echo "value $VERSION" | as hot-backup item put app,orders "$VERSION" - --dir $A
+as hot-backup item put app,orders "$VERSION" "value $VERSION" --dir $A
 as hot-backup item get app,orders "$VERSION" --dir $B
 as hot-backup status --check --dir $A
 kill $a $b; wait $a $b || true

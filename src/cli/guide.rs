@@ -198,7 +198,7 @@ impl Plan {
         let name = guide.value(
             ("name", args.name.as_deref()),
             ("2. What is this node called", &called),
-            |name| values::account_name(name),
+            values::account_name,
         )?;
         let peer = guide.value(
             ("peer", args.peer.as_deref()),
@@ -242,7 +242,7 @@ pub(crate) fn run(context: &mut Context, args: &SetupArgs) -> Done {
 fn make(dir: &Path, guide: &mut Guide<'_>, args: &SetupArgs) -> Result<(), Failure> {
     let plan = Plan::ask(guide, args)?;
     let place = dir.ancestors().find(|place| place.is_dir()).unwrap_or(Path::new("."));
-    say(format_args!("5. what this machine offers (hot-backup doctor tells more)"));
+    say("5. what this machine offers (hot-backup doctor tells more)");
     let findings = glue::probe(place);
     for finding in findings.iter().filter(|finding| matches!(finding.level, Level::Warn | Level::Bad)) {
         say(format_args!("{}: {}; {}", finding.name, finding.found, finding.advice));

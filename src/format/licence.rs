@@ -212,7 +212,7 @@ impl fmt::Display for SignedLicence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = format!("{BEGIN}\n{}", self.licence.signed_text());
         self.signature.chunks(32).for_each(|half| hex(&mut text, "signature", half));
-        write!(f, "{text}{END}\n")
+        writeln!(f, "{text}{END}")
     }
 }
 

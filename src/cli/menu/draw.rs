@@ -83,9 +83,20 @@ fn shown(frame: &mut Frame<'_>, area: Rect, output: &Output) -> String {
     let room = usize::from(area.height).saturating_sub(2);
     // The end of what runs, the chosen part of what ended.
     let from = if output.runs { output.lines.len().saturating_sub(room) } else { output.from };
-    let lines = output.lines.iter().skip(from).take(room).map(|line| Line::from(visible(line)));
+    // Nothing of a line is cut off: it may say what would be lost.
+    let width = usize::from(area.width).saturating_sub(2).max(1);
+    let rows = |line: &String| {
+        let all: Vec<char> = visible(line).chars().collect();
+        let rows: Vec<String> = all.chunks(width).map(|row| row.iter().collect()).collect();
+        if rows.is_empty() { vec![String::new()] } else { rows }
+    };
+    let mut lines: Vec<Line<'_>> =
+        output.lines.iter().skip(from).take(room).flat_map(rows).map(Line::from).collect();
+    if output.runs {
+        lines.drain(..lines.len().saturating_sub(room));
+    }
     let block = Block::bordered().title(Span::styled(format!(" {} ", visible(&output.title)), BOLD));
-    frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()).block(block), area);
+    frame.render_widget(Paragraph::new(lines).block(block), area);
     match &output.confirm {
         Some(confirm) if !output.runs => {
             format!(
@@ -155,9 +166,11 @@ mod tests {
         menu.key(Key::Char('9'));
         menu.key(Key::Char('2'));
         menu.said("one \u{1b}[31m line".to_owned());
+        menu.said(format!("{}and what is lost", "long ".repeat(30)));
         menu.ended(Some(0));
         let confirm = text(&menu, 80, 24);
         assert!(confirm.contains("type 4 (the epoch"), "{confirm}");
+        assert!(confirm.contains("what is lost"), "{confirm}");
         assert!(confirm.contains("one \\x1b[31m line"), "{confirm}");
     }
 
