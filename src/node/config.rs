@@ -336,7 +336,7 @@ mod tests {
         let on: String = text
             .lines()
             .map(|line| match line.strip_prefix('#') {
-                Some(rest) if ![" ", "resp", "nbd"].iter().any(|other| rest.starts_with(other)) => {
+                Some(rest) if ![" ", "resp", "nbd", "http"].iter().any(|other| rest.starts_with(other)) => {
                     format!("{rest}\n")
                 }
                 _ => format!("{line}\n"),

@@ -382,7 +382,7 @@ mod tests {
             std::fs::write(dir.path().join(name), "x").unwrap();
         }
         let found = layout.leftovers().unwrap();
-        let mut expected = [".control", ".scrub", ".compare"]
+        let mut expected = [".control", ".scrub", ".compare", ".stats"]
             .map(|name| dir.path().join(format!("{name}.hot-backup-tmp")))
             .to_vec();
         for journal in JournalKind::ALL {

@@ -13,6 +13,7 @@ use super::http::HttpServer;
 use super::identity::Peers;
 use super::inbox::{Inbox, Message};
 use super::incidents::Notes;
+use super::kept_stats::KeptStats;
 use super::layout::Layout;
 use super::listen::{ListenError, Listeners};
 use super::owner::check_owner;
@@ -208,9 +209,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     // Whoever asks while the node starts is told how far it is.
     let saves = Arc::new(OnceLock::new());
     let desk = AdminRouter::new(&layout, &config, &starting, (&core_inbox, &saves));
-    let kept = desk.kept();
-    let admin = open_admin(&layout, desk.clone(), &core_inbox)?;
-    let http = open_http(&config, desk)?;
+    let asked = Asked::open(&layout, &config, desk, &core_inbox)?;
     restore::check_finished(&layout)?;
     let found = Found::on_disk(&layout, &config, &starting)?;
     let driver =
@@ -222,10 +221,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let retired_max = (config.engine.quota_bytes / RETIRED_SHARE).max(config.engine.segment_bytes);
     let reading = (readers, found.start.store.clone(), config.engine.ordinal);
     let (mut crew, threads) = Crew::start(&layout, found.writer, reading, retired_max, &inbox)?;
-    crew.threads.push(telling);
-    let (stats, last) = channel();
-    let to = inbox.clone();
-    crew.threads.push(spawn("stats", move || kept.run(&last, &to))?);
+    let stats = crew.join_in(telling, Arc::clone(&asked.kept), &inbox)?;
     let workers = threads.workers(manager, starting, stats);
     let _ = saves.set(SaveSource::new(&layout, &config, &found.start.store, &inbox));
     let _ = core_inbox.set(inbox);
@@ -246,8 +242,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     };
     let core = CoreThread::new(engine, driver, outbox, workers, ends);
     let ending = core.run().map_err(system_error("waiting for I/O"))?;
-    drop(http);
-    drop(admin);
+    drop(asked);
     drop(listeners);
     crew.dismiss();
     match ending {
@@ -258,6 +253,26 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     }
     drop(lock);
     Ok(())
+}
+
+/// Where people and programs ask of this node; closed in this order.
+struct Asked {
+    _http: Option<HttpServer>,
+    _admin: admin::AdminServer,
+    kept: Arc<KeptStats>,
+}
+
+impl Asked {
+    fn open(
+        layout: &Layout,
+        config: &Config,
+        desk: AdminRouter,
+        core: &Arc<OnceLock<Inbox>>,
+    ) -> Result<Self, ServeError> {
+        let kept = desk.kept();
+        let admin = open_admin(layout, desk.clone(), core)?;
+        Ok(Self { _http: open_http(config, desk)?, _admin: admin, kept })
+    }
 }
 
 fn open_admin(
@@ -526,6 +541,19 @@ impl Crew {
         let at = layout.clone();
         threads.push(spawn("incidents", move || recorder.run(&at))?);
         Ok((Self { stop, threads }, workers))
+    }
+
+    /// Takes in a thread that runs already, and begins the one that keeps what is counted, whose end it gives.
+    fn join_in(
+        &mut self,
+        thread: JoinHandle<()>,
+        kept: Arc<KeptStats>,
+        inbox: &Inbox,
+    ) -> Result<Sender<StatsView>, ServeError> {
+        let (stats, last) = channel();
+        let to = inbox.clone();
+        self.threads.extend([thread, spawn("stats", move || kept.run(&last, &to))?]);
+        Ok(stats)
     }
 
     /// Waits for the threads, whose work is over when the core is gone; those that hang in the disk are left.

@@ -6,7 +6,9 @@ use crate::format::entry::Entry;
 
 fn batch(entries: &[Entry<'_>]) -> Batch {
     let mut builder = BatchBuilder::new(Seq(1), 4096);
-    entries.iter().for_each(|entry| drop(builder.push(entry)));
+    for entry in entries {
+        builder.push(entry);
+    }
     builder.seal(&Seal {
         pair: PairId([1; 16]),
         journal: JournalKind::Replicated,
