@@ -26,19 +26,28 @@ pub const TARGETS: &[Target] = &[
     ("handover", crate::format::handover::fuzz_handover),
     ("identity", identity),
     ("import", crate::cli::fuzz_import),
+    ("licence", crate::format::licence::fuzz_licence),
     ("link", link),
     ("nbd-handshake", crate::doors::nbd::fuzz::fuzz_nbd_handshake),
     ("nbd-transmission", crate::doors::nbd::fuzz::fuzz_nbd_transmission),
+    ("pairing", crate::format::pairing::fuzz_pairing),
     ("peers", peers),
+    ("records", records),
+    ("reel", crate::format::reel::fuzz_reel),
     ("resp", crate::format::resp::fuzz_resp),
     ("rewind", crate::format::rewind::fuzz_rewind),
     ("scrub", scrub),
     ("segment", segment),
     ("session", crate::pair::fuzz_session),
     ("set", set),
+    ("spool", spool),
     ("stats", crate::node::kept_stats::fuzz_stats),
     ("store-archive", crate::store::fuzz_archive),
     ("store-record", crate::store::fuzz_record),
+    ("tape-catalogue", crate::node::tape::fuzz_catalogue),
+    ("tape-image", crate::node::tape::fuzz_tap),
+    ("tape-index", crate::tape::fuzz_index),
+    ("utmp", crate::node::notify::fuzz_utmp),
     ("volume-sums", sums),
 ];
 
@@ -77,6 +86,15 @@ fn segment(bytes: &[u8]) {
 fn scrub(bytes: &[u8]) {
     crate::format::scrub::fuzz_scrub(bytes);
     resealed(bytes, bytes.len()).iter().for_each(|whole| crate::format::scrub::fuzz_scrub(whole));
+}
+
+fn spool(bytes: &[u8]) {
+    crate::format::spool::fuzz_spool(bytes);
+    // A header is a whole block; trailers and records have checksums of their own.
+    let mut block = bytes.to_vec();
+    block.resize(BLOCK, 0);
+    let whole = [resealed(&block, BLOCK), resealed(bytes, bytes.len())];
+    whole.iter().flatten().for_each(|whole| crate::format::spool::fuzz_spool(whole));
 }
 
 fn compare(bytes: &[u8]) {
@@ -130,6 +148,14 @@ fn identity(bytes: &[u8]) {
 
 fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
+}
+
+fn records(bytes: &[u8]) {
+    crate::node::notify::fuzz_records(bytes);
+    // With a first line that fits.
+    let mut whole = format!("hot-backup records 1 {:08x}\n", crc32c(bytes)).into_bytes();
+    whole.extend_from_slice(bytes);
+    crate::node::notify::fuzz_records(&whole);
 }
 
 fn admin(bytes: &[u8]) {

@@ -128,6 +128,7 @@ fn every_rule_broken_on_purpose_is_noticed_by_the_checker_of_that_rule() {
             Mutation::CarryOn => &["I-16"],
             Mutation::GiveWay => &["I-14"],
             Mutation::GiveEarly | Mutation::ServeOn => &["I-25"],
+            Mutation::SpoolLie => &["I-06"],
         };
         match caught(mutation) {
             Some((seed, rule)) => {

@@ -47,10 +47,15 @@ impl Need {
         match request {
             AdminRequest::Status
             | AdminRequest::Incidents
+            | AdminRequest::IncidentRecords
+            | AdminRequest::IncidentAck { .. }
+            | AdminRequest::NotifyList
+            | AdminRequest::NotifyTest { .. }
             | AdminRequest::AccountList
             | AdminRequest::FileList { .. }
             | AdminRequest::LogShow { .. }
             | AdminRequest::ScrubStop
+            | AdminRequest::SpoolStop { .. }
             | AdminRequest::CompareStop
             | AdminRequest::CompareResult
             | AdminRequest::Stats
@@ -66,6 +71,7 @@ impl Need {
             | AdminRequest::StartAloneAcceptLoss
             | AdminRequest::Resync { .. }
             | AdminRequest::Scrub { .. }
+            | AdminRequest::SpoolStart { .. }
             | AdminRequest::Save { .. }
             | AdminRequest::Compare { .. } => Self::Replayed,
             AdminRequest::AccountCreate { .. }

@@ -1,9 +1,10 @@
 //! What an operator can ask of a running node, and the answers; `node` carries them over the admin socket as JSON lines.
 
 pub use super::answer::{
-    AdminAnswer, CompareView, ConditionView, DifferenceView, DoneView, IncidentView, LoggingView, ScrubEnd,
-    ScrubView, StartView, SwitchoverView, WouldGo,
+    AdminAnswer, CanaryView, CompareView, ConditionView, DifferenceView, DoneView, HealthView, IncidentView,
+    LoggingView, ProofView, ScrubEnd, ScrubView, StartView, SwitchoverView, TargetView, WouldGo,
 };
+pub use super::records::RecordView;
 pub use super::stats::{
     FileCount, KindCount, QueueView, RatesView, ReceiptView, STATS_VERSION, StageView, StatsView,
 };
@@ -20,6 +21,23 @@ pub enum AdminRequest {
     Status,
     /// Answered by a list of [`IncidentView`], newest last.
     Incidents,
+    /// Incidents as records, oldest first; answered by a list of [`RecordView`].
+    IncidentRecords,
+    /// A person took note of a record. Answered by the [`RecordView`].
+    IncidentAck {
+        /// Its number.
+        id: u64,
+        /// Who.
+        who: String,
+    },
+    /// Who is told of incidents; answered by a list of [`TargetView`].
+    NotifyList,
+    /// Sends each of them a message now; answered by a list of [`ProofView`].
+    NotifyTest {
+        /// Only the one of this name.
+        #[serde(default)]
+        name: Option<String>,
+    },
     /// Become primary; answered by [`TakeoverAccount`].
     Takeover {
         /// The operator's word that the peer does not serve.
@@ -214,6 +232,20 @@ pub enum AdminRequest {
     },
     /// The entries that this node had and the pair never kept; answered by a list of file names.
     DivergedList,
+    /// Use a spool from now on, also after a restart. Answered by [`SpoolView`].
+    SpoolStart {
+        /// `file:/directory`.
+        to: String,
+        /// All sealed segments go there, not only those for which the journal has no room.
+        #[serde(default)]
+        always: bool,
+    },
+    /// Use none from now on. Answered by [`SpoolView`].
+    SpoolStop {
+        /// Even if the peer lacks what is on it: it will need a full copy.
+        #[serde(default)]
+        drop: bool,
+    },
 }
 
 impl AdminRequest {
@@ -230,7 +262,9 @@ impl AdminRequest {
             | Self::DivergedList
             | Self::Stats
             | Self::Queue
-            | Self::Receipt { .. } => true,
+            | Self::Receipt { .. }
+            | Self::IncidentRecords
+            | Self::NotifyList => true,
             Self::Takeover { dry_run, .. }
             | Self::Switchover { dry_run }
             | Self::AccountDelete { dry_run, .. }
@@ -251,7 +285,11 @@ impl AdminRequest {
             | Self::Scrub { .. }
             | Self::ScrubStop
             | Self::CompareStop
-            | Self::Save { .. } => false,
+            | Self::Save { .. }
+            | Self::SpoolStart { .. }
+            | Self::SpoolStop { .. }
+            | Self::IncidentAck { .. }
+            | Self::NotifyTest { .. } => false,
         }
     }
 }
@@ -387,6 +425,43 @@ pub struct JournalView {
     pub local_appended: u64,
     /// See `local_appended`.
     pub local_durable: u64,
+}
+
+/// The spool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SpoolView {
+    /// off, opening, empty, holding, copying, full or failed.
+    pub state: String,
+    /// Where it is: `file:/directory`.
+    pub place: String,
+    /// auto, always or off.
+    pub mode: String,
+    /// What comes when it takes nothing and the journal is at its quota: block, alarm or drop-peer.
+    pub when_full: String,
+    /// Parts on it.
+    pub parts: u64,
+    /// Bytes that they take.
+    pub bytes: u64,
+    /// What it may take (bytes); 0: all of its disk.
+    pub limit_bytes: u64,
+    /// What its disk has left, as of the last part (bytes).
+    pub free_bytes: u64,
+    /// The first entry on it; 0: none.
+    pub from: u64,
+    /// The last one.
+    pub to: u64,
+    /// Parts of other histories, which are neither used nor removed.
+    pub strays: u64,
+    /// The size of the journal from which on segments go there (bytes) ..
+    pub high_bytes: u64,
+    /// .. and the one at which they stay again.
+    pub low_bytes: u64,
+    /// What is journalled in a second, of the last seconds (bytes).
+    pub rate: u64,
+    /// Room left on the spool and in the journal (bytes).
+    pub room_bytes: u64,
+    /// At that rate it lasts so long; none while the peer follows, or nothing is journalled.
+    pub seconds_left: Option<f64>,
 }
 
 /// What would be lost if this primary died now.
@@ -527,6 +602,9 @@ pub struct Status {
     pub link: LinkView,
     /// Disk use.
     pub journal: JournalView,
+    /// Where segments go that an absent peer lacks.
+    #[serde(default)]
+    pub spool: SpoolView,
     /// What would be lost now.
     pub at_risk: AtRisk,
     /// Entries that one of the two nodes lacks, beyond what is normally under way.
@@ -574,6 +652,12 @@ pub struct Status {
     pub longest_round_ms: f64,
     /// Since the start (seconds).
     pub uptime_seconds: f64,
+    /// What the watches see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthView>,
+    /// Who is told of incidents, and whether that works.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<TargetView>,
 }
 
 /// The states of a node that serves as primary: as it should, or hindered by what may pass.

@@ -438,6 +438,7 @@ impl<S: StoreRead> BlockBackend for Core<S> {
             || self.extents.count() > BLOCKS_UNAPPLIED_MAX
             || self.is_barred()
             || self.link.throttle.holds()
+            || self.spool.holds_users()
     }
 }
 

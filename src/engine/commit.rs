@@ -24,10 +24,12 @@ impl<S: StoreRead> Core<S> {
                 self.stats.batch(&batch, kind == JournalKind::Replicated);
                 if kind == JournalKind::Replicated {
                     self.peer.lacks(batch.header(), self.now.mono);
+                    self.spool.sealed(self.now.mono, u64::from(batch.header().len));
                     self.link.window.push(batch);
                 }
             }
             if kind == JournalKind::Replicated {
+                self.drain_journal();
                 self.keep_quota();
             }
             self.journal_ops(kind);
@@ -143,6 +145,9 @@ impl<S: StoreRead> Core<S> {
 
     /// Whether an update of `bytes` can go into `journal` now.
     pub(super) fn journal_takes(&self, journal: JournalKind, bytes: usize) -> JournalState {
+        if journal == JournalKind::Replicated && self.spool_blocks() {
+            return JournalState::NoSpace;
+        }
         self.journals[journal.index()].state_for(bytes)
     }
 
@@ -154,5 +159,6 @@ impl<S: StoreRead> Core<S> {
             || self.is_barred()
             || short
             || self.room_is_made()
+            || self.spool.holds_users()
     }
 }

@@ -30,6 +30,8 @@ pub(super) enum Hindrance {
     Store(Fault),
     /// The store cannot be made durable, and a barrier waits for that.
     Checkpoint(Fault),
+    /// The journal is at its quota, the spool takes nothing, and the config says that updates stop then.
+    SpoolFull,
     /// Updates at this level wait for a peer that takes nothing.
     PeerStuck(AckLevel),
     /// Updates at this level wait for a peer that is away.
@@ -109,6 +111,12 @@ impl Hindrance {
                 ),
                 refusal(fault, ("store-failed", Matter::CheckpointFailed)),
             ),
+            Self::SpoolFull => (
+                "the journal is at its quota, the spool takes nothing more, and spool_full is \"block\": updates of \
+                 replicated files are refused"
+                    .to_owned(),
+                ("no-space", Matter::SpoolFull.row().advice),
+            ),
             Self::PeerStuck(level) => (
                 format!(
                     "the peer is connected and takes nothing: updates at level {} wait for it",
@@ -140,6 +148,9 @@ impl<S: StoreRead> Core<S> {
         for journal in JournalKind::ALL {
             if self.journals[journal.index()].has_failed() {
                 return Some(Hindrance::JournalFailed(journal, self.disk.write_fault().unwrap_or(unknown)));
+            }
+            if journal == JournalKind::Replicated && self.spool_blocks() {
+                return Some(Hindrance::SpoolFull);
             }
             if self.journal_takes(journal, USUAL) != JournalState::Open {
                 return Some(Hindrance::JournalFull(journal, self.disk.unmade().unwrap_or(unknown)));

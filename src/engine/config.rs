@@ -40,6 +40,93 @@ pub enum OnDiverged {
     Wait,
 }
 
+/// When sealed segments go to the spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpoolMode {
+    /// Above the journal's high mark, while the peer lacks them.
+    Auto,
+    /// All of them, at once: a history.
+    Always,
+    /// None.
+    Off,
+}
+
+impl SpoolMode {
+    /// Its word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// What a primary does when the spool takes nothing and the journal is at its quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpoolFull {
+    /// Refuse updates of replicated files.
+    Block,
+    /// Let the journal grow until its disk is full, then as [`Self::DropPeer`].
+    Alarm,
+    /// The peer loses its claim.
+    DropPeer,
+}
+
+impl SpoolFull {
+    /// Its word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Alarm => "alarm",
+            Self::DropPeer => "drop-peer",
+        }
+    }
+}
+
+/// The spool: where segments go that an absent peer lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpoolConfig {
+    /// `file:/directory`; empty if there is none.
+    pub place: String,
+    /// See [`SpoolMode`].
+    pub mode: SpoolMode,
+    /// What it may take (bytes); 0 is as much as its disk has.
+    pub limit_bytes: u64,
+    /// Share of the quota above which segments go there (percent) ..
+    pub high_percent: u64,
+    /// .. and down to which the journal is emptied then.
+    pub low_percent: u64,
+    /// See [`SpoolFull`].
+    pub full: SpoolFull,
+    /// With [`SpoolMode::Always`], parts that nobody needs go after this (days); 0: only for lack of room.
+    pub keep_days: u64,
+}
+
+impl Default for SpoolConfig {
+    fn default() -> Self {
+        Self {
+            place: String::new(),
+            mode: SpoolMode::Auto,
+            limit_bytes: 0,
+            high_percent: 75,
+            low_percent: 50,
+            full: SpoolFull::DropPeer,
+            keep_days: 0,
+        }
+    }
+}
+
+impl SpoolConfig {
+    /// Whether there is one to write to.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !self.place.is_empty() && self.mode != SpoolMode::Off
+    }
+}
+
 /// Settings; the daemon makes them from the config file. What the daemon's keys default to is the default here too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineConfig {
@@ -53,6 +140,8 @@ pub struct EngineConfig {
     pub segment_bytes: u64,
     /// What the replicated journal may take on disk (bytes).
     pub quota_bytes: u64,
+    /// See [`SpoolConfig`].
+    pub spool: SpoolConfig,
     /// The database's ack level.
     pub ack_level: AckLevel,
     /// See [`PeerLoss`].
@@ -86,6 +175,22 @@ pub struct EngineConfig {
     pub compare_rate: u64,
     /// So much is looked at as one (bytes).
     pub compare_range: u32,
+    /// A primary sends a test update so often (seconds); 0 is never ..
+    pub canary_seconds: u64,
+    /// .. and it is late after this (milliseconds).
+    pub canary_late_ms: u64,
+    /// The store applies nothing although it could: told after this (milliseconds); 0 is never.
+    pub apply_stall_ms: u64,
+    /// A connected peer says nothing: told after this (milliseconds); 0 is never.
+    pub link_quiet_ms: u64,
+    /// A connected peer is so far behind: told (seconds); 0 is never.
+    pub lag_warn_seconds: u64,
+    /// The clocks of the two differ by more: told (milliseconds); 0 is never.
+    pub clock_distance_ms: u64,
+    /// The journal takes so much of its quota: told (percent); 0 is never.
+    pub journal_warn_percent: u64,
+    /// Less is free on the file system of the node's directory: told (percent); 0 is never.
+    pub disk_warn_percent: u64,
     /// `account,file` for RESP keys without two commas.
     pub resp_default: Option<String>,
     /// Password of the RESP door, unless a client is trusted.
@@ -108,6 +213,7 @@ impl Default for EngineConfig {
             pair: PairId::default(),
             segment_bytes: 64 << 20,
             quota_bytes: 8 << 30,
+            spool: SpoolConfig::default(),
             ack_level: AckLevel::Local,
             on_peer_loss: PeerLoss::Degrade { after_ms: 5000 },
             full_sync: FullSync::Auto,
@@ -124,6 +230,14 @@ impl Default for EngineConfig {
             compare_every_days: 0,
             compare_rate: 50 << 20,
             compare_range: COMPARE_RANGE,
+            canary_seconds: 30,
+            canary_late_ms: 5000,
+            apply_stall_ms: 30_000,
+            link_quiet_ms: 3000,
+            lag_warn_seconds: 60,
+            clock_distance_ms: 2000,
+            journal_warn_percent: 70,
+            disk_warn_percent: 10,
             resp_default: None,
             resp_password: None,
             resp_doors: Vec::new(),

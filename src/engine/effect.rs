@@ -6,6 +6,7 @@
 //! A driver never invents a completion and never gives one twice.
 
 use super::admin::AdminReply;
+use super::config::SpoolMode;
 use super::save::SaveAnswer;
 use crate::base::{AlignedBuf, ConnId, FileId, JournalKind, Round, SegmentIndex};
 pub use crate::doors::Allocation;
@@ -15,6 +16,7 @@ use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, CopyBegin, Progress, Want};
 use crate::format::compare::{Span, What};
 use crate::format::rewind::{Prepared, Ranges};
+use crate::format::spool::PartHeader;
 use crate::store::{Fits, StoreError, StoreSnapshot};
 use bytes::Bytes;
 
@@ -23,6 +25,8 @@ use bytes::Bytes;
 pub enum Effect {
     /// With the journal's segments.
     Journal(JournalEffect),
+    /// With the spool.
+    Spool(SpoolEffect),
     /// In the record store.
     Store(StoreEffect),
     /// For a peer that is given a copy.
@@ -55,6 +59,13 @@ pub enum Effect {
     },
     /// Tell people.
     Incident(Incident),
+    /// The trouble with this word is over. Told behind the incident that says so to people, if there is one.
+    Ended {
+        /// Which.
+        code: &'static str,
+        /// When (milliseconds since 1970).
+        wall_ms: u64,
+    },
     /// Everything is finished; the process may end.
     Stopped,
 }
@@ -87,6 +98,50 @@ pub enum JournalEffect {
 impl From<JournalEffect> for Effect {
     fn from(effect: JournalEffect) -> Self {
         Self::Journal(effect)
+    }
+}
+
+/// What to do with the spool, in order.
+#[derive(Debug)]
+pub enum SpoolEffect {
+    /// Look at what is there, and remove what was left unfinished; answer opened.
+    Open {
+        /// Comes back with the answer.
+        round: u64,
+        /// `file:/directory`.
+        place: String,
+    },
+    /// Copy a sealed segment of the replicated journal as it is, checked batch by batch, durably; answer copied.
+    Copy {
+        /// Comes back with the answer.
+        round: u64,
+        /// The part that it becomes.
+        part: PartHeader,
+    },
+    /// Read of a part; answered as a read of the journal.
+    Read {
+        /// What of which segment.
+        read: ReadSegment,
+        /// The part that holds it.
+        part: PartHeader,
+    },
+    /// Keep for the next start that an operator chose this place and mode, durably; answer kept.
+    Keep {
+        /// `file:/directory`; empty for none.
+        place: String,
+        /// When it is written.
+        mode: SpoolMode,
+    },
+    /// Remove a part. No answer: one that is still there is found at the next opening.
+    Remove {
+        /// Which.
+        part: PartHeader,
+    },
+}
+
+impl From<SpoolEffect> for Effect {
+    fn from(effect: SpoolEffect) -> Self {
+        Self::Spool(effect)
     }
 }
 
@@ -553,7 +608,7 @@ pub enum ClientDoor {
 }
 
 /// How much an incident matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Good to know; also the end of a trouble.
@@ -574,6 +629,12 @@ impl Severity {
             Self::Critical => "critical",
         }
     }
+
+    /// The one with that word.
+    #[must_use]
+    pub fn of(word: &str) -> Option<Self> {
+        [Self::Notice, Self::Warning, Self::Critical].into_iter().find(|severity| severity.name() == word)
+    }
 }
 
 /// An unusual event that a person should know.
@@ -587,4 +648,7 @@ pub struct Incident {
     pub text: String,
     /// When (milliseconds since 1970).
     pub wall_ms: u64,
+    /// Whether it has begun, and [`Effect::Ended`] will tell that it is over.
+    #[serde(skip)]
+    pub lasts: bool,
 }

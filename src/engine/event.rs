@@ -3,12 +3,15 @@
 
 use super::admin::AdminRequest;
 use super::effect::{ClientDoor, ClientPlace, Fetched, Memory};
+use super::health::DiskSpace;
+use super::licence::Tested;
 use super::save::SaveAsk;
 use crate::base::{AlignedBuf, ConnId, Fault, JournalKind, Round, SegmentIndex, Seq};
 use crate::doors::Allocation;
 use crate::format::chunk::{Chunk, Definitions};
 use crate::format::compare::{Certificate, Found};
 use crate::format::scrub::ScrubRecord;
+use crate::format::spool::PartHeader;
 use crate::store::StoreError;
 use crate::store::volumes::BadPlace;
 use bytes::Bytes;
@@ -18,6 +21,8 @@ use bytes::Bytes;
 pub enum Event {
     /// Of the journal's segments.
     Journal(JournalEvent),
+    /// Of the spool.
+    Spool(SpoolEvent),
     /// Of the record store.
     Store(StoreEvent),
     /// Of what was read for a peer that is given a copy.
@@ -41,6 +46,8 @@ pub enum Event {
         /// How much.
         memory: Memory,
     },
+    /// How much room the file system of the node's directory has, told now and then.
+    DiskSpace(DiskSpace),
     /// An operator asks.
     Admin {
         /// Goes back with the answer.
@@ -55,6 +62,8 @@ pub enum Event {
         /// What.
         ask: SaveAsk,
     },
+    /// The licence was tested, for the first time or with another outcome than before.
+    Licence(Box<Tested>),
     /// Finish what is under way, refuse what is new, then [`super::Effect::Stopped`].
     Stop,
 }
@@ -103,6 +112,47 @@ impl From<JournalEvent> for Event {
     fn from(event: JournalEvent) -> Self {
         Self::Journal(event)
     }
+}
+
+/// What became of the spool.
+#[derive(Debug)]
+pub enum SpoolEvent {
+    /// What is there, or why that is not known.
+    Opened {
+        /// The round.
+        round: u64,
+        /// What was found.
+        result: Result<SpoolFound, Fault>,
+    },
+    /// A segment was copied, durably, with all that was asked for before.
+    Copied {
+        /// The round.
+        round: u64,
+        /// Bytes that the spool's disk has left; or why it was not copied. [`Fault::STALE`]: the journal has let go of it.
+        result: Result<u64, Fault>,
+    },
+    /// What an operator chose is kept for the next start, or not.
+    Kept {
+        /// Whether.
+        result: Result<(), Fault>,
+    },
+}
+
+impl From<SpoolEvent> for Event {
+    fn from(event: SpoolEvent) -> Self {
+        Self::Spool(event)
+    }
+}
+
+/// What a spool holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpoolFound {
+    /// Its parts, each with its trailer.
+    pub parts: Vec<PartHeader>,
+    /// Bytes that its disk has left.
+    pub free: u64,
+    /// Files that should be parts and are not, with what is wrong.
+    pub damaged: Vec<(String, String)>,
 }
 
 /// What the record store did.

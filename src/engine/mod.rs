@@ -10,6 +10,7 @@ mod apply;
 mod backend;
 mod blocks;
 mod callers;
+mod canary;
 mod changes;
 mod commit;
 mod condition;
@@ -26,11 +27,14 @@ mod extents;
 #[cfg(test)]
 mod faults_tests;
 mod fetches;
+mod health;
 pub mod incidents;
 mod journals;
+pub mod licence;
 mod link;
 mod listing;
 mod meters;
+pub mod notices;
 mod overlay;
 mod peer;
 mod promises;
@@ -38,18 +42,22 @@ mod reach;
 mod read_back;
 mod receipts;
 mod receiver;
+pub mod records;
 mod retention;
 mod roles;
 mod rounds;
 mod save;
 mod scrub;
 mod sender;
+mod spool;
 mod standstill;
 pub mod stats;
 mod status;
 mod sync;
 #[cfg(test)]
 mod test_kit;
+#[cfg(test)]
+mod test_pair;
 mod throttle;
 
 use self::core::Core;
@@ -61,16 +69,19 @@ use crate::format::compare::Order;
 use crate::store::StoreRead;
 use admin::AdminRequest;
 use blocks::Answer;
-pub use config::{EngineConfig, FullSync, OnDiverged, PeerLoss, StartState};
+pub use config::{
+    EngineConfig, FullSync, OnDiverged, PeerLoss, SpoolConfig, SpoolFull, SpoolMode, StartState,
+};
 pub use effect::{
     Allocation, ClientDoor, ClientEffect, ClientPlace, CompareEffect, CopyEffect, Effect, Fetched,
     FileEffect, Incident, JournalEffect, LinkEffect, Memory, PrepareSegment, ReadSegment, RemoveSegment,
-    ScrubEffect, ScrubPart, Severity, StoreEffect, StoredPart, Tls, VolumeEffect,
+    ScrubEffect, ScrubPart, Severity, SpoolEffect, StoreEffect, StoredPart, Tls, VolumeEffect,
 };
 pub use event::{
-    ClientEvent, CompareEvent, CopyEvent, Event, FileEvent, JournalEvent, LinkEvent, ScrubEvent, StoreEvent,
-    VolumeEvent,
+    ClientEvent, CompareEvent, CopyEvent, Event, FileEvent, JournalEvent, LinkEvent, ScrubEvent, SpoolEvent,
+    SpoolFound, StoreEvent, VolumeEvent,
 };
+pub use health::DiskSpace;
 use roles::Stage;
 pub use rounds::Rounds;
 pub use save::{SaveAnswer, SaveAsk};
@@ -116,6 +127,7 @@ impl<S: StoreRead> Engine<S> {
         let was_dirty = std::mem::replace(&mut core.dirty, true);
         match event {
             Event::Journal(event) => core.journal_event(event),
+            Event::Spool(event) => core.spool_event(event),
             Event::Store(event) => core.store_event(event),
             Event::Copy(event) => core.copy_event(event),
             Event::Compare(event) => core.compare_event(event),
@@ -128,8 +140,10 @@ impl<S: StoreRead> Engine<S> {
             Event::Client(event) => self.client_event(now, event, was_dirty),
             Event::Tick => self.door.begin_round(),
             Event::Measured { memory } => self.door.measured(memory),
+            Event::DiskSpace(disk) => core.health.disk_measured(disk),
             Event::Admin { token, request } => self.admin(token, request),
             Event::Save { token, ask } => core.save_asked(token, ask),
+            Event::Licence(tested) => core.licence_tested(*tested),
             Event::Stop => core.stopping = true,
         }
     }
@@ -227,6 +241,8 @@ impl<S: StoreRead> Engine<S> {
                 let view = core.compare_view(true);
                 core.reply_value(token, view);
             }
+            AdminRequest::SpoolStart { to, always } => core.start_spool(token, to, always),
+            AdminRequest::SpoolStop { drop } => core.stop_spool(token, drop),
             AdminRequest::DivergedList => {
                 let list = core.roles.diverged_files().to_vec();
                 core.reply_value(token, list);
@@ -300,6 +316,9 @@ impl<S: StoreRead> Engine<S> {
         core.pump_scrub();
         core.pump_listing();
         core.pump_save();
+        core.pump_spool();
+        core.pump_canary();
+        core.pump_health();
         core.pump_peer_state();
         core.pump_peer_record();
         core.pump_stats();
@@ -346,6 +365,12 @@ impl<S: StoreRead> Engine<S> {
         self.core.roles.stage() != Stage::Replaying
     }
 
+    /// The last test update that made the whole way: everything up to this entry is applied on both nodes.
+    #[must_use]
+    pub fn canary_arrived(&self) -> Option<crate::base::Seq> {
+        self.core.canary.arrived()
+    }
+
     /// The last entry of each journal; what clients asked for and is not in them was not begun.
     #[must_use]
     pub fn appended(&self) -> [crate::base::Seq; 2] {
@@ -384,7 +409,9 @@ impl<S: StoreRead> Engine<S> {
             core.copies.deadline(core.now.mono),
             core.stuck_deadline(),
             core.standstill_deadline(),
+            core.canary_deadline(),
             core.scrub_deadline(),
+            core.spool_deadline(),
             self.door.deadline(),
             self.nbd.deadline(),
         ]

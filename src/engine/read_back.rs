@@ -2,7 +2,7 @@
 //! done with a fault.
 
 use super::core::Core;
-use super::effect::{JournalEffect, ReadSegment};
+use super::effect::{JournalEffect, ReadSegment, SpoolEffect};
 use super::save::Saving;
 use crate::base::{Fault, JournalKind};
 use crate::journal::{CursorError, JournalReader, ReadRequest, ReadStep};
@@ -62,8 +62,16 @@ impl<S: StoreRead> Core<S> {
         {
             let read = self.fresh_id();
             self.journals.read_begins(read, who);
-            self.effect(JournalEffect::Read(ReadSegment { read, journal, segment, offset, len }));
+            let part = if journal == JournalKind::Replicated { self.part_read(segment) } else { None };
+            let request = ReadSegment { read, journal, segment, offset, len };
+            match part {
+                Some(part) => self.effect(SpoolEffect::Read { read: request, part }),
+                None => self.effect(JournalEffect::Read(request)),
+            }
             reader.asked(read);
+        }
+        if let Err(error) = &step {
+            self.note_damaged_part(error);
         }
         if let Some(place) = self.reader(who) {
             *place = reader;

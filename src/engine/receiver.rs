@@ -139,7 +139,10 @@ impl<S: StoreRead> Core<S> {
                     }
                     return;
                 }
-                Ok(Some((header, frame))) => self.inbound_frame(&header, frame),
+                Ok(Some((header, frame))) => {
+                    self.health.hears_clock(self.now.wall_ms, header.wall_ms);
+                    self.inbound_frame(&header, frame);
+                }
                 Err(fault) => self.inbound_fault(&fault.to_string()),
             }
         }

@@ -4,9 +4,11 @@
 //! the disk is full, the claims that may be dropped do not count: this node's users come before them (I-52). A new consumer
 //! adds a line to [`Core::claims`].
 
+use super::config::SpoolFull;
 use super::core::Core;
 use super::effect::Severity;
 use super::incidents::Matter;
+use super::spool::Stance;
 use crate::base::limits::BLOCK_U64;
 use crate::base::shown;
 use crate::base::{Fault, JournalKind, Mono, Seq};
@@ -28,6 +30,8 @@ enum Consumer {
     Listing,
     /// A save, until it has their batches.
     Save,
+    /// The spool, until it has a copy.
+    Spool,
     /// The table of epochs, until the control file knows where each began.
     Epochs,
     /// What is known of the peer's disk, until the control file tells it.
@@ -52,7 +56,7 @@ impl Consumer {
     const fn may_be_dropped(self) -> bool {
         match self {
             Self::Store | Self::Role | Self::Epochs => false,
-            Self::Peer | Self::Listing | Self::Save | Self::PeerRecord => true,
+            Self::Peer | Self::Listing | Self::Save | Self::Spool | Self::PeerRecord => true,
         }
     }
 
@@ -129,22 +133,58 @@ impl Room {
 
 impl<S: StoreRead> Core<S> {
     /// Who needs what of the replicated journal. The local one is needed by the store alone.
-    fn claims(&self) -> [Claim; 7] {
+    fn claims(&self) -> [Claim; 8] {
+        // The spool has it for the peer.
+        let covered = self.spool_covers();
+        self.claims_with(self.peer.retained().max(covered))
+    }
+
+    /// The same, where the peer needs what is behind this entry.
+    fn claims_with(&self, peer: Seq) -> [Claim; 8] {
         let unless = |needs: bool| if needs { ALL } else { NOTHING };
         let claim = |consumer, done| Claim { consumer, done };
         [
             claim(Consumer::Store, Some(self.checkpoint.covered(JournalKind::Replicated))),
             claim(Consumer::Role, unless(self.roles.needs_journal())),
-            claim(Consumer::Peer, if self.is_primary() { Some(self.peer.retained()) } else { NOTHING }),
+            claim(Consumer::Peer, if self.is_primary() { Some(peer) } else { NOTHING }),
             claim(Consumer::Listing, unless(self.listing.is_some())),
             claim(Consumer::Save, self.saving.as_ref().map_or(NOTHING, |saving| Some(saving.done()))),
+            claim(Consumer::Spool, self.spool_needs().or(NOTHING)),
             claim(Consumer::Epochs, unless(!self.control.knows_all_epochs())),
             claim(Consumer::PeerRecord, self.peer.recorded().or(NOTHING)),
         ]
     }
 
-    fn quota(&self) -> u64 {
+    /// What the journal may take (bytes).
+    pub(super) fn quota(&self) -> u64 {
         self.config.quota_bytes.max(3 * self.config.segment_bytes + BLOCK_U64)
+    }
+
+    /// Above this the peer loses its claim (bytes). While the spool takes segments it does not, whatever the journal takes: then
+    /// users wait a little, and the disk is the end. Where it takes none, the config says what comes first.
+    fn drops_above(&self) -> u64 {
+        match self.spool_stance() {
+            Stance::Unused | Stance::Stuck(SpoolFull::DropPeer) => self.quota(),
+            Stance::Works | Stance::Stuck(SpoolFull::Alarm | SpoolFull::Block) => u64::MAX,
+        }
+    }
+
+    /// Whether the spool may let go of a part that ends here: nobody needs it, and that the peer has it is on record.
+    pub(super) fn may_unspool(&mut self, last: Seq) -> bool {
+        let claims = self.claims_with(self.peer.retained());
+        let needs = |claim: &&Claim| !matches!(claim.consumer, Consumer::Store | Consumer::Spool);
+        let claims: Vec<Claim> = claims.iter().filter(needs).copied().collect();
+        match fate(&claims, Some(last), false) {
+            Fate::Goes(_) => true,
+            Fate::Recorded => {
+                if !self.control.is_being_written() && self.peer.may_be_written(self.now.mono) {
+                    self.peer.keep_when(self.control.knows_all_epochs());
+                    self.write_control();
+                }
+                false
+            }
+            Fate::Kept => false,
+        }
     }
 
     /// What every consumer has confirmed: journals may forget it (I-06).
@@ -173,7 +213,7 @@ impl<S: StoreRead> Core<S> {
     /// It is looked at in every round, because what lets a segment go comes from many sides: one more was opened, a
     /// checkpoint or a control file is done, a role has begun.
     pub(super) fn keep_quota(&mut self) {
-        let quota = self.quota();
+        let quota = self.drops_above();
         while self.replicated().disk_use().0 > quota
             && self.drop_oldest(true, || format!("the journal is at its quota of {}", shown::bytes(quota)))
         {
@@ -193,7 +233,12 @@ impl<S: StoreRead> Core<S> {
             self.checkpoint.want();
         }
         self.release_journals();
-        if !self.has_claim() {
+        // What the spool has is not lost to the peer; else the config may say that users come second.
+        let covered = self.journals[0]
+            .spool_reach()
+            .is_some_and(|(_, end)| self.journals[0].second_base().is_some_and(|base| base <= end.seq));
+        let kept = self.spool_stance() == Stance::Stuck(SpoolFull::Block) && !covered;
+        if !self.has_claim() || kept {
             return;
         }
         if self.drop_oldest(!for_store, || "the disk is full".to_owned()) {
@@ -236,10 +281,12 @@ impl<S: StoreRead> Core<S> {
         }
         let Some(oldest) = self.journals[0].drop_oldest(kept) else { return false };
         // What it has in memory it may still lose: only what it ever said to be on its disk counts.
+        // What the spool has can still be read.
         if !self.is_primary() || self.peer.on_disk() >= Seq(oldest.0 - 1) {
             return true;
         }
         self.peer.set_apart();
+        self.spool_for_nobody();
         self.dirty = true;
         if !self.incidents.lasts(Matter::PeerDropped) {
             let text = format!(
@@ -341,11 +388,11 @@ mod tests {
 
     #[test]
     fn no_claim_that_this_nodes_own_entries_hang_on_is_ever_dropped() {
-        use Consumer::{Epochs, Listing, Peer, PeerRecord, Role, Save, Store};
-        for consumer in [Store, Role, Peer, Listing, Save, Epochs, PeerRecord] {
+        use Consumer::{Epochs, Listing, Peer, PeerRecord, Role, Save, Spool, Store};
+        for consumer in [Store, Role, Peer, Listing, Save, Spool, Epochs, PeerRecord] {
             let alone = [Claim { consumer, done: ALL }];
             let goes = matches!(fate(&alone, Some(Seq(10)), true), Fate::Goes(_));
-            assert_eq!(goes, matches!(consumer, Peer | Listing | Save | PeerRecord), "{consumer:?}");
+            assert_eq!(goes, matches!(consumer, Peer | Listing | Save | Spool | PeerRecord), "{consumer:?}");
             assert!(!matches!(fate(&alone, Some(Seq(10)), false), Fate::Goes(_)), "{consumer:?}");
         }
     }

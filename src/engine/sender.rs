@@ -183,6 +183,12 @@ impl<S: StoreRead> Core<S> {
             let oldest = self.replicated().oldest();
             let text =
                 format!("the peer needs entries from {}, the oldest here is {oldest}", common.seq.next());
+            if self.spool.is_unknown(self.now.mono) {
+                return self.end_outbound(
+                    false,
+                    &format!("{text}; the spool, which may have them, cannot be read now"),
+                );
+            }
             // All that it has applied is part of this history.
             return self.give_copy(&text, true, None);
         }

@@ -94,6 +94,7 @@ impl<S: StoreRead> Core<S> {
                 local_appended: local.appended.0,
                 local_durable: local.durable.0,
             },
+            spool: self.spool_view(),
             gap: self.gap(),
             copy: self.copy_view(),
             switchover: self.roles.last_switchover(),
@@ -108,6 +109,7 @@ impl<S: StoreRead> Core<S> {
             refused,
             last_incident: self.incidents.recent().next_back().map(|incident| incident.text.clone()),
             uptime_seconds: seconds(self.now.mono.0),
+            health: Some(self.health_view()),
             ..Status::default()
         }
     }

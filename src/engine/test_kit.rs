@@ -5,8 +5,8 @@ use super::roles::Stage;
 use super::{
     Allocation, ClientDoor, ClientEffect, ClientEvent, CompareEffect, CompareEvent, CopyEffect, CopyEvent,
     Effect, Engine, EngineConfig, Event, FileEffect, FileEvent, JournalEffect, JournalEvent, LinkEffect,
-    LinkEvent, PeerLoss, PrepareSegment, ReadSegment, RemoveSegment, SaveAnswer, StartState, StoreEffect,
-    StoreEvent, VolumeEffect, VolumeEvent,
+    LinkEvent, PeerLoss, PrepareSegment, ReadSegment, RemoveSegment, SaveAnswer, SpoolEffect, SpoolEvent,
+    SpoolFound, StartState, StoreEffect, StoreEvent, VolumeEffect, VolumeEvent,
 };
 use crate::base::{AckLevel, ConnId, Fault, JournalKind, Mono, Now, Ordinal, Round, SegmentIndex, Seq};
 use crate::format::PairId;
@@ -14,6 +14,7 @@ use crate::format::batch::Batch;
 use crate::format::compare::{Certificate, Found};
 use crate::format::control::{Control, Role};
 use crate::format::dptr::DptrKind;
+use crate::format::spool::PartHeader;
 use crate::journal::Recovered;
 use crate::store::memory::MemoryStore;
 use crate::store::namespace::Namespace;
@@ -41,6 +42,7 @@ pub(super) fn config(ordinal: u8) -> EngineConfig {
         ack_level: AckLevel::Local,
         on_peer_loss: PeerLoss::Block,
         checkpoint_bytes: 1 << 30,
+        canary_seconds: 0,
         ..EngineConfig::default()
     }
 }
@@ -84,6 +86,8 @@ pub(super) struct Ills {
     pub(super) store_waits: bool,
     /// The node's calls wait in [`Node::dialled`]; otherwise nobody is there.
     pub(super) peer_is_there: bool,
+    /// The spool's disk.
+    pub(super) spool: Option<Fault>,
     /// Segments of both journals that the disk has room for; `None` for any number.
     pub(super) room: Option<usize>,
     /// What a compare came to is kept only later.
@@ -129,6 +133,8 @@ pub(super) struct Node {
     pub(super) kept: Certificate,
     /// What a hanging disk will tell when it goes on.
     pub(super) late: Vec<Event>,
+    /// Parts on the spool, with the bytes of their segments.
+    pub(super) spool: BTreeMap<String, (PartHeader, Vec<u8>)>,
 }
 
 impl Node {
@@ -163,6 +169,7 @@ impl Node {
             checkpoints: 0,
             kept: Certificate::default(),
             late: Vec::new(),
+            spool: BTreeMap::new(),
         }
     }
 
@@ -241,6 +248,7 @@ impl Node {
     fn outcome(&mut self, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Journal(effect) => self.journal(effect).map(Event::Journal),
+            Effect::Spool(effect) => self.spools(effect),
             Effect::Store(effect) => self.stores(effect).map(Event::Store),
             Effect::Copy(effect) => Some(Event::Copy(self.copies(effect))),
             Effect::Compare(effect) => self.compares(effect).map(Event::Compare),
@@ -307,6 +315,36 @@ impl Node {
                 self.segments.remove(&(journal, index));
                 return None;
             }
+        })
+    }
+
+    fn spools(&mut self, effect: SpoolEffect) -> Option<Event> {
+        let fault = self.ills.spool;
+        Some(match effect {
+            SpoolEffect::Open { round, .. } => {
+                let parts = self.spool.values().map(|(part, _)| *part).collect();
+                let found = SpoolFound { parts, free: 1 << 30, damaged: Vec::new() };
+                SpoolEvent::Opened { round, result: fault.map_or(Ok(found), Err) }.into()
+            }
+            SpoolEffect::Copy { round, part } => {
+                let segment = &self.segments[&(JournalKind::Replicated, part.index)];
+                let bytes = segment[..usize::try_from(part.bytes).unwrap()].to_vec();
+                if fault.is_none() {
+                    self.spool.insert(part.file_name(), (part, bytes));
+                }
+                SpoolEvent::Copied { round, result: fault.map_or(Ok(1 << 30), Err) }.into()
+            }
+            SpoolEffect::Read { read: ReadSegment { read, offset, len, .. }, part } => {
+                let (_, bytes) = &self.spool[&part.file_name()];
+                let at = usize::try_from(offset).unwrap();
+                let bytes = Bytes::copy_from_slice(&bytes[at..bytes.len().min(at + len)]);
+                JournalEvent::Read { read, result: fault.map_or(Ok(bytes), Err) }.into()
+            }
+            SpoolEffect::Remove { part } => {
+                self.spool.remove(&part.file_name());
+                return None;
+            }
+            SpoolEffect::Keep { .. } => SpoolEvent::Kept { result: Ok(()) }.into(),
         })
     }
 

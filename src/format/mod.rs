@@ -14,12 +14,16 @@ pub mod dptr;
 pub mod entry;
 pub mod frame;
 pub mod handover;
+pub mod licence;
 pub mod nbd;
+pub mod pairing;
+pub mod reel;
 pub mod resp;
 pub mod rewind;
 pub mod scrub;
 pub mod segment;
 pub mod set;
+pub mod spool;
 pub mod sums;
 
 pub use cursor::{Reader, Writer};

@@ -9,10 +9,12 @@ mod in_flight;
 mod reader;
 mod recover;
 mod segments;
+mod walk;
 mod whole;
 mod writer;
 
 pub use cursor::{CursorError, ReadRequest};
 pub use reader::{JournalReader, ReadStep};
 pub use recover::{Recovered, RecoveryError, SegmentInfo, SegmentSource, recover, recover_from};
+pub use walk::SegmentWalk;
 pub use writer::{Journal, JournalOp, JournalState, JournalWatermarks, Placed};

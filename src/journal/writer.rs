@@ -8,6 +8,7 @@
 //! failure in a row makes the journal read-only.
 
 mod space;
+mod spooled;
 
 use super::in_flight::{InFlight, Writing};
 use super::recover::ENDS_KEPT;

@@ -6,6 +6,7 @@ use super::inbox::{Inbox, Message};
 use super::kept_stats::KeptStats;
 use super::layout::Layout;
 use super::log;
+use super::notify::Desk;
 use super::save::{SaveOrder, SaveSource};
 use super::starting::Starting;
 use crate::base::limits::ADMIN_WAIT_MS;
@@ -25,6 +26,8 @@ pub(crate) struct AdminRouter {
     core: Arc<OnceLock<Inbox>>,
     saves: Arc<OnceLock<SaveSource>>,
     kept: Arc<KeptStats>,
+    /// Answers what concerns records of incidents and the notify list.
+    desk: Desk,
 }
 
 impl AdminRouter {
@@ -33,6 +36,7 @@ impl AdminRouter {
         config: &Config,
         starting: &Arc<Starting>,
         (core, saves): (&Arc<OnceLock<Inbox>>, &Arc<OnceLock<SaveSource>>),
+        desk: &Desk,
     ) -> Self {
         let early = Status {
             name: config.engine.name.clone(),
@@ -42,7 +46,8 @@ impl AdminRouter {
             ..Status::default()
         };
         let (core, saves, kept) = (Arc::clone(core), Arc::clone(saves), Arc::new(KeptStats::found(layout)));
-        Self { layout: layout.clone(), early, starting: Arc::clone(starting), core, saves, kept }
+        let (layout, desk) = (layout.clone(), desk.clone());
+        Self { layout, early, starting: Arc::clone(starting), core, saves, kept, desk }
     }
 
     /// What earlier processes counted.
@@ -67,7 +72,10 @@ impl AdminRouter {
         if request == AdminRequest::DivergedList {
             return diverged_files(&self.layout);
         }
-        match self.core.get() {
+        if let Some(reply) = self.desk.answer(&request) {
+            return reply;
+        }
+        let mut reply = match self.core.get() {
             Some(core) => match ask_core(core, request) {
                 AdminReply::Ok { value: AdminAnswer::Stats(now) } => {
                     AdminReply::Ok { value: self.kept.with_before(*now).into() }
@@ -75,7 +83,11 @@ impl AdminRouter {
                 other => other,
             },
             None => self.early_answer(&request),
+        };
+        if let AdminReply::Ok { value: AdminAnswer::Status(status) } = &mut reply {
+            self.desk.complete(status);
         }
+        reply
     }
 
     fn early_answer(&self, request: &AdminRequest) -> AdminReply {
@@ -141,9 +153,9 @@ mod tests {
         let (name, state, next) = ("a".to_owned(), "starting".to_owned(), "wait".to_owned());
         let early = Status { name, state, next, ..Status::default() };
         let layout = Layout::new(std::path::Path::new("/nowhere/at/all"));
+        let desk = Desk::open(&layout, "a", Vec::new());
         let (core, saves, kept) = (Arc::default(), Arc::default(), Arc::new(KeptStats::found(&layout)));
-        let desk = AdminRouter { layout, early, starting: Arc::clone(&starting), core, saves, kept };
-        (desk, starting)
+        (AdminRouter { layout, early, starting: Arc::clone(&starting), core, saves, kept, desk }, starting)
     }
 
     #[test]

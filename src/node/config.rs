@@ -3,6 +3,7 @@
 pub use super::config_file::DoorAddress;
 use super::config_file::{ConfigError, ConfigErrors, Settings};
 use super::layout::Layout;
+use super::notify::target::Target;
 use super::peer_address::PeerAddress;
 use crate::base::limits::{CONFIG_FILE_MAX, PASSWORD_FILE_MAX};
 use crate::engine::EngineConfig;
@@ -79,10 +80,14 @@ pub struct Config {
     pub resp_password_file: Option<PathBuf>,
     /// The password itself; [`Config::load`] reads it.
     pub resp_password: Option<Secret>,
+    /// Whose licences hold; without it none is asked for.
+    pub licence_key: Option<[u8; 32]>,
     /// How disk and network are driven.
     pub io: IoChoice,
     /// What is logged.
     pub log: tracing::Level,
+    /// Who is told of incidents.
+    pub notify: Vec<Target>,
 }
 
 impl Config {
@@ -125,6 +130,11 @@ impl Config {
                 }
             }
         }
+        for target in &config.notify {
+            if let Err(what) = target.check_secrets(layout.dir()) {
+                settings.record(None, what);
+            }
+        }
         let warning = settings.warning().map(|warning| format!("{}: {warning}", path.display()));
         Ok((finish(&path, settings, config)?, warning.into_iter().collect()))
     }
@@ -152,8 +162,10 @@ impl Config {
             http_listen: None,
             resp_password_file: None,
             resp_password: None,
+            licence_key: None,
             io: IoChoice::Auto,
             log: tracing::Level::INFO,
+            notify: Vec::new(),
         };
         settings.fill(&mut config);
         config.check_together(settings);
@@ -336,7 +348,11 @@ mod tests {
         let on: String = text
             .lines()
             .map(|line| match line.strip_prefix('#') {
-                Some(rest) if ![" ", "resp", "nbd", "http"].iter().any(|other| rest.starts_with(other)) => {
+                Some(rest)
+                    if ![" ", "resp", "nbd", "licence_key", "http"]
+                        .iter()
+                        .any(|other| rest.starts_with(other)) =>
+                {
                     format!("{rest}\n")
                 }
                 _ => format!("{line}\n"),

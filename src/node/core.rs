@@ -14,6 +14,7 @@ use super::incidents::{Notes, RateLimited};
 use super::layout::Layout;
 use super::link::{Keys, Links};
 use super::manager;
+use super::notify::Desk;
 use super::operators::{Beside, Operators};
 use super::peer_address::{PeerAddress, Resolver};
 use super::process::MemoryMeter;
@@ -32,7 +33,7 @@ use crate::engine::admin::StatsView;
 use crate::engine::incidents::Matter;
 use crate::engine::{
     ClientDoor, CompareEffect, CopyEffect, Effect, Engine, Event, Incident, JournalEvent, PrepareSegment,
-    ScrubEffect, StoreEffect, Tls,
+    ScrubEffect, SpoolEffect, StoreEffect, Tls,
 };
 use crate::io::{Completion, Driver, Op, Outcome, Token, processor_time};
 use crate::store::StoreRead;
@@ -200,6 +201,8 @@ pub(crate) struct Workers {
     pub(crate) bulk: Sender<PrepareSegment>,
     /// Reads, removes, replaces and saves files.
     pub(crate) files: Sender<FileJob>,
+    /// Copies segments to another disk, and reads them there.
+    pub(crate) spool: Sender<SpoolEffect>,
     /// Applies to the store.
     pub(crate) apply: Sender<Apply>,
     /// Reads for a peer that is given a copy.
@@ -214,6 +217,8 @@ pub(crate) struct Workers {
     pub(crate) notes: Notes,
     /// Keeps what was counted in the end.
     pub(crate) stats: Sender<StatsView>,
+    /// Tells whether the core lives; tests have none.
+    pub(crate) desk: Option<Desk>,
     /// Looks up the peer's name.
     pub(crate) resolver: Resolver,
     /// Tells the service manager.
@@ -441,6 +446,9 @@ impl<B: Brain> CoreThread<B> {
         let now = Now { mono: self.turn.now, wall_ms: self.turn.wall_ms };
         if let Some(memory) = self.memory.look(now.mono) {
             self.brain.input(now, Event::Measured { memory });
+            if let Some(desk) = &self.workers.desk {
+                desk.pulse();
+            }
         }
         for event in self.turn.events.drain(..) {
             self.brain.input(now, event);
@@ -496,6 +504,9 @@ impl<B: Brain> CoreThread<B> {
                     let _ = workers.apply.send(Apply::Volume(ordered));
                 }
             }
+            Effect::Spool(effect) => {
+                let _ = workers.spool.send(effect);
+            }
             Effect::Scrub(effect) => {
                 let _ = workers.scrub.send(effect);
             }
@@ -514,6 +525,7 @@ impl<B: Brain> CoreThread<B> {
             }
             Effect::Save { token, answer } => self.saves.answer(token, answer),
             Effect::Incident(incident) => workers.notes.incident(incident),
+            Effect::Ended { code, wall_ms } => workers.notes.ended(code, wall_ms),
             Effect::Stopped => self.stage = Stage::Flushing(turn.now.plus_ms(STOP_FLUSH_MS)),
         }
     }
@@ -566,6 +578,9 @@ impl<B: Brain> CoreThread<B> {
                 Message::Admin { request, reply } => self.operators.ask(&mut self.turn, request, reply),
                 Message::Save { ask, reply } => self.turn.events.push(self.saves.ask(ask, reply)),
                 Message::CallerRefused { uid, times } => self.operators.refused(&mut self.turn, uid, times),
+                Message::Alive { reply } => {
+                    let _ = reply.try_send(());
+                }
                 Message::PeerFound(answer) => self.links.found(&mut self.turn, answer),
                 Message::Stop => self.stop(),
             }

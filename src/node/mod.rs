@@ -7,10 +7,12 @@
 //! | bulk | segments in the making | the disk |
 //! | files | reads, removals, the control file, diverged entries | the disk |
 //! | apply | the store's writer | the disk |
+//! | spool | copies of segments on another disk, reads of them | that disk |
 //! | scrub | what a scrub reads, its record | the disk, the apply thread, its own pace |
 //! | incidents | the incident file | the disk |
 //! | log | what all log | stderr |
 //! | manager | what the service manager is told | the service manager |
+//! | licence | the licence's file and record | the disk |
 //! | resolver | a look-up of the peer's name, while it is under way | the name service |
 //! | signals | SIGTERM, SIGINT, SIGHUP | waiting for them |
 //! | admin | an operator's request | the caller, the core's answer |
@@ -41,12 +43,15 @@ mod inbox;
 mod incidents;
 pub mod kept_stats;
 pub mod layout;
+pub mod licence;
 mod link;
 mod listen;
 pub mod log;
 mod manager;
+pub mod notify;
 mod operators;
 mod owner;
+pub mod pairing;
 pub mod peer_address;
 mod process;
 pub mod queue;
@@ -62,8 +67,10 @@ pub mod serve;
 pub mod set;
 pub mod setup;
 mod signals;
+pub mod spool;
 mod starting;
 mod store_reads;
+pub mod tape;
 pub mod tls;
 mod trust;
 mod volumes;

@@ -15,7 +15,10 @@ use super::inbox::{Inbox, Message};
 use super::incidents::Notes;
 use super::kept_stats::KeptStats;
 use super::layout::Layout;
+use super::licence::Tester;
 use super::listen::{ListenError, Listeners};
+use super::manager::Manager;
+use super::notify::{Desk, disk_space};
 use super::owner::check_owner;
 use super::peer_address::Resolver;
 use super::restore;
@@ -25,6 +28,7 @@ use super::save::SaveSource;
 use super::scrub::Scrubber;
 use super::segment_source::{self, DiskSegments};
 use super::setup::{self, SetupError};
+use super::spool::SpoolDesk;
 use super::starting::{Stage, Starting};
 use super::store_reads::{StoreFetch, StoreReaders};
 use super::tls::LinkIdentity;
@@ -38,7 +42,7 @@ use crate::base::limits::{
 use crate::base::shown::Grouped;
 use crate::base::{JournalKind, Ordinal};
 use crate::engine::admin::{AdminRequest, StatsView};
-use crate::engine::{CopyEffect, Engine, PrepareSegment, ScrubEffect, StartState};
+use crate::engine::{CopyEffect, Engine, Event, PrepareSegment, ScrubEffect, SpoolEffect, StartState};
 use crate::format::control::{Origin, Role};
 use crate::io::{Driver, keep_freed, loose_parents, make_dir, open, page_life};
 use crate::journal::{Recovered, recover_from};
@@ -59,6 +63,8 @@ use std::time::{Duration, Instant};
 
 /// Operations handed to the kernel in one call.
 const DRIVER_ENTRIES: u32 = 1024;
+/// The room of the node's file system is looked at so often.
+const DISK_LOOK: Duration = Duration::from_secs(10);
 /// How far the store's threads give way to the others: they get a tenth of what those get. More would starve them where
 /// other programs keep the processors busy, and with them a start, a takeover, and in the end the clients.
 const STORE_NICE: i32 = 10;
@@ -184,7 +190,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let layout = Layout::new(dir);
     check_owner(&layout, "serve")?;
     setup::check_own(&layout)?;
-    let (config, warnings) = Config::load_with_warnings(dir)?;
+    let (mut config, warnings) = Config::load_with_warnings(dir)?;
     let _log = log::start(config.log).map_err(system_error("starting the log"))?;
     log::take_panics();
     warnings.iter().chain(&loose_parents(dir)).for_each(|warning| tracing::warn!("{warning}"));
@@ -204,12 +210,14 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let starting = Arc::new(Starting::new());
     let (manager, lives) = manager::channel();
     let at = Arc::clone(&starting);
-    let telling = spawn("manager", move || manager::run(&lives, &at))?;
+    let core = Arc::clone(&core_inbox);
+    let telling = spawn("manager", move || Manager::of_environment().run(&lives, &at, &core))?;
     let lock = setup::lock(&layout)?;
+    let desk = Desk::open(&layout, &config.engine.name, config.notify.clone());
     // Whoever asks while the node starts is told how far it is.
     let saves = Arc::new(OnceLock::new());
-    let desk = AdminRouter::new(&layout, &config, &starting, (&core_inbox, &saves));
-    let asked = Asked::open(&layout, &config, desk, &core_inbox)?;
+    let router = AdminRouter::new(&layout, &config, &starting, (&core_inbox, &saves), &desk);
+    let asked = Asked::open(&layout, &config, router, &core_inbox)?;
     restore::check_finished(&layout)?;
     let found = Found::on_disk(&layout, &config, &starting)?;
     let driver =
@@ -219,11 +227,18 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let listeners = Listeners::open(&config, &layout)?;
     let (volumes, readers) = VolumeReads::new(&layout);
     let retired_max = (config.engine.quota_bytes / RETIRED_SHARE).max(config.engine.segment_bytes);
+    let spool = SpoolDesk::of_node(&layout, &mut config.engine);
     let reading = (readers, found.start.store.clone(), config.engine.ordinal);
-    let (mut crew, threads) = Crew::start(&layout, found.writer, reading, retired_max, &inbox)?;
+    let (mut crew, threads) =
+        Crew::start(&layout, found.writer, reading, (retired_max, spool), &inbox, &desk)?;
     let stats = crew.join_in(telling, Arc::clone(&asked.kept), &inbox)?;
-    let workers = threads.workers(manager, starting, stats);
+    let workers = threads.workers(manager, starting, (stats, desk));
     let _ = saves.set(SaveSource::new(&layout, &config, &found.start.store, &inbox));
+    let (licence_end, licence_ended) = channel();
+    if let Some(key) = config.licence_key {
+        let tester = Tester::begin(&layout, key, &inbox);
+        crew.threads.push(spawn("licence", move || tester.run(&licence_ended))?);
+    }
     let _ = core_inbox.set(inbox);
     let engine = Engine::new(config.engine_config(seed()), found.start);
     let (at, encryption) = (layout.clone(), config.encryption);
@@ -242,6 +257,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     };
     let core = CoreThread::new(engine, driver, outbox, workers, ends);
     let ending = core.run().map_err(system_error("waiting for I/O"))?;
+    drop(licence_end);
     drop(asked);
     drop(listeners);
     crew.dismiss();
@@ -447,6 +463,7 @@ struct Threads {
     compares: Sender<CompareJob>,
     bulk: Sender<PrepareSegment>,
     files: Sender<FileJob>,
+    spool: Sender<SpoolEffect>,
     apply: Sender<Apply>,
     scrub: Sender<ScrubEffect>,
     notes: Notes,
@@ -458,18 +475,21 @@ impl Threads {
         self,
         manager: SyncSender<manager::Life>,
         starting: Arc<Starting>,
-        stats: Sender<StatsView>,
+        (stats, desk): (Sender<StatsView>, Desk),
     ) -> Workers {
-        let Self { bulk, files, apply, scrub, fetches, copies, compares, notes, resolver } = self;
+        let desk = Some(desk);
+        let Self { bulk, files, spool, apply, scrub, fetches, copies, compares, notes, resolver } = self;
         Workers {
             bulk,
             files,
+            spool,
             apply,
             scrub,
             fetches,
             copies,
             compares,
             notes,
+            desk,
             resolver,
             manager,
             starting,
@@ -481,6 +501,7 @@ impl Threads {
 /// The threads beside the core.
 struct Crew {
     stop: Arc<AtomicBool>,
+    desk: Desk,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -489,8 +510,9 @@ impl Crew {
         layout: &Layout,
         mut writer: StoreWriter,
         (readers, store, ordinal): (Readers, StoreReader, Ordinal),
-        retired_max: u64,
+        (retired_max, spool_desk): (u64, SpoolDesk),
         inbox: &Inbox,
+        desk: &Desk,
     ) -> Result<(Self, Threads), ServeError> {
         let stop = Arc::new(AtomicBool::new(false));
         let (bulk, bulk_work) = channel();
@@ -505,7 +527,9 @@ impl Crew {
         let (copies, copy_work) = channel();
         let (compares, compare_work) = channel();
         let resolver = Resolver::new(inbox);
-        let workers = Threads { bulk, files, apply, scrub, fetches, copies, compares, notes, resolver };
+        let (spool, spool_work) = channel();
+        let workers =
+            Threads { bulk, files, spool, apply, scrub, fetches, copies, compares, notes, resolver };
         let mut threads = Vec::new();
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("bulk", move || disk::run_bulk(&at, &bulk_work, &to, &halt))?);
@@ -513,6 +537,8 @@ impl Crew {
         threads.push(spawn("volume-sync", move || apply::run_syncs(&sync_work))?);
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("files", move || disk::run_files(at, retired_max, &files_work, &to, &halt))?);
+        let (to, halt) = (inbox.clone(), Arc::clone(&stop));
+        threads.push(spawn("spool", move || spool_desk.run(&spool_work, &to, &halt))?);
         let (to, halt) = (inbox.clone(), Arc::clone(&stop));
         let retired = Retired::new(layout);
         threads.push(spawn("apply", move || {
@@ -538,9 +564,10 @@ impl Crew {
         })?);
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("compare", move || compares::run(&at, &compare_work, &to, &halt))?);
-        let at = layout.clone();
-        threads.push(spawn("incidents", move || recorder.run(&at))?);
-        Ok((Self { stop, threads }, workers))
+        let (at, to) = (layout.clone(), desk.clone());
+        threads.push(spawn("incidents", move || recorder.run(&at, &to))?);
+        threads.extend(tellers(layout, inbox, desk)?);
+        Ok((Self { stop, desk: desk.clone(), threads }, workers))
     }
 
     /// Takes in a thread that runs already, and begins the one that keeps what is counted, whose end it gives.
@@ -559,6 +586,7 @@ impl Crew {
     /// Waits for the threads, whose work is over when the core is gone; those that hang in the disk are left.
     fn dismiss(self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.desk.stop();
         let until = Instant::now() + Duration::from_millis(STOP_JOIN_MS);
         for thread in self.threads {
             while !thread.is_finished() && Instant::now() < until {
@@ -575,6 +603,26 @@ impl Crew {
             }
         }
     }
+}
+
+/// The threads that tell people, one for each entry of the notify list, and the one that looks at the disk's room.
+fn tellers(layout: &Layout, inbox: &Inbox, desk: &Desk) -> Result<Vec<JoinHandle<()>>, ServeError> {
+    let (at, to, rest) = (layout.clone(), inbox.clone(), desk.clone());
+    let look = move || loop {
+        if let Some(room) = disk_space(&at) {
+            // A core that is gone needs no answer.
+            let _ = to.send(Message::Event(Event::DiskSpace(room)));
+        }
+        if !rest.rest(DISK_LOOK) {
+            return;
+        }
+    };
+    let mut threads = vec![spawn("disk-room", look)?];
+    for entry in 0..desk.targets() {
+        let desk = desk.clone();
+        threads.push(spawn("notify", move || desk.run(entry))?);
+    }
+    Ok(threads)
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ServeError> {

@@ -328,6 +328,7 @@ impl Checker {
         journal: JournalKind,
         index: SegmentIndex,
         claimed: bool,
+        spooled: impl Fn(&Tip) -> bool,
     ) {
         let truth = &self.nodes[node].journals[journal.index()];
         let Some(chains) = truth.segments.get(&index.0) else { return };
@@ -341,9 +342,10 @@ impl Checker {
                 && claimed
                 && tip.seq > self.nodes[node].gave_copy_at
                 && !peer.holds(tip.chain)
+                && !spooled(tip)
                 && !self.nodes[1 - node].shortened
             {
-                why = Some(format!("the peer does not have entry {} on disk", tip.seq));
+                why = Some(format!("neither the peer nor the spool has entry {} on disk", tip.seq));
             }
         }
         if let Some(why) = why {
@@ -351,6 +353,22 @@ impl Checker {
             self.fail("I-06", format!("node {node} removes segment {index} of its {name} journal: {why}"));
         }
         self.journal(node, journal).segments.remove(&index.0);
+    }
+
+    /// A node lets go of a part of its spool with these batches: its peer has all that are still history, or it is not the
+    /// node that would have to send them (I-36).
+    pub(super) fn on_unspool(&mut self, node: usize, tips: &[Tip]) {
+        if self.nodes[node].control.role != Role::Primary || self.nodes[1 - node].shortened {
+            return;
+        }
+        let (truth, peer) = (&self.nodes[node].journals[0], &self.nodes[1 - node].journals[0]);
+        let here = |tip: &&Tip| truth.path.iter().any(|other| other.chain == tip.chain);
+        let given = self.nodes[node].gave_copy_at;
+        let lost = tips.iter().filter(here).find(|tip| tip.seq > given && !peer.holds(tip.chain));
+        if let Some(tip) = lost {
+            let text = format!("node {node} lets go of entry {} on its spool, which its peer lacks", tip.seq);
+            self.fail("I-36", text);
+        }
     }
 
     /// Whether all of a node's oldest segment is durable in its store.
@@ -437,7 +455,9 @@ impl Checker {
 
     /// A node's store holds everything up to `seq`.
     pub(super) fn on_applied(&mut self, node: usize, journal: JournalKind, seq: Seq) {
-        self.journal(node, journal).applied = seq.0;
+        let truth = self.journal(node, journal);
+        truth.applied = seq.0;
+        truth.applied_most = truth.applied_most.max(seq.0);
     }
 
     /// A node's store holds that durably.

@@ -7,7 +7,7 @@ use crate::base::{AckLevel, Fault, FileId, JournalKind, Round, SegmentIndex, Seq
 use crate::engine::{
     Allocation, ClientEffect, CompareEffect, CopyEffect, Effect, FileEffect, FileEvent, Incident,
     JournalEffect, JournalEvent, LinkEffect, PrepareSegment, ReadSegment, RemoveSegment, ScrubEffect,
-    StoreEffect, StoreEvent, VolumeEffect, VolumeEvent,
+    SpoolEffect, StoreEffect, StoreEvent, VolumeEffect, VolumeEvent,
 };
 use crate::format::batch::{Batch, BatchBuilder, Seal};
 use crate::format::control::Control;
@@ -25,6 +25,7 @@ impl World {
         self.note_effect(n, &effect);
         match effect {
             Effect::Journal(effect) => self.journal_effect(n, effect),
+            Effect::Spool(effect) => self.spool_effect(n, effect),
             Effect::Store(StoreEffect::Apply { journal, round, batch }) => {
                 self.apply(n, (journal, round), batch)
             }
@@ -67,6 +68,7 @@ impl World {
             Effect::Admin { token, reply } => self.admin_answer(n, token, reply),
             Effect::Save { answer, .. } => self.save_answer(n, answer),
             Effect::Incident(incident) => self.incident(n, &incident),
+            Effect::Ended { .. } => {}
             Effect::Stopped => self.stopped(n),
         }
     }
@@ -85,7 +87,8 @@ impl World {
             JournalEffect::Remove(RemoveSegment { journal, index, reuse }) => {
                 let reuse = reuse || self.mutate(Mutation::ReuseCut);
                 let claimed = self.claim_holds(n, journal);
-                self.check.on_remove(n, journal, index, claimed);
+                let spool = &self.nodes[n].spool;
+                self.check.on_remove(n, journal, index, claimed, |tip| spool.holds(tip));
                 if reuse && let Some(seq) = self.nodes[n].disk.highest(journal, index) {
                     self.check.on_reuse(n, journal, index, seq);
                 }
@@ -147,6 +150,11 @@ impl World {
             Effect::Journal(JournalEffect::Read(ReadSegment { segment, offset, .. })) => {
                 ("read", segment.0, *offset)
             }
+            Effect::Spool(SpoolEffect::Open { round, .. }) => ("spool-open", *round, 0),
+            Effect::Spool(SpoolEffect::Copy { part, .. }) => ("spool-copy", part.index.0, part.end.seq.0),
+            Effect::Spool(SpoolEffect::Read { read, part }) => ("spool-read", part.index.0, read.offset),
+            Effect::Spool(SpoolEffect::Keep { place, .. }) => ("spool-keep", place.len() as u64, 0),
+            Effect::Spool(SpoolEffect::Remove { part }) => ("spool-remove", part.index.0, part.end.seq.0),
             Effect::File(FileEffect::WriteControl { bytes, .. }) => ("control", bytes.len() as u64, 0),
             Effect::Store(StoreEffect::Apply { batch, .. }) => {
                 ("apply", batch.header().first_seq.0, batch.end().chain.0)
@@ -191,6 +199,7 @@ impl World {
             }
             Effect::Admin { token, .. } => ("admin-answer", *token, 0),
             Effect::Incident(incident) => ("incident", incident.kind.len() as u64, 0),
+            Effect::Ended { code, .. } => ("ended", code.len() as u64, 0),
             Effect::Stopped => ("stopped", 0, 0),
         };
         self.trace.event(tag, a ^ (n as u64) << 60, b, || format!("node {n}: {}", words(effect)));
@@ -199,7 +208,7 @@ impl World {
     /// Whether the peer's claim keeps what it lacks in a node's journal: not above the quota, and not on a full disk.
     fn claim_holds(&self, n: usize, journal: JournalKind) -> bool {
         let bytes = self.nodes[n].disk.bytes(journal);
-        let over = bytes > self.config(n).quota_bytes;
+        let over = bytes > self.journal_bounds(n).0;
         let told = self.nodes[n].ills.no_room_at;
         let full = told > 0 && self.trace.now.saturating_sub(told) < NO_ROOM_COUNTS;
         !(over || full || self.nodes[n].disk.full)
@@ -207,10 +216,8 @@ impl World {
 
     /// The journal is bounded by its quota as soon as the store has what is beyond that (I-52).
     fn check_quota(&mut self, n: usize) {
-        let (bytes, quota) = (
-            self.nodes[n].disk.bytes(JournalKind::Replicated),
-            self.config(n).quota_bytes + 2 * SEGMENT_BYTES,
-        );
+        let (bytes, quota) =
+            (self.nodes[n].disk.bytes(JournalKind::Replicated), self.journal_bounds(n).1 + 2 * SEGMENT_BYTES);
         let age = self.trace.now.saturating_sub(self.nodes[n].booted_at);
         if bytes > quota && age > 5_000_000 && self.check.oldest_is_settled(n) {
             self.check.fail("I-52", format!("node {n} keeps {bytes} bytes of journal, the quota is {quota}"));
@@ -243,7 +250,7 @@ impl World {
             let needed = all.segments.keys().next_back().copied();
             self.check.nodes[n].journals[journal.index()].checkpointed = 0;
             if let Some(index) = needed {
-                self.check.on_remove(n, journal, SegmentIndex(index), true);
+                self.check.on_remove(n, journal, SegmentIndex(index), true, |_| false);
             } else {
                 self.mutated = false;
             }

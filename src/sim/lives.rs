@@ -159,6 +159,7 @@ impl World {
         });
         self.store_of_the_dead(n, death);
         self.nodes[n].disk.die(death, &mut self.streams.disk);
+        self.nodes[n].spool.die(death == Death::Power, &mut self.streams.spool);
         self.buried(n, death);
     }
 
@@ -293,6 +294,7 @@ impl World {
         let node = &mut self.nodes[n];
         // A segment that was being made may be there or not.
         node.disk.die(Death::Kill, &mut self.streams.disk);
+        node.spool.die(false, &mut self.streams.spool);
         node.engine = None;
         node.life += 1;
         self.after_life(n);

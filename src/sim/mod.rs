@@ -26,6 +26,7 @@ mod resp;
 mod rot;
 mod saves;
 pub mod scenario;
+mod spool;
 mod trace;
 mod truth;
 mod verdict;
@@ -35,6 +36,7 @@ mod world;
 pub use checker::Violation;
 pub use handover::{HARMS, Harm};
 pub use options::{MUTATIONS, Mutation, Options, Trouble};
+pub use spool::SpoolOptions;
 pub use trace::SOMETIMES;
 
 use std::collections::BTreeSet;

@@ -25,6 +25,8 @@ pub(super) enum Undo {
     Wire,
     /// There is room again on a node.
     Room(usize),
+    /// A node's spool is there, with room.
+    Spool(usize),
     /// Logging is resumed.
     Resume,
 }
@@ -432,6 +434,11 @@ impl World {
             Trouble::Pause => self.pause(n, long),
             Trouble::Churn => self.churn(),
             Trouble::Decay => self.decay(n),
+            Trouble::SpoolFull | Trouble::SpoolAway => {
+                self.nodes[n].spool.full |= kind == Trouble::SpoolFull;
+                self.nodes[n].spool.away |= kind == Trouble::SpoolAway;
+                self.after(long, WorldEv::TroubleOver(Undo::Spool(n)));
+            }
             Trouble::Rot => self.rots(n),
             Trouble::Switchover => self.switch_over(n),
             _ => {}
@@ -449,6 +456,7 @@ impl World {
                 self.nodes[n].disk.full = false;
                 self.nodes[n].ills.last = self.trace.now;
             }
+            Undo::Spool(n) => (self.nodes[n].spool.full, self.nodes[n].spool.away) = (false, false),
             Undo::Resume => {
                 for n in 0..2 {
                     if self.is_primary(n) {
@@ -740,6 +748,7 @@ impl World {
         self.unblock();
         for node in &mut self.nodes {
             node.disk.full = false;
+            (node.spool.full, node.spool.away) = (false, false);
             let (write_errors, store_errors) = (0, 0);
             // What a node was told before it may still act upon.
             let no_room_at = node.ills.no_room_at;

@@ -1,7 +1,8 @@
 //! One seed, expanded into what a run is made of: which faults exist in it at all, and how often they come.
 
+use super::spool::SpoolOptions;
 use crate::base::{AckLevel, Prng};
-use crate::engine::{FullSync, OnDiverged, PeerLoss};
+use crate::engine::{FullSync, OnDiverged, PeerLoss, SpoolConfig, SpoolFull, SpoolMode};
 
 /// Something bad (or just unusual) that is done to the pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,10 @@ pub enum Trouble {
     Switchover,
     /// Bits of a volume turn while its node lives.
     Rot,
+    /// No room on a node's spool for a while.
+    SpoolFull,
+    /// A node's spool is not mounted for a while.
+    SpoolAway,
     /// A node dies and durable bytes of it go bad (only where its peer still has them or a later write tells).
     Decay,
 }
@@ -152,10 +157,12 @@ pub enum Mutation {
     GiveEarly,
     /// A primary that gave its role away goes on serving.
     ServeOn,
+    /// A copy on the spool is reported durable, and is not.
+    SpoolLie,
 }
 
 /// Every mutation.
-pub const MUTATIONS: [Mutation; 30] = [
+pub const MUTATIONS: [Mutation; 31] = [
     Mutation::OkBeforeDurable,
     Mutation::ApplyBeforeDurable,
     Mutation::SkipApply,
@@ -186,6 +193,7 @@ pub const MUTATIONS: [Mutation; 30] = [
     Mutation::GiveWay,
     Mutation::GiveEarly,
     Mutation::ServeOn,
+    Mutation::SpoolLie,
 ];
 
 /// What a run is made of. Printed with every failure.
@@ -223,6 +231,8 @@ pub struct Options {
     pub store_lag_us: u64,
     /// The quota of the replicated journal, in segments.
     pub quota_segments: Option<u64>,
+    /// Where segments go that an absent peer lacks, if there is such a place.
+    pub spool: Option<SpoolOptions>,
     /// Of 100 disk operations, so many take up to 100 times as long.
     pub disk_tail_percent: u64,
     /// Median delay of the wire (microseconds).
@@ -243,6 +253,8 @@ pub struct Options {
     pub volumes: bool,
     /// What both nodes hold is compared now and then.
     pub compares: bool,
+    /// A primary sends test updates.
+    pub canary: bool,
     /// A copy of the primary's directory is served elsewhere, and calls whenever trouble comes.
     pub copies: bool,
 }
@@ -299,8 +311,10 @@ impl Options {
             volumes: seed.is_multiple_of(3),
             copies: seed.is_multiple_of(5),
             compares: seed % 4 == 1,
+            canary: seed % 7 == 3,
             store_lag_us: pick(&mut prng, &[0, 0, 0, 20_000, 400_000, 1_500_000]),
             quota_segments: None,
+            spool: None,
         };
         options.vary_checkpoints();
         // Drawn apart from all else, so the others are the runs that they were.
@@ -316,6 +330,7 @@ impl Options {
             options.troubles.retain(|trouble| *trouble != Trouble::Full);
         }
         options.vary_switchovers(fault_free);
+        options.vary_spool(fault_free);
         if options.troubles.is_empty() && !fault_free {
             options.troubles.push(Trouble::Kill);
         }
@@ -339,6 +354,43 @@ impl Options {
         if may && !fault_free && Prng::new(self.seed ^ 0x0005_1717).percent(30) {
             self.troubles.extend([Trouble::Switchover; 3]);
         }
+    }
+
+    /// Gives a spool to half of the seeds with a small quota, and to some others a small quota and a spool that takes
+    /// everything, so that their claim is never lost. It is drawn apart from all else, so the others are the runs that they
+    /// were.
+    fn vary_spool(&mut self, fault_free: bool) {
+        let mut prng = Prng::new(self.seed ^ 0x0005_900f);
+        let few = self.quota_segments.is_some();
+        let may =
+            few || !(self.has(Trouble::Full) || self.has(Trouble::Decay) || self.has(Trouble::Switchover));
+        if fault_free || !may || !prng.percent(if few { 50 } else { 8 }) {
+            return;
+        }
+        let mode = if prng.percent(30) { SpoolMode::Always } else { SpoolMode::Auto };
+        let full = [SpoolFull::DropPeer, SpoolFull::DropPeer, SpoolFull::Alarm];
+        let full = full[usize::try_from(prng.below(3)).unwrap_or(0)];
+        self.spool = Some(SpoolOptions { mode, full, faults: few });
+        if few {
+            self.troubles.extend([Trouble::SpoolFull, Trouble::SpoolAway]);
+        } else {
+            self.quota_segments = Some(3 + prng.below(3));
+            self.troubles.extend([Trouble::Silence, Trouble::Silence]);
+            (self.ops, self.think_us, self.value_max) = (160, 1_000, 30_000);
+        }
+    }
+
+    /// The spool as the engine is told of it.
+    pub(super) fn spool_config(&self) -> SpoolConfig {
+        let none = SpoolConfig::default();
+        self.spool.map_or(none.clone(), |SpoolOptions { mode, full, .. }| SpoolConfig {
+            place: "file:/spool".to_owned(),
+            mode,
+            full,
+            high_percent: 40 + self.seed % 50,
+            low_percent: 20 + self.seed % 40,
+            ..none
+        })
     }
 
     /// So many of 100 reads of the store are not answered out of memory. (Not drawn with the rest, so that a seed stays
@@ -381,6 +433,8 @@ pub(super) struct Streams {
     pub(super) node: Prng,
     /// Compares.
     pub(super) compare: Prng,
+    /// Spools.
+    pub(super) spool: Prng,
 }
 
 impl Streams {
@@ -394,6 +448,7 @@ impl Streams {
             operator: stream(4),
             node: stream(5),
             compare: stream(6),
+            spool: stream(7),
         }
     }
 }

@@ -46,6 +46,7 @@ pub const SOMETIMES: &[&str] = &[
     "a takeover asked whether known entries may be given up",
     "a takeover while the old primary served",
     "a takeover with an unapplied tail",
+    "a test update made the whole way",
     "a torn write was found at a restart",
     "a transaction committed",
     "a whole in-flight write was found at a restart",
@@ -77,6 +78,11 @@ pub const SOMETIMES: &[&str] = &[
     "an incomplete node came back before its store had begun the copy",
     "an incomplete node came back with a part of its copy",
     "a read of the store was cold",
+    "a segment went to the spool",
+    "catch-up from the spool",
+    "the spool let go of what the peer had",
+    "a node came back to what was on its spool",
+    "a spool was full",
 ];
 
 /// The record of one run.

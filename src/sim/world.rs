@@ -42,6 +42,8 @@ pub(super) enum Ev {
     Prepared(JournalKind, SegmentIndex),
     /// A read ends.
     Read(ReadSegment),
+    /// Something that was asked of the spool ends.
+    Spool(super::spool::Done),
     /// The control file was replaced, or not.
     Control(u64),
     /// The store applies some of what waits.
@@ -211,6 +213,8 @@ pub(super) struct Ills {
 pub(super) struct Node {
     /// Its disk.
     pub(super) disk: Disk,
+    /// Its spool.
+    pub(super) spool: super::spool::SpoolDisk,
     /// Its store.
     pub(super) store: MemoryStore,
     /// Blocks of its volumes of which a bit has turned.
@@ -313,6 +317,7 @@ impl World {
         let drift = |node: usize| if node == 0 { 0 } else { 10_000 };
         let node = |n: usize| Node {
             disk: Disk::new(controls[n].encode()),
+            spool: super::spool::SpoolDisk::default(),
             store: MemoryStore::new(Ordinal(u8::try_from(n).unwrap_or(0))),
             rotten: BTreeSet::new(),
             healed: BTreeSet::new(),
@@ -377,6 +382,7 @@ impl World {
             assert!(covered.is_ok(), "a store in memory can be checkpointed");
             Node {
                 disk: old.disk.clone(),
+                spool: old.spool.clone(),
                 store,
                 rotten: BTreeSet::new(),
                 healed: BTreeSet::new(),
@@ -437,6 +443,7 @@ impl World {
             pair: PAIR,
             segment_bytes: SEGMENT_BYTES,
             quota_bytes: o.quota_segments.map_or(1 << 30, |segments| segments * SEGMENT_BYTES),
+            spool: o.spool_config(),
             ack_level: o.ack_level,
             on_peer_loss: o.on_peer_loss,
             serve_alone: o.serve_alone,
@@ -450,6 +457,8 @@ impl World {
             on_diverged: o.on_diverged,
             chunk_bytes: 16 << (o.seed % 11),
             compare_range: 16 << (o.seed % 9),
+            canary_seconds: u64::from(o.canary),
+            canary_late_ms: 1000,
             seed: o.seed ^ n as u64 ^ self.nodes[n].life << 8,
             ..EngineConfig::default()
         }
@@ -520,7 +529,23 @@ impl World {
         if self.nodes[n].engine.as_ref().is_some_and(Engine::is_up) {
             self.nodes[n].store.replayed();
         }
+        self.check_canary(n);
         self.schedule_tick(n);
+    }
+
+    /// A test update counts as arrived only once both nodes have applied it (I-53).
+    fn check_canary(&mut self, n: usize) {
+        let Some(seq) = self.nodes[n].engine.as_ref().and_then(Engine::canary_arrived) else { return };
+        for node in 0..2 {
+            let applied = self.check.nodes[node].journals[0].applied_most;
+            if applied < seq.0 {
+                let text = format!(
+                    "node {n} says that test update {seq} arrived; node {node} has applied {applied}"
+                );
+                self.check.fail("I-53", text);
+            }
+        }
+        self.trace.sometimes("a test update made the whole way");
     }
 
     fn schedule_tick(&mut self, n: usize) {
@@ -549,6 +574,7 @@ impl World {
             Ev::Written(journal, write) => self.disk_written(n, journal, write),
             Ev::Prepared(journal, index) => self.disk_prepared(n, journal, index),
             Ev::Read(read) => self.disk_read(n, read),
+            Ev::Spool(done) => self.spool_done(n, done),
             Ev::Control(write) => self.control_done(n, write),
             Ev::Store => self.store_work(n),
             Ev::Volume(read, file, offset, len, allocation) => {

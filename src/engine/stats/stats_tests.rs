@@ -7,7 +7,7 @@ use crate::format::entry::Entry;
 fn batch(entries: &[Entry<'_>]) -> Batch {
     let mut builder = BatchBuilder::new(Seq(1), 4096);
     for entry in entries {
-        builder.push(entry);
+        let _ = builder.push(entry);
     }
     builder.seal(&Seal {
         pair: PairId([1; 16]),

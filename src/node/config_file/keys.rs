@@ -5,7 +5,7 @@ use super::read::DoorAddress;
 use super::size::size_text;
 use crate::base::limits::{BLOCK_U64, SEGMENT_MAX, SEGMENT_MIN};
 use crate::base::{AckLevel, Ordinal};
-use crate::engine::{FullSync, OnDiverged, PeerLoss};
+use crate::engine::{FullSync, OnDiverged, PeerLoss, SpoolFull, SpoolMode};
 use crate::format::PairId;
 use crate::format::control::Role;
 use crate::node::config::{Config, Encryption, IoChoice};
@@ -55,6 +55,10 @@ pub enum Kind {
     File(Put<String>),
     /// A path; relative ones start at the node's directory.
     Path(Put<PathBuf>),
+    /// 64 hexadecimal digits: an Ed25519 public key.
+    PublicKey(Put<[u8; 32]>),
+    /// `file:/directory`, or nothing.
+    Spool(Put<String>),
 }
 
 /// What holds when a key is not given.
@@ -106,6 +110,10 @@ const fn time(
 
 const fn size(least: u64, most: u64, multiple: u64, put: Put<u64>) -> Kind {
     Kind::Size { least, most, multiple, put }
+}
+
+const fn number(least: u64, most: u64, put: Put<u64>) -> Kind {
+    Kind::Number { least, most, put }
 }
 
 const GIB: u64 = 1 << 30;
@@ -282,6 +290,64 @@ pub const KEYS: &[Key] = &[
         Fallback::Literal("\"8G\""),
         "What the replicated journal may take on disk while the peer is away. At least four segments.",
     ),
+    key(
+        "spool",
+        Kind::Spool(|c, place| c.engine.spool.place = place),
+        Fallback::Off,
+        "Where the journal goes that an absent peer lacks and for which there is no room here: a directory on another \
+         disk, which must be there. See docs/spool.md.",
+    ),
+    key(
+        "spool_mode",
+        Kind::Word(&["auto", "always", "off"], |c, word| {
+            c.engine.spool.mode = match word {
+                "always" => SpoolMode::Always,
+                "off" => SpoolMode::Off,
+                _ => SpoolMode::Auto,
+            };
+        }),
+        Fallback::Literal("\"auto\""),
+        "When the spool is written: above the journal's high mark while the peer is away; always, which keeps a history; \
+         or never.",
+    ),
+    key(
+        "spool_limit",
+        size(0, 1 << 50, 1, |c, bytes| c.engine.spool.limit_bytes = bytes),
+        Fallback::Literal("0"),
+        "What the spool may take; 0: all of its disk.",
+    ),
+    key(
+        "spool_keep_days",
+        Kind::Number { least: 0, most: 36_500, put: |c, days| c.engine.spool.keep_days = days },
+        Fallback::Literal("0"),
+        "With spool_mode \"always\": parts that are older go, unless the peer needs them; 0: only when spool_limit is \
+         reached.",
+    ),
+    key(
+        "spool_full",
+        Kind::Word(&["block", "alarm", "drop-peer"], |c, word| {
+            c.engine.spool.full = match word {
+                "block" => SpoolFull::Block,
+                "alarm" => SpoolFull::Alarm,
+                _ => SpoolFull::DropPeer,
+            };
+        }),
+        Fallback::Literal("\"drop-peer\""),
+        "When the spool takes nothing and the journal is at its quota: refuse updates of replicated files; let the journal \
+         grow until its disk is full; or let the peer lose its claim, so that it needs a full copy.",
+    ),
+    key(
+        "journal_high_percent",
+        Kind::Number { least: 10, most: 95, put: |c, percent| c.engine.spool.high_percent = percent },
+        Fallback::Literal("75"),
+        "Share of journal_quota_bytes above which segments that the peer lacks go to the spool.",
+    ),
+    key(
+        "journal_low_percent",
+        Kind::Number { least: 5, most: 95, put: |c, percent| c.engine.spool.low_percent = percent },
+        Fallback::Literal("50"),
+        "Down to this share the journal is emptied then. Not above journal_high_percent.",
+    ),
     time(
         "checkpoint_ms",
         (100, 3_600_000),
@@ -329,6 +395,66 @@ pub const KEYS: &[Key] = &[
         Fallback::Literal("\"50M\""),
         "What a compare looks at in a second, unless `hot-backup compare --rate` says otherwise. Higher is done sooner, \
          and leaves less of both disks to clients.",
+    ),
+    key(
+        "licence_key",
+        Kind::PublicKey(|c, key| c.licence_key = Some(key)),
+        Fallback::Off,
+        "The public key of the distributor who signs licences. With it, the node asks for a licence of this pair; without it, \
+         for none.",
+    ),
+    key(
+        "canary_seconds",
+        number(0, 86_400, |c, n| c.engine.canary_seconds = n),
+        Fallback::Literal("30"),
+        "A primary sends a test update the whole way to its peer's store so often; 0 is never. It changes nothing. One that is \
+         late names the part that broke.",
+    ),
+    time(
+        "canary_late_ms",
+        (100, 3_600_000),
+        "5000",
+        |c, ms| c.engine.canary_late_ms = ms,
+        "A test update that took longer is late: an incident.",
+    ),
+    time(
+        "apply_stall_ms",
+        (0, DAY_MS),
+        "30000",
+        |c, ms| c.engine.apply_stall_ms = ms,
+        "The store applies nothing for so long although entries wait: an incident. 0 is never.",
+    ),
+    time(
+        "link_quiet_ms",
+        (0, 600_000),
+        "3000",
+        |c, ms| c.engine.link_quiet_ms = ms,
+        "A connected peer says nothing for so long: an incident. 0 is never. Above `peer_timeout_ms` the link is closed first.",
+    ),
+    key(
+        "lag_warn_seconds",
+        number(0, 86_400, |c, n| c.engine.lag_warn_seconds = n),
+        Fallback::Literal("60"),
+        "A connected peer is so far behind: an incident. 0 is never.",
+    ),
+    time(
+        "clock_distance_ms",
+        (0, DAY_MS),
+        "2000",
+        |c, ms| c.engine.clock_distance_ms = ms,
+        "The clocks of the two nodes differ by more: an incident. 0 is never.",
+    ),
+    key(
+        "journal_warn_percent",
+        number(0, 100, |c, n| c.engine.journal_warn_percent = n),
+        Fallback::Literal("70"),
+        "The replicated journal takes so much of its quota: an incident, with the time until it is full. 0 is never.",
+    ),
+    key(
+        "disk_warn_percent",
+        number(0, 100, |c, n| c.engine.disk_warn_percent = n),
+        Fallback::Literal("10"),
+        "Less than that is free on the file system of the node's directory: an incident. 0 is never.",
     ),
     key(
         "io",
@@ -391,6 +517,8 @@ impl Key {
             Kind::Listen(_) => "\"IP:port\" or \"/path/of.sock\", or a list of up to 16 of them".to_owned(),
             Kind::File(_) => "\"account,file\"".to_owned(),
             Kind::Path(_) => "a path".to_owned(),
+            Kind::PublicKey(_) => "64 hexadecimal digits".to_owned(),
+            Kind::Spool(_) => "\"file:/directory\", or \"\" for none".to_owned(),
         }
     }
 

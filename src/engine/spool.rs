@@ -1,0 +1,744 @@
+//! The spool: sealed segments that an absent peer lacks go to another disk when the journal is at its high mark, and are read
+//! back from there when the peer returns.
+//!
+//! The peer's claim on the journal ends where the spool holds copies, durably (see [`super::retention`]). The copies go when
+//! the peer has confirmed them. With mode `always` every sealed segment goes there, and copies that no peer needs stay until
+//! they are too old or take too much. Which copies can be read, [`Journal`](crate::journal::Journal) knows: those that lead up
+//! to it without a gap, by epoch, number and chain. So nothing of a history that was left is ever sent.
+
+use super::admin::{AdminReply, SpoolView};
+use super::config::{SpoolConfig, SpoolFull, SpoolMode};
+use super::core::Core;
+use super::effect::{Severity, SpoolEffect};
+use super::event::{SpoolEvent, SpoolFound};
+use super::incidents::Matter;
+use super::status::seconds;
+use super::throttle::Throttle;
+use crate::base::limits::{
+    BLOCK_U64, SPOOL_HANGS_MS, SPOOL_PATIENCE_MS, SPOOL_RETRY_MS, SPOOL_UNKNOWN_MS, SPOOL_WAIT_MS,
+};
+use crate::base::shown::{self, Grouped};
+use crate::base::{Fault, JournalKind, Mono, Seq};
+use crate::format::spool::PartHeader;
+use crate::journal::{CursorError, SegmentInfo};
+use crate::store::StoreRead;
+use std::collections::VecDeque;
+
+/// Milliseconds of a day.
+const DAY_MS: u64 = 86_400_000;
+/// The rate of updates is measured over so long (microseconds).
+const RATE_OVER: u64 = 10_000_000;
+
+/// Whether the spool's directory was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    /// There is none, or it is off.
+    Off,
+    /// It has to be read before anything is known of it; not before this time.
+    Wanted(Mono),
+    /// It is being read, in this round.
+    Opening(u64),
+    /// It was.
+    Open,
+}
+
+/// Why nothing more goes to the spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    /// It takes as much as `spool_limit` allows.
+    Limit,
+    /// Its disk did not.
+    Disk(Fault),
+    /// It has not answered for [`SPOOL_HANGS_MS`].
+    Hangs,
+}
+
+impl Trouble {
+    /// Whether there is no room, or the disk does not answer: another try changes nothing.
+    const fn is_full(self) -> bool {
+        matches!(self, Self::Limit | Self::Hangs | Self::Disk(Fault::NoSpace))
+    }
+}
+
+/// A copy that is being made.
+#[derive(Clone, Copy, Debug)]
+struct Copying {
+    round: u64,
+    info: SegmentInfo,
+    since: Mono,
+}
+
+/// What this node knows of its spool.
+#[derive(Debug)]
+pub(super) struct Spool {
+    settings: SpoolConfig,
+    access: Access,
+    /// Parts that are durable there, in order; of this node's history as far as is known.
+    parts: Vec<PartHeader>,
+    /// Parts of other histories: never read, never removed.
+    strays: Vec<PartHeader>,
+    copying: Option<Copying>,
+    trouble: Option<Trouble>,
+    troubled_since: Mono,
+    /// After a trouble it is tried again then.
+    retry_at: Mono,
+    /// Bytes that its disk has left, as it was told last.
+    free: Option<u64>,
+    /// From the high mark until the low one is reached.
+    draining: bool,
+    rate: Rate,
+    /// Users wait for half of the time at most while the journal is above its quota and the spool works.
+    throttle: Throttle,
+    /// Operators who are answered when what they chose is kept.
+    asked: VecDeque<u64>,
+    /// When this process first looked at it.
+    since: Option<Mono>,
+}
+
+/// How much is journalled in a second.
+#[derive(Debug, Default)]
+struct Rate {
+    since: Mono,
+    bytes: u64,
+    /// Of the window before (bytes in a second).
+    last: u64,
+}
+
+impl Rate {
+    fn add(&mut self, now: Mono, bytes: u64) {
+        let over = now.since(self.since);
+        if over >= RATE_OVER {
+            self.last = self.bytes.saturating_mul(1_000_000) / over.max(1);
+            (self.since, self.bytes) = (now, 0);
+        }
+        self.bytes += bytes;
+    }
+
+    fn per_second(&self, now: Mono) -> u64 {
+        let over = now.since(self.since);
+        // A window that is young tells little.
+        if over < RATE_OVER / 4 { self.last } else { self.bytes.saturating_mul(1_000_000) / over }
+    }
+}
+
+/// What becomes of the peer's claim when the journal is at its quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stance {
+    /// There is no spool.
+    Unused,
+    /// Segments are on their way there: nothing is dropped that it can take, and the journal may be larger meanwhile.
+    Works,
+    /// It takes nothing: the config says what then.
+    Stuck(SpoolFull),
+}
+
+/// The segment of which a part is a copy, as a reader sees it.
+fn info_of(part: &PartHeader) -> SegmentInfo {
+    let PartHeader { index, base, end, bytes, .. } = *part;
+    SegmentInfo { index, bytes, base, end, used: bytes, reusable: false }
+}
+
+/// The size that the part of a segment will have (bytes).
+fn part_bytes(info: &SegmentInfo) -> u64 {
+    info.used + 2 * BLOCK_U64
+}
+
+impl Spool {
+    pub(super) fn new(settings: SpoolConfig) -> Self {
+        let access = if settings.is_on() { Access::Wanted(Mono(0)) } else { Access::Off };
+        Self {
+            settings,
+            access,
+            parts: Vec::new(),
+            strays: Vec::new(),
+            copying: None,
+            trouble: None,
+            troubled_since: Mono(0),
+            throttle: Throttle::default(),
+            retry_at: Mono(0),
+            free: None,
+            draining: false,
+            rate: Rate::default(),
+            asked: VecDeque::new(),
+            since: None,
+        }
+    }
+
+    /// Updates were sealed.
+    pub(super) fn sealed(&mut self, now: Mono, bytes: u64) {
+        self.rate.add(now, bytes);
+    }
+
+    fn bytes(&self) -> u64 {
+        self.parts.iter().chain(&self.strays).map(PartHeader::file_bytes).sum()
+    }
+
+    /// Until when it may soon be known what it holds; none if that is known, or cannot be had now.
+    pub(super) fn awaited_until(&self, now: Mono) -> Option<Mono> {
+        let asks = matches!(self.access, Access::Wanted(_) | Access::Opening(_)) && self.trouble.is_none();
+        self.waits_until(SPOOL_WAIT_MS).filter(|until| asks && now < *until)
+    }
+
+    /// Whether it may hold what the journal does not, and that is not known although the process has begun long ago.
+    pub(super) fn is_unknown(&self, now: Mono) -> bool {
+        let unread = !matches!(self.access, Access::Off | Access::Open);
+        unread && self.waits_until(SPOOL_UNKNOWN_MS).is_some_and(|until| now < until)
+    }
+
+    fn waits_until(&self, ms: u64) -> Option<Mono> {
+        Some(self.since.unwrap_or_default().plus_ms(ms)).filter(|_| self.access != Access::Off)
+    }
+
+    /// What is being copied: its file has to stay.
+    pub(super) fn copying(&self) -> Option<SegmentInfo> {
+        self.copying.map(|copying| copying.info)
+    }
+
+    fn is_always(&self) -> bool {
+        self.settings.is_on() && self.settings.mode == SpoolMode::Always
+    }
+
+    fn stance(&self, now: Mono) -> Stance {
+        match self.trouble {
+            _ if self.access == Access::Off => Stance::Unused,
+            // What failed once may succeed when it is tried again.
+            Some(trouble) if trouble.is_full() || self.troubled_since.plus_ms(SPOOL_PATIENCE_MS) <= now => {
+                Stance::Stuck(self.settings.full)
+            }
+            _ => Stance::Works,
+        }
+    }
+
+    /// Whether users wait a little, so that the spool comes along.
+    pub(super) fn holds_users(&self) -> bool {
+        self.throttle.holds()
+    }
+}
+
+impl<S: StoreRead> Core<S> {
+    /// What the spool means for the peer's claim.
+    pub(super) fn spool_stance(&self) -> Stance {
+        if self.is_primary() { self.spool.stance(self.now.mono) } else { Stance::Unused }
+    }
+
+    /// Up to where the journal may let go although the peer lacks it: the spool has it, and the journal is above its mark.
+    /// One segment at a time, so that it ends at the low mark.
+    pub(super) fn spool_covers(&self) -> Seq {
+        let reach = self.replicated().spool_reach().map_or(Seq(0), |(_, end)| end.seq);
+        match self.replicated().second_base() {
+            Some(base) if self.spool.draining && base <= reach => base,
+            _ => Seq(0),
+        }
+    }
+
+    /// What the spool still needs of the journal: what is being copied, and with mode `always` all that was not.
+    pub(super) fn spool_needs(&self) -> Option<Seq> {
+        let next = if self.spool.is_always() { self.replicated().next_to_spool(Seq(0)) } else { None };
+        next.into_iter().chain(self.spool.copying()).map(|info| info.base.seq).min()
+    }
+
+    /// Whether updates of replicated files are refused because the spool is full.
+    pub(super) fn spool_blocks(&self) -> bool {
+        self.spool_stance() == Stance::Stuck(SpoolFull::Block)
+            && self.has_claim()
+            && self.replicated().disk_use().0 >= self.quota()
+    }
+
+    fn marks(&self) -> (u64, u64) {
+        let SpoolConfig { high_percent, low_percent, .. } = self.spool.settings;
+        let of = |percent: u64| self.quota() / 100 * percent;
+        (of(high_percent), of(low_percent.min(high_percent)))
+    }
+
+    /// Copies what is to be copied, lets go of what nobody needs.
+    pub(super) fn pump_spool(&mut self) {
+        if self.spool.access == Access::Off {
+            return;
+        }
+        self.open_spool();
+        self.hold_users();
+        if self.spool.access != Access::Open {
+            return;
+        }
+        self.look_at_copying();
+        self.release_parts();
+        if !self.stopping {
+            self.copy_next();
+        }
+    }
+
+    /// Users wait a little while the journal is above its quota and the spool works.
+    fn hold_users(&mut self) {
+        let above = self.replicated().disk_use().0 > self.quota();
+        let works = self.spool.copying.is_some() && self.spool_stance() == Stance::Works;
+        self.spool.throttle.look(self.now.mono, above && works && !self.stopping);
+    }
+
+    fn open_spool(&mut self) {
+        self.spool.since.get_or_insert(self.now.mono);
+        if let Access::Wanted(at) = self.spool.access
+            && at <= self.now.mono
+            && !self.stopping
+        {
+            let round = self.fresh_id();
+            self.spool.access = Access::Opening(round);
+            let place = self.spool.settings.place.clone();
+            self.effect(SpoolEffect::Open { round, place });
+        }
+    }
+
+    /// A disk that does not answer is no better than one that is full.
+    fn look_at_copying(&mut self) {
+        let now = self.now.mono;
+        let hangs = |copying: &Copying| copying.since.plus_ms(SPOOL_HANGS_MS) <= now;
+        if self.spool.copying.as_ref().is_some_and(hangs) && self.spool.trouble.is_none() {
+            self.spool_trouble(Trouble::Hangs);
+        }
+    }
+
+    /// The next segment goes to the spool, if one has to.
+    fn copy_next(&mut self) {
+        let retry = self.spool.trouble.is_none() || self.spool.retry_at <= self.now.mono;
+        if self.spool.copying.is_some() || !retry {
+            return;
+        }
+        let after = match self.spool.settings.mode {
+            SpoolMode::Always => Seq(0),
+            SpoolMode::Auto if self.spool.draining && self.is_primary() && !self.peer.record().apart => {
+                self.peer.retained()
+            }
+            SpoolMode::Auto | SpoolMode::Off => return,
+        };
+        let limit = self.apply_limit(JournalKind::Replicated);
+        let Some(info) = self.replicated().next_to_spool(after).filter(|info| info.end.seq <= limit) else {
+            return;
+        };
+        if !self.make_spool_room(part_bytes(&info)) {
+            return self.spool_trouble(Trouble::Limit);
+        }
+        if self.spool.parts.is_empty() && self.spool.trouble.is_none() && !self.spool.is_always() {
+            let (used, quota) = (self.replicated().disk_use().0, self.quota());
+            let text = format!(
+                "the journal takes {} of {}: entries from {} on, which the peer lacks, go to the spool {}",
+                shown::bytes(used),
+                shown::bytes(quota),
+                info.base.seq.next(),
+                self.spool.settings.place
+            );
+            self.incident(Severity::Warning, Matter::Spooling, text);
+        }
+        let round = self.fresh_id();
+        self.spool.copying = Some(Copying { round, info, since: self.now.mono });
+        self.effect(SpoolEffect::Copy { round, part: self.part_of(&info) });
+    }
+
+    fn part_of(&self, info: &SegmentInfo) -> PartHeader {
+        PartHeader {
+            pair: self.config.pair,
+            ordinal: self.config.ordinal,
+            index: info.index,
+            base: info.base,
+            end: info.end,
+            bytes: info.used,
+            wall_ms: self.now.wall_ms,
+        }
+    }
+
+    /// Whether the config lets the spool take so much more. Parts that nobody needs go first.
+    fn make_spool_room(&mut self, bytes: u64) -> bool {
+        let limit = self.spool.settings.limit_bytes;
+        while limit > 0 && self.spool.bytes() + bytes > limit {
+            if !self.remove_oldest_part() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Lets the journal go of what the spool has, from the high mark down to the low one.
+    ///
+    /// It is looked at in every round, as the quota is.
+    pub(super) fn drain_journal(&mut self) {
+        while self.spool.access != Access::Off {
+            let (high, low) = self.marks();
+            let used = self.replicated().disk_use().0;
+            self.spool.draining = used > if self.spool.draining { low } else { high };
+            let before = self.replicated().second_base();
+            let Some(base) = before.filter(|base| *base <= self.spool_covers()) else { return };
+            if base > self.checkpoint.covered(JournalKind::Replicated) {
+                if !self.checkpoint.is_running() {
+                    self.checkpoint.want();
+                }
+                return;
+            }
+            self.release_journals();
+            if self.replicated().second_base() == before {
+                return;
+            }
+        }
+    }
+
+    /// Removes parts that the peer has confirmed; with mode `always` only those that are too old.
+    fn release_parts(&mut self) {
+        let (from, mut to) = (self.spool.parts.first().map(PartHeader::first), Seq(0));
+        while let Some(oldest) = self.spool.parts.first().copied() {
+            let age = self.now.wall_ms.saturating_sub(oldest.wall_ms);
+            let keep = self.spool.settings.keep_days;
+            let old = keep > 0 && age > keep * DAY_MS;
+            if (self.spool.is_always() && !old) || !self.remove_oldest_part() {
+                break;
+            }
+            to = oldest.end.seq;
+        }
+        if let Some(from) = from.filter(|_| to > Seq(0) && self.spool.parts.is_empty())
+            && !self.spool.is_always()
+        {
+            let text = format!(
+                "the peer has what was on the spool, or needs it no more: entries {from} to {to} are gone from {}",
+                self.spool.settings.place
+            );
+            self.incident(Severity::Notice, Matter::Unspooled, text);
+        }
+    }
+
+    /// Removes the oldest part, unless somebody needs it.
+    fn remove_oldest_part(&mut self) -> bool {
+        let Some(oldest) = self.spool.parts.first().copied() else { return false };
+        if !self.may_unspool(oldest.end.seq) {
+            return false;
+        }
+        self.spool.parts.remove(0);
+        if self.replicated().spool_numbers().is_some_and(|(first, _)| first == oldest.index) {
+            self.replicated_mut().unspool(oldest.index);
+        }
+        self.effect(SpoolEffect::Remove { part: oldest });
+        self.end_spool_trouble();
+        true
+    }
+
+    /// The peer lost its claim: what the spool has for it is of no use any more.
+    pub(super) fn spool_for_nobody(&mut self) {
+        if self.spool.is_always() {
+            return;
+        }
+        for part in std::mem::take(&mut self.spool.parts) {
+            self.replicated_mut().unspool(part.index);
+            self.effect(SpoolEffect::Remove { part });
+        }
+    }
+
+    pub(super) fn spool_event(&mut self, event: SpoolEvent) {
+        match event {
+            SpoolEvent::Opened { round, result } if self.spool.access == Access::Opening(round) => {
+                match result {
+                    Ok(found) => self.spool_opened(found),
+                    Err(fault) => {
+                        self.spool.access = Access::Wanted(self.now.mono.plus_ms(SPOOL_RETRY_MS));
+                        self.spool_trouble(Trouble::Disk(fault));
+                    }
+                }
+            }
+            SpoolEvent::Copied { round, result } => {
+                let Some(Copying { info, .. }) = self.spool.copying.take_if(|copying| copying.round == round)
+                else {
+                    return;
+                };
+                match result {
+                    Ok(free) => self.copied_to_spool(&info, free),
+                    // The journal has let go of it meanwhile.
+                    Err(Fault::STALE) => {}
+                    Err(fault) => self.spool_trouble(Trouble::Disk(fault)),
+                }
+            }
+            SpoolEvent::Kept { result } => self.spool_kept(result),
+            SpoolEvent::Opened { .. } => {}
+        }
+        self.dirty = true;
+    }
+
+    fn copied_to_spool(&mut self, info: &SegmentInfo, free: u64) {
+        self.spool.free = Some(free);
+        let part = self.part_of(info);
+        let at = self
+            .spool
+            .parts
+            .partition_point(|other| (other.base.seq, other.index) < (part.base.seq, part.index));
+        self.spool.parts.insert(at, part);
+        if self.replicated_mut().spooled(info_of(&part)) {
+            self.end_spool_trouble();
+        }
+    }
+
+    fn spool_opened(&mut self, found: SpoolFound) {
+        let SpoolFound { parts, free, damaged } = found;
+        self.spool.access = Access::Open;
+        self.spool.free = Some(free);
+        let (own, strays): (Vec<_>, Vec<_>) =
+            parts.into_iter().partition(|part| self.is_of_this_history(part));
+        let knew = self.replicated().spool_reach();
+        self.spool.parts = own;
+        self.spool.parts.sort_unstable_by_key(|part| (part.base.seq, part.index));
+        let copies: Vec<SegmentInfo> = self.spool.parts.iter().map(info_of).collect();
+        self.replicated_mut().adopt_spooled(&copies);
+        let reaches = self.replicated().spool_reach().map(|(from, _)| from.seq);
+        if let Some((from, end)) = knew
+            && reaches.is_none_or(|reaches| reaches > from.seq)
+        {
+            let to = reaches.unwrap_or(end.seq);
+            let text = format!("entries {} to {to} are not on the spool any more", from.seq.next());
+            self.incident(Severity::Critical, Matter::SpoolDamaged, text);
+        }
+        for (name, why) in damaged {
+            let text = format!("part {name} of the spool is damaged and is not used: {why}");
+            self.incident(Severity::Critical, Matter::SpoolDamaged, text);
+        }
+        let range = strays.first().zip(strays.last());
+        if let Some((first, last)) = range {
+            let text = format!(
+                "{} holds {} parts of another history, entries {} to {}: they are neither used nor removed",
+                self.spool.settings.place,
+                Grouped(strays.len()),
+                first.first(),
+                last.end.seq
+            );
+            self.incident(Severity::Warning, Matter::SpoolStray, text);
+        }
+        self.spool.strays = strays;
+        self.end_spool_trouble();
+    }
+
+    /// Whether what a part holds is this node's history, by number and epoch.
+    fn is_of_this_history(&self, part: &PartHeader) -> bool {
+        let end = part.end;
+        let mark = self.control.table().iter().rev().find(|mark| mark.first_seq <= end.seq);
+        let known = mark.is_none_or(|mark| mark.epoch == end.epoch);
+        let told = self.replicated().end_at(end.seq).is_none_or(|known| known == end);
+        part.pair == self.config.pair
+            && part.ordinal == self.config.ordinal
+            && end.seq <= self.replicated().sealed().seq
+            && known
+            && told
+    }
+
+    fn spool_trouble(&mut self, trouble: Trouble) {
+        if self.spool.trouble.replace(trouble).is_none() {
+            self.spool.troubled_since = self.now.mono;
+        }
+        self.spool.retry_at = self.now.mono.plus_ms(SPOOL_RETRY_MS);
+        self.dirty = true;
+        let place = &self.spool.settings.place;
+        let from = match self.replicated().spool_reach() {
+            Some((_, end)) => end.seq.next(),
+            None => self
+                .replicated()
+                .next_to_spool(self.peer.retained())
+                .map_or(Seq(0), |info| info.base.seq.next()),
+        };
+        let then = match self.spool.settings.full {
+            SpoolFull::Block => "then updates of replicated files are refused",
+            SpoolFull::Alarm => "then it grows beyond that until its disk is full",
+            SpoolFull::DropPeer => "then the peer loses its claim and will need a full copy",
+        };
+        let (quota, rest) =
+            (shown::bytes(self.quota()), format!("entries from {from} on stay in the journal"));
+        let (matter, what) = match trouble {
+            Trouble::Limit => {
+                (Matter::SpoolFull, format!("the spool {place} takes all that spool_limit allows"))
+            }
+            Trouble::Disk(Fault::NoSpace) => {
+                (Matter::SpoolFull, format!("the disk of the spool {place} is full"))
+            }
+            Trouble::Disk(fault) => {
+                (Matter::SpoolFailed, format!("the spool {place} cannot be used ({fault})"))
+            }
+            Trouble::Hangs => (Matter::SpoolFailed, format!("the disk of the spool {place} does not answer")),
+        };
+        self.incident_once(
+            Severity::Critical,
+            matter,
+            format!("{what}: {rest} up to its quota of {quota}, {then}"),
+        );
+        // What the disk still holds has to be looked at again.
+        if !trouble.is_full() {
+            self.spool.access = Access::Wanted(self.spool.retry_at);
+        }
+    }
+
+    fn end_spool_trouble(&mut self) {
+        if self.spool.trouble.take().is_none() {
+            return;
+        }
+        self.dirty = true;
+        let text = format!("the spool {} takes segments again", self.spool.settings.place);
+        self.incident_over(Matter::SpoolFull, "spool-room", text.clone());
+        self.incident_over(Matter::SpoolFailed, "spool-back", text);
+    }
+
+    /// A reader of the journal came to something that is damaged: if it stands on the spool, that part and those before it are
+    /// not read any more.
+    pub(super) fn note_damaged_part(&mut self, error: &CursorError) {
+        let CursorError::Damaged { segment, offset, error } = error else { return };
+        let Some(part) = self.part_read(*segment) else { return };
+        let text = format!(
+            "part {} of the spool, entries {} to {}, is damaged at byte {offset} of its segment ({error}): it is not sent, and \
+             the peer will need a full copy",
+            part.file_name(),
+            part.first(),
+            part.end.seq
+        );
+        self.replicated_mut().unspool(*segment);
+        self.incident(Severity::Critical, Matter::SpoolDamaged, text);
+    }
+
+    /// The part that is read where the journal does not hold a segment any more.
+    pub(super) fn part_read(&self, segment: crate::base::SegmentIndex) -> Option<PartHeader> {
+        let copy = self.replicated().copy_of(segment)?;
+        self.spool.parts.iter().find(|part| part.index == segment && part.base == copy.base).copied()
+    }
+
+    /// An operator wants a spool.
+    pub(super) fn start_spool(&mut self, token: u64, place: String, always: bool) {
+        let named = place.strip_prefix("file:").is_some_and(|dir| dir.starts_with('/'));
+        if !named {
+            let message = format!("starting a spool: {place:?} is no place for one");
+            return self.reply_no(token, message, "name a directory on another disk: --to file:/mnt/spool");
+        }
+        let other = self.spool.settings.is_on() && self.spool.settings.place != place;
+        if other && !self.spool.parts.is_empty() {
+            let message =
+                format!("starting a spool: {} holds entries that are needed", self.spool.settings.place);
+            return self.reply_no(token, message, "stop that one first: hot-backup spool stop");
+        }
+        let mode = if always { SpoolMode::Always } else { SpoolMode::Auto };
+        if other || !self.spool.settings.is_on() {
+            let settings = SpoolConfig { place, mode, ..self.spool.settings.clone() };
+            let asked = std::mem::take(&mut self.spool.asked);
+            self.spool = Spool { since: Some(self.now.mono), asked, ..Spool::new(settings) };
+        }
+        self.spool.settings.mode = mode;
+        self.keep_spool(token);
+    }
+
+    /// An operator wants none. What is on it must not be needed, unless he says that it may be given up.
+    pub(super) fn stop_spool(&mut self, token: u64, drop: bool) {
+        if self.spool.access == Access::Off {
+            return self.reply_no(
+                token,
+                "stopping the spool: none is in use",
+                "hot-backup spool start begins one",
+            );
+        }
+        let reach = self.replicated().spool_reach();
+        if let Some((from, end)) = reach
+            && !drop
+            && !self.may_unspool(end.seq)
+        {
+            let message = format!(
+                "stopping the spool: the peer lacks entries {} to {} on it",
+                from.seq.next(),
+                end.seq
+            );
+            let next = "bring the peer back first; with --drop it will need a full copy";
+            return self.reply_no(token, message, next);
+        }
+        self.spool_for_nobody();
+        if let Some((_, last)) = self.replicated().spool_numbers() {
+            self.replicated_mut().unspool(last);
+        }
+        self.settled(&[Matter::SpoolFull, Matter::SpoolFailed]);
+        let settings = SpoolConfig { mode: SpoolMode::Off, ..self.spool.settings.clone() };
+        let asked = std::mem::take(&mut self.spool.asked);
+        self.spool = Spool { asked, ..Spool::new(settings) };
+        self.keep_spool(token);
+    }
+
+    fn keep_spool(&mut self, token: u64) {
+        self.dirty = true;
+        self.spool.asked.push_back(token);
+        let SpoolConfig { place, mode, .. } = &self.spool.settings;
+        let (place, mode) = (place.clone(), *mode);
+        self.effect(SpoolEffect::Keep { place, mode });
+    }
+
+    fn spool_kept(&mut self, result: Result<(), Fault>) {
+        let Some(token) = self.spool.asked.pop_front() else { return };
+        match result {
+            Ok(()) => {
+                let view = self.spool_view();
+                self.reply_value(token, view);
+            }
+            Err(fault) => {
+                let message = format!(
+                    "keeping the choice of the spool for the next start: {fault}; it holds until then"
+                );
+                let next = "let the node write into its directory, then say it again".to_owned();
+                self.reply(token, AdminReply::Error { message, next });
+            }
+        }
+    }
+
+    pub(super) fn spool_deadline(&self) -> Option<Mono> {
+        let holds = self.spool.throttle.deadline();
+        if self.spool.access == Access::Off || self.stopping {
+            return holds;
+        }
+        let wanted = match self.spool.access {
+            Access::Wanted(at) => Some(at),
+            _ => None,
+        };
+        let now = self.now.mono;
+        let copying = self.spool.copying.filter(|_| self.spool.trouble.is_none());
+        let hangs = copying.map(|copying| copying.since.plus_ms(SPOOL_HANGS_MS));
+        let retry = self.spool.trouble.filter(|_| self.spool.copying.is_none()).map(|_| self.spool.retry_at);
+        let patience = self.spool.trouble.map(|_| self.spool.troubled_since.plus_ms(SPOOL_PATIENCE_MS));
+        let later = retry.into_iter().chain(patience).filter(|at| *at > now);
+        let others = [wanted, self.spool.awaited_until(now), hangs, holds];
+        others.into_iter().flatten().chain(later).min()
+    }
+
+    pub(super) fn spool_view(&self) -> SpoolView {
+        let spool = &self.spool;
+        let (high, low) = self.marks();
+        let state = match (spool.access, spool.trouble, spool.copying) {
+            (Access::Off, ..) => "off",
+            (_, Some(Trouble::Limit | Trouble::Disk(Fault::NoSpace)), _) => "full",
+            (_, Some(_), _) => "failed",
+            (Access::Wanted(_) | Access::Opening(_), ..) => "opening",
+            (.., Some(_)) => "copying",
+            _ if spool.parts.is_empty() => "empty",
+            _ => "holding",
+        };
+        if state == "off" {
+            return SpoolView { state: state.to_owned(), ..SpoolView::default() };
+        }
+        let limit = spool.settings.limit_bytes;
+        let allowed = if limit > 0 { limit.saturating_sub(spool.bytes()) } else { u64::MAX };
+        let room = spool.free.unwrap_or(0).min(allowed);
+        let journal = self.quota().saturating_sub(self.replicated().disk_use().0);
+        let rate = spool.rate.per_second(self.now.mono);
+        let lacks = self.is_primary() && !self.link.is_streaming();
+        let left = (room + journal).saturating_mul(1_000_000).checked_div(rate).filter(|_| lacks);
+        SpoolView {
+            state: state.to_owned(),
+            place: spool.settings.place.clone(),
+            mode: spool.settings.mode.name().to_owned(),
+            when_full: spool.settings.full.name().to_owned(),
+            parts: spool.parts.len() as u64,
+            bytes: spool.bytes(),
+            limit_bytes: limit,
+            free_bytes: spool.free.unwrap_or(0),
+            from: spool.parts.first().map_or(0, |part| part.first().0),
+            to: spool.parts.last().map_or(0, |part| part.end.seq.0),
+            strays: spool.strays.len() as u64,
+            high_bytes: high,
+            low_bytes: low,
+            rate,
+            room_bytes: room + journal,
+            seconds_left: left.map(seconds),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "spool_tests.rs"]
+mod tests;

@@ -1,0 +1,231 @@
+//! Each node's spool: another disk, which may fill up, go away for a while, and lose what was under way with the node.
+
+use super::options::Mutation;
+use super::truth::Tip;
+use super::world::{Ev, World};
+use crate::base::{Fault, JournalKind, Prng};
+use crate::engine::{JournalEvent, ReadSegment, SpoolEffect, SpoolEvent, SpoolFound, SpoolFull, SpoolMode};
+use crate::format::spool::PartHeader;
+use crate::journal::{ReadStep, SegmentInfo, SegmentWalk};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// The spool of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct SpoolOptions {
+    /// When it is written.
+    pub mode: SpoolMode,
+    /// What comes when it takes nothing.
+    pub full: SpoolFull,
+    /// Its disk fills up and goes away now and then.
+    pub faults: bool,
+}
+
+/// A part, durable.
+#[derive(Clone, Debug)]
+struct Part {
+    header: PartHeader,
+    bytes: Bytes,
+    /// Where the history stands behind each of its batches.
+    tips: Vec<Tip>,
+}
+
+/// A node's spool.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SpoolDisk {
+    parts: BTreeMap<String, Part>,
+    /// Being written.
+    copying: Option<PartHeader>,
+    /// Removed; the name may be back after a power loss.
+    removed: Option<Part>,
+    /// There is no room on it.
+    pub(super) full: bool,
+    /// It is not mounted.
+    pub(super) away: bool,
+    /// The node was last told that it takes nothing.
+    stuck: Option<Fault>,
+}
+
+/// What the spool has done.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// It was looked at.
+    Opened(u64),
+    /// A segment was copied.
+    Copied(u64, PartHeader),
+    /// Bytes of a part were read.
+    Read(ReadSegment, PartHeader),
+}
+
+impl SpoolDisk {
+    /// The node dies. What was under way is there or not; what was removed may be back without power.
+    pub(super) fn die(&mut self, power: bool, prng: &mut Prng) {
+        (self.copying, self.stuck) = (None, None);
+        let back = self.removed.take().filter(|_| power && prng.percent(30));
+        if let Some(part) = back {
+            self.parts.insert(part.header.file_name(), part);
+        }
+    }
+
+    /// Whether a batch that ends there is on it, whole.
+    pub(super) fn holds(&self, tip: &Tip) -> bool {
+        self.parts.values().any(|part| part.tips.iter().any(|other| other.chain == tip.chain))
+    }
+}
+
+/// The batches of a part, held to its header.
+fn tips_of(header: &PartHeader, bytes: &Bytes) -> Result<Vec<Tip>, String> {
+    let PartHeader { index, base, end, bytes: used, .. } = *header;
+    let info = SegmentInfo { index, bytes: used, base, end, used, reusable: false };
+    let mut walk = SegmentWalk::new(info).map_err(|error| error.to_string())?;
+    let mut tips = Vec::new();
+    loop {
+        match walk.step().map_err(|error| error.to_string())? {
+            ReadStep::Batch(batch) => tips.push(Tip::of(batch.end())),
+            ReadStep::Wait(Some(request)) => {
+                let at = usize::try_from(request.offset).unwrap_or(usize::MAX).min(bytes.len());
+                walk.feed(bytes.slice(at..(at + request.len).min(bytes.len())));
+            }
+            ReadStep::Wait(None) => return Err("it waits for nothing".to_owned()),
+            ReadStep::End => return Ok(tips),
+        }
+    }
+}
+
+impl World {
+    pub(super) fn spool_effect(&mut self, n: usize, effect: SpoolEffect) {
+        let us = self.disk_latency(n) * 2;
+        match effect {
+            SpoolEffect::Open { round, .. } => self.node_after(us, n, Ev::Spool(Done::Opened(round))),
+            SpoolEffect::Copy { round, part } => {
+                if self.nodes[n].spool.copying.replace(part).is_some() {
+                    self.check.fail("driver", format!("node {n} copies two segments to its spool at once"));
+                }
+                let lies = self.mutate(Mutation::SpoolLie);
+                if lies {
+                    self.nodes[n].spool.copying = None;
+                    return self.node_after(us, n, Ev::Spool(Done::Copied(round, part)));
+                }
+                self.node_after(us * 2, n, Ev::Spool(Done::Copied(round, part)));
+            }
+            SpoolEffect::Read { read, part } => self.node_after(us, n, Ev::Spool(Done::Read(read, part))),
+            // Nobody chooses another one here.
+            SpoolEffect::Keep { .. } => {}
+            SpoolEffect::Remove { part } => self.unspool(n, &part),
+        }
+    }
+
+    /// A node lets go of a part: nobody may need it (I-36).
+    fn unspool(&mut self, n: usize, header: &PartHeader) {
+        if self.nodes[n].spool.away {
+            return;
+        }
+        let Some(part) = self.nodes[n].spool.parts.remove(&header.file_name()) else { return };
+        if !self.check.nodes[1 - n].dropped {
+            self.check.on_unspool(n, &part.tips);
+        }
+        self.trace.sometimes("the spool let go of what the peer had");
+        self.nodes[n].spool.removed = Some(part);
+    }
+
+    /// Something that was asked of a spool ends.
+    pub(super) fn spool_done(&mut self, n: usize, done: Done) {
+        let away = self.nodes[n].spool.away;
+        let gone = Fault::Errno(2);
+        match done {
+            Done::Opened(round) => {
+                let spool = &self.nodes[n].spool;
+                let parts = spool.parts.values().map(|part| part.header).collect();
+                let found = SpoolFound { parts, free: 1 << 40, damaged: Vec::new() };
+                let result = if away { Err(gone) } else { Ok(found) };
+                if self.nodes[n].spool.parts.is_empty() {
+                    self.note(n, "spool-opened", 0, u64::from(away));
+                } else {
+                    self.trace.sometimes("a node came back to what was on its spool");
+                }
+                self.nodes[n].spool.stuck = result.as_ref().err().copied();
+                self.input(n, SpoolEvent::Opened { round, result });
+            }
+            Done::Copied(round, header) => {
+                let result = self.copied(n, header);
+                self.note(n, "spool-copied", header.index.0, u64::from(result.is_ok()));
+                let result = result.map(|()| 1 << 40);
+                if result != Err(Fault::STALE) {
+                    self.nodes[n].spool.stuck = result.err();
+                }
+                self.input(n, SpoolEvent::Copied { round, result });
+            }
+            Done::Read(ReadSegment { read, offset, len, .. }, header) => {
+                let part = self.nodes[n].spool.parts.get(&header.file_name());
+                let bytes = part.map(|part| {
+                    let at = usize::try_from(offset).unwrap_or(usize::MAX).min(part.bytes.len());
+                    part.bytes.slice(at..(at + len).min(part.bytes.len()))
+                });
+                let fails = away || self.nodes[n].ills.read_until > self.trace.now;
+                let result = bytes.filter(|_| !fails).ok_or(gone);
+                if result.is_ok() {
+                    self.trace.sometimes("catch-up from the spool");
+                }
+                self.note(n, "spool-read", read, u64::from(result.is_ok()));
+                self.input(n, JournalEvent::Read { read, result });
+            }
+        }
+    }
+
+    /// The copy of a segment is durable, or why not.
+    fn copied(&mut self, n: usize, header: PartHeader) -> Result<(), Fault> {
+        if self.nodes[n].spool.copying.take().is_none() {
+            // The lie: it is told, and nothing is there.
+            return Ok(());
+        }
+        if self.nodes[n].spool.away {
+            return Err(Fault::Errno(2));
+        }
+        if self.nodes[n].spool.full {
+            self.trace.sometimes("a spool was full");
+            return Err(Fault::NoSpace);
+        }
+        if self.nodes[n].ills.read_until > self.trace.now {
+            return Err(Fault::Errno(5));
+        }
+        let len = usize::try_from(header.bytes).unwrap_or(usize::MAX);
+        let Some(bytes) = self.nodes[n].disk.read(JournalKind::Replicated, header.index, 0, len) else {
+            return Err(Fault::STALE);
+        };
+        match tips_of(&header, &bytes) {
+            Ok(tips) => {
+                let path = &self.check.nodes[n].journals[0].path;
+                if let Some(tip) = tips.iter().find(|tip| !path.iter().any(|other| other.chain == tip.chain))
+                {
+                    let text =
+                        format!("node {n} copies entry {} to its spool, which is not its history", tip.seq);
+                    self.check.fail("I-36", text);
+                }
+                self.nodes[n].spool.parts.insert(header.file_name(), Part { header, bytes, tips });
+                self.trace.sometimes("a segment went to the spool");
+                Ok(())
+            }
+            Err(error) => {
+                let text =
+                    format!("node {n} copies segment {} to its spool, which is bad: {error}", header.index);
+                self.check.fail("I-40", text);
+                Err(Fault::UNCLEAN)
+            }
+        }
+    }
+
+    /// Up to so much in the journal nobody loses a claim, and how much it has at most (bytes).
+    pub(super) fn journal_bounds(&self, n: usize) -> (u64, u64) {
+        let (quota, endless) = (self.config(n).quota_bytes, u64::MAX / 2);
+        match self.options.spool {
+            None => (quota, quota),
+            Some(SpoolOptions { full: SpoolFull::DropPeer, .. }) => match self.nodes[n].spool.stuck {
+                Some(Fault::NoSpace) => (quota, quota),
+                // It is tried again for a while.
+                Some(_) => (quota, endless),
+                None => (endless, endless),
+            },
+            Some(_) => (endless, endless),
+        }
+    }
+}
