@@ -390,47 +390,108 @@ fn tier_a_real_prometheus_scrapes_both_nodes_and_takes_the_alert_rules() {
     is("sum(up)", &["0"]);
 }
 
-/// What a browser shows of an address, as it is in its document in the end.
-fn shown(address: SocketAddr, more: &[&str]) -> String {
-    let home = tempfile::tempdir().unwrap();
-    let mut command = std::process::Command::new(crate::support::tool("chromium").unwrap());
-    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]);
-    command.args([
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-dev-shm-usage",
-    ]);
-    command.arg(format!("--user-data-dir={}", home.path().display())).args(more);
-    command.args(["--timeout=8000", "--dump-dom"]).arg(format!("http://{address}/"));
-    let output = command.stdin(std::process::Stdio::null()).output().unwrap();
-    let dom = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(dom.contains("</html>"), "{dom}\n{}", String::from_utf8_lossy(&output.stderr));
-    dom
+/// A browser without a window, told what to do over two pipes.
+struct Browser {
+    to: std::fs::File,
+    from: BufReader<std::fs::File>,
+    last: u64,
+    session: Option<String>,
+    /// What pages made it ask for.
+    asked: Vec<String>,
+    _process: Beside,
+    _home: tempfile::TempDir,
+}
+
+impl Browser {
+    fn start() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let [to, from] = ["to", "from"].map(|name| home.path().join(name));
+        for pipe in [&to, &from] {
+            nix::unistd::mkfifo(pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        }
+        let (profile, errors) = (home.path().join("profile"), home.path().join("errors"));
+        let program = crate::support::tool("chromium").unwrap();
+        let line = format!(
+            "exec {} --headless --no-sandbox --disable-gpu --no-first-run --disable-sync --disable-dev-shm-usage \
+             --disable-background-networking --disable-component-update --user-data-dir={} --remote-debugging-pipe \
+             3<{} 4>{} 2>{}",
+            program.display(),
+            profile.display(),
+            to.display(),
+            from.display(),
+            errors.display()
+        );
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &line]).stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+        let process = Beside(command.spawn().unwrap());
+        let to = std::fs::File::options().write(true).open(to).unwrap();
+        let from = BufReader::new(std::fs::File::open(from).unwrap());
+        Self { to, from, last: 0, session: None, asked: Vec::new(), _process: process, _home: home }
+    }
+
+    /// Has one thing done, and gives what came of it.
+    fn does(&mut self, method: &str, params: Value) -> Value {
+        self.last += 1;
+        let mut order = serde_json::json!({"id": self.last, "method": method, "params": params});
+        if let Some(session) = &self.session {
+            order["sessionId"] = session.clone().into();
+        }
+        self.to.write_all(format!("{order}\0").as_bytes()).unwrap();
+        loop {
+            let mut bytes = Vec::new();
+            self.from.read_until(0, &mut bytes).unwrap();
+            assert_eq!(bytes.pop(), Some(0), "the browser is gone");
+            let told: Value = serde_json::from_slice(&bytes).unwrap();
+            if told["method"] == "Network.requestWillBeSent" {
+                self.asked.push(told["params"]["request"]["url"].as_str().unwrap().to_owned());
+            }
+            if told["id"] == self.last {
+                assert!(told["error"].is_null(), "{method}: {told}");
+                return told["result"].clone();
+            }
+        }
+    }
+
+    /// Shows an address in a page of its own, with scripts or without, until that has all of `texts`.
+    fn shows(&mut self, address: SocketAddr, scripts: bool, texts: &[&str]) -> String {
+        self.session = None;
+        let target = self.does("Target.createTarget", serde_json::json!({"url": "about:blank"}));
+        let attach = serde_json::json!({"targetId": target["targetId"], "flatten": true});
+        let session = self.does("Target.attachToTarget", attach);
+        self.session = session["sessionId"].as_str().map(str::to_owned);
+        self.does("Network.enable", serde_json::json!({}));
+        self.does("Emulation.setScriptExecutionDisabled", serde_json::json!({"value": !scripts}));
+        self.does("Page.navigate", serde_json::json!({"url": format!("http://{address}/")}));
+        let mut html = String::new();
+        wait_until(&format!("the page to show {texts:?}, with scripts: {scripts}"), || {
+            let root = self.does("DOM.getDocument", serde_json::json!({}));
+            let node = serde_json::json!({"nodeId": root["root"]["nodeId"]});
+            html = self.does("DOM.getOuterHTML", node)["outerHTML"].as_str().unwrap().to_owned();
+            texts.iter().all(|text| html.contains(text)).then_some(())
+        });
+        html
+    }
 }
 
 #[test]
 fn tier_the_page_shows_its_figures_with_and_without_a_script_and_asks_nobody_else() {
     tier!("chromium");
     let (pair, [a, _]) = watched();
-    let logs = tempfile::tempdir().unwrap();
-    let log = logs.path().join("net.json");
-    let live = shown(a, &[&format!("--log-net-log={}", log.display())]);
-    let end = pair.a.json(&["status"])["positions"]["appended"].to_string();
-    let both = [("with", &live), ("without", &shown(a, &["--blink-settings=scriptEnabled=false"]))];
-    for (how, dom) in both {
-        for text in ["this node", "its peer", "standby", "Lost if this node died now", "Incidents", &end] {
-            assert!(dom.contains(text), "{text} {how} a script: {dom}");
-        }
-    }
-    assert!(both[0].1.contains("live, as of"), "{live}");
-    assert!(!both[1].1.contains("live, as of"));
-    // All that the page made the browser ask for.
-    let log = std::fs::read_to_string(&log).unwrap();
-    let own = format!("http://{a}");
-    let events = log.lines().filter(|line| line.contains(&format!("\"initiator\":\"{own}")));
-    let asked: Vec<&str> =
-        events.filter_map(|line| line.split("\"url\":\"").nth(1)?.split('"').next()).collect();
-    assert!(asked.iter().any(|url| url.ends_with("/events")), "{asked:?}");
-    let foreign: Vec<&&str> = asked.iter().filter(|url| !url.starts_with(&format!("{own}/"))).collect();
-    assert!(foreign.is_empty(), "{foreign:?}");
+    let mut browser = Browser::start();
+    let sections = ["this node", "its peer", "standby", "Lost if this node died now", "Incidents"];
+    browser.shows(a, true, &[&sections[..], &["live, as of"]].concat());
+    // What happens is there without loading anew.
+    pair.a.done(&["log", "pause"]);
+    wait_until("the page to tell of it", || {
+        let root = browser.does("DOM.getDocument", serde_json::json!({}));
+        let node = serde_json::json!({"nodeId": root["root"]["nodeId"]});
+        let html = browser.does("DOM.getOuterHTML", node);
+        html["outerHTML"].as_str().unwrap().contains("logging is paused").then_some(())
+    });
+    assert!(browser.asked.iter().any(|url| url.ends_with("/events")), "{:?}", browser.asked);
+    let without = browser.shows(a, false, &sections);
+    assert!(without.contains("logging is paused") && !without.contains("live, as of"), "{without}");
+    let own = format!("http://{a}/");
+    let foreign = browser.asked.iter().filter(|url| !url.starts_with(&own) && !url.starts_with("data:"));
+    assert_eq!(foreign.count(), 0, "{:?}", browser.asked);
 }

@@ -64,7 +64,7 @@ fn screen(stats: &StatsView, most: usize) -> String {
         bytes(rates.confirmed_bytes_per_second)
     );
     let entries: u64 = stats.kinds.iter().map(|kind| kind.entries).sum();
-    let each = if stats.batches == 0 { 0 } else { entries / stats.batches };
+    let each = entries.checked_div(stats.batches).unwrap_or(0);
     let _ = writeln!(
         text,
         "  batches    {} with {}, {} of {each} on average",

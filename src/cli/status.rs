@@ -4,7 +4,9 @@ use super::failure::{Answer, Done, Failure};
 use super::out::{say, seconds, utc, visible};
 use super::{Context, ask};
 use crate::base::shown::{bytes, count, counted};
-use crate::engine::admin::{AdminRequest, CanaryView, ReplayView, Status, SwitchoverView, VolumeView};
+use crate::engine::admin::{
+    AdminRequest, AtRisk, CanaryView, ReplayView, Status, SwitchoverView, VolumeView,
+};
 use clap::Args;
 use std::fmt::Write as _;
 use std::io::Read;
@@ -203,15 +205,7 @@ pub(crate) fn screen(s: &Status) -> String {
         text.into_iter().for_each(|text| line(name, text));
     }
     if s.role == "primary" {
-        let risk = &s.at_risk;
-        line(
-            "at risk now",
-            if risk.everything {
-                "everything: the peer is being given a copy that is not whole yet".to_owned()
-            } else {
-                amount(risk.entries, risk.bytes, risk.seconds)
-            },
-        );
+        line("at risk now", at_risk(&s.at_risk));
     }
     line("journal", journal(s));
     if s.spool.state != "off" && !s.spool.state.is_empty() {
@@ -241,6 +235,14 @@ pub(crate) fn screen(s: &Status) -> String {
     let last = s.last_incident.as_deref().map(|last| format!("; last: {}", visible(last)));
     line("incidents", format!("{}{}", count(s.incidents), last.unwrap_or_default()));
     text
+}
+
+/// What would be lost if this primary died now.
+fn at_risk(risk: &AtRisk) -> String {
+    match risk.everything {
+        true => "everything: the peer is being given a copy that is not whole yet".to_owned(),
+        false => amount(risk.entries, risk.bytes, risk.seconds),
+    }
 }
 
 /// What the watches see, and whom nobody can tell.
@@ -410,7 +412,7 @@ fn journal(s: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::admin::{AtRisk, JournalView, LoweredView, PairWatermarks, PeerView, TroubleView};
+    use crate::engine::admin::{JournalView, LoweredView, PairWatermarks, PeerView, TroubleView};
 
     fn serving() -> Status {
         Status {

@@ -349,7 +349,9 @@ mod tests {
             .lines()
             .map(|line| match line.strip_prefix('#') {
                 Some(rest)
-                    if ![" ", "resp", "nbd", "licence_key"].iter().any(|other| rest.starts_with(other)) =>
+                    if ![" ", "resp", "nbd", "licence_key", "http"]
+                        .iter()
+                        .any(|other| rest.starts_with(other)) =>
                 {
                     format!("{rest}\n")
                 }

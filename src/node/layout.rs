@@ -430,9 +430,10 @@ mod tests {
             std::fs::write(dir.path().join(name), "x").unwrap();
         }
         let found = layout.leftovers().unwrap();
-        let mut expected = [".control", ".scrub", ".compare", ".licence.record", ".records"]
-            .map(|name| dir.path().join(format!("{name}.hot-backup-tmp")))
-            .to_vec();
+        let mut expected =
+            [".control", ".scrub", ".compare", ".licence.record", ".stats", ".spool", ".records"]
+                .map(|name| dir.path().join(format!("{name}.hot-backup-tmp")))
+                .to_vec();
         for journal in JournalKind::ALL {
             expected.extend(own.iter().rev().map(|name| layout.journal(journal).join(name)));
         }

@@ -13,6 +13,7 @@ use super::http::HttpServer;
 use super::identity::Peers;
 use super::inbox::{Inbox, Message};
 use super::incidents::Notes;
+use super::kept_stats::KeptStats;
 use super::layout::Layout;
 use super::licence::Tester;
 use super::listen::{ListenError, Listeners};
@@ -216,9 +217,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     // Whoever asks while the node starts is told how far it is.
     let saves = Arc::new(OnceLock::new());
     let router = AdminRouter::new(&layout, &config, &starting, (&core_inbox, &saves), &desk);
-    let kept = router.kept();
-    let admin = open_admin(&layout, router.clone(), &core_inbox)?;
-    let http = open_http(&config, router)?;
+    let asked = Asked::open(&layout, &config, router, &core_inbox)?;
     restore::check_finished(&layout)?;
     let found = Found::on_disk(&layout, &config, &starting)?;
     let driver =
@@ -232,10 +231,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let reading = (readers, found.start.store.clone(), config.engine.ordinal);
     let (mut crew, threads) =
         Crew::start(&layout, found.writer, reading, (retired_max, spool), &inbox, &desk)?;
-    crew.threads.push(telling);
-    let (stats, last) = channel();
-    let to = inbox.clone();
-    crew.threads.push(spawn("stats", move || kept.run(&last, &to))?);
+    let stats = crew.join_in(telling, Arc::clone(&asked.kept), &inbox)?;
     let workers = threads.workers(manager, starting, (stats, desk));
     let _ = saves.set(SaveSource::new(&layout, &config, &found.start.store, &inbox));
     let (licence_end, licence_ended) = channel();
@@ -262,8 +258,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let core = CoreThread::new(engine, driver, outbox, workers, ends);
     let ending = core.run().map_err(system_error("waiting for I/O"))?;
     drop(licence_end);
-    drop(http);
-    drop(admin);
+    drop(asked);
     drop(listeners);
     crew.dismiss();
     match ending {
@@ -274,6 +269,26 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     }
     drop(lock);
     Ok(())
+}
+
+/// Where people and programs ask of this node; closed in this order.
+struct Asked {
+    _http: Option<HttpServer>,
+    _admin: admin::AdminServer,
+    kept: Arc<KeptStats>,
+}
+
+impl Asked {
+    fn open(
+        layout: &Layout,
+        config: &Config,
+        desk: AdminRouter,
+        core: &Arc<OnceLock<Inbox>>,
+    ) -> Result<Self, ServeError> {
+        let kept = desk.kept();
+        let admin = open_admin(layout, desk.clone(), core)?;
+        Ok(Self { _http: open_http(config, desk)?, _admin: admin, kept })
+    }
 }
 
 fn open_admin(
@@ -553,6 +568,19 @@ impl Crew {
         threads.push(spawn("incidents", move || recorder.run(&at, &to))?);
         threads.extend(tellers(layout, inbox, desk)?);
         Ok((Self { stop, desk: desk.clone(), threads }, workers))
+    }
+
+    /// Takes in a thread that runs already, and begins the one that keeps what is counted, whose end it gives.
+    fn join_in(
+        &mut self,
+        thread: JoinHandle<()>,
+        kept: Arc<KeptStats>,
+        inbox: &Inbox,
+    ) -> Result<Sender<StatsView>, ServeError> {
+        let (stats, last) = channel();
+        let to = inbox.clone();
+        self.threads.extend([thread, spawn("stats", move || kept.run(&last, &to))?]);
+        Ok(stats)
     }
 
     /// Waits for the threads, whose work is over when the core is gone; those that hang in the disk are left.
