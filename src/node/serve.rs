@@ -202,9 +202,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let to_core = Arc::clone(&core_inbox);
     // Waits for signals to the end of the process, so nobody waits for it.
     let _ = spawn("signals", move || stoppers.run(&to_core))?;
-    if let Ok(Some(text)) = Room::of(&layout, config.engine.quota_bytes).map(|room| room.warning()) {
-        tracing::warn!("{text}");
-    }
+    warn_of_room(&layout, &config);
     let identity = setup::identity(dir)?;
     let starting = Arc::new(Starting::new());
     let (manager, lives) = manager::channel();
@@ -274,6 +272,12 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     }
     drop(lock);
     Ok(())
+}
+
+fn warn_of_room(layout: &Layout, config: &Config) {
+    if let Ok(Some(text)) = Room::of(layout, config.engine.quota_bytes).map(|room| room.warning()) {
+        tracing::warn!("{text}");
+    }
 }
 
 fn open_admin(
