@@ -76,105 +76,115 @@ fn keeps_secrets(node: &Node) {
     }
 }
 
-#[test]
-fn each_kind_of_receiver_takes_a_test_and_what_really_happens() {
-    let dir = tempfile::tempdir().unwrap();
-    let tls = Tls::new(dir.path());
-    let (mail_at, mails) = smtp(listener(), Some(&tls));
-    let (plain_at, plain_mails) = smtp(listener(), None);
-    let (hook_at, hooks) = http(listener(), Some(&tls));
-    let (alerts_at, alerts) = http(listener(), None);
-    let (log, journal) = (dir.path().join("log"), dir.path().join("journal"));
-    let (syslog, journald) = (datagrams(&log), datagrams(&journal));
-    let (script, told) = (dir.path().join("tell"), dir.path().join("told"));
-    std::fs::write(&script, format!("#!/bin/sh\ncat >> {}\necho \"$1 $HOME\" >> {0}\n", told.display()))
-        .unwrap();
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).unwrap();
-    let (key, ca) = (secret(dir.path(), "key"), tls.file.display());
-    let (port, plain) = (mail_at.port(), plain_at.port());
-    let mut node = alone(
-        dir.path(),
-        &[
-            entry(
-                "mail",
-                "mail",
-                &format!(
-                    "server = \"localhost:{port}\"\nfrom = \"hot-backup@example.org\"\nto = [\"Ann <ann@example.org>\", \"bob@example.org\"]\n\
-                 user = \"node\"\npassword_file = \"{key}\"\nca_file = \"{ca}\""
-                ),
-            ),
-            entry(
-                "plain",
-                "mail",
-                &format!(
-                    "server = \"127.0.0.1:{plain}\"\ntls = \"none\"\nfrom = \"a@example.org\"\nto = [\"bob@example.org\"]"
-                ),
-            ),
-            entry(
-                "hook",
-                "webhook",
-                &format!(
-                    "url = \"https://localhost:{}/hook?key=in-the-address\"\ntoken_file = \"{key}\"\nca_file = \"{ca}\"",
-                    hook_at.port()
-                ),
-            ),
+/// A receiver of each kind that this machine can have, and the entries that name them.
+struct Receivers {
+    mails: Received,
+    plain: Received,
+    hooks: Received,
+    alerts: Received,
+    syslog: Received,
+    journald: Received,
+    /// What the program wrote that is told.
+    told: std::path::PathBuf,
+    hook_port: u16,
+    entries: Vec<String>,
+}
+
+impl Receivers {
+    fn start(dir: &Path) -> Self {
+        let tls = Tls::new(dir);
+        let (mail_at, mails) = smtp(listener(), Some(&tls));
+        let (plain_at, plain) = smtp(listener(), None);
+        let (hook_at, hooks) = http(listener(), Some(&tls));
+        let (alerts_at, alerts) = http(listener(), None);
+        let (log, journal) = (dir.join("log"), dir.join("journal"));
+        let (script, told) = (dir.join("tell"), dir.join("told"));
+        let lines = format!("#!/bin/sh\ncat >> {}\necho \"$1 $HOME\" >> {0}\n", told.display());
+        std::fs::write(&script, lines).unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let (key, ca) = (secret(dir, "key"), tls.file.display());
+        let (hook_port, mail_port) = (hook_at.port(), mail_at.port());
+        let mail = format!(
+            "server = \"localhost:{mail_port}\"\nfrom = \"hot-backup@example.org\"\n\
+             to = [\"Ann <ann@example.org>\", \"bob@example.org\"]\n\
+             user = \"node\"\npassword_file = \"{key}\"\nca_file = \"{ca}\""
+        );
+        let unsecured = format!(
+            "server = \"{plain_at}\"\ntls = \"none\"\nfrom = \"a@example.org\"\nto = [\"bob@example.org\"]"
+        );
+        let hook = format!(
+            "url = \"https://localhost:{hook_port}/hook?key=in-the-address\"\ntoken_file = \"{key}\"\nca_file = \"{ca}\""
+        );
+        let entries = vec![
+            entry("mail", "mail", &mail),
+            entry("plain", "mail", &unsecured),
+            entry("hook", "webhook", &hook),
             entry("alerts", "alertmanager", &format!("url = \"http://{alerts_at}\"")),
             entry("syslog", "syslog", &format!("socket = \"{}\"", log.display())),
             entry("journald", "journald", &format!("socket = \"{}\"", journal.display())),
             entry("script", "command", &format!("command = [\"{}\", \"one $(id)\"]", script.display())),
-        ],
-    );
+        ];
+        let (syslog, journald) = (datagrams(&log), datagrams(&journal));
+        Self { mails, plain, hooks, alerts, syslog, journald, told, hook_port, entries }
+    }
+
+    fn took_mail(&self) {
+        let mail = self.mails.has("Subject: [hot-backup a] warning alone");
+        for part in [
+            "STARTTLS",
+            "AUTH PLAIN",
+            "RCPT TO:<ann@example.org>",
+            "RCPT TO:<bob@example.org>",
+            "Auto-Submitted: auto-generated",
+            "what to do: make sure that the peer does not serve",
+        ] {
+            assert!(mail.contains(part), "{part:?} is not in\n{mail}");
+        }
+        self.plain.has("Subject: [hot-backup a] warning alone");
+    }
+
+    fn took_requests(&self) {
+        let hook = self.hooks.has("\"code\":\"alone\"");
+        assert!(hook.starts_with("POST /hook?key=in-the-address HTTP/1.1"), "{hook}");
+        assert!(hook.to_ascii_lowercase().contains(&format!("authorization: bearer {SECRET}")), "{hook}");
+        let body: Value = serde_json::from_str(hook.split_once("\n\n").unwrap().1).unwrap();
+        assert_eq!((&body["version"], &body["node"]), (&1.into(), &"a".into()));
+        assert_eq!(body["state"], "happened");
+        let alert = self.alerts.has("hot-backup alone");
+        assert!(alert.starts_with("POST /api/v2/alerts HTTP/1.1"), "{alert}");
+        let body: Value = serde_json::from_str(alert.split_once("\n\n").unwrap().1).unwrap();
+        let labels = &body[0]["labels"];
+        assert_eq!((&labels["severity"], &labels["node"]), (&"warning".into(), &"a".into()));
+        assert!(body[0]["startsAt"].as_str().unwrap().ends_with('Z'), "{body}");
+    }
+}
+
+#[test]
+fn each_kind_of_receiver_takes_a_test_and_what_really_happens() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = Receivers::start(dir.path());
+    let mut node = alone(dir.path(), &all.entries);
     serves(&mut node);
     let (code, proofs) = proofs(&node, &[]);
-    assert!(
-        code == Some(0) && proofs.len() == 7 && proofs.iter().all(|proof| proof["ok"] == true),
-        "{proofs:#?}"
-    );
+    assert!(code == Some(0) && proofs.len() == 7, "{proofs:#?}");
+    assert!(proofs.iter().all(|proof| proof["ok"] == true), "{proofs:#?}");
     assert!(proofs[0]["text"].as_str().unwrap().contains("queued as 42"), "{proofs:#?}");
     assert!(proofs[2]["text"].as_str().unwrap().contains("200 OK: taken"), "{proofs:#?}");
-
-    let mail = mails.has("Subject: [hot-backup a] warning alone");
-    for part in [
-        "STARTTLS",
-        "AUTH PLAIN",
-        "RCPT TO:<ann@example.org>",
-        "RCPT TO:<bob@example.org>",
-        "Auto-Submitted: auto-generated",
-        "what to do: make sure that the peer does not serve",
-    ] {
-        assert!(mail.contains(part), "{part:?} is not in\n{mail}");
-    }
-    plain_mails.has("Subject: [hot-backup a] warning alone");
-    let hook = hooks.with("\"code\":\"alone\"");
-    let hook = hook.first().cloned().unwrap_or_else(|| hooks.has("\"code\":\"alone\""));
-    assert!(hook.starts_with("POST /hook?key=in-the-address HTTP/1.1"), "{hook}");
-    assert!(hook.to_ascii_lowercase().contains(&format!("authorization: bearer {SECRET}")), "{hook}");
-    let body: Value = serde_json::from_str(hook.split_once("\n\n").unwrap().1).unwrap();
-    assert_eq!(
-        (&body["version"], &body["node"], &body["state"]),
-        (&1.into(), &"a".into(), &"happened".into())
-    );
-    let alert = alerts.has("hot-backup alone");
-    assert!(alert.starts_with("POST /api/v2/alerts HTTP/1.1"), "{alert}");
-    let body: Value = serde_json::from_str(alert.split_once("\n\n").unwrap().1).unwrap();
-    assert_eq!(
-        (&body[0]["labels"]["severity"], &body[0]["labels"]["node"]),
-        (&"warning".into(), &"a".into())
-    );
-    assert!(body[0]["startsAt"].as_str().unwrap().ends_with('Z'), "{body}");
-    assert!(syslog.has("warning alone").starts_with("<28>hot-backup["), "{:?}", syslog.all());
-    let entry = journald.has("HOT_BACKUP_CODE=alone");
+    all.took_mail();
+    all.took_requests();
+    assert!(all.syslog.has("warning alone").starts_with("<28>hot-backup["), "{:?}", all.syslog.all());
+    let entry = all.journald.has("HOT_BACKUP_CODE=alone");
     assert!(entry.contains("\nPRIORITY=4\n") && entry.ends_with('\n'), "{entry:?}");
-    let told = wait_until("the script", || {
-        std::fs::read_to_string(&told).ok().filter(|text| text.contains("\"code\":\"alone\""))
+    // Neither a shell nor the environment of the node is between.
+    wait_until("the program", || {
+        let text = std::fs::read_to_string(&all.told).ok()?;
+        text.split_once("\"code\":\"alone\"").filter(|(_, rest)| rest.contains("one $(id) \n")).map(drop)
     });
-    assert!(told.contains("one $(id) \n"), "neither a shell nor the environment of the node: {told}");
     for name in ["mail", "plain", "hook", "alerts", "syslog", "journald", "script"] {
-        waits_for(&node, name, "is empty", |target| {
-            target["queued"] == 0 && target["delivered"].as_u64() > Some(0)
-        });
+        let done = |target: &Value| target["queued"] == 0 && target["delivered"].as_u64() > Some(0);
+        waits_for(&node, name, "is empty", done);
     }
-    assert_eq!(target(&node, "hook")["to"], format!("https://localhost:{}", hook_at.port()));
+    assert_eq!(target(&node, "hook")["to"], format!("https://localhost:{}", all.hook_port));
     keeps_secrets(&node);
 }
 

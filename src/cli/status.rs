@@ -221,14 +221,7 @@ pub(crate) fn screen(s: &Status) -> String {
     let checks = [("scrub", scrub(s)), ("compare", super::compare::status_line(&s.compare))];
     checks.into_iter().for_each(|(what, told)| told.into_iter().for_each(|told| line(what, told)));
     health(s).into_iter().for_each(|(name, text)| line(name, text));
-    line("up", seconds(s.uptime_seconds));
-    for trouble in &s.troubles {
-        let since = seconds(trouble.seconds);
-        line("trouble", format!("{} for {since}: {}", trouble.kind, visible(&trouble.text)));
-        if !trouble.next.is_empty() && trouble.next != s.next {
-            line("", format!("to do: {}", visible(&trouble.next)));
-        }
-    }
+    troubles(s).into_iter().for_each(|(name, text)| line(name, text));
     if s.log_lines_lost > 0 {
         line("log", format!("{} lines could not be written", count(s.log_lines_lost)));
     }
@@ -245,7 +238,20 @@ fn at_risk(risk: &AtRisk) -> String {
     }
 }
 
-/// What the watches see, and whom nobody can tell.
+/// What has begun and not ended, each with what to do unless the headline says it.
+fn troubles(s: &Status) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    for trouble in &s.troubles {
+        let since = seconds(trouble.seconds);
+        lines.push(("trouble", format!("{} for {since}: {}", trouble.kind, visible(&trouble.text))));
+        if !trouble.next.is_empty() && trouble.next != s.next {
+            lines.push(("", format!("to do: {}", visible(&trouble.next))));
+        }
+    }
+    lines
+}
+
+/// What the watches see, whom nobody can tell, and since when it is up.
 fn health(s: &Status) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     if let Some(h) = &s.health {
@@ -271,6 +277,7 @@ fn health(s: &Status) -> Vec<(&'static str, String)> {
     for target in s.notify.iter().filter(|target| target.failing_since_ms.is_some() || target.dropped > 0) {
         lines.push(("notify", super::notify::trouble(target)));
     }
+    lines.push(("up", seconds(s.uptime_seconds)));
     lines
 }
 

@@ -77,7 +77,7 @@ pub struct Letter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Deliver this, then say what became of it.
-    Deliver(Letter),
+    Deliver(Box<Letter>),
     /// Ask again after so long (milliseconds), or when there is something new.
     Wait(u64),
     /// Nothing waits.
@@ -162,7 +162,7 @@ impl Outbox {
         match self.letters.iter().find(|letter| wants.now(letter.record.rank(), minute)) {
             Some(letter) => {
                 self.sending = Some(letter.number);
-                Next::Deliver(letter.clone())
+                Next::Deliver(Box::new(letter.clone()))
             }
             None => Next::Wait(QUIET_LOOK_MS),
         }
@@ -209,7 +209,7 @@ mod tests {
 
     fn take(outbox: &mut Outbox, wants: Wants, now_ms: u64, minute: u16) -> Option<Letter> {
         match outbox.next(wants, now_ms, minute) {
-            Next::Deliver(letter) => Some(letter),
+            Next::Deliver(letter) => Some(*letter),
             _ => None,
         }
     }

@@ -203,9 +203,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let to_core = Arc::clone(&core_inbox);
     // Waits for signals to the end of the process, so nobody waits for it.
     let _ = spawn("signals", move || stoppers.run(&to_core))?;
-    if let Ok(Some(text)) = Room::of(&layout, config.engine.quota_bytes).map(|room| room.warning()) {
-        tracing::warn!("{text}");
-    }
+    warn_of_room(&layout, &config);
     let identity = setup::identity(dir)?;
     let starting = Arc::new(Starting::new());
     let (manager, lives) = manager::channel();
@@ -288,6 +286,12 @@ impl Asked {
         let kept = desk.kept();
         let admin = open_admin(layout, desk.clone(), core)?;
         Ok(Self { _http: open_http(config, desk)?, _admin: admin, kept })
+    }
+}
+
+fn warn_of_room(layout: &Layout, config: &Config) {
+    if let Ok(Some(text)) = Room::of(layout, config.engine.quota_bytes).map(|room| room.warning()) {
+        tracing::warn!("{text}");
     }
 }
 

@@ -245,7 +245,7 @@ impl Desk {
             }
             let next = state.outboxes.get_mut(at)?.next(target.wants, self.now_ms(), minute());
             let wait = match next {
-                Next::Deliver(letter) => return Some(Some(letter)),
+                Next::Deliver(letter) => return Some(Some(*letter)),
                 Next::Wait(ms) => Some(ms),
                 Next::Idle => None,
             };

@@ -113,6 +113,7 @@ pub fn fuzz_utmp(bytes: &[u8]) {
 mod tests {
     use super::*;
 
+    #[allow(clippy::host_endian_bytes, reason = "the system writes it on this machine")]
     fn entry(kind: i16, line: &str, user: &str) -> Vec<u8> {
         let mut bytes = vec![0; size_of::<libc::utmpx>()];
         bytes[offset_of!(libc::utmpx, ut_type)..][..2].copy_from_slice(&kind.to_ne_bytes());
