@@ -238,11 +238,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     crew.threads.push(spawn("stats", move || kept.run(&last, &to))?);
     let workers = threads.workers(manager, starting, (stats, desk));
     let _ = saves.set(SaveSource::new(&layout, &config, &found.start.store, &inbox));
-    let (licence_end, licence_ended) = channel();
-    if let Some(key) = config.licence_key {
-        let tester = Tester::begin(&layout, key, &inbox);
-        crew.threads.push(spawn("licence", move || tester.run(&licence_ended))?);
-    }
+    let licence_end = test_licence(&layout, &config, &inbox, &mut crew)?;
     let _ = core_inbox.set(inbox);
     let engine = Engine::new(config.engine_config(seed()), found.start);
     let (at, encryption) = (layout.clone(), config.encryption);
@@ -274,6 +270,21 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     }
     drop(lock);
     Ok(())
+}
+
+/// Tests the licence, if one is asked for, until what it gives back is dropped.
+fn test_licence(
+    layout: &Layout,
+    config: &Config,
+    inbox: &Inbox,
+    crew: &mut Crew,
+) -> Result<Sender<()>, ServeError> {
+    let (end, ended) = channel();
+    if let Some(key) = config.licence_key {
+        let tester = Tester::begin(layout, key, inbox);
+        crew.threads.push(spawn("licence", move || tester.run(&ended))?);
+    }
+    Ok(end)
 }
 
 fn open_admin(
