@@ -110,10 +110,13 @@ pub fn install(dir: &Path, text: &str) -> Result<Examined, InstallError> {
     Ok(examined)
 }
 
+/// Tells one file of a name from another: its number, and when it was written (seconds, nanoseconds).
+type FileSeen = (u64, i64, i64);
+
 /// When the licence has to be tested again.
 #[derive(Debug, Default)]
 struct Rhythm {
-    last: Option<(Instant, Option<(u64, i64, i64)>)>,
+    last: Option<(Instant, Option<FileSeen>)>,
 }
 
 impl Rhythm {

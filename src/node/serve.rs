@@ -232,11 +232,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let stats = crew.join_in(telling, Arc::clone(&asked.kept), &inbox)?;
     let workers = threads.workers(manager, starting, (stats, desk));
     let _ = saves.set(SaveSource::new(&layout, &config, &found.start.store, &inbox));
-    let (licence_end, licence_ended) = channel();
-    if let Some(key) = config.licence_key {
-        let tester = Tester::begin(&layout, key, &inbox);
-        crew.threads.push(spawn("licence", move || tester.run(&licence_ended))?);
-    }
+    let licence_end = test_licence(&layout, &config, &inbox, &mut crew)?;
     let _ = core_inbox.set(inbox);
     let engine = Engine::new(config.engine_config(seed()), found.start);
     let (at, encryption) = (layout.clone(), config.encryption);
@@ -293,6 +289,21 @@ fn warn_of_room(layout: &Layout, config: &Config) {
     if let Ok(Some(text)) = Room::of(layout, config.engine.quota_bytes).map(|room| room.warning()) {
         tracing::warn!("{text}");
     }
+}
+
+/// Tests the licence, if one is asked for, until what it gives back is dropped.
+fn test_licence(
+    layout: &Layout,
+    config: &Config,
+    inbox: &Inbox,
+    crew: &mut Crew,
+) -> Result<Sender<()>, ServeError> {
+    let (end, ended) = channel();
+    if let Some(key) = config.licence_key {
+        let tester = Tester::begin(layout, key, inbox);
+        crew.threads.push(spawn("licence", move || tester.run(&ended))?);
+    }
+    Ok(end)
 }
 
 fn open_admin(
