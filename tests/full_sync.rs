@@ -173,10 +173,15 @@ fn a_volume_is_copied_whole_also_when_the_copy_is_cut_off_in_the_middle_of_it() 
     let far = pair.b.status("to tell how far it is", |status| status["copy"]["rate"].as_u64() > Some(0));
     let (size, bytes) = (far["copy"]["size"].as_u64().unwrap(), far["copy"]["bytes"].as_u64().unwrap());
     assert!((16 << 20..40 << 20).contains(&size) && (1..size).contains(&bytes), "{far}");
+    // Meanwhile the peer has nothing that counts.
+    let status = pair.a.json(&["status"]);
+    assert_eq!(status["at_risk"]["everything"], true, "{status}");
+    assert_eq!(status["at_risk"]["entries"], status["positions"]["appended"], "{status}");
     // An operator lets it go faster.
     pair.a.done(&["resync", "--rate", "auto", "--watch"]);
     assert_eq!(pair.b.state(), "standby");
     pair.b.incident("whole");
+    pair.a.status("to have a peer that counts", |status| status["at_risk"]["everything"] == false);
     takes_over_with_all(&mut pair, &told);
     let mut there = Nbd::open(at_b, EXPORT).unwrap();
     for n in 0..6 * 1024 {

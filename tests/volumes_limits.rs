@@ -369,8 +369,8 @@ fn tier_users_at_level_local_go_on_beside_a_dead_standby_on_a_disk_smaller_than_
     pair.serve();
     pair.b.kill();
     assert_eq!(sets(&pair.a, 3000), [] as [String; 0], "of 750 MiB");
-    let told: Vec<_> = pair.a.incidents().into_iter().filter(|(kind, _)| kind == "peer-dropped").collect();
-    assert!(matches!(&told[..], [(_, text)] if text.starts_with("the disk is full: ")), "{told:?}");
+    let told = pair.a.told("peer-dropped", 1);
+    assert!(told[0].starts_with("the disk is full: "), "{told:?}");
     // On a full disk something does not work.
     let found: serde_json::Value =
         serde_json::from_slice(&pair.a.verb(&["doctor", "--json"]).stdout).unwrap();

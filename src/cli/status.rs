@@ -204,7 +204,14 @@ pub(crate) fn screen(s: &Status) -> String {
     }
     if s.role == "primary" {
         let risk = &s.at_risk;
-        line("at risk now", amount(risk.entries, risk.bytes, risk.seconds));
+        line(
+            "at risk now",
+            if risk.everything {
+                "everything: the peer is being given a copy that is not whole yet".to_owned()
+            } else {
+                amount(risk.entries, risk.bytes, risk.seconds)
+            },
+        );
     }
     line("journal", journal(s));
     if s.spool.state != "off" && !s.spool.state.is_empty() {
@@ -315,6 +322,7 @@ fn peer(s: &Status) -> String {
     };
     if s.role == "primary" {
         let lag = match peer.lag_entries {
+            _ if peer.incomplete => "is being given a copy".to_owned(),
             0 => "has everything on disk".to_owned(),
             n => format!("behind by {}", amount(n, peer.lag_bytes, peer.lag_seconds)),
         };
@@ -396,7 +404,7 @@ mod tests {
                 segments: 3,
                 ..JournalView::default()
             },
-            at_risk: AtRisk { entries: 3, bytes: 384, seconds: 0.012 },
+            at_risk: AtRisk { entries: 3, bytes: 384, seconds: 0.012, everything: false },
             ..Status::default()
         }
     }
@@ -413,6 +421,16 @@ mod tests {
         ] {
             assert!(screen.contains(part), "{part:?} is not in\n{screen}");
         }
+    }
+
+    #[test]
+    fn a_peer_that_is_given_a_copy_holds_nothing_and_everything_is_at_risk() {
+        let mut status = serving();
+        status.peer.incomplete = true;
+        status.at_risk.everything = true;
+        let screen = screen(&status);
+        assert!(screen.contains("busy; is being given a copy"), "{screen}");
+        assert!(screen.contains("at risk now everything"), "{screen}");
     }
 
     #[test]

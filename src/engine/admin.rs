@@ -394,6 +394,9 @@ pub struct AtRisk {
     pub bytes: u64,
     /// Age of the oldest.
     pub seconds: f64,
+    /// Whether all that there is would be: the peer is being given a copy, and could not take over.
+    #[serde(default)]
+    pub everything: bool,
 }
 
 /// A volume in use.

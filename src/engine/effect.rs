@@ -245,7 +245,7 @@ pub enum CompareEffect {
         /// The range.
         chunk: Chunk,
     },
-    /// Keep these bytes for the next start. No answer.
+    /// Keep these bytes for the next start; answer kept, even if that fails.
     Keep {
         /// See [`crate::format::compare::Certificate`].
         bytes: Vec<u8>,
@@ -399,7 +399,7 @@ pub enum ScrubEffect {
     },
     /// End the part that is under way, if any, as soon as possible; answer done.
     Stop,
-    /// Keep these bytes for the next start. No answer: a scrub that nobody knows of is made again.
+    /// Keep these bytes for the next start; answer kept, even if that fails: a scrub that nobody knows of is made again.
     Keep {
         /// See [`crate::format::scrub`].
         bytes: Vec<u8>,

@@ -265,6 +265,8 @@ pub enum CompareEvent {
         /// Why not.
         result: Result<(), Fault>,
     },
+    /// What a compare came to is on the disk, if that can be.
+    Kept,
 }
 
 impl From<CompareEvent> for Event {
@@ -338,6 +340,8 @@ pub enum ScrubEvent {
         /// Whether it came to its end, or what could not be read.
         result: Result<bool, Fault>,
     },
+    /// What is known of scrubs is on the disk, if that can be.
+    Kept,
 }
 
 impl From<ScrubEvent> for Event {

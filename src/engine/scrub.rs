@@ -77,6 +77,8 @@ pub(super) struct Scrubs {
     count: u64,
     /// How the last one since the start ended.
     end: Option<ScrubEnd>,
+    /// How often something was to be kept and is not yet: nobody hears of an end that a crash would take back.
+    keeping: u32,
 }
 
 impl<S: StoreRead> Core<S> {
@@ -101,6 +103,7 @@ impl<S: StoreRead> Core<S> {
                 self.incident(Severity::Critical, Matter::ItemDamaged, text);
             }
             ScrubEvent::Done { job, read, result } => self.scrub_part_done(job, read, result),
+            ScrubEvent::Kept => self.scrubs.keeping = self.scrubs.keeping.saturating_sub(1),
         }
     }
 
@@ -339,6 +342,7 @@ impl<S: StoreRead> Core<S> {
 
     fn save_scrub(&mut self) {
         self.scrubs.kept_at = self.now.mono;
+        self.scrubs.keeping += 1;
         let bytes = self.scrubs.record.encode();
         self.effect(ScrubEffect::Keep { bytes });
     }
@@ -368,8 +372,8 @@ impl<S: StoreRead> Core<S> {
             end: self.scrubs.end.clone(),
             ..ScrubView::default()
         };
+        view.running = self.scrubs.run.is_some() || self.scrubs.keeping > 0;
         let Some(run) = &self.scrubs.run else { return view };
-        view.running = true;
         view.what.clone_from(&run.what);
         view.scheduled = run.scheduled;
         view.began_ms = run.began_ms;

@@ -52,6 +52,13 @@ fn done(core: &mut Core<MemoryStore>, job: u64) -> Out {
     pump(core)
 }
 
+/// All that was to be kept is.
+fn kept(core: &mut Core<MemoryStore>) {
+    for _ in 0..core.scrubs.keeping {
+        core.scrub_event(ScrubEvent::Kept);
+    }
+}
+
 #[test]
 fn a_scrub_reads_volumes_then_items_and_says_how_far_it_is_and_what_came_of_it() {
     let mut core = scrubbed();
@@ -78,6 +85,10 @@ fn a_scrub_reads_volumes_then_items_and_says_how_far_it_is_and_what_came_of_it()
     assert_eq!(out.told.last().map(|(kind, _)| *kind), Some("scrubbed"));
     let record = out.kept.last().copied().expect("it is kept");
     assert_eq!((record.ended_ms, record.wrong, record.file), (1_000_005_000, 1, FileId(0)));
+    // Nobody hears of the end before it is kept.
+    assert!(core.scrub_view().running);
+    kept(&mut core);
+    assert!(!core.scrub_view().running);
     let end = core.scrub_view().end.expect("it has ended");
     assert_eq!((end.what.as_str(), end.wrong, end.read, end.stopped), ("everything", 1, 250, false));
 }
@@ -138,6 +149,7 @@ fn a_scrub_that_an_operator_stops_ends_and_does_not_begin_again_by_itself() {
     assert_eq!(core.scrub_deadline(), Some(core.now.mono.plus_ms(7 * DAY_MS)));
     // What is told late of a part that is over counts for nothing.
     core.scrub_event(ScrubEvent::Done { job, read: 5, result: Ok(true) });
+    kept(&mut core);
     assert!(!core.scrub_view().running);
 }
 

@@ -99,7 +99,7 @@ impl<S: StoreRead> Core<S> {
             copy: self.copy_view(),
             switchover: self.roles.last_switchover(),
             lowered: self.lowered_promises(),
-            at_risk: AtRisk { entries: behind, bytes: risk_bytes, seconds: risk_age },
+            at_risk: self.at_risk(behind, risk_bytes, risk_age),
             link: self.link_view(),
             announced: self.announced().0,
             scrub: self.scrub_view(),
@@ -111,6 +111,13 @@ impl<S: StoreRead> Core<S> {
             uptime_seconds: seconds(self.now.mono.0),
             ..Status::default()
         }
+    }
+
+    /// A peer that is being given a copy has nothing that counts.
+    fn at_risk(&self, entries: u64, bytes: u64, seconds: f64) -> AtRisk {
+        let everything = self.is_primary() && self.peer.is_incomplete();
+        let entries = if everything { self.replicated().pace().appended.0 } else { entries };
+        AtRisk { entries, bytes, seconds, everything }
     }
 
     fn replay_view(&self) -> Option<ReplayView> {

@@ -89,6 +89,8 @@ pub(super) struct Ills {
     pub(super) spool: Option<Fault>,
     /// Segments of both journals that the disk has room for; `None` for any number.
     pub(super) room: Option<usize>,
+    /// What a compare came to is kept only later.
+    pub(super) keeping_hangs: bool,
 }
 
 /// A node with its disk and store, and all that it has said.
@@ -424,7 +426,7 @@ impl Node {
             }
             CompareEffect::Keep { bytes } => {
                 self.kept = Certificate::decode(&bytes).unwrap();
-                None
+                (!self.ills.keeping_hangs).then_some(CompareEvent::Kept)
             }
         }
     }

@@ -61,6 +61,9 @@ pub(crate) fn run(layout: &Layout, work: &Receiver<CompareJob>, inbox: &Inbox, s
                 if let Err(error) = layout.own(OwnName::Compare).replace(&bytes) {
                     tracing::warn!("writing {}: {error}", layout.compare().display());
                 }
+                if inbox.event(CompareEvent::Kept) == Err(CoreEnded) {
+                    return;
+                }
             }
             CompareJob::Read(Reading { look, at, span, what, read }) => {
                 let found = match read() {

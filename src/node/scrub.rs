@@ -93,7 +93,11 @@ impl Scrubber {
             match effect {
                 // What it was for has ended.
                 ScrubEffect::Stop => {}
-                ScrubEffect::Keep { bytes } => self.keep(&bytes),
+                ScrubEffect::Keep { bytes } => {
+                    if self.keep(&bytes).is_err() {
+                        return;
+                    }
+                }
                 ScrubEffect::Begin { job, part, rate, renew } => {
                     let now = Instant::now();
                     let (read, unread, reading) = ((0, 0), None, Reading::new());
@@ -148,10 +152,11 @@ impl Scrubber {
         })
     }
 
-    fn keep(&self, bytes: &[u8]) {
+    fn keep(&self, bytes: &[u8]) -> Result<(), CoreEnded> {
         if let Err(error) = self.layout.own(OwnName::Scrub).replace(bytes) {
             tracing::warn!("writing {}: {error}", self.layout.scrub().display());
         }
+        self.inbox.event(ScrubEvent::Kept)
     }
 
     /// Asks the apply thread; none when it is gone.
@@ -385,7 +390,7 @@ impl Part<'_> {
             while let Ok(effect) = self.work.try_recv() {
                 match effect {
                     ScrubEffect::Stop => return Err(Ended::Stopped),
-                    ScrubEffect::Keep { bytes } => self.scrubber.keep(&bytes),
+                    ScrubEffect::Keep { bytes } => self.scrubber.keep(&bytes)?,
                     // The engine begins one after the other.
                     ScrubEffect::Begin { .. } => {}
                 }

@@ -47,7 +47,11 @@ impl World {
             }
             CompareEffect::Repair { look, round, chunk } => self.give(n, round, Given::Repair(look, chunk)),
             CompareEffect::Keep { bytes } => match Certificate::decode(&bytes) {
-                Ok(certificate) => self.check_certificate(n, &certificate),
+                Ok(certificate) => {
+                    self.check_certificate(n, &certificate);
+                    let us = self.disk_latency(n);
+                    self.node_after(us, n, Ev::Compared(CompareEvent::Kept));
+                }
                 Err(error) => self.check.fail("driver", format!("node {n} keeps a bad certificate: {error}")),
             },
         }

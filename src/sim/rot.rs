@@ -50,7 +50,11 @@ impl World {
                 self.node_after(us, n, Ev::Scrub(job, part));
             }
             // What was begun ends soon.
-            ScrubEffect::Stop | ScrubEffect::Keep { .. } => {}
+            ScrubEffect::Stop => {}
+            ScrubEffect::Keep { .. } => {
+                let us = self.disk_latency(n);
+                self.node_after(us, n, Ev::ScrubKept);
+            }
         }
     }
 

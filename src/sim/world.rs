@@ -11,8 +11,8 @@ use super::options::{Mutation, Options, Streams};
 use super::trace::Trace;
 use crate::base::{AlignedBuf, ConnId, FileId, JournalKind, Mono, Now, Ordinal, Round, SegmentIndex, Seq};
 use crate::engine::{
-    ClientEvent, CompareEvent, CopyEffect, Engine, EngineConfig, Event, ReadSegment, Rounds, ScrubPart,
-    StoreEvent, StoredPart,
+    ClientEvent, CompareEvent, CopyEffect, Engine, EngineConfig, Event, ReadSegment, Rounds, ScrubEvent,
+    ScrubPart, StoreEvent, StoredPart,
 };
 use crate::format::PairId;
 use crate::format::batch::Batch;
@@ -58,6 +58,7 @@ pub(super) enum Ev {
     Save,
     /// A part was scrubbed.
     Scrub(u64, ScrubPart),
+    ScrubKept,
     /// What was to be fetched is in memory.
     Fetched(u64, FileId, u32, StoredPart),
     /// What the store did is told.
@@ -565,6 +566,7 @@ impl World {
             Ev::Compared(event) => self.input(n, event),
             Ev::Save => self.save_step(n),
             Ev::Scrub(job, part) => self.scrubbed(n, job, part),
+            Ev::ScrubKept => self.input(n, ScrubEvent::Kept),
             Ev::Fetched(fetch, file, generation, part) => {
                 let Some(cold) = &self.nodes[n].cold else { return };
                 cold.fetched(file, generation, &part);

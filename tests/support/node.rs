@@ -372,6 +372,19 @@ impl Node {
             .collect()
     }
 
+    /// Waits until there are that many incidents of a kind, and gives their texts: they are written beside the work.
+    #[track_caller]
+    pub(crate) fn told(&self, kind: &str, count: usize) -> Vec<String> {
+        let of_kind = || {
+            let all = self.incidents().into_iter();
+            all.filter(|(found, _)| found == kind).map(|(_, text)| text).collect::<Vec<_>>()
+        };
+        wait_until(kind, || (of_kind().len() >= count).then_some(()));
+        let told = of_kind();
+        assert_eq!(told.len(), count, "{kind}: {told:?}");
+        told
+    }
+
     /// Waits for an incident of a kind, and gives its text.
     #[track_caller]
     pub(crate) fn incident(&self, kind: &str) -> String {
@@ -423,6 +436,14 @@ impl Node {
             let _ = process.kill();
             let _ = process.wait();
         }
+    }
+
+    /// Waits until all that is in the journal is in the store and in the files of volumes.
+    #[track_caller]
+    pub(crate) fn has_applied_all(&self) {
+        self.status("to have applied all", |status| {
+            status["positions"]["applied"] == status["positions"]["appended"]
+        });
     }
 }
 

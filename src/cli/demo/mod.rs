@@ -1,6 +1,7 @@
 //! `demo`: a pair on loopback in a temp directory: load, kill, take over, account for every update.
 
 mod audit;
+mod circle;
 mod cleanup;
 mod input;
 mod pair;
@@ -21,14 +22,18 @@ use std::path::PathBuf;
 
 /// The file of the writers.
 const FILE: &str = "app,orders";
+/// A file of level `local` in both runs.
+const NOTES: &str = "app,notes";
 
-/// Shows it all: starts a pair, loads it, kills the primary, takes over, accounts for every update
+/// Shows it all: a pair under load, a kill, a takeover, every update accounted for, and the way back
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Two real nodes on 127.0.0.1, in a temp directory that is removed afterwards. Real text files and a table are imported;
 several writers send updates and remember which were answered with \"ok\"; the primary is killed with SIGKILL under
 load; the standby takes over. Then every single update is looked up on the survivor: kept or missing, and that must
-agree with the account that the takeover printed. At last the old primary comes back, and must refuse to serve.
+agree with the account that the takeover printed. Then the pair is made whole again: the old primary comes back,
+refuses to serve, and is rewound; the roles change back; the other machine is lost for good, and a new, empty one takes
+its place by a full copy; a compare of everything on both machines finds no difference.
 
 At level local (the default of the product) the last moments may be lost, at most what the account says; at level
 durable nothing that was acknowledged may be missing, or the demo fails.

@@ -33,6 +33,11 @@ pub(super) struct Node {
 pub(super) struct Pair<'a> {
     pub(super) a: Node,
     pub(super) b: Node,
+    /// Takes the place of `b`, at its addresses.
+    pub(super) c: Node,
+    /// The addresses of the link: of `a`, and of `b`.
+    links: [SocketAddr; 2],
+    level: AckLevel,
     program: PathBuf,
     leftovers: &'a Leftovers,
     tell: &'a dyn Fn(&str),
@@ -50,10 +55,10 @@ impl<'a> Pair<'a> {
         let [link_a, link_b, resp_a, resp_b, nbd_a, nbd_b] = free_ports()?;
         let node =
             |name: &'static str, resp, nbd| Node { name, dir: root.join(name), resp, nbd, process: None };
-        let (a, b) = (node("a", resp_a, nbd_a), node("b", resp_b, nbd_b));
-        let pair = Self { a, b, program, leftovers, tell };
-        pair.init(&pair.a, "primary", link_a, link_b, level)?;
-        pair.init(&pair.b, "standby", link_b, link_a, level)?;
+        let (a, b, c) = (node("a", resp_a, nbd_a), node("b", resp_b, nbd_b), node("c", resp_b, nbd_b));
+        let pair = Self { a, b, c, links: [link_a, link_b], level, program, leftovers, tell };
+        pair.init(&pair.a, "primary", link_a, link_b)?;
+        pair.init(&pair.b, "standby", link_b, link_a)?;
         for (node, other) in [(&pair.a, &pair.b), (&pair.b, &pair.a)] {
             let identity = pair.run(other, &["identity"])?;
             pair.run(node, &["trust", identity.trim()])?;
@@ -61,21 +66,25 @@ impl<'a> Pair<'a> {
         Ok(pair)
     }
 
-    fn init(
-        &self,
-        node: &Node,
-        role: &str,
-        link: SocketAddr,
-        peer: SocketAddr,
-        level: AckLevel,
-    ) -> Result<(), Failure> {
+    /// Makes the node that takes the place of `b`; that one does not run any more.
+    pub(super) fn set_up_c(&self) -> Result<(), Failure> {
+        let [link_a, link_b] = self.links;
+        self.init(&self.c, "standby", link_b, link_a)?;
+        for (node, other) in [(&self.c, &self.a), (&self.a, &self.c)] {
+            let identity = self.run(other, &["identity"])?;
+            self.run(node, &["trust", "--replace", identity.trim()])?;
+        }
+        Ok(())
+    }
+
+    fn init(&self, node: &Node, role: &str, link: SocketAddr, peer: SocketAddr) -> Result<(), Failure> {
         let (link, peer) = (link.to_string(), peer.to_string());
         let (resp, nbd) = (node.resp.to_string(), node.nbd.to_string());
         let mut args = vec!["init", "--name", node.name, "--role", role];
         args.extend(["--link-listen", &link, "--peer", &peer, "--resp", &resp, "--nbd", &nbd]);
-        if level != AckLevel::Local {
+        if self.level != AckLevel::Local {
             // A busy machine must not lower the promise that is to be shown.
-            args.extend(["--ack-level", level.name(), "--on-peer-loss", "block"]);
+            args.extend(["--ack-level", self.level.name(), "--on-peer-loss", "block"]);
         }
         self.run(node, &args).map(|_| ())
     }
@@ -111,6 +120,12 @@ impl<'a> Pair<'a> {
         Ok(())
     }
 
+    /// Starts the node in the place of `b`.
+    pub(super) fn start_c(&mut self) -> Result<(), Failure> {
+        self.c.process = Some(self.start(&self.c)?);
+        Ok(())
+    }
+
     fn start(&self, node: &Node) -> Result<Process, Failure> {
         let failed = |e: &std::io::Error| Failure::io(format_args!("starting node {}", node.name), e);
         (self.tell)(&format!("$ hot-backup serve --dir {} &", node.name.to_uppercase()));
@@ -131,14 +146,19 @@ impl<'a> Pair<'a> {
         self.a.process.iter().for_each(|&process| self.leftovers.kill(process));
     }
 
+    /// Ends node B with SIGKILL.
+    pub(super) fn kill_b(&self) {
+        self.b.process.iter().for_each(|&process| self.leftovers.kill(process));
+    }
+
     /// Lets the standby stand still, or go on.
     pub(super) fn freeze_b(&self, still: bool) {
         self.b.process.iter().for_each(|&process| self.leftovers.freeze(process, still));
     }
 
-    /// Ends both nodes.
+    /// Ends all nodes.
     pub(super) fn stop(&self) {
-        for process in [self.a.process, self.b.process].into_iter().flatten() {
+        for process in [self.a.process, self.b.process, self.c.process].into_iter().flatten() {
             self.leftovers.kill(process);
         }
     }
@@ -148,7 +168,7 @@ impl<'a> Pair<'a> {
         &self,
         node: &Node,
         what: &str,
-        wanted: impl Fn(&Status) -> bool,
+        mut wanted: impl FnMut(&Status) -> bool,
     ) -> Result<Status, Failure> {
         let deadline = Instant::now() + START_PATIENCE;
         loop {

@@ -4,6 +4,7 @@ use super::super::failure::Failure;
 use super::super::out::{Out, per_second, say, seconds};
 use super::super::takeover::sentences;
 use super::audit::{Check, Counts};
+use super::circle::Circle;
 use super::volume::Blocks;
 use crate::base::shown::count;
 use crate::engine::admin::{Status, TakeoverAccount};
@@ -37,6 +38,8 @@ pub(super) struct Run {
     pub(super) account: TakeoverAccount,
     /// The old primary, when it was back.
     pub(super) old_primary: OldPrimary,
+    /// How the pair came to be whole again.
+    pub(super) circle: Circle,
     /// What had to hold.
     pub(super) checks: Vec<Check>,
 }
@@ -194,6 +197,13 @@ pub(super) fn text(run: &Run) -> String {
     for file in &old.diverged {
         let _ = writeln!(text, "    its updates that the pair never kept are saved: {file}");
     }
+    let circle = &run.circle;
+    let _ = writeln!(
+        text,
+        "  Whole again: the roles changed back, nobody was answered for {}; a new machine was level after {}",
+        seconds(circle.pause_seconds),
+        seconds(circle.joined_seconds)
+    );
     text.push_str("  Checked:\n");
     for check in &run.checks {
         let word = if check.ok { "ok  " } else { "FAIL" };

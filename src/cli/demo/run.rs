@@ -2,14 +2,15 @@
 
 use super::super::failure::Failure;
 use super::super::out::seconds;
-use super::FILE;
 use super::audit::{self, Check, Counts, Facts};
+use super::circle;
 use super::cleanup::Leftovers;
 use super::input::{self, Input};
-use super::pair::{self, Pair};
+use super::pair::{self, Node, Pair};
 use super::report::{self, Imported, Narrator, OldPrimary, Run};
 use super::volume::{self, VolumeLog};
 use super::writers::{self, WriterLog, Writers};
+use super::{FILE, NOTES};
 use crate::base::limits::JSON_LINE_MAX;
 use crate::base::shown::{bytes, counted};
 use crate::base::{AckLevel, Line, next_line};
@@ -25,10 +26,7 @@ use std::time::{Duration, Instant};
 /// How often the live line is drawn; on a pipe, each fifth time.
 const TICK: Duration = Duration::from_millis(200);
 /// How long the survivor may take for one answer.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A file of level `local` in both runs.
-const NOTES: &str = "app,notes";
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What to do.
 pub(super) struct Plan {
@@ -87,6 +85,8 @@ pub(super) fn run(plan: &Plan, leftovers: &Leftovers, narrator: &Narrator<'_>) -
     let listed = listed(&pair, &old_primary.diverged)?;
     checks.push(audit::list_agrees(&logs, &survey.found, &listed));
     checks.push(refused);
+    let (circle, whole_again) = circle::go_round(&mut pair, &logs, &survey.found, narrator)?;
+    checks.extend(whole_again);
     pair.stop();
 
     let run = Run {
@@ -101,6 +101,7 @@ pub(super) fn run(plan: &Plan, leftovers: &Leftovers, narrator: &Narrator<'_>) -
         blocks,
         account,
         old_primary,
+        circle,
         checks,
     };
     narrator.line(&report::text(&run));
@@ -178,10 +179,11 @@ fn load_and_kill(
     Ok((logs, blocks, load))
 }
 
-/// Looks up every update and every imported item on the survivor.
-fn survey(pair: &Pair<'_>, logs: &[WriterLog], input: Input) -> Result<Survey, Failure> {
-    let mut client = pair::client(&pair.b, PATIENCE)?;
-    let failed = |e: RespError| Failure::resp("looking up the updates on the survivor", &e);
+/// Looks up every update on a node; gives which are there, and how many of them with another value than was sent.
+pub(super) fn look_up_updates(node: &Node, logs: &[WriterLog]) -> Result<(Vec<Vec<bool>>, u64), Failure> {
+    let mut client = pair::client(node, PATIENCE)?;
+    let failed =
+        |e: RespError| Failure::resp(format_args!("looking up the updates on node {}", node.name), &e);
     let mut found = Vec::with_capacity(logs.len());
     let mut altered = 0;
     for log in logs {
@@ -197,6 +199,14 @@ fn survey(pair: &Pair<'_>, logs: &[WriterLog], input: Input) -> Result<Survey, F
         .map_err(failed)?;
         found.push(there);
     }
+    Ok((found, altered))
+}
+
+/// Looks up every update and every imported item on the survivor.
+fn survey(pair: &Pair<'_>, logs: &[WriterLog], input: Input) -> Result<Survey, Failure> {
+    let (found, altered) = look_up_updates(&pair.b, logs)?;
+    let mut client = pair::client(&pair.b, PATIENCE)?;
+    let failed = |e: RespError| Failure::resp("looking up what was imported on the survivor", &e);
     let mut imported = Imported { origin: input.origin, ..Imported::default() };
     let keys = input.items.iter().map(|(path, _)| format!("app,docs,{path}"));
     look_up(&mut client, keys, |n, value| {

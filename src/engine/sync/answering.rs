@@ -173,6 +173,7 @@ impl<S: StoreRead> Core<S> {
                 }
             }
             CompareEvent::Repaired { look, result } => self.repaired(look, result),
+            CompareEvent::Kept => self.compares.keeping = self.compares.keeping.saturating_sub(1),
         }
     }
 }

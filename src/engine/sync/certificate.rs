@@ -226,6 +226,7 @@ impl<S: StoreRead> Core<S> {
 
     fn keep_certificate(&mut self) {
         let bytes = self.compares.last.encode();
+        self.compares.keeping += 1;
         self.effect(CompareEffect::Keep { bytes });
     }
 
@@ -505,6 +506,7 @@ impl<S: StoreRead> Core<S> {
             (None, Some(report)) => (&report.certificate, report.running, report.done, report.total),
             (None, None) => (&self.compares.last, false, 0, 0),
         };
+        let running = running || self.compares.keeping > 0;
         let took = if running { self.now.wall_ms } else { found.ended_ms }.saturating_sub(found.began_ms);
         let view = |difference: &Difference| DifferenceView {
             file: difference.file.clone(),

@@ -96,6 +96,8 @@ pub(in crate::engine) struct Compares {
     pub(super) remote: Option<Report>,
     /// None begins by itself before.
     pub(super) not_before: Mono,
+    /// How often something was to be kept and is not yet: nobody hears of an end that a crash would take back.
+    pub(super) keeping: u32,
     /// How far the primary's looks came.
     reached: Reached,
     /// Since when content is waited for that belongs before the next batch.

@@ -2,7 +2,7 @@
 
 use super::super::admin::{AdminAnswer, AdminReply, AdminRequest, CompareView};
 use super::super::test_kit::{Node, config};
-use super::super::{EngineConfig, Event, LinkEvent, VolumeEvent};
+use super::super::{CompareEvent, EngineConfig, Event, LinkEvent, VolumeEvent};
 use crate::base::limits::BLOCK;
 use crate::base::{ConnId, FileId, Now, Seq};
 use crate::doors::{BlockBackend as _, Payload};
@@ -182,6 +182,23 @@ fn two_equal_nodes_are_found_equal_whichever_is_asked_and_what_was_found_is_kept
         assert!(words(&pair.b).contains(&"nodes-agree"));
         assert_eq!(pair.b.status().compare.items, 805);
         assert_eq!(pair.a.status().compare.digest, view.digest);
+    }
+}
+
+#[test]
+fn nobody_hears_of_the_end_of_a_compare_before_it_is_kept() {
+    for on_a in [false, true] {
+        let mut pair = Pair::with(1);
+        let node = if on_a { &mut pair.a } else { &mut pair.b };
+        node.ills.keeping_hangs = true;
+        let view = pair.compare(on_a, false, false);
+        assert!(view.running, "on the primary: {on_a}: {view:?}");
+        let node = if on_a { &mut pair.a } else { &mut pair.b };
+        for _ in 0..node.engine.core.compares.keeping {
+            node.input(Event::Compare(CompareEvent::Kept));
+        }
+        let view = pair.result(on_a);
+        assert!(!view.running && view.whole, "on the primary: {on_a}: {view:?}");
     }
 }
 
@@ -490,7 +507,7 @@ fn a_scheduled_compare_begins_on_the_standby_and_not_before_its_day() {
     let mut pair = Pair::with(5);
     let certificate = Box::new(crate::format::compare::Certificate::default());
     pair.b.engine.core.config.compare_every_days = 2;
-    pair.b.input(Event::Compare(super::super::CompareEvent::Known { certificate }));
+    pair.b.input(Event::Compare(CompareEvent::Known { certificate }));
     pair.settle();
     assert_eq!(pair.b.kept.began_ms, 0, "not at once");
     let all = |pair: &mut Pair, minutes: u64| {
