@@ -4,7 +4,7 @@ use super::failure::{Answer, Done, Failure};
 use super::out::{say, seconds, utc, visible};
 use super::{Context, ask};
 use crate::base::shown::{bytes, count, counted};
-use crate::engine::admin::{AdminRequest, ReplayView, Status, SwitchoverView, VolumeView};
+use crate::engine::admin::{AdminRequest, AtRisk, ReplayView, Status, SwitchoverView, VolumeView};
 use clap::Args;
 use std::fmt::Write as _;
 use std::io::Read;
@@ -203,20 +203,10 @@ pub(crate) fn screen(s: &Status) -> String {
         text.into_iter().for_each(|text| line(name, text));
     }
     if s.role == "primary" {
-        let risk = &s.at_risk;
-        line(
-            "at risk now",
-            if risk.everything {
-                "everything: the peer is being given a copy that is not whole yet".to_owned()
-            } else {
-                amount(risk.entries, risk.bytes, risk.seconds)
-            },
-        );
+        line("at risk now", at_risk(&s.at_risk));
     }
     line("journal", journal(s));
-    if s.spool.state != "off" && !s.spool.state.is_empty() {
-        line("spool", super::spool::line(&s.spool));
-    }
+    super::spool::status_line(&s.spool).into_iter().for_each(|text| line("spool", text));
     let refused = [s.resp_refused, s.nbd_refused, s.refused].map(count);
     let [resp, nbd, link] = refused;
     let refused = format!("refused since the start: {resp} by RESP, {nbd} by NBD, {link} on the link");
@@ -240,6 +230,13 @@ pub(crate) fn screen(s: &Status) -> String {
     let last = s.last_incident.as_deref().map(|last| format!("; last: {}", visible(last)));
     line("incidents", format!("{}{}", count(s.incidents), last.unwrap_or_default()));
     text
+}
+
+fn at_risk(risk: &AtRisk) -> String {
+    match risk.everything {
+        true => "everything: the peer is being given a copy that is not whole yet".to_owned(),
+        false => amount(risk.entries, risk.bytes, risk.seconds),
+    }
 }
 
 /// The last switchover.
@@ -368,7 +365,7 @@ fn journal(s: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::admin::{AtRisk, JournalView, LoweredView, PairWatermarks, PeerView, TroubleView};
+    use crate::engine::admin::{JournalView, LoweredView, PairWatermarks, PeerView, TroubleView};
 
     fn serving() -> Status {
         Status {

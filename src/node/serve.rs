@@ -194,9 +194,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let to_core = Arc::clone(&core_inbox);
     // Waits for signals to the end of the process, so nobody waits for it.
     let _ = spawn("signals", move || stoppers.run(&to_core))?;
-    if let Ok(Some(text)) = Room::of(&layout, config.engine.quota_bytes).map(|room| room.warning()) {
-        tracing::warn!("{text}");
-    }
+    warn_of_room(&layout, &config);
     let identity = setup::identity(dir)?;
     let starting = Arc::new(Starting::new());
     let (manager, lives) = manager::channel();
@@ -216,9 +214,9 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let listeners = Listeners::open(&config, &layout)?;
     let (volumes, readers) = VolumeReads::new(&layout);
     let retired_max = (config.engine.quota_bytes / RETIRED_SHARE).max(config.engine.segment_bytes);
-    let spool = SpoolDesk::of_node(&layout, &mut config.engine);
+    let spool = (retired_max, SpoolDesk::of_node(&layout, &mut config.engine));
     let reading = (readers, found.start.store.clone(), config.engine.ordinal);
-    let (mut crew, threads) = Crew::start(&layout, found.writer, reading, (retired_max, spool), &inbox)?;
+    let (mut crew, threads) = Crew::start(&layout, found.writer, reading, spool, &inbox)?;
     crew.threads.push(telling);
     let workers = threads.workers(manager, starting);
     let _ = saves.set(SaveSource::new(&layout, &config, &found.start.store, &inbox));
@@ -251,6 +249,13 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     }
     drop(lock);
     Ok(())
+}
+
+/// Says if the disk has less room than the journal may take.
+fn warn_of_room(layout: &Layout, config: &Config) {
+    if let Ok(Some(text)) = Room::of(layout, config.engine.quota_bytes).map(|room| room.warning()) {
+        tracing::warn!("{text}");
+    }
 }
 
 fn open_admin(
