@@ -139,5 +139,9 @@ fn files_of_the_nodes_own_are_named_in_one_place() {
         .filter(|source| !is_of_tests(&source.name) && code(source).any(|line| line.contains("Own::new(")))
         .map(|source| source.name.clone())
         .collect();
-    assert_eq!(names, ["src/node/admin/mod.rs", "src/node/layout.rs"], "the list of names is `OwnName`");
+    assert_eq!(
+        names,
+        ["src/node/admin/mod.rs", "src/node/layout.rs", "src/node/spool/dir.rs"],
+        "the list of names is `OwnName`"
+    );
 }
