@@ -26,10 +26,14 @@ pub const TARGETS: &[Target] = &[
     ("handover", crate::format::handover::fuzz_handover),
     ("identity", identity),
     ("import", crate::cli::fuzz_import),
+    ("licence", crate::format::licence::fuzz_licence),
     ("link", link),
     ("nbd-handshake", crate::doors::nbd::fuzz::fuzz_nbd_handshake),
     ("nbd-transmission", crate::doors::nbd::fuzz::fuzz_nbd_transmission),
+    ("pairing", crate::format::pairing::fuzz_pairing),
     ("peers", peers),
+    ("records", records),
+    ("reel", crate::format::reel::fuzz_reel),
     ("resp", crate::format::resp::fuzz_resp),
     ("rewind", crate::format::rewind::fuzz_rewind),
     ("scrub", scrub),
@@ -37,8 +41,13 @@ pub const TARGETS: &[Target] = &[
     ("session", crate::pair::fuzz_session),
     ("set", set),
     ("spool", spool),
+    ("stats", crate::node::kept_stats::fuzz_stats),
     ("store-archive", crate::store::fuzz_archive),
     ("store-record", crate::store::fuzz_record),
+    ("tape-catalogue", crate::node::tape::fuzz_catalogue),
+    ("tape-image", crate::node::tape::fuzz_tap),
+    ("tape-index", crate::tape::fuzz_index),
+    ("utmp", crate::node::notify::fuzz_utmp),
     ("volume-sums", sums),
 ];
 
@@ -139,6 +148,14 @@ fn identity(bytes: &[u8]) {
 
 fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
+}
+
+fn records(bytes: &[u8]) {
+    crate::node::notify::fuzz_records(bytes);
+    // With a first line that fits.
+    let mut whole = format!("hot-backup records 1 {:08x}\n", crc32c(bytes)).into_bytes();
+    whole.extend_from_slice(bytes);
+    crate::node::notify::fuzz_records(&whole);
 }
 
 fn admin(bytes: &[u8]) {

@@ -31,6 +31,7 @@ pub mod pair;
 pub mod sim;
 pub mod store;
 pub mod sys;
+pub mod tape;
 
 #[cfg(test)]
 mod memory_tests;

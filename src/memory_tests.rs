@@ -18,6 +18,8 @@ fn bound(target: &str, came: usize) -> usize {
         "link" | "import" => 256 << 10,
         // A set is read twice, in steps of a quarter of a MiB.
         "set" => 2 << 20,
+        // Two indexes of one stream.
+        "tape-index" => 1 << 20,
         _ => 64 << 10,
     };
     let each = match target {

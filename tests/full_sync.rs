@@ -2,8 +2,9 @@
 
 use crate::support::{
     EXPORT, Load, Nbd, Node, Pair, Plan, Shape, Told, audit, loopback_addresses, make_volume,
-    serves_volumes_at,
+    serves_volumes_at, wait_until,
 };
+use serde_json::Value;
 
 /// Small segments that are let go as soon as nobody needs them, and a journal that reaches back a little.
 fn plan() -> Plan {
@@ -43,10 +44,18 @@ fn takes_over_with_all(pair: &mut Pair, told: &[Told]) {
 #[test]
 fn a_standby_that_was_away_for_too_long_is_given_a_copy_while_users_work_and_takes_over_with_all_of_it() {
     let (mut pair, told) = left_behind(&plan());
+    let way = |node: &Node| node.json(&["resync", "--dry-run"])["way"].clone();
+    assert_eq!(way(&pair.a), "full-copy");
     let load = Load::start(&pair.a.door, Shape { first: 30, ..Shape::default() });
     pair.b.start();
     pair.b.incident("copying");
     pair.b.incident("whole");
+    // The link comes up anew when the copy is whole.
+    for node in [&pair.a, &pair.b] {
+        wait_until("the pair to be level or to catch up", || {
+            ["nothing", "catch-up"].map(Value::from).contains(&way(node)).then_some(())
+        });
+    }
     let more = load.finish();
     audit(&pair.a.door, &more).is_complete();
     takes_over_with_all(&mut pair, &told);
@@ -78,6 +87,8 @@ fn where_an_operator_is_to_be_asked_nothing_is_copied_before_the_word() {
     pair.b.start();
     let text = pair.a.incident("needs-full-sync");
     assert!(text.contains("hot-backup resync"), "{text}");
+    let plan = pair.a.json(&["resync", "--dry-run"]);
+    assert!(plan["way"] == "full-copy" && plan["bytes"].as_u64() > Some(0), "{plan}");
     assert_eq!(pair.b.state(), "standby");
     pair.a.done(&["resync"]);
     pair.b.incident("whole");

@@ -100,6 +100,18 @@ fn the_page_of_the_configuration_has_the_keys_as_the_program_knows_them() {
 }
 
 #[test]
+fn the_page_of_watching_has_the_metrics_that_a_node_serves() {
+    let row = |metric: &hot_backup::node::http::Described| {
+        format!("| `{}` | {} | {} | {} |\n", metric.name, metric.kind, metric.label, metric.help)
+    };
+    let table: String = hot_backup::node::http::described().iter().map(row).collect();
+    assert!(table.lines().count() > 30, "{table}");
+    let head = "|---|---|---|---|\n";
+    let page = read("docs/observe.md");
+    assert!(page.contains(&format!("{head}{table}\n")), "put this into docs/observe.md:\n{table}");
+}
+
+#[test]
 fn the_page_of_the_redis_protocol_names_every_command_of_the_door() {
     let page = quoted(&read("docs/redis.md")).join(" ");
     let known: Vec<_> = page.split(|c: char| !c.is_ascii_alphanumeric()).collect();

@@ -54,6 +54,26 @@ pub const COPY_RUNS_MAX: u32 = 1 << 16;
 pub const SET_FILES_MAX: u32 = 1 << 20;
 /// A name in a save set (bytes): `account,file`, with what a name that gave way has behind it.
 pub const SET_NAME_MAX: usize = 512;
+/// Largest block of a reel, with its header (bytes): what every drive takes.
+pub const REEL_BLOCK_MAX: usize = 1 << 20;
+/// Smallest size of full blocks of a reel (bytes).
+pub const REEL_BLOCK_MIN: usize = 64 << 10;
+/// Size of full blocks of a reel (bytes).
+pub const REEL_BLOCK: usize = 256 << 10;
+/// Block with a reel's label (bytes): short, so that whoever reads tapes can read it.
+pub const REEL_LABEL: usize = 32 << 10;
+/// A reel's name, and that of the node in its label (bytes).
+pub const REEL_NAME_MAX: usize = 64;
+/// Ranges of one save in the catalogue of reels; where there are more, they get coarser.
+pub const TAPE_RANGES_MAX: usize = 1 << 12;
+/// The catalogue of reels at most (bytes).
+pub const TAPE_CATALOGUE_MAX: usize = 64 << 20;
+/// Reels in a row to which nothing could be written, until a writer gives up.
+pub const TAPE_FAILURES_MAX: u32 = 3;
+/// Blocks that may be damaged at the end of a reel that is appended to.
+pub const TAPE_TAIL_MAX: u64 = 8;
+/// Blocks in memory for a drive (bytes), unless the operator says otherwise.
+pub const TAPE_STAGE: u64 = 256 << 20;
 /// Batches that are read for a save at once (bytes); one may be longer.
 pub const SAVE_READ_BYTES: usize = 4 << 20;
 /// Who does not take what a save sends for this long has left it (milliseconds).
@@ -276,14 +296,72 @@ pub const NBD_HANDSHAKE_MS: u64 = 30_000;
 pub const NBD_EXTENTS_MAX: usize = 8192;
 /// Volumes whose traffic is remembered though nobody uses them.
 pub const NBD_TRAFFIC_MAX: usize = 4096;
+/// Files whose entries are counted apart; those of others are counted together.
+pub const STATS_FILES_MAX: usize = 4096;
+/// Groups of entries whose way to each stage is timed; above it the oldest go untimed.
+pub const STATS_GROUPS_MAX: usize = 1024;
+/// What was counted is kept on disk so often (milliseconds): a kill loses so much of it at most.
+pub const STATS_KEEP_MS: u64 = 60_000;
+/// The file of what was counted (bytes).
+pub const STATS_FILE_MAX: usize = 8 << 20;
+/// HTTP connections at once.
+pub const HTTP_CLIENTS_MAX: usize = 64;
+/// Of which so many may follow events.
+pub const HTTP_FOLLOWERS_MAX: usize = 16;
+/// The head of an HTTP request (bytes), and the headers in it.
+pub const HTTP_HEAD_MAX: usize = 16 << 10;
+/// See [`HTTP_HEAD_MAX`].
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// An HTTP client has to send the head of a request within this time, and to take an answer (milliseconds).
+pub const HTTP_PATIENCE_MS: u64 = 10_000;
+/// A connection ends after this time (milliseconds); who follows events connects again.
+pub const HTTP_LIFE_MS: u64 = 60_000;
+/// What the page shows is asked for so often at most (milliseconds).
+pub const HTTP_FRESH_MS: u64 = 500;
+/// Points of a chart, and the time from one to the next (milliseconds).
+pub const HTTP_POINTS: usize = 300;
+/// See [`HTTP_POINTS`].
+pub const HTTP_POINT_MS: u64 = 2000;
+/// The file of who changed what; at this size another is begun, and one before it is kept (bytes).
+pub const AUDIT_FILE_MAX: u64 = 4 << 20;
 /// Recent incidents kept in memory for status.
 pub const INCIDENTS_MAX: usize = 256;
+/// Records of incidents that are kept; the oldest that do not last go first.
+pub const RECORDS_MAX: usize = 512;
+/// The text of one of them (bytes).
+pub const RECORD_TEXT_MAX: usize = 1024;
+/// The name of who took note of one (bytes).
+pub const RECORD_WHO_MAX: usize = 64;
+/// An event that comes again within this is counted in its record (milliseconds).
+pub const RECORD_AGAIN_MS: u64 = 600_000;
+/// The file with the records and what waits to be told (bytes).
+pub const RECORDS_FILE_MAX: usize = 32 << 20;
+/// Entries of the notify list.
+pub const NOTIFY_MAX: usize = 16;
+/// Messages that wait for one of them; the oldest gives way.
+pub const NOTIFY_QUEUE_MAX: usize = 256;
+/// A message that was not delivered is tried again after this (milliseconds), and each time after twice as long ..
+pub const NOTIFY_RETRY_MS: u64 = 1_000;
+/// .. up to this (milliseconds).
+pub const NOTIFY_RETRY_MOST_MS: u64 = 300_000;
+/// A receiver has so long to take a message (milliseconds).
+pub const NOTIFY_PATIENCE_MS: u64 = 10_000;
+/// Messages are undeliverable for so long before the others are told (milliseconds).
+pub const NOTIFY_FAILING_MS: u64 = 300_000;
+/// A receiver that knows what lasts by itself is told it again so often (milliseconds).
+pub const NOTIFY_REFRESH_MS: u64 = 60_000;
+/// What a receiver answers is read up to this (bytes).
+pub const NOTIFY_ANSWER_MAX: u64 = 4096;
+/// Terminals that one message is written to.
+pub const TERMINALS_MAX: usize = 256;
+/// The list of who is logged in (bytes).
+pub const UTMP_MAX: usize = 1 << 20;
 /// Incidents of one kind told at once; then one is told each [`REPEAT_QUIET_MS`] while they go on.
 pub const INCIDENT_BURST: u32 = 8;
 /// What repeats all the time is told at most this often, with a count (milliseconds).
 pub const REPEAT_QUIET_MS: u64 = 60_000;
 /// Kinds of what repeats that are told apart.
-pub const REPEAT_KEYS_MAX: usize = 64;
+pub const REPEAT_KEYS_MAX: usize = 128;
 /// Places of the store that could not be read and are told as incidents, in one life of the process.
 pub const DAMAGE_TOLD_MAX: usize = 256;
 /// Of a journal's quota, one part in so many may wait beside it in files of released segments, to be used again.
@@ -520,6 +598,43 @@ pub const CONFIG_FILE_MAX: usize = 64 << 10;
 pub const KEY_FILE_MAX: usize = 64 << 10;
 /// Longest file whose first line is a password (bytes).
 pub const PASSWORD_FILE_MAX: usize = 4096;
+/// Longest file in which a licence is looked for: a whole mail (bytes).
+pub const LICENCE_FILE_MAX: usize = 256 << 10;
+/// Longest name of the customer of a licence (bytes).
+pub const LICENCE_CUSTOMER_MAX: usize = 60;
+/// The last day that a licence may name: 9999-12-31 (days since 1970).
+pub const LICENCE_DAY_MAX: u64 = 2_932_896;
+/// For so long a node replicates as ever without a good licence (days).
+pub const LICENCE_GRACE_DAYS: u64 = 30;
+/// People are reminded of the end of a licence when so many days are left, and so many, and so many.
+pub const LICENCE_REMIND_DAYS: [u64; 3] = [1, 7, 30];
+/// A new licence is noticed within this time (milliseconds).
+pub const LICENCE_LOOK_MS: u64 = 2_000;
+/// And the licence is tested so often in any case (milliseconds).
+pub const LICENCE_TEST_MS: u64 = 86_400_000;
+/// Wrong codes while two machines are introduced, after which the code does not count any more: with eight digits a
+/// stranger is let in once in thirty million.
+pub const PAIRING_TRIES: u32 = 3;
+/// Callers that are listened to while a code counts.
+pub const PAIRING_CALLERS_MAX: usize = 64;
+/// What one of them may take (milliseconds).
+pub const PAIRING_CALL_MS: u64 = 10_000;
+/// The first machine may take so long to call back (milliseconds).
+pub const PAIRING_WAY_BACK_MS: u64 = 3_000;
+/// A machine that is not there yet is called again after this (milliseconds).
+pub const PAIRING_RETRY_MS: u64 = 200;
+/// Longest file in which the system tells what this machine is called (bytes).
+pub const HOST_FILE_MAX: usize = 4096;
+/// Lines of a command's output that the menu keeps.
+pub const MENU_LINES_MAX: usize = 2000;
+/// The longest line of them (bytes).
+pub const MENU_LINE_MAX: usize = 4096;
+/// The longest value in a form of the menu (bytes).
+pub const MENU_FIELD_MAX: usize = 512;
+/// The menu looks for keys and output this often (milliseconds).
+pub const MENU_POLL_MS: u64 = 50;
+/// And at the node this often (milliseconds).
+pub const MENU_LOOK_MS: u64 = 1_000;
 /// Longest control file (bytes).
 pub const CONTROL_FILE_MAX: usize = 1 << 20;
 /// The longest line of JSON that an item can make: each byte as a six-byte escape (bytes).
@@ -556,3 +671,5 @@ const _: () = assert!(NBD_CLIENTS_MAX * NBD_OUT_FREE + NBD_READS_MAX <= NBD_READ
 const _: () = assert!(NBD_OUT_MAX + NBD_READS_MAX + NBD_LIST_MAX <= NBD_READS_ALL_MAX);
 const _: () =
     assert!(NBD_READS_MAX == 32 << 20 && NBD_REQUEST_MAX == 32 << 20 && NBD_READS_MAX <= NBD_READS_ALL_MAX);
+const _: () =
+    assert!(REEL_LABEL < REEL_BLOCK_MIN && REEL_BLOCK_MIN < REEL_BLOCK && REEL_BLOCK < REEL_BLOCK_MAX);

@@ -46,6 +46,28 @@ pub fn bytes(n: u64) -> String {
     format!("{n} B")
 }
 
+/// A wall time in UTC, as `2026-01-31 23:59:59Z`.
+#[must_use]
+pub fn utc(wall_ms: u64) -> String {
+    let seconds = wall_ms / 1000;
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil(days);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+/// Year, month and day of a day counted from 1970-01-01.
+fn civil(mut days: u64) -> (u64, u64, u64) {
+    // 400 years repeat exactly; the year is counted from March so that a leap day is its last.
+    days += 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,7 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 /// How long an ordinary verb may take: it may wait for a slow disk, not for the peer.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks, and gives back what the node answered; a refusal is a failure with the node's own words.
 pub(crate) fn ask(context: &Context, request: &AdminRequest) -> Result<AdminAnswer, Failure> {

@@ -3,10 +3,11 @@
 use super::failure::Failure;
 use super::values::IoArg;
 use super::wait::Look;
-use crate::base::FileId;
-use crate::base::limits::ANSWER_MAX;
+use crate::base::limits::{ANSWER_MAX, HOST_FILE_MAX};
+use crate::base::{FileId, Seq};
 use crate::client::RespClient;
 use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest};
+use crate::format::batch::Batch;
 use crate::io::Access;
 pub(crate) use crate::io::{Finding, Level, probe, put_in_place};
 use crate::node::config::{Config, IoChoice};
@@ -15,8 +16,11 @@ use crate::node::config_file::{Key, Kind};
 use crate::node::diverged::{self, DivergedSet};
 use crate::node::door_tls::{self, Credentials};
 pub(crate) use crate::node::door_tls::{CA_FILE, CERTIFICATE_FILE, KEY_FILE};
-use crate::node::identity::IdentityError;
+use crate::node::identity::{Fingerprint, Identity, IdentityError};
 use crate::node::layout::{Layout, RESP_SOCKET};
+use crate::node::licence::{self, Examined, InstallError, Paper};
+pub(crate) use crate::node::pairing::{Code, Introduced};
+use crate::node::queue::{DiskQueue, QueueError, Walked};
 pub(crate) use crate::node::restore::{Restored, Unpacked};
 use crate::node::room::Room;
 use crate::node::serve::{self, ServeOptions};
@@ -27,8 +31,14 @@ pub(crate) use crate::node::set::{
 pub(crate) use crate::node::setup::{InitOptions, TrustOutcome};
 use crate::node::spool;
 pub(crate) use crate::node::spool::{History, HistoryError, SpoolDir};
-use crate::node::{admin, peer_address, restore, setup};
+use crate::node::tape::{self, CatalogueFile, TapeError};
+pub(crate) use crate::node::tape::{
+    Allowed, Catalogue, Checked, Copied, DriveView, Loss, Move, Place, ReelSet, Scanned, TapeOptions,
+    TapeOrder, TapeSource, Teller,
+};
+use crate::node::{admin, audit, pairing, peer_address, restore, setup};
 use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
@@ -74,6 +84,11 @@ pub(crate) fn journal_room(dir: &Path) -> Option<Finding> {
         Err(error) => (Level::Bad, error.to_string(), "the directory cannot be used".to_owned()),
     };
     Some(Finding { name: "journal quota".to_owned(), level, found, advice })
+}
+
+/// What store and volumes of the node in `dir` take of its disk (bytes); 0 if that cannot be read.
+pub(crate) fn stored_bytes(dir: &Path) -> u64 {
+    Room::of(&Layout::new(dir), 0).map_or(0, |room| room.store)
 }
 
 /// The line by which the peer will know this node.
@@ -209,6 +224,33 @@ pub(crate) fn loose_parents(dir: &Path) -> Vec<String> {
     crate::io::loose_parents(dir)
 }
 
+/// Reads the replicated journal on the disk from an entry on, beside a node that may be at work.
+pub(crate) fn walk_queue(dir: &Path, from: Seq, take: impl FnMut(&Batch) -> bool) -> Result<Walked, Failure> {
+    let queue = DiskQueue::open(dir).map_err(|error| queue_failure(&error))?;
+    queue.walk(from, take).map_err(|error| queue_failure(&error))
+}
+
+/// What a start would say of that journal.
+pub(crate) fn recover_queue(dir: &Path) -> Result<(), Failure> {
+    DiskQueue::open(dir).and_then(|queue| queue.recover()).map_err(|error| queue_failure(&error))
+}
+
+fn queue_failure(error: &QueueError) -> Failure {
+    let next = error.next();
+    if error.is_damage() {
+        Failure::no(error.to_string(), next)
+    } else {
+        Failure::error(error.to_string(), next)
+    }
+}
+
+/// The newest lines of who changed what, newest last.
+pub(crate) fn audited(dir: &Path, most: usize) -> Result<Vec<audit::Audited>, Failure> {
+    audit::newest(&Layout::new(dir), most).map_err(|error| {
+        Failure::error(format!("reading who changed what: {error}"), "run this as the node's own user")
+    })
+}
+
 /// Asks a running node.
 pub(crate) fn call(dir: &Path, request: &AdminRequest, timeout: Duration) -> Result<AdminReply, Failure> {
     admin::call(dir, request, timeout).map_err(|e| Failure::error(e.to_string(), e.next()))
@@ -226,6 +268,150 @@ pub(crate) fn look(dir: &Path, timeout: Duration) -> Look {
 /// What is odd about the addresses of a new node, and need not be wrong.
 pub(crate) fn doubts(peer: &str, listen: &str) -> Vec<String> {
     peer_address::doubts(peer, listen)
+}
+
+/// Whether `dir` is a node's.
+pub(crate) fn is_node(dir: &Path) -> bool {
+    Layout::new(dir).control().exists()
+}
+
+/// Whether a peer can be named so.
+pub(crate) fn is_peer_address(text: &str) -> bool {
+    text.parse::<peer_address::PeerAddress>().is_ok()
+}
+
+/// Whether this machine can listen there now.
+pub(crate) fn is_free(place: SocketAddr) -> bool {
+    TcpListener::bind(place).is_ok()
+}
+
+/// The address from which this machine would call a peer.
+pub(crate) fn address_towards(peer: &str) -> Option<IpAddr> {
+    let peer: peer_address::PeerAddress = peer.parse().ok()?;
+    peer.look_up().ok()?.into_iter().find_map(|address| {
+        let any: IpAddr =
+            if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        // Nothing is sent by this.
+        socket.connect(address).ok()?;
+        socket.local_addr().ok().map(|own| own.ip())
+    })
+}
+
+/// What this machine is called, as far as a node may be called so.
+pub(crate) fn host_name() -> String {
+    let read = File::open("/proc/sys/kernel/hostname")
+        .and_then(|file| crate::base::text_at_most(file, HOST_FILE_MAX));
+    let kept = |c: &char| c.is_ascii_alphanumeric() || *c == '-' || *c == '_';
+    read.unwrap_or_default()
+        .trim()
+        .split('.')
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .filter(kept)
+        .take(60)
+        .collect()
+}
+
+/// A code by which two machines are introduced.
+pub(crate) fn new_code() -> Result<Code, Failure> {
+    Code::new().map_err(|error| Failure::error(error.to_string(), ""))
+}
+
+/// Waits for the other machine, which knows the code.
+pub(crate) fn offer(
+    dir: &Path,
+    code: &Code,
+    patience: Duration,
+    told: impl FnMut(String),
+) -> Result<Introduced, Failure> {
+    let (config, own) = introducing(dir)?;
+    pairing::offer((config.link_listen, &config.peer), &own, code, patience, told)
+        .map_err(|error| not_introduced(&error))
+}
+
+/// Calls the other machine, which shows the code.
+pub(crate) fn join(dir: &Path, code: &Code, patience: Duration) -> Result<Introduced, Failure> {
+    let (config, own) = introducing(dir)?;
+    pairing::join((config.link_listen, &config.peer), &own, code, patience)
+        .map_err(|error| not_introduced(&error))
+}
+
+fn introducing(dir: &Path) -> Result<(Config, Identity), Failure> {
+    let config = Config::load(dir).map_err(|errors| Failure::error(errors.to_string(), errors.next()))?;
+    let own = setup::identity(dir).map_err(|error| setup_failure(&error))?;
+    Ok((config, own))
+}
+
+fn not_introduced(error: &pairing::PairingError) -> Failure {
+    Failure::no(error.to_string(), error.next())
+}
+
+/// What is known of a licence.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct LicenceView {
+    /// Whether the config asks for one.
+    pub(crate) asked: bool,
+    /// Whether it holds, or none is asked for.
+    pub(crate) holds: bool,
+    /// In words.
+    pub(crate) text: String,
+    /// What it grants, if the distributor signed it.
+    #[serde(flatten)]
+    pub(crate) granted: Option<LicenceGranted>,
+    /// The day that the clock should have reached, if it was turned back.
+    pub(crate) clock_back: Option<String>,
+}
+
+/// What a licence grants.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct LicenceGranted {
+    /// To whom.
+    pub(crate) customer: String,
+    /// The nodes' fingerprints.
+    pub(crate) nodes: [String; 2],
+    /// When it was signed.
+    pub(crate) issued: String,
+    /// The last day on which it holds.
+    pub(crate) expires: String,
+}
+
+impl LicenceView {
+    fn of(examined: Examined) -> Self {
+        let Examined { paper, tested } = examined;
+        let granted = match paper {
+            Paper::Signed(licence) => Some(LicenceGranted {
+                customer: licence.customer,
+                nodes: licence.nodes.map(|node| Fingerprint(node).to_string()),
+                issued: licence.issued.to_string(),
+                expires: licence.expires.to_string(),
+            }),
+            _ => None,
+        };
+        let (holds, clock_back) = (tested.holds(), tested.clock_back.map(|day| day.to_string()));
+        Self { asked: true, holds, text: tested.text, granted, clock_back }
+    }
+}
+
+/// The licence of the node in `dir`, or what the one in `text` would be there.
+pub(crate) fn licence(dir: &Path, text: Option<&str>) -> Result<LicenceView, Failure> {
+    let found = licence::examine(dir, text).map_err(|error| setup_failure(&error))?;
+    let text = "no licence is asked for: the config names no licence_key".to_owned();
+    let nothing = LicenceView { asked: false, holds: true, text, granted: None, clock_back: None };
+    Ok(found.map_or(nothing, LicenceView::of))
+}
+
+/// Installs a licence that holds.
+pub(crate) fn install_licence(dir: &Path, text: &str) -> Result<LicenceView, Failure> {
+    licence::install(dir, text).map(LicenceView::of).map_err(|error| match error {
+        InstallError::Setup(error) => setup_failure(&error),
+        InstallError::NotAsked => Failure::no(error.to_string(), "set licence_key in config.toml first, if you have to"),
+        error => Failure::no(
+            error.to_string(),
+            "ask the distributor for a licence of the two lines that `hot-backup identity` prints on both nodes",
+        ),
+    })
 }
 
 /// Saves the running node in `dir`.
@@ -288,6 +474,55 @@ fn set_failure(error: &SetError) -> Failure {
         SetError::Damaged { .. } | SetError::NoTrailer { .. } => Failure::no(error.to_string(), error.next()),
         _ => Failure::error(error.to_string(), error.next()),
     }
+}
+
+fn tape_failure(error: &TapeError) -> Failure {
+    Failure::error(error.to_string(), error.next())
+}
+
+/// The key in a file that only its owner may read.
+pub(crate) fn tape_key(path: &Path) -> Result<tape::Key, Failure> {
+    tape::read_key(path).map_err(|error| tape_failure(&error))
+}
+
+/// What is in a drive.
+pub(crate) fn tape_status(options: &TapeOptions) -> Result<Vec<DriveView>, Failure> {
+    tape::status(options).map_err(|error| tape_failure(&error))
+}
+
+/// Labels a reel; what was on it before.
+pub(crate) fn tape_label(options: &TapeOptions, reel: u32, name: &str) -> Result<String, Failure> {
+    tape::label(options, reel, name).map_err(|error| tape_failure(&error))
+}
+
+/// What the catalogue says.
+pub(crate) fn tape_catalogue(options: &TapeOptions) -> Result<Catalogue, Failure> {
+    CatalogueFile::load(options).map(|file| file.held).map_err(|error| tape_failure(&error))
+}
+
+/// Reads all reels.
+pub(crate) fn tape_scan(options: &TapeOptions) -> Result<Scanned, Failure> {
+    tape::scan(options).map_err(|error| tape_failure(&error))
+}
+
+/// Copies reels.
+pub(crate) fn tape_copy(from: &TapeOptions, to: &TapeOptions) -> Result<Copied, Failure> {
+    tape::copy(from, to).map_err(|error| tape_failure(&error))
+}
+
+/// Moves a drive.
+pub(crate) fn tape_move(options: &TapeOptions, reel: u32, to: Move) -> Result<Option<u64>, Failure> {
+    tape::move_by(options, reel, to).map_err(|error| tape_failure(&error))
+}
+
+/// Answers who waits for a reel; false if nobody does.
+pub(crate) fn tape_answer(options: &TapeOptions, give_up: bool) -> Result<bool, Failure> {
+    tape::answer(options, give_up).map_err(|error| tape_failure(&error))
+}
+
+/// Tries out a drive.
+pub(crate) fn tape_check(options: &TapeOptions, sizes: &[u32], bytes: u64) -> Result<Vec<Checked>, Failure> {
+    tape::check(options, sizes, bytes).map_err(|error| tape_failure(&error))
 }
 
 /// A failed connection to the socket of the node in `dir`.

@@ -4,6 +4,7 @@
 
 mod account;
 mod ask;
+mod audit;
 mod compare;
 mod demo;
 mod diverged;
@@ -12,20 +13,28 @@ mod dptr;
 mod failure;
 mod file;
 mod glue;
+mod guide;
 mod incidents;
 mod item;
+mod license;
 mod log;
+mod menu;
 mod nbd_access;
+mod notify;
 mod out;
+mod queue;
+mod receipt;
 mod restore;
 mod resync;
 mod save;
 mod scrub;
 mod setup;
 mod spool;
+mod stats;
 mod status;
 mod switchover;
 mod takeover;
+mod tape;
 mod values;
 mod wait;
 
@@ -90,6 +99,7 @@ struct Common {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::DemoArgs),
+    Setup(Box<guide::SetupArgs>),
     Init(Box<setup::InitArgs>),
     Identity(setup::IdentityArgs),
     Trust(setup::TrustArgs),
@@ -101,18 +111,27 @@ enum Command {
     Item(item::ItemArgs),
     SetDptr(dptr::DptrArgs),
     Log(log::LogArgs),
+    Stats(stats::StatsArgs),
+    Queue(queue::QueueArgs),
+    Receipt(receipt::ReceiptArgs),
     Scrub(scrub::ScrubArgs),
     Spool(spool::SpoolArgs),
     Switchover(switchover::SwitchoverArgs),
     Compare(compare::CompareArgs),
-    Save(save::SaveArgs),
+    Save(Box<save::SaveArgs>),
     Verify(save::VerifyArgs),
-    Restore(restore::RestoreArgs),
+    Restore(Box<restore::RestoreArgs>),
+    Tape(Box<tape::TapeCommand>),
     Takeover(takeover::TakeoverArgs),
     Resync(resync::ResyncArgs),
     Incidents(incidents::IncidentsArgs),
+    Audit(audit::AuditArgs),
+    Notify(notify::NotifyArgs),
     Diverged(diverged::DivergedArgs),
     NbdAccess(nbd_access::NbdAccessArgs),
+    Menu(menu::MenuArgs),
+    #[command(alias = "licence")]
+    License(license::LicenseArgs),
     Doctor(doctor::DoctorArgs),
     /// Prints a completion script for your shell
     ///
@@ -144,6 +163,12 @@ impl Context {
     }
 }
 
+/// The whole command line, for what is made of it: manual pages, completions.
+#[must_use]
+pub fn definition() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command line `args`, program name first, and gives back the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     crate::node::log::end_at_panics();
@@ -167,6 +192,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn execute(context: &mut Context, command: Command) -> Done {
     match command {
         Command::Demo(args) => demo::run(context, &args),
+        Command::Setup(args) => guide::run(context, &args),
         Command::Init(args) => setup::init(context, *args),
         Command::Identity(_) => setup::identity(context),
         Command::Trust(args) => setup::trust(context, &args),
@@ -179,16 +205,24 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Item(args) => item::run(context, args),
         Command::SetDptr(args) => dptr::run(context, &args),
         Command::Log(args) => log::run(context, &args),
+        Command::Stats(args) => stats::run(context, &args),
+        Command::Queue(args) => queue::run(context, &args),
+        Command::Receipt(args) => receipt::run(context, &args),
         Command::Scrub(args) => scrub::run(context, &args),
         Command::Spool(args) => spool::run(context, args),
         Command::Switchover(args) => switchover::run(context, &args),
         Command::Compare(args) => compare::run(context, &args),
-        Command::Save(args) => save::run(context, args),
+        Command::Save(args) => save::run(context, *args),
         Command::Verify(args) => save::verify(context, &args),
         Command::Restore(args) => restore::run(context, &args),
+        Command::Tape(args) => tape::run(context, *args),
         Command::Takeover(args) => takeover::run(context, &args),
-        Command::Incidents(_) => incidents::incidents(context),
+        Command::Incidents(args) => incidents::incidents(context, &args),
+        Command::Notify(args) => notify::run(context, &args),
+        Command::Audit(args) => audit::run(context, &args),
         Command::Diverged(args) => diverged::run(context, args),
+        Command::Menu(_) => menu::run(context),
+        Command::License(args) => license::run(context, &args),
         Command::NbdAccess(args) => nbd_access::run(context, &args),
         Command::Doctor(_) => doctor::run(context),
         Command::Completions { shell } => completions(context, shell),

@@ -4,7 +4,8 @@ use super::failure::{Answer, Done, Failure};
 use super::glue::{Source, Unpacked};
 use super::item::{key, refused};
 use super::out::{escape, say, seconds};
-use super::save::progress;
+use super::save::{progress, source};
+use super::tape::TapeArgs;
 use super::wait::{Need, WaitArgs, until_ready};
 use super::{Context, ask, glue};
 use crate::base::FileId;
@@ -35,13 +36,14 @@ it stays. --as ACCOUNT puts them beside what is there. Volumes come back with a 
 Examples:
   hot-backup restore --from /backup/monday.hbs --dir NEW
   ssh host 'cat monday.hbs' | hot-backup restore --from - --dir NEW
+  hot-backup restore --from 'tape:/backup/reel-%03d.tap' --dir NEW     from reels
   hot-backup restore --from monday.hbs --only app,orders --dry-run     what would change
   hot-backup restore --from monday.hbs --only app,orders,1001          one item
   hot-backup restore --from monday.hbs --only app --as app2            an account, beside the one that is there
 
 Exit codes: 0 done, 1 no: the set is damaged or no save, or does not have what was chosen, 2 error.")]
 pub(crate) struct RestoreArgs {
-    /// The set: a file, a directory, or - for standard input
+    /// The set: a file, a directory, tape:PLACE (with #SAVE behind it for an older one), or - for standard input
     #[arg(long, value_name = "SET")]
     from: PathBuf,
     /// Only this, into a running primary: ACCOUNT, ACCOUNT,FILE or ACCOUNT,FILE,ID
@@ -58,6 +60,11 @@ pub(crate) struct RestoreArgs {
     scratch: Option<PathBuf>,
     #[command(flatten)]
     wait: WaitArgs,
+    /// The key file of an encrypted save on reels
+    #[arg(long, value_name = "KEYFILE", help_heading = "Tape")]
+    key: Option<PathBuf>,
+    #[command(flatten)]
+    tape: TapeArgs,
 }
 
 /// A part of a database.
@@ -85,7 +92,7 @@ fn chosen(text: &str) -> Result<Chosen, String> {
 /// Runs `restore`.
 pub(crate) fn run(context: &mut Context, args: &RestoreArgs) -> Done {
     args.wait.note(context);
-    let source = Source::of(&args.from);
+    let source = source(context, &args.from, Some(&args.tape), args.key.as_deref())?;
     if args.only.is_empty() {
         whole_node(context, &source, args.dry_run)
     } else {

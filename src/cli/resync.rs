@@ -1,13 +1,14 @@
 //! `resync`: a full copy for a peer that cannot follow, and how far it is.
 
 use super::failure::{Answer, Done};
-use super::out::{say, seconds};
+use super::out::{say, seconds, visible};
 use super::wait::WaitArgs;
-use super::{Context, ask, values};
+use super::{Context, ask, glue, values};
 use crate::base::shown::{bytes, count};
 use crate::engine::admin::{AdminRequest, CopyView, DoneView, Status};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ config says on_diverged = \"rewind\", which is the default; with \"wait\" it wai
 also while it is under way.
 
 Examples:
+  hot-backup resync --dry-run       how the pair gets level again, why, and about how much that moves
   hot-backup resync                 give the peer a copy, if it needs one
   hot-backup resync --watch         .. and show how far it is until it is whole, on either node
   hot-backup resync --rate 20M      no faster than that, from now on until the node is restarted
@@ -39,6 +41,9 @@ pub(crate) struct ResyncArgs {
     /// anything
     #[arg(long, value_name = "SIZE", value_parser = rate)]
     rate: Option<u64>,
+    /// Only say how the pair gets level again: by the journal, a rewind, or a full copy; on either node
+    #[arg(long, conflicts_with_all = ["watch", "rate"])]
+    dry_run: bool,
     /// Show how far the copy is until it is whole; on the node that is given it too
     #[arg(long)]
     watch: bool,
@@ -60,6 +65,15 @@ fn rate(text: &str) -> Result<u64, String> {
 /// Runs `resync`.
 pub(crate) fn run(context: &mut Context, args: &ResyncArgs) -> Done {
     args.wait.note(context);
+    if args.dry_run {
+        let status: Box<Status> = ask::ask_for(context, &AdminRequest::Status)?;
+        let plan = plan(&status, glue::stored_bytes(context.dir()?));
+        return match context.json {
+            true => context.out.json(&plan),
+            false => context.out.line(&plan.sentence()),
+        }
+        .map(|()| Answer::Yes);
+    }
     if args.watch && args.rate.is_none() {
         let status: Box<Status> = ask::ask_for(context, &AdminRequest::Status)?;
         if !matches!(status.role.as_str(), "primary" | "diverged") {
@@ -76,6 +90,91 @@ pub(crate) fn run(context: &mut Context, args: &ResyncArgs) -> Done {
         context.out.line("the copy or the rewind begins, if one is needed; see `hot-backup status`")?;
     }
     Ok(Answer::Yes)
+}
+
+/// How the pair gets level again.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Plan {
+    /// nothing, catch-up, rewind, full-copy, or unknown.
+    way: &'static str,
+    /// Why that one.
+    why: String,
+    /// What the peer lacks (entries), as far as it is known.
+    entries: u64,
+    /// About how much goes over the link (bytes), if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+}
+
+impl Plan {
+    fn sentence(&self) -> String {
+        let much = self.bytes.map_or_else(String::new, |n| format!(", about {}", bytes(n)));
+        let way = match self.way {
+            "nothing" => "nothing is to be done".to_owned(),
+            "catch-up" => format!("catch-up by the journal: {}{much}", entries(self.entries)),
+            "full-copy" => format!("full copy of all that is replicated{much}"),
+            other => format!("{other}{much}"),
+        };
+        format!("{way}: {}", self.why)
+    }
+}
+
+/// `stored`: what this node's store and volumes take on its disk (bytes).
+fn plan(s: &Status, stored: u64) -> Plan {
+    let peer = &s.peer;
+    let name = if peer.name.is_empty() { "the peer".to_owned() } else { visible(&peer.name) };
+    let (entries, lag) = (peer.lag_entries, Some(peer.lag_bytes));
+    let oldest = s.journal.oldest_seq;
+    let has = s.positions.appended.saturating_sub(entries);
+    let way = |way, why: String, entries, bytes| Plan { way, why, entries, bytes };
+    if let Some(copy) = &s.copy {
+        let size = (copy.size > 0).then_some(copy.size);
+        return way("full-copy", format!("it is under way: {}", line(copy)), entries, size);
+    }
+    let gap = s.gap.as_ref().filter(|gap| gap.full_copy);
+    match (s.role.as_str(), gap) {
+        ("diverged", _) => {
+            let why = format!("this node holds entries that the pair never kept; {}", visible(&s.reason));
+            way("rewind", why, 0, None)
+        }
+        ("primary", Some(gap)) => way("full-copy", visible(&gap.text), entries, Some(stored)),
+        ("primary", None) if peer.connected && peer.incomplete => {
+            way("full-copy", format!("{name} was given a part of one"), entries, Some(stored))
+        }
+        ("primary", None) if peer.connected && entries == 0 => {
+            way("nothing", format!("{name} follows and has everything on disk"), 0, Some(0))
+        }
+        ("primary", None) if peer.connected => {
+            way("catch-up", format!("{name} follows and is behind"), entries, lag)
+        }
+        ("primary", None) if oldest > has + 1 => {
+            let why = format!(
+                "{name} is away, is known to have entries up to {}, and the journal reaches back to {} only",
+                count(has),
+                count(oldest)
+            );
+            way("full-copy", why, entries, Some(stored))
+        }
+        ("primary", None) => {
+            let why = format!(
+                "{name} is away, is known to have entries up to {}, and the journal reaches back to {}; if it holds \
+                 entries of its own, it is rewound",
+                count(has),
+                count(oldest)
+            );
+            way("catch-up", why, entries, lag)
+        }
+        (_, Some(gap)) => way("full-copy", visible(&gap.text), 0, None),
+        (_, None) if peer.connected => {
+            let behind = s.announced.saturating_sub(s.positions.appended);
+            let why = format!("this node follows {name}");
+            way(if behind == 0 { "nothing" } else { "catch-up" }, why, behind, None)
+        }
+        (_, None) => {
+            let why = format!("{name} is not reached; ask there: hot-backup resync --dry-run");
+            way("unknown", why, 0, None)
+        }
+    }
 }
 
 /// Whether nothing is to be copied any more, as this node knows it.
@@ -147,6 +246,7 @@ fn entries(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::admin::GapView;
 
     #[test]
     fn a_copy_says_how_far_it_is_and_how_long_it_takes() {
@@ -171,6 +271,39 @@ mod tests {
         assert!(!is_whole(&status));
         let standby = |role: &str| Status { role: role.into(), ..Status::default() };
         assert!(is_whole(&standby("standby")) && !is_whole(&standby("incomplete")));
+    }
+
+    #[test]
+    fn a_dry_run_says_by_which_way_the_pair_gets_level_and_why() {
+        let mut s = Status { role: "primary".into(), ..Status::default() };
+        (s.peer.name, s.peer.connected) = ("b".into(), true);
+        (s.positions.appended, s.journal.oldest_seq) = (1000, 1);
+        let said = |s: &Status| plan(s, 5 << 30).sentence();
+        assert_eq!(said(&s), "nothing is to be done: b follows and has everything on disk");
+        (s.peer.lag_entries, s.peer.lag_bytes) = (10, 2048);
+        assert_eq!(said(&s), "catch-up by the journal: 10 entries, about 2.0 KiB: b follows and is behind");
+        s.peer.connected = false;
+        assert!(said(&s).starts_with("catch-up by the journal: 10 entries"), "{}", said(&s));
+        // Entry 991 is the first that it lacks.
+        s.journal.oldest_seq = 991;
+        assert_eq!(plan(&s, 0).way, "catch-up");
+        s.journal.oldest_seq = 992;
+        let text = said(&s);
+        assert!(text.starts_with("full copy of all that is replicated, about 5.0 GiB: b is away"), "{text}");
+        assert!(text.contains("up to 990, and the journal reaches back to 992 only"), "{text}");
+        let gap = |text: &str| GapView { full_copy: true, text: text.into(), ..GapView::default() };
+        (s.peer.connected, s.gap) = (true, Some(gap("entries 1 to 7 are gone")));
+        assert!(said(&s).ends_with(": entries 1 to 7 are gone"), "{}", said(&s));
+        s.copy = Some(CopyView { bytes: 1 << 20, size: 2 << 20, ..CopyView::default() });
+        assert_eq!((plan(&s, 0).way, plan(&s, 0).bytes), ("full-copy", Some(2 << 20)));
+        let mut s = Status { role: "standby".into(), announced: 7, ..Status::default() };
+        assert_eq!(plan(&s, 0).way, "unknown");
+        (s.peer.connected, s.positions.appended) = (true, 7);
+        assert_eq!(plan(&s, 0).way, "nothing");
+        s.positions.appended = 5;
+        assert_eq!((plan(&s, 0).way, plan(&s, 0).entries), ("catch-up", 2));
+        s.role = "diverged".into();
+        assert_eq!(plan(&s, 0).way, "rewind");
     }
 
     #[test]

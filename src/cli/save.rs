@@ -3,6 +3,7 @@
 use super::failure::{Answer, Done, Failure};
 use super::glue::{Contents, Damage, Pack, SaveOrder, SaveTold, Saved, Source, Target, Verified};
 use super::out::{Table, escape, per_second, say, seconds, utc};
+use super::tape::{TapeArgs, TapeWriteArgs};
 use super::wait::{Need, WaitArgs, until_ready};
 use super::{Context, glue, values};
 use crate::base::shown::{bytes, counted};
@@ -36,13 +37,14 @@ Examples:
   hot-backup save --to dir:/backup/monday --part-size 4G      several files
   hot-backup save --to - | ssh host 'cat > monday.hbs'        a pipe
   hot-backup save --to file:app.hbs --account app --rate 200M --level lz4
+  hot-backup save --to tape:/dev/nst0 --append                reels: see hot-backup tape --help
   hot-backup save show /backup/monday.hbs                     what it holds
   hot-backup save list /backup/*                              a line for each"
 )]
 pub(crate) struct SaveArgs {
     #[command(subcommand)]
     verb: Option<Verb>,
-    /// file:PATH, dir:PATH, or - for standard output
+    /// file:PATH, dir:PATH, tape:/dev/nst0, tape:reel-%03d.tap, or - for standard output
     #[arg(long, value_name = "TARGET", required = true, value_parser = place)]
     to: Option<Place>,
     /// Only the files of this account
@@ -59,6 +61,8 @@ pub(crate) struct SaveArgs {
     part_size: u64,
     #[command(flatten)]
     wait: WaitArgs,
+    #[command(flatten)]
+    tape: TapeWriteArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -91,6 +95,7 @@ enum Place {
     File(PathBuf),
     Dir(PathBuf),
     Stdout,
+    Tape(glue::Place),
 }
 
 fn place(text: &str) -> Result<Place, String> {
@@ -98,7 +103,8 @@ fn place(text: &str) -> Result<Place, String> {
         _ if text == "-" => Ok(Place::Stdout),
         Some(("file", path)) if !path.is_empty() => Ok(Place::File(path.into())),
         Some(("dir", path)) if !path.is_empty() => Ok(Place::Dir(path.into())),
-        _ => Err("expected file:PATH, dir:PATH or -".to_owned()),
+        Some(("tape", place)) => glue::Place::parse(place).map(Place::Tape),
+        _ => Err("expected file:PATH, dir:PATH, tape:PLACE or -".to_owned()),
     }
 }
 
@@ -123,6 +129,7 @@ fn save(context: &mut Context, args: SaveArgs) -> Done {
     let target = match args.to {
         Some(Place::File(path)) => Target::File(path),
         Some(Place::Dir(path)) => Target::Dir(path, args.part_size),
+        Some(Place::Tape(place)) => Target::Tape(Box::new(args.tape.order(context, place)?)),
         Some(Place::Stdout) | None => Target::Stdout,
     };
     if target == Target::Stdout && context.out.is_terminal() {
@@ -231,6 +238,35 @@ pub(super) fn progress(bytes: Option<u64>) -> ProgressBar {
     bar
 }
 
+/// The set that an argument names: a file, a directory, `-`, or `tape:PLACE`, with `#SAVE` behind it for an older one. Without
+/// flags for reels nobody is waited for.
+pub(super) fn source(
+    context: &Context,
+    path: &Path,
+    tape: Option<&TapeArgs>,
+    key: Option<&Path>,
+) -> Result<Source, Failure> {
+    let Some(text) = path.to_str().and_then(|text| text.strip_prefix("tape:")) else {
+        return Ok(Source::of(path));
+    };
+    let (place, save) = match text.rsplit_once('#') {
+        Some((place, save)) => (place, Some(save.to_owned())),
+        None => (text, None),
+    };
+    let wrong = |why| Failure::error(format!("reading tape:{text}: {why}"), "see: hot-backup tape --help");
+    let place = glue::Place::parse(place).map_err(wrong)?;
+    let mut options = match tape {
+        Some(tape) => tape.options(context, place),
+        None => glue::TapeOptions {
+            dir: context.dir.clone(),
+            wait: Some(Duration::ZERO),
+            ..glue::TapeOptions::new(place)
+        },
+    };
+    options.key = key.map(glue::tape_key).transpose()?;
+    Ok(Source::Tape(Box::new(glue::TapeSource { options, save, only: None, lenient: false })))
+}
+
 /// What `save show --json` and each line of `save list --json` print.
 #[derive(Serialize)]
 struct SetView {
@@ -296,7 +332,7 @@ fn list(context: &mut Context, sets: &[PathBuf]) -> Done {
     let mut table = Table::new(&["set", "ended", "node", "account", ">entry", ">items", ">content", ">size"]);
     let (mut views, mut all) = (Vec::new(), true);
     for path in sets {
-        match glue::contents(&Source::of(path)) {
+        match source(context, path, None, None).and_then(|source| glue::contents(&source)) {
             Ok(found) => {
                 let view = SetView::of(path, &found);
                 let account = if view.account.is_empty() { "all" } else { &view.account };
@@ -327,7 +363,7 @@ fn list(context: &mut Context, sets: &[PathBuf]) -> Done {
 }
 
 fn show(context: &mut Context, set: &Path) -> Done {
-    let found = glue::contents(&Source::of(set))?;
+    let found = glue::contents(&source(context, set, None, None)?)?;
     let view = SetView::of(set, &found);
     if context.json {
         context.out.json(&view)?;
@@ -376,9 +412,14 @@ Examples:
 
 Exit codes: 0 all of it is what was written, 1 something is damaged or it is no save, 2 error.")]
 pub(crate) struct VerifyArgs {
-    /// The file or directory, or - for standard input
+    /// The file or directory, tape:PLACE, or - for standard input
     #[arg(value_name = "SET")]
     set: PathBuf,
+    /// The key file of an encrypted save on reels
+    #[arg(long, value_name = "KEYFILE", help_heading = "Tape")]
+    key: Option<PathBuf>,
+    #[command(flatten)]
+    tape: TapeArgs,
 }
 
 #[derive(Serialize)]
@@ -394,7 +435,12 @@ struct VerifyView {
 
 /// Runs `verify`.
 pub(crate) fn verify(context: &mut Context, args: &VerifyArgs) -> Done {
-    let (source, begin) = (Source::of(&args.set), Instant::now());
+    let begin = Instant::now();
+    let source = match source(context, &args.set, Some(&args.tape), args.key.as_deref())? {
+        // What cannot be read is gone past, and told as damage.
+        Source::Tape(tape) => Source::Tape(Box::new(glue::TapeSource { lenient: true, ..*tape })),
+        other => other,
+    };
     let bar = progress(source.bytes());
     let found = glue::verify(source, |read| bar.set_position(read));
     bar.finish_and_clear();
@@ -442,7 +488,11 @@ mod tests {
         assert_eq!(place("dir:x"), Ok(Place::Dir("x".into())));
         assert_eq!(place("-"), Ok(Place::Stdout));
         for other in ["/a", "file:", "tcp:1.2.3.4:5", "dir:"] {
-            assert_eq!(place(other), Err("expected file:PATH, dir:PATH or -".to_owned()), "{other}");
+            assert_eq!(
+                place(other),
+                Err("expected file:PATH, dir:PATH, tape:PLACE or -".to_owned()),
+                "{other}"
+            );
         }
         assert!(part_size("1K").is_err());
     }

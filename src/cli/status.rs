@@ -4,7 +4,9 @@ use super::failure::{Answer, Done, Failure};
 use super::out::{say, seconds, utc, visible};
 use super::{Context, ask};
 use crate::base::shown::{bytes, count, counted};
-use crate::engine::admin::{AdminRequest, AtRisk, ReplayView, Status, SwitchoverView, VolumeView};
+use crate::engine::admin::{
+    AdminRequest, AtRisk, CanaryView, ReplayView, Status, SwitchoverView, VolumeView,
+};
 use clap::Args;
 use std::fmt::Write as _;
 use std::io::Read;
@@ -114,7 +116,7 @@ fn redraw(context: &mut Context, lines_shown: usize, text: &str) -> Result<usize
 }
 
 /// Tells once stdin has ended.
-fn end_of_stdin() -> Receiver<()> {
+pub(crate) fn end_of_stdin() -> Receiver<()> {
     let (tell, told) = channel();
     std::thread::spawn(move || {
         let mut stdin = std::io::stdin().lock();
@@ -216,6 +218,7 @@ pub(crate) fn screen(s: &Status) -> String {
     }
     let checks = [("scrub", scrub(s)), ("compare", super::compare::status_line(&s.compare))];
     checks.into_iter().for_each(|(what, told)| told.into_iter().for_each(|told| line(what, told)));
+    health(s).into_iter().for_each(|(name, text)| line(name, text));
     line("up", seconds(s.uptime_seconds));
     for trouble in &s.troubles {
         let since = seconds(trouble.seconds);
@@ -236,6 +239,47 @@ fn at_risk(risk: &AtRisk) -> String {
     match risk.everything {
         true => "everything: the peer is being given a copy that is not whole yet".to_owned(),
         false => amount(risk.entries, risk.bytes, risk.seconds),
+    }
+}
+
+/// What the watches see, and whom nobody can tell.
+fn health(s: &Status) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    if let Some(h) = &s.health {
+        let waits = if h.unapplied > 0 {
+            format!("; {} to apply", counted(h.unapplied, "entry", "entries"))
+        } else {
+            String::new()
+        };
+        lines.push(("work", format!("{}{waits}", h.work)));
+        lines.extend(
+            h.canary.as_ref().filter(|canary| canary.sent > 0).map(|canary| ("canary", canary_line(canary))),
+        );
+        if let (Some(left), true) = (h.journal_full_seconds, h.journal_percent >= 50) {
+            lines.push((
+                "journal",
+                format!("full in {} at the rate of the last minute", seconds(left as f64)),
+            ));
+        }
+        if h.disk_bytes > 0 {
+            lines.push(("disk", format!("{} free of {}", bytes(h.disk_free_bytes), bytes(h.disk_bytes))));
+        }
+    }
+    for target in s.notify.iter().filter(|target| target.failing_since_ms.is_some() || target.dropped > 0) {
+        lines.push(("notify", super::notify::trouble(target)));
+    }
+    lines
+}
+
+/// The test update under way or the last one, in a line.
+fn canary_line(c: &CanaryView) -> String {
+    let late = if c.late { "late, " } else { "" };
+    match (c.at.as_str(), c.last_seconds) {
+        ("", Some(took)) => format!("entry {} made the whole way in {}", count(c.last_seq), seconds(took)),
+        ("", None) => "none has arrived yet".to_owned(),
+        (at, _) => {
+            format!("{late}under way for {}, waits for: {}", seconds(c.under_way_seconds), visible(at))
+        }
     }
 }
 

@@ -47,6 +47,10 @@ impl Need {
         match request {
             AdminRequest::Status
             | AdminRequest::Incidents
+            | AdminRequest::IncidentRecords
+            | AdminRequest::IncidentAck { .. }
+            | AdminRequest::NotifyList
+            | AdminRequest::NotifyTest { .. }
             | AdminRequest::AccountList
             | AdminRequest::FileList { .. }
             | AdminRequest::LogShow { .. }
@@ -54,6 +58,9 @@ impl Need {
             | AdminRequest::SpoolStop { .. }
             | AdminRequest::CompareStop
             | AdminRequest::CompareResult
+            | AdminRequest::Stats
+            | AdminRequest::Queue
+            | AdminRequest::Receipt { .. }
             | AdminRequest::DivergedList => Self::Nothing,
             AdminRequest::SetDptr { set, clear, ack: None, .. } if set.is_empty() && clear.is_empty() => {
                 Self::Nothing

@@ -278,6 +278,11 @@ pub trait Backend {
     /// End of the replicated journal; what `WAIT` waits for when the client wrote nothing itself.
     fn appended(&self) -> Seq;
 
+    /// The epoch in which updates are made now.
+    fn epoch(&self) -> u64 {
+        self.view().epoch
+    }
+
     /// Acknowledged by the peer, never more than the truth: received, durable, applied. Zero when it is away.
     fn peer_acked(&self) -> [Seq; 3];
 

@@ -1,8 +1,12 @@
 //! What an operator can ask of a running node, and the answers; `node` carries them over the admin socket as JSON lines.
 
 pub use super::answer::{
-    AdminAnswer, CompareView, ConditionView, DifferenceView, DoneView, IncidentView, LoggingView, ScrubEnd,
-    ScrubView, StartView, SwitchoverView, WouldGo,
+    AdminAnswer, CanaryView, CompareView, ConditionView, DifferenceView, DoneView, HealthView, IncidentView,
+    LoggingView, ProofView, ScrubEnd, ScrubView, StartView, SwitchoverView, TargetView, WouldGo,
+};
+pub use super::records::RecordView;
+pub use super::stats::{
+    FileCount, KindCount, QueueView, RatesView, ReceiptView, STATS_VERSION, StageView, StatsView,
 };
 use crate::base::AckLevel;
 use crate::base::shown::Grouped;
@@ -17,6 +21,23 @@ pub enum AdminRequest {
     Status,
     /// Answered by a list of [`IncidentView`], newest last.
     Incidents,
+    /// Incidents as records, oldest first; answered by a list of [`RecordView`].
+    IncidentRecords,
+    /// A person took note of a record. Answered by the [`RecordView`].
+    IncidentAck {
+        /// Its number.
+        id: u64,
+        /// Who.
+        who: String,
+    },
+    /// Who is told of incidents; answered by a list of [`TargetView`].
+    NotifyList,
+    /// Sends each of them a message now; answered by a list of [`ProofView`].
+    NotifyTest {
+        /// Only the one of this name.
+        #[serde(default)]
+        name: Option<String>,
+    },
     /// Become primary; answered by [`TakeoverAccount`].
     Takeover {
         /// The operator's word that the peer does not serve.
@@ -197,6 +218,18 @@ pub enum AdminRequest {
         #[serde(default)]
         rate: Option<u64>,
     },
+    /// What this node has done, in this life and those before it. Answered by [`StatsView`].
+    Stats,
+    /// What the peer has not confirmed. Answered by [`QueueView`].
+    Queue,
+    /// What has become of an update. Answered by [`ReceiptView`].
+    Receipt {
+        /// Its number.
+        seq: u64,
+        /// Its epoch; without one the entry is meant that has the number now.
+        #[serde(default)]
+        epoch: Option<u64>,
+    },
     /// The entries that this node had and the pair never kept; answered by a list of file names.
     DivergedList,
     /// Use a spool from now on, also after a restart. Answered by [`SpoolView`].
@@ -213,6 +246,52 @@ pub enum AdminRequest {
         #[serde(default)]
         drop: bool,
     },
+}
+
+impl AdminRequest {
+    /// Whether it changes nothing and takes no content away. There is no other arm: each new request has to decide.
+    #[must_use]
+    pub fn only_looks(&self) -> bool {
+        match self {
+            Self::Status
+            | Self::Incidents
+            | Self::AccountList
+            | Self::FileList { .. }
+            | Self::LogShow { .. }
+            | Self::CompareResult
+            | Self::DivergedList
+            | Self::Stats
+            | Self::Queue
+            | Self::Receipt { .. }
+            | Self::IncidentRecords
+            | Self::NotifyList => true,
+            Self::Takeover { dry_run, .. }
+            | Self::Switchover { dry_run }
+            | Self::AccountDelete { dry_run, .. }
+            | Self::FileDelete { dry_run, .. }
+            | Self::FileClear { dry_run, .. }
+            | Self::Compare { dry_run, .. } => *dry_run,
+            Self::SetDptr { set, clear, ack, .. } => set.is_empty() && clear.is_empty() && ack.is_none(),
+            Self::StartAlone
+            | Self::StartAloneAcceptLoss
+            | Self::Resync { .. }
+            | Self::AccountCreate { .. }
+            | Self::AccountRename { .. }
+            | Self::FileCreate { .. }
+            | Self::FileGrow { .. }
+            | Self::FileRename { .. }
+            | Self::Logging { .. }
+            | Self::LoggingResume
+            | Self::Scrub { .. }
+            | Self::ScrubStop
+            | Self::CompareStop
+            | Self::Save { .. }
+            | Self::SpoolStart { .. }
+            | Self::SpoolStop { .. }
+            | Self::IncidentAck { .. }
+            | Self::NotifyTest { .. } => false,
+        }
+    }
 }
 
 /// An answer. On the socket: one JSON object a line.
@@ -573,6 +652,12 @@ pub struct Status {
     pub longest_round_ms: f64,
     /// Since the start (seconds).
     pub uptime_seconds: f64,
+    /// What the watches see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthView>,
+    /// Who is told of incidents, and whether that works.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<TargetView>,
 }
 
 /// The states of a node that serves as primary: as it should, or hindered by what may pass.

@@ -2,6 +2,8 @@
 
 use super::admin::{AccountView, FileView, LogEntryView, SpoolView, Status, TakeoverAccount};
 use super::effect::Incident;
+use super::records::RecordView;
+use super::stats::{QueueView, ReceiptView, StatsView};
 use serde::{Deserialize, Serialize};
 
 /// Declares [`AdminAnswer`], and how each value becomes one and comes out of it again.
@@ -41,6 +43,14 @@ answers! {
     Status(Box<Status>),
     /// Incidents, the newest last.
     Incidents(Vec<IncidentView>),
+    /// Incidents as records, the oldest first.
+    Records(Vec<RecordView>),
+    /// One of them.
+    Record(RecordView),
+    /// Who is told of incidents.
+    Targets(Vec<TargetView>),
+    /// What became of a message to each of them.
+    Proofs(Vec<ProofView>),
     /// What a takeover found.
     Takeover(Box<TakeoverAccount>),
     /// A node that was told to serve alone.
@@ -69,6 +79,12 @@ answers! {
     Switchover(Box<SwitchoverView>),
     /// A compare that has begun, ends or ended.
     Compare(CompareView),
+    /// Counts.
+    Stats(Box<StatsView>),
+    /// What the peer lacks.
+    Queue(QueueView),
+    /// What became of an update.
+    Receipt(ReceiptView),
     /// The spool.
     Spool(SpoolView),
 }
@@ -76,6 +92,12 @@ answers! {
 impl From<Status> for AdminAnswer {
     fn from(status: Status) -> Self {
         Self::Status(Box::new(status))
+    }
+}
+
+impl From<StatsView> for AdminAnswer {
+    fn from(stats: StatsView) -> Self {
+        Self::Stats(Box::new(stats))
     }
 }
 
@@ -97,6 +119,86 @@ impl AdminAnswer {
     pub fn done() -> Self {
         Self::Done(DoneView { done: true })
     }
+}
+
+/// The test update on a timer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CanaryView {
+    /// Sent since the start.
+    pub sent: u64,
+    /// Of those, how many made the whole way.
+    pub arrived: u64,
+    /// The entry of the last that did; 0 if none has.
+    pub last_seq: u64,
+    /// How long that took (seconds).
+    pub last_seconds: Option<f64>,
+    /// Whether the one under way is late.
+    pub late: bool,
+    /// The part of the way that the one under way has not passed: disk, link, peer-disk, peer-apply or answer.
+    pub at: String,
+    /// Since it was sent (seconds).
+    pub under_way_seconds: f64,
+}
+
+/// What the watches of a node see.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HealthView {
+    /// What this node is at with what it has to do: idle, busy, lagging or stuck.
+    pub work: String,
+    /// Entries that its store may have and has not.
+    pub unapplied: u64,
+    /// The test update; none if there is no timer for it.
+    pub canary: Option<CanaryView>,
+    /// The peer's clock less this one's (milliseconds).
+    pub clock_distance_ms: Option<i64>,
+    /// What the replicated journal takes of its quota (percent).
+    pub journal_percent: u64,
+    /// When it is full at the rate of the last minute (seconds); none if it does not grow.
+    pub journal_full_seconds: Option<u64>,
+    /// Free on the file system of the node's directory (bytes); 0 if that is not known yet.
+    pub disk_free_bytes: u64,
+    /// Size of that file system (bytes).
+    pub disk_bytes: u64,
+}
+
+/// An entry of the notify list, and whether it works.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetView {
+    /// Its name.
+    pub name: String,
+    /// mail, terminals, command, webhook, alertmanager, syslog, journald or ping.
+    pub kind: String,
+    /// Where it goes, without secrets.
+    pub to: String,
+    /// What is less severe is not told.
+    pub severity: String,
+    /// When only critical ones are told, in the machine's local time; empty for never.
+    pub quiet: String,
+    /// Messages that wait.
+    pub queued: u64,
+    /// Messages that were given up because too many waited.
+    pub dropped: u64,
+    /// Messages delivered since the start.
+    pub delivered: u64,
+    /// When the last one was (milliseconds since 1970).
+    pub last_ok_ms: Option<u64>,
+    /// Since when none can be delivered (milliseconds since 1970).
+    pub failing_since_ms: Option<u64>,
+    /// Why the last attempt failed.
+    pub last_error: String,
+}
+
+/// What became of a message that was sent to prove that it arrives.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProofView {
+    /// The entry of the notify list.
+    pub name: String,
+    /// Whether the receiver took it.
+    pub ok: bool,
+    /// What it said, or what went wrong.
+    pub text: String,
+    /// How long it took (milliseconds).
+    pub ms: u64,
 }
 
 /// An incident, as it is told.

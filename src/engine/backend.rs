@@ -284,6 +284,10 @@ impl<S: StoreRead> Backend for Core<S> {
         self.replicated().pace().appended
     }
 
+    fn epoch(&self) -> u64 {
+        self.control.epoch().0
+    }
+
     fn peer_acked(&self) -> [Seq; 3] {
         let acked = self.peer.confirmed();
         [acked.received, acked.durable, acked.applied]

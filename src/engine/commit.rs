@@ -13,10 +13,15 @@ use crate::store::StoreRead;
 impl<S: StoreRead> Core<S> {
     /// Starts writes, hands sealed batches to the link.
     pub(super) fn pump_journals(&mut self) {
+        if self.is_primary() {
+            let appended = self.replicated().pace().appended;
+            self.stats.track.accepted(self.now.mono, None, appended);
+        }
         for kind in JournalKind::ALL {
             let sealed = self.journals[kind.index()].pump(self.now);
             for batch in sealed {
                 self.extents.sealed(kind, &batch);
+                self.stats.batch(&batch, kind == JournalKind::Replicated);
                 if kind == JournalKind::Replicated {
                     self.peer.lacks(batch.header(), self.now.mono);
                     self.spool.sealed(self.now.mono, u64::from(batch.header().len));
@@ -85,6 +90,7 @@ impl<S: StoreRead> Core<S> {
         let Some((journal, inner)) = self.journals.write_ends(write) else { return };
         self.journals[journal.index()].write_failed(inner);
         self.disk.write_failed(fault);
+        self.stats.write_failed();
         let name = journal.name();
         if self.journals[journal.index()].has_failed() {
             let text = format!("writing the {name} journal failed twice ({fault}): this node is read-only");

@@ -175,6 +175,22 @@ pub struct EngineConfig {
     pub compare_rate: u64,
     /// So much is looked at as one (bytes).
     pub compare_range: u32,
+    /// A primary sends a test update so often (seconds); 0 is never ..
+    pub canary_seconds: u64,
+    /// .. and it is late after this (milliseconds).
+    pub canary_late_ms: u64,
+    /// The store applies nothing although it could: told after this (milliseconds); 0 is never.
+    pub apply_stall_ms: u64,
+    /// A connected peer says nothing: told after this (milliseconds); 0 is never.
+    pub link_quiet_ms: u64,
+    /// A connected peer is so far behind: told (seconds); 0 is never.
+    pub lag_warn_seconds: u64,
+    /// The clocks of the two differ by more: told (milliseconds); 0 is never.
+    pub clock_distance_ms: u64,
+    /// The journal takes so much of its quota: told (percent); 0 is never.
+    pub journal_warn_percent: u64,
+    /// Less is free on the file system of the node's directory: told (percent); 0 is never.
+    pub disk_warn_percent: u64,
     /// `account,file` for RESP keys without two commas.
     pub resp_default: Option<String>,
     /// Password of the RESP door, unless a client is trusted.
@@ -214,6 +230,14 @@ impl Default for EngineConfig {
             compare_every_days: 0,
             compare_rate: 50 << 20,
             compare_range: COMPARE_RANGE,
+            canary_seconds: 30,
+            canary_late_ms: 5000,
+            apply_stall_ms: 30_000,
+            link_quiet_ms: 3000,
+            lag_warn_seconds: 60,
+            clock_distance_ms: 2000,
+            journal_warn_percent: 70,
+            disk_warn_percent: 10,
             resp_default: None,
             resp_password: None,
             resp_doors: Vec::new(),

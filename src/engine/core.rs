@@ -3,6 +3,7 @@
 use super::admin::{AdminAnswer, AdminReply};
 use super::apply::{Applier, Appliers, Checkpoint};
 use super::blocks::BlockReads;
+use super::canary::Canary;
 use super::changes::Changes;
 use super::config::{EngineConfig, StartState};
 use super::control_file::ControlFile;
@@ -13,8 +14,10 @@ use super::degrade::AckPromise;
 use super::effect::Effect;
 use super::extents::Extents;
 use super::fetches::Fetches;
+use super::health::Health;
 use super::incidents::Incidents;
 use super::journals::Journals;
+use super::licence::Standing;
 use super::link::Link;
 use super::listing::Listing;
 use super::overlay::Overlay;
@@ -25,6 +28,7 @@ use super::save::Saving;
 use super::scrub::Scrubs;
 use super::spool::Spool;
 use super::standstill::DiskTrouble;
+use super::stats::Stats;
 use super::sync::{Compares, Resync};
 use crate::base::{AckLevel, Now, Ordinal};
 use crate::format::control::Role;
@@ -67,8 +71,12 @@ pub(super) struct Core<S: StoreRead> {
     pub(super) saving: Option<Saving>,
     pub(super) incidents: Incidents,
     pub(super) damage: Damage,
+    pub(super) canary: Canary,
+    pub(super) health: Health,
     pub(super) scrubs: Scrubs,
     pub(super) room: Room,
+    pub(super) licence: Standing,
+    pub(super) stats: Stats,
     pub(super) spool: Spool,
     /// Set by whatever may let something else go on.
     pub(super) dirty: bool,
@@ -117,8 +125,12 @@ impl<S: StoreRead> Core<S> {
             saving: None,
             incidents: Incidents::default(),
             damage: Damage::default(),
+            canary: Canary::default(),
+            health: Health::default(),
             scrubs: Scrubs::default(),
             room: Room::default(),
+            licence: Standing::default(),
+            stats: Stats::default(),
             spool: Spool::new(config.spool.clone()),
             dirty: true,
             stopping: false,

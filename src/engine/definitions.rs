@@ -7,6 +7,8 @@
 use super::admin::{AdminAnswer, AdminReply, AdminRequest, LoggingView, WouldGo};
 use super::condition::Hindrance;
 use super::core::Core;
+use super::effect::Severity;
+use super::incidents::Matter;
 use crate::base::limits::BLOCK_U64;
 use crate::base::{AckLevel, FileId, JournalKind, Seq, Wait};
 use crate::doors::{CommitWatermarks, FetchId, IfCold, Unread};
@@ -403,6 +405,11 @@ impl<S: StoreRead> Core<S> {
             wait = Some(Wait { journal: change.journal, seq, level: AckLevel::Local });
         }
         self.dirty = true;
+        if wait.is_some() && matches!(request, AdminRequest::Logging { .. } | AdminRequest::LoggingResume) {
+            let mode = super::status::mode_name(self.namespace.mode());
+            let text = format!("logging is {mode} from now on, by an operator's word");
+            self.incident(Severity::Notice, Matter::Logging, text);
+        }
         let reply = AdminReply::Ok { value: self.definition_value(request) };
         match wait {
             Some(wait) => self.operators.waits.push((wait, token, reply)),

@@ -59,6 +59,13 @@ pub enum Effect {
     },
     /// Tell people.
     Incident(Incident),
+    /// The trouble with this word is over. Told behind the incident that says so to people, if there is one.
+    Ended {
+        /// Which.
+        code: &'static str,
+        /// When (milliseconds since 1970).
+        wall_ms: u64,
+    },
     /// Everything is finished; the process may end.
     Stopped,
 }
@@ -601,7 +608,7 @@ pub enum ClientDoor {
 }
 
 /// How much an incident matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Good to know; also the end of a trouble.
@@ -622,6 +629,12 @@ impl Severity {
             Self::Critical => "critical",
         }
     }
+
+    /// The one with that word.
+    #[must_use]
+    pub fn of(word: &str) -> Option<Self> {
+        [Self::Notice, Self::Warning, Self::Critical].into_iter().find(|severity| severity.name() == word)
+    }
 }
 
 /// An unusual event that a person should know.
@@ -635,4 +648,7 @@ pub struct Incident {
     pub text: String,
     /// When (milliseconds since 1970).
     pub wall_ms: u64,
+    /// Whether it has begun, and [`Effect::Ended`] will tell that it is over.
+    #[serde(skip)]
+    pub lasts: bool,
 }

@@ -3,6 +3,8 @@
 
 use super::admin::AdminRequest;
 use super::effect::{ClientDoor, ClientPlace, Fetched, Memory};
+use super::health::DiskSpace;
+use super::licence::Tested;
 use super::save::SaveAsk;
 use crate::base::{AlignedBuf, ConnId, Fault, JournalKind, Round, SegmentIndex, Seq};
 use crate::doors::Allocation;
@@ -44,6 +46,8 @@ pub enum Event {
         /// How much.
         memory: Memory,
     },
+    /// How much room the file system of the node's directory has, told now and then.
+    DiskSpace(DiskSpace),
     /// An operator asks.
     Admin {
         /// Goes back with the answer.
@@ -58,6 +62,8 @@ pub enum Event {
         /// What.
         ask: SaveAsk,
     },
+    /// The licence was tested, for the first time or with another outcome than before.
+    Licence(Box<Tested>),
     /// Finish what is under way, refuse what is new, then [`super::Effect::Stopped`].
     Stop,
 }

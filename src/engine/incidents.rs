@@ -129,6 +129,36 @@ matters! {
         "bring the peer back; until then updates are safe on this disk alone";
     NoEpoch "no-epoch" Critical []
         "keep the node's directory and ask for help: its numbers are used up";
+    // Troubles of the licence.
+    LicenceEnds "licence-ends" Warning ["licence-good"]
+        "ask the distributor for the next licence; `hot-backup license install` takes it while the node runs";
+    LicenceBad "licence-bad" Warning ["licence-good"]
+        "see `hot-backup license show`; ask the distributor for a licence of these two nodes and install it";
+    LicenceOver "licence-over" Critical ["licence-good"]
+        "ask the distributor for a licence and install it; until then a link that ends is not begun anew";
+    ClockBack "clock-back" Warning ["clock-right"]
+        "set the clock of the machine right; if it was ahead before, ask the distributor for a new licence";
+    // What the watches see.
+    CanaryLate "canary-late" Warning ["canary-back"]
+        "look at the part that is named: the disk here, the network, the peer's disk, the peer's store";
+    PeerLags "peer-lags" Warning ["peer-keeps-up"]
+        "give the standby a faster disk or link, or the primary less to write: what it lacks is lost if this disk is";
+    LinkQuiet "link-quiet" Warning ["link-speaks"]
+        "look at the network between the nodes and at the load of the peer";
+    NotAnnounced "not-announced" Warning ["announced"]
+        "look at the disk of the primary, and at `hot-backup incidents` there";
+    ApplyStalled "apply-stalled" Warning ["apply-moves"]
+        "check the disk of the store (`dmesg`, `iostat`); what clients change is in the journal meanwhile";
+    ClocksDiffer "clocks-differ" Warning ["clocks-agree"]
+        "set the clocks of both machines (`timedatectl`): nothing depends on them but what people read";
+    VersionsDiffer "versions-differ" Warning ["versions-agree"]
+        "give both nodes the same version; until then they do what both know";
+    JournalFilling "journal-filling" Warning ["journal-drained"]
+        "bring the peer back, or set a larger `journal_quota_bytes`: at the quota the peer needs a copy of everything";
+    DiskFilling "disk-filling" Warning ["disk-roomy"]
+        "make room on the file system of the node's directory";
+    NotifyFailed "notify-failed" Warning ["notify-works"]
+        "see `hot-backup notify list`, correct the entry, and prove it with `hot-backup notify test`";
     // Events.
     LinkRefused "link-refused" Warning []
         "see whether the peer runs the same version, and who else calls at the link's port";
@@ -154,6 +184,7 @@ matters! {
         "rename one of the two";
     Epoch "epoch" Notice [] "";
     Standby "standby" Notice [] "";
+    Logging "logging" Notice [] "";
     Switchover "switchover" Notice [] "";
     TailCut "tail-cut" Notice [] "";
     Copied "copied" Notice [] "";
@@ -319,7 +350,11 @@ impl Incidents {
 
     /// What was held back and may be told now.
     fn due(&mut self, now: Mono) -> Vec<Incident> {
-        let due = self.repeats.due(now);
+        let mut due = self.repeats.due(now);
+        for telling in &mut due {
+            // It may have ended without a word meanwhile.
+            telling.what.lasts = self.troubles.iter().any(|trouble| trouble.code == telling.what.kind);
+        }
         due.into_iter().map(|telling| self.told(telling)).collect()
     }
 
@@ -333,14 +368,14 @@ impl<S: StoreRead> Core<S> {
     /// Tells of an event.
     pub(super) fn incident(&mut self, severity: Severity, kind: impl Into<&'static str>, text: String) {
         let kind = kind.into();
-        let incident = Incident { severity, kind, text, wall_ms: self.now.wall_ms };
+        let incident = Incident { severity, kind, text, wall_ms: self.now.wall_ms, lasts: false };
         let told = self.incidents.tell(self.now, kind, incident);
         self.out.extend(told.map(Effect::Incident));
     }
 
     /// A trouble begins, or goes on: tells so once.
     pub(super) fn incident_once(&mut self, severity: Severity, kind: impl Into<&'static str>, text: String) {
-        let incident = Incident { severity, kind: kind.into(), text, wall_ms: self.now.wall_ms };
+        let incident = Incident { severity, kind: kind.into(), text, wall_ms: self.now.wall_ms, lasts: true };
         let told = self.incidents.begin(self.now, incident);
         self.out.extend(told.map(Effect::Incident));
     }
@@ -350,18 +385,32 @@ impl<S: StoreRead> Core<S> {
         let kind = kind.into();
         if self.incidents.end(kind) {
             self.tell_end(kind, over, text);
+            self.ended(kind);
         }
     }
 
     /// All is well, and told so under the word `over` whether there was the trouble or not.
     pub(super) fn all_well(&mut self, kind: Matter, over: &'static str, text: String) {
         let kind = kind.into();
-        self.incidents.end(kind);
+        let lasted = self.incidents.end(kind);
         self.tell_end(kind, over, text);
+        if lasted {
+            self.ended(kind);
+        }
+    }
+
+    fn ended(&mut self, code: &'static str) {
+        self.out.push_back(Effect::Ended { code, wall_ms: self.now.wall_ms });
     }
 
     fn tell_end(&mut self, kind: &'static str, over: &'static str, text: String) {
-        let incident = Incident { severity: Severity::Notice, kind: over, text, wall_ms: self.now.wall_ms };
+        let incident = Incident {
+            severity: Severity::Notice,
+            kind: over,
+            text,
+            wall_ms: self.now.wall_ms,
+            lasts: false,
+        };
         let told = self.incidents.tell(self.now, kind, incident);
         self.out.extend(told.map(Effect::Incident));
     }
@@ -369,7 +418,10 @@ impl<S: StoreRead> Core<S> {
     /// These troubles are over, which another incident tells or makes plain.
     pub(super) fn settled(&mut self, matters: &[Matter]) {
         for matter in matters {
-            self.incidents.end(matter.row().code);
+            let code = matter.row().code;
+            if self.incidents.end(code) {
+                self.ended(code);
+            }
         }
     }
 
@@ -392,11 +444,17 @@ mod tests {
 
     fn full(text: &str) -> Incident {
         let Row { code: kind, severity, .. } = Matter::JournalNoSpace.row();
-        Incident { severity, kind, text: text.to_owned(), wall_ms: 0 }
+        Incident { severity, kind, text: text.to_owned(), wall_ms: 0, lasts: true }
     }
 
     fn room() -> Incident {
-        Incident { severity: Severity::Notice, kind: "journal-space", text: "room".into(), wall_ms: 0 }
+        Incident {
+            severity: Severity::Notice,
+            kind: "journal-space",
+            text: "room".into(),
+            wall_ms: 0,
+            lasts: false,
+        }
     }
 
     fn kinds(incidents: &Incidents) -> Vec<&'static str> {
@@ -444,7 +502,7 @@ mod tests {
         let mut incidents = Incidents::default();
         let Row { code: kind, severity, .. } = Matter::Degraded.row();
         for n in 0..100 {
-            let incident = Incident { severity, kind, text: format!("number {n}"), wall_ms: 0 };
+            let incident = Incident { severity, kind, text: format!("number {n}"), wall_ms: 0, lasts: true };
             assert!(incidents.tell(at(0), kind, incident).is_some());
         }
     }

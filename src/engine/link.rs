@@ -35,6 +35,11 @@ const BACKOFF_MAX_MS: u64 = 1_000;
 /// kernel repeats a lost one only after 1, 3, 7 .. seconds.
 const CONNECT_MS: u64 = 2_000;
 
+/// What every hello of this version says that it can do.
+pub(super) const FEATURES_ALWAYS: u32 = FEATURE_COPY | FEATURE_HANDOVER | FEATURE_COMPARE;
+/// What this version knows of.
+pub(super) const FEATURES_KNOWN: u32 = FEATURES_ALWAYS | FEATURE_REWIND;
+
 /// Both directions of the link. What is known of the peer stays without them: [`super::peer::Peer`].
 #[derive(Debug)]
 pub(super) struct Link {
@@ -175,10 +180,7 @@ impl<S: StoreRead> Core<S> {
         Hello {
             version: PROTOCOL_VERSION,
             floor: PROTOCOL_FLOOR,
-            features: FEATURE_COPY
-                | FEATURE_HANDOVER
-                | FEATURE_COMPARE
-                | if own.serving || own.rewinds { FEATURE_REWIND } else { 0 },
+            features: FEATURES_ALWAYS | if own.serving || own.rewinds { FEATURE_REWIND } else { 0 },
             pair: own.pair,
             ordinal: own.ordinal,
             role: own.role,
@@ -400,19 +402,24 @@ impl<S: StoreRead> Core<S> {
                     }
                     return;
                 }
-                Ok(Some((header, frame))) => match (frame, &outbound.phase) {
-                    (Frame::Hello(hello), OutboundPhase::Greeting) => self.greeted(&hello, &header),
-                    (Frame::Refuse(refuse), _) => self.refused_by_peer(&refuse, &header),
-                    (Frame::Ack(ack), OutboundPhase::Streaming(_)) => self.sender_ack(ack, header.credit),
-                    (Frame::Want(want), OutboundPhase::Streaming(_)) => self.wanted(want),
-                    (Frame::Handover(step), OutboundPhase::Streaming(_)) => self.hear_standby(&step, &header),
-                    (
-                        frame @ (Frame::Ask(_) | Frame::Answer(_) | Frame::Report(_)),
-                        OutboundPhase::Streaming(_),
-                    ) => self.asked_frame(frame),
-                    (Frame::Heartbeat, _) => {}
-                    _ => self.outbound_fault("a frame came that has no place in an answer"),
-                },
+                Ok(Some((header, frame))) => {
+                    self.health.hears_clock(self.now.wall_ms, header.wall_ms);
+                    match (frame, &outbound.phase) {
+                        (Frame::Hello(hello), OutboundPhase::Greeting) => self.greeted(&hello, &header),
+                        (Frame::Refuse(refuse), _) => self.refused_by_peer(&refuse, &header),
+                        (Frame::Ack(ack), OutboundPhase::Streaming(_)) => self.sender_ack(ack, header.credit),
+                        (Frame::Want(want), OutboundPhase::Streaming(_)) => self.wanted(want),
+                        (Frame::Handover(step), OutboundPhase::Streaming(_)) => {
+                            self.hear_standby(&step, &header)
+                        }
+                        (
+                            frame @ (Frame::Ask(_) | Frame::Answer(_) | Frame::Report(_)),
+                            OutboundPhase::Streaming(_),
+                        ) => self.asked_frame(frame),
+                        (Frame::Heartbeat, _) => {}
+                        _ => self.outbound_fault("a frame came that has no place in an answer"),
+                    }
+                }
                 Err(fault) => self.outbound_fault(&fault.to_string()),
             }
         }
@@ -450,6 +457,13 @@ impl<S: StoreRead> Core<S> {
         }
         if !matches!(verdict, Verdict::Refuse(..) | Verdict::OwnStateOld(_)) {
             self.peer.set_forbids(false);
+        }
+        let streams = matches!(
+            verdict,
+            Verdict::Stream { .. } | Verdict::NeedsFullSync { .. } | Verdict::Rewind { .. }
+        );
+        if let Some(why) = self.unlicensed().filter(|_| streams) {
+            return self.end_outbound(false, why);
         }
         match verdict {
             Verdict::Stream { common } => self.start_stream(common),

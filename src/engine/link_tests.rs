@@ -324,6 +324,47 @@ fn an_update_is_answered_within_the_grace_when_the_disk_of_a_living_peer_hangs()
     assert_eq!(a.said, "+OK\r\n+OK\r\n+OK\r\n");
 }
 
+#[test]
+fn without_a_licence_a_link_that_is_up_goes_on_and_no_new_one_is_begun_and_all_else_goes_on() {
+    use crate::engine::licence::{Standing, Tested};
+    let tested = |standing, text: &str| {
+        Event::Licence(Box::new(Tested { standing, text: text.to_owned(), ..Tested::default() }))
+    };
+    let (mut a, mut peer) = leading();
+    a.input(tested(Standing::Grace(2), "two days"));
+    a.input(tested(Standing::Grace(1), "one day"));
+    a.input(tested(Standing::Over, "over"));
+    assert_eq!((a.times("licence-bad"), a.last("licence-over")), (2, "over"));
+    a.set();
+    a.passes(10);
+    let all = a.status().positions.appended;
+    acks(&mut a, &mut peer, all);
+    assert_eq!(a.said, "+OK\r\n", "what is up goes on");
+    let conn = peer.session.conn;
+    a.input(Event::Link(LinkEvent::Closed { conn, why: "gone".to_owned() }));
+    let end = a.engine.core.replicated().sealed();
+    let calls = |a: &mut Bench| {
+        a.passes(1100);
+        let mut peer = a.meets();
+        a.says(&mut peer, FrameKind::Hello, at(2, 0), hello(1, Role::Standby, end).encode());
+        a.heard_by(&mut peer).iter().any(|frame| matches!(frame, Frame::Begin(_)))
+    };
+    assert!(!calls(&mut a) && !calls(&mut a), "no stream is begun");
+    assert!(a.status().link.last_error.contains("without a licence"), "{:?}", a.status().link);
+    a.passes(5000);
+    a.set();
+    a.passes(10);
+    assert_eq!(a.said, "+OK\r\n+OK\r\n", "updates go on, at a lowered promise");
+    a.input(tested(Standing::Good, "good"));
+    assert_eq!(a.last("licence-good"), "good");
+    assert!(calls(&mut a));
+    // A standby takes over all the same.
+    let (mut b, _, _) = following(3);
+    b.input(tested(Standing::Over, "over"));
+    assert_eq!(account(b.takes_over(false, true, false)).applied, 3);
+    assert_eq!(b.status().state, "serving");
+}
+
 /// A primary whose promise was lowered, and whose peer has fallen behind by more than is kept in memory; with the last
 /// entry that there was when it was lowered.
 fn far_ahead() -> (Bench, Peer, u64) {

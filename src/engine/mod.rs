@@ -10,6 +10,7 @@ mod apply;
 mod backend;
 mod blocks;
 mod callers;
+mod canary;
 mod changes;
 mod commit;
 mod condition;
@@ -26,17 +27,22 @@ mod extents;
 #[cfg(test)]
 mod faults_tests;
 mod fetches;
+mod health;
 pub mod incidents;
 mod journals;
+pub mod licence;
 mod link;
 mod listing;
 mod meters;
+pub mod notices;
 mod overlay;
 mod peer;
 mod promises;
 mod reach;
 mod read_back;
+mod receipts;
 mod receiver;
+pub mod records;
 mod retention;
 mod roles;
 mod rounds;
@@ -45,14 +51,17 @@ mod scrub;
 mod sender;
 mod spool;
 mod standstill;
+pub mod stats;
 mod status;
 mod sync;
 #[cfg(test)]
 mod test_kit;
+#[cfg(test)]
+mod test_pair;
 mod throttle;
 
 use self::core::Core;
-use crate::base::{Mono, Now};
+use crate::base::{Epoch, Mono, Now, Seq};
 use crate::doors::BlockBackend as _;
 use crate::doors::nbd::{NbdConfig, NbdDoor, NbdOutput};
 use crate::doors::resp::{DoorOutput, RespConfig, RespDoor};
@@ -72,6 +81,7 @@ pub use event::{
     ClientEvent, CompareEvent, CopyEvent, Event, FileEvent, JournalEvent, LinkEvent, ScrubEvent, SpoolEvent,
     SpoolFound, StoreEvent, VolumeEvent,
 };
+pub use health::DiskSpace;
 use roles::Stage;
 pub use rounds::Rounds;
 pub use save::{SaveAnswer, SaveAsk};
@@ -130,8 +140,10 @@ impl<S: StoreRead> Engine<S> {
             Event::Client(event) => self.client_event(now, event, was_dirty),
             Event::Tick => self.door.begin_round(),
             Event::Measured { memory } => self.door.measured(memory),
+            Event::DiskSpace(disk) => core.health.disk_measured(disk),
             Event::Admin { token, request } => self.admin(token, request),
             Event::Save { token, ask } => core.save_asked(token, ask),
+            Event::Licence(tested) => core.licence_tested(*tested),
             Event::Stop => core.stopping = true,
         }
     }
@@ -204,6 +216,18 @@ impl<S: StoreRead> Engine<S> {
                 core.reply_value(token, list);
             }
             AdminRequest::LogShow { limit } => core.start_listing(token, limit),
+            AdminRequest::Stats => {
+                let view = core.stats_view();
+                core.reply_value(token, view);
+            }
+            AdminRequest::Queue => {
+                let view = core.queue_view();
+                core.reply_value(token, view);
+            }
+            AdminRequest::Receipt { seq, epoch } => {
+                let view = core.receipt(Seq(seq), epoch.map(Epoch));
+                core.reply_value(token, view);
+            }
             AdminRequest::Scrub { name, rate, renew } => {
                 core.scrub(token, &scrub::Wanted { name, rate, renew });
             }
@@ -293,8 +317,11 @@ impl<S: StoreRead> Engine<S> {
         core.pump_listing();
         core.pump_save();
         core.pump_spool();
+        core.pump_canary();
+        core.pump_health();
         core.pump_peer_state();
         core.pump_peer_record();
+        core.pump_stats();
         core.pump_incidents();
         if let Some(Abandon { why, beyond }) = core.disk.take_abandoned() {
             self.door.abandon(&why, beyond);
@@ -325,11 +352,23 @@ impl<S: StoreRead> Engine<S> {
         });
     }
 
+    /// What this process has counted.
+    #[must_use]
+    pub fn stats(&self) -> stats::StatsView {
+        self.core.stats_view()
+    }
+
     /// Whether everything that was found on disk and may be applied is, so that the node can take its part: serve,
     /// ask its peer, stand by.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.core.roles.stage() != Stage::Replaying
+    }
+
+    /// The last test update that made the whole way: everything up to this entry is applied on both nodes.
+    #[must_use]
+    pub fn canary_arrived(&self) -> Option<crate::base::Seq> {
+        self.core.canary.arrived()
     }
 
     /// The last entry of each journal; what clients asked for and is not in them was not begun.
@@ -370,6 +409,7 @@ impl<S: StoreRead> Engine<S> {
             core.copies.deadline(core.now.mono),
             core.stuck_deadline(),
             core.standstill_deadline(),
+            core.canary_deadline(),
             core.scrub_deadline(),
             core.spool_deadline(),
             self.door.deadline(),

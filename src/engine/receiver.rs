@@ -139,7 +139,10 @@ impl<S: StoreRead> Core<S> {
                     }
                     return;
                 }
-                Ok(Some((header, frame))) => self.inbound_frame(&header, frame),
+                Ok(Some((header, frame))) => {
+                    self.health.hears_clock(self.now.wall_ms, header.wall_ms);
+                    self.inbound_frame(&header, frame);
+                }
                 Err(fault) => self.inbound_fault(&fault.to_string()),
             }
         }
@@ -422,6 +425,8 @@ impl<S: StoreRead> Core<S> {
             self.control.begin_epoch(EpochMark { epoch, first_seq, prev_chain });
         }
         self.resync.note_batch(&batch);
+        self.stats.batch(&batch, true);
+        self.stats.track.accepted(self.now.mono, Some(end.seq), header.last_seq());
         self.replicated_mut().accept(batch.clone());
         self.enqueue_received(batch);
         self.announce(durable);

@@ -32,7 +32,7 @@ pub(super) fn mode_name(mode: LoggingMode) -> &'static str {
 
 impl<S: StoreRead> Core<S> {
     /// The last entry that may be answered to who asked for `level`.
-    fn committed(&self, level: AckLevel) -> Seq {
+    pub(super) fn committed(&self, level: AckLevel) -> Seq {
         let [local, received, durable, applied] = self.commit_watermarks().replicated;
         match level {
             AckLevel::Local => local,
@@ -109,6 +109,7 @@ impl<S: StoreRead> Core<S> {
             refused,
             last_incident: self.incidents.recent().next_back().map(|incident| incident.text.clone()),
             uptime_seconds: seconds(self.now.mono.0),
+            health: Some(self.health_view()),
             ..Status::default()
         }
     }

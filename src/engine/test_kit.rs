@@ -42,6 +42,7 @@ pub(super) fn config(ordinal: u8) -> EngineConfig {
         ack_level: AckLevel::Local,
         on_peer_loss: PeerLoss::Block,
         checkpoint_bytes: 1 << 30,
+        canary_seconds: 0,
         ..EngineConfig::default()
     }
 }

@@ -10,7 +10,7 @@ mod own;
 mod pages;
 mod trusted;
 
-pub use lock::{DirLock, FileLock, LockError, lock_dir, lock_file};
+pub use lock::{DirLock, FileLock, LockError, lock_dir, lock_file, try_lock_file};
 pub use map::{MappedSegment, map_segment};
 pub use own::Own;
 pub use pages::page_life;

@@ -15,9 +15,13 @@ mod suite;
 mod uring;
 mod waker;
 
-pub use crate::sys::{Goal, catch_signals, give_way, keep_freed, processor_time, read_at, read_cached};
+pub use crate::sys::{
+    Goal, catch_signals, give_way, keep_freed, local_minute, processor_time, read_at, read_cached,
+};
+pub use crate::sys::{TapeOp, TapeStatus, tape_do, tape_position, tape_status};
 #[cfg(test)]
 pub(crate) use file::calls::testing as calls;
+pub use file::try_lock_file;
 pub use file::{
     Access, Demand, DirLock, DirectFile, Distrust, FileLock, LockError, MappedSegment, Own, append_durably,
     check_dir, lock_dir, lock_file, loose_parents, make_dir, map_segment, open_journal, open_trusted,

@@ -3,12 +3,14 @@
 use super::admin::Answer;
 use super::config::Config;
 use super::inbox::{Inbox, Message};
+use super::kept_stats::KeptStats;
 use super::layout::Layout;
 use super::log;
+use super::notify::Desk;
 use super::save::{SaveOrder, SaveSource};
 use super::starting::Starting;
 use crate::base::limits::ADMIN_WAIT_MS;
-use crate::engine::admin::{AdminReply, AdminRequest, DoneView, Status};
+use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, DoneView, Status};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -23,6 +25,9 @@ pub(crate) struct AdminRouter {
     starting: Arc<Starting>,
     core: Arc<OnceLock<Inbox>>,
     saves: Arc<OnceLock<SaveSource>>,
+    kept: Arc<KeptStats>,
+    /// Answers what concerns records of incidents and the notify list.
+    desk: Desk,
 }
 
 impl AdminRouter {
@@ -31,6 +36,7 @@ impl AdminRouter {
         config: &Config,
         starting: &Arc<Starting>,
         (core, saves): (&Arc<OnceLock<Inbox>>, &Arc<OnceLock<SaveSource>>),
+        desk: &Desk,
     ) -> Self {
         let early = Status {
             name: config.engine.name.clone(),
@@ -39,8 +45,14 @@ impl AdminRouter {
             ack_level: config.engine.ack_level.name().to_owned(),
             ..Status::default()
         };
-        let (core, saves) = (Arc::clone(core), Arc::clone(saves));
-        Self { layout: layout.clone(), early, starting: Arc::clone(starting), core, saves }
+        let (core, saves, kept) = (Arc::clone(core), Arc::clone(saves), Arc::new(KeptStats::found(layout)));
+        let (layout, desk) = (layout.clone(), desk.clone());
+        Self { layout, early, starting: Arc::clone(starting), core, saves, kept, desk }
+    }
+
+    /// What earlier processes counted.
+    pub(crate) fn kept(&self) -> Arc<KeptStats> {
+        Arc::clone(&self.kept)
     }
 
     /// Answers a request, and sends a save behind the answer; may wait for the core.
@@ -60,10 +72,22 @@ impl AdminRouter {
         if request == AdminRequest::DivergedList {
             return diverged_files(&self.layout);
         }
-        match self.core.get() {
-            Some(core) => ask_core(core, request),
-            None => self.early_answer(&request),
+        if let Some(reply) = self.desk.answer(&request) {
+            return reply;
         }
+        let mut reply = match self.core.get() {
+            Some(core) => match ask_core(core, request) {
+                AdminReply::Ok { value: AdminAnswer::Stats(now) } => {
+                    AdminReply::Ok { value: self.kept.with_before(*now).into() }
+                }
+                other => other,
+            },
+            None => self.early_answer(&request),
+        };
+        if let AdminReply::Ok { value: AdminAnswer::Status(status) } = &mut reply {
+            self.desk.complete(status);
+        }
+        reply
     }
 
     fn early_answer(&self, request: &AdminRequest) -> AdminReply {
@@ -123,16 +147,15 @@ fn diverged_files(layout: &Layout) -> AdminReply {
 mod tests {
     use super::super::starting::Stage;
     use super::*;
-    use crate::engine::admin::AdminAnswer;
 
     fn desk() -> (AdminRouter, Arc<Starting>) {
         let starting = Arc::new(Starting::new());
         let (name, state, next) = ("a".to_owned(), "starting".to_owned(), "wait".to_owned());
         let early = Status { name, state, next, ..Status::default() };
         let layout = Layout::new(std::path::Path::new("/nowhere/at/all"));
-        let (core, saves) = (Arc::default(), Arc::default());
-        let desk = AdminRouter { layout, early, starting: Arc::clone(&starting), core, saves };
-        (desk, starting)
+        let desk = Desk::open(&layout, "a", Vec::new());
+        let (core, saves, kept) = (Arc::default(), Arc::default(), Arc::new(KeptStats::found(&layout)));
+        (AdminRouter { layout, early, starting: Arc::clone(&starting), core, saves, kept, desk }, starting)
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub use super::config_file::DoorAddress;
 use super::config_file::{ConfigError, ConfigErrors, Settings};
 use super::layout::Layout;
+use super::notify::target::Target;
 use super::peer_address::PeerAddress;
 use crate::base::limits::{CONFIG_FILE_MAX, PASSWORD_FILE_MAX};
 use crate::engine::EngineConfig;
@@ -73,14 +74,20 @@ pub struct Config {
     pub resp: Vec<DoorAddress>,
     /// Where NBD clients connect, besides [`Layout::nbd_socket`]. Paths are not yet resolved.
     pub nbd: Vec<DoorAddress>,
+    /// Where figures are served over HTTP.
+    pub http_listen: Option<SocketAddr>,
     /// Where the password is.
     pub resp_password_file: Option<PathBuf>,
     /// The password itself; [`Config::load`] reads it.
     pub resp_password: Option<Secret>,
+    /// Whose licences hold; without it none is asked for.
+    pub licence_key: Option<[u8; 32]>,
     /// How disk and network are driven.
     pub io: IoChoice,
     /// What is logged.
     pub log: tracing::Level,
+    /// Who is told of incidents.
+    pub notify: Vec<Target>,
 }
 
 impl Config {
@@ -123,6 +130,11 @@ impl Config {
                 }
             }
         }
+        for target in &config.notify {
+            if let Err(what) = target.check_secrets(layout.dir()) {
+                settings.record(None, what);
+            }
+        }
         let warning = settings.warning().map(|warning| format!("{}: {warning}", path.display()));
         Ok((finish(&path, settings, config)?, warning.into_iter().collect()))
     }
@@ -147,10 +159,13 @@ impl Config {
             encryption: Encryption::Tls,
             resp: Vec::new(),
             nbd: Vec::new(),
+            http_listen: None,
             resp_password_file: None,
             resp_password: None,
+            licence_key: None,
             io: IoChoice::Auto,
             log: tracing::Level::INFO,
+            notify: Vec::new(),
         };
         settings.fill(&mut config);
         config.check_together(settings);
@@ -197,6 +212,16 @@ impl Config {
             self.peer.literal() == Some(self.link_listen) && self.peer.port() != 0,
             format!("`peer` is {}: that is this node's own `link_listen`", self.peer),
         );
+        if let Some(address) = self.http_listen.filter(|a| !a.ip().to_canonical().is_loopback()) {
+            wrong(
+                &["http_listen"],
+                true,
+                format!(
+                    "`http_listen` is {address}: only loopback is allowed, as whoever reaches it may look; let a proxy with \
+                     a password stand before it"
+                ),
+            );
+        }
         if let Some(public) = self.resp.iter().find(|address| !address.is_private()) {
             wrong(
                 &["resp", "resp_password_file"],
@@ -323,7 +348,9 @@ mod tests {
         let on: String = text
             .lines()
             .map(|line| match line.strip_prefix('#') {
-                Some(rest) if ![" ", "resp", "nbd"].iter().any(|other| rest.starts_with(other)) => {
+                Some(rest)
+                    if ![" ", "resp", "nbd", "licence_key"].iter().any(|other| rest.starts_with(other)) =>
+                {
                     format!("{rest}\n")
                 }
                 _ => format!("{line}\n"),

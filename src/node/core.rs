@@ -14,6 +14,7 @@ use super::incidents::{Notes, RateLimited};
 use super::layout::Layout;
 use super::link::{Keys, Links};
 use super::manager;
+use super::notify::Desk;
 use super::operators::{Beside, Operators};
 use super::peer_address::{PeerAddress, Resolver};
 use super::process::MemoryMeter;
@@ -28,6 +29,7 @@ use crate::base::limits::{
     LINK_HANDSHAKE_MS, STOP_FLUSH_MS, STOP_MS,
 };
 use crate::base::{Mono, Now, Rank};
+use crate::engine::admin::StatsView;
 use crate::engine::incidents::Matter;
 use crate::engine::{
     ClientDoor, CompareEffect, CopyEffect, Effect, Engine, Event, Incident, JournalEvent, PrepareSegment,
@@ -57,6 +59,10 @@ pub(crate) trait Brain {
     fn replayed(&self) -> (u64, u64) {
         (0, 0)
     }
+    /// What it has counted.
+    fn stats(&self) -> StatsView {
+        StatsView::default()
+    }
 }
 
 impl<S: StoreRead> Brain for Engine<S> {
@@ -78,6 +84,10 @@ impl<S: StoreRead> Brain for Engine<S> {
 
     fn replayed(&self) -> (u64, u64) {
         Engine::replayed(self)
+    }
+
+    fn stats(&self) -> StatsView {
+        Engine::stats(self)
     }
 }
 
@@ -205,6 +215,10 @@ pub(crate) struct Workers {
     pub(crate) fetches: Sender<StoreFetch>,
     /// Tells people.
     pub(crate) notes: Notes,
+    /// Keeps what was counted in the end.
+    pub(crate) stats: Sender<StatsView>,
+    /// Tells whether the core lives; tests have none.
+    pub(crate) desk: Option<Desk>,
     /// Looks up the peer's name.
     pub(crate) resolver: Resolver,
     /// Tells the service manager.
@@ -398,6 +412,7 @@ impl<B: Brain> CoreThread<B> {
             if let Some(ending) = self.ending() {
                 self.clients.cut_all(&mut self.turn);
                 self.links.cut_all(&mut self.turn);
+                let _ = self.workers.stats.send(self.brain.stats());
                 return Ok(ending);
             }
             let timeout = self.timeout();
@@ -431,6 +446,9 @@ impl<B: Brain> CoreThread<B> {
         let now = Now { mono: self.turn.now, wall_ms: self.turn.wall_ms };
         if let Some(memory) = self.memory.look(now.mono) {
             self.brain.input(now, Event::Measured { memory });
+            if let Some(desk) = &self.workers.desk {
+                desk.pulse();
+            }
         }
         for event in self.turn.events.drain(..) {
             self.brain.input(now, event);
@@ -507,6 +525,7 @@ impl<B: Brain> CoreThread<B> {
             }
             Effect::Save { token, answer } => self.saves.answer(token, answer),
             Effect::Incident(incident) => workers.notes.incident(incident),
+            Effect::Ended { code, wall_ms } => workers.notes.ended(code, wall_ms),
             Effect::Stopped => self.stage = Stage::Flushing(turn.now.plus_ms(STOP_FLUSH_MS)),
         }
     }
@@ -559,6 +578,9 @@ impl<B: Brain> CoreThread<B> {
                 Message::Admin { request, reply } => self.operators.ask(&mut self.turn, request, reply),
                 Message::Save { ask, reply } => self.turn.events.push(self.saves.ask(ask, reply)),
                 Message::CallerRefused { uid, times } => self.operators.refused(&mut self.turn, uid, times),
+                Message::Alive { reply } => {
+                    let _ = reply.try_send(());
+                }
                 Message::PeerFound(answer) => self.links.found(&mut self.turn, answer),
                 Message::Stop => self.stop(),
             }

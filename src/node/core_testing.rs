@@ -158,13 +158,20 @@ fn workers(layout: &Layout, inbox: &Inbox, note: Sender<Incident>, names: LookUp
     let (files, files_work) = channel();
     let (apply, _unused) = channel();
     let (scrub, _) = channel();
+    use super::super::incidents::Note;
     let (notes, recorder) = Notes::new();
     let stop = Arc::new(AtomicBool::new(false));
     let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
     thread::spawn(move || disk::run_bulk(&at, &bulk_work, &to, &halt));
     let (at, to) = (layout.clone(), inbox.clone());
     thread::spawn(move || disk::run_files(at, 4 << 20, &files_work, &to, &stop));
-    thread::spawn(move || recorder.each(|incident| note.send(incident.clone()).unwrap_or_default()));
+    thread::spawn(move || {
+        let tell = |told: &Note| match told {
+            Note::Told(incident) => note.send(incident.clone()).unwrap_or_default(),
+            Note::Ended(..) => {}
+        };
+        recorder.each(tell, || ());
+    });
     let (manager, _unheard) = manager::channel();
     let resolver = Resolver::with(inbox, names);
     let starting = Arc::new(super::super::starting::Starting::new());
@@ -172,6 +179,7 @@ fn workers(layout: &Layout, inbox: &Inbox, note: Sender<Incident>, names: LookUp
     let (fetches, _) = channel();
     let (copies, _) = channel();
     let (compares, _) = channel();
+    let (stats, _) = channel();
     let (spool, _) = channel();
     Workers {
         bulk,
@@ -183,9 +191,11 @@ fn workers(layout: &Layout, inbox: &Inbox, note: Sender<Incident>, names: LookUp
         copies,
         compares,
         notes,
+        desk: None,
         manager,
         resolver,
         starting,
+        stats,
     }
 }
 

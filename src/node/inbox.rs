@@ -42,6 +42,11 @@ pub(crate) enum Message {
         /// How often; those before may have been others.
         times: u64,
     },
+    /// Is it alive? It answers.
+    Alive {
+        /// Where the answer goes.
+        reply: SyncSender<()>,
+    },
     /// The name service answered, see [`super::peer_address::Resolver`].
     PeerFound(std::io::Result<Vec<std::net::SocketAddr>>),
     /// Finish and end.

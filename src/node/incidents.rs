@@ -3,6 +3,7 @@
 use super::core::RoundContext;
 use super::layout::{Layout, OwnName};
 use super::log::{PACED, one_line};
+use super::notify::Desk;
 use crate::base::Repeats;
 use crate::base::limits::{INCIDENT_FILE_MAX, NOTES_MAX, REPEAT_KEYS_MAX, REPEAT_QUIET_MS};
 use crate::engine::{Incident, Severity};
@@ -16,8 +17,17 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 /// Hands incidents over to their thread without ever waiting.
 #[derive(Clone, Debug)]
 pub(crate) struct Notes {
-    sender: SyncSender<Incident>,
+    sender: SyncSender<Note>,
     dropped: Arc<AtomicU64>,
+}
+
+/// What is handed over.
+#[derive(Clone, Debug)]
+pub(crate) enum Note {
+    /// An incident.
+    Told(Incident),
+    /// The trouble with this word is over (milliseconds since 1970).
+    Ended(&'static str, u64),
 }
 
 impl Notes {
@@ -30,7 +40,16 @@ impl Notes {
 
     /// Tells people, later. When far too much is told, the rest is counted only.
     pub(crate) fn incident(&self, incident: Incident) {
-        if let Err(TrySendError::Full(_)) = self.sender.try_send(incident) {
+        self.hand_over(Note::Told(incident));
+    }
+
+    /// A trouble is over, whether people were told or not.
+    pub(crate) fn ended(&self, code: &'static str, wall_ms: u64) {
+        self.hand_over(Note::Ended(code, wall_ms));
+    }
+
+    fn hand_over(&self, note: Note) {
+        if let Err(TrySendError::Full(_)) = self.sender.try_send(note) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -38,26 +57,39 @@ impl Notes {
 
 /// The other end of [`Notes`].
 pub(crate) struct Recorder {
-    receiver: Receiver<Incident>,
+    receiver: Receiver<Note>,
     dropped: Arc<AtomicU64>,
 }
 
 impl Recorder {
     /// Logs and files incidents until the last [`Notes`] is gone.
-    pub(crate) fn run(self, layout: &Layout) {
+    pub(crate) fn run(self, layout: &Layout, desk: &Desk) {
         let mut file = IncidentFile::new(layout, INCIDENT_FILE_MAX);
-        self.each(|incident| {
-            log(incident);
-            if let Err(error) = file.append(incident) {
-                tracing::warn!("appending to {}: {error}", file.newest.path().display());
-            }
-        });
+        desk.save();
+        self.each(
+            |note| match note {
+                Note::Told(incident) => {
+                    log(incident);
+                    if let Err(error) = file.append(incident) {
+                        tracing::warn!("appending to {}: {error}", file.newest.path().display());
+                    }
+                    desk.note(incident);
+                }
+                Note::Ended(code, wall_ms) => desk.ended(code, *wall_ms),
+            },
+            || desk.save(),
+        );
     }
 
-    /// Gives each incident to `take` until the last [`Notes`] is gone.
-    pub(crate) fn each(self, mut take: impl FnMut(&Incident)) {
-        while let Ok(incident) = self.receiver.recv() {
-            take(&incident);
+    /// Gives each note to `take` until the last [`Notes`] is gone, and calls `rest` whenever no more wait.
+    pub(crate) fn each(self, mut take: impl FnMut(&Note), mut rest: impl FnMut()) {
+        while let Ok(note) = self.receiver.recv() {
+            take(&note);
+            // What came meanwhile is taken first; no more than the channel holds at once.
+            for note in self.receiver.try_iter().take(NOTES_MAX) {
+                take(&note);
+            }
+            rest();
             let dropped = self.dropped.swap(0, Ordering::Relaxed);
             if dropped > 0 {
                 tracing::warn!("{dropped} incidents came too fast and were not written down");
@@ -137,7 +169,8 @@ impl RateLimited {
     pub(crate) fn note(&mut self, turn: &mut RoundContext, reason: &str, text: &str) {
         self.count += 1;
         let (kind, wall_ms) = (self.kind, turn.wall_ms);
-        let incident = Incident { severity: Severity::Warning, kind, text: text.to_owned(), wall_ms };
+        let incident =
+            Incident { severity: Severity::Warning, kind, text: text.to_owned(), wall_ms, lasts: false };
         if let Some(telling) = self.repeats.say(turn.now, reason.to_owned(), incident) {
             let mut incident = telling.what;
             if telling.unsaid > 0 {
@@ -153,7 +186,7 @@ mod tests {
     use super::*;
 
     fn incident(text: &str) -> Incident {
-        Incident { severity: Severity::Notice, kind: "test", text: text.to_owned(), wall_ms: 7 }
+        Incident { severity: Severity::Notice, kind: "test", text: text.to_owned(), wall_ms: 7, lasts: false }
     }
 
     #[test]

@@ -29,6 +29,10 @@ pub(in crate::node) enum OwnName {
     Peers,
     /// See [`Layout::lock`].
     Lock,
+    /// See [`Layout::licence`].
+    Licence,
+    /// See [`Layout::licence_record`].
+    LicenceRecord,
     /// See [`Layout::scrub`].
     Scrub,
     /// See [`Layout::compare`].
@@ -39,6 +43,14 @@ pub(in crate::node) enum OwnName {
     Incidents,
     /// The incidents before those.
     OldIncidents,
+    /// See [`Layout::stats`].
+    Stats,
+    /// See [`Layout::audit`].
+    Audit,
+    /// What was changed before that.
+    OldAudit,
+    /// See [`Layout::records`].
+    Records,
     /// See [`Layout::admin_socket`].
     AdminSocket,
     /// See [`Layout::segment`].
@@ -67,10 +79,16 @@ const IDENTITY_KEY: &str = "identity.key";
 const IDENTITY_CERTIFICATE: &str = "identity.crt";
 const PEERS: &str = "peers";
 const LOCK: &str = "lock";
+const LICENCE: &str = "licence";
+const LICENCE_RECORD: &str = "licence.record";
 const SCRUB: &str = "scrub";
 const COMPARE: &str = "compare";
 const SPOOL: &str = "spool";
 const INCIDENTS: &str = "incidents.jsonl";
+const STATS: &str = "stats";
+const AUDIT: &str = "audit.jsonl";
+const OLD_AUDIT: &str = "audit.jsonl.old";
+const RECORDS: &str = "records";
 const RESTORING: &str = "restoring";
 const OLD_INCIDENTS: &str = "incidents.jsonl.old";
 
@@ -130,11 +148,17 @@ impl Layout {
             OwnName::IdentityCertificate => here(IDENTITY_CERTIFICATE),
             OwnName::Peers => here(PEERS),
             OwnName::Lock => here(LOCK),
+            OwnName::Licence => here(LICENCE),
+            OwnName::LicenceRecord => here(LICENCE_RECORD),
             OwnName::Scrub => here(SCRUB),
             OwnName::Compare => here(COMPARE),
             OwnName::Spool => here(SPOOL),
             OwnName::Incidents => here(INCIDENTS),
             OwnName::OldIncidents => here(OLD_INCIDENTS),
+            OwnName::Stats => here(STATS),
+            OwnName::Audit => here(AUDIT),
+            OwnName::OldAudit => here(OLD_AUDIT),
+            OwnName::Records => here(RECORDS),
             OwnName::Restoring => here(RESTORING),
             OwnName::AdminSocket => here(ADMIN_SOCKET),
             OwnName::Segment(journal, index) => segment(journal, index, SEGMENT),
@@ -149,7 +173,15 @@ impl Layout {
     /// # Errors
     /// A journal's directory cannot be listed.
     pub(in crate::node) fn leftovers(&self) -> io::Result<Vec<Own>> {
-        let replaced = [OwnName::Control, OwnName::Scrub, OwnName::Compare, OwnName::Spool];
+        let replaced = [
+            OwnName::Control,
+            OwnName::Scrub,
+            OwnName::Compare,
+            OwnName::LicenceRecord,
+            OwnName::Stats,
+            OwnName::Spool,
+            OwnName::Records,
+        ];
         let mut found: Vec<Own> = replaced.into_iter().map(|name| self.own(name).temporary()).collect();
         for journal in JournalKind::ALL {
             for (file, _) in self.segments_named(journal, UNFINISHED)? {
@@ -184,6 +216,18 @@ impl Layout {
         }
         found.sort();
         Ok(found)
+    }
+
+    /// What was counted, see [`super::kept_stats`].
+    #[must_use]
+    pub fn stats(&self) -> PathBuf {
+        self.dir.join(STATS)
+    }
+
+    /// Who changed what, see [`super::audit`].
+    #[must_use]
+    pub fn audit(&self) -> PathBuf {
+        self.dir.join(AUDIT)
     }
 
     /// The settings.
@@ -282,6 +326,12 @@ impl Layout {
         self.dir.join(SPOOL)
     }
 
+    /// Incidents as records, and what waits to be told of them.
+    #[must_use]
+    pub fn records(&self) -> PathBuf {
+        self.dir.join(RECORDS)
+    }
+
     /// What people should know, newest last: one JSON object a line.
     #[must_use]
     pub fn incidents(&self) -> PathBuf {
@@ -310,6 +360,18 @@ impl Layout {
     #[must_use]
     pub fn nbd_socket(&self) -> PathBuf {
         self.dir.join("nbd.sock")
+    }
+
+    /// The licence, as it was installed; see [`crate::format::licence`].
+    #[must_use]
+    pub fn licence(&self) -> PathBuf {
+        self.dir.join(LICENCE)
+    }
+
+    /// What is known of the tests of the licence.
+    #[must_use]
+    pub fn licence_record(&self) -> PathBuf {
+        self.dir.join(LICENCE_RECORD)
     }
 
     /// Held by whoever may change the directory.
@@ -368,9 +430,10 @@ mod tests {
             std::fs::write(dir.path().join(name), "x").unwrap();
         }
         let found = layout.leftovers().unwrap();
-        let mut expected = [".control", ".scrub", ".compare"]
-            .map(|name| dir.path().join(format!("{name}.hot-backup-tmp")))
-            .to_vec();
+        let mut expected =
+            [".control", ".scrub", ".compare", ".licence.record", ".stats", ".spool", ".records"]
+                .map(|name| dir.path().join(format!("{name}.hot-backup-tmp")))
+                .to_vec();
         for journal in JournalKind::ALL {
             expected.extend(own.iter().rev().map(|name| layout.journal(journal).join(name)));
         }

@@ -12,6 +12,7 @@
 //! | incidents | the incident file | the disk |
 //! | log | what all log | stderr |
 //! | manager | what the service manager is told | the service manager |
+//! | licence | the licence's file and record | the disk |
 //! | resolver | a look-up of the peer's name, while it is under way | the name service |
 //! | signals | SIGTERM, SIGINT, SIGHUP | waiting for them |
 //! | admin | an operator's request | the caller, the core's answer |
@@ -24,6 +25,7 @@ pub mod admin;
 mod admin_router;
 mod adopt;
 mod apply;
+pub mod audit;
 mod clients;
 mod compares;
 pub mod config;
@@ -35,18 +37,24 @@ mod disk;
 pub mod diverged;
 pub mod door_tls;
 mod guesses;
+pub mod http;
 pub mod identity;
 mod inbox;
 mod incidents;
+pub mod kept_stats;
 pub mod layout;
+pub mod licence;
 mod link;
 mod listen;
 pub mod log;
 mod manager;
+pub mod notify;
 mod operators;
 mod owner;
+pub mod pairing;
 pub mod peer_address;
 mod process;
+pub mod queue;
 pub mod restore;
 mod retired;
 pub mod room;
@@ -62,6 +70,7 @@ mod signals;
 pub mod spool;
 mod starting;
 mod store_reads;
+pub mod tape;
 pub mod tls;
 mod trust;
 mod volumes;

@@ -164,8 +164,13 @@ mod tests {
     #[test]
     fn a_status_counts_what_was_refused_before_the_engine_heard_of_it() {
         let mut operators = Operators::default();
-        let incident =
-            Incident { severity: Severity::Warning, kind: "link-refused", text: "x".to_owned(), wall_ms: 5 };
+        let incident = Incident {
+            severity: Severity::Warning,
+            kind: "link-refused",
+            text: "x".to_owned(),
+            wall_ms: 5,
+            lasts: false,
+        };
         operators.remember(&incident);
         let mut counted = Status {
             refused: 2,

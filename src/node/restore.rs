@@ -149,7 +149,7 @@ pub fn restore(dir: &Path, source: &Source, progress: Progress<'_>) -> Result<Re
     let again = layout.restoring().exists();
     let prepared = check_empty(&layout, &control, again)?;
     let mut writer = open(&layout, &control, again, config.engine.ordinal)?;
-    replace(&layout, OwnName::Restoring, format!("{source:?}\n").as_bytes())?;
+    replace(&layout, OwnName::Restoring, format!("{}\n", source.name()).as_bytes())?;
     for (journal, index) in prepared {
         let segment = layout.own(OwnName::Segment(journal, index));
         segment.remove().map_err(io_error("removing", segment.path()))?;
@@ -337,7 +337,7 @@ pub fn unpack(
     progress: Progress<'_>,
 ) -> Result<Unpacked, RestoreError> {
     check_room(dir, &contents(source)?.trailer)?;
-    let mut reader = SetReader::open(source.clone())?;
+    let mut reader = SetReader::open(source.only(only))?;
     let dir = dir.join(format!("hot-backup-restore-{}", std::process::id()));
     let made = std::fs::DirBuilder::new().create(&dir);
     made.map_err(io_error("creating", &dir))?;

@@ -3,16 +3,21 @@
 use super::admin::{self, Ucred};
 use super::admin_router::AdminRouter;
 use super::apply::Apply;
+use super::audit::Audit;
 use super::compares::CompareJob;
 use super::config::{Config, IoChoice};
 use super::config_file::ConfigErrors;
 use super::core::{CoreParts, CoreThread, Ending, Patience, Workers};
 use super::disk::FileJob;
+use super::http::HttpServer;
 use super::identity::Peers;
 use super::inbox::{Inbox, Message};
 use super::incidents::Notes;
 use super::layout::Layout;
+use super::licence::Tester;
 use super::listen::{ListenError, Listeners};
+use super::manager::Manager;
+use super::notify::{Desk, disk_space};
 use super::owner::check_owner;
 use super::peer_address::Resolver;
 use super::restore;
@@ -35,7 +40,8 @@ use crate::base::limits::{
 };
 use crate::base::shown::Grouped;
 use crate::base::{JournalKind, Ordinal};
-use crate::engine::{CopyEffect, Engine, PrepareSegment, ScrubEffect, SpoolEffect, StartState};
+use crate::engine::admin::{AdminRequest, StatsView};
+use crate::engine::{CopyEffect, Engine, Event, PrepareSegment, ScrubEffect, SpoolEffect, StartState};
 use crate::format::control::{Origin, Role};
 use crate::io::{Driver, keep_freed, loose_parents, make_dir, open, page_life};
 use crate::journal::{Recovered, recover_from};
@@ -56,6 +62,8 @@ use std::time::{Duration, Instant};
 
 /// Operations handed to the kernel in one call.
 const DRIVER_ENTRIES: u32 = 1024;
+/// The room of the node's file system is looked at so often.
+const DISK_LOOK: Duration = Duration::from_secs(10);
 /// How far the store's threads give way to the others: they get a tenth of what those get. More would starve them where
 /// other programs keep the processors busy, and with them a start, a takeover, and in the end the clients.
 const STORE_NICE: i32 = 10;
@@ -199,12 +207,16 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let starting = Arc::new(Starting::new());
     let (manager, lives) = manager::channel();
     let at = Arc::clone(&starting);
-    let telling = spawn("manager", move || manager::run(&lives, &at))?;
+    let core = Arc::clone(&core_inbox);
+    let telling = spawn("manager", move || Manager::of_environment().run(&lives, &at, &core))?;
     let lock = setup::lock(&layout)?;
+    let desk = Desk::open(&layout, &config.engine.name, config.notify.clone());
     // Whoever asks while the node starts is told how far it is.
     let saves = Arc::new(OnceLock::new());
-    let desk = AdminRouter::new(&layout, &config, &starting, (&core_inbox, &saves));
-    let admin = open_admin(&layout, desk, &core_inbox)?;
+    let router = AdminRouter::new(&layout, &config, &starting, (&core_inbox, &saves), &desk);
+    let kept = router.kept();
+    let admin = open_admin(&layout, router.clone(), &core_inbox)?;
+    let http = open_http(&config, router)?;
     restore::check_finished(&layout)?;
     let found = Found::on_disk(&layout, &config, &starting)?;
     let driver =
@@ -216,10 +228,18 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let retired_max = (config.engine.quota_bytes / RETIRED_SHARE).max(config.engine.segment_bytes);
     let spool = (retired_max, SpoolDesk::of_node(&layout, &mut config.engine));
     let reading = (readers, found.start.store.clone(), config.engine.ordinal);
-    let (mut crew, threads) = Crew::start(&layout, found.writer, reading, spool, &inbox)?;
+    let (mut crew, threads) = Crew::start(&layout, found.writer, reading, spool, &inbox, &desk)?;
     crew.threads.push(telling);
-    let workers = threads.workers(manager, starting);
+    let (stats, last) = channel();
+    let to = inbox.clone();
+    crew.threads.push(spawn("stats", move || kept.run(&last, &to))?);
+    let workers = threads.workers(manager, starting, (stats, desk));
     let _ = saves.set(SaveSource::new(&layout, &config, &found.start.store, &inbox));
+    let (licence_end, licence_ended) = channel();
+    if let Some(key) = config.licence_key {
+        let tester = Tester::begin(&layout, key, &inbox);
+        crew.threads.push(spawn("licence", move || tester.run(&licence_ended))?);
+    }
     let _ = core_inbox.set(inbox);
     let engine = Engine::new(config.engine_config(seed()), found.start);
     let (at, encryption) = (layout.clone(), config.encryption);
@@ -238,6 +258,8 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     };
     let core = CoreThread::new(engine, driver, outbox, workers, ends);
     let ending = core.run().map_err(system_error("waiting for I/O"))?;
+    drop(licence_end);
+    drop(http);
     drop(admin);
     drop(listeners);
     crew.dismiss();
@@ -270,8 +292,24 @@ fn open_admin(
             let _ = core.send(Message::CallerRefused { uid: caller.uid, times });
         }
     };
-    admin::spawn(layout, move |request, _: Ucred| desk.answer_or_send(request), refused)
-        .map_err(system_error("opening the admin socket"))
+    let audit = Arc::new(Audit::new(layout));
+    let answer = move |request: AdminRequest, caller: Ucred| {
+        let answer = desk.answer_or_send(request.clone());
+        audit.note(caller, &request, &answer.reply);
+        answer
+    };
+    admin::spawn(layout, answer, refused).map_err(system_error("opening the admin socket"))
+}
+
+fn open_http(config: &Config, desk: AdminRouter) -> Result<Option<HttpServer>, ServeError> {
+    let Some(address) = config.http_listen else { return Ok(None) };
+    let failed = |error| ListenError {
+        place: address.to_string(),
+        whom: "http_listen",
+        error,
+        next: "another program may have that port (`ss -ltnp` names it): use another one in config.toml",
+    };
+    Ok(Some(HttpServer::start(address, desk).map_err(failed)?))
 }
 
 /// Makes what clients of volumes are shown: a certificate for the names of the doors and the address that was called.
@@ -422,7 +460,13 @@ struct Threads {
 }
 
 impl Threads {
-    fn workers(self, manager: SyncSender<manager::Life>, starting: Arc<Starting>) -> Workers {
+    fn workers(
+        self,
+        manager: SyncSender<manager::Life>,
+        starting: Arc<Starting>,
+        (stats, desk): (Sender<StatsView>, Desk),
+    ) -> Workers {
+        let desk = Some(desk);
         let Self { bulk, files, spool, apply, scrub, fetches, copies, compares, notes, resolver } = self;
         Workers {
             bulk,
@@ -434,9 +478,11 @@ impl Threads {
             copies,
             compares,
             notes,
+            desk,
             resolver,
             manager,
             starting,
+            stats,
         }
     }
 }
@@ -444,6 +490,7 @@ impl Threads {
 /// The threads beside the core.
 struct Crew {
     stop: Arc<AtomicBool>,
+    desk: Desk,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -454,6 +501,7 @@ impl Crew {
         (readers, store, ordinal): (Readers, StoreReader, Ordinal),
         (retired_max, spool_desk): (u64, SpoolDesk),
         inbox: &Inbox,
+        desk: &Desk,
     ) -> Result<(Self, Threads), ServeError> {
         let stop = Arc::new(AtomicBool::new(false));
         let (bulk, bulk_work) = channel();
@@ -505,14 +553,16 @@ impl Crew {
         })?);
         let (at, to, halt) = (layout.clone(), inbox.clone(), Arc::clone(&stop));
         threads.push(spawn("compare", move || compares::run(&at, &compare_work, &to, &halt))?);
-        let at = layout.clone();
-        threads.push(spawn("incidents", move || recorder.run(&at))?);
-        Ok((Self { stop, threads }, workers))
+        let (at, to) = (layout.clone(), desk.clone());
+        threads.push(spawn("incidents", move || recorder.run(&at, &to))?);
+        threads.extend(tellers(layout, inbox, desk)?);
+        Ok((Self { stop, desk: desk.clone(), threads }, workers))
     }
 
     /// Waits for the threads, whose work is over when the core is gone; those that hang in the disk are left.
     fn dismiss(self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.desk.stop();
         let until = Instant::now() + Duration::from_millis(STOP_JOIN_MS);
         for thread in self.threads {
             while !thread.is_finished() && Instant::now() < until {
@@ -529,6 +579,26 @@ impl Crew {
             }
         }
     }
+}
+
+/// The threads that tell people, one for each entry of the notify list, and the one that looks at the disk's room.
+fn tellers(layout: &Layout, inbox: &Inbox, desk: &Desk) -> Result<Vec<JoinHandle<()>>, ServeError> {
+    let (at, to, rest) = (layout.clone(), inbox.clone(), desk.clone());
+    let look = move || loop {
+        if let Some(room) = disk_space(&at) {
+            // A core that is gone needs no answer.
+            let _ = to.send(Message::Event(Event::DiskSpace(room)));
+        }
+        if !rest.rest(DISK_LOOK) {
+            return;
+        }
+    };
+    let mut threads = vec![spawn("disk-room", look)?];
+    for entry in 0..desk.targets() {
+        let desk = desk.clone();
+        threads.push(spawn("notify", move || desk.run(entry))?);
+    }
+    Ok(threads)
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ServeError> {

@@ -199,10 +199,12 @@ fn a_second_daemon_is_kept_out_and_an_operator_gets_an_answer_from_a_node_that_s
     let (inbox, outbox) = Inbox::new(Arc::new(NoWake));
     let core = Arc::new(OnceLock::from(inbox));
     let config = Config::load(&a).unwrap();
-    let desk =
-        AdminRouter::new(&Layout::new(&a), &config, &Arc::new(Starting::new()), (&core, &Arc::default()));
+    let layout = Layout::new(&a);
+    let desk = Desk::open(&layout, "a", Vec::new());
+    let router =
+        AdminRouter::new(&layout, &config, &Arc::new(Starting::new()), (&core, &Arc::default()), &desk);
     drop(outbox);
-    match desk.answer(AdminRequest::Status) {
+    match router.answer(AdminRequest::Status) {
         AdminReply::Error { message, .. } => assert_eq!(message, "asking the node: it is stopping"),
         other => panic!("{other:?}"),
     }

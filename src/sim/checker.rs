@@ -455,7 +455,9 @@ impl Checker {
 
     /// A node's store holds everything up to `seq`.
     pub(super) fn on_applied(&mut self, node: usize, journal: JournalKind, seq: Seq) {
-        self.journal(node, journal).applied = seq.0;
+        let truth = self.journal(node, journal);
+        truth.applied = seq.0;
+        truth.applied_most = truth.applied_most.max(seq.0);
     }
 
     /// A node's store holds that durably.

@@ -68,6 +68,7 @@ impl World {
             Effect::Admin { token, reply } => self.admin_answer(n, token, reply),
             Effect::Save { answer, .. } => self.save_answer(n, answer),
             Effect::Incident(incident) => self.incident(n, &incident),
+            Effect::Ended { .. } => {}
             Effect::Stopped => self.stopped(n),
         }
     }
@@ -198,6 +199,7 @@ impl World {
             }
             Effect::Admin { token, .. } => ("admin-answer", *token, 0),
             Effect::Incident(incident) => ("incident", incident.kind.len() as u64, 0),
+            Effect::Ended { code, .. } => ("ended", code.len() as u64, 0),
             Effect::Stopped => ("stopped", 0, 0),
         };
         self.trace.event(tag, a ^ (n as u64) << 60, b, || format!("node {n}: {}", words(effect)));

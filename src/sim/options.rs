@@ -253,6 +253,8 @@ pub struct Options {
     pub volumes: bool,
     /// What both nodes hold is compared now and then.
     pub compares: bool,
+    /// A primary sends test updates.
+    pub canary: bool,
     /// A copy of the primary's directory is served elsewhere, and calls whenever trouble comes.
     pub copies: bool,
 }
@@ -309,6 +311,7 @@ impl Options {
             volumes: seed.is_multiple_of(3),
             copies: seed.is_multiple_of(5),
             compares: seed % 4 == 1,
+            canary: seed % 7 == 3,
             store_lag_us: pick(&mut prng, &[0, 0, 0, 20_000, 400_000, 1_500_000]),
             quota_segments: None,
             spool: None,

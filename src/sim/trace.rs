@@ -46,6 +46,7 @@ pub const SOMETIMES: &[&str] = &[
     "a takeover asked whether known entries may be given up",
     "a takeover while the old primary served",
     "a takeover with an unapplied tail",
+    "a test update made the whole way",
     "a torn write was found at a restart",
     "a transaction committed",
     "a whole in-flight write was found at a restart",

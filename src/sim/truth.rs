@@ -95,6 +95,8 @@ pub(super) struct JournalTruth {
     pub(super) offered: Tip,
     /// What the store holds.
     pub(super) applied: u64,
+    /// The most that it ever held.
+    pub(super) applied_most: u64,
     /// What the store holds durably.
     pub(super) checkpointed: u64,
 }
@@ -109,6 +111,7 @@ impl Default for JournalTruth {
             segments: BTreeMap::new(),
             offered: start,
             applied: 0,
+            applied_most: 0,
             checkpointed: 0,
         }
     }

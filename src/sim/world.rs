@@ -457,6 +457,8 @@ impl World {
             on_diverged: o.on_diverged,
             chunk_bytes: 16 << (o.seed % 11),
             compare_range: 16 << (o.seed % 9),
+            canary_seconds: u64::from(o.canary),
+            canary_late_ms: 1000,
             seed: o.seed ^ n as u64 ^ self.nodes[n].life << 8,
             ..EngineConfig::default()
         }
@@ -527,7 +529,23 @@ impl World {
         if self.nodes[n].engine.as_ref().is_some_and(Engine::is_up) {
             self.nodes[n].store.replayed();
         }
+        self.check_canary(n);
         self.schedule_tick(n);
+    }
+
+    /// A test update counts as arrived only once both nodes have applied it (I-53).
+    fn check_canary(&mut self, n: usize) {
+        let Some(seq) = self.nodes[n].engine.as_ref().and_then(Engine::canary_arrived) else { return };
+        for node in 0..2 {
+            let applied = self.check.nodes[node].journals[0].applied_most;
+            if applied < seq.0 {
+                let text = format!(
+                    "node {n} says that test update {seq} arrived; node {node} has applied {applied}"
+                );
+                self.check.fail("I-53", text);
+            }
+        }
+        self.trace.sometimes("a test update made the whole way");
     }
 
     fn schedule_tick(&mut self, n: usize) {

@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code, reason = "this room exists to keep all unsafe code in one place")]
 
+mod clock;
 #[cfg(test)]
 pub(crate) mod counting;
 mod file;
@@ -13,8 +14,10 @@ mod parts;
 mod ring;
 mod signal;
 mod socket;
+mod tape;
 mod thread;
 
+pub use clock::local_minute;
 pub use file::{
     DirectAlignment, direct_alignment, mount_of, read_at, read_cached, write_at, write_durably_at,
 };
@@ -24,6 +27,7 @@ pub use parts::Parts;
 pub use ring::{Finished, Ring, Task, WriteTask, missing_operations};
 pub use signal::catch_signals;
 pub use socket::{Goal, accept, fill, receive, send};
+pub use tape::{TapeOp, TapeStatus, tape_do, tape_position, tape_status};
 pub use thread::{give_way, processor_time};
 
 /// The most bytes that one read, write or send moves (Linux, read(2): 0x7ffff000).

@@ -73,6 +73,7 @@ pub(super) const TAKES: &[(&str, &str)] = &[
 /// Commands of the door that are not compared, and why.
 pub(super) const LEFT_OUT: &[(&str, &str)] = &[
     ("client|no-touch", "Redis 7.0 does not know it"),
+    ("client|receipt", "Redis has none"),
     ("client|setinfo", "Redis 7.0 does not know it"),
     ("config|rewrite", "refused: the config file is the operator's"),
     ("config|set", "refused: the config file is the operator's"),

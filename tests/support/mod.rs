@@ -9,6 +9,7 @@ mod load;
 mod nbd;
 mod node;
 mod peer;
+pub(crate) mod receivers;
 mod redis;
 mod rules;
 mod uml;

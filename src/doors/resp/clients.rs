@@ -10,10 +10,17 @@ use super::subcommands;
 use super::table::Spec;
 use super::turn::{Turn, wrong_arity};
 use crate::base::limits::{WORK_COMMAND, WORK_READ};
-use crate::base::{ConnId, Mono};
+use crate::base::{ConnId, JournalKind, Mono, Seq};
 use crate::doors::Backend;
 use crate::format::resp::{self, Args, Version};
 use std::fmt::Write;
+
+/// Epoch and number of an update.
+pub(super) fn receipt(out: &mut Vec<u8>, epoch: u64, seq: Seq) {
+    resp::array(out, 2);
+    resp::integer(out, i64::try_from(epoch).unwrap_or(i64::MAX));
+    resp::integer(out, i64::try_from(seq.0).unwrap_or(i64::MAX));
+}
 
 fn is(word: &[u8], name: &str) -> bool {
     word.eq_ignore_ascii_case(name.as_bytes())
@@ -349,6 +356,7 @@ impl<B: Backend> Turn<'_, B> {
                 }
                 _ => Err(SYNTAX.into()),
             },
+            "receipt" => self.receipt(args),
             "getredir" => self.integer(-1),
             "trackinginfo" => {
                 self.tracking_info();
@@ -357,6 +365,37 @@ impl<B: Backend> Turn<'_, B> {
             "unpause" => self.ok(),
             "help" => self.help(spec),
             _ => Err(wrong_arity(spec.name).into()),
+        }
+    }
+
+    fn receipt(&mut self, args: Args<'_>) -> Result<(), Fail> {
+        match args.at(2) {
+            on if args.len() == 3 && is(on, "on") => {
+                if self.client.version == Version::V2 {
+                    return Err(
+                        "ERR a receipt with each reply needs RESP3: say HELLO 3; without ON or OFF, CLIENT \
+                                RECEIPT tells that of the last update"
+                            .into(),
+                    );
+                }
+                self.client.receipts = true;
+                self.ok()
+            }
+            off if args.len() == 3 && is(off, "off") => {
+                self.client.receipts = false;
+                self.ok()
+            }
+            _ if args.len() > 2 => Err(SYNTAX.into()),
+            _ => {
+                let seq = self.client.last[JournalKind::Replicated.index()];
+                let out = &mut self.client.out.bytes;
+                if seq.0 == 0 {
+                    resp::null(out, self.client.version);
+                } else {
+                    receipt(out, self.client.last_epoch, seq);
+                }
+                Ok(())
+            }
         }
     }
 

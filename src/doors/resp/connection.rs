@@ -84,6 +84,7 @@ impl<B: Backend> Turn<'_, B> {
         self.shared.watches.end(self.client.conn);
         self.client.queue = None;
         self.client.version = Version::V2;
+        self.client.receipts = false;
         self.reset_card();
         if self.shared.config.password.is_some() && !self.client.trusted {
             self.client.lock(self.now, self.shared);

@@ -17,7 +17,7 @@ use crate::base::limits::{
 };
 use crate::base::{ConnId, JournalKind, Mono, Now, Seq};
 use crate::doors::{Backend, CommitWatermarks, Refusal};
-use crate::format::resp::{RequestLimits, RequestParser, Version, error, integer};
+use crate::format::resp::{RequestLimits, RequestParser, Version, attribute, error, integer, simple};
 
 /// What CLIENT LIST shows of a client whose last command was none.
 pub(super) const NO_COMMAND: &str = "NULL";
@@ -40,6 +40,10 @@ pub(super) struct Client {
     pub(super) queue: Option<Box<Queue>>,
     /// The last update in each journal, by index.
     pub(super) last: [Seq; 2],
+    /// The epoch of the last update in the replicated one.
+    pub(super) last_epoch: u64,
+    /// The replies of updates name epoch and number.
+    pub(super) receipts: bool,
     pub(super) blocked: Option<Blocked>,
     /// What the reply of the blocked command waits for so far.
     pub(super) blocked_waits: Waits,
@@ -50,6 +54,18 @@ pub(super) struct Client {
     pub(super) opened: Mono,
     pub(super) active: Mono,
     pub(super) last_command: &'static str,
+}
+
+impl Client {
+    /// Puts epoch and number of the last update before the reply that begins at `start`, as a RESP3 attribute.
+    pub(super) fn attach_receipt(&mut self, start: usize) {
+        let mut told = Vec::with_capacity(64);
+        attribute(&mut told, 1);
+        simple(&mut told, "receipt");
+        let seq = self.last[JournalKind::Replicated.index()];
+        super::clients::receipt(&mut told, self.last_epoch, seq);
+        self.out.bytes.splice(start..start, told);
+    }
 }
 
 /// Why a client's next command is not looked at yet.
@@ -263,6 +279,8 @@ impl RespSession {
             out: Outbox::default(),
             queue: None,
             last: [Seq(0); 2],
+            last_epoch: 0,
+            receipts: false,
             blocked: None,
             blocked_waits: Waits::default(),
             fetching: Fetching::default(),

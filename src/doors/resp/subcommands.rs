@@ -56,6 +56,12 @@ static SUBCOMMANDS: &[Sub] = &[
     sub("client|list", -2, LIST_FILTERS, "Return information about client connections."),
     sub("client|no-evict", 3, "(ON|OFF)", "Accepted: clients are not evicted."),
     sub("client|no-touch", 3, "(ON|OFF)", "Accepted: no last access times are kept."),
+    sub(
+        "client|receipt",
+        -2,
+        "[ON|OFF]",
+        "Tell epoch and number of the last update, or of each with its reply.",
+    ),
     sub("client|reply", 3, "ON", "Accepted: every command is answered."),
     sub("client|setinfo", 4, "(LIB-NAME|LIB-VER) <value>", "Set the client's library name or version."),
     sub("client|setname", 3, "<name>", "Assign a name to the current connection."),

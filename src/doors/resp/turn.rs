@@ -15,7 +15,7 @@ use crate::base::limits::{
 };
 use crate::base::{FileId, JournalKind, Now, Seq, Wait};
 use crate::doors::{Backend, Draft, Refusal, Update};
-use crate::format::resp::{self, Args};
+use crate::format::resp::{self, Args, Version};
 use bytes::Bytes;
 
 /// What a command works with.
@@ -34,6 +34,8 @@ pub(super) struct Turn<'t, B: Backend> {
     pub(super) unfinished: Option<Blocked>,
     /// It has to be done with this turn: reads wait for the disk.
     pub(super) is_last_turn: bool,
+    /// It made an update whose receipt goes before its reply.
+    receipt: bool,
 }
 
 /// The longest key: names, id, and two commas (bytes).
@@ -60,6 +62,7 @@ impl<'t, B: Backend> Turn<'t, B> {
             staged: None,
             unfinished: None,
             is_last_turn: false,
+            receipt: false,
         }
     }
 
@@ -77,6 +80,9 @@ impl<'t, B: Backend> Turn<'t, B> {
     }
 
     fn end(self) -> Option<Blocked> {
+        if self.receipt && self.unfinished.is_none() && self.client.out.bytes.len() > self.start {
+            self.client.attach_receipt(self.start);
+        }
         if self.unfinished.is_some() {
             self.client.blocked_waits = self.waits;
         } else if !self.waits.is_empty() && self.client.out.bytes.len() > self.start {
@@ -335,6 +341,10 @@ impl<'t, B: Backend> Turn<'t, B> {
         self.shared.stats.updates += updates as u64;
         self.waits.add(wait);
         self.client.last[wait.journal.index()] = wait.seq;
+        if wait.journal == JournalKind::Replicated {
+            self.client.last_epoch = self.backend.epoch();
+            self.receipt = self.client.receipts && self.client.version == Version::V3;
+        }
     }
 
     /// Encodes what was drafted, as far as the turn goes. A short one is taken item by item in the end.

@@ -298,6 +298,7 @@ impl<S: StoreRead> Core<S> {
         if !self.appliers.of_mut(journal).failed(round, fault, retry) {
             return;
         }
+        self.stats.apply_failed();
         if journal == JournalKind::Replicated {
             self.resync.take_back();
             self.looks_taken_back();

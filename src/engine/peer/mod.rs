@@ -35,7 +35,9 @@ pub(super) struct Peer {
     stream_heard: Option<Mono>,
     /// It answered, and what it said forbids to serve.
     forbids: bool,
-    /// What it can do beside the protocol's version, as its last hello told.
+    /// The protocol's version that it speaks, as its last hello told; 0 before that.
+    version: u16,
+    /// What it can do beside that, as its last hello told.
     features: u32,
     /// It is given a copy: what it acknowledges keeps no promise.
     incomplete: bool,
@@ -59,6 +61,7 @@ impl Peer {
             heard: Mono(0),
             stream_heard: None,
             forbids: false,
+            version: 0,
             features: 0,
             incomplete: false,
             acked: Ack::default(),
@@ -79,6 +82,7 @@ impl Peer {
     pub(super) fn introduced(&mut self, hello: &Hello) {
         self.name.clone_from(&hello.name);
         self.door = hello.door;
+        self.version = hello.version;
         self.features = hello.features;
         self.incomplete = hello.role == Role::Incomplete;
     }
@@ -92,6 +96,11 @@ impl Peer {
     /// Feature bits of its last hello.
     pub(super) fn features(&self) -> u32 {
         self.features
+    }
+
+    /// The protocol's version and the features of its last hello; 0 before that.
+    pub(super) fn speaks_version(&self) -> (u16, u32) {
+        (self.version, self.features)
     }
 
     /// Whether it is given a copy that is not whole yet.

@@ -6,7 +6,7 @@ use super::super::{CompareEvent, EngineConfig, Event, LinkEvent, VolumeEvent};
 use crate::base::limits::BLOCK;
 use crate::base::{ConnId, FileId, Now, Seq};
 use crate::doors::{BlockBackend as _, Payload};
-use crate::format::chunk::{Chunk, Content};
+use crate::format::chunk::{Chunk, Content, Want, WantFrom};
 use crate::format::compare::{Answer, Digest, Found, Mark, Span};
 use crate::format::control::Role;
 use crate::format::frame::FrameKind;
@@ -449,6 +449,46 @@ fn a_standby_that_asks_for_more_looks_than_it_may_is_cut_off() {
     pair.a.input(Event::Link(LinkEvent::Bytes { conn, bytes }));
     let told = pair.a.told[before..].iter().find(|(word, _)| *word == "link-refused");
     assert!(told.is_some_and(|(_, text)| text.contains("more looks at once")), "{:?}", pair.a.told);
+}
+
+#[test]
+fn what_is_not_replicated_is_given_to_no_peer_whatever_it_wants() {
+    let mut pair = Pair::with(1);
+    let (set, clear) = (String::new(), "L".to_owned());
+    let names = vec!["app,orders".to_owned()];
+    let file = pair.file("app,orders");
+    let want = |pair: &mut Pair| {
+        let from = WantFrom::Items(Bytes::new());
+        let payload = Want { id: 1, file, from, most: 1 << 20 }.encode();
+        pair.b.engine.core.say(FrameKind::Want, payload);
+        pair.b.input(Event::Tick);
+        pair.carry(false);
+        for _ in 0..10 {
+            pair.a.passes(20);
+        }
+        let sent: Vec<Bytes> =
+            std::mem::take(&mut pair.a.sent).into_iter().flat_map(|(_, all)| all).collect();
+        sent.concat().windows(10).any(|some| some == b"value-of-0")
+    };
+    assert!(want(&mut pair), "a file that is replicated is given");
+    let mut pair = Pair::with(1);
+    pair.a.asks(AdminRequest::SetDptr { set, clear, accounts: false, names, ack: None });
+    pair.settle();
+    assert!(!want(&mut pair), "a file of this node alone is given");
+}
+
+#[test]
+fn blocks_beyond_the_end_of_a_volume_fit_nowhere() {
+    let pair = Pair::with(1);
+    let (file, namespace) = (pair.file("app,disk"), pair.a.store.namespace());
+    let end = namespace.file(file).unwrap().dptr.blocks * 4096;
+    let chunk = |offset, len| {
+        let content = Content::Blocks { offset, len, runs: Vec::new() };
+        Chunk { id: 1, file, at: Seq(1), until: Seq(1), content, ends: true }
+    };
+    let fits = |offset, len| crate::engine::sync::taker::fits(&chunk(offset, len), &namespace);
+    assert!(fits(0, end) && fits(end - 4096, 4096) && fits(end, 0));
+    assert!(!fits(0, end + 4096) && !fits(end, 4096) && !fits(u64::MAX - 4095, 8192));
 }
 
 #[test]

@@ -156,6 +156,9 @@ impl<S: StoreRead> Core<S> {
         let due = stream.giving.due(sent);
         let sends = due.is_some();
         if let Some(chunk) = due {
+            // Whatever the peer wants: what is not replicated is this node's alone.
+            let own = self.namespace.file(chunk.file).is_none_or(|info| !info.replicated);
+            let chunk = if own { Chunk { content: Content::Gone, ends: true, ..chunk } } else { chunk };
             let payload = chunk.encode();
             stream.sends(payload.len());
             self.resync.pace.ends(now.mono, chunk.content.bytes(), changes, self.config.copy_rate);

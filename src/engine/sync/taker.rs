@@ -1,7 +1,7 @@
 //! The side of a node that is incomplete: it leaves what it had, asks for every range, and is a standby when all is whole.
 
 use super::rewind::Base;
-use crate::base::limits::{CHUNKS_WAITING_MAX, WANTS_MAX};
+use crate::base::limits::{BLOCK_U64, CHUNKS_WAITING_MAX, WANTS_MAX};
 use crate::base::{Epoch, Fault, FileId, Mono, Seq};
 use crate::engine::admin::CopyView;
 use crate::engine::config::StartState;
@@ -333,6 +333,13 @@ pub(super) fn answers(chunk: &Chunk, wanted: &Next) -> bool {
     }
 }
 
+/// Whether blocks of a chunk are within their volume.
+pub(super) fn fits(chunk: &Chunk, namespace: &Namespace) -> bool {
+    let Content::Blocks { offset, len, .. } = &chunk.content else { return true };
+    let room = namespace.file(chunk.file).map(|info| info.dptr.blocks.saturating_mul(BLOCK_U64));
+    room.is_none_or(|room| offset.checked_add(*len).is_some_and(|end| end <= room))
+}
+
 impl<S: StoreRead> Core<S> {
     /// Whether the store may not be given batches of the replicated journal now.
     pub(in crate::engine) fn waits_for_copy(&self) -> bool {
@@ -475,6 +482,9 @@ impl<S: StoreRead> Core<S> {
             }
             _ => return self.inbound_fault("a chunk came that is not what was wanted"),
         };
+        if !fits(&chunk, &self.namespace) {
+            return self.inbound_fault("a chunk came that is not within its volume");
+        }
         if chunk.at != end {
             let text = format!("a chunk came that belongs behind entry {}, and not behind {end}", chunk.at);
             return self.inbound_fault(&text);

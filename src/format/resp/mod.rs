@@ -27,7 +27,8 @@ mod request;
 mod value;
 
 pub use reply::{
-    Version, array, boolean, bulk, double, error, integer, map, null, null_array, push, set, simple, verbatim,
+    Version, array, attribute, boolean, bulk, double, error, integer, map, null, null_array, push, set,
+    simple, verbatim,
 };
 pub use request::{Args, RequestLimits, RequestParser, Span};
 pub use value::{ReplyParser, Value, command};

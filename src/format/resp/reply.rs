@@ -109,6 +109,11 @@ pub fn map(out: &mut Vec<u8>, version: Version, pairs: usize) {
     }
 }
 
+/// The head of an attribute of the reply that follows it (RESP3 alone); `pairs` times a key and a value come first.
+pub fn attribute(out: &mut Vec<u8>, pairs: usize) {
+    count(out, b'|', pairs);
+}
+
 /// The head of a set; `len` replies follow.
 pub fn set(out: &mut Vec<u8>, version: Version, len: usize) {
     count(out, if version == Version::V3 { b'~' } else { b'*' }, len);

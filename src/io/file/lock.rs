@@ -35,6 +35,17 @@ pub fn lock_file(file: File) -> io::Result<FileLock> {
     }
 }
 
+/// Locks a file if nobody else has it locked.
+///
+/// # Errors
+/// `WouldBlock` if somebody has; else those of flock(2).
+pub fn try_lock_file(file: File) -> io::Result<FileLock> {
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(file) => Ok(FileLock { _file: file }),
+        Err((_, errno)) => Err(errno.into()),
+    }
+}
+
 /// Why a directory cannot be locked. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {

@@ -2,8 +2,8 @@
 
 use crate::engine::admin::{
     AccountView, AdminAnswer, AdminReply, AdminRequest, CompareView, DoneView, FileView, IncidentView,
-    LogEntryView, LoggingView, ScrubView, SpoolView, StartView, Status, SwitchoverView, TakeoverAccount,
-    WouldGo,
+    LogEntryView, LoggingView, ProofView, QueueView, ReceiptView, RecordView, ScrubView, SpoolView,
+    StartView, StatsView, Status, SwitchoverView, TakeoverAccount, TargetView, WouldGo,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -50,6 +50,10 @@ fn answer_to(request: &AdminRequest, value: Value) -> Result<AdminAnswer, Error>
     match request {
         Asked::Status => read::<Status>(value),
         Asked::Incidents => read::<Vec<IncidentView>>(value),
+        Asked::IncidentRecords => read::<Vec<RecordView>>(value),
+        Asked::IncidentAck { .. } => read::<RecordView>(value),
+        Asked::NotifyList => read::<Vec<TargetView>>(value),
+        Asked::NotifyTest { .. } => read::<Vec<ProofView>>(value),
         Asked::Takeover { .. } => read::<TakeoverAccount>(value),
         Asked::Switchover { .. } => read::<SwitchoverView>(value),
         Asked::StartAlone | Asked::StartAloneAcceptLoss => read::<StartView>(value),
@@ -68,6 +72,9 @@ fn answer_to(request: &AdminRequest, value: Value) -> Result<AdminAnswer, Error>
         Asked::Resync { .. } | Asked::Save { .. } => read::<DoneView>(value),
         Asked::Logging { .. } | Asked::LoggingResume => read::<LoggingView>(value),
         Asked::LogShow { .. } => read::<Vec<LogEntryView>>(value),
+        Asked::Stats => read::<StatsView>(value),
+        Asked::Queue => read::<QueueView>(value),
+        Asked::Receipt { .. } => read::<ReceiptView>(value),
         Asked::SpoolStart { .. } | Asked::SpoolStop { .. } => read::<SpoolView>(value),
         Asked::DivergedList => read::<Vec<String>>(value),
         Asked::Scrub { .. } | Asked::ScrubStop => read::<ScrubView>(value),
@@ -89,6 +96,10 @@ pub fn fuzz_admin(bytes: &[u8]) {
     let all = [
         AdminRequest::Status,
         AdminRequest::Incidents,
+        AdminRequest::IncidentRecords,
+        AdminRequest::IncidentAck { id: 1, who: name() },
+        AdminRequest::NotifyList,
+        AdminRequest::NotifyTest { name: None },
         AdminRequest::StartAlone,
         AdminRequest::AccountList,
         AdminRequest::FileList { account: None },
@@ -97,6 +108,9 @@ pub fn fuzz_admin(bytes: &[u8]) {
         AdminRequest::LoggingResume,
         AdminRequest::LogShow { limit: 1 },
         AdminRequest::DivergedList,
+        AdminRequest::Stats,
+        AdminRequest::Queue,
+        AdminRequest::Receipt { seq: 1, epoch: None },
         AdminRequest::ScrubStop,
         AdminRequest::SpoolStop { drop: false },
         AdminRequest::Switchover { dry_run: true },

@@ -37,6 +37,33 @@ fn status() -> Status {
     }
 }
 
+fn queue() -> QueueView {
+    QueueView {
+        first: 4,
+        last: 9,
+        entries: 6,
+        bytes: 700,
+        oldest_seconds: 0.5,
+        rates: crate::node::kept_stats::sample().rates,
+        seconds_left: None,
+        connected: true,
+        peer: "busy".to_owned(),
+        note: String::new(),
+    }
+}
+
+fn receipt() -> ReceiptView {
+    ReceiptView {
+        seq: 4,
+        epoch: 2,
+        state: "kept".to_owned(),
+        durable_here: true,
+        applied_here: true,
+        text: "entry 4".to_owned(),
+        ..ReceiptView::default()
+    }
+}
+
 fn replies() -> Vec<(AdminRequest, AdminReply)> {
     let account = AccountView { name: "app".to_owned(), flags: "L".to_owned(), files: 2, id: 1 };
     let file = FileView {
@@ -55,6 +82,7 @@ fn replies() -> Vec<(AdminRequest, AdminReply)> {
         kind: "peer-lost",
         text: "\"b\" is away".to_owned(),
         wall_ms: 5,
+        lasts: true,
     };
     let entry = LogEntryView {
         seq: 4,
@@ -104,7 +132,52 @@ fn replies() -> Vec<(AdminRequest, AdminReply)> {
         (AdminRequest::DivergedList, ok(vec!["1.jsonl".to_owned()])),
         (AdminRequest::Status, AdminReply::No { message: "m".to_owned(), next: "n".to_owned() }),
         (AdminRequest::Status, AdminReply::Error { message: "m".to_owned(), next: String::new() }),
+        (AdminRequest::Stats, ok(crate::node::kept_stats::sample())),
+        (AdminRequest::Queue, ok(queue())),
+        (AdminRequest::Receipt { seq: 4, epoch: None }, ok(receipt())),
+        (AdminRequest::IncidentRecords, ok(vec![record()])),
+        (AdminRequest::IncidentAck { id: 4, who: "ann".to_owned() }, ok(record())),
+        (AdminRequest::NotifyList, ok(vec![target()])),
+        (AdminRequest::NotifyTest { name: None }, ok(vec![proof()])),
     ]
+}
+
+fn record() -> RecordView {
+    RecordView {
+        id: 4,
+        severity: "warning".to_owned(),
+        code: "peer-lost".to_owned(),
+        what: "the peer is away".to_owned(),
+        why: "it hung up".to_owned(),
+        next: "look".to_owned(),
+        since_ms: 5,
+        last_ms: 6,
+        count: 2,
+        ended_ms: Some(7),
+        end: "it follows".to_owned(),
+        acked_ms: Some(6),
+        acked_by: "ann".to_owned(),
+    }
+}
+
+fn target() -> TargetView {
+    TargetView {
+        name: "ops".to_owned(),
+        kind: "mail".to_owned(),
+        to: "ann@example.org by mail:25".to_owned(),
+        severity: "warning".to_owned(),
+        quiet: "22:00-07:00".to_owned(),
+        queued: 1,
+        dropped: 2,
+        delivered: 3,
+        last_ok_ms: Some(4),
+        failing_since_ms: Some(5),
+        last_error: "refused".to_owned(),
+    }
+}
+
+fn proof() -> ProofView {
+    ProofView { name: "ops".to_owned(), ok: true, text: "250 taken".to_owned(), ms: 12 }
 }
 
 /// Whether everything of the older value is in the newer one, which may have more fields.

@@ -55,6 +55,8 @@ pub enum Kind {
     File(Put<String>),
     /// A path; relative ones start at the node's directory.
     Path(Put<PathBuf>),
+    /// 64 hexadecimal digits: an Ed25519 public key.
+    PublicKey(Put<[u8; 32]>),
     /// `file:/directory`, or nothing.
     Spool(Put<String>),
 }
@@ -108,6 +110,10 @@ const fn time(
 
 const fn size(least: u64, most: u64, multiple: u64, put: Put<u64>) -> Kind {
     Kind::Size { least, most, multiple, put }
+}
+
+const fn number(least: u64, most: u64, put: Put<u64>) -> Kind {
+    Kind::Number { least, most, put }
 }
 
 const GIB: u64 = 1 << 30;
@@ -194,6 +200,13 @@ pub const KEYS: &[Key] = &[
         Fallback::Off,
         "Where clients of volumes connect (NBD): one address or path, or a list. Beyond loopback only with TLS, and \
          only for clients that this pair gave a certificate. DIR/nbd.sock is always open to the node's own user.",
+    ),
+    key(
+        "http_listen",
+        Kind::Address(|c, address| c.http_listen = Some(address)),
+        Fallback::Off,
+        "Where figures are served over HTTP: metrics, health, a page for people. On loopback only, as whoever reaches it \
+         may look.",
     ),
     key(
         "ack_level",
@@ -384,6 +397,66 @@ pub const KEYS: &[Key] = &[
          and leaves less of both disks to clients.",
     ),
     key(
+        "licence_key",
+        Kind::PublicKey(|c, key| c.licence_key = Some(key)),
+        Fallback::Off,
+        "The public key of the distributor who signs licences. With it, the node asks for a licence of this pair; without it, \
+         for none.",
+    ),
+    key(
+        "canary_seconds",
+        number(0, 86_400, |c, n| c.engine.canary_seconds = n),
+        Fallback::Literal("30"),
+        "A primary sends a test update the whole way to its peer's store so often; 0 is never. It changes nothing. One that is \
+         late names the part that broke.",
+    ),
+    time(
+        "canary_late_ms",
+        (100, 3_600_000),
+        "5000",
+        |c, ms| c.engine.canary_late_ms = ms,
+        "A test update that took longer is late: an incident.",
+    ),
+    time(
+        "apply_stall_ms",
+        (0, DAY_MS),
+        "30000",
+        |c, ms| c.engine.apply_stall_ms = ms,
+        "The store applies nothing for so long although entries wait: an incident. 0 is never.",
+    ),
+    time(
+        "link_quiet_ms",
+        (0, 600_000),
+        "3000",
+        |c, ms| c.engine.link_quiet_ms = ms,
+        "A connected peer says nothing for so long: an incident. 0 is never. Above `peer_timeout_ms` the link is closed first.",
+    ),
+    key(
+        "lag_warn_seconds",
+        number(0, 86_400, |c, n| c.engine.lag_warn_seconds = n),
+        Fallback::Literal("60"),
+        "A connected peer is so far behind: an incident. 0 is never.",
+    ),
+    time(
+        "clock_distance_ms",
+        (0, DAY_MS),
+        "2000",
+        |c, ms| c.engine.clock_distance_ms = ms,
+        "The clocks of the two nodes differ by more: an incident. 0 is never.",
+    ),
+    key(
+        "journal_warn_percent",
+        number(0, 100, |c, n| c.engine.journal_warn_percent = n),
+        Fallback::Literal("70"),
+        "The replicated journal takes so much of its quota: an incident, with the time until it is full. 0 is never.",
+    ),
+    key(
+        "disk_warn_percent",
+        number(0, 100, |c, n| c.engine.disk_warn_percent = n),
+        Fallback::Literal("10"),
+        "Less than that is free on the file system of the node's directory: an incident. 0 is never.",
+    ),
+    key(
         "io",
         Kind::Word(&["auto", "uring", "epoll"], |c, word| {
             c.io = match word {
@@ -444,6 +517,7 @@ impl Key {
             Kind::Listen(_) => "\"IP:port\" or \"/path/of.sock\", or a list of up to 16 of them".to_owned(),
             Kind::File(_) => "\"account,file\"".to_owned(),
             Kind::Path(_) => "a path".to_owned(),
+            Kind::PublicKey(_) => "64 hexadecimal digits".to_owned(),
             Kind::Spool(_) => "\"file:/directory\", or \"\" for none".to_owned(),
         }
     }

@@ -2,16 +2,22 @@
 
 use super::errors::ConfigError;
 use super::keys::{Fallback, KEYS, Key, Kind};
+use super::notify;
 use super::size::{parse_size, size_text};
 use crate::base::limits::{CONFIG_FILE_MAX, NAME_MAX};
 use crate::format::PairId;
+use crate::format::licence::key_bytes;
 use crate::node::config::Config;
+use crate::node::notify::target::Target;
 use crate::node::whole;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+/// The one key that is a list of tables; its own keys stand in the table of [`notify`].
+const NOTIFY: &str = "notify";
 /// How the first line of a config file begins.
 pub(super) const MARK: &str = "# hot-backup config";
 /// Addresses of one door at most.
@@ -76,6 +82,7 @@ pub struct Settings {
     errors: Vec<ConfigError>,
     broken_syntax: bool,
     warning: Option<String>,
+    notify: Vec<Target>,
 }
 
 impl Settings {
@@ -88,6 +95,7 @@ impl Settings {
             errors: Vec::new(),
             broken_syntax: false,
             warning: None,
+            notify: Vec::new(),
         };
         if text.len() > CONFIG_FILE_MAX {
             settings.broken_syntax = true;
@@ -117,7 +125,11 @@ impl Settings {
         for (name, value) in table.get_ref() {
             let line = line_at(&ends, name.span().start);
             if !broken_lines.contains(&line) {
-                settings.take(line, name.get_ref(), value.get_ref());
+                if name.get_ref() == NOTIFY {
+                    settings.take_notify(&ends, value);
+                } else {
+                    settings.take(line, name.get_ref(), value.get_ref());
+                }
             }
         }
         settings
@@ -134,6 +146,20 @@ impl Settings {
                 self.record(Some(line), unknown_key(name));
             }
         }
+    }
+
+    fn take_notify(&mut self, ends: &[usize], value: &Spanned<DeValue<'_>>) {
+        let mut wrong = Vec::new();
+        self.notify = notify::read_list(value.span().start, value.get_ref(), &mut wrong);
+        for (at, what) in wrong {
+            self.record(Some(line_at(ends, at)), what);
+        }
+    }
+
+    /// Who is told of incidents.
+    #[must_use]
+    pub fn notify(&self) -> &[Target] {
+        &self.notify
     }
 
     /// Records an error.
@@ -180,6 +206,7 @@ impl Settings {
         for key in KEYS {
             self.fill_key(key, config);
         }
+        config.notify.clone_from(&self.notify);
     }
 
     fn fill_key(&mut self, key: &'static Key, config: &mut Config) {
@@ -233,6 +260,7 @@ fn put(kind: Kind, raw: &Raw, config: &mut Config) -> Option<()> {
         (Kind::Name(put), Raw::Text(text)) if is_node_name(text) => put(config, text.clone()),
         (Kind::File(put), Raw::Text(text)) if is_file_name(text) => put(config, text.clone()),
         (Kind::Path(put), Raw::Text(text)) if is_path(text) => put(config, text.into()),
+        (Kind::PublicKey(put), Raw::Text(text)) => put(config, key_bytes(text)?),
         (Kind::Spool(put), Raw::Text(text)) if is_spool(text) => put(config, text.clone()),
         (Kind::Pair(put), Raw::Text(text)) => put(config, PairId(parse_hex(text)?)),
         (Kind::Address(put), Raw::Text(text)) => put(config, text.parse().ok()?),

@@ -6,6 +6,9 @@ use crate::node::whole;
 use std::fmt::Write as _;
 
 const WIDTH: usize = 96;
+/// What stands where the notify list goes.
+const NOTIFY: &str = "Who is told of incidents stands here, behind all other keys, each below a line of its own, [[notify]]. \
+                      docs/notify.md has an example of each kind; `hot-backup notify test` proves them.";
 
 /// A config file in which the `given` keys (name, TOML literal) are set and all others are at their default.
 #[must_use]
@@ -30,6 +33,7 @@ pub fn render(given: &[(&str, String)]) -> String {
         out.push('\n');
     }
     out.push('\n');
+    wrap(&mut out, NOTIFY);
     out.push_str(whole::END);
     out.push('\n');
     out

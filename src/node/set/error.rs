@@ -1,6 +1,7 @@
 //! What is wrong with a set.
 
 use crate::base::plainly;
+use crate::node::tape::{TapeError, of_stream};
 use std::io;
 use std::path::PathBuf;
 
@@ -18,6 +19,9 @@ pub enum SetError {
         /// Why not.
         source: io::Error,
     },
+    /// The reels.
+    #[error(transparent)]
+    Tape(#[from] TapeError),
     /// What was to be written is there already.
     #[error("writing {}: it is there already", path.display())]
     Exists {
@@ -71,6 +75,10 @@ impl SetError {
     #[must_use]
     pub fn next(&self) -> String {
         match self {
+            Self::Tape(error) => error.next(),
+            Self::Io { source, .. } if of_stream(source).is_some() => {
+                of_stream(source).map(TapeError::next).unwrap_or_default()
+            }
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     "make room there, or save to another place; what was written is no save".to_owned()

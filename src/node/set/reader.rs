@@ -91,8 +91,7 @@ impl SetReader {
     /// # Errors
     /// [`SetError::Io`], [`SetError::NoSet`].
     pub fn open(source: Source) -> Result<Self, SetError> {
-        let missing =
-            || SetError::NoSet { what: format!("{source:?}"), why: "it has no first part".to_owned() };
+        let missing = || SetError::NoSet { what: source.name(), why: "it has no first part".to_owned() };
         let Opened { name, reader, .. } = source.part(1)?.ok_or_else(missing)?;
         let mut this = Self {
             source,
@@ -232,6 +231,12 @@ impl SetReader {
         }
         match BlockHeader::decode(&head, self.header.set) {
             Ok(header) if header.number == self.number => Ok((header, head, offset)),
+            // Chunks of other files were left out, and nothing else.
+            Ok(header) if header.number > self.number && self.source.has_gaps() => {
+                self.note_lost(Some(BlockKind::Chunk));
+                self.number = header.number;
+                Ok((header, head, offset))
+            }
             Ok(header) => {
                 let why = format!("block {} stands in its place", header.number);
                 let error = self.damaged(offset, why, self.held(None));
@@ -369,7 +374,8 @@ impl SetReader {
         }
         let footer = self.take(FOOTER)?;
         let place = read_footer(&footer);
-        if place.as_ref().ok() != Some(&offset) {
+        // Where something is left out before it, its place says nothing.
+        if place.as_ref().ok() != Some(&offset) && !(place.is_ok() && self.source.has_gaps()) {
             let why =
                 place.map_or_else(|error| error.to_string(), |at| format!("the footer leads to byte {at}"));
             return Err(self.damaged(offset, why, held()));

@@ -1,7 +1,9 @@
-//! Where a set is written to and read from: a file, a directory of files, or a pipe.
+//! Where a set is written to and read from: a file, a directory of files, a pipe, or reels.
 
 use super::SetError;
+use crate::base::FileId;
 use crate::io::sync_dir;
+use crate::node::tape::{About, TapeOrder, TapeSource, TapeWriter};
 use bytes::Bytes;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -22,6 +24,8 @@ pub enum Target {
     Dir(PathBuf, u64),
     /// Standard output.
     Stdout,
+    /// Reels.
+    Tape(Box<TapeOrder>),
 }
 
 impl Target {
@@ -31,6 +35,7 @@ impl Target {
         match self {
             Self::File(path) | Self::Dir(path, _) => path.display().to_string(),
             Self::Stdout => "standard output".to_owned(),
+            Self::Tape(order) => order.options.place.name(),
         }
     }
 
@@ -42,7 +47,7 @@ impl Target {
                 let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
                 Some(parent.unwrap_or_else(|| Path::new(".")))
             }
-            Self::Stdout => None,
+            Self::Stdout | Self::Tape(_) => None,
         }
     }
 }
@@ -52,6 +57,7 @@ pub(super) struct Output {
     target: Target,
     /// The file that is open; none for a pipe.
     file: Option<File>,
+    tape: Option<TapeWriter>,
     path: PathBuf,
     /// Files and directories that this made.
     made: Vec<PathBuf>,
@@ -59,8 +65,12 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn open(target: Target) -> Result<Self, SetError> {
-        let mut this = Self { target, file: None, path: PathBuf::new(), made: Vec::new(), finished: false };
+    pub(super) fn open(target: Target, about: &About) -> Result<Self, SetError> {
+        let (file, tape, path, made) = (None, None, PathBuf::new(), Vec::new());
+        let mut this = Self { target, file, tape, path, made, finished: false };
+        if let Target::Tape(order) = &this.target {
+            this.tape = Some(TapeWriter::begin(order, about)?);
+        }
         if let Target::Dir(dir, _) = &this.target {
             let dir = dir.clone();
             DirBuilder::new().mode(0o700).create(&dir).map_err(|error| of_new(&dir, error))?;
@@ -74,7 +84,7 @@ impl Output {
         let path = match &self.target {
             Target::File(path) => path.clone(),
             Target::Dir(dir, _) => dir.join(part_name(part)),
-            Target::Stdout => return Ok(()),
+            Target::Stdout | Target::Tape(_) => return Ok(()),
         };
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         self.file = Some(file.map_err(|error| of_new(&path, error))?);
@@ -89,6 +99,9 @@ impl Output {
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), SetError> {
+        if let Some(tape) = &mut self.tape {
+            return Ok(tape.write(bytes)?);
+        }
         let written = match &mut self.file {
             Some(file) => file.write_all(bytes),
             None => io::stdout().lock().write_all(bytes),
@@ -96,8 +109,11 @@ impl Output {
         written.map_err(|source| self.failed("writing", source))
     }
 
-    /// Makes what was written durable.
+    /// Makes what was written durable. On a tape a block counts only with those before it.
     pub(super) fn sync(&mut self) -> Result<(), SetError> {
+        if self.tape.is_some() {
+            return Ok(());
+        }
         let synced = match &self.file {
             Some(file) => file.sync_all(),
             None => io::stdout().lock().flush(),
@@ -107,11 +123,14 @@ impl Output {
 
     /// Makes the names durable too: now it stays.
     pub(super) fn finish(&mut self) -> Result<(), SetError> {
+        if let Some(tape) = &mut self.tape {
+            tape.finish()?;
+        }
         self.sync()?;
         let parent = self.target.place().map(Path::to_owned);
         let dir = match &self.target {
             Target::Dir(dir, _) => Some(dir.clone()),
-            Target::File(_) | Target::Stdout => None,
+            Target::File(_) | Target::Stdout | Target::Tape(_) => None,
         };
         for dir in dir.into_iter().chain(parent) {
             sync_dir(&dir).map_err(|source| self.failed("syncing", source))?;
@@ -157,6 +176,8 @@ pub enum Source {
     Stdin,
     /// In memory.
     Bytes(Bytes),
+    /// On reels.
+    Tape(Box<TapeSource>),
 }
 
 impl Source {
@@ -164,6 +185,31 @@ impl Source {
     #[must_use]
     pub fn of(path: &Path) -> Self {
         if path == Path::new("-") { Self::Stdin } else { Self::Path(path.to_owned()) }
+    }
+
+    /// How it is called in messages.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Path(path) => path.display().to_string(),
+            Self::Stdin => "standard input".to_owned(),
+            Self::Bytes(_) => "memory".to_owned(),
+            Self::Tape(tape) => tape.name(),
+        }
+    }
+
+    /// The same, without what only other files than this one need, where that saves something. Then the set has gaps.
+    #[must_use]
+    pub fn only(&self, file: Option<FileId>) -> Self {
+        match self {
+            Self::Tape(tape) => Self::Tape(Box::new(TapeSource { only: file, ..(**tape).clone() })),
+            other => other.clone(),
+        }
+    }
+
+    /// Whether content of files is left out.
+    pub(super) fn has_gaps(&self) -> bool {
+        matches!(self, Self::Tape(tape) if tape.only.is_some())
     }
 
     /// The file of a part; none if there is no such file.
@@ -178,7 +224,11 @@ impl Source {
                 let name = "memory".to_owned();
                 return Ok(Some(Opened { name, reader: Box::new(reader), file: Some(Box::new(again)) }));
             }
-            Self::Stdin | Self::Bytes(_) => return Ok(None),
+            Self::Tape(tape) if part == 1 => {
+                let reader: Box<dyn Read> = Box::new(tape.open()?);
+                return Ok(Some(Opened { name: tape.name(), reader, file: None }));
+            }
+            Self::Stdin | Self::Bytes(_) | Self::Tape(_) => return Ok(None),
             Self::Path(path) if path.is_dir() => path.join(part_name(part)),
             Self::Path(path) if part == 1 => path.clone(),
             Self::Path(_) => return Ok(None),
@@ -198,6 +248,9 @@ impl Source {
     /// How much there is to read (bytes); none if that is not known.
     #[must_use]
     pub fn bytes(&self) -> Option<u64> {
+        if let Self::Tape(tape) = self {
+            return tape.bytes();
+        }
         let mut sum = 0;
         for part in 1.. {
             match self.part(part) {

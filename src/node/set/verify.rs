@@ -59,6 +59,9 @@ pub struct Verified {
 /// # Errors
 /// Any [`SetError`]; [`SetError::NoTrailer`] where the set is no save.
 pub fn contents(source: &Source) -> Result<Contents, SetError> {
+    if let Source::Tape(tape) = source {
+        return Ok(tape.contents()?);
+    }
     let mut reader = SetReader::open(source.clone())?;
     let header = *reader.header();
     let begin = match reader.next_block()? {

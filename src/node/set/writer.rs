@@ -2,7 +2,7 @@
 
 use super::target::Output;
 use super::{Digest, SetError, Target};
-use crate::base::crc32c;
+use crate::base::{Position, crc32c};
 use crate::engine::{SetWalk, WalkError};
 use crate::format::PairId;
 use crate::format::batch::Batch;
@@ -10,6 +10,7 @@ use crate::format::chunk::Chunk;
 use crate::format::set::{
     BLOCK_HEADER, BlockHeader, BlockKind, Packing, PartHeader, SetBegin, SetId, Trailer, footer,
 };
+use crate::node::tape::About;
 use bytes::Bytes;
 
 /// How payloads are packed.
@@ -68,8 +69,10 @@ impl SetWriter {
         let payload = begin.encode().map_err(|error| unfit(error.to_string()))?;
         let walk = SetWalk::begin(head.pair, &begin.copy, &begin.account).map_err(|e| misplaced(&e))?;
         let Head { set, pair, wall_ms } = *head;
+        let Position { epoch, seq, .. } = begin.copy.origin;
+        let about = About { save: set, pair, epoch, seq, node: begin.node.clone() };
         let mut this = Self {
-            output: Output::open(target)?,
+            output: Output::open(target, &about)?,
             pack,
             header: PartHeader { part: 0, set, pair, wall_ms, first_block: 0 },
             digest: Digest::new(),

@@ -118,9 +118,7 @@ impl CopySource for MemoryStore {
         let inner = self.inner.borrow();
         let at = inner.applied[0];
         let gone = Chunk { id: want.id, file: want.file, at, until: at, content: Content::Gone, ends: true };
-        let Some(info) = inner.namespace.file(want.file).filter(|info| info.replicated) else {
-            return Ok(gone);
-        };
+        let Some(info) = inner.namespace.file(want.file) else { return Ok(gone) };
         match (want.from.items(), want.from.blocks(), info.dptr.kind) {
             (Some(range), _, DptrKind::Records) => {
                 let generation = info.dptr.generation;

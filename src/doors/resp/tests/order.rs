@@ -2,6 +2,7 @@
 
 use super::super::model::{Rig, encode};
 use crate::base::{AckLevel, Prng, Seq};
+use crate::doors::Backend as _;
 
 #[test]
 fn a_reply_waits_for_its_promise_and_holds_back_those_behind_it() {
@@ -281,4 +282,30 @@ fn no_update_is_answered_before_it_is_safe_under_any_schedule() {
         rig.run(true);
         assert_eq!(rig.peers[&1].got.len(), 1000);
     }
+}
+
+#[test]
+fn a_client_that_asks_for_it_is_told_epoch_and_number_of_its_updates_with_the_reply_and_not_before() {
+    let mut rig = Rig::usual();
+    rig.write(1, &encode("client receipt; client receipt on"));
+    rig.run(true);
+    assert!(rig.got(1).starts_with("$-1\r\n-ERR a receipt with each reply needs RESP3"));
+    rig.write(1, &encode("hello 3; client receipt on; get a"));
+    rig.run(true);
+    let told = rig.got(1);
+    assert!(told.ends_with("+OK\r\n_\r\n"), "a read has none: {told}");
+    rig.write(1, &encode("set a 1; multi; set a 2; set b 3; exec; client receipt"));
+    rig.run(false);
+    assert_eq!(rig.got(1), "", "what it names is not safe yet");
+    rig.run(true);
+    let epoch = rig.model.view().epoch;
+    let receipt = |seq| format!("*2\r\n:{epoch}\r\n:{seq}\r\n");
+    let attribute = |seq| format!("|1\r\n+receipt\r\n{}", receipt(seq));
+    let queued = "+OK\r\n+QUEUED\r\n+QUEUED\r\n";
+    let (first, second) = (attribute(1), attribute(3));
+    let expected = format!("{first}+OK\r\n{queued}{second}*2\r\n+OK\r\n+OK\r\n{}", receipt(3));
+    assert_eq!(rig.got(1), expected);
+    rig.write(1, &encode("client receipt off; set a 1; client receipt on; reset; set a 1; client receipt"));
+    rig.run(true);
+    assert_eq!(rig.got(1), format!("+OK\r\n+OK\r\n+OK\r\n+RESET\r\n+OK\r\n{}", receipt(5)));
 }

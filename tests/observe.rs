@@ -1,0 +1,436 @@
+//! That a pair can be watched: what it counts, what waits, what became of an update, and the figures over HTTP.
+
+use crate::support::{Node, Pair, Plan, loopback_addresses, tier, wait_until};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+/// The element of a list whose field `key` is `name`.
+#[track_caller]
+fn of<'v>(list: &'v Value, key: &str, name: &str) -> &'v Value {
+    let found = list.as_array().and_then(|list| list.iter().find(|one| one[key] == name));
+    found.unwrap_or_else(|| panic!("no {name} in {list}"))
+}
+
+fn set(node: &Node, from: u32, to: u32) {
+    let mut client = node.redis();
+    for n in from..to {
+        redis::cmd("SET").arg(format!("app,orders,{n}")).arg("some value").exec(&mut client).unwrap();
+    }
+}
+
+/// Stops a node in order.
+fn stop(node: &mut Node) {
+    node.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(node.ended().success());
+}
+
+#[test]
+fn what_a_pair_has_done_is_counted_on_both_nodes_and_survives_a_restart() {
+    let mut pair = Pair::start(&Plan::quick());
+    set(&pair.a, 0, 200);
+    pair.converges();
+    for node in [&pair.a, &pair.b] {
+        let stats = wait_until("all to be timed", || {
+            let stats = node.json(&["stats"]);
+            (number(&of(&stats["stages"], "name", "apply")["count"]) >= 200).then_some(stats)
+        });
+        let orders = of(&stats["files"], "name", "app,orders");
+        assert_eq!((number(&orders["puts"]), number(&orders["deletes"])), (200, 0), "{stats}");
+        assert_eq!(number(&of(&stats["kinds"], "kind", "put")["entries"]), 200, "{stats}");
+        let disk = of(&stats["stages"], "name", "disk");
+        assert!(number(&disk["count"]) >= 200 && number(&disk["p50_us"]) > 0, "{stats}");
+        assert!(number(&disk["p50_us"]) <= number(&disk["p999_us"]), "{stats}");
+        assert!(node.done(&["stats"]).contains("app,orders"));
+    }
+    let peer = |node: &Node| number(&of(&node.json(&["stats"])["stages"], "name", "peer")["count"]);
+    wait_until("the peer's acks to be timed", || (peer(&pair.a) >= 200).then_some(()));
+    assert_eq!(peer(&pair.b), 0, "a standby waits for no peer");
+
+    stop(&mut pair.a);
+    pair.a.start();
+    pair.a.serves();
+    pair.connected();
+    let stats = pair.a.json(&["stats"]);
+    assert_eq!(number(&of(&stats["files"], "name", "app,orders")["puts"]), 200, "{stats}");
+    assert_eq!(number(&stats["starts"]), 2, "{stats}");
+    assert!(number(&stats["connects"]) >= 2, "{stats}");
+    set(&pair.a, 0, 5);
+    let stats = pair.a.json(&["stats"]);
+    assert_eq!(number(&of(&stats["files"], "name", "app,orders")["puts"]), 205, "{stats}");
+}
+
+#[test]
+fn the_queue_is_told_listed_from_any_entry_and_checked_with_and_without_a_node() {
+    let mut pair = Pair::start(&Plan::quick());
+    set(&pair.a, 0, 10);
+    pair.converges();
+    let queue = wait_until("the queue to be empty", || {
+        let queue = pair.a.json(&["queue"]);
+        (queue["entries"] == 0).then_some(queue)
+    });
+    assert_eq!(queue["seconds_left"], 0.0, "{queue}");
+    assert!(pair.b.done(&["queue"]).contains("a standby queues nothing"));
+    let confirmed = number(&queue["last"]);
+
+    pair.b.kill();
+    set(&pair.a, 10, 60);
+    let queue = pair.a.json(&["queue"]);
+    assert_eq!(number(&queue["entries"]), 50, "{queue}");
+    assert_eq!(number(&queue["first"]), confirmed + 1, "{queue}");
+    assert!(number(&queue["bytes"]) > 50 * 10 && queue["oldest_seconds"].as_f64().unwrap() > 0.0, "{queue}");
+    assert!(queue["seconds_left"].is_null(), "nothing is confirmed now: {queue}");
+
+    let list = pair.a.json(&["queue", "show", "--limit", "7"]);
+    let seqs: Vec<u64> = list.as_array().unwrap().iter().map(|entry| number(&entry["seq"])).collect();
+    assert!(seqs.iter().copied().eq(confirmed + 1..confirmed + 8), "{list}");
+    assert_eq!((&list[0]["file"], &list[0]["item"]), (&"app,orders".into(), &"10".into()), "{list}");
+    assert_eq!((&list[0]["kind"], number(&list[0]["bytes"])), (&"put".into(), 10), "{list}");
+    let oldest = pair.a.json(&["queue", "show", "--from", "1", "--limit", "2"]);
+    assert_eq!(number(&oldest[0]["seq"]), 1, "{oldest}");
+
+    let checked = pair.a.json(&["queue", "check"]);
+    assert_eq!((number(&checked["first"]), number(&checked["last"])), (1, confirmed + 50), "{checked}");
+    stop(&mut pair.a);
+    let again = pair.a.json(&["queue", "check"]);
+    assert!(number(&again["last"]) >= confirmed + 50, "{again}");
+    let listed = pair.a.json(&["queue", "show", "--from", &(confirmed + 1).to_string(), "--limit", "1"]);
+    assert_eq!(listed[0]["item"], "10", "without a node too: {listed}");
+
+    // One bit of an entry in the middle turns.
+    let dir = pair.a.dir.join("journal");
+    let mut segments: Vec<_> =
+        walk(&dir).into_iter().filter(|path| path.extension().is_some_and(|e| e == "seg")).collect();
+    segments.sort();
+    let value = b"some value";
+    let (path, mut bytes, at) = segments
+        .into_iter()
+        .find_map(|path| {
+            let bytes = std::fs::read(&path).unwrap();
+            let at = bytes.windows(value.len()).position(|window| window == value)?;
+            Some((path, bytes, at))
+        })
+        .expect("a segment with an entry");
+    bytes[at] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+    let output = pair.a.verb(&["queue", "check"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("damaged at byte"), "{told}");
+}
+
+/// All files below a directory.
+fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+/// Epoch and number of the last update of a client.
+fn receipt(client: &mut redis::Connection) -> (u64, u64) {
+    redis::cmd("CLIENT").arg("RECEIPT").query(client).unwrap()
+}
+
+/// What a node says of an update.
+#[track_caller]
+fn ask(node: &Node, (epoch, seq): (u64, u64)) -> Value {
+    let output = node.verb(&["receipt", &seq.to_string(), "--epoch", &epoch.to_string(), "--json"]);
+    let told = serde_json::from_slice::<Value>(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    let kept = told["state"] == "kept";
+    assert_eq!(output.status.code(), Some(i32::from(!kept)), "{told}");
+    told
+}
+
+#[test]
+fn a_receipt_tells_kept_and_lost_updates_apart_also_after_a_takeover_on_both_nodes() {
+    let mut pair = Pair::start(&Plan::quick());
+    let mut client = pair.a.redis();
+    let put = |client: &mut redis::Connection| {
+        redis::cmd("SET").arg("app,orders,1").arg("x").exec(client).unwrap();
+        receipt(client)
+    };
+    let none: Option<(u64, u64)> = redis::cmd("CLIENT").arg("RECEIPT").query(&mut client).unwrap();
+    assert_eq!(none, None);
+    let kept = put(&mut client);
+    pair.converges();
+    wait_until("it to be on both", || (ask(&pair.a, kept)["applied_both"] == true).then_some(()));
+    wait_until("the standby to know it", || (ask(&pair.b, kept)["durable_both"] == true).then_some(()));
+    pair.b.kill();
+    let lost = put(&mut client);
+    let told = ask(&pair.a, lost);
+    assert_eq!((&told["state"], &told["durable_here"]), (&"kept".into(), &true.into()), "{told}");
+    assert_eq!(told["durable_both"], false, "{told}");
+    pair.a.kill();
+
+    pair.b.start();
+    pair.b.status("to stand by", |status| status["state"] == "standby");
+    pair.b.done(&["takeover", "--peer-is-down"]);
+    pair.b.serves();
+    let mut client = pair.b.redis();
+    let newer = put(&mut client);
+    assert!(newer.0 > lost.0 && newer.1 >= lost.1, "{newer:?} {lost:?}");
+    assert_eq!(ask(&pair.b, lost)["state"], "lost");
+    assert_eq!(ask(&pair.b, kept)["state"], "kept");
+    assert_eq!(ask(&pair.b, (newer.0, newer.1 + 1000))["state"], "waiting");
+    pair.a.start();
+    pair.a.status("to be rewound", |status| status["role"] == "standby" && status["state"] == "standby");
+    wait_until("the old primary to have the new history", || {
+        (ask(&pair.a, newer)["state"] == "kept").then_some(())
+    });
+    assert_eq!(ask(&pair.a, lost)["state"], "lost");
+    assert_eq!(ask(&pair.a, kept)["state"], "kept");
+}
+
+#[test]
+fn who_changed_what_is_written_down_with_user_and_process_and_a_pause_is_an_incident() {
+    let pair = Pair::start(&Plan::quick());
+    pair.a.done(&["log", "pause"]);
+    assert!(pair.a.incident("logging").contains("paused"));
+    pair.a.done(&["log", "resume"]);
+    pair.a.done(&["stats"]);
+    let refused = pair.a.verb(&["file", "create", "app,orders", "--records"]);
+    assert!(!refused.status.success());
+    let lines = pair.a.json(&["audit"]);
+    let verbs: Vec<&str> =
+        lines.as_array().unwrap().iter().map(|line| line["request"]["verb"].as_str().unwrap()).collect();
+    assert_eq!(verbs, ["account-create", "file-create", "logging", "logging-resume", "file-create"]);
+    let own = nix::unistd::geteuid().as_raw();
+    for line in lines.as_array().unwrap() {
+        assert_eq!(number(&line["uid"]), u64::from(own), "{line}");
+        assert_eq!(line["program"], "hot-backup", "{line}");
+        assert_ne!(line["pid"], std::process::id(), "{line}");
+    }
+    assert_eq!((&lines[2]["request"]["mode"], &lines[2]["answer"]), (&"paused".into(), &"ok".into()));
+    assert_eq!(lines[4]["answer"], "no", "{lines}");
+    assert!(pair.a.done(&["audit", "--limit", "1"]).contains("file-create"));
+}
+
+/// A pair whose nodes serve figures, and where.
+fn watched() -> (Pair, [SocketAddr; 2]) {
+    let mut pair = Pair::set_up(&Plan::quick());
+    let http = loopback_addresses::<2>();
+    for (node, address) in [&pair.a, &pair.b].into_iter().zip(http) {
+        node.configure(&[format!("http_listen = \"{address}\"")]);
+    }
+    pair.serve();
+    set(&pair.a, 0, 50);
+    pair.converges();
+    (pair, http)
+}
+
+/// Sends `request` and reads all that comes until the other side closes.
+fn talk(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    // What was answered before a reset counts.
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn get(address: SocketAddr, path: &str) -> (u16, String, String) {
+    let answer =
+        talk(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"));
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{path}: {answer:?}"));
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, head.to_ascii_lowercase(), body.to_owned())
+}
+
+#[test]
+fn figures_are_served_over_http_and_only_the_node_that_may_serve_is_ready() {
+    let (mut pair, [a, b]) = watched();
+    assert_eq!((get(a, "/ready").0, get(b, "/ready").0), (200, 503));
+    assert_eq!((get(a, "/health").0, get(b, "/health").0), (200, 200));
+    for address in [a, b] {
+        let (status, head, text) = get(address, "/metrics");
+        assert_eq!(status, 200);
+        assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
+        assert!(text.contains("hot_backup_entries_total{kind=\"put\"} 50\n"), "{text}");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+    let (_, head, page) = get(a, "/");
+    assert!(
+        page.contains("this node") && page.contains(">primary<") && page.contains("id=\"incidents\""),
+        "{page}"
+    );
+    let nonce = page.split("<script nonce=\"").nth(1).unwrap().split('"').next().unwrap();
+    assert!(head.contains(&format!("script-src 'nonce-{nonce}'")), "{head}");
+    for header in ["x-content-type-options: nosniff", "cache-control: no-store", "default-src 'none'"] {
+        assert!(head.contains(header), "{head}");
+    }
+    let (_, head, json) = get(b, "/status.json");
+    assert!(head.contains("content-type: application/json"), "{head}");
+    let status: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&status["name"], &status["role"]), (&"b".into(), &"standby".into()));
+    assert_eq!(get(a, "/nothing").0, 404);
+
+    // The standby takes over: who may serve changes with it.
+    pair.a.kill();
+    pair.b.done(&["takeover", "--peer-is-down"]);
+    pair.b.serves();
+    wait_until("the new primary to be ready", || (get(b, "/ready").0 == 200).then_some(()));
+}
+
+#[test]
+fn whoever_follows_events_hears_of_news_and_strangers_are_bounded() {
+    let (pair, [a, _]) = watched();
+    let mut stream = TcpStream::connect(a).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    write!(stream, "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+    let mut next = |event: &str| {
+        lines.find(|line| line == &format!("event: {event}")).expect("the stream goes on");
+        let data = lines.next().unwrap();
+        serde_json::from_str::<Value>(data.strip_prefix("data: ").unwrap()).unwrap()
+    };
+    assert_eq!(next("status")["name"], "a");
+    assert!(next("page")["node"].as_str().unwrap().contains("primary"));
+    set(&pair.a, 50, 80);
+    let end = number(&pair.a.json(&["status"])["positions"]["appended"]);
+    wait_until("news", || (number(&next("status")["positions"]["appended"]) >= end).then_some(()));
+
+    // A page of another name, other methods, and heads without end.
+    let code = |answer: &str| answer.split(' ').nth(1).unwrap_or_default().to_owned();
+    let rebound = talk(a, "GET /status.json HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
+    assert_eq!(code(&rebound), "421", "{rebound}");
+    assert!(!rebound.contains("\"role\""), "{rebound}");
+    let posted =
+        talk(a, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    assert_eq!(code(&posted), "405", "{posted}");
+    let endless = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(64 << 10));
+    assert!(["431", "400", ""].contains(&code(&talk(a, &endless)).as_str()));
+    let many: String = (0..500).map(|n| format!("X-{n}: 1\r\n")).collect();
+    let many = talk(a, &format!("GET / HTTP/1.1\r\nHost: localhost\r\n{many}\r\n"));
+    assert!(["431", "400", ""].contains(&code(&many).as_str()), "{many}");
+
+    // Whoever connects and says nothing takes places for a bounded time only.
+    let idle: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(a).unwrap()).collect();
+    wait_until("the idle to be sent away", || {
+        let answer = talk(a, "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        (code(&answer) == "200").then_some(())
+    });
+    drop(idle);
+    assert!(pair.a.descriptors() < 200, "{}", pair.a.descriptors());
+}
+
+#[test]
+fn figures_are_for_this_machine_alone() {
+    let pair = Pair::set_up(&Plan::quick());
+    pair.a.configure(&["http_listen = \"0.0.0.0:0\""]);
+    let output = pair.a.verb(&["serve"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("only loopback is allowed"), "{told}");
+}
+
+/// Another program, killed when this is dropped.
+struct Beside(std::process::Child);
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn tier_a_real_prometheus_scrapes_both_nodes_and_takes_the_alert_rules() {
+    tier!("prometheus", "promtool");
+    let rules = crate::layering::root().join("tools/prometheus-rules.yml");
+    crate::support::shell(&["promtool", "check", "rules", rules.to_str().unwrap()]);
+    let (pair, [a, b]) = watched();
+    let dir = tempfile::tempdir().unwrap();
+    let [own] = loopback_addresses::<1>();
+    let config = dir.path().join("prometheus.yml");
+    let text = format!(
+        "global:\n  scrape_interval: 1s\nrule_files: [\"{}\"]\nscrape_configs:\n  - job_name: hot-backup\n    \
+         static_configs:\n      - targets: [\"{a}\", \"{b}\"]\n",
+        rules.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let log = std::fs::File::create(dir.path().join("log")).unwrap();
+    let mut command = std::process::Command::new(crate::support::tool("prometheus").unwrap());
+    command.arg(format!("--config.file={}", config.display()));
+    command.arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()));
+    command.arg(format!("--web.listen-address={own}"));
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(log);
+    let _prometheus = Beside(command.spawn().unwrap());
+    // Prometheus as its users ask it.
+    let query = |what: &str| {
+        let stream = TcpStream::connect(own).ok()?;
+        drop(stream);
+        let (status, _, body) = get(own, &format!("/api/v1/query?query={what}"));
+        let body = &body[body.find('{')?..=body.rfind('}')?];
+        (status == 200).then(|| serde_json::from_str::<Value>(body).ok()).flatten()
+    };
+    let value = |what: &str| {
+        let told = query(what)?;
+        let list = told["data"]["result"].as_array()?.clone();
+        let values = list.iter().map(|one| one["value"][1].as_str().unwrap_or_default().to_owned());
+        Some(values.collect::<Vec<String>>())
+    };
+    let is = |what: &str, expected: &[&str]| {
+        let mut last = None;
+        let waited = format!("{what} to be {expected:?}");
+        wait_until(&waited, || {
+            last = value(what);
+            last.as_ref().is_some_and(|found| found.iter().eq(expected)).then_some(())
+        });
+    };
+    is("sum(hot_backup_up)", &["2"]);
+    is("sum(hot_backup_ready)", &["1"]);
+    is("sum(hot_backup_entries_total{kind=%22put%22})", &["100"]);
+    is("count(hot_backup_stage_seconds_bucket{stage=%22disk%22,le=%22%2BInf%22})", &["2"]);
+    drop(pair);
+    is("sum(up)", &["0"]);
+}
+
+/// What a browser shows of an address, as it is in its document in the end.
+fn shown(address: SocketAddr, more: &[&str]) -> String {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new(crate::support::tool("chromium").unwrap());
+    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]);
+    command.args([
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-dev-shm-usage",
+    ]);
+    command.arg(format!("--user-data-dir={}", home.path().display())).args(more);
+    command.args(["--timeout=8000", "--dump-dom"]).arg(format!("http://{address}/"));
+    let output = command.stdin(std::process::Stdio::null()).output().unwrap();
+    let dom = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(dom.contains("</html>"), "{dom}\n{}", String::from_utf8_lossy(&output.stderr));
+    dom
+}
+
+#[test]
+fn tier_the_page_shows_its_figures_with_and_without_a_script_and_asks_nobody_else() {
+    tier!("chromium");
+    let (pair, [a, _]) = watched();
+    let logs = tempfile::tempdir().unwrap();
+    let log = logs.path().join("net.json");
+    let live = shown(a, &[&format!("--log-net-log={}", log.display())]);
+    let end = pair.a.json(&["status"])["positions"]["appended"].to_string();
+    let both = [("with", &live), ("without", &shown(a, &["--blink-settings=scriptEnabled=false"]))];
+    for (how, dom) in both {
+        for text in ["this node", "its peer", "standby", "Lost if this node died now", "Incidents", &end] {
+            assert!(dom.contains(text), "{text} {how} a script: {dom}");
+        }
+    }
+    assert!(both[0].1.contains("live, as of"), "{live}");
+    assert!(!both[1].1.contains("live, as of"));
+    // All that the page made the browser ask for.
+    let log = std::fs::read_to_string(&log).unwrap();
+    let own = format!("http://{a}");
+    let events = log.lines().filter(|line| line.contains(&format!("\"initiator\":\"{own}")));
+    let asked: Vec<&str> =
+        events.filter_map(|line| line.split("\"url\":\"").nth(1)?.split('"').next()).collect();
+    assert!(asked.iter().any(|url| url.ends_with("/events")), "{asked:?}");
+    let foreign: Vec<&&str> = asked.iter().filter(|url| !url.starts_with(&format!("{own}/"))).collect();
+    assert!(foreign.is_empty(), "{foreign:?}");
+}
