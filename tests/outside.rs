@@ -146,6 +146,11 @@ fn files_of_the_nodes_own_are_named_in_one_place() {
         .map(|source| source.name.clone())
         .collect();
     // What lies beside reels is in no node's directory, or has the drive's name in its own.
-    let listed = ["src/node/admin/mod.rs", "src/node/layout.rs", "src/node/tape/catalogue.rs"];
+    let listed = [
+        "src/node/admin/mod.rs",
+        "src/node/layout.rs",
+        "src/node/spool/dir.rs",
+        "src/node/tape/catalogue.rs",
+    ];
     assert_eq!(names, listed, "the list of names is `OwnName`");
 }

@@ -156,6 +156,11 @@ fn status(context: &mut Context) -> Done {
     Ok(Answer::of(view.state != "off"))
 }
 
+/// The same for the status of a node; none if there is no spool.
+pub(crate) fn status_line(s: &SpoolView) -> Option<String> {
+    (!["off", ""].contains(&s.state.as_str())).then(|| line(s))
+}
+
 /// A spool, in a line.
 pub(crate) fn line(s: &SpoolView) -> String {
     if s.state == "off" {

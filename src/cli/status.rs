@@ -208,9 +208,7 @@ pub(crate) fn screen(s: &Status) -> String {
         line("at risk now", at_risk(&s.at_risk));
     }
     line("journal", journal(s));
-    if s.spool.state != "off" && !s.spool.state.is_empty() {
-        line("spool", super::spool::line(&s.spool));
-    }
+    super::spool::status_line(&s.spool).into_iter().for_each(|text| line("spool", text));
     let refused = [s.resp_refused, s.nbd_refused, s.refused].map(count);
     let [resp, nbd, link] = refused;
     let refused = format!("refused since the start: {resp} by RESP, {nbd} by NBD, {link} on the link");

@@ -286,7 +286,6 @@ impl<S: StoreRead> Core<S> {
             return true;
         }
         self.peer.set_apart();
-        self.spool_for_nobody();
         self.dirty = true;
         if !self.incidents.lasts(Matter::PeerDropped) {
             let text = format!(
@@ -295,6 +294,7 @@ impl<S: StoreRead> Core<S> {
             );
             self.incident_once(Severity::Critical, Matter::PeerDropped, text);
         }
+        self.spool_for_nobody();
         true
     }
 }

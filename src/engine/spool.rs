@@ -520,7 +520,9 @@ impl<S: StoreRead> Core<S> {
             && told
     }
 
+    /// The spool takes nothing: told before anything follows from it (I-39).
     fn spool_trouble(&mut self, trouble: Trouble) {
+        // I-39: with the entries that it is about, and with what comes next.
         if self.spool.trouble.replace(trouble).is_none() {
             self.spool.troubled_since = self.now.mono;
         }

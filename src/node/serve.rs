@@ -225,10 +225,9 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let listeners = Listeners::open(&config, &layout)?;
     let (volumes, readers) = VolumeReads::new(&layout);
     let retired_max = (config.engine.quota_bytes / RETIRED_SHARE).max(config.engine.segment_bytes);
-    let spool = SpoolDesk::of_node(&layout, &mut config.engine);
+    let spool = (retired_max, SpoolDesk::of_node(&layout, &mut config.engine));
     let reading = (readers, found.start.store.clone(), config.engine.ordinal);
-    let (mut crew, threads) =
-        Crew::start(&layout, found.writer, reading, (retired_max, spool), &inbox, &desk)?;
+    let (mut crew, threads) = Crew::start(&layout, found.writer, reading, spool, &inbox, &desk)?;
     let stats = crew.join_in(telling, Arc::clone(&asked.kept), &inbox)?;
     let workers = threads.workers(manager, starting, (stats, desk));
     let _ = saves.set(SaveSource::new(&layout, &config, &found.start.store, &inbox));
@@ -285,6 +284,7 @@ impl Asked {
     }
 }
 
+/// Says if the disk has less room than the journal may take.
 fn warn_of_room(layout: &Layout, config: &Config) {
     if let Ok(Some(text)) = Room::of(layout, config.engine.quota_bytes).map(|room| room.warning()) {
         tracing::warn!("{text}");

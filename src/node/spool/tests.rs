@@ -4,7 +4,7 @@ use crate::base::{Chain, Epoch, FileId, Position, SegmentIndex, Seq};
 use crate::format::batch::{BatchBuilder, Seal};
 use crate::format::entry::{Entry, EntryKind};
 use crate::format::segment::SegmentHeader;
-use crate::format::spool::{PART_START, PART_TRAILER};
+use crate::format::spool::PART_TRAILER;
 use std::path::PathBuf;
 
 const PAIR: PairId = PairId([7; 16]);
@@ -23,7 +23,12 @@ fn segment(index: u64, base: Position, batches: u64) -> (PartHeader, Vec<u8>) {
     for _ in 0..batches {
         let mut builder = BatchBuilder::new(end.seq.next(), 0);
         for id in [b"one", b"two"] {
-            builder.push(&Entry { kind: EntryKind::Put, file: FileId(10), id, value: &[index as u8; 3000] });
+            builder.push(&Entry {
+                kind: EntryKind::Put,
+                file: FileId(10),
+                id,
+                value: &[index.to_le_bytes()[0]; 3000],
+            });
         }
         let (epoch, journal) = (Epoch(2), JournalKind::Replicated);
         let seal = Seal { epoch, prev_chain: end.chain, durable: Seq(0), wall_ms: 0, pair: PAIR, journal };
@@ -157,9 +162,9 @@ fn every_byte_of_a_part_is_covered_and_damage_is_told_with_the_last_entry_before
         bad[at] ^= 1;
         std::fs::write(path(&dir, &part), &bad).unwrap();
         let told = dir.walk(&part.file_name(), |_, _| Ok(())).unwrap_err();
-        let in_batches = (PART_START as usize + BLOCK..whole.len() - PART_TRAILER).contains(&at);
+        let in_batches = (2 * BLOCK..whole.len() - PART_TRAILER).contains(&at);
         if in_batches && let Some(good) = told.good_to {
-            let batch = (at - PART_START as usize - BLOCK) / (2 * BLOCK);
+            let batch = (at - 2 * BLOCK) / (2 * BLOCK);
             assert_eq!(good, 40 + 2 * batch as u64, "byte {at}: {told:?}");
         }
     }
