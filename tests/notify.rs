@@ -324,7 +324,8 @@ fn a_command_that_hangs_is_ended_with_all_that_it_started() {
 #[test]
 fn a_sign_of_life_is_sent_as_long_as_all_is_well() {
     let (at, pings) = http(listener(), None);
-    let mut pair = Pair::set_up(&Plan::quick().config("peer_timeout_ms = 1000"));
+    let mut pair =
+        Pair::set_up(&Plan::quick().config("peer_timeout_ms = 1000").config("disk_warn_percent = 0"));
     pair.a.configure(&[entry("alive", "ping", &format!("url = \"http://{at}/alive\"\nseconds = 1"))]);
     pair.serve();
     let number = pings.all().len();
