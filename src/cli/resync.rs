@@ -70,7 +70,7 @@ pub(crate) fn run(context: &mut Context, args: &ResyncArgs) -> Done {
         let plan = plan(&status, glue::stored_bytes(context.dir()?));
         return match context.json {
             true => context.out.json(&plan),
-            false => context.out.line(&plan.sentence()),
+            false => context.out.line(plan.sentence()),
         }
         .map(|()| Answer::Yes);
     }

@@ -206,10 +206,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     warn_of_room(&layout, &config);
     let identity = setup::identity(dir)?;
     let starting = Arc::new(Starting::new());
-    let (manager, lives) = manager::channel();
-    let at = Arc::clone(&starting);
-    let core = Arc::clone(&core_inbox);
-    let telling = spawn("manager", move || Manager::of_environment().run(&lives, &at, &core))?;
+    let (manager, telling) = tell_manager(&starting, &core_inbox)?;
     let lock = setup::lock(&layout)?;
     let desk = Desk::open(&layout, &config.engine.name, config.notify.clone());
     // Whoever asks while the node starts is told how far it is.
@@ -262,6 +259,16 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     }
     drop(lock);
     Ok(())
+}
+
+/// Tells the service manager how far the node is, until all that it is told by is dropped.
+fn tell_manager(
+    starting: &Arc<Starting>,
+    core: &Arc<OnceLock<Inbox>>,
+) -> Result<(SyncSender<manager::Life>, JoinHandle<()>), ServeError> {
+    let (manager, lives) = manager::channel();
+    let (at, core) = (Arc::clone(starting), Arc::clone(core));
+    Ok((manager, spawn("manager", move || Manager::of_environment().run(&lives, &at, &core))?))
 }
 
 /// Where people and programs ask of this node; closed in this order.

@@ -259,6 +259,11 @@ pub struct Options {
     pub copies: bool,
 }
 
+/// One of these.
+fn pick(prng: &mut Prng, of: &[u64]) -> u64 {
+    of[usize::try_from(prng.below(of.len() as u64)).unwrap_or(0)]
+}
+
 impl Options {
     /// Expands a seed. Every 16th has no faults.
     #[must_use]
@@ -276,8 +281,6 @@ impl Options {
         if fault_free {
             troubles.clear();
         }
-        let pick =
-            |prng: &mut Prng, of: &[u64]| of[usize::try_from(prng.below(of.len() as u64)).unwrap_or(0)];
         let ack_level =
             [AckLevel::Local, AckLevel::Local, AckLevel::Received, AckLevel::Durable, AckLevel::Applied]
                 [usize::try_from(prng.below(5)).unwrap_or(0)];
