@@ -50,13 +50,13 @@ fn a_standby_that_was_away_for_too_long_is_given_a_copy_while_users_work_and_tak
     pair.b.start();
     pair.b.incident("copying");
     pair.b.incident("whole");
-    // The link comes up anew when the copy is whole.
+    let more = load.finish();
+    // The link comes up anew when the copy is whole, and as often as the load was too much for so small a journal.
     for node in [&pair.a, &pair.b] {
         wait_until("the pair to be level or to catch up", || {
             ["nothing", "catch-up"].map(Value::from).contains(&way(node)).then_some(())
         });
     }
-    let more = load.finish();
     audit(&pair.a.door, &more).is_complete();
     takes_over_with_all(&mut pair, &told);
 }

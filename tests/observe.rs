@@ -245,7 +245,10 @@ fn get(address: SocketAddr, path: &str) -> (u16, String, String) {
 #[test]
 fn figures_are_served_over_http_and_only_the_node_that_may_serve_is_ready() {
     let (mut pair, [a, b]) = watched();
-    assert_eq!((get(a, "/ready").0, get(b, "/ready").0), (200, 503));
+    // What was told just now is told again for a moment.
+    wait_until("the primary alone to be ready", || {
+        ((get(a, "/ready").0, get(b, "/ready").0) == (200, 503)).then_some(())
+    });
     assert_eq!((get(a, "/health").0, get(b, "/health").0), (200, 200));
     for address in [a, b] {
         // What was told just now is told again for a moment. The file's definition is one entry more.

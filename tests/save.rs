@@ -244,8 +244,11 @@ fn a_save_or_a_restore_that_is_killed_is_none_and_the_next_one_is_whole() {
     let mut unfinished = 0;
     for n in 0..12 {
         let dir = other.dir.to_str().unwrap();
-        let restore = begins(&["restore", "--from", set.to_str().unwrap(), "--dir", dir]);
-        std::thread::sleep(Duration::from_millis(5 + n * 12));
+        let mut restore = begins(&["restore", "--from", set.to_str().unwrap(), "--dir", dir]);
+        while !other.dir.join("restoring").exists() && restore.0.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        std::thread::sleep(Duration::from_millis(n));
         drop(restore);
         if other.dir.join("restoring").exists() {
             unfinished += 1;
@@ -399,7 +402,11 @@ fn what_cannot_be_saved_or_restored_is_refused_by_name_and_what_was_there_stays(
     refused(&node.verb(&["save", "--to", &to(Path::new(&path("set")))]), 2, "it is there already");
     assert!(std::fs::read(path("set")).unwrap() == good);
     refused(&node.verb(&["save", "--to", "file:/nowhere/at/all"]), 2, "no such file");
-    refused(&node.verb(&["save", "--to", "tcp:127.0.0.1:1"]), 2, "expected file:PATH, dir:PATH or -");
+    refused(
+        &node.verb(&["save", "--to", "tcp:127.0.0.1:1"]),
+        2,
+        "expected file:PATH, dir:PATH, tape:PLACE or -",
+    );
     refused(
         &node.verb(&["save", "--to", &to(Path::new(&path("x"))), "--account", "none"]),
         1,

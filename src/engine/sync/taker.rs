@@ -367,6 +367,8 @@ impl<S: StoreRead> Core<S> {
         let applied = self.appliers.replicated().is_idle() && self.overlay.is_tidy();
         let idle = self.replicated().is_quiet() && applied;
         let (now, writing) = (self.now.mono, self.control.is_being_written());
+        // Between two steps the journal may have written a mark.
+        let quiet = self.replicated().is_quiet();
         let Some(leaving) = &mut self.resync.leaving else { return };
         match leaving.step {
             Step::Drain if idle && leaving.ranges.is_some() => return self.prepare_rewind(),
@@ -376,7 +378,7 @@ impl<S: StoreRead> Core<S> {
             _ => {}
         }
         match leaving.step {
-            Step::Ready if !writing => {
+            Step::Ready if quiet && !writing => {
                 let (epoch, at, table) = (leaving.epoch, leaving.begin.origin, leaving.begin.table.clone());
                 let first_segment = self.replicated_mut().hold();
                 self.control.begin_copy(epoch, Origin { at, first_segment }, table);
