@@ -32,6 +32,12 @@ impl World {
                 Err(error) => return self.check.fail("driver", format!("the model store fails: {error}")),
             },
             CopyEffect::Range { read, want } => match store.range(&want) {
+                // What is read for a copy is held to its checksums, as every read of a volume is.
+                Ok(Chunk { file, content: Content::Blocks { offset, len, .. }, .. })
+                    if !store.wrong_blocks(file, offset, len).is_empty() =>
+                {
+                    CopyEvent::Range { read, result: Err(Fault::UNCLEAN) }
+                }
                 Ok(mut chunk) => {
                     if let Content::Items { items, .. } = &mut chunk.content
                         && !items.is_empty()
