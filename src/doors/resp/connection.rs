@@ -152,6 +152,10 @@ impl<B: Backend> Turn<'_, B> {
             } else if is(word, "setname") && left >= 1 {
                 check_name(args.at(at + 1))?;
                 name = Some(args.at(at + 1));
+                // As Redis does: an option behind it that is wrong does not take it back.
+                if self.client.authenticated {
+                    self.takes_name(args.at(at + 1));
+                }
                 at += 2;
             } else {
                 let word = String::from_utf8_lossy(word.get(..128).unwrap_or(word));
@@ -164,14 +168,18 @@ impl<B: Backend> Turn<'_, B> {
                         RESP protocol version at the same time"
                 .into());
         }
-        if let Some(name) = name
-            && let Some(card) = self.shared.roster.card(self.client.card)
-        {
-            card.name = name.to_vec();
+        if let Some(name) = name {
+            self.takes_name(name);
         }
         self.client.version = version;
         self.greet();
         Ok(())
+    }
+
+    fn takes_name(&mut self, name: &[u8]) {
+        if let Some(card) = self.shared.roster.card(self.client.card) {
+            card.name = name.to_vec();
+        }
     }
 
     fn greet(&mut self) {

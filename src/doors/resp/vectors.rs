@@ -102,6 +102,7 @@ pub(super) const REPLIES: &[(&str, &str)] = &[
         "hello 4; hello x; hello 2 foo; hello 2 setname",
         "-NOPROTO unsupported protocol version\r\n-ERR Protocol version is not an integer or out of range\r\n-ERR Syntax error in HELLO option 'foo'\r\n-ERR Syntax error in HELLO option 'setname'\r\n",
     ),
+    ("hello 3 setname me x; client getname", "-ERR Syntax error in HELLO option 'x'\r\n$2\r\nme\r\n"),
     (
         "hello 3 setname me; client getname",
         "%7\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.2.0\r\n$5\r\nproto\r\n:3\r\n$2\r\nid\r\n:1\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*0\r\n$2\r\nme\r\n",
