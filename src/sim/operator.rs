@@ -760,7 +760,7 @@ impl World {
                 ..Default::default()
             };
         }
-        (0..2).for_each(|n| self.mend_rot(n));
+        (0..2).for_each(|n| self.mend_all_rot(n));
         self.options.disk_tail_percent = 0;
         self.options.store_lag_us = 0;
         self.operator.plan = None;

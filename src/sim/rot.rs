@@ -124,6 +124,21 @@ impl World {
         self.input(n, VolumeEvent::Read { read, result });
     }
 
+    /// Somebody writes back what should stand in each block that a node does not serve: one that was written back before may
+    /// have been lost by a crash since.
+    pub(super) fn mend_all_rot(&mut self, n: usize) {
+        self.mend_rot(n);
+        let namespace = self.nodes[n].store.namespace();
+        let volumes = namespace.files().filter(|(_, info)| info.dptr.kind == DptrKind::Blocks);
+        for file in volumes.map(|(file, _)| file) {
+            for block in self.nodes[n].store.wrong_blocks(file, 0, VOLUME) {
+                let log = self.nodes[n].log.iter().map(|(_, batch)| batch);
+                let model = volume_model(n, file, (block * BLOCK_U64, BLOCK), log);
+                self.nodes[n].store.heal(file, block, &model);
+            }
+        }
+    }
+
     /// Somebody writes back what should stand in the rotten blocks of a node. Rot and a crash in one block cannot be told
     /// apart, so it comes before one.
     pub(super) fn mend_rot(&mut self, n: usize) {
