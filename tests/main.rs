@@ -44,4 +44,5 @@ mod volumes_crash;
 mod volumes_limits;
 mod volumes_model;
 mod volumes_rot;
+mod watch;
 mod wrong_peer;

@@ -76,10 +76,33 @@ fn twenty_thousand_lives_of_a_pair_break_no_rule() {
     }
 }
 
+/// What lives under a lease have to come to.
+const UNDER_LEASES: [&str; 4] = [
+    "a watch took over",
+    "a watch was cut off from its lease",
+    "a standby that may lack something was not let take over",
+    "a promise was degraded",
+];
+
+#[test]
+fn lives_of_a_pair_under_a_lease_never_have_two_nodes_that_acknowledge() {
+    let mut reached = BTreeSet::new();
+    for seed in 0..600 {
+        let outcome = run(Options::leased(seed), 0);
+        if outcome.violation.is_some() {
+            panic!("{}", run(outcome.options.clone(), 200).report());
+        }
+        reached.extend(outcome.reached);
+    }
+    let missed: Vec<_> = UNDER_LEASES.iter().filter(|name| !reached.contains(*name)).collect();
+    assert!(missed.is_empty(), "never reached: {missed:?}");
+}
+
 /// Seeds until a run breaks a rule; the rule's number. Where only a secondary effect was noticed it looks on.
 fn caught(mutation: Mutation) -> Option<(u64, &'static str)> {
     (1..2000).find_map(|seed| {
-        let options = Options { mutation: Some(mutation), ..Options::from_seed(seed) };
+        let life = if mutation == Mutation::OutliveLease { Options::leased } else { Options::from_seed };
+        let options = Options { mutation: Some(mutation), ..life(seed) };
         let rule = run(options, 0).violation?.invariant;
         (!secondary(mutation).contains(&rule)).then_some((seed, rule))
     })
@@ -129,6 +152,7 @@ fn every_rule_broken_on_purpose_is_noticed_by_the_checker_of_that_rule() {
             Mutation::GiveWay => &["I-14"],
             Mutation::GiveEarly | Mutation::ServeOn => &["I-25"],
             Mutation::SpoolLie => &["I-06"],
+            Mutation::OutliveLease => &["I-27"],
         };
         match caught(mutation) {
             Some((seed, rule)) => {

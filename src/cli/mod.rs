@@ -37,6 +37,7 @@ mod takeover;
 mod tape;
 mod values;
 mod wait;
+mod watch;
 
 pub use item::fuzz_import;
 
@@ -124,6 +125,7 @@ enum Command {
     Tape(Box<tape::TapeCommand>),
     Takeover(takeover::TakeoverArgs),
     Resync(resync::ResyncArgs),
+    Watch(Box<watch::WatchArgs>),
     Incidents(incidents::IncidentsArgs),
     Audit(audit::AuditArgs),
     Notify(notify::NotifyArgs),
@@ -217,6 +219,7 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Restore(args) => restore::run(context, &args),
         Command::Tape(args) => tape::run(context, *args),
         Command::Takeover(args) => takeover::run(context, &args),
+        Command::Watch(args) => watch::run(context, *args),
         Command::Incidents(args) => incidents::incidents(context, &args),
         Command::Notify(args) => notify::run(context, &args),
         Command::Audit(args) => audit::run(context, &args),

@@ -101,6 +101,7 @@ impl<S: StoreRead> Core<S> {
             lowered: self.lowered_promises(),
             at_risk: self.at_risk(behind, risk_bytes, risk_age),
             link: self.link_view(),
+            lease: self.lease_in_status(),
             announced: self.announced().0,
             scrub: self.scrub_view(),
             compare: self.compare_view(false),

@@ -18,6 +18,7 @@ mod effects;
 mod ends;
 pub mod exhaustive;
 mod handover;
+mod lease;
 mod lives;
 mod net;
 mod operator;

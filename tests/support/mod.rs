@@ -5,6 +5,8 @@
 //! have it, says `skipped: NAME needs TOOL` on stderr; with `HB_REQUIRE=1` that is a failure.
 
 mod disk;
+pub(crate) mod etcd;
+pub(crate) mod history;
 mod load;
 mod nbd;
 mod node;
