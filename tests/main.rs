@@ -5,6 +5,7 @@
 mod bad_input;
 mod cli;
 mod clients;
+mod cluster;
 mod compare;
 mod crash;
 mod docs;
@@ -20,6 +21,7 @@ mod menu;
 mod network;
 mod notify;
 mod observe;
+mod ocf;
 mod outside;
 mod packages;
 mod pages;

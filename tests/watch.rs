@@ -1,10 +1,11 @@
 //! Two real nodes, each with a watch, and three members of etcd: the primary is killed, frozen, cut off; watches die and
 //! hang. Clients write to whichever node takes it; nothing that was acknowledged is lost, and no two nodes acknowledge.
 
-use crate::support::etcd::{Etcd, Watch};
+use crate::support::etcd::{Etcd, Watch, run};
 use crate::support::history::{self, History};
-use crate::support::{Node, Pair, Plan, Wire, loopback_addresses, some, tier, wait_until};
+use crate::support::{Door, Node, Pair, Plan, Wire, loopback_addresses, some, tier, wait_until};
 use nix::sys::signal::Signal;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -239,6 +240,45 @@ fn tier_a_takeover_waits_for_a_fence_that_succeeds() {
     std::fs::write(path, "fenced\n").unwrap();
     decided.watches[1].has_told("taken-over", "b is primary");
     decided.pair.b.serves();
+}
+
+#[test]
+fn tier_a_real_haproxy_leads_clients_to_the_node_that_took_over() {
+    tier!("etcd", "etcdctl", "haproxy");
+    let etcd = Etcd::start(&[], loopback_addresses());
+    let mut pair = Pair::set_up(&plan());
+    let [http_a, http_b, entry] = loopback_addresses();
+    for (node, http) in [(&pair.a, http_a), (&pair.b, http_b)] {
+        node.configure(&[format!("http_listen = \"{http}\"")]);
+    }
+    let _watches = served(&mut pair, &etcd.urls(), &["--release-after", "0"]);
+    let server = |name: &str, door: &Door, http: SocketAddr| match door {
+        Door::Tcp(door) => format!("server {name} {door} check addr {} port {}", http.ip(), http.port()),
+        Door::Unix(_) => unreachable!("its clients come over TCP"),
+    };
+    let config = format!(
+        "defaults\n mode tcp\n timeout connect 1s\n timeout client 1m\n timeout server 1m\n\
+         listen hot-backup\n bind {entry}\n option httpchk\n\
+         http-check send meth GET uri /ready hdr Host localhost\n http-check expect status 200\n\
+         default-server inter 200ms fall 1 rise 1 on-marked-down shutdown-sessions\n {}\n {}\n",
+        server("a", &pair.a.door, http_a),
+        server("b", &pair.b.door, http_b)
+    );
+    let file = pair.a.dir.with_extension("haproxy");
+    std::fs::write(&file, config).unwrap();
+    let log = pair.a.dir.with_extension("haproxy-log");
+    let _haproxy = run(&[], &["haproxy", "-db", "-f", file.to_str().unwrap()], (&log, &log));
+    // Clients know one address.
+    let history = History::start(4, &[Door::Tcp(entry)]);
+    history.goes_on_at(0, 200);
+    pair.a.kill();
+    pair.b.serves();
+    history.goes_on_at(0, 200);
+    let told = history.finish();
+    history::check(&told, &pair.b.door);
+    let epochs: BTreeSet<u64> = told.iter().map(|acked| acked.epoch).collect();
+    assert_eq!(epochs.len(), 2, "{epochs:?}");
+    eprintln!("{:?} without an answer, through HAProxy", history::pause(&told));
 }
 
 #[test]

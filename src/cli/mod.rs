@@ -16,6 +16,7 @@ mod glue;
 mod guide;
 mod incidents;
 mod item;
+mod lease;
 mod license;
 mod log;
 mod menu;
@@ -126,6 +127,7 @@ enum Command {
     Takeover(takeover::TakeoverArgs),
     Resync(resync::ResyncArgs),
     Watch(Box<watch::WatchArgs>),
+    Lease(lease::LeaseArgs),
     Incidents(incidents::IncidentsArgs),
     Audit(audit::AuditArgs),
     Notify(notify::NotifyArgs),
@@ -219,6 +221,7 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Restore(args) => restore::run(context, &args),
         Command::Tape(args) => tape::run(context, *args),
         Command::Takeover(args) => takeover::run(context, &args),
+        Command::Lease(args) => lease::run(context, &args),
         Command::Watch(args) => watch::run(context, *args),
         Command::Incidents(args) => incidents::incidents(context, &args),
         Command::Notify(args) => notify::run(context, &args),

@@ -202,7 +202,7 @@ impl<S: StoreRead> Core<S> {
         let acked = self.peer.acked();
         ReplicationView {
             name: self.config.name.clone(),
-            primary: self.roles.stage() == Stage::Serving,
+            primary: self.roles.stage() == Stage::Serving && self.has_lease(),
             epoch: self.control.epoch().0,
             appended: self.replicated().pace().appended,
             applied: self.applied_seq(crate::base::JournalKind::Replicated),

@@ -125,6 +125,11 @@ fn entry(found: &Value) -> Entry {
     }
 }
 
+/// What a transaction found by its read of this number.
+pub(super) fn found(answer: &Value, at: usize) -> Option<Entry> {
+    answer["responses"][at]["response_range"]["kvs"].get(0).map(entry)
+}
+
 /// What a transaction asks for before it writes.
 pub(super) enum Unless<'a> {
     /// The key is not there.
@@ -290,11 +295,7 @@ impl Etcd {
         let range = |key: &str| json!({ "request_range": { "key": encoded(key) } });
         let body = json!({ "success": [range(keys[0]), range(keys[1])] });
         let answer = self.call("/v3/kv/txn", &body)?;
-        let found = |at: usize| {
-            let kvs = &answer["responses"][at]["response_range"]["kvs"];
-            kvs.get(0).map(entry)
-        };
-        Ok([found(0), found(1)])
+        Ok([found(&answer, 0), found(&answer, 1)])
     }
 
     /// Writes keys, each bound to a lease or to none, unless something has changed. Returns whether it did.

@@ -68,6 +68,7 @@ struct Holder {
 pub fn fuzz_lease(bytes: &[u8]) {
     let _ = serde_json::from_slice::<Holder>(bytes);
     let _ = serde_json::from_slice::<Record>(bytes);
+    let _ = serde_json::from_slice(bytes).map(|answer| etcd::found(&answer, 0));
 }
 
 struct Watch<'a> {
