@@ -34,8 +34,8 @@ impl Managed<'_> {
 
     /// One action; its exit code.
     fn does(&self, action: &str, more: &[(&str, &str)]) -> i32 {
-        let log = std::fs::File::options().append(true).create(true);
-        let log = log.open(self.node.dir.with_extension("agent")).unwrap();
+        let log = self.node.dir.with_extension("agent");
+        let log = std::fs::File::options().append(true).create(true).open(log).unwrap();
         let mut command = Command::new(agent());
         command.arg(action).env("OCF_ROOT", "/usr/lib/ocf").env("OCF_RESOURCE_INSTANCE", "db");
         command.env("OCF_RESOURCE_TYPE", "hot-backup").env("OCF_RESKEY_crm_feature_set", "3.16.2");

@@ -57,12 +57,13 @@ impl Etcd {
         let member = |n: usize| {
             let (dir, log) = (root.path().join(name(n)), root.path().join(format!("{}.log", name(n))));
             let (client, peer) = (format!("http://{}", clients[n]), format!("http://{}", peers[n]));
+            let (own, all) = (name(n), all.join(","));
             let words = [
-                ["etcd", "--name", &name(n)].as_slice(),
+                ["etcd", "--name", &own].as_slice(),
                 &["--data-dir", dir.to_str().unwrap()],
                 &["--listen-client-urls", &client, "--advertise-client-urls", &client],
                 &["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer],
-                &["--initial-cluster", &all.join(","), "--heartbeat-interval", "100"],
+                &["--initial-cluster", &all, "--heartbeat-interval", "100"],
             ]
             .concat();
             run(through, &words, (&log, &log))

@@ -31,7 +31,7 @@ struct Metric {
 }
 
 const PREFIX: &str = "hot_backup";
-const STATES: [&str; 20] = [
+const STATES: [&str; 21] = [
     "serving",
     "standby",
     "starting",
@@ -43,6 +43,7 @@ const STATES: [&str; 20] = [
     "stepping-down",
     "stopping",
     "diverged",
+    "no-lease",
     "read-only",
     "no-space",
     "no-descriptors",
