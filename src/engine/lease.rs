@@ -116,11 +116,11 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn look_at_lease(&mut self) -> bool {
         if self.roles.stage() != Stage::Serving || self.has_lease() {
             if self.lease.lacks.take().is_some() {
-                self.incident_over(
-                    Matter::LeaseOver,
-                    "lease-back",
-                    "this node may accept updates again".to_owned(),
-                );
+                let text = match self.roles.stage() {
+                    Stage::Serving => "this primary may accept updates again",
+                    _ => "this node needs no lease: it does not serve",
+                };
+                self.incident_over(Matter::LeaseOver, "lease-back", text.to_owned());
             }
             return false;
         }
