@@ -611,7 +611,7 @@ pub const LEASE_MS_MAX: u64 = 3_600_000;
 /// A call to one member of etcd is connected within this (milliseconds).
 pub const ETCD_CONNECT_MS: u64 = 1000;
 /// An answer of etcd is read up to here (bytes).
-pub const ETCD_ANSWER_MAX: u64 = 1 << 20;
+pub const ETCD_ANSWER_MAX: usize = 1 << 20;
 /// A watch waits for its node's answer for so long (milliseconds).
 pub const WATCH_ASK_MS: u64 = 1000;
 /// It looks so often whether the node's process lives (milliseconds).

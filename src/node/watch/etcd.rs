@@ -4,12 +4,13 @@
 //! carried out although its answer was lost, so whoever calls reads what is there before it goes on.
 
 use crate::base::limits::{ETCD_ANSWER_MAX, ETCD_CONNECT_MS};
+use crate::base::{Line, next_line, text_at_most};
 use crate::node::config::Secret;
 use crate::node::notify::{certificates, secret};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use ureq::Agent;
@@ -226,11 +227,7 @@ impl Etcd {
     fn answer(&self, sent: Result<ureq::http::Response<ureq::Body>, String>) -> Result<Value, EtcdError> {
         let mut response = sent.map_err(EtcdError::Unreached)?;
         let status = response.status();
-        let text = response
-            .body_mut()
-            .with_config()
-            .limit(ETCD_ANSWER_MAX)
-            .read_to_string()
+        let text = text_at_most(response.body_mut().as_reader(), ETCD_ANSWER_MAX)
             .map_err(|error| EtcdError::Unreached(format!("{}: {error}", self.urls[self.at])))?;
         // A call that is a stream has its one answer on the first line.
         let line = text.lines().next().unwrap_or_default();
@@ -330,10 +327,8 @@ impl Etcd {
         let response = self.ask(&self.patient, "/v3/watch", &body).map_err(EtcdError::Unreached)?;
         let mut lines = BufReader::new(response.into_body().into_reader());
         loop {
-            let mut line = Vec::new();
-            let read = (&mut lines).take(ETCD_ANSWER_MAX).read_until(b'\n', &mut line);
-            match read {
-                Ok(0) => return Err(EtcdError::Unreached("the watch has ended".to_owned())),
+            match next_line(&mut lines, ETCD_ANSWER_MAX) {
+                Ok(Line::End) => return Err(EtcdError::Unreached("the watch has ended".to_owned())),
                 Ok(_) if told() => {}
                 Ok(_) => return Ok(()),
                 Err(error) => return Err(EtcdError::Unreached(error.to_string())),
