@@ -578,10 +578,8 @@ pub struct Status {
     pub name: String,
     /// primary, standby, diverged or incomplete.
     pub role: String,
-    /// What an update would be answered now, one of [`STATES`]. serving or standby: all is as it should be. By the role:
-    /// incomplete, asking-peer, taking-over, starting-epoch, handing-over, stepping-down, diverged, starting, replaying,
-    /// stopping. What hinders: no-lease, read-only, no-space, no-descriptors, journal-failed, disk-hangs, store-failed,
-    /// peer-stuck, peer-away.
+    /// What an update would be answered now, one of [`STATES`]. serving or standby: all is as it should be; else the role
+    /// has the node on its way, or something hinders it, which `reason` and `next` tell.
     pub state: String,
     /// Why it does not serve, if it does not.
     pub reason: String,
