@@ -42,8 +42,8 @@ fn resources(directory: [&str; 2]) -> String {
     )
 }
 
-/// Waits until this node follows and may take over.
-fn follows(node: &Node, primary: &Node) {
+/// Waits until this node follows, and nothing in the cluster says that it may lack something.
+fn follows(cluster: &Cluster, n: usize, node: &Node, primary: &Node) {
     node.status("to follow", |status| status["state"] == "standby" && status["peer"]["connected"] == true);
     primary.status("to be whole", |status| {
         let lease = &status["lease"];
@@ -51,6 +51,11 @@ fn follows(node: &Node, primary: &Node) {
             && lease["whole"] == true
             && lease["alone"] == false
             && lease["lowered"] == false
+    });
+    let query = ["--lifetime", "forever", "--name", "hot-backup-behind", "--query", "--quiet"];
+    let words = [&["crm_attribute", "--node", NAMES[n]], &query[..]].concat();
+    wait_until("the node to lack nothing", || {
+        (cluster.says(1 - n, &words).is_none_or(|said| said.trim() != "true")).then_some(())
     });
 }
 
@@ -85,7 +90,7 @@ fn tier_pacemaker_moves_the_role_and_nothing_acknowledged_is_lost() {
     cluster.done(0, &["cibadmin", "--replace", "--scope", "resources", "--xml-text", &resources(directory)]);
     pair.a.serves();
     pair.a.make_orders();
-    follows(&pair.b, &pair.a);
+    follows(&cluster, 1, &pair.b, &pair.a);
     let doors = [pair.a.door.clone(), pair.b.door.clone()];
 
     // Its process is killed.
@@ -94,13 +99,13 @@ fn tier_pacemaker_moves_the_role_and_nothing_acknowledged_is_lost() {
     let process = std::fs::read_to_string(pair.a.dir.join("lock")).unwrap();
     cluster.done(0, &["kill", "-9", process.trim()]);
     history.goes_on_at(1, 100);
-    follows(&pair.a, &pair.b);
+    follows(&cluster, 0, &pair.a, &pair.b);
 
     // Its machine goes to standby: the role moves, and nothing is even unanswered.
     cluster.done(0, &["crm_attribute", "--node", NAMES[1], "--name", "standby", "--update", "on"]);
     history.goes_on_at(0, 100);
     cluster.done(0, &["crm_attribute", "--node", NAMES[1], "--name", "standby", "--update", "off"]);
-    follows(&pair.b, &pair.a);
+    follows(&cluster, 1, &pair.b, &pair.a);
 
     // Cut off from the cluster and from its peer, it stops; it is fenced, and the other one begins.
     history.goes_on_at(0, 100);

@@ -75,7 +75,7 @@ fn pair() -> Pair {
 
 #[test]
 fn tier_ocf_tester_finds_no_fault_with_the_agent() {
-    tier!("root", "ocf-tester");
+    tier!("root", "ocf-tester", "xmllint");
     let mut pair = pair();
     pair.b.start();
     let managed = Managed { node: &pair.a, lease: "30" };
