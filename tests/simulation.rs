@@ -97,7 +97,7 @@ fn twenty_thousand_lives_of_a_pair_break_no_rule() {
 #[test]
 fn lives_of_a_pair_under_a_lease_never_have_two_nodes_that_acknowledge() {
     let mut reached = BTreeSet::new();
-    for seed in 0..600 {
+    for seed in 0..300 {
         let outcome = run(Options::leased(seed), 0);
         if outcome.violation.is_some() {
             panic!("{}", run(outcome.options.clone(), 200).report());
@@ -172,6 +172,12 @@ fn every_rule_broken_on_purpose_is_noticed_by_the_checker_of_that_rule() {
             None => panic!("{mutation:?} went unnoticed"),
         }
     }
+}
+
+#[test]
+fn a_node_that_acknowledges_after_its_lease_is_noticed() {
+    let rule = caught(Mutation::OutliveLease).map(|(_, rule)| rule);
+    assert_eq!(rule, Some("I-27"));
 }
 
 #[test]

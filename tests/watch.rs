@@ -3,10 +3,11 @@
 
 use crate::support::etcd::{Etcd, Watch, run};
 use crate::support::history::{self, History};
-use crate::support::{Door, Node, Pair, Plan, Wire, loopback_addresses, some, tier, wait_until};
+use crate::support::{Door, Node, Pair, Plan, Wire, loopback_addresses, shell, some, tier, wait_until};
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// What the lease lasts in these tests (seconds).
@@ -279,6 +280,62 @@ fn tier_a_real_haproxy_leads_clients_to_the_node_that_took_over() {
     let epochs: BTreeSet<u64> = told.iter().map(|acked| acked.epoch).collect();
     assert_eq!(epochs.len(), 2, "{epochs:?}");
     eprintln!("{:?} without an answer, through HAProxy", history::pause(&told));
+}
+
+#[test]
+fn tier_a_watch_proves_itself_to_etcd_by_certificate_and_password() {
+    tier!("etcd", "etcdctl");
+    let root = tempfile::tempdir().unwrap();
+    let path = |name: &str| root.path().join(name).to_str().unwrap().to_owned();
+    let [client, peer] = loopback_addresses();
+    let names = vec![client.ip().to_string(), "localhost".to_owned()];
+    let key = rcgen::KeyPair::generate().unwrap();
+    let cert = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+    let secret = |name: &str, text: &str| {
+        std::fs::write(path(name), text).unwrap();
+        shell(&["chmod", "600", &path(name)]);
+        path(name)
+    };
+    let (cert, key) = (secret("cert.pem", &cert.pem()), secret("key.pem", &key.serialize_pem()));
+    let (right, wrong) = (secret("password", "let me in\n"), secret("wrong", "let me out\n"));
+    let (url, log) = (format!("https://{client}"), root.path().join("log"));
+    let own = format!("http://{peer}");
+    let words = [
+        ["etcd", "--data-dir", &path("data"), "--listen-client-urls", &url, "--advertise-client-urls", &url],
+        ["--cert-file", &cert, "--key-file", &key, "--client-cert-auth", "--trusted-ca-file", &cert],
+        [
+            "--listen-peer-urls",
+            &own,
+            "--initial-advertise-peer-urls",
+            &own,
+            "--initial-cluster",
+            &format!("default={own}"),
+            "--name=default",
+        ],
+    ];
+    let _etcd = run(&[], &words.concat(), (&log, &log));
+    let ctl = |words: &[&str]| {
+        let tls = ["etcdctl", "--endpoints", &url, "--cacert", &cert, "--cert", &cert, "--key", &key];
+        let words = [&tls[..], words].concat();
+        wait_until(&format!("{words:?}"), || {
+            let done = Command::new(words[0]).args(&words[1..]).env("ETCDCTL_API", "3").output().unwrap();
+            (done.status.success() || String::from_utf8_lossy(&done.stderr).contains("already")).then_some(())
+        });
+    };
+    ctl(&["user", "add", "root:let me in"]);
+    ctl(&["user", "grant-role", "root", "root"]);
+    ctl(&["auth", "enable"]);
+    let mut pair = Pair::set_up(&plan());
+    pair.a.start();
+    pair.b.start();
+    let tls =
+        ["--ttl", TTL, "--ca", &cert, "--cert", &cert, "--key", &key, "--user", "root", "--password-file"];
+    let refused = Watch::start(&pair.a, &url, &[&tls[..], &[&wrong]].concat());
+    refused.has_told("error", "etcd refuses");
+    assert_eq!(pair.a.state(), "no-lease");
+    drop(refused);
+    let _watch = Watch::start(&pair.a, &url, &[&tls[..], &[&right]].concat());
+    pair.a.serves();
 }
 
 #[test]
