@@ -231,8 +231,16 @@ impl Etcd {
             .map_err(|error| EtcdError::Unreached(format!("{}: {error}", self.urls[self.at])))?;
         // A call that is a stream has its one answer on the first line.
         let line = text.lines().next().unwrap_or_default();
-        let value: Value = serde_json::from_str(line)
-            .map_err(|_| EtcdError::Unreached(format!("{}: {status}, no JSON", self.urls[self.at])))?;
+        let value: Value = match serde_json::from_str(line) {
+            Ok(value) => value,
+            Err(_) if status.is_client_error() => {
+                return Err(EtcdError::Refused(format!(
+                    "{status}: {}",
+                    line.chars().take(200).collect::<String>()
+                )));
+            }
+            Err(_) => return Err(EtcdError::Unreached(format!("{}: {status}, no JSON", self.urls[self.at]))),
+        };
         let error = if value["error"].is_object() { &value["error"] } else { &value };
         let why = error["message"].as_str().or_else(|| error["error"].as_str());
         if let Some(why) = why.filter(|_| !status.is_success() || value["error"].is_object()) {
