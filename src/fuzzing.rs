@@ -26,6 +26,7 @@ pub const TARGETS: &[Target] = &[
     ("handover", crate::format::handover::fuzz_handover),
     ("identity", identity),
     ("import", crate::cli::fuzz_import),
+    ("lease", crate::node::watch::fuzz_lease),
     ("licence", crate::format::licence::fuzz_licence),
     ("link", link),
     ("nbd-handshake", crate::doors::nbd::fuzz::fuzz_nbd_handshake),

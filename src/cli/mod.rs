@@ -16,6 +16,7 @@ mod glue;
 mod guide;
 mod incidents;
 mod item;
+mod lease;
 mod license;
 mod log;
 mod menu;
@@ -37,6 +38,7 @@ mod takeover;
 mod tape;
 mod values;
 mod wait;
+mod watch;
 
 pub use item::fuzz_import;
 
@@ -124,6 +126,8 @@ enum Command {
     Tape(Box<tape::TapeCommand>),
     Takeover(takeover::TakeoverArgs),
     Resync(resync::ResyncArgs),
+    Watch(Box<watch::WatchArgs>),
+    Lease(lease::LeaseArgs),
     Incidents(incidents::IncidentsArgs),
     Audit(audit::AuditArgs),
     Notify(notify::NotifyArgs),
@@ -217,6 +221,8 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Restore(args) => restore::run(context, &args),
         Command::Tape(args) => tape::run(context, *args),
         Command::Takeover(args) => takeover::run(context, &args),
+        Command::Lease(args) => lease::run(context, &args),
+        Command::Watch(args) => watch::run(context, *args),
         Command::Incidents(args) => incidents::incidents(context, &args),
         Command::Notify(args) => notify::run(context, &args),
         Command::Audit(args) => audit::run(context, &args),

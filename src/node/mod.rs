@@ -74,4 +74,5 @@ pub mod tape;
 pub mod tls;
 mod trust;
 mod volumes;
+pub mod watch;
 mod whole;

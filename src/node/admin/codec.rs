@@ -2,8 +2,8 @@
 
 use crate::engine::admin::{
     AccountView, AdminAnswer, AdminReply, AdminRequest, CompareView, DoneView, FileView, IncidentView,
-    LogEntryView, LoggingView, ProofView, QueueView, ReceiptView, RecordView, ScrubView, SpoolView,
-    StartView, StatsView, Status, SwitchoverView, TakeoverAccount, TargetView, WouldGo,
+    LeaseView, LogEntryView, LoggingView, ProofView, QueueView, ReceiptView, RecordView, ScrubView,
+    SpoolView, StartView, StatsView, Status, SwitchoverView, TakeoverAccount, TargetView, WouldGo,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -78,6 +78,7 @@ fn answer_to(request: &AdminRequest, value: Value) -> Result<AdminAnswer, Error>
         Asked::SpoolStart { .. } | Asked::SpoolStop { .. } => read::<SpoolView>(value),
         Asked::DivergedList => read::<Vec<String>>(value),
         Asked::Scrub { .. } | Asked::ScrubStop => read::<ScrubView>(value),
+        Asked::Lease { .. } => read::<LeaseView>(value),
         Asked::Compare { .. } | Asked::CompareStop | Asked::CompareResult => read::<CompareView>(value),
     }
 }
