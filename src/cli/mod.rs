@@ -13,6 +13,7 @@ mod dptr;
 mod failure;
 mod file;
 mod glue;
+mod glue_view;
 mod guide;
 mod incidents;
 mod item;
@@ -24,6 +25,7 @@ mod notify;
 mod out;
 mod queue;
 mod receipt;
+mod rehearse;
 mod restore;
 mod resync;
 mod save;
@@ -36,6 +38,7 @@ mod switchover;
 mod takeover;
 mod tape;
 mod values;
+mod view;
 mod wait;
 
 pub use item::fuzz_import;
@@ -118,6 +121,7 @@ enum Command {
     Spool(spool::SpoolArgs),
     Switchover(switchover::SwitchoverArgs),
     Compare(compare::CompareArgs),
+    View(view::ViewArgs),
     Save(Box<save::SaveArgs>),
     Verify(save::VerifyArgs),
     Restore(Box<restore::RestoreArgs>),
@@ -212,6 +216,7 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Spool(args) => spool::run(context, args),
         Command::Switchover(args) => switchover::run(context, &args),
         Command::Compare(args) => compare::run(context, &args),
+        Command::View(args) => view::run(context, args),
         Command::Save(args) => save::run(context, *args),
         Command::Verify(args) => save::verify(context, &args),
         Command::Restore(args) => restore::run(context, &args),

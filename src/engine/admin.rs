@@ -2,7 +2,7 @@
 
 pub use super::answer::{
     AdminAnswer, CanaryView, CompareView, ConditionView, DifferenceView, DoneView, HealthView, IncidentView,
-    LoggingView, ProofView, ScrubEnd, ScrubView, StartView, SwitchoverView, TargetView, WouldGo,
+    LoggingView, ProofView, ScrubEnd, ScrubView, StartView, SwitchoverView, TargetView, ViewView, WouldGo,
 };
 pub use super::records::RecordView;
 pub use super::stats::{
@@ -218,6 +218,31 @@ pub enum AdminRequest {
         #[serde(default)]
         rate: Option<u64>,
     },
+    /// Show what this node holds now on doors of its own, while it goes on. Answered by [`ViewView`].
+    ViewOpen {
+        /// Its name; one is given if there is none.
+        #[serde(default)]
+        name: Option<String>,
+        /// Clients may change it; that goes with it.
+        #[serde(default)]
+        writable: bool,
+        /// Where Redis clients connect, `address:port`, instead of a socket in the node's directory.
+        #[serde(default)]
+        resp: Option<String>,
+        /// The same for NBD clients.
+        #[serde(default)]
+        nbd: Option<String>,
+        /// What it may take of the disk for what is changed meanwhile (bytes).
+        #[serde(default)]
+        room: Option<u64>,
+    },
+    /// The views, those that ended by themselves too. Answered by a list of [`ViewView`].
+    ViewList,
+    /// End a view. Answered by its [`ViewView`].
+    ViewClose {
+        /// Its name.
+        name: String,
+    },
     /// What this node has done, in this life and those before it. Answered by [`StatsView`].
     Stats,
     /// What the peer has not confirmed. Answered by [`QueueView`].
@@ -264,6 +289,7 @@ impl AdminRequest {
             | Self::Queue
             | Self::Receipt { .. }
             | Self::IncidentRecords
+            | Self::ViewList
             | Self::NotifyList => true,
             Self::Takeover { dry_run, .. }
             | Self::Switchover { dry_run }
@@ -286,6 +312,8 @@ impl AdminRequest {
             | Self::ScrubStop
             | Self::CompareStop
             | Self::Save { .. }
+            | Self::ViewOpen { .. }
+            | Self::ViewClose { .. }
             | Self::SpoolStart { .. }
             | Self::SpoolStop { .. }
             | Self::IncidentAck { .. }
@@ -630,6 +658,9 @@ pub struct Status {
     /// The compare under way, or the last one, without its differences.
     #[serde(default)]
     pub compare: CompareView,
+    /// The views that are open, or ended by themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub views: Vec<ViewView>,
     /// Clients connected.
     pub clients: u64,
     /// Incidents since the start.

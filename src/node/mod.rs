@@ -73,5 +73,6 @@ mod store_reads;
 pub mod tape;
 pub mod tls;
 mod trust;
+mod views;
 mod volumes;
 mod whole;

@@ -3,7 +3,7 @@
 use crate::engine::admin::{
     AccountView, AdminAnswer, AdminReply, AdminRequest, CompareView, DoneView, FileView, IncidentView,
     LogEntryView, LoggingView, ProofView, QueueView, ReceiptView, RecordView, ScrubView, SpoolView,
-    StartView, StatsView, Status, SwitchoverView, TakeoverAccount, TargetView, WouldGo,
+    StartView, StatsView, Status, SwitchoverView, TakeoverAccount, TargetView, ViewView, WouldGo,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -77,6 +77,8 @@ fn answer_to(request: &AdminRequest, value: Value) -> Result<AdminAnswer, Error>
         Asked::Receipt { .. } => read::<ReceiptView>(value),
         Asked::SpoolStart { .. } | Asked::SpoolStop { .. } => read::<SpoolView>(value),
         Asked::DivergedList => read::<Vec<String>>(value),
+        Asked::ViewOpen { .. } | Asked::ViewClose { .. } => read::<ViewView>(value),
+        Asked::ViewList => read::<Vec<ViewView>>(value),
         Asked::Scrub { .. } | Asked::ScrubStop => read::<ScrubView>(value),
         Asked::Compare { .. } | Asked::CompareStop | Asked::CompareResult => read::<CompareView>(value),
     }
@@ -115,6 +117,8 @@ pub fn fuzz_admin(bytes: &[u8]) {
         AdminRequest::SpoolStop { drop: false },
         AdminRequest::Switchover { dry_run: true },
         AdminRequest::CompareResult,
+        AdminRequest::ViewList,
+        AdminRequest::ViewClose { name: name() },
         AdminRequest::Takeover { peer_is_down: true, dry_run: true, accept_loss: false, now: false },
     ];
     for request in &all {

@@ -4,7 +4,7 @@
 use super::super::memory::MemoryStore;
 use super::super::namespace::NewFile;
 use super::super::testkit::History;
-use super::super::volumes::{PART_BYTES, part_path, testing};
+use super::super::volumes::{Kept, PART_BYTES, Room, part_path, testing};
 use super::*;
 use crate::base::limits::{VOLUME_FILES_MANY, VOLUME_FILES_MAX};
 use crate::base::{Prng, Seq};
@@ -384,4 +384,94 @@ fn what_is_written_while_a_checkpoint_syncs_is_not_covered_by_it() {
         let opened = open(dir.path());
         assert_eq!(opened.replay_from, opened.applied, "seed {seed}");
     }
+}
+
+/// What a view of this moment reads of the volume, beside the one who writes.
+fn of_moment(kept: &Arc<Kept>, dir: &Path, volume: FileId) -> Vec<u8> {
+    let volumes = dir.join("volumes");
+    let live = |offset: u64, len: u64| {
+        let mut bytes = vec![0; usize::try_from(len).unwrap()];
+        if let Ok(file) = File::open(part_path(&volumes, volume, 0)) {
+            let mut at = 0;
+            while let Ok(more @ 1..) =
+                std::os::unix::fs::FileExt::read_at(&file, &mut bytes[at..], offset + at as u64)
+            {
+                at += more;
+            }
+        }
+        Ok(Some(bytes.into()))
+    };
+    let mut bytes = kept.read_blocks(volume, (0, SIZE.div_ceil(4096)), live).unwrap().to_vec();
+    bytes.truncate(usize::try_from(SIZE).unwrap());
+    bytes
+}
+
+#[test]
+fn a_moment_stays_what_it_was_whatever_is_written_punched_cleared_deleted_flushed_or_merged_afterwards() {
+    for seed in 0..25 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut prng = Prng::new(seed);
+        let (mut history, all, volume, items) = begin(seed);
+        let mut opened = open(dir.path());
+        opened.writer.replayed();
+        opened.writer.apply(R, &all).unwrap();
+        let len = usize::try_from(SIZE).unwrap();
+        let mut moments = Vec::new();
+        for step in 0..80 {
+            if step % 20 == 10 {
+                let room = Arc::new(Room::new(1 << 20));
+                let kept = Arc::new(Kept::new(tempfile::tempfile().unwrap(), room, |why| panic!("{why:?}")));
+                let moment = opened.writer.moment(&kept).unwrap();
+                let bytes = opened.writer.read_volume(volume, 0, len).unwrap();
+                let generation = moment.namespace.file(items).unwrap().dptr.generation;
+                let list = moment.items.scan(items, generation, None, 100, true).unwrap();
+                moments.push((kept, moment, bytes, generation, list));
+            }
+            let batch = match step {
+                70 => history.change(|ns| ns.clear_file(items)).1,
+                75 => history.change(|ns| ns.delete_file(volume)).1,
+                76.. => history.seal(R, &[(EntryKind::Put, items, vec![1], vec![step; 9])]),
+                _ => random(&mut history, &mut prng, volume, items),
+            };
+            opened.writer.apply(R, &[batch]).unwrap();
+            if prng.percent(20) {
+                opened.writer.checkpoint().unwrap();
+                opened.writer.shared.merged();
+                while opened.writer.purge_step(10).unwrap() {}
+            }
+            for (kept, moment, bytes, generation, list) in &moments {
+                let found = of_moment(kept, dir.path(), volume);
+                let wrong = found.iter().zip(bytes).position(|(a, b)| a != b);
+                assert_eq!(wrong, None, "seed {seed}, step {step}: the first byte that differs");
+                let now = moment.items.scan(items, *generation, None, 100, true).unwrap();
+                assert_eq!(now, *list, "seed {seed}, step {step}");
+                for (id, value) in list {
+                    assert_eq!(moment.items.get(items, *generation, id).unwrap().as_ref(), Some(value));
+                }
+                let parts = kept.allocation(volume, (0, 10), || {
+                    Ok(crate::store::volumes::allocation_of(&dir.path().join("volumes"), volume, 0, 40_960).unwrap())
+                });
+                let mut at = 0;
+                for (len, hole) in parts.unwrap() {
+                    let range = at..(at + usize::try_from(len).unwrap()).min(bytes.len());
+                    assert!(!hole || bytes[range].iter().all(|byte| *byte == 0), "seed {seed}, step {step}");
+                    at += usize::try_from(len).unwrap();
+                }
+                assert_eq!(at, 40_960);
+            }
+        }
+        assert!(moments.iter().all(|(kept, ..)| kept.end().is_none()));
+    }
+}
+
+#[test]
+fn no_moment_is_held_of_a_store_that_is_being_replayed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened = open(dir.path());
+    let room = Arc::new(Room::new(1 << 20));
+    let kept = Arc::new(Kept::new(tempfile::tempfile().unwrap(), room, |_| {}));
+    let refused = opened.writer.moment(&kept).unwrap_err();
+    assert!(matches!(refused, StoreError::Disk { fault: Fault::STALE, .. }), "{refused}");
+    opened.writer.replayed();
+    opened.writer.moment(&kept).unwrap();
 }
