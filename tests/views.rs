@@ -1,7 +1,9 @@
 //! Views: one moment of a node on doors of its own, while the node goes on; what becomes of them when their room is used up,
 //! when the node dies, and when they are closed.
 
-use crate::support::{Door, EXPORT, Load, Nbd, Node, Plan, Shape, Volumes, items, scratch, shell, tier, wait_until};
+use crate::support::{
+    Door, EXPORT, Load, Nbd, Node, Plan, Shape, Volumes, items, scratch, shell, tier, wait_until,
+};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -232,7 +234,10 @@ fn under_load_a_view_holds_whole_batches_and_stays_as_it_is() {
         assert_eq!(x, y.unwrap_or(0), "one batch sets both");
         assert!(first <= x && x <= first + 1 && ninth <= first && first <= ninth + 1, "{x} {first} {ninth}");
         let before = volumes.pair.a.json(&["status"])["positions"]["durable"].as_u64();
-        volumes.pair.a.status("to go on", |now| now["positions"]["durable"].as_u64() > before.map(|n| n + 20));
+        volumes
+            .pair
+            .a
+            .status("to go on", |now| now["positions"]["durable"].as_u64() > before.map(|n| n + 20));
         assert_eq!(look(), ((Some(x), Some(x)), first, ninth));
         seen.push(view.seq);
         node.done(&["view", "close", &view.name]);
@@ -290,7 +295,51 @@ fn a_rehearsal_says_what_a_takeover_would_find_and_changes_nothing() {
     assert_eq!(primary.status.code(), Some(1), "{primary:?}");
     // And then the real one is as it said.
     volumes.take_over();
-    assert_eq!(volumes.pair.b.json(&["status"])["positions"]["applied"].as_u64() >= told["account"]["applied"].as_u64(), true);
+    assert_eq!(
+        volumes.pair.b.json(&["status"])["positions"]["applied"].as_u64()
+            >= told["account"]["applied"].as_u64(),
+        true
+    );
+}
+
+#[test]
+fn a_listing_of_both_nodes_at_one_entry_shows_under_load_only_what_differs() {
+    let mut volumes = Volumes::start(&Plan::quick(), "16M");
+    put_some(&volumes, 0);
+    volumes.pair.converges();
+    let load = Load::start(&volumes.pair.a.door, Shape { first: 1000, ..Shape::default() });
+    let list = |node: &Node, query: &str| {
+        let output = node.verb(&["compare", "--query", query, "--json"]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let told: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{output:?}"));
+        (output.status.code(), told)
+    };
+    for round in 0..4 {
+        let node = if round % 2 == 0 { &volumes.pair.a } else { &volumes.pair.b };
+        let (code, told) = list(node, "KEYS app,orders,*");
+        assert_eq!((code, &told["differing"]), (Some(0), &0.into()), "{told}");
+        assert!(told["items"].as_u64() > Some(0) && told["from"] == told["to"], "{told}");
+        load.goes_on(1);
+    }
+    load.finish();
+    volumes.pair.converges();
+    volumes.pair.b.signal(nix::sys::signal::Signal::SIGTERM);
+    volumes.pair.b.ended();
+    crate::compare::plant(&volumes.pair.b, "app,orders", "only-here", "x");
+    volumes.pair.b.start();
+    volumes.pair.connected();
+    let (code, told) = list(&volumes.pair.a, "KEYS app,orders,*");
+    assert_eq!((code, &told["differing"]), (Some(1), &1.into()), "{told}");
+    assert_eq!(
+        (&told["differences"][0]["part"], &told["differences"][0]["how"]),
+        (&"app,orders,only-here".into(), &"standby-only".into())
+    );
+    let text = volumes.pair.a.verb(&["compare", "--query", "KEYS app,orders,*"]).stdout;
+    assert!(String::from_utf8_lossy(&text).contains("1 line differs"), "{text:?}");
+    for bad in ["SET app,orders,1 x", "FLUSHALL", "nosuch"] {
+        let output = volumes.pair.a.verb(&["compare", "--query", bad]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+    }
 }
 
 #[test]

@@ -102,7 +102,8 @@ pub(crate) fn run(context: &mut Context, args: ViewArgs) -> Done {
         }
         ViewCommand::Close { name } => {
             let view: ViewView = ask::ask_for(context, &AdminRequest::ViewClose { name })?;
-            let text = format!("view {} is closed; it took {} of the disk\n", view.name, bytes(view.used_bytes));
+            let text =
+                format!("view {} is closed; it took {} of the disk\n", view.name, bytes(view.used_bytes));
             tell(context, &view, &text)
         }
     }
@@ -123,7 +124,8 @@ fn kind(view: &ViewView) -> &'static str {
 
 fn opened(view: &ViewView) -> String {
     let (name, seq) = (visible(&view.name), count(view.seq));
-    let mut text = format!("view {name} shows everything up to entry {seq} of epoch {}, {}\n", view.epoch, kind(view));
+    let mut text =
+        format!("view {name} shows everything up to entry {seq} of epoch {}, {}\n", view.epoch, kind(view));
     let _ = writeln!(text, "  items (RESP):   {}", visible(&view.resp));
     let _ = writeln!(text, "  volumes (NBD):  {}", visible(&view.nbd));
     let _ = writeln!(text, "  room for what is changed meanwhile: {}", bytes(view.room_bytes));
@@ -176,12 +178,16 @@ mod tests {
             ..ViewView::default()
         };
         let text = opened(&view);
-        for part in ["up to entry 1,204 of epoch 3, read only", "/d/view-v1.resp.sock", "127.0.0.1:10810", "1.0 GiB"] {
+        for part in
+            ["up to entry 1,204 of epoch 3, read only", "/d/view-v1.resp.sock", "127.0.0.1:10810", "1.0 GiB"]
+        {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
         let ended = ViewView { state: "ended".into(), reason: "its room is used up".into(), ..view.clone() };
         let text = listed(&[view, ended]);
-        for part in ["v1  open  entry 1,204", "8.0 KiB of 1.0 GiB", "1 client\n", "ended", "its room is used up\n"] {
+        for part in
+            ["v1  open  entry 1,204", "8.0 KiB of 1.0 GiB", "1 client\n", "ended", "its room is used up\n"]
+        {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
         assert_eq!(listed(&[]), "no view is open\n");

@@ -76,6 +76,7 @@ impl Need {
             | AdminRequest::SpoolStart { .. }
             | AdminRequest::Save { .. }
             | AdminRequest::ViewOpen { .. }
+            | AdminRequest::CompareQuery { .. }
             | AdminRequest::Compare { .. } => Self::Replayed,
             AdminRequest::AccountCreate { .. }
             | AdminRequest::AccountDelete { .. }

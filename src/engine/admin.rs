@@ -205,6 +205,12 @@ pub enum AdminRequest {
         #[serde(default)]
         rate: Option<u64>,
     },
+    /// Hold what a read command answers on both nodes at one entry against each other. Answered by [`CompareView`] when it has
+    /// begun.
+    CompareQuery {
+        /// The command, its words between spaces.
+        query: String,
+    },
     /// End the compare under way. Answered by [`CompareView`].
     CompareStop,
     /// The compare under way, or the last one, with the differences that it named. Answered by [`CompareView`].
@@ -289,6 +295,7 @@ impl AdminRequest {
             | Self::Queue
             | Self::Receipt { .. }
             | Self::IncidentRecords
+            | Self::CompareQuery { .. }
             | Self::ViewList
             | Self::NotifyList => true,
             Self::Takeover { dry_run, .. }

@@ -239,6 +239,7 @@ impl<S: StoreRead> Engine<S> {
                 let name = name.unwrap_or_default();
                 core.compare(token, Order { stop: false, repair, dry_run, rate, name });
             }
+            AdminRequest::CompareQuery { query } => core.compare_query(token, &query),
             AdminRequest::CompareStop => core.stop_compare(token),
             AdminRequest::CompareResult => {
                 let view = core.compare_view(true);

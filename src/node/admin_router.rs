@@ -178,7 +178,10 @@ mod tests {
         let desk = Desk::open(&layout, "a", Vec::new());
         let (core, saves, kept) = (Arc::default(), Arc::default(), Arc::new(KeptStats::found(&layout)));
         let views = Arc::default();
-        (AdminRouter { layout, early, starting: Arc::clone(&starting), core, saves, views, kept, desk }, starting)
+        (
+            AdminRouter { layout, early, starting: Arc::clone(&starting), core, saves, views, kept, desk },
+            starting,
+        )
     }
 
     #[test]

@@ -361,8 +361,16 @@ fn apply(
 }
 
 /// Looks at a range as it is now; a thread of its own reads what is there.
-fn look_at(store: &mut impl CompareTarget, job: LookJob, inbox: &Inbox) -> Result<(), CoreEnded> {
+fn look_at(
+    store: &mut (impl CompareTarget + MomentSource),
+    job: LookJob,
+    inbox: &Inbox,
+) -> Result<(), CoreEnded> {
     let LookJob { look, file, span, what, most, to, .. } = job;
+    if let (Span::Query(query), Some(moment)) = (&span, store.items()) {
+        let job = CompareJob::List { look, query: query.clone(), moment: Box::new(moment) };
+        return to.send(job).map_err(|_| CoreEnded);
+    }
     match store.look(file, &span, most) {
         Ok(Look { at, read }) => {
             // Fails when that thread is gone, and then the process is ending.
@@ -471,6 +479,10 @@ mod tests {
     impl MomentSource for Notebook {
         fn shows(&self) -> [Seq; 2] {
             [self.shown(); 2]
+        }
+
+        fn items(&self) -> Option<Moment> {
+            None
         }
 
         fn moment(&mut self, _kept: &Arc<Kept>) -> Result<Moment, StoreError> {

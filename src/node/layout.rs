@@ -237,7 +237,9 @@ impl Layout {
             let name = entry.file_name();
             let name = name.to_str().and_then(|name| name.strip_prefix("view-")?.split_once('.'));
             let Some((name, end)) = name.filter(|(name, _)| is_view_name(name)) else { continue };
-            let Some((file, _)) = ViewFile::ALL.into_iter().find(|(_, known)| *known == end) else { continue };
+            let Some((file, _)) = ViewFile::ALL.into_iter().find(|(_, known)| *known == end) else {
+                continue;
+            };
             let socket = matches!(file, ViewFile::Resp | ViewFile::Nbd);
             if entry.file_type().is_ok_and(|kind| if socket { kind.is_socket() } else { kind.is_file() }) {
                 found.push(self.own(OwnName::View(name.to_owned(), file)));
@@ -487,7 +489,14 @@ mod tests {
             std::os::unix::fs::symlink(victim, place.join("00000000000000bb.old")).unwrap();
         }
         let views = ["view-a-1.kept", "view-a-1.written"];
-        let not_views = ["view-a-1.kept.old", "view-A.kept", "view-.kept", "view-a.sums", "xview-a.kept", "view-a.resp.sock"];
+        let not_views = [
+            "view-a-1.kept.old",
+            "view-A.kept",
+            "view-.kept",
+            "view-a.sums",
+            "xview-a.kept",
+            "view-a.resp.sock",
+        ];
         views.iter().chain(&not_views).for_each(|name| std::fs::write(dir.path().join(name), "x").unwrap());
         std::os::unix::net::UnixListener::bind(dir.path().join("view-a.nbd.sock")).unwrap();
         for name in ["config.toml.old", "incidents.jsonl.old", "config.toml.tmp", "control.tmp", "peers.new"]

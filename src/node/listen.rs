@@ -90,7 +90,11 @@ impl Listeners {
     ///
     /// # Errors
     /// The first that cannot be opened; none is left open then.
-    pub(crate) fn of_view(layout: &Layout, view: &str, at: [Option<SocketAddr>; 2]) -> Result<Self, ListenError> {
+    pub(crate) fn of_view(
+        layout: &Layout,
+        view: &str,
+        at: [Option<SocketAddr>; 2],
+    ) -> Result<Self, ListenError> {
         let mut listeners = Self::default();
         let [resp, nbd] = at;
         match resp {

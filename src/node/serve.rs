@@ -563,7 +563,7 @@ impl Crew {
         let (scrub, scrub_work) = channel();
         let (to_apply, to_apply_too) = (apply.clone(), apply.clone());
         let tables = store.clone();
-        let source = store.for_copies(ordinal, &layout.volumes(), read_slowly);
+        let source = store.for_copies(ordinal, &layout.volumes(), read_slowly).naming_lost();
         let (store_readers, fetches) = StoreReaders::new(store);
         let (copies, copy_work) = channel();
         let (compares, compare_work) = channel();

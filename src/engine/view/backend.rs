@@ -182,7 +182,8 @@ impl<S: StoreSnapshot, B: ViewBlocks> Backend for ViewBackend<S, B> {
         let (generation, limit) = (self.generation(file)?, limit.max(1));
         let stored = self.of.items.scan(file, generation, after, limit, false).map_err(|e| unread(&e))?;
         let from = (file, after.map_or_else(Bytes::new, Bytes::copy_from_slice));
-        let written = self.items.range(from..).filter(|((of, id), _)| *of != file || Some(id.as_ref()) != after);
+        let written =
+            self.items.range(from..).filter(|((of, id), _)| *of != file || Some(id.as_ref()) != after);
         let written: Vec<_> = written.take_while(|((of, _), _)| *of == file).take(limit).collect();
         // Beyond the end of either of the two nothing is known.
         let end = |len: usize, last: Option<Bytes>| last.filter(|_| len == limit);
@@ -200,7 +201,8 @@ impl<S: StoreSnapshot, B: ViewBlocks> Backend for ViewBackend<S, B> {
     }
 
     fn items_at_most(&self, file: FileId) -> u64 {
-        let stored = self.generation(file).map_or(0, |generation| self.of.items.items_at_most(file, generation));
+        let stored =
+            self.generation(file).map_or(0, |generation| self.of.items.items_at_most(file, generation));
         stored + self.items.len() as u64
     }
 
@@ -249,7 +251,13 @@ impl<S: StoreSnapshot, B: ViewBlocks> Backend for ViewBackend<S, B> {
 
     fn view(&self) -> ReplicationView {
         let (applied, epoch) = (self.appended(), self.of.epoch);
-        ReplicationView { primary: self.of.writable, epoch, appended: applied, applied, ..ReplicationView::default() }
+        ReplicationView {
+            primary: self.of.writable,
+            epoch,
+            appended: applied,
+            applied,
+            ..ReplicationView::default()
+        }
     }
 }
 
@@ -300,7 +308,8 @@ impl<S: StoreSnapshot, B: ViewBlocks> BlockBackend for ViewBackend<S, B> {
     fn allocation(&mut self, token: u64, file: FileId, offset: u64, len: u64) -> Result<(), Refusal> {
         self.blocks_of(file)?;
         let parts = self.of.blocks.allocation(file, offset, len).map_err(failed);
-        let parts = parts.map(|parts| parts.into_iter().map(|(len, hole)| Allocation { len, hole }).collect());
+        let parts =
+            parts.map(|parts| parts.into_iter().map(|(len, hole)| Allocation { len, hole }).collect());
         self.answers.push(Answer::Allocation(token, parts));
         Ok(())
     }

@@ -7,21 +7,23 @@
 //! - Boundary: it reads the moment directly, and may wait for the disk: a thread of its own drives it.
 
 mod backend;
+mod listing;
 mod terms;
 
 #[cfg(test)]
 mod tests;
 
-pub use crate::doors::resp::RespConfig;
 use super::effect::{ClientDoor, ClientEffect};
 use super::event::ClientEvent;
 use crate::base::{ConnId, Fault, FileId, Mono, Now, Seq};
 use crate::doors::nbd::{NbdConfig, NbdDoor};
+pub use crate::doors::resp::RespConfig;
 use crate::doors::resp::RespDoor;
 use crate::store::StoreSnapshot;
 use crate::store::namespace::Namespace;
 use backend::{Answer, ViewBackend};
 use bytes::Bytes;
+pub use listing::listing_of;
 
 /// Volumes as they were at the moment, with what was written to the view over them. Any call may wait for the disk.
 pub trait ViewBlocks {
@@ -89,7 +91,9 @@ impl<S: StoreSnapshot, B: ViewBlocks> View<S, B> {
         let backend = &mut self.backend;
         let of_blocks = |nbd: &NbdDoor, conn: ConnId| nbd.knows(conn);
         match event {
-            ClientEvent::Opened { conn, door: ClientDoor::Items { trusted } } => self.door.open(now, conn, trusted),
+            ClientEvent::Opened { conn, door: ClientDoor::Items { trusted } } => {
+                self.door.open(now, conn, trusted)
+            }
             ClientEvent::Opened { conn, door: ClientDoor::Blocks { tls } } => self.nbd.open(now, conn, tls),
             ClientEvent::Placed { conn, place } => self.door.placed(conn, *place),
             ClientEvent::Bytes { conn, bytes } if of_blocks(&self.nbd, conn) => {

@@ -11,8 +11,13 @@ impl<S: StoreRead> Core<S> {
     /// A view is asked for. It shows what clients were answered for before that: on a primary all that is durable here.
     pub(in crate::engine) fn view_terms(&mut self, token: u64) {
         if self.stopping || !self.readable() {
-            let message = format!("opening a view of {}: it does not serve: {}", self.config.name, self.reason());
-            return self.reply_no(token, message, "see `hot-backup status`; a view is opened of a node that answers reads");
+            let message =
+                format!("opening a view of {}: it does not serve: {}", self.config.name, self.reason());
+            return self.reply_no(
+                token,
+                message,
+                "see `hot-backup status`; a view is opened of a node that answers reads",
+            );
         }
         let last = |journal: JournalKind| {
             let own = journal == JournalKind::Local || self.is_primary();

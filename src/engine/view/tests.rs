@@ -2,7 +2,7 @@
 
 use super::backend::ViewBackend;
 use super::*;
-use crate::base::{JournalKind, Ordinal, Prng};
+use crate::base::{Ordinal, Prng};
 use crate::doors::{Backend, BlockBackend, CommitWatermarks, CountOf, IfCold, Payload, Refusal, Update};
 use crate::engine::test_kit;
 use crate::format::dptr::{DptrKind, Flags};
@@ -189,5 +189,22 @@ fn a_view_shows_what_was_answered_and_none_is_opened_of_a_node_that_answers_nobo
     asking.input(crate::engine::Event::Tick);
     let AdminReply::No { message, .. } = asking.asks(open()) else { panic!("it serves nobody") };
     assert!(message.contains("it does not serve"), "{message}");
-    let _ = JournalKind::Local;
+}
+
+#[test]
+fn a_listing_is_what_a_read_command_answers_line_by_line() {
+    let of = |query: &str| {
+        let ViewOf { namespace, items, .. } = of(false);
+        let lines = super::listing::listing(namespace, items, query.as_bytes())?;
+        Ok::<_, String>(lines.iter().map(|line| String::from_utf8(line.clone()).unwrap()).collect::<Vec<_>>())
+    };
+    assert_eq!(of("GET app,orders,1").unwrap(), ["old"]);
+    assert_eq!(of("MGET app,orders,1  app,orders,77").unwrap(), ["old", "(nil)"]);
+    let mut keys = of("KEYS app,orders,*").unwrap();
+    keys.sort();
+    assert_eq!(keys, (0..9).map(|n| format!("app,orders,{n}")).collect::<Vec<_>>());
+    assert_eq!(of("EXISTS app,orders,1 app,orders,2 app,orders,x").unwrap(), ["2"]);
+    assert!(of("SET app,orders,1 x").unwrap_err().contains("READONLY"));
+    assert!(of("NOSUCH").unwrap_err().contains("unknown command"));
+    assert!(of("").is_err());
 }

@@ -80,7 +80,9 @@ fn answer_to(request: &AdminRequest, value: Value) -> Result<AdminAnswer, Error>
         Asked::ViewOpen { .. } | Asked::ViewClose { .. } => read::<ViewView>(value),
         Asked::ViewList => read::<Vec<ViewView>>(value),
         Asked::Scrub { .. } | Asked::ScrubStop => read::<ScrubView>(value),
-        Asked::Compare { .. } | Asked::CompareStop | Asked::CompareResult => read::<CompareView>(value),
+        Asked::Compare { .. } | Asked::CompareQuery { .. } | Asked::CompareStop | Asked::CompareResult => {
+            read::<CompareView>(value)
+        }
     }
 }
 

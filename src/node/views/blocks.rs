@@ -163,9 +163,9 @@ impl ViewBlocks for ViewFiles {
         for (start, blocks, held) in written.unwrap_or_else(|| vec![(first, end - first, None)]) {
             match held {
                 Some(held) => parts.push((blocks * BLOCK_U64, held == Held::Zeros)),
-                None => parts.extend(
-                    self.kept.allocation(file, (start, start + blocks), || live(start, blocks))?,
-                ),
+                None => {
+                    parts.extend(self.kept.allocation(file, (start, start + blocks), || live(start, blocks))?)
+                }
             }
         }
         // Of whole blocks what was asked for.

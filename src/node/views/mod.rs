@@ -283,10 +283,14 @@ impl ViewDesk {
         views.all.retain(|entry| entry.shared.why().is_none());
         if views.all.len() + views.opening.len() >= VIEWS_MAX {
             let message = format!("{VIEWS_MAX} are open already");
-            return Err(Refused::no(message, "close one: `hot-backup view list`, `hot-backup view close NAME`"));
+            return Err(Refused::no(
+                message,
+                "close one: `hot-backup view list`, `hot-backup view close NAME`",
+            ));
         }
         let is_taken = |views: &Views, name: &str| {
-            views.all.iter().any(|entry| entry.view.name == name) || views.opening.iter().any(|own| own == name)
+            views.all.iter().any(|entry| entry.view.name == name)
+                || views.opening.iter().any(|own| own == name)
         };
         let name = match name {
             Some(name) => name.clone(),
@@ -314,12 +318,11 @@ impl ViewDesk {
 
     fn make(&self, order: &Order, terms: &ViewView) -> Result<Entry, Refused> {
         let (name, room) = (&order.name, Arc::new(Room::new(order.room)));
-        let listeners =
-            Listeners::of_view(&self.layout, name, order.at).map_err(|error| Refused {
-                message: format!("opening a view: {error}"),
-                next: error.next,
-                failed: false,
-            })?;
+        let listeners = Listeners::of_view(&self.layout, name, order.at).map_err(|error| Refused {
+            message: format!("opening a view: {error}"),
+            next: error.next,
+            failed: false,
+        })?;
         let file = |file| self.file(name, file).map_err(|error| Refused::error("making its file", &error));
         let kept = file(ViewFile::Kept)?;
         let written = order.writable.then(|| file(ViewFile::Written)).transpose()?;
@@ -373,7 +376,13 @@ impl ViewDesk {
     }
 
     /// Keeps what is overwritten in a file; when that ends by itself, the view does.
-    fn keep(&self, name: &str, file: File, room: &Arc<Room>, (shared, waker): (&Arc<Shared>, &Arc<dyn Wake>)) -> Kept {
+    fn keep(
+        &self,
+        name: &str,
+        file: File,
+        room: &Arc<Room>,
+        (shared, waker): (&Arc<Shared>, &Arc<dyn Wake>),
+    ) -> Kept {
         let (name, inbox) = (name.to_owned(), self.inbox.clone());
         let (shared, waker) = (Arc::clone(shared), Arc::clone(waker));
         let all = order_of_size(room);
@@ -426,7 +435,8 @@ impl ViewDesk {
 
     /// Holds the moment, once the store shows what it has to.
     fn moment(&self, kept: &Arc<Kept>, terms: &ViewView) -> Result<Moment, Refused> {
-        let (at_least, until) = ([Seq(terms.seq), Seq(terms.local_seq)], Instant::now() + Duration::from_millis(VIEW_WAIT_MS));
+        let (at_least, until) =
+            ([Seq(terms.seq), Seq(terms.local_seq)], Instant::now() + Duration::from_millis(VIEW_WAIT_MS));
         let stopping = || Refused::no("the node is stopping", "start it again with `hot-backup serve`");
         loop {
             let (to, answer) = sync_channel(1);
@@ -438,7 +448,10 @@ impl ViewDesk {
                 Ok(Ok(Some(moment))) => return Ok(moment),
                 Ok(Ok(None)) if Instant::now() < until => std::thread::sleep(REST),
                 Ok(Err(error @ StoreError::Disk { fault: crate::base::Fault::STALE, .. })) => {
-                    return Err(Refused::no(error.to_string(), "wait until that is over, then open it again"));
+                    return Err(Refused::no(
+                        error.to_string(),
+                        "wait until that is over, then open it again",
+                    ));
                 }
                 Ok(Err(error)) => return Err(Refused::error("holding the store's state", &error)),
                 _ => {
@@ -446,7 +459,10 @@ impl ViewDesk {
                         "the store does not show within {} s what was answered before that",
                         VIEW_WAIT_MS / 1000
                     );
-                    return Err(Refused::no(message, "see `hot-backup status`: the store's disk is slow or fails"));
+                    return Err(Refused::no(
+                        message,
+                        "see `hot-backup status`: the store's disk is slow or fails",
+                    ));
                 }
             }
         }
@@ -474,7 +490,11 @@ fn remove(layout: &Layout, name: &str) {
     for file in [ViewFile::Kept, ViewFile::Written] {
         let own = layout.own(OwnName::View(name.to_owned(), file));
         if let Err(error) = own.remove() {
-            tracing::warn!("removing {}, which the next start does: {}", own.path().display(), plainly(&error));
+            tracing::warn!(
+                "removing {}, which the next start does: {}",
+                own.path().display(),
+                plainly(&error)
+            );
         }
     }
 }

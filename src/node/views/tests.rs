@@ -38,7 +38,10 @@ fn what_is_written_to_a_view_is_read_there_and_nowhere_else() {
                     let mut at = range.start;
                     for (len, hole) in parts {
                         let until = at + usize::try_from(len).unwrap();
-                        assert!(!hole || truth[at..until].iter().all(|b| *b == 0), "seed {seed}, step {step}");
+                        assert!(
+                            !hole || truth[at..until].iter().all(|b| *b == 0),
+                            "seed {seed}, step {step}"
+                        );
                         at = until;
                     }
                     assert_eq!(at, range.end, "seed {seed}, step {step}");

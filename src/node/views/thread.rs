@@ -132,7 +132,9 @@ impl Serving {
             (Some(Target::ClientReceive(slot)), Outcome::Received(result)) => {
                 self.clients.received(turn, slot, result);
             }
-            (Some(Target::ClientFill(slot)), Outcome::Filled(result)) => self.clients.filled(turn, slot, result),
+            (Some(Target::ClientFill(slot)), Outcome::Filled(result)) => {
+                self.clients.filled(turn, slot, result)
+            }
             (Some(Target::ClientSend(slot)), Outcome::Sent(result)) => self.clients.sent(turn, slot, &result),
             (Some(Target::ClientEnd(slot)), Outcome::Ended) => self.clients.ended(turn, slot),
             (Some(Target::Accept(door)), Outcome::Accepted(result)) => self.accepted(door, result),

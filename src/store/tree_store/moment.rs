@@ -3,8 +3,8 @@
 use super::super::StoreError;
 use super::super::namespace::Namespace;
 use super::super::volumes::Kept;
-use super::read::Snapshot;
 use super::StoreWriter;
+use super::read::Snapshot;
 use crate::base::{Fault, Seq};
 use std::sync::Arc;
 
@@ -24,6 +24,9 @@ pub trait MomentSource {
     /// The last entry of each journal that a moment would show now.
     fn shows(&self) -> [Seq; 2];
 
+    /// The moment as it is now, without its volumes; none of a store that has no such thing.
+    fn items(&self) -> Option<Moment>;
+
     /// The moment as it is now; from here on what volumes lose is kept.
     ///
     /// # Errors
@@ -40,10 +43,21 @@ impl MomentSource for StoreWriter {
     fn moment(&mut self, kept: &Arc<Kept>) -> Result<Moment, StoreError> {
         self.ready()?;
         if !self.volumes.keep_for(kept, self.state.applied) {
-            let doing = "opening a view of a store that is not whole now: a replay, a copy or a failure is not over";
+            let doing =
+                "opening a view of a store that is not whole now: a replay, a copy or a failure is not over";
             return Err(StoreError::Disk { doing, fault: Fault::STALE });
         }
-        let items = Snapshot::pinned(&self.shared);
-        Ok(Moment { applied: self.state.applied, namespace: self.state.namespace.clone(), items })
+        Ok(self.held())
+    }
+
+    fn items(&self) -> Option<Moment> {
+        Some(self.held())
+    }
+}
+
+impl StoreWriter {
+    fn held(&self) -> Moment {
+        let (applied, namespace) = (self.state.applied, self.state.namespace.clone());
+        Moment { applied, namespace, items: Snapshot::pinned(&self.shared) }
     }
 }

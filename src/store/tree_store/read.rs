@@ -98,7 +98,12 @@ impl StoreSnapshot for Snapshot {
     ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
         let range = keys::range(file, generation, after);
         if self.pinned {
-            return Self::waited(self.scan_sources((file, generation), after, limit, (with_values, Reading::Waiting)));
+            return Self::waited(self.scan_sources(
+                (file, generation),
+                after,
+                limit,
+                (with_values, Reading::Waiting),
+            ));
         }
         let stored = self.shared.tables.range(range, self.view.tables);
         let stored = stored.map(|found| found.map(|found| item_of(found, with_values)));

@@ -8,6 +8,7 @@ use super::super::volumes::{Kept, PART_BYTES, Room, part_path, testing};
 use super::*;
 use crate::base::limits::{VOLUME_FILES_MANY, VOLUME_FILES_MAX};
 use crate::base::{Prng, Seq};
+use crate::format::chunk::{Chunk, Content};
 use crate::format::dptr::Flags;
 use crate::format::entry::BlockId;
 use proptest::prelude::*;
@@ -408,7 +409,7 @@ fn of_moment(kept: &Arc<Kept>, dir: &Path, volume: FileId) -> Vec<u8> {
 
 #[test]
 fn a_moment_stays_what_it_was_whatever_is_written_punched_cleared_deleted_flushed_or_merged_afterwards() {
-    for seed in 0..25 {
+    for seed in 0..5 {
         let dir = tempfile::tempdir().unwrap();
         let mut prng = Prng::new(seed);
         let (mut history, all, volume, items) = begin(seed);
@@ -449,7 +450,8 @@ fn a_moment_stays_what_it_was_whatever_is_written_punched_cleared_deleted_flushe
                     assert_eq!(moment.items.get(items, *generation, id).unwrap().as_ref(), Some(value));
                 }
                 let parts = kept.allocation(volume, (0, 10), || {
-                    Ok(crate::store::volumes::allocation_of(&dir.path().join("volumes"), volume, 0, 40_960).unwrap())
+                    Ok(crate::store::volumes::allocation_of(&dir.path().join("volumes"), volume, 0, 40_960)
+                        .unwrap())
                 });
                 let mut at = 0;
                 for (len, hole) in parts.unwrap() {
@@ -474,4 +476,69 @@ fn no_moment_is_held_of_a_store_that_is_being_replayed() {
     assert!(matches!(refused, StoreError::Disk { fault: Fault::STALE, .. }), "{refused}");
     opened.writer.replayed();
     opened.writer.moment(&kept).unwrap();
+}
+
+fn read_checked(dir: &Path, file: FileId, offset: u64, len: usize) -> Result<Bytes, Fault> {
+    let mut volumes = VolumeStore::open(dir, A, [None; 2], [Seq(0); 2]).unwrap();
+    volumes.replayed();
+    volumes.read(file, offset, len).map_err(|_| Fault::UNCLEAN)
+}
+
+#[test]
+fn a_copy_of_a_volume_with_rotten_blocks_ends_and_those_are_given_out_on_neither_node() {
+    use super::super::{CopySource as _, CopyTarget as _};
+    use crate::format::chunk::{Want, WantFrom};
+    let [here, there] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let (mut history, all, volume, _) = begin(1);
+    let [mut a, mut b] = [&here, &there].map(|dir| open(dir.path()));
+    for opened in [&mut a, &mut b] {
+        opened.writer.replayed();
+        opened.writer.apply(R, &all).unwrap();
+    }
+    let write = |history: &mut History, block: u64, fill: u8| {
+        let id = BlockId::write(block * 4096).as_ref().to_vec();
+        history.seal(R, &[(EntryKind::BlockWrite, volume, id, vec![fill; 4096])])
+    };
+    let batches: Vec<_> = (0..10).map(|block| write(&mut history, block, 7)).collect();
+    a.writer.apply(R, &batches).unwrap();
+    b.writer.apply(R, &batches).unwrap();
+    let data = std::fs::OpenOptions::new()
+        .write(true)
+        .open(part_path(&here.path().join("volumes"), volume, 0))
+        .unwrap();
+    for block in [3_u64, 9] {
+        std::os::unix::fs::FileExt::write_all_at(&data, b"rot", block * 4096).unwrap();
+    }
+    let volumes = here.path().join("volumes");
+    let want = |offset| Want { id: 1, file: volume, from: WantFrom::Blocks(offset), most: 1 << 20 };
+    let strict = a.reader.for_copies(A, &volumes, read_checked);
+    assert!(matches!(strict.range(&want(0)), Err(StoreError::Disk { fault: Fault::UNCLEAN, .. })));
+    let source = strict.naming_lost();
+    let progress = Progress::of(&crate::format::chunk::CopyBegin::default());
+    let (mut offset, mut lost) = (0, Vec::new());
+    loop {
+        let chunk = source.range(&want(offset)).unwrap();
+        assert_eq!(Chunk::decode(&chunk.encode().into()).as_ref(), Ok(&chunk));
+        let Content::Blocks { offset: at, len, .. } = &chunk.content else { panic!("{chunk:?}") };
+        assert_eq!(*at, offset);
+        offset += len;
+        lost.extend(chunk.content.is_lost().then_some(*at / 4096));
+        b.writer.take_chunk(&chunk, &progress).unwrap();
+        if chunk.ends {
+            break;
+        }
+    }
+    assert_eq!((lost.as_slice(), offset), (&[3, 9][..], 40_960));
+    assert_eq!(b.writer.take_bad_places().len(), 2, "people hear of it there too");
+    for block in 0..10 {
+        let whole = b.writer.read_volume(volume, block * 4096, 4096);
+        assert_eq!(whole.is_ok(), block != 3 && block != 9, "block {block}");
+    }
+    // A part of it that is written mends nothing, a whole one does.
+    let id = BlockId::write(3 * 4096 + 5).as_ref().to_vec();
+    let part = history.seal(R, &[(EntryKind::BlockWrite, volume, id, vec![1; 20])]);
+    let whole = write(&mut history, 9, 8);
+    b.writer.apply(R, &[part, whole]).unwrap();
+    assert!(b.writer.read_volume(volume, 3 * 4096, 4096).is_err());
+    assert_eq!(b.writer.read_volume(volume, 9 * 4096, 4096).unwrap(), vec![8; 4096]);
 }

@@ -96,7 +96,8 @@ impl BlockMap {
         let runs = self.files.entry(file).or_default();
         let before = runs.len();
         let ahead = runs.range(..first).next_back().filter(|(start, run)| *start + run.blocks > first);
-        let over: Vec<u64> = ahead.into_iter().chain(runs.range(first..end)).map(|(start, _)| *start).collect();
+        let over: Vec<u64> =
+            ahead.into_iter().chain(runs.range(first..end)).map(|(start, _)| *start).collect();
         for start in over {
             let Some(run) = runs.remove(&start) else { continue };
             if start < first {
@@ -217,7 +218,12 @@ impl Kept {
     ///
     /// # Errors
     /// Why nothing is known any more.
-    pub fn within(&self, file: FileId, first: u64, end: u64) -> Result<Vec<(u64, u64, Option<Held>)>, KeepEnd> {
+    pub fn within(
+        &self,
+        file: FileId,
+        first: u64,
+        end: u64,
+    ) -> Result<Vec<(u64, u64, Option<Held>)>, KeepEnd> {
         let state = self.state();
         state.end.map_or_else(|| Ok(state.map.within(file, first, end)), Err)
     }
@@ -256,8 +262,7 @@ impl Kept {
                 None => {
                     let found = live(at * BLOCK_U64, blocks * BLOCK_U64)?;
                     // What was touched meanwhile is kept by now.
-                    let untouched =
-                        matches!(self.known(file, at, at + blocks)?.as_slice(), [(_, _, None)]);
+                    let untouched = matches!(self.known(file, at, at + blocks)?.as_slice(), [(_, _, None)]);
                     tries += 1;
                     match found.filter(|_| untouched) {
                         Some(bytes) => all.extend_from_slice(&bytes),

@@ -324,7 +324,8 @@ impl VolumeStore {
         Ok(())
     }
 
-    /// Makes a range these runs, and zeros between them. A checkpoint makes that durable, and no journal tells it again.
+    /// Makes a range these runs, and zeros between them. A checkpoint makes that durable, and no journal tells it again. A run
+    /// without bytes is a block that nobody has whole: no read gives it out until it is written anew.
     pub(super) fn set_range(
         &mut self,
         file: FileId,
@@ -333,7 +334,11 @@ impl VolumeStore {
         runs: &[(u64, Bytes)],
     ) -> Result<(), StoreError> {
         let plan = Plan::of_range(file, offset, len, runs);
-        self.files.apply(&plan, |_| true).map_err(failed("writing a volume"))
+        self.files.apply(&plan, |_| true).map_err(failed("writing a volume"))?;
+        let lost = runs.iter().filter(|(_, bytes)| bytes.is_empty());
+        lost.map(|(offset, _)| *offset).try_for_each(|offset| {
+            self.files.condemn(file, offset).map_err(failed("noting that a block is rotten"))
+        })
     }
 
     /// From now on every copy of a volume in the journal begins with an empty one.
