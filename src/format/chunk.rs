@@ -41,10 +41,10 @@
 //! | 8 | `file` |
 //! | 8 | `at`: it stands behind the batch that ends with this entry |
 //! | 8 | `until`: bytes of blocks may be newer, up to this entry; `at` for items |
-//! | 1 | 0 there is no such file, 1 items, 2 blocks |
+//! | 1 | 0 there is no such file, 1 items, 2 blocks, 5 blocks some of which are rotten at the giver (a feature of the hello) |
 //! | 1 | 1 if the file ends with it |
 //! | .. | items: after (u16, id), through (u16, id; empty if the file ends), count u32, each: u16, id, u32, value |
-//! | .. | blocks: offset u64, length u64, count u32, each: offset u64, u32, bytes. The rest of the range is zeros |
+//! | .. | blocks: offset u64, length u64, count u32, each: offset u64, u32, bytes; of kind 5 no bytes: this block is rotten. The rest of the range is zeros |
 //!
 //! **Progress**, which the receiver's store keeps
 //!
