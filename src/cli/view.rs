@@ -134,28 +134,24 @@ fn opened(view: &ViewView) -> String {
 }
 
 /// The list for people.
-pub(crate) fn listed(views: &[ViewView]) -> String {
-    let mut text = String::new();
-    for view in views {
-        let (name, age) = (visible(&view.name), seconds(view.age_seconds));
-        let (used, room) = (bytes(view.used_bytes), bytes(view.room_bytes));
-        let clients = counted(view.clients, "client", "clients");
-        let _ = write!(
-            text,
-            "{name}  {}  entry {}  {age} old  {used} of {room}  {}  {clients}",
-            view.state,
-            count(view.seq),
-            kind(view)
-        );
-        let _ = match view.reason.as_str() {
-            "" => writeln!(text),
-            why => writeln!(text, "  {}", visible(why)),
-        };
-    }
+fn listed(views: &[ViewView]) -> String {
     if views.is_empty() {
-        text.push_str("no view is open\n");
+        return "no view is open\n".to_owned();
     }
-    text
+    views.iter().map(|view| line(view) + "\n").collect()
+}
+
+/// A view in a line, here and in a status.
+pub(crate) fn line(view: &ViewView) -> String {
+    let (name, age, seq) = (visible(&view.name), seconds(view.age_seconds), count(view.seq));
+    let (used, room) = (bytes(view.used_bytes), bytes(view.room_bytes));
+    let clients = counted(view.clients, "client", "clients");
+    let (state, kind) = (&view.state, kind(view));
+    let text = format!("{name}  {state}  entry {seq}  {age} old  {used} of {room}  {kind}  {clients}");
+    match view.reason.as_str() {
+        "" => text,
+        why => format!("{text}  {}", visible(why)),
+    }
 }
 
 #[cfg(test)]
