@@ -5,7 +5,7 @@ use super::out::{seconds, visible};
 use super::{Context, ask, glue_view, takeover};
 use crate::base::shown::{count, counted};
 use crate::client::{Reply, RespError};
-use crate::engine::admin::{AdminRequest, FileView, Status, TakeoverAccount, ViewView};
+use crate::engine::admin::{AdminRequest, FileView, Status, TakeoverAccount, ViewOrder, ViewView};
 use crate::format::dptr::DptrKind;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -62,13 +62,8 @@ pub(super) fn run(context: &mut Context) -> Done {
     let begun = Instant::now();
     let account: Box<TakeoverAccount> = ask::ask_for(context, &dry)?;
     let before: Box<Status> = ask::ask_for(context, &AdminRequest::Status)?;
-    let open = AdminRequest::ViewOpen {
-        name: Some("rehearsal".to_owned()),
-        writable: true,
-        resp: None,
-        nbd: None,
-        room: None,
-    };
+    let order = ViewOrder { name: Some("rehearsal".to_owned()), writable: true, ..ViewOrder::default() };
+    let open = AdminRequest::ViewOpen(order);
     let mut checks = Vec::new();
     let view: ViewView = ask::read(ask::ask_within(context, &open, PATIENCE)?)?;
     let opened = begun.elapsed().as_secs_f64();

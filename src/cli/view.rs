@@ -5,7 +5,7 @@ use super::out::{seconds, visible};
 use super::wait::WaitArgs;
 use super::{Context, ask, values};
 use crate::base::shown::{bytes, count, counted};
-use crate::engine::admin::{AdminRequest, ViewView};
+use crate::engine::admin::{AdminRequest, ViewOrder, ViewView};
 use clap::{Args, Subcommand};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -81,13 +81,13 @@ pub(crate) fn run(context: &mut Context, args: ViewArgs) -> Done {
         ViewCommand::Open(args) => {
             args.wait.note(context);
             let text = |address: SocketAddr| address.to_string();
-            let request = AdminRequest::ViewOpen {
+            let request = AdminRequest::ViewOpen(ViewOrder {
                 name: args.name,
                 writable: args.writable,
                 resp: args.resp.map(text),
                 nbd: args.nbd.map(text),
                 room: args.room,
-            };
+            });
             let view = ask::read(ask::ask_within(context, &request, PATIENCE)?)?;
             tell(context, &view, &opened(&view))
         }

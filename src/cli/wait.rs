@@ -75,7 +75,7 @@ impl Need {
             | AdminRequest::Scrub { .. }
             | AdminRequest::SpoolStart { .. }
             | AdminRequest::Save { .. }
-            | AdminRequest::ViewOpen { .. }
+            | AdminRequest::ViewOpen(_)
             | AdminRequest::CompareQuery { .. }
             | AdminRequest::Compare { .. } => Self::Replayed,
             AdminRequest::AccountCreate { .. }

@@ -2,7 +2,8 @@
 
 pub use super::answer::{
     AdminAnswer, CanaryView, CompareView, ConditionView, DifferenceView, DoneView, HealthView, IncidentView,
-    LoggingView, ProofView, ScrubEnd, ScrubView, StartView, SwitchoverView, TargetView, ViewView, WouldGo,
+    LoggingView, ProofView, ScrubEnd, ScrubView, StartView, SwitchoverView, TargetView, ViewOrder, ViewView,
+    WouldGo,
 };
 pub use super::records::RecordView;
 pub use super::stats::{
@@ -225,23 +226,7 @@ pub enum AdminRequest {
         rate: Option<u64>,
     },
     /// Show what this node holds now on doors of its own, while it goes on. Answered by [`ViewView`].
-    ViewOpen {
-        /// Its name; one is given if there is none.
-        #[serde(default)]
-        name: Option<String>,
-        /// Clients may change it; that goes with it.
-        #[serde(default)]
-        writable: bool,
-        /// Where Redis clients connect, `address:port`, instead of a socket in the node's directory.
-        #[serde(default)]
-        resp: Option<String>,
-        /// The same for NBD clients.
-        #[serde(default)]
-        nbd: Option<String>,
-        /// What it may take of the disk for what is changed meanwhile (bytes).
-        #[serde(default)]
-        room: Option<u64>,
-    },
+    ViewOpen(ViewOrder),
     /// The views, those that ended by themselves too. Answered by a list of [`ViewView`].
     ViewList,
     /// End a view. Answered by its [`ViewView`].
@@ -319,7 +304,7 @@ impl AdminRequest {
             | Self::ScrubStop
             | Self::CompareStop
             | Self::Save { .. }
-            | Self::ViewOpen { .. }
+            | Self::ViewOpen(_)
             | Self::ViewClose { .. }
             | Self::SpoolStart { .. }
             | Self::SpoolStop { .. }

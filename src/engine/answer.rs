@@ -125,6 +125,22 @@ impl AdminAnswer {
     }
 }
 
+/// What view is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ViewOrder {
+    /// Its name; one is given if there is none.
+    pub name: Option<String>,
+    /// Clients may change it; that goes with it.
+    pub writable: bool,
+    /// Where Redis clients connect, `address:port`, instead of a socket in the node's directory.
+    pub resp: Option<String>,
+    /// The same for NBD clients.
+    pub nbd: Option<String>,
+    /// What it may take of the disk for what is changed meanwhile (bytes).
+    pub room: Option<u64>,
+}
+
 /// A view: the database as it was at one moment, on doors of its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ViewView {

@@ -245,7 +245,7 @@ impl<S: StoreRead> Engine<S> {
                 let view = core.compare_view(true);
                 core.reply_value(token, view);
             }
-            AdminRequest::ViewOpen { .. } => core.view_terms(token),
+            AdminRequest::ViewOpen(_) => core.view_terms(token),
             AdminRequest::SpoolStart { to, always } => core.start_spool(token, to, always),
             AdminRequest::SpoolStop { drop } => core.stop_spool(token, drop),
             AdminRequest::DivergedList => {

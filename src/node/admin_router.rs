@@ -104,7 +104,7 @@ impl AdminRouter {
         Some(match request {
             AdminRequest::ViewList => AdminReply::Ok { value: views.list().into() },
             AdminRequest::ViewClose { name } => views.close(name),
-            AdminRequest::ViewOpen { .. } => {
+            AdminRequest::ViewOpen(_) => {
                 let core = self.core.get()?;
                 views.open(request.clone(), |request| ask_core(core, request))
             }

@@ -164,10 +164,7 @@ pub(crate) fn run<W: StoreWrite + CopyTarget + CompareTarget + MomentSource>(
                 store.replayed();
                 Ok(())
             }
-            Apply::View(job) => {
-                hold(store, *job);
-                Ok(())
-            }
+            Apply::View(job) => hold(store, *job),
             Apply::Scrub(what, back) => {
                 let result = look(store, what).map_err(|error| told(&error));
                 let done = tell_wrong(store, inbox);
@@ -194,10 +191,12 @@ pub(crate) fn run<W: StoreWrite + CopyTarget + CompareTarget + MomentSource>(
     }
 }
 
-fn hold(store: &mut impl MomentSource, ViewJob { kept, at_least, to }: ViewJob) {
+/// Holds the moment, if it is late enough.
+fn hold(store: &mut impl MomentSource, ViewJob { kept, at_least, to }: ViewJob) -> Result<(), CoreEnded> {
     let is_there = store.shows().iter().zip(&at_least).all(|(shown, wanted)| shown >= wanted);
     // Fails when nobody waits for it any more.
     let _ = to.send(if is_there { store.moment(&kept).map(Some) } else { Ok(None) });
+    Ok(())
 }
 
 /// Reads of volumes between two batches.

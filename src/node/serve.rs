@@ -249,10 +249,8 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     };
     let core = CoreThread::new(engine, driver, outbox, workers, ends);
     let ending = core.run().map_err(system_error("waiting for I/O"))?;
-    drop(licence_end);
-    views.stop();
-    drop(asked);
-    drop(listeners);
+    drop((licence_end, views));
+    drop((asked, listeners));
     crew.dismiss();
     match ending {
         Ending::Clean => tracing::info!("stopped"),
@@ -301,6 +299,15 @@ fn warn_of_room(layout: &Layout, config: &Config) {
     }
 }
 
+/// Ends all views when it is dropped.
+struct OpenViews(ViewDesk);
+
+impl Drop for OpenViews {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
 /// What opens views from now on.
 fn views_of(
     place: &OnceLock<ViewDesk>,
@@ -308,13 +315,13 @@ fn views_of(
     config: &Config,
     options: ServeOptions,
     apply_and_inbox: (Sender<Apply>, &Inbox),
-) -> ViewDesk {
+) -> OpenViews {
     let (at, names) = (layout.clone(), config.door_names());
     let keys = Box::new(move || door_tls(&at, names.clone()));
     let io = options.io.unwrap_or(config.io);
     let desk = ViewDesk::new(layout, config, io, apply_and_inbox, keys);
     let _ = place.set(desk.clone());
-    desk
+    OpenViews(desk)
 }
 
 /// Tests the licence, if one is asked for, until what it gives back is dropped.

@@ -180,7 +180,7 @@ fn what_a_view_holds_of_written_items_is_bounded_and_counted_back() {
 #[test]
 fn a_view_shows_what_was_answered_and_none_is_opened_of_a_node_that_answers_nobody() {
     use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest};
-    let open = || AdminRequest::ViewOpen { name: None, writable: false, resp: None, nbd: None, room: None };
+    let open = || AdminRequest::ViewOpen(crate::engine::admin::ViewOrder::default());
     let mut node = test_kit::Node::serving(test_kit::config(0));
     let AdminReply::Ok { value: AdminAnswer::View(view) } = node.asks(open()) else { panic!("no terms") };
     assert!(view.seq > 0, "{view:?}");

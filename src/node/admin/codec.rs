@@ -77,7 +77,7 @@ fn answer_to(request: &AdminRequest, value: Value) -> Result<AdminAnswer, Error>
         Asked::Receipt { .. } => read::<ReceiptView>(value),
         Asked::SpoolStart { .. } | Asked::SpoolStop { .. } => read::<SpoolView>(value),
         Asked::DivergedList => read::<Vec<String>>(value),
-        Asked::ViewOpen { .. } | Asked::ViewClose { .. } => read::<ViewView>(value),
+        Asked::ViewOpen(_) | Asked::ViewClose { .. } => read::<ViewView>(value),
         Asked::ViewList => read::<Vec<ViewView>>(value),
         Asked::Scrub { .. } | Asked::ScrubStop => read::<ScrubView>(value),
         Asked::Compare { .. } | Asked::CompareQuery { .. } | Asked::CompareStop | Asked::CompareResult => {

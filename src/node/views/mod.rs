@@ -19,7 +19,7 @@ use super::listen::Listeners;
 use crate::base::limits::{VIEW_WAIT_MS, VIEWS_MAX};
 use crate::base::{Seq, plainly};
 use crate::engine::Event;
-use crate::engine::admin::{AdminReply, AdminRequest, Status, ViewView};
+use crate::engine::admin::{AdminReply, AdminRequest, Status, ViewOrder, ViewView};
 use crate::engine::view::{RespConfig, View, ViewOf};
 use crate::io::Wake;
 use crate::store::StoreError;
@@ -251,7 +251,7 @@ impl ViewDesk {
 
     /// Checks what is asked for, and takes its name.
     fn order(&self, request: &AdminRequest) -> Result<Order, Refused> {
-        let AdminRequest::ViewOpen { name, writable, resp, nbd, room } = request else {
+        let AdminRequest::ViewOpen(ViewOrder { name, writable, resp, nbd, room }) = request else {
             return Err(Refused::no("another request", ""));
         };
         let address = |text: &Option<String>| match text.as_deref().map(str::parse::<SocketAddr>) {
