@@ -236,10 +236,8 @@ fn a_new_standby_is_given_a_copy_although_a_block_is_rotten_and_neither_node_giv
     for n in [7, 8, 40] {
         rot(&volumes.pair.a, n * 4096 + 9);
     }
-    let lost = std::mem::replace(
-        &mut volumes.pair.b,
-        crate::full_sync::in_place_of(&volumes.pair.b, &volumes.pair.a, &plan),
-    );
+    let new = crate::full_sync::in_place_of(&volumes.pair.b, &volumes.pair.a, &plan);
+    let lost = std::mem::replace(&mut volumes.pair.b, new);
     serves_volumes_at(&volumes.pair.b, volumes.at[1]);
     volumes.pair.b.start();
     volumes.pair.b.incident("whole");
