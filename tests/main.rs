@@ -41,6 +41,7 @@ mod support;
 mod switchover;
 mod tape;
 mod versions;
+mod views;
 mod volumes;
 mod volumes_crash;
 mod volumes_limits;

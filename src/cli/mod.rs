@@ -13,6 +13,7 @@ mod dptr;
 mod failure;
 mod file;
 mod glue;
+mod glue_view;
 mod guide;
 mod incidents;
 mod item;
@@ -25,6 +26,7 @@ mod notify;
 mod out;
 mod queue;
 mod receipt;
+mod rehearse;
 mod restore;
 mod resync;
 mod save;
@@ -37,6 +39,7 @@ mod switchover;
 mod takeover;
 mod tape;
 mod values;
+mod view;
 mod wait;
 mod watch;
 
@@ -120,6 +123,7 @@ enum Command {
     Spool(spool::SpoolArgs),
     Switchover(switchover::SwitchoverArgs),
     Compare(compare::CompareArgs),
+    View(view::ViewArgs),
     Save(Box<save::SaveArgs>),
     Verify(save::VerifyArgs),
     Restore(Box<restore::RestoreArgs>),
@@ -216,6 +220,7 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Spool(args) => spool::run(context, args),
         Command::Switchover(args) => switchover::run(context, &args),
         Command::Compare(args) => compare::run(context, &args),
+        Command::View(args) => view::run(context, args),
         Command::Save(args) => save::run(context, *args),
         Command::Verify(args) => save::verify(context, &args),
         Command::Restore(args) => restore::run(context, &args),
