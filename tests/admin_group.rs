@@ -49,7 +49,7 @@ fn tier_members_of_the_group_look_and_change_nothing_and_strangers_are_turned_aw
         (&["account", "create", "app"][..], "account-create"),
         (&["log", "pause"], "logging"),
         (&["takeover", "--peer-is-down"], "takeover"),
-        (&["save", "--to", "file:/dev/null"], "save"),
+        (&["save", "--to", "-"], "save"),
     ] {
         let refused = member(changes);
         let told = err(&refused);
@@ -72,6 +72,7 @@ fn tier_members_of_the_group_look_and_change_nothing_and_strangers_are_turned_aw
         lines.clone().filter(one).count()
     };
     assert_eq!((of(64_001, "error"), of(0, "ok")), (4, 1), "{audited}");
-    node.stop();
+    node.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(node.ended().success());
     assert!(!socket.exists());
 }
