@@ -8,6 +8,7 @@ use super::Context;
 use super::failure::{Answer, Done, Failure};
 use super::glue::{self, Allowed, Place, TapeOptions};
 use super::out::{say, visible};
+use super::tape::place as tape_place;
 use super::values;
 use crate::base::read_at_most;
 use crate::measure::disk::DiskOptions;
@@ -104,7 +105,7 @@ enum Verb {
         #[command(flatten)]
         common: Output,
         /// The drive or image, as `tape check` names it
-        #[arg(value_name = "PLACE", value_parser = Place::parse)]
+        #[arg(value_name = "PLACE", value_parser = tape_place)]
         place: Place,
         /// How much is written in blocks of each size
         #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = values::byte_size)]
