@@ -360,7 +360,7 @@ mod tests {
             .lines()
             .map(|line| match line.strip_prefix('#') {
                 Some(rest)
-                    if ![" ", "resp", "nbd", "licence_key", "http"]
+                    if ![" ", "resp", "nbd", "licence_key", "http", "admin_group"]
                         .iter()
                         .any(|other| rest.starts_with(other)) =>
                 {

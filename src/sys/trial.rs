@@ -298,6 +298,8 @@ impl SendTrial {
                 self.held -= 1;
             }
             self.sent = Some(match usize::try_from(entry.result()) {
+                // Nothing was sent, and nothing is wrong.
+                Err(_) if entry.result() == -libc::EINTR => Ok(0),
                 Ok(0) => Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => Ok(count),
                 Err(_) => Err(io::Error::from_raw_os_error(entry.result().saturating_abs())),

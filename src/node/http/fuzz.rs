@@ -16,9 +16,13 @@ const ANSWERS_MAX: usize = 16 << 10;
 /// A connection that is not at its end after so many turns never comes there.
 const TURNS_MAX: usize = 100_000;
 
+/// Turns in which a client that has sent all waits for answers before it ends.
+const WAITS: usize = 8;
+
 /// A client that has sent all it will send.
 struct Fed<'a> {
     rest: &'a [u8],
+    waits: usize,
     answered: &'a std::cell::Cell<usize>,
 }
 
@@ -28,6 +32,10 @@ impl hyper::rt::Read for Fed<'_> {
         _: &mut Context<'_>,
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.rest.is_empty() && self.waits > 0 {
+            self.waits -= 1;
+            return Poll::Pending;
+        }
         let (now, rest) = self.rest.split_at(buffer.remaining().min(self.rest.len()));
         buffer.put_slice(now);
         self.rest = rest;
@@ -66,7 +74,7 @@ fn answer(request: &Request<Incoming>) -> Response<Answer> {
 pub fn fuzz_http(bytes: &[u8]) -> usize {
     let answered = std::cell::Cell::new(0);
     let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&request))));
-    let fed = Fed { rest: bytes, answered: &answered };
+    let fed = Fed { rest: bytes, waits: WAITS, answered: &answered };
     let mut connection = pin!(limited().serve_connection(fed, service));
     let mut context = Context::from_waker(Waker::noop());
     let ends = (0..TURNS_MAX).any(|_| connection.as_mut().poll(&mut context).is_ready());
