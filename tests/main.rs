@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod admin_group;
 mod bad_input;
+mod bench;
 mod cli;
 mod clients;
 mod cluster;

@@ -5,6 +5,7 @@
 mod account;
 mod ask;
 mod audit;
+mod bench;
 mod compare;
 mod demo;
 mod diverged;
@@ -141,6 +142,7 @@ enum Command {
     #[command(alias = "licence")]
     License(license::LicenseArgs),
     Doctor(doctor::DoctorArgs),
+    Bench(bench::BenchArgs),
     /// Prints a completion script for your shell
     ///
     /// For example: hot-backup completions bash > ~/.local/share/bash-completion/completions/hot-backup
@@ -236,6 +238,7 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::License(args) => license::run(context, &args),
         Command::NbdAccess(args) => nbd_access::run(context, &args),
         Command::Doctor(_) => doctor::run(context),
+        Command::Bench(args) => bench::run(context, args),
         Command::Completions { shell } => completions(context, shell),
     }
 }

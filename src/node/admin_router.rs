@@ -9,6 +9,7 @@ use super::log;
 use super::notify::Desk;
 use super::save::{SaveOrder, SaveSource};
 use super::starting::Starting;
+use super::tape;
 use super::views::ViewDesk;
 use crate::base::limits::ADMIN_WAIT_MS;
 use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, DoneView, Status};
@@ -56,6 +57,11 @@ impl AdminRouter {
     /// What earlier processes counted.
     pub(crate) fn kept(&self) -> Arc<KeptStats> {
         Arc::clone(&self.kept)
+    }
+
+    /// Reels that people are waited for to bring, by what works with drives in this node's name.
+    pub(crate) fn tape_requests(&self) -> Vec<tape::Request> {
+        tape::requests_in(self.layout.dir())
     }
 
     /// Answers a request, and sends a save behind the answer; may wait for the core.
