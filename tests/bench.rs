@@ -61,7 +61,7 @@ fn a_disk_is_measured_shown_kept_drawn_and_compared_and_nothing_stays() {
     }
     let report = read(&json);
     assert_eq!((&report["format"], &report["version"]), (&"hot-backup-bench".into(), &1.into()));
-    assert_eq!(of(&report, "disk", "write").count(), 10, "of 4 MiB there are two in 8: {report}");
+    assert_eq!(of(&report, "disk", "write").count(), 12, "{report}");
     assert!(report["limit"]["sentence"].as_str().unwrap().starts_with("The journal reaches"), "{report}");
     let page = std::fs::read_to_string(&html).unwrap();
     assert!(page.contains("<svg") && !page.contains("http"), "{page}");

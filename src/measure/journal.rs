@@ -73,7 +73,8 @@ impl Sides {
         course: &Course<'_>,
     ) -> Result<SideBySide, MeasureError> {
         let failed = || MeasureError::failed("writing to the journal beside the raw disk");
-        // The first write tells how many bytes one is.
+        // A write tells how many bytes one is; the first of a segment carries that one's header too.
+        self.alone.slice(entries, Duration::ZERO).map_err(failed())?;
         let (_, bytes) = self.alone.slice(entries, Duration::ZERO).map_err(failed())?;
         let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..slices.max(1) {

@@ -94,7 +94,7 @@ impl Channel {
         let mut channel = Self { socket, link, buffer: vec![0; SEND_BYTES_MAX.max(64 << 10)] };
         channel.send_wire()?;
         while channel.link.as_ref().is_some_and(|link| !link.is_established()) {
-            let count = channel.socket.read(&mut channel.buffer)?;
+            let count = channel.read()?;
             if count == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
@@ -122,6 +122,16 @@ impl Channel {
         };
         let link = keys.map(SecureLink::accept).transpose().map_err(io::Error::other)?;
         Self::over(socket, link)
+    }
+
+    /// A receive with a time limit is broken off when a ring of this thread has something to tell, and has to be begun anew.
+    fn read(&mut self) -> io::Result<usize> {
+        loop {
+            match self.socket.read(&mut self.buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
     }
 
     fn take_in(&mut self, count: usize) -> io::Result<()> {
@@ -161,7 +171,7 @@ impl Channel {
                     return Ok(false);
                 }
             }
-            let count = self.socket.read(&mut self.buffer)?;
+            let count = self.read()?;
             if count == 0 {
                 return Ok(false);
             }

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 /// How long is waited for answers before it is asked anew whether to go on.
 const LOOK: Duration = Duration::from_millis(100);
+/// A first answer that takes longer is none.
+const LATE: Duration = Duration::from_secs(60);
 /// How long a connection may take to come about.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -75,7 +77,8 @@ pub fn run(plan: &LoadPlan, stopped: &dyn Fn() -> bool) -> io::Result<Times> {
         client.ask(plan, spread.below(plan.keys), &value, Instant::now())?;
     }
     let mut events = vec![EpollEvent::empty(); 256];
-    while times.elapsed() < plan.time && !stopped() {
+    let goes_on = |times: &Times| times.elapsed() < plan.time || times.count() == 0 && times.elapsed() < LATE;
+    while goes_on(&times) && !stopped() {
         let count = epoll.wait(&mut events, EpollTimeout::try_from(LOOK).unwrap_or(EpollTimeout::ZERO))?;
         let now = Instant::now();
         for event in events.iter().take(count) {

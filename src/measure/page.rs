@@ -13,6 +13,7 @@ const HEIGHT: f64 = 260.0;
 const LEFT: f64 = 64.0;
 const BELOW: f64 = 34.0;
 const AROUND: f64 = 14.0;
+const RIGHT: f64 = 28.0;
 /// A plot has no more lines than can be told apart.
 const LINES_MAX: usize = 7;
 
@@ -190,7 +191,7 @@ fn plot(out: &mut String, plot: &Plot<'_>) {
         return bars(out, plot);
     }
     let points = || plot.lines.iter().flat_map(|(_, points)| points.iter().copied());
-    let x = Scale::over(points().map(|(x, _)| x), LEFT, WIDTH - AROUND);
+    let x = Scale::over(points().map(|(x, _)| x), LEFT, WIDTH - RIGHT);
     let y = Scale::over(points().map(|(_, y)| y), HEIGHT - BELOW, AROUND * 2.0);
     let _ = writeln!(
         out,
@@ -203,7 +204,7 @@ fn plot(out: &mut String, plot: &Plot<'_>) {
             out,
             "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/><text class=\"axis\" \
              text-anchor=\"end\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-            WIDTH - AROUND,
+            WIDTH - RIGHT,
             LEFT - 6.0,
             at + 4.0,
             (plot.shown)(tick)
@@ -211,7 +212,7 @@ fn plot(out: &mut String, plot: &Plot<'_>) {
     }
     let base = if plot.over == Over::Bytes { 4.0 } else { 2.0 };
     for tick in x.ticks(base) {
-        let text = if plot.over == Over::Bytes { size(tick) } else { number(tick) };
+        let text = if plot.over == Over::Bytes { size(tick) } else { format!("{tick:.0}") };
         let _ = writeln!(
             out,
             "<text class=\"axis\" text-anchor=\"middle\" x=\"{:.1}\" y=\"{:.1}\">{text}</text>",
@@ -223,7 +224,7 @@ fn plot(out: &mut String, plot: &Plot<'_>) {
         let places: Vec<_> = points.iter().map(|(a, b)| format!("{:.1},{:.1}", x.at(*a), y.at(*b))).collect();
         let _ = write!(out, "<g class=\"s{n}\"><polyline points=\"{}\"/>", places.join(" "));
         for (a, b) in points {
-            let at = if plot.over == Over::Bytes { size(*a) } else { format!("{} at once", number(*a)) };
+            let at = if plot.over == Over::Bytes { size(*a) } else { format!("{a:.0} at once") };
             let _ = write!(
                 out,
                 "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3.5\"><title>{}, {at}: {}</title></circle>",
