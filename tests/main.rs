@@ -31,6 +31,7 @@ mod service;
 mod set_back;
 mod setup;
 mod simulation;
+mod since;
 mod spool;
 mod strangers;
 
@@ -38,6 +39,7 @@ mod strangers;
 mod support;
 mod switchover;
 mod tape;
+mod until;
 mod versions;
 mod volumes;
 mod volumes_crash;

@@ -3,6 +3,7 @@
 //! Results go to stdout, messages to stderr. A command exits with 0 for yes or done, 1 for no, 2 for an error.
 
 mod account;
+mod against;
 mod ask;
 mod audit;
 mod compare;

@@ -217,6 +217,9 @@ pub enum AdminRequest {
         /// Bytes a second at most; none is no limit.
         #[serde(default)]
         rate: Option<u64>,
+        /// What is known of the content follows on the connection, and is not sent.
+        #[serde(default)]
+        since: bool,
     },
     /// What this node has done, in this life and those before it. Answered by [`StatsView`].
     Stats,
