@@ -451,12 +451,7 @@ fn what_goes(
             Err(chain("it holds only what changed since another set, which is not named").into())
         }
         (None, Some(_)) => Err(chain("it holds everything, and continues no other set").into()),
-        (Some(_), Some(before)) => {
-            let apart = before.apart(&begin.copy.namespace).map_err(|error| chain(&error.to_string()))?;
-            let mut ranges = Ranges::default();
-            apart.into_iter().for_each(|file| ranges.whole(file));
-            Ok(Some(ranges))
-        }
+        (Some(_), Some(before)) => Ok(reader.walk().map(|walk| walk.goes(before))),
     }
 }
 
