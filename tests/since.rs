@@ -104,6 +104,38 @@ fn what_changed_since_a_save_is_small_and_the_chain_of_them_is_the_whole_state()
 }
 
 #[test]
+fn a_volume_comes_back_block_by_block_or_beside_what_is_there_and_not_while_it_is_in_use() {
+    let temp = tempfile::tempdir().unwrap();
+    let (node, mut client, full) = saved(temp.path());
+    for n in [5, 6, 700] {
+        client.write(n * 4096, &block(n, 9)).unwrap();
+    }
+    client.flush().unwrap();
+    let from = ["restore", "--from", text(&full), "--only", "app,disk1"];
+    let run = |more: &[&str]| node.json(&[&from[..], more].concat());
+    refused(&node.verb(&from), 1, "it is in use");
+    let beside = run(&["--as", "then"]);
+    assert_eq!((&beside[0]["file"], &beside[0]["made"]), (&"then,disk1".into(), &true.into()), "{beside}");
+    drop(client);
+    node.status("to have let the client go", |status| status["volumes"][0]["clients"] == 0);
+    let dry = run(&["--dry-run"]);
+    assert_eq!(
+        (&dry[0]["changed"], &dry[0]["same"], &dry[0]["blocks"]),
+        (&3.into(), &4093.into(), &true.into())
+    );
+    assert_eq!(run(&["--dry-run"]), dry, "a dry run changes nothing");
+    assert_eq!(run(&[]), dry);
+    assert_eq!(run(&[])[0]["changed"], 0);
+    // Both are what the save holds, so neither differs from it.
+    assert_eq!(run(&["--as", "then", "--dry-run"])[0]["changed"], 0);
+    let item = ["restore", "--from", text(&full), "--only", "app,disk1,1"];
+    refused(&node.verb(&item), 1, "is a volume");
+    node.done(&["account", "create", "less"]);
+    node.done(&["file", "create", "less,disk1", "--blocks", "--size", "1M"]);
+    refused(&node.verb(&[&from[..], &["--as", "less"]].concat()), 1, "and the save's has");
+}
+
+#[test]
 fn a_link_that_is_missing_or_damaged_or_of_something_else_is_refused_by_name() {
     let temp = tempfile::tempdir().unwrap();
     let (node, _, full) = saved(temp.path());

@@ -18,7 +18,7 @@ use crate::node::diverged::{self, DivergedSet};
 use crate::node::door_tls::{self, Credentials};
 pub(crate) use crate::node::door_tls::{CA_FILE, CERTIFICATE_FILE, KEY_FILE};
 use crate::node::identity::{Fingerprint, Identity, IdentityError};
-use crate::node::layout::{Layout, RESP_SOCKET};
+use crate::node::layout::{Layout, NBD_SOCKET, RESP_SOCKET};
 use crate::node::licence::{self, Examined, InstallError, Paper};
 pub(crate) use crate::node::pairing::{Code, Introduced};
 pub(crate) use crate::node::past::{Found as Past, PastSource, Until};
@@ -149,6 +149,14 @@ pub(crate) fn items_of(dir: &Path) -> Result<RespClient, Failure> {
     check_dir(dir)?;
     admin::connect_in_dir(dir, RESP_SOCKET, ITEM_PATIENCE)
         .and_then(|stream| RespClient::unix(&stream, ITEM_PATIENCE))
+        .map_err(|error| not_connected(dir, error))
+}
+
+/// Opens a volume of the node in `dir` by its own socket for volumes.
+pub(crate) fn blocks_of(dir: &Path, export: &str) -> Result<NbdClient, Failure> {
+    check_dir(dir)?;
+    admin::connect_in_dir(dir, NBD_SOCKET, ITEM_PATIENCE)
+        .and_then(|stream| NbdClient::unix(stream, export, ITEM_PATIENCE))
         .map_err(|error| not_connected(dir, error))
 }
 

@@ -26,6 +26,7 @@ mod out;
 mod queue;
 mod receipt;
 mod restore;
+mod restore_volume;
 mod resync;
 mod save;
 mod scrub;

@@ -4,11 +4,13 @@ use super::failure::{Answer, Done, Failure};
 use super::glue::{Past, PastSource, Source, Sources, Unpacked, Until};
 use super::item::{key, refused};
 use super::out::{escape, say, seconds, utc};
+use super::restore_volume::{self, Blocks};
 use super::save::{progress, source};
 use super::tape::TapeArgs;
 use super::wait::{Need, WaitArgs, until_ready};
 use super::{Context, ask, glue, values};
 use crate::base::FileId;
+use crate::base::limits::BLOCK_U64;
 use crate::base::shown::{bytes, counted};
 use crate::client::{Pipeline, Reply, RespClient, RespError};
 use crate::engine::admin::{AccountView, AdminRequest, FileView};
@@ -35,7 +37,7 @@ What was written as one batch stays together. All of it is looked at before anyt
 
 With --only, chosen accounts, files or items go into the running primary in --dir as ordinary updates: items that differ
 are put as the set has them, files and accounts that are missing are made. What came after the save and has no place in
-it stays. --as ACCOUNT puts them beside what is there. Volumes come back with a whole node.
+it stays. --as ACCOUNT puts them beside what is there. A volume comes back block by block, and may not be in use.
 
 Examples:
   hot-backup restore --from /backup/monday.hbs --dir NEW
@@ -202,6 +204,8 @@ fn whole_node(context: &mut Context, sources: &Sources, dry_run: bool) -> Done {
 #[derive(Debug, Default, Serialize)]
 struct PartView {
     file: String,
+    /// It is a volume, and what is counted are blocks of 4 KiB.
+    blocks: bool,
     made: bool,
     /// Items that were not there.
     new: u64,
@@ -218,6 +222,8 @@ struct Part {
     /// `account,file`, there.
     to: String,
     flags: String,
+    /// Of a volume its size (bytes).
+    blocks: Option<u64>,
     only: Option<String>,
 }
 
@@ -251,7 +257,7 @@ fn parts(context: &mut Context, sources: &Sources, args: &RestoreArgs) -> Done {
     let bar = progress(bytes_of(&sources.sets));
     let unpacked = glue::unpack(sources, &scratch, one, &mut |read| bar.set_position(read));
     bar.finish_and_clear();
-    let unpacked = unpacked?;
+    let mut unpacked = unpacked?;
     tell_past(sources, Some(unpacked.past()));
     let chosen = choose(&unpacked, args)?;
     let mut views = Vec::new();
@@ -259,6 +265,20 @@ fn parts(context: &mut Context, sources: &Sources, args: &RestoreArgs) -> Done {
     let there: Vec<FileView> = ask::ask_for(context, &AdminRequest::FileList { account: None })?;
     for part in &chosen {
         let made = make_file(context, part, &there, args.dry_run)?;
+        if let Some(bytes) = part.blocks {
+            let what = (part.id, part.to.as_str(), bytes);
+            let done = restore_volume::put(context.dir()?, &mut unpacked, what, (made, args.dry_run))?;
+            let Blocks { changed, same } = done;
+            views.push(PartView {
+                file: part.to.clone(),
+                blocks: true,
+                made,
+                changed,
+                same,
+                ..PartView::default()
+            });
+            continue;
+        }
         let mut client = glue::items_of(context.dir()?)?;
         let mut view = PartView { file: part.to.clone(), made, ..PartView::default() };
         put(&mut client, &unpacked, part, &mut view, args.dry_run)?;
@@ -297,15 +317,14 @@ fn choose(unpacked: &Unpacked, args: &RestoreArgs) -> Result<Vec<Part>, Failure>
             any = true;
             let to = format!("{},{}", args.other.as_ref().unwrap_or(&chosen.account), info.name);
             if info.dptr.kind == DptrKind::Blocks {
-                if chosen.file.is_some() {
-                    let next = "restore the whole node into a new directory, and copy the volume from there";
-                    return Err(Failure::no(format!("restoring {}: it is a volume", info.key), next));
+                if let Some(item) = &chosen.id {
+                    let text = format!("restoring {},{}: {0} is a volume", info.key, escape(item.as_bytes()));
+                    return Err(Failure::no(text, "volumes come back as a whole: leave the item out"));
                 }
-                say(format!("left out: {} is a volume, which comes back with a whole node", info.key));
-                continue;
             }
+            let blocks = (info.dptr.kind == DptrKind::Blocks).then(|| info.dptr.blocks * BLOCK_U64);
             let flags = info.dptr.flags.to_string();
-            parts.push(Part { id, to, flags, only: chosen.id.clone() });
+            parts.push(Part { id, to, flags, blocks, only: chosen.id.clone() });
         }
         if !any {
             let what = chosen.file.as_ref().map_or_else(
@@ -347,18 +366,19 @@ fn make_accounts(
 /// Makes a file that is not there; whether it did, or would have.
 fn make_file(context: &Context, part: &Part, there: &[FileView], dry_run: bool) -> Result<bool, Failure> {
     match there.iter().find(|file| file.name == part.to) {
-        Some(file) if file.kind != DptrKind::Records => {
+        Some(file) if (file.kind == DptrKind::Blocks) != part.blocks.is_some() => {
             let next = "give another account with --as";
-            Err(Failure::no(format!("restoring to {}: there it is a volume", part.to), next))
+            let kind = if part.blocks.is_some() { "a file of items" } else { "a volume" };
+            Err(Failure::no(format!("restoring to {}: there it is {kind}", part.to), next))
         }
-        Some(_) => Ok(false),
+        Some(file) => part.blocks.map_or(Ok(()), |bytes| restore_volume::check(file, bytes)).map(|()| false),
         None => {
             if !dry_run {
                 let request = AdminRequest::FileCreate {
                     name: part.to.clone(),
-                    kind: DptrKind::Records,
+                    kind: if part.blocks.is_some() { DptrKind::Blocks } else { DptrKind::Records },
                     flags: Some(part.flags.clone()),
-                    bytes: None,
+                    bytes: part.blocks,
                     ack: None,
                 };
                 let _: FileView = ask::ask_for(context, &request)?;
@@ -468,9 +488,14 @@ fn tell(context: &mut Context, views: &[PartView], dry_run: bool) -> Done {
         context.out.json(&views)?;
         return Ok(Answer::Yes);
     }
-    for PartView { file, made, new, changed, same, .. } in views {
+    for PartView { file, blocks, made, new, changed, same, .. } in views {
         let would = if dry_run { "would be " } else { "" };
         let made = if *made { format!(", the file {would}made") } else { String::new() };
+        if *blocks {
+            let put = counted(*changed, "block", "blocks");
+            context.out.line(format!("{file}: {put} {would}put back, {same} the same{made}"))?;
+            continue;
+        }
         context.out.line(format!(
             "{file}: {} {would}put back ({new} new, {changed} changed), {same} the same{made}",
             counted(new + changed, "item", "items")

@@ -6,6 +6,8 @@ use crate::base::read_at_most;
 use crate::format::nbd as wire;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 /// The context that tells which ranges are zeros.
@@ -126,6 +128,19 @@ impl NbdClient {
     ) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, patience)?;
         stream.set_nodelay(true)?;
+        Self::over(stream, export, patience, choice)
+    }
+
+    /// Opens an export on a connection to a node's own socket; each step takes at most `patience`.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn unix(stream: UnixStream, export: &str, patience: Duration) -> io::Result<Self> {
+        // All that is asked of it from here on sockets of both kinds do alike.
+        Self::over(TcpStream::from(OwnedFd::from(stream)), export, patience, Choice::Go)
+    }
+
+    fn over(stream: TcpStream, export: &str, patience: Duration, choice: Choice) -> io::Result<Self> {
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
         let (reader, writer) = (BufReader::new(stream.try_clone()?), BufWriter::new(stream));
