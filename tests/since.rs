@@ -60,7 +60,7 @@ fn what_changed_since_a_save_is_small_and_the_chain_of_them_is_the_whole_state()
     let (one, two) = (temp.path().join("one"), temp.path().join("two"));
     // An item, a file, and a block.
     node.done(&["item", "put", "app,orders", "a", "first"]);
-    node.done(&["file", "create", "app,late"]);
+    node.done(&["file", "create", "app,late", "--flags", "L"]);
     node.done(&["item", "put", "app,late", "1", "one"]);
     client.write(5 << 20, &block(7, 3)).unwrap();
     client.flush().unwrap();
@@ -131,7 +131,7 @@ fn a_volume_comes_back_block_by_block_or_beside_what_is_there_and_not_while_it_i
     let item = ["restore", "--from", text(&full), "--only", "app,disk1,1"];
     refused(&node.verb(&item), 1, "is a volume");
     node.done(&["account", "create", "less"]);
-    node.done(&["file", "create", "less,disk1", "--blocks", "--size", "1M"]);
+    node.done(&["file", "create", "less,disk1", "--blocks", "--size", "1M", "--flags", "L"]);
     refused(&node.verb(&[&from[..], &["--as", "less"]].concat()), 1, "and the save's has");
 }
 
@@ -271,16 +271,17 @@ fn a_save_is_held_against_the_node_and_only_what_nobody_changed_counts() {
     assert_eq!((code, &view["equal"], &view["changed_since"]), (Some(0), &true.into(), &0.into()), "{view}");
     // What users did since is no difference.
     node.done(&["item", "put", "app,orders", "since", "new"]);
-    node.done(&["file", "create", "app,late"]);
+    node.done(&["file", "create", "app,late", "--flags", "L"]);
     client.write(5 << 20, &block(7, 3)).unwrap();
     client.flush().unwrap();
     let (code, view) = against(&node, &full);
     assert_eq!((code, &view["equal"], &view["differing"]), (Some(0), &true.into(), &0.into()), "{view}");
     assert!(view["changed_since"].as_u64() >= Some(3), "{view}");
     // The same name of an item, another history: a node of the pair that never had what the save holds.
-    let mut other = third(&node, temp.path().join("C"), ("c", "primary"));
-    other.start_alone();
-    other.make_orders();
+    let mut other = third(&node, temp.path().join("C"), ("c", "standby"));
+    other.start();
+    other.json_when_up(&["takeover", "--peer-is-down"]);
+    other.serves();
     let output = other.verb(&["verify", text(&full), "--against"]);
     let named = ["before the save's end", "does not continue the save"];
     assert!(

@@ -59,7 +59,7 @@ impl Story {
         load(&node, 50, 1);
         node.done(&["save", "--to", &to(&temp.path().join("set"))]);
         load(&node, 150, 20);
-        node.done(&["file", "create", "app,late"]);
+        node.done(&["file", "create", "app,late", "--flags", "L"]);
         node.done(&["item", "put", "app,late", "1", "one"]);
         let appended = |node: &Node| node.json(&["status"])["positions"]["appended"].as_u64().unwrap();
         let (seq, then, moment) = (appended(&node), items(&node.door, "app,"), now_ms());
@@ -171,8 +171,10 @@ fn gaps_other_histories_and_moments_that_are_not_there_are_refused_by_name_befor
     other.start_alone();
     other.make_orders();
     refuses(&["set", "other"], &[], 1, "it is of pair");
-    let mut branch = third(&story.node, story.dir("branch"), ("c", "primary"));
-    branch.start_alone();
+    let mut branch = third(&story.node, story.dir("branch"), ("c", "standby"));
+    branch.start();
+    branch.json_when_up(&["takeover", "--peer-is-down"]);
+    branch.serves();
     branch.make_orders();
     Load::start(&branch.door, Shape { most: 200, ..Shape::default() }).run_to_the_end();
     let ahead = branch.json(&["status"])["positions"]["appended"].as_u64() > Some(set_end);

@@ -87,7 +87,8 @@ pub use rounds::Rounds;
 pub use save::{SaveAnswer, SaveAsk};
 use standstill::Abandon;
 pub use sync::{
-    Apart, Known, Link, Past, SetWalk, Span, Taken, Unlinked, Until, WalkError, is_over, link, within,
+    Apart, Known, Link, Past, SetWalk, Span, Taken, Unlinked, Until, WalkError, is_over, is_same, link,
+    within,
 };
 
 /// One node's decisions. Call [`Engine::input`] with each event, then take [`Engine::output`] until it is empty,

@@ -177,7 +177,7 @@ pub fn against(
 /// A node that is behind the save has not yet what it would be held against.
 fn check_place(save: &Unpacked, begin: &SetBegin) -> Result<(), AgainstError> {
     let (end, origin) = (save.past().end, begin.copy.origin);
-    if (origin.epoch, origin.seq) >= (end.epoch, end.seq) {
+    if origin.seq >= end.seq {
         return Ok(());
     }
     let message = format!(

@@ -9,7 +9,7 @@ use super::queue::{DiskQueue, QueueError};
 use super::spool::{BadPart, SpoolDir};
 use crate::base::{Position, Seq, shown};
 pub use crate::engine::Until;
-use crate::engine::{Apart, Past, Span, Taken, Unlinked, link};
+use crate::engine::{Apart, Past, Span, Taken, Unlinked, is_same, link};
 use crate::format::PairId;
 use crate::format::batch::Batch;
 use crate::format::spool::PartHeader;
@@ -217,7 +217,7 @@ impl Piece {
     fn holds(&self, at: Position) -> Result<bool, PastError> {
         let mut holds = false;
         let walked = self.walk::<()>(at.seq, |batch| {
-            holds |= batch.end() == at;
+            holds |= is_same(batch.end(), at);
             if batch.header().last_seq() < at.seq { Ok(()) } else { Err(Stop::Enough) }
         });
         match walked {
@@ -316,12 +316,8 @@ fn journal_span(dir: &Path, pair: PairId) -> Result<Option<Span>, PastError> {
         let what = format!("the journal of {}", dir.display());
         return Err(PastError::OtherPair { what, found, wanted: pair });
     }
-    let mut end = base;
-    queue.walk(base.seq.next(), |batch| {
-        end = batch.end();
-        true
-    })?;
-    Ok(Some(Span { base, end }))
+    let end = queue.end()?;
+    Ok(end.filter(|end| end.seq > base.seq).map(|end| Span { base, end }))
 }
 
 /// Reads what comes after a save, up to `until`.

@@ -3,7 +3,7 @@
 //! - Invariant: a hash is kept only while no entry of the set changes anything in its range after the range was read; so it
 //!   is that of the state at the set's end.
 //!
-//! About 150 bytes of memory are taken for each range, which is 1 MiB of content or a hole.
+//! About 250 bytes of memory are taken for each range, which is 1 MiB of content or a hole.
 
 use crate::base::FileId;
 use crate::format::batch::Batch;

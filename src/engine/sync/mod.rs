@@ -48,7 +48,7 @@ pub(super) use compare::{Compares, Place};
 pub(super) use giver::Giving;
 pub use known::{Known, is_over, within};
 use pace::{Meter, Pace};
-pub use past::{Apart, Link, Past, Span, Taken, Unlinked, Until, link};
+pub use past::{Apart, Link, Past, Span, Taken, Unlinked, Until, is_same, link};
 pub(super) use rewind::{Gathering, Parting};
 use taker::{Leaving, Taking};
 pub use walk::{SetWalk, WalkError};

@@ -63,6 +63,12 @@ pub enum Unlinked {
     },
 }
 
+/// Whether two positions are one. The chain tells histories apart; where an epoch begins, a piece may tell the one that begins.
+#[must_use]
+pub fn is_same(one: Position, other: Position) -> bool {
+    (one.seq, one.chain) == (other.seq, other.chain)
+}
+
 /// A piece, and where it ends if not with its last batch.
 pub type Link = (usize, Option<Position>);
 
@@ -99,10 +105,10 @@ pub fn link<E>(
             return Ok(Err(Unlinked::Gap { from, to: base.seq }));
         }
         // Those that end there need not be read.
-        there.sort_by_key(|(_, span)| (span.end != base, span.base.seq));
+        there.sort_by_key(|(_, span)| (!is_same(span.end, base), span.base.seq));
         let mut before = None;
         for (other, span) in there {
-            if span.end == base || holds(other, base)? {
+            if is_same(span.end, base) || holds(other, base)? {
                 before = Some(other);
                 break;
             }

@@ -36,6 +36,9 @@ fn pieces_are_followed_from_the_newest_end_to_the_start_in_whatever_order_they_c
     assert_eq!(linked(&[], (1, 0)), Ok(vec![]));
     pieces.reverse();
     assert_eq!(linked(&pieces, (1, 12)), Ok(vec![(2, Some(20)), (1, Some(30)), (0, None)]));
+    // One that begins with the first batch of an epoch tells that one.
+    let next = Span { base: Position { epoch: Epoch(2), ..at(1, 40) }, end: at(2, 60) };
+    assert_eq!(linked(&[span((1, 30), (1, 40)), next], (1, 35)), Ok(vec![(0, Some(40)), (1, None)]));
     // A journal that overlaps them.
     pieces.push(span((1, 15), (1, 50)));
     assert_eq!(linked(&pieces, (1, 20)), Ok(vec![(3, None)]));
