@@ -5,7 +5,7 @@ use super::values::IoArg;
 use super::wait::Look;
 use crate::base::limits::{ANSWER_MAX, HOST_FILE_MAX};
 use crate::base::{FileId, Seq};
-use crate::client::RespClient;
+use crate::client::{NbdClient, RespClient};
 use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest};
 use crate::format::batch::Batch;
 use crate::io::Access;
