@@ -35,6 +35,7 @@ mod service;
 mod set_back;
 mod setup;
 mod simulation;
+mod since;
 mod spool;
 mod strangers;
 
@@ -42,6 +43,7 @@ mod strangers;
 mod support;
 mod switchover;
 mod tape;
+mod until;
 mod versions;
 mod views;
 mod volumes;

@@ -3,6 +3,7 @@
 //! Results go to stdout, messages to stderr. A command exits with 0 for yes or done, 1 for no, 2 for an error.
 
 mod account;
+mod against;
 mod ask;
 mod audit;
 mod bench;
@@ -29,6 +30,7 @@ mod queue;
 mod receipt;
 mod rehearse;
 mod restore;
+mod restore_volume;
 mod resync;
 mod save;
 mod scrub;

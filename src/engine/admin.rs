@@ -230,6 +230,9 @@ pub enum AdminRequest {
         /// Bytes a second at most; none is no limit.
         #[serde(default)]
         rate: Option<u64>,
+        /// What is known of the content follows on the connection, and is not sent.
+        #[serde(default)]
+        since: bool,
     },
     /// Show what this node holds now on doors of its own, while it goes on. Answered by [`ViewView`].
     ViewOpen(ViewOrder),

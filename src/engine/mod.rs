@@ -90,7 +90,10 @@ use roles::Stage;
 pub use rounds::Rounds;
 pub use save::{SaveAnswer, SaveAsk};
 use standstill::Abandon;
-pub use sync::{SetWalk, WalkError};
+pub use sync::{
+    Apart, Known, Link, Past, SetWalk, Span, Taken, Unlinked, Until, WalkError, is_over, is_same, link,
+    within,
+};
 
 /// One node's decisions. Call [`Engine::input`] with each event, then take [`Engine::output`] until it is empty,
 /// then wait for the next event or for [`Engine::deadline`].

@@ -24,6 +24,7 @@
 pub mod admin;
 mod admin_router;
 mod adopt;
+pub mod against;
 mod apply;
 pub mod audit;
 mod clients;
@@ -52,6 +53,7 @@ pub mod notify;
 mod operators;
 mod owner;
 pub mod pairing;
+pub mod past;
 pub mod peer_address;
 mod process;
 pub mod queue;
