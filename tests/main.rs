@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod admin_group;
 mod bad_input;
+mod bench;
 mod cli;
 mod clients;
 mod cluster;
@@ -33,6 +35,7 @@ mod service;
 mod set_back;
 mod setup;
 mod simulation;
+mod since;
 mod spool;
 mod strangers;
 
@@ -40,7 +43,9 @@ mod strangers;
 mod support;
 mod switchover;
 mod tape;
+mod until;
 mod versions;
+mod views;
 mod volumes;
 mod volumes_crash;
 mod volumes_limits;

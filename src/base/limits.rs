@@ -525,6 +525,18 @@ pub const VOLUME_ROUND_RANGES_MAX: usize = 4096;
 pub const VOLUME_ROUND_FILE_MAX: usize = (VOLUME_ROUND_RANGES_MAX + 2) * 24 + 1024;
 /// Places of volumes that are found wrong and not told yet; what is found beyond that is told when it is met again.
 pub const VOLUME_FOUND_MAX: usize = 1000;
+/// Pieces of volumes that a view of one moment knows apart; one that needs more ends, as for want of room.
+pub const VIEW_RUNS_MAX: usize = 1 << 20;
+/// What a view may hold of items that were written to it (bytes).
+pub const VIEW_ITEMS_MAX: usize = 64 << 20;
+/// Views at once.
+pub const VIEWS_MAX: usize = 8;
+/// Clients of one view at once.
+pub const VIEW_CLIENTS_MAX: usize = 64;
+/// Longest name of a view (bytes).
+pub const VIEW_NAME_MAX: usize = 32;
+/// A view that is to show what was answered before it was asked for waits so long for the store (milliseconds).
+pub const VIEW_WAIT_MS: u64 = 30_000;
 /// Blocks of volumes that are known to be damaged, each told once.
 pub const DAMAGED_BLOCKS_MAX: usize = 100_000;
 /// One read of a scrub (bytes). Smaller ones cost more than they read, larger ones keep the disk from clients.

@@ -217,6 +217,7 @@ pub(crate) fn screen(s: &Status) -> String {
     for volume in s.volumes.iter().filter(|volume| volume.clients > 0) {
         line("volume", volume_line(volume));
     }
+    s.views.iter().for_each(|view| line("view", super::view::line(view)));
     let checks = [("scrub", scrub(s)), ("compare", super::compare::status_line(&s.compare))];
     checks.into_iter().for_each(|(what, told)| told.into_iter().for_each(|told| line(what, told)));
     health(s).into_iter().for_each(|(name, text)| line(name, text));

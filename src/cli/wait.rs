@@ -61,6 +61,8 @@ impl Need {
             | AdminRequest::Stats
             | AdminRequest::Queue
             | AdminRequest::Receipt { .. }
+            | AdminRequest::ViewList
+            | AdminRequest::ViewClose { .. }
             | AdminRequest::DivergedList => Self::Nothing,
             AdminRequest::SetDptr { set, clear, ack: None, .. } if set.is_empty() && clear.is_empty() => {
                 Self::Nothing
@@ -74,6 +76,8 @@ impl Need {
             | AdminRequest::Scrub { .. }
             | AdminRequest::SpoolStart { .. }
             | AdminRequest::Save { .. }
+            | AdminRequest::ViewOpen(_)
+            | AdminRequest::CompareQuery { .. }
             | AdminRequest::Compare { .. } => Self::Replayed,
             AdminRequest::AccountCreate { .. }
             | AdminRequest::AccountDelete { .. }

@@ -3,7 +3,7 @@
 pub use super::answer::{
     AdminAnswer, CanaryView, CompareView, ConditionView, DifferenceView, DoneView, Grant, HealthView,
     IncidentView, LeaseView, LoggingView, ProofView, ScrubEnd, ScrubView, StartView, SwitchoverView,
-    TargetView, WouldGo,
+    TargetView, ViewOrder, ViewView, WouldGo,
 };
 pub use super::records::RecordView;
 pub use super::stats::{
@@ -212,6 +212,12 @@ pub enum AdminRequest {
         #[serde(default)]
         rate: Option<u64>,
     },
+    /// Hold what a read command answers on both nodes at one entry against each other. Answered by [`CompareView`] when it has
+    /// begun.
+    CompareQuery {
+        /// The command, its words between spaces.
+        query: String,
+    },
     /// End the compare under way. Answered by [`CompareView`].
     CompareStop,
     /// The compare under way, or the last one, with the differences that it named. Answered by [`CompareView`].
@@ -224,6 +230,18 @@ pub enum AdminRequest {
         /// Bytes a second at most; none is no limit.
         #[serde(default)]
         rate: Option<u64>,
+        /// What is known of the content follows on the connection, and is not sent.
+        #[serde(default)]
+        since: bool,
+    },
+    /// Show what this node holds now on doors of its own, while it goes on. Answered by [`ViewView`].
+    ViewOpen(ViewOrder),
+    /// The views, those that ended by themselves too. Answered by a list of [`ViewView`].
+    ViewList,
+    /// End a view. Answered by its [`ViewView`].
+    ViewClose {
+        /// Its name.
+        name: String,
     },
     /// What this node has done, in this life and those before it. Answered by [`StatsView`].
     Stats,
@@ -271,6 +289,8 @@ impl AdminRequest {
             | Self::Queue
             | Self::Receipt { .. }
             | Self::IncidentRecords
+            | Self::CompareQuery { .. }
+            | Self::ViewList
             | Self::NotifyList => true,
             Self::Lease { grant } => grant.is_none(),
             Self::Takeover { dry_run, .. }
@@ -294,6 +314,8 @@ impl AdminRequest {
             | Self::ScrubStop
             | Self::CompareStop
             | Self::Save { .. }
+            | Self::ViewOpen(_)
+            | Self::ViewClose { .. }
             | Self::SpoolStart { .. }
             | Self::SpoolStop { .. }
             | Self::IncidentAck { .. }
@@ -640,6 +662,9 @@ pub struct Status {
     /// The compare under way, or the last one, without its differences.
     #[serde(default)]
     pub compare: CompareView,
+    /// The views that are open, or ended by themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub views: Vec<ViewView>,
     /// Clients connected.
     pub clients: u64,
     /// Incidents since the start.

@@ -89,6 +89,10 @@ answers! {
     Receipt(ReceiptView),
     /// The spool.
     Spool(SpoolView),
+    /// A view that was opened or closed.
+    View(ViewView),
+    /// The views.
+    Views(Vec<ViewView>),
 }
 
 impl From<Status> for AdminAnswer {
@@ -121,6 +125,57 @@ impl AdminAnswer {
     pub fn done() -> Self {
         Self::Done(DoneView { done: true })
     }
+}
+
+/// What view is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ViewOrder {
+    /// Its name; one is given if there is none.
+    pub name: Option<String>,
+    /// Clients may change it; that goes with it.
+    pub writable: bool,
+    /// Where Redis clients connect, `address:port`, instead of a socket in the node's directory.
+    pub resp: Option<String>,
+    /// The same for NBD clients.
+    pub nbd: Option<String>,
+    /// What it may take of the disk for what is changed meanwhile (bytes).
+    pub room: Option<u64>,
+}
+
+/// A view: the database as it was at one moment, on doors of its own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ViewView {
+    /// Its name.
+    pub name: String,
+    /// open or ended.
+    pub state: String,
+    /// Why it has ended; empty while it is open.
+    pub reason: String,
+    /// The last entry of the replicated journal that it shows.
+    pub seq: u64,
+    /// The last entry of the local journal that it shows.
+    pub local_seq: u64,
+    /// The node's epoch when it was opened.
+    pub epoch: u64,
+    /// Whether clients may change it.
+    pub writable: bool,
+    /// Where Redis clients connect: an address with a port, or the path of a socket.
+    pub resp: String,
+    /// Where NBD clients connect.
+    pub nbd: String,
+    /// When it was opened (milliseconds since 1970).
+    pub opened_ms: u64,
+    /// How old it is (seconds).
+    pub age_seconds: f64,
+    /// What it may take of the disk (bytes).
+    pub room_bytes: u64,
+    /// What it takes: of volumes what was changed since, here or in the view (bytes).
+    pub used_bytes: u64,
+    /// What it takes of memory for items that were written to it (bytes).
+    pub items_bytes: u64,
+    /// Clients connected to it.
+    pub clients: u64,
 }
 
 /// The test update on a timer.

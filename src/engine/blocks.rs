@@ -339,7 +339,7 @@ pub(super) fn joined(pieces: &[Piece]) -> Bytes {
 
 /// The name `account,file` of an export `account/file`, which may be written so too. The names of accounts and files
 /// hold neither a comma nor a slash.
-fn key_of_export(name: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn key_of_export(name: &[u8]) -> Option<Vec<u8>> {
     let mut parts = name.split(|byte| matches!(byte, b'/' | b','));
     match (parts.next(), parts.next(), parts.next()) {
         (Some(account), Some(file), None) => Some([account, b",", file].concat()),

@@ -170,6 +170,8 @@ matters! {
         "see who asks at the admin socket: only the node's user and root may, and its directory is private";
     AcceptFailed "accept-failed" Warning []
         "let the process open more files (LimitNOFILE), or close clients";
+    ViewEnded "view-ended" Warning []
+        "open it again, with more room (`hot-backup view open --room`) or for a shorter time";
     Alone "alone" Warning []
         "make sure that the peer does not serve";
     Takeover "takeover" Warning []

@@ -37,6 +37,7 @@ mod link;
 mod listing;
 mod meters;
 pub mod notices;
+mod outputs;
 mod overlay;
 mod peer;
 mod promises;
@@ -61,12 +62,13 @@ mod test_kit;
 #[cfg(test)]
 mod test_pair;
 mod throttle;
+pub mod view;
 
 use self::core::Core;
 use crate::base::{Epoch, Mono, Now, Seq};
 use crate::doors::BlockBackend as _;
-use crate::doors::nbd::{NbdConfig, NbdDoor, NbdOutput};
-use crate::doors::resp::{DoorOutput, RespConfig, RespDoor};
+use crate::doors::nbd::{NbdConfig, NbdDoor};
+use crate::doors::resp::{RespConfig, RespDoor};
 use crate::format::compare::Order;
 use crate::store::StoreRead;
 use admin::AdminRequest;
@@ -88,7 +90,10 @@ use roles::Stage;
 pub use rounds::Rounds;
 pub use save::{SaveAnswer, SaveAsk};
 use standstill::Abandon;
-pub use sync::{SetWalk, WalkError};
+pub use sync::{
+    Apart, Known, Link, Past, SetWalk, Span, Taken, Unlinked, Until, WalkError, is_over, is_same, link,
+    within,
+};
 
 /// One node's decisions. Call [`Engine::input`] with each event, then take [`Engine::output`] until it is empty,
 /// then wait for the next event or for [`Engine::deadline`].
@@ -149,6 +154,7 @@ impl<S: StoreRead> Engine<S> {
             Event::DiskSpace(disk) => core.health.disk_measured(disk),
             Event::Admin { token, request } => self.admin(token, request),
             Event::Save { token, ask } => core.save_asked(token, ask),
+            Event::ViewEnded { name, why } => core.view_ended(&name, &why),
             Event::Licence(tested) => core.licence_tested(*tested),
             Event::Stop => core.stopping = true,
         }
@@ -243,11 +249,13 @@ impl<S: StoreRead> Engine<S> {
                 let name = name.unwrap_or_default();
                 core.compare(token, Order { stop: false, repair, dry_run, rate, name });
             }
+            AdminRequest::CompareQuery { query } => core.compare_query(token, &query),
             AdminRequest::CompareStop => core.stop_compare(token),
             AdminRequest::CompareResult => {
                 let view = core.compare_view(true);
                 core.reply_value(token, view);
             }
+            AdminRequest::ViewOpen(_) => core.view_terms(token),
             AdminRequest::SpoolStart { to, always } => core.start_spool(token, to, always),
             AdminRequest::SpoolStop { drop } => core.stop_spool(token, drop),
             AdminRequest::DivergedList => {
@@ -265,26 +273,10 @@ impl<S: StoreRead> Engine<S> {
                 return Some(effect);
             }
             if let Some(output) = self.door.output() {
-                return Some(match output {
-                    DoorOutput::Send { conn, bytes } => ClientEffect::Send { conn, bytes }.into(),
-                    DoorOutput::Receive { conn, buffer } => ClientEffect::Receive { conn, buffer }.into(),
-                    DoorOutput::Proven { conn } => ClientEffect::Proven { conn }.into(),
-                    DoorOutput::Guessed { conn } => ClientEffect::Guessed { conn }.into(),
-                    DoorOutput::Close { conn } => ClientEffect::Close { conn, stuck: false }.into(),
-                });
+                return Some(ClientEffect::from(output).into());
             }
             if let Some(output) = self.nbd.output() {
-                return Some(match output {
-                    NbdOutput::Send { conn, bytes } => ClientEffect::Send { conn, bytes }.into(),
-                    NbdOutput::Receive { conn, buffer } => ClientEffect::Receive { conn, buffer }.into(),
-                    NbdOutput::Fill { conn, buffer, until } => {
-                        ClientEffect::Fill { conn, buffer, until }.into()
-                    }
-                    NbdOutput::Proven { conn } => ClientEffect::Proven { conn }.into(),
-                    NbdOutput::Refused { conn, why } => ClientEffect::Refused { conn, why }.into(),
-                    NbdOutput::StartTls { conn } => ClientEffect::StartTls { conn }.into(),
-                    NbdOutput::Close { conn, stuck } => ClientEffect::Close { conn, stuck }.into(),
-                });
+                return Some(ClientEffect::from(output).into());
             }
             if !std::mem::take(&mut self.core.dirty) {
                 return None;

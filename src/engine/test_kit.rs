@@ -11,11 +11,12 @@ use super::{
 use crate::base::{AckLevel, ConnId, Fault, JournalKind, Mono, Now, Ordinal, Round, SegmentIndex, Seq};
 use crate::format::PairId;
 use crate::format::batch::Batch;
-use crate::format::compare::{Certificate, Found};
+use crate::format::compare::{Certificate, Found, Span};
 use crate::format::control::{Control, Role};
 use crate::format::dptr::DptrKind;
 use crate::format::spool::PartHeader;
 use crate::journal::Recovered;
+use crate::store::StoreRead as _;
 use crate::store::memory::MemoryStore;
 use crate::store::namespace::Namespace;
 use crate::store::{CompareTarget as _, CopySource as _, CopyTarget as _, StoreWrite as _};
@@ -422,6 +423,12 @@ impl Node {
         match effect {
             CompareEffect::Look { look, file, span, what, most, .. } => {
                 let at = self.store.shown();
+                if let Span::Query(query) = &span {
+                    let namespace = self.store.namespace().as_ref().clone();
+                    let found = super::view::listing_of(namespace, self.store.snapshot(), query);
+                    let found = found.map_or(Found::Unread, Found::Details);
+                    return Some(CompareEvent::Looked { look, at, found });
+                }
                 let found = self.store.look(file, &span, most).and_then(|look| (look.read)());
                 let found = found.map_or(Found::Unread, |chunk| Found::of(chunk, &span, what));
                 Some(CompareEvent::Looked { look, at, found })

@@ -119,6 +119,8 @@ pub enum Mutation {
     PlantItem,
     /// A save lacks what a range held.
     LoseSaved,
+    /// A save says of a range that it is as an earlier one left it, whatever it holds.
+    TakeForSame,
     /// A range that a diverged node touched is not made what the primary has.
     ForgetRange,
     /// A write is reported durable, and is not.
@@ -164,7 +166,7 @@ pub enum Mutation {
 }
 
 /// Every mutation.
-pub const MUTATIONS: [Mutation; 32] = [
+pub const MUTATIONS: [Mutation; 33] = [
     Mutation::OkBeforeDurable,
     Mutation::ApplyBeforeDurable,
     Mutation::SkipApply,
@@ -176,6 +178,7 @@ pub const MUTATIONS: [Mutation; 32] = [
     Mutation::LookLate,
     Mutation::PlantItem,
     Mutation::LoseSaved,
+    Mutation::TakeForSame,
     Mutation::ForgetRange,
     Mutation::LieWritten,
     Mutation::LieControl,
