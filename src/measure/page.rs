@@ -93,7 +93,7 @@ fn section(out: &mut String, group: &[&Figure]) {
     let title = TITLES.iter().find(|(part, what, _)| *part == first.part && *what == first.what);
     let title =
         title.map_or_else(|| format!("{}: {}", first.part, first.what), |(.., title)| (*title).to_owned());
-    let _ = write!(out, "<section><h2>{}</h2>\n", escape(&title));
+    let _ = writeln!(out, "<section><h2>{}</h2>", escape(&title));
     let count = |of: &dyn Fn(&Figure) -> u64| group.iter().map(|f| of(f)).collect::<BTreeSet<_>>().len();
     let over = match (count(&|f| f.bytes), count(&|f| f.at_once)) {
         (1, 1) => Over::Nothing,
