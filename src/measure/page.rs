@@ -10,7 +10,7 @@ const STYLE: &str = include_str!("page.css");
 /// Size of a plot, and of its margins, in its own units.
 const WIDTH: f64 = 520.0;
 const HEIGHT: f64 = 260.0;
-const LEFT: f64 = 64.0;
+const LEFT: f64 = 72.0;
 const BELOW: f64 = 34.0;
 const AROUND: f64 = 14.0;
 const RIGHT: f64 = 28.0;
@@ -317,6 +317,9 @@ pub fn number(n: f64) -> String {
 }
 
 fn mega_bytes(rate: f64) -> String {
+    if rate >= 1e9 {
+        return format!("{:.1} GB/s", rate / 1e9);
+    }
     let number = number(rate);
     let gap = if number.contains(' ') { "" } else { " " };
     format!("{number}{gap}B/s")
