@@ -29,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     ("http", http),
     ("identity", identity),
     ("import", crate::cli::fuzz_import),
+    ("lease", crate::node::watch::fuzz_lease),
     ("licence", crate::format::licence::fuzz_licence),
     ("link", link),
     ("nbd-handshake", crate::doors::nbd::fuzz::fuzz_nbd_handshake),
@@ -109,6 +110,7 @@ fn compare(bytes: &[u8]) {
 
 fn set(bytes: &[u8]) {
     crate::format::set::fuzz_set(bytes);
+    crate::format::since::fuzz_same(bytes);
     crate::node::set::fuzz_reader(bytes);
 }
 

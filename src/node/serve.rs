@@ -32,6 +32,7 @@ use super::spool::SpoolDesk;
 use super::starting::{Stage, Starting};
 use super::store_reads::{StoreFetch, StoreReaders};
 use super::tls::LinkIdentity;
+use super::views::ViewDesk;
 use super::volumes::{Readers, VolumeReads, read_slowly};
 use super::{apply, compares, copies, disk, log, manager, signals};
 use crate::base::limits::{
@@ -210,8 +211,8 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let lock = setup::lock(&layout)?;
     let desk = Desk::open(&layout, &config.engine.name, config.notify.clone());
     // Whoever asks while the node starts is told how far it is.
-    let saves = Arc::new(OnceLock::new());
-    let router = AdminRouter::new(&layout, &config, &starting, (&core_inbox, &saves), &desk);
+    let (saves, views) = (Arc::new(OnceLock::new()), Arc::new(OnceLock::new()));
+    let router = AdminRouter::new(&layout, &config, &starting, (&core_inbox, &saves, &views), &desk);
     let asked = Asked::open(&layout, &config, router, &core_inbox)?;
     restore::check_finished(&layout)?;
     let found = Found::on_disk(&layout, &config, &starting)?;
@@ -228,6 +229,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let stats = crew.join_in(telling, Arc::clone(&asked.kept), &inbox)?;
     let workers = threads.workers(manager, starting, (stats, desk));
     let _ = saves.set(SaveSource::new(&layout, &config, &found.start.store, &inbox));
+    let views = views_of(&views, &layout, &config, options, (workers.apply.clone(), &inbox));
     let licence_end = test_licence(&layout, &config, &inbox, &mut crew)?;
     let _ = core_inbox.set(inbox);
     let engine = Engine::new(config.engine_config(seed()), found.start);
@@ -247,9 +249,8 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     };
     let core = CoreThread::new(engine, driver, outbox, workers, ends);
     let ending = core.run().map_err(system_error("waiting for I/O"))?;
-    drop(licence_end);
-    drop(asked);
-    drop(listeners);
+    drop((licence_end, views));
+    drop((asked, listeners));
     crew.dismiss();
     match ending {
         Ending::Clean => tracing::info!("stopped"),
@@ -296,6 +297,31 @@ fn warn_of_room(layout: &Layout, config: &Config) {
     if let Ok(Some(text)) = Room::of(layout, config.engine.quota_bytes).map(|room| room.warning()) {
         tracing::warn!("{text}");
     }
+}
+
+/// Ends all views when it is dropped.
+struct OpenViews(ViewDesk);
+
+impl Drop for OpenViews {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// What opens views from now on.
+fn views_of(
+    place: &OnceLock<ViewDesk>,
+    layout: &Layout,
+    config: &Config,
+    options: ServeOptions,
+    apply_and_inbox: (Sender<Apply>, &Inbox),
+) -> OpenViews {
+    let (at, names) = (layout.clone(), config.door_names());
+    let keys = Box::new(move || door_tls(&at, names.clone()));
+    let io = options.io.unwrap_or(config.io);
+    let desk = ViewDesk::new(layout, config, io, apply_and_inbox, keys);
+    let _ = place.set(desk.clone());
+    OpenViews(desk)
 }
 
 /// Tests the licence, if one is asked for, until what it gives back is dropped.
@@ -389,7 +415,7 @@ fn door_tls(layout: &Layout, names: Vec<String>) -> super::core::DoorKeys {
     })
 }
 
-fn open_driver(choice: IoChoice) -> io::Result<Box<dyn Driver>> {
+pub(super) fn open_driver(choice: IoChoice) -> io::Result<Box<dyn Driver>> {
     let choice = match choice {
         IoChoice::Auto => crate::io::IoChoice::Auto,
         IoChoice::Uring => crate::io::IoChoice::Uring,
@@ -578,7 +604,7 @@ impl Crew {
         let (scrub, scrub_work) = channel();
         let (to_apply, to_apply_too) = (apply.clone(), apply.clone());
         let tables = store.clone();
-        let source = store.for_copies(ordinal, &layout.volumes(), read_slowly);
+        let source = store.for_copies(ordinal, &layout.volumes(), read_slowly).naming_lost();
         let (store_readers, fetches) = StoreReaders::new(store);
         let (copies, copy_work) = channel();
         let (compares, compare_work) = channel();
@@ -713,7 +739,7 @@ fn raise_descriptor_limit() -> usize {
 }
 
 /// Not for secrets: jitter should differ between nodes and starts.
-fn seed() -> u64 {
+pub(super) fn seed() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 

@@ -149,12 +149,14 @@ pub fn call_for_stream(
     dir: impl AsRef<Path>,
     request: &AdminRequest,
     timeout: Duration,
-) -> Result<(AdminReply, Box<dyn Read>), AdminCallError> {
+) -> Result<(AdminReply, Box<dyn Read>, UnixStream), AdminCallError> {
     let (reply, LineReader { stream, pending, .. }) = ask(dir.as_ref(), request, timeout)?;
     // Between two parts of it a node may read for long.
     let patient = stream.set_read_timeout(None);
-    patient.map_err(|source| AdminCallError::Io { dir: dir.as_ref().to_owned(), source })?;
-    Ok((reply, Box::new(io::Cursor::new(pending).chain(stream))))
+    let failed = |source| AdminCallError::Io { dir: dir.as_ref().to_owned(), source };
+    patient.map_err(failed)?;
+    let back = stream.try_clone().map_err(failed)?;
+    Ok((reply, Box::new(io::Cursor::new(pending).chain(stream)), back))
 }
 
 fn ask(

@@ -68,7 +68,7 @@ mod tests {
         for request in [AdminRequest::Status, AdminRequest::Stats, AdminRequest::Queue, takeover(true)] {
             assert_eq!(refused(request, May::Look), None);
         }
-        let save = AdminRequest::Save { account: None, rate: None };
+        let save = AdminRequest::Save { account: None, rate: None, since: false };
         for request in [takeover(false), save, AdminRequest::StartAlone, AdminRequest::ScrubStop] {
             assert_eq!(refused(request.clone(), May::All), None);
             assert!(refused(request, May::Look).is_some());

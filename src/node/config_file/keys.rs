@@ -261,6 +261,13 @@ pub const KEYS: &[Key] = &[
          \"serve\" can make two primaries if the peer has taken over meanwhile.",
     ),
     key(
+        "decider",
+        Kind::Word(&["operator", "lease"], |c, word| c.engine.under_lease = word == "lease"),
+        Fallback::Literal("\"operator\""),
+        "Who decides which node is primary: an operator, or a lease, which `hot-backup watch` holds. With \"lease\" a \
+         primary accepts updates only until a deadline that `watch` moves on. The same on both nodes.",
+    ),
+    key(
         "full_sync",
         Kind::Word(&["auto", "ask"], |c, word| {
             c.engine.full_sync = if word == "ask" { FullSync::Ask } else { FullSync::Auto };
