@@ -10,7 +10,7 @@ const STYLE: &str = include_str!("page.css");
 /// Size of a plot, and of its margins, in its own units.
 const WIDTH: f64 = 520.0;
 const HEIGHT: f64 = 260.0;
-const LEFT: f64 = 64.0;
+const LEFT: f64 = 72.0;
 const BELOW: f64 = 34.0;
 const AROUND: f64 = 14.0;
 const RIGHT: f64 = 28.0;
@@ -93,7 +93,7 @@ fn section(out: &mut String, group: &[&Figure]) {
     let title = TITLES.iter().find(|(part, what, _)| *part == first.part && *what == first.what);
     let title =
         title.map_or_else(|| format!("{}: {}", first.part, first.what), |(.., title)| (*title).to_owned());
-    let _ = write!(out, "<section><h2>{}</h2>\n", escape(&title));
+    let _ = writeln!(out, "<section><h2>{}</h2>", escape(&title));
     let count = |of: &dyn Fn(&Figure) -> u64| group.iter().map(|f| of(f)).collect::<BTreeSet<_>>().len();
     let over = match (count(&|f| f.bytes), count(&|f| f.at_once)) {
         (1, 1) => Over::Nothing,
@@ -317,6 +317,9 @@ pub fn number(n: f64) -> String {
 }
 
 fn mega_bytes(rate: f64) -> String {
+    if rate >= 1e9 {
+        return format!("{:.1} GB/s", rate / 1e9);
+    }
     let number = number(rate);
     let gap = if number.contains(' ') { "" } else { " " };
     format!("{number}{gap}B/s")

@@ -165,11 +165,14 @@ where
     start(listener, file, handler, gate, Times { request: REQUEST_TIME, reply: REPLY_TIME })
 }
 
+/// As [`right`].
+type Rule = fn(u32, u32, &[u32], u32, Option<u32>) -> Option<May>;
+
 /// Who may ask, and who is told of the others.
 #[derive(Clone)]
 pub(super) struct Gate<R> {
-    /// As [`right`], given who asks and this user.
-    pub(super) rule: fn(u32, u32, &[u32], u32, Option<u32>) -> Option<May>,
+    /// What who asks may.
+    pub(super) rule: Rule,
     /// The group whose members may look.
     pub(super) group: Option<u32>,
     pub(super) refused: R,
