@@ -42,9 +42,17 @@ fn compare(node: &Node, args: &[&str]) -> (Option<i32>, Value) {
 }
 
 /// Changes the store of a node that does not run, by the store's own means: no checksum tells of it.
-pub(crate) fn behind_its_back(node: &Node, change: impl FnOnce(&mut StoreWriter, &dyn Fn(&str) -> FileId)) {
+fn behind_its_back(node: &Node, change: impl FnOnce(&mut StoreWriter, &dyn Fn(&str) -> FileId)) {
+    behind_the_back_of((node, Ordinal(1)), change);
+}
+
+/// The same of a node with this ordinal.
+pub(crate) fn behind_the_back_of(
+    (node, ordinal): (&Node, Ordinal),
+    change: impl FnOnce(&mut StoreWriter, &dyn Fn(&str) -> FileId),
+) {
     let (store, volumes) = (node.dir.join("store"), node.dir.join("volumes"));
-    let mut opened = TreeStore::open(&store, &volumes, Ordinal(1)).unwrap();
+    let mut opened = TreeStore::open(&store, &volumes, ordinal).unwrap();
     let namespace = opened.namespace.clone();
     let file = |name: &str| namespace.files().find(|(_, info)| info.key == name).unwrap().0;
     change(&mut opened.writer, &file);

@@ -1,11 +1,12 @@
 //! Saves of what changed since an earlier one: small, and with those before them the whole state.
 
-use crate::compare::{behind_its_back, put};
+use crate::compare::{behind_the_back_of, put};
 use crate::save::{begins, command, is_one_moment, refused, said, third, to, verified, verified_no_save};
 use crate::support::{
     EXPORT, Load, Nbd, Node, Plan, Shape, items, loopback_addresses, make_volume, serves_volumes_at,
     wait_until,
 };
+use hot_backup::base::Ordinal;
 use hot_backup::format::chunk::Content;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -292,7 +293,7 @@ fn a_save_is_held_against_the_node_and_only_what_nobody_changed_counts() {
     // What no update did counts, until one does it.
     node.has_applied_all();
     node.kill();
-    behind_its_back(&node, |writer, file| {
+    behind_the_back_of((&node, Ordinal(0)), |writer, file| {
         let planted = vec![("zzz".into(), "planted".into())];
         let content = Content::Items { after: "zz".into(), through: "zzz".into(), items: planted };
         put(writer, file("app,orders"), content);

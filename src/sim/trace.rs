@@ -35,6 +35,7 @@ pub const SOMETIMES: &[&str] = &[
     "a process was suspended",
     "a promise was degraded",
     "a silent link was noticed",
+    "a range was as an earlier save left it",
     "a save was made",
     "a standby accepted an update of its own file",
     "a standby refused an update",

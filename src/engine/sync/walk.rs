@@ -334,3 +334,39 @@ impl SetWalk {
         chosen.map(row).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::dptr::{DptrKind, Flags};
+    use crate::format::entry::Entry;
+    use crate::store::namespace::NewFile;
+
+    fn with(kind: DptrKind) -> Namespace {
+        let mut ns = Namespace::new();
+        let account = ns.create_account("app", Flags::L, Ordinal(0)).unwrap();
+        let blocks = u64::from(kind == DptrKind::Blocks);
+        let new = NewFile { account: "app", name: "orders", kind, flags: None, blocks, ack: None };
+        let apply = |ns: &mut Namespace, change: crate::store::namespace::Change| {
+            for entry in &change.entries {
+                let applied = Entry { kind: entry.kind, file: entry.file, id: &[], value: &entry.value };
+                ns.apply(Ordinal(0), change.journal, &applied).unwrap();
+            }
+        };
+        apply(&mut ns, account);
+        let file = ns.create_file(&new, Ordinal(0)).unwrap();
+        apply(&mut ns, file);
+        ns
+    }
+
+    #[test]
+    fn of_what_an_earlier_set_left_only_files_of_another_kind_go() {
+        let (records, blocks) = (with(DptrKind::Records), with(DptrKind::Blocks));
+        let begin = CopyBegin { namespace: records.definitions(), ..CopyBegin::default() };
+        let walk = SetWalk::begin(PairId([1; 16]), &begin, "").unwrap();
+        assert!(walk.goes(&records).is_empty() && walk.goes(&Namespace::new()).is_empty());
+        let file = blocks.resolve(b"app,orders").unwrap();
+        assert_eq!(records.resolve(b"app,orders"), Some(file));
+        assert!(walk.goes(&blocks).is_whole(file));
+    }
+}
