@@ -42,7 +42,7 @@ fn compare(node: &Node, args: &[&str]) -> (Option<i32>, Value) {
 }
 
 /// Changes the store of a node that does not run, by the store's own means: no checksum tells of it.
-fn behind_its_back(node: &Node, change: impl FnOnce(&mut StoreWriter, &dyn Fn(&str) -> FileId)) {
+pub(crate) fn behind_its_back(node: &Node, change: impl FnOnce(&mut StoreWriter, &dyn Fn(&str) -> FileId)) {
     let (store, volumes) = (node.dir.join("store"), node.dir.join("volumes"));
     let mut opened = TreeStore::open(&store, &volumes, Ordinal(1)).unwrap();
     let namespace = opened.namespace.clone();
@@ -63,7 +63,7 @@ pub(crate) fn plant(node: &Node, name: &str, id: &'static str, value: &'static s
     });
 }
 
-fn put(writer: &mut StoreWriter, file: FileId, content: Content) {
+pub(crate) fn put(writer: &mut StoreWriter, file: FileId, content: Content) {
     let at = writer.shown();
     writer.repair(&Chunk { id: 0, file, at, until: at, content, ends: false }).unwrap();
 }

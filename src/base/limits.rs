@@ -616,6 +616,22 @@ pub const LICENCE_FILE_MAX: usize = 256 << 10;
 pub const LICENCE_CUSTOMER_MAX: usize = 60;
 /// The last day that a licence may name: 9999-12-31 (days since 1970).
 pub const LICENCE_DAY_MAX: u64 = 2_932_896;
+/// A primary that was granted no lease says so after this (milliseconds).
+pub const LEASE_LACK_MS: u64 = 2000;
+/// A lease is granted for no longer than this at once (milliseconds).
+pub const LEASE_MS_MAX: u64 = 3_600_000;
+/// A call to one member of etcd is connected within this (milliseconds).
+pub const ETCD_CONNECT_MS: u64 = 1000;
+/// An answer of etcd is read up to here (bytes).
+pub const ETCD_ANSWER_MAX: u64 = 1 << 20;
+/// A watch waits for its node's answer for so long (milliseconds).
+pub const WATCH_ASK_MS: u64 = 1000;
+/// It looks so often whether the node's process lives (milliseconds).
+pub const WATCH_LOOK_MS: u64 = 20;
+/// It tries again after this (milliseconds).
+pub const WATCH_RETRY_MS: u64 = 200;
+/// A takeover first applies what was received, which may be much (seconds).
+pub const WATCH_TAKEOVER_S: u64 = 3600;
 /// For so long a node replicates as ever without a good licence (days).
 pub const LICENCE_GRACE_DAYS: u64 = 30;
 /// People are reminded of the end of a licence when so many days are left, and so many, and so many.

@@ -67,6 +67,7 @@ impl Need {
             AdminRequest::SetDptr { set, clear, ack: None, .. } if set.is_empty() && clear.is_empty() => {
                 Self::Nothing
             }
+            AdminRequest::Lease { .. } => Self::Nothing,
             AdminRequest::Takeover { .. } => Self::Journal,
             AdminRequest::Switchover { .. } => Self::Settled,
             AdminRequest::StartAlone

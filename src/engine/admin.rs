@@ -1,9 +1,9 @@
 //! What an operator can ask of a running node, and the answers; `node` carries them over the admin socket as JSON lines.
 
 pub use super::answer::{
-    AdminAnswer, CanaryView, CompareView, ConditionView, DifferenceView, DoneView, HealthView, IncidentView,
-    LoggingView, ProofView, ScrubEnd, ScrubView, StartView, SwitchoverView, TargetView, ViewOrder, ViewView,
-    WouldGo,
+    AdminAnswer, CanaryView, CompareView, ConditionView, DifferenceView, DoneView, Grant, HealthView,
+    IncidentView, LeaseView, LoggingView, ProofView, ScrubEnd, ScrubView, StartView, SwitchoverView,
+    TargetView, ViewOrder, ViewView, WouldGo,
 };
 pub use super::records::RecordView;
 pub use super::stats::{
@@ -58,6 +58,12 @@ pub enum AdminRequest {
         /// Only say what would happen.
         #[serde(default)]
         dry_run: bool,
+    },
+    /// How a node is that accepts updates only under a lease; with a grant, time to do so. Answered by [`LeaseView`].
+    Lease {
+        /// None only looks.
+        #[serde(default)]
+        grant: Option<Grant>,
     },
     /// Serve as primary although the peer could not be asked. Refused if the peer is known to have more. Answered by
     /// [`StartView`].
@@ -224,6 +230,9 @@ pub enum AdminRequest {
         /// Bytes a second at most; none is no limit.
         #[serde(default)]
         rate: Option<u64>,
+        /// What is known of the content follows on the connection, and is not sent.
+        #[serde(default)]
+        since: bool,
     },
     /// Show what this node holds now on doors of its own, while it goes on. Answered by [`ViewView`].
     ViewOpen(ViewOrder),
@@ -283,6 +292,7 @@ impl AdminRequest {
             | Self::CompareQuery { .. }
             | Self::ViewList
             | Self::NotifyList => true,
+            Self::Lease { grant } => grant.is_none(),
             Self::Takeover { dry_run, .. }
             | Self::Switchover { dry_run }
             | Self::AccountDelete { dry_run, .. }
@@ -592,8 +602,8 @@ pub struct Status {
     pub role: String,
     /// What an update would be answered now, one of [`STATES`]. serving or standby: all is as it should be. By the role:
     /// incomplete, asking-peer, taking-over, starting-epoch, handing-over, stepping-down, diverged, starting, replaying,
-    /// stopping. What hinders: read-only, no-space, no-descriptors, journal-failed, disk-hangs, store-failed, peer-stuck,
-    /// peer-away.
+    /// stopping. What hinders: no-lease, read-only, no-space, no-descriptors, journal-failed, disk-hangs, store-failed,
+    /// peer-stuck, peer-away.
     pub state: String,
     /// Why it does not serve, if it does not.
     pub reason: String,
@@ -621,6 +631,9 @@ pub struct Status {
     /// The way to it.
     #[serde(default)]
     pub link: LinkView,
+    /// The lease, where one decides who is primary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseView>,
     /// Disk use.
     pub journal: JournalView,
     /// Where segments go that an absent peer lacks.
@@ -685,7 +698,7 @@ pub struct Status {
 }
 
 /// Every word that [`Status::state`] may be, those of a node that serves first.
-pub const STATES: [&str; 21] = [
+pub const STATES: [&str; 22] = [
     "serving",
     "accept-failed",
     "no-space",
@@ -706,6 +719,7 @@ pub const STATES: [&str; 21] = [
     "stepping-down",
     "stopping",
     "diverged",
+    "no-lease",
     "read-only",
 ];
 /// So many of them are states of a primary that serves: as it should, or hindered by what may pass.

@@ -55,6 +55,8 @@ answers! {
     Takeover(Box<TakeoverAccount>),
     /// A node that was told to serve alone.
     Starting(StartView),
+    /// A node under a lease.
+    Lease(LeaseView),
     /// An account that was made or renamed.
     Account(AccountView),
     /// Accounts.
@@ -278,6 +280,62 @@ impl From<&Incident> for IncidentView {
             wall_ms: incident.wall_ms,
         }
     }
+}
+
+/// A node as the holder of a lease has to know it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LeaseView {
+    /// Which life of the node this is: a number by chance.
+    pub run: u64,
+    /// Its clock, which begins anew with each life (microseconds).
+    pub clock: u64,
+    /// Its name.
+    pub name: String,
+    /// Which of the two it is.
+    pub ordinal: u8,
+    /// The pair, in hexadecimal digits.
+    pub pair: String,
+    /// primary, standby, diverged or incomplete.
+    pub role: String,
+    /// Where it is: serving, standby, asking-peer ..
+    pub stage: String,
+    /// Why it does not serve.
+    pub reason: String,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Whether a lease holds.
+    pub holds: bool,
+    /// For so long (seconds).
+    pub seconds_left: f64,
+    /// What the last grant said, see [`Grant::alone`].
+    pub alone: bool,
+    /// Whether the promised level is lowered now.
+    pub lowered: bool,
+    /// Whether it would be lowered if a grant let it.
+    pub waits_to_lower: bool,
+    /// Whether the database or a file promises more than level `local`.
+    pub promises: bool,
+    /// Whether the standby follows, and its disk has all that was acknowledged before this epoch.
+    pub whole: bool,
+    /// Whether the primary is connected (on a standby).
+    pub hears_primary: bool,
+    /// Since the last word from the peer (seconds).
+    pub silence_seconds: f64,
+}
+
+/// Time that the holder of a lease gives to its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// [`LeaseView::run`], as told before the lease was renewed ..
+    pub run: u64,
+    /// .. and [`LeaseView::clock`].
+    pub from: u64,
+    /// The node may accept updates for so long after that (milliseconds); 0 ends what was granted before.
+    pub ms: u64,
+    /// Whether it is written down where the lease is that the standby may lack what is acknowledged from now on.
+    #[serde(default)]
+    pub alone: bool,
 }
 
 /// What becomes of a node that was told to serve alone.

@@ -75,7 +75,7 @@ impl<S: StoreRead> Core<S> {
             file,
             name: info.key.replacen(',', "/", 1),
             bytes: info.dptr.blocks * BLOCK_U64,
-            writable: !self.stopping && (!info.replicated || self.serving()),
+            writable: !self.stopping && (!info.replicated || self.may_update()),
         }
     }
 
@@ -90,7 +90,7 @@ impl<S: StoreRead> Core<S> {
             return Err(Refusal::NotServing(self.reason()));
         }
         let info = self.volume_info(file)?;
-        if info.replicated && !self.serving() {
+        if info.replicated && !self.may_update() {
             return Err(Refusal::ReadOnly);
         }
         let (journal, stale) = (info.journal, info.needs_stale_mark());

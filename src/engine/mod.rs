@@ -19,6 +19,7 @@ mod control_file;
 mod copy;
 mod core;
 mod damage;
+pub mod decider;
 mod definitions;
 mod degrade;
 pub mod effect;
@@ -30,6 +31,7 @@ mod fetches;
 mod health;
 pub mod incidents;
 mod journals;
+mod lease;
 pub mod licence;
 mod link;
 mod listing;
@@ -88,7 +90,10 @@ use roles::Stage;
 pub use rounds::Rounds;
 pub use save::{SaveAnswer, SaveAsk};
 use standstill::Abandon;
-pub use sync::{SetWalk, WalkError};
+pub use sync::{
+    Apart, Known, Link, Past, SetWalk, Span, Taken, Unlinked, Until, WalkError, is_over, is_same, link,
+    within,
+};
 
 /// One node's decisions. Call [`Engine::input`] with each event, then take [`Engine::output`] until it is empty,
 /// then wait for the next event or for [`Engine::deadline`].
@@ -127,6 +132,10 @@ impl<S: StoreRead> Engine<S> {
         let core = &mut self.core;
         core.now = now;
         let was_dirty = std::mem::replace(&mut core.dirty, true);
+        if core.look_at_lease() {
+            self.tell_abandoned();
+        }
+        let core = &mut self.core;
         match event {
             Event::Journal(event) => core.journal_event(event),
             Event::Spool(event) => core.spool_event(event),
@@ -203,6 +212,7 @@ impl<S: StoreRead> Engine<S> {
             AdminRequest::Takeover { peer_is_down, dry_run, accept_loss, now } => {
                 core.takeover(token, roles::Word { peer_is_down, accept_loss, now, dry_run });
             }
+            AdminRequest::Lease { grant } => core.lease(token, grant),
             AdminRequest::Switchover { dry_run } => core.switchover(token, dry_run),
             AdminRequest::StartAlone => core.start_alone(token, false),
             AdminRequest::StartAloneAcceptLoss => core.start_alone(token, true),
@@ -312,10 +322,8 @@ impl<S: StoreRead> Engine<S> {
         core.pump_peer_record();
         core.pump_stats();
         core.pump_incidents();
-        if let Some(Abandon { why, beyond }) = core.disk.take_abandoned() {
-            self.door.abandon(&why, beyond);
-            self.nbd.abandon(&why, beyond);
-        }
+        self.tell_abandoned();
+        let core = &mut self.core;
         if core.roles.parts_from_blocks() {
             self.nbd.part(core);
         }
@@ -339,6 +347,14 @@ impl<S: StoreRead> Engine<S> {
         self.meters.look(core.now.mono, || {
             core.volumes().iter().map(|volume| (volume.file, door.traffic(volume.file))).collect()
         });
+    }
+
+    /// Tells clients that wait for an answer which will not come.
+    fn tell_abandoned(&mut self) {
+        if let Some(Abandon { why, beyond }) = self.core.disk.take_abandoned() {
+            self.door.abandon(&why, beyond);
+            self.nbd.abandon(&why, beyond);
+        }
     }
 
     /// What this process has counted.
@@ -389,6 +405,7 @@ impl<S: StoreRead> Engine<S> {
             core.apply_deadline(),
             core.checkpoint_deadline(),
             core.roles_deadline(),
+            core.lease_deadline(),
             core.resync.deadline(),
             core.compare_deadline(),
             core.link_deadline(),

@@ -1,6 +1,6 @@
 //! A node for tests: the engine with a driver that does everything at once, but for what the test lets go wrong.
 
-use super::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
+use super::admin::{AdminAnswer, AdminReply, AdminRequest, Grant, Status};
 use super::roles::Stage;
 use super::{
     Allocation, ClientDoor, ClientEffect, ClientEvent, CompareEffect, CompareEvent, CopyEffect, CopyEvent,
@@ -186,6 +186,11 @@ impl Node {
         let mut node = Self::new(config, Role::Primary);
         node.input(Event::Tick);
         node.asks(AdminRequest::StartAlone);
+        if node.engine.core.config.under_lease {
+            let (run, from) = (node.engine.core.config.seed, node.now.mono.0);
+            let grant = Some(Grant { run, from, ms: 3000, alone: false });
+            node.asks(AdminRequest::Lease { grant });
+        }
         node.asks(AdminRequest::AccountCreate { name: "app".to_owned(), flags: "L".to_owned() });
         for (name, kind, bytes) in
             [("app,orders", DptrKind::Records, None), ("app,disk", DptrKind::Blocks, Some(1 << 20))]

@@ -9,6 +9,7 @@ use super::log;
 use super::notify::Desk;
 use super::save::{SaveOrder, SaveSource};
 use super::starting::Starting;
+use super::tape;
 use super::views::ViewDesk;
 use crate::base::limits::ADMIN_WAIT_MS;
 use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, DoneView, Status};
@@ -61,14 +62,20 @@ impl AdminRouter {
         Arc::clone(&self.kept)
     }
 
+    /// Reels that people are waited for to bring, by what works with drives in this node's name.
+    pub(crate) fn tape_requests(&self) -> Vec<tape::Request> {
+        tape::requests_in(self.layout.dir())
+    }
+
     /// Answers a request, and sends a save behind the answer; may wait for the core.
     pub(crate) fn answer_or_send(&self, request: AdminRequest) -> Answer {
-        let AdminRequest::Save { account, rate } = request else { return self.answer(request).into() };
+        let AdminRequest::Save { account, rate, since } = request else { return self.answer(request).into() };
         let Some(source) = self.saves.get().cloned() else {
-            let request = AdminRequest::Save { account, rate };
+            let request = AdminRequest::Save { account, rate, since };
             return self.early_answer(&request).into();
         };
-        let order = SaveOrder { account: account.unwrap_or_default(), rate: rate.unwrap_or_default() };
+        let (account, rate) = (account.unwrap_or_default(), rate.unwrap_or_default());
+        let order = SaveOrder { account, rate, since };
         let reply = AdminReply::Ok { value: DoneView { done: true }.into() };
         Answer { reply, then: Some(Box::new(move |stream| source.run(&order, stream))) }
     }

@@ -108,6 +108,8 @@ pub struct Layout {
 pub(in crate::node) const ADMIN_SOCKET: &str = "admin.sock";
 /// The socket of the RESP door for the node's own user.
 pub(crate) const RESP_SOCKET: &str = "resp.sock";
+/// The door for volumes of the node's own user.
+pub(crate) const NBD_SOCKET: &str = "nbd.sock";
 const CONFIG: &str = "config.toml";
 const CONTROL: &str = "control";
 const IDENTITY_KEY: &str = "identity.key";
@@ -422,7 +424,7 @@ impl Layout {
     /// The NBD door for the node's own user.
     #[must_use]
     pub fn nbd_socket(&self) -> PathBuf {
-        self.dir.join("nbd.sock")
+        self.dir.join(NBD_SOCKET)
     }
 
     /// The licence, as it was installed; see [`crate::format::licence`].

@@ -275,7 +275,7 @@ fn tell_manager(
 /// Where people and programs ask of this node; closed in this order.
 struct Asked {
     _http: Option<HttpServer>,
-    _admin: admin::AdminServer,
+    _admin: (admin::AdminServer, Option<admin::AdminServer>),
     kept: Arc<KeptStats>,
 }
 
@@ -287,7 +287,7 @@ impl Asked {
         core: &Arc<OnceLock<Inbox>>,
     ) -> Result<Self, ServeError> {
         let kept = desk.kept();
-        let admin = open_admin(layout, desk.clone(), core)?;
+        let admin = open_admin(layout, config, desk.clone(), core)?;
         Ok(Self { _http: open_http(config, desk)?, _admin: admin, kept })
     }
 }
@@ -339,11 +339,13 @@ fn test_licence(
     Ok(end)
 }
 
+/// For the node's own user; and for a group, if the config names one.
 fn open_admin(
     layout: &Layout,
+    config: &Config,
     desk: AdminRouter,
     core: &Arc<OnceLock<Inbox>>,
-) -> Result<admin::AdminServer, ServeError> {
+) -> Result<(admin::AdminServer, Option<admin::AdminServer>), ServeError> {
     let to_count = Arc::clone(core);
     let refused = move |caller: Ucred, times| {
         // While there is no core yet, or none any more, nothing is counted.
@@ -353,11 +355,43 @@ fn open_admin(
     };
     let audit = Arc::new(Audit::new(layout));
     let answer = move |request: AdminRequest, caller: Ucred| {
-        let answer = desk.answer_or_send(request.clone());
+        let answer = match admin::refusal(&request, caller) {
+            Some(refusal) => refusal.into(),
+            None => desk.answer_or_send(request.clone()),
+        };
         audit.note(caller, &request, &answer.reply);
         answer
     };
-    admin::spawn(layout, answer, refused).map_err(system_error("opening the admin socket"))
+    let group = match (&config.admin_group, &config.admin_group_socket) {
+        (Some(group), Some(path)) => {
+            let path = layout.resolve(path);
+            let elsewhere = match path.parent() {
+                // There it could take the place of the node's own files, and nobody else reaches it.
+                Some(dir) if dir == layout.dir() => Err(io::ErrorKind::InvalidInput.into()),
+                _ => Ok(()),
+            };
+            let opened = elsewhere
+                .and_then(|()| group_id(group))
+                .and_then(|id| admin::spawn_for_group(&path, id, answer.clone(), refused.clone()))
+                .map_err(|error| ListenError {
+                    place: path.display().to_string(),
+                    whom: "admin_group",
+                    error,
+                    next: "the group must be there, the node's user a member of it, and the socket in a directory of its \
+                           own to which nobody else may write",
+                })?;
+            Some(opened)
+        }
+        _ => None,
+    };
+    let own = admin::spawn(layout, answer, refused).map_err(system_error("opening the admin socket"))?;
+    Ok((own, group))
+}
+
+/// The number of a group.
+fn group_id(name: &str) -> io::Result<u32> {
+    let missing = || io::Error::new(io::ErrorKind::NotFound, format!("there is no group {name}"));
+    Ok(nix::unistd::Group::from_name(name)?.ok_or_else(missing)?.gid.as_raw())
 }
 
 fn open_http(config: &Config, desk: AdminRouter) -> Result<Option<HttpServer>, ServeError> {

@@ -2,8 +2,8 @@
 
 use crate::engine::admin::{
     AccountView, AdminAnswer, AdminReply, AdminRequest, CompareView, DoneView, FileView, IncidentView,
-    LogEntryView, LoggingView, ProofView, QueueView, ReceiptView, RecordView, ScrubView, SpoolView,
-    StartView, StatsView, Status, SwitchoverView, TakeoverAccount, TargetView, ViewView, WouldGo,
+    LeaseView, LogEntryView, LoggingView, ProofView, QueueView, ReceiptView, RecordView, ScrubView,
+    SpoolView, StartView, StatsView, Status, SwitchoverView, TakeoverAccount, TargetView, ViewView, WouldGo,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -80,6 +80,7 @@ fn answer_to(request: &AdminRequest, value: Value) -> Result<AdminAnswer, Error>
         Asked::ViewOpen(_) | Asked::ViewClose { .. } => read::<ViewView>(value),
         Asked::ViewList => read::<Vec<ViewView>>(value),
         Asked::Scrub { .. } | Asked::ScrubStop => read::<ScrubView>(value),
+        Asked::Lease { .. } => read::<LeaseView>(value),
         Asked::Compare { .. } | Asked::CompareQuery { .. } | Asked::CompareStop | Asked::CompareResult => {
             read::<CompareView>(value)
         }

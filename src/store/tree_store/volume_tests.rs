@@ -12,6 +12,7 @@ use crate::format::chunk::{Chunk, Content};
 use crate::format::dptr::Flags;
 use crate::format::entry::BlockId;
 use proptest::prelude::*;
+use std::path::PathBuf;
 
 const A: Ordinal = Ordinal(0);
 const R: JournalKind = JournalKind::Replicated;
@@ -385,6 +386,51 @@ fn what_is_written_while_a_checkpoint_syncs_is_not_covered_by_it() {
         let opened = open(dir.path());
         assert_eq!(opened.replay_from, opened.applied, "seed {seed}");
     }
+}
+
+/// The files that were changed and not synced since.
+fn unsynced(acts: &[testing::Act]) -> std::collections::BTreeSet<PathBuf> {
+    let mut files = std::collections::BTreeSet::new();
+    for act in acts {
+        match act {
+            testing::Act::Wrote(path, ..)
+            | testing::Act::Zeroed(path, ..)
+            | testing::Act::Length(path, _) => {
+                files.insert(path.clone());
+            }
+            testing::Act::Synced(path) => {
+                files.remove(path);
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn what_a_checkpoint_covers_was_synced_after_it_was_written_however_often_a_volume_was_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut prng = Prng::new(5);
+    let (mut history, first, files) = volumes(VOLUME_FILES_MAX + 2);
+    let mut opened = open(dir.path());
+    opened.writer.apply(R, &first).unwrap();
+    testing::watch();
+    let mut acts = Vec::new();
+    for round in 1..40 {
+        // Mostly the same few, which stay open; now and then one whose file has to be opened.
+        for _ in 0..prng.below(4) {
+            let many = if prng.percent(20) { files.len() as u64 } else { 3 };
+            let file = files[usize::try_from(prng.below(many)).unwrap()];
+            let batch = stamp(&mut history, file, round);
+            opened.writer.apply(R, &[batch]).unwrap();
+        }
+        opened.writer.begin_checkpoint().map_or(Ok(()), |sync| sync()).unwrap();
+        acts.extend(testing::seen());
+        testing::watch();
+        assert_eq!(unsynced(&acts), Default::default(), "round {round}");
+        assert_eq!(opened.writer.checkpoint().unwrap()[0], opened.writer.applied()[0], "round {round}");
+    }
+    let wrote = acts.iter().filter(|act| matches!(act, testing::Act::Wrote(..))).count();
+    assert!(wrote > 40, "{wrote} writes were looked at");
 }
 
 /// What a view of this moment reads of the volume, beside the one who writes.

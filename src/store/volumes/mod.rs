@@ -422,3 +422,43 @@ impl VolumeStore {
         allocation_of(&self.dir, file, offset, len).map_err(failed("looking at a volume"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const R: JournalKind = JournalKind::Replicated;
+
+    fn seqs(replicated: u64) -> [Seq; 2] {
+        [Seq(replicated), Seq(0)]
+    }
+
+    #[test]
+    fn a_sync_in_the_middle_of_a_replay_covers_what_was_given_so_far_and_one_at_its_end_everything() {
+        let mut points = RecoveryPoints::new([Some(Seq(5)), None], seqs(20));
+        assert_eq!((points.submitted(), points.covered(seqs(20))), (seqs(5), seqs(5)));
+        // What is given next changes no volume: what follows may.
+        points.submitted_up_to(R, Seq(10));
+        points.begin();
+        assert_eq!(points.synced(seqs(20))[0], Some(Seq(10)));
+        assert_eq!(points.covered(seqs(20)), seqs(10));
+        points.changes(R);
+        points.submitted_up_to(R, Seq(20));
+        points.begin();
+        assert_eq!(points.synced(seqs(20))[0], None);
+        assert_eq!(points.covered(seqs(20)), seqs(20));
+    }
+
+    #[test]
+    fn what_changes_volumes_while_a_sync_runs_is_lacking_and_nothing_that_came_before_it() {
+        let mut points = RecoveryPoints::new([None; 2], seqs(4));
+        points.changes(R);
+        points.submitted_up_to(R, Seq(6));
+        points.begin();
+        points.changes(R);
+        points.submitted_up_to(R, Seq(8));
+        assert_eq!(points.synced(seqs(8))[0], Some(Seq(6)));
+        points.begin();
+        assert_eq!(points.synced(seqs(8))[0], None);
+    }
+}
