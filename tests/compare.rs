@@ -238,9 +238,9 @@ fn what_is_rotten_on_both_nodes_is_said_so_and_stays_refused() {
 
 #[test]
 fn a_new_standby_is_given_a_copy_although_a_block_is_rotten_and_neither_node_gives_that_out() {
-    let plan = Plan::quick();
+    let plan = crate::full_sync::plan();
     let mut volumes = filled(&plan);
-    volumes.pair.b.kill();
+    crate::full_sync::is_left_behind(&mut volumes.pair);
     for n in [7, 8, 40] {
         rot(&volumes.pair.a, n * 4096 + 9);
     }

@@ -7,7 +7,7 @@ use crate::support::{
 use serde_json::Value;
 
 /// Small segments that are let go as soon as nobody needs them, and a journal that reaches back a little.
-fn plan() -> Plan {
+pub(crate) fn plan() -> Plan {
     Plan::quick().segments("64K").config("checkpoint_ms = 100").config("journal_quota_bytes = \"256K\"")
 }
 
@@ -21,7 +21,7 @@ fn left_behind(plan: &Plan) -> (Pair, Vec<Told>) {
 }
 
 /// The standby, which has everything, is stopped until the primary's journal does not reach back to it any more.
-fn is_left_behind(pair: &mut Pair) -> Vec<Told> {
+pub(crate) fn is_left_behind(pair: &mut Pair) -> Vec<Told> {
     let end = pair.a.json(&["status"])["positions"]["appended"].as_u64().unwrap();
     pair.b.kill();
     let load = Load::start(&pair.a.door, Shape { first: 10, ..Shape::default() });

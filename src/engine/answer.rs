@@ -127,6 +127,56 @@ impl AdminAnswer {
     }
 }
 
+/// Entries that one of the two nodes lacks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GapView {
+    /// Whether this node lacks them; else the peer does.
+    pub here: bool,
+    /// The first entry.
+    pub from: u64,
+    /// The last entry; below `from` if it is not known which entries they are.
+    pub to: u64,
+    /// Whether they cannot come from the other node's journal any more.
+    pub full_copy: bool,
+    /// The same in words.
+    pub text: String,
+}
+
+/// A promise that is lowered to `local` now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoweredView {
+    /// `account,file`; empty for the database's own level.
+    pub file: String,
+    /// The level that was promised.
+    pub level: String,
+}
+
+/// The way to the other node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkView {
+    /// Where this node dials; empty on a node that is dialled.
+    pub dialled: String,
+    /// Why the link is down, as far as this node was told; empty while it is up.
+    pub last_error: String,
+}
+
+/// A journal's use of the disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalView {
+    /// Bytes in segment files.
+    pub bytes: u64,
+    /// Bytes allowed.
+    pub quota_bytes: u64,
+    /// The oldest entry still there.
+    pub oldest_seq: u64,
+    /// Segment files.
+    pub segments: u64,
+    /// End of the local journal, and what of it is durable.
+    pub local_appended: u64,
+    /// See `local_appended`.
+    pub local_durable: u64,
+}
+
 /// What view is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -17,6 +17,9 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+/// What is there once the node is up.
+type Later<T> = Arc<OnceLock<T>>;
+
 /// Answers operators: from the directory what only the disk knows, how far it is while the node starts, everything else
 /// by asking the core.
 #[derive(Clone)]
@@ -38,7 +41,7 @@ impl AdminRouter {
         layout: &Layout,
         config: &Config,
         starting: &Arc<Starting>,
-        (core, saves, views): (&Arc<OnceLock<Inbox>>, &Arc<OnceLock<SaveSource>>, &Arc<OnceLock<ViewDesk>>),
+        (core, saves, views): (&Later<Inbox>, &Later<SaveSource>, &Later<ViewDesk>),
         desk: &Desk,
     ) -> Self {
         let early = Status {

@@ -7,7 +7,7 @@ use super::super::{
 use super::flush::Shared;
 use super::read::{Limit, Snapshot, StoreReader};
 use super::{Staged, StoreWriter, damaged, damaged_record, load};
-use crate::base::limits::BLOCK_U64;
+use crate::base::limits::{BLOCK, BLOCK_U64};
 use crate::base::{Fault, FileId, JournalKind, Ordinal, Seq};
 use crate::format::chunk::{Chunk, Content, CopyBegin, Definitions, Progress, Want};
 use crate::format::compare::{DEFINITIONS, Span};
@@ -63,19 +63,25 @@ impl CopyReader {
         Self { names_lost: true, ..self }
     }
 
-    /// Reads what is whole of a range, of at most so many bytes; none if its first block is rotten.
-    fn whole_part(&self, file: FileId, offset: u64, most: u64) -> Result<Option<Bytes>, Fault> {
-        let mut len = most;
-        loop {
-            match (self.read_volume)(&self.volumes, file, offset, usize::try_from(len).unwrap_or(usize::MAX))
-            {
-                Err(Fault::UNCLEAN) if self.names_lost && len > BLOCK_U64 => {
-                    len = (len / 2).next_multiple_of(BLOCK_U64);
-                }
-                Err(Fault::UNCLEAN) if self.names_lost => return Ok(None),
-                found => return found.map(Some),
+    /// Reads a range up to its first rotten block; none if that is where it begins.
+    fn whole_part(&self, file: FileId, offset: u64, len: u64) -> Result<Option<Bytes>, Fault> {
+        let read = |offset, len| {
+            let len = usize::try_from(len).unwrap_or(usize::MAX);
+            (self.read_volume)(&self.volumes, file, offset, len)
+        };
+        match read(offset, len) {
+            Err(Fault::UNCLEAN) if self.names_lost => {}
+            found => return found.map(Some),
+        }
+        let mut whole = Vec::new();
+        for at in (offset..offset + len).step_by(BLOCK) {
+            match read(at, BLOCK_U64) {
+                Ok(block) => whole.extend_from_slice(&block),
+                Err(Fault::UNCLEAN) => break,
+                Err(fault) => return Err(fault),
             }
         }
+        Ok((!whole.is_empty()).then(|| Bytes::from(whole)))
     }
 }
 

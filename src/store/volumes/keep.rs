@@ -384,10 +384,7 @@ impl Kept {
             return Err(KeepEnd::Room);
         }
         let at = self.state().used;
-        self.file.write_all_at(data, at).map_err(|error| match Fault::from_io(&error) {
-            Fault::NoSpace => KeepEnd::Room,
-            fault => KeepEnd::Failed(fault),
-        })?;
+        self.file.write_all_at(data, at).map_err(|error| KeepEnd::Failed(Fault::from_io(&error)))?;
         self.state().used = at + len;
         Ok(at)
     }
