@@ -721,3 +721,6 @@ fn a_pair_one_version_apart_works_both_ways() {
     acks(&mut a, &mut standby, end.seq.0);
     assert!(a.status().peer.connected && a.status().gap.is_none());
 }
+
+#[path = "given_tests.rs"]
+mod given;

@@ -313,3 +313,20 @@ fn a_diverged_node_that_was_restarted_saves_its_entries_again_before_it_leaves_t
     let saved = String::from_utf8(pair.nodes[0].saved.clone()).unwrap();
     assert!(saved.contains("\"new-a\""), "{saved}");
 }
+
+#[test]
+fn a_copy_is_whole_when_all_of_it_is_durable_and_not_before() {
+    let mut pair = parted(OnDiverged::Rewind);
+    pair.nodes[1].engine.core.config.quota_bytes = 1;
+    for n in 0..8_000 {
+        pair.sets(1, "app,orders", &format!("{:03}", n % 100), &"v".repeat(64));
+    }
+    pair.nodes[1].lives(20_000);
+    pair.nodes[0].ills.checkpoints = Some((0, Fault::Errno(5)));
+    pair.meets();
+    assert_eq!((pair.times(0, "copying"), pair.times(0, "whole")), (1, 0));
+    assert_eq!(pair.nodes[0].control.role, Role::Incomplete);
+    pair.nodes[0].ills.checkpoints = None;
+    pair.runs(5_000);
+    pair.is_whole_again();
+}
