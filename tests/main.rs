@@ -32,12 +32,14 @@ mod set_back;
 mod setup;
 mod simulation;
 mod spool;
+mod spool_tape;
 mod strangers;
 
 #[allow(dead_code, reason = "what one tier needs another may not")]
 mod support;
 mod switchover;
 mod tape;
+mod tape_drive;
 mod versions;
 mod volumes;
 mod volumes_crash;

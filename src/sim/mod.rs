@@ -23,6 +23,7 @@ mod net;
 mod operator;
 mod options;
 mod resp;
+mod reels;
 mod rot;
 mod saves;
 pub mod scenario;
@@ -36,7 +37,7 @@ mod world;
 pub use checker::Violation;
 pub use handover::{HARMS, Harm};
 pub use options::{MUTATIONS, Mutation, Options, Trouble};
-pub use spool::SpoolOptions;
+pub use spool::{SpoolOptions, SpoolTape};
 pub use trace::SOMETIMES;
 
 use std::collections::BTreeSet;

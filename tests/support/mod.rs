@@ -5,6 +5,7 @@
 //! have it, says `skipped: NAME needs TOOL` on stderr; with `HB_REQUIRE=1` that is a failure.
 
 mod disk;
+pub(crate) mod library;
 mod load;
 mod nbd;
 mod node;

@@ -84,6 +84,7 @@ pub fn fuzz_catalogue(bytes: &[u8]) {
             if let Some(content) = &save.content {
                 content.files.iter().for_each(|file| drop(content.needed(file.id)));
             }
+            save.parts.iter().for_each(|part| drop(save.blocks(&(part.offset..part.end_offset()))));
         }
     }
     let _ = catalogue.save(None);
