@@ -183,7 +183,8 @@ fn tier_a_real_driver_saves_over_three_reels_and_survives_what_drives_do() {
     step(&mut kernel, dir.path(), "door", || {
         let mut state = library.state();
         // Nothing was written to the cartridge that somebody put in, not even by the driver.
-        let put_in = state.drive.iter().chain(state.slots.values().flatten()).find(|reel| reel.barcode == "TAP008L6");
+        let put_in =
+            state.drive.iter().chain(state.slots.values().flatten()).find(|reel| reel.barcode == "TAP008L6");
         assert_eq!(put_in.map(|reel| reel.records.len()), Some(0));
         let counts = state.in_hand.as_ref().map(|reel| reel.records.len());
         assert!(counts > Some(16), "what counted is on the one that was taken out: {counts:?}");
@@ -208,7 +209,8 @@ fn tier_a_real_driver_saves_over_three_reels_and_survives_what_drives_do() {
     for name in ["three-reels", "hard-end", "late-error", "reset"] {
         verified(name);
     }
-    let read = |name: &str| String::from_utf8_lossy(&std::fs::read(dir.path().join(name)).unwrap()).into_owned();
+    let read =
+        |name: &str| String::from_utf8_lossy(&std::fs::read(dir.path().join(name)).unwrap()).into_owned();
     assert_eq!((read("label").as_str(), read("data").as_str()), ("HBtb", "HBtb"), "as a plain tape is read");
     assert!(read("told").contains("At block 2"), "{}", read("told"));
     for (name, words) in [

@@ -196,8 +196,9 @@ pub(crate) fn forget_diverged(dir: &Path, name: &str) -> Result<(), Failure> {
 
 /// The reels of a spool, of the node in `dir`.
 pub(crate) fn spool_reels(dir: &Path, place: &str) -> Result<PartStore, Failure> {
-    let reels = spool::reels_at(dir, place)
-        .map_err(|why| Failure::error(format!("looking for the spool on {place}: {why}"), "see: hot-backup tape --help"))?;
+    let reels = spool::reels_at(dir, place).map_err(|why| {
+        Failure::error(format!("looking for the spool on {place}: {why}"), "see: hot-backup tape --help")
+    })?;
     Ok(PartStore { dir: None, reels: Some(reels) })
 }
 

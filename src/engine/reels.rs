@@ -93,8 +93,7 @@ impl<S: StoreRead> Core<S> {
             return self.reel_trouble(Trouble::Hangs);
         }
         self.look_at_marks();
-        let mut ahead: u64 =
-            self.spool.reels.moving.iter().map(|moving| moving.part.file_bytes()).sum();
+        let mut ahead: u64 = self.spool.reels.moving.iter().map(|moving| moving.part.file_bytes()).sum();
         while self.spool.reels.draining && ahead < SPOOL_AHEAD && !self.stopping {
             let reels = &self.spool.reels;
             let voids = reels.moving.iter().any(|moving| moving.void);
@@ -119,7 +118,8 @@ impl<S: StoreRead> Core<S> {
             0 => self.spool.free.unwrap_or(0) + disk,
             limit => limit,
         };
-        let percent = if self.spool.reels.draining { settings.tape_low_percent } else { settings.tape_high_percent };
+        let percent =
+            if self.spool.reels.draining { settings.tape_low_percent } else { settings.tape_high_percent };
         let full = self.spool.trouble.is_some_and(Trouble::is_full) || self.spool.wants_room;
         self.spool.reels.draining = disk > 0 && (disk > room / 100 * percent || full);
     }
@@ -160,6 +160,10 @@ impl<S: StoreRead> Core<S> {
         let wait = if trouble == Trouble::Reel { SPOOL_REEL_MS } else { SPOOL_RETRY_MS };
         self.spool.reels.trouble = Some(trouble);
         self.spool.reels.retry_at = self.now.mono.plus_ms(wait);
+        if self.spool.wants_room {
+            // There will be none for the time being, which is found at once.
+            self.spool_has_room();
+        }
         self.dirty = true;
         let tape = &self.spool.settings.tape;
         let why = match trouble {

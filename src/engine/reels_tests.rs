@@ -74,7 +74,8 @@ fn nothing_is_let_go_before_the_drive_says_at_a_flush_that_it_is_on_a_reel() {
         let tape = node.engine.core.spool.settings.is_tape();
         assert!(puts(&mut node, 60));
         assert!(!node.flushes.is_empty(), "the drive was given something");
-        let held = node.status().journal.bytes + node.spool.values().map(|(part, _)| part.file_bytes()).sum::<u64>();
+        let held =
+            node.status().journal.bytes + node.spool.values().map(|(part, _)| part.file_bytes()).sum::<u64>();
         assert!(held > 60 * (30 << 10), "{held} bytes are kept");
         assert_eq!(node.status().spool.reel_parts, 0);
         node.holds_flushes = false;
@@ -114,7 +115,8 @@ fn a_missing_reel_is_told_of_with_the_time_that_is_left_and_stops_nobody_until_t
     let mut node = only(SpoolFull::Block);
     assert!(puts(&mut node, 3));
     node.ills.reels = Some(Fault::NO_REEL);
-    let wanted = || SpoolEvent::Reel { wanted: Some("a reel to write to, as reel 2: it is not there".into()) };
+    let wanted =
+        || SpoolEvent::Reel { wanted: Some("a reel to write to, as reel 2: it is not there".into()) };
     assert!(puts(&mut node, 8), "there is room in the journal");
     node.input(wanted().into());
     node.input(wanted().into());
@@ -172,7 +174,10 @@ fn a_part_that_cannot_be_read_from_its_reel_is_named_with_its_entries_and_the_re
     let mut node = only(SpoolFull::DropPeer);
     assert!(puts(&mut node, 60));
     let (part, _) = node.reels.values().nth(2).unwrap().clone();
-    node.input(SpoolEvent::Damaged { part, why: "reel 1, position 7, block 5 of the set: medium error".into() }.into());
+    node.input(
+        SpoolEvent::Damaged { part, why: "reel 1, position 7, block 5 of the set: medium error".into() }
+            .into(),
+    );
     let text = format!("entries {} to {}", part.first(), part.end.seq);
     let told = node.told.iter().find(|(kind, _)| *kind == "spool-damaged").unwrap();
     assert!(told.1.contains(&text) && told.1.contains("position 7"), "{told:?}");
@@ -184,7 +189,8 @@ fn what_a_crash_left_in_the_directory_and_on_a_reel_is_there_once() {
     let mut node = behind(SpoolFull::Alarm);
     assert!(puts(&mut node, 90));
     // It came between the flush and the removal.
-    let (name, twice) = node.reels.iter().next_back().map(|(name, part)| (name.clone(), part.clone())).unwrap();
+    let (name, twice) =
+        node.reels.iter().next_back().map(|(name, part)| (name.clone(), part.clone())).unwrap();
     node.spool.insert(name.clone(), twice);
     node.ills.spool = Some(Fault::Errno(5));
     assert!(puts(&mut node, 10));

@@ -346,7 +346,8 @@ impl<S: StoreRead> Core<S> {
 
     /// The next segment goes to the spool, if one has to; whether one does.
     fn copy_next(&mut self) -> bool {
-        let retry = self.spool.trouble.is_none() || self.spool.retry_at <= self.now.mono;
+        let fine = self.spool.trouble.is_none() && !self.spool.wants_room;
+        let retry = fine || self.spool.retry_at <= self.now.mono;
         // After a trouble it is tried with one.
         let one = self.spool.trouble.is_some() && !self.spool.copying.is_empty();
         if !self.spool.takes_more() || !retry || one {
@@ -669,7 +670,8 @@ impl<S: StoreRead> Core<S> {
             format!("{what}: {rest} up to its quota of {quota}, {then}"),
         );
         // What the disk still holds has to be looked at again.
-        if !trouble.is_full() && self.spool.copying.is_empty() {
+        // That a catalogue of reels can be read says nothing of the drive.
+        if !trouble.is_full() && !self.spool.settings.is_tape() {
             self.spool.access = Access::Wanted(self.spool.retry_at);
         }
     }

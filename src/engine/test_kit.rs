@@ -355,7 +355,8 @@ impl Node {
                     let to = if tape { &mut self.reels } else { &mut self.spool };
                     to.insert(part.file_name(), (part, bytes));
                 }
-                let event = SpoolEvent::Copied { round, result: fault.map_or(Ok(self.spool_free()), Err) }.into();
+                let event =
+                    SpoolEvent::Copied { round, result: fault.map_or(Ok(self.spool_free()), Err) }.into();
                 if !(tape && self.holds_flushes) {
                     return Some(event);
                 }

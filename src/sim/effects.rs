@@ -681,7 +681,8 @@ impl World {
             }
             // Nothing damages a spool here: what came was not what was asked for (I-37).
             "spool-damaged" if incident.text.contains("at byte") => {
-                self.check.fail("I-37", format!("node {n} read something else from its spool: {}", incident.text));
+                self.check
+                    .fail("I-37", format!("node {n} read something else from its spool: {}", incident.text));
             }
             "journal-no-space" => self.trace.sometimes("a journal had no room for its next segment"),
             "peer-dropped" => {

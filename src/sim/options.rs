@@ -396,7 +396,9 @@ impl Options {
     pub(super) fn spool_config(&self) -> SpoolConfig {
         let none = SpoolConfig::default();
         let limit_bytes = match self.spool {
-            Some(SpoolOptions { tape: SpoolTape::Behind, .. }) => (2 + self.seed % 5) * super::world::SEGMENT_BYTES,
+            Some(SpoolOptions { tape: SpoolTape::Behind, .. }) => {
+                (2 + self.seed % 5) * super::world::SEGMENT_BYTES
+            }
             _ => 0,
         };
         self.spool.map_or(none.clone(), |SpoolOptions { mode, full, tape, .. }| SpoolConfig {

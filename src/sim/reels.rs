@@ -188,7 +188,8 @@ impl World {
 
     /// With the mutation, the part before it: what was read comes again.
     fn replayed(&mut self, n: usize, name: String) -> String {
-        let before = self.nodes[n].spool.reels.on.range(..name.clone()).next_back().map(|(name, _)| name.clone());
+        let before =
+            self.nodes[n].spool.reels.on.range(..name.clone()).next_back().map(|(name, _)| name.clone());
         match before {
             Some(before) if self.mutate(Mutation::ReplayReel) => before,
             _ => name,

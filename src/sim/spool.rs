@@ -271,9 +271,11 @@ impl World {
         match self.options.spool {
             None => (quota, quota),
             // Where reels take nothing, the directory may be full; else what is in it goes on to them.
-            Some(SpoolOptions { full: SpoolFull::DropPeer, tape: SpoolTape::Behind | SpoolTape::Only, .. }) => {
-                (if reels.is_some() { quota } else { endless }, endless)
-            }
+            Some(SpoolOptions {
+                full: SpoolFull::DropPeer,
+                tape: SpoolTape::Behind | SpoolTape::Only,
+                ..
+            }) => (if reels.is_some() { quota } else { endless }, endless),
             Some(SpoolOptions { full: SpoolFull::DropPeer, .. }) => match self.nodes[n].spool.stuck {
                 Some(Fault::NoSpace) => (quota, quota),
                 // It is tried again for a while.

@@ -41,7 +41,8 @@ fn put_header<S: Serializer>(header: &PartHeader, to: S) -> Result<S::Ok, S::Err
 
 fn take_header<'de, D: Deserializer<'de>>(from: D) -> Result<PartHeader, D::Error> {
     let (pair, ordinal, index, base, end, bytes, wall_ms) = Fields::deserialize(from)?;
-    let at = |[epoch, seq, chain]: [u64; 3]| Position { epoch: Epoch(epoch), seq: Seq(seq), chain: Chain(chain) };
+    let at =
+        |[epoch, seq, chain]: [u64; 3]| Position { epoch: Epoch(epoch), seq: Seq(seq), chain: Chain(chain) };
     let header = PartHeader {
         pair: pair_of(&pair).ok_or_else(|| serde::de::Error::custom("no pair"))?,
         ordinal: Ordinal(ordinal),
@@ -167,7 +168,11 @@ mod tests {
             let mut index = PartIndex::default();
             index.feed(&stream[..cut]);
             let whole = ends.iter().filter(|end| **end <= cut).count();
-            assert_eq!(index.parts().iter().map(|held| held.header).collect::<Vec<_>>(), all[..whole], "{cut}");
+            assert_eq!(
+                index.parts().iter().map(|held| held.header).collect::<Vec<_>>(),
+                all[..whole],
+                "{cut}"
+            );
             fuzz_parts(&stream[..cut]);
         }
         let mut index = PartIndex::default();

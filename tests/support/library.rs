@@ -298,7 +298,9 @@ impl State {
             (0x12, 1, 0x80) => return Ok([&[1, 0x80, 0, 10][..], b"SERIAL0001"].concat()),
             (0x12, 1, 0x83) => return Ok(vec![1, 0x83, 0, 0]),
             (0x12, 1, _) => return Err(check(5, (0x24, 0))),
-            (0x12, ..) => return Ok([&[1, 0x80, 6, 2, 31, 0, 0, 0][..], b"PROBE   ULTRIUM-EMU     0001"].concat()),
+            (0x12, ..) => {
+                return Ok([&[1, 0x80, 6, 2, 31, 0, 0, 0][..], b"PROBE   ULTRIUM-EMU     0001"].concat());
+            }
             _ => {}
         }
         if let Some(done) = common(cdb) {
@@ -326,7 +328,8 @@ impl State {
                 return self.space(cdb[1] & 0x0f, count);
             }
             0x15 | 0x55 => {
-                let (at, descriptors) = if cdb[0] == 0x15 { (4, usize::from(data[3])) } else { (8, number(&data[6..8])) };
+                let (at, descriptors) =
+                    if cdb[0] == 0x15 { (4, usize::from(data[3])) } else { (8, number(&data[6..8])) };
                 if descriptors >= 8 {
                     self.block = number(&data[at + 5..at + 8]);
                 }
@@ -389,7 +392,8 @@ impl State {
                     }
                 }
                 let len = u8::try_from(page.len()).unwrap_or(0);
-                let mut out = if cdb[0] == 0x1a { vec![3 + len, 0, 0, 0] } else { vec![0, 6 + len, 0, 0, 0, 0, 0, 0] };
+                let mut out =
+                    if cdb[0] == 0x1a { vec![3 + len, 0, 0, 0] } else { vec![0, 6 + len, 0, 0, 0, 0, 0, 0] };
                 out.extend(page);
                 Ok(out)
             }
@@ -401,7 +405,8 @@ impl State {
 
     fn elements(&self, cdb: &[u8]) -> Vec<u8> {
         let (kind, start, most) = (cdb[1] & 0x0f, number(&cdb[2..4]), number(&cdb[4..6]));
-        let slots: Vec<u16> = (0..self.slots.len()).map(|at| SLOTS + u16::try_from(at).unwrap_or(0)).collect();
+        let slots: Vec<u16> =
+            (0..self.slots.len()).map(|at| SLOTS + u16::try_from(at).unwrap_or(0)).collect();
         let (mut body, mut count, mut first) = (Vec::new(), 0, None);
         for (code, addresses) in [(1_u8, vec![ROBOT]), (2, slots), (4, vec![DRIVE])] {
             let here = addresses.into_iter().filter(|at| usize::from(*at) >= start);
@@ -573,7 +578,9 @@ impl Session {
                     self.segment = value.parse().unwrap_or(8192);
                     SEGMENT.to_string()
                 }
-                "MaxBurstLength" | "FirstBurstLength" => value.parse().unwrap_or(BURST).min(BURST).to_string(),
+                "MaxBurstLength" | "FirstBurstLength" => {
+                    value.parse().unwrap_or(BURST).min(BURST).to_string()
+                }
                 "InitialR2T" | "ImmediateData" | "DataPDUInOrder" | "DataSequenceInOrder" => "Yes".to_owned(),
                 "IFMarker" | "OFMarker" => "No".to_owned(),
                 "MaxConnections" | "MaxOutstandingR2T" => "1".to_owned(),

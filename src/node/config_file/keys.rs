@@ -565,9 +565,12 @@ impl Key {
             Kind::Path(_) => "a path".to_owned(),
             Kind::PublicKey(_) => "64 hexadecimal digits".to_owned(),
             Kind::Spool(_) => {
-                "\"file:/directory\", \"tape:/dev/nst0\" or \"tape:/path/reel-%03d.tap\", or \"\" for none".to_owned()
+                "\"file:/directory\", \"tape:/dev/nst0\" or \"tape:/path/reel-%03d.tap\", or \"\" for none"
+                    .to_owned()
             }
-            Kind::Reels(_) => "\"tape:/dev/nst0\" or \"tape:/path/reel-%03d.tap\", or \"\" for none".to_owned(),
+            Kind::Reels(_) => {
+                "\"tape:/dev/nst0\" or \"tape:/path/reel-%03d.tap\", or \"\" for none".to_owned()
+            }
             Kind::Command(_) => "a command, or \"\" for none".to_owned(),
         }
     }

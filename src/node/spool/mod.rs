@@ -18,9 +18,9 @@ use super::config::{Config, TapeSettings};
 use super::inbox::{CoreEnded, Inbox};
 use super::layout::Layout;
 use super::setup;
-use super::tape::{Place, Teller, TapeOptions, read_key};
+use super::tape::{Place, TapeOptions, Teller, read_key};
 use crate::base::{Fault, JournalKind, Ordinal};
-use crate::engine::{JournalEvent, ReadSegment, SpoolConfig, SpoolEffect, SpoolEvent, SpoolFound};
+use crate::engine::{JournalEvent, ReadSegment, SpoolConfig, SpoolEffect, SpoolEvent, SpoolFound, SpoolMode};
 use crate::format::PairId;
 use crate::format::spool::PartHeader;
 use crate::io::read_direct;
@@ -93,7 +93,11 @@ impl SpoolDesk {
     }
 
     /// Nothing is to be done: a burst ends, reels that are missing are looked for, until something is.
-    fn rest(&mut self, work: &Receiver<SpoolEffect>, inbox: &Inbox) -> Result<Option<SpoolEffect>, CoreEnded> {
+    fn rest(
+        &mut self,
+        work: &Receiver<SpoolEffect>,
+        inbox: &Inbox,
+    ) -> Result<Option<SpoolEffect>, CoreEnded> {
         let Some(reels) = &mut self.reels else { return work.recv().map(Some).map_err(|_| CoreEnded) };
         reels.finish(&Reach { layout: &self.layout, inbox })?;
         match work.recv_timeout(reels.wait()) {
@@ -134,6 +138,10 @@ impl SpoolDesk {
                 if let Some(reels) = &mut self.reels
                     && self.dir.as_ref().is_none_or(|dir| !dir.holds(&part))
                 {
+                    if !reels.reels.is_staged(&part) {
+                        // The drive does one thing at a time.
+                        reels.finish(&Reach { layout: &self.layout, inbox })?;
+                    }
                     return reels.read(read, part, inbox);
                 }
                 let ReadSegment { read, offset, len, .. } = read;
@@ -144,6 +152,9 @@ impl SpoolDesk {
                 inbox.event(JournalEvent::Read { read, result })
             }
             SpoolEffect::Keep { place, mode } => {
+                if mode == SpoolMode::Off {
+                    (self.dir, self.reels) = (None, None);
+                }
                 let kept = note::keep(&self.layout, &self.configured, &place, mode).map_err(|error| {
                     tracing::error!("keeping the choice of the spool for the next start: {error}");
                     Fault::from_io(&no_errno(error))

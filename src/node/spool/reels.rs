@@ -5,8 +5,8 @@
 //! nothing from the parts that counted; the others are written again, behind it or on the next reel.
 
 use super::dir::{BadPart, WriteError, ends_of, read_part, stream, walk_file};
-use crate::base::limits::{REEL_BLOCK, TAPE_SPOOL_UNFLUSHED};
 use crate::base::Ordinal;
+use crate::base::limits::{REEL_BLOCK, TAPE_SPOOL_UNFLUSHED};
 use crate::format::PairId;
 use crate::format::batch::Batch;
 use crate::format::reel::{ReelKind, ReelLabel};
@@ -16,7 +16,7 @@ use crate::node::identity::random;
 use crate::node::tape::{Tape, TapeError, TapeOptions, TapeSession};
 use crate::tape::{Packer, PartHeld, ReadError, ReelSet, SPOOL_NAME, SessionKey, SpanReader, SpanWriter};
 use bytes::Bytes;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -79,6 +79,11 @@ pub enum Unread {
     Failed(io::Error),
 }
 
+/// Whether both are copies of one segment; when they were made does not matter.
+fn is_same(one: &PartHeader, other: &PartHeader) -> bool {
+    (one.index, one.base, one.end) == (other.index, other.base, other.end)
+}
+
 fn bad(why: impl ToString) -> Unread {
     Unread::Bad(BadPart { why: why.to_string(), good_to: None })
 }
@@ -117,14 +122,14 @@ impl ReelSpool {
     pub fn list(&self, all: bool) -> Result<Vec<(PartHeld, u32)>, TapeError> {
         let catalogue = Tape::open(&self.order.options)?.sets();
         let mut found: Vec<(PartHeld, u32)> = Vec::new();
+        let mut seen = HashSet::new();
         for set in catalogue.iter().filter(|set| self.is_own(set)) {
             for save in &set.saves {
                 for part in save.parts.iter().filter(|part| all || !part.let_go) {
                     let first = save.blocks(&(part.offset..part.end_offset())).start;
                     let reel = set.locate(first).map_or(0, |(reel, _)| reel.number);
                     // One that was written twice is there once.
-                    let name = part.header.file_name();
-                    if found.iter().all(|(other, _)| other.header.file_name() != name) {
+                    if seen.insert((part.header.index, part.header.base.chain, part.header.end.chain)) {
                         found.push((*part, reel));
                     }
                 }
@@ -146,7 +151,7 @@ impl ReelSpool {
         };
         tape.change(|sets| {
             let parts = sets.iter_mut().flat_map(|set| &mut set.saves).flat_map(|save| &mut save.parts);
-            parts.filter(|held| held.header.file_name() == name).for_each(|held| held.let_go = true);
+            parts.filter(|held| is_same(&held.header, part)).for_each(|held| held.let_go = true);
         })
     }
 
@@ -210,12 +215,23 @@ impl ReelSpool {
         };
         let tape = Tape::open(options)?;
         let own = tape.sets().into_iter().rev().find(|set| self.is_own(set));
-        let session = TapeSession { tape, set: SetId(id), session: SetId(id), cap: *reel_size, unflushed: TAPE_SPOOL_UNFLUSHED };
+        let session = TapeSession {
+            tape,
+            set: SetId(id),
+            session: SetId(id),
+            cap: *reel_size,
+            unflushed: TAPE_SPOOL_UNFLUSHED,
+        };
         let (session, label, writer) = session.begin(label, own.as_ref())?;
         let key = options.key.as_ref().map(|key| key.of_session(session.session));
         let start = writer.next();
         let packer = Packer::new((session.set, session.session), start, label.block_size, key);
         Ok(Burst { session, writer, packer, start: start.0, offset: 0, open: VecDeque::new() })
+    }
+
+    /// Whether a part was read from its reel, so that the drive is not asked.
+    pub(super) fn is_staged(&self, part: &PartHeader) -> bool {
+        self.staged.as_ref().is_some_and(|(staged, _)| *staged == part.file_name())
     }
 
     /// Reads of a part's segment.
@@ -248,11 +264,12 @@ impl ReelSpool {
         }
         self.staged = None;
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE).open(&self.order.dir);
+        let file =
+            options.read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE).open(&self.order.dir);
         let mut file = file.map_err(Unread::Failed)?;
         self.fetch(part, &mut file)?;
         let (header, trailer) = ends_of(&file).map_err(Unread::Bad)?;
-        if header != *part && header.file_name() != name {
+        if !is_same(&header, part) {
             return Err(bad(format!("part {} is where it was", header.file_name())));
         }
         // I-40: what does not match its digest is not given.
@@ -265,10 +282,9 @@ impl ReelSpool {
     fn fetch(&mut self, part: &PartHeader, file: &mut File) -> Result<(), Unread> {
         let failed = |error: TapeError| Unread::Failed(io::Error::other(error.to_string()));
         let tape = Tape::open(&self.order.options).map_err(failed)?;
-        let name = part.file_name();
         let found = tape.sets().into_iter().rev().filter(|set| self.is_own(set)).find_map(|set| {
             let held = set.saves.iter().find_map(|save| {
-                let held = save.parts.iter().find(|held| held.header.file_name() == name)?;
+                let held = save.parts.iter().find(|held| is_same(&held.header, part))?;
                 Some((save.clone(), *held))
             })?;
             Some((set, held))
@@ -373,7 +389,11 @@ impl Reading {
                 }
                 error => {
                     let error = TapeError::Read { error, held: String::new() };
-                    if error.waits() { Unread::Waits(error) } else { Unread::Failed(io::Error::other(error.to_string())) }
+                    if error.waits() {
+                        Unread::Waits(error)
+                    } else {
+                        Unread::Failed(io::Error::other(error.to_string()))
+                    }
                 }
             };
             self.reader.seek(wanted).map_err(|error| failed(error, &self.set))?;
@@ -383,7 +403,9 @@ impl Reading {
             };
             let payload = self.reader.payload();
             let content = match (key, header.sealed) {
-                (Some(key), true) => key.open(&header, payload).ok_or_else(|| bad("it cannot be decrypted"))?,
+                (Some(key), true) => {
+                    key.open(&header, payload).ok_or_else(|| bad("it cannot be decrypted"))?
+                }
                 _ => payload.to_vec(),
             };
             self.last = Some((wanted, content));
@@ -391,4 +413,3 @@ impl Reading {
         Ok(self.last.as_ref().map(|(_, content)| content.as_slice()).unwrap_or_default())
     }
 }
-

@@ -39,9 +39,11 @@ impl PartStore {
         let mut parts: Vec<PartPlace> = Vec::new();
         if let Some(reels) = &self.reels {
             let held = reels.list(true).map_err(|error| io::Error::other(error.to_string()))?;
-            parts.extend(
-                held.iter().map(|(part, reel)| PartPlace { header: part.header, reel: *reel, let_go: part.let_go }),
-            );
+            parts.extend(held.iter().map(|(part, reel)| PartPlace {
+                header: part.header,
+                reel: *reel,
+                let_go: part.let_go,
+            }));
         }
         let here = found.parts.into_iter().map(|header| PartPlace { header, reel: 0, let_go: false });
         let twice = |part: &PartPlace| {

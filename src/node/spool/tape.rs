@@ -3,8 +3,8 @@
 use super::dir::WriteError;
 use super::reels::{ReelSpool, Unread};
 use super::{Reach, no_errno};
-use crate::base::limits::{SPOOL_CHANGER_MS, SPOOL_REEL_MS};
 use crate::base::Fault;
+use crate::base::limits::{SPOOL_CHANGER_MS, SPOOL_REEL_MS};
 use crate::engine::{JournalEvent, ReadSegment, SpoolEvent};
 use crate::format::spool::PartHeader;
 use crate::node::inbox::{CoreEnded, Inbox};
@@ -51,7 +51,11 @@ impl TapeDesk {
 
     /// How long may pass until [`Self::idle`].
     pub(super) fn wait(&self) -> Duration {
-        if self.missing.iter().any(Option::is_some) { Duration::from_millis(250) } else { Duration::from_secs(30) }
+        if self.missing.iter().any(Option::is_some) {
+            Duration::from_millis(250)
+        } else {
+            Duration::from_secs(30)
+        }
     }
 
     /// Writes a part. What counts is told; what fails ends all that does not count.
@@ -129,7 +133,12 @@ impl TapeDesk {
     }
 
     /// Reads of a part; one whose reel is missing waits for it.
-    pub(super) fn read(&mut self, read: ReadSegment, part: PartHeader, inbox: &Inbox) -> Result<(), CoreEnded> {
+    pub(super) fn read(
+        &mut self,
+        read: ReadSegment,
+        part: PartHeader,
+        inbox: &Inbox,
+    ) -> Result<(), CoreEnded> {
         let result = match self.reels.read(&part, read.offset, read.len) {
             Ok(bytes) => {
                 self.found(READ, inbox)?;
@@ -212,7 +221,8 @@ impl TapeDesk {
     fn ask(&mut self, text: &str) {
         if self.told.is_none() {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            (self.number, self.since) = (self.number + 1, u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+            (self.number, self.since) =
+                (self.number + 1, u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
         }
         let purpose = if self.missing[WRITE].is_some() { "write" } else { "read" };
         let request = Request {

@@ -88,6 +88,8 @@ impl TapeError {
     pub fn waits(&self) -> bool {
         matches!(self.shelf(), Some(ShelfError::Missing { .. } | ShelfError::Ended { .. }))
             || matches!(self.shelf(), Some(ShelfError::Drive { fault: Fault::NoMedium, .. }))
+            // It is an older copy of the right one.
+            || matches!(self, Self::SetBack { .. })
     }
 
     fn shelf(&self) -> Option<&ShelfError> {

@@ -102,7 +102,8 @@ impl TapeSession {
         };
         let (head, found) = *found;
         fits(&label, &found)?;
-        let tail = find_tail(&mut *drive, &head).map_err(|error| TapeError::Tail { reel: head.reel, error })?;
+        let tail =
+            find_tail(&mut *drive, &head).map_err(|error| TapeError::Tail { reel: head.reel, error })?;
         // What counts has to be there: only behind it is written.
         if tail.next.0 < last.next {
             return Err(TapeError::SetBack { reel: head.reel, expected: last.next - 1 });
