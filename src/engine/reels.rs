@@ -92,9 +92,15 @@ impl<S: StoreRead> Core<S> {
         if reels.is_moving() && reels.since.plus_ms(SPOOL_TAPE_HANGS_MS) <= now && reels.trouble.is_none() {
             return self.reel_trouble(Trouble::Hangs);
         }
-        self.look_at_marks();
-        let mut ahead: u64 = self.spool.reels.moving.iter().map(|moving| moving.part.file_bytes()).sum();
+        let low = self.look_at_marks();
+        let moving = &self.spool.reels.moving;
+        let mut ahead: u64 = moving.iter().map(|moving| moving.part.file_bytes()).sum();
         while self.spool.reels.draining && ahead < SPOOL_AHEAD && !self.stopping {
+            // What is on its way leaves the directory. One part more goes where there is no room at all.
+            let left = self.spool_disk_bytes().saturating_sub(ahead);
+            if left <= low && !(ahead == 0 && self.has_no_room()) {
+                return;
+            }
             let reels = &self.spool.reels;
             let voids = reels.moving.iter().any(|moving| moving.void);
             let waits = reels.trouble.is_some() && (reels.retry_at > now || !reels.moving.is_empty());
@@ -111,17 +117,22 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    /// What the directory may hold is its limit, or what its disk has beside it.
-    fn look_at_marks(&mut self) {
+    /// Whether the directory took nothing more.
+    fn has_no_room(&self) -> bool {
+        self.spool.trouble.is_some_and(Trouble::is_full) || self.spool.wants_room
+    }
+
+    /// What the directory may hold is its limit, or what its disk has beside it. Gives the low mark (bytes).
+    fn look_at_marks(&mut self) -> u64 {
         let (settings, disk) = (&self.spool.settings, self.spool_disk_bytes());
         let room = match settings.limit_bytes {
             0 => self.spool.free.unwrap_or(0) + disk,
             limit => limit,
         };
-        let percent =
-            if self.spool.reels.draining { settings.tape_low_percent } else { settings.tape_high_percent };
-        let full = self.spool.trouble.is_some_and(Trouble::is_full) || self.spool.wants_room;
-        self.spool.reels.draining = disk > 0 && (disk > room / 100 * percent || full);
+        let (high, low) = (room / 100 * settings.tape_high_percent, room / 100 * settings.tape_low_percent);
+        let mark = if self.spool.reels.draining { low } else { high };
+        self.spool.reels.draining = disk > 0 && (disk > mark || self.has_no_room());
+        low
     }
 
     /// A part is on reels, by the drive's word; or not.

@@ -389,7 +389,7 @@ impl<S: StoreRead> Core<S> {
 
     /// There is no room for a part. If reels make some, that is no trouble.
     fn spool_is_full(&mut self, trouble: Trouble) {
-        if self.reels_work() {
+        if self.reels_work() && self.spool.disk_parts().next().is_some() {
             self.spool.wants_room = true;
             self.spool.retry_at = self.now.mono.plus_ms(SPOOL_RETRY_MS);
             self.pump_reels();

@@ -365,7 +365,7 @@ mod tests {
             .lines()
             .map(|line| match line.strip_prefix('#') {
                 Some(rest)
-                    if ![" ", "resp", "nbd", "licence_key", "http"]
+                    if ![" ", "resp", "nbd", "licence_key", "http", "tape_key"]
                         .iter()
                         .any(|other| rest.starts_with(other)) =>
                 {

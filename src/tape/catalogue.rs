@@ -3,7 +3,8 @@
 use super::index::{Range, StreamIndex};
 use super::parts::{PartHeld, SPOOL_NAME};
 use crate::base::Chain;
-use crate::format::reel::{ReelBlock, ReelKind, ReelLabel};
+use crate::base::limits::REEL_LABEL;
+use crate::format::reel::{REEL_HEADER, ReelBlock, ReelKind, ReelLabel};
 use crate::format::set::SetId;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,9 @@ pub struct Reel {
     /// Whether nothing more may be written to it: it is full, or failed.
     #[serde(default)]
     pub closed: bool,
+    /// Bytes of its blocks that count, and of its label.
+    #[serde(default)]
+    pub bytes: u64,
     /// Running checksum of the set behind its last block that counts.
     #[serde(default)]
     pub chain: u64,
@@ -212,6 +216,7 @@ impl ReelSet {
             stretches: Vec::new(),
             ended: false,
             closed: false,
+            bytes: REEL_LABEL as u64,
             chain: header.chain.0,
         });
         self.reels.sort_by_key(|reel| reel.number);
@@ -236,6 +241,7 @@ impl ReelSet {
         if !goes_on {
             reel.stretches.push(Stretch { sequence: header.sequence, position });
         }
+        reel.bytes += REEL_HEADER as u64 + u64::from(header.len);
         (reel.next, reel.chain) = (header.sequence_behind(), header.chain_behind().0);
         let id = header.session.to_string();
         if self.saves.last().is_none_or(|save| save.id != id) && self.saves.iter().all(|save| save.id != id) {

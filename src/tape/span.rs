@@ -228,6 +228,11 @@ impl<S: Shelf> SpanWriter<S> {
         this
     }
 
+    /// The reel in the drive holds so much (bytes), as who went on on it knows better than its positions tell.
+    pub fn holds(&mut self, bytes: u64) {
+        self.reel.iter_mut().for_each(|reel| reel.bytes = bytes);
+    }
+
     /// The sequence and the chain of the next block that has to count.
     #[must_use]
     pub fn next(&self) -> (u64, Chain) {

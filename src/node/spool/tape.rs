@@ -94,9 +94,6 @@ impl TapeDesk {
 
     /// Nothing more is asked for: the burst ends, and what it holds counts.
     pub(super) fn finish(&mut self, reach: &Reach<'_>) -> Result<(), CoreEnded> {
-        if self.open.is_empty() {
-            return Ok(());
-        }
         match self.reels.finish() {
             Ok(done) => self.counted(done.len(), reach),
             Err(error) => {

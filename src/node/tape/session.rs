@@ -110,7 +110,11 @@ impl TapeSession {
         }
         label.name = base_name(&found.name, tail.reel);
         let order = self.order(&label);
-        Ok((self, label, SpanWriter::resume(shelf, order, drive, &tail)))
+        let mut writer = SpanWriter::resume(shelf, order, drive, &tail);
+        if last.bytes > 0 {
+            writer.holds(last.bytes);
+        }
+        Ok((self, label, writer))
     }
 
     fn order(&self, label: &ReelLabel) -> WriteOrder {
