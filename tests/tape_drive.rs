@@ -45,6 +45,10 @@ begin() {
         sleep 0.2
     done
 }
+orders() {
+    $HB account create app
+    $HB file create app,orders --records --flags L
+}
 puts() {
     python3 - "$@" <<'P'
 import os, socket, sys
@@ -61,15 +65,17 @@ P
 
 const SAVES: &str = r#"
 begin
+orders
 puts 0 20 1000000
 TAPE="tape:/dev/nst0"
+CATALOGUE=/run/t/A/tape-nst0-catalogue.json
 save() { $HB save --to $TAPE --changer "$CHANGER" --label-blank --no-wait --stage 8M "$@"; }
 whole() { $HB verify $TAPE --changer "$CHANGER" --no-wait --json >/run/shared/verified-$1; }
 step three-reels
 save
 whole three-reels
 mtx -f /dev/sg1 status | grep -q 'Data Transfer Element 0:Full' && /run/t/changer unload $(/run/t/changer loaded) /dev/nst0
-/run/t/changer load 1 0 /dev/nst0 || /run/t/changer load 1 /dev/nst0
+/run/t/changer load 1 /dev/nst0
 mt -f /dev/nst0 rewind
 dd if=/dev/nst0 bs=32k count=1 of=/run/t/label
 mt -f /dev/nst0 fsf 1
@@ -77,21 +83,21 @@ mt -f /dev/nst0 tell >/run/shared/told
 dd if=/dev/nst0 bs=256k count=1 of=/run/t/data
 head -c 4 /run/t/label >/run/shared/label
 head -c 4 /run/t/data >/run/shared/data
-$HB restore --from $TAPE --changer "$CHANGER" --no-wait --dir /run/t/B --yes
+$HB restore --from $TAPE --changer "$CHANGER" --no-wait --catalogue $CATALOGUE --dir /run/t/B
 for name in hard-end late-error reset; do
     step $name
-    rm -f /run/t/A/tape-nst0-catalogue.json
+    rm -f $CATALOGUE
     save
     whole $name
 done
 for name in swapped door; do
     step $name
-    rm -f /run/t/A/tape-nst0-catalogue.json
+    rm -f $CATALOGUE
     if save 2>/run/shared/said-$name; then exit 1; fi
 done
 for name in protected foreign; do
     step $name
-    rm -f /run/t/A/tape-nst0-catalogue.json
+    rm -f $CATALOGUE
     if $HB save --to $TAPE --no-wait --label-blank 2>/run/shared/said-$name; then exit 1; fi
 done
 step end
@@ -99,17 +105,26 @@ kill $node
 wait $node || true
 "#;
 
+/// Waits for something that the kernel does, for longer than it lives.
+fn comes(kernel: &Kernel, what: &str, done: impl Fn() -> bool) {
+    let begin = std::time::Instant::now();
+    while !done() {
+        let late = begin.elapsed() > std::time::Duration::from_secs(170);
+        assert!(!late && !kernel.log().contains("\nended with 1"), "{what}: {}", kernel.log());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
 /// Waits for a step of the script, does something, and lets it go on.
 fn step(kernel: &mut Kernel, dir: &Path, name: &str, act: impl FnOnce()) {
-    kernel.makes(&format!("ask-{name}"));
+    comes(kernel, &format!("to ask for {name}"), || dir.join(format!("ask-{name}")).exists());
     act();
     std::fs::write(dir.join(format!("go-{name}")), "").unwrap();
 }
 
 /// New blank cartridges, and what comes.
 fn refill(state: &mut State, trouble: Option<(u32, Trouble)>) {
-    state.drive = None;
-    state.in_hand = None;
+    state.lay_in(None);
     for (slot, reel) in &mut state.slots {
         *reel = Some(Cartridge { barcode: format!("TAP{slot:03}L6"), ..Cartridge::default() });
     }
@@ -194,13 +209,13 @@ fn tier_a_real_driver_saves_over_three_reels_and_survives_what_drives_do() {
         let mut state = library.state();
         assert!(state.in_hand.as_ref().is_some_and(|reel| reel.records.len() > 16));
         refill(&mut state, None);
-        state.drive = Some(Cartridge { protected: true, ..Cartridge::default() });
+        state.lay_in(Some(Cartridge { protected: true, ..Cartridge::default() }));
     });
     step(&mut kernel, dir.path(), "foreign", || {
         let mut state = library.state();
         assert_eq!(state.drive.as_ref().map(|reel| reel.records.len()), Some(0));
         let records = vec![Some(b"VOL1ABCDEF".to_vec()), None];
-        state.drive = Some(Cartridge { records, ..Cartridge::default() });
+        state.lay_in(Some(Cartridge { records, ..Cartridge::default() }));
     });
     step(&mut kernel, dir.path(), "end", || {
         assert_eq!(library.state().drive.as_ref().map(|reel| reel.records.len()), Some(2));
@@ -228,6 +243,7 @@ parts() { $HB spool status --json | python3 -c 'import json,sys; print(json.load
 at=0
 for round in 1 2 3; do
     begin
+    [ $round != 1 ] || orders
     before=$(parts)
     until [ "$(parts)" -ge $((before + 8)) ]; do puts $at 200 1000; at=$((at + 200)); done
     puts $at 400 1000 &
@@ -262,6 +278,7 @@ fn tier_a_real_driver_spools_over_reels_while_the_writer_is_killed() {
     let (library, _lan, mut kernel) = boot(dir.path(), 8, &lines, SPOOLS);
     library.state().end = 3 << 20;
     library.state().warn = 2 << 20;
+    comes(&kernel, "to end", || kernel.log().contains("\nended with "));
     kernel.ends();
     let list = std::fs::read_to_string(dir.path().join("list")).unwrap();
     let list: Value = serde_json::from_str(&list).unwrap();

@@ -216,7 +216,11 @@ impl<S: StoreRead> Core<S> {
                 };
                 let text =
                     format!("{text}; without it there is room for {}{left}", shown::bytes(view.room_bytes));
-                self.incident(Severity::Critical, Matter::ReelWanted, text);
+                if self.spool.reels.wanted.is_some() {
+                    self.incident(Severity::Critical, Matter::ReelWanted, text);
+                } else {
+                    self.incident_once(Severity::Critical, Matter::ReelWanted, text);
+                }
             }
             Some(_) => {}
         }

@@ -85,10 +85,11 @@ fn nothing_is_let_go_before_the_drive_says_at_a_flush_that_it_is_on_a_reel() {
             node.status().journal.bytes + node.spool.values().map(|(part, _)| part.file_bytes()).sum::<u64>();
         assert!(held > 60 * (30 << 10), "{held} bytes are kept");
         assert_eq!(node.status().spool.reel_parts, 0);
-        node.holds_flushes = false;
+        // A drive answers in the order in which it was asked.
         while let Some(event) = node.flushes.pop_front() {
             node.input(event);
         }
+        node.holds_flushes = false;
         assert!(puts(&mut node, 4));
         assert!(node.status().spool.reel_parts > 3);
         assert!(!tape || node.status().journal.bytes <= QUOTA);

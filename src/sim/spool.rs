@@ -157,8 +157,11 @@ impl World {
         let gone = if reel { spool.reels.let_go(name.clone()) } else { spool.parts.remove(&name) };
         let Some(part) = gone else { return };
         let elsewhere = if reel { false } else { spool.reels.get(&name).is_some() };
+        // I-36, and of a part that should be on a reel I-38.
+        let behind = self.options.spool.is_some_and(|spool| spool.tape == SpoolTape::Behind);
+        let rule = if behind && !reel { "I-38" } else { "I-36" };
         if !self.check.nodes[1 - n].dropped && !elsewhere {
-            self.check.on_unspool(n, &part.tips);
+            self.check.on_unspool(rule, n, &part.tips);
         }
         self.trace.sometimes("the spool let go of what the peer had");
         if !reel {

@@ -93,6 +93,12 @@ impl Check {
 }
 
 impl State {
+    /// What lies in the drive from now on, at its beginning.
+    pub(crate) fn lay_in(&mut self, reel: Option<Cartridge>) {
+        (self.drive, self.ejected, self.in_hand) = (reel, None, None);
+        (self.source, self.position, self.buffered, self.prevent, self.late) = (0, 0, 0, false, false);
+    }
+
     fn used(&self) -> usize {
         let reel = self.drive.iter().flat_map(|reel| &reel.records).take(self.position);
         reel.flatten().map(Vec::len).sum()

@@ -155,44 +155,43 @@ impl ReelSpool {
         })
     }
 
-    /// Writes a part behind the others of the burst; gives those that count since.
+    /// Writes a part behind the others of the burst. Parts that count since then are added to `done`, also those that a reel
+    /// took before the next one was missing.
     ///
     /// # Errors
-    /// Nothing that did not count is on a reel for certain: the burst is over.
+    /// Nothing that does not count is on a reel for certain: the burst is over.
     pub(super) fn put(
         &mut self,
         part: &PartHeader,
         mut read: impl FnMut(u64, usize) -> io::Result<Bytes>,
-    ) -> Result<Vec<PartHeader>, WriteError> {
+        done: &mut Vec<PartHeader>,
+    ) -> Result<(), WriteError> {
         let tape = |error| WriteError::Tape(Box::new(error));
         if self.burst.is_none() {
             // A drive that reads is asked to do something else.
             self.reading = None;
             self.burst = Some(self.begin(part).map_err(tape)?);
         }
-        let Some(mut burst) = self.burst.take() else { return Ok(Vec::new()) };
-        let held = PartHeld { header: *part, offset: burst.offset, let_go: false };
-        stream(part, &mut read, |bytes| burst.write(bytes).map_err(tape))?;
-        burst.open.push_back(held);
-        let done = burst.counted().map_err(tape)?;
+        let Some(mut burst) = self.burst.take() else { return Ok(()) };
+        burst.open.push_back(PartHeld { header: *part, offset: burst.offset, let_go: false });
+        let streamed = stream(part, &mut read, |bytes| burst.write(bytes).map_err(tape));
+        done.extend(burst.counted(streamed.is_ok()).map_err(tape)?);
+        streamed?;
         self.burst = Some(burst);
-        Ok(done)
+        Ok(())
     }
 
-    /// Ends the burst, if there is one; gives the parts that count since.
+    /// Ends the burst, if there is one. Parts that count since then are added to `done`.
     ///
     /// # Errors
     /// As [`Self::put`].
-    pub(super) fn finish(&mut self) -> Result<Vec<PartHeader>, TapeError> {
-        let Some(mut burst) = self.burst.take() else { return Ok(Vec::new()) };
-        let (last, end) = burst.packer.finish();
-        for block in last.into_iter().chain([end]) {
-            burst.writer.put(block)?;
-        }
-        burst.writer.flush(1)?;
-        let done = burst.counted()?;
+    pub(super) fn finish(&mut self, done: &mut Vec<PartHeader>) -> Result<(), TapeError> {
+        let Some(mut burst) = self.burst.take() else { return Ok(()) };
+        let ended = burst.end();
+        done.extend(burst.counted(true)?);
+        ended?;
         burst.writer.close();
-        Ok(done)
+        Ok(())
     }
 
     fn begin(&self, first: &PartHeader) -> Result<Burst, TapeError> {
@@ -358,11 +357,22 @@ impl Burst {
         Ok(())
     }
 
-    /// The parts that count now: the catalogue has them, durably.
-    fn counted(&mut self) -> Result<Vec<PartHeader>, TapeError> {
+    /// Writes what is left of the session and its end, and flushes.
+    fn end(&mut self) -> Result<(), TapeError> {
+        let (last, end) = self.packer.finish();
+        for block in last.into_iter().chain([end]) {
+            self.writer.put(block)?;
+        }
+        self.writer.flush(1)?;
+        Ok(())
+    }
+
+    /// The parts that count now: the catalogue has them, durably. The last one does not if it is not `whole`.
+    fn counted(&mut self, whole: bool) -> Result<Vec<PartHeader>, TapeError> {
         let (next, payload) = (self.writer.next().0, self.packer.payload());
         let counts = |part: &PartHeld| self.start + part.end_offset().div_ceil(payload) <= next;
-        let count = self.open.iter().take_while(|part| counts(part)).count();
+        let most = self.open.len() - usize::from(!whole);
+        let count = self.open.iter().take(most).take_while(|part| counts(part)).count();
         if count == 0 {
             return Ok(Vec::new());
         }

@@ -70,37 +70,33 @@ impl TapeDesk {
         if self.rests() {
             return self.failed(Fault::NO_REEL, reach);
         }
-        match self.reels.put(part, read) {
-            Ok(done) => {
-                self.found(WRITE, reach.inbox)?;
-                self.counted(done.len(), reach)
-            }
-            Err(WriteError::Tape(error)) => {
-                let fault = self.tape_fault(&error, reach.inbox)?;
-                self.failed(fault, reach)
-            }
+        let mut done = Vec::new();
+        let put = self.reels.put(part, read, &mut done);
+        self.counted(done.len(), reach)?;
+        let fault = match put {
+            Ok(()) => return self.found(WRITE, reach.inbox),
+            Err(WriteError::Tape(error)) => self.tape_fault(&error, reach.inbox)?,
+            Err(_) if reach.is_gone(part) => Fault::STALE,
             Err(WriteError::Spool(error) | WriteError::Read(error)) => {
                 tracing::warn!("reading part {} for its reel: {error}", part.file_name());
-                let fault = if reach.is_gone(part) { Fault::STALE } else { Fault::from_io(&no_errno(error)) };
-                self.failed(fault, reach)
+                Fault::from_io(&no_errno(error))
             }
             Err(WriteError::Segment(error)) => {
                 tracing::error!("reading part {} for its reel: {error}", part.file_name());
-                let fault = if reach.is_gone(part) { Fault::STALE } else { Fault::UNCLEAN };
-                self.failed(fault, reach)
+                Fault::UNCLEAN
             }
-        }
+        };
+        self.failed(fault, reach)
     }
 
     /// Nothing more is asked for: the burst ends, and what it holds counts.
     pub(super) fn finish(&mut self, reach: &Reach<'_>) -> Result<(), CoreEnded> {
-        match self.reels.finish() {
-            Ok(done) => self.counted(done.len(), reach),
-            Err(error) => {
-                let fault = self.tape_fault(&error, reach.inbox)?;
-                self.failed(fault, reach)
-            }
-        }
+        let mut done = Vec::new();
+        let finished = self.reels.finish(&mut done);
+        self.counted(done.len(), reach)?;
+        let Err(error) = finished else { return Ok(()) };
+        let fault = self.tape_fault(&error, reach.inbox)?;
+        self.failed(fault, reach)
     }
 
     /// Whether a changer was asked a moment ago, and had nothing.
