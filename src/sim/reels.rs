@@ -30,15 +30,15 @@ pub(super) struct Reels {
     room: u64,
     /// The reel in the drive.
     loaded: u64,
-    /// Why nothing can be written, as the node was told.
-    pub(super) stuck: Option<Fault>,
+    /// When the node was told last that nothing can be written (microseconds); 0 for never.
+    pub(super) failed_at: u64,
     wanted: bool,
 }
 
 impl Reels {
     /// The node dies: what the drive was given counts for nothing. The last word of the catalogue may be lost.
     pub(super) fn die(&mut self, power: bool, prng: &mut Prng) {
-        (self.stuck, self.wanted) = (None, false);
+        self.wanted = false;
         self.buffer.clear();
         if power && prng.percent(30) {
             self.let_go.pop_last();
@@ -128,8 +128,8 @@ impl World {
 
     fn reel_answer(&mut self, n: usize, (round, copied): (u64, bool), result: Result<(), Fault>) {
         self.note(n, "reel-wrote", round, u64::from(result.is_ok()));
-        if result != Err(Fault::STALE) {
-            self.nodes[n].spool.reels.stuck = result.err();
+        if result.is_err() {
+            self.nodes[n].spool.reels.failed_at = self.trace.now.max(1);
         }
         match copied {
             true => self.input(n, SpoolEvent::Copied { round, result: result.map(|()| 0) }),

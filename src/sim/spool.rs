@@ -270,7 +270,10 @@ impl World {
     /// Up to so much in the journal nobody loses a claim, and how much it has at most (bytes).
     pub(super) fn journal_bounds(&self, n: usize) -> (u64, u64) {
         let (quota, endless) = (self.config(n).quota_bytes, u64::MAX / 2);
-        let reels = self.nodes[n].spool.reels.stuck;
+        // What did not count is tried again after a while, and until then the node takes reels for stuck.
+        let failed_at = self.nodes[n].spool.reels.failed_at;
+        let reels = failed_at > 0 && self.trace.now.saturating_sub(failed_at) < 30_000_000;
+        let away = self.nodes[n].spool.stuck.is_some_and(|fault| fault != Fault::NoSpace);
         match self.options.spool {
             None => (quota, quota),
             // Where reels take nothing, the directory may be full; else what is in it goes on to them.
@@ -278,7 +281,7 @@ impl World {
                 full: SpoolFull::DropPeer,
                 tape: SpoolTape::Behind | SpoolTape::Only,
                 ..
-            }) => (if reels.is_some() { quota } else { endless }, endless),
+            }) => (if reels || away { quota } else { endless }, endless),
             Some(SpoolOptions { full: SpoolFull::DropPeer, .. }) => match self.nodes[n].spool.stuck {
                 Some(Fault::NoSpace) => (quota, quota),
                 // It is tried again for a while.

@@ -76,7 +76,7 @@ impl TapeDesk {
         let fault = match put {
             Ok(()) => return self.found(WRITE, reach.inbox),
             Err(WriteError::Tape(error)) => self.tape_fault(&error, reach.inbox)?,
-            Err(_) if reach.is_gone(part) => Fault::STALE,
+            Err(_) if copied && reach.is_gone(part) => Fault::STALE,
             Err(WriteError::Spool(error) | WriteError::Read(error)) => {
                 tracing::warn!("reading part {} for its reel: {error}", part.file_name());
                 Fault::from_io(&no_errno(error))
