@@ -140,7 +140,7 @@ pub(crate) fn run(context: &mut Context, args: SpoolArgs) -> Done {
 }
 
 fn changed(context: &mut Context, request: &AdminRequest) -> Done {
-    let view: SpoolView = ask::ask_for(context, request)?;
+    let view: Box<SpoolView> = ask::ask_for(context, request)?;
     if context.json {
         context.out.json(&view)?;
     } else {

@@ -86,7 +86,13 @@ answers! {
     /// What became of an update.
     Receipt(ReceiptView),
     /// The spool.
-    Spool(SpoolView),
+    Spool(Box<SpoolView>),
+}
+
+impl From<SpoolView> for AdminAnswer {
+    fn from(view: SpoolView) -> Self {
+        Self::Spool(Box::new(view))
+    }
 }
 
 impl From<Status> for AdminAnswer {

@@ -254,7 +254,7 @@ impl Shelf for Operator {
                 self.options.teller.tell(&format!(
                     "reel {reel} of {name} failed: {fault}; what counts on it was read back, the rest goes to the next reel"
                 ));
-                let newest = self.writing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let newest = *self.writing.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(set) = newest.and_then(|set| catalogue.held.find_mut(set)) {
                     set.close_reel(*reel);
                 }
