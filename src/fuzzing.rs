@@ -51,6 +51,7 @@ pub const TARGETS: &[Target] = &[
     ("tape-catalogue", crate::node::tape::fuzz_catalogue),
     ("tape-image", crate::node::tape::fuzz_tap),
     ("tape-index", crate::tape::fuzz_index),
+    ("tape-parts", crate::tape::fuzz_parts),
     ("utmp", crate::node::notify::fuzz_utmp),
     ("volume-sums", sums),
 ];

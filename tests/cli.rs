@@ -408,6 +408,19 @@ fn the_demo_loses_nothing_at_level_durable() {
 }
 
 #[test]
+fn the_demo_of_reels_brings_back_each_update_from_them() {
+    let temp = tempfile::tempdir().unwrap();
+    let args = ["demo", "--tape", "--json", "--seconds", "2"];
+    let output = program().args(args).env("TMPDIR", temp.path()).output().unwrap();
+    assert_code(&output, 0);
+    let report: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let tape = &report["tape"];
+    assert!(tape["reels"].as_u64() > Some(1) && tape["acknowledged"].as_u64() > Some(0), "{tape}");
+    assert_eq!((&tape["missing"], &report["ok"]), (&0.into(), &true.into()), "{tape}");
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0, "the demo leaves nothing behind");
+}
+
+#[test]
 fn tier_the_demo_shows_both_promises_in_less_than_a_minute() {
     crate::support::tier!();
     let temp = tempfile::tempdir().unwrap();

@@ -37,12 +37,14 @@ mod setup;
 mod simulation;
 mod since;
 mod spool;
+mod spool_tape;
 mod strangers;
 
 #[allow(dead_code, reason = "what one tier needs another may not")]
 mod support;
 mod switchover;
 mod tape;
+mod tape_drive;
 mod until;
 mod versions;
 mod views;

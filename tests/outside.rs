@@ -41,6 +41,7 @@ const CHANGES_ALLOWED: &[(&str, usize, &str)] = &[
     ("src/cli/demo/cleanup.rs", 1, "the demo's directory, which it made itself (mkdir) in the temporary one"),
     ("src/cli/demo/input.rs", 1, "below the demo's directory"),
     ("src/cli/demo/pair.rs", 1, "the logs of the demo's nodes, in its directory"),
+    ("src/cli/demo/tape.rs", 1, "the config of the demo's node, in its directory"),
     ("src/cli/item/sink.rs", 3, "the export's own part file; the file that the user named; a link's target"),
     ("src/cli/nbd_access.rs", 1, "appends to ca-cert.pem in the folder that the user named, no link"),
     (

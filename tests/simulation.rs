@@ -163,6 +163,9 @@ fn every_rule_broken_on_purpose_is_noticed_by_the_checker_of_that_rule() {
             Mutation::GiveEarly | Mutation::ServeOn => &["I-25"],
             Mutation::SpoolLie => &["I-06"],
             Mutation::OutliveLease => &["I-27"],
+            // The journal, or the directory, lets go of what is on no reel.
+            Mutation::FlushLie => &["I-06", "I-38"],
+            Mutation::ReplayReel => &["I-37"],
         };
         match caught(mutation) {
             Some((seed, rule)) => {

@@ -19,6 +19,8 @@ impl Fault {
     pub const UNCLEAN: Self = Self::Errno(117);
     /// What was meant is not there any more, or is another now (ESTALE).
     pub const STALE: Self = Self::Errno(116);
+    /// The reel that is wanted is not in the drive (ENOMEDIUM).
+    pub const NO_REEL: Self = Self::Errno(123);
 
     /// From an errno.
     #[must_use]

@@ -378,6 +378,16 @@ pub const SPOOL_RETRY_MS: u64 = 5_000;
 pub const SPOOL_PATIENCE_MS: u64 = 15_000;
 /// A copy of a segment to the spool that takes longer counts as failed, until it ends (milliseconds).
 pub const SPOOL_HANGS_MS: u64 = 30_000;
+/// The same to reels: a drive that mends itself takes that long (milliseconds).
+pub const SPOOL_TAPE_HANGS_MS: u64 = 600_000;
+/// So much is on its way to reels at most, so that a drive gets enough at a time (bytes).
+pub const SPOOL_AHEAD: u64 = 256 << 20;
+/// Of it, so much is in memory until the drive has flushed it (bytes).
+pub const TAPE_SPOOL_UNFLUSHED: u64 = 64 << 20;
+/// How often it is looked whether a reel that the spool waits for is there (milliseconds).
+pub const SPOOL_REEL_MS: u64 = 2_000;
+/// The same where a changer showed all that it has: it is asked again after this (milliseconds).
+pub const SPOOL_CHANGER_MS: u64 = 60_000;
 /// A start waits so long for the list of what is on the spool before it dials (milliseconds).
 pub const SPOOL_WAIT_MS: u64 = 10_000;
 /// For so long after a start a peer is not given a copy of everything while the spool cannot be read (milliseconds).

@@ -33,7 +33,7 @@ pub(crate) use crate::node::set::{
 };
 pub(crate) use crate::node::setup::{InitOptions, TrustOutcome};
 use crate::node::spool;
-pub(crate) use crate::node::spool::{History, HistoryError, SpoolDir};
+pub(crate) use crate::node::spool::{History, HistoryError, PartPlace, PartStore, SpoolDir};
 use crate::node::tape::{self, CatalogueFile, TapeError};
 pub(crate) use crate::node::tape::{
     Allowed, Catalogue, Checked, Copied, DriveView, Loss, Move, Place, ReelSet, Scanned, TapeOptions,
@@ -227,8 +227,16 @@ pub(crate) fn forget_diverged(dir: &Path, name: &str) -> Result<(), Failure> {
     diverged::forget(&Layout::new(dir), name).map_err(|error| Failure::io(format!("removing {name}"), &error))
 }
 
+/// The reels of a spool, of the node in `dir`.
+pub(crate) fn spool_reels(dir: &Path, place: &str) -> Result<PartStore, Failure> {
+    let reels = spool::reels_at(dir, place).map_err(|why| {
+        Failure::error(format!("looking for the spool on {place}: {why}"), "see: hot-backup tape --help")
+    })?;
+    Ok(PartStore { dir: None, reels: Some(reels) })
+}
+
 /// The spool of the node in `dir`.
-pub(crate) fn spool_of(dir: &Path) -> Result<SpoolDir, Failure> {
+pub(crate) fn spool_of(dir: &Path) -> Result<PartStore, Failure> {
     let next = "name it with --at, or set `spool` in the config";
     let found =
         spool::of_dir(dir).map_err(|why| Failure::error(format!("looking for the spool: {why}"), next))?;

@@ -18,7 +18,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Journal on another disk for a long outage: begins, shows, checks and replays it
+/// Journal on another disk or on reels for a long outage: begins, shows, checks and replays it
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 When the peer is away for long, sealed segments of the journal go to a directory on another disk, and come back from
@@ -26,6 +26,7 @@ there in order when the peer returns. It is set by `spool` in the config, or wit
 
 Examples:
   hot-backup spool start --to file:/mnt/spool       use it from now on, also after a restart
+  hot-backup spool start --to tape:/dev/nst0        the same with reels
   hot-backup spool status                           what is on it, how long there is room
   hot-backup spool list                             its parts, with their entries
   hot-backup spool verify                           read all of them, check every batch
@@ -42,7 +43,7 @@ pub(crate) struct SpoolArgs {
 enum Verb {
     /// Uses a spool from now on, also after a restart
     Start {
-        /// Where: file:/directory, on another disk
+        /// Where: file:/directory, on another disk; tape:/dev/nst0 or tape:/path/reel-%03d.tap
         #[arg(long, value_name = "PLACE")]
         to: String,
         /// Every sealed segment goes there, so that it is a history, not only what the journal has no room for
@@ -68,8 +69,8 @@ enum Verb {
 
 #[derive(Debug, Args)]
 struct Where {
-    /// A directory with parts; this node's spool if none is named
-    #[arg(long, value_name = "DIR")]
+    /// A directory with parts, or reels: tape:PLACE; this node's spool if none is named
+    #[arg(long, value_name = "PLACE")]
     at: Option<PathBuf>,
 }
 
@@ -114,9 +115,12 @@ struct ReplayArgs {
 }
 
 impl Where {
-    fn dir(&self, context: &Context) -> Result<glue::SpoolDir, Failure> {
+    fn store(&self, context: &Context) -> Result<glue::PartStore, Failure> {
         match &self.at {
-            Some(dir) => Ok(glue::SpoolDir::at(dir.clone())),
+            Some(place) if place.to_str().is_some_and(|place| place.starts_with("tape:")) => {
+                glue::spool_reels(context.dir()?, &place.to_string_lossy())
+            }
+            Some(dir) => Ok(glue::SpoolDir::at(dir.clone()).into()),
             None => glue::spool_of(context.dir()?),
         }
     }
@@ -138,7 +142,7 @@ pub(crate) fn run(context: &mut Context, args: SpoolArgs) -> Done {
 }
 
 fn changed(context: &mut Context, request: &AdminRequest) -> Done {
-    let view: SpoolView = ask::ask_for(context, request)?;
+    let view: Box<SpoolView> = ask::ask_for(context, request)?;
     if context.json {
         context.out.json(&view)?;
     } else {
@@ -185,9 +189,20 @@ pub(crate) fn line(s: &SpoolView) -> String {
     let left = s.seconds_left.map_or_else(String::new, |left| {
         format!("; full in {} at {}/s, then {}", seconds(left), bytes(s.rate), s.when_full)
     });
+    let reels = match s.reel_parts {
+        0 => String::new(),
+        n => format!(", {} of them on reels", counted(n, "part", "parts")),
+    };
+    let wanted = match s.reel_wanted.as_str() {
+        "" => String::new(),
+        wanted => format!("; waits for {}", visible(wanted)),
+    };
+    let place = match s.tape.as_str() {
+        "" => visible(&s.place).to_string(),
+        tape => format!("{}, then {}", visible(&s.place), visible(tape)),
+    };
     format!(
-        "{} ({}, {}): {holds}{strays}; room for {}{left}",
-        visible(&s.place),
+        "{place} ({}, {}): {holds}{reels}{strays}; room for {}{left}{wanted}",
         s.state,
         s.mode,
         bytes(s.room_bytes)
@@ -203,13 +218,23 @@ struct PartView {
     epoch: u64,
     bytes: u64,
     wall_ms: u64,
+    /// The reel on which it begins; 0 in a directory.
+    reel: u32,
+    /// On a reel, and needed by nobody any more.
+    let_go: bool,
     /// What is wrong with it; empty if nothing is, or nobody looked.
     damage: String,
+    #[serde(skip)]
+    header: Option<PartHeader>,
 }
 
 impl PartView {
-    fn of(part: &PartHeader) -> Self {
+    fn of(place: &glue::PartPlace) -> Self {
+        let part = &place.header;
         Self {
+            reel: place.reel,
+            let_go: place.let_go,
+            header: Some(*part),
             name: part.file_name(),
             from: part.first().0,
             to: part.end.seq.0,
@@ -221,15 +246,16 @@ impl PartView {
     }
 
     fn damaged(name: String, damage: String) -> Self {
-        Self { name, from: 0, to: 0, epoch: 0, bytes: 0, wall_ms: 0, damage }
+        let (reel, let_go, header) = (0, false, None);
+        Self { name, from: 0, to: 0, epoch: 0, bytes: 0, wall_ms: 0, reel, let_go, damage, header }
     }
 }
 
-fn parts(dir: &glue::SpoolDir) -> Result<Vec<PartView>, Failure> {
-    let found =
-        dir.list().map_err(|error| Failure::io(format!("listing {}", dir.path().display()), &error))?;
-    let mut views: Vec<PartView> = found.parts.iter().map(PartView::of).collect();
-    views.extend(found.damaged.into_iter().map(|(name, why)| PartView::damaged(name, why)));
+fn parts(store: &glue::PartStore) -> Result<Vec<PartView>, Failure> {
+    let (parts, damaged) =
+        store.list().map_err(|error| Failure::io("listing the spool".to_owned(), &error))?;
+    let mut views: Vec<PartView> = parts.iter().map(PartView::of).collect();
+    views.extend(damaged.into_iter().map(|(name, why)| PartView::damaged(name, why)));
     views.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(views)
 }
@@ -238,7 +264,7 @@ fn tell_parts(context: &mut Context, views: &[PartView]) -> Result<(), Failure> 
     if context.json {
         return context.out.json(&views);
     }
-    let mut table = Table::new(&["part", ">from", ">to", ">epoch", ">bytes", "written", "damage"]);
+    let mut table = Table::new(&["part", ">from", ">to", ">epoch", ">bytes", "written", "where", "damage"]);
     for view in views {
         let (from, to) = (count(view.from), count(view.to));
         let written = utc(view.wall_ms);
@@ -249,6 +275,11 @@ fn tell_parts(context: &mut Context, views: &[PartView]) -> Result<(), Failure> 
             view.epoch.to_string(),
             bytes(view.bytes),
             written,
+            match (view.reel, view.let_go) {
+                (0, _) => "disk".to_owned(),
+                (reel, false) => format!("reel {reel}"),
+                (reel, true) => format!("reel {reel}, not needed"),
+            },
             visible(&view.damage).to_string(),
         ]);
     }
@@ -256,16 +287,17 @@ fn tell_parts(context: &mut Context, views: &[PartView]) -> Result<(), Failure> 
 }
 
 fn list(context: &mut Context, place: &Where) -> Done {
-    let views = parts(&place.dir(context)?)?;
+    let views = parts(&place.store(context)?)?;
     tell_parts(context, &views)?;
     Ok(Answer::of(views.iter().all(|view| view.damage.is_empty())))
 }
 
 fn verify(context: &mut Context, place: &Where) -> Done {
-    let dir = place.dir(context)?;
-    let mut views = parts(&dir)?;
+    let mut store = place.store(context)?;
+    let mut views = parts(&store)?;
     for view in views.iter_mut().filter(|view| view.damage.is_empty()) {
-        if let Err(bad) = dir.walk(&view.name, |_, _| Ok(())) {
+        let Some(header) = view.header else { continue };
+        if let Err(bad) = store.walk(&header, |_| Ok(())) {
             let rest = bad.good_to.map_or_else(String::new, |good| {
                 format!("; entries {} to {} cannot be read", good + 1, view.to)
             });
@@ -303,12 +335,12 @@ struct Replayed {
 }
 
 fn replay(context: &mut Context, args: &ReplayArgs) -> Done {
-    let dir = args.place.dir(context)?;
+    let mut store = args.place.store(context)?;
     let until = match args.until {
         Some(Until::Entry(last)) => last.0,
         _ => u64::MAX,
     };
-    let history = glue::History::of(&dir, args.from, until).map_err(|error| history_failure(&error))?;
+    let history = glue::History::of(&store, args.from, until).map_err(|error| history_failure(&error))?;
     if !args.again {
         glue::refuse_own(context.dir()?, &history)?;
     }
@@ -327,7 +359,7 @@ fn replay(context: &mut Context, args: &ReplayArgs) -> Done {
     let mut door = if args.dry_run { None } else { Some(glue::items_of(context.dir()?)?) };
     let mut done = Replayed { dry_run: args.dry_run, from: args.from, ..Replayed::default() };
     let mut over = false;
-    let walked = history.walk(&dir, |batch| {
+    let walked = history.walk(&mut store, |batch| {
         // A clock that was set back does not take it up again.
         over |= matches!(args.until, Some(until @ Until::Time(_)) if until.ends_before(batch));
         if over {

@@ -410,9 +410,9 @@ pub struct CopyView {
 /// The spool.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SpoolView {
-    /// off, opening, empty, holding, copying, full or failed.
+    /// off, opening, empty, holding, copying, waits (for a reel), full or failed.
     pub state: String,
-    /// Where it is: `file:/directory`.
+    /// Where it is: `file:/directory` or `tape:..`.
     pub place: String,
     /// auto, always or off.
     pub mode: String,
@@ -442,6 +442,18 @@ pub struct SpoolView {
     pub room_bytes: u64,
     /// At that rate it lasts so long; none while the peer follows, or nothing is journalled.
     pub seconds_left: Option<f64>,
+    /// Where parts go from the directory: a place of reels; empty for none.
+    #[serde(default)]
+    pub tape: String,
+    /// Parts on reels, which are among [`Self::parts`].
+    #[serde(default)]
+    pub reel_parts: u64,
+    /// Bytes of those.
+    #[serde(default)]
+    pub reel_bytes: u64,
+    /// The reel that is waited for, and why; empty for none.
+    #[serde(default)]
+    pub reel_wanted: String,
 }
 
 /// What would be lost if this primary died now.

@@ -88,11 +88,17 @@ answers! {
     /// What became of an update.
     Receipt(ReceiptView),
     /// The spool.
-    Spool(SpoolView),
+    Spool(Box<SpoolView>),
     /// A view that was opened or closed.
     View(ViewView),
     /// The views.
     Views(Vec<ViewView>),
+}
+
+impl From<SpoolView> for AdminAnswer {
+    fn from(view: SpoolView) -> Self {
+        Self::Spool(Box::new(view))
+    }
 }
 
 impl From<Status> for AdminAnswer {

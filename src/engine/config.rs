@@ -89,8 +89,14 @@ impl SpoolFull {
 /// The spool: where segments go that an absent peer lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpoolConfig {
-    /// `file:/directory`; empty if there is none.
+    /// `file:/directory`, or a place of reels (`tape:..`); empty if there is none.
     pub place: String,
+    /// Where parts go from a directory that has no room for them: a place of reels; empty if there is none.
+    pub tape: String,
+    /// Share of what the directory may hold above which parts go to reels (percent) ..
+    pub tape_high_percent: u64,
+    /// .. and down to which it is emptied then.
+    pub tape_low_percent: u64,
     /// See [`SpoolMode`].
     pub mode: SpoolMode,
     /// What it may take (bytes); 0 is as much as its disk has.
@@ -109,6 +115,9 @@ impl Default for SpoolConfig {
     fn default() -> Self {
         Self {
             place: String::new(),
+            tape: String::new(),
+            tape_high_percent: 75,
+            tape_low_percent: 50,
             mode: SpoolMode::Auto,
             limit_bytes: 0,
             high_percent: 75,
@@ -124,6 +133,18 @@ impl SpoolConfig {
     #[must_use]
     pub fn is_on(&self) -> bool {
         !self.place.is_empty() && self.mode != SpoolMode::Off
+    }
+
+    /// Whether segments go to reels at once.
+    #[must_use]
+    pub fn is_tape(&self) -> bool {
+        self.place.starts_with("tape:")
+    }
+
+    /// Where parts go from the directory; none if they stay there.
+    #[must_use]
+    pub fn second(&self) -> Option<&str> {
+        Some(self.tape.as_str()).filter(|tape| !tape.is_empty() && !self.is_tape())
     }
 }
 

@@ -108,14 +108,23 @@ pub enum SpoolEffect {
     Open {
         /// Comes back with the answer.
         round: u64,
-        /// `file:/directory`.
+        /// `file:/directory`, or a place of reels.
         place: String,
+        /// Where parts go for which that has no room: a place of reels, or empty.
+        tape: String,
     },
     /// Copy a sealed segment of the replicated journal as it is, checked batch by batch, durably; answer copied.
     Copy {
         /// Comes back with the answer.
         round: u64,
         /// The part that it becomes.
+        part: PartHeader,
+    },
+    /// Write a part, which is on the disk, to reels; answer moved. It stays on the disk.
+    Move {
+        /// Comes back with the answer.
+        round: u64,
+        /// Which.
         part: PartHeader,
     },
     /// Read of a part; answered as a read of the journal.
@@ -136,6 +145,8 @@ pub enum SpoolEffect {
     Remove {
         /// Which.
         part: PartHeader,
+        /// It is on reels: it stays there, and is not needed any more.
+        reel: bool,
     },
 }
 

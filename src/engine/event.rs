@@ -138,6 +138,25 @@ pub enum SpoolEvent {
         /// Bytes that the spool's disk has left; or why it was not copied. [`Fault::STALE`]: the journal has let go of it.
         result: Result<u64, Fault>,
     },
+    /// A part was moved from the disk to reels, with all that was asked for before: the drive's own word, at a flush.
+    Moved {
+        /// The round.
+        round: u64,
+        /// Or why not.
+        result: Result<(), Fault>,
+    },
+    /// A reel is waited for, or none any more.
+    Reel {
+        /// Which, where, and why, for people.
+        wanted: Option<String>,
+    },
+    /// A part on reels cannot be read.
+    Damaged {
+        /// Which.
+        part: PartHeader,
+        /// Why: reel, position, blocks.
+        why: String,
+    },
     /// What an operator chose is kept for the next start, or not.
     Kept {
         /// Whether.
@@ -154,8 +173,10 @@ impl From<SpoolEvent> for Event {
 /// What a spool holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpoolFound {
-    /// Its parts, each with its trailer.
+    /// Its parts on the disk, each with its trailer.
     pub parts: Vec<PartHeader>,
+    /// Its parts on reels, by the catalogue.
+    pub reels: Vec<PartHeader>,
     /// Bytes that its disk has left.
     pub free: u64,
     /// Files that should be parts and are not, with what is wrong.

@@ -92,6 +92,10 @@ matters! {
         "run `hot-backup spool verify` and check the disk of the spool (`dmesg`)";
     SpoolStray "spool-stray" Warning []
         "see `hot-backup spool list`; remove the files of that history when nobody needs them any more";
+    ReelWanted "reel-wanted" Critical ["reel-there"]
+        "bring the reel that it names; it is seen by itself. See `hot-backup spool status`, docs/runbooks/tape.md";
+    TapeFailed "tape-failed" Critical ["tape-back"]
+        "check the drive (`dmesg`, its display) and clean it; it is tried again by itself";
     Spooling "spooling" Warning []
         "bring the peer back; `hot-backup status` says how long there is room";
     // Troubles of the pair.

@@ -6,23 +6,23 @@
 //! they are too old or take too much. Which copies can be read, [`Journal`](crate::journal::Journal) knows: those that lead up
 //! to it without a gap, by epoch, number and chain. So nothing of a history that was left is ever sent.
 
-use super::admin::{AdminReply, SpoolView};
 use super::config::{SpoolConfig, SpoolFull, SpoolMode};
 use super::core::Core;
 use super::effect::{Severity, SpoolEffect};
 use super::event::{SpoolEvent, SpoolFound};
 use super::incidents::Matter;
-use super::status::seconds;
+use super::reels::Reels;
 use super::throttle::Throttle;
 use crate::base::limits::{
-    BLOCK_U64, SPOOL_HANGS_MS, SPOOL_PATIENCE_MS, SPOOL_RETRY_MS, SPOOL_UNKNOWN_MS, SPOOL_WAIT_MS,
+    BLOCK_U64, SPOOL_AHEAD, SPOOL_HANGS_MS, SPOOL_PATIENCE_MS, SPOOL_REEL_MS, SPOOL_RETRY_MS,
+    SPOOL_TAPE_HANGS_MS, SPOOL_UNKNOWN_MS, SPOOL_WAIT_MS,
 };
 use crate::base::shown::{self, Grouped};
 use crate::base::{Fault, JournalKind, Mono, Seq};
 use crate::format::spool::PartHeader;
 use crate::journal::{CursorError, SegmentInfo};
 use crate::store::StoreRead;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// Milliseconds of a day.
 const DAY_MS: u64 = 86_400_000;
@@ -31,7 +31,7 @@ const RATE_OVER: u64 = 10_000_000;
 
 /// Whether the spool's directory was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Access {
+pub(super) enum Access {
     /// There is none, or it is off.
     Off,
     /// It has to be read before anything is known of it; not before this time.
@@ -44,60 +44,70 @@ enum Access {
 
 /// Why nothing more goes to the spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trouble {
+pub(super) enum Trouble {
     /// It takes as much as `spool_limit` allows.
     Limit,
     /// Its disk did not.
     Disk(Fault),
     /// It has not answered for [`SPOOL_HANGS_MS`].
     Hangs,
+    /// A reel is waited for.
+    Reel,
 }
 
 impl Trouble {
     /// Whether there is no room, or the disk does not answer: another try changes nothing.
-    const fn is_full(self) -> bool {
-        matches!(self, Self::Limit | Self::Hangs | Self::Disk(Fault::NoSpace))
+    pub(super) const fn is_full(self) -> bool {
+        matches!(self, Self::Limit | Self::Hangs | Self::Reel | Self::Disk(Fault::NoSpace))
     }
 }
 
 /// A copy that is being made.
 #[derive(Clone, Copy, Debug)]
-struct Copying {
+pub(super) struct Copying {
     round: u64,
     info: SegmentInfo,
+    part: PartHeader,
     since: Mono,
+    /// What was before it failed: it is copied again, whatever is said of it.
+    void: bool,
 }
 
 /// What this node knows of its spool.
 #[derive(Debug)]
 pub(super) struct Spool {
-    settings: SpoolConfig,
-    access: Access,
+    pub(super) settings: SpoolConfig,
+    pub(super) access: Access,
     /// Parts that are durable there, in order; of this node's history as far as is known.
-    parts: Vec<PartHeader>,
+    pub(super) parts: Vec<PartHeader>,
+    /// Which of those are on reels.
+    pub(super) reels: Reels,
     /// Parts of other histories: never read, never removed.
-    strays: Vec<PartHeader>,
-    copying: Option<Copying>,
-    trouble: Option<Trouble>,
+    pub(super) strays: Vec<PartHeader>,
+    /// In order: one, or to reels so much that a drive has enough.
+    pub(super) copying: VecDeque<Copying>,
+    /// The directory has no room for the next part, and reels behind it make some.
+    pub(super) wants_room: bool,
+    pub(super) trouble: Option<Trouble>,
     troubled_since: Mono,
     /// After a trouble it is tried again then.
     retry_at: Mono,
     /// Bytes that its disk has left, as it was told last.
-    free: Option<u64>,
+    pub(super) free: Option<u64>,
     /// From the high mark until the low one is reached.
     draining: bool,
-    rate: Rate,
+    pub(super) rate: Rate,
     /// Users wait for half of the time at most while the journal is above its quota and the spool works.
     throttle: Throttle,
     /// Operators who are answered when what they chose is kept.
-    asked: VecDeque<u64>,
+    pub(super) asked: VecDeque<u64>,
     /// When this process first looked at it.
-    since: Option<Mono>,
+    pub(super) since: Option<Mono>,
 }
 
 /// How much is journalled in a second.
 #[derive(Debug, Default)]
-struct Rate {
+pub(super) struct Rate {
     since: Mono,
     bytes: u64,
     /// Of the window before (bytes in a second).
@@ -114,7 +124,7 @@ impl Rate {
         self.bytes += bytes;
     }
 
-    fn per_second(&self, now: Mono) -> u64 {
+    pub(super) fn per_second(&self, now: Mono) -> u64 {
         let over = now.since(self.since);
         // A window that is young tells little.
         if over < RATE_OVER / 4 { self.last } else { self.bytes.saturating_mul(1_000_000) / over }
@@ -144,6 +154,12 @@ fn part_bytes(info: &SegmentInfo) -> u64 {
 }
 
 impl Spool {
+    /// The same with other settings, as if it was used for the first time. Operators who wait for an answer go on waiting.
+    pub(super) fn begin_anew(&mut self, settings: SpoolConfig, since: Option<Mono>) {
+        let asked = std::mem::take(&mut self.asked);
+        *self = Self { since, asked, ..Self::new(settings) };
+    }
+
     pub(super) fn new(settings: SpoolConfig) -> Self {
         let access = if settings.is_on() { Access::Wanted(Mono(0)) } else { Access::Off };
         Self {
@@ -151,7 +167,9 @@ impl Spool {
             access,
             parts: Vec::new(),
             strays: Vec::new(),
-            copying: None,
+            reels: Reels::default(),
+            copying: VecDeque::new(),
+            wants_room: false,
             trouble: None,
             troubled_since: Mono(0),
             throttle: Throttle::default(),
@@ -169,8 +187,30 @@ impl Spool {
         self.rate.add(now, bytes);
     }
 
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.parts.iter().chain(&self.strays).map(PartHeader::file_bytes).sum()
+    }
+
+    /// Those that are in the directory.
+    pub(super) fn disk_parts(&self) -> impl Iterator<Item = &PartHeader> {
+        self.parts.iter().skip(self.reels.parts)
+    }
+
+    /// What `spool_limit` is about (bytes).
+    pub(super) fn limited_bytes(&self) -> u64 {
+        let parts = if self.settings.second().is_some() { self.reels.parts } else { 0 };
+        self.parts.iter().skip(parts).chain(&self.strays).map(PartHeader::file_bytes).sum()
+    }
+
+    /// Whether one more segment may be on its way.
+    fn takes_more(&self) -> bool {
+        let ahead: u64 = self.copying.iter().map(|copying| copying.info.used).sum();
+        let voids = self.copying.iter().any(|copying| copying.void);
+        self.copying.is_empty() || (self.settings.is_tape() && ahead < SPOOL_AHEAD && !voids)
+    }
+
+    fn hangs_ms(&self) -> u64 {
+        if self.settings.is_tape() { SPOOL_TAPE_HANGS_MS } else { SPOOL_HANGS_MS }
     }
 
     /// Until when it may soon be known what it holds; none if that is known, or cannot be had now.
@@ -189,9 +229,9 @@ impl Spool {
         Some(self.since.unwrap_or_default().plus_ms(ms)).filter(|_| self.access != Access::Off)
     }
 
-    /// What is being copied: its file has to stay.
-    pub(super) fn copying(&self) -> Option<SegmentInfo> {
-        self.copying.map(|copying| copying.info)
+    /// What is being copied: its files have to stay.
+    pub(super) fn copying(&self) -> impl Iterator<Item = SegmentInfo> {
+        self.copying.iter().map(|copying| copying.info)
     }
 
     fn is_always(&self) -> bool {
@@ -201,12 +241,19 @@ impl Spool {
     fn stance(&self, now: Mono) -> Stance {
         match self.trouble {
             _ if self.access == Access::Off => Stance::Unused,
+            // What is in the directory goes on to reels, and makes room.
+            Some(trouble) if trouble.is_full() && self.reels_take() => Stance::Works,
             // What failed once may succeed when it is tried again.
             Some(trouble) if trouble.is_full() || self.troubled_since.plus_ms(SPOOL_PATIENCE_MS) <= now => {
                 Stance::Stuck(self.settings.full)
             }
             _ => Stance::Works,
         }
+    }
+
+    /// Whether reels behind the directory take what it has no room for.
+    pub(super) fn reels_take(&self) -> bool {
+        self.settings.second().is_some() && !self.reels.is_stuck()
     }
 
     /// Whether users wait a little, so that the spool comes along.
@@ -244,7 +291,7 @@ impl<S: StoreRead> Core<S> {
             && self.replicated().disk_use().0 >= self.quota()
     }
 
-    fn marks(&self) -> (u64, u64) {
+    pub(super) fn marks(&self) -> (u64, u64) {
         let SpoolConfig { high_percent, low_percent, .. } = self.spool.settings;
         let of = |percent: u64| self.quota() / 100 * percent;
         (of(high_percent), of(low_percent.min(high_percent)))
@@ -262,15 +309,15 @@ impl<S: StoreRead> Core<S> {
         }
         self.look_at_copying();
         self.release_parts();
-        if !self.stopping {
-            self.copy_next();
-        }
+        self.pump_reels();
+        while !self.stopping && self.copy_next() {}
     }
 
     /// Users wait a little while the journal is above its quota and the spool works.
     fn hold_users(&mut self) {
         let above = self.replicated().disk_use().0 > self.quota();
-        let works = self.spool.copying.is_some() && self.spool_stance() == Stance::Works;
+        let busy = !self.spool.copying.is_empty() || self.spool.reels.is_moving();
+        let works = busy && self.spool_stance() == Stance::Works;
         self.spool.throttle.look(self.now.mono, above && works && !self.stopping);
     }
 
@@ -283,40 +330,47 @@ impl<S: StoreRead> Core<S> {
             let round = self.fresh_id();
             self.spool.access = Access::Opening(round);
             let place = self.spool.settings.place.clone();
-            self.effect(SpoolEffect::Open { round, place });
+            let tape = self.spool.settings.second().unwrap_or_default().to_owned();
+            self.effect(SpoolEffect::Open { round, place, tape });
         }
     }
 
     /// A disk that does not answer is no better than one that is full.
     fn look_at_copying(&mut self) {
-        let now = self.now.mono;
-        let hangs = |copying: &Copying| copying.since.plus_ms(SPOOL_HANGS_MS) <= now;
-        if self.spool.copying.as_ref().is_some_and(hangs) && self.spool.trouble.is_none() {
+        let (now, ms) = (self.now.mono, self.spool.hangs_ms());
+        let hangs = |copying: &Copying| copying.since.plus_ms(ms) <= now;
+        if self.spool.copying.front().is_some_and(hangs) && self.spool.trouble.is_none() {
             self.spool_trouble(Trouble::Hangs);
         }
     }
 
-    /// The next segment goes to the spool, if one has to.
-    fn copy_next(&mut self) {
-        let retry = self.spool.trouble.is_none() || self.spool.retry_at <= self.now.mono;
-        if self.spool.copying.is_some() || !retry {
-            return;
+    /// The next segment goes to the spool, if one has to; whether one does.
+    fn copy_next(&mut self) -> bool {
+        let fine = self.spool.trouble.is_none() && !self.spool.wants_room;
+        let retry = fine || self.spool.retry_at <= self.now.mono;
+        // After a trouble it is tried with one.
+        let one = self.spool.trouble.is_some() && !self.spool.copying.is_empty();
+        if !self.spool.takes_more() || !retry || one {
+            return false;
         }
         let after = match self.spool.settings.mode {
             SpoolMode::Always => Seq(0),
             SpoolMode::Auto if self.spool.draining && self.is_primary() && !self.peer.record().apart => {
                 self.peer.retained()
             }
-            SpoolMode::Auto | SpoolMode::Off => return,
+            SpoolMode::Auto | SpoolMode::Off => return false,
         };
+        let after = self.spool.copying.back().map_or(after, |last| after.max(last.info.end.seq));
         let limit = self.apply_limit(JournalKind::Replicated);
         let Some(info) = self.replicated().next_to_spool(after).filter(|info| info.end.seq <= limit) else {
-            return;
+            return false;
         };
         if !self.make_spool_room(part_bytes(&info)) {
-            return self.spool_trouble(Trouble::Limit);
+            self.spool_is_full(Trouble::Limit);
+            return false;
         }
-        if self.spool.parts.is_empty() && self.spool.trouble.is_none() && !self.spool.is_always() {
+        let begins = self.spool.parts.is_empty() && self.spool.copying.is_empty();
+        if begins && self.spool.trouble.is_none() && !self.spool.is_always() {
             let (used, quota) = (self.replicated().disk_use().0, self.quota());
             let text = format!(
                 "the journal takes {} of {}: entries from {} on, which the peer lacks, go to the spool {}",
@@ -327,9 +381,26 @@ impl<S: StoreRead> Core<S> {
             );
             self.incident(Severity::Warning, Matter::Spooling, text);
         }
-        let round = self.fresh_id();
-        self.spool.copying = Some(Copying { round, info, since: self.now.mono });
-        self.effect(SpoolEffect::Copy { round, part: self.part_of(&info) });
+        let (round, part, since) = (self.fresh_id(), self.part_of(&info), self.now.mono);
+        self.spool.copying.push_back(Copying { round, info, part, since, void: false });
+        self.effect(SpoolEffect::Copy { round, part });
+        true
+    }
+
+    /// There is no room for a part. If reels make some, that is no trouble.
+    fn spool_is_full(&mut self, trouble: Trouble) {
+        if self.reels_work() && self.spool.disk_parts().next().is_some() {
+            self.spool.wants_room = true;
+            self.spool.retry_at = self.now.mono.plus_ms(SPOOL_RETRY_MS);
+            self.pump_reels();
+        } else {
+            self.spool_trouble(trouble);
+        }
+    }
+
+    /// There is room in the directory again.
+    pub(super) fn spool_has_room(&mut self) {
+        self.spool.retry_at = self.now.mono;
     }
 
     fn part_of(&self, info: &SegmentInfo) -> PartHeader {
@@ -347,8 +418,9 @@ impl<S: StoreRead> Core<S> {
     /// Whether the config lets the spool take so much more. Parts that nobody needs go first.
     fn make_spool_room(&mut self, bytes: u64) -> bool {
         let limit = self.spool.settings.limit_bytes;
-        while limit > 0 && self.spool.bytes() + bytes > limit {
-            if !self.remove_oldest_part() {
+        while limit > 0 && self.spool.limited_bytes() + bytes > limit {
+            // What reels take is not given up for room.
+            if self.reels_work() || !self.remove_oldest_part() {
                 return false;
             }
         }
@@ -408,11 +480,15 @@ impl<S: StoreRead> Core<S> {
             return false;
         }
         self.spool.parts.remove(0);
+        let reel = self.spool.reels.oldest_goes(&oldest);
         if self.replicated().spool_numbers().is_some_and(|(first, _)| first == oldest.index) {
             self.replicated_mut().unspool(oldest.index);
         }
-        self.effect(SpoolEffect::Remove { part: oldest });
-        self.end_spool_trouble();
+        self.effect(SpoolEffect::Remove { part: oldest, reel });
+        // On reels that makes no room.
+        if !reel {
+            self.end_spool_trouble();
+        }
         true
     }
 
@@ -423,7 +499,8 @@ impl<S: StoreRead> Core<S> {
         }
         for part in std::mem::take(&mut self.spool.parts) {
             self.replicated_mut().unspool(part.index);
-            self.effect(SpoolEffect::Remove { part });
+            let reel = self.spool.reels.oldest_goes(&part);
+            self.effect(SpoolEffect::Remove { part, reel });
         }
     }
 
@@ -438,46 +515,75 @@ impl<S: StoreRead> Core<S> {
                     }
                 }
             }
-            SpoolEvent::Copied { round, result } => {
-                let Some(Copying { info, .. }) = self.spool.copying.take_if(|copying| copying.round == round)
-                else {
-                    return;
-                };
-                match result {
-                    Ok(free) => self.copied_to_spool(&info, free),
-                    // The journal has let go of it meanwhile.
-                    Err(Fault::STALE) => {}
-                    Err(fault) => self.spool_trouble(Trouble::Disk(fault)),
-                }
-            }
+            SpoolEvent::Copied { round, result } => self.spool_copied(round, result),
+            SpoolEvent::Moved { round, result } => self.spool_moved(round, result),
+            SpoolEvent::Reel { wanted } => self.reel_wanted(wanted),
+            SpoolEvent::Damaged { part, why } => self.reel_damaged(&part, &why),
             SpoolEvent::Kept { result } => self.spool_kept(result),
             SpoolEvent::Opened { .. } => {}
         }
         self.dirty = true;
     }
 
-    fn copied_to_spool(&mut self, info: &SegmentInfo, free: u64) {
+    fn spool_copied(&mut self, round: u64, result: Result<u64, Fault>) {
+        let at = self.spool.copying.iter().position(|copying| copying.round == round);
+        let Some(copied) = at.and_then(|at| self.spool.copying.remove(at)) else { return };
+        if let Some(next) = self.spool.copying.front_mut() {
+            next.since = self.now.mono;
+        }
+        match result {
+            // What was before it is not there: it comes again.
+            _ if copied.void => {}
+            Ok(free) => self.copied_to_spool(&copied, free),
+            Err(fault) => {
+                self.spool.copying.iter_mut().for_each(|copying| copying.void = true);
+                match fault {
+                    // The journal has let go of it meanwhile.
+                    Fault::STALE => {}
+                    Fault::NO_REEL => self.spool_trouble(Trouble::Reel),
+                    Fault::NoSpace => self.spool_is_full(Trouble::Disk(fault)),
+                    fault => self.spool_trouble(Trouble::Disk(fault)),
+                }
+            }
+        }
+    }
+
+    fn copied_to_spool(&mut self, copied: &Copying, free: u64) {
         self.spool.free = Some(free);
-        let part = self.part_of(info);
+        let part = copied.part;
         let at = self
             .spool
             .parts
             .partition_point(|other| (other.base.seq, other.index) < (part.base.seq, part.index));
         self.spool.parts.insert(at, part);
+        self.spool.reels.parts += usize::from(self.spool.settings.is_tape());
         if self.replicated_mut().spooled(info_of(&part)) {
             self.end_spool_trouble();
         }
     }
 
     fn spool_opened(&mut self, found: SpoolFound) {
-        let SpoolFound { parts, free, damaged } = found;
+        let SpoolFound { mut parts, mut reels, free, damaged } = found;
         self.spool.access = Access::Open;
         self.spool.free = Some(free);
+        // What is on reels is not needed in the directory: a crash came between.
+        let names: BTreeSet<String> = reels.iter().map(PartHeader::file_name).collect();
+        parts.retain(|part| {
+            let twice = names.contains(&part.file_name());
+            if twice {
+                self.effect(SpoolEffect::Remove { part: *part, reel: false });
+            }
+            !twice
+        });
+        let on_reels = names.len();
+        reels.append(&mut parts);
         let (own, strays): (Vec<_>, Vec<_>) =
-            parts.into_iter().partition(|part| self.is_of_this_history(part));
+            reels.into_iter().partition(|part| self.is_of_this_history(part));
         let knew = self.replicated().spool_reach();
         self.spool.parts = own;
         self.spool.parts.sort_unstable_by_key(|part| (part.base.seq, part.index));
+        let is_on_reel = |part: &&PartHeader| on_reels > 0 && names.contains(&part.file_name());
+        self.spool.reels.parts = self.spool.parts.iter().take_while(is_on_reel).count();
         let copies: Vec<SegmentInfo> = self.spool.parts.iter().map(info_of).collect();
         self.replicated_mut().adopt_spooled(&copies);
         let reaches = self.replicated().spool_reach().map(|(from, _)| from.seq);
@@ -526,7 +632,8 @@ impl<S: StoreRead> Core<S> {
         if self.spool.trouble.replace(trouble).is_none() {
             self.spool.troubled_since = self.now.mono;
         }
-        self.spool.retry_at = self.now.mono.plus_ms(SPOOL_RETRY_MS);
+        let wait = if trouble == Trouble::Reel { SPOOL_REEL_MS } else { SPOOL_RETRY_MS };
+        self.spool.retry_at = self.now.mono.plus_ms(wait);
         self.dirty = true;
         let place = &self.spool.settings.place;
         let from = match self.replicated().spool_reach() {
@@ -553,6 +660,8 @@ impl<S: StoreRead> Core<S> {
             Trouble::Disk(fault) => {
                 (Matter::SpoolFailed, format!("the spool {place} cannot be used ({fault})"))
             }
+            // Which one, and why, is told by itself.
+            Trouble::Reel => return,
             Trouble::Hangs => (Matter::SpoolFailed, format!("the disk of the spool {place} does not answer")),
         };
         self.incident_once(
@@ -561,7 +670,8 @@ impl<S: StoreRead> Core<S> {
             format!("{what}: {rest} up to its quota of {quota}, {then}"),
         );
         // What the disk still holds has to be looked at again.
-        if !trouble.is_full() {
+        // That a catalogue of reels can be read says nothing of the drive.
+        if !trouble.is_full() && !self.spool.settings.is_tape() {
             self.spool.access = Access::Wanted(self.spool.retry_at);
         }
     }
@@ -598,87 +708,6 @@ impl<S: StoreRead> Core<S> {
         self.spool.parts.iter().find(|part| part.index == segment && part.base == copy.base).copied()
     }
 
-    /// An operator wants a spool.
-    pub(super) fn start_spool(&mut self, token: u64, place: String, always: bool) {
-        let named = place.strip_prefix("file:").is_some_and(|dir| dir.starts_with('/'));
-        if !named {
-            let message = format!("starting a spool: {place:?} is no place for one");
-            return self.reply_no(token, message, "name a directory on another disk: --to file:/mnt/spool");
-        }
-        let other = self.spool.settings.is_on() && self.spool.settings.place != place;
-        if other && !self.spool.parts.is_empty() {
-            let message =
-                format!("starting a spool: {} holds entries that are needed", self.spool.settings.place);
-            return self.reply_no(token, message, "stop that one first: hot-backup spool stop");
-        }
-        let mode = if always { SpoolMode::Always } else { SpoolMode::Auto };
-        if other || !self.spool.settings.is_on() {
-            let settings = SpoolConfig { place, mode, ..self.spool.settings.clone() };
-            let asked = std::mem::take(&mut self.spool.asked);
-            self.spool = Spool { since: Some(self.now.mono), asked, ..Spool::new(settings) };
-        }
-        self.spool.settings.mode = mode;
-        self.keep_spool(token);
-    }
-
-    /// An operator wants none. What is on it must not be needed, unless he says that it may be given up.
-    pub(super) fn stop_spool(&mut self, token: u64, drop: bool) {
-        if self.spool.access == Access::Off {
-            return self.reply_no(
-                token,
-                "stopping the spool: none is in use",
-                "hot-backup spool start begins one",
-            );
-        }
-        let reach = self.replicated().spool_reach();
-        if let Some((from, end)) = reach
-            && !drop
-            && !self.may_unspool(end.seq)
-        {
-            let message = format!(
-                "stopping the spool: the peer lacks entries {} to {} on it",
-                from.seq.next(),
-                end.seq
-            );
-            let next = "bring the peer back first; with --drop it will need a full copy";
-            return self.reply_no(token, message, next);
-        }
-        self.spool_for_nobody();
-        if let Some((_, last)) = self.replicated().spool_numbers() {
-            self.replicated_mut().unspool(last);
-        }
-        self.settled(&[Matter::SpoolFull, Matter::SpoolFailed]);
-        let settings = SpoolConfig { mode: SpoolMode::Off, ..self.spool.settings.clone() };
-        let asked = std::mem::take(&mut self.spool.asked);
-        self.spool = Spool { asked, ..Spool::new(settings) };
-        self.keep_spool(token);
-    }
-
-    fn keep_spool(&mut self, token: u64) {
-        self.dirty = true;
-        self.spool.asked.push_back(token);
-        let SpoolConfig { place, mode, .. } = &self.spool.settings;
-        let (place, mode) = (place.clone(), *mode);
-        self.effect(SpoolEffect::Keep { place, mode });
-    }
-
-    fn spool_kept(&mut self, result: Result<(), Fault>) {
-        let Some(token) = self.spool.asked.pop_front() else { return };
-        match result {
-            Ok(()) => {
-                let view = self.spool_view();
-                self.reply_value(token, view);
-            }
-            Err(fault) => {
-                let message = format!(
-                    "keeping the choice of the spool for the next start: {fault}; it holds until then"
-                );
-                let next = "let the node write into its directory, then say it again".to_owned();
-                self.reply(token, AdminReply::Error { message, next });
-            }
-        }
-    }
-
     pub(super) fn spool_deadline(&self) -> Option<Mono> {
         let holds = self.spool.throttle.deadline();
         if self.spool.access == Access::Off || self.stopping {
@@ -689,55 +718,15 @@ impl<S: StoreRead> Core<S> {
             _ => None,
         };
         let now = self.now.mono;
-        let copying = self.spool.copying.filter(|_| self.spool.trouble.is_none());
-        let hangs = copying.map(|copying| copying.since.plus_ms(SPOOL_HANGS_MS));
-        let retry = self.spool.trouble.filter(|_| self.spool.copying.is_none()).map(|_| self.spool.retry_at);
+        let copying = self.spool.copying.front().filter(|_| self.spool.trouble.is_none());
+        let hangs = copying.map(|copying| copying.since.plus_ms(self.spool.hangs_ms()));
+        let tries = self.spool.trouble.is_some() || self.spool.wants_room;
+        let retry = (tries && self.spool.copying.is_empty()).then_some(self.spool.retry_at);
         let patience = self.spool.trouble.map(|_| self.spool.troubled_since.plus_ms(SPOOL_PATIENCE_MS));
         let later = retry.into_iter().chain(patience).filter(|at| *at > now);
-        let others = [wanted, self.spool.awaited_until(now), hangs, holds];
+        let reels = self.spool.reels.deadline(now);
+        let others = [wanted, self.spool.awaited_until(now), hangs, holds, reels];
         others.into_iter().flatten().chain(later).min()
-    }
-
-    pub(super) fn spool_view(&self) -> SpoolView {
-        let spool = &self.spool;
-        let (high, low) = self.marks();
-        let state = match (spool.access, spool.trouble, spool.copying) {
-            (Access::Off, ..) => "off",
-            (_, Some(Trouble::Limit | Trouble::Disk(Fault::NoSpace)), _) => "full",
-            (_, Some(_), _) => "failed",
-            (Access::Wanted(_) | Access::Opening(_), ..) => "opening",
-            (.., Some(_)) => "copying",
-            _ if spool.parts.is_empty() => "empty",
-            _ => "holding",
-        };
-        if state == "off" {
-            return SpoolView { state: state.to_owned(), ..SpoolView::default() };
-        }
-        let limit = spool.settings.limit_bytes;
-        let allowed = if limit > 0 { limit.saturating_sub(spool.bytes()) } else { u64::MAX };
-        let room = spool.free.unwrap_or(0).min(allowed);
-        let journal = self.quota().saturating_sub(self.replicated().disk_use().0);
-        let rate = spool.rate.per_second(self.now.mono);
-        let lacks = self.is_primary() && !self.link.is_streaming();
-        let left = (room + journal).saturating_mul(1_000_000).checked_div(rate).filter(|_| lacks);
-        SpoolView {
-            state: state.to_owned(),
-            place: spool.settings.place.clone(),
-            mode: spool.settings.mode.name().to_owned(),
-            when_full: spool.settings.full.name().to_owned(),
-            parts: spool.parts.len() as u64,
-            bytes: spool.bytes(),
-            limit_bytes: limit,
-            free_bytes: spool.free.unwrap_or(0),
-            from: spool.parts.first().map_or(0, |part| part.first().0),
-            to: spool.parts.last().map_or(0, |part| part.end.seq.0),
-            strays: spool.strays.len() as u64,
-            high_bytes: high,
-            low_bytes: low,
-            rate,
-            room_bytes: room + journal,
-            seconds_left: left.map(seconds),
-        }
     }
 }
 

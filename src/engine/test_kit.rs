@@ -89,6 +89,8 @@ pub(super) struct Ills {
     pub(super) peer_is_there: bool,
     /// The spool's disk.
     pub(super) spool: Option<Fault>,
+    /// The drive of the spool's reels.
+    pub(super) reels: Option<Fault>,
     /// Segments of both journals that the disk has room for; `None` for any number.
     pub(super) room: Option<usize>,
     /// What a compare came to is kept only later.
@@ -136,6 +138,13 @@ pub(super) struct Node {
     pub(super) late: Vec<Event>,
     /// Parts on the spool, with the bytes of their segments.
     pub(super) spool: BTreeMap<String, (PartHeader, Vec<u8>)>,
+    /// The same of those on reels.
+    pub(super) reels: BTreeMap<String, (PartHeader, Vec<u8>)>,
+    /// Bytes that the spool's disk has beside them.
+    pub(super) spool_room: u64,
+    /// The drive works, and says nothing of it until it is asked to flush.
+    pub(super) flushes: VecDeque<Event>,
+    pub(super) holds_flushes: bool,
 }
 
 impl Node {
@@ -171,6 +180,10 @@ impl Node {
             kept: Certificate::default(),
             late: Vec::new(),
             spool: BTreeMap::new(),
+            reels: BTreeMap::new(),
+            spool_room: 1 << 30,
+            flushes: VecDeque::new(),
+            holds_flushes: false,
         }
     }
 
@@ -324,30 +337,60 @@ impl Node {
         })
     }
 
+    /// Bytes that the spool's disk has left.
+    fn spool_free(&self) -> u64 {
+        self.spool_room.saturating_sub(self.spool.values().map(|(part, _)| part.file_bytes()).sum())
+    }
+
     fn spools(&mut self, effect: SpoolEffect) -> Option<Event> {
-        let fault = self.ills.spool;
+        let (fault, reels) = (self.ills.spool, self.ills.reels);
         Some(match effect {
             SpoolEffect::Open { round, .. } => {
                 let parts = self.spool.values().map(|(part, _)| *part).collect();
-                let found = SpoolFound { parts, free: 1 << 30, damaged: Vec::new() };
+                let reels = self.reels.values().map(|(part, _)| *part).collect();
+                let found = SpoolFound { parts, reels, free: self.spool_free(), damaged: Vec::new() };
                 SpoolEvent::Opened { round, result: fault.map_or(Ok(found), Err) }.into()
             }
             SpoolEffect::Copy { round, part } => {
                 let segment = &self.segments[&(JournalKind::Replicated, part.index)];
                 let bytes = segment[..usize::try_from(part.bytes).unwrap()].to_vec();
+                let tape = self.engine.core.spool.settings.is_tape();
+                let full = (!tape && self.spool_free() < part.file_bytes()).then_some(Fault::NoSpace);
+                let fault = if tape { reels } else { fault.or(full) };
                 if fault.is_none() {
-                    self.spool.insert(part.file_name(), (part, bytes));
+                    let to = if tape { &mut self.reels } else { &mut self.spool };
+                    to.insert(part.file_name(), (part, bytes));
                 }
-                SpoolEvent::Copied { round, result: fault.map_or(Ok(1 << 30), Err) }.into()
+                let event =
+                    SpoolEvent::Copied { round, result: fault.map_or(Ok(self.spool_free()), Err) }.into();
+                if !(tape && self.holds_flushes) {
+                    return Some(event);
+                }
+                self.flushes.push_back(event);
+                return None;
+            }
+            SpoolEffect::Move { round, part } => {
+                if reels.is_none() {
+                    let bytes = self.spool[&part.file_name()].1.clone();
+                    self.reels.insert(part.file_name(), (part, bytes));
+                }
+                let event = SpoolEvent::Moved { round, result: reels.map_or(Ok(()), Err) }.into();
+                if !self.holds_flushes {
+                    return Some(event);
+                }
+                self.flushes.push_back(event);
+                return None;
             }
             SpoolEffect::Read { read: ReadSegment { read, offset, len, .. }, part } => {
-                let (_, bytes) = &self.spool[&part.file_name()];
+                let name = part.file_name();
+                let (_, bytes) = self.spool.get(&name).unwrap_or_else(|| &self.reels[&name]);
                 let at = usize::try_from(offset).unwrap();
                 let bytes = Bytes::copy_from_slice(&bytes[at..bytes.len().min(at + len)]);
                 JournalEvent::Read { read, result: fault.map_or(Ok(bytes), Err) }.into()
             }
-            SpoolEffect::Remove { part } => {
-                self.spool.remove(&part.file_name());
+            SpoolEffect::Remove { part, reel } => {
+                let from = if reel { &mut self.reels } else { &mut self.spool };
+                from.remove(&part.file_name());
                 return None;
             }
             SpoolEffect::Keep { .. } => SpoolEvent::Kept { result: Ok(()) }.into(),

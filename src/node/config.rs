@@ -57,6 +57,19 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// How the spool uses reels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TapeSettings {
+    /// A reel gets no more than this (bytes); 0 is what it takes.
+    pub reel_size: u64,
+    /// A command that changes reels, with the contract of `mtx-changer`; empty for none.
+    pub changer: String,
+    /// The file with the key that encrypts them.
+    pub key_file: Option<PathBuf>,
+    /// Blank reels may be written to without a label of ours.
+    pub label_blank: bool,
+}
+
 /// A node's settings, all checked. Each key in [`KEYS`](super::config_file::KEYS) says where it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -86,6 +99,8 @@ pub struct Config {
     pub resp_password: Option<Secret>,
     /// Whose licences hold; without it none is asked for.
     pub licence_key: Option<[u8; 32]>,
+    /// What goes to reels, and how.
+    pub tape: TapeSettings,
     /// How disk and network are driven.
     pub io: IoChoice,
     /// What is logged.
@@ -169,6 +184,7 @@ impl Config {
             resp_password_file: None,
             resp_password: None,
             licence_key: None,
+            tape: TapeSettings::default(),
             io: IoChoice::Auto,
             log: tracing::Level::INFO,
             notify: Vec::new(),
@@ -360,7 +376,7 @@ mod tests {
             .lines()
             .map(|line| match line.strip_prefix('#') {
                 Some(rest)
-                    if ![" ", "resp", "nbd", "licence_key", "http", "admin_group"]
+                    if ![" ", "resp", "nbd", "licence_key", "http", "admin_group", "tape_key"]
                         .iter()
                         .any(|other| rest.starts_with(other)) =>
                 {

@@ -223,7 +223,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let listeners = Listeners::open(&config, &layout)?;
     let (volumes, readers) = VolumeReads::new(&layout);
     let retired_max = (config.engine.quota_bytes / RETIRED_SHARE).max(config.engine.segment_bytes);
-    let spool = (retired_max, SpoolDesk::of_node(&layout, &mut config.engine));
+    let spool = (retired_max, SpoolDesk::of_node(&layout, &mut config));
     let reading = (readers, found.start.store.clone(), config.engine.ordinal);
     let (mut crew, threads) = Crew::start(&layout, found.writer, reading, spool, &inbox, &desk)?;
     let stats = crew.join_in(telling, Arc::clone(&asked.kept), &inbox)?;

@@ -357,7 +357,7 @@ impl Checker {
 
     /// A node lets go of a part of its spool with these batches: its peer has all that are still history, or it is not the
     /// node that would have to send them (I-36).
-    pub(super) fn on_unspool(&mut self, node: usize, tips: &[Tip]) {
+    pub(super) fn on_unspool(&mut self, rule: &'static str, node: usize, tips: &[Tip]) {
         if self.nodes[node].control.role != Role::Primary || self.nodes[1 - node].shortened {
             return;
         }
@@ -367,7 +367,7 @@ impl Checker {
         let lost = tips.iter().filter(here).find(|tip| tip.seq > given && !peer.holds(tip.chain));
         if let Some(tip) = lost {
             let text = format!("node {node} lets go of entry {} on its spool, which its peer lacks", tip.seq);
-            self.fail("I-36", text);
+            self.fail(rule, text);
         }
     }
 

@@ -151,10 +151,12 @@ impl World {
                 ("read", segment.0, *offset)
             }
             Effect::Spool(SpoolEffect::Open { round, .. }) => ("spool-open", *round, 0),
-            Effect::Spool(SpoolEffect::Copy { part, .. }) => ("spool-copy", part.index.0, part.end.seq.0),
+            Effect::Spool(SpoolEffect::Copy { part, .. } | SpoolEffect::Move { part, .. }) => {
+                ("spool-copy", part.index.0, part.end.seq.0)
+            }
             Effect::Spool(SpoolEffect::Read { read, part }) => ("spool-read", part.index.0, read.offset),
             Effect::Spool(SpoolEffect::Keep { place, .. }) => ("spool-keep", place.len() as u64, 0),
-            Effect::Spool(SpoolEffect::Remove { part }) => ("spool-remove", part.index.0, part.end.seq.0),
+            Effect::Spool(SpoolEffect::Remove { part, .. }) => ("spool-remove", part.index.0, part.end.seq.0),
             Effect::File(FileEffect::WriteControl { bytes, .. }) => ("control", bytes.len() as u64, 0),
             Effect::Store(StoreEffect::Apply { batch, .. }) => {
                 ("apply", batch.header().first_seq.0, batch.end().chain.0)
@@ -676,6 +678,11 @@ impl World {
             }
             "epoch" if self.check.openings.len() > 1 => {
                 self.trace.sometimes("an epoch was opened at a restart")
+            }
+            // Nothing damages a spool here: what came was not what was asked for (I-37).
+            "spool-damaged" if incident.text.contains("at byte") => {
+                self.check
+                    .fail("I-37", format!("node {n} read something else from its spool: {}", incident.text));
             }
             "journal-no-space" => self.trace.sometimes("a journal had no room for its next segment"),
             "peer-dropped" => {

@@ -23,6 +23,7 @@ mod lives;
 mod net;
 mod operator;
 mod options;
+mod reels;
 mod resp;
 mod rot;
 mod saves;
@@ -37,7 +38,7 @@ mod world;
 pub use checker::Violation;
 pub use handover::{HARMS, Harm};
 pub use options::{MUTATIONS, Mutation, Options, Trouble};
-pub use spool::SpoolOptions;
+pub use spool::{SpoolOptions, SpoolTape};
 pub use trace::{SOMETIMES, SOMETIMES_UNDER_LEASES};
 
 use std::collections::BTreeSet;

@@ -1,6 +1,6 @@
 //! One seed, expanded into what a run is made of: which faults exist in it at all, and how often they come.
 
-use super::spool::SpoolOptions;
+use super::spool::{SpoolOptions, SpoolTape};
 use crate::base::{AckLevel, Prng};
 use crate::engine::{FullSync, OnDiverged, PeerLoss, SpoolConfig, SpoolFull, SpoolMode};
 
@@ -163,10 +163,14 @@ pub enum Mutation {
     SpoolLie,
     /// A node is granted more time than its lease lasts.
     OutliveLease,
+    /// A part is reported to be on a reel before the flush, and is lost with it.
+    FlushLie,
+    /// What was read from a reel before comes once more in the place of what is wanted.
+    ReplayReel,
 }
 
 /// Every mutation.
-pub const MUTATIONS: [Mutation; 33] = [
+pub const MUTATIONS: [Mutation; 35] = [
     Mutation::OkBeforeDurable,
     Mutation::ApplyBeforeDurable,
     Mutation::SkipApply,
@@ -200,6 +204,8 @@ pub const MUTATIONS: [Mutation; 33] = [
     Mutation::ServeOn,
     Mutation::SpoolLie,
     Mutation::OutliveLease,
+    Mutation::FlushLie,
+    Mutation::ReplayReel,
 ];
 
 /// What a run is made of. Printed with every failure.
@@ -417,7 +423,10 @@ impl Options {
         let mode = if prng.percent(30) { SpoolMode::Always } else { SpoolMode::Auto };
         let full = [SpoolFull::DropPeer, SpoolFull::DropPeer, SpoolFull::Alarm];
         let full = full[usize::try_from(prng.below(3)).unwrap_or(0)];
-        self.spool = Some(SpoolOptions { mode, full, faults: few });
+        // Drawn apart, so that those without reels are the runs that they were.
+        let tape = [SpoolTape::None, SpoolTape::None, SpoolTape::Behind, SpoolTape::Only];
+        let tape = tape[usize::try_from(Prng::new(self.seed ^ 0x0007_a9e5).below(4)).unwrap_or(0)];
+        self.spool = Some(SpoolOptions { mode, full, faults: few, tape });
         if few {
             self.troubles.extend([Trouble::SpoolFull, Trouble::SpoolAway]);
         } else {
@@ -430,8 +439,16 @@ impl Options {
     /// The spool as the engine is told of it.
     pub(super) fn spool_config(&self) -> SpoolConfig {
         let none = SpoolConfig::default();
-        self.spool.map_or(none.clone(), |SpoolOptions { mode, full, .. }| SpoolConfig {
-            place: "file:/spool".to_owned(),
+        let limit_bytes = match self.spool {
+            Some(SpoolOptions { tape: SpoolTape::Behind, .. }) => {
+                (2 + self.seed % 5) * super::world::SEGMENT_BYTES
+            }
+            _ => 0,
+        };
+        self.spool.map_or(none.clone(), |SpoolOptions { mode, full, tape, .. }| SpoolConfig {
+            place: if tape == SpoolTape::Only { "tape:/reels" } else { "file:/spool" }.to_owned(),
+            tape: if tape == SpoolTape::Behind { "tape:/reels" } else { "" }.to_owned(),
+            limit_bytes,
             mode,
             full,
             high_percent: 40 + self.seed % 50,

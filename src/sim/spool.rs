@@ -1,6 +1,7 @@
 //! Each node's spool: another disk, which may fill up, go away for a while, and lose what was under way with the node.
 
 use super::options::Mutation;
+use super::reels::Reels;
 use super::truth::Tip;
 use super::world::{Ev, World};
 use crate::base::{Fault, JournalKind, Prng};
@@ -19,13 +20,26 @@ pub struct SpoolOptions {
     pub full: SpoolFull,
     /// Its disk fills up and goes away now and then.
     pub faults: bool,
+    /// What goes to reels.
+    pub tape: SpoolTape,
+}
+
+/// Which parts of a spool go to reels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpoolTape {
+    /// None.
+    None,
+    /// Those for which the directory has no room.
+    Behind,
+    /// All.
+    Only,
 }
 
 /// A part, durable.
 #[derive(Clone, Debug)]
-struct Part {
-    header: PartHeader,
-    bytes: Bytes,
+pub(super) struct Part {
+    pub(super) header: PartHeader,
+    pub(super) bytes: Bytes,
     /// Where the history stands behind each of its batches.
     tips: Vec<Tip>,
 }
@@ -44,6 +58,8 @@ pub(super) struct SpoolDisk {
     pub(super) away: bool,
     /// The node was last told that it takes nothing.
     stuck: Option<Fault>,
+    /// Reels behind it, or in its place.
+    pub(super) reels: Reels,
 }
 
 /// What the spool has done.
@@ -55,12 +71,17 @@ pub(super) enum Done {
     Copied(u64, PartHeader),
     /// Bytes of a part were read.
     Read(ReadSegment, PartHeader),
+    /// A drive was given a part: a copy of a segment, or one of the directory.
+    Wrote(u64, bool, PartHeader),
+    /// It was told to flush.
+    Flushed,
 }
 
 impl SpoolDisk {
     /// The node dies. What was under way is there or not; what was removed may be back without power.
     pub(super) fn die(&mut self, power: bool, prng: &mut Prng) {
         (self.copying, self.stuck) = (None, None);
+        self.reels.die(power, prng);
         let back = self.removed.take().filter(|_| power && prng.percent(30));
         if let Some(part) = back {
             self.parts.insert(part.header.file_name(), part);
@@ -69,7 +90,13 @@ impl SpoolDisk {
 
     /// Whether a batch that ends there is on it, whole.
     pub(super) fn holds(&self, tip: &Tip) -> bool {
-        self.parts.values().any(|part| part.tips.iter().any(|other| other.chain == tip.chain))
+        let all = self.parts.values().chain(self.reels.parts());
+        all.flat_map(|part| &part.tips).any(|other| other.chain == tip.chain)
+    }
+
+    /// The part of that name in the directory.
+    pub(super) fn part(&self, name: &str) -> Option<&Part> {
+        self.parts.get(name)
     }
 }
 
@@ -97,6 +124,12 @@ impl World {
         let us = self.disk_latency(n) * 2;
         match effect {
             SpoolEffect::Open { round, .. } => self.node_after(us, n, Ev::Spool(Done::Opened(round))),
+            SpoolEffect::Copy { round, part } if self.is_on_reels() => {
+                self.node_after(us, n, Ev::Spool(Done::Wrote(round, true, part)));
+            }
+            SpoolEffect::Move { round, part } => {
+                self.node_after(us, n, Ev::Spool(Done::Wrote(round, false, part)));
+            }
             SpoolEffect::Copy { round, part } => {
                 if self.nodes[n].spool.copying.replace(part).is_some() {
                     self.check.fail("driver", format!("node {n} copies two segments to its spool at once"));
@@ -111,21 +144,29 @@ impl World {
             SpoolEffect::Read { read, part } => self.node_after(us, n, Ev::Spool(Done::Read(read, part))),
             // Nobody chooses another one here.
             SpoolEffect::Keep { .. } => {}
-            SpoolEffect::Remove { part } => self.unspool(n, &part),
+            SpoolEffect::Remove { part, reel } => self.unspool(n, &part, reel),
         }
     }
 
-    /// A node lets go of a part: nobody may need it (I-36).
-    fn unspool(&mut self, n: usize, header: &PartHeader) {
-        if self.nodes[n].spool.away {
+    /// A node lets go of a part: nobody may need it (I-36), or it is on a reel by the drive's word (I-38).
+    fn unspool(&mut self, n: usize, header: &PartHeader, reel: bool) {
+        let (name, spool) = (header.file_name(), &mut self.nodes[n].spool);
+        if spool.away && !reel {
             return;
         }
-        let Some(part) = self.nodes[n].spool.parts.remove(&header.file_name()) else { return };
-        if !self.check.nodes[1 - n].dropped {
-            self.check.on_unspool(n, &part.tips);
+        let gone = if reel { spool.reels.let_go(name.clone()) } else { spool.parts.remove(&name) };
+        let Some(part) = gone else { return };
+        let elsewhere = if reel { false } else { spool.reels.get(&name).is_some() };
+        // I-36, and of a part that should be on a reel I-38.
+        let behind = self.options.spool.is_some_and(|spool| spool.tape == SpoolTape::Behind);
+        let rule = if behind && !reel { "I-38" } else { "I-36" };
+        if !self.check.nodes[1 - n].dropped && !elsewhere {
+            self.check.on_unspool(rule, n, &part.tips);
         }
         self.trace.sometimes("the spool let go of what the peer had");
-        self.nodes[n].spool.removed = Some(part);
+        if !reel {
+            self.nodes[n].spool.removed = Some(part);
+        }
     }
 
     /// Something that was asked of a spool ends.
@@ -136,7 +177,8 @@ impl World {
             Done::Opened(round) => {
                 let spool = &self.nodes[n].spool;
                 let parts = spool.parts.values().map(|part| part.header).collect();
-                let found = SpoolFound { parts, free: 1 << 40, damaged: Vec::new() };
+                let reels = spool.reels.listed();
+                let found = SpoolFound { parts, reels, free: 1 << 40, damaged: Vec::new() };
                 let result = if away { Err(gone) } else { Ok(found) };
                 if self.nodes[n].spool.parts.is_empty() {
                     self.note(n, "spool-opened", 0, u64::from(away));
@@ -147,13 +189,18 @@ impl World {
                 self.input(n, SpoolEvent::Opened { round, result });
             }
             Done::Copied(round, header) => {
-                let result = self.copied(n, header);
+                let result = self.copied_to_disk(n, header);
                 self.note(n, "spool-copied", header.index.0, u64::from(result.is_ok()));
                 let result = result.map(|()| 1 << 40);
                 if result != Err(Fault::STALE) {
                     self.nodes[n].spool.stuck = result.err();
                 }
                 self.input(n, SpoolEvent::Copied { round, result });
+            }
+            Done::Wrote(round, copied, header) => self.reel_wrote(n, round, copied, header),
+            Done::Flushed => self.reel_flushed(n),
+            Done::Read(read, header) if self.nodes[n].spool.part(&header.file_name()).is_none() => {
+                self.reel_read(n, read, header);
             }
             Done::Read(ReadSegment { read, offset, len, .. }, header) => {
                 let part = self.nodes[n].spool.parts.get(&header.file_name());
@@ -173,7 +220,7 @@ impl World {
     }
 
     /// The copy of a segment is durable, or why not.
-    fn copied(&mut self, n: usize, header: PartHeader) -> Result<(), Fault> {
+    fn copied_to_disk(&mut self, n: usize, header: PartHeader) -> Result<(), Fault> {
         if self.nodes[n].spool.copying.take().is_none() {
             // The lie: it is told, and nothing is there.
             return Ok(());
@@ -192,6 +239,14 @@ impl World {
         let Some(bytes) = self.nodes[n].disk.read(JournalKind::Replicated, header.index, 0, len) else {
             return Err(Fault::STALE);
         };
+        let part = self.part_of(n, header, bytes)?;
+        self.nodes[n].spool.parts.insert(header.file_name(), part);
+        self.trace.sometimes("a segment went to the spool");
+        Ok(())
+    }
+
+    /// The part that a segment becomes: of this node's history, every batch whole.
+    pub(super) fn part_of(&mut self, n: usize, header: PartHeader, bytes: Bytes) -> Result<Part, Fault> {
         match tips_of(&header, &bytes) {
             Ok(tips) => {
                 let path = &self.check.nodes[n].journals[0].path;
@@ -201,9 +256,7 @@ impl World {
                         format!("node {n} copies entry {} to its spool, which is not its history", tip.seq);
                     self.check.fail("I-36", text);
                 }
-                self.nodes[n].spool.parts.insert(header.file_name(), Part { header, bytes, tips });
-                self.trace.sometimes("a segment went to the spool");
-                Ok(())
+                Ok(Part { header, bytes, tips })
             }
             Err(error) => {
                 let text =
@@ -217,8 +270,18 @@ impl World {
     /// Up to so much in the journal nobody loses a claim, and how much it has at most (bytes).
     pub(super) fn journal_bounds(&self, n: usize) -> (u64, u64) {
         let (quota, endless) = (self.config(n).quota_bytes, u64::MAX / 2);
+        // What did not count is tried again after a while, and until then the node takes reels for stuck.
+        let failed_at = self.nodes[n].spool.reels.failed_at;
+        let reels = failed_at > 0 && self.trace.now.saturating_sub(failed_at) < 30_000_000;
+        let away = self.nodes[n].spool.stuck.is_some_and(|fault| fault != Fault::NoSpace);
         match self.options.spool {
             None => (quota, quota),
+            // Where reels take nothing, the directory may be full; else what is in it goes on to them.
+            Some(SpoolOptions {
+                full: SpoolFull::DropPeer,
+                tape: SpoolTape::Behind | SpoolTape::Only,
+                ..
+            }) => (if reels || away { quota } else { endless }, endless),
             Some(SpoolOptions { full: SpoolFull::DropPeer, .. }) => match self.nodes[n].spool.stuck {
                 Some(Fault::NoSpace) => (quota, quota),
                 // It is tried again for a while.

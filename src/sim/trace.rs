@@ -84,6 +84,10 @@ pub const SOMETIMES: &[&str] = &[
     "the spool let go of what the peer had",
     "a node came back to what was on its spool",
     "a spool was full",
+    "a part went to a reel",
+    "catch-up from a reel",
+    "the wrong reel was refused",
+    "a drive lost what it held in memory",
 ];
 
 /// The same, of lives in which a lease decides who is primary.

@@ -1,8 +1,10 @@
 //! What stands on which reel, and where. It is made of the blocks themselves, so scanning the reels makes the same again.
 
 use super::index::{Range, StreamIndex};
+use super::parts::{PartHeld, SPOOL_NAME};
 use crate::base::Chain;
-use crate::format::reel::{ReelBlock, ReelKind, ReelLabel};
+use crate::base::limits::REEL_LABEL;
+use crate::format::reel::{REEL_HEADER, ReelBlock, ReelKind, ReelLabel};
 use crate::format::set::SetId;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +51,15 @@ pub struct Reel {
     pub stretches: Vec<Stretch>,
     /// Whether it says that the set goes on.
     pub ended: bool,
+    /// Whether nothing more may be written to it: it is full, or failed.
+    #[serde(default)]
+    pub closed: bool,
+    /// Bytes of its blocks that count, and of its label.
+    #[serde(default)]
+    pub bytes: u64,
+    /// Running checksum of the set behind its last block that counts.
+    #[serde(default)]
+    pub chain: u64,
 }
 
 /// Blocks that stand one behind the other on a reel, up to the next stretch.
@@ -75,6 +86,9 @@ pub struct Save {
     pub bytes: Option<u64>,
     /// What it holds; none where it is not known, as the key is missing or the save was not completed.
     pub content: Option<Content>,
+    /// What it holds of a journal, in order: then it is no save, but a piece of a spool.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PartHeld>,
 }
 
 /// What a save holds.
@@ -166,8 +180,8 @@ impl Catalogue {
         let mut all =
             self.sets.iter().rev().flat_map(|set| set.saves.iter().rev().map(move |save| (set, save)));
         match id {
-            Some(id) => all.find(|(_, save)| save.id.starts_with(id)),
-            None => all.find(|(_, save)| save.bytes.is_some()),
+            Some(id) => all.find(|(set, save)| save.id.starts_with(id) && set.spool_of().is_none()),
+            None => all.find(|(set, save)| save.bytes.is_some() && set.spool_of().is_none()),
         }
     }
 }
@@ -201,6 +215,9 @@ impl ReelSet {
             next: first,
             stretches: Vec::new(),
             ended: false,
+            closed: false,
+            bytes: REEL_LABEL as u64,
+            chain: header.chain.0,
         });
         self.reels.sort_by_key(|reel| reel.number);
     }
@@ -211,7 +228,7 @@ impl ReelSet {
         match header.kind {
             ReelKind::Label => return,
             ReelKind::ReelEnd => {
-                reel.ended = true;
+                (reel.ended, reel.closed) = (true, true);
                 return;
             }
             ReelKind::Data | ReelKind::SessionEnd if header.sequence < reel.next => return,
@@ -224,7 +241,8 @@ impl ReelSet {
         if !goes_on {
             reel.stretches.push(Stretch { sequence: header.sequence, position });
         }
-        reel.next = header.sequence_behind();
+        reel.bytes += REEL_HEADER as u64 + u64::from(header.len);
+        (reel.next, reel.chain) = (header.sequence_behind(), header.chain_behind().0);
         let id = header.session.to_string();
         if self.saves.last().is_none_or(|save| save.id != id) && self.saves.iter().all(|save| save.id != id) {
             self.saves.push(Save {
@@ -234,6 +252,7 @@ impl ReelSet {
                 payload: header.last - header.first,
                 bytes: None,
                 content: None,
+                parts: Vec::new(),
             });
             self.saves.sort_by_key(|save| save.first);
         }
@@ -253,6 +272,30 @@ impl ReelSet {
         }
     }
 
+    /// Nothing more is written to this reel.
+    pub fn close_reel(&mut self, number: u32) {
+        self.reels.iter_mut().filter(|reel| reel.number == number).for_each(|reel| reel.closed = true);
+    }
+
+    /// The node whose spool it is, by its number; none if it holds saves.
+    #[must_use]
+    pub fn spool_of(&self) -> Option<u8> {
+        let name = self.reels.first()?.name.strip_prefix(SPOOL_NAME)?;
+        name.split(' ').next()?.parse().ok()
+    }
+
+    /// Notes parts of a spool that a session holds.
+    pub fn note_parts(&mut self, session: SetId, parts: &[PartHeld]) {
+        let id = session.to_string();
+        if let Some(save) = self.saves.iter_mut().find(|save| save.id == id) {
+            for part in parts {
+                if save.parts.iter().all(|known| known.offset != part.offset) {
+                    save.parts.push(*part);
+                }
+            }
+        }
+    }
+
     /// What these blocks held, for people.
     #[must_use]
     pub fn held(&self, blocks: std::ops::Range<u64>) -> String {
@@ -261,9 +304,10 @@ impl ReelSet {
             let offset = |block: u64| block.saturating_sub(save.first).saturating_mul(save.payload);
             let (from, to) = (blocks.start.max(save.first), blocks.end.min(save.next));
             let what = save.content.as_ref().map(|content| content.held(&(offset(from)..offset(to))));
-            held.push(match what {
-                Some(what) => format!("{what} of save {}", save.id),
-                None => format!("a part of save {}", save.id),
+            held.push(match (save.entries(&(offset(from)..offset(to))), what) {
+                (Some((first, last)), _) => format!("entries {first} to {last} of the spool"),
+                (None, Some(what)) => format!("{what} of save {}", save.id),
+                (None, None) => format!("a part of save {}", save.id),
             });
         }
         held.join("; ")
@@ -275,6 +319,24 @@ impl ReelSet {
         let reel = self.reels.iter().rev().find(|reel| (reel.first..reel.next).contains(&sequence))?;
         let stretch = reel.stretches.iter().rev().find(|stretch| stretch.sequence <= sequence)?;
         Some((reel, stretch.position.saturating_add(sequence - stretch.sequence)))
+    }
+}
+
+impl Save {
+    /// The first and the last entry of the parts of a spool in these bytes of its stream.
+    fn entries(&self, bytes: &std::ops::Range<u64>) -> Option<(u64, u64)> {
+        let inside = |part: &&PartHeld| part.offset < bytes.end && part.end_offset() > bytes.start;
+        let first = self.parts.iter().find(inside)?;
+        let last = self.parts.iter().rev().find(inside)?;
+        Some((first.header.first().0, last.header.end.seq.0))
+    }
+
+    /// The blocks that hold these bytes of its stream.
+    #[must_use]
+    pub fn blocks(&self, bytes: &std::ops::Range<u64>) -> std::ops::Range<u64> {
+        let payload = self.payload.max(1);
+        let first = self.first.saturating_add(bytes.start / payload);
+        first..self.first.saturating_add(bytes.end.div_ceil(payload)).max(first)
     }
 }
 

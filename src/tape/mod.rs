@@ -14,6 +14,7 @@ pub mod fake;
 mod index;
 mod mount;
 mod pack;
+mod parts;
 mod read;
 mod span;
 
@@ -23,6 +24,7 @@ pub use drive::{Drive, Fault, Got, Medium, Wrote};
 pub use index::{Range, StreamIndex, fuzz_index};
 pub use mount::{Allowed, Found, Purpose, Refusal, Shelf, ShelfError, Want, identify, judge};
 pub use pack::{Block, Packer, prepared};
+pub use parts::{PartHeld, PartIndex, SPOOL_NAME, fuzz_parts};
 pub use read::{Locate, Loss, ReadError, ReelReader, SpanReader, Step};
 pub use span::{Event, SpanError, SpanWriter, Tail, TailError, WriteOrder, find_tail};
 

@@ -206,6 +206,14 @@ impl<S: Shelf> SpanWriter<S> {
         Self { shelf, order, reel: None, number: 0, pending, written, unflushed, next, failures: 0 }
     }
 
+    /// Goes on behind a reel that is full or failed, on the next one.
+    #[must_use]
+    pub fn after(shelf: S, order: WriteOrder, tail: &Tail) -> Self {
+        let mut this = Self::new(shelf, order);
+        (this.number, this.next) = (tail.reel, tail.next);
+        this
+    }
+
     /// Goes on at the end of a set, on the reel in the drive, which stands there.
     #[must_use]
     pub fn resume(shelf: S, order: WriteOrder, drive: Box<dyn Drive>, tail: &Tail) -> Self {
@@ -218,6 +226,11 @@ impl<S: Shelf> SpanWriter<S> {
             this.reel = Some(OnReel { drive, position, bytes, first, kept });
         }
         this
+    }
+
+    /// The reel in the drive holds so much (bytes), as who went on on it knows better than its positions tell.
+    pub fn holds(&mut self, bytes: u64) {
+        self.reel.iter_mut().for_each(|reel| reel.bytes = bytes);
     }
 
     /// The sequence and the chain of the next block that has to count.

@@ -8,6 +8,7 @@ pub(crate) mod cluster;
 mod disk;
 pub(crate) mod etcd;
 pub(crate) mod history;
+pub(crate) mod library;
 mod load;
 mod nbd;
 mod node;

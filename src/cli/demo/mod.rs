@@ -7,6 +7,7 @@ mod input;
 pub(super) mod pair;
 mod report;
 mod run;
+mod tape;
 mod volume;
 mod writers;
 
@@ -41,6 +42,7 @@ durable nothing that was acknowledged may be missing, or the demo fails.
 Exit codes: 0 all as promised, 1 not, 2 the demo could not be run.
 Examples:
   hot-backup demo
+  hot-backup demo --tape                     an outage that goes to reels, and comes back from them
   hot-backup demo --level durable --writers 16 --seconds 10
   hot-backup demo --json | jq '.runs[] | {level, missing: .updates.missing}'")]
 pub(crate) struct DemoArgs {
@@ -57,6 +59,10 @@ pub(crate) struct DemoArgs {
     /// (if more than fits on the way to it), while at level durable no update is answered
     #[arg(long, value_name = "N", default_value_t = 0)]
     freeze: u64,
+    /// Show an outage of days in a minute instead: what the journal and a disk have no room for goes to images of reels,
+    /// and comes back from there, each update once
+    #[arg(long, conflicts_with_all = ["level", "freeze"])]
+    tape: bool,
     /// Keep the temp directory, with both nodes' data and logs
     #[arg(long)]
     keep: bool,
@@ -88,6 +94,9 @@ struct Report {
     /// Whether everything was as promised.
     ok: bool,
     runs: Vec<report::Run>,
+    /// Of --tape.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tape: Option<tape::TapeRun>,
 }
 
 /// Runs `demo`.
@@ -97,10 +106,13 @@ pub(crate) fn run(context: &mut Context, args: &DemoArgs) -> Done {
     let guard = Guard(Leftovers::of(&root, args.keep));
     let narrator = Narrator::new((!context.json).then_some(&mut context.out));
     let mut runs = Vec::new();
-    for &level in args.level.each() {
+    let levels = if args.tape { &[] } else { args.level.each() };
+    let load = (args.seconds, usize::from(args.writers));
+    let tape = args.tape.then(|| tape::run(&root, load, &guard.0, &narrator)).transpose()?;
+    for &level in levels {
         let dir = root.join(level.name());
         make_dir(&dir)?;
-        let (seconds, writers) = (args.seconds, usize::from(args.writers));
+        let (seconds, writers) = load;
         let plan = run::Plan { level, seconds, freeze: args.freeze.min(seconds), writers, dir };
         runs.push(run::run(&plan, &guard.0, &narrator)?);
     }
@@ -108,9 +120,9 @@ pub(crate) fn run(context: &mut Context, args: &DemoArgs) -> Done {
         narrator.line(&format!("kept: {}", root.display()));
     }
     narrator.end()?;
-    let ok = runs.iter().all(|run| run.ok);
+    let ok = runs.iter().all(|run| run.ok) && tape.iter().all(|run| run.ok);
     if context.json {
-        context.out.json(&Report { ok, runs })?;
+        context.out.json(&Report { ok, runs, tape })?;
     }
     drop(guard);
     Ok(Answer::of(ok))

@@ -110,7 +110,7 @@ pub(super) fn run(plan: &Plan, leftovers: &Leftovers, narrator: &Narrator<'_>) -
     Ok(run)
 }
 
-fn wait_for_each_other(pair: &Pair<'_>) -> Result<(), Failure> {
+pub(super) fn wait_for_each_other(pair: &Pair<'_>) -> Result<(), Failure> {
     let a = |s: &Status| s.state == "serving" && s.peer.connected && !s.degraded;
     pair.wait_for(&pair.a, "serving with its peer", a)?;
     pair.wait_for(&pair.b, "standing by", |s| s.state == "standby" && s.peer.connected)?;

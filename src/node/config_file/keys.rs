@@ -57,8 +57,12 @@ pub enum Kind {
     Path(Put<PathBuf>),
     /// 64 hexadecimal digits: an Ed25519 public key.
     PublicKey(Put<[u8; 32]>),
-    /// `file:/directory`, or nothing.
+    /// `file:/directory`, a place of reels, or nothing.
     Spool(Put<String>),
+    /// A place of reels, or nothing.
+    Reels(Put<String>),
+    /// A command with its arguments, or nothing.
+    Command(Put<String>),
 }
 
 /// What holds when a key is not given.
@@ -316,7 +320,49 @@ pub const KEYS: &[Key] = &[
         Kind::Spool(|c, place| c.engine.spool.place = place),
         Fallback::Off,
         "Where the journal goes that an absent peer lacks and for which there is no room here: a directory on another \
-         disk, which must be there. See docs/spool.md.",
+         disk, which must be there; or reels. See docs/spool.md.",
+    ),
+    key(
+        "spool_tape",
+        Kind::Reels(|c, place| c.engine.spool.tape = place),
+        Fallback::Off,
+        "Where the oldest parts of a spool in a directory go when that is at its high mark: reels.",
+    ),
+    key(
+        "spool_high_percent",
+        Kind::Number { least: 10, most: 95, put: |c, percent| c.engine.spool.tape_high_percent = percent },
+        Fallback::Literal("75"),
+        "With spool_tape: share of what the directory may hold above which its oldest parts go to reels.",
+    ),
+    key(
+        "spool_low_percent",
+        Kind::Number { least: 0, most: 95, put: |c, percent| c.engine.spool.tape_low_percent = percent },
+        Fallback::Literal("50"),
+        "Down to this share the directory is emptied then.",
+    ),
+    key(
+        "tape_reel_size",
+        size(0, 1 << 50, 1, |c, bytes| c.tape.reel_size = bytes),
+        Fallback::Literal("0"),
+        "What the spool writes to one reel at most; 0: until the drive says that it is full.",
+    ),
+    key(
+        "tape_changer",
+        Kind::Command(|c, command| c.tape.changer = command),
+        Fallback::Off,
+        "A command that changes the spool's reels, with the contract of Bareos' mtx-changer. See docs/tape.md.",
+    ),
+    key(
+        "tape_key_file",
+        Kind::Path(|c, path| c.tape.key_file = Some(path)),
+        Fallback::Off,
+        "Encrypts the spool's reels: a file with 64 hexadecimal digits that only its owner may read.",
+    ),
+    key(
+        "tape_label_blank",
+        Kind::Word(&["yes", "no"], |c, word| c.tape.label_blank = word == "yes"),
+        Fallback::Literal("\"no\""),
+        "Whether the spool may write to blank reels, or only to those that hot-backup tape label prepared.",
     ),
     key(
         "spool_mode",
@@ -539,7 +585,14 @@ impl Key {
             Kind::File(_) => "\"account,file\"".to_owned(),
             Kind::Path(_) => "a path".to_owned(),
             Kind::PublicKey(_) => "64 hexadecimal digits".to_owned(),
-            Kind::Spool(_) => "\"file:/directory\", or \"\" for none".to_owned(),
+            Kind::Spool(_) => {
+                "\"file:/directory\", \"tape:/dev/nst0\" or \"tape:/path/reel-%03d.tap\", or \"\" for none"
+                    .to_owned()
+            }
+            Kind::Reels(_) => {
+                "\"tape:/dev/nst0\" or \"tape:/path/reel-%03d.tap\", or \"\" for none".to_owned()
+            }
+            Kind::Command(_) => "a command, or \"\" for none".to_owned(),
         }
     }
 

@@ -262,6 +262,8 @@ fn put(kind: Kind, raw: &Raw, config: &mut Config) -> Option<()> {
         (Kind::Path(put), Raw::Text(text)) if is_path(text) => put(config, text.into()),
         (Kind::PublicKey(put), Raw::Text(text)) => put(config, key_bytes(text)?),
         (Kind::Spool(put), Raw::Text(text)) if is_spool(text) => put(config, text.clone()),
+        (Kind::Reels(put), Raw::Text(text)) if text.is_empty() || is_reels(text) => put(config, text.clone()),
+        (Kind::Command(put), Raw::Text(text)) if text.len() <= 4096 => put(config, text.clone()),
         (Kind::Pair(put), Raw::Text(text)) => put(config, PairId(parse_hex(text)?)),
         (Kind::Address(put), Raw::Text(text)) => put(config, text.parse().ok()?),
         (Kind::Peer(put), Raw::Text(text)) => put(config, text.parse().ok()?),
@@ -311,7 +313,13 @@ fn is_file_name(text: &str) -> bool {
 /// Whether a spool can be named like this.
 pub(super) fn is_spool(text: &str) -> bool {
     let dir = text.strip_prefix("file:");
-    text.is_empty() || dir.is_some_and(|dir| dir.starts_with('/') && is_path(dir))
+    text.is_empty() || is_reels(text) || dir.is_some_and(|dir| dir.starts_with('/') && is_path(dir))
+}
+
+/// Whether it is a place of reels with a whole path.
+fn is_reels(text: &str) -> bool {
+    let place = text.strip_prefix("tape:").filter(|place| place.starts_with('/') && is_path(place));
+    place.is_some_and(|place| crate::node::tape::Place::parse(place).is_ok())
 }
 
 fn is_path(text: &str) -> bool {

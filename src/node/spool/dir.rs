@@ -12,6 +12,7 @@ use crate::format::segment::SegmentHeader;
 use crate::format::spool::{INDEX_RECORD, PART_START, PART_TRAILER, PartHeader, PartTrailer};
 use crate::io::{Access, Own, check_dir, make_dir, put_in_place, sync_dir};
 use crate::journal::{ReadRequest, ReadStep, SegmentInfo, SegmentWalk};
+use crate::node::tape::TapeError;
 use bytes::Bytes;
 use nix::sys::statvfs::statvfs;
 use std::collections::HashMap;
@@ -162,19 +163,9 @@ impl SpoolDir {
     /// Header and trailer of the file of that name.
     fn ends_of(&self, name: &str) -> Result<(PartHeader, PartTrailer), BadPart> {
         let file = File::open(self.dir.join(name)).map_err(bad)?;
-        let block = read_exactly(&file, 0, BLOCK)?;
-        let header = PartHeader::decode(&block).map_err(bad)?;
+        let (header, trailer) = ends_of(&file)?;
         if header.file_name() != name {
             return Err(bad(format!("its header is that of {}", header.file_name())));
-        }
-        let size = file.metadata().map_err(bad)?.len();
-        if size != header.file_bytes() {
-            return Err(bad(format!("it has {size} bytes, its header says {}", header.file_bytes())));
-        }
-        let trailer = read_exactly(&file, PART_START + header.bytes, PART_TRAILER)?;
-        let trailer = PartTrailer::decode(&trailer).map_err(bad)?;
-        if trailer.bytes != header.bytes {
-            return Err(bad("its trailer is of another part"));
         }
         Ok((header, trailer))
     }
@@ -182,10 +173,12 @@ impl SpoolDir {
     /// Reads of a part's segment.
     pub(super) fn read(&self, part: &PartHeader, offset: u64, len: usize) -> io::Result<Bytes> {
         let file = File::open(self.dir.join(part.file_name()))?;
-        let left = usize::try_from(part.bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; len.min(left)];
-        file.read_exact_at(&mut bytes, PART_START + offset)?;
-        Ok(bytes.into())
+        read_part(&file, part, offset, len)
+    }
+
+    /// Whether it holds this part.
+    pub(super) fn holds(&self, part: &PartHeader) -> bool {
+        self.dir.join(part.file_name()).exists()
     }
 
     /// Removes a part; one that is not there is gone.
@@ -204,27 +197,7 @@ impl SpoolDir {
         let temporary = own.temporary();
         temporary.remove().map_err(WriteError::Spool)?;
         let written = temporary.make().map_err(WriteError::Spool).and_then(|mut file| {
-            let mut digest = blake3::Hasher::new();
-            let mut put = |bytes: &[u8]| {
-                digest.update(bytes);
-                file.write_all(bytes).map_err(WriteError::Spool)
-            };
-            put(&part.encode())?;
-            let mut checked = Checked::new(part).map_err(WriteError::Segment)?;
-            let mut at = 0;
-            while at < part.bytes {
-                let len = usize::try_from(part.bytes - at).unwrap_or(usize::MAX).min(COPY);
-                let bytes = read(at, len).map_err(WriteError::Read)?;
-                if bytes.is_empty() {
-                    return Err(WriteError::Segment(bad("the segment is shorter than it was")));
-                }
-                put(&bytes)?;
-                at += bytes.len() as u64;
-                checked.take(bytes, |_| Ok(())).map_err(WriteError::Segment)?;
-            }
-            checked.end().map_err(WriteError::Segment)?;
-            let trailer = PartTrailer { bytes: part.bytes, digest: *digest.finalize().as_bytes() };
-            file.write_all(&trailer.encode()).map_err(WriteError::Spool)
+            stream(part, &mut read, |bytes| file.write_all(bytes).map_err(WriteError::Spool))
         });
         let placed =
             written.and_then(|()| put_in_place(temporary.path(), own.path()).map_err(WriteError::Spool));
@@ -253,24 +226,90 @@ impl SpoolDir {
         name: &str,
         mut each: impl FnMut(&PartHeader, Batch) -> Result<(), BadPart>,
     ) -> Result<PartHeader, BadPart> {
-        let (header, trailer) = self.ends_of(name)?;
-        let mut digest = blake3::Hasher::new();
-        digest.update(&header.encode());
-        let mut checked = Checked::new(&header)?;
-        let mut at = 0;
-        while at < header.bytes {
-            let len = usize::try_from(header.bytes - at).unwrap_or(usize::MAX).min(COPY);
-            let bytes = self.read(&header, at, len).map_err(bad)?;
-            digest.update(&bytes);
-            at += bytes.len() as u64;
-            checked.take(bytes, |batch| each(&header, batch))?;
+        let file = File::open(self.dir.join(name)).map_err(bad)?;
+        let (header, trailer) = ends_of(&file)?;
+        if header.file_name() != name {
+            return Err(bad(format!("its header is that of {}", header.file_name())));
         }
-        checked.end()?;
-        if digest.finalize().as_bytes() != &trailer.digest {
-            return Err(bad("its bytes are not those of its digest, outside of any batch"));
-        }
+        walk_file(&file, (&header, &trailer), |batch| each(&header, batch))?;
         Ok(header)
     }
+}
+
+/// Header and trailer of a part in a file of its own.
+pub(super) fn ends_of(file: &File) -> Result<(PartHeader, PartTrailer), BadPart> {
+    let block = read_exactly(file, 0, BLOCK)?;
+    let header = PartHeader::decode(&block).map_err(bad)?;
+    let size = file.metadata().map_err(bad)?.len();
+    if size != header.file_bytes() {
+        return Err(bad(format!("it has {size} bytes, its header says {}", header.file_bytes())));
+    }
+    let trailer = read_exactly(file, PART_START + header.bytes, PART_TRAILER)?;
+    let trailer = PartTrailer::decode(&trailer).map_err(bad)?;
+    if trailer.bytes != header.bytes {
+        return Err(bad("its trailer is of another part"));
+    }
+    Ok((header, trailer))
+}
+
+/// Bytes of a part's segment.
+pub(super) fn read_part(file: &File, part: &PartHeader, offset: u64, len: usize) -> io::Result<Bytes> {
+    let left = usize::try_from(part.bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; len.min(left)];
+    file.read_exact_at(&mut bytes, PART_START + offset)?;
+    Ok(bytes.into())
+}
+
+/// Reads a whole part, and holds it to its digest and every batch to its checksum and place.
+pub(super) fn walk_file(
+    file: &File,
+    (header, trailer): (&PartHeader, &PartTrailer),
+    mut each: impl FnMut(Batch) -> Result<(), BadPart>,
+) -> Result<(), BadPart> {
+    let mut digest = blake3::Hasher::new();
+    digest.update(&header.encode());
+    let mut checked = Checked::new(header)?;
+    let mut at = 0;
+    while at < header.bytes {
+        let len = usize::try_from(header.bytes - at).unwrap_or(usize::MAX).min(COPY);
+        let bytes = read_part(file, header, at, len).map_err(bad)?;
+        digest.update(&bytes);
+        at += bytes.len() as u64;
+        checked.take(bytes, &mut each)?;
+    }
+    checked.end()?;
+    if digest.finalize().as_bytes() != &trailer.digest {
+        return Err(bad("its bytes are not those of its digest, outside of any batch"));
+    }
+    Ok(())
+}
+
+/// The whole part of a segment that `read` gives, checked batch by batch, in pieces.
+pub(super) fn stream(
+    part: &PartHeader,
+    read: &mut impl FnMut(u64, usize) -> io::Result<Bytes>,
+    mut put: impl FnMut(&[u8]) -> Result<(), WriteError>,
+) -> Result<(), WriteError> {
+    let mut digest = blake3::Hasher::new();
+    let head = part.encode();
+    digest.update(&head);
+    put(&head)?;
+    let mut checked = Checked::new(part).map_err(WriteError::Segment)?;
+    let mut at = 0;
+    while at < part.bytes {
+        let len = usize::try_from(part.bytes - at).unwrap_or(usize::MAX).min(COPY);
+        let bytes = read(at, len).map_err(WriteError::Read)?;
+        if bytes.is_empty() {
+            return Err(WriteError::Segment(bad("the segment is shorter than it was")));
+        }
+        digest.update(&bytes);
+        put(&bytes)?;
+        at += bytes.len() as u64;
+        checked.take(bytes, |_| Ok(())).map_err(WriteError::Segment)?;
+    }
+    checked.end().map_err(WriteError::Segment)?;
+    let trailer = PartTrailer { bytes: part.bytes, digest: *digest.finalize().as_bytes() };
+    put(&trailer.encode())
 }
 
 /// A segment is copied in pieces of this size (bytes).
@@ -283,6 +322,8 @@ pub(super) enum WriteError {
     Spool(io::Error),
     /// The journal's disk.
     Read(io::Error),
+    /// Reels, or their drive.
+    Tape(Box<TapeError>),
     /// The segment is not what it was.
     Segment(BadPart),
 }

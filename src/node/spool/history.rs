@@ -1,6 +1,7 @@
 //! The updates on a spool, in order: one history from part to part.
 
-use super::dir::{BadPart, SpoolDir};
+use super::dir::BadPart;
+use super::store::PartStore;
 use crate::base::Position;
 use crate::format::batch::Batch;
 use crate::format::spool::PartHeader;
@@ -47,16 +48,16 @@ pub enum HistoryError {
 }
 
 impl History {
-    /// Of all parts in a directory that hold something from `from` on, up to `until`.
+    /// Of all parts of a spool that hold something from `from` on, up to `until`.
     ///
     /// # Errors
     /// A part is damaged, or there is a gap.
-    pub fn of(dir: &SpoolDir, from: u64, until: u64) -> Result<Self, HistoryError> {
-        let found = dir.list()?;
-        if let Some((name, why)) = found.damaged.into_iter().next() {
+    pub fn of(store: &PartStore, from: u64, until: u64) -> Result<Self, HistoryError> {
+        let (parts, damaged) = store.list()?;
+        if let Some((name, why)) = damaged.into_iter().next() {
             return Err(HistoryError::Damaged { name, why });
         }
-        let mut parts = found.parts;
+        let mut parts: Vec<PartHeader> = parts.into_iter().map(|part| part.header).collect();
         parts.sort_unstable_by_key(|part| (part.index, part.base.seq));
         let wanted = |part: &PartHeader| part.end.seq.0 >= from && part.base.seq.0 < until;
         parts.retain(wanted);
@@ -80,7 +81,7 @@ impl History {
     /// As [`Self::of`], or what `each` says. Everything before was given.
     pub fn walk(
         &self,
-        dir: &SpoolDir,
+        store: &mut PartStore,
         mut each: impl FnMut(&Batch) -> Result<(), String>,
     ) -> Result<(), HistoryError> {
         let mut at: Option<Position> = None;
@@ -92,7 +93,7 @@ impl History {
                 return Err(HistoryError::Other { name });
             }
             at = Some(part.base);
-            let walked = dir.walk(&name, |_, batch| {
+            let walked = store.walk(part, |batch| {
                 if cut.is_some_and(|cut| batch.header().last_seq() > cut) {
                     return Ok(());
                 }
@@ -105,7 +106,7 @@ impl History {
             match (walked, stopped) {
                 (_, Some(why)) => return Err(HistoryError::Stopped(why)),
                 (Err(BadPart { why, .. }), None) => return Err(HistoryError::Damaged { name, why }),
-                (Ok(_), None) => {}
+                (Ok(()), None) => {}
             }
         }
         Ok(())

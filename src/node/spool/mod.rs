@@ -3,28 +3,37 @@
 mod dir;
 mod history;
 mod note;
+mod reels;
+mod store;
+mod tape;
 #[cfg(test)]
 mod tests;
 
 pub use dir::{BadPart, FILE, SpoolDir};
 pub use history::{History, HistoryError};
+pub use reels::{ReelOrder, ReelSpool, Unread};
+pub use store::{Listed, PartPlace, PartStore};
 
-use super::config::Config;
+use super::config::{Config, TapeSettings};
 use super::inbox::{CoreEnded, Inbox};
 use super::layout::Layout;
 use super::setup;
+use super::tape::{Place, TapeOptions, Teller, read_key};
 use crate::base::{Fault, JournalKind, Ordinal};
-use crate::engine::{
-    EngineConfig, JournalEvent, ReadSegment, SpoolConfig, SpoolEffect, SpoolEvent, SpoolFound,
-};
+use crate::engine::{JournalEvent, ReadSegment, SpoolConfig, SpoolEffect, SpoolEvent, SpoolFound, SpoolMode};
 use crate::format::PairId;
 use crate::format::spool::PartHeader;
 use crate::io::read_direct;
 use dir::WriteError;
+use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use tape::TapeDesk;
+
+/// What the config's `spool` begins with for reels.
+pub const TAPE: &str = "tape:";
 
 /// What the thread has.
 pub(super) struct SpoolDesk {
@@ -33,41 +42,109 @@ pub(super) struct SpoolDesk {
     ordinal: Ordinal,
     /// What the config says.
     configured: SpoolConfig,
+    tape: TapeSettings,
+    name: String,
     /// The directory that was opened last.
     dir: Option<SpoolDir>,
+    /// Reels that were.
+    reels: Option<TapeDesk>,
+}
+
+/// What a write to reels reaches: where answers go, where segments are.
+struct Reach<'a> {
+    layout: &'a Layout,
+    inbox: &'a Inbox,
+}
+
+impl Reach<'_> {
+    /// Whether the journal has let go of a part's segment.
+    fn is_gone(&self, part: &PartHeader) -> bool {
+        !self.layout.segment(JournalKind::Replicated, part.index).exists()
+    }
 }
 
 impl SpoolDesk {
     /// Of a node. What its operator chose takes the place of what the config says.
-    pub(super) fn of_node(layout: &Layout, engine: &mut EngineConfig) -> Self {
+    pub(super) fn of_node(layout: &Layout, config: &mut Config) -> Self {
+        let engine = &mut config.engine;
         let chosen = note::chosen(layout, &engine.spool);
         let configured = std::mem::replace(&mut engine.spool, chosen);
-        Self { layout: layout.clone(), configured, pair: engine.pair, ordinal: engine.ordinal, dir: None }
+        let (pair, ordinal, name) = (engine.pair, engine.ordinal, engine.name.clone());
+        let (layout, tape) = (layout.clone(), config.tape.clone());
+        Self { layout, configured, pair, ordinal, tape, name, dir: None, reels: None }
     }
 
     /// Works until the core is gone or `stop` is set.
     pub(super) fn run(mut self, work: &Receiver<SpoolEffect>, inbox: &Inbox, stop: &AtomicBool) {
-        while let Ok(effect) = work.recv() {
+        let mut queue = VecDeque::new();
+        loop {
+            queue.extend(work.try_iter());
+            let Some(effect) = queue.pop_front() else {
+                match self.rest(work, inbox) {
+                    Ok(effect) => queue.extend(effect),
+                    Err(CoreEnded) => return,
+                }
+                continue;
+            };
             if stop.load(Ordering::Relaxed) || self.work(effect, inbox).is_err() {
                 return;
             }
         }
     }
 
+    /// Nothing is to be done: a burst ends, reels that are missing are looked for, until something is.
+    fn rest(
+        &mut self,
+        work: &Receiver<SpoolEffect>,
+        inbox: &Inbox,
+    ) -> Result<Option<SpoolEffect>, CoreEnded> {
+        let Some(reels) = &mut self.reels else { return work.recv().map(Some).map_err(|_| CoreEnded) };
+        reels.finish(&Reach { layout: &self.layout, inbox })?;
+        match work.recv_timeout(reels.wait()) {
+            Ok(effect) => Ok(Some(effect)),
+            Err(RecvTimeoutError::Timeout) => reels.idle(inbox).map(|()| None),
+            Err(RecvTimeoutError::Disconnected) => Err(CoreEnded),
+        }
+    }
+
     fn work(&mut self, effect: SpoolEffect, inbox: &Inbox) -> Result<(), CoreEnded> {
         match effect {
-            SpoolEffect::Open { round, place } => {
-                let result = self.open(&place).map_err(|error| {
+            SpoolEffect::Open { round, place, tape } => {
+                let result = self.open(&place, &tape).map_err(|error| {
                     tracing::warn!("opening the spool {place}: {error}");
                     Fault::from_io(&no_errno(error))
                 });
                 inbox.event(SpoolEvent::Opened { round, result })
             }
-            SpoolEffect::Copy { round, part } => {
-                let result = self.copy(&part);
-                inbox.event(SpoolEvent::Copied { round, result })
-            }
-            SpoolEffect::Read { read: ReadSegment { read, offset, len, .. }, part } => {
+            SpoolEffect::Copy { round, part } => match &mut self.reels {
+                Some(reels) if self.dir.is_none() => {
+                    let path = self.layout.segment(JournalKind::Replicated, part.index);
+                    let read = |offset, len| read_direct(&path, offset, len);
+                    reels.put((round, true), &part, read, &Reach { layout: &self.layout, inbox })
+                }
+                _ => {
+                    let result = self.copy(&part);
+                    inbox.event(SpoolEvent::Copied { round, result })
+                }
+            },
+            SpoolEffect::Move { round, part } => match (&mut self.reels, &self.dir) {
+                (Some(reels), Some(dir)) => {
+                    let read = |offset, len| dir.read(&part, offset, len);
+                    reels.put((round, false), &part, read, &Reach { layout: &self.layout, inbox })
+                }
+                _ => inbox.event(SpoolEvent::Moved { round, result: Err(Fault::Errno(libc::ENOENT)) }),
+            },
+            SpoolEffect::Read { read, part } => {
+                if let Some(reels) = &mut self.reels
+                    && self.dir.as_ref().is_none_or(|dir| !dir.holds(&part))
+                {
+                    if !reels.reels.is_staged(&part) {
+                        // The drive does one thing at a time.
+                        reels.finish(&Reach { layout: &self.layout, inbox })?;
+                    }
+                    return reels.read(read, part, inbox);
+                }
+                let ReadSegment { read, offset, len, .. } = read;
                 let result = self.opened().and_then(|dir| dir.read(&part, offset, len)).map_err(|error| {
                     tracing::warn!("reading {len} bytes at {offset} of part {}: {error}", part.file_name());
                     Fault::from_io(&no_errno(error))
@@ -75,19 +152,32 @@ impl SpoolDesk {
                 inbox.event(JournalEvent::Read { read, result })
             }
             SpoolEffect::Keep { place, mode } => {
+                if mode == SpoolMode::Off {
+                    (self.dir, self.reels) = (None, None);
+                }
                 let kept = note::keep(&self.layout, &self.configured, &place, mode).map_err(|error| {
                     tracing::error!("keeping the choice of the spool for the next start: {error}");
                     Fault::from_io(&no_errno(error))
                 });
                 inbox.event(SpoolEvent::Kept { result: kept })
             }
-            SpoolEffect::Remove { part } => {
-                let removed = self.opened().and_then(|dir| dir.remove(&part).and_then(|()| dir.sync()));
-                if let Err(error) = removed {
-                    tracing::warn!("removing part {} of the spool: {error}", part.file_name());
-                }
+            SpoolEffect::Remove { part, reel } => {
+                self.remove(&part, reel);
                 Ok(())
             }
+        }
+    }
+
+    fn remove(&mut self, part: &PartHeader, reel: bool) {
+        let removed = match &mut self.reels {
+            Some(desk) if reel => desk.reels.let_go(part).map_err(|error| error.to_string()),
+            _ => self
+                .opened()
+                .and_then(|dir| dir.remove(part).and_then(|()| dir.sync()))
+                .map_err(|error| error.to_string()),
+        };
+        if let Err(error) = removed {
+            tracing::warn!("letting go of part {} of the spool: {error}", part.file_name());
         }
     }
 
@@ -95,17 +185,28 @@ impl SpoolDesk {
         self.dir.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn open(&mut self, place: &str) -> io::Result<SpoolFound> {
-        self.dir = None;
-        let dir = SpoolDir::of(place, self.pair, self.ordinal).map_err(io::Error::other)?;
-        dir.make()?;
-        dir.tidy()?;
-        let found = dir.list()?;
-        if let Err(error) = dir.write_index(&found.parts) {
-            // It is made again from the parts.
-            tracing::warn!("writing the index of the spool {place}: {error}");
+    fn open(&mut self, place: &str, tape: &str) -> io::Result<SpoolFound> {
+        (self.dir, self.reels) = (None, None);
+        let on_tape = place.strip_prefix(TAPE);
+        let mut found = SpoolFound::default();
+        if on_tape.is_none() {
+            let dir = SpoolDir::of(place, self.pair, self.ordinal).map_err(io::Error::other)?;
+            dir.make()?;
+            dir.tidy()?;
+            found = dir.list()?;
+            if let Err(error) = dir.write_index(&found.parts) {
+                // It is made again from the parts.
+                tracing::warn!("writing the index of the spool {place}: {error}");
+            }
+            self.dir = Some(dir);
         }
-        self.dir = Some(dir);
+        if let Some(tape) = on_tape.or_else(|| tape.strip_prefix(TAPE)) {
+            let order = order(&self.layout, &self.tape, tape, (self.pair, self.ordinal, &self.name));
+            let reels = ReelSpool::new(order.map_err(io::Error::other)?);
+            let parts = reels.list(false).map_err(|error| io::Error::other(error.to_string()))?;
+            found.reels = parts.into_iter().map(|(part, _)| part.header).collect();
+            self.reels = Some(TapeDesk::new(reels));
+        }
         Ok(found)
     }
 
@@ -129,21 +230,62 @@ impl SpoolDesk {
                 tracing::error!("copying {} to the spool: {error}", path.display());
                 Err(Fault::UNCLEAN)
             }
+            Err(WriteError::Tape(error)) => Err(told("reels", io::Error::other(error.to_string()))),
         }
     }
+}
+
+/// The reels of a node's spool.
+fn order(
+    layout: &Layout,
+    settings: &TapeSettings,
+    place: &str,
+    (pair, ordinal, node): (PairId, Ordinal, &str),
+) -> Result<ReelOrder, String> {
+    let mut options = TapeOptions::new(Place::parse(place)?);
+    let dir = layout.dir().to_owned();
+    options.dir = Some(dir.clone());
+    options.changer = Some(settings.changer.clone()).filter(|changer| !changer.is_empty());
+    options.allowed.blank = settings.label_blank;
+    options.teller = Teller::new(|text| tracing::info!("{text}"));
+    if let Some(path) = &settings.key_file {
+        options.key = Some(read_key(&dir.join(path)).map_err(|error| error.to_string())?);
+    }
+    let reel_size = Some(settings.reel_size).filter(|size| *size > 0);
+    Ok(ReelOrder { options, reel_size, pair, ordinal, node: node.to_owned(), dir })
+}
+
+/// Sixteen bytes of hexadecimal text; what is none is zero.
+fn sixteen(text: &str) -> [u8; 16] {
+    u128::from_str_radix(text, 16).unwrap_or_default().to_be_bytes()
+}
+
+/// Reels that are named by hand, of the node in a directory.
+///
+/// # Errors
+/// In words: the config cannot be read, the place is none, or the key cannot be read.
+pub fn reels_at(dir: &Path, place: &str) -> Result<ReelSpool, String> {
+    let config = Config::load(dir).map_err(|errors| errors.to_string())?;
+    let engine = &config.engine;
+    let whose = (engine.pair, engine.ordinal, engine.name.as_str());
+    let place = place.strip_prefix(TAPE).unwrap_or(place);
+    order(&Layout::new(dir), &config.tape, place, whose).map(ReelSpool::new)
 }
 
 /// The spool of the node in a directory, whether it runs or not; none if it has none.
 ///
 /// # Errors
 /// In words: the config cannot be read, or names something else.
-pub fn of_dir(dir: &Path) -> Result<Option<SpoolDir>, String> {
+pub fn of_dir(dir: &Path) -> Result<Option<PartStore>, String> {
     let config = Config::load(dir).map_err(|errors| errors.to_string())?.engine;
     let chosen = note::chosen(&Layout::new(dir), &config.spool);
     if chosen.place.is_empty() {
         return Ok(None);
     }
-    SpoolDir::of(&chosen.place, config.pair, config.ordinal).map(Some)
+    let tape = if chosen.is_tape() { Some(chosen.place.as_str()) } else { chosen.second() };
+    let reels = tape.map(|place| reels_at(dir, place)).transpose()?;
+    let on_disk = (!chosen.is_tape()).then(|| SpoolDir::of(&chosen.place, config.pair, config.ordinal));
+    Ok(Some(PartStore { dir: on_disk.transpose()?, reels }))
 }
 
 /// The first entry of a part, if any, that is of the history of the node in a directory already.

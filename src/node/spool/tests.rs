@@ -205,7 +205,8 @@ fn a_history_is_in_order_without_gaps_and_of_one_branch() {
     let parts = three(&dir);
     let seqs = |from, until| {
         let mut seqs = Vec::new();
-        History::of(&dir, from, until)?.walk(&dir, |batch| {
+        let mut store = PartStore::from(dir.clone());
+        History::of(&store, from, until)?.walk(&mut store, |batch| {
             seqs.extend(batch.entries().map(|(seq, _)| seq.0));
             Ok(())
         })?;

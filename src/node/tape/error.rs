@@ -83,6 +83,24 @@ pub enum TapeError {
 }
 
 impl TapeError {
+    /// Whether only a reel is missing, which somebody may bring.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        matches!(self.shelf(), Some(ShelfError::Missing { .. } | ShelfError::Ended { .. }))
+            || matches!(self.shelf(), Some(ShelfError::Drive { fault: Fault::NoMedium, .. }))
+            // It is an older copy of the right one.
+            || matches!(self, Self::SetBack { .. })
+    }
+
+    fn shelf(&self) -> Option<&ShelfError> {
+        match self {
+            Self::Shelf(error)
+            | Self::Write(SpanError::Shelf(error))
+            | Self::Read { error: ReadError::Shelf(error), .. } => Some(error),
+            _ => None,
+        }
+    }
+
     /// What to do next, for people.
     #[must_use]
     pub fn next(&self) -> String {

@@ -39,7 +39,7 @@ pub struct Request {
 
 /// An answer to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(in crate::node) enum Answer {
     Mounted,
     GiveUp,
 }
@@ -95,14 +95,14 @@ pub fn answer(options: &TapeOptions, give_up: bool) -> Result<bool, TapeError> {
 }
 
 /// Writes a request down.
-pub(super) fn ask(options: &TapeOptions, request: &Request) -> Result<(), TapeError> {
+pub(in crate::node) fn ask(options: &TapeOptions, request: &Request) -> Result<(), TapeError> {
     let (dir, name) = options.note(REQUEST);
     let bytes = serde_json::to_vec(request).unwrap_or_default();
     own(&dir, &name).replace(&bytes).map_err(failed("writing", options, REQUEST))
 }
 
 /// Takes the answer, if there is one.
-pub(super) fn take_answer(options: &TapeOptions) -> Option<Answer> {
+pub(in crate::node) fn take_answer(options: &TapeOptions) -> Option<Answer> {
     let (dir, name) = options.note(ANSWER);
     let text = File::open(dir.join(&name)).and_then(|file| text_at_most(file, ANSWER_MAX)).ok()?;
     own(&dir, &name).remove().ok()?;
@@ -110,7 +110,7 @@ pub(super) fn take_answer(options: &TapeOptions) -> Option<Answer> {
 }
 
 /// The request is over.
-pub(super) fn close(options: &TapeOptions) {
+pub(in crate::node) fn close(options: &TapeOptions) {
     for what in [REQUEST, ANSWER] {
         let (dir, name) = options.note(what);
         let _ = own(&dir, &name).remove();

@@ -6,7 +6,8 @@ use crate::base::Chain;
 use crate::format::reel::{ReelBlock, ReelKind};
 use crate::format::set::SetId;
 use crate::tape::{
-    Catalogue, Found, Key, Loss, Purpose, ReelReader, SessionKey, Shelf, ShelfError, Step, StreamIndex, Want,
+    Catalogue, Found, Key, Loss, PartIndex, Purpose, ReelReader, SessionKey, Shelf, ShelfError, Step,
+    StreamIndex, Want,
 };
 use std::collections::BTreeMap;
 
@@ -25,6 +26,13 @@ pub struct Scanned {
     pub blocks: u64,
 }
 
+/// A session's stream as it comes, of which nobody knows yet whether it is a save or parts of a spool.
+struct Stream {
+    index: StreamIndex,
+    parts: PartIndex,
+    key: Option<SessionKey>,
+}
+
 struct Scan<'a> {
     key: Option<&'a Key>,
     found: Catalogue,
@@ -36,7 +44,7 @@ struct Scan<'a> {
     /// What could not be read since then.
     bad: Option<(u32, u64, String)>,
     /// The streams of sessions; none of one that has a hole or cannot be decrypted.
-    streams: BTreeMap<[u8; 16], Option<(StreamIndex, Option<SessionKey>)>>,
+    streams: BTreeMap<[u8; 16], Option<Stream>>,
     set: SetId,
     ended: bool,
 }
@@ -168,19 +176,25 @@ impl Scan<'_> {
         let session = block.session;
         let fresh = || {
             let key = key.map(|key| key.of_session(session));
-            (block.sequence == block.start).then(|| (StreamIndex::default(), key))
+            let (index, parts) = (StreamIndex::default(), PartIndex::default());
+            (block.sequence == block.start).then_some(Stream { index, parts, key })
         };
-        let stream = self.streams.entry(session.0).or_insert_with(fresh);
-        let Some((index, key)) = stream else { return };
-        match (block.kind, block.sealed, key) {
-            (ReelKind::SessionEnd, ..) => set.note_content(session, index),
-            (_, false, _) => index.feed(payload),
-            (_, true, Some(key)) => match key.open(block, payload) {
-                Some(payload) => index.feed(&payload),
-                None => *stream = None,
-            },
-            (_, true, None) => *stream = None,
-        }
+        let slot = self.streams.entry(session.0).or_insert_with(fresh);
+        let Some(stream) = slot else { return };
+        let opened = match (block.kind, block.sealed, &stream.key) {
+            (ReelKind::SessionEnd, ..) => return set.note_content(session, &stream.index),
+            (_, false, _) => Some(payload.to_vec()),
+            (_, true, Some(key)) => key.open(block, payload),
+            (_, true, None) => None,
+        };
+        let Some(content) = opened else {
+            *slot = None;
+            return;
+        };
+        let known = stream.parts.parts().len();
+        stream.index.feed(&content);
+        stream.parts.feed(&content);
+        set.note_parts(session, stream.parts.parts().get(known..).unwrap_or_default());
     }
 
     fn end(self, shelf: &Operator) -> Result<Scanned, TapeError> {

@@ -6,6 +6,7 @@ use super::st::Tape;
 use super::tap::Image;
 use super::{CatalogueFile, Place, TapeError, TapeOptions};
 use crate::base::plainly;
+use crate::format::set::SetId;
 use crate::tape::{Drive, Event, Fault, Found, Purpose, Shelf, ShelfError, Want, identify, judge};
 use std::collections::VecDeque;
 use std::io;
@@ -26,6 +27,10 @@ pub(super) struct Operator {
     asked: u64,
     /// Slots that were tried since the last reel was found.
     slots: Option<VecDeque<u32>>,
+    /// The set that is written to.
+    pub(super) writing: Arc<Mutex<Option<SetId>>>,
+    /// Nobody is asked for reels: who uses it does that.
+    pub(super) quiet: bool,
     /// Ends the waiting.
     pub(super) stopped: Arc<std::sync::atomic::AtomicBool>,
 }
@@ -55,7 +60,8 @@ impl Operator {
     pub(super) fn new(options: &TapeOptions) -> Result<Self, TapeError> {
         let catalogue = Arc::new(Mutex::new(CatalogueFile::load(options)?));
         let stopped = Arc::default();
-        Ok(Self { options: options.clone(), catalogue, asked: 0, slots: None, stopped })
+        let (options, writing) = (options.clone(), Arc::default());
+        Ok(Self { options, catalogue, asked: 0, slots: None, writing, quiet: false, stopped })
     }
 
     pub(super) fn catalogue(&self) -> MutexGuard<'_, CatalogueFile> {
@@ -193,7 +199,9 @@ impl Shelf for Operator {
             let refused = (!seen.is_empty()).then(|| std::mem::take(&mut seen).join("; "));
             let out = self.options.wait.is_some_and(|wait| begin.elapsed() >= wait);
             if out || self.stopped.load(std::sync::atomic::Ordering::Relaxed) {
-                requests::close(&self.options);
+                if !self.quiet {
+                    requests::close(&self.options);
+                }
                 let why = refused.unwrap_or_else(|| "it is not there".to_owned());
                 return Err(ShelfError::Missing { what: self.what(want), why });
             }
@@ -246,6 +254,10 @@ impl Shelf for Operator {
                 self.options.teller.tell(&format!(
                     "reel {reel} of {name} failed: {fault}; what counts on it was read back, the rest goes to the next reel"
                 ));
+                let newest = *self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(set) = newest.and_then(|set| catalogue.held.find_mut(set)) {
+                    set.close_reel(*reel);
+                }
                 true
             }
         };

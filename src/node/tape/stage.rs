@@ -260,11 +260,11 @@ fn work(mut writer: SpanWriter<Operator>, stage: &Stage) -> Result<(), TapeError
 }
 
 /// The name without the number that a label has behind it.
-fn base_name(name: &str, reel: u32) -> String {
+pub(super) fn base_name(name: &str, reel: u32) -> String {
     name.strip_suffix(&format!(" {reel}")).unwrap_or(name).to_owned()
 }
 
-fn fits(wanted: &ReelLabel, found: &ReelLabel) -> Result<(), TapeError> {
+pub(super) fn fits(wanted: &ReelLabel, found: &ReelLabel) -> Result<(), TapeError> {
     let unfit =
         |why: String, next| Err(TapeError::Unfit { what: "appending to these reels".to_owned(), why, next });
     if wanted.pair != found.pair {
@@ -289,7 +289,7 @@ fn end_of(shelf: &Operator) -> Result<End, TapeError> {
         let scanned = scan(&shelf.options)?;
         shelf.catalogue().held = scanned.catalogue;
     }
-    let newest = shelf.catalogue().held.sets.last().map(|set| {
+    let newest = shelf.catalogue().held.sets.iter().rfind(|set| set.spool_of().is_none()).map(|set| {
         let last = set.reels.last();
         (set.number(), last.map_or(0, |reel| reel.number), last.map_or(0, |reel| reel.next))
     });
