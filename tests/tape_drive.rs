@@ -1,6 +1,6 @@
 //! Saves and spools through the real driver `st`, in a kernel of its own, on a drive with an autoloader that does what this test
-//! tells it (`tests/support/library.rs`): several reels, the end of one with and without a warning, and everything that goes
-//! wrong with drives and cartridges. Then other programs read what is on them.
+//! tells it (`tests/support/library.rs`): several reels, the end of one with and without a warning, an error that is told late, a
+//! writer that is killed. Other programs read what is on the reels.
 
 use crate::support::library::{Cartridge, Library, State, Trouble};
 
@@ -84,21 +84,11 @@ dd if=/dev/nst0 bs=256k count=1 of=/run/t/data
 head -c 4 /run/t/label >/run/shared/label
 head -c 4 /run/t/data >/run/shared/data
 $HB restore --from $TAPE --changer "$CHANGER" --no-wait --catalogue $CATALOGUE --dir /run/t/B
-for name in hard-end late-error reset; do
+for name in hard-end late-error; do
     step $name
     rm -f $CATALOGUE
     save
     whole $name
-done
-for name in swapped door; do
-    step $name
-    rm -f $CATALOGUE
-    if save 2>/run/shared/said-$name; then exit 1; fi
-done
-for name in protected foreign; do
-    step $name
-    rm -f $CATALOGUE
-    if $HB save --to $TAPE --no-wait --label-blank 2>/run/shared/said-$name; then exit 1; fi
 done
 step end
 kill $node
@@ -109,7 +99,7 @@ wait $node || true
 fn comes(kernel: &Kernel, what: &str, done: impl Fn() -> bool) {
     let begin = std::time::Instant::now();
     while !done() {
-        let late = begin.elapsed() > std::time::Duration::from_secs(170);
+        let late = begin.elapsed() > std::time::Duration::from_secs(320);
         assert!(!late && !kernel.log().contains("\nended with 1"), "{what}: {}", kernel.log());
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
@@ -163,7 +153,7 @@ fn keeps_registers() -> bool {
 }
 
 #[test]
-fn tier_a_real_driver_saves_over_three_reels_and_survives_what_drives_do() {
+fn tier_a_real_driver_saves_over_three_reels_and_goes_on_behind_a_hard_end_and_a_late_error() {
     tier!("root", "ip", "nsenter", "python3", "linux.uml", "iscsistart", "mt", "mtx", "modprobe");
     if !Path::new("/dev/net/tun").exists() || !keeps_registers() {
         return lacking(here!(), "/dev/net/tun, or a machine without AMX");
@@ -193,49 +183,19 @@ fn tier_a_real_driver_saves_over_three_reels_and_survives_what_drives_do() {
         state.warn = 7 << 20;
         refill(&mut state, Some((25, Trouble::Deferred)));
     });
-    step(&mut kernel, dir.path(), "reset", || refill(&mut library.state(), Some((25, Trouble::Reset))));
-    step(&mut kernel, dir.path(), "swapped", || refill(&mut library.state(), Some((25, Trouble::Swap(8)))));
-    step(&mut kernel, dir.path(), "door", || {
-        let mut state = library.state();
-        // Nothing was written to the cartridge that somebody put in, not even by the driver.
-        let put_in =
-            state.drive.iter().chain(state.slots.values().flatten()).find(|reel| reel.barcode == "TAP008L6");
-        assert_eq!(put_in.map(|reel| reel.records.len()), Some(0));
-        let counts = state.in_hand.as_ref().map(|reel| reel.records.len());
-        assert!(counts > Some(16), "what counted is on the one that was taken out: {counts:?}");
-        refill(&mut state, Some((25, Trouble::Door)));
-    });
-    step(&mut kernel, dir.path(), "protected", || {
-        let mut state = library.state();
-        assert!(state.in_hand.as_ref().is_some_and(|reel| reel.records.len() > 16));
-        refill(&mut state, None);
-        state.lay_in(Some(Cartridge { protected: true, ..Cartridge::default() }));
-    });
-    step(&mut kernel, dir.path(), "foreign", || {
-        let mut state = library.state();
-        assert_eq!(state.drive.as_ref().map(|reel| reel.records.len()), Some(0));
-        let records = vec![Some(b"VOL1ABCDEF".to_vec()), None];
-        state.lay_in(Some(Cartridge { records, ..Cartridge::default() }));
-    });
     step(&mut kernel, dir.path(), "end", || {
-        assert_eq!(library.state().drive.as_ref().map(|reel| reel.records.len()), Some(2));
+        let state = library.state();
+        assert!(state.trouble.is_none() && reels(&state).len() >= 3, "the error came, and cost a reel");
     });
+    comes(&kernel, "to end", || kernel.log().contains("\nended with "));
     kernel.ends();
-    for name in ["three-reels", "hard-end", "late-error", "reset"] {
+    for name in ["three-reels", "hard-end", "late-error"] {
         verified(name);
     }
     let read =
         |name: &str| String::from_utf8_lossy(&std::fs::read(dir.path().join(name)).unwrap()).into_owned();
     assert_eq!((read("label").as_str(), read("data").as_str()), ("HBtb", "HBtb"), "as a plain tape is read");
     assert!(read("told").contains("At block 2"), "{}", read("told"));
-    for (name, words) in [
-        ("swapped", "cannot be read back"),
-        ("door", "cannot be read back"),
-        ("protected", "write-protected"),
-        ("foreign", "VOL1"),
-    ] {
-        assert!(read(&format!("said-{name}")).contains(words), "{name}: {}", read(&format!("said-{name}")));
-    }
 }
 
 const SPOOLS: &str = r#"

@@ -22,12 +22,6 @@ pub(crate) struct Cartridge {
 pub(crate) enum Trouble {
     /// What the drive holds in memory is lost, and told late.
     Deferred,
-    /// The drive loses its power for a moment.
-    Reset,
-    /// Somebody takes the cartridge out and puts this slot's in.
-    Swap(usize),
-    /// Somebody opens the door and takes the cartridge out, to put it back soon.
-    Door,
 }
 
 /// The state of drive and slots.
@@ -37,8 +31,6 @@ pub(crate) struct State {
     pub(crate) drive: Option<Cartridge>,
     /// Given out, and still in the drive's mouth.
     ejected: Option<Cartridge>,
-    /// Taken out by hand.
-    pub(crate) in_hand: Option<Cartridge>,
     source: usize,
     position: usize,
     block: usize,
@@ -95,7 +87,7 @@ impl Check {
 impl State {
     /// What lies in the drive from now on, at its beginning.
     pub(crate) fn lay_in(&mut self, reel: Option<Cartridge>) {
-        (self.drive, self.ejected, self.in_hand) = (reel, None, None);
+        (self.drive, self.ejected) = (reel, None);
         (self.source, self.position, self.buffered, self.prevent, self.late) = (0, 0, 0, false, false);
     }
 
@@ -136,24 +128,6 @@ impl State {
         self.writes += 1;
         match self.due() {
             Some(Trouble::Deferred) => self.late = true,
-            Some(Trouble::Reset) => {
-                self.forget();
-                (self.position, self.block, self.prevent) = (0, 0, false);
-                return Err(check(6, (0x29, 1)));
-            }
-            Some(Trouble::Swap(slot)) => {
-                self.forget();
-                self.in_hand = self.drive.take();
-                self.drive = self.slots.get_mut(&slot).and_then(Option::take);
-                self.position = 0;
-                return Err(check(6, (0x28, 0)));
-            }
-            Some(Trouble::Door) => {
-                self.forget();
-                self.in_hand = self.drive.take();
-                self.position = 0;
-                return Err(missing());
-            }
             None => {}
         }
         if self.reel()?.protected {

@@ -158,7 +158,7 @@ impl Kernel {
         let console = File::create(shared.join("console")).unwrap();
         // Its processes leave every group: only a namespace of processes holds them together.
         let mut command = lan.within(&["unshare", "--pid", "--fork", "--kill-child=KILL"]);
-        command.args(["timeout", "-s", "KILL", "150"]);
+        command.args(["timeout", "-s", "KILL", "300"]);
         if std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains(" amx_tile ")) {
             command.args(["python3", "-c", WITHOUT_XSTATE]);
         }
