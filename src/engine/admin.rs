@@ -51,6 +51,12 @@ pub enum AdminRequest {
         /// Do not wait until the connection of a silent primary is given up.
         #[serde(default)]
         now: bool,
+        /// Also where this node holds a part of a copy only.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        incomplete: bool,
+        /// The epoch that begins then, as the operator typed it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        epoch: Option<u64>,
     },
     /// Change roles with the peer, from either node; answered by [`SwitchoverView`].
     Switchover {
@@ -68,6 +74,12 @@ pub enum AdminRequest {
         /// Content in a second at most (bytes), 0 for as fast as it goes; else what the config says.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rate: Option<u64>,
+        /// All content of the next copy is sent, also where the peer holds it already.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        full: bool,
+        /// On a node that is whole: it may be made what a primary has that took over with a copy that was not whole.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        accept_incomplete: bool,
     },
     /// Answered by [`AccountView`].
     AccountCreate {
@@ -358,6 +370,9 @@ pub struct PeerView {
     /// Whether it is given a copy that is not whole yet.
     #[serde(default)]
     pub incomplete: bool,
+    /// Whether it holds an old copy that would be compared by digests.
+    #[serde(default)]
+    pub digests: bool,
 }
 
 /// A copy of everything that is replicated, on its way.
@@ -375,6 +390,12 @@ pub struct CopyView {
     pub rate: u64,
     /// Entries that the primary has made since it began, as far as they are here.
     pub moved: u64,
+    /// full-copy, digests or rewind; empty where only the other node knows.
+    #[serde(default)]
+    pub way: String,
+    /// Of `bytes`, what the node that is given it held already, so that it did not come (bytes).
+    #[serde(default)]
+    pub equal: u64,
 }
 
 /// Entries that one of the two nodes lacks.
@@ -715,6 +736,9 @@ pub struct TakeoverAccount {
     pub silence_seconds: f64,
     /// Files whose content was being copied and is incomplete.
     pub incomplete_files: Vec<String>,
+    /// Whether this node holds a part of a copy only.
+    #[serde(default)]
+    pub partial: bool,
     /// How long it took (seconds).
     pub seconds: f64,
 }

@@ -25,6 +25,7 @@ pub mod segment;
 pub mod set;
 pub mod spool;
 pub mod sums;
+pub mod unless;
 
 pub use cursor::{Reader, Writer};
 

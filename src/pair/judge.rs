@@ -4,7 +4,8 @@ use crate::base::{Epoch, Ordinal, Position, Seq};
 use crate::format::PairId;
 use crate::format::control::{EpochMark, Role};
 use crate::format::frame::{
-    FEATURE_COPY, FEATURE_REWIND, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION, RefuseCode,
+    FEATURE_COPY, FEATURE_PARTIAL, FEATURE_REWIND, FEATURE_TAKES_PARTIAL, Hello, PROTOCOL_FLOOR,
+    PROTOCOL_VERSION, RefuseCode,
 };
 
 /// This node, as it must be known to judge the other.
@@ -28,6 +29,10 @@ pub struct Own {
     pub table: Vec<EpochMark>,
     /// Whether it may be rewound where it holds entries that the peer does not have.
     pub rewinds: bool,
+    /// Whether it took over with a part of a copy, and nobody was made whole since.
+    pub partial: bool,
+    /// Whether an operator accepts that it is made what a peer has that did so.
+    pub takes_partial: bool,
 }
 
 /// What follows from a hello.
@@ -83,20 +88,51 @@ pub fn judge(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
             RefuseCode::Epoch,
             format!("epoch {peer_epoch} is over: this node has seen epoch {}", own.epoch),
         ),
+        (Role::Standby, Role::Primary) if is_spared(own, peer) => Verdict::Wait(SPARED),
         (Role::Standby | Role::Incomplete, Role::Primary) => Verdict::Follow,
         (Role::Diverged, Role::Primary)
-            if peer.serving && own.rewinds && takes_rewind(peer) && peer_epoch >= own.epoch =>
+            if peer.serving
+                && own.rewinds
+                && takes_rewind(peer)
+                && peer_epoch >= own.epoch
+                && !is_spared(own, peer) =>
         {
             Verdict::Follow
         }
         (Role::Standby | Role::Diverged | Role::Incomplete, _) => Verdict::Wait("neither node serves"),
         (Role::Primary, Role::Primary) => two_primaries(own, peer, peer_epoch),
+        (Role::Primary, Role::Standby | Role::Diverged)
+            if own.serving && own.partial && peer.end.seq > Seq(0) =>
+        {
+            give_partial(own, peer, peer_epoch)
+        }
         (Role::Primary, Role::Standby) if own.serving => stream(own, peer, peer_epoch),
         (Role::Primary, Role::Incomplete) if own.serving => go_on_copying(own, peer, peer_epoch),
         (Role::Primary, Role::Standby | Role::Incomplete) => may_serve(own, peer, peer_epoch),
         (Role::Primary, Role::Diverged) if own.serving => rewind(own, peer, peer_epoch),
         (Role::Primary, Role::Diverged) => Verdict::MayServe,
     }
+}
+
+/// Why a node that is whole does not follow.
+const SPARED: &str =
+    "the primary took over with a part of a copy, and what is whole is not made that by itself";
+
+/// Whether a node keeps what it has, as its peer took over with a part of a copy. One that has nothing keeps nothing.
+fn is_spared(own: &Own, peer: &Hello) -> bool {
+    peer.features & FEATURE_PARTIAL != 0 && !own.takes_partial && own.end.seq > Seq(0)
+}
+
+/// This primary took over with a part of a copy: nothing whole is made that unasked, whatever its program is. If it is asked
+/// for, all of it is given: what both have in common says nothing of content.
+fn give_partial(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
+    if let Some(old) = own_state_is_old(own, peer, peer_epoch).filter(|_| peer.role == Role::Standby) {
+        return old;
+    }
+    if peer.features & FEATURE_TAKES_PARTIAL == 0 || !takes_rewind(peer) {
+        return Verdict::Wait(SPARED);
+    }
+    rewind(own, peer, peer_epoch)
 }
 
 fn takes_rewind(peer: &Hello) -> bool {
@@ -298,6 +334,8 @@ mod tests {
             applied: Seq(end),
             table: vec![mark(2, 1)],
             rewinds: true,
+            partial: false,
+            takes_partial: false,
         }
     }
 
@@ -319,6 +357,44 @@ mod tests {
             door: None,
             copied: false,
         }
+    }
+
+    #[test]
+    fn nothing_whole_is_made_a_part_of_a_copy_unless_an_operator_accepts_it() {
+        let me = Own { partial: true, ..own(Role::Primary, true, 1_000_001, 40) };
+        let there = |role, features| Hello { features, ..peer(role, false, 40) };
+        let spares = |verdict| verdict == Verdict::Wait(SPARED);
+        let says = |hello: &Hello| judge(&me, hello, Epoch(2));
+        // Whatever its program is.
+        for features in [0, FEATURE_COPY | FEATURE_REWIND] {
+            for role in [Role::Standby, Role::Diverged] {
+                assert!(spares(says(&there(role, features))), "{role:?} {features}");
+            }
+        }
+        let accepts = FEATURE_COPY | FEATURE_REWIND | FEATURE_TAKES_PARTIAL;
+        for role in [Role::Standby, Role::Diverged] {
+            assert!(matches!(says(&there(role, accepts)), Verdict::Rewind { .. }), "{role:?}");
+        }
+        // What is whole nowhere, or is new, is copied as ever.
+        let incomplete = Hello { copied: false, ..there(Role::Incomplete, FEATURE_COPY) };
+        assert!(matches!(says(&incomplete), Verdict::NeedsFullSync { safe: true, .. }));
+        let new = Hello { features: FEATURE_COPY, table: Vec::new(), ..peer(Role::Standby, false, 0) };
+        assert!(!spares(says(&new)));
+        // As the node that is whole sees it.
+        let primary = |features| Hello { ordinal: Ordinal(0), features, ..peer(Role::Primary, true, 40) };
+        let of = |role, takes_partial, features| {
+            let node = Own { ordinal: Ordinal(1), takes_partial, ..own(role, false, 2, 40) };
+            judge(&node, &primary(features), Epoch(1_000_000))
+        };
+        let partial = FEATURE_REWIND | FEATURE_PARTIAL;
+        assert!(spares(of(Role::Standby, false, partial)));
+        assert!(matches!(of(Role::Diverged, false, partial), Verdict::Wait(_)));
+        for role in [Role::Standby, Role::Diverged, Role::Incomplete] {
+            assert_eq!(of(role, true, partial), Verdict::Follow, "{role:?}");
+            assert_eq!(of(role, false, FEATURE_REWIND), Verdict::Follow, "{role:?}");
+        }
+        assert_eq!(of(Role::Incomplete, false, partial), Verdict::Follow, "it is whole nowhere");
+        assert!(matches!(of(Role::Primary, false, partial), Verdict::StepDown { .. }));
     }
 
     #[test]

@@ -121,6 +121,8 @@ pub enum Mutation {
     LoseSaved,
     /// A range that a diverged node touched is not made what the primary has.
     ForgetRange,
+    /// A range of an old copy is called equal that is not.
+    CallEqual,
     /// A write is reported durable, and is not.
     LieWritten,
     /// A control file is reported durable, and is not.
@@ -162,7 +164,7 @@ pub enum Mutation {
 }
 
 /// Every mutation.
-pub const MUTATIONS: [Mutation; 31] = [
+pub const MUTATIONS: [Mutation; 32] = [
     Mutation::OkBeforeDurable,
     Mutation::ApplyBeforeDurable,
     Mutation::SkipApply,
@@ -175,6 +177,7 @@ pub const MUTATIONS: [Mutation; 31] = [
     Mutation::PlantItem,
     Mutation::LoseSaved,
     Mutation::ForgetRange,
+    Mutation::CallEqual,
     Mutation::LieWritten,
     Mutation::LieControl,
     Mutation::KeepRound,

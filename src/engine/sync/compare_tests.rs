@@ -459,7 +459,7 @@ fn what_is_not_replicated_is_given_to_no_peer_whatever_it_wants() {
     let file = pair.file("app,orders");
     let want = |pair: &mut Pair| {
         let from = WantFrom::Items(Bytes::new());
-        let payload = Want { id: 1, file, from, most: 1 << 20 }.encode();
+        let payload = Want { id: 1, file, from, most: 1 << 20, unless: None }.encode();
         pair.b.engine.core.say(FrameKind::Want, payload);
         pair.b.input(Event::Tick);
         pair.carry(false);

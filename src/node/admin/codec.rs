@@ -115,7 +115,14 @@ pub fn fuzz_admin(bytes: &[u8]) {
         AdminRequest::SpoolStop { drop: false },
         AdminRequest::Switchover { dry_run: true },
         AdminRequest::CompareResult,
-        AdminRequest::Takeover { peer_is_down: true, dry_run: true, accept_loss: false, now: false },
+        AdminRequest::Takeover {
+            peer_is_down: true,
+            dry_run: true,
+            accept_loss: false,
+            now: false,
+            incomplete: false,
+            epoch: None,
+        },
     ];
     for request in &all {
         let _ = decode_reply(request, bytes);
