@@ -102,7 +102,7 @@ pub fn judge(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
         (Role::Standby | Role::Diverged | Role::Incomplete, _) => Verdict::Wait("neither node serves"),
         (Role::Primary, Role::Primary) => two_primaries(own, peer, peer_epoch),
         (Role::Primary, Role::Standby | Role::Diverged)
-            if own.serving && own.partial && peer.end.seq > Seq(0) =>
+            if own.serving && own.partial && has_other_content(own, peer) =>
         {
             give_partial(own, peer, peer_epoch)
         }
@@ -120,7 +120,20 @@ const SPARED: &str =
 
 /// Whether a node keeps what it has, as its peer took over with a part of a copy. One that has nothing keeps nothing.
 fn is_spared(own: &Own, peer: &Hello) -> bool {
-    peer.features & FEATURE_PARTIAL != 0 && !own.takes_partial && own.end.seq > Seq(0)
+    let other = own.end.seq > Seq(0) && !was_given(&peer.table, peer.ordinal, &own.table);
+    peer.features & FEATURE_PARTIAL != 0 && !own.takes_partial && other
+}
+
+/// Whether a node with this table holds what it was given of an epoch that a primary opened since it took over. In the
+/// primary's table those stand behind the last one of the other node's.
+fn was_given(primary: &[EpochMark], ordinal: Ordinal, held: &[EpochMark]) -> bool {
+    let since = primary.iter().rev().take_while(|mark| mark.epoch.opener() == ordinal);
+    since.into_iter().any(|mark| held.contains(mark))
+}
+
+/// Whether a peer of this primary, which took over with a part of a copy, holds anything else.
+fn has_other_content(own: &Own, peer: &Hello) -> bool {
+    peer.end.seq > Seq(0) && !was_given(&own.table, own.ordinal, &peer.table)
 }
 
 /// This primary took over with a part of a copy: nothing whole is made that unasked, whatever its program is. If it is asked
@@ -361,10 +374,17 @@ mod tests {
 
     #[test]
     fn nothing_whole_is_made_a_part_of_a_copy_unless_an_operator_accepts_it() {
-        let me = Own { partial: true, ..own(Role::Primary, true, 1_000_001, 40) };
-        let there = |role, features| Hello { features, ..peer(role, false, 40) };
+        // The other node served in epoch 3; this one took over with what it had of that.
+        let table = vec![mark(3, 1), mark(1_000_000, 35)];
+        let me = Own { partial: true, table: table.clone(), ..own(Role::Primary, true, 1_000_000, 40) };
+        let there = |role, features| Hello {
+            features,
+            end: at(3, 40),
+            table: vec![mark(3, 1)],
+            ..peer(role, false, 40)
+        };
         let spares = |verdict| verdict == Verdict::Wait(SPARED);
-        let says = |hello: &Hello| judge(&me, hello, Epoch(2));
+        let says = |hello: &Hello| judge(&me, hello, Epoch(3));
         // Whatever its program is.
         for features in [0, FEATURE_COPY | FEATURE_REWIND] {
             for role in [Role::Standby, Role::Diverged] {
@@ -375,15 +395,25 @@ mod tests {
         for role in [Role::Standby, Role::Diverged] {
             assert!(matches!(says(&there(role, accepts)), Verdict::Rewind { .. }), "{role:?}");
         }
+        // What was given of this primary's epoch follows it.
+        let given = Hello { end: at(1_000_000, 40), table, ..there(Role::Standby, FEATURE_COPY) };
+        assert!(matches!(judge(&me, &given, Epoch(1_000_000)), Verdict::Stream { .. }));
         // What is whole nowhere, or is new, is copied as ever.
         let incomplete = Hello { copied: false, ..there(Role::Incomplete, FEATURE_COPY) };
         assert!(matches!(says(&incomplete), Verdict::NeedsFullSync { safe: true, .. }));
         let new = Hello { features: FEATURE_COPY, table: Vec::new(), ..peer(Role::Standby, false, 0) };
         assert!(!spares(says(&new)));
         // As the node that is whole sees it.
-        let primary = |features| Hello { ordinal: Ordinal(0), features, ..peer(Role::Primary, true, 40) };
+        let table = vec![mark(3, 1), mark(1_000_000, 35)];
+        let primary = |features| Hello {
+            ordinal: Ordinal(0),
+            features,
+            table: table.clone(),
+            ..peer(Role::Primary, true, 40)
+        };
         let of = |role, takes_partial, features| {
-            let node = Own { ordinal: Ordinal(1), takes_partial, ..own(role, false, 2, 40) };
+            let table = vec![mark(3, 1)];
+            let node = Own { ordinal: Ordinal(1), takes_partial, table, ..own(role, false, 3, 40) };
             judge(&node, &primary(features), Epoch(1_000_000))
         };
         let partial = FEATURE_REWIND | FEATURE_PARTIAL;
@@ -395,6 +425,9 @@ mod tests {
         }
         assert_eq!(of(Role::Incomplete, false, partial), Verdict::Follow, "it is whole nowhere");
         assert!(matches!(of(Role::Primary, false, partial), Verdict::StepDown { .. }));
+        let given =
+            Own { ordinal: Ordinal(1), table: table.clone(), ..own(Role::Standby, false, 1_000_000, 40) };
+        assert_eq!(judge(&given, &primary(partial), Epoch(1_000_000)), Verdict::Follow, "it was given that");
     }
 
     #[test]

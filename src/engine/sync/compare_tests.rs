@@ -176,7 +176,8 @@ fn two_equal_nodes_are_found_equal_whichever_is_asked_and_what_was_found_is_kept
         assert_eq!((view.differing, view.passed, view.unread), (0, 0, 0));
         // The definitions of two files, the items, and three blocks.
         assert_eq!((view.items, view.what.as_str()), (2 + 800 + 3, "everything"));
-        assert!(view.ranges > 256 && view.from > 0 && view.from <= view.to, "{view:?}");
+        // A hole of the volume is one range.
+        assert!((10..100).contains(&view.ranges) && view.from > 0 && view.from <= view.to, "{view:?}");
         assert_eq!(pair.a.kept, pair.b.kept);
         assert_eq!(pair.b.kept.items, 805);
         assert!(words(&pair.b).contains(&"nodes-agree"));

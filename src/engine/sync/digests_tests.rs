@@ -51,7 +51,7 @@ fn an_operator_who_wants_all_content_has_all_content_sent() {
     pair.does(1, AdminRequest::Resync { rate: None, full: true, accept_incomplete: false });
     pair.meets();
     pair.is_whole_again();
-    assert!(pair.carried > 3 << 20, "{} bytes", pair.carried);
+    assert!(pair.carried > 3_000_000, "{} bytes", pair.carried);
 }
 
 #[test]

@@ -98,10 +98,12 @@ fn a_takeover_with_a_part_of_a_copy_needs_the_word_and_the_epoch_and_names_what_
 #[test]
 fn the_old_primary_keeps_what_it_has_and_can_take_over_again_and_the_part_is_made_whole() {
     let mut pair = taken_over();
+    // It gave the copy of which a part came.
+    assert_eq!(pair.times(0, "copying"), 1);
     pair.meets();
     assert_eq!((pair.stage(0), pair.stage(1)), (Stage::Diverged, Stage::Serving), "{:?}", pair.nodes[0].told);
     assert!(pair.nodes[0].control.peer.spared);
-    assert_eq!((large(&pair, 0), pair.times(0, "copying"), pair.times(0, "rewinding")), (96, 0, 0));
+    assert_eq!((large(&pair, 0), pair.times(0, "copying"), pair.times(0, "rewinding")), (96, 1, 0));
     let (_, text) = pair.nodes[0].told.iter().find(|(kind, _)| *kind == "diverged").unwrap();
     for choice in ["takeover --peer-is-down", "resync --accept-incomplete"] {
         assert!(text.contains(choice), "{text}");
