@@ -19,6 +19,15 @@ const SEEDS: u64 = 20_000;
 const TWICE: u64 = 64;
 const THREADS: u64 = 2;
 
+/// Lives that once broke a rule, or a checker, and what it was.
+const BROKEN_ONCE: [(u64, &str); 5] = [
+    (4210, "a copy began where the journal had written a mark since it was looked at"),
+    (7788, "a scrub of a node that is given a copy was held to the history that it had left"),
+    (13884, "what was read for a copy was rotten"),
+    (20618, "what a replaced primary had listed was missed again at the next takeover"),
+    (21636, "rot that a crash had brought back was in the way of every copy"),
+];
+
 /// Fails with everything that is needed to see it again.
 fn must_hold(outcome: &Outcome) {
     if outcome.violation.is_some() {
@@ -60,6 +69,14 @@ fn sweep(more: impl Fn(u64) -> bool + Sync) -> (u64, BTreeSet<&'static str>) {
         }
     });
     (next.into_inner().saturating_sub(THREADS), reached.into_inner().unwrap())
+}
+
+#[test]
+fn lives_that_once_broke_a_rule_break_none() {
+    for (seed, what) in BROKEN_ONCE {
+        println!("seed {seed}: once {what}");
+        must_hold(&run(Options::from_seed(seed), 0));
+    }
 }
 
 #[test]

@@ -589,11 +589,12 @@ pub struct TroubleView {
 pub struct Status {
     /// The node.
     pub name: String,
-    /// primary, standby or diverged.
+    /// primary, standby, diverged or incomplete.
     pub role: String,
-    /// What an update would be answered now. serving or standby: all is as it should be. By the role: asking-peer,
-    /// taking-over, starting-epoch, handing-over, stepping-down, diverged, starting, replaying, stopping. What hinders: read-only,
-    /// no-space, no-descriptors, journal-failed, disk-hangs, store-failed, peer-stuck, peer-away.
+    /// What an update would be answered now, one of [`STATES`]. serving or standby: all is as it should be. By the role:
+    /// incomplete, asking-peer, taking-over, starting-epoch, handing-over, stepping-down, diverged, starting, replaying,
+    /// stopping. What hinders: read-only, no-space, no-descriptors, journal-failed, disk-hangs, store-failed, peer-stuck,
+    /// peer-away.
     pub state: String,
     /// Why it does not serve, if it does not.
     pub reason: String,
@@ -681,8 +682,8 @@ pub struct Status {
     pub notify: Vec<TargetView>,
 }
 
-/// The states of a node that serves as primary: as it should, or hindered by what may pass.
-const SERVES: [&str; 9] = [
+/// Every word that [`Status::state`] may be, those of a node that serves first.
+pub const STATES: [&str; 21] = [
     "serving",
     "accept-failed",
     "no-space",
@@ -692,13 +693,27 @@ const SERVES: [&str; 9] = [
     "store-failed",
     "peer-stuck",
     "peer-away",
+    "standby",
+    "incomplete",
+    "starting",
+    "replaying",
+    "asking-peer",
+    "starting-epoch",
+    "taking-over",
+    "handing-over",
+    "stepping-down",
+    "stopping",
+    "diverged",
+    "read-only",
 ];
+/// So many of them are states of a primary that serves: as it should, or hindered by what may pass.
+const SERVES: usize = 9;
 
 impl Status {
     /// Whether this node is the one that serves, though something may hinder it now.
     #[must_use]
     pub fn serves(&self) -> bool {
-        self.role == "primary" && SERVES.contains(&self.state.as_str())
+        self.role == "primary" && STATES.iter().take(SERVES).any(|state| *state == self.state)
     }
 }
 

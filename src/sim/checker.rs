@@ -489,12 +489,25 @@ impl Checker {
         if self.nodes[node].control.origin != old.origin {
             if old.role == Role::Diverged {
                 self.check_diverged(node);
+                self.know_listed(node);
             }
             self.on_origin(node);
         }
         if old.role == Role::Incomplete && self.nodes[node].control.role == Role::Primary {
             self.fail("I-35", format!("node {node} became primary with a copy that is not whole"));
         }
+    }
+
+    /// What a node that has diverged leaves is listed in the set that it saved, so it is known to be lost. A replaced primary
+    /// can have answered it at level local alone.
+    fn know_listed(&mut self, node: usize) {
+        let [own, peer] = [node, 1 - node].map(|node| &self.nodes[node].journals[0]);
+        let listed = |a: &&Acked| {
+            let here = a.place.space == 0 && own.holds(a.place.chain) && !peer.holds(a.place.chain);
+            here && a.level == AckLevel::Local
+        };
+        let listed: Vec<usize> = self.acked.iter().filter(listed).map(|a| a.op).collect();
+        self.lost.extend(listed);
     }
 
     /// A node left its history for one that begins with a copy. From now on its journal stands for all before the origin:

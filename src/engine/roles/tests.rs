@@ -186,6 +186,14 @@ fn at_every_stage_each_event_leads_where_the_table_says_or_is_refused_with_these
     }
 }
 
+#[test]
+fn what_status_calls_a_node_at_each_stage_is_in_the_list_of_states() {
+    for (stage, role, _) in table() {
+        let state = Node::at(stage, role).engine.core.status(0).state;
+        assert!(crate::engine::admin::STATES.contains(&state.as_str()), "{state}, at {stage:?}");
+    }
+}
+
 /// A node that steps down with an entry that the pair never kept.
 fn with_an_entry_of_its_own() -> Node {
     let mut node = Node::serving(config(0));

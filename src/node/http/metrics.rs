@@ -2,7 +2,7 @@
 //! served and what is documented are made from it.
 
 use super::snapshot::Snapshot;
-use crate::engine::admin::{StageView, StatsView};
+use crate::engine::admin::{STATES, StageView, StatsView};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -31,29 +31,6 @@ struct Metric {
 }
 
 const PREFIX: &str = "hot_backup";
-const STATES: [&str; 20] = [
-    "serving",
-    "standby",
-    "starting",
-    "replaying",
-    "asking-peer",
-    "starting-epoch",
-    "taking-over",
-    "handing-over",
-    "stepping-down",
-    "stopping",
-    "diverged",
-    "read-only",
-    "no-space",
-    "no-descriptors",
-    "journal-failed",
-    "disk-hangs",
-    "store-failed",
-    "peer-stuck",
-    "peer-away",
-    "accept-failed",
-];
-
 fn whole(n: u64) -> f64 {
     #[allow(clippy::cast_precision_loss, reason = "a figure beyond 2^53 may be off by one")]
     let n = n as f64;
