@@ -1,5 +1,7 @@
 //! What an operator can ask of a running node, and the answers; `node` carries them over the admin socket as JSON lines.
 
+mod copy;
+
 pub use super::answer::{
     AdminAnswer, CanaryView, CompareView, ConditionView, DifferenceView, DoneView, HealthView, IncidentView,
     LoggingView, ProofView, ScrubEnd, ScrubView, StartView, SwitchoverView, TargetView, WouldGo,
@@ -11,6 +13,7 @@ pub use super::stats::{
 use crate::base::AckLevel;
 use crate::base::shown::Grouped;
 use crate::format::dptr::{DptrKind, FileState, LoggingMode};
+pub use copy::CopyView;
 use serde::{Deserialize, Serialize};
 
 /// A request. On the socket: one JSON object a line, `{"verb":"status"}`.
@@ -373,29 +376,6 @@ pub struct PeerView {
     /// Whether it holds an old copy that would be compared by digests.
     #[serde(default)]
     pub digests: bool,
-}
-
-/// A copy of everything that is replicated, on its way.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CopyView {
-    /// Whether this node is given it; else it gives it.
-    pub here: bool,
-    /// The entry at which it began.
-    pub origin: u64,
-    /// Content that came; of one that is given, what went over the link in this connection (bytes).
-    pub bytes: u64,
-    /// About how much there was when it began (bytes); 0 if that is not known here.
-    pub size: u64,
-    /// Content in a second, as of the last seconds (bytes).
-    pub rate: u64,
-    /// Entries that the primary has made since it began, as far as they are here.
-    pub moved: u64,
-    /// full-copy, digests or rewind; empty where only the other node knows.
-    #[serde(default)]
-    pub way: String,
-    /// Of `bytes`, what the node that is given it held already, so that it did not come (bytes).
-    #[serde(default)]
-    pub equal: u64,
 }
 
 /// Entries that one of the two nodes lacks.

@@ -8,7 +8,7 @@ use super::handover::Harm;
 use super::options::{Options, Streams};
 use super::world::World;
 use crate::base::{AckLevel, JournalKind};
-use crate::engine::{FullSync, PeerLoss};
+use crate::engine::{FullSync, OnDiverged, PeerLoss};
 
 /// Subsets of one write that are all tried; of more, so many are drawn.
 const SUBSETS_MAX: u64 = 1 << 10;
@@ -101,6 +101,13 @@ impl Small {
             updates,
             false,
         )
+    }
+
+    /// As [`Self::in_trouble`]; a node that has diverged is rewound.
+    pub(super) fn rewinding(updates: usize) -> Self {
+        let options = Options { on_diverged: OnDiverged::Rewind, ..options(false) };
+        let options = Options { ops: usize::MAX, think_us: 1 << 50, full_sync: FullSync::Ask, ..options };
+        Self::of(options, updates, false)
     }
 
     /// A new pair, set up, whose nodes speak so often, and give up a silent link after so long (milliseconds).

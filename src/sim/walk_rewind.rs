@@ -8,7 +8,7 @@ use crate::format::control::Role;
 
 /// Updates of both, of the old primary alone, and a takeover beside it; nothing gets through between the two.
 fn parted() -> World {
-    let mut small = Small::in_trouble(8);
+    let mut small = Small::rewinding(8);
     let acked = |small: &mut Small, updates| {
         let mut steps = 0;
         while small.world.check.acked.len() < updates && steps < STEPS_MAX {
