@@ -15,6 +15,8 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("admin", admin),
     ("batch", batch),
+    ("bench-link", crate::measure::link::fuzz_head),
+    ("bench-report", crate::measure::report::fuzz_report),
     ("chunk", crate::format::chunk::fuzz_chunk),
     ("compare", compare),
     ("config", config),
@@ -24,8 +26,10 @@ pub const TARGETS: &[Target] = &[
     ("entry", crate::format::entry::fuzz_entry),
     ("frame", frame),
     ("handover", crate::format::handover::fuzz_handover),
+    ("http", http),
     ("identity", identity),
     ("import", crate::cli::fuzz_import),
+    ("lease", crate::node::watch::fuzz_lease),
     ("licence", crate::format::licence::fuzz_licence),
     ("link", link),
     ("nbd-handshake", crate::doors::nbd::fuzz::fuzz_nbd_handshake),
@@ -106,6 +110,7 @@ fn compare(bytes: &[u8]) {
 
 fn set(bytes: &[u8]) {
     crate::format::set::fuzz_set(bytes);
+    crate::format::since::fuzz_same(bytes);
     crate::node::set::fuzz_reader(bytes);
 }
 
@@ -160,6 +165,10 @@ fn records(bytes: &[u8]) {
 
 fn admin(bytes: &[u8]) {
     crate::node::admin::fuzz_admin(bytes);
+}
+
+fn http(bytes: &[u8]) {
+    crate::node::http::fuzz_http(bytes);
 }
 
 fn link(bytes: &[u8]) {

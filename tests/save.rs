@@ -10,7 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 /// Another node for the pair of `node`, not started, at the addresses that `place` tells.
-fn third(node: &Node, dir: PathBuf, (name, role): (&str, &str)) -> Node {
+pub(crate) fn third(node: &Node, dir: PathBuf, (name, role): (&str, &str)) -> Node {
     let config = std::fs::read_to_string(node.dir.join("config.toml")).unwrap();
     let of = |key: &str| {
         let line = config.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap();
@@ -28,26 +28,26 @@ fn third(node: &Node, dir: PathBuf, (name, role): (&str, &str)) -> Node {
 }
 
 /// One run of the command line that concerns no node.
-fn command(args: &[&str]) -> Output {
+pub(crate) fn command(args: &[&str]) -> Output {
     Command::new(program()).args(args).env_remove("HOT_BACKUP_DIR").stdin(Stdio::null()).output().unwrap()
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// One that says no, or fails.
 #[track_caller]
-fn refused(output: &Output, code: i32, what: &str) {
+pub(crate) fn refused(output: &Output, code: i32, what: &str) {
     assert_eq!((output.status.code(), said(output).contains(what)), (Some(code), true), "{}", said(output));
     assert!(said(output).contains("what to do:"), "{}", said(output));
 }
 
-fn verified(set: &Path) -> serde_json::Value {
+pub(crate) fn verified(set: &Path) -> serde_json::Value {
     serde_json::from_slice(&command(&["verify", "--json", set.to_str().unwrap()]).stdout).unwrap()
 }
 
-fn to(set: &Path) -> String {
+pub(crate) fn to(set: &Path) -> String {
     format!("file:{}", set.display())
 }
 
@@ -59,7 +59,7 @@ fn restored(set: &Path, node: &Node) {
 /// Each connection's updates are there up to one of them, and none behind that: a moment of the primary's history. It is not
 /// before the save began, when so many were answered.
 #[track_caller]
-fn is_one_moment(node: &Node, told: &[Told], before: u64) {
+pub(crate) fn is_one_moment(node: &Node, told: &[Told], before: u64) {
     let found = items(&node.door, "app,orders,");
     let mut all = 0;
     for told in told {
@@ -191,7 +191,7 @@ fn blocks_that_clients_write_meanwhile_are_saved_with_all_that_was_flushed_befor
 }
 
 /// A process that is killed when this is dropped.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -200,7 +200,7 @@ impl Drop for Running {
     }
 }
 
-fn begins(args: &[&str]) -> Running {
+pub(crate) fn begins(args: &[&str]) -> Running {
     let mut command = Command::new(program());
     command.args(args).env_remove("HOT_BACKUP_DIR").stdin(Stdio::null()).stdout(Stdio::null());
     Running(command.stderr(Stdio::null()).spawn().unwrap())
@@ -266,7 +266,7 @@ fn a_save_or_a_restore_that_is_killed_is_none_and_the_next_one_is_whole() {
     audit(&other.door, &told).is_complete();
 }
 
-fn verified_no_save(set: &Path) -> bool {
+pub(crate) fn verified_no_save(set: &Path) -> bool {
     let output = command(&["verify", set.to_str().unwrap()]);
     let no_save = output.status.code() == Some(1) && said(&output).contains("it is no save");
     assert!(

@@ -7,6 +7,7 @@ mod buffer;
 mod checksum;
 mod fault;
 pub mod limits;
+pub mod moment;
 mod places;
 mod prng;
 mod repeats;

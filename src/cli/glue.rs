@@ -5,23 +5,26 @@ use super::values::IoArg;
 use super::wait::Look;
 use crate::base::limits::{ANSWER_MAX, HOST_FILE_MAX};
 use crate::base::{FileId, Seq};
-use crate::client::RespClient;
+use crate::client::{NbdClient, RespClient};
 use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest};
 use crate::format::batch::Batch;
 use crate::io::Access;
 pub(crate) use crate::io::{Finding, Level, probe, put_in_place};
-use crate::node::config::{Config, IoChoice};
+use crate::measure::link::LinkKeys;
+pub(crate) use crate::node::against::{Against, How, Thing};
+use crate::node::config::{Config, DoorAddress, IoChoice};
 pub(crate) use crate::node::config_file::parse_size;
 use crate::node::config_file::{Key, Kind};
 use crate::node::diverged::{self, DivergedSet};
 use crate::node::door_tls::{self, Credentials};
 pub(crate) use crate::node::door_tls::{CA_FILE, CERTIFICATE_FILE, KEY_FILE};
 use crate::node::identity::{Fingerprint, Identity, IdentityError};
-use crate::node::layout::{Layout, RESP_SOCKET};
+use crate::node::layout::{Layout, NBD_SOCKET, RESP_SOCKET};
 use crate::node::licence::{self, Examined, InstallError, Paper};
 pub(crate) use crate::node::pairing::{Code, Introduced};
+pub(crate) use crate::node::past::{Found as Past, PastSource, Until};
 use crate::node::queue::{DiskQueue, QueueError, Walked};
-pub(crate) use crate::node::restore::{Restored, Unpacked};
+pub(crate) use crate::node::restore::{Restored, Sources, Unpacked};
 use crate::node::room::Room;
 use crate::node::serve::{self, ServeOptions};
 use crate::node::set::{self, SetError};
@@ -150,6 +153,14 @@ pub(crate) fn items_of(dir: &Path) -> Result<RespClient, Failure> {
         .map_err(|error| not_connected(dir, error))
 }
 
+/// Opens a volume of the node in `dir` by its own socket for volumes.
+pub(crate) fn blocks_of(dir: &Path, export: &str) -> Result<NbdClient, Failure> {
+    check_dir(dir)?;
+    admin::connect_in_dir(dir, NBD_SOCKET, ITEM_PATIENCE)
+        .and_then(|stream| NbdClient::unix(stream, export, ITEM_PATIENCE))
+        .map_err(|error| not_connected(dir, error))
+}
+
 /// A connection to a door for items, at `host:port`.
 pub(crate) fn items_at(place: &str) -> Result<RespClient, Failure> {
     let failed = |error: &dyn std::fmt::Display| {
@@ -167,6 +178,28 @@ pub(crate) fn items_at(place: &str) -> Result<RespClient, Failure> {
         }
     }
     Err(last)
+}
+
+/// Where clients reach a node's door for items over TCP, and the password that lets them in.
+pub(crate) fn resp_door(dir: &Path) -> Result<(SocketAddr, Option<String>), Failure> {
+    let failed = |why: &dyn std::fmt::Display| {
+        let next = "name the directory of a node whose config has `resp` with an address, or say --temporary";
+        Failure::error(format!("looking for the door of {}: {why}", dir.display()), next)
+    };
+    let config = Config::load(dir).map_err(|error| failed(&error))?;
+    let door =
+        config.resp.iter().find_map(DoorAddress::tcp).ok_or_else(|| failed(&"it has none over TCP"))?;
+    Ok((door, config.resp_password.map(|secret| secret.0)))
+}
+
+/// What the node in `dir` and its peer prove to each other.
+pub(crate) fn link_keys(dir: &Path) -> Result<LinkKeys, Failure> {
+    LinkKeys::of_node(&Layout::new(dir)).map_err(|why| {
+        Failure::error(
+            format!("reading the keys of {}: {why}", dir.display()),
+            "is --dir the directory of a node?",
+        )
+    })
 }
 
 /// The password in a file, without the end of its line.
@@ -423,6 +456,7 @@ pub(crate) fn save(
 ) -> Result<Saved, Failure> {
     set::save(dir, order, patience, told).map_err(|error| match error {
         set::SaveError::Refused { message, next } => Failure::no(message, next),
+        set::SaveError::Set(error) => set_failure(&error),
         error => Failure::error(error.to_string(), error.next()),
     })
 }
@@ -432,38 +466,82 @@ pub(crate) fn contents(source: &Source) -> Result<Contents, Failure> {
     set::contents(source).map_err(|error| set_failure(&error))
 }
 
-/// Reads all of a set.
-pub(crate) fn verify(source: Source, progress: impl FnMut(u64)) -> Result<Verified, Failure> {
-    set::verify(source, progress).map_err(|error| set_failure(&error))
+/// Reads all of a set, or of several that hold one state together: the end is that of the last, damages are those of all.
+pub(crate) fn verify(sources: Vec<Source>, mut progress: impl FnMut(u64)) -> Result<Verified, Failure> {
+    if sources.len() > 1 {
+        let found = sources.iter().map(contents).collect::<Result<Vec<_>, _>>()?;
+        let named: Vec<_> = sources.iter().map(Source::name).zip(&found).collect();
+        set::check_chain(&named).map_err(|error| set_failure(&error))?;
+    }
+    let mut before = 0;
+    let mut last = 0;
+    let all = set::verify_chain(sources, |read| {
+        // The next set begins anew.
+        if read < last {
+            before += last;
+        }
+        last = read;
+        progress(before + read);
+    });
+    let all = all.map_err(|error| set_failure(&error))?;
+    let whole = all.iter().all(|found| found.trailer.is_some());
+    Ok(all.into_iter().fold(Verified::default(), |sum, next| Verified {
+        base: next.base,
+        trailer: next.trailer.filter(|_| whole),
+        damages: [sum.damages, next.damages].concat(),
+        bytes: sum.bytes + next.bytes,
+    }))
+}
+
+/// What a directory has of what came after a save, if it is a spool's or a node's.
+pub(crate) fn history(dir: &Path) -> Option<PastSource> {
+    PastSource::of(dir)
 }
 
 /// Restores a set into the node in `dir`, which is not running; only says whether it could if `dry_run`.
 pub(crate) fn restore_node(
     dir: &Path,
-    source: &Source,
+    sources: &Sources,
     dry_run: bool,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Option<Restored>, Failure> {
     let result = match dry_run {
-        true => restore::check(dir, source).map(|()| None),
-        false => restore::restore(dir, source, progress).map(Some),
+        true => restore::check(dir, sources).map(|()| None),
+        false => restore::restore(dir, sources, progress).map(Some),
     };
     result.map_err(|error| restore_failure(&error))
 }
 
 /// Lays a set out below `dir`.
 pub(crate) fn unpack(
-    source: &Source,
+    sources: &Sources,
     dir: &Path,
     only: Option<FileId>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Unpacked, Failure> {
-    restore::unpack(source, dir, only, progress).map_err(|error| restore_failure(&error))
+    restore::unpack(sources, dir, only, progress).map_err(|error| restore_failure(&error))
+}
+
+/// Holds what was laid out against the running node in `dir`.
+pub(crate) fn against(
+    dir: &Path,
+    save: &mut Unpacked,
+    what: (&str, Option<u64>),
+    history: &[PastSource],
+    patience: Duration,
+) -> Result<Against, Failure> {
+    use crate::node::against::{AgainstError, against};
+    against(dir, save, what, history, patience).map_err(|error| match error {
+        AgainstError::Save(set::SaveError::Refused { message, next }) => Failure::no(message, next),
+        error => Failure::error(error.to_string(), error.next()),
+    })
 }
 
 fn restore_failure(error: &restore::RestoreError) -> Failure {
     match error {
         restore::RestoreError::Set(error) => set_failure(error),
+        restore::RestoreError::TooEarly { .. } => Failure::no(error.to_string(), error.next()),
+        restore::RestoreError::Past(past) if past.is_no() => Failure::no(error.to_string(), error.next()),
         error => Failure::error(error.to_string(), error.next()),
     }
 }
@@ -471,12 +549,14 @@ fn restore_failure(error: &restore::RestoreError) -> Failure {
 /// A set that is damaged or no save is a no; what cannot be read at all is an error.
 fn set_failure(error: &SetError) -> Failure {
     match error {
-        SetError::Damaged { .. } | SetError::NoTrailer { .. } => Failure::no(error.to_string(), error.next()),
+        SetError::Damaged { .. } | SetError::NoTrailer { .. } | SetError::Chain { .. } => {
+            Failure::no(error.to_string(), error.next())
+        }
         _ => Failure::error(error.to_string(), error.next()),
     }
 }
 
-fn tape_failure(error: &TapeError) -> Failure {
+pub(crate) fn tape_failure(error: &TapeError) -> Failure {
     Failure::error(error.to_string(), error.next())
 }
 

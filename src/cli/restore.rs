@@ -1,21 +1,23 @@
 //! `restore`: a save set back into an empty node, or chosen parts of it into a running primary.
 
 use super::failure::{Answer, Done, Failure};
-use super::glue::{Source, Unpacked};
+use super::glue::{Past, PastSource, Source, Sources, Unpacked, Until};
 use super::item::{key, refused};
-use super::out::{escape, say, seconds};
+use super::out::{escape, say, seconds, utc};
+use super::restore_volume::{self, Blocks};
 use super::save::{progress, source};
 use super::tape::TapeArgs;
 use super::wait::{Need, WaitArgs, until_ready};
-use super::{Context, ask, glue};
+use super::{Context, ask, glue, values};
 use crate::base::FileId;
+use crate::base::limits::BLOCK_U64;
 use crate::base::shown::{bytes, counted};
 use crate::client::{Pipeline, Reply, RespClient, RespError};
 use crate::engine::admin::{AccountView, AdminRequest, FileView};
 use crate::format::dptr::{DptrKind, name_is_valid};
 use clap::Args;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Items that are compared together.
@@ -29,23 +31,33 @@ standby then, whatever it was made as: its peer brings it up to date, from its j
 full copy. If the peer is lost as well, `hot-backup takeover --peer-is-down --accept-loss` makes it the primary. An
 interrupted restore is begun again by the same command; until it has ended, `serve` refuses the directory.
 
+Several sources in order are one history: the save, then those that were made since it (`save --since`), then what holds what came after it: the directories of spools, and
+of nodes, whose journals are read, whether they run or not. --until stops that history with an entry, or with a second.
+What was written as one batch stays together. All of it is looked at before anything changes.
+
 With --only, chosen accounts, files or items go into the running primary in --dir as ordinary updates: items that differ
 are put as the set has them, files and accounts that are missing are made. What came after the save and has no place in
-it stays. --as ACCOUNT puts them beside what is there. Volumes come back with a whole node.
+it stays. --as ACCOUNT puts them beside what is there. A volume comes back block by block, and may not be in use.
 
 Examples:
   hot-backup restore --from /backup/monday.hbs --dir NEW
   ssh host 'cat monday.hbs' | hot-backup restore --from - --dir NEW
   hot-backup restore --from 'tape:/backup/reel-%03d.tap' --dir NEW     from reels
+  hot-backup restore --from sunday.hbs --from monday.hbs --dir NEW     a save, and one since it
   hot-backup restore --from monday.hbs --only app,orders --dry-run     what would change
   hot-backup restore --from monday.hbs --only app,orders,1001          one item
   hot-backup restore --from monday.hbs --only app --as app2            an account, beside the one that is there
+  hot-backup restore --from monday.hbs --from /mnt/spool --from A --until '2026-11-29 10:14:59' --only app --as then
 
 Exit codes: 0 done, 1 no: the set is damaged or no save, or does not have what was chosen, 2 error.")]
 pub(crate) struct RestoreArgs {
-    /// The set: a file, a directory, tape:PLACE (with #SAVE behind it for an older one), or - for standard input
-    #[arg(long, value_name = "SET")]
-    from: PathBuf,
+    /// The set: a file, a directory, tape:PLACE (with #SAVE behind it for an older one), or - for standard input; then, each
+    /// with --from, sets since it, and the directories of spools and nodes that have what came after
+    #[arg(long, value_name = "SOURCE", required = true)]
+    from: Vec<PathBuf>,
+    /// As it was after this entry, or at the end of this second (UTC, such as '2026-11-29 10:14:59')
+    #[arg(long, value_name = "ENTRY|TIME", value_parser = values::until)]
+    until: Option<Until>,
     /// Only this, into a running primary: ACCOUNT, ACCOUNT,FILE or ACCOUNT,FILE,ID
     #[arg(long, value_name = "WHAT", value_parser = chosen)]
     only: Vec<Chosen>,
@@ -92,12 +104,45 @@ fn chosen(text: &str) -> Result<Chosen, String> {
 /// Runs `restore`.
 pub(crate) fn run(context: &mut Context, args: &RestoreArgs) -> Done {
     args.wait.note(context);
-    let source = source(context, &args.from, Some(&args.tape), args.key.as_deref())?;
+    let sources = sources(context, args)?;
     if args.only.is_empty() {
-        whole_node(context, &source, args.dry_run)
+        whole_node(context, &sources, args.dry_run)
     } else {
-        parts(context, &source, args)
+        parts(context, &sources, args)
     }
+}
+
+fn sources(context: &Context, args: &RestoreArgs) -> Result<Sources, Failure> {
+    let mut sets = Vec::new();
+    let mut past = Vec::new();
+    for path in &args.from {
+        match history(path) {
+            Some(source) => past.push(source),
+            None if past.is_empty() => {
+                sets.push(source(context, path, Some(&args.tape), args.key.as_deref())?);
+            }
+            None => {
+                let text = format!("restoring: {} stands behind what comes after a save", path.display());
+                return Err(Failure::error(text, "name the save first, then spools and nodes"));
+            }
+        }
+    }
+    if sets.is_empty() {
+        let text = "restoring: none of the sources is a save";
+        return Err(Failure::error(text, "name the save first, then spools and nodes"));
+    }
+    Ok(Sources { sets, past, until: args.until.unwrap_or_default() })
+}
+
+/// How much there is to read of sets (bytes); none if that is not known.
+fn bytes_of(sets: &[Source]) -> Option<u64> {
+    sets.iter().map(Source::bytes).sum()
+}
+
+/// What a directory has of what came after a save; none if it is something else.
+fn history(path: &Path) -> Option<PastSource> {
+    let text = path.to_str().unwrap_or_default();
+    glue::history(text.strip_prefix("file:").map_or(path, Path::new))
 }
 
 /// What `restore --json` prints of a whole node.
@@ -109,19 +154,25 @@ struct NodeView {
     files: u64,
     items: u64,
     content_bytes: u64,
+    /// Batches that came after the save.
+    batches: u64,
+    /// When the last of them was written; empty if there were none.
+    at: String,
     seconds: f64,
 }
 
-fn whole_node(context: &mut Context, source: &Source, dry_run: bool) -> Done {
+fn whole_node(context: &mut Context, sources: &Sources, dry_run: bool) -> Done {
     let dir = context.dir()?.to_owned();
-    let (bar, begin) = (progress(source.bytes()), Instant::now());
-    let restored = glue::restore_node(&dir, source, dry_run, &mut |read| bar.set_position(read));
+    let (bar, begin) = (progress(bytes_of(&sources.sets)), Instant::now());
+    let restored = glue::restore_node(&dir, sources, dry_run, &mut |read| bar.set_position(read));
     bar.finish_and_clear();
     let Some(restored) = restored? else {
         say(format!("{} could be restored from that set", dir.display()));
         return Ok(Answer::Yes);
     };
-    let (end, counts, took) = (restored.trailer.end, restored.trailer.counts, begin.elapsed().as_secs_f64());
+    let (end, counts, took) = (restored.end, restored.trailer.counts, begin.elapsed().as_secs_f64());
+    tell_past(sources, restored.past.as_ref());
+    let last = restored.past.as_ref().filter(|past| past.batches > 0);
     let files = restored.trailer.files.len() as u64;
     if context.json {
         context.out.json(&NodeView {
@@ -131,6 +182,8 @@ fn whole_node(context: &mut Context, source: &Source, dry_run: bool) -> Done {
             files,
             items: counts.items,
             content_bytes: counts.bytes,
+            batches: last.map_or(0, |past| past.batches),
+            at: last.map_or_else(String::new, |past| utc(past.wall_ms)),
             seconds: took,
         })?;
         return Ok(Answer::Yes);
@@ -151,6 +204,8 @@ fn whole_node(context: &mut Context, source: &Source, dry_run: bool) -> Done {
 #[derive(Debug, Default, Serialize)]
 struct PartView {
     file: String,
+    /// It is a volume, and what is counted are blocks of 4 KiB.
+    blocks: bool,
     made: bool,
     /// Items that were not there.
     new: u64,
@@ -167,11 +222,29 @@ struct Part {
     /// `account,file`, there.
     to: String,
     flags: String,
+    /// Of a volume its size (bytes).
+    blocks: Option<u64>,
     only: Option<String>,
 }
 
-fn parts(context: &mut Context, source: &Source, args: &RestoreArgs) -> Done {
-    if *source == Source::Stdin {
+/// Says where the history ends, if there is one.
+fn tell_past(sources: &Sources, past: Option<&Past>) {
+    let Some(past) = past.filter(|_| !sources.past.is_empty() || sources.until != Until::End) else { return };
+    let batches = counted(past.batches, "batch of updates", "batches of updates");
+    let last = match past.batches {
+        0 => String::new(),
+        _ => format!(", the last of {}", utc(past.wall_ms)),
+    };
+    let behind = match (past.tail(), sources.until) {
+        (Some(tail), _) => format!("; it ends before {tail}"),
+        (None, Until::Time(_)) => "; nothing later is in the sources".to_owned(),
+        (None, _) => String::new(),
+    };
+    say(format!("after the save came {batches}{last}{behind}"));
+}
+
+fn parts(context: &mut Context, sources: &Sources, args: &RestoreArgs) -> Done {
+    if sources.sets.contains(&Source::Stdin) {
         let next = "save it to a file first";
         return Err(Failure::error(
             "restoring parts of a set: it has to be read twice, and comes from a pipe",
@@ -179,35 +252,51 @@ fn parts(context: &mut Context, source: &Source, args: &RestoreArgs) -> Done {
         ));
     }
     until_ready(context, Need::Settled)?;
-    let found = glue::contents(source)?;
-    let files: Vec<FileId> = found
-        .trailer
-        .files
-        .iter()
-        .filter(|file| args.only.iter().any(|chosen| chosen.is(&file.name)))
-        .map(|file| file.id)
-        .collect();
-    let one = match files.as_slice() {
-        [one] => Some(*one),
-        _ => None,
-    };
+    let one = only_file(sources, args)?;
     let scratch = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
-    let bar = progress(source.bytes());
-    let unpacked = glue::unpack(source, &scratch, one, &mut |read| bar.set_position(read));
+    let bar = progress(bytes_of(&sources.sets));
+    let unpacked = glue::unpack(sources, &scratch, one, &mut |read| bar.set_position(read));
     bar.finish_and_clear();
-    let unpacked = unpacked?;
+    let mut unpacked = unpacked?;
+    tell_past(sources, Some(unpacked.past()));
     let chosen = choose(&unpacked, args)?;
     let mut views = Vec::new();
     make_accounts(context, &unpacked, &chosen, args.dry_run)?;
     let there: Vec<FileView> = ask::ask_for(context, &AdminRequest::FileList { account: None })?;
     for part in &chosen {
         let made = make_file(context, part, &there, args.dry_run)?;
+        if let Some(bytes) = part.blocks {
+            let what = (part.id, part.to.as_str(), bytes);
+            let done = restore_volume::put(context.dir()?, &mut unpacked, what, (made, args.dry_run))?;
+            let Blocks { changed, same } = done;
+            views.push(PartView {
+                file: part.to.clone(),
+                blocks: true,
+                made,
+                changed,
+                same,
+                ..PartView::default()
+            });
+            continue;
+        }
         let mut client = glue::items_of(context.dir()?)?;
         let mut view = PartView { file: part.to.clone(), made, ..PartView::default() };
         put(&mut client, &unpacked, part, &mut view, args.dry_run)?;
         views.push(view);
     }
     tell(context, &views, args.dry_run)
+}
+
+/// The one file whose content is needed, if that is known from the set's end: what comes after it may rename files.
+fn only_file(sources: &Sources, args: &RestoreArgs) -> Result<Option<FileId>, Failure> {
+    let [set] = sources.sets.as_slice() else { return Ok(None) };
+    if !sources.past.is_empty() {
+        return Ok(None);
+    }
+    let found = glue::contents(set)?;
+    let wanted = |name: &str| args.only.iter().any(|chosen| chosen.is(name));
+    let mut files = found.trailer.files.iter().filter(|file| wanted(&file.name)).map(|file| file.id);
+    Ok(files.next().filter(|_| files.next().is_none()))
 }
 
 impl Chosen {
@@ -228,15 +317,14 @@ fn choose(unpacked: &Unpacked, args: &RestoreArgs) -> Result<Vec<Part>, Failure>
             any = true;
             let to = format!("{},{}", args.other.as_ref().unwrap_or(&chosen.account), info.name);
             if info.dptr.kind == DptrKind::Blocks {
-                if chosen.file.is_some() {
-                    let next = "restore the whole node into a new directory, and copy the volume from there";
-                    return Err(Failure::no(format!("restoring {}: it is a volume", info.key), next));
+                if let Some(item) = &chosen.id {
+                    let text = format!("restoring {},{}: {0} is a volume", info.key, escape(item.as_bytes()));
+                    return Err(Failure::no(text, "volumes come back as a whole: leave the item out"));
                 }
-                say(format!("left out: {} is a volume, which comes back with a whole node", info.key));
-                continue;
             }
+            let blocks = (info.dptr.kind == DptrKind::Blocks).then(|| info.dptr.blocks * BLOCK_U64);
             let flags = info.dptr.flags.to_string();
-            parts.push(Part { id, to, flags, only: chosen.id.clone() });
+            parts.push(Part { id, to, flags, blocks, only: chosen.id.clone() });
         }
         if !any {
             let what = chosen.file.as_ref().map_or_else(
@@ -278,18 +366,19 @@ fn make_accounts(
 /// Makes a file that is not there; whether it did, or would have.
 fn make_file(context: &Context, part: &Part, there: &[FileView], dry_run: bool) -> Result<bool, Failure> {
     match there.iter().find(|file| file.name == part.to) {
-        Some(file) if file.kind != DptrKind::Records => {
+        Some(file) if (file.kind == DptrKind::Blocks) != part.blocks.is_some() => {
             let next = "give another account with --as";
-            Err(Failure::no(format!("restoring to {}: there it is a volume", part.to), next))
+            let kind = if part.blocks.is_some() { "a file of items" } else { "a volume" };
+            Err(Failure::no(format!("restoring to {}: there it is {kind}", part.to), next))
         }
-        Some(_) => Ok(false),
+        Some(file) => part.blocks.map_or(Ok(()), |bytes| restore_volume::check(file, bytes)).map(|()| false),
         None => {
             if !dry_run {
                 let request = AdminRequest::FileCreate {
                     name: part.to.clone(),
-                    kind: DptrKind::Records,
+                    kind: if part.blocks.is_some() { DptrKind::Blocks } else { DptrKind::Records },
                     flags: Some(part.flags.clone()),
-                    bytes: None,
+                    bytes: part.blocks,
                     ack: None,
                 };
                 let _: FileView = ask::ask_for(context, &request)?;
@@ -399,9 +488,14 @@ fn tell(context: &mut Context, views: &[PartView], dry_run: bool) -> Done {
         context.out.json(&views)?;
         return Ok(Answer::Yes);
     }
-    for PartView { file, made, new, changed, same, .. } in views {
+    for PartView { file, blocks, made, new, changed, same, .. } in views {
         let would = if dry_run { "would be " } else { "" };
         let made = if *made { format!(", the file {would}made") } else { String::new() };
+        if *blocks {
+            let put = counted(*changed, "block", "blocks");
+            context.out.line(format!("{file}: {put} {would}put back, {same} the same{made}"))?;
+            continue;
+        }
         context.out.line(format!(
             "{file}: {} {would}put back ({new} new, {changed} changed), {same} the same{made}",
             counted(new + changed, "item", "items")

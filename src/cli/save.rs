@@ -1,5 +1,6 @@
 //! `save` and `verify`: what a node holds, as a set of files or in a pipe.
 
+use super::against::AgainstArgs;
 use super::failure::{Answer, Done, Failure};
 use super::glue::{Contents, Damage, Pack, SaveOrder, SaveTold, Saved, Source, Target, Verified};
 use super::out::{Table, escape, per_second, say, seconds, utc};
@@ -36,6 +37,7 @@ Examples:
   hot-backup save --to file:/backup/monday.hbs
   hot-backup save --to dir:/backup/monday --part-size 4G      several files
   hot-backup save --to - | ssh host 'cat > monday.hbs'        a pipe
+  hot-backup save --to file:tuesday.hbs --since monday.hbs    what changed, for restore --from monday.hbs --from tuesday.hbs
   hot-backup save --to file:app.hbs --account app --rate 200M --level lz4
   hot-backup save --to tape:/dev/nst0 --append                reels: see hot-backup tape --help
   hot-backup save show /backup/monday.hbs                     what it holds
@@ -50,6 +52,9 @@ pub(crate) struct SaveArgs {
     /// Only the files of this account
     #[arg(long, value_name = "ACCOUNT")]
     account: Option<String>,
+    /// Only what is not as this earlier set left it, which is read and checked for that
+    #[arg(long, value_name = "SET")]
+    since: Option<PathBuf>,
     /// Content in a second at most (bytes), such as 200M; what users change meanwhile comes beside that
     #[arg(long, value_name = "SIZE", value_parser = values::byte_size)]
     rate: Option<u64>,
@@ -137,7 +142,15 @@ fn save(context: &mut Context, args: SaveArgs) -> Done {
         return Err(Failure::error("saving to standard output: it is a terminal", next));
     }
     let pack = if args.level == LevelArg::Lz4 { Pack::Lz4 } else { Pack::None };
-    let order = SaveOrder { target, account: args.account, rate: args.rate, pack };
+    let since = match args.since {
+        Some(_) if matches!(target, Target::Tape(_)) => {
+            let next = "save it to a file or directory; a save of everything goes to reels";
+            return Err(Failure::error("saving since an earlier set: that does not go to reels", next));
+        }
+        Some(path) => Some(source(context, &path, None, None)?),
+        None => None,
+    };
+    let order = SaveOrder { target, account: args.account, rate: args.rate, pack, since };
     until_ready(context, Need::Replayed)?;
     let (bar, begin) = (progress(None), Instant::now());
     let told = |told| match told {
@@ -150,6 +163,7 @@ fn save(context: &mut Context, args: SaveArgs) -> Done {
                 });
             }
         }
+        SaveTold::Read(_) => bar.tick(),
         SaveTold::Written(written) => bar.set_position(written),
     };
     let saved = glue::save(context.dir()?, &order, PATIENCE, told);
@@ -246,8 +260,11 @@ pub(super) fn source(
     tape: Option<&TapeArgs>,
     key: Option<&Path>,
 ) -> Result<Source, Failure> {
-    let Some(text) = path.to_str().and_then(|text| text.strip_prefix("tape:")) else {
-        return Ok(Source::of(path));
+    let text = path.to_str().unwrap_or_default();
+    let Some(text) = text.strip_prefix("tape:") else {
+        // As --to names them.
+        let bare = text.strip_prefix("file:").or_else(|| text.strip_prefix("dir:"));
+        return Ok(Source::of(bare.map_or(path, Path::new)));
     };
     let (place, save) = match text.rsplit_once('#') {
         Some((place, save)) => (place, Some(save.to_owned())),
@@ -285,6 +302,10 @@ struct SetView {
     items: u64,
     content_bytes: u64,
     digest: String,
+    /// The set that it was made since; empty if it holds everything.
+    since: String,
+    /// The last entry of that one.
+    since_seq: u64,
     left_out: Vec<String>,
     files: Vec<FileView>,
 }
@@ -322,6 +343,8 @@ impl SetView {
             items: trailer.counts.items,
             content_bytes: trailer.counts.bytes,
             digest: hex(&trailer.digest),
+            since: begin.base.map_or_else(String::new, |base| base.set.to_string()),
+            since_seq: begin.base.map_or(0, |base| base.end.seq.0),
             left_out: begin.left_out.clone(),
             files: trailer.files.iter().map(file).collect(),
         }
@@ -381,6 +404,11 @@ fn show(context: &mut Context, set: &Path) -> Done {
         "holds     {account}, as of entry {} of epoch {}",
         found.trailer.end.seq, view.epoch
     ))?;
+    if let Some(base) = &found.begin.base {
+        let (set, end, ended) = (base.set, base.end.seq, utc(base.wall_ms));
+        context.out.line(format!("since     set {set}, which ended with entry {end} at {ended}"))?;
+    }
+    context.out.line(format!("set       {}", view.set))?;
     context.out.line(format!("made      {} to {}", view.begun, view.ended))?;
     context.out.line(format!(
         "size      {} in {}",
@@ -406,15 +434,23 @@ fn show(context: &mut Context, set: &Path) -> Done {
 Every block of a set has a checksum, and its trailer the digest of all of it. What does not match is told with its place
 and what it held: the items or blocks that cannot be restored from this copy of the set.
 
+With --against the set, laid out in a directory meanwhile, is held against the running node of --dir, while users work:
+what differs is told, but for what updates changed since the save. Those are read in the node's journal, and in spools
+where that has let them go (--spool).
+
 Examples:
   hot-backup verify /backup/monday.hbs
+  hot-backup verify monday.hbs tuesday.hbs               a save, and one since it: do they fit together
   ssh host 'cat monday.hbs' | hot-backup verify -
+  hot-backup verify monday.hbs --against --dir A         is it what the node has, but for what changed since?
 
-Exit codes: 0 all of it is what was written, 1 something is damaged or it is no save, 2 error.")]
+Exit codes: 0 all of it is what was written, and with --against nothing else differs; 1 something is damaged or it is no save, 2 error.")]
 pub(crate) struct VerifyArgs {
-    /// The file or directory, tape:PLACE, or - for standard input
-    #[arg(value_name = "SET")]
-    set: PathBuf,
+    /// The file or directory, tape:PLACE, or - for standard input; then those that each were made since the one before
+    #[arg(value_name = "SET", required = true)]
+    sets: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) against: AgainstArgs,
     /// The key file of an encrypted save on reels
     #[arg(long, value_name = "KEYFILE", help_heading = "Tape")]
     key: Option<PathBuf>,
@@ -436,15 +472,27 @@ struct VerifyView {
 /// Runs `verify`.
 pub(crate) fn verify(context: &mut Context, args: &VerifyArgs) -> Done {
     let begin = Instant::now();
-    let source = match source(context, &args.set, Some(&args.tape), args.key.as_deref())? {
-        // What cannot be read is gone past, and told as damage.
-        Source::Tape(tape) => Source::Tape(Box::new(glue::TapeSource { lenient: true, ..*tape })),
-        other => other,
-    };
-    let bar = progress(source.bytes());
-    let found = glue::verify(source, |read| bar.set_position(read));
+    let mut sources = Vec::new();
+    for set in &args.sets {
+        sources.push(match source(context, set, Some(&args.tape), args.key.as_deref())? {
+            // What cannot be read is gone past, and told as damage.
+            Source::Tape(tape) => Source::Tape(Box::new(glue::TapeSource { lenient: true, ..*tape })),
+            other => other,
+        });
+    }
+    if args.against.against {
+        return super::against::run(context, sources, &args.against);
+    }
+    let bar = progress(sources.iter().map(Source::bytes).sum());
+    let found = glue::verify(sources, |read| bar.set_position(read));
     bar.finish_and_clear();
-    let Verified { trailer, damages, bytes: read } = found?;
+    let Verified { base, trailer, damages, bytes: read } = found?;
+    if let Some(base) = base.filter(|_| args.sets.len() == 1) {
+        say(format!(
+            "it holds only what changed since set {}, which is not looked at: name that before it",
+            base.set
+        ));
+    }
     let whole = damages.is_empty() && trailer.is_some();
     let took = begin.elapsed().as_secs_f64();
     if context.json {

@@ -1,10 +1,11 @@
 //! `spool start|status|stop|list|verify|replay`.
 
 use super::failure::{Answer, Done, Failure};
+use super::glue::Until;
 use super::item::{key, refused};
 use super::out::{Table, escape, say, seconds, utc, visible};
 use super::wait::WaitArgs;
-use super::{Context, ask, glue};
+use super::{Context, ask, glue, values};
 use crate::base::FileId;
 use crate::base::shown::{bytes, count, counted};
 use crate::client::{Reply, RespClient};
@@ -87,14 +88,15 @@ Updates that this node has in its own history already are refused: they would se
 
 Examples:
   hot-backup spool replay --at /mnt/spool/spool-0a..-0 --from 81205 --dry-run
-  hot-backup spool replay --at /mnt/spool/spool-0a..-0 --from 81205 --until 90000 --only app,orders")]
+  hot-backup spool replay --at /mnt/spool/spool-0a..-0 --from 81205 --until 90000 --only app,orders
+  hot-backup spool replay --at /mnt/spool/spool-0a..-0 --from 81205 --until '2026-11-29 10:14:59'")]
 struct ReplayArgs {
     /// The first entry: the one behind the end of the restored save
     #[arg(long, value_name = "ENTRY")]
     from: u64,
-    /// The last entry; all there are if it is not given
-    #[arg(long, value_name = "ENTRY")]
-    until: Option<u64>,
+    /// The last entry, or the last second (UTC, such as '2026-11-29 10:14:59'); all there are if it is not given
+    #[arg(long, value_name = "ENTRY|TIME", value_parser = values::until)]
+    until: Option<Until>,
     /// Only this account, or account,file; may be given several times
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
@@ -302,7 +304,10 @@ struct Replayed {
 
 fn replay(context: &mut Context, args: &ReplayArgs) -> Done {
     let dir = args.place.dir(context)?;
-    let until = args.until.unwrap_or(u64::MAX);
+    let until = match args.until {
+        Some(Until::Entry(last)) => last.0,
+        _ => u64::MAX,
+    };
     let history = glue::History::of(&dir, args.from, until).map_err(|error| history_failure(&error))?;
     if !args.again {
         glue::refuse_own(context.dir()?, &history)?;
@@ -321,7 +326,13 @@ fn replay(context: &mut Context, args: &ReplayArgs) -> Done {
     }
     let mut door = if args.dry_run { None } else { Some(glue::items_of(context.dir()?)?) };
     let mut done = Replayed { dry_run: args.dry_run, from: args.from, ..Replayed::default() };
+    let mut over = false;
     let walked = history.walk(&dir, |batch| {
+        // A clock that was set back does not take it up again.
+        over |= matches!(args.until, Some(until @ Until::Time(_)) if until.ends_before(batch));
+        if over {
+            return Ok(());
+        }
         replay_batch(batch, (args, until), &files, door.as_mut(), &mut done)
             .map_err(|failure| failure.to_string())
     });

@@ -1,8 +1,8 @@
 //! Values on the command line, parsed once into types that cannot be wrong.
 
-use super::glue;
-use crate::base::AckLevel;
+use super::glue::{self, Until};
 use crate::base::limits::COMMAND_WAIT_MAX_MS;
+use crate::base::{AckLevel, Seq, moment};
 use crate::format::dptr::{Flags, name_is_valid};
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -88,6 +88,16 @@ pub(crate) fn wait(text: &str) -> Result<Duration, String> {
 pub(crate) fn byte_size(text: &str) -> Result<u64, String> {
     glue::parse_size(text)
         .ok_or_else(|| "expected a size such as 512M or 10G (K, M, G, T or P, powers of 1024)".to_owned())
+}
+
+/// An entry's number, or a moment (UTC).
+pub(crate) fn until(text: &str) -> Result<Until, String> {
+    let entry = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+    let until =
+        entry.map(|entry| Until::Entry(Seq(entry))).or_else(|| moment::last_of(text).map(Until::Time));
+    until.ok_or_else(|| {
+        "expected the number of an entry, or a moment in UTC such as '2026-11-29 10:14:59'".to_owned()
+    })
 }
 
 fn split_number(text: &str) -> (&str, &str) {

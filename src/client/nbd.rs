@@ -6,6 +6,8 @@ use crate::base::read_at_most;
 use crate::format::nbd as wire;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 /// The context that tells which ranges are zeros.
@@ -126,6 +128,19 @@ impl NbdClient {
     ) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, patience)?;
         stream.set_nodelay(true)?;
+        Self::begin(stream, export, patience, choice)
+    }
+
+    /// Opens an export over a Unix socket that is connected.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn unix(stream: UnixStream, export: &str, patience: Duration) -> io::Result<Self> {
+        // Of either kind it is a descriptor that is read, written to and shut down; nothing else is asked of it.
+        Self::begin(TcpStream::from(OwnedFd::from(stream)), export, patience, Choice::Go)
+    }
+
+    fn begin(stream: TcpStream, export: &str, patience: Duration, choice: Choice) -> io::Result<Self> {
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
         let (reader, writer) = (BufReader::new(stream.try_clone()?), BufWriter::new(stream));

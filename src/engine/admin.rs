@@ -1,10 +1,12 @@
 //! What an operator can ask of a running node, and the answers; `node` carries them over the admin socket as JSON lines.
 
 mod copy;
+mod takeover;
 
 pub use super::answer::{
-    AdminAnswer, CanaryView, CompareView, ConditionView, DifferenceView, DoneView, HealthView, IncidentView,
-    LoggingView, ProofView, ScrubEnd, ScrubView, StartView, SwitchoverView, TargetView, WouldGo,
+    AdminAnswer, CanaryView, CompareView, ConditionView, DifferenceView, DoneView, Grant, HealthView,
+    IncidentView, LeaseView, LoggingView, ProofView, ScrubEnd, ScrubView, StartView, SwitchoverView,
+    TargetView, ViewOrder, ViewView, WouldGo,
 };
 pub use super::records::RecordView;
 pub use super::stats::{
@@ -15,6 +17,7 @@ use crate::base::shown::Grouped;
 use crate::format::dptr::{DptrKind, FileState, LoggingMode};
 pub use copy::CopyView;
 use serde::{Deserialize, Serialize};
+pub use takeover::TakeoverAccount;
 
 /// A request. On the socket: one JSON object a line, `{"verb":"status"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +69,12 @@ pub enum AdminRequest {
         /// Only say what would happen.
         #[serde(default)]
         dry_run: bool,
+    },
+    /// How a node is that accepts updates only under a lease; with a grant, time to do so. Answered by [`LeaseView`].
+    Lease {
+        /// None only looks.
+        #[serde(default)]
+        grant: Option<Grant>,
     },
     /// Serve as primary although the peer could not be asked. Refused if the peer is known to have more. Answered by
     /// [`StartView`].
@@ -220,6 +229,12 @@ pub enum AdminRequest {
         #[serde(default)]
         rate: Option<u64>,
     },
+    /// Hold what a read command answers on both nodes at one entry against each other. Answered by [`CompareView`] when it has
+    /// begun.
+    CompareQuery {
+        /// The command, its words between spaces.
+        query: String,
+    },
     /// End the compare under way. Answered by [`CompareView`].
     CompareStop,
     /// The compare under way, or the last one, with the differences that it named. Answered by [`CompareView`].
@@ -232,6 +247,18 @@ pub enum AdminRequest {
         /// Bytes a second at most; none is no limit.
         #[serde(default)]
         rate: Option<u64>,
+        /// What is known of the content follows on the connection, and is not sent.
+        #[serde(default)]
+        since: bool,
+    },
+    /// Show what this node holds now on doors of its own, while it goes on. Answered by [`ViewView`].
+    ViewOpen(ViewOrder),
+    /// The views, those that ended by themselves too. Answered by a list of [`ViewView`].
+    ViewList,
+    /// End a view. Answered by its [`ViewView`].
+    ViewClose {
+        /// Its name.
+        name: String,
     },
     /// What this node has done, in this life and those before it. Answered by [`StatsView`].
     Stats,
@@ -279,7 +306,10 @@ impl AdminRequest {
             | Self::Queue
             | Self::Receipt { .. }
             | Self::IncidentRecords
+            | Self::CompareQuery { .. }
+            | Self::ViewList
             | Self::NotifyList => true,
+            Self::Lease { grant } => grant.is_none(),
             Self::Takeover { dry_run, .. }
             | Self::Switchover { dry_run }
             | Self::AccountDelete { dry_run, .. }
@@ -301,6 +331,8 @@ impl AdminRequest {
             | Self::ScrubStop
             | Self::CompareStop
             | Self::Save { .. }
+            | Self::ViewOpen(_)
+            | Self::ViewClose { .. }
             | Self::SpoolStart { .. }
             | Self::SpoolStop { .. }
             | Self::IncidentAck { .. }
@@ -573,8 +605,8 @@ pub struct Status {
     pub role: String,
     /// What an update would be answered now, one of [`STATES`]. serving or standby: all is as it should be. By the role:
     /// incomplete, asking-peer, taking-over, starting-epoch, handing-over, stepping-down, diverged, starting, replaying,
-    /// stopping. What hinders: read-only, no-space, no-descriptors, journal-failed, disk-hangs, store-failed, peer-stuck,
-    /// peer-away.
+    /// stopping. What hinders: no-lease, read-only, no-space, no-descriptors, journal-failed, disk-hangs, store-failed,
+    /// peer-stuck, peer-away.
     pub state: String,
     /// Why it does not serve, if it does not.
     pub reason: String,
@@ -602,6 +634,9 @@ pub struct Status {
     /// The way to it.
     #[serde(default)]
     pub link: LinkView,
+    /// The lease, where one decides who is primary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseView>,
     /// Disk use.
     pub journal: JournalView,
     /// Where segments go that an absent peer lacks.
@@ -632,6 +667,9 @@ pub struct Status {
     /// The compare under way, or the last one, without its differences.
     #[serde(default)]
     pub compare: CompareView,
+    /// The views that are open, or ended by themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub views: Vec<ViewView>,
     /// Clients connected.
     pub clients: u64,
     /// Incidents since the start.
@@ -663,7 +701,7 @@ pub struct Status {
 }
 
 /// Every word that [`Status::state`] may be, those of a node that serves first.
-pub const STATES: [&str; 21] = [
+pub const STATES: [&str; 22] = [
     "serving",
     "accept-failed",
     "no-space",
@@ -684,6 +722,7 @@ pub const STATES: [&str; 21] = [
     "stepping-down",
     "stopping",
     "diverged",
+    "no-lease",
     "read-only",
 ];
 /// So many of them are states of a primary that serves: as it should, or hindered by what may pass.
@@ -695,47 +734,6 @@ impl Status {
     pub fn serves(&self) -> bool {
         self.role == "primary" && STATES.iter().take(SERVES).any(|state| *state == self.state)
     }
-}
-
-/// What a takeover found: what is proven kept, what is at most lost.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct TakeoverAccount {
-    /// The node that is primary now.
-    pub name: String,
-    /// Whether it only was tried out.
-    pub dry_run: bool,
-    /// Its new epoch.
-    pub epoch: u64,
-    /// The epoch of the last entry here. A primary that was restarted in solitude meanwhile is in a later one, of which
-    /// nothing is here, whatever its entries are numbered.
-    pub old_epoch: u64,
-    /// The last entry applied; all up to it are kept.
-    pub applied: u64,
-    /// The last entry received.
-    pub received: u64,
-    /// The last entry the old primary announced as durable on its disk.
-    pub announced: u64,
-    /// Entries that the old primary had announced and this node does not have.
-    pub lost_announced: u64,
-    /// Entries that may have been acknowledged at level `durable` or above and are not here (at most). More than 0 only if
-    /// this node was set back after it had acknowledged them.
-    pub durable_level_lost: u64,
-    /// Whether the takeover needs `--accept-loss`: a hello told of entries that are not here.
-    #[serde(default)]
-    pub needs_accept_loss: bool,
-    /// One sentence: none lost, or from which entry on updates acknowledged at level `local` may be lost.
-    pub lost: String,
-    /// The last entry, of [`Self::old_epoch`] or before, that is kept.
-    pub kept_up_to: u64,
-    /// Since the last word from the old primary (seconds).
-    pub silence_seconds: f64,
-    /// Files whose content was being copied and is incomplete.
-    pub incomplete_files: Vec<String>,
-    /// Whether this node holds a part of a copy only.
-    #[serde(default)]
-    pub partial: bool,
-    /// How long it took (seconds).
-    pub seconds: f64,
 }
 
 /// An account.

@@ -23,6 +23,7 @@ pub mod rewind;
 pub mod scrub;
 pub mod segment;
 pub mod set;
+pub mod since;
 pub mod spool;
 pub mod sums;
 pub mod unless;

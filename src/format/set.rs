@@ -14,7 +14,7 @@
 //! |---|---|
 //! | 4 | magic `HBs1` |
 //! | 4 | CRC32C of the 56 bytes that follow |
-//! | 2, 2 | `version` 1, zero |
+//! | 2, 2 | `version` 1, or 2 of a set that was made since another one; zero |
 //! | 4 | number of the part, from 1 |
 //! | 16 | `set`: a random number, alike in all parts |
 //! | 16 | `pair` |
@@ -28,7 +28,7 @@
 //! | 4 | magic `HBsb` |
 //! | 4 | CRC32C of `set` and of the 32 bytes that follow |
 //! | 8 | number of the block, from 0 through all parts |
-//! | 1 | kind: 1 beginning, 2 batch, 3 chunk, 4 end of the part, 5 trailer |
+//! | 1 | kind: 1 beginning, 2 batch, 3 chunk, 4 end of the part, 5 trailer; in version 2 also 6 same (see [`super::since`]) |
 //! | 1 | 0 as it is, 1 LZ4 (block format) |
 //! | 2 | zero |
 //! | 4 | `stored`: length of the payload |
@@ -43,6 +43,7 @@
 //!
 //! | size | field |
 //! |---|---|
+//! | 80 | in version 2: the earlier set (see [`super::since`]) |
 //! | 1 | role of the node, as in a control file |
 //! | 1, n | its name |
 //! | 1, n | the account that was saved; empty for all |
@@ -62,10 +63,11 @@
 //! **Footer**, 16 bytes at the end of the last part: magic `HBse`, CRC32C of what follows, offset of the trailer's block header
 //! in this part (u64). So what a set holds is read without reading it all.
 //!
-//! Golden file: `tests/data/set-v1.hbs`.
+//! Golden files: `tests/data/set-v1.hbs`, `tests/data/set-v2.hbs`.
 
 use super::chunk::CopyBegin;
 use super::control::Role;
+use super::since::{BASE, SetBase};
 use super::{DecodeError, PairId, Reader, Writer};
 use crate::base::limits::{FRAME_PAYLOAD_MAX, SET_FILES_MAX, SET_NAME_MAX};
 use crate::base::{Chain, Epoch, FileId, Position, Seq, crc32c};
@@ -76,6 +78,8 @@ const MAGIC: u32 = u32::from_le_bytes(*b"HBs1");
 pub const BLOCK_MAGIC: [u8; 4] = *b"HBsb";
 const FOOTER_MAGIC: u32 = u32::from_le_bytes(*b"HBse");
 const VERSION: u16 = 1;
+/// Of a set that was made since another one, which an older program cannot restore alone.
+const VERSION_SINCE: u16 = 2;
 /// LZ4 packs no byte into less than this part of one.
 const LZ4_MOST: u64 = 256;
 /// Bytes of a part's header.
@@ -98,6 +102,8 @@ impl std::fmt::Display for SetId {
 /// The head of a file of a set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PartHeader {
+    /// Whether it was made since another set.
+    pub since: bool,
     /// Its number, from 1.
     pub part: u32,
     /// The set.
@@ -123,10 +129,12 @@ pub enum BlockKind {
     PartEnd,
     /// The end.
     Trailer,
+    /// What a range holds is what the earlier set holds there.
+    Same,
 }
 
 impl BlockKind {
-    const ALL: [Self; 5] = [Self::Begin, Self::Batch, Self::Chunk, Self::PartEnd, Self::Trailer];
+    const ALL: [Self; 6] = [Self::Begin, Self::Batch, Self::Chunk, Self::PartEnd, Self::Trailer, Self::Same];
 
     fn byte(self) -> u8 {
         match self {
@@ -135,6 +143,7 @@ impl BlockKind {
             Self::Chunk => 3,
             Self::PartEnd => 4,
             Self::Trailer => 5,
+            Self::Same => 6,
         }
     }
 
@@ -147,6 +156,7 @@ impl BlockKind {
             Self::Chunk => "content",
             Self::PartEnd => "the end of a part",
             Self::Trailer => "the trailer",
+            Self::Same => "a range of the earlier set",
         }
     }
 }
@@ -183,6 +193,8 @@ pub struct BlockHeader {
 /// What a save begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetBegin {
+    /// The set that it was made since; none if it holds everything.
+    pub base: Option<SetBase>,
     /// Of the node that was saved.
     pub role: Role,
     /// The same.
@@ -243,7 +255,8 @@ impl PartHeader {
     #[must_use]
     pub fn encode(&self) -> [u8; PART_HEADER] {
         let mut w = Writer::with_capacity(PART_HEADER);
-        w.u32(MAGIC).u32(0).u16(VERSION).u16(0).u32(self.part).put(&self.set.0).put(&self.pair.0);
+        let version = if self.since { VERSION_SINCE } else { VERSION };
+        w.u32(MAGIC).u32(0).u16(version).u16(0).u32(self.part).put(&self.set.0).put(&self.pair.0);
         w.u64(self.wall_ms).u64(self.first_block);
         sealed(w, &[])
     }
@@ -258,10 +271,14 @@ impl PartHeader {
         r.expect("magic of a save set", u64::from(MAGIC), u64::from(magic))?;
         check("header of a save set", found, r.rest(), &[])?;
         let version = r.u16()?;
-        r.expect("version of a save set", u64::from(VERSION), u64::from(version))?;
+        let since = version == VERSION_SINCE;
+        if !since {
+            r.expect("version of a save set", u64::from(VERSION), u64::from(version))?;
+        }
         let zero = r.u16()?;
         r.expect("reserved bytes of a save set", 0, u64::from(zero))?;
         let this = Self {
+            since,
             part: r.u32()?,
             set: SetId(r.array()?),
             pair: PairId(r.array()?),
@@ -339,7 +356,10 @@ impl SetBegin {
     /// If a name is longer than [`SET_NAME_MAX`].
     pub fn encode(&self) -> Result<Vec<u8>, DecodeError> {
         let copy = self.copy.encode()?;
-        let mut w = Writer::with_capacity(copy.len() + 64);
+        let mut w = Writer::with_capacity(copy.len() + 64 + BASE);
+        if let Some(base) = &self.base {
+            base.put(&mut w);
+        }
         w.u8(self.role.byte());
         brief(&mut w, &self.node);
         brief(&mut w, &self.account);
@@ -349,12 +369,13 @@ impl SetBegin {
         Ok(w.into_bytes())
     }
 
-    /// Reads the payload.
+    /// Reads the payload, of a set that was made since another one or not.
     ///
     /// # Errors
     /// Any [`DecodeError`]; never panics.
-    pub fn decode(payload: &Bytes) -> Result<Self, DecodeError> {
+    pub fn decode(payload: &Bytes, since: bool) -> Result<Self, DecodeError> {
         let mut r = Reader::new("beginning of a save set", payload);
+        let base = if since { Some(SetBase::take(&mut r)?) } else { None };
         let role = Role::from_byte(r.u8()?)?;
         let (node, account) = (take_brief(&mut r)?, take_brief(&mut r)?);
         let count = limited("files left out of a save set", r.u32()?)?;
@@ -363,7 +384,7 @@ impl SetBegin {
             left_out.push(take_name(&mut r)?);
         }
         let copy = CopyBegin::decode(&payload.slice_ref(r.rest()))?;
-        Ok(Self { role, node, account, left_out, copy })
+        Ok(Self { base, role, node, account, left_out, copy })
     }
 }
 
@@ -525,9 +546,11 @@ pub fn fuzz_set(bytes: &[u8]) {
     if let Ok(trailer) = Trailer::decode(bytes) {
         assert_eq!(Trailer::decode(&trailer.encode()), Ok(trailer));
     }
-    if let Ok(begin) = SetBegin::decode(&Bytes::copy_from_slice(bytes)) {
-        let again = begin.encode().expect("it fitted");
-        assert_eq!(SetBegin::decode(&again.into()), Ok(begin));
+    for since in [false, true] {
+        if let Ok(begin) = SetBegin::decode(&Bytes::copy_from_slice(bytes), since) {
+            let again = begin.encode().expect("it fitted");
+            assert_eq!(SetBegin::decode(&again.into(), since), Ok(begin));
+        }
     }
 }
 
@@ -538,7 +561,7 @@ mod tests {
     const SET: SetId = SetId([7; 16]);
 
     fn header() -> PartHeader {
-        PartHeader { part: 2, set: SET, pair: PairId([9; 16]), wall_ms: 5, first_block: 71 }
+        PartHeader { since: false, part: 2, set: SET, pair: PairId([9; 16]), wall_ms: 5, first_block: 71 }
     }
 
     fn block() -> BlockHeader {
@@ -572,6 +595,7 @@ mod tests {
 
     fn begin() -> SetBegin {
         SetBegin {
+            base: None,
             role: Role::Standby,
             node: "b".to_owned(),
             account: "app".to_owned(),
@@ -583,14 +607,20 @@ mod tests {
     #[test]
     fn the_parts_of_a_set_read_back_and_no_cut_or_change_of_them_panics_or_goes_unnoticed_in_a_header() {
         assert_eq!(Trailer::decode(&trailer().encode()), Ok(trailer()));
-        let payload = Bytes::from(begin().encode().unwrap());
-        assert_eq!(SetBegin::decode(&payload), Ok(begin()));
+        let base = SetBase { set: SET, end: trailer().end, wall_ms: 8, digest: [3; 32] };
+        let since = SetBegin { base: Some(base), ..begin() };
+        let payload = |begin: &SetBegin| Bytes::from(begin.encode().unwrap());
+        assert_eq!(SetBegin::decode(&payload(&begin()), false), Ok(begin()));
+        assert_eq!(SetBegin::decode(&payload(&since), true), Ok(since.clone()));
+        let second = PartHeader { since: true, ..header() };
+        assert_eq!(PartHeader::decode(&second.encode()), Ok(second));
         let all = [
             header().encode().to_vec(),
             block().encode(SET).to_vec(),
             footer(77).to_vec(),
             trailer().encode(),
-            payload.to_vec(),
+            payload(&begin()).to_vec(),
+            payload(&since).to_vec(),
         ];
         for (at, bytes) in all.iter().enumerate() {
             fuzz_set(bytes);
@@ -620,11 +650,11 @@ mod tests {
         let plain = BlockHeader { packing: Packing::Plain, ..block() };
         assert!(told(&plain.encode(SET), SET).contains("length of a block"));
         let mut newer = header().encode();
-        newer[8] = 2;
+        newer[8] = 3;
         let crc = crc32c(&newer[8..]);
         newer[4..8].copy_from_slice(&crc.to_le_bytes());
         let error = PartHeader::decode(&newer).unwrap_err().to_string();
-        assert_eq!(error, "version of a save set: expected 1, found 2");
+        assert_eq!(error, "version of a save set: expected 1, found 3");
         let mut many = trailer().encode();
         many[96..100].copy_from_slice(&u32::MAX.to_le_bytes());
         assert!(Trailer::decode(&many).unwrap_err().to_string().contains("files of a save set"));

@@ -27,7 +27,7 @@
 //! the digests of a compare. A primary that lies about a digest could as well send wrong content: it is trusted by its key.
 
 use super::chunk::{Chunk, Content, Want};
-use super::compare::digest;
+use super::compare::{Digest, digest};
 use super::{DecodeError, Reader, Writer};
 use crate::base::limits::{BLOCK_U64, DIGEST_PARTS};
 
@@ -55,10 +55,19 @@ impl Unless {
     }
 }
 
+impl Digest {
+    /// Of blocks: the byte before which was looked at, if that is not the end of the span.
+    #[must_use]
+    pub fn end(&self) -> Option<u64> {
+        Some(u64::from_be_bytes(self.reached.as_deref()?.try_into().ok()?))
+    }
+}
+
 /// The answer to a want, of a chunk that was read for it, and how much content was found equal (bytes).
 #[must_use]
 pub fn settled(chunk: Chunk, want: &Want) -> (Chunk, u64) {
-    let Some(unless) = want.unless else { return (chunk, 0) };
+    // What is rotten here is said by name, whatever the receiver holds.
+    let Some(unless) = want.unless.filter(|_| !chunk.content.is_lost()) else { return (chunk, 0) };
     let held = chunk.content.bytes();
     if covers(&chunk, want) && digest(&chunk.content, None).hash == unless.digest {
         return (Chunk { content: Content::Equal, ..chunk }, held);

@@ -144,6 +144,18 @@ impl DiskQueue {
     /// # Errors
     /// Any [`QueueError`].
     pub fn walk(&self, from: Seq, mut take: impl FnMut(&Batch) -> bool) -> Result<Walked, QueueError> {
+        self.walk_to_end(from, &mut take).map(|walk| walk.found)
+    }
+
+    /// Where the history on the disk ends; none if there is none. Reads the last segment only.
+    ///
+    /// # Errors
+    /// Any [`QueueError`].
+    pub fn end(&self) -> Result<Option<Position>, QueueError> {
+        self.walk_to_end(Seq(u64::MAX), &mut |_| true).map(|walk| walk.at)
+    }
+
+    fn walk_to_end(&self, from: Seq, take: &mut impl FnMut(&Batch) -> bool) -> Result<Walk, QueueError> {
         let mut from = from;
         let mut tries = 0;
         loop {
@@ -153,7 +165,7 @@ impl DiskQueue {
                 take(batch)
             });
             match walked {
-                Ok(walked) => return Ok(walked),
+                Ok(walk) => return Ok(walk),
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::Moved) if tries < TRIES => {
                     (from, tries) = (so_far, tries + 1);
@@ -184,7 +196,7 @@ impl DiskQueue {
         DiskSegments::new(&self.layout, JOURNAL, files, &starting).map_err(|error| self.read_error(error))
     }
 
-    fn walk_once(&self, from: Seq, take: &mut impl FnMut(&Batch) -> bool) -> Result<Walked, Stop> {
+    fn walk_once(&self, from: Seq, take: &mut impl FnMut(&Batch) -> bool) -> Result<Walk, Stop> {
         let files = segment_source::list(&self.layout, JOURNAL)
             .map_err(|error| Stop::Failed(self.read_error(error)))?;
         let mut source = self.source(&files).map_err(Stop::Failed)?;
@@ -217,7 +229,7 @@ impl DiskQueue {
                 break;
             }
         }
-        Ok(walk.found)
+        Ok(walk)
     }
 
     fn read(

@@ -10,15 +10,17 @@ use super::adopt::empty_segments;
 use super::config::Config;
 use super::layout::{Layout, OwnName};
 use super::owner::check_owner;
-use super::set::{Block, Contents, SetError, SetReader, Source, contents};
+use super::past::{self, Found, PastError, PastSource};
+use super::set::{Block, Contents, SetError, SetReader, Source, check_chain, contents};
 use super::setup::{self, SetupError, io_error, lock, replace};
 use crate::base::limits::KEY_FILE_MAX;
-use crate::base::{Epoch, FileId, JournalKind, Ordinal, SegmentIndex, Seq, shown};
-use crate::engine::SetWalk;
+use crate::base::{Epoch, FileId, JournalKind, Ordinal, Position, SegmentIndex, Seq, shown};
+use crate::engine::{SetWalk, Until};
 use crate::format::PairId;
 use crate::format::chunk::{Chunk, Content};
 use crate::format::control::{Control, Origin, PeerRecord, Role};
-use crate::format::set::Trailer;
+use crate::format::rewind::Ranges;
+use crate::format::set::{SetBegin, Trailer};
 use crate::store::namespace::{Namespace, SYSTEM_ACCOUNT};
 use crate::store::tree_store::{Opened, StoreReader, StoreWriter, TreeStore};
 use crate::store::{CopyTarget, StoreError, StoreRead, StoreSnapshot, StoreWrite};
@@ -36,6 +38,30 @@ pub enum RestoreError {
     /// The set is no save, or damaged. If something was changed, the restore has to be begun again.
     #[error(transparent)]
     Set(#[from] SetError),
+    /// What came after the set cannot be had. If the restore was under way, it has to be begun again.
+    #[error("restoring what came after the save: {0}")]
+    Past(#[from] PastError),
+    /// The set ends behind the moment that was asked for. Nothing was changed.
+    #[error("restoring up to {until}: {set} holds the state at entry {end}, of {}", shown::utc(*ended))]
+    TooEarly {
+        /// What was asked for.
+        until: String,
+        /// The set.
+        set: String,
+        /// Its last entry.
+        end: Seq,
+        /// When the save ended (ms since 1970).
+        ended: u64,
+    },
+    /// There is no set.
+    #[error("restoring: no save is named")]
+    Nothing,
+    /// The sources cannot be looked at before anything is changed.
+    #[error("restoring from {what}: it is read once, from its beginning, and has to be looked at first")]
+    Piped {
+        /// The source.
+        what: String,
+    },
     /// The store failed. The restore has to be begun again.
     #[error("restoring to {}: {source}", dir.display())]
     Store {
@@ -94,6 +120,10 @@ impl RestoreError {
             }
             Self::Setup(error) => error.next(),
             Self::Set(error) => error.next(),
+            Self::Past(error) => error.next(),
+            Self::TooEarly { .. } => "give a save that ended before that".to_owned(),
+            Self::Nothing => "name one with --from".to_owned(),
+            Self::Piped { .. } => "save it to a file first".to_owned(),
             Self::Store { .. } => "look at that disk, then begin the restore again with the same command".to_owned(),
             Self::NotEmpty { .. } => {
                 "make a new directory with `hot-backup init` and restore into that; chosen accounts, files or items go \
@@ -112,11 +142,72 @@ impl RestoreError {
     }
 }
 
+/// What a restore is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sources {
+    /// The saves: one that holds everything, then those that each were made since the one before.
+    pub sets: Vec<Source>,
+    /// What has the history behind it.
+    pub past: Vec<PastSource>,
+    /// Where that ends.
+    pub until: Until,
+}
+
+impl Sources {
+    /// A save alone.
+    #[must_use]
+    pub fn of(set: Source) -> Self {
+        Self { sets: vec![set], past: Vec::new(), until: Until::End }
+    }
+
+    /// What is known of them before anything is changed; nothing of what comes from a pipe.
+    fn look(&self) -> Result<Option<Looked>, RestoreError> {
+        if let Some(piped) = self.sets.iter().find(|set| **set == Source::Stdin) {
+            let alone = self.sets.len() == 1 && self.past.is_empty() && self.until == Until::End;
+            return if alone { Ok(None) } else { Err(RestoreError::Piped { what: piped.name() }) };
+        }
+        let sets = self.sets.iter().map(contents).collect::<Result<Vec<_>, _>>()?;
+        let named: Vec<_> = self.sets.iter().map(Source::name).zip(&sets).collect();
+        check_chain(&named)?;
+        let Some((set, last)) = named.last() else { return Err(RestoreError::Nothing) };
+        let (end, ended) = (last.trailer.end, last.trailer.wall_ms);
+        let until = match self.until {
+            Until::Entry(last) if last < end.seq => Some(format!("entry {last}")),
+            Until::Time(last) if last < ended => Some(shown::utc(last)),
+            _ => None,
+        };
+        if let Some(until) = until {
+            return Err(RestoreError::TooEarly { until, set: set.clone(), end: end.seq, ended });
+        }
+        let past = past::find(&self.past, (last.header.pair, end), self.until)?;
+        Ok(Some(Looked { sets, past }))
+    }
+
+    /// The same, where nobody can do without.
+    fn looked(&self) -> Result<Looked, RestoreError> {
+        self.look()?.ok_or_else(|| RestoreError::Piped { what: Source::Stdin.name() })
+    }
+
+    /// Their names.
+    fn name(&self) -> String {
+        self.sets.iter().map(Source::name).collect::<Vec<_>>().join(" ")
+    }
+}
+
+struct Looked {
+    sets: Vec<Contents>,
+    past: Found,
+}
+
 /// What a restore did.
 #[derive(Debug)]
 pub struct Restored {
     /// The end of the set.
     pub trailer: Trailer,
+    /// What came after it.
+    pub past: Option<Found>,
+    /// The last entry.
+    pub end: Position,
     /// Accounts and files.
     pub namespace: Namespace,
 }
@@ -131,51 +222,55 @@ pub type Progress<'a> = &'a mut dyn FnMut(u64);
 ///
 /// # Errors
 /// Any [`RestoreError`]. After an error that came when the restore was under way the node does not start.
-pub fn restore(dir: &Path, source: &Source, progress: Progress<'_>) -> Result<Restored, RestoreError> {
+pub fn restore(dir: &Path, sources: &Sources, progress: Progress<'_>) -> Result<Restored, RestoreError> {
     let layout = Layout::new(dir);
     check_owner(&layout, "restore --from ..")?;
     setup::check_own(&layout)?;
     let config = Config::load(dir).map_err(SetupError::from)?;
     let _lock = lock(&layout)?;
     let control = setup::load_control(&layout, &config)?;
-    if *source != Source::Stdin {
-        check_set(&layout, &control, &contents(source)?)?;
+    let looked = sources.look()?;
+    if let Some(looked) = &looked {
+        check_set(&layout, &control, looked)?;
     }
-    let mut reader = SetReader::open(source.clone())?;
-    if reader.header().pair != control.pair {
-        let (dir, set, node) = (dir.to_owned(), reader.header().pair, control.pair);
+    let readers = open_sets(sources, None)?;
+    if let Some(other) = readers.iter().map(|reader| reader.header().pair).find(|pair| *pair != control.pair)
+    {
+        let (dir, set, node) = (dir.to_owned(), other, control.pair);
         return Err(RestoreError::OtherPair { dir, set, node });
     }
     let again = layout.restoring().exists();
     let prepared = check_empty(&layout, &control, again)?;
     let mut writer = open(&layout, &control, again, config.engine.ordinal)?;
-    replace(&layout, OwnName::Restoring, format!("{}\n", source.name()).as_bytes())?;
+    replace(&layout, OwnName::Restoring, format!("{}\n", sources.name()).as_bytes())?;
     for (journal, index) in prepared {
         let segment = layout.own(OwnName::Segment(journal, index));
         segment.remove().map_err(io_error("removing", segment.path()))?;
     }
-    let trailer = take_all(&mut reader, &mut writer, (layout.dir(), None, false), progress)?;
+    let past = looked.map(|looked| looked.past);
+    let taken = (layout.dir(), None, false);
+    let (trailer, walk) = take_all(readers, &mut writer, taken, past.as_ref(), progress)?;
     drop(writer);
-    let Some(walk) = reader.walk() else { unreachable!("a set that was read has a beginning") };
-    replace(&layout, OwnName::Control, &restored(walk, control.pair).encode())?;
+    replace(&layout, OwnName::Control, &restored(&walk, control.pair).encode())?;
     let note = layout.own(OwnName::Restoring);
     note.remove().map_err(io_error("removing", note.path()))?;
     crate::io::sync_dir(dir).map_err(io_error("syncing", dir))?;
-    Ok(Restored { trailer, namespace: walk.namespace().clone() })
+    Ok(Restored { trailer, past, end: walk.end(), namespace: walk.namespace().clone() })
 }
 
 /// Whether [`restore()`] would begin, as far as that is known without changing anything.
 ///
 /// # Errors
 /// Any [`RestoreError`].
-pub fn check(dir: &Path, source: &Source) -> Result<(), RestoreError> {
+pub fn check(dir: &Path, sources: &Sources) -> Result<(), RestoreError> {
     let layout = Layout::new(dir);
     check_owner(&layout, "restore --from ..")?;
     setup::check_own(&layout)?;
     let config = Config::load(dir).map_err(SetupError::from)?;
     let _lock = lock(&layout)?;
     let control = setup::load_control(&layout, &config)?;
-    check_set(&layout, &control, &contents(source)?)?;
+    let looked = sources.looked()?;
+    check_set(&layout, &control, &looked)?;
     check_empty(&layout, &control, layout.restoring().exists()).map(|_| ())
 }
 
@@ -193,21 +288,28 @@ fn restored(walk: &SetWalk, pair: PairId) -> Control {
     }
 }
 
-fn check_set(layout: &Layout, control: &Control, found: &Contents) -> Result<(), RestoreError> {
-    let dir = layout.dir().to_owned();
-    if found.header.pair != control.pair {
-        return Err(RestoreError::OtherPair { dir, set: found.header.pair, node: control.pair });
+fn check_set(layout: &Layout, control: &Control, looked: &Looked) -> Result<(), RestoreError> {
+    for found in &looked.sets {
+        let dir = layout.dir().to_owned();
+        if found.header.pair != control.pair {
+            return Err(RestoreError::OtherPair { dir, set: found.header.pair, node: control.pair });
+        }
+        if !found.begin.account.is_empty() {
+            return Err(RestoreError::Partial { dir, account: found.begin.account.clone() });
+        }
     }
-    if !found.begin.account.is_empty() {
-        return Err(RestoreError::Partial { dir, account: found.begin.account.clone() });
-    }
-    check_room(layout.dir(), &found.trailer)
+    check_room(layout.dir(), &looked.sets)
+}
+
+fn open_sets(sources: &Sources, only: Option<FileId>) -> Result<Vec<SetReader>, SetError> {
+    sources.sets.iter().map(|set| SetReader::open(set.only(only))).collect()
 }
 
 /// Says beforehand that there is too little room, where that can be known.
-fn check_room(dir: &Path, trailer: &Trailer) -> Result<(), RestoreError> {
+fn check_room(dir: &Path, sets: &[Contents]) -> Result<(), RestoreError> {
     let Ok(disk) = statvfs(dir) else { return Ok(()) };
-    let (needs, has) = (trailer.counts.bytes, disk.blocks_available().saturating_mul(disk.fragment_size()));
+    let needs = sets.iter().map(|set| set.trailer.counts.bytes).max().unwrap_or_default();
+    let (needs, has) = (needs, disk.blocks_available().saturating_mul(disk.fragment_size()));
     if needs > has {
         return Err(RestoreError::NoRoom { dir: dir.to_owned(), needs, has });
     }
@@ -255,39 +357,102 @@ fn failed(dir: &Path) -> impl Fn(StoreError) -> RestoreError {
     move |source| RestoreError::Store { dir: dir.clone(), source }
 }
 
-/// Gives a store all of a set, the content of one file only if `only` says so, and makes it durable. A set of one account is
-/// taken only if it may be `partial`.
+/// Gives a store all of the sets, the content of one file only if `only` says so, then what comes after them, and makes that
+/// durable. Sets of one account are taken only if they may be `partial`.
 fn take_all(
+    readers: Vec<SetReader>,
+    writer: &mut StoreWriter,
+    (dir, only, partial): (&Path, Option<FileId>, bool),
+    past: Option<&Found>,
+    progress: Progress<'_>,
+) -> Result<(Trailer, SetWalk), RestoreError> {
+    writer.replayed();
+    writer.take_every_copy();
+    let (mut read, mut last, mut known) = (0, None, None);
+    let count = readers.len();
+    for (at, mut reader) in readers.into_iter().enumerate() {
+        reader.of_chain(known.take(), at + 1 < count);
+        let before = last.as_ref().map(|(_, walk): &(Trailer, SetWalk)| walk.namespace());
+        let trailer =
+            take_set(&mut reader, writer, before, (dir, only, partial), &mut |bytes| progress(read + bytes))?;
+        // What is of this set is on the disk before the next one begins.
+        writer.checkpoint().map_err(failed(dir))?;
+        read += reader.bytes();
+        known = reader.learned();
+        last = reader.into_walk().map(|walk| (trailer, walk));
+    }
+    let Some((trailer, mut walk)) = last else { return Err(RestoreError::Nothing) };
+    if let Some(past) = past.filter(|past| past.batches > 0) {
+        past.walk(|batch| {
+            // What continues the set may still say what a set cannot.
+            let unfit = |why| SetError::NoSet { what: "what came after the save".to_owned(), why };
+            walk.batch(batch).map_err(|error| unfit(error.to_string()))?;
+            writer.apply(JournalKind::Replicated, std::slice::from_ref(batch)).map_err(failed(dir))?;
+            read += u64::from(batch.header().len);
+            progress(read);
+            Ok::<_, RestoreError>(())
+        })?;
+        writer.checkpoint().map_err(failed(dir))?;
+    }
+    Ok((trailer, walk))
+}
+
+/// One set, behind one that had these definitions at its end if there is one.
+fn take_set(
     reader: &mut SetReader,
     writer: &mut StoreWriter,
+    before: Option<&Namespace>,
     (dir, only, partial): (&Path, Option<FileId>, bool),
     progress: Progress<'_>,
 ) -> Result<Trailer, RestoreError> {
     let store_failed = failed(dir);
-    writer.replayed();
-    writer.take_every_copy();
     let mut trailer = None;
     while let Some(block) = reader.next_block()? {
         match block {
             Block::Begin(begin) if !begin.account.is_empty() && !partial => {
                 return Err(RestoreError::Partial { dir: dir.to_owned(), account: begin.account });
             }
-            Block::Begin(begin) => writer.begin_copy(&begin.copy, None).map_err(&store_failed)?,
+            Block::Begin(begin) => {
+                let ranges = what_goes(reader, &begin, before)?;
+                writer.begin_copy(&begin.copy, ranges.as_ref()).map_err(&store_failed)?;
+            }
             Block::Batch(batch) => writer.apply(JournalKind::Replicated, &[batch]).map_err(&store_failed)?,
             Block::Chunk(chunk) => {
                 let wanted = only.is_none_or(|file| file == chunk.file);
                 let chunk = if wanted { chunk } else { Chunk { content: Content::Gone, ..chunk } };
-                let progress = reader.walk().map(SetWalk::progress);
-                if let Some(progress) = progress {
-                    writer.take_chunk(&chunk, &progress).map_err(&store_failed)?;
-                }
+                take_chunk(reader, writer, &chunk).map_err(&store_failed)?;
+            }
+            Block::Same(same) => {
+                let chunk = Chunk { content: Content::Gone, ..same.range };
+                take_chunk(reader, writer, &chunk).map_err(&store_failed)?;
             }
             Block::Trailer(end) => trailer = Some(*end),
         }
         progress(reader.bytes());
     }
-    writer.checkpoint().map_err(&store_failed)?;
     Ok(trailer.unwrap_or_else(|| unreachable!("the reader ends with a trailer")))
+}
+
+fn take_chunk(reader: &SetReader, writer: &mut StoreWriter, chunk: &Chunk) -> Result<(), StoreError> {
+    reader.walk().map_or(Ok(()), |walk| writer.take_chunk(chunk, &walk.progress()))
+}
+
+/// Of what was there everything goes when a set holds everything: none. One that continues another leaves what files have,
+/// but for those that are different ones now.
+fn what_goes(
+    reader: &SetReader,
+    begin: &SetBegin,
+    before: Option<&Namespace>,
+) -> Result<Option<Ranges>, RestoreError> {
+    let chain = |why: &str| SetError::Chain { what: reader.name().to_owned(), why: why.to_owned() };
+    match (begin.base, before) {
+        (None, None) => Ok(None),
+        (Some(_), None) => {
+            Err(chain("it holds only what changed since another set, which is not named").into())
+        }
+        (None, Some(_)) => Err(chain("it holds everything, and continues no other set").into()),
+        (Some(_), Some(before)) => Ok(reader.walk().map(|walk| walk.goes(before))),
+    }
 }
 
 /// Refuses a node into which a restore has not ended: it does not serve (I-32).
@@ -311,6 +476,7 @@ pub struct Unpacked {
     /// Closed before the directory goes.
     writer: Option<StoreWriter>,
     dir: PathBuf,
+    past: Found,
 }
 
 impl std::fmt::Debug for Unpacked {
@@ -326,22 +492,23 @@ impl Drop for Unpacked {
     }
 }
 
-/// Lays out a set below `dir`, with the content of one file only if `only` names its id.
+/// Lays out a set and what comes after it below `dir`, with the content of one file only if `only` names its id.
 ///
 /// # Errors
 /// Any [`RestoreError`]; what was laid out is removed.
 pub fn unpack(
-    source: &Source,
+    sources: &Sources,
     dir: &Path,
     only: Option<FileId>,
     progress: Progress<'_>,
 ) -> Result<Unpacked, RestoreError> {
-    check_room(dir, &contents(source)?.trailer)?;
-    let mut reader = SetReader::open(source.only(only))?;
+    let looked = sources.looked()?;
+    check_room(dir, &looked.sets)?;
+    let readers = open_sets(sources, only)?;
     let dir = dir.join(format!("hot-backup-restore-{}", std::process::id()));
     let made = std::fs::DirBuilder::new().create(&dir);
     made.map_err(io_error("creating", &dir))?;
-    let laid_out = lay_out(&mut reader, &dir, only, progress);
+    let laid_out = lay_out(readers, &dir, only, looked.past, progress);
     if laid_out.is_err() {
         let _ = std::fs::remove_dir_all(&dir);
     }
@@ -349,21 +516,27 @@ pub fn unpack(
 }
 
 fn lay_out(
-    reader: &mut SetReader,
+    readers: Vec<SetReader>,
     dir: &Path,
     only: Option<FileId>,
+    past: Found,
     progress: Progress<'_>,
 ) -> Result<Unpacked, RestoreError> {
     let opened =
         TreeStore::open(&dir.join("store"), &dir.join("volumes"), Ordinal(0)).map_err(failed(dir))?;
     let mut writer = opened.writer;
-    take_all(reader, &mut writer, (dir, only, true), progress)?;
-    let Some(walk) = reader.walk() else { unreachable!("a set that was read has a beginning") };
+    let (_, walk) = take_all(readers, &mut writer, (dir, only, true), Some(&past), progress)?;
     let namespace = walk.namespace().clone();
-    Ok(Unpacked { reader: opened.reader, namespace, writer: Some(writer), dir: dir.to_owned() })
+    Ok(Unpacked { reader: opened.reader, namespace, writer: Some(writer), dir: dir.to_owned(), past })
 }
 
 impl Unpacked {
+    /// What came after the set, and where it ends.
+    #[must_use]
+    pub fn past(&self) -> &Found {
+        &self.past
+    }
+
     /// Accounts and files.
     #[must_use]
     pub fn namespace(&self) -> &Namespace {
@@ -384,6 +557,14 @@ impl Unpacked {
     /// [`StoreError`].
     pub fn items(&self, file: FileId, after: &[u8], most: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
         self.reader.snapshot().scan(file, self.generation(file), Some(after), most, true)
+    }
+
+    /// A range of a volume.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn blocks(&mut self, file: FileId, offset: u64, len: usize) -> Result<Bytes, StoreError> {
+        self.writer.as_mut().map_or(Ok(Bytes::new()), |writer| writer.read_volume(file, offset, len))
     }
 
     fn generation(&self, file: FileId) -> u32 {

@@ -1,7 +1,7 @@
 //! A set into a node that is not running.
 
 use super::*;
-use crate::node::set::tests::{PAIR, sample};
+use crate::node::set::tests::{PAIR, sample, sample_since};
 use crate::node::setup::{InitOptions, init};
 use crate::store::volumes::Check;
 
@@ -11,8 +11,12 @@ fn node(dir: &Path, pair: PairId) -> Layout {
     init(&options).unwrap()
 }
 
-fn source() -> Source {
-    Source::Bytes(sample("").bytes())
+fn of(bytes: Bytes) -> Sources {
+    Sources::of(Source::Bytes(bytes))
+}
+
+fn source() -> Sources {
+    of(sample("").bytes())
 }
 
 /// What the node holds: the items of `app,orders`, and the first bytes of the blocks of `app,disk`.
@@ -50,7 +54,7 @@ fn a_set_becomes_the_content_of_an_empty_node_which_is_a_standby_then() {
     check(layout.dir(), &source()).unwrap();
     let mut read = 0;
     let restored = restore(layout.dir(), &source(), &mut |bytes| read = bytes).unwrap();
-    assert_eq!((restored.trailer.end.seq, read), (Seq(7), source().bytes().unwrap()));
+    assert_eq!((restored.trailer.end.seq, read), (Seq(7), source().sets[0].bytes().unwrap()));
     is_as_saved(&layout);
     // It has content now.
     let again = restore(layout.dir(), &source(), &mut |_| {}).unwrap_err();
@@ -68,7 +72,7 @@ fn an_interrupted_restore_never_serves_and_is_begun_again() {
     let mut bad = whole.to_vec();
     let at = whole.len() / 2;
     bad[at] ^= 1;
-    let error = restore(layout.dir(), &Source::Bytes(bad.into()), &mut |_| {}).unwrap_err();
+    let error = restore(layout.dir(), &of(bad.into()), &mut |_| {}).unwrap_err();
     assert!(matches!(error, RestoreError::Set(SetError::Damaged { .. })), "{error}");
     assert!(matches!(check_finished(&layout), Err(SetupError::Restoring { .. })));
     let error = crate::node::serve::serve(layout.dir(), Default::default()).unwrap_err();
@@ -87,17 +91,17 @@ fn nothing_is_changed_by_a_set_that_does_not_fit() {
     let dir = tempfile::tempdir().unwrap();
     let layout = node(dir.path(), PAIR);
     let before = setup::read_control(&layout).unwrap();
-    let told = |source: Source| restore(layout.dir(), &source, &mut |_| {}).unwrap_err();
+    let told = |source: Sources| restore(layout.dir(), &source, &mut |_| {}).unwrap_err();
     let cut = sample("").bytes();
     let cut = cut.slice(..cut.len() - 1);
-    assert!(told(Source::Bytes(cut)).to_string().contains("it is no save"));
-    let error = told(Source::Bytes(Bytes::from_static(b"no set")));
+    assert!(told(of(cut)).to_string().contains("it is no save"));
+    let error = told(of(Bytes::from_static(b"no set")));
     assert!(error.to_string().contains("it is not a save set"), "{error}");
-    let error = told(Source::of(&dir.path().join("missing")));
+    let error = told(Sources::of(Source::of(&dir.path().join("missing"))));
     assert!(error.to_string().contains("missing"), "{error}");
     let mut partial = sample("elsewhere");
     partial.steps.retain(|step| matches!(step, crate::node::set::tests::Step::Batch(_)));
-    let error = told(Source::Bytes(partial.bytes()));
+    let error = told(of(partial.bytes()));
     assert!(matches!(error, RestoreError::Partial { .. }), "{error}");
     let held = lock(&layout).unwrap();
     assert!(told(source()).next().contains("--only"));
@@ -128,6 +132,47 @@ fn a_set_is_laid_out_to_look_items_up_in_and_leaves_nothing_behind() {
     let mut bad = sample.bytes().to_vec();
     let at = bad.len() / 2;
     bad[at] ^= 1;
-    assert!(unpack(&Source::Bytes(bad.into()), dir.path(), None, &mut |_| {}).is_err());
+    assert!(unpack(&of(bad.into()), dir.path(), None, &mut |_| {}).is_err());
     assert_eq!(names(), 0);
+}
+
+fn chain() -> Sources {
+    let sets = [sample("").bytes(), sample_since().bytes()];
+    Sources { sets: sets.into_iter().map(Source::Bytes).collect(), past: Vec::new(), until: Until::End }
+}
+
+#[test]
+fn a_set_and_one_since_it_become_the_state_at_the_end_of_the_later_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = node(dir.path(), PAIR);
+    let restored = restore(layout.dir(), &chain(), &mut |_| {}).unwrap();
+    assert_eq!((restored.end.seq, restored.end.epoch), (Seq(9), Epoch(4)));
+    let (items, blocks) = held(&layout);
+    assert_eq!(items, [(Bytes::from("k1"), Bytes::from("eins"))]);
+    assert_eq!(blocks, [0, 5, 0, 0]);
+    let control = setup::read_control(&layout).unwrap();
+    assert_eq!((control.origin.at.seq, control.epoch), (Seq(9), Epoch(4)));
+    // To look things up in, too.
+    let sample = sample("");
+    let unpacked = unpack(&chain(), dir.path(), None, &mut |_| {}).unwrap();
+    assert_eq!(unpacked.item(sample.orders, b"k1").unwrap(), Some(Bytes::from("eins")));
+    assert_eq!(unpacked.item(sample.orders, b"k9").unwrap(), None);
+}
+
+#[test]
+fn sets_that_do_not_continue_each_other_change_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = node(dir.path(), PAIR);
+    let before = setup::read_control(&layout).unwrap();
+    let [full, since] = <[Source; 2]>::try_from(chain().sets).unwrap();
+    for sets in [vec![since.clone()], vec![since.clone(), full.clone()], vec![full.clone(), full], vec![]] {
+        let sources = Sources { sets, ..chain() };
+        let error = restore(layout.dir(), &sources, &mut |_| {}).unwrap_err();
+        assert!(
+            matches!(error, RestoreError::Set(SetError::Chain { .. }) | RestoreError::Nothing),
+            "{error}"
+        );
+        assert!(!layout.restoring().exists());
+    }
+    assert_eq!(setup::read_control(&layout).unwrap(), before);
 }

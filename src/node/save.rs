@@ -11,15 +11,16 @@ use super::layout::Layout;
 use super::volumes::read_slowly;
 use crate::base::limits::{SAVE_STUCK_MS, SET_FILES_MAX};
 use crate::base::{Ordinal, Seq};
-use crate::engine::{Event, SaveAnswer, SaveAsk, SetWalk};
+use crate::engine::{Event, SaveAnswer, SaveAsk, SetWalk, is_over, within};
 use crate::format::PairId;
 use crate::format::batch::Batch;
-use crate::format::chunk::{Chunk, Content, CopyBegin};
+use crate::format::chunk::{Chunk, Content, CopyBegin, Next};
 use crate::format::set::SetBegin;
+use crate::format::since::Same;
 use crate::io::give_way;
 use crate::store::tree_store::{CopyReader, StoreReader};
 use crate::store::{CopySource, StoreError};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -32,6 +33,9 @@ const READS_MAX: u32 = 8;
 const SAVE_NICE: i32 = 10;
 /// An answer of the core takes a read of the journal at most.
 const ANSWER_TIME: Duration = Duration::from_secs(120);
+
+/// A range of which something is known takes so many bytes at most.
+const SAME_MAX: usize = 1 << 10;
 
 /// What stands before each part of the stream: kind, then the length of what follows (u32).
 pub(crate) const FRAME_HEAD: usize = 5;
@@ -47,20 +51,24 @@ pub(crate) enum FrameKind {
     Chunk,
     /// Everything was sent.
     End,
+    /// A [`Same`]: what a range is known to hold, to the node; that it is so, from the node.
+    Same,
     /// It cannot go on: a message and what to do, with a line end between them.
     Failed,
 }
 
 impl FrameKind {
-    const ALL: [Self; 5] = [Self::Begin, Self::Batch, Self::Chunk, Self::End, Self::Failed];
+    const ALL: [Self; 6] = [Self::Begin, Self::Batch, Self::Chunk, Self::End, Self::Failed, Self::Same];
 
-    fn byte(self) -> u8 {
+    /// As it stands in the stream.
+    pub(crate) fn byte(self) -> u8 {
         match self {
             Self::Begin => 1,
             Self::Batch => 2,
             Self::Chunk => 3,
             Self::End => 4,
             Self::Failed => 5,
+            Self::Same => 6,
         }
     }
 
@@ -82,6 +90,8 @@ pub(crate) struct SaveOrder {
     pub(crate) account: String,
     /// Content in a second at most (bytes), beside what users change meanwhile; 0 is no limit.
     pub(crate) rate: u64,
+    /// Who asks tells what it knows of the content, range by range, in the order of a set.
+    pub(crate) since: bool,
 }
 
 /// The questions of saves that the core has not answered yet.
@@ -188,13 +198,50 @@ impl Line<'_> {
         head[1..].copy_from_slice(&len.to_le_bytes());
         for part in std::iter::once(&head[..]).chain(payload.iter().copied()) {
             write_within(self.stream, part, Duration::from_millis(SAVE_STUCK_MS))?;
-            // What users change meanwhile has to be followed, however fast they are.
-            self.sent += if kind == FrameKind::Chunk { part.len() as u64 } else { 0 };
         }
+        Ok(())
+    }
+
+    /// Counts content that was read. What users change meanwhile has to be followed, however fast they are.
+    fn read(&mut self, bytes: u64) {
+        self.sent += bytes;
         if let Some(due) = self.sent.saturating_mul(1000).checked_div(self.rate) {
             std::thread::sleep(Duration::from_millis(due).saturating_sub(self.since.elapsed()));
         }
-        Ok(())
+    }
+}
+
+/// What who asked knows of the content, which it tells while the save is made.
+struct Told<'a> {
+    stream: &'a UnixStream,
+    /// The range that was told last.
+    next: Option<Same>,
+}
+
+impl<'a> Told<'a> {
+    fn of(stream: &'a UnixStream) -> io::Result<Self> {
+        stream.set_read_timeout(Some(Duration::from_millis(SAVE_STUCK_MS)))?;
+        Ok(Self { stream, next: None })
+    }
+
+    /// The range in which a place is, or the first one behind it; none if nothing is known any more.
+    fn at(&mut self, place: &Next) -> Result<Option<&Same>, Stop> {
+        while self.next.as_ref().is_none_or(|same| is_over(same, place)) {
+            let mut head = [0; FRAME_HEAD];
+            self.stream.read_exact(&mut head)?;
+            let [kind, len @ ..] = head;
+            let len = u32::from_le_bytes(len) as usize;
+            match FrameKind::of(kind) {
+                Some(FrameKind::End) => break,
+                Some(FrameKind::Same) if len <= SAME_MAX => {}
+                _ => return Err(failed("who asked told something else than what it knows".to_owned())),
+            }
+            let mut payload = vec![0; len];
+            self.stream.read_exact(&mut payload)?;
+            let same = Same::decode(&payload.into());
+            self.next = Some(same.map_err(|error| failed(format!("what is known of the content: {error}")))?);
+        }
+        Ok(self.next.as_ref())
     }
 }
 
@@ -224,8 +271,13 @@ impl Running<'_> {
         let expected = space_of(&layout.store()) + space_of(&layout.volumes());
         let encoded = begin.encode().map_err(|error| failed(error.to_string()))?;
         line.send(FrameKind::Begin, &[&self.source.pair.0, &expected.to_le_bytes(), &encoded])?;
+        let mut told = order.since.then(|| Told::of(line.stream)).transpose()?;
         while let Some(want) = walk.want() {
-            let chunk = reader.range(&want)?;
+            let known = match &mut told {
+                Some(told) => told.at(walk.next())?,
+                None => None,
+            };
+            let chunk = reader.range(&within(want, known))?;
             let given = self.batches(&mut walk, chunk.at, line)?;
             // Blocks may be newer than the store says, but not than what it was given when they had been read.
             let until = match chunk.content {
@@ -233,8 +285,17 @@ impl Running<'_> {
                 _ => chunk.until,
             };
             let chunk = Chunk { until, ..chunk };
-            walk.chunk(&chunk).map_err(|error| failed(error.to_string()))?;
-            line.send(FrameKind::Chunk, &[&chunk.encode()])?;
+            line.read(chunk.content.bytes());
+            match known.map(|known| (known, Same::of(&chunk))).filter(|(known, same)| same.is(known)) {
+                Some((_, same)) => {
+                    walk.chunk(&same.range).map_err(|error| failed(error.to_string()))?;
+                    line.send(FrameKind::Same, &[&same.encode()])?;
+                }
+                None => {
+                    walk.chunk(&chunk).map_err(|error| failed(error.to_string()))?;
+                    line.send(FrameKind::Chunk, &[&chunk.encode()])?;
+                }
+            }
         }
         let until = walk.until().max(self.up_to);
         self.batches(&mut walk, until, line).map(drop)
@@ -277,6 +338,7 @@ impl Running<'_> {
             let left_out: Vec<_> =
                 own.map(|(_, info)| info.key.clone()).take(SET_FILES_MAX as usize).collect();
             let begin = SetBegin {
+                base: None,
                 role,
                 node: self.source.name.clone(),
                 account: account.to_owned(),

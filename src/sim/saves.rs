@@ -4,11 +4,14 @@ use super::checker::{Items, model};
 use super::options::Mutation;
 use super::world::{Ev, World};
 use crate::base::{JournalKind, Ordinal, Position, Prng, Seq};
-use crate::engine::{Engine, Event, SaveAnswer, SaveAsk, SetWalk};
+use crate::engine::{Engine, Event, Known, SaveAnswer, SaveAsk, SetWalk, is_over, within};
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, Content, CopyBegin, Definitions};
 use crate::format::dptr::{DptrKind, FileState};
+use crate::format::rewind::Ranges;
+use crate::format::since::Same;
 use crate::store::memory::MemoryStore;
+use crate::store::namespace::Namespace;
 use crate::store::{CopySource as _, CopyTarget as _, StoreWrite as _};
 
 /// A copy of a file comes from elsewhere for whoever takes a save: neither node has this number.
@@ -22,6 +25,17 @@ pub(super) struct Saver {
     prng: Prng,
     run: Option<Run>,
     tokens: u64,
+    /// The last save, for one since it.
+    base: Option<Base>,
+}
+
+/// A save that came to its end, as it was restored.
+#[derive(Debug)]
+struct Base {
+    store: MemoryStore,
+    known: Known,
+    end: Position,
+    namespace: Namespace,
 }
 
 /// A save under way.
@@ -41,12 +55,33 @@ struct Run {
     answer: Option<SaveAnswer>,
     /// Blocks of the node had turned when they were read.
     rotten: bool,
+    /// It holds what changed since this one.
+    since: Option<Base>,
+    /// The ranges of that one, and how many are behind.
+    told: (Vec<Same>, usize),
+    /// What this one holds.
+    learned: Known,
 }
 
 impl Saver {
     /// Saves of a run are made or not by its seed.
     pub(super) fn new(seed: u64) -> Self {
-        Self { prng: Prng::new(seed ^ 0x5a7e), run: None, tokens: 0 }
+        Self { prng: Prng::new(seed ^ 0x5a7e), run: None, tokens: 0, base: None }
+    }
+}
+
+impl Run {
+    /// Goes on with what an earlier save made, if the node is not behind that; gives what of it goes.
+    fn since_another(&mut self) -> Option<Ranges> {
+        let (base, walk) = (self.since.take()?, self.walk.as_ref()?);
+        let origin = walk.end();
+        if (origin.epoch, origin.seq) < (base.end.epoch, base.end.seq) {
+            return None;
+        }
+        let ranges = walk.goes(&base.namespace);
+        self.store = base.store;
+        self.told = (base.known.ranges().cloned().collect(), 0);
+        Some(ranges)
     }
 }
 
@@ -65,6 +100,7 @@ impl World {
             return;
         }
         let Ok((at, definitions)) = self.nodes[n].store.definitions() else { return };
+        let since = if self.saver.tokens % 3 > 0 { self.saver.base.take() } else { None };
         self.saver.run = Some(Run {
             node: n,
             life: self.nodes[n].life,
@@ -76,6 +112,9 @@ impl World {
             chunk: None,
             answer: None,
             rotten: false,
+            since,
+            told: (Vec::new(), 0),
+            learned: Known::default(),
         });
         self.save_asks(n, SaveAsk::Begin { at });
     }
@@ -110,7 +149,8 @@ impl World {
                         self.check.fail("I-30", format!("a save of node {n} cannot begin: {error}"))
                     }
                 }
-                if let Err(error) = run.store.begin_copy(&copy, None) {
+                let ranges = run.since_another();
+                if let Err(error) = run.store.begin_copy(&copy, ranges.as_ref()) {
                     self.check.fail("driver", format!("the model store refuses a save: {error}"));
                 }
             }
@@ -127,6 +167,7 @@ impl World {
         let over = matches!(ask, SaveAsk::End { .. });
         if over {
             self.check_save(n, &run);
+            self.save_ends(run);
         } else {
             self.saver.run = Some(run);
         }
@@ -140,8 +181,10 @@ impl World {
         if let Some(chunk) = &run.chunk {
             return SaveAsk::Next { save, after, up_to: chunk.at };
         }
+        let (told, at) = &mut run.told;
+        *at += told.iter().skip(*at).take_while(|same| is_over(same, walk.next())).count();
         if let Some(want) = walk.want()
-            && let Ok(chunk) = self.nodes[n].store.range(&want)
+            && let Ok(chunk) = self.nodes[n].store.range(&within(want, told.get(*at)))
         {
             run.rotten |= !self.nodes[n].rotten.is_empty();
             let up_to = chunk.at;
@@ -159,6 +202,7 @@ impl World {
         let Some(walk) = &mut run.walk else { return };
         for batch in batches {
             let walked = walk.batch(batch).map_err(|error| error.to_string());
+            run.learned.batch(batch);
             let applied = run.store.apply(JournalKind::Replicated, std::slice::from_ref(batch));
             if let Err(error) = walked.and(applied.map_err(|error| error.to_string())) {
                 return self.check.fail("I-30", format!("a save of node {n}: {error}"));
@@ -168,8 +212,26 @@ impl World {
         if matches!(chunk.content, Content::Blocks { .. }) {
             chunk.until = chunk.until.max(given);
         }
+        let same = Same::of(&chunk);
+        let told = run.told.0.get(run.told.1);
+        let mut known = told.is_some_and(|told| same.is(told));
+        if self.options.mutation == Some(Mutation::TakeForSame)
+            && told.is_some_and(|told| Same { hash: same.hash, ..told.clone() }.is(&same) && !known)
+        {
+            (self.mutated, known) = (true, true);
+        }
+        if known {
+            self.trace.sometimes("a range was as an earlier save left it");
+            chunk = same.range.clone();
+            run.learned.same(same);
+        } else {
+            run.learned.chunk(&chunk);
+        }
         if let Err(error) = walk.chunk(&chunk) {
             return self.check.fail("I-30", format!("a save of node {n}: {error}"));
+        }
+        if known {
+            chunk.content = Content::Gone;
         }
         if chunk.content.bytes() > 0 && self.options.mutation == Some(Mutation::LoseSaved) {
             self.mutated = true;
@@ -177,6 +239,15 @@ impl World {
         }
         if let Err(error) = run.store.take_chunk(&chunk, &walk.progress()) {
             self.check.fail("driver", format!("the model store refuses a chunk: {error}"));
+        }
+    }
+
+    /// What it made is what a later save may be made since.
+    fn save_ends(&mut self, run: Run) {
+        let Run { store, learned, walk: Some(walk), rotten: false, .. } = run else { return };
+        if walk.is_whole() {
+            let (end, namespace) = (walk.end(), walk.namespace().clone());
+            self.saver.base = Some(Base { store, known: learned, end, namespace });
         }
     }
 

@@ -85,7 +85,7 @@ impl StreamIndex {
             }),
             Stage::Block => self.block(&part),
             Stage::Payload(header) if header.kind == BlockKind::Begin => {
-                self.begin = SetBegin::decode(&part.into()).ok();
+                self.begin = SetBegin::decode(&part.into(), false).ok();
                 Some(Stage::Block)
             }
             Stage::Payload(_) => {

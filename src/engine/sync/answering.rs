@@ -69,7 +69,7 @@ impl Answering {
         // Where items go on is known only once what is before them was looked at.
         let waits = |ask: &Ask| match ask.span {
             Span::Blocks { .. } => self.now.len() >= NOW_MAX,
-            Span::Items { .. } | Span::Behind(_) => !self.now.is_empty(),
+            _ => !self.now.is_empty(),
         };
         if self.asks.front().is_none_or(waits) {
             return None;

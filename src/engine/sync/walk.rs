@@ -11,8 +11,9 @@ use crate::format::PairId;
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, Content, CopyBegin, Next, Progress, Want, WantFrom};
 use crate::format::control::EpochMark;
+use crate::format::rewind::Ranges;
 use crate::format::set::{Counts, SetFile};
-use crate::store::namespace::{Namespace, NamespaceError};
+use crate::store::namespace::{FileInfo, Namespace, NamespaceError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -290,6 +291,18 @@ impl SetWalk {
         &self.namespace
     }
 
+    /// Of what an earlier set left that had these definitions at its end, what goes when this one begins: the content of files
+    /// that are of another kind now. Of all others each range comes, or is said to be the same.
+    #[must_use]
+    pub fn goes(&self, before: &Namespace) -> Ranges {
+        let other = |(id, info): &(FileId, &FileInfo)| {
+            self.namespace.file(*id).is_some_and(|now| now.dptr.kind != info.dptr.kind)
+        };
+        let mut ranges = Ranges::default();
+        before.files().filter(other).for_each(|(id, _)| ranges.whole(id));
+        ranges
+    }
+
     /// What it needs to be whole: entries up to here.
     #[must_use]
     pub fn until(&self) -> Seq {
@@ -313,7 +326,7 @@ impl SetWalk {
     pub fn files(&self) -> Vec<SetFile> {
         let all = self.namespace.files().filter(|(_, info)| info.replicated);
         let chosen = all.filter(|(_, info)| self.account.is_none_or(|account| account == info.dptr.account));
-        let row = |(id, info): (FileId, &crate::store::namespace::FileInfo)| {
+        let row = |(id, info): (FileId, &FileInfo)| {
             let (items, bytes) = self.files.get(&id).copied().unwrap_or_default();
             let blocks = info.dptr.kind == crate::format::dptr::DptrKind::Blocks;
             SetFile { id, blocks, items, bytes, name: info.key.clone() }

@@ -54,6 +54,14 @@ pub enum SetError {
         /// What it is.
         why: String,
     },
+    /// Sets that do not follow each other.
+    #[error("reading {what}: {why}")]
+    Chain {
+        /// The set that does not fit.
+        what: String,
+        /// How it was seen.
+        why: String,
+    },
     /// A block is not what was written.
     #[error("reading {what}: block {number} at byte {offset} is damaged: {why}; it holds {held}")]
     Damaged {
@@ -93,6 +101,11 @@ impl SetError {
             Self::NoSet { .. } => "give a file or directory that `hot-backup save` made".to_owned(),
             Self::NoTrailer { .. } => "use another save; `hot-backup save` makes a new one".to_owned(),
             Self::Part { .. } => "bring all files of that set, and no others, into that directory".to_owned(),
+            Self::Chain { .. } => {
+                "name the set that holds everything, then each one that was made since the one before \
+                                  it (`hot-backup save show` tells which that is)"
+                    .to_owned()
+            }
             Self::Damaged { .. } => {
                 "use another copy of this set; `hot-backup verify` tells all that is damaged".to_owned()
             }

@@ -1,18 +1,21 @@
 //! Takes a save from a running node, and writes it.
 
-use super::{Head, Pack, SetError, SetWriter, Target};
+use super::{Block, Head, Pack, SetError, SetReader, SetWriter, Source, Target};
 use crate::base::limits::FRAME_PAYLOAD_MAX;
 use crate::base::{plainly, read_at_most};
+use crate::engine::Known;
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::format::PairId;
 use crate::format::batch::Batch;
 use crate::format::chunk::Chunk;
 use crate::format::set::{SetBegin, SetId, Trailer};
+use crate::format::since::{Same, SetBase};
 use crate::node::admin::{AdminCallError, call_for_stream};
 use crate::node::identity::random;
 use crate::node::save::{FRAME_HEAD, FrameKind};
 use bytes::Bytes;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -69,6 +72,8 @@ pub struct SaveOrder {
     pub rate: Option<u64>,
     /// How it is packed.
     pub pack: Pack,
+    /// Only what is not as this earlier set left it.
+    pub since: Option<Source>,
 }
 
 /// A save that is durable.
@@ -94,6 +99,8 @@ pub enum SaveTold {
         /// What the target has room for.
         free: Option<u64>,
     },
+    /// So much of the earlier set was read (bytes).
+    Read(u64),
     /// So much of it was written (bytes).
     Written(u64),
 }
@@ -111,18 +118,27 @@ pub fn save(
     patience: Duration,
     mut told: impl FnMut(SaveTold),
 ) -> Result<Saved, SaveError> {
-    let request = AdminRequest::Save { account: order.account.clone(), rate: order.rate };
-    let (reply, mut stream) = call_for_stream(dir, &request, patience)?;
+    let since = order.since.as_ref().map(|source| known(source, &mut told)).transpose()?;
+    let request =
+        AdminRequest::Save { account: order.account.clone(), rate: order.rate, since: since.is_some() };
+    let (reply, mut stream, back) = call_for_stream(dir, &request, patience)?;
     match reply {
         AdminReply::Ok { .. } => {}
         AdminReply::No { message, next } | AdminReply::Error { message, next } => {
             return Err(SaveError::Refused { message, next });
         }
     }
-    let (pair, expected, begin) = match frame(&mut stream)? {
+    let base = since.as_ref().map(|since| since.base);
+    let telling = since.as_ref().map(|since| (since.pair, since.account.clone()));
+    let _told = since.map(|since| tell(since.known, back));
+    let (pair, expected, mut begin) = match frame(&mut stream)? {
         (FrameKind::Begin, payload) => beginning(&payload)?,
         other => return Err(unexpected(other)),
     };
+    if let (Some(base), Some((of, account))) = (base, telling) {
+        check_base(&base, (of, &account), (pair, &begin))?;
+        begin.base = Some(base);
+    }
     let free = order.target.place().and_then(|place| nix::sys::statvfs::statvfs(place).ok());
     let free = free.map(|disk| disk.blocks_available().saturating_mul(disk.fragment_size()));
     told(SaveTold::Begins { expected, free });
@@ -139,6 +155,10 @@ pub fn save(
                 let chunk = Chunk::decode(&payload).map_err(|error| broken(error.to_string()))?;
                 writer.chunk(&chunk, &payload)?;
             }
+            (FrameKind::Same, payload) => {
+                let same = Same::decode(&payload).map_err(|error| broken(error.to_string()))?;
+                writer.same(&same, &payload)?;
+            }
             (FrameKind::End, _) => break,
             other => return Err(unexpected(other)),
         }
@@ -149,16 +169,97 @@ pub fn save(
     Ok(Saved { set: head.set, begin, trailer, bytes })
 }
 
-fn beginning(payload: &Bytes) -> Result<(PairId, u64, SetBegin), SaveError> {
+/// What is known from an earlier set.
+struct Since {
+    base: SetBase,
+    pair: PairId,
+    account: String,
+    known: Known,
+}
+
+/// Reads all of an earlier set, which has to be whole: nothing is based on one that is damaged.
+fn known(source: &Source, told: &mut impl FnMut(SaveTold)) -> Result<Since, SaveError> {
+    let mut reader = SetReader::open(source.clone())?;
+    reader.of_chain(None, true);
+    let (mut account, mut end) = (String::new(), None);
+    while let Some(block) = reader.next_block()? {
+        match block {
+            Block::Begin(begin) => account = begin.account,
+            Block::Trailer(trailer) => end = Some(trailer),
+            Block::Batch(_) | Block::Chunk(_) | Block::Same(_) => {}
+        }
+        told(SaveTold::Read(reader.bytes()));
+    }
+    let (Some(trailer), Some(known)) = (end, reader.learned()) else {
+        unreachable!("the reader ends with a trailer")
+    };
+    let set = reader.header().set;
+    let base = SetBase { set, end: trailer.end, wall_ms: trailer.wall_ms, digest: trailer.digest };
+    Ok(Since { base, pair: reader.header().pair, account, known })
+}
+
+/// Refuses a base that this node's save cannot continue.
+fn check_base(
+    base: &SetBase,
+    (of, account): (PairId, &str),
+    (pair, begin): (PairId, &SetBegin),
+) -> Result<(), SaveError> {
+    let refused = |message: String, next: &str| Err(SaveError::Refused { message, next: next.to_owned() });
+    if of != pair {
+        let next = "give a set of this pair, or save everything";
+        return refused(
+            format!("saving since the earlier set: it is of pair {of}, the node of pair {pair}"),
+            next,
+        );
+    }
+    if account != begin.account {
+        let named = |account: &str| {
+            if account.is_empty() { "all accounts".to_owned() } else { format!("account {account}") }
+        };
+        let (held, wanted) = (named(account), named(&begin.account));
+        let next = "save the same as it holds (--account), or everything";
+        return refused(
+            format!("saving since the earlier set: it holds {held}, and {wanted} is to be saved"),
+            next,
+        );
+    }
+    let origin = begin.copy.origin;
+    if (origin.epoch, origin.seq) < (base.end.epoch, base.end.seq) {
+        let (end, there) = (base.end.seq, origin.seq);
+        let why =
+            format!("saving since the earlier set: it holds entry {end}, and the node is at entry {there}");
+        return refused(why, "wait until the node has it, or save the other node");
+    }
+    Ok(())
+}
+
+/// Tells the node what is known, while it sends; it reads that as it goes.
+fn tell(known: Known, stream: UnixStream) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut stream = io::BufWriter::new(stream);
+        let mut send = |kind: FrameKind, payload: &[u8]| {
+            let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+            stream.write_all(&[kind.byte()])?;
+            stream.write_all(&len.to_le_bytes())?;
+            stream.write_all(payload)
+        };
+        let sent = known.ranges().try_for_each(|same| send(FrameKind::Same, &same.encode()));
+        // A node that ends early says why on its own side.
+        let _ = sent.and_then(|()| send(FrameKind::End, &[])).and_then(|()| stream.flush());
+    })
+}
+
+pub(in crate::node) fn beginning(payload: &Bytes) -> Result<(PairId, u64, SetBegin), SaveError> {
     let short = || broken("the beginning is too short".to_owned());
     let (pair, rest) = payload.split_first_chunk::<16>().ok_or_else(short)?;
     let (expected, rest) = rest.split_first_chunk::<8>().ok_or_else(short)?;
-    let begin = SetBegin::decode(&payload.slice_ref(rest)).map_err(|error| broken(error.to_string()))?;
+    let begin =
+        SetBegin::decode(&payload.slice_ref(rest), false).map_err(|error| broken(error.to_string()))?;
     Ok((PairId(*pair), u64::from_le_bytes(*expected), begin))
 }
 
 /// The next part of what the node sends.
-fn frame(stream: &mut impl Read) -> Result<(FrameKind, Bytes), SaveError> {
+pub(in crate::node) fn frame(stream: &mut impl Read) -> Result<(FrameKind, Bytes), SaveError> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::UnexpectedEof => broken("it ended in the middle of the save".to_owned()),
         _ => broken(plainly(&error).to_string()),
@@ -179,7 +280,7 @@ fn frame(stream: &mut impl Read) -> Result<(FrameKind, Bytes), SaveError> {
     Ok((kind, payload.into()))
 }
 
-fn unexpected((kind, payload): (FrameKind, Bytes)) -> SaveError {
+pub(in crate::node) fn unexpected((kind, payload): (FrameKind, Bytes)) -> SaveError {
     if kind != FrameKind::Failed {
         return broken(format!("{kind:?} came out of its place"));
     }
@@ -188,7 +289,7 @@ fn unexpected((kind, payload): (FrameKind, Bytes)) -> SaveError {
     SaveError::Refused { message: message.to_owned(), next: next.to_owned() }
 }
 
-fn broken(why: String) -> SaveError {
+pub(in crate::node) fn broken(why: String) -> SaveError {
     SaveError::Broken { why }
 }
 

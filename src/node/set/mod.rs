@@ -5,7 +5,7 @@
 //! - Boundary: a set names files of a database, and never a path. Where it is read from and written to is the caller's word.
 
 mod error;
-mod from_node;
+pub(in crate::node) mod from_node;
 mod reader;
 mod target;
 mod verify;
@@ -15,7 +15,7 @@ pub use error::SetError;
 pub use from_node::{SaveError, SaveOrder, SaveTold, Saved, save};
 pub use reader::{Block, SetReader};
 pub use target::{Source, Target};
-pub use verify::{Contents, Damage, Verified, contents, verify};
+pub use verify::{Contents, Damage, Verified, check_chain, contents, verify, verify_chain};
 pub use writer::{Head, Pack, SetWriter};
 
 use crate::format::set::{BlockHeader, Packing};

@@ -3,7 +3,7 @@
 use super::target::Opened;
 use super::{Digest, SetError, Source, unpacked};
 use crate::base::crc32c;
-use crate::engine::SetWalk;
+use crate::engine::{Known, SetWalk};
 use crate::format::DecodeError;
 use crate::format::batch::Batch;
 use crate::format::chunk::Chunk;
@@ -11,6 +11,7 @@ use crate::format::set::{
     BLOCK_HEADER, BLOCK_MAGIC, BlockHeader, BlockKind, FOOTER, PART_HEADER, PartHeader, SetBegin, Trailer,
     read_footer,
 };
+use crate::format::since::Same;
 use bytes::Bytes;
 use std::io::{self, BufReader, Read};
 
@@ -23,6 +24,8 @@ pub enum Block {
     Batch(Batch),
     /// The next chunk.
     Chunk(Chunk),
+    /// A range that is as the earlier set left it.
+    Same(Same),
     /// The end; everything before it was given.
     Trailer(Box<Trailer>),
 }
@@ -37,6 +40,10 @@ pub struct SetReader {
     header: PartHeader,
     digest: Digest,
     walk: Option<SetWalk>,
+    /// What the earlier set holds, if that was read.
+    base: Option<Known>,
+    /// What this one holds, if somebody wants to know.
+    learns: Option<Known>,
     /// The next block.
     number: u64,
     /// Where in the part the next byte is.
@@ -101,6 +108,8 @@ impl SetReader {
             header: PartHeader::default(),
             digest: Digest::new(),
             walk: None,
+            base: None,
+            learns: None,
             number: 0,
             offset: 0,
             read: 0,
@@ -116,16 +125,39 @@ impl SetReader {
         Ok(this)
     }
 
+    /// Holds the set to what the earlier one holds, and learns what this one does if a later one comes.
+    pub fn of_chain(&mut self, base: Option<Known>, learns: bool) {
+        self.base = base;
+        self.learns = learns.then(Known::default);
+    }
+
+    /// What it holds, if it was to learn that.
+    pub fn learned(&mut self) -> Option<Known> {
+        self.learns.take()
+    }
+
     /// The head of the set.
     #[must_use]
     pub fn header(&self) -> &PartHeader {
         &self.header
     }
 
+    /// How the file that is read is called in messages.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// How far it is; none before the beginning was read.
     #[must_use]
     pub fn walk(&self) -> Option<&SetWalk> {
         self.walk.as_ref()
+    }
+
+    /// The same, to go on behind the set.
+    #[must_use]
+    pub fn into_walk(self) -> Option<SetWalk> {
+        self.walk
     }
 
     /// Bytes read.
@@ -171,7 +203,7 @@ impl SetReader {
         let content = || walk.place(walk.next());
         let end = walk.end().seq;
         match header.map(|header| (header.kind, header.about)) {
-            Some((BlockKind::Chunk, _)) => content(),
+            Some((BlockKind::Chunk | BlockKind::Same, _)) => content(),
             Some((BlockKind::Batch, last)) => {
                 format!("entries {} to {}", end.next(), crate::base::shown::Grouped(last))
             }
@@ -214,7 +246,7 @@ impl SetReader {
     fn note_lost(&mut self, kind: Option<BlockKind>) {
         self.hurt = true;
         let [batches, chunks] = &mut self.lost;
-        *batches |= kind != Some(BlockKind::Chunk);
+        *batches |= !matches!(kind, Some(BlockKind::Chunk | BlockKind::Same));
         *chunks |= kind != Some(BlockKind::Batch);
     }
 
@@ -312,6 +344,8 @@ impl SetReader {
             BlockKind::Begin => self.begin(&raw),
             BlockKind::Batch => self.batch(&raw, about),
             BlockKind::Chunk => self.chunk(&raw, about),
+            BlockKind::Same if self.header.since => self.same(&raw, about),
+            BlockKind::Same => Err("it continues no other set".to_owned()),
             BlockKind::PartEnd if raw.is_empty() => return Ok(None),
             BlockKind::PartEnd => Err("the end of a part has content".to_owned()),
             BlockKind::Trailer => return self.trailer(&raw, offset, sum).map(Some),
@@ -320,7 +354,7 @@ impl SetReader {
     }
 
     fn begin(&mut self, raw: &Bytes) -> Result<Block, String> {
-        let begin = SetBegin::decode(raw).map_err(told)?;
+        let begin = SetBegin::decode(raw, self.header.since).map_err(told)?;
         let walk = SetWalk::begin(self.header.pair, &begin.copy, &begin.account);
         self.walk = Some(walk.map_err(told)?);
         Ok(Block::Begin(Box::new(begin)))
@@ -334,20 +368,44 @@ impl SetReader {
             walk.skip_before(&batch);
         }
         walk.batch(&batch).map_err(told)?;
+        if let Some(known) = &mut self.learns {
+            known.batch(&batch);
+        }
         Ok(Block::Batch(batch))
     }
 
     fn chunk(&mut self, raw: &Bytes, about: impl Fn(u64) -> Result<(), String>) -> Result<Block, String> {
         let chunk = Chunk::decode(raw).map_err(told)?;
         about(chunk.file.0)?;
+        self.place(&chunk)?;
+        if let Some(known) = &mut self.learns {
+            known.chunk(&chunk);
+        }
+        Ok(Block::Chunk(chunk))
+    }
+
+    /// A range of the earlier set, which holds it just so.
+    fn same(&mut self, raw: &Bytes, about: impl Fn(u64) -> Result<(), String>) -> Result<Block, String> {
+        let same = Same::decode(raw).map_err(told)?;
+        about(same.range.file.0)?;
+        self.place(&same.range)?;
+        if self.base.as_ref().is_some_and(|base| !base.holds(&same)) {
+            return Err("the earlier set holds something else there".to_owned());
+        }
+        if let Some(known) = &mut self.learns {
+            known.same(same.clone());
+        }
+        Ok(Block::Same(same))
+    }
+
+    fn place(&mut self, chunk: &Chunk) -> Result<(), String> {
         let walk = self.walk.as_mut().ok_or("there are no definitions before it")?;
         let [batches, chunks] = self.lost;
         if batches || chunks {
-            walk.skip_to(&chunk);
+            walk.skip_to(chunk);
             self.lost[1] = false;
         }
-        walk.chunk(&chunk).map_err(told)?;
-        Ok(Block::Chunk(chunk))
+        walk.chunk(chunk).map_err(told)
     }
 
     /// The end, if it is that of what was read before it (I-31).

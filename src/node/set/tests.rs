@@ -9,6 +9,7 @@ use crate::format::control::{EpochMark, Role};
 use crate::format::dptr::{DptrKind, Flags};
 use crate::format::entry::{Entry, EntryKind};
 use crate::format::set::{SetBegin, SetId};
+use crate::format::since::{Same, SetBase};
 use crate::store::namespace::{Change, Namespace, NewFile};
 use std::path::Path;
 
@@ -17,6 +18,7 @@ const SET: SetId = SetId([7; 16]);
 
 /// A history of which a set is made.
 pub(in crate::node) struct Sample {
+    pub(in crate::node) set: SetId,
     pub(in crate::node) begin: SetBegin,
     pub(in crate::node) steps: Vec<Step>,
     pub(in crate::node) orders: FileId,
@@ -27,6 +29,7 @@ pub(in crate::node) struct Sample {
 pub(in crate::node) enum Step {
     Batch(Batch),
     Chunk(Chunk),
+    Same(Same),
 }
 
 fn apply(ns: &mut Namespace, change: Change) {
@@ -60,6 +63,7 @@ pub(in crate::node) fn sample(account: &str) -> Sample {
     let table = vec![EpochMark { epoch: Epoch(2), first_seq: Seq(1), prev_chain: Chain(0) }];
     let copy = CopyBegin { origin, size: 3 << 20, table, namespace: ns.definitions() };
     let begin = SetBegin {
+        base: None,
         role: Role::Primary,
         node: "a".to_owned(),
         account: account.to_owned(),
@@ -94,17 +98,64 @@ pub(in crate::node) fn sample(account: &str) -> Sample {
         Step::Chunk(blocks),
         Step::Batch(last),
     ];
-    Sample { begin, steps, orders, disk }
+    Sample { set: SET, begin, steps, orders, disk }
+}
+
+/// A set that was made since that of all accounts.
+pub(in crate::node) fn sample_since() -> Sample {
+    let before = sample("");
+    let base = verified(before.bytes()).unwrap().trailer.unwrap();
+    let content = before.steps.iter().filter_map(|step| match step {
+        Step::Chunk(chunk) => Some(chunk),
+        _ => None,
+    });
+    let [.., items, blocks] = content.collect::<Vec<_>>()[..] else { panic!("it has less") };
+    let (origin, table) = (base.end, {
+        let mark = |epoch, first_seq, prev_chain| EpochMark {
+            epoch: Epoch(epoch),
+            first_seq: Seq(first_seq),
+            prev_chain,
+        };
+        vec![mark(2, 1, Chain(0)), mark(4, 6, Chain(1))]
+    });
+    let put = batch(origin, 4, &[(EntryKind::Put, before.orders, b"k1", b"eins")]);
+    let last = batch(put.end(), 4, &[(EntryKind::Delete, before.orders, b"k9", b"")]);
+    let first = Content::Items {
+        after: Bytes::new(),
+        through: Bytes::from("k2"),
+        items: vec![(Bytes::from("k1"), Bytes::from("uno"))],
+    };
+    let at = put.header().last_seq();
+    let same = |chunk: &Chunk, id| Step::Same(Same::of(&Chunk { id, at, until: at, ..chunk.clone() }));
+    let steps = vec![
+        Step::Chunk(Chunk {
+            id: 0,
+            file: before.orders,
+            at: origin.seq,
+            until: origin.seq,
+            content: first,
+            ends: false,
+        }),
+        Step::Batch(put.clone()),
+        same(items, 1),
+        same(blocks, 2),
+        Step::Batch(last),
+    ];
+    let base = SetBase { set: SET, end: base.end, wall_ms: base.wall_ms, digest: base.digest };
+    let copy = CopyBegin { origin, table, ..before.begin.copy.clone() };
+    let begin = SetBegin { base: Some(base), copy, ..before.begin.clone() };
+    Sample { set: SetId([8; 16]), begin, steps, ..before }
 }
 
 impl Sample {
     pub(in crate::node) fn write(&self, target: Target, pack: Pack) -> Result<(), SetError> {
-        let head = Head { set: SET, pair: PAIR, wall_ms: 5 };
+        let head = Head { set: self.set, pair: PAIR, wall_ms: 5 };
         let mut writer = SetWriter::begin(target, pack, &head, &self.begin)?;
         for step in &self.steps {
             match step {
                 Step::Batch(batch) => writer.batch(batch)?,
                 Step::Chunk(chunk) => writer.chunk(chunk, &chunk.encode().into())?,
+                Step::Same(same) => writer.same(same, &same.encode().into())?,
             }
         }
         writer.finish(6).map(drop)
@@ -143,6 +194,7 @@ fn holds_all(sample: &Sample, blocks: &[Block]) {
         match (block, step) {
             (Block::Batch(found), Step::Batch(batch)) => assert_eq!(found.wire(), batch.wire()),
             (Block::Chunk(found), Step::Chunk(chunk)) => assert_eq!(found, chunk),
+            (Block::Same(found), Step::Same(same)) => assert_eq!(found, same),
             other => panic!("{:?} stands in its place", other.0),
         }
     }
@@ -185,7 +237,15 @@ fn the_golden_set_is_byte_for_byte_what_this_version_writes() {
 
 #[test]
 fn every_bit_flip_and_every_cut_is_named_and_nothing_behind_it_is_given_as_whole() {
-    let bytes = sample("").bytes();
+    no_flip_or_cut_goes_unnoticed(sample("").bytes());
+}
+
+#[test]
+fn the_same_holds_for_a_set_that_was_made_since_another() {
+    no_flip_or_cut_goes_unnoticed(sample_since().bytes());
+}
+
+fn no_flip_or_cut_goes_unnoticed(bytes: Bytes) {
     let found = verified(bytes.clone()).unwrap();
     assert!(found.damages.is_empty() && found.trailer.is_some());
     for bit in 0..bytes.len() * 8 {
@@ -272,11 +332,11 @@ fn a_part_that_is_missing_or_of_another_set_and_a_file_that_is_no_set_are_refuse
     std::fs::write(&text, "dear").unwrap();
     let error = verify(Source::of(&text), |_| {}).unwrap_err();
     assert!(error.to_string().contains("it is not a save set"), "{error}");
-    let newer = [&b"HBs1"[..], &[0; 4], &[2, 0], &[0; 54]].concat();
+    let newer = [&b"HBs1"[..], &[0; 4], &[3, 0], &[0; 54]].concat();
     let crc = crate::base::crc32c(&newer[8..]);
     let newer = [&newer[..4], &crc.to_le_bytes(), &newer[8..]].concat();
     let error = verified(newer).unwrap_err();
-    assert!(error.to_string().contains("version of a save set: expected 1, found 2"), "{error}");
+    assert!(error.to_string().contains("version of a save set: expected 1, found 3"), "{error}");
     assert!(error.next().contains("newer one"), "{}", error.next());
 }
 
@@ -322,4 +382,56 @@ fn a_set_of_one_account_has_no_content_of_others() {
     other.write(Target::File(path.clone()), Pack::None).unwrap();
     assert!(contents(&Source::of(&path)).unwrap().trailer.files.is_empty());
     assert!(sample("elsewhere").write(Target::File(dir.path().join("two")), Pack::None).is_err());
+}
+
+#[test]
+fn the_golden_set_since_another_is_byte_for_byte_what_this_version_writes() {
+    let golden = include_bytes!("../../../tests/data/set-v2.hbs");
+    let made = sample_since().bytes();
+    assert!(made == golden[..], "it differs");
+    let blocks = read(Source::Bytes(Bytes::from_static(golden))).unwrap();
+    let same = blocks.iter().filter(|block| matches!(block, Block::Same(_))).count();
+    assert_eq!((same, blocks.len()), (2, 7));
+    assert!(matches!(&blocks[0], Block::Begin(begin) if **begin == sample_since().begin));
+}
+
+#[test]
+fn sets_that_continue_each_other_are_told_from_those_that_do_not() {
+    let of = |sample: &Sample| Source::Bytes(sample.bytes());
+    let (full, since) = (of(&sample("")), of(&sample_since()));
+    let told = |sources: &[&Source]| {
+        let found: Vec<_> = sources.iter().map(|source| contents(source).unwrap()).collect();
+        let named: Vec<_> = ["one", "two", "three"].map(str::to_owned).into_iter().zip(&found).collect();
+        check_chain(&named).map_err(|error| error.to_string())
+    };
+    assert_eq!(told(&[&full]), Ok(()));
+    assert_eq!(told(&[&full, &since]), Ok(()));
+    let id = "07070707070707070707070707070707";
+    let alone = told(&[&since]).unwrap_err();
+    assert_eq!(
+        alone,
+        format!(
+            "reading one: it holds only what changed since set {id}, which ended with entry 7 at 1970-01-01 00:00:00Z"
+        )
+    );
+    assert!(told(&[&since, &full]).unwrap_err().contains("reading one: it holds only what changed"));
+    assert!(told(&[&full, &full]).unwrap_err().contains("reading two: it holds everything"));
+    assert!(told(&[&full, &since, &since]).unwrap_err().contains("reading three: it was made since set"));
+    // The same number, and another content: a set that was made again.
+    let mut other = sample_since();
+    other.begin.base.as_mut().unwrap().digest[0] ^= 1;
+    assert!(told(&[&full, &of(&other)]).unwrap_err().contains("reading two: it was made since set"));
+    // Ranges that the earlier set does not hold just so.
+    let whole = verify_chain(vec![full.clone(), since], |_| {}).unwrap();
+    assert!(whole.iter().all(|found| found.damages.is_empty() && found.trailer.is_some()));
+    let mut lies = sample_since();
+    for step in &mut lies.steps {
+        if let Step::Same(same) = step {
+            same.hash[0] ^= 1;
+        }
+    }
+    let found = verify_chain(vec![full, of(&lies)], |_| {}).unwrap();
+    assert!(found[0].damages.is_empty());
+    let why: Vec<_> = found[1].damages.iter().map(|damage| damage.why.as_str()).collect();
+    assert_eq!(why[..2], ["the earlier set holds something else there"; 2], "{why:?}");
 }

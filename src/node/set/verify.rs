@@ -8,6 +8,7 @@ use crate::format::chunk::Content;
 use crate::format::set::{
     BLOCK_HEADER, BlockHeader, BlockKind, FOOTER, PartHeader, SetBegin, Trailer, read_footer,
 };
+use crate::format::since::{Same, SetBase};
 use std::io::{self, Seek, SeekFrom};
 
 /// Damages that are told one by one.
@@ -46,6 +47,8 @@ pub struct Damage {
 /// What came of reading a whole set.
 #[derive(Debug, Default)]
 pub struct Verified {
+    /// The set that it was made since, if it does not hold everything.
+    pub base: Option<SetBase>,
     /// Its end, if it has one that fits.
     pub trailer: Option<Trailer>,
     /// What is damaged.
@@ -121,19 +124,73 @@ fn read_there(file: &mut Box<dyn ReadSeek>, offset: u64, len: usize) -> io::Resu
     read_at_most(io::Read::take(&mut *file, most as u64), most)
 }
 
+/// Whether these sets, in this order, hold one state: the first holds everything, and each of the others was made since the one
+/// before it.
+///
+/// # Errors
+/// [`SetError::Chain`], which names the set that does not fit.
+pub fn check_chain(sets: &[(String, &Contents)]) -> Result<(), SetError> {
+    let mut before: Option<&(String, &Contents)> = None;
+    for next in sets {
+        let (what, found) = next;
+        let why = match (before, &found.begin.base) {
+            (None, None) => None,
+            (None, Some(base)) => Some(format!("it holds only what changed since {}", shown(base))),
+            (Some((name, _)), None) => Some(format!("it holds everything, and does not continue {name}")),
+            (Some((name, held)), Some(base)) => {
+                let follows = (base.set, base.digest) == (held.header.set, held.trailer.digest);
+                let id = held.header.set;
+                (!follows).then(|| format!("it was made since {}, and {name} is set {id}", shown(base)))
+            }
+        };
+        if let Some(why) = why {
+            return Err(SetError::Chain { what: what.clone(), why });
+        }
+        before = Some(next);
+    }
+    Ok(())
+}
+
+/// A set that another one continues, for people.
+fn shown(base: &SetBase) -> String {
+    let SetBase { set, end, wall_ms, .. } = base;
+    format!("set {set}, which ended with entry {} at {}", end.seq, crate::base::shown::utc(*wall_ms))
+}
+
+/// Reads all of each of these sets, which hold one state together (see [`check_chain`]). `progress` hears how many bytes of one
+/// were read.
+///
+/// # Errors
+/// Any [`SetError`] but [`SetError::Damaged`]: those are in [`Verified::damages`].
+pub fn verify_chain(sources: Vec<Source>, mut progress: impl FnMut(u64)) -> Result<Vec<Verified>, SetError> {
+    let (mut all, mut known) = (Vec::new(), None);
+    let count = sources.len();
+    for (at, source) in sources.into_iter().enumerate() {
+        let mut reader = SetReader::open(source)?;
+        reader.of_chain(known.take(), at + 1 < count);
+        all.push(verify_with(&mut reader, &mut progress)?);
+        known = reader.learned();
+    }
+    Ok(all)
+}
+
 /// Reads all of a set. `progress` hears how many bytes were read.
 ///
 /// # Errors
 /// Any [`SetError`] but [`SetError::Damaged`]: those are in [`Verified::damages`].
 pub fn verify(source: Source, mut progress: impl FnMut(u64)) -> Result<Verified, SetError> {
-    let mut reader = SetReader::open(source)?;
+    verify_with(&mut SetReader::open(source)?, &mut progress)
+}
+
+fn verify_with(reader: &mut SetReader, progress: &mut impl FnMut(u64)) -> Result<Verified, SetError> {
     let mut found = Verified::default();
     // The last damage, until what follows it says where it ends.
     let mut open = false;
     loop {
         match reader.next_block() {
             Ok(Some(Block::Trailer(trailer))) => found.trailer = Some(*trailer),
-            Ok(Some(Block::Chunk(chunk))) => {
+            Ok(Some(Block::Begin(begin))) => found.base = begin.base,
+            Ok(Some(Block::Chunk(chunk) | Block::Same(Same { range: chunk, .. }))) => {
                 if std::mem::take(&mut open)
                     && let Some(last) = found.damages.last_mut()
                 {

@@ -10,6 +10,7 @@ use crate::format::chunk::Chunk;
 use crate::format::set::{
     BLOCK_HEADER, BlockHeader, BlockKind, Packing, PartHeader, SetBegin, SetId, Trailer, footer,
 };
+use crate::format::since::Same;
 use crate::node::tape::About;
 use bytes::Bytes;
 
@@ -74,7 +75,7 @@ impl SetWriter {
         let mut this = Self {
             output: Output::open(target, &about)?,
             pack,
-            header: PartHeader { part: 0, set, pair, wall_ms, first_block: 0 },
+            header: PartHeader { since: begin.base.is_some(), part: 0, set, pair, wall_ms, first_block: 0 },
             digest: Digest::new(),
             walk,
             number: 0,
@@ -104,6 +105,16 @@ impl SetWriter {
         self.walk.chunk(chunk).map_err(|error| misplaced(&error))?;
         self.room()?;
         self.block(BlockKind::Chunk, chunk.file.0, payload)
+    }
+
+    /// Takes a range that is as the earlier set left it, with its bytes as they came.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn same(&mut self, same: &Same, payload: &Bytes) -> Result<(), SetError> {
+        self.walk.chunk(&same.range).map_err(|error| misplaced(&error))?;
+        self.room()?;
+        self.block(BlockKind::Same, same.range.file.0, payload)
     }
 
     /// How far it is.

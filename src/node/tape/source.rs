@@ -109,6 +109,7 @@ impl TapeSource {
         digest.iter_mut().zip(head.into_iter().chain(tail)).for_each(|(to, from)| *to = from);
         Ok(Contents {
             header: PartHeader {
+                since: false,
                 part: 1,
                 set: SetId(sixteen(&content.set)),
                 pair: PairId(sixteen(&set.pair)),
@@ -116,6 +117,7 @@ impl TapeSource {
                 first_block: 0,
             },
             begin: SetBegin {
+                base: None,
                 role: if content.role == Role::Primary.name() { Role::Primary } else { Role::Standby },
                 node: content.node,
                 account: content.account,
