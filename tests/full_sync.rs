@@ -45,10 +45,12 @@ fn takes_over_with_all(pair: &mut Pair, told: &[Told]) {
 fn a_standby_that_was_away_for_too_long_is_given_a_copy_while_users_work_and_takes_over_with_all_of_it() {
     let (mut pair, told) = left_behind(&plan());
     let way = |node: &Node| node.json(&["resync", "--dry-run"])["way"].clone();
-    assert_eq!(way(&pair.a), "full-copy");
+    assert_eq!(way(&pair.a), "digests");
+    assert_eq!(pair.a.json(&["resync", "--dry-run", "--full"])["way"], "full-copy");
     let load = Load::start(&pair.a.door, Shape { first: 30, ..Shape::default() });
     pair.b.start();
-    pair.b.incident("copying");
+    let text = pair.b.incident("copying");
+    assert!(text.contains("by digests"), "{text}");
     pair.b.incident("whole");
     let more = load.finish();
     // The link comes up anew when the copy is whole, and as often as the load was too much for so small a journal.
@@ -88,7 +90,7 @@ fn where_an_operator_is_to_be_asked_nothing_is_copied_before_the_word() {
     let text = pair.a.incident("needs-full-sync");
     assert!(text.contains("hot-backup resync"), "{text}");
     let plan = pair.a.json(&["resync", "--dry-run"]);
-    assert!(plan["way"] == "full-copy" && plan["bytes"].as_u64() > Some(0), "{plan}");
+    assert!(plan["way"] == "digests" && plan["bytes"].as_u64() > Some(0), "{plan}");
     assert_eq!(pair.b.state(), "standby");
     pair.a.done(&["resync"]);
     pair.b.incident("whole");
@@ -184,6 +186,9 @@ fn a_volume_is_copied_whole_also_when_the_copy_is_cut_off_in_the_middle_of_it() 
     let far = pair.b.status("to tell how far it is", |status| status["copy"]["rate"].as_u64() > Some(0));
     let (size, bytes) = (far["copy"]["size"].as_u64().unwrap(), far["copy"]["bytes"].as_u64().unwrap());
     assert!((16 << 20..40 << 20).contains(&size) && (1..size).contains(&bytes), "{far}");
+    // It has all of this already.
+    assert_eq!(far["copy"]["way"], "digests");
+    assert!(far["copy"]["equal"].as_u64().is_some_and(|equal| equal > bytes / 2), "{far}");
     // Meanwhile the peer has nothing that counts.
     let status = pair.a.json(&["status"]);
     assert_eq!(status["at_risk"]["everything"], true, "{status}");

@@ -28,6 +28,7 @@ mod outside;
 mod packages;
 mod pages;
 mod pair;
+mod partial;
 mod redis_differential;
 mod rewind;
 mod save;

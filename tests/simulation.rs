@@ -4,6 +4,7 @@
 use hot_backup::sim::exhaustive::{
     Move, Victim, Walk, walk_move, walk_one_node, walk_pair, walk_switchover, walk_takeover,
 };
+use hot_backup::sim::walk_rewind::walk_rewind;
 use hot_backup::sim::{
     HARMS, MUTATIONS, Mutation, Options, Outcome, SOMETIMES, SOMETIMES_UNDER_LEASES, Trouble, Violation, run,
     scenario,
@@ -149,7 +150,7 @@ fn every_rule_broken_on_purpose_is_noticed_by_the_checker_of_that_rule() {
             Mutation::LieAck | Mutation::LieDurable => &["I-12"],
             Mutation::UnderstateLoss => &["I-22"],
             Mutation::ReuseCut => &["I-06"],
-            Mutation::LoseChunk | Mutation::ForgetRange => &["I-10", "I-45"],
+            Mutation::LoseChunk | Mutation::ForgetRange | Mutation::CallEqual => &["I-10", "I-45"],
             Mutation::ShortChunk => &["I-44"],
             Mutation::LookLate | Mutation::PlantItem => &["I-45"],
             Mutation::LoseSaved | Mutation::TakeForSame => &["I-30"],
@@ -325,6 +326,16 @@ fn a_switchover_that_is_disturbed_at_any_event_leaves_one_primary_and_loses_noth
         must_pass(&walk);
         println!("asked for on node {asked}, {harm:?}: {} points", walk.points);
         assert!(walk.points > 30, "a switchover takes more than {} events", walk.points);
+    }
+}
+
+#[test]
+fn a_rewind_that_is_disturbed_at_any_event_goes_on_and_loses_nothing_that_was_saved() {
+    for harm in HARMS {
+        let walk = walk_rewind(harm);
+        must_pass(&walk);
+        println!("{harm:?}: {} points", walk.points);
+        assert!(walk.points > 60, "a rewind takes more than {} events", walk.points);
     }
 }
 

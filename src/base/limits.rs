@@ -32,6 +32,8 @@ pub const BATCH_ENTRIES_MAX: u32 = 1 << 20;
 pub const FRAME_PAYLOAD_MAX: usize = BATCH_MAX;
 /// Ranges that a peer may want at once.
 pub const WANTS_MAX: usize = 8;
+/// Content that a peer is given in one chunk at most (bytes), whatever it wants; one item may be longer.
+pub const WANT_MAX: u32 = 4 << 20;
 /// Ranges in the list of a rewind; neighbours are taken together where there are more.
 pub const REWIND_RANGES_MAX: usize = 1 << 12;
 /// What is kept of what the primary has in the place of what a rewound node left (bytes).
@@ -40,6 +42,8 @@ pub const DIVERGED_BASE_MAX: usize = 8 << 20;
 pub const REWIND_RECORD_MAX: usize = 8 << 20;
 /// Content that is asked for at once in a copy (bytes); one item may be longer.
 pub const CHUNK_BYTES: u32 = 1 << 20;
+/// Where a range differs by its digest, it is asked for in so many parts.
+pub const DIGEST_PARTS: u32 = 32;
 /// Chunks of a copy that may wait for the store.
 pub const CHUNKS_WAITING_MAX: usize = 4;
 /// Definitions that a copy can begin with: accounts and files.

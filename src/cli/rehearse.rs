@@ -58,7 +58,14 @@ fn tried(checks: &mut Vec<Check>, what: &str, how: impl FnOnce() -> Result<Strin
 
 /// Runs `takeover --rehearse`.
 pub(super) fn run(context: &mut Context) -> Done {
-    let dry = AdminRequest::Takeover { peer_is_down: false, dry_run: true, accept_loss: false, now: false };
+    let dry = AdminRequest::Takeover {
+        peer_is_down: false,
+        dry_run: true,
+        accept_loss: false,
+        now: false,
+        incomplete: false,
+        epoch: None,
+    };
     let begun = Instant::now();
     let account: Box<TakeoverAccount> = ask::ask_for(context, &dry)?;
     let before: Box<Status> = ask::ask_for(context, &AdminRequest::Status)?;

@@ -4,6 +4,7 @@ use super::failure::{Answer, Done};
 use super::out::{say, seconds, visible};
 use super::wait::WaitArgs;
 use super::{Context, ask, glue, values};
+use crate::base::limits::CHUNK_BYTES;
 use crate::base::shown::{bytes, count};
 use crate::engine::admin::{AdminRequest, CopyView, DoneView, Status};
 use clap::Args;
@@ -15,6 +16,8 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_millis(500);
 /// Where stderr is no terminal: between two words of how far it is.
 const LOOKS_TO_TELL: u32 = 20;
+/// A want with a digest, its answer, and both frames' headers (bytes).
+const DIGEST_TRIP: u64 = 320;
 /// So often in a row nothing is to be copied before that is believed: links come and go.
 const LOOKS_TO_END: u32 = 3;
 
@@ -24,6 +27,9 @@ const LOOKS_TO_END: u32 = 3;
 A peer that the journal does not reach any more needs a copy of everything that is replicated. It goes over the
 link while users work; `hot-backup status` shows it on both nodes. Until it is whole the peer is `incomplete`: it
 cannot take over, and what it acknowledges keeps no promise.
+
+A peer that holds an old copy tells what each range of it digests to (blake3), and content comes only where that differs;
+--full has all content sent. Both must be this version: else all of it is sent.
 
 By itself a primary gives a copy if the config says full_sync = \"auto\", which is the default; with \"ask\" it waits for
 this command. It never writes over entries that only the peer has. A node that has diverged is rewound by itself if its
@@ -35,13 +41,20 @@ Examples:
   hot-backup resync                 give the peer a copy, if it needs one
   hot-backup resync --watch         .. and show how far it is until it is whole, on either node
   hot-backup resync --rate 20M      no faster than that, from now on until the node is restarted
-  hot-backup resync --rate auto     as fast as it goes, while users change nothing")]
+  hot-backup resync --rate auto     as fast as it goes, while users change nothing
+  hot-backup resync --full          .. with all content, also where the peer holds it already")]
 pub(crate) struct ResyncArgs {
     /// Content in a second at most, such as 50M; auto: as fast as it goes, but a fifth of the time while users change
     /// anything
     #[arg(long, value_name = "SIZE", value_parser = rate)]
     rate: Option<u64>,
-    /// Only say how the pair gets level again: by the journal, a rewind, or a full copy; on either node
+    /// Send all content of the copy, also where the peer holds it already
+    #[arg(long)]
+    full: bool,
+    /// On a node that is whole: your word that it may be made what a primary has that took over with a copy that was not whole
+    #[arg(long, conflicts_with_all = ["full", "dry_run"])]
+    accept_incomplete: bool,
+    /// Only say how the pair gets level again: by the journal, a rewind, digests, or a full copy; on either node
     #[arg(long, conflicts_with_all = ["watch", "rate"])]
     dry_run: bool,
     /// Show how far the copy is until it is whole; on the node that is given it too
@@ -49,6 +62,13 @@ pub(crate) struct ResyncArgs {
     watch: bool,
     #[command(flatten)]
     wait: WaitArgs,
+}
+
+impl ResyncArgs {
+    fn request(&self) -> AdminRequest {
+        let Self { rate, full, accept_incomplete, .. } = *self;
+        AdminRequest::Resync { rate, full, accept_incomplete }
+    }
 }
 
 /// `auto`, or a size that is not 0.
@@ -67,7 +87,7 @@ pub(crate) fn run(context: &mut Context, args: &ResyncArgs) -> Done {
     args.wait.note(context);
     if args.dry_run {
         let status: Box<Status> = ask::ask_for(context, &AdminRequest::Status)?;
-        let plan = plan(&status, glue::stored_bytes(context.dir()?));
+        let plan = plan(&status, glue::stored_bytes(context.dir()?), args.full);
         return match context.json {
             true => context.out.json(&plan),
             false => context.out.line(plan.sentence()),
@@ -80,7 +100,7 @@ pub(crate) fn run(context: &mut Context, args: &ResyncArgs) -> Done {
             return watch(context);
         }
     }
-    let done: DoneView = ask::ask_for(context, &AdminRequest::Resync { rate: args.rate })?;
+    let done: DoneView = ask::ask_for(context, &args.request())?;
     if args.watch {
         return watch(context);
     }
@@ -95,7 +115,7 @@ pub(crate) fn run(context: &mut Context, args: &ResyncArgs) -> Done {
 /// How the pair gets level again.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Plan {
-    /// nothing, catch-up, rewind, full-copy, or unknown.
+    /// nothing, catch-up, rewind, digests, full-copy, or unknown.
     way: &'static str,
     /// Why that one.
     why: String,
@@ -113,14 +133,31 @@ impl Plan {
             "nothing" => "nothing is to be done".to_owned(),
             "catch-up" => format!("catch-up by the journal: {}{much}", entries(self.entries)),
             "full-copy" => format!("full copy of all that is replicated{much}"),
+            "digests" => format!(
+                "digests of all that is replicated, and content where they differ{}",
+                self.bytes.map_or_else(String::new, |n| format!(", {} or more", bytes(n)))
+            ),
             other => format!("{other}{much}"),
         };
         format!("{way}: {}", self.why)
     }
 }
 
-/// `stored`: what this node's store and volumes take on its disk (bytes).
-fn plan(s: &Status, stored: u64) -> Plan {
+/// What the digests of so much content take on the link (bytes).
+fn digests_of(stored: u64) -> u64 {
+    stored.div_ceil(u64::from(CHUNK_BYTES)) * DIGEST_TRIP
+}
+
+/// The way where the journal does not reach, if the peer holds an old copy, or else.
+fn copied(s: &Status, stored: u64, full: bool) -> (&'static str, Option<u64>) {
+    if s.peer.digests && !full {
+        return ("digests", Some(digests_of(stored).saturating_add(s.peer.lag_bytes)));
+    }
+    ("full-copy", Some(stored))
+}
+
+/// `stored`: what this node's store and volumes take on its disk (bytes); `full` has all content sent.
+fn plan(s: &Status, stored: u64, full: bool) -> Plan {
     let peer = &s.peer;
     let name = if peer.name.is_empty() { "the peer".to_owned() } else { visible(&peer.name) };
     let (entries, lag) = (peer.lag_entries, Some(peer.lag_bytes));
@@ -129,17 +166,23 @@ fn plan(s: &Status, stored: u64) -> Plan {
     let way = |way, why: String, entries, bytes| Plan { way, why, entries, bytes };
     if let Some(copy) = &s.copy {
         let size = (copy.size > 0).then_some(copy.size);
-        return way("full-copy", format!("it is under way: {}", line(copy)), entries, size);
+        let by = match copy.way.as_str() {
+            "digests" => "digests",
+            "rewind" => "rewind",
+            _ => "full-copy",
+        };
+        return way(by, format!("it is under way: {}", line(copy)), entries, size);
     }
     let gap = s.gap.as_ref().filter(|gap| gap.full_copy);
+    let (by, much) = copied(s, stored, full);
     match (s.role.as_str(), gap) {
         ("diverged", _) => {
             let why = format!("this node holds entries that the pair never kept; {}", visible(&s.reason));
             way("rewind", why, 0, None)
         }
-        ("primary", Some(gap)) => way("full-copy", visible(&gap.text), entries, Some(stored)),
+        ("primary", Some(gap)) => way(by, visible(&gap.text), entries, much),
         ("primary", None) if peer.connected && peer.incomplete => {
-            way("full-copy", format!("{name} was given a part of one"), entries, Some(stored))
+            way(by, format!("{name} was given a part of one"), entries, much)
         }
         ("primary", None) if peer.connected && entries == 0 => {
             way("nothing", format!("{name} follows and has everything on disk"), 0, Some(0))
@@ -153,7 +196,7 @@ fn plan(s: &Status, stored: u64) -> Plan {
                 count(has),
                 count(oldest)
             );
-            way("full-copy", why, entries, Some(stored))
+            way(by, why, entries, much)
         }
         ("primary", None) => {
             let why = format!(
@@ -228,6 +271,10 @@ pub(crate) fn line(copy: &CopyView) -> String {
     };
     let pace = format!("{}/s", bytes(copy.rate));
     let left = copy.size.saturating_sub(copy.bytes);
+    let equal = match copy.equal {
+        0 => String::new(),
+        n => format!(", of which {} were equal already", bytes(n)),
+    };
     let far = match (copy.size, left.checked_div(copy.rate)) {
         (0, _) => format!("{done} {what}, {pace}"),
         (size, None) => format!("{done} of about {} {what}", bytes(size)),
@@ -236,7 +283,7 @@ pub(crate) fn line(copy: &CopyView) -> String {
             format!("{done} of about {} {what}, {pace}, {rest} left", bytes(size))
         }
     };
-    format!("{far}{moved}")
+    format!("{far}{equal}{moved}")
 }
 
 fn entries(n: u64) -> String {
@@ -257,6 +304,8 @@ mod tests {
         let told =
             "1.0 GiB of about 4.0 GiB given to the peer; the primary moved on by 1,203 entries meanwhile";
         assert_eq!(line(&copy), told);
+        let equal = CopyView { equal: 1 << 29, moved: 0, ..copy.clone() };
+        assert!(line(&equal).ends_with("given to the peer, of which 512.0 MiB were equal already"));
         let copy = CopyView { size: 0, moved: 0, rate: 1 << 20, ..copy };
         assert_eq!(line(&copy), "1.0 GiB given to the peer, 1.0 MiB/s");
     }
@@ -278,7 +327,7 @@ mod tests {
         let mut s = Status { role: "primary".into(), ..Status::default() };
         (s.peer.name, s.peer.connected) = ("b".into(), true);
         (s.positions.appended, s.journal.oldest_seq) = (1000, 1);
-        let said = |s: &Status| plan(s, 5 << 30).sentence();
+        let said = |s: &Status| plan(s, 5 << 30, false).sentence();
         assert_eq!(said(&s), "nothing is to be done: b follows and has everything on disk");
         (s.peer.lag_entries, s.peer.lag_bytes) = (10, 2048);
         assert_eq!(said(&s), "catch-up by the journal: 10 entries, about 2.0 KiB: b follows and is behind");
@@ -286,24 +335,33 @@ mod tests {
         assert!(said(&s).starts_with("catch-up by the journal: 10 entries"), "{}", said(&s));
         // Entry 991 is the first that it lacks.
         s.journal.oldest_seq = 991;
-        assert_eq!(plan(&s, 0).way, "catch-up");
+        assert_eq!(plan(&s, 0, false).way, "catch-up");
         s.journal.oldest_seq = 992;
         let text = said(&s);
         assert!(text.starts_with("full copy of all that is replicated, about 5.0 GiB: b is away"), "{text}");
         assert!(text.contains("up to 990, and the journal reaches back to 992 only"), "{text}");
         let gap = |text: &str| GapView { full_copy: true, text: text.into(), ..GapView::default() };
+        s.peer.digests = true;
+        assert!(
+            said(&s).starts_with(
+                "digests of all that is replicated, and content where they differ, 1.5 MiB or more"
+            ),
+            "{}",
+            said(&s)
+        );
+        assert_eq!(plan(&s, 5 << 30, true).way, "full-copy");
         (s.peer.connected, s.gap) = (true, Some(gap("entries 1 to 7 are gone")));
         assert!(said(&s).ends_with(": entries 1 to 7 are gone"), "{}", said(&s));
         s.copy = Some(CopyView { bytes: 1 << 20, size: 2 << 20, ..CopyView::default() });
-        assert_eq!((plan(&s, 0).way, plan(&s, 0).bytes), ("full-copy", Some(2 << 20)));
+        assert_eq!((plan(&s, 0, false).way, plan(&s, 0, false).bytes), ("full-copy", Some(2 << 20)));
         let mut s = Status { role: "standby".into(), announced: 7, ..Status::default() };
-        assert_eq!(plan(&s, 0).way, "unknown");
+        assert_eq!(plan(&s, 0, false).way, "unknown");
         (s.peer.connected, s.positions.appended) = (true, 7);
-        assert_eq!(plan(&s, 0).way, "nothing");
+        assert_eq!(plan(&s, 0, false).way, "nothing");
         s.positions.appended = 5;
-        assert_eq!((plan(&s, 0).way, plan(&s, 0).entries), ("catch-up", 2));
+        assert_eq!((plan(&s, 0, false).way, plan(&s, 0, false).entries), ("catch-up", 2));
         s.role = "diverged".into();
-        assert_eq!(plan(&s, 0).way, "rewind");
+        assert_eq!(plan(&s, 0, false).way, "rewind");
     }
 
     #[test]

@@ -447,6 +447,7 @@ mod tests {
                 silence_seconds: 0.1,
                 applied: 1190,
                 incomplete: false,
+                digests: false,
             },
             journal: JournalView {
                 bytes: 12 << 20,

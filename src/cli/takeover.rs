@@ -1,13 +1,14 @@
 //! `takeover`: the standby becomes primary, and says what is kept and what may be lost.
 
-use super::failure::{Answer, Done};
-use super::out::{seconds, visible};
+use super::failure::{Answer, Done, Failure};
+use super::out::{say, seconds, visible};
 use super::wait::WaitArgs;
 use super::{Context, ask};
 use crate::base::shown::{count, counted};
 use crate::engine::admin::{AdminRequest, TakeoverAccount};
 use clap::Args;
 use std::fmt::Write as _;
+use std::io::{BufRead as _, IsTerminal as _, Read as _};
 use std::time::Duration;
 
 /// A takeover first applies what was received, which may be much.
@@ -28,7 +29,8 @@ Examples:
   hot-backup takeover --rehearse          the same, tried on a view that is thrown away, with the time it takes
   hot-backup takeover --peer-is-down
   hot-backup takeover --peer-is-down --now    the primary was frozen or cut off a moment ago
-  hot-backup takeover --peer-is-down --json")]
+  hot-backup takeover --peer-is-down --json
+  hot-backup takeover --peer-is-down --incomplete   also with a part of a copy, as the last resort")]
 pub(crate) struct TakeoverArgs {
     /// Your word that the primary does not serve
     #[arg(long)]
@@ -39,6 +41,13 @@ pub(crate) struct TakeoverArgs {
     /// Do not wait until the connection of a primary that has fallen silent is given up
     #[arg(long)]
     now: bool,
+    /// Also where this node holds a part of a copy only: asks for the epoch that begins to be typed, and names each file that is
+    /// not whole
+    #[arg(long)]
+    incomplete: bool,
+    /// The epoch that begins, as --dry-run names it, where nobody is asked
+    #[arg(long, value_name = "N", requires = "incomplete")]
+    epoch: Option<u64>,
     /// Only say what would happen
     #[arg(long)]
     dry_run: bool,
@@ -55,8 +64,23 @@ pub(crate) fn run(context: &mut Context, args: &TakeoverArgs) -> Done {
     if args.rehearse {
         return super::rehearse::run(context);
     }
-    let TakeoverArgs { peer_is_down, accept_loss, now, dry_run, .. } = *args;
-    let request = AdminRequest::Takeover { peer_is_down, dry_run, accept_loss, now };
+    let TakeoverArgs { peer_is_down, accept_loss, now, dry_run, incomplete, .. } = *args;
+    let request = |dry_run, epoch| AdminRequest::Takeover {
+        peer_is_down,
+        dry_run,
+        accept_loss,
+        now,
+        incomplete,
+        epoch,
+    };
+    let epoch = match (incomplete && !dry_run && peer_is_down, args.epoch) {
+        (true, None) => {
+            let account: Box<TakeoverAccount> = ask::ask_for(context, &request(true, None))?;
+            if account.partial { Some(typed(&account)?) } else { None }
+        }
+        (_, epoch) => epoch,
+    };
+    let request = request(dry_run, epoch);
     let account: Box<TakeoverAccount> = ask::read(ask::ask_within(context, &request, PATIENCE)?)?;
     if context.json {
         context.out.json(&account)?;
@@ -64,6 +88,26 @@ pub(crate) fn run(context: &mut Context, args: &TakeoverArgs) -> Done {
         context.out.text(sentences(&account))?;
     }
     Ok(Answer::Yes)
+}
+
+/// Asks for the epoch to be typed.
+fn typed(account: &TakeoverAccount) -> Result<u64, Failure> {
+    if !std::io::stdin().is_terminal() {
+        let what = format!("taking over with a part of a copy: it begins epoch {}", account.epoch);
+        return Err(Failure::error(what, "where nobody can be asked, say it: --epoch N"));
+    }
+    say(sentences(account).trim_end());
+    eprint!("Type the epoch that begins, {}, to take over with that: ", account.epoch);
+    let mut line = String::new();
+    std::io::stdin().lock().take(64).read_line(&mut line).map_err(|error| {
+        Failure::error(format!("reading the epoch from the terminal: {error}"), "say it: --epoch N")
+    })?;
+    line.trim().parse().map_err(|_| {
+        Failure::no(
+            "what was typed is no epoch; nothing was done",
+            "look at it first: hot-backup takeover --incomplete --dry-run",
+        )
+    })
 }
 
 /// The account for people.
@@ -100,7 +144,12 @@ pub(crate) fn sentences(a: &TakeoverAccount) -> String {
     }
     if !a.incomplete_files.is_empty() {
         let files = a.incomplete_files.iter().map(|f| visible(f)).collect::<Vec<_>>().join(", ");
-        let _ = writeln!(text, "These files were being copied and are incomplete: {files}");
+        let _ = match a.partial {
+            true => {
+                writeln!(text, "The copy that this node was given is not whole. These files are not: {files}")
+            }
+            false => writeln!(text, "These files were being copied and are incomplete: {files}"),
+        };
     }
     text
 }

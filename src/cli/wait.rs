@@ -181,8 +181,14 @@ mod tests {
 
     #[test]
     fn the_word_of_an_operator_is_given_to_a_node_that_asks_its_peer() {
-        let takeover =
-            AdminRequest::Takeover { peer_is_down: true, dry_run: false, accept_loss: false, now: false };
+        let takeover = AdminRequest::Takeover {
+            peer_is_down: true,
+            dry_run: false,
+            accept_loss: false,
+            now: false,
+            incomplete: false,
+            epoch: None,
+        };
         for state in ["replaying", "asking-peer", "standby"] {
             assert_eq!(told(state).not_ready(Need::of(&takeover)), None, "{state}");
         }

@@ -1,5 +1,8 @@
 //! What an operator can ask of a running node, and the answers; `node` carries them over the admin socket as JSON lines.
 
+mod copy;
+mod takeover;
+
 pub use super::answer::{
     AdminAnswer, CanaryView, CompareView, ConditionView, DifferenceView, DoneView, GapView, Grant,
     HealthView, IncidentView, JournalView, LeaseView, LinkView, LoggingView, LoweredView, ProofView,
@@ -12,7 +15,9 @@ pub use super::stats::{
 use crate::base::AckLevel;
 use crate::base::shown::Grouped;
 use crate::format::dptr::{DptrKind, FileState, LoggingMode};
+pub use copy::CopyView;
 use serde::{Deserialize, Serialize};
+pub use takeover::TakeoverAccount;
 
 /// A request. On the socket: one JSON object a line, `{"verb":"status"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +57,12 @@ pub enum AdminRequest {
         /// Do not wait until the connection of a silent primary is given up.
         #[serde(default)]
         now: bool,
+        /// Also where this node holds a part of a copy only.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        incomplete: bool,
+        /// The epoch that begins then, as the operator typed it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        epoch: Option<u64>,
     },
     /// Change roles with the peer, from either node; answered by [`SwitchoverView`].
     Switchover {
@@ -75,6 +86,12 @@ pub enum AdminRequest {
         /// Content in a second at most (bytes), 0 for as fast as it goes; else what the config says.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rate: Option<u64>,
+        /// All content of the next copy is sent, also where the peer holds it already.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        full: bool,
+        /// On a node that is whole: it may be made what a primary has that took over with a copy that was not whole.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        accept_incomplete: bool,
     },
     /// Answered by [`AccountView`].
     AccountCreate {
@@ -388,23 +405,9 @@ pub struct PeerView {
     /// Whether it is given a copy that is not whole yet.
     #[serde(default)]
     pub incomplete: bool,
-}
-
-/// A copy of everything that is replicated, on its way.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CopyView {
-    /// Whether this node is given it; else it gives it.
-    pub here: bool,
-    /// The entry at which it began.
-    pub origin: u64,
-    /// Content that came; of one that is given, what went over the link in this connection (bytes).
-    pub bytes: u64,
-    /// About how much there was when it began (bytes); 0 if that is not known here.
-    pub size: u64,
-    /// Content in a second, as of the last seconds (bytes).
-    pub rate: u64,
-    /// Entries that the primary has made since it began, as far as they are here.
-    pub moved: u64,
+    /// Whether it holds an old copy that would be compared by digests.
+    #[serde(default)]
+    pub digests: bool,
 }
 
 /// The spool.
@@ -691,44 +694,6 @@ impl Status {
     pub fn serves(&self) -> bool {
         self.role == "primary" && STATES.iter().take(SERVES).any(|state| *state == self.state)
     }
-}
-
-/// What a takeover found: what is proven kept, what is at most lost.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct TakeoverAccount {
-    /// The node that is primary now.
-    pub name: String,
-    /// Whether it only was tried out.
-    pub dry_run: bool,
-    /// Its new epoch.
-    pub epoch: u64,
-    /// The epoch of the last entry here. A primary that was restarted in solitude meanwhile is in a later one, of which
-    /// nothing is here, whatever its entries are numbered.
-    pub old_epoch: u64,
-    /// The last entry applied; all up to it are kept.
-    pub applied: u64,
-    /// The last entry received.
-    pub received: u64,
-    /// The last entry the old primary announced as durable on its disk.
-    pub announced: u64,
-    /// Entries that the old primary had announced and this node does not have.
-    pub lost_announced: u64,
-    /// Entries that may have been acknowledged at level `durable` or above and are not here (at most). More than 0 only if
-    /// this node was set back after it had acknowledged them.
-    pub durable_level_lost: u64,
-    /// Whether the takeover needs `--accept-loss`: a hello told of entries that are not here.
-    #[serde(default)]
-    pub needs_accept_loss: bool,
-    /// One sentence: none lost, or from which entry on updates acknowledged at level `local` may be lost.
-    pub lost: String,
-    /// The last entry, of [`Self::old_epoch`] or before, that is kept.
-    pub kept_up_to: u64,
-    /// Since the last word from the old primary (seconds).
-    pub silence_seconds: f64,
-    /// Files whose content was being copied and is incomplete.
-    pub incomplete_files: Vec<String>,
-    /// How long it took (seconds).
-    pub seconds: f64,
 }
 
 /// An account.

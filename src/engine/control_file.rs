@@ -68,6 +68,11 @@ impl ControlFile {
         self.epoch
     }
 
+    /// Where this node's history begins.
+    pub(super) fn origin(&self) -> Origin {
+        self.origin
+    }
+
     pub(super) fn table(&self) -> &[EpochMark] {
         &self.table
     }

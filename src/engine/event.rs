@@ -264,8 +264,9 @@ pub enum CopyEvent {
     Range {
         /// The read.
         read: u64,
-        /// What it holds, or why that is not known.
-        result: Result<Chunk, Fault>,
+        /// What is to be answered ([`settled`](crate::format::unless::settled)), and how much of it the peer holds already (bytes);
+        /// or why that is not known.
+        result: Result<(Chunk, u64), Fault>,
     },
 }
 

@@ -68,7 +68,7 @@ fn blocks_that_are_read_for_a_copy_count_only_from_what_they_may_have_been_writt
     let durable = a.status().positions.durable;
     assert!(durable > shown, "the store lags behind the journal");
     // Everything up to here is sent, and the store does not show it: so nothing is read yet.
-    let want = Want { id: 7, file: volume, from: WantFrom::Blocks(0), most: 1 << 20 };
+    let want = Want { id: 7, file: volume, from: WantFrom::Blocks(0), most: 1 << 20, unless: None };
     a.says(&mut peer, FrameKind::Want, at(2, 0), want.encode());
     a.passes(100);
     let chunk = |a: &mut Bench, peer: &mut Peer| {

@@ -20,8 +20,9 @@ use crate::base::limits::NAME_MAX;
 use crate::base::{AlignedBuf, ConnId, Epoch, Mono, Now, Prng, Seq};
 use crate::format::control::Role;
 use crate::format::frame::{
-    FEATURE_COMPARE, FEATURE_COPY, FEATURE_HANDOVER, FEATURE_LOST, FEATURE_QUERY, FEATURE_REWIND,
-    FrameHeader, FrameKind, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION, Refuse, RefuseCode,
+    FEATURE_COMPARE, FEATURE_COPY, FEATURE_DIGESTS, FEATURE_HANDOVER, FEATURE_LOST, FEATURE_PARTIAL,
+    FEATURE_QUERY, FEATURE_REWIND, FEATURE_TAKES_PARTIAL, FrameHeader, FrameKind, Hello, PROTOCOL_FLOOR,
+    PROTOCOL_VERSION, Refuse, RefuseCode,
 };
 use crate::pair::{Frame, Head, LinkSession, Own, Verdict, judge};
 use crate::store::StoreRead;
@@ -37,9 +38,20 @@ const CONNECT_MS: u64 = 2_000;
 
 /// What every hello of this version says that it can do.
 pub(super) const FEATURES_ALWAYS: u32 =
-    FEATURE_COPY | FEATURE_HANDOVER | FEATURE_COMPARE | FEATURE_QUERY | FEATURE_LOST;
+    FEATURE_COPY | FEATURE_HANDOVER | FEATURE_COMPARE | FEATURE_QUERY | FEATURE_LOST | FEATURE_DIGESTS;
 /// What this version knows of.
-pub(super) const FEATURES_KNOWN: u32 = FEATURES_ALWAYS | FEATURE_REWIND;
+pub(super) const FEATURES_KNOWN: u32 =
+    FEATURES_ALWAYS | FEATURE_REWIND | FEATURE_PARTIAL | FEATURE_TAKES_PARTIAL;
+
+/// What a hello says that this node does now.
+fn features_of(own: &Own) -> u32 {
+    let some = [
+        (own.serving || own.rewinds, FEATURE_REWIND),
+        (own.partial, FEATURE_PARTIAL),
+        (own.takes_partial, FEATURE_TAKES_PARTIAL),
+    ];
+    some.iter().filter(|(holds, _)| *holds).fold(FEATURES_ALWAYS, |all, (_, feature)| all | feature)
+}
 
 /// Both directions of the link. What is known of the peer stays without them: [`super::peer::Peer`].
 #[derive(Debug)]
@@ -170,6 +182,8 @@ impl<S: StoreRead> Core<S> {
             applied: self.applied_here(),
             table: self.control.table().to_vec(),
             rewinds: self.may_be_rewound(),
+            partial: self.peer.record().partial,
+            takes_partial: self.resync.takes_partial(),
         }
     }
 
@@ -181,7 +195,7 @@ impl<S: StoreRead> Core<S> {
         Hello {
             version: PROTOCOL_VERSION,
             floor: PROTOCOL_FLOOR,
-            features: FEATURES_ALWAYS | if own.serving || own.rewinds { FEATURE_REWIND } else { 0 },
+            features: features_of(&own),
             pair: own.pair,
             ordinal: own.ordinal,
             role: own.role,
@@ -490,6 +504,7 @@ impl<S: StoreRead> Core<S> {
             }
             Verdict::OwnStateOld(why) => {
                 self.own_state_is_old(&why);
+                self.serves_no_more(&why, peer_epoch);
                 why
             }
             Verdict::Refuse(_, text) => {

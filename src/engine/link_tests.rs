@@ -125,7 +125,8 @@ impl Bench {
     }
 
     fn takes_over(&mut self, accept_loss: bool, now: bool, dry_run: bool) -> AdminReply {
-        self.asks(AdminRequest::Takeover { peer_is_down: true, dry_run, accept_loss, now })
+        let (peer_is_down, incomplete, epoch) = (true, false, None);
+        self.asks(AdminRequest::Takeover { peer_is_down, dry_run, accept_loss, now, incomplete, epoch })
     }
 
     fn last(&self, kind: &str) -> &str {
@@ -634,6 +635,40 @@ fn a_primary_that_was_set_back_is_not_started_alone_and_never_opens_an_epoch_aga
     assert_eq!(a.status().state, "asking-peer");
     assert!(matches!(a.asks(AdminRequest::StartAloneAcceptLoss), AdminReply::Ok { .. }));
     assert_eq!((a.status().state.as_str(), a.status().epoch), ("serving", 6));
+}
+
+#[test]
+fn a_primary_that_serves_and_hears_that_it_was_set_back_serves_no_more_unless_an_operator_gave_up_what_it_lacks()
+ {
+    // How the operator started it, the epoch and the entry that the peer knows of, and whether it goes on.
+    for (word, epoch, known, goes_on) in [
+        (AdminRequest::StartAlone, 2, 90, false),
+        (AdminRequest::StartAlone, 4, 0, false),
+        (AdminRequest::StartAlone, 2, 1, true),
+        (AdminRequest::StartAloneAcceptLoss, 2, 90, true),
+        (AdminRequest::StartAloneAcceptLoss, 4, 0, false),
+    ] {
+        let mut a = Bench::new(0);
+        assert!(matches!(a.asks(word), AdminReply::Ok { .. }));
+        a.passes(3000);
+        let mut peer = a.meets();
+        let end = a.engine.core.replicated().sealed();
+        let said = Hello { known: Seq(known), ..hello(1, Role::Standby, end) };
+        a.says(&mut peer, FrameKind::Hello, at(epoch, 0), said.encode());
+        let state = if goes_on { "serving" } else { "asking-peer" };
+        assert_eq!(a.status().state, state, "epoch {epoch}, entry {known}");
+        assert_eq!(a.engine.core.serving(), goes_on);
+        if !goes_on {
+            assert!(a.last("state-set-back").contains("must not serve"));
+            // It asks on, and another word has it serve above all that was heard.
+            a.passes(6000);
+            a.dialled.take();
+            a.passes(30_000);
+            assert!(matches!(a.asks(AdminRequest::StartAloneAcceptLoss), AdminReply::Ok { .. }));
+            a.passes(100);
+            assert!(a.engine.core.serving() && a.status().epoch > epoch);
+        }
+    }
 }
 
 #[test]

@@ -211,14 +211,17 @@ impl<S: StoreRead> Engine<S> {
                 let list: Vec<_> = core.incidents.recent().map(admin::IncidentView::from).collect();
                 core.reply_value(token, list);
             }
-            AdminRequest::Takeover { peer_is_down, dry_run, accept_loss, now } => {
-                core.takeover(token, roles::Word { peer_is_down, accept_loss, now, dry_run });
+            AdminRequest::Takeover { peer_is_down, dry_run, accept_loss, now, incomplete, epoch } => {
+                let word = roles::Word { peer_is_down, accept_loss, now, dry_run, incomplete, epoch };
+                core.takeover(token, word);
             }
             AdminRequest::Lease { grant } => core.lease(token, grant),
             AdminRequest::Switchover { dry_run } => core.switchover(token, dry_run),
             AdminRequest::StartAlone => core.start_alone(token, false),
             AdminRequest::StartAloneAcceptLoss => core.start_alone(token, true),
-            AdminRequest::Resync { rate } => core.resync(token, rate),
+            AdminRequest::Resync { rate, full, accept_incomplete } => {
+                core.resync(token, rate, full, accept_incomplete);
+            }
             AdminRequest::AccountList => {
                 let list = core.account_views();
                 core.reply_value(token, list);

@@ -13,6 +13,7 @@ use crate::base::{AckLevel, FileId, Seq};
 use crate::doors::nbd::VolumeTraffic;
 use crate::doors::{BlockBackend as _, ReplicationView, Volume};
 use crate::format::dptr::LoggingMode;
+use crate::format::frame::FEATURE_DIGESTS;
 use crate::store::StoreRead;
 
 /// Seconds from microseconds, for people.
@@ -85,6 +86,7 @@ impl<S: StoreRead> Core<S> {
                 silence_seconds: seconds(self.peer.silence(self.now.mono)),
                 applied: self.peer.acked().applied.0,
                 incomplete: self.peer.is_incomplete(),
+                digests: self.peer.features() & FEATURE_DIGESTS != 0 && self.peer.on_disk().0 > 0,
             },
             journal: JournalView {
                 bytes,

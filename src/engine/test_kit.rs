@@ -15,6 +15,7 @@ use crate::format::compare::{Certificate, Found, Span};
 use crate::format::control::{Control, Role};
 use crate::format::dptr::DptrKind;
 use crate::format::spool::PartHeader;
+use crate::format::unless::settled;
 use crate::journal::Recovered;
 use crate::store::StoreRead as _;
 use crate::store::memory::MemoryStore;
@@ -457,7 +458,8 @@ impl Node {
                 size: self.store.size(),
             },
             CopyEffect::Range { read, want } => {
-                CopyEvent::Range { read, result: Ok(self.store.range(&want).unwrap()) }
+                let chunk = self.store.range(&want).unwrap();
+                CopyEvent::Range { read, result: Ok(settled(chunk, &want)) }
             }
         }
     }

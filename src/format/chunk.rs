@@ -31,6 +31,7 @@
 //! | 8 | blocks: from this byte on |
 //! | 2, n | 3: through this id |
 //! | 8 | 4: to this byte, not included |
+//! | 33 | where the kind has bit 16: what the receiver holds there ([`super::unless`]) |
 //!
 //! **Chunk**
 //!
@@ -41,7 +42,7 @@
 //! | 8 | `file` |
 //! | 8 | `at`: it stands behind the batch that ends with this entry |
 //! | 8 | `until`: bytes of blocks may be newer, up to this entry; `at` for items |
-//! | 1 | 0 there is no such file, 1 items, 2 blocks, 5 blocks some of which are rotten at the giver (a feature of the hello) |
+//! | 1 | 0 there is no such file, 1 items, 2 blocks, 5 blocks some of which are rotten at the giver (a feature of the hello); to a want with a digest also 3 equal, 4 differs |
 //! | 1 | 1 if the file ends with it |
 //! | .. | items: after (u16, id), through (u16, id; empty if the file ends), count u32, each: u16, id, u32, value |
 //! | .. | blocks: offset u64, length u64, count u32, each: offset u64, u32, bytes; of kind 5 no bytes: this block is rotten. The rest of the range is zeros |
@@ -60,6 +61,7 @@
 //! | 8 | blocks: from this byte on |
 
 use super::control::EpochMark;
+use super::unless::Unless;
 use super::{DecodeError, Reader, Writer};
 use crate::base::limits::{
     BLOCK_U64, COPY_DEFINITIONS_MAX, COPY_RUNS_MAX, EPOCH_TABLE_MAX, FRAME_PAYLOAD_MAX, ITEM_ID_MAX,
@@ -75,6 +77,10 @@ pub(super) const BLOCKS: u8 = 2;
 const LOST: u8 = 5;
 const ITEMS_TO: u8 = 3;
 const BLOCKS_TO: u8 = 4;
+/// In the kind of a want: what the receiver holds follows.
+const UNLESS: u8 = 16;
+const EQUAL: u8 = 3;
+const DIFFERS: u8 = 4;
 
 /// The definitions that a copy starts with, and where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,6 +115,8 @@ pub struct Want {
     pub from: WantFrom,
     /// How much content at most (bytes).
     pub most: u32,
+    /// What the receiver holds there already: if it is that, no content is sent.
+    pub unless: Option<Unless>,
 }
 
 /// Where a wanted range begins; whoever answers decides where it ends.
@@ -168,6 +176,10 @@ pub struct Chunk {
 pub enum Content {
     /// There is no such file, or not of that kind: nothing is said of it.
     Gone,
+    /// The range is what the want's digest says, all of it.
+    Equal,
+    /// It is not, and is to be asked for in smaller parts.
+    Differs,
     /// Items.
     Items {
         /// The range begins behind this id; at the first one if it is empty.
@@ -200,7 +212,7 @@ impl Content {
     pub fn bytes(&self) -> u64 {
         let sum = |parts: &mut dyn Iterator<Item = usize>| parts.map(|len| len as u64).sum();
         match self {
-            Self::Gone => 0,
+            Self::Gone | Self::Equal | Self::Differs => 0,
             Self::Items { items, .. } => sum(&mut items.iter().map(|(id, value)| id.len() + value.len())),
             Self::Blocks { runs, .. } => sum(&mut runs.iter().map(|(_, bytes)| bytes.len())),
         }
@@ -231,6 +243,17 @@ pub enum Next {
     Blocks(FileId, u64),
     /// Nothing.
     Nothing,
+}
+
+impl Next {
+    /// The file in which it stands.
+    #[must_use]
+    pub fn file(&self) -> Option<FileId> {
+        match self {
+            Self::Items(file, _) | Self::Blocks(file, _) => Some(*file),
+            Self::Nothing => None,
+        }
+    }
 }
 
 impl Progress {
@@ -370,23 +393,25 @@ impl Want {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::with_capacity(64);
-        w.u64(self.id).u64(self.file.0);
+        let kind = match &self.from {
+            WantFrom::Items(_) => ITEMS,
+            WantFrom::Blocks(_) => BLOCKS,
+            WantFrom::ItemsTo(..) => ITEMS_TO,
+            WantFrom::BlocksTo(..) => BLOCKS_TO,
+        };
+        let flag = if self.unless.is_some() { UNLESS } else { 0 };
+        w.u64(self.id).u64(self.file.0).u8(kind | flag).u32(self.most);
         match &self.from {
-            WantFrom::Items(after) => {
-                w.u8(ITEMS).u32(self.most);
-                short(&mut w, after);
-            }
-            WantFrom::Blocks(offset) => {
-                w.u8(BLOCKS).u32(self.most).u64(*offset);
-            }
+            WantFrom::Items(after) => short(&mut w, after),
+            WantFrom::Blocks(offset) => drop(w.u64(*offset)),
             WantFrom::ItemsTo(after, through) => {
-                w.u8(ITEMS_TO).u32(self.most);
                 short(&mut w, after);
                 short(&mut w, through);
             }
-            WantFrom::BlocksTo(from, to) => {
-                w.u8(BLOCKS_TO).u32(self.most).u64(*from).u64(*to);
-            }
+            WantFrom::BlocksTo(from, to) => drop(w.u64(*from).u64(*to)),
+        }
+        if let Some(unless) = &self.unless {
+            unless.encode(&mut w);
         }
         w.into_bytes()
     }
@@ -398,7 +423,7 @@ impl Want {
     pub fn decode(payload: &Bytes) -> Result<Self, DecodeError> {
         let mut r = Reader::new("want", payload);
         let (id, file, kind, most) = (r.u64()?, FileId(r.number("file of a want")?), r.u8()?, r.u32()?);
-        let from = match kind {
+        let from = match kind & !UNLESS {
             ITEMS => WantFrom::Items(take_id(payload, &mut r)?),
             BLOCKS => WantFrom::Blocks(r.number("offset of a want")?),
             ITEMS_TO => {
@@ -415,10 +440,11 @@ impl Want {
                 }
                 WantFrom::BlocksTo(from, to)
             }
-            other => return Err(unknown("kind of a want", other)),
+            _ => return Err(unknown("kind of a want", kind)),
         };
+        let unless = if kind & UNLESS == 0 { None } else { Some(Unless::decode(&mut r)?) };
         r.expect("bytes behind a want", 0, r.rest().len() as u64)?;
-        Ok(Self { id, file, from, most })
+        Ok(Self { id, file, from, most, unless })
     }
 }
 
@@ -433,6 +459,8 @@ impl Chunk {
         let mut w = Writer::with_capacity(bytes.saturating_add(4096).min(FRAME_PAYLOAD_MAX));
         let kind = match &self.content {
             Content::Gone => 0,
+            Content::Equal => EQUAL,
+            Content::Differs => DIFFERS,
             Content::Items { .. } => ITEMS,
             Content::Blocks { .. } if self.content.is_lost() => LOST,
             Content::Blocks { .. } => BLOCKS,
@@ -445,7 +473,7 @@ impl Chunk {
             .u8(kind)
             .u8(u8::from(self.ends));
         match &self.content {
-            Content::Gone => {}
+            Content::Gone | Content::Equal | Content::Differs => {}
             Content::Items { after, through, items } => {
                 short(&mut w, after);
                 short(&mut w, through);
@@ -482,6 +510,8 @@ impl Chunk {
         }
         let content = match kind {
             0 => Content::Gone,
+            EQUAL => Content::Equal,
+            DIFFERS => Content::Differs,
             ITEMS => decode_items(payload, &mut r, ends == 1)?,
             BLOCKS => decode_blocks(payload, &mut r, false)?,
             LOST => decode_blocks(payload, &mut r, true)?,
@@ -657,7 +687,7 @@ mod tests {
     }
 
     fn all() -> Vec<Vec<u8>> {
-        let want = |from| Want { id: 6, file: FileId(4), from, most: 1 << 20 }.encode();
+        let want = |from| Want { id: 6, file: FileId(4), from, most: 1 << 20, unless: None }.encode();
         let gone = Chunk { content: Content::Gone, ..items(true) };
         let progress = |next| Progress { next, bytes: 5 << 20, ..Progress::of(&begin()) }.encode();
         vec![
@@ -723,7 +753,7 @@ mod tests {
         }
         assert!(told(Chunk { until: Seq(79), ..items(true) }).contains("end of a chunk"));
         let bounded = |from| {
-            let want = Want { id: 1, file: FileId(2), from, most: 9 };
+            let want = Want { id: 1, file: FileId(2), from, most: 9, unless: None };
             Want::decode(&want.encode().into()).map(|found| assert_eq!(found, want))
         };
         let to = |after, through| WantFrom::ItemsTo(Bytes::from_static(after), Bytes::from_static(through));
@@ -731,7 +761,8 @@ mod tests {
         for from in [to(b"b", b"b"), WantFrom::BlocksTo(4096, 4096)] {
             assert!(bounded(from).unwrap_err().to_string().contains("end of a want"));
         }
-        let want = Want { id: 1, file: FileId(2), from: WantFrom::Blocks(0), most: 9 }.encode();
+        let from = WantFrom::Blocks(0);
+        let want = Want { id: 1, file: FileId(2), from, most: 9, unless: None }.encode();
         let mut other = want.clone();
         other[16] = 7;
         assert!(Want::decode(&other.into()).unwrap_err().to_string().contains("kind of a want"));

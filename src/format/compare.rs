@@ -23,9 +23,11 @@
 //! big-endian) with the first 16 bytes of the hash of its value. File 0 stands for the definitions: an item for each
 //! replicated file, under its id as 8 bytes, big-endian.
 //!
-//! **Span**: u8 1 items: after (u16, id), through (u16, id; empty to the end); 2 blocks: offset u64, length u64; 3 behind what
-//! an ask before it reached: its id u64; 4 what a read command of the RESP door answers (u16, the command), with the feature for
-//! listings: its details name each line by at most 240 bytes, a zero, and u16 (big-endian) how often it came before.
+//! **Span**: u8 1 items: after (u16, id), through (u16, id; empty to the end); 2 blocks: offset u64, length u64 (a TiB at most;
+//! 32 MiB to a peer without [`FEATURE_DIGESTS`](super::frame::FEATURE_DIGESTS)); 3 behind what an ask before it reached: its
+//! id u64; 4 what a read command of the RESP door answers (u16, the command), with the feature for listings: its details name
+//! each line by at most 240 bytes, a zero, and u16 (big-endian) how often it came before. A long span of blocks is looked at as
+//! far as its hole goes, or for as much as is asked for.
 //!
 //! | frame | fields |
 //! |---|---|
@@ -57,8 +59,8 @@ use super::chunk::{BLOCKS, ITEMS, check, long, sealed, short, take_id, take_long
 use super::chunk::{Chunk, Content};
 use super::{DecodeError, Reader, Writer};
 use crate::base::limits::{
-    BLOCK, BLOCK_U64, COMPARE_NAMED_MAX, COMPARE_REACHED_MAX, COMPARE_TEXT_MAX, FRAME_PAYLOAD_MAX,
-    NAMED_MAX_BYTES, NUMBER_MAX,
+    BLOCK, BLOCK_U64, COMPARE_NAMED_MAX, COMPARE_REACHED_MAX, COMPARE_TEXT_MAX, COPY_LOOK_MAX,
+    FRAME_PAYLOAD_MAX, NAMED_MAX_BYTES, NUMBER_MAX,
 };
 use crate::base::{FileId, Seq, crc32c};
 use bytes::Bytes;
@@ -173,7 +175,8 @@ pub struct Answer {
 /// What a range digests to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Digest {
-    /// The last id that was looked at; none if the end of the span was reached.
+    /// The last id that was looked at, of blocks the byte before which was looked at (8 bytes, big-endian); none if the end of
+    /// the span was reached.
     pub reached: Option<Bytes>,
     /// Items, or blocks that are not zeros.
     pub count: u32,
@@ -198,7 +201,7 @@ impl Found {
     pub fn of(chunk: Chunk, span: &Span, what: What) -> Self {
         let reached = reached(&chunk, span);
         match (what, &chunk.content) {
-            (_, Content::Gone) => Self::Gone,
+            (_, Content::Gone | Content::Equal | Content::Differs) => Self::Gone,
             (What::Digest, content) => Self::Digest(digest(content, reached)),
             (What::Details, content) => Self::Details(details(content, reached)),
             (What::Content, _) => Self::Content(chunk),
@@ -211,6 +214,10 @@ fn reached(chunk: &Chunk, span: &Span) -> Option<Bytes> {
     match (&chunk.content, span) {
         (Content::Items { through, .. }, Span::Items { through: wanted, .. }) => {
             (!chunk.ends && (wanted.is_empty() || through < wanted)).then(|| through.clone())
+        }
+        (Content::Blocks { offset, len, .. }, Span::Blocks { offset: from, len: most }) => {
+            let end = offset + len;
+            (!chunk.ends && end < from + most).then(|| Bytes::copy_from_slice(&end.to_be_bytes()))
         }
         _ => None,
     }
@@ -228,7 +235,7 @@ pub fn digest(content: &Content, reached: Option<Bytes>) -> Digest {
     let mut hasher = blake3::Hasher::new();
     let (mut count, mut bytes) = (0, 0);
     match content {
-        Content::Gone => {}
+        Content::Gone | Content::Equal | Content::Differs => {}
         Content::Items { items, .. } => {
             hasher.update(&[ITEMS]);
             for (id, value) in items {
@@ -302,7 +309,7 @@ pub fn details(content: &Content, reached: Option<Bytes>) -> Details {
         short
     };
     let parts = match content {
-        Content::Gone => Vec::new(),
+        Content::Gone | Content::Equal | Content::Differs => Vec::new(),
         Content::Items { items, .. } => items.iter().map(|(id, value)| (id.clone(), hash(value))).collect(),
         Content::Blocks { runs, .. } => {
             blocks(runs).map(|(at, block)| (Bytes::copy_from_slice(&at.to_be_bytes()), hash(block))).collect()
@@ -343,11 +350,7 @@ impl Span {
             }
             BLOCKS => {
                 let (offset, len) = (r.number("offset of a span")?, r.number("length of a span")?);
-                if len == 0
-                    || len > FRAME_PAYLOAD_MAX as u64
-                    || offset % BLOCK_U64 != 0
-                    || len % BLOCK_U64 != 0
-                {
+                if len == 0 || len > COPY_LOOK_MAX || offset % BLOCK_U64 != 0 || len % BLOCK_U64 != 0 {
                     return Err(DecodeError::Field {
                         what: "blocks of a span",
                         expected: BLOCK_U64,

@@ -173,6 +173,10 @@ pub struct PeerRecord {
     pub promised: bool,
     /// This node was restored from a save, and has not been joined to the pair since: what came after that is not known.
     pub restored: bool,
+    /// This node took over with a part of a copy: the peer is not made what is here before an operator accepts that there.
+    pub partial: bool,
+    /// The peer took over with a part of a copy, and this node keeps what it has.
+    pub spared: bool,
 }
 
 impl PeerRecord {
@@ -183,7 +187,7 @@ impl PeerRecord {
     }
 
     fn flags(&self) -> u8 {
-        let states = [self.open, self.apart, self.promised, self.restored];
+        let states = [self.open, self.apart, self.promised, self.restored, self.partial, self.spared];
         states.iter().rev().fold(0, |flags, state| flags << 1 | u8::from(*state))
     }
 
@@ -194,11 +198,12 @@ impl PeerRecord {
         let offered_epoch = Epoch(number()?);
         let (shared, known_here, relied_on) = (Seq(number()?), Seq(number()?), Seq(number()?));
         let flags = r.u8()?;
-        if flags > 15 {
-            let (expected, found) = (15, u64::from(flags));
+        if flags > 63 {
+            let (expected, found) = (63, u64::from(flags));
             return Err(DecodeError::Field { what: "flags of the peer's record", expected, found });
         }
-        let [open, apart, promised, restored] = [1, 2, 4, 8].map(|flag| flags & flag != 0);
+        let [open, apart, promised, restored, partial, spared] =
+            [1, 2, 4, 8, 16, 32].map(|flag| flags & flag != 0);
         Ok(Self {
             epoch,
             on_disk,
@@ -212,6 +217,8 @@ impl PeerRecord {
             apart,
             promised,
             restored,
+            partial,
+            spared,
         })
     }
 }
@@ -356,6 +363,8 @@ mod tests {
                 apart: false,
                 promised: false,
                 restored: false,
+                partial: false,
+                spared: false,
             },
             origin: Origin {
                 at: Position { epoch: Epoch(2), seq: Seq(30), chain: Chain(77) },
@@ -369,6 +378,20 @@ mod tests {
         let golden = include_bytes!("../../tests/data/control-v3.bin");
         assert_eq!(sample().encode(), golden);
         assert_eq!(Control::decode(golden), Ok(sample()));
+    }
+
+    #[test]
+    fn a_takeover_with_a_part_of_a_copy_is_written_on_both_nodes_and_an_older_program_refuses_such_a_file() {
+        for (peer, flags) in [
+            (PeerRecord { partial: true, ..sample().peer }, 1 | 16),
+            (PeerRecord { spared: true, ..sample().peer }, 1 | 32),
+        ] {
+            let control = Control { peer, ..sample() };
+            let bytes = control.encode();
+            // Programs before this one knew flags up to 15.
+            assert_eq!(bytes[152], flags);
+            assert_eq!(Control::decode(&bytes), Ok(control));
+        }
     }
 
     #[test]
@@ -417,7 +440,7 @@ mod tests {
             file[at..at + 8].copy_from_slice(&(u64::MAX / 2).to_le_bytes());
             fuzz_control(&sealed(file));
         }
-        assert!(with(152, &[16]).starts_with("flags of the peer's record"));
+        assert!(with(152, &[64]).starts_with("flags of the peer's record"));
     }
 
     #[test]

@@ -46,6 +46,12 @@ pub const FEATURE_LOST: u32 = 512;
 pub const FEATURE_QUERY: u32 = 256;
 /// Feature bit: a primary gives, and another node takes, a rewind ([`super::rewind`]).
 pub const FEATURE_REWIND: u32 = 2;
+/// Feature bit: it answers a want that says what the receiver holds there ([`super::unless`]).
+pub const FEATURE_DIGESTS: u32 = 1 << 16;
+/// Feature bit: this primary took over with a part of a copy.
+pub const FEATURE_PARTIAL: u32 = 1 << 17;
+/// Feature bit: an operator accepts that this node is made what such a primary has.
+pub const FEATURE_TAKES_PARTIAL: u32 = 1 << 18;
 const MAGIC: u32 = u32::from_le_bytes(*b"HBf1");
 
 /// What a frame carries.

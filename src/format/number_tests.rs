@@ -126,7 +126,8 @@ fn give(at: Position) -> Result<(), DecodeError> {
 }
 
 fn want(file: u64, from: WantFrom) -> Result<(), DecodeError> {
-    Want::decode(&Want { id: 1, file: FileId(file), from, most: 4096 }.encode().into()).map(drop)
+    Want::decode(&Want { id: 1, file: FileId(file), from, most: 4096, unless: None }.encode().into())
+        .map(drop)
 }
 
 fn chunk(file: u64, at: u64, until: u64) -> Result<(), DecodeError> {

@@ -18,7 +18,7 @@
 //! | size | field |
 //! |---|---|
 //! | 8 | `file` |
-//! | 1 | 0 all of it, 1 items, 2 blocks |
+//! | 1 | 0 all of it, 1 items, 2 blocks, 3 all of it, compared by digests first (only in what a store keeps) |
 //! | 4 | number of ranges, 0 for all of it |
 //! | .. | items: each behind an id (u16, id; empty for the first), through an id (u16, id) |
 //! | .. | blocks: each from a byte u64 to a byte u64, not included |
@@ -39,6 +39,7 @@ const VERSION: u16 = 1;
 const WHOLE: u8 = 0;
 const ITEMS: u8 = 1;
 const BLOCKS: u8 = 2;
+const COMPARED: u8 = 3;
 
 /// Parts of files that changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub struct Ranges {
 enum Part {
     /// All of it may have.
     Whole,
+    /// All of it may have; what the node holds stays, and is compared by digests first.
+    Compared,
     /// Items behind an id, through another one.
     Items(BTreeMap<Bytes, Bytes>),
     /// Blocks from a byte to another one.
@@ -65,6 +68,8 @@ impl Part {
     fn count(&self) -> usize {
         match self {
             Self::Whole => 1,
+            // They are as many as there are files, and never taken together.
+            Self::Compared => 0,
             Self::Items(ranges) => ranges.len(),
             Self::Blocks(ranges) => ranges.len(),
         }
@@ -72,7 +77,7 @@ impl Part {
 
     fn halve(&mut self) {
         match self {
-            Self::Whole => {}
+            Self::Whole | Self::Compared => {}
             Self::Items(ranges) => halve(ranges),
             Self::Blocks(ranges) => halve(ranges),
         }
@@ -149,6 +154,23 @@ impl Ranges {
         self.change(file, Part::Whole, |part| *part = Part::Whole);
     }
 
+    /// All of a file counts, and is compared by digests first with what the node holds of it.
+    pub fn compare(&mut self, file: FileId) {
+        self.change(file, Part::Compared, |part| *part = Part::Compared);
+    }
+
+    /// Whether a file is compared by digests.
+    #[must_use]
+    pub fn is_compared(&self, file: FileId) -> bool {
+        matches!(self.files.get(&file), Some(Part::Compared))
+    }
+
+    /// Whether any file is compared by digests.
+    #[must_use]
+    pub fn compares(&self) -> bool {
+        self.files.values().any(|part| *part == Part::Compared)
+    }
+
     fn items(&mut self, file: FileId, after: Bytes, through: Bytes) {
         self.change(file, Part::Items(BTreeMap::new()), |part| match part {
             Part::Items(ranges) => insert(ranges, after, through),
@@ -199,6 +221,7 @@ impl Ranges {
         for (file, part) in &other.files {
             match part {
                 Part::Whole => self.whole(*file),
+                Part::Compared => self.compare(*file),
                 Part::Items(ranges) => {
                     ranges.iter().for_each(|(after, to)| self.items(*file, after.clone(), to.clone()));
                 }
@@ -228,7 +251,7 @@ impl Ranges {
                 let before = (Bound::Unbounded, Bound::Excluded(id));
                 ranges.range::<[u8], _>(before).next_back().is_some_and(|(_, through)| through[..] >= *id)
             }
-            Some(Part::Whole) => true,
+            Some(Part::Whole | Part::Compared) => true,
             _ => self.everything,
         }
     }
@@ -238,7 +261,7 @@ impl Ranges {
     pub fn has_blocks(&self, file: FileId, from: u64, to: u64) -> bool {
         match self.files.get(&file) {
             Some(Part::Blocks(ranges)) => ranges.range(..to).next_back().is_some_and(|(_, end)| *end > from),
-            Some(Part::Whole) => true,
+            Some(Part::Whole | Part::Compared) => true,
             _ => self.everything,
         }
     }
@@ -299,6 +322,9 @@ impl Ranges {
                 Part::Whole => {
                     w.u8(WHOLE).u32(0);
                 }
+                Part::Compared => {
+                    w.u8(COMPARED).u32(0);
+                }
                 Part::Items(ranges) => {
                     w.u8(ITEMS).u32(number(ranges.len()));
                     for (after, through) in ranges {
@@ -326,9 +352,10 @@ impl Ranges {
             let (kind, count) = (r.u8()?, r.u32()?);
             let part = match (kind, count) {
                 (WHOLE, 0) => Part::Whole,
+                (COMPARED, 0) => Part::Compared,
                 (ITEMS, 1..) => Part::Items(decode_ranges(r, count, |r| take_id(bytes, r))?),
                 (BLOCKS, 1..) => Part::Blocks(decode_ranges(r, count, take_offset)?),
-                (WHOLE..=BLOCKS, _) => {
+                (WHOLE..=COMPARED, _) => {
                     let found = u64::from(count);
                     return Err(DecodeError::Field { what: "number of ranges", expected: 0, found });
                 }
@@ -635,7 +662,7 @@ mod tests {
     #[test]
     fn the_golden_rewind_is_byte_for_byte_what_this_version_sends_and_stores() {
         let golden = include_bytes!("../../tests/data/rewind-v1.bin");
-        let want = |from| Want { id: 6, file: FILE, from, most: 1 << 20 }.encode();
+        let want = |from| Want { id: 6, file: FILE, from, most: 1 << 20, unless: None }.encode();
         let items = WantFrom::ItemsTo(Bytes::from_static(b"k"), Bytes::from_static(b"m"));
         let wants = [want(items), want(WantFrom::BlocksTo(4096, 8192))];
         let found: Vec<u8> = all()

@@ -75,7 +75,7 @@ impl Same {
         // Ids of their own, so that the content is not held by them.
         let copied = |id: &Bytes| Bytes::copy_from_slice(id);
         let content = match &chunk.content {
-            Content::Gone => Content::Gone,
+            Content::Gone | Content::Equal | Content::Differs => Content::Gone,
             Content::Items { after, through, .. } => {
                 Content::Items { after: copied(after), through: copied(through), items: Vec::new() }
             }
@@ -97,7 +97,7 @@ impl Same {
     #[must_use]
     pub fn begin(&self) -> Next {
         match &self.range.content {
-            Content::Gone => Next::Nothing,
+            Content::Gone | Content::Equal | Content::Differs => Next::Nothing,
             Content::Items { after, .. } => Next::Items(self.range.file, after.clone()),
             Content::Blocks { offset, .. } => Next::Blocks(self.range.file, *offset),
         }
@@ -121,7 +121,7 @@ impl Same {
         let hash = r.array()?;
         let range = Chunk::decode(&payload.slice_ref(r.rest()))?;
         let empty = match &range.content {
-            Content::Gone => false,
+            Content::Gone | Content::Equal | Content::Differs => false,
             Content::Items { items, .. } => items.is_empty(),
             Content::Blocks { runs, .. } => runs.is_empty(),
         };

@@ -230,7 +230,7 @@ impl Noted {
             return Ok(());
         };
         match &chunk.content {
-            Content::Gone => Ok(()),
+            Content::Gone | Content::Equal | Content::Differs => Ok(()),
             Content::Items { after, through, items } => {
                 self.items(save, chunk.file, (after, (!chunk.ends).then_some(through)), items)
             }

@@ -3,6 +3,7 @@
 use super::apply::fault;
 use super::inbox::{CoreEnded, Inbox};
 use crate::engine::{CopyEffect, CopyEvent};
+use crate::format::unless::settled;
 use crate::store::{CopySource, StoreError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -19,7 +20,8 @@ pub(crate) fn run(source: &impl CopySource, work: &Receiver<CopyEffect>, inbox: 
                 CopyEvent::Definitions { read, result, size: source.size() }
             }
             CopyEffect::Range { read, want } => {
-                CopyEvent::Range { read, result: source.range(&want).map_err(|error| told(&error)) }
+                let result = source.range(&want).map(|chunk| settled(chunk, &want));
+                CopyEvent::Range { read, result: result.map_err(|error| told(&error)) }
             }
         };
         if inbox.event(event) == Err(CoreEnded) {

@@ -4,7 +4,8 @@ use crate::base::{Epoch, Ordinal, Position, Seq};
 use crate::format::PairId;
 use crate::format::control::{EpochMark, Role};
 use crate::format::frame::{
-    FEATURE_COPY, FEATURE_REWIND, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION, RefuseCode,
+    FEATURE_COPY, FEATURE_PARTIAL, FEATURE_REWIND, FEATURE_TAKES_PARTIAL, Hello, PROTOCOL_FLOOR,
+    PROTOCOL_VERSION, RefuseCode,
 };
 
 /// This node, as it must be known to judge the other.
@@ -28,6 +29,10 @@ pub struct Own {
     pub table: Vec<EpochMark>,
     /// Whether it may be rewound where it holds entries that the peer does not have.
     pub rewinds: bool,
+    /// Whether it took over with a part of a copy, and nobody was made whole since.
+    pub partial: bool,
+    /// Whether an operator accepts that it is made what a peer has that did so.
+    pub takes_partial: bool,
 }
 
 /// What follows from a hello.
@@ -83,20 +88,64 @@ pub fn judge(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
             RefuseCode::Epoch,
             format!("epoch {peer_epoch} is over: this node has seen epoch {}", own.epoch),
         ),
+        (Role::Standby, Role::Primary) if is_spared(own, peer) => Verdict::Wait(SPARED),
         (Role::Standby | Role::Incomplete, Role::Primary) => Verdict::Follow,
         (Role::Diverged, Role::Primary)
-            if peer.serving && own.rewinds && takes_rewind(peer) && peer_epoch >= own.epoch =>
+            if peer.serving
+                && own.rewinds
+                && takes_rewind(peer)
+                && peer_epoch >= own.epoch
+                && !is_spared(own, peer) =>
         {
             Verdict::Follow
         }
         (Role::Standby | Role::Diverged | Role::Incomplete, _) => Verdict::Wait("neither node serves"),
         (Role::Primary, Role::Primary) => two_primaries(own, peer, peer_epoch),
+        (Role::Primary, Role::Standby | Role::Diverged)
+            if own.serving && own.partial && has_other_content(own, peer) =>
+        {
+            give_partial(own, peer, peer_epoch)
+        }
         (Role::Primary, Role::Standby) if own.serving => stream(own, peer, peer_epoch),
         (Role::Primary, Role::Incomplete) if own.serving => go_on_copying(own, peer, peer_epoch),
         (Role::Primary, Role::Standby | Role::Incomplete) => may_serve(own, peer, peer_epoch),
         (Role::Primary, Role::Diverged) if own.serving => rewind(own, peer, peer_epoch),
         (Role::Primary, Role::Diverged) => Verdict::MayServe,
     }
+}
+
+/// Why a node that is whole does not follow.
+const SPARED: &str =
+    "the primary took over with a part of a copy, and what is whole is not made that by itself";
+
+/// Whether a node keeps what it has, as its peer took over with a part of a copy. One that has nothing keeps nothing.
+fn is_spared(own: &Own, peer: &Hello) -> bool {
+    let other = own.end.seq > Seq(0) && !was_given(&peer.table, peer.ordinal, &own.table);
+    peer.features & FEATURE_PARTIAL != 0 && !own.takes_partial && other
+}
+
+/// Whether a node with this table holds what it was given of an epoch that a primary opened since it took over. In the
+/// primary's table those stand behind the last one of the other node's.
+fn was_given(primary: &[EpochMark], ordinal: Ordinal, held: &[EpochMark]) -> bool {
+    let since = primary.iter().rev().take_while(|mark| mark.epoch.opener() == ordinal);
+    since.into_iter().any(|mark| held.contains(mark))
+}
+
+/// Whether a peer of this primary, which took over with a part of a copy, holds anything else.
+fn has_other_content(own: &Own, peer: &Hello) -> bool {
+    peer.end.seq > Seq(0) && !was_given(&own.table, own.ordinal, &peer.table)
+}
+
+/// This primary took over with a part of a copy: nothing whole is made that unasked, whatever its program is. If it is asked
+/// for, all of it is given: what both have in common says nothing of content.
+fn give_partial(own: &Own, peer: &Hello, peer_epoch: Epoch) -> Verdict {
+    if let Some(old) = own_state_is_old(own, peer, peer_epoch).filter(|_| peer.role == Role::Standby) {
+        return old;
+    }
+    if peer.features & FEATURE_TAKES_PARTIAL == 0 || !takes_rewind(peer) {
+        return Verdict::Wait(SPARED);
+    }
+    rewind(own, peer, peer_epoch)
 }
 
 fn takes_rewind(peer: &Hello) -> bool {
@@ -298,6 +347,8 @@ mod tests {
             applied: Seq(end),
             table: vec![mark(2, 1)],
             rewinds: true,
+            partial: false,
+            takes_partial: false,
         }
     }
 
@@ -319,6 +370,64 @@ mod tests {
             door: None,
             copied: false,
         }
+    }
+
+    #[test]
+    fn nothing_whole_is_made_a_part_of_a_copy_unless_an_operator_accepts_it() {
+        // The other node served in epoch 3; this one took over with what it had of that.
+        let table = vec![mark(3, 1), mark(1_000_000, 35)];
+        let me = Own { partial: true, table: table.clone(), ..own(Role::Primary, true, 1_000_000, 40) };
+        let there = |role, features| Hello {
+            features,
+            end: at(3, 40),
+            table: vec![mark(3, 1)],
+            ..peer(role, false, 40)
+        };
+        let spares = |verdict| verdict == Verdict::Wait(SPARED);
+        let says = |hello: &Hello| judge(&me, hello, Epoch(3));
+        // Whatever its program is.
+        for features in [0, FEATURE_COPY | FEATURE_REWIND] {
+            for role in [Role::Standby, Role::Diverged] {
+                assert!(spares(says(&there(role, features))), "{role:?} {features}");
+            }
+        }
+        let accepts = FEATURE_COPY | FEATURE_REWIND | FEATURE_TAKES_PARTIAL;
+        for role in [Role::Standby, Role::Diverged] {
+            assert!(matches!(says(&there(role, accepts)), Verdict::Rewind { .. }), "{role:?}");
+        }
+        // What was given of this primary's epoch follows it.
+        let given = Hello { end: at(1_000_000, 40), table, ..there(Role::Standby, FEATURE_COPY) };
+        assert!(matches!(judge(&me, &given, Epoch(1_000_000)), Verdict::Stream { .. }));
+        // What is whole nowhere, or is new, is copied as ever.
+        let incomplete = Hello { copied: false, ..there(Role::Incomplete, FEATURE_COPY) };
+        assert!(matches!(says(&incomplete), Verdict::NeedsFullSync { safe: true, .. }));
+        let new = Hello { features: FEATURE_COPY, table: Vec::new(), ..peer(Role::Standby, false, 0) };
+        assert!(!spares(says(&new)));
+        // As the node that is whole sees it.
+        let table = vec![mark(3, 1), mark(1_000_000, 35)];
+        let primary = |features| Hello {
+            ordinal: Ordinal(0),
+            features,
+            table: table.clone(),
+            ..peer(Role::Primary, true, 40)
+        };
+        let of = |role, takes_partial, features| {
+            let table = vec![mark(3, 1)];
+            let node = Own { ordinal: Ordinal(1), takes_partial, table, ..own(role, false, 3, 40) };
+            judge(&node, &primary(features), Epoch(1_000_000))
+        };
+        let partial = FEATURE_REWIND | FEATURE_PARTIAL;
+        assert!(spares(of(Role::Standby, false, partial)));
+        assert!(matches!(of(Role::Diverged, false, partial), Verdict::Wait(_)));
+        for role in [Role::Standby, Role::Diverged, Role::Incomplete] {
+            assert_eq!(of(role, true, partial), Verdict::Follow, "{role:?}");
+            assert_eq!(of(role, false, FEATURE_REWIND), Verdict::Follow, "{role:?}");
+        }
+        assert_eq!(of(Role::Incomplete, false, partial), Verdict::Follow, "it is whole nowhere");
+        assert!(matches!(of(Role::Primary, false, partial), Verdict::StepDown { .. }));
+        let given =
+            Own { ordinal: Ordinal(1), table: table.clone(), ..own(Role::Standby, false, 1_000_000, 40) };
+        assert_eq!(judge(&given, &primary(partial), Epoch(1_000_000)), Verdict::Follow, "it was given that");
     }
 
     #[test]

@@ -134,6 +134,7 @@ pub fn at_opening(record: &PeerRecord, was_primary: bool, end: Seq) -> PeerRecor
         holds: if was_primary { record.holds.min(end) } else { on_disk },
         open: true,
         apart: was_primary && record.apart,
+        partial: record.partial,
         ..PeerRecord::default()
     }
 }
@@ -142,7 +143,8 @@ pub fn at_opening(record: &PeerRecord, was_primary: bool, end: Seq) -> PeerRecor
 #[must_use]
 pub fn at_stepping_down(record: &PeerRecord, common: Seq) -> PeerRecord {
     let on_disk = record.on_disk.min(common);
-    PeerRecord { epoch: record.epoch, on_disk, holds: on_disk, ..PeerRecord::default() }
+    let partial = record.partial;
+    PeerRecord { epoch: record.epoch, on_disk, holds: on_disk, partial, ..PeerRecord::default() }
 }
 
 #[cfg(test)]
@@ -172,6 +174,8 @@ mod tests {
             applied: end.seq,
             table,
             rewinds: false,
+            partial: false,
+            takes_partial: false,
         }
     }
 
@@ -283,6 +287,8 @@ mod tests {
             apart: true,
             promised: true,
             restored: true,
+            partial: false,
+            spared: true,
         };
         let after = at_opening(&record, false, Seq(50));
         assert_eq!((missing(&after, at(2, 50)), missing_durable(&after, at(2, 50))), (None, None));

@@ -514,6 +514,7 @@ impl Checker {
     /// until the copy is whole, its role says that it is not.
     fn on_origin(&mut self, node: usize) {
         let origin = Tip::of(self.nodes[node].control.origin.at);
+        self.nodes[1 - node].gave_copy_at = origin.seq;
         let there = &self.nodes[1 - node].journals[0];
         let Some(at) = there.path.iter().position(|tip| *tip == origin) else {
             let text = format!(
@@ -664,8 +665,12 @@ impl Checker {
                 }
             }
             Body::Begin(begin) => pipe.sent = begin.common.seq.0,
+            Body::Rewind(by_ranges) => pipe.rewinds = *by_ranges,
             Body::CopyBegin(begin) => {
-                self.nodes[node].gave_copy_at = begin.origin.seq.0;
+                // What is not copied comes of what both had: until the peer has left its own history, it may ask again.
+                if !std::mem::take(&mut pipe.rewinds) {
+                    self.nodes[node].gave_copy_at = begin.origin.seq.0;
+                }
                 (pipe.sent, pipe.last_batch) = (begin.origin.seq.0, Some(begin.origin.chain.0));
             }
             Body::Chunk(chunk) => {

@@ -7,9 +7,10 @@ use super::world::{Given, PAIR, World};
 use crate::base::{Fault, JournalKind, Round, Seq};
 use crate::engine::{CopyEffect, CopyEvent, StoreEvent};
 use crate::format::batch::{Batch, BatchBuilder, Seal};
-use crate::format::chunk::{Chunk, Content, CopyBegin, Progress};
+use crate::format::chunk::{Chunk, Content, CopyBegin, Progress, Want};
 use crate::format::entry::{Entry, EntryKind};
 use crate::format::rewind::{Prepared, Ranges};
+use crate::format::unless::settled;
 use crate::store::{CopySource as _, CopyTarget as _};
 
 /// A batch that empties every file of a copy.
@@ -47,7 +48,7 @@ impl World {
                         items.pop();
                     }
                     self.check_range(n, &chunk);
-                    CopyEvent::Range { read, result: Ok(chunk) }
+                    CopyEvent::Range { read, result: Ok(self.given(chunk, &want)) }
                 }
                 Err(error) => return self.check.fail("driver", format!("the model store fails: {error}")),
             },
@@ -55,10 +56,27 @@ impl World {
         self.input(n, event);
     }
 
+    /// What is answered to a want of which the peer told what it holds.
+    fn given(&mut self, chunk: Chunk, want: &Want) -> (Chunk, u64) {
+        let (answer, held) = settled(chunk, want);
+        match answer.content {
+            Content::Equal => self.trace.sometimes("a range was equal by its digest"),
+            Content::Differs => self.trace.sometimes("a range differed by its digest"),
+            _ if want.unless.is_some() && answer.content.bytes() > 0 => {
+                if self.mutate(Mutation::CallEqual) {
+                    return (Chunk { content: Content::Equal, ..answer }, 0);
+                }
+                self.trace.sometimes("content came where a digest differed");
+            }
+            _ => {}
+        }
+        (answer, held)
+    }
+
     /// A chunk holds exactly what the node's history makes of its range (I-44).
     fn check_range(&mut self, n: usize, chunk: &Chunk) {
         match &chunk.content {
-            Content::Gone => {}
+            Content::Gone | Content::Equal | Content::Differs => {}
             Content::Items { after, through, items } => {
                 let mut files = model(n, self.nodes[n].log.iter().map(|(_, batch)| batch));
                 let mut wanted = files.remove(&chunk.file.0).unwrap_or_default();
@@ -95,8 +113,9 @@ impl World {
 
     /// A node's store leaves what it had for a copy.
     pub(super) fn begin_copy(&mut self, n: usize, begin: &CopyBegin, ranges: Option<&Ranges>) -> StoreEvent {
-        if ranges.is_some() {
-            self.trace.sometimes("a node was rewound");
+        if let Some(ranges) = ranges {
+            let how = if ranges.compares() { "an old copy was compared" } else { "a node was rewound" };
+            self.trace.sometimes(how);
         }
         if let Err(error) = self.nodes[n].store.begin_copy(begin, ranges) {
             self.check.fail("driver", format!("node {n}'s model store cannot begin a copy: {error}"));

@@ -8,14 +8,14 @@ use super::handover::Harm;
 use super::options::{Options, Streams};
 use super::world::World;
 use crate::base::{AckLevel, JournalKind};
-use crate::engine::{FullSync, PeerLoss};
+use crate::engine::{FullSync, OnDiverged, PeerLoss};
 
 /// Subsets of one write that are all tried; of more, so many are drawn.
 const SUBSETS_MAX: u64 = 1 << 10;
 /// A small run takes no more steps than this.
-const STEPS_MAX: u64 = 200_000;
+pub(super) const STEPS_MAX: u64 = 200_000;
 /// Steps walked after the last update was told ok: checkpoint, mark, the next segment.
-const STEPS_AFTER: u64 = 12;
+pub(super) const STEPS_AFTER: u64 = 12;
 
 /// What a walk found.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +31,7 @@ pub struct Walk {
 }
 
 impl Walk {
-    fn fail(&mut self, place: String, world: &World) {
+    pub(super) fn fail(&mut self, place: String, world: &World) {
         if self.violation.is_none()
             && let Some(violation) = &world.check.violation
         {
@@ -101,6 +101,13 @@ impl Small {
             updates,
             false,
         )
+    }
+
+    /// As [`Self::in_trouble`]; a node that has diverged is rewound.
+    pub(super) fn rewinding(updates: usize) -> Self {
+        let options = Options { on_diverged: OnDiverged::Rewind, ..options(false) };
+        let options = Options { ops: usize::MAX, think_us: 1 << 50, full_sync: FullSync::Ask, ..options };
+        Self::of(options, updates, false)
     }
 
     /// A new pair, set up, whose nodes speak so often, and give up a silent link after so long (milliseconds).
@@ -529,7 +536,7 @@ pub fn walk_move(kind: Move) -> Walk {
 }
 
 /// Lets a takeover come to its end.
-fn pursue(world: &mut World) {
+pub(super) fn pursue(world: &mut World) {
     let mut steps = 0;
     while world.takeover_pending() && world.check.violation.is_none() && steps < STEPS_MAX {
         world.step();

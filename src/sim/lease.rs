@@ -116,6 +116,8 @@ impl World {
                     dry_run: false,
                     accept_loss: false,
                     now: true,
+                    incomplete: false,
+                    epoch: None,
                 };
                 self.ask(n, request, Purpose::Watch(Asked::Takeover));
             }
@@ -178,6 +180,8 @@ impl World {
                     dry_run: true,
                     accept_loss: false,
                     now: true,
+                    incomplete: false,
+                    epoch: None,
                 };
                 self.ask(n, request, Purpose::Watch(Asked::Plan));
             }

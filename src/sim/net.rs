@@ -5,6 +5,7 @@ use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, CopyBegin};
 use crate::format::frame::{Ack, Begin, FRAME_HEADER, FrameHeader, FrameKind, Hello};
 use crate::format::handover::Handover;
+use crate::format::rewind::Rewind;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -33,6 +34,8 @@ pub(super) enum Body {
     Batch(Batch),
     /// How far the receiver is.
     Ack(Ack),
+    /// The copy that begins next is a rewind; true if by a list of ranges.
+    Rewind(bool),
     /// A copy begins.
     CopyBegin(CopyBegin),
     /// A range of it.
@@ -84,6 +87,7 @@ fn body(header: &FrameHeader, head: &[u8], payload: &[u8]) -> Result<Body, crate
         FrameKind::Batch => Body::Batch(Batch::from_wire(payload)?),
         FrameKind::Ack => Body::Ack(Ack::decode(payload)?),
         FrameKind::CopyBegin => Body::CopyBegin(CopyBegin::decode(&Bytes::copy_from_slice(payload))?),
+        FrameKind::Rewind => Body::Rewind(Rewind::decode(&Bytes::copy_from_slice(payload))?.ranges.is_some()),
         FrameKind::Handover => Body::Handover(Handover::decode(payload)?),
         FrameKind::Refuse => Body::Refuse,
         FrameKind::Chunk => Body::Chunk(Chunk::decode(&Bytes::copy_from_slice(payload))?),
@@ -103,6 +107,8 @@ pub(super) struct Pipe {
     pub(super) ended: bool,
     /// The sender waits to hear that its bytes were taken.
     pub(super) owes_sent: bool,
+    /// A rewind by ranges was offered, and its beginning comes next.
+    pub(super) rewinds: bool,
     /// Bits were flipped in it.
     pub(super) tainted: bool,
     /// Frames of what the sender gave.

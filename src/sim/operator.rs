@@ -678,7 +678,8 @@ impl World {
     fn ask_takeover(&mut self, n: usize) {
         let accept_loss = self.operator.accept_loss[n];
         let now = self.streams.operator.percent(20);
-        let request = AdminRequest::Takeover { peer_is_down: true, dry_run: false, accept_loss, now };
+        let (peer_is_down, dry_run, incomplete, epoch) = (true, false, false, None);
+        let request = AdminRequest::Takeover { peer_is_down, dry_run, accept_loss, now, incomplete, epoch };
         self.ask(n, request, Purpose::Takeover);
     }
 

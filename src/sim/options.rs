@@ -123,6 +123,8 @@ pub enum Mutation {
     TakeForSame,
     /// A range that a diverged node touched is not made what the primary has.
     ForgetRange,
+    /// A range of an old copy is called equal that is not.
+    CallEqual,
     /// A write is reported durable, and is not.
     LieWritten,
     /// A control file is reported durable, and is not.
@@ -170,7 +172,7 @@ pub enum Mutation {
 }
 
 /// Every mutation.
-pub const MUTATIONS: [Mutation; 35] = [
+pub const MUTATIONS: [Mutation; 36] = [
     Mutation::OkBeforeDurable,
     Mutation::ApplyBeforeDurable,
     Mutation::SkipApply,
@@ -184,6 +186,7 @@ pub const MUTATIONS: [Mutation; 35] = [
     Mutation::LoseSaved,
     Mutation::TakeForSame,
     Mutation::ForgetRange,
+    Mutation::CallEqual,
     Mutation::LieWritten,
     Mutation::LieControl,
     Mutation::KeepRound,

@@ -144,7 +144,7 @@ impl World {
                 }
             }
             Body::Hello(_) | Body::Begin(_) | Body::CopyBegin(_) | Body::Chunk(_) | Body::Handover(_) => {}
-            Body::Refuse | Body::Other => {}
+            Body::Refuse | Body::Rewind(_) | Body::Other => {}
         }
     }
 

@@ -67,7 +67,7 @@ fn take(here: &mut Node, there: &Node, ranges: &Ranges, file: FileId, most: u32)
             Some(Next::Items(_, through)) => WantFrom::ItemsTo(after, through),
             _ => WantFrom::Items(after),
         };
-        let chunk = there.store.range(&Want { id: 1, file, from, most }).unwrap();
+        let chunk = there.store.range(&Want { id: 1, file, from, most, unless: None }).unwrap();
         here.store.take_chunk(&chunk, &Progress::at(Position::default())).unwrap();
         match chunk.content {
             Content::Items { through, .. } if !chunk.ends => at = Next::Items(file, through),

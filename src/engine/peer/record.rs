@@ -88,6 +88,24 @@ impl Peer {
     pub(in crate::engine) fn set_joined(&mut self) {
         self.record.apart = false;
         self.record.restored = false;
+        // After a crash nobody else would be asked whether it may be made what is here.
+        self.keeping.gap_due |= self.record.partial || self.record.spared;
+        self.is_whole_again();
+    }
+
+    /// This node takes over with a part of a copy.
+    pub(in crate::engine) fn takes_over_partial(&mut self) {
+        self.record.partial = true;
+    }
+
+    /// The peer took over with a part of a copy, and this node keeps what it has.
+    pub(in crate::engine) fn spares(&mut self) {
+        self.record.spared = true;
+    }
+
+    /// Neither node holds a part of a copy beside what the other one has, or this one leaves what it has.
+    pub(in crate::engine) fn is_whole_again(&mut self) {
+        (self.record.partial, self.record.spared) = (false, false);
     }
 
     /// A primary told how far its disk is.

@@ -3,7 +3,8 @@
 use super::opening::Cause;
 use super::stage::StageData;
 use super::{Roles, Stage};
-use crate::base::Mono;
+use crate::base::{Epoch, Mono};
+use crate::doors::Refusal;
 use crate::engine::core::Core;
 use crate::engine::effect::Severity;
 use crate::store::StoreRead;
@@ -96,6 +97,24 @@ impl<S: StoreRead> Core<S> {
             let text = format!("this node waits for its peer: {}", self.asking_reason());
             self.incident_once(Severity::Warning, "waiting-for-peer", text);
         }
+    }
+
+    /// A node that serves hears that its state is an older one than its peer knows of: it asks again, and who serves is for an
+    /// operator to say. One who said that what is lacking here may be given up has said it already, as long as the peer knows
+    /// of no higher epoch (I-21).
+    pub(in crate::engine) fn serves_no_more(&mut self, why: &str, peer_epoch: Epoch) {
+        let said = self.roles.accepts_loss && peer_epoch <= self.control.epoch();
+        if self.roles.stage() != Stage::Serving || said {
+            return;
+        }
+        self.refuse_pending(why);
+        self.copies.stop();
+        self.give_up(why);
+        self.disk.abandon_all(Refusal::NotServing(why.to_owned()));
+        self.close_link();
+        let asking = Asking { why: why.to_owned(), reported: true, ..Asking::since(self.now.mono) };
+        self.roles.enter(StageData::Asking(asking));
+        self.dirty = true;
     }
 
     /// The peer does not serve and will not: this node may, unless the peer once told of more than is here.

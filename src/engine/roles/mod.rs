@@ -11,6 +11,7 @@
 //!  Serving -- the role is given away --> HandingOver -- the peer took it --> SteppingDown; it did not -> Serving; unknown -> Asking
 //!  Standby, Diverged --a copy begins--> Incomplete                                 |
 //!  Standby, Diverged --a rewind is to begin, entries are not saved--> SteppingDown |
+//!  Serving -- the peer knows of more than is here --> Asking
 //!  Serving -- a higher epoch is seen --> SteppingDown -+- nothing beyond the common history -> Standby
 //!                                                      +- entries the pair never kept ------> Diverged
 //! ```
@@ -52,6 +53,8 @@ pub(super) struct Roles {
     diverged_files: Vec<String>,
     switchover: Switchover,
     saved: Option<Saved>,
+    /// An operator said in this life that what the peer knows of, and this node lacks, may be given up.
+    accepts_loss: bool,
 }
 
 impl Roles {
@@ -62,6 +65,7 @@ impl Roles {
             waiting_takeover: None,
             diverged_files: Vec::new(),
             saved: None,
+            accepts_loss: false,
             switchover: Switchover::default(),
         }
     }

@@ -13,6 +13,7 @@ use crate::engine::core::Core;
 use crate::engine::effect::Severity;
 use crate::engine::incidents::Matter;
 use crate::engine::status::seconds;
+use crate::format::control::Role;
 use crate::format::entry::{Entry, EntryKind, EpochStart};
 use crate::store::StoreRead;
 
@@ -137,7 +138,11 @@ impl<S: StoreRead> Core<S> {
             return;
         };
         let was_primary = self.is_primary();
+        let partial = self.control.role() == Role::Incomplete;
         self.peer.own_epoch_opens(was_primary, end.seq);
+        if partial {
+            self.peer.takes_over_partial();
+        }
         self.control.open_epoch(epoch, end);
         let write = self.write_control();
         if let Some(opening) = self.roles.opening() {
@@ -147,7 +152,7 @@ impl<S: StoreRead> Core<S> {
 
     /// The epoch that this node opens next: above all that it or its peer has ever been heard in, so that no number is
     /// opened twice, not even by a node whose control file was set back.
-    pub(super) fn epoch_to_open(&self, takeover: bool) -> Option<Epoch> {
+    pub(in crate::engine) fn epoch_to_open(&self, takeover: bool) -> Option<Epoch> {
         let heard = self.peer.record().epoch;
         let known = self.control.epoch().max(heard).max(self.replicated().sealed().epoch);
         if takeover { known.takeover_for(self.ordinal()) } else { known.next_for(self.ordinal()) }
@@ -155,6 +160,9 @@ impl<S: StoreRead> Core<S> {
 
     pub(super) fn start_epoch(&mut self) {
         let epoch = self.control.epoch();
+        if self.peer.record().partial {
+            self.copy_ends_here();
+        }
         self.replicated_mut().set_epoch(epoch);
         let start = EpochStart { epoch, ordinal: self.ordinal(), name: self.config.name.clone() };
         let value = start.encode();

@@ -53,7 +53,7 @@ impl Stage {
 }
 
 /// Every transition that there is: from, to, and what causes it.
-pub(super) const TRANSITIONS: [(Stage, Stage, &str); 30] = [
+pub(super) const TRANSITIONS: [(Stage, Stage, &str); 33] = [
     (Stage::Replaying, Stage::Standby, "replay done, the role is standby"),
     (Stage::Replaying, Stage::Incomplete, "replay done, the role is incomplete"),
     (Stage::Standby, Stage::Incomplete, "a copy begins"),
@@ -65,10 +65,13 @@ pub(super) const TRANSITIONS: [(Stage, Stage, &str); 30] = [
     (Stage::Replaying, Stage::Diverged, "replay done, the role is diverged"),
     (Stage::Replaying, Stage::Opening, "an operator takes over"),
     (Stage::Standby, Stage::Opening, "an operator takes over, or the primary hands over"),
+    (Stage::Incomplete, Stage::Opening, "an operator takes over with a part of a copy"),
+    (Stage::Diverged, Stage::Opening, "an operator takes over from a peer that did so with a part of a copy"),
     (Stage::Asking, Stage::Opening, "the peer will not serve, or this node may serve alone"),
     (Stage::Asking, Stage::SteppingDown, "the peer serves in a higher epoch"),
     (Stage::Opening, Stage::Serving, "the first entry of the epoch is durable"),
     (Stage::Serving, Stage::SteppingDown, "the peer serves in a higher epoch"),
+    (Stage::Serving, Stage::Asking, "the peer knows of more than is here"),
     (Stage::Serving, Stage::HandingOver, "the role is given away"),
     (Stage::HandingOver, Stage::SteppingDown, "the peer took it"),
     (Stage::HandingOver, Stage::Serving, "the peer did not take it"),

@@ -10,6 +10,7 @@ use crate::engine::core::Core;
 use crate::engine::effect::Severity;
 use crate::engine::incidents::Matter;
 use crate::format::control::Role;
+use crate::format::frame::FEATURE_PARTIAL;
 use crate::store::StoreRead;
 
 /// What a node keeps while it steps down.
@@ -158,9 +159,15 @@ impl<S: StoreRead> Core<S> {
         let end = self.replicated().sealed().seq;
         let Some(StepDown { common, epoch, .. }) = self.roles.stepping_down() else { return };
         let (common, epoch) = (common.seq, *epoch);
-        let role = if end > common { Role::Diverged } else { Role::Standby };
+        // What the two have in common says nothing of content where one of them holds a part of a copy.
+        let partial = self.peer.record().partial;
+        let spared = self.peer.features() & FEATURE_PARTIAL != 0 && !partial;
+        let role = if end > common || partial || spared { Role::Diverged } else { Role::Standby };
         self.control.step_down(epoch, role);
         self.peer.takes_over(common);
+        if spared {
+            self.peer.spares();
+        }
         let write = self.write_control();
         if let Some(step_down) = self.roles.stepping_down() {
             step_down.step = StepDownStep::Control(write);
@@ -182,11 +189,22 @@ impl<S: StoreRead> Core<S> {
                 }
                 false => String::new(),
             };
-            let text = format!(
-                "entries {} to {end} were never kept by the pair; they are saved in diverged/{}{gone}",
-                common.next(),
-                self.roles.diverged_files().last().map_or("", String::as_str)
-            );
+            let saved = match end > common {
+                true => format!(
+                    "entries {} to {end} were never kept by the pair; they are saved in diverged/{}{gone}",
+                    common.next(),
+                    self.roles.diverged_files().last().map_or("", String::as_str)
+                ),
+                false => "it holds no entry that the pair never kept".to_owned(),
+            };
+            let text = match self.peer.record().spared {
+                true => format!(
+                    "the peer took over with a part of a copy, and this node, which is whole, keeps what it has; {saved}; to \
+                     go back to what is here: stop the peer, then say here: hot-backup takeover --peer-is-down; to be made \
+                     what the peer has: hot-backup resync --accept-incomplete"
+                ),
+                false => saved,
+            };
             self.incident(Severity::Critical, "diverged", text);
         } else {
             self.roles.enter(StageData::Standby);

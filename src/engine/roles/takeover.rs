@@ -2,7 +2,7 @@
 
 use super::Stage;
 use super::opening::Cause;
-use crate::base::{Mono, Seq};
+use crate::base::{Epoch, Mono, Seq};
 use crate::engine::admin::{StartView, TakeoverAccount};
 use crate::engine::core::Core;
 use crate::engine::status::seconds;
@@ -11,6 +11,10 @@ use crate::format::dptr::FileState;
 use crate::pair::record;
 use crate::store::StoreRead;
 
+/// What an operator of a node that is incomplete can do.
+const INCOMPLETE_CHOICES: &str = "start the primary and wait until the copy is whole (hot-backup resync --watch); or restore \
+    a save (hot-backup restore --from); or, if both are impossible, take over with what is here: hot-backup takeover \
+    --peer-is-down --incomplete";
 /// A takeover waits this long for the link to a dead peer to be noticed as dead (milliseconds).
 const TAKEOVER_GRACE_MS: u64 = 1500;
 
@@ -28,6 +32,7 @@ pub(in crate::engine) struct WaitingTakeover {
     token: u64,
     until: Mono,
     accept_loss: bool,
+    incomplete: bool,
 }
 
 impl WaitingTakeover {
@@ -43,6 +48,10 @@ pub(in crate::engine) struct Word {
     pub(in crate::engine) accept_loss: bool,
     pub(in crate::engine) now: bool,
     pub(in crate::engine) dry_run: bool,
+    /// Also where this node holds a part of a copy only.
+    pub(in crate::engine) incomplete: bool,
+    /// The epoch that begins then, as the operator typed it.
+    pub(in crate::engine) epoch: Option<u64>,
 }
 
 impl<S: StoreRead> Core<S> {
@@ -84,6 +93,7 @@ impl<S: StoreRead> Core<S> {
                 );
             }
         }
+        self.roles.accepts_loss |= accept_loss;
         self.roles.serve_alone();
         self.dirty = true;
         self.reply_value(token, StartView { state: "starting-epoch".to_owned() });
@@ -96,13 +106,16 @@ impl<S: StoreRead> Core<S> {
 
     /// Whether this node may become the primary at all. One that is diverged must not, not even while it replays its
     /// journal after a start: it holds entries that the pair never kept.
-    fn check_takeover(&self) -> Result<(), String> {
+    fn check_takeover(&self, incomplete: bool) -> Result<(), String> {
         match (self.roles.stage(), self.control.role()) {
             (Stage::Standby, _) | (Stage::Replaying, Role::Standby) => Ok(()),
-            (Stage::Incomplete, _) | (Stage::Replaying, Role::Incomplete) => Err(
-                "it is incomplete: the copy that it is given is not whole, and only the primary has the rest"
-                    .to_owned(),
-            ),
+            // The peer holds less than this node does.
+            (Stage::Diverged, _) | (Stage::Replaying, Role::Diverged) if self.peer.record().spared => Ok(()),
+            (Stage::Incomplete, _) if incomplete => self.check_partial(),
+            (Stage::Incomplete, _) | (Stage::Replaying, Role::Incomplete) => Err(format!(
+                "it is incomplete: the copy that it is given is not whole, and only the primary has the rest; {}",
+                self.lacking_in_words()
+            )),
             (Stage::Replaying, role) => Err(format!("its role is {}", role.name())),
             _ => Err(format!("it is {}", self.roles.word())),
         }
@@ -115,9 +128,10 @@ impl<S: StoreRead> Core<S> {
             let message = format!("{name} is the primary already (epoch {})", self.control.epoch());
             return self.reply_no(token, message, "nothing to do; see `hot-backup status`");
         }
-        if let Err(why) = self.check_takeover() {
+        if let Err(why) = self.check_takeover(word.incomplete) {
             let message = format!("{name} cannot take over: {why}");
-            return self.reply_no(token, message, "see `hot-backup status`");
+            let next = if self.is_incomplete() { INCOMPLETE_CHOICES } else { "see `hot-backup status`" };
+            return self.reply_no(token, message, next);
         }
         if word.dry_run {
             let mut account = self.takeover_account();
@@ -131,12 +145,20 @@ impl<S: StoreRead> Core<S> {
                 "make sure that it is down or fenced, then say: hot-backup takeover --peer-is-down",
             );
         }
-        let accept_loss = word.accept_loss;
+        let (accept_loss, incomplete) = (word.accept_loss, word.incomplete && self.is_incomplete());
+        if incomplete && word.epoch.map(Epoch) != self.epoch_to_open(true) {
+            let epoch = self.epoch_to_open(true).unwrap_or_default();
+            return self.reply_no(
+                token,
+                format!("a takeover with a part of a copy begins epoch {epoch}, and that is not what was typed"),
+                "look at what is missing: hot-backup takeover --incomplete --dry-run; then type the epoch that it names",
+            );
+        }
         if self.link.hears_primary() && !word.now {
             let until = self.now.mono.plus_ms(TAKEOVER_GRACE_MS);
-            return self.wait_with_takeover(WaitingTakeover { token, until, accept_loss });
+            return self.wait_with_takeover(WaitingTakeover { token, until, accept_loss, incomplete });
         }
-        self.begin_takeover(token, accept_loss);
+        self.begin_takeover(token, accept_loss, incomplete);
     }
 
     /// The newest word counts. Who said an earlier one is told so.
@@ -157,10 +179,10 @@ impl<S: StoreRead> Core<S> {
         if hears && self.now.mono < waiting.until {
             return;
         }
-        let (token, accept_loss) = (waiting.token, waiting.accept_loss);
+        let (token, accept_loss, incomplete) = (waiting.token, waiting.accept_loss, waiting.incomplete);
         self.roles.waiting_takeover = None;
         if !hears {
-            return self.begin_takeover(token, accept_loss);
+            return self.begin_takeover(token, accept_loss, incomplete);
         }
         let silence = seconds(self.link.primary_heard().map_or(0, |heard| self.now.mono.since(heard)));
         self.reply_no(
@@ -174,8 +196,8 @@ impl<S: StoreRead> Core<S> {
         );
     }
 
-    fn begin_takeover(&mut self, token: u64, accept_loss: bool) {
-        if let Err(why) = self.check_takeover() {
+    fn begin_takeover(&mut self, token: u64, accept_loss: bool, incomplete: bool) {
+        if let Err(why) = self.check_takeover(incomplete) {
             let message = format!("{} cannot take over any more: {why}", self.config.name);
             return self.reply_no(token, message, "see `hot-backup status`");
         }
@@ -217,14 +239,18 @@ impl<S: StoreRead> Core<S> {
             lost: self.loss_in_words(announced, durable),
             kept_up_to: end.seq.0,
             silence_seconds: seconds(self.peer.silence(self.now.mono)),
-            incomplete_files: self
-                .namespace
-                .files()
-                .filter(|(_, info)| info.replicated && info.dptr.state != FileState::Whole)
-                .map(|(_, info)| info.key.clone())
-                .collect(),
+            incomplete_files: self.incomplete_files(),
+            partial: self.is_incomplete(),
             seconds: 0.0,
         }
+    }
+
+    /// The files that are not whole here, by name, for people.
+    fn incomplete_files(&self) -> Vec<String> {
+        let copied =
+            self.namespace.files().filter(|(_, info)| info.replicated && info.dptr.state != FileState::Whole);
+        let copied = copied.map(|(_, info)| info.key.clone());
+        copied.chain(self.lacking_files()).collect()
     }
 
     /// The last entry that the old primary is known to have had on its disk.

@@ -111,7 +111,7 @@ fn table() -> [Row; 13] {
         _ => "this node is not the primary (its role is diverged)",
     };
     let lacks = "a cannot take over: it is incomplete: the copy that it is given is not whole, and only the primary has \
-                 the rest";
+                 the rest; 0 B came, and 0 files are not whole";
     // Pump, PeerWillNotServe, StartAlone, Takeover, HigherEpoch, DiskDone, ControlFails, Stop
     [
         (Replaying, Role::Standby, [
@@ -234,6 +234,16 @@ fn every_transition_of_the_table_is_one_that_happens_and_no_other_does() {
     let mut node = Node::at(Stage::Diverged, Role::Diverged);
     node.engine.core.roles.becomes_incomplete();
     seen.push((Stage::Diverged, node.engine.core.roles.stage()));
+    // With a part of a copy, from a peer that did so, and where the peer knows of more.
+    let mut node = Node::at(Stage::Incomplete, Role::Incomplete);
+    node.engine.core.open_epoch(super::opening::Cause::Own);
+    seen.push((Stage::Incomplete, node.engine.core.roles.stage()));
+    let mut node = Node::at(Stage::Diverged, Role::Diverged);
+    node.engine.core.peer.spares();
+    seen.push((Stage::Diverged, happens(&mut node, Cause::Takeover).0));
+    let mut node = Node::at(Stage::Serving, Role::Primary);
+    node.engine.core.serves_no_more("it was set back", Epoch(9));
+    seen.push((Stage::Serving, node.engine.core.roles.stage()));
     for (from, to, cause) in stage::TRANSITIONS {
         assert!(seen.contains(&(from, to)), "{from:?} to {to:?} ({cause}) never happens");
     }

@@ -20,11 +20,15 @@ const UNSENT_MAX: u64 = 1 << 20;
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Answering {
     asks: VecDeque<Ask>,
-    now: Option<Now>,
+    /// Those that are answered now, in order: while one is hashed, the next one is read.
+    now: VecDeque<Now>,
     reached: Reached,
 }
 
-/// The ask that is answered now, with its place and span.
+/// Looks that are answered at once.
+const NOW_MAX: usize = 2;
+
+/// An ask that is answered now, with its place and span.
 #[derive(Debug)]
 struct Now {
     ask: Ask,
@@ -44,12 +48,12 @@ impl Now {
 impl Answering {
     /// Whether the batch behind entry `sent` may go: not before a mark that stands there.
     pub(in crate::engine) fn lets_go_on(&self, sent: Seq) -> bool {
-        self.now.as_ref().is_none_or(|now| now.marked || now.ask.at != sent)
+        self.now.iter().all(|now| now.marked || now.ask.at != sent)
     }
 
     /// The look that is due in a store that was given everything up to `submitted`.
     pub(super) fn due(&mut self, submitted: Seq, round: Round) -> Option<CompareEffect> {
-        let now = self.now.as_mut().filter(|now| !now.given && now.ask.at == submitted)?;
+        let now = self.now.iter_mut().find(|now| !now.given && now.ask.at == submitted)?;
         now.given = true;
         let Ask { file, what, most, span, .. } = now.ask.clone();
         Some(CompareEffect::Look { look: now.look, round, file, span, what, most })
@@ -57,14 +61,17 @@ impl Answering {
 
     /// A round of the store failed: a look that was not answered is given again.
     pub(super) fn take_back(&mut self) {
-        if let Some(now) = &mut self.now {
-            now.given &= now.found.is_some();
-        }
+        self.now.iter_mut().for_each(|now| now.given &= now.found.is_some());
     }
 
     /// Begins with the next ask, to be looked at behind entry `at`; an answer that needs no look comes back.
     fn begin(&mut self, at: Seq, look: u64) -> Option<Answer> {
-        if self.now.is_some() {
+        // Where items go on is known only once what is before them was looked at.
+        let waits = |ask: &Ask| match ask.span {
+            Span::Blocks { .. } => self.now.len() >= NOW_MAX,
+            _ => !self.now.is_empty(),
+        };
+        if self.asks.front().is_none_or(waits) {
             return None;
         }
         let mut ask = self.asks.pop_front()?;
@@ -83,20 +90,21 @@ impl Answering {
             }
         }
         ask.at = at;
-        self.now = Some(Now { ask, look, marked: false, given: false, found: None });
+        self.now.push_back(Now { ask, look, marked: false, given: false, found: None });
         None
     }
 
     /// The mark that is to be sent before any other batch, once everything up to entry `sent` is.
     fn mark(&mut self, sent: Seq) -> Option<Mark> {
-        let now = self.now.as_mut().filter(|now| !now.marked && now.ask.at == sent)?;
+        let now = self.now.iter_mut().find(|now| !now.marked).filter(|now| now.ask.at == sent)?;
         now.marked = true;
         Some(Mark { id: now.ask.id, at: now.ask.at, span: now.ask.span.clone() })
     }
 
     /// The answer whose mark was sent.
     fn answer(&mut self) -> Option<Answer> {
-        let now = self.now.take_if(|now| now.marked && now.found.is_some())?;
+        let is_known = |now: &Now| now.marked && now.found.is_some();
+        let now = if self.now.front().is_some_and(is_known) { self.now.pop_front()? } else { return None };
         let found = now.found?;
         let reached = match &found {
             Found::Digest(digest) => digest.reached.clone(),
@@ -108,7 +116,7 @@ impl Answering {
 
     /// The ask that this look is for.
     fn of(&mut self, look: u64) -> Option<&mut Now> {
-        self.now.as_mut().filter(|now| now.look == look && now.given)
+        self.now.iter_mut().find(|now| now.look == look && now.given)
     }
 }
 
@@ -138,13 +146,13 @@ impl<S: StoreRead> Core<S> {
         let (head, now, look) = (self.head(), self.now, self.next_id + 1);
         let Some((session, stream)) = self.link.stream() else { return false };
         let sent = stream.sent_up_to();
-        let (mut out, idle) = (Vec::new(), stream.answering.now.is_none());
+        let (mut out, before) = (Vec::new(), stream.answering.now.len());
         if stream.has_room(UNSENT_MAX) {
             let over = stream.answering.begin(shown.max(sent), look);
             out.extend(over.map(|answer| (FrameKind::Answer, answer.encode())));
         }
         // The store may be at the place of what was begun already.
-        let begun = idle && stream.answering.now.is_some();
+        let begun = stream.answering.now.len() > before;
         let mark = stream.answering.mark(sent);
         let marked = mark.is_some();
         out.extend(mark.map(|mark| (FrameKind::Mark, mark.encode())));
@@ -165,6 +173,7 @@ impl<S: StoreRead> Core<S> {
     pub(in crate::engine) fn compare_event(&mut self, event: CompareEvent) {
         match event {
             CompareEvent::Known { certificate } => self.compares.found(*certificate),
+            CompareEvent::Looked { look, found, .. } if self.resync.looked(look, &found) => self.dirty = true,
             CompareEvent::Looked { look, at, found } => {
                 let stream = self.link.stream();
                 match stream.and_then(|(_, stream)| stream.answering.of(look)) {

@@ -4,6 +4,7 @@ mod query;
 
 use super::compare::{Flight, Purpose};
 use super::findings::{Findings, Stretch, findings, span_words, words};
+use super::sparse::Sparse;
 use crate::base::limits::{
     BLOCK_U64, COMPARE_ASKS_MAX, COMPARE_CLOSER_MAX, COMPARE_NAMED_MAX, COMPARE_TELL_MS, SCRUB_FIRST_MS,
 };
@@ -64,6 +65,8 @@ pub(in crate::engine) struct Run {
     todo: VecDeque<Walk>,
     now: Option<Walk>,
     errands: VecDeque<Errand>,
+    /// Where the volume that is walked has holes on this node.
+    pub(super) sparse: Sparse,
     /// Of volumes (bytes): all, and those looked at.
     total: u64,
     done: u64,
@@ -279,6 +282,7 @@ impl<S: StoreRead> Core<S> {
             todo,
             now: None,
             errands: query.map(query::errand).into_iter().collect(),
+            sparse: Sparse::default(),
             done: 0,
             checkpoint: false,
             told: self.now.mono,
@@ -332,7 +336,10 @@ impl<S: StoreRead> Core<S> {
                 break;
             }
             let range = self.config.compare_range;
-            let Some(Errand { file, span, what, purpose }) = run.next(walking, range) else { break };
+            let Some(Errand { file, span, what, purpose }) = run.next(walking, range) else {
+                self.look_for_holes();
+                break;
+            };
             let walks = purpose == Purpose::Walk;
             let id = self.ask(file, span, what, purpose);
             if let Some(Run { now: Some(Walk::Items { last, .. }), .. }) = &mut self.compares.run
@@ -392,6 +399,9 @@ impl<S: StoreRead> Core<S> {
                 }
             }
             (purpose, own, theirs) => {
+                if *purpose == Purpose::Walk && run.splits(&flight, self.config.compare_range) {
+                    return;
+                }
                 if *purpose == Purpose::Walk {
                     let more = matches!(theirs, Some(Found::Digest(digest)) if digest.reached.is_some());
                     run.goes_on(flight.file, more);
@@ -607,6 +617,7 @@ impl Run {
         }
         if self.now.is_none() {
             self.now = self.todo.pop_front();
+            self.sparse.begins();
         }
         let walk = |file, span| Errand { file, span, what: What::Digest, purpose: Purpose::Walk };
         match self.now.as_mut()? {
@@ -619,7 +630,9 @@ impl Run {
                 Some(walk(*file, span))
             }
             Walk::Blocks { file, at, end } => {
-                let len = u64::from(range).next_multiple_of(BLOCK_U64).min(end.saturating_sub(*at));
+                let left = end.saturating_sub(*at);
+                let len = u64::from(range).next_multiple_of(BLOCK_U64).min(left);
+                let len = self.sparse.span(*at, len, left)?;
                 let errand = (len > 0).then(|| walk(*file, Span::Blocks { offset: *at, len }));
                 *at += len;
                 self.done += len;
@@ -648,7 +661,21 @@ impl Run {
         self.looked_at(flight.at);
         self.spent += theirs.bytes.max(own.bytes);
         self.goes_on(flight.file, theirs.reached.is_some());
-        if own == theirs {
+        if let Span::Blocks { offset, len } = flight.span {
+            self.sparse.walked(own.count == 0 && theirs.count == 0);
+            // One of them may have seen less of a hole than the other.
+            let end = |digest: &Digest| digest.end().unwrap_or(offset + len);
+            let until = end(own).min(end(theirs));
+            if until < offset + len {
+                let rest = Span::Blocks { offset: until, len: offset + len - until };
+                self.errand(flight.file, rest, Purpose::Walk);
+            }
+            if own.hash != theirs.hash {
+                let span = Span::Blocks { offset, len: until - offset };
+                return self.errand(flight.file, span.clone(), Purpose::Closer(span, false));
+            }
+        }
+        if own.hash == theirs.hash && (own == theirs || matches!(flight.span, Span::Blocks { .. })) {
             self.certificate.items += u64::from(own.count);
             self.certificate.bytes += own.bytes;
             self.certificate.digest = chained(&self.certificate.digest, &own.hash);
@@ -693,6 +720,29 @@ impl Run {
                 self.errand(flight.file, behind(&flight.span, reached), Purpose::Repair(count, named));
             }
             None => self.errand(flight.file, flight.span.clone(), Purpose::Verify(count, named)),
+        }
+    }
+
+    /// What one node cannot read may be a small part of a long hole of the other's: it is looked at apart from the rest.
+    fn splits(&mut self, flight: &Flight, range: u32) -> bool {
+        let first = u64::from(range).next_multiple_of(BLOCK_U64);
+        let Span::Blocks { offset, len } = flight.span else { return false };
+        if len <= first || flight.theirs == Some(Found::Gone) || flight.own == Some(Found::Gone) {
+            return false;
+        }
+        for span in
+            [Span::Blocks { offset, len: first }, Span::Blocks { offset: offset + first, len: len - first }]
+        {
+            self.errand(flight.file, span, Purpose::Walk);
+        }
+        true
+    }
+
+    /// The volume that is walked, from where on it was not asked for, and its end.
+    pub(super) fn walks_blocks(&self) -> Option<(FileId, u64, u64)> {
+        match &self.now {
+            Some(Walk::Blocks { file, at, end }) => Some((*file, *at, *end)),
+            _ => None,
         }
     }
 

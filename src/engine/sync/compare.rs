@@ -207,6 +207,9 @@ impl Compares {
     fn take_back(&mut self) {
         self.owed.iter_mut().for_each(|owed| owed.given = false);
         self.flights.iter_mut().filter(|flight| flight.own.is_none()).for_each(|flight| flight.given = false);
+        if let Some(run) = &mut self.run {
+            run.sparse.take_back();
+        }
     }
 
     pub(in crate::engine) fn hold_deadline(&self) -> Option<Mono> {
@@ -356,6 +359,9 @@ impl<S: StoreRead> Core<S> {
     /// A look of this node, as the standby, found something.
     pub(super) fn looked(&mut self, look: u64, at: Seq, found: Found) {
         self.dirty = true;
+        if self.compares.run.as_mut().is_some_and(|run| run.sparse.looked(look, &found)) {
+            return;
+        }
         if let Some(n) = self.compares.owed.iter().position(|owed| owed.look == look) {
             let Owed { ask, .. } = self.compares.owed.swap_remove(n);
             let found = if at == ask.at { found } else { Found::Unread };

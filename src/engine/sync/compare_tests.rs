@@ -176,7 +176,8 @@ fn two_equal_nodes_are_found_equal_whichever_is_asked_and_what_was_found_is_kept
         assert_eq!((view.differing, view.passed, view.unread), (0, 0, 0));
         // The definitions of two files, the items, and three blocks.
         assert_eq!((view.items, view.what.as_str()), (2 + 800 + 3, "everything"));
-        assert!(view.ranges > 256 && view.from > 0 && view.from <= view.to, "{view:?}");
+        // A hole of the volume is one range.
+        assert!((10..100).contains(&view.ranges) && view.from > 0 && view.from <= view.to, "{view:?}");
         assert_eq!(pair.a.kept, pair.b.kept);
         assert_eq!(pair.b.kept.items, 805);
         assert!(words(&pair.b).contains(&"nodes-agree"));
@@ -459,7 +460,7 @@ fn what_is_not_replicated_is_given_to_no_peer_whatever_it_wants() {
     let file = pair.file("app,orders");
     let want = |pair: &mut Pair| {
         let from = WantFrom::Items(Bytes::new());
-        let payload = Want { id: 1, file, from, most: 1 << 20 }.encode();
+        let payload = Want { id: 1, file, from, most: 1 << 20, unless: None }.encode();
         pair.b.engine.core.say(FrameKind::Want, payload);
         pair.b.input(Event::Tick);
         pair.carry(false);

@@ -126,6 +126,10 @@ pub(super) fn reaches(span: &Span, reached: Option<&Bytes>) -> bool {
         (Span::Items { after, through }, Some(reached)) => {
             reached > after && (through.is_empty() || reached < through)
         }
+        (Span::Blocks { offset, len }, Some(reached)) => {
+            let end = offset_of(reached);
+            reached.len() == 8 && end > *offset && end < offset + len && end.is_multiple_of(BLOCK_U64)
+        }
         _ => false,
     }
 }

@@ -1,7 +1,7 @@
 //! The primary's side of a copy: it answers what the peer wants, range by range, from states between two batches.
 
 use super::Parting;
-use crate::base::limits::WANTS_MAX;
+use crate::base::limits::{WANT_MAX, WANTS_MAX};
 use crate::base::{Fault, Seq};
 use crate::engine::config::FullSync;
 use crate::engine::core::Core;
@@ -27,12 +27,14 @@ pub(in crate::engine) struct Giving {
     hold: Option<Seq>,
     /// The read of the first want.
     reading: Option<u64>,
-    /// Read, and not sent yet.
-    ready: Option<Chunk>,
+    /// Read, and not sent yet; how much of it the peer holds (bytes).
+    ready: Option<(Chunk, u64)>,
     /// The stream began behind this entry.
     origin: Seq,
     /// Content sent (bytes).
     sent: u64,
+    /// Content that the peer held already (bytes).
+    equal: u64,
     /// About how much there was when the copy began; 0 if that was on an earlier connection.
     pub(super) size: u64,
 }
@@ -43,19 +45,24 @@ impl Giving {
         Self { origin, ..Self::default() }
     }
 
+    /// How much of the content was given, or held by the peer already (bytes).
+    fn done(&self) -> u64 {
+        self.sent + self.equal
+    }
+
     /// Whether the batch behind entry `sent` may go.
     pub(in crate::engine) fn lets_go_on(&self, sent: Seq) -> bool {
         self.hold.is_none_or(|hold| sent < hold)
     }
 
     /// The chunk that is to be sent before any other batch, once everything up to entry `sent` is.
-    fn due(&mut self, sent: Seq) -> Option<Chunk> {
-        let chunk = self.ready.take_if(|chunk| chunk.at == sent)?;
+    fn due(&mut self, sent: Seq) -> Option<(Chunk, u64)> {
+        let (chunk, equal) = self.ready.take_if(|(chunk, _)| chunk.at == sent)?;
         self.sent += chunk.content.bytes();
         if self.wants.is_empty() {
             self.hold = None;
         }
-        Some(chunk)
+        Some((chunk, equal))
     }
 
     /// The want that can be read now, if everything up to `shown` is in the store and everything up to `sent` was sent.
@@ -142,7 +149,8 @@ impl<S: StoreRead> Core<S> {
         if stream.giving.wants.len() >= WANTS_MAX {
             return self.outbound_fault("it wants more ranges at once than it may");
         }
-        stream.giving.wants.push_back(want);
+        let unless = want.unless.filter(|_| !self.resync.all_content);
+        stream.giving.wants.push_back(Want { most: want.most.min(WANT_MAX), unless, ..want });
         self.dirty = true;
     }
 
@@ -156,14 +164,14 @@ impl<S: StoreRead> Core<S> {
         let sent = stream.sent_up_to();
         let due = stream.giving.due(sent);
         let sends = due.is_some();
-        if let Some(chunk) = due {
+        if let Some((chunk, equal)) = due {
             // Whatever the peer wants: what is not replicated is this node's alone.
             let own = self.namespace.file(chunk.file).is_none_or(|info| !info.replicated);
             let chunk = if own { Chunk { content: Content::Gone, ends: true, ..chunk } } else { chunk };
             let payload = chunk.encode();
             stream.sends(payload.len());
-            self.resync.pace.ends(now.mono, chunk.content.bytes(), changes, self.config.copy_rate);
-            self.resync.meter.look(now.mono, stream.giving.sent);
+            self.resync.pace.ends(now.mono, chunk.content.bytes() + equal, changes, self.config.copy_rate);
+            self.resync.meter.look(now.mono, stream.giving.done());
             session.send(now, FrameKind::Chunk, head, payload.into());
         }
         if self.resync.pace.may_begin()
@@ -177,9 +185,9 @@ impl<S: StoreRead> Core<S> {
         sends
     }
 
-    fn range_read(&mut self, read: u64, result: Result<Chunk, Fault>) {
+    fn range_read(&mut self, read: u64, result: Result<(Chunk, u64), Fault>) {
         let durable = self.replicated().pace().durable;
-        if let Ok(Chunk { file, content, .. }) = &result
+        if let Ok((Chunk { file, content, .. }, _)) = &result
             && let (true, Content::Blocks { offset, len, .. }) = (content.is_lost(), content)
         {
             let (file, offset, len, wrong) = (*file, *offset, *len, Wrong::Content);
@@ -197,12 +205,13 @@ impl<S: StoreRead> Core<S> {
         }
         self.dirty = true;
         match result {
-            Ok(chunk) => {
-                giving.wants.pop_front();
+            Ok((chunk, equal)) => {
+                let blocks = giving.wants.pop_front().is_some_and(|want| want.from.blocks().is_some());
                 giving.hold = Some(chunk.at);
+                giving.equal += equal;
                 // Blocks may be newer than the store says, but not than what it could be given.
-                let newest = if matches!(chunk.content, Content::Blocks { .. }) { durable } else { chunk.at };
-                giving.ready = Some(Chunk { until: chunk.until.max(newest), ..chunk });
+                let newest = if blocks { durable } else { chunk.at };
+                giving.ready = Some((Chunk { until: chunk.until.max(newest), ..chunk }, equal));
             }
             Err(fault) => self.cannot_give(&format!("reading what is wanted: {fault}")),
         }
@@ -210,12 +219,13 @@ impl<S: StoreRead> Core<S> {
 }
 
 impl Link {
-    /// Where a copy began that the peer is given in the present stream, how much of it was given, and how much there was
-    /// (bytes).
-    pub(super) fn given_copy(&self) -> Option<(Seq, u64, u64)> {
+    /// Where a copy began that the peer is given in the present stream, how much of it was given, how much there was, and how
+    /// much of it the peer held already (bytes).
+    pub(super) fn given_copy(&self) -> Option<(Seq, u64, u64, u64)> {
         match &self.outbound.as_ref()?.phase {
-            OutboundPhase::Streaming(stream) if stream.giving.sent > 0 => {
-                Some((stream.giving.origin, stream.giving.sent, stream.giving.size))
+            OutboundPhase::Streaming(stream) if stream.giving.done() > 0 => {
+                let done = stream.giving.done();
+                Some((stream.giving.origin, done, stream.giving.size, stream.giving.equal))
             }
             _ => None,
         }

@@ -28,7 +28,7 @@ impl Known {
     /// Takes the next range that is as an earlier set left it.
     pub fn same(&mut self, same: Same) {
         let files = match same.range.content {
-            Content::Gone => return,
+            Content::Gone | Content::Equal | Content::Differs => return,
             Content::Items { .. } => &mut self.items,
             Content::Blocks { .. } => &mut self.blocks,
         };
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_want_ends_where_the_known_range_does_in_which_it_begins() {
-        let want = |file, from| Want { id: 0, file, from, most: 9 };
+        let want = |file, from| Want { id: 0, file, from, most: 9, unless: None };
         let from = |id: &'static str| WantFrom::Items(Bytes::from(id));
         let range = Same::of(&items("f", "m", false));
         let to = |id: &'static str| WantFrom::ItemsTo(Bytes::from(id), Bytes::from("m"));

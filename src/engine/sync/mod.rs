@@ -29,13 +29,16 @@ mod certificate;
 mod compare;
 #[cfg(test)]
 mod compare_tests;
+mod digests;
 mod findings;
 mod giver;
 mod heal;
 mod known;
 mod pace;
+mod partial;
 mod past;
 mod rewind;
+mod sparse;
 mod taker;
 mod walk;
 
@@ -43,6 +46,7 @@ use crate::base::{Mono, Seq};
 use crate::engine::config::StartState;
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, Progress};
+use crate::format::compare::Found;
 pub(super) use answering::Answering;
 pub(super) use compare::{Compares, Place};
 pub(super) use giver::Giving;
@@ -62,6 +66,10 @@ pub(super) struct Resync {
     leaving: Option<Leaving>,
     /// An operator said that the peer may be given one.
     asked: bool,
+    /// An operator wants all content of the next one sent, whatever the peer holds.
+    all_content: bool,
+    /// An operator accepts that this node is made what a primary has that took over with a part of a copy.
+    takes_partial: bool,
     /// How fast the peer is given one.
     pace: Pace,
     /// How fast it goes, here or there.
@@ -75,6 +83,8 @@ impl Resync {
             taking: Taking::found(start),
             leaving: None,
             asked: false,
+            all_content: false,
+            takes_partial: false,
             pace: Pace::default(),
             meter: Meter::default(),
         }
@@ -83,6 +93,11 @@ impl Resync {
     /// The next chunk for a store that was given everything up to `submitted`.
     pub(super) fn submit(&mut self, submitted: Seq) -> Option<(Chunk, Progress)> {
         self.taking.as_mut()?.submit(submitted)
+    }
+
+    /// A look of this node found something; false if it was for a compare.
+    pub(super) fn looked(&mut self, look: u64, found: &Found) -> bool {
+        self.taking.as_mut().is_some_and(|taking| taking.looked(look, found))
     }
 
     /// A batch came that the peer has sequenced since a copy began.
@@ -114,7 +129,12 @@ impl Resync {
 
     /// The peer follows without a copy: the word of an operator who asked for one is not kept for another day.
     pub(super) fn not_needed(&mut self) {
-        self.asked = false;
+        (self.asked, self.all_content) = (false, false);
+    }
+
+    /// See the field.
+    pub(super) fn takes_partial(&self) -> bool {
+        self.takes_partial
     }
 
     /// Whether this node is about to leave its history for a copy.

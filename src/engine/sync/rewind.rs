@@ -35,7 +35,7 @@ use crate::engine::sender::{Outbound, OutboundPhase, Stream};
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, Content, CopyBegin, Next};
 use crate::format::control::Role;
-use crate::format::frame::{FrameKind, RefuseCode};
+use crate::format::frame::{FEATURE_DIGESTS, FEATURE_PARTIAL, FrameKind, RefuseCode};
 use crate::format::rewind::{Prepared, Ranges, Rewind};
 use crate::journal::{JournalReader, ReadStep};
 use crate::pair::{base_line, changed_line};
@@ -106,7 +106,9 @@ impl Link {
 impl<S: StoreRead> Core<S> {
     /// The peer holds entries that are no part of this history.
     pub(in crate::engine) fn rewind_peer(&mut self, common: Option<Position>) {
-        let reaches = |common: &Position| common.seq.next() >= self.replicated().oldest();
+        // What a part of a copy has in common with anything says nothing of content.
+        let whole = !self.peer.record().partial;
+        let reaches = |common: &Position| whole && common.seq.next() >= self.replicated().oldest();
         match common.filter(reaches) {
             Some(common) => self.begin_giving(READS_MAX, Some(Parting { common, everything: false })),
             None => self.rewind_with_all(common.unwrap_or_default()),
@@ -277,6 +279,9 @@ impl<S: StoreRead> Core<S> {
                 None
             }
         };
+        // What the primary has in the place of what is left is known where a list of ranges is copied.
+        let base = base.filter(|_| ranges.is_some());
+        let ranges = ranges.or_else(|| self.compared_with(&begin));
         let Some(inbound) = &mut self.link.inbound else { return };
         inbound.phase = Phase::Leaving;
         self.resync.leaving = Some(Leaving::of(begin, epoch, ranges, base));
@@ -285,13 +290,35 @@ impl<S: StoreRead> Core<S> {
 
     /// All that a rewind has to bring; none if that is everything.
     fn wanted_in(&self, theirs: Ranges, begin: &CopyBegin, has_own: bool) -> Option<Box<Ranges>> {
+        if self.peer.record().partial {
+            return None;
+        }
         let mut all = theirs;
         if has_own {
             all.add(self.roles.touched()?);
         }
         let apart = self.namespace.apart(&begin.namespace).ok()?;
         apart.into_iter().for_each(|file| all.whole(file));
-        let prepared = Prepared { begin: begin.clone(), ranges: all.bounded()? };
+        Self::kept(begin, all)
+    }
+
+    /// Everything, of which what this node holds is compared by digests first; none if it holds nothing that could be equal, or
+    /// the primary's program is older.
+    fn compared_with(&self, begin: &CopyBegin) -> Option<Box<Ranges>> {
+        if self.peer.features() & FEATURE_DIGESTS == 0 {
+            return None;
+        }
+        let common = self.namespace.common(&begin.namespace).ok()?;
+        let mut all = Ranges::default();
+        for (file, held) in common {
+            if held { all.compare(file) } else { all.whole(file) }
+        }
+        if all.compares() { Self::kept(begin, all) } else { None }
+    }
+
+    /// The list, if a store can keep it.
+    fn kept(begin: &CopyBegin, ranges: Ranges) -> Option<Box<Ranges>> {
+        let prepared = Prepared { begin: begin.clone(), ranges: ranges.bounded()? };
         let fits = prepared.encode().is_ok_and(|record| record.len() <= REWIND_RECORD_MAX);
         fits.then(|| Box::new(prepared.ranges))
     }
@@ -310,6 +337,13 @@ impl<S: StoreRead> Core<S> {
     /// What is told when a node has left its history for a copy from `origin` on.
     pub(super) fn tell_left(&mut self, origin: Seq, left: Seq, ranges: Option<&Ranges>) {
         match ranges {
+            Some(ranges) if ranges.compares() => {
+                let text = format!(
+                    "this node holds an old copy, and compares it with what the primary has by digests, from entry {origin} on; \
+                     content comes where they differ, and until all is whole it can take nothing over"
+                );
+                self.incident(Severity::Notice, Matter::Copying, text);
+            }
             Some(ranges) => {
                 let (files, ranges) = ranges.len();
                 let text = format!(
@@ -338,9 +372,32 @@ impl<S: StoreRead> Core<S> {
         self.incident(Severity::Notice, matter, text);
     }
 
+    /// Whether this node keeps what it has from a peer that took over with a part of a copy.
+    fn is_spared(&self) -> bool {
+        let partial = self.peer.features() & FEATURE_PARTIAL != 0;
+        let role = self.control.role();
+        (self.peer.record().spared || partial) && matches!(role, Role::Standby | Role::Diverged)
+    }
+
     /// `resync`: the peer may be given a copy, or this node, which has diverged, may be rewound.
-    pub(in crate::engine) fn resync(&mut self, token: u64, rate: Option<u64>) {
+    pub(in crate::engine) fn resync(
+        &mut self,
+        token: u64,
+        rate: Option<u64>,
+        full: bool,
+        accept_incomplete: bool,
+    ) {
         let diverged = self.control.role() == Role::Diverged;
+        if accept_incomplete && !self.is_spared() {
+            let message = "this node keeps nothing from a primary that took over with a part of a copy";
+            return self.reply_no(
+                token,
+                message,
+                "say it on the node that is whole; see `hot-backup status`",
+            );
+        }
+        self.resync.takes_partial |= accept_incomplete;
+        let diverged = diverged || accept_incomplete;
         if !self.serving() && !diverged {
             let message = format!("this node does not serve as primary (it is {})", self.roles.word());
             return self.reply_no(
@@ -350,6 +407,7 @@ impl<S: StoreRead> Core<S> {
             );
         }
         self.resync.asked = true;
+        self.resync.all_content = full;
         self.resync.pace.set_rate(rate);
         self.link.dial_now(self.now.mono);
         self.dirty = true;

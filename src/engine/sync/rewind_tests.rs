@@ -12,6 +12,15 @@ use crate::store::memory::MemoryStore;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
+/// An operator's word, with nothing else.
+const RESYNC: AdminRequest = AdminRequest::Resync { rate: None, full: false, accept_incomplete: false };
+
+/// The word that the peer is dead, with a part of a copy too if so.
+fn takeover(incomplete: bool, epoch: Option<u64>) -> AdminRequest {
+    let (peer_is_down, dry_run, accept_loss, now) = (true, false, false, true);
+    AdminRequest::Takeover { peer_is_down, dry_run, accept_loss, now, incomplete, epoch }
+}
+
 /// A pair. The wire may be cut.
 struct Pair {
     nodes: [Node; 2],
@@ -126,9 +135,7 @@ impl Pair {
     fn parts(&mut self) {
         self.cut = true;
         self.runs(6_000);
-        let request =
-            AdminRequest::Takeover { peer_is_down: true, dry_run: false, accept_loss: false, now: true };
-        self.does(1, request);
+        self.does(1, takeover(false, None));
         assert!(self.nodes.iter().all(|node| node.engine.core.serving()));
     }
 
@@ -257,7 +264,7 @@ fn a_diverged_node_that_is_to_wait_waits_for_the_word_of_an_operator() {
     let mut pair = parted(OnDiverged::Wait);
     pair.meets();
     assert_eq!((pair.stage(0), pair.times(0, "rewinding")), (Stage::Diverged, 0));
-    pair.does(0, AdminRequest::Resync { rate: None });
+    pair.does(0, RESYNC);
     pair.runs(5_000);
     pair.is_whole_again();
 }
@@ -277,7 +284,7 @@ fn a_primary_whose_journal_does_not_reach_back_gives_a_copy_of_everything_after_
         pair.meets();
         if full_sync == FullSync::Ask {
             assert_eq!((pair.stage(0), pair.times(0, "copying")), (Stage::Diverged, 0));
-            pair.does(1, AdminRequest::Resync { rate: None });
+            pair.does(1, RESYNC);
             pair.runs(5_000);
         }
         pair.is_whole_again();
@@ -322,7 +329,8 @@ fn a_copy_is_whole_when_all_of_it_is_durable_and_not_before() {
         pair.sets(1, "app,orders", &format!("{:03}", n % 100), &"v".repeat(64));
     }
     pair.nodes[1].lives(20_000);
-    pair.nodes[0].ills.checkpoints = Some((0, Fault::Errno(5)));
+    // The one before it leaves what it has succeeds.
+    pair.nodes[0].ills.checkpoints = Some((1, Fault::Errno(5)));
     pair.meets();
     assert_eq!((pair.times(0, "copying"), pair.times(0, "whole")), (1, 0));
     assert_eq!(pair.nodes[0].control.role, Role::Incomplete);
@@ -330,3 +338,9 @@ fn a_copy_is_whole_when_all_of_it_is_durable_and_not_before() {
     pair.runs(5_000);
     pair.is_whole_again();
 }
+
+#[path = "digests_tests.rs"]
+mod digests;
+
+#[path = "partial_tests.rs"]
+mod partial;

@@ -1,19 +1,21 @@
 //! The side of a node that is incomplete: it leaves what it had, asks for every range, and is a standby when all is whole.
 
+use super::digests::{Held, Piece, Step as HeldStep};
 use super::rewind::Base;
-use crate::base::limits::{BLOCK_U64, CHUNKS_WAITING_MAX, WANTS_MAX};
+use crate::base::limits::{BLOCK_U64, CHUNKS_WAITING_MAX};
 use crate::base::{Epoch, Fault, FileId, Mono, Seq};
 use crate::engine::admin::CopyView;
 use crate::engine::config::StartState;
 use crate::engine::core::Core;
-use crate::engine::effect::{LinkEffect, Severity, StoreEffect};
+use crate::engine::effect::{CompareEffect, LinkEffect, Severity, StoreEffect};
 use crate::engine::incidents::Matter;
 use crate::engine::receiver::{Inbound, Phase};
 use crate::engine::roles::Stage;
 use crate::format::chunk::{Chunk, Content, CopyBegin, Next, Progress, Want, WantFrom};
+use crate::format::compare::{Found, What};
 use crate::format::control::{Origin, Role};
 use crate::format::dptr::DptrKind;
-use crate::format::frame::FrameKind;
+use crate::format::frame::{FEATURE_DIGESTS, FrameKind};
 use crate::format::rewind::{Prepared, Ranges};
 use crate::store::StoreRead;
 use crate::store::namespace::{FileInfo, Namespace};
@@ -25,30 +27,68 @@ const RETRY_MS: u64 = 250;
 /// A copy that this node is given.
 #[derive(Debug)]
 pub(super) struct Taking {
-    state: State,
+    pub(super) state: State,
     /// Of a rewind: nothing else is wanted.
-    ranges: Option<Box<Ranges>>,
+    pub(super) ranges: Option<Box<Ranges>>,
     /// What is kept beside the entries that this node left, if the rewind began in this life.
     pub(super) base: Option<Base>,
     /// How far it is with all chunks that came. What is before `next` may still wait for the store.
     progress: Progress,
     /// How far it is with those that the store took.
-    stored: Progress,
-    /// The wants that are not answered yet, each with where its range begins.
-    wanted: VecDeque<(u64, Next)>,
+    pub(super) stored: Progress,
+    /// The wants that are not answered yet.
+    wanted: VecDeque<Wanted>,
     /// So many of them are asked anew: their answers are of no use.
     void: usize,
     /// Where the next want begins.
     asked: Next,
+    /// What this node holds of what is wanted, where that is compared first.
+    held: Held,
+    /// Content that was found equal in this life (bytes).
+    equal: u64,
     /// Chunks that came, each with the progress that it makes, and are not in the store yet: those behind `under_way`
     /// were not handed to it.
     chunks: VecDeque<(Chunk, Progress)>,
     under_way: usize,
 }
 
+/// A want that is not answered yet.
+#[derive(Clone, Debug)]
+struct Wanted {
+    id: u64,
+    /// Where its range begins.
+    at: Next,
+    /// What was told of what this node holds there.
+    piece: Option<Piece>,
+    /// Nobody knows how much will come for it, nor where its chunk will end.
+    open: bool,
+}
+
+impl Wanted {
+    /// Whether a chunk answers it.
+    fn is_answered_by(&self, chunk: &Chunk) -> bool {
+        let unless = self.piece.as_ref().and_then(|piece| piece.unless);
+        match chunk.content {
+            Content::Equal => unless.is_some() && self.at.file() == Some(chunk.file),
+            Content::Differs => {
+                unless.is_some_and(|unless| unless.closer) && self.at.file() == Some(chunk.file)
+            }
+            _ => answers(chunk, &self.at),
+        }
+    }
+
+    /// Where the range ends that this chunk told of.
+    fn behind(&self, chunk: &Chunk) -> Next {
+        match (&chunk.content, &self.piece) {
+            (Content::Equal, Some(piece)) => piece.behind(),
+            _ => behind(chunk, &self.at),
+        }
+    }
+}
+
 /// What a copy waits for.
 #[derive(Debug)]
-enum State {
+pub(super) enum State {
     /// The store has nothing that could be gone on with, and nothing to begin with.
     Blank,
     /// The store is to begin; it is asked, or will be at that time.
@@ -150,9 +190,20 @@ impl Taking {
             wanted: VecDeque::new(),
             void: 0,
             asked: progress.next.clone(),
+            held: Held::default(),
+            equal: 0,
             progress,
             chunks: VecDeque::new(),
             under_way: 0,
+        }
+    }
+
+    /// How this node is made whole.
+    fn way(&self) -> &'static str {
+        match &self.ranges {
+            None => "full-copy",
+            Some(ranges) if ranges.compares() => "digests",
+            Some(_) => "rewind",
         }
     }
 
@@ -179,6 +230,12 @@ impl Taking {
     /// A round of the store failed: what it did not take is handed again.
     pub(super) fn take_back(&mut self) {
         self.under_way = 0;
+        self.held.take_back();
+    }
+
+    /// A look of this node found something; false if it was not for this copy.
+    pub(super) fn looked(&mut self, look: u64, found: &Found) -> bool {
+        self.held.looked(look, found)
     }
 
     /// The store took a chunk.
@@ -206,19 +263,28 @@ impl Taking {
     /// Whether a range more may be wanted now. In a rewind many are small, so some are wanted at once.
     fn may_want(&self) -> bool {
         match self.ranges {
-            Some(_) => self.wanted.len() + self.chunks.len() < WANTS_MAX,
+            // Behind one whose end is not known nothing is asked.
+            Some(_) if self.wanted.back().is_some_and(|wanted| wanted.open) => false,
+            Some(_) => self.wanted.len() + self.chunks.len() < self.held.window(&self.asked),
             None => self.wanted.is_empty() && self.chunks.len() < CHUNKS_WAITING_MAX,
         }
     }
 
     /// An answer came: where its range begins, if it is of use; none at all if it answers nothing.
-    fn answered(&mut self, id: u64) -> Option<Option<Next>> {
-        let (_, at) = self.wanted.pop_front().filter(|(wanted, _)| *wanted == id)?;
+    fn answered(&mut self, id: u64) -> Option<Option<Wanted>> {
+        let wanted = self.wanted.pop_front().filter(|wanted| wanted.id == id)?;
         if self.void > 0 {
             self.void -= 1;
             return Some(None);
         }
-        Some(Some(at))
+        Some(Some(wanted))
+    }
+
+    /// A range differs: it is asked for in smaller parts, and what was asked behind it is asked again.
+    fn asks_closer(&mut self, wanted: Wanted) {
+        self.held.differs(wanted.piece);
+        self.void = self.wanted.len();
+        self.asked = self.progress.next.clone();
     }
 
     /// Everything before `next` came.
@@ -226,7 +292,7 @@ impl Taking {
         // A range may be longer than its chunk, or its file is gone: then what was asked behind it is asked again.
         if self.wanted.len() == self.void {
             self.asked = next.clone();
-        } else if self.wanted.get(self.void).is_some_and(|(_, at)| *at != next) {
+        } else if self.wanted.get(self.void).is_some_and(|wanted| wanted.at != next) {
             self.void = self.wanted.len();
             self.asked = next.clone();
         }
@@ -309,6 +375,16 @@ fn want_at(at: &Next, ranges: Option<&Ranges>) -> Option<(FileId, WantFrom)> {
     })
 }
 
+/// Where what is wanted ends.
+fn end_of(want: &Want) -> Next {
+    match &want.from {
+        WantFrom::ItemsTo(_, through) => Next::Items(want.file, through.clone()),
+        WantFrom::BlocksTo(_, to) => Next::Blocks(want.file, *to),
+        WantFrom::Items(_) => Next::Items(FileId(want.file.0 + 1), bytes::Bytes::new()),
+        WantFrom::Blocks(_) => Next::Blocks(FileId(want.file.0 + 1), 0),
+    }
+}
+
 /// What is wanted behind this chunk, which answers `wanted`.
 pub(super) fn behind(chunk: &Chunk, wanted: &Next) -> Next {
     let after = FileId(chunk.file.0 + 1);
@@ -381,6 +457,8 @@ impl<S: StoreRead> Core<S> {
             Step::Ready if quiet && !writing => {
                 let (epoch, at, table) = (leaving.epoch, leaving.begin.origin, leaving.begin.table.clone());
                 let first_segment = self.replicated_mut().hold();
+                self.peer.is_whole_again();
+                self.resync.takes_partial = false;
                 self.control.begin_copy(epoch, Origin { at, first_segment }, table);
             }
             Step::Again(at) if now >= at && !writing => {}
@@ -476,8 +554,8 @@ impl<S: StoreRead> Core<S> {
         let Some(taking) = &mut self.resync.taking else {
             return self.inbound_fault("a chunk came that nobody wants");
         };
-        let at = match taking.answered(chunk.id) {
-            Some(Some(at)) if answers(&chunk, &at) => at,
+        let wanted = match taking.answered(chunk.id) {
+            Some(Some(wanted)) if wanted.is_answered_by(&chunk) => wanted,
             Some(None) => {
                 self.dirty = true;
                 return;
@@ -491,17 +569,24 @@ impl<S: StoreRead> Core<S> {
             let text = format!("a chunk came that belongs behind entry {}, and not behind {end}", chunk.at);
             return self.inbound_fault(&text);
         }
+        self.dirty = true;
+        if chunk.content == Content::Differs {
+            return taking.asks_closer(wanted);
+        }
+        let equal = wanted.piece.as_ref().filter(|_| chunk.content == Content::Equal);
+        let equal = equal.map_or(0, |piece| piece.bytes);
+        taking.held.answered(chunk.content == Content::Equal);
+        taking.equal += equal;
         taking.progress.until = taking.progress.until.max(chunk.until);
-        taking.progress.bytes += chunk.content.bytes();
+        taking.progress.bytes += chunk.content.bytes() + equal;
         self.resync.meter.look(self.now.mono, taking.progress.bytes);
         if let (Some(base), Some(ranges)) = (&mut taking.base, &taking.ranges) {
-            base.note_chunk(&chunk, ranges.next(&at).and_then(|(_, end)| end));
+            base.note_chunk(&chunk, ranges.next(&wanted.at).and_then(|(_, end)| end));
         }
-        let next = settle(behind(&chunk, &at), &self.namespace, taking.ranges.as_deref());
+        let next = settle(wanted.behind(&chunk), &self.namespace, taking.ranges.as_deref());
         taking.goes_on_at(next);
         let progress = taking.progress.clone();
         taking.chunks.push_back((chunk, progress));
-        self.dirty = true;
     }
 
     /// The store took a chunk.
@@ -518,6 +603,9 @@ impl<S: StoreRead> Core<S> {
         self.pump_leaving();
         let now = self.now.mono;
         self.resync.pace.looks(now);
+        if self.roles.stage() == Stage::Opening {
+            return;
+        }
         let shown = self.appliers.replicated().visible();
         let Some(taking) = &mut self.resync.taking else { return };
         let whole = taking.is_whole(shown);
@@ -577,20 +665,36 @@ impl<S: StoreRead> Core<S> {
             taking.progress.next = at.clone();
         }
         taking.asked = at.clone();
-        let Some((file, from)) = want_at(&at, taking.ranges.as_deref()) else { return false };
+        let Some((file, mut from)) = want_at(&at, taking.ranges.as_deref()) else { return false };
         let Some(Inbound { session, phase: Phase::Following(_), .. }) = &mut self.link.inbound else {
             return false;
         };
-        let want = Want { id, file, from, most };
+        let compared = taking.ranges.as_ref().is_some_and(|ranges| ranges.is_compared(file));
+        let (mut piece, mut limit) = (None, most);
+        if compared && self.peer.features() & FEATURE_DIGESTS != 0 {
+            let size = self.namespace.file(file).map_or(0, |info| info.dptr.blocks.saturating_mul(BLOCK_U64));
+            match taking.held.step(&at, most, size, id) {
+                HeldStep::Known(known) => {
+                    from = known.from();
+                    limit = known.most(most);
+                    piece = Some(known);
+                }
+                HeldStep::Wait => return false,
+                HeldStep::Look(span, most) => {
+                    let round = self.appliers.replicated().round();
+                    self.next_id = id;
+                    let what = What::Digest;
+                    self.effect(CompareEffect::Look { look: id, round, file, span, what, most });
+                    return false;
+                }
+            }
+        }
+        let unless = piece.as_ref().and_then(|piece| piece.unless);
+        let want = Want { id, file, from, most: limit, unless };
         session.send(now, FrameKind::Want, head, want.encode().into());
-        let behind = match &want.from {
-            WantFrom::ItemsTo(_, through) => Next::Items(file, through.clone()),
-            WantFrom::BlocksTo(_, to) => Next::Blocks(file, *to),
-            WantFrom::Items(_) => Next::Items(FileId(file.0 + 1), bytes::Bytes::new()),
-            WantFrom::Blocks(_) => Next::Blocks(FileId(file.0 + 1), 0),
-        };
-        taking.asked = settle(behind, &self.namespace, taking.ranges.as_deref());
-        taking.wanted.push_back((id, at));
+        taking.asked = settle(end_of(&want), &self.namespace, taking.ranges.as_deref());
+        let open = unless.is_none() && matches!(want.from, WantFrom::Items(_) | WantFrom::Blocks(_));
+        taking.wanted.push_back(Wanted { id, at, piece, open });
         self.next_id = id;
         self.flush_inbound();
         true
@@ -621,7 +725,7 @@ impl<S: StoreRead> Core<S> {
             .is_some_and(|taking| matches!(taking.state, State::Control(Some(id)) if id == write));
         if whole {
             let taking = self.resync.taking.take();
-            let rewound = taking.as_ref().is_some_and(|taking| taking.ranges.is_some());
+            let rewound = taking.as_ref().is_some_and(|taking| taking.way() == "rewind");
             self.keep_base(taking.and_then(|taking| taking.base));
             self.roles.becomes_whole();
             self.dirty = true;
@@ -654,13 +758,20 @@ impl<S: StoreRead> Core<S> {
 
     /// The copy that is on its way, for `status`.
     pub(in crate::engine) fn copy_view(&self) -> Option<CopyView> {
-        let given = || self.link.given_copy().map(|(origin, bytes, size)| (false, origin, bytes, size));
-        let taking = self.resync.taking.as_ref().map(|taking| &taking.progress);
-        let taken = taking.map(|progress| (true, progress.origin.seq, progress.bytes, progress.size));
-        let (here, origin, bytes, size) = taken.or_else(given)?;
+        let taking = self.resync.taking.as_ref();
+        let (here, way, (origin, bytes, size, equal)) = match taking {
+            Some(taking) => {
+                let Progress { origin, bytes, size, .. } = &taking.progress;
+                (true, taking.way(), (origin.seq, *bytes, *size, taking.equal))
+            }
+            None => {
+                let given = self.link.given_copy()?;
+                (false, if given.3 > 0 { "digests" } else { "" }, given)
+            }
+        };
         let rate = self.resync.meter.rate(self.now.mono, bytes);
         let moved = self.replicated().pace().appended.0.saturating_sub(origin.0);
-        Some(CopyView { here, origin: origin.0, bytes, size, rate, moved })
+        Some(CopyView { here, origin: origin.0, bytes, size, rate, moved, way: way.to_owned(), equal })
     }
 
     /// Whether this node is incomplete.

@@ -143,7 +143,7 @@ impl SetWalk {
             Next::Blocks(file, offset) => (*file, WantFrom::Blocks(*offset)),
             Next::Nothing => return None,
         };
-        Some(Want { id: self.id, file, from, most: CHUNK_BYTES })
+        Some(Want { id: self.id, file, from, most: CHUNK_BYTES, unless: None })
     }
 
     /// Takes the next batch.
@@ -214,7 +214,7 @@ impl SetWalk {
     fn count(&mut self, chunk: &Chunk) {
         let items = match &chunk.content {
             Content::Items { items, .. } => items.len() as u64,
-            Content::Gone | Content::Blocks { .. } => 0,
+            _ => 0,
         };
         let bytes = chunk.content.bytes();
         self.counts.chunks += 1;
@@ -229,7 +229,7 @@ impl SetWalk {
         self.next = match &chunk.content {
             Content::Items { after, .. } => Next::Items(chunk.file, after.clone()),
             Content::Blocks { offset, .. } => Next::Blocks(chunk.file, *offset),
-            Content::Gone => return,
+            Content::Gone | Content::Equal | Content::Differs => return,
         };
         self.end.seq = chunk.at;
     }

@@ -122,7 +122,14 @@ pub fn fuzz_admin(bytes: &[u8]) {
         AdminRequest::CompareResult,
         AdminRequest::ViewList,
         AdminRequest::ViewClose { name: name() },
-        AdminRequest::Takeover { peer_is_down: true, dry_run: true, accept_loss: false, now: false },
+        AdminRequest::Takeover {
+            peer_is_down: true,
+            dry_run: true,
+            accept_loss: false,
+            now: false,
+            incomplete: false,
+            epoch: None,
+        },
     ];
     for request in &all {
         let _ = decode_reply(request, bytes);

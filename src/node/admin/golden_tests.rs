@@ -112,7 +112,8 @@ fn replies() -> Vec<(AdminRequest, AdminReply)> {
     let list = AdminRequest::FileList { account: None };
     let grow = AdminRequest::FileGrow { name: name(), bytes: 8192 };
     let rename = AdminRequest::AccountRename { name: "old".to_owned(), to: "app".to_owned() };
-    let takes = AdminRequest::Takeover { peer_is_down: true, dry_run: false, accept_loss: false, now: false };
+    let (peer_is_down, dry_run, accept_loss, now, incomplete) = (true, false, false, false, false);
+    let takes = AdminRequest::Takeover { peer_is_down, dry_run, accept_loss, now, incomplete, epoch: None };
     let delete = |dry_run| AdminRequest::FileDelete { name: name(), dry_run };
     let started = StartView { state: "starting-epoch".to_owned() };
     let logging = LoggingView { logging: "dl-only".to_owned() };

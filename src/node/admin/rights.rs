@@ -62,8 +62,14 @@ mod tests {
     #[test]
     fn who_may_only_look_is_refused_what_changes_something_by_name() {
         let caller = |may| Ucred { uid: 1000, gid: 50, pid: 1, may };
-        let takeover =
-            |dry_run| AdminRequest::Takeover { peer_is_down: true, dry_run, accept_loss: false, now: false };
+        let takeover = |dry_run| AdminRequest::Takeover {
+            peer_is_down: true,
+            dry_run,
+            accept_loss: false,
+            now: false,
+            incomplete: false,
+            epoch: None,
+        };
         let refused = |request: AdminRequest, may| refusal(&request, caller(may));
         for request in [AdminRequest::Status, AdminRequest::Stats, AdminRequest::Queue, takeover(true)] {
             assert_eq!(refused(request, May::Look), None);

@@ -347,6 +347,8 @@ impl Watch<'_> {
             dry_run,
             accept_loss: allow_loss,
             now: true,
+            incomplete: false,
+            epoch: None,
         };
         let account = match account_of(self.call(&takeover(true))) {
             Ok(account) if !account.needs_accept_loss || allow_loss => account,

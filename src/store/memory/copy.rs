@@ -155,12 +155,17 @@ impl CompareTarget for MemoryStore {
             }
             (Span::Blocks { offset, len }, Some((DptrKind::Blocks, dptr))) => {
                 let blocks = dptr.blocks;
-                let len =
-                    chunk::blocks_of((*offset, None), u32::try_from(*len).unwrap_or(most).min(most), blocks);
-                let len = usize::try_from(len).unwrap_or(0);
-                drop(inner);
-                let bytes = self.read_volume(file, *offset, len)?;
-                chunk::of_blocks(nothing, *offset, bytes, blocks)
+                let range = (*offset, Some(offset.saturating_add(*len)));
+                let looked = |at, len| Ok::<_, StoreError>(inner.volumes.allocation(file, at, len));
+                match chunk::hole_from(range, most, blocks, looked)? {
+                    Some(len) => chunk::of_hole(nothing, *offset, len, blocks),
+                    None => {
+                        let len = usize::try_from(chunk::blocks_of(range, most, blocks)).unwrap_or(0);
+                        drop(inner);
+                        let bytes = self.read_volume(file, *offset, len)?;
+                        chunk::of_blocks(nothing, *offset, bytes, blocks)
+                    }
+                }
             }
             _ => nothing,
         };

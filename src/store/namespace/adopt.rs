@@ -93,6 +93,24 @@ impl Namespace {
         Ok(theirs.files().filter(differs).map(|(id, _)| id).collect())
     }
 
+    /// The replicated files of `definitions`, each with whether what this node holds of it may be what the other one has.
+    ///
+    /// # Errors
+    /// [`NamespaceError::Decode`].
+    pub fn common(&self, definitions: &Definitions) -> Result<Vec<(FileId, bool)>, NamespaceError> {
+        let theirs = Self::of(definitions)?;
+        let held = |(id, info): (FileId, &FileInfo)| {
+            let like = |own: &&FileInfo| {
+                let whole = |info: &FileInfo| info.dptr.state == FileState::Whole;
+                // A volume may have grown since.
+                let like = own.dptr.kind == info.dptr.kind && own.dptr.blocks <= info.dptr.blocks;
+                own.replicated && like && whole(own) && whole(info)
+            };
+            (id, self.file(id).filter(like).is_some())
+        };
+        Ok(theirs.files().filter(|(_, info)| info.replicated).map(held).collect())
+    }
+
     /// The mode is the pair's, a pause the node's own; no id is ever used again, but an account that only this node deleted
     /// is back.
     fn adopted_meta(&self, theirs: &Self) -> Vec<u8> {

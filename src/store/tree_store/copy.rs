@@ -316,9 +316,12 @@ impl CompareTarget for StoreWriter {
                 Ok(Look { at, read: Box::new(read) })
             }
             (Span::Blocks { offset, len }, DptrKind::Blocks) => {
-                let len =
-                    chunk::blocks_of((*offset, None), u32::try_from(*len).unwrap_or(most).min(most), blocks);
-                let len = usize::try_from(len).unwrap_or(usize::MAX);
+                let range = (*offset, Some(offset.saturating_add(*len)));
+                let looked = |at, len| self.volumes.allocation(file, at, len);
+                if let Some(len) = chunk::hole_from(range, most, blocks, looked)? {
+                    return done(chunk::of_hole(nothing, *offset, len, blocks));
+                }
+                let len = usize::try_from(chunk::blocks_of(range, most, blocks)).unwrap_or(usize::MAX);
                 let (offset, bytes) = (*offset, self.volumes.read(file, *offset, len)?);
                 Ok(Look { at, read: Box::new(move || Ok(chunk::of_blocks(nothing, offset, bytes, blocks))) })
             }

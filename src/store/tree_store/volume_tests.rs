@@ -556,7 +556,8 @@ fn a_copy_of_a_volume_with_rotten_blocks_ends_and_those_are_given_out_on_neither
         std::os::unix::fs::FileExt::write_all_at(&data, b"rot", block * 4096).unwrap();
     }
     let volumes = here.path().join("volumes");
-    let want = |offset| Want { id: 1, file: volume, from: WantFrom::Blocks(offset), most: 1 << 20 };
+    let want =
+        |offset| Want { id: 1, file: volume, from: WantFrom::Blocks(offset), most: 1 << 20, unless: None };
     let strict = a.reader.for_copies(A, &volumes, read_checked);
     assert!(matches!(strict.range(&want(0)), Err(StoreError::Disk { fault: Fault::UNCLEAN, .. })));
     let source = strict.naming_lost();
