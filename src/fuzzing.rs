@@ -15,6 +15,8 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("admin", admin),
     ("batch", batch),
+    ("bench-link", crate::measure::link::fuzz_head),
+    ("bench-report", crate::measure::report::fuzz_report),
     ("chunk", crate::format::chunk::fuzz_chunk),
     ("compare", compare),
     ("config", config),
@@ -24,8 +26,10 @@ pub const TARGETS: &[Target] = &[
     ("entry", crate::format::entry::fuzz_entry),
     ("frame", frame),
     ("handover", crate::format::handover::fuzz_handover),
+    ("http", http),
     ("identity", identity),
     ("import", crate::cli::fuzz_import),
+    ("lease", crate::node::watch::fuzz_lease),
     ("licence", crate::format::licence::fuzz_licence),
     ("link", link),
     ("nbd-handshake", crate::doors::nbd::fuzz::fuzz_nbd_handshake),
@@ -161,6 +165,10 @@ fn records(bytes: &[u8]) {
 
 fn admin(bytes: &[u8]) {
     crate::node::admin::fuzz_admin(bytes);
+}
+
+fn http(bytes: &[u8]) {
+    crate::node::http::fuzz_http(bytes);
 }
 
 fn link(bytes: &[u8]) {

@@ -25,6 +25,7 @@ pub mod format;
 pub mod fuzzing;
 pub mod io;
 pub mod journal;
+pub mod measure;
 pub mod node;
 pub mod pair;
 #[cfg(feature = "sim")]

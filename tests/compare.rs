@@ -1,6 +1,6 @@
 //! What both nodes hold is compared while users write, and repaired; what is rotten on one node comes again from the other.
 
-use crate::support::{EXPORT, Load, Nbd, Node, Plan, Shape, Volumes, tier, wait_until};
+use crate::support::{EXPORT, Load, Nbd, Node, Plan, Shape, Volumes, serves_volumes_at, tier, wait_until};
 use hot_backup::base::{FileId, Ordinal};
 use hot_backup::format::chunk::{Chunk, Content};
 use hot_backup::store::tree_store::{StoreWriter, TreeStore};
@@ -57,6 +57,18 @@ pub(crate) fn behind_the_back_of(
     let file = |name: &str| namespace.files().find(|(_, info)| info.key == name).unwrap().0;
     change(&mut opened.writer, &file);
     opened.writer.checkpoint().unwrap();
+}
+
+/// Puts an item into the store of a node that does not run.
+pub(crate) fn plant(node: &Node, name: &str, id: &'static str, value: &'static str) {
+    behind_its_back(node, |writer, file| {
+        let items = vec![(id.into(), value.into())];
+        put(
+            writer,
+            file(name),
+            Content::Items { after: id[..id.len() - 1].into(), through: id.into(), items },
+        );
+    });
 }
 
 pub(crate) fn put(writer: &mut StoreWriter, file: FileId, content: Content) {
@@ -222,6 +234,50 @@ fn what_is_rotten_on_both_nodes_is_said_so_and_stays_refused() {
     volumes.pair.converges();
     let mut there = Nbd::open(volumes.at[1], EXPORT).unwrap();
     assert_eq!(there.read(7 * 4096, 4096).unwrap(), block(9));
+}
+
+#[test]
+fn a_new_standby_is_given_a_copy_although_a_block_is_rotten_and_neither_node_gives_that_out() {
+    let plan = Plan::quick();
+    let mut volumes = filled(&plan);
+    volumes.pair.b.kill();
+    for n in [7, 8, 40] {
+        rot(&volumes.pair.a, n * 4096 + 9);
+    }
+    let new = crate::full_sync::in_place_of(&volumes.pair.b, &volumes.pair.a, &plan);
+    let lost = std::mem::replace(&mut volumes.pair.b, new);
+    serves_volumes_at(&volumes.pair.b, volumes.at[1]);
+    volumes.pair.b.start();
+    volumes.pair.b.incident("whole");
+    volumes.pair.b.status("to stand by", |status| status["state"] == "standby");
+    for node in [&volumes.pair.a, &volumes.pair.b] {
+        node.incident("volume-damaged");
+        node.incident("both-damaged");
+    }
+    for at in volumes.at {
+        let mut client = Nbd::open(at, EXPORT).unwrap();
+        for n in 0..BLOCKS {
+            match client.read(n * 4096, 4096) {
+                Ok(found) => assert!(found == block(n) && ![7, 8, 40].contains(&n), "block {n}"),
+                Err(error) => {
+                    assert!([7, 8, 40].contains(&n), "block {n}: {error}");
+                    client = Nbd::open(at, EXPORT).unwrap();
+                }
+            }
+        }
+    }
+    // Written anew, they are whole on both.
+    let mut client = Nbd::open(volumes.at[0], EXPORT).unwrap();
+    for n in [7, 8, 40] {
+        client.write(n * 4096, &block(n)).unwrap();
+    }
+    client.flush().unwrap();
+    volumes.pair.converges();
+    for at in volumes.at {
+        assert_eq!(Nbd::open(at, EXPORT).unwrap().read(40 * 4096, 4096).unwrap(), block(40));
+    }
+    assert_eq!(compare(&volumes.pair.a, &[]).0, Some(0));
+    drop(lost);
 }
 
 #[test]

@@ -96,7 +96,7 @@ fn where_an_operator_is_to_be_asked_nothing_is_copied_before_the_word() {
 }
 
 /// A new machine in the place of `lost`, at the same addresses, with keys of its own; `stays` is the other one.
-fn in_place_of(lost: &Node, stays: &Node, plan: &Plan) -> Node {
+pub(crate) fn in_place_of(lost: &Node, stays: &Node, plan: &Plan) -> Node {
     let config = std::fs::read_to_string(lost.dir.join("config.toml")).unwrap();
     let address = |key: &str| {
         let line = config.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap();

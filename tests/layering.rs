@@ -20,7 +20,8 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     ("sys", &["base"]),
     ("io", &["base", "sys"]),
     ("node", &["base", "format", "journal", "store", "tape", "engine", "io"]),
-    ("cli", &["base", "format", "client", "engine", "io", "node"]),
+    ("measure", &["base", "format", "journal", "sys", "io", "node"]),
+    ("cli", &["base", "format", "client", "engine", "io", "node", "measure"]),
     ("sim", &["base", "format", "journal", "store", "pair", "doors", "engine"]),
 ];
 
@@ -58,14 +59,14 @@ const CRATES: &[(&str, &[&str])] = &[
     ("lsm_tree", &["store"]),
     ("lz4_flex", &["node"]),
     ("memmap2", &["sys", "io"]),
-    ("nix", &["sys", "io", "store", "node", "cli"]),
+    ("nix", &["sys", "io", "store", "node", "measure", "cli"]),
     ("prometheus_client", &["node"]),
     ("ratatui", &["cli"]),
     ("rcgen", &["node"]),
     // `sys` has a module of that name.
     ("ring", &["sys", "tape", "node"]),
     ("rustls", &["node"]),
-    ("serde_json", &["pair", "io", "node", "cli"]),
+    ("serde_json", &["pair", "io", "node", "measure", "cli"]),
     ("tokio", &["node"]),
     ("spake2", &["node"]),
     ("toml", &["node"]),

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod admin_group;
 mod bad_input;
+mod bench;
 mod cli;
 mod clients;
+mod cluster;
 mod compare;
 mod crash;
 mod docs;
@@ -20,6 +23,7 @@ mod menu;
 mod network;
 mod notify;
 mod observe;
+mod ocf;
 mod outside;
 mod packages;
 mod pages;
@@ -41,9 +45,11 @@ mod switchover;
 mod tape;
 mod until;
 mod versions;
+mod views;
 mod volumes;
 mod volumes_crash;
 mod volumes_limits;
 mod volumes_model;
 mod volumes_rot;
+mod watch;
 mod wrong_peer;

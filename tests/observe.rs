@@ -505,3 +505,49 @@ fn tier_the_page_shows_its_figures_with_and_without_a_script_and_asks_nobody_els
     let foreign = browser.asked.iter().filter(|url| !url.starts_with(&own) && !url.starts_with("data:"));
     assert_eq!(foreign.count(), 0, "{:?}", browser.asked);
 }
+
+/// The page of a node with a spool, and with a reel that is waited for, at the widths of a phone, a tablet and a screen.
+#[test]
+fn tier_the_page_fits_each_width_in_light_and_dark_and_shows_the_spool_and_reels_that_are_waited_for() {
+    tier!("chromium");
+    let (pair, [a, _]) = watched();
+    let spool = tempfile::tempdir().unwrap();
+    let to = format!("file:{}", spool.path().display());
+    pair.a.done(&["spool", "start", "--to", &to, "--always"]);
+    let request = serde_json::json!({
+        "number": 1, "place": "/dev/nst0", "wanted": "reel 2 of night", "purpose": "write", "why": "reel 1 is full",
+        "refused": null, "since_ms": 1_767_225_599_000_u64, "pid": std::process::id(),
+    });
+    std::fs::write(pair.a.dir.join("tape-nst0-request.json"), request.to_string()).unwrap();
+    let mut browser = Browser::start();
+    let texts = ["Spool and tape", &to, "bring reel 2 of night", "No full copy", "No compare was made yet"];
+    browser.shows(a, true, &texts);
+    let evaluate = |browser: &mut Browser, expression: &str| {
+        let params = serde_json::json!({"expression": expression, "returnByValue": true});
+        browser.does("Runtime.evaluate", params)["result"]["value"].clone()
+    };
+    let mut grounds = std::collections::BTreeSet::new();
+    for width in [360, 820, 1400] {
+        for scheme in ["light", "dark"] {
+            let size =
+                serde_json::json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false});
+            browser.does("Emulation.setDeviceMetricsOverride", size);
+            let media = serde_json::json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+            browser.does("Emulation.setEmulatedMedia", media);
+            let beyond = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
+            assert_eq!(evaluate(&mut browser, beyond), 0, "it has to be scrolled sideways at {width}");
+            assert_eq!(evaluate(&mut browser, "innerWidth"), width);
+            let ground = "getComputedStyle(document.body).backgroundColor";
+            grounds.insert((scheme, evaluate(&mut browser, ground).to_string()));
+            // For people: as text, which `base64 -d` makes a picture of.
+            if let Ok(dir) = std::env::var("HB_SCREENSHOTS") {
+                let whole = serde_json::json!({"captureBeyondViewport": true});
+                let shot = browser.does("Page.captureScreenshot", whole);
+                let path = format!("{dir}/page-{width}-{scheme}.base64");
+                std::fs::write(path, shot["data"].as_str().unwrap()).unwrap();
+            }
+        }
+    }
+    let colours: std::collections::BTreeSet<_> = grounds.iter().map(|(_, colour)| colour).collect();
+    assert_eq!((grounds.len(), colours.len()), (2, 2), "{grounds:?}");
+}

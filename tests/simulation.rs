@@ -5,7 +5,8 @@ use hot_backup::sim::exhaustive::{
     Move, Victim, Walk, walk_move, walk_one_node, walk_pair, walk_switchover, walk_takeover,
 };
 use hot_backup::sim::{
-    HARMS, MUTATIONS, Mutation, Options, Outcome, SOMETIMES, Trouble, Violation, run, scenario,
+    HARMS, MUTATIONS, Mutation, Options, Outcome, SOMETIMES, SOMETIMES_UNDER_LEASES, Trouble, Violation, run,
+    scenario,
 };
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -93,10 +94,25 @@ fn twenty_thousand_lives_of_a_pair_break_no_rule() {
     }
 }
 
+#[test]
+fn lives_of_a_pair_under_a_lease_never_have_two_nodes_that_acknowledge() {
+    let mut reached = BTreeSet::new();
+    for seed in 0..600 {
+        let outcome = run(Options::leased(seed), 0);
+        if outcome.violation.is_some() {
+            panic!("{}", run(outcome.options.clone(), 200).report());
+        }
+        reached.extend(outcome.reached);
+    }
+    let missed: Vec<_> = SOMETIMES_UNDER_LEASES.iter().filter(|name| !reached.contains(*name)).collect();
+    assert!(missed.is_empty(), "never reached: {missed:?}");
+}
+
 /// Seeds until a run breaks a rule; the rule's number. Where only a secondary effect was noticed it looks on.
 fn caught(mutation: Mutation) -> Option<(u64, &'static str)> {
     (1..2000).find_map(|seed| {
-        let options = Options { mutation: Some(mutation), ..Options::from_seed(seed) };
+        let life = if mutation == Mutation::OutliveLease { Options::leased } else { Options::from_seed };
+        let options = Options { mutation: Some(mutation), ..life(seed) };
         let rule = run(options, 0).violation?.invariant;
         (!secondary(mutation).contains(&rule)).then_some((seed, rule))
     })
@@ -146,6 +162,7 @@ fn every_rule_broken_on_purpose_is_noticed_by_the_checker_of_that_rule() {
             Mutation::GiveWay => &["I-14"],
             Mutation::GiveEarly | Mutation::ServeOn => &["I-25"],
             Mutation::SpoolLie => &["I-06"],
+            Mutation::OutliveLease => &["I-27"],
         };
         match caught(mutation) {
             Some((seed, rule)) => {

@@ -525,6 +525,18 @@ pub const VOLUME_ROUND_RANGES_MAX: usize = 4096;
 pub const VOLUME_ROUND_FILE_MAX: usize = (VOLUME_ROUND_RANGES_MAX + 2) * 24 + 1024;
 /// Places of volumes that are found wrong and not told yet; what is found beyond that is told when it is met again.
 pub const VOLUME_FOUND_MAX: usize = 1000;
+/// Pieces of volumes that a view of one moment knows apart; one that needs more ends, as for want of room.
+pub const VIEW_RUNS_MAX: usize = 1 << 20;
+/// What a view may hold of items that were written to it (bytes).
+pub const VIEW_ITEMS_MAX: usize = 64 << 20;
+/// Views at once.
+pub const VIEWS_MAX: usize = 8;
+/// Clients of one view at once.
+pub const VIEW_CLIENTS_MAX: usize = 64;
+/// Longest name of a view (bytes).
+pub const VIEW_NAME_MAX: usize = 32;
+/// A view that is to show what was answered before it was asked for waits so long for the store (milliseconds).
+pub const VIEW_WAIT_MS: u64 = 30_000;
 /// Blocks of volumes that are known to be damaged, each told once.
 pub const DAMAGED_BLOCKS_MAX: usize = 100_000;
 /// One read of a scrub (bytes). Smaller ones cost more than they read, larger ones keep the disk from clients.
@@ -604,6 +616,22 @@ pub const LICENCE_FILE_MAX: usize = 256 << 10;
 pub const LICENCE_CUSTOMER_MAX: usize = 60;
 /// The last day that a licence may name: 9999-12-31 (days since 1970).
 pub const LICENCE_DAY_MAX: u64 = 2_932_896;
+/// A primary that was granted no lease says so after this (milliseconds).
+pub const LEASE_LACK_MS: u64 = 2000;
+/// A lease is granted for no longer than this at once (milliseconds).
+pub const LEASE_MS_MAX: u64 = 3_600_000;
+/// A call to one member of etcd is connected within this (milliseconds).
+pub const ETCD_CONNECT_MS: u64 = 1000;
+/// An answer of etcd is read up to here (bytes).
+pub const ETCD_ANSWER_MAX: u64 = 1 << 20;
+/// A watch waits for its node's answer for so long (milliseconds).
+pub const WATCH_ASK_MS: u64 = 1000;
+/// It looks so often whether the node's process lives (milliseconds).
+pub const WATCH_LOOK_MS: u64 = 20;
+/// It tries again after this (milliseconds).
+pub const WATCH_RETRY_MS: u64 = 200;
+/// A takeover first applies what was received, which may be much (seconds).
+pub const WATCH_TAKEOVER_S: u64 = 3600;
 /// For so long a node replicates as ever without a good licence (days).
 pub const LICENCE_GRACE_DAYS: u64 = 30;
 /// People are reminded of the end of a licence when so many days are left, and so many, and so many.

@@ -3,8 +3,9 @@
 use super::failure::{Answer, Done, Failure};
 use super::out::{say, seconds, utc, visible};
 use super::wait::WaitArgs;
-use super::{Context, ask, values};
+use super::{Context, ask, glue, values};
 use crate::base::shown::{bytes, count, counted};
+use crate::client::{Reply, RespError};
 use crate::engine::admin::{AdminRequest, CompareView, DifferenceView};
 use clap::Args;
 use std::time::Duration;
@@ -28,6 +29,7 @@ Examples:
   hot-backup compare app,orders --json      one file
   hot-backup compare app --repair --dry-run what a repair would do
   hot-backup compare --rate unlimited       as fast as both disks read
+  hot-backup compare --query 'KEYS app,orders,1*'   one listing on both nodes, line by line
   hot-backup compare --stop                 end the one that is under way
 
 Without --background the command waits for the end. Interrupted, it leaves the compare at work. What came of the last
@@ -49,8 +51,11 @@ pub(crate) struct CompareArgs {
     /// Begin it, and do not wait for its end
     #[arg(long)]
     background: bool,
+    /// Only what this read command of the RESP door answers, on both nodes at one entry, line by line
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["name", "repair", "dry_run", "rate"])]
+    query: Option<String>,
     /// End the compare that is under way
-    #[arg(long, conflicts_with_all = ["name", "repair", "dry_run", "rate", "background"])]
+    #[arg(long, conflicts_with_all = ["name", "repair", "dry_run", "rate", "background", "query"])]
     stop: bool,
     #[command(flatten)]
     wait: WaitArgs,
@@ -59,9 +64,10 @@ pub(crate) struct CompareArgs {
 /// Runs `compare`.
 pub(crate) fn run(context: &mut Context, args: &CompareArgs) -> Done {
     args.wait.note(context);
-    let request = match args.stop {
-        true => AdminRequest::CompareStop,
-        false => AdminRequest::Compare {
+    let request = match (args.stop, &args.query) {
+        (true, _) => AdminRequest::CompareStop,
+        (_, Some(query)) => AdminRequest::CompareQuery { query: readable(context, query)? },
+        (false, None) => AdminRequest::Compare {
             name: args.name.clone(),
             repair: args.repair,
             dry_run: args.dry_run,
@@ -97,6 +103,28 @@ pub(crate) fn run(context: &mut Context, args: &CompareArgs) -> Done {
         context.out.line(result(&end))?;
     }
     Ok(if is_equal(&end) { Answer::Yes } else { Answer::No })
+}
+
+/// The command, if it is one that reads: the node's own door knows.
+fn readable(context: &Context, query: &str) -> Result<String, Failure> {
+    let name = query.split_whitespace().next().unwrap_or_default();
+    let mut client = glue::items_of(context.dir()?)?;
+    let failed =
+        |error: RespError| Failure::error(format!("asking the node for commands: {error}"), "see its log");
+    let told = client.call(&[b"COMMAND", b"INFO", name.as_bytes()]).map_err(failed)?;
+    // Replies do not show what they hold; the flags of a command are words of this program.
+    let reads = |reply: &Reply| matches!(reply, Reply::Simple(flag) if flag == "readonly");
+    let flags =
+        |parts: &Vec<Reply>| matches!(parts.get(2), Some(Reply::Array(flags)) if flags.iter().any(reads));
+    match &told {
+        Reply::Array(all) if matches!(all.first(), Some(Reply::Array(parts)) if flags(parts)) => {
+            Ok(query.to_owned())
+        }
+        _ => Err(Failure::no(
+            format!("comparing a listing: {} is no command that only reads", visible(name)),
+            "say one, such as: hot-backup compare --query 'KEYS app,orders,*'",
+        )),
+    }
 }
 
 fn is_equal(end: &CompareView) -> bool {
@@ -148,6 +176,9 @@ fn difference_line(difference: &DifferenceView, would: bool) -> String {
 
 fn result(end: &CompareView) -> String {
     let what = visible(&end.what);
+    if what.starts_with("the listing ") {
+        return listing(end, &what);
+    }
     let range = format!("at entries {} to {}", count(end.from), count(end.to));
     let looked = format!("{} in {}", bytes(end.bytes), seconds(end.seconds));
     if is_equal(end) {
@@ -165,6 +196,15 @@ fn result(end: &CompareView) -> String {
         told.push(counted(end.unread, "range cannot be read", "ranges cannot be read"));
     }
     format!("{}; {looked}, {range}", told.join(", "))
+}
+
+/// The same of a listing.
+fn listing(end: &CompareView, what: &str) -> String {
+    let (equal, at) = (counted(end.items, "line is", "lines are"), count(end.to));
+    match end.differing {
+        0 => format!("{what}: {equal} equal on both nodes, at entry {at}"),
+        n => format!("{what}: {}, {equal} equal, at entry {at}", counted(n, "line differs", "lines differ")),
+    }
 }
 
 /// A compare under way, in a line.

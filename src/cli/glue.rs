@@ -10,8 +10,9 @@ use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest};
 use crate::format::batch::Batch;
 use crate::io::Access;
 pub(crate) use crate::io::{Finding, Level, probe, put_in_place};
+use crate::measure::link::LinkKeys;
 pub(crate) use crate::node::against::{Against, How, Thing};
-use crate::node::config::{Config, IoChoice};
+use crate::node::config::{Config, DoorAddress, IoChoice};
 pub(crate) use crate::node::config_file::parse_size;
 use crate::node::config_file::{Key, Kind};
 use crate::node::diverged::{self, DivergedSet};
@@ -177,6 +178,28 @@ pub(crate) fn items_at(place: &str) -> Result<RespClient, Failure> {
         }
     }
     Err(last)
+}
+
+/// Where clients reach a node's door for items over TCP, and the password that lets them in.
+pub(crate) fn resp_door(dir: &Path) -> Result<(SocketAddr, Option<String>), Failure> {
+    let failed = |why: &dyn std::fmt::Display| {
+        let next = "name the directory of a node whose config has `resp` with an address, or say --temporary";
+        Failure::error(format!("looking for the door of {}: {why}", dir.display()), next)
+    };
+    let config = Config::load(dir).map_err(|error| failed(&error))?;
+    let door =
+        config.resp.iter().find_map(DoorAddress::tcp).ok_or_else(|| failed(&"it has none over TCP"))?;
+    Ok((door, config.resp_password.map(|secret| secret.0)))
+}
+
+/// What the node in `dir` and its peer prove to each other.
+pub(crate) fn link_keys(dir: &Path) -> Result<LinkKeys, Failure> {
+    LinkKeys::of_node(&Layout::new(dir)).map_err(|why| {
+        Failure::error(
+            format!("reading the keys of {}: {why}", dir.display()),
+            "is --dir the directory of a node?",
+        )
+    })
 }
 
 /// The password in a file, without the end of its line.
@@ -533,7 +556,7 @@ fn set_failure(error: &SetError) -> Failure {
     }
 }
 
-fn tape_failure(error: &TapeError) -> Failure {
+pub(crate) fn tape_failure(error: &TapeError) -> Failure {
     Failure::error(error.to_string(), error.next())
 }
 

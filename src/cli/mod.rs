@@ -6,6 +6,7 @@ mod account;
 mod against;
 mod ask;
 mod audit;
+mod bench;
 mod compare;
 mod demo;
 mod diverged;
@@ -14,9 +15,11 @@ mod dptr;
 mod failure;
 mod file;
 mod glue;
+mod glue_view;
 mod guide;
 mod incidents;
 mod item;
+mod lease;
 mod license;
 mod log;
 mod menu;
@@ -25,6 +28,7 @@ mod notify;
 mod out;
 mod queue;
 mod receipt;
+mod rehearse;
 mod restore;
 mod restore_volume;
 mod resync;
@@ -38,7 +42,9 @@ mod switchover;
 mod takeover;
 mod tape;
 mod values;
+mod view;
 mod wait;
+mod watch;
 
 pub use item::fuzz_import;
 
@@ -120,12 +126,15 @@ enum Command {
     Spool(spool::SpoolArgs),
     Switchover(switchover::SwitchoverArgs),
     Compare(compare::CompareArgs),
+    View(view::ViewArgs),
     Save(Box<save::SaveArgs>),
     Verify(save::VerifyArgs),
     Restore(Box<restore::RestoreArgs>),
     Tape(Box<tape::TapeCommand>),
     Takeover(takeover::TakeoverArgs),
     Resync(resync::ResyncArgs),
+    Watch(Box<watch::WatchArgs>),
+    Lease(lease::LeaseArgs),
     Incidents(incidents::IncidentsArgs),
     Audit(audit::AuditArgs),
     Notify(notify::NotifyArgs),
@@ -135,6 +144,7 @@ enum Command {
     #[command(alias = "licence")]
     License(license::LicenseArgs),
     Doctor(doctor::DoctorArgs),
+    Bench(bench::BenchArgs),
     /// Prints a completion script for your shell
     ///
     /// For example: hot-backup completions bash > ~/.local/share/bash-completion/completions/hot-backup
@@ -214,11 +224,14 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Spool(args) => spool::run(context, args),
         Command::Switchover(args) => switchover::run(context, &args),
         Command::Compare(args) => compare::run(context, &args),
+        Command::View(args) => view::run(context, args),
         Command::Save(args) => save::run(context, *args),
         Command::Verify(args) => save::verify(context, &args),
         Command::Restore(args) => restore::run(context, &args),
         Command::Tape(args) => tape::run(context, *args),
         Command::Takeover(args) => takeover::run(context, &args),
+        Command::Lease(args) => lease::run(context, &args),
+        Command::Watch(args) => watch::run(context, *args),
         Command::Incidents(args) => incidents::incidents(context, &args),
         Command::Notify(args) => notify::run(context, &args),
         Command::Audit(args) => audit::run(context, &args),
@@ -227,6 +240,7 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::License(args) => license::run(context, &args),
         Command::NbdAccess(args) => nbd_access::run(context, &args),
         Command::Doctor(_) => doctor::run(context),
+        Command::Bench(args) => bench::run(context, args),
         Command::Completions { shell } => completions(context, shell),
     }
 }

@@ -30,6 +30,7 @@ The state says what an update would be answered now:
   read-only, no-space, no-descriptors,      updates are refused; the line below says why and
   journal-failed, store-failed              what to do
   peer-stuck, peer-away                     updates wait for the peer, at the level configured
+  no-lease                                  updates are refused until a lease lets this primary go on
   accept-failed                             nobody new can connect
 Exit codes: with --check 0 if all is well, 1 if not (each reason on stderr), 2 if the node does not answer;
 with --watch --check the same for what was shown last.
@@ -216,6 +217,7 @@ pub(crate) fn screen(s: &Status) -> String {
     for volume in s.volumes.iter().filter(|volume| volume.clients > 0) {
         line("volume", volume_line(volume));
     }
+    s.views.iter().for_each(|view| line("view", super::view::line(view)));
     let checks = [("scrub", scrub(s)), ("compare", super::compare::status_line(&s.compare))];
     checks.into_iter().for_each(|(what, told)| told.into_iter().for_each(|told| line(what, told)));
     health(s).into_iter().for_each(|(name, text)| line(name, text));

@@ -25,6 +25,7 @@ certain, and what may be lost. When the old primary comes back it sees the new e
 
 Examples:
   hot-backup takeover --dry-run           what would be kept, without doing it
+  hot-backup takeover --rehearse          the same, tried on a view that is thrown away, with the time it takes
   hot-backup takeover --peer-is-down
   hot-backup takeover --peer-is-down --now    the primary was frozen or cut off a moment ago
   hot-backup takeover --peer-is-down --json")]
@@ -41,6 +42,9 @@ pub(crate) struct TakeoverArgs {
     /// Only say what would happen
     #[arg(long)]
     dry_run: bool,
+    /// Try it on a writable view of this moment, throw that away, and say how long the real one would take
+    #[arg(long, conflicts_with_all = ["peer_is_down", "accept_loss", "now", "dry_run"])]
+    rehearse: bool,
     #[command(flatten)]
     wait: WaitArgs,
 }
@@ -48,6 +52,9 @@ pub(crate) struct TakeoverArgs {
 /// Runs `takeover`.
 pub(crate) fn run(context: &mut Context, args: &TakeoverArgs) -> Done {
     args.wait.note(context);
+    if args.rehearse {
+        return super::rehearse::run(context);
+    }
     let TakeoverArgs { peer_is_down, accept_loss, now, dry_run, .. } = *args;
     let request = AdminRequest::Takeover { peer_is_down, dry_run, accept_loss, now };
     let account: Box<TakeoverAccount> = ask::read(ask::ask_within(context, &request, PATIENCE)?)?;

@@ -71,7 +71,7 @@ fn stage(text: &str) -> Result<u64, String> {
 }
 
 /// A place on the command line, with or without `tape:` before it.
-fn place(text: &str) -> Result<Place, String> {
+pub(super) fn place(text: &str) -> Result<Place, String> {
     Place::parse(text.strip_prefix("tape:").unwrap_or(text))
 }
 

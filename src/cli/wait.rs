@@ -61,10 +61,13 @@ impl Need {
             | AdminRequest::Stats
             | AdminRequest::Queue
             | AdminRequest::Receipt { .. }
+            | AdminRequest::ViewList
+            | AdminRequest::ViewClose { .. }
             | AdminRequest::DivergedList => Self::Nothing,
             AdminRequest::SetDptr { set, clear, ack: None, .. } if set.is_empty() && clear.is_empty() => {
                 Self::Nothing
             }
+            AdminRequest::Lease { .. } => Self::Nothing,
             AdminRequest::Takeover { .. } => Self::Journal,
             AdminRequest::Switchover { .. } => Self::Settled,
             AdminRequest::StartAlone
@@ -73,6 +76,8 @@ impl Need {
             | AdminRequest::Scrub { .. }
             | AdminRequest::SpoolStart { .. }
             | AdminRequest::Save { .. }
+            | AdminRequest::ViewOpen(_)
+            | AdminRequest::CompareQuery { .. }
             | AdminRequest::Compare { .. } => Self::Replayed,
             AdminRequest::AccountCreate { .. }
             | AdminRequest::AccountDelete { .. }

@@ -128,19 +128,19 @@ impl NbdClient {
     ) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, patience)?;
         stream.set_nodelay(true)?;
-        Self::over(stream, export, patience, choice)
+        Self::begin(stream, export, patience, choice)
     }
 
-    /// Opens an export on a connection to a node's own socket; each step takes at most `patience`.
+    /// Opens an export over a Unix socket that is connected.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub fn unix(stream: UnixStream, export: &str, patience: Duration) -> io::Result<Self> {
-        // All that is asked of it from here on sockets of both kinds do alike.
-        Self::over(TcpStream::from(OwnedFd::from(stream)), export, patience, Choice::Go)
+        // Of either kind it is a descriptor that is read, written to and shut down; nothing else is asked of it.
+        Self::begin(TcpStream::from(OwnedFd::from(stream)), export, patience, Choice::Go)
     }
 
-    fn over(stream: TcpStream, export: &str, patience: Duration, choice: Choice) -> io::Result<Self> {
+    fn begin(stream: TcpStream, export: &str, patience: Duration, choice: Choice) -> io::Result<Self> {
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
         let (reader, writer) = (BufReader::new(stream.try_clone()?), BufWriter::new(stream));

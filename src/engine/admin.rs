@@ -1,8 +1,9 @@
 //! What an operator can ask of a running node, and the answers; `node` carries them over the admin socket as JSON lines.
 
 pub use super::answer::{
-    AdminAnswer, CanaryView, CompareView, ConditionView, DifferenceView, DoneView, HealthView, IncidentView,
-    LoggingView, ProofView, ScrubEnd, ScrubView, StartView, SwitchoverView, TargetView, WouldGo,
+    AdminAnswer, CanaryView, CompareView, ConditionView, DifferenceView, DoneView, Grant, HealthView,
+    IncidentView, LeaseView, LoggingView, ProofView, ScrubEnd, ScrubView, StartView, SwitchoverView,
+    TargetView, ViewOrder, ViewView, WouldGo,
 };
 pub use super::records::RecordView;
 pub use super::stats::{
@@ -57,6 +58,12 @@ pub enum AdminRequest {
         /// Only say what would happen.
         #[serde(default)]
         dry_run: bool,
+    },
+    /// How a node is that accepts updates only under a lease; with a grant, time to do so. Answered by [`LeaseView`].
+    Lease {
+        /// None only looks.
+        #[serde(default)]
+        grant: Option<Grant>,
     },
     /// Serve as primary although the peer could not be asked. Refused if the peer is known to have more. Answered by
     /// [`StartView`].
@@ -205,6 +212,12 @@ pub enum AdminRequest {
         #[serde(default)]
         rate: Option<u64>,
     },
+    /// Hold what a read command answers on both nodes at one entry against each other. Answered by [`CompareView`] when it has
+    /// begun.
+    CompareQuery {
+        /// The command, its words between spaces.
+        query: String,
+    },
     /// End the compare under way. Answered by [`CompareView`].
     CompareStop,
     /// The compare under way, or the last one, with the differences that it named. Answered by [`CompareView`].
@@ -220,6 +233,15 @@ pub enum AdminRequest {
         /// What is known of the content follows on the connection, and is not sent.
         #[serde(default)]
         since: bool,
+    },
+    /// Show what this node holds now on doors of its own, while it goes on. Answered by [`ViewView`].
+    ViewOpen(ViewOrder),
+    /// The views, those that ended by themselves too. Answered by a list of [`ViewView`].
+    ViewList,
+    /// End a view. Answered by its [`ViewView`].
+    ViewClose {
+        /// Its name.
+        name: String,
     },
     /// What this node has done, in this life and those before it. Answered by [`StatsView`].
     Stats,
@@ -267,7 +289,10 @@ impl AdminRequest {
             | Self::Queue
             | Self::Receipt { .. }
             | Self::IncidentRecords
+            | Self::CompareQuery { .. }
+            | Self::ViewList
             | Self::NotifyList => true,
+            Self::Lease { grant } => grant.is_none(),
             Self::Takeover { dry_run, .. }
             | Self::Switchover { dry_run }
             | Self::AccountDelete { dry_run, .. }
@@ -289,6 +314,8 @@ impl AdminRequest {
             | Self::ScrubStop
             | Self::CompareStop
             | Self::Save { .. }
+            | Self::ViewOpen(_)
+            | Self::ViewClose { .. }
             | Self::SpoolStart { .. }
             | Self::SpoolStop { .. }
             | Self::IncidentAck { .. }
@@ -575,8 +602,8 @@ pub struct Status {
     pub role: String,
     /// What an update would be answered now, one of [`STATES`]. serving or standby: all is as it should be. By the role:
     /// incomplete, asking-peer, taking-over, starting-epoch, handing-over, stepping-down, diverged, starting, replaying,
-    /// stopping. What hinders: read-only, no-space, no-descriptors, journal-failed, disk-hangs, store-failed, peer-stuck,
-    /// peer-away.
+    /// stopping. What hinders: no-lease, read-only, no-space, no-descriptors, journal-failed, disk-hangs, store-failed,
+    /// peer-stuck, peer-away.
     pub state: String,
     /// Why it does not serve, if it does not.
     pub reason: String,
@@ -604,6 +631,9 @@ pub struct Status {
     /// The way to it.
     #[serde(default)]
     pub link: LinkView,
+    /// The lease, where one decides who is primary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseView>,
     /// Disk use.
     pub journal: JournalView,
     /// Where segments go that an absent peer lacks.
@@ -634,6 +664,9 @@ pub struct Status {
     /// The compare under way, or the last one, without its differences.
     #[serde(default)]
     pub compare: CompareView,
+    /// The views that are open, or ended by themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub views: Vec<ViewView>,
     /// Clients connected.
     pub clients: u64,
     /// Incidents since the start.
@@ -665,7 +698,7 @@ pub struct Status {
 }
 
 /// Every word that [`Status::state`] may be, those of a node that serves first.
-pub const STATES: [&str; 21] = [
+pub const STATES: [&str; 22] = [
     "serving",
     "accept-failed",
     "no-space",
@@ -686,6 +719,7 @@ pub const STATES: [&str; 21] = [
     "stepping-down",
     "stopping",
     "diverged",
+    "no-lease",
     "read-only",
 ];
 /// So many of them are states of a primary that serves: as it should, or hindered by what may pass.

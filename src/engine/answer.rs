@@ -55,6 +55,8 @@ answers! {
     Takeover(Box<TakeoverAccount>),
     /// A node that was told to serve alone.
     Starting(StartView),
+    /// A node under a lease.
+    Lease(LeaseView),
     /// An account that was made or renamed.
     Account(AccountView),
     /// Accounts.
@@ -87,6 +89,10 @@ answers! {
     Receipt(ReceiptView),
     /// The spool.
     Spool(SpoolView),
+    /// A view that was opened or closed.
+    View(ViewView),
+    /// The views.
+    Views(Vec<ViewView>),
 }
 
 impl From<Status> for AdminAnswer {
@@ -119,6 +125,57 @@ impl AdminAnswer {
     pub fn done() -> Self {
         Self::Done(DoneView { done: true })
     }
+}
+
+/// What view is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ViewOrder {
+    /// Its name; one is given if there is none.
+    pub name: Option<String>,
+    /// Clients may change it; that goes with it.
+    pub writable: bool,
+    /// Where Redis clients connect, `address:port`, instead of a socket in the node's directory.
+    pub resp: Option<String>,
+    /// The same for NBD clients.
+    pub nbd: Option<String>,
+    /// What it may take of the disk for what is changed meanwhile (bytes).
+    pub room: Option<u64>,
+}
+
+/// A view: the database as it was at one moment, on doors of its own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ViewView {
+    /// Its name.
+    pub name: String,
+    /// open or ended.
+    pub state: String,
+    /// Why it has ended; empty while it is open.
+    pub reason: String,
+    /// The last entry of the replicated journal that it shows.
+    pub seq: u64,
+    /// The last entry of the local journal that it shows.
+    pub local_seq: u64,
+    /// The node's epoch when it was opened.
+    pub epoch: u64,
+    /// Whether clients may change it.
+    pub writable: bool,
+    /// Where Redis clients connect: an address with a port, or the path of a socket.
+    pub resp: String,
+    /// Where NBD clients connect.
+    pub nbd: String,
+    /// When it was opened (milliseconds since 1970).
+    pub opened_ms: u64,
+    /// How old it is (seconds).
+    pub age_seconds: f64,
+    /// What it may take of the disk (bytes).
+    pub room_bytes: u64,
+    /// What it takes: of volumes what was changed since, here or in the view (bytes).
+    pub used_bytes: u64,
+    /// What it takes of memory for items that were written to it (bytes).
+    pub items_bytes: u64,
+    /// Clients connected to it.
+    pub clients: u64,
 }
 
 /// The test update on a timer.
@@ -223,6 +280,62 @@ impl From<&Incident> for IncidentView {
             wall_ms: incident.wall_ms,
         }
     }
+}
+
+/// A node as the holder of a lease has to know it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LeaseView {
+    /// Which life of the node this is: a number by chance.
+    pub run: u64,
+    /// Its clock, which begins anew with each life (microseconds).
+    pub clock: u64,
+    /// Its name.
+    pub name: String,
+    /// Which of the two it is.
+    pub ordinal: u8,
+    /// The pair, in hexadecimal digits.
+    pub pair: String,
+    /// primary, standby, diverged or incomplete.
+    pub role: String,
+    /// Where it is: serving, standby, asking-peer ..
+    pub stage: String,
+    /// Why it does not serve.
+    pub reason: String,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Whether a lease holds.
+    pub holds: bool,
+    /// For so long (seconds).
+    pub seconds_left: f64,
+    /// What the last grant said, see [`Grant::alone`].
+    pub alone: bool,
+    /// Whether the promised level is lowered now.
+    pub lowered: bool,
+    /// Whether it would be lowered if a grant let it.
+    pub waits_to_lower: bool,
+    /// Whether the database or a file promises more than level `local`.
+    pub promises: bool,
+    /// Whether the standby follows, and its disk has all that was acknowledged before this epoch.
+    pub whole: bool,
+    /// Whether the primary is connected (on a standby).
+    pub hears_primary: bool,
+    /// Since the last word from the peer (seconds).
+    pub silence_seconds: f64,
+}
+
+/// Time that the holder of a lease gives to its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// [`LeaseView::run`], as told before the lease was renewed ..
+    pub run: u64,
+    /// .. and [`LeaseView::clock`].
+    pub from: u64,
+    /// The node may accept updates for so long after that (milliseconds); 0 ends what was granted before.
+    pub ms: u64,
+    /// Whether it is written down where the lease is that the standby may lack what is acknowledged from now on.
+    #[serde(default)]
+    pub alone: bool,
 }
 
 /// What becomes of a node that was told to serve alone.

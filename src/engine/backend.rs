@@ -61,7 +61,7 @@ impl<S: StoreRead> Core<S> {
             if *journal.get_or_insert(info.journal) != info.journal {
                 return Err(Refusal::MixedJournals);
             }
-            if info.replicated && !self.serving() {
+            if info.replicated && !self.may_update() {
                 return Err(if self.readable() { Refusal::ReadOnly } else { self.not_serving() });
             }
             if info.journal == JournalKind::Replicated {
@@ -258,7 +258,7 @@ impl<S: StoreRead> Backend for Core<S> {
     }
 
     fn next_change(&mut self) -> Option<Change> {
-        let role = [self.serving(), self.readable(), self.is_primary()];
+        let role = [self.may_update(), self.readable(), self.is_primary()];
         self.changes.take(role)
     }
 

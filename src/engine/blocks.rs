@@ -75,7 +75,7 @@ impl<S: StoreRead> Core<S> {
             file,
             name: info.key.replacen(',', "/", 1),
             bytes: info.dptr.blocks * BLOCK_U64,
-            writable: !self.stopping && (!info.replicated || self.serving()),
+            writable: !self.stopping && (!info.replicated || self.may_update()),
         }
     }
 
@@ -90,7 +90,7 @@ impl<S: StoreRead> Core<S> {
             return Err(Refusal::NotServing(self.reason()));
         }
         let info = self.volume_info(file)?;
-        if info.replicated && !self.serving() {
+        if info.replicated && !self.may_update() {
             return Err(Refusal::ReadOnly);
         }
         let (journal, stale) = (info.journal, info.needs_stale_mark());
@@ -339,7 +339,7 @@ pub(super) fn joined(pieces: &[Piece]) -> Bytes {
 
 /// The name `account,file` of an export `account/file`, which may be written so too. The names of accounts and files
 /// hold neither a comma nor a slash.
-fn key_of_export(name: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn key_of_export(name: &[u8]) -> Option<Vec<u8>> {
     let mut parts = name.split(|byte| matches!(byte, b'/' | b','));
     match (parts.next(), parts.next(), parts.next()) {
         (Some(account), Some(file), None) => Some([account, b",", file].concat()),

@@ -85,7 +85,7 @@ impl<S: StoreRead> Core<S> {
     /// Sends the next test update, and looks how far the one under way is.
     pub(super) fn pump_canary(&mut self) {
         let every = self.config.canary_seconds * 1000;
-        if every == 0 || !self.serving() || !self.link.is_streaming() || self.peer.is_incomplete() {
+        if every == 0 || !self.may_update() || !self.link.is_streaming() || self.peer.is_incomplete() {
             (self.canary.flight, self.canary.next) = (None, None);
             return self.settled(&[Matter::CanaryLate]);
         }

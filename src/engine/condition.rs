@@ -189,7 +189,13 @@ impl<S: StoreRead> Core<S> {
         if self.stopping {
             return Condition { word: "stopping", reason: "it is shutting down".to_owned(), next: "" };
         }
-        let Some(hindrance) = self.hindrance() else { return Condition { word, reason, next } };
+        let Some(hindrance) = self.hindrance() else {
+            if self.serving() && !self.has_lease() {
+                let reason = "no lease holds that lets this primary accept updates".to_owned();
+                return Condition { word: "no-lease", reason, next: Matter::LeaseOver.row().advice };
+            }
+            return Condition { word, reason, next };
+        };
         // Only a restart helps, whatever it was about to do.
         let for_good = matches!(hindrance, Hindrance::JournalFailed(..));
         let hindrance = hindrance.describe();

@@ -153,6 +153,8 @@ pub struct EngineConfig {
     /// Whether a restarted primary serves although its peer is silent. Two primaries are possible then: see
     /// `docs/takeover.md`.
     pub serve_alone: bool,
+    /// Whether a primary accepts updates only as long as it is granted a lease.
+    pub under_lease: bool,
     /// How much content is asked for at once in a copy (bytes).
     pub chunk_bytes: u32,
     /// Content of a full copy in a second at most (bytes); 0 leaves it to what users do.
@@ -219,6 +221,7 @@ impl Default for EngineConfig {
             full_sync: FullSync::Auto,
             on_diverged: OnDiverged::Rewind,
             serve_alone: false,
+            under_lease: false,
             chunk_bytes: CHUNK_BYTES,
             copy_rate: 0,
             heartbeat_ms: 500,

@@ -78,7 +78,7 @@ impl Copies {
 
 impl<S: StoreRead> Core<S> {
     pub(super) fn pump_copy(&mut self) {
-        if !self.serving() || self.operators.has_barrier() {
+        if !self.may_update() || self.operators.has_barrier() {
             return;
         }
         if self.copies.job.is_none() && self.copies.deadline(self.now.mono).is_none() {
@@ -254,7 +254,7 @@ impl<S: StoreRead> Core<S> {
         let due = self.namespace.file(file).is_some_and(crate::store::namespace::FileInfo::copy_is_due);
         match result {
             Err(error) => self.copy_failed(&error),
-            Ok(_) if !due || !self.serving() => {}
+            Ok(_) if !due || !self.may_update() => {}
             Ok(_) if changed => self.copies.job = Some(CopyJob { file, copied, at: CopyAt::Data(at, until) }),
             Ok(pieces) => {
                 let value = joined(&pieces);

@@ -17,6 +17,7 @@ use super::fetches::Fetches;
 use super::health::Health;
 use super::incidents::Incidents;
 use super::journals::Journals;
+use super::lease::Lease;
 use super::licence::Standing;
 use super::link::Link;
 use super::listing::Listing;
@@ -61,6 +62,7 @@ pub(super) struct Core<S: StoreRead> {
     pub(super) block_reads: BlockReads,
     pub(super) checkpoint: Checkpoint,
     pub(super) roles: Roles,
+    pub(super) lease: Lease,
     pub(super) link: Link,
     pub(super) ack_promise: AckPromise,
     pub(super) operators: Operators,
@@ -115,6 +117,7 @@ impl<S: StoreRead> Core<S> {
             block_reads: BlockReads::default(),
             checkpoint: Checkpoint::found(applied),
             roles: Roles::new(),
+            lease: Lease::default(),
             link: Link::new(config.seed),
             ack_promise: AckPromise::default(),
             operators: Operators::default(),

@@ -296,6 +296,10 @@ impl<S: StoreRead> Core<S> {
                     self.namespace.is_replicated(entry.file)
                         || self.namespace.account_is_replicated(entry.file)
                 });
+            if replicated && self.serving() && !self.has_lease() {
+                let message = "this primary accepts no updates: no lease holds";
+                return Err(bad(message, Matter::LeaseOver.row().advice));
+            }
             if replicated && !self.serving() {
                 let message = format!("this node does not serve as primary (it is {})", self.roles.word());
                 return Err(match self.control.role() {

@@ -79,6 +79,8 @@ struct Seen {
     stream_heard: Option<Mono>,
     /// The same of a stream that is over.
     ended_heard: Option<Mono>,
+    /// A lease lets it be lowered, or none is asked for.
+    may_lower: bool,
     /// The stream has reached the live tail.
     caught_up: bool,
     /// The peer gets on, and does not have everything.
@@ -118,6 +120,8 @@ pub(super) struct AckPromise {
     /// Holds answers at a lowered level back, for half of the time at most; up to `held_at` they are given then.
     throttle: Throttle,
     held_at: Seq,
+    /// It is time to lower it, and a lease does not let it.
+    waits_to_lower: bool,
 }
 
 impl Default for AckPromise {
@@ -131,6 +135,7 @@ impl Default for AckPromise {
             waits: Promises::default(),
             throttle: Throttle::default(),
             held_at: Seq(0),
+            waits_to_lower: false,
         }
     }
 }
@@ -153,6 +158,16 @@ impl AckPromise {
     /// Whether updates are answered at level `local`, whatever was promised.
     pub(super) fn is_lowered(&self) -> bool {
         self.level != Level::Kept
+    }
+
+    /// Whether the database or a file promises more than level `local`.
+    pub(super) fn promises(&self) -> bool {
+        self.highest > AckLevel::Local
+    }
+
+    /// Whether it would be lowered if a lease let it.
+    pub(super) fn waits_to_lower(&self) -> bool {
+        self.waits_to_lower
     }
 
     /// The peer told how far it is.
@@ -215,7 +230,9 @@ impl AckPromise {
         let lost =
             seen.serving && self.lost_at(seen.grace, seen.stream_heard).is_some_and(|at| seen.now >= at);
         let mut change = None;
-        if lost && self.highest > AckLevel::Local && !matches!(self.level, Level::Lowered { .. }) {
+        let due = lost && self.highest > AckLevel::Local && !matches!(self.level, Level::Lowered { .. });
+        self.waits_to_lower = due && !seen.may_lower;
+        if due && seen.may_lower {
             change = self.lower(seen);
         }
         let confirmed = self.confirmed(seen.acked) >= self.resume_at;
@@ -299,9 +316,10 @@ impl<S: StoreRead> Core<S> {
         let seen = Seen {
             now: self.now.mono,
             grace: self.grace(),
-            serving: self.serving(),
+            serving: self.may_update(),
             stream_heard: self.promises_heard(),
             ended_heard: self.peer.stream_heard(),
+            may_lower: self.may_lower(),
             caught_up: self.link.caught_up() && !self.peer.is_incomplete(),
             busy: matches!(self.peer_state(), PeerState::Busy | PeerState::Lagging),
             acked: self.peer.confirmed(),
@@ -355,7 +373,8 @@ impl<S: StoreRead> Core<S> {
     pub(super) fn degrade_deadline(&self) -> Option<Mono> {
         let promise = &self.ack_promise;
         let lost =
-            if self.serving() { promise.lost_deadline(self.grace(), self.promises_heard()) } else { None };
+            if self.may_update() { promise.lost_deadline(self.grace(), self.promises_heard()) } else { None };
+        let lost = lost.filter(|_| !promise.waits_to_lower());
         lost.into_iter().chain(promise.throttle.deadline()).min()
     }
 
@@ -415,6 +434,7 @@ mod tests {
             now: at(ms),
             grace: Grace::of(PeerLoss::Degrade { after_ms: GRACE }, BEAT),
             serving: true,
+            may_lower: true,
             stream_heard: Some(at(ms)),
             ended_heard: None,
             caught_up: false,

@@ -62,6 +62,13 @@ pub enum Event {
         /// What.
         ask: SaveAsk,
     },
+    /// A view has ended by itself.
+    ViewEnded {
+        /// Its name.
+        name: String,
+        /// Why.
+        why: String,
+    },
     /// The licence was tested, for the first time or with another outcome than before.
     Licence(Box<Tested>),
     /// Finish what is under way, refuse what is new, then [`super::Effect::Stopped`].

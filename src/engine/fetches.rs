@@ -37,7 +37,7 @@ enum Purpose {
 }
 
 /// Whether an id is one of those that a count is of.
-fn fits(of: CountOf) -> Fits {
+pub(super) fn fits(of: CountOf) -> Fits {
     match of {
         CountOf::All => |_| true,
         CountOf::Short => |id| id.iter().filter(|byte| **byte == b',').count() < 2,

@@ -159,6 +159,8 @@ matters! {
         "make room on the file system of the node's directory";
     NotifyFailed "notify-failed" Warning ["notify-works"]
         "see `hot-backup notify list`, correct the entry, and prove it with `hot-backup notify test`";
+    LeaseOver "lease-over" Critical ["lease-back"]
+        "see `hot-backup status` on both nodes; let `hot-backup watch` run here and reach etcd";
     // Events.
     LinkRefused "link-refused" Warning []
         "see whether the peer runs the same version, and who else calls at the link's port";
@@ -168,6 +170,8 @@ matters! {
         "see who asks at the admin socket: only the node's user and root may, and its directory is private";
     AcceptFailed "accept-failed" Warning []
         "let the process open more files (LimitNOFILE), or close clients";
+    ViewEnded "view-ended" Warning []
+        "open it again, with more room (`hot-backup view open --room`) or for a shorter time";
     Alone "alone" Warning []
         "make sure that the peer does not serve";
     Takeover "takeover" Warning []

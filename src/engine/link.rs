@@ -20,8 +20,8 @@ use crate::base::limits::NAME_MAX;
 use crate::base::{AlignedBuf, ConnId, Epoch, Mono, Now, Prng, Seq};
 use crate::format::control::Role;
 use crate::format::frame::{
-    FEATURE_COMPARE, FEATURE_COPY, FEATURE_HANDOVER, FEATURE_REWIND, FrameHeader, FrameKind, Hello,
-    PROTOCOL_FLOOR, PROTOCOL_VERSION, Refuse, RefuseCode,
+    FEATURE_COMPARE, FEATURE_COPY, FEATURE_HANDOVER, FEATURE_LOST, FEATURE_QUERY, FEATURE_REWIND,
+    FrameHeader, FrameKind, Hello, PROTOCOL_FLOOR, PROTOCOL_VERSION, Refuse, RefuseCode,
 };
 use crate::pair::{Frame, Head, LinkSession, Own, Verdict, judge};
 use crate::store::StoreRead;
@@ -36,7 +36,8 @@ const BACKOFF_MAX_MS: u64 = 1_000;
 const CONNECT_MS: u64 = 2_000;
 
 /// What every hello of this version says that it can do.
-pub(super) const FEATURES_ALWAYS: u32 = FEATURE_COPY | FEATURE_HANDOVER | FEATURE_COMPARE;
+pub(super) const FEATURES_ALWAYS: u32 =
+    FEATURE_COPY | FEATURE_HANDOVER | FEATURE_COMPARE | FEATURE_QUERY | FEATURE_LOST;
 /// What this version knows of.
 pub(super) const FEATURES_KNOWN: u32 = FEATURES_ALWAYS | FEATURE_REWIND;
 

@@ -19,6 +19,7 @@ mod control_file;
 mod copy;
 mod core;
 mod damage;
+pub mod decider;
 mod definitions;
 mod degrade;
 pub mod effect;
@@ -30,11 +31,13 @@ mod fetches;
 mod health;
 pub mod incidents;
 mod journals;
+mod lease;
 pub mod licence;
 mod link;
 mod listing;
 mod meters;
 pub mod notices;
+mod outputs;
 mod overlay;
 mod peer;
 mod promises;
@@ -59,12 +62,13 @@ mod test_kit;
 #[cfg(test)]
 mod test_pair;
 mod throttle;
+pub mod view;
 
 use self::core::Core;
 use crate::base::{Epoch, Mono, Now, Seq};
 use crate::doors::BlockBackend as _;
-use crate::doors::nbd::{NbdConfig, NbdDoor, NbdOutput};
-use crate::doors::resp::{DoorOutput, RespConfig, RespDoor};
+use crate::doors::nbd::{NbdConfig, NbdDoor};
+use crate::doors::resp::{RespConfig, RespDoor};
 use crate::format::compare::Order;
 use crate::store::StoreRead;
 use admin::AdminRequest;
@@ -128,6 +132,10 @@ impl<S: StoreRead> Engine<S> {
         let core = &mut self.core;
         core.now = now;
         let was_dirty = std::mem::replace(&mut core.dirty, true);
+        if core.look_at_lease() {
+            self.tell_abandoned();
+        }
+        let core = &mut self.core;
         match event {
             Event::Journal(event) => core.journal_event(event),
             Event::Spool(event) => core.spool_event(event),
@@ -146,6 +154,7 @@ impl<S: StoreRead> Engine<S> {
             Event::DiskSpace(disk) => core.health.disk_measured(disk),
             Event::Admin { token, request } => self.admin(token, request),
             Event::Save { token, ask } => core.save_asked(token, ask),
+            Event::ViewEnded { name, why } => core.view_ended(&name, &why),
             Event::Licence(tested) => core.licence_tested(*tested),
             Event::Stop => core.stopping = true,
         }
@@ -203,6 +212,7 @@ impl<S: StoreRead> Engine<S> {
             AdminRequest::Takeover { peer_is_down, dry_run, accept_loss, now } => {
                 core.takeover(token, roles::Word { peer_is_down, accept_loss, now, dry_run });
             }
+            AdminRequest::Lease { grant } => core.lease(token, grant),
             AdminRequest::Switchover { dry_run } => core.switchover(token, dry_run),
             AdminRequest::StartAlone => core.start_alone(token, false),
             AdminRequest::StartAloneAcceptLoss => core.start_alone(token, true),
@@ -239,11 +249,13 @@ impl<S: StoreRead> Engine<S> {
                 let name = name.unwrap_or_default();
                 core.compare(token, Order { stop: false, repair, dry_run, rate, name });
             }
+            AdminRequest::CompareQuery { query } => core.compare_query(token, &query),
             AdminRequest::CompareStop => core.stop_compare(token),
             AdminRequest::CompareResult => {
                 let view = core.compare_view(true);
                 core.reply_value(token, view);
             }
+            AdminRequest::ViewOpen(_) => core.view_terms(token),
             AdminRequest::SpoolStart { to, always } => core.start_spool(token, to, always),
             AdminRequest::SpoolStop { drop } => core.stop_spool(token, drop),
             AdminRequest::DivergedList => {
@@ -261,26 +273,10 @@ impl<S: StoreRead> Engine<S> {
                 return Some(effect);
             }
             if let Some(output) = self.door.output() {
-                return Some(match output {
-                    DoorOutput::Send { conn, bytes } => ClientEffect::Send { conn, bytes }.into(),
-                    DoorOutput::Receive { conn, buffer } => ClientEffect::Receive { conn, buffer }.into(),
-                    DoorOutput::Proven { conn } => ClientEffect::Proven { conn }.into(),
-                    DoorOutput::Guessed { conn } => ClientEffect::Guessed { conn }.into(),
-                    DoorOutput::Close { conn } => ClientEffect::Close { conn, stuck: false }.into(),
-                });
+                return Some(ClientEffect::from(output).into());
             }
             if let Some(output) = self.nbd.output() {
-                return Some(match output {
-                    NbdOutput::Send { conn, bytes } => ClientEffect::Send { conn, bytes }.into(),
-                    NbdOutput::Receive { conn, buffer } => ClientEffect::Receive { conn, buffer }.into(),
-                    NbdOutput::Fill { conn, buffer, until } => {
-                        ClientEffect::Fill { conn, buffer, until }.into()
-                    }
-                    NbdOutput::Proven { conn } => ClientEffect::Proven { conn }.into(),
-                    NbdOutput::Refused { conn, why } => ClientEffect::Refused { conn, why }.into(),
-                    NbdOutput::StartTls { conn } => ClientEffect::StartTls { conn }.into(),
-                    NbdOutput::Close { conn, stuck } => ClientEffect::Close { conn, stuck }.into(),
-                });
+                return Some(ClientEffect::from(output).into());
             }
             if !std::mem::take(&mut self.core.dirty) {
                 return None;
@@ -326,10 +322,8 @@ impl<S: StoreRead> Engine<S> {
         core.pump_peer_record();
         core.pump_stats();
         core.pump_incidents();
-        if let Some(Abandon { why, beyond }) = core.disk.take_abandoned() {
-            self.door.abandon(&why, beyond);
-            self.nbd.abandon(&why, beyond);
-        }
+        self.tell_abandoned();
+        let core = &mut self.core;
         if core.roles.parts_from_blocks() {
             self.nbd.part(core);
         }
@@ -353,6 +347,14 @@ impl<S: StoreRead> Engine<S> {
         self.meters.look(core.now.mono, || {
             core.volumes().iter().map(|volume| (volume.file, door.traffic(volume.file))).collect()
         });
+    }
+
+    /// Tells clients that wait for an answer which will not come.
+    fn tell_abandoned(&mut self) {
+        if let Some(Abandon { why, beyond }) = self.core.disk.take_abandoned() {
+            self.door.abandon(&why, beyond);
+            self.nbd.abandon(&why, beyond);
+        }
     }
 
     /// What this process has counted.
@@ -403,6 +405,7 @@ impl<S: StoreRead> Engine<S> {
             core.apply_deadline(),
             core.checkpoint_deadline(),
             core.roles_deadline(),
+            core.lease_deadline(),
             core.resync.deadline(),
             core.compare_deadline(),
             core.link_deadline(),

@@ -101,6 +101,7 @@ impl<S: StoreRead> Core<S> {
             lowered: self.lowered_promises(),
             at_risk: self.at_risk(behind, risk_bytes, risk_age),
             link: self.link_view(),
+            lease: self.lease_in_status(),
             announced: self.announced().0,
             scrub: self.scrub_view(),
             compare: self.compare_view(false),
@@ -201,7 +202,7 @@ impl<S: StoreRead> Core<S> {
         let acked = self.peer.acked();
         ReplicationView {
             name: self.config.name.clone(),
-            primary: self.roles.stage() == Stage::Serving,
+            primary: self.roles.stage() == Stage::Serving && self.has_lease(),
             epoch: self.control.epoch().0,
             appended: self.replicated().pace().appended,
             applied: self.applied_seq(crate::base::JournalKind::Replicated),

@@ -1,6 +1,6 @@
 //! A node for tests: the engine with a driver that does everything at once, but for what the test lets go wrong.
 
-use super::admin::{AdminAnswer, AdminReply, AdminRequest, Status};
+use super::admin::{AdminAnswer, AdminReply, AdminRequest, Grant, Status};
 use super::roles::Stage;
 use super::{
     Allocation, ClientDoor, ClientEffect, ClientEvent, CompareEffect, CompareEvent, CopyEffect, CopyEvent,
@@ -11,11 +11,12 @@ use super::{
 use crate::base::{AckLevel, ConnId, Fault, JournalKind, Mono, Now, Ordinal, Round, SegmentIndex, Seq};
 use crate::format::PairId;
 use crate::format::batch::Batch;
-use crate::format::compare::{Certificate, Found};
+use crate::format::compare::{Certificate, Found, Span};
 use crate::format::control::{Control, Role};
 use crate::format::dptr::DptrKind;
 use crate::format::spool::PartHeader;
 use crate::journal::Recovered;
+use crate::store::StoreRead as _;
 use crate::store::memory::MemoryStore;
 use crate::store::namespace::Namespace;
 use crate::store::{CompareTarget as _, CopySource as _, CopyTarget as _, StoreWrite as _};
@@ -185,6 +186,11 @@ impl Node {
         let mut node = Self::new(config, Role::Primary);
         node.input(Event::Tick);
         node.asks(AdminRequest::StartAlone);
+        if node.engine.core.config.under_lease {
+            let (run, from) = (node.engine.core.config.seed, node.now.mono.0);
+            let grant = Some(Grant { run, from, ms: 3000, alone: false });
+            node.asks(AdminRequest::Lease { grant });
+        }
         node.asks(AdminRequest::AccountCreate { name: "app".to_owned(), flags: "L".to_owned() });
         for (name, kind, bytes) in
             [("app,orders", DptrKind::Records, None), ("app,disk", DptrKind::Blocks, Some(1 << 20))]
@@ -417,6 +423,12 @@ impl Node {
         match effect {
             CompareEffect::Look { look, file, span, what, most, .. } => {
                 let at = self.store.shown();
+                if let Span::Query(query) = &span {
+                    let namespace = self.store.namespace().as_ref().clone();
+                    let found = super::view::listing_of(namespace, self.store.snapshot(), query);
+                    let found = found.map_or(Found::Unread, Found::Details);
+                    return Some(CompareEvent::Looked { look, at, found });
+                }
                 let found = self.store.look(file, &span, most).and_then(|look| (look.read)());
                 let found = found.map_or(Found::Unread, |chunk| Found::of(chunk, &span, what));
                 Some(CompareEvent::Looked { look, at, found })

@@ -41,10 +41,10 @@
 //! | 8 | `file` |
 //! | 8 | `at`: it stands behind the batch that ends with this entry |
 //! | 8 | `until`: bytes of blocks may be newer, up to this entry; `at` for items |
-//! | 1 | 0 there is no such file, 1 items, 2 blocks |
+//! | 1 | 0 there is no such file, 1 items, 2 blocks, 5 blocks some of which are rotten at the giver (a feature of the hello) |
 //! | 1 | 1 if the file ends with it |
 //! | .. | items: after (u16, id), through (u16, id; empty if the file ends), count u32, each: u16, id, u32, value |
-//! | .. | blocks: offset u64, length u64, count u32, each: offset u64, u32, bytes. The rest of the range is zeros |
+//! | .. | blocks: offset u64, length u64, count u32, each: offset u64, u32, bytes; of kind 5 no bytes: this block is rotten. The rest of the range is zeros |
 //!
 //! **Progress**, which the receiver's store keeps
 //!
@@ -62,7 +62,8 @@
 use super::control::EpochMark;
 use super::{DecodeError, Reader, Writer};
 use crate::base::limits::{
-    COPY_DEFINITIONS_MAX, COPY_RUNS_MAX, EPOCH_TABLE_MAX, FRAME_PAYLOAD_MAX, ITEM_ID_MAX, ITEM_VALUE_MAX,
+    BLOCK_U64, COPY_DEFINITIONS_MAX, COPY_RUNS_MAX, EPOCH_TABLE_MAX, FRAME_PAYLOAD_MAX, ITEM_ID_MAX,
+    ITEM_VALUE_MAX,
 };
 use crate::base::{Chain, Epoch, FileId, Position, Seq, crc32c};
 use bytes::Bytes;
@@ -70,6 +71,8 @@ use bytes::Bytes;
 const VERSION: u16 = 1;
 pub(super) const ITEMS: u8 = 1;
 pub(super) const BLOCKS: u8 = 2;
+/// Blocks, of which a run without bytes stands for one that is rotten at the giver.
+const LOST: u8 = 5;
 const ITEMS_TO: u8 = 3;
 const BLOCKS_TO: u8 = 4;
 
@@ -186,6 +189,12 @@ pub enum Content {
 }
 
 impl Content {
+    /// Whether a block of it is rotten at the giver: its run has no bytes.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Blocks { runs, .. } if runs.iter().any(|(_, bytes)| bytes.is_empty()))
+    }
+
     /// How much is in it (bytes).
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -425,6 +434,7 @@ impl Chunk {
         let kind = match &self.content {
             Content::Gone => 0,
             Content::Items { .. } => ITEMS,
+            Content::Blocks { .. } if self.content.is_lost() => LOST,
             Content::Blocks { .. } => BLOCKS,
         };
         w.u32(0)
@@ -473,7 +483,8 @@ impl Chunk {
         let content = match kind {
             0 => Content::Gone,
             ITEMS => decode_items(payload, &mut r, ends == 1)?,
-            BLOCKS => decode_blocks(payload, &mut r)?,
+            BLOCKS => decode_blocks(payload, &mut r, false)?,
+            LOST => decode_blocks(payload, &mut r, true)?,
             other => return Err(unknown("kind of a chunk", other)),
         };
         r.expect("bytes behind a chunk", 0, r.rest().len() as u64)?;
@@ -502,7 +513,7 @@ fn decode_items(payload: &Bytes, r: &mut Reader<'_>, ends: bool) -> Result<Conte
     Ok(Content::Items { after, through, items })
 }
 
-fn decode_blocks(payload: &Bytes, r: &mut Reader<'_>) -> Result<Content, DecodeError> {
+fn decode_blocks(payload: &Bytes, r: &mut Reader<'_>, lost: bool) -> Result<Content, DecodeError> {
     let (offset, len) = (r.number("offset of a chunk")?, r.number("length of a chunk")?);
     let count = r.u32()?;
     if count > COPY_RUNS_MAX {
@@ -514,14 +525,19 @@ fn decode_blocks(payload: &Bytes, r: &mut Reader<'_>) -> Result<Content, DecodeE
     for _ in 0..count {
         let at = r.number("offset of a run")?;
         let bytes = take_long(payload, r, FRAME_PAYLOAD_MAX, "run of a chunk")?;
-        let behind = at + bytes.len() as u64;
-        if at < free || behind > end || bytes.is_empty() {
+        let whole = lost && bytes.is_empty() && at % BLOCK_U64 == 0;
+        let behind = if whole { at + BLOCK_U64 } else { at + bytes.len() as u64 };
+        if at < free || behind > end || (bytes.is_empty() && !whole) {
             return Err(DecodeError::Field { what: "place of a run", expected: free, found: at });
         }
         free = behind;
         runs.push((at, bytes));
     }
-    Ok(Content::Blocks { offset, len, runs })
+    let content = Content::Blocks { offset, len, runs };
+    if content.is_lost() != lost {
+        return Err(DecodeError::Field { what: "rotten blocks of a chunk", expected: 1, found: 0 });
+    }
+    Ok(content)
 }
 
 /// The bytes with their checksum in front.

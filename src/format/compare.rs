@@ -24,7 +24,8 @@
 //! replicated file, under its id as 8 bytes, big-endian.
 //!
 //! **Span**: u8 1 items: after (u16, id), through (u16, id; empty to the end); 2 blocks: offset u64, length u64; 3 behind what
-//! an ask before it reached: its id u64.
+//! an ask before it reached: its id u64; 4 what a read command of the RESP door answers (u16, the command), with the feature for
+//! listings: its details name each line by at most 240 bytes, a zero, and u16 (big-endian) how often it came before.
 //!
 //! | frame | fields |
 //! |---|---|
@@ -34,7 +35,7 @@
 //! | .. digest | reached (u8 0 the end of the span, 1 and u16, id), count u32, bytes u64, hash 32 |
 //! | .. details | reached, count u32, of each: u16, name, hash 16 |
 //! | .. content | u32, a chunk ([`super::chunk`]) |
-//! | Order | u8 1 begin 2 stop, u8 1 repair, u8 1 dry run, rate u64 (`u64::MAX`: the config's), name (text) |
+//! | Order | u8 1 begin 2 stop, u8 1 repair, u8 1 dry run, rate u64 (`u64::MAX`: the config's), name (text; a command behind `?`) |
 //! | Report | crc u32, u8 1 under way, done u64, total u64, a certificate |
 //!
 //! **Certificate**, which also is a file of the node
@@ -57,15 +58,23 @@ use super::chunk::{Chunk, Content};
 use super::{DecodeError, Reader, Writer};
 use crate::base::limits::{
     BLOCK, BLOCK_U64, COMPARE_NAMED_MAX, COMPARE_REACHED_MAX, COMPARE_TEXT_MAX, FRAME_PAYLOAD_MAX,
-    NAMED_MAX_BYTES,
+    NAMED_MAX_BYTES, NUMBER_MAX,
 };
 use crate::base::{FileId, Seq, crc32c};
 use bytes::Bytes;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"HBd1");
 const VERSION: u16 = 1;
 const BEHIND: u8 = 3;
+const LISTING: u8 = 4;
+/// What of a line stands in its name (bytes).
+const LINE_MAX: usize = 240;
+/// Lines of a listing.
+const LINES_MAX: usize = 50_000;
+
+/// Stands for the lines that a command answers.
+pub const QUERY: FileId = FileId(NUMBER_MAX);
 
 /// The file whose items are the definitions.
 pub const DEFINITIONS: FileId = FileId(0);
@@ -89,6 +98,8 @@ pub enum Span {
     },
     /// Items behind what the ask of this id reached; it is one of the last [`COMPARE_REACHED_MAX`].
     Behind(u64),
+    /// The lines that a read command answers.
+    Query(Bytes),
 }
 
 /// What is wanted of a look.
@@ -256,6 +267,32 @@ pub fn settle_definitions(own: &mut Details, theirs: &mut Details) {
     theirs.parts.retain(|(name, _)| !unsaid.contains(name));
 }
 
+/// The lines of a listing, in the order of their names; none if they are more than one answer takes.
+#[must_use]
+pub fn listed(lines: &[Vec<u8>]) -> Option<Details> {
+    if lines.len() > LINES_MAX {
+        return None;
+    }
+    let mut parts: BTreeMap<Bytes, [u8; 16]> = BTreeMap::new();
+    let mut counts: BTreeMap<&[u8], u16> = BTreeMap::new();
+    for line in lines {
+        let text = line.get(..LINE_MAX).unwrap_or(line);
+        let before = counts.entry(text).or_default();
+        let name = [text, &[0], &before.to_be_bytes()].concat();
+        *before = before.saturating_add(1);
+        let mut hash = [0; 16];
+        hash.copy_from_slice(&blake3::hash(line).as_bytes()[..16]);
+        parts.insert(name.into(), hash);
+    }
+    Some(Details { reached: None, parts: parts.into_iter().collect() })
+}
+
+/// The line, or its beginning, that goes by a name of a listing.
+#[must_use]
+pub fn line_of(name: &[u8]) -> &[u8] {
+    name.get(..name.len().saturating_sub(3)).unwrap_or_default()
+}
+
 /// A hash of each part of content.
 #[must_use]
 pub fn details(content: &Content, reached: Option<Bytes>) -> Details {
@@ -288,6 +325,10 @@ impl Span {
             Self::Behind(ask) => {
                 w.u8(BEHIND).u64(*ask);
             }
+            Self::Query(command) => {
+                w.u8(LISTING);
+                short(w, command);
+            }
         }
     }
 
@@ -316,6 +357,7 @@ impl Span {
                 Ok(Self::Blocks { offset, len })
             }
             BEHIND => Ok(Self::Behind(r.u64()?)),
+            LISTING => Ok(Self::Query(take_id(payload, r)?)),
             other => Err(unknown("kind of a span", other)),
         }
     }

@@ -195,3 +195,24 @@ fn what_cannot_be_is_refused_by_name() {
         assert!(Certificate::decode(&bad).is_err(), "bit {bit} went unnoticed");
     }
 }
+
+#[test]
+fn lines_of_a_listing_are_named_apart_and_read_back() {
+    let lines: Vec<Vec<u8>> =
+        [&b"b"[..], b"a", b"b", &[b'x'; 300], &[[b'x'; 300].as_slice(), b"y"].concat(), b""]
+            .into_iter()
+            .map(<[u8]>::to_vec)
+            .collect();
+    let found = listed(&lines).unwrap();
+    let names: Vec<&[u8]> = found.parts.iter().map(|(name, _)| line_of(name)).collect();
+    assert_eq!(names, [&b""[..], b"a", b"b", b"b", &[b'x'; 240], &[b'x'; 240]]);
+    assert_ne!(found.parts[4].1, found.parts[5].1, "of a long line all counts");
+    let answer = Answer { id: 7, at: Seq(130), found: Found::Details(found) };
+    assert_eq!(Answer::decode(&answer.encode().into()), Ok(answer));
+    let span = Span::Query(b("KEYS *"));
+    let ask = Ask { id: 7, at: Seq(0), file: QUERY, what: What::Details, most: 1 << 20, span };
+    assert_eq!(Ask::decode(&ask.encode().into()), Ok(ask.clone()));
+    let bytes = ask.encode();
+    assert_eq!(bytes[29..], *b"\x04\x06\x00KEYS *", "as it stands in the head of the module");
+    assert!(listed(&vec![Vec::new(); 50_001]).is_none());
+}

@@ -40,6 +40,10 @@ pub const FEATURE_COPY: u32 = 1;
 pub const FEATURE_HANDOVER: u32 = 4;
 /// Feature bit: it compares, and gives what was rotten on the other node ([`super::compare`]).
 pub const FEATURE_COMPARE: u32 = 8;
+/// Feature bit: it takes chunks of a block that is rotten at the giver ([`super::chunk`]).
+pub const FEATURE_LOST: u32 = 512;
+/// Feature bit: it carries out a listing at an entry, to compare it ([`super::compare`]).
+pub const FEATURE_QUERY: u32 = 256;
 /// Feature bit: a primary gives, and another node takes, a rewind ([`super::rewind`]).
 pub const FEATURE_REWIND: u32 = 2;
 const MAGIC: u32 = u32::from_le_bytes(*b"HBf1");

@@ -8,26 +8,30 @@ use std::path::{Path, PathBuf};
 
 /// Where a directory is.
 #[derive(Debug, Default)]
-pub(super) struct Place {
+pub struct Place {
     /// As mount(8) names it.
-    pub(super) file_system: Option<String>,
+    pub file_system: Option<String>,
     /// The whole device, not the partition.
-    pub(super) device: Option<Device>,
+    pub device: Option<Device>,
 }
 
 /// What the kernel believes of a block device.
 #[derive(Debug)]
-pub(super) struct Device {
-    pub(super) name: String,
+pub struct Device {
+    /// As /dev names it.
+    pub name: String,
     /// `write back` or `write through`.
-    pub(super) write_cache: Option<String>,
+    pub write_cache: Option<String>,
     /// Whether single writes can be forced through the cache.
-    pub(super) fua: Option<bool>,
+    pub fua: Option<bool>,
+    /// Its directory under /sys.
+    path: PathBuf,
 }
 
 impl Place {
     /// Where `dir` is, as far as the kernel tells.
-    pub(super) fn of(dir: &Path) -> Self {
+    #[must_use]
+    pub fn of(dir: &Path) -> Self {
         let Ok(meta) = std::fs::metadata(dir) else { return Self::default() };
         let number = format!("{}:{}", major(meta.dev()), minor(meta.dev()));
         let mounts = kernel_file("/proc/self/mountinfo").unwrap_or_default();
@@ -50,12 +54,20 @@ impl Device {
             name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             write_cache: kernel_file(path.join("queue/write_cache")),
             fua: kernel_file(path.join("queue/fua")).map(|fua| fua == "1"),
+            path: path.to_owned(),
         }
+    }
+
+    /// What one of the kernel's files on it says, such as `queue/io_poll`.
+    #[must_use]
+    pub fn tells(&self, file: &str) -> Option<String> {
+        kernel_file(self.path.join(file))
     }
 }
 
 /// The content of one of the kernel's small files, without the line's end.
-pub(super) fn kernel_file(path: impl AsRef<Path>) -> Option<String> {
+#[must_use]
+pub fn kernel_file(path: impl AsRef<Path>) -> Option<String> {
     let text = std::fs::File::open(path).and_then(|file| text_at_most(file, SYSTEM_FILE_MAX));
     text.ok().map(|text| text.trim().to_owned())
 }

@@ -15,10 +15,13 @@ mod suite;
 mod uring;
 mod waker;
 
+pub use crate::sys::{FileTrial, SendTrial, TrialOp, TrialWays, offers_passthrough};
 pub use crate::sys::{
-    Goal, catch_signals, give_way, keep_freed, local_minute, processor_time, read_at, read_cached,
+    Goal, catch_signals, give_way, keep_freed, local_minute, peer_groups, processor_time, read_at,
+    read_cached,
 };
 pub use crate::sys::{TapeOp, TapeStatus, tape_do, tape_position, tape_status};
+pub use device::{Device, Place, kernel_file};
 #[cfg(test)]
 pub(crate) use file::calls::testing as calls;
 pub use file::try_lock_file;

@@ -149,3 +149,43 @@ fn a_segment_that_lacks_only_descriptors_is_no_failed_disk() {
         assert!(!rig.journal.is_starved(), "nobody loses a claim for that");
     }
 }
+
+#[test]
+fn a_mark_that_is_wanted_where_the_segment_has_no_room_goes_to_the_next_one() {
+    let mut rig = Rig::new();
+    rig.prepared(true);
+    let around = usize::try_from(SIZE - BLOCK_U64).unwrap();
+    rig.append(around - 1000);
+    rig.written();
+    assert!(rig.journal.room() < BLOCK_U64 && rig.writing.is_empty());
+    rig.journal.set_announced(Seq(1));
+    rig.journal.want_mark();
+    rig.prepared(true);
+    // The header of the next segment, then the mark.
+    rig.written();
+    rig.written();
+    assert_eq!(rig.journal.recorded_head(), Seq(1));
+    assert!(rig.writing.is_empty());
+}
+
+#[test]
+fn what_is_cut_is_announced_no_more() {
+    let mut rig = Rig::new();
+    rig.prepared(true);
+    for _ in 0..2 {
+        rig.append(100);
+        rig.written();
+    }
+    rig.journal.set_announced(Seq(2));
+    let end = rig.journal.end_at(Seq(1)).expect("it is remembered");
+    rig.journal.cut(end);
+    rig.prepared(true);
+    rig.written();
+    assert!(rig.journal.is_quiet() && rig.journal.durable() == end);
+    // Other content comes under the same number: nobody announced it.
+    rig.append(100);
+    rig.written();
+    rig.later(1000);
+    rig.written();
+    assert_eq!(rig.journal.recorded_head(), Seq(1));
+}

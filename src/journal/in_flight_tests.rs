@@ -179,6 +179,16 @@ fn what_failed_is_written_again_with_what_was_behind_it_and_counts_once() {
     }
 }
 
+#[test]
+fn a_failure_that_is_told_before_an_earlier_write_ends_well_is_still_the_first_of_two_in_a_row() {
+    let mut rig = Rig::two();
+    rig.end(1, false);
+    rig.end(0, true);
+    assert!(rig.durable() == 2 && !rig.journal.has_failed());
+    rig.end(0, false);
+    assert!(rig.journal.has_failed());
+}
+
 /// A write that opens a segment with entry 1, and one of entry 2 beside it.
 fn opening() -> Rig {
     let mut rig = Rig::unopened();

@@ -9,6 +9,8 @@ use super::log;
 use super::notify::Desk;
 use super::save::{SaveOrder, SaveSource};
 use super::starting::Starting;
+use super::tape;
+use super::views::ViewDesk;
 use crate::base::limits::ADMIN_WAIT_MS;
 use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, DoneView, Status};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -25,6 +27,7 @@ pub(crate) struct AdminRouter {
     starting: Arc<Starting>,
     core: Arc<OnceLock<Inbox>>,
     saves: Arc<OnceLock<SaveSource>>,
+    views: Arc<OnceLock<ViewDesk>>,
     kept: Arc<KeptStats>,
     /// Answers what concerns records of incidents and the notify list.
     desk: Desk,
@@ -35,7 +38,7 @@ impl AdminRouter {
         layout: &Layout,
         config: &Config,
         starting: &Arc<Starting>,
-        (core, saves): (&Arc<OnceLock<Inbox>>, &Arc<OnceLock<SaveSource>>),
+        (core, saves, views): (&Arc<OnceLock<Inbox>>, &Arc<OnceLock<SaveSource>>, &Arc<OnceLock<ViewDesk>>),
         desk: &Desk,
     ) -> Self {
         let early = Status {
@@ -46,13 +49,19 @@ impl AdminRouter {
             ..Status::default()
         };
         let (core, saves, kept) = (Arc::clone(core), Arc::clone(saves), Arc::new(KeptStats::found(layout)));
+        let views = Arc::clone(views);
         let (layout, desk) = (layout.clone(), desk.clone());
-        Self { layout, early, starting: Arc::clone(starting), core, saves, kept, desk }
+        Self { layout, early, starting: Arc::clone(starting), core, saves, views, kept, desk }
     }
 
     /// What earlier processes counted.
     pub(crate) fn kept(&self) -> Arc<KeptStats> {
         Arc::clone(&self.kept)
+    }
+
+    /// Reels that people are waited for to bring, by what works with drives in this node's name.
+    pub(crate) fn tape_requests(&self) -> Vec<tape::Request> {
+        tape::requests_in(self.layout.dir())
     }
 
     /// Answers a request, and sends a save behind the answer; may wait for the core.
@@ -76,6 +85,9 @@ impl AdminRouter {
         if let Some(reply) = self.desk.answer(&request) {
             return reply;
         }
+        if let Some(reply) = self.views.get().and_then(|views| self.about_views(views, &request)) {
+            return reply;
+        }
         let mut reply = match self.core.get() {
             Some(core) => match ask_core(core, request) {
                 AdminReply::Ok { value: AdminAnswer::Stats(now) } => {
@@ -87,8 +99,24 @@ impl AdminRouter {
         };
         if let AdminReply::Ok { value: AdminAnswer::Status(status) } = &mut reply {
             self.desk.complete(status);
+            if let Some(views) = self.views.get() {
+                views.complete(status);
+            }
         }
         reply
+    }
+
+    /// The answer to what concerns views alone.
+    fn about_views(&self, views: &ViewDesk, request: &AdminRequest) -> Option<AdminReply> {
+        Some(match request {
+            AdminRequest::ViewList => AdminReply::Ok { value: views.list().into() },
+            AdminRequest::ViewClose { name } => views.close(name),
+            AdminRequest::ViewOpen(_) => {
+                let core = self.core.get()?;
+                views.open(request.clone(), |request| ask_core(core, request))
+            }
+            _ => return None,
+        })
     }
 
     fn early_answer(&self, request: &AdminRequest) -> AdminReply {
@@ -156,7 +184,11 @@ mod tests {
         let layout = Layout::new(std::path::Path::new("/nowhere/at/all"));
         let desk = Desk::open(&layout, "a", Vec::new());
         let (core, saves, kept) = (Arc::default(), Arc::default(), Arc::new(KeptStats::found(&layout)));
-        (AdminRouter { layout, early, starting: Arc::clone(&starting), core, saves, kept, desk }, starting)
+        let views = Arc::default();
+        (
+            AdminRouter { layout, early, starting: Arc::clone(&starting), core, saves, views, kept, desk },
+            starting,
+        )
     }
 
     #[test]

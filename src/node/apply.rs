@@ -15,9 +15,11 @@ use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, CopyBegin, Progress};
 use crate::format::compare::{Span, What};
 use crate::format::rewind::{Prepared, Ranges};
-use crate::store::volumes::Check;
+use crate::store::tree_store::{Moment, MomentSource};
+use crate::store::volumes::{Check, Kept};
 use crate::store::{CompareTarget, CopyTarget, Look, SlowSync, StoreError, StoreWrite};
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
 use std::time::{Duration, Instant};
@@ -45,6 +47,8 @@ pub(crate) enum Apply {
     Repair(u64, Round, Box<Chunk>),
     /// Everything that may be on disk from before the start was applied again.
     Replayed,
+    /// Hold the moment between two batches, for a view.
+    View(Box<ViewJob>),
     /// Check of volumes between two batches, for a scrub.
     Scrub(Looked, SyncSender<Result<(), Fault>>),
 }
@@ -66,6 +70,17 @@ pub(crate) struct LookJob {
     pub(crate) most: u32,
     /// Who reads it.
     pub(crate) to: Sender<CompareJob>,
+}
+
+/// A moment that is wanted.
+#[derive(Debug)]
+pub(crate) struct ViewJob {
+    /// Takes what volumes lose from then on.
+    pub(crate) kept: Arc<Kept>,
+    /// What it has to show of each journal.
+    pub(crate) at_least: [Seq; 2],
+    /// Told none if the store does not show that yet.
+    pub(crate) to: SyncSender<Result<Option<Moment>, StoreError>>,
 }
 
 /// What a scrub wants looked at by the one who writes.
@@ -94,7 +109,7 @@ fn heed(
 
 /// Applies until the core is gone or `stop` is set. When nothing waits, `tidy` is called until it says that nothing
 /// is left to tidy. When the disk is full, `make_room` is called before that is told.
-pub(crate) fn run<W: StoreWrite + CopyTarget + CompareTarget>(
+pub(crate) fn run<W: StoreWrite + CopyTarget + CompareTarget + MomentSource>(
     store: &mut W,
     tidy: impl Fn(&mut W) -> Result<bool, StoreError>,
     make_room: impl Fn(),
@@ -149,6 +164,7 @@ pub(crate) fn run<W: StoreWrite + CopyTarget + CompareTarget>(
                 store.replayed();
                 Ok(())
             }
+            Apply::View(job) => hold(store, *job),
             Apply::Scrub(what, back) => {
                 let result = look(store, what).map_err(|error| told(&error));
                 let done = tell_wrong(store, inbox);
@@ -173,6 +189,14 @@ pub(crate) fn run<W: StoreWrite + CopyTarget + CompareTarget>(
             return;
         }
     }
+}
+
+/// Holds the moment, if it is late enough.
+fn hold(store: &mut impl MomentSource, ViewJob { kept, at_least, to }: ViewJob) -> Result<(), CoreEnded> {
+    let is_there = store.shows().iter().zip(&at_least).all(|(shown, wanted)| shown >= wanted);
+    // Fails when nobody waits for it any more.
+    let _ = to.send(if is_there { store.moment(&kept).map(Some) } else { Ok(None) });
+    Ok(())
 }
 
 /// Reads of volumes between two batches.
@@ -336,8 +360,16 @@ fn apply(
 }
 
 /// Looks at a range as it is now; a thread of its own reads what is there.
-fn look_at(store: &mut impl CompareTarget, job: LookJob, inbox: &Inbox) -> Result<(), CoreEnded> {
+fn look_at(
+    store: &mut (impl CompareTarget + MomentSource),
+    job: LookJob,
+    inbox: &Inbox,
+) -> Result<(), CoreEnded> {
     let LookJob { look, file, span, what, most, to, .. } = job;
+    if let (Span::Query(query), Some(moment)) = (&span, store.items()) {
+        let job = CompareJob::List { look, query: query.clone(), moment: Box::new(moment) };
+        return to.send(job).map_err(|_| CoreEnded);
+    }
     match store.look(file, &span, most) {
         Ok(Look { at, read }) => {
             // Fails when that thread is gone, and then the process is ending.
@@ -422,7 +454,6 @@ mod tests {
     use crate::format::batch::{BatchBuilder, Seal};
     use crate::format::entry::{Entry, EntryKind};
     use crate::io::Wake;
-    use std::sync::Arc;
     use std::sync::mpsc::channel;
 
     struct NoWake;
@@ -442,6 +473,20 @@ mod tests {
         /// Checkpoints have a slow part, and whether it fails.
         slow: Option<bool>,
         sync_fault: Option<Fault>,
+    }
+
+    impl MomentSource for Notebook {
+        fn shows(&self) -> [Seq; 2] {
+            [self.shown(); 2]
+        }
+
+        fn items(&self) -> Option<Moment> {
+            None
+        }
+
+        fn moment(&mut self, _kept: &Arc<Kept>) -> Result<Moment, StoreError> {
+            Err(StoreError::Damaged { what: "a notebook", why: "nobody can hold it".to_owned() })
+        }
     }
 
     impl CompareTarget for Notebook {

@@ -65,7 +65,8 @@ impl Audit {
 
     /// Notes what `caller` asked for and was answered, if that changes something.
     pub(crate) fn note(&self, caller: Ucred, request: &AdminRequest, reply: &AdminReply) {
-        if request.only_looks() {
+        // A lease is renewed each second.
+        if request.only_looks() || matches!(request, AdminRequest::Lease { .. }) {
             return;
         }
         let (answer, message) = match reply {
@@ -138,13 +139,15 @@ pub fn newest(layout: &Layout, most: usize) -> io::Result<Vec<Audited>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::admin::May;
     use super::*;
 
     #[test]
     fn each_request_that_changes_something_leaves_a_line_and_others_none() {
         let dir = tempfile::tempdir().unwrap();
         let audit = Audit::with_limit(&Layout::new(dir.path()), 1500);
-        let caller = Ucred { uid: 7, gid: 8, pid: i32::try_from(std::process::id()).unwrap() };
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let caller = Ucred { uid: 7, gid: 8, pid, may: May::All };
         let no = AdminReply::No { message: "not now".to_owned(), next: String::new() };
         audit.note(caller, &AdminRequest::Status, &no);
         audit.note(caller, &AdminRequest::Switchover { dry_run: true }, &no);

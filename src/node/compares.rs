@@ -4,10 +4,13 @@
 use super::apply::fault;
 use super::inbox::{CoreEnded, Inbox};
 use super::layout::{Layout, OwnName};
-use crate::base::Seq;
+use crate::base::{JournalKind, Seq};
 use crate::engine::CompareEvent;
+use crate::engine::view::listing_of;
 use crate::format::compare::{CERTIFICATE_MAX, Certificate, Found, Span, What};
+use crate::store::tree_store::Moment;
 use crate::store::{LookRead, StoreError};
+use bytes::Bytes;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 
@@ -20,6 +23,15 @@ pub(crate) enum CompareJob {
     Read(Reading),
     /// Keep a certificate.
     Keep(Vec<u8>),
+    /// Carry out a read command at a moment.
+    List {
+        /// The look.
+        look: u64,
+        /// The command.
+        query: Bytes,
+        /// The moment.
+        moment: Box<Moment>,
+    },
 }
 
 /// A look between two batches.
@@ -40,6 +52,7 @@ impl std::fmt::Debug for CompareJob {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Read(reading) => write!(f, "Read({})", reading.look),
+            Self::List { look, .. } => write!(f, "List({look})"),
             Self::Keep(bytes) => write!(f, "Keep({} bytes)", bytes.len()),
         }
     }
@@ -65,6 +78,13 @@ pub(crate) fn run(layout: &Layout, work: &Receiver<CompareJob>, inbox: &Inbox, s
                     return;
                 }
             }
+            CompareJob::List { look, query, moment } => {
+                let at = moment.applied[JournalKind::Replicated.index()];
+                let found = listed_at(*moment, &query);
+                if inbox.event(CompareEvent::Looked { look, at, found }) == Err(CoreEnded) {
+                    return;
+                }
+            }
             CompareJob::Read(Reading { look, at, span, what, read }) => {
                 let found = match read() {
                     Ok(chunk) => Found::of(chunk, &span, what),
@@ -76,6 +96,20 @@ pub(crate) fn run(layout: &Layout, work: &Receiver<CompareJob>, inbox: &Inbox, s
             }
         }
     }
+}
+
+/// The lines that a command answers.
+fn listed_at(moment: Moment, query: &[u8]) -> Found {
+    listing_of(moment.namespace, moment.items, query).map_or_else(
+        |why| {
+            tracing::warn!(
+                "carrying out {} to compare it: {why}",
+                String::from_utf8_lossy(query).escape_debug()
+            );
+            Found::Unread
+        },
+        Found::Details,
+    )
 }
 
 /// What is told of a look that failed.

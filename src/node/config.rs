@@ -74,6 +74,10 @@ pub struct Config {
     pub resp: Vec<DoorAddress>,
     /// Where NBD clients connect, besides [`Layout::nbd_socket`]. Paths are not yet resolved.
     pub nbd: Vec<DoorAddress>,
+    /// The group whose members may look by [`Config::admin_group_socket`].
+    pub admin_group: Option<String>,
+    /// Where they connect. Not yet resolved.
+    pub admin_group_socket: Option<PathBuf>,
     /// Where figures are served over HTTP.
     pub http_listen: Option<SocketAddr>,
     /// Where the password is.
@@ -159,6 +163,8 @@ impl Config {
             encryption: Encryption::Tls,
             resp: Vec::new(),
             nbd: Vec::new(),
+            admin_group: None,
+            admin_group_socket: None,
             http_listen: None,
             resp_password_file: None,
             resp_password: None,
@@ -211,6 +217,11 @@ impl Config {
             &["peer", "link_listen"],
             self.peer.literal() == Some(self.link_listen) && self.peer.port() != 0,
             format!("`peer` is {}: that is this node's own `link_listen`", self.peer),
+        );
+        wrong(
+            &["admin_group", "admin_group_socket"],
+            self.admin_group.is_some() != self.admin_group_socket.is_some(),
+            "`admin_group` and `admin_group_socket` go together: set both, or neither".to_owned(),
         );
         if let Some(address) = self.http_listen.filter(|a| !a.ip().to_canonical().is_loopback()) {
             wrong(
@@ -349,7 +360,7 @@ mod tests {
             .lines()
             .map(|line| match line.strip_prefix('#') {
                 Some(rest)
-                    if ![" ", "resp", "nbd", "licence_key", "http"]
+                    if ![" ", "resp", "nbd", "licence_key", "http", "admin_group"]
                         .iter()
                         .any(|other| rest.starts_with(other)) =>
                 {

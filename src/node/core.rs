@@ -256,7 +256,7 @@ impl Clock {
         Self(Instant::now())
     }
 
-    fn read(self) -> (Mono, u64) {
+    pub(crate) fn read(self) -> (Mono, u64) {
         let mono = u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX);
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         (Mono(mono), u64::try_from(wall.as_millis()).unwrap_or(u64::MAX))
@@ -679,7 +679,7 @@ impl<B: Brain> CoreThread<B> {
 
 /// Answers must not wait for each other, and a client whose machine is gone must not keep its slot. These fail on a
 /// Unix socket, which needs none of them.
-fn tune(socket: &OwnedFd) {
+pub(crate) fn tune(socket: &OwnedFd) {
     let idle = CLIENT_KEEPALIVE_S;
     let _ = setsockopt(socket, sockopt::TcpNoDelay, &true)
         .and_then(|()| setsockopt(socket, sockopt::KeepAlive, &true))

@@ -1,9 +1,10 @@
 //! Where everything of a node lies. No other file of the crate spells these names.
 
-use crate::base::limits::NUMBER_MAX;
+use crate::base::limits::{NUMBER_MAX, VIEW_NAME_MAX};
 use crate::base::{JournalKind, SegmentIndex};
 use crate::io::{Access, Demand, Distrust, Own, check_dir, read_trusted, read_trusted_text};
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// Ending of a segment's file name.
@@ -61,6 +62,40 @@ pub(in crate::node) enum OwnName {
     Restoring,
     /// Entries that the pair never kept, in [`Layout::diverged`].
     Diverged(String),
+    /// See [`Layout::view_file`].
+    View(String, ViewFile),
+}
+
+/// A file of a view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::node) enum ViewFile {
+    /// What volumes held before they were changed.
+    Kept,
+    /// What clients of the view wrote to volumes.
+    Written,
+    /// Its RESP door.
+    Resp,
+    /// Its NBD door.
+    Nbd,
+}
+
+impl ViewFile {
+    const ALL: [(Self, &'static str); 4] = [
+        (Self::Kept, "kept"),
+        (Self::Written, "written"),
+        (Self::Resp, "resp.sock"),
+        (Self::Nbd, "nbd.sock"),
+    ];
+
+    fn end(self) -> &'static str {
+        Self::ALL.iter().find(|(file, _)| *file == self).map_or("", |(_, end)| end)
+    }
+}
+
+/// Whether this is the name of a view: it stands in names of files.
+pub(in crate::node) fn is_view_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=VIEW_NAME_MAX).contains(&name.len()) && name.bytes().all(plain)
 }
 
 /// A node's directory.
@@ -166,6 +201,7 @@ impl Layout {
             OwnName::Segment(journal, index) => segment(journal, index, SEGMENT),
             OwnName::Retired(journal, index) => segment(journal, index, RETIRED),
             OwnName::Diverged(name) => Own::new(&self.diverged(), &name),
+            OwnName::View(name, file) => here(&format!("view-{name}.{}", file.end())),
         }
     }
 
@@ -191,7 +227,34 @@ impl Layout {
             }
             found.extend(self.retired_files(journal)?);
         }
+        found.extend(self.view_files()?);
         Ok(found)
+    }
+
+    /// What views left: they are gone with the process that had them.
+    fn view_files(&self) -> io::Result<Vec<Own>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_str().and_then(|name| name.strip_prefix("view-")?.split_once('.'));
+            let Some((name, end)) = name.filter(|(name, _)| is_view_name(name)) else { continue };
+            let Some((file, _)) = ViewFile::ALL.into_iter().find(|(_, known)| *known == end) else {
+                continue;
+            };
+            let socket = matches!(file, ViewFile::Resp | ViewFile::Nbd);
+            if entry.file_type().is_ok_and(|kind| if socket { kind.is_socket() } else { kind.is_file() }) {
+                found.push(self.own(OwnName::View(name.to_owned(), file)));
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// A file of a view, which is there as long as that is open.
+    #[must_use]
+    pub(in crate::node) fn view_file(&self, name: &str, file: ViewFile) -> PathBuf {
+        self.own(OwnName::View(name.to_owned(), file)).path().to_owned()
     }
 
     /// The files of a journal that wait to become segments again, oldest first.
@@ -427,6 +490,17 @@ mod tests {
             let victim = dir.path().join("victim");
             std::os::unix::fs::symlink(victim, place.join("00000000000000bb.old")).unwrap();
         }
+        let views = ["view-a-1.kept", "view-a-1.written"];
+        let not_views = [
+            "view-a-1.kept.old",
+            "view-A.kept",
+            "view-.kept",
+            "view-a.sums",
+            "xview-a.kept",
+            "view-a.resp.sock",
+        ];
+        views.iter().chain(&not_views).for_each(|name| std::fs::write(dir.path().join(name), "x").unwrap());
+        std::os::unix::net::UnixListener::bind(dir.path().join("view-a.nbd.sock")).unwrap();
         for name in ["config.toml.old", "incidents.jsonl.old", "config.toml.tmp", "control.tmp", "peers.new"]
         {
             std::fs::write(dir.path().join(name), "x").unwrap();
@@ -439,6 +513,7 @@ mod tests {
         for journal in JournalKind::ALL {
             expected.extend(own.iter().rev().map(|name| layout.journal(journal).join(name)));
         }
+        expected.extend(views.iter().chain(&["view-a.nbd.sock"]).map(|name| dir.path().join(name)));
         assert!(found.iter().map(Own::path).eq(expected.iter().map(PathBuf::as_path)), "{found:#?}");
     }
 }

@@ -3,7 +3,7 @@
 use super::admin::bind_in_dir;
 use super::config::{Config, DoorAddress};
 use super::core::{Door, Listener};
-use super::layout::Layout;
+use super::layout::{Layout, ViewFile};
 use crate::base::Rank;
 use crate::base::limits::{ACCEPT_BACKLOG, LISTEN_AGAIN_MS};
 use crate::base::plainly;
@@ -81,6 +81,41 @@ impl Listeners {
                     let door = Door::Nbd { tls: Tls::Off, rank: rank_of(place) };
                     listeners.unix(layout.resolve(path), "nbd", door, 0o660)?;
                 }
+            }
+        }
+        Ok(listeners)
+    }
+
+    /// Opens the doors of a view, RESP and NBD: each at its address, or at a socket of the node's own user.
+    ///
+    /// # Errors
+    /// The first that cannot be opened; none is left open then.
+    pub(crate) fn of_view(
+        layout: &Layout,
+        view: &str,
+        at: [Option<SocketAddr>; 2],
+    ) -> Result<Self, ListenError> {
+        let mut listeners = Self::default();
+        let [resp, nbd] = at;
+        match resp {
+            Some(address) => {
+                let rank = rank_of(&DoorAddress::Tcp(address));
+                listeners.tcp(address, "the view", Door::Resp { trusted: false, rank })?;
+            }
+            None => {
+                let door = Door::Resp { trusted: true, rank: Rank::Own };
+                listeners.own(layout, layout.view_file(view, ViewFile::Resp), door)?;
+            }
+        }
+        match nbd {
+            Some(address) => {
+                let place = DoorAddress::Tcp(address);
+                let tls = if place.is_private() { Tls::Offered } else { Tls::Required };
+                listeners.tcp(address, "the view", Door::Nbd { tls, rank: rank_of(&place) })?;
+            }
+            None => {
+                let door = Door::Nbd { tls: Tls::Off, rank: Rank::Own };
+                listeners.own(layout, layout.view_file(view, ViewFile::Nbd), door)?;
             }
         }
         Ok(listeners)

@@ -75,5 +75,7 @@ mod store_reads;
 pub mod tape;
 pub mod tls;
 mod trust;
+mod views;
 mod volumes;
+pub mod watch;
 mod whole;

@@ -32,6 +32,7 @@ use super::spool::SpoolDesk;
 use super::starting::{Stage, Starting};
 use super::store_reads::{StoreFetch, StoreReaders};
 use super::tls::LinkIdentity;
+use super::views::ViewDesk;
 use super::volumes::{Readers, VolumeReads, read_slowly};
 use super::{apply, compares, copies, disk, log, manager, signals};
 use crate::base::limits::{
@@ -210,8 +211,8 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let lock = setup::lock(&layout)?;
     let desk = Desk::open(&layout, &config.engine.name, config.notify.clone());
     // Whoever asks while the node starts is told how far it is.
-    let saves = Arc::new(OnceLock::new());
-    let router = AdminRouter::new(&layout, &config, &starting, (&core_inbox, &saves), &desk);
+    let (saves, views) = (Arc::new(OnceLock::new()), Arc::new(OnceLock::new()));
+    let router = AdminRouter::new(&layout, &config, &starting, (&core_inbox, &saves, &views), &desk);
     let asked = Asked::open(&layout, &config, router, &core_inbox)?;
     restore::check_finished(&layout)?;
     let found = Found::on_disk(&layout, &config, &starting)?;
@@ -228,6 +229,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let stats = crew.join_in(telling, Arc::clone(&asked.kept), &inbox)?;
     let workers = threads.workers(manager, starting, (stats, desk));
     let _ = saves.set(SaveSource::new(&layout, &config, &found.start.store, &inbox));
+    let views = views_of(&views, &layout, &config, options, (workers.apply.clone(), &inbox));
     let licence_end = test_licence(&layout, &config, &inbox, &mut crew)?;
     let _ = core_inbox.set(inbox);
     let engine = Engine::new(config.engine_config(seed()), found.start);
@@ -247,9 +249,8 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     };
     let core = CoreThread::new(engine, driver, outbox, workers, ends);
     let ending = core.run().map_err(system_error("waiting for I/O"))?;
-    drop(licence_end);
-    drop(asked);
-    drop(listeners);
+    drop((licence_end, views));
+    drop((asked, listeners));
     crew.dismiss();
     match ending {
         Ending::Clean => tracing::info!("stopped"),
@@ -274,7 +275,7 @@ fn tell_manager(
 /// Where people and programs ask of this node; closed in this order.
 struct Asked {
     _http: Option<HttpServer>,
-    _admin: admin::AdminServer,
+    _admin: (admin::AdminServer, Option<admin::AdminServer>),
     kept: Arc<KeptStats>,
 }
 
@@ -286,7 +287,7 @@ impl Asked {
         core: &Arc<OnceLock<Inbox>>,
     ) -> Result<Self, ServeError> {
         let kept = desk.kept();
-        let admin = open_admin(layout, desk.clone(), core)?;
+        let admin = open_admin(layout, config, desk.clone(), core)?;
         Ok(Self { _http: open_http(config, desk)?, _admin: admin, kept })
     }
 }
@@ -296,6 +297,31 @@ fn warn_of_room(layout: &Layout, config: &Config) {
     if let Ok(Some(text)) = Room::of(layout, config.engine.quota_bytes).map(|room| room.warning()) {
         tracing::warn!("{text}");
     }
+}
+
+/// Ends all views when it is dropped.
+struct OpenViews(ViewDesk);
+
+impl Drop for OpenViews {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// What opens views from now on.
+fn views_of(
+    place: &OnceLock<ViewDesk>,
+    layout: &Layout,
+    config: &Config,
+    options: ServeOptions,
+    apply_and_inbox: (Sender<Apply>, &Inbox),
+) -> OpenViews {
+    let (at, names) = (layout.clone(), config.door_names());
+    let keys = Box::new(move || door_tls(&at, names.clone()));
+    let io = options.io.unwrap_or(config.io);
+    let desk = ViewDesk::new(layout, config, io, apply_and_inbox, keys);
+    let _ = place.set(desk.clone());
+    OpenViews(desk)
 }
 
 /// Tests the licence, if one is asked for, until what it gives back is dropped.
@@ -313,11 +339,13 @@ fn test_licence(
     Ok(end)
 }
 
+/// For the node's own user; and for a group, if the config names one.
 fn open_admin(
     layout: &Layout,
+    config: &Config,
     desk: AdminRouter,
     core: &Arc<OnceLock<Inbox>>,
-) -> Result<admin::AdminServer, ServeError> {
+) -> Result<(admin::AdminServer, Option<admin::AdminServer>), ServeError> {
     let to_count = Arc::clone(core);
     let refused = move |caller: Ucred, times| {
         // While there is no core yet, or none any more, nothing is counted.
@@ -327,11 +355,43 @@ fn open_admin(
     };
     let audit = Arc::new(Audit::new(layout));
     let answer = move |request: AdminRequest, caller: Ucred| {
-        let answer = desk.answer_or_send(request.clone());
+        let answer = match admin::refusal(&request, caller) {
+            Some(refusal) => refusal.into(),
+            None => desk.answer_or_send(request.clone()),
+        };
         audit.note(caller, &request, &answer.reply);
         answer
     };
-    admin::spawn(layout, answer, refused).map_err(system_error("opening the admin socket"))
+    let group = match (&config.admin_group, &config.admin_group_socket) {
+        (Some(group), Some(path)) => {
+            let path = layout.resolve(path);
+            let elsewhere = match path.parent() {
+                // There it could take the place of the node's own files, and nobody else reaches it.
+                Some(dir) if dir == layout.dir() => Err(io::ErrorKind::InvalidInput.into()),
+                _ => Ok(()),
+            };
+            let opened = elsewhere
+                .and_then(|()| group_id(group))
+                .and_then(|id| admin::spawn_for_group(&path, id, answer.clone(), refused.clone()))
+                .map_err(|error| ListenError {
+                    place: path.display().to_string(),
+                    whom: "admin_group",
+                    error,
+                    next: "the group must be there, the node's user a member of it, and the socket in a directory of its \
+                           own to which nobody else may write",
+                })?;
+            Some(opened)
+        }
+        _ => None,
+    };
+    let own = admin::spawn(layout, answer, refused).map_err(system_error("opening the admin socket"))?;
+    Ok((own, group))
+}
+
+/// The number of a group.
+fn group_id(name: &str) -> io::Result<u32> {
+    let missing = || io::Error::new(io::ErrorKind::NotFound, format!("there is no group {name}"));
+    Ok(nix::unistd::Group::from_name(name)?.ok_or_else(missing)?.gid.as_raw())
 }
 
 fn open_http(config: &Config, desk: AdminRouter) -> Result<Option<HttpServer>, ServeError> {
@@ -355,7 +415,7 @@ fn door_tls(layout: &Layout, names: Vec<String>) -> super::core::DoorKeys {
     })
 }
 
-fn open_driver(choice: IoChoice) -> io::Result<Box<dyn Driver>> {
+pub(super) fn open_driver(choice: IoChoice) -> io::Result<Box<dyn Driver>> {
     let choice = match choice {
         IoChoice::Auto => crate::io::IoChoice::Auto,
         IoChoice::Uring => crate::io::IoChoice::Uring,
@@ -544,7 +604,7 @@ impl Crew {
         let (scrub, scrub_work) = channel();
         let (to_apply, to_apply_too) = (apply.clone(), apply.clone());
         let tables = store.clone();
-        let source = store.for_copies(ordinal, &layout.volumes(), read_slowly);
+        let source = store.for_copies(ordinal, &layout.volumes(), read_slowly).naming_lost();
         let (store_readers, fetches) = StoreReaders::new(store);
         let (copies, copy_work) = channel();
         let (compares, compare_work) = channel();
@@ -679,7 +739,7 @@ fn raise_descriptor_limit() -> usize {
 }
 
 /// Not for secrets: jitter should differ between nodes and starts.
-fn seed() -> u64 {
+pub(super) fn seed() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 

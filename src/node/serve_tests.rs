@@ -201,8 +201,13 @@ fn a_second_daemon_is_kept_out_and_an_operator_gets_an_answer_from_a_node_that_s
     let config = Config::load(&a).unwrap();
     let layout = Layout::new(&a);
     let desk = Desk::open(&layout, "a", Vec::new());
-    let router =
-        AdminRouter::new(&layout, &config, &Arc::new(Starting::new()), (&core, &Arc::default()), &desk);
+    let router = AdminRouter::new(
+        &layout,
+        &config,
+        &Arc::new(Starting::new()),
+        (&core, &Arc::default(), &Arc::default()),
+        &desk,
+    );
     drop(outbox);
     match router.answer(AdminRequest::Status) {
         AdminReply::Error { message, .. } => assert_eq!(message, "asking the node: it is stopping"),

@@ -213,18 +213,26 @@ const UNCLEAN: Fault = Fault::Errno(117);
 /// Reads a range of a volume in `dir`, waiting for the disk. What does not match its checksum after many tries is not given
 /// out.
 pub(crate) fn read_slowly(dir: &Path, file: FileId, offset: u64, len: usize) -> Result<Bytes, Fault> {
-    let asked = Asked { read: 0, file, offset, len };
     for _ in 0..SLOW_TRIES {
-        // Nothing tells a file that is open for longer that its volume was emptied.
-        let mut reads = VolumeReads { dir: dir.to_owned(), open: VecDeque::new(), work: channel().0 };
-        let ranges = reads.ranges(asked).map_err(|error| Fault::from_io(&error))?;
-        if let Some(result) = ranges.and_then(|ranges| slow_read(Rest::new(asked, ranges))) {
-            return result;
+        if let Some(bytes) = read_once(dir, file, offset, len)? {
+            return Ok(bytes);
         }
-        std::thread::sleep(SLOW_REST);
     }
     tracing::warn!("reading volume {file} at {offset}: it does not match its checksums");
     Err(UNCLEAN)
+}
+
+/// The same, tried once: none, after a short rest, for what does not match its checksum, as what is being written does not.
+pub(crate) fn read_once(dir: &Path, file: FileId, offset: u64, len: usize) -> Result<Option<Bytes>, Fault> {
+    let asked = Asked { read: 0, file, offset, len };
+    // Nothing tells a file that is open for longer that its volume was emptied.
+    let mut reads = VolumeReads { dir: dir.to_owned(), open: VecDeque::new(), work: channel().0 };
+    let ranges = reads.ranges(asked).map_err(|error| Fault::from_io(&error))?;
+    let found = ranges.and_then(|ranges| slow_read(Rest::new(asked, ranges)));
+    if found.is_none() {
+        std::thread::sleep(SLOW_REST);
+    }
+    found.transpose()
 }
 
 impl VolumeReads {

@@ -393,6 +393,9 @@ impl World {
         }
         let place = places[places.len() - 1];
         let level = level_of(file, place.space == 0, self.options.ack_level);
+        if place.space == 0 {
+            self.check_lease(n, number);
+        }
         self.note_ok(n, file, place);
         self.note_lowered(n);
         self.check.on_ok(n, number, place, level);

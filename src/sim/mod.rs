@@ -18,6 +18,7 @@ mod effects;
 mod ends;
 pub mod exhaustive;
 mod handover;
+mod lease;
 mod lives;
 mod net;
 mod operator;
@@ -37,7 +38,7 @@ pub use checker::Violation;
 pub use handover::{HARMS, Harm};
 pub use options::{MUTATIONS, Mutation, Options, Trouble};
 pub use spool::SpoolOptions;
-pub use trace::SOMETIMES;
+pub use trace::{SOMETIMES, SOMETIMES_UNDER_LEASES};
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -45,6 +45,7 @@ pub(super) enum Purpose {
     Switchover { dry_run: bool },
     Compare,
     Status,
+    Watch(super::lease::Asked),
 }
 
 /// Where the run is.
@@ -199,12 +200,13 @@ impl World {
         }
         self.node_after(1_000, 1, Ev::Boot);
         self.after(LOOK, WorldEv::Operator);
+        self.watches_begin();
     }
 
     pub(super) fn ask(&mut self, n: usize, request: AdminRequest, purpose: Purpose) {
         let token = self.operator.next_token;
         self.operator.next_token += 1;
-        if purpose != Purpose::Status {
+        if !matches!(purpose, Purpose::Status | Purpose::Watch(super::lease::Asked::View)) {
             self.trace.event("ask", token, n as u64, || format!("node {n}: #{token} {request:?}"));
         }
         self.operator.requests.insert(token, (n, request));
@@ -238,7 +240,7 @@ impl World {
                 .fail("driver", format!("node {n} answers request {token}, which was not asked"));
         };
         let ok = matches!(reply, AdminReply::Ok { .. });
-        if !matches!(purpose, Purpose::Status) {
+        if !matches!(purpose, Purpose::Status | Purpose::Watch(_)) {
             // What was said before the change says nothing of what came of it.
             self.operator.status = [None, None];
         }
@@ -256,6 +258,7 @@ impl World {
                     self.operator.paused_ever |= self.operator.paused;
                 }
             }
+            Purpose::Watch(asked) => self.watch_is_told(n, asked, reply),
             Purpose::Takeover => self.takeover_answer(n, reply),
             Purpose::Switchover { dry_run } => self.switchover_answer(dry_run, &reply),
             Purpose::Alone | Purpose::Scrub | Purpose::Compare => {}

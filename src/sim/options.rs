@@ -161,10 +161,12 @@ pub enum Mutation {
     ServeOn,
     /// A copy on the spool is reported durable, and is not.
     SpoolLie,
+    /// A node is granted more time than its lease lasts.
+    OutliveLease,
 }
 
 /// Every mutation.
-pub const MUTATIONS: [Mutation; 32] = [
+pub const MUTATIONS: [Mutation; 33] = [
     Mutation::OkBeforeDurable,
     Mutation::ApplyBeforeDurable,
     Mutation::SkipApply,
@@ -197,6 +199,7 @@ pub const MUTATIONS: [Mutation; 32] = [
     Mutation::GiveEarly,
     Mutation::ServeOn,
     Mutation::SpoolLie,
+    Mutation::OutliveLease,
 ];
 
 /// What a run is made of. Printed with every failure.
@@ -260,6 +263,8 @@ pub struct Options {
     pub canary: bool,
     /// A copy of the primary's directory is served elsewhere, and calls whenever trouble comes.
     pub copies: bool,
+    /// A lease decides who is primary.
+    pub leased: bool,
 }
 
 /// One of these.
@@ -313,6 +318,7 @@ impl Options {
             mutation: None,
             full_sync: FullSync::Auto,
             on_diverged: if seed % 11 == 5 { OnDiverged::Wait } else { OnDiverged::Rewind },
+            leased: false,
             solo: false,
             volumes: seed.is_multiple_of(3),
             copies: seed.is_multiple_of(5),
@@ -341,6 +347,41 @@ impl Options {
             options.troubles.push(Trouble::Kill);
         }
         options
+    }
+
+    /// A life in which a lease decides who is primary, with what may befall such a pair.
+    #[must_use]
+    pub fn leased(seed: u64) -> Self {
+        let may = [
+            Trouble::Kill,
+            Trouble::Power,
+            Trouble::Stop,
+            Trouble::Reset,
+            Trouble::Silence,
+            Trouble::HalfOpen,
+            Trouble::Suspend,
+            Trouble::SlowDisk,
+            Trouble::Switchover,
+        ];
+        let mut options = Self::from_seed(seed);
+        options.troubles.retain(|trouble| may.contains(trouble));
+        if !seed.is_multiple_of(16) {
+            options.troubles.extend([Trouble::Kill, Trouble::Suspend]);
+        }
+        let (quota_segments, spool, on_diverged) = (None, None, OnDiverged::Rewind);
+        let (serve_alone, volumes, compares, copies) = (false, false, false, false);
+        Self {
+            leased: true,
+            quota_segments,
+            spool,
+            on_diverged,
+            serve_alone,
+            volumes,
+            compares,
+            copies,
+            corrupt_one_in: 0,
+            ..options
+        }
     }
 
     /// Gives three of seven seeds a rhythm of checkpoints of their own. It is drawn apart from all else, so the others are
@@ -441,6 +482,8 @@ pub(super) struct Streams {
     pub(super) compare: Prng,
     /// Spools.
     pub(super) spool: Prng,
+    /// Watches.
+    pub(super) lease: Prng,
 }
 
 impl Streams {
@@ -455,6 +498,7 @@ impl Streams {
             node: stream(5),
             compare: stream(6),
             spool: stream(7),
+            lease: stream(8),
         }
     }
 }

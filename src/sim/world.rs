@@ -138,6 +138,8 @@ pub(super) enum WorldEv {
     TroubleOver(super::operator::Undo),
     /// The operator looks.
     Operator,
+    /// The watch beside a node looks.
+    Watch(usize),
 }
 
 /// Either, with the life of the node that it is for.
@@ -296,6 +298,8 @@ pub(super) struct World {
     pub(super) ops: Vec<Op>,
     /// The operator.
     pub(super) operator: Operator,
+    /// Where the lease is.
+    pub(super) arbiter: super::lease::Arbiter,
     /// Numbers of clients' connections.
     pub(super) next_conn: u64,
     /// The mutation has struck.
@@ -355,6 +359,7 @@ impl World {
             blockers: (0..BLOCKERS).map(|_| Blocker::new()).collect(),
             ops: Vec::new(),
             operator,
+            arbiter: super::lease::Arbiter::default(),
             next_conn: 1,
             left: Vec::new(),
             mutated: false,
@@ -421,6 +426,7 @@ impl World {
             blockers: (0..BLOCKERS).map(|_| Blocker::new()).collect(),
             ops: self.ops.clone(),
             operator: self.operator.clone(),
+            arbiter: self.arbiter.clone(),
             next_conn: self.next_conn,
             left: self.left.clone(),
             mutated: false,
@@ -447,6 +453,7 @@ impl World {
             ack_level: o.ack_level,
             on_peer_loss: o.on_peer_loss,
             serve_alone: o.serve_alone,
+            under_lease: o.leased,
             heartbeat_ms: o.heartbeat_ms,
             peer_timeout_ms: o.peer_timeout_ms,
             checkpoint_ms: o.checkpoint_ms,
@@ -634,6 +641,7 @@ impl World {
             WorldEv::Moment(kind, n) => self.bad_moment(kind, n),
             WorldEv::TroubleOver(undo) => self.trouble_over(undo),
             WorldEv::Operator => self.operator_looks(),
+            WorldEv::Watch(n) => self.watch_looks(n),
         }
     }
 

@@ -94,6 +94,12 @@ pub(super) fn of_hole(chunk: Chunk, offset: u64, len: u64, blocks: u64) -> Chunk
     Chunk { content: Content::Blocks { offset, len, runs: Vec::new() }, ends, ..chunk }
 }
 
+/// A chunk of one block that is rotten here.
+pub(super) fn of_lost(chunk: Chunk, offset: u64, blocks: u64) -> Chunk {
+    let (len, ends) = (BLOCK_U64, offset + BLOCK_U64 >= blocks * BLOCK_U64);
+    Chunk { content: Content::Blocks { offset, len, runs: vec![(offset, Bytes::new())] }, ends, ..chunk }
+}
+
 /// A chunk of these bytes of a volume of so many blocks. Blocks of zeros are left out.
 pub(super) fn of_blocks(chunk: Chunk, offset: u64, bytes: Bytes, blocks: u64) -> Chunk {
     let len = bytes.len() as u64;

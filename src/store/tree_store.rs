@@ -18,12 +18,14 @@ mod estimate;
 mod flush;
 mod import;
 mod memtable;
+mod moment;
 mod read;
 mod scrub;
 mod tables;
 
 pub use blocks::CachedRead;
 pub use copy::{CopyReader, VolumeRead};
+pub use moment::{Moment, MomentSource};
 pub use read::{Snapshot, StoreReader};
 pub use scrub::{TableFile, TableSum};
 

@@ -16,6 +16,7 @@ mod signal;
 mod socket;
 mod tape;
 mod thread;
+mod trial;
 
 pub use clock::local_minute;
 pub use file::{
@@ -26,9 +27,10 @@ pub use memory::keep_freed;
 pub use parts::Parts;
 pub use ring::{Finished, Ring, Task, WriteTask, missing_operations};
 pub use signal::catch_signals;
-pub use socket::{Goal, accept, fill, receive, send};
+pub use socket::{Goal, accept, fill, peer_groups, receive, send};
 pub use tape::{TapeOp, TapeStatus, tape_do, tape_position, tape_status};
 pub use thread::{give_way, processor_time};
+pub use trial::{FileTrial, SendTrial, TrialOp, TrialWays, offers_passthrough};
 
 /// The most bytes that one read, write or send moves (Linux, read(2): 0x7ffff000).
 pub const TRANSFER_MAX: usize = 0x7fff_f000;

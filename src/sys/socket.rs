@@ -8,6 +8,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Ranges handed to one call; a stream with more is continued.
 const SLICES: usize = 64;
+/// Room for the groups of a process at first; the kernel tells if there are more.
+const GROUPS_FIRST: usize = 32;
 
 /// Takes one connection off a listening socket that is in non-blocking mode. The connection is in blocking mode
 /// and closed on exec.
@@ -76,6 +78,39 @@ fn append(socket: BorrowedFd<'_>, buffer: &mut Vec<u8>, most: usize) -> io::Resu
     Ok(got)
 }
 
+/// The supplementary groups of the process at the other end of a connected Unix socket, as they were when it connected.
+///
+/// # Errors
+/// Those of getsockopt(2); before Linux 4.13 `ENOPROTOOPT`.
+pub fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    let mut groups = vec![0_u32; GROUPS_FIRST];
+    loop {
+        let room = groups.len() * size_of::<u32>();
+        let mut len = libc::socklen_t::try_from(room).map_err(|_| io::ErrorKind::InvalidData)?;
+        // SAFETY: unix(7), getsockopt(2): at most `len` bytes are written at the pointer, which is that of a vector of as
+        // many, and `len` is set to how many there are; any bytes are numbers.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut len,
+            )
+        };
+        let count = usize::try_from(len).unwrap_or_default() / size_of::<u32>();
+        if result == 0 {
+            groups.truncate(count);
+            return Ok(groups);
+        }
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() != Some(libc::ERANGE) || count <= groups.len() {
+            return Err(error);
+        }
+        groups.resize(count, 0);
+    }
+}
+
 /// Sends as much as the socket takes now of what is left of `parts`, and returns how much that was.
 ///
 /// # Errors
@@ -96,4 +131,23 @@ pub fn send(socket: BorrowedFd<'_>, parts: &Parts) -> io::Result<usize> {
     let slices = slices.get(..count).unwrap_or_default();
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     Ok(sendmsg::<()>(socket.as_raw_fd(), slices, &[], flags, None)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn the_groups_of_the_other_end_are_those_of_its_process() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let mut told = peer_groups(ours.as_fd()).unwrap();
+        let own = std::fs::read_to_string("/proc/self/status").unwrap();
+        let own = own.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap();
+        let mut own: Vec<u32> = own.split_whitespace().map(|group| group.parse().unwrap()).collect();
+        told.sort_unstable();
+        own.sort_unstable();
+        assert_eq!(told, own);
+    }
 }

@@ -4,7 +4,10 @@
 //! A test whose name begins with `tier_` runs only with `HB_TIER=ci`. A test that needs a tool or root, and does not
 //! have it, says `skipped: NAME needs TOOL` on stderr; with `HB_REQUIRE=1` that is a failure.
 
+pub(crate) mod cluster;
 mod disk;
+pub(crate) mod etcd;
+pub(crate) mod history;
 mod load;
 mod nbd;
 mod node;

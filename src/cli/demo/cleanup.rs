@@ -12,7 +12,7 @@ const REMOVALS_MAX: u32 = 50;
 
 /// Processes and directory of a demo. Removed when dropped, on a panic, and on SIGINT, SIGTERM and SIGHUP.
 #[derive(Clone)]
-pub(super) struct Leftovers {
+pub(in crate::cli) struct Leftovers {
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -28,9 +28,18 @@ pub(super) struct Process(usize);
 impl Leftovers {
     /// Takes care of `dir` unless it is to be kept. Call it on the main thread, before others are started.
     pub(super) fn of(dir: &Path, keep: bool) -> Self {
-        let dir = (!keep).then(|| dir.to_owned());
-        let leftovers = Self { inner: Arc::new(Mutex::new(Inner { children: Vec::new(), dir })) };
+        let leftovers = Self::caring_for((!keep).then(|| dir.to_owned()));
         leftovers.clean_on_signals();
+        leftovers
+    }
+
+    /// The same of a caller who hears of signals, and then ends by itself.
+    pub(in crate::cli) fn without_signals(dir: &Path) -> Self {
+        Self::caring_for(Some(dir.to_owned()))
+    }
+
+    fn caring_for(dir: Option<PathBuf>) -> Self {
+        let leftovers = Self { inner: Arc::new(Mutex::new(Inner { children: Vec::new(), dir })) };
         leftovers.clean_on_panic();
         leftovers
     }
@@ -118,7 +127,7 @@ impl Leftovers {
 }
 
 /// The demo's own hold on its leftovers.
-pub(super) struct Guard(pub(super) Leftovers);
+pub(in crate::cli) struct Guard(pub(in crate::cli) Leftovers);
 
 impl Drop for Guard {
     fn drop(&mut self) {

@@ -2,9 +2,9 @@
 
 mod audit;
 mod circle;
-mod cleanup;
+pub(super) mod cleanup;
 mod input;
-mod pair;
+pub(super) mod pair;
 mod report;
 mod run;
 mod volume;

@@ -21,17 +21,17 @@ const POLL: Duration = Duration::from_millis(25);
 const LAST_WORDS: u64 = 2000;
 
 /// One node of the demo.
-pub(super) struct Node {
+pub(in crate::cli) struct Node {
     pub(super) name: &'static str,
-    pub(super) dir: PathBuf,
-    pub(super) resp: SocketAddr,
+    pub(in crate::cli) dir: PathBuf,
+    pub(in crate::cli) resp: SocketAddr,
     pub(super) nbd: SocketAddr,
     process: Option<Process>,
 }
 
 /// The pair.
-pub(super) struct Pair<'a> {
-    pub(super) a: Node,
+pub(in crate::cli) struct Pair<'a> {
+    pub(in crate::cli) a: Node,
     pub(super) b: Node,
     /// Takes the place of `b`, at its addresses.
     pub(super) c: Node,
@@ -45,7 +45,7 @@ pub(super) struct Pair<'a> {
 
 impl<'a> Pair<'a> {
     /// Makes both nodes below `root`; `tell` is told each command.
-    pub(super) fn set_up(
+    pub(in crate::cli) fn set_up(
         root: &Path,
         level: AckLevel,
         leftovers: &'a Leftovers,
@@ -109,13 +109,13 @@ impl<'a> Pair<'a> {
     }
 
     /// Starts the old or new primary.
-    pub(super) fn start_a(&mut self) -> Result<(), Failure> {
+    pub(in crate::cli) fn start_a(&mut self) -> Result<(), Failure> {
         self.a.process = Some(self.start(&self.a)?);
         Ok(())
     }
 
     /// Starts the standby.
-    pub(super) fn start_b(&mut self) -> Result<(), Failure> {
+    pub(in crate::cli) fn start_b(&mut self) -> Result<(), Failure> {
         self.b.process = Some(self.start(&self.b)?);
         Ok(())
     }
@@ -164,7 +164,7 @@ impl<'a> Pair<'a> {
     }
 
     /// Waits until `node` is as wanted; its status then.
-    pub(super) fn wait_for(
+    pub(in crate::cli) fn wait_for(
         &self,
         node: &Node,
         what: &str,

@@ -140,6 +140,11 @@ impl Roles {
         self.switchover.hold.is_some()
     }
 
+    /// Clients of volumes that take no changes any more have to go.
+    pub(in crate::engine) fn part_from_blocks(&mut self) {
+        self.switchover.parts_from_blocks = true;
+    }
+
     /// Whether clients of volumes that take no changes any more have to go; tells it once.
     pub(in crate::engine) fn parts_from_blocks(&mut self) -> bool {
         std::mem::take(&mut self.switchover.parts_from_blocks)

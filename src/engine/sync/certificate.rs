@@ -1,5 +1,7 @@
 //! A compare from its beginning to its certificate: what is looked at next, how fast, what is told of it and kept.
 
+mod query;
+
 use super::compare::{Flight, Purpose};
 use super::findings::{Findings, Stretch, findings, span_words, words};
 use crate::base::limits::{
@@ -23,6 +25,7 @@ use crate::format::frame::{FEATURE_COMPARE, FrameKind};
 use crate::store::StoreRead;
 use crate::store::namespace::FileInfo;
 use bytes::Bytes;
+use query::query_of;
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -151,7 +154,9 @@ impl<S: StoreRead> Core<S> {
             let next = "try again when `hot-backup status` shows that the standby follows";
             return self.reply_no(token, failed(why), next);
         }
-        if let Err(why) = self.files_to_compare(&order.name) {
+        if query_of(&order.name).is_none()
+            && let Err(why) = self.files_to_compare(&order.name)
+        {
             return self.reply_no(token, failed(why), "see: hot-backup file list");
         }
         self.compares.number += 1;
@@ -245,12 +250,15 @@ impl<S: StoreRead> Core<S> {
     }
 
     fn begin_compare(&mut self, order: &Order) -> Result<(), String> {
-        let todo = self.files_to_compare(&order.name)?;
+        let query = query_of(&order.name);
+        let todo = if query.is_some() { VecDeque::new() } else { self.files_to_compare(&order.name)? };
         let blocks = |walk: &Walk| match walk {
             Walk::Blocks { end, .. } => *end,
             Walk::Items { .. } => 0,
         };
-        let what = if order.name.is_empty() { EVERYTHING } else { &order.name };
+        let listing = query.map(|query| format!("the listing {query}"));
+        let named = if order.name.is_empty() { EVERYTHING } else { &order.name };
+        let what = listing.as_deref().unwrap_or(named);
         self.compares.number += 1;
         let certificate = Certificate {
             repair: order.repair && !order.dry_run,
@@ -270,7 +278,7 @@ impl<S: StoreRead> Core<S> {
             total: todo.iter().map(blocks).sum(),
             todo,
             now: None,
-            errands: VecDeque::new(),
+            errands: query.map(query::errand).into_iter().collect(),
             done: 0,
             checkpoint: false,
             told: self.now.mono,
@@ -371,6 +379,10 @@ impl<S: StoreRead> Core<S> {
                 let closer = Purpose::Closer(whole.clone(), any);
                 run.found(&flight, found, closer, |kind, name| part(kind, words(name, blocks)));
             }
+            (Purpose::Query, Some(Found::Details(own)), Some(Found::Details(theirs))) => {
+                run.queried(&flight, own, theirs);
+            }
+            (Purpose::Query, own, theirs) => run.unlisted(flight.at, own.as_ref(), theirs.as_ref()),
             (Purpose::Repair(count, named), _, Some(Found::Content(chunk))) => {
                 run.repaired(&flight, chunk, (*count, named.clone()));
             }
@@ -694,7 +706,7 @@ impl Run {
 
     fn errand(&mut self, file: FileId, span: Span, purpose: Purpose) {
         let what = match purpose {
-            Purpose::Closer(..) => What::Details,
+            Purpose::Closer(..) | Purpose::Query => What::Details,
             Purpose::Repair(..) | Purpose::Heal => What::Content,
             Purpose::Walk | Purpose::Verify(..) => What::Digest,
         };

@@ -45,6 +45,8 @@ pub(super) enum Purpose {
     Verify(u64, Range<usize>),
     /// To give back what was rotten here.
     Heal,
+    /// To see whether a listing is equal.
+    Query,
 }
 
 /// A look that the peer was asked for.

@@ -573,3 +573,34 @@ fn a_scheduled_compare_begins_on_the_standby_and_not_before_its_day() {
     assert!((40..48).contains(&hours), "{hours}");
     assert_eq!(pair.a.kept, first);
 }
+
+#[test]
+fn a_listing_is_made_at_one_entry_on_both_nodes_and_what_differs_is_named_line_by_line() {
+    let mut pair = Pair::with(1);
+    let query = |text: &str| AdminRequest::CompareQuery { query: text.to_owned() };
+    for on_a in [true, false] {
+        let node = if on_a { &mut pair.a } else { &mut pair.b };
+        assert!(matches!(node.asks(query("KEYS app,orders,*")), AdminReply::Ok { .. }));
+        // What comes in between is on neither.
+        pair.a.says("SET app,orders,between 1");
+        pair.settle();
+        let view = pair.result(on_a);
+        assert!(view.whole && view.items > 0 && view.ranges == 1, "{view:?}");
+        assert_eq!((view.differing, view.from), (0, view.to), "{view:?}");
+        assert_eq!(view.what, "the listing KEYS app,orders,*");
+    }
+    pair.plant_item("", "00000", None);
+    pair.plant_item("zz", "zzz", Some("more"));
+    pair.a.asks(query("KEYS app,orders,*"));
+    pair.settle();
+    let view = pair.result(true);
+    let named: Vec<_> = view.differences.iter().map(|d| (d.part.as_str(), d.how.as_str())).collect();
+    assert_eq!(named, [("app,orders,00000", "primary-only"), ("app,orders,zzz", "standby-only")], "{view:?}");
+    pair.b.asks(query("NOSUCH x"));
+    pair.settle();
+    let view = pair.result(false);
+    assert!(!view.whole && view.why.contains("could not carry out the command"), "{view:?}");
+    for bad in [String::new(), "x".repeat(300), "GET\nx".to_owned()] {
+        assert!(matches!(pair.a.asks(query(&bad)), AdminReply::No { .. }), "{bad:?}");
+    }
+}

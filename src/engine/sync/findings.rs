@@ -114,6 +114,7 @@ pub(super) fn fits(span: &Span, details: &Details) -> bool {
             let at = offset_of(name);
             name.len() == 8 && at >= *offset && at < offset + len && at.is_multiple_of(BLOCK_U64)
         }),
+        Span::Query(_) => details.reached.is_none(),
         Span::Behind(_) => false,
     }
 }
@@ -150,6 +151,7 @@ pub(super) fn span_words(span: &Span) -> String {
         },
         Span::Blocks { offset, len } => format!("bytes {offset} to {}", (offset + len).saturating_sub(1)),
         Span::Behind(_) => "items".to_owned(),
+        Span::Query(command) => id(command),
     })
 }
 

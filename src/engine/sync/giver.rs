@@ -10,8 +10,9 @@ use crate::engine::event::CopyEvent;
 use crate::engine::link::Link;
 use crate::engine::sender::{Outbound, OutboundPhase};
 use crate::format::chunk::{Chunk, Content, CopyBegin, Definitions, Want};
-use crate::format::frame::{FEATURE_COPY, FrameKind};
+use crate::format::frame::{FEATURE_COPY, FEATURE_LOST, FrameKind};
 use crate::store::StoreRead;
+use crate::store::volumes::{BadPlace, Wrong};
 use std::collections::VecDeque;
 
 /// The definitions are read again so often if the journal has forgotten where it stood at their position: it remembers some
@@ -178,6 +179,17 @@ impl<S: StoreRead> Core<S> {
 
     fn range_read(&mut self, read: u64, result: Result<Chunk, Fault>) {
         let durable = self.replicated().pace().durable;
+        if let Ok(Chunk { file, content, .. }) = &result
+            && let (true, Content::Blocks { offset, len, .. }) = (content.is_lost(), content)
+        {
+            let (file, offset, len, wrong) = (*file, *offset, *len, Wrong::Content);
+            self.volumes_wrong(&[BadPlace { file, offset, len, wrong }]);
+            if self.peer.features() & FEATURE_LOST == 0 {
+                let why =
+                    format!("bytes {offset} of volume {file} on are rotten here; install this version there");
+                return self.cannot_give(&why);
+            }
+        }
         let Some((_, stream)) = self.link.stream() else { return };
         let giving = &mut stream.giving;
         if giving.reading.take_if(|reading| *reading == read).is_none() {

@@ -1,14 +1,14 @@
 //! The command line's side.
 
 use super::codec::{decode_reply, encode_request};
-use super::{Line, LineReader, REPLY_MAX, REQUEST_MAX, connect_in_dir, is_late, write_within};
+use super::{Line, LineReader, REPLY_MAX, REQUEST_MAX, connect_in_dir, is_late, place_of, write_within};
 use crate::base::shown::Grouped;
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::io::{Access, check_dir};
 use crate::node::layout::{ADMIN_SOCKET, Layout};
 use nix::sys::socket::{getsockopt, sockopt};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -177,9 +177,18 @@ fn ask(
         return Err(AdminCallError::TooLong { found: line.len() });
     }
     line.push(b'\n');
-    let stream =
-        connect_in_dir(dir, ADMIN_SOCKET, timeout).map_err(|error| of_connect(dir, error, timeout))?;
-    check_daemon(dir, &stream)?;
+    let stream = if is_socket(dir) {
+        // Not a directory, but the socket of `admin_group`.
+        place_of(dir)
+            .and_then(|(above, name)| connect_in_dir(above, name, timeout))
+            .map_err(|error| of_connect(dir, error, timeout))
+            .and_then(|stream| check_socket(dir, &stream).map(|()| stream))?
+    } else {
+        let stream =
+            connect_in_dir(dir, ADMIN_SOCKET, timeout).map_err(|error| of_connect(dir, error, timeout))?;
+        check_daemon(dir, &stream)?;
+        stream
+    };
     let sent = write_within(&stream, &line, deadline.saturating_duration_since(Instant::now()));
     let mut reader = LineReader::new(stream, REPLY_MAX);
     let reply = reader.line(deadline.saturating_duration_since(Instant::now()));
@@ -212,6 +221,28 @@ fn check_daemon(dir: &Path, stream: &UnixStream) -> Result<(), AdminCallError> {
     let owner = std::fs::metadata(dir).map_err(io)?.uid();
     if runs_as != owner && runs_as != 0 {
         return Err(distrusted(format!("its socket is user {runs_as}'s, the directory user {owner}'s")));
+    }
+    Ok(())
+}
+
+fn is_socket(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
+}
+
+/// The same of the socket of `admin_group`: only its owner and root may put another one in its place, and it is one of them
+/// who answers.
+fn check_socket(path: &Path, stream: &UnixStream) -> Result<(), AdminCallError> {
+    let distrusted = |why: String| AdminCallError::Distrusted { dir: path.to_owned(), why };
+    let io = |source| AdminCallError::Io { dir: path.to_owned(), source };
+    let (above, _) = place_of(path).map_err(io)?;
+    let (owner, above) =
+        (std::fs::symlink_metadata(path).map_err(io)?.uid(), std::fs::metadata(above).map_err(io)?);
+    if above.mode() & 0o022 != 0 || ![owner, 0].contains(&above.uid()) {
+        return Err(distrusted("others may write to the directory of this socket".to_owned()));
+    }
+    let runs_as = getsockopt(stream, sockopt::PeerCredentials).map_err(|errno| io(errno.into()))?.uid();
+    if runs_as != owner && runs_as != 0 {
+        return Err(distrusted(format!("user {runs_as} answers, and it belongs to user {owner}")));
     }
     Ok(())
 }

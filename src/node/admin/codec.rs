@@ -2,8 +2,8 @@
 
 use crate::engine::admin::{
     AccountView, AdminAnswer, AdminReply, AdminRequest, CompareView, DoneView, FileView, IncidentView,
-    LogEntryView, LoggingView, ProofView, QueueView, ReceiptView, RecordView, ScrubView, SpoolView,
-    StartView, StatsView, Status, SwitchoverView, TakeoverAccount, TargetView, WouldGo,
+    LeaseView, LogEntryView, LoggingView, ProofView, QueueView, ReceiptView, RecordView, ScrubView,
+    SpoolView, StartView, StatsView, Status, SwitchoverView, TakeoverAccount, TargetView, ViewView, WouldGo,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -77,8 +77,13 @@ fn answer_to(request: &AdminRequest, value: Value) -> Result<AdminAnswer, Error>
         Asked::Receipt { .. } => read::<ReceiptView>(value),
         Asked::SpoolStart { .. } | Asked::SpoolStop { .. } => read::<SpoolView>(value),
         Asked::DivergedList => read::<Vec<String>>(value),
+        Asked::ViewOpen(_) | Asked::ViewClose { .. } => read::<ViewView>(value),
+        Asked::ViewList => read::<Vec<ViewView>>(value),
         Asked::Scrub { .. } | Asked::ScrubStop => read::<ScrubView>(value),
-        Asked::Compare { .. } | Asked::CompareStop | Asked::CompareResult => read::<CompareView>(value),
+        Asked::Lease { .. } => read::<LeaseView>(value),
+        Asked::Compare { .. } | Asked::CompareQuery { .. } | Asked::CompareStop | Asked::CompareResult => {
+            read::<CompareView>(value)
+        }
     }
 }
 
@@ -115,6 +120,8 @@ pub fn fuzz_admin(bytes: &[u8]) {
         AdminRequest::SpoolStop { drop: false },
         AdminRequest::Switchover { dry_run: true },
         AdminRequest::CompareResult,
+        AdminRequest::ViewList,
+        AdminRequest::ViewClose { name: name() },
         AdminRequest::Takeover { peer_is_down: true, dry_run: true, accept_loss: false, now: false },
     ];
     for request in &all {

@@ -2,7 +2,8 @@
 //! a line in, one JSON [`AdminReply`](crate::engine::admin::AdminReply) a line out.
 //!
 //! Who may ask: the user that the daemon runs as, and root. The directory is private, the socket has mode 0600, and
-//! the kernel's word on the caller is asked besides.
+//! the kernel's word on the caller is asked besides. With `admin_group` there is a second socket, of mode 0660, by which
+//! members of that group may look: see [`May`].
 //!
 //! Nothing here decides anything about the node; requests go to a handler and its answers come back. Types become JSON
 //! and JSON becomes types in one place, `codec`.
@@ -38,13 +39,15 @@ mod client;
 mod codec;
 #[cfg(test)]
 mod golden_tests;
+mod rights;
 mod server;
 #[cfg(test)]
 mod tests;
 
 pub use client::{AdminCallError, call, call_for_stream};
 pub use codec::fuzz_admin;
-pub use server::{AdminServer, Answer, Ucred, spawn};
+pub use rights::{May, refusal};
+pub use server::{AdminServer, Answer, Ucred, spawn, spawn_for_group};
 
 use crate::io::Own;
 use nix::sys::socket::{
@@ -80,6 +83,13 @@ pub fn bind_in_dir(dir: &Path, name: &str) -> io::Result<UnixListener> {
     bind(fd.as_raw_fd(), &address(&opened, dir, name)?)?;
     listen(&fd, Backlog::new(128)?)?;
     Ok(UnixListener::from(fd))
+}
+
+/// The directory and the name of a socket somewhere else.
+fn place_of(path: &Path) -> io::Result<(&Path, &str)> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let name = path.file_name().and_then(|name| name.to_str());
+    dir.zip(name).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is no path of a file"))
 }
 
 /// The file of a socket of the node's own.

@@ -1,19 +1,25 @@
 //! The daemon's side: a thread that accepts, and one for each of a bounded number of connections.
 
 use super::codec::{decode_request, encode_reply};
-use super::{CONNECTIONS_MAX, Line, LineReader, REQUEST_MAX, bind_in_dir, write_within};
+use super::rights::{May, right};
+use super::{
+    CONNECTIONS_MAX, Line, LineReader, REQUEST_MAX, bind_in_dir, place_of, socket_file, write_within,
+};
 use crate::base::limits::{ADMIN_REFUSED_MAX, ADMIN_REFUSED_MS};
 use crate::base::shown::Grouped;
 use crate::engine::admin::{AdminReply, AdminRequest};
+use crate::io::{Access, Own, check_dir, peer_groups};
 use crate::node::layout::{ADMIN_SOCKET, Layout, OwnName};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::geteuid;
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -40,6 +46,8 @@ pub struct Ucred {
     pub gid: u32,
     /// Process.
     pub pid: i32,
+    /// What it may ask for.
+    pub may: May,
 }
 
 /// Sends something over a connection.
@@ -103,7 +111,7 @@ impl ServerShared {
 /// The running admin socket; stops when dropped.
 #[derive(Debug)]
 pub struct AdminServer {
-    layout: Layout,
+    file: Own,
     listener: Arc<UnixListener>,
     shared: Arc<ServerShared>,
     thread: Option<JoinHandle<()>>,
@@ -127,14 +135,43 @@ where
     A: Into<Answer>,
     R: Fn(Ucred, u64) + Clone + Send + 'static,
 {
-    let gate = Gate { may_ask: |uid| may_ask(uid, geteuid().as_raw()), refused };
+    let gate = Gate { rule: right, group: None, refused };
     spawn_timed(layout, handler, gate, Times { request: REQUEST_TIME, reply: REPLY_TIME })
+}
+
+/// Opens a second socket at `path`, by which members of the group may look; else as [`spawn`].
+///
+/// # Errors
+/// The socket or the thread cannot be made; `PermissionDenied` if others may write to its directory, or if it cannot be
+/// given to the group.
+pub fn spawn_for_group<H, A, R>(path: &Path, group: u32, handler: H, refused: R) -> io::Result<AdminServer>
+where
+    H: Fn(AdminRequest, Ucred) -> A + Clone + Send + 'static,
+    A: Into<Answer>,
+    R: Fn(Ucred, u64) + Clone + Send + 'static,
+{
+    let (dir, name) = place_of(path)?;
+    check_dir(dir, Access::Read)?;
+    let listener = bind_in_dir(dir, name)?;
+    let file = socket_file(dir, name);
+    // Nobody else may write to the directory, so the name still is that of the socket.
+    let opened = std::os::unix::fs::lchown(path, None, Some(group))
+        .and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(0o660)));
+    if let Err(error) = opened {
+        drop(file.remove_socket());
+        return Err(error);
+    }
+    let gate = Gate { rule: right, group: Some(group), refused };
+    start(listener, file, handler, gate, Times { request: REQUEST_TIME, reply: REPLY_TIME })
 }
 
 /// Who may ask, and who is told of the others.
 #[derive(Clone)]
 pub(super) struct Gate<R> {
-    pub(super) may_ask: fn(u32) -> bool,
+    /// As [`right`], given who asks and this user.
+    pub(super) rule: fn(u32, u32, &[u32], u32, Option<u32>) -> Option<May>,
+    /// The group whose members may look.
+    pub(super) group: Option<u32>,
     pub(super) refused: R,
 }
 
@@ -149,13 +186,29 @@ where
     A: Into<Answer>,
     R: Fn(Ucred, u64) + Clone + Send + 'static,
 {
-    let listener = Arc::new(bind_in_dir(layout.dir(), ADMIN_SOCKET)?);
+    let listener = bind_in_dir(layout.dir(), ADMIN_SOCKET)?;
+    start(listener, layout.own(OwnName::AdminSocket), handler, gate, times)
+}
+
+fn start<H, A, R>(
+    listener: UnixListener,
+    file: Own,
+    handler: H,
+    gate: Gate<R>,
+    times: Times,
+) -> io::Result<AdminServer>
+where
+    H: Fn(AdminRequest, Ucred) -> A + Clone + Send + 'static,
+    A: Into<Answer>,
+    R: Fn(Ucred, u64) + Clone + Send + 'static,
+{
+    let listener = Arc::new(listener);
     let shared = Arc::new(ServerShared::default());
     let (accepting, state) = (listener.clone(), shared.clone());
     let thread = std::thread::Builder::new()
         .name("admin".to_owned())
         .spawn(move || accept_all(&accepting, &state, &handler, &gate, times))?;
-    Ok(AdminServer { layout: layout.clone(), listener, shared, thread: Some(thread) })
+    Ok(AdminServer { file, listener, shared, thread: Some(thread) })
 }
 
 impl AdminServer {
@@ -174,7 +227,7 @@ impl AdminServer {
             drop(thread.join());
         }
         // The next daemon would replace it as well, so a failure is of no matter.
-        drop(self.layout.own(OwnName::AdminSocket).remove_socket());
+        drop(self.file.remove_socket());
         let mut open = self.shared.open();
         for stream in open.streams.values() {
             drop(stream.shutdown(Shutdown::Read)); // Ends those that wait for a request.
@@ -215,11 +268,9 @@ fn accept_all<H, A, R>(
             return;
         }
         match accepted {
-            Ok((stream, _)) => match caller(&stream) {
-                Some(caller) if (gate.may_ask)(caller.uid) => {
-                    admit(stream, caller, shared, handler.clone(), times);
-                }
-                Some(caller) => turn_away(stream, caller, shared, gate.clone()),
+            Ok((stream, _)) => match caller(&stream, gate) {
+                Some((caller, true)) => admit(stream, caller, shared, handler.clone(), times),
+                Some((caller, false)) => turn_away(stream, caller, shared, gate.clone()),
                 // Gone already.
                 None => {}
             },
@@ -229,10 +280,15 @@ fn accept_all<H, A, R>(
     }
 }
 
-/// Who is at the other end, by the kernel's word.
-fn caller(stream: &UnixStream) -> Option<Ucred> {
+/// Who is at the other end, by the kernel's word, and whether it may ask at all.
+fn caller<R>(stream: &UnixStream, gate: &Gate<R>) -> Option<(Ucred, bool)> {
     let found = getsockopt(stream, sockopt::PeerCredentials).ok()?;
-    Some(Ucred { uid: found.uid(), gid: found.gid(), pid: found.pid() })
+    // A kernel that does not tell them leaves the first group alone.
+    let groups = gate.group.map(|_| peer_groups(stream.as_fd()).unwrap_or_default()).unwrap_or_default();
+    let may = (gate.rule)(found.uid(), found.gid(), &groups, geteuid().as_raw(), gate.group);
+    let caller =
+        Ucred { uid: found.uid(), gid: found.gid(), pid: found.pid(), may: may.unwrap_or(May::Look) };
+    Some((caller, may.is_some()))
 }
 
 /// Tells a caller that it may not ask. What it sends is taken and thrown away for a moment: a connection that is closed
@@ -378,11 +434,6 @@ fn serve<A: Into<Answer>>(
             return;
         }
     }
-}
-
-/// Whether a user may ask a daemon that runs as `own`.
-pub(super) fn may_ask(uid: u32, own: u32) -> bool {
-    uid == own || uid == 0
 }
 
 fn answer_to<A: Into<Answer>>(

@@ -2,7 +2,8 @@
 //! answer has its own name; no client can make the daemon hold much or wait long.
 
 use super::codec::decode_reply;
-use super::server::{Gate, Times, may_ask, spawn_timed};
+use super::rights::May;
+use super::server::{Gate, Times, spawn_timed};
 use super::*;
 use crate::engine::admin::{AdminAnswer, AdminReply, AdminRequest, Status, WouldGo};
 use crate::node::layout::Layout;
@@ -38,7 +39,7 @@ fn echo(request: AdminRequest, peer: Ucred) -> AdminReply {
 
 /// Lets everybody in.
 fn everybody() -> Gate<fn(Ucred, u64)> {
-    Gate { may_ask: |_| true, refused: |_, _| () }
+    Gate { rule: |_, _, _, _, _| Some(May::All), group: None, refused: |_, _| () }
 }
 
 fn delete(name: &str) -> AdminRequest {
@@ -292,19 +293,13 @@ fn stopping_lets_an_answer_out_first() {
 }
 
 #[test]
-fn only_the_nodes_user_and_root_may_ask() {
-    assert!(may_ask(1000, 1000) && may_ask(0, 1000));
-    assert!(!may_ask(1001, 1000) && !may_ask(1000, 0));
-}
-
-#[test]
 fn a_caller_that_may_not_ask_is_told_so_and_counted_and_takes_no_place_of_others() {
     let (_dir, layout) = node();
     let (told, hears) = std::sync::mpsc::channel();
     let refused = move |caller: Ucred, times| told.send((caller.uid, times)).expect("somebody counts");
     let times = Times { request: LONG, reply: LONG };
     let handler = |_: AdminRequest, _: Ucred| -> AdminReply { panic!("nobody may ask") };
-    let gate = Gate { may_ask: |_| false, refused };
+    let gate = Gate { rule: |_, _, _, _, _| None, group: None, refused };
     let _server = spawn_timed(&layout, handler, gate, times).expect("spawn");
     let own = nix::unistd::geteuid().as_raw();
     // More at once than may ask, and more than may linger.

@@ -209,6 +209,20 @@ pub const KEYS: &[Key] = &[
          may look.",
     ),
     key(
+        "admin_group",
+        Kind::Name(|c, group| c.admin_group = Some(group)),
+        Fallback::Off,
+        "Members of this group of the system may look at the node by `admin_group_socket`, and change nothing. The \
+         node's own user must be a member too.",
+    ),
+    key(
+        "admin_group_socket",
+        Kind::Path(|c, path| c.admin_group_socket = Some(path)),
+        Fallback::Off,
+        "The socket for them, in a directory that they can reach and nobody else may write to, such as \
+         /run/hot-backup/look.sock. They name it as --dir.",
+    ),
+    key(
         "ack_level",
         Kind::Word(&["local", "received", "durable", "applied"], |c, word| {
             c.engine.ack_level = ack_level(word)
@@ -245,6 +259,13 @@ pub const KEYS: &[Key] = &[
         Fallback::Literal("\"wait\""),
         "A restarted primary whose peer is silent: wait for it (or for `start --alone`), or serve at once. \
          \"serve\" can make two primaries if the peer has taken over meanwhile.",
+    ),
+    key(
+        "decider",
+        Kind::Word(&["operator", "lease"], |c, word| c.engine.under_lease = word == "lease"),
+        Fallback::Literal("\"operator\""),
+        "Who decides which node is primary: an operator, or a lease, which `hot-backup watch` holds. With \"lease\" a \
+         primary accepts updates only until a deadline that `watch` moves on. The same on both nodes.",
     ),
     key(
         "full_sync",

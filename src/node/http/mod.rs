@@ -4,7 +4,9 @@
 //! One thread serves a bounded number of connections, each for a bounded time. A page of another site could make a
 //! browser ask here under a name of its own (DNS rebinding), so only addresses and `localhost` are answered as a host.
 
+mod away;
 mod body;
+mod fuzz;
 mod metrics;
 mod page;
 mod snapshot;
@@ -15,6 +17,7 @@ use crate::base::limits::{
     HTTP_POINT_MS,
 };
 use body::{Answer, Follow};
+pub use fuzz::fuzz_http;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::service::service_fn;
@@ -147,17 +150,20 @@ async fn first_of<A: Future, B: Future>(one: A, other: B) -> Either<A::Output, B
     .await
 }
 
+/// What a connection may send at once.
+fn limited() -> hyper::server::conn::http1::Builder {
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.max_buf_size(HTTP_HEAD_MAX).max_headers(HTTP_HEADERS_MAX);
+    builder
+}
+
 async fn connection(stream: tokio::net::TcpStream, site: Arc<Site>, mut stopped: watch::Receiver<bool>) {
     let service = service_fn(move |request| {
         let site = Arc::clone(&site);
         async move { Ok::<_, Infallible>(respond(&site, &request).await) }
     });
-    let mut builder = hyper::server::conn::http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(HTTP_PATIENCE_MS))
-        .max_buf_size(HTTP_HEAD_MAX)
-        .max_headers(HTTP_HEADERS_MAX);
+    let mut builder = limited();
+    builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_millis(HTTP_PATIENCE_MS));
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let life = tokio::time::sleep(Duration::from_millis(HTTP_LIFE_MS));
     if let Either::Left(_) = first_of(connection.as_mut(), first_of(life, stopped.changed())).await {
@@ -205,17 +211,25 @@ fn guard(response: &mut Response<Answer>, policy: &str) {
 
 const NOTHING: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-async fn respond(site: &Site, request: &Request<Incoming>) -> Response<Answer> {
-    let mut policy = NOTHING.to_owned();
-    let mut response = if !is_ours(request.headers().get(HOST)) {
+/// Why a request is not looked at further, if it is not.
+fn refused(request: &Request<Incoming>) -> Option<Response<Answer>> {
+    if !is_ours(request.headers().get(HOST)) {
         let text = "ask for an address of this machine or for localhost, not for another name\n";
-        plain(StatusCode::MISDIRECTED_REQUEST, TEXT, text)
-    } else if request.method() != Method::GET && request.method() != Method::HEAD {
+        return Some(plain(StatusCode::MISDIRECTED_REQUEST, TEXT, text));
+    }
+    let reads = [Method::GET, Method::HEAD].contains(request.method());
+    (!reads).then(|| {
         let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, TEXT, "this only reads: use GET\n");
         refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         refused
-    } else {
-        answer(site, request.uri().path(), &mut policy).await
+    })
+}
+
+async fn respond(site: &Site, request: &Request<Incoming>) -> Response<Answer> {
+    let mut policy = NOTHING.to_owned();
+    let mut response = match refused(request) {
+        Some(refused) => refused,
+        None => answer(site, request.uri().path(), &mut policy).await,
     };
     guard(&mut response, &policy);
     response

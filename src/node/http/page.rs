@@ -19,7 +19,7 @@ pub(super) struct Page {
 }
 
 /// A text of others, as content or as an attribute: it ends neither, and shows what cannot be seen.
-fn safe(text: &str) -> String {
+pub(super) fn safe(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -42,7 +42,7 @@ fn is_hidden(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
-fn seconds(s: f64) -> String {
+pub(super) fn seconds(s: f64) -> String {
     match s {
         s if s < 0.001 => "0 s".to_owned(),
         s if s < 1.0 => format!("{:.0} ms", s * 1000.0),
@@ -62,7 +62,7 @@ fn micros(us: u64) -> String {
 }
 
 /// A moment as UTC.
-fn utc(wall_ms: u64) -> String {
+pub(super) fn utc(wall_ms: u64) -> String {
     let (days, rest) = (wall_ms / 86_400_000, wall_ms / 1000 % 86_400);
     // Civil from days, after Howard Hinnant; all numbers are small.
     let z = days + 719_468;
@@ -136,6 +136,7 @@ fn sections(snapshot: &Snapshot, points: &[Point]) -> Vec<(&'static str, String)
         ("risk", risk(snapshot)),
         ("charts", charts(points)),
         ("work", work(status)),
+        ("away", super::away::away(&status.spool, &snapshot.requests)),
         ("times", times(snapshot.stats.as_ref())),
         ("incidents", incidents(snapshot)),
     ]
@@ -335,7 +336,7 @@ fn charts(points: &[Point]) -> String {
     )
 }
 
-fn progress(done: u64, total: u64, text: &str) -> String {
+pub(super) fn progress(done: u64, total: u64, text: &str) -> String {
     match total {
         0 => format!("<p>{text}</p>"),
         _ => format!(

@@ -5,6 +5,7 @@ use crate::engine::admin::{
     AdminAnswer, AdminReply, AdminRequest, IncidentView, QueueView, StatsView, Status,
 };
 use crate::node::admin_router::AdminRouter;
+use crate::node::tape::Request;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -19,6 +20,8 @@ pub(super) struct Snapshot {
     pub(super) stats: Option<StatsView>,
     pub(super) queue: Option<QueueView>,
     pub(super) incidents: Vec<IncidentView>,
+    /// Reels that people are waited for to bring.
+    pub(super) requests: Vec<Request>,
     /// When (milliseconds since 1970).
     pub(super) wall_ms: u64,
 }
@@ -130,7 +133,7 @@ impl Desk {
 fn ask(router: &AdminRouter) -> Snapshot {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let wall_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-    let mut snapshot = Snapshot { wall_ms, ..Snapshot::default() };
+    let mut snapshot = Snapshot { wall_ms, requests: router.tape_requests(), ..Snapshot::default() };
     match router.answer(AdminRequest::Status) {
         AdminReply::Ok { value: AdminAnswer::Status(status) } => snapshot.status = *status,
         AdminReply::No { message, .. } | AdminReply::Error { message, .. } => {

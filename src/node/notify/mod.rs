@@ -9,7 +9,9 @@ mod send;
 pub mod target;
 
 pub use kept::fuzz_records;
+pub(in crate::node) use send::certificates;
 pub use send::fuzz_utmp;
+pub(in crate::node) use target::secret;
 
 use super::layout::{Layout, OwnName};
 use super::log::PACED;

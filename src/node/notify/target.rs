@@ -184,7 +184,7 @@ impl Http {
 }
 
 /// The first line of a file that nobody else may read.
-pub(super) fn secret(dir: &Path, file: &Path) -> Result<Secret, String> {
+pub(in crate::node) fn secret(dir: &Path, file: &Path) -> Result<Secret, String> {
     let path = dir.join(file);
     let demand = Demand { most: PASSWORD_FILE_MAX, secret: true, linked: true };
     let text = read_trusted_text(&path, demand)

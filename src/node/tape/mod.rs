@@ -28,7 +28,7 @@ pub use error::TapeError;
 pub(in crate::node) use error::of_stream;
 pub use key::read_key;
 pub use place::{Place, TapeOptions, Teller};
-pub use requests::{Request, answer, open_request};
+pub use requests::{Request, answer, open_request, requests_in};
 pub use scan::{Scanned, scan};
 pub use source::{TapeSource, TapeStream};
 pub(in crate::node) use stage::About;

@@ -7,6 +7,7 @@ use super::super::{
 use super::flush::Shared;
 use super::read::{Limit, Snapshot, StoreReader};
 use super::{Staged, StoreWriter, damaged, damaged_record, load};
+use crate::base::limits::BLOCK_U64;
 use crate::base::{Fault, FileId, JournalKind, Ordinal, Seq};
 use crate::format::chunk::{Chunk, Content, CopyBegin, Definitions, Progress, Want};
 use crate::format::compare::{DEFINITIONS, Span};
@@ -31,6 +32,8 @@ pub struct CopyReader {
     node: Ordinal,
     volumes: PathBuf,
     read_volume: VolumeRead,
+    /// See [`CopyReader::naming_lost`].
+    names_lost: bool,
 }
 
 impl std::fmt::Debug for CopyReader {
@@ -43,7 +46,36 @@ impl StoreReader {
     /// Reads for a copy, of items here and of the volumes in a directory by `read_volume`.
     #[must_use]
     pub fn for_copies(&self, node: Ordinal, volumes: &Path, read_volume: VolumeRead) -> CopyReader {
-        CopyReader { shared: Arc::clone(&self.shared), node, volumes: volumes.to_owned(), read_volume }
+        CopyReader {
+            shared: Arc::clone(&self.shared),
+            node,
+            volumes: volumes.to_owned(),
+            read_volume,
+            names_lost: false,
+        }
+    }
+}
+
+impl CopyReader {
+    /// From now on a block of a volume that is rotten is a chunk that says so, instead of the end of the copy.
+    #[must_use]
+    pub fn naming_lost(self) -> Self {
+        Self { names_lost: true, ..self }
+    }
+
+    /// Reads what is whole of a range, of at most so many bytes; none if its first block is rotten.
+    fn whole_part(&self, file: FileId, offset: u64, most: u64) -> Result<Option<Bytes>, Fault> {
+        let mut len = most;
+        loop {
+            match (self.read_volume)(&self.volumes, file, offset, usize::try_from(len).unwrap_or(usize::MAX))
+            {
+                Err(Fault::UNCLEAN) if self.names_lost && len > BLOCK_U64 => {
+                    len = (len / 2).next_multiple_of(BLOCK_U64);
+                }
+                Err(Fault::UNCLEAN) if self.names_lost => return Ok(None),
+                found => return found.map(Some),
+            }
+        }
     }
 }
 
@@ -81,9 +113,10 @@ impl CopySource for CopyReader {
                     return Ok(chunk::of_hole(empty, range.0, len, dptr.blocks));
                 }
                 let (offset, len) = (range.0, chunk::blocks_of(range, want.most, dptr.blocks));
-                let len = usize::try_from(len).unwrap_or(usize::MAX);
-                let bytes = (self.read_volume)(&self.volumes, want.file, offset, len).map_err(failed)?;
-                Ok(chunk::of_blocks(empty, offset, bytes, dptr.blocks))
+                match self.whole_part(want.file, offset, len).map_err(failed)? {
+                    Some(bytes) => Ok(chunk::of_blocks(empty, offset, bytes, dptr.blocks)),
+                    None => Ok(chunk::of_lost(empty, offset, dptr.blocks)),
+                }
             }
             _ => Ok(empty),
         }

@@ -85,6 +85,15 @@ struct Work {
     stop: bool,
 }
 
+impl Work {
+    /// Memtable `number`, the oldest that was not, is in tables: what it brought is durable, and nothing that later ones
+    /// bring.
+    fn is_in_tables(&mut self, number: u64) {
+        self.flushed = number;
+        self.durable = self.brings.remove(&number).unwrap_or(self.durable);
+    }
+}
+
 /// See the module's documentation.
 pub(super) struct Shared {
     pub(super) tables: Tables,
@@ -297,9 +306,7 @@ impl Shared {
             work = self.work();
             match result {
                 Ok(()) => {
-                    work.flushed = memtable.number;
-                    let brought = work.brings.remove(&memtable.number);
-                    work.durable = brought.unwrap_or(work.durable);
+                    work.is_in_tables(memtable.number);
                     work.merge_wanted |= self.tables.wants_merge();
                     work.merge_failed.take_if(|failure| told(failure).passes);
                 }
@@ -399,4 +406,22 @@ impl Shared {
 fn told(failure: &Failure) -> Told {
     let passes = matches!(failure, Failure::Fault(_, fault) if fault.is_shortage());
     Told { error: failure.error(), passes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_durable_is_what_the_last_memtable_in_tables_brought_and_not_what_waits_behind_it() {
+        let mut work = Work::default();
+        work.brings.extend([(1, [Seq(5), Seq(2)]), (2, [Seq(9), Seq(4)])]);
+        work.is_in_tables(1);
+        assert_eq!((work.flushed, work.durable, work.brings.len()), (1, [Seq(5), Seq(2)], 1));
+        work.is_in_tables(2);
+        assert_eq!((work.durable, work.brings.len()), ([Seq(9), Seq(4)], 0));
+        // A memtable that nobody froze brings nothing new.
+        work.is_in_tables(3);
+        assert_eq!((work.flushed, work.durable), (3, [Seq(9), Seq(4)]));
+    }
 }

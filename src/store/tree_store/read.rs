@@ -61,6 +61,8 @@ pub struct Snapshot {
     commit: u32,
     applied: [Seq; 2],
     cached: Option<CachedRead>,
+    /// It is read by its own tables, and holds back nothing of what comes after it.
+    pinned: bool,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -79,6 +81,10 @@ impl StoreSnapshot for Snapshot {
             return Ok(found);
         }
         let key = key_of((file, generation), id);
+        if self.pinned {
+            let found = self.shared.tables.try_get(&self.view.sources, Reading::Waiting, &key);
+            return Self::waited(found.map(|value| value.map(to_bytes)));
+        }
         Ok(self.shared.tables.get(&key, self.view.tables)?.map(to_bytes))
     }
 
@@ -91,6 +97,14 @@ impl StoreSnapshot for Snapshot {
         with_values: bool,
     ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
         let range = keys::range(file, generation, after);
+        if self.pinned {
+            return Self::waited(self.scan_sources(
+                (file, generation),
+                after,
+                limit,
+                (with_values, Reading::Waiting),
+            ));
+        }
         let stored = self.shared.tables.range(range, self.view.tables);
         let stored = stored.map(|found| found.map(|found| item_of(found, with_values)));
         self.merge((file, generation), after, Limit::of(limit), with_values, stored)
@@ -126,12 +140,8 @@ impl StoreSnapshot for Snapshot {
         let Some(cached) = self.cached else {
             return self.scan(file, generation, after, limit, with_values).map(Tried::Done);
         };
-        let range = keys::range(file, generation, after);
-        let how = Reading::Cached(cached);
-        let stored = self.shared.tables.try_range(&self.view.sources, how, &range, with_values);
-        let item = |(key, value): (Vec<u8>, Bytes)| (Bytes::copy_from_slice(keys::id_of(&key)), value);
-        let stored = stored.map(|found| found.map(item));
-        tried(self.merge((file, generation), after, Limit::of(limit), with_values, stored))
+        let how = (with_values, Reading::Cached(cached));
+        tried(self.scan_sources((file, generation), after, limit, how))
     }
 }
 
@@ -189,7 +199,32 @@ impl Snapshot {
     pub(super) fn newest(shared: &Arc<Shared>) -> Self {
         let view = shared.view();
         let (commit, applied) = view.active.newest();
-        Self { shared: Arc::clone(shared), view, commit, applied, cached: None }
+        Self { shared: Arc::clone(shared), view, commit, applied, cached: None, pinned: false }
+    }
+
+    /// The newest state, for as long as it is held: merges go on, and what they replace goes, but for the tables of this one.
+    pub(super) fn pinned(shared: &Arc<Shared>) -> Self {
+        let newest = Self::newest(shared);
+        let View { active, frozen, tables, sources } = newest.view.as_ref();
+        // Not among the states that are known of, so that nothing is kept for it but what it holds itself.
+        let (active, frozen, sources) = (Arc::clone(active), frozen.clone(), Arc::clone(sources));
+        let view = Arc::new(View { active, frozen, tables: *tables, sources });
+        Self { view, pinned: true, ..newest }
+    }
+
+    /// As a scan, of the tables that this state holds.
+    fn scan_sources(
+        &self,
+        table: (FileId, u32),
+        after: Option<&[u8]>,
+        limit: usize,
+        (with_values, how): (bool, Reading),
+    ) -> Result<Vec<(Bytes, Bytes)>, Stop> {
+        let range = keys::range(table.0, table.1, after);
+        let stored = self.shared.tables.try_range(&self.view.sources, how, &range, with_values);
+        let item = |(key, value): (Vec<u8>, Bytes)| (Bytes::copy_from_slice(keys::id_of(&key)), value);
+        let stored = stored.map(|found| found.map(item));
+        self.merge(table, after, Limit::of(limit), with_values, stored)
     }
 
     /// Memtables, the newest first, and the last commit of each that is part of this state.

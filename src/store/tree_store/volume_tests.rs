@@ -4,13 +4,15 @@
 use super::super::memory::MemoryStore;
 use super::super::namespace::NewFile;
 use super::super::testkit::History;
-use super::super::volumes::{PART_BYTES, part_path, testing};
+use super::super::volumes::{Kept, PART_BYTES, Room, part_path, testing};
 use super::*;
 use crate::base::limits::{VOLUME_FILES_MANY, VOLUME_FILES_MAX};
 use crate::base::{Prng, Seq};
+use crate::format::chunk::{Chunk, Content};
 use crate::format::dptr::Flags;
 use crate::format::entry::BlockId;
 use proptest::prelude::*;
+use std::path::PathBuf;
 
 const A: Ordinal = Ordinal(0);
 const R: JournalKind = JournalKind::Replicated;
@@ -384,4 +386,205 @@ fn what_is_written_while_a_checkpoint_syncs_is_not_covered_by_it() {
         let opened = open(dir.path());
         assert_eq!(opened.replay_from, opened.applied, "seed {seed}");
     }
+}
+
+/// The files that were changed and not synced since.
+fn unsynced(acts: &[testing::Act]) -> std::collections::BTreeSet<PathBuf> {
+    let mut files = std::collections::BTreeSet::new();
+    for act in acts {
+        match act {
+            testing::Act::Wrote(path, ..)
+            | testing::Act::Zeroed(path, ..)
+            | testing::Act::Length(path, _) => {
+                files.insert(path.clone());
+            }
+            testing::Act::Synced(path) => {
+                files.remove(path);
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn what_a_checkpoint_covers_was_synced_after_it_was_written_however_often_a_volume_was_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut prng = Prng::new(5);
+    let (mut history, first, files) = volumes(VOLUME_FILES_MAX + 2);
+    let mut opened = open(dir.path());
+    opened.writer.apply(R, &first).unwrap();
+    testing::watch();
+    let mut acts = Vec::new();
+    for round in 1..40 {
+        // Mostly the same few, which stay open; now and then one whose file has to be opened.
+        for _ in 0..prng.below(4) {
+            let many = if prng.percent(20) { files.len() as u64 } else { 3 };
+            let file = files[usize::try_from(prng.below(many)).unwrap()];
+            let batch = stamp(&mut history, file, round);
+            opened.writer.apply(R, &[batch]).unwrap();
+        }
+        opened.writer.begin_checkpoint().map_or(Ok(()), |sync| sync()).unwrap();
+        acts.extend(testing::seen());
+        testing::watch();
+        assert_eq!(unsynced(&acts), Default::default(), "round {round}");
+        assert_eq!(opened.writer.checkpoint().unwrap()[0], opened.writer.applied()[0], "round {round}");
+    }
+    let wrote = acts.iter().filter(|act| matches!(act, testing::Act::Wrote(..))).count();
+    assert!(wrote > 40, "{wrote} writes were looked at");
+}
+
+/// What a view of this moment reads of the volume, beside the one who writes.
+fn of_moment(kept: &Arc<Kept>, dir: &Path, volume: FileId) -> Vec<u8> {
+    let volumes = dir.join("volumes");
+    let live = |offset: u64, len: u64| {
+        let mut bytes = vec![0; usize::try_from(len).unwrap()];
+        if let Ok(file) = File::open(part_path(&volumes, volume, 0)) {
+            let mut at = 0;
+            while let Ok(more @ 1..) =
+                std::os::unix::fs::FileExt::read_at(&file, &mut bytes[at..], offset + at as u64)
+            {
+                at += more;
+            }
+        }
+        Ok(Some(bytes.into()))
+    };
+    let mut bytes = kept.read_blocks(volume, (0, SIZE.div_ceil(4096)), live).unwrap().to_vec();
+    bytes.truncate(usize::try_from(SIZE).unwrap());
+    bytes
+}
+
+#[test]
+fn a_moment_stays_what_it_was_whatever_is_written_punched_cleared_deleted_flushed_or_merged_afterwards() {
+    for seed in 0..5 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut prng = Prng::new(seed);
+        let (mut history, all, volume, items) = begin(seed);
+        let mut opened = open(dir.path());
+        opened.writer.replayed();
+        opened.writer.apply(R, &all).unwrap();
+        let len = usize::try_from(SIZE).unwrap();
+        let mut moments = Vec::new();
+        for step in 0..80 {
+            if step % 20 == 10 {
+                let room = Arc::new(Room::new(1 << 20));
+                let kept = Arc::new(Kept::new(tempfile::tempfile().unwrap(), room, |why| panic!("{why:?}")));
+                let moment = opened.writer.moment(&kept).unwrap();
+                let bytes = opened.writer.read_volume(volume, 0, len).unwrap();
+                let generation = moment.namespace.file(items).unwrap().dptr.generation;
+                let list = moment.items.scan(items, generation, None, 100, true).unwrap();
+                moments.push((kept, moment, bytes, generation, list));
+            }
+            let batch = match step {
+                70 => history.change(|ns| ns.clear_file(items)).1,
+                75 => history.change(|ns| ns.delete_file(volume)).1,
+                76.. => history.seal(R, &[(EntryKind::Put, items, vec![1], vec![step; 9])]),
+                _ => random(&mut history, &mut prng, volume, items),
+            };
+            opened.writer.apply(R, &[batch]).unwrap();
+            if prng.percent(20) {
+                opened.writer.checkpoint().unwrap();
+                opened.writer.shared.merged();
+                while opened.writer.purge_step(10).unwrap() {}
+            }
+            for (kept, moment, bytes, generation, list) in &moments {
+                let found = of_moment(kept, dir.path(), volume);
+                let wrong = found.iter().zip(bytes).position(|(a, b)| a != b);
+                assert_eq!(wrong, None, "seed {seed}, step {step}: the first byte that differs");
+                let now = moment.items.scan(items, *generation, None, 100, true).unwrap();
+                assert_eq!(now, *list, "seed {seed}, step {step}");
+                for (id, value) in list {
+                    assert_eq!(moment.items.get(items, *generation, id).unwrap().as_ref(), Some(value));
+                }
+                let parts = kept.allocation(volume, (0, 10), || {
+                    Ok(crate::store::volumes::allocation_of(&dir.path().join("volumes"), volume, 0, 40_960)
+                        .unwrap())
+                });
+                let mut at = 0;
+                for (len, hole) in parts.unwrap() {
+                    let range = at..(at + usize::try_from(len).unwrap()).min(bytes.len());
+                    assert!(!hole || bytes[range].iter().all(|byte| *byte == 0), "seed {seed}, step {step}");
+                    at += usize::try_from(len).unwrap();
+                }
+                assert_eq!(at, 40_960);
+            }
+        }
+        assert!(moments.iter().all(|(kept, ..)| kept.end().is_none()));
+    }
+}
+
+#[test]
+fn no_moment_is_held_of_a_store_that_is_being_replayed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened = open(dir.path());
+    let room = Arc::new(Room::new(1 << 20));
+    let kept = Arc::new(Kept::new(tempfile::tempfile().unwrap(), room, |_| {}));
+    let refused = opened.writer.moment(&kept).unwrap_err();
+    assert!(matches!(refused, StoreError::Disk { fault: Fault::STALE, .. }), "{refused}");
+    opened.writer.replayed();
+    opened.writer.moment(&kept).unwrap();
+}
+
+fn read_checked(dir: &Path, file: FileId, offset: u64, len: usize) -> Result<Bytes, Fault> {
+    let mut volumes = VolumeStore::open(dir, A, [None; 2], [Seq(0); 2]).unwrap();
+    volumes.replayed();
+    volumes.read(file, offset, len).map_err(|_| Fault::UNCLEAN)
+}
+
+#[test]
+fn a_copy_of_a_volume_with_rotten_blocks_ends_and_those_are_given_out_on_neither_node() {
+    use super::super::{CopySource as _, CopyTarget as _};
+    use crate::format::chunk::{Want, WantFrom};
+    let [here, there] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let (mut history, all, volume, _) = begin(1);
+    let [mut a, mut b] = [&here, &there].map(|dir| open(dir.path()));
+    for opened in [&mut a, &mut b] {
+        opened.writer.replayed();
+        opened.writer.apply(R, &all).unwrap();
+    }
+    let write = |history: &mut History, block: u64, fill: u8| {
+        let id = BlockId::write(block * 4096).as_ref().to_vec();
+        history.seal(R, &[(EntryKind::BlockWrite, volume, id, vec![fill; 4096])])
+    };
+    let batches: Vec<_> = (0..10).map(|block| write(&mut history, block, 7)).collect();
+    a.writer.apply(R, &batches).unwrap();
+    b.writer.apply(R, &batches).unwrap();
+    let data = std::fs::OpenOptions::new()
+        .write(true)
+        .open(part_path(&here.path().join("volumes"), volume, 0))
+        .unwrap();
+    for block in [3_u64, 9] {
+        std::os::unix::fs::FileExt::write_all_at(&data, b"rot", block * 4096).unwrap();
+    }
+    let volumes = here.path().join("volumes");
+    let want = |offset| Want { id: 1, file: volume, from: WantFrom::Blocks(offset), most: 1 << 20 };
+    let strict = a.reader.for_copies(A, &volumes, read_checked);
+    assert!(matches!(strict.range(&want(0)), Err(StoreError::Disk { fault: Fault::UNCLEAN, .. })));
+    let source = strict.naming_lost();
+    let progress = Progress::of(&crate::format::chunk::CopyBegin::default());
+    let (mut offset, mut lost) = (0, Vec::new());
+    loop {
+        let chunk = source.range(&want(offset)).unwrap();
+        assert_eq!(Chunk::decode(&chunk.encode().into()).as_ref(), Ok(&chunk));
+        let Content::Blocks { offset: at, len, .. } = &chunk.content else { panic!("{chunk:?}") };
+        assert_eq!(*at, offset);
+        offset += len;
+        lost.extend(chunk.content.is_lost().then_some(*at / 4096));
+        b.writer.take_chunk(&chunk, &progress).unwrap();
+        if chunk.ends {
+            break;
+        }
+    }
+    assert_eq!((lost.as_slice(), offset), (&[3, 9][..], 40_960));
+    assert_eq!(b.writer.take_bad_places().len(), 2, "people hear of it there too");
+    for block in 0..10 {
+        let whole = b.writer.read_volume(volume, block * 4096, 4096);
+        assert_eq!(whole.is_ok(), block != 3 && block != 9, "block {block}");
+    }
+    // A part of it that is written mends nothing, a whole one does.
+    let id = BlockId::write(3 * 4096 + 5).as_ref().to_vec();
+    let part = history.seal(R, &[(EntryKind::BlockWrite, volume, id, vec![1; 20])]);
+    let whole = write(&mut history, 9, 8);
+    b.writer.apply(R, &[part, whole]).unwrap();
+    assert!(b.writer.read_volume(volume, 3 * 4096, 4096).is_err());
+    assert_eq!(b.writer.read_volume(volume, 9 * 4096, 4096).unwrap(), vec![8; 4096]);
 }

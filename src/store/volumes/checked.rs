@@ -185,6 +185,22 @@ impl VolumeFiles {
     }
 }
 
+/// What is known to be wrong is not given out.
+impl VolumeFiles {
+    /// From now on a block, in which nothing is, is one that is rotten.
+    ///
+    /// # Errors
+    /// Those of pwrite(2).
+    pub(in crate::store) fn condemn(&mut self, file: FileId, offset: u64) -> io::Result<()> {
+        let (part, block) = ((file, offset / PART_BYTES), offset % PART_BYTES / BLOCK_U64);
+        let sums = self.part(part)?.sums;
+        let record = sums.key.condemned(block, crc32c(&[0; BLOCK]));
+        calls::write(&sums.file, &record, record_at(block))?;
+        self.note(part, block, Wrong::Content);
+        Ok(())
+    }
+}
+
 /// What is written gets its checksums.
 impl VolumeFiles {
     /// One block as it is stored, and whether it is what was written. Data and records of the same round that are not

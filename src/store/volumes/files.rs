@@ -1,6 +1,7 @@
 //! The files of volumes.
 
 use super::calls;
+use super::keep::Keeper;
 use super::plan::{Content, Plan};
 use super::round::{RoundFile, UnderWay};
 use super::sums::{BadPlace, Found, MARK, NewSums, Sums, Wrong, look, recorded, sums_path};
@@ -98,6 +99,8 @@ pub(in crate::store) struct VolumeFiles {
     noted: bool,
     /// What was found wrong and not told yet.
     pub(super) found: Vec<BadPlace>,
+    /// Who reads what volumes held before.
+    pub(super) keeper: Keeper,
     /// Writes so far, for tests.
     writes: u64,
 }
@@ -157,6 +160,7 @@ impl VolumeFiles {
             life: None,
             noted: false,
             found: Vec::new(),
+            keeper: Keeper::default(),
             writes: 0,
         };
         if names_changed {
@@ -259,6 +263,7 @@ impl VolumeFiles {
         plan: &Plan<'_>,
         lenient: impl Fn(FileId) -> bool,
     ) -> io::Result<()> {
+        self.keep(plan, &lenient);
         let under_way = UnderWay::of(plan);
         self.note_round(&under_way)?;
         let result = self.carry_out(plan, lenient);

@@ -16,17 +16,21 @@
 mod calls;
 mod checked;
 mod files;
+mod keep;
 mod plan;
 mod round;
 mod sums;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod keep_tests;
 
 #[cfg(test)]
 pub(super) use calls::testing;
 pub use checked::Check;
 pub use files::{PART_BYTES, allocation_of, part_path};
+pub use keep::{BlockMap, Held, KeepEnd, Kept, Room};
 pub use round::fuzz_round;
 pub use sums::{BadPlace, Wrong, read_records, record_of, sums_path};
 
@@ -42,6 +46,7 @@ pub(super) use plan::Plan;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// How far volumes are, by [`JournalKind::index`], and what a crash would have to be followed by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -175,6 +180,11 @@ impl Unsettled {
         self.failed[journal.index()].take_if(|(until, _)| *until <= last);
     }
 
+    /// Whether volumes may hold anything but what was applied.
+    pub(super) fn is_any(&self) -> bool {
+        self.replaying || self.copying || self.failed.iter().any(Option::is_some)
+    }
+
     /// Whether a difference in this file means nothing now.
     pub(super) fn covers(&self, file: FileId) -> bool {
         self.replaying || self.copying || self.failed.iter().flatten().any(|(_, files)| files.contains(&file))
@@ -201,6 +211,15 @@ impl VolumeStore {
         })?;
         let recovery_points = RecoveryPoints::new(dirty_from, applied);
         Ok(Self { dir: dir.to_owned(), node, files, recovery_points, unsettled: Unsettled::at_start() })
+    }
+
+    /// From now on what is overwritten is kept first; false if volumes are not as far as the items, which are at `applied`.
+    pub(super) fn keep_for(&mut self, kept: &Arc<Kept>, applied: [Seq; 2]) -> bool {
+        let whole = !self.unsettled.is_any() && self.recovery_points.submitted() == applied;
+        if whole {
+            self.files.keep_for(Arc::clone(kept));
+        }
+        whole
     }
 
     /// Keeps so many files open for writing from now on.
@@ -305,7 +324,8 @@ impl VolumeStore {
         Ok(())
     }
 
-    /// Makes a range these runs, and zeros between them. A checkpoint makes that durable, and no journal tells it again.
+    /// Makes a range these runs, and zeros between them. A checkpoint makes that durable, and no journal tells it again. A run
+    /// without bytes is a block that nobody has whole: no read gives it out until it is written anew.
     pub(super) fn set_range(
         &mut self,
         file: FileId,
@@ -314,7 +334,11 @@ impl VolumeStore {
         runs: &[(u64, Bytes)],
     ) -> Result<(), StoreError> {
         let plan = Plan::of_range(file, offset, len, runs);
-        self.files.apply(&plan, |_| true).map_err(failed("writing a volume"))
+        self.files.apply(&plan, |_| true).map_err(failed("writing a volume"))?;
+        let lost = runs.iter().filter(|(_, bytes)| bytes.is_empty());
+        lost.map(|(offset, _)| *offset).try_for_each(|offset| {
+            self.files.condemn(file, offset).map_err(failed("noting that a block is rotten"))
+        })
     }
 
     /// From now on every copy of a volume in the journal begins with an empty one.
@@ -396,5 +420,45 @@ impl VolumeStore {
         len: u64,
     ) -> Result<Vec<(u64, bool)>, StoreError> {
         allocation_of(&self.dir, file, offset, len).map_err(failed("looking at a volume"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const R: JournalKind = JournalKind::Replicated;
+
+    fn seqs(replicated: u64) -> [Seq; 2] {
+        [Seq(replicated), Seq(0)]
+    }
+
+    #[test]
+    fn a_sync_in_the_middle_of_a_replay_covers_what_was_given_so_far_and_one_at_its_end_everything() {
+        let mut points = RecoveryPoints::new([Some(Seq(5)), None], seqs(20));
+        assert_eq!((points.submitted(), points.covered(seqs(20))), (seqs(5), seqs(5)));
+        // What is given next changes no volume: what follows may.
+        points.submitted_up_to(R, Seq(10));
+        points.begin();
+        assert_eq!(points.synced(seqs(20))[0], Some(Seq(10)));
+        assert_eq!(points.covered(seqs(20)), seqs(10));
+        points.changes(R);
+        points.submitted_up_to(R, Seq(20));
+        points.begin();
+        assert_eq!(points.synced(seqs(20))[0], None);
+        assert_eq!(points.covered(seqs(20)), seqs(20));
+    }
+
+    #[test]
+    fn what_changes_volumes_while_a_sync_runs_is_lacking_and_nothing_that_came_before_it() {
+        let mut points = RecoveryPoints::new([None; 2], seqs(4));
+        points.changes(R);
+        points.submitted_up_to(R, Seq(6));
+        points.begin();
+        points.changes(R);
+        points.submitted_up_to(R, Seq(8));
+        assert_eq!(points.synced(seqs(8))[0], Some(Seq(6)));
+        points.begin();
+        assert_eq!(points.synced(seqs(8))[0], None);
     }
 }

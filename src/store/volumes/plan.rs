@@ -110,7 +110,7 @@ impl<'a> Plan<'a> {
         if len > 0 {
             volume.set(BlockChange { offset, len, content: BlockContent::Hole });
         }
-        for (offset, bytes) in runs {
+        for (offset, bytes) in runs.iter().filter(|(_, bytes)| !bytes.is_empty()) {
             let (offset, len) = (*offset, bytes.len() as u64);
             volume.set(BlockChange { offset, len, content: BlockContent::Data(bytes) });
         }

@@ -89,7 +89,7 @@ fn agent(dir: &Path, http: &Http) -> Result<Agent, String> {
 }
 
 /// The certificates of a PEM file.
-pub(super) fn certificates(dir: &Path, file: &Path) -> Result<Vec<Vec<u8>>, String> {
+pub(in crate::node) fn certificates(dir: &Path, file: &Path) -> Result<Vec<Vec<u8>>, String> {
     let path = dir.join(file);
     let demand = Demand { most: CONFIG_FILE_MAX, secret: false, linked: true };
     let failed =

@@ -6,6 +6,7 @@ mod local;
 pub(super) mod mail;
 mod terminals;
 
+pub(in crate::node) use http::certificates;
 pub(super) use http::ping;
 pub use terminals::fuzz_utmp;
 
