@@ -316,11 +316,9 @@ fn choose(unpacked: &Unpacked, args: &RestoreArgs) -> Result<Vec<Part>, Failure>
         for (id, info) in files {
             any = true;
             let to = format!("{},{}", args.other.as_ref().unwrap_or(&chosen.account), info.name);
-            if info.dptr.kind == DptrKind::Blocks {
-                if let Some(item) = &chosen.id {
-                    let text = format!("restoring {},{}: {0} is a volume", info.key, escape(item.as_bytes()));
-                    return Err(Failure::no(text, "volumes come back as a whole: leave the item out"));
-                }
+            if let (DptrKind::Blocks, Some(item)) = (info.dptr.kind, &chosen.id) {
+                let text = format!("restoring {},{}: {0} is a volume", info.key, escape(item.as_bytes()));
+                return Err(Failure::no(text, "volumes come back as a whole: leave the item out"));
             }
             let blocks = (info.dptr.kind == DptrKind::Blocks).then(|| info.dptr.blocks * BLOCK_U64);
             let flags = info.dptr.flags.to_string();

@@ -100,7 +100,7 @@ impl World {
             return;
         }
         let Ok((at, definitions)) = self.nodes[n].store.definitions() else { return };
-        let since = if self.saver.tokens % 3 > 0 { self.saver.base.take() } else { None };
+        let since = if self.saver.tokens.is_multiple_of(3) { None } else { self.saver.base.take() };
         self.saver.run = Some(Run {
             node: n,
             life: self.nodes[n].life,
