@@ -233,7 +233,9 @@ fn a_reel_that_is_missing_foreign_or_another_one_is_named_and_refused_and_users_
         Stage::new(&["spool = \"tape:DIR/drive.tap\"", "tape_reel_size = \"2M\"", "spool_full = \"alarm\""]);
     let mut shelf = Shelf { drive: stage.path("drive.tap"), new: stage.path("new.tap"), shelf: Vec::new() };
     stage.pair.b.kill();
-    let load = load(&stage.pair.a, 10);
+    // More than fits on some reels, however quick the machine is.
+    let shape = Shape { first: 10, value: 1000, most: 4000, ..Shape::default() };
+    let load = Load::start(&stage.pair.a.door, shape);
     let wants = |stage: &Stage, words: &str| {
         wait_until(words, || Shelf::wanted(stage).contains(words).then_some(()));
     };
@@ -250,8 +252,7 @@ fn a_reel_that_is_missing_foreign_or_another_one_is_named_and_refused_and_users_
     // The full reel still lies there, and is not written to again.
     wants(&stage, "it is reel 1 of that set");
     shelf.serve(&stage, "to fill reels", |status| on_reels(status) > 24);
-    load.goes_on(100);
-    let told = load.finish();
+    let told = load.run_to_the_end();
     assert!(told.iter().all(|told| told.refusals().next().is_none()), "users at level local never stop");
     shelf.serve(&stage, "to rest", |status| {
         status["spool"]["state"] == "holding" && status["journal"]["bytes"].as_u64() <= Some(512 << 10)

@@ -108,7 +108,7 @@ fn views_of_both_nodes_show_the_moment_at_which_they_were_opened_while_replicati
     volumes.pair.b.kill();
     std::fs::write(volumes.pair.b.dir.join("view-mine.txt"), "precious").unwrap();
     volumes.pair.b.start();
-    volumes.pair.connected();
+    volumes.pair.b.status("to follow again", |status| status["peer"]["connected"] == true);
     assert_eq!(left(&volumes.pair.b), ["view-mine.txt"]);
     assert!(views(&volumes.pair.b).is_empty());
     let closed = volumes.pair.a.json(&["view", "close", &old[0].name]);

@@ -44,6 +44,8 @@ pub const REWIND_RECORD_MAX: usize = 8 << 20;
 pub const CHUNK_BYTES: u32 = 1 << 20;
 /// Where a range differs by its digest, it is asked for in so many parts.
 pub const DIGEST_PARTS: u32 = 32;
+/// After so many parts that differ one after another, a MiB of content is asked for without digests.
+pub const DIGEST_STRIKES: u32 = 4;
 /// Chunks of a copy that may wait for the store.
 pub const CHUNKS_WAITING_MAX: usize = 4;
 /// Definitions that a copy can begin with: accounts and files.

@@ -234,9 +234,7 @@ impl<S: StoreRead> Core<S> {
         }
         self.release_journals();
         // What the spool has is not lost to the peer; else the config may say that users come second.
-        let covered = self.journals[0]
-            .spool_reach()
-            .is_some_and(|(_, end)| self.journals[0].second_base().is_some_and(|base| base <= end.seq));
+        let covered = self.replicated().oldest_spooled().is_some();
         let kept = self.spool_stance() == Stance::Stuck(SpoolFull::Block) && !covered;
         if !self.has_claim() || kept {
             return;

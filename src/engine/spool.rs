@@ -271,11 +271,7 @@ impl<S: StoreRead> Core<S> {
     /// Up to where the journal may let go although the peer lacks it: the spool has it, and the journal is above its mark.
     /// One segment at a time, so that it ends at the low mark.
     pub(super) fn spool_covers(&self) -> Seq {
-        let reach = self.replicated().spool_reach().map_or(Seq(0), |(_, end)| end.seq);
-        match self.replicated().second_base() {
-            Some(base) if self.spool.draining && base <= reach => base,
-            _ => Seq(0),
-        }
+        self.replicated().oldest_spooled().filter(|_| self.spool.draining).unwrap_or_default()
     }
 
     /// What the spool still needs of the journal: what is being copied, and with mode `always` all that was not.

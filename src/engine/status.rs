@@ -68,14 +68,7 @@ impl<S: StoreRead> Core<S> {
             ack_level: level.name().to_owned(),
             degraded: self.ack_promise.is_lowered() && level > AckLevel::Local,
             logging: mode_name(self.namespace.mode()).to_owned(),
-            positions: PairWatermarks {
-                appended: pace.appended.0,
-                durable: pace.durable.0,
-                received: self.peer.acked().received.0,
-                acked: self.peer.acked().durable.0,
-                committed: self.committed(level).0,
-                applied: self.applied_seq(crate::base::JournalKind::Replicated).0,
-            },
+            positions: self.pair_watermarks(),
             peer: PeerView {
                 name: self.peer.name().to_owned(),
                 connected: self.link.is_up(),
@@ -114,6 +107,19 @@ impl<S: StoreRead> Core<S> {
             uptime_seconds: seconds(self.now.mono.0),
             health: Some(self.health_view()),
             ..Status::default()
+        }
+    }
+
+    /// How far updates are on both nodes.
+    fn pair_watermarks(&self) -> PairWatermarks {
+        let pace = self.replicated().pace();
+        PairWatermarks {
+            appended: pace.appended.0,
+            durable: pace.durable.0,
+            received: self.peer.acked().received.0,
+            acked: self.peer.acked().durable.0,
+            committed: self.committed(self.config.ack_level).0,
+            applied: self.applied_seq(crate::base::JournalKind::Replicated).0,
         }
     }
 

@@ -79,20 +79,19 @@ mod tests {
     use crate::measure::report::Fact;
 
     fn report(figures: &[(&str, f64, f64)], facts: &[(&str, &str)]) -> Report {
-        let mut report = Report::default();
-        report.figures = figures
-            .iter()
-            .map(|(way, per_second, p99_us)| Figure {
-                way: (*way).to_owned(),
-                per_second: *per_second,
-                p99_us: *p99_us,
-                ..Figure::default()
-            })
-            .collect();
+        let figure = |(way, per_second, p99_us): &(&str, f64, f64)| Figure {
+            way: (*way).to_owned(),
+            per_second: *per_second,
+            p99_us: *p99_us,
+            ..Figure::default()
+        };
         let fact =
             |(name, found): &(&str, &str)| Fact { name: (*name).to_owned(), found: (*found).to_owned() };
-        report.facts = facts.iter().map(fact).collect();
-        report
+        Report {
+            figures: figures.iter().map(figure).collect(),
+            facts: facts.iter().map(fact).collect(),
+            ..Report::default()
+        }
     }
 
     #[test]

@@ -82,7 +82,8 @@ pub(super) fn run(
     pair.start_a()?;
     pair.start_b()?;
     wait_for_each_other(&pair)?;
-    pair.run(&pair.a, &["file", "create", FILE, "--records", "--flags", "L"])?;
+    pair.run(&pair.a, &["account", "create", "app", "--flags", "L"])?;
+    pair.run(&pair.a, &["file", "create", FILE, "--records"])?;
     pair.kill_b();
     narrator.line("  kill -9: the standby is gone, and its primary goes on");
     let (begin, load) = (Instant::now(), Writers::start(writers, pair.a.resp));

@@ -139,11 +139,13 @@ impl<S: StoreRead> Core<S> {
         let control_free = !self.control.is_being_written();
         let from = self.unsaved(self.roles.common());
         let now = self.now.mono;
+        let gone = from > self.roles.common() && self.spool.is_unknown(now);
         let Some(step_down) = self.roles.stepping_down() else { return };
         if step_down.retry.holds(now) {
             return;
         }
         match step_down.step {
+            StepDownStep::Drain if gone => self.wait_with_step_down(from),
             StepDownStep::Drain if quiet && end > from && !step_down.export.has_begun() => {
                 step_down.step = StepDownStep::Export;
                 step_down.export = Export::after(from);
@@ -152,6 +154,22 @@ impl<S: StoreRead> Core<S> {
             StepDownStep::Drain if quiet && control_free => self.write_step_down(),
             StepDownStep::Export => self.pump_export(),
             _ => {}
+        }
+    }
+
+    /// What the journal has let go of may be on the spool, and it is not known yet what that holds.
+    fn wait_with_step_down(&mut self, from: Seq) {
+        if self.spool.awaited_until(self.now.mono).is_some() {
+            return;
+        }
+        let text = format!(
+            "entries {} to {from}, which the pair never kept, may be on the spool, which cannot be read now: this node waits for \
+             it, for ten minutes at most",
+            self.roles.common().next()
+        );
+        self.incident_once(Severity::Critical, Matter::DivergedUnsaved, text);
+        if let Some(step_down) = self.roles.stepping_down() {
+            step_down.wait(self.now.mono, CONTROL_RETRY_MS);
         }
     }
 

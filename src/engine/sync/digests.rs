@@ -2,10 +2,11 @@
 //! primary has another one ([`crate::format::unless`] says why that is right at any moment).
 //!
 //! A range of a MiB that differs is asked for again in [`DIGEST_PARTS`] parts. Where ranges differ one after another, fewer
-//! are asked at once: what was asked behind one that differs is asked twice.
+//! are asked at once: what was asked behind one that differs is asked twice. Where [`DIGEST_STRIKES`] parts differ one after
+//! another, content is asked for as it comes.
 
 use crate::base::FileId;
-use crate::base::limits::{BLOCK_U64, COPY_LOOK_MAX, DIGEST_PARTS, WANTS_MAX};
+use crate::base::limits::{BLOCK_U64, COPY_LOOK_MAX, DIGEST_PARTS, DIGEST_STRIKES, WANTS_MAX};
 use crate::format::chunk::{Next, WantFrom};
 use crate::format::compare::{Found, Span};
 use crate::format::unless::Unless;
@@ -56,11 +57,13 @@ pub(super) struct Held {
     differs: Option<(Next, Option<Next>)>,
     /// Ranges that are asked for at once.
     window: usize,
+    /// Answers since the last one that a range is equal.
+    strikes: u32,
 }
 
 impl Default for Held {
     fn default() -> Self {
-        Self { looking: None, known: None, differs: None, window: WANTS_MAX }
+        Self { looking: None, known: None, differs: None, window: WANTS_MAX, strikes: 0 }
     }
 }
 
@@ -128,6 +131,11 @@ impl Held {
             return Step::Wait;
         }
         let closer = self.is_closer(at);
+        if closer && self.strikes >= DIGEST_STRIKES {
+            // All of it was written anew, it seems: asking for it bit by bit would only take longer.
+            self.strikes = 0;
+            return Step::Known(Piece { at: at.clone(), end: None, unless: None, bytes: 0, step: chunk });
+        }
         let step = if closer { (chunk / DIGEST_PARTS).max(1) } else { chunk };
         let span = match at {
             Next::Items(_, after) => Span::Items { after: after.clone(), through: Bytes::new() },
@@ -176,6 +184,9 @@ impl Held {
     pub(super) fn answered(&mut self, equal: bool) {
         if equal {
             self.window = (self.window * 2).min(WANTS_MAX);
+            self.strikes = 0;
+        } else {
+            self.strikes += 1;
         }
     }
 

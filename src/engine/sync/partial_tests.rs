@@ -21,7 +21,7 @@ fn with_a_part() -> Pair {
     pair.sets(0, "app,orders", "last", "1");
     pair.nodes[0].lives(20_000);
     pair.cut = false;
-    while !pair.nodes[1].engine.core.copy_view().is_some_and(|copy| copy.bytes > 1 << 20) {
+    while pair.nodes[1].engine.core.copy_view().is_none_or(|copy| copy.bytes <= 1 << 20) {
         if !(0..2).any(|n| pair.step(n)) {
             (0..2).for_each(|n| pair.nodes[n].passes(50));
         }

@@ -169,10 +169,10 @@ impl Taking {
             let ranges = prepared.map(|prepared| Box::new(prepared.ranges));
             return Some(Self::of(State::Taking, stored, ranges));
         }
-        let progress = Progress::at(origin);
         let Some(Prepared { begin, ranges }) = prepared else {
-            return Some(Self::of(State::Blank, progress, None));
+            return Some(Self::of(State::Blank, Progress::at(origin), None));
         };
+        let progress = Progress::of(&begin);
         if start.namespace.adopt(&begin.namespace, Some(&ranges)).is_err() {
             return Some(Self::of(State::Blank, progress, None));
         }

@@ -33,6 +33,14 @@ impl Journal {
         self.segments.copies().map(|(first, last)| (first.base, last.end))
     }
 
+    /// Where the oldest segment here ends, if another follows it and the spool has a copy of it that can be read.
+    #[must_use]
+    pub fn oldest_spooled(&self) -> Option<Seq> {
+        let end = self.second_base()?;
+        let (first, last) = self.segments.copies()?;
+        (first.base.seq < end && end <= last.end.seq).then_some(end)
+    }
+
     /// The numbers of the first and of the last copy on the spool that can be read.
     #[must_use]
     pub fn spool_numbers(&self) -> Option<(SegmentIndex, SegmentIndex)> {
