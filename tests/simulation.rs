@@ -24,7 +24,7 @@ const THREADS: u64 = 2;
 const BROKEN_ONCE: [(u64, &str); 7] = [
     (4210, "a copy began where the journal had written a mark since it was looked at"),
     (7788, "a scrub of a node that is given a copy was held to the history that it had left"),
-    (4754, "a node was rewound by digests, and entries that only it had were not all saved"),
+    (4754, "what the journal had let go of for want of room was missed in the save of a diverged node"),
     (7154, "a journal let go of a segment that no reel had, because a later one was on a reel"),
     (13884, "what was read for a copy was rotten"),
     (20618, "what a replaced primary had listed was missed again at the next takeover"),

@@ -134,10 +134,10 @@ impl Checker {
         let other = &self.nodes[1 - node].journals[0];
         let own = &self.nodes[node].journals[0];
         let mut missing = None;
-        // A journal lets go of what the peer has, and has it no more when the peer is set back.
-        let set_back = self.nodes[1 - node].shortened;
-        let there =
-            |tip: &&Tip| !set_back || own.segments.values().flatten().any(|chain| *chain == tip.chain);
+        // A journal lets go of what the peer has, and of what it lacks where its claim is dropped: that is missing when the peer
+        // was set back, or took over without it.
+        let let_go = self.nodes[1 - node].shortened || self.nodes[1 - node].dropped;
+        let there = |tip: &&Tip| !let_go || own.segments.values().flatten().any(|chain| *chain == tip.chain);
         for tip in own.path.iter().filter(|tip| !other.holds(tip.chain)).filter(there) {
             let Some(known) = self.history.batches.get(&(0, tip.chain)) else { continue };
             for (seq, entry) in known.batch.entries() {
