@@ -109,11 +109,14 @@ fn switch_back(pair: &Pair<'_>) -> Result<SwitchoverView, Failure> {
 /// A new machine takes the place of `b`; gives how much content it was given in a copy (bytes).
 fn replace_b(pair: &mut Pair<'_>) -> Result<u64, Failure> {
     pair.set_up_c()?;
+    // It follows for a moment with nothing, before the primary sees that it has to be given a copy.
+    let end = pair::status(&pair.a)?.positions.appended;
     pair.start_c()?;
     let mut copied = 0;
     let whole = |s: &Status| {
         copied = copied.max(s.copy.as_ref().map_or(0, |copy| copy.bytes));
-        s.state == "standby" && s.role == "standby" && s.peer.connected && s.copy.is_none()
+        let whole = s.state == "standby" && s.role == "standby" && s.copy.is_none();
+        whole && s.peer.connected && s.positions.applied >= end
     };
     pair.wait_for(&pair.c, "a whole standby", whole)?;
     pair.wait_for(&pair.a, "in step with it", |s| {

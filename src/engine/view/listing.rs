@@ -72,7 +72,7 @@ pub(super) fn listing<S: StoreSnapshot>(
 /// The same as what a compare holds against the other node's.
 ///
 /// # Errors
-/// As [`listing`], and that it has more lines than one answer takes.
+/// As `listing`, and that it has more lines than one answer takes.
 pub fn listing_of<S: StoreSnapshot>(namespace: Namespace, items: S, query: &[u8]) -> Result<Details, String> {
     let lines = listing(namespace, items, query)?;
     listed(&lines).ok_or_else(|| "the answer has too many lines: ask for less".to_owned())
