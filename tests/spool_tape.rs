@@ -218,8 +218,10 @@ impl Shelf {
             } else if let Some(old) = Self::number(&wanted, "reel ").filter(|_| wanted.contains(" of set ")) {
                 let there = self.shelf.get(old - 1).cloned();
                 if let Some(there) = there.filter(|there| there.exists()) {
-                    fs::rename(&self.drive, stage.path("out.tap")).unwrap();
-                    fs::copy(&there, &self.drive).unwrap();
+                    // A cartridge is in the drive as a whole, or not at all.
+                    let whole = stage.path("whole.tap");
+                    fs::copy(&there, &whole).unwrap();
+                    fs::rename(&whole, &self.drive).unwrap();
                 }
             }
             done(&status).then_some(())
@@ -233,8 +235,8 @@ fn a_reel_that_is_missing_foreign_or_another_one_is_named_and_refused_and_users_
         Stage::new(&["spool = \"tape:DIR/drive.tap\"", "tape_reel_size = \"2M\"", "spool_full = \"alarm\""]);
     let mut shelf = Shelf { drive: stage.path("drive.tap"), new: stage.path("new.tap"), shelf: Vec::new() };
     stage.pair.b.kill();
-    // More than fits on some reels, however quick the machine is.
-    let shape = Shape { first: 10, value: 1000, most: 4000, ..Shape::default() };
+    // More than fits on two reels, and not much more, however few of them share a block.
+    let shape = Shape { first: 10, value: 16_000, most: 90, ..Shape::default() };
     let load = Load::start(&stage.pair.a.door, shape);
     let wants = |stage: &Stage, words: &str| {
         wait_until(words, || Shelf::wanted(stage).contains(words).then_some(()));
@@ -326,9 +328,9 @@ fn a_standby_that_takes_over_while_its_primary_has_a_spool_leaves_it_and_the_ret
     stage.pair.b.start();
     stage.pair.b.done(&["takeover", "--peer-is-down", "--accept-loss"]);
     stage.pair.b.serves();
-    let told = load(&stage.pair.b, 30);
-    told.goes_on(100);
-    let told = told.finish();
+    // So little that the new primary's journal has it all, even if each takes a block.
+    let told = Load::start(&stage.pair.b.door, Shape { first: 30, value: 1000, most: 10, ..Shape::default() });
+    let told = told.run_to_the_end();
     stage.pair.a.start();
     // What the pair never kept is saved from reels and journal, then the old primary follows.
     stage.pair.a.incident("rewound");

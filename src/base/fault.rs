@@ -57,6 +57,13 @@ impl Fault {
             Self::Unsynced(_) => false,
         }
     }
+
+    /// Whether descriptors ran out: a file or socket was not opened, and nothing else was done.
+    #[must_use]
+    pub fn is_unopened(self) -> bool {
+        // ENFILE 23, EMFILE 24 on Linux.
+        matches!(self, Self::Errno(23 | 24))
+    }
 }
 
 /// The system's words for a failure, as they stand in the middle of a sentence: `no such file or directory`.

@@ -27,7 +27,7 @@ pub(crate) use node::{Door, Node, Pair, Plan, loopback_addresses, program, shell
 pub(crate) use peer::{Impostor, hello_of, in_place_of};
 pub(crate) use redis::{RawClient, RedisServer, Reply};
 pub(crate) use rules::{here, tier};
-pub(crate) use rules::{lacking, memory, missing, scratch, skipped, some, tool, wait_until};
+pub(crate) use rules::{lacking, memory, missing, scratch, skipped, some, tool, wait_telling, wait_until};
 pub(crate) use uml::{Kernel, Lan};
 pub(crate) use volumes::{Detour, EXPORT, Volumes, make_volume, serves_volumes_at};
 pub(crate) use wire::Wire;

@@ -1,9 +1,10 @@
 //! Nodes as processes, driven by the command line as an operator would.
 
-use super::wait_until;
+use super::{wait_telling, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -277,13 +278,15 @@ impl Node {
     /// What the node says of itself, once that is `good`.
     #[track_caller]
     pub(crate) fn status(&self, what: &str, good: impl Fn(&Value) -> bool) -> Value {
-        let mut last = Value::Null;
+        let last = RefCell::new(String::new());
         let look = || {
             let output = self.verb(&["status", "--json"]);
-            last = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
-            (last != Value::Null && good(&last)).then(|| last.clone())
+            *last.borrow_mut() = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat();
+            let status = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+            (status != Value::Null && good(&status)).then_some(status)
         };
-        wait_until(&format!("{} {what}\nlog:\n", self.dir.display()), look)
+        let told = || format!("{} {what}: {}\nlog:\n{}", self.dir.display(), last.borrow(), self.log());
+        wait_telling(told, look)
     }
 
     /// Waits until it serves as primary.

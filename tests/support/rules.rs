@@ -90,13 +90,19 @@ pub(crate) fn memory() -> tempfile::TempDir {
 /// # Panics
 /// If that takes too long.
 #[track_caller]
-pub(crate) fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    wait_telling(|| what.to_owned(), look)
+}
+
+/// As [`wait_until`]; what was waited for is asked only when it did not come, and can say what there was instead.
+#[track_caller]
+pub(crate) fn wait_telling<T>(what: impl Fn() -> String, mut look: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < until, "waited {PATIENCE:?} for {what}");
+        assert!(Instant::now() < until, "waited {PATIENCE:?} for {}", what());
         std::thread::sleep(Duration::from_millis(10));
     }
 }

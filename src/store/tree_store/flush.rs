@@ -61,6 +61,16 @@ impl Failure {
     }
 }
 
+/// What a failed attempt to write tables may have left.
+#[derive(Clone, Copy, Debug)]
+struct Unfinished {
+    /// Tables from this number on.
+    from: u64,
+    /// Nothing but descriptors ran out: a file was not opened, and no write and no sync failed. So if the new manifest was
+    /// named already, it is durable with all that it names, and so is the known one.
+    unopened: bool,
+}
+
 /// A failure as the writer hears of it.
 #[derive(Debug)]
 pub(super) struct Told {
@@ -104,9 +114,9 @@ pub(super) struct Shared {
     publishing: Mutex<()>,
     work: Mutex<Work>,
     changed: Condvar,
-    /// Held shared while tables are written, alone while unfinished ones are removed. After a failure it holds the number
-    /// from which on tables may be unfinished, and the manifest that is stored may not be the one that is known.
-    writing: RwLock<Option<u64>>,
+    /// Held shared while tables are written, alone while unfinished ones are removed. After a failure it holds what may be
+    /// unfinished.
+    writing: RwLock<Option<Unfinished>>,
     #[cfg(test)]
     pub(super) faults: super::tests::Faults,
 }
@@ -365,10 +375,14 @@ impl Shared {
         let result = write();
         drop(shared);
         result.map_err(|error| {
+            let failure = Failure::of(error);
+            let unopened = matches!(failure, Failure::Fault(_, fault) if fault.is_unopened());
             let mut writing = self.writing.write().unwrap_or_else(PoisonError::into_inner);
-            *writing = Some(writing.unwrap_or(from).min(from));
+            let before = writing.unwrap_or(Unfinished { from, unopened });
+            *writing =
+                Some(Unfinished { from: before.from.min(from), unopened: before.unopened && unopened });
             drop(writing);
-            match (self.settle(), Failure::of(error)) {
+            match (self.settle(), failure) {
                 (Err(Failure::Unknown(_)), Failure::Fault(_, fault)) => Failure::Unknown(fault),
                 // What ran out may be missing for that look too: then the next attempt begins with it.
                 (_, failure) => failure,
@@ -376,19 +390,20 @@ impl Shared {
         })
     }
 
-    /// After a failure: looks whether what is on disk is what is known of it, and removes unfinished tables. Nothing may
-    /// be written before that is known.
+    /// After a failure: makes sure that what is on disk is what is known of it, and removes unfinished tables. Nothing may
+    /// be written before that.
     fn settle(&self) -> Result<(), Failure> {
         let unsettled = *self.writing.read().unwrap_or_else(PoisonError::into_inner);
         if unsettled.is_none() {
             return Ok(());
         }
         let mut writing = self.writing.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(from) = *writing else { return Ok(()) };
+        let Some(Unfinished { from, unopened }) = *writing else { return Ok(()) };
         #[cfg(test)]
         self.faults.before_look().map_err(|error| Failure::look(&error))?;
         match self.tables.is_as_stored() {
             Ok(true) => {}
+            Ok(false) if unopened => self.tables.name_again().map_err(|error| Failure::look(&error))?,
             Ok(false) => return Err(Failure::Unknown(Fault::Errno(5))),
             Err(error) => return Err(Failure::look(&error)),
         }

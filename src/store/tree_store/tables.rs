@@ -24,7 +24,7 @@ use lsm_tree::{
     SequenceNumberCounter,
 };
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -181,6 +181,22 @@ impl Tables {
     pub(super) fn is_as_stored(&self) -> io::Result<bool> {
         let current = read_at_most(File::open(self.dir.join("current"))?, CURRENT)?;
         Ok(current.starts_with(&self.tree.current_version().id().to_le_bytes()))
+    }
+
+    /// Names what is known here again, durably. The manifest that was named is left, and written anew by the next attempt.
+    /// Nothing may be written meanwhile.
+    pub(super) fn name_again(&self) -> io::Result<()> {
+        let number = self.tree.current_version().id();
+        let manifest = read_at_most(File::open(self.dir.join(format!("v{number}")))?, STORE_MANIFEST_MAX)?;
+        let sum = xxh3_128(&manifest);
+        // A start removes a file of such a name.
+        let temporary = self.dir.join(".tmp-current");
+        let mut file = File::create(&temporary)?;
+        file.write_all(&[&number.to_le_bytes()[..], &sum.to_le_bytes(), &[0]].concat())?;
+        file.sync_all()?;
+        let dir = File::open(&self.dir)?;
+        std::fs::rename(&temporary, self.dir.join("current"))?;
+        dir.sync_all()
     }
 
     /// All of them, as files.

@@ -466,6 +466,39 @@ fn what_finds_no_room_is_written_when_there_is_some_and_what_fails_otherwise_is_
 }
 
 #[test]
+fn a_list_of_tables_that_was_named_when_descriptors_ran_out_is_taken_back_and_after_another_fault_is_not() {
+    for (errno, look, passes) in [(24, 0, true), (24, 24, true), (28, 0, false), (5, 0, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut opened = TreeStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
+        let (mut history, file) = with_orders(&mut opened);
+        opened.writer.checkpoint().unwrap();
+        let batch = history.seal(R, &[put(file, b"a", b"1")]);
+        opened.writer.apply(R, &[batch]).unwrap();
+        // The next list stands on disk and is named; then the file `current` cannot be opened.
+        let current = dir.path().join("current");
+        let known = std::fs::read(&current).unwrap();
+        let number = u64::from_le_bytes(known[..8].try_into().unwrap());
+        std::fs::copy(dir.path().join(format!("v{number}")), dir.path().join(format!("v{}", number + 1)))
+            .unwrap();
+        std::fs::write(&current, [&(number + 1).to_le_bytes()[..], &known[8..]].concat()).unwrap();
+        let faults = &Arc::clone(opened.reader.shared()).faults;
+        faults.set_both(errno, look);
+        opened.writer.checkpoint().unwrap_err();
+        assert_eq!(opened.writer.failed.is_none(), passes, "errno {errno}, then {look}");
+        assert_eq!(std::fs::read(&current).unwrap() == known, passes && look == 0);
+        faults.set(0);
+        let applied = opened.writer.applied();
+        assert_eq!(opened.writer.checkpoint().ok(), passes.then_some(applied));
+        drop(opened);
+        if passes {
+            let opened = TreeStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
+            assert_eq!(opened.applied, applied);
+            assert_eq!(opened.reader.snapshot().scan(file, 0, None, 9, true).unwrap().len(), 1);
+        }
+    }
+}
+
+#[test]
 fn while_nothing_can_be_written_little_is_taken_and_the_fault_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let mut opened = TreeStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
