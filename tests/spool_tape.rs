@@ -299,6 +299,27 @@ fn a_damaged_reel_is_named_with_its_entries_and_block_and_nothing_of_it_is_sent(
 }
 
 #[test]
+fn an_image_that_is_still_on_its_way_into_its_place_is_no_damaged_reel() {
+    let mut stage = Stage::new(&["spool = \"tape:DIR/reel-%03d.tap\"", "tape_reel_size = \"1M\""]);
+    stage.pair.b.kill();
+    let load = load(&stage.pair.a, 10);
+    stage.pair.a.status("to fill a reel", |status| on_reels(status) >= 10);
+    let told = load.finish();
+    stage.pair.a.status("to rest", |status| status["spool"]["state"] == "holding");
+    // Half of it was copied when it is read.
+    let (reel, whole) = (stage.path("reel-001.tap"), stage.path("whole.tap"));
+    fs::rename(&reel, &whole).unwrap();
+    let bytes = fs::read(&whole).unwrap();
+    fs::write(&reel, &bytes[..bytes.len() / 2]).unwrap();
+    stage.pair.b.start();
+    stage.pair.a.status("to try it again", |status| {
+        status["spool"]["reel_wanted"].as_str().is_some_and(|wanted| wanted.contains("is tried again"))
+    });
+    fs::rename(&whole, &reel).unwrap();
+    stage.levels(&told);
+}
+
+#[test]
 fn reels_with_a_key_tell_nothing_without_it_and_come_back_with_it() {
     use std::os::unix::fs::PermissionsExt;
     let key = tempfile::NamedTempFile::new().unwrap();
@@ -329,7 +350,8 @@ fn a_standby_that_takes_over_while_its_primary_has_a_spool_leaves_it_and_the_ret
     stage.pair.b.done(&["takeover", "--peer-is-down", "--accept-loss"]);
     stage.pair.b.serves();
     // So little that the new primary's journal has it all, even if each takes a block.
-    let told = Load::start(&stage.pair.b.door, Shape { first: 30, value: 1000, most: 10, ..Shape::default() });
+    let told =
+        Load::start(&stage.pair.b.door, Shape { first: 30, value: 1000, most: 10, ..Shape::default() });
     let told = told.run_to_the_end();
     stage.pair.a.start();
     // What the pair never kept is saved from reels and journal, then the old primary follows.

@@ -392,6 +392,8 @@ pub const SPOOL_AHEAD: u64 = 256 << 20;
 pub const TAPE_SPOOL_UNFLUSHED: u64 = 64 << 20;
 /// How often it is looked whether a reel that the spool waits for is there (milliseconds).
 pub const SPOOL_REEL_MS: u64 = 2_000;
+/// A part on a reel that cannot be read is tried again for so long, as often (milliseconds).
+pub const SPOOL_BAD_MS: u64 = 5_000;
 /// The same where a changer showed all that it has: it is asked again after this (milliseconds).
 pub const SPOOL_CHANGER_MS: u64 = 60_000;
 /// A start waits so long for the list of what is on the spool before it dials (milliseconds).

@@ -20,9 +20,9 @@ use crate::base::limits::NAME_MAX;
 use crate::base::{AlignedBuf, ConnId, Epoch, Mono, Now, Prng, Seq};
 use crate::format::control::Role;
 use crate::format::frame::{
-    FEATURE_COMPARE, FEATURE_COPY, FEATURE_DIGESTS, FEATURE_HANDOVER, FEATURE_LOST, FEATURE_PARTIAL,
-    FEATURE_QUERY, FEATURE_REWIND, FEATURE_TAKES_PARTIAL, FrameHeader, FrameKind, Hello, PROTOCOL_FLOOR,
-    PROTOCOL_VERSION, Refuse, RefuseCode,
+    FEATURE_ALL_CONTENT, FEATURE_COMPARE, FEATURE_COPY, FEATURE_DIGESTS, FEATURE_HANDOVER, FEATURE_LOST,
+    FEATURE_PARTIAL, FEATURE_QUERY, FEATURE_REWIND, FEATURE_TAKES_PARTIAL, FrameHeader, FrameKind, Hello,
+    PROTOCOL_FLOOR, PROTOCOL_VERSION, Refuse, RefuseCode,
 };
 use crate::pair::{Frame, Head, LinkSession, Own, Verdict, judge};
 use crate::store::StoreRead;
@@ -41,11 +41,12 @@ pub(super) const FEATURES_ALWAYS: u32 =
     FEATURE_COPY | FEATURE_HANDOVER | FEATURE_COMPARE | FEATURE_QUERY | FEATURE_LOST | FEATURE_DIGESTS;
 /// What this version knows of.
 pub(super) const FEATURES_KNOWN: u32 =
-    FEATURES_ALWAYS | FEATURE_REWIND | FEATURE_PARTIAL | FEATURE_TAKES_PARTIAL;
+    FEATURES_ALWAYS | FEATURE_REWIND | FEATURE_PARTIAL | FEATURE_TAKES_PARTIAL | FEATURE_ALL_CONTENT;
 
 /// What a hello says that this node does now.
-fn features_of(own: &Own) -> u32 {
+fn features_of(own: &Own, all_content: bool) -> u32 {
     let some = [
+        (all_content, FEATURE_ALL_CONTENT),
         (own.serving || own.rewinds, FEATURE_REWIND),
         (own.partial, FEATURE_PARTIAL),
         (own.takes_partial, FEATURE_TAKES_PARTIAL),
@@ -195,7 +196,7 @@ impl<S: StoreRead> Core<S> {
         Hello {
             version: PROTOCOL_VERSION,
             floor: PROTOCOL_FLOOR,
-            features: features_of(&own),
+            features: features_of(&own, self.resync.gives_all_content()),
             pair: own.pair,
             ordinal: own.ordinal,
             role: own.role,

@@ -19,6 +19,10 @@ const VALUE: usize = 1 << 20;
 struct Bench {
     node: Node,
     primary: LinkSession,
+    /// The epoch that the primary says and seals in.
+    epoch: Epoch,
+    /// It announces what it sent as durable.
+    announces: bool,
     /// What the primary was granted and has sent (bytes).
     granted: u64,
     sent: u64,
@@ -50,12 +54,18 @@ impl Bench {
         let config = EngineConfig { ack_level, segment_bytes: 64 << 20, ..test_kit::config(1) };
         let mut node = Node::new(config, Role::Standby);
         node.ills.store_waits = true;
-        let mut primary = LinkSession::dialed(LINK, 7, Mono(0));
-        primary.admit();
+        let primary = LinkSession::dialed(LINK, 7, Mono(0));
         let (end, acks) = (Position::default(), Vec::new());
-        let mut bench = Self { node, primary, granted: 0, sent: 0, end, acks };
+        let mut bench = Self { node, primary, epoch: EPOCH, announces: true, granted: 0, sent: 0, end, acks };
         bench.input(Event::Tick);
-        bench.input(Event::Link(LinkEvent::Accepted { conn: LINK, from: "a".to_owned() }));
+        bench.begins();
+        bench
+    }
+
+    /// The primary connects, and its stream begins where its history ends.
+    fn begins(&mut self) {
+        self.primary.admit();
+        self.input(Event::Link(LinkEvent::Accepted { conn: self.primary.conn, from: "a".to_owned() }));
         let hello = Hello {
             version: 1,
             floor: 1,
@@ -64,7 +74,7 @@ impl Bench {
             ordinal: Ordinal(0),
             role: Role::Primary,
             serving: true,
-            end: Position::default(),
+            end: self.end,
             applied: Seq(0),
             table: Vec::new(),
             name: "a".to_owned(),
@@ -73,32 +83,39 @@ impl Bench {
             door: None,
             copied: false,
         };
-        bench.send(FrameKind::Hello, hello.encode().into());
-        bench.send(FrameKind::Begin, Begin { common: Position::default() }.encode().into());
-        assert!(bench.granted > 0, "it follows: {:?}", bench.told);
-        bench
+        self.send(FrameKind::Hello, hello.encode().into());
+        self.send(FrameKind::Begin, Begin { common: self.end }.encode().into());
+        assert!(self.granted > 0, "it follows: {:?}", self.told);
     }
 
     fn send(&mut self, kind: FrameKind, payload: Bytes) {
-        let head = Head { epoch: EPOCH, durable: self.end.seq, credit: 0 };
+        let durable = if self.announces { self.end.seq } else { Seq(0) };
+        let head = Head { epoch: self.epoch, durable, credit: 0 };
         self.primary.send(self.now, kind, head, payload);
         let bytes = self.primary.take_out().concat().into();
-        self.input(Event::Link(LinkEvent::Bytes { conn: LINK, bytes }));
+        self.input(Event::Link(LinkEvent::Bytes { conn: self.primary.conn, bytes }));
     }
 
     /// Sends the next item, and announces it as durable.
     fn send_item(&mut self) {
+        self.send_sealed(|_| {});
+    }
+
+    /// The same, in a batch whose seal says something else.
+    fn send_sealed(&mut self, change: impl FnOnce(&mut Seal)) {
         let first_seq = self.end.seq.next();
         let mut builder = BatchBuilder::new(first_seq, VALUE);
         builder.push(&Entry { kind: EntryKind::Put, file: FileId(9), id: b"i", value: &vec![7; VALUE] });
-        let batch = builder.seal(&Seal {
-            epoch: EPOCH,
+        let mut seal = Seal {
+            epoch: self.epoch,
             prev_chain: self.end.chain,
-            durable: self.end.seq,
+            durable: if self.announces { self.end.seq } else { Seq(0) },
             wall_ms: 0,
             pair: PAIR,
             journal: JournalKind::Replicated,
-        });
+        };
+        change(&mut seal);
+        let batch = builder.seal(&seal);
         self.end = batch.end();
         self.sent += u64::from(batch.header().len);
         self.send(FrameKind::Batch, batch.wire().clone());
@@ -118,7 +135,7 @@ impl Bench {
 
     /// Whether the standby has ended the connection.
     fn ended(&self) -> bool {
-        self.closed.contains(&LINK)
+        self.closed.contains(&self.primary.conn)
     }
 
     fn heard(&mut self, bytes: &[u8]) {
@@ -219,4 +236,50 @@ fn a_standby_whose_disk_takes_long_tells_in_time_what_it_holds_in_memory() {
     bench.input(Event::Tick);
     let seen: Vec<_> = bench.acks.iter().map(|ack| (ack.received, ack.durable)).collect();
     assert_eq!(seen, [(bench.end.seq, on_disk)]);
+}
+
+/// What a primary's seal says that has no place here.
+type Lie = (&'static str, fn(&mut Seal));
+
+#[test]
+fn a_batch_that_has_no_place_in_the_history_ends_the_stream_and_nothing_of_it_is_kept() {
+    let lies: [Lie; 5] = [
+        ("a later epoch than that of the stream", |seal| seal.epoch = Epoch(3)),
+        ("an earlier epoch than that of the entry before it", |seal| seal.epoch = Epoch(1)),
+        ("another pair", |seal| seal.pair = crate::format::PairId([2; 16])),
+        ("the other journal", |seal| seal.journal = JournalKind::Local),
+        ("another history", |seal| seal.prev_chain.0 ^= 1),
+    ];
+    for (what, lie) in lies {
+        let mut bench = Bench::following();
+        bench.send_item();
+        let end = bench.engine.core.replicated().sealed();
+        assert_eq!(end, bench.end);
+        bench.send_sealed(lie);
+        assert!(bench.ended(), "{what}: {:?}", bench.told);
+        assert_eq!(bench.engine.core.replicated().sealed(), end, "{what}");
+    }
+}
+
+#[test]
+fn what_was_announced_to_nobody_is_cut_for_a_new_epoch_and_the_epoch_that_it_began_is_forgotten() {
+    let mut bench = Bench::following();
+    bench.announces = false;
+    bench.send_item();
+    let epochs = |bench: &Bench| -> Vec<_> {
+        let table = bench.engine.core.control.table();
+        table.iter().map(|mark| (mark.epoch, mark.first_seq)).collect()
+    };
+    assert_eq!(epochs(&bench), [(EPOCH, Seq(1))]);
+    let conn = bench.primary.conn;
+    bench.input(Event::Link(LinkEvent::Closed { conn, why: "gone".to_owned() }));
+    // The primary lost it with its memory, and serves anew.
+    bench.primary = LinkSession::dialed(ConnId(LINK.0 + 1), 8, Mono(0));
+    (bench.epoch, bench.end, bench.granted, bench.sent) = (Epoch(3), Position::default(), 0, 0);
+    bench.begins();
+    assert!(bench.told.iter().any(|(kind, _)| *kind == "tail-cut"), "{:?}", bench.told);
+    assert_eq!(epochs(&bench), []);
+    bench.send_item();
+    assert_eq!(epochs(&bench), [(Epoch(3), Seq(1))]);
+    assert_eq!(bench.engine.core.replicated().sealed(), bench.end);
 }

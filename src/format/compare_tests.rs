@@ -162,6 +162,21 @@ const GOLDEN_ITEMS: &str = "1d5f5a4c7d8c35574cac5b2adf98db7e48b253ee5af3c4b9f214
 const GOLDEN_BLOCKS: &str = "82c7aa9141d27bfb65123bf375fa7d9fcd7dbd9d8bc8917f7b45caaa9c823dbf";
 
 #[test]
+fn long_content_digests_to_the_hash_of_all_of_it() {
+    let sizes = [1, 65_529, 65_530, 0, 65_535, 65_536, 65_537, 200_000, 3];
+    let items: Vec<_> = sizes.iter().map(|size| (b("i"), Bytes::from(vec![7; *size]))).collect();
+    let mut all = vec![1];
+    for (id, value) in &items {
+        all.extend_from_slice(&[1, 0]);
+        all.extend_from_slice(id);
+        all.extend_from_slice(&u32::try_from(value.len()).unwrap().to_le_bytes());
+        all.extend_from_slice(value);
+    }
+    let found = digest(&Content::Items { after: b("a"), through: b("z"), items }, None);
+    assert_eq!(found.hash, *blake3::hash(&all).as_bytes());
+}
+
+#[test]
 fn a_look_says_how_far_it_came_unless_it_saw_all_that_was_wanted() {
     let span = |through| Span::Items { after: b("a"), through: b(through) };
     let came = |ends, through| match Found::of(items(ends), &span(through), What::Digest) {

@@ -52,6 +52,8 @@ pub const FEATURE_DIGESTS: u32 = 1 << 16;
 pub const FEATURE_PARTIAL: u32 = 1 << 17;
 /// Feature bit: an operator accepts that this node is made what such a primary has.
 pub const FEATURE_TAKES_PARTIAL: u32 = 1 << 18;
+/// Feature bit: the next copy that this primary gives brings all content, whatever its receiver holds.
+pub const FEATURE_ALL_CONTENT: u32 = 1 << 19;
 const MAGIC: u32 = u32::from_le_bytes(*b"HBf1");
 
 /// What a frame carries.

@@ -281,7 +281,8 @@ impl Node {
         let last = RefCell::new(String::new());
         let look = || {
             let output = self.verb(&["status", "--json"]);
-            *last.borrow_mut() = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat();
+            *last.borrow_mut() =
+                [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat();
             let status = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
             (status != Value::Null && good(&status)).then_some(status)
         };

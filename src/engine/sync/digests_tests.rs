@@ -52,6 +52,9 @@ fn an_operator_who_wants_all_content_has_all_content_sent() {
     pair.meets();
     pair.is_whole_again();
     assert!(pair.carried > 3_000_000, "{} bytes", pair.carried);
+    // What the standby holds is not even looked at.
+    let (_, text) = pair.nodes[0].told.iter().find(|(kind, _)| *kind == "copying").unwrap();
+    assert!(text.contains("a copy of everything"), "{text}");
 }
 
 #[test]

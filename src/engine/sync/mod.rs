@@ -133,6 +133,11 @@ impl Resync {
     }
 
     /// See the field.
+    pub(super) fn gives_all_content(&self) -> bool {
+        self.all_content
+    }
+
+    /// See the field.
     pub(super) fn takes_partial(&self) -> bool {
         self.takes_partial
     }

@@ -35,7 +35,7 @@ use crate::engine::sender::{Outbound, OutboundPhase, Stream};
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, Content, CopyBegin, Next};
 use crate::format::control::Role;
-use crate::format::frame::{FEATURE_DIGESTS, FEATURE_PARTIAL, FrameKind, RefuseCode};
+use crate::format::frame::{FEATURE_ALL_CONTENT, FEATURE_DIGESTS, FEATURE_PARTIAL, FrameKind, RefuseCode};
 use crate::format::rewind::{Prepared, Ranges, Rewind};
 use crate::journal::{JournalReader, ReadStep};
 use crate::pair::{base_line, changed_line};
@@ -302,10 +302,10 @@ impl<S: StoreRead> Core<S> {
         Self::kept(begin, all)
     }
 
-    /// Everything, of which what this node holds is compared by digests first; none if it holds nothing that could be equal, or
-    /// the primary's program is older.
+    /// Everything, of which what this node holds is compared by digests first; none if it holds nothing that could be equal, the
+    /// primary's program is older, or its operator wants all content to come.
     fn compared_with(&self, begin: &CopyBegin) -> Option<Box<Ranges>> {
-        if self.peer.features() & FEATURE_DIGESTS == 0 {
+        if self.peer.features() & (FEATURE_DIGESTS | FEATURE_ALL_CONTENT) != FEATURE_DIGESTS {
             return None;
         }
         let common = self.namespace.common(&begin.namespace).ok()?;

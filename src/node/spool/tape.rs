@@ -4,7 +4,7 @@ use super::dir::WriteError;
 use super::reels::{ReelSpool, Unread};
 use super::{Reach, no_errno};
 use crate::base::Fault;
-use crate::base::limits::{SPOOL_CHANGER_MS, SPOOL_REEL_MS};
+use crate::base::limits::{SPOOL_BAD_MS, SPOOL_CHANGER_MS, SPOOL_REEL_MS};
 use crate::engine::{JournalEvent, ReadSegment, SpoolEvent};
 use crate::format::spool::PartHeader;
 use crate::node::inbox::{CoreEnded, Inbox};
@@ -37,6 +37,8 @@ pub(super) struct TapeDesk {
     look: Instant,
     /// Not before this: a changer showed all that it has.
     not_before: Option<Instant>,
+    /// A part that could not be read, and since when.
+    bad: Option<(PartHeader, Instant)>,
 }
 
 const WRITE: usize = 0;
@@ -46,7 +48,8 @@ impl TapeDesk {
     pub(super) fn new(reels: ReelSpool) -> Self {
         let (open, waiting) = (VecDeque::new(), VecDeque::new());
         let (missing, told, not_before) = ([None, None], None, None);
-        Self { reels, open, waiting, missing, told, number: 0, since: 0, look: Instant::now(), not_before }
+        let look = Instant::now();
+        Self { reels, open, waiting, missing, told, number: 0, since: 0, look, not_before, bad: None }
     }
 
     /// How long may pass until [`Self::idle`].
@@ -134,6 +137,7 @@ impl TapeDesk {
     ) -> Result<(), CoreEnded> {
         let result = match self.reels.read(&part, read.offset, read.len) {
             Ok(bytes) => {
+                self.bad.take_if(|(bad, _)| *bad == part);
                 self.found(READ, inbox)?;
                 Ok(bytes)
             }
@@ -141,7 +145,19 @@ impl TapeDesk {
                 self.waiting.push_back((read, part));
                 return self.miss(READ, error.to_string(), inbox);
             }
+            Err(Unread::Bad(error)) if !self.is_bad_for_good(&part) => {
+                // From its reel's label on: what is there may be another one by now.
+                self.reels.rest();
+                self.waiting.push_back((read, part));
+                let name = part.file_name();
+                return self.miss(
+                    READ,
+                    format!("part {name} cannot be read ({error}), and is tried again"),
+                    inbox,
+                );
+            }
             Err(Unread::Bad(error)) => {
+                self.bad = None;
                 inbox.event(SpoolEvent::Damaged { part, why: error.to_string() })?;
                 Err(Fault::UNCLEAN)
             }
@@ -151,6 +167,14 @@ impl TapeDesk {
             }
         };
         inbox.event(JournalEvent::Read { read: read.read, result })
+    }
+
+    /// Whether a part could not be read for so long that it counts as damaged. A drive may read at another try what it did
+    /// not at first, and an image may still be on its way into its place.
+    fn is_bad_for_good(&mut self, part: &PartHeader) -> bool {
+        self.bad.take_if(|(bad, _)| bad != part);
+        let (_, since) = *self.bad.get_or_insert_with(|| (*part, Instant::now()));
+        since.elapsed() >= Duration::from_millis(SPOOL_BAD_MS)
     }
 
     /// Looks whether reels that are missing came.
