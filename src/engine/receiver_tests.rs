@@ -275,11 +275,11 @@ fn what_was_announced_to_nobody_is_cut_for_a_new_epoch_and_the_epoch_that_it_beg
     bench.input(Event::Link(LinkEvent::Closed { conn, why: "gone".to_owned() }));
     // The primary lost it with its memory, and serves anew.
     bench.primary = LinkSession::dialed(ConnId(LINK.0 + 1), 8, Mono(0));
-    (bench.epoch, bench.end, bench.granted, bench.sent) = (Epoch(3), Position::default(), 0, 0);
+    (bench.epoch, bench.end, bench.granted, bench.sent) = (Epoch(4), Position::default(), 0, 0);
     bench.begins();
     assert!(bench.told.iter().any(|(kind, _)| *kind == "tail-cut"), "{:?}", bench.told);
     assert_eq!(epochs(&bench), []);
     bench.send_item();
-    assert_eq!(epochs(&bench), [(Epoch(3), Seq(1))]);
+    assert_eq!(epochs(&bench), [(Epoch(4), Seq(1))]);
     assert_eq!(bench.engine.core.replicated().sealed(), bench.end);
 }

@@ -229,45 +229,10 @@ fn blocks(runs: &[(u64, Bytes)]) -> impl Iterator<Item = (u64, &[u8])> {
     each.filter(|(_, block)| block.iter().any(|byte| *byte != 0))
 }
 
-/// blake3 in long steps: with short ones it works on one part at a time, at a third of the speed or less.
-#[derive(Default)]
-struct Hasher {
-    inner: blake3::Hasher,
-    /// What is hashed with the next step.
-    gathered: Vec<u8>,
-}
-
-impl Hasher {
-    /// Bytes of a step.
-    const STEP: usize = 64 << 10;
-
-    fn update(&mut self, bytes: &[u8]) -> &mut Self {
-        if self.gathered.len() + bytes.len() > Self::STEP {
-            self.step();
-        }
-        if bytes.len() >= Self::STEP {
-            self.inner.update(bytes);
-        } else {
-            self.gathered.extend_from_slice(bytes);
-        }
-        self
-    }
-
-    fn step(&mut self) {
-        self.inner.update(&self.gathered);
-        self.gathered.clear();
-    }
-
-    fn finalize(mut self) -> [u8; 32] {
-        self.step();
-        *self.inner.finalize().as_bytes()
-    }
-}
-
 /// What content digests to: see the module's documentation.
 #[must_use]
 pub fn digest(content: &Content, reached: Option<Bytes>) -> Digest {
-    let mut hasher = Hasher::default();
+    let mut hasher = super::hasher::Hasher::default();
     let (mut count, mut bytes) = (0, 0);
     match content {
         Content::Gone | Content::Equal | Content::Differs => {}

@@ -14,6 +14,7 @@ pub mod dptr;
 pub mod entry;
 pub mod frame;
 pub mod handover;
+mod hasher;
 pub mod licence;
 pub mod nbd;
 pub mod pairing;

@@ -475,11 +475,11 @@ fn a_list_of_tables_that_was_named_when_descriptors_ran_out_is_taken_back_and_af
         let batch = history.seal(R, &[put(file, b"a", b"1")]);
         opened.writer.apply(R, &[batch]).unwrap();
         // The next list stands on disk and is named; then the file `current` cannot be opened.
-        let current = dir.path().join("current");
+        let tree = dir.path().join("tree");
+        let current = tree.join("current");
         let known = std::fs::read(&current).unwrap();
         let number = u64::from_le_bytes(known[..8].try_into().unwrap());
-        std::fs::copy(dir.path().join(format!("v{number}")), dir.path().join(format!("v{}", number + 1)))
-            .unwrap();
+        std::fs::copy(tree.join(format!("v{number}")), tree.join(format!("v{}", number + 1))).unwrap();
         std::fs::write(&current, [&(number + 1).to_le_bytes()[..], &known[8..]].concat()).unwrap();
         let faults = &Arc::clone(opened.reader.shared()).faults;
         faults.set_both(errno, look);
