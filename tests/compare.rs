@@ -118,6 +118,9 @@ fn a_listing_leaves_the_certificate_and_the_status_of_the_last_compare_on_both_n
         let view = &node.json(&["status"])["compare"];
         ["what", "digest", "ended_ms", "items", "running"].map(|key| view[key].clone())
     };
+    for node in [&volumes.pair.a, &volumes.pair.b] {
+        node.status("to have kept it", |status| status["compare"]["running"] == false);
+    }
     let before = told(&volumes.pair.b);
     assert_eq!((&before[0], &before[1], &before[4]), (&"everything".into(), &end["digest"], &false.into()));
     for node in [&volumes.pair.a, &volumes.pair.b] {

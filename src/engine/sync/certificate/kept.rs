@@ -126,8 +126,8 @@ impl<S: StoreRead> Core<S> {
             (false, _) => format!("{what} did not come to its end: {}", found.why),
             (_, 0) => format!("{what} is equal on both nodes at entry {at}"),
             (_, n) => format!(
-                "{} of {what} at entry {at}; `hot-backup compare` tells whether what is replicated does",
-                counted(n, "line differs", "lines differ")
+                "{what} differs in {} at entry {at}; `hot-backup compare` tells whether what is replicated does",
+                counted(n, "line", "lines")
             ),
         };
         self.incident(Severity::Notice, Matter::Compared, text);
