@@ -455,7 +455,7 @@ impl Node {
         match effect {
             CopyEffect::Definitions { read } => CopyEvent::Definitions {
                 read,
-                result: Ok(self.store.definitions().unwrap()),
+                result: Ok(self.store.definitions().map(|(at, all)| (at[0], all)).unwrap()),
                 size: self.store.size(),
             },
             CopyEffect::Range { read, want } => {
