@@ -104,6 +104,7 @@ fn spool(bytes: &[u8]) {
 
 fn compare(bytes: &[u8]) {
     crate::format::compare::fuzz_compare(bytes);
+    crate::format::compared::fuzz_compared(bytes);
     // A certificate stands behind the byte that chooses it.
     let whole = bytes.get(1..).and_then(|rest| resealed(rest, rest.len()));
     whole.iter().for_each(|whole| crate::format::compare::fuzz_compare(&[&[5], &whole[..]].concat()));

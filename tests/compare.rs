@@ -110,6 +110,33 @@ fn a_pair_under_load_is_equal_whichever_node_is_asked_and_the_certificate_outliv
 }
 
 #[test]
+fn a_listing_leaves_the_certificate_and_the_status_of_the_last_compare_on_both_nodes_and_over_a_restart() {
+    let mut volumes = filled(&Plan::quick());
+    let (code, end) = compare(&volumes.pair.a, &[]);
+    assert_eq!(code, Some(0), "{end}");
+    let told = |node: &Node| {
+        let view = &node.json(&["status"])["compare"];
+        ["what", "digest", "ended_ms", "items", "running"].map(|key| view[key].clone())
+    };
+    for node in [&volumes.pair.a, &volumes.pair.b] {
+        node.status("to have kept it", |status| status["compare"]["running"] == false);
+    }
+    let before = told(&volumes.pair.b);
+    assert_eq!((&before[0], &before[1], &before[4]), (&"everything".into(), &end["digest"], &false.into()));
+    for node in [&volumes.pair.a, &volumes.pair.b] {
+        let output = node.verb(&["compare", "--query", "KEYS app,orders,*", "--json"]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(listed["what"], "the listing KEYS app,orders,*");
+        assert_eq!((told(&volumes.pair.a), told(&volumes.pair.b)), (before.clone(), before.clone()));
+    }
+    volumes.pair.b.kill();
+    volumes.pair.b.start();
+    volumes.pair.b.status("to know of it", |status| status["compare"]["began_ms"].as_u64() > Some(0));
+    assert_eq!(told(&volumes.pair.b), before);
+}
+
+#[test]
 fn what_was_changed_behind_a_standbys_back_is_named_to_the_item_and_the_block_and_repaired() {
     let mut volumes = filled(&Plan::quick());
     volumes.pair.b.signal(nix::sys::signal::Signal::SIGTERM);

@@ -32,6 +32,7 @@ mod partial;
 mod redis_differential;
 mod rewind;
 mod save;
+mod save_crash;
 mod service;
 mod set_back;
 mod setup;

@@ -1,4 +1,4 @@
-//! Numbers as people read them, one way everywhere: in answers, incidents, errors and the log.
+//! Numbers and texts as people read them, one way everywhere: in answers, incidents, errors, pages and the log.
 
 use std::fmt;
 
@@ -44,6 +44,30 @@ pub fn bytes(n: u64) -> String {
         }
     }
     format!("{n} B")
+}
+
+/// A text of others, as content or as an attribute of a page: it ends neither, and shows what cannot be seen.
+#[must_use]
+pub fn safe(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c if c.is_control() || is_invisible(c) => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Marks of writing direction, separators and fillers that a terminal or a page obeys without showing them.
+#[must_use]
+pub fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// A wall time in UTC, as `2026-01-31 23:59:59Z`.

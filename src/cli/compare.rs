@@ -7,6 +7,7 @@ use super::{Context, ask, glue, values};
 use crate::base::shown::{bytes, count, counted};
 use crate::client::{Reply, RespError};
 use crate::engine::admin::{AdminRequest, CompareView, DifferenceView};
+use crate::format::compared::is_listing;
 use clap::Args;
 use std::time::Duration;
 
@@ -176,7 +177,7 @@ fn difference_line(difference: &DifferenceView, would: bool) -> String {
 
 fn result(end: &CompareView) -> String {
     let what = visible(&end.what);
-    if what.starts_with("the listing ") {
+    if is_listing(&what) {
         return listing(end, &what);
     }
     let range = format!("at entries {} to {}", count(end.from), count(end.to));

@@ -1,6 +1,7 @@
 //! Results on stdout, messages on stderr; tables, sizes and escaping for people.
 
 use super::failure::Failure;
+use crate::base::shown::is_invisible;
 pub(crate) use crate::base::shown::utc;
 use serde::Serialize;
 use std::fmt::{Display, Write as _};
@@ -128,11 +129,6 @@ fn escape_with(bytes: &[u8], backslash: &str) -> String {
 
 fn push_byte(text: &mut String, byte: u32) {
     let _ = write!(text, "\\x{byte:02x}");
-}
-
-/// Marks of writing direction, separators and fillers that a terminal obeys without showing them.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// Rows in aligned columns.

@@ -329,6 +329,11 @@ fn choose(unpacked: &Unpacked, args: &RestoreArgs) -> Result<Vec<Part>, Failure>
                 || format!("account {}", chosen.account),
                 |file| format!("file {},{file}", chosen.account),
             );
+            if unpacked.namespace().files().any(|(_, info)| chosen.is(&info.key)) {
+                let why = "the set holds the definition alone, as it is not replicated";
+                let next = "that comes back with a whole node: hot-backup restore --from SET --dir NEW";
+                return Err(Failure::no(format!("restoring {what}: {why}"), next));
+            }
             let next = "see what it holds: hot-backup save show SET";
             return Err(Failure::no(format!("restoring {what}: the set has no such thing"), next));
         }

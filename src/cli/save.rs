@@ -28,8 +28,8 @@ const PART_MIN: u64 = 1 << 20;
     subcommand_negates_reqs = true,
     after_long_help = "\
 A save holds every replicated account, file, item and block as they are at its end, when everything that was answered
-before has its place in it. The standby can be saved as well as the primary. Files that are not replicated are that
-node's alone, and are left out (save says which).
+before has its place in it. The standby can be saved as well as the primary. Of files flagged T or Y it holds the
+definition alone, and of those flagged X or without a flag that replicates them nothing (save says which).
 
 A set that has no trailer is no save: it was interrupted. A save never overwrites another.
 
@@ -182,13 +182,14 @@ struct SavedView {
     items: u64,
     content_bytes: u64,
     digest: String,
+    definition_only: Vec<String>,
     left_out: Vec<String>,
     seconds: f64,
 }
 
 fn tell_saved(context: &mut Context, saved: &Saved, target: &Target, took: Duration) -> Done {
     let Trailer { end, counts, digest, .. } = &saved.trailer;
-    let left_out = &saved.begin.left_out;
+    let (left_out, alone) = (&saved.begin.left_out, glue::defined_alone(&saved.begin));
     if context.json && *target != Target::Stdout {
         context.out.json(&SavedView {
             set: saved.set.to_string(),
@@ -199,6 +200,7 @@ fn tell_saved(context: &mut Context, saved: &Saved, target: &Target, took: Durat
             items: counts.items,
             content_bytes: counts.bytes,
             digest: hex(digest),
+            definition_only: alone,
             left_out: left_out.clone(),
             seconds: took.as_secs_f64(),
         })?;
@@ -218,6 +220,10 @@ fn tell_saved(context: &mut Context, saved: &Saved, target: &Target, took: Durat
     } else {
         context.out.line(text)?;
         context.out.flush()?;
+    }
+    if !alone.is_empty() {
+        let files = counted(alone.len() as u64, "file", "files");
+        say(format!("definition alone: {files} flagged T or Y ({})", some_of(&alone)));
     }
     if !left_out.is_empty() {
         let files = counted(left_out.len() as u64, "file", "files");
@@ -306,6 +312,8 @@ struct SetView {
     since: String,
     /// The last entry of that one.
     since_seq: u64,
+    /// Files of which it holds the definition, and no content.
+    definition_only: Vec<String>,
     left_out: Vec<String>,
     files: Vec<FileView>,
 }
@@ -345,6 +353,7 @@ impl SetView {
             digest: hex(&trailer.digest),
             since: begin.base.map_or_else(String::new, |base| base.set.to_string()),
             since_seq: begin.base.map_or(0, |base| base.end.seq.0),
+            definition_only: glue::defined_alone(begin),
             left_out: begin.left_out.clone(),
             files: trailer.files.iter().map(file).collect(),
         }
@@ -416,6 +425,10 @@ fn show(context: &mut Context, set: &Path) -> Done {
         counted(view.parts.into(), "file", "files")
     ))?;
     context.out.line(format!("digest    {}", view.digest))?;
+    if !view.definition_only.is_empty() {
+        let names = escape(some_of(&view.definition_only).as_bytes());
+        context.out.line(format!("defined   {names}"))?;
+    }
     if !view.left_out.is_empty() {
         context.out.line(format!("left out  {}", escape(some_of(&view.left_out).as_bytes())))?;
     }

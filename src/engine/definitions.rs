@@ -43,12 +43,19 @@ pub(super) struct Operators {
     queue: VecDeque<(u64, AdminRequest)>,
     /// What is done, with the answer that its operator gets when it is durable.
     waits: Vec<(Wait, u64, AdminReply)>,
+    /// The last entry of the local journal that defines something, since the start.
+    defined_alone: Seq,
 }
 
 impl Operators {
     /// Whether anything waits, or is not durable yet.
     pub(super) fn are_busy(&self) -> bool {
         self.has_barrier() || !self.queue.is_empty() || !self.waits.is_empty()
+    }
+
+    /// A store that shows the local journal up to here shows all that was defined in it.
+    pub(super) fn defined_alone(&self) -> Seq {
+        self.defined_alone
     }
 
     pub(super) fn has_barrier(&self) -> bool {
@@ -448,9 +455,12 @@ impl<S: StoreRead> Core<S> {
         found.unwrap_or_else(AdminAnswer::done)
     }
 
-    /// Lets the sequencer's namespace follow an entry that this node makes.
+    /// Lets the sequencer's namespace follow an entry that this node made.
     pub(super) fn define(&mut self, journal: JournalKind, entry: &Entry<'_>) {
         let ordinal = self.ordinal();
+        if journal == JournalKind::Local {
+            self.operators.defined_alone = self.journals.appended()[journal.index()];
+        }
         match self.namespace.apply(ordinal, journal, entry) {
             Ok(outcome) => self.note_outcome(&outcome),
             Err(error) => unreachable!("an entry made here is one the namespace takes: {error}"),

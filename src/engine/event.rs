@@ -9,7 +9,8 @@ use super::save::SaveAsk;
 use crate::base::{AlignedBuf, ConnId, Fault, JournalKind, Round, SegmentIndex, Seq};
 use crate::doors::Allocation;
 use crate::format::chunk::{Chunk, Definitions};
-use crate::format::compare::{Certificate, Found};
+use crate::format::compare::Found;
+use crate::format::compared::Compared;
 use crate::format::scrub::ScrubRecord;
 use crate::format::spool::PartHeader;
 use crate::store::StoreError;
@@ -279,10 +280,10 @@ impl From<CopyEvent> for Event {
 /// What was done for a compare.
 #[derive(Debug)]
 pub enum CompareEvent {
-    /// At the start: what was kept of the last one.
+    /// At the start: what was kept of earlier ones.
     Known {
         /// That.
-        certificate: Box<Certificate>,
+        kept: Box<Compared>,
     },
     /// A range was looked at.
     Looked {

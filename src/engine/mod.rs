@@ -257,7 +257,7 @@ impl<S: StoreRead> Engine<S> {
             AdminRequest::CompareQuery { query } => core.compare_query(token, &query),
             AdminRequest::CompareStop => core.stop_compare(token),
             AdminRequest::CompareResult => {
-                let view = core.compare_view(true);
+                let view = core.compare_result(true);
                 core.reply_value(token, view);
             }
             AdminRequest::ViewOpen(_) => core.view_terms(token),

@@ -18,10 +18,11 @@ use crate::store::StoreRead;
 /// What one who saves asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SaveAsk {
-    /// A save begins with definitions that show everything up to this entry. Answered by [`SaveAnswer::Begun`].
+    /// A save begins with definitions that show everything up to these entries, by [`JournalKind::index`]. Answered by
+    /// [`SaveAnswer::Begun`].
     Begin {
-        /// The last entry.
-        at: Seq,
+        /// The last entries.
+        at: [Seq; 2],
     },
     /// The batches behind `after`, up to the one that ends with `up_to`, or as many of them as fit in one answer; what is up
     /// to `after` is not needed any more. Answered by [`SaveAnswer::Batches`].
@@ -58,6 +59,9 @@ pub enum SaveAnswer {
     },
     /// The journal does not remember where it stood then: definitions have to be read again.
     Again,
+    /// The store does not show yet what was defined on this node alone: definitions have to be read again in a moment. What
+    /// is replicated comes with the batches of a save; of this there are none.
+    Early,
     /// Another save is under way. One whose command is gone ends in a moment.
     Busy,
     /// Batches.
@@ -130,7 +134,7 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    fn begin_save(&mut self, save: u64, at: Seq) -> SaveAnswer {
+    fn begin_save(&mut self, save: u64, [at, own]: [Seq; 2]) -> SaveAnswer {
         let refused = |why: &str, next| SaveAnswer::Refused { why: why.to_owned(), next };
         if self.is_incomplete() {
             return refused("this node is incomplete: it is given a copy", "save the other node");
@@ -140,6 +144,9 @@ impl<S: StoreRead> Core<S> {
         }
         if self.saving.is_some() {
             return SaveAnswer::Busy;
+        }
+        if own < self.operators.defined_alone() {
+            return SaveAnswer::Early;
         }
         let Some(origin) = self.replicated().end_at(at) else { return SaveAnswer::Again };
         let mut table = self.control.table().to_vec();

@@ -2,7 +2,11 @@
 
 use super::*;
 use crate::engine::Event;
+use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::engine::test_kit::{Node, config};
+use crate::format::dptr::DptrKind;
+use crate::store::CopySource as _;
+use crate::store::namespace::Namespace;
 
 fn asks(node: &mut Node, ask: SaveAsk) -> SaveAnswer {
     node.save_answers.clear();
@@ -16,8 +20,10 @@ fn saved() -> (Node, u64, Seq) {
     let mut node = Node::serving(config(0));
     assert_eq!(node.set("0"), "+OK\r\n");
     node.apply();
-    let at = node.engine.core.appliers.replicated().visible();
-    let SaveAnswer::Begun { save, origin, table, role, up_to } = asks(&mut node, SaveAsk::Begin { at })
+    let shown = JournalKind::ALL.map(|journal| node.engine.core.appliers.of(journal).visible());
+    let at = shown[0];
+    let SaveAnswer::Begun { save, origin, table, role, up_to } =
+        asks(&mut node, SaveAsk::Begin { at: shown })
     else {
         panic!("it does not begin")
     };
@@ -46,7 +52,10 @@ fn a_save_is_given_every_batch_behind_what_it_has_and_keeps_the_journal_from_the
         assert!(given <= end && given >= at);
         assert_eq!(done(&node), Some(after));
     }
-    assert!(matches!(asks(&mut node, SaveAsk::Begin { at: end }), SaveAnswer::Busy), "one at a time");
+    assert!(
+        matches!(asks(&mut node, SaveAsk::Begin { at: [end, Seq(0)] }), SaveAnswer::Busy),
+        "one at a time"
+    );
     asks(&mut node, SaveAsk::End { save: save + 1 });
     assert_eq!(done(&node), Some(end), "another save ended");
     asks(&mut node, SaveAsk::End { save });
@@ -67,11 +76,45 @@ fn a_save_that_the_journal_is_gone_for_fails_and_says_what_to_do() {
 #[test]
 fn a_position_that_the_journal_does_not_know_is_asked_again_and_no_save_of_a_part_begins() {
     let mut node = Node::serving(config(0));
-    let answer = asks(&mut node, SaveAsk::Begin { at: Seq(1 << 40) });
+    let answer = asks(&mut node, SaveAsk::Begin { at: [Seq(1 << 40), Seq(0)] });
     assert!(matches!(answer, SaveAnswer::Again), "{answer:?}");
     assert!(node.engine.core.saving.is_none());
     let mut node = Node::at(Stage::Incomplete, Role::Incomplete);
-    let answer = asks(&mut node, SaveAsk::Begin { at: Seq(0) });
+    let answer = asks(&mut node, SaveAsk::Begin { at: [Seq(0); 2] });
     let SaveAnswer::Refused { why, .. } = answer else { panic!("{answer:?}") };
     assert!(why.contains("incomplete"), "{why}");
+}
+
+#[test]
+fn a_save_does_not_begin_before_the_store_shows_what_was_defined_on_this_node_alone() {
+    let mut node = Node::with_waiting_store();
+    let shown = |node: &Node| {
+        let (at, definitions) = node.store.definitions().unwrap();
+        let all = Namespace::of(&definitions).unwrap();
+        (at, all.resolve(b"app,scratch").is_some())
+    };
+    let request = AdminRequest::FileCreate {
+        name: "app,scratch".to_owned(),
+        kind: DptrKind::Records,
+        flags: Some("T".to_owned()),
+        bytes: None,
+        ack: None,
+    };
+    node.answered.clear();
+    node.input(Event::Admin { token: 1, request });
+    assert!(matches!(node.answered.pop(), Some(AdminReply::Ok { .. })), "it is durable");
+    let (at, there) = shown(&node);
+    assert!(!there, "and not in the store");
+    // What is replicated comes with the batches: that alone keeps no save waiting.
+    assert_eq!(node.set("1"), "+OK\r\n");
+    let answer = asks(&mut node, SaveAsk::Begin { at });
+    assert!(matches!(answer, SaveAnswer::Early), "{answer:?}");
+    assert!(node.engine.core.saving.is_none());
+    node.apply();
+    let answer = asks(&mut node, SaveAsk::Begin { at });
+    assert!(matches!(answer, SaveAnswer::Early), "definitions that were read before are no use: {answer:?}");
+    let (at, there) = shown(&node);
+    assert!(there);
+    let answer = asks(&mut node, SaveAsk::Begin { at });
+    assert!(matches!(answer, SaveAnswer::Begun { .. }), "{answer:?}");
 }

@@ -99,7 +99,7 @@ impl<S: StoreRead> Core<S> {
             lease: self.lease_in_status(),
             announced: self.announced().0,
             scrub: self.scrub_view(),
-            compare: self.compare_view(false),
+            compare: self.compare_view(),
             clients,
             incidents: self.incidents.count(),
             refused,

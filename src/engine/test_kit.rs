@@ -11,7 +11,8 @@ use super::{
 use crate::base::{AckLevel, ConnId, Fault, JournalKind, Mono, Now, Ordinal, Round, SegmentIndex, Seq};
 use crate::format::PairId;
 use crate::format::batch::Batch;
-use crate::format::compare::{Certificate, Found, Span};
+use crate::format::compare::{Found, Span};
+use crate::format::compared::Compared;
 use crate::format::control::{Control, Role};
 use crate::format::dptr::DptrKind;
 use crate::format::spool::PartHeader;
@@ -133,8 +134,8 @@ pub(super) struct Node {
     pub(super) fetches: VecDeque<u64>,
     /// How often the store was to be made durable.
     pub(super) checkpoints: usize,
-    /// What is kept of the last compare.
-    pub(super) kept: Certificate,
+    /// What is kept of compares.
+    pub(super) kept: Compared,
     /// What a hanging disk will tell when it goes on.
     pub(super) late: Vec<Event>,
     /// Parts on the spool, with the bytes of their segments.
@@ -178,7 +179,7 @@ impl Node {
             base: Vec::new(),
             fetches: VecDeque::new(),
             checkpoints: 0,
-            kept: Certificate::default(),
+            kept: Compared::default(),
             late: Vec::new(),
             spool: BTreeMap::new(),
             reels: BTreeMap::new(),
@@ -454,7 +455,7 @@ impl Node {
         match effect {
             CopyEffect::Definitions { read } => CopyEvent::Definitions {
                 read,
-                result: Ok(self.store.definitions().unwrap()),
+                result: Ok(self.store.definitions().map(|(at, all)| (at[0], all)).unwrap()),
                 size: self.store.size(),
             },
             CopyEffect::Range { read, want } => {
@@ -483,7 +484,7 @@ impl Node {
                 Some(CompareEvent::Repaired { look, result: Ok(()) })
             }
             CompareEffect::Keep { bytes } => {
-                self.kept = Certificate::decode(&bytes).unwrap();
+                self.kept = Compared::decode(&bytes).unwrap();
                 (!self.ills.keeping_hangs).then_some(CompareEvent::Kept)
             }
         }

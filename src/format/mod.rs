@@ -8,6 +8,7 @@
 pub mod batch;
 pub mod chunk;
 pub mod compare;
+pub mod compared;
 pub mod control;
 mod cursor;
 pub mod dptr;

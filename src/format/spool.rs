@@ -260,6 +260,22 @@ pub fn fuzz_spool(bytes: &[u8]) {
 mod tests {
     use super::*;
 
+    impl PartHeader {
+        /// A part of so many blocks, for tests.
+        pub(crate) fn sample(index: u64, blocks: u64) -> Self {
+            let at = |seq| Position { epoch: Epoch(2), seq: Seq(seq), chain: Chain(seq * 7) };
+            Self {
+                pair: PairId([3; 16]),
+                ordinal: Ordinal(1),
+                index: SegmentIndex(index),
+                base: at(index * 10),
+                end: at(index * 10 + 10),
+                bytes: blocks * BLOCK_U64,
+                wall_ms: 9,
+            }
+        }
+    }
+
     fn sample() -> (PartHeader, PartTrailer) {
         let at = |epoch, seq, chain| Position { epoch: Epoch(epoch), seq: Seq(seq), chain: Chain(chain) };
         let header = PartHeader {

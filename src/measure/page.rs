@@ -2,7 +2,7 @@
 
 use super::report::{Figure, Report};
 use super::{float, verdict::bytes_a_second};
-use crate::base::shown::{bytes, utc};
+use crate::base::shown::{bytes, safe, utc};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -40,18 +40,18 @@ pub fn page(report: &Report) -> String {
     let _ = write!(
         out,
         "<h1>What this machine gives, and what hot-backup reaches of it</h1>\n<p class=\"when\">hot-backup {}, {}</p>\n",
-        escape(&report.program),
+        safe(&report.program),
         utc(report.wall_ms)
     );
     if let Some(limit) = &report.limit {
-        let _ = writeln!(out, "<p class=\"limit\">{}</p>", escape(&limit.sentence));
+        let _ = writeln!(out, "<p class=\"limit\">{}</p>", safe(&limit.sentence));
     }
     for group in groups(report) {
         section(&mut out, &group);
     }
     out.push_str("<section><h2>Found out besides</h2><dl>\n");
     for fact in &report.facts {
-        let _ = writeln!(out, "<dt>{}</dt><dd>{}</dd>", escape(&fact.name), escape(&fact.found));
+        let _ = writeln!(out, "<dt>{}</dt><dd>{}</dd>", safe(&fact.name), safe(&fact.found));
     }
     out.push_str("</dl></section>\n</body></html>\n");
     out
@@ -93,7 +93,7 @@ fn section(out: &mut String, group: &[&Figure]) {
     let title = TITLES.iter().find(|(part, what, _)| *part == first.part && *what == first.what);
     let title =
         title.map_or_else(|| format!("{}: {}", first.part, first.what), |(.., title)| (*title).to_owned());
-    let _ = writeln!(out, "<section><h2>{}</h2>", escape(&title));
+    let _ = writeln!(out, "<section><h2>{}</h2>", safe(&title));
     let count = |of: &dyn Fn(&Figure) -> u64| group.iter().map(|f| of(f)).collect::<BTreeSet<_>>().len();
     let over = match (count(&|f| f.bytes), count(&|f| f.at_once)) {
         (1, 1) => Over::Nothing,
@@ -107,7 +107,7 @@ fn section(out: &mut String, group: &[&Figure]) {
     let names: Vec<_> = rates.iter().map(|(name, _)| name.clone()).collect();
     out.push_str("<ul class=\"key\">");
     for (n, name) in names.iter().enumerate() {
-        let _ = write!(out, "<li class=\"s{n}\"><i></i>{}</li>", escape(name));
+        let _ = write!(out, "<li class=\"s{n}\"><i></i>{}</li>", safe(name));
     }
     out.push_str("</ul>\n<div class=\"plots\">\n");
     let title = if many { "bytes in a second" } else { "in a second" };
@@ -196,7 +196,7 @@ fn plot(out: &mut String, plot: &Plot<'_>) {
     let _ = writeln!(
         out,
         "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{0}\"><text class=\"axis\" x=\"4\" y=\"14\">{0}</text>",
-        escape(&plot.title)
+        safe(&plot.title)
     );
     for tick in y.ticks(10.0).into_iter().chain(half_decades(&y)) {
         let at = y.at(tick);
@@ -230,7 +230,7 @@ fn plot(out: &mut String, plot: &Plot<'_>) {
                 "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3.5\"><title>{}, {at}: {}</title></circle>",
                 x.at(*a),
                 y.at(*b),
-                escape(name),
+                safe(name),
                 (plot.shown)(*b)
             );
         }
@@ -254,7 +254,7 @@ fn bars(out: &mut String, plot: &Plot<'_>) {
     let _ = writeln!(
         out,
         "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{0}\"><text class=\"axis\" x=\"4\" y=\"14\">{0}</text>",
-        escape(&plot.title)
+        safe(&plot.title)
     );
     for (n, (_, points)) in plot.lines.iter().enumerate() {
         let value = points.first().map_or(0.0, |(_, y)| *y);
@@ -280,7 +280,7 @@ fn table(out: &mut String, group: &[&Figure]) {
         let _ = writeln!(
             out,
             "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-            escape(&figure.way),
+            safe(&figure.way),
             bytes(figure.bytes),
             figure.at_once,
             number(figure.per_second),
@@ -335,23 +335,6 @@ pub fn micros(us: f64) -> String {
         us if us >= 10.0 => format!("{us:.0} us"),
         us => format!("{us:.1} us"),
     }
-}
-
-/// Text that stays text in a page.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c if c.is_control() => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use super::layout::{Layout, OwnName};
 use crate::base::{JournalKind, Seq};
 use crate::engine::CompareEvent;
 use crate::engine::view::listing_of;
-use crate::format::compare::{CERTIFICATE_MAX, Certificate, Found, Span, What};
+use crate::format::compare::{Found, Span, What};
+use crate::format::compared::{COMPARED_MAX, Compared};
 use crate::store::tree_store::Moment;
 use crate::store::{LookRead, StoreError};
 use bytes::Bytes;
@@ -61,8 +62,8 @@ impl std::fmt::Debug for CompareJob {
 /// Reads until the core is gone or `stop` is set.
 pub(crate) fn run(layout: &Layout, work: &Receiver<CompareJob>, inbox: &Inbox, stop: &AtomicBool) {
     let _ = crate::io::give_way(COMPARE_NICE);
-    let certificate = Box::new(found(layout));
-    if inbox.event(CompareEvent::Known { certificate }) == Err(CoreEnded) {
+    let kept = Box::new(found(layout));
+    if inbox.event(CompareEvent::Known { kept }) == Err(CoreEnded) {
         return;
     }
     while let Ok(job) = work.recv() {
@@ -118,16 +119,16 @@ pub(super) fn unread(error: &StoreError) -> Found {
     Found::Unread
 }
 
-/// What is kept of the last compare; if that cannot be read, none is known of.
-fn found(layout: &Layout) -> Certificate {
+/// What is kept of compares; if that cannot be read, none is known of.
+fn found(layout: &Layout) -> Compared {
     let path = layout.compare();
     if !path.exists() {
-        return Certificate::default();
+        return Compared::default();
     }
-    let read = layout.read(&path, false, CERTIFICATE_MAX + 1).map_err(|error| error.to_string());
-    let found = read.and_then(|bytes| Certificate::decode(&bytes).map_err(|error| error.to_string()));
+    let read = layout.read(&path, false, COMPARED_MAX + 1).map_err(|error| error.to_string());
+    let found = read.and_then(|bytes| Compared::decode(&bytes).map_err(|error| error.to_string()));
     found.unwrap_or_else(|error| {
         tracing::warn!("reading {}: {error}; the last compare is not known", path.display());
-        Certificate::default()
+        Compared::default()
     })
 }

@@ -16,7 +16,8 @@ pub(crate) fn run(source: &impl CopySource, work: &Receiver<CopyEffect>, inbox: 
         }
         let event = match effect {
             CopyEffect::Definitions { read } => {
-                let result = source.definitions().map_err(|error| told(&error));
+                let read_all = source.definitions().map(|(at, definitions)| (at[0], definitions));
+                let result = read_all.map_err(|error| told(&error));
                 CopyEvent::Definitions { read, result, size: source.size() }
             }
             CopyEffect::Range { read, want } => {

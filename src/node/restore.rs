@@ -215,7 +215,8 @@ pub struct Restored {
 /// Hears how many bytes of the set were read.
 pub type Progress<'a> = &'a mut dyn FnMut(u64);
 
-/// Restores a set into the node in `dir`, which must be empty or hold a restore that was interrupted.
+/// Restores a set into the node in `dir`, which must be empty or hold a restore that was interrupted. Files that a save holds
+/// the definition of alone are there, and empty.
 ///
 /// # Durability
 /// When it returns, all of it is synced, and the node may be started.
@@ -250,6 +251,8 @@ pub fn restore(dir: &Path, sources: &Sources, progress: Progress<'_>) -> Result<
     let past = looked.map(|looked| looked.past);
     let taken = (layout.dir(), None, false);
     let (trailer, walk) = take_all(readers, &mut writer, taken, past.as_ref(), progress)?;
+    let defined = writer.define_alone(walk.namespace()).and_then(|()| writer.checkpoint());
+    defined.map_err(failed(layout.dir()))?;
     drop(writer);
     replace(&layout, OwnName::Control, &restored(&walk, control.pair).encode())?;
     let note = layout.own(OwnName::Restoring);

@@ -18,6 +18,7 @@ use crate::format::chunk::{Chunk, Content, CopyBegin, Next};
 use crate::format::set::SetBegin;
 use crate::format::since::Same;
 use crate::io::give_way;
+use crate::store::namespace::Namespace;
 use crate::store::tree_store::{CopyReader, StoreReader};
 use crate::store::{CopySource, StoreError};
 use std::io::{self, Read};
@@ -80,8 +81,10 @@ impl FrameKind {
 
 /// A save whose command was killed, or failed, is noticed within this.
 const BUSY: Duration = Duration::from_secs(3);
-/// Between two questions whether it has ended.
-const BUSY_REST: Duration = Duration::from_millis(20);
+/// What was defined on this node alone is in the store within this, unless that is failing.
+const EARLY: Duration = Duration::from_secs(30);
+/// Between two questions whether it is so.
+const REST: Duration = Duration::from_millis(20);
 
 /// What is wanted of a save.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -308,15 +311,25 @@ impl Running<'_> {
         while reads < READS_MAX {
             reads += 1;
             let (at, namespace) = reader.definitions()?;
-            let (origin, table, role) = match self.ask(SaveAsk::Begin { at })? {
+            let answer = self.ask(SaveAsk::Begin { at })?;
+            let patience = match answer {
+                SaveAnswer::Busy => BUSY,
+                SaveAnswer::Early => EARLY,
+                _ => Duration::ZERO,
+            };
+            if began.elapsed() < patience {
+                reads -= 1;
+                std::thread::sleep(REST);
+                continue;
+            }
+            let (origin, table, role) = match answer {
                 SaveAnswer::Begun { save, origin, table, role, up_to } => {
                     (self.save, self.up_to) = (Some(save), up_to);
                     (origin, table, role)
                 }
-                SaveAnswer::Busy if began.elapsed() < BUSY => {
-                    reads -= 1;
-                    std::thread::sleep(BUSY_REST);
-                    continue;
+                SaveAnswer::Early => {
+                    let why = "saving: the store does not take what was defined here".to_owned();
+                    return Err(Stop::Failed(why, "see: hot-backup status".to_owned()));
                 }
                 SaveAnswer::Busy => {
                     let why = "saving: another save of this node is under way".to_owned();
@@ -324,19 +337,19 @@ impl Running<'_> {
                 }
                 _ => continue,
             };
+            let all = Namespace::of(&namespace).map_err(|error| failed(error.to_string()))?;
+            let (namespace, mut left_out) = all.saved();
+            left_out.truncate(SET_FILES_MAX as usize);
             let copy = CopyBegin { origin, size: reader.size(), table, namespace };
             let broken = |error: crate::engine::WalkError| failed(error.to_string());
             let walk = SetWalk::begin(self.source.pair, &copy, account).map_err(broken)?;
-            if !account.is_empty() && walk.namespace().account_id(account).is_none() {
+            if !account.is_empty() && all.account_id(account).is_none() {
                 let next = "see: hot-backup account list".to_owned();
                 return Err(Stop::Failed(
                     format!("saving account {account}: there is none of that name"),
                     next,
                 ));
             }
-            let own = walk.namespace().files().filter(|(_, info)| !info.replicated);
-            let left_out: Vec<_> =
-                own.map(|(_, info)| info.key.clone()).take(SET_FILES_MAX as usize).collect();
             let begin = SetBegin {
                 base: None,
                 role,

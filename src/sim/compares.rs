@@ -13,6 +13,7 @@ use crate::engine::admin::AdminRequest;
 use crate::engine::{CompareEffect, CompareEvent};
 use crate::format::chunk::{Chunk, Content};
 use crate::format::compare::{Certificate, DEFINITIONS, Found, Span, What};
+use crate::format::compared::Compared;
 use crate::store::CompareTarget as _;
 use bytes::Bytes;
 
@@ -46,9 +47,9 @@ impl World {
                 self.give(n, round, Given::Look(Wanted { look, file, span, what, most }));
             }
             CompareEffect::Repair { look, round, chunk } => self.give(n, round, Given::Repair(look, chunk)),
-            CompareEffect::Keep { bytes } => match Certificate::decode(&bytes) {
-                Ok(certificate) => {
-                    self.check_certificate(n, &certificate);
+            CompareEffect::Keep { bytes } => match Compared::decode(&bytes) {
+                Ok(kept) => {
+                    self.check_certificate(n, &kept.last);
                     let us = self.disk_latency(n);
                     self.node_after(us, n, Ev::Compared(CompareEvent::Kept));
                 }

@@ -29,7 +29,9 @@ impl World {
         let store = &self.nodes[n].store;
         let event = match effect {
             CopyEffect::Definitions { read } => match store.definitions() {
-                Ok(found) => CopyEvent::Definitions { read, result: Ok(found), size: store.size() },
+                Ok((at, all)) => {
+                    CopyEvent::Definitions { read, result: Ok((at[0], all)), size: store.size() }
+                }
                 Err(error) => return self.check.fail("driver", format!("the model store fails: {error}")),
             },
             CopyEffect::Range { read, want } => match store.range(&want) {

@@ -75,7 +75,7 @@ impl World {
         self.nodes[n].engine = Some(engine);
         self.reset_orphans(n);
         self.input(n, ScrubEvent::Found { record: ScrubRecord::default() });
-        self.input(n, CompareEvent::Known { certificate: Box::default() });
+        self.input(n, CompareEvent::Known { kept: Box::default() });
         if self.operator.nested_deaths() && self.streams.operator.percent(25) {
             let us = self.streams.operator.below(self.options.disk_us * 20 + 1);
             self.node_after(us, n, Ev::DieAgain);

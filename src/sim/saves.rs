@@ -158,7 +158,8 @@ impl World {
                 self.save_takes(n, &mut run, &batches, given);
             }
             // Users come before saves; this one is over.
-            Some(SaveAnswer::Refused { .. } | SaveAnswer::Again | SaveAnswer::Busy) | None => return,
+            Some(SaveAnswer::Refused { .. } | SaveAnswer::Again | SaveAnswer::Early | SaveAnswer::Busy)
+            | None => return,
         }
         if self.check.violation.is_some() {
             return;

@@ -279,11 +279,11 @@ pub trait CompareTarget {
 
 /// Reads for a copy, from any thread. Each call sees a state between two batches, and tells which.
 pub trait CopySource {
-    /// The definitions, and the last entry of the replicated journal that is applied in them.
+    /// The definitions, and the last entries that are applied in them, by [`JournalKind::index`].
     ///
     /// # Errors
     /// [`StoreError::Disk`] or [`StoreError::Damaged`].
-    fn definitions(&self) -> Result<(Seq, Definitions), StoreError>;
+    fn definitions(&self) -> Result<([Seq; 2], Definitions), StoreError>;
 
     /// About how much content of replicated files there is (bytes).
     fn size(&self) -> u64;

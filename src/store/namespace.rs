@@ -17,6 +17,7 @@ mod adopt;
 pub mod build;
 mod error;
 pub mod route;
+mod saved;
 
 pub use build::{Change, NewEntry, NewFile};
 pub use error::NamespaceError;

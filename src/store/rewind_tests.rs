@@ -90,7 +90,7 @@ proptest! {
         (0..own).for_each(|_| drop(here.acts()));
         (0..theirs).for_each(|_| drop(there.acts()));
 
-        let (seq, namespace) = there.store.definitions().unwrap();
+        let ([seq, _], namespace) = there.store.definitions().unwrap();
         let mut ranges = there.touched.clone();
         ranges.add(&here.touched);
         for file in here.store.namespace().apart(&namespace).unwrap() {

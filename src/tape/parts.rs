@@ -138,19 +138,6 @@ pub fn fuzz_parts(bytes: &[u8]) {
 mod tests {
     use super::*;
 
-    fn part(index: u64, blocks: u64) -> PartHeader {
-        let at = |seq| Position { epoch: Epoch(2), seq: Seq(seq), chain: Chain(seq * 7) };
-        PartHeader {
-            pair: PairId([3; 16]),
-            ordinal: Ordinal(1),
-            index: SegmentIndex(index),
-            base: at(index * 10),
-            end: at(index * 10 + 10),
-            bytes: blocks * 4096,
-            wall_ms: 9,
-        }
-    }
-
     fn file(header: &PartHeader) -> Vec<u8> {
         let mut bytes = header.encode();
         bytes.resize(usize::try_from(header.file_bytes()).unwrap(), 7);
@@ -159,7 +146,7 @@ mod tests {
 
     #[test]
     fn parts_are_found_in_a_stream_however_it_is_cut_and_only_when_all_of_one_came() {
-        let all = [part(1, 3), part(2, 1), part(3, 5)];
+        let all = [(1, 3), (2, 1), (3, 5)].map(|(index, blocks)| PartHeader::sample(index, blocks));
         let stream: Vec<u8> = all.iter().flat_map(file).collect();
         let ends: Vec<usize> = [0, 1, 2]
             .map(|at| all[..=at].iter().map(|part| usize::try_from(part.file_bytes()).unwrap()).sum())

@@ -172,7 +172,7 @@ impl<S: StoreRead> Core<S> {
     /// What was done for a compare.
     pub(in crate::engine) fn compare_event(&mut self, event: CompareEvent) {
         match event {
-            CompareEvent::Known { certificate } => self.compares.found(*certificate),
+            CompareEvent::Known { kept } => self.compares_known(*kept),
             CompareEvent::Looked { look, found, .. } if self.resync.looked(look, &found) => self.dirty = true,
             CompareEvent::Looked { look, at, found } => {
                 let stream = self.link.stream();

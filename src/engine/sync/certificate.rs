@@ -1,21 +1,16 @@
 //! A compare from its beginning to its certificate: what is looked at next, how fast, what is told of it and kept.
 
+mod kept;
 mod query;
 
 use super::compare::{Flight, Purpose};
 use super::findings::{Findings, Stretch, findings, span_words, words};
 use super::sparse::Sparse;
 use crate::base::limits::{
-    BLOCK_U64, COMPARE_ASKS_MAX, COMPARE_CLOSER_MAX, COMPARE_NAMED_MAX, COMPARE_TELL_MS, SCRUB_FIRST_MS,
+    BLOCK_U64, COMPARE_ASKS_MAX, COMPARE_CLOSER_MAX, COMPARE_NAMED_MAX, COMPARE_TELL_MS,
 };
-use crate::base::shown::Grouped;
 use crate::base::{FileId, Mono, Seq};
-use crate::engine::admin::{CompareView, DifferenceView};
 use crate::engine::core::Core;
-use crate::engine::effect::{CompareEffect, Severity};
-use crate::engine::incidents::Matter;
-use crate::engine::roles::Stage;
-use crate::engine::status::seconds;
 use crate::format::chunk::{Chunk, Content};
 use crate::format::compare::{
     Certificate, DEFINITIONS, Difference, Digest, Found, Kind, Order, Report, Span, What, chained,
@@ -26,14 +21,13 @@ use crate::format::frame::{FEATURE_COMPARE, FrameKind};
 use crate::store::StoreRead;
 use crate::store::namespace::FileInfo;
 use bytes::Bytes;
+use kept::what_is_ordered;
 use query::query_of;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-const DAY_MS: u64 = 86_400_000;
 /// Ranges of one file that are looked at for the first time at once.
 const WALKS_MAX: usize = COMPARE_ASKS_MAX / 2;
-const EVERYTHING: &str = "everything";
 
 /// A file that is compared.
 #[derive(Clone, Debug)]
@@ -130,7 +124,7 @@ fn is_compared(info: &FileInfo) -> bool {
 
 /// What is told of a compare that a certificate is of.
 impl<S: StoreRead> Core<S> {
-    /// An operator wants a compare. Answered at once; what comes of it [`Self::compare_view`] tells.
+    /// An operator wants a compare. Answered at once; what comes of it [`Self::compare_result`] tells.
     pub(in crate::engine) fn compare(&mut self, token: u64, order: Order) {
         let failed = |why: String| format!("comparing: {why}");
         let at_work = self.compares.run.is_some() || self.remote_runs();
@@ -146,7 +140,7 @@ impl<S: StoreRead> Core<S> {
         if self.can_compare() {
             return match self.begin_compare(&order) {
                 Ok(()) => {
-                    let view = self.compare_view(false);
+                    let view = self.compare_result(false);
                     self.reply_value(token, view);
                 }
                 Err(why) => self.reply_no(token, failed(why), "see: hot-backup file list"),
@@ -163,18 +157,18 @@ impl<S: StoreRead> Core<S> {
             return self.reply_no(token, failed(why), "see: hot-backup file list");
         }
         self.compares.number += 1;
-        let certificate = Certificate { began_ms: self.now.wall_ms, ..Certificate::default() };
-        self.compares.remote = Some(Report { running: true, certificate, ..Report::default() });
+        let (began_ms, what) = (self.now.wall_ms, what_is_ordered(&order.name));
+        let certificate = Certificate { began_ms, what, ..Certificate::default() };
+        self.compares.ordered(Report { running: true, certificate, ..Report::default() });
         self.send_order(&order);
-        let view = self.compare_view(false);
+        let view = self.compare_result(false);
         self.reply_value(token, view);
     }
 
     /// An operator wants the compare to end.
     pub(in crate::engine) fn stop_compare(&mut self, token: u64) {
-        if let Some(run) = &mut self.compares.run {
-            run.fails("it was stopped");
-            self.rest_of_schedule();
+        if self.compares.run.is_some() {
+            self.stop_run();
         } else if self.remote_runs() {
             self.send_order(&Order { stop: true, ..order_of(String::new()) });
         } else {
@@ -182,7 +176,7 @@ impl<S: StoreRead> Core<S> {
             return self.reply_no(token, message, "begin one: hot-backup compare");
         }
         self.dirty = true;
-        let view = self.compare_view(false);
+        let view = self.compare_result(false);
         self.reply_value(token, view);
     }
 
@@ -196,14 +190,14 @@ impl<S: StoreRead> Core<S> {
 
     /// Whether the standby compares, as far as this primary knows.
     fn remote_runs(&self) -> bool {
-        self.compares.remote.as_ref().is_some_and(|report| report.running)
+        self.compares.lists() || self.compares.remote.as_ref().is_some_and(|report| report.running)
     }
 
     /// The primary's operator wants a compare, or its end.
     pub(super) fn ordered(&mut self, order: Order) {
         let able = self.can_compare();
-        match &mut self.compares.run {
-            Some(run) if order.stop => return run.fails("it was stopped"),
+        match &self.compares.run {
+            Some(_) if order.stop => return self.stop_run(),
             None if order.stop => return self.report(),
             _ => {}
         }
@@ -221,37 +215,6 @@ impl<S: StoreRead> Core<S> {
         }
     }
 
-    /// The standby tells of a compare.
-    pub(super) fn compare_reported(&mut self, report: Report) {
-        let ends = !report.running;
-        let ran = !report.certificate.what.is_empty();
-        if ends && ran {
-            self.compares.last = report.certificate.clone();
-            self.keep_certificate();
-        }
-        self.compares.remote = Some(report);
-    }
-
-    fn keep_certificate(&mut self) {
-        let bytes = self.compares.last.encode();
-        self.compares.keeping += 1;
-        self.effect(CompareEffect::Keep { bytes });
-    }
-
-    /// Tells the primary how far a compare is.
-    fn report(&mut self) {
-        let now = self.now.mono;
-        let report = match &mut self.compares.run {
-            Some(run) => {
-                run.told = now;
-                let certificate = Certificate { named: Vec::new(), ..run.certificate.clone() };
-                Report { running: true, done: run.done, total: run.total, certificate }
-            }
-            None => Report { certificate: self.compares.last.clone(), ..Report::default() },
-        };
-        self.say(FrameKind::Report, report.encode());
-    }
-
     fn begin_compare(&mut self, order: &Order) -> Result<(), String> {
         let query = query_of(&order.name);
         let todo = if query.is_some() { VecDeque::new() } else { self.files_to_compare(&order.name)? };
@@ -259,19 +222,13 @@ impl<S: StoreRead> Core<S> {
             Walk::Blocks { end, .. } => *end,
             Walk::Items { .. } => 0,
         };
-        let listing = query.map(|query| format!("the listing {query}"));
-        let named = if order.name.is_empty() { EVERYTHING } else { &order.name };
-        let what = listing.as_deref().unwrap_or(named);
-        self.compares.number += 1;
         let certificate = Certificate {
             repair: order.repair && !order.dry_run,
             began_ms: self.now.wall_ms,
-            what: what.to_owned(),
+            what: what_is_ordered(&order.name),
             ..Certificate::default()
         };
-        // What is kept of it if this process ends before it does.
-        self.compares.last = Certificate { why: "the standby was stopped".to_owned(), ..certificate.clone() };
-        self.keep_certificate();
+        self.certificate_begins(&certificate);
         self.compares.run = Some(Run {
             certificate: Certificate { repair: order.repair, ..certificate },
             dry_run: order.dry_run,
@@ -417,161 +374,6 @@ impl<S: StoreRead> Core<S> {
             Some(info) => info.key.clone(),
             None => format!("file {file}"),
         }
-    }
-
-    fn end_compare(&mut self) {
-        let (now, forced) = (self.now, self.compares.run.as_ref().is_some_and(|run| run.checkpoint));
-        let Some(run) = &mut self.compares.run else { return };
-        if run.certificate.repaired > 0 && !run.ends {
-            if !forced {
-                run.checkpoint = true;
-                self.checkpoint.force();
-                self.dirty = true;
-                return;
-            }
-            if !self.checkpoint.has_covered() {
-                return;
-            }
-        }
-        let Some(run) = self.compares.run.take() else { return };
-        let mut certificate = run.certificate;
-        (certificate.whole, certificate.ended_ms) = (!run.ends, now.wall_ms);
-        certificate.repair &= !run.dry_run;
-        self.compares.drop_walk();
-        self.compares.last = certificate;
-        self.keep_certificate();
-        self.tell_compare();
-        self.report();
-        self.dirty = true;
-    }
-
-    fn tell_compare(&mut self) {
-        let found = &self.compares.last;
-        let wrong = found.differing + found.unread + found.passed;
-        let range = format!("between entries {} and {}", found.from, found.to);
-        let first: Vec<String> =
-            found.named.iter().take(3).map(|d| format!("{} {}", d.file, d.part)).collect();
-        let first = first.join("; ");
-        let what = &found.what;
-        let everything = what == EVERYTHING;
-        if !found.whole {
-            let text = format!("a compare of {what} ended before its end: {}", found.why);
-            return self.incident(Severity::Notice, Matter::Compared, text);
-        }
-        let counts = format!("{} items and blocks of {what}", Grouped(found.items));
-        if wrong == 0 {
-            let text = format!("a compare found {counts} equal on both nodes, {range}");
-            if everything {
-                return self.all_well(Matter::NodesDiffer, "nodes-agree", text);
-            }
-            return self.incident(Severity::Notice, Matter::Compared, text);
-        }
-        let text = format!(
-            "a compare of {what} found {} parts in which the nodes differ, {} ranges that had differed, and {} that \
-             could not be read, {range}; first: {first}",
-            Grouped(found.differing),
-            Grouped(found.passed),
-            Grouped(found.unread)
-        );
-        if found.repaired == found.differing && found.unread == 0 {
-            let text = format!("{text}; the standby has the primary's content again in all of them");
-            self.incident(Severity::Critical, Matter::NodesDiffer, text.clone());
-            if everything {
-                self.settled(&[Matter::NodesDiffer]);
-            }
-            return self.incident(Severity::Notice, Matter::Repaired, text);
-        }
-        self.incident_once(Severity::Critical, Matter::NodesDiffer, text);
-    }
-
-    fn rest_of_schedule(&mut self) {
-        self.compares.not_before = self.now.mono.plus_ms(self.config.compare_every_days * DAY_MS);
-    }
-
-    /// When the next compare is due by the schedule.
-    fn scheduled_compare(&self) -> Option<Mono> {
-        let every = self.config.compare_every_days * DAY_MS;
-        let compares = &self.compares;
-        let stands_by = self.roles.stage() == Stage::Standby && !self.stopping;
-        if every == 0 || compares.run.is_some() || !compares.known || !stands_by || !self.can_compare() {
-            return None;
-        }
-        let first = Mono(SCRUB_FIRST_MS * 1000).max(compares.not_before);
-        let last = &compares.last;
-        if !last.whole || last.what != EVERYTHING {
-            return Some(first);
-        }
-        let due = last.ended_ms.saturating_add(every).saturating_sub(self.now.wall_ms).min(every);
-        Some(first.max(self.now.mono.plus_ms(due)))
-    }
-
-    pub(super) fn begin_scheduled_compare(&mut self) {
-        if self.scheduled_compare().is_some_and(|at| at <= self.now.mono) {
-            self.rest_of_schedule();
-            let _ = self.begin_compare(&order_of(String::new()));
-        }
-    }
-
-    pub(in crate::engine) fn compare_deadline(&self) -> Option<Mono> {
-        let room = self.compares.under_way() < COMPARE_ASKS_MAX;
-        let run = self.compares.run.as_ref().filter(|run| !run.checkpoint && !run.ends);
-        let next = run.filter(|run| room && run.rate > 0 && run.due() > self.now.mono).map(Run::due);
-        let tell = run.map(|run| run.told.plus_ms(COMPARE_TELL_MS));
-        [next, tell, self.compares.hold_deadline(), self.scheduled_compare()].into_iter().flatten().min()
-    }
-
-    /// What is known of compares; the differences too if they are `listed`.
-    pub(in crate::engine) fn compare_view(&self, listed: bool) -> CompareView {
-        let remote = self.compares.remote.as_ref().filter(|_| self.serving());
-        let (found, running, done, total) = match (&self.compares.run, remote) {
-            (Some(run), _) => (&run.certificate, true, run.done, run.total),
-            (None, Some(report)) => (&report.certificate, report.running, report.done, report.total),
-            (None, None) => (&self.compares.last, false, 0, 0),
-        };
-        let running = running || self.compares.keeping > 0;
-        let took = if running { self.now.wall_ms } else { found.ended_ms }.saturating_sub(found.began_ms);
-        let view = |difference: &Difference| DifferenceView {
-            file: difference.file.clone(),
-            part: difference.part.clone(),
-            how: how(difference.kind).to_owned(),
-            at: difference.at.0,
-            repaired: difference.repaired,
-        };
-        CompareView {
-            number: self.compares.number,
-            running,
-            what: found.what.clone(),
-            whole: found.whole && !running,
-            why: found.why.clone(),
-            repair: found.repair,
-            began_ms: found.began_ms,
-            ended_ms: found.ended_ms,
-            seconds: seconds(took.saturating_mul(1000)),
-            from: found.from.0,
-            to: found.to.0,
-            ranges: found.ranges,
-            items: found.items,
-            bytes: found.bytes,
-            done,
-            total,
-            differing: found.differing,
-            repaired: found.repaired,
-            passed: found.passed,
-            unread: found.unread,
-            digest: found.digest.iter().map(|byte| format!("{byte:02x}")).collect(),
-            differences: if listed { found.named.iter().map(view).collect() } else { Vec::new() },
-        }
-    }
-}
-
-fn how(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Changed => "changed",
-        Kind::StandbyOnly => "standby-only",
-        Kind::PrimaryOnly => "primary-only",
-        Kind::Passed => "had-differed",
-        Kind::StandbyUnread => "unreadable-on-standby",
-        Kind::PrimaryUnread => "unreadable-on-primary",
     }
 }
 

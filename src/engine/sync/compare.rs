@@ -14,7 +14,8 @@ use crate::engine::core::Core;
 use crate::engine::effect::CompareEffect;
 use crate::engine::receiver::{Inbound, Phase};
 use crate::format::chunk::{Chunk, Content};
-use crate::format::compare::{Answer, Ask, Certificate, Found, Mark, Reached, Report, Span, What};
+use crate::format::compare::{Answer, Ask, Found, Mark, Reached, Report, Span, What};
+use crate::format::compared::Compared;
 use crate::format::frame::{FEATURE_COMPARE, FrameKind};
 use crate::pair::Frame;
 use crate::store::StoreRead;
@@ -88,9 +89,11 @@ pub(in crate::engine) struct Compares {
     owed: Vec<Owed>,
     pub(super) run: Option<Run>,
     pub(super) heals: Heals,
-    /// The last one that ended.
-    pub(super) last: Certificate,
-    /// What was kept of it was read.
+    /// What is kept of those that began.
+    pub(super) kept: Compared,
+    /// What is known of the last listing, unless a compare was asked for since; on a primary by the standby's word.
+    pub(super) listing: Option<Report>,
+    /// What was kept before the start was read.
     pub(super) known: bool,
     /// How many began since the start, here or by this node's word.
     pub(super) number: u64,
@@ -109,9 +112,18 @@ pub(in crate::engine) struct Compares {
 }
 
 impl Compares {
-    pub(super) fn found(&mut self, certificate: Certificate) {
-        self.last = certificate;
-        self.known = true;
+    /// The standby was told to begin something, of which this is known.
+    pub(super) fn ordered(&mut self, report: Report) {
+        if report.certificate.is_of_listing() {
+            self.listing = Some(report);
+        } else {
+            (self.remote, self.listing) = (Some(report), None);
+        }
+    }
+
+    /// Whether the standby is at work at a listing, as far as this primary knows.
+    pub(super) fn lists(&self) -> bool {
+        self.listing.as_ref().is_some_and(|report| report.running)
     }
 
     /// The connection that the peer made is over: with it what was asked for on it.
@@ -127,7 +139,8 @@ impl Compares {
 
     /// The stream of this primary is over: what its standby compares ends there, too.
     pub(in crate::engine) fn stream_ended(&mut self) {
-        if let Some(report) = self.remote.as_mut().filter(|report| report.running) {
+        let told = self.remote.iter_mut().chain(&mut self.listing);
+        for report in told.filter(|report| report.running) {
             report.running = false;
             report.certificate.why = "the link to the standby was cut off".to_owned();
         }

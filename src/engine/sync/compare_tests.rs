@@ -8,6 +8,7 @@ use crate::base::{ConnId, FileId, Now, Seq};
 use crate::doors::{BlockBackend as _, Payload};
 use crate::format::chunk::{Chunk, Content, Want, WantFrom};
 use crate::format::compare::{Answer, Digest, Found, Mark, Span};
+use crate::format::compared::Compared;
 use crate::format::control::Role;
 use crate::format::frame::FrameKind;
 use crate::pair::{Head, LinkSession};
@@ -124,6 +125,29 @@ impl Pair {
         }
     }
 
+    /// The standby compares everything each so many days, and this was kept before it started.
+    fn compares_each(&mut self, days: u64, kept: Compared) {
+        self.b.engine.core.config.compare_every_days = days;
+        self.b.input(Event::Compare(CompareEvent::Known { kept: Box::new(kept) }));
+        self.settle();
+    }
+
+    fn lives_minutes(&mut self, minutes: u64) {
+        // The link lives on meanwhile.
+        for _ in 0..minutes * 60 {
+            for node in [&mut self.a, &mut self.b] {
+                node.now.wall_ms += 1000;
+                node.passes(1000);
+            }
+            while self.carry(true) | self.carry(false) {}
+        }
+    }
+
+    fn hours_to_the_next(&self) -> u64 {
+        let due = self.b.engine.core.compare_deadline().expect("it is due");
+        due.since(self.b.now.mono) / 3_600_000_000
+    }
+
     /// Something is changed in the standby's store behind its back.
     fn plant(&mut self, name: &str, content: Content) {
         let (file, at) = (self.file(name), self.b.store.shown());
@@ -162,6 +186,10 @@ impl Pair {
     }
 }
 
+fn listing(query: &str) -> AdminRequest {
+    AdminRequest::CompareQuery { query: query.to_owned() }
+}
+
 fn words(node: &Node) -> Vec<&'static str> {
     node.told.iter().map(|(word, _)| *word).collect()
 }
@@ -179,7 +207,7 @@ fn two_equal_nodes_are_found_equal_whichever_is_asked_and_what_was_found_is_kept
         // A hole of the volume is one range.
         assert!((10..100).contains(&view.ranges) && view.from > 0 && view.from <= view.to, "{view:?}");
         assert_eq!(pair.a.kept, pair.b.kept);
-        assert_eq!(pair.b.kept.items, 805);
+        assert_eq!(pair.b.kept.last.items, 805);
         assert!(words(&pair.b).contains(&"nodes-agree"));
         assert_eq!(pair.b.status().compare.items, 805);
         assert_eq!(pair.a.status().compare.digest, view.digest);
@@ -546,42 +574,99 @@ fn a_block_that_is_rotten_on_both_nodes_is_copied_nowhere_and_said_so() {
 #[test]
 fn a_scheduled_compare_begins_on_the_standby_and_not_before_its_day() {
     let mut pair = Pair::with(5);
-    let certificate = Box::new(crate::format::compare::Certificate::default());
-    pair.b.engine.core.config.compare_every_days = 2;
-    pair.b.input(Event::Compare(CompareEvent::Known { certificate }));
-    pair.settle();
-    assert_eq!(pair.b.kept.began_ms, 0, "not at once");
-    let all = |pair: &mut Pair, minutes: u64| {
-        for _ in 0..minutes {
-            // The link lives on meanwhile.
-            for _ in 0..60 {
-                pair.a.now.wall_ms += 1000;
-                pair.b.now.wall_ms += 1000;
-                pair.a.passes(1000);
-                pair.b.passes(1000);
-                while pair.carry(true) | pair.carry(false) {}
-            }
-        }
-    };
-    all(&mut pair, 11);
-    assert!(pair.b.kept.whole, "{:?}", pair.b.kept);
-    assert_eq!(pair.b.kept.items, 2 + 5 + 3);
+    pair.compares_each(2, Compared::default());
+    assert_eq!(pair.b.kept.last.began_ms, 0, "not at once");
+    pair.lives_minutes(11);
+    assert!(pair.b.kept.last.whole, "{:?}", pair.b.kept);
+    assert_eq!(pair.b.kept.last.items, 2 + 5 + 3);
     let first = pair.b.kept.clone();
-    all(&mut pair, 60);
+    pair.lives_minutes(60);
     assert_eq!(pair.b.kept, first, "the next one is due in two days");
-    let due = pair.b.engine.core.compare_deadline().expect("it is due");
-    let hours = due.since(pair.b.now.mono) / 3_600_000_000;
+    let hours = pair.hours_to_the_next();
     assert!((40..48).contains(&hours), "{hours}");
     assert_eq!(pair.a.kept, first);
 }
 
 #[test]
-fn a_listing_is_made_at_one_entry_on_both_nodes_and_what_differs_is_named_line_by_line() {
-    let mut pair = Pair::with(1);
-    let query = |text: &str| AdminRequest::CompareQuery { query: text.to_owned() };
+fn a_listing_and_a_compare_of_one_file_move_no_schedule_and_a_listing_leaves_certificate_and_status() {
+    let mut pair = Pair::with(5);
+    pair.compares_each(2, Compared::default());
+    pair.lives_minutes(11);
+    let first = pair.b.kept.clone();
+    assert!(first.last.is_of_everything() && first.everything_ms == first.last.ended_ms);
+    let status = |pair: &mut Pair| [pair.a.status().compare, pair.b.status().compare];
+    let told = status(&mut pair);
     for on_a in [true, false] {
         let node = if on_a { &mut pair.a } else { &mut pair.b };
-        assert!(matches!(node.asks(query("KEYS app,orders,*")), AdminReply::Ok { .. }));
+        node.asks(listing("KEYS app,orders,*"));
+        let meanwhile = status(&mut pair);
+        assert!(meanwhile.iter().all(|view| view.what == "everything" && !view.running), "{meanwhile:?}");
+        pair.settle();
+        assert_eq!(pair.result(on_a).what, "the listing KEYS app,orders,*");
+        let now = status(&mut pair);
+        let same = now.iter().zip(&told).all(|(now, then)| {
+            (&now.digest, now.ended_ms, now.items, now.whole)
+                == (&then.digest, then.ended_ms, then.items, true)
+        });
+        assert!(same, "{now:?}");
+        assert_eq!((&pair.a.kept, &pair.b.kept), (&first, &first));
+    }
+    // One of a file is a compare, and tells nothing of everything.
+    let request =
+        AdminRequest::Compare { name: Some("app,orders".into()), repair: false, dry_run: false, rate: None };
+    pair.a.asks(request);
+    pair.settle();
+    for node in [&pair.a, &pair.b] {
+        assert_eq!((node.kept.last.what.as_str(), node.kept.last.items), ("app,orders", 5));
+        assert_eq!(node.kept.everything_ms, first.everything_ms);
+    }
+    pair.lives_minutes(60);
+    assert_eq!(pair.b.kept.last.what, "app,orders", "none began by itself");
+    assert!((40..48).contains(&pair.hours_to_the_next()));
+    // Nor does a restart make one due.
+    let kept = pair.b.kept.clone();
+    pair.b.engine.core.compares.kept = Compared::default();
+    pair.b.engine.core.compares.not_before = crate::base::Mono(0);
+    pair.compares_each(2, kept);
+    assert!((40..48).contains(&pair.hours_to_the_next()));
+    // What was stopped was not everything either: that is still due at its time.
+    let request =
+        AdminRequest::Compare { name: Some("app".into()), repair: false, dry_run: false, rate: Some(1) };
+    pair.b.asks(request);
+    pair.b.asks(AdminRequest::CompareStop);
+    pair.settle();
+    assert_eq!(pair.b.kept.last.why, "it was stopped");
+    assert!((40..48).contains(&pair.hours_to_the_next()));
+}
+
+#[test]
+fn a_compare_that_was_refused_over_there_leaves_the_status_and_its_asker_hears_why() {
+    let mut pair = Pair::with(5);
+    pair.compare(true, false, false);
+    let before = pair.a.status().compare;
+    assert!(before.whole);
+    let of = |name: Option<&str>| {
+        let name = name.map(str::to_owned);
+        AdminRequest::Compare { name, repair: false, dry_run: false, rate: Some(1) }
+    };
+    pair.b.asks(of(Some("app")));
+    pair.a.asks(of(None));
+    while pair.carry(true) | pair.carry(false) {}
+    let result = pair.result(true);
+    assert_eq!((result.running, result.why.as_str()), (false, "one is under way"));
+    let now = pair.a.status().compare;
+    assert_eq!((&now.what, now.whole, now.ended_ms), (&before.what, true, before.ended_ms));
+    pair.settle();
+    let now = pair.a.status().compare;
+    assert_eq!((now.what.as_str(), now.running), ("app", true), "what the standby does is told");
+}
+
+#[test]
+fn a_listing_is_made_at_one_entry_on_both_nodes_and_what_differs_is_named_line_by_line() {
+    let mut pair = Pair::with(1);
+    for on_a in [true, false] {
+        let node = if on_a { &mut pair.a } else { &mut pair.b };
+        assert!(matches!(node.asks(listing("KEYS app,orders,*")), AdminReply::Ok { .. }));
         // What comes in between is on neither.
         pair.a.says("SET app,orders,between 1");
         pair.settle();
@@ -592,16 +677,16 @@ fn a_listing_is_made_at_one_entry_on_both_nodes_and_what_differs_is_named_line_b
     }
     pair.plant_item("", "00000", None);
     pair.plant_item("zz", "zzz", Some("more"));
-    pair.a.asks(query("KEYS app,orders,*"));
+    pair.a.asks(listing("KEYS app,orders,*"));
     pair.settle();
     let view = pair.result(true);
     let named: Vec<_> = view.differences.iter().map(|d| (d.part.as_str(), d.how.as_str())).collect();
     assert_eq!(named, [("app,orders,00000", "primary-only"), ("app,orders,zzz", "standby-only")], "{view:?}");
-    pair.b.asks(query("NOSUCH x"));
+    pair.b.asks(listing("NOSUCH x"));
     pair.settle();
     let view = pair.result(false);
     assert!(!view.whole && view.why.contains("could not carry out the command"), "{view:?}");
     for bad in [String::new(), "x".repeat(300), "GET\nx".to_owned()] {
-        assert!(matches!(pair.a.asks(query(&bad)), AdminReply::No { .. }), "{bad:?}");
+        assert!(matches!(pair.a.asks(listing(&bad)), AdminReply::No { .. }), "{bad:?}");
     }
 }

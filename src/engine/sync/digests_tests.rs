@@ -103,7 +103,7 @@ fn a_cut_in_the_middle_of_a_comparison_costs_nothing_but_time() {
 fn without_an_old_copy_or_with_an_older_program_all_content_is_wanted() {
     let mut pair = parted(OnDiverged::Wait);
     pair.meets();
-    let (at, namespace) = pair.nodes[1].store.definitions().unwrap();
+    let ([at, _], namespace) = pair.nodes[1].store.definitions().unwrap();
     let origin = pair.nodes[1].engine.core.replicated().end_at(at).unwrap();
     let begin = crate::format::chunk::CopyBegin { origin, size: 0, table: Vec::new(), namespace };
     let core = &mut pair.nodes[0].engine.core;

@@ -91,8 +91,7 @@ impl SetWalk {
     /// # Errors
     /// [`WalkError::Definitions`].
     pub fn begin(pair: PairId, begin: &CopyBegin, account: &str) -> Result<Self, WalkError> {
-        let records = begin.namespace.records.iter().map(|(id, record)| (*id, record.as_ref()));
-        let namespace = Namespace::from_records(&begin.namespace.meta, records)?;
+        let namespace = Namespace::of(&begin.namespace)?;
         let account = match account {
             "" => None,
             // One that is not there has no files.

@@ -1,7 +1,7 @@
 //! What the page shows of places beside the node: the spool, and reels of tape that people are waited for to bring.
 
-use super::page::{progress, safe, seconds, utc};
-use crate::base::shown::{bytes, count, counted};
+use super::page::{progress, seconds, utc};
+use crate::base::shown::{bytes, count, counted, safe};
 use crate::engine::admin::SpoolView;
 use crate::node::tape::Request;
 use std::fmt::Write as _;

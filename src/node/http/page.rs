@@ -2,7 +2,7 @@
 //! else, shows its figures without a script, and with one keeps them fresh.
 
 use super::snapshot::{Point, Snapshot};
-use crate::base::shown::{bytes, count, counted};
+use crate::base::shown::{bytes, count, counted, safe};
 use crate::engine::admin::{CompareView, CopyView, StatsView, Status};
 use std::fmt::Write as _;
 
@@ -16,30 +16,6 @@ const CHART: (f64, f64) = (300.0, 60.0);
 /// A page as one browser gets it.
 pub(super) struct Page {
     nonce: String,
-}
-
-/// A text of others, as content or as an attribute: it ends neither, and shows what cannot be seen.
-pub(super) fn safe(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c if c.is_control() || is_hidden(c) => {
-                let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// Characters that turn the direction of a text, or have no width.
-fn is_hidden(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 pub(super) fn seconds(s: f64) -> String {

@@ -18,9 +18,18 @@ pub use target::{Source, Target};
 pub use verify::{Contents, Damage, Verified, check_chain, contents, verify, verify_chain};
 pub use writer::{Head, Pack, SetWriter};
 
-use crate::format::set::{BlockHeader, Packing};
+use crate::format::set::{BlockHeader, Packing, SetBegin};
+use crate::store::namespace::Namespace;
 use bytes::Bytes;
 use ring::digest::{Context, SHA256};
+
+/// The names of the files of which a set holds the definition alone, as far as its definitions are at hand.
+#[must_use]
+pub fn defined_alone(begin: &SetBegin) -> Vec<String> {
+    let Ok(all) = Namespace::of(&begin.copy.namespace) else { return Vec::new() };
+    let names = all.defined_alone().map(|(_, info)| info.key.clone());
+    names.filter(|name| !begin.left_out.contains(name)).collect()
+}
 
 /// The digest of all that was written or read so far.
 struct Digest(Context);

@@ -431,6 +431,9 @@ impl SetReader {
             return Err(self.damaged(offset, why, held()));
         }
         let footer = self.take(FOOTER)?;
+        if footer.len() < FOOTER {
+            return Err(self.cut_off("it ends within its end"));
+        }
         let place = read_footer(&footer);
         // Where something is left out before it, its place says nothing.
         if place.as_ref().ok() != Some(&offset) && !(place.is_ok() && self.source.has_gaps()) {

@@ -92,27 +92,12 @@ pub fn fuzz_catalogue(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use crate::base::{Chain, Epoch, Ordinal, Position, SegmentIndex, Seq};
-    use crate::format::PairId;
     use crate::format::spool::PartHeader;
     use crate::tape::PartHeld;
 
-    fn part(index: u64, blocks: u64) -> PartHeader {
-        let at = |seq| Position { epoch: Epoch(2), seq: Seq(seq), chain: Chain(seq * 7) };
-        PartHeader {
-            pair: PairId([3; 16]),
-            ordinal: Ordinal(1),
-            index: SegmentIndex(index),
-            base: at(index * 10),
-            end: at(index * 10 + 10),
-            bytes: blocks * 4096,
-            wall_ms: 9,
-        }
-    }
-
     #[test]
     fn a_part_in_a_catalogue_comes_back_as_it_was_and_nonsense_is_refused() {
-        let held = PartHeld { header: part(4, 2), offset: 77, let_go: true };
+        let held = PartHeld { header: PartHeader::sample(4, 2), offset: 77, let_go: true };
         let text = serde_json::to_string(&held).unwrap();
         assert_eq!(serde_json::from_str::<PartHeld>(&text).unwrap(), held);
         for (good, bad) in [("8192", "8193"), ("[2,40,", "[2,90,"), (",1,4,", ",3,4,")] {

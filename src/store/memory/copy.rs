@@ -98,9 +98,9 @@ impl CopyTarget for MemoryStore {
 }
 
 impl CopySource for MemoryStore {
-    fn definitions(&self) -> Result<(Seq, Definitions), StoreError> {
+    fn definitions(&self) -> Result<([Seq; 2], Definitions), StoreError> {
         let inner = self.inner.borrow();
-        Ok((inner.applied[0], inner.namespace.definitions()))
+        Ok((inner.applied, inner.namespace.definitions()))
     }
 
     fn size(&self) -> u64 {

@@ -71,7 +71,11 @@ impl Namespace {
         Ok(out)
     }
 
-    fn of(definitions: &Definitions) -> Result<Self, NamespaceError> {
+    /// What [`Self::definitions`] gave.
+    ///
+    /// # Errors
+    /// [`NamespaceError::Decode`].
+    pub fn of(definitions: &Definitions) -> Result<Self, NamespaceError> {
         let records = definitions.records.iter().map(|(id, record)| (*id, record.as_ref()));
         Self::from_records(&definitions.meta, records)
     }

@@ -14,6 +14,7 @@ use crate::format::compare::{DEFINITIONS, Span};
 use crate::format::dptr::{Dptr, DptrKind};
 use crate::format::rewind::{Prepared, Ranges};
 use crate::store::due::damaged_entry;
+use crate::store::namespace::Namespace;
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -86,10 +87,10 @@ impl CopyReader {
 }
 
 impl CopySource for CopyReader {
-    fn definitions(&self) -> Result<(Seq, Definitions), StoreError> {
+    fn definitions(&self) -> Result<([Seq; 2], Definitions), StoreError> {
         let snapshot = Snapshot::newest(&self.shared);
         let state = load(&snapshot, self.node)?.ok_or_else(|| damaged("its records", "they are gone"))?;
-        Ok((snapshot.applied()[0], state.namespace.definitions()))
+        Ok((snapshot.applied(), state.namespace.definitions()))
     }
 
     fn size(&self) -> u64 {
@@ -189,6 +190,28 @@ impl StoreWriter {
             self.dropped.insert(file, number);
         }
         self.state.applied[JournalKind::Replicated.index()] = begin.origin.seq;
+        self.commit(&staged);
+        Ok(())
+    }
+
+    /// Defines what a save holds the definitions of alone, as far as it is not here: empty, beside both journals. The next
+    /// checkpoint makes that durable.
+    ///
+    /// # Errors
+    /// Any [`StoreError`].
+    pub fn define_alone(&mut self, saved: &Namespace) -> Result<(), StoreError> {
+        self.ready()?;
+        self.make_room()?;
+        let mut records = BTreeSet::new();
+        for entry in self.state.namespace.define_alone(saved, self.node) {
+            let local = JournalKind::Local;
+            let out = self.state.namespace.apply(self.node, local, &entry.entry()).map_err(damaged_entry)?;
+            records.extend(out.records);
+        }
+        let namespace = &self.state.namespace;
+        let mut staged: Vec<_> =
+            records.iter().map(|id| Staged::record(&keys::dptr(*id), namespace.record(*id))).collect();
+        staged.push(Staged::record(&keys::NAMESPACE, Some(namespace.meta())));
         self.commit(&staged);
         Ok(())
     }
