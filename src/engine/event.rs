@@ -12,8 +12,8 @@ use crate::format::chunk::{Chunk, Definitions};
 use crate::format::compare::{Certificate, Found};
 use crate::format::scrub::ScrubRecord;
 use crate::format::spool::PartHeader;
-use crate::store::StoreError;
 use crate::store::volumes::BadPlace;
+use crate::store::{RottenItems, StoreError};
 use bytes::Bytes;
 
 /// Something that happened outside.
@@ -232,6 +232,11 @@ pub enum StoreEvent {
         round: Round,
         /// The chunk.
         id: u64,
+    },
+    /// Items that cannot be read.
+    Rotten {
+        /// Which.
+        items: Vec<RottenItems>,
     },
     /// What was to be fetched was read.
     Fetched {
