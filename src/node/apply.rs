@@ -227,12 +227,11 @@ fn read(store: &mut impl StoreWrite, effect: VolumeEffect, inbox: &Inbox) -> Res
 
 /// Tells what was found wrong in volumes, and among items.
 fn tell_wrong(store: &mut impl StoreWrite, inbox: &Inbox) -> Result<(), CoreEnded> {
-    let places = store.take_bad_places();
-    if !places.is_empty() {
-        inbox.event(VolumeEvent::Wrong { places })?;
+    let (places, items) = (store.take_bad_places(), store.take_rotten_items());
+    if !items.is_empty() {
+        inbox.event(StoreEvent::Rotten { items })?;
     }
-    let items = store.take_rotten_items();
-    if items.is_empty() { Ok(()) } else { inbox.event(StoreEvent::Rotten { items }) }
+    if places.is_empty() { Ok(()) } else { inbox.event(VolumeEvent::Wrong { places }) }
 }
 
 fn look(store: &mut impl StoreWrite, what: Looked) -> Result<(), StoreError> {
