@@ -20,7 +20,7 @@ fn primary(dir: PathBuf, plan: &Plan) -> Node {
 
 /// Through strace, which kills the process, or fails its call, when one of its threads makes the call the `nth` time.
 /// The process itself stays our child. (Not with `--seccomp-bpf`, which is quicker: calls are not counted then.)
-fn injecting(call: &str, what: &str, nth: usize) -> Vec<String> {
+pub(crate) fn injecting(call: &str, what: &str, nth: usize) -> Vec<String> {
     let inject = format!("inject={call}:{what}:when={nth}");
     let trace = format!("trace={call}");
     let words = ["strace", "-D", "-f", "-q", "-o", "/dev/null", "-e", &trace, "-e", &inject];

@@ -17,6 +17,7 @@ mod full_sync;
 mod fuzzing;
 mod hostile;
 mod invariants;
+mod items_rot;
 mod layering;
 mod licence;
 mod menu;

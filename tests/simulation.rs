@@ -160,6 +160,7 @@ fn every_rule_broken_on_purpose_is_noticed_by_the_checker_of_that_rule() {
             Mutation::LoseChunk | Mutation::ForgetRange | Mutation::CallEqual => &["I-10", "I-45"],
             Mutation::ShortChunk => &["I-44"],
             Mutation::LookLate | Mutation::PlantItem => &["I-45"],
+            Mutation::DropRotten => &["I-46"],
             Mutation::LoseSaved | Mutation::TakeForSame => &["I-30"],
             Mutation::ForgetDiverged => &["I-24"],
             Mutation::StaleRead => &["I-01"],

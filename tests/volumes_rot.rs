@@ -210,7 +210,12 @@ fn a_scrub_finds_rot_of_tables_and_is_stopped_by_a_word_and_its_result_is_kept()
     rot(&largest, 1000);
     let (code, end) = scrub(&node, &[]);
     assert_eq!((code, &end["wrong"]), (Some(1), &Value::from(1)), "{end}");
-    assert!(node.incident("item-damaged").contains("its checksum is wrong"));
+    wait_until("both to be told", || {
+        let told = |words| {
+            node.incidents().iter().any(|(kind, text)| kind == "item-damaged" && text.contains(words))
+        };
+        (told("its checksum is wrong") && told("come again from the peer")).then_some(())
+    });
     // A slow one is stopped.
     node.done(&["scrub", "--rate", "1", "--background"]);
     node.status("to scrub", |status| status["scrub"]["running"] == true);

@@ -432,6 +432,10 @@ pub const STORE_MERGE_RUNS: usize = 12;
 pub const STORE_MERGE_BYTES: u64 = 192 << 20;
 /// With so many runs of tables that overlap the store takes nothing more until some are merged.
 pub const STORE_RUNS_MAX: usize = 24;
+/// As much is written anew to be rid of a rotten table, at most (bytes).
+pub const STORE_ANEW_MAX: u64 = 4 << 30;
+/// A table that is written for that ends behind so much: it must not be split (bytes).
+pub const STORE_ANEW_PIECE: usize = 32 << 20;
 /// Entries that an estimate of the number of items looks at ..
 pub const ESTIMATE_SAMPLES: u64 = 2048;
 /// .. of each memtable so many ..
@@ -705,6 +709,8 @@ const _: () = assert!(
         <= DESCRIPTORS_RESERVED
 );
 const _: () = assert!(ITEM_VALUE_MAX + ITEM_ID_MAX + 4096 < BATCH_MAX);
+const _: () = assert!(STORE_ANEW_PIECE + ITEM_VALUE_MAX + ITEM_ID_MAX < 60 << 20);
+const _: () = assert!(STORE_ANEW_MAX >> 25 < 200 && STORE_ANEW_PIECE == 1 << 25);
 const _: () = assert!(BATCH_SOFT <= BATCH_MAX);
 const _: () = assert!(BLOCK_QUEUE_MAX < QUEUE_MAX && BLOCK_UNAPPLIED_MAX < UNAPPLIED_MAX);
 const _: () = assert!(BLOCK_PAYLOAD_MAX <= ITEM_VALUE_MAX && BLOCK_PAYLOAD_MAX + 4096 <= GROUP_MAX);

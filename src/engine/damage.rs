@@ -1,7 +1,7 @@
 //! What of the store could not be read although it is there: told to people, not only to the client that asked.
 
 use super::core::Core;
-use super::effect::Severity;
+use super::effect::{Severity, StoreEffect};
 use super::incidents::Matter;
 use crate::base::limits::{BLOCK_U64, DAMAGE_TOLD_MAX, DAMAGED_BLOCKS_MAX};
 use crate::base::{Fault, FileId};
@@ -44,12 +44,15 @@ impl Damage {
     }
 }
 
-/// Whether an error says that what is stored is not what was written. That it cannot be reached now says nothing.
-fn is_damage(error: &StoreError) -> bool {
-    match error {
-        StoreError::Damaged { .. } => true,
-        StoreError::Disk { fault, .. } => !fault.is_shortage(),
-        StoreError::OutOfOrder { .. } => false,
+impl Damage {
+    /// Notes what is told at once; whether it was not told yet.
+    pub(super) fn is_new(&mut self, file: FileId, spot: Spot) -> bool {
+        self.reported.len() < DAMAGE_TOLD_MAX && self.reported.insert((file, spot))
+    }
+
+    /// Items of a file are whole again: what is found rotten from now on is new.
+    pub(super) fn items_are_whole(&mut self, file: FileId) {
+        self.reported.retain(|(of, spot)| *of != file || matches!(spot, Spot::Byte(_)));
     }
 }
 
@@ -151,7 +154,7 @@ impl<S: StoreRead> Core<S> {
     /// What a client is told whose read of the store failed.
     pub(super) fn unreadable(&self, file: FileId, spot: Spot, error: &StoreError) -> Refusal {
         let text = error.to_string();
-        if is_damage(error) {
+        if error.is_damage() {
             self.damage.note(file, spot, text.clone());
         }
         Refusal::Store(text)
@@ -184,10 +187,12 @@ impl<S: StoreRead> Core<S> {
             };
             let kind = if volume { "volume-damaged" } else { "item-damaged" };
             let text = format!(
-                "{what} cannot be read from the store: {why}; the peer's copy may be whole: compare, and write it again \
-                 from there"
+                "{what} cannot be read from the store: {why}; it comes again from the peer, if that has it whole"
             );
             self.incident(Severity::Critical, kind, text);
+            if !volume {
+                self.effect(StoreEffect::FindRot);
+            }
         }
     }
 }

@@ -193,6 +193,8 @@ pub enum StoreEffect {
         /// How far the copy is with it.
         progress: Progress,
     },
+    /// Items could not be read: tell which, once it is known; answer rotten, if there are any.
+    FindRot,
     /// Read from the disk, so that it is in memory for the read that comes then; answer fetched.
     Fetch {
         /// Comes back with the answer.

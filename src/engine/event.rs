@@ -13,8 +13,8 @@ use crate::format::compare::Found;
 use crate::format::compared::Compared;
 use crate::format::scrub::ScrubRecord;
 use crate::format::spool::PartHeader;
-use crate::store::StoreError;
 use crate::store::volumes::BadPlace;
+use crate::store::{RottenItems, StoreError};
 use bytes::Bytes;
 
 /// Something that happened outside.
@@ -233,6 +233,11 @@ pub enum StoreEvent {
         round: Round,
         /// The chunk.
         id: u64,
+    },
+    /// Items that cannot be read.
+    Rotten {
+        /// Which.
+        items: Vec<RottenItems>,
     },
     /// What was to be fetched was read.
     Fetched {

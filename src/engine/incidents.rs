@@ -77,11 +77,11 @@ matters! {
     DefinitionRefused "definition-refused" Critical []
         "keep both directories and ask for help: the two nodes may differ";
     ItemDamaged "item-damaged" Critical []
-        "check the disk (`dmesg`); the peer may still have it: read it there, and put it again";
+        "check the disk (`dmesg`); it comes again from the peer by itself, if that has it whole";
     VolumeDamaged "volume-damaged" Critical ["volume-whole"]
         "check the disk (`dmesg`); it comes again from the peer by itself, if that has it whole";
     BothDamaged "both-damaged" Critical []
-        "write these blocks again from a backup or by the program that uses the volume";
+        "write these blocks or items again from a backup or by the program that uses them";
     ChecksumsLost "checksums-lost" Critical []
         "check the disk (`dmesg`); run `hot-backup scrub`: until then the volume's reads are not checked";
     SpoolFull "spool-full" Critical ["spool-room"]

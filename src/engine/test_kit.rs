@@ -411,6 +411,11 @@ impl Node {
                     }
                 })
             }
+            StoreEffect::FindRot => {
+                self.store.tell_rotten_again();
+                let items = self.store.take_rotten_items();
+                (!items.is_empty()).then_some(StoreEvent::Rotten { items })
+            }
             StoreEffect::Fetch { fetch, .. } => {
                 self.fetches.push_back(fetch);
                 None

@@ -47,6 +47,8 @@ pub(crate) enum Apply {
     Repair(u64, Round, Box<Chunk>),
     /// Everything that may be on disk from before the start was applied again.
     Replayed,
+    /// Items could not be read: tell which.
+    FindRot,
     /// Hold the moment between two batches, for a view.
     View(Box<ViewJob>),
     /// Check of volumes between two batches, for a scrub.
@@ -90,6 +92,8 @@ pub(crate) enum Looked {
     Range(FileId, u64, u64, Check),
     /// A volume was read to its end.
     Whole(FileId),
+    /// A table of items, of which was noted that it is wrong.
+    Items,
 }
 
 /// After a failure, what else was handed over in that round is dropped, and room is made on a full disk.
@@ -164,6 +168,10 @@ pub(crate) fn run<W: StoreWrite + CopyTarget + CompareTarget + MomentSource>(
                 store.replayed();
                 Ok(())
             }
+            Apply::FindRot => {
+                store.tell_rotten_again();
+                Ok(())
+            }
             Apply::View(job) => hold(store, *job),
             Apply::Scrub(what, back) => {
                 let result = look(store, what).map_err(|error| told(&error));
@@ -217,9 +225,12 @@ fn read(store: &mut impl StoreWrite, effect: VolumeEffect, inbox: &Inbox) -> Res
     }
 }
 
-/// Tells what was found wrong in volumes.
+/// Tells what was found wrong in volumes, and among items.
 fn tell_wrong(store: &mut impl StoreWrite, inbox: &Inbox) -> Result<(), CoreEnded> {
-    let places = store.take_bad_places();
+    let (places, items) = (store.take_bad_places(), store.take_rotten_items());
+    if !items.is_empty() {
+        inbox.event(StoreEvent::Rotten { items })?;
+    }
     if places.is_empty() { Ok(()) } else { inbox.event(VolumeEvent::Wrong { places }) }
 }
 
@@ -227,6 +238,7 @@ fn look(store: &mut impl StoreWrite, what: Looked) -> Result<(), StoreError> {
     match what {
         Looked::Range(file, offset, len, check) => store.check_volume(file, offset, len, check),
         Looked::Whole(file) => store.scrubbed_volume(file),
+        Looked::Items => Ok(()),
     }
 }
 

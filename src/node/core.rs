@@ -496,6 +496,9 @@ impl<B: Brain> CoreThread<B> {
                 let _ = workers.copies.send(effect);
             }
             Effect::Compare(effect) => workers.compare(effect),
+            Effect::Store(StoreEffect::FindRot) => {
+                let _ = workers.apply.send(Apply::FindRot);
+            }
             Effect::Store(StoreEffect::Fetch { fetch, file, generation, part }) => {
                 let _ = workers.fetches.send(StoreFetch { fetch, file, generation, part });
             }

@@ -366,7 +366,9 @@ impl Part<'_> {
         match wrong {
             // It was merged into others and removed meanwhile.
             Some(why) if self.scrubber.tables.has_table(table) => {
-                self.wrong_items(format!("table {}: {why}", table.path().display()))
+                self.wrong_items(format!("table {}: {why}", table.path().display()))?;
+                self.scrubber.tables.suspect(table);
+                self.asked(Looked::Items)
             }
             _ => Ok(()),
         }

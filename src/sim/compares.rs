@@ -162,8 +162,12 @@ impl World {
 
     /// A node's store is made what the other one has.
     pub(super) fn store_repaired(&mut self, n: usize, look: u64, chunk: &Chunk) {
+        let rotten = self.nodes[n].store.has_rotten_items();
         if self.nodes[n].store.repair(chunk).is_err() {
             return self.repair_fails(n, look, Fault::STALE);
+        }
+        if rotten && !self.nodes[n].store.has_rotten_items() {
+            self.trace.sometimes("rotten items were healed by the peer");
         }
         if let Content::Blocks { offset, len, .. } = chunk.content {
             self.trace.sometimes("rot was healed by the peer");

@@ -52,6 +52,7 @@ impl World {
                     self.check_range(n, &chunk);
                     CopyEvent::Range { read, result: Ok(self.given(chunk, &want)) }
                 }
+                Err(error) if error.is_damage() => CopyEvent::Range { read, result: Err(Fault::UNCLEAN) },
                 Err(error) => return self.check.fail("driver", format!("the model store fails: {error}")),
             },
         };

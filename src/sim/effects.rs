@@ -51,6 +51,7 @@ impl World {
                 self.node_after(us, n, Ev::Copy(effect));
             }
             Effect::Compare(effect) => self.compare_effect(n, effect),
+            Effect::Store(StoreEffect::FindRot) => self.find_rot(n),
             Effect::Store(StoreEffect::Fetch { fetch, file, generation, part }) => {
                 let us = if self.streams.disk.percent(50) { 0 } else { self.disk_latency(n) };
                 self.node_after(us, n, Ev::Fetched(fetch, file, generation, part));
@@ -172,6 +173,7 @@ impl World {
             Effect::Compare(CompareEffect::Look { look, file, .. }) => ("look", *look, file.0),
             Effect::Compare(CompareEffect::Repair { look, chunk, .. }) => ("repair", *look, chunk.file.0),
             Effect::Compare(CompareEffect::Keep { bytes }) => ("keep-certificate", bytes.len() as u64, 0),
+            Effect::Store(StoreEffect::FindRot) => ("find-rot", 0, 0),
             Effect::Store(StoreEffect::Fetch { fetch, file, .. }) => ("fetch", *fetch, file.0),
             Effect::File(FileEffect::SaveDiverged { bytes, .. }) => ("save-diverged", bytes.len() as u64, 0),
             Effect::Save { token, .. } => ("save", *token, 0),

@@ -443,6 +443,7 @@ impl World {
                 self.after(long, WorldEv::TroubleOver(Undo::Spool(n)));
             }
             Trouble::Rot => self.rots(n),
+            Trouble::RotItems => self.items_rot(n),
             Trouble::Switchover => self.switch_over(n),
             _ => {}
         }
@@ -765,6 +766,7 @@ impl World {
             };
         }
         (0..2).for_each(|n| self.mend_all_rot(n));
+        (0..2).for_each(|n| self.nodes[n].store.end_rot(false));
         self.options.disk_tail_percent = 0;
         self.options.store_lag_us = 0;
         self.operator.plan = None;

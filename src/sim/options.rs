@@ -55,6 +55,8 @@ pub enum Trouble {
     Switchover,
     /// Bits of a volume turn while its node lives.
     Rot,
+    /// A block of a table of items rots while its node lives.
+    RotItems,
     /// No room on a node's spool for a while.
     SpoolFull,
     /// A node's spool is not mounted for a while.
@@ -117,6 +119,8 @@ pub enum Mutation {
     LookLate,
     /// An item is changed in the store of a standby behind its back.
     PlantItem,
+    /// A rotten table goes before what it held came again.
+    DropRotten,
     /// A save lacks what a range held.
     LoseSaved,
     /// A save says of a range that it is as an earlier one left it, whatever it holds.
@@ -172,7 +176,7 @@ pub enum Mutation {
 }
 
 /// Every mutation.
-pub const MUTATIONS: [Mutation; 36] = [
+pub const MUTATIONS: [Mutation; 37] = [
     Mutation::OkBeforeDurable,
     Mutation::ApplyBeforeDurable,
     Mutation::SkipApply,
@@ -183,6 +187,7 @@ pub const MUTATIONS: [Mutation; 36] = [
     Mutation::ShortChunk,
     Mutation::LookLate,
     Mutation::PlantItem,
+    Mutation::DropRotten,
     Mutation::LoseSaved,
     Mutation::TakeForSame,
     Mutation::ForgetRange,
@@ -342,6 +347,9 @@ impl Options {
         let rots = options.volumes && !fault_free && Prng::new(seed ^ 0x0000_0b07).percent(30);
         if rots {
             options.troubles.extend([Trouble::Rot, Trouble::Rot]);
+        }
+        if !fault_free && Prng::new(seed ^ 0x0000_0b1f).percent(15) {
+            options.troubles.extend([Trouble::RotItems, Trouble::RotItems]);
         }
         if !fault_free && prng.percent(12) {
             options.small_quota(3 + prng.below(3));

@@ -1,8 +1,11 @@
 //! Rot of volumes, and scrubs: a bit of a block turns by itself while the node lives. Nothing of that block may be served
-//! from then on, a scrub finds it, and no other block is ever taken for rotten.
+//! from then on, a scrub finds it, and no other block is ever taken for rotten. And rot of items: a block of a table, and
+//! nobody knows which items were in it.
 
 use super::blocks::{VOLUME, volume_model};
+use super::checker::model;
 use super::operator::Purpose;
+use super::options::Mutation;
 use super::world::{Ev, World};
 use crate::base::limits::{BLOCK, BLOCK_U64};
 use crate::base::{Fault, FileId};
@@ -10,8 +13,8 @@ use crate::engine::admin::AdminRequest;
 use crate::engine::{ScrubEffect, ScrubEvent, ScrubPart, VolumeEvent};
 use crate::format::control::Role;
 use crate::format::dptr::DptrKind;
-use crate::store::StoreWrite;
 use crate::store::volumes::Check;
+use crate::store::{StoreSnapshot, StoreWrite};
 
 impl World {
     /// The volumes of a node, as its store knows them.
@@ -39,6 +42,66 @@ impl World {
         if self.streams.operator.percent(60) {
             let (name, rate) = (None, Some(0));
             self.ask(n, AdminRequest::Scrub { name, rate, renew: false }, Purpose::Scrub);
+        }
+    }
+
+    /// A block of a table of replicated items rots, unless the other node has rotten ones; sometimes the operator scrubs then.
+    pub(super) fn items_rot(&mut self, n: usize) {
+        let both = self.nodes.iter().any(|node| node.store.has_rotten_items());
+        if self.nodes[n].engine.is_none() || self.operator.healing() || both {
+            return;
+        }
+        let namespace = self.nodes[n].store.namespace();
+        let Some((file, _)) = namespace.files().find(|(_, info)| info.key == "app,main") else { return };
+        let items = self.nodes[n].store.items(file);
+        let mut edge = |some: bool| {
+            let at = usize::try_from(self.streams.operator.below(items.len().max(1) as u64)).unwrap_or(0);
+            items.get(at).filter(|_| some).map(|(id, _)| id.clone()).unwrap_or_default()
+        };
+        let (a, b) = (edge(true), edge(true));
+        let (after, through) = if a < b { (a, b) } else { (b, edge(false)) };
+        if self.nodes[n].store.rot_items(file, after, through) {
+            self.trace.event("items-rot", n as u64, file.0, || format!("node {n}: file {file}"));
+        }
+        if self.streams.operator.percent(60) {
+            let (name, rate) = (None, Some(0));
+            self.ask(n, AdminRequest::Scrub { name, rate, renew: false }, Purpose::Scrub);
+        }
+    }
+
+    /// A node wants to know which items are rotten.
+    pub(super) fn find_rot(&mut self, n: usize) {
+        self.nodes[n].store.tell_rotten_again();
+        self.rotten_items(n);
+    }
+
+    /// Tells a node which items were found rotten, if any were.
+    fn rotten_items(&mut self, n: usize) {
+        let items = self.nodes[n].store.take_rotten_items();
+        if items.is_empty() {
+            return;
+        }
+        self.trace.sometimes("rotten items were found");
+        if self.mutate(Mutation::DropRotten) {
+            self.nodes[n].store.end_rot(true);
+        }
+        items.iter().for_each(|items| self.check_beside_rot(n, items.file));
+        self.node_after(1, n, Ev::Rotten(items));
+    }
+
+    /// What is not refused is what the node's history makes of it (I-46).
+    fn check_beside_rot(&mut self, n: usize, file: FileId) {
+        let copies = self.nodes[n].store.copied().is_some_and(|progress| progress.is_under_way());
+        let namespace = self.nodes[n].store.namespace();
+        let Some(info) = namespace.file(file).filter(|_| !copies) else { return };
+        let wanted = model(n, self.nodes[n].log.iter().map(|(_, batch)| batch)).remove(&file.0);
+        for (id, value) in wanted.unwrap_or_default() {
+            let found = self.nodes[n].store.get(file, info.dptr.generation, &id);
+            if found.is_ok_and(|found| found.as_deref() != Some(&value[..])) {
+                let text =
+                    format!("node {n} serves another item {id:?} of file {file} beside rot than was written");
+                return self.check.fail("I-46", text);
+            }
         }
     }
 
@@ -80,6 +143,10 @@ impl World {
             if !found.is_empty() {
                 self.trace.sometimes("a scrub found rot");
             }
+        } else if self.nodes[n].store.has_rotten_items() {
+            let why = "a table".to_owned();
+            self.input(n, ScrubEvent::ItemsWrong { job, why });
+            self.find_rot(n);
         }
         self.input(n, ScrubEvent::Done { job, read: 0, result: Ok(true) });
     }

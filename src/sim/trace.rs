@@ -30,6 +30,8 @@ pub const SOMETIMES: &[&str] = &[
     "a scrub found rot",
     "rot was healed by the peer",
     "rot was refused",
+    "rotten items were found",
+    "rotten items were healed by the peer",
     "a payload was received in place",
     "a power loss of a node",
     "a process was suspended",

@@ -19,8 +19,8 @@ use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, CopyBegin, Progress};
 use crate::format::control::{Control, Role};
 use crate::format::rewind::{Prepared, Ranges};
-use crate::store::StoreWrite;
 use crate::store::memory::MemoryStore;
+use crate::store::{RottenItems, StoreWrite};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
@@ -85,6 +85,8 @@ pub(super) enum Ev {
     ClientSent(ConnId),
     /// A client has hung up.
     ClientGone(ConnId),
+    /// Items were found rotten.
+    Rotten(Vec<RottenItems>),
     /// An operator's request arrives.
     Admin(u64),
     /// The node starts.
@@ -599,6 +601,7 @@ impl World {
                 self.trace.sometimes("a read of the store was cold");
                 self.input(n, StoreEvent::Fetched { fetch, result });
             }
+            Ev::Rotten(items) => self.input(n, StoreEvent::Rotten { items }),
             Ev::Told => self.store_told(n),
             Ev::CheckpointBegins => self.checkpoint_begins(n),
             Ev::Checkpoint => self.checkpoint_done(n),

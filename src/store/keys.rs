@@ -106,6 +106,18 @@ fn number(key: &mut Vec<u8>, bytes: &[u8]) {
     key.extend_from_slice(rest);
 }
 
+/// The file and the generation in a key.
+pub(super) fn table_of(key: &[u8]) -> (FileId, u32) {
+    let part = |at: usize| {
+        let count = usize::from(key.get(at).copied().unwrap_or_default());
+        let bytes = key.get(at + 1..).unwrap_or_default();
+        (at + 1 + count, bytes.iter().take(count).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte)))
+    };
+    let (behind, file) = part(0);
+    let (_, generation) = part(behind);
+    (FileId(file), u32::try_from(generation).unwrap_or(u32::MAX))
+}
+
 /// The item id in a key.
 pub(super) fn id_of(key: &[u8]) -> &[u8] {
     let file = key.first().map_or(0, |count| 1 + usize::from(*count));

@@ -1,6 +1,7 @@
 //! The store in memory: the model that the store on disk is tested against, and the simulator's disk of items.
 
 mod copy;
+mod rot;
 
 #[cfg(test)]
 use super::Tried;
@@ -8,7 +9,7 @@ use super::due::{batches_due, damaged_entry};
 use super::memory_volumes::MemoryVolumes;
 use super::namespace::{FileInfo, Namespace};
 use super::volumes::{BadPlace, Check, Plan, RecoveryPoints, Unsettled, Wrong};
-use super::{Fits, SlowSync, StoreError, StoreRead, StoreSnapshot, StoreWrite};
+use super::{Fits, RottenItems, SlowSync, StoreError, StoreRead, StoreSnapshot, StoreWrite};
 use crate::base::limits::BLOCK_U64;
 use crate::base::{FileId, JournalKind, Ordinal, Seq};
 use crate::format::batch::Batch;
@@ -17,7 +18,8 @@ use crate::format::dptr::{DptrKind, FileState};
 use crate::format::entry::{Entry, EntryKind};
 use crate::format::rewind::Prepared;
 use bytes::Bytes;
-use std::cell::RefCell;
+use rot::RottenRange;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::rc::Rc;
@@ -73,6 +75,7 @@ struct Undo {
     copied: Option<Progress>,
     prepared: Option<Prepared>,
     namespace: Option<Rc<Namespace>>,
+    rot: Vec<RottenRange>,
     changes: Vec<UndoChange>,
 }
 
@@ -93,6 +96,9 @@ struct Inner {
     unsettled: Unsettled,
     /// What was found wrong and not told yet.
     found: Vec<BadPlace>,
+    /// Items that cannot be read, and whether somebody tried.
+    rot: Vec<RottenRange>,
+    rot_was_met: Cell<bool>,
     /// Where volumes stand, as committed with the items.
     dirty_from: [Option<Seq>; 2],
     /// How far a copy is that this store was given: as committed with the items, with the blocks that a crash may take, and
@@ -131,6 +137,8 @@ impl MemoryStore {
             recovery_points: RecoveryPoints::default(),
             unsettled: Unsettled::at_start(),
             found: Vec::new(),
+            rot: Vec::new(),
+            rot_was_met: Cell::new(false),
             dirty_from: [None; 2],
             copied: None,
             copied_blocks: None,
@@ -364,8 +372,8 @@ impl Inner {
     /// What takes back what is done next.
     fn step(&self, commit: Commit) -> Undo {
         let (applied, dirty_from, copied) = (self.applied, self.dirty_from, self.copied.clone());
-        let prepared = self.prepared.clone();
-        Undo { commit, applied, dirty_from, copied, prepared, namespace: None, changes: Vec::new() }
+        let (prepared, rot) = (self.prepared.clone(), self.rot.clone());
+        Undo { commit, applied, dirty_from, copied, prepared, namespace: None, rot, changes: Vec::new() }
     }
 
     fn apply_batch(&mut self, journal: JournalKind, batch: &Batch) -> Result<(), StoreError> {
@@ -402,6 +410,7 @@ impl Inner {
         let id = Bytes::copy_from_slice(entry.id);
         let table = self.tables.entry(key).or_default();
         let old = table.set(id.clone(), value.map(Bytes::copy_from_slice));
+        self.wrote(key, &id);
         step.changes.push(UndoChange::Item(key, id, old));
         Ok(())
     }
@@ -419,6 +428,7 @@ impl Inner {
             if let Some(table) = self.tables.remove(&key) {
                 step.changes.push(UndoChange::Table(key, table));
             }
+            self.rot_goes(key);
         }
         Ok(())
     }
@@ -443,6 +453,7 @@ impl Inner {
             self.dirty_from = step.dirty_from;
             self.copied = step.copied;
             self.prepared = step.prepared;
+            self.rot = step.rot;
         }
     }
 }
@@ -494,6 +505,7 @@ impl StoreSnapshot for MemoryStore {
 
     fn get(&self, file: FileId, generation: u32, id: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let inner = self.inner.borrow();
+        inner.can_read((file, generation), id)?;
         Ok(inner.tables.get(&(file, generation)).and_then(|table| table.items.get(id)).cloned())
     }
 
@@ -506,11 +518,15 @@ impl StoreSnapshot for MemoryStore {
         with_values: bool,
     ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
         let inner = self.inner.borrow();
-        let Some(table) = inner.tables.get(&(file, generation)) else { return Ok(Vec::new()) };
+        let empty = Table::default();
+        let table = inner.tables.get(&(file, generation)).unwrap_or(&empty);
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let range = table.items.range::<[u8], _>((from, Bound::Unbounded)).take(limit);
         let value = |value: &Bytes| if with_values { value.clone() } else { Bytes::new() };
-        Ok(range.map(|(id, item)| (id.clone(), value(item))).collect())
+        let found: Vec<_> = range.map(|(id, item)| (id.clone(), value(item))).collect();
+        let last = found.last().filter(|_| found.len() == limit).map(|(id, _)| &id[..]);
+        inner.can_walk((file, generation), after.unwrap_or_default(), last)?;
+        Ok(found)
     }
 }
 
@@ -592,6 +608,14 @@ impl StoreWrite for MemoryStore {
         // The answer of a read that is found wrong is that it is.
         let _ = self.read_volume(file, offset, usize::try_from(len).unwrap_or(usize::MAX));
         Ok(())
+    }
+
+    fn take_rotten_items(&mut self) -> Vec<RottenItems> {
+        self.inner.borrow().take_rotten_items()
+    }
+
+    fn tell_rotten_again(&mut self) {
+        self.inner.borrow().rot_was_met.set(true);
     }
 
     fn take_bad_places(&mut self) -> Vec<BadPlace> {

@@ -11,6 +11,7 @@ mod memory_volumes;
 pub mod namespace;
 #[cfg(test)]
 mod rewind_tests;
+mod rotten;
 #[cfg(test)]
 mod testkit;
 mod torn_tail;
@@ -64,6 +65,29 @@ pub enum StoreError {
         /// Applied so far.
         applied: Seq,
     },
+}
+
+impl StoreError {
+    /// Whether what is stored is not what was written. That it cannot be reached now says nothing.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Disk { fault, .. } => !fault.is_shortage(),
+            Self::OutOfOrder { .. } => false,
+        }
+    }
+}
+
+/// Items that cannot be read, as what is stored of them is not what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RottenItems {
+    /// Whose they are.
+    pub file: FileId,
+    /// Behind this id.
+    pub after: Bytes,
+    /// Through this one; to the end of the file if it is empty.
+    pub through: Bytes,
 }
 
 /// What came of a read that does not wait for the disk.
@@ -213,6 +237,15 @@ pub trait StoreWrite {
     fn take_bad_places(&mut self) -> Vec<BadPlace> {
         Vec::new()
     }
+
+    /// Items that were found rotten since this was last asked, by reads, scrubs and merges. What [`CompareTarget::repair`]
+    /// or [`CopyTarget::take_chunk`] makes of all of them is whole again.
+    fn take_rotten_items(&mut self) -> Vec<RottenItems> {
+        Vec::new()
+    }
+
+    /// Has all rotten items told again that are known and not whole yet.
+    fn tell_rotten_again(&mut self) {}
 }
 
 /// What makes a store the copy of another one.

@@ -20,6 +20,7 @@ mod import;
 mod memtable;
 mod moment;
 mod read;
+mod rot;
 mod scrub;
 mod tables;
 
@@ -32,7 +33,7 @@ pub use scrub::{TableFile, TableSum};
 use super::due::{batches_due, damaged_entry};
 use super::namespace::{Namespace, NamespaceError, Outcome};
 use super::volumes::{BadPlace, Check, VolumeStore};
-use super::{SlowSync, StoreError, StoreSnapshot, StoreWrite, keys};
+use super::{RottenItems, SlowSync, StoreError, StoreWrite, keys};
 use crate::base::limits::STORE_MEMTABLE;
 use crate::base::{Fault, FileId, JournalKind, Ordinal, Seq};
 use crate::format::DecodeError;
@@ -45,6 +46,7 @@ use bytes::Bytes;
 use copy::CopiedBlocks;
 use flush::{Shared, Told};
 use memtable::{Memtable, RECORDS, Update};
+use rot::RottenTables;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
@@ -91,7 +93,7 @@ impl TreeStore {
         let shared = Shared::new(tables, Memtable::new(1, seed, [Seq(0); 2]))?;
         let reader = StoreReader::new(Arc::clone(&shared));
         let missing = || damaged("its records", "they are missing");
-        let mut state = load(&Snapshot::newest(&shared), node)?.ok_or_else(missing)?;
+        let state = load(&Snapshot::newest(&shared), node)?.ok_or_else(missing)?;
         shared.begin_at(state.applied);
         shared.replace_active(Memtable::new(1, seed, state.applied));
         let namespace = state.namespace.clone();
@@ -99,7 +101,7 @@ impl TreeStore {
         let mut volumes = VolumeStore::open(volumes, node, state.dirty_from, applied)?;
         volumes.set_copying(state.copied.as_ref().is_some_and(Progress::is_under_way));
         let replay_from = volumes.submitted();
-        let (copied, prepared) = (state.copied.clone(), state.prepared.take());
+        let (copied, prepared) = (state.copied.clone(), state.prepared.clone());
         let threads = shared.start().map_err(disk("starting the threads of the store"))?;
         let writer = StoreWriter {
             shared,
@@ -114,6 +116,7 @@ impl TreeStore {
             purged: None,
             copied_blocks: CopiedBlocks::default(),
             takes_every_copy: false,
+            rotten: RottenTables::new(),
             threads,
             lock,
         };
@@ -131,7 +134,7 @@ struct State {
     dirty_from: [Option<Seq>; 2],
     /// As stored; see [`keys::COPY`].
     copied: Option<Progress>,
-    /// As stored, at a start; see [`keys::REWIND`].
+    /// As stored; see [`keys::REWIND`].
     prepared: Option<Prepared>,
 }
 
@@ -156,6 +159,8 @@ pub struct StoreWriter {
     copied_blocks: CopiedBlocks,
     /// See [`StoreWriter::take_every_copy`].
     takes_every_copy: bool,
+    /// Tables that cannot be read everywhere.
+    rotten: RottenTables,
     threads: Vec<JoinHandle<()>>,
     /// Held as long as anything may be written.
     lock: File,
@@ -245,7 +250,7 @@ impl StoreWriter {
         let max_items = max_items.max(1);
         let after = self.purged.as_ref().filter(|(of, _)| *of == table).map(|(_, id)| id.clone());
         let snapshot = Snapshot::newest(&self.shared);
-        let items = snapshot.scan(table.0, table.1, after.as_deref(), max_items, false)?;
+        let items = self.ids_behind(&snapshot, table, after.as_deref().unwrap_or_default(), max_items)?;
         let done = items.len() < max_items;
         let mut staged: Vec<_> =
             items.iter().map(|(id, _)| Staged { table, id: id.as_ref().into(), value: None }).collect();
@@ -321,8 +326,7 @@ impl StoreWriter {
         self.commit(&staged);
         self.state.dirty_from = dirty_from;
         if let Some(copied) = copied {
-            self.volumes.set_copying(copied.is_under_way());
-            self.state.copied = Some(copied);
+            self.copied_up_to(copied);
         }
         self.frozen_at = brings;
         self.shared.freeze(applied, Memtable::new(active.number + 1, self.seed, applied));
@@ -467,6 +471,14 @@ impl StoreWrite for StoreWriter {
 
     fn take_bad_places(&mut self) -> Vec<BadPlace> {
         self.volumes.take_bad_places()
+    }
+
+    fn take_rotten_items(&mut self) -> Vec<RottenItems> {
+        self.find_rotten()
+    }
+
+    fn tell_rotten_again(&mut self) {
+        self.note_rotten_again();
     }
 
     fn checkpoint(&mut self) -> Result<[Seq; 2], StoreError> {

@@ -256,6 +256,7 @@ impl<S: StoreRead> Core<S> {
             StoreEvent::CopyBegun { result } => self.copy_begun(result),
             StoreEvent::RewindPrepared { result } => self.rewind_prepared(result),
             StoreEvent::ChunkTaken { round, id } => self.chunk_taken(round, id),
+            StoreEvent::Rotten { items } => self.items_rotten(items),
             StoreEvent::Fetched { fetch, result } => self.fetched(fetch, result),
         }
     }

@@ -394,8 +394,9 @@ impl<S: StoreRead> Core<S> {
         if let Some(flight) = self.compares.flights.iter_mut().find(|flight| flight.id == look) {
             flight.own = Some(Found::Gone);
             if let Err(fault) = result {
-                flight.theirs = Some(Found::Unread);
-                if let Some(run) = &mut self.compares.run {
+                let heals = flight.purpose == Purpose::Heal;
+                flight.theirs = Some(if heals { Found::Gone } else { Found::Unread });
+                if let Some(run) = self.compares.run.as_mut().filter(|_| !heals) {
                     run.fails(&format!("a repair could not be written: {fault}"));
                 }
             }

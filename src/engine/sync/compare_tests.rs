@@ -2,7 +2,7 @@
 
 use super::super::admin::{AdminAnswer, AdminReply, AdminRequest, CompareView};
 use super::super::test_kit::{Node, config};
-use super::super::{CompareEvent, EngineConfig, Event, LinkEvent, VolumeEvent};
+use super::super::{CompareEvent, EngineConfig, Event, LinkEvent, StoreEvent, VolumeEvent};
 use crate::base::limits::BLOCK;
 use crate::base::{ConnId, FileId, Now, Seq};
 use crate::doors::{BlockBackend as _, Payload};
@@ -566,6 +566,74 @@ fn a_block_that_is_rotten_on_both_nodes_is_copied_nowhere_and_said_so() {
         pair.settle();
         let node = if on_a { &pair.a } else { &pair.b };
         assert_eq!(node.store.wrong_blocks(file, 3 * 4096, 4096), [3]);
+        assert!(words(node).contains(&"both-damaged"), "{:?}", words(node));
+        assert!(!words(node).contains(&"healed"));
+    }
+}
+
+/// Items of `app,orders` behind an id rot on a node, and a read finds it; returns what the client was told.
+fn items_rot(pair: &mut Pair, on_a: bool, after: &'static str, through: &'static str) -> Vec<String> {
+    let file = pair.file("app,orders");
+    let node = if on_a { &mut pair.a } else { &mut pair.b };
+    node.store.checkpoint().unwrap();
+    let b = |text: &'static str| Bytes::from_static(text.as_bytes());
+    assert!(node.store.rot_items(file, b(after), b(through)));
+    node.store.tell_rotten_again();
+    let items = node.store.take_rotten_items();
+    assert_eq!(items.len(), 1);
+    node.input(Event::Store(StoreEvent::Rotten { items }));
+    node.told.iter().map(|(_, text)| text.clone()).collect()
+}
+
+#[test]
+fn rot_of_items_on_either_node_comes_again_from_the_other_part_by_part() {
+    for on_a in [false, true] {
+        for (after, through) in [("00100", "00700"), ("", ""), ("00700", ""), ("", "00003")] {
+            let mut pair = Pair::with(800);
+            let told = items_rot(&mut pair, on_a, after, through);
+            assert!(told.last().is_some_and(|text| text.contains("app,orders")), "{told:?}");
+            pair.settle();
+            let node = if on_a { &pair.a } else { &pair.b };
+            assert!(!node.store.has_rotten_items(), "on the primary: {on_a}, {after} to {through}");
+            let all = words(node);
+            assert!(all.contains(&"item-damaged") && all.contains(&"healed"), "{all:?}");
+            assert_eq!(pair.b.store.digest(true), pair.a.store.digest(true));
+            let view = pair.compare(false, false, false);
+            assert_eq!((view.differing, view.unread, view.whole), (0, 0, true), "{view:?}");
+        }
+    }
+}
+
+#[test]
+fn what_users_write_while_a_primary_waits_for_items_is_never_undone() {
+    for (id, value) in [("00003", "newer"), ("000031", "between"), ("9", "last")] {
+        let mut pair = Pair::with(30);
+        let _ = items_rot(&mut pair, true, "", "");
+        // The ask is on its way.
+        pair.a.says(&format!("SET app,orders,{id} {value}"));
+        pair.a.says("DEL app,orders,00007");
+        pair.settle();
+        assert!(!pair.a.store.has_rotten_items(), "{id}");
+        assert_eq!(pair.b.store.digest(true), pair.a.store.digest(true), "{id}");
+        let file = pair.file("app,orders");
+        let items = pair.a.store.items(file);
+        assert!(items.iter().any(|(at, text)| at == id && text == value), "{id}: {items:?}");
+        assert!(words(&pair.a).contains(&"healed"));
+    }
+}
+
+#[test]
+fn items_that_are_rotten_on_both_nodes_are_copied_nowhere_and_said_so() {
+    for on_a in [false, true] {
+        let mut pair = Pair::with(30);
+        let file = pair.file("app,orders");
+        let other = if on_a { &mut pair.b } else { &mut pair.a };
+        other.store.checkpoint().unwrap();
+        assert!(other.store.rot_items(file, Bytes::from_static(b"00009"), Bytes::from_static(b"00011")));
+        let _ = items_rot(&mut pair, on_a, "00008", "00010");
+        pair.settle();
+        let node = if on_a { &pair.a } else { &pair.b };
+        assert!(node.store.has_rotten_items());
         assert!(words(node).contains(&"both-damaged"), "{:?}", words(node));
         assert!(!words(node).contains(&"healed"));
     }

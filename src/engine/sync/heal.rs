@@ -1,34 +1,86 @@
-//! Blocks of a volume that are rotten on one node and come again from the other: on the standby as a repair of a compare
-//! does, on the primary from the standby.
+//! Blocks of a volume, or items, that are rotten on one node and come again from the other: on the standby as a repair of a
+//! compare does, on the primary from the standby.
 //!
 //! The primary asks directly behind the batch that ends with the last entry sent. The standby looks when it has applied
 //! exactly that. What it gives is right on the primary as long as no later entry touched the range: else the primary asks
 //! again. A file that is stale, is being copied, or whose changes go to the local journal now has to wait. Whoever answers reads what it gives by its checksums, so rot is copied nowhere.
+//!
+//! Where a block of a table is rotten nobody knows which items it held, so a whole range of ids is asked for, part by part.
 
 use super::compare::{Flight, Purpose};
+use super::findings::span_words;
 use crate::base::limits::{COMPARE_ASKS_MAX, HEALS_MAX};
 use crate::base::{ConnId, Fault, FileId, JournalKind, Round, Seq};
 use crate::engine::core::Core;
-use crate::engine::effect::{CompareEffect, Severity};
+use crate::engine::damage::Spot;
+use crate::engine::effect::{CompareEffect, Severity, StoreEffect};
 use crate::engine::incidents::Matter;
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, Content};
 use crate::format::compare::{Answer, Ask, Found, Span, What};
 use crate::format::dptr::{FileState, LoggingMode};
+use crate::format::entry::Entry;
 use crate::format::frame::{FEATURE_COMPARE, FrameKind};
-use crate::store::StoreRead;
-use std::collections::VecDeque;
+use crate::store::{RottenItems, StoreRead};
+use bytes::Bytes;
+use std::collections::{BTreeSet, VecDeque};
 
 /// A range that users write to all the time is asked for so often.
 const TRIES_MAX: u32 = 16;
+/// So little of it at once in the end (bytes).
+const ITEMS_LEAST: u32 = 512;
+/// Items that users wrote since a range was asked for; with more of them it is asked for again.
+const TOUCHED_MAX: usize = 1024;
 
-/// A range of a volume that is rotten here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A range that is rotten here.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Bad {
     file: FileId,
-    offset: u64,
-    len: u64,
+    span: Span,
     tries: u32,
+}
+
+impl Bad {
+    /// Whether both begin at the same place.
+    fn is_at(&self, other: &Self) -> bool {
+        let at = match (&self.span, &other.span) {
+            (Span::Blocks { offset, .. }, Span::Blocks { offset: at, .. }) => offset == at,
+            (Span::Items { after, .. }, Span::Items { after: at, .. }) => after == at,
+            _ => false,
+        };
+        at && self.file == other.file
+    }
+
+    fn again(&self) -> Self {
+        Self { tries: self.tries + 1, ..self.clone() }
+    }
+}
+
+/// What is left of a span behind what a chunk of it holds.
+fn rest_of(span: &Span, chunk: &Chunk) -> Option<Span> {
+    match (span, &chunk.content) {
+        (Span::Items { through, .. }, Content::Items { through: reached, .. })
+            if !chunk.ends && reached != through =>
+        {
+            Some(Span::Items { after: reached.clone(), through: through.clone() })
+        }
+        _ => None,
+    }
+}
+
+/// What of a span a chunk holds.
+fn part_of(span: &Span, chunk: &Chunk) -> Span {
+    match (span, rest_of(span, chunk)) {
+        (Span::Items { after, .. }, Some(Span::Items { after: reached, .. })) => {
+            Span::Items { after: after.clone(), through: reached }
+        }
+        _ => span.clone(),
+    }
+}
+
+/// Whether an item is in a span.
+fn is_in(id: &[u8], span: &Span) -> bool {
+    matches!(span, Span::Items { after, through } if id > &after[..] && (through.is_empty() || id <= &through[..]))
 }
 
 /// What a primary asked its standby for.
@@ -40,6 +92,8 @@ struct Asked {
     at: Seq,
     /// A later entry changed something in the range.
     touched: bool,
+    /// Items of the file that later entries changed, as long as it is not known how far the content reaches.
+    items: BTreeSet<Bytes>,
     content: Option<Chunk>,
     given: bool,
 }
@@ -53,18 +107,15 @@ pub(super) struct Heals {
 
 impl Heals {
     fn add(&mut self, bad: Bad) {
-        let known = |other: &Bad| (other.file, other.offset) == (bad.file, bad.offset);
-        let asked = self.asked.as_ref().is_some_and(|asked| known(&asked.bad));
-        if self.waiting.len() < HEALS_MAX && !asked && !self.waiting.iter().any(known) {
+        let asked = self.asked.as_ref().is_some_and(|asked| asked.bad.is_at(&bad));
+        if self.waiting.len() < HEALS_MAX && !asked && !self.waiting.iter().any(|known| known.is_at(&bad)) {
             self.waiting.push_back(bad);
         }
     }
 
     /// The range is asked for again later.
     pub(super) fn again(&mut self, file: FileId, span: &Span) {
-        if let Span::Blocks { offset, len } = *span {
-            self.add(Bad { file, offset, len, tries: 0 });
-        }
+        self.add(Bad { file, span: span.clone(), tries: 0 });
     }
 
     /// On a primary: what came, in a store that was given everything up to `submitted`.
@@ -86,16 +137,47 @@ impl Heals {
 
     fn note(&mut self, batch: &Batch) {
         let Some(asked) = &mut self.asked else { return };
-        if asked.given || asked.touched || batch.header().last_seq() <= asked.at || !batch.changes_volumes() {
+        let items = matches!(asked.bad.span, Span::Items { .. });
+        let of_interest = items || batch.changes_volumes();
+        if asked.given || asked.touched || batch.header().last_seq() <= asked.at || !of_interest {
             return;
         }
-        let Bad { file, offset, len, .. } = asked.bad;
-        asked.touched = batch.entries().filter(|(_, entry)| entry.file == file || entry.kind.defines()).any(
-            |(_, entry)| match entry.block_change() {
-                Some(change) => change.offset < offset + len && change.end() > offset,
-                None => entry.kind.defines(),
+        let file = asked.bad.file;
+        for (_, entry) in batch.entries().filter(|(_, entry)| entry.file == file || entry.kind.defines()) {
+            asked.touched |= asked.is_touched_by(&entry);
+        }
+    }
+}
+
+impl Asked {
+    fn new(id: u64, conn: ConnId, bad: Bad, at: Seq) -> Self {
+        Self { id, conn, bad, at, touched: false, items: BTreeSet::new(), content: None, given: false }
+    }
+
+    fn is_touched_by(&mut self, entry: &Entry<'_>) -> bool {
+        if entry.kind.defines() {
+            return true;
+        }
+        match (&self.bad.span, entry.block_change()) {
+            (Span::Blocks { offset, len }, Some(change)) => {
+                change.offset < *offset + *len && change.end() > *offset
+            }
+            (span @ Span::Items { .. }, None) if is_in(entry.id, span) => match &self.content {
+                Some(chunk) => is_in(entry.id, &part_of(span, chunk)),
+                None => {
+                    self.items.insert(Bytes::copy_from_slice(entry.id));
+                    self.items.len() > TOUCHED_MAX
+                }
             },
-        );
+            _ => false,
+        }
+    }
+
+    /// The content came.
+    fn holds(&mut self, chunk: Chunk) {
+        let part = part_of(&self.bad.span, &chunk);
+        self.touched |= self.items.iter().any(|id| is_in(id, &part));
+        self.content = Some(chunk);
     }
 }
 
@@ -109,8 +191,33 @@ impl<S: StoreRead> Core<S> {
         let mut at = offset;
         while at < end {
             let len = step.min(end - at);
-            self.compares.heals.add(Bad { file, offset: at, len, tries: 0 });
+            self.compares.heals.again(file, &Span::Blocks { offset: at, len });
             at += len;
+        }
+        self.dirty = true;
+    }
+
+    /// Items are rotten here.
+    pub(in crate::engine) fn items_rotten(&mut self, items: Vec<RottenItems>) {
+        for RottenItems { file, after, through } in items {
+            let Some(info) = self.namespace.file(file) else { continue };
+            let replicated = info.replicated;
+            let spot = Spot::After(after.to_vec());
+            let span = Span::Items { after, through };
+            if self.damage.is_new(file, spot) {
+                let place = self.place_words(file, &span);
+                let next = if replicated {
+                    "they come again from the peer, if that has them whole"
+                } else {
+                    "the file is not replicated, so put them again from a save"
+                };
+                let text =
+                    format!("{place} cannot be read from the store: a block of a table is rotten; {next}");
+                self.incident(Severity::Critical, Matter::ItemDamaged, text);
+            }
+            if replicated {
+                self.compares.heals.again(file, &span);
+            }
         }
         self.dirty = true;
     }
@@ -126,7 +233,9 @@ impl<S: StoreRead> Core<S> {
     /// As the primary: what came, or was asked for, is of no use where the standby has something else.
     pub(super) fn drop_unhealable(&mut self) {
         let asked = self.compares.heals.asked.as_ref().filter(|asked| !asked.given && self.is_primary());
-        let Some(bad) = asked.map(|asked| asked.bad).filter(|bad| !self.is_alike(bad.file)) else { return };
+        let Some(bad) = asked.map(|asked| &asked.bad).filter(|bad| !self.is_alike(bad.file)).cloned() else {
+            return;
+        };
         let heals = &mut self.compares.heals;
         if heals.asked.take_if(|asked| asked.content.is_some()).is_some() {
             heals.add(bad);
@@ -146,6 +255,7 @@ impl<S: StoreRead> Core<S> {
         let applier = self.appliers.replicated();
         let shown = applier.submitted().max(applier.applied());
         let (head, now, id) = (self.head(), self.now, self.next_id + 1);
+        let range = self.config.compare_range;
         let able = self.peer.features() & FEATURE_COMPARE != 0 && !self.peer.is_incomplete();
         let next = self.compares.heals.waiting.iter().position(|bad| self.is_alike(bad.file));
         let stream = self.link.stream().filter(|_| able);
@@ -160,18 +270,14 @@ impl<S: StoreRead> Core<S> {
             return;
         }
         let Some(bad) = next.and_then(|at| heals.waiting.remove(at)) else { return };
-        let Bad { file, offset, len, .. } = bad;
-        let ask = Ask {
-            id,
-            at: sent,
-            file,
-            what: What::Content,
-            most: u32::MAX,
-            span: Span::Blocks { offset, len },
+        // The less is asked for, the less of it users touch meanwhile.
+        let most = match bad.span {
+            Span::Items { .. } => range.checked_shr(bad.tries).unwrap_or(0).max(ITEMS_LEAST),
+            _ => u32::MAX,
         };
+        let ask = Ask { id, at: sent, file: bad.file, what: What::Content, most, span: bad.span.clone() };
         let payload = ask.encode();
-        let conn = session.conn;
-        heals.asked = Some(Asked { id, conn, bad, at: sent, touched: false, content: None, given: false });
+        heals.asked = Some(Asked::new(id, session.conn, bad, sent));
         stream.sends(payload.len());
         session.send(now, FrameKind::Ask, head, payload.into());
         self.next_id = id;
@@ -183,10 +289,17 @@ impl<S: StoreRead> Core<S> {
         let Some(asked) = self.compares.heals.asked.as_mut().filter(|asked| asked.content.is_none()) else {
             return self.outbound_fault("an answer came to what nobody asked");
         };
-        let Bad { file, offset, len, .. } = asked.bad;
+        let Bad { file, span, .. } = asked.bad.clone();
         let right = |chunk: &Chunk| {
-            let whole = matches!(&chunk.content, Content::Blocks { offset: at, len: some, .. }
-                if (*at, *some) == (offset, len));
+            let whole = match (&chunk.content, &span) {
+                (Content::Blocks { offset, len, .. }, Span::Blocks { offset: at, len: all }) => {
+                    (offset, len) == (at, all)
+                }
+                (Content::Items { after, through, .. }, Span::Items { after: from, through: until }) => {
+                    after == from && (until.is_empty() || (!chunk.ends && through <= until))
+                }
+                _ => false,
+            };
             whole && chunk.file == file
         };
         if answer.id != asked.id || answer.at != asked.at {
@@ -194,9 +307,9 @@ impl<S: StoreRead> Core<S> {
         }
         match answer.found {
             Found::Content(chunk) if right(&chunk) => {
-                asked.content = Some(chunk);
+                asked.holds(chunk);
                 if asked.touched {
-                    let bad = Bad { tries: asked.bad.tries + 1, ..asked.bad };
+                    let bad = asked.bad.again();
                     self.compares.heals.asked = None;
                     if bad.tries < TRIES_MAX {
                         self.compares.heals.add(bad);
@@ -206,7 +319,7 @@ impl<S: StoreRead> Core<S> {
             Found::Content(_) => self.outbound_fault("content came that is not what was asked for"),
             found => {
                 self.compares.heals.asked = None;
-                self.not_healed(file, offset, len, &found);
+                self.not_healed(file, &span, &found);
             }
         }
         self.dirty = true;
@@ -215,9 +328,8 @@ impl<S: StoreRead> Core<S> {
     /// As the primary: what came was written, or was not; false if it is none of that.
     pub(super) fn heal_ended(&mut self, look: u64, result: Result<(), Fault>) -> bool {
         let Some(asked) = self.compares.heals.asked.take_if(|asked| asked.id == look) else { return false };
-        let Bad { file, offset, len, .. } = asked.bad;
-        if result.is_ok() {
-            self.healed(file, offset, len, asked.at);
+        if let (Ok(()), Some(chunk)) = (result, &asked.content) {
+            self.healed(asked.bad.file, &asked.bad.span, chunk, asked.at);
         }
         true
     }
@@ -225,42 +337,61 @@ impl<S: StoreRead> Core<S> {
     /// As the standby: asks the primary for what is rotten here.
     pub(super) fn heal_here(&mut self) {
         while self.can_compare() && self.compares.under_way() < COMPARE_ASKS_MAX {
-            let Some(Bad { file, offset, len, .. }) = self.compares.heals.waiting.pop_front() else { return };
-            let _ = self.ask(file, Span::Blocks { offset, len }, What::Content, Purpose::Heal);
+            let Some(Bad { file, span, .. }) = self.compares.heals.waiting.pop_front() else { return };
+            let _ = self.ask(file, span, What::Content, Purpose::Heal);
         }
     }
 
     /// As the standby: what was asked for came, and was written.
     pub(super) fn healed_here(&mut self, flight: &Flight) {
-        let Span::Blocks { offset, len } = flight.span else { return };
         match &flight.theirs {
-            Some(Found::Content(_)) => self.healed(flight.file, offset, len, flight.at.unwrap_or_default()),
-            Some(found) => self.not_healed(flight.file, offset, len, &found.clone()),
+            Some(Found::Content(chunk)) => {
+                self.healed(flight.file, &flight.span, chunk, flight.at.unwrap_or_default());
+            }
+            Some(found) => self.not_healed(flight.file, &flight.span, found),
             None => {}
         }
     }
 
-    fn healed(&mut self, file: FileId, offset: u64, len: u64, at: Seq) {
-        let place = self.place_words(file, offset, len);
-        let text = format!("{place} was rotten here, and came again from the peer as it was at entry {at}");
+    /// What a chunk holds of a span is whole again.
+    fn healed(&mut self, file: FileId, span: &Span, chunk: &Chunk, at: Seq) {
+        let part = part_of(span, chunk);
+        let place = self.place_words(file, &part);
+        let text =
+            format!("{place} were rotten here, and came again from the peer as they were at entry {at}");
         self.incident(Severity::Notice, Matter::Healed, text);
-        self.written_anew(file, offset, offset + len);
+        match part {
+            Span::Blocks { offset, len } => self.written_anew(file, offset, offset + len),
+            _ => {
+                self.damage.items_are_whole(file);
+                if let Some(rest) = rest_of(span, chunk) {
+                    self.compares.heals.again(file, &rest);
+                }
+                let more = |bad: &Bad| matches!(bad.span, Span::Items { .. });
+                if !self.compares.heals.waiting.iter().any(more) {
+                    self.effect(StoreEffect::FindRot);
+                }
+            }
+        }
         // It stands in no journal.
         self.checkpoint.force();
     }
 
-    fn not_healed(&mut self, file: FileId, offset: u64, len: u64, found: &Found) {
+    fn not_healed(&mut self, file: FileId, span: &Span, found: &Found) {
         if *found != Found::Unread {
             return;
         }
-        let place = self.place_words(file, offset, len);
+        let place = self.place_words(file, span);
         let text =
-            format!("{place} is rotten here, and cannot be read on the peer either: no node has it whole");
+            format!("{place} are rotten here, and cannot be read on the peer either: no node has them whole");
         self.incident_once(Severity::Critical, Matter::BothDamaged, text);
     }
 
-    fn place_words(&self, file: FileId, offset: u64, len: u64) -> String {
+    fn place_words(&self, file: FileId, span: &Span) -> String {
         let name = self.namespace.file(file).map_or_else(|| format!("file {file}"), |info| info.key.clone());
-        format!("volume {name}, bytes {offset} to {},", (offset + len).saturating_sub(1))
+        match span {
+            Span::Blocks { .. } => format!("volume {name}, {},", span_words(span)),
+            _ => format!("file {name}, {},", span_words(span)),
+        }
     }
 }

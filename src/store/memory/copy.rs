@@ -38,6 +38,12 @@ impl Inner {
             let old = table.set(id.clone(), value);
             step.changes.push(UndoChange::Item(key, id, old));
         }
+        self.covered(chunk, key.1);
+        for change in &step.changes {
+            if let UndoChange::Item(key, id, _) = change {
+                self.wrote(*key, id);
+            }
+        }
     }
 }
 
@@ -57,6 +63,7 @@ impl CopyTarget for MemoryStore {
             if let Some(table) = inner.tables.remove(&key) {
                 step.changes.push(UndoChange::Table(key, table));
             }
+            inner.rot_goes(key);
         }
         inner.applied[0] = begin.origin.seq;
         inner.recovery_points.restarted(JournalKind::Replicated, begin.origin.seq);

@@ -9,6 +9,7 @@
 
 use super::super::{StoreError, Tried};
 use super::read::SHARE_FROM;
+use super::rot::{RottenTables, Suspects};
 use super::tables::{Range, failed};
 use bytes::Bytes;
 use lsm_tree::table::block::BlockType;
@@ -74,7 +75,7 @@ pub(super) struct Source {
     /// Of the blocks of the index, or of the data where there is one level only.
     pub(super) index: IndexBlock,
     /// Of the parts of the filter.
-    filters: Option<IndexBlock>,
+    pub(super) filters: Option<IndexBlock>,
 }
 
 /// The tables of one state of the tree, the newest run first; those of a run are in order and do not overlap.
@@ -93,6 +94,8 @@ impl std::fmt::Debug for Sources {
 pub(super) struct Blocks {
     pub(super) cache: Arc<Cache>,
     pub(super) files: Arc<DescriptorTable>,
+    /// Tables of which a block was not what was written.
+    pub(super) suspects: Suspects,
 }
 
 /// What ends a read early.
@@ -177,6 +180,18 @@ impl Sources {
         let mut merge = Merge::new(self, (range, with_values), blocks, how);
         std::iter::from_fn(move || merge.next().transpose())
     }
+
+    /// What the tables hold in a range, in order, beside the gaps of rotten ones; nothing where an item was deleted.
+    pub(super) fn range_beside<'s>(
+        &'s self,
+        blocks: &'s Blocks,
+        rotten: &'s RottenTables,
+        range: &'s Range,
+    ) -> impl Iterator<Item = Result<(Vec<u8>, Option<Bytes>), Stop>> + 's {
+        let mut merge = Merge::new(self, (range, true), blocks, Reading::Waiting);
+        merge.rotten = Some(rotten);
+        std::iter::from_fn(move || merge.next_entry().transpose())
+    }
 }
 
 impl Source {
@@ -242,7 +257,22 @@ impl Source {
         Ok(Some((DataBlock::new(data), last)))
     }
 
+    /// A block, checked. One that cannot be read is noted.
     pub(super) fn block(
+        &self,
+        blocks: &Blocks,
+        how: Reading,
+        handle: BlockHandle,
+        kind: BlockType,
+    ) -> Result<Block, Stop> {
+        self.read_block(blocks, how, handle, kind).inspect_err(|stop| {
+            if matches!(stop, Stop::Failed(error) if error.is_damage()) {
+                blocks.suspects.note(self.table.id(), false);
+            }
+        })
+    }
+
+    fn read_block(
         &self,
         blocks: &Blocks,
         how: Reading,
@@ -277,7 +307,7 @@ impl Source {
     }
 }
 
-fn check_kind(block: &Block, kind: BlockType) -> Result<(), lsm_tree::Error> {
+pub(super) fn check_kind(block: &Block, kind: BlockType) -> Result<(), lsm_tree::Error> {
     match block.header.block_type == kind {
         true => Ok(()),
         false => Err(lsm_tree::Error::InvalidTag(("BlockType", block.header.block_type.into()))),
@@ -317,11 +347,21 @@ impl<'s> Cursor<'s> {
     }
 
     /// The next entry, which stays.
-    fn peek(&mut self, blocks: &Blocks, how: Reading, end: &Bound<Vec<u8>>) -> Result<Option<&Entry>, Stop> {
+    fn peek(
+        &mut self,
+        (blocks, how): (&Blocks, Reading),
+        rotten: Option<&RottenTables>,
+        end: &Bound<Vec<u8>>,
+    ) -> Result<Option<&Entry>, Stop> {
         while self.entries.is_empty() {
             let Some(source) = self.run.get(self.table) else { return Ok(None) };
             if is_beyond(source.min(), end) {
                 return Ok(None);
+            }
+            let rotten = rotten.and_then(|rotten| rotten.get(&source.table.id()));
+            if let Some(beyond) = rotten.and_then(|table| table.beyond(&self.from)) {
+                self.from = beyond;
+                continue;
             }
             match source.data_from(blocks, how, &self.from)? {
                 None => self.table += 1,
@@ -391,6 +431,8 @@ struct Merge<'s> {
     end: &'s Bound<Vec<u8>>,
     cursors: Vec<Cursor<'s>>,
     with_values: bool,
+    /// Tables whose gaps are passed over.
+    rotten: Option<&'s RottenTables>,
 }
 
 impl<'s> Merge<'s> {
@@ -406,31 +448,38 @@ impl<'s> Merge<'s> {
             Bound::Unbounded => Vec::new(),
         };
         let cursors = sources.runs.iter().map(|run| Cursor::new(run, &from)).collect();
-        Self { blocks, how, end: &range.1, cursors, with_values }
+        Self { blocks, how, end: &range.1, cursors, with_values, rotten: None }
     }
 
     fn next(&mut self) -> Result<Option<(Vec<u8>, Bytes)>, Stop> {
         loop {
-            let mut first: Option<&[u8]> = None;
-            for cursor in &mut self.cursors {
-                if let Some((key, _)) = cursor.peek(self.blocks, self.how, self.end)?
-                    && first.is_none_or(|first| key.as_slice() < first)
-                {
-                    first = Some(key);
-                }
-            }
-            let Some(first) = first.filter(|first| !is_beyond(first, self.end)) else { return Ok(None) };
-            let (first, mut newest) = (first.to_vec(), None);
-            for cursor in &mut self.cursors {
-                if let Some((_, value)) = cursor.entries.pop_if(|(key, _): &mut Entry| *key == first)
-                    && newest.is_none()
-                {
-                    newest = Some(value.map(|at| cursor.value(&at, self.with_values)));
-                }
-            }
-            if let Some(Some(value)) = newest {
-                return Ok(Some((first, value)));
+            match self.next_entry()? {
+                Some((key, Some(value))) => return Ok(Some((key, value))),
+                Some((_, None)) => {}
+                None => return Ok(None),
             }
         }
+    }
+
+    /// The next key, and its value unless it was deleted.
+    fn next_entry(&mut self) -> Result<Option<(Vec<u8>, Option<Bytes>)>, Stop> {
+        let mut first: Option<&[u8]> = None;
+        for cursor in &mut self.cursors {
+            if let Some((key, _)) = cursor.peek((self.blocks, self.how), self.rotten, self.end)?
+                && first.is_none_or(|first| key.as_slice() < first)
+            {
+                first = Some(key);
+            }
+        }
+        let Some(first) = first.filter(|first| !is_beyond(first, self.end)) else { return Ok(None) };
+        let (first, mut newest) = (first.to_vec(), None);
+        for cursor in &mut self.cursors {
+            if let Some((_, value)) = cursor.entries.pop_if(|(key, _): &mut Entry| *key == first)
+                && newest.is_none()
+            {
+                newest = Some(value.map(|at| cursor.value(&at, self.with_values)));
+            }
+        }
+        Ok(Some((first, newest.flatten())))
     }
 }

@@ -154,8 +154,7 @@ impl StoreWriter {
             let mut after = Bytes::new();
             loop {
                 self.make_room()?;
-                let found =
-                    Snapshot::newest(&self.shared).scan(table.0, table.1, Some(&after), STEP, false)?;
+                let found = self.ids_behind(&Snapshot::newest(&self.shared), table, &after, STEP)?;
                 let staged: Vec<_> = found
                     .iter()
                     .map(|(id, _)| Staged { table, id: id.as_ref().into(), value: None })
@@ -172,6 +171,15 @@ impl StoreWriter {
         Ok(())
     }
 
+    /// How far the copy is changes.
+    pub(super) fn copied_up_to(&mut self, progress: Progress) {
+        self.volumes.set_copying(progress.is_under_way());
+        if !progress.is_under_way() {
+            self.state.prepared = None;
+        }
+        self.state.copied = Some(progress);
+    }
+
     fn stage_copy(&mut self, begin: &CopyBegin, ranges: Option<&Ranges>) -> Result<(), StoreError> {
         let out = self.state.namespace.adopt(&begin.namespace, ranges).map_err(damaged_entry)?;
         self.purge_again()?;
@@ -182,6 +190,7 @@ impl StoreWriter {
         staged.push(Staged::record(&keys::COPY, Some(Progress::of(begin).encode())));
         if ranges.is_none() {
             staged.push(Staged::record(&keys::REWIND, None));
+            self.state.prepared = None;
         }
         let number = self.shared.view().active.number;
         for (file, generation) in out.dropped {
@@ -225,7 +234,7 @@ impl StoreWriter {
         let mut staged = Vec::with_capacity(items.len());
         let mut last = after.clone();
         loop {
-            let found = snapshot.scan(chunk.file, generation, Some(&last), STEP, false)?;
+            let found = self.ids_behind(&snapshot, table, &last, STEP)?;
             let more = found.len() == STEP;
             let mut beyond = false;
             for (id, _) in found {
@@ -281,6 +290,7 @@ impl CopyTarget for StoreWriter {
         self.make_room()?;
         let record = prepared.encode().map_err(damaged_record)?;
         self.commit(&[Staged::record(&keys::REWIND, Some(record))]);
+        self.state.prepared = Some(prepared.clone());
         Ok(())
     }
 
@@ -304,9 +314,11 @@ impl CopyTarget for StoreWriter {
         };
         staged.extend(staged_progress(progress));
         self.commit(&staged);
-        self.volumes.set_copying(progress.is_under_way());
-        self.state.copied = Some(progress.clone());
-        Ok(())
+        self.copied_up_to(progress.clone());
+        match known {
+            Some((DptrKind::Records, generation)) => self.covered(chunk, generation),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -367,7 +379,7 @@ impl CompareTarget for StoreWriter {
                 self.make_room()?;
                 let staged = self.stage_items(chunk, generation)?;
                 self.commit(&staged);
-                Ok(())
+                self.covered(chunk, generation)
             }
             _ => Err(compare::not_common()),
         }

@@ -7,6 +7,7 @@
 use super::super::StoreError;
 use super::blocks::Sources;
 use super::memtable::Memtable;
+use super::rot::RottenTables;
 use super::tables::Tables;
 use crate::base::limits::{STORE_FROZEN_MAX, STORE_RUNS_MAX};
 use crate::base::{Fault, Seq};
@@ -52,12 +53,20 @@ impl Failure {
         if fault.is_shortage() { Self::Fault(doing, fault) } else { Self::Unknown(fault) }
     }
 
-    fn error(&self) -> StoreError {
+    pub(super) fn error(&self) -> StoreError {
         match self.clone() {
             Self::Fault(doing, fault) => StoreError::Disk { doing, fault },
             Self::Unknown(fault) => StoreError::Disk { doing: "naming the store's new tables", fault },
             Self::Damaged(what, why) => StoreError::Damaged { what, why },
         }
+    }
+}
+
+impl Failure {
+    /// As the writer hears of it.
+    pub(super) fn told(&self) -> Told {
+        let passes = matches!(self, Self::Fault(_, fault) if fault.is_shortage());
+        Told { error: self.error(), passes }
     }
 }
 
@@ -248,21 +257,23 @@ impl Shared {
             if let Some(failure) = work.merge_failed.take() {
                 work.merge_wanted = true;
                 self.changed.notify_all();
-                return Err(told(&failure));
+                return Err(failure.told());
             }
             work.merge_wanted = true;
             self.changed.notify_all();
             work = self.wait(work);
         }
-        match work.merge_failed.take_if(|failure| !told(failure).passes) {
-            Some(failure) => Err(told(&failure)),
+        // What cannot be merged as it is rotten is healed meanwhile.
+        let rotten = |failure: &Failure| matches!(failure, Failure::Damaged(..));
+        match work.merge_failed.take_if(|failure| !failure.told().passes && !rotten(failure)) {
+            Some(failure) => Err(failure.told()),
             None => Ok(()),
         }
     }
 
     fn wait_until(&self, done: impl Fn(&Work) -> bool) -> Result<(), Told> {
         let mut work = self.work();
-        if work.flush_failed.take_if(|failure| told(failure).passes).is_some() {
+        if work.flush_failed.take_if(|failure| failure.told().passes).is_some() {
             self.changed.notify_all();
         }
         loop {
@@ -270,7 +281,7 @@ impl Shared {
                 return Ok(());
             }
             if let Some(failure) = &work.flush_failed {
-                return Err(told(failure));
+                return Err(failure.told());
             }
             work = self.wait(work);
         }
@@ -318,7 +329,7 @@ impl Shared {
                 Ok(()) => {
                     work.is_in_tables(memtable.number);
                     work.merge_wanted |= self.tables.wants_merge();
-                    work.merge_failed.take_if(|failure| told(failure).passes);
+                    work.merge_failed.take_if(|failure| failure.told().passes);
                 }
                 Err(failure) => work.flush_failed = Some(failure),
             }
@@ -352,7 +363,13 @@ impl Shared {
             work.merging = matches!(result, Ok(true));
             if let Err(failure) = result {
                 tracing::error!("{}", failure.error());
+                let rotten = matches!(failure, Failure::Damaged(..));
                 work.merge_failed = Some(failure);
+                if rotten {
+                    drop(work);
+                    self.tables.note_rotten(&self.view().sources);
+                    work = self.work();
+                }
             }
             self.changed.notify_all();
         }
@@ -365,6 +382,23 @@ impl Shared {
         self.publish_tables(|_| true)?;
         self.tables.release(self.oldest()).map_err(Failure::of)?;
         Ok(more)
+    }
+
+    /// Puts a whole table in the place of a rotten one, and merges on.
+    pub(super) fn write_anew(
+        &self,
+        number: u64,
+        covered: &RottenTables,
+        is_live: impl Fn(&[u8]) -> bool,
+    ) -> Result<(), Failure> {
+        let sources = Arc::clone(&self.view().sources);
+        self.written(|| self.tables.write_anew(number, &sources, covered, is_live))?;
+        self.publish_tables(|_| true)?;
+        let mut work = self.work();
+        work.merge_failed.take_if(|failure| matches!(failure, Failure::Damaged(..)));
+        work.merge_wanted = true;
+        self.changed.notify_all();
+        Ok(())
     }
 
     /// Writes tables. What an attempt that failed left of them is removed.
@@ -416,11 +450,6 @@ impl Shared {
         *writing = None;
         Ok(())
     }
-}
-
-fn told(failure: &Failure) -> Told {
-    let passes = matches!(failure, Failure::Fault(_, fault) if fault.is_shortage());
-    Told { error: failure.error(), passes }
 }
 
 #[cfg(test)]

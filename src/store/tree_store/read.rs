@@ -5,6 +5,8 @@ use super::blocks::{CachedRead, Reading, Stop, tried};
 use super::estimate::Counted;
 use super::flush::{Shared, View};
 use super::memtable::{Memtable, Part, RECORDS};
+use super::rot::RottenTables;
+use super::tables::Range;
 use crate::base::{FileId, Seq};
 use bytes::Bytes;
 use lsm_tree::{UserKey, UserValue};
@@ -85,7 +87,8 @@ impl StoreSnapshot for Snapshot {
             let found = self.shared.tables.try_get(&self.view.sources, Reading::Waiting, &key);
             return Self::waited(found.map(|value| value.map(to_bytes)));
         }
-        Ok(self.shared.tables.get(&key, self.view.tables)?.map(to_bytes))
+        let found = self.shared.tables.get(&key, self.view.tables).inspect_err(|_| self.blame_for(&key));
+        Ok(found?.map(to_bytes))
     }
 
     fn scan(
@@ -105,9 +108,10 @@ impl StoreSnapshot for Snapshot {
                 (with_values, Reading::Waiting),
             ));
         }
-        let stored = self.shared.tables.range(range, self.view.tables);
+        let stored = self.shared.tables.range(range.clone(), self.view.tables);
         let stored = stored.map(|found| found.map(|found| item_of(found, with_values)));
-        self.merge((file, generation), after, Limit::of(limit), with_values, stored)
+        let found = self.merge((file, generation), after, Limit::of(limit), with_values, stored);
+        found.inspect_err(|_| self.blame_in(&range))
     }
 
     fn items_at_most(&self, file: FileId, generation: u32) -> u64 {
@@ -272,9 +276,57 @@ impl Snapshot {
         limit: Limit,
     ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
         let range = keys::range(file, generation, Some(after));
-        let stored = self.shared.tables.range(range, self.view.tables);
+        let stored = self.shared.tables.range(range.clone(), self.view.tables);
         let stored = stored.map(|found| found.map(|found| item_of(found, true)));
-        self.merge((file, generation), Some(after), limit, true, stored)
+        let found = self.merge((file, generation), Some(after), limit, true, stored);
+        found.inspect_err(|_| self.blame_in(&range))
+    }
+
+    /// Reads an item again that could not be read, by code that knows in which table that is, and notes it.
+    fn blame_for(&self, key: &[u8]) {
+        let _ = self.shared.tables.try_get(&self.view.sources, Reading::Waiting, key);
+    }
+
+    /// The same for items in a range.
+    fn blame_in(&self, range: &Range) {
+        let _ = self
+            .shared
+            .tables
+            .try_range(&self.view.sources, Reading::Waiting, range, false)
+            .find(Result::is_err);
+    }
+
+    /// Ids behind `after`, up to a number of them, beside the gaps of rotten tables.
+    pub(super) fn scan_beside(
+        &self,
+        rotten: &RottenTables,
+        table: (FileId, u32),
+        after: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        let range = keys::range(table.0, table.1, Some(after));
+        let stored = self.stored_beside(rotten, &range, keys::id_of);
+        Self::waited(self.merge(table, Some(after), Limit::of(limit), false, stored))
+    }
+
+    /// Every record of the store that shows beside the gaps of rotten tables.
+    pub(super) fn records_beside(&self, rotten: &RottenTables) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        let range = keys::records();
+        let stored = self.stored_beside(rotten, &range, |key| key);
+        Self::waited(self.merge(RECORDS, None, Limit::of(usize::MAX), true, stored))
+    }
+
+    fn stored_beside<'s>(
+        &'s self,
+        rotten: &'s RottenTables,
+        range: &'s Range,
+        id: fn(&[u8]) -> &[u8],
+    ) -> impl Iterator<Item = Result<(Bytes, Bytes), Stop>> + 's {
+        let stored = self.view.sources.range_beside(&self.shared.tables.blocks, rotten, range);
+        stored.filter_map(move |found| match found {
+            Ok((key, value)) => Some(Ok((Bytes::copy_from_slice(id(&key)), value?))),
+            Err(stop) => Some(Err(stop)),
+        })
     }
 
     /// Up to `limit` items behind `after`: of each the newest content that a memtable has, or what is stored.

@@ -51,6 +51,11 @@ impl StoreReader {
         self.table_files().iter().any(|other| other.number == table.number)
     }
 
+    /// Has the writer look closer at a table whose checksum is wrong.
+    pub fn suspect(&self, table: &TableFile) {
+        self.shared.tables.blocks.suspects.note(table.number, true);
+    }
+
     /// Checks the list of the tables as it is on disk. While it is being replaced this may fail.
     ///
     /// # Errors

@@ -10,10 +10,12 @@
 
 use super::super::StoreError;
 use super::archive;
-use super::blocks::{Blocks, Reading, Sources, Stop};
+use super::blocks::{Blocks, Reading, Source, Sources, Stop};
+use super::rot::{RottenTables, Suspects};
 use super::scrub::TableFile;
 use crate::base::limits::{
-    STORE_CACHE, STORE_MANIFEST_MAX, STORE_MERGE_BYTES, STORE_MERGE_RUNS, STORE_TABLE, STORE_TABLES_MAX,
+    STORE_ANEW_MAX, STORE_ANEW_PIECE, STORE_CACHE, STORE_MANIFEST_MAX, STORE_MERGE_BYTES, STORE_MERGE_RUNS,
+    STORE_TABLE, STORE_TABLES_MAX,
 };
 use crate::base::{Fault, read_at_most};
 use bytes::Bytes;
@@ -27,7 +29,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Number of the manifest, its checksum, and the kind of that.
@@ -42,6 +44,10 @@ pub(super) struct Tables {
     pub(super) blocks: Blocks,
     visible: SequenceNumberCounter,
     dir: PathBuf,
+    /// Held while tables are merged, and while one goes.
+    alone: Mutex<()>,
+    #[cfg(test)]
+    pub(super) dies_before_drop: std::sync::atomic::AtomicBool,
 }
 
 impl Tables {
@@ -57,6 +63,7 @@ impl Tables {
         let blocks = Blocks {
             cache: Arc::new(Cache::with_capacity_bytes(STORE_CACHE)),
             files: Arc::new(DescriptorTable::new(STORE_TABLES_MAX)),
+            suspects: Suspects::default(),
         };
         let tree = Config::new(dir, next.clone(), visible.clone())
             .use_cache(Arc::clone(&blocks.cache))
@@ -71,7 +78,15 @@ impl Tables {
         let first = tree.get_highest_persisted_seqno().map_or(0, |seqno| seqno + 1);
         next.set(first);
         visible.set(first);
-        Ok(Self { tree, blocks, visible, dir: dir.to_owned() })
+        Ok(Self {
+            tree,
+            blocks,
+            visible,
+            dir: dir.to_owned(),
+            alone: Mutex::default(),
+            #[cfg(test)]
+            dies_before_drop: false.into(),
+        })
     }
 
     /// What the tables take on disk (bytes).
@@ -161,12 +176,69 @@ impl Tables {
 
     /// Does one step of merging; returns whether there may be more. What is seen at `oldest` or later stays seen.
     pub(super) fn merge(&self, oldest: SeqNo) -> Result<bool, StoreError> {
+        let _alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.tree.current_version().id();
         let strategy = Leveled::default().with_l0_threshold(4).with_table_target_size(STORE_TABLE);
         self.tree
             .compact(Arc::new(strategy), oldest)
             .map_err(|error| failed("merging the store's tables", error))?;
         Ok(self.tree.current_version().id() != before)
+    }
+
+    /// Notes each table that cannot be read everywhere.
+    pub(super) fn note_rotten(&self, sources: &Sources) {
+        for source in sources.runs.iter().flatten() {
+            if let Ok(Some(_)) = source.examined() {
+                self.blocks.suspects.note(source.table.id(), false);
+            }
+        }
+    }
+
+    /// Writes everything between the first key of a table and its last anew above all tables, but for what is not live, and
+    /// has the table go then, with all others between these keys. `sources` are all tables as they are; what is in gaps of
+    /// `covered` ones does not count. Nothing may be flushed meanwhile.
+    pub(super) fn write_anew(
+        &self,
+        number: u64,
+        sources: &Sources,
+        covered: &RottenTables,
+        is_live: impl Fn(&[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        let _alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        let tables = || sources.runs.iter().flatten();
+        let Some(source) = tables().find(|source| source.table.id() == number) else { return Ok(()) };
+        let (first, last) = (source.min().to_vec(), source.max().to_vec());
+        let overlap = tables().filter(|source| source.min() <= &last[..] && source.max() >= &first[..]);
+        let size =
+            |source: &Arc<Source>| std::fs::metadata(&**source.table.path).map_or(0, |found| found.len());
+        if overlap.map(size).sum::<u64>() > STORE_ANEW_MAX {
+            return Err(damaged_table("too much shares its keys to be written anew"));
+        }
+        let from = self.next_table();
+        let range = (Bound::Included(first.clone()), Bound::Included(last.clone()));
+        let mut rest = sources.range_beside(&self.blocks, covered, &range).peekable();
+        while rest.peek().is_some() {
+            self.ingest(|give| piece(give, (&first, &last), &mut rest, &is_live))?;
+        }
+        let between = |table: &lsm_tree::Table| {
+            let keys = &table.metadata.key_range;
+            first[..] <= keys.min()[..] && keys.max()[..] <= last[..]
+        };
+        // What was just written sticks out, so that it does not go with the rest.
+        if self.tree.current_version().iter_tables().any(|table| table.id() >= from && between(table)) {
+            return Err(damaged_table("what was written anew does not outlast it"));
+        }
+        #[cfg(test)]
+        if self.dies_before_drop.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(StoreError::Disk { doing: "testing", fault: Fault::Errno(5) });
+        }
+        self.tree
+            .drop_range(first.as_slice()..=last.as_slice())
+            .map_err(|error| failed("removing a rotten table of the store", error))?;
+        match self.tree.current_version().iter_tables().any(|table| table.id() == number) {
+            true => Err(damaged_table("it does not go")),
+            false => Ok(()),
+        }
     }
 
     /// Lets go of tables that nobody sees at `oldest` or later.
@@ -236,6 +308,43 @@ impl Tables {
         }
         Ok(())
     }
+}
+
+/// Writes the next entries into a table that sticks out of `keys`, as it holds one more that deletes what is nowhere.
+fn piece(
+    give: &mut dyn FnMut(&[u8], Option<&[u8]>) -> Result<(), StoreError>,
+    (first, last): (&[u8], &[u8]),
+    rest: &mut dyn Iterator<Item = Result<(Vec<u8>, Option<Bytes>), Stop>>,
+    is_live: &dyn Fn(&[u8]) -> bool,
+) -> Result<(), StoreError> {
+    let is_before = BEFORE_ALL < first;
+    if is_before {
+        give(BEFORE_ALL, None)?;
+    }
+    let mut bytes = 0;
+    while bytes < STORE_ANEW_PIECE {
+        let Some(found) = rest.next() else { break };
+        let (key, value) = found.map_err(|stop| match stop {
+            Stop::Failed(error) => error,
+            Stop::Cold => unreachable!("a read that waits for the disk is never cold"),
+        })?;
+        let value = value.filter(|_| is_live(&key));
+        bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
+        give(&key, value.as_deref())?;
+    }
+    match last.first() {
+        _ if is_before => Ok(()),
+        Some(&u8::MAX) => give(&[last, BEHIND_ALL].concat(), None),
+        _ => give(BEHIND_ALL, None),
+    }
+}
+
+/// Keys that nothing has, before and behind all that anything has.
+const BEFORE_ALL: &[u8] = &[0];
+const BEHIND_ALL: &[u8] = &[u8::MAX];
+
+fn damaged_table(why: &str) -> StoreError {
+    StoreError::Damaged { what: "a table", why: why.to_owned() }
 }
 
 /// Checks the manifest, and that each name in the directory of tables is one that the tree knows to read. A directory

@@ -1,6 +1,7 @@
 //! Volumes of the store on disk, against those in memory: whatever is given again, regrouped, or left of a crash, the
 //! content ends the same.
 
+use super::super::StoreSnapshot;
 use super::super::memory::MemoryStore;
 use super::super::namespace::NewFile;
 use super::super::testkit::History;

@@ -1,0 +1,161 @@
+//! Tables of items that rot on the disk of a node: nothing wrong is ever served, and what was in them comes again from the
+//! other node, wherever a kill comes between.
+
+use crate::crash::injecting;
+use crate::support::{Node, Pair, Plan, tier, wait_until};
+use redis::Commands;
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+const ITEMS: usize = 3000;
+
+fn id(n: usize) -> String {
+    format!("app,orders,{n:05}")
+}
+
+fn value(n: usize) -> String {
+    format!("value of {n} ").repeat(8)
+}
+
+/// A pair with items, all of them in tables on both nodes.
+fn filled() -> Pair {
+    let pair = Pair::start(&Plan::quick().config("checkpoint_ms = 100"));
+    let mut client = pair.a.redis();
+    for first in (0..ITEMS).step_by(500) {
+        let mut pipe = redis::pipe();
+        for n in first..first + 500 {
+            pipe.set(id(n), value(n)).ignore();
+        }
+        pipe.query::<()>(&mut client).unwrap();
+    }
+    pair.converges();
+    for node in [&pair.a, &pair.b] {
+        node.has_applied_all();
+        wait_until("all items to be in tables", || {
+            let bytes: u64 =
+                tables(node).iter().map(|path| path.metadata().map_or(0, |found| found.len())).sum();
+            (bytes > (ITEMS * value(9).len()) as u64).then_some(())
+        });
+    }
+    pair
+}
+
+fn tables(node: &Node) -> Vec<PathBuf> {
+    let found = std::fs::read_dir(node.dir.join("store/tree/tables")).unwrap();
+    found.map(|entry| entry.unwrap().path()).collect()
+}
+
+fn largest(node: &Node) -> PathBuf {
+    let bytes = |path: &PathBuf| path.metadata().map_or(0, |found| found.len());
+    tables(node).into_iter().max_by_key(bytes).expect("there are tables")
+}
+
+/// Turns a bit in each of these parts of a thousand of the largest table.
+fn rots(node: &Node, places: &[u64]) {
+    let file = OpenOptions::new().read(true).write(true).open(largest(node)).unwrap();
+    let len = file.metadata().unwrap().len();
+    for place in places {
+        let (mut byte, at) = ([0], len * place / 1000);
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[byte[0] ^ 8], at).unwrap();
+    }
+    file.sync_all().unwrap();
+}
+
+/// Reads every item; what is answered is right. How many were refused.
+fn refused(node: &Node) -> usize {
+    let mut client = node.redis();
+    (0..ITEMS)
+        .filter(|n| match client.get::<_, Option<String>>(id(*n)) {
+            Ok(found) => {
+                assert_eq!(found.as_deref(), Some(&value(*n)[..]), "item {n}");
+                false
+            }
+            Err(_) => true,
+        })
+        .count()
+}
+
+fn scrub(node: &Node) -> Option<i32> {
+    node.verb(&["scrub", "--rate", "unlimited"]).status.code()
+}
+
+/// Waits until everything is read, and nothing is wrong on the disk.
+fn is_whole(node: &Node) {
+    wait_until("all items to be served", || (refused(node) == 0).then_some(()));
+    wait_until("the disk to be right", || (scrub(node) == Some(0)).then_some(()));
+}
+
+#[test]
+fn rot_of_tables_that_a_read_or_a_scrub_finds_comes_again_from_the_other_node() {
+    for on_a in [false, true] {
+        for by_scrub in [false, true] {
+            let pair = filled();
+            let node = if on_a { &pair.a } else { &pair.b };
+            rots(node, &[200, 500, 800]);
+            if by_scrub {
+                assert_eq!(scrub(node), Some(1));
+            } else {
+                assert!(refused(node) > 0, "it is served rotten, or was healed before anybody looked");
+            }
+            assert!(node.incident("item-damaged").contains("app,orders") || by_scrub);
+            assert!(node.incident("healed").contains("app,orders"));
+            is_whole(node);
+            pair.converges();
+            assert_eq!(pair.a.verb(&["compare", "--rate", "unlimited"]).status.code(), Some(0));
+            assert!(!node.incidents().iter().any(|(kind, _)| kind == "both-damaged"));
+        }
+    }
+}
+
+#[test]
+fn items_that_are_rotten_on_both_nodes_are_said_so_and_stay_refused() {
+    let pair = filled();
+    for node in [&pair.a, &pair.b] {
+        rots(node, &(300..600).step_by(2).collect::<Vec<_>>());
+    }
+    assert_eq!(scrub(&pair.b), Some(1));
+    assert!(pair.b.incident("both-damaged").contains("app,orders"));
+    for node in [&pair.a, &pair.b] {
+        assert!(refused(node) > 0);
+    }
+    // Written anew, they are whole on both.
+    let mut client = pair.a.redis();
+    for n in 0..ITEMS {
+        client.set::<_, _, ()>(id(n), value(n)).unwrap();
+    }
+    wait_until("the standby to have them", || (refused(&pair.b) == 0).then_some(()));
+    assert_eq!(refused(&pair.a), 0);
+}
+
+#[test]
+fn tier_a_node_that_is_killed_at_any_step_while_items_are_healed_heals_them_after_it() {
+    tier!("strace");
+    let mut kills = 0;
+    for on_a in [false, true] {
+        let mut pair = filled();
+        for call in ["fsync", "fdatasync", "renameat", "rename"] {
+            for nth in (1..14).step_by(2) {
+                let node = if on_a { &mut pair.a } else { &mut pair.b };
+                node.kill();
+                rots(node, &[150, 450, 700]);
+                node.start_through(&injecting(call, "signal=KILL", nth));
+                let _ = node.verb(&["scrub", "--rate", "unlimited"]);
+                kills += usize::from(!node.runs());
+                node.kill();
+                if on_a {
+                    node.start_alone()
+                } else {
+                    node.start()
+                }
+                let _ = refused(node);
+                is_whole(node);
+            }
+        }
+        pair.a.status("to serve", |status| status["state"] == "serving");
+        pair.converges();
+    }
+    println!("{kills} kills");
+    assert!(kills > 8, "{kills} kills");
+}
