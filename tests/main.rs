@@ -46,6 +46,7 @@ mod support;
 mod switchover;
 mod tape;
 mod tape_drive;
+mod tape_socket;
 mod until;
 mod versions;
 mod views;

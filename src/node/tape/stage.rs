@@ -15,7 +15,7 @@ use crate::tape::{
     Block, Found, Packer, Purpose, Shelf, SpanWriter, StreamIndex, Want, WriteOrder, find_tail,
 };
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -65,6 +65,8 @@ struct Stage {
     /// Bytes at which the drive begins, and at which the save waits.
     high: u64,
     most: u64,
+    /// The sequence of the next block that has to count.
+    kept: AtomicU64,
 }
 
 /// Says when the thread ends, however it ends.
@@ -127,46 +129,39 @@ impl std::fmt::Debug for TapeWriter {
 impl TapeWriter {
     /// Begins a save: finds the end of what is there if it is appended to, else begins a set of reels.
     pub(in crate::node) fn begin(order: &TapeOrder, about: &About) -> Result<Self, TapeError> {
-        let options = &order.options;
-        let shelf = Operator::new(options)?;
-        let mut label = ReelLabel {
-            pair: about.pair,
-            epoch: about.epoch,
-            seq: about.seq,
-            wall_ms: wall_ms(),
-            block_size: order.block_size,
-            key: options.key.as_ref().map_or(0, crate::tape::Key::id),
-            name: order.name.clone(),
-            node: about.node.clone(),
-        };
-        let mut id = [0; 16];
-        random(&mut id).map_err(|error| TapeError::Unfit {
-            what: "beginning a set of reels".to_owned(),
-            why: error.to_string(),
-            next: "begin again",
-        })?;
-        let write = |set, label: &ReelLabel| WriteOrder {
-            set,
-            session: about.save,
-            label: label.clone(),
-            cap: order.reel_size,
-            unflushed: order.stage / 2,
-        };
+        let shelf = Operator::new(&order.options)?;
+        let mut label = label_of(order, about);
+        let unflushed = order.stage / 2;
         let (set, writer) = if order.append {
             let (set, drive, tail, found) = end_of(&shelf)?;
             fits(&label, &found)?;
             (label.block_size, label.name) = (found.block_size, base_name(&found.name, tail.reel));
-            (set, SpanWriter::resume(shelf.clone(), write(set, &label), drive, &tail))
+            let write = write_order(order, (set, about.save), &label, unflushed);
+            (set, SpanWriter::resume(shelf.clone(), write, drive, &tail))
         } else {
-            (SetId(id), SpanWriter::new(shelf.clone(), write(SetId(id), &label)))
+            let set = new_set()?;
+            let write = write_order(order, (set, about.save), &label, unflushed);
+            (set, SpanWriter::new(shelf.clone(), write))
         };
-        let key = options.key.as_ref().map(|key| key.of_session(about.save));
+        let key = order.options.key.as_ref().map(|key| key.of_session(about.save));
         let packer = Packer::new((set, about.save), writer.next(), label.block_size, key);
-        let most = (order.stage / 2).max(2 * u64::from(label.block_size));
-        let streams = matches!(options.place, Place::Device(_));
-        let high = if streams { most / 4 * 3 } else { 1 };
-        let stage = Arc::new(Stage { high, most, ..Stage::default() });
-        let (index, save) = (StreamIndex::default(), about.save);
+        let most = unflushed.max(2 * u64::from(label.block_size));
+        Self::start(shelf, writer, packer, (most / 4 * 3, most), (set, about.save))
+    }
+
+    /// Starts the drive's thread, which begins to write when `high` bytes wait; [`Self::write`] waits at `most`.
+    pub(super) fn start(
+        shelf: Operator,
+        writer: SpanWriter<Operator>,
+        packer: Packer,
+        (high, most): (u64, u64),
+        (set, save): (SetId, SetId),
+    ) -> Result<Self, TapeError> {
+        let streams = matches!(shelf.options.place, Place::Device(_));
+        let high = if streams { high } else { 1 };
+        let kept = AtomicU64::new(writer.next().0);
+        let stage = Arc::new(Stage { high, most, kept, ..Stage::default() });
+        let index = StreamIndex::default();
         let for_thread = Arc::clone(&stage);
         let spawned = std::thread::Builder::new().name("tape".to_owned()).spawn(move || {
             let over = Over(for_thread);
@@ -175,6 +170,26 @@ impl TapeWriter {
         let failed =
             |source| TapeError::Io { doing: "starting", what: "the thread of the drive".to_owned(), source };
         Ok(Self { packer, index, stage, thread: Some(spawned.map_err(failed)?), shelf, set, save })
+    }
+
+    /// The sequence of the next block that has to count.
+    pub(super) fn kept(&self) -> u64 {
+        self.stage.kept.load(Ordering::Acquire)
+    }
+
+    /// Whether the drive's thread has ended: all is written after [`Self::close`], or it failed.
+    pub(super) fn is_over(&self) -> bool {
+        self.stage.queue().over
+    }
+
+    /// Whether what was written is this set, with its trailer. Of a stream that was begun by another writer nobody knows.
+    pub(super) fn is_whole_set(&self) -> bool {
+        self.index.header().is_some_and(|header| header.set == self.save) && self.index.trailer().is_some()
+    }
+
+    /// Writes the catalogue.
+    pub(super) fn note(&self) -> Result<(), TapeError> {
+        self.shelf.catalogue().store()
     }
 
     /// Takes the next bytes of the save; waits while the stage is full.
@@ -222,12 +237,23 @@ impl TapeWriter {
     /// # Errors
     /// [`TapeError`].
     pub fn finish(&mut self) -> Result<(), TapeError> {
+        self.close()?;
+        self.conclude()
+    }
+
+    /// Hands over what is left, and the end. The drive may not have it yet.
+    pub(super) fn close(&mut self) -> Result<(), TapeError> {
         let (last, end) = self.packer.finish();
         for block in last.into_iter().chain([end]) {
             self.put(block)?;
         }
         self.stage.queue().closed = true;
         self.stage.changed.notify_all();
+        Ok(())
+    }
+
+    /// Waits for the drive, and notes what the save holds.
+    pub(super) fn conclude(&mut self) -> Result<(), TapeError> {
         self.join()?;
         let mut catalogue = self.shelf.catalogue();
         if let Some(set) = catalogue.held.find_mut(self.set) {
@@ -247,10 +273,46 @@ impl Drop for TapeWriter {
     }
 }
 
+/// What the labels of the reels say.
+pub(super) fn label_of(order: &TapeOrder, about: &About) -> ReelLabel {
+    ReelLabel {
+        pair: about.pair,
+        epoch: about.epoch,
+        seq: about.seq,
+        wall_ms: wall_ms(),
+        block_size: order.block_size,
+        key: order.options.key.as_ref().map_or(0, crate::tape::Key::id),
+        name: order.name.clone(),
+        node: about.node.clone(),
+    }
+}
+
+/// A number for a set of reels.
+pub(super) fn new_set() -> Result<SetId, TapeError> {
+    let mut id = [0; 16];
+    random(&mut id).map_err(|error| TapeError::Unfit {
+        what: "beginning a set of reels".to_owned(),
+        why: error.to_string(),
+        next: "begin again",
+    })?;
+    Ok(SetId(id))
+}
+
+/// How blocks of this session go to reels of this set.
+pub(super) fn write_order(
+    order: &TapeOrder,
+    (set, session): (SetId, SetId),
+    label: &ReelLabel,
+    unflushed: u64,
+) -> WriteOrder {
+    WriteOrder { set, session, label: label.clone(), cap: order.reel_size, unflushed }
+}
+
 fn work(mut writer: SpanWriter<Operator>, stage: &Stage) -> Result<(), TapeError> {
     let mut idle = true;
     while let Some(block) = stage.take(&mut idle) {
         writer.put(block)?;
+        stage.kept.store(writer.next().0, Ordering::Release);
     }
     if !stage.queue().abandoned {
         writer.flush(1)?;
@@ -280,10 +342,10 @@ pub(super) fn fits(wanted: &ReelLabel, found: &ReelLabel) -> Result<(), TapeErro
     Ok(())
 }
 
-type End = (SetId, Box<dyn crate::tape::Drive>, crate::tape::Tail, ReelLabel);
+pub(super) type End = (SetId, Box<dyn crate::tape::Drive>, crate::tape::Tail, ReelLabel);
 
 /// The end of the newest set, with the drive there.
-fn end_of(shelf: &Operator) -> Result<End, TapeError> {
+pub(super) fn end_of(shelf: &Operator) -> Result<End, TapeError> {
     let is_device = matches!(shelf.options.place, Place::Device(_));
     if !shelf.catalogue().found && !is_device {
         let scanned = scan(&shelf.options)?;
