@@ -477,3 +477,100 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Epoch, Seq};
+    use crate::format::set::SetId;
+    use bytes::Bytes;
+    use std::path::Path;
+
+    const WINDOW: u64 = 400;
+
+    fn desk(dir: &Path, pair: Option<PairId>) -> Desk {
+        let order = ListenOrder {
+            listen: ([127, 0, 0, 1], 0).into(),
+            keys: SocketKeys::Node(dir.to_owned()),
+            keep: Keep::Dir(dir.to_owned()),
+            window: WINDOW,
+            once: false,
+            teller: Teller::default(),
+        };
+        Desk { order, pair, state: Mutex::default(), callers: AtomicUsize::new(0) }
+    }
+
+    fn open(set: u8, name: &str) -> StreamOpen {
+        StreamOpen {
+            stream: SetId([set; 16]),
+            pair: PairId([9; 16]),
+            epoch: Epoch(1),
+            seq: Seq(1),
+            name: name.to_owned(),
+            node: "a".to_owned(),
+        }
+    }
+
+    fn data(offset: u64, len: usize) -> Option<SocketFrame> {
+        Some(SocketFrame::Data { offset, bytes: Bytes::from(vec![1; len]) })
+    }
+
+    fn turn(begun: Result<(Option<u64>, SocketFrame), Refusal>) -> (u64, u64) {
+        match begun {
+            Ok((Some(turn), SocketFrame::Ready { from, window: WINDOW })) => (turn, from),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn why<T>(refused: Result<T, Refusal>) -> Refused {
+        refused.err().expect("it is refused").why
+    }
+
+    #[test]
+    fn data_is_taken_in_its_place_only_and_no_more_than_may_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let desk = desk(dir.path(), None);
+        let from: SocketAddr = ([127, 0, 0, 1], 9).into();
+        let (first, at) = turn(desk.begin(open(1, "x"), from));
+        assert_eq!(at, 0);
+        let step = |turn, frame| desk.state().step(turn, frame);
+        assert!(matches!(step(first, data(0, 50)), Ok(Told::Counts(0))));
+        assert!(matches!(step(first, data(50, 60)), Ok(Told::Counts(110))), "a quarter of the window counts");
+        // A gap, the same again, a part of it again, another length at the end.
+        for frame in [data(111, 1), data(0, 50), data(109, 2), Some(SocketFrame::End { bytes: 109 })] {
+            assert_eq!(why(step(first, frame)), Refused::Unfit);
+        }
+        // Another connection of the same sender goes on behind what came, and the one before is not heard any more.
+        let (second, at) = turn(desk.begin(open(1, "x"), from));
+        assert_eq!(at, 110);
+        assert!(matches!(step(first, data(110, 10)), Ok(Told::Replaced)));
+        assert!(matches!(step(second, data(110, 10)), Ok(Told::Counts(110))));
+        let too_much = usize::try_from(WINDOW).unwrap() + 1;
+        assert_eq!(why(step(second, data(120, too_much))), Refused::Unfit);
+        assert_eq!(why(step(second, Some(SocketFrame::Done { bytes: 1 }))), Refused::Unfit);
+    }
+
+    #[test]
+    fn one_stream_at_a_time_is_taken_and_one_whose_sender_stays_away_gives_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let desk = desk(dir.path(), Some(PairId([9; 16])));
+        let from: SocketAddr = ([127, 0, 0, 1], 9).into();
+        let (first, _) = turn(desk.begin(open(1, "x"), from));
+        assert_eq!(why(desk.begin(open(2, "y"), from)), Refused::InUse);
+        desk.left(first);
+        let refusal = desk.begin(open(2, "y"), from).unwrap_err();
+        assert!(refusal.message.contains("whose sender is away"), "{refusal:?}");
+        let long = Duration::from_millis(SOCKET_KEEP_MS);
+        if let Some(stream) = &mut desk.state().under_way {
+            stream.away = Instant::now().checked_sub(long);
+        }
+        let (second, _) = turn(desk.begin(open(2, "y"), from));
+        assert!(matches!(desk.state().step(first, None), Ok(Told::Replaced)));
+        assert!(matches!(desk.state().step(second, None), Ok(Told::Counts(0))));
+        let foreign = StreamOpen { pair: PairId([8; 16]), ..open(3, "z") };
+        assert_eq!(why(desk.begin(foreign, from)), Refused::Pair);
+        desk.give_up(second);
+        desk.state().draining = true;
+        assert_eq!(why(desk.begin(open(3, "z"), from)), Refused::InUse);
+    }
+}

@@ -1,10 +1,17 @@
 //! What a sender keeps and sends again, rule by rule; tokens. Whole machines stand in `tests/tape_socket.rs`.
 
 use super::send::{Kept, Wrong};
-use super::{Side, SocketKeys};
+use super::sink::{Opened, Sink};
+use super::{Refusal, Side, SocketKeys};
+use crate::base::{Epoch, Seq};
+use crate::format::set::{PartHeader, SetId};
+use crate::format::socket::{Refused, StreamOpen};
 use crate::node::tls::SecureLink;
 use crate::tape::Key;
 use bytes::Bytes;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
 
 fn kept(window: u64) -> Kept {
     let mut kept = Kept::default();
@@ -87,4 +94,73 @@ fn a_token_lets_in_who_has_it_and_nobody_else() {
     assert!(!meet(&keys("a"), &keys("b")));
     assert_eq!(keys("a").pair().unwrap(), None);
     assert!(!format!("{:?}", keys("a")).contains("aaaa"));
+}
+
+const SET: &[u8] = include_bytes!("../../../tests/data/set-v1.hbs");
+
+fn open() -> StreamOpen {
+    let header = PartHeader::decode(&SET[..64]).unwrap();
+    let (name, node) = ("x".to_owned(), "a".to_owned());
+    StreamOpen { stream: header.set, pair: header.pair, epoch: Epoch(1), seq: Seq(1), name, node }
+}
+
+/// With a window of 400 bytes, each hundred counts.
+fn sink(path: &Path, open: &StreamOpen) -> Result<Sink, Refusal> {
+    match Sink::file(path, open, 400)? {
+        Opened::Sink(sink) => Ok(sink),
+        Opened::Whole(bytes) => panic!("it is there with {bytes} bytes"),
+    }
+}
+
+#[test]
+fn a_file_is_gone_on_with_behind_what_counts_and_gets_its_name_with_its_trailer() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.hbs");
+    let mut file = sink(&path, &open()).unwrap();
+    file.put(&SET[..250]).unwrap();
+    file.put(&SET[250..300]).unwrap();
+    assert_eq!((file.received(), file.counts().unwrap()), (300, 250));
+    // Two at once would mix.
+    assert_eq!(sink(&path, &open()).err().map(|refusal| refusal.why), Some(Refused::InUse));
+    drop(file);
+    // What did not count may be anything after a power failure.
+    let mut part = fs::OpenOptions::new().append(true).open(dir.path().join("x.hbs.part")).unwrap();
+    part.write_all(b"rubbish").unwrap();
+    let mut file = sink(&path, &open()).unwrap();
+    assert_eq!(file.received(), 250);
+    file.put(&SET[250..SET.len() - 16]).unwrap();
+    let refusal = file.close().unwrap_err();
+    assert!(refusal.why == Refused::Unfit && refusal.message.contains("trailer"), "{refusal:?}");
+    assert!(!path.exists());
+    file.put(&SET[SET.len() - 16..]).unwrap();
+    file.close().unwrap();
+    assert!(fs::read(&path).unwrap() == SET);
+    let names = || fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(names(), 1, "nothing else is left");
+    assert!(matches!(Sink::file(&path, &open(), 400), Ok(Opened::Whole(bytes)) if bytes == SET.len() as u64));
+    let other = StreamOpen { stream: SetId([1; 16]), ..open() };
+    assert_eq!(sink(&path, &other).err().map(|refusal| refusal.why), Some(Refused::Exists));
+    assert_eq!(names(), 1);
+}
+
+#[test]
+fn another_stream_of_the_same_name_begins_anew_and_a_set_that_came_meanwhile_is_not_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.hbs");
+    sink(&path, &open()).unwrap().put(&SET[..200]).unwrap();
+    let other = StreamOpen { stream: SetId([1; 16]), ..open() };
+    assert_eq!(sink(&path, &other).unwrap().received(), 0);
+    // What it was is gone with the note.
+    let mut file = sink(&path, &open()).unwrap();
+    assert_eq!(file.received(), 0);
+    file.put(SET).unwrap();
+    fs::write(&path, b"of somebody else").unwrap();
+    assert_eq!(file.close().unwrap_err().why, Refused::Exists);
+    assert_eq!(fs::read(&path).unwrap(), b"of somebody else");
+    // A set under the number of another one is refused.
+    let strange = dir.path().join("y.hbs");
+    let mut file = sink(&strange, &other).unwrap();
+    file.put(SET).unwrap();
+    assert_eq!(file.close().unwrap_err().why, Refused::Unfit);
+    assert!(!strange.exists());
 }
