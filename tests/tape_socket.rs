@@ -85,7 +85,7 @@ fn cut(ends: &[TcpStream; 2]) {
 }
 
 fn carry(state: &State, ends: &[TcpStream; 2], fate: Option<Fate>) {
-    let [client, server] = ends;
+    let (mut client, mut server) = (&ends[0], &ends[1]);
     let (mut back, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
     let back = thread::spawn(move || {
         let _ = io::copy(&mut back, &mut to);
@@ -97,8 +97,8 @@ fn carry(state: &State, ends: &[TcpStream; 2], fate: Option<Fate>) {
     }
     while left > 0 {
         let most = left.min(buffer.len());
-        let Ok(count) = (&*client).read(&mut buffer[..most]) else { break };
-        if count == 0 || (&*server).write_all(&buffer[..count]).is_err() {
+        let Ok(count) = client.read(&mut buffer[..most]) else { break };
+        if count == 0 || server.write_all(&buffer[..count]).is_err() {
             let _ = server.shutdown(Shutdown::Write);
             let _ = back.join();
             return;
