@@ -183,7 +183,9 @@ impl Desk {
             }
             let mut state = self.state();
             state.draining |= notes.take_word();
-            state.go_on_alone();
+            if let Some(Refusal { message, .. }) = state.go_on_alone() {
+                self.order.teller.tell(&message);
+            }
             if state.draining && state.under_way.as_ref().is_some_and(UnderWay::is_left) {
                 break;
             }
@@ -240,21 +242,17 @@ impl Desk {
             _ => return Err(WireError::Ended),
         };
         let name = open.name.clone();
-        let begun = self.begin(open, from);
-        let turn = match begun {
-            Ok((turn, frame)) => {
-                wire.send(&frame)?;
-                turn
-            }
+        let (turn, frame) = match self.begin(open, from) {
+            Ok(begun) => begun,
             Err(refusal) => return self.refuse(wire, from, &name, refusal),
         };
-        // All of it was there before.
+        let sent = wire.send(&frame);
         let Some(turn) = turn else {
+            // All of it was there before.
             self.heard(wire);
-            return Ok(());
+            return sent;
         };
-        let taken = self.take_all(&mut wire, turn);
-        match taken {
+        match sent.and_then(|()| self.take_all(&mut wire, turn)) {
             Ok(None) => self.heard(wire),
             Ok(Some(refusal)) => {
                 self.give_up(turn);
@@ -446,15 +444,13 @@ impl State {
         Ok(Told::Counts(stream.counts))
     }
 
-    /// What came whole is ended, whether its sender is there or not.
-    fn go_on_alone(&mut self) {
-        let turn = self.under_way.as_ref().filter(|stream| stream.closed && stream.away.is_some());
-        if let Some(turn) = turn.map(|stream| stream.turn)
-            && self.step(turn, None).is_err()
-        {
-            // Its sender opens it again, and is told then.
-            self.under_way = None;
-        }
+    /// What came whole is ended, whether its sender is there or not. Why that failed, if it did.
+    fn go_on_alone(&mut self) -> Option<Refusal> {
+        let turn = self.under_way.as_ref().filter(|stream| stream.closed && stream.away.is_some())?.turn;
+        let refusal = self.step(turn, None).err()?;
+        // Its sender opens it again, and is told then.
+        self.under_way = None;
+        Some(refusal)
     }
 
     fn view(&self, address: SocketAddr, order: &ListenOrder) -> ListenerView {
