@@ -301,7 +301,8 @@ fn to(address: SocketAddr, name: &str) -> String {
 #[track_caller]
 fn is_whole(set: &str, digest: &Value) {
     let output = command(&["verify", set, "--json"]);
-    let verified: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+    let verified: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
     assert_eq!((&verified["whole"], &verified["digest"]), (&true.into(), digest), "{verified}");
 }
 
@@ -339,16 +340,31 @@ fn a_save_goes_to_the_disk_of_the_other_machine_once_and_a_second_one_of_its_nam
     stage.pair.a.done(&["save", "--to", &format!("tcp:{}", listener.address)]);
     assert!(stage.names().iter().any(|name| name.starts_with("a-")), "{:?}", stage.names());
     refused(&stage.pair.a.verb(&["save", "--to", &to(listener.address, "../x")]), &["a name has letters"]);
-    refused(&stage.pair.a.verb(&["restore", "--from", &to(listener.address, "monday")]), &["tape-socket send"]);
+    refused(
+        &stage.pair.a.verb(&["restore", "--from", &to(listener.address, "monday")]),
+        &["tape-socket send"],
+    );
     let status = stage.pair.b.json(&["tape-socket", "status", "--to", &stage.dir()]);
     assert_eq!((&status["taken"], &status["stream"]), (&2.into(), &Value::Null), "{status}");
-    let other = command(&["tape-socket", "listen", "--listen", "127.0.0.1:0", "--to", &stage.dir(), "--dir", stage.pair.b.dir.to_str().unwrap()]);
+    let other = command(&[
+        "tape-socket",
+        "listen",
+        "--listen",
+        "127.0.0.1:0",
+        "--to",
+        &stage.dir(),
+        "--dir",
+        stage.pair.b.dir.to_str().unwrap(),
+    ]);
     refused(&other, &["does that already"]);
     stage.pair.b.done(&["tape-socket", "drain", "--to", &stage.dir()]);
     assert_eq!(listener.ended(), Some(0));
     let status = stage.pair.b.verb(&["tape-socket", "status", "--to", &stage.dir()]);
     assert_eq!(status.status.code(), Some(1));
-    refused(&stage.pair.a.verb(&["save", "--to", &to(listener.address, "x")]), &["connecting to", "tape-socket listen"]);
+    refused(
+        &stage.pair.a.verb(&["save", "--to", &to(listener.address, "x")]),
+        &["connecting to", "tape-socket listen"],
+    );
 }
 
 #[test]
@@ -414,7 +430,8 @@ fn a_sender_that_is_killed_leaves_no_set_and_what_counts_is_not_sent_again() {
     for to_what in [stage.dir(), stage.reels()] {
         let mut listener = stage.listen(&to_what, &SMALL);
         let wire = Wire::start(listener.address, &[Fate::Hold(3 * MIB)]);
-        let mut child = begin(&stage.pair.a, &["tape-socket", "send", set, "--to", &to(wire.address, "sent")]);
+        let mut child =
+            begin(&stage.pair.a, &["tape-socket", "send", set, "--to", &to(wire.address, "sent")]);
         wait_until("the wire to hold", || wire.holds().then_some(()));
         listener.counts(2 << 20);
         // While it is under way the place is taken.
@@ -473,7 +490,11 @@ fn a_foreign_key_another_pair_and_a_place_that_is_used_are_refused_by_name() {
     fs::write(&half, &fs::read(set).unwrap()[..MIB / 2]).unwrap();
     let send = ["tape-socket", "send", half.to_str().unwrap(), "--to", &to(listener.address, "x")];
     let output = stage.pair.a.verb(&send);
-    assert!(output.status.code() == Some(1) && said(&output).contains("it has no trailer"), "{}", said(&output));
+    assert!(
+        output.status.code() == Some(1) && said(&output).contains("it has no trailer"),
+        "{}",
+        said(&output)
+    );
     assert_eq!(stage.names(), ["tape-socket.json"]);
     drop(listener);
     // Reels that hold something, a drive that another program has.
@@ -506,7 +527,8 @@ fn a_token_takes_the_place_of_keys_and_nobody_without_it_is_let_in() {
     let [address] = loopback_addresses();
     let file = format!("file:{}", stage.path("backup/one.hbs").display());
     let mut listener = listener(stage.temp.path(), address, &file, &["--token", &good]);
-    let save = |token: &str| stage.pair.a.verb(&["save", "--to", &to(address, "x"), "--token", token, "--json"]);
+    let save =
+        |token: &str| stage.pair.a.verb(&["save", "--to", &to(address, "x"), "--token", token, "--json"]);
     refused(&save(&other), &["is not trusted here"]);
     refused(&save(&open), &["others may read it"]);
     refused(&stage.pair.a.verb(&["save", "--to", &to(address, "x")]), &["is not trusted here"]);
@@ -518,7 +540,8 @@ fn a_token_takes_the_place_of_keys_and_nobody_without_it_is_let_in() {
     assert_eq!(stage.names(), ["one.hbs"]);
     is_whole(stage.path("backup/one.hbs").to_str().unwrap(), &saved["digest"]);
     assert!(!listener.log().contains(&"1".repeat(64)));
-    let neither = command(&["tape-socket", "send", stage.path("backup/one.hbs").to_str().unwrap(), "--to", "tcp:h:1"]);
+    let neither =
+        command(&["tape-socket", "send", stage.path("backup/one.hbs").to_str().unwrap(), "--to", "tcp:h:1"]);
     refused(&neither, &["--dir DIR", "--token FILE"]);
 }
 
@@ -534,7 +557,11 @@ fn reels_that_are_full_refuse_the_rest_by_name_and_a_spool_is_told_the_way_over(
     let list: Value = serde_json::from_slice(&list.stdout).unwrap();
     assert_eq!(list["sets"][0]["saves"][0]["bytes"], Value::Null, "{list}");
     let spool = stage.pair.a.verb(&["spool", "start", "--to", &format!("tcp:{}", listener.address)]);
-    assert!(spool.status.code() == Some(1) && said(&spool).contains("has to be mounted here"), "{}", said(&spool));
+    assert!(
+        spool.status.code() == Some(1) && said(&spool).contains("has to be mounted here"),
+        "{}",
+        said(&spool)
+    );
 }
 
 #[test]

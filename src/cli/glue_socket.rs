@@ -20,7 +20,9 @@ pub(crate) fn remote(text: &str) -> Result<Remote, String> {
         None => (text, None),
     };
     if name.as_ref().is_some_and(|name| !crate::format::socket::is_stream_name(name)) {
-        return Err("a name has letters, digits, '.', '_' and '-', 64 at most, and no '.' in front".to_owned());
+        return Err(
+            "a name has letters, digits, '.', '_' and '-', 64 at most, and no '.' in front".to_owned()
+        );
     }
     match place.parse() {
         Ok(address) => Ok((address, name)),
@@ -31,9 +33,7 @@ pub(crate) fn remote(text: &str) -> Result<Remote, String> {
 /// The keys that a side proves: those of a token in a file, else those of the node in `dir`.
 pub(crate) fn socket_keys(dir: Option<&Path>, token: Option<&Path>) -> Result<SocketKeys, Failure> {
     match (token, dir) {
-        (Some(file), _) => {
-            Ok(SocketKeys::Token(read_key(file).map_err(|error| glue::tape_failure(&error))?))
-        }
+        (Some(file), _) => Ok(SocketKeys::Token(read_key(file).map_err(|error| glue::tape_failure(&error))?)),
         (None, Some(dir)) => Ok(SocketKeys::Node(dir.to_owned())),
         (None, None) => Err(Failure::error(
             "choosing keys for the way to the other machine: no node and no token is named",

@@ -3,8 +3,8 @@
 use super::against::AgainstArgs;
 use super::failure::{Answer, Done, Failure};
 use super::glue::{Contents, Damage, Pack, SaveOrder, SaveTold, Saved, Source, Target, Verified};
-use super::out::{Table, escape, per_second, say, seconds, utc};
 use super::glue_socket::{self, Remote};
+use super::out::{Table, escape, per_second, say, seconds, utc};
 use super::tape::{TapeArgs, TapeWriteArgs};
 use super::tape_socket::{self, KeyArgs, RetryArgs};
 use super::wait::{Need, WaitArgs, until_ready};

@@ -176,7 +176,10 @@ fn listen(context: &mut Context, args: ListenArgs) -> Done {
         Place::File(path) => Keep::File(path),
         Place::Dir(path) if !path.is_dir() => {
             let message = format!("listening for dir:{}: there is no such directory", path.display());
-            return Err(Failure::error(message, "make it first: it is not made, so that nothing goes to the wrong disk"));
+            return Err(Failure::error(
+                message,
+                "make it first: it is not made, so that nothing goes to the wrong disk",
+            ));
         }
         Place::Dir(path) => Keep::Dir(path),
         Place::Tape(place) => Keep::Tape(Box::new(tape.order(context, place)?)),
@@ -253,7 +256,15 @@ fn table(view: &ListenerView) -> Table {
     let mut table = Table::new(&["listens", "place", ">taken", "under way", ">came", ">counts", "state"]);
     let ends = if view.draining { "drains" } else { "-" };
     let row = |name: String, [came, counts]: [String; 2], state: &str| {
-        [view.listen.clone(), view.place.clone(), view.taken.to_string(), name, came, counts, state.to_owned()]
+        [
+            view.listen.clone(),
+            view.place.clone(),
+            view.taken.to_string(),
+            name,
+            came,
+            counts,
+            state.to_owned(),
+        ]
     };
     table.row(match &view.stream {
         None => row("-".to_owned(), ["-", "-"].map(str::to_owned), ends),

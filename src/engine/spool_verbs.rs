@@ -23,7 +23,9 @@ impl<S: StoreRead> Core<S> {
                     "a spool is read back by this node, so another machine's disk has to be mounted here (NFS, iSCSI): --to \
                      file:/mnt/spool"
                 }
-                false => "name a directory on another disk, or a drive: --to file:/mnt/spool, --to tape:/dev/nst0",
+                false => {
+                    "name a directory on another disk, or a drive: --to file:/mnt/spool, --to tape:/dev/nst0"
+                }
             };
             return self.reply_no(token, message, next);
         }

@@ -6,7 +6,9 @@
 
 use super::scan::scan;
 use super::shelf::Operator;
-use super::stage::{About, End, TapeOrder, TapeWriter, base_name, end_of, fits, label_of, new_set, write_order};
+use super::stage::{
+    About, End, TapeOrder, TapeWriter, base_name, end_of, fits, label_of, new_set, write_order,
+};
 use super::{Place, TapeError};
 use crate::base::limits::{REEL_BLOCK_MAX, SOCKET_WINDOW_MAX};
 use crate::format::reel::{ReelBlock, ReelKind, ReelLabel};

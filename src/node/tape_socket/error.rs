@@ -79,7 +79,9 @@ pub enum SocketError {
         next: String,
     },
     /// What counted there is gone.
-    #[error("sending to {to}: it wants the stream from byte {from} on, and had said that all before byte {counts} counts")]
+    #[error(
+        "sending to {to}: it wants the stream from byte {from} on, and had said that all before byte {counts} counts"
+    )]
     Lost {
         /// Where.
         to: String,

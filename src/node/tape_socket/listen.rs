@@ -317,9 +317,7 @@ impl Desk {
         let opened = match &self.order.keep {
             Keep::Tape(order) => Sink::reels(order, &open, state.began),
             Keep::File(path) => Sink::file(path, &open, self.order.window),
-            Keep::Dir(dir) => {
-                Sink::file(&dir.join(format!("{}.hbs", open.name)), &open, self.order.window)
-            }
+            Keep::Dir(dir) => Sink::file(&dir.join(format!("{}.hbs", open.name)), &open, self.order.window),
         };
         let sink = match opened? {
             Opened::Whole(bytes) => return Ok((None, SocketFrame::Done { bytes })),

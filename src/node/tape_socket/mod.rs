@@ -77,10 +77,8 @@ impl SocketKeys {
     fn pair(&self) -> Result<Option<PairId>, SocketError> {
         match self {
             Self::Node(dir) => {
-                let identity = setup::identity(dir).map_err(|error| SocketError::Node {
-                    dir: dir.clone(),
-                    why: error.to_string(),
-                })?;
+                let identity = setup::identity(dir)
+                    .map_err(|error| SocketError::Node { dir: dir.clone(), why: error.to_string() })?;
                 Ok(Some(identity.pair))
             }
             Self::Token(_) => Ok(None),

@@ -69,9 +69,7 @@ impl Notes {
     pub(super) fn read(&self) -> Result<Option<ListenerView>, SocketError> {
         let bytes = match File::open(self.view.path()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file
-                .and_then(|file| read_at_most(file, ANSWER_MAX))
-                .map_err(self.failed("reading"))?,
+            file => file.and_then(|file| read_at_most(file, ANSWER_MAX)).map_err(self.failed("reading"))?,
         };
         let view: Option<ListenerView> = serde_json::from_slice(&bytes).ok();
         // One that was killed listens no more.

@@ -284,7 +284,9 @@ impl SocketWriter {
             match self.connect() {
                 Ok(()) => {
                     let from = self.kept.unsent().map_or(self.kept.end, |(offset, _)| offset);
-                    self.order.teller.tell(&format!("connected to {} again; it goes on at byte {from}", self.to));
+                    self.order
+                        .teller
+                        .tell(&format!("connected to {} again; it goes on at byte {from}", self.to));
                     return Ok(());
                 }
                 Err(Stop::Over(error)) => return Err(error),

@@ -172,7 +172,8 @@ impl FileSink {
             let message = format!("taking {}: it is no save set with a trailer ({why})", self.path.display());
             Refusal::new(Refused::Unfit, message, "begin the save again")
         };
-        let found = set::contents(&Source::Path(part.to_owned())).map_err(|error| unfit(error.to_string()))?;
+        let found =
+            set::contents(&Source::Path(part.to_owned())).map_err(|error| unfit(error.to_string()))?;
         if found.header.set != self.stream.stream {
             return Err(unfit(format!("it is set {}", found.header.set)));
         }
