@@ -14,7 +14,7 @@ use crate::base::Seq;
 use crate::node::spool::SpoolDir;
 use ring::digest::{Context, SHA256};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -469,13 +469,33 @@ pub fn send_parts(
         seq: first.base.seq,
         node: format!("ordinal {}", first.ordinal.0),
     };
-    let mut input: Box<dyn Read> = Box::new(io::empty());
-    for part in &parts {
-        let file = File::open(dir.join(part.file_name())).map_err(failed)?;
-        input = Box::new(input.chain(file));
-    }
+    let rest = parts.iter().map(|part| dir.join(part.file_name())).collect();
+    let input = Box::new(PartFiles { rest, open: None });
     let sent = send_stream(input, &name, order, &about, progress)?;
     Ok(((first.first(), last.end.seq), sent))
+}
+
+/// Files one behind the other; each is opened when it is its turn.
+struct PartFiles {
+    rest: VecDeque<PathBuf>,
+    open: Option<File>,
+}
+
+impl Read for PartFiles {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(file) = &mut self.open {
+                match file.read(buffer)? {
+                    0 => self.open = None,
+                    count => return Ok(count),
+                }
+            }
+            match self.rest.pop_front() {
+                Some(path) => self.open = Some(File::open(path)?),
+                None => return Ok(0),
+            }
+        }
+    }
 }
 
 fn send_stream(
