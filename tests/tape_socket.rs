@@ -565,6 +565,49 @@ fn reels_that_are_full_refuse_the_rest_by_name_and_a_spool_is_told_the_way_over(
 }
 
 #[test]
+fn the_parts_of_a_spool_go_to_reels_of_the_other_machine_and_are_read_from_there() {
+    let mut pair = Pair::set_up(&Plan::quick().segments("64K"));
+    let temp = tempfile::tempdir().unwrap();
+    for name in ["backup", "spool"] {
+        fs::create_dir(temp.path().join(name)).unwrap();
+    }
+    let spool = format!("spool = \"file:{}\"", temp.path().join("spool").display());
+    pair.a.configure(&[spool.as_str(), "spool_mode = \"always\""]);
+    pair.serve();
+    let mut client = pair.a.redis();
+    for at in 0..60 {
+        let () = client.set(format!("app,orders,{at}"), noise(16 << 10, at)).unwrap();
+    }
+    let stage = Stage { pair, temp };
+    let parts = |at: &[&str]| {
+        let views = stage.pair.a.json(&[&["spool", "list"], at].concat());
+        let of = |view: &Value| (view["name"].clone(), view["from"].clone(), view["to"].clone());
+        views.as_array().unwrap().iter().map(of).collect::<Vec<_>>()
+    };
+    wait_until("some parts", || (parts(&[]).len() >= 6).then_some(()));
+    // Nothing is written any more, so what is sealed is all that comes.
+    let dir = fs::read_dir(stage.path("spool")).unwrap().next().unwrap().unwrap().path();
+    let mut listener = stage.listen(&stage.reels(), &[&SMALL[..], &["--reel-size", "2M"]].concat());
+    let send = |to: SocketAddr| {
+        stage.pair.a.verb(&["tape-socket", "send", dir.to_str().unwrap(), "--to", &format!("tcp:{to}"), "--json"])
+    };
+    let wire = Wire::start(listener.address, &[Fate::Cut(MIB / 2), Fate::Cut(100_000)]);
+    let output = send(wire.address);
+    let sent: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+    let (here, reels) = (parts(&[]), stage.reels());
+    assert_eq!((&sent["sent"], &sent["from"]), (&true.into(), &here[0].1), "{sent}");
+    let there = parts(&["--at", &reels]);
+    assert_eq!(there, here[..there.len()], "what was sealed when it was sent");
+    assert!(there.len() >= 6);
+    let verified = stage.pair.a.verb(&["spool", "verify", "--at", &reels]);
+    assert_eq!(verified.status.code(), Some(0), "{}", said(&verified));
+    // A disk takes none, and says where they go.
+    listener.kill();
+    let listener = stage.listen(&stage.dir(), &SMALL);
+    refused(&send(listener.address), &["parts of a spool go to reels only", "--to tape:PLACE"]);
+}
+
+#[test]
 fn tier_a_disk_that_is_full_refuses_the_rest_by_name_and_takes_it_when_there_is_room() {
     tier!("root", "losetup", "mkfs.ext4");
     let stage = Stage::new(6);

@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::glue;
+use crate::base::Seq;
 use crate::format::set::Trailer;
 use crate::node::peer_address::PeerAddress;
 use crate::node::set::SetError;
@@ -59,6 +60,20 @@ pub(crate) fn listener(keep: &Keep) -> Result<Option<ListenerView>, Failure> {
 /// Ends the listener of a place; false if there is none.
 pub(crate) fn drain(keep: &Keep) -> Result<bool, Failure> {
     tape_socket::drain(keep).map_err(|error| socket_failure(&error))
+}
+
+/// Sends the parts of a spool; their first and last entry, and whether anything was to be sent.
+pub(crate) fn send_parts(
+    dir: &Path,
+    order: &SocketOrder,
+    progress: impl FnMut(u64),
+) -> Result<((Seq, Seq), bool), Failure> {
+    tape_socket::send_parts(dir, order, progress).map_err(|error: SetError| glue::set_failure(&error))
+}
+
+/// Whether a directory holds parts of a spool.
+pub(crate) fn holds_parts(dir: &Path) -> bool {
+    dir.is_dir() && glue::SpoolDir::at(dir.to_owned()).list().is_ok_and(|found| !found.parts.is_empty())
 }
 
 /// Sends a set; whether anything was to be sent.

@@ -12,7 +12,7 @@ use crate::base::shown::{bytes, counted};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The drive or the disk of one machine for the saves of another
@@ -71,7 +71,7 @@ struct ListenArgs {
 
 #[derive(Debug, Args)]
 struct SendArgs {
-    /// The set: a file, or tape:PLACE
+    /// The set: a file, or tape:PLACE; or the directory with the parts of a node's spool, which goes to reels
     #[arg(value_name = "SET")]
     set: PathBuf,
     /// The other machine, and what the set is called there: tcp:HOST:PORT or tcp:HOST:PORT/NAME
@@ -207,6 +207,9 @@ struct SentView {
 
 fn send(context: &mut Context, args: &SendArgs) -> Done {
     let order = order(context, args.to.clone(), &args.keys, &args.retry)?;
+    if glue_socket::holds_parts(&args.set) {
+        return send_parts(context, &args.set, &order);
+    }
     let source = source(context, &args.set, None, None)?;
     let (bar, begin) = (progress(source.bytes()), Instant::now());
     let sent = glue_socket::send_set(&source, &order, |at| bar.set_position(at));
@@ -220,6 +223,31 @@ fn send(context: &mut Context, args: &SendArgs) -> Done {
         context.out.line(format!("sent {name} to {to} in {took}: the state at entry {}", trailer.end.seq))?;
     } else {
         context.out.line(format!("{} is there already", source.name()))?;
+    }
+    Ok(Answer::Yes)
+}
+
+/// What `tape-socket send --json` prints of a spool.
+#[derive(Serialize)]
+struct SentPartsView {
+    to: String,
+    from: u64,
+    until: u64,
+    sent: bool,
+}
+
+fn send_parts(context: &mut Context, dir: &Path, order: &SocketOrder) -> Done {
+    let bar = progress(None);
+    let sent = glue_socket::send_parts(dir, order, |at| bar.set_position(at));
+    bar.finish_and_clear();
+    let ((from, until), sent) = sent?;
+    let to = order.place();
+    if context.json {
+        context.out.json(&SentPartsView { to, from: from.0, until: until.0, sent })?;
+    } else if sent {
+        context.out.line(format!("sent entries {from} to {until} of the spool to {to}"))?;
+    } else {
+        context.out.line("these parts are there already")?;
     }
     Ok(Answer::Yes)
 }

@@ -28,7 +28,7 @@
 //!
 //! | kind | what follows |
 //! |---|---|
-//! | 1 open | 1: 1 a save set; 16 the stream (the number of the set); 16 pair; 8, 8 epoch and entry with which it begins; text: its name; text: the node |
+//! | 1 open | 1: what it is: 1 a save set, 2 and 3 parts of the spool of the node with ordinal 0 and 1; 16 the stream (the number of the set); 16 pair; 8, 8 epoch and entry with which it begins; text: its name; text: the node |
 //! | 2 ready | 8: the first byte that is wanted; 8: bytes that may be sent beyond what counts, [`SOCKET_WINDOW_MAX`] at most |
 //! | 3 data | 8: its first byte; the bytes, [`SOCKET_BLOCK`] at most |
 //! | 4 counts | 8: all before this byte |
@@ -48,7 +48,7 @@ use super::{DecodeError, PairId, Reader, Writer};
 use crate::base::limits::{
     SOCKET_BLOCK, SOCKET_NAME_MAX, SOCKET_PAYLOAD_MAX, SOCKET_TEXT_MAX, SOCKET_WINDOW_MAX,
 };
-use crate::base::{Epoch, Seq, crc32c};
+use crate::base::{Epoch, Ordinal, Seq, crc32c};
 use bytes::Bytes;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"HBts");
@@ -58,13 +58,26 @@ const VERSION: u8 = 1;
 pub const SOCKET_HEAD: usize = 16;
 /// Bytes of a note.
 pub const SOCKET_NOTE: usize = 40;
-/// What a stream is: a save set.
+/// A save set.
 const SET: u8 = 1;
+/// Parts of the spool of the node with ordinal 0; one more of the one with ordinal 1.
+const SPOOL: u8 = 2;
+
+/// What a stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamKind {
+    /// A save set.
+    Set,
+    /// Parts of this node's spool, one behind the other.
+    Spool(Ordinal),
+}
 
 /// Which stream is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamOpen {
-    /// Its number, that of the set.
+    /// What it is.
+    pub kind: StreamKind,
+    /// Its number; of a set that of the set.
     pub stream: SetId,
     /// The pair whose content it is.
     pub pair: PairId,
@@ -168,7 +181,11 @@ impl SocketFrame {
         w.u32(MAGIC).u32(0).u8(VERSION).u8(self.kind()).u16(0).u32(0);
         match self {
             Self::Open(open) => {
-                w.u8(SET).put(&open.stream.0).put(&open.pair.0).u64(open.epoch.0).u64(open.seq.0);
+                let kind = match open.kind {
+                    StreamKind::Set => SET,
+                    StreamKind::Spool(ordinal) => SPOOL + ordinal.0.min(1),
+                };
+                w.u8(kind).put(&open.stream.0).put(&open.pair.0).u64(open.epoch.0).u64(open.seq.0);
                 w.text(cut(&open.name)).text(cut(&open.node));
             }
             Self::Ready { from, window } => {
@@ -274,15 +291,20 @@ impl SocketFrame {
 }
 
 fn open(r: &mut Reader<'_>) -> Result<StreamOpen, DecodeError> {
-    let what = r.u8()?;
-    r.expect("kind of a stream", u64::from(SET), u64::from(what))?;
+    let kind = match r.u8()? {
+        SET => StreamKind::Set,
+        found @ (SPOOL | 3) => StreamKind::Spool(Ordinal(found - SPOOL)),
+        found => {
+            return Err(DecodeError::Field { what: "kind of a stream", expected: 3, found: found.into() });
+        }
+    };
     let (stream, pair) = (SetId(r.array()?), PairId(r.array()?));
     let (epoch, seq) = (Epoch(r.number("epoch of a stream")?), Seq(r.number("entry of a stream")?));
     let name = r.text(SOCKET_TEXT_MAX)?.to_owned();
     if !is_stream_name(&name) {
         return Err(DecodeError::Text { what: "name of a stream" });
     }
-    Ok(StreamOpen { stream, pair, epoch, seq, name, node: r.text(SOCKET_TEXT_MAX)?.to_owned() })
+    Ok(StreamOpen { kind, stream, pair, epoch, seq, name, node: r.text(SOCKET_TEXT_MAX)?.to_owned() })
 }
 
 fn window(r: &mut Reader<'_>) -> Result<u64, DecodeError> {
@@ -382,6 +404,7 @@ mod tests {
 
     fn all() -> Vec<SocketFrame> {
         let open = StreamOpen {
+            kind: StreamKind::Set,
             stream: SetId([7; 16]),
             pair: PairId([9; 16]),
             epoch: Epoch(3),
@@ -389,8 +412,10 @@ mod tests {
             name: "monday-1.a".to_owned(),
             node: "a".to_owned(),
         };
+        let spool = StreamOpen { kind: StreamKind::Spool(Ordinal(1)), ..open.clone() };
         vec![
             SocketFrame::Open(open),
+            SocketFrame::Open(spool),
             SocketFrame::Ready { from: 5 << 20, window: 64 << 20 },
             SocketFrame::Data { offset: 5 << 20, bytes: Bytes::from_static(b"a part of a set") },
             SocketFrame::Counts { up_to: 6 << 20 },
@@ -451,7 +476,7 @@ mod tests {
         let bytes = vec![0; SOCKET_BLOCK + 1].into();
         let error = frame(&SocketFrame::Data { offset: 0, bytes });
         assert!(error.starts_with("data of a tape socket"), "{error}");
-        let mut head = *all()[3].encode().first_chunk::<SOCKET_HEAD>().unwrap();
+        let mut head = *all()[4].encode().first_chunk::<SOCKET_HEAD>().unwrap();
         head[12..].copy_from_slice(&u32::MAX.to_le_bytes());
         assert!(SocketFrame::len_of(&head).unwrap_err().to_string().contains("over the limit"));
         head[8] = 2;

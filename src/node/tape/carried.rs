@@ -62,7 +62,7 @@ impl Carried {
     ) -> Result<Self, TapeError> {
         let shelf = Operator::new(&order.options)?;
         let (mut known, mut any) = (None, false);
-        for set in shelf.catalogue().held.sets.iter().filter(|set| set.spool_of().is_none()) {
+        for set in shelf.catalogue().held.sets.iter().filter(|set| set.spool_of() == about.spool.map(|of| of.0)) {
             any = true;
             known = set.saves.iter().find(|save| save.id == about.save.to_string()).cloned().or(known);
         }
@@ -73,7 +73,7 @@ impl Carried {
         let mut looking = shelf.clone();
         looking.options.wait = Some(Duration::ZERO);
         let end = match append || any {
-            true => end_of(&looking),
+            true => end_of(&looking, about.spool),
             false => Err(TapeError::NoSave { what: "reels to append to".to_owned() }),
         };
         let (set, mut drive, tail, label) = match end {
@@ -149,7 +149,7 @@ impl Carried {
         }
         // What a sender may send before it counts is bounded, so nothing waits here but that.
         let marks = (window_of(order) / 8 * 3, u64::MAX);
-        let writer = TapeWriter::start(shelf, writer, packer, marks, (set, about.save))?;
+        let writer = TapeWriter::start(shelf, writer, packer, marks, (set, about))?;
         let (order, received, counts) = (order.clone(), from, from);
         let open = CarriedWriter { writer, order, payload, start, from, received, counts, short };
         Ok(Self::Open(Box::new(open)))
@@ -252,10 +252,10 @@ impl CarriedWriter {
 
     /// Nothing more comes.
     pub(in crate::node) fn close(&mut self) -> Result<(), TapeError> {
-        if self.from == 0 && !self.writer.is_whole_set() {
+        if self.from == 0 && !self.writer.is_whole() {
             return Err(TapeError::Unfit {
                 what: "taking a save".to_owned(),
-                why: "what came is no save set with a trailer".to_owned(),
+                why: "what came is no save set with a trailer, or no whole parts of a spool".to_owned(),
                 next: "begin the save again",
             });
         }

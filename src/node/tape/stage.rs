@@ -6,13 +6,13 @@
 
 use super::shelf::{Operator, wall_ms};
 use super::{Place, TapeError, TapeOptions, scan};
-use crate::base::{Epoch, Seq};
+use crate::base::{Epoch, Ordinal, Seq};
 use crate::format::PairId;
 use crate::format::reel::ReelLabel;
 use crate::format::set::SetId;
 use crate::node::identity::random;
 use crate::tape::{
-    Block, Found, Packer, Purpose, Shelf, SpanWriter, StreamIndex, Want, WriteOrder, find_tail,
+    Block, Found, Packer, PartIndex, Purpose, ReelSet, SPOOL_NAME, Shelf, SpanWriter, StreamIndex, Want, WriteOrder, find_tail,
 };
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,6 +39,8 @@ pub struct TapeOrder {
 /// What is being saved.
 #[derive(Clone, Debug)]
 pub(in crate::node) struct About {
+    /// Of parts of a spool, whose they are; none of a save.
+    pub(in crate::node) spool: Option<Ordinal>,
     pub(in crate::node) save: SetId,
     pub(in crate::node) pair: PairId,
     pub(in crate::node) epoch: Epoch,
@@ -113,6 +115,7 @@ impl Stage {
 pub struct TapeWriter {
     packer: Packer,
     index: StreamIndex,
+    parts: Option<PartIndex>,
     stage: Arc<Stage>,
     thread: Option<JoinHandle<Result<(), TapeError>>>,
     shelf: Operator,
@@ -133,7 +136,7 @@ impl TapeWriter {
         let mut label = label_of(order, about);
         let unflushed = order.stage / 2;
         let (set, writer) = if order.append {
-            let (set, drive, tail, found) = end_of(&shelf)?;
+            let (set, drive, tail, found) = end_of(&shelf, about.spool)?;
             fits(&label, &found)?;
             (label.block_size, label.name) = (found.block_size, base_name(&found.name, tail.reel));
             let write = write_order(order, (set, about.save), &label, unflushed);
@@ -146,7 +149,7 @@ impl TapeWriter {
         let key = order.options.key.as_ref().map(|key| key.of_session(about.save));
         let packer = Packer::new((set, about.save), writer.next(), label.block_size, key);
         let most = unflushed.max(2 * u64::from(label.block_size));
-        Self::start(shelf, writer, packer, (most / 4 * 3, most), (set, about.save))
+        Self::start(shelf, writer, packer, (most / 4 * 3, most), (set, about))
     }
 
     /// Starts the drive's thread, which begins to write when `high` bytes wait; [`Self::write`] waits at `most`.
@@ -155,13 +158,14 @@ impl TapeWriter {
         writer: SpanWriter<Operator>,
         packer: Packer,
         (high, most): (u64, u64),
-        (set, save): (SetId, SetId),
+        (set, about): (SetId, &About),
     ) -> Result<Self, TapeError> {
         let streams = matches!(shelf.options.place, Place::Device(_));
         let high = if streams { high } else { 1 };
         let kept = AtomicU64::new(writer.next().0);
         let stage = Arc::new(Stage { high, most, kept, ..Stage::default() });
-        let index = StreamIndex::default();
+        let (index, save) = (StreamIndex::default(), about.save);
+        let parts = about.spool.map(|_| PartIndex::default());
         let for_thread = Arc::clone(&stage);
         let spawned = std::thread::Builder::new().name("tape".to_owned()).spawn(move || {
             let over = Over(for_thread);
@@ -169,7 +173,7 @@ impl TapeWriter {
         });
         let failed =
             |source| TapeError::Io { doing: "starting", what: "the thread of the drive".to_owned(), source };
-        Ok(Self { packer, index, stage, thread: Some(spawned.map_err(failed)?), shelf, set, save })
+        Ok(Self { packer, index, parts, stage, thread: Some(spawned.map_err(failed)?), shelf, set, save })
     }
 
     /// The sequence of the next block that has to count.
@@ -182,8 +186,12 @@ impl TapeWriter {
         self.stage.queue().over
     }
 
-    /// Whether what was written is this set, with its trailer. Of a stream that was begun by another writer nobody knows.
-    pub(super) fn is_whole_set(&self) -> bool {
+    /// Whether what was written is this set with its trailer, or whole parts. Of a stream that was begun by another writer
+    /// nobody knows.
+    pub(super) fn is_whole(&self) -> bool {
+        if let Some(parts) = &self.parts {
+            return parts.is_whole();
+        }
         self.index.header().is_some_and(|header| header.set == self.save) && self.index.trailer().is_some()
     }
 
@@ -197,7 +205,10 @@ impl TapeWriter {
     /// # Errors
     /// [`TapeError`]: the drive's thread ended.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), TapeError> {
-        self.index.feed(bytes);
+        match &mut self.parts {
+            Some(parts) => parts.feed(bytes),
+            None => self.index.feed(bytes),
+        }
         let mut rest = bytes;
         while let Some(block) = self.packer.push(&mut rest) {
             self.put(block)?;
@@ -257,7 +268,10 @@ impl TapeWriter {
         self.join()?;
         let mut catalogue = self.shelf.catalogue();
         if let Some(set) = catalogue.held.find_mut(self.set) {
-            set.note_content(self.save, &self.index);
+            match &self.parts {
+                Some(parts) => set.note_parts(self.save, parts.parts()),
+                None => set.note_content(self.save, &self.index),
+            }
         }
         catalogue.store()
     }
@@ -282,7 +296,7 @@ pub(super) fn label_of(order: &TapeOrder, about: &About) -> ReelLabel {
         wall_ms: wall_ms(),
         block_size: order.block_size,
         key: order.options.key.as_ref().map_or(0, crate::tape::Key::id),
-        name: order.name.clone(),
+        name: about.spool.map_or_else(|| order.name.clone(), |of| format!("{SPOOL_NAME}{}", of.0)),
         node: about.node.clone(),
     }
 }
@@ -345,13 +359,14 @@ pub(super) fn fits(wanted: &ReelLabel, found: &ReelLabel) -> Result<(), TapeErro
 pub(super) type End = (SetId, Box<dyn crate::tape::Drive>, crate::tape::Tail, ReelLabel);
 
 /// The end of the newest set, with the drive there.
-pub(super) fn end_of(shelf: &Operator) -> Result<End, TapeError> {
+pub(super) fn end_of(shelf: &Operator, spool: Option<Ordinal>) -> Result<End, TapeError> {
     let is_device = matches!(shelf.options.place, Place::Device(_));
     if !shelf.catalogue().found && !is_device {
         let scanned = scan(&shelf.options)?;
         shelf.catalogue().held = scanned.catalogue;
     }
-    let newest = shelf.catalogue().held.sets.iter().rfind(|set| set.spool_of().is_none()).map(|set| {
+    let is_such = |set: &&ReelSet| set.spool_of() == spool.map(|of| of.0);
+    let newest = shelf.catalogue().held.sets.iter().rfind(is_such).map(|set| {
         let last = set.reels.last();
         (set.number(), last.map_or(0, |reel| reel.number), last.map_or(0, |reel| reel.next))
     });

@@ -477,6 +477,7 @@ mod tests {
     use super::*;
     use crate::base::{Epoch, Seq};
     use crate::format::set::SetId;
+    use crate::format::socket::StreamKind;
     use bytes::Bytes;
     use std::path::Path;
 
@@ -496,6 +497,7 @@ mod tests {
 
     fn open(set: u8, name: &str) -> StreamOpen {
         StreamOpen {
+            kind: StreamKind::Set,
             stream: SetId([set; 16]),
             pair: PairId([9; 16]),
             epoch: Epoch(1),

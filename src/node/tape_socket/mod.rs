@@ -24,7 +24,7 @@ mod wire;
 pub use error::SocketError;
 pub use listen::{Keep, ListenOrder, Listened, listen};
 pub use note::{ListenerView, StreamView, drain, status};
-pub use send::{Begun, SocketOrder, SocketWriter, send_set};
+pub use send::{Begun, SocketOrder, SocketWriter, send_parts, send_set};
 
 use super::config::Encryption;
 use super::identity::{NewKey, NodeKey};

@@ -4,12 +4,17 @@ use super::error::WireError;
 use super::wire::Wire;
 use super::{Side, SocketError, SocketKeys};
 use crate::base::limits::{SOCKET_AGAIN_MS, SOCKET_BLOCK, SOCKET_OPEN_MS, SOCKET_SILENT_MS};
-use crate::format::set::Trailer;
-use crate::format::socket::{SocketFrame, StreamOpen};
+use crate::format::set::{SetId, Trailer};
+use crate::format::socket::{SocketFrame, StreamKind, StreamOpen};
 use crate::node::peer_address::PeerAddress;
 use crate::node::set::{self, SetError, Source};
 use crate::node::tape::{About, Teller};
 use crate::node::tls::LinkIdentity;
+use crate::base::Seq;
+use crate::node::spool::SpoolDir;
+use ring::digest::{Context, SHA256};
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -101,12 +106,17 @@ impl SocketWriter {
     pub(in crate::node) fn begin(order: &SocketOrder, about: &About) -> Result<Begun, SocketError> {
         let identity = order.keys.identity(Side::Send)?;
         let short: String = about.save.to_string().chars().take(8).collect();
+        let (kind, what) = match about.spool {
+            None => (StreamKind::Set, about.node.clone()),
+            Some(ordinal) => (StreamKind::Spool(ordinal), format!("spool-{}", ordinal.0)),
+        };
         let open = StreamOpen {
+            kind,
             stream: about.save,
             pair: about.pair,
             epoch: about.epoch,
             seq: about.seq,
-            name: order.name.clone().unwrap_or_else(|| format!("{}-{short}", about.node)),
+            name: order.name.clone().unwrap_or_else(|| format!("{what}-{short}")),
             node: about.node.clone(),
         };
         let (to, kept, filled) = (order.to.to_string(), Kept::default(), BytesMut::new());
@@ -410,7 +420,7 @@ impl Kept {
 pub fn send_set(
     source: &Source,
     order: &SocketOrder,
-    mut progress: impl FnMut(u64),
+    progress: impl FnMut(u64),
 ) -> Result<(Trailer, bool), SetError> {
     let found = set::contents(source)?;
     let unfit = |why| SetError::from(SocketError::Source { what: source.name(), why });
@@ -418,18 +428,90 @@ pub fn send_set(
         return Err(unfit("it stands in several files"));
     }
     let about = About {
+        spool: None,
         save: found.header.set,
         pair: found.header.pair,
         epoch: found.trailer.end.epoch,
         seq: found.trailer.end.seq,
         node: found.begin.node.clone(),
     };
-    let (mut writer, from) = match SocketWriter::begin(order, &about)? {
-        Begun::From(writer, from) => (writer, from),
-        Begun::Whole => return Ok((found.trailer, false)),
+    let sent = send_stream(source.stream()?, &source.name(), order, &about, progress)?;
+    Ok((found.trailer, sent))
+}
+
+/// Sends the parts of a spool that are in a directory; false if these very parts are there already. `progress` as in
+/// [`send_set`]. Gives the first and the last entry that they hold.
+///
+/// # Errors
+/// [`SetError`].
+pub fn send_parts(
+    dir: &Path,
+    order: &SocketOrder,
+    progress: impl FnMut(u64),
+) -> Result<((Seq, Seq), bool), SetError> {
+    let name = dir.display().to_string();
+    let failed = |source| SetError::Io { doing: "reading", what: name.clone(), source };
+    let unfit = |why| SetError::from(SocketError::Source { what: name.clone(), why });
+    let mut parts = SpoolDir::at(dir.to_owned()).list().map_err(failed)?.parts;
+    parts.sort_unstable_by_key(|part| (part.base.seq, part.index));
+    let (Some(first), Some(last)) = (parts.first().copied(), parts.last().copied()) else {
+        return Err(unfit("it holds no parts of a spool"));
     };
-    let failed = |error: io::Error| SetError::Io { doing: "reading", what: source.name(), source: error };
-    let mut input = source.stream()?;
+    if parts.iter().any(|part| (part.pair, part.ordinal) != (first.pair, first.ordinal)) {
+        return Err(unfit("its parts are of several nodes"));
+    }
+    let mut digest = Context::new(&SHA256);
+    parts.iter().for_each(|part| digest.update(&part.record()));
+    let save = digest.finish().as_ref().first_chunk().copied().unwrap_or_default();
+    let about = About {
+        spool: Some(first.ordinal),
+        save: SetId(save),
+        pair: first.pair,
+        epoch: first.base.epoch,
+        seq: first.base.seq,
+        node: format!("ordinal {}", first.ordinal.0),
+    };
+    let rest = parts.iter().map(|part| dir.join(part.file_name())).collect();
+    let input = Box::new(PartFiles { rest, open: None });
+    let sent = send_stream(input, &name, order, &about, progress)?;
+    Ok(((first.first(), last.end.seq), sent))
+}
+
+/// Files one behind the other; each is opened when it is its turn.
+struct PartFiles {
+    rest: VecDeque<PathBuf>,
+    open: Option<File>,
+}
+
+impl Read for PartFiles {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(file) = &mut self.open {
+                match file.read(buffer)? {
+                    0 => self.open = None,
+                    count => return Ok(count),
+                }
+            }
+            match self.rest.pop_front() {
+                Some(path) => self.open = Some(File::open(path)?),
+                None => return Ok(0),
+            }
+        }
+    }
+}
+
+fn send_stream(
+    mut input: Box<dyn Read>,
+    name: &str,
+    order: &SocketOrder,
+    about: &About,
+    mut progress: impl FnMut(u64),
+) -> Result<bool, SetError> {
+    let (mut writer, from) = match SocketWriter::begin(order, about)? {
+        Begun::From(writer, from) => (writer, from),
+        Begun::Whole => return Ok(false),
+    };
+    let failed = |error: io::Error| SetError::Io { doing: "reading", what: name.to_owned(), source: error };
     let mut buffer = vec![0; SOCKET_BLOCK];
     let mut at = 0_u64;
     loop {
@@ -445,8 +527,9 @@ pub fn send_set(
         progress(at);
     }
     if at < from {
-        return Err(unfit("it is shorter than what is there of it already"));
+        let why = "it is shorter than what is there of it already";
+        return Err(SocketError::Source { what: name.to_owned(), why }.into());
     }
     writer.finish()?;
-    Ok((found.trailer, true))
+    Ok(true)
 }

@@ -4,7 +4,7 @@ use super::{Refusal, own};
 use crate::base::limits::SOCKET_FILE_WINDOW;
 use crate::base::{plainly, read_at_most};
 use crate::format::set::{PART_HEADER, PartHeader};
-use crate::format::socket::{Refused, SOCKET_NOTE, StreamNote, StreamOpen};
+use crate::format::socket::{Refused, SOCKET_NOTE, StreamKind, StreamNote, StreamOpen};
 use crate::io::{FileLock, Own, put_in_place, try_lock_file};
 use crate::node::set::{self, Source};
 use crate::node::tape::{About, Carried, CarriedWriter, TapeError, TapeOrder};
@@ -42,8 +42,12 @@ fn of_tape(error: &TapeError) -> Refusal {
 impl Sink {
     /// Opens reels for a stream, behind what is on them if it may be.
     pub(super) fn reels(order: &TapeOrder, open: &StreamOpen, behind: bool) -> Result<Opened, Refusal> {
-        let StreamOpen { stream, pair, epoch, seq, node, .. } = open.clone();
-        let about = About { save: stream, pair, epoch, seq, node };
+        let StreamOpen { kind, stream, pair, epoch, seq, node, .. } = open.clone();
+        let spool = match kind {
+            StreamKind::Set => None,
+            StreamKind::Spool(ordinal) => Some(ordinal),
+        };
+        let about = About { spool, save: stream, pair, epoch, seq, node };
         match Carried::begin(order, &about, behind).map_err(|error| of_tape(&error))? {
             Carried::Whole(bytes) => Ok(Opened::Whole(bytes)),
             Carried::Open(writer) => Ok(Opened::Sink(Self::Tape(writer))),
@@ -119,6 +123,10 @@ pub(super) struct FileSink {
 
 impl FileSink {
     fn open(path: &Path, open: &StreamOpen, most: u64) -> Result<Opened, Refusal> {
+        if open.kind != StreamKind::Set {
+            let message = format!("taking {}: parts of a spool go to reels only", open.name);
+            return Err(Refusal::new(Refused::Unfit, message, "listen there with --to tape:PLACE"));
+        }
         if let Some(bytes) = of_same(path, open)? {
             return Ok(Opened::Whole(bytes));
         }

@@ -3,9 +3,9 @@
 use super::send::{Kept, Wrong};
 use super::sink::{Opened, Sink};
 use super::{Refusal, Side, SocketKeys};
-use crate::base::{Epoch, Seq};
+use crate::base::{Epoch, Ordinal, Seq};
 use crate::format::set::{PartHeader, SetId};
-use crate::format::socket::{Refused, StreamOpen};
+use crate::format::socket::{Refused, StreamKind, StreamOpen};
 use crate::node::tls::SecureLink;
 use crate::tape::Key;
 use bytes::Bytes;
@@ -101,7 +101,8 @@ const SET: &[u8] = include_bytes!("../../../tests/data/set-v1.hbs");
 fn open() -> StreamOpen {
     let header = PartHeader::decode(&SET[..64]).unwrap();
     let (name, node) = ("x".to_owned(), "a".to_owned());
-    StreamOpen { stream: header.set, pair: header.pair, epoch: Epoch(1), seq: Seq(1), name, node }
+    let kind = StreamKind::Set;
+    StreamOpen { kind, stream: header.set, pair: header.pair, epoch: Epoch(1), seq: Seq(1), name, node }
 }
 
 /// With a window of 400 bytes, each hundred counts.
@@ -141,6 +142,8 @@ fn a_file_is_gone_on_with_behind_what_counts_and_gets_its_name_with_its_trailer(
     let other = StreamOpen { stream: SetId([1; 16]), ..open() };
     assert_eq!(sink(&path, &other).err().map(|refusal| refusal.why), Some(Refused::Exists));
     assert_eq!(names(), 1);
+    let parts = StreamOpen { kind: StreamKind::Spool(Ordinal(0)), ..open() };
+    assert_eq!(sink(&path, &parts).err().map(|refusal| refusal.why), Some(Refused::Unfit));
 }
 
 #[test]
