@@ -589,7 +589,14 @@ fn the_parts_of_a_spool_go_to_reels_of_the_other_machine_and_are_read_from_there
     let dir = fs::read_dir(stage.path("spool")).unwrap().next().unwrap().unwrap().path();
     let mut listener = stage.listen(&stage.reels(), &[&SMALL[..], &["--reel-size", "2M"]].concat());
     let send = |to: SocketAddr| {
-        stage.pair.a.verb(&["tape-socket", "send", dir.to_str().unwrap(), "--to", &format!("tcp:{to}"), "--json"])
+        stage.pair.a.verb(&[
+            "tape-socket",
+            "send",
+            dir.to_str().unwrap(),
+            "--to",
+            &format!("tcp:{to}"),
+            "--json",
+        ])
     };
     let wire = Wire::start(listener.address, &[Fate::Cut(MIB / 2), Fate::Cut(100_000)]);
     let output = send(wire.address);

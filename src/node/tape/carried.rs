@@ -62,7 +62,9 @@ impl Carried {
     ) -> Result<Self, TapeError> {
         let shelf = Operator::new(&order.options)?;
         let (mut known, mut any) = (None, false);
-        for set in shelf.catalogue().held.sets.iter().filter(|set| set.spool_of() == about.spool.map(|of| of.0)) {
+        for set in
+            shelf.catalogue().held.sets.iter().filter(|set| set.spool_of() == about.spool.map(|of| of.0))
+        {
             any = true;
             known = set.saves.iter().find(|save| save.id == about.save.to_string()).cloned().or(known);
         }

@@ -12,7 +12,8 @@ use crate::format::reel::ReelLabel;
 use crate::format::set::SetId;
 use crate::node::identity::random;
 use crate::tape::{
-    Block, Found, Packer, PartIndex, Purpose, ReelSet, SPOOL_NAME, Shelf, SpanWriter, StreamIndex, Want, WriteOrder, find_tail,
+    Block, Found, Packer, PartIndex, Purpose, ReelSet, SPOOL_NAME, Shelf, SpanWriter, StreamIndex, Want,
+    WriteOrder, find_tail,
 };
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};

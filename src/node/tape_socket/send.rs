@@ -3,21 +3,21 @@
 use super::error::WireError;
 use super::wire::Wire;
 use super::{Side, SocketError, SocketKeys};
+use crate::base::Seq;
 use crate::base::limits::{SOCKET_AGAIN_MS, SOCKET_BLOCK, SOCKET_OPEN_MS, SOCKET_SILENT_MS};
 use crate::format::set::{SetId, Trailer};
 use crate::format::socket::{SocketFrame, StreamKind, StreamOpen};
 use crate::node::peer_address::PeerAddress;
 use crate::node::set::{self, SetError, Source};
+use crate::node::spool::SpoolDir;
 use crate::node::tape::{About, Teller};
 use crate::node::tls::LinkIdentity;
-use crate::base::Seq;
-use crate::node::spool::SpoolDir;
-use ring::digest::{Context, SHA256};
-use std::fs::File;
-use std::path::{Path, PathBuf};
 use bytes::{Bytes, BytesMut};
+use ring::digest::{Context, SHA256};
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Where a stream goes, and how.
