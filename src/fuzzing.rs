@@ -44,6 +44,7 @@ pub const TARGETS: &[Target] = &[
     ("segment", segment),
     ("session", crate::pair::fuzz_session),
     ("set", set),
+    ("socket", socket),
     ("spool", spool),
     ("stats", crate::node::kept_stats::fuzz_stats),
     ("store-archive", crate::store::fuzz_archive),
@@ -100,6 +101,11 @@ fn spool(bytes: &[u8]) {
     block.resize(BLOCK, 0);
     let whole = [resealed(&block, BLOCK), resealed(bytes, bytes.len())];
     whole.iter().flatten().for_each(|whole| crate::format::spool::fuzz_spool(whole));
+}
+
+fn socket(bytes: &[u8]) {
+    crate::format::socket::fuzz_socket(bytes);
+    resealed(bytes, bytes.len()).iter().for_each(|whole| crate::format::socket::fuzz_socket(whole));
 }
 
 fn compare(bytes: &[u8]) {

@@ -48,6 +48,7 @@ mod support;
 mod switchover;
 mod tape;
 mod tape_drive;
+mod tape_socket;
 mod until;
 mod versions;
 mod views;

@@ -62,6 +62,7 @@ const CHANGES_ALLOWED: &[(&str, usize, &str)] = &[
         2,
         "files and the directory of a set that it made itself (O_EXCL, mkdir) and could not end",
     ),
+    ("src/node/tape_socket/sink.rs", 1, "a file of its own that is not whole, behind what counts of it"),
     (
         "src/node/tape/tap.rs",
         2,
@@ -157,6 +158,7 @@ fn files_of_the_nodes_own_are_named_in_one_place() {
         "src/node/layout.rs",
         "src/node/spool/dir.rs",
         "src/node/tape/catalogue.rs",
+        "src/node/tape_socket/mod.rs",
     ];
     assert_eq!(names, listed, "the list of names is `OwnName`");
 }

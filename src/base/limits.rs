@@ -80,6 +80,34 @@ pub const TAPE_FAILURES_MAX: u32 = 3;
 pub const TAPE_TAIL_MAX: u64 = 8;
 /// Blocks in memory for a drive (bytes), unless the operator says otherwise.
 pub const TAPE_STAGE: u64 = 256 << 20;
+/// Bytes of a stream in one frame of a tape socket.
+pub const SOCKET_BLOCK: usize = 256 << 10;
+/// What follows the head of such a frame (bytes).
+pub const SOCKET_PAYLOAD_MAX: usize = SOCKET_BLOCK + 8;
+/// Longest text in it (bytes).
+pub const SOCKET_TEXT_MAX: usize = 1024;
+/// Longest name of a stream (bytes).
+pub const SOCKET_NAME_MAX: usize = 64;
+/// What a sender may be asked to keep until it counts (bytes).
+pub const SOCKET_WINDOW_MAX: u64 = 1 << 30;
+/// The same where it goes to a file (bytes).
+pub const SOCKET_FILE_WINDOW: u64 = 64 << 20;
+/// A tape socket that is silent for so long is gone (milliseconds) ..
+pub const SOCKET_SILENT_MS: u64 = 30_000;
+/// .. and one that has nothing to say says so this often (milliseconds).
+pub const SOCKET_TELL_MS: u64 = 5_000;
+/// The drive and words of operators are looked at this often (milliseconds).
+pub const SOCKET_LOOK_MS: u64 = 100;
+/// A stranger has so long to prove its key (milliseconds).
+pub const SOCKET_PROVE_MS: u64 = 10_000;
+/// What is in a drive is known within this: a reel may have to be wound to its end (milliseconds).
+pub const SOCKET_OPEN_MS: u64 = 300_000;
+/// Between two tries to connect again (milliseconds).
+pub const SOCKET_AGAIN_MS: u64 = 200;
+/// A place is kept so long for a sender that is away, if somebody else wants it (milliseconds).
+pub const SOCKET_KEEP_MS: u64 = 60_000;
+/// Connections at once of one listener.
+pub const SOCKET_CALLERS_MAX: usize = 16;
 /// Batches that are read for a save at once (bytes); one may be longer.
 pub const SAVE_READ_BYTES: usize = 4 << 20;
 /// Who does not take what a save sends for this long has left it (milliseconds).

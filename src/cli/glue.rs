@@ -555,7 +555,7 @@ fn restore_failure(error: &restore::RestoreError) -> Failure {
 }
 
 /// A set that is damaged or no save is a no; what cannot be read at all is an error.
-fn set_failure(error: &SetError) -> Failure {
+pub(super) fn set_failure(error: &SetError) -> Failure {
     match error {
         SetError::Damaged { .. } | SetError::NoTrailer { .. } | SetError::Chain { .. } => {
             Failure::no(error.to_string(), error.next())

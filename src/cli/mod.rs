@@ -15,6 +15,7 @@ mod dptr;
 mod failure;
 mod file;
 mod glue;
+mod glue_socket;
 mod glue_view;
 mod guide;
 mod incidents;
@@ -41,6 +42,7 @@ mod status;
 mod switchover;
 mod takeover;
 mod tape;
+mod tape_socket;
 mod values;
 mod view;
 mod wait;
@@ -131,6 +133,7 @@ enum Command {
     Verify(save::VerifyArgs),
     Restore(Box<restore::RestoreArgs>),
     Tape(Box<tape::TapeCommand>),
+    TapeSocket(tape_socket::TapeSocketCommand),
     Takeover(takeover::TakeoverArgs),
     Resync(resync::ResyncArgs),
     Watch(Box<watch::WatchArgs>),
@@ -229,6 +232,7 @@ fn execute(context: &mut Context, command: Command) -> Done {
         Command::Verify(args) => save::verify(context, &args),
         Command::Restore(args) => restore::run(context, &args),
         Command::Tape(args) => tape::run(context, *args),
+        Command::TapeSocket(args) => tape_socket::run(context, args),
         Command::Takeover(args) => takeover::run(context, &args),
         Command::Lease(args) => lease::run(context, &args),
         Command::Watch(args) => watch::run(context, *args),

@@ -3,8 +3,10 @@
 use super::against::AgainstArgs;
 use super::failure::{Answer, Done, Failure};
 use super::glue::{Contents, Damage, Pack, SaveOrder, SaveTold, Saved, Source, Target, Verified};
+use super::glue_socket::{self, Remote};
 use super::out::{Table, escape, per_second, say, seconds, utc};
 use super::tape::{TapeArgs, TapeWriteArgs};
+use super::tape_socket::{self, KeyArgs, RetryArgs};
 use super::wait::{Need, WaitArgs, until_ready};
 use super::{Context, glue, values};
 use crate::base::shown::{bytes, counted};
@@ -40,13 +42,14 @@ Examples:
   hot-backup save --to file:tuesday.hbs --since monday.hbs    what changed, for restore --from monday.hbs --from tuesday.hbs
   hot-backup save --to file:app.hbs --account app --rate 200M --level lz4
   hot-backup save --to tape:/dev/nst0 --append                reels: see hot-backup tape --help
+  hot-backup save --to tcp:host:2009/monday                   another machine: see hot-backup tape-socket --help
   hot-backup save show /backup/monday.hbs                     what it holds
   hot-backup save list /backup/*                              a line for each"
 )]
 pub(crate) struct SaveArgs {
     #[command(subcommand)]
     verb: Option<Verb>,
-    /// file:PATH, dir:PATH, tape:/dev/nst0, tape:reel-%03d.tap, or - for standard output
+    /// file:PATH, dir:PATH, tape:/dev/nst0, tape:reel-%03d.tap, tcp:HOST:PORT, or - for standard output
     #[arg(long, value_name = "TARGET", required = true, value_parser = place)]
     to: Option<Place>,
     /// Only the files of this account
@@ -68,6 +71,10 @@ pub(crate) struct SaveArgs {
     wait: WaitArgs,
     #[command(flatten)]
     tape: TapeWriteArgs,
+    #[command(flatten)]
+    keys: KeyArgs,
+    #[command(flatten)]
+    retry: RetryArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -101,6 +108,7 @@ enum Place {
     Dir(PathBuf),
     Stdout,
     Tape(glue::Place),
+    Socket(Remote),
 }
 
 fn place(text: &str) -> Result<Place, String> {
@@ -109,7 +117,8 @@ fn place(text: &str) -> Result<Place, String> {
         Some(("file", path)) if !path.is_empty() => Ok(Place::File(path.into())),
         Some(("dir", path)) if !path.is_empty() => Ok(Place::Dir(path.into())),
         Some(("tape", place)) => glue::Place::parse(place).map(Place::Tape),
-        _ => Err("expected file:PATH, dir:PATH, tape:PLACE or -".to_owned()),
+        Some(("tcp", place)) => glue_socket::remote(place).map(Place::Socket),
+        _ => Err("expected file:PATH, dir:PATH, tape:PLACE, tcp:HOST:PORT or -".to_owned()),
     }
 }
 
@@ -135,6 +144,9 @@ fn save(context: &mut Context, args: SaveArgs) -> Done {
         Some(Place::File(path)) => Target::File(path),
         Some(Place::Dir(path)) => Target::Dir(path, args.part_size),
         Some(Place::Tape(place)) => Target::Tape(Box::new(args.tape.order(context, place)?)),
+        Some(Place::Socket(remote)) => {
+            Target::Socket(Box::new(tape_socket::order(context, remote, &args.keys, &args.retry)?))
+        }
         Some(Place::Stdout) | None => Target::Stdout,
     };
     if target == Target::Stdout && context.out.is_terminal() {
@@ -267,6 +279,10 @@ pub(super) fn source(
     key: Option<&Path>,
 ) -> Result<Source, Failure> {
     let text = path.to_str().unwrap_or_default();
+    if text.starts_with("tcp:") {
+        let next = "bring it here: run `hot-backup tape-socket listen --to file:PATH` here, and `hot-backup tape-socket send` there";
+        return Err(Failure::error(format!("reading {text}: a set is not read from another machine"), next));
+    }
     let Some(text) = text.strip_prefix("tape:") else {
         // As --to names them.
         let bare = text.strip_prefix("file:").or_else(|| text.strip_prefix("dir:"));

@@ -90,6 +90,11 @@ impl TapeArgs {
 }
 
 impl TapeWriteArgs {
+    /// Memory for what does not count yet (bytes).
+    pub(super) fn stage(&self) -> u64 {
+        self.stage
+    }
+
     /// How a save goes to reels at a place.
     pub(super) fn order(&self, context: &Context, place: Place) -> Result<glue::TapeOrder, Failure> {
         let mut options = self.tape.options(context, place);

@@ -17,11 +17,17 @@ impl<S: StoreRead> Core<S> {
         let named = after("file:") || after("tape:");
         if !named {
             let message = format!("starting a spool: {place:?} is no place for one");
-            return self.reply_no(
-                token,
-                message,
-                "name a directory on another disk, or a drive: --to file:/mnt/spool, --to tape:/dev/nst0",
-            );
+            let next = match place.starts_with("tcp:") {
+                // Its peer reads it back from here, whenever it comes.
+                true => {
+                    "a spool is read back by this node, so another machine's disk has to be mounted here (NFS, iSCSI): --to \
+                     file:/mnt/spool"
+                }
+                false => {
+                    "name a directory on another disk, or a drive: --to file:/mnt/spool, --to tape:/dev/nst0"
+                }
+            };
+            return self.reply_no(token, message, next);
         }
         let other = self.spool.settings.is_on() && self.spool.settings.place != place;
         if other && !self.spool.parts.is_empty() {

@@ -26,6 +26,7 @@ pub mod scrub;
 pub mod segment;
 pub mod set;
 pub mod since;
+pub mod socket;
 pub mod spool;
 pub mod sums;
 pub mod unless;

@@ -15,7 +15,7 @@ use crate::format::PairId;
 use crate::io::Distrust;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::ParsedCertificate;
 use rustls::sign::SigningKey;
 use std::fmt;
@@ -34,6 +34,9 @@ const PEERS_MARK: &str = "# hot-backup peers";
 const PEERS_HEAD: &str = "# The keys of the peer that this node accepts";
 /// `SubjectPublicKeyInfo` of an Ed25519 key up to the 32 bytes of the key (RFC 8410, sections 3 and 4).
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+/// `PrivateKeyInfo` of an Ed25519 key up to the 32 bytes of its secret (RFC 8410, section 7).
+const PKCS8_PREFIX: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 
 /// Why an identity cannot be read or used. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -281,7 +284,22 @@ impl NewKey {
     /// [`IdentityError::Make`].
     pub fn generate(name: &str) -> Result<Self, IdentityError> {
         let make = |error: rcgen::Error| IdentityError::Make(error.to_string());
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(make)?;
+        Self::of(name, rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(make)?)
+    }
+
+    /// The key that this secret is; the same for the same secret.
+    ///
+    /// # Errors
+    /// [`IdentityError::Make`].
+    pub(in crate::node) fn of_secret(name: &str, secret: &[u8; 32]) -> Result<Self, IdentityError> {
+        let make = |error: rcgen::Error| IdentityError::Make(error.to_string());
+        let der = PrivatePkcs8KeyDer::from([&PKCS8_PREFIX[..], secret].concat());
+        let key = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&der, &rcgen::PKCS_ED25519);
+        Self::of(name, key.map_err(make)?)
+    }
+
+    fn of(name: &str, key: rcgen::KeyPair) -> Result<Self, IdentityError> {
+        let make = |error: rcgen::Error| IdentityError::Make(error.to_string());
         let mut params = rcgen::CertificateParams::new(Vec::new()).map_err(make)?;
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(rcgen::DnType::CommonName, name);

@@ -73,6 +73,7 @@ pub mod spool;
 mod starting;
 mod store_reads;
 pub mod tape;
+pub mod tape_socket;
 pub mod tls;
 mod trust;
 mod views;

@@ -59,6 +59,19 @@ impl Key {
         u64::from_le_bytes(first).max(1)
     }
 
+    /// Thirty-two bytes made of it for another purpose, which tell nothing of it.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn of_purpose(&self, purpose: &str) -> [u8; 32] {
+        let derived = Salt::new(HKDF_SHA256, b"hot-backup purpose v1").extract(&self.0);
+        let (info, mut bytes) = ([purpose.as_bytes()], [0; 32]);
+        let okm = derived.expand(&info, HKDF_SHA256).and_then(|okm| okm.fill(&mut bytes));
+        okm.expect("the length of a hash is one that HKDF gives");
+        bytes
+    }
+
     /// The key of a session.
     ///
     /// # Panics

@@ -123,6 +123,13 @@ impl Packer {
         Self { set, session, key, block_size, start: sequence, sequence, chain, offset: 0, open }
     }
 
+    /// Goes on with a session of which so many bytes are in blocks already, from its first block on.
+    #[must_use]
+    pub fn resumed(mut self, start: u64, offset: u64) -> Self {
+        (self.start, self.offset) = (start, offset);
+        self
+    }
+
     /// Bytes of the stream in a full block.
     #[must_use]
     pub fn payload(&self) -> u64 {

@@ -114,6 +114,12 @@ impl PartIndex {
         self.head.clear();
     }
 
+    /// Whether what came is parts and nothing else, each of them whole.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        !self.broken && self.open.is_none() && self.head.is_empty() && !self.parts.is_empty()
+    }
+
     /// The parts of which all came.
     #[must_use]
     pub fn parts(&self) -> &[PartHeld] {
@@ -155,6 +161,7 @@ mod tests {
             let mut index = PartIndex::default();
             index.feed(&stream[..cut]);
             let whole = ends.iter().filter(|end| **end <= cut).count();
+            assert_eq!(index.is_whole(), ends.contains(&cut), "{cut}");
             assert_eq!(
                 index.parts().iter().map(|held| held.header).collect::<Vec<_>>(),
                 all[..whole],
@@ -164,6 +171,7 @@ mod tests {
         }
         let mut index = PartIndex::default();
         index.feed(&stream);
+        assert!(index.is_whole() && !PartIndex::default().is_whole());
         assert_eq!(index.parts()[2].offset, ends[1] as u64);
         assert_eq!(index.parts()[2].end_offset(), stream.len() as u64);
         // Behind something that is no part nothing is understood.

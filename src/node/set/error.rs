@@ -2,6 +2,7 @@
 
 use crate::base::plainly;
 use crate::node::tape::{TapeError, of_stream};
+use crate::node::tape_socket::SocketError;
 use std::io;
 use std::path::PathBuf;
 
@@ -22,6 +23,9 @@ pub enum SetError {
     /// The reels.
     #[error(transparent)]
     Tape(#[from] TapeError),
+    /// The other machine that takes or gives it.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     /// What was to be written is there already.
     #[error("writing {}: it is there already", path.display())]
     Exists {
@@ -84,6 +88,7 @@ impl SetError {
     pub fn next(&self) -> String {
         match self {
             Self::Tape(error) => error.next(),
+            Self::Socket(error) => error.next(),
             Self::Io { source, .. } if of_stream(source).is_some() => {
                 of_stream(source).map(TapeError::next).unwrap_or_default()
             }

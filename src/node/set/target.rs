@@ -4,6 +4,7 @@ use super::SetError;
 use crate::base::FileId;
 use crate::io::sync_dir;
 use crate::node::tape::{About, TapeOrder, TapeSource, TapeWriter};
+use crate::node::tape_socket::{Begun, SocketError, SocketOrder, SocketWriter};
 use bytes::Bytes;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -26,6 +27,8 @@ pub enum Target {
     Stdout,
     /// Reels.
     Tape(Box<TapeOrder>),
+    /// Another machine that listens.
+    Socket(Box<SocketOrder>),
 }
 
 impl Target {
@@ -36,6 +39,7 @@ impl Target {
             Self::File(path) | Self::Dir(path, _) => path.display().to_string(),
             Self::Stdout => "standard output".to_owned(),
             Self::Tape(order) => order.options.place.name(),
+            Self::Socket(order) => order.place(),
         }
     }
 
@@ -47,7 +51,7 @@ impl Target {
                 let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
                 Some(parent.unwrap_or_else(|| Path::new(".")))
             }
-            Self::Stdout | Self::Tape(_) => None,
+            Self::Stdout | Self::Tape(_) | Self::Socket(_) => None,
         }
     }
 }
@@ -58,6 +62,7 @@ pub(super) struct Output {
     /// The file that is open; none for a pipe.
     file: Option<File>,
     tape: Option<TapeWriter>,
+    socket: Option<Box<SocketWriter>>,
     path: PathBuf,
     /// Files and directories that this made.
     made: Vec<PathBuf>,
@@ -66,8 +71,18 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) fn open(target: Target, about: &About) -> Result<Self, SetError> {
-        let (file, tape, path, made) = (None, None, PathBuf::new(), Vec::new());
-        let mut this = Self { target, file, tape, path, made, finished: false };
+        let (path, made) = (PathBuf::new(), Vec::new());
+        let mut this = Self { target, file: None, tape: None, socket: None, path, made, finished: false };
+        if let Target::Socket(order) = &this.target {
+            match SocketWriter::begin(order, about)? {
+                Begun::From(writer, 0) => this.socket = Some(writer),
+                // Its number is a moment old.
+                Begun::From(..) | Begun::Whole => {
+                    let why = "it has this set already".to_owned();
+                    return Err(SocketError::Broken { to: order.to.to_string(), why }.into());
+                }
+            }
+        }
         if let Target::Tape(order) = &this.target {
             this.tape = Some(TapeWriter::begin(order, about)?);
         }
@@ -84,7 +99,7 @@ impl Output {
         let path = match &self.target {
             Target::File(path) => path.clone(),
             Target::Dir(dir, _) => dir.join(part_name(part)),
-            Target::Stdout | Target::Tape(_) => return Ok(()),
+            Target::Stdout | Target::Tape(_) | Target::Socket(_) => return Ok(()),
         };
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         self.file = Some(file.map_err(|error| of_new(&path, error))?);
@@ -102,6 +117,9 @@ impl Output {
         if let Some(tape) = &mut self.tape {
             return Ok(tape.write(bytes)?);
         }
+        if let Some(socket) = &mut self.socket {
+            return Ok(socket.write(bytes)?);
+        }
         let written = match &mut self.file {
             Some(file) => file.write_all(bytes),
             None => io::stdout().lock().write_all(bytes),
@@ -109,9 +127,9 @@ impl Output {
         written.map_err(|source| self.failed("writing", source))
     }
 
-    /// Makes what was written durable. On a tape a block counts only with those before it.
+    /// Makes what was written durable. On a tape, and elsewhere, a block counts only with those before it.
     pub(super) fn sync(&mut self) -> Result<(), SetError> {
-        if self.tape.is_some() {
+        if self.tape.is_some() || self.socket.is_some() {
             return Ok(());
         }
         let synced = match &self.file {
@@ -126,11 +144,14 @@ impl Output {
         if let Some(tape) = &mut self.tape {
             tape.finish()?;
         }
+        if let Some(socket) = &mut self.socket {
+            socket.finish()?;
+        }
         self.sync()?;
         let parent = self.target.place().map(Path::to_owned);
         let dir = match &self.target {
             Target::Dir(dir, _) => Some(dir.clone()),
-            Target::File(_) | Target::Stdout | Target::Tape(_) => None,
+            Target::File(_) | Target::Stdout | Target::Tape(_) | Target::Socket(_) => None,
         };
         for dir in dir.into_iter().chain(parent) {
             sync_dir(&dir).map_err(|source| self.failed("syncing", source))?;
@@ -243,6 +264,12 @@ impl Source {
             Err(error) if error.kind() == io::ErrorKind::NotFound && part > 1 => Ok(None),
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// Its bytes from the first one on; of a directory those of its first file.
+    pub(in crate::node) fn stream(&self) -> Result<Box<dyn Read>, SetError> {
+        let missing = || SetError::NoSet { what: self.name(), why: "it is empty".to_owned() };
+        self.part(1)?.map(|opened| opened.reader).ok_or_else(missing)
     }
 
     /// How much there is to read (bytes); none if that is not known.

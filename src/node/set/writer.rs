@@ -71,7 +71,7 @@ impl SetWriter {
         let walk = SetWalk::begin(head.pair, &begin.copy, &begin.account).map_err(|e| misplaced(&e))?;
         let Head { set, pair, wall_ms } = *head;
         let Position { epoch, seq, .. } = begin.copy.origin;
-        let about = About { save: set, pair, epoch, seq, node: begin.node.clone() };
+        let about = About { spool: None, save: set, pair, epoch, seq, node: begin.node.clone() };
         let mut this = Self {
             output: Output::open(target, &about)?,
             pack,

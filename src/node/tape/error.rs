@@ -92,6 +92,13 @@ impl TapeError {
             || matches!(self, Self::SetBack { .. })
     }
 
+    /// Whether another program has the drive.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Drive { fault: Fault::Busy, .. })
+            || matches!(self.shelf(), Some(ShelfError::Drive { fault: Fault::Busy, .. }))
+    }
+
     fn shelf(&self) -> Option<&ShelfError> {
         match self {
             Self::Shelf(error)

@@ -6,6 +6,7 @@
 //!
 //! A command hands it blocks through a stage in memory, which is bounded and blocks the command.
 
+mod carried;
 mod catalogue;
 mod changer;
 mod check;
@@ -23,6 +24,7 @@ mod tap;
 mod verbs;
 
 pub use crate::tape::{Allowed, Catalogue, Key, Loss, ReelSet};
+pub(in crate::node) use carried::{Carried, CarriedWriter};
 pub use catalogue::{CatalogueFile, fuzz_catalogue};
 pub use check::{Checked, check};
 pub use error::TapeError;

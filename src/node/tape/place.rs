@@ -116,7 +116,7 @@ impl Teller {
         Self(std::sync::Arc::new(tell))
     }
 
-    pub(super) fn tell(&self, text: &str) {
+    pub(in crate::node) fn tell(&self, text: &str) {
         (self.0)(text);
     }
 }

@@ -37,6 +37,11 @@ fn sixteen(text: &str) -> [u8; 16] {
     bytes
 }
 
+/// The number of a save, of its text in a catalogue.
+pub(super) fn id_of(text: &str) -> SetId {
+    SetId(sixteen(text))
+}
+
 impl TapeSource {
     /// How it is called in messages.
     #[must_use]

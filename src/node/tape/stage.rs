@@ -6,16 +6,17 @@
 
 use super::shelf::{Operator, wall_ms};
 use super::{Place, TapeError, TapeOptions, scan};
-use crate::base::{Epoch, Seq};
+use crate::base::{Epoch, Ordinal, Seq};
 use crate::format::PairId;
 use crate::format::reel::ReelLabel;
 use crate::format::set::SetId;
 use crate::node::identity::random;
 use crate::tape::{
-    Block, Found, Packer, Purpose, Shelf, SpanWriter, StreamIndex, Want, WriteOrder, find_tail,
+    Block, Found, Packer, PartIndex, Purpose, ReelSet, SPOOL_NAME, Shelf, SpanWriter, StreamIndex, Want,
+    WriteOrder, find_tail,
 };
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -39,6 +40,8 @@ pub struct TapeOrder {
 /// What is being saved.
 #[derive(Clone, Debug)]
 pub(in crate::node) struct About {
+    /// Of parts of a spool, whose they are; none of a save.
+    pub(in crate::node) spool: Option<Ordinal>,
     pub(in crate::node) save: SetId,
     pub(in crate::node) pair: PairId,
     pub(in crate::node) epoch: Epoch,
@@ -65,6 +68,8 @@ struct Stage {
     /// Bytes at which the drive begins, and at which the save waits.
     high: u64,
     most: u64,
+    /// The sequence of the next block that has to count.
+    kept: AtomicU64,
 }
 
 /// Says when the thread ends, however it ends.
@@ -111,6 +116,7 @@ impl Stage {
 pub struct TapeWriter {
     packer: Packer,
     index: StreamIndex,
+    parts: Option<PartIndex>,
     stage: Arc<Stage>,
     thread: Option<JoinHandle<Result<(), TapeError>>>,
     shelf: Operator,
@@ -127,46 +133,40 @@ impl std::fmt::Debug for TapeWriter {
 impl TapeWriter {
     /// Begins a save: finds the end of what is there if it is appended to, else begins a set of reels.
     pub(in crate::node) fn begin(order: &TapeOrder, about: &About) -> Result<Self, TapeError> {
-        let options = &order.options;
-        let shelf = Operator::new(options)?;
-        let mut label = ReelLabel {
-            pair: about.pair,
-            epoch: about.epoch,
-            seq: about.seq,
-            wall_ms: wall_ms(),
-            block_size: order.block_size,
-            key: options.key.as_ref().map_or(0, crate::tape::Key::id),
-            name: order.name.clone(),
-            node: about.node.clone(),
-        };
-        let mut id = [0; 16];
-        random(&mut id).map_err(|error| TapeError::Unfit {
-            what: "beginning a set of reels".to_owned(),
-            why: error.to_string(),
-            next: "begin again",
-        })?;
-        let write = |set, label: &ReelLabel| WriteOrder {
-            set,
-            session: about.save,
-            label: label.clone(),
-            cap: order.reel_size,
-            unflushed: order.stage / 2,
-        };
+        let shelf = Operator::new(&order.options)?;
+        let mut label = label_of(order, about);
+        let unflushed = order.stage / 2;
         let (set, writer) = if order.append {
-            let (set, drive, tail, found) = end_of(&shelf)?;
+            let (set, drive, tail, found) = end_of(&shelf, about.spool)?;
             fits(&label, &found)?;
             (label.block_size, label.name) = (found.block_size, base_name(&found.name, tail.reel));
-            (set, SpanWriter::resume(shelf.clone(), write(set, &label), drive, &tail))
+            let write = write_order(order, (set, about.save), &label, unflushed);
+            (set, SpanWriter::resume(shelf.clone(), write, drive, &tail))
         } else {
-            (SetId(id), SpanWriter::new(shelf.clone(), write(SetId(id), &label)))
+            let set = new_set()?;
+            let write = write_order(order, (set, about.save), &label, unflushed);
+            (set, SpanWriter::new(shelf.clone(), write))
         };
-        let key = options.key.as_ref().map(|key| key.of_session(about.save));
+        let key = order.options.key.as_ref().map(|key| key.of_session(about.save));
         let packer = Packer::new((set, about.save), writer.next(), label.block_size, key);
-        let most = (order.stage / 2).max(2 * u64::from(label.block_size));
-        let streams = matches!(options.place, Place::Device(_));
-        let high = if streams { most / 4 * 3 } else { 1 };
-        let stage = Arc::new(Stage { high, most, ..Stage::default() });
+        let most = unflushed.max(2 * u64::from(label.block_size));
+        Self::start(shelf, writer, packer, (most / 4 * 3, most), (set, about))
+    }
+
+    /// Starts the drive's thread, which begins to write when `high` bytes wait; [`Self::write`] waits at `most`.
+    pub(super) fn start(
+        shelf: Operator,
+        writer: SpanWriter<Operator>,
+        packer: Packer,
+        (high, most): (u64, u64),
+        (set, about): (SetId, &About),
+    ) -> Result<Self, TapeError> {
+        let streams = matches!(shelf.options.place, Place::Device(_));
+        let high = if streams { high } else { 1 };
+        let kept = AtomicU64::new(writer.next().0);
+        let stage = Arc::new(Stage { high, most, kept, ..Stage::default() });
         let (index, save) = (StreamIndex::default(), about.save);
+        let parts = about.spool.map(|_| PartIndex::default());
         let for_thread = Arc::clone(&stage);
         let spawned = std::thread::Builder::new().name("tape".to_owned()).spawn(move || {
             let over = Over(for_thread);
@@ -174,7 +174,31 @@ impl TapeWriter {
         });
         let failed =
             |source| TapeError::Io { doing: "starting", what: "the thread of the drive".to_owned(), source };
-        Ok(Self { packer, index, stage, thread: Some(spawned.map_err(failed)?), shelf, set, save })
+        Ok(Self { packer, index, parts, stage, thread: Some(spawned.map_err(failed)?), shelf, set, save })
+    }
+
+    /// The sequence of the next block that has to count.
+    pub(super) fn kept(&self) -> u64 {
+        self.stage.kept.load(Ordering::Acquire)
+    }
+
+    /// Whether the drive's thread has ended: all is written after [`Self::close`], or it failed.
+    pub(super) fn is_over(&self) -> bool {
+        self.stage.queue().over
+    }
+
+    /// Whether what was written is this set with its trailer, or whole parts. Of a stream that was begun by another writer
+    /// nobody knows.
+    pub(super) fn is_whole(&self) -> bool {
+        if let Some(parts) = &self.parts {
+            return parts.is_whole();
+        }
+        self.index.header().is_some_and(|header| header.set == self.save) && self.index.trailer().is_some()
+    }
+
+    /// Writes the catalogue.
+    pub(super) fn note(&self) -> Result<(), TapeError> {
+        self.shelf.catalogue().store()
     }
 
     /// Takes the next bytes of the save; waits while the stage is full.
@@ -182,7 +206,10 @@ impl TapeWriter {
     /// # Errors
     /// [`TapeError`]: the drive's thread ended.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), TapeError> {
-        self.index.feed(bytes);
+        match &mut self.parts {
+            Some(parts) => parts.feed(bytes),
+            None => self.index.feed(bytes),
+        }
         let mut rest = bytes;
         while let Some(block) = self.packer.push(&mut rest) {
             self.put(block)?;
@@ -222,16 +249,30 @@ impl TapeWriter {
     /// # Errors
     /// [`TapeError`].
     pub fn finish(&mut self) -> Result<(), TapeError> {
+        self.close()?;
+        self.conclude()
+    }
+
+    /// Hands over what is left, and the end. The drive may not have it yet.
+    pub(super) fn close(&mut self) -> Result<(), TapeError> {
         let (last, end) = self.packer.finish();
         for block in last.into_iter().chain([end]) {
             self.put(block)?;
         }
         self.stage.queue().closed = true;
         self.stage.changed.notify_all();
+        Ok(())
+    }
+
+    /// Waits for the drive, and notes what the save holds.
+    pub(super) fn conclude(&mut self) -> Result<(), TapeError> {
         self.join()?;
         let mut catalogue = self.shelf.catalogue();
         if let Some(set) = catalogue.held.find_mut(self.set) {
-            set.note_content(self.save, &self.index);
+            match &self.parts {
+                Some(parts) => set.note_parts(self.save, parts.parts()),
+                None => set.note_content(self.save, &self.index),
+            }
         }
         catalogue.store()
     }
@@ -247,10 +288,46 @@ impl Drop for TapeWriter {
     }
 }
 
+/// What the labels of the reels say.
+pub(super) fn label_of(order: &TapeOrder, about: &About) -> ReelLabel {
+    ReelLabel {
+        pair: about.pair,
+        epoch: about.epoch,
+        seq: about.seq,
+        wall_ms: wall_ms(),
+        block_size: order.block_size,
+        key: order.options.key.as_ref().map_or(0, crate::tape::Key::id),
+        name: about.spool.map_or_else(|| order.name.clone(), |of| format!("{SPOOL_NAME}{}", of.0)),
+        node: about.node.clone(),
+    }
+}
+
+/// A number for a set of reels.
+pub(super) fn new_set() -> Result<SetId, TapeError> {
+    let mut id = [0; 16];
+    random(&mut id).map_err(|error| TapeError::Unfit {
+        what: "beginning a set of reels".to_owned(),
+        why: error.to_string(),
+        next: "begin again",
+    })?;
+    Ok(SetId(id))
+}
+
+/// How blocks of this session go to reels of this set.
+pub(super) fn write_order(
+    order: &TapeOrder,
+    (set, session): (SetId, SetId),
+    label: &ReelLabel,
+    unflushed: u64,
+) -> WriteOrder {
+    WriteOrder { set, session, label: label.clone(), cap: order.reel_size, unflushed }
+}
+
 fn work(mut writer: SpanWriter<Operator>, stage: &Stage) -> Result<(), TapeError> {
     let mut idle = true;
     while let Some(block) = stage.take(&mut idle) {
         writer.put(block)?;
+        stage.kept.store(writer.next().0, Ordering::Release);
     }
     if !stage.queue().abandoned {
         writer.flush(1)?;
@@ -280,16 +357,17 @@ pub(super) fn fits(wanted: &ReelLabel, found: &ReelLabel) -> Result<(), TapeErro
     Ok(())
 }
 
-type End = (SetId, Box<dyn crate::tape::Drive>, crate::tape::Tail, ReelLabel);
+pub(super) type End = (SetId, Box<dyn crate::tape::Drive>, crate::tape::Tail, ReelLabel);
 
 /// The end of the newest set, with the drive there.
-fn end_of(shelf: &Operator) -> Result<End, TapeError> {
+pub(super) fn end_of(shelf: &Operator, spool: Option<Ordinal>) -> Result<End, TapeError> {
     let is_device = matches!(shelf.options.place, Place::Device(_));
     if !shelf.catalogue().found && !is_device {
         let scanned = scan(&shelf.options)?;
         shelf.catalogue().held = scanned.catalogue;
     }
-    let newest = shelf.catalogue().held.sets.iter().rfind(|set| set.spool_of().is_none()).map(|set| {
+    let is_such = |set: &&ReelSet| set.spool_of() == spool.map(|of| of.0);
+    let newest = shelf.catalogue().held.sets.iter().rfind(is_such).map(|set| {
         let last = set.reels.last();
         (set.number(), last.map_or(0, |reel| reel.number), last.map_or(0, |reel| reel.next))
     });
