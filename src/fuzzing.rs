@@ -39,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     ("records", records),
     ("reel", crate::format::reel::fuzz_reel),
     ("resp", crate::format::resp::fuzz_resp),
+    ("resync-plan", crate::node::resync_plan::fuzz_plan),
     ("rewind", crate::format::rewind::fuzz_rewind),
     ("scrub", scrub),
     ("segment", segment),

@@ -19,6 +19,7 @@ mod hostile;
 mod invariants;
 mod layering;
 mod licence;
+mod long_way;
 mod menu;
 mod network;
 mod notify;

@@ -462,7 +462,7 @@ pub(crate) fn save(
     patience: Duration,
     told: impl FnMut(SaveTold),
 ) -> Result<Saved, Failure> {
-    set::save(dir, order, patience, told).map_err(|error| match error {
+    let saved = set::save(dir, order, patience, told).map_err(|error| match error {
         set::SaveError::Refused { message, next } => Failure::no(message, next),
         set::SaveError::Set(error) => set_failure(&error),
         error => Failure::error(error.to_string(), error.next()),
@@ -545,7 +545,7 @@ pub(crate) fn against(
     })
 }
 
-fn restore_failure(error: &restore::RestoreError) -> Failure {
+pub(super) fn restore_failure(error: &restore::RestoreError) -> Failure {
     match error {
         restore::RestoreError::Set(error) => set_failure(error),
         restore::RestoreError::TooEarly { .. } => Failure::no(error.to_string(), error.next()),

@@ -35,6 +35,7 @@ mod lease;
 pub mod licence;
 mod link;
 mod listing;
+pub mod long_way;
 mod meters;
 pub mod notices;
 mod outputs;

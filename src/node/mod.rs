@@ -58,6 +58,8 @@ pub mod peer_address;
 mod process;
 pub mod queue;
 pub mod restore;
+pub mod restore_more;
+pub mod resync_plan;
 mod retired;
 pub mod room;
 mod rounds;

@@ -4,6 +4,7 @@ mod dir;
 mod history;
 mod note;
 mod reels;
+mod round;
 mod store;
 mod tape;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 pub use dir::{BadPart, FILE, SpoolDir};
 pub use history::{History, HistoryError};
 pub use reels::{ReelOrder, ReelSpool, Unread};
+pub use round::{RoundError, RoundPlace, Written, parts_behind, write_round};
 pub use store::{Listed, PartPlace, PartStore};
 
 use super::config::{Config, TapeSettings};

@@ -6,7 +6,7 @@
 
 use super::dir::{BadPart, WriteError, ends_of, read_part, stream, walk_file};
 use crate::base::Ordinal;
-use crate::base::limits::{REEL_BLOCK, TAPE_SPOOL_UNFLUSHED};
+use crate::base::limits::{REEL_BLOCK, SPOOL_REEL_MS, TAPE_SPOOL_UNFLUSHED};
 use crate::format::PairId;
 use crate::format::batch::Batch;
 use crate::format::reel::{ReelKind, ReelLabel};
@@ -14,13 +14,21 @@ use crate::format::set::SetId;
 use crate::format::spool::PartHeader;
 use crate::node::identity::random;
 use crate::node::tape::{Tape, TapeError, TapeOptions, TapeSession};
-use crate::tape::{Packer, PartHeld, ReadError, ReelSet, SPOOL_NAME, SessionKey, SpanReader, SpanWriter};
+use crate::tape::{
+    Fault, Packer, PartHeld, Purpose, ReadError, ReelSet, SPOOL_NAME, SessionKey, Shelf, ShelfError,
+    SpanReader, SpanWriter, Want,
+};
 use bytes::Bytes;
 use std::collections::{HashSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+
+/// A reel that is being written to is looked at again after this (milliseconds) ..
+const CLOSE_MS: u64 = 100;
+/// .. so often at most.
+const CLOSE_LOOKS: u32 = 600;
 
 /// Where the spool's reels are, and whose they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +88,7 @@ pub enum Unread {
 }
 
 /// Whether both are copies of one segment; when they were made does not matter.
-fn is_same(one: &PartHeader, other: &PartHeader) -> bool {
+pub(super) fn is_same(one: &PartHeader, other: &PartHeader) -> bool {
     (one.index, one.base, one.end) == (other.index, other.base, other.end)
 }
 
@@ -339,6 +347,73 @@ impl ReelSpool {
             self.reading = Some(Reading { set, reader, last: None });
         }
         Ok(())
+    }
+
+    /// The reels on which these parts are, in order.
+    pub(super) fn reels_of(&self, parts: &[PartHeader]) -> Result<Vec<u32>, TapeError> {
+        let mut on = std::collections::BTreeSet::new();
+        for set in Tape::open(&self.order.options)?.sets().iter().filter(|set| self.is_own(set)) {
+            for save in &set.saves {
+                let wanted = |held: &&PartHeld| parts.iter().any(|part| is_same(&held.header, part));
+                for held in save.parts.iter().filter(wanted) {
+                    let blocks = save.blocks(&(held.offset..held.end_offset()));
+                    let holds =
+                        |reel: &&crate::tape::Reel| reel.first < blocks.end && reel.next > blocks.start;
+                    on.extend(set.reels.iter().filter(holds).map(|reel| reel.number));
+                }
+            }
+        }
+        Ok(on.into_iter().collect())
+    }
+
+    /// Nothing more is written to the newest reel: what comes next goes to another one. It is held meanwhile, so that nobody
+    /// is in the middle of a burst to it.
+    pub(super) fn close_last(&self) -> Result<(), TapeError> {
+        let options = &self.order.options;
+        let sets = Tape::open(options)?.sets();
+        let last = sets.iter().rev().find(|set| self.is_own(set)).and_then(|set| {
+            set.reels.last().filter(|reel| !reel.closed).map(|reel| (set.number(), reel.number))
+        });
+        let Some((set, reel)) = last else { return Ok(()) };
+        let want = Want { set, reel, purpose: Purpose::Append, why: "it is carried away".to_owned() };
+        let mut looks = 0;
+        let held = loop {
+            match Tape::open(options)?.mount(&want) {
+                Err(ShelfError::Drive { fault: Fault::Busy, .. }) if looks < CLOSE_LOOKS => looks += 1,
+                Err(error @ ShelfError::Drive { fault: Fault::Busy, .. }) => return Err(error.into()),
+                // One that is not there is not written to either.
+                other => break other.ok(),
+            }
+            std::thread::sleep(std::time::Duration::from_millis(CLOSE_MS));
+        };
+        let closed = Tape::open(options)?.change(|sets| {
+            let id = set.to_string();
+            sets.iter_mut().filter(|set| set.id == id).for_each(|set| set.close_reel(reel));
+        });
+        drop(held);
+        closed
+    }
+
+    /// Reads a part from its reel, and waits for that reel if the order allows it, so that it can be walked.
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub fn bring(&mut self, part: &PartHeader) -> Result<(), Unread> {
+        let mut asked = String::new();
+        loop {
+            match self.stage(part) {
+                Err(Unread::Waits(error)) if self.order.options.wait.is_none() => {
+                    let text = format!("{error}; it is seen by itself");
+                    if asked != text {
+                        self.order.options.teller.tell(&text);
+                        asked = text;
+                    }
+                    self.rest();
+                    std::thread::sleep(std::time::Duration::from_millis(SPOOL_REEL_MS));
+                }
+                other => return other.map(drop),
+            }
+        }
     }
 
     /// Lets go of the drive, if it is only read.
