@@ -41,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     ("resp", crate::format::resp::fuzz_resp),
     ("resync-plan", crate::node::resync_plan::fuzz_plan),
     ("rewind", crate::format::rewind::fuzz_rewind),
+    ("saves", crate::node::saves::fuzz_saves),
     ("scrub", scrub),
     ("segment", segment),
     ("session", crate::pair::fuzz_session),

@@ -39,6 +39,7 @@ mod setup;
 mod simulation;
 mod since;
 mod spool;
+mod spool_age;
 mod spool_tape;
 mod strangers;
 

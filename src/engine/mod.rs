@@ -55,6 +55,7 @@ mod save;
 mod scrub;
 mod sender;
 mod spool;
+mod spool_age;
 mod spool_verbs;
 mod standstill;
 pub mod stats;
@@ -77,7 +78,7 @@ use crate::store::StoreRead;
 use admin::AdminRequest;
 use blocks::Answer;
 pub use config::{
-    EngineConfig, FullSync, OnDiverged, PeerLoss, SpoolConfig, SpoolFull, SpoolMode, StartState,
+    EngineConfig, FullSync, OnDiverged, PeerLoss, SpoolConfig, SpoolFull, SpoolKeep, SpoolMode, StartState,
 };
 pub use effect::{
     Allocation, ClientDoor, ClientEffect, ClientPlace, CompareEffect, CopyEffect, Effect, Fetched,

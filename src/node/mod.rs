@@ -64,6 +64,7 @@ mod retired;
 pub mod room;
 mod rounds;
 mod save;
+pub mod saves;
 mod scrub;
 mod segment_source;
 mod segments;
