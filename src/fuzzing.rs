@@ -51,6 +51,7 @@ pub const TARGETS: &[Target] = &[
     ("store-archive", crate::store::fuzz_archive),
     ("store-record", crate::store::fuzz_record),
     ("tape-catalogue", crate::node::tape::fuzz_catalogue),
+    ("tape-health", crate::format::tape_health::fuzz_tape_health),
     ("tape-image", crate::node::tape::fuzz_tap),
     ("tape-index", crate::tape::fuzz_index),
     ("tape-parts", crate::tape::fuzz_parts),

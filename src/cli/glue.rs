@@ -36,7 +36,7 @@ use crate::node::spool;
 pub(crate) use crate::node::spool::{History, HistoryError, PartPlace, PartStore, SpoolDir};
 use crate::node::tape::{self, CatalogueFile, TapeError};
 pub(crate) use crate::node::tape::{
-    Allowed, Catalogue, Checked, Copied, DriveView, Loss, Move, Place, ReelSet, Scanned, TapeOptions,
+    Alarm, Allowed, Catalogue, Checked, Copied, DriveView, Loss, Move, Place, ReelSet, Scanned, TapeOptions,
     TapeOrder, TapeSource, Teller,
 };
 use crate::node::{admin, audit, pairing, peer_address, restore, saves, setup};

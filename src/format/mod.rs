@@ -26,6 +26,7 @@ pub mod set;
 pub mod since;
 pub mod spool;
 pub mod sums;
+pub mod tape_health;
 pub mod unless;
 
 pub use cursor::{Reader, Writer};
