@@ -26,7 +26,6 @@ impl Stage {
     fn new() -> Self {
         let temp = tempfile::tempdir().unwrap();
         let mut pair = Pair::set_up(&plan());
-        pair.a.configure(&["tape_reel_size = \"1M\""]);
         pair.serve();
         pair.b.kill();
         let told = load(&pair.a, 10, 600).run_to_the_end();
@@ -106,10 +105,11 @@ fn a_new_standby_without_a_link_is_made_level_by_reels_that_are_carried_in_round
     let mut stage = Stage::new();
     let load = load(&stage.pair.a, 30, usize::MAX);
     let to = format!("tape:{}", stage.path("here").join("reel-%03d.tap").display());
-    let made = stage.plan(&[&["--to", &to, "--reel-size", "1M"], &FIGURES[..]].concat());
+    let spool = format!("file:{}", stage.path("spool").display());
+    let made = stage.plan(&[&["--to", &to, "--spool", &spool, "--reel-size", "1M"], &FIGURES[..]].concat());
     assert_eq!(made["forecast"]["end"]["next"], "any-link", "{made}");
     assert!(made["forecast"]["rounds"].as_array().unwrap().len() < 4, "{made}");
-    let again = stage.pair.a.verb(&["resync", "plan", "--to", &to]);
+    let again = stage.pair.a.verb(&["resync", "plan", "--to", &to, "--spool", &spool]);
     assert_eq!(again.status.code(), Some(1), "one plan at a time");
     let mut now = stage.plan(&["run"]);
     assert_eq!((step(&now), &now["carried"]["from"]), ("carry-save", &0.into()), "{now}");

@@ -41,14 +41,14 @@ link but that rest. Each round has to be smaller than the one before: if not, th
 with what a person has to do: carry, and say `next` here when it is done. Interrupted, `run` goes on where it was.
 
 What goes on a disk goes to files in that directory. The spool is where `spool` in the config says, else where --spool does: a
-directory that stays here. For reels it may be left out: then the spool writes to reels itself.
+directory that stays here. Each round is written from it, to reels of its own or to a directory.
 
 Figures that are not given are assumed until they are measured. `hot-backup tape check` measures a drive, `hot-backup
 bench link` a link.
 
 Examples:
   hot-backup resync plan --to file:/mnt/usb --spool file:/var/spool/hb --carry 6h --link 10M
-  hot-backup resync plan --to tape:/dev/nst0 --reel-size 12T --drive 300M --carry 1h --dry-run
+  hot-backup resync plan --to tape:/dev/nst0 --spool file:/var/spool/hb --reel-size 12T --drive 300M --dry-run
   hot-backup resync plan run        save, and say what to carry
   hot-backup resync plan next       that is there and restored: go on
   hot-backup resync plan status     where it is
@@ -215,21 +215,32 @@ fn before(spool: &SpoolView) -> String {
 
 /// Where what comes after the save waits.
 fn spool_place(spool: &SpoolView, to: &Carrier, named: Option<&str>) -> Result<String, Failure> {
-    match (named, to) {
-        _ if spool.state != "off" => match named {
-            Some(named) if named != spool.place => {
-                let message = format!("planning: the spool of this node is {}", visible(&spool.place));
-                Err(Failure::no(message, "leave out --spool, or stop that one first: hot-backup spool stop"))
-            }
-            _ => Ok(spool.place.clone()),
-        },
-        (Some(named), _) => Ok(named.to_owned()),
-        (None, Carrier::Reels(_)) => Ok(to.round(1).name()),
-        (None, Carrier::Dir(_)) => Err(Failure::error(
-            "planning: what comes after the save needs a place that stays here, and this node has no spool",
+    let place = match named {
+        Some(named) if spool.state != "off" && named != spool.place => {
+            let message = format!("planning: the spool of this node is {}", visible(&spool.place));
+            return Err(Failure::no(
+                message,
+                "leave out --spool, or stop that one first: hot-backup spool stop",
+            ));
+        }
+        None if spool.state == "off" => {
+            return Err(Failure::error(
+                "planning: what comes after the save needs a place that stays here, and this node has no spool",
+                "name a directory on another disk of this machine: --spool file:/directory",
+            ));
+        }
+        Some(named) => named.to_owned(),
+        None => spool.place.clone(),
+    };
+    // Rounds have reels of their own, which are carried away.
+    if [to.name(), to.round(1).name()].contains(&place) {
+        let message = format!("planning: {} is what is carried, and the spool stays here", visible(&place));
+        return Err(Failure::error(
+            message,
             "name a directory on another disk of this machine: --spool file:/directory",
-        )),
+        ));
     }
+    Ok(place)
 }
 
 /// What the peer lacks beyond what was carried, as far as it is on the spool (bytes).
@@ -596,20 +607,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_spool_is_the_one_that_is_there_or_named_or_for_reels_the_reels() {
-        let (off, disk) =
-            (SpoolView { state: "off".into(), ..SpoolView::default() }, Carrier::parse("file:/usb"));
-        let (disk, reels) = (disk.unwrap(), Carrier::parse("tape:/x/r-%d.tap").unwrap());
-        assert_eq!(spool_place(&off, &disk, Some("file:/here")), Ok("file:/here".to_owned()));
-        assert_eq!(spool_place(&off, &reels, None), Ok("tape:/x/resync-spool-r-%d.tap".to_owned()));
-        assert!(spool_place(&off, &disk, None).is_err());
+    fn the_spool_is_the_one_that_is_there_or_named_and_never_what_is_carried() {
+        let off = SpoolView { state: "off".into(), ..SpoolView::default() };
+        let disk = Carrier::parse("file:/usb").unwrap();
+        let reels = Carrier::parse("tape:/x/r-%d.tap").unwrap();
+        for to in [&disk, &reels] {
+            assert_eq!(spool_place(&off, to, Some("file:/here")), Ok("file:/here".to_owned()));
+            assert!(spool_place(&off, to, None).is_err());
+            assert!(spool_place(&off, to, Some(&to.name())).is_err());
+            assert!(spool_place(&off, to, Some(&to.round(1).name())).is_err());
+        }
         let on = SpoolView { state: "holding".into(), place: "file:/own".into(), mode: "auto".into(), ..off };
         assert_eq!(spool_place(&on, &disk, None), Ok("file:/own".to_owned()));
         assert!(spool_place(&on, &disk, Some("file:/here")).is_err());
-        assert_eq!(
-            (before(&on), before(&SpoolView { state: "off".into(), ..on.clone() })),
-            ("auto".into(), "off".into())
-        );
+        assert_eq!(before(&on), "auto");
+        assert_eq!(before(&SpoolView { state: "off".into(), ..on }), "off");
     }
 
     #[test]

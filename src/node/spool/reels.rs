@@ -14,21 +14,13 @@ use crate::format::set::SetId;
 use crate::format::spool::PartHeader;
 use crate::node::identity::random;
 use crate::node::tape::{Tape, TapeError, TapeOptions, TapeSession};
-use crate::tape::{
-    Fault, Packer, PartHeld, Purpose, ReadError, ReelSet, SPOOL_NAME, SessionKey, Shelf, ShelfError,
-    SpanReader, SpanWriter, Want,
-};
+use crate::tape::{Packer, PartHeld, ReadError, ReelSet, SPOOL_NAME, SessionKey, SpanReader, SpanWriter};
 use bytes::Bytes;
 use std::collections::{HashSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-
-/// A reel that is being written to is looked at again after this (milliseconds) ..
-const CLOSE_MS: u64 = 100;
-/// .. so often at most.
-const CLOSE_LOOKS: u32 = 600;
 
 /// Where the spool's reels are, and whose they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -366,32 +358,16 @@ impl ReelSpool {
         Ok(on.into_iter().collect())
     }
 
-    /// Nothing more is written to the newest reel: what comes next goes to another one. It is held meanwhile, so that nobody
-    /// is in the middle of a burst to it.
+    /// Nothing more is written to the newest reel: what comes next goes to another one. Only for reels that nobody else
+    /// writes to.
     pub(super) fn close_last(&self) -> Result<(), TapeError> {
-        let options = &self.order.options;
-        let sets = Tape::open(options)?.sets();
-        let last = sets.iter().rev().find(|set| self.is_own(set)).and_then(|set| {
-            set.reels.last().filter(|reel| !reel.closed).map(|reel| (set.number(), reel.number))
-        });
-        let Some((set, reel)) = last else { return Ok(()) };
-        let want = Want { set, reel, purpose: Purpose::Append, why: "it is carried away".to_owned() };
-        let mut looks = 0;
-        let held = loop {
-            match Tape::open(options)?.mount(&want) {
-                Err(ShelfError::Drive { fault: Fault::Busy, .. }) if looks < CLOSE_LOOKS => looks += 1,
-                Err(error @ ShelfError::Drive { fault: Fault::Busy, .. }) => return Err(error.into()),
-                // One that is not there is not written to either.
-                other => break other.ok(),
+        Tape::open(&self.order.options)?.change(|sets| {
+            if let Some(set) = sets.iter_mut().rev().find(|set| self.is_own(set))
+                && let Some(number) = set.reels.last().map(|reel| reel.number)
+            {
+                set.close_reel(number);
             }
-            std::thread::sleep(std::time::Duration::from_millis(CLOSE_MS));
-        };
-        let closed = Tape::open(options)?.change(|sets| {
-            let id = set.to_string();
-            sets.iter_mut().filter(|set| set.id == id).for_each(|set| set.close_reel(reel));
-        });
-        drop(held);
-        closed
+        })
     }
 
     /// Reads a part from its reel, and waits for that reel if the order allows it, so that it can be walked.
