@@ -20,6 +20,7 @@ mod invariants;
 mod items_rot;
 mod layering;
 mod licence;
+mod long_way;
 mod menu;
 mod network;
 mod notify;
@@ -40,6 +41,7 @@ mod setup;
 mod simulation;
 mod since;
 mod spool;
+mod spool_age;
 mod spool_tape;
 mod strangers;
 

@@ -1,6 +1,7 @@
 //! Proves the engine against a hostile world: thousands of whole lives of a pair, each from one seed, with every
 //! rule checked at every step; and proves the checkers by breaking the rules on purpose.
 
+use hot_backup::engine::SpoolKeep;
 use hot_backup::sim::exhaustive::{
     Move, Victim, Walk, walk_move, walk_one_node, walk_pair, walk_switchover, walk_takeover,
 };
@@ -116,7 +117,11 @@ fn caught(mutation: Mutation) -> Option<(u64, &'static str)> {
     // What comes of reels only lives with reels show.
     let shows = |seed: &u64| {
         let spool = Options::from_seed(*seed).spool;
-        mutation != Mutation::ReplayReel || spool.is_some_and(|spool| spool.tape == SpoolTape::Only)
+        match mutation {
+            Mutation::ReplayReel => spool.is_some_and(|spool| spool.tape == SpoolTape::Only),
+            Mutation::ForgetSave => spool.is_some_and(|spool| spool.keep == SpoolKeep::OldestSave),
+            _ => true,
+        }
     };
     (1..40_000).filter(shows).take(2000).find_map(|seed| {
         let life = if mutation == Mutation::OutliveLease { Options::leased } else { Options::from_seed };
@@ -175,6 +180,7 @@ fn every_rule_broken_on_purpose_is_noticed_by_the_checker_of_that_rule() {
             // The journal, or the directory, lets go of what is on no reel.
             Mutation::FlushLie => &["I-06", "I-38"],
             Mutation::ReplayReel => &["I-37"],
+            Mutation::ForgetSave => &["I-36"],
         };
         match caught(mutation) {
             Some((seed, rule)) => {

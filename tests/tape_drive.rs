@@ -72,8 +72,9 @@ CATALOGUE=/run/t/A/tape-nst0-catalogue.json
 save() { $HB save --to $TAPE --changer "$CHANGER" --label-blank --no-wait --stage 8M "$@"; }
 whole() { $HB verify $TAPE --changer "$CHANGER" --no-wait --json >/run/shared/verified-$1; }
 step three-reels
-save
+save 2>/run/shared/said || { cat /run/shared/said >&2; exit 1; }
 whole three-reels
+$HB tape status /dev/nst0 --json >/run/shared/drive || true
 mtx -f /dev/sg1 status | grep -q 'Data Transfer Element 0:Full' && /run/t/changer unload $(/run/t/changer loaded) /dev/nst0
 /run/t/changer load 1 /dev/nst0
 mt -f /dev/nst0 rewind
@@ -165,7 +166,7 @@ fn tier_a_real_driver_saves_over_three_reels_and_goes_on_behind_a_hard_end_and_a
         let verified: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(verified["whole"], true, "{name}: {verified}");
     };
-    step(&mut kernel, dir.path(), "three-reels", || {});
+    step(&mut kernel, dir.path(), "three-reels", || library.state().alerts = vec![20]);
     step(&mut kernel, dir.path(), "hard-end", || {
         let mut state = library.state();
         let written = reels(&state);
@@ -196,6 +197,9 @@ fn tier_a_real_driver_saves_over_three_reels_and_goes_on_behind_a_hard_end_and_a
         |name: &str| String::from_utf8_lossy(&std::fs::read(dir.path().join(name)).unwrap()).into_owned();
     assert_eq!((read("label").as_str(), read("data").as_str()), ("HBtb", "HBtb"), "as a plain tape is read");
     assert!(read("told").contains("At block 2"), "{}", read("told"));
+    assert!(read("said").contains("TapeAlert 20 (Cleaning required): clean the drive"), "{}", read("said"));
+    let drive: Value = serde_json::from_str(&read("drive")).unwrap();
+    assert_eq!((&drive[0]["compression"], &drive[0]["encryption"]), (&"on".into(), &"on".into()), "{drive}");
 }
 
 const SPOOLS: &str = r#"

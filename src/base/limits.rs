@@ -430,6 +430,14 @@ pub const SPOOL_WAIT_MS: u64 = 10_000;
 pub const SPOOL_UNKNOWN_MS: u64 = 600_000;
 /// Parts that one spool may hold.
 pub const SPOOL_PARTS_MAX: usize = 1 << 20;
+/// So many rounds of the long way round are planned at most.
+pub const RESYNC_ROUNDS_MAX: usize = 40;
+/// The plan of one has no more than this (bytes).
+pub const RESYNC_PLAN_MAX: usize = 256 << 10;
+/// So many saves of a node are known at most, the newest ones.
+pub const KEPT_SAVES_MAX: usize = 4096;
+/// The file that names them has no more than this (bytes).
+pub const SAVES_FILE_MAX: usize = 4 << 20;
 /// A copy of a file into the journal that failed begins anew after this (milliseconds).
 pub const COPY_RETRY_MS: u64 = 10_000;
 /// Who waits so long for updates that wait for a segment which cannot be made is told that they may be kept or not

@@ -36,10 +36,10 @@ use crate::node::spool;
 pub(crate) use crate::node::spool::{History, HistoryError, PartPlace, PartStore, SpoolDir};
 use crate::node::tape::{self, CatalogueFile, TapeError};
 pub(crate) use crate::node::tape::{
-    Allowed, Catalogue, Checked, Copied, DriveView, Loss, Move, Place, ReelSet, Scanned, TapeOptions,
+    Alarm, Allowed, Catalogue, Checked, Copied, DriveView, Loss, Move, Place, ReelSet, Scanned, TapeOptions,
     TapeOrder, TapeSource, Teller,
 };
-use crate::node::{admin, audit, pairing, peer_address, restore, setup};
+use crate::node::{admin, audit, pairing, peer_address, restore, saves, setup};
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
@@ -462,11 +462,27 @@ pub(crate) fn save(
     patience: Duration,
     told: impl FnMut(SaveTold),
 ) -> Result<Saved, Failure> {
-    set::save(dir, order, patience, told).map_err(|error| match error {
+    let saved = set::save(dir, order, patience, told).map_err(|error| match error {
         set::SaveError::Refused { message, next } => Failure::no(message, next),
         set::SaveError::Set(error) => set_failure(&error),
         error => Failure::error(error.to_string(), error.next()),
-    })
+    })?;
+    if let Err(error) = note_save(dir, order, &saved) {
+        let text = "the save is not noted in the node's directory, so spool_keep = \"oldest-save\" does not know of it";
+        super::out::say(format!("{text}: {}", crate::base::plainly(&error)));
+    }
+    Ok(saved)
+}
+
+/// Lets the node know of a save of everything in files, as long as those are there.
+fn note_save(dir: &Path, order: &SaveOrder, saved: &Saved) -> std::io::Result<()> {
+    let path = match &order.target {
+        Target::File(path) | Target::Dir(path, _) if order.account.is_none() => path.canonicalize()?,
+        _ => return Ok(()),
+    };
+    let (set, pair) = (saved.set.to_string(), saved.pair.to_string());
+    let (seq, wall_ms) = (saved.trailer.end.seq.0, saved.trailer.wall_ms);
+    saves::note(dir, saves::KeptSave { set, pair, seq, wall_ms, path })
 }
 
 /// What a set says of itself.
@@ -545,7 +561,7 @@ pub(crate) fn against(
     })
 }
 
-fn restore_failure(error: &restore::RestoreError) -> Failure {
+pub(super) fn restore_failure(error: &restore::RestoreError) -> Failure {
     match error {
         restore::RestoreError::Set(error) => set_failure(error),
         restore::RestoreError::TooEarly { .. } => Failure::no(error.to_string(), error.next()),

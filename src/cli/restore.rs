@@ -8,7 +8,7 @@ use super::restore_volume::{self, Blocks};
 use super::save::{progress, source};
 use super::tape::TapeArgs;
 use super::wait::{Need, WaitArgs, until_ready};
-use super::{Context, ask, glue, values};
+use super::{Context, ask, glue, glue_plan, values};
 use crate::base::FileId;
 use crate::base::limits::BLOCK_U64;
 use crate::base::shown::{bytes, counted};
@@ -35,6 +35,9 @@ Several sources in order are one history: the save, then those that were made si
 of nodes, whose journals are read, whether they run or not. --until stops that history with an entry, or with a second.
 What was written as one batch stays together. All of it is looked at before anything changes.
 
+Without a save among them, what came after it goes into a node that a restore made and nobody started since: so what is
+carried to it in rounds makes it newer (hot-backup resync plan). tape:PLACE#spool are reels of a spool.
+
 With --only, chosen accounts, files or items go into the running primary in --dir as ordinary updates: items that differ
 are put as the set has them, files and accounts that are missing are made. What came after the save and has no place in
 it stays. --as ACCOUNT puts them beside what is there. A volume comes back block by block, and may not be in use.
@@ -44,6 +47,7 @@ Examples:
   ssh host 'cat monday.hbs' | hot-backup restore --from - --dir NEW
   hot-backup restore --from 'tape:/backup/reel-%03d.tap' --dir NEW     from reels
   hot-backup restore --from sunday.hbs --from monday.hbs --dir NEW     a save, and one since it
+  hot-backup restore --from /mnt/usb/resync-round-1 --dir NEW          what came after the save that it was made of
   hot-backup restore --from monday.hbs --only app,orders --dry-run     what would change
   hot-backup restore --from monday.hbs --only app,orders,1001          one item
   hot-backup restore --from monday.hbs --only app --as app2            an account, beside the one that is there
@@ -105,7 +109,9 @@ fn chosen(text: &str) -> Result<Chosen, String> {
 pub(crate) fn run(context: &mut Context, args: &RestoreArgs) -> Done {
     args.wait.note(context);
     let sources = sources(context, args)?;
-    if args.only.is_empty() {
+    if sources.sets.is_empty() {
+        more(context, &sources, args.dry_run)
+    } else if args.only.is_empty() {
         whole_node(context, &sources, args.dry_run)
     } else {
         parts(context, &sources, args)
@@ -116,7 +122,7 @@ fn sources(context: &Context, args: &RestoreArgs) -> Result<Sources, Failure> {
     let mut sets = Vec::new();
     let mut past = Vec::new();
     for path in &args.from {
-        match history(path) {
+        match history(context, args, path)? {
             Some(source) => past.push(source),
             None if past.is_empty() => {
                 sets.push(source(context, path, Some(&args.tape), args.key.as_deref())?);
@@ -127,7 +133,7 @@ fn sources(context: &Context, args: &RestoreArgs) -> Result<Sources, Failure> {
             }
         }
     }
-    if sets.is_empty() {
+    if sets.is_empty() && !args.only.is_empty() {
         let text = "restoring: none of the sources is a save";
         return Err(Failure::error(text, "name the save first, then spools and nodes"));
     }
@@ -139,10 +145,57 @@ fn bytes_of(sets: &[Source]) -> Option<u64> {
     sets.iter().map(Source::bytes).sum()
 }
 
-/// What a directory has of what came after a save; none if it is something else.
-fn history(path: &Path) -> Option<PastSource> {
+/// What a directory, or reels of a spool, have of what came after a save; none if it is something else.
+fn history(context: &Context, args: &RestoreArgs, path: &Path) -> Result<Option<PastSource>, Failure> {
     let text = path.to_str().unwrap_or_default();
-    glue::history(text.strip_prefix("file:").map_or(path, Path::new))
+    let reels = text.strip_prefix("tape:").and_then(|text| text.strip_suffix(glue_plan::REELS_OF_SPOOL));
+    let Some(place) = reels else {
+        return Ok(glue::history(text.strip_prefix("file:").map_or(path, Path::new)));
+    };
+    let place = super::tape::place(place)
+        .map_err(|why| Failure::error(format!("reading {text}: {why}"), "see: hot-backup tape --help"))?;
+    let mut options = args.tape.options(context, place);
+    options.key = args.key.as_deref().map(glue::tape_key).transpose()?;
+    Ok(Some(PastSource::Reels(Box::new(options))))
+}
+
+/// What `restore --json` prints of a node that was given more.
+#[derive(Serialize)]
+struct MoreView {
+    dir: String,
+    /// Where it stood before.
+    from: u64,
+    epoch: u64,
+    seq: u64,
+    batches: u64,
+    seconds: f64,
+}
+
+/// What came after its save, for a node that a restore made.
+fn more(context: &mut Context, sources: &Sources, dry_run: bool) -> Done {
+    let dir = context.dir()?.to_owned();
+    let (bar, begin) = (progress(None), Instant::now());
+    let what = (sources.past.as_slice(), sources.until);
+    let taken = glue_plan::restore_more(&dir, what, dry_run, &mut |read| bar.set_position(read));
+    bar.finish_and_clear();
+    let (from, past) = taken?;
+    tell_past(sources, Some(&past));
+    if context.json {
+        context.out.json(&MoreView {
+            dir: dir.display().to_string(),
+            from: from.seq.0,
+            epoch: past.end.epoch.0,
+            seq: past.end.seq.0,
+            batches: past.batches,
+            seconds: begin.elapsed().as_secs_f64(),
+        })?;
+        return Ok(Answer::Yes);
+    }
+    let (would, end) = (if dry_run { "would be " } else { "" }, past.end.seq);
+    context
+        .out
+        .line(format!("{would}restored further: from entry {} to the state at entry {end}", from.seq))?;
+    Ok(Answer::Yes)
 }
 
 /// What `restore --json` prints of a whole node.

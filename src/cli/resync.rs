@@ -3,11 +3,11 @@
 use super::failure::{Answer, Done};
 use super::out::{say, seconds, visible};
 use super::wait::WaitArgs;
-use super::{Context, ask, glue, values};
+use super::{Context, ask, glue, resync_plan, values};
 use crate::base::limits::CHUNK_BYTES;
 use crate::base::shown::{bytes, count};
 use crate::engine::admin::{AdminRequest, CopyView, DoneView, Status};
-use clap::Args;
+use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::IsTerminal as _;
@@ -23,7 +23,9 @@ const LOOKS_TO_END: u32 = 3;
 
 /// Lets this primary give its peer a copy of everything, or this diverged node be rewound, where that is needed
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_long_help = "\
 A peer that the journal does not reach any more needs a copy of everything that is replicated. It goes over the
 link while users work; `hot-backup status` shows it on both nodes. Until it is whole the peer is `incomplete`: it
 cannot take over, and what it acknowledges keeps no promise.
@@ -42,8 +44,12 @@ Examples:
   hot-backup resync --watch         .. and show how far it is until it is whole, on either node
   hot-backup resync --rate 20M      no faster than that, from now on until the node is restarted
   hot-backup resync --rate auto     as fast as it goes, while users change nothing
-  hot-backup resync --full          .. with all content, also where the peer holds it already")]
+  hot-backup resync --full          .. with all content, also where the peer holds it already
+  hot-backup resync plan --help     where no link is fast enough: what is carried instead"
+)]
 pub(crate) struct ResyncArgs {
+    #[command(subcommand)]
+    verb: Option<Verb>,
     /// Content in a second at most, such as 50M; auto: as fast as it goes, but a fifth of the time while users change
     /// anything
     #[arg(long, value_name = "SIZE", value_parser = rate)]
@@ -62,6 +68,11 @@ pub(crate) struct ResyncArgs {
     watch: bool,
     #[command(flatten)]
     wait: WaitArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Plan(Box<resync_plan::PlanArgs>),
 }
 
 impl ResyncArgs {
@@ -85,6 +96,9 @@ fn rate(text: &str) -> Result<u64, String> {
 /// Runs `resync`.
 pub(crate) fn run(context: &mut Context, args: &ResyncArgs) -> Done {
     args.wait.note(context);
+    if let Some(Verb::Plan(args)) = &args.verb {
+        return resync_plan::run(context, args);
+    }
     if args.dry_run {
         let status: Box<Status> = ask::ask_for(context, &AdminRequest::Status)?;
         let plan = plan(&status, glue::stored_bytes(context.dir()?), args.full);

@@ -1,11 +1,14 @@
 //! `tape`: drives, reels and images of reels by themselves; and the flags of saves that go to reels or come from them.
 
 use super::failure::{Answer, Done, Failure};
-use super::glue::{self, Allowed, Catalogue, Checked, DriveView, Move, Place, ReelSet, TapeOptions, Teller};
+use super::glue::{
+    self, Alarm, Allowed, Catalogue, Checked, DriveView, Move, Place, ReelSet, TapeOptions, Teller,
+};
 use super::out::{Table, escape, say, seconds, utc};
 use super::{Context, values};
 use crate::base::limits::{REEL_BLOCK, REEL_BLOCK_MAX, REEL_BLOCK_MIN, TAPE_STAGE};
 use crate::base::shown::{bytes, counted};
+use crate::format::tape_health::Alert;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -84,6 +87,7 @@ impl TapeArgs {
             wait: self.no_wait.then_some(Duration::ZERO),
             changer: self.changer.clone(),
             teller: Teller::new(|text| say(text)),
+            alarm: Alarm::new(|flags| flags.into_iter().for_each(|flag| say(Alert::of(flag)))),
             ..TapeOptions::new(place)
         }
     }
@@ -294,7 +298,7 @@ fn status(context: &mut Context, at: &At) -> Done {
         context.out.json(&views)?;
         return Ok(Answer::of(there));
     }
-    let mut table = Table::new(&["where", "reel", ">position", "state"]);
+    let mut table = Table::new(&["where", "reel", ">position", "compression", "encryption", "state"]);
     for view in &views {
         let reel = match (view.online, &view.label) {
             (false, _) => "none",
@@ -302,7 +306,8 @@ fn status(context: &mut Context, at: &At) -> Done {
             (true, None) => "there",
         };
         let position = view.position.map_or_else(|| "-".to_owned(), |position| position.to_string());
-        table.row([view.path.clone(), reel.to_owned(), position, state(view)]);
+        let (packs, encrypts) = (view.compression.clone(), view.encryption.clone());
+        table.row([view.path.clone(), reel.to_owned(), position, packs, encrypts, state(view)]);
     }
     context.out.text(table.render())?;
     if let Some(request) = views.iter().find_map(|view| view.request.as_ref()) {

@@ -63,6 +63,16 @@ impl SpoolMode {
     }
 }
 
+/// What takes old parts of a history from the spool, beside its age and its limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SpoolKeep {
+    /// Nothing.
+    #[default]
+    Limits,
+    /// That it is older than the oldest save that is kept. What is not stays, whatever its age and the limit say.
+    OldestSave,
+}
+
 /// What a primary does when the spool takes nothing and the journal is at its quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpoolFull {
@@ -109,6 +119,8 @@ pub struct SpoolConfig {
     pub full: SpoolFull,
     /// With [`SpoolMode::Always`], parts that nobody needs go after this (days); 0: only for lack of room.
     pub keep_days: u64,
+    /// See [`SpoolKeep`].
+    pub keep: SpoolKeep,
 }
 
 impl Default for SpoolConfig {
@@ -124,6 +136,7 @@ impl Default for SpoolConfig {
             low_percent: 50,
             full: SpoolFull::DropPeer,
             keep_days: 0,
+            keep: SpoolKeep::Limits,
         }
     }
 }

@@ -158,6 +158,18 @@ pub enum SpoolEvent {
         /// Why: reel, position, blocks.
         why: String,
     },
+    /// A drive set these TapeAlert flags.
+    Alerts {
+        /// Which drive.
+        drive: String,
+        /// Their numbers.
+        flags: Vec<u8>,
+    },
+    /// Which saves are kept, as far as this node was told of them.
+    Saves {
+        /// The last entry of the oldest; none if there is none.
+        oldest: Option<Seq>,
+    },
     /// What an operator chose is kept for the next start, or not.
     Kept {
         /// Whether.

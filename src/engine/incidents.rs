@@ -96,6 +96,12 @@ matters! {
         "bring the reel that it names; it is seen by itself. See `hot-backup spool status`, docs/runbooks/tape.md";
     TapeFailed "tape-failed" Critical ["tape-back"]
         "check the drive (`dmesg`, its display) and clean it; it is tried again by itself";
+    TapeAlert "tape-alert" Critical []
+        "do what it says: the drive set that flag by itself (TapeAlert); the spool goes on as long as the drive takes blocks";
+    TapeWarning "tape-warning" Warning []
+        "do what it says: the drive set that flag by itself (TapeAlert)";
+    TapeNote "tape-note" Notice []
+        "nothing at once: the drive set that flag by itself (TapeAlert)";
     Spooling "spooling" Warning []
         "bring the peer back; `hot-backup status` says how long there is room";
     // Troubles of the pair.

@@ -35,6 +35,7 @@ mod lease;
 pub mod licence;
 mod link;
 mod listing;
+pub mod long_way;
 mod meters;
 pub mod notices;
 mod outputs;
@@ -54,6 +55,7 @@ mod save;
 mod scrub;
 mod sender;
 mod spool;
+mod spool_age;
 mod spool_verbs;
 mod standstill;
 pub mod stats;
@@ -76,7 +78,7 @@ use crate::store::StoreRead;
 use admin::AdminRequest;
 use blocks::Answer;
 pub use config::{
-    EngineConfig, FullSync, OnDiverged, PeerLoss, SpoolConfig, SpoolFull, SpoolMode, StartState,
+    EngineConfig, FullSync, OnDiverged, PeerLoss, SpoolConfig, SpoolFull, SpoolKeep, SpoolMode, StartState,
 };
 pub use effect::{
     Allocation, ClientDoor, ClientEffect, ClientPlace, CompareEffect, CopyEffect, Effect, Fetched,

@@ -13,6 +13,7 @@ use crate::base::limits::{SPOOL_AHEAD, SPOOL_REEL_MS, SPOOL_RETRY_MS, SPOOL_TAPE
 use crate::base::shown;
 use crate::base::{Fault, Mono};
 use crate::format::spool::PartHeader;
+use crate::format::tape_health::{Alert, AlertLevel};
 use crate::store::StoreRead;
 use std::collections::VecDeque;
 
@@ -238,6 +239,21 @@ impl<S: StoreRead> Core<S> {
         );
         self.replicated_mut().unspool(part.index);
         self.incident(Severity::Critical, Matter::SpoolDamaged, text);
+    }
+
+    /// A drive set flags: told by the worst of them, with all.
+    pub(super) fn tape_alerts(&mut self, drive: &str, flags: &[u8]) {
+        let alerts: Vec<Alert> = flags.iter().map(|flag| Alert::of(*flag)).collect();
+        let has = |level| alerts.iter().any(|alert| alert.level == level);
+        let (severity, matter) = if has(AlertLevel::Critical) {
+            (Severity::Critical, Matter::TapeAlert)
+        } else if has(AlertLevel::Warning) {
+            (Severity::Warning, Matter::TapeWarning)
+        } else {
+            (Severity::Notice, Matter::TapeNote)
+        };
+        let all: Vec<String> = alerts.iter().map(ToString::to_string).collect();
+        self.incident(severity, matter, format!("{drive}: {}", all.join("; ")));
     }
 
     /// Seconds, as the view tells them.

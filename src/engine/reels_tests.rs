@@ -208,3 +208,22 @@ fn what_a_crash_left_in_the_directory_and_on_a_reel_is_there_once() {
     assert!(!node.spool.contains_key(&name), "only the one on the reel is left");
     reads_all(&mut node);
 }
+
+#[test]
+fn flags_that_a_drive_sets_are_told_by_the_worst_of_them_with_names_and_advice() {
+    let mut node = only(SpoolFull::Alarm);
+    let tells = |node: &mut Node, flags: &[u8]| {
+        node.told.clear();
+        node.input(SpoolEvent::Alerts { drive: "tape:/dev/nst0".into(), flags: flags.to_vec() }.into());
+        node.told.clone()
+    };
+    for (flags, kind, words) in [
+        (&[19][..], "tape-note", "Nearing medium life"),
+        (&[21], "tape-warning", "Cleaning requested"),
+        (&[19, 20], "tape-alert", "Cleaning required"),
+    ] {
+        let told = tells(&mut node, flags);
+        assert!(told.len() == 1 && told[0].0 == kind, "{told:?}");
+        assert!(told[0].1.starts_with("tape:/dev/nst0: TapeAlert ") && told[0].1.contains(words), "{told:?}");
+    }
+}

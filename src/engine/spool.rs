@@ -12,6 +12,7 @@ use super::effect::{Severity, SpoolEffect};
 use super::event::{SpoolEvent, SpoolFound};
 use super::incidents::Matter;
 use super::reels::Reels;
+use super::spool_age::Saves;
 use super::throttle::Throttle;
 use crate::base::limits::{
     BLOCK_U64, SPOOL_AHEAD, SPOOL_HANGS_MS, SPOOL_PATIENCE_MS, SPOOL_REEL_MS, SPOOL_RETRY_MS,
@@ -101,6 +102,8 @@ pub(super) struct Spool {
     throttle: Throttle,
     /// Operators who are answered when what they chose is kept.
     pub(super) asked: VecDeque<u64>,
+    /// Which saves are kept.
+    pub(super) saves: Saves,
     /// When this process first looked at it.
     pub(super) since: Option<Mono>,
 }
@@ -156,8 +159,8 @@ fn part_bytes(info: &SegmentInfo) -> u64 {
 impl Spool {
     /// The same with other settings, as if it was used for the first time. Operators who wait for an answer go on waiting.
     pub(super) fn begin_anew(&mut self, settings: SpoolConfig, since: Option<Mono>) {
-        let asked = std::mem::take(&mut self.asked);
-        *self = Self { since, asked, ..Self::new(settings) };
+        let (asked, saves) = (std::mem::take(&mut self.asked), self.saves);
+        *self = Self { since, asked, saves, ..Self::new(settings) };
     }
 
     pub(super) fn new(settings: SpoolConfig) -> Self {
@@ -178,6 +181,7 @@ impl Spool {
             draining: false,
             rate: Rate::default(),
             asked: VecDeque::new(),
+            saves: Saves::default(),
             since: None,
         }
     }
@@ -234,7 +238,7 @@ impl Spool {
         self.copying.iter().map(|copying| copying.info)
     }
 
-    fn is_always(&self) -> bool {
+    pub(super) fn is_always(&self) -> bool {
         self.settings.is_on() && self.settings.mode == SpoolMode::Always
     }
 
@@ -452,7 +456,7 @@ impl<S: StoreRead> Core<S> {
         while let Some(oldest) = self.spool.parts.first().copied() {
             let age = self.now.wall_ms.saturating_sub(oldest.wall_ms);
             let keep = self.spool.settings.keep_days;
-            let old = keep > 0 && age > keep * DAY_MS;
+            let old = (keep > 0 && age > keep * DAY_MS) || self.spool.is_before_saves(&oldest);
             if (self.spool.is_always() && !old) || !self.remove_oldest_part() {
                 break;
             }
@@ -472,7 +476,7 @@ impl<S: StoreRead> Core<S> {
     /// Removes the oldest part, unless somebody needs it.
     fn remove_oldest_part(&mut self) -> bool {
         let Some(oldest) = self.spool.parts.first().copied() else { return false };
-        if !self.may_unspool(oldest.end.seq) {
+        if self.spool.save_needs(&oldest) || !self.may_unspool(oldest.end.seq) {
             return false;
         }
         self.spool.parts.remove(0);
@@ -516,6 +520,8 @@ impl<S: StoreRead> Core<S> {
             SpoolEvent::Reel { wanted } => self.reel_wanted(wanted),
             SpoolEvent::Damaged { part, why } => self.reel_damaged(&part, &why),
             SpoolEvent::Kept { result } => self.spool_kept(result),
+            SpoolEvent::Alerts { drive, flags } => self.tape_alerts(&drive, &flags),
+            SpoolEvent::Saves { oldest } => self.spool.saves = Saves::told(oldest),
             SpoolEvent::Opened { .. } => {}
         }
         self.dirty = true;
@@ -648,7 +654,9 @@ impl<S: StoreRead> Core<S> {
             (shown::bytes(self.quota()), format!("entries from {from} on stay in the journal"));
         let (matter, what) = match trouble {
             Trouble::Limit => {
-                (Matter::SpoolFull, format!("the spool {place} takes all that spool_limit allows"))
+                let stays =
+                    if self.spool.is_held_by_saves() { ", and the saves that are kept need it" } else { "" };
+                (Matter::SpoolFull, format!("the spool {place} takes all that spool_limit allows{stays}"))
             }
             Trouble::Disk(Fault::NoSpace) => {
                 (Matter::SpoolFull, format!("the disk of the spool {place} is full"))

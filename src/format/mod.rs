@@ -29,6 +29,7 @@ pub mod since;
 pub mod socket;
 pub mod spool;
 pub mod sums;
+pub mod tape_health;
 pub mod unless;
 
 pub use cursor::{Reader, Writer};

@@ -20,7 +20,7 @@ pub use crate::sys::{
     Goal, catch_signals, give_way, keep_freed, local_minute, peer_groups, processor_time, read_at,
     read_cached,
 };
-pub use crate::sys::{TapeOp, TapeStatus, tape_do, tape_position, tape_status};
+pub use crate::sys::{TapeOp, TapeStatus, scsi_ask, tape_do, tape_position, tape_status};
 pub use device::{Device, Place, kernel_file};
 #[cfg(test)]
 pub(crate) use file::calls::testing as calls;

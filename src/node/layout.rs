@@ -40,6 +40,10 @@ pub(in crate::node) enum OwnName {
     Compare,
     /// See [`Layout::spool`].
     Spool,
+    /// See [`Layout::resync_plan`].
+    ResyncPlan,
+    /// See [`Layout::saves`].
+    Saves,
     /// See [`Layout::incidents`].
     Incidents,
     /// The incidents before those.
@@ -121,6 +125,8 @@ const LICENCE_RECORD: &str = "licence.record";
 const SCRUB: &str = "scrub";
 const COMPARE: &str = "compare";
 const SPOOL: &str = "spool";
+const RESYNC_PLAN: &str = "resync-plan.json";
+const SAVES: &str = "saves";
 const INCIDENTS: &str = "incidents.jsonl";
 const STATS: &str = "stats";
 const AUDIT: &str = "audit.jsonl";
@@ -190,6 +196,8 @@ impl Layout {
             OwnName::Scrub => here(SCRUB),
             OwnName::Compare => here(COMPARE),
             OwnName::Spool => here(SPOOL),
+            OwnName::ResyncPlan => here(RESYNC_PLAN),
+            OwnName::Saves => here(SAVES),
             OwnName::Incidents => here(INCIDENTS),
             OwnName::OldIncidents => here(OLD_INCIDENTS),
             OwnName::Stats => here(STATS),
@@ -389,6 +397,18 @@ impl Layout {
     #[must_use]
     pub fn spool(&self) -> PathBuf {
         self.dir.join(SPOOL)
+    }
+
+    /// The long way round that is under way, see [`crate::node::resync_plan`].
+    #[must_use]
+    pub fn resync_plan(&self) -> PathBuf {
+        self.dir.join(RESYNC_PLAN)
+    }
+
+    /// Saves of this node, see [`crate::node::saves`].
+    #[must_use]
+    pub fn saves(&self) -> PathBuf {
+        self.dir.join(SAVES)
     }
 
     /// Incidents as records, and what waits to be told of them.

@@ -1,20 +1,23 @@
-//! The places that hold what came after a save: directories of spools, and the journals of nodes, running or not. Together
-//! they are one history (`src/engine/sync/past.rs`).
+//! The places that hold what came after a save: directories and reels of spools, and the journals of nodes, running or not.
+//! Together they are one history (`src/engine/sync/past.rs`).
 //!
 //! All that is wanted of it is read once before anything is done with it: so what is damaged, missing, or of another history
 //! is told before anything changes.
 
 use super::layout::Layout;
 use super::queue::{DiskQueue, QueueError};
-use super::spool::{BadPart, SpoolDir};
+use super::spool::{BadPart, ReelSpool, SpoolDir, Unread, reels_of_pair};
+use super::tape::TapeOptions;
 use crate::base::{Position, Seq, shown};
 pub use crate::engine::Until;
 use crate::engine::{Apart, Past, Span, Taken, Unlinked, is_same, link};
 use crate::format::PairId;
 use crate::format::batch::Batch;
 use crate::format::spool::PartHeader;
+use crate::tape::PartHeld;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where a piece of a history is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub enum PastSource {
     Spool(PathBuf),
     /// The replicated journal of the node in this directory.
     Journal(PathBuf),
+    /// Reels with parts of a spool.
+    Reels(Box<TapeOptions>),
 }
 
 /// Why there is no such history.
@@ -144,6 +149,8 @@ pub struct Found {
 #[derive(Clone, Debug)]
 enum Piece {
     Part(SpoolDir, Box<PartHeader>),
+    /// With the name of its place.
+    Reel(Arc<Mutex<ReelSpool>>, Box<PartHeader>, String),
     Journal(PathBuf, Span),
 }
 
@@ -173,13 +180,14 @@ impl Piece {
     fn name(&self) -> String {
         match self {
             Self::Part(dir, part) => format!("part {} in {}", part.file_name(), dir.path().display()),
+            Self::Reel(_, part, place) => format!("part {} on {place}", part.file_name()),
             Self::Journal(dir, _) => format!("the journal of {}", dir.display()),
         }
     }
 
     fn span(&self) -> Span {
         match self {
-            Self::Part(_, part) => Span { base: part.base, end: part.end },
+            Self::Part(_, part) | Self::Reel(_, part, _) => Span { base: part.base, end: part.end },
             Self::Journal(_, span) => *span,
         }
     }
@@ -199,6 +207,21 @@ impl Piece {
                 match (stopped, walked) {
                     (Some(stop), _) => Err(stop),
                     (None, walked) => walked.map(drop).map_err(|error| Stop::Past(bad(error))),
+                }
+            }
+            Self::Reel(reels, part, _) => {
+                let mut reels = reels.lock().unwrap_or_else(PoisonError::into_inner);
+                let walked = reels.bring(part).and_then(|()| {
+                    reels.walk(part, |batch| {
+                        each(&batch).map_err(|stop| {
+                            stopped = Some(stop);
+                            BadPart { why: String::new(), good_to: None }
+                        })
+                    })
+                });
+                match (stopped, walked) {
+                    (Some(stop), _) => Err(stop),
+                    (None, walked) => walked.map_err(|error| Stop::Past(unread(error, self.name()))),
                 }
             }
             Self::Journal(dir, _) => {
@@ -242,6 +265,7 @@ impl PastSource {
     pub fn name(&self) -> String {
         match self {
             Self::Spool(dir) => format!("the spool in {}", dir.display()),
+            Self::Reels(options) => format!("the spool on {}", options.place.name()),
             Self::Journal(dir) => format!("the journal of {}", dir.display()),
         }
     }
@@ -267,12 +291,37 @@ impl PastSource {
                     all.pieces.extend(found.parts.into_iter().map(part));
                 }
             }
+            Self::Reels(options) => {
+                let failed = |why: String| PastError::Io { what: self.name(), source: io::Error::other(why) };
+                let before = all.pieces.len();
+                for reels in reels_of_pair(options, pair) {
+                    let held = reels.list(true).map_err(|error| failed(error.to_string()))?;
+                    let place = reels.name();
+                    let reels = Arc::new(Mutex::new(reels));
+                    let part = |(part, _): &(PartHeld, u32)| {
+                        Piece::Reel(Arc::clone(&reels), Box::new(part.header), place.clone())
+                    };
+                    all.pieces.extend(held.iter().map(part));
+                }
+                if all.pieces.len() == before {
+                    let why = "its catalogue knows no part of a spool of this pair (hot-backup tape list --scan makes it anew)";
+                    return Err(failed(why.to_owned()));
+                }
+            }
             Self::Journal(dir) => {
                 let span = journal_span(dir, pair)?;
                 all.pieces.extend(span.map(|span| Piece::Journal(dir.clone(), span)));
             }
         }
         Ok(())
+    }
+}
+
+fn unread(unread: Unread, what: String) -> PastError {
+    match unread {
+        Unread::Bad(bad) => PastError::Damaged { what, why: bad.why },
+        Unread::Waits(error) => PastError::Io { what, source: io::Error::other(error.to_string()) },
+        Unread::Failed(source) => PastError::Io { what, source },
     }
 }
 
@@ -333,6 +382,11 @@ pub fn find(
     for source in sources {
         source.pieces(pair, &mut all)?;
     }
+    // A reel that holds only what is behind the end is not asked for.
+    all.pieces.retain(|piece| match (piece, until) {
+        (Piece::Reel(_, part, _), Until::Entry(last)) => part.base.seq < last,
+        _ => true,
+    });
     let pieces = &all.pieces;
     let spans: Vec<Span> = pieces.iter().map(Piece::span).collect();
     let holds = |piece: usize, at| pieces.get(piece).map_or(Ok(false), |piece| piece.holds(at));

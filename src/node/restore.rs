@@ -78,6 +78,14 @@ pub enum RestoreError {
         /// What it has.
         why: &'static str,
     },
+    /// Only a node that a restore made, and nobody started since, takes what came after a save by itself. Nothing was changed.
+    #[error("restoring to {}: none of the sources is a save, and {why}", dir.display())]
+    NotRestored {
+        /// The node's directory.
+        dir: PathBuf,
+        /// How it was seen.
+        why: &'static str,
+    },
     /// The set is of another pair. Nothing was changed.
     #[error("restoring to {}: the set is of pair {set}, the node of pair {node}", dir.display())]
     OtherPair {
@@ -129,6 +137,9 @@ impl RestoreError {
                 "make a new directory with `hot-backup init` and restore into that; chosen accounts, files or items go \
                  into a running primary with --only"
                     .to_owned()
+            }
+            Self::NotRestored { .. } => {
+                "name the save first, then what came after it; a node that was started gets the rest from its peer".to_owned()
             }
             Self::OtherPair { set, .. } => format!(
                 "give a set of this pair; to go on with the pair of the set, make the directory anew: hot-backup init .. \
@@ -355,7 +366,7 @@ fn open(
     Ok(writer)
 }
 
-fn failed(dir: &Path) -> impl Fn(StoreError) -> RestoreError {
+pub(super) fn failed(dir: &Path) -> impl Fn(StoreError) -> RestoreError {
     let dir = dir.to_owned();
     move |source| RestoreError::Store { dir: dir.clone(), source }
 }

@@ -34,7 +34,7 @@ use super::store_reads::{StoreFetch, StoreReaders};
 use super::tls::LinkIdentity;
 use super::views::ViewDesk;
 use super::volumes::{Readers, VolumeReads, read_slowly};
-use super::{apply, compares, copies, disk, log, manager, signals};
+use super::{apply, compares, copies, disk, log, manager, saves, signals};
 use crate::base::limits::{
     CLIENTS_MAX, DESCRIPTORS_RESERVED, FREED_KEPT, FREED_KEPT_EACH, NBD_CLIENTS_MAX, PURGE_STEP,
     RETIRED_SHARE, STOP_JOIN_MS, VOLUME_FILES_MANY, VOLUME_FILES_MANY_FROM, VOLUME_FILES_MAX,
@@ -43,7 +43,10 @@ use crate::base::limits::{
 use crate::base::shown::Grouped;
 use crate::base::{JournalKind, Ordinal};
 use crate::engine::admin::{AdminRequest, StatsView};
-use crate::engine::{CopyEffect, Engine, Event, PrepareSegment, ScrubEffect, SpoolEffect, StartState};
+use crate::engine::{
+    CopyEffect, Engine, EngineConfig, Event, PrepareSegment, ScrubEffect, SpoolEffect, SpoolEvent, SpoolKeep,
+    StartState,
+};
 use crate::format::control::{Origin, Role};
 use crate::io::{Driver, keep_freed, loose_parents, make_dir, open, page_life};
 use crate::journal::{Recovered, recover_from};
@@ -66,6 +69,8 @@ use std::time::{Duration, Instant};
 const DRIVER_ENTRIES: u32 = 1024;
 /// The room of the node's file system is looked at so often.
 const DISK_LOOK: Duration = Duration::from_secs(10);
+/// It is looked so often which saves of the node are there.
+const SAVES_LOOK: Duration = Duration::from_secs(5);
 /// How far the store's threads give way to the others: they get a tenth of what those get. More would starve them where
 /// other programs keep the processors busy, and with them a start, a takeover, and in the end the clients.
 const STORE_NICE: i32 = 10;
@@ -226,6 +231,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     let spool = (retired_max, SpoolDesk::of_node(&layout, &mut config));
     let reading = (readers, found.start.store.clone(), config.engine.ordinal);
     let (mut crew, threads) = Crew::start(&layout, found.writer, reading, spool, &inbox, &desk)?;
+    crew.threads.extend(saves_watch(&config.engine, &layout, &inbox, &desk)?);
     let stats = crew.join_in(telling, Arc::clone(&asked.kept), &inbox)?;
     let workers = threads.workers(manager, starting, (stats, desk));
     let _ = saves.set(SaveSource::new(&layout, &config, &found.start.store, &inbox));
@@ -705,6 +711,27 @@ fn tellers(layout: &Layout, inbox: &Inbox, desk: &Desk) -> Result<Vec<JoinHandle
         threads.push(spawn("notify", move || desk.run(entry))?);
     }
     Ok(threads)
+}
+
+/// The thread that looks which saves are there, if the spool keeps what comes after them.
+fn saves_watch(
+    config: &EngineConfig,
+    layout: &Layout,
+    inbox: &Inbox,
+    desk: &Desk,
+) -> Result<Option<JoinHandle<()>>, ServeError> {
+    if config.spool.keep != SpoolKeep::OldestSave {
+        return Ok(None);
+    }
+    let (at, to, rest, pair) = (layout.clone(), inbox.clone(), desk.clone(), config.pair);
+    let look = move || loop {
+        let oldest = saves::oldest(&at, pair);
+        let _ = to.send(Message::Event(SpoolEvent::Saves { oldest }.into()));
+        if !rest.rest(SAVES_LOOK) {
+            return;
+        }
+    };
+    spawn("saves", look).map(Some)
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ServeError> {

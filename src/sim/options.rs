@@ -2,7 +2,7 @@
 
 use super::spool::{SpoolOptions, SpoolTape};
 use crate::base::{AckLevel, Prng};
-use crate::engine::{FullSync, OnDiverged, PeerLoss, SpoolConfig, SpoolFull, SpoolMode};
+use crate::engine::{FullSync, OnDiverged, PeerLoss, SpoolConfig, SpoolFull, SpoolKeep, SpoolMode};
 
 /// Something bad (or just unusual) that is done to the pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +173,8 @@ pub enum Mutation {
     FlushLie,
     /// What was read from a reel before comes once more in the place of what is wanted.
     ReplayReel,
+    /// The oldest save that is there is not told of.
+    ForgetSave,
 }
 
 /// Every mutation.
@@ -214,6 +216,7 @@ pub const MUTATIONS: [Mutation; 37] = [
     Mutation::OutliveLease,
     Mutation::FlushLie,
     Mutation::ReplayReel,
+    Mutation::ForgetSave,
 ];
 
 /// What a run is made of. Printed with every failure.
@@ -437,7 +440,9 @@ impl Options {
         // Drawn apart, so that those without reels are the runs that they were.
         let tape = [SpoolTape::None, SpoolTape::None, SpoolTape::Behind, SpoolTape::Only];
         let tape = tape[usize::try_from(Prng::new(self.seed ^ 0x0007_a9e5).below(4)).unwrap_or(0)];
-        self.spool = Some(SpoolOptions { mode, full, faults: few, tape });
+        let saves = mode == SpoolMode::Always && Prng::new(self.seed ^ 0x0005_a4e5).percent(50);
+        let keep = if saves { SpoolKeep::OldestSave } else { SpoolKeep::Limits };
+        self.spool = Some(SpoolOptions { mode, full, faults: few, tape, keep });
         if few {
             self.troubles.extend([Trouble::SpoolFull, Trouble::SpoolAway]);
         } else {
@@ -456,12 +461,13 @@ impl Options {
             }
             _ => 0,
         };
-        self.spool.map_or(none.clone(), |SpoolOptions { mode, full, tape, .. }| SpoolConfig {
+        self.spool.map_or(none.clone(), |SpoolOptions { mode, full, tape, keep, .. }| SpoolConfig {
             place: if tape == SpoolTape::Only { "tape:/reels" } else { "file:/spool" }.to_owned(),
             tape: if tape == SpoolTape::Behind { "tape:/reels" } else { "" }.to_owned(),
             limit_bytes,
             mode,
             full,
+            keep,
             high_percent: 40 + self.seed % 50,
             low_percent: 20 + self.seed % 40,
             ..none

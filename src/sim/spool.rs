@@ -4,8 +4,10 @@ use super::options::Mutation;
 use super::reels::Reels;
 use super::truth::Tip;
 use super::world::{Ev, World};
-use crate::base::{Fault, JournalKind, Prng};
-use crate::engine::{JournalEvent, ReadSegment, SpoolEffect, SpoolEvent, SpoolFound, SpoolFull, SpoolMode};
+use crate::base::{Fault, JournalKind, Prng, Seq};
+use crate::engine::{
+    JournalEvent, ReadSegment, SpoolEffect, SpoolEvent, SpoolFound, SpoolFull, SpoolKeep, SpoolMode,
+};
 use crate::format::spool::PartHeader;
 use crate::journal::{ReadStep, SegmentInfo, SegmentWalk};
 use bytes::Bytes;
@@ -22,6 +24,8 @@ pub struct SpoolOptions {
     pub faults: bool,
     /// What goes to reels.
     pub tape: SpoolTape,
+    /// Whether a history is kept for saves.
+    pub keep: SpoolKeep,
 }
 
 /// Which parts of a spool go to reels.
@@ -60,6 +64,8 @@ pub(super) struct SpoolDisk {
     stuck: Option<Fault>,
     /// Reels behind it, or in its place.
     pub(super) reels: Reels,
+    /// The last entry of the oldest save of the node that is there.
+    oldest_save: Option<Seq>,
 }
 
 /// What the spool has done.
@@ -163,10 +169,38 @@ impl World {
         if !self.check.nodes[1 - n].dropped && !elsewhere {
             self.check.on_unspool(rule, n, &part.tips);
         }
+        let oldest = self.nodes[n].spool.oldest_save;
+        if self.keeps_for_saves() && !elsewhere && oldest.is_none_or(|save| header.end.seq > save) {
+            let text = format!(
+                "node {n} lets go of entries up to {}, and a save ends with {oldest:?}",
+                header.end.seq
+            );
+            self.check.fail("I-36", text);
+        }
         self.trace.sometimes("the spool let go of what the peer had");
         if !reel {
             self.nodes[n].spool.removed = Some(part);
         }
+    }
+
+    fn keeps_for_saves(&self) -> bool {
+        self.options.spool.is_some_and(|spool| spool.keep == SpoolKeep::OldestSave)
+    }
+
+    /// Somebody removes older saves now and then: the oldest that is left ends with a part that is on the spool.
+    fn saves_move(&mut self, n: usize, end: Seq) {
+        if !self.keeps_for_saves() {
+            return;
+        }
+        let spool = &mut self.nodes[n].spool;
+        if Prng::new(self.options.seed ^ (end.0 << 8)).percent(40)
+            && spool.oldest_save.is_none_or(|save| save < end)
+        {
+            spool.oldest_save = Some(end);
+        }
+        let Some(oldest) = self.nodes[n].spool.oldest_save else { return };
+        let told = if self.mutate(Mutation::ForgetSave) { Seq(u64::MAX >> 1) } else { oldest };
+        self.input(n, SpoolEvent::Saves { oldest: Some(told) });
     }
 
     /// Something that was asked of a spool ends.
@@ -195,7 +229,11 @@ impl World {
                 if result != Err(Fault::STALE) {
                     self.nodes[n].spool.stuck = result.err();
                 }
+                let copied = result.is_ok();
                 self.input(n, SpoolEvent::Copied { round, result });
+                if copied {
+                    self.saves_move(n, header.end.seq);
+                }
             }
             Done::Wrote(round, copied, header) => self.reel_wrote(n, round, copied, header),
             Done::Flushed => self.reel_flushed(n),

@@ -28,7 +28,7 @@ pub use parts::Parts;
 pub use ring::{Finished, Ring, Task, WriteTask, missing_operations};
 pub use signal::catch_signals;
 pub use socket::{Goal, accept, fill, peer_groups, receive, send};
-pub use tape::{TapeOp, TapeStatus, tape_do, tape_position, tape_status};
+pub use tape::{TapeOp, TapeStatus, scsi_ask, tape_do, tape_position, tape_status};
 pub use thread::{give_way, processor_time};
 pub use trial::{FileTrial, SendTrial, TrialOp, TrialWays, offers_passthrough};
 

@@ -99,4 +99,9 @@ pub trait Drive: Send {
     fn disarm(&mut self);
     /// Gives the reel out.
     fn eject(&mut self) -> Result<(), Fault>;
+    /// The numbers of the TapeAlert flags that are set, as far as the drive tells. Asked only where nothing that was written
+    /// waits to be told of.
+    fn alerts(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
 }

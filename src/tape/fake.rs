@@ -73,6 +73,8 @@ pub struct State {
     pub out: Vec<FakeReel>,
     /// Filemarks that the driver added by itself.
     pub own_marks: u32,
+    /// TapeAlert flags that are set.
+    pub alerts: Vec<u8>,
 }
 
 /// A drive; a clone is the same one.
@@ -293,5 +295,11 @@ impl Drive for FakeDrive {
         let reel = state.reel.take().ok_or(Fault::NoMedium)?;
         state.out.push(reel);
         Ok(())
+    }
+
+    fn alerts(&mut self) -> Vec<u8> {
+        let state = self.state();
+        assert!(state.buffered == 0 && !state.late, "what was written was told of before");
+        state.alerts.clone()
     }
 }

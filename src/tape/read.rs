@@ -1,7 +1,7 @@
 //! Reads reels: one from its label to its end, or a session from block to block over as many as it takes.
 
 use super::mount::{Purpose, Shelf, ShelfError, Want};
-use super::{Drive, Fault, Found, Got};
+use super::{Drive, Event, Fault, Found, Got};
 use crate::base::Chain;
 use crate::base::limits::REEL_BLOCK_MAX;
 use crate::format::reel::{ReelBlock, ReelKind, ReelLabel};
@@ -55,6 +55,12 @@ impl ReelReader {
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         self.block.get(self.payload.clone()).unwrap_or_default()
+    }
+
+    /// The TapeAlert flags of the drive.
+    #[must_use]
+    pub fn alerts(&mut self) -> Vec<u8> {
+        self.drive.alerts()
     }
 
     /// The drive again.
@@ -276,7 +282,8 @@ impl<S: Shelf> SpanReader<S> {
 
     fn leave(&mut self, next: u32) {
         self.number = next;
-        if let Some(reel) = self.reel.take() {
+        if let Some(mut reel) = self.reel.take() {
+            self.shelf.tell(&Event::Alerts(reel.alerts()));
             let mut drive = reel.into_drive();
             // It is only read: what the drive says now changes nothing.
             let _ = drive.eject();
@@ -305,7 +312,10 @@ impl<S: Shelf> SpanReader<S> {
                     }
                 }
                 // Whether it is missed shows when the next one comes: it may stand on the next reel as well.
-                Step::Bad { position, why } => self.bad = Some((Some(position), why)),
+                Step::Bad { position, why } => {
+                    self.bad = Some((Some(position), why));
+                    self.shelf.tell(&Event::Alerts(reel.alerts()));
+                }
                 Step::End => self.ends(number)?,
             }
         }

@@ -51,6 +51,8 @@ pub enum Event {
         /// Why.
         fault: Fault,
     },
+    /// The TapeAlert flags of the drive that is done with a reel.
+    Alerts(Vec<u8>),
 }
 
 /// Why nothing more can be written.
@@ -341,6 +343,7 @@ impl<S: Shelf> SpanWriter<S> {
                 self.shelf.tell(&Event::Full { reel: number, trailer });
                 if let Some(mut reel) = self.reel.take() {
                     reel.drive.disarm();
+                    self.shelf.tell(&Event::Alerts(reel.drive.alerts()));
                     let _ = reel.drive.lock(false).and_then(|()| reel.drive.eject());
                 }
                 Ok(())
@@ -368,9 +371,11 @@ impl<S: Shelf> SpanWriter<S> {
         reel.drive.disarm();
         let number = self.number;
         let label = has_label(&mut *reel.drive, (self.order.set, number));
-        if let Some((sequence, position)) = reel.kept
-            && let Err(why) = label.clone().and_then(|()| proven(&mut *reel.drive, sequence, position))
-        {
+        let lost = reel.kept.and_then(|(sequence, position)| {
+            label.clone().and_then(|()| proven(&mut *reel.drive, sequence, position)).err()
+        });
+        self.shelf.tell(&Event::Alerts(reel.drive.alerts()));
+        if let Some(why) = lost {
             return Err(SpanError::Lost { reel: number, fault, why });
         }
         let _ = reel.drive.lock(false).and_then(|()| reel.drive.eject());

@@ -28,6 +28,8 @@ struct Racked {
     allowed: Allowed,
     /// What the next drives will do wrong.
     faults: Vec<fake::Faults>,
+    /// Flags that drives set.
+    alerts: Vec<u8>,
 }
 
 impl Rack {
@@ -78,7 +80,7 @@ impl Rack {
                 Event::Full { trailer: Some(trailer), .. } => {
                     catalogue.set_mut(SET, &label()).note_block(trailer, 0);
                 }
-                Event::Full { .. } | Event::Failed { .. } => {}
+                Event::Full { .. } | Event::Failed { .. } | Event::Alerts(_) => {}
             }
         }
         catalogue
@@ -103,6 +105,7 @@ impl Shelf for Rack {
         };
         for (at, reel) in candidates.iter().enumerate() {
             let mut drive = FakeDrive::with(reel.clone());
+            drive.state().alerts.clone_from(&racked.alerts);
             let (found, protected) = identify(&mut drive).unwrap();
             match judge(&found, protected, want, racked.allowed) {
                 Err(refusal) => racked.refused.push(refusal),
@@ -496,4 +499,40 @@ fn an_encrypted_block_opens_with_its_key_alone_and_only_as_it_was_written() {
         }
     }
     assert!(opened == bytes);
+}
+
+#[test]
+fn flags_of_a_drive_are_asked_for_at_the_end_of_each_reel_and_after_each_error_when_nothing_waits_to_be_told()
+{
+    let bytes = stream(20 * SIZE as usize);
+    let rack = Rack::with(reels(6, 8 * SIZE as usize, 11 * SIZE as usize));
+    {
+        let mut racked = rack.0.lock().unwrap();
+        racked.alerts = vec![20];
+        racked.faults = vec![fake::Faults { deferred: Some(2), ..fake::Faults::default() }];
+    }
+    write(SpanWriter::new(rack.clone(), order()), SESSION, &bytes, None).unwrap();
+    let asked = |rack: &Rack| {
+        let racked = rack.0.lock().unwrap();
+        let order = racked.events.iter().filter_map(|event| match event {
+            Event::Alerts(flags) => Some(format!("{flags:?}")),
+            Event::Full { reel, .. } => Some(format!("full {reel}")),
+            Event::Failed { reel, .. } => Some(format!("failed {reel}")),
+            _ => None,
+        });
+        order.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(asked(&rack), "[20] failed 1 full 2 [20] full 3 [20]");
+    holds(&rack, &bytes);
+    // Of a reel with a block that cannot be read, too.
+    rack.0.lock().unwrap().events.retain(|event| !matches!(event, Event::Alerts(_)));
+    let catalogue = rack.catalogue();
+    let next = catalogue.sets[0].saves[0].next;
+    {
+        let racked = rack.0.lock().unwrap();
+        racked.drives[1].state().out[0].records[3] = Record::Bad;
+    }
+    read(&rack, 0..next, Some(&catalogue), true).unwrap();
+    let told = rack.0.lock().unwrap().events.iter().filter(|event| matches!(event, Event::Alerts(_))).count();
+    assert!(told >= 2, "{told}");
 }

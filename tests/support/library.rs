@@ -44,6 +44,8 @@ pub(crate) struct State {
     pub(crate) trouble: Option<(u32, Trouble)>,
     /// Writes so far.
     pub(crate) writes: u64,
+    /// TapeAlert flags that are set until somebody reads them.
+    pub(crate) alerts: Vec<u8>,
 }
 
 /// What a command fails with: sense key, codes, what is left, flags (0x80 mark, 0x40 end, 0x20 length), deferred, data.
@@ -229,7 +231,7 @@ impl State {
         let page = cdb[2] & 0x3f;
         let mut pages = Vec::new();
         if matches!(page, 0x0f | 0x3f) {
-            pages.extend([0x0f, 14, 0x40, 0x80, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0]);
+            pages.extend([0x0f, 14, 0xc0, 0x80, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0]);
         }
         if matches!(page, 0x10 | 0x3f) {
             pages.extend([0x10, 14]);
@@ -336,8 +338,12 @@ impl State {
             }
             0x34 => return self.position_data(cdb),
             0x4d if cdb[2] & 0x3f == 0x2e => {
-                let flags = (1..=64_u8).flat_map(|flag| [0, flag, 0x40, 1, 0]);
+                let set = std::mem::take(&mut self.alerts);
+                let flags = (1..=64_u8).flat_map(|flag| [0, flag, 0x40, 1, u8::from(set.contains(&flag))]);
                 return Ok([0x2e, 0, 1, 0x40].into_iter().chain(flags).collect());
+            }
+            0xa2 if cdb[1] == 0x20 && number(&cdb[2..4]) == 0x20 => {
+                return Ok([0, 0x20, 0, 20, 0x42, 2, 2, 1].into_iter().chain([0; 16]).collect());
             }
             _ => return Err(check(5, (0x20, 0))),
         }
@@ -597,7 +603,7 @@ impl Session {
                 0x12 => number(&cdb[3..5]),
                 0x1a | 0x03 => usize::from(cdb[4]),
                 0x5a | 0x4d => number(&cdb[7..9]),
-                0xa0 => number(&cdb[6..10]),
+                0xa0 | 0xa2 => number(&cdb[6..10]),
                 0xb8 => number(&cdb[7..10]),
                 _ => expected,
             };

@@ -5,7 +5,7 @@ use super::read::DoorAddress;
 use super::size::size_text;
 use crate::base::limits::{BLOCK_U64, SEGMENT_MAX, SEGMENT_MIN};
 use crate::base::{AckLevel, Ordinal};
-use crate::engine::{FullSync, OnDiverged, PeerLoss, SpoolFull, SpoolMode};
+use crate::engine::{FullSync, OnDiverged, PeerLoss, SpoolFull, SpoolKeep, SpoolMode};
 use crate::format::PairId;
 use crate::format::control::Role;
 use crate::node::config::{Config, Encryption, IoChoice};
@@ -389,6 +389,18 @@ pub const KEYS: &[Key] = &[
         Fallback::Literal("0"),
         "With spool_mode \"always\": parts that are older go, unless the peer needs them; 0: only when spool_limit is \
          reached.",
+    ),
+    key(
+        "spool_keep",
+        Kind::Word(&["limits", "oldest-save"], |c, word| {
+            c.engine.spool.keep = match word {
+                "oldest-save" => SpoolKeep::OldestSave,
+                _ => SpoolKeep::Limits,
+            };
+        }),
+        Fallback::Literal("\"limits\""),
+        "With spool_mode \"always\": what takes old parts beside spool_keep_days and spool_limit. oldest-save: that they are \
+         older than the oldest save of this node that is kept; and what is not stays, whatever those two say.",
     ),
     key(
         "spool_full",

@@ -81,6 +81,8 @@ pub struct SaveOrder {
 pub struct Saved {
     /// Its number.
     pub set: SetId,
+    /// The pair.
+    pub pair: PairId,
     /// What it begins with.
     pub begin: SetBegin,
     /// What it ends with.
@@ -166,7 +168,7 @@ pub fn save(
     }
     let bytes = writer.written();
     let trailer = writer.finish(wall_ms())?;
-    Ok(Saved { set: head.set, begin, trailer, bytes })
+    Ok(Saved { set: head.set, pair: head.pair, begin, trailer, bytes })
 }
 
 /// What is known from an earlier set.

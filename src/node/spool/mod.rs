@@ -4,6 +4,7 @@ mod dir;
 mod history;
 mod note;
 mod reels;
+mod round;
 mod store;
 mod tape;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 pub use dir::{BadPart, FILE, SpoolDir};
 pub use history::{History, HistoryError};
 pub use reels::{ReelOrder, ReelSpool, Unread};
+pub use round::{RoundError, RoundPlace, Written, parts_behind, write_round};
 pub use store::{Listed, PartPlace, PartStore};
 
 use super::config::{Config, TapeSettings};
@@ -30,7 +32,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use tape::TapeDesk;
+use tape::{Alerts, TapeDesk};
 
 /// What the config's `spool` begins with for reels.
 pub const TAPE: &str = "tape:";
@@ -79,6 +81,11 @@ impl SpoolDesk {
         let mut queue = VecDeque::new();
         loop {
             queue.extend(work.try_iter());
+            if let Some(reels) = &self.reels
+                && reels.tell_alerts(inbox).is_err()
+            {
+                return;
+            }
             let Some(effect) = queue.pop_front() else {
                 match self.rest(work, inbox) {
                     Ok(effect) => queue.extend(effect),
@@ -202,10 +209,13 @@ impl SpoolDesk {
         }
         if let Some(tape) = on_tape.or_else(|| tape.strip_prefix(TAPE)) {
             let order = order(&self.layout, &self.tape, tape, (self.pair, self.ordinal, &self.name));
-            let reels = ReelSpool::new(order.map_err(io::Error::other)?);
+            let mut order = order.map_err(io::Error::other)?;
+            let alerts = Alerts::default();
+            order.options.alarm = alerts.alarm();
+            let reels = ReelSpool::new(order);
             let parts = reels.list(false).map_err(|error| io::Error::other(error.to_string()))?;
             found.reels = parts.into_iter().map(|(part, _)| part.header).collect();
-            self.reels = Some(TapeDesk::new(reels));
+            self.reels = Some(TapeDesk::new(reels, alerts));
         }
         Ok(found)
     }
@@ -258,6 +268,39 @@ fn order(
 /// Sixteen bytes of hexadecimal text; what is none is zero.
 fn sixteen(text: &str) -> [u8; 16] {
     u128::from_str_radix(text, 16).unwrap_or_default().to_be_bytes()
+}
+
+/// Reels on which the node in a directory writes a round to be carried: as its config says, and beside that the options.
+///
+/// # Errors
+/// In words: the config cannot be read, the place is none, or the key cannot be read.
+pub fn reels_for_round(
+    dir: &Path,
+    options: &TapeOptions,
+    reel_size: Option<u64>,
+) -> Result<ReelOrder, String> {
+    let config = Config::load(dir).map_err(|errors| errors.to_string())?;
+    let engine = &config.engine;
+    let whose = (engine.pair, engine.ordinal, engine.name.as_str());
+    let name = options.place.name();
+    let place = name.strip_prefix(TAPE).unwrap_or(&name);
+    let mut order = order(&Layout::new(dir), &config.tape, place, whose)?;
+    order.options.wait = options.wait;
+    order.options.teller = options.teller.clone();
+    order.options.alarm = options.alarm.clone();
+    order.options.allowed.blank |= options.allowed.blank;
+    order.options.changer = options.changer.clone().or(order.options.changer);
+    order.reel_size = reel_size.or(order.reel_size);
+    Ok(order)
+}
+
+/// The reels of a pair's spools at a place, to be read, by whichever of its nodes they were written.
+#[must_use]
+pub fn reels_of_pair(options: &TapeOptions, pair: PairId) -> [ReelSpool; 2] {
+    [Ordinal(0), Ordinal(1)].map(|ordinal| {
+        let (options, dir) = (options.clone(), std::env::temp_dir());
+        ReelSpool::new(ReelOrder { options, reel_size: None, pair, ordinal, node: String::new(), dir })
+    })
 }
 
 /// Reels that are named by hand, of the node in a directory.

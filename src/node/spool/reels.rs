@@ -6,7 +6,7 @@
 
 use super::dir::{BadPart, WriteError, ends_of, read_part, stream, walk_file};
 use crate::base::Ordinal;
-use crate::base::limits::{REEL_BLOCK, TAPE_SPOOL_UNFLUSHED};
+use crate::base::limits::{REEL_BLOCK, SPOOL_REEL_MS, TAPE_SPOOL_UNFLUSHED};
 use crate::format::PairId;
 use crate::format::batch::Batch;
 use crate::format::reel::{ReelKind, ReelLabel};
@@ -80,7 +80,7 @@ pub enum Unread {
 }
 
 /// Whether both are copies of one segment; when they were made does not matter.
-fn is_same(one: &PartHeader, other: &PartHeader) -> bool {
+pub(super) fn is_same(one: &PartHeader, other: &PartHeader) -> bool {
     (one.index, one.base, one.end) == (other.index, other.base, other.end)
 }
 
@@ -339,6 +339,57 @@ impl ReelSpool {
             self.reading = Some(Reading { set, reader, last: None });
         }
         Ok(())
+    }
+
+    /// The reels on which these parts are, in order.
+    pub(super) fn reels_of(&self, parts: &[PartHeader]) -> Result<Vec<u32>, TapeError> {
+        let mut on = std::collections::BTreeSet::new();
+        for set in Tape::open(&self.order.options)?.sets().iter().filter(|set| self.is_own(set)) {
+            for save in &set.saves {
+                let wanted = |held: &&PartHeld| parts.iter().any(|part| is_same(&held.header, part));
+                for held in save.parts.iter().filter(wanted) {
+                    let blocks = save.blocks(&(held.offset..held.end_offset()));
+                    let holds =
+                        |reel: &&crate::tape::Reel| reel.first < blocks.end && reel.next > blocks.start;
+                    on.extend(set.reels.iter().filter(holds).map(|reel| reel.number));
+                }
+            }
+        }
+        Ok(on.into_iter().collect())
+    }
+
+    /// Nothing more is written to the newest reel: what comes next goes to another one. Only for reels that nobody else
+    /// writes to.
+    pub(super) fn close_last(&self) -> Result<(), TapeError> {
+        Tape::open(&self.order.options)?.change(|sets| {
+            if let Some(set) = sets.iter_mut().rev().find(|set| self.is_own(set))
+                && let Some(number) = set.reels.last().map(|reel| reel.number)
+            {
+                set.close_reel(number);
+            }
+        })
+    }
+
+    /// Reads a part from its reel, and waits for that reel if the order allows it, so that it can be walked.
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub fn bring(&mut self, part: &PartHeader) -> Result<(), Unread> {
+        let mut asked = String::new();
+        loop {
+            match self.stage(part) {
+                Err(Unread::Waits(error)) if self.order.options.wait.is_none() => {
+                    let text = format!("{error}; it is seen by itself");
+                    if asked != text {
+                        self.order.options.teller.tell(&text);
+                        asked = text;
+                    }
+                    self.rest();
+                    std::thread::sleep(std::time::Duration::from_millis(SPOOL_REEL_MS));
+                }
+                other => return other.map(drop),
+            }
+        }
     }
 
     /// Lets go of the drive, if it is only read.

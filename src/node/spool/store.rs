@@ -4,6 +4,7 @@ use super::dir::{BadPart, SpoolDir};
 use super::reels::{ReelSpool, Unread};
 use crate::format::batch::Batch;
 use crate::format::spool::PartHeader;
+use bytes::Bytes;
 use std::io;
 
 /// Parts in a directory, on reels, or both.
@@ -53,6 +54,19 @@ impl PartStore {
         parts.extend(here);
         parts.sort_by_key(|part| part.header.file_name());
         Ok((parts, found.damaged))
+    }
+
+    /// Bytes of a part's segment.
+    pub(super) fn read(&mut self, part: &PartHeader, offset: u64, len: usize) -> io::Result<Bytes> {
+        if let Some(dir) = self.dir.as_ref().filter(|dir| dir.holds(part)) {
+            return dir.read(part, offset, len);
+        }
+        let Some(reels) = &mut self.reels else { return Err(io::ErrorKind::NotFound.into()) };
+        reels.read(part, offset, len).map_err(|unread| match unread {
+            Unread::Bad(bad) => io::Error::other(bad.why),
+            Unread::Waits(error) => io::Error::other(error.to_string()),
+            Unread::Failed(error) => error,
+        })
     }
 
     /// Reads a whole part, and calls `each` with every batch of it.

@@ -12,6 +12,7 @@ use crate::node::tape::{self, Answer, Request, TapeError};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A part that does not count yet.
@@ -39,17 +40,43 @@ pub(super) struct TapeDesk {
     not_before: Option<Instant>,
     /// A part that could not be read, and since when.
     bad: Option<(PartHeader, Instant)>,
+    alerts: Alerts,
+}
+
+/// Flags that drives set, until they are told.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Alerts(Arc<Mutex<Vec<u8>>>);
+
+impl Alerts {
+    /// What hears of them.
+    pub(super) fn alarm(&self) -> tape::Alarm {
+        let Self(heard) = self.clone();
+        tape::Alarm::new(move |flags| heard.lock().unwrap_or_else(PoisonError::into_inner).extend(flags))
+    }
+
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 const WRITE: usize = 0;
 const READ: usize = 1;
 
 impl TapeDesk {
-    pub(super) fn new(reels: ReelSpool) -> Self {
+    pub(super) fn new(reels: ReelSpool, alerts: Alerts) -> Self {
         let (open, waiting) = (VecDeque::new(), VecDeque::new());
         let (missing, told, not_before) = ([None, None], None, None);
-        let look = Instant::now();
-        Self { reels, open, waiting, missing, told, number: 0, since: 0, look, not_before, bad: None }
+        let (number, since, look, bad) = (0, 0, Instant::now(), None);
+        Self { reels, open, waiting, missing, told, number, since, look, not_before, bad, alerts }
+    }
+
+    /// Tells of flags that the drive set.
+    pub(super) fn tell_alerts(&self, inbox: &Inbox) -> Result<(), CoreEnded> {
+        let flags = self.alerts.take();
+        if flags.is_empty() {
+            return Ok(());
+        }
+        inbox.event(SpoolEvent::Alerts { drive: self.reels.name(), flags })
     }
 
     /// How long may pass until [`Self::idle`].

@@ -30,7 +30,7 @@ pub use check::{Checked, check};
 pub use error::TapeError;
 pub(in crate::node) use error::of_stream;
 pub use key::read_key;
-pub use place::{Place, TapeOptions, Teller};
+pub use place::{Alarm, Place, TapeOptions, Teller};
 pub(in crate::node) use requests::{Answer, ask, close, take_answer};
 pub use requests::{Request, answer, open_request, requests_in};
 pub use scan::{Scanned, scan};

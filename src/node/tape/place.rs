@@ -104,7 +104,56 @@ pub struct TapeOptions {
     pub key: Option<Key>,
     /// Hears what people should know.
     pub teller: Teller,
+    /// Hears of flags that a drive sets.
+    pub alarm: Alarm,
 }
+
+/// Hears of TapeAlert flags, each when it is set anew.
+#[derive(Clone)]
+pub struct Alarm {
+    hear: std::sync::Arc<dyn Fn(Vec<u8>) + Send + Sync>,
+    /// As the drive told them last.
+    last: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
+}
+
+impl Alarm {
+    /// Which does this with them.
+    pub fn new(hear: impl Fn(Vec<u8>) + Send + Sync + 'static) -> Self {
+        Self { hear: std::sync::Arc::new(hear), last: std::sync::Arc::default() }
+    }
+
+    /// These are set now.
+    pub(super) fn read(&self, flags: &[u8]) {
+        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let fresh: Vec<u8> = flags.iter().copied().filter(|flag| !last.contains(flag)).collect();
+        flags.clone_into(&mut last);
+        drop(last);
+        if !fresh.is_empty() {
+            (self.hear)(fresh);
+        }
+    }
+}
+
+impl Default for Alarm {
+    fn default() -> Self {
+        Self::new(|_| {})
+    }
+}
+
+impl std::fmt::Debug for Alarm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Alarm")
+    }
+}
+
+/// Who hears of it changes nothing of what is done.
+impl PartialEq for Alarm {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Alarm {}
 
 /// Hears what people should know.
 #[derive(Clone)]
@@ -155,6 +204,7 @@ impl TapeOptions {
             allowed: Allowed::default(),
             key: None,
             teller: Teller::default(),
+            alarm: Alarm::default(),
         }
     }
 
@@ -174,6 +224,17 @@ impl TapeOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flag_is_heard_of_when_it_is_set_and_again_only_after_it_was_not() {
+        let heard = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let to = std::sync::Arc::clone(&heard);
+        let alarm = Alarm::new(move |flags| to.lock().unwrap().push(flags));
+        for flags in [&[][..], &[20], &[20, 3], &[20, 3], &[], &[20]] {
+            alarm.clone().read(flags);
+        }
+        assert_eq!(*heard.lock().unwrap(), [vec![20], vec![3], vec![20]]);
+    }
 
     #[test]
     fn places_are_a_drive_a_row_of_images_or_one_image_at_a_time() {

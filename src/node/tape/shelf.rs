@@ -110,7 +110,11 @@ impl Operator {
         };
         match identify(&mut *drive) {
             Err(Fault::NoMedium) => Ok(Look::Nothing),
-            Err(fault) => Err(self.drive_error(want, fault)),
+            Err(fault) => {
+                drive.disarm();
+                self.options.alarm.read(&drive.alerts());
+                Err(self.drive_error(want, fault))
+            }
             Ok((found, protected)) => match judge(&found, protected, want, allowed) {
                 Ok(()) => Ok(Look::Fits(drive, found)),
                 Err(refusal) => Ok(Look::Refused(refusal.to_string())),
@@ -182,7 +186,8 @@ impl Shelf for Operator {
         let every = if matches!(self.options.place, Place::Device(_)) { POLL_DRIVE } else { POLL };
         loop {
             match self.look(want)? {
-                Look::Fits(drive, found) => {
+                Look::Fits(mut drive, found) => {
+                    self.options.alarm.read(&drive.alerts());
                     if asked.is_some() {
                         requests::close(&self.options);
                         self.options.teller.tell(&format!("request {}: the reel is there", self.asked));
@@ -238,6 +243,10 @@ impl Shelf for Operator {
                 if let Some(set) = catalogue.held.find_mut(header.set) {
                     set.note_block(header, *position);
                 }
+                false
+            }
+            Event::Alerts(flags) => {
+                self.options.alarm.read(flags);
                 false
             }
             Event::Full { reel, trailer } => {

@@ -5,7 +5,8 @@
 //! write may be told by whatever is called next, so every error of a call is one of the writes before it.
 
 use crate::base::plainly;
-use crate::io::{TapeOp, TapeStatus, tape_do, tape_position, tape_status};
+use crate::format::tape_health::{self, DriveEncryption};
+use crate::io::{TapeOp, TapeStatus, scsi_ask, tape_do, tape_position, tape_status};
 use crate::tape::{Drive, Fault, Got, Medium, Wrote};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -17,6 +18,11 @@ use std::path::{Path, PathBuf};
 const MAJOR: u64 = 9;
 /// The bit of the minor number that says "does not rewind when it is closed".
 const NO_REWIND: u64 = 0x80;
+
+/// What an answer of a drive of itself may take (bytes).
+const HEALTH_ROOM: u16 = 1024;
+/// A drive may take so long to answer (milliseconds).
+const ASK_MS: u32 = 10_000;
 
 /// A drive.
 #[derive(Debug)]
@@ -90,6 +96,26 @@ impl Tape {
     pub(super) fn status(&mut self) -> Result<TapeStatus, Fault> {
         let file = self.open()?;
         tape_status(file.as_fd()).map_err(|error| fault(&error))
+    }
+
+    /// What the drive answers when it is asked past the driver; none if it does not, or may not be asked.
+    fn ask(&self, command: &[u8]) -> Option<Vec<u8>> {
+        let mut answer = vec![0; usize::from(HEALTH_ROOM)];
+        let came = scsi_ask(self.file.as_ref()?.as_fd(), command, &mut answer, ASK_MS).ok()?;
+        answer.truncate(came);
+        Some(answer)
+    }
+
+    /// Whether the drive packs what is written; none if it does not say.
+    pub(super) fn compression(&self) -> Option<bool> {
+        [0x0f, 0x10]
+            .into_iter()
+            .find_map(|page| tape_health::compression(&self.ask(&tape_health::ask_mode(page, HEALTH_ROOM))?))
+    }
+
+    /// What the drive encrypts by itself; none if it does not say.
+    pub(super) fn encryption(&self) -> Option<DriveEncryption> {
+        tape_health::encryption(&self.ask(&tape_health::ask_encryption(HEALTH_ROOM))?)
     }
 
     /// Goes over so many filemarks, back if there are fewer than none.
@@ -179,6 +205,11 @@ impl Drive for Tape {
         self.act(TapeOp::Offline, 1)?;
         self.file = None;
         Ok(())
+    }
+
+    fn alerts(&mut self) -> Vec<u8> {
+        self.ask(&tape_health::ask_alerts(HEALTH_ROOM))
+            .map_or_else(Vec::new, |page| tape_health::alerts(&page))
     }
 }
 

@@ -9,12 +9,16 @@ use crate::base::{Epoch, Seq};
 use crate::format::PairId;
 use crate::format::reel::ReelLabel;
 use crate::format::set::SetId;
+use crate::format::tape_health::DriveEncryption;
 use crate::io::TapeStatus;
 use crate::tape::{
     Block, Drive, Fault, Found, Got, Medium, Purpose, Refusal, Want, identify, judge, prepared,
 };
 use serde::Serialize;
 use std::path::Path;
+
+/// Of what a drive does not answer.
+const NOT_TOLD: &str = "not told";
 
 /// What is known of a drive or of the image of a reel.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -31,6 +35,10 @@ pub struct DriveView {
     pub near_end: bool,
     /// The drive wants to be cleaned.
     pub clean: bool,
+    /// Whether the drive packs what is written: on, off, or not told. An image does not.
+    pub compression: String,
+    /// Whether the drive encrypts by itself: on, off, reads only, external, or not told. An image does not.
+    pub encryption: String,
     /// What is on an image; a drive is not moved to find out.
     pub label: Option<String>,
     /// What is waited for.
@@ -75,6 +83,8 @@ pub fn status(options: &TapeOptions) -> Result<Vec<DriveView>, TapeError> {
             position: if online { tape.position().ok() } else { None },
             near_end: status.has(TapeStatus::NEAR_END),
             clean: status.has(TapeStatus::CLEAN),
+            compression: tape.compression().map_or(NOT_TOLD, |on| if on { "on" } else { "off" }).to_owned(),
+            encryption: tape.encryption().map_or(NOT_TOLD, DriveEncryption::name).to_owned(),
             label: None,
             request,
         }]);
@@ -92,6 +102,8 @@ pub fn status(options: &TapeOptions) -> Result<Vec<DriveView>, TapeError> {
             position: None,
             near_end: false,
             clean: false,
+            compression: "off".to_owned(),
+            encryption: "off".to_owned(),
             label: Some("in use by another program".to_owned()),
             request: request.clone(),
         };
