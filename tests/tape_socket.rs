@@ -114,8 +114,9 @@ fn carry(state: &State, ends: &[TcpStream; 2], fate: Option<Fate>) {
             return;
         }
         came += count;
-        let held = state.holds.lock().unwrap().pop_front_if(|bytes| *bytes <= came);
-        if held.is_some() {
+        let mut holds = state.holds.lock().unwrap();
+        if holds.front().is_some_and(|bytes| *bytes <= came) {
+            holds.pop_front();
             let ends = [client.try_clone().unwrap(), server.try_clone().unwrap()];
             return state.held.lock().unwrap().push(ends);
         }
