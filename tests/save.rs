@@ -458,9 +458,9 @@ fn what_cannot_be_saved_or_restored_is_refused_by_name_and_what_was_there_stays(
     assert!(std::fs::read(path("set")).unwrap() == good);
     refused(&node.verb(&["save", "--to", "file:/nowhere/at/all"]), 2, "no such file");
     refused(
-        &node.verb(&["save", "--to", "tcp:127.0.0.1:1"]),
+        &node.verb(&["save", "--to", "ftp:127.0.0.1:1"]),
         2,
-        "expected file:PATH, dir:PATH, tape:PLACE or -",
+        "expected file:PATH, dir:PATH, tape:PLACE, tcp:HOST:PORT or -",
     );
     refused(
         &node.verb(&["save", "--to", &to(Path::new(&path("x"))), "--account", "none"]),

@@ -475,7 +475,7 @@ mod tests {
         assert!(error.starts_with("window of a stream"), "{error}");
         let bytes = vec![0; SOCKET_BLOCK + 1].into();
         let error = frame(&SocketFrame::Data { offset: 0, bytes });
-        assert!(error.starts_with("data of a tape socket"), "{error}");
+        assert!(error.starts_with("length of a frame of a tape socket"), "{error}");
         let mut head = *all()[4].encode().first_chunk::<SOCKET_HEAD>().unwrap();
         head[12..].copy_from_slice(&u32::MAX.to_le_bytes());
         assert!(SocketFrame::len_of(&head).unwrap_err().to_string().contains("over the limit"));
