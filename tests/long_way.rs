@@ -227,9 +227,10 @@ fn a_plan_that_does_not_end_says_why_and_one_that_was_never_made_is_not_gone_on_
     let none = node.verb(&["resync", "plan", "run"]);
     assert_eq!(none.status.code(), Some(1));
     let to = format!("file:{}", temp.path().display());
+    let spool = format!("{to}/spool");
     let plan = |more: &[&str]| {
         let output =
-            node.verb(&[&["resync", "plan", "--to", &to, "--spool", &to, "--dry-run"], more].concat());
+            node.verb(&[&["resync", "plan", "--to", &to, "--spool", &spool, "--dry-run"], more].concat());
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
     let (code, text) = plan(&["--updates", "10M", "--drive", "10M", "--carry", "1h"]);

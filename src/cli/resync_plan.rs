@@ -433,16 +433,18 @@ fn release(context: &Context, plan: &mut Plan) -> Result<(), Failure> {
         let request = AdminRequest::SpoolStart { to: plan.spool.clone(), always: false };
         let _: Box<SpoolView> = ask::ask_for(context, &request)?;
     }
-    let mut looks = 0;
-    while plan.spool_before == "off" && state != "off" {
+    let ends = plan.spool_before == "off" && state != "off";
+    for looks in 0..=LOOKS {
+        if !ends {
+            break;
+        }
         match ask::ask(context, &AdminRequest::SpoolStop { drop: false }) {
-            Err(Failure::No { .. }) if looks < LOOKS => looks += 1,
+            Err(Failure::No { .. }) if looks < LOOKS => std::thread::sleep(LOOK),
             other => {
                 other?;
                 break;
             }
         }
-        std::thread::sleep(LOOK);
     }
     plan.go(Step::Done, now_ms());
     Ok(())

@@ -100,8 +100,7 @@ matters! {
         "do what it says: the drive set that flag by itself (TapeAlert); the spool goes on as long as the drive takes blocks";
     TapeWarning "tape-warning" Warning []
         "do what it says: the drive set that flag by itself (TapeAlert)";
-    TapeNote "tape-note" Notice []
-        "nothing at once: the drive set that flag by itself (TapeAlert)";
+    TapeNote "tape-note" Notice [] "";
     Spooling "spooling" Warning []
         "bring the peer back; `hot-backup status` says how long there is room";
     // Troubles of the pair.

@@ -56,8 +56,7 @@ fn what_is_older_than_the_oldest_save_goes_and_what_a_save_needs_stays_whatever_
     let end = before[2].1;
     told(&mut node, Some(end));
     assert_eq!(parts(&node).first(), Some(&before[3]), "a save that ends with entry {end}");
-    // A save in the middle of a part needs that part.
-    told(&mut node, Some(before[4].0));
+    told(&mut node, Some(before[3].1));
     assert_eq!(parts(&node).first(), Some(&before[4]));
     days(&mut node, 9);
     assert_eq!(parts(&node).first(), Some(&before[4]));

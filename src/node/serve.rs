@@ -255,8 +255,7 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     };
     let core = CoreThread::new(engine, driver, outbox, workers, ends);
     let ending = core.run().map_err(system_error("waiting for I/O"))?;
-    drop((licence_end, views));
-    drop((asked, listeners));
+    drop((licence_end, views, asked, listeners));
     crew.dismiss();
     match ending {
         Ending::Clean => tracing::info!("stopped"),

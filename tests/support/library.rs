@@ -274,6 +274,13 @@ impl State {
         Ok(out)
     }
 
+    /// The flags that are set, which reading clears.
+    fn alerts_page(&mut self) -> Vec<u8> {
+        let set = std::mem::take(&mut self.alerts);
+        let flags = (1..=64_u8).flat_map(|flag| [0, flag, 0x40, 1, u8::from(set.contains(&flag))]);
+        [0x2e, 0, 1, 0x40].into_iter().chain(flags).collect()
+    }
+
     fn tape(&mut self, cdb: &[u8], data: &[u8]) -> Done {
         match (cdb[0], cdb[1] & 1, cdb[2]) {
             (0x12, 1, 0) => return Ok(vec![1, 0, 0, 3, 0, 0x80, 0x83]),
@@ -337,11 +344,7 @@ impl State {
                 }
             }
             0x34 => return self.position_data(cdb),
-            0x4d if cdb[2] & 0x3f == 0x2e => {
-                let set = std::mem::take(&mut self.alerts);
-                let flags = (1..=64_u8).flat_map(|flag| [0, flag, 0x40, 1, u8::from(set.contains(&flag))]);
-                return Ok([0x2e, 0, 1, 0x40].into_iter().chain(flags).collect());
-            }
+            0x4d if cdb[2] & 0x3f == 0x2e => return Ok(self.alerts_page()),
             0xa2 if cdb[1] == 0x20 && number(&cdb[2..4]) == 0x20 => {
                 return Ok([0, 0x20, 0, 20, 0x42, 2, 2, 1].into_iter().chain([0; 16]).collect());
             }
