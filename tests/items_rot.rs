@@ -21,14 +21,7 @@ fn value(n: usize) -> String {
 /// A pair with items, all of them in tables on both nodes.
 fn filled() -> Pair {
     let pair = Pair::start(&Plan::quick().config("checkpoint_ms = 100"));
-    let mut client = pair.a.redis();
-    for first in (0..ITEMS).step_by(500) {
-        let mut pipe = redis::pipe();
-        for n in first..first + 500 {
-            pipe.set(id(n), value(n)).ignore();
-        }
-        pipe.query::<()>(&mut client).unwrap();
-    }
+    write_all(&pair);
     pair.converges();
     for node in [&pair.a, &pair.b] {
         node.has_applied_all();
@@ -39,6 +32,16 @@ fn filled() -> Pair {
         });
     }
     pair
+}
+
+/// Writes every item, all at once: each checkpoint between them makes a table, of which there may not be many while one
+/// is rotten.
+fn write_all(pair: &Pair) {
+    let mut pipe = redis::pipe();
+    (0..ITEMS).for_each(|n| {
+        pipe.set(id(n), value(n)).ignore();
+    });
+    pipe.query::<()>(&mut pair.a.redis()).unwrap();
 }
 
 fn tables(node: &Node) -> Vec<PathBuf> {
@@ -121,10 +124,7 @@ fn items_that_are_rotten_on_both_nodes_are_said_so_and_stay_refused() {
         assert!(refused(node) > 0);
     }
     // Written anew, they are whole on both.
-    let mut client = pair.a.redis();
-    for n in 0..ITEMS {
-        client.set::<_, _, ()>(id(n), value(n)).unwrap();
-    }
+    write_all(&pair);
     wait_until("the standby to have them", || (refused(&pair.b) == 0).then_some(()));
     assert_eq!(refused(&pair.a), 0);
 }
