@@ -94,9 +94,18 @@ fn is_whole(node: &Node) {
 fn rot_of_tables_that_a_read_or_a_scrub_finds_comes_again_from_the_other_node() {
     for on_a in [false, true] {
         for by_scrub in [false, true] {
-            let pair = filled();
-            let node = if on_a { &pair.a } else { &pair.b };
+            let mut pair = filled();
+            let node = if on_a { &mut pair.a } else { &mut pair.b };
+            // What its caches hold is not rotten.
+            node.kill();
             rots(node, &[200, 500, 800]);
+            if on_a {
+                node.start_alone()
+            } else {
+                node.start()
+            }
+            pair.connected();
+            let node = if on_a { &pair.a } else { &pair.b };
             if by_scrub {
                 assert_eq!(scrub(node), Some(1));
             } else {
@@ -114,10 +123,15 @@ fn rot_of_tables_that_a_read_or_a_scrub_finds_comes_again_from_the_other_node() 
 
 #[test]
 fn items_that_are_rotten_on_both_nodes_are_said_so_and_stay_refused() {
-    let pair = filled();
-    for node in [&pair.a, &pair.b] {
+    let mut pair = filled();
+    for node in [&mut pair.a, &mut pair.b] {
+        node.kill();
         rots(node, &(300..600).step_by(2).collect::<Vec<_>>());
     }
+    pair.a.start();
+    pair.b.start();
+    pair.a.serves();
+    pair.connected();
     assert_eq!(scrub(&pair.b), Some(1));
     assert!(pair.b.incident("both-damaged").contains("app,orders"));
     for node in [&pair.a, &pair.b] {
