@@ -63,7 +63,9 @@ impl World {
         if certificate.ended_ms == 0 {
             return;
         }
-        let unreadable = [Trouble::Rot, Trouble::StoreError].iter().any(|trouble| self.options.has(*trouble));
+        let unreadable = [Trouble::Rot, Trouble::RotItems, Trouble::StoreError]
+            .iter()
+            .any(|trouble| self.options.has(*trouble));
         let unread = if unreadable { 0 } else { certificate.unread };
         let found = certificate.differing + certificate.passed + unread;
         if found > 0 {

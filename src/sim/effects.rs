@@ -1,5 +1,6 @@
 //! What an engine asks for, carried out on the simulated disk, store and wire.
 
+use super::checker::Items;
 use super::disk::{Death, random_fate};
 use super::options::Mutation;
 use super::world::{Ev, Given, SEGMENT_BYTES, World};
@@ -732,12 +733,7 @@ fn resealed(batch: &Batch, epoch: crate::base::Epoch, value: Option<&[u8]>) -> B
 }
 
 /// Of a file's items those of a range.
-pub(super) fn whole_items(
-    mut items: super::checker::Items,
-    after: &[u8],
-    through: &[u8],
-    ends: bool,
-) -> super::checker::Items {
+pub(super) fn whole_items(mut items: Items, after: &[u8], through: &[u8], ends: bool) -> Items {
     items.retain(|id, _| id[..] > *after && (ends || id[..] <= *through));
     items
 }

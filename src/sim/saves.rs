@@ -1,7 +1,7 @@
 //! Saves of a node while everything goes on, and the rule that what is saved is the state at the save's end (I-30).
 
 use super::checker::{Items, model};
-use super::options::Mutation;
+use super::options::{Mutation, Trouble};
 use super::world::{Ev, World};
 use crate::base::{JournalKind, Ordinal, Position, Prng, Seq};
 use crate::engine::{Engine, Event, Known, SaveAnswer, SaveAsk, SetWalk, is_over, within};
@@ -184,13 +184,13 @@ impl World {
         }
         let (told, at) = &mut run.told;
         *at += told.iter().skip(*at).take_while(|same| is_over(same, walk.next())).count();
-        if let Some(want) = walk.want()
-            && let Ok(chunk) = self.nodes[n].store.range(&within(want, told.get(*at)))
-        {
-            run.rotten |= !self.nodes[n].rotten.is_empty();
-            let up_to = chunk.at;
-            run.chunk = Some(chunk);
-            return SaveAsk::Next { save, after, up_to };
+        if let Some(want) = walk.want() {
+            run.rotten |= !self.nodes[n].rotten.is_empty() || self.nodes[n].store.has_rotten_items();
+            if let Ok(chunk) = self.nodes[n].store.range(&within(want, told.get(*at))) {
+                let up_to = chunk.at;
+                run.chunk = Some(chunk);
+                return SaveAsk::Next { save, after, up_to };
+            }
         }
         match walk.until().max(run.up_to) {
             until if until > after => SaveAsk::Next { save, after, up_to: until },
@@ -267,6 +267,10 @@ impl World {
     /// What was saved is the state at the save's end (I-30).
     fn check_save(&mut self, n: usize, run: &Run) {
         let Some(walk) = &run.walk else { return };
+        // Rotten items end a save.
+        if !walk.is_whole() && run.rotten && self.options.has(Trouble::RotItems) {
+            return;
+        }
         if !walk.is_whole() || walk.end().seq < run.up_to {
             let text = format!("a save of node {n} is not whole at its end, entry {}", walk.end().seq);
             return self.check.fail("I-30", text);
