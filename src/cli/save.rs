@@ -564,12 +564,11 @@ mod tests {
         assert_eq!(place("file:/a:b"), Ok(Place::File("/a:b".into())));
         assert_eq!(place("dir:x"), Ok(Place::Dir("x".into())));
         assert_eq!(place("-"), Ok(Place::Stdout));
-        for other in ["/a", "file:", "tcp:1.2.3.4:5", "dir:"] {
-            assert_eq!(
-                place(other),
-                Err("expected file:PATH, dir:PATH, tape:PLACE or -".to_owned()),
-                "{other}"
-            );
+        assert!(matches!(place("tcp:1.2.3.4:5"), Ok(Place::Socket(_))));
+        assert!(place("tcp:").is_err());
+        for other in ["/a", "file:", "ftp:1.2.3.4:5", "dir:"] {
+            let expected = "expected file:PATH, dir:PATH, tape:PLACE, tcp:HOST:PORT or -".to_owned();
+            assert_eq!(place(other), Err(expected), "{other}");
         }
         assert!(part_size("1K").is_err());
     }
