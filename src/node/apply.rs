@@ -173,13 +173,7 @@ pub(crate) fn run<W: StoreWrite + CopyTarget + CompareTarget + MomentSource>(
                 Ok(())
             }
             Apply::View(job) => hold(store, *job),
-            Apply::Scrub(what, back) => {
-                let result = look(store, what).map_err(|error| told(&error));
-                let done = tell_wrong(store, inbox);
-                // Fails when the scrub has ended.
-                let _ = back.send(result);
-                done
-            }
+            Apply::Scrub(what, back) => scrub(store, what, &back, inbox),
             Apply::Look(job) if !rounds.takes(JournalKind::Replicated, job.round) => continue,
             Apply::Look(job) => look_at(store, *job, inbox),
             Apply::Repair(_, round, _) if !rounds.takes(JournalKind::Replicated, round) => continue,
@@ -232,6 +226,19 @@ fn tell_wrong(store: &mut impl StoreWrite, inbox: &Inbox) -> Result<(), CoreEnde
         inbox.event(StoreEvent::Rotten { items })?;
     }
     if places.is_empty() { Ok(()) } else { inbox.event(VolumeEvent::Wrong { places }) }
+}
+
+fn scrub(
+    store: &mut impl StoreWrite,
+    what: Looked,
+    back: &SyncSender<Result<(), Fault>>,
+    inbox: &Inbox,
+) -> Result<(), CoreEnded> {
+    let result = look(store, what).map_err(|error| told(&error));
+    let done = tell_wrong(store, inbox);
+    // Fails when the scrub has ended.
+    let _ = back.send(result);
+    done
 }
 
 fn look(store: &mut impl StoreWrite, what: Looked) -> Result<(), StoreError> {

@@ -346,13 +346,8 @@ impl Options {
             spool: None,
         };
         options.vary_checkpoints();
-        // Drawn apart from all else, so the others are the runs that they were.
-        let rots = options.volumes && !fault_free && Prng::new(seed ^ 0x0000_0b07).percent(30);
-        if rots {
-            options.troubles.extend([Trouble::Rot, Trouble::Rot]);
-        }
-        if !fault_free && Prng::new(seed ^ 0x0000_0b1f).percent(15) {
-            options.troubles.extend([Trouble::RotItems, Trouble::RotItems]);
+        if !fault_free {
+            options.vary_rot();
         }
         if !fault_free && prng.percent(12) {
             options.small_quota(3 + prng.below(3));
@@ -367,6 +362,16 @@ impl Options {
             options.troubles.push(Trouble::Kill);
         }
         options
+    }
+
+    /// Drawn apart from all else, so the others are the runs that they were.
+    fn vary_rot(&mut self) {
+        if self.volumes && Prng::new(self.seed ^ 0x0000_0b07).percent(30) {
+            self.troubles.extend([Trouble::Rot, Trouble::Rot]);
+        }
+        if Prng::new(self.seed ^ 0x0000_0b1f).percent(15) {
+            self.troubles.extend([Trouble::RotItems, Trouble::RotItems]);
+        }
     }
 
     /// A life in which a lease decides who is primary, with what may befall such a pair.

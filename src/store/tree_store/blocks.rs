@@ -424,6 +424,9 @@ pub(super) fn is_beyond(key: &[u8], end: &Bound<Vec<u8>>) -> bool {
     }
 }
 
+/// A key, and its value unless it was deleted.
+pub(super) type Found = (Vec<u8>, Option<Bytes>);
+
 /// Goes through all runs at once: of each key the newest run decides.
 struct Merge<'s> {
     blocks: &'s Blocks,
@@ -462,7 +465,7 @@ impl<'s> Merge<'s> {
     }
 
     /// The next key, and its value unless it was deleted.
-    fn next_entry(&mut self) -> Result<Option<(Vec<u8>, Option<Bytes>)>, Stop> {
+    fn next_entry(&mut self) -> Result<Option<Found>, Stop> {
         let mut first: Option<&[u8]> = None;
         for cursor in &mut self.cursors {
             if let Some((key, _)) = cursor.peek((self.blocks, self.how), self.rotten, self.end)?

@@ -10,7 +10,7 @@
 
 use super::super::StoreError;
 use super::archive;
-use super::blocks::{Blocks, Reading, Source, Sources, Stop};
+use super::blocks::{Blocks, Found, Reading, Source, Sources, Stop};
 use super::rot::{RottenTables, Suspects};
 use super::scrub::TableFile;
 use crate::base::limits::{
@@ -37,6 +37,9 @@ const CURRENT: usize = 8 + 16 + 1;
 
 /// Keys from here to there.
 pub(super) type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
+/// Takes the next entry of a table: a key, and its value unless it is deleted.
+type Give<'g> = dyn FnMut(&[u8], Option<&[u8]>) -> Result<(), StoreError> + 'g;
 
 /// What is on disk.
 pub(super) struct Tables {
@@ -145,9 +148,7 @@ impl Tables {
     /// value. After an error nothing of it is visible.
     pub(super) fn ingest(
         &self,
-        give: impl FnOnce(
-            &mut dyn FnMut(&[u8], Option<&[u8]>) -> Result<(), StoreError>,
-        ) -> Result<(), StoreError>,
+        give: impl FnOnce(&mut Give<'_>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         const DOING: &str = "writing a table of the store";
         let failed = |error| failed(DOING, error);
@@ -312,9 +313,9 @@ impl Tables {
 
 /// Writes the next entries into a table that sticks out of `keys`, as it holds one more that deletes what is nowhere.
 fn piece(
-    give: &mut dyn FnMut(&[u8], Option<&[u8]>) -> Result<(), StoreError>,
+    give: &mut Give<'_>,
     (first, last): (&[u8], &[u8]),
-    rest: &mut dyn Iterator<Item = Result<(Vec<u8>, Option<Bytes>), Stop>>,
+    rest: &mut dyn Iterator<Item = Result<Found, Stop>>,
     is_live: &dyn Fn(&[u8]) -> bool,
 ) -> Result<(), StoreError> {
     let is_before = BEFORE_ALL < first;
