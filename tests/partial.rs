@@ -63,3 +63,28 @@ fn a_takeover_with_a_part_of_a_copy_asks_for_the_epoch_and_the_old_primary_keeps
     pair.converges();
     assert_eq!(pair.a.json(&["compare"])["differing"], 0);
 }
+
+#[test]
+fn a_node_that_dies_right_after_it_took_over_with_a_part_of_a_copy_has_that_part() {
+    let plan =
+        Plan::quick().segments("64K").config("journal_quota_bytes = \"256K\"").config("copy_rate = \"64K\"");
+    let mut pair = Pair::set_up(&plan);
+    pair.a.configure(&["checkpoint_ms = 100"]);
+    pair.serve();
+    pair.b.kill();
+    for n in 0..80 {
+        pair.a.done(&["item", "put", "app,orders", &format!("large-{n:02}"), &"v".repeat(32 << 10)]);
+    }
+    let reaches = |status: &serde_json::Value| status["journal"]["oldest_seq"].as_u64() > Some(20);
+    pair.a.status("to have let go what the standby lacks", reaches);
+    pair.b.start();
+    pair.b.status("to have a part", |status| status["copy"]["bytes"].as_u64() > Some(0));
+    pair.a.kill();
+    let epoch = pair.b.json(&["takeover", "--incomplete", "--dry-run"])["epoch"].as_u64().unwrap();
+    let epoch = epoch.to_string();
+    pair.b.done(&["takeover", "--peer-is-down", "--now", "--incomplete", "--epoch", &epoch]);
+    pair.b.kill();
+    pair.b.start_alone();
+    let listed = pair.b.json(&["item", "list", "app,orders"]);
+    assert!(listed.to_string().contains("large-00"), "{listed}");
+}

@@ -96,6 +96,8 @@ pub const SOCKET_FILE_WINDOW: u64 = 64 << 20;
 pub const SOCKET_SILENT_MS: u64 = 30_000;
 /// .. and one that has nothing to say says so this often (milliseconds).
 pub const SOCKET_TELL_MS: u64 = 5_000;
+/// A tape socket's other machine that acknowledges nothing for so long is gone (milliseconds).
+pub const SOCKET_GONE_MS: u32 = 60_000;
 /// The drive and words of operators are looked at this often (milliseconds).
 pub const SOCKET_LOOK_MS: u64 = 100;
 /// A stranger has so long to prove its key (milliseconds).

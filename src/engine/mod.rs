@@ -254,7 +254,7 @@ impl<S: StoreRead> Engine<S> {
             AdminRequest::ScrubStop => core.stop_scrub(token),
             AdminRequest::Compare { name, repair, dry_run, rate } => {
                 let name = name.unwrap_or_default();
-                core.compare(token, Order { stop: false, repair, dry_run, rate, name });
+                core.compare_files(token, Order { stop: false, repair, dry_run, rate, name });
             }
             AdminRequest::CompareQuery { query } => core.compare_query(token, &query),
             AdminRequest::CompareStop => core.stop_compare(token),

@@ -22,7 +22,7 @@ pub use catalogue::{Catalogue, Content, FileHeld, Reel, ReelSet, Save, Stretch};
 pub use cipher::{Key, SessionKey};
 pub use drive::{Drive, Fault, Got, Medium, Wrote};
 pub use index::{Range, StreamIndex, fuzz_index};
-pub use mount::{Allowed, Found, Purpose, Refusal, Shelf, ShelfError, Want, identify, judge};
+pub use mount::{Allowed, Found, Purpose, Refusal, Shelf, ShelfError, Want, identify, is_label_alone, judge};
 pub use pack::{Block, Packer, prepared};
 pub use parts::{PartHeld, PartIndex, SPOOL_NAME, fuzz_parts};
 pub use read::{Locate, Loss, ReadError, ReelReader, SpanReader, Step};

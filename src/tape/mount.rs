@@ -156,6 +156,17 @@ pub fn identify(drive: &mut dyn Drive) -> Result<(Found, bool), Fault> {
     Ok((found, protected))
 }
 
+/// Whether nothing stands behind the label that was read of the reel in the drive. Who began it was ended before a block came
+/// to it, or before that was noted anywhere: so the same reel may be begun again.
+///
+/// # Errors
+/// [`Fault`].
+pub fn is_label_alone(drive: &mut dyn Drive) -> Result<bool, Fault> {
+    drive.end()?;
+    // The label and the mark behind it.
+    Ok(drive.position()? <= 2)
+}
+
 fn foreign(why: &str) -> Found {
     Found::Foreign(why.to_owned())
 }

@@ -393,6 +393,20 @@ fn only_reels_that_may_be_written_to_are_and_each_other_one_is_named() {
     let (found, _) = identify(&mut FakeDrive::with(ours(1, SET))).unwrap();
     let refused = judge(&found, false, &want, Allowed { blank: true, relabel: true });
     assert_eq!(refused, Err(Refusal::Wrong { found: 1, wanted: 2 }));
+    // What was labelled and holds nothing more is told from what holds something.
+    for (marks, block, alone) in [(1, None, true), (0, None, true), (1, Some([7; 4096]), false)] {
+        let mut drive = FakeDrive::with(FakeReel::default());
+        let mut label = Block::label(SET, 2, (0, crate::base::Chain::default()), &label());
+        drive.write(label.on_reel(2)).unwrap();
+        drive.marks(marks).unwrap();
+        if let Some(block) = block {
+            drive.write(&block).unwrap();
+            drive.marks(0).unwrap();
+        }
+        let (found, _) = identify(&mut drive).unwrap();
+        assert!(matches!(found, Found::Labelled(_)), "{found:?}");
+        assert_eq!(is_label_alone(&mut drive), Ok(alone), "{marks} marks, {}", block.is_some());
+    }
 }
 
 #[test]

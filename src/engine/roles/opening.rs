@@ -1,8 +1,8 @@
 //! The beginning of an epoch: of a primary that serves again, or of a standby that takes over.
 //!
-//! (1) Everything in the journal is durable and applied, (2) the control file with the new epoch is durable, (3) the
-//! epoch's first entry is durable, (4) the doors open. A crash before (2) leaves what was, after it a primary that must
-//! ask before it serves (I-20, I-26).
+//! (1) Everything in the journal is durable and applied (and a part of a copy, which no journal holds, durable in the
+//! store), (2) the control file with the new epoch is durable, (3) the epoch's first entry is durable, (4) the doors open.
+//! A crash before (2) leaves what was, after it a primary that must ask before it serves (I-20, I-26).
 
 use super::stage::{Retry, StageData};
 use super::switchover::Handed;
@@ -44,6 +44,8 @@ pub(super) enum Cause {
 enum OpeningStep {
     /// All that is in the journal is durable and applied.
     Drain,
+    /// The part of a copy with which this node takes over is durable in the store.
+    Checkpoint,
     /// This write of the control file is done.
     Control(u64),
     /// This entry, the epoch's first, is durable.
@@ -113,6 +115,11 @@ impl<S: StoreRead> Core<S> {
             OpeningStep::Drain => {
                 let quiet = self.replicated().is_quiet() && self.all_applied(JournalKind::Replicated);
                 if quiet && !self.control.is_being_written() {
+                    self.drained();
+                }
+            }
+            OpeningStep::Checkpoint => {
+                if self.checkpoint.has_covered() {
                     self.write_new_epoch();
                 }
             }
@@ -122,6 +129,18 @@ impl<S: StoreRead> Core<S> {
                     self.finish_opening();
                 }
             }
+        }
+    }
+
+    fn drained(&mut self) {
+        // A primary begins with what its store holds after a crash: there is no copy that could begin anew.
+        if self.control.role() != Role::Incomplete {
+            return self.write_new_epoch();
+        }
+        self.checkpoint.force();
+        self.dirty = true;
+        if let Some(opening) = self.roles.opening() {
+            opening.step = OpeningStep::Checkpoint;
         }
     }
 

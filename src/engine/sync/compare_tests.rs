@@ -195,6 +195,31 @@ fn words(node: &Node) -> Vec<&'static str> {
 }
 
 #[test]
+fn an_account_that_is_called_like_a_command_is_compared_and_a_command_is_no_name() {
+    let mut pair = Pair::with(1);
+    let name = "?x".to_owned();
+    let made = pair.a.asks(AdminRequest::AccountCreate { name: name.clone(), flags: "L".to_owned() });
+    assert!(matches!(made, AdminReply::Ok { .. }), "{made:?}");
+    pair.settle();
+    let of = |name: String| AdminRequest::Compare {
+        name: Some(name),
+        repair: false,
+        dry_run: false,
+        rate: Some(0),
+    };
+    let asked = pair.a.asks(of(name));
+    assert!(matches!(asked, AdminReply::Ok { .. }), "{asked:?}");
+    pair.settle();
+    let view = pair.result(true);
+    assert!(view.whole && view.what.contains("?x") && view.differing == 0, "{view:?}");
+    let refused = pair.a.asks(of(",KEYS app,orders,*".to_owned()));
+    assert!(
+        matches!(&refused, AdminReply::No { message, .. } if message.contains("no name of an account")),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn two_equal_nodes_are_found_equal_whichever_is_asked_and_what_was_found_is_kept_on_both() {
     let mut pair = Pair::with(800);
     for on_a in [false, true] {

@@ -7,7 +7,9 @@ use super::tap::Image;
 use super::{CatalogueFile, Place, TapeError, TapeOptions};
 use crate::base::plainly;
 use crate::format::set::SetId;
-use crate::tape::{Drive, Event, Fault, Found, Purpose, Shelf, ShelfError, Want, identify, judge};
+use crate::tape::{
+    Drive, Event, Fault, Found, Purpose, Refusal, Shelf, ShelfError, Want, identify, is_label_alone, judge,
+};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -98,7 +100,14 @@ impl Operator {
                     _ => Err(error),
                 }
             }
-            other => other,
+            other => {
+                // As one is that was made and not labelled any more.
+                let in_a_row = self.options.place.path(1) != self.options.place.path(2);
+                let empty =
+                    || std::fs::metadata(&path).is_ok_and(|found| found.is_file() && found.len() == 0);
+                allowed.blank |= in_a_row && empty();
+                other
+            }
         };
         let mut drive = match opened {
             Ok(drive) => drive,
@@ -117,6 +126,15 @@ impl Operator {
             }
             Ok((found, protected)) => match judge(&found, protected, want, allowed) {
                 Ok(()) => Ok(Look::Fits(drive, found)),
+                // Labelled as this reel by who was ended before that was noted.
+                Err(Refusal::Wrong { found: there, wanted })
+                    if want.purpose == Purpose::Write && there == wanted && !protected =>
+                {
+                    match is_label_alone(&mut *drive).map_err(|fault| self.drive_error(want, fault))? {
+                        true => Ok(Look::Fits(drive, found)),
+                        false => Ok(Look::Refused(Refusal::Wrong { found: there, wanted }.to_string())),
+                    }
+                }
                 Err(refusal) => Ok(Look::Refused(refusal.to_string())),
             },
         }

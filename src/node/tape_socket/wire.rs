@@ -1,7 +1,7 @@
 //! One connection, blocking, whose both sides have proved their keys: frames in, frames out.
 
 use super::error::WireError;
-use crate::base::limits::{PEER_ADDRESSES_MAX, SOCKET_PROVE_MS, SOCKET_SILENT_MS};
+use crate::base::limits::{PEER_ADDRESSES_MAX, SOCKET_GONE_MS, SOCKET_PROVE_MS, SOCKET_SILENT_MS};
 use crate::format::socket::{SOCKET_HEAD, SocketFrame};
 use crate::node::peer_address::PeerAddress;
 use crate::node::tls::{LinkIdentity, SecureLink};
@@ -45,7 +45,7 @@ impl Wire {
     fn over(socket: TcpStream, link: SecureLink) -> Result<Self, WireError> {
         socket.set_nodelay(true)?;
         socket.set_write_timeout(Some(Duration::from_millis(SOCKET_SILENT_MS)))?;
-        setsockopt(&socket, sockopt::KeepAlive, &true).map_err(io::Error::from)?;
+        notices_death(&socket)?;
         let mut this = Self { socket, link, plain: BytesMut::new(), buffer: vec![0; STEP] };
         this.send_wire()?;
         let until = Instant::now() + Duration::from_millis(SOCKET_PROVE_MS);
@@ -146,6 +146,17 @@ impl Wire {
         }
         self.link.peer_closed()
     }
+}
+
+/// A machine that died without a word is noticed, whether something is on its way to it or not.
+fn notices_death(socket: &TcpStream) -> io::Result<()> {
+    let seconds = SOCKET_GONE_MS / 1000;
+    setsockopt(socket, sockopt::KeepAlive, &true)?;
+    setsockopt(socket, sockopt::TcpKeepIdle, &(seconds / 2))?;
+    setsockopt(socket, sockopt::TcpKeepInterval, &(seconds / 6))?;
+    setsockopt(socket, sockopt::TcpKeepCount, &3)?;
+    setsockopt(socket, sockopt::TcpUserTimeout, &SOCKET_GONE_MS)?;
+    Ok(())
 }
 
 fn is_late(error: &io::Error) -> bool {

@@ -14,8 +14,8 @@ use crate::format::frame::FEATURE_QUERY;
 use crate::store::StoreRead;
 use bytes::Bytes;
 
-/// Before a command in an order: no name of an account begins so.
-const MARK: char = '?';
+/// Before a command in an order: no name of an account or a file holds one.
+const MARK: char = ',';
 
 /// The command of an order that is one for a listing.
 pub(super) fn query_of(name: &str) -> Option<&str> {
@@ -29,6 +29,15 @@ pub(super) fn errand(query: &str) -> Errand {
 }
 
 impl<S: StoreRead> Core<S> {
+    /// An operator wants an account, a file or everything compared.
+    pub(in crate::engine) fn compare_files(&mut self, token: u64, order: Order) {
+        if query_of(&order.name).is_some() {
+            let message = format!("comparing: {:?} is no name of an account or a file", order.name);
+            return self.reply_no(token, &message, "see: hot-backup file list");
+        }
+        self.compare(token, order);
+    }
+
     /// An operator wants a listing of both nodes held against each other.
     pub(in crate::engine) fn compare_query(&mut self, token: u64, query: &str) {
         let failed = |why: &str| format!("comparing a listing: {why}");
