@@ -22,7 +22,7 @@ const TWICE: u64 = 64;
 const THREADS: u64 = 2;
 
 /// Lives that once broke a rule, or a checker, and what it was.
-const BROKEN_ONCE: [(u64, &str); 7] = [
+const BROKEN_ONCE: [(u64, &str); 9] = [
     (4210, "a copy began where the journal had written a mark since it was looked at"),
     (7788, "a scrub of a node that is given a copy was held to the history that it had left"),
     (4754, "what the journal had let go of for want of room was missed in the save of a diverged node"),
@@ -30,6 +30,8 @@ const BROKEN_ONCE: [(u64, &str); 7] = [
     (13884, "what was read for a copy was rotten"),
     (20618, "what a replaced primary had listed was missed again at the next takeover"),
     (21636, "rot that a crash had brought back was in the way of every copy"),
+    (25256, "a node that had just left its history for a copy was taken for one that is whole"),
+    (25563, "a save went on that had begun with a history that its node had left"),
 ];
 
 /// Fails with everything that is needed to see it again.

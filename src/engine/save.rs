@@ -207,7 +207,8 @@ impl<S: StoreRead> Core<S> {
         self.save_failed(format!("reading the journal: {fault}"));
     }
 
-    fn save_failed(&mut self, why: String) {
+    /// A save that is under way ends here.
+    pub(super) fn save_failed(&mut self, why: String) {
         let Some(Saving { asked: Some(Asked { token, .. }), .. }) = self.saving.take() else { return };
         let next = "begin it again; where it was too slow for the journal's quota: with less else to do, or a larger \
                     journal_quota_bytes";

@@ -10,6 +10,7 @@ use crate::format::chunk::{Chunk, Content, Want, WantFrom};
 use crate::format::compare::{Answer, Digest, Found, Mark, Span};
 use crate::format::compared::Compared;
 use crate::format::control::Role;
+use crate::format::dptr::DptrKind;
 use crate::format::frame::FrameKind;
 use crate::pair::{Head, LinkSession};
 use crate::store::volumes::Check;
@@ -199,6 +200,10 @@ fn an_account_that_is_called_like_a_command_is_compared_and_a_command_is_no_name
     let mut pair = Pair::with(1);
     let name = "?x".to_owned();
     let made = pair.a.asks(AdminRequest::AccountCreate { name: name.clone(), flags: "L".to_owned() });
+    assert!(matches!(made, AdminReply::Ok { .. }), "{made:?}");
+    let (file, kind) = ("?x,orders".to_owned(), DptrKind::Records);
+    let create = AdminRequest::FileCreate { name: file, kind, flags: None, bytes: None, ack: None };
+    let made = pair.a.asks(create);
     assert!(matches!(made, AdminReply::Ok { .. }), "{made:?}");
     pair.settle();
     let of = |name: String| AdminRequest::Compare {

@@ -518,6 +518,8 @@ impl<S: StoreRead> Core<S> {
         self.appliers.replicated_mut().restart_at(origin.seq);
         self.checkpoint.restart_at(origin.seq);
         self.settled(&[Matter::EntriesMissing]);
+        // What comes from now on belongs to another history than what it has.
+        self.save_failed("this node left its history for that of its peer".to_owned());
         self.tell_left(origin.seq, left, ranges.as_deref());
         let state = State::Beginning(begin.clone(), None);
         let taking = Taking::of(state, Progress::of(&begin), ranges.clone());

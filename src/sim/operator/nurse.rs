@@ -123,7 +123,9 @@ impl World {
                 let there = &self.check.nodes[other].journals[0];
                 let lag = self.operator.status[serving].as_ref().map_or(1, |s| s.peer.lag_entries);
                 let equal = there.tip() == tip && there.applied == tip.seq && lag == 0 && self.settled(other);
-                (equal && !self.copies(serving)).then_some(serving)
+                // What it said may be over: it left its history for a copy since.
+                let stands_by = self.check.nodes[other].control.role == Role::Standby;
+                (equal && stands_by && !self.copies(serving)).then_some(serving)
             }
             _ => None,
         }
