@@ -100,14 +100,7 @@ impl Operator {
                     _ => Err(error),
                 }
             }
-            other => {
-                // As one is that was made and not labelled any more.
-                let in_a_row = self.options.place.path(1) != self.options.place.path(2);
-                let empty =
-                    || std::fs::metadata(&path).is_ok_and(|found| found.is_file() && found.len() == 0);
-                allowed.blank |= in_a_row && empty();
-                other
-            }
+            other => other,
         };
         let mut drive = match opened {
             Ok(drive) => drive,
