@@ -3,6 +3,18 @@
 
 use crate::support::{Load, Pair, Plan, Shape, audit};
 
+/// Of what the primary writes while its standby is away, that one is given a part, and the primary dies.
+fn a_part_comes(pair: &mut Pair) {
+    for n in 0..80 {
+        pair.a.done(&["item", "put", "app,orders", &format!("large-{n:02}"), &"v".repeat(32 << 10)]);
+    }
+    let reaches = |status: &serde_json::Value| status["journal"]["oldest_seq"].as_u64() > Some(20);
+    pair.a.status("to have let go what the standby lacks", reaches);
+    pair.b.start();
+    pair.b.status("to have a part", |status| status["copy"]["bytes"].as_u64() > Some(0));
+    pair.a.kill();
+}
+
 #[test]
 fn a_takeover_with_a_part_of_a_copy_asks_for_the_epoch_and_the_old_primary_keeps_what_it_has() {
     let plan = Plan::quick()
@@ -14,14 +26,7 @@ fn a_takeover_with_a_part_of_a_copy_asks_for_the_epoch_and_the_old_primary_keeps
     // All of it comes while the standby is away: nothing of it is equal there.
     pair.b.kill();
     let told = Load::start(&pair.a.door, Shape { most: 400, ..Shape::default() }).run_to_the_end();
-    for n in 0..64 {
-        pair.a.done(&["item", "put", "app,orders", &format!("large-{n:02}"), &"v".repeat(32 << 10)]);
-    }
-    let reaches = |status: &serde_json::Value| status["journal"]["oldest_seq"].as_u64() > Some(20);
-    pair.a.status("to have let go what the standby lacks", reaches);
-    pair.b.start();
-    pair.b.status("to have a part", |status| status["copy"]["bytes"].as_u64() > Some(0));
-    pair.a.kill();
+    a_part_comes(&mut pair);
     // What is missing, and what can be done.
     let said = |output: std::process::Output| String::from_utf8_lossy(&output.stderr).into_owned();
     let refused = said(pair.b.verb(&["takeover", "--peer-is-down", "--now"]));
@@ -72,14 +77,7 @@ fn a_node_that_dies_right_after_it_took_over_with_a_part_of_a_copy_has_that_part
     pair.a.configure(&["checkpoint_ms = 100"]);
     pair.serve();
     pair.b.kill();
-    for n in 0..80 {
-        pair.a.done(&["item", "put", "app,orders", &format!("large-{n:02}"), &"v".repeat(32 << 10)]);
-    }
-    let reaches = |status: &serde_json::Value| status["journal"]["oldest_seq"].as_u64() > Some(20);
-    pair.a.status("to have let go what the standby lacks", reaches);
-    pair.b.start();
-    pair.b.status("to have a part", |status| status["copy"]["bytes"].as_u64() > Some(0));
-    pair.a.kill();
+    a_part_comes(&mut pair);
     let epoch = pair.b.json(&["takeover", "--incomplete", "--dry-run"])["epoch"].as_u64().unwrap();
     let epoch = epoch.to_string();
     pair.b.done(&["takeover", "--peer-is-down", "--now", "--incomplete", "--epoch", &epoch]);

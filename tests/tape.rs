@@ -1,7 +1,7 @@
 //! Saves on reels, by whole processes and images of reels in files: written over several, read back whole and in part, with reels
 //! that are lost, swapped, foreign, damaged, and writers that are killed. An image is also read as any program reads one.
 
-use crate::support::{Node, Pair, Plan, items, loopback_addresses, program, wait_until};
+use crate::support::{Node, Pair, Plan, items, loopback_addresses, noise, program, wait_until};
 use redis::Commands;
 use serde_json::Value;
 use std::fs;
@@ -12,18 +12,6 @@ use std::process::{Child, Command, Output, Stdio};
 struct Stage {
     pair: Pair,
     temp: tempfile::TempDir,
-}
-
-/// Bytes that nothing packs.
-fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    (0..len.div_ceil(8)).flat_map(|_| next()).take(len).collect()
 }
 
 impl Stage {

@@ -3,7 +3,7 @@
 //! What stands between the two is a wire of our own that stops or ends a connection after so many bytes, so nothing depends on
 //! who is how fast.
 
-use crate::support::{Disk, Node, Pair, Plan, loopback_addresses, program, tier, wait_until};
+use crate::support::{Disk, Node, Pair, Plan, loopback_addresses, noise, program, tier, wait_until};
 use redis::Commands;
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -175,18 +175,6 @@ impl Drop for Listener {
 struct Stage {
     pair: Pair,
     temp: tempfile::TempDir,
-}
-
-/// Bytes that nothing packs.
-fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    (0..len.div_ceil(8)).flat_map(|_| next()).take(len).collect()
 }
 
 /// With a window of 4 MiB a MiB after the other counts.

@@ -1,4 +1,4 @@
-//! blake3 in long steps: with short ones it works on one part at a time, at a fifth of its speed.
+//! blake3 in long steps: in short ones it hashes one part after another, in long ones many at once.
 
 /// Of all that it is given, one after another.
 #[derive(Default)]

@@ -21,6 +21,7 @@ use crate::format::chunk::{Chunk, Content};
 use crate::format::control::{Control, Origin, PeerRecord, Role};
 use crate::format::rewind::Ranges;
 use crate::format::set::{SetBegin, Trailer};
+use crate::io::DirLock;
 use crate::store::namespace::{Namespace, SYSTEM_ACCOUNT};
 use crate::store::tree_store::{Opened, StoreReader, StoreWriter, TreeStore};
 use crate::store::{CopyTarget, StoreError, StoreRead, StoreSnapshot, StoreWrite};
@@ -226,6 +227,36 @@ pub struct Restored {
 /// Hears how many bytes of the set were read.
 pub type Progress<'a> = &'a mut dyn FnMut(u64);
 
+/// A node that does not run, for one who restores.
+pub(super) struct Held {
+    pub(super) layout: Layout,
+    pub(super) config: Config,
+    pub(super) control: Control,
+    _lock: DirLock,
+}
+
+impl Held {
+    /// Takes the node in `dir`, of which nobody else may have anything.
+    pub(super) fn of(dir: &Path) -> Result<Self, RestoreError> {
+        let layout = Layout::new(dir);
+        check_owner(&layout, "restore --from ..")?;
+        setup::check_own(&layout)?;
+        let config = Config::load(dir).map_err(SetupError::from)?;
+        let lock = lock(&layout)?;
+        let control = setup::load_control(&layout, &config)?;
+        Ok(Self { layout, config, control, _lock: lock })
+    }
+
+    /// All that was restored is durable: the node is what this says, and may be started.
+    pub(super) fn ends(&self, control: &Control) -> Result<(), RestoreError> {
+        replace(&self.layout, OwnName::Control, &control.encode())?;
+        let (note, dir) = (self.layout.own(OwnName::Restoring), self.layout.dir());
+        note.remove().map_err(io_error("removing", note.path()))?;
+        crate::io::sync_dir(dir).map_err(io_error("syncing", dir))?;
+        Ok(())
+    }
+}
+
 /// Restores a set into the node in `dir`, which must be empty or hold a restore that was interrupted. Files that a save holds
 /// the definition of alone are there, and empty.
 ///
@@ -235,15 +266,11 @@ pub type Progress<'a> = &'a mut dyn FnMut(u64);
 /// # Errors
 /// Any [`RestoreError`]. After an error that came when the restore was under way the node does not start.
 pub fn restore(dir: &Path, sources: &Sources, progress: Progress<'_>) -> Result<Restored, RestoreError> {
-    let layout = Layout::new(dir);
-    check_owner(&layout, "restore --from ..")?;
-    setup::check_own(&layout)?;
-    let config = Config::load(dir).map_err(SetupError::from)?;
-    let _lock = lock(&layout)?;
-    let control = setup::load_control(&layout, &config)?;
+    let held = Held::of(dir)?;
+    let Held { layout, config, control, .. } = &held;
     let looked = sources.look()?;
     if let Some(looked) = &looked {
-        check_set(&layout, &control, looked)?;
+        check_set(layout, control, looked)?;
     }
     let readers = open_sets(sources, None)?;
     if let Some(other) = readers.iter().map(|reader| reader.header().pair).find(|pair| *pair != control.pair)
@@ -252,9 +279,9 @@ pub fn restore(dir: &Path, sources: &Sources, progress: Progress<'_>) -> Result<
         return Err(RestoreError::OtherPair { dir, set, node });
     }
     let again = layout.restoring().exists();
-    let prepared = check_empty(&layout, &control, again)?;
-    let mut writer = open(&layout, &control, again, config.engine.ordinal)?;
-    replace(&layout, OwnName::Restoring, format!("{}\n", sources.name()).as_bytes())?;
+    let prepared = check_empty(layout, control, again)?;
+    let mut writer = open(layout, control, again, config.engine.ordinal)?;
+    replace(layout, OwnName::Restoring, format!("{}\n", sources.name()).as_bytes())?;
     for (journal, index) in prepared {
         let segment = layout.own(OwnName::Segment(journal, index));
         segment.remove().map_err(io_error("removing", segment.path()))?;
@@ -265,10 +292,7 @@ pub fn restore(dir: &Path, sources: &Sources, progress: Progress<'_>) -> Result<
     let defined = writer.define_alone(walk.namespace()).and_then(|()| writer.checkpoint());
     defined.map_err(failed(layout.dir()))?;
     drop(writer);
-    replace(&layout, OwnName::Control, &restored(&walk, control.pair).encode())?;
-    let note = layout.own(OwnName::Restoring);
-    note.remove().map_err(io_error("removing", note.path()))?;
-    crate::io::sync_dir(dir).map_err(io_error("syncing", dir))?;
+    held.ends(&restored(&walk, control.pair))?;
     Ok(Restored { trailer, past, end: walk.end(), namespace: walk.namespace().clone() })
 }
 
@@ -277,15 +301,11 @@ pub fn restore(dir: &Path, sources: &Sources, progress: Progress<'_>) -> Result<
 /// # Errors
 /// Any [`RestoreError`].
 pub fn check(dir: &Path, sources: &Sources) -> Result<(), RestoreError> {
-    let layout = Layout::new(dir);
-    check_owner(&layout, "restore --from ..")?;
-    setup::check_own(&layout)?;
-    let config = Config::load(dir).map_err(SetupError::from)?;
-    let _lock = lock(&layout)?;
-    let control = setup::load_control(&layout, &config)?;
+    let held = Held::of(dir)?;
+    let Held { layout, control, .. } = &held;
     let looked = sources.looked()?;
-    check_set(&layout, &control, &looked)?;
-    check_empty(&layout, &control, layout.restoring().exists()).map(|_| ())
+    check_set(layout, control, &looked)?;
+    check_empty(layout, control, layout.restoring().exists()).map(|_| ())
 }
 
 /// The control file of a node that was given what `walk` made.

@@ -6,12 +6,10 @@
 //!   still says; what the store has already changes nothing in it.
 
 use super::adopt::empty_segments;
-use super::config::Config;
 use super::layout::{Layout, OwnName};
-use super::owner::check_owner;
 use super::past::{self, Found, PastError, PastSource};
-use super::restore::{Progress, RestoreError, failed};
-use super::setup::{self, SetupError, io_error, lock, replace};
+use super::restore::{Held, Progress, RestoreError, failed};
+use super::setup::{self, replace};
 use crate::base::limits::KEY_FILE_MAX;
 use crate::base::{JournalKind, Position, Seq};
 use crate::engine::Until;
@@ -57,27 +55,20 @@ pub fn restore_more(
     dry_run: bool,
     progress: Progress<'_>,
 ) -> Result<More, RestoreError> {
-    let layout = Layout::new(dir);
-    check_owner(&layout, "restore --from ..")?;
-    setup::check_own(&layout)?;
-    let config = Config::load(dir).map_err(SetupError::from)?;
-    let _lock = lock(&layout)?;
-    let control = setup::load_control(&layout, &config)?;
-    check(&layout, &control)?;
+    let held = Held::of(dir)?;
+    let Held { layout, config, control, .. } = &held;
+    check(layout, control)?;
     let from = control.origin.at;
     let past = past::find(sources, (control.pair, from), until)?;
     if dry_run || past.batches == 0 {
         return Ok(More { from, past });
     }
     let names: Vec<String> = sources.iter().map(PastSource::name).collect();
-    replace(&layout, OwnName::Restoring, format!("{NOTE}{}\n", names.join(" ")).as_bytes())?;
-    let table = take(&layout, &control, &past, config.engine.ordinal, progress)?;
+    replace(layout, OwnName::Restoring, format!("{NOTE}{}\n", names.join(" ")).as_bytes())?;
+    let table = take(layout, control, &past, config.engine.ordinal, progress)?;
     let epoch = control.epoch.max(past.end.epoch);
     let origin = Origin { at: past.end, ..control.origin };
-    replace(&layout, OwnName::Control, &Control { epoch, table, origin, ..control }.encode())?;
-    let note = layout.own(OwnName::Restoring);
-    note.remove().map_err(io_error("removing", note.path()))?;
-    crate::io::sync_dir(dir).map_err(io_error("syncing", dir))?;
+    held.ends(&Control { epoch, table, origin, ..*control })?;
     Ok(More { from, past })
 }
 

@@ -3,7 +3,8 @@
 //! - Invariant: a block counts as written only after a flush that succeeded with the drive at the position that was expected
 //!   ([`SpanWriter`]). What does not count is kept, and written again to the next reel (I-38).
 //! - Invariant: after any fault a drive is disarmed before anything else is asked of it, and nothing more is written to that reel.
-//! - Invariant: a reel is written to only if [`judge()`] says so, and read only if it is the one that was wanted (I-37).
+//! - Invariant: a reel is written to only if [`judge()`] says so, or if it is the one that is wanted and holds its label alone
+//!   ([`is_label_alone()`]); it is read only if it is the one that was wanted (I-37).
 //! - Boundary: a [`Drive`] does what it is told. Who brings reels is a [`Shelf`]; both are the caller's.
 
 mod catalogue;

@@ -241,3 +241,15 @@ pub(crate) fn items(door: &Door, prefix: &str) -> BTreeMap<Vec<u8>, Vec<u8>> {
         cursor = next;
     }
 }
+
+/// Bytes that nothing packs.
+pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    (0..len.div_ceil(8)).flat_map(|_| next()).take(len).collect()
+}

@@ -21,7 +21,7 @@ mod volumes;
 mod wire;
 
 pub(crate) use disk::Disk;
-pub(crate) use load::{Load, Shape, Told, audit, items};
+pub(crate) use load::{Load, Shape, Told, audit, items, noise};
 pub(crate) use nbd::{Nbd, Safe, Stamper, audit_stamps};
 pub(crate) use node::{Door, Node, Pair, Plan, loopback_addresses, program, shell};
 pub(crate) use peer::{Impostor, hello_of, in_place_of};

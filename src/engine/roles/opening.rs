@@ -152,6 +152,7 @@ impl<S: StoreRead> Core<S> {
             let text = "no epoch number is left: this node can open none".to_owned();
             self.incident_once(Severity::Critical, Matter::NoEpoch, text);
             if let Some(opening) = self.roles.opening() {
+                opening.step = OpeningStep::Drain;
                 opening.retry.after(now, NO_EPOCH_RETRY_MS);
             }
             return;

@@ -27,7 +27,7 @@ struct Open {
 pub(super) struct TapeDesk {
     pub(super) reels: ReelSpool,
     open: VecDeque<Open>,
-    /// Reads whose reel is not there.
+    /// Reads whose reel is not there, or could not be read a moment ago.
     waiting: VecDeque<(ReadSegment, PartHeader)>,
     /// The reels that are missing: to write to, to read from.
     missing: [Option<String>; 2],

@@ -216,6 +216,14 @@ fn rotten(filled: &Filled) -> (tempfile::TempDir, Opened) {
     (dir, opened)
 }
 
+/// Goes on where a store stands.
+fn history_of(opened: &Opened) -> History {
+    let mut history = History::new(A, 1);
+    history.heads = opened.writer.applied();
+    history.ahead = opened.namespace.clone();
+    history
+}
+
 #[test]
 fn a_crash_at_any_step_leaves_what_is_not_covered_refused_and_healing_goes_on_after_it() {
     let filled = fill();
@@ -259,9 +267,7 @@ fn updates_that_come_between_two_chunks_stay() {
     let filled = fill();
     let (_dir, mut opened) = rotten(&filled);
     let mut truth = filled.truth.clone();
-    let mut history = History::new(A, 1);
-    history.heads = opened.writer.applied();
-    history.ahead = opened.namespace.clone();
+    let mut history = history_of(&opened);
     let mut prng = Prng::new(4);
     for _ in 0..1000 {
         let wanted = {
@@ -289,9 +295,7 @@ fn a_merge_that_meets_rot_stops_nothing_and_goes_on_when_it_is_healed() {
     let filled = fill();
     let (_dir, mut opened) = rotten(&filled);
     let mut truth = filled.truth.clone();
-    let mut history = History::new(A, 1);
-    history.heads = opened.writer.applied();
-    history.ahead = opened.namespace.clone();
+    let mut history = history_of(&opened);
     let merges = |opened: &Opened| opened.reader.shared().tables.runs();
     for n in 0..16 {
         let value = vec![b'm'; 100];
