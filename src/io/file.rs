@@ -107,6 +107,18 @@ fn write_zeros(file: &JournalFile, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Says that a file is read from its beginning to its end, so that more of it is read ahead.
+pub fn read_in_order(file: &File) {
+    let _ = posix_fadvise(file.as_fd(), 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL);
+}
+
+/// Has the disk begin to read what is not in memory of a range. A wish: it may not come true.
+pub fn read_ahead(file: &File, offset: u64, len: u64) {
+    if let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) {
+        let _ = posix_fadvise(file.as_fd(), offset, len, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
+    }
+}
+
 /// Gives the file at `old` the name `path`, which nothing may have, with its first block zeroed and all else as it
 /// is: its blocks are on the disk already, so that writes into it change no metadata.
 ///

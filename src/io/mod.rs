@@ -17,8 +17,8 @@ mod waker;
 
 pub use crate::sys::{FileTrial, SendTrial, TrialOp, TrialWays, offers_passthrough};
 pub use crate::sys::{
-    Goal, catch_signals, give_way, keep_freed, local_minute, peer_groups, processor_time, read_at,
-    read_cached,
+    Goal, begin_writing, catch_signals, give_way, keep_freed, local_minute, peer_groups, processor_time,
+    read_at, read_cached,
 };
 pub use crate::sys::{TapeOp, TapeStatus, scsi_ask, tape_do, tape_position, tape_status};
 pub use device::{Device, Place, kernel_file};
@@ -28,7 +28,8 @@ pub use file::try_lock_file;
 pub use file::{
     Access, Demand, DirLock, DirectFile, Distrust, FileLock, LockError, MappedSegment, Own, append_durably,
     check_dir, lock_dir, lock_file, loose_parents, make_dir, map_segment, open_journal, open_trusted,
-    page_life, put_in_place, read_direct, read_trusted, read_trusted_text, renew_file, sync_dir, zero_file,
+    page_life, put_in_place, read_ahead, read_direct, read_in_order, read_trusted, read_trusted_text,
+    renew_file, sync_dir, zero_file,
 };
 pub use open::{IoChoice, open};
 pub use probe::{Finding, Level, probe};

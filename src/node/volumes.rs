@@ -13,7 +13,7 @@ use crate::base::limits::{BLOCK, BLOCK_U64, VOLUME_FILES_MAX, VOLUME_READERS};
 use crate::base::{Fault, FileId};
 use crate::engine::{Allocation, Event, VolumeEffect, VolumeEvent};
 use crate::format::sums::{RECORD, SumHeader, SumKey, Verdict, record_at};
-use crate::io::{read_at, read_cached};
+use crate::io::{read_ahead, read_at, read_cached};
 use crate::store::volumes::{PART_BYTES, allocation_of, part_path, record_of, sums_path};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -24,6 +24,9 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+/// What is read ahead of who reads a volume in order (bytes).
+const AHEAD: u64 = 2 << 20;
 
 /// A part of a volume.
 type Part = (FileId, u64);
@@ -213,8 +216,10 @@ const UNCLEAN: Fault = Fault::Errno(117);
 /// Reads a range of a volume in `dir`, waiting for the disk. What does not match its checksum after many tries is not given
 /// out.
 pub(crate) fn read_slowly(dir: &Path, file: FileId, offset: u64, len: usize) -> Result<Bytes, Fault> {
+    // Whoever wants more than a block wants what is behind it next.
+    let ahead = if len > BLOCK { AHEAD } else { 0 };
     for _ in 0..SLOW_TRIES {
-        if let Some(bytes) = read_once(dir, file, offset, len)? {
+        if let Some(bytes) = read_with(ahead, dir, file, offset, len)? {
             return Ok(bytes);
         }
     }
@@ -224,10 +229,19 @@ pub(crate) fn read_slowly(dir: &Path, file: FileId, offset: u64, len: usize) -> 
 
 /// The same, tried once: none, after a short rest, for what does not match its checksum, as what is being written does not.
 pub(crate) fn read_once(dir: &Path, file: FileId, offset: u64, len: usize) -> Result<Option<Bytes>, Fault> {
+    read_with(0, dir, file, offset, len)
+}
+
+fn read_with(ahead: u64, dir: &Path, file: FileId, offset: u64, len: usize) -> Result<Option<Bytes>, Fault> {
     let asked = Asked { read: 0, file, offset, len };
     // Nothing tells a file that is open for longer that its volume was emptied.
     let mut reads = VolumeReads { dir: dir.to_owned(), open: VecDeque::new(), work: channel().0 };
     let ranges = reads.ranges(asked).map_err(|error| Fault::from_io(&error))?;
+    for Range { files, offset, len } in ranges.iter().flatten().filter(|_| ahead > 0) {
+        if let Some(files) = files {
+            read_ahead(&files.data, *offset, *len as u64 + ahead);
+        }
+    }
     let found = ranges.and_then(|ranges| slow_read(Rest::new(asked, ranges)));
     if found.is_none() {
         std::thread::sleep(SLOW_REST);

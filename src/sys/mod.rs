@@ -20,7 +20,8 @@ mod trial;
 
 pub use clock::local_minute;
 pub use file::{
-    DirectAlignment, direct_alignment, mount_of, read_at, read_cached, write_at, write_durably_at,
+    DirectAlignment, begin_writing, direct_alignment, mount_of, read_at, read_cached, write_at,
+    write_durably_at,
 };
 pub use map::map_read_only;
 pub use memory::keep_freed;

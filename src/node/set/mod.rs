@@ -4,6 +4,7 @@
 //! - Invariant: what is read is given only if every checksum of it fits and it stands in its place (`SetWalk`).
 //! - Boundary: a set names files of a database, and never a path. Where it is read from and written to is the caller's word.
 
+mod digest;
 mod error;
 pub(in crate::node) mod from_node;
 mod reader;
@@ -11,6 +12,7 @@ mod target;
 mod verify;
 mod writer;
 
+use digest::Digest;
 pub use error::SetError;
 pub use from_node::{SaveError, SaveOrder, SaveTold, Saved, save};
 pub use reader::{Block, SetReader};
@@ -21,7 +23,6 @@ pub use writer::{Head, Pack, SetWriter};
 use crate::format::set::{BlockHeader, Packing, SetBegin};
 use crate::store::namespace::Namespace;
 use bytes::Bytes;
-use ring::digest::{Context, SHA256};
 
 /// The names of the files of which a set holds the definition alone, as far as its definitions are at hand.
 #[must_use]
@@ -29,23 +30,6 @@ pub fn defined_alone(begin: &SetBegin) -> Vec<String> {
     let Ok(all) = Namespace::of(&begin.copy.namespace) else { return Vec::new() };
     let names = all.defined_alone().map(|(_, info)| info.key.clone());
     names.filter(|name| !begin.left_out.contains(name)).collect()
-}
-
-/// The digest of all that was written or read so far.
-struct Digest(Context);
-
-impl Digest {
-    fn new() -> Self {
-        Self(Context::new(&SHA256))
-    }
-
-    fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    fn value(&self) -> [u8; 32] {
-        self.0.clone().finish().as_ref().try_into().unwrap_or([0; 32])
-    }
 }
 
 /// A payload as it was before it was packed.

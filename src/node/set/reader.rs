@@ -182,7 +182,7 @@ impl SetReader {
         let bytes = self.take(PART_HEADER)?;
         let no_set = |error: DecodeError| SetError::NoSet { what: self.name.clone(), why: error.to_string() };
         let header = PartHeader::decode(&bytes).map_err(no_set)?;
-        self.digest.update(&bytes);
+        self.digest.update(bytes.into());
         Ok(header)
     }
 
@@ -228,9 +228,10 @@ impl SetReader {
                 return Err(self.cut_off(&why));
             }
             let sum = self.digest.value_if(header.kind == BlockKind::Trailer);
-            self.digest.update(&head);
-            self.digest.update(&payload);
-            let block = self.block(&header, payload.into(), (offset, sum));
+            let payload = Bytes::from(payload);
+            self.digest.update(head.into());
+            self.digest.update(payload.clone());
+            let block = self.block(&header, payload, (offset, sum));
             if block.is_err() {
                 self.note_lost(Some(header.kind));
             }

@@ -2,14 +2,18 @@
 
 use super::SetError;
 use crate::base::FileId;
-use crate::io::sync_dir;
+use crate::io::{begin_writing, read_in_order, sync_dir};
 use crate::node::tape::{About, TapeOrder, TapeSource, TapeWriter};
 use crate::node::tape_socket::{Begun, SocketError, SocketOrder, SocketWriter};
 use bytes::Bytes;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+/// The disk begins with so much of a set (bytes), so that little is left for the sync at its end.
+const WRITTEN_AT_ONCE: u64 = 8 << 20;
 
 /// What the files of a set in a directory are called.
 fn part_name(part: u32) -> String {
@@ -64,6 +68,9 @@ pub(super) struct Output {
     tape: Option<TapeWriter>,
     socket: Option<Box<SocketWriter>>,
     path: PathBuf,
+    /// Bytes written to the file, and those of them with which the disk was told to begin.
+    written: u64,
+    begun: u64,
     /// Files and directories that this made.
     made: Vec<PathBuf>,
     finished: bool,
@@ -72,7 +79,17 @@ pub(super) struct Output {
 impl Output {
     pub(super) fn open(target: Target, about: &About) -> Result<Self, SetError> {
         let (path, made) = (PathBuf::new(), Vec::new());
-        let mut this = Self { target, file: None, tape: None, socket: None, path, made, finished: false };
+        let mut this = Self {
+            target,
+            file: None,
+            tape: None,
+            socket: None,
+            path,
+            written: 0,
+            begun: 0,
+            made,
+            finished: false,
+        };
         if let Target::Socket(order) = &this.target {
             match SocketWriter::begin(order, about)? {
                 Begun::From(writer, 0) => this.socket = Some(writer),
@@ -104,7 +121,7 @@ impl Output {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         self.file = Some(file.map_err(|error| of_new(&path, error))?);
         self.made.push(path.clone());
-        self.path = path;
+        (self.path, self.written, self.begun) = (path, 0, 0);
         Ok(())
     }
 
@@ -124,7 +141,15 @@ impl Output {
             Some(file) => file.write_all(bytes),
             None => io::stdout().lock().write_all(bytes),
         };
-        written.map_err(|source| self.failed("writing", source))
+        written.map_err(|source| self.failed("writing", source))?;
+        self.written += bytes.len() as u64;
+        if let Some(file) = &self.file
+            && self.written - self.begun >= WRITTEN_AT_ONCE
+        {
+            begin_writing(file.as_fd(), self.begun, self.written - self.begun);
+            self.begun = self.written;
+        }
+        Ok(())
     }
 
     /// Makes what was written durable. On a tape, and elsewhere, a block counts only with those before it.
@@ -258,6 +283,7 @@ impl Source {
         let failed = |source| SetError::Io { doing: "reading", what: name.clone(), source };
         match File::open(&path) {
             Ok(file) => {
+                read_in_order(&file);
                 let again = file.try_clone().map_err(failed)?;
                 Ok(Some(Opened { name, reader: Box::new(again), file: Some(Box::new(file)) }))
             }

@@ -83,7 +83,7 @@ impl SetWriter {
             written: 0,
         };
         this.next_part()?;
-        this.block(BlockKind::Begin, 0, &payload)?;
+        this.block(BlockKind::Begin, 0, payload.into())?;
         Ok(this)
     }
 
@@ -94,7 +94,7 @@ impl SetWriter {
     pub fn batch(&mut self, batch: &Batch) -> Result<(), SetError> {
         self.walk.batch(batch).map_err(|error| misplaced(&error))?;
         self.room()?;
-        self.block(BlockKind::Batch, batch.header().last_seq().0, &batch.wire())
+        self.block(BlockKind::Batch, batch.header().last_seq().0, batch.wire())
     }
 
     /// Takes a chunk with its bytes as they came.
@@ -104,7 +104,7 @@ impl SetWriter {
     pub fn chunk(&mut self, chunk: &Chunk, payload: &Bytes) -> Result<(), SetError> {
         self.walk.chunk(chunk).map_err(|error| misplaced(&error))?;
         self.room()?;
-        self.block(BlockKind::Chunk, chunk.file.0, payload)
+        self.block(BlockKind::Chunk, chunk.file.0, payload.clone())
     }
 
     /// Takes a range that is as the earlier set left it, with its bytes as they came.
@@ -114,7 +114,7 @@ impl SetWriter {
     pub fn same(&mut self, same: &Same, payload: &Bytes) -> Result<(), SetError> {
         self.walk.chunk(&same.range).map_err(|error| misplaced(&error))?;
         self.room()?;
-        self.block(BlockKind::Same, same.range.file.0, payload)
+        self.block(BlockKind::Same, same.range.file.0, payload.clone())
     }
 
     /// How far it is.
@@ -150,8 +150,8 @@ impl SetWriter {
             files: self.walk.files(),
         };
         let at = self.offset;
-        self.block(BlockKind::Trailer, 0, &trailer.encode())?;
-        self.write(&footer(at))?;
+        self.block(BlockKind::Trailer, 0, trailer.encode().into())?;
+        self.write(Bytes::copy_from_slice(&footer(at)))?;
         self.output.finish()?;
         Ok(trailer)
     }
@@ -159,7 +159,7 @@ impl SetWriter {
     /// Goes on in another file if this one is large enough.
     fn room(&mut self) -> Result<(), SetError> {
         if self.output.is_full(self.offset) {
-            self.block(BlockKind::PartEnd, 0, &[])?;
+            self.block(BlockKind::PartEnd, 0, Bytes::new())?;
             self.output.sync()?;
             self.next_part()?;
         }
@@ -171,37 +171,38 @@ impl SetWriter {
         self.header = PartHeader { part, first_block: self.number, ..self.header };
         self.output.begin(part)?;
         self.offset = 0;
-        self.write(&self.header.encode())
+        self.write(Bytes::copy_from_slice(&self.header.encode()))
     }
 
-    fn block(&mut self, kind: BlockKind, about: u64, payload: &[u8]) -> Result<(), SetError> {
+    fn block(&mut self, kind: BlockKind, about: u64, payload: Bytes) -> Result<(), SetError> {
         let packed = match self.pack {
             Pack::Lz4 if matches!(kind, BlockKind::Batch | BlockKind::Chunk) => {
-                Some(lz4_flex::block::compress(payload)).filter(|packed| packed.len() < payload.len())
+                Some(lz4_flex::block::compress(&payload)).filter(|packed| packed.len() < payload.len())
             }
             _ => None,
         };
-        let stored = packed.as_deref().unwrap_or(payload);
+        let (raw, packing) = (payload.len(), if packed.is_some() { Packing::Lz4 } else { Packing::Plain });
+        let stored = packed.map_or(payload, Bytes::from);
         let long = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
         let header = BlockHeader {
             number: self.number,
             kind,
-            packing: if packed.is_some() { Packing::Lz4 } else { Packing::Plain },
+            packing,
             stored: long(stored.len()),
-            raw: long(payload.len()),
+            raw: long(raw),
             about,
-            crc: crc32c(stored),
+            crc: crc32c(&stored),
         };
         let head: [u8; BLOCK_HEADER] = header.encode(self.header.set);
-        self.write(&head)?;
+        self.write(Bytes::copy_from_slice(&head))?;
         self.write(stored)?;
         self.number += 1;
         Ok(())
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), SetError> {
-        self.digest.update(bytes);
-        self.output.write(bytes)?;
+    fn write(&mut self, bytes: Bytes) -> Result<(), SetError> {
+        self.digest.update(bytes.clone());
+        self.output.write(&bytes)?;
         self.offset += bytes.len() as u64;
         self.written += bytes.len() as u64;
         Ok(())

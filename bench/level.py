@@ -1,7 +1,7 @@
 """Ways to a level pair, as ratios to the raw disk beside them: a full copy to a new standby, a digest resync of an old copy that
 is equal but for little, a compare. Items of 1 KiB and one volume, over loopback. Not part of run.py.
 
-Usage: bench/copy.py PROGRAM [MIB [ROUNDS]]      MIB of items, and as many of a volume (1024)"""
+Usage: bench/level.py PROGRAM [MIB [ROUNDS]]      MIB of items, and as many of a volume (1024)"""
 import json, os, random, shutil, socket, statistics, subprocess, sys, time
 import systems as s, volumes
 
