@@ -56,7 +56,9 @@ fn a_disk_is_measured_shown_kept_drawn_and_compared_and_nothing_stays() {
     let args = ["disk", "--dir", text(dir.path()), "--seconds", "1", "--size", "8M"];
     let shown = done(&[&args[..], &["--save", text(&json), "--html", text(&html)]].concat());
     assert!(is_empty(dir.path()));
-    for word in ["dsync", "fdatasync", "raw beside", "device cache", "The journal reaches"] {
+    for word in
+        ["dsync", "fdatasync", "raw beside", "device cache", "NVMe passthrough", "The journal reaches"]
+    {
         assert!(shown.contains(word), "{word} in {shown}");
     }
     let report = read(&json);
@@ -71,6 +73,10 @@ fn a_disk_is_measured_shown_kept_drawn_and_compared_and_nothing_stays() {
     let compared: Value =
         serde_json::from_str(&done(&["compare", text(&json), text(&json), "--json"])).unwrap();
     assert_eq!(compared["rows"].as_array().unwrap().len(), report["figures"].as_array().unwrap().len());
+    // Who tries out the machine is led to it.
+    let doctor = Command::new(program()).args(["doctor", "--dir", text(dir.path())]).output().unwrap();
+    let led = format!("hot-backup bench disk --dir {}\n", dir.path().display());
+    assert!(String::from_utf8_lossy(&doctor.stdout).ends_with(&led), "{doctor:?}");
     let wrong = bench(&["compare", text(&json), text(&html)]).output().unwrap();
     assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("it is not what `hot-backup bench` writes"));

@@ -1,8 +1,9 @@
 //! The agent in a real cluster of corosync and Pacemaker, in namespaces: the primary's process is killed, its machine put
 //! in standby, the cluster in maintenance, and its machine cut off and fenced. Clients write to whichever node takes it.
+//! The third vote is that of a machine or of a quorum device, by the toss of a coin.
 
 use crate::layering::root;
-use crate::support::cluster::{Cluster, NAMES};
+use crate::support::cluster::{Cluster, NAMES, Third};
 use crate::support::history::{self, History};
 use crate::support::{Node, Pair, Plan, program, shell, some, tier, wait_until};
 
@@ -59,6 +60,54 @@ fn follows(cluster: &Cluster, n: usize, node: &Node, primary: &Node) {
     });
 }
 
+/// What a node says of its lease: whether it holds one, its clock, the seconds that are left.
+fn lease(node: &Node) -> (bool, u64, f64) {
+    let view = node.json(&["lease"]);
+    (view["holds"] == true, view["clock"].as_u64().unwrap(), view["seconds_left"].as_f64().unwrap())
+}
+
+/// Waits until a lease was renewed once more.
+fn is_renewed(node: &Node, history: &History) {
+    let (_, mut clock, mut left) = lease(node);
+    wait_until("the lease to be renewed", || {
+        let (holds, later, more) = lease(node);
+        assert!(holds, "it ended");
+        // Had nobody renewed it, so much would be left.
+        #[allow(clippy::cast_precision_loss, reason = "a test's microseconds")]
+        let expected = left - (later - clock) as f64 / 1e6;
+        (clock, left) = (later, more);
+        (more > expected + 0.5).then_some(())
+    });
+    history.goes_on_at(0, 50);
+}
+
+/// Maintenance mode ends all monitors: the node goes on by what a person granted it, and then by the agent's own grant.
+fn maintained(cluster: &Cluster, node: &Node, history: &History) {
+    let mode = |to: &str| {
+        cluster.done(
+            0,
+            &["crm_attribute", "--type", "crm_config", "--name", "maintenance-mode", "--update", to],
+        );
+    };
+    mode("true");
+    // A monitor that was under way may still grant the agent's 8 s.
+    wait_until("the last monitor", || {
+        node.done(&["lease", "--grant", "60"]);
+        let (_, from, _) = lease(node);
+        wait_until("the time between two monitors", || (lease(node).1 > from + 2_500_000).then_some(()));
+        (lease(node).2 > 50.0).then_some(())
+    });
+    // Had anybody looked since, it would have that little again; without the person's word its time would be over.
+    let (_, from, _) = lease(node);
+    wait_until("the agent's time to be over", || (lease(node).1 > from + 8_000_000).then_some(()));
+    let (holds, _, left) = lease(node);
+    assert!(holds && left > 30.0, "{left}");
+    history.goes_on_at(0, 50);
+    mode("false");
+    wait_until("the agent's own grant", || (lease(node).2 <= 8.0).then_some(()));
+    history.goes_on_at(0, 50);
+}
+
 #[test]
 fn tier_pacemaker_moves_the_role_and_nothing_acknowledged_is_lost() {
     tier!(
@@ -67,6 +116,8 @@ fn tier_pacemaker_moves_the_role_and_nothing_acknowledged_is_lost() {
         "nsenter",
         "unshare",
         "corosync",
+        "corosync-qdevice",
+        "corosync-qnetd",
         "pacemakerd",
         "crm_mon",
         "cibadmin",
@@ -74,7 +125,9 @@ fn tier_pacemaker_moves_the_role_and_nothing_acknowledged_is_lost() {
     );
     let shared = tempfile::tempdir().unwrap();
     shell(&["chmod", "755", shared.path().to_str().unwrap()]);
-    let mut cluster = Cluster::new(shared.path());
+    let third = if some(2) == 2 { Third::Machine } else { Third::Device };
+    eprintln!("the third vote is that of a {third:?}");
+    let mut cluster = Cluster::new(shared.path(), third);
     let plan = Plan::quick()
         .init(&["--ack-level", "durable"])
         .config("decider = \"lease\"")
@@ -86,7 +139,9 @@ fn tier_pacemaker_moves_the_role_and_nothing_acknowledged_is_lost() {
     for (name, value) in [("no-quorum-policy", "stop"), ("stonith-enabled", "true"), ("dc-deadtime", "5s")] {
         cluster.done(0, &["crm_attribute", "--type", "crm_config", "--name", name, "--update", value]);
     }
-    cluster.done(0, &["crm_attribute", "--node", NAMES[2], "--name", "standby", "--update", "on"]);
+    if third == Third::Machine {
+        cluster.done(0, &["crm_attribute", "--node", NAMES[2], "--name", "standby", "--update", "on"]);
+    }
     cluster.done(0, &["cibadmin", "--replace", "--scope", "resources", "--xml-text", &resources(directory)]);
     pair.a.serves();
     pair.a.make_orders();
@@ -106,6 +161,17 @@ fn tier_pacemaker_moves_the_role_and_nothing_acknowledged_is_lost() {
     history.goes_on_at(0, 100);
     cluster.done(0, &["crm_attribute", "--node", NAMES[1], "--name", "standby", "--update", "off"]);
     follows(&cluster, 1, &pair.b, &pair.a);
+
+    // The resource is left alone: its monitors go on, and renew. Then the whole cluster is: a person renews.
+    let role = history.by(1);
+    cluster.done(
+        0,
+        &["crm_resource", "--resource", "dbs", "--meta", "--set-parameter", "is-managed", "-v", "false"],
+    );
+    is_renewed(&pair.a, &history);
+    cluster.done(0, &["crm_resource", "--resource", "dbs", "--meta", "--delete-parameter", "is-managed"]);
+    maintained(&cluster, &pair.a, &history);
+    assert_eq!(history.by(1), role, "the role moved");
 
     // Cut off from the cluster and from its peer, it stops; it is fenced, and the other one begins.
     history.goes_on_at(0, 100);

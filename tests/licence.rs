@@ -1,7 +1,7 @@
 //! Licences on real nodes: what they stop, what they never stop, and that one is taken while a node runs.
 
 use crate::support::{Node, Pair, Plan, wait_until};
-use hot_backup::format::licence::{Day, Licence, SignedLicence};
+use hot_backup::format::licence::{Day, Licence, LicenceRecord, SignedLicence};
 use hot_backup::node::identity::Identity;
 use nix::sys::signal::Signal;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
@@ -99,11 +99,7 @@ fn a_takeover_and_reads_need_no_licence_and_a_clock_that_was_turned_back_is_told
     pair.b.signal(Signal::SIGTERM);
     assert!(pair.b.ended().success());
     std::fs::remove_file(pair.b.dir.join("licence")).unwrap();
-    let record = hot_backup::format::licence::LicenceRecord {
-        seen: today().plus(400),
-        since: Some(today().plus(300)),
-        issued: today(),
-    };
+    let record = LicenceRecord { seen: today().plus(400), since: Some(today().plus(300)), issued: today() };
     std::fs::write(pair.b.dir.join("licence.record"), record.encode()).unwrap();
     pair.b.start();
     pair.b.incident("licence-over");
@@ -119,4 +115,50 @@ fn a_takeover_and_reads_need_no_licence_and_a_clock_that_was_turned_back_is_told
         let told = pair.b.verb(&["license", "show", "--json"]);
         (told.status.code() == Some(1)).then_some(())
     });
+}
+
+#[test]
+fn the_days_of_grace_go_on_over_stops_and_kills_and_so_does_what_the_clock_once_told() {
+    let root = tempfile::tempdir().unwrap();
+    let mut node = Node::alone(root.path().join("A"), &Plan::quick());
+    asks_for_one(&node);
+    let record = node.dir.join("licence.record");
+    let kept = || LicenceRecord::decode(&std::fs::read(&record).unwrap()).unwrap();
+    // The first test begins the grace, and writes that down before anything is told of it.
+    node.start();
+    let told = node.incident("licence-bad");
+    let LicenceRecord { seen, since, .. } = kept();
+    assert_eq!(since, Some(seen));
+    assert!(told.contains(&format!("until {}", seen.plus(29))), "{told}");
+    node.signal(Signal::SIGTERM);
+    assert!(node.ended().success());
+    // Days go by.
+    let starts = |node: &mut Node| {
+        // Only what this life tells is looked at.
+        let _ = std::fs::remove_file(node.dir.join("incidents.jsonl"));
+        node.start();
+    };
+    let age = |node: &mut Node, days: u64, seen: Day, code: &str| {
+        let since = Day(seen.0 - days);
+        let aged = LicenceRecord { since: Some(since), seen, ..kept() };
+        std::fs::write(&record, aged.encode()).unwrap();
+        starts(node);
+        let told = node.incident(code);
+        assert_eq!(kept().since, Some(since), "{told}");
+        node.kill();
+        told
+    };
+    let told = age(&mut node, 28, seen, "licence-bad");
+    assert!(told.contains(&format!("until {}", seen.plus(1))), "{told}");
+    age(&mut node, 31, seen, "licence-over");
+    // The clock was turned back while the node was down: it gains nothing.
+    let ahead = seen.plus(40);
+    let told = age(&mut node, 31, ahead, "licence-over");
+    assert!(told.contains("there is no licence"), "{told}");
+    starts(&mut node);
+    node.incident("clock-back");
+    assert!(node.incident("licence-over").contains("all else goes on"));
+    assert_eq!(kept().seen, ahead);
+    // And it stops nothing of what a node does alone.
+    assert!(node.serves_alone());
 }

@@ -1,7 +1,7 @@
 //! Incidents as records, and each kind of receiver, by real nodes and receivers of the tests' own.
 
 use crate::support::receivers::{Received, Tls, datagrams, http, listener, smtp};
-use crate::support::{Node, Pair, Plan, wait_until};
+use crate::support::{Node, Pair, Plan, loopback_addresses, tier, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
@@ -290,6 +290,45 @@ fn what_a_receiver_could_not_take_outlives_a_kill_and_arrives_when_it_is_back() 
     let (_, received) = http(place, None);
     received.has("\"code\":\"alone\"");
     waits_for(&node, "hook", "works", |target| target["queued"] == 0 && target["failing_since_ms"].is_null());
+}
+
+#[test]
+fn tier_a_real_alertmanager_shows_what_lasts_until_it_ends() {
+    tier!("prometheus-alertmanager");
+    let dir = tempfile::tempdir().unwrap();
+    let [at, unused] = loopback_addresses::<2>();
+    let config = dir.path().join("alertmanager.yml");
+    std::fs::write(&config, format!("route: {{receiver: x}}\nreceivers: [{{name: x, webhook_configs: [{{url: \"http://{unused}\"}}]}}]\n"))
+        .unwrap();
+    let log = std::fs::File::create(dir.path().join("log")).unwrap();
+    let mut command = Command::new(crate::support::tool("prometheus-alertmanager").unwrap());
+    command.arg(format!("--config.file={}", config.display()));
+    command.arg(format!("--storage.path={}", dir.path().join("data").display()));
+    command.args([format!("--web.listen-address={at}"), "--cluster.listen-address=".to_owned()]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let _alertmanager = Ended(command.spawn().unwrap());
+    let shown = || {
+        let mut answer =
+            ureq::get(format!("http://{at}/api/v2/alerts?filter=code%3D%22peer-lost%22")).call().ok()?;
+        let text = answer.body_mut().read_to_string().ok()?;
+        serde_json::from_str::<Value>(&text).ok()?.as_array().cloned()
+    };
+    wait_until("the Alertmanager", shown);
+    let mut pair = Pair::set_up(&Plan::quick().config("peer_timeout_ms = 1000"));
+    pair.a.configure(&[entry("alerts", "alertmanager", &format!("url = \"http://{at}\""))]);
+    pair.serve();
+    assert_eq!(proofs(&pair.a, &[]).0, Some(0));
+    pair.b.kill();
+    let alert = wait_until("the alert", || shown()?.first().cloned());
+    let labels = &alert["labels"];
+    assert_eq!(
+        (&labels["alertname"], &labels["node"]),
+        (&"hot-backup peer-lost".into(), &"a".into()),
+        "{alert}"
+    );
+    assert_eq!(alert["status"]["state"], "active", "{alert}");
+    pair.b.start();
+    wait_until("its end", || shown()?.is_empty().then_some(()));
 }
 
 #[test]

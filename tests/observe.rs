@@ -398,6 +398,11 @@ fn tier_a_real_prometheus_scrapes_both_nodes_and_takes_the_alert_rules() {
     is("sum(hot_backup_ready)", &["1"]);
     is("sum(hot_backup_file_entries_total{file=%22app,orders%22})", &["102"]);
     is("count(hot_backup_stage_seconds_bucket{stage=%22disk%22,le=%22%2BInf%22})", &["2"]);
+    // Each panel of the dashboard has something to show.
+    for question in crate::dashboard::questions() {
+        let encoded: String = question.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        wait_until(&format!("an answer to {question}"), || value(&encoded).filter(|found| !found.is_empty()));
+    }
     drop(pair);
     is("sum(up)", &["0"]);
 }
@@ -470,6 +475,21 @@ impl Browser {
         self.does("DOM.getOuterHTML", node)["outerHTML"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// What a page makes of an expression.
+    fn evaluate(&mut self, expression: &str) -> Value {
+        let params = serde_json::json!({"expression": expression, "returnByValue": true});
+        self.does("Runtime.evaluate", params)["result"]["value"].clone()
+    }
+
+    /// Presses a key.
+    fn presses(&mut self, key: &str, number: u32) {
+        for way in ["rawKeyDown", "keyUp"] {
+            let stroke =
+                serde_json::json!({"type": way, "key": key, "code": key, "windowsVirtualKeyCode": number});
+            self.does("Input.dispatchKeyEvent", stroke);
+        }
+    }
+
     /// Shows an address in a page of its own, with scripts or without, until that has all of `texts`.
     fn shows(&mut self, address: SocketAddr, scripts: bool, texts: &[&str]) -> String {
         self.session = None;
@@ -523,10 +543,6 @@ fn tier_the_page_fits_each_width_in_light_and_dark_and_shows_the_spool_and_reels
     let mut browser = Browser::start();
     let texts = ["Spool and tape", &to, "bring reel 2 of night", "No full copy", "No compare was made yet"];
     browser.shows(a, true, &texts);
-    let evaluate = |browser: &mut Browser, expression: &str| {
-        let params = serde_json::json!({"expression": expression, "returnByValue": true});
-        browser.does("Runtime.evaluate", params)["result"]["value"].clone()
-    };
     let mut grounds = std::collections::BTreeSet::new();
     for width in [360, 820, 1400] {
         for scheme in ["light", "dark"] {
@@ -536,10 +552,11 @@ fn tier_the_page_fits_each_width_in_light_and_dark_and_shows_the_spool_and_reels
             let media = serde_json::json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
             browser.does("Emulation.setEmulatedMedia", media);
             let beyond = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
-            assert_eq!(evaluate(&mut browser, beyond), 0, "it has to be scrolled sideways at {width}");
-            assert_eq!(evaluate(&mut browser, "innerWidth"), width);
+            assert_eq!(browser.evaluate(beyond), 0, "it has to be scrolled sideways at {width}");
+            assert_eq!(browser.evaluate("innerWidth"), width);
             let ground = "getComputedStyle(document.body).backgroundColor";
-            grounds.insert((scheme, evaluate(&mut browser, ground).to_string()));
+            grounds.insert((scheme, browser.evaluate(ground).to_string()));
+            is_used_by_keyboard(&mut browser);
             // For people: as text, which `base64 -d` makes a picture of.
             if let Ok(dir) = std::env::var("HB_SCREENSHOTS") {
                 let whole = serde_json::json!({"captureBeyondViewport": true});
@@ -551,4 +568,51 @@ fn tier_the_page_fits_each_width_in_light_and_dark_and_shows_the_spool_and_reels
     }
     let colours: std::collections::BTreeSet<_> = grounds.iter().map(|(_, colour)| colour).collect();
     assert_eq!((grounds.len(), colours.len()), (2, 2), "{grounds:?}");
+
+    // The table that is read by keyboard is not taken away by the next figures.
+    let wide = "document.querySelector('.wide')";
+    browser.evaluate(&format!("{wide}.focus(); {wide}.id = 'before'"));
+    set(&pair.a, 50, 60);
+    wait_until("other figures", || (browser.evaluate(&format!("{wide}.id")) == "").then_some(()));
+    assert_eq!(browser.evaluate(&format!("document.activeElement === {wide}")), true);
+    // Nothing is read out again and again; that the node is gone is.
+    assert_eq!(browser.evaluate("document.querySelectorAll('[role=status], [aria-live]').length"), 0);
+    drop(pair);
+    let alert = "(document.querySelector('[role=alert]') || document.head).textContent";
+    wait_until("the page to say so", || {
+        browser.evaluate(alert).as_str().is_some_and(|text| text.contains("does not answer")).then_some(())
+    });
+}
+
+/// Leads the focus through the whole page by the tab key: each stop is seen, the first one leads to the incidents.
+fn is_used_by_keyboard(browser: &mut Browser) {
+    browser.does("Emulation.setFocusEmulationEnabled", serde_json::json!({"enabled": true}));
+    browser.evaluate(
+        "history.replaceState(null, '', '/'); getSelection().empty(); document.activeElement.blur()",
+    );
+    browser.evaluate(
+        "document.body.tabIndex = -1; document.body.focus(); document.body.removeAttribute('tabindex')",
+    );
+    let held = "(() => { const held = document.activeElement, box = held.getBoundingClientRect(); \
+                return [held.className || held.getAttribute('href'), getComputedStyle(held).outlineStyle, \
+                box.left >= 0 && box.top >= 0 && box.right <= innerWidth && box.bottom <= innerHeight + 1 && box.width > 0]; })()";
+    let mut stops = Vec::new();
+    for _ in 0..6 {
+        browser.presses("Tab", 9);
+        // The page follows the focus.
+        let stop = wait_until("what has the focus to be seen", || {
+            let stop = browser.evaluate(held);
+            (stop[1] == "solid" && stop[2] == true).then_some(stop)
+        });
+        stops.push(stop[0].as_str().unwrap_or_default().to_owned());
+        if stops == ["skip"] {
+            browser.does(
+                "Input.dispatchKeyEvent",
+                serde_json::json!({"type": "keyDown", "key": "Enter", "text": "\r"}),
+            );
+            wait_until("the incidents", || (browser.evaluate("location.hash") == "#incidents").then_some(()));
+            browser.evaluate("document.querySelector('.skip').focus()");
+        }
+    }
+    assert_eq!(stops, ["skip", "wide", "/metrics", "/status.json", "/health", "/ready"]);
 }

@@ -10,7 +10,7 @@ fn read(path: &str) -> String {
 }
 
 /// The list of `packaging/files`: from, to, mode.
-fn files() -> Vec<[String; 3]> {
+pub(crate) fn files() -> Vec<[String; 3]> {
     let text = read("packaging/files");
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     lines.map(|line| line.split(' ').map(str::to_owned).collect::<Vec<_>>().try_into().unwrap()).collect()
@@ -38,32 +38,64 @@ fn every_way_to_a_package_installs_the_same_files_and_all_of_them_are_there() {
 }
 
 #[test]
-fn the_unit_of_one_node_and_of_several_differ_by_their_directory_alone() {
-    let one = read("packaging/hot-backup.service");
-    let several = read("packaging/hot-backup@.service");
+fn the_units_of_one_node_and_of_several_differ_by_their_places_alone() {
     let body = |text: &str| text.split_once('\n').unwrap().1.to_owned();
-    let named = body(&one).replace("/var/lib/hot-backup", "/var/lib/hot-backup-%i");
-    let named = named.replace("StateDirectory=hot-backup\n", "StateDirectory=hot-backup-%i\n");
-    assert_eq!(
-        named.replace("Description=hot-backup node\n", "Description=hot-backup node %i\n"),
-        body(&several)
-    );
-    for words in ["Type=notify\n", "WatchdogSec=", "DeviceAllow=char-st rw\n", "User=hot-backup\n"] {
-        assert!(one.contains(words), "{words}");
+    for (unit, places) in [
+        (
+            "hot-backup",
+            &[
+                ("/var/lib/hot-backup", "/var/lib/hot-backup-%i"),
+                ("StateDirectory=hot-backup\n", "StateDirectory=hot-backup-%i\n"),
+                ("Description=hot-backup node\n", "Description=hot-backup node %i\n"),
+            ][..],
+        ),
+        (
+            "hot-backup-watch",
+            &[
+                ("/var/lib/hot-backup", "/var/lib/hot-backup-%i"),
+                ("/etc/hot-backup/watch", "/etc/hot-backup/watch-%i"),
+                ("target hot-backup.service\n", "target hot-backup@%i.service\n"),
+                ("Description=hot-backup watch\n", "Description=hot-backup watch %i\n"),
+            ],
+        ),
+    ] {
+        let (one, several) =
+            (read(&format!("packaging/{unit}.service")), read(&format!("packaging/{unit}@.service")));
+        let mut named = body(&one);
+        for (place, of_several) in places {
+            assert!(named.contains(place), "{unit}: {place}");
+            named = named.replace(place, of_several);
+        }
+        assert_eq!(named, body(&several));
     }
-    assert!(!one.contains("PrivateDevices="), "tape drives would not be seen");
+    let node = read("packaging/hot-backup.service");
+    for words in ["Type=notify\n", "WatchdogSec=", "DeviceAllow=char-st rw\n", "User=hot-backup\n"] {
+        assert!(node.contains(words), "{words}");
+    }
+    assert!(!node.contains("PrivateDevices="), "tape drives would not be seen");
+    // A primary accepts updates only while its watch runs.
+    let watch = read("packaging/hot-backup-watch.service");
+    for words in
+        ["Restart=always\n", "StartLimitIntervalSec=0\n", "User=hot-backup\n", "PrivateDevices=yes\n"]
+    {
+        assert!(watch.contains(words), "{words}");
+    }
 }
+
+const UNITS: [&str; 4] =
+    ["hot-backup.service", "hot-backup@.service", "hot-backup-watch.service", "hot-backup-watch@.service"];
 
 #[test]
 fn tier_the_units_are_hardened_and_well_formed() {
     tier!("systemd-analyze");
     let dir = tempfile::tempdir().unwrap();
-    for unit in ["hot-backup.service", "hot-backup@.service"] {
+    for unit in UNITS {
         let path = root().join("packaging").join(unit);
         // 20 is an exposure of 2.0; above it the command fails.
         shell(&["systemd-analyze", "security", "--offline=true", "--threshold=20", path.to_str().unwrap()]);
         let text = read(&format!("packaging/{unit}")).replace("/usr/bin/hot-backup", program());
-        let text = text.replace("Documentation=man:hot-backup(1)\n", "");
+        let text =
+            text.lines().filter(|line| !line.starts_with("Documentation=")).collect::<Vec<_>>().join("\n");
         let there = dir.path().join(unit.replace('@', "@x"));
         std::fs::write(&there, text).unwrap();
         shell(&["systemd-analyze", "verify", there.to_str().unwrap()]);
@@ -93,6 +125,7 @@ impl Debian<'_> {
 const PAIR: &str = r#"
 as() { runuser -u hot-backup -- "$@"; }
 A=/var/lib/hot-backup B=/var/lib/hot-backup-b
+rm -f /tmp/code
 install -d -o hot-backup -g hot-backup -m 700 $B
 as hot-backup setup --dir $A --role primary --name a --listen 127.0.0.1:2001 --peer 127.0.0.1:2002 --offer >/tmp/code &
 first=$!
@@ -120,7 +153,7 @@ kill $a $b; wait $a $b || true
 
 #[test]
 fn tier_packages_install_into_a_clean_system_start_a_pair_upgrade_and_are_removed() {
-    tier!("root", "debootstrap", "dpkg-deb", "unshare", "chroot", "strip", "ip");
+    tier!("root", "debootstrap", "dpkg-deb", "rpm", "rpmbuild", "unshare", "chroot", "strip", "ip");
     let dir = tempfile::tempdir().unwrap();
     let system = dir.path().join("debian");
     let made = dir.path().join("made");
@@ -132,15 +165,16 @@ fn tier_packages_install_into_a_clean_system_start_a_pair_upgrade_and_are_remove
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let build = root().join("tools/build_deb.sh");
-    let package = |version: &str| {
-        let out = dir.path().join(format!("hot-backup_{version}.deb"));
+    let versions = ["0.0.1", env!("CARGO_PKG_VERSION")];
+    let package = |kind: &str, version: &str| {
+        let build = root().join(format!("tools/build_{kind}.sh"));
+        let out = dir.path().join(format!("hot-backup_{version}.{kind}"));
         let words =
             [build.to_str().unwrap(), program(), made.to_str().unwrap(), version, out.to_str().unwrap()];
         shell(&words);
         out
     };
-    let [old, new] = ["0.0.1", env!("CARGO_PKG_VERSION")].map(package);
+    let [old, new] = versions.map(|version| package("deb", version));
     let listed = shell(&["dpkg-deb", "--contents", new.to_str().unwrap()]);
     for name in ["usr/share/man/man1/hot-backup-takeover.1.gz", "usr/share/man/man1/hot-backup.1.gz"] {
         assert!(listed.contains(name), "{listed}");
@@ -165,4 +199,24 @@ fn tier_packages_install_into_a_clean_system_start_a_pair_upgrade_and_are_remove
     debian.run("test -f /var/lib/hot-backup/control && test -f /var/lib/hot-backup-b/control");
     debian.run(&format!("dpkg --install /root/hot-backup_{version}.deb"));
     assert!(work("3").contains("value 3"));
+
+    // The same of the other kind of package, on a system that never had one.
+    debian
+        .run("dpkg --purge hot-backup; userdel hot-backup; rm -r /var/lib/hot-backup /var/lib/hot-backup-b");
+    let [old, new] = versions.map(|version| package("rpm", version));
+    let rpm = |words: &[&str]| {
+        let own = ["rpm", "--root", system.to_str().unwrap(), "--force-debian", "--nodeps"];
+        shell(&[&own[..], words].concat())
+    };
+    rpm(&["--install", old.to_str().unwrap()]);
+    let mode =
+        debian.run("stat -c '%a %U' /var/lib/hot-backup /usr/lib/ocf/resource.d/hot-backup/hot-backup");
+    assert_eq!(mode, "700 hot-backup\n755 root\n");
+    debian.run(PAIR);
+    assert!(work("1").contains("value 1"));
+    rpm(&["--upgrade", new.to_str().unwrap()]);
+    assert!(work("2").contains("value 2"));
+    rpm(&["--verify", "hot-backup"]);
+    rpm(&["--erase", "hot-backup"]);
+    debian.run("! command -v hot-backup; ! ls /usr/lib/systemd/system/hot-backup*; test -f /var/lib/hot-backup/control");
 }

@@ -243,12 +243,28 @@ fn tier_a_takeover_waits_for_a_fence_that_succeeds() {
     decided.pair.b.serves();
 }
 
+/// The part of HAProxy's config that the page shows, with these addresses, for nodes without a password.
+fn asking_role(entry: SocketAddr, doors: [&Door; 2]) -> String {
+    let page = crate::docs::read("docs/automatic-takeover.md");
+    let part =
+        page.split("```text\n").find(|part| part.starts_with("listen hot-backup\n")).expect("the part");
+    let mut part = part.split("```").next().unwrap().replace("bind :6379", &format!("bind {entry}"));
+    for (shown, door) in ["10.0.0.1:7001", "10.0.0.2:7001"].into_iter().zip(doors) {
+        let Door::Tcp(door) = door else { unreachable!("its clients come over TCP") };
+        assert!(part.contains(shown), "{part}");
+        part = part.replace(shown, &door.to_string());
+    }
+    let lines = part.lines().filter(|line| !line.contains("AUTH") && !line.contains("+OK"));
+    let named = lines.map(|line| line.replace("listen hot-backup", "listen by-role"));
+    named.map(|line| line + "\n").collect()
+}
+
 #[test]
 fn tier_a_real_haproxy_leads_clients_to_the_node_that_took_over() {
     tier!("etcd", "etcdctl", "haproxy");
     let etcd = Etcd::start(&[], loopback_addresses());
     let mut pair = Pair::set_up(&plan());
-    let [http_a, http_b, entry] = loopback_addresses();
+    let [http_a, http_b, entry, by_role] = loopback_addresses();
     for (node, http) in [(&pair.a, http_a), (&pair.b, http_b)] {
         node.configure(&[format!("http_listen = \"{http}\"")]);
     }
@@ -264,11 +280,22 @@ fn tier_a_real_haproxy_leads_clients_to_the_node_that_took_over() {
          default-server inter 200ms fall 1 rise 1 on-marked-down shutdown-sessions\n {}\n {}\n",
         server("a", &pair.a.door, http_a),
         server("b", &pair.b.door, http_b)
-    );
+    ) + &asking_role(by_role, [&pair.a.door, &pair.b.door]);
     let file = pair.a.dir.with_extension("haproxy");
     std::fs::write(&file, config).unwrap();
     let log = pair.a.dir.with_extension("haproxy-log");
     let _haproxy = run(&[], &["haproxy", "-db", "-f", file.to_str().unwrap()], (&log, &log));
+    // As the page shows it, by what the nodes say of their role.
+    let leads_to = |name: &str| {
+        wait_until(&format!("the way by roles to lead to {name}"), || {
+            let client = redis::Client::open(format!("redis://{by_role}")).ok()?;
+            let mut connection = client.get_connection_with_timeout(Duration::from_secs(5)).ok()?;
+            let info: String = redis::cmd("INFO").query(&mut connection).ok()?;
+            let there = [format!("hot_backup_node:{name}\r\n"), "role:master\r\n".to_owned()];
+            there.iter().all(|line| info.contains(line)).then_some(())
+        });
+    };
+    leads_to("a");
     // Clients know one address.
     let history = History::start(4, &[Door::Tcp(entry)]);
     history.goes_on_at(0, 200);
@@ -276,6 +303,7 @@ fn tier_a_real_haproxy_leads_clients_to_the_node_that_took_over() {
     pair.b.serves();
     history.goes_on_at(0, 200);
     let told = history.finish();
+    leads_to("b");
     history::check(&told, &pair.b.door);
     let epochs: BTreeSet<u64> = told.iter().map(|acked| acked.epoch).collect();
     assert_eq!(epochs.len(), 2, "{epochs:?}");

@@ -13,24 +13,7 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 chmod 755 "$root"
-while read -r from to mode; do
-    case $from in
-        target/release/hot-backup) from=$program ;;
-        target/package/*) from=$made/${from#target/package/} ;;
-        *) from=$here/$from ;;
-    esac
-    case $to in
-        */)
-            # A pattern, into a directory.
-            for file in $from; do
-                install -D -m "$mode" "$file" "$root/$to$(basename "$file")"
-            done
-            ;;
-        *) install -D -m "$mode" "$from" "$root/$to" ;;
-    esac
-done < <(grep -v '^#' "$here/packaging/files")
-gzip -9n "$root"/usr/share/man/man1/*
-strip --strip-unneeded "$root/usr/bin/hot-backup" 2>/dev/null || true
+"$here/tools/package_tree.sh" "$program" "$made" "$root"
 # What the C library has to be, by what the program asks for.
 libc=$(grep -ao 'GLIBC_2\.[0-9]*' "$root/usr/bin/hot-backup" | sed 's/GLIBC_//' | sort -uV | tail -1)
 mkdir "$root/DEBIAN"

@@ -680,6 +680,8 @@ pub const LICENCE_DAY_MAX: u64 = 2_932_896;
 pub const LEASE_LACK_MS: u64 = 2000;
 /// A lease is granted for no longer than this at once (milliseconds).
 pub const LEASE_MS_MAX: u64 = 3_600_000;
+/// A grant that is shorter is a renewal by an engine that decides, and not noted as what somebody changed (milliseconds).
+pub const LEASE_RENEWAL_MS: u64 = 600_000;
 /// A call to one member of etcd is connected within this (milliseconds).
 pub const ETCD_CONNECT_MS: u64 = 1000;
 /// An answer of etcd is read up to here (bytes).

@@ -15,7 +15,8 @@ With decider = \"lease\" in config.toml a primary accepts updates only for the t
 `hot-backup watch` does all of that. This command is for other engines that decide, such as Pacemaker.
 
 Time counts from the moment at which this command first asked the node. So one that waits before a node that is frozen
-gives it nothing when it wakes. An engine must not let the other node be promoted before the time is over.
+gives it nothing when it wakes. An engine must not let the other node be promoted before the time is over. Of several
+grants the last one counts, also if it is shorter.
 
 A primary lowers a promise above level local only if the last grant said --alone: before it says so, an engine has to
 write down, where it will be read before a promotion, that the other node may lack what is acknowledged from now on.

@@ -89,6 +89,30 @@ fn an_own_store_that_does_not_apply_is_named_as_what_holds_up_the_answer() {
 }
 
 #[test]
+fn the_part_that_is_to_blame_stays_named_while_a_late_one_moves_on_until_another_part_holds_it_up_too() {
+    let mut wired = Wired::with(watched);
+    wired.lives(2 * EVERY_MS);
+    while wired.a().engine.core.canary.flight.is_some() {
+        wired.lives(10);
+    }
+    wired.b().ills.disk_hangs = true;
+    wired.b().ills.store_waits = true;
+    wired.lives(EVERY_MS + LATE_MS + 200);
+    let parts = |wired: &mut Wired| {
+        late(wired.a()).iter().map(|text| text.contains("(peer-disk)")).collect::<Vec<_>>()
+    };
+    assert_eq!(parts(&mut wired), [true]);
+    // The disk goes on; what the store does with it takes a moment.
+    wired.b().goes_on();
+    wired.lives(LATE_MS / 2);
+    assert_eq!(wired.a().engine.core.canary.flight.map(|flight| flight.part), Some(Part::PeerApply));
+    assert_eq!(parts(&mut wired), [true]);
+    wired.lives(LATE_MS);
+    assert_eq!(parts(&mut wired), [true, false]);
+    assert!(late(wired.a())[1].contains("(peer-apply)"));
+}
+
+#[test]
 fn a_test_update_shows_nowhere_and_only_a_primary_with_a_peer_sends_it() {
     let mut wired = Wired::with(watched);
     let size = wired.a().says("DBSIZE");

@@ -7,7 +7,8 @@
 //!
 //! A grant counts from a moment that **this node** told before the lease was renewed ([`LeaseView::clock`]). So a grant that
 //! comes late, also one that waited in the socket of a node which was frozen, gives no more time than is left of it. It
-//! names the life of the node in which that was told, as each life has a clock of its own.
+//! names the life of the node in which that was told, as each life has a clock of its own. Of two grants the one counts
+//! that counts from later, also if it is shorter.
 //!
 //! Who decides also has to know whether the standby has all that was acknowledged. So the promised level is lowered only
 //! once a grant says that this is written down ([`Grant::alone`]): until then updates wait.
@@ -22,12 +23,15 @@ use crate::base::limits::{LEASE_LACK_MS, LEASE_MS_MAX};
 use crate::base::{Mono, Seq};
 use crate::doors::Refusal;
 use crate::store::StoreRead;
+use std::cmp::Ordering;
 
 /// What this node was granted.
 #[derive(Debug, Default)]
 pub(super) struct Lease {
     /// Updates are accepted before this.
     until: Option<Mono>,
+    /// The latest moment from which a grant counts that was taken.
+    from: Option<Mono>,
     /// Grants that count from this or earlier are void: one that came later was given back.
     void: Option<Mono>,
     /// It is written down where the lease is that the standby may lack what is acknowledged from now on.
@@ -60,9 +64,15 @@ impl Lease {
         if self.void.is_some_and(|void| from <= void) {
             return Err("the lease was given back after that moment");
         }
-        // One that comes late takes nothing of what was granted since.
-        self.until = self.until.max(Some(from.plus_ms(grant.ms)));
-        self.alone = grant.alone;
+        let end = Some(from.plus_ms(grant.ms));
+        match Some(from).cmp(&self.from) {
+            // Of one that comes late nothing counts: what was asked for later was granted since.
+            Ordering::Less => return Ok(()),
+            Ordering::Equal => self.until = self.until.max(end),
+            // A shorter one ends a longer one, which a person gave for the time of maintenance.
+            Ordering::Greater => self.until = end,
+        }
+        (self.from, self.alone) = (Some(from), grant.alone);
         Ok(())
     }
 }

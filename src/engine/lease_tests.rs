@@ -111,6 +111,25 @@ fn a_grant_gives_no_more_time_than_is_left_of_it() {
 }
 
 #[test]
+fn of_two_grants_the_one_counts_that_was_asked_for_later_also_if_it_is_shorter() {
+    let mut node = serving();
+    // A person gives it an hour, for the time in which nobody else renews.
+    let LeaseView { run, clock, .. } = view(&mut node);
+    let hour = Grant { run, from: clock, ms: LEASE_MS_MAX, alone: true };
+    assert!(ask(&mut node, Some(hour)).unwrap().seconds_left > 3000.0);
+    node.passes(60_000);
+    assert_eq!(node.set("1"), "+OK\r\n");
+    // The engine that decides renews again.
+    let renewed = granted(&mut node, 2000, false);
+    assert!(renewed.seconds_left <= 2.0 && !renewed.alone, "{renewed:?}");
+    // What was asked for before that comes too late.
+    let late = ask(&mut node, Some(hour)).unwrap();
+    assert!(late.seconds_left <= 2.0 && !late.alone, "{late:?}");
+    node.passes(2000);
+    assert!(node.set("2").starts_with("-READONLY"), "{}", node.said);
+}
+
+#[test]
 fn a_grant_of_another_life_of_the_future_or_from_before_the_lease_was_given_back_is_void() {
     let mut node = serving();
     let LeaseView { run, clock, .. } = view(&mut node);

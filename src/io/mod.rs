@@ -15,7 +15,7 @@ mod suite;
 mod uring;
 mod waker;
 
-pub use crate::sys::{FileTrial, SendTrial, TrialOp, TrialWays, offers_passthrough};
+pub use crate::sys::{FileTrial, NvmeReads, SendTrial, TrialOp, TrialWays, offers_passthrough};
 pub use crate::sys::{
     Goal, begin_writing, catch_signals, give_way, keep_freed, local_minute, peer_groups, processor_time,
     read_at, read_cached,

@@ -8,7 +8,7 @@ use crate::base::AlignedBuf;
 use crate::base::limits::BLOCK;
 use crate::base::shown::bytes as shown;
 use crate::io::{
-    FileTrial, JournalFile, Place, TrialOp, TrialWays, offers_passthrough, open_journal, zero_file,
+    FileTrial, JournalFile, NvmeReads, Place, TrialOp, TrialWays, offers_passthrough, open_journal, zero_file,
 };
 use crate::sys::{Parts, direct_alignment, write_at, write_durably_at};
 use bytes::Bytes;
@@ -135,19 +135,39 @@ fn facts(options: &DiskOptions, file: &JournalFile, report: &mut Report) {
     let cache = device.write_cache.clone().unwrap_or_else(|| "unknown".to_owned());
     report.fact("device cache", format!("{cache}, {fua}"));
     report.fact("poll queues", if tells("queue/io_poll").as_deref() == Some("1") { "yes" } else { "no" });
-    report.fact("NVMe passthrough", passthrough(&device.name));
+    let found = drive(&place).err();
+    let tried =
+        "tried for reads: a write would go past the file system, and nothing is touched that is not its own";
+    report.fact("NVMe passthrough", found.unwrap_or_else(|| tried.to_owned()));
 }
 
-/// Whether commands could be handed through to the device; it is not tried, as it would write past the file system.
-fn passthrough(device: &str) -> String {
-    let Some(rest) = device.strip_prefix("nvme") else { return "not possible: no NVMe device".to_owned() };
-    let path = format!("/dev/ng{rest}");
-    match (offers_passthrough(), std::fs::File::open(&path)) {
-        (Ok(true), Ok(_)) => format!("possible by {path}, and not used: it would write past the file system"),
-        (Ok(true), Err(error)) => format!("not possible: {path}: {error}"),
-        (Ok(false), _) => "not possible: io_uring of this kernel has no URING_CMD".to_owned(),
-        (Err(error), _) => format!("not possible: no io_uring: {error}"),
+/// An NVMe drive to which commands can be handed through.
+struct Drive {
+    file: std::fs::File,
+    /// Its smallest unit (bytes).
+    block: u32,
+    /// Its size (bytes).
+    size: u64,
+}
+
+/// The drive that the device is, opened for reading, or why no command can be handed through to it.
+fn drive(place: &Place) -> Result<Drive, String> {
+    let not = |why: String| format!("not possible: {why}");
+    let device = place.device.as_ref().ok_or_else(|| not("no block device of its own".to_owned()))?;
+    let rest =
+        device.name.strip_prefix("nvme").ok_or_else(|| not(format!("{} is no NVMe device", device.name)))?;
+    match offers_passthrough() {
+        Ok(true) => {}
+        Ok(false) => return Err(not("io_uring of this kernel has no URING_CMD".to_owned())),
+        Err(error) => return Err(not(format!("no io_uring: {error}"))),
     }
+    let path = format!("/dev/ng{rest}");
+    let file = std::fs::File::open(&path).map_err(|error| not(format!("{path}: {error}")))?;
+    let number = |name: &str| device.tells(name)?.parse::<u64>().ok();
+    let block = number("queue/logical_block_size").and_then(|block| u32::try_from(block).ok());
+    let size = number("size").map(|sectors| sectors.saturating_mul(512));
+    let (block, size) = block.zip(size).ok_or_else(|| not(format!("{path} has no size")))?;
+    Ok(Drive { file, block, size })
 }
 
 struct Bench<'a> {
@@ -181,7 +201,8 @@ impl Bench<'_> {
         let brief = self.options.brief;
         let sizes: &[usize] = if brief { &[4 << 10, 64 << 10, 1 << 20] } else { &SIZES };
         let syncs = if brief { 1 } else { 2 };
-        let ring = if brief { 0 } else { DEPTHS.len() + 2 * ways().len() + READS.len() };
+        let reads = READS.len() * if drive(&Place::of(&self.options.dir)).is_ok() { 2 } else { 1 };
+        let ring = if brief { 0 } else { DEPTHS.len() + 2 * ways().len() + reads };
         let turns = if brief { 0 } else { 4 * ways().len() };
         let journal = if brief { 0 } else { ENTRIES.len() };
         let steps = sizes.len() * syncs + ring + journal;
@@ -204,8 +225,53 @@ impl Bench<'_> {
             if self.direct {
                 self.trial("read", "direct", TrialOp::Read, TrialWays::default(), read)?;
             }
+            self.passthrough(read)?;
         }
         Ok(())
+    }
+
+    /// The same read of the bare drive, where commands can be handed through to one.
+    fn passthrough(&mut self, (size, depth): (usize, u16)) -> Result<(), MeasureError> {
+        let Ok(Drive { file, block, size: room }) = drive(&Place::of(&self.options.dir)) else {
+            return Ok(());
+        };
+        let way = "passthrough";
+        self.course.step(&format!("read of {}, {way}, {depth} at once", shown(size as u64)))?;
+        let room = room.min(self.options.size);
+        let opened = NvmeReads::open(file.into(), block, depth, size, room);
+        let tried = opened.and_then(|mut reads| self.timed(&mut |each| reads.run(each)));
+        self.tell("read", way, (size, depth), tried)
+    }
+
+    /// Lets something run for its time, and takes the times that it tells.
+    fn timed(
+        &self,
+        run: &mut dyn FnMut(&mut dyn FnMut(Duration) -> bool) -> io::Result<()>,
+    ) -> io::Result<Times> {
+        let mut times = Times::begin();
+        run(&mut |took| {
+            times.add(took);
+            times.elapsed() < self.each && !self.course.is_stopped()
+        })?;
+        Ok(times)
+    }
+
+    /// Adds what was measured; what this kernel or device does not have is told as such.
+    fn tell(
+        &mut self,
+        what: &str,
+        way: &str,
+        (size, depth): (usize, u16),
+        tried: io::Result<Times>,
+    ) -> Result<(), MeasureError> {
+        match tried {
+            Ok(times) => self.add(what, way, (size, depth.into()), times),
+            Err(error) if !self.report.facts.iter().any(|fact| fact.name == way) => {
+                self.report.fact(way, format!("not possible: {error}"));
+            }
+            Err(_) => {}
+        }
+        self.course.check()
     }
 
     /// Each way for a third of its time, three times over; told is the turn in the middle.
@@ -295,7 +361,7 @@ impl Bench<'_> {
         self.course.check()
     }
 
-    /// By the ring; what this kernel or device does not have is told as such.
+    /// By the ring.
     fn trial(
         &mut self,
         what: &str,
@@ -310,23 +376,9 @@ impl Bench<'_> {
         self.course.step(&format!("{what} of {}, {way}, {depth} at once", shown(size as u64)))?;
         let file = open_journal(&self.path, false)
             .map_err(MeasureError::failed(format_args!("opening {}", self.path.display())))?;
-        let tried =
-            FileTrial::open(file.fd, op, how, depth, size, self.options.size).and_then(|mut trial| {
-                let mut times = Times::begin();
-                trial.run(&mut |took| {
-                    times.add(took);
-                    times.elapsed() < self.each && !self.course.is_stopped()
-                })?;
-                Ok(times)
-            });
-        match tried {
-            Ok(times) => self.add(what, way, (size, depth.into()), times),
-            Err(error) if !self.report.facts.iter().any(|fact| fact.name == way) => {
-                self.report.fact(way, format!("not possible: {error}"));
-            }
-            Err(_) => {}
-        }
-        self.course.check()
+        let opened = FileTrial::open(file.fd, op, how, depth, size, self.options.size);
+        let tried = opened.and_then(|mut trial| self.timed(&mut |each| trial.run(each)));
+        self.tell(what, way, (size, depth), tried)
     }
 }
 

@@ -4,7 +4,7 @@
 use super::admin::Ucred;
 use super::layout::{Layout, OwnName};
 use super::log::one_line;
-use crate::base::limits::AUDIT_FILE_MAX;
+use crate::base::limits::{AUDIT_FILE_MAX, LEASE_RENEWAL_MS};
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::io::Own;
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,12 @@ fn program(pid: i32) -> String {
     name.map(|name| name.trim_end().to_owned()).unwrap_or_default()
 }
 
+/// Whether it grants a lease as engines that decide do, each second. What a person grants by hand is longer.
+fn renews(request: &AdminRequest) -> bool {
+    let AdminRequest::Lease { grant: Some(grant) } = request else { return false };
+    (1..LEASE_RENEWAL_MS).contains(&grant.ms)
+}
+
 impl Audit {
     pub(crate) fn new(layout: &Layout) -> Self {
         Self::with_limit(layout, AUDIT_FILE_MAX)
@@ -65,8 +71,7 @@ impl Audit {
 
     /// Notes what `caller` asked for and was answered, if that changes something.
     pub(crate) fn note(&self, caller: Ucred, request: &AdminRequest, reply: &AdminReply) {
-        // A lease is renewed each second.
-        if request.only_looks() || matches!(request, AdminRequest::Lease { .. }) {
+        if request.only_looks() || renews(request) {
             return;
         }
         let (answer, message) = match reply {
@@ -141,6 +146,7 @@ pub fn newest(layout: &Layout, most: usize) -> io::Result<Vec<Audited>> {
 mod tests {
     use super::super::admin::May;
     use super::*;
+    use crate::engine::admin::Grant;
 
     #[test]
     fn each_request_that_changes_something_leaves_a_line_and_others_none() {
@@ -151,7 +157,11 @@ mod tests {
         let no = AdminReply::No { message: "not now".to_owned(), next: String::new() };
         audit.note(caller, &AdminRequest::Status, &no);
         audit.note(caller, &AdminRequest::Switchover { dry_run: true }, &no);
+        // A lease is renewed each second; that a person grants it an hour, or ends it, is noted.
+        let lease = |ms| AdminRequest::Lease { grant: Some(Grant { run: 1, from: 1, ms, alone: false }) };
+        audit.note(caller, &lease(30_000), &no);
         assert!(!dir.path().join("audit.jsonl").exists());
+        assert_eq!([0, 3_600_000].map(|ms| renews(&lease(ms))), [false; 2]);
         audit.note(caller, &AdminRequest::LoggingResume, &no);
         let text = std::fs::read_to_string(dir.path().join("audit.jsonl")).unwrap();
         let line: Audited = serde_json::from_str(&text).unwrap();

@@ -11,6 +11,7 @@ mod file;
 mod map;
 mod memory;
 mod parts;
+mod passthrough;
 mod ring;
 mod signal;
 mod socket;
@@ -26,6 +27,7 @@ pub use file::{
 pub use map::map_read_only;
 pub use memory::keep_freed;
 pub use parts::Parts;
+pub use passthrough::NvmeReads;
 pub use ring::{Finished, Ring, Task, WriteTask, missing_operations};
 pub use signal::catch_signals;
 pub use socket::{Goal, accept, fill, peer_groups, receive, send};

@@ -7,7 +7,7 @@ use crate::base::AlignedBuf;
 use crate::base::limits::BLOCK;
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 /// How long the kernel's own thread polls before it sleeps (milliseconds).
@@ -41,34 +41,29 @@ pub enum TrialOp {
     Read,
 }
 
-struct Buffer {
-    bytes: AlignedBuf,
+pub(super) struct Buffer {
+    pub(super) bytes: AlignedBuf,
     begun: Instant,
 }
 
-/// Reads or writes of one size in a file, so many at once, one behind the other.
-pub struct FileTrial {
+/// A ring, and operations of one size, so many at once, one behind the other, in the first bytes of something.
+pub(super) struct Queue<S: squeue::EntryMarker, C: cqueue::EntryMarker> {
     // Before what it points to: fields are dropped in this order.
-    uring: IoUring,
-    file: OwnedFd,
+    uring: IoUring<S, C>,
     buffers: Vec<Buffer>,
-    ways: TrialWays,
-    op: TrialOp,
     bytes: u32,
     room: u64,
     offset: u64,
     in_flight: usize,
 }
 
-impl FileTrial {
-    /// A ring for `depth` operations of `bytes` at once, in the first `room` bytes of `file`, over and over.
+impl<S: squeue::EntryMarker, C: cqueue::EntryMarker + Into<cqueue::Entry>> Queue<S, C> {
+    /// For `depth` operations of `bytes` at once, in the first `room` bytes, over and over.
     ///
     /// # Errors
     /// What the kernel does not allow or have; `InvalidInput` if not one operation fits the room.
-    pub fn open(
-        file: OwnedFd,
-        op: TrialOp,
-        ways: TrialWays,
+    pub(super) fn open(
+        builder: &io_uring::Builder<S, C>,
         depth: u16,
         bytes: usize,
         room: u64,
@@ -77,41 +72,24 @@ impl FileTrial {
         if size == 0 || u64::from(size) > room || !bytes.is_multiple_of(BLOCK) || depth == 0 {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let mut builder = IoUring::builder();
-        builder.dontfork();
-        if ways.sqpoll {
-            builder.setup_sqpoll(SQ_IDLE_MS);
-        }
-        if ways.iopoll {
-            builder.setup_iopoll();
-        }
         let uring = builder.build(u32::from(depth).next_power_of_two())?;
         let buffers = (0..depth).map(|_| Buffer { bytes: filled(bytes), begun: Instant::now() }).collect();
-        let mut trial = Self { uring, file, buffers, ways, op, bytes: size, room, offset: 0, in_flight: 0 };
-        trial.register()?;
-        Ok(trial)
+        Ok(Self { uring, buffers, bytes: size, room, offset: 0, in_flight: 0 })
     }
 
-    fn register(&mut self) -> io::Result<()> {
-        if self.ways.file {
-            self.uring.submitter().register_files(&[self.file.as_raw_fd()])?;
-        }
-        if !self.ways.buffers {
-            return Ok(());
-        }
-        let ranges: Vec<_> = self.buffers.iter_mut().map(|buffer| range(&mut buffer.bytes)).collect();
-        // SAFETY: io_uring_register(2), IORING_REGISTER_BUFFERS: the memory has to stay until the ring is gone. It belongs to
-        // `self`, is never resized, and the ring is the field that is dropped first.
-        unsafe { self.uring.submitter().register_buffers(&ranges) }
-    }
-
-    /// Goes on until `each`, which is told how long every operation took, says that it is enough.
+    /// Goes on until `each`, which is told how long every operation took, says that it is enough. `make` makes the operation
+    /// on a buffer, which has a number, at an offset; one that succeeds ends with `good`.
     ///
     /// # Errors
-    /// That of an operation, or of the ring; `UnexpectedEof` if one moved less than it was asked to.
-    pub fn run(&mut self, each: &mut dyn FnMut(Duration) -> bool) -> io::Result<()> {
+    /// That of an operation, or of the ring; `UnexpectedEof` if one ended with another number.
+    pub(super) fn run(
+        &mut self,
+        good: u32,
+        make: &mut dyn FnMut(&mut Buffer, u16, u64) -> S,
+        each: &mut dyn FnMut(Duration) -> bool,
+    ) -> io::Result<()> {
         for index in 0..self.buffers.len() {
-            self.begin(index)?;
+            self.begin(index, make)?;
         }
         let mut result = Ok(());
         let mut more = true;
@@ -120,10 +98,10 @@ impl FileTrial {
             while let Some(entry) = self.next() {
                 let (index, code) = (index_of(&entry), entry.result());
                 let took = self.buffers.get(index).map_or(Duration::ZERO, |buffer| buffer.begun.elapsed());
-                result = result.and_then(|()| whole(code, self.bytes));
+                result = result.and_then(|()| whole(code, good));
                 more = more && result.is_ok() && each(took);
                 if more {
-                    self.begin(index)?;
+                    self.begin(index, make)?;
                 }
             }
         }
@@ -133,14 +111,18 @@ impl FileTrial {
     fn next(&mut self) -> Option<cqueue::Entry> {
         let entry = self.uring.completion().next()?;
         self.in_flight -= 1;
-        Some(entry)
+        Some(entry.into())
     }
 
-    fn begin(&mut self, index: usize) -> io::Result<()> {
+    fn begin(&mut self, index: usize, make: &mut dyn FnMut(&mut Buffer, u16, u64) -> S) -> io::Result<()> {
         if self.offset + u64::from(self.bytes) > self.room {
             self.offset = 0;
         }
-        let entry = self.entry(index)?;
+        let number = u16::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let buffer = self.buffers.get_mut(index).ok_or(io::ErrorKind::InvalidInput)?;
+        buffer.begun = Instant::now();
+        let mut entry = make(buffer, number, self.offset);
+        entry.set_user_data(u64::from(number));
         self.offset += u64::from(self.bytes);
         // With SQPOLL the kernel may not have taken the last one yet.
         loop {
@@ -156,38 +138,6 @@ impl FileTrial {
         Ok(())
     }
 
-    fn entry(&mut self, index: usize) -> io::Result<squeue::Entry> {
-        let buffer = self.buffers.get_mut(index).ok_or(io::ErrorKind::InvalidInput)?;
-        buffer.begun = Instant::now();
-        let start = buffer.bytes.as_mut_slice().as_mut_ptr();
-        let (fixed, plain) = (types::Fixed(0), types::Fd(self.file.as_raw_fd()));
-        let number = u16::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let (len, at, flags) = (self.bytes, self.offset, libc::RWF_DSYNC);
-        let entry = match (self.op, self.ways.buffers, self.ways.file) {
-            (TrialOp::WriteDurably, true, true) => {
-                opcode::WriteFixed::new(fixed, start, len, number).offset(at).rw_flags(flags).build()
-            }
-            (TrialOp::WriteDurably, true, false) => {
-                opcode::WriteFixed::new(plain, start, len, number).offset(at).rw_flags(flags).build()
-            }
-            (TrialOp::WriteDurably, false, true) => {
-                opcode::Write::new(fixed, start, len).offset(at).rw_flags(flags).build()
-            }
-            (TrialOp::WriteDurably, false, false) => {
-                opcode::Write::new(plain, start, len).offset(at).rw_flags(flags).build()
-            }
-            (TrialOp::Read, true, true) => {
-                opcode::ReadFixed::new(fixed, start, len, number).offset(at).build()
-            }
-            (TrialOp::Read, true, false) => {
-                opcode::ReadFixed::new(plain, start, len, number).offset(at).build()
-            }
-            (TrialOp::Read, false, true) => opcode::Read::new(fixed, start, len).offset(at).build(),
-            (TrialOp::Read, false, false) => opcode::Read::new(plain, start, len).offset(at).build(),
-        };
-        Ok(entry.user_data(u64::from(number)))
-    }
-
     fn wait(&mut self) -> io::Result<()> {
         match self.uring.submit_and_wait(1) {
             Err(error) if error.raw_os_error() != Some(libc::EINTR) => Err(error),
@@ -196,15 +146,108 @@ impl FileTrial {
     }
 }
 
-impl Drop for FileTrial {
+impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> Drop for Queue<S, C> {
     fn drop(&mut self) {
-        while self.in_flight > 0 && self.wait().is_ok() {
-            while self.next().is_some() {}
+        while self.in_flight > 0 {
+            match self.uring.submit_and_wait(1) {
+                Err(error) if error.raw_os_error() != Some(libc::EINTR) => break,
+                _ => self.in_flight -= self.uring.completion().count().min(self.in_flight),
+            }
         }
         if self.in_flight > 0 {
             // What the kernel does not give back is leaked, as it may still be written to.
             std::mem::forget(std::mem::take(&mut self.buffers));
         }
+    }
+}
+
+/// Reads or writes of one size in a file, so many at once, one behind the other.
+pub struct FileTrial {
+    // Before the file that it was told: fields are dropped in this order.
+    queue: Queue<squeue::Entry, cqueue::Entry>,
+    file: OwnedFd,
+    ways: TrialWays,
+    op: TrialOp,
+}
+
+impl FileTrial {
+    /// A ring for `depth` operations of `bytes` at once, in the first `room` bytes of `file`, over and over.
+    ///
+    /// # Errors
+    /// What the kernel does not allow or have; `InvalidInput` if not one operation fits the room.
+    pub fn open(
+        file: OwnedFd,
+        op: TrialOp,
+        ways: TrialWays,
+        depth: u16,
+        bytes: usize,
+        room: u64,
+    ) -> io::Result<Self> {
+        let mut builder = IoUring::builder();
+        builder.dontfork();
+        if ways.sqpoll {
+            builder.setup_sqpoll(SQ_IDLE_MS);
+        }
+        if ways.iopoll {
+            builder.setup_iopoll();
+        }
+        let queue = Queue::open(&builder, depth, bytes, room)?;
+        let mut trial = Self { queue, file, ways, op };
+        trial.register()?;
+        Ok(trial)
+    }
+
+    fn register(&mut self) -> io::Result<()> {
+        let Queue { uring, buffers, .. } = &mut self.queue;
+        if self.ways.file {
+            uring.submitter().register_files(&[self.file.as_raw_fd()])?;
+        }
+        if !self.ways.buffers {
+            return Ok(());
+        }
+        let ranges: Vec<_> = buffers.iter_mut().map(|buffer| range(&mut buffer.bytes)).collect();
+        // SAFETY: io_uring_register(2), IORING_REGISTER_BUFFERS: the memory has to stay until the ring is gone. It belongs to
+        // the queue, is never resized, and the ring is its field that is dropped first.
+        unsafe { uring.submitter().register_buffers(&ranges) }
+    }
+
+    /// Goes on until `each`, which is told how long every operation took, says that it is enough.
+    ///
+    /// # Errors
+    /// That of an operation, or of the ring; `UnexpectedEof` if one moved less than it was asked to.
+    pub fn run(&mut self, each: &mut dyn FnMut(Duration) -> bool) -> io::Result<()> {
+        let (op, ways, file, len) = (self.op, self.ways, self.file.as_raw_fd(), self.queue.bytes);
+        let mut make =
+            |buffer: &mut Buffer, number: u16, at: u64| entry((op, ways, file), (buffer, number), (at, len));
+        self.queue.run(len, &mut make, each)
+    }
+}
+
+fn entry(
+    (op, ways, file): (TrialOp, TrialWays, RawFd),
+    (buffer, number): (&mut Buffer, u16),
+    (at, len): (u64, u32),
+) -> squeue::Entry {
+    let start = buffer.bytes.as_mut_slice().as_mut_ptr();
+    let (fixed, plain) = (types::Fixed(0), types::Fd(file));
+    let flags = libc::RWF_DSYNC;
+    match (op, ways.buffers, ways.file) {
+        (TrialOp::WriteDurably, true, true) => {
+            opcode::WriteFixed::new(fixed, start, len, number).offset(at).rw_flags(flags).build()
+        }
+        (TrialOp::WriteDurably, true, false) => {
+            opcode::WriteFixed::new(plain, start, len, number).offset(at).rw_flags(flags).build()
+        }
+        (TrialOp::WriteDurably, false, true) => {
+            opcode::Write::new(fixed, start, len).offset(at).rw_flags(flags).build()
+        }
+        (TrialOp::WriteDurably, false, false) => {
+            opcode::Write::new(plain, start, len).offset(at).rw_flags(flags).build()
+        }
+        (TrialOp::Read, true, true) => opcode::ReadFixed::new(fixed, start, len, number).offset(at).build(),
+        (TrialOp::Read, true, false) => opcode::ReadFixed::new(plain, start, len, number).offset(at).build(),
+        (TrialOp::Read, false, true) => opcode::Read::new(fixed, start, len).offset(at).build(),
+        (TrialOp::Read, false, false) => opcode::Read::new(plain, start, len).offset(at).build(),
     }
 }
 

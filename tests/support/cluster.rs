@@ -1,5 +1,5 @@
-//! A real cluster of corosync and Pacemaker: two machines that may have the resource, and a third that votes. Each is a
-//! set of namespaces: network, mounts, processes, host name. Fencing one ends all its processes, as a power switch would.
+//! A real cluster of corosync and Pacemaker: two machines that may have the resource, and a third that votes, as one of the
+//! cluster's or as its quorum device. Each is a set of namespaces: network, mounts, processes, host name. Fencing one ends all its processes, as a power switch would.
 
 use super::etcd::{Running, run};
 use super::{shell, tool, wait_until};
@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// Becomes the first process of a machine: NAME SHARED.
+/// Becomes the first process of a machine: NAME SHARED THIRD, the latter how the third machine votes.
 const MACHINE: &str = r#"#!/bin/sh
-name=$1 shared=$2
+name=$1 shared=$2 third=$3
 mount --make-rprivate /
 hostname "$name"
 for dir in /dev/shm /var/lib/pacemaker /var/lib/corosync /etc/corosync /var/log; do
@@ -38,9 +38,18 @@ mount --bind "$own/sbin" /usr/sbin
 mount -t tmpfs none /run
 mkdir -p /run/lock /run/resource-agents /run/crm
 chown hacluster:haclient /run/crm
+if [ "$name" = hb-c ] && [ "$third" = device ]; then
+    mkdir -p /run/corosync-qnetd
+    exec corosync-qnetd -f -s off >"$shared/qnetd.log" 2>&1
+fi
 cp "$shared/corosync.conf" /etc/corosync/
 corosync -f >"$shared/corosync-$name.log" 2>&1 &
-until corosync-quorumtool >/dev/null 2>&1; do sleep 0.1; done
+# Without quorum it ends with 2.
+until corosync-quorumtool >/dev/null 2>&1 || [ $? -eq 2 ]; do sleep 0.1; done
+if [ "$third" = device ]; then
+    mkdir -p /run/corosync-qdevice
+    corosync-qdevice -f >"$shared/qdevice-$name.log" 2>&1 &
+fi
 pacemakerd >"$shared/pacemaker-$name.log" 2>&1 &
 wait
 "#;
@@ -80,6 +89,15 @@ esac
 exit 0
 "#;
 
+/// How the third machine votes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Third {
+    /// As a machine of the cluster.
+    Machine,
+    /// As a quorum device, which the two others ask.
+    Device,
+}
+
 /// The names of the machines; only the first two may have the resource.
 pub(crate) const NAMES: [&str; 3] = ["hb-a", "hb-b", "hb-c"];
 
@@ -93,6 +111,7 @@ pub(crate) struct Cluster {
     spaces: Vec<String>,
     machines: Arc<Mutex<Vec<Option<Running>>>>,
     power: Option<JoinHandle<()>>,
+    third: Third,
 }
 
 fn enter(space: &str) -> Vec<String> {
@@ -101,11 +120,11 @@ fn enter(space: &str) -> Vec<String> {
 
 impl Cluster {
     /// The networks; no machine is on.
-    pub(crate) fn new(shared: &Path) -> Self {
+    pub(crate) fn new(shared: &Path, third: Third) -> Self {
         let process = std::process::id();
         let spaces: Vec<String> = ["s", "a", "b", "c"].map(|end| format!("hc{process}{end}")).to_vec();
-        let cluster = Self { shared: shared.to_owned(), spaces, machines: Arc::default(), power: None };
-        let switch = &cluster.spaces[0];
+        let cluster =
+            Self { shared: shared.to_owned(), spaces, machines: Arc::default(), power: None, third };
         for space in &cluster.spaces {
             shell(&["ip", "netns", "add", space]);
         }
@@ -120,7 +139,6 @@ impl Cluster {
             cluster.at(n, &["ip", "address", "add", &format!("{}/24", address(n - 1)), "dev", "wire"]);
             cluster.at(n, &["ip", "link", "set", "wire", "up"]);
         }
-        let _ = switch;
         cluster
     }
 
@@ -134,29 +152,45 @@ impl Cluster {
         [0, 1].map(|n| SocketAddr::new(address(n), 2000))
     }
 
+    /// The machines that corosync and Pacemaker know.
+    fn members(&self) -> &'static [&'static str] {
+        match self.third {
+            Third::Machine => &NAMES,
+            Third::Device => &NAMES[..2],
+        }
+    }
+
+    fn config(&self) -> String {
+        let node = |(n, name): (usize, &&str)| {
+            let address = address(n);
+            format!(
+                "    node {{\n        ring0_addr: {address}\n        name: {name}\n        nodeid: {}\n    }}\n",
+                n + 1
+            )
+        };
+        let nodes: String = self.members().iter().enumerate().map(node).collect();
+        let device = match self.third {
+            Third::Machine => String::new(),
+            Third::Device => format!(
+                "    device {{\n        model: net\n        votes: 1\n        net {{\n            host: {}\n            tls: off\n            \
+                 algorithm: ffsplit\n        }}\n    }}\n",
+                address(2)
+            ),
+        };
+        format!(
+            "totem {{\n    version: 2\n    cluster_name: hb\n    transport: udpu\n    token: 1000\n}}\nnodelist {{\n{nodes}}}\n\
+             quorum {{\n    provider: corosync_votequorum\n{device}}}\nlogging {{\n    to_stderr: yes\n    to_syslog: no\n}}\n"
+        )
+    }
+
     /// Switches all machines on.
     pub(crate) fn on(&mut self, agent: &Path) {
-        let nodes: String = NAMES
-            .iter()
-            .enumerate()
-            .map(|(n, name)| {
-                format!(
-                    "    node {{\n        ring0_addr: {}\n        name: {name}\n        nodeid: {}\n    }}\n",
-                    address(n),
-                    n + 1
-                )
-            })
-            .collect();
-        let config = format!(
-            "totem {{\n    version: 2\n    cluster_name: hb\n    transport: udpu\n    token: 1000\n}}\nnodelist {{\n{nodes}}}\n\
-             quorum {{\n    provider: corosync_votequorum\n}}\nlogging {{\n    to_stderr: yes\n    to_syslog: no\n}}\n"
-        );
         let put = |name: &str, text: &str| {
             let path = self.shared.join(name);
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         };
-        put("corosync.conf", &config);
+        put("corosync.conf", &self.config());
         put("machine", MACHINE);
         put("fence", &FENCE.replace("SHARED", self.shared.to_str().unwrap()));
         std::fs::copy(agent, self.shared.join("agent")).unwrap();
@@ -165,17 +199,16 @@ impl Cluster {
             let machine = self.shared.join("machine");
             let words =
                 ["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--mount-proc", "--kill-child"];
-            let own = ["sh", machine.to_str().unwrap(), name, self.shared.to_str().unwrap()];
+            let third = if self.third == Third::Device { "device" } else { "machine" };
+            let own = ["sh", machine.to_str().unwrap(), name, self.shared.to_str().unwrap(), third];
             let running = run(&enter(&self.spaces[n + 1]), &[&words[..], &own].concat(), (&log, &log));
             self.machines.lock().unwrap().push(Some(running));
         }
         self.power = Some(self.switches());
         wait_until("the cluster to be there", || {
             let said = self.says(0, &["crm_mon", "-1"])?;
-            (said.contains("partition with quorum")
-                && NAMES.iter().all(|name| said.contains(name))
-                && said.contains("Online: [ hb-a hb-b hb-c ]"))
-            .then_some(())
+            let online = format!("Online: [ {} ]", self.members().join(" "));
+            (said.contains("partition with quorum") && said.contains(&online)).then_some(())
         });
     }
 

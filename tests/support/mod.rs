@@ -10,6 +10,7 @@ pub(crate) mod etcd;
 pub(crate) mod history;
 pub(crate) mod library;
 mod load;
+pub(crate) mod machine;
 mod nbd;
 mod node;
 mod peer;

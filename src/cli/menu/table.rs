@@ -101,7 +101,7 @@ static TAKEOVER: Verb = Verb {
 };
 static SWITCHOVER: Verb =
     Verb { words: &["switchover"], fields: &[], preview: Some(&["switchover", "--dry-run"]) };
-static RESYNC: Verb = Verb { words: &["resync"], fields: &[], preview: Some(&["status"]) };
+static RESYNC: Verb = Verb { words: &["resync"], fields: &[], preview: Some(&["resync", "--dry-run"]) };
 static SAVE: Verb = Verb {
     words: &["save"],
     fields: &[field("To", "--to", false, "file:PATH for one file, dir:PATH for a directory of files.")],
@@ -187,3 +187,70 @@ pub(super) static MAIN: Menu = Menu {
         open("Special operations", &SPECIAL, "Takeover, switchover, save, restore and more."),
     ],
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verbs(menu: &'static Menu, all: &mut Vec<&'static Verb>) {
+        for item in menu.items {
+            match item.choice {
+                Choice::Open(menu) => verbs(menu, all),
+                Choice::Run(verb) => all.push(verb),
+            }
+        }
+    }
+
+    /// Whether these words and fields are a command of this program.
+    fn is_one(words: &[&str], fields: &[Field]) -> Result<(), String> {
+        let mut command = crate::cli::definition();
+        command.build();
+        let mut flags: Vec<&str> =
+            fields.iter().map(|field| field.flag).filter(|flag| !flag.is_empty()).collect();
+        let mut values = fields.len() - flags.len();
+        for word in words {
+            match command.find_subcommand(word) {
+                Some(found) => command = found.clone(),
+                None if word.starts_with("--") => flags.push(word),
+                None => values += 1,
+            }
+        }
+        // What stands behind a flag is its value.
+        for flag in flags {
+            let found = command.get_arguments().find(|arg| arg.get_long() == flag.strip_prefix("--"));
+            let found = found.ok_or_else(|| format!("{words:?} has no {flag}"))?;
+            values -= usize::from(words.contains(&flag) && found.get_action().takes_values());
+        }
+        let most: usize = command
+            .get_positionals()
+            .map(|arg| arg.get_num_args().map_or(1, |n| n.max_values().min(100)))
+            .sum();
+        if values > most { Err(format!("{words:?} takes {most} values, and gets {values}")) } else { Ok(()) }
+    }
+
+    #[test]
+    fn each_choice_and_each_preview_is_a_command_of_this_program_with_the_flags_that_it_has() {
+        let mut all = Vec::new();
+        verbs(&MAIN, &mut all);
+        assert!(all.len() > 25);
+        for verb in all {
+            is_one(verb.words, verb.fields).unwrap();
+            assert!(crate::cli::definition().find_subcommand(verb.words[0]).is_some(), "{:?}", verb.words);
+            if let Some(preview) = verb.preview {
+                is_one(preview, verb.fields).unwrap();
+            }
+        }
+        assert!(is_one(&["takeover", "--no-such"], &[]).is_err() && is_one(&["status", "now"], &[]).is_err());
+    }
+
+    #[test]
+    fn what_may_lose_something_is_shown_before_it_is_done() {
+        let mut all = Vec::new();
+        verbs(&MAIN, &mut all);
+        for words in ["takeover", "switchover", "resync", "restore", "start"] {
+            let found = all.iter().find(|verb| verb.words[0] == words).expect("it is in the menu");
+            let preview = found.preview.expect("it is shown first");
+            assert!(preview.contains(&"--dry-run") || preview == ["status"], "{preview:?}");
+        }
+    }
+}

@@ -2,7 +2,8 @@
 //! served and what is documented are made from it.
 
 use super::snapshot::Snapshot;
-use crate::engine::admin::{STATES, StageView, StatsView};
+use crate::engine::admin::{CanaryView, STATES, StageView, StatsView};
+use crate::engine::incidents::Matter;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -41,6 +42,10 @@ fn flag(is: bool) -> f64 {
     f64::from(u8::from(is))
 }
 
+fn canary(snapshot: &Snapshot) -> Option<&CanaryView> {
+    snapshot.status.health.as_ref()?.canary.as_ref()
+}
+
 fn one_of(words: &[&str], now: &str) -> Vec<(String, f64)> {
     words.iter().map(|word| ((*word).to_owned(), flag(*word == now))).collect()
 }
@@ -76,6 +81,15 @@ const METRICS: &[Metric] = &[
         "",
         "1 for the state that the node is in; what they mean: hot-backup status --help",
         Value::Gauges("state", |s| one_of(&STATES, s.status.state.as_str())),
+    ),
+    metric(
+        "work",
+        "",
+        "1 for what the node is at with what it has to do",
+        Value::Gauges("state", |s| {
+            let now = s.status.health.as_ref().map_or("", |health| health.work.as_str());
+            one_of(&["idle", "busy", "lagging", "stuck"], now)
+        }),
     ),
     metric("epoch", "", "the epoch of the node", Value::Gauge(|s| whole(s.status.epoch))),
     metric("uptime", "seconds", "since the node started", Value::Gauge(|s| s.status.uptime_seconds)),
@@ -198,6 +212,47 @@ const METRICS: &[Metric] = &[
                 .map(|word| (word.to_owned(), whole(count(word) as u64)))
                 .collect()
         }),
+    ),
+    metric(
+        "trouble",
+        "",
+        "1 for each incident that lasts, by its code: docs/incidents.md says what to do",
+        Value::Gauges("code", |s| {
+            let lasts = |code: &str| s.status.troubles.iter().any(|trouble| trouble.kind == code);
+            let told =
+                Matter::ALL.iter().map(|matter| matter.row()).filter(|row| row.severity.name() != "notice");
+            told.map(|row| (row.code.to_owned(), flag(lasts(row.code)))).collect()
+        }),
+    ),
+    metric(
+        "canary",
+        "seconds",
+        "how long the last test update took for the whole way to the peer's store and back; 0: none did yet",
+        Value::Gauge(|s| canary(s).and_then(|canary| canary.last_seconds).unwrap_or_default()),
+    ),
+    metric(
+        "canary_late",
+        "",
+        "1 while the test update under way is late",
+        Value::Gauge(|s| flag(canary(s).is_some_and(|canary| canary.late))),
+    ),
+    metric(
+        "lease",
+        "seconds",
+        "for how long this node may accept updates if nobody renews; 0 where no lease decides",
+        Value::Gauge(|s| s.status.lease.as_ref().map_or(0.0, |lease| lease.seconds_left)),
+    ),
+    metric(
+        "disk_free",
+        "bytes",
+        "free on the file system of the node's directory",
+        Value::Gauge(|s| s.status.health.as_ref().map_or(0.0, |health| whole(health.disk_free_bytes))),
+    ),
+    metric(
+        "disk",
+        "bytes",
+        "the size of that file system",
+        Value::Gauge(|s| s.status.health.as_ref().map_or(0.0, |health| whole(health.disk_bytes))),
     ),
     metric(
         "incidents_seen",

@@ -87,7 +87,7 @@ impl Page {
              <noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript>\
              <title>{name} - hot-backup</title><style nonce=\"{nonce}\">{CSS}</style></head>\n\
              <body><a class=\"skip\" href=\"#incidents\">to the incidents</a><main>\n{main}</main>\n\
-             <footer><p id=\"live\" role=\"status\">as of {}</p>\
+             <footer><p id=\"live\">as of {}</p>\
              <nav aria-label=\"for programs\"><a href=\"/metrics\">metrics</a> <a href=\"/status.json\">status.json</a> \
              <a href=\"/health\">health</a> <a href=\"/ready\">ready</a></nav></footer>\n\
              <script nonce=\"{nonce}\">{SCRIPT}</script></body></html>\n",
@@ -143,9 +143,10 @@ fn node(snapshot: &Snapshot) -> String {
     );
     let _ = write!(
         out,
-        "<article><h2>this node</h2><p class=\"big\">{}</p><p>{}, epoch {}, up {}</p><p>ack level {}{}</p></article>",
+        "<article><h2>this node</h2><p class=\"big\">{}</p><p>{}, {}, epoch {}, up {}</p><p>ack level {}{}</p></article>",
         safe(&status.role),
         safe(&status.state),
+        safe(status.health.as_ref().map_or("not watched yet", |health| health.work.as_str())),
         status.epoch,
         seconds(status.uptime_seconds),
         safe(&status.ack_level),
@@ -393,7 +394,7 @@ fn times(stats: Option<&StatsView>) -> String {
         counted(stats.starts, "start", "starts"),
         counted(stats.connects, "time", "times"),
     );
-    out += "<div class=\"wide\" tabindex=\"0\"><table><caption>From accepted to ..</caption><thead><tr><th \
+    out += "<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"times of stages\"><table><caption>From accepted to ..</caption><thead><tr><th \
             scope=\"col\">stage</th><th scope=\"col\">half within</th><th scope=\"col\">99 %</th><th \
             scope=\"col\">99.9 %</th><th scope=\"col\">entries</th></tr></thead><tbody>";
     for stage in &stats.stages {
