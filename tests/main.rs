@@ -36,6 +36,7 @@ mod partial;
 mod redis_differential;
 mod rewind;
 mod save;
+mod save_alone;
 mod save_crash;
 mod service;
 mod set_back;

@@ -169,6 +169,7 @@ fn every_rule_broken_on_purpose_is_noticed_by_the_checker_of_that_rule() {
             Mutation::LookLate | Mutation::PlantItem => &["I-45"],
             Mutation::DropRotten => &["I-46"],
             Mutation::LoseSaved | Mutation::TakeForSame => &["I-30"],
+            Mutation::LoseKept | Mutation::StirView => &["I-47"],
             Mutation::ForgetDiverged => &["I-24"],
             Mutation::StaleRead => &["I-01"],
             Mutation::Storm => &["I-51"],

@@ -597,6 +597,9 @@ pub const VIEW_CLIENTS_MAX: usize = 64;
 pub const VIEW_NAME_MAX: usize = 32;
 /// A view that is to show what was answered before it was asked for waits so long for the store (milliseconds).
 pub const VIEW_WAIT_MS: u64 = 30_000;
+/// Files that a node has alone come back from a save under numbers so far ahead of the highest that it tells of: the pair gives
+/// fewer between a save and its restore.
+pub const RESTORED_IDS_AHEAD: u64 = 1 << 24;
 /// Blocks of volumes that are known to be damaged, each told once.
 pub const DAMAGED_BLOCKS_MAX: usize = 100_000;
 /// One read of a scrub (bytes). Smaller ones cost more than they read, larger ones keep the disk from clients.

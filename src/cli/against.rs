@@ -97,7 +97,8 @@ pub(super) fn run(context: &mut Context, sets: Vec<Source>, args: &AgainstArgs) 
     };
     let scratch = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
     let bar = progress(sets.iter().map(Source::bytes).sum());
-    let sources = Sources { sets, past: Vec::new(), until: Until::End };
+    // What a node has alone the other one cannot have, and no journal tells what changed it since.
+    let sources = Sources { sets, past: Vec::new(), until: Until::End, alone: false };
     let unpacked = glue::unpack(&sources, &scratch, None, &mut |read| bar.set_position(read));
     bar.finish_and_clear();
     let mut unpacked = unpacked?;

@@ -29,7 +29,7 @@ use crate::node::room::Room;
 use crate::node::serve::{self, ServeOptions};
 use crate::node::set::{self, SetError};
 pub(crate) use crate::node::set::{
-    Contents, Damage, Pack, SaveOrder, SaveTold, Saved, Source, Target, Verified, defined_alone,
+    Contents, Damage, Pack, SaveOrder, SaveTold, Saved, Source, Target, Verified, alone_files,
 };
 pub(crate) use crate::node::setup::{InitOptions, TrustOutcome};
 use crate::node::spool;

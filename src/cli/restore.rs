@@ -28,7 +28,8 @@ const PAGE: usize = 256;
 #[command(after_long_help = "\
 Without --only the set becomes the content of the node in --dir, which `init` made and nobody started. The node is a
 standby then, whatever it was made as: its peer brings it up to date, from its journal where that reaches back, else by a
-full copy. If the peer is lost as well, `hot-backup takeover --peer-is-down --accept-loss` makes it the primary. An
+full copy. Files that the saved node had alone come back with it (not with --replicated-only), as no peer has them. If the
+peer is lost as well, `hot-backup takeover --peer-is-down --accept-loss` makes it the primary. An
 interrupted restore is begun again by the same command; until it has ended, `serve` refuses the directory.
 
 Several sources in order are one history: the save, then those that were made since it (`save --since`), then what holds what came after it: the directories of spools, and
@@ -68,6 +69,9 @@ pub(crate) struct RestoreArgs {
     /// With --only: into this account instead
     #[arg(long = "as", value_name = "ACCOUNT", requires = "only", value_parser = account)]
     other: Option<String>,
+    /// Nothing of what the saved node had alone
+    #[arg(long, conflicts_with = "only")]
+    replicated_only: bool,
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
@@ -137,7 +141,7 @@ fn sources(context: &Context, args: &RestoreArgs) -> Result<Sources, Failure> {
         let text = "restoring: none of the sources is a save";
         return Err(Failure::error(text, "name the save first, then spools and nodes"));
     }
-    Ok(Sources { sets, past, until: args.until.unwrap_or_default() })
+    Ok(Sources { sets, past, until: args.until.unwrap_or_default(), alone: !args.replicated_only })
 }
 
 /// How much there is to read of sets (bytes); none if that is not known.
@@ -226,7 +230,10 @@ fn whole_node(context: &mut Context, sources: &Sources, dry_run: bool) -> Done {
     let (end, counts, took) = (restored.end, restored.trailer.counts, begin.elapsed().as_secs_f64());
     tell_past(sources, restored.past.as_ref());
     let last = restored.past.as_ref().filter(|past| past.batches > 0);
-    let files = restored.trailer.files.len() as u64;
+    let files = match sources.alone {
+        true => restored.trailer.all_files().count() as u64,
+        false => restored.trailer.files.len() as u64,
+    };
     if context.json {
         context.out.json(&NodeView {
             dir: dir.display().to_string(),
@@ -348,7 +355,7 @@ fn only_file(sources: &Sources, args: &RestoreArgs) -> Result<Option<FileId>, Fa
     }
     let found = glue::contents(set)?;
     let wanted = |name: &str| args.only.iter().any(|chosen| chosen.is(name));
-    let mut files = found.trailer.files.iter().filter(|file| wanted(&file.name)).map(|file| file.id);
+    let mut files = found.trailer.all_files().filter(|file| wanted(&file.name)).map(|file| file.id);
     Ok(files.next().filter(|_| files.next().is_none()))
 }
 
@@ -365,7 +372,8 @@ fn choose(unpacked: &Unpacked, args: &RestoreArgs) -> Result<Vec<Part>, Failure>
     let mut parts = Vec::new();
     for chosen in &args.only {
         let mut any = false;
-        let files = unpacked.namespace().files().filter(|(_, info)| info.replicated && chosen.is(&info.key));
+        let files = unpacked.namespace().files();
+        let files = files.filter(|(_, info)| unpacked.has_content(info) && chosen.is(&info.key));
         for (id, info) in files {
             any = true;
             let to = format!("{},{}", args.other.as_ref().unwrap_or(&chosen.account), info.name);
@@ -383,7 +391,7 @@ fn choose(unpacked: &Unpacked, args: &RestoreArgs) -> Result<Vec<Part>, Failure>
                 |file| format!("file {},{file}", chosen.account),
             );
             if unpacked.namespace().files().any(|(_, info)| chosen.is(&info.key)) {
-                let why = "the set holds the definition alone, as it is not replicated";
+                let why = "the set holds the definition alone, and no content";
                 let next = "that comes back with a whole node: hot-backup restore --from SET --dir NEW";
                 return Err(Failure::no(format!("restoring {what}: {why}"), next));
             }

@@ -336,7 +336,8 @@ fn save(context: &Context, plan: &mut Plan, args: &RunArgs) -> Result<(), Failur
             }))
         }
     };
-    let order = SaveOrder { target, account: None, rate: None, pack: Pack::None, since: None };
+    // What this node has alone is no business of the other one.
+    let order = SaveOrder { target, account: None, rate: None, pack: Pack::None, since: None, alone: false };
     let (bar, begin, begun_ms) = (progress(None), Instant::now(), now_ms());
     let saved = glue::save(&dir, &order, PATIENCE, |told| match told {
         SaveTold::Begins { expected, .. } => bar.set_length(expected),

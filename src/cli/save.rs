@@ -10,6 +10,7 @@ use super::tape_socket::{self, KeyArgs, RetryArgs};
 use super::wait::{Need, WaitArgs, until_ready};
 use super::{Context, glue, values};
 use crate::base::shown::{bytes, counted};
+use crate::format::alone::AloneFiles;
 use crate::format::set::Trailer;
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -30,8 +31,8 @@ const PART_MIN: u64 = 1 << 20;
     subcommand_negates_reqs = true,
     after_long_help = "\
 A save holds every replicated account, file, item and block as they are at its end, when everything that was answered
-before has its place in it. The standby can be saved as well as the primary. Of files flagged T or Y it holds the
-definition alone, and of those flagged X or without a flag that replicates them nothing (save says which).
+before has its place in it. The standby can be saved as well as the primary. It holds the files that this node has
+alone, too, as they are at that end; of those flagged Y the definition, of those flagged X nothing (save says which).
 
 A set that has no trailer is no save: it was interrupted. A save never overwrites another.
 
@@ -58,6 +59,9 @@ pub(crate) struct SaveArgs {
     /// Only what is not as this earlier set left it, which is read and checked for that
     #[arg(long, value_name = "SET")]
     since: Option<PathBuf>,
+    /// Only what is replicated: nothing that this node has alone
+    #[arg(long)]
+    replicated_only: bool,
     /// Content in a second at most (bytes), such as 200M; what users change meanwhile comes beside that
     #[arg(long, value_name = "SIZE", value_parser = values::byte_size)]
     rate: Option<u64>,
@@ -162,7 +166,8 @@ fn save(context: &mut Context, args: SaveArgs) -> Done {
         Some(path) => Some(source(context, &path, None, None)?),
         None => None,
     };
-    let order = SaveOrder { target, account: args.account, rate: args.rate, pack, since };
+    let alone = !args.replicated_only;
+    let order = SaveOrder { target, account: args.account, rate: args.rate, pack, since, alone };
     until_ready(context, Need::Replayed)?;
     let (bar, begin) = (progress(None), Instant::now());
     let told = |told| match told {
@@ -194,6 +199,8 @@ struct SavedView {
     items: u64,
     content_bytes: u64,
     digest: String,
+    /// Files that the node has alone.
+    alone: Vec<String>,
     definition_only: Vec<String>,
     left_out: Vec<String>,
     seconds: f64,
@@ -201,7 +208,8 @@ struct SavedView {
 
 fn tell_saved(context: &mut Context, saved: &Saved, target: &Target, took: Duration) -> Done {
     let Trailer { end, counts, digest, .. } = &saved.trailer;
-    let (left_out, alone) = (&saved.begin.left_out, glue::defined_alone(&saved.begin));
+    let AloneFiles { files: own, defined, left_out } = glue::alone_files(&saved.begin, &saved.trailer);
+    let own: Vec<String> = own.into_iter().map(|file| file.name).collect();
     if context.json && *target != Target::Stdout {
         context.out.json(&SavedView {
             set: saved.set.to_string(),
@@ -212,15 +220,16 @@ fn tell_saved(context: &mut Context, saved: &Saved, target: &Target, took: Durat
             items: counts.items,
             content_bytes: counts.bytes,
             digest: hex(digest),
-            definition_only: alone,
-            left_out: left_out.clone(),
+            alone: own,
+            definition_only: defined,
+            left_out,
             seconds: took.as_secs_f64(),
         })?;
         return Ok(Answer::Yes);
     }
     let text = format!(
         "saved {} with {} to {} in {} ({}/s): the state at entry {}",
-        counted(saved.trailer.files.len() as u64, "file", "files"),
+        counted(saved.trailer.all_files().count() as u64, "file", "files"),
         bytes(counts.bytes),
         target.name(),
         seconds(took.as_secs_f64()),
@@ -233,13 +242,15 @@ fn tell_saved(context: &mut Context, saved: &Saved, target: &Target, took: Durat
         context.out.line(text)?;
         context.out.flush()?;
     }
-    if !alone.is_empty() {
-        let files = counted(alone.len() as u64, "file", "files");
-        say(format!("definition alone: {files} flagged T or Y ({})", some_of(&alone)));
-    }
-    if !left_out.is_empty() {
-        let files = counted(left_out.len() as u64, "file", "files");
-        say(format!("left out: {files} of this node alone ({})", some_of(left_out)));
+    for (what, names) in [
+        ("this node's alone", &own),
+        ("definition alone, no content", &defined),
+        ("left out, as this node's alone", &left_out),
+    ] {
+        if !names.is_empty() {
+            let files = counted(names.len() as u64, "file", "files");
+            say(format!("{what}: {files} ({})", some_of(names)));
+        }
     }
     Ok(Answer::Yes)
 }
@@ -332,6 +343,8 @@ struct SetView {
     definition_only: Vec<String>,
     left_out: Vec<String>,
     files: Vec<FileView>,
+    /// Files that its node has alone, with their content.
+    alone: Vec<FileView>,
 }
 
 #[derive(Serialize)]
@@ -345,6 +358,7 @@ struct FileView {
 impl SetView {
     fn of(path: &Path, found: &Contents) -> Self {
         let Contents { header, begin, trailer, bytes, parts } = found;
+        let AloneFiles { files: own, defined, left_out } = glue::alone_files(begin, trailer);
         let file = |file: &crate::format::set::SetFile| FileView {
             name: file.name.clone(),
             kind: if file.blocks { "block" } else { "record" },
@@ -369,9 +383,10 @@ impl SetView {
             digest: hex(&trailer.digest),
             since: begin.base.map_or_else(String::new, |base| base.set.to_string()),
             since_seq: begin.base.map_or(0, |base| base.end.seq.0),
-            definition_only: glue::defined_alone(begin),
-            left_out: begin.left_out.clone(),
+            definition_only: defined,
+            left_out,
             files: trailer.files.iter().map(file).collect(),
+            alone: own.iter().map(file).collect(),
         }
     }
 }
@@ -449,9 +464,11 @@ fn show(context: &mut Context, set: &Path) -> Done {
         context.out.line(format!("left out  {}", escape(some_of(&view.left_out).as_bytes())))?;
     }
     let mut table = Table::new(&["file", "kind", ">items", ">content"]);
-    for file in &view.files {
-        let items = if file.kind == "block" { "-".to_owned() } else { file.items.to_string() };
-        table.row([file.name.clone(), file.kind.to_owned(), items, bytes(file.bytes)]);
+    for (files, of) in [(&view.files, ""), (&view.alone, ", the node's alone")] {
+        for file in files {
+            let items = if file.kind == "block" { "-".to_owned() } else { file.items.to_string() };
+            table.row([file.name.clone(), format!("{}{of}", file.kind), items, bytes(file.bytes)]);
+        }
     }
     context.out.text(table.render())?;
     Ok(Answer::Yes)
@@ -542,7 +559,7 @@ pub(crate) fn verify(context: &mut Context, args: &VerifyArgs) -> Done {
     match trailer {
         Some(trailer) if whole => context.out.line(format!(
             "whole: {} with {} and {}, the state at entry {}, digest {}",
-            counted(trailer.files.len() as u64, "file", "files"),
+            counted(trailer.all_files().count() as u64, "file", "files"),
             counted(trailer.counts.items, "item", "items"),
             counted(trailer.counts.batches, "batch of updates", "batches of updates"),
             trailer.end.seq,

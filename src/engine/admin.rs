@@ -250,6 +250,9 @@ pub enum AdminRequest {
         /// What is known of the content follows on the connection, and is not sent.
         #[serde(default)]
         since: bool,
+        /// What the node has alone comes at the end.
+        #[serde(default)]
+        alone: bool,
     },
     /// Show what this node holds now on doors of its own, while it goes on. Answered by [`ViewView`].
     ViewOpen(ViewOrder),

@@ -56,6 +56,8 @@ pub enum SaveAnswer {
         role: Role,
         /// The save has to go on up to here: so it holds all that clients were answered for before it began.
         up_to: Seq,
+        /// The same of the local journal, for what this node has alone.
+        own: Seq,
     },
     /// The journal does not remember where it stood then: definitions have to be read again.
     Again,
@@ -154,7 +156,8 @@ impl<S: StoreRead> Core<S> {
         let reader = JournalReader::after(origin.seq);
         self.saving = Some(Saving { save, done: origin.seq, reader, asked: None });
         let up_to = self.apply_limit(JournalKind::Replicated).max(origin.seq);
-        SaveAnswer::Begun { save, origin, table, role: self.control.role(), up_to }
+        let own = self.apply_limit(JournalKind::Local);
+        SaveAnswer::Begun { save, origin, table, role: self.control.role(), up_to, own }
     }
 
     fn next_of_save(&mut self, token: u64, save: u64, (after, up_to): (Seq, Seq)) {

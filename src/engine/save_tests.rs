@@ -22,7 +22,7 @@ fn saved() -> (Node, u64, Seq) {
     node.apply();
     let shown = JournalKind::ALL.map(|journal| node.engine.core.appliers.of(journal).visible());
     let at = shown[0];
-    let SaveAnswer::Begun { save, origin, table, role, up_to } =
+    let SaveAnswer::Begun { save, origin, table, role, up_to, own } =
         asks(&mut node, SaveAsk::Begin { at: shown })
     else {
         panic!("it does not begin")
@@ -30,6 +30,7 @@ fn saved() -> (Node, u64, Seq) {
     assert_eq!((origin.seq, role), (at, Role::Primary));
     // What is durable and not in the store yet was answered too.
     assert_eq!(up_to, node.engine.core.replicated().pace().durable);
+    assert_eq!(own, node.engine.core.journals[JournalKind::Local.index()].pace().durable);
     assert!(table.iter().all(|mark| mark.first_seq <= at) && !table.is_empty());
     for id in ["1", "2", "3"] {
         assert_eq!(node.set(id), "+OK\r\n");

@@ -5,6 +5,7 @@
 
 #![warn(clippy::indexing_slicing)]
 
+pub mod alone;
 pub mod batch;
 pub mod chunk;
 pub mod compare;

@@ -14,7 +14,8 @@
 //! |---|---|
 //! | 4 | magic `HBs1` |
 //! | 4 | CRC32C of the 56 bytes that follow |
-//! | 2, 2 | `version` 1, or 2 of a set that was made since another one; zero |
+//! | 2, 2 | `version` 1, or 2 of a set that was made since another one; zero. Or 3 of one with what its node has alone (see
+//! [`super::alone`]); 1 if that was made since another one |
 //! | 4 | number of the part, from 1 |
 //! | 16 | `set`: a random number, alike in all parts |
 //! | 16 | `pair` |
@@ -28,7 +29,7 @@
 //! | 4 | magic `HBsb` |
 //! | 4 | CRC32C of `set` and of the 32 bytes that follow |
 //! | 8 | number of the block, from 0 through all parts |
-//! | 1 | kind: 1 beginning, 2 batch, 3 chunk, 4 end of the part, 5 trailer; in version 2 also 6 same (see [`super::since`]) |
+//! | 1 | kind: 1 beginning, 2 batch, 3 chunk, 4 end of the part, 5 trailer; since another set also 6 same (see [`super::since`]); in version 3 also 7 alone |
 //! | 1 | 0 as it is, 1 LZ4 (block format) |
 //! | 2 | zero |
 //! | 4 | `stored`: length of the payload |
@@ -43,7 +44,7 @@
 //!
 //! | size | field |
 //! |---|---|
-//! | 80 | in version 2: the earlier set (see [`super::since`]) |
+//! | 80 | since another set: that one (see [`super::since`]) |
 //! | 1 | role of the node, as in a control file |
 //! | 1, n | its name |
 //! | 1, n | the account that was saved; empty for all |
@@ -59,12 +60,14 @@
 //! | 8 × 4 | batches, chunks, items in chunks, bytes of content in chunks |
 //! | 32 | SHA-256 of everything before the trailer's block header, part headers included |
 //! | 4 | number of files, then for each: id u64, kind (1 items, 2 blocks), items u64, bytes u64, u16, `account,file` |
+//! | .. | in version 3: what the node has alone |
 //!
 //! **Footer**, 16 bytes at the end of the last part: magic `HBse`, CRC32C of what follows, offset of the trailer's block header
 //! in this part (u64). So what a set holds is read without reading it all.
 //!
-//! Golden files: `tests/data/set-v1.hbs`, `tests/data/set-v2.hbs`.
+//! Golden files: `tests/data/set-v1.hbs`, `tests/data/set-v2.hbs`, `tests/data/set-v3.hbs`.
 
+use super::alone::AloneFiles;
 use super::chunk::CopyBegin;
 use super::control::Role;
 use super::since::{BASE, SetBase};
@@ -80,6 +83,8 @@ const FOOTER_MAGIC: u32 = u32::from_le_bytes(*b"HBse");
 const VERSION: u16 = 1;
 /// Of a set that was made since another one, which an older program cannot restore alone.
 const VERSION_SINCE: u16 = 2;
+/// Of a set with what its node has alone, which an older program would leave out.
+const VERSION_ALONE: u16 = 3;
 /// LZ4 packs no byte into less than this part of one.
 const LZ4_MOST: u64 = 256;
 /// Bytes of a part's header.
@@ -104,6 +109,8 @@ impl std::fmt::Display for SetId {
 pub struct PartHeader {
     /// Whether it was made since another set.
     pub since: bool,
+    /// Whether it holds what its node has alone.
+    pub alone: bool,
     /// Its number, from 1.
     pub part: u32,
     /// The set.
@@ -131,10 +138,13 @@ pub enum BlockKind {
     Trailer,
     /// What a range holds is what the earlier set holds there.
     Same,
+    /// The files that the node has alone.
+    Alone,
 }
 
 impl BlockKind {
-    const ALL: [Self; 6] = [Self::Begin, Self::Batch, Self::Chunk, Self::PartEnd, Self::Trailer, Self::Same];
+    const ALL: [Self; 7] =
+        [Self::Begin, Self::Batch, Self::Chunk, Self::PartEnd, Self::Trailer, Self::Same, Self::Alone];
 
     fn byte(self) -> u8 {
         match self {
@@ -144,6 +154,7 @@ impl BlockKind {
             Self::PartEnd => 4,
             Self::Trailer => 5,
             Self::Same => 6,
+            Self::Alone => 7,
         }
     }
 
@@ -157,6 +168,7 @@ impl BlockKind {
             Self::PartEnd => "the end of a part",
             Self::Trailer => "the trailer",
             Self::Same => "a range of the earlier set",
+            Self::Alone => "the definitions of files that the node has alone",
         }
     }
 }
@@ -248,6 +260,8 @@ pub struct Trailer {
     pub digest: [u8; 32],
     /// The files.
     pub files: Vec<SetFile>,
+    /// What the node has alone; none of a set without that.
+    pub alone: Option<AloneFiles>,
 }
 
 impl PartHeader {
@@ -255,8 +269,12 @@ impl PartHeader {
     #[must_use]
     pub fn encode(&self) -> [u8; PART_HEADER] {
         let mut w = Writer::with_capacity(PART_HEADER);
-        let version = if self.since { VERSION_SINCE } else { VERSION };
-        w.u32(MAGIC).u32(0).u16(version).u16(0).u32(self.part).put(&self.set.0).put(&self.pair.0);
+        let (version, how) = match (self.alone, self.since) {
+            (true, since) => (VERSION_ALONE, u16::from(since)),
+            (false, true) => (VERSION_SINCE, 0),
+            (false, false) => (VERSION, 0),
+        };
+        w.u32(MAGIC).u32(0).u16(version).u16(how).u32(self.part).put(&self.set.0).put(&self.pair.0);
         w.u64(self.wall_ms).u64(self.first_block);
         sealed(w, &[])
     }
@@ -271,14 +289,19 @@ impl PartHeader {
         r.expect("magic of a save set", u64::from(MAGIC), u64::from(magic))?;
         check("header of a save set", found, r.rest(), &[])?;
         let version = r.u16()?;
-        let since = version == VERSION_SINCE;
-        if !since {
-            r.expect("version of a save set", u64::from(VERSION), u64::from(version))?;
-        }
-        let zero = r.u16()?;
-        r.expect("reserved bytes of a save set", 0, u64::from(zero))?;
+        let how = r.u16()?;
+        let (alone, since) = match (version, how) {
+            (VERSION_ALONE, 0 | 1) => (true, how == 1),
+            (VERSION_SINCE, 0) => (false, true),
+            _ => {
+                r.expect("version of a save set", u64::from(VERSION), u64::from(version))?;
+                r.expect("reserved bytes of a save set", 0, u64::from(how))?;
+                (false, false)
+            }
+        };
         let this = Self {
             since,
+            alone,
             part: r.u32()?,
             set: SetId(r.array()?),
             pair: PairId(r.array()?),
@@ -363,8 +386,7 @@ impl SetBegin {
         w.u8(self.role.byte());
         brief(&mut w, &self.node);
         brief(&mut w, &self.account);
-        w.u32(u32::try_from(self.left_out.len()).unwrap_or(u32::MAX));
-        self.left_out.iter().for_each(|left| name(&mut w, left));
+        put_names(&mut w, &self.left_out);
         w.put(&copy);
         Ok(w.into_bytes())
     }
@@ -378,17 +400,18 @@ impl SetBegin {
         let base = if since { Some(SetBase::take(&mut r)?) } else { None };
         let role = Role::from_byte(r.u8()?)?;
         let (node, account) = (take_brief(&mut r)?, take_brief(&mut r)?);
-        let count = limited("files left out of a save set", r.u32()?)?;
-        let mut left_out = Vec::with_capacity(count.min(r.rest().len() / 2));
-        for _ in 0..count {
-            left_out.push(take_name(&mut r)?);
-        }
+        let left_out = take_names(&mut r)?;
         let copy = CopyBegin::decode(&payload.slice_ref(r.rest()))?;
         Ok(Self { base, role, node, account, left_out, copy })
     }
 }
 
 impl Trailer {
+    /// All files of which there is content: what is replicated, then what the node has alone.
+    pub fn all_files(&self) -> impl Iterator<Item = &SetFile> {
+        self.files.iter().chain(self.alone.iter().flat_map(|alone| &alone.files))
+    }
+
     /// The payload's bytes. Of more than [`SET_FILES_MAX`] files the rest is left out.
     ///
     /// # Panics
@@ -399,11 +422,9 @@ impl Trailer {
         let mut w = Writer::with_capacity(128 + 64 * self.files.len());
         w.u64(self.end.epoch.0).u64(self.end.seq.0).u64(self.end.chain.0).u64(self.wall_ms);
         w.u64(batches).u64(chunks).u64(items).u64(bytes).put(&self.digest);
-        let files = self.files.get(..SET_FILES_MAX as usize).unwrap_or(&self.files);
-        w.u32(u32::try_from(files.len()).expect("limit fits"));
-        for file in files {
-            w.u64(file.id.0).u8(if file.blocks { 2 } else { 1 }).u64(file.items).u64(file.bytes);
-            name(&mut w, &file.name);
+        put_files(&mut w, &self.files);
+        if let Some(alone) = &self.alone {
+            alone.put(&mut w);
         }
         w.into_bytes()
     }
@@ -419,20 +440,10 @@ impl Trailer {
         let wall_ms = r.u64()?;
         let counts = Counts { batches: r.u64()?, chunks: r.u64()?, items: r.u64()?, bytes: r.u64()? };
         let digest = r.array()?;
-        let count = limited("files of a save set", r.u32()?)?;
-        // Each takes 27 bytes at least.
-        let mut files = Vec::with_capacity(count.min(r.rest().len() / 27));
-        for _ in 0..count {
-            let (id, kind) = (FileId(r.number("file of a save set")?), r.u8()?);
-            if !matches!(kind, 1 | 2) {
-                let found = u64::from(kind);
-                return Err(DecodeError::Field { what: "kind of a file", expected: 2, found });
-            }
-            let (items, bytes, name) = (r.u64()?, r.u64()?, take_name(&mut r)?);
-            files.push(SetFile { id, blocks: kind == 2, items, bytes, name });
-        }
+        let files = take_files(&mut r)?;
+        let alone = if r.rest().is_empty() { None } else { Some(AloneFiles::take(&mut r)?) };
         r.expect("bytes behind the trailer of a save set", 0, r.rest().len() as u64)?;
-        Ok(Self { end, wall_ms, counts, digest, files })
+        Ok(Self { end, wall_ms, counts, digest, files, alone })
     }
 }
 
@@ -509,6 +520,48 @@ fn take_name(r: &mut Reader<'_>) -> Result<String, DecodeError> {
     text(r.take(len)?)
 }
 
+/// Names of files; of more than [`SET_FILES_MAX`] the rest is left out.
+pub(super) fn put_names(w: &mut Writer, names: &[String]) {
+    let names = names.get(..SET_FILES_MAX as usize).unwrap_or(names);
+    w.u32(u32::try_from(names.len()).expect("limit fits"));
+    names.iter().for_each(|text| name(w, text));
+}
+
+pub(super) fn take_names(r: &mut Reader<'_>) -> Result<Vec<String>, DecodeError> {
+    let count = limited("names in a save set", r.u32()?)?;
+    let mut names = Vec::with_capacity(count.min(r.rest().len() / 2));
+    for _ in 0..count {
+        names.push(take_name(r)?);
+    }
+    Ok(names)
+}
+
+/// What there is of files; of more than [`SET_FILES_MAX`] the rest is left out.
+pub(super) fn put_files(w: &mut Writer, files: &[SetFile]) {
+    let files = files.get(..SET_FILES_MAX as usize).unwrap_or(files);
+    w.u32(u32::try_from(files.len()).expect("limit fits"));
+    for file in files {
+        w.u64(file.id.0).u8(if file.blocks { 2 } else { 1 }).u64(file.items).u64(file.bytes);
+        name(w, &file.name);
+    }
+}
+
+pub(super) fn take_files(r: &mut Reader<'_>) -> Result<Vec<SetFile>, DecodeError> {
+    let count = limited("files of a save set", r.u32()?)?;
+    // Each takes 27 bytes at least.
+    let mut files = Vec::with_capacity(count.min(r.rest().len() / 27));
+    for _ in 0..count {
+        let (id, kind) = (FileId(r.number("file of a save set")?), r.u8()?);
+        if !matches!(kind, 1 | 2) {
+            let found = u64::from(kind);
+            return Err(DecodeError::Field { what: "kind of a file", expected: 2, found });
+        }
+        let (items, bytes, name) = (r.u64()?, r.u64()?, take_name(r)?);
+        files.push(SetFile { id, blocks: kind == 2, items, bytes, name });
+    }
+    Ok(files)
+}
+
 fn text(bytes: &[u8]) -> Result<String, DecodeError> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(text.to_owned()),
@@ -561,7 +614,15 @@ mod tests {
     const SET: SetId = SetId([7; 16]);
 
     fn header() -> PartHeader {
-        PartHeader { since: false, part: 2, set: SET, pair: PairId([9; 16]), wall_ms: 5, first_block: 71 }
+        PartHeader {
+            since: false,
+            alone: false,
+            part: 2,
+            set: SET,
+            pair: PairId([9; 16]),
+            wall_ms: 5,
+            first_block: 71,
+        }
     }
 
     fn block() -> BlockHeader {
@@ -590,6 +651,7 @@ mod tests {
             counts: Counts { batches: 1, chunks: 2, items: 3, bytes: 4 },
             digest: [8; 32],
             files: vec![file(4, false, "app,orders"), file(5, true, "app,disk")],
+            alone: None,
         }
     }
 
@@ -612,8 +674,14 @@ mod tests {
         let payload = |begin: &SetBegin| Bytes::from(begin.encode().unwrap());
         assert_eq!(SetBegin::decode(&payload(&begin()), false), Ok(begin()));
         assert_eq!(SetBegin::decode(&payload(&since), true), Ok(since.clone()));
-        let second = PartHeader { since: true, ..header() };
-        assert_eq!(PartHeader::decode(&second.encode()), Ok(second));
+        for (since, alone, version) in
+            [(false, false, 1), (true, false, 2), (false, true, 3), (true, true, 3)]
+        {
+            let other = PartHeader { since, alone, ..header() };
+            assert_eq!((PartHeader::decode(&other.encode()), other.encode()[8]), (Ok(other), version));
+        }
+        let alone = Trailer { alone: Some(AloneFiles::default()), ..trailer() };
+        assert_eq!(Trailer::decode(&alone.encode()), Ok(alone));
         let all = [
             header().encode().to_vec(),
             block().encode(SET).to_vec(),
@@ -650,11 +718,11 @@ mod tests {
         let plain = BlockHeader { packing: Packing::Plain, ..block() };
         assert!(told(&plain.encode(SET), SET).contains("length of a block"));
         let mut newer = header().encode();
-        newer[8] = 3;
+        newer[8] = 4;
         let crc = crc32c(&newer[8..]);
         newer[4..8].copy_from_slice(&crc.to_le_bytes());
         let error = PartHeader::decode(&newer).unwrap_err().to_string();
-        assert_eq!(error, "version of a save set: expected 1, found 3");
+        assert_eq!(error, "version of a save set: expected 1, found 4");
         let mut many = trailer().encode();
         many[96..100].copy_from_slice(&u32::MAX.to_le_bytes());
         assert!(Trailer::decode(&many).unwrap_err().to_string().contains("files of a save set"));

@@ -69,13 +69,15 @@ impl AdminRouter {
 
     /// Answers a request, and sends a save behind the answer; may wait for the core.
     pub(crate) fn answer_or_send(&self, request: AdminRequest) -> Answer {
-        let AdminRequest::Save { account, rate, since } = request else { return self.answer(request).into() };
+        let AdminRequest::Save { account, rate, since, alone } = request else {
+            return self.answer(request).into();
+        };
         let Some(source) = self.saves.get().cloned() else {
-            let request = AdminRequest::Save { account, rate, since };
+            let request = AdminRequest::Save { account, rate, since, alone };
             return self.early_answer(&request).into();
         };
         let (account, rate) = (account.unwrap_or_default(), rate.unwrap_or_default());
-        let order = SaveOrder { account, rate, since };
+        let order = SaveOrder { account, rate, since, alone };
         let reply = AdminReply::Ok { value: DoneView { done: true }.into() };
         Answer { reply, then: Some(Box::new(move |stream| source.run(&order, stream))) }
     }

@@ -123,8 +123,11 @@ pub fn against(
     patience: Duration,
 ) -> Result<Against, AgainstError> {
     let named = (!account.is_empty()).then(|| account.to_owned());
-    let (reply, mut stream, _) =
-        call_for_stream(dir, &AdminRequest::Save { account: named, rate, since: false }, patience)?;
+    let (reply, mut stream, _) = call_for_stream(
+        dir,
+        &AdminRequest::Save { account: named, rate, since: false, alone: false },
+        patience,
+    )?;
     if let AdminReply::No { message, next } | AdminReply::Error { message, next } = reply {
         return Err(SaveError::Refused { message, next }.into());
     }

@@ -14,7 +14,9 @@ use crate::engine::{CompareEvent, Rounds, StoreEvent, VolumeEffect, VolumeEvent}
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, CopyBegin, Progress};
 use crate::format::compare::{Span, What};
+use crate::format::dptr::DptrKind;
 use crate::format::rewind::{Prepared, Ranges};
+use crate::store::namespace::has_content;
 use crate::store::tree_store::{Moment, MomentSource};
 use crate::store::volumes::{Check, Kept};
 use crate::store::{CompareTarget, CopyTarget, Look, SlowSync, StoreError, StoreWrite};
@@ -79,6 +81,8 @@ pub(crate) struct LookJob {
 pub(crate) struct ViewJob {
     /// Takes what volumes lose from then on.
     pub(crate) kept: Arc<Kept>,
+    /// Only volumes that this node has alone are of use.
+    pub(crate) alone: bool,
     /// What it has to show of each journal.
     pub(crate) at_least: [Seq; 2],
     /// Told none if the store does not show that yet.
@@ -194,10 +198,16 @@ pub(crate) fn run<W: StoreWrite + CopyTarget + CompareTarget + MomentSource>(
 }
 
 /// Holds the moment, if it is late enough.
-fn hold(store: &mut impl MomentSource, ViewJob { kept, at_least, to }: ViewJob) -> Result<(), CoreEnded> {
+fn hold(store: &mut impl MomentSource, job: ViewJob) -> Result<(), CoreEnded> {
+    let ViewJob { kept, alone, at_least, to } = job;
     let is_there = store.shows().iter().zip(&at_least).all(|(shown, wanted)| shown >= wanted);
+    let held = if is_there { store.moment(&kept).map(Some) } else { Ok(None) };
+    if let (true, Ok(Some(moment))) = (alone, &held) {
+        let own = moment.namespace.files().filter(|(_, info)| has_content(info));
+        kept.only(own.filter(|(_, info)| info.dptr.kind == DptrKind::Blocks).map(|(id, _)| id).collect());
+    }
     // Fails when nobody waits for it any more.
-    let _ = to.send(if is_there { store.moment(&kept).map(Some) } else { Ok(None) });
+    let _ = to.send(held);
     Ok(())
 }
 

@@ -81,14 +81,17 @@ pub(in crate::node) enum ViewFile {
     Resp,
     /// Its NBD door.
     Nbd,
+    /// What volumes held before they were changed during a save. It has its name for a moment alone.
+    Saved,
 }
 
 impl ViewFile {
-    const ALL: [(Self, &'static str); 4] = [
+    const ALL: [(Self, &'static str); 5] = [
         (Self::Kept, "kept"),
         (Self::Written, "written"),
         (Self::Resp, "resp.sock"),
         (Self::Nbd, "nbd.sock"),
+        (Self::Saved, "saved"),
     ];
 
     fn end(self) -> &'static str {

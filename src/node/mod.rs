@@ -25,6 +25,7 @@ pub mod admin;
 mod admin_router;
 mod adopt;
 pub mod against;
+mod alone;
 mod apply;
 pub mod audit;
 mod clients;

@@ -22,11 +22,12 @@ use crate::format::control::{Control, Origin, PeerRecord, Role};
 use crate::format::rewind::Ranges;
 use crate::format::set::{SetBegin, Trailer};
 use crate::io::DirLock;
-use crate::store::namespace::{Namespace, SYSTEM_ACCOUNT};
+use crate::store::namespace::{FileInfo, Namespace, SYSTEM_ACCOUNT, has_content};
 use crate::store::tree_store::{Opened, StoreReader, StoreWriter, TreeStore};
 use crate::store::{CopyTarget, StoreError, StoreRead, StoreSnapshot, StoreWrite};
 use bytes::Bytes;
 use nix::sys::statvfs::statvfs;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Why a set was not restored.
@@ -163,13 +164,15 @@ pub struct Sources {
     pub past: Vec<PastSource>,
     /// Where that ends.
     pub until: Until,
+    /// What the saved node had alone comes back, too.
+    pub alone: bool,
 }
 
 impl Sources {
     /// A save alone.
     #[must_use]
     pub fn of(set: Source) -> Self {
-        Self { sets: vec![set], past: Vec::new(), until: Until::End }
+        Self { sets: vec![set], past: Vec::new(), until: Until::End, alone: true }
     }
 
     /// What is known of them before anything is changed; nothing of what comes from a pipe.
@@ -287,8 +290,13 @@ pub fn restore(dir: &Path, sources: &Sources, progress: Progress<'_>) -> Result<
         segment.remove().map_err(io_error("removing", segment.path()))?;
     }
     let past = looked.map(|looked| looked.past);
-    let taken = (layout.dir(), None, false);
-    let (trailer, walk) = take_all(readers, &mut writer, taken, past.as_ref(), progress)?;
+    if again {
+        // An interrupted attempt may have had files that the node was to have alone.
+        let nothing = Namespace::new().shared();
+        writer.adopt_alone(&nothing, &mut BTreeMap::new()).map_err(failed(layout.dir()))?;
+    }
+    let wanted = Wanted { dir: layout.dir(), only: None, partial: false, alone: sources.alone };
+    let (trailer, walk) = take_all(readers, &mut writer, wanted, past.as_ref(), progress)?;
     let defined = writer.define_alone(walk.namespace()).and_then(|()| writer.checkpoint());
     defined.map_err(failed(layout.dir()))?;
     drop(writer);
@@ -391,24 +399,36 @@ pub(super) fn failed(dir: &Path) -> impl Fn(StoreError) -> RestoreError {
     move |source| RestoreError::Store { dir: dir.clone(), source }
 }
 
-/// Gives a store all of the sets, the content of one file only if `only` says so, then what comes after them, and makes that
-/// durable. Sets of one account are taken only if they may be `partial`.
+/// What is taken of sets.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    /// Where the store is.
+    dir: &'a Path,
+    /// Content of this file alone, if there is one.
+    only: Option<FileId>,
+    /// They may be of one account.
+    partial: bool,
+    /// What the saved node had alone, too.
+    alone: bool,
+}
+
+/// Gives a store all of the sets, then what comes after them, and makes that durable.
 fn take_all(
     readers: Vec<SetReader>,
     writer: &mut StoreWriter,
-    (dir, only, partial): (&Path, Option<FileId>, bool),
+    wanted: Wanted<'_>,
     past: Option<&Found>,
     progress: Progress<'_>,
 ) -> Result<(Trailer, SetWalk), RestoreError> {
     writer.replayed();
     writer.take_every_copy();
-    let (mut read, mut last, mut known) = (0, None, None);
-    let count = readers.len();
+    let (mut read, mut last, mut known, mut ids) = (0, None, None, BTreeMap::new());
+    let (count, dir) = (readers.len(), wanted.dir);
     for (at, mut reader) in readers.into_iter().enumerate() {
         reader.of_chain(known.take(), at + 1 < count);
         let before = last.as_ref().map(|(_, walk): &(Trailer, SetWalk)| walk.namespace());
         let trailer =
-            take_set(&mut reader, writer, before, (dir, only, partial), &mut |bytes| progress(read + bytes))?;
+            take_set(&mut reader, (writer, &mut ids), before, wanted, &mut |bytes| progress(read + bytes))?;
         // What is of this set is on the disk before the next one begins.
         writer.checkpoint().map_err(failed(dir))?;
         read += reader.bytes();
@@ -431,12 +451,13 @@ fn take_all(
     Ok((trailer, walk))
 }
 
-/// One set, behind one that had these definitions at its end if there is one.
+/// One set, behind one that had these definitions at its end if there is one. `ids` tells under which numbers those files are
+/// here that the saved node had alone.
 fn take_set(
     reader: &mut SetReader,
-    writer: &mut StoreWriter,
+    (writer, ids): (&mut StoreWriter, &mut BTreeMap<FileId, FileId>),
     before: Option<&Namespace>,
-    (dir, only, partial): (&Path, Option<FileId>, bool),
+    Wanted { dir, only, partial, alone }: Wanted<'_>,
     progress: Progress<'_>,
 ) -> Result<Trailer, RestoreError> {
     let store_failed = failed(dir);
@@ -451,6 +472,17 @@ fn take_set(
                 writer.begin_copy(&begin.copy, ranges.as_ref()).map_err(&store_failed)?;
             }
             Block::Batch(batch) => writer.apply(JournalKind::Replicated, &[batch]).map_err(&store_failed)?,
+            Block::Alone(own) if alone => {
+                writer.adopt_alone(&own.copy.namespace, ids).map_err(&store_failed)?;
+            }
+            Block::Alone(_) => {}
+            Block::Chunk(chunk) if reader.walk().is_some_and(SetWalk::is_alone) => {
+                let here = ids.get(&chunk.file).filter(|_| only.is_none_or(|file| file == chunk.file));
+                if let Some(file) = here.copied() {
+                    writer.take_alone(&Chunk { file, ..chunk }).map_err(&store_failed)?;
+                }
+            }
+            Block::Same(_) if reader.walk().is_some_and(SetWalk::is_alone) => {}
             Block::Chunk(chunk) => {
                 let wanted = only.is_none_or(|file| file == chunk.file);
                 let chunk = if wanted { chunk } else { Chunk { content: Content::Gone, ..chunk } };
@@ -507,6 +539,8 @@ pub(super) fn check_finished(layout: &Layout) -> Result<(), SetupError> {
 pub struct Unpacked {
     reader: StoreReader,
     namespace: Namespace,
+    /// The set holds what its node had alone.
+    alone: bool,
     /// Closed before the directory goes.
     writer: Option<StoreWriter>,
     dir: PathBuf,
@@ -542,7 +576,8 @@ pub fn unpack(
     let dir = dir.join(format!("hot-backup-restore-{}", std::process::id()));
     let made = std::fs::DirBuilder::new().create(&dir);
     made.map_err(io_error("creating", &dir))?;
-    let laid_out = lay_out(readers, &dir, only, looked.past, progress);
+    let wanted = Wanted { dir: &dir, only, partial: true, alone: sources.alone };
+    let laid_out = lay_out(readers, wanted, looked.past, progress);
     if laid_out.is_err() {
         let _ = std::fs::remove_dir_all(&dir);
     }
@@ -551,17 +586,18 @@ pub fn unpack(
 
 fn lay_out(
     readers: Vec<SetReader>,
-    dir: &Path,
-    only: Option<FileId>,
+    wanted: Wanted<'_>,
     past: Found,
     progress: Progress<'_>,
 ) -> Result<Unpacked, RestoreError> {
+    let dir = wanted.dir;
     let opened =
         TreeStore::open(&dir.join("store"), &dir.join("volumes"), Ordinal(0)).map_err(failed(dir))?;
     let mut writer = opened.writer;
-    let (_, walk) = take_all(readers, &mut writer, (dir, only, true), Some(&past), progress)?;
-    let namespace = walk.namespace().clone();
-    Ok(Unpacked { reader: opened.reader, namespace, writer: Some(writer), dir: dir.to_owned(), past })
+    let (_, walk) = take_all(readers, &mut writer, wanted, Some(&past), progress)?;
+    let alone = walk.is_alone() && wanted.alone;
+    let namespace = if alone { writer.namespace().clone() } else { walk.namespace().clone() };
+    Ok(Unpacked { reader: opened.reader, namespace, alone, writer: Some(writer), dir: dir.to_owned(), past })
 }
 
 impl Unpacked {
@@ -575,6 +611,12 @@ impl Unpacked {
     #[must_use]
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
+    }
+
+    /// Whether the set holds the content of a file, and not its definition alone.
+    #[must_use]
+    pub fn has_content(&self, info: &FileInfo) -> bool {
+        info.replicated || (self.alone && has_content(info))
     }
 
     /// An item; none if there is none of that id.

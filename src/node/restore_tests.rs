@@ -1,7 +1,7 @@
 //! A set into a node that is not running.
 
 use super::*;
-use crate::node::set::tests::{PAIR, sample, sample_since};
+use crate::node::set::tests::{PAIR, sample, sample_alone, sample_since};
 use crate::node::setup::{InitOptions, init};
 use crate::store::volumes::Check;
 
@@ -138,7 +138,8 @@ fn a_set_is_laid_out_to_look_items_up_in_and_leaves_nothing_behind() {
 
 fn chain() -> Sources {
     let sets = [sample("").bytes(), sample_since().bytes()];
-    Sources { sets: sets.into_iter().map(Source::Bytes).collect(), past: Vec::new(), until: Until::End }
+    let sets = sets.into_iter().map(Source::Bytes).collect();
+    Sources { sets, past: Vec::new(), until: Until::End, alone: true }
 }
 
 #[test]
@@ -175,4 +176,46 @@ fn sets_that_do_not_continue_each_other_change_nothing() {
         assert!(!layout.restoring().exists());
     }
     assert_eq!(setup::read_control(&layout).unwrap(), before);
+}
+
+/// What the node has alone: names, flags and items.
+fn alone(layout: &Layout) -> Vec<(String, String, usize)> {
+    let Opened { reader, namespace, writer: _writer, .. } =
+        TreeStore::open(&layout.store(), &layout.volumes(), Ordinal(0)).unwrap();
+    let own = namespace.files().filter(|(_, info)| !info.replicated);
+    let row = |(id, info): (FileId, &FileInfo)| {
+        let items = reader.snapshot().scan(id, info.dptr.generation, None, 100, true).unwrap();
+        (info.key.clone(), info.dptr.flags.to_string(), items.len())
+    };
+    own.map(row).collect()
+}
+
+#[test]
+fn what_the_saved_node_had_alone_comes_back_with_it_once_however_often_the_restore_is_begun() {
+    let row = |name: &str, flags: &str, items| (name.to_owned(), flags.to_owned(), items);
+    let dir = tempfile::tempdir().unwrap();
+    let layout = node(dir.path(), PAIR);
+    let bytes = sample_alone().bytes();
+    // It ends in the last block but the trailer: what the node has alone is there by half.
+    let mut bad = bytes.to_vec();
+    let at = bytes.windows(5).position(|window| window == b"alone").unwrap();
+    bad[at] ^= 1;
+    restore(layout.dir(), &of(bad.into()), &mut |_| {}).unwrap_err();
+    for _ in 0..2 {
+        restore(layout.dir(), &of(bytes.clone()), &mut |_| {}).unwrap();
+        is_as_saved(&layout);
+        assert_eq!(alone(&layout), [row("own,list", "T", 2), row("app,views", "Y", 0)]);
+        replace(&layout, OwnName::Restoring, b"x").unwrap();
+    }
+    // Not where only what is replicated is wanted.
+    let sources = Sources { alone: false, ..of(bytes.clone()) };
+    restore(layout.dir(), &sources, &mut |_| {}).unwrap();
+    is_as_saved(&layout);
+    assert_eq!(alone(&layout), []);
+    let unpacked = unpack(&of(bytes), dir.path(), None, &mut |_| {}).unwrap();
+    let (list, info) = unpacked.namespace().files().find(|(_, info)| info.key == "own,list").unwrap();
+    assert!(unpacked.has_content(info));
+    assert_eq!(unpacked.item(list, b"n1").unwrap(), Some(Bytes::from("alone")));
+    let views = unpacked.namespace().files().find(|(_, info)| info.key == "app,views").unwrap();
+    assert!(!unpacked.has_content(views.1));
 }

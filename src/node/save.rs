@@ -2,17 +2,21 @@
 //! sends both over the connection on which an operator asked. Whoever asked writes the set; this process writes nothing.
 //!
 //! Each range is read from a newest state of the store, so no state is held for longer than a read. The one thing that a save
-//! holds on to is the journal behind the last batch that was sent (see `src/engine/save.rs`).
+//! holds on to is the journal behind the last batch that was sent (see `src/engine/save.rs`). What the node has alone comes at
+//! the end: its changes are in no batch, so it is read of one moment, which is held meanwhile, and at which the history ends.
 
 use super::admin::write_within;
+use super::alone::AloneMoment;
 use super::config::Config;
 use super::inbox::{Inbox, Message};
 use super::layout::Layout;
+use super::views::{NotHeld, ViewDesk};
 use super::volumes::read_slowly;
 use crate::base::limits::{SAVE_STUCK_MS, SET_FILES_MAX};
 use crate::base::{Ordinal, Seq};
 use crate::engine::{Event, SaveAnswer, SaveAsk, SetWalk, is_over, within};
 use crate::format::PairId;
+use crate::format::alone::Alone;
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, Content, CopyBegin, Next};
 use crate::format::set::SetBegin;
@@ -56,10 +60,23 @@ pub(crate) enum FrameKind {
     Same,
     /// It cannot go on: a message and what to do, with a line end between them.
     Failed,
+    /// As [`Self::Begin`], of a save at whose end comes what the node has alone.
+    BeginWhole,
+    /// An [`Alone`]; the chunks behind it are of that.
+    Alone,
 }
 
 impl FrameKind {
-    const ALL: [Self; 6] = [Self::Begin, Self::Batch, Self::Chunk, Self::End, Self::Failed, Self::Same];
+    const ALL: [Self; 8] = [
+        Self::Begin,
+        Self::Batch,
+        Self::Chunk,
+        Self::End,
+        Self::Failed,
+        Self::Same,
+        Self::BeginWhole,
+        Self::Alone,
+    ];
 
     /// As it stands in the stream.
     pub(crate) fn byte(self) -> u8 {
@@ -70,6 +87,8 @@ impl FrameKind {
             Self::End => 4,
             Self::Failed => 5,
             Self::Same => 6,
+            Self::BeginWhole => 7,
+            Self::Alone => 8,
         }
     }
 
@@ -95,6 +114,8 @@ pub(crate) struct SaveOrder {
     pub(crate) rate: u64,
     /// Who asks tells what it knows of the content, range by range, in the order of a set.
     pub(crate) since: bool,
+    /// What the node has alone, too.
+    pub(crate) alone: bool,
 }
 
 /// The questions of saves that the core has not answered yet.
@@ -132,6 +153,7 @@ pub(crate) struct SaveSource {
     pair: PairId,
     name: String,
     inbox: Inbox,
+    views: ViewDesk,
 }
 
 /// Why a save ends before its end.
@@ -148,6 +170,17 @@ impl From<io::Error> for Stop {
     }
 }
 
+impl From<NotHeld> for Stop {
+    fn from(why: NotHeld) -> Self {
+        match why {
+            NotHeld::Not(why, next) => {
+                Self::Failed(format!("saving what this node has alone: {why}"), next.to_owned())
+            }
+            NotHeld::Failed(error) => error.into(),
+        }
+    }
+}
+
 impl From<StoreError> for Stop {
     fn from(error: StoreError) -> Self {
         let next = "hot-backup scrub tells what is damaged; save the other node".to_owned();
@@ -157,17 +190,22 @@ impl From<StoreError> for Stop {
 
 impl SaveSource {
     /// Of a node that starts.
-    pub(crate) fn new(layout: &Layout, config: &Config, store: &StoreReader, inbox: &Inbox) -> Self {
-        let (layout, store, inbox) = (layout.clone(), store.clone(), inbox.clone());
+    pub(crate) fn new(
+        layout: &Layout,
+        config: &Config,
+        store: &StoreReader,
+        (inbox, views): (&Inbox, &ViewDesk),
+    ) -> Self {
+        let (layout, store, inbox, views) = (layout.clone(), store.clone(), inbox.clone(), views.clone());
         let (ordinal, pair, name) = (config.engine.ordinal, config.engine.pair, config.engine.name.clone());
-        Self { layout, store, ordinal, pair, name, inbox }
+        Self { layout, store, ordinal, pair, name, inbox, views }
     }
 
     /// Makes a save and sends it; blocks until it is over.
     pub(crate) fn run(&self, order: &SaveOrder, stream: &UnixStream) {
         let _ = give_way(SAVE_NICE);
         let mut line = Line { stream, rate: order.rate, sent: 0, since: Instant::now() };
-        let mut save = Running { source: self, save: None, up_to: Seq(0) };
+        let mut save = Running { source: self, save: None, up_to: [Seq(0); 2] };
         let made = save.run(order, &mut line);
         // The engine knows of the end before who asked does, who may ask for another at once.
         drop(save);
@@ -219,32 +257,51 @@ struct Told<'a> {
     stream: &'a UnixStream,
     /// The range that was told last.
     next: Option<Same>,
+    /// All was told, of what is replicated or of what the node has alone.
+    ended: bool,
 }
 
 impl<'a> Told<'a> {
     fn of(stream: &'a UnixStream) -> io::Result<Self> {
         stream.set_read_timeout(Some(Duration::from_millis(SAVE_STUCK_MS)))?;
-        Ok(Self { stream, next: None })
+        Ok(Self { stream, next: None, ended: false })
     }
 
     /// The range in which a place is, or the first one behind it; none if nothing is known any more.
     fn at(&mut self, place: &Next) -> Result<Option<&Same>, Stop> {
-        while self.next.as_ref().is_none_or(|same| is_over(same, place)) {
-            let mut head = [0; FRAME_HEAD];
-            self.stream.read_exact(&mut head)?;
-            let [kind, len @ ..] = head;
-            let len = u32::from_le_bytes(len) as usize;
-            match FrameKind::of(kind) {
-                Some(FrameKind::End) => break,
-                Some(FrameKind::Same) if len <= SAME_MAX => {}
-                _ => return Err(failed("who asked told something else than what it knows".to_owned())),
-            }
-            let mut payload = vec![0; len];
-            self.stream.read_exact(&mut payload)?;
-            let same = Same::decode(&payload.into());
-            self.next = Some(same.map_err(|error| failed(format!("what is known of the content: {error}")))?);
+        while !self.ended && self.next.as_ref().is_none_or(|same| is_over(same, place)) {
+            self.step()?;
         }
         Ok(self.next.as_ref())
+    }
+
+    /// What is told next is of what the node has alone.
+    fn go_on(&mut self) -> Result<(), Stop> {
+        while !self.ended {
+            self.step()?;
+        }
+        self.ended = false;
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<(), Stop> {
+        let mut head = [0; FRAME_HEAD];
+        self.stream.read_exact(&mut head)?;
+        let [kind, len @ ..] = head;
+        let len = u32::from_le_bytes(len) as usize;
+        match FrameKind::of(kind) {
+            Some(FrameKind::End) => {
+                (self.ended, self.next) = (true, None);
+                return Ok(());
+            }
+            Some(FrameKind::Same) if len <= SAME_MAX => {}
+            _ => return Err(failed("who asked told something else than what it knows".to_owned())),
+        }
+        let mut payload = vec![0; len];
+        self.stream.read_exact(&mut payload)?;
+        let same = Same::decode(&payload.into());
+        self.next = Some(same.map_err(|error| failed(format!("what is known of the content: {error}")))?);
+        Ok(())
     }
 }
 
@@ -252,8 +309,8 @@ impl<'a> Told<'a> {
 struct Running<'a> {
     source: &'a SaveSource,
     save: Option<u64>,
-    /// It does not end before this entry.
-    up_to: Seq,
+    /// It does not end before these entries, by journal.
+    up_to: [Seq; 2],
 }
 
 impl Drop for Running<'_> {
@@ -270,10 +327,11 @@ impl Running<'_> {
     fn run(&mut self, order: &SaveOrder, line: &mut Line<'_>) -> Result<(), Stop> {
         let layout = &self.source.layout;
         let reader = self.source.store.for_copies(self.source.ordinal, &layout.volumes(), read_slowly);
-        let (begin, mut walk) = self.begin(&reader, &order.account)?;
+        let (begin, mut walk) = self.begin(&reader, order)?;
         let expected = space_of(&layout.store()) + space_of(&layout.volumes());
         let encoded = begin.encode().map_err(|error| failed(error.to_string()))?;
-        line.send(FrameKind::Begin, &[&self.source.pair.0, &expected.to_le_bytes(), &encoded])?;
+        let kind = if order.alone { FrameKind::BeginWhole } else { FrameKind::Begin };
+        line.send(kind, &[&self.source.pair.0, &expected.to_le_bytes(), &encoded])?;
         let mut told = order.since.then(|| Told::of(line.stream)).transpose()?;
         while let Some(want) = walk.want() {
             let known = match &mut told {
@@ -287,25 +345,54 @@ impl Running<'_> {
                 Content::Blocks { .. } => chunk.until.max(given),
                 _ => chunk.until,
             };
-            let chunk = Chunk { until, ..chunk };
-            line.read(chunk.content.bytes());
-            match known.map(|known| (known, Same::of(&chunk))).filter(|(known, same)| same.is(known)) {
-                Some((_, same)) => {
-                    walk.chunk(&same.range).map_err(|error| failed(error.to_string()))?;
-                    line.send(FrameKind::Same, &[&same.encode()])?;
-                }
-                None => {
-                    walk.chunk(&chunk).map_err(|error| failed(error.to_string()))?;
-                    line.send(FrameKind::Chunk, &[&chunk.encode()])?;
-                }
-            }
+            send_chunk(&mut walk, Chunk { until, ..chunk }, known, line)?;
         }
-        let until = walk.until().max(self.up_to);
-        self.batches(&mut walk, until, line).map(drop)
+        let [up_to, own] = self.up_to;
+        let until = walk.until().max(up_to);
+        if order.alone {
+            self.alone(&mut walk, ([until, own], &order.account), told, line)
+        } else {
+            self.batches(&mut walk, until, line).map(drop)
+        }
+    }
+
+    /// What the node has alone, at a moment behind these entries. The history ends there.
+    fn alone(
+        &self,
+        walk: &mut SetWalk,
+        (at_least, account): ([Seq; 2], &str),
+        mut told: Option<Told<'_>>,
+        line: &mut Line<'_>,
+    ) -> Result<(), Stop> {
+        let held = AloneMoment::hold(&self.source.layout, &self.source.views, at_least)?;
+        let [until, at] = held.shows().applied;
+        self.batches(walk, until, line)?;
+        let (namespace, mut left_out) = held.shows().namespace.alone(account);
+        left_out.truncate(SET_FILES_MAX as usize);
+        let copy = CopyBegin { origin: walk.end(), namespace, ..CopyBegin::default() };
+        let alone = Alone { at, left_out, copy };
+        walk.alone(&alone).map_err(|error| failed(error.to_string()))?;
+        let encoded = alone.encode().map_err(|error| failed(error.to_string()))?;
+        line.send(FrameKind::Alone, &[&encoded])?;
+        if let Some(told) = &mut told {
+            told.go_on()?;
+        }
+        while let Some(want) = walk.want() {
+            let known = match &mut told {
+                Some(told) => told.at(walk.next())?,
+                None => None,
+            };
+            let read = held.range(&within(want, known));
+            let chunk =
+                read.map_err(|(why, next)| Stop::Failed(format!("saving: {why}"), next.to_owned()))?;
+            send_chunk(walk, chunk, known, line)?;
+        }
+        Ok(())
     }
 
     /// The definitions, at a position that the journal knows.
-    fn begin(&mut self, reader: &CopyReader, account: &str) -> Result<(SetBegin, SetWalk), Stop> {
+    fn begin(&mut self, reader: &CopyReader, order: &SaveOrder) -> Result<(SetBegin, SetWalk), Stop> {
+        let account = order.account.as_str();
         let began = Instant::now();
         let mut reads = 0;
         while reads < READS_MAX {
@@ -323,8 +410,8 @@ impl Running<'_> {
                 continue;
             }
             let (origin, table, role) = match answer {
-                SaveAnswer::Begun { save, origin, table, role, up_to } => {
-                    (self.save, self.up_to) = (Some(save), up_to);
+                SaveAnswer::Begun { save, origin, table, role, up_to, own } => {
+                    (self.save, self.up_to) = (Some(save), [up_to, own]);
                     (origin, table, role)
                 }
                 SaveAnswer::Early => {
@@ -338,7 +425,8 @@ impl Running<'_> {
                 _ => continue,
             };
             let all = Namespace::of(&namespace).map_err(|error| failed(error.to_string()))?;
-            let (namespace, mut left_out) = all.saved();
+            let (namespace, mut left_out) =
+                if order.alone { (all.shared(), Vec::new()) } else { all.saved() };
             left_out.truncate(SET_FILES_MAX as usize);
             let copy = CopyBegin { origin, size: reader.size(), table, namespace };
             let broken = |error: crate::engine::WalkError| failed(error.to_string());
@@ -395,6 +483,26 @@ impl Running<'_> {
             }
             Ok(answer) => Ok(answer),
             Err(_) => Err(Stop::Gone),
+        }
+    }
+}
+
+/// Sends a range, or that it is what is known of it.
+fn send_chunk(
+    walk: &mut SetWalk,
+    chunk: Chunk,
+    known: Option<&Same>,
+    line: &mut Line<'_>,
+) -> Result<(), Stop> {
+    line.read(chunk.content.bytes());
+    match known.map(|known| (known, Same::of(&chunk))).filter(|(known, same)| same.is(known)) {
+        Some((_, same)) => {
+            walk.chunk(&same.range).map_err(|error| failed(error.to_string()))?;
+            line.send(FrameKind::Same, &[&same.encode()])
+        }
+        None => {
+            walk.chunk(&chunk).map_err(|error| failed(error.to_string()))?;
+            line.send(FrameKind::Chunk, &[&chunk.encode()])
         }
     }
 }

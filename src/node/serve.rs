@@ -234,8 +234,8 @@ pub fn serve(dir: &Path, options: ServeOptions) -> Result<(), ServeError> {
     crew.threads.extend(saves_watch(&config.engine, &layout, &inbox, &desk)?);
     let stats = crew.join_in(telling, Arc::clone(&asked.kept), &inbox)?;
     let workers = threads.workers(manager, starting, (stats, desk));
-    let _ = saves.set(SaveSource::new(&layout, &config, &found.start.store, &inbox));
     let views = views_of(&views, &layout, &config, options, (workers.apply.clone(), &inbox));
+    let _ = saves.set(SaveSource::new(&layout, &config, &found.start.store, (&inbox, &views.0)));
     let licence_end = test_licence(&layout, &config, &inbox, &mut crew)?;
     let _ = core_inbox.set(inbox);
     let engine = Engine::new(config.engine_config(seed()), found.start);

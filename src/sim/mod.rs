@@ -32,6 +32,7 @@ mod spool;
 mod trace;
 mod truth;
 mod verdict;
+mod views;
 pub mod walk_rewind;
 mod wire;
 mod world;

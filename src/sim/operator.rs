@@ -45,6 +45,7 @@ pub(super) enum Purpose {
     Switchover { dry_run: bool },
     Compare,
     Status,
+    View,
     Watch(super::lease::Asked),
 }
 
@@ -240,7 +241,7 @@ impl World {
                 .fail("driver", format!("node {n} answers request {token}, which was not asked"));
         };
         let ok = matches!(reply, AdminReply::Ok { .. });
-        if !matches!(purpose, Purpose::Status | Purpose::Watch(_)) {
+        if !matches!(purpose, Purpose::Status | Purpose::View | Purpose::Watch(_)) {
             // What was said before the change says nothing of what came of it.
             self.operator.status = [None, None];
         }
@@ -261,6 +262,7 @@ impl World {
             Purpose::Watch(asked) => self.watch_is_told(n, asked, reply),
             Purpose::Takeover => self.takeover_answer(n, reply),
             Purpose::Switchover { dry_run } => self.switchover_answer(dry_run, &reply),
+            Purpose::View => self.view_answer(n, reply),
             Purpose::Alone | Purpose::Scrub | Purpose::Compare => {}
             Purpose::Dptr => self.operator.mixed |= ok,
             Purpose::Pause => {
@@ -300,6 +302,9 @@ impl World {
     /// The operator looks at the pair and does what is due.
     pub(super) fn operator_looks(&mut self) {
         let now = self.trace.now;
+        if self.operator.ready() {
+            self.views_go_on();
+        }
         match self.operator.phase {
             Phase::Setup(step) => self.set_up(step),
             Phase::Trouble { since } => {

@@ -125,6 +125,10 @@ pub enum Mutation {
     LoseSaved,
     /// A save says of a range that it is as an earlier one left it, whatever it holds.
     TakeForSame,
+    /// What a volume loses is not kept for a view.
+    LoseKept,
+    /// A view shows the newest state in the place of its moment.
+    StirView,
     /// A range that a diverged node touched is not made what the primary has.
     ForgetRange,
     /// A range of an old copy is called equal that is not.
@@ -178,7 +182,7 @@ pub enum Mutation {
 }
 
 /// Every mutation.
-pub const MUTATIONS: [Mutation; 38] = [
+pub const MUTATIONS: [Mutation; 40] = [
     Mutation::OkBeforeDurable,
     Mutation::ApplyBeforeDurable,
     Mutation::SkipApply,
@@ -192,6 +196,8 @@ pub const MUTATIONS: [Mutation; 38] = [
     Mutation::DropRotten,
     Mutation::LoseSaved,
     Mutation::TakeForSame,
+    Mutation::LoseKept,
+    Mutation::StirView,
     Mutation::ForgetRange,
     Mutation::CallEqual,
     Mutation::LieWritten,

@@ -310,6 +310,8 @@ pub(super) struct World {
     pub(super) left: Vec<super::ends::Left>,
     /// Who makes saves.
     pub(super) saver: super::saves::Saver,
+    /// Who opens views.
+    pub(super) viewer: super::views::Viewer,
     heap: BinaryHeap<Scheduled>,
     ties: u64,
 }
@@ -366,6 +368,7 @@ impl World {
             left: Vec::new(),
             mutated: false,
             saver: super::saves::Saver::new(options.seed),
+            viewer: super::views::Viewer::new(options.seed),
             heap: BinaryHeap::new(),
             ties: 0,
             streams,
@@ -433,6 +436,7 @@ impl World {
             left: self.left.clone(),
             mutated: false,
             saver: super::saves::Saver::new(self.options.seed),
+            viewer: super::views::Viewer::new(self.options.seed),
             heap: BinaryHeap::new(),
             ties: 0,
             streams: self.streams.clone(),

@@ -3,10 +3,12 @@
 //! Like pages of a file that nobody synced: a kill keeps everything, a power loss leaves of each sector any content it
 //! had since the last checkpoint, whatever became of the items.
 
+use super::memory::MemoryKept;
 use super::volumes::{Content, Plan};
 use crate::base::limits::{BLOCK, BLOCK_U64};
 use crate::base::{FileId, crc32c};
 use std::collections::BTreeMap;
+use std::rc::{Rc, Weak};
 
 /// Sectors are written whole.
 const SECTOR: u64 = 512;
@@ -86,11 +88,14 @@ pub(super) struct MemoryVolumes {
     sectors: Versions<Box<Sector>>,
     /// By block; none: it holds zeros.
     sums: Versions<Sum>,
+    /// Who wants what is overwritten kept.
+    keepers: Vec<Weak<MemoryKept>>,
 }
 
 impl MemoryVolumes {
     /// Carries out what a plan says. In `lenient` files a block that does not match its checksum is taken as it is.
     pub(super) fn apply(&mut self, plan: &Plan<'_>, lenient: impl Fn(FileId) -> bool) {
+        self.keep(plan);
         for file in plan.emptied() {
             let keys: Vec<Key> = self.of(file).map(|(key, _)| *key).collect();
             keys.into_iter().for_each(|key| self.sectors.set(key, None));
@@ -120,6 +125,29 @@ impl MemoryVolumes {
                     self.sums.before.remove(&(file, block));
                     self.sums.begun.remove(&(file, block));
                 }
+            }
+        }
+    }
+
+    /// From now on what is overwritten is kept there first, as long as somebody has that.
+    pub(super) fn keep_for(&mut self, kept: &Rc<MemoryKept>) {
+        self.keepers.push(Rc::downgrade(kept));
+    }
+
+    /// Keeps the blocks that a plan is about to change.
+    fn keep(&mut self, plan: &Plan<'_>) {
+        self.keepers.retain(|kept| kept.strong_count() > 0);
+        if self.keepers.is_empty() {
+            return;
+        }
+        let emptied =
+            plan.emptied().flat_map(|file| self.of(file).map(|((file, sector), _)| (*file, sector / 8)));
+        let written = plan.ranges().flat_map(|(file, offset, len, _)| {
+            (offset / BLOCK_U64..(offset + len).div_ceil(BLOCK_U64)).map(move |block| (file, block))
+        });
+        for (file, block) in emptied.chain(written) {
+            for kept in self.keepers.iter().filter_map(Weak::upgrade) {
+                kept.keep(file, block, || self.read(file, block * BLOCK_U64, BLOCK));
             }
         }
     }

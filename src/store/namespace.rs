@@ -14,11 +14,13 @@
 //! The generation of a file belongs to the node: it grows whenever this node drops the file's items.
 
 mod adopt;
+mod alone;
 pub mod build;
 mod error;
 pub mod route;
 mod saved;
 
+pub use alone::has_content;
 pub use build::{Change, NewEntry, NewFile};
 pub use error::NamespaceError;
 pub use route::{Question, Reason, route};

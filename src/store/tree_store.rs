@@ -26,7 +26,7 @@ mod tables;
 
 pub use blocks::CachedRead;
 pub use copy::{CopyReader, VolumeRead};
-pub use moment::{Moment, MomentSource};
+pub use moment::{Moment, MomentSource, ReadOnce};
 pub use read::{Snapshot, StoreReader};
 pub use scrub::{TableFile, TableSum};
 

@@ -5,7 +5,7 @@ use super::parts::{PartHeld, SPOOL_NAME};
 use crate::base::Chain;
 use crate::base::limits::REEL_LABEL;
 use crate::format::reel::{REEL_HEADER, ReelBlock, ReelKind, ReelLabel};
-use crate::format::set::SetId;
+use crate::format::set::{SetFile, SetId};
 use serde::{Deserialize, Serialize};
 
 /// Everything that is known.
@@ -120,8 +120,22 @@ pub struct Content {
     pub digest: String,
     /// The files.
     pub files: Vec<FileHeld>,
+    /// What its node has alone; none of a save without that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alone: Option<AloneHeld>,
     /// What stands where in the stream.
     pub ranges: Vec<Range>,
+}
+
+/// What a save holds of what its node has alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AloneHeld {
+    /// Files with content.
+    pub files: Vec<FileHeld>,
+    /// Files with their definition and no content.
+    pub defined: Vec<String>,
+    /// Files that are not in it.
+    pub left_out: Vec<String>,
 }
 
 /// A file in a save.
@@ -353,12 +367,17 @@ impl Content {
     #[must_use]
     pub fn of(index: &StreamIndex) -> Option<Self> {
         let (header, begin, trailer) = (index.header()?, index.begin()?, index.trailer()?);
-        let files = trailer.files.iter().map(|file| FileHeld {
+        let file = |file: &SetFile| FileHeld {
             id: file.id.0,
             blocks: file.blocks,
             items: file.items,
             bytes: file.bytes,
             name: file.name.clone(),
+        };
+        let alone = trailer.alone.as_ref().map(|alone| AloneHeld {
+            files: alone.files.iter().map(file).collect(),
+            defined: alone.defined.clone(),
+            left_out: alone.left_out.clone(),
         });
         let counts = trailer.counts;
         let Chain(chain) = trailer.end.chain;
@@ -375,7 +394,8 @@ impl Content {
             chain,
             counts: [counts.batches, counts.chunks, counts.items, counts.bytes],
             digest: hex(&trailer.digest),
-            files: files.collect(),
+            files: trailer.files.iter().map(file).collect(),
+            alone,
             ranges: index.ranges().to_vec(),
         })
     }
@@ -405,7 +425,8 @@ impl Content {
         let mut names: Vec<&str> = Vec::new();
         for (range, end) in self.ranges.iter().zip(ends) {
             if range.offset < bytes.end && end > bytes.start {
-                let file = self.files.iter().find(|file| file.id == range.file);
+                let own = self.alone.iter().flat_map(|alone| &alone.files);
+                let file = self.files.iter().chain(own).find(|file| file.id == range.file);
                 let name = file.map_or("updates and content of several files", |file| file.name.as_str());
                 if !names.contains(&name) {
                     names.push(name);

@@ -19,7 +19,7 @@ mod parts;
 mod read;
 mod span;
 
-pub use catalogue::{Catalogue, Content, FileHeld, Reel, ReelSet, Save, Stretch};
+pub use catalogue::{AloneHeld, Catalogue, Content, FileHeld, Reel, ReelSet, Save, Stretch};
 pub use cipher::{Key, SessionKey};
 pub use drive::{Drive, Fault, Got, Medium, Wrote};
 pub use index::{Range, StreamIndex, fuzz_index};

@@ -17,6 +17,8 @@ use std::collections::BTreeMap;
 pub struct Known {
     items: BTreeMap<FileId, Vec<Same>>,
     blocks: BTreeMap<FileId, Vec<Same>>,
+    /// What the set holds of what its node has alone, once that has begun.
+    alone: Option<Box<Self>>,
 }
 
 impl Known {
@@ -25,8 +27,22 @@ impl Known {
         self.same(Same::of(chunk));
     }
 
+    /// What the node has alone comes next: no entry of the set changes anything of that.
+    pub fn begin_alone(&mut self) {
+        self.alone = Some(Box::default());
+    }
+
+    /// What the set holds of what its node has alone.
+    #[must_use]
+    pub fn alone(&self) -> Option<&Self> {
+        self.alone.as_deref()
+    }
+
     /// Takes the next range that is as an earlier set left it.
     pub fn same(&mut self, same: Same) {
+        if let Some(alone) = &mut self.alone {
+            return alone.same(same);
+        }
         let files = match same.range.content {
             Content::Gone | Content::Equal | Content::Differs => return,
             Content::Items { .. } => &mut self.items,
@@ -75,7 +91,7 @@ impl Known {
         of(&mut self.blocks);
     }
 
-    /// All ranges in the order of a set: items of all files, then blocks.
+    /// All ranges in the order of a set, but of what its node has alone: items of all files, then blocks.
     pub fn ranges(&self) -> impl Iterator<Item = &Same> {
         self.items.values().chain(self.blocks.values()).flatten()
     }

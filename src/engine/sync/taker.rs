@@ -310,8 +310,13 @@ pub(super) fn settle(next: Next, namespace: &Namespace, ranges: Option<&Ranges>)
     if let Some(ranges) = ranges {
         return settle_in(ranges, next, namespace);
     }
+    settle_among(next, namespace, |info| info.replicated)
+}
+
+/// The same among these files.
+pub(super) fn settle_among(next: Next, namespace: &Namespace, among: fn(&FileInfo) -> bool) -> Next {
     let wanted =
-        |kind: DptrKind| move |(_, info): &(FileId, &FileInfo)| info.replicated && info.dptr.kind == kind;
+        |kind: DptrKind| move |(_, info): &(FileId, &FileInfo)| among(info) && info.dptr.kind == kind;
     let first =
         |from: FileId, kind: DptrKind| namespace.files_from(from).find(wanted(kind)).map(|(id, _)| id);
     let next = match next {

@@ -1,19 +1,23 @@
 //! The order of a save set, for who makes one and for who takes one: after the definitions, batches without a gap, and for
 //! every range of every replicated file a chunk at its place.
 //!
+//! Then what the node has alone, if the set holds that: its definitions, and a chunk for every range, all of one moment, which is
+//! that of the end.
+//!
 //! It is the order of a full copy (`taker.rs`), without a link: so a set that a [`SetWalk`] took to its end is whole, whatever
 //! was lost or moved in it would have been noticed, and what it makes is the state at [`SetWalk::end`].
 
-use super::taker::{answers, behind, settle};
+use super::taker::{answers, behind, settle, settle_among};
 use crate::base::limits::{BLOCK_U64, CHUNK_BYTES};
 use crate::base::{FileId, JournalKind, Ordinal, Position, Seq};
 use crate::format::PairId;
+use crate::format::alone::{Alone, AloneFiles};
 use crate::format::batch::Batch;
 use crate::format::chunk::{Chunk, Content, CopyBegin, Next, Progress, Want, WantFrom};
 use crate::format::control::EpochMark;
 use crate::format::rewind::Ranges;
 use crate::format::set::{Counts, SetFile};
-use crate::store::namespace::{FileInfo, Namespace, NamespaceError};
+use crate::store::namespace::{FileInfo, Namespace, NamespaceError, has_content};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -83,6 +87,22 @@ pub struct SetWalk {
     id: u64,
     counts: Counts,
     files: BTreeMap<FileId, (u64, u64)>,
+    /// What the node has alone, once it is there.
+    alone: Option<OfNode>,
+}
+
+/// What a node has alone.
+#[derive(Debug)]
+struct OfNode {
+    namespace: Namespace,
+    left_out: Vec<String>,
+    files: BTreeMap<FileId, (u64, u64)>,
+}
+
+fn row(files: &BTreeMap<FileId, (u64, u64)>, (id, info): (FileId, &FileInfo)) -> SetFile {
+    let (items, bytes) = files.get(&id).copied().unwrap_or_default();
+    let blocks = info.dptr.kind == crate::format::dptr::DptrKind::Blocks;
+    SetFile { id, blocks, items, bytes, name: info.key.clone() }
 }
 
 impl SetWalk {
@@ -109,13 +129,58 @@ impl SetWalk {
             id: 0,
             counts: Counts::default(),
             files: BTreeMap::new(),
+            alone: None,
         };
         this.settle();
         Ok(this)
     }
 
+    /// Takes what the node has alone; its content comes next. Nothing of the history follows.
+    ///
+    /// # Errors
+    /// [`WalkError::Definitions`]; [`WalkError::Place`] where it is of another moment than the end of the history.
+    pub fn alone(&mut self, alone: &Alone) -> Result<(), WalkError> {
+        let namespace = Namespace::of(&alone.copy.namespace)?;
+        if alone.copy.origin != self.end {
+            return Err(WalkError::Place { at: alone.copy.origin.seq, end: self.end.seq });
+        }
+        let left_out = alone.left_out.clone();
+        self.alone = Some(OfNode { namespace, left_out, files: BTreeMap::new() });
+        self.next = Progress::at(self.end).next;
+        self.settle();
+        Ok(())
+    }
+
+    /// Whether what the node has alone has begun.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.alone.is_some()
+    }
+
+    /// What has come of what the node has alone, in order of ids; none of a set without that.
+    #[must_use]
+    pub fn alone_files(&self) -> Option<AloneFiles> {
+        let OfNode { namespace, left_out, files } = self.alone.as_ref()?;
+        let own = || namespace.files().filter(|(_, info)| !info.replicated);
+        let (held, defined): (Vec<_>, Vec<_>) = own().partition(|(_, info)| has_content(info));
+        Some(AloneFiles {
+            files: held.into_iter().map(|file| row(files, file)).collect(),
+            defined: defined.into_iter().map(|(_, info)| info.key.clone()).collect(),
+            left_out: left_out.clone(),
+        })
+    }
+
+    /// Accounts and files of which content comes now.
+    fn names(&self) -> &Namespace {
+        self.alone.as_ref().map_or(&self.namespace, |alone| &alone.namespace)
+    }
+
     /// Goes on to the next range that has content in the set.
     fn settle(&mut self) {
+        if let Some(alone) = &self.alone {
+            self.next = settle_among(self.next.clone(), &alone.namespace, has_content);
+            return;
+        }
         loop {
             self.next = settle(self.next.clone(), &self.namespace, None);
             let file = match &self.next {
@@ -168,7 +233,7 @@ impl SetWalk {
         }
         for (_, entry) in batch.entries() {
             if let Some(change) = entry.block_change() {
-                self.check_range(entry.file, change.offset, change.len)?;
+                check_range(&self.namespace, entry.file, (change.offset, change.len))?;
             }
             // Whose copy of a file begins is of no matter here: the content comes with the batches.
             self.namespace.apply(Ordinal(0), JournalKind::Replicated, &entry)?;
@@ -191,7 +256,7 @@ impl SetWalk {
             return Err(WalkError::Place { at: chunk.at, end: self.end.seq });
         }
         if let Content::Blocks { offset, len, .. } = &chunk.content {
-            self.check_range(chunk.file, *offset, *len)?;
+            check_range(self.names(), chunk.file, (*offset, *len))?;
         }
         self.count(chunk);
         self.until = self.until.max(chunk.until);
@@ -199,15 +264,6 @@ impl SetWalk {
         self.id += 1;
         self.settle();
         Ok(())
-    }
-
-    /// A set takes no room beyond the volumes that it defines. Of one that is gone nothing is written.
-    fn check_range(&self, file: FileId, offset: u64, len: u64) -> Result<(), WalkError> {
-        let bytes = self.namespace.file(file).map(|info| info.dptr.blocks.saturating_mul(BLOCK_U64));
-        match (bytes, offset.saturating_add(len)) {
-            (Some(bytes), end) if end > bytes => Err(WalkError::Beyond { file, end, bytes }),
-            _ => Ok(()),
-        }
     }
 
     fn count(&mut self, chunk: &Chunk) {
@@ -219,7 +275,8 @@ impl SetWalk {
         self.counts.chunks += 1;
         self.counts.items += items;
         self.counts.bytes += bytes;
-        let file = self.files.entry(chunk.file).or_default();
+        let files = self.alone.as_mut().map_or(&mut self.files, |alone| &mut alone.files);
+        let file = files.entry(chunk.file).or_default();
         *file = (file.0 + items, file.1 + bytes);
     }
 
@@ -240,11 +297,15 @@ impl SetWalk {
         self.end = Position { epoch: self.end.epoch.min(header.epoch), seq, chain: header.prev_chain };
     }
 
+    /// Goes on behind anything that is lost: with what the node has alone.
+    pub fn skip_to_alone(&mut self, alone: &Alone) {
+        self.end = alone.copy.origin;
+    }
+
     /// A place in the order of content, for people.
     #[must_use]
     pub fn place(&self, next: &Next) -> String {
-        let name =
-            |file: FileId| self.namespace.file(file).map_or_else(|| file.to_string(), |f| f.key.clone());
+        let name = |file: FileId| self.names().file(file).map_or_else(|| file.to_string(), |f| f.key.clone());
         match next {
             Next::Items(file, after) if after.is_empty() => format!("the items of {}", name(*file)),
             Next::Items(file, after) => {
@@ -325,12 +386,16 @@ impl SetWalk {
     pub fn files(&self) -> Vec<SetFile> {
         let all = self.namespace.files().filter(|(_, info)| info.replicated);
         let chosen = all.filter(|(_, info)| self.account.is_none_or(|account| account == info.dptr.account));
-        let row = |(id, info): (FileId, &FileInfo)| {
-            let (items, bytes) = self.files.get(&id).copied().unwrap_or_default();
-            let blocks = info.dptr.kind == crate::format::dptr::DptrKind::Blocks;
-            SetFile { id, blocks, items, bytes, name: info.key.clone() }
-        };
-        chosen.map(row).collect()
+        chosen.map(|file| row(&self.files, file)).collect()
+    }
+}
+
+/// A set takes no room beyond the volumes that it defines. Of one that is gone nothing is written.
+fn check_range(names: &Namespace, file: FileId, (offset, len): (u64, u64)) -> Result<(), WalkError> {
+    let bytes = names.file(file).map(|info| info.dptr.blocks.saturating_mul(BLOCK_U64));
+    match (bytes, offset.saturating_add(len)) {
+        (Some(bytes), end) if end > bytes => Err(WalkError::Beyond { file, end, bytes }),
+        _ => Ok(()),
     }
 }
 

@@ -74,7 +74,7 @@ mod tests {
         for request in [AdminRequest::Status, AdminRequest::Stats, AdminRequest::Queue, takeover(true)] {
             assert_eq!(refused(request, May::Look), None);
         }
-        let save = AdminRequest::Save { account: None, rate: None, since: false };
+        let save = AdminRequest::Save { account: None, rate: None, since: false, alone: false };
         for request in [takeover(false), save, AdminRequest::StartAlone, AdminRequest::ScrubStop] {
             assert_eq!(refused(request.clone(), May::All), None);
             assert!(refused(request, May::Look).is_some());

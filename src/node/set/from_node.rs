@@ -6,6 +6,7 @@ use crate::base::{plainly, read_at_most};
 use crate::engine::Known;
 use crate::engine::admin::{AdminReply, AdminRequest};
 use crate::format::PairId;
+use crate::format::alone::Alone;
 use crate::format::batch::Batch;
 use crate::format::chunk::Chunk;
 use crate::format::set::{SetBegin, SetId, Trailer};
@@ -74,6 +75,8 @@ pub struct SaveOrder {
     pub pack: Pack,
     /// Only what is not as this earlier set left it.
     pub since: Option<Source>,
+    /// What the node has alone, too.
+    pub alone: bool,
 }
 
 /// A save that is durable.
@@ -121,8 +124,12 @@ pub fn save(
     mut told: impl FnMut(SaveTold),
 ) -> Result<Saved, SaveError> {
     let since = order.since.as_ref().map(|source| known(source, &mut told)).transpose()?;
-    let request =
-        AdminRequest::Save { account: order.account.clone(), rate: order.rate, since: since.is_some() };
+    let request = AdminRequest::Save {
+        account: order.account.clone(),
+        rate: order.rate,
+        since: since.is_some(),
+        alone: order.alone,
+    };
     let (reply, mut stream, back) = call_for_stream(dir, &request, patience)?;
     match reply {
         AdminReply::Ok { .. } => {}
@@ -133,8 +140,11 @@ pub fn save(
     let base = since.as_ref().map(|since| since.base);
     let telling = since.as_ref().map(|since| (since.pair, since.account.clone()));
     let _told = since.map(|since| tell(since.known, back));
-    let (pair, expected, mut begin) = match frame(&mut stream)? {
-        (FrameKind::Begin, payload) => beginning(&payload)?,
+    // A node of an older program sends nothing that it has alone.
+    let ((pair, expected, mut begin), alone) = match frame(&mut stream)? {
+        (kind @ (FrameKind::Begin | FrameKind::BeginWhole), payload) => {
+            (beginning(&payload)?, kind == FrameKind::BeginWhole)
+        }
         other => return Err(unexpected(other)),
     };
     if let (Some(base), Some((of, account))) = (base, telling) {
@@ -146,7 +156,7 @@ pub fn save(
     told(SaveTold::Begins { expected, free });
     let mut id = [0; 16];
     random(&mut id).map_err(|error| broken(error.to_string()))?;
-    let head = Head { set: SetId(id), pair, wall_ms: wall_ms() };
+    let head = Head { set: SetId(id), pair, wall_ms: wall_ms(), alone };
     let mut writer = SetWriter::begin(order.target.clone(), order.pack, &head, &begin)?;
     loop {
         match frame(&mut stream)? {
@@ -160,6 +170,10 @@ pub fn save(
             (FrameKind::Same, payload) => {
                 let same = Same::decode(&payload).map_err(|error| broken(error.to_string()))?;
                 writer.same(&same, &payload)?;
+            }
+            (FrameKind::Alone, payload) => {
+                let alone = Alone::decode(&payload).map_err(|error| broken(error.to_string()))?;
+                writer.alone(&alone, &payload)?;
             }
             (FrameKind::End, _) => break,
             other => return Err(unexpected(other)),
@@ -188,7 +202,7 @@ fn known(source: &Source, told: &mut impl FnMut(SaveTold)) -> Result<Since, Save
         match block {
             Block::Begin(begin) => account = begin.account,
             Block::Trailer(trailer) => end = Some(trailer),
-            Block::Batch(_) | Block::Chunk(_) | Block::Same(_) => {}
+            Block::Batch(_) | Block::Chunk(_) | Block::Same(_) | Block::Alone(_) => {}
         }
         told(SaveTold::Read(reader.bytes()));
     }
@@ -245,9 +259,15 @@ fn tell(known: Known, stream: UnixStream) -> std::thread::JoinHandle<()> {
             stream.write_all(&len.to_le_bytes())?;
             stream.write_all(payload)
         };
-        let sent = known.ranges().try_for_each(|same| send(FrameKind::Same, &same.encode()));
+        let mut all = |known: &Known| {
+            known.ranges().try_for_each(|same| send(FrameKind::Same, &same.encode()))?;
+            send(FrameKind::End, &[])
+        };
+        // What the node has alone is told apart.
+        let nothing = Known::default();
+        let sent = all(&known).and_then(|()| all(known.alone().unwrap_or(&nothing)));
         // A node that ends early says why on its own side.
-        let _ = sent.and_then(|()| send(FrameKind::End, &[])).and_then(|()| stream.flush());
+        let _ = sent.and_then(|()| stream.flush());
     })
 }
 

@@ -20,16 +20,22 @@ pub use target::{Source, Target};
 pub use verify::{Contents, Damage, Verified, check_chain, contents, verify, verify_chain};
 pub use writer::{Head, Pack, SetWriter};
 
-use crate::format::set::{BlockHeader, Packing, SetBegin};
+use crate::format::alone::AloneFiles;
+use crate::format::set::{BlockHeader, Packing, SetBegin, Trailer};
 use crate::store::namespace::Namespace;
 use bytes::Bytes;
 
-/// The names of the files of which a set holds the definition alone, as far as its definitions are at hand.
+/// What a set holds of what its node has alone, as far as its definitions are at hand. Of a set before version 3 that is no
+/// content.
 #[must_use]
-pub fn defined_alone(begin: &SetBegin) -> Vec<String> {
-    let Ok(all) = Namespace::of(&begin.copy.namespace) else { return Vec::new() };
+pub fn alone_files(begin: &SetBegin, trailer: &Trailer) -> AloneFiles {
+    if let Some(alone) = &trailer.alone {
+        return alone.clone();
+    }
+    let all = Namespace::of(&begin.copy.namespace).unwrap_or_default();
     let names = all.defined_alone().map(|(_, info)| info.key.clone());
-    names.filter(|name| !begin.left_out.contains(name)).collect()
+    let defined = names.filter(|name| !begin.left_out.contains(name)).collect();
+    AloneFiles { files: Vec::new(), defined, left_out: begin.left_out.clone() }
 }
 
 /// A payload as it was before it was packed.

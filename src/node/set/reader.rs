@@ -5,6 +5,7 @@ use super::{Digest, SetError, Source, unpacked};
 use crate::base::crc32c;
 use crate::engine::{Known, SetWalk};
 use crate::format::DecodeError;
+use crate::format::alone::Alone;
 use crate::format::batch::Batch;
 use crate::format::chunk::Chunk;
 use crate::format::set::{
@@ -26,6 +27,8 @@ pub enum Block {
     Chunk(Chunk),
     /// A range that is as the earlier set left it.
     Same(Same),
+    /// What the node has alone; the chunks and ranges behind it are of that.
+    Alone(Box<Alone>),
     /// The end; everything before it was given.
     Trailer(Box<Trailer>),
 }
@@ -347,6 +350,8 @@ impl SetReader {
             BlockKind::Chunk => self.chunk(&raw, about),
             BlockKind::Same if self.header.since => self.same(&raw, about),
             BlockKind::Same => Err("it continues no other set".to_owned()),
+            BlockKind::Alone if self.header.alone => self.alone(&raw),
+            BlockKind::Alone => Err("the set is to hold nothing of that".to_owned()),
             BlockKind::PartEnd if raw.is_empty() => return Ok(None),
             BlockKind::PartEnd => Err("the end of a part has content".to_owned()),
             BlockKind::Trailer => return self.trailer(&raw, offset, sum).map(Some),
@@ -365,6 +370,9 @@ impl SetReader {
         let batch = Batch::from_wire(raw).map_err(told)?;
         about(batch.header().last_seq().0)?;
         let walk = self.walk.as_mut().ok_or("there are no definitions before it")?;
+        if walk.is_alone() {
+            return Err("it stands behind what the node has alone".to_owned());
+        }
         if std::mem::take(&mut self.lost[0]) {
             walk.skip_before(&batch);
         }
@@ -373,6 +381,24 @@ impl SetReader {
             known.batch(&batch);
         }
         Ok(Block::Batch(batch))
+    }
+
+    /// What the node has alone stands behind all else.
+    fn alone(&mut self, raw: &Bytes) -> Result<Block, String> {
+        let alone = Alone::decode(raw).map_err(told)?;
+        let walk = self.walk.as_mut().ok_or("there are no definitions before it")?;
+        if walk.is_alone() || !(self.hurt || walk.is_whole()) {
+            return Err(format!("it stands before {}", walk.place(walk.next())));
+        }
+        if self.hurt {
+            walk.skip_to_alone(&alone);
+            self.lost = [false; 2];
+        }
+        walk.alone(&alone).map_err(told)?;
+        if let Some(known) = &mut self.learns {
+            known.begin_alone();
+        }
+        Ok(Block::Alone(Box::new(alone)))
     }
 
     fn chunk(&mut self, raw: &Bytes, about: impl Fn(u64) -> Result<(), String>) -> Result<Block, String> {
@@ -390,7 +416,11 @@ impl SetReader {
         let same = Same::decode(raw).map_err(told)?;
         about(same.range.file.0)?;
         self.place(&same.range)?;
-        if self.base.as_ref().is_some_and(|base| !base.holds(&same)) {
+        let alone = self.walk.as_ref().is_some_and(SetWalk::is_alone);
+        let is_held = |base: &Known| {
+            if alone { base.alone().is_some_and(|of| of.holds(&same)) } else { base.holds(&same) }
+        };
+        if self.base.as_ref().is_some_and(|base| !is_held(base)) {
             return Err("the earlier set holds something else there".to_owned());
         }
         if let Some(known) = &mut self.learns {
@@ -421,6 +451,8 @@ impl SetReader {
         } else if trailer.end != walk.end()
             || trailer.counts != walk.counts()
             || trailer.files != walk.files()
+            || trailer.alone != walk.alone_files()
+            || walk.is_alone() != self.header.alone
         {
             Some("it tells of another content than what is before it".to_owned())
         } else if Some(trailer.digest) != sum {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::base::{Chain, Epoch, FileId, JournalKind, Ordinal, Position, Seq};
 use crate::format::PairId;
+use crate::format::alone::{Alone, AloneFiles};
 use crate::format::batch::{Batch, BatchBuilder, Seal};
 use crate::format::chunk::{Chunk, Content, CopyBegin};
 use crate::format::control::{EpochMark, Role};
@@ -30,6 +31,7 @@ pub(in crate::node) enum Step {
     Batch(Batch),
     Chunk(Chunk),
     Same(Same),
+    Alone(Alone),
 }
 
 fn apply(ns: &mut Namespace, change: Change) {
@@ -147,15 +149,43 @@ pub(in crate::node) fn sample_since() -> Sample {
     Sample { set: SetId([8; 16]), begin, steps, ..before }
 }
 
+/// A set with what its node has alone: items, of another file the definition, and of a third nothing.
+pub(in crate::node) fn sample_alone() -> Sample {
+    let mut sample = sample("");
+    let mut ns = Namespace::of(&sample.begin.copy.namespace).unwrap();
+    let change = ns.create_account("own", Flags::T, Ordinal(0)).unwrap();
+    apply(&mut ns, change);
+    for (account, name, flags) in
+        [("own", "list", Flags::T), ("app", "views", Flags::Y), ("own", "not", Flags::X)]
+    {
+        let new =
+            NewFile { account, name, kind: DptrKind::Records, flags: Some(flags), blocks: 0, ack: None };
+        let change = ns.create_file(&new, Ordinal(0)).unwrap();
+        apply(&mut ns, change);
+    }
+    let Some(Step::Batch(last)) = sample.steps.last() else { panic!("it ends with a batch") };
+    let (end, file) = (last.end(), ns.resolve(b"own,list").unwrap());
+    let (namespace, left_out) = ns.alone("");
+    let copy = CopyBegin { origin: end, namespace, ..CopyBegin::default() };
+    let items = vec![(Bytes::from("n1"), Bytes::from("alone")), (Bytes::from("n2"), Bytes::from("too"))];
+    let content = Content::Items { after: Bytes::new(), through: Bytes::new(), items };
+    let chunk = Chunk { id: 4, file, at: end.seq, until: end.seq, content, ends: true };
+    sample.begin.left_out.clear();
+    sample.steps.extend([Step::Alone(Alone { at: Seq(12), left_out, copy }), Step::Chunk(chunk)]);
+    Sample { set: SetId([6; 16]), ..sample }
+}
+
 impl Sample {
     pub(in crate::node) fn write(&self, target: Target, pack: Pack) -> Result<(), SetError> {
-        let head = Head { set: self.set, pair: PAIR, wall_ms: 5 };
+        let alone = self.steps.iter().any(|step| matches!(step, Step::Alone(_)));
+        let head = Head { set: self.set, pair: PAIR, wall_ms: 5, alone };
         let mut writer = SetWriter::begin(target, pack, &head, &self.begin)?;
         for step in &self.steps {
             match step {
                 Step::Batch(batch) => writer.batch(batch)?,
                 Step::Chunk(chunk) => writer.chunk(chunk, &chunk.encode().into())?,
                 Step::Same(same) => writer.same(same, &same.encode().into())?,
+                Step::Alone(alone) => writer.alone(alone, &alone.encode().unwrap().into())?,
             }
         }
         writer.finish(6).map(drop)
@@ -188,7 +218,9 @@ fn holds_all(sample: &Sample, blocks: &[Block]) {
     assert_eq!(**begin, sample.begin);
     let Some((Block::Trailer(trailer), rest)) = rest.split_last() else { panic!("no trailer") };
     assert_eq!((trailer.end.seq, trailer.end.epoch, trailer.wall_ms), (Seq(7), Epoch(4), 6));
-    assert_eq!((trailer.counts.batches, trailer.counts.chunks, trailer.counts.items), (3, 4, 3));
+    let more = u64::from(trailer.alone.is_some());
+    let counts = (trailer.counts.batches, trailer.counts.chunks, trailer.counts.items);
+    assert_eq!(counts, (3, 4 + more, 3 + 2 * more));
     assert_eq!(rest.len(), sample.steps.len());
     for (block, step) in rest.iter().zip(&sample.steps) {
         match (block, step) {
@@ -243,6 +275,57 @@ fn every_bit_flip_and_every_cut_is_named_and_nothing_behind_it_is_given_as_whole
 #[test]
 fn the_same_holds_for_a_set_that_was_made_since_another() {
     no_flip_or_cut_goes_unnoticed(sample_since().bytes());
+}
+
+#[test]
+fn the_same_holds_for_a_set_with_what_its_node_has_alone() {
+    no_flip_or_cut_goes_unnoticed(sample_alone().bytes());
+}
+
+#[test]
+fn the_golden_set_with_what_its_node_has_alone_is_byte_for_byte_what_this_version_writes() {
+    let golden = include_bytes!("../../../tests/data/set-v3.hbs");
+    let made = sample_alone();
+    assert!(made.bytes() == golden[..], "it differs");
+    let source = Source::Bytes(Bytes::from_static(golden));
+    holds_all(&made, &read(source.clone()).unwrap());
+    let found = contents(&source).unwrap();
+    let AloneFiles { files, defined, left_out } = alone_files(&found.begin, &found.trailer);
+    let held: Vec<_> = files.iter().map(|file| (file.name.as_str(), file.items)).collect();
+    assert_eq!(
+        (held, defined, left_out),
+        (vec![("own,list", 2)], vec!["app,views".to_owned()], vec!["own,not".to_owned()])
+    );
+    assert_eq!(found.trailer.files.len(), 2);
+    // Of an older set the definitions tell.
+    let before = contents(&Source::Bytes(sample("").bytes())).unwrap();
+    let told = alone_files(&before.begin, &before.trailer);
+    assert_eq!((told.files.len(), told.left_out), (0, vec!["app,scratch".to_owned()]));
+}
+
+#[test]
+fn what_a_node_has_alone_stands_behind_all_else_once_and_where_the_set_says_that_it_holds_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = |change: fn(&mut Vec<Step>)| {
+        let mut sample = sample_alone();
+        change(&mut sample.steps);
+        let written = sample.write(Target::File(dir.path().join("set")), Pack::None);
+        written.unwrap_err().to_string()
+    };
+    let behind = told(|steps| {
+        let batch = steps.remove(6);
+        steps.push(batch);
+    });
+    assert!(behind.contains("not in its place") || behind.contains("stands behind"), "{behind}");
+    assert!(told(|steps| steps.swap(5, 7)).contains("not in its place"));
+    assert!(told(|steps| steps.push(steps[7].clone())).contains("not in its place"));
+    assert!(told(|steps| drop(steps.pop())).contains("ends before the items of own,list"));
+    let other = told(|steps| {
+        if let Some(Step::Alone(alone)) = steps.get_mut(7) {
+            alone.copy.origin.chain = Chain(1);
+        }
+    });
+    assert!(other.contains("content that belongs behind entry 7"), "{other}");
 }
 
 fn no_flip_or_cut_goes_unnoticed(bytes: Bytes) {
@@ -332,11 +415,11 @@ fn a_part_that_is_missing_or_of_another_set_and_a_file_that_is_no_set_are_refuse
     std::fs::write(&text, "dear").unwrap();
     let error = verify(Source::of(&text), |_| {}).unwrap_err();
     assert!(error.to_string().contains("it is not a save set"), "{error}");
-    let newer = [&b"HBs1"[..], &[0; 4], &[3, 0], &[0; 54]].concat();
+    let newer = [&b"HBs1"[..], &[0; 4], &[4, 0], &[0; 54]].concat();
     let crc = crate::base::crc32c(&newer[8..]);
     let newer = [&newer[..4], &crc.to_le_bytes(), &newer[8..]].concat();
     let error = verified(newer).unwrap_err();
-    assert!(error.to_string().contains("version of a save set: expected 1, found 3"), "{error}");
+    assert!(error.to_string().contains("version of a save set: expected 1, found 4"), "{error}");
     assert!(error.next().contains("newer one"), "{}", error.next());
 }
 

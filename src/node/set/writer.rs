@@ -5,6 +5,7 @@ use super::{Digest, SetError, Target};
 use crate::base::{Position, crc32c};
 use crate::engine::{SetWalk, WalkError};
 use crate::format::PairId;
+use crate::format::alone::Alone;
 use crate::format::batch::Batch;
 use crate::format::chunk::Chunk;
 use crate::format::set::{
@@ -53,6 +54,8 @@ pub struct Head {
     pub pair: PairId,
     /// Now (ms since 1970).
     pub wall_ms: u64,
+    /// Whether what the node has alone comes at the end.
+    pub alone: bool,
 }
 
 fn misplaced(error: &WalkError) -> SetError {
@@ -69,13 +72,21 @@ impl SetWriter {
         let unfit = |why: String| SetError::NoSet { what: "what the node sent".to_owned(), why };
         let payload = begin.encode().map_err(|error| unfit(error.to_string()))?;
         let walk = SetWalk::begin(head.pair, &begin.copy, &begin.account).map_err(|e| misplaced(&e))?;
-        let Head { set, pair, wall_ms } = *head;
+        let Head { set, pair, wall_ms, alone } = *head;
         let Position { epoch, seq, .. } = begin.copy.origin;
         let about = About { spool: None, save: set, pair, epoch, seq, node: begin.node.clone() };
         let mut this = Self {
             output: Output::open(target, &about)?,
             pack,
-            header: PartHeader { since: begin.base.is_some(), part: 0, set, pair, wall_ms, first_block: 0 },
+            header: PartHeader {
+                since: begin.base.is_some(),
+                alone,
+                part: 0,
+                set,
+                pair,
+                wall_ms,
+                first_block: 0,
+            },
             digest: Digest::new(),
             walk,
             number: 0,
@@ -95,6 +106,20 @@ impl SetWriter {
         self.walk.batch(batch).map_err(|error| misplaced(&error))?;
         self.room()?;
         self.block(BlockKind::Batch, batch.header().last_seq().0, batch.wire())
+    }
+
+    /// Takes what the node has alone, with its bytes as they came; chunks of that follow, and no batch.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn alone(&mut self, alone: &Alone, payload: &Bytes) -> Result<(), SetError> {
+        if !self.header.alone || self.walk.is_alone() || !self.walk.is_whole() {
+            let why = "what the node has alone is not in its place".to_owned();
+            return Err(SetError::NoSet { what: "what the node sent".to_owned(), why });
+        }
+        self.walk.alone(alone).map_err(|error| misplaced(&error))?;
+        self.room()?;
+        self.block(BlockKind::Alone, 0, payload)
     }
 
     /// Takes a chunk with its bytes as they came.
@@ -137,7 +162,7 @@ impl SetWriter {
     /// # Durability
     /// When it returns, the set and its name are synced. On a pipe the bytes were handed over.
     pub fn finish(mut self, wall_ms: u64) -> Result<Trailer, SetError> {
-        if !self.walk.is_whole() {
+        if !self.walk.is_whole() || self.walk.is_alone() != self.header.alone {
             let why = format!("it ends before {}", self.walk.place(self.walk.next()));
             return Err(SetError::NoSet { what: "what the node sent".to_owned(), why });
         }
@@ -148,6 +173,7 @@ impl SetWriter {
             counts: self.walk.counts(),
             digest: self.digest.value(),
             files: self.walk.files(),
+            alone: self.walk.alone_files(),
         };
         let at = self.offset;
         self.block(BlockKind::Trailer, 0, trailer.encode().into())?;

@@ -5,6 +5,7 @@ use super::shelf::Operator;
 use super::{TapeError, TapeOptions, scan};
 use crate::base::{Chain, Epoch, FileId, Position, Seq};
 use crate::format::PairId;
+use crate::format::alone::AloneFiles;
 use crate::format::chunk::CopyBegin;
 use crate::format::control::Role;
 use crate::format::reel::ReelKind;
@@ -110,11 +111,17 @@ impl TapeSource {
             bytes: file.bytes,
             name: file.name.clone(),
         };
+        let alone = content.alone.map(|alone| AloneFiles {
+            files: alone.files.iter().map(file).collect(),
+            defined: alone.defined,
+            left_out: alone.left_out,
+        });
         let mut digest = [0; 32];
         digest.iter_mut().zip(head.into_iter().chain(tail)).for_each(|(to, from)| *to = from);
         Ok(Contents {
             header: PartHeader {
                 since: false,
+                alone: alone.is_some(),
                 part: 1,
                 set: SetId(sixteen(&content.set)),
                 pair: PairId(sixteen(&set.pair)),
@@ -135,6 +142,7 @@ impl TapeSource {
                 counts: Counts { batches, chunks, items, bytes },
                 digest,
                 files: content.files.iter().map(file).collect(),
+                alone,
             },
             bytes: save.bytes.unwrap_or_default(),
             parts: u32::try_from(parts).unwrap_or(u32::MAX),

@@ -435,12 +435,22 @@ impl ViewDesk {
 
     /// Holds the moment, once the store shows what it has to.
     fn moment(&self, kept: &Arc<Kept>, terms: &ViewView) -> Result<Moment, Refused> {
-        let (at_least, until) =
-            ([Seq(terms.seq), Seq(terms.local_seq)], Instant::now() + Duration::from_millis(VIEW_WAIT_MS));
-        let stopping = || Refused::no("the node is stopping", "start it again with `hot-backup serve`");
+        let held = self.hold(kept, false, [Seq(terms.seq), Seq(terms.local_seq)]);
+        held.map_err(|why| match why {
+            NotHeld::Failed(error) => Refused::error("holding the store's state", &error),
+            NotHeld::Not(message, next) => Refused::no(message, next),
+        })
+    }
+
+    /// Holds the moment of a store that shows these entries, by journal; waits for that. `kept` has what volumes lose from then
+    /// on, or only those that this node has alone.
+    pub(crate) fn hold(&self, kept: &Arc<Kept>, alone: bool, at_least: [Seq; 2]) -> Result<Moment, NotHeld> {
+        let until = Instant::now() + Duration::from_millis(VIEW_WAIT_MS);
+        let stopping =
+            || NotHeld::Not("the node is stopping".to_owned(), "start it again with `hot-backup serve`");
         loop {
             let (to, answer) = sync_channel(1);
-            let job = Apply::View(Box::new(ViewJob { kept: Arc::clone(kept), at_least, to }));
+            let job = Apply::View(Box::new(ViewJob { kept: Arc::clone(kept), alone, at_least, to }));
             let apply = self.views().apply.clone().ok_or_else(stopping)?;
             apply.send(job).map_err(|_| stopping())?;
             drop(apply);
@@ -448,25 +458,28 @@ impl ViewDesk {
                 Ok(Ok(Some(moment))) => return Ok(moment),
                 Ok(Ok(None)) if Instant::now() < until => std::thread::sleep(REST),
                 Ok(Err(error @ StoreError::Disk { fault: crate::base::Fault::STALE, .. })) => {
-                    return Err(Refused::no(
-                        error.to_string(),
-                        "wait until that is over, then open it again",
-                    ));
+                    return Err(NotHeld::Not(error.to_string(), "wait until that is over, then do it again"));
                 }
-                Ok(Err(error)) => return Err(Refused::error("holding the store's state", &error)),
+                Ok(Err(error)) => return Err(NotHeld::Failed(error)),
                 _ => {
                     let message = format!(
                         "the store does not show within {} s what was answered before that",
                         VIEW_WAIT_MS / 1000
                     );
-                    return Err(Refused::no(
-                        message,
-                        "see `hot-backup status`: the store's disk is slow or fails",
-                    ));
+                    let next = "see `hot-backup status`: the store's disk is slow or fails";
+                    return Err(NotHeld::Not(message, next));
                 }
             }
         }
     }
+}
+
+/// Why a moment was not held.
+pub(crate) enum NotHeld {
+    /// It cannot be now: why, and what people can do.
+    Not(String, &'static str),
+    /// The store failed.
+    Failed(StoreError),
 }
 
 /// A size as people say it.

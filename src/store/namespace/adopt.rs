@@ -53,8 +53,17 @@ impl Namespace {
             all.insert(id, Dptr { generation, state, ..info.dptr.clone() });
         }
         let meta = self.adopted_meta(&theirs);
+        self.become_of(&meta, &all)
+    }
+
+    /// Has these definitions from now on, and tells what that changed.
+    pub(super) fn become_of(
+        &mut self,
+        meta: &[u8],
+        all: &BTreeMap<FileId, Dptr>,
+    ) -> Result<Outcome, NamespaceError> {
         let encoded: Vec<_> = all.iter().map(|(id, dptr)| (*id, dptr.encode())).collect();
-        let new = Self::from_records(&meta, encoded.iter().map(|(id, record)| (*id, record.as_slice())))?;
+        let new = Self::from_records(meta, encoded.iter().map(|(id, record)| (*id, record.as_slice())))?;
         let old = std::mem::replace(self, new);
         let mut out = Outcome { meta: true, ..Outcome::default() };
         for (id, info) in old.files() {

@@ -14,9 +14,9 @@ use crate::format::compare::{DEFINITIONS, Span};
 use crate::format::dptr::{Dptr, DptrKind};
 use crate::format::rewind::{Prepared, Ranges};
 use crate::store::due::damaged_entry;
-use crate::store::namespace::Namespace;
+use crate::store::namespace::{Namespace, Outcome};
 use bytes::Bytes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -183,24 +183,91 @@ impl StoreWriter {
     fn stage_copy(&mut self, begin: &CopyBegin, ranges: Option<&Ranges>) -> Result<(), StoreError> {
         let out = self.state.namespace.adopt(&begin.namespace, ranges).map_err(damaged_entry)?;
         self.purge_again()?;
-        let namespace = &self.state.namespace;
-        let mut staged: Vec<_> =
-            out.records.iter().map(|id| Staged::record(&keys::dptr(*id), namespace.record(*id))).collect();
-        staged.push(Staged::record(&keys::NAMESPACE, Some(namespace.meta())));
+        let mut staged = self.stage_adopted(out);
         staged.push(Staged::record(&keys::COPY, Some(Progress::of(begin).encode())));
         if ranges.is_none() {
             staged.push(Staged::record(&keys::REWIND, None));
             self.state.prepared = None;
         }
+        self.state.applied[JournalKind::Replicated.index()] = begin.origin.seq;
+        self.commit(&staged);
+        Ok(())
+    }
+
+    /// The records of definitions that took the place of others.
+    fn stage_adopted(&mut self, out: Outcome) -> Vec<Staged<'static>> {
+        let namespace = &self.state.namespace;
+        let mut staged: Vec<_> =
+            out.records.iter().map(|id| Staged::record(&keys::dptr(*id), namespace.record(*id))).collect();
+        staged.push(Staged::record(&keys::NAMESPACE, Some(namespace.meta())));
         let number = self.shared.view().active.number;
         for (file, generation) in out.dropped {
             staged.push(Staged::record(&keys::purge(file, generation), Some(Vec::new())));
             self.state.purge.insert((file, generation));
             self.dropped.insert(file, number);
         }
-        self.state.applied[JournalKind::Replicated.index()] = begin.origin.seq;
+        staged
+    }
+
+    /// Replaces all that this node has alone by what a save holds of its node's (see [`Namespace::adopt_alone`]), beside both
+    /// journals. The next checkpoint makes that durable.
+    ///
+    /// # Errors
+    /// Any [`StoreError`]; it may be done again.
+    pub fn adopt_alone(
+        &mut self,
+        definitions: &Definitions,
+        ids: &mut BTreeMap<FileId, FileId>,
+    ) -> Result<(), StoreError> {
+        self.ready()?;
+        self.make_room()?;
+        let kind = |namespace: &Namespace, id| namespace.file(id).map(|info| info.dptr.kind);
+        let before = self.state.namespace.clone();
+        let out = self.state.namespace.adopt_alone(definitions, ids, self.node).map_err(damaged_entry)?;
+        let volumes = out.dropped.iter().map(|(id, _)| *id);
+        let volumes = volumes.filter(|id| kind(&before, *id) == Some(DptrKind::Blocks)).collect();
+        if let Err(error) = self.volumes.empty(volumes) {
+            self.heard_of_sync();
+            self.state.namespace = before;
+            return Err(error);
+        }
+        self.purge_again()?;
+        let staged = self.stage_adopted(out);
         self.commit(&staged);
         Ok(())
+    }
+
+    /// Makes a range of a file that this node has alone what a chunk says. The next checkpoint makes that durable.
+    ///
+    /// # Errors
+    /// Any [`StoreError`]; it may be done again.
+    pub fn take_alone(&mut self, chunk: &Chunk) -> Result<(), StoreError> {
+        self.ready()?;
+        let info = self.state.namespace.file(chunk.file).filter(|info| !info.replicated);
+        let known = info.map(|info| (info.dptr.kind, info.dptr.generation));
+        if chunk.content == Content::Gone { Ok(()) } else { self.replace(chunk, known) }
+    }
+
+    /// Accounts and files.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.state.namespace
+    }
+
+    /// Makes a range of a file of that kind and generation what a chunk says, beside both journals.
+    fn replace(&mut self, chunk: &Chunk, known: Option<(DptrKind, u32)>) -> Result<(), StoreError> {
+        match (&chunk.content, known) {
+            (Content::Blocks { offset, len, runs }, Some((DptrKind::Blocks, _))) => {
+                self.volumes.set_range(chunk.file, *offset, *len, runs).inspect_err(|_| self.heard_of_sync())
+            }
+            (Content::Items { .. }, Some((DptrKind::Records, generation))) => {
+                self.make_room()?;
+                let staged = self.stage_items(chunk, generation)?;
+                self.commit(&staged);
+                self.covered(chunk, generation)
+            }
+            _ => Err(compare::not_common()),
+        }
     }
 
     /// Defines what a save holds the definitions of alone, as far as it is not here: empty, beside both journals. The next
@@ -371,18 +438,8 @@ impl CompareTarget for StoreWriter {
     fn repair(&mut self, chunk: &Chunk) -> Result<(), StoreError> {
         self.ready()?;
         let info = self.state.namespace.file(chunk.file).filter(|info| compare::is_common(info));
-        match (&chunk.content, info.map(|info| (info.dptr.kind, info.dptr.generation))) {
-            (Content::Blocks { offset, len, runs }, Some((DptrKind::Blocks, _))) => {
-                self.volumes.set_range(chunk.file, *offset, *len, runs).inspect_err(|_| self.heard_of_sync())
-            }
-            (Content::Items { .. }, Some((DptrKind::Records, generation))) => {
-                self.make_room()?;
-                let staged = self.stage_items(chunk, generation)?;
-                self.commit(&staged);
-                self.covered(chunk, generation)
-            }
-            _ => Err(compare::not_common()),
-        }
+        let known = info.map(|info| (info.dptr.kind, info.dptr.generation));
+        self.replace(chunk, known)
     }
 }
 

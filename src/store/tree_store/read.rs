@@ -104,7 +104,7 @@ impl StoreSnapshot for Snapshot {
             return Self::waited(self.scan_sources(
                 (file, generation),
                 after,
-                limit,
+                Limit::of(limit),
                 (with_values, Reading::Waiting),
             ));
         }
@@ -145,7 +145,7 @@ impl StoreSnapshot for Snapshot {
             return self.scan(file, generation, after, limit, with_values).map(Tried::Done);
         };
         let how = (with_values, Reading::Cached(cached));
-        tried(self.scan_sources((file, generation), after, limit, how))
+        tried(self.scan_sources((file, generation), after, Limit::of(limit), how))
     }
 }
 
@@ -221,14 +221,14 @@ impl Snapshot {
         &self,
         table: (FileId, u32),
         after: Option<&[u8]>,
-        limit: usize,
+        limit: Limit,
         (with_values, how): (bool, Reading),
     ) -> Result<Vec<(Bytes, Bytes)>, Stop> {
         let range = keys::range(table.0, table.1, after);
         let stored = self.shared.tables.try_range(&self.view.sources, how, &range, with_values);
         let item = |(key, value): (Vec<u8>, Bytes)| (Bytes::copy_from_slice(keys::id_of(&key)), value);
         let stored = stored.map(|found| found.map(item));
-        self.merge(table, after, Limit::of(limit), with_values, stored)
+        self.merge(table, after, limit, with_values, stored)
     }
 
     /// Memtables, the newest first, and the last commit of each that is part of this state.
@@ -275,6 +275,10 @@ impl Snapshot {
         after: &[u8],
         limit: Limit,
     ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        if self.pinned {
+            let how = (true, Reading::Waiting);
+            return Self::waited(self.scan_sources((file, generation), Some(after), limit, how));
+        }
         let range = keys::range(file, generation, Some(after));
         let stored = self.shared.tables.range(range.clone(), self.view.tables);
         let stored = stored.map(|found| found.map(|found| item_of(found, true)));

@@ -12,11 +12,11 @@ use super::plan::Plan;
 use crate::base::limits::{BLOCK, BLOCK_U64, VIEW_RUNS_MAX};
 use crate::base::{Fault, FileId};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Bytes that are looked at together.
 const STEP: u64 = 1 << 20;
@@ -144,6 +144,8 @@ pub struct Kept {
     room: Arc<Room>,
     state: Mutex<State>,
     on_end: OnEnd,
+    /// The volumes that it is about, if not all.
+    only: OnceLock<BTreeSet<FileId>>,
 }
 
 impl std::fmt::Debug for Kept {
@@ -196,7 +198,7 @@ impl Kept {
     /// Keeps in a file, in which nothing is, as long as there is room.
     #[must_use]
     pub fn new(file: File, room: Arc<Room>, on_end: impl Fn(KeepEnd) + Send + Sync + 'static) -> Self {
-        Self { file, room, state: Mutex::default(), on_end: Box::new(on_end) }
+        Self { file, room, state: Mutex::default(), on_end: Box::new(on_end), only: OnceLock::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -207,6 +209,15 @@ impl Kept {
     #[must_use]
     pub fn end(&self) -> Option<KeepEnd> {
         self.state().end
+    }
+
+    /// Only what these volumes held is of use; to be said before anything else is written.
+    pub fn only(&self, files: BTreeSet<FileId>) {
+        let _ = self.only.set(files);
+    }
+
+    fn is_about(&self, file: FileId) -> bool {
+        self.only.get().is_none_or(|files| files.contains(&file))
     }
 
     /// Nothing more is to be kept.
@@ -447,7 +458,7 @@ impl VolumeFiles {
             let len = usize::try_from(len).unwrap_or(usize::MAX);
             self.read(file, offset, len, lenient).ok().flatten()
         };
-        for kept in &keeper.0 {
+        for kept in keeper.0.iter().filter(|kept| kept.is_about(file)) {
             for (from, to, hole) in &pieces {
                 match hole {
                     true => kept.keep_hole(file, *from, *to),

@@ -316,11 +316,17 @@ impl VolumeStore {
         origin: Seq,
         empty: Vec<FileId>,
     ) -> Result<(), StoreError> {
-        let plan = Plan::of_emptied(empty);
+        self.empty(empty)?;
+        self.recovery_points.restarted(journal, origin);
+        Ok(())
+    }
+
+    /// These volumes are empty from now on. A checkpoint makes that durable, and no journal tells it again.
+    pub(super) fn empty(&mut self, files: Vec<FileId>) -> Result<(), StoreError> {
+        let plan = Plan::of_emptied(files);
         if plan.changes(|file| self.files.holds(file)) {
             self.files.apply(&plan, |_| true).map_err(failed("emptying a volume"))?;
         }
-        self.recovery_points.restarted(journal, origin);
         Ok(())
     }
 
