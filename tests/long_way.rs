@@ -174,6 +174,72 @@ fn a_plan_with_a_disk_that_is_carried_is_killed_again_and_again_and_goes_on_wher
     stage.links(node, load);
 }
 
+/// One call of the plan that may say no: what it printed, and what it said.
+fn tried(node: &Node, args: &[&str]) -> (Value, String) {
+    let output = node.verb(&[&["resync", "plan"], args, &["--json"]].concat());
+    let plan: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    (plan, String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// A plan that came to its link, whose peer does not come until what the link reads does not reach back to it any more: the spool
+/// may not grow. The new node, what it has, and the users who go on.
+fn unreached(stage: &mut Stage, spool: &str) -> (Node, u64, Load) {
+    stage.pair.a.kill();
+    stage.pair.a.configure(&["spool_limit = \"1M\""]);
+    stage.pair.a.start();
+    stage.pair.a.serves();
+    let to = format!("file:{}", stage.path("here").display());
+    stage.plan(&[&["--to", &to, "--spool", spool], &FIGURES[..]].concat());
+    let now = stage.plan(&["run"]);
+    let node = third(&stage.pair.a, stage.path("C"), ("c", "standby"));
+    restored(&node, &["--from", &stage.carry(&now)]);
+    let (linked, said) = tried(&stage.pair.a, &["next", "--link", "1G"]);
+    assert_eq!(step(&linked), "link", "{linked} {said}");
+    let has = linked["has"].as_u64().unwrap();
+    let users = load(&stage.pair.a, 30, usize::MAX);
+    let gone = |status: &Value| status["journal"]["oldest_seq"].as_u64() > Some(has + 1);
+    stage.pair.a.status("to let go of what the peer lacks", gone);
+    (node, has, users)
+}
+
+#[test]
+fn a_link_that_comes_too_late_for_journal_and_spool_gives_way_to_a_round_of_what_reels_still_hold() {
+    let mut stage = Stage::new();
+    let spool = format!("tape:{}", stage.path("spool").join("reel-%03d.tap").display());
+    let (node, has, users) = unreached(&mut stage, &spool);
+    let (back, said) = tried(&stage.pair.a, &["run"]);
+    assert_eq!((step(&back), &back["round"]), ("carry-round", &1.into()), "{back} {said}");
+    assert!(said.contains("back to rounds: what the link reads begins with entry "), "{said}");
+    assert!(back["carried"]["from"].as_u64() <= Some(has + 1), "{back}");
+    let (place, until) = (stage.carry(&back), back["carried"]["to"].to_string());
+    restored(&node, &["--from", &place, "--until", &until]);
+    // Users rest, so that the journal reaches back to that until the link is there.
+    stage.told.extend(users.finish());
+    let mut now = tried(&stage.pair.a, &["next"]).0;
+    while step(&now) == "carry-round" {
+        let (place, until) = (stage.carry(&now), now["carried"]["to"].to_string());
+        restored(&node, &["--from", &place, "--until", &until]);
+        now = tried(&stage.pair.a, &["next"]).0;
+    }
+    assert_eq!(step(&now), "link", "{now}");
+    let idle = load(&stage.pair.a, 1, 1);
+    stage.links(node, idle);
+}
+
+#[test]
+fn what_neither_the_link_nor_a_round_brings_is_told_with_its_entries() {
+    let mut stage = Stage::new();
+    let spool = format!("file:{}", stage.path("spool").display());
+    let (_node, has, users) = unreached(&mut stage, &spool);
+    let (_, said) = tried(&stage.pair.a, &["run"]);
+    users.finish();
+    let words =
+        ["what the link reads begins with entry ", "are not on the spool", "begin a new plan with --again"];
+    assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    assert!(said.contains(&format!("entries {} to ", has + 1)), "{said}");
+    assert_eq!(step(&stage.plan(&["status"])), "link", "{said}");
+}
+
 fn begins(node: &Node, args: &[&str]) -> std::process::Child {
     let mut command = Command::new(program());
     command.args(args).arg("--dir").arg(&node.dir).env_remove("HOT_BACKUP_DIR");

@@ -42,6 +42,7 @@ mod simulation;
 mod since;
 mod spool;
 mod spool_age;
+mod spool_far;
 mod spool_tape;
 mod strangers;
 
@@ -50,7 +51,9 @@ mod support;
 mod switchover;
 mod tape;
 mod tape_drive;
+mod tape_new_reel;
 mod tape_socket;
+mod tape_socket_back;
 mod until;
 mod versions;
 mod views;

@@ -265,17 +265,24 @@ fn go_on(context: &mut Context, args: &RunArgs, next: bool) -> Done {
         plan.arrived(now_ms());
     }
     glue_plan::keep(&dir, &plan)?;
+    let mut back = false;
     loop {
         match plan.step {
             Step::Spool => begin_spool(context, &mut plan)?,
             Step::Save => save(context, &mut plan, args)?,
             Step::Round => {
-                if let Some(failure) = round(context, &mut plan, args)? {
+                if let Some(failure) = round(context, &mut plan, args, back)? {
                     glue_plan::keep(&dir, &plan)?;
                     return Err(failure);
                 }
             }
             Step::Link if is_level(context, &plan)? => plan.go(Step::Release, now_ms()),
+            Step::Link if !back => {
+                back = goes_back(context, &mut plan)?;
+                if !back {
+                    break;
+                }
+            }
             Step::Release => release(context, &mut plan)?,
             Step::CarrySave | Step::CarryRound | Step::Link | Step::Done => break,
         }
@@ -363,8 +370,8 @@ fn milliseconds(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
-/// Writes what came since, if a round is what comes next; why it would not end.
-fn round(context: &Context, plan: &mut Plan, args: &RunArgs) -> Result<Option<Failure>, Failure> {
+/// Writes what came since, if a round is what comes next or the `only` way; why it would not end.
+fn round(context: &Context, plan: &mut Plan, args: &RunArgs, only: bool) -> Result<Option<Failure>, Failure> {
     let dir = context.dir()?.to_owned();
     let (begin, begun_ms) = (Instant::now(), now_ms());
     let mut store = glue::spool_of(&dir)?;
@@ -373,6 +380,8 @@ fn round(context: &Context, plan: &mut Plan, args: &RunArgs) -> Result<Option<Fa
     plan.measured(lacks, begun_ms);
     match plan.pace.next(lacks) {
         Next::Round(_) => {}
+        // Nothing else brings it.
+        _ if only => {}
         Next::Link { .. } | Next::AnyLink { .. } => {
             plan.go(Step::Link, begun_ms);
             return Ok(None);
@@ -424,6 +433,36 @@ fn is_level(context: &Context, plan: &Plan) -> Result<bool, Failure> {
     let has = status.positions.appended.saturating_sub(peer.lag_entries);
     let follows = peer.connected && !peer.incomplete && status.copy.is_none() && has >= plan.has;
     Ok(follows && matches!(peer.state.as_str(), "idle" | "busy"))
+}
+
+/// Whether another round comes after all: journal and spool as the link reads them do not reach back to what was carried, so it
+/// would bring a copy of everything; what the spool let go of may still be on its reels. Says so.
+fn goes_back(context: &Context, plan: &mut Plan) -> Result<bool, Failure> {
+    let status = status(context)?;
+    let (oldest, has) = (status.journal.oldest_seq, plan.has);
+    if status.peer.connected || oldest <= has + 1 {
+        return Ok(false);
+    }
+    let reach = format!(
+        "what the link reads begins with entry {}, and what was carried ends with entry {}",
+        count(oldest),
+        count(has)
+    );
+    let store = glue::spool_of(context.dir()?)?;
+    let parts = glue_plan::parts_behind(&store, has).inspect_err(|_| say(&reach))?;
+    let (Some(first), Some(last)) = (parts.first(), parts.last()) else {
+        let next = "neither the link nor a round brings the rest: begin a new plan with --again";
+        return Err(Failure::no(
+            format!("going on over the link: {reach}, and the spool has nothing behind it"),
+            next,
+        ));
+    };
+    let lacks = parts.iter().map(|part| part.file_bytes()).sum();
+    plan.go(Step::Round, now_ms());
+    let (size, way) = (bytes(lacks), time(plan.pace.round(lacks).ms()));
+    let (first, last) = (count(first.first().0), count(last.end.seq.0));
+    say(format!("back to rounds: {reach}; entries {first} to {last} ({size}) go in a round, in {way}"));
+    Ok(true)
 }
 
 /// The spool is again what it was. What the peer has is noted durably before the spool lets go of it, which takes a moment.

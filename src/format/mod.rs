@@ -5,6 +5,7 @@
 
 #![warn(clippy::indexing_slicing)]
 
+pub mod asked;
 pub mod batch;
 pub mod chunk;
 pub mod compare;

@@ -9,6 +9,7 @@ use crate::format::PairId;
 use crate::format::licence::key_bytes;
 use crate::node::config::Config;
 use crate::node::notify::target::Target;
+use crate::node::peer_address::PeerAddress;
 use crate::node::whole;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -313,7 +314,8 @@ fn is_file_name(text: &str) -> bool {
 /// Whether a spool can be named like this.
 pub(super) fn is_spool(text: &str) -> bool {
     let dir = text.strip_prefix("file:");
-    text.is_empty() || is_reels(text) || dir.is_some_and(|dir| dir.starts_with('/') && is_path(dir))
+    let far = text.strip_prefix("tcp:").is_some_and(|to| to.parse::<PeerAddress>().is_ok());
+    text.is_empty() || far || is_reels(text) || dir.is_some_and(|dir| dir.starts_with('/') && is_path(dir))
 }
 
 /// Whether it is a place of reels with a whole path.
