@@ -112,7 +112,8 @@ fn a_listener_that_is_killed_is_told_of_and_what_it_had_counts_when_it_is_back()
     stage.pair.a.kill();
     let told = load.finish();
     stage.pair.a.start();
-    stage.pair.a.status("to know its spool", |status| parts(status) >= before + 8);
+    let knows = |status: &Value| status["spool"]["parts"].as_u64() >= Some(before + 8);
+    stage.pair.a.status("to know its spool", knows);
     stage.comes_back(&told);
     drop(there);
 }

@@ -2,16 +2,24 @@
 //! cut at several places, sets are missing, foreign, damaged, drives are in use. What stands between is a wire of our own.
 
 use crate::save::third;
-use crate::support::{Node, items, wait_until};
+use crate::support::{Node, items, loopback_addresses, wait_until};
 use crate::tape_socket::{Fate, MIB, SMALL, Stage, Wire, begin, command, listener, refused, said, to};
 use redis::Commands;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-/// A node of the pair that is empty, and has the keys of the machine that listens.
+/// A token in a file.
+fn token(stage: &Stage, name: &str, digit: &str) -> String {
+    let path = stage.path(name);
+    fs::write(&path, digit.repeat(64)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// A node of the pair that is empty, in the place of the primary, and has the keys of the machine that listens.
 fn empty(stage: &Stage, name: &str) -> Node {
-    let node = third(&stage.pair.a, stage.path(name), ("c", "standby"));
+    let node = third(&stage.pair.a, stage.path(name), ("c", "primary"));
     node.trusts(&stage.pair.b);
     stage.pair.b.trusts(&node);
     node
@@ -27,23 +35,32 @@ fn is_untouched(node: &Node) {
 fn a_set_comes_back_whole_from_disk_and_reels_over_a_wire_that_is_cut() {
     let mut stage = Stage::new(6);
     let held = items(&stage.pair.a.door, "app,");
+    // The new node takes the place of the standby.
     stage.pair.b.kill();
+    let token = token(&stage, "t", "1");
     for (to_what, name) in [(stage.dir(), "C"), (stage.reels(), "D")] {
-        let listener = stage.listen(&to_what, &[&SMALL[..], &["--reel-size", "2M"]].concat());
-        let saved = stage.pair.a.json(&["save", "--to", &to(listener.address, "monday")]);
+        let [address] = loopback_addresses();
+        let more = [&SMALL[..], &["--reel-size", "2M", "--token", &token]].concat();
+        let listener = listener(stage.temp.path(), address, &to_what, &more);
+        let save = ["save", "--to", &to(listener.address, "monday"), "--token", &token];
+        let saved = stage.pair.a.json(&save);
         // The disk knows it by its name, reels by its number, and both give the newest.
         let id = saved["set"].as_str().unwrap();
         let called = if name == "C" { "monday" } else { &id[..8] };
-        let mut node = empty(&stage, name);
+        let mut node = third(&stage.pair.a, stage.path(name), ("c", "standby"));
         // What is looked at first comes whole; what is restored then is cut, and not waited for.
         let fates = [1 << 30, 2 * MIB, 0].map(Fate::CutBack);
         let wire = Wire::start(listener.address, &fates);
         let from = to(wire.address, called);
-        refused(&node.verb(&["restore", "--from", &from, "--retry", "0"]), &["reading from", "was cut"]);
+        refused(
+            &node.verb(&["restore", "--from", &from, "--retry", "0", "--token", &token]),
+            &["reading from", "was cut"],
+        );
         assert!(node.dir.join("restoring").exists(), "a node that is half restored does not start");
         let fates = [1 << 30, MIB + 17, 700, 0, 2 * MIB, 300_000].map(Fate::CutBack);
         let wire = Wire::start(listener.address, &fates);
-        let output = node.verb(&["restore", "--from", &format!("tcp:{}", wire.address), "--json"]);
+        let from = format!("tcp:{}", wire.address);
+        let output = node.verb(&["restore", "--from", &from, "--token", &token, "--json"]);
         let done: Value =
             serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
         assert_eq!(done["seq"], saved["seq"], "{done}");
@@ -130,12 +147,12 @@ fn a_set_that_is_missing_foreign_or_no_save_is_refused_by_name_before_anything_c
     refused(&restore("text"), &["it is not a save set"]);
     refused(&restore("foreign"), &["is of pair", "this listener gives sets of pair"]);
     // One whose key is not trusted, and one that is not there.
-    let stranger = third(&stage.pair.a, stage.path("D"), ("d", "standby"));
+    let stranger = third(&stage.pair.a, stage.path("D"), ("d", "primary"));
     stranger.trusts(&stage.pair.b);
     put("good.hbs", &whole);
     let output = stranger.verb(&["restore", "--from", &to(listener.address, "good")]);
     refused(&output, &["it does not trust this node's key"]);
-    let nobody = crate::support::loopback_addresses::<1>()[0];
+    let [nobody] = loopback_addresses();
     refused(
         &node.verb(&["restore", "--from", &to(nobody, "good")]),
         &["connecting to", "tape-socket listen"],
@@ -148,7 +165,8 @@ fn a_set_that_is_missing_foreign_or_no_save_is_refused_by_name_before_anything_c
 
 #[test]
 fn a_drive_is_read_by_one_at_a_time_and_nobody_writes_meanwhile() {
-    let stage = Stage::new(6);
+    // More than sockets hold on its way.
+    let stage = Stage::new(32);
     let listener = stage.listen(&stage.reels(), &SMALL);
     stage.pair.a.done(&["save", "--to", &to(listener.address, "monday")]);
     let wire = Wire::start(listener.address, &[Fate::CutBack(1 << 30), Fate::HoldBack(MIB)]);
@@ -170,14 +188,8 @@ fn a_drive_is_read_by_one_at_a_time_and_nobody_writes_meanwhile() {
 #[test]
 fn a_token_gives_a_set_to_who_has_it_and_to_nobody_else() {
     let stage = Stage::new(1);
-    let token = |name: &str, digit: &str| {
-        let path = stage.path(name);
-        fs::write(&path, digit.repeat(64)).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    let (good, other) = (token("t", "1"), token("u", "2"));
-    let [address] = crate::support::loopback_addresses();
+    let (good, other) = (token(&stage, "t", "1"), token(&stage, "u", "2"));
+    let [address] = loopback_addresses();
     let (_, saved) = stage.set();
     fs::copy(stage.path("set.hbs"), stage.path("backup/x.hbs")).unwrap();
     let there = listener(stage.temp.path(), address, &stage.dir(), &["--token", &good]);

@@ -3,7 +3,7 @@
 use super::failure::{Answer, Done, Failure};
 use super::glue::{self, Pack, SaveOrder, SaveTold, Target};
 use super::glue_plan::{
-    self, Carried, Carrier, Endless, Forecast, Given, Next, Pace, Plan, RoundPlace, Step, now_ms,
+    self, Carried, Carrier, Endless, Forecast, Given, Next, Pace, Plan, RoundPlace, Step, now_ms, takes,
 };
 use super::out::{say, seconds, visible};
 use super::save::progress;
@@ -249,7 +249,12 @@ fn lacks(context: &Context, plan: &Plan) -> Result<u64, Failure> {
         return Ok(0);
     }
     let store = glue::spool_of(context.dir()?)?;
-    Ok(glue_plan::parts_behind(&store, plan.has)?.iter().map(|part| part.file_bytes()).sum())
+    let parts = match glue_plan::parts_behind(&store, plan.has) {
+        // The link may have it all the same; where it has not, the next step says so.
+        Err(_) if plan.step == Step::Link => Vec::new(),
+        parts => parts?,
+    };
+    Ok(parts.iter().map(|part| part.file_bytes()).sum())
 }
 
 /// Does one step after another.
@@ -435,33 +440,49 @@ fn is_level(context: &Context, plan: &Plan) -> Result<bool, Failure> {
     Ok(follows && matches!(peer.state.as_str(), "idle" | "busy"))
 }
 
-/// Whether another round comes after all: journal and spool as the link reads them do not reach back to what was carried, so it
-/// would bring a copy of everything; what the spool let go of may still be on its reels. Says so.
+/// Whether another round comes after all, for a peer that does not come: journal and spool do not reach back to what was carried
+/// any more, so the link would bring a copy of everything; or so much waits by now that a round is quicker. Says so.
 fn goes_back(context: &Context, plan: &mut Plan) -> Result<bool, Failure> {
     let status = status(context)?;
     let (oldest, has) = (status.journal.oldest_seq, plan.has);
-    if status.peer.connected || oldest <= has + 1 {
+    if status.peer.connected {
         return Ok(false);
     }
+    let reaches = oldest <= has + 1;
     let reach = format!(
         "what the link reads begins with entry {}, and what was carried ends with entry {}",
         count(oldest),
         count(has)
     );
     let store = glue::spool_of(context.dir()?)?;
-    let parts = glue_plan::parts_behind(&store, has).inspect_err(|_| say(&reach))?;
-    let (Some(first), Some(last)) = (parts.first(), parts.last()) else {
-        let next = "neither the link nor a round brings the rest: begin a new plan with --again";
-        return Err(Failure::no(
-            format!("going on over the link: {reach}, and the spool has nothing behind it"),
-            next,
-        ));
+    let parts = match glue_plan::parts_behind(&store, has) {
+        Err(_) if reaches => return Ok(false),
+        parts => parts.inspect_err(|_| say(&reach))?,
     };
+    // Behind what the spool has the link has to go on.
+    let end = parts.last().map_or(has, |part| part.end.seq.0);
+    if !reaches && end + 1 < oldest {
+        let (from, to) = (count(end + 1), count(oldest - 1));
+        let message =
+            format!("going on over the link: {reach}; entries {from} to {to} are not on the spool either");
+        let next = "neither the link nor a round brings them: begin a new plan with --again";
+        return Err(Failure::no(message, next));
+    }
     let lacks = parts.iter().map(|part| part.file_bytes()).sum();
-    plan.go(Step::Round, now_ms());
+    plan.measured(lacks, now_ms());
+    if reaches && !matches!(plan.pace.next(lacks), Next::Round(_)) {
+        return Ok(false);
+    }
+    let spare = plan.pace.link.saturating_sub(plan.pace.updates);
+    let link = match (reaches, spare) {
+        (false, _) => format!("{reach}, so the link would bring a copy of everything"),
+        (true, 0) => "the link does not take what waits beside what users change".to_owned(),
+        (true, spare) => format!("the link would take {} for what waits", time(takes(lacks, spare))),
+    };
     let (size, way) = (bytes(lacks), time(plan.pace.round(lacks).ms()));
-    let (first, last) = (count(first.first().0), count(last.end.seq.0));
-    say(format!("back to rounds: {reach}; entries {first} to {last} ({size}) go in a round, in {way}"));
+    let (from, to) = (count(has + 1), count(end));
+    say(format!("back to rounds: {link}; entries {from} to {to} ({size}) go in a round, in {way}"));
+    plan.go(Step::Round, now_ms());
     Ok(true)
 }
 

@@ -11,6 +11,7 @@ use crate::format::PairId;
 use crate::format::asked::{Asked, PartsThere, Want};
 use crate::format::batch::Batch;
 use crate::format::set::SetId;
+use crate::format::socket::is_socket_place;
 use crate::format::spool::{INDEX_RECORD, PART_START, PartHeader};
 use crate::node::peer_address::PeerAddress;
 use crate::node::tape::{About, Teller};
@@ -72,7 +73,8 @@ impl FarSpool {
     /// # Errors
     /// In words, if the place is of another form.
     pub fn of(place: &str, dir: &Path, (pair, ordinal): (PairId, Ordinal)) -> Result<Self, String> {
-        let to: Option<PeerAddress> = place.strip_prefix(FAR).and_then(|to| to.parse().ok());
+        let to: Option<PeerAddress> =
+            place.strip_prefix(FAR).filter(|_| is_socket_place(place)).and_then(|to| to.parse().ok());
         let to = to.ok_or_else(|| format!("{place:?} is no place for a spool: say tcp:HOST:PORT"))?;
         let keys = SocketKeys::Node(dir.to_owned());
         let order = SocketOrder { to, keys, name: None, retry: RETRY, teller: Teller::default() };
