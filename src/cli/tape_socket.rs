@@ -109,7 +109,7 @@ pub(crate) struct RetryArgs {
 
 impl Default for RetryArgs {
     fn default() -> Self {
-        Self { retry: Duration::from_mins(5) }
+        Self { retry: Duration::from_secs(300) }
     }
 }
 

@@ -106,9 +106,10 @@ pub(super) trait Calls {
             Err(Stop::Cut(error)) => error,
         };
         let Dial { to, doing, .. } = self.dial();
-        Err(match error.last(*doing, to) {
+        let (to, doing) = (to.clone(), *doing);
+        Err(match error.last(doing, &to) {
             Ok(last) => last,
-            Err(cut) => SocketError::Connect { to: to.clone(), why: cut.to_string() },
+            Err(cut) => SocketError::Connect { to, why: cut.to_string() },
         })
     }
 

@@ -303,14 +303,12 @@ impl Desk {
         let is_part = matches!(open.kind, StreamKind::Part(_));
         let same = |other: &mut UnderWay| (other.open.kind, other.open.pair) == (open.kind, open.pair);
         state.under_way.take_if(|other| is_part && other.open.stream != open.stream && same(other));
-        if let Some(other) = state.under_way.as_mut() {
-            if other.open.stream == open.stream {
-                // The connection before may not have been seen to end.
-                (other.turn, other.from, other.away) = (turn, from, None);
-                let (from, window) = (other.sink.received(), other.sink.window());
-                other.base = from;
-                return Ok((Some(turn), SocketFrame::Ready { from, window }));
-            }
+        if let Some(other) = state.under_way.as_mut().filter(|other| other.open.stream == open.stream) {
+            // The connection before may not have been seen to end.
+            (other.turn, other.from, other.away) = (turn, from, None);
+            let (from, window) = (other.sink.received(), other.sink.window());
+            other.base = from;
+            return Ok((Some(turn), SocketFrame::Ready { from, window }));
         }
         if let Some(refusal) = state.in_the_way(&self.order.keep) {
             return Err(refusal);

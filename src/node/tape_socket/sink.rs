@@ -23,7 +23,7 @@ pub(super) enum Opened {
 
 /// A stream under way.
 pub(super) enum Sink {
-    File(FileSink),
+    File(Box<FileSink>),
     Tape(Box<CarriedWriter>),
 }
 
@@ -179,7 +179,7 @@ impl FileSink {
         let window = most.min(SOCKET_FILE_WINDOW);
         let (path, received) = (path.to_owned(), counts);
         let sink = Self { path, part, note, file, _lock: lock, stream, received, counts, window, of };
-        Ok(Opened::Sink(Sink::File(sink)))
+        Ok(Opened::Sink(Sink::File(Box::new(sink))))
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
