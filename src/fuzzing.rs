@@ -123,6 +123,7 @@ fn set(bytes: &[u8]) {
     crate::format::set::fuzz_set(bytes);
     crate::format::since::fuzz_same(bytes);
     crate::format::alone::fuzz_alone(bytes);
+    crate::format::asked::fuzz_asked(bytes);
     crate::node::set::fuzz_reader(bytes);
 }
 

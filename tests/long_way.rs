@@ -24,8 +24,14 @@ fn load(node: &Node, first: usize, most: usize) -> Load {
 
 impl Stage {
     fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// The same with these lines in the config.
+    fn with(lines: &[&str]) -> Self {
         let temp = tempfile::tempdir().unwrap();
         let mut pair = Pair::set_up(&plan());
+        pair.a.configure(lines);
         pair.serve();
         pair.b.kill();
         let told = load(&pair.a, 10, 600).run_to_the_end();
@@ -172,6 +178,70 @@ fn a_plan_with_a_disk_that_is_carried_is_killed_again_and_again_and_goes_on_wher
     assert_eq!(restored(&node, &["--from", &place])["batches"], 0);
     stage.pair.a.verb(&["resync", "plan", "next", "--link", "1G"]);
     stage.links(node, load);
+}
+
+/// One call of the plan that may say no: what it printed, and what it said.
+fn tried(node: &Node, args: &[&str]) -> (Value, String) {
+    let output = node.verb(&[&["resync", "plan"], args, &["--json"]].concat());
+    let plan: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    (plan, String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+impl Stage {
+    /// A plan that came to its link, and the new node, which does not come.
+    fn linked(&self) -> (Value, Node) {
+        let to = format!("file:{}", self.path("here").display());
+        let spool = format!("file:{}", self.path("spool").display());
+        self.plan(&[&["--to", &to, "--spool", &spool], &FIGURES[..]].concat());
+        let now = self.plan(&["run"]);
+        let node = third(&self.pair.a, self.path("C"), ("c", "standby"));
+        restored(&node, &["--from", &self.carry(&now)]);
+        let (linked, said) = tried(&self.pair.a, &["next", "--link", "1G"]);
+        assert_eq!(step(&linked), "link", "{linked} {said}");
+        (linked, node)
+    }
+}
+
+#[test]
+fn a_link_that_does_not_come_until_a_round_is_quicker_gives_way_to_one() {
+    let mut stage = Stage::new();
+    let (linked, node) = stage.linked();
+    let load = load(&stage.pair.a, 30, usize::MAX);
+    stage.goes_on(&load, &linked);
+    // What was told of the link still takes all of it in no time.
+    let (linked, said) = tried(&stage.pair.a, &["run"]);
+    assert_eq!((step(&linked), said.contains("back to rounds")), ("link", false), "{linked} {said}");
+    let (back, said) = tried(&stage.pair.a, &["run", "--link", "1K"]);
+    assert_eq!((step(&back), &back["round"]), ("carry-round", &1.into()), "{back} {said}");
+    let words = ["back to rounds: the link does not take what waits", " go in a round, in "];
+    assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    let (place, until) = (stage.carry(&back), back["carried"]["to"].to_string());
+    restored(&node, &["--from", &place, "--until", &until]);
+    stage.pair.a.verb(&["resync", "plan", "next", "--link", "1G"]);
+    stage.links(node, load);
+}
+
+#[test]
+fn what_neither_the_link_nor_a_round_brings_is_told_with_its_entries() {
+    let mut stage = Stage::with(&["spool_limit = \"1M\""]);
+    let (linked, _node) = stage.linked();
+    let has = linked["has"].as_u64();
+    // The spool is full, and the journal goes on to its quota without it.
+    for round in 0.. {
+        assert!(round < 60, "the journal lets go of nothing");
+        stage.told.extend(load(&stage.pair.a, 30 + 10 * round, 100).run_to_the_end());
+        if stage.pair.a.json(&["status"])["journal"]["oldest_seq"].as_u64() > has.map(|has| has + 1) {
+            break;
+        }
+    }
+    let (_, said) = tried(&stage.pair.a, &["run"]);
+    let words = [
+        "what the link reads begins with entry ",
+        "are not on the spool either",
+        "begin a new plan with --again",
+    ];
+    assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    assert_eq!(step(&stage.plan(&["status"])), "link", "{said}");
 }
 
 fn begins(node: &Node, args: &[&str]) -> std::process::Child {

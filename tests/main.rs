@@ -45,6 +45,7 @@ mod simulation;
 mod since;
 mod spool;
 mod spool_age;
+mod spool_far;
 mod spool_tape;
 mod strangers;
 
@@ -53,7 +54,9 @@ mod support;
 mod switchover;
 mod tape;
 mod tape_drive;
+mod tape_new_reel;
 mod tape_socket;
+mod tape_socket_back;
 mod units;
 mod until;
 mod versions;

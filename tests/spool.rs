@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// A small journal.
-fn plan() -> Plan {
+pub(crate) fn plan() -> Plan {
     Plan::quick().segments("64K").config("checkpoint_ms = 100").config("journal_quota_bytes = \"512K\"")
 }
 
@@ -28,7 +28,7 @@ impl Place {
     }
 }
 
-fn parts_below(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn parts_below(dir: &Path) -> Vec<PathBuf> {
     let dirs =
         std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
     let files = dirs.flat_map(|dir| std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()));
@@ -46,11 +46,11 @@ fn pair_with(place: &str, lines: &[&str]) -> Pair {
     pair
 }
 
-fn parts(status: &Value) -> u64 {
+pub(crate) fn parts(status: &Value) -> u64 {
     status["spool"]["parts"].as_u64().unwrap()
 }
 
-fn load(node: &Node, first: usize) -> Load {
+pub(crate) fn load(node: &Node, first: usize) -> Load {
     Load::start(&node.door, Shape { first, value: 1000, ..Shape::default() })
 }
 

@@ -92,6 +92,8 @@ pub const SOCKET_NAME_MAX: usize = 64;
 pub const SOCKET_WINDOW_MAX: u64 = 1 << 30;
 /// The same where it goes to a file (bytes).
 pub const SOCKET_FILE_WINDOW: u64 = 64 << 20;
+/// What a reader of a tape socket lets come beyond what it took (bytes).
+pub const SOCKET_READ_AHEAD: u64 = 16 << 20;
 /// A tape socket that is silent for so long is gone (milliseconds) ..
 pub const SOCKET_SILENT_MS: u64 = 30_000;
 /// .. and one that has nothing to say says so this often (milliseconds).
@@ -410,6 +412,8 @@ pub const SEGMENT_MIN: u64 = 64 << 10;
 pub const SEGMENT_MAX: u64 = 4 << 30;
 /// A spool that failed is tried again after this (milliseconds).
 pub const SPOOL_RETRY_MS: u64 = 5_000;
+/// A wire to a spool on another machine that was cut is made again for so long (milliseconds).
+pub const SPOOL_FAR_RETRY_MS: u64 = 5_000;
 /// One that fails for so long takes nothing for the time being; one that is full does so at once (milliseconds).
 pub const SPOOL_PATIENCE_MS: u64 = 15_000;
 /// A copy of a segment to the spool that takes longer counts as failed, until it ends (milliseconds).

@@ -232,7 +232,27 @@ pub(crate) fn spool_reels(dir: &Path, place: &str) -> Result<PartStore, Failure>
     let reels = spool::reels_at(dir, place).map_err(|why| {
         Failure::error(format!("looking for the spool on {place}: {why}"), "see: hot-backup tape --help")
     })?;
-    Ok(PartStore { dir: None, reels: Some(reels) })
+    Ok(PartStore { reels: Some(reels), ..PartStore::default() })
+}
+
+/// Whether another machine keeps the spool of the node in `dir`, asked before it is told to use it.
+pub(crate) fn check_far(dir: &Path, place: &str) -> Result<(), Failure> {
+    let far = spool_far(dir, place)?;
+    far.list().map(drop).map_err(|error| {
+        let next = crate::node::tape_socket::next_of(&error);
+        Failure::error(format!("starting a spool: {error}"), next)
+    })
+}
+
+/// The spool of the node in `dir` on another machine.
+pub(crate) fn spool_far(dir: &Path, place: &str) -> Result<PartStore, Failure> {
+    let far = spool::far_at(dir, place).map_err(|why| {
+        Failure::error(
+            format!("looking for the spool on {place}: {why}"),
+            "see: hot-backup tape-socket --help",
+        )
+    })?;
+    Ok(PartStore { far: Some(far), ..PartStore::default() })
 }
 
 /// The spool of the node in `dir`.

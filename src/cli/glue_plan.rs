@@ -7,7 +7,7 @@ use crate::format::spool::PartHeader;
 use crate::node::restore_more;
 use crate::node::resync_plan::{self, PlanError};
 pub(crate) use crate::node::resync_plan::{
-    Carried, Carrier, Endless, Forecast, Given, Next, Pace, Plan, Step, now_ms,
+    Carried, Carrier, Endless, Forecast, Given, Next, Pace, Plan, Step, now_ms, takes,
 };
 use crate::node::spool::{self, RoundError};
 pub(crate) use crate::node::spool::{RoundPlace, Written};

@@ -8,7 +8,9 @@ use crate::node::peer_address::PeerAddress;
 use crate::node::set::SetError;
 use crate::node::tape::read_key;
 use crate::node::tape_socket::{self, SocketError, SocketKeys};
-pub(crate) use crate::node::tape_socket::{Keep, ListenOrder, Listened, ListenerView, SocketOrder};
+pub(crate) use crate::node::tape_socket::{
+    Keep, ListenOrder, Listened, ListenerView, SocketOrder, SocketSource,
+};
 use std::path::Path;
 
 /// Where something goes: behind `tcp:`, a host and a port, and what it is called there.

@@ -5,8 +5,9 @@ use super::glue::{Past, PastSource, Source, Sources, Unpacked, Until};
 use super::item::{key, refused};
 use super::out::{escape, say, seconds, utc};
 use super::restore_volume::{self, Blocks};
-use super::save::{progress, source};
+use super::save::{Ways, progress, source};
 use super::tape::TapeArgs;
+use super::tape_socket::{KeyArgs, RetryArgs};
 use super::wait::{Need, WaitArgs, until_ready};
 use super::{Context, ask, glue, glue_plan, values};
 use crate::base::FileId;
@@ -47,6 +48,7 @@ Examples:
   hot-backup restore --from /backup/monday.hbs --dir NEW
   ssh host 'cat monday.hbs' | hot-backup restore --from - --dir NEW
   hot-backup restore --from 'tape:/backup/reel-%03d.tap' --dir NEW     from reels
+  hot-backup restore --from tcp:host:2009/monday --dir NEW             from a machine with tape-socket listen
   hot-backup restore --from sunday.hbs --from monday.hbs --dir NEW     a save, and one since it
   hot-backup restore --from /mnt/usb/resync-round-1 --dir NEW          what came after the save that it was made of
   hot-backup restore --from monday.hbs --only app,orders --dry-run     what would change
@@ -56,8 +58,8 @@ Examples:
 
 Exit codes: 0 done, 1 no: the set is damaged or no save, or does not have what was chosen, 2 error.")]
 pub(crate) struct RestoreArgs {
-    /// The set: a file, a directory, tape:PLACE (with #SAVE behind it for an older one), or - for standard input; then, each
-    /// with --from, sets since it, and the directories of spools and nodes that have what came after
+    /// The set: a file, a directory, tape:PLACE (with #SAVE behind it for an older one), tcp:HOST:PORT/NAME, or - for standard
+    /// input; then, each with --from, sets since it, and the directories of spools and nodes that have what came after
     #[arg(long, value_name = "SOURCE", required = true)]
     from: Vec<PathBuf>,
     /// As it was after this entry, or at the end of this second (UTC, such as '2026-11-29 10:14:59')
@@ -85,6 +87,10 @@ pub(crate) struct RestoreArgs {
     key: Option<PathBuf>,
     #[command(flatten)]
     tape: TapeArgs,
+    #[command(flatten)]
+    keys: KeyArgs,
+    #[command(flatten)]
+    retry: RetryArgs,
 }
 
 /// A part of a database.
@@ -125,11 +131,13 @@ pub(crate) fn run(context: &mut Context, args: &RestoreArgs) -> Done {
 fn sources(context: &Context, args: &RestoreArgs) -> Result<Sources, Failure> {
     let mut sets = Vec::new();
     let mut past = Vec::new();
+    let (tape, key) = (Some(&args.tape), args.key.as_deref());
+    let ways = Ways { tape, key, remote: Some((&args.keys, &args.retry)) };
     for path in &args.from {
         match history(context, args, path)? {
             Some(source) => past.push(source),
             None if past.is_empty() => {
-                sets.push(source(context, path, Some(&args.tape), args.key.as_deref())?);
+                sets.push(source(context, path, ways)?);
             }
             None => {
                 let text = format!("restoring: {} stands behind what comes after a save", path.display());

@@ -3,7 +3,7 @@
 use super::failure::{Answer, Done, Failure};
 use super::glue::{self, Pack, SaveOrder, SaveTold, Target};
 use super::glue_plan::{
-    self, Carried, Carrier, Endless, Forecast, Given, Next, Pace, Plan, RoundPlace, Step, now_ms,
+    self, Carried, Carrier, Endless, Forecast, Given, Next, Pace, Plan, RoundPlace, Step, now_ms, takes,
 };
 use super::out::{say, seconds, visible};
 use super::save::progress;
@@ -249,7 +249,12 @@ fn lacks(context: &Context, plan: &Plan) -> Result<u64, Failure> {
         return Ok(0);
     }
     let store = glue::spool_of(context.dir()?)?;
-    Ok(glue_plan::parts_behind(&store, plan.has)?.iter().map(|part| part.file_bytes()).sum())
+    let parts = match glue_plan::parts_behind(&store, plan.has) {
+        // The link may have it all the same; where it has not, the next step says so.
+        Err(_) if plan.step == Step::Link => Vec::new(),
+        parts => parts?,
+    };
+    Ok(parts.iter().map(|part| part.file_bytes()).sum())
 }
 
 /// Does one step after another.
@@ -265,17 +270,24 @@ fn go_on(context: &mut Context, args: &RunArgs, next: bool) -> Done {
         plan.arrived(now_ms());
     }
     glue_plan::keep(&dir, &plan)?;
+    let mut back = false;
     loop {
         match plan.step {
             Step::Spool => begin_spool(context, &mut plan)?,
             Step::Save => save(context, &mut plan, args)?,
             Step::Round => {
-                if let Some(failure) = round(context, &mut plan, args)? {
+                if let Some(failure) = round(context, &mut plan, args, back)? {
                     glue_plan::keep(&dir, &plan)?;
                     return Err(failure);
                 }
             }
             Step::Link if is_level(context, &plan)? => plan.go(Step::Release, now_ms()),
+            Step::Link if !back => {
+                back = goes_back(context, &mut plan)?;
+                if !back {
+                    break;
+                }
+            }
             Step::Release => release(context, &mut plan)?,
             Step::CarrySave | Step::CarryRound | Step::Link | Step::Done => break,
         }
@@ -364,8 +376,8 @@ fn milliseconds(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
-/// Writes what came since, if a round is what comes next; why it would not end.
-fn round(context: &Context, plan: &mut Plan, args: &RunArgs) -> Result<Option<Failure>, Failure> {
+/// Writes what came since, if a round is what comes next or the `only` way; why it would not end.
+fn round(context: &Context, plan: &mut Plan, args: &RunArgs, only: bool) -> Result<Option<Failure>, Failure> {
     let dir = context.dir()?.to_owned();
     let (begin, begun_ms) = (Instant::now(), now_ms());
     let mut store = glue::spool_of(&dir)?;
@@ -374,6 +386,8 @@ fn round(context: &Context, plan: &mut Plan, args: &RunArgs) -> Result<Option<Fa
     plan.measured(lacks, begun_ms);
     match plan.pace.next(lacks) {
         Next::Round(_) => {}
+        // Nothing else brings it.
+        _ if only => {}
         Next::Link { .. } | Next::AnyLink { .. } => {
             plan.go(Step::Link, begun_ms);
             return Ok(None);
@@ -425,6 +439,52 @@ fn is_level(context: &Context, plan: &Plan) -> Result<bool, Failure> {
     let has = status.positions.appended.saturating_sub(peer.lag_entries);
     let follows = peer.connected && !peer.incomplete && status.copy.is_none() && has >= plan.has;
     Ok(follows && matches!(peer.state.as_str(), "idle" | "busy"))
+}
+
+/// Whether another round comes after all, for a peer that does not come: journal and spool do not reach back to what was carried
+/// any more, so the link would bring a copy of everything; or so much waits by now that a round is quicker. Says so.
+fn goes_back(context: &Context, plan: &mut Plan) -> Result<bool, Failure> {
+    let status = status(context)?;
+    let (oldest, has) = (status.journal.oldest_seq, plan.has);
+    if status.peer.connected {
+        return Ok(false);
+    }
+    let reaches = oldest <= has + 1;
+    let reach = format!(
+        "what the link reads begins with entry {}, and what was carried ends with entry {}",
+        count(oldest),
+        count(has)
+    );
+    let store = glue::spool_of(context.dir()?)?;
+    let parts = match glue_plan::parts_behind(&store, has) {
+        Err(_) if reaches => return Ok(false),
+        parts => parts.inspect_err(|_| say(&reach))?,
+    };
+    // Behind what the spool has the link has to go on.
+    let end = parts.last().map_or(has, |part| part.end.seq.0);
+    if !reaches && end + 1 < oldest {
+        let (from, to) = (count(end + 1), count(oldest - 1));
+        let message =
+            format!("going on over the link: {reach}; entries {from} to {to} are not on the spool either");
+        let next = "neither the link nor a round brings them: begin a new plan with --again";
+        return Err(Failure::no(message, next));
+    }
+    let lacks = parts.iter().map(|part| part.file_bytes()).sum();
+    plan.measured(lacks, now_ms());
+    if reaches && !matches!(plan.pace.next(lacks), Next::Round(_)) {
+        return Ok(false);
+    }
+    let spare = plan.pace.link.saturating_sub(plan.pace.updates);
+    let link = match (reaches, spare) {
+        (false, _) => format!("{reach}, so the link would bring a copy of everything"),
+        (true, 0) => "the link does not take what waits beside what users change".to_owned(),
+        (true, spare) => format!("the link would take {} for what waits", time(takes(lacks, spare))),
+    };
+    let (size, way) = (bytes(lacks), time(plan.pace.round(lacks).ms()));
+    let (from, to) = (count(has + 1), count(end));
+    say(format!("back to rounds: {link}; entries {from} to {to} ({size}) go in a round, in {way}"));
+    plan.go(Step::Round, now_ms());
+    Ok(true)
 }
 
 /// The spool is again what it was. What the peer has is noted durably before the spool lets go of it, which takes a moment.

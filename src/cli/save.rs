@@ -85,15 +85,23 @@ pub(crate) struct SaveArgs {
 enum Verb {
     /// Tells of each set what it is, a line for each
     List {
-        /// Files and directories
+        /// Files and directories, tape:PLACE, tcp:HOST:PORT/NAME
         #[arg(required = true, value_name = "SET")]
         sets: Vec<PathBuf>,
+        #[command(flatten)]
+        keys: KeyArgs,
+        #[command(flatten)]
+        retry: RetryArgs,
     },
     /// Tells what a set holds, file by file, without reading it all
     Show {
-        /// The file or directory
+        /// The file or directory, tape:PLACE, or tcp:HOST:PORT/NAME
         #[arg(value_name = "SET")]
         set: PathBuf,
+        #[command(flatten)]
+        keys: KeyArgs,
+        #[command(flatten)]
+        retry: RetryArgs,
     },
 }
 
@@ -137,8 +145,8 @@ fn part_size(text: &str) -> Result<u64, String> {
 pub(crate) fn run(context: &mut Context, args: SaveArgs) -> Done {
     args.wait.note(context);
     match args.verb {
-        Some(Verb::List { ref sets }) => list(context, sets),
-        Some(Verb::Show { ref set }) => show(context, set),
+        Some(Verb::List { ref sets, ref keys, ref retry }) => list(context, sets, Ways::of(keys, retry)),
+        Some(Verb::Show { ref set, ref keys, ref retry }) => show(context, set, Ways::of(keys, retry)),
         None => save(context, args),
     }
 }
@@ -163,7 +171,7 @@ fn save(context: &mut Context, args: SaveArgs) -> Done {
             let next = "save it to a file or directory; a save of everything goes to reels";
             return Err(Failure::error("saving since an earlier set: that does not go to reels", next));
         }
-        Some(path) => Some(source(context, &path, None, None)?),
+        Some(path) => Some(source(context, &path, Ways::of(&args.keys, &args.retry))?),
         None => None,
     };
     let alone = !args.replicated_only;
@@ -281,19 +289,40 @@ pub(super) fn progress(bytes: Option<u64>) -> ProgressBar {
     bar
 }
 
-/// The set that an argument names: a file, a directory, `-`, or `tape:PLACE`, with `#SAVE` behind it for an older one. Without
-/// flags for reels nobody is waited for.
-pub(super) fn source(
-    context: &Context,
-    path: &Path,
-    tape: Option<&TapeArgs>,
-    key: Option<&Path>,
-) -> Result<Source, Failure> {
-    let text = path.to_str().unwrap_or_default();
-    if text.starts_with("tcp:") {
-        let next = "bring it here: run `hot-backup tape-socket listen --to file:PATH` here, and `hot-backup tape-socket send` there";
-        return Err(Failure::error(format!("reading {text}: a set is not read from another machine"), next));
+/// What is said of the way to a set: on reels, their key, on another machine.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Ways<'a> {
+    pub(super) tape: Option<&'a TapeArgs>,
+    pub(super) key: Option<&'a Path>,
+    pub(super) remote: Option<(&'a KeyArgs, &'a RetryArgs)>,
+}
+
+impl<'a> Ways<'a> {
+    /// To another machine.
+    pub(super) fn of(keys: &'a KeyArgs, retry: &'a RetryArgs) -> Self {
+        Self { remote: Some((keys, retry)), ..Self::default() }
     }
+}
+
+/// The set on another machine that stands behind `tcp:`.
+fn remote_source(context: &Context, text: &str, ways: Ways<'_>) -> Result<Source, Failure> {
+    let wrong =
+        |why| Failure::error(format!("reading tcp:{text}: {why}"), "see: hot-backup tape-socket --help");
+    let remote = glue_socket::remote(text).map_err(wrong)?;
+    let plain = (KeyArgs::default(), RetryArgs::default());
+    let (keys, retry) = ways.remote.unwrap_or((&plain.0, &plain.1));
+    let order = tape_socket::order(context, remote, keys, retry)?;
+    Ok(Source::Socket(Box::new(glue_socket::SocketSource::new(order))))
+}
+
+/// The set that an argument names: a file, a directory, `-`, `tcp:HOST:PORT` with `/NAME` behind it, or `tape:PLACE`, with
+/// `#SAVE` behind it for an older one. Without flags for reels nobody is waited for.
+pub(super) fn source(context: &Context, path: &Path, ways: Ways<'_>) -> Result<Source, Failure> {
+    let text = path.to_str().unwrap_or_default();
+    if let Some(remote) = text.strip_prefix("tcp:") {
+        return remote_source(context, remote, ways);
+    }
+    let Ways { tape, key, .. } = ways;
     let Some(text) = text.strip_prefix("tape:") else {
         // As --to names them.
         let bare = text.strip_prefix("file:").or_else(|| text.strip_prefix("dir:"));
@@ -391,11 +420,11 @@ impl SetView {
     }
 }
 
-fn list(context: &mut Context, sets: &[PathBuf]) -> Done {
+fn list(context: &mut Context, sets: &[PathBuf], ways: Ways<'_>) -> Done {
     let mut table = Table::new(&["set", "ended", "node", "account", ">entry", ">items", ">content", ">size"]);
     let (mut views, mut all) = (Vec::new(), true);
     for path in sets {
-        match source(context, path, None, None).and_then(|source| glue::contents(&source)) {
+        match source(context, path, ways).and_then(|source| glue::contents(&source)) {
             Ok(found) => {
                 let view = SetView::of(path, &found);
                 let account = if view.account.is_empty() { "all" } else { &view.account };
@@ -425,8 +454,8 @@ fn list(context: &mut Context, sets: &[PathBuf]) -> Done {
     Ok(Answer::of(all))
 }
 
-fn show(context: &mut Context, set: &Path) -> Done {
-    let found = glue::contents(&source(context, set, None, None)?)?;
+fn show(context: &mut Context, set: &Path, ways: Ways<'_>) -> Done {
+    let found = glue::contents(&source(context, set, ways)?)?;
     let view = SetView::of(set, &found);
     if context.json {
         context.out.json(&view)?;
@@ -492,7 +521,7 @@ Examples:
 
 Exit codes: 0 all of it is what was written, and with --against nothing else differs; 1 something is damaged or it is no save, 2 error.")]
 pub(crate) struct VerifyArgs {
-    /// The file or directory, tape:PLACE, or - for standard input; then those that each were made since the one before
+    /// The file or directory, tape:PLACE, tcp:HOST:PORT/NAME, or - for standard input; then those that each were made since the one before
     #[arg(value_name = "SET", required = true)]
     sets: Vec<PathBuf>,
     #[command(flatten)]
@@ -502,6 +531,10 @@ pub(crate) struct VerifyArgs {
     key: Option<PathBuf>,
     #[command(flatten)]
     tape: TapeArgs,
+    #[command(flatten)]
+    keys: KeyArgs,
+    #[command(flatten)]
+    retry: RetryArgs,
 }
 
 #[derive(Serialize)]
@@ -519,10 +552,13 @@ struct VerifyView {
 pub(crate) fn verify(context: &mut Context, args: &VerifyArgs) -> Done {
     let begin = Instant::now();
     let mut sources = Vec::new();
+    let (tape, key) = (Some(&args.tape), args.key.as_deref());
+    let ways = Ways { tape, key, remote: Some((&args.keys, &args.retry)) };
     for set in &args.sets {
-        sources.push(match source(context, set, Some(&args.tape), args.key.as_deref())? {
+        sources.push(match source(context, set, ways)? {
             // What cannot be read is gone past, and told as damage.
             Source::Tape(tape) => Source::Tape(Box::new(glue::TapeSource { lenient: true, ..*tape })),
+            Source::Socket(socket) => Source::Socket(Box::new(socket.past_damage())),
             other => other,
         });
     }

@@ -27,6 +27,7 @@ there in order when the peer returns. It is set by `spool` in the config, or wit
 Examples:
   hot-backup spool start --to file:/mnt/spool       use it from now on, also after a restart
   hot-backup spool start --to tape:/dev/nst0        the same with reels
+  hot-backup spool start --to tcp:host:2009         the disk of a machine with tape-socket listen --to dir:PATH
   hot-backup spool status                           what is on it, how long there is room
   hot-backup spool list                             its parts, with their entries
   hot-backup spool verify                           read all of them, check every batch
@@ -43,7 +44,8 @@ pub(crate) struct SpoolArgs {
 enum Verb {
     /// Uses a spool from now on, also after a restart
     Start {
-        /// Where: file:/directory, on another disk; tape:/dev/nst0 or tape:/path/reel-%03d.tap
+        /// Where: file:/directory, on another disk; tcp:HOST:PORT, where tape-socket listens with --to dir:PATH; tape:/dev/nst0
+        /// or tape:/path/reel-%03d.tap
         #[arg(long, value_name = "PLACE")]
         to: String,
         /// Every sealed segment goes there, so that it is a history, not only what the journal has no room for
@@ -69,7 +71,7 @@ enum Verb {
 
 #[derive(Debug, Args)]
 struct Where {
-    /// A directory with parts, or reels: tape:PLACE; this node's spool if none is named
+    /// A directory with parts, reels: tape:PLACE, or another machine: tcp:HOST:PORT; this node's spool if none is named
     #[arg(long, value_name = "PLACE")]
     at: Option<PathBuf>,
 }
@@ -120,6 +122,9 @@ impl Where {
             Some(place) if place.to_str().is_some_and(|place| place.starts_with("tape:")) => {
                 glue::spool_reels(context.dir()?, &place.to_string_lossy())
             }
+            Some(place) if place.to_str().is_some_and(|place| place.starts_with("tcp:")) => {
+                glue::spool_far(context.dir()?, &place.to_string_lossy())
+            }
             Some(dir) => Ok(glue::SpoolDir::at(dir.clone()).into()),
             None => glue::spool_of(context.dir()?),
         }
@@ -131,6 +136,9 @@ pub(crate) fn run(context: &mut Context, args: SpoolArgs) -> Done {
     match args.verb {
         Verb::Start { to, always, wait } => {
             wait.note(context);
+            if to.starts_with("tcp:") {
+                glue::check_far(context.dir()?, &to)?;
+            }
             changed(context, &AdminRequest::SpoolStart { to, always })
         }
         Verb::Stop { drop } => changed(context, &AdminRequest::SpoolStop { drop }),

@@ -4,7 +4,7 @@ use super::failure::{Answer, Done, Failure};
 use super::glue::Teller;
 use super::glue_socket::{self, Keep, ListenOrder, ListenerView, Remote, SocketOrder};
 use super::out::{Table, say, seconds};
-use super::save::{progress, source};
+use super::save::{Ways, progress, source};
 use super::tape::TapeWriteArgs;
 use super::{Context, glue, values};
 use crate::base::limits::SOCKET_WINDOW_MAX;
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 One machine listens, and keeps what comes on reels, in a directory, or in one file. The other one saves to it (hot-backup save --to
-tcp:HOST:PORT), or sends a set that it has. Both prove the keys of their pair (--dir) over TLS; or a token, which is a file of 64
+tcp:HOST:PORT), or sends a set that it has, and gets it back: restore, verify, save list and save show read tcp:HOST:PORT/NAME. Both prove the keys of their pair (--dir) over TLS; or a token, which is a file of 64
 hexadecimal digits that both have and nobody else may read (--token).
 
 What is said to count is on the reel by the drive's own word, or synced. Only then the sender lets go of it, so a connection that is
@@ -30,6 +30,7 @@ Examples:
   hot-backup save --dir A --to tcp:backup-host:2009
   hot-backup tape-socket listen --dir B --listen 0.0.0.0:2009 --to dir:/backup
   hot-backup save --dir A --to tcp:backup-host:2009/monday          becomes /backup/monday.hbs
+  hot-backup restore --from tcp:backup-host:2009/monday --dir NEW   and back, while it listens
   hot-backup tape-socket send tuesday.hbs --dir A --to tcp:backup-host:2009
   hot-backup tape-socket status --to dir:/backup                    on the machine that listens
   hot-backup tape-socket drain --to dir:/backup                     the same: take nothing new, and end
@@ -91,7 +92,7 @@ struct AtArgs {
 }
 
 /// Which keys are proven.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct KeyArgs {
     /// Prove the secret in this file (64 hexadecimal digits) instead of the keys of the pair
     #[arg(long, value_name = "FILE", help_heading = "Another machine")]
@@ -104,6 +105,12 @@ pub(crate) struct RetryArgs {
     /// For so long a connection that was cut is made again; 0 tries once
     #[arg(long, value_name = "TIME", default_value = "5m", help_heading = "Another machine", value_parser = values::wait)]
     pub(crate) retry: Duration,
+}
+
+impl Default for RetryArgs {
+    fn default() -> Self {
+        Self { retry: Duration::from_secs(300) }
+    }
 }
 
 /// Where sets are kept.
@@ -210,7 +217,7 @@ fn send(context: &mut Context, args: &SendArgs) -> Done {
     if glue_socket::holds_parts(&args.set) {
         return send_parts(context, &args.set, &order);
     }
-    let source = source(context, &args.set, None, None)?;
+    let source = source(context, &args.set, Ways::of(&args.keys, &args.retry))?;
     let (bar, begin) = (progress(source.bytes()), Instant::now());
     let sent = glue_socket::send_set(&source, &order, |at| bar.set_position(at));
     bar.finish_and_clear();

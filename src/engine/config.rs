@@ -99,7 +99,7 @@ impl SpoolFull {
 /// The spool: where segments go that an absent peer lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpoolConfig {
-    /// `file:/directory`, or a place of reels (`tape:..`); empty if there is none.
+    /// `file:/directory`, a place of reels (`tape:..`), or another machine (`tcp:HOST:PORT`); empty if there is none.
     pub place: String,
     /// Where parts go from a directory that has no room for them: a place of reels; empty if there is none.
     pub tape: String,
@@ -152,6 +152,12 @@ impl SpoolConfig {
     #[must_use]
     pub fn is_tape(&self) -> bool {
         self.place.starts_with("tape:")
+    }
+
+    /// Whether segments go to another machine.
+    #[must_use]
+    pub fn is_far(&self) -> bool {
+        self.place.starts_with("tcp:")
     }
 
     /// Where parts go from the directory; none if they stay there.

@@ -214,7 +214,8 @@ impl Spool {
     }
 
     fn hangs_ms(&self) -> u64 {
-        if self.settings.is_tape() { SPOOL_TAPE_HANGS_MS } else { SPOOL_HANGS_MS }
+        let slow = self.settings.is_tape() || self.settings.is_far();
+        if slow { SPOOL_TAPE_HANGS_MS } else { SPOOL_HANGS_MS }
     }
 
     /// Until when it may soon be known what it holds; none if that is known, or cannot be had now.

@@ -7,6 +7,7 @@ use super::effect::SpoolEffect;
 use super::incidents::Matter;
 use super::spool::{Access, Trouble};
 use crate::base::Fault;
+use crate::format::socket::is_socket_place;
 use crate::format::spool::PartHeader;
 use crate::store::StoreRead;
 
@@ -14,19 +15,11 @@ impl<S: StoreRead> Core<S> {
     /// An operator wants a spool.
     pub(super) fn start_spool(&mut self, token: u64, place: String, always: bool) {
         let after = |kind: &str| place.strip_prefix(kind).is_some_and(|path| path.starts_with('/'));
-        let named = after("file:") || after("tape:");
+        let named = after("file:") || after("tape:") || is_socket_place(&place);
         if !named {
             let message = format!("starting a spool: {place:?} is no place for one");
-            let next = match place.starts_with("tcp:") {
-                // Its peer reads it back from here, whenever it comes.
-                true => {
-                    "a spool is read back by this node, so another machine's disk has to be mounted here (NFS, iSCSI): --to \
-                     file:/mnt/spool"
-                }
-                false => {
-                    "name a directory on another disk, or a drive: --to file:/mnt/spool, --to tape:/dev/nst0"
-                }
-            };
+            let next = "name a directory on another disk, a drive, or a machine that listens: --to file:/mnt/spool, --to \
+                        tape:/dev/nst0, --to tcp:HOST:PORT";
             return self.reply_no(token, message, next);
         }
         let other = self.spool.settings.is_on() && self.spool.settings.place != place;

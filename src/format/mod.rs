@@ -6,6 +6,7 @@
 #![warn(clippy::indexing_slicing)]
 
 pub mod alone;
+pub mod asked;
 pub mod batch;
 pub mod chunk;
 pub mod compare;

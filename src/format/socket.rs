@@ -28,13 +28,14 @@
 //!
 //! | kind | what follows |
 //! |---|---|
-//! | 1 open | 1: what it is: 1 a save set, 2 and 3 parts of the spool of the node with ordinal 0 and 1; 16 the stream (the number of the set); 16 pair; 8, 8 epoch and entry with which it begins; text: its name; text: the node |
+//! | 1 open | 1: what it is: 1 a save set, 2 and 3 parts of the spool of the node with ordinal 0 and 1, 4 and 5 one of them, for a disk; 16 the stream (the number of the set); 16 pair; 8, 8 epoch and entry with which it begins; text: its name; text: the node |
 //! | 2 ready | 8: the first byte that is wanted; 8: bytes that may be sent beyond what counts, [`SOCKET_WINDOW_MAX`] at most |
 //! | 3 data | 8: its first byte; the bytes, [`SOCKET_BLOCK`] at most |
 //! | 4 counts | 8: all before this byte |
 //! | 5 end | 8: bytes of the stream |
 //! | 6 done | 8: the same |
 //! | 7 refused | 1: why; text: why, for people; text: what to do |
+//! | 8 want, 9 gives | what is asked for, and what is given: [`super::asked`] |
 //!
 //! A text is a length (u16) and printable UTF-8, [`SOCKET_TEXT_MAX`] bytes at most. A name is one of [`is_stream_name`].
 //!
@@ -43,6 +44,7 @@
 //!
 //! Golden file: `tests/data/socket-v1.bin`.
 
+use super::asked::{Gives, Want};
 use super::set::SetId;
 use super::{DecodeError, PairId, Reader, Writer};
 use crate::base::limits::{
@@ -62,6 +64,8 @@ pub const SOCKET_NOTE: usize = 40;
 const SET: u8 = 1;
 /// Parts of the spool of the node with ordinal 0; one more of the one with ordinal 1.
 const SPOOL: u8 = 2;
+/// One part of the spool of the node with ordinal 0; one more of the one with ordinal 1.
+const PART: u8 = 4;
 
 /// What a stream is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +74,8 @@ pub enum StreamKind {
     Set,
     /// Parts of this node's spool, one behind the other.
     Spool(Ordinal),
+    /// One part of this node's spool, for a disk.
+    Part(Ordinal),
 }
 
 /// Which stream is to be sent.
@@ -102,12 +108,14 @@ pub enum Refused {
     Exists,
     /// The place takes nothing, or no more.
     Failed,
-    /// What was sent cannot be taken.
+    /// What was sent cannot be taken, or what is asked for cannot be given.
     Unfit,
+    /// What is asked for is not there.
+    Missing,
 }
 
 impl Refused {
-    const ALL: [Self; 5] = [Self::Pair, Self::InUse, Self::Exists, Self::Failed, Self::Unfit];
+    const ALL: [Self; 6] = [Self::Pair, Self::InUse, Self::Exists, Self::Failed, Self::Unfit, Self::Missing];
 
     fn byte(self) -> u8 {
         match self {
@@ -116,6 +124,7 @@ impl Refused {
             Self::Exists => 3,
             Self::Failed => 4,
             Self::Unfit => 5,
+            Self::Missing => 6,
         }
     }
 }
@@ -163,6 +172,10 @@ pub enum SocketFrame {
         /// What to do, for people.
         next: String,
     },
+    /// Something is wanted.
+    Want(Want),
+    /// It comes.
+    Gives(Gives),
 }
 
 /// Whether a stream may be called so: letters, digits, `.`, `_` and `-`, no `.` in front, [`SOCKET_NAME_MAX`] bytes at most. It
@@ -171,6 +184,15 @@ pub enum SocketFrame {
 pub fn is_stream_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=SOCKET_NAME_MAX).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with('.')
+}
+
+/// Whether a text names another machine as a place (`tcp:HOST:PORT`).
+#[must_use]
+pub fn is_socket_place(text: &str) -> bool {
+    let place = text.strip_prefix("tcp:").and_then(|place| place.rsplit_once(':'));
+    place.is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
 }
 
 impl SocketFrame {
@@ -184,6 +206,7 @@ impl SocketFrame {
                 let kind = match open.kind {
                     StreamKind::Set => SET,
                     StreamKind::Spool(ordinal) => SPOOL + ordinal.0.min(1),
+                    StreamKind::Part(ordinal) => PART + ordinal.0.min(1),
                 };
                 w.u8(kind).put(&open.stream.0).put(&open.pair.0).u64(open.epoch.0).u64(open.seq.0);
                 w.text(cut(&open.name)).text(cut(&open.node));
@@ -200,6 +223,8 @@ impl SocketFrame {
             Self::Refused { why, message, next } => {
                 w.u8(why.byte()).text(cut(message)).text(cut(next));
             }
+            Self::Want(want) => want.put(&mut w),
+            Self::Gives(gives) => gives.put(&mut w),
         }
         let mut bytes = w.into_bytes();
         let len = u32::try_from(bytes.len() - SOCKET_HEAD).unwrap_or(u32::MAX);
@@ -216,6 +241,8 @@ impl SocketFrame {
             Self::End { .. } => 5,
             Self::Done { .. } => 6,
             Self::Refused { .. } => 7,
+            Self::Want(_) => 8,
+            Self::Gives(_) => 9,
         }
     }
 
@@ -280,8 +307,10 @@ impl SocketFrame {
                 let message = r.text(SOCKET_TEXT_MAX)?.to_owned();
                 Self::Refused { why, message, next: r.text(SOCKET_TEXT_MAX)?.to_owned() }
             }
+            8 => Self::Want(Want::take(&mut r)?),
+            9 => Self::Gives(Gives::take(&mut r)?),
             other => {
-                let (what, expected) = ("kind of a frame of a tape socket", 7);
+                let (what, expected) = ("kind of a frame of a tape socket", 9);
                 return Err(DecodeError::Field { what, expected, found: other.into() });
             }
         };
@@ -294,8 +323,9 @@ fn open(r: &mut Reader<'_>) -> Result<StreamOpen, DecodeError> {
     let kind = match r.u8()? {
         SET => StreamKind::Set,
         found @ (SPOOL | 3) => StreamKind::Spool(Ordinal(found - SPOOL)),
+        found @ (PART | 5) => StreamKind::Part(Ordinal(found - PART)),
         found => {
-            return Err(DecodeError::Field { what: "kind of a stream", expected: 3, found: found.into() });
+            return Err(DecodeError::Field { what: "kind of a stream", expected: 5, found: found.into() });
         }
     };
     let (stream, pair) = (SetId(r.array()?), PairId(r.array()?));
@@ -451,7 +481,8 @@ mod tests {
 
     #[test]
     fn every_bit_of_a_frame_and_of_a_note_counts() {
-        for good in all().iter().map(|frame| frame.encode().to_vec()).chain([note().encode()]) {
+        let frames = all().into_iter().chain(crate::format::asked::tests::frames());
+        for good in frames.map(|frame| frame.encode().to_vec()).chain([note().encode()]) {
             for bit in 0..good.len() * 8 {
                 let mut bad = good.clone();
                 bad[bit / 8] ^= 1 << (bit % 8);
@@ -486,7 +517,8 @@ mod tests {
     #[test]
     fn any_bytes_are_taken_without_a_panic() {
         let mut prng = Prng::new(11);
-        for good in all().iter().map(|frame| frame.encode().to_vec()).chain([note().encode()]) {
+        let frames = all().into_iter().chain(crate::format::asked::tests::frames());
+        for good in frames.map(|frame| frame.encode().to_vec()).chain([note().encode()]) {
             for _ in 0..5_000 {
                 let mut bytes = good.clone();
                 let at = usize::try_from(prng.below(bytes.len() as u64)).unwrap();

@@ -335,7 +335,7 @@ impl<'a> Making<'a> {
 }
 
 /// Renames durably to a name that nothing may have.
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
         // rename(2): "EINVAL ... The filesystem does not support one of the flags". The directory belongs to one
         // daemon, so looking first is as good.

@@ -1,7 +1,7 @@
 //! Files of the node's own. Nothing else is ever replaced, renamed or removed: these calls take an [`Own`], and only
 //! the node's list of names makes one.
 
-use super::{calls, make_dir, options, parent_of, sync_dir};
+use super::{calls, make_dir, options, parent_of, rename_new, sync_dir};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -124,6 +124,17 @@ impl Own {
         std::fs::rename(&self.path, &to.path)?;
         calls::renamed(&self.path, &to.path);
         Ok(())
+    }
+
+    /// Gives it a name that nothing may have.
+    ///
+    /// # Durability
+    /// The directory is synced; the file is the caller's.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; else those of rename(2) and fsync(2).
+    pub fn become_new(&self, to: &Path) -> io::Result<()> {
+        rename_new(&self.path, to)
     }
 
     /// Removes the file; false if there is none. A link is removed, not what it leads to.

@@ -320,7 +320,8 @@ pub const KEYS: &[Key] = &[
         Kind::Spool(|c, place| c.engine.spool.place = place),
         Fallback::Off,
         "Where the journal goes that an absent peer lacks and for which there is no room here: a directory on another \
-         disk, which must be there; or reels. See docs/spool.md.",
+         disk, which must be there; a machine that listens (hot-backup tape-socket listen --to dir:PATH); or reels. See \
+         docs/spool.md.",
     ),
     key(
         "spool_tape",
@@ -598,7 +599,7 @@ impl Key {
             Kind::Path(_) => "a path".to_owned(),
             Kind::PublicKey(_) => "64 hexadecimal digits".to_owned(),
             Kind::Spool(_) => {
-                "\"file:/directory\", \"tape:/dev/nst0\" or \"tape:/path/reel-%03d.tap\", or \"\" for none"
+                "\"file:/directory\", \"tcp:HOST:PORT\", \"tape:/dev/nst0\" or \"tape:/path/reel-%03d.tap\", or \"\" for none"
                     .to_owned()
             }
             Kind::Reels(_) => {

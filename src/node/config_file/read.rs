@@ -7,8 +7,10 @@ use super::size::{parse_size, size_text};
 use crate::base::limits::{CONFIG_FILE_MAX, NAME_MAX};
 use crate::format::PairId;
 use crate::format::licence::key_bytes;
+use crate::format::socket::is_socket_place;
 use crate::node::config::Config;
 use crate::node::notify::target::Target;
+use crate::node::peer_address::PeerAddress;
 use crate::node::whole;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -313,7 +315,9 @@ fn is_file_name(text: &str) -> bool {
 /// Whether a spool can be named like this.
 pub(super) fn is_spool(text: &str) -> bool {
     let dir = text.strip_prefix("file:");
-    text.is_empty() || is_reels(text) || dir.is_some_and(|dir| dir.starts_with('/') && is_path(dir))
+    let to = text.strip_prefix("tcp:").filter(|_| is_socket_place(text));
+    let far = to.is_some_and(|to| to.parse::<PeerAddress>().is_ok());
+    text.is_empty() || far || is_reels(text) || dir.is_some_and(|dir| dir.starts_with('/') && is_path(dir))
 }
 
 /// Whether it is a place of reels with a whole path.

@@ -2,7 +2,7 @@
 
 use crate::base::plainly;
 use crate::node::tape::{TapeError, of_stream};
-use crate::node::tape_socket::SocketError;
+use crate::node::tape_socket::{self, SocketError};
 use std::io;
 use std::path::PathBuf;
 
@@ -91,6 +91,9 @@ impl SetError {
             Self::Socket(error) => error.next(),
             Self::Io { source, .. } if of_stream(source).is_some() => {
                 of_stream(source).map(TapeError::next).unwrap_or_default()
+            }
+            Self::Io { source, .. } if tape_socket::of_stream(source).is_some() => {
+                tape_socket::of_stream(source).map(SocketError::next).unwrap_or_default()
             }
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

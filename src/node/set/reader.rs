@@ -36,6 +36,8 @@ pub enum Block {
 /// Reads a set block by block.
 pub struct SetReader {
     source: Source,
+    /// Content of files is left out.
+    gaps: bool,
     name: String,
     input: BufReader<Box<dyn Read>>,
     /// Read already, and to be read before `input`.
@@ -102,9 +104,10 @@ impl SetReader {
     /// [`SetError::Io`], [`SetError::NoSet`].
     pub fn open(source: Source) -> Result<Self, SetError> {
         let missing = || SetError::NoSet { what: source.name(), why: "it has no first part".to_owned() };
-        let Opened { name, reader, .. } = source.part(1)?.ok_or_else(missing)?;
+        let Opened { name, reader, gaps, .. } = source.part(1)?.ok_or_else(missing)?;
         let mut this = Self {
             source,
+            gaps,
             name,
             input: BufReader::with_capacity(STEP, reader),
             ahead: Vec::new(),
@@ -268,7 +271,7 @@ impl SetReader {
         match BlockHeader::decode(&head, self.header.set) {
             Ok(header) if header.number == self.number => Ok((header, head, offset)),
             // Chunks of other files were left out, and nothing else.
-            Ok(header) if header.number > self.number && self.source.has_gaps() => {
+            Ok(header) if header.number > self.number && self.gaps => {
                 self.note_lost(Some(BlockKind::Chunk));
                 self.number = header.number;
                 Ok((header, head, offset))
@@ -469,7 +472,7 @@ impl SetReader {
         }
         let place = read_footer(&footer);
         // Where something is left out before it, its place says nothing.
-        if place.as_ref().ok() != Some(&offset) && !(place.is_ok() && self.source.has_gaps()) {
+        if place.as_ref().ok() != Some(&offset) && !(place.is_ok() && self.gaps) {
             let why =
                 place.map_or_else(|error| error.to_string(), |at| format!("the footer leads to byte {at}"));
             return Err(self.damaged(offset, why, held()));

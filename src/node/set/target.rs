@@ -4,13 +4,15 @@ use super::SetError;
 use crate::base::FileId;
 use crate::io::{begin_writing, read_in_order, sync_dir};
 use crate::node::tape::{About, TapeOrder, TapeSource, TapeWriter};
-use crate::node::tape_socket::{Begun, SocketError, SocketOrder, SocketWriter};
+use crate::node::tape_socket::{Begun, SocketError, SocketOrder, SocketSource, SocketWriter};
 use bytes::Bytes;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// The disk begins with so much of a set (bytes), so that little is left for the sync at its end.
 const WRITTEN_AT_ONCE: u64 = 8 << 20;
@@ -96,7 +98,8 @@ impl Output {
                 // Its number is a moment old.
                 Begun::From(..) | Begun::Whole => {
                     let why = "it has this set already".to_owned();
-                    return Err(SocketError::Broken { to: order.to.to_string(), why }.into());
+                    let (doing, to) = ("sending to", order.to.to_string());
+                    return Err(SocketError::Broken { doing, to, why }.into());
                 }
             }
         }
@@ -224,6 +227,8 @@ pub enum Source {
     Bytes(Bytes),
     /// On reels.
     Tape(Box<TapeSource>),
+    /// On another machine.
+    Socket(Box<SocketSource>),
 }
 
 impl Source {
@@ -241,6 +246,7 @@ impl Source {
             Self::Stdin => "standard input".to_owned(),
             Self::Bytes(_) => "memory".to_owned(),
             Self::Tape(tape) => tape.name(),
+            Self::Socket(socket) => socket.name(),
         }
     }
 
@@ -249,13 +255,9 @@ impl Source {
     pub fn only(&self, file: Option<FileId>) -> Self {
         match self {
             Self::Tape(tape) => Self::Tape(Box::new(TapeSource { only: file, ..(**tape).clone() })),
+            Self::Socket(socket) => Self::Socket(Box::new(socket.of_file(file))),
             other => other.clone(),
         }
-    }
-
-    /// Whether content of files is left out.
-    pub(super) fn has_gaps(&self) -> bool {
-        matches!(self, Self::Tape(tape) if tape.only.is_some())
     }
 
     /// The file of a part; none if there is no such file.
@@ -263,18 +265,25 @@ impl Source {
         let path = match self {
             Self::Stdin if part == 1 => {
                 let reader: Box<dyn Read> = Box::new(io::stdin().lock());
-                return Ok(Some(Opened { name: "standard input".to_owned(), reader, file: None }));
+                let name = "standard input".to_owned();
+                return Ok(Some(Opened { name, reader, file: None, gaps: false }));
             }
             Self::Bytes(bytes) if part == 1 => {
                 let (reader, again) = (io::Cursor::new(bytes.clone()), io::Cursor::new(bytes.clone()));
                 let name = "memory".to_owned();
-                return Ok(Some(Opened { name, reader: Box::new(reader), file: Some(Box::new(again)) }));
+                let (reader, file) = (Box::new(reader), Some(Box::new(again) as Box<dyn ReadSeek>));
+                return Ok(Some(Opened { name, reader, file, gaps: false }));
             }
             Self::Tape(tape) if part == 1 => {
                 let reader: Box<dyn Read> = Box::new(tape.open()?);
-                return Ok(Some(Opened { name: tape.name(), reader, file: None }));
+                return Ok(Some(Opened { name: tape.name(), reader, file: None, gaps: tape.only.is_some() }));
             }
-            Self::Stdin | Self::Bytes(_) | Self::Tape(_) => return Ok(None),
+            Self::Socket(socket) if part == 1 => {
+                let (reader, gaps) = socket.open()?;
+                let (name, reader) = (socket.name(), Box::new(reader));
+                return Ok(Some(Opened { name, reader, file: None, gaps }));
+            }
+            Self::Stdin | Self::Bytes(_) | Self::Tape(_) | Self::Socket(_) => return Ok(None),
             Self::Path(path) if path.is_dir() => path.join(part_name(part)),
             Self::Path(path) if part == 1 => path.clone(),
             Self::Path(_) => return Ok(None),
@@ -285,7 +294,8 @@ impl Source {
             Ok(file) => {
                 read_in_order(&file);
                 let again = file.try_clone().map_err(failed)?;
-                Ok(Some(Opened { name, reader: Box::new(again), file: Some(Box::new(file)) }))
+                let (reader, file) = (Box::new(again), Some(Box::new(file) as Box<dyn ReadSeek>));
+                Ok(Some(Opened { name, reader, file, gaps: false }))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound && part > 1 => Ok(None),
             Err(error) => Err(failed(error)),
@@ -298,11 +308,34 @@ impl Source {
         self.part(1)?.map(|opened| opened.reader).ok_or_else(missing)
     }
 
+    /// The same from this byte on; waiting for a reel ends when `stop` is set.
+    pub(in crate::node) fn stream_from(
+        &self,
+        from: u64,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Box<dyn Read>, SetError> {
+        if let Self::Tape(tape) = self {
+            return Ok(Box::new(tape.open_from(from, stop)?));
+        }
+        let missing =
+            || SetError::NoSet { what: self.name(), why: "it comes only from its beginning".to_owned() };
+        let Opened { name, file, .. } = self.part(1)?.ok_or_else(missing)?;
+        let mut file = file.ok_or_else(missing)?;
+        file.seek(SeekFrom::Start(from)).map_err(|source| SetError::Io {
+            doing: "reading",
+            what: name,
+            source,
+        })?;
+        Ok(Box::new(file))
+    }
+
     /// How much there is to read (bytes); none if that is not known.
     #[must_use]
     pub fn bytes(&self) -> Option<u64> {
-        if let Self::Tape(tape) = self {
-            return tape.bytes();
+        match self {
+            Self::Tape(tape) => return tape.bytes(),
+            Self::Socket(socket) => return socket.bytes(),
+            _ => {}
         }
         let mut sum = 0;
         for part in 1.. {
@@ -322,6 +355,8 @@ pub(super) struct Opened {
     pub(super) reader: Box<dyn Read>,
     /// The same, to look at its end.
     pub(super) file: Option<Box<dyn ReadSeek>>,
+    /// Content of files is left out.
+    pub(super) gaps: bool,
 }
 
 /// What can be read anywhere.

@@ -65,6 +65,9 @@ pub fn contents(source: &Source) -> Result<Contents, SetError> {
     if let Source::Tape(tape) = source {
         return Ok(tape.contents()?);
     }
+    if let Source::Socket(socket) = source {
+        return socket.contents();
+    }
     let mut reader = SetReader::open(source.clone())?;
     let header = *reader.header();
     let begin = match reader.next_block()? {

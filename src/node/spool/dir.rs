@@ -23,7 +23,8 @@ use std::path::{Path, PathBuf};
 
 /// What the config's `spool` begins with for a directory.
 pub const FILE: &str = "file:";
-const PART: &str = ".hbp";
+/// What names of parts end with.
+pub(in crate::node) const PART: &str = ".hbp";
 const UNFINISHED: &str = ".hbp.hot-backup-tmp";
 const INDEX: &str = "index";
 
@@ -55,7 +56,12 @@ impl SpoolDir {
     pub fn of(place: &str, pair: PairId, ordinal: Ordinal) -> Result<Self, String> {
         let dir = place.strip_prefix(FILE).filter(|dir| dir.starts_with('/'));
         let dir = dir.ok_or_else(|| format!("{place:?} is no place for a spool: say file:/directory"))?;
-        Ok(Self { dir: Path::new(dir).join(format!("spool-{pair}-{}", ordinal.0)) })
+        Ok(Self::below(Path::new(dir), pair, ordinal))
+    }
+
+    /// Of a node, in this directory. Touches nothing.
+    pub(in crate::node) fn below(dir: &Path, pair: PairId, ordinal: Ordinal) -> Self {
+        Self { dir: dir.join(format!("spool-{pair}-{}", ordinal.0)) }
     }
 
     /// A directory that holds parts, whosever they are.
@@ -71,7 +77,7 @@ impl SpoolDir {
     }
 
     /// Makes it, if it is not there; the directory above it must be: else the disk is not mounted.
-    pub(super) fn make(&self) -> io::Result<()> {
+    pub(in crate::node) fn make(&self) -> io::Result<()> {
         if self.dir.parent().is_none_or(|above| !above.is_dir()) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -87,7 +93,7 @@ impl SpoolDir {
     }
 
     /// Bytes that the disk has left.
-    pub(super) fn free(&self) -> u64 {
+    pub(in crate::node) fn free(&self) -> u64 {
         let disk = statvfs(&self.dir);
         disk.map_or(0, |disk| disk.blocks_available().saturating_mul(disk.fragment_size()))
     }
@@ -156,7 +162,7 @@ impl SpoolDir {
         self.own(INDEX).replace(&records)
     }
 
-    fn note_in_index(&self, part: &PartHeader) -> io::Result<()> {
+    pub(in crate::node) fn note_in_index(&self, part: &PartHeader) -> io::Result<()> {
         self.own(INDEX).append()?.write_all(&part.record())
     }
 
@@ -183,7 +189,12 @@ impl SpoolDir {
 
     /// Removes a part; one that is not there is gone.
     pub(super) fn remove(&self, part: &PartHeader) -> io::Result<()> {
-        self.own(&part.file_name()).remove()?;
+        self.remove_named(&part.file_name())
+    }
+
+    /// The same of the part of that plain name.
+    pub(in crate::node) fn remove_named(&self, name: &str) -> io::Result<()> {
+        self.own(name).remove()?;
         Ok(())
     }
 
@@ -213,7 +224,7 @@ impl SpoolDir {
     }
 
     /// Makes what was removed stay so.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(in crate::node) fn sync(&self) -> io::Result<()> {
         sync_dir(&self.dir)
     }
 
@@ -250,6 +261,13 @@ pub(super) fn ends_of(file: &File) -> Result<(PartHeader, PartTrailer), BadPart>
         return Err(bad("its trailer is of another part"));
     }
     Ok((header, trailer))
+}
+
+/// Reads a part in a file of its own to its end, and holds it to its digest and every batch to its checksum and place.
+pub(in crate::node) fn check_part(file: &File) -> Result<PartHeader, BadPart> {
+    let (header, trailer) = ends_of(file)?;
+    walk_file(file, (&header, &trailer), |_| Ok(()))?;
+    Ok(header)
 }
 
 /// Bytes of a part's segment.

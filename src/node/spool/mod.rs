@@ -1,6 +1,7 @@
 //! The spool's thread: copies of sealed segments on another disk, and reads of them.
 
 mod dir;
+mod far;
 mod history;
 mod note;
 mod reels;
@@ -8,9 +9,11 @@ mod round;
 mod store;
 mod tape;
 #[cfg(test)]
-mod tests;
+pub(in crate::node) mod tests;
 
 pub use dir::{BadPart, FILE, SpoolDir};
+pub(in crate::node) use dir::{PART, check_part};
+pub use far::{FAR, FarSpool};
 pub use history::{History, HistoryError};
 pub use reels::{ReelOrder, ReelSpool, Unread};
 pub use round::{RoundError, RoundPlace, Written, parts_behind, write_round};
@@ -26,6 +29,7 @@ use crate::engine::{JournalEvent, ReadSegment, SpoolConfig, SpoolEffect, SpoolEv
 use crate::format::PairId;
 use crate::format::spool::PartHeader;
 use crate::io::read_direct;
+use bytes::Bytes;
 use dir::WriteError;
 use std::collections::VecDeque;
 use std::io;
@@ -47,9 +51,50 @@ pub(super) struct SpoolDesk {
     tape: TapeSettings,
     name: String,
     /// The directory that was opened last.
-    dir: Option<SpoolDir>,
+    dir: Option<Files>,
     /// Reels that were.
     reels: Option<TapeDesk>,
+}
+
+/// Where parts are files.
+enum Files {
+    Here(SpoolDir),
+    /// On another machine.
+    There(Box<FarSpool>),
+}
+
+impl Files {
+    fn read(&self, part: &PartHeader, offset: u64, len: usize) -> io::Result<Bytes> {
+        match self {
+            Self::Here(dir) => dir.read(part, offset, len),
+            Self::There(far) => far.read(part, offset, len),
+        }
+    }
+
+    fn holds(&self, part: &PartHeader) -> bool {
+        match self {
+            Self::Here(dir) => dir.holds(part),
+            Self::There(far) => far.holds(part),
+        }
+    }
+
+    fn remove(&self, part: &PartHeader) -> io::Result<()> {
+        match self {
+            Self::Here(dir) => dir.remove(part).and_then(|()| dir.sync()),
+            Self::There(far) => far.remove(part),
+        }
+    }
+
+    fn write(
+        &self,
+        part: &PartHeader,
+        read: impl FnMut(u64, usize) -> io::Result<Bytes>,
+    ) -> Result<u64, WriteError> {
+        match self {
+            Self::Here(dir) => dir.write(part, read).map(|()| dir.free()),
+            Self::There(far) => far.write(part, read).map(|()| far.free()),
+        }
+    }
 }
 
 /// What a write to reels reaches: where answers go, where segments are.
@@ -178,17 +223,14 @@ impl SpoolDesk {
     fn remove(&mut self, part: &PartHeader, reel: bool) {
         let removed = match &mut self.reels {
             Some(desk) if reel => desk.reels.let_go(part).map_err(|error| error.to_string()),
-            _ => self
-                .opened()
-                .and_then(|dir| dir.remove(part).and_then(|()| dir.sync()))
-                .map_err(|error| error.to_string()),
+            _ => self.opened().and_then(|dir| dir.remove(part)).map_err(|error| error.to_string()),
         };
         if let Err(error) = removed {
             tracing::warn!("letting go of part {} of the spool: {error}", part.file_name());
         }
     }
 
-    fn opened(&self) -> io::Result<&SpoolDir> {
+    fn opened(&self) -> io::Result<&Files> {
         self.dir.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
@@ -196,7 +238,12 @@ impl SpoolDesk {
         (self.dir, self.reels) = (None, None);
         let on_tape = place.strip_prefix(TAPE);
         let mut found = SpoolFound::default();
-        if on_tape.is_none() {
+        if place.starts_with(FAR) {
+            let far = FarSpool::of(place, self.layout.dir(), (self.pair, self.ordinal));
+            let far = far.map_err(io::Error::other)?.told(Teller::new(|text| tracing::info!("{text}")));
+            found = far.list()?;
+            self.dir = Some(Files::There(Box::new(far)));
+        } else if on_tape.is_none() {
             let dir = SpoolDir::of(place, self.pair, self.ordinal).map_err(io::Error::other)?;
             dir.make()?;
             dir.tidy()?;
@@ -205,7 +252,7 @@ impl SpoolDesk {
                 // It is made again from the parts.
                 tracing::warn!("writing the index of the spool {place}: {error}");
             }
-            self.dir = Some(dir);
+            self.dir = Some(Files::Here(dir));
         }
         if let Some(tape) = on_tape.or_else(|| tape.strip_prefix(TAPE)) {
             let order = order(&self.layout, &self.tape, tape, (self.pair, self.ordinal, &self.name));
@@ -231,7 +278,7 @@ impl SpoolDesk {
         let gone = || !path.exists();
         let written = dir.write(part, |offset, len| read_direct(&path, offset, len));
         match written {
-            Ok(()) => Ok(dir.free()),
+            Ok(free) => Ok(free),
             Err(WriteError::Spool(error)) => Err(told("writing", error)),
             // The journal has let go of it meanwhile.
             Err(WriteError::Read(_) | WriteError::Segment(_)) if gone() => Err(Fault::STALE),
@@ -315,6 +362,15 @@ pub fn reels_at(dir: &Path, place: &str) -> Result<ReelSpool, String> {
     order(&Layout::new(dir), &config.tape, place, whose).map(ReelSpool::new)
 }
 
+/// Parts on another machine, of the node in a directory.
+///
+/// # Errors
+/// In words: the config cannot be read, or the place is none.
+pub fn far_at(dir: &Path, place: &str) -> Result<FarSpool, String> {
+    let config = Config::load(dir).map_err(|errors| errors.to_string())?.engine;
+    FarSpool::of(place, dir, (config.pair, config.ordinal))
+}
+
 /// The spool of the node in a directory, whether it runs or not; none if it has none.
 ///
 /// # Errors
@@ -327,8 +383,11 @@ pub fn of_dir(dir: &Path) -> Result<Option<PartStore>, String> {
     }
     let tape = if chosen.is_tape() { Some(chosen.place.as_str()) } else { chosen.second() };
     let reels = tape.map(|place| reels_at(dir, place)).transpose()?;
+    if chosen.is_far() {
+        return Ok(Some(PartStore { far: Some(far_at(dir, &chosen.place)?), dir: None, reels }));
+    }
     let on_disk = (!chosen.is_tape()).then(|| SpoolDir::of(&chosen.place, config.pair, config.ordinal));
-    Ok(Some(PartStore { dir: on_disk.transpose()?, reels }))
+    Ok(Some(PartStore { dir: on_disk.transpose()?, far: None, reels }))
 }
 
 /// The first entry of a part, if any, that is of the history of the node in a directory already.

@@ -1,6 +1,8 @@
-//! Where parts are, for commands: a directory, reels, or reels and a directory, which is one history.
+//! Where parts are, for commands: a directory, here or on another machine, reels, or reels and a directory, which is one
+//! history.
 
 use super::dir::{BadPart, SpoolDir};
+use super::far::FarSpool;
 use super::reels::{ReelSpool, Unread};
 use crate::format::batch::Batch;
 use crate::format::spool::PartHeader;
@@ -12,6 +14,8 @@ use std::io;
 pub struct PartStore {
     /// The directory.
     pub dir: Option<SpoolDir>,
+    /// The directory of another machine.
+    pub far: Option<FarSpool>,
     /// The reels.
     pub reels: Option<ReelSpool>,
 }
@@ -36,7 +40,11 @@ impl PartStore {
     /// # Errors
     /// The directory, or the catalogue of reels, cannot be read.
     pub fn list(&self) -> io::Result<Listed> {
-        let found = self.dir.as_ref().map(SpoolDir::list).transpose()?.unwrap_or_default();
+        let found = match (&self.dir, &self.far) {
+            (Some(dir), _) => dir.list()?,
+            (None, Some(far)) => far.list()?,
+            (None, None) => crate::engine::SpoolFound::default(),
+        };
         let mut parts: Vec<PartPlace> = Vec::new();
         if let Some(reels) = &self.reels {
             let held = reels.list(true).map_err(|error| io::Error::other(error.to_string()))?;
@@ -61,6 +69,9 @@ impl PartStore {
         if let Some(dir) = self.dir.as_ref().filter(|dir| dir.holds(part)) {
             return dir.read(part, offset, len);
         }
+        if let Some(far) = self.far.as_ref().filter(|far| far.holds(part)) {
+            return far.read(part, offset, len);
+        }
         let Some(reels) = &mut self.reels else { return Err(io::ErrorKind::NotFound.into()) };
         reels.read(part, offset, len).map_err(|unread| match unread {
             Unread::Bad(bad) => io::Error::other(bad.why),
@@ -81,6 +92,9 @@ impl PartStore {
         if let Some(dir) = self.dir.as_ref().filter(|dir| dir.holds(part)) {
             return dir.walk(&part.file_name(), |_, batch| each(batch)).map(drop);
         }
+        if let Some(far) = self.far.as_ref().filter(|far| far.holds(part)) {
+            return far.walk(part, each);
+        }
         let plain = |why: String| BadPart { why, good_to: None };
         match &mut self.reels {
             None => Err(plain("it is not there".to_owned())),
@@ -95,6 +109,6 @@ impl PartStore {
 
 impl From<SpoolDir> for PartStore {
     fn from(dir: SpoolDir) -> Self {
-        Self { dir: Some(dir), reels: None }
+        Self { dir: Some(dir), far: None, reels: None }
     }
 }

@@ -7,10 +7,10 @@ use crate::format::segment::SegmentHeader;
 use crate::format::spool::PART_TRAILER;
 use std::path::PathBuf;
 
-const PAIR: PairId = PairId([7; 16]);
+pub(in crate::node) const PAIR: PairId = PairId([7; 16]);
 
 /// A segment with batches of two entries each, and the part that it becomes.
-fn segment(index: u64, base: Position, batches: u64) -> (PartHeader, Vec<u8>) {
+pub(in crate::node) fn segment(index: u64, base: Position, batches: u64) -> (PartHeader, Vec<u8>) {
     let header = SegmentHeader {
         journal: JournalKind::Replicated,
         index: SegmentIndex(index),
@@ -41,7 +41,7 @@ fn segment(index: u64, base: Position, batches: u64) -> (PartHeader, Vec<u8>) {
     (PartHeader { pair: PAIR, ordinal, index, base, end, bytes: bytes_len, wall_ms: 5 }, bytes)
 }
 
-fn start() -> Position {
+pub(in crate::node) fn start() -> Position {
     Position { epoch: Epoch(2), seq: Seq(40), chain: Chain(9) }
 }
 

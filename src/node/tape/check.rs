@@ -38,15 +38,12 @@ fn rate(bytes: u64, took: Duration) -> u64 {
 /// [`TapeError`]; [`TapeError::Unfit`] where something else was read than was written.
 pub fn check(options: &TapeOptions, sizes: &[u32], bytes: u64) -> Result<Vec<Checked>, TapeError> {
     let path = options.place.path(1);
-    let made = match &options.place {
-        Place::Device(_) => false,
-        _ if path.exists() => false,
-        _ => super::Image::create(&path)
-            .map(drop)
-            .map(|()| true)
-            .map_err(|source| io_error(options, source))?,
+    let made = !matches!(&options.place, Place::Device(_)) && !path.exists();
+    let drive: io::Result<Box<dyn Drive>> = match made {
+        true => super::Image::create(&path).map(|image| Box::new(image) as Box<dyn Drive>),
+        false => open(&options.place, 1, true),
     };
-    let mut drive = open(&options.place, 1, true).map_err(|source| io_error(options, source))?;
+    let mut drive = drive.map_err(|source| io_error(options, source))?;
     let name = drive.name();
     let failed = |fault: Fault| TapeError::Drive { drive: name.clone(), fault };
     let (found, protected) = identify(&mut *drive).map_err(failed)?;

@@ -128,6 +128,17 @@ impl Operator {
                         false => Ok(Look::Refused(Refusal::Wrong { found: there, wanted }.to_string())),
                     }
                 }
+                // An image that got no more than the label of a set that never was: who made it was ended then.
+                Err(refusal @ Refusal::Used { .. })
+                    if want.purpose == Purpose::Write
+                        && !protected
+                        && matches!(self.options.place, Place::Images(..)) =>
+                {
+                    match is_label_alone(&mut *drive).map_err(|fault| self.drive_error(want, fault))? {
+                        true => Ok(Look::Fits(drive, found)),
+                        false => Ok(Look::Refused(refusal.to_string())),
+                    }
+                }
                 Err(refusal) => Ok(Look::Refused(refusal.to_string())),
             },
         }

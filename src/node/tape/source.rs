@@ -14,6 +14,8 @@ use crate::node::set::Contents;
 use crate::tape::{ReadError, ReelSet, Save, SessionKey, SpanReader};
 use std::io::{self, Read};
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// A save on reels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,7 +156,17 @@ impl TapeSource {
     /// # Errors
     /// [`TapeError`].
     pub fn open(&self) -> Result<TapeStream, TapeError> {
-        let (shelf, set, save) = self.find()?;
+        self.open_from(0, &Arc::default())
+    }
+
+    /// The same from this byte of it on; waiting for a reel ends when `stop` is set.
+    pub(in crate::node) fn open_from(
+        &self,
+        from: u64,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<TapeStream, TapeError> {
+        let (mut shelf, set, save) = self.find()?;
+        shelf.stopped = Arc::clone(stop);
         let key = self.options.key.as_ref();
         if set.key != 0 && key.map(crate::tape::Key::id) != Some(set.key) {
             return Err(TapeError::Key { save: save.id, given: key.map(crate::tape::Key::id) });
@@ -165,12 +177,28 @@ impl TapeSource {
             (Some(file), Some(content)) => content.needed(file.0),
             _ => std::iter::once(0..u64::MAX).collect(),
         };
+        // What cannot be read is no part of what was given, so that is read again.
+        let (needed, pass) = if self.lenient { (needed, from) } else { (behind(needed, from), 0) };
         let number = set.number();
         let located = set.clone();
         let locate = Box::new(move |at| located.locate(at).map(|(reel, position)| (reel.number, position)));
         let reader = SpanReader::new(shelf, number, save.first..save.next, locate, self.lenient);
-        Ok(TapeStream { reader, key, set, save, needed, at: 0, part: Vec::new(), taken: 0, read: 0 })
+        let (at, part, taken, read) = (0, Vec::new(), 0, 0);
+        let mut stream = TapeStream { reader, key, set, save, needed, at, part, taken, read };
+        stream.pass(pass)?;
+        Ok(stream)
     }
+}
+
+/// What is left of these parts of a stream behind their first bytes.
+fn behind(mut needed: Vec<Range<u64>>, mut bytes: u64) -> Vec<Range<u64>> {
+    for part in &mut needed {
+        let passed = bytes.min(part.end.saturating_sub(part.start));
+        part.start += passed;
+        bytes -= passed;
+    }
+    needed.retain(|part| part.start < part.end);
+    needed
 }
 
 /// The stream of a save on reels.
@@ -201,6 +229,16 @@ impl TapeStream {
     #[must_use]
     pub fn blocks(&self) -> u64 {
         self.read
+    }
+
+    /// Reads so many bytes, which are not given.
+    fn pass(&mut self, mut bytes: u64) -> Result<(), TapeError> {
+        while bytes > 0 && self.fill()? {
+            let there = (self.part.len() - self.taken).min(usize::try_from(bytes).unwrap_or(usize::MAX));
+            self.taken += there;
+            bytes -= there as u64;
+        }
+        Ok(())
     }
 
     fn failed(&self, error: ReadError) -> TapeError {

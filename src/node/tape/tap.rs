@@ -10,11 +10,11 @@
 //! The upper four bits of a length are a class: 0 a good block, 8 one that could not be read when the image was made.
 
 use crate::base::plainly;
-use crate::io::{FileLock, try_lock_file};
+use crate::io::{FileLock, Own, try_lock_file};
 use crate::tape::{Drive, Fault, Got, Medium, Wrote};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 const MARK: u32 = 0;
@@ -28,6 +28,8 @@ const FIELD: u64 = 4;
 #[derive(Debug)]
 pub struct Image {
     path: PathBuf,
+    /// Where it is until its label is durable.
+    unnamed: Option<Own>,
     file: File,
     _lock: FileLock,
     protected: bool,
@@ -78,21 +80,34 @@ impl Image {
         Self::of(path, file, protected)
     }
 
-    /// Makes an image, which must not be there.
+    /// Makes an image, which must not be there. It has its name when marks are written behind its label, and is gone again if
+    /// that does not come to be: so none is there without a label.
     ///
     /// # Errors
-    /// Those of open(2).
+    /// `AlreadyExists`; `WouldBlock` if another program makes it; else those of the file system.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
-        crate::io::sync_dir(parent_of(path))?;
-        Self::of(path, file, false)
+        if path.symlink_metadata().is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let unnamed = super::catalogue::own(parent_of(path), &super::verbs::file_name(path)).temporary();
+        let mut this = Self::of(path, unnamed.open()?, false)?;
+        // Whoever had it open before may have named it meanwhile.
+        let (here, there) = (this.file.metadata()?, unnamed.path().symlink_metadata()?);
+        if (here.dev(), here.ino()) != (there.dev(), there.ino()) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        // What a process left there that was killed.
+        this.file.set_len(0)?;
+        (this.len, this.unnamed) = (0, Some(unnamed));
+        Ok(this)
     }
 
     fn of(path: &Path, file: File, protected: bool) -> io::Result<Self> {
         let lock = try_lock_file(file.try_clone()?)?;
         let len = file.metadata()?.len();
         let (path, starts) = (path.to_owned(), Vec::new());
-        Ok(Self { path, file, _lock: lock, protected, len, starts, next: 0, whole: false, position: 0 })
+        let (unnamed, next, whole, position) = (None, 0, false, 0);
+        Ok(Self { path, unnamed, file, _lock: lock, protected, len, starts, next, whole, position })
     }
 
     fn failed(error: &io::Error) -> Fault {
@@ -228,7 +243,14 @@ impl Drive for Image {
             let written = self.file.write_all_at(&MARK.to_le_bytes(), at);
             self.wrote(written, at, at + FIELD)?;
         }
-        self.file.sync_data().map_err(|error| Self::failed(&error))
+        self.file.sync_data().map_err(|error| Self::failed(&error))?;
+        if let Some(unnamed) = self.unnamed.take_if(|_| !self.starts.is_empty()) {
+            unnamed.become_new(&self.path).map_err(|error| {
+                let _ = unnamed.remove();
+                Self::failed(&error)
+            })?;
+        }
+        Ok(())
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> Result<Got, Fault> {
@@ -260,6 +282,15 @@ impl Drive for Image {
     fn eject(&mut self) -> Result<(), Fault> {
         self.position = 0;
         Ok(())
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        if let Some(unnamed) = &self.unnamed {
+            // It is begun anew by who makes it the next time.
+            let _ = unnamed.remove();
+        }
     }
 }
 

@@ -101,3 +101,42 @@ fn any_bytes_are_an_image_with_an_end() {
         fuzz_tap(&whole[..bit / 8]);
     }
 }
+
+#[test]
+fn a_new_image_has_its_name_with_its_label_or_never() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("reel-001.tap");
+    let names = || {
+        let all = std::fs::read_dir(dir.path()).unwrap();
+        all.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let unnamed = [".reel-001.tap.hot-backup-tmp"];
+    // Marks without a label give no name either.
+    let mut drive = Image::create(&path).unwrap();
+    drive.marks(0).unwrap();
+    assert_eq!(names(), unnamed);
+    assert_eq!(Image::create(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    drive.write(b"the label").unwrap();
+    assert_eq!(names(), unnamed);
+    drop(drive);
+    assert_eq!(names().len(), 0);
+    // What one leaves that is killed behind the label, and before it is durable.
+    std::fs::write(dir.path().join(unnamed[0]), block(b"the label of one that was killed")).unwrap();
+    let mut drive = Image::create(&path).unwrap();
+    drive.write(b"label").unwrap();
+    drive.marks(1).unwrap();
+    assert_eq!(names(), ["reel-001.tap"]);
+    assert_eq!(std::fs::read(&path).unwrap(), [block(b"label"), vec![0; 4]].concat());
+    drop(drive);
+    assert_eq!(Image::create(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    // Nobody's image is replaced by one that came meanwhile, and what is given up leaves nothing.
+    let other = dir.path().join("reel-002.tap");
+    let mut drive = Image::create(&other).unwrap();
+    std::fs::write(&other, b"of somebody else").unwrap();
+    drive.write(b"label").unwrap();
+    assert!(matches!(drive.marks(1), Err(Fault::Failed(_))));
+    drop(drive);
+    drop(Image::create(&dir.path().join("reel-003.tap")).unwrap());
+    assert_eq!(std::fs::read(&other).unwrap(), b"of somebody else");
+    assert_eq!(names().len(), 2, "{:?}", names());
+}

@@ -297,11 +297,12 @@ pub fn copy(from: &TapeOptions, to: &TapeOptions) -> Result<Copied, TapeError> {
         let (found, _) = identify(&mut *source).map_err(drive_error(&*source))?;
         let path = to.place.path(reel);
         let made = !matches!(to.place, Place::Device(_)) && !path.exists();
-        if made {
+        let mut target: Box<dyn Drive> = if made {
             let io = |source| TapeError::Io { doing: "making", what: path.display().to_string(), source };
-            Image::create(&path).map_err(io)?;
-        }
-        let mut target = opened(to, reel, true)?;
+            Box::new(Image::create(&path).map_err(io)?)
+        } else {
+            opened(to, reel, true)?
+        };
         let failed = drive_error(&*target);
         let (there, protected) = identify(&mut *target).map_err(&failed)?;
         let mut allowed = to.allowed;

@@ -57,8 +57,10 @@ pub enum SocketError {
         why: String,
     },
     /// The connection was cut for good.
-    #[error("sending to {to}: the connection was cut, and not made again within {} s ({why})", within.as_secs())]
+    #[error("{doing} {to}: the connection was cut, and not made again within {} s ({why})", within.as_secs())]
     Cut {
+        /// What was being done.
+        doing: &'static str,
         /// Where.
         to: String,
         /// How long that was tried.
@@ -66,9 +68,11 @@ pub enum SocketError {
         /// What came of it last.
         why: String,
     },
-    /// The other side does not take it.
-    #[error("sending to {to}: {message}")]
+    /// The other side does not take it, or does not give it.
+    #[error("{doing} {to}: {message}")]
     Refused {
+        /// What was being done.
+        doing: &'static str,
         /// Where.
         to: String,
         /// Why.
@@ -91,8 +95,10 @@ pub enum SocketError {
         counts: u64,
     },
     /// The other side says something that makes no sense.
-    #[error("sending to {to}: it says something else than a tape socket does: {why}")]
+    #[error("{doing} {to}: it says something else than a tape socket does: {why}")]
     Broken {
+        /// What was being done.
+        doing: &'static str,
         /// Where.
         to: String,
         /// What.
@@ -133,7 +139,11 @@ impl SocketError {
             Self::Listen { .. } => "--listen names an address of this machine and a port that is free".to_owned(),
             Self::There { .. } => "end that one first: hot-backup tape-socket drain".to_owned(),
             Self::Connect { .. } => {
-                "see whether hot-backup tape-socket listen runs there, and whether the way there is open".to_owned()
+                "see whether hot-backup tape-socket listen runs there, in this version, and whether the way there is open"
+                    .to_owned()
+            }
+            Self::Cut { doing, .. } if doing.starts_with("reading") => {
+                "mend the way there and begin again with the same command".to_owned()
             }
             Self::Cut { .. } => {
                 "mend the way there and begin again; what counted there stays, and tape-socket send goes on behind it".to_owned()
@@ -160,11 +170,13 @@ pub(super) enum WireError {
     Silent(Duration),
     #[error("the other side ended it")]
     Ended,
+    #[error("{0}")]
+    Busy(String),
 }
 
 impl WireError {
-    /// The error of a sender, if it helps nothing to connect again.
-    pub(super) fn last(self, to: &str) -> Result<SocketError, Self> {
+    /// The error of who called, if it helps nothing to connect again.
+    pub(super) fn last(self, doing: &'static str, to: &str) -> Result<SocketError, Self> {
         match self {
             Self::Keys(
                 LinkSecurityError::CutInHandshake
@@ -175,8 +187,10 @@ impl WireError {
                 | LinkSecurityError::Closed,
             ) => Err(self),
             Self::Keys(error) => Ok(error.into()),
-            Self::Broken(error) => Ok(SocketError::Broken { to: to.to_owned(), why: error.to_string() }),
-            Self::Io(_) | Self::Silent(_) | Self::Ended => Err(self),
+            Self::Broken(error) => {
+                Ok(SocketError::Broken { doing, to: to.to_owned(), why: error.to_string() })
+            }
+            Self::Io(_) | Self::Silent(_) | Self::Ended | Self::Busy(_) => Err(self),
         }
     }
 }

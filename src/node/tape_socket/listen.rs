@@ -9,7 +9,7 @@ use crate::base::limits::{
     SOCKET_CALLERS_MAX, SOCKET_KEEP_MS, SOCKET_LOOK_MS, SOCKET_PROVE_MS, SOCKET_TELL_MS,
 };
 use crate::format::PairId;
-use crate::format::socket::{Refused, SocketFrame, StreamOpen};
+use crate::format::socket::{Refused, SocketFrame, StreamKind, StreamOpen};
 use crate::node::tape::{TapeOrder, Teller};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -109,20 +109,22 @@ pub fn listen(order: ListenOrder) -> Result<Listened, SocketError> {
 }
 
 /// What all connections share.
-struct Desk {
-    order: ListenOrder,
-    pair: Option<PairId>,
+pub(super) struct Desk {
+    pub(super) order: ListenOrder,
+    pub(super) pair: Option<PairId>,
     state: Mutex<State>,
     callers: AtomicUsize,
 }
 
 #[derive(Default)]
-struct State {
-    under_way: Option<UnderWay>,
+pub(super) struct State {
+    pub(super) under_way: Option<UnderWay>,
+    /// Who reads from the drive.
+    pub(super) reading: Option<SocketAddr>,
     /// The number of the last connection that sends.
     turn: u64,
     taken: u64,
-    draining: bool,
+    pub(super) draining: bool,
     /// A stream was begun since it listens: the next one goes behind it.
     began: bool,
     /// A set was taken then, and its sender may not know it yet.
@@ -130,7 +132,7 @@ struct State {
 }
 
 /// A stream under way.
-struct UnderWay {
+pub(super) struct UnderWay {
     open: StreamOpen,
     sink: Sink,
     /// The connection that sends it.
@@ -163,7 +165,7 @@ impl Drop for Caller {
 }
 
 impl Desk {
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -226,8 +228,8 @@ impl Desk {
         drop(spawned);
     }
 
-    /// Takes what one connection sends.
-    fn receive(&self, socket: TcpStream, from: SocketAddr) -> Result<(), WireError> {
+    /// Takes what one connection sends, or gives what it asks for.
+    fn receive(self: &Arc<Self>, socket: TcpStream, from: SocketAddr) -> Result<(), WireError> {
         socket.set_nonblocking(false)?;
         // As they stand now: a peer may be trusted without a new start.
         let keys = match self.order.keys.identity(Side::Listen) {
@@ -239,9 +241,10 @@ impl Desk {
         let patience = Duration::from_millis(SOCKET_PROVE_MS);
         let open = match wire.receive(patience)?.ok_or(WireError::Silent(patience))? {
             SocketFrame::Open(open) => open,
+            SocketFrame::Want(want) => return self.give_all(wire, from, want),
             _ => return Err(WireError::Ended),
         };
-        let name = open.name.clone();
+        let (name, is_part) = (open.name.clone(), matches!(open.kind, StreamKind::Part(_)));
         let (turn, frame) = match self.begin(open, from) {
             Ok(begun) => begun,
             Err(refusal) => return self.refuse(wire, from, &name, refusal),
@@ -252,7 +255,7 @@ impl Desk {
             self.heard(wire);
             return sent;
         };
-        match sent.and_then(|()| self.take_all(&mut wire, turn)) {
+        match sent.and_then(|()| self.take_all(&mut wire, turn, is_part)) {
             Ok(None) => self.heard(wire),
             Ok(Some(refusal)) => {
                 self.give_up(turn);
@@ -273,7 +276,7 @@ impl Desk {
         }
     }
 
-    fn refuse(
+    pub(super) fn refuse(
         &self,
         mut wire: Wire,
         from: SocketAddr,
@@ -296,17 +299,19 @@ impl Desk {
         let mut state = self.state();
         state.turn += 1;
         let turn = state.turn;
-        if let Some(other) = state.under_way.as_mut() {
-            if other.open.stream == open.stream {
-                // The connection before may not have been seen to end.
-                (other.turn, other.from, other.away) = (turn, from, None);
-                let (from, window) = (other.sink.received(), other.sink.window());
-                other.base = from;
-                return Ok((Some(turn), SocketFrame::Ready { from, window }));
-            }
-            if let Some(refusal) = other.in_the_way(&self.order.keep) {
-                return Err(refusal);
-            }
+        // A node sends one part of its spool at a time: the one before is given up.
+        let is_part = matches!(open.kind, StreamKind::Part(_));
+        let same = |other: &mut UnderWay| (other.open.kind, other.open.pair) == (open.kind, open.pair);
+        state.under_way.take_if(|other| is_part && other.open.stream != open.stream && same(other));
+        if let Some(other) = state.under_way.as_mut().filter(|other| other.open.stream == open.stream) {
+            // The connection before may not have been seen to end.
+            (other.turn, other.from, other.away) = (turn, from, None);
+            let (from, window) = (other.sink.received(), other.sink.window());
+            other.base = from;
+            return Ok((Some(turn), SocketFrame::Ready { from, window }));
+        }
+        if let Some(refusal) = state.in_the_way(&self.order.keep) {
+            return Err(refusal);
         }
         if state.draining {
             let message = "this listener takes nothing more, and ends".to_owned();
@@ -314,10 +319,9 @@ impl Desk {
         }
         // What is given up for this one keeps what counts of it.
         state.under_way = None;
-        let opened = match &self.order.keep {
-            Keep::Tape(order) => Sink::reels(order, &open, state.began),
-            Keep::File(path) => Sink::file(path, &open, self.order.window),
-            Keep::Dir(dir) => Sink::file(&dir.join(format!("{}.hbs", open.name)), &open, self.order.window),
+        let opened = match (&self.order.keep, open.kind) {
+            (Keep::Dir(dir), StreamKind::Part(of)) => Sink::part(dir, &open, of, self.order.window),
+            (keep, _) => self.sink(keep, &open, state.began),
         };
         let sink = match opened? {
             Opened::Whole(bytes) => return Ok((None, SocketFrame::Done { bytes })),
@@ -325,15 +329,30 @@ impl Desk {
         };
         let (received, window) = (sink.received(), sink.window());
         let how = if received > 0 { format!(", from byte {received} on") } else { String::new() };
-        self.order.teller.tell(&format!("{from}: taking {} of node {}{how}", open.name, open.node));
+        // Of parts there are many.
+        if !is_part {
+            self.order.teller.tell(&format!("{from}: taking {} of node {}{how}", open.name, open.node));
+        }
         let (away, closed, counts, base) = (None, false, received, received);
         state.began = true;
         state.under_way = Some(UnderWay { open, sink, turn, from, away, closed, counts, base });
         Ok((Some(turn), SocketFrame::Ready { from: received, window }))
     }
 
+    fn sink(&self, keep: &Keep, open: &StreamOpen, behind: bool) -> Result<Opened, Refusal> {
+        match keep {
+            Keep::Tape(order) => Sink::reels(order, open, behind),
+            Keep::File(path) if matches!(open.kind, StreamKind::Part(_)) => {
+                let message = format!("taking {}: parts of a spool go to a directory", path.display());
+                Err(Refusal::new(Refused::Unfit, message, "listen there with --to dir:PATH"))
+            }
+            Keep::File(path) => Sink::file(path, open, self.order.window),
+            Keep::Dir(dir) => Sink::file(&dir.join(format!("{}.hbs", open.name)), open, self.order.window),
+        }
+    }
+
     /// Takes data to the end. None when all of it counts, or another connection goes on.
-    fn take_all(&self, wire: &mut Wire, turn: u64) -> Result<Option<Refusal>, WireError> {
+    fn take_all(&self, wire: &mut Wire, turn: u64, is_part: bool) -> Result<Option<Refusal>, WireError> {
         let (mut told, mut said) = (0, Instant::now());
         loop {
             let frame = wire.receive(LOOK)?;
@@ -345,7 +364,9 @@ impl Desk {
                 Err(refusal) => return Ok(Some(refusal)),
                 Ok(Told::Replaced) => return Ok(None),
                 Ok(Told::Done(bytes)) => {
-                    self.order.teller.tell(&format!("a set of {bytes} bytes is there"));
+                    if !is_part {
+                        self.order.teller.tell(&format!("a set of {bytes} bytes is there"));
+                    }
                     wire.send(&SocketFrame::Done { bytes })?;
                     return Ok(None);
                 }
@@ -399,6 +420,15 @@ impl UnderWay {
 }
 
 impl State {
+    /// Why the place cannot be had now; none if it can.
+    pub(super) fn in_the_way(&self, keep: &Keep) -> Option<Refusal> {
+        if let Some(from) = self.reading {
+            let message = format!("{} is in use: {from} reads from it", keep.name());
+            return Some(Refusal::new(Refused::InUse, message, "wait for its end"));
+        }
+        self.under_way.as_ref().and_then(|other| other.in_the_way(keep))
+    }
+
     /// Takes one frame of the connection whose turn it is, and says what counts now.
     fn step(&mut self, turn: u64, frame: Option<SocketFrame>) -> Result<Told, Refusal> {
         let Some(stream) = self.under_way.as_mut().filter(|stream| stream.turn == turn) else {

@@ -1,7 +1,7 @@
-//! The tape socket: the drive, the images or the disk of one machine take the save sets of another.
+//! The tape socket: the drive, the images or the disk of one machine take the save sets of another, and give them back.
 //!
 //! The sender connects, and both prove keys: those of their pair, or two that are made of a token both have. What is said then
-//! stands in [`crate::format::socket`].
+//! stands in [`crate::format::socket`], and of what is given back in [`crate::format::asked`].
 //!
 //! - Invariant: what the receiver says counts is on its reel by the drive's own word at a flush, or synced with its note; only
 //!   then the sender lets go of it. So a cut, and a sender or a listener that is killed, take nothing away.
@@ -13,18 +13,25 @@
 //! | that of the command `listen` | the port, the note of what is done | nothing |
 //! | one for each connection | its socket; in turn what is being written | the other side, the disk; never the drive |
 //! | tape | the drive | the drive; the operator |
+//! | one for each set that is given | the file, or the drive | the same; the other side |
 
+mod dial;
 mod error;
+mod fetch;
+mod give;
 mod listen;
 mod note;
 mod send;
 mod sink;
 mod wire;
 
+pub use dial::SocketOrder;
 pub use error::SocketError;
+pub(in crate::node) use fetch::of_stream;
+pub use fetch::{SocketReader, SocketSource, next_of};
 pub use listen::{Keep, ListenOrder, Listened, listen};
 pub use note::{ListenerView, StreamView, drain, status};
-pub use send::{Begun, SocketOrder, SocketWriter, send_parts, send_set};
+pub use send::{Begun, SocketWriter, send_parts, send_set};
 
 use super::config::Encryption;
 use super::identity::{NewKey, NodeKey};
@@ -91,7 +98,12 @@ fn own(dir: &Path, name: &str) -> Own {
     Own::new(dir, name)
 }
 
-/// What this receiver does not take, and why.
+/// A text as it may be sent.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// What this receiver does not take or give, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Refusal {
     why: crate::format::socket::Refused,

@@ -1,50 +1,23 @@
 //! The sending side: keeps what does not count, connects again when it is cut, and goes on where the receiver says.
 
+use super::SocketError;
+use super::dial::{Calls, Dial, SocketOrder, Stop};
 use super::error::WireError;
 use super::wire::Wire;
-use super::{Side, SocketError, SocketKeys};
 use crate::base::Seq;
-use crate::base::limits::{SOCKET_AGAIN_MS, SOCKET_BLOCK, SOCKET_OPEN_MS, SOCKET_SILENT_MS};
+use crate::base::limits::{SOCKET_BLOCK, SOCKET_OPEN_MS, SOCKET_SILENT_MS};
 use crate::format::set::{SetId, Trailer};
 use crate::format::socket::{SocketFrame, StreamKind, StreamOpen};
-use crate::node::peer_address::PeerAddress;
 use crate::node::set::{self, SetError, Source};
 use crate::node::spool::SpoolDir;
-use crate::node::tape::{About, Teller};
-use crate::node::tls::LinkIdentity;
+use crate::node::tape::About;
 use bytes::{Bytes, BytesMut};
 use ring::digest::{Context, SHA256};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-/// Where a stream goes, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SocketOrder {
-    /// The other machine.
-    pub to: PeerAddress,
-    /// What is proven.
-    pub keys: SocketKeys,
-    /// What the set is called there; by its node and number if none.
-    pub name: Option<String>,
-    /// For so long it is tried to connect again.
-    pub retry: Duration,
-    /// Hears what people should know.
-    pub teller: Teller,
-}
-
-impl SocketOrder {
-    /// How the place is called in messages.
-    #[must_use]
-    pub fn place(&self) -> String {
-        match &self.name {
-            Some(name) => format!("tcp:{}/{name}", self.to),
-            None => format!("tcp:{}", self.to),
-        }
-    }
-}
+use std::time::Duration;
 
 /// What came of opening a stream.
 pub enum Begun {
@@ -65,36 +38,18 @@ impl std::fmt::Debug for Begun {
 
 /// Sends one stream.
 pub struct SocketWriter {
-    order: SocketOrder,
-    to: String,
-    identity: LinkIdentity,
+    dial: Dial,
     open: StreamOpen,
     wire: Option<Wire>,
     kept: Kept,
     /// The block in the making.
     filled: BytesMut,
     whole: bool,
-    /// Since when it is cut again and again, and nothing more counts.
-    stuck: Option<Instant>,
 }
 
 impl std::fmt::Debug for SocketWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SocketWriter({}, {:?})", self.to, self.kept)
-    }
-}
-
-/// Why a step was not made.
-enum Stop {
-    /// The connection is of no use; another one may be.
-    Cut(WireError),
-    /// It is over.
-    Over(SocketError),
-}
-
-impl From<WireError> for Stop {
-    fn from(error: WireError) -> Self {
-        Self::Cut(error)
+        write!(f, "SocketWriter({}, {:?})", self.dial.to, self.kept)
     }
 }
 
@@ -104,11 +59,25 @@ impl SocketWriter {
     /// # Errors
     /// [`SocketError`]; nobody is called a second time.
     pub(in crate::node) fn begin(order: &SocketOrder, about: &About) -> Result<Begun, SocketError> {
-        let identity = order.keys.identity(Side::Send)?;
+        let kind = about.spool.map_or(StreamKind::Set, StreamKind::Spool);
+        Self::begin_as(kind, order, about)
+    }
+
+    /// The same for one part of a spool, which goes to a disk.
+    ///
+    /// # Errors
+    /// [`SocketError`].
+    pub(in crate::node) fn begin_part(order: &SocketOrder, about: &About) -> Result<Begun, SocketError> {
+        let kind = about.spool.map_or(StreamKind::Set, StreamKind::Part);
+        Self::begin_as(kind, order, about)
+    }
+
+    fn begin_as(kind: StreamKind, order: &SocketOrder, about: &About) -> Result<Begun, SocketError> {
+        let dial = Dial::new(order, "sending to")?;
         let short: String = about.save.to_string().chars().take(8).collect();
-        let (kind, what) = match about.spool {
-            None => (StreamKind::Set, about.node.clone()),
-            Some(ordinal) => (StreamKind::Spool(ordinal), format!("spool-{}", ordinal.0)),
+        let what = match about.spool {
+            None => about.node.clone(),
+            Some(ordinal) => format!("spool-{}", ordinal.0),
         };
         let open = StreamOpen {
             kind,
@@ -119,54 +88,21 @@ impl SocketWriter {
             name: order.name.clone().unwrap_or_else(|| format!("{what}-{short}")),
             node: about.node.clone(),
         };
-        let (to, kept, filled) = (order.to.to_string(), Kept::default(), BytesMut::new());
-        let (order, wire, whole, stuck) = (order.clone(), None, false, None);
-        let mut this = Self { order, to, identity, open, wire, kept, filled, whole, stuck };
-        match this.connect() {
-            Ok(()) if this.whole => Ok(Begun::Whole),
-            Ok(()) => {
-                let from = this.kept.end;
-                Ok(Begun::From(Box::new(this), from))
-            }
-            Err(Stop::Over(error)) => Err(error),
-            Err(Stop::Cut(error)) => Err(match error.last(&this.to) {
-                Ok(last) => last,
-                Err(cut) => SocketError::Connect { to: this.to, why: cut.to_string() },
-            }),
+        let (kept, filled) = (Kept::default(), BytesMut::new());
+        let mut this = Self { dial, open, wire: None, kept, filled, whole: false };
+        this.first()?;
+        if this.whole {
+            return Ok(Begun::Whole);
         }
-    }
-
-    fn connect(&mut self) -> Result<(), Stop> {
-        let mut wire = Wire::dial(&self.order.to, &self.identity)?;
-        wire.send(&SocketFrame::Open(self.open.clone()))?;
-        let patience = Duration::from_millis(SOCKET_OPEN_MS);
-        match wire.receive(patience)?.ok_or(WireError::Silent(patience))? {
-            SocketFrame::Ready { from, window } => {
-                self.kept.resume(from, window).map_err(|wrong| Stop::Over(self.wrong(wrong)))?;
-            }
-            SocketFrame::Done { bytes } => self.done(bytes)?,
-            other => return Err(self.unexpected(other)),
-        }
-        self.wire = Some(wire);
-        Ok(())
+        let from = this.kept.end;
+        Ok(Begun::From(Box::new(this), from))
     }
 
     fn wrong(&self, wrong: Wrong) -> SocketError {
-        let to = self.to.clone();
         match wrong {
-            Wrong::Lost { from, counts } => SocketError::Lost { to, from, counts },
-            Wrong::Beyond(byte) => {
-                SocketError::Broken { to, why: format!("it has byte {byte}, which was not sent") }
-            }
+            Wrong::Lost { from, counts } => SocketError::Lost { to: self.dial.to.clone(), from, counts },
+            Wrong::Beyond(byte) => self.dial.broken(format!("it has byte {byte}, which was not sent")),
         }
-    }
-
-    fn unexpected(&self, frame: SocketFrame) -> Stop {
-        let to = self.to.clone();
-        Stop::Over(match frame {
-            SocketFrame::Refused { why, message, next } => SocketError::Refused { to, why, message, next },
-            _ => SocketError::Broken { to, why: "a frame came out of its place".to_owned() },
-        })
     }
 
     fn done(&mut self, bytes: u64) -> Result<(), Stop> {
@@ -272,44 +208,39 @@ impl SocketWriter {
                 let before = self.kept.counts;
                 self.kept.counts(up_to).map_err(|wrong| Stop::Over(self.wrong(wrong)))?;
                 if self.kept.counts > before {
-                    self.stuck = None;
+                    self.dial.stuck = None;
                 }
             }
             Some(SocketFrame::Done { bytes }) => self.done(bytes)?,
-            Some(other) => return Err(self.unexpected(other)),
+            Some(other) => return Err(self.dial.unexpected(other)),
         }
         Ok(true)
     }
+}
 
-    /// Connects again, for as long as that is allowed.
-    fn again(&mut self, error: WireError) -> Result<(), SocketError> {
+impl Calls for SocketWriter {
+    fn dial(&mut self) -> &mut Dial {
+        &mut self.dial
+    }
+
+    fn connect(&mut self) -> Result<(), Stop> {
         self.wire = None;
-        let mut last = match error.last(&self.to) {
-            Ok(last) => return Err(last),
-            Err(cut) => cut.to_string(),
-        };
-        self.order.teller.tell(&format!("the connection to {} was cut ({last}); it is made again", self.to));
-        let until = *self.stuck.get_or_insert_with(Instant::now) + self.order.retry;
-        loop {
-            match self.connect() {
-                Ok(()) => {
-                    let from = self.kept.unsent().map_or(self.kept.end, |(offset, _)| offset);
-                    self.order
-                        .teller
-                        .tell(&format!("connected to {} again; it goes on at byte {from}", self.to));
-                    return Ok(());
-                }
-                Err(Stop::Over(error)) => return Err(error),
-                Err(Stop::Cut(error)) => match error.last(&self.to) {
-                    Ok(error) => return Err(error),
-                    Err(cut) => last = cut.to_string(),
-                },
+        let mut wire = self.dial.wire()?;
+        wire.send(&SocketFrame::Open(self.open.clone()))?;
+        let patience = Duration::from_millis(SOCKET_OPEN_MS);
+        match wire.receive(patience)?.ok_or(WireError::Silent(patience))? {
+            SocketFrame::Ready { from, window } => {
+                self.kept.resume(from, window).map_err(|wrong| Stop::Over(self.wrong(wrong)))?;
             }
-            if Instant::now() >= until {
-                return Err(SocketError::Cut { to: self.to.clone(), within: self.order.retry, why: last });
-            }
-            std::thread::sleep(Duration::from_millis(SOCKET_AGAIN_MS));
+            SocketFrame::Done { bytes } => self.done(bytes)?,
+            other => return Err(self.dial.unexpected(other)),
         }
+        self.wire = Some(wire);
+        Ok(())
+    }
+
+    fn goes_on(&self) -> u64 {
+        self.kept.unsent().map_or(self.kept.end, |(offset, _)| offset)
     }
 }
 

@@ -2,11 +2,12 @@
 
 use super::{Refusal, own};
 use crate::base::limits::SOCKET_FILE_WINDOW;
-use crate::base::{plainly, read_at_most};
+use crate::base::{Ordinal, plainly, read_at_most};
 use crate::format::set::{PART_HEADER, PartHeader};
 use crate::format::socket::{Refused, SOCKET_NOTE, StreamKind, StreamNote, StreamOpen};
 use crate::io::{FileLock, Own, put_in_place, try_lock_file};
 use crate::node::set::{self, Source};
+use crate::node::spool::{self, SpoolDir};
 use crate::node::tape::{About, Carried, CarriedWriter, TapeError, TapeOrder};
 use std::fs::File;
 use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
@@ -22,7 +23,7 @@ pub(super) enum Opened {
 
 /// A stream under way.
 pub(super) enum Sink {
-    File(FileSink),
+    File(Box<FileSink>),
     Tape(Box<CarriedWriter>),
 }
 
@@ -42,10 +43,15 @@ fn of_tape(error: &TapeError) -> Refusal {
 impl Sink {
     /// Opens reels for a stream, behind what is on them if it may be.
     pub(super) fn reels(order: &TapeOrder, open: &StreamOpen, behind: bool) -> Result<Opened, Refusal> {
-        let StreamOpen { kind, stream, pair, epoch, seq, node, .. } = open.clone();
+        let StreamOpen { kind, stream, pair, epoch, seq, node, name } = open.clone();
         let spool = match kind {
             StreamKind::Set => None,
             StreamKind::Spool(ordinal) => Some(ordinal),
+            StreamKind::Part(_) => {
+                let message = format!("taking {name}: a spool that a node reads back goes to a directory");
+                let next = "listen there with --to dir:PATH; a copy of its parts goes to reels with tape-socket send";
+                return Err(Refusal::new(Refused::Unfit, message, next));
+            }
         };
         let about = About { spool, save: stream, pair, epoch, seq, node };
         match Carried::begin(order, &about, behind).map_err(|error| of_tape(&error))? {
@@ -57,6 +63,22 @@ impl Sink {
     /// Opens the file at this path for a stream, which becomes it when it is whole.
     pub(super) fn file(path: &Path, open: &StreamOpen, most: u64) -> Result<Opened, Refusal> {
         FileSink::open(path, open, most)
+    }
+
+    /// Opens the file of a part in the spool of its node below this directory.
+    pub(super) fn part(
+        dir: &Path,
+        open: &StreamOpen,
+        ordinal: Ordinal,
+        most: u64,
+    ) -> Result<Opened, Refusal> {
+        let spool = SpoolDir::below(dir, open.pair, ordinal);
+        spool.make().map_err(|error| of_io("making", spool.path(), &error))?;
+        if !open.name.ends_with(spool::PART) {
+            let message = format!("taking {}: it is no name of a part of a spool", open.name);
+            return Err(Refusal::new(Refused::Unfit, message, "use programs of one version on both sides"));
+        }
+        FileSink::open(&spool.path().join(&open.name), open, most)
     }
 
     /// So much may be sent beyond what counts (bytes).
@@ -119,15 +141,20 @@ pub(super) struct FileSink {
     received: u64,
     counts: u64,
     window: u64,
+    /// It is one part of a spool.
+    of: Option<StreamOpen>,
 }
 
 impl FileSink {
     fn open(path: &Path, open: &StreamOpen, most: u64) -> Result<Opened, Refusal> {
-        if open.kind != StreamKind::Set {
+        if matches!(open.kind, StreamKind::Spool(_)) {
             let message = format!("taking {}: parts of a spool go to reels only", open.name);
             return Err(Refusal::new(Refused::Unfit, message, "listen there with --to tape:PLACE"));
         }
-        if let Some(bytes) = of_same(path, open)? {
+        let of = matches!(open.kind, StreamKind::Part(_)).then(|| open.clone());
+        if of.is_none()
+            && let Some(bytes) = of_same(path, open)?
+        {
             return Ok(Opened::Whole(bytes));
         }
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
@@ -151,8 +178,8 @@ impl FileSink {
         file.set_len(counts).and_then(|()| file.seek(SeekFrom::Start(counts))).map_err(failed)?;
         let window = most.min(SOCKET_FILE_WINDOW);
         let (path, received) = (path.to_owned(), counts);
-        let sink = Self { path, part, note, file, _lock: lock, stream, received, counts, window };
-        Ok(Opened::Sink(Sink::File(sink)))
+        let sink = Self { path, part, note, file, _lock: lock, stream, received, counts, window, of };
+        Ok(Opened::Sink(Sink::File(Box::new(sink))))
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
@@ -175,6 +202,9 @@ impl FileSink {
     /// Gives the file its name, if it is a set.
     fn finish(&mut self) -> Result<(), Refusal> {
         self.sync()?;
+        if let Some(open) = &self.of {
+            return self.finish_part(open);
+        }
         let part = self.part.path();
         let unfit = |why: String| {
             let message = format!("taking {}: it is no save set with a trailer ({why})", self.path.display());
@@ -191,6 +221,31 @@ impl FileSink {
         put_in_place(part, &self.path).map_err(|error| of_io("writing", &self.path, &error))?;
         // Left behind, it says nothing of a file that is not there.
         let _ = self.note.remove();
+        Ok(())
+    }
+}
+
+impl FileSink {
+    /// Gives the file its name, if it is the part that was to come. One of that name holds the same segment.
+    fn finish_part(&self, open: &StreamOpen) -> Result<(), Refusal> {
+        let part = self.part.path();
+        let unfit = |why: String| {
+            let message = format!("taking {}: it is not that part of a spool ({why})", open.name);
+            Refusal::new(Refused::Unfit, message, "look at the spool there: hot-backup spool verify")
+        };
+        let file = File::open(part).map_err(|error| of_io("reading", part, &error))?;
+        let found = spool::check_part(&file).map_err(|bad| unfit(bad.why))?;
+        if found.file_name() != open.name
+            || (found.pair, StreamKind::Part(found.ordinal)) != (open.pair, open.kind)
+        {
+            return Err(unfit(format!("it is {} of pair {}", found.file_name(), found.pair)));
+        }
+        put_in_place(part, &self.path).map_err(|error| of_io("writing", &self.path, &error))?;
+        let _ = self.note.remove();
+        if let Some(dir) = self.path.parent() {
+            // It only saves opening each part.
+            let _ = SpoolDir::at(dir.to_owned()).note_in_index(&found);
+        }
         Ok(())
     }
 }

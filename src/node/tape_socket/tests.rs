@@ -6,6 +6,9 @@ use super::{Refusal, Side, SocketKeys};
 use crate::base::{Epoch, Ordinal, Seq};
 use crate::format::set::{PartHeader, SetId};
 use crate::format::socket::{Refused, StreamKind, StreamOpen};
+use crate::format::spool::PartTrailer;
+use crate::node::spool::SpoolDir;
+use crate::node::spool::tests as parts;
 use crate::node::tls::SecureLink;
 use crate::tape::Key;
 use bytes::Bytes;
@@ -166,4 +169,64 @@ fn another_stream_of_the_same_name_begins_anew_and_a_set_that_came_meanwhile_is_
     file.put(SET).unwrap();
     assert_eq!(file.close().unwrap_err().why, Refused::Unfit);
     assert!(!strange.exists());
+}
+
+/// The bytes of a part, and how it is opened.
+fn part() -> (Vec<u8>, StreamOpen) {
+    let (header, segment) = parts::segment(3, parts::start(), 4);
+    let trailer = PartTrailer { bytes: header.bytes, digest: [0; 32] };
+    let mut digest = blake3::Hasher::new();
+    digest.update(&header.encode()).update(&segment);
+    let trailer = PartTrailer { digest: *digest.finalize().as_bytes(), ..trailer };
+    let open = StreamOpen {
+        kind: StreamKind::Part(header.ordinal),
+        stream: SetId([3; 16]),
+        pair: header.pair,
+        epoch: header.base.epoch,
+        seq: header.base.seq,
+        name: header.file_name(),
+        node: "ordinal 0".to_owned(),
+    };
+    ([header.encode(), segment, trailer.encode().to_vec()].concat(), open)
+}
+
+#[test]
+fn a_part_of_a_spool_counts_under_its_name_when_all_of_it_is_what_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bytes, open) = part();
+    let sink = |open: &StreamOpen| match Sink::part(dir.path(), open, Ordinal(0), 400) {
+        Ok(Opened::Sink(sink)) => sink,
+        Ok(Opened::Whole(_)) => panic!("it is not there"),
+        Err(refusal) => panic!("{refusal:?}"),
+    };
+    let spool = SpoolDir::below(dir.path(), parts::PAIR, Ordinal(0));
+    let listed = || spool.list().unwrap();
+    // Damaged in the middle, cut off, another one: it gets no name.
+    let mut bad = bytes.clone();
+    bad[bytes.len() / 2] ^= 1;
+    let other = StreamOpen { name: format!("0{}", &open.name[1..].replace('3', "4")), ..open.clone() };
+    for (open, bytes) in [(&open, &bad[..]), (&open, &bytes[..bytes.len() - 1]), (&other, &bytes[..])] {
+        let mut file = sink(&StreamOpen { stream: SetId([bytes[9]; 16]), ..open.clone() });
+        file.put(bytes).unwrap();
+        let refusal = file.close().unwrap_err();
+        assert!(refusal.why == Refused::Unfit && refusal.message.contains("is not that part"), "{refusal:?}");
+        assert!(listed().parts.is_empty() && listed().damaged.is_empty());
+    }
+    let mut file = sink(&open);
+    file.put(&bytes[..5000]).unwrap();
+    drop(file);
+    let mut file = sink(&open);
+    assert_eq!(file.received(), 5000, "what counted is not taken again");
+    file.put(&bytes[5000..]).unwrap();
+    file.close().unwrap();
+    assert_eq!(listed().parts.iter().map(|part| part.file_name()).collect::<Vec<_>>(), std::slice::from_ref(&open.name));
+    // The same segment once more takes its place.
+    let again = StreamOpen { stream: SetId([4; 16]), ..open.clone() };
+    let mut file = sink(&again);
+    file.put(&bytes).unwrap();
+    file.close().unwrap();
+    assert_eq!(listed().parts.len(), 1);
+    let path = StreamOpen { name: "x.hbs".to_owned(), ..open };
+    let refused = Sink::part(dir.path(), &path, Ordinal(0), 400).err().map(|refusal| refusal.why);
+    assert_eq!(refused, Some(Refused::Unfit));
 }

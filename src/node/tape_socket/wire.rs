@@ -128,6 +128,11 @@ impl Wire {
         }
     }
 
+    /// Whether the other side said goodbye.
+    pub(super) fn is_over(&self) -> bool {
+        self.plain.is_empty() && self.link.peer_closed()
+    }
+
     /// Says goodbye, and gives the other side time to hear what was said last: a connection that is dropped with bytes unread
     /// takes that from it. Whether it said goodbye too.
     pub(super) fn end(mut self) -> bool {
