@@ -119,7 +119,7 @@ impl SetWriter {
         }
         self.walk.alone(alone).map_err(|error| misplaced(&error))?;
         self.room()?;
-        self.block(BlockKind::Alone, 0, payload)
+        self.block(BlockKind::Alone, 0, payload.clone())
     }
 
     /// Takes a chunk with its bytes as they came.
