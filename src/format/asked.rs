@@ -379,6 +379,7 @@ pub(in crate::format) mod tests {
                 counts: crate::format::set::Counts { batches: 1, chunks: 2, items: 2, bytes: 20 },
                 digest: [5; 32],
                 files: vec![file],
+                alone: None,
             },
             bytes: bytes.len() as u64,
             parts: 1,
