@@ -170,6 +170,9 @@ fn drive(place: &Place) -> Result<Drive, String> {
     Ok(Drive { file, block, size })
 }
 
+/// Is told how long each operation took, and says whether to go on.
+type Each<'a> = &'a mut dyn FnMut(Duration) -> bool;
+
 struct Bench<'a> {
     options: &'a DiskOptions,
     course: &'a Course<'a>,
@@ -239,15 +242,12 @@ impl Bench<'_> {
         self.course.step(&format!("read of {}, {way}, {depth} at once", shown(size as u64)))?;
         let room = room.min(self.options.size);
         let opened = NvmeReads::open(file.into(), block, depth, size, room);
-        let tried = opened.and_then(|mut reads| self.timed(&mut |each| reads.run(each)));
+        let tried = opened.and_then(|mut reads| self.timed(|each| reads.run(each)));
         self.tell("read", way, (size, depth), tried)
     }
 
     /// Lets something run for its time, and takes the times that it tells.
-    fn timed(
-        &self,
-        run: &mut dyn FnMut(&mut dyn FnMut(Duration) -> bool) -> io::Result<()>,
-    ) -> io::Result<Times> {
+    fn timed(&self, run: impl FnOnce(Each<'_>) -> io::Result<()>) -> io::Result<Times> {
         let mut times = Times::begin();
         run(&mut |took| {
             times.add(took);
@@ -377,7 +377,7 @@ impl Bench<'_> {
         let file = open_journal(&self.path, false)
             .map_err(MeasureError::failed(format_args!("opening {}", self.path.display())))?;
         let opened = FileTrial::open(file.fd, op, how, depth, size, self.options.size);
-        let tried = opened.and_then(|mut trial| self.timed(&mut |each| trial.run(each)));
+        let tried = opened.and_then(|mut trial| self.timed(|each| trial.run(each)));
         self.tell(what, way, (size, depth), tried)
     }
 }

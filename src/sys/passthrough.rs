@@ -26,6 +26,7 @@ pub struct NvmeReads {
 
 /// `struct nvme_uring_cmd` of linux/nvme_ioctl.h, with room for what io_uring keeps behind it: a read of `bytes` at `at`, both
 /// whole blocks of `block` bytes, to the address `to`.
+#[allow(clippy::host_endian_bytes, reason = "the kernel takes the numbers of its own processor")]
 fn command(namespace: u32, block: u32, at: u64, bytes: u32, to: u64) -> [u8; 80] {
     let first = at / u64::from(block.max(1));
     let count = (bytes / block.max(1)).saturating_sub(1);
@@ -39,8 +40,9 @@ fn command(namespace: u32, block: u32, at: u64, bytes: u32, to: u64) -> [u8; 80]
     put(4, &namespace.to_ne_bytes());
     put(24, &to.to_ne_bytes());
     put(36, &bytes.to_ne_bytes());
-    // The lower half of the first block's number, then the higher.
-    put(40, &first.to_le_bytes());
+    let half = |number: u64| u32::try_from(number & u64::from(u32::MAX)).unwrap_or_default();
+    put(40, &half(first).to_ne_bytes());
+    put(44, &half(first >> 32).to_ne_bytes());
     put(48, &count.to_ne_bytes());
     command
 }

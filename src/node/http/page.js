@@ -2,7 +2,7 @@
 const SILENT_MS = 7000;
 const last = {};
 let watch;
-// What is used by keyboard, or was scrolled sideways, stays so.
+/* What is used by keyboard, or was scrolled sideways, stays so. */
 const put = (place, html) => {
   const before = place.querySelector(".wide");
   const held = before !== null && before === document.activeElement;
@@ -16,7 +16,7 @@ const put = (place, html) => {
 };
 const stale = () => {
   const place = document.getElementById("live");
-  // Only this is read out: the time is new every two seconds.
+  /* Only this is read out: the time is new every two seconds. */
   place.setAttribute("role", "alert");
   place.textContent = "not live, the node does not answer: " + place.textContent.replace(/^live, /, "");
   delete last.live;
