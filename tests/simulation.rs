@@ -116,11 +116,12 @@ fn lives_of_a_pair_under_a_lease_never_have_two_nodes_that_acknowledge() {
 
 /// Seeds until a run breaks a rule; the rule's number. Where only a secondary effect was noticed it looks on.
 fn caught(mutation: Mutation) -> Option<(u64, &'static str)> {
-    // What comes of reels only lives with reels show.
+    // What comes of reels only lives with reels show, and what volumes lose only those with volumes.
     let shows = |seed: &u64| {
         let spool = Options::from_seed(*seed).spool;
         match mutation {
             Mutation::ReplayReel => spool.is_some_and(|spool| spool.tape == SpoolTape::Only),
+            Mutation::LoseKept => Options::from_seed(*seed).volumes,
             Mutation::ForgetSave => spool.is_some_and(|spool| spool.keep == SpoolKeep::OldestSave),
             _ => true,
         }
@@ -205,6 +206,14 @@ fn a_node_that_acknowledges_after_its_lease_is_noticed() {
 fn what_is_begun_after_its_clients_end_was_seen_is_noticed() {
     let rule = caught(Mutation::CarryOn).map(|(_, rule)| rule);
     assert_eq!(rule, Some("I-16"));
+}
+
+#[test]
+fn a_view_that_loses_its_moment_is_noticed() {
+    for mutation in [Mutation::LoseKept, Mutation::StirView] {
+        let rule = caught(mutation).map(|(_, rule)| rule);
+        assert_eq!(rule, Some("I-47"), "{mutation:?}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The store in memory: the model that the store on disk is tested against, and the simulator's disk of items.
 
 mod copy;
-mod moment;
+pub mod moment;
 mod rot;
 
 #[cfg(test)]
@@ -19,7 +19,6 @@ use crate::format::dptr::{DptrKind, FileState};
 use crate::format::entry::{Entry, EntryKind};
 use crate::format::rewind::Prepared;
 use bytes::Bytes;
-pub use moment::{MemoryKept, MemoryMoment};
 use rot::RottenRange;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

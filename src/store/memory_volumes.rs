@@ -3,7 +3,7 @@
 //! Like pages of a file that nobody synced: a kill keeps everything, a power loss leaves of each sector any content it
 //! had since the last checkpoint, whatever became of the items.
 
-use super::memory::MemoryKept;
+use super::memory::moment::MemoryKept;
 use super::volumes::{Content, Plan};
 use crate::base::limits::{BLOCK, BLOCK_U64};
 use crate::base::{FileId, crc32c};
