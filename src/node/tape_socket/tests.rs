@@ -219,7 +219,10 @@ fn a_part_of_a_spool_counts_under_its_name_when_all_of_it_is_what_was_written() 
     assert_eq!(file.received(), 5000, "what counted is not taken again");
     file.put(&bytes[5000..]).unwrap();
     file.close().unwrap();
-    assert_eq!(listed().parts.iter().map(|part| part.file_name()).collect::<Vec<_>>(), std::slice::from_ref(&open.name));
+    assert_eq!(
+        listed().parts.iter().map(|part| part.file_name()).collect::<Vec<_>>(),
+        std::slice::from_ref(&open.name)
+    );
     // The same segment once more takes its place.
     let again = StreamOpen { stream: SetId([4; 16]), ..open.clone() };
     let mut file = sink(&again);
