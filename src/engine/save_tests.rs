@@ -117,5 +117,11 @@ fn a_save_does_not_begin_before_the_store_shows_what_was_defined_on_this_node_al
     let (at, there) = shown(&node);
     assert!(there);
     let answer = asks(&mut node, SaveAsk::Begin { at });
-    assert!(matches!(answer, SaveAnswer::Begun { .. }), "{answer:?}");
+    let SaveAnswer::Begun { save, .. } = answer else { panic!("{answer:?}") };
+    asks(&mut node, SaveAsk::End { save });
+    // What clients were answered for is in the save, though the store does not show it yet.
+    assert_eq!(node.set("2"), "+OK\r\n");
+    let answer = asks(&mut node, SaveAsk::Begin { at });
+    let SaveAnswer::Begun { origin, up_to, .. } = answer else { panic!("{answer:?}") };
+    assert_eq!((origin.seq, up_to), (at[0], at[0].next()));
 }

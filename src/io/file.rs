@@ -140,6 +140,22 @@ pub fn renew_file(old: &Path, path: &Path) -> io::Result<()> {
     rename_new(old, path)
 }
 
+/// Writes all of the bytes where the file stands. See [`sync_file`].
+///
+/// # Errors
+/// Those of write(2).
+pub fn write_on(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    calls::write_all(file, bytes)
+}
+
+/// Makes what was written to a file durable, with its size.
+///
+/// # Errors
+/// Those of fsync(2). How much of it is there then is unknown, and no second try tells.
+pub fn sync_file(file: &File) -> io::Result<()> {
+    calls::sync_all(file.as_fd())
+}
+
 /// Appends where the file stands.
 ///
 /// # Durability

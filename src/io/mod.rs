@@ -29,7 +29,7 @@ pub use file::{
     Access, Demand, DirLock, DirectFile, Distrust, FileLock, LockError, MappedSegment, Own, append_durably,
     check_dir, lock_dir, lock_file, loose_parents, make_dir, map_segment, open_journal, open_trusted,
     page_life, put_in_place, read_ahead, read_direct, read_in_order, read_trusted, read_trusted_text,
-    renew_file, sync_dir, zero_file,
+    renew_file, sync_dir, sync_file, write_on, zero_file,
 };
 pub use open::{IoChoice, open};
 pub use probe::{Finding, Level, probe};

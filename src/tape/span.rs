@@ -457,7 +457,7 @@ fn has_label(drive: &mut dyn Drive, (set, number): (SetId, u32)) -> Result<(), S
 }
 
 /// Whether this block is at its place.
-fn proven(drive: &mut dyn Drive, sequence: u64, position: u64) -> Result<(), String> {
+pub(super) fn proven(drive: &mut dyn Drive, sequence: u64, position: u64) -> Result<(), String> {
     let told = |fault: Fault| fault.to_string();
     drive.seek(position).map_err(told)?;
     let mut block = vec![0; REEL_BLOCK_MAX];

@@ -430,6 +430,8 @@ fn sessions_follow_each_other_on_one_reel_whatever_the_last_writer_left_at_its_e
         let next = WriteOrder { session, ..order() };
         write(SpanWriter::resume(rack.clone(), next, Box::new(mounted), &tail), session, &second, None)
             .unwrap();
+        let torn = drive.state().reel.as_ref().unwrap().records.contains(&Record::Bad);
+        assert!(!torn, "{left}: it is written over, or no one could read past it");
         let catalogue = rack.catalogue();
         let save = catalogue.save(None).unwrap().1;
         assert_eq!((save.id.as_str(), save.first), (session.to_string().as_str(), tail.next.0), "{left}");
@@ -438,6 +440,28 @@ fn sessions_follow_each_other_on_one_reel_whatever_the_last_writer_left_at_its_e
         let wanted = if left == "an unfinished session" { 6 } else { 9 };
         assert_eq!(tail.next.0, wanted, "{left}");
     }
+}
+
+#[test]
+fn a_block_is_proven_only_by_itself_at_its_place() {
+    let rack = Rack::with(reels(1, 0, 0));
+    write(SpanWriter::new(rack.clone(), order()), SESSION, &stream(5 * SIZE as usize), None).unwrap();
+    let mut drive = rack.0.lock().unwrap().drives[0].clone();
+    let kept: Vec<(u64, u64)> = {
+        let racked = rack.0.lock().unwrap();
+        let places = racked.events.iter().filter_map(|event| match event {
+            Event::Kept(header, position) => Some((header.sequence, *position)),
+            _ => None,
+        });
+        places.collect()
+    };
+    assert!(kept.len() > 4, "{kept:?}");
+    for (sequence, position) in &kept {
+        for (other, _) in &kept {
+            assert_eq!(span::proven(&mut drive, *other, *position).is_ok(), other == sequence, "{position}");
+        }
+    }
+    assert!(span::proven(&mut drive, kept[0].0, 1).is_err(), "a filemark");
 }
 
 #[test]

@@ -395,3 +395,59 @@ impl<S: StoreRead> Core<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::FileId;
+
+    fn items(after: &'static str, through: &'static str) -> Span {
+        Span::Items { after: Bytes::from(after), through: Bytes::from(through) }
+    }
+
+    fn chunk((after, through): (&'static str, &'static str), ends: bool) -> Chunk {
+        let (after, through) = (Bytes::from(after), Bytes::from(through));
+        let content = Content::Items { after, through, items: Vec::new() };
+        Chunk { id: 5, file: FileId(3), at: Seq(9), until: Seq(9), content, ends }
+    }
+
+    #[test]
+    fn what_a_chunk_leaves_of_a_range_is_asked_for_again_and_nothing_else() {
+        let all = items("b", "m");
+        assert_eq!(rest_of(&all, &chunk(("b", "f"), false)), Some(items("f", "m")));
+        assert_eq!(part_of(&all, &chunk(("b", "f"), false)), items("b", "f"));
+        for whole in [chunk(("b", "m"), false), chunk(("b", ""), true)] {
+            assert_eq!(rest_of(&all, &whole), None);
+            assert_eq!(part_of(&all, &whole), all);
+        }
+        // A range without an end goes on until the file ends.
+        assert_eq!(rest_of(&items("b", ""), &chunk(("b", "x"), false)), Some(items("x", "")));
+        assert!(
+            is_in(b"f", &items("b", "f")) && !is_in(b"b", &items("b", "f")) && is_in(b"z", &items("b", ""))
+        );
+    }
+
+    #[test]
+    fn content_is_written_once_in_a_store_that_was_given_all_of_its_state_and_no_later_change_of_it() {
+        let bad = Bad { file: FileId(3), span: items("b", "m"), tries: 0 };
+        let heals = |content, touched| {
+            let mut asked = Asked::new(5, ConnId(1), bad.clone(), Seq(9));
+            (asked.content, asked.touched) = (content, touched);
+            Heals { asked: Some(asked), ..Heals::default() }
+        };
+        let there = || Some(chunk(("b", "m"), false));
+        for (content, touched, submitted, due) in [
+            (None, false, 9, false),
+            (there(), false, 8, false),
+            (there(), true, 9, false),
+            (there(), false, 9, true),
+            (there(), false, 20, true),
+        ] {
+            let mut heals = heals(content, touched);
+            assert_eq!(heals.due(Seq(submitted), Round(1)).is_some(), due, "{touched} {submitted}");
+            assert!(heals.due(Seq(submitted), Round(1)).is_none(), "it is given once");
+            heals.take_back();
+            assert_eq!(heals.due(Seq(submitted), Round(2)).is_some(), due, "a new round gives it again");
+        }
+    }
+}

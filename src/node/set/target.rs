@@ -2,7 +2,7 @@
 
 use super::SetError;
 use crate::base::FileId;
-use crate::io::{begin_writing, read_in_order, sync_dir};
+use crate::io::{begin_writing, read_in_order, sync_dir, sync_file, write_on};
 use crate::node::tape::{About, TapeOrder, TapeSource, TapeWriter};
 use crate::node::tape_socket::{Begun, SocketError, SocketOrder, SocketSource, SocketWriter};
 use bytes::Bytes;
@@ -141,7 +141,7 @@ impl Output {
             return Ok(socket.write(bytes)?);
         }
         let written = match &mut self.file {
-            Some(file) => file.write_all(bytes),
+            Some(file) => write_on(file, bytes),
             None => io::stdout().lock().write_all(bytes),
         };
         written.map_err(|source| self.failed("writing", source))?;
@@ -161,7 +161,7 @@ impl Output {
             return Ok(());
         }
         let synced = match &self.file {
-            Some(file) => file.sync_all(),
+            Some(file) => sync_file(file),
             None => io::stdout().lock().flush(),
         };
         synced.map_err(|source| self.failed("syncing", source))

@@ -9,7 +9,7 @@ use crate::format::chunk::{Chunk, Content, CopyBegin};
 use crate::format::control::{EpochMark, Role};
 use crate::format::dptr::{DptrKind, Flags};
 use crate::format::entry::{Entry, EntryKind};
-use crate::format::set::{SetBegin, SetId};
+use crate::format::set::{BLOCK_HEADER, SetBegin, SetId, Trailer};
 use crate::format::since::{Same, SetBase};
 use crate::store::namespace::{Change, Namespace, NewFile};
 use std::path::Path;
@@ -421,6 +421,50 @@ fn a_part_that_is_missing_or_of_another_set_and_a_file_that_is_no_set_are_refuse
     let error = verified(newer).unwrap_err();
     assert!(error.to_string().contains("version of a save set: expected 1, found 4"), "{error}");
     assert!(error.next().contains("newer one"), "{}", error.next());
+}
+
+#[test]
+fn a_set_is_durable_before_its_trailer_and_with_its_name_and_every_failed_sync_is_told() {
+    use crate::io::calls::{Act, assert_syncs, record};
+    let sample = sample("");
+    let targets: [fn(&Path) -> Target; 2] =
+        [|dir| Target::File(dir.join("set")), |dir| Target::Dir(dir.join("set"), 300)];
+    for target in targets {
+        assert_syncs(3, |_| {}, |dir| sample.write(target(dir), Pack::None).map_err(std::io::Error::other));
+        let dir = tempfile::tempdir().unwrap();
+        let (written, acts) = record(None, || sample.write(target(dir.path()), Pack::None));
+        written.unwrap();
+        // The trailer's head, the trailer, and the footer: all before them is synced, and nothing else comes between.
+        let wrote = acts.iter().enumerate().filter(|(_, act)| matches!(act, Act::Wrote(..)));
+        let behind = wrote.map(|(at, _)| at).rev().nth(2).unwrap();
+        assert!(matches!(acts[behind - 1], Act::Synced(_)), "{acts:?}");
+    }
+}
+
+#[test]
+fn a_trailer_with_another_digest_or_another_checksum_is_none() {
+    let bytes = sample("").bytes();
+    let trailer = verified(bytes.clone()).unwrap().trailer.unwrap();
+    let at = *blocks(&bytes).last().unwrap();
+    let head = BlockHeader::decode(&bytes[at..at + BLOCK_HEADER], SET).unwrap();
+    let changed = |trailer: &Trailer, fits: bool| {
+        let payload = trailer.encode();
+        let crc = if fits { crate::base::crc32c(&payload) } else { head.crc };
+        let stored = u32::try_from(payload.len()).unwrap();
+        let head = BlockHeader { stored, raw: stored, crc, ..head };
+        let mut set = [&bytes[..at], &head.encode(SET), &payload].concat();
+        set.extend_from_slice(&crate::format::set::footer(at as u64));
+        set
+    };
+    assert!(changed(&trailer, true) == bytes);
+    let mut other = trailer.clone();
+    other.digest[7] ^= 1;
+    let found = verified(changed(&other, true)).unwrap();
+    let why = &found.damages.first().unwrap().why;
+    assert!(found.trailer.is_none() && why.contains("digest"), "{why}");
+    // Who looks at the end alone is told of a checksum that does not fit.
+    let error = contents(&Source::Bytes(changed(&other, false).into())).unwrap_err().to_string();
+    assert!(error.contains("the trailer's checksum does not fit"), "{error}");
 }
 
 #[test]

@@ -5,12 +5,12 @@ use crate::base::limits::SOCKET_FILE_WINDOW;
 use crate::base::{Ordinal, plainly, read_at_most};
 use crate::format::set::{PART_HEADER, PartHeader};
 use crate::format::socket::{Refused, SOCKET_NOTE, StreamKind, StreamNote, StreamOpen};
-use crate::io::{FileLock, Own, put_in_place, try_lock_file};
+use crate::io::{FileLock, Own, put_in_place, sync_file, try_lock_file, write_on};
 use crate::node::set::{self, Source};
 use crate::node::spool::{self, SpoolDir};
 use crate::node::tape::{About, Carried, CarriedWriter, TapeError, TapeOrder};
 use std::fs::File;
-use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// What came of opening a stream.
@@ -183,7 +183,7 @@ impl FileSink {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
-        let written = self.file.write_all(bytes);
+        let written = write_on(&mut self.file, bytes);
         written.map_err(|error| of_io("writing", self.part.path(), &error))?;
         self.received += bytes.len() as u64;
         if self.received - self.counts >= self.window / 4 { self.sync() } else { Ok(()) }
@@ -191,7 +191,7 @@ impl FileSink {
 
     /// Makes all that came count: the file first, then the note that says so.
     fn sync(&mut self) -> Result<(), Refusal> {
-        self.file.sync_data().map_err(|error| of_io("syncing", self.part.path(), &error))?;
+        sync_file(&self.file).map_err(|error| of_io("syncing", self.part.path(), &error))?;
         self.stream.counts = self.received;
         let noted = self.note.replace(&self.stream.encode());
         noted.map_err(|error| of_io("writing", self.note.path(), &error))?;

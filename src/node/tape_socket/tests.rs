@@ -150,6 +150,34 @@ fn a_file_is_gone_on_with_behind_what_counts_and_gets_its_name_with_its_trailer(
 }
 
 #[test]
+fn what_is_said_to_count_is_synced_before_the_note_that_says_so() {
+    use crate::io::calls::{Act, assert_durable, record};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.hbs");
+    let mut file = sink(&path, &open()).unwrap();
+    let ((), acts) = record(None, || {
+        SET.chunks(90).for_each(|bytes| file.put(bytes).unwrap());
+        file.close().unwrap();
+    });
+    assert_durable(&acts);
+    let part = dir.path().join("x.hbs.part");
+    let mut dirty = false;
+    let mut notes = 0;
+    for act in &acts {
+        match act {
+            Act::Wrote(of, _) if *of == part => dirty = true,
+            Act::Synced(of) if *of == part => dirty = false,
+            Act::Renamed(_, to) if to.ends_with("x.hbs.part-note") => {
+                notes += 1;
+                assert!(!dirty, "the note says more than is synced: {acts:?}");
+            }
+            _ => {}
+        }
+    }
+    assert!(notes > 3, "{acts:?}");
+}
+
+#[test]
 fn another_stream_of_the_same_name_begins_anew_and_a_set_that_came_meanwhile_is_not_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.hbs");

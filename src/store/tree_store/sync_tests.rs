@@ -170,3 +170,35 @@ fn a_process_that_is_killed_leaves_an_exact_state_not_older_than_its_last_checkp
         assert_some_state(dir.path(), &states, last, &format!("seed {seed}"));
     }
 }
+
+#[test]
+fn a_list_of_tables_that_is_named_again_is_durable_before_it_is_named_and_a_failed_sync_is_told() {
+    use super::super::volumes::calls::testing::{Act, fail, seen, syncs, watch};
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened = TreeStore::open(dir.path(), &dir.path().join("volumes"), A).unwrap();
+    let _ = with_orders(&mut opened);
+    opened.writer.checkpoint().unwrap();
+    opened.reader.shared().merged();
+    let tables = &opened.reader.shared().tables;
+    let current = dir.path().join("tree").join("current");
+    let named = std::fs::read(&current).unwrap();
+    // As if another one had been named.
+    let other = [&[7; 8][..], &[0; 17]].concat();
+    std::fs::write(&current, &other).unwrap();
+    assert!(!tables.is_as_stored().unwrap());
+    fail(0);
+    assert!(tables.name_again().is_err());
+    assert!(std::fs::read(&current).unwrap() == other, "what is not durable is not named");
+    fail(1);
+    assert!(tables.name_again().is_err(), "the name may not be durable");
+    std::fs::write(&current, &other).unwrap();
+    let before = syncs();
+    watch();
+    tables.name_again().unwrap();
+    let acts = seen();
+    let written = |act: &Act| matches!(act, Act::Wrote(path, 0, bytes) if path.ends_with(".tmp-current") && *bytes == named);
+    let synced = |act: &Act| matches!(act, Act::Synced(path) if path.ends_with(".tmp-current"));
+    assert!(matches!(&acts[..], [first, second] if written(first) && synced(second)), "{acts:?}");
+    assert_eq!(syncs() - before, 2, "the file, and its name");
+    assert!(std::fs::read(&current).unwrap() == named && tables.is_as_stored().unwrap());
+}

@@ -9,6 +9,7 @@
 //!   checksums that the tree checks at each read.
 
 use super::super::StoreError;
+use super::super::volumes::calls;
 use super::archive;
 use super::blocks::{Blocks, Found, Reading, Source, Sources, Stop};
 use super::rot::{RottenTables, Suspects};
@@ -26,7 +27,7 @@ use lsm_tree::{
     SequenceNumberCounter,
 };
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -264,12 +265,12 @@ impl Tables {
         let sum = xxh3_128(&manifest);
         // A start removes a file of such a name.
         let temporary = self.dir.join(".tmp-current");
-        let mut file = File::create(&temporary)?;
-        file.write_all(&[&number.to_le_bytes()[..], &sum.to_le_bytes(), &[0]].concat())?;
-        file.sync_all()?;
+        let file = File::create(&temporary)?;
+        calls::write(&file, &[&number.to_le_bytes()[..], &sum.to_le_bytes(), &[0]].concat(), 0)?;
+        calls::sync(&file)?;
         let dir = File::open(&self.dir)?;
         std::fs::rename(&temporary, self.dir.join("current"))?;
-        dir.sync_all()
+        calls::sync_names(&dir)
     }
 
     /// All of them, as files.

@@ -1,5 +1,5 @@
-//! The calls that change the files of volumes, or make them durable, each in one place: tests see which were made in
-//! which order, and make a sync fail.
+//! The calls that change the files of volumes, or make files of the store durable, each in one place: tests see which were
+//! made in which order, and make a sync fail.
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -30,7 +30,7 @@ pub(super) fn write_some(file: &File, slices: &[IoSlice<'_>], offset: u64) -> io
 }
 
 /// Writes all of the bytes at `offset`.
-pub(super) fn write(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+pub(in crate::store) fn write(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
         let count = write_some(file, &[IoSlice::new(bytes)], offset)?;
         bytes = bytes.get(count..).unwrap_or_default();
@@ -90,7 +90,7 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Makes what was written to a file durable.
-pub(super) fn sync(file: &File) -> io::Result<()> {
+pub(in crate::store) fn sync(file: &File) -> io::Result<()> {
     #[cfg(test)]
     testing::sync()?;
     #[cfg(test)]
@@ -99,7 +99,7 @@ pub(super) fn sync(file: &File) -> io::Result<()> {
 }
 
 /// Makes the names in a directory durable.
-pub(super) fn sync_names(dir: &File) -> io::Result<()> {
+pub(in crate::store) fn sync_names(dir: &File) -> io::Result<()> {
     #[cfg(test)]
     testing::sync()?;
     dir.sync_all()

@@ -9,14 +9,12 @@ use crate::base::limits::{
     BLOCK_U64, VOLUME_EXTENTS_MAX, VOLUME_FILES_MAX, VOLUME_SLICES_MAX, VOLUME_WRITE_MAX,
 };
 use crate::base::{Fault, FileId};
-use crate::io::begin_writing;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::{Whence, lseek64};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -489,15 +487,6 @@ impl VolumeFiles {
         let strays: BTreeSet<FileId> =
             self.parts.keys().map(|(file, _)| *file).filter(|file| !is_volume(*file)).collect();
         strays.into_iter().try_for_each(|file| self.remove(file))
-    }
-
-    /// Has the disk begin with a range that was written, which nobody will write again soon.
-    pub(in crate::store) fn begin_writing(&self, file: FileId, offset: u64, len: u64) {
-        for (part, within, len) in parts_of(offset, len) {
-            if let Some(Known { open: Some(open), .. }) = self.parts.get(&(file, part)) {
-                begin_writing(open.data.as_fd(), within, len);
-            }
-        }
     }
 
     /// What has to be synced for everything written so far to be durable; none if nothing was written.

@@ -13,7 +13,7 @@
 //! - Boundary: a file that was written to is synced before it is closed: only the descriptor that was open while it was
 //!   written hears of it if that fails.
 
-mod calls;
+pub(super) mod calls;
 mod checked;
 mod files;
 mod keep;
@@ -341,7 +341,6 @@ impl VolumeStore {
     ) -> Result<(), StoreError> {
         let plan = Plan::of_range(file, offset, len, runs);
         self.files.apply(&plan, |_| true).map_err(failed("writing a volume"))?;
-        self.files.begin_writing(file, offset, len);
         let lost = runs.iter().filter(|(_, bytes)| bytes.is_empty());
         lost.map(|(offset, _)| *offset).try_for_each(|offset| {
             self.files.condemn(file, offset).map_err(failed("noting that a block is rotten"))
