@@ -227,6 +227,7 @@ fn holds_all(sample: &Sample, blocks: &[Block]) {
             (Block::Batch(found), Step::Batch(batch)) => assert_eq!(found.wire(), batch.wire()),
             (Block::Chunk(found), Step::Chunk(chunk)) => assert_eq!(found, chunk),
             (Block::Same(found), Step::Same(same)) => assert_eq!(found, same),
+            (Block::Alone(found), Step::Alone(alone)) => assert_eq!(**found, *alone),
             other => panic!("{:?} stands in its place", other.0),
         }
     }
