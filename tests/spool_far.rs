@@ -74,12 +74,14 @@ fn an_outage_goes_to_another_machine_over_a_wire_that_is_cut_and_comes_back_from
     let status = stage.pair.a.status("to rest", |status| status["spool"]["state"] == "holding");
     assert!(status["spool"]["place"].as_str().unwrap().starts_with("tcp:"), "{status}");
     // The same is there and here, and all of it is what was written.
-    let listed = stage.pair.a.json(&["spool", "list"]);
-    let names: Vec<&str> =
-        listed.as_array().unwrap().iter().map(|part| part["name"].as_str().unwrap()).collect();
-    let there: Vec<String> =
-        stage.parts().iter().map(|part| part.file_name().unwrap().to_str().unwrap().to_owned()).collect();
-    assert_eq!(names, there);
+    wait_until("the parts that are listed to be those that are there", || {
+        let listed = stage.pair.a.json(&["spool", "list"]);
+        let names: Vec<&str> =
+            listed.as_array().unwrap().iter().map(|part| part["name"].as_str().unwrap()).collect();
+        let parts = stage.parts();
+        let there: Vec<&str> = parts.iter().map(|part| part.file_name().unwrap().to_str().unwrap()).collect();
+        (names == there).then_some(())
+    });
     let verified = stage.pair.a.verb(&["spool", "verify", "--at", &format!("tcp:{}", stage.listens)]);
     assert_eq!(verified.status.code(), Some(0), "{}", said(&verified));
     // Damage is named with the entries that cannot be read.

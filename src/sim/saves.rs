@@ -186,11 +186,13 @@ impl World {
         *at += told.iter().skip(*at).take_while(|same| is_over(same, walk.next())).count();
         if let Some(want) = walk.want() {
             run.rotten |= !self.nodes[n].rotten.is_empty() || self.nodes[n].store.has_rotten_items();
-            if let Ok(chunk) = self.nodes[n].store.range(&within(want, told.get(*at))) {
-                let up_to = chunk.at;
-                run.chunk = Some(chunk);
-                return SaveAsk::Next { save, after, up_to };
-            }
+            // What cannot be read ends a save, as it does that of a node.
+            let Ok(chunk) = self.nodes[n].store.range(&within(want, told.get(*at))) else {
+                return SaveAsk::End { save };
+            };
+            let up_to = chunk.at;
+            run.chunk = Some(chunk);
+            return SaveAsk::Next { save, after, up_to };
         }
         match walk.until().max(run.up_to) {
             until if until > after => SaveAsk::Next { save, after, up_to: until },
