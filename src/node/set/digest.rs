@@ -19,7 +19,7 @@ pub(super) struct Digest {
 }
 
 enum Hash {
-    Here(Context),
+    Here(Box<Context>),
     /// By a thread that ends with this.
     Aside(SyncSender<Work>),
 }
@@ -32,7 +32,7 @@ enum Work {
 
 impl Digest {
     pub(super) fn new() -> Self {
-        Self { hash: Hash::Here(Context::new(&SHA256)), gathered: Vec::new() }
+        Self { hash: Hash::Here(Box::new(Context::new(&SHA256))), gathered: Vec::new() }
     }
 
     /// Takes what comes next; waits while too much is not hashed yet.
@@ -64,7 +64,7 @@ impl Hash {
     fn update(&mut self, bytes: Bytes) {
         if let Self::Here(context) = self {
             let (work, todo) = sync_channel(WAITING);
-            let context = context.clone();
+            let context = Context::clone(context);
             // Without a thread it is computed here.
             if thread::Builder::new().name("digest".to_owned()).spawn(move || run(context, &todo)).is_ok() {
                 *self = Self::Aside(work);
