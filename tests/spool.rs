@@ -50,7 +50,7 @@ pub(crate) fn parts(status: &Value) -> u64 {
     status["spool"]["parts"].as_u64().unwrap()
 }
 
-pub(crate) fn load(node: &Node, first: usize) -> Load {
+fn load(node: &Node, first: usize) -> Load {
     Load::start(&node.door, Shape { first, value: 1000, ..Shape::default() })
 }
 

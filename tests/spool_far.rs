@@ -1,8 +1,8 @@
 //! The spool of a node on the disk of another machine: an outage goes there over a wire that is cut, and comes back from there,
 //! in order, each entry once, and without a copy of everything.
 
-use crate::spool::{load, parts, parts_below, plan};
-use crate::support::{Node, Pair, Told, audit, loopback_addresses, tier, wait_until};
+use crate::spool::{parts, parts_below, plan};
+use crate::support::{Load, Node, Pair, Shape, Told, audit, loopback_addresses, tier, wait_until};
 use crate::tape_socket::{Fate, Listener, SMALL, Wire, listener, refused, said};
 use serde_json::Value;
 use std::fs;
@@ -14,6 +14,11 @@ struct Stage {
     pair: Pair,
     temp: tempfile::TempDir,
     listens: SocketAddr,
+}
+
+/// Four writers of so many updates each. A part of the spool holds 45 of them.
+fn load(node: &Node, most: usize) -> Load {
+    Load::start(&node.door, Shape { first: 10, value: 1000, most, ..Shape::default() })
 }
 
 impl Stage {
@@ -66,11 +71,11 @@ fn an_outage_goes_to_another_machine_over_a_wire_that_is_cut_and_comes_back_from
     let fates = [1 << 30, 30_000, 1 << 30, 1500, 60_000, 0, 1 << 30].map(Fate::Cut);
     let fates = [&fates[..], &[Fate::CutBack(1000), Fate::CutBack(3000)]].concat();
     let (mut stage, _there) = Stage::new(&[], |to| wire.insert(Wire::start(to, &fates)).address);
-    let load = load(&stage.pair.a, 10);
+    let load = load(&stage.pair.a, 600);
     let wire = wire.unwrap();
     wait_until("the wire to have been cut at each place", || (wire.left() == 0).then_some(()));
     stage.pair.a.status("to fill its spool", |status| parts(status) >= 12);
-    let told = load.finish();
+    let told = load.run_to_the_end();
     let status = stage.pair.a.status("to rest", |status| status["spool"]["state"] == "holding");
     assert!(status["spool"]["place"].as_str().unwrap().starts_with("tcp:"), "{status}");
     // The same is there and here, and all of it is what was written.
@@ -101,7 +106,7 @@ fn an_outage_goes_to_another_machine_over_a_wire_that_is_cut_and_comes_back_from
 fn tier_a_listener_that_is_killed_is_told_of_and_what_it_had_counts_when_it_is_back() {
     tier!();
     let (mut stage, mut there) = Stage::new(&["spool_full = \"alarm\""], |to| to);
-    let load = load(&stage.pair.a, 10);
+    let load = load(&stage.pair.a, 1000);
     stage.pair.a.status("to spool", |status| parts(status) >= 4);
     there.kill();
     let text = stage.pair.a.incident("spool-failed");
