@@ -63,7 +63,7 @@ fn outage(pair: &mut Pair, more: u64) -> Vec<Told> {
 }
 
 /// The standby comes back, gets all of it from the spool, and the spool is let go.
-fn comes_back(pair: &mut Pair, place: &Place, told: &[Told]) {
+pub(crate) fn comes_back(pair: &mut Pair, files: impl Fn() -> Vec<PathBuf>, told: &[Told]) {
     assert!(told.iter().all(|told| told.refusals().next().is_none()), "an update was refused");
     pair.b.start();
     pair.converges();
@@ -72,7 +72,7 @@ fn comes_back(pair: &mut Pair, place: &Place, told: &[Told]) {
     let end: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(output.status.code() == Some(0) && end["differing"] == 0, "{end}");
     pair.a.status("to let its spool go", |status| parts(status) == 0);
-    wait_until("the files to be gone", || place.parts().is_empty().then_some(()));
+    wait_until("the files to be gone", || files().is_empty().then_some(()));
     for node in [&pair.a, &pair.b] {
         let kinds: Vec<String> = node.incidents().into_iter().map(|(kind, _)| kind).collect();
         let copied = ["peer-dropped", "needs-full-sync", "copying", "whole"];
@@ -98,7 +98,7 @@ fn an_outage_that_is_many_times_the_journal_costs_no_update_and_no_full_copy() {
     assert_eq!(pair.a.verb(&["spool", "verify"]).status.code(), Some(0));
     assert!(pair.a.incident("spooling").contains("which the peer lacks"));
     assert_eq!(pair.a.verb(&["spool", "stop"]).status.code(), Some(1), "the peer lacks it");
-    comes_back(&mut pair, &place, &told);
+    comes_back(&mut pair, || place.parts(), &told);
     let range = pair.a.incident("unspooled");
     assert!(range.contains("entries "), "{range}");
 }
@@ -255,7 +255,7 @@ fn a_spool_is_started_and_stopped_while_the_node_runs_and_that_holds_over_restar
     pair.a.kill();
     pair.a.start_alone();
     pair.a.status("to know its spool again", |status| parts(status) >= 8);
-    comes_back(&mut pair, &place, &told);
+    comes_back(&mut pair, || place.parts(), &told);
     pair.a.done(&["spool", "stop"]);
     pair.a.kill();
     pair.a.start_alone();

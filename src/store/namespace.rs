@@ -19,6 +19,8 @@ pub mod build;
 mod error;
 pub mod route;
 mod saved;
+#[cfg(test)]
+mod testkit;
 
 pub use alone::has_content;
 pub use build::{Change, NewEntry, NewFile};

@@ -13,7 +13,11 @@ impl Namespace {
     /// Everything, in the form in which a copy begins with it.
     #[must_use]
     pub fn definitions(&self) -> Definitions {
-        let ids: BTreeSet<FileId> = self.accounts.keys().chain(self.files.keys()).copied().collect();
+        self.only(self.accounts.keys().chain(self.files.keys()).copied().collect())
+    }
+
+    /// The same, of these accounts and files.
+    pub(super) fn only(&self, ids: BTreeSet<FileId>) -> Definitions {
         let records = ids.into_iter().filter_map(|id| Some((id, Bytes::from(self.record(id)?)))).collect();
         Definitions { meta: self.meta().into(), records }
     }
@@ -142,22 +146,14 @@ impl Namespace {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testkit::make;
     use super::*;
     use crate::base::{JournalKind, Ordinal};
     use crate::format::dptr::{DptrKind, Flags};
-    use crate::store::namespace::{Change, NewFile};
+    use crate::store::namespace::NewFile;
 
     const A: Ordinal = Ordinal(0);
     const B: Ordinal = Ordinal(1);
-
-    fn make(ns: &mut Namespace, node: Ordinal, change: Change) {
-        for entry in &change.entries {
-            let value = entry.value.clone();
-            let entry =
-                crate::format::entry::Entry { kind: entry.kind, file: entry.file, id: &[], value: &value };
-            ns.apply(node, change.journal, &entry).unwrap();
-        }
-    }
 
     fn with(ns: &mut Namespace, node: Ordinal, account: &str, flags: Flags, files: &[&str]) {
         let change = ns.create_account(account, flags, node).unwrap();

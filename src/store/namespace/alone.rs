@@ -6,7 +6,6 @@ use crate::base::limits::RESTORED_IDS_AHEAD;
 use crate::base::{FileId, Ordinal};
 use crate::format::chunk::Definitions;
 use crate::format::dptr::{Dptr, FileState, Flags};
-use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether a save of its node holds the content of a file that this node has alone.
@@ -40,11 +39,6 @@ impl Namespace {
         let ids: BTreeSet<FileId> = held.flat_map(|(id, info)| [id, info.dptr.account]).collect();
         let left_out = own().filter(|(_, info)| !is_defined(info)).map(|(_, info)| info.key.clone());
         (self.only(ids), left_out.collect())
-    }
-
-    fn only(&self, ids: BTreeSet<FileId>) -> Definitions {
-        let records = ids.into_iter().filter_map(|id| Some((id, Bytes::from(self.record(id)?)))).collect();
-        Definitions { meta: self.meta().into(), records }
     }
 
     /// Replaces all that this node has alone by what [`Self::alone`] gave of another one, under numbers of this node's own: its
@@ -105,32 +99,12 @@ impl Namespace {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testkit::{file, make};
     use super::*;
     use crate::base::JournalKind;
-    use crate::format::dptr::DptrKind;
-    use crate::store::namespace::{Change, NewFile};
 
     const A: Ordinal = Ordinal(0);
     const B: Ordinal = Ordinal(1);
-
-    fn make(ns: &mut Namespace, node: Ordinal, change: Change) {
-        for entry in &change.entries {
-            ns.apply(node, change.journal, &entry.entry()).unwrap();
-        }
-    }
-
-    fn file(ns: &mut Namespace, node: Ordinal, key: &str, flags: &str) -> FileId {
-        let (account, name) = key.split_once(',').unwrap();
-        if ns.account_id(account).is_none() {
-            let change = ns.create_account(account, Flags::NONE, node).unwrap();
-            make(ns, node, change);
-        }
-        let flags = Flags::parse(flags);
-        let new = NewFile { account, name, kind: DptrKind::Records, flags, blocks: 0, ack: None };
-        let change = ns.create_file(&new, node).unwrap();
-        make(ns, node, change);
-        ns.resolve(key.as_bytes()).unwrap()
-    }
 
     /// A replicated file, and one of each kind that a node has alone.
     fn node() -> Namespace {
@@ -230,7 +204,7 @@ mod tests {
         assert_eq!(names(&here), ["app,scratch"]);
         let journal = here.file(here.resolve(b"app,scratch").unwrap()).unwrap().journal;
         assert_eq!(journal, JournalKind::Replicated);
-        let bad = Definitions { meta: Bytes::from_static(b"no record"), records: Vec::new() };
+        let bad = Definitions { meta: bytes::Bytes::from_static(b"no record"), records: Vec::new() };
         assert!(here.adopt_alone(&bad, &mut BTreeMap::new(), B).is_err());
     }
 }

@@ -1,27 +1,27 @@
-//! What a save holds of files that a node has alone, and what a restore makes of that. Their items are in no save: of files
-//! flagged T or Y there is the definition, of files flagged X nothing, as on D3. A file without a flag, which only the
-//! pair's mode keeps from being replicated, is left out too: by its definition a pair that logs everything would replicate it.
+//! What a save of what is replicated alone holds of files that a node has alone, as every set of versions 1 and 2 does, and what
+//! a restore makes of that. No items: of files flagged T or Y there is the definition, of files flagged X nothing, as on D3. A
+//! file without a flag, which only the pair's mode keeps from being replicated, is left out too: by its definition a pair that
+//! logs everything would replicate it. What a save of everything holds is told in `alone.rs`.
 
 use super::build::{NewEntry, NewFile};
 use super::{Change, FileInfo, Namespace, SYSTEM_ACCOUNT};
 use crate::base::{FileId, JournalKind, Ordinal};
 use crate::format::chunk::Definitions;
 use crate::format::dptr::Flags;
-use bytes::Bytes;
 use std::collections::BTreeSet;
 
-/// Whether a save holds the definition of a file, and not what it holds.
+/// Whether such a save holds the definition of a file, and not what it holds.
 fn is_defined_alone(info: &FileInfo) -> bool {
     !info.replicated && !info.dptr.flags.has(Flags::X) && info.dptr.flags.has(Flags::T.with(Flags::Y))
 }
 
 impl Namespace {
-    /// The files of which a save holds the definition alone, in order of id.
+    /// The files of which such a save holds the definition alone, in order of id.
     pub fn defined_alone(&self) -> impl Iterator<Item = (FileId, &FileInfo)> {
         self.files().filter(|(_, info)| is_defined_alone(info))
     }
 
-    /// The definitions that a save holds, and the names of the files that are left out of it.
+    /// The definitions that such a save holds, and the names of the files that are left out of it.
     #[must_use]
     pub fn saved(&self) -> (Definitions, Vec<String>) {
         let is_held = |info: &FileInfo| info.replicated || is_defined_alone(info);
@@ -32,9 +32,8 @@ impl Namespace {
         let accounts =
             accounts.filter(|id| self.account_is_replicated(*id) || of_held(*id) || *id == SYSTEM_ACCOUNT);
         let ids: BTreeSet<FileId> = accounts.chain(held.iter().copied()).collect();
-        let records = ids.into_iter().filter_map(|id| Some((id, Bytes::from(self.record(id)?)))).collect();
         let left_out = self.files().filter(|(_, info)| !is_held(info)).map(|(_, info)| info.key.clone());
-        (Definitions { meta: self.meta().into(), records }, left_out.collect())
+        (self.only(ids), left_out.collect())
     }
 
     /// The entries that define here, on `node`, what `saved` has alone, empty and under numbers of this node's own: its own
@@ -77,26 +76,11 @@ impl Namespace {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testkit::{file, make};
     use super::*;
-    use crate::format::dptr::DptrKind;
 
     const A: Ordinal = Ordinal(0);
     const B: Ordinal = Ordinal(1);
-
-    fn make(ns: &mut Namespace, node: Ordinal, change: Change) {
-        for entry in &change.entries {
-            ns.apply(node, change.journal, &entry.entry()).unwrap();
-        }
-    }
-
-    fn file(ns: &mut Namespace, node: Ordinal, key: &str, flags: &str) -> FileId {
-        let (account, name) = key.split_once(',').unwrap();
-        let flags = Flags::parse(flags);
-        let new = NewFile { account, name, kind: DptrKind::Records, flags, blocks: 0, ack: None };
-        let change = ns.create_file(&new, node).unwrap();
-        make(ns, node, change);
-        ns.resolve(key.as_bytes()).unwrap()
-    }
 
     fn account(ns: &mut Namespace, node: Ordinal, name: &str, flags: &str) {
         let change = ns.create_account(name, Flags::parse(flags).unwrap(), node).unwrap();
